@@ -1,0 +1,1 @@
+"""Tasks, grading and held-out scores. Knows neither `loop` nor `monitors`."""

@@ -1,0 +1,1 @@
+"""Small worlds whose true strategies are known."""

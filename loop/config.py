@@ -1,0 +1,335 @@
+"""The Recipe: sparse commented YAML by hand -> one frozen, fully resolved object -> JSON and a fingerprint.
+
+Every key has its meaning here and nowhere else. Unknown keys are refused with the nearest right name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from loop.errors import RecipeError
+
+
+class Section(BaseModel):
+    """Base of all recipe sections: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class TaskConfig(Section):
+    """Where problems come from and how answers to them are judged."""
+
+    kind: Literal["arithmetic", "jsonl", "gsm8k", "reasoning_gym"] = "arithmetic"
+    path: Path | None = Field(None, description="jsonl, gsm8k: file of training problems")
+    heldout_path: Path | None = Field(None, description="jsonl, gsm8k: file of held-out problems; without it a fifth is split off")
+    num_problems: int | None = Field(None, ge=1, description="use at most so many training problems")
+    datasets: dict[str, dict[str, Any]] = Field(default_factory=dict, description="reasoning_gym: dataset name -> its settings")
+    prompts: dict[str, Any] | None = Field(None, description="draft, critique, revise, approve, reject, chat, system: replaces the task's own")
+
+    @model_validator(mode="after")
+    def _needs(self) -> TaskConfig:
+        if self.kind in ("jsonl", "gsm8k") and self.path is None:
+            raise ValueError(f"task.kind {self.kind!r} needs task.path, the file of training problems")
+        if self.kind == "reasoning_gym" and not self.datasets:
+            raise ValueError("task.kind 'reasoning_gym' needs task.datasets, e.g. {chain_sum: {}}")
+        return self
+
+
+class EngineConfig(Section):
+    """Who samples, and with what memory."""
+
+    kind: Literal["vllm", "transformers", "scripted"] = "vllm"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    max_model_len: int = Field(512, ge=16)
+    max_num_seqs: int = Field(256, ge=1)
+    kv_cache_memory_bytes: int | None = Field(268_435_456, description="null on a GPU: then gpu_memory_utilization decides")
+    gpu_memory_utilization: float = Field(0.85, gt=0, le=1)
+    tensor_parallel_size: int = Field(1, ge=1)
+    enforce_eager: bool = True
+    swap: Literal["reload", "respawn"] = Field("reload", description="how new weights get in; respawn starts a fresh engine")
+    concurrency: int = Field(512, ge=1, description="requests in flight at most")
+    canary: bool = Field(True, description="off: run without proof that the right weights are served")
+    extra: dict[str, Any] = Field(default_factory=dict, description="further vLLM engine arguments, passed as they are")
+
+
+class SamplingConfig(Section):
+    """How drafts are sampled. Everything is pinned: a checkpoint's generation_config changes nothing."""
+
+    problems_per_round: int = Field(300, ge=1)
+    samples_per_problem: int = Field(4, ge=1)
+    temperatures: tuple[float, ...] = Field((1.0,), description="cycled over a problem's samples")
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    min_p: float = Field(0.0, ge=0, le=1)
+    repetition_penalty: float = Field(1.0, gt=0, le=2)
+    max_tokens: int = Field(96, ge=1)
+    systems: tuple[str, ...] = Field((), description="system prompts, cycled over a problem's samples (Orca's explanation traces)")
+
+    @field_validator("temperatures")
+    @classmethod
+    def _in_range(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or any(not 0 <= t <= 2 for t in value):
+            raise ValueError("temperatures must be a non-empty list of numbers in [0, 2]")
+        if any(0 < t < 0.01 for t in value):
+            raise ValueError("vLLM raises temperatures in (0, 0.01) to 0.01: use 0 for greedy or at least 0.01")
+        return value
+
+
+class RefineConfig(Section):
+    """Critique and revision (Bai et al. 2212.08073, supervised stage)."""
+
+    critique: bool = True
+    revisions: int = Field(1, ge=0, le=8, description="critique-revise turns at most per sample")
+    revise_when: Literal["rejected", "always"] = "rejected"
+    critique_temperature: float = Field(0.0, ge=0, le=2)
+    revise_temperature: float = Field(0.7, ge=0, le=2)
+    max_critique_tokens: int = Field(48, ge=1)
+    constitution: Path | None = Field(None, description="principles, {name: {prompt: [...], edit_request: ...}}; one drawn per critique")
+
+    @model_validator(mode="after")
+    def _critique_first(self) -> RefineConfig:
+        if self.revisions and not self.critique:
+            raise ValueError("refine.revisions > 0 needs refine.critique: true (a revision answers a critique)")
+        return self
+
+
+class FilterConfig(Section):
+    """The rejection gates. Each is switched here; every gate sees every sample."""
+
+    gold: bool = Field(True, description="final answer equals the gold answer (Magister et al. 2212.08410)")
+    steps: bool = Field(False, description="every calculation is right")
+    critic: bool = Field(False, description="the last critique approves")
+    agreement: float | None = Field(None, ge=0, le=1, description="vote share of the answer among the problem's samples, at least")
+    min_tokens: int = Field(1, ge=0)
+    max_tokens: int | None = Field(None, ge=1)
+    format: bool = Field(True, description="a final answer can be read, and the sample was not cut by length")
+    duplicates: Literal["none", "exact", "calculations"] = Field("calculations", description="calculations: RFT's multiset (2308.01825)")
+    per_problem: int | None = Field(4, ge=1, description="samples kept per problem at most")
+    per_strategy: float | None = Field(None, gt=0, le=1, description="share of the kept samples per strategy at most")
+
+
+class DatasetConfig(Section):
+    """From kept samples to a training set."""
+
+    policy: Literal["replace", "accumulate", "accumulate_subsample"] = "replace"
+    size: int | None = Field(None, ge=1, description="accumulate_subsample: rows; default: what the round kept")
+    anchor_share: float = Field(0.0, ge=0, lt=1, description="share of reserve demonstrations in the training set")
+    min_examples: int = Field(16, ge=1, description="fewer kept samples than this: no training this round")
+
+
+class ProbeConfig(Section):
+    """The fixed panel and its fixed sampling."""
+
+    problems: int = Field(120, ge=2, description="held-out problems of the main family")
+    family_problems: int = Field(24, ge=0, description="held-out problems of every other family")
+    samples: int = Field(8, ge=2, description="samples per problem")
+    temperature: float = Field(1.0, ge=0.01, le=2)
+    pass_at: int = Field(4, ge=1, description="k of pass@k")
+    majority: int = Field(8, ge=1, description="k of maj@k (self-consistency, 2203.11171)")
+    critiques: int = Field(120, ge=0, description="panel drafts that the critic judges, for its calibration")
+
+    @model_validator(mode="after")
+    def _k(self) -> ProbeConfig:
+        if max(self.pass_at, self.majority) > self.samples:
+            raise ValueError(f"probe.pass_at and probe.majority cannot exceed probe.samples ({self.samples})")
+        return self
+
+
+class MonitorConfig(Section):
+    """What is tolerated against round 0 before the controller acts. Losses are absolute unless `_share` says relative."""
+
+    guard: bool = Field(True, description="false: decisions are recorded but not carried out (the unguarded arm)")
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="false-alarm budget of a whole run, over rounds and monitors")
+    accuracy_loss: float = Field(0.02, ge=0, le=1)
+    diversity_loss_share: float = Field(0.10, ge=0, le=1, description="of round 0's distinct-correct-pair probability")
+    rare_loss_share: float = Field(0.25, ge=0, le=1, description="of round 0's rare-strategy mass")
+    overconfidence_gain: float = Field(0.05, ge=0, le=1)
+    min_yield: float = Field(0.02, ge=0, le=1, description="kept samples per sample, below which supply has failed")
+    canonicaliser: Literal["task", "calculations", "operators", "answer"] = "task"
+
+
+class InterventionConfig(Section):
+    """What the controller may do."""
+
+    anchor_share: float = Field(0.30, ge=0, lt=1, description="anchor share after the first reinject")
+    anchor_share_max: float = Field(0.60, ge=0, lt=1)
+    per_strategy: float | None = Field(0.40, gt=0, le=1, description="cap per strategy after a reinject")
+    max_rollbacks: int = Field(2, ge=0, description="one more halts the run")
+
+    @model_validator(mode="after")
+    def _order(self) -> InterventionConfig:
+        if self.anchor_share > self.anchor_share_max:
+            raise ValueError("interventions.anchor_share cannot exceed interventions.anchor_share_max")
+        return self
+
+
+class TrackingConfig(Section):
+    """MLflow. It may fail without hurting the run."""
+
+    mlflow: bool = True
+    uri: str | None = Field(None, description="default: sqlite in the folder of all runs")
+    experiment: str = "ouroloop"
+    table_rows: int = Field(64, ge=0, description="samples shown per round")
+
+
+class Recipe(Section):
+    """A whole run, resolved. See `runs/recipes/` for examples."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    model: str = Field("arithmetic/base", description="a checkpoint folder, or arithmetic/base, arithmetic/teacher")
+    teachers: tuple[str, ...] = Field((), description="further checkpoints that draft; none: the student is its own teacher")
+    seed: int = Field(0, ge=0)
+    rounds: int = Field(6, ge=1)
+    init: Literal["base", "previous", "best"] = Field("previous", description="what each round's training starts from")
+    task: TaskConfig = TaskConfig()
+    engine: EngineConfig = EngineConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    refine: RefineConfig = RefineConfig()
+    filters: FilterConfig = FilterConfig()
+    dataset: DatasetConfig = DatasetConfig()
+    sft: dict[str, Any] = Field(default_factory=dict, description="exactly SFTConfig's names")
+    peft: dict[str, Any] | None = Field(None, description="LoraConfig's names; null: full fine-tuning")
+    launcher: Literal["python", "accelerate"] = "python"
+    accelerate_config: Path | None = None
+    probe: ProbeConfig = ProbeConfig()
+    monitors: MonitorConfig = MonitorConfig()
+    interventions: InterventionConfig = InterventionConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    def to_json(self) -> dict[str, Any]:
+        """The resolved recipe as plain JSON values."""
+        return self.model_dump(mode="json")
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical JSON: same fingerprint, same run (given the same checkpoint and library versions)."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a YAML recipe, apply `key.sub=value` overrides (values are YAML) and validate it.
+
+    Relative paths in the file are relative to the file; a path beginning with `$NAME/` is expanded from the environment.
+
+    Raises:
+        RecipeError: the file is missing, is not YAML, has an unknown key or an impossible value.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe. Recipes that come with Ouroloop lie in runs/recipes/.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise RecipeError(f"{path}: not a readable YAML file: {error}") from None
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{path}: expected a mapping of recipe keys, got {type(raw).__name__}. Start with `name: my-run`.")
+    for text in overrides:
+        _override(raw, text)
+    raw.setdefault("name", path.stem)
+    return resolve(raw, where=str(path), base=path.parent)
+
+
+def resolve(raw: dict[str, Any], where: str = "recipe", base: Path | None = None) -> Recipe:
+    """Validate a mapping of recipe keys; `base` anchors relative paths.
+
+    Raises:
+        RecipeError: with one line per wrong key.
+    """
+    if base is not None:
+        raw = _anchored(raw, base)
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise RecipeError("\n".join(f"{where}: {line}" for line in _explain(error))) from None
+
+
+def differing_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys whose values differ between two resolved recipes, as `key: old -> new`."""
+    lines: list[str] = []
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += differing_keys(a, b, f"{prefix}{key}.")
+        elif a != b:
+            lines.append(f"{prefix}{key}: {a!r} -> {b!r}")
+    return lines
+
+
+PATH_KEYS = ("task.path", "task.heldout_path", "refine.constitution", "accelerate_config")
+BUILT_IN_MODELS = ("arithmetic/base", "arithmetic/teacher")
+
+
+def _anchored(raw: dict[str, Any], base: Path) -> dict[str, Any]:
+    """Make the recipe's own relative paths independent of the working directory."""
+    import os
+
+    def absolute(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        expanded = os.path.expandvars(value)
+        if expanded.startswith("$"):
+            name = expanded[1:].split("/")[0]
+            raise RecipeError(f"{value}: the environment variable {name} is not set. Set it, e.g. `export {name}=/path/to/data`.")
+        return str((base / expanded).resolve())
+
+    out = json.loads(json.dumps(raw, default=str))
+    for dotted in PATH_KEYS:
+        *parents, leaf = dotted.split(".")
+        node: Any = out
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if isinstance(node, dict) and node.get(leaf) is not None:
+            node[leaf] = absolute(node[leaf])
+    for key in ("model", "teachers"):
+        value = out.get(key)
+        if isinstance(value, str) and value not in BUILT_IN_MODELS:
+            out[key] = absolute(value)
+        elif isinstance(value, list):
+            out[key] = [v if v in BUILT_IN_MODELS else absolute(v) for v in value]
+    return dict(out)
+
+
+def _override(raw: dict[str, Any], text: str) -> None:
+    key, sep, value = text.partition("=")
+    if not sep or not key:
+        raise RecipeError(f"--set {text}: expected key=value, e.g. --set sampling.temperatures='[0.7, 1.0]'")
+    node = raw
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise RecipeError(f"--set {text}: {parent} is not a section")
+        node = child
+    try:
+        node[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise RecipeError(f"--set {text}: the value is not YAML") from None
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    for item in error.errors():
+        dotted = ".".join(str(part) for part in item["loc"]) or "recipe"
+        if item["type"] == "extra_forbidden":
+            known = _keys_beside(item["loc"])
+            near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(sorted(known))}."
+            yield f"unknown key {dotted!r}. {hint}"
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            shown = "" if item["type"] == "missing" or isinstance(item["input"], dict) else f", got {item['input']!r}"
+            yield f"{dotted}: {message}{shown}"
+
+
+def _keys_beside(loc: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    for part in loc[:-1]:
+        annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return list(model.model_fields)

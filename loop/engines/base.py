@@ -1,0 +1,40 @@
+"""The Engine protocol: the only way the loop asks a model for text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from loop.records import Completion, Prompt, Request
+
+
+class Engine(Protocol):
+    """A model that completes prompts. All methods are coroutines of one event loop; `complete` may run many at a time."""
+
+    async def load(self, checkpoint: Path, canary: Path | None = None) -> None:
+        """Serve `checkpoint` from now on, then prove it: decode the canary prompts greedily and compare.
+
+        The first call starts the engine. Must not be called while a `complete` is in flight.
+
+        Raises:
+            StaleWeightsError: the canary's answers are not those of this checkpoint.
+            CheckpointError: the checkpoint cannot be used (no stop token, pickle weights, ...).
+        """
+        ...
+
+    async def complete(self, request: Request) -> Completion:
+        """Sample one completion. Same request, same weights: same answer (fp32).
+
+        Raises:
+            EngineError: the request or the engine failed.
+        """
+        ...
+
+    async def encode(self, pairs: Sequence[tuple[Prompt, str]]) -> list[tuple[list[int], list[int]]]:
+        """Token ids of (prompt, completion) texts exactly as `complete` would see them, the stop token appended to the completion."""
+        ...
+
+    async def close(self) -> None:
+        """Free everything. Safe to call twice."""
+        ...

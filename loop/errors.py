@@ -1,0 +1,43 @@
+"""One tree of errors. Each class also is the standard type a caller would expect; a message says where, got, expected, remedy."""
+
+from __future__ import annotations
+
+
+class OuroloopError(Exception):
+    """Base of every error that Ouroloop raises on purpose."""
+
+    exit_code = 1
+
+
+class UserError(OuroloopError):
+    """Something the user can mend; printed without a traceback, exit code 2."""
+
+    exit_code = 2
+
+
+class RecipeError(UserError, ValueError):
+    """A recipe is wrong: unknown key, impossible value, missing file."""
+
+
+class DataError(UserError, ValueError):
+    """An input file is wrong: bad JSON, missing field, no problems."""
+
+
+class CheckpointError(UserError, ValueError):
+    """A checkpoint cannot be used: no weights, no stop token, an unsafe format."""
+
+
+class RunStateError(UserError, RuntimeError):
+    """A run directory is in the wrong state: locked, missing, made by another recipe."""
+
+
+class EngineError(OuroloopError, RuntimeError):
+    """An engine failed: a request, or the whole process."""
+
+
+class StaleWeightsError(EngineError):
+    """The canary saw an engine answer with other weights than those it was told to load."""
+
+
+class TrainingError(OuroloopError, RuntimeError):
+    """The training process failed."""

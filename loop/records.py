@@ -1,0 +1,157 @@
+"""The nouns of a run: one frozen record per thing. Text and the engine's own token ids travel together.
+
+Knows nothing but `evals.tasks.Problem`. Shapes: `_T` tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from evals.tasks import Problem
+
+__all__ = [
+    "Action", "Completion", "Critique", "Decision", "Draft", "Example", "Message", "Problem", "Prompt", "Request",
+    "Revision", "Sample", "Sampling", "Verdict",
+]
+
+Message = Mapping[str, str]
+"""One chat turn: {"role": "system" | "user" | "assistant", "content": str}."""
+
+Prompt = str | Sequence[Message]
+"""Plain text for a base model, or chat turns that the engine renders with the checkpoint's chat template."""
+
+Action = Literal["continue", "reinject", "rollback", "halt"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Every sampling parameter, pinned: a checkpoint's generation_config never changes one.
+
+    temperature 0 is greedy. top_k 0 and top_p 1.0 switch the cut off. max_tokens bounds the completion.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    max_tokens: int = 256
+
+
+@dataclass(frozen=True)
+class Request:
+    """One completion asked of an engine. `id` is unique in the run; `seed` is derived from it by hash."""
+
+    id: str
+    prompt: Prompt
+    sampling: Sampling
+    seed: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What an engine answered.
+
+    token_ids_T holds the stop token when finish_reason is "stop"; text never does. logprobs_T are raw (before temperature and cuts), in
+    nats, one per token. finish_reason "length" means cut: such a completion is never trained on.
+    """
+
+    request_id: str
+    prompt_token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    text: str
+    finish_reason: Literal["stop", "length"]
+    weight_version: str
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A first answer to a problem."""
+
+    completion: Completion
+
+
+@dataclass(frozen=True)
+class Critique:
+    """A judgement of the answer before it. approved is None when the verdict could not be read; probability is P(approve) in [0, 1]."""
+
+    completion: Completion
+    approved: bool | None
+    probability: float | None
+    principle: str | None = None
+
+
+@dataclass(frozen=True)
+class Revision:
+    """An answer rewritten in the light of a critique."""
+
+    completion: Completion
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One problem's way through draft -> critique -> revise (n times). `final` is what the filter judges and SFT would learn."""
+
+    id: str
+    problem_id: str
+    index: int
+    temperature: float
+    draft: Draft
+    critiques: tuple[Critique, ...] = ()
+    revisions: tuple[Revision, ...] = ()
+    draft_prompt_token_ids: tuple[int, ...] = ()
+
+    @property
+    def final(self) -> Completion:
+        """The last text: the last revision, or the draft."""
+        return self.revisions[-1].completion if self.revisions else self.draft.completion
+
+    @property
+    def approved(self) -> bool | None:
+        """Whether the last critique approves of `final`; None without a critique of it or with an unreadable one."""
+        return self.critiques[-1].approved if len(self.critiques) > len(self.revisions) else None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gates said of one sample: kept, or every reason against it. None means not scored; unscored is not wrong."""
+
+    sample_id: str
+    problem_id: str
+    text: str
+    kept: bool
+    reasons: tuple[str, ...]
+    answer: str | None
+    correct: bool | None
+    valid: bool | None
+    strategy: str | None
+    approved: bool | None
+    agreement: float | None
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row of a training set: ids, where it came from and why. `origin`: "kept" | "earlier" | "anchor" | "archive"."""
+
+    problem_id: str
+    prompt_token_ids: tuple[int, ...]
+    completion_token_ids: tuple[int, ...]
+    text: str
+    origin: Literal["kept", "earlier", "anchor", "archive"]
+    round: int
+    strategy: str | None = None
+    sample_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What happens next, and why, in sentences with numbers."""
+
+    round: int
+    action: Action
+    reasons: tuple[str, ...]
+    mode: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""The steps of a round, one file each. Knows neither `views` nor the command line."""

@@ -1,0 +1,1 @@
+"""How people look at a run. Reads the run directory; knows no stage."""

@@ -1,0 +1,108 @@
+"""The monitors' contract: a RoundView in, Readings out. Read-only; undefined is NaN with a reason, never 0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Objects = NDArray[np.object_]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples of a fixed panel, one row each (`_N` rows, ragged groups allowed). Clusters are problems.
+
+    problem_N, family_N, slice_N: str. correct_N and valid_N: 1, 0 or NaN (unscored). strategy_N, answer_N: str or None.
+    nll_N: mean negative log-probability per token of the row's own tokens at temperature 1, nats/token (NaN if unknown).
+    num_tokens_N: completion tokens. truncated_N: 1 when cut by length. text_N: str.
+    """
+
+    problem: Objects
+    family: Objects
+    slice: Objects
+    correct: Floats
+    valid: Floats
+    strategy: Objects
+    answer: Objects
+    nll: Floats
+    num_tokens: Floats
+    truncated: Floats
+    text: Objects
+
+    def __len__(self) -> int:
+        return len(self.problem)
+
+    def where(self, mask: NDArray[np.bool_]) -> Samples:
+        """The rows where `mask` is true, in order."""
+        return Samples(**{name: getattr(self, name)[mask] for name in self.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Critics:
+    """Critiques with known truth, one row each. approved_N: 1, 0 or NaN (unreadable). probability_N: P(approve) or NaN.
+
+    correct_N: whether the judged text was right (1, 0, NaN). problem_N: cluster. agreement_N: vote share of the text's answer, or NaN.
+    """
+
+    problem: Objects
+    approved: Floats
+    probability: Floats
+    correct: Floats
+    agreement: Floats
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The round's raw training pool, before and after the filter, one row per sample. kept_N: bool. reason_N: first reason or ""."""
+
+    problem: Objects
+    strategy: Objects
+    answer: Objects
+    correct: Floats
+    kept: NDArray[np.bool_]
+    reason: Objects
+
+
+@dataclass(frozen=True)
+class RoundView:
+    """All that a monitor may see of one round. Round 0 is the starting model: it has no pool."""
+
+    round: int
+    probe: Samples
+    greedy: Samples | None = None
+    critics: Critics | None = None
+    pool: Pool | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One number with its interval. NaN value needs a `reason`. `details` is JSON-able: per family, curves, shares.
+
+    low, high: 95 % interval from within the round (cluster = problem). num_clusters: clusters behind it. better: which way is healthy.
+    """
+
+    name: str
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+    unit: str = ""
+    num_clusters: int = 0
+    better: Literal["up", "down", "none"] = "none"
+    status: Literal["ok", "undefined", "error"] = "ok"
+    reason: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Monitor(Protocol):
+    """A dataclass whose fields are its configuration; `reference` is round 0's view, frozen (None in round 0)."""
+
+    name: str
+
+    def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
+        """Read the round; never change it."""
+        ...
