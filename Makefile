@@ -1,0 +1,39 @@
+# Every target sets up all it needs in .venv first; a second run installs nothing (tools/setup.sh).
+SHELL := bash
+BIN := .venv/bin
+
+.PHONY: help setup demo demo-arms test test-fast check doctor clean clean-all
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## make .venv ready
+	@tools/setup.sh
+
+demo: setup ## six rounds of self-distillation on a small real model, watched and steered
+	@$(BIN)/ouroloop run runs/recipes/demo.yaml
+
+demo-arms: setup ## the same start without the guard, then both runs side by side
+	@$(BIN)/ouroloop run runs/recipes/demo-unguarded.yaml
+	@$(BIN)/ouroloop compare demo demo-unguarded
+
+test: setup ## every test that this machine can run: the fast ones first, then those on the real libraries
+	@$(BIN)/pytest -q -m "not slow"
+	@$(BIN)/pytest -q -m slow
+
+test-fast: setup ## only the fast tests
+	@$(BIN)/pytest -q -m "not slow"
+
+check: setup ## lint and types
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy -p loop -p monitors -p evals
+
+doctor: setup ## what is installed, what would break, and the command that mends it
+	@$(BIN)/ouroloop doctor
+
+clean: ## remove caches; runs and .venv stay
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+clean-all: clean ## remove .venv too
+	rm -rf .venv
