@@ -1,0 +1,210 @@
+"""Rebuild the world's small checkpoints: tokenizer, pretraining, model card. Resumable; torch and transformers live here only.
+
+`ouroloop pretrain arithmetic` trains a Llama of about 1 M parameters on demonstrations of drafts, critiques and revisions. `base` stops while about half of its
+samples are right, so that a loop can improve it and its diversity can be measured; `teacher` is trained on for longer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from evals.worlds.arithmetic import world
+from evals.worlds.arithmetic.task import FAMILY_MIX
+
+EOS = "<eos>"
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """What makes a checkpoint; `tokens` counts prompt and completion tokens seen."""
+
+    name: str
+    tokens: int
+    seed: int = 0
+    learning_rate: float = 2e-3
+    warmup: float = 0.05
+    batch_tokens: int = 6144
+    vocab_size: int = 384
+    hidden_size: int = 128
+    intermediate_size: int = 384
+    num_layers: int = 4
+    num_heads: int = 4
+    draft: float = 0.56
+    critique: float = 0.28
+    revision: float = 0.16
+
+
+CHECKPOINTS = {
+    "base": PretrainConfig("base", tokens=3_600_000),
+    "teacher": PretrainConfig("teacher", tokens=9_000_000, seed=1),
+}
+
+Progress = Callable[[int, int, str], None]
+
+
+def build_tokenizer(config: PretrainConfig, num_rows: int = 4000) -> PreTrainedTokenizerFast:
+    """Byte-level BPE whose digits never merge: lossless on any text, no unknown token. Same seed, same tokenizer."""
+    stream = _stream(config, "pretrain", seed=17)
+    rows = [row.prompt + row.completion for row in (next(stream) for _ in range(num_rows))]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r" ?[A-Za-z]+|\d|[^A-Za-z\d]+"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=config.vocab_size, special_tokens=[EOS], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(rows, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS, pad_token=EOS, model_max_length=512)
+
+
+def pretrain(config: PretrainConfig, out: Path, progress: Progress | None = None) -> Path:
+    """Train a checkpoint into `out` (replaced when it exists). Killed and called again, it goes on from the last saved state.
+
+    Returns:
+        `out`, holding safetensors, tokenizer and pretraining.json (the config, tokens and seconds that it took).
+    """
+    torch.manual_seed(config.seed)
+    work = out.with_name(out.name + ".partial")
+    work.mkdir(parents=True, exist_ok=True)
+    tokenizer = build_tokenizer(config)
+    model = _model(config, tokenizer)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
+    state = {"step": 0, "tokens": 0, "seconds": 0.0}
+    resume = work / "state.pt"
+    if resume.exists():
+        saved = torch.load(resume, weights_only=True)
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        state = saved["state"]
+    batches = _batches(config, tokenizer, skip=int(state["step"]))
+    last_save = started = time.monotonic()
+    before = state["seconds"]
+    while state["tokens"] < config.tokens:
+        inputs, labels = next(batches)
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * _schedule(state["tokens"] / config.tokens, config.warmup)
+        loss = model(input_ids=inputs, labels=labels, attention_mask=(labels.new_ones(inputs.shape)), use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        state["step"] += 1
+        state["tokens"] += inputs.numel()
+        state["seconds"] = before + time.monotonic() - started
+        if progress and state["step"] % 10 == 0:
+            progress(int(state["tokens"]), config.tokens, f"loss {loss.item():.3f}")
+        if time.monotonic() - last_save > 60:
+            last_save = time.monotonic()
+            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "state": state}, work / "state.tmp")
+            os.replace(work / "state.tmp", resume)
+    model.generation_config.update(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None)
+    model.save_pretrained(work)
+    tokenizer.save_pretrained(work)
+    num_parameters = sum(p.numel() for p in model.parameters())
+    facts = {"config": asdict(config), "num_parameters": num_parameters, "steps": state["step"], "tokens": state["tokens"], "seconds": round(state["seconds"])}
+    (work / "pretraining.json").write_text(json.dumps(facts, indent=1) + "\n")
+    resume.unlink(missing_ok=True)
+    if out.exists():
+        shutil.rmtree(out)
+    work.rename(out)
+    return out
+
+
+class Sampler:
+    """Batched generation for the model card. Temperature 0 is greedy."""
+
+    def __init__(self, checkpoint: Path, seed: int = 0) -> None:
+        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(checkpoint)
+        self.model = LlamaForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
+        torch.manual_seed(seed)
+
+    @torch.inference_mode()
+    def __call__(self, prompts: list[str], temperature: float, max_new_tokens: int = 72, batch: int = 250) -> list[str]:
+        """One completion per prompt, in order; prompts are sorted by length inside so that padding is short."""
+        ids = [self.tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        out = [""] * len(ids)
+        eos = self.tokenizer.eos_token_id
+        how: dict[str, Any] = {"do_sample": False} if temperature == 0 else {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+        for start in range(0, len(order), batch):
+            rows = order[start : start + batch]
+            width = max(len(ids[i]) for i in rows)
+            inputs = torch.tensor([[eos] * (width - len(ids[i])) + ids[i] for i in rows])
+            mask = torch.tensor([[0] * (width - len(ids[i])) + [1] * len(ids[i]) for i in rows])
+            answers = self.model.generate(inputs, attention_mask=mask, max_new_tokens=max_new_tokens, pad_token_id=eos, eos_token_id=eos, **how)
+            for i, answer in zip(rows, answers[:, width:].tolist(), strict=True):
+                out[i] = self.tokenizer.decode(answer, skip_special_tokens=True)
+        return out
+
+
+def _stream(config: PretrainConfig, split: str, seed: int) -> Iterator[world.Demonstration]:
+    mix = {"draft": config.draft, "critique": config.critique, "revision": config.revision}
+    return world.demonstrations(split, seed, mix, FAMILY_MIX)
+
+
+def _batches(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, skip: int, window: int = 4096) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Padded (inputs, labels) of about `batch_tokens` tokens, rows of like length together; loss on completions and their stop token only."""
+    stream, rng = _stream(config, "pretrain", config.seed), random.Random(config.seed)
+    while True:
+        rows = []
+        for row in (next(stream) for _ in range(window)):
+            prompt = tokenizer(row.prompt, add_special_tokens=False)["input_ids"]
+            rows.append((prompt, [*tokenizer(row.completion, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]))
+        rows.sort(key=lambda r: len(r[0]) + len(r[1]))
+        batches, batch = [], []
+        for row in rows:
+            if batch and (len(batch) + 1) * (len(row[0]) + len(row[1])) > config.batch_tokens:
+                batches.append(batch)
+                batch = []
+            batch.append(row)
+        rng.shuffle(batches)
+        for batch in batches:
+            if skip:
+                skip -= 1
+                continue
+            width = max(len(p) + len(c) for p, c in batch)
+            pad = [width - len(p) - len(c) for p, c in batch]
+            inputs = torch.tensor([p + c + [tokenizer.pad_token_id] * n for (p, c), n in zip(batch, pad, strict=True)])
+            labels = torch.tensor([[-100] * len(p) + c + [-100] * n for (p, c), n in zip(batch, pad, strict=True)])
+            yield inputs, labels
+
+
+def _schedule(done: float, warmup: float) -> float:
+    """Linear warm-up, then linear decay to a tenth."""
+    return done / warmup + 0.01 if done < warmup else 1 - 0.9 * (done - warmup) / (1 - warmup)
+
+
+def _model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.num_heads,
+            num_key_value_heads=config.num_heads,
+            max_position_embeddings=512,
+            tie_word_embeddings=False,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            dtype="float32",
+        )
+    )

@@ -1,0 +1,187 @@
+"""The named strategies, each one program that writes a trace.
+
+A strategy is a generator: it yields the next expression ("47+30"), is sent the value that the writer *claims* for it, and returns the answer that
+follows from the claimed values. The same program therefore writes demonstrations (true values), writes plausible slips (a wrong value that the
+rest is built on), names the strategy of a trace (whose expressions does it reproduce, given its own values?) and finds the first wrong step.
+
+A trace reads `7+5=12; 4+3+1=8; answer 82`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+
+Program = Generator[str, int, int]
+"""Yields expressions, receives claimed values, returns the answer."""
+
+NUM_PLACES = 6
+
+
+def column(a: int, b: int) -> Program:
+    """Digit by digit from the right, carrying."""
+    answer, place, carry = 0, 1, False
+    while True:
+        value = yield f"{a % 10}+{b % 10}" + ("+1" if carry else "")
+        a, b = a // 10, b // 10
+        if not (a or b):
+            return answer + value * place
+        answer, carry, place = answer + value % 10 * place, value >= 10, place * 10
+
+
+def split(a: int, b: int) -> Program:
+    """By place value: hundreds, tens and ones on their own, then together."""
+    top = 10 ** (len(str(max(a, b))) - 1)
+    parts = []
+    while top:
+        parts.append((yield f"{a // top % 10 * top}+{b // top % 10 * top}"))
+        top //= 10
+    total = parts[0]
+    for part in parts[1:]:
+        total = yield f"{total}+{part}"
+    return total
+
+
+def jump(a: int, b: int) -> Program:
+    """From the first number in jumps of hundreds, tens and ones of the second."""
+    for place in (10**i for i in reversed(range(NUM_PLACES))):
+        if digit := b // place % 10:
+            a = yield f"{a}+{digit * place}"
+    return a
+
+
+def compensate(a: int, b: int) -> Program:
+    """Round the first number up to the next ten, add, take the surplus away. Does not apply to a round number."""
+    surplus = 10 - a % 10
+    rounded = yield f"{a}+{surplus}"
+    total = yield f"{rounded}+{b}"
+    return (yield f"{total}-{surplus}")
+
+
+def count_up(a: int, target: int) -> Program:
+    """Missing addend: jump from a towards the target in tens and ones; the jumps together are the answer."""
+    tens = (target - a) // 10 * 10
+    if tens:
+        a = yield f"{a}+{tens}"
+    ones = target - a
+    yield f"{a}+{ones}"
+    return (yield f"{tens}+{ones}")
+
+
+def compensate_product(price: int, count: int) -> Program:
+    """Several of a price just under a round one: round the price up, multiply, take the surplus away."""
+    surplus = 10 - price % 10
+    rounded = yield f"{price}+{surplus}"
+    total = yield f"{rounded}*{count}"
+    over = yield f"{surplus}*{count}"
+    return (yield f"{total}-{over}")
+
+
+Maker = Callable[[int, int], Program]
+SUM_STRATEGIES: dict[str, Maker] = {"column": column, "split": split, "compensate": compensate, "jump": jump}
+STRATEGIES: dict[str, dict[str, Maker]] = {
+    "sum2": SUM_STRATEGIES,
+    "sum3": SUM_STRATEGIES,
+    "missing": {"jump": count_up},
+    "multibuy": {"compensate": compensate_product},
+}
+"""Strategies that can solve a family at all. Only `jump` maps onto missing addends, only `compensate` onto prices just under a round one."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A parsed trace: (expression, claimed value) per step, and the claimed answer (None when there is none)."""
+
+    steps: tuple[tuple[str, int], ...]
+    answer: int | None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a trace is: strategy None when no program fits; first_wrong counts steps from 0, len(steps) is the answer itself."""
+
+    strategy: str | None
+    first_wrong: int | None
+
+
+_STEP = re.compile(r"^(\d{1,9}(?:[+\-*]\d{1,9}){1,3})=(-?\d{1,9})$")
+_ANSWER = re.compile(r"^answer (-?\d{1,12})$")
+
+
+def applies(strategy: str, family: str, a: int) -> bool:
+    """Whether a strategy can be used on a problem whose first number is `a`."""
+    return strategy in STRATEGIES[family] and not (strategy == "compensate" and a % 10 == 0)
+
+
+def write(program: Program, claim: Callable[[int, str], int] = lambda _, expression: value_of(expression)) -> tuple[list[tuple[str, int]], int]:
+    """Run a program; `claim(index, expression)` says which value is written down (the true one by default)."""
+    steps: list[tuple[str, int]] = []
+    try:
+        expression = next(program)
+        while True:
+            value = claim(len(steps), expression)
+            steps.append((expression, value))
+            expression = program.send(value)
+    except StopIteration as stop:
+        return steps, int(stop.value)
+
+
+def render(steps: Sequence[tuple[str, int]], answer: int) -> str:
+    """Steps and answer as the text of a trace."""
+    return "; ".join([*(f"{expression}={value}" for expression, value in steps), f"answer {answer}"])
+
+
+def parse(text: str) -> Trace | None:
+    """The trace in `text`, or None when it is not of the world's form."""
+    *parts, last = text.strip().split("; ")
+    answer = _ANSWER.match(last)
+    steps = [_STEP.match(part) for part in parts]
+    if answer is None or not all(steps):
+        return None
+    return Trace(tuple((m[1], int(m[2])) for m in steps if m), int(answer[1]))
+
+
+def value_of(expression: str) -> int:
+    """The true value of a sum, difference or product as the programs write them (one kind of operator at a time)."""
+    if "*" in expression:
+        left, right = expression.split("*", 1)
+        return int(left) * value_of(right)
+    return sum(int(term) for term in re.findall(r"[+-]?\d+", expression))
+
+
+def read(family: str, a: int, b: int, trace: Trace) -> Reading:
+    """Name the strategy of a trace and find its first wrong step.
+
+    Each program is replayed on the trace's own claimed values; the one that foretells the most expressions, from the first on, is the strategy
+    (at least one; in the order of `STRATEGIES` on a tie). A step is wrong when its expression is not the one that the strategy calls for or its value is false.
+    """
+    best, most, first_wrong = None, 0, 0
+    for name, maker in STRATEGIES.get(family, {}).items():
+        if not applies(name, family, a):
+            continue
+        matched, wrong = _replay(maker(a, b), trace)
+        if matched > most:
+            best, most, first_wrong = name, matched, wrong
+    if best is None:
+        return Reading(None, 0)
+    return Reading(best, None if first_wrong > len(trace.steps) else first_wrong)
+
+
+def _replay(program: Program, trace: Trace) -> tuple[int, int]:
+    """(expressions foretold in a row, index of the first wrong step; len(steps) = the answer, len(steps) + 1 = none)."""
+    wrong = len(trace.steps) + 1
+    try:
+        expected = next(program)
+        for index, (expression, value) in enumerate(trace.steps):
+            if expression != expected:
+                return index, min(wrong, index)
+            if value != value_of(expression):
+                wrong = min(wrong, index)
+            expected = program.send(value)
+    except StopIteration as stop:
+        complete = index == len(trace.steps) - 1
+        if complete and trace.answer != stop.value:
+            wrong = min(wrong, len(trace.steps))
+        return len(trace.steps) + complete if complete else index + 1, wrong if complete else min(wrong, index + 1)
+    return len(trace.steps), min(wrong, len(trace.steps))

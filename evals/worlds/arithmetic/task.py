@@ -1,0 +1,96 @@
+"""The arithmetic world as a Task: fixed problem lists, exact grading, true step checks and true strategies."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+
+from evals.tasks import Grade, Problem, Prompts, Split, StepCheck
+from evals.worlds.arithmetic import strategies as st
+from evals.worlds.arithmetic import world
+
+_ANSWER = re.compile(r"\banswer (-?\d{1,12})\s*$")
+FAMILY_MIX = {"sum2": 0.58, "sum3": 0.05, "missing": 0.10, "multibuy": 0.10, "copy": 0.06, "sort": 0.05, "compare": 0.06}
+"""The real data's families: what pretraining and the reserve hold."""
+
+
+@dataclass(frozen=True)
+class ArithmeticTask:
+    """The world. `train_families` are what the loop practises on; every family is held out for evaluation."""
+
+    name: str = "arithmetic"
+    train_families: tuple[str, ...] = ("sum2",)
+    prompts: Prompts | None = world.PROMPTS
+
+    def problems(self, split: Split) -> list[Problem]:
+        """All problems of a split, shuffled once for good: `train` those of `train_families`, `reserve` with demonstrations, `heldout` by family."""
+        if split == "reserve":
+            return list(_reserve())
+        families = self.train_families if split == "train" else world.FAMILIES
+        return [item for family in families for item in _family(family, split)]
+
+    def grade(self, problem: Problem, text: str) -> Grade:
+        """Exact: the integer after the last `answer`, which must end the text."""
+        match = _ANSWER.search(text)
+        if match is None:
+            return Grade(False, None, "no answer")
+        answer = str(int(match[1]))
+        return Grade(answer == problem.answer, answer, "exact")
+
+    def check_steps(self, problem: Problem, text: str) -> StepCheck:
+        """Replay the strategy on the trace: every expression must be called for, every value true, the answer must follow."""
+        trace = st.parse(text)
+        if problem.family in world.SKILLS:
+            return StepCheck(None, 0, reason="this family has no steps")
+        if trace is None:
+            return StepCheck(False, 0, 0, "not a trace of this world")
+        wrong = self._read(problem, trace).first_wrong
+        return StepCheck(wrong is None, len(trace.steps), wrong)
+
+    def strategy(self, problem: Problem, text: str) -> str | None:
+        """The true strategy, "other" for a trace that follows none, None for a family without strategies."""
+        if problem.family in world.SKILLS:
+            return None
+        trace = st.parse(text)
+        return (self._read(problem, trace).strategy if trace else None) or "other"
+
+    @staticmethod
+    def _read(problem: Problem, trace: st.Trace) -> st.Reading:
+        return st.read(problem.family, problem.metadata["a"], problem.metadata["b"], trace)
+
+
+@lru_cache
+def _family(family: str, split: str) -> tuple[Problem, ...]:
+    """Problems of a family in a split, each pair of numbers at most once."""
+    rng = random.Random(f"{family}/{split}")
+    found: dict[tuple[int, int], Problem] = {}
+    if family == "sum2":
+        pairs = [(a, b) for a, b in product(range(11, 100), repeat=2) if world.split_of(family, a, b) == split]
+        found = {pair: world.problem(family, *pair, rng) for pair in pairs}
+    else:
+        for _ in range(4000):
+            item = world.draw(family, split, rng)
+            found.setdefault((item.metadata["a"], item.metadata["b"]), item)
+            if len(found) >= 400:
+                break
+    items = list(found.values())
+    rng.shuffle(items)
+    return tuple(items)
+
+
+@lru_cache
+def _reserve(size: int = 2000) -> tuple[Problem, ...]:
+    """Real demonstrations with the real mix of families and strategies; `metadata["strategy"]` names the strategy."""
+    rng = random.Random("reserve")
+    found: dict[str, Problem] = {}
+    for _ in range(size):
+        family = rng.choices(list(FAMILY_MIX), list(FAMILY_MIX.values()))[0]
+        item = world.draw(family, "reserve", rng)
+        strategy = None if family in world.SKILLS else world.pick_strategy(family, item.metadata["a"], rng)
+        solution = world.demonstrate(item, strategy)
+        key = f"{item.id}-{strategy}"
+        found[key] = Problem(key, item.question, item.answer, family, item.slice, solution, {**item.metadata, "strategy": strategy})
+    return tuple(found.values())

@@ -1,0 +1,95 @@
+"""From kept samples to a training set: replace | accumulate | accumulate_subsample, re-injection, decontamination."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from evals.tasks import Prompts
+from loop.config import DatasetConfig
+from loop.engines.base import Engine
+from loop.records import Example, Problem, Sample, Verdict
+from loop.stages.plan import Plan
+from loop.stages.reserve import Reserve, example_from_row
+
+SCHEMA = pa.schema(
+    {
+        "problem_id": pa.string(),
+        "prompt_token_ids": pa.list_(pa.int32()),
+        "completion_token_ids": pa.list_(pa.int32()),
+        "text": pa.string(),
+        "origin": pa.string(),
+        "round": pa.int32(),
+        "strategy": pa.string(),
+        "sample_id": pa.string(),
+    }
+)
+
+
+def kept_examples(samples: Sequence[Sample], verdicts: Sequence[Verdict], number: int) -> list[Example]:
+    """The kept samples: draft prompt and final text, in the engine's own token ids. A text cut by length is never trained on."""
+    return [
+        Example(s.problem_id, s.draft_prompt_token_ids, s.final.token_ids, s.final.text, "kept", number, v.strategy, s.id)
+        for s, v in zip(samples, verdicts, strict=True)
+        if v.kept and s.final.finish_reason == "stop"
+    ]
+
+
+async def assemble(
+    kept: Sequence[Example],
+    earlier: Sequence[Sequence[Mapping[str, Any]]],
+    reserve: Reserve,
+    plan: Plan,
+    config: DatasetConfig,
+    engine: Engine,
+    prompts: Prompts,
+    questions: Mapping[str, str],
+    heldout: Collection[str],
+    seed: int,
+) -> list[Example]:
+    """The round's training set, shuffled.
+
+    Args:
+        kept: this round's kept samples.
+        earlier: example tables of the rounds that this model descends from, oldest first.
+        reserve: what re-injection draws on.
+        plan: `anchor_share` of the result is re-injected (as far as the reserve reaches); half of that from the archive when `archive`.
+        config: the policy, and its size.
+        engine: tokenises demonstrations.
+        prompts: the draft template.
+        questions: problem id -> question, for decontamination.
+        heldout: normalised held-out questions; no example may ask one of them.
+        seed: of this round.
+    """
+    rng = random.Random(seed)
+    own = list(kept)
+    if config.policy != "replace":
+        own += [example_from_row(row, "earlier") for rows in earlier for row in rows if row["origin"] == "kept"]
+    if config.policy == "accumulate_subsample":
+        own = rng.sample(own, min(config.size or len(kept), len(own)))
+    wanted = round(len(own) * plan.anchor_share / (1 - plan.anchor_share))
+    archived = reserve.rare(own, wanted // 2, rng) if plan.archive else []
+    anchors = await reserve.demonstrate(engine, prompts, wanted - len(archived), plan.round, rng)
+    out = [e for e in [*own, *archived, *anchors] if normalised(questions.get(e.problem_id, "")) not in heldout]
+    rng.shuffle(out)
+    return out
+
+
+def normalised(question: str) -> str:
+    """A question for comparison: lower case, single spaces, no punctuation at the end."""
+    return re.sub(r"\s+", " ", question).strip().rstrip(".?!").lower()
+
+
+def describe(examples: Sequence[Example]) -> dict[str, int]:
+    """Rows by origin."""
+    return dict(Counter(e.origin for e in examples))
+
+
+def question_of(problems: Sequence[Problem]) -> dict[str, str]:
+    """Problem id -> question."""
+    return {p.id: p.question for p in problems}

@@ -1,0 +1,189 @@
+"""The rejection gates. Each is tiny, sees every sample, and gives a reason or None; a sample is kept when no gate objects.
+
+Gates over single samples come first in `gates`; those over the whole set (duplicates, caps) follow and count only what the others let pass.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from evals.steps import calculation_key
+from evals.tasks import Task
+from loop.config import FilterConfig
+from loop.records import Problem, Sample, Verdict
+
+
+@dataclass(frozen=True)
+class Case:
+    """A sample with all that can be known of it. None = not known; a gate never rejects for what is not known, except where it says so."""
+
+    sample: Sample
+    answer: str | None
+    correct: bool | None
+    valid: bool | None
+    strategy: str | None
+    agreement: float | None
+
+    @property
+    def text(self) -> str:
+        """The text on trial."""
+        return self.sample.final.text
+
+
+class Gate(Protocol):
+    """A dataclass whose fields are its settings."""
+
+    name: str
+
+    def judge(self, cases: Sequence[Case], alive: Sequence[bool]) -> list[bool]:
+        """True where the gate objects. `alive`: no earlier gate objected."""
+        ...
+
+
+@dataclass(frozen=True)
+class Each:
+    """A gate that looks at one sample at a time."""
+
+    name: str
+    objects: Callable[[Case], bool]
+
+    def judge(self, cases: Sequence[Case], alive: Sequence[bool]) -> list[bool]:
+        """True where `objects`."""
+        return [self.objects(case) for case in cases]
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Keeps the first of samples alike within a problem. Source of the calculation rule: RFT (2308.01825), section 3.2: distinct lists of equations."""
+
+    key: Callable[[Case], str]
+    name: str = "duplicate"
+
+    def judge(self, cases: Sequence[Case], alive: Sequence[bool]) -> list[bool]:
+        """True from the second of its kind on."""
+        seen: set[tuple[str, str]] = set()
+        out = []
+        for case, live in zip(cases, alive, strict=True):
+            key = (case.sample.problem_id, self.key(case))
+            out.append(live and key in seen)
+            if live:
+                seen.add(key)
+        return out
+
+
+@dataclass(frozen=True)
+class PerProblem:
+    """At most `most` samples of a problem, in order, rare strategies of the round first."""
+
+    most: int
+    name: str = "per_problem"
+
+    def judge(self, cases: Sequence[Case], alive: Sequence[bool]) -> list[bool]:
+        """True beyond the cap."""
+        frequency = Counter(case.strategy for case, live in zip(cases, alive, strict=True) if live)
+        by_problem: dict[str, list[int]] = defaultdict(list)
+        for i, (case, live) in enumerate(zip(cases, alive, strict=True)):
+            if live:
+                by_problem[case.sample.problem_id].append(i)
+        out = [False] * len(cases)
+        for members in by_problem.values():
+            for i in sorted(members, key=lambda i: (frequency[cases[i].strategy], i))[self.most :]:
+                out[i] = True
+        return out
+
+
+@dataclass(frozen=True)
+class PerStrategy:
+    """At most the share `most` of the kept samples from one strategy, but never fewer than half of what came in: supply goes before balance."""
+
+    most: float
+    name: str = "per_strategy"
+
+    def judge(self, cases: Sequence[Case], alive: Sequence[bool]) -> list[bool]:
+        """True beyond the cap; spread evenly over the round's problems."""
+        members: dict[str, list[int]] = defaultdict(list)
+        for i, (case, live) in enumerate(zip(cases, alive, strict=True)):
+            if live and case.strategy is not None:
+                members[case.strategy].append(i)
+        counts = [len(m) for m in members.values()]
+        cap = self.cap(counts)
+        out = [False] * len(cases)
+        for rows in members.values():
+            spread = sorted(rows, key=lambda i: (cases[i].sample.index, i))
+            for i in spread[cap:]:
+                out[i] = True
+        return out
+
+    def cap(self, counts: Sequence[int]) -> int:
+        """Largest count per strategy that keeps every share at most `most`, or else half of all samples."""
+        total = sum(counts)
+        for cap in range(max(counts, default=0), 0, -1):
+            kept = sum(min(n, cap) for n in counts)
+            if cap <= self.most * kept or 2 * sum(min(n, cap - 1) for n in counts) < total:
+                return cap
+        return 0
+
+
+def gates(config: FilterConfig) -> list[Gate]:
+    """The gates that a recipe switches on, in order."""
+    chosen: list[Gate] = []
+    if config.format:
+        chosen.append(Each("format", lambda c: c.answer is None or c.sample.final.finish_reason != "stop"))
+    if config.min_tokens > 1 or config.max_tokens is not None:
+        low, high = config.min_tokens, config.max_tokens or 10**9
+        chosen.append(Each("length", lambda c: not low <= len(c.sample.final.token_ids) <= high))
+    if config.gold:
+        chosen.append(Each("gold", lambda c: c.correct is False))
+    if config.steps:
+        chosen.append(Each("steps", lambda c: c.valid is False))
+    if config.critic:  # a critique that cannot be read is no approval
+        chosen.append(Each("critic", lambda c: c.sample.approved is not True))
+    if config.agreement is not None:
+        least = config.agreement
+        chosen.append(Each("agreement", lambda c: c.agreement is None or c.agreement < least))
+    if config.duplicates == "exact":
+        chosen.append(Duplicates(lambda c: c.text.strip()))
+    elif config.duplicates == "calculations":
+        chosen.append(Duplicates(lambda c: calculation_key(c.text) or c.text.strip()))
+    if config.per_problem is not None:
+        chosen.append(PerProblem(config.per_problem))
+    if config.per_strategy is not None:
+        chosen.append(PerStrategy(config.per_strategy))
+    return chosen
+
+
+def judge(samples: Sequence[Sample], problems: Mapping[str, Problem], task: Task, config: FilterConfig, strategy: Callable[[Problem, str], str | None]) -> list[Verdict]:
+    """Every sample's verdict, with every gate's reason."""
+    cases = examine(samples, problems, task, strategy)
+    alive = [True] * len(cases)
+    reasons: list[list[str]] = [[] for _ in cases]
+    for gate in gates(config):
+        for i, objects in enumerate(gate.judge(cases, alive)):
+            if objects:
+                reasons[i].append(gate.name)
+        alive = [not r for r in reasons]
+    return [
+        Verdict(
+            c.sample.id, c.sample.problem_id, c.text, not why, tuple(why), c.answer, c.correct, c.valid, c.strategy, c.sample.approved, c.agreement
+        )
+        for c, why in zip(cases, reasons, strict=True)
+    ]
+
+
+def examine(samples: Sequence[Sample], problems: Mapping[str, Problem], task: Task, strategy: Callable[[Problem, str], str | None]) -> list[Case]:
+    """Grade, check and name every sample, and count each answer's vote share among its problem's samples (self-consistency, 2203.11171)."""
+    graded = [(s, task.grade(problems[s.problem_id], s.final.text)) for s in samples]
+    votes: dict[str, Counter[str]] = defaultdict(Counter)
+    asked = Counter(s.problem_id for s in samples)
+    for s, grade in graded:
+        if grade.answer is not None:
+            votes[s.problem_id][grade.answer] += 1
+    cases = []
+    for s, grade in graded:
+        problem = problems[s.problem_id]
+        share = votes[s.problem_id][grade.answer] / asked[s.problem_id] if grade.answer is not None else None
+        cases.append(Case(s, grade.answer, grade.correct, task.check_steps(problem, s.final.text).valid, strategy(problem, s.final.text), share))
+    return cases

