@@ -1,0 +1,21 @@
+"""What every test gets: no reports to anyone, and GPU tests only where a GPU can be used."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from loop.machine import look
+
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked `gpu` where torch and the driver cannot both serve one; `-ra` then lists them with this reason."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked and not ((machine := look()).driver and machine.torch_cuda):
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU and torch's CUDA build"))

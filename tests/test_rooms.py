@@ -1,0 +1,208 @@
+"""The walls between the rooms, held against the code: who may import whom, what must stay light, what no file may name."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("loop", "monitors", "evals")
+
+FORBIDDEN = {
+    "monitors/*": ("loop", "evals"),
+    "evals/*": ("loop", "monitors"),
+    "loop/views/*": ("loop.stages",),
+    "loop/stages/*": ("loop.views",),
+}
+"""Files -> what none of them may import."""
+
+ALLOWED_INSIDE = {
+    "loop/engines/*": ("loop", ("loop.engines", "loop.records", "loop.errors")),
+}
+"""Files -> (package, the only parts of it that they may import)."""
+
+ONLY_IN = {
+    "torch": ("loop/stages/sft.py", "loop/engines/*_local.py", "evals/worlds/*/pretrain.py"),
+    "transformers": ("loop/stages/sft.py", "loop/engines/*_local.py", "evals/worlds/*/pretrain.py"),
+    "trl": ("loop/stages/sft.py",),
+    "vllm": ("loop/engines/*",),
+    "mlflow": ("loop/views/tracking.py",),
+}
+"""Library -> the only files that may import it."""
+
+WATCHERS_MAY_USE = {"numpy", "scipy", "sklearn", "monitors"} | set(sys.stdlib_module_names)
+
+HEAVY = {"torch", "transformers", "vllm", "mlflow", "trl", "datasets", "peft", "accelerate", "ray", "matplotlib", "pandas"}
+
+OUTSIDE = {
+    "an absolute path of one machine": re.compile(
+        r"(?<![\w.$~}>/:-])/(?:home|root|Users|work|workspace|farm|opt|mnt|srv|tmp)/\w"
+    ),
+    "a registry's host": re.compile(
+        r"pypi\.org|pythonhosted\.org|download\.pytorch\.org|anaconda\.org|--(?:extra-)?index-url[ =]\S*//"
+    ),
+}
+
+
+def imports(source: str, path: str) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of everything a file imports, at its top, inside functions, or by name at run time."""
+    package = path.removesuffix(".py").split("/")[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*parts, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = ast.unparse(node.func)
+            if called in ("__import__", "import_module", "importlib.import_module", "pytest.importorskip"):
+                yield node.lineno, str(node.args[0].value)
+
+
+def inside(name: str, package: str) -> bool:
+    """Whether a dotted name is the package or lies in it."""
+    return name == package or name.startswith(package + ".")
+
+
+def breaches(source: str, path: str) -> list[str]:
+    """The import rules that one file breaks, as `path:line imports name`."""
+    found = []
+    for line, name in imports(source, path):
+        top = name.split(".")[0]
+        wrong = any(fnmatch(path, files) and any(inside(name, room) for room in rooms) for files, rooms in FORBIDDEN.items())
+        for files, (package, parts) in ALLOWED_INSIDE.items():
+            wrong |= fnmatch(path, files) and inside(name, package) and not any(inside(name, part) for part in parts)
+        wrong |= top in ONLY_IN and not any(fnmatch(path, files) for files in ONLY_IN[top])
+        wrong |= path.startswith("monitors/") and top not in WATCHERS_MAY_USE
+        if wrong:
+            found.append(f"{path}:{line} imports {name}")
+    return found
+
+
+def python_files() -> list[Path]:
+    return sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+
+
+def committed_files() -> list[Path]:
+    """Everything under version control."""
+    command = ["git", "-c", "safe.directory=*", "ls-files", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip(f"not a checkout: {listed.stderr.strip()}")
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_no_file_breaks_the_import_rules() -> None:
+    files = python_files()
+    assert len(files) > 10
+    assert [
+        breach for path in files for breach in breaches(path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix())
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("monitors/x.py", "from loop.records import Draft"),
+        ("monitors/x.py", "import evals"),
+        ("monitors/x.py", "def f():\n    import torch"),
+        ("monitors/x.py", "import pandas"),
+        ("evals/x.py", "def f():\n    from loop import errors"),
+        ("evals/worlds/arithmetic/x.py", "import monitors.base"),
+        ("evals/worlds/arithmetic/world.py", "import torch"),
+        ("loop/views/x.py", "from loop.stages.sft import train"),
+        ("loop/views/x.py", "from ..stages import sft"),
+        ("loop/views/x.py", "from loop import stages"),
+        ("loop/views/report.py", "import mlflow"),
+        ("loop/stages/x.py", "import loop.views"),
+        ("loop/stages/refine.py", "from transformers import AutoTokenizer"),
+        ("loop/engines/x.py", "from loop.config import Recipe"),
+        ("loop/engines/x.py", "from loop import store"),
+        ("loop/engines/ray_pool.py", "import torch"),
+        ("loop/controller.py", "import importlib\nimportlib.import_module('trl')"),
+        ("loop/controller.py", "if True:\n    from vllm import LLM"),
+    ],
+)
+def test_the_rules_catch_a_breach(path: str, source: str) -> None:
+    assert len(breaches(source, path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("monitors/x.py", "import math\nimport numpy as np\nfrom scipy.stats import beta\nfrom monitors.base import Reading"),
+        ("evals/worlds/arithmetic/pretrain.py", "import torch\nfrom transformers import LlamaConfig"),
+        ("loop/views/x.py", "from loop.records import Draft\nfrom monitors.base import Reading"),
+        ("loop/views/tracking.py", "import mlflow"),
+        ("loop/engines/vllm_local.py", "from loop.records import Draft\nfrom . import base\nimport vllm, torch"),
+        ("loop/stages/sft.py", "import torch, transformers, trl"),
+    ],
+)
+def test_the_rules_let_what_is_allowed_pass(path: str, source: str) -> None:
+    assert breaches(source, path) == []
+
+
+def heavy_after(code: str) -> set[str]:
+    """The heavy libraries that are loaded in a new interpreter after `code`."""
+    tail = f"\nimport sys\nprint('loaded', *sorted({HEAVY!r} & set(sys.modules)))"
+    child = subprocess.run([sys.executable, "-c", code + tail], cwd=ROOT, capture_output=True, text=True)
+    assert child.returncode == 0, child.stderr
+    return set(child.stdout.splitlines()[-1].split()[1:])
+
+
+def test_importing_the_rooms_loads_nothing_heavy() -> None:
+    assert heavy_after("import loop, monitors, evals") == set()
+
+
+def test_importing_every_monitor_loads_nothing_heavy() -> None:
+    names = [f"monitors.{path.stem}" for path in sorted((ROOT / "monitors").glob("*.py")) if path.stem != "__init__"]
+    assert heavy_after("import " + ", ".join(names)) == set()
+
+
+def test_asking_for_help_loads_nothing_heavy() -> None:
+    code = """
+import sys
+sys.argv = ['ouroloop', '--help']
+from loop.__main__ import main
+try:
+    main()
+except SystemExit:
+    pass
+"""
+    assert heavy_after(code) == set()
+
+
+def test_no_committed_file_names_anything_outside_the_project() -> None:
+    found = []
+    for path in committed_files():
+        content = path.read_bytes()
+        if b"\0" in content:
+            continue
+        for number, line in enumerate(content.decode("utf-8", errors="replace").splitlines(), start=1):
+            found += [
+                f"{path.relative_to(ROOT)}:{number}: {what}: {line.strip()}"
+                for what, form in OUTSIDE.items()
+                if form.search(line)
+            ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "open('/" + "work/data/x')",
+        "cd /" + "home/me/project",
+        "https://py" + "pi.org/simple",
+        "pip install --extra-index-" + "url https://x",
+    ],
+)
+def test_naming_something_outside_is_caught(line: str) -> None:
+    assert any(form.search(line) for form in OUTSIDE.values())
