@@ -1,1 +1,1 @@
-"""Read-only watchers of a model's diversity and calibration. Knows neither `loop` nor `evals`; numpy, scipy and scikit-learn only."""
+"""Read-only watchers of a model's diversity and calibration. Knows neither `loop` nor `evals`; numpy and scipy only."""

@@ -46,7 +46,8 @@ class Samples:
 class Critics:
     """Critiques with known truth, one row each. approved_N: 1, 0 or NaN (unreadable). probability_N: P(approve) or NaN.
 
-    correct_N: whether the judged text was right (1, 0, NaN). problem_N: cluster. agreement_N: vote share of the text's answer, or NaN.
+    correct_N: whether the judged text was right (1, 0, NaN). problem_N: cluster. agreement_N: vote share of the text's answer, or
+    NaN.
     """
 
     problem: Objects
@@ -58,7 +59,7 @@ class Critics:
 
 @dataclass(frozen=True)
 class Pool:
-    """The round's raw training pool, before and after the filter, one row per sample. kept_N: bool. reason_N: first reason or ""."""
+    """The round's raw training pool, before and after the filter. kept_N: bool. reason_N: first reason or ""."""
 
     problem: Objects
     strategy: Objects
@@ -83,7 +84,8 @@ class RoundView:
 class Reading:
     """One number with its interval. NaN value needs a `reason`. `details` is JSON-able: per family, curves, shares.
 
-    low, high: 95 % interval from within the round (cluster = problem). num_clusters: clusters behind it. better: which way is healthy.
+    low, high: 95 % interval from within the round (cluster = problem). num_clusters: clusters behind it. better: which way is
+    healthy.
     """
 
     name: str
@@ -101,7 +103,10 @@ class Reading:
 class Monitor(Protocol):
     """A dataclass whose fields are its configuration; `reference` is round 0's view, frozen (None in round 0)."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What its readings begin with."""
+        ...
 
     def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
         """Read the round; never change it."""

@@ -1,0 +1,148 @@
+"""Calibration: of the model's own majority votes, and of its critic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+
+from monitors import scores
+from monitors.base import Critics, Floats, Reading, RoundView
+from monitors.readings import as_json, missing, number, reading
+from monitors.reliability import brier, debiased_ece, reliability_bins, smooth_ece
+from monitors.stats import NAN, UNDEFINED, Estimate, balanced_accuracy, mean, share
+
+MODEL = ("calibration/overconfidence", "calibration/brier", "calibration/smooth_ece")
+CRITIC = (
+    "critic/balanced_accuracy", "critic/unreadable", "critic/overconfidence", "critic/brier", "critic/ece",
+    "critic/agreement_gap",
+)
+
+
+@dataclass(frozen=True)
+class ModelCalibration:
+    """Does the vote share of the model's favourite answer say how often it is right (M10)?
+
+    * calibration/overconfidence: mean(confidence - correct), [-1, 1], 0 is calibrated. Vote from one half of a problem's
+      samples, confidence from the other, averaged over random splits: unbiased (both from the same samples: biased up). t
+      interval.
+    * calibration/brier: mean squared gap less the noise of a share of few votes, [0, 1], down; unbiased; needs 4 samples.
+    * calibration/smooth_ece: [0, 1], down; for display: biased up by noise, which also smears the confidences.
+
+    details: `bins` of the reliability diagram, mean `confidence` and `correct`, `families`. Clustered by problem. Undefined
+    without scored, readable answers or with fewer than two samples per problem.
+    Source: Xie et al. 2603.06604 and Huang et al. 2504.02902 (over-confidence grows in self-training); Brier 1950.
+    """
+
+    name: str = "calibration"
+
+    def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
+        """Read `view.probe`."""
+        if not scores.codes(view.probe.answer)[0]:
+            return missing(MODEL, "", "down", "no panel sample has a readable answer")
+        votes = scores.votes(view.probe)
+        if not votes.problems:
+            return missing(MODEL, "", "down", "no panel problem has two scored samples")
+        over = mean(list(votes.overconfidence().values()))
+        squared_RP = brier(votes.confidence_RP, votes.correct_RP, votes.num_RP)
+        squared = mean(squared_RP.mean(axis=0))
+        confidence, correct = votes.confidence_RP.ravel(), votes.correct_RP.ravel()
+        smooth = Estimate(smooth_ece(confidence, correct), NAN, NAN, len(votes.problems))
+        splits = len(votes.confidence_RP)
+        details = {
+            "bins": reliability_bins(confidence, correct, rows_per_unit=splits), "confidence": float(confidence.mean()),
+            "correct": float(correct.mean()), "families": self._families(view, votes),
+        }
+        return [
+            reading(MODEL[0], over, "share", "none", "", details),
+            reading(MODEL[1], squared, "", "down", "a half of two votes is needed: four samples of a problem"),
+            reading(MODEL[2], smooth, "", "down", ""),
+        ]
+
+    def _families(self, view: RoundView, votes: scores.Votes) -> dict[str, object]:
+        family_of = dict(zip(view.probe.problem, view.probe.family, strict=True))
+        score = votes.overconfidence()
+        return {str(f): as_json(mean([v for p, v in score.items() if family_of[p] == f])) for f in sorted(set(view.probe.family))}
+
+
+@dataclass(frozen=True)
+class CriticCalibration:
+    """Is the critic right, and as often as it says? From critiques of drafts with known truth. Clustered by problem.
+
+    * critic/balanced_accuracy: mean of the share of right drafts approved and of wrong drafts rejected, among readable verdicts,
+      [0, 1], chance 0.5, up; MOVER interval. details: `approves_right`, `rejects_wrong`, `strict` (unreadable is a mistake).
+    * critic/unreadable: share of critiques without a readable verdict, [0, 1], down.
+    * critic/overconfidence: mean(P(approve) - right), [-1, 1], 0 is calibrated; unbiased. details: `bins`, `smooth_ece`.
+    * critic/brier: mean squared gap, [0, 1], down; unbiased.
+    * critic/ece: debiased equal-mass L2 error with its sign, about 0 when calibrated, down.
+    * critic/agreement_gap: mean(vote share of the draft's answer - right), [-1, 1]; includes the draft's own vote, hence
+      biased up by about (1 - share) / samples. details: `auroc`, how well agreement ranks right over wrong drafts (0.5: not).
+
+    Undefined without critiques of known truth; each part also without its input.
+    Source: Feng et al. 2025 (verifier quality predicts the loop's fate); Shafayat 2505.21444 (agreement decouples from truth).
+    """
+
+    name: str = "critic"
+
+    def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
+        """Read `view.critics`."""
+        critics = view.critics
+        if critics is None or not len(critics.problem):
+            return missing(CRITIC, "", "up", "no critic was asked this round")
+        return [*_judgement(critics), *_probability(critics), _agreement(critics)]
+
+
+def _judgement(critics: Critics) -> list[Reading]:
+    known, right = np.isfinite(critics.correct), critics.correct == 1
+    readable, approved = np.isfinite(critics.approved), critics.approved == 1
+
+    def rate(chosen_N: Floats, hit_N: Floats) -> Estimate:
+        problem_N = scores.codes(critics.problem)[1]
+        return share(np.bincount(problem_N, weights=chosen_N * hit_N), np.bincount(problem_N, weights=chosen_N))
+
+    positive = rate((known & right & readable) * 1.0, approved * 1.0)
+    negative = rate((known & ~right & readable) * 1.0, (~approved) * 1.0)
+    rejected = (~approved & readable) * 1.0
+    strict = balanced_accuracy(rate((known & right) * 1.0, approved * 1.0), rate((known & ~right) * 1.0, rejected))
+    details = {"approves_right": as_json(positive), "rejects_wrong": as_json(negative), "strict": as_json(strict)}
+    why = "readable verdicts on both right and wrong drafts are needed"
+    return [
+        reading(CRITIC[0], balanced_accuracy(positive, negative), "share", "up", why, details),
+        reading(CRITIC[1], rate(np.ones(len(known)), (~readable) * 1.0), "share", "down", ""),
+    ]
+
+
+def _probability(critics: Critics) -> list[Reading]:
+    known = np.isfinite(critics.probability) & np.isfinite(critics.correct)
+    if not known.any():
+        return missing(CRITIC[2:5], "", "down", "no critique has a probability and a known truth")
+    claimed, right = critics.probability[known], critics.correct[known]
+    problems, problem_N = scores.codes(critics.problem[known])
+    details = {"bins": reliability_bins(claimed, right), "smooth_ece": number(smooth_ece(claimed, right))}
+    ece = Estimate(debiased_ece(claimed, right), NAN, NAN, len(problems))
+    return [
+        reading(CRITIC[2], _mean(claimed - right, problem_N), "share", "none", "", details),
+        reading(CRITIC[3], _mean((claimed - right) ** 2, problem_N), "", "down", ""),
+        reading(CRITIC[4], ece, "", "down", "too few critiques for a bin of two"),
+    ]
+
+
+def _agreement(critics: Critics) -> Reading:
+    known = np.isfinite(critics.agreement) & np.isfinite(critics.correct)
+    agreement, right = critics.agreement[known], critics.correct[known]
+    gap = _mean(agreement - right, scores.codes(critics.problem[known])[1]) if known.any() else UNDEFINED
+    why = "no judged draft has a vote share and a known truth"
+    return reading(CRITIC[5], gap, "share", "none", why, {"auroc": number(auroc(agreement, right))})
+
+
+def auroc(score_N: Floats, right_N: Floats) -> float:
+    """P(a right row scores above a wrong one), ties one half, [0, 1]; NaN without both kinds. Source: Mann & Whitney 1947."""
+    num_right, num_wrong = float((right_N == 1).sum()), float((right_N == 0).sum())
+    if not num_right * num_wrong:
+        return NAN
+    return float((rankdata(score_N)[right_N == 1].sum() - num_right * (num_right + 1) / 2) / (num_right * num_wrong))
+
+
+def _mean(value_N: Floats, problem_N: scores.Ints) -> Estimate:
+    return mean(np.bincount(problem_N, weights=value_N) / np.bincount(problem_N))

@@ -1,0 +1,55 @@
+"""Every monitor in one dict, and the one call that reads a round with all of them.
+
+Names of readings: entropy/{token, trace}; diversity/{dcp, gini_simpson_all, gini_simpson_correct, strategy_entropy_all,
+strategy_entropy_correct, collision}; coverage/{kept, alive, rare_retention}; calibration/{overconfidence, brier, smooth_ece};
+critic/{balanced_accuracy, unreadable, overconfidence, brier, ece, agreement_gap}; supply/{yield, unsolved, kept_per_problem};
+validity/{right_wrong_step, wrong_step, truncated}; accuracy/{pass_1, pass_k, greedy}/<family>; length/tokens.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+
+from monitors.base import Monitor, Reading, RoundView
+from monitors.calibration import CriticCalibration, ModelCalibration
+from monitors.coverage import Coverage
+from monitors.diversity import Diversity
+from monitors.entropy import TraceEntropy
+from monitors.generalization import Generalization
+from monitors.length import Length
+from monitors.supply import Supply
+from monitors.validity import Validity
+
+MONITORS: Mapping[str, Monitor] = {
+    "accuracy": Generalization(),
+    "diversity": Diversity(),
+    "coverage": Coverage(),
+    "calibration": ModelCalibration(),
+    "critic": CriticCalibration(),
+    "entropy": TraceEntropy(),
+    "validity": Validity(),
+    "supply": Supply(),
+    "length": Length(),
+}
+
+
+def measure_all(
+    view: RoundView, reference: RoundView | None, monitors: Mapping[str, Monitor] | None = None,
+) -> list[Reading]:
+    """All readings of a round. A monitor that raises becomes one reading with status "error": never silent, never fatal here.
+
+    Args:
+        view: the round.
+        reference: round 0's view, frozen; None in round 0.
+        monitors: name -> monitor; default `MONITORS`. To configure one: `{**MONITORS, "accuracy": Generalization(k=8)}`.
+    """
+    out: list[Reading] = []
+    for name, monitor in (MONITORS if monitors is None else monitors).items():
+        try:
+            out += monitor.measure(view, reference)
+        except Exception as error:
+            trace = traceback.format_exc(limit=-3)
+            message = f"monitor {name} failed in round {view.round}: {type(error).__name__}: {error}"
+            out.append(Reading(name, float("nan"), status="error", reason=message, details={"traceback": trace}))
+    return out

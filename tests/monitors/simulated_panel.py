@@ -1,0 +1,87 @@
+"""Panels drawn from models whose truth is known: per problem, a joint table of P(strategy, right)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from monitors.base import Critics, Pool, RoundView, Samples
+
+STRATEGIES = ("column", "split", "round", "jump")
+SHARES = (0.45, 0.30, 0.17, 0.08)
+
+
+def samples(
+    rng: np.random.Generator,
+    num_problems: int = 60,
+    num_samples: int = 8,
+    shares: tuple[float, ...] = SHARES,
+    accuracy: float = 0.55,
+    family: str = "main",
+    spread: float = 0.2,
+    problem_seed: int = 1,
+    strategies: tuple[str, ...] | None = STRATEGIES,
+    tail: float = 0.25,
+    confusion: int = 3,
+) -> Samples:
+    """Independent samples; problem difficulty is fixed by `problem_seed`, so two calls draw from the same problems.
+
+    A wrong answer is one of `confusion` wrong ones of its problem. Tail problems (the last `tail` share) are harder by `spread`.
+    """
+    fixed = np.random.default_rng(problem_seed)
+    difficulty_P = np.clip(accuracy + spread * fixed.uniform(-1, 1, num_problems), 0.0, 1.0)
+    num = num_problems * num_samples
+    problem_N = np.repeat(np.arange(num_problems), num_samples)
+    strategy_N = rng.choice(len(shares), size=num, p=np.array(shares) / sum(shares))
+    correct = (rng.random(num) < difficulty_P[problem_N]).astype(float)
+    wrong_N = rng.integers(1, confusion + 1, num)
+    answer = [f"{100 * p}" if c else f"{100 * p + w}" for p, c, w in zip(problem_N, correct, wrong_N, strict=True)]
+    tokens = rng.integers(10, 40, num).astype(float)
+    names = np.array([f"{family}-{p:04d}" for p in range(num_problems)], dtype=object)
+    return Samples(
+        problem=names[problem_N],
+        family=np.array([family] * num, dtype=object),
+        slice=np.where(problem_N >= (1 - tail) * num_problems, "tail", "typical").astype(object),
+        correct=correct,
+        valid=np.where(rng.random(num) < 0.1, 0.0, 1.0),
+        strategy=np.array([None if strategies is None else strategies[s] for s in strategy_N], dtype=object),
+        answer=np.array(answer, dtype=object),
+        nll=rng.gamma(4.0, 0.1, num),
+        num_tokens=tokens,
+        truncated=(rng.random(num) < 0.02).astype(float),
+        text=np.array([f"text {i}" for i in range(num)], dtype=object),
+    )
+
+
+def joined(*parts: Samples) -> Samples:
+    """Rows of all parts."""
+    return Samples(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in Samples.__dataclass_fields__})
+
+
+def critics(rng: np.random.Generator, num_problems: int = 60, per_problem: int = 2) -> Critics:
+    """A critic that is right in 80 % and reads its probability accordingly; 5 % of its verdicts are unreadable."""
+    num = num_problems * per_problem
+    correct = (rng.random(num) < 0.5).astype(float)
+    probability = np.clip(np.where(correct == 1, 0.75, 0.25) + 0.2 * rng.standard_normal(num), 0, 1)
+    approved = np.where(rng.random(num) < 0.05, np.nan, (probability > 0.5).astype(float))
+    problem = np.array([f"main-{i // per_problem:04d}" for i in range(num)], dtype=object)
+    return Critics(problem, approved, probability, correct, np.clip(probability + 0.1, 0, 1))
+
+
+def pool(rng: np.random.Generator, num_problems: int = 100, per_problem: int = 4, kept: float = 0.4) -> Pool:
+    """A training pool with a filter that keeps at random."""
+    num = num_problems * per_problem
+    chosen = rng.random(num) < kept
+    reason = np.where(chosen, "", rng.choice(["gold", "format", "duplicates"], num)).astype(object)
+    strategy = rng.choice(np.array(STRATEGIES, dtype=object), num)
+    problem = np.array([f"train-{i // per_problem}" for i in range(num)], dtype=object)
+    return Pool(problem, strategy, np.array(["1"] * num, dtype=object), chosen.astype(float), chosen, reason)
+
+
+def view(rng: np.random.Generator, number: int = 1, num_samples: int = 8, **model: Any) -> RoundView:
+    """A whole round: a main family, a second one without strategies, greedy answers, critics and (after round 0) a pool."""
+    copy: dict[str, Any] = {"num_problems": 12, "family": "copy", "accuracy": 0.8, "strategies": None, "problem_seed": 2}
+    probe = joined(samples(rng, num_samples=num_samples, **model), samples(rng, num_samples=num_samples, **copy))
+    greedy = joined(samples(rng, num_samples=1, **model), samples(rng, num_samples=1, **copy))
+    return RoundView(number, probe, greedy, critics(rng), pool(rng) if number else None)
