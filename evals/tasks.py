@@ -13,8 +13,8 @@ Split = Literal["train", "heldout", "reserve"]
 class Problem:
     """One problem. `id` is stable across runs (content hash or the file's own id); `answer` None means that no gold is known.
 
-    `family` groups problems whose accuracy is reported together; `slice` is "typical" or "tail" (hard by construction or by base pass rate);
-    `solution` is a demonstration in the task's own format, when there is one.
+    `family` groups problems whose accuracy is reported together; `slice` is "typical" or "tail" (hard by construction or by
+    base pass rate); `solution` is a demonstration in the task's own format, when there is one.
     """
 
     id: str
@@ -28,7 +28,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class Grade:
-    """correct None = could not be scored (no gold answer): unscored is not wrong. `answer` is the canonical final answer read from the text."""
+    """correct None = could not be scored (no gold answer).
+
+    Unscored is not wrong. `answer` is the canonical final answer read from the text.
+    """
 
     correct: bool | None
     answer: str | None
@@ -66,12 +69,19 @@ class Prompts:
 class Task(Protocol):
     """A source of problems that can grade answers to them.
 
-    `strategy` returns the *true* strategy where the task knows it (the worlds), else None, and a canonicaliser of `monitors` names one.
-    `prompts` None means: the loop's own templates.
+    `strategy` returns the *true* strategy where the task knows it (the worlds), else None, and a canonicaliser of `monitors`
+    names one. `prompts` None means: the loop's own templates.
     """
 
-    name: str
-    prompts: Prompts | None
+    @property
+    def name(self) -> str:
+        """Short and stable; runs and reports show it."""
+        ...
+
+    @property
+    def prompts(self) -> Prompts | None:
+        """The task's own templates, if it has any."""
+        ...
 
     def problems(self, split: Split) -> list[Problem]:
         """All problems of a split in a fixed order; splits are disjoint."""

@@ -1,0 +1,83 @@
+"""Reading numbers that people and models write: exact, bounded, never evaluated.
+
+Knows nothing of answers or steps. Everything here runs on untrusted text: ASCII digits only, linear patterns, capped lengths.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+MAX_DIGITS = 64
+"""Digits of a number at most; longer ones are not read (Python's int() is quadratic, and no problem here needs them)."""
+
+DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
+"""An unsigned decimal, with or without thousands commas. Wrap in a group."""
+
+_SPELLINGS = str.maketrans(
+    {
+        **dict.fromkeys("−–—‐‑‒﹣－", "-"),
+        **dict.fromkeys("×∗⋅·", "*"),
+        **dict.fromkeys("÷∕⁄", "/"),
+        "＋": "+",
+        "＝": "=",
+        "，": ",",
+        "％": "%",
+        **dict.fromkeys("\u00a0\u202f\u2009\u2007", " "),
+        **dict.fromkeys("\u200b\ufeff", None),
+        "²": "^2",
+        "³": "^3",
+        "¼": " 1/4",
+        "½": " 1/2",
+        "¾": " 3/4",
+        "⅓": " 1/3",
+        "⅔": " 2/3",
+        "⅕": " 1/5",
+        "⅛": " 1/8",
+    }
+)
+_SPACED_THOUSANDS = re.compile(r"(?<=[0-9])[\u00a0\u202f\u2009](?=[0-9]{3}(?![0-9]))")
+
+_LATEX = (
+    (re.compile(r"\\(?:left|right|displaystyle|mathrm|mathbf|,|;|!|:)"), ""),
+    (re.compile(r"\\[dt]?frac\s*\{\s*([0-9.]{1,40})\s*\}\s*\{\s*([0-9.]{1,40})\s*\}"), r" \1/\2"),
+    (re.compile(r"\\[dt]?frac\s*\{([^{}]{1,80})\}\s*\{([^{}]{1,80})\}"), r"(\1)/(\2)"),
+    (re.compile(r"\\[dt]?frac\s*([0-9])\s*([0-9])"), r" \1/\2"),
+    (re.compile(r"\\(?:times|cdot|ast)(?![A-Za-z])"), "*"),
+    (re.compile(r"\\div(?![A-Za-z])"), "/"),
+    (re.compile(r"\\text\s*\{([^{}]{0,80})\}"), r" \1 "),
+    (re.compile(r"\{,\}"), ","),
+    (re.compile(r"\\([$%])"), r"\1"),
+    (re.compile(r"\\[()\[\]]"), ""),
+)
+
+
+def plain(text: str) -> str:
+    r"""`text` with Unicode signs, vulgar fractions and the commonest LaTeX spelt in ASCII: × is *, \frac{1}{2} is 1/2."""
+    text = _SPACED_THOUSANDS.sub("", text).translate(_SPELLINGS)
+    if "\\" in text or "{,}" in text:
+        for pattern, replacement in _LATEX:
+            text = pattern.sub(replacement, text)
+    return text
+
+
+def to_fraction(digits: str) -> Fraction | None:
+    """The exact value of an optionally signed decimal such as `-1,234.50`, or None when it is longer than MAX_DIGITS."""
+    digits = digits.replace(",", "")
+    return Fraction(digits) if len(digits) <= MAX_DIGITS else None
+
+
+def spell(value: Fraction) -> str:
+    """The one spelling of a rational: an integer, else the finite decimal, else a reduced fraction (72, 0.5, 1/3)."""
+    if value.denominator == 1:
+        return str(value.numerator)
+    rest, twos, fives = value.denominator, 0, 0
+    while rest % 2 == 0:
+        rest, twos = rest // 2, twos + 1
+    while rest % 5 == 0:
+        rest, fives = rest // 5, fives + 1
+    places = max(twos, fives)
+    if rest != 1 or places > MAX_DIGITS:
+        return f"{value.numerator}/{value.denominator}"
+    whole, part = divmod(abs(value.numerator) * 10**places // value.denominator, 10**places)
+    return f"{'-' if value < 0 else ''}{whole}.{part:0{places}d}"
