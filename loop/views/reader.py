@@ -1,0 +1,242 @@
+"""A run directory, read. Every view starts here; nothing here writes, and no stage is known.
+
+A round exists from its MANIFEST.json on: rounds without one are not read (their number is `open_round`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from loop.errors import RunStateError
+from monitors.base import Reading
+
+NAN = float("nan")
+Json = dict[str, Any]
+TABLES = ("probe", "critics", "verdicts", "examples")
+
+
+def best_round(rounds: Iterable[tuple[int, float, str]]) -> int | None:
+    """The round with the highest main-family pass@1 that the panel did not reject.
+
+    Args:
+        rounds: (round, main-family pass@1, action of its decision) of every committed round.
+
+    Returns:
+        The earliest round with the highest value; rounds decided "rollback" or "halt" and undefined (NaN) values do not count.
+        None when no round is left.
+    """
+    candidates = [
+        (value, -number) for number, value, action in rounds if action not in ("rollback", "halt") and not math.isnan(value)
+    ]
+    return -max(candidates)[1] if candidates else None
+
+
+@dataclass(frozen=True, eq=False)
+class RoundData:
+    """One committed round. Keys are those of `runs/README.md`; a file that the round does not have is an empty mapping."""
+
+    number: int
+    path: Path
+    plan: Json
+    evals: Json
+    decision: Json
+    train: Json
+    manifest: Json
+    readings: tuple[Reading, ...]
+
+    @property
+    def action(self) -> str:
+        """What the panel decided after this round."""
+        return str(self.decision.get("action", "continue"))
+
+    @property
+    def carried_out(self) -> bool:
+        """False when the decision was only written down (the unguarded arm)."""
+        return bool((self.decision.get("details") or {}).get("carried_out", True))
+
+    @property
+    def main_family(self) -> str:
+        """The family whose accuracy stands for the round."""
+        return str(self.evals.get("main", ""))
+
+    def score(self, metric: str, family: str | None = None) -> tuple[float, float, float]:
+        """(value, low, high) of `pass@1`, `pass@k`, `maj@k` or `greedy`; NaN where it is undefined."""
+        entry = (self.evals.get("families") or {}).get(family or self.main_family, {}).get(metric) or {}
+        value, low, high = (_number(entry.get(key)) for key in ("value", "low", "high"))
+        return value, low, high
+
+    def reading(self, name: str) -> Reading | None:
+        """The reading of that name, if the round has it."""
+        return next((reading for reading in self.readings if reading.name == name), None)
+
+    @cached_property
+    def probe(self) -> Any:
+        """probe.parquet as a pandas DataFrame (empty when the round has none), like the other tables below."""
+        return _table(self.path / "probe.parquet")
+
+    @cached_property
+    def critics(self) -> Any:
+        """critics.parquet."""
+        return _table(self.path / "critics.parquet")
+
+    @cached_property
+    def verdicts(self) -> Any:
+        """verdicts.parquet."""
+        return _table(self.path / "verdicts.parquet")
+
+    @cached_property
+    def examples(self) -> Any:
+        """examples.parquet."""
+        return _table(self.path / "examples.parquet")
+
+    def samples(self) -> Iterator[Json]:
+        """The journal, chain by chain, as plain dictionaries shaped like `records.Sample`."""
+        path = self.path / "samples.jsonl"
+        if path.exists():
+            with path.open(encoding="utf-8") as lines:
+                yield from (json.loads(line) for line in lines if line.strip())
+
+
+@dataclass(frozen=True, eq=False)
+class RunData:
+    """One run: its recipe, its committed rounds in order, and what is known about the rest."""
+
+    path: Path
+    recipe: Json
+    env: Json
+    events: tuple[Json, ...]
+    rounds: tuple[RoundData, ...]
+    open_round: int | None
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return str(self.recipe.get("name", self.path.name))
+
+    @property
+    def guarded(self) -> bool:
+        """Whether decisions are carried out."""
+        return bool((self.recipe.get("monitors") or {}).get("guard", True))
+
+    @property
+    def best_round(self) -> int | None:
+        """See the function of the same name."""
+        return best_round((r.number, r.score("pass@1")[0], r.action) for r in self.rounds)
+
+    def round(self, number: int | None) -> RoundData | None:
+        """The committed round of that number."""
+        return next((r for r in self.rounds if r.number == number), None)
+
+    def checkpoint(self, number: int | None) -> Path | None:
+        """Where the model of a round lies. Round 0: the recipe's model; a round that trained nothing: what it started from."""
+        found = self.round(number)
+        if found is None:
+            return None
+        if found.number == 0:
+            return Path(str(self.recipe.get("model", "")))
+        return self.path / str(found.train.get("checkpoint") or found.path / "checkpoint")
+
+    def seconds(self, number: int) -> float:
+        """Wall-clock seconds from the (last) start of a round to its last event; NaN when it has none."""
+        own = [
+            e for e in self.events if e.get("round") == number and "time" in e and not str(e.get("event", "")).startswith("run_")
+        ]
+        starts = [float(e["time"]) for e in own if e.get("event") == "round_started"]
+        return float(own[-1]["time"]) - starts[-1] if starts else NAN
+
+    @property
+    def state(self) -> str:
+        """`running` (a living process holds LOCK), `finished`, `failed`, or `stopped` (neither: it can be resumed)."""
+        if _is_held(self.path / "LOCK"):
+            return "running"
+        last = next((str(e.get("event")) for e in reversed(self.events) if str(e.get("event", "")).startswith("run_")), "")
+        return {"run_finished": "finished", "run_failed": "failed"}.get(last, "stopped")
+
+
+def read_run(path: Path | str, before: RunData | None = None) -> RunData:
+    """Read a run directory. Tables are read when they are first asked for.
+
+    `before` is an earlier reading of the same run: its committed rounds are taken over, for they never change.
+
+    Raises:
+        RunStateError: `path` is not a run directory.
+    """
+    path = Path(path)
+    if not (path / "recipe.json").is_file():
+        raise RunStateError(f"{path}: not a run directory (no recipe.json). Give the folder of a run, e.g. runs/<name>.")
+    folders = sorted((p for p in (path / "rounds").glob("*") if p.name.isdigit()), key=lambda p: int(p.name))
+    known = {r.path: r for r in before.rounds} if before else {}
+    unfinished = [int(p.name) for p in folders if not (p / "MANIFEST.json").is_file()]
+    return RunData(
+        path=path,
+        recipe=_json(path / "recipe.json"),
+        env=_json(path / "env.json"),
+        events=tuple(_events(path / "events.jsonl")),
+        rounds=tuple(known.get(p) or _round(p) for p in folders if (p / "MANIFEST.json").is_file()),
+        open_round=unfinished[-1] if unfinished else None,
+    )
+
+
+def _round(path: Path) -> RoundData:
+    files = {name: _json(path / f"{name}.json") for name in ("plan", "evals", "decision", "train")}
+    raw = json.loads((path / "readings.json").read_text(encoding="utf-8")) if (path / "readings.json").is_file() else []
+    return RoundData(
+        number=int(path.name),
+        path=path,
+        manifest=_json(path / "MANIFEST.json"),
+        readings=tuple(_reading(r) for r in raw),
+        **files,
+    )
+
+
+def _reading(raw: Json) -> Reading:
+    known = {key: value for key, value in raw.items() if key in Reading.__dataclass_fields__ and value is not None}
+    numbers = {key: _number(raw.get(key)) for key in ("value", "low", "high")}
+    return Reading(**{**known, **numbers})
+
+
+def _number(value: Any) -> float:
+    return NAN if value is None else float(value)
+
+
+def _json(path: Path) -> Json:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _events(path: Path) -> Iterator[Json]:
+    """Every whole line; the last one may still be being written."""
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
+
+
+def _table(path: Path) -> Any:
+    import pandas as pd
+
+    return pd.read_parquet(path) if path.is_file() else pd.DataFrame()
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether a living process holds LOCK. The file stays behind with its number; the lock on it does not."""
+    try:
+        os.kill(int(lock.read_text().split()[0]), 0)
+    except PermissionError:
+        return True
+    except (OSError, ValueError, IndexError):
+        return False
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -1,0 +1,305 @@
+"""MLflow, and the only file that imports it: a run directory is copied into MLflow round by round. No run waits or fails for it.
+
+One parent run per campaign holds a metric point per round; one nested child run per round holds its dataset, samples, figures,
+SFT curve and decision. The ids are kept in the run's tracking.json, so syncing again continues. Recording a round twice changes
+nothing: metric points carry the manifest's time, and MLflow stores equal points once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from loop.errors import UserError
+from loop.views import figures
+from loop.views.account import sentences
+from loop.views.measures import strategy_shares
+from loop.views.points import began, committed_at, curve, ended, flat, points, sample_rows, tags, weights_sha256
+from loop.views.progress import rounds_table
+from loop.views.reader import Json, RoundData, RunData, read_run
+
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+TRAINING_PAGES = {"mlflow.experimentKind": "custom_model_development"}
+"""Without it MLflow opens an experiment on its (here empty) pages for chat applications instead of on the runs."""
+
+LOG = "tracking.log"
+_running: dict[Path, subprocess.Popen[bytes]] = {}
+
+
+def start_sync(run_path: Path) -> subprocess.Popen[bytes]:
+    """Sync in a child process and return at once.
+
+    While one works on this folder of runs, that one is returned instead; the next call, or `safe_sync`, brings what it missed.
+    """
+    root = run_path.resolve().parent
+    running = _running.get(root)
+    if running is None or running.poll() is not None:
+        with (run_path / LOG).open("wb") as log:
+            command = [sys.executable, "-m", "loop.views.tracking", str(run_path.resolve())]
+            running = _running[root] = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**QUIET, **os.environ}
+            )
+    return running
+
+
+def safe_sync(run_path: Path) -> str | None:
+    """Sync everything and wait for it. Returns None, or in one line why it failed (the run's tracking.log has the whole story)."""
+    try:
+        running = _running.get(run_path.resolve().parent)
+        if running is not None:
+            running.wait()
+        if start_sync(run_path).wait() == 0:
+            return None
+        lines = (run_path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        said = lines[-1] if lines else "the sync process ended without a word"
+        return f"MLflow: {said} (all of it: {run_path / LOG}). The run itself is whole; try again with `ouroloop sync`."
+    except OSError as error:
+        return f"MLflow: {error}"
+
+
+def sync(run_path: Path) -> None:
+    """Bring MLflow up to date with a run, in this process. May raise anything: who must not fail uses `safe_sync`."""
+    run = read_run(run_path.resolve())
+    settings = run.recipe.get("tracking") or {}
+    root = run.path.parent
+    with _alone(root):
+        tracker = Tracker(run, settings.get("uri") or default_uri(root), settings)
+        for round in run.rounds:
+            tracker.log_round(round)
+        tracker.close()
+
+
+def default_uri(root: Path) -> str:
+    """The database in the folder of all runs; absolute, for MLflow's own default depends on the working directory."""
+    return f"sqlite:///{root.resolve() / 'mlflow.db'}"
+
+
+def ui(root: Path, port: int = 5000, uri: str | None = None) -> NoReturn:
+    """Serve MLflow's pages on 127.0.0.1 until interrupted. This process becomes the server, so that a signal reaches it.
+
+    Raises:
+        UserError: nothing has been recorded in `root` yet.
+    """
+    if uri is None and not (root / "mlflow.db").exists():
+        raise UserError(
+            f"{root}: no mlflow.db here: no run has been recorded yet. Start one with `ouroloop run`, or `ouroloop sync RUN`."
+        )
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", uri or default_uri(root), "--artifacts-destination", str(root.resolve() / "mlartifacts"),
+    ]  # fmt: skip
+    os.execve(sys.executable, command, {**QUIET, **os.environ})
+
+
+class Tracker:
+    """One run's place in MLflow: opens or continues its parent run, then takes rounds."""
+
+    def __init__(self, run: RunData, uri: str, settings: Mapping[str, Any]) -> None:
+        import mlflow
+
+        self.run, self.file = run, run.path / "tracking.json"
+        self.table_rows = int(settings.get("table_rows", 64))
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        self.client = mlflow.MlflowClient()
+        self.experiment = self._experiment(str(settings.get("experiment") or "ouroloop"), uri)
+        mlflow.set_experiment(experiment_id=self.experiment)
+        self.known = self._known(uri) or {"uri": uri, "parent": self._open_parent(), "rounds": {}}
+        self._save()
+
+    def log_round(self, round: RoundData) -> None:
+        """Record a committed round, unless it is recorded already."""
+        import mlflow
+
+        entry = self.known["rounds"].setdefault(str(round.number), {})
+        if entry.get("done"):
+            return
+        if "run_id" not in entry:
+            marks = {"mlflow.parentRunId": self.known["parent"], "ouroloop.round": str(round.number)}
+            entry["run_id"] = self._open(f"round-{round.number:02d}", marks, {}, began(self.run, round.number))
+            self._save()
+        with mlflow.start_run(run_id=entry["run_id"]):
+            self._fill(round, entry)
+        self.client.set_terminated(entry["run_id"], "FINISHED", end_time=committed_at(round))
+        self.client.log_batch(self.known["parent"], metrics=_metrics(points(self.run, round), round.number, committed_at(round)))
+        entry["done"] = True
+        self._save()
+
+    def close(self) -> None:
+        """Say on the parent how the run stands: last decision, best round, state; move `champion` to the best checkpoint."""
+        run, parent = self.run, self.known["parent"]
+        self.client.set_tag(parent, "mlflow.note.content", "\n\n".join([*sentences(run), rounds_table(run)]))
+        if run.rounds:
+            self.client.set_tag(parent, "decision", run.rounds[-1].action)
+            self.client.set_tag(parent, "best_round", str(run.best_round))
+        self._champion()
+        if run.state == "running":
+            self.client.update_run(parent, status="RUNNING")
+        else:
+            self.client.set_terminated(
+                parent, {"finished": "FINISHED", "failed": "FAILED"}.get(run.state, "KILLED"), end_time=ended(run)
+            )
+
+    def _fill(self, round: RoundData, entry: Json) -> None:
+        import mlflow
+
+        at = committed_at(round)
+        self.client.log_batch(
+            entry["run_id"], metrics=_metrics(points(self.run, round), round.number, at), tags=_tags(tags(self.run, round))
+        )
+        mlflow.log_dict(round.decision, "decision.json")
+        steps = [metric for step, values in curve(round) for metric in _metrics(values, step, at)]
+        for start in range(0, len(steps), 500):
+            self.client.log_batch(entry["run_id"], metrics=steps[start : start + 500])
+        if len(round.examples):
+            columns = [c for c in ("problem_id", "text", "origin", "round", "strategy") if c in round.examples]
+            source = str(round.path / "examples.parquet")
+            with warnings.catch_warnings(action="ignore"):  # it names two ways to read a local path and takes the right one
+                data = mlflow.data.from_pandas(
+                    round.examples[columns].astype(str), source=source, name=f"{self.run.name}-r{round.number:02d}-train"
+                )
+            mlflow.log_input(data, context="train")
+        rows = list(sample_rows(round, self.table_rows))
+        if rows and not entry.get("table"):
+            mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, "samples.json")
+            entry["table"] = True
+            self._save()
+        if len(round.probe):
+            mlflow.log_figure(
+                figures.reliability_diagram([(f"round {round.number}", round)], legend=True), "figures/reliability.png"
+            )
+            names = list(dict.fromkeys(name for r in self.run.rounds for name in strategy_shares(r)))
+            mlflow.log_figure(figures.strategy_areas(self.run, names, upto=round.number, legend=True), "figures/strategies.png")
+        self._checkpoint(round, entry)
+
+    def _checkpoint(self, round: RoundData, entry: Json) -> None:
+        import mlflow
+
+        path = self.run.checkpoint(round.number)
+        if "model_id" in entry or path is None:
+            return
+        params = {"path": str(path), "sha256": weights_sha256(self.run, round, path)}
+        model = mlflow.create_external_model(
+            name=f"{self.run.name}-round-{round.number:02d}", source_run_id=entry["run_id"], params=params
+        )
+        entry["model_id"] = model.model_id
+        self._save()
+        value = round.score("pass@1")[0]
+        if value == value:
+            mlflow.log_metric("eval/pass_at_1", value, timestamp=committed_at(round), step=round.number, model_id=model.model_id)
+
+    def _champion(self) -> None:
+        """One registered model per run, one version per round that was ever best; the alias is what moves, back too."""
+        from mlflow.exceptions import MlflowException
+
+        best = self.run.best_round
+        entry = self.known["rounds"].get(str(best), {})
+        if best is None or "model_id" not in entry or self.known.get("champion") == best:
+            return
+        name = f"ouroloop-{self.run.name}"
+        with contextlib.suppress(MlflowException):
+            self.client.create_registered_model(name)
+        if "version" not in entry:
+            said = f"Round {best}: {self.run.checkpoint(best)}"
+            version = self.client.create_model_version(
+                name, source=f"models:/{entry['model_id']}", run_id=entry["run_id"], model_id=entry["model_id"], description=said
+            )
+            entry["version"] = version.version
+        self.client.set_registered_model_alias(name, "champion", entry["version"])
+        self.known["champion"] = best
+        self._save()
+
+    def _experiment(self, name: str, uri: str) -> str:
+        found = self.client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        local = (self.run.path.parent / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None
+        return str(self.client.create_experiment(name, artifact_location=local, tags=TRAINING_PAGES))
+
+    def _open_parent(self) -> str:
+        run = self.run
+        marks = {
+            "ouroloop.run": f"{run.env.get('fingerprint', '')[:12]}-{run.env.get('started', '')}",
+            "ouroloop.folder": str(run.path),
+        }
+        parent = self._open(run.name, marks, {"arm": "guarded" if run.guarded else "unguarded"}, began(run))
+        from mlflow.entities import Param
+
+        params = [Param(key, value[:6000]) for key, value in flat(run.recipe)]
+        for start in range(0, len(params), 100):
+            self.client.log_batch(parent, params=params[start : start + 100])
+        return parent
+
+    def _open(self, name: str, marks: Mapping[str, str], tags: Mapping[str, str], started: int | None) -> str:
+        """The id of the run that bears these marks: found again when an earlier sync was cut off, else new."""
+        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in marks.items())
+        for found in self.client.search_runs([self.experiment], filter_string=query, max_results=1):
+            return str(found.info.run_id)
+        made = self.client.create_run(self.experiment, run_name=name, tags={**marks, **tags}, start_time=started)
+        return str(made.info.run_id)
+
+    def _known(self, uri: str) -> Json | None:
+        """The ids of an earlier sync, if they still lead anywhere."""
+        from mlflow.exceptions import MlflowException
+
+        if not self.file.is_file():
+            return None
+        known = dict(json.loads(self.file.read_text(encoding="utf-8")))
+        if known.get("uri") != uri:
+            return None
+        try:
+            alive = self.client.get_run(known["parent"]).info.lifecycle_stage == "active"
+        except MlflowException:
+            return None
+        return known if alive else None
+
+    def _save(self) -> None:
+        new = self.file.with_suffix(".json.tmp")
+        new.write_text(json.dumps(self.known, indent=1), encoding="utf-8")
+        new.replace(self.file)
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """One writer per folder of runs at a time: SQLite takes no two, least of all while the database is being made."""
+    with (root / "mlflow.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _metrics(values: Mapping[str, float], step: int, at: int) -> list[Any]:
+    from mlflow.entities import Metric
+
+    return [Metric(name, value, at, step) for name, value in values.items()]
+
+
+def _tags(values: Mapping[str, str]) -> list[Any]:
+    from mlflow.entities import RunTag
+
+    return [RunTag(name, value) for name, value in values.items()]
+
+
+def main(arguments: list[str]) -> int:
+    """The child process of `start_sync`: its last line says what went wrong."""
+    os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
+    sync(Path(arguments[0]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

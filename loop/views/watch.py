@@ -1,0 +1,83 @@
+"""A live table of a run, from any terminal: the run directory is read again and again; the run itself is not asked."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from loop.views.progress import closing_text, round_cells
+from loop.views.reader import RunData, read_run
+
+
+def watch(path: Path, console: Console | None = None, every_seconds: float = 1.0) -> RunData:
+    """Show a run until no process works on it any more, then print the closing table. Returns the last reading.
+
+    On a terminal the table is redrawn in place; piped, one line is written per finished round and stage.
+
+    Raises:
+        RunStateError: `path` is not a run directory.
+    """
+    console = console or Console(highlight=False)
+    run = read_run(path)
+    if console.is_terminal:
+        with Live(_screen(run), console=console, auto_refresh=False, transient=True) as live:
+            while run.state == "running":
+                time.sleep(every_seconds)
+                run = read_run(path, before=run)
+                live.update(_screen(run), refresh=True)
+    else:
+        run = _follow(run, console, every_seconds)
+    console.print(closing_text(run), markup=False, soft_wrap=True)
+    console.print(_state_line(run), markup=False, soft_wrap=True)
+    return run
+
+
+def _follow(run: RunData, console: Console, every_seconds: float) -> RunData:
+    told, stage = -1, ""
+    while True:
+        for round in (r for r in run.rounds if r.number > told):
+            told = round.number
+            console.print(
+                "  ".join(f"{head} {cell}" for head, cell in round_cells(run, round).items()), markup=False, soft_wrap=True
+            )
+        if run.state != "running":
+            return run
+        now = stage_line(run)
+        if now.split(":")[0] != stage.split(":")[0]:
+            console.print(now, markup=False, soft_wrap=True)
+        stage = now
+        time.sleep(every_seconds)
+        run = read_run(run.path, before=run)
+
+
+def stage_line(run: RunData) -> str:
+    """What the run is doing now: `round 3 sampling: 120 of 1200`, from its latest event."""
+    last = run.events[-1] if run.events else {}
+    place = f"round {last['round']} " if "round" in last else ""
+    doing = str(last.get("stage") or last.get("event") or "starting")
+    total = f" of {last['total']}" if last.get("total") else ""
+    return f"{place}{doing}" + (f": {last['done']}{total}" if "done" in last else "")
+
+
+def _state_line(run: RunData) -> str:
+    return {
+        "running": "The run is working.",
+        "finished": "The run has finished.",
+        "failed": f"The run failed: {run.events[-1].get('error', 'see events.jsonl')}" if run.events else "The run failed.",
+        "stopped": f"The run was stopped before its end. Continue it with `ouroloop resume {run.path}`.",
+    }[run.state]
+
+
+def _screen(run: RunData) -> Group:
+    rows = [round_cells(run, round) for round in run.rounds]
+    table = Table(title=run.name, title_justify="left", header_style="dim", box=None, padding=(0, 1))
+    for head in rows[0] if rows else ("round",):
+        table.add_column(head, justify="left" if head in ("round", "decision") else "right")
+    for row in rows:
+        table.add_row(*map(Text, row.values()))
+    return Group(table, Text(stage_line(run), style="bold"))

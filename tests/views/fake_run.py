@@ -1,0 +1,326 @@
+"""A run directory made up by a small story, in every file's real format: one arm is steered, the other collapses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from loop.config import resolve
+from loop.stages.probe import view
+from monitors.base import RoundView
+from monitors.registry import measure_all
+
+STRATEGIES = ("column", "split", "round", "jump")
+START = {"column": 0.38, "split": 0.30, "round": 0.20, "jump": 0.12}
+FAMILIES = {"worded": 40, "longer": 12, "rare_only": 12, "copying": 12}
+CLOCK = 1_790_000_000.0
+
+
+def make_run(folder: Path, name: str, guarded: bool = True, rounds: int = 7, seed: int = 0, finished: bool = True) -> Path:
+    """Write `folder/name` with round 0 and `rounds` more, and return it. `finished` False adds a round without a manifest."""
+    rng = random.Random(seed)
+    run = folder / name
+    (run / "rounds").mkdir(parents=True)
+    recipe = resolve({"name": name, "rounds": rounds, "monitors": {"guard": guarded}, "tracking": {"table_rows": 12}})
+    _write(run / "recipe.json", recipe.to_json())
+    _write(
+        run / "env.json",
+        {"python": "3.11", "fingerprint": recipe.fingerprint(), "base_sha256": "b" * 64, "started": CLOCK + seed},
+    )
+    events: list[dict[str, Any]] = [{"time": CLOCK, "event": "run_started", "round": 0}]
+    for number in range(rounds + 1):
+        _round(run, number, guarded, rng, events)
+    if finished:
+        events.append({"time": CLOCK + 60 * (rounds + 1), "event": "run_finished", "round": rounds})
+    else:
+        (run / "rounds" / f"{rounds + 1:03d}").mkdir()
+        events.append({"time": CLOCK + 60 * (rounds + 1), "event": "round_started", "round": rounds + 1})
+        events.append(
+            {
+                "time": CLOCK + 60 * (rounds + 1) + 5,
+                "event": "progress",
+                "round": rounds + 1,
+                "stage": "sampling",
+                "done": 40,
+                "total": 200,
+            }
+        )
+    (run / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
+    return run
+
+
+def seal(folder: Path) -> None:
+    """Write the manifest of a round folder: from here on the round exists."""
+    files = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    sums = {n: {"sha256": hashlib.sha256(p.read_bytes()).hexdigest(), "bytes": p.stat().st_size} for n, p in files.items()}
+    _write(folder / "MANIFEST.json", {"files": sums})
+
+
+def accuracy(number: int, guarded: bool) -> float:
+    """Held-out accuracy of the story."""
+    return 0.52 + 0.28 * (1 - math.exp(-number / 2.5)) - (0 if guarded else 0.035 * max(0, number - 3))
+
+
+def mix(number: int, guarded: bool) -> dict[str, float]:
+    """Strategy shares of the story: the unguarded arm ends with one strategy, two of four die out."""
+    sharpness = 1 + (0.12 if guarded else 0.55) * number
+    raw = {s: START[s] ** sharpness for s in STRATEGIES}
+    return {s: v / sum(raw.values()) for s, v in raw.items()}
+
+
+def _round(run: Path, number: int, guarded: bool, rng: random.Random, events: list[dict[str, Any]]) -> None:
+    folder = run / "rounds" / f"{number:03d}"
+    folder.mkdir()
+    began = CLOCK + 60 * number
+    events.append({"time": began, "event": "round_started", "round": number})
+    previous = max(0, number - 1)
+    anchor = 0.3 if guarded and number > 3 else 0.0
+    _write(
+        folder / "plan.json",
+        {
+            "round": number,
+            "start_from": previous,
+            "temperatures": [1.0],
+            "anchor_share": anchor,
+            "per_strategy": 0.4 if anchor else None,
+            "num_problems": 50,
+            "why": ["re-injected share of the training set 0% -> 30%, from demonstrations"] if anchor and number == 4 else [],
+        },
+    )
+    kept = _sampling(folder, number, guarded, rng) if number else 0
+    probe = _probe(folder, number, guarded, rng)
+    if number:
+        _training(folder, number, previous, kept, anchor)
+    _evals(folder, probe)
+    _readings(folder, number)
+    action, reasons = _decision(number, guarded)
+    details = {"carried_out": guarded or action == "continue"}
+    _write(
+        folder / "decision.json",
+        {
+            "round": number,
+            "action": action,
+            "reasons": reasons,
+            "mode": None if action == "continue" else "B",
+            "details": details,
+        },
+    )
+    seal(folder)
+    events.append({"time": began + 41.5, "event": "round_committed", "round": number})
+
+
+def _decision(number: int, guarded: bool) -> tuple[str, list[str]]:
+    if number == 3 or (not guarded and number in (4, 5)):
+        return "reinject", [f"distinct correct pairs fell by {12 + 9 * (number - 3)} % of round 0's (tolerated: 10 %)"]
+    if not guarded and number >= 6:
+        return "rollback", [
+            "accuracy fell by 4.1 points against round 0 (tolerated: 2.0)",
+            "rare strategies lost 81 % of their mass",
+        ]
+    return "continue", ["every monitor is within its tolerance"]
+
+
+def _sampling(folder: Path, number: int, guarded: bool, rng: random.Random) -> int:
+    shares, verdicts, lines, examples = mix(number, guarded), [], [], []
+    for index in range(200):
+        problem, a, b = f"p{number}-{index // 4}", rng.randint(11, 79), rng.randint(11, 79)
+        strategy, right = rng.choices(STRATEGIES, list(shares.values()))[0], rng.random() < accuracy(number, guarded)
+        answer, sample = a + b + (0 if right else 10), f"r{number:03d}-{index:04d}"
+        text = f"{strategy}: {a} + {b} = {answer}\n#### {answer}"
+        reasons = [] if right else ["gold"]
+        reasons += ["duplicates"] if right and rng.random() < 0.2 else []
+        reasons += ["format"] if rng.random() < 0.03 else []
+        revised = not right and rng.random() < 0.5
+        draft = {"completion": _completion(sample, f"{strategy}: {a} + {b} = {a + b + 1}\n#### {a + b + 1}" if revised else text)}
+        critiques = [
+            {
+                "completion": _completion(sample, "reject: the first line is wrong" if revised else "approve"),
+                "approved": not revised,
+                "probability": 0.8,
+                "principle": None,
+            }
+        ]
+        revisions = [{"completion": _completion(sample, text)}] if revised else []
+        lines.append(
+            {
+                "id": sample,
+                "problem_id": problem,
+                "index": index % 4,
+                "temperature": 1.0,
+                "draft": draft,
+                "critiques": critiques,
+                "revisions": revisions,
+                "draft_prompt_token_ids": [1, 2],
+            }
+        )
+        verdicts.append(
+            {
+                "sample_id": sample,
+                "problem_id": problem,
+                "text": text,
+                "kept": not reasons,
+                "reasons": reasons,
+                "answer": str(answer),
+                "correct": right,
+                "valid": right,
+                "strategy": strategy,
+                "approved": None if revised else True,
+                "agreement": 0.5,
+                "temperature": 1.0,
+                "num_tokens": 12,
+                "revised": revised,
+                "question": f"A shop has {a} <b>pears</b> and gets {b} more. How many?",
+                "gold": str(a + b),
+            }
+        )
+        if not reasons:
+            examples.append(
+                {
+                    "problem_id": problem,
+                    "prompt_token_ids": [1, 2, 3],
+                    "completion_token_ids": [4, 5],
+                    "text": text,
+                    "origin": "kept",
+                    "round": number,
+                    "strategy": strategy,
+                    "sample_id": sample,
+                }
+            )
+    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    pd.DataFrame(verdicts).to_parquet(folder / "verdicts.parquet")
+    pd.DataFrame(examples).to_parquet(folder / "examples.parquet")
+    return len(examples)
+
+
+def _completion(sample: str, text: str) -> dict[str, Any]:
+    return {
+        "request_id": sample,
+        "prompt_token_ids": [1, 2],
+        "token_ids": [4, 5],
+        "logprobs": [-0.1, -0.2],
+        "text": text,
+        "finish_reason": "stop",
+        "weight_version": "r",
+    }
+
+
+def _probe(folder: Path, number: int, guarded: bool, rng: random.Random) -> pd.DataFrame:
+    shares, rows = mix(number, guarded), []
+    for family, count in FAMILIES.items():
+        base = (
+            accuracy(number, guarded)
+            - {"worded": 0, "longer": 0.35, "rare_only": 0.2 if guarded else 0.1 + 0.06 * number, "copying": 0}[family]
+        )
+        for problem in range(count):
+            skill = min(0.98, max(0.02, base + rng.gauss(0, 0.2)))
+            for k in range(9):
+                right = rng.random() < skill
+                strategy = rng.choices(STRATEGIES, list(shares.values()))[0]
+                wrong = str(100 + (problem if rng.random() < 0.4 + 0.08 * number * (not guarded) else k))
+                rows.append(
+                    {
+                        "problem": f"{family}-{problem}",
+                        "family": family,
+                        "slice": "tail" if problem % 4 == 0 else "typical",
+                        "kind": "greedy" if k == 8 else "sample",
+                        "correct": float(right),
+                        "valid": float(right),
+                        "strategy": strategy if family != "copying" else None,
+                        "answer": None if number == 2 else "42" if right else wrong,
+                        "nll": 0.4 / (1 + 0.2 * number),
+                        "num_tokens": 20.0,
+                        "truncated": 0.0,
+                        "text": f"{strategy} ... #### 42",
+                    }
+                )
+    table = pd.DataFrame(rows)
+    table.to_parquet(folder / "probe.parquet")
+    critics = [
+        {
+            "problem": f"worded-{i}",
+            "approved": float(i % 3 > 0),
+            "probability": 0.7,
+            "correct": float(i % 3 > 0),
+            "agreement": None,
+        }
+        for i in range(30)
+    ]
+    pd.DataFrame(critics).to_parquet(folder / "critics.parquet")
+    return table
+
+
+def _evals(folder: Path, probe: pd.DataFrame) -> None:
+    scores: dict[str, Any] = {}
+    for family, rows in probe.groupby("family"):
+        sampled, greedy = rows[rows["kind"] == "sample"], rows[rows["kind"] == "greedy"]
+        half = 1.2 / math.sqrt(rows["problem"].nunique())
+        by_problem = sampled.groupby("problem")["correct"].mean()
+        values = {
+            "pass@1": sampled["correct"].mean(),
+            "pass@k": (1 - (1 - by_problem) ** 4).mean(),
+            "maj@k": (by_problem > 0.45).mean(),
+            "greedy": greedy["correct"].mean(),
+        }
+        scores[str(family)] = {"num_problems": len(by_problem)} | {k: _interval(float(v), 0.4 * half) for k, v in values.items()}
+    _write(folder / "evals.json", {"families": scores, "main": "worded", "k": {"pass": 4, "majority": 8}})
+
+
+def _readings(folder: Path, number: int) -> None:
+    readings = measure_all(_view(folder, number), _view(folder.parent / "000", 0) if number else None)
+    _write(folder / "readings.json", [_finite(asdict(r)) for r in readings])
+
+
+def _view(folder: Path, number: int) -> RoundView:
+    tables = [
+        pq.read_table(p).to_pylist() if (p := folder / f"{name}.parquet").exists() else []
+        for name in ("probe", "critics", "verdicts")
+    ]
+    return view(number, *tables)
+
+
+def _interval(value: float, half: float) -> dict[str, float]:
+    return {"value": value, "low": max(0.0, value - half), "high": min(1.0, value + half)}
+
+
+def _training(folder: Path, number: int, start: int, kept: int, anchor: float) -> None:
+    (folder / "checkpoint").mkdir()
+    (folder / "checkpoint" / "model.safetensors").write_bytes(bytes([number]) * 64)
+    loss = [
+        {"step": step, "loss": 0.6 / (1 + 0.2 * number) * math.exp(-step / 40) + 0.1, "entropy": 0.3 / (1 + 0.1 * step)}
+        for step in range(5, 45, 5)
+    ]
+    _write(
+        folder / "train.json",
+        {
+            "status": "trained",
+            "reason": "",
+            "num_examples": kept,
+            "num_tokens": kept * 14,
+            "seconds": 11.3,
+            "loss": loss,
+            "checkpoint": f"rounds/{number:03d}/checkpoint",
+            "init": str(start),
+            "by_origin": {"kept": kept, "anchor": int(anchor * kept)},
+            "sft_config": {"learning_rate": 5e-4, "num_train_epochs": 2},
+        },
+    )
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
