@@ -46,7 +46,7 @@ class TaskConfig(Section):
 class EngineConfig(Section):
     """Who samples, and with what memory."""
 
-    kind: Literal["vllm", "transformers", "scripted"] = "vllm"
+    kind: Literal["vllm", "transformers"] = "vllm"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     max_model_len: int = Field(512, ge=16)
     max_num_seqs: int = Field(256, ge=1)

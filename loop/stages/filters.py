@@ -7,13 +7,34 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
 
 from evals.steps import calculation_key
 from evals.tasks import Task
 from loop.config import FilterConfig
 from loop.records import Problem, Sample, Verdict
+
+SCHEMA = pa.schema(
+    {
+        "sample_id": pa.string(),
+        "problem_id": pa.string(),
+        "text": pa.string(),
+        "kept": pa.bool_(),
+        "reasons": pa.list_(pa.string()),
+        "answer": pa.string(),
+        "correct": pa.bool_(),
+        "valid": pa.bool_(),
+        "strategy": pa.string(),
+        "approved": pa.bool_(),
+        "agreement": pa.float64(),
+        "temperature": pa.float64(),
+        "num_tokens": pa.int64(),
+        "revised": pa.bool_(),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -187,3 +208,11 @@ def examine(samples: Sequence[Sample], problems: Mapping[str, Problem], task: Ta
         share = votes[s.problem_id][grade.answer] / asked[s.problem_id] if grade.answer is not None else None
         cases.append(Case(s, grade.answer, grade.correct, task.check_steps(problem, s.final.text).valid, strategy(problem, s.final.text), share))
     return cases
+
+
+def to_rows(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """Rows of verdicts.parquet."""
+    return [
+        {**asdict(v), "reasons": list(v.reasons), "temperature": s.temperature, "num_tokens": len(s.final.token_ids), "revised": bool(s.revisions)}
+        for s, v in zip(samples, verdicts, strict=True)
+    ]

@@ -66,6 +66,15 @@ def next_plan(recipe: Recipe, number: int, plans: Sequence[Plan], decisions: Seq
     return replace(plan, sample_from=current, start_from=start)
 
 
+def lineage(plans: Sequence[Plan], start_from: int) -> list[int]:
+    """The rounds that a checkpoint descends from, oldest first, itself included; the base model (0) descends from none."""
+    chain: list[int] = []
+    while start_from:
+        chain.append(start_from)
+        start_from = plans[start_from - 1].start_from
+    return chain[::-1]
+
+
 def _reinject(plan: Plan, recipe: Recipe, doubled: bool) -> Plan:
     """More real data and rare strategies, a cap per strategy, temperature up to at least 1 (monitors' evidence: sharpening comes from T < 1)."""
     limits = recipe.interventions

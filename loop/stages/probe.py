@@ -82,7 +82,7 @@ async def measure(
         sampled = [refiner.probe(problem, i, config.temperature) for i in range(config.samples)]
         answers = await asyncio.gather(*sampled, refiner.probe(problem, config.samples, 0.0))
         done += len(answers)
-        progress("probing", done, total, "")
+        progress("probing", done, total)
         return [*(("sample", a) for a in answers[:-1]), ("greedy", answers[-1])]
 
     limit = max(1, refiner.recipe.engine.concurrency // (config.samples + 1))
@@ -108,7 +108,7 @@ async def _criticise(
         correct = grades[0].correct if grades[0].correct is None or valid is None else grades[0].correct and valid
         agreement = np.mean([g.answer == grades[0].answer for g in grades[1:]]) if grades[0].answer is not None and len(grades) > 1 else None
         done += 1
-        progress("probing the critic", done, len(judged), "")
+        progress("probing the critic", done, len(judged))
         return {
             "problem": problem.id,
             "approved": _number(critique.approved),

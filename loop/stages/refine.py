@@ -20,7 +20,8 @@ from loop.stages import constitution
 from loop.stages.prompts import read_verdict, render, verdict_line
 from loop.store import Journal
 
-Progress = Callable[[str, int, int, str], None]
+Progress = Callable[[str, int, int], None]
+"""progress(stage, done, total)"""
 
 
 @dataclass(frozen=True)
@@ -112,14 +113,14 @@ async def collect(refiner: Refiner, problems: Sequence[Problem], journal: Journa
     todo = [p for p in problems if not all(i in have for i in ids[p.id])]
     done, total = (len(problems) - len(todo)) * per_problem, len(problems) * per_problem
     label = "sampling" if refiner.source == "student" else f"sampling {refiner.source}"
-    progress(label, done, total, "")
+    progress(label, done, total)
 
     async def one(problem: Problem) -> None:
         nonlocal done
         samples = await refiner.problem(problem)
         journal.append(sample_to_json(s) for s in samples if s.id not in have)
         done += per_problem
-        progress(label, done, total, "")
+        progress(label, done, total)
 
     await gather_bounded([one(p) for p in todo], limit=max(1, refiner.recipe.engine.concurrency // per_problem))
     rows = {row["id"]: row for row in journal.rows}

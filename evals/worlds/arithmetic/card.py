@@ -1,0 +1,166 @@
+"""A checkpoint's model card: what it can do, measured on held-out problems, every number with a 95 % interval (bootstrap over problems)."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evals.tasks import Problem
+from evals.worlds.arithmetic import strategies as st
+from evals.worlds.arithmetic import world
+from evals.worlds.arithmetic.pretrain import Sampler
+from evals.worlds.arithmetic.task import ArithmeticTask
+
+TASK = ArithmeticTask()
+Progress = Callable[[int, int], None]
+Rows = dict[str, Any]
+
+
+def write_card(checkpoint: Path, progress: Progress | None = None, problems: int = 200, family_problems: int = 80, samples: int = 8) -> Rows:
+    """Measure a checkpoint; write card.json and README.md into its folder; return the numbers."""
+    tell = progress or (lambda done, total: None)
+    sampler, held = Sampler(checkpoint), TASK.problems("heldout")
+    families: Rows = {}
+    main: tuple[list[Problem], list[list[str]]] = ([], [])
+    for i, family in enumerate(world.FAMILIES):
+        tell(i, len(world.FAMILIES) + 2)
+        chosen = [p for p in held if p.family == family][: problems if family == "sum2" else family_problems]
+        traces = _sample(sampler, chosen, samples)
+        greedy = sampler([world.PROMPTS.draft.format(question=p.question) for p in chosen], 0.0)
+        right = [[_right(p, t) for t in row] for p, row in zip(chosen, traces, strict=True)]
+        families[family] = {
+            "num_problems": len(chosen),
+            "pass@1": interval([np.mean(r) for r in right]),
+            "greedy": interval([float(_right(p, t)) for p, t in zip(chosen, greedy, strict=True)]),
+        }
+        if family == "sum2":
+            main = (chosen, traces)
+    tell(len(world.FAMILIES), len(world.FAMILIES) + 2)
+    facts = {
+        "pretraining": json.loads((checkpoint / "pretraining.json").read_text()),
+        "samples_per_problem": samples,
+        "families": families,
+        "strategies": strategies(*main),
+        "distinct_correct_pair_probability": interval([distinct_correct_pairs(p, row) for p, row in zip(*main, strict=True)]),
+        **critic_and_revision(sampler, *main),
+    }
+    (checkpoint / "card.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (checkpoint / "README.md").write_text(render(facts))
+    tell(1, 1)
+    return facts
+
+
+def distinct_correct_pairs(problem: Problem, traces: Sequence[str]) -> float:
+    """P(two of the samples are both right and use different strategies): unbiased U-statistic of one problem."""
+    right = Counter(TASK.strategy(problem, t) for t in traces if _right(problem, t))
+    num, k = right.total(), len(traces)
+    return (num * (num - 1) - sum(n * (n - 1) for n in right.values())) / (k * (k - 1))
+
+
+def strategies(problems: Sequence[Problem], traces: Sequence[Sequence[str]]) -> Rows:
+    """Share of each strategy among the samples, and how often it is right."""
+    named = [[(TASK.strategy(p, t), _right(p, t)) for t in row] for p, row in zip(problems, traces, strict=True)]
+    out = {}
+    for name in (*st.SUM_STRATEGIES, "other"):
+        used = [sum(s == name for s, _ in row) for row in named]
+        right = [sum(s == name and r for s, r in row) for row in named]
+        out[name] = {"share": interval(used, [len(row) for row in named]), "right": interval(right, used)}
+    return out
+
+
+def critic_and_revision(sampler: Sampler, problems: Sequence[Problem], traces: Sequence[Sequence[str]]) -> Rows:
+    """The critic (greedy) on the model's own samples, against the truth; and revisions (T = 0.7) of what it rightly rejected."""
+    flat = [(p, t, i) for i, (p, row) in enumerate(zip(problems, traces, strict=True)) for t in row]
+    critiques = sampler([world.PROMPTS.critique.format(question=p.question, draft=t) for p, t, _ in flat], 0.0, 24)
+    valid = np.array([bool(TASK.check_steps(p, t).valid) for p, t, _ in flat])
+    approved = np.array([c.endswith(world.PROMPTS.approve) for c in critiques])
+    located = np.array([c == world.criticise(p, t) for (p, t, _), c in zip(flat, critiques, strict=True)])
+    cluster = np.array([i for _, _, i in flat])
+    caught = [(p, t, c) for (p, t, _), c, bad in zip(flat, critiques, ~valid & ~approved, strict=True) if bad]
+    revised = sampler([world.PROMPTS.revise.format(question=p.question, draft=t, critique=c) for p, t, c in caught], 0.7)
+
+    def share(hit: Any, among: Any) -> list[float]:
+        return interval(np.bincount(cluster, hit & among, len(problems)), np.bincount(cluster, among, len(problems)))
+
+    repaired = np.array([_right(p, t) for (p, _, _), t in zip(caught, revised, strict=True)])
+    owner = cluster[~valid & ~approved]
+    approve, reject = share(approved, valid), share(~approved, ~valid)
+    rng = np.random.default_rng(0)
+    draws = [_balanced(approved, valid, cluster, rng.integers(0, len(problems), len(problems))) for _ in range(1000)]
+    return {
+        "critic": {
+            "balanced_accuracy": [(approve[0] + reject[0]) / 2, *np.nanpercentile(draws, [2.5, 97.5])],
+            "approves_right": approve,
+            "rejects_wrong": reject,
+            "locates_first_wrong_step": share(located, ~valid),
+        },
+        "revision": {"repairs": interval(np.bincount(owner, repaired, len(problems)), np.bincount(owner, minlength=len(problems))), "num_tried": len(caught)},
+    }
+
+
+def interval(top: Sequence[float] | Any, bottom: Sequence[float] | Any | None = None, draws: int = 2000) -> list[float]:
+    """[value, low, high] of sum(top) / sum(bottom) over problems (bottom: ones), percentile bootstrap over problems, seeded."""
+    top_P = np.asarray(top, dtype=float)
+    bottom_P = np.ones_like(top_P) if bottom is None else np.asarray(bottom, dtype=float)
+    pick = np.random.default_rng(0).integers(0, len(top_P), (draws, len(top_P)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratios = top_P[pick].sum(1) / bottom_P[pick].sum(1)
+        value = float(top_P.sum() / bottom_P.sum())
+    return [value, *map(float, np.nanpercentile(ratios, [2.5, 97.5]))] if np.isfinite(ratios).any() else [value, float("nan"), float("nan")]
+
+
+def render(facts: Rows) -> str:
+    """The card as Markdown."""
+    pre, config = facts["pretraining"], facts["pretraining"]["config"]
+    lines = [
+        f"# arithmetic/{config['name']}",
+        "",
+        f"A Llama of {pre['num_parameters']:,} parameters (hidden {config['hidden_size']}, {config['num_layers']} layers, untied embeddings, byte-level BPE with single",
+        f"digits) pretrained from scratch on the arithmetic world's own demonstrations: {pre['tokens']:,} tokens, {pre['steps']:,} steps, seed {config['seed']},",
+        f"{pre['seconds'] / 60:.0f} minutes on a CPU. Rebuild it with `ouroloop pretrain arithmetic --which {config['name']}`. It solves nothing but this world.",
+        "",
+        f"Held-out problems, {facts['samples_per_problem']} samples each at T = 1; [95 % interval, bootstrap over problems].",
+        "",
+        "| family | problems | right at T = 1 | right, greedy |",
+        "|---|---|---|---|",
+        *(f"| {name} | {f['num_problems']} | {_show(f['pass@1'])} | {_show(f['greedy'])} |" for name, f in facts["families"].items()),
+        "",
+        "| strategy on sum2 | share of samples | right |",
+        "|---|---|---|",
+        *(f"| {name} | {_show(s['share'])} | {_show(s['right'])} |" for name, s in facts["strategies"].items()),
+        "",
+        f"Distinct-correct-pair probability on sum2: {_show(facts['distinct_correct_pair_probability'], percent=False)}",
+        "",
+        "| critic and revision on the model's own sum2 samples | |",
+        "|---|---|",
+        *(f"| critic: {name.replace('_', ' ')} | {_show(v)} |" for name, v in facts["critic"].items()),
+        f"| revision repairs, of {facts['revision']['num_tried']} rightly rejected | {_show(facts['revision']['repairs'])} |",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _balanced(approved: Any, valid: Any, cluster: Any, pick: Any) -> float:
+    weight = np.bincount(pick, minlength=cluster.max() + 1)[cluster]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return float((weight[approved & valid].sum() / weight[valid].sum() + weight[~approved & ~valid].sum() / weight[~valid].sum()) / 2)
+
+
+def _sample(sampler: Sampler, problems: Sequence[Problem], samples: int) -> list[list[str]]:
+    flat = sampler([world.PROMPTS.draft.format(question=p.question) for p in problems for _ in range(samples)], 1.0)
+    return [flat[i * samples : (i + 1) * samples] for i in range(len(problems))]
+
+
+def _right(problem: Problem, text: str) -> bool:
+    return TASK.grade(problem, text).correct is True
+
+
+def _show(value: Sequence[float], percent: bool = True) -> str:
+    scale, digits = (100, 1) if percent else (1, 3)
+    mean, low, high = (f"{scale * x:.{digits}f}" for x in value)
+    return f"{mean}{' %' if percent else ''} [{low}, {high}]"

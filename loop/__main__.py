@@ -1,0 +1,189 @@
+"""The command line. Heavy imports live inside the commands, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from loop import __version__
+from loop.errors import OuroloopError, RunStateError, UserError
+
+EPILOG = """\
+examples:
+  ouroloop run runs/recipes/demo.yaml                            a guarded run on the embedded small model
+  ouroloop run runs/recipes/demo.yaml --set rounds=3 --set name=short
+  ouroloop report demo unguarded                                 two arms side by side in one HTML page
+  ouroloop ui                                                    MLflow on 127.0.0.1
+
+exit codes: 0 finished; 2 wrong input (nothing was made); 3 halted by a monitor; 1 a bug or a failed engine
+Runs lie in ./runs, or in the folder that $OUROLOOP_RUNS or --runs names.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except OuroloopError as error:
+        if os.environ.get("OUROLOOP_DEBUG"):
+            raise
+        print(f"ouroloop: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("ouroloop: interrupted; `ouroloop resume RUN` goes on from here.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="ouroloop", description="Rounds of draft, critique, revise, filter and SFT, steered before the model collapses.", epilog=EPILOG,
+        formatter_class=raw,
+    )
+    parser.add_argument("--version", action="version", version=f"ouroloop {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, function: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", formatter_class=raw)
+        sub.set_defaults(command=function)
+        sub.add_argument("--runs", type=Path, default=None, metavar="DIR", help="folder of all runs (default: $OUROLOOP_RUNS or ./runs)")
+        return sub
+
+    run = add("run", _run, "start a run from a recipe")
+    run.add_argument("recipe", type=Path, help="YAML file; see runs/recipes/")
+    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="change a key, e.g. sampling.max_tokens=128")
+    run.add_argument("--fresh", action="store_true", help="delete a run of the same name first")
+    run.add_argument("--check", action="store_true", help="check the recipe and all that it names, print it resolved, make nothing")
+    resume = add("resume", _resume, "finish a run that was cut off")
+    resume.add_argument("run", help="name or folder of the run")
+    resume.add_argument("--recipe", type=Path, help="refuse to go on unless this recipe is still the run's own")
+    watch = add("watch", _watch, "follow a run live from another terminal")
+    watch.add_argument("run", help="name or folder of the run")
+    report = add("report", _report, "write one HTML page of a run, or of several side by side")
+    report.add_argument("run", nargs="+", help="names or folders of runs; the first is the one told about")
+    report.add_argument("--out", type=Path, help="default: report.html in the first run's folder")
+    compare = add("compare", _compare, "put the rounds of several runs side by side")
+    compare.add_argument("run", nargs="+", help="names or folders of runs")
+    compare.add_argument("--json", action="store_true", help="for scripts")
+    sync = add("sync", _sync, "bring MLflow up to date with a run (again)")
+    sync.add_argument("run", help="name or folder of the run")
+    ui = add("ui", _ui, "open MLflow's pages on 127.0.0.1")
+    ui.add_argument("--port", type=int, default=5000)
+    doctor = add("doctor", _doctor, "say what is installed, what would break, and the command that mends it")
+    doctor.add_argument("--json", action="store_true", help="for scripts")
+    doctor.add_argument("--deep", action="store_true", help="also import the heavy libraries (slower)")
+    pretrain = add("pretrain", _pretrain, "rebuild a world's small checkpoints")
+    pretrain.add_argument("world", choices=["arithmetic"])
+    pretrain.add_argument("--which", choices=["base", "teacher", "both"], default="both")
+    pretrain.add_argument("--out", type=Path, help="folder for the checkpoints (default: where the built-in ones lie)")
+    return parser
+
+
+def _root(options: argparse.Namespace) -> Path:
+    from loop.store import default_root
+
+    return Path(options.runs).resolve() if options.runs else default_root()
+
+
+def _path(options: argparse.Namespace, name: str) -> Path:
+    """A run by name (in the runs folder) or by its folder."""
+    for path in (_root(options) / name, Path(name)):
+        if (path / "recipe.json").exists():
+            return path.resolve()
+    raise RunStateError(f"{name}: no such run in {_root(options)}, and no run folder of that path. `ouroloop run RECIPE` starts one.")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from loop.config import load_recipe
+
+    recipe = load_recipe(options.recipe, options.overrides)
+    if options.check:
+        from loop.setup import prepare
+
+        setting = prepare(recipe)
+        print(json.dumps(recipe.to_json(), indent=1))
+        print(f"{options.recipe}: fine. {len(setting.problems):,} problems, {len(setting.panel.problems)} in the panel.", file=sys.stderr)
+        return 0
+    from loop import runner
+
+    return 3 if runner.run(recipe, _root(options), options.fresh).halted else 0
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from loop import runner
+    from loop.config import load_recipe
+
+    changed = load_recipe(options.recipe) if options.recipe else None
+    return 3 if runner.resume(_path(options, options.run), changed).halted else 0
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from loop.views.watch import watch
+
+    watch(_path(options, options.run))
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from loop.views.report import write_report
+
+    paths = [_path(options, name) for name in options.run]
+    print(write_report(paths, options.out or paths[0] / "report.html"))
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from loop.views.compare import compare, compare_table
+
+    result = compare([_path(options, name) for name in options.run])
+    print(json.dumps(result, indent=1) if options.json else compare_table(result))
+    return 0
+
+
+def _sync(options: argparse.Namespace) -> int:
+    from loop.views.tracking import safe_sync
+
+    failure = safe_sync(_path(options, options.run))
+    if failure:
+        print(f"ouroloop: {failure}", file=sys.stderr)
+    return 1 if failure else 0
+
+
+def _ui(options: argparse.Namespace) -> int:
+    from loop.views.tracking import ui
+
+    return ui(_root(options), options.port)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from loop import doctor
+
+    return doctor.main(as_json=options.json, deep=options.deep)
+
+
+def _pretrain(options: argparse.Namespace) -> int:
+    from loop.views.progress import LiveProgress
+
+    try:
+        from evals.worlds.arithmetic import card, pretrain
+    except ImportError as error:
+        raise UserError(f"pretrain needs torch and transformers ({error}). `ouroloop doctor` says how to install them.") from error
+    out = options.out or Path(pretrain.__file__).parent
+    for which in ("base", "teacher") if options.which == "both" else (options.which,):
+        with LiveProgress() as progress:
+            path = pretrain.pretrain(pretrain.CHECKPOINTS[which], out / which, lambda done, total, note, which=which: progress("pretraining", done, total, which))  # type: ignore[misc]
+            card.write_card(path, lambda done, total, which=which: progress("measuring", done, total, which))  # type: ignore[misc]
+        print(path / "README.md")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,157 @@
+"""A round from problems to decision, and rounds until the end. The story only: each stage lives in `stages/`.
+
+Resume is here too, and costs nothing: a stage whose file exists is read, not run again (`store.once`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loop.engines.base import Engine
+from loop.records import Decision
+from loop.setup import Setting
+from loop.stages import dataset, decide, filters, plan, probe, refine, reserve, sft
+from loop.store import Journal, Store, once_json, once_rows, read_json, read_rows, write_rows
+from loop.views.reader import best_round
+
+Progress = Callable[[str, int, int, str], None]
+
+
+@dataclass
+class Campaign:
+    """One run: where it is kept, what never changes, who samples, and what became of the rounds so far."""
+
+    store: Store
+    setting: Setting
+    engine: Engine
+    progress: Progress
+    committed: Callable[[int], None] = lambda number: None
+    serving: Path | None = None
+    plans: list[plan.Plan] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+
+    async def run(self) -> Decision:
+        """Every round of the recipe, or until a monitor halts it. Returns the last decision."""
+        once_json(self.store.path / "panel.json", self.setting.panel.to_json)
+        for number in range(self.setting.recipe.rounds + 1):
+            folder = self.store.round_folder(number)
+            if not self.store.is_committed(number):
+                self.store.event("round_started", round=number)
+            await (self.start(folder) if number == 0 else self.round(number, folder))
+            decision = await self.watch(number, folder)
+            if not self.store.is_committed(number):
+                self.store.commit(number)
+                self.store.event("round_committed", round=number, action=decision.action)
+                self.committed(number)
+            if decision.action == "halt" and self.setting.recipe.monitors.guard:
+                break
+        return self.decisions[-1]
+
+    async def start(self, folder: Path) -> None:
+        """Round 0: the starting model as it is, before any training. It is the frozen reference."""
+        once_json(folder / "plan.json", lambda: {"round": 0, "start_from": 0, "why": ["the starting model, before any training"]})
+
+    async def round(self, number: int, folder: Path) -> None:
+        """Plan, sample, judge, assemble, train."""
+        best = best_round(zip(range(number), self.scores, [d.action for d in self.decisions], strict=True)) or 0
+        intent = plan.next_plan(self.setting.recipe, number, self.plans, self.decisions, current=number - 1, best=best)
+        self.plans.append(plan.Plan.from_json(once_json(folder / "plan.json", intent.to_json)))
+        if not (folder / "examples.parquet").exists():
+            await self.learn_from(number, folder, self.plans[-1])
+        if not (folder / "train.json").exists():
+            self.train(number, folder, self.plans[-1])
+
+    async def learn_from(self, number: int, folder: Path, intent: plan.Plan) -> None:
+        """Draft, critique, revise; filter; and a training set."""
+        setting, recipe = self.setting, self.setting.recipe
+        rng = np.random.default_rng([recipe.seed, number])
+        chosen = rng.permutation(len(setting.problems))[: intent.num_problems]
+        problems = [setting.problems[i] for i in chosen]
+        by_id = {p.id: p for p in problems}
+        journal = Journal(folder / "samples.jsonl")
+        samples = []
+        for source, checkpoint in [("student", self.checkpoint(intent.sample_from)), *((f"teacher{i}", t) for i, t in enumerate(setting.teachers))]:
+            await self.serve(checkpoint)
+            refiner = refine.Refiner(self.engine, recipe, setting.prompts, number, intent.temperatures, setting.principles, source)
+            samples += await refine.collect(refiner, problems, journal, self.tell)
+        journal.close()
+        settings = recipe.filters.model_copy(update={"per_strategy": intent.per_strategy})
+        verdicts = filters.judge(samples, by_id, setting.task, settings, setting.strategy)
+        write_rows(folder / "verdicts.parquet", filters.to_rows(samples, verdicts), filters.SCHEMA)
+        earlier = {n: read_rows(self.store.round_folder(n) / "examples.parquet") for n in range(1, number)}
+        lineage = plan.lineage(self.plans, intent.start_from)
+        examples = await dataset.assemble(
+            dataset.kept_examples(samples, verdicts, number),
+            [earlier[n] for n in lineage],
+            reserve.Reserve.gather(setting.demonstrations, list(earlier.values())),
+            intent,
+            recipe.dataset,
+            self.engine,
+            setting.prompts,
+            dataset.question_of([*setting.problems, *setting.demonstrations]),
+            setting.panel.heldout,
+            seed=refine.derive_seed(recipe.seed, number, "", "dataset", 0),
+        )
+        write_rows(folder / "examples.parquet", [asdict(e) for e in examples], dataset.SCHEMA)
+        kept = sum(v.kept for v in verdicts)
+        self.store.event("filtered", round=number, samples=len(samples), kept=kept, examples=len(examples))
+
+    def train(self, number: int, folder: Path, intent: plan.Plan) -> None:
+        """SFT in a child process; too few samples kept means no training, and the round keeps the checkpoint it started from."""
+        recipe, start = self.setting.recipe, self.checkpoint(intent.start_from)
+        own = sum(row["origin"] in ("kept", "earlier") for row in read_rows(folder / "examples.parquet"))
+        if own < recipe.dataset.min_examples:
+            why = f"{own} samples kept; dataset.min_examples asks for {recipe.dataset.min_examples}"
+            once_json(folder / "train.json", lambda: {"status": "skipped", "reason": why, "checkpoint": str(start), "num_examples": own})
+            self.store.event("training_skipped", round=number, reason=why)
+            return
+        job = sft.SftJob.from_recipe(recipe, start, folder, seed=refine.derive_seed(recipe.seed, number, "", "sft", 0))
+        facts = sft.train(job, folder, lambda done, total: self.tell("training", done, total))
+        self.store.event("trained", round=number, seconds=facts["seconds"], examples=facts["num_examples"])
+
+    async def watch(self, number: int, folder: Path) -> Decision:
+        """Probe the round's model, let every monitor read it, and decide."""
+        setting, recipe = self.setting, self.setting.recipe
+        if not (folder / "critics.parquet").exists():
+            await self.serve(self.checkpoint(number))
+            refiner = refine.Refiner(self.engine, recipe, setting.prompts, number, (recipe.probe.temperature,), setting.principles)
+            rows, critics = await probe.measure(refiner, setting.panel, setting.task, recipe.probe, setting.strategy, self.tell)
+            write_rows(folder / "probe.parquet", rows, probe.PROBE_SCHEMA)
+            write_rows(folder / "critics.parquet", critics, probe.CRITICS_SCHEMA)
+        view, reference = self.view(number), self.view(0) if number else None
+        evals = once_json(folder / "evals.json", lambda: decide.held_out(read_rows(folder / "probe.parquet"), setting.panel.main, recipe.probe))
+        self.scores.append(decide.main_score(evals))
+        panel = decide.panel(recipe, setting.panel.main)
+        raw = once_json(folder / "decision.json", lambda: decide.decide(panel, view, reference, folder, self.decisions, recipe))
+        self.decisions.append(decide.from_json(raw))
+        return self.decisions[-1]
+
+    def view(self, number: int) -> Any:
+        """What the monitors see of a round, from its tables."""
+        folder = self.store.round_folder(number)
+        verdicts = read_rows(folder / "verdicts.parquet") if number else []
+        return probe.view(number, read_rows(folder / "probe.parquet"), read_rows(folder / "critics.parquet"), verdicts)
+
+    def checkpoint(self, number: int) -> Path:
+        """The checkpoint of a round; 0 is the base model."""
+        if number == 0:
+            return self.setting.base
+        return self.store.path / read_json(self.store.round_folder(number) / "train.json")["checkpoint"]
+
+    async def serve(self, checkpoint: Path) -> None:
+        """Hot-swap the engine's weights, unless they are these; the engine's canary proves it."""
+        if checkpoint != self.serving:
+            self.tell("loading", 0, 1)
+            await self.engine.load(checkpoint, sft.canary_of(checkpoint, self.store.path) if self.setting.recipe.engine.canary else None)
+            self.serving = checkpoint
+            self.tell("loading", 1, 1)
+
+    def tell(self, stage: str, done: int, total: int) -> None:
+        """Progress of a stage of the round at work."""
+        self.progress(stage, done, total, f"round {len(self.decisions)}")

@@ -1,0 +1,95 @@
+"""Carry one campaign from start to end: engine, progress, tracking, and what a person is told. The controller knows none of these."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from loop.config import Recipe
+from loop.controller import Campaign
+from loop.engines.registry import ENGINES
+from loop.records import Decision
+from loop.setup import Setting, prepare, resolve_model
+from loop.store import Store, sha256_of
+from loop.views.progress import LiveProgress, closing_text, rounds_table
+from loop.views.reader import read_run
+from loop.views.tracking import safe_sync, start_sync
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    path: Path
+    decision: Decision
+    halted: bool
+    tracking_error: str | None
+
+
+def run(recipe: Recipe, root: Path, fresh: bool = False) -> Outcome:
+    """Start a run. Everything is checked before the first file is made.
+
+    Raises:
+        UserError: a wrong recipe, file or checkpoint, or a run of this name exists.
+    """
+    setting = prepare(recipe)
+    if fresh:
+        Store.delete(root, recipe.name)
+    store = Store.create(root, recipe, sha256_of(resolve_model(recipe.model)))
+    return _carry(store, setting)
+
+
+def resume(path: Path, changed: Recipe | None = None) -> Outcome:
+    """Finish a run that was cut off; stages that are finished are read, not repeated.
+
+    Raises:
+        UserError: no run there, held by another process, or `changed` differs from its recipe.
+    """
+    store = Store.open(path, changed)
+    try:
+        setting = prepare(store.recipe)
+    except BaseException:
+        store.close()
+        raise
+    return _carry(store, setting)
+
+
+def _carry(store: Store, setting: Setting) -> Outcome:
+    recipe, track = setting.recipe, setting.recipe.tracking.mlflow
+    store.event("run_started", name=recipe.name)
+    try:
+        with LiveProgress(log=lambda *what: store.event("progress", **dict(zip(("stage", "done", "total", "note"), what, strict=True)))) as progress:
+            progress.say(f"{recipe.name}: {recipe.rounds} rounds on {len(setting.problems):,} problems, {len(setting.panel.problems)} probed; {store.path}")
+            engine = ENGINES[recipe.engine.kind]({**recipe.engine.model_dump(), "lora": recipe.peft}, store.path / "engine.log")
+
+            def committed(number: int) -> None:
+                found = read_run(store.path).round(number)
+                if found is not None:
+                    progress.say(f"round {number}: {found.action}. " + " ".join(str(r) for r in found.decision["reasons"][:2]))
+                if track:
+                    start_sync(store.path)
+
+            campaign = Campaign(store, setting, engine, progress, committed)
+            decision = asyncio.run(_run_and_close(campaign))
+        store.event("run_finished", action=decision.action)
+    except BaseException as error:
+        store.event("run_failed", error=f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        store.close()
+    data = read_run(store.path)
+    print(rounds_table(data))
+    print(closing_text(data))
+    failure = safe_sync(store.path) if track else None
+    if failure:
+        print(f"{failure}\nThe run is unharmed; `ouroloop sync {recipe.name}` tries again.", file=sys.stderr)
+    return Outcome(store.path, decision, decision.action == "halt" and recipe.monitors.guard, failure)
+
+
+async def _run_and_close(campaign: Campaign) -> Decision:
+    try:
+        return await campaign.run()
+    finally:
+        await campaign.engine.close()

@@ -1,0 +1,90 @@
+"""From a recipe to the things that a run needs, all checked before anything is made: a wrong input must leave nothing half-made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import evals
+from evals.errors import DataError as TaskDataError
+from evals.registry import build_task
+from evals.tasks import Prompts, Task
+from loop.config import BUILT_IN_MODELS, Recipe
+from loop.engines.checkpoint import check_checkpoint
+from loop.errors import DataError, RecipeError
+from loop.records import Problem
+from loop.stages.constitution import Principle, load_constitution
+from loop.stages.probe import Panel, choose_panel
+from loop.stages.prompts import resolve_prompts
+from monitors.strategy import CANONICALISERS
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What stays the same from the first round to the last."""
+
+    recipe: Recipe
+    task: Task
+    prompts: Prompts
+    problems: tuple[Problem, ...]
+    demonstrations: tuple[Problem, ...]
+    panel: Panel
+    base: Path
+    teachers: tuple[Path, ...]
+    principles: tuple[Principle, ...]
+    strategy: Callable[[Problem, str], str | None]
+
+
+def prepare(recipe: Recipe) -> Setting:
+    """Load and check everything a recipe names.
+
+    Raises:
+        UserError: a file, checkpoint, template or setting is wrong; nothing has been written.
+    """
+    try:
+        task = build_task(
+            recipe.task.kind, path=recipe.task.path, heldout_path=recipe.task.heldout_path, datasets=recipe.task.datasets or None
+        )
+        problems = task.problems("train")[: recipe.task.num_problems]
+        demonstrations = task.problems("reserve")
+        panel = choose_panel(task, recipe.probe)
+    except TaskDataError as error:
+        raise DataError(str(error)) from error
+    if recipe.filters.gold and not any(p.answer is not None for p in problems):
+        raise RecipeError(
+            "filters.gold: no training problem has a gold answer. Set `filters: {gold: false, critic: true, agreement: 0.5}` to filter without gold answers."
+        )
+    if not recipe.refine.critique and recipe.filters.critic:
+        raise RecipeError("filters.critic: true needs refine.critique: true, or nothing would ever be approved.")
+    checkpoints = tuple(resolve_model(name) for name in (recipe.model, *recipe.teachers))
+    for path in checkpoints:
+        check_checkpoint(path)
+    return Setting(
+        recipe=recipe,
+        task=task,
+        prompts=resolve_prompts(task.prompts, recipe.task.prompts),
+        problems=tuple(problems),
+        demonstrations=tuple(demonstrations),
+        panel=panel,
+        base=checkpoints[0],
+        teachers=checkpoints[1:],
+        principles=load_constitution(recipe.refine.constitution) if recipe.refine.constitution else (),
+        strategy=_strategist(task, recipe.monitors.canonicaliser),
+    )
+
+
+def resolve_model(name: str) -> Path:
+    """A checkpoint's folder: a built-in one, or the path itself."""
+    if name in BUILT_IN_MODELS:
+        world, which = name.split("/")
+        return Path(evals.__file__).parent / "worlds" / world / which
+    return Path(name)
+
+
+def _strategist(task: Task, kind: str) -> Callable[[Problem, str], str | None]:
+    """What names a text's strategy: the task's truth, or a canonicaliser; "task" falls back on calculations where the task never knows."""
+    if kind == "task" and task.name == "arithmetic":
+        return task.strategy
+    canonicalise = CANONICALISERS["operators" if kind == "task" else kind]
+    return lambda problem, text: canonicalise(problem.question, text)

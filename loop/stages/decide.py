@@ -1,0 +1,69 @@
+"""From a round's tables to held-out scores, readings and one decision: the loop's side of `evals.heldout` and `monitors`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from evals.heldout import scores_by_family
+from loop.config import ProbeConfig, Recipe
+from loop.records import Action, Decision
+from loop.store import once_json
+from monitors.base import RoundView
+from monitors.generalization import Generalization
+from monitors.panel import Panel
+from monitors.registry import MONITORS, measure_all
+
+
+def held_out(rows: Sequence[Mapping[str, Any]], main: str, config: ProbeConfig) -> dict[str, Any]:
+    """What evals.json holds: pass@1, pass@k, maj@k and greedy by family, with clustered intervals."""
+    families = scores_by_family(
+        *([row[name] for row in rows] for name in ("problem", "family", "correct", "answer")),
+        pass_k=config.pass_at,
+        majority_k=config.majority,
+        greedy=[row["kind"] == "greedy" for row in rows],
+    )
+    return {"main": main, "k": {"pass": config.pass_at, "majority": config.majority}, "families": families}
+
+
+def main_score(evals: Mapping[str, Any]) -> float:
+    """The main family's pass@1; NaN when undefined."""
+    value = evals["families"].get(evals["main"], {}).get("pass@1", {}).get("value")
+    return math.nan if value is None else float(value)
+
+
+def panel(recipe: Recipe, main: str) -> Panel:
+    """The decision rule with the recipe's tolerances."""
+    m = recipe.monitors
+    return Panel(
+        main_family=main,
+        accuracy_loss=m.accuracy_loss,
+        diversity_loss_share=m.diversity_loss_share,
+        rare_loss_share=m.rare_loss_share,
+        overconfidence_gain=m.overconfidence_gain,
+        min_yield=m.min_yield,
+        alpha=m.alpha,
+        rounds=recipe.rounds,
+        max_rollbacks=recipe.interventions.max_rollbacks,
+    )
+
+
+def decide(
+    rule: Panel, view: RoundView, reference: RoundView | None, folder: Path, history: Sequence[Decision], recipe: Recipe
+) -> dict[str, Any]:
+    """Read the round with every monitor (readings.json), decide, and say whether the decision will be carried out."""
+    monitors = {**MONITORS, "accuracy": Generalization(k=recipe.probe.pass_at)}
+    readings = measure_all(view, reference, monitors)
+    once_json(folder / "readings.json", lambda: [asdict(r) for r in readings])
+    decision = asdict(rule.decide(view, reference, readings, history))
+    guard = recipe.monitors.guard
+    return {**decision, "details": {**decision["details"], "carried_out": guard or decision["action"] == "continue"}}
+
+
+def from_json(raw: Mapping[str, Any]) -> Decision:
+    """A Decision from decision.json."""
+    action: Action = raw["action"]
+    return Decision(raw["round"], action, tuple(raw["reasons"]), raw["mode"], raw["details"])
