@@ -13,9 +13,9 @@ setup: ## make .venv ready
 demo: setup ## six rounds of self-distillation on a small real model, watched and steered
 	@$(BIN)/ouroloop run runs/recipes/demo.yaml
 
-demo-arms: setup ## the same start without the guard, then both runs side by side
-	@$(BIN)/ouroloop run runs/recipes/demo-unguarded.yaml
-	@$(BIN)/ouroloop compare demo demo-unguarded
+demo-arms: setup ## after `make demo`: the same start without the guard, then both side by side in one page
+	@$(BIN)/ouroloop run runs/recipes/unguarded.yaml
+	@$(BIN)/ouroloop report demo unguarded
 
 test: setup ## every test that this machine can run: the fast ones first, then those on the real libraries
 	@$(BIN)/pytest -q -m "not slow"
