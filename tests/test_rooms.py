@@ -206,3 +206,11 @@ def test_no_committed_file_names_anything_outside_the_project() -> None:
 )
 def test_naming_something_outside_is_caught(line: str) -> None:
     assert any(form.search(line) for form in OUTSIDE.values())
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_every_file_that_a_document_names_exists(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    named = re.findall(r"(?:`|\]\()((?:loop|monitors|evals|tests|tools|requirements|docs|runs/recipes)/[\w./-]*\w)(?=[`)])", text)
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
