@@ -30,7 +30,7 @@ def smooth_ece(confidence_N: Floats, correct_N: Floats, num_cells: int = 2048) -
     The residual (correct - confidence) / N, placed at its confidence, is smoothed by a Gaussian kernel reflected at 0 and 1; the
     error is the integral of its size, at the bandwidth sigma that equals the error itself. Reflection makes the kernel diagonal
     in the cosine basis, so it costs O(N + cells log cells); cells limit the resolution to 1 / num_cells.
-    Source: Blasiok & Nakkiran 2023 (2309.12236), definition 4 (kernel smECE, fixed point).
+    Source: Blasiok & Nakkiran 2023 (2309.12236) (smooth ECE with a reflected Gaussian kernel, bandwidth at the fixed point).
     """
     if len(confidence_N) == 0:
         return float("nan")

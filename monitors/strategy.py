@@ -70,15 +70,16 @@ class Answer:
         if not answer:
             numbers = NUMBER.findall(text)
             answer = numbers[-1] if numbers else ""
-        return plain_number(answer.strip(" $.")) or answer or None
+        answer = answer.strip(" $").rstrip(".")
+        return plain_number(answer) or answer or None
 
 
 CANONICALISERS: Mapping[str, Canonicaliser] = {c.name: c for c in (Calculations(), Operators(), Answer())}
 
 OPERATORS = "+-*/"
-NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
+NUMBER = re.compile(r"-?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)")
 _TOKEN = re.compile(
-    r"(?P<number>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?)|(?P<sign>[+\-*/×÷−()=]|(?<![A-Za-z])[xX](?![A-Za-z]))"
+    r"(?P<number>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)|(?P<sign>[+\-*/×÷−()=]|(?<![A-Za-z])[xX](?![A-Za-z]))"
     r"|(?P<skip>[ \t$%])|.", re.S,
 )
 _SAME = {"×": "*", "x": "*", "X": "*", "÷": "/", "−": "-"}

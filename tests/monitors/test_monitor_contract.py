@@ -1,0 +1,181 @@
+"""Rules that every monitor keeps, whatever it measures."""
+
+import dataclasses
+import json
+import time
+
+import numpy as np
+import pytest
+from simulated_panel import critics, joined, pool, samples, view
+
+from monitors.base import RoundView, Samples
+from monitors.registry import MONITORS, measure_all
+
+NAMES = sorted(MONITORS)
+
+
+def rounds(**model):
+    rng = np.random.default_rng(0)
+    return view(rng, 0, **model), view(rng, 1, **model)
+
+
+def edited(panel: Samples, **columns):
+    return dataclasses.replace(panel, **columns)
+
+
+def shuffled(part, rng):
+    """The same rows in another order."""
+    if part is None:
+        return None
+    order = rng.permutation(len(part.problem))
+    return type(part)(**{f.name: getattr(part, f.name)[order] for f in dataclasses.fields(part)})
+
+
+def flat(value, path=""):
+    """Every leaf of a reading's details, with its path."""
+    if isinstance(value, dict):
+        return [leaf for key in sorted(value) for leaf in flat(value[key], f"{path}/{key}")]
+    if isinstance(value, list):
+        return [leaf for i, item in enumerate(value) for leaf in flat(item, f"{path}/{i}")]
+    return [(path, value)]
+
+
+def check(readings):
+    """What holds for every reading at all."""
+    assert readings
+    assert len({r.name for r in readings}) == len(readings)
+    for reading in readings:
+        assert reading.status in ("ok", "undefined"), reading
+        assert np.isnan(reading.value) == (reading.status == "undefined"), reading
+        if reading.status == "undefined":
+            assert len(reading.reason) > 10, reading
+        else:
+            assert reading.num_clusters > 0, reading
+            assert np.isnan(reading.low) or reading.low <= reading.value + 1e-12, reading
+            assert np.isnan(reading.high) or reading.value <= reading.high + 1e-12, reading
+        json.dumps(dict(reading.details), allow_nan=False)
+    return readings
+
+
+def same(left, right):
+    assert [r.name for r in left] == [r.name for r in right]
+    for a, b in zip(left, right, strict=True):
+        assert (a.value, a.low, a.high) == pytest.approx((b.value, b.low, b.high), abs=1e-9, nan_ok=True), a.name
+        assert (a.status, a.reason, a.num_clusters) == (b.status, b.reason, b.num_clusters)
+        for (path, x), (other, y) in zip(flat(dict(a.details)), flat(dict(b.details)), strict=True):
+            assert path == other
+            assert x == (pytest.approx(y, abs=1e-9) if isinstance(y, float) else y), (a.name, path)
+
+
+DAMAGES = {
+    "no rows": lambda p: p.where(np.zeros(len(p), dtype=bool)),
+    "nothing scored": lambda p: edited(p, correct=np.full(len(p), np.nan)),
+    "all numbers missing": lambda p: edited(p, **{k: np.full(len(p), np.nan) for k in
+                                                  ("correct", "valid", "nll", "num_tokens", "truncated")}),
+    "no strategies": lambda p: edited(p, strategy=np.full(len(p), None, dtype=object)),
+    "no answers": lambda p: edited(p, answer=np.full(len(p), None, dtype=object)),
+    "all wrong": lambda p: edited(p, correct=np.zeros(len(p))),
+    "all right": lambda p: edited(p, correct=np.ones(len(p))),
+    "one sample per problem": lambda p: p.where(np.arange(len(p)) % 8 == 0),
+    "one problem": lambda p: p.where(p.problem == p.problem[0]),
+    "one row": lambda p: p.where(np.arange(len(p)) == 0),
+    "half of the numbers missing": lambda p: edited(p, correct=np.where(np.arange(len(p)) % 2 == 0, p.correct, np.nan)),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_reads_a_healthy_round_and_round_0_and_says_the_same_twice(name):
+    first, second = rounds()
+    check(MONITORS[name].measure(first, None))
+    readings = check(MONITORS[name].measure(second, first))
+    assert all(r.status == "ok" for r in readings)
+    same(readings, MONITORS[name].measure(second, first))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_order_of_rows_does_not_matter(name):
+    first, second = rounds()
+    rng = np.random.default_rng(1)
+    parts = ("probe", "greedy", "critics", "pool")
+    mixed = [RoundView(v.round, *(shuffled(getattr(v, part), rng) for part in parts)) for v in (first, second)]
+    same(MONITORS[name].measure(second, first), MONITORS[name].measure(mixed[1], mixed[0]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_changes_nothing(name):
+    first, second = rounds()
+    for part in (p for v in (first, second) for p in (v.probe, v.greedy, v.critics, v.pool) if p is not None):
+        for column in dataclasses.fields(part):
+            getattr(part, column.name).setflags(write=False)
+    check(MONITORS[name].measure(second, first))
+
+
+@pytest.mark.parametrize("damage", sorted(DAMAGES))
+@pytest.mark.parametrize("name", NAMES)
+def test_damaged_rounds_are_undefined_with_a_reason_never_an_error_or_a_zero(name, damage):
+    first, second = rounds()
+    broken = dataclasses.replace(second, probe=DAMAGES[damage](second.probe), greedy=None, critics=None, pool=None)
+    for now, then in ((broken, first), (second, broken), (broken, None), (broken, broken)):
+        for reading in MONITORS[name].measure(now, then) or []:
+            check([reading])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_damaged_critics_and_pools_are_undefined_with_a_reason(name):
+    first, second = rounds()
+    nothing = np.full(len(second.critics.problem), np.nan)
+    half_blind = dataclasses.replace(second.critics, approved=nothing, probability=nothing, agreement=nothing)
+    unknown = dataclasses.replace(second.critics, correct=nothing)
+    only_right = dataclasses.replace(second.critics, correct=np.ones(len(nothing)))
+    empty_pool = dataclasses.replace(second.pool, **{
+        f.name: getattr(second.pool, f.name)[:0] for f in dataclasses.fields(second.pool)})
+    for change in ({"critics": half_blind}, {"critics": unknown}, {"critics": only_right}, {"pool": empty_pool}):
+        check(MONITORS[name].measure(dataclasses.replace(second, **change), first))
+
+
+def test_a_monitor_that_raises_becomes_an_error_reading_and_the_others_still_read():
+    class Broken:
+        name = "broken"
+
+        def measure(self, view, reference):
+            raise ZeroDivisionError("no such thing")
+
+    first, second = rounds()
+    readings = measure_all(second, first, {"broken": Broken(), **MONITORS})
+    assert readings[0].status == "error" and np.isnan(readings[0].value)
+    assert "broken" in readings[0].reason and "no such thing" in readings[0].reason
+    assert len(readings) == 1 + len(measure_all(second, first))
+
+
+def test_a_round_of_200_problems_and_16_samples_is_read_within_a_second_and_time_grows_with_the_rows_only():
+    def seconds(num_problems):
+        rng = np.random.default_rng(0)
+        sides = [RoundView(i, samples(rng, num_problems, 16), None, critics(rng), pool(rng)) for i in range(2)]
+        best = np.inf
+        for _ in range(3):
+            start = time.process_time()
+            measure_all(sides[1], sides[0])
+            best = min(best, time.process_time() - start)
+        return best
+
+    small, large = seconds(200), seconds(2_000)
+    assert small < 1.0
+    assert large < 25 * small
+
+
+def test_a_strategy_per_sample_costs_no_more_than_a_few():
+    rng = np.random.default_rng(0)
+    panel = samples(rng, 200, 16)
+    panel = edited(panel, strategy=np.array([f"s{i}" for i in range(len(panel))], dtype=object))
+    start = time.process_time()
+    check(measure_all(RoundView(1, panel), RoundView(0, panel)))
+    assert time.process_time() - start < 2.0
+
+
+def test_families_do_not_leak_into_each_other():
+    rng = np.random.default_rng(0)
+    main, other = samples(rng, 30), samples(rng, 10, family="other", accuracy=0.1, spread=0.0)
+    alone = {r.name: r for r in MONITORS["accuracy"].measure(RoundView(0, main), None)}
+    both = {r.name: r for r in MONITORS["accuracy"].measure(RoundView(0, joined(main, other)), None)}
+    assert alone["accuracy/pass_1/main"] == both["accuracy/pass_1/main"]
+    assert both["accuracy/pass_1/other"].value < 0.3

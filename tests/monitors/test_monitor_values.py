@@ -1,0 +1,215 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from simulated_panel import SHARES, critics, joined, pool, samples, view
+
+from monitors.base import Critics, Pool, RoundView
+from monitors.calibration import CriticCalibration, ModelCalibration, auroc
+from monitors.coverage import Coverage
+from monitors.diversity import Diversity
+from monitors.entropy import TraceEntropy
+from monitors.generalization import Generalization
+from monitors.length import Length
+from monitors.registry import measure_all
+from monitors.supply import Supply
+from monitors.validity import Validity
+
+
+def read(monitor, now, then=None):
+    return {r.name: r for r in monitor.measure(now, then)}
+
+
+def around(num=400, **model):
+    return samples(np.random.default_rng(0), num, **model)
+
+
+def test_trace_entropy_per_token_is_the_entropy_of_the_positions_visited():
+    """Traces stop at random: a coin of entropy H per token, tail ends the trace. Sum over sum reads H; mean of means does not."""
+    rng, p = np.random.default_rng(0), 0.2
+    tokens, nll = [], []
+    for _ in range(8 * 2_000):
+        length = rng.geometric(p)
+        tokens.append(length)
+        nll.append((-(length - 1) * np.log(1 - p) - np.log(p)) / length)
+    panel = dataclasses.replace(around(2_000), nll=np.array(nll), num_tokens=np.array(tokens, dtype=float))
+    readings = read(TraceEntropy(), RoundView(0, panel))
+    truth = -(p * np.log(p) + (1 - p) * np.log(1 - p))
+    token, trace = readings["entropy/token"], readings["entropy/trace"]
+    assert token.low < truth < token.high and token.value == pytest.approx(truth, rel=0.02)
+    assert trace.value == pytest.approx(truth / p, rel=0.02)
+    assert abs(np.mean(nll) - truth) > 0.1
+
+
+def test_trace_entropy_away_from_temperature_1_is_undefined_and_says_why():
+    reading = read(TraceEntropy(temperature=0.7), RoundView(0, around()))["entropy/token"]
+    assert reading.status == "undefined" and "0.7" in reading.reason
+
+
+def test_diversity_reads_the_models_true_values():
+    panel = around(spread=0.0, accuracy=0.6)
+    readings = read(Diversity(), RoundView(0, panel))
+    p = np.array(SHARES) / sum(SHARES)
+    gini = 1 - (p**2).sum()
+    for name, truth in (("dcp", 0.36 * gini), ("gini_simpson_all", gini), ("gini_simpson_correct", gini),
+                        ("strategy_entropy_all", -(p * np.log(p)).sum()), ("strategy_entropy_correct", -(p * np.log(p)).sum())):
+        reading = readings[f"diversity/{name}"]
+        assert reading.low <= truth <= reading.high, name
+        assert reading.high - reading.low < 0.15
+        assert set(reading.details["families"]["main"]["slices"]) == {"tail", "typical"}
+
+
+def test_collision_sees_one_answer_to_every_problem():
+    panel = around(60)
+    stuck = panel.answer.copy()
+    stuck[np.arange(len(panel)) % 4 == 0] = "42"
+    low = read(Diversity(), RoundView(0, panel))["diversity/collision"]
+    high = read(Diversity(), RoundView(0, dataclasses.replace(panel, answer=stuck)))["diversity/collision"]
+    assert low.value < 0.001 and high.value == pytest.approx(1 / 16, abs=0.002)
+
+
+def test_families_without_strategies_are_left_out_of_diversity():
+    rng = np.random.default_rng(0)
+    main, copy = samples(rng, 50), samples(rng, 50, family="copy", strategies=None)
+    alone = read(Diversity(), RoundView(0, main))["diversity/dcp"]
+    assert read(Diversity(), RoundView(0, joined(main, copy)))["diversity/dcp"].value == alone.value
+
+
+def test_coverage_counts_a_lost_strategy_and_gives_shares_and_accuracy():
+    now = around(shares=(0.6, 0.3, 0.1, 0.0))
+    readings = read(Coverage(), RoundView(1, now), RoundView(0, around()))
+    kept, alive = readings["coverage/kept"], readings["coverage/alive"]
+    assert (kept.value, alive.value) == (0.75, 3.0)
+    assert kept.details["lost"] == ["jump"] and kept.high == 0.75
+    shares = alive.details["shares_correct"]
+    assert shares["column"]["value"] == pytest.approx(0.6, abs=0.05) and "jump" not in shares
+    assert alive.details["accuracy"]["column"]["value"] == pytest.approx(0.55, abs=0.06)
+    assert alive.details["families"]["main"]["shares_all"].keys() == {"column", "split", "round"}
+
+
+def test_a_strategy_unseen_on_a_small_panel_may_still_be_alive():
+    then = around(12, shares=(0.5, 0.3, 0.15, 0.05))
+    now = dataclasses.replace(then, strategy=np.where(then.strategy == "jump", "column", then.strategy))
+    kept = read(Coverage(), RoundView(1, now), RoundView(0, then))["coverage/kept"]
+    assert kept.value == 0.75 and kept.high == 1.0
+
+
+def test_coverage_of_round_0_is_its_own_reference():
+    readings = read(Coverage(), RoundView(0, around()))
+    assert readings["coverage/kept"].value == 1.0
+    assert readings["coverage/rare_retention"].reason == "round 0 is the reference"
+
+
+def test_rare_retention_falls_with_the_rare_strategy():
+    now = RoundView(1, around(shares=(0.6, 0.3, 0.1, 0.0)))
+    reading = read(Coverage(), now, RoundView(0, around()))["coverage/rare_retention"]
+    assert reading.high < 1 and "jump" in reading.details["rare"]["main"]
+
+
+def test_model_calibration_falls_when_wrong_answers_become_unanimous():
+    rng = np.random.default_rng(0)
+    scattered, unanimous = samples(rng, 200, confusion=20), samples(rng, 200, accuracy=0.1, spread=0.05, confusion=1)
+    low, high = (read(ModelCalibration(), RoundView(0, p)) for p in (scattered, unanimous))
+    assert low["calibration/overconfidence"].high < 0 < high["calibration/overconfidence"].low
+    assert high["calibration/overconfidence"].value == pytest.approx(0.8, abs=0.06)
+    assert high["calibration/brier"].value > low["calibration/brier"].value
+    bins = high["calibration/overconfidence"].details["bins"]
+    assert sum(b["count"] for b in bins) == pytest.approx(200)
+
+
+def test_critic_readings_equal_hand_counts():
+    critic = Critics(
+        np.array(["a", "a", "b", "b", "c", "c"], dtype=object), np.array([1, 0, 1, 1, np.nan, 0.0]),
+        np.array([0.9, 0.2, 0.8, 0.7, np.nan, 0.1]), np.array([1, 0, 1, 0, 0, 1.0]), np.array([1, 0.5, 1, 0.25, 0.25, 0.75]))
+    readings = read(CriticCalibration(), RoundView(0, around(4), critics=critic))
+    assert readings["critic/balanced_accuracy"].value == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert readings["critic/balanced_accuracy"].details["strict"]["value"] == pytest.approx((2 / 3 + 1 / 3) / 2)
+    assert readings["critic/unreadable"].value == pytest.approx(1 / 6)
+    gaps = [[-0.1, 0.2], [-0.2, 0.7], [-0.9]]
+    assert readings["critic/overconfidence"].value == pytest.approx(np.mean([np.mean(g) for g in gaps]))
+    assert readings["critic/agreement_gap"].value == pytest.approx(np.mean([0.25, 0.125, 0.0]))
+
+
+def test_auroc_is_the_share_of_pairs_in_the_right_order():
+    rng = np.random.default_rng(0)
+    score, right = rng.integers(0, 5, 60).astype(float), rng.integers(0, 2, 60).astype(float)
+    pairs = [(a > b) + 0.5 * (a == b) for a in score[right == 1] for b in score[right == 0]]
+    assert auroc(score, right) == pytest.approx(np.mean(pairs))
+    assert np.isnan(auroc(score, np.ones(60)))
+
+
+def test_a_critic_that_approves_everything_is_at_chance_and_over_confident():
+    known = critics(np.random.default_rng(0))
+    yes = dataclasses.replace(known, approved=np.ones(len(known.correct)), probability=np.full(len(known.correct), 0.95))
+    readings = read(CriticCalibration(), RoundView(0, around(4), critics=yes))
+    assert readings["critic/balanced_accuracy"].value == 0.5
+    assert readings["critic/overconfidence"].low > 0.2
+
+
+def test_supply_says_plainly_that_nothing_passes():
+    raw = pool(np.random.default_rng(0), 300, 4)
+    reason = np.where(np.arange(1_200) < 1_180, "gold", "format").astype(object)
+    dead = Pool(raw.problem, raw.strategy, raw.answer, raw.correct, np.zeros(1_200, dtype=bool), reason)
+    readings = read(Supply(), RoundView(1, around(4), pool=dead))
+    reading = readings["supply/yield"]
+    assert reading.value == 0.0 and reading.status == "ok"
+    assert reading.reason == "nothing passes: 0 of 1,200 samples kept; reasons: gold 1,180, format 20"
+    assert reading.high == pytest.approx(1 - 0.025 ** (1 / 300))
+    assert readings["supply/unsolved"].value == 1.0
+
+
+def test_supply_counts():
+    raw = pool(np.random.default_rng(0))
+    readings = read(Supply(), RoundView(1, around(4), pool=raw))
+    assert readings["supply/yield"].value == pytest.approx(raw.kept.mean())
+    assert readings["supply/kept_per_problem"].value == pytest.approx(4 * raw.kept.mean())
+    assert sum(readings["supply/yield"].details["rejections"].values()) == (~raw.kept).sum()
+    assert "round 0" in read(Supply(), RoundView(0, around(4)))["supply/yield"].reason
+
+
+def test_validity_looks_at_right_answers_only_and_ignores_what_could_not_be_checked():
+    panel = around(4, num_samples=2)
+    panel = dataclasses.replace(
+        panel, correct=np.array([1, 1, 1, 1, 0, 0, 0, 0.0]), valid=np.array([0, 1, np.nan, 1, 0, 0, 0, 1.0]),
+        truncated=np.array([0, 0, 0, 0, 0, 0, 1, np.nan]))
+    readings = read(Validity(), RoundView(0, panel))
+    assert readings["validity/right_wrong_step"].value == pytest.approx(1 / 3)
+    assert readings["validity/wrong_step"].value == pytest.approx(4 / 7)
+    assert readings["validity/truncated"].value == pytest.approx(1 / 7)
+
+
+def test_generalization_gives_every_family_with_its_paired_change():
+    rng = np.random.default_rng(0)
+    then, now = view(rng, 0), view(rng, 1, accuracy=0.8)
+    readings = read(Generalization(k=4), now, then)
+    assert set(readings) == {f"accuracy/{kind}/{f}" for kind in ("pass_1", "pass_k", "greedy") for f in ("main", "copy")}
+    main = readings["accuracy/pass_1/main"]
+    assert main.details["change"]["low"] > 0.1
+    unchanged = readings["accuracy/pass_1/copy"].details["change"]
+    assert unchanged["low"] < 0 < unchanged["high"]
+    assert readings["accuracy/pass_k/main"].details["k"] == 4 and readings["accuracy/pass_k/main"].value > main.value
+    assert read(Generalization(k=9), now, then)["accuracy/pass_k/main"].status == "undefined"
+
+
+def test_length_splits_right_from_wrong():
+    panel = around(100)
+    panel = dataclasses.replace(panel, num_tokens=np.where(panel.correct == 1, 10.0, 30.0))
+    reading = read(Length(), RoundView(0, panel))["length/tokens"]
+    assert reading.details["right"]["value"] == 10.0 and reading.details["wrong"]["value"] == 30.0
+    assert reading.low < 10 * 0.55 + 30 * 0.45 < reading.high
+
+
+def test_intervals_cover_an_unchanged_model_in_most_repetitions():
+    """Fresh problems each time: the interval is for the population of problems."""
+    truth = {"accuracy/pass_1/main": 0.55, "coverage/alive": 4.0}
+    gini = 1 - float((np.array(SHARES) ** 2).sum())
+    truth["diversity/gini_simpson_all"] = gini
+    truth["diversity/dcp"] = gini * (0.55**2 + 0.2**2 / 3)
+    hits = dict.fromkeys(truth, 0)
+    chosen = {"accuracy": Generalization(), "coverage": Coverage(), "diversity": Diversity()}
+    for seed in range(200):
+        panel = samples(np.random.default_rng(seed), 24, problem_seed=seed)
+        for reading in measure_all(RoundView(0, panel), None, chosen):
+            if reading.name in truth:
+                hits[reading.name] += reading.low <= truth[reading.name] <= reading.high
+    assert all(count >= 182 for count in hits.values()), hits

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from monitors import reliability as r
+
+
+def brute_smooth_ece(confidence, correct, num=401):
+    """The definition on a grid: kernel sums with mirror images, and bisection for the bandwidth."""
+    t = np.linspace(0, 1, num)
+
+    def error(sigma):
+        mirrored = [sign * confidence[None] + shift for sign in (1, -1) for shift in (-4, -2, 0, 2, 4)]
+        kernel = sum(norm.pdf(t[:, None], image, sigma) for image in mirrored)
+        return np.trapezoid(np.abs(kernel @ (correct - confidence)) / len(confidence), t)
+
+    low, high = 1e-3, 1.0
+    for _ in range(14):
+        middle = (low + high) / 2
+        low, high = (middle, high) if error(middle) > middle else (low, middle)
+    return (low + high) / 2
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.1, -0.3])
+def test_smooth_ece_equals_its_definition(shift):
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0, 1, 120)
+    correct = (rng.random(120) < np.clip(confidence + shift, 0, 1)).astype(float)
+    assert r.smooth_ece(confidence, correct) == pytest.approx(brute_smooth_ece(confidence, correct), abs=2e-3)
+
+
+def test_smooth_ece_is_one_for_a_liar_zero_for_an_oracle_and_undefined_without_rows():
+    assert r.smooth_ece(np.ones(20), np.zeros(20)) == pytest.approx(1, abs=1e-3)
+    assert r.smooth_ece(np.array([0.0, 1.0] * 9), np.array([0.0, 1.0] * 9)) == pytest.approx(0, abs=1e-3)
+    assert np.isnan(r.smooth_ece(np.array([]), np.array([])))
+
+
+def test_debiased_error_is_unbiased_in_its_square_where_the_plain_one_is_not():
+    rng = np.random.default_rng(1)
+    signed, plain = [], []
+    for _ in range(800):
+        confidence = rng.uniform(0, 1, 200)
+        correct = (rng.random(200) < confidence).astype(float)
+        value = r.debiased_ece(confidence, correct)
+        signed.append(np.sign(value) * value**2)
+        bins = np.digitize(confidence, np.quantile(confidence, np.linspace(0, 1, 16)[1:-1]))
+        plain.append(sum((confidence - correct)[bins == b].mean() ** 2 * (bins == b).mean() for b in range(15)))
+    assert abs(np.mean(signed)) < 3 * np.std(signed) / np.sqrt(800)
+    assert np.mean(plain) > 10 * abs(np.mean(signed))
+
+
+def test_debiased_error_finds_a_constant_gap():
+    rng = np.random.default_rng(2)
+    confidence = rng.uniform(0.3, 0.9, 20_000)
+    correct = (rng.random(20_000) < confidence - 0.2).astype(float)
+    assert r.debiased_ece(confidence, correct) == pytest.approx(0.2, abs=0.01)
+    assert np.isnan(r.debiased_ece(np.array([0.5]), np.array([1.0])))
+
+
+def test_brier_of_vote_shares_is_unbiased_after_the_noise_is_taken_off():
+    rng = np.random.default_rng(3)
+    share, correct = rng.uniform(0, 1, 40_000), (rng.random(40_000) < 0.5).astype(float)
+    observed = rng.binomial(4, share) / 4
+    ours = r.brier(observed, correct, np.full(40_000, 4.0))
+    gap = ours - (share - correct) ** 2
+    assert abs(gap.mean()) < 3 * gap.std() / 200
+    assert ((observed - correct) ** 2 - (share - correct) ** 2).mean() > 0.03
+    assert np.isnan(r.brier(np.array([1.0]), np.array([1.0]), np.array([1.0]))[0])
+
+
+def test_reliability_bins_hold_every_row_once_and_leave_empty_ones_out():
+    confidence, correct = np.array([0.0, 0.05, 0.95, 1.0, 1.0]), np.array([0.0, 1.0, 1.0, 1.0, 0.0])
+    bins = r.reliability_bins(confidence, correct)
+    assert [b["count"] for b in bins] == [2, 3]
+    assert bins[1]["accuracy"] == pytest.approx(2 / 3) and bins[1]["confidence"] == pytest.approx(2.95 / 3)
+    assert all(b["accuracy_low"] <= b["accuracy"] <= b["accuracy_high"] for b in bins)
