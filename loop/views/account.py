@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from loop.views.measures import BY_KEY, Value, strategy_shares
+from loop.views.measures import BY_KEY, MODES, strategy_shares
 from loop.views.progress import clock
 from loop.views.reader import RoundData, RunData
 
@@ -17,6 +17,7 @@ class Step(NamedTuple):
     reasons: list[str]
     carried_out: bool
     then: list[str]
+    mode: str
 
 
 def sentences(run: RunData) -> list[str]:
@@ -28,7 +29,17 @@ def sentences(run: RunData) -> list[str]:
 
 def steps(run: RunData) -> list[Step]:
     """Every decision with its reasons and what came of it."""
-    return [Step(r.number, r.action, list(r.decision.get("reasons", [])), r.carried_out, _then(run, r)) for r in run.rounds]
+    return [
+        Step(
+            r.number,
+            r.action,
+            list(r.decision.get("reasons", [])),
+            r.carried_out,
+            _then(run, r),
+            MODES.get(str(r.decision.get("mode")), ""),
+        )
+        for r in run.rounds
+    ]
 
 
 def _length(run: RunData) -> str:
@@ -64,11 +75,10 @@ def _breadth(run: RunData) -> str:
     before, after = measure.read(first), measure.read(last)
     parts = []
     if before.defined and after.defined and last is not first:
-        verb = "hardly moved" if _overlap(before, after) else "fell" if after.value < before.value else "rose"
-        parts.append(
-            f"The chance that two samples are both right in different ways (DCP) {verb}: "
-            f"{measure.text(before)} at the start, {measure.text(after)} at the end"
-        )
+        verb = "fell" if after.value < before.value else "rose"
+        sure = " (the intervals overlap)" if before.high >= after.low and after.high >= before.low else ""
+        change = f"{verb} from {measure.text(before)} to {measure.text(after)} by the last round{sure}"
+        parts.append(f"The chance that two samples are both right in different ways (DCP) {change}")
     shares = strategy_shares(last, correct_only=True)
     if shares:
         name, share = next(iter(shares.items()))
@@ -121,10 +131,6 @@ def _then(run: RunData, round: RoundData) -> list[str]:
 
 def _percent(share: float) -> str:
     return f"{share * 100:.0f} %"
-
-
-def _overlap(a: Value, b: Value) -> bool:
-    return a.low <= b.high and b.low <= a.high
 
 
 def _count(number: int, noun: str) -> str:

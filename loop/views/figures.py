@@ -16,7 +16,7 @@ INK, FAINT = "#2b3443", "#c9cdd5"
 
 ARMS = ("#2a78b8", "#d1682c", "#3d9470", "#a0569c", "#8a7a2b", "#5b6b7a")
 BANDS = ("#3b7dbf", "#e0a23a", "#5aa376", "#c25b6e", "#8572b8", "#6fb3c4", "#b0895d", "#8d99a6")
-SIZE = (4.3, 2.7)
+SIZE, WIDE, SQUARE = (4.3, 2.7), (6.0, 3.3), (4.4, 4.1)
 
 
 def curves(lines: Mapping[str, Sequence[tuple[int, Value]]], unit: str, floor: float | None = None) -> Any:
@@ -37,6 +37,9 @@ def curves(lines: Mapping[str, Sequence[tuple[int, Value]]], unit: str, floor: f
     if scale == 100:
         axes.yaxis.set_major_formatter(lambda tick, _: f"{tick:g} %")
     bottom, top = axes.get_ylim()
+    if floor is None:
+        axes.axhline(0, color=FAINT, linewidth=1.2)
+        bottom, top = axes.get_ylim()
     if floor is not None:
         axes.set_ylim(bottom=min(floor, bottom) if bottom < floor else floor, top=top)
     if scale == 100 and top > 100:
@@ -48,7 +51,7 @@ def strategy_areas(run: RunData, names: Sequence[str], upto: int | None = None, 
     """Strategy shares of the panel's samples as stacked areas over the rounds; `names` fixes order and colours."""
     rounds = [r for r in run.rounds if upto is None or r.number <= upto]
     shares = [strategy_shares(r) for r in rounds]
-    figure, axes = _axes()
+    figure, axes = _axes(WIDE)
     x = [float(r.number) for r in rounds]
     kept = [n for n in names if any(n in s for s in shares)]
     if len(x) == 1:
@@ -59,7 +62,7 @@ def strategy_areas(run: RunData, names: Sequence[str], upto: int | None = None, 
         layer.set_label(name)
     _rounds_axis(axes, [r.number for r in rounds])
     axes.set_ylim(0, 100)
-    axes.margins(x=0)
+    axes.set_xlim(x[0], x[-1])
     if legend and kept:
         figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=8.5, labelcolor=INK)
     axes.yaxis.set_major_formatter(lambda tick, _: f"{tick:g} %")
@@ -71,7 +74,7 @@ def reliability_diagram(rounds: Sequence[tuple[str, RoundData]], legend: bool = 
 
     A dot's area grows with the problems behind it.
     """
-    figure, axes = _axes((3.4, 3.1))
+    figure, axes = _axes(SQUARE)
     axes.plot([0, 100], [0, 100], color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
     for (label, round), colour in zip(rounds, _cycle(("#8d99a6", *ARMS), len(rounds)), strict=True):
         bins = reliability(round)
@@ -89,7 +92,7 @@ def reliability_diagram(rounds: Sequence[tuple[str, RoundData]], legend: bool = 
 
 def training_loss(run: RunData) -> Any:
     """SFT loss over all training steps of the run, one segment per round."""
-    figure, axes = _axes()
+    figure, axes = _axes(WIDE)
     offset = 0
     ticks: list[tuple[float, int]] = []
     for round in run.rounds:
@@ -154,6 +157,7 @@ def _axes(size: tuple[float, float] = SIZE) -> tuple[Any, Any]:
 def _rounds_axis(axes: Any, numbers: Sequence[int]) -> None:
     last = max(numbers, default=0)
     axes.set_xticks(range(0, last + 1, max(1, math.ceil((last + 1) / 10))))
+    axes.set_xlim(-0.25, last + 0.25)
     axes.set_xlabel("round")
 
 

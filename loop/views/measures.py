@@ -121,6 +121,9 @@ MEASURES: tuple[Measure, ...] = (
         "Share of the round's training samples that passed every gate.", _reading("supply/yield"),
     ),
 )  # fmt: skip
+MODES = {"A": "drift", "B": "sharpening", "C": "shortcut takeover", "D": "tail narrowing"}
+"""Names of the panel's failure modes."""
+
 BY_KEY = {measure.key: measure for measure in MEASURES}
 
 

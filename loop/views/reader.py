@@ -154,11 +154,10 @@ class RunData:
 
     @property
     def state(self) -> str:
-        """`running` (a living process holds LOCK), `finished`, `failed`, or `stopped` (neither: it can be resumed)."""
-        if _is_held(self.path / "LOCK"):
-            return "running"
-        last = next((str(e.get("event")) for e in reversed(self.events) if str(e.get("event", "")).startswith("run_")), "")
-        return {"run_finished": "finished", "run_failed": "failed"}.get(last, "stopped")
+        """`finished` or `failed` (the last event says so), `running` (a process holds LOCK), else `stopped`: to be resumed."""
+        last = str(self.events[-1].get("event")) if self.events else ""
+        ended = {"run_finished": "finished", "run_failed": "failed"}.get(last)
+        return ended or ("running" if _is_held(self.path / "LOCK") else "stopped")
 
 
 def read_run(path: Path | str, before: RunData | None = None) -> RunData:

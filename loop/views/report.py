@@ -224,5 +224,10 @@ TERMS = (
         "Decision",
         "continue; reinject: mix demonstrations and rare strategies back in; rollback: return to the best model; halt: stop.",
     ),
+    (
+        "Drift, sharpening, shortcut takeover, tail narrowing",
+        "Kinds of collapse: errors pile up; one way of solving crowds out the others; one cheap "
+        "answer spreads over problems; only easy problems stay solved.",
+    ),
     ("Guarded, unguarded", "In a guarded run decisions are carried out; in an unguarded one they are only written down."),
 )

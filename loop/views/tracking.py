@@ -58,7 +58,7 @@ def start_sync(run_path: Path) -> subprocess.Popen[bytes]:
 
 
 def safe_sync(run_path: Path) -> str | None:
-    """Sync everything and wait for it. Returns None, or in one line why it failed (the run's tracking.log has the whole story)."""
+    """Sync everything and wait for it. Returns None, or in one line why it failed (more in the run's tracking.log)."""
     try:
         running = _running.get(run_path.resolve().parent)
         if running is not None:
@@ -129,100 +129,98 @@ class Tracker:
         entry = self.known["rounds"].setdefault(str(round.number), {})
         if entry.get("done"):
             return
-        if "run_id" not in entry:
-            marks = {"mlflow.parentRunId": self.known["parent"], "ouroloop.round": str(round.number)}
-            entry["run_id"] = self._open(f"round-{round.number:02d}", marks, {}, began(self.run, round.number))
-            self._save()
-        with mlflow.start_run(run_id=entry["run_id"]):
-            self._fill(round, entry)
-        self.client.set_terminated(entry["run_id"], "FINISHED", end_time=committed_at(round))
-        self.client.log_batch(self.known["parent"], metrics=_metrics(points(self.run, round), round.number, committed_at(round)))
+        marks = {"mlflow.parentRunId": self.known["parent"], "ouroloop.round": str(round.number)}
+        child = entry["run_id"] = self._open(f"round-{round.number:02d}", marks, {}, began(self.run, round.number))
+        measured = _metrics(points(self.run, round), round.number, committed_at(round))
+        with mlflow.start_run(run_id=child):
+            self.client.log_batch(child, metrics=measured, tags=_tags(tags(self.run, round)))
+            self._training(round, child)
+            self._artifacts(round, child)
+            self._checkpoint(round, child)
+        self.client.set_terminated(child, "FINISHED", end_time=committed_at(round))
+        self.client.log_batch(self.known["parent"], metrics=measured)
         entry["done"] = True
         self._save()
 
     def close(self) -> None:
-        """Say on the parent how the run stands: last decision, best round, state; move `champion` to the best checkpoint."""
+        """Say on the parent how the run stands, in words and tags; move `champion` to the best checkpoint."""
         run, parent = self.run, self.known["parent"]
-        self.client.set_tag(parent, "mlflow.note.content", "\n\n".join([*sentences(run), rounds_table(run)]))
+        told = {"mlflow.note.content": "\n\n".join([*sentences(run), rounds_table(run)]), "best_round": str(run.best_round)}
         if run.rounds:
-            self.client.set_tag(parent, "decision", run.rounds[-1].action)
-            self.client.set_tag(parent, "best_round", str(run.best_round))
+            told["decision"] = run.rounds[-1].action
+        self.client.log_batch(parent, tags=_tags(told))
         self._champion()
         if run.state == "running":
             self.client.update_run(parent, status="RUNNING")
         else:
-            self.client.set_terminated(
-                parent, {"finished": "FINISHED", "failed": "FAILED"}.get(run.state, "KILLED"), end_time=ended(run)
-            )
+            status = {"finished": "FINISHED", "failed": "FAILED"}.get(run.state, "KILLED")
+            self.client.set_terminated(parent, status, end_time=ended(run))
 
-    def _fill(self, round: RoundData, entry: Json) -> None:
+    def _training(self, round: RoundData, child: str) -> None:
         import mlflow
 
-        at = committed_at(round)
-        self.client.log_batch(
-            entry["run_id"], metrics=_metrics(points(self.run, round), round.number, at), tags=_tags(tags(self.run, round))
-        )
-        mlflow.log_dict(round.decision, "decision.json")
-        steps = [metric for step, values in curve(round) for metric in _metrics(values, step, at)]
+        steps = [metric for step, values in curve(round) for metric in _metrics(values, step, committed_at(round))]
         for start in range(0, len(steps), 500):
-            self.client.log_batch(entry["run_id"], metrics=steps[start : start + 500])
+            self.client.log_batch(child, metrics=steps[start : start + 500])
         if len(round.examples):
             columns = [c for c in ("problem_id", "text", "origin", "round", "strategy") if c in round.examples]
-            source = str(round.path / "examples.parquet")
-            with warnings.catch_warnings(action="ignore"):  # it names two ways to read a local path and takes the right one
-                data = mlflow.data.from_pandas(
-                    round.examples[columns].astype(str), source=source, name=f"{self.run.name}-r{round.number:02d}-train"
-                )
+            name, source = f"{self.run.name}-r{round.number:02d}-train", str(round.path / "examples.parquet")
+            with warnings.catch_warnings(action="ignore"):  # MLflow finds two ways to read a local path and takes the right one
+                data = mlflow.data.from_pandas(round.examples[columns].astype(str), source=source, name=name)
             mlflow.log_input(data, context="train")
-        rows = list(sample_rows(round, self.table_rows))
-        if rows and not entry.get("table"):
-            mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, "samples.json")
-            entry["table"] = True
-            self._save()
-        if len(round.probe):
-            mlflow.log_figure(
-                figures.reliability_diagram([(f"round {round.number}", round)], legend=True), "figures/reliability.png"
-            )
-            names = list(dict.fromkeys(name for r in self.run.rounds for name in strategy_shares(r)))
-            mlflow.log_figure(figures.strategy_areas(self.run, names, upto=round.number, legend=True), "figures/strategies.png")
-        self._checkpoint(round, entry)
 
-    def _checkpoint(self, round: RoundData, entry: Json) -> None:
+    def _artifacts(self, round: RoundData, child: str) -> None:
         import mlflow
 
-        path = self.run.checkpoint(round.number)
-        if "model_id" in entry or path is None:
+        mlflow.log_dict(round.decision, "decision.json")
+        rows = list(sample_rows(round, self.table_rows))
+        if rows and not any(a.path == "samples.json" for a in self.client.list_artifacts(child)):  # MLflow would append to it
+            mlflow.log_table({key: [row[key] for row in rows] for key in rows[0]}, "samples.json")
+        if len(round.probe):
+            names = list(dict.fromkeys(name for r in self.run.rounds for name in strategy_shares(r)))
+            areas = figures.strategy_areas(self.run, names, upto=round.number, legend=True)
+            mlflow.log_figure(areas, "figures/strategies.png")
+            diagram = figures.reliability_diagram([(f"round {round.number}", round)], legend=True)
+            mlflow.log_figure(diagram, "figures/reliability.png")
+
+    def _checkpoint(self, round: RoundData, child: str) -> None:
+        """A LoggedModel that names the checkpoint's place and fingerprint; the weights stay where they are."""
+        import mlflow
+
+        path, value = self.run.checkpoint(round.number), round.score("pass@1")[0]
+        if path is None or self._model(child) is not None:
             return
+        name = f"{self.run.name}-round-{round.number:02d}"
         params = {"path": str(path), "sha256": weights_sha256(self.run, round, path)}
-        model = mlflow.create_external_model(
-            name=f"{self.run.name}-round-{round.number:02d}", source_run_id=entry["run_id"], params=params
-        )
-        entry["model_id"] = model.model_id
-        self._save()
-        value = round.score("pass@1")[0]
+        model = mlflow.create_external_model(name=name, source_run_id=child, params=params)
         if value == value:
-            mlflow.log_metric("eval/pass_at_1", value, timestamp=committed_at(round), step=round.number, model_id=model.model_id)
+            at = committed_at(round)
+            mlflow.log_metric("eval/pass_at_1", value, timestamp=at, step=round.number, model_id=model.model_id)
 
     def _champion(self) -> None:
         """One registered model per run, one version per round that was ever best; the alias is what moves, back too."""
         from mlflow.exceptions import MlflowException
 
         best = self.run.best_round
-        entry = self.known["rounds"].get(str(best), {})
-        if best is None or "model_id" not in entry or self.known.get("champion") == best:
+        child = self.known["rounds"].get(str(best), {}).get("run_id")
+        model = self._model(child) if child and self.known.get("champion") != best else None
+        if model is None:
             return
         name = f"ouroloop-{self.run.name}"
         with contextlib.suppress(MlflowException):
             self.client.create_registered_model(name)
-        if "version" not in entry:
-            said = f"Round {best}: {self.run.checkpoint(best)}"
-            version = self.client.create_model_version(
-                name, source=f"models:/{entry['model_id']}", run_id=entry["run_id"], model_id=entry["model_id"], description=said
-            )
-            entry["version"] = version.version
-        self.client.set_registered_model_alias(name, "champion", entry["version"])
+        versions = self.client.search_model_versions(f"name = '{name}' and run_id = '{child}'")
+        said = f"Round {best}: {self.run.checkpoint(best)}"
+        found = versions[0] if versions else self.client.create_model_version(name, f"models:/{model}", child, description=said)
+        self.client.set_registered_model_alias(name, "champion", found.version)
         self.known["champion"] = best
         self._save()
+
+    def _model(self, child: str) -> str | None:
+        """The id of the LoggedModel of a round's run."""
+        query = f"source_run_id = '{child}'"
+        found = self.client.search_logged_models([self.experiment], filter_string=query, max_results=1)
+        return str(found[0].model_id) if found else None
 
     def _experiment(self, name: str, uri: str) -> str:
         found = self.client.get_experiment_by_name(name)

@@ -29,7 +29,7 @@ def make_run(folder: Path, name: str, guarded: bool = True, rounds: int = 7, see
     rng = random.Random(seed)
     run = folder / name
     (run / "rounds").mkdir(parents=True)
-    recipe = resolve({"name": name, "rounds": rounds, "monitors": {"guard": guarded}, "tracking": {"table_rows": 12}})
+    recipe = resolve({"name": name, "rounds": max(1, rounds), "monitors": {"guard": guarded}, "tracking": {"table_rows": 12}})
     _write(run / "recipe.json", recipe.to_json())
     _write(
         run / "env.json",
@@ -138,7 +138,7 @@ def _sampling(folder: Path, number: int, guarded: bool, rng: random.Random) -> i
         reasons = [] if right else ["gold"]
         reasons += ["duplicates"] if right and rng.random() < 0.2 else []
         reasons += ["format"] if rng.random() < 0.03 else []
-        revised = not right and rng.random() < 0.5
+        revised = rng.random() < (0.15 if right else 0.5)
         draft = {"completion": _completion(sample, f"{strategy}: {a} + {b} = {a + b + 1}\n#### {a + b + 1}" if revised else text)}
         critiques = [
             {

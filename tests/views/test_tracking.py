@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fake_run
+import pytest
+
+from loop.errors import UserError
+from loop.views import tracking
+from loop.views.points import points, sample_rows
+from loop.views.reader import read_run
+
+
+def test_a_round_has_fewer_than_a_hundred_points_and_none_undefined(arms: tuple[Path, Path]) -> None:
+    run = read_run(arms[0])
+    for round in run.rounds:
+        found = points(run, round)
+        assert 30 < len(found) < 100
+        assert all(value == value and set(name).isdisjoint("@[]") for name, value in found.items())
+    assert {
+        "eval/pass_at_1",
+        "eval/pass_at_1_low",
+        "family/longer/pass_at_1",
+        "monitor/diversity/dcp_high",
+        "train/seconds",
+    } <= set(points(run, run.rounds[3]))
+    assert "monitor/calibration/overconfidence" not in points(run, run.rounds[2])
+
+
+def test_the_samples_table_shows_as_many_as_asked_spread_over_the_round(arms: tuple[Path, Path]) -> None:
+    round = read_run(arms[0]).rounds[1]
+    rows = list(sample_rows(round, 12))
+    assert 10 <= len(rows) <= 12 and len({row["problem"] for row in rows}) > 8
+    assert {row["verdict"] for row in rows} == {"kept", "rejected"}
+    revised = [row for row in rows if row["revision"]]
+    assert revised and all(row["critique"] and row["final"] == row["revision"] for row in revised)
+    assert list(sample_rows(round, 0)) == []
+
+
+def test_the_pages_of_an_unrecorded_folder_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="ouroloop sync"):
+        tracking.ui(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A run of two rounds, recorded once in this process."""
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    path = fake_run.make_run(tmp_path_factory.mktemp("tracked"), "tracked", rounds=2)
+    tracking.sync(path)
+    yield path
+    mlflow.set_tracking_uri(before)
+
+
+def everything(path: Path) -> dict[str, Any]:
+    """All that MLflow holds for a folder of runs, in comparable form."""
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking.default_uri(path.parent))
+    experiment = client.get_experiment_by_name("ouroloop")
+    runs = client.search_runs([experiment.experiment_id], max_results=100)
+    history = {
+        (r.info.run_name, key): [(m.step, m.value) for m in client.get_metric_history(r.info.run_id, key)]
+        for r in runs
+        for key in r.data.metrics
+    }
+    models = client.search_logged_models([experiment.experiment_id])
+    champions = {m.name: m.aliases for m in client.search_registered_models()}
+    return {
+        "runs": {r.info.run_id: r for r in runs},
+        "history": history,
+        "models": {m.model_id for m in models},
+        "champions": champions,
+    }
+
+
+def ids(path: Path) -> dict[str, Any]:
+    return json.loads((path / "tracking.json").read_text())
+
+
+@pytest.mark.slow
+def test_a_campaign_is_a_parent_with_a_point_per_round_and_a_child_per_round(recorded: Path) -> None:
+    import mlflow
+
+    found, run = everything(recorded), read_run(recorded)
+    parent = found["runs"][ids(recorded)["parent"]]
+    assert (
+        parent.info.status == "FINISHED"
+        and parent.data.params["rounds"] == "2"
+        and parent.data.tags["best_round"] == str(run.best_round)
+    )
+    assert found["history"]["tracked", "eval/pass_at_1"] == [(r.number, r.score("pass@1")[0]) for r in run.rounds]
+    children = [r for r in found["runs"].values() if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert sorted(r.info.run_name for r in children) == ["round-00", "round-01", "round-02"]
+    last = next(r for r in children if r.info.run_name == "round-02")
+    assert last.data.tags["decision"] == "continue" and last.data.tags["decision.carried_out"] == "true"
+    assert [(d.dataset.name, d.tags[0].value) for d in last.inputs.dataset_inputs] == [("tracked-r02-train", "train")]
+    assert len(found["history"]["round-02", "train/loss"]) == len(run.rounds[2].train["loss"])
+    client = mlflow.MlflowClient(tracking.default_uri(recorded.parent))
+    artifacts = {a.path for a in client.list_artifacts(last.info.run_id)} | {
+        a.path for a in client.list_artifacts(last.info.run_id, "figures")
+    }
+    assert {"decision.json", "samples.json", "figures/reliability.png", "figures/strategies.png"} <= artifacts
+    assert (recorded.parent / "mlartifacts" / last.info.run_id).is_dir()
+
+
+@pytest.mark.slow
+def test_the_alias_champion_leads_to_the_best_rounds_checkpoint(recorded: Path) -> None:
+    import mlflow
+
+    run, client = read_run(recorded), mlflow.MlflowClient(tracking.default_uri(recorded.parent))
+    version = client.get_model_version_by_alias("ouroloop-tracked", "champion")
+    model = client.get_logged_model(version.source.removeprefix("models:/"))
+    weights = run.path / "rounds" / f"{run.best_round:03d}" / "checkpoint" / "model.safetensors"
+    assert Path(model.params["path"]) == weights.parent
+    assert model.params["sha256"] == run.rounds[run.best_round or 0].manifest["files"]["checkpoint/model.safetensors"]["sha256"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["nothing", "the note that a round is done", "tracking.json"])
+def test_recording_again_doubles_nothing(recorded: Path, lost: str) -> None:
+    before = everything(recorded)
+    if lost == "tracking.json":
+        (recorded / "tracking.json").unlink()
+    elif lost != "nothing":
+        known = ids(recorded)
+        del known["rounds"]["2"]["done"]
+        (recorded / "tracking.json").write_text(json.dumps(known))
+    tracking.sync(recorded)
+    after = everything(recorded)
+    assert after["runs"].keys() == before["runs"].keys()
+    assert after["history"] == before["history"]
+    assert after["champions"] == before["champions"]
+    assert after["models"] == before["models"]
+
+
+@pytest.mark.slow
+def test_a_run_that_has_grown_is_continued(recorded: Path) -> None:
+    path = recorded.parent / "growing"
+    fake_run.make_run(recorded.parent, "growing", rounds=2)
+    hidden = path / "rounds" / "002" / "MANIFEST.json"
+    manifest = hidden.read_text()
+    hidden.unlink()
+    tracking.sync(path)
+    parent = ids(path)["parent"]
+    assert sorted(ids(path)["rounds"]) == ["0", "1"]
+    hidden.write_text(manifest)
+    tracking.sync(path)
+    assert ids(path)["parent"] == parent and sorted(ids(path)["rounds"]) == ["0", "1", "2"]
+    assert [step for step, _ in everything(path)["history"]["growing", "eval/pass_at_1"]] == [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_a_store_that_fails_is_one_line_of_text_and_hurts_nothing(tmp_path: Path) -> None:
+    path = fake_run.make_run(tmp_path, "unlucky", rounds=1)
+    recipe = json.loads((path / "recipe.json").read_text())
+    recipe["tracking"]["uri"] = "sqlite:////dev/null/nowhere/mlflow.db"
+    (path / "recipe.json").write_text(json.dumps(recipe))
+    before = {p: p.stat().st_mtime_ns for p in (path / "rounds").rglob("*")}
+    said = tracking.safe_sync(path)
+    assert said is not None and said.startswith("MLflow: ") and "\n" not in said and "ouroloop sync" in said
+    assert {p: p.stat().st_mtime_ns for p in (path / "rounds").rglob("*")} == before
+
+
+@pytest.mark.slow
+def test_the_loop_does_not_wait_and_one_process_works_on_a_folder_at_a_time(recorded: Path) -> None:
+    twin = shutil.copytree(recorded, recorded.parent / "twin", ignore=shutil.ignore_patterns("tracking.*"))
+    began = time.monotonic()
+    first, second = tracking.start_sync(recorded), tracking.start_sync(twin)
+    assert time.monotonic() - began < 1 and first is second and first.poll() is None
+    assert tracking.safe_sync(twin) is None
+    assert first.poll() == 0 and sorted(ids(twin)["rounds"]) == ["0", "1", "2"]
