@@ -20,21 +20,23 @@ MAX_ANSWER = 512
 """A longer answer is not read."""
 _MAX_MARKERS = 50
 
+_REST = r"(?=([^\n]{0,600}))"  # looked at, not consumed: a line may hold several markers
 _SAYS = r"(?:is|was|are|equals|(?:must|should|would|will) be)"
+_JUDGED = r"\s+(?:correct|incorrect|right|wrong|not)\b"  # "The answer is correct" judges one, it states none
 _MARKERS = tuple(
     (kind, re.compile(pattern, re.IGNORECASE | re.MULTILINE))
     for kind, pattern in (
-        ("says", rf"\banswer\b[^\n.=:]{{0,40}}?(?:\b{_SAYS}\b[ \t]*:?|[:=])([^\n]*)"),  # The answer is 72. / Final answer: 72
+        ("says", rf"\banswer\b[^\n.=:]{{0,40}}?(?:\b{_SAYS}\b(?!{_JUDGED})[ \t]*:?|[:=]){_REST}"),  # The answer is 72.
         ("line", rf"^[ \t>*_#]{{0,8}}(?:the )?(?:final )?answer[ \t]+(?!{_SAYS}\b)([^\n:=]+)$"),  # answer 82, alone on its line
-        ("bare", r"\banswer[ \t]+(?=[-+$]{0,2}[0-9.])([^\n]*)"),  # ... answer 82
-        ("colon", r"^[ \t>*_#-]{0,8}A:([^\n]*)"),  # A: 18
-        ("hashes", r"####([^\n]*)"),  # #### 72
+        ("bare", rf"\banswer[ \t]+(?=[-+$]{{0,2}}[0-9.]){_REST}"),  # ... answer 82
+        ("colon", rf"^[ \t>*_#-]{{0,8}}A:{_REST}"),  # A: 18
+        ("hashes", rf"####{_REST}"),  # #### 72
         ("tag", r"<answer>((?:[^<]|<(?!/?answer>)){0,2000})</answer>"),
         ("boxed", r"\\boxed\s*\{"),
     )
 )
 _ANNOTATION = re.compile(r"<<[^<>\n]{0,200}>>")
-_SENTENCE_END = re.compile(r"[.!?][)*_\"']*(?:\s|$)")
+_SENTENCE_END = re.compile(r"[.!?]+[)*_\"']*(?:\s|$)")
 _LOOSE_NUMBER = re.compile(rf"(?<![\w.])(?:(?<![)\]%])[-+])?\$?(?:{DIGITS})(?:/[0-9]+)?")
 _SUM = re.compile(r"[0-9\s+*/().,$%=x-]+=")
 
@@ -177,8 +179,9 @@ def _only_number(stated: str) -> str | None:
     if read is not None and is_number(read):
         return read
     numbers = _LOOSE_NUMBER.findall(text)
-    digits = len(re.findall(r"[0-9][0-9.,]*", text))
-    read = canonical(numbers[0]) if len(numbers) == 1 and digits == 1 + ("/" in numbers[0]) else None
+    others = re.sub(r"[0-9][0-9.,/]*(?![A-Za-z^*])", "", text, count=1)
+    clear = len(numbers) == 1 and not re.search("[0-9]", others) and len(text.split()) > 2
+    read = canonical(numbers[0]) if clear else None
     return read if read is not None and is_number(read) else None
 
 
@@ -203,12 +206,12 @@ def _value(match: re.Match[str]) -> Fraction | None:
 
 def _unwrap(text: str) -> str:
     """`text` without markdown, a pair of dollar signs and a box around it."""
-    text = text.strip(_AROUND)
+    text = text.strip(_AROUND).rstrip(".").strip(_AROUND)
     box = re.match(r"\\boxed\s*\{", text)
     if box:
         text = _braced(text, box.end())
-    if re.fullmatch(r"\$[^$]+\$\.?", text):
-        text = text.rstrip(".").strip("$")
+    if re.fullmatch(r"\$[^$]+\$", text):
+        text = text.strip("$")
     return text.strip(_AROUND)
 
 

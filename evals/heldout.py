@@ -16,7 +16,7 @@ from math import comb
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 CONFIDENCE = 0.95
 
@@ -59,10 +59,10 @@ def pass_at_k(problem: Sequence[Hashable], correct: Sequence[Any], k: int) -> Sc
 def maj_at_k(problem: Sequence[Hashable], correct: Sequence[Any], answer: Sequence[str | None], k: int) -> Score:
     """The chance that the most frequent answer of k samples is right (self-consistency).
 
-    Exact over all k-subsets of a problem's n samples.
-    A tie is broken uniformly at random among the tied answers. A sample without an answer (None) does not vote; when nobody
-    votes, the problem is wrong. An answer is right when most of its scored samples are. Problems with fewer than k samples, or
-    with no scored sample, are left out. Shapes as in `pass_at_k`; `answer` holds canonical answers.
+    Exact over all k-subsets of a problem's n samples. A tie is broken uniformly at random among the tied answers. A sample
+    without an answer (None) does not vote; when nobody votes, the problem is wrong. An answer is right when most of its scored
+    samples are. Problems with fewer than k samples, or with no scored sample, are left out. Shapes as in `pass_at_k`; `answer`
+    holds canonical answers.
 
     Source: Wang et al. 2203.11171, section 2 (unweighted vote); they draw k samples once, this is the expectation over the draw.
     """
@@ -143,8 +143,8 @@ def interval(estimates: Sequence[float], num_draws: int) -> tuple[float, float]:
         size = float(number)
     else:
         size = min(float(max(num_draws, number)), mean * (1 - mean) / variance) if variance > 0 else float(max(num_draws, number))
-    z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
-    size *= (z / float(stats.t.ppf((1 + CONFIDENCE) / 2, number - 1))) ** 2
+    z, t = float(ndtri((1 + CONFIDENCE) / 2)), float(stdtrit(number - 1, (1 + CONFIDENCE) / 2))
+    size *= (z / t) ** 2
     centre = (mean + z * z / (2 * size)) / (1 + z * z / size)
     half = z / (1 + z * z / size) * math.sqrt(mean * (1 - mean) / size + z * z / (4 * size * size))
     return max(0.0, centre - half), min(1.0, centre + half)

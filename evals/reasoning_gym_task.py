@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from evals.errors import DataError, SandboxError
-from evals.grading import canonical, extract_answer
+from evals.grading import canonical, extract_answer, grade
 from evals.problem_files import normalise, text_digest
 from evals.sandbox import Sandbox
 from evals.steps import check
@@ -73,14 +73,12 @@ class ReasoningGymTask:
 
         Numbers exactly, anything else by the data set's scorer in a sandbox, full score only.
         """
+        if _PLAIN.fullmatch(problem.answer or ""):
+            return grade(problem.answer, text)
         stated = extract_answer(text)
-        if stated is None:
-            return Grade(False, None, "no answer")
-        read, gold = canonical(stated), canonical(problem.answer or "")
-        if read is None:
-            return Grade(False, None, "unreadable")
-        if gold is not None and _PLAIN.fullmatch(gold) and _PLAIN.fullmatch(read):
-            return Grade(read == gold, read, "exact")
+        read = None if stated is None else canonical(stated)
+        if stated is None or read is None:
+            return Grade(False, None, "no answer" if stated is None else "unreadable")
         config = dict(self.datasets[problem.family])
         entry = {"question": problem.question, "answer": problem.answer, "metadata": problem.metadata}
         try:

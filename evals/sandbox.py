@@ -38,7 +38,7 @@ class Sandbox:
     """
 
     function: str
-    timeout_seconds: float = 5.0
+    timeout_seconds: float = 3.0
     memory_bytes: int = 4 * 2**30
     num_workers: int = 1
     _idle: queue.LifoQueue[_Worker | None] = field(init=False, repr=False)

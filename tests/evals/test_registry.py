@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evals.errors import DataError
+from evals.registry import TASKS, build_task
+from evals.tasks import Problem, Task
+
+
+def settings(kind: str, folder: Path) -> dict[str, Any]:
+    if kind in ("jsonl", "gsm8k"):
+        path = folder / "problems.jsonl"
+        answer = "{} + {} = <<{}+{}={}>>{}\n#### {}" if kind == "gsm8k" else "{6}"
+        rows = [
+            {"question": f"What is {a}+{b}?", "answer": answer.format(a, b, a, b, a + b, a + b, a + b)}
+            for a in range(9)
+            for b in range(9)
+        ]
+        path.write_text("\n".join(map(json.dumps, rows)))
+        return {"path": path}
+    return {"datasets": {"chain_sum": {}}} if kind == "reasoning_gym" else {}
+
+
+@pytest.fixture(params=[pytest.param(kind, marks=[pytest.mark.slow] if kind == "reasoning_gym" else []) for kind in TASKS])
+def task(request: pytest.FixtureRequest, tmp_path: Path) -> Task:
+    if request.param == "reasoning_gym":
+        pytest.importorskip("reasoning_gym", reason="needs the extra `verify`")
+    return build_task(request.param, **settings(request.param, tmp_path))
+
+
+def test_every_task_keeps_the_contract(task: Task) -> None:
+    splits = {split: task.problems(split) for split in ("train", "heldout", "reserve")}
+    ids = [problem.id for part in splits.values() for problem in part]
+    assert splits["train"] and splits["heldout"]
+    assert len(set(ids)) == len(ids), "splits are disjoint and ids are unique"
+    assert all(
+        isinstance(problem, Problem) and problem.question and problem.slice in ("typical", "tail")
+        for part in splits.values()
+        for problem in part
+    )
+    assert [problem.id for problem in task.problems("train")] == [problem.id for problem in splits["train"]]
+    assert task.name in TASKS
+    for problem in [*splits["train"][:20], *splits["heldout"][:20]]:
+        assert task.grade(problem, f"answer {problem.answer}").correct is True
+        assert task.grade(problem, f"answer {problem.answer}1").correct is False
+        for text in ("", "\x00", "answer", "answer 9**9**9", "1+1=3 " * 2000):
+            assert task.grade(problem, text).correct is False
+            task.check_steps(problem, text)
+            task.strategy(problem, text)
+    for problem in splits["reserve"]:
+        assert problem.solution is None or task.grade(problem, problem.solution).correct is True
+
+
+def test_an_unknown_kind_and_settings_of_another_kind_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no task is called 'gsm9k'; there are arithmetic, gsm8k"):
+        build_task("gsm9k")
+    with pytest.raises(DataError, match="kind 'arithmetic' cannot be built from"):
+        build_task("arithmetic", path=tmp_path)
+    with pytest.raises(DataError, match="kind 'jsonl' cannot be built from"):
+        build_task("jsonl")

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import ast
+import re
+import time
+from collections import Counter
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from real_data import needs_gsm8k, rows
+
+from evals.numerals import spell
+from evals.steps import calculation_key, calculations, check
+
+READ = [
+    ("47+35=82", ("47+35=82",), True),
+    ("so 48/2 = <<48/2=24>>24 clips", ("48/2=24",), True),
+    ("48/2 = <<48/2=24>>25 clips", ("48/2=24", "48/2=25"), False),
+    ("1/2 x 10 = $5", ("1/2*10=5",), True),
+    ("1,200 x 2 = $2,400", ("1200*2=2400",), True),
+    ("7+5=12; 4+3+1=8; answer 82", ("7+5=12", "4+3+1=8"), True),
+    ("40+30=70 7+5=12 70+12=82", ("40+30=70", "7+5=12", "70+12=82"), True),
+    ("3+4=7+2=9", ("3+4=7", "7+2=9"), True),
+    ("2+3=4+1=5", ("2+3=4+1", "4+1=5"), True),
+    ("2+3=5+1=7", ("2+3=5", "5+1=7"), False),
+    ("(2+3)*4 = 20", ("(2+3)*4=20",), True),
+    ("2+3*4 = 20", ("2+3*4=20",), False),
+    ("12 - 3 - 4 = 5", ("12-3-4=5",), True),
+    ("64 / 4 / 2 = 8", ("64/4/2=8",), True),
+    ("-5+3=-2", ("-5+3=-2",), True),
+    ("−5 + 3 = −2", ("-5+3=-2",), True),
+    ("3 × 4 = 12 and 12 ÷ 4 = 3", ("3*4=12", "12/4=3"), True),
+    (r"\frac{1}{2} \times 10 = 5", ("1/2*10=5",), True),
+    ("2 1/2 * 4 = 10", ("(2+1/2)*4=10",), True),
+    ("5/2 = 2 1/2", ("5/2=(2+1/2)",), True),
+    ("12(4) = 48", ("12*(4)=48",), True),
+    ("30 dogs * 1/5 = 6 dogs", ("30*1/5=6",), True),
+    ("14 dresses x 3 hours/dress = 42 hours", ("14*3=42",), True),
+    ("$80/day * 5 days = $400", ("80*5=400",), True),
+    ("20% of 50 = 10", ("20%*50=10",), True),
+    ("3/4 = 75%", ("3/4=75%",), True),
+    ("10 = 5 + 5", ("10=5+5",), True),
+    ("- 3 + 4 = 7", ("3+4=7",), True),
+    ("1. 3 + 4 = 7", ("3+4=7",), True),
+    ("**3 + 4 = 7**", ("3+4=7",), True),
+    ("(3+4=7)", ("3+4=7",), True),
+    ("5 apples (10/2=5)", ("10/2=5",), True),
+    ("Total = 3 + 4 = 8", ("3+4=8",), False),
+    ("10/3 = 3.33", ("10/3=3.33",), True),
+    ("8/3 = 2.66", ("8/3=2.66",), True),
+    ("8/3 = 2.67", ("8/3=2.67",), True),
+    ("8/3 = 2.65", ("8/3=2.65",), False),
+    ("10/3 = 3", ("10/3=3",), False),
+    ("5/0 = 0", ("5/0=0",), False),
+]
+LEFT_OUT = [
+    "no numbers here",
+    "5 = 5",
+    "x + 56 = 86",
+    "56 + x = 86",
+    "28 - 2x = 20",
+    "2*L/10*20 = 40",
+    "1W = 4A",
+    "x - 5 + 3 = 8",
+    "f(3) + 1 = 4",
+    "3 + 4 = x = 7",
+    "2^3 = 8",
+    "2**3 = 8",
+    "9**9**9 = 1",
+    "5! = 120",
+    "3 + 4 is 7",
+    "1/2 hour = 30 minutes",
+    "1 hour 20 minutes = (60+20) minutes",
+    "at 6:00 + 18 hours = 24",
+    "3 + = 7",
+    "3 + 4 =",
+    "(3 + 4 = 7 + (",
+    "1 + 2 > 3",
+    "1" * 80 + "+1=2",
+    "1" + "+1" * 100 + "=101",
+]
+
+
+@pytest.mark.parametrize(("text", "found", "valid"), READ)
+def test_a_calculation_is_found_in_prose_and_checked(text: str, found: tuple[str, ...], valid: bool) -> None:
+    assert calculations(text) == found
+    assert check(text).valid is valid
+    assert check(text).num_steps == len(found)
+
+
+@pytest.mark.parametrize("text", LEFT_OUT)
+def test_what_is_no_plain_calculation_is_left_out_rather_than_guessed_at(text: str) -> None:
+    assert calculations(text) == ()
+    assert check(text).valid is None
+
+
+def test_the_first_wrong_step_is_named_with_what_it_should_be() -> None:
+    got = check("2+2=4\n3*3=9, so 9-1=7\n7+1=9")
+    assert (got.valid, got.num_steps, got.first_wrong) == (False, 4, 2)
+    assert "9-1=7" in got.reason
+    assert "8" in got.reason
+
+
+def test_order_spacing_commas_and_words_do_not_make_a_new_path_but_another_calculation_does() -> None:
+    one = "She has 1,000 + 5 = 1005 apples. Then 2 x 3 = $6."
+    two = "2*3=6\n1000+5=1005"
+    assert calculation_key(one) == calculation_key(two) != ""
+    assert calculation_key(one) != calculation_key(two + "\n2*3=6")
+    assert calculation_key(one) != calculation_key("3*2=6\n1000+5=1005")
+    assert calculation_key("I do not know.") == ""
+
+
+def exact(node: ast.expr) -> Fraction:
+    """The value of a parsed expression, by Python's own grammar."""
+    if isinstance(node, ast.Constant):
+        return Fraction(str(node.value))
+    if isinstance(node, ast.UnaryOp):
+        return -exact(node.operand)
+    assert isinstance(node, ast.BinOp)
+    left, right = exact(node.left), exact(node.right)
+    return (
+        {ast.Add: left + right, ast.Sub: left - right, ast.Mult: left * right}[type(node.op)]
+        if not isinstance(node.op, ast.Div)
+        else left / right
+    )
+
+
+numbers = st.one_of(st.integers(0, 9999).map(str), st.decimals(0, 99, places=2).map(str))
+expressions = st.recursive(
+    numbers,
+    lambda inner: st.one_of(st.tuples(inner, st.sampled_from("+-*/"), inner).map(" ".join), inner.map(lambda e: f"({e})")),
+    max_leaves=8,
+).filter(lambda text: any(sign in text for sign in "+-*/"))
+
+
+@given(expressions)
+def test_the_parser_agrees_with_pythons_grammar_on_fractions(text: str) -> None:
+    try:
+        value = exact(ast.parse(text, mode="eval").body)
+    except ZeroDivisionError:
+        assert check(f"{text} = 1").valid is False
+        return
+    if len(spell(value)) > 25 or "/" in spell(value):
+        return
+    assert check(f"{text} = {spell(value)}").valid is True
+    assert check(f"{text} = {spell(value + 1)}").valid is False
+
+
+@given(st.text(alphabet="0123456789+-*/()=. ,%$xXab\n<>^", max_size=200))
+def test_any_text_is_read_without_an_error(text: str) -> None:
+    got = check(text)
+    assert got.num_steps == len(calculations(text))
+    assert (got.valid is None) == (got.num_steps == 0)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "1+" * 10000,
+        "(" * 20000,
+        "1=1+1=" * 3000,
+        "9" * 20000 + "=9+0",
+        "1 a " * 5000,
+        "1*" * 999 + "1=1",
+        "<<" * 10000,
+        "**" * 10000,
+        "1 1/" * 5000,
+        "1+1=2\n" * 9000,
+    ],
+)
+def test_a_hostile_text_is_read_within_a_second(hostile: str) -> None:
+    start = time.perf_counter()
+    assert check(hostile).num_steps <= 500
+    assert time.perf_counter() - start < 1
+
+
+@needs_gsm8k
+def test_real_solutions_are_read_and_found_right_but_for_their_own_slips() -> None:
+    data = rows("train_first_1000.jsonl") + rows("test_first_660.jsonl")
+    checked = [check(row["answer"]) for row in data]
+    wrong = [got.reason for got in checked if got.valid is False]
+    print(f"{sum(got.num_steps for got in checked)} steps; {len(wrong)} solutions with a wrong one: {wrong}")
+    assert sum(got.valid is None for got in checked) <= 0.02 * len(data)
+    assert len(wrong) <= 0.01 * len(data)
+
+
+@needs_gsm8k
+def test_nine_in_ten_annotated_calculations_are_found_in_the_plain_prose_too() -> None:
+    found = total = 0
+    for row in rows("train_first_1000.jsonl"):
+        for line in row["answer"].splitlines():
+            noted = Counter(step for note in re.findall("<<(.*?)>>", line) for step in calculations(note))
+            read = Counter(calculations(re.sub("<<.*?>>", "", line)))
+            total += noted.total()
+            found += (noted & read).total()
+    print(f"{found} of {total}")
+    assert found >= 0.9 * total
+
+
+@needs_gsm8k
+def test_a_changed_result_is_caught_in_every_real_annotation() -> None:
+    missed = []
+    for row in rows("train_first_1000.jsonl"):
+        for left, right in re.findall(r"<<([^<>=]+)=([0-9]+)>>", row["answer"]):
+            wrong = f"<<{left}={int(right) + 3}>>"
+            if check(wrong).valid is True:
+                missed.append(wrong)
+    assert not missed
