@@ -32,6 +32,7 @@ class Guard:
     relative: bool
     p_any: float
     p_beyond: float
+    note: str = ""
 
     def tier(self, level: float, watch_share: float) -> Tier:
         """How bad it is.
@@ -52,7 +53,8 @@ class Guard:
         )
         unit = " %" if self.relative else ""
         moved = f"{change}{unit}, 95 % interval {low} to {high}{unit}"
-        return f"{self.name} {self.before:.3f} -> {self.after:.3f} ({moved}), tolerance {limit}{unit}"
+        shown = f"{self.name} {self.before:.3f} -> {self.after:.3f} ({moved}), tolerance {limit}{unit}"
+        return f"{shown} [{self.note}]" if self.note else shown
 
     def to_json(self, level: float, watch_share: float) -> dict[str, Any]:
         """Everything, with the tier at this level."""
@@ -69,7 +71,7 @@ class Quantity:
     """One score per problem, now and at round 0, and how much worse it may get.
 
     tolerance: in the score's unit, or a share of round 0's mean if `relative`. bound: largest size of a difference.
-    why_missing: what to say when round 0 could not measure it.
+    why_missing: what to say when round 0 could not measure it. note: what the reader must know of the comparison.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Quantity:
     relative: bool = False
     up_is_good: bool = True
     bound: float = 1.0
+    note: str = ""
 
     @property
     def measured(self) -> bool:
@@ -110,7 +113,8 @@ class Quantity:
             beyond = difference.p_below(-self.tolerance)
         means = float(then_P.mean()), float(now_P.mean())
         worse = -sign * change.value
-        return Guard(self.name, *means, change, worse, self.tolerance, self.relative, difference.p_below(), beyond)
+        p_any = difference.p_below()
+        return Guard(self.name, *means, change, worse, self.tolerance, self.relative, p_any, beyond, self.note)
 
 
 def direction(current: Mapping[str, float], reference: Mapping[str, float], level: float = 0.05) -> int:

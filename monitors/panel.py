@@ -54,7 +54,8 @@ class Panel:
 
     Guarded: pass@1 of the main family, of its tail slice and of every other family (accuracy_loss); distinct-correct-pair
     probability of the main family (diversity_loss_share); rare-strategy mass (rare_loss_share); over-confidence of the main
-    family's votes (overconfidence_gain); the filter's yield (min_yield). The first that applies:
+    family's votes above round 0's or 0, whichever is more (overconfidence_gain); the filter's yield (min_yield). The first that
+    applies:
 
     * an error reading, nothing kept, or a guarded quantity that can no longer be measured: halt;
     * a loss significantly beyond its tolerance: rollback, or halt when `max_rollbacks` are used up;
@@ -163,9 +164,16 @@ class Panel:
             "rare-strategy mass", rare.current, rare.reference, self.rare_loss_share,
             "no strategy was right and rare at round 0", relative=True,
         )
-        yield Quantity(
-            "over-confidence of majority votes", scores.votes(now).overconfidence(), scores.votes(then).overconfidence(),
-            self.overconfidence_gain, UNSCORED, up_is_good=False, bound=2.0,
+        yield self._overconfidence(scores.votes(now).overconfidence(), scores.votes(then).overconfidence())
+
+    def _overconfidence(self, now: scores.Scores, then: scores.Scores) -> Quantity:
+        """An under-confident round 0 (votes of a weak model are) counts as calibrated: rising towards 0 is no harm."""
+        start, note = sum(then.values()) / max(len(then), 1), ""
+        if start < 0:
+            then, note = dict.fromkeys(then, 0.0), f"round 0 was under-confident, {start:.3f}: calibration, 0, is the reference"
+        return Quantity(
+            "over-confidence of majority votes", now, then, self.overconfidence_gain, UNSCORED,
+            up_is_good=False, bound=2.0, note=note,
         )
 
     def _pass_1(self, where: str, now: Samples, then: Samples) -> Quantity:

@@ -133,8 +133,8 @@ def votes(samples: Samples, num_splits: int = NUM_SPLITS) -> Votes:
     """Split-half votes of every problem with at least two scored samples (M10), averaged over `num_splits` random splits.
 
     Vote and share from the same samples would be biased up (winner's curse). An unreadable answer votes for nothing, but counts
-    in the half's size; without any readable answer in the first half, confidence and correctness are 0. Ties go to the first
-    answer in sort order.
+    in the half's size; without any readable answer in the first half, confidence and correctness are 0. Ties are
+    broken at random.
     """
     rows = scored(samples)
     problems, problem_N = codes(rows.problem)
@@ -149,11 +149,12 @@ def votes(samples: Samples, num_splits: int = NUM_SPLITS) -> Votes:
     problem_M, readable_M = keys // width, keys % width > 0
     correct_M = np.bincount(cell_N, weights=rows.correct) / np.bincount(cell_N)
     out = np.zeros((3, num_splits, len(problems)))
+    rng = np.random.default_rng(SEED + 1)
     halves = split_halves((rows.correct.astype(np.int64), answer_N), problem_N, num_splits)
     for index, (first_N, second_N) in enumerate(halves):
         first_M = np.bincount(cell_N[first_N], minlength=len(keys)) * readable_M
         second_M = np.bincount(cell_N[second_N], minlength=len(keys))
-        order = np.lexsort((-first_M, problem_M))
+        order = np.lexsort((rng.random(len(keys)), -first_M, problem_M))
         winner_P = order[np.searchsorted(problem_M[order], np.arange(len(problems)))]
         num_P = np.bincount(problem_N[second_N], minlength=len(problems))
         some_P = first_M[winner_P] > 0
