@@ -165,12 +165,12 @@ def undefined_notes(run: RunData) -> list[str]:
 
 
 def closing_text(run: RunData) -> str:
-    """The end of a run: the table of rounds, then the best round and where its checkpoint lies."""
+    """The last words of a run: the best round and where its checkpoint lies."""
     best = run.round(run.best_round)
     if best is None:
-        return f"{rounds_table(run)}\nNo round is fit to be called best."
+        return "No round is fit to be called best."
     score = BY_KEY["pass@1"].text(BY_KEY["pass@1"].read(best))
-    return f"{rounds_table(run)}\n* best round: {best.number}, pass@1 {score}\n  checkpoint: {run.checkpoint(best.number)}"
+    return f"* best round: {best.number}, pass@1 {score}\n  checkpoint: {run.checkpoint(best.number)}"
 
 
 def markdown(rows: list[dict[str, str]]) -> str:

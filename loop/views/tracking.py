@@ -34,9 +34,6 @@ QUIET = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-TRAINING_PAGES = {"mlflow.experimentKind": "custom_model_development"}
-"""Without it MLflow opens an experiment on its (here empty) pages for chat applications instead of on the runs."""
-
 LOG = "tracking.log"
 _running: dict[Path, subprocess.Popen[bytes]] = {}
 
@@ -103,6 +100,9 @@ def ui(root: Path, port: int = 5000, uri: str | None = None) -> NoReturn:
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
         "--backend-store-uri", uri or default_uri(root), "--artifacts-destination", str(root.resolve() / "mlartifacts"),
     ]  # fmt: skip
+    for experiment in sorted({json.loads(p.read_text(encoding="utf-8"))["experiment_id"] for p in root.glob("*/tracking.json")}):
+        # MLflow opens an experiment on its pages for chat applications; this address leads to the training runs
+        print(f"runs: http://127.0.0.1:{port}/#/experiments/{experiment}/runs?workflowType=machine_learning", flush=True)
     os.execve(sys.executable, command, {**QUIET, **os.environ})
 
 
@@ -119,7 +119,7 @@ class Tracker:
         self.client = mlflow.MlflowClient()
         self.experiment = self._experiment(str(settings.get("experiment") or "ouroloop"), uri)
         mlflow.set_experiment(experiment_id=self.experiment)
-        self.known = self._known(uri) or {"uri": uri, "parent": self._open_parent(), "rounds": {}}
+        self.known = self._known(uri) or self._new(uri)
         self._save()
 
     def log_round(self, round: RoundData) -> None:
@@ -227,7 +227,7 @@ class Tracker:
         if found is not None:
             return str(found.experiment_id)
         local = (self.run.path.parent / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None
-        return str(self.client.create_experiment(name, artifact_location=local, tags=TRAINING_PAGES))
+        return str(self.client.create_experiment(name, artifact_location=local))
 
     def _open_parent(self) -> str:
         run = self.run
@@ -250,6 +250,9 @@ class Tracker:
             return str(found.info.run_id)
         made = self.client.create_run(self.experiment, run_name=name, tags={**marks, **tags}, start_time=started)
         return str(made.info.run_id)
+
+    def _new(self, uri: str) -> Json:
+        return {"uri": uri, "experiment_id": self.experiment, "parent": self._open_parent(), "rounds": {}}
 
     def _known(self, uri: str) -> Json | None:
         """The ids of an earlier sync, if they still lead anywhere."""

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from loop.views.progress import closing_text, round_cells
+from loop.views.progress import closing_text, round_cells, rounds_table
 from loop.views.reader import RunData, read_run
 
 
@@ -32,7 +32,7 @@ def watch(path: Path, console: Console | None = None, every_seconds: float = 1.0
                 live.update(_screen(run), refresh=True)
     else:
         run = _follow(run, console, every_seconds)
-    console.print(closing_text(run), markup=False, soft_wrap=True)
+    console.print(f"{rounds_table(run)}\n{closing_text(run)}", markup=False, soft_wrap=True)
     console.print(_state_line(run), markup=False, soft_wrap=True)
     return run
 
@@ -58,7 +58,8 @@ def _follow(run: RunData, console: Console, every_seconds: float) -> RunData:
 def stage_line(run: RunData) -> str:
     """What the run is doing now: `round 3 sampling: 120 of 1200`, from its latest event."""
     last = run.events[-1] if run.events else {}
-    place = f"round {last['round']} " if "round" in last else ""
+    number = last.get("round", run.open_round)
+    place = f"round {number} " if number is not None else ""
     doing = str(last.get("stage") or last.get("event") or "starting")
     total = f" of {last['total']}" if last.get("total") else ""
     return f"{place}{doing}" + (f": {last['done']}{total}" if "done" in last else "")

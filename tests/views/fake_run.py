@@ -47,7 +47,6 @@ def make_run(folder: Path, name: str, guarded: bool = True, rounds: int = 7, see
             {
                 "time": CLOCK + 60 * (rounds + 1) + 5,
                 "event": "progress",
-                "round": rounds + 1,
                 "stage": "sampling",
                 "done": 40,
                 "total": 200,

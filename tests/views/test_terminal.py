@@ -86,7 +86,8 @@ def test_the_table_of_rounds_marks_the_best_and_explains_every_dash(arms: tuple[
 def test_a_run_without_a_finished_round_has_a_sentence_for_a_table(tmp_path: Path) -> None:
     path = fake_run.make_run(tmp_path, "young", rounds=0)
     (path / "rounds" / "000" / "MANIFEST.json").unlink()
-    assert closing_text(read_run(path)).startswith("young: no round is finished yet.")
+    assert rounds_table(read_run(path)) == "young: no round is finished yet."
+    assert closing_text(read_run(path)) == "No round is fit to be called best."
 
 
 def test_comparing_puts_rounds_side_by_side_and_is_strict_json(arms: tuple[Path, Path]) -> None:
