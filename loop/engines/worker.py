@@ -1,0 +1,179 @@
+"""The child process in which an engine lives: `python -m loop.engines.worker`.
+
+Reads one JSON object per line from standard input, the first one {"kind": ..., "config": ...}, then {"id", "op", ...};
+answers each with {"id", "ok"} or {"id", "error", "message"} on a private copy of standard output. Standard output itself is
+pointed at standard error (the log), so that a library's print cannot corrupt the protocol. When the parent goes away,
+standard input ends and the whole process group dies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from loop.engines.tokens import Codec
+from loop.errors import EngineError, OuroloopError
+from loop.records import Completion, Request, Sampling
+
+SETTLE_SECONDS = 0.005
+"""How long an idle backend waits after the first request for those sent together with it."""
+
+
+class Backend(Protocol):
+    """An engine library, driven step by step from one thread."""
+
+    codec: Codec
+    max_model_len: int
+
+    def load(self, checkpoint_path: Path) -> dict[str, Any]:
+        """Serve this checkpoint from now on; says its weight_version and the prefix cache's block_size (None: no such cache)."""
+        ...
+
+    def submit(self, key: int, request: Request, prompt_ids: list[int]) -> None:
+        """Accept a request."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step has something to do."""
+        ...
+
+    def step(self) -> list[tuple[int, Completion | EngineError]]:
+        """Work a little; the requests that finished by it."""
+        ...
+
+    def close(self) -> None:
+        """Free what the process's end would not."""
+        ...
+
+
+def vllm_backend(config: Mapping[str, Any]) -> Backend:
+    """Either build of vLLM."""
+    from loop.engines.vllm_local import VllmBackend
+
+    return VllmBackend(config)
+
+
+def transformers_backend(config: Mapping[str, Any]) -> Backend:
+    """Plain transformers."""
+    from loop.engines.transformers_local import TransformersBackend
+
+    return TransformersBackend(config)
+
+
+BACKENDS: dict[str, Callable[[Mapping[str, Any]], Backend]] = {"vllm": vllm_backend, "transformers": transformers_backend}
+
+
+class Worker:
+    """Answers messages with one backend."""
+
+    def __init__(self, backend: Backend, out: TextIO):
+        self.backend = backend
+        self.out = out
+
+    def run(self, inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
+        """Serve until a `close` message. An exception from the backend's step ends the process: the parent quotes the log."""
+        while True:
+            if not self.backend.busy:
+                first = inbox.get()
+                if not self.handle(first):
+                    return
+                time.sleep(SETTLE_SECONDS)
+            while not inbox.empty():
+                if not self.handle(inbox.get()):
+                    return
+            if self.backend.busy:
+                for key, outcome in self.backend.step():
+                    self.reply(key, outcome)
+
+    def handle(self, message: dict[str, Any]) -> bool:
+        """Act on one message; False ends the process."""
+        if message["op"] == "close":
+            self.backend.close()
+            self.reply(message["id"], {})
+            return False
+        try:
+            if message["op"] == "complete":
+                self.submit(message["id"], message["request"])
+            elif message["op"] == "load":
+                self.reply(message["id"], self.backend.load(Path(message["checkpoint"])))
+            elif message["op"] == "encode":
+                self.reply(message["id"], [self.encode(prompt, text) for prompt, text in message["pairs"]])
+            else:
+                raise EngineError(f"unknown operation {message['op']!r}")
+        except Exception as error:
+            if not isinstance(error, OuroloopError):
+                import traceback
+
+                traceback.print_exc()
+            self.reply(message["id"], error)
+        return True
+
+    def submit(self, key: int, fields: dict[str, Any]) -> None:
+        """Tokenise and queue one request."""
+        request = Request(fields["id"], fields["prompt"], Sampling(**fields["sampling"]), fields["seed"])
+        prompt_ids = self.backend.codec.prompt_ids(request.prompt)
+        total, most = len(prompt_ids) + request.sampling.max_tokens, self.backend.max_model_len
+        if total > most:
+            raise EngineError(
+                f"request {request.id}: a prompt of {len(prompt_ids)} tokens and max_tokens {request.sampling.max_tokens} make "
+                f"{total}, over engine.max_model_len {most}. Raise that, or lower max_tokens."
+            )
+        self.backend.submit(key, request, prompt_ids)
+
+    def encode(self, prompt: Any, text: str) -> tuple[list[int], list[int]]:
+        """Token ids of one (prompt, completion) pair."""
+        return self.backend.codec.prompt_ids(prompt), self.backend.codec.completion_ids(prompt, text)
+
+    def reply(self, key: int, outcome: Any) -> None:
+        """Send one answer."""
+        if isinstance(outcome, Completion):
+            answer: dict[str, Any] = {"id": key, "ok": asdict(outcome)}
+        elif isinstance(outcome, Exception):
+            known = isinstance(outcome, OuroloopError)
+            answer = {
+                "id": key,
+                "error": type(outcome).__name__,
+                "message": str(outcome) if known else f"{type(outcome).__name__}: {outcome}",
+            }
+        else:
+            answer = {"id": key, "ok": outcome}
+        self.out.write(json.dumps(answer) + "\n")
+        self.out.flush()
+
+
+def _read_inbox(inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
+    for line in sys.stdin:
+        inbox.put(json.loads(line))
+    end_group()
+
+
+def end_group() -> None:
+    """Kill this process and, where it leads a process group, everything in it: vLLM's helpers must not outlive the run."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
+
+
+def main() -> None:
+    """Entry point of the child."""
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    settings = json.loads(sys.stdin.readline())
+    inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_read_inbox, args=(inbox,), daemon=True).start()
+    Worker(BACKENDS[settings["kind"]](settings["config"]), out).run(inbox)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
