@@ -113,9 +113,9 @@ class LiveProgress:
 
 
 def _line(stage: str, done: int, total: int, note: str, left: float | None = None, took: float | None = None) -> str:
-    count = f"{done}/{total} ({done / total:.0%})" if total else str(done)
+    count = "" if total == 1 else f" {done}/{total} ({done / total:.0%})" if total else f" {done}"
     tail = f", took {clock(took)}" if took is not None else f", {clock(left)} left" if left is not None else ""
-    return f"{stage:<{STAGE_WIDTH}} {count}{tail}{'  ' + note if note else ''}"
+    return f"{stage:<{STAGE_WIDTH}}{count}{tail}{'  ' + note if note else ''}"
 
 
 def clock(seconds: float) -> str:

@@ -210,8 +210,13 @@ class Tracker:
         with contextlib.suppress(MlflowException):
             self.client.create_registered_model(name)
         versions = self.client.search_model_versions(f"name = '{name}' and run_id = '{child}'")
-        said = f"Round {best}: {self.run.checkpoint(best)}"
-        found = versions[0] if versions else self.client.create_model_version(name, f"models:/{model}", child, description=said)
+        made = {
+            "source": f"models:/{model}",
+            "run_id": child,
+            "model_id": model,
+            "description": f"Round {best}: {self.run.checkpoint(best)}",
+        }
+        found = versions[0] if versions else self.client.create_model_version(name, **made)
         self.client.set_registered_model_alias(name, "champion", found.version)
         self.known["champion"] = best
         self._save()
