@@ -31,6 +31,7 @@ class Campaign:
     engine: Engine
     progress: Progress
     committed: Callable[[int], None] = lambda number: None
+    trainer: Callable[[sft.SftJob, Path, Callable[[int, int], None]], dict[str, Any]] = sft.train
     serving: Path | None = None
     plans: list[plan.Plan] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
@@ -83,7 +84,7 @@ class Campaign:
         journal.close()
         settings = recipe.filters.model_copy(update={"per_strategy": intent.per_strategy})
         verdicts = filters.judge(samples, by_id, setting.task, settings, setting.strategy)
-        write_rows(folder / "verdicts.parquet", filters.to_rows(samples, verdicts), filters.SCHEMA)
+        write_rows(folder / "verdicts.parquet", filters.to_rows(samples, verdicts, by_id), filters.SCHEMA)
         earlier = {n: read_rows(self.store.round_folder(n) / "examples.parquet") for n in range(1, number)}
         lineage = plan.lineage(self.plans, intent.start_from)
         examples = await dataset.assemble(
@@ -112,7 +113,7 @@ class Campaign:
             self.store.event("training_skipped", round=number, reason=why)
             return
         job = sft.SftJob.from_recipe(recipe, start, folder, seed=refine.derive_seed(recipe.seed, number, "", "sft", 0))
-        facts = sft.train(job, folder, lambda done, total: self.tell("training", done, total))
+        facts = self.trainer(job, folder, lambda done, total: self.tell("training", done, total))
         self.store.event("trained", round=number, seconds=facts["seconds"], examples=facts["num_examples"])
 
     async def watch(self, number: int, folder: Path) -> Decision:
@@ -148,7 +149,8 @@ class Campaign:
         """Hot-swap the engine's weights, unless they are these; the engine's canary proves it."""
         if checkpoint != self.serving:
             self.tell("loading", 0, 1)
-            await self.engine.load(checkpoint, sft.canary_of(checkpoint, self.store.path) if self.setting.recipe.engine.canary else None)
+            engine = self.setting.recipe.engine
+            await self.engine.load(checkpoint, sft.canary_of(checkpoint, self.store.path, engine.dtype) if engine.canary else None)
             self.serving = checkpoint
             self.tell("loading", 1, 1)
 

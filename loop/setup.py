@@ -17,6 +17,7 @@ from loop.records import Problem
 from loop.stages.constitution import Principle, load_constitution
 from loop.stages.probe import Panel, choose_panel
 from loop.stages.prompts import resolve_prompts
+from loop.stages.sft_job import check_settings
 from monitors.strategy import CANONICALISERS
 
 
@@ -57,6 +58,7 @@ def prepare(recipe: Recipe) -> Setting:
         )
     if not recipe.refine.critique and recipe.filters.critic:
         raise RecipeError("filters.critic: true needs refine.critique: true, or nothing would ever be approved.")
+    check_settings(recipe.sft, recipe.peft)
     checkpoints = tuple(resolve_model(name) for name in (recipe.model, *recipe.teachers))
     for path in checkpoints:
         check_checkpoint(path)

@@ -13,6 +13,7 @@ from loop.config import ProbeConfig, Recipe
 from loop.records import Action, Decision
 from loop.store import once_json
 from monitors.base import RoundView
+from monitors.entropy import TraceEntropy
 from monitors.generalization import Generalization
 from monitors.panel import Panel
 from monitors.registry import MONITORS, measure_all
@@ -55,7 +56,8 @@ def decide(
     rule: Panel, view: RoundView, reference: RoundView | None, folder: Path, history: Sequence[Decision], recipe: Recipe
 ) -> dict[str, Any]:
     """Read the round with every monitor (readings.json), decide, and say whether the decision will be carried out."""
-    monitors = {**MONITORS, "accuracy": Generalization(k=recipe.probe.pass_at)}
+    probe = recipe.probe
+    monitors = {**MONITORS, "accuracy": Generalization(k=probe.pass_at), "entropy": TraceEntropy(temperature=probe.temperature)}
     readings = measure_all(view, reference, monitors)
     once_json(folder / "readings.json", lambda: [asdict(r) for r in readings])
     decision = asdict(rule.decide(view, reference, readings, history))

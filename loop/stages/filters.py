@@ -21,6 +21,8 @@ SCHEMA = pa.schema(
     {
         "sample_id": pa.string(),
         "problem_id": pa.string(),
+        "question": pa.string(),
+        "gold": pa.string(),
         "text": pa.string(),
         "kept": pa.bool_(),
         "reasons": pa.list_(pa.string()),
@@ -210,9 +212,17 @@ def examine(samples: Sequence[Sample], problems: Mapping[str, Problem], task: Ta
     return cases
 
 
-def to_rows(samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+def to_rows(samples: Sequence[Sample], verdicts: Sequence[Verdict], problems: Mapping[str, Problem]) -> list[dict[str, Any]]:
     """Rows of verdicts.parquet."""
     return [
-        {**asdict(v), "reasons": list(v.reasons), "temperature": s.temperature, "num_tokens": len(s.final.token_ids), "revised": bool(s.revisions)}
+        {
+            **asdict(v),
+            "reasons": list(v.reasons),
+            "question": problems[v.problem_id].question,
+            "gold": problems[v.problem_id].answer,
+            "temperature": s.temperature,
+            "num_tokens": len(s.final.token_ids),
+            "revised": bool(s.revisions),
+        }
         for s, v in zip(samples, verdicts, strict=True)
     ]

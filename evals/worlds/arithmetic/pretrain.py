@@ -34,17 +34,17 @@ class PretrainConfig:
     name: str
     tokens: int
     seed: int = 0
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     warmup: float = 0.05
-    batch_tokens: int = 6144
-    vocab_size: int = 384
+    batch_tokens: int = 2048
+    vocab_size: int = 512
     hidden_size: int = 128
     intermediate_size: int = 384
     num_layers: int = 4
     num_heads: int = 4
-    draft: float = 0.56
-    critique: float = 0.28
-    revision: float = 0.16
+    talk: float = 0.5
+    slips: float = 0.15
+    initializer_range: float = 0.08
 
 
 CHECKPOINTS = {
@@ -56,13 +56,13 @@ Progress = Callable[[int, int, str], None]
 
 
 def build_tokenizer(config: PretrainConfig, num_rows: int = 4000) -> PreTrainedTokenizerFast:
-    """Byte-level BPE whose digits never merge: lossless on any text, no unknown token. Same seed, same tokenizer."""
+    """Byte-level BPE, one token per digit (the first of a number may carry its space): lossless on any text, no unknown token. Same seed, same tokenizer."""
     stream = _stream(config, "pretrain", seed=17)
-    rows = [row.prompt + row.completion for row in (next(stream) for _ in range(num_rows))]
+    rows = ["".join(text for text, _ in next(stream).pieces) for _ in range(num_rows)]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(r" ?[A-Za-z]+|\d|[^A-Za-z\d]+"), "isolated"),
+            pre_tokenizers.Split(Regex(r" ?[A-Za-z]+| ?\d|[^A-Za-z\d ]+| +"), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -155,34 +155,33 @@ class Sampler:
 
 
 def _stream(config: PretrainConfig, split: str, seed: int) -> Iterator[world.Demonstration]:
-    mix = {"draft": config.draft, "critique": config.critique, "revision": config.revision}
-    return world.demonstrations(split, seed, mix, FAMILY_MIX)
+    return world.demonstrations(split, seed, config.talk, FAMILY_MIX, config.slips)
 
 
 def _batches(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, skip: int, window: int = 4096) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Padded (inputs, labels) of about `batch_tokens` tokens, rows of like length together; loss on completions and their stop token only."""
+    """Padded (inputs, labels) of about `batch_tokens` tokens, rows of like length together; loss where a demonstration says so."""
     stream, rng = _stream(config, "pretrain", config.seed), random.Random(config.seed)
     while True:
         rows = []
         for row in (next(stream) for _ in range(window)):
-            prompt = tokenizer(row.prompt, add_special_tokens=False)["input_ids"]
-            rows.append((prompt, [*tokenizer(row.completion, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]))
-        rows.sort(key=lambda r: len(r[0]) + len(r[1]))
-        batches, batch = [], []
-        for row in rows:
-            if batch and (len(batch) + 1) * (len(row[0]) + len(row[1])) > config.batch_tokens:
-                batches.append(batch)
-                batch = []
-            batch.append(row)
+            pieces = [(tokenizer(text, add_special_tokens=False)["input_ids"], learn) for text, learn in row.pieces]
+            pieces.append(([tokenizer.eos_token_id], True))
+            ids = [i for piece, _ in pieces for i in piece]
+            rows.append((ids, [i if learn else -100 for piece, learn in pieces for i in piece]))
+        rows.sort(key=lambda r: len(r[0]))
+        batches: list[list[tuple[list[int], list[int]]]] = [[]]
+        for item in rows:
+            if batches[-1] and (len(batches[-1]) + 1) * len(item[0]) > config.batch_tokens:
+                batches.append([])
+            batches[-1].append(item)
         rng.shuffle(batches)
         for batch in batches:
             if skip:
                 skip -= 1
                 continue
-            width = max(len(p) + len(c) for p, c in batch)
-            pad = [width - len(p) - len(c) for p, c in batch]
-            inputs = torch.tensor([p + c + [tokenizer.pad_token_id] * n for (p, c), n in zip(batch, pad, strict=True)])
-            labels = torch.tensor([[-100] * len(p) + c + [-100] * n for (p, c), n in zip(batch, pad, strict=True)])
+            width = max(len(ids) for ids, _ in batch)
+            inputs = torch.tensor([ids + [tokenizer.pad_token_id] * (width - len(ids)) for ids, _ in batch])
+            labels = torch.tensor([target + [-100] * (width - len(target)) for _, target in batch])
             yield inputs, labels
 
 
@@ -205,6 +204,7 @@ def _model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaF
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
+            initializer_range=config.initializer_range,
             dtype="float32",
         )
     )

@@ -4,7 +4,7 @@ A strategy is a generator: it yields the next expression ("47+30"), is sent the 
 follows from the claimed values. The same program therefore writes demonstrations (true values), writes plausible slips (a wrong value that the
 rest is built on), names the strategy of a trace (whose expressions does it reproduce, given its own values?) and finds the first wrong step.
 
-A trace reads `7+5=12; 4+3+1=8; answer 82`.
+A trace says first what it has read, then one calculation per line, then the answer: `47+35`, `7+5=12`, `4+3+1=8`, `answer 82`.
 """
 
 from __future__ import annotations
@@ -88,23 +88,30 @@ STRATEGIES: dict[str, dict[str, Maker]] = {
 }
 """Strategies that can solve a family at all. Only `jump` maps onto missing addends, only `compensate` onto prices just under a round one."""
 
+HEADS = {"sum2": "{a}+{b}", "sum3": "{a}+{b}", "missing": "{a}+?={b}", "multibuy": "{a}*{b}"}
+"""The first line of a trace: the problem in signs."""
+
 
 @dataclass(frozen=True)
 class Trace:
-    """A parsed trace: (expression, claimed value) per step, and the claimed answer (None when there is none)."""
+    """A parsed trace: what was read (first line and its two numbers), (expression, claimed value) per step, and the claimed answer."""
 
+    head: str
+    a: int
+    b: int
     steps: tuple[tuple[str, int], ...]
-    answer: int | None
+    answer: int
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a trace is: strategy None when no program fits; first_wrong counts steps from 0, len(steps) is the answer itself."""
+    """What a trace is. strategy: None when no program fits. first_wrong: 0 is the first line, 1 the first calculation, ...; None: all is right."""
 
     strategy: str | None
     first_wrong: int | None
 
 
+_HEAD = re.compile(r"^(\d{1,6})(?:[+*]|\+\?=)(\d{1,6})$")
 _STEP = re.compile(r"^(\d{1,9}(?:[+\-*]\d{1,9}){1,3})=(-?\d{1,9})$")
 _ANSWER = re.compile(r"^answer (-?\d{1,12})$")
 
@@ -127,19 +134,24 @@ def write(program: Program, claim: Callable[[int, str], int] = lambda _, express
         return steps, int(stop.value)
 
 
-def render(steps: Sequence[tuple[str, int]], answer: int) -> str:
-    """Steps and answer as the text of a trace."""
-    return "; ".join([*(f"{expression}={value}" for expression, value in steps), f"answer {answer}"])
+def head(family: str, a: int, b: int) -> str:
+    """The first line of a trace about these numbers."""
+    return HEADS[family].format(a=a, b=b)
+
+
+def render(first: str, steps: Sequence[tuple[str, int]], answer: int) -> str:
+    """First line, steps and answer as the text of a trace."""
+    return "\n".join([first, *(f"{expression}={value}" for expression, value in steps), f"answer {answer}"])
 
 
 def parse(text: str) -> Trace | None:
     """The trace in `text`, or None when it is not of the world's form."""
-    *parts, last = text.strip().split("; ")
-    answer = _ANSWER.match(last)
+    first, *parts, last = text.strip().split("\n") if "\n" in text.strip() else ("", "")
+    read_as, answer = _HEAD.match(first), _ANSWER.match(last)
     steps = [_STEP.match(part) for part in parts]
-    if answer is None or not all(steps):
+    if read_as is None or answer is None or not all(steps):
         return None
-    return Trace(tuple((m[1], int(m[2])) for m in steps if m), int(answer[1]))
+    return Trace(first, int(read_as[1]), int(read_as[2]), tuple((m[1], int(m[2])) for m in steps if m), int(answer[1]))
 
 
 def value_of(expression: str) -> int:
@@ -151,21 +163,21 @@ def value_of(expression: str) -> int:
 
 
 def read(family: str, a: int, b: int, trace: Trace) -> Reading:
-    """Name the strategy of a trace and find its first wrong step.
+    """Name the strategy of a trace and find its first wrong line.
 
-    Each program is replayed on the trace's own claimed values; the one that foretells the most expressions, from the first on, is the strategy
-    (at least one; in the order of `STRATEGIES` on a tie). A step is wrong when its expression is not the one that the strategy calls for or its value is false.
+    Each program is replayed on the numbers that the trace says it read and on its own claimed values; the one that foretells the most expressions, from the
+    first on, is the strategy (at least one; in the order of `STRATEGIES` on a tie). A line is wrong when it is not the one that the strategy calls for or
+    its value is false.
     """
-    best, most, first_wrong = None, 0, 0
+    best, most, wrong = None, 0, 0
     for name, maker in STRATEGIES.get(family, {}).items():
-        if not applies(name, family, a):
-            continue
-        matched, wrong = _replay(maker(a, b), trace)
-        if matched > most:
-            best, most, first_wrong = name, matched, wrong
-    if best is None:
-        return Reading(None, 0)
-    return Reading(best, None if first_wrong > len(trace.steps) else first_wrong)
+        if applies(name, family, trace.a) and trace.head == head(family, trace.a, trace.b):
+            matched, found = _replay(maker(trace.a, trace.b), trace)
+            if matched > most:
+                best, most, wrong = name, matched, found
+    if best is None or trace.head != head(family, a, b):
+        return Reading(best, 0)
+    return Reading(best, None if wrong > len(trace.steps) else wrong + 1)
 
 
 def _replay(program: Program, trace: Trace) -> tuple[int, int]:

@@ -48,7 +48,7 @@ class ArithmeticTask:
         if trace is None:
             return StepCheck(False, 0, 0, "not a trace of this world")
         wrong = self._read(problem, trace).first_wrong
-        return StepCheck(wrong is None, len(trace.steps), wrong)
+        return StepCheck(wrong is None, len(trace.steps) + 1, wrong)
 
     def strategy(self, problem: Problem, text: str) -> str | None:
         """The true strategy, "other" for a trace that follows none, None for a family without strategies."""

@@ -15,9 +15,9 @@ from evals.tasks import Problem, Prompts
 from evals.worlds.arithmetic import strategies as st
 
 PROMPTS = Prompts(
-    draft="{question}\nA: ",
-    critique="{question}\nA: {draft}\nC: ",
-    revise="{question}\nA: {draft}\nC: {critique}\nR: ",
+    draft="{question}\nA:\n",
+    critique="{question}\nA:\n{draft}\nC:\n",
+    revise="{question}\nA:\n{draft}\nC:\n{critique}\nR:\n",
     approve="right",
     reject="wrong",
 )
@@ -88,66 +88,83 @@ def pick_strategy(family: str, a: int, rng: random.Random) -> str:
 def demonstrate(item: Problem, strategy: str | None) -> str:
     """A right trace. Skills have no strategy: their trace is the answer alone."""
     if strategy is None:
-        return st.render([], int(item.answer or 0))
-    return st.render(*st.write(st.STRATEGIES[item.family][strategy](item.metadata["a"], item.metadata["b"])))
+        return f"answer {item.answer}"
+    a, b = item.metadata["a"], item.metadata["b"]
+    return st.render(st.head(item.family, a, b), *st.write(st.STRATEGIES[item.family][strategy](a, b)))
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """One pretraining row: prompt and completion as text; `kind` is draft, critique or revision."""
+    """One pretraining row: pieces of text, and whether the model learns to write each; a stop token follows the last.
 
-    kind: str
+    A draft alone: question, trace. With critique and perhaps revision: question, trace, critique (, revision).
+    """
+
     family: str
-    prompt: str
-    completion: str
+    pieces: tuple[tuple[str, bool], ...]
 
 
-def demonstrations(split: str, seed: int, mix: dict[str, float], family_mix: dict[str, float]) -> Iterator[Demonstration]:
-    """An endless stream of demonstrations. `mix` weighs draft, critique and revision; `family_mix` weighs the families."""
+def demonstrations(split: str, seed: int, talk: float, family_mix: dict[str, float], slips: float = 0.0) -> Iterator[Demonstration]:
+    """An endless stream of demonstrations.
+
+    Args:
+        split: whose numbers are used.
+        seed: same seed, same stream.
+        talk: share of rows in which the trace is criticised (half of those traces hold a slip), and revised when it is wrong.
+        family_mix: weight of each family.
+        slips: share of slips among the traces that are learnt from, as in text that people wrote: a model of it errs where it could be right.
+    """
     rng = random.Random(seed)
-    kinds, families = list(mix), list(family_mix)
     while True:
-        family = rng.choices(families, list(family_mix.values()))[0]
-        kind = "draft" if family in SKILLS else rng.choices(kinds, list(mix.values()))[0]
+        family = rng.choices(list(family_mix), list(family_mix.values()))[0]
         item = draw(family, split, rng)
-        strategy = None if family in SKILLS else pick_strategy(family, item.metadata["a"], rng)
-        right = demonstrate(item, strategy)
-        if kind == "draft" or strategy is None:
-            yield Demonstration("draft", family, PROMPTS.draft.format(question=item.question), right)
+        question = (PROMPTS.draft.format(question=item.question), True)
+        if family in SKILLS:
+            yield Demonstration(family, (question, (demonstrate(item, None), True)))
             continue
-        slipped = rng.random() < (0.55 if kind == "critique" else 0.85)
-        draft = slip(item, strategy, rng) if slipped else right
-        critique = criticise(item, draft)
-        if kind == "critique":
-            yield Demonstration(kind, family, PROMPTS.critique.format(question=item.question, draft=draft), critique)
-        else:
-            yield Demonstration(kind, family, PROMPTS.revise.format(question=item.question, draft=draft, critique=critique), right)
+        strategy = pick_strategy(family, item.metadata["a"], rng)
+        right = demonstrate(item, strategy)
+        talks = rng.random() < talk
+        wrong = rng.random() < (0.5 if talks else slips)
+        trace = slip(item, strategy, rng) if wrong else right
+        if not talks:
+            yield Demonstration(family, (question, (trace, True)))
+            continue
+        learnt = not wrong or rng.random() < slips
+        critique = criticise(item, trace)
+        pieces = [question, (trace, learnt), ("\nC:\n", False), (critique, True)]
+        if wrong or rng.random() < 0.1:
+            pieces += [("\nR:\n", False), (right, True)]
+        yield Demonstration(family, tuple(pieces))
 
 
 def criticise(item: Problem, draft: str) -> str:
-    """The true critique: one word per step up to the first wrong one, then the verdict."""
+    """The true critique: what was read and the value of each step with `ok`, up to the first wrong one with `no`, then the verdict."""
     trace = st.parse(draft)
     if trace is None:
-        return "no: wrong at 1"
+        return "no: wrong"
     wrong = st.read(item.family, item.metadata["a"], item.metadata["b"], trace).first_wrong
+    lines = [trace.head, *(str(value) for _, value in trace.steps), str(trace.answer)]
     if wrong is None:
-        return " ".join(["ok"] * (len(trace.steps) + 1)) + ": right"
-    return " ".join([*["ok"] * wrong, "no"]) + f": wrong at {wrong + 1}"
+        return ",".join(f"{line} ok" for line in lines) + ": right"
+    return ",".join([*(f"{line} ok" for line in lines[:wrong]), f"{lines[wrong]} no" if wrong < len(lines) else "no"]) + ": wrong"
 
 
 def slip(item: Problem, strategy: str, rng: random.Random) -> str:
     """A wrong trace with one slip that the rest is honestly built on: a wrong value, a lost carry, a misread number or a wrong answer."""
     a, b = item.metadata["a"], item.metadata["b"]
     while True:
-        text = _slip_once(st.STRATEGIES[item.family][strategy], a, b, rng)
+        text = _slip_once(item.family, strategy, a, b, rng)
         trace = st.parse(text)
         if trace is not None and st.read(item.family, a, b, trace).first_wrong is not None:
             return text
 
 
-def _slip_once(maker: st.Maker, a: int, b: int, rng: random.Random) -> str:
+def _slip_once(family: str, strategy: str, a: int, b: int, rng: random.Random) -> str:
+    maker = st.STRATEGIES[family][strategy]
     if rng.random() < 0.15:
-        return st.render(*st.write(maker(*((_near(a, rng), b) if rng.random() < 0.5 else (a, _near(b, rng))))))
+        a, b = (_near(a, rng), b) if rng.random() < 0.5 else (a, _near(b, rng))
+        return st.render(st.head(family, a, b), *st.write(maker(a, b)))
     right, _ = st.write(maker(a, b))
     at = rng.randrange(len(right) + 1)
     lost_carry = rng.random() < 0.3
@@ -162,7 +179,7 @@ def _slip_once(maker: st.Maker, a: int, b: int, rng: random.Random) -> str:
         answer = _near(answer, rng)
     elif lost_carry and steps[at][0].count("+") == 2:
         steps[at] = (steps[at][0].removesuffix("+1"), steps[at][1])
-    return st.render(steps, answer)
+    return st.render(st.head(family, a, b), steps, answer)
 
 
 def _near(value: int, rng: random.Random) -> int:

@@ -1,0 +1,91 @@
+"""A scripted model of the arithmetic world and a trainer that trains nothing: the whole loop in seconds."""
+
+import asyncio
+import json
+import random
+
+from evals.worlds.arithmetic import world
+from evals.worlds.arithmetic.task import ArithmeticTask
+from loop.config import resolve
+from loop.controller import Campaign
+from loop.engines.scripted import ScriptedEngine
+from loop.setup import prepare
+from loop.store import Store, write_json
+
+TASK = ArithmeticTask()
+BY_QUESTION = {p.question: p for split in ("train", "reserve", "heldout") for p in TASK.problems(split)}
+
+RECIPE = {
+    "name": "scripted",
+    "rounds": 3,
+    "task": {"kind": "arithmetic"},
+    "engine": {"canary": False},
+    "sampling": {"problems_per_round": 40, "samples_per_problem": 4, "max_tokens": 96},
+    "filters": {"steps": True},
+    "dataset": {"min_examples": 4},
+    "probe": {"problems": 40, "family_problems": 6, "samples": 8, "critiques": 20},
+    "tracking": {"mlflow": False},
+}
+
+
+def recipe(**changes):
+    raw = json.loads(json.dumps(RECIPE))
+    for key, value in changes.items():
+        raw[key] = {**raw[key], **value} if isinstance(value, dict) and key in raw else value
+    return resolve(raw)
+
+
+class Model:
+    """Right with probability `skill[round]` and in a strategy drawn from `mix[round]`; the round is read from the loaded checkpoint."""
+
+    def __init__(self, skill=lambda number: 0.6, mix=lambda number: world.STRATEGY_WEIGHTS):
+        self.skill, self.mix = skill, mix
+        self.engine = ScriptedEngine(self.answer)
+
+    @property
+    def round(self):
+        last = self.engine.loaded[-1]
+        return int(last.parent.name) if last.name == "checkpoint" else 0
+
+    def answer(self, request):
+        question, _, rest = request.prompt.partition("\nA:\n")
+        item = BY_QUESTION[question]
+        draft, _, critique = rest.partition("\nC:\n")
+        if "\nR:\n" in critique:
+            return world.demonstrate(item, self.strategy(item, random.Random(request.seed)))
+        if "\nC:\n" in rest:
+            return world.criticise(item, draft)
+        rng = random.Random(request.seed)
+        strategy = self.strategy(item, rng)
+        right = rng.random() < self.skill(self.round) or request.sampling.temperature == 0
+        if right or strategy is None:
+            text = world.demonstrate(item, strategy)
+            return text if right else text + "7"
+        return world.slip(item, strategy, rng)
+
+    def strategy(self, item, rng):
+        if item.family in world.SKILLS:
+            return None
+        names = [n for n in world.st.STRATEGIES[item.family] if world.st.applies(n, item.family, item.metadata["a"])]
+        weights = [self.mix(self.round).get(n, 0.0) + 1e-9 for n in names]
+        return rng.choices(names, weights)[0]
+
+
+def no_training(job, folder, tell):
+    """What sft.train leaves behind, without training."""
+    (folder / "checkpoint").mkdir(exist_ok=True)
+    tell(1, 1)
+    facts = {"status": "trained", "checkpoint": f"rounds/{folder.name}/checkpoint", "seconds": 0.0, "num_examples": 1, "loss": [], "by_origin": {}}
+    write_json(folder / "train.json", facts)
+    return facts
+
+
+def carry(root, model, settings, trainer=no_training):
+    """Run a campaign to its end, or go on with the one in `root`."""
+    path = root / settings.name
+    store = Store.open(path) if (path / "recipe.json").exists() else Store.create(root, settings, "none")
+    campaign = Campaign(store, prepare(settings), model.engine, lambda *what: None, trainer=trainer)
+    try:
+        return asyncio.run(campaign.run()), path
+    finally:
+        store.close()

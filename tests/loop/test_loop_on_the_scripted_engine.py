@@ -1,0 +1,204 @@
+"""The whole loop, end to end, with a scripted model: what the controller does with samples, verdicts and decisions."""
+
+import json
+from collections import Counter
+
+import pytest
+from scripted_world import Model, carry, no_training, recipe
+
+from loop.errors import EngineError, RunStateError
+from loop.store import Store, read_json, read_rows
+from loop.views.reader import read_run
+
+
+def rows(path, number, name):
+    return read_rows(path / "rounds" / f"{number:03d}" / f"{name}.parquet")
+
+
+def test_a_run_goes_through_every_round_and_every_file_is_there(tmp_path):
+    decision, path = carry(tmp_path, Model(), recipe())
+    run = read_run(path)
+    assert [r.number for r in run.rounds] == [0, 1, 2, 3]
+    assert decision.round == 3
+    for number in (1, 2, 3):
+        folder = path / "rounds" / f"{number:03d}"
+        manifest = read_json(folder / "MANIFEST.json")["files"]
+        names = {"plan.json", "samples.jsonl", "verdicts.parquet", "examples.parquet", "train.json", "probe.parquet", "critics.parquet",
+                 "evals.json", "readings.json", "decision.json"}  # fmt: skip
+        assert names <= set(manifest)
+        assert len(rows(path, number, "verdicts")) == 160
+        assert all(r["kept"] == (not r["reasons"]) for r in rows(path, number, "verdicts"))
+
+
+def test_every_kept_sample_is_right_and_every_rejection_has_a_reason(tmp_path):
+    _, path = carry(tmp_path, Model(lambda n: 0.5), recipe(rounds=1, refine={"critique": False, "revisions": 0}))
+    verdicts = rows(path, 1, "verdicts")
+    assert 0 < sum(v["kept"] for v in verdicts) < len(verdicts)
+    assert all(v["correct"] and v["valid"] for v in verdicts if v["kept"])
+    assert all(v["reasons"] for v in verdicts if not v["kept"])
+    assert {"gold", "steps", "duplicate"} <= set(Counter(reason for v in verdicts for reason in v["reasons"]))
+
+
+def test_training_sees_the_engines_own_token_ids_and_no_held_out_question(tmp_path):
+    _, path = carry(tmp_path, Model(), recipe(rounds=1))
+    chains = {json.loads(line)["id"]: json.loads(line) for line in (path / "rounds/001/samples.jsonl").read_text().splitlines()}
+    heldout = set(read_json(path / "panel.json")["heldout_questions"])
+    for example in rows(path, 1, "examples"):
+        chain = chains[example["sample_id"]]
+        final = chain["revisions"][-1] if chain["revisions"] else chain["draft"]
+        assert example["prompt_token_ids"] == chain["draft"]["prompt_token_ids"]
+        assert example["completion_token_ids"] == final["token_ids"] and final["finish_reason"] == "stop"
+        assert bytes(example["prompt_token_ids"]).decode().split("\nA:")[0].rstrip(".?").lower() not in heldout
+
+
+def test_a_wrong_draft_is_criticised_and_revised(tmp_path):
+    _, path = carry(tmp_path, Model(lambda n: 0.3), recipe(rounds=1))
+    chains = [json.loads(line) for line in (path / "rounds/001/samples.jsonl").read_text().splitlines()]
+    revised = [c for c in chains if c["revisions"]]
+    assert revised and all(c["critiques"][0]["approved"] is False for c in revised)
+    assert all(c["critiques"][0]["approved"] is True for c in chains if not c["revisions"])
+    assert all(0 <= c["critiques"][0]["probability"] <= 1 for c in chains)
+
+
+def test_the_probe_is_the_same_in_every_round(tmp_path):
+    _, path = carry(tmp_path, Model(), recipe())
+    panels = [[(r["problem"], r["kind"]) for r in rows(path, n, "probe")] for n in range(4)]
+    assert panels[0] == panels[1] == panels[2] == panels[3]
+    assert [r["text"] for r in rows(path, 1, "probe")] == [r["text"] for r in rows(path, 2, "probe")], "same model, same seeds, same samples"
+
+
+def collapsing(number):
+    return {"column": 1.0} if number >= 1 else {"column": 0.4, "split": 0.3, "compensate": 0.15, "jump": 0.15}
+
+
+def test_a_collapse_of_strategies_at_rising_accuracy_is_answered_by_a_rollback_and_reinjection(tmp_path):
+    model = Model(lambda n: 0.6 + 0.1 * min(n, 3), collapsing)
+    settings = recipe(rounds=3, probe={"problems": 60, "samples": 16, "majority": 8})
+    _, path = carry(tmp_path, model, settings)
+    run = read_run(path)
+    assert run.rounds[1].action == "rollback", run.rounds[1].decision["reasons"]
+    assert run.rounds[1].score("pass@1")[0] > run.rounds[0].score("pass@1")[0], "accuracy alone does not see it"
+    plan = run.rounds[2].plan
+    assert plan["start_from"] == 0 and plan["sample_from"] == 0
+    assert plan["anchor_share"] == 0.3 and plan["per_strategy"] == 0.4
+    origins = Counter(r["origin"] for r in rows(path, 2, "examples"))
+    assert (origins["anchor"] + origins["archive"]) / sum(origins.values()) == pytest.approx(0.3, abs=0.02)
+
+
+def test_rollbacks_used_up_halt_the_run_before_its_last_round(tmp_path):
+    settings = recipe(rounds=5, probe={"problems": 60, "samples": 16, "majority": 8}, interventions={"max_rollbacks": 1})
+    decision, path = carry(tmp_path, Model(lambda n: 0.7, collapsing), settings)
+    assert decision.action == "halt" and decision.round == 2
+    assert len(read_run(path).rounds) == 3
+
+
+def test_an_unguarded_run_writes_the_decisions_down_and_goes_on(tmp_path):
+    settings = recipe(rounds=3, probe={"problems": 60, "samples": 16, "majority": 8}, monitors={"guard": False})
+    _, path = carry(tmp_path, Model(lambda n: 0.7, collapsing), settings)
+    run = read_run(path)
+    assert len(run.rounds) == 4
+    assert run.rounds[1].action == "rollback" and not run.rounds[1].carried_out
+    assert run.rounds[2].plan["start_from"] == 1 and run.rounds[2].plan["anchor_share"] == 0.0
+
+
+def test_nothing_that_passes_halts_with_a_plain_sentence(tmp_path):
+    decision, path = carry(tmp_path, Model(lambda n: 0.0), recipe(refine={"critique": False, "revisions": 0}))
+    assert decision.action == "halt" and decision.round == 1
+    assert "nothing passes: 0 of 160" in decision.reasons[0]
+    assert read_json(path / "rounds/001/train.json")["status"] == "skipped"
+
+
+def test_a_loop_without_gold_answers_keeps_what_the_critic_approves(tmp_path):
+    settings = recipe(rounds=1, refine={"revisions": 0}, filters={"gold": False, "steps": False, "critic": True, "agreement": 0.25})
+    _, path = carry(tmp_path, Model(lambda n: 0.5), settings)
+    verdicts = rows(path, 1, "verdicts")
+    assert {"critic"} <= {reason for v in verdicts for reason in v["reasons"]}
+    assert all(v["approved"] and v["agreement"] >= 0.25 for v in verdicts if v["kept"])
+
+
+@pytest.mark.parametrize("policy", ["replace", "accumulate", "accumulate_subsample"])
+def test_training_set_policies_hold_what_they_say(tmp_path, policy):
+    _, path = carry(tmp_path, Model(), recipe(dataset={"policy": policy, "size": 50, "min_examples": 4}))
+    origins = [Counter(r["origin"] for r in rows(path, n, "examples")) for n in (1, 2, 3)]
+    kept = [sum(v["kept"] for v in rows(path, n, "verdicts")) for n in (1, 2, 3)]
+    if policy == "replace":
+        assert [o["kept"] for o in origins] == kept and all(not o["earlier"] for o in origins)
+    elif policy == "accumulate":
+        assert [o["earlier"] for o in origins] == [0, kept[0], kept[0] + kept[1]]
+    else:
+        assert [o["kept"] + o["earlier"] for o in origins] == [50, 50, 50]
+
+
+@pytest.mark.parametrize(("init", "starts"), [("base", [0, 0, 0]), ("previous", [0, 1, 2]), ("best", [0, 1, 2])])
+def test_init_says_what_training_starts_from(tmp_path, init, starts):
+    seen = []
+
+    def trainer(job, folder, tell):
+        seen.append(job.init)
+        return no_training(job, folder, tell)
+
+    _, path = carry(tmp_path, Model(lambda n: 0.3 + 0.2 * n), recipe(init=init), trainer)
+    assert [read_run(path).rounds[n].plan["start_from"] for n in (1, 2, 3)] == starts
+    assert [p.name == "base" or int(p.parent.name) == s for p, s in zip(seen, starts, strict=True)] == [True] * 3
+
+
+@pytest.mark.parametrize("after", [5, 120, 400, 700, 1200, 1800])
+def test_a_run_killed_anywhere_and_resumed_equals_an_uninterrupted_one(tmp_path, after):
+    settings = recipe(rounds=2)
+    _, whole = carry(tmp_path / "whole", Model(), settings)
+    model = Model()
+    model.engine.fail_after = after
+    with pytest.raises(EngineError):
+        carry(tmp_path / "cut", model, settings)
+    second = Model()
+    _, cut = carry(tmp_path / "cut", second, settings)
+    for file in sorted(whole.rglob("*")):
+        name = file.relative_to(whole)
+        if not file.is_file() or file.name in ("events.jsonl", "LOCK", "env.json", "MANIFEST.json", "train.json"):
+            continue
+        if file.name == "samples.jsonl":
+            assert sorted(file.read_text().splitlines()) == sorted((cut / name).read_text().splitlines()), name
+        else:
+            assert file.read_bytes() == (cut / name).read_bytes(), name
+
+
+def test_finished_stages_are_not_repeated_on_resume(tmp_path):
+    settings = recipe(rounds=2)
+    trained = []
+
+    def dies(job, folder, tell):
+        if len(trained) == 1:
+            raise KeyboardInterrupt
+        trained.append(folder.name)
+        return no_training(job, folder, tell)
+
+    with pytest.raises(KeyboardInterrupt):
+        carry(tmp_path, Model(), settings, dies)
+    model = Model()
+    carry(tmp_path, model, settings)
+    assert not any(r.id.startswith(("000/student", "001/student")) and "/draft/" in r.id for r in model.engine.requests)
+    assert not any(r.id.startswith("002") and "/draft/" in r.id for r in model.engine.requests), "round 2 had been sampled before the kill"
+
+
+def test_a_resumed_run_refuses_a_changed_recipe_and_lists_the_keys(tmp_path):
+    _, path = carry(tmp_path, Model(), recipe(rounds=1))
+    with pytest.raises(RunStateError, match=r"rounds: 1 -> 2"):
+        Store.open(path, recipe(rounds=2))
+
+
+def test_two_processes_cannot_hold_one_run(tmp_path):
+    _, path = carry(tmp_path, Model(), recipe(rounds=1))
+    first = Store.open(path)
+    with pytest.raises(RunStateError, match="held by process"):
+        Store.open(path)
+    first.close()
+    Store.open(path).close()
+
+
+def test_teachers_draft_beside_the_student(tmp_path):
+    settings = recipe(rounds=1, teachers=["arithmetic/teacher"])
+    model = Model()
+    _, path = carry(tmp_path, model, settings)
+    sources = Counter(v["sample_id"].split("/")[1] for v in rows(path, 1, "verdicts"))
+    assert sources == {"student": 160, "teacher0": 160}
+    assert "teacher" in {p.name for p in model.engine.loaded}

@@ -1,0 +1,111 @@
+"""A wrong recipe gives one clear message and exit code 2, and leaves nothing half-made."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from loop.__main__ import main
+from loop.setup import resolve_model
+
+BASE = {"name": "wrong", "rounds": 1}
+BASE_MODEL = resolve_model("arithmetic/base")
+
+
+def attempt(tmp_path, capsys, recipe, *more):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe if isinstance(recipe, str) else yaml.safe_dump(recipe))
+    runs = tmp_path / "runs"
+    code = main(["run", str(path), "--runs", str(runs), *more])
+    captured = capsys.readouterr()
+    assert not runs.exists(), "something was made"
+    assert "Traceback" not in captured.err
+    assert captured.err.startswith("ouroloop: ")
+    return code, captured.err
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"sampling": {"temprature": 1.0}}, "Did you mean 'temperatures'?"),
+        ({"modle": "x"}, "Did you mean 'model'?"),
+        ({"rounds": 0}, "greater than or equal to 1, got 0"),
+        ({"rounds": "many"}, "rounds"),
+        ({"sampling": {"temperatures": [3.0]}}, "[0, 2]"),
+        ({"dataset": {"anchor_share": 1.0}}, "less than 1, got 1.0"),
+        ({"probe": {"samples": 4, "majority": 8}}, "cannot exceed probe.samples"),
+        ({"refine": {"critique": False, "revisions": 1}}, "needs refine.critique"),
+        ({"task": {"kind": "jsonl"}}, "needs task.path"),
+        ({"task": {"kind": "jsonl", "path": "nowhere.jsonl"}}, "nowhere.jsonl"),
+        ({"model": "no/such/checkpoint"}, "no/such/checkpoint"),
+        ({"name": "../escape"}, "name"),
+        ({"refine": {"constitution": "none.json"}}, "no such constitution"),
+        ({"sft": {"learning_rat": 1e-4}}, "learning_rate"),
+        ({"task": {"kind": "arithmetic", "prompts": {"draft": "no field"}}}, "{question}"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named_with_its_remedy(tmp_path, capsys, change, says):
+    code, message = attempt(tmp_path, capsys, {**BASE, **change})
+    assert code == 2
+    assert says in message
+
+
+@pytest.mark.parametrize(("text", "says"), [("- a list", "expected a mapping"), ("a: [", "not a readable YAML"), ("", "expected a mapping")])
+def test_a_file_that_is_no_recipe_is_refused(tmp_path, capsys, text, says):
+    code, message = attempt(tmp_path, capsys, text)
+    assert code == 2 and says in message
+
+
+def test_a_missing_recipe_is_named(tmp_path, capsys):
+    assert main(["run", str(tmp_path / "none.yaml")]) == 2
+    assert "no such recipe" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ([], "problems.jsonl"),
+        (['{"question": "1+1?", "answer": "2"}', "{oops"], ":2"),
+        (['{"question": "1+1?", "answer": "2"}', '{"answer": "2"}'], ":2"),
+    ],
+)
+def test_a_problem_file_is_refused_with_file_and_line(tmp_path, capsys, lines, says):
+    (tmp_path / "problems.jsonl").write_text("".join(line + "\n" for line in lines))
+    code, message = attempt(tmp_path, capsys, {**BASE, "task": {"kind": "jsonl", "path": "problems.jsonl"}})
+    assert code == 2 and "problems.jsonl" in message and says in message
+
+
+def test_a_tokenizer_without_a_stop_token_is_refused(tmp_path, capsys):
+    broken = shutil.copytree(BASE_MODEL, tmp_path / "broken")
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        raw = json.loads((broken / name).read_text())
+        (broken / name).write_text(json.dumps({k: v for k, v in raw.items() if k != "eos_token_id" and k != "eos_token"}))
+    code, message = attempt(tmp_path, capsys, {**BASE, "model": str(broken)})
+    assert code == 2 and "stop token" in message
+
+
+def test_a_checkpoint_of_pickles_is_refused(tmp_path, capsys):
+    broken = shutil.copytree(BASE_MODEL, tmp_path / "broken")
+    for file in broken.glob("*.safetensors"):
+        file.rename(broken / "pytorch_model.bin")
+    code, message = attempt(tmp_path, capsys, {**BASE, "model": str(broken)})
+    assert code == 2 and "safetensors" in message
+
+
+def test_gold_filtering_without_gold_answers_is_refused_with_the_alternative(tmp_path, capsys):
+    rows = [json.dumps({"question": f"What is {i}+1?"}) for i in range(40)]
+    (tmp_path / "problems.jsonl").write_text("\n".join(rows) + "\n")
+    code, message = attempt(tmp_path, capsys, {**BASE, "task": {"kind": "jsonl", "path": "problems.jsonl"}})
+    assert code == 2 and "gold: false" in message
+
+
+def test_every_committed_recipe_is_valid(monkeypatch):
+    from loop.config import load_recipe
+
+    monkeypatch.setenv("OUROLOOP_DATA", "/data")
+    recipes = sorted(Path("runs/recipes").glob("*.yaml"))
+    assert recipes
+    for path in recipes:
+        assert load_recipe(path).name == path.stem
