@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from loop import __version__
@@ -179,10 +180,14 @@ def _pretrain(options: argparse.Namespace) -> int:
     out = options.out or Path(pretrain.__file__).parent
     for which in ("base", "teacher") if options.which == "both" else (options.which,):
         with LiveProgress() as progress:
-            path = pretrain.pretrain(pretrain.CHECKPOINTS[which], out / which, lambda done, total, note, which=which: progress("pretraining", done, total, which))  # type: ignore[misc]
-            card.write_card(path, lambda done, total, which=which: progress("measuring", done, total, which))  # type: ignore[misc]
+            path = pretrain.pretrain(pretrain.CHECKPOINTS[which], out / which, partial(_tell, progress, "pretraining", which))
+            card.write_card(path, partial(_tell, progress, "measuring", which))
         print(path / "README.md")
     return 0
+
+
+def _tell(progress: Callable[[str, int, int, str], None], stage: str, which: str, done: int, total: int) -> None:
+    progress(stage, done, total, which)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ class SamplingConfig(Section):
     top_k: int = Field(0, ge=0)
     min_p: float = Field(0.0, ge=0, le=1)
     repetition_penalty: float = Field(1.0, gt=0, le=2)
-    max_tokens: int = Field(96, ge=1)
+    max_tokens: int = Field(128, ge=1)
     systems: tuple[str, ...] = Field((), description="system prompts, cycled over a problem's samples (Orca's explanation traces)")
 
     @field_validator("temperatures")
@@ -91,7 +91,7 @@ class RefineConfig(Section):
     revise_when: Literal["rejected", "always"] = "rejected"
     critique_temperature: float = Field(0.0, ge=0, le=2)
     revise_temperature: float = Field(0.7, ge=0, le=2)
-    max_critique_tokens: int = Field(48, ge=1)
+    max_critique_tokens: int = Field(96, ge=1)
     constitution: Path | None = Field(None, description="principles, {name: {prompt: [...], edit_request: ...}}; one drawn per critique")
 
     @model_validator(mode="after")

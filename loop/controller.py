@@ -16,7 +16,7 @@ from loop.engines.base import Engine
 from loop.records import Decision
 from loop.setup import Setting
 from loop.stages import dataset, decide, filters, plan, probe, refine, reserve, sft
-from loop.store import Journal, Store, once_json, once_rows, read_json, read_rows, write_rows
+from loop.store import Journal, Store, once_json, read_json, read_rows, write_rows
 from loop.views.reader import best_round
 
 Progress = Callable[[str, int, int, str], None]
@@ -143,7 +143,7 @@ class Campaign:
         """The checkpoint of a round; 0 is the base model."""
         if number == 0:
             return self.setting.base
-        return self.store.path / read_json(self.store.round_folder(number) / "train.json")["checkpoint"]
+        return self.store.path / str(read_json(self.store.round_folder(number) / "train.json")["checkpoint"])
 
     async def serve(self, checkpoint: Path) -> None:
         """Hot-swap the engine's weights, unless they are these; the engine's canary proves it."""

@@ -60,8 +60,9 @@ def _carry(store: Store, setting: Setting) -> Outcome:
     recipe, track = setting.recipe, setting.recipe.tracking.mlflow
     store.event("run_started", name=recipe.name)
     try:
-        with LiveProgress(log=lambda *what: store.event("progress", **dict(zip(("stage", "done", "total", "note"), what, strict=True)))) as progress:
-            progress.say(f"{recipe.name}: {recipe.rounds} rounds on {len(setting.problems):,} problems, {len(setting.panel.problems)} probed; {store.path}")
+        with LiveProgress(log=lambda stage, done, total, note: store.event("progress", stage=stage, done=done, total=total, note=note)) as progress:
+            sizes = f"{recipe.rounds} rounds on {len(setting.problems):,} problems, {len(setting.panel.problems)} probed"
+            progress.say(f"{recipe.name}: {sizes}; {store.path}")
             engine = ENGINES[recipe.engine.kind]({**recipe.engine.model_dump(), "lora": recipe.peft}, store.path / "engine.log")
 
             def committed(number: int) -> None:

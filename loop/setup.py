@@ -54,7 +54,8 @@ def prepare(recipe: Recipe) -> Setting:
         raise DataError(str(error)) from error
     if recipe.filters.gold and not any(p.answer is not None for p in problems):
         raise RecipeError(
-            "filters.gold: no training problem has a gold answer. Set `filters: {gold: false, critic: true, agreement: 0.5}` to filter without gold answers."
+            "filters.gold: no training problem has a gold answer. To filter without gold answers, set "
+            "`filters: {gold: false, critic: true, agreement: 0.5}`."
         )
     if not recipe.refine.critique and recipe.filters.critic:
         raise RecipeError("filters.critic: true needs refine.critique: true, or nothing would ever be approved.")

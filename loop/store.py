@@ -72,7 +72,8 @@ class Store:
         recipe = resolve(read_json(path / "recipe.json"), where=str(path / "recipe.json"))
         if changed is not None and changed.fingerprint() != recipe.fingerprint():
             lines = "\n  ".join(differing_keys(recipe.to_json(), changed.to_json()))
-            raise RunStateError(f"{path}: the recipe differs from the one this run was started with:\n  {lines}\nUse the old recipe, or another `name`.")
+            why = "the recipe differs from the one this run was started with"
+            raise RunStateError(f"{path}: {why}:\n  {lines}\nUse the old recipe, or another `name`.")
         return cls(path, recipe, _locked(path))
 
     @classmethod

@@ -1,4 +1,7 @@
-"""Principles that critiques appeal to, in the published JSON format: {name: {"prompt": [critique request, ...], "edit_request": revision request}}."""
+"""Principles that critiques appeal to, in the published JSON format.
+
+{name: {"prompt": [critique request, ...], "edit_request": revision request}}
+"""
 
 from __future__ import annotations
 

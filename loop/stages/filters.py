@@ -59,7 +59,10 @@ class Case:
 class Gate(Protocol):
     """A dataclass whose fields are its settings."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The reason that a rejected sample is given."""
+        ...
 
     def judge(self, cases: Sequence[Case], alive: Sequence[bool]) -> list[bool]:
         """True where the gate objects. `alive`: no earlier gate objected."""
@@ -80,7 +83,10 @@ class Each:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Keeps the first of samples alike within a problem. Source of the calculation rule: RFT (2308.01825), section 3.2: distinct lists of equations."""
+    """Keeps the first of samples alike within a problem.
+
+    Source of the calculation rule: RFT (2308.01825), section 3.2: distinct lists of equations.
+    """
 
     key: Callable[[Case], str]
     name: str = "duplicate"
@@ -178,7 +184,9 @@ def gates(config: FilterConfig) -> list[Gate]:
     return chosen
 
 
-def judge(samples: Sequence[Sample], problems: Mapping[str, Problem], task: Task, config: FilterConfig, strategy: Callable[[Problem, str], str | None]) -> list[Verdict]:
+def judge(
+    samples: Sequence[Sample], problems: Mapping[str, Problem], task: Task, config: FilterConfig, strategy: Callable[[Problem, str], str | None]
+) -> list[Verdict]:
     """Every sample's verdict, with every gate's reason."""
     cases = examine(samples, problems, task, strategy)
     alive = [True] * len(cases)

@@ -14,8 +14,8 @@ from loop.records import Decision
 class Plan:
     """One round's intentions. start_from: the round whose checkpoint training starts from; 0 is the base model.
 
-    sample_from: the round whose checkpoint drafts. anchor_share: share of the training set that is re-injected, from demonstrations and the archive of
-    rare strategies. per_strategy: share of kept samples per strategy at most. why: sentences.
+    sample_from: the round whose checkpoint drafts. anchor_share: share of the training set that is re-injected, from demonstrations and,
+    when `archive`, from the archive of rare strategies. per_strategy: share of kept samples per strategy at most. why: sentences.
     """
 
     round: int

@@ -36,7 +36,14 @@ PROBE_SCHEMA = pa.schema(
     }
 )
 CRITICS_SCHEMA = pa.schema(
-    {"problem": pa.string(), "approved": pa.float64(), "probability": pa.float64(), "correct": pa.float64(), "agreement": pa.float64(), "text": pa.string()}
+    {
+        "problem": pa.string(),
+        "approved": pa.float64(),
+        "probability": pa.float64(),
+        "correct": pa.float64(),
+        "agreement": pa.float64(),
+        "text": pa.string(),
+    }
 )
 
 
@@ -57,7 +64,7 @@ class Panel:
 
 
 def choose_panel(task: Task, config: ProbeConfig) -> Panel:
-    """The first held-out problems of every family: `problems` of the main one (the training problems' most frequent), `family_problems` of the others."""
+    """The first held-out problems of every family: `problems` of the main one, which most training problems are of, `family_problems` of others."""
     heldout, train = task.problems("heldout"), task.problems("train")
     main = Counter(p.family for p in train).most_common(1)[0][0]
     if all(p.family != main for p in heldout):
@@ -74,7 +81,10 @@ def choose_panel(task: Task, config: ProbeConfig) -> Panel:
 async def measure(
     refiner: Refiner, panel: Panel, task: Task, config: ProbeConfig, strategy: Strategy, progress: Progress
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(probe rows, critic rows): `samples` at the probe's temperature and one greedy answer per problem, then critiques of the main family's first samples."""
+    """(probe rows, critic rows).
+
+    `samples` at the probe's temperature and one greedy answer per problem, then critiques of the main family's first samples.
+    """
     total, done = len(panel.problems) * (config.samples + 1), 0
 
     async def ask(problem: Problem) -> list[tuple[str, Completion]]:

@@ -1,6 +1,7 @@
 """Draft -> critique -> revise: one coroutine per problem. The engine batches across problems.
 
-Every request carries a seed hashed from (run seed, round, problem, stage, sample), so that no two share a random stream and a resumed round repeats itself.
+Every request carries a seed hashed from (run seed, round, problem, stage, sample): no two share a random stream, and a resumed round
+repeats itself.
 """
 
 from __future__ import annotations

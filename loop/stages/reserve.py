@@ -58,5 +58,12 @@ class Reserve:
 def example_from_row(row: Mapping[str, Any], origin: Any) -> Example:
     """An Example from a row of examples.parquet, under another origin."""
     return Example(
-        row["problem_id"], tuple(row["prompt_token_ids"]), tuple(row["completion_token_ids"]), row["text"], origin, row["round"], row["strategy"], row["sample_id"]
+        problem_id=row["problem_id"],
+        prompt_token_ids=tuple(row["prompt_token_ids"]),
+        completion_token_ids=tuple(row["completion_token_ids"]),
+        text=row["text"],
+        origin=origin,
+        round=row["round"],
+        strategy=row["strategy"],
+        sample_id=row["sample_id"],
     )

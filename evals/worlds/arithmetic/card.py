@@ -99,7 +99,10 @@ def critic_and_revision(sampler: Sampler, problems: Sequence[Problem], traces: S
             "rejects_wrong": reject,
             "locates_first_wrong_step": share(located, ~valid),
         },
-        "revision": {"repairs": interval(np.bincount(owner, repaired, len(problems)), np.bincount(owner, minlength=len(problems))), "num_tried": len(caught)},
+        "revision": {
+            "repairs": interval(np.bincount(owner, repaired, len(problems)), np.bincount(owner, minlength=len(problems))),
+            "num_tried": len(caught),
+        },
     }
 
 
@@ -116,13 +119,15 @@ def interval(top: Sequence[float] | Any, bottom: Sequence[float] | Any | None = 
 
 def render(facts: Rows) -> str:
     """The card as Markdown."""
-    pre, config = facts["pretraining"], facts["pretraining"]["config"]
+    pre, revision = facts["pretraining"], facts["revision"]
+    config = pre["config"]
     lines = [
         f"# arithmetic/{config['name']}",
         "",
-        f"A Llama of {pre['num_parameters']:,} parameters (hidden {config['hidden_size']}, {config['num_layers']} layers, untied embeddings, byte-level BPE with single",
-        f"digits) pretrained from scratch on the arithmetic world's own demonstrations: {pre['tokens']:,} tokens, {pre['steps']:,} steps, seed {config['seed']},",
-        f"{pre['seconds'] / 60:.0f} minutes on a CPU. Rebuild it with `ouroloop pretrain arithmetic --which {config['name']}`. It solves nothing but this world.",
+        f"A Llama of {pre['num_parameters']:,} parameters (hidden {config['hidden_size']}, {config['num_layers']} layers, untied embeddings,",
+        f"byte-level BPE with single digits), pretrained from scratch on the arithmetic world's own demonstrations: {pre['tokens']:,} tokens,",
+        f"{pre['steps']:,} steps, seed {config['seed']}, {pre['seconds'] / 60:.0f} minutes on one CPU core; {config['slips']:.0%} of the drafts it learnt",
+        f"from hold a slip. Rebuild it with `ouroloop pretrain arithmetic --which {config['name']}`. It solves nothing but this world.",
         "",
         f"Held-out problems, {facts['samples_per_problem']} samples each at T = 1; [95 % interval, bootstrap over problems].",
         "",
@@ -139,7 +144,7 @@ def render(facts: Rows) -> str:
         "| critic and revision on the model's own sum2 samples | |",
         "|---|---|",
         *(f"| critic: {name.replace('_', ' ')} | {_show(v)} |" for name, v in facts["critic"].items()),
-        f"| revision repairs, of {facts['revision']['num_tried']} rightly rejected | {_show(facts['revision']['repairs'])} |",
+        f"| revisions that repair, of {revision['num_tried']} rightly rejected | {_show(revision['repairs'])} |",
         "",
     ]
     return "\n".join(lines)

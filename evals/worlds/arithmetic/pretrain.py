@@ -1,7 +1,8 @@
 """Rebuild the world's small checkpoints: tokenizer, pretraining, model card. Resumable; torch and transformers live here only.
 
-`ouroloop pretrain arithmetic` trains a Llama of about 1 M parameters on demonstrations of drafts, critiques and revisions. `base` stops while about half of its
-samples are right, so that a loop can improve it and its diversity can be measured; `teacher` is trained on for longer.
+`ouroloop pretrain arithmetic` trains a Llama of about 1 M parameters on demonstrations of drafts, critiques and revisions. `base` learns for a short
+while from text with slips, so that about half of its samples are right: a loop can improve it and its diversity can be measured. `teacher` learns for
+longer, from text almost without slips.
 """
 
 from __future__ import annotations
@@ -48,15 +49,16 @@ class PretrainConfig:
 
 
 CHECKPOINTS = {
-    "base": PretrainConfig("base", tokens=3_600_000),
-    "teacher": PretrainConfig("teacher", tokens=9_000_000, seed=1),
+    "base": PretrainConfig("base", tokens=4_000_000, slips=0.25),
+    "teacher": PretrainConfig("teacher", tokens=8_000_000, seed=1, slips=0.02),
 }
 
-Progress = Callable[[int, int, str], None]
+Progress = Callable[[int, int], None]
+"""progress(tokens seen, tokens in all)"""
 
 
 def build_tokenizer(config: PretrainConfig, num_rows: int = 4000) -> PreTrainedTokenizerFast:
-    """Byte-level BPE, one token per digit (the first of a number may carry its space): lossless on any text, no unknown token. Same seed, same tokenizer."""
+    """Byte-level BPE, one token per digit (the first of a number may carry its space): lossless on any text. Same seed, same tokenizer."""
     stream = _stream(config, "pretrain", seed=17)
     rows = ["".join(text for text, _ in next(stream).pieces) for _ in range(num_rows)]
     tokenizer = Tokenizer(models.BPE())
@@ -86,14 +88,14 @@ def pretrain(config: PretrainConfig, out: Path, progress: Progress | None = None
     tokenizer = build_tokenizer(config)
     model = _model(config, tokenizer)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
-    state = {"step": 0, "tokens": 0, "seconds": 0.0}
+    state = {"steps": 0, "tokens": 0, "seconds": 0.0}
     resume = work / "state.pt"
     if resume.exists():
         saved = torch.load(resume, weights_only=True)
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         state = saved["state"]
-    batches = _batches(config, tokenizer, skip=int(state["step"]))
+    batches = _batches(config, tokenizer, skip=int(state["steps"]))
     last_save = started = time.monotonic()
     before = state["seconds"]
     while state["tokens"] < config.tokens:
@@ -105,11 +107,11 @@ def pretrain(config: PretrainConfig, out: Path, progress: Progress | None = None
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        state["step"] += 1
+        state["steps"] += 1
         state["tokens"] += inputs.numel()
         state["seconds"] = before + time.monotonic() - started
-        if progress and state["step"] % 10 == 0:
-            progress(int(state["tokens"]), config.tokens, f"loss {loss.item():.3f}")
+        if progress and state["steps"] % 10 == 0:
+            progress(int(state["tokens"]), config.tokens)
         if time.monotonic() - last_save > 60:
             last_save = time.monotonic()
             torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "state": state}, work / "state.tmp")
@@ -118,7 +120,7 @@ def pretrain(config: PretrainConfig, out: Path, progress: Progress | None = None
     model.save_pretrained(work)
     tokenizer.save_pretrained(work)
     num_parameters = sum(p.numel() for p in model.parameters())
-    facts = {"config": asdict(config), "num_parameters": num_parameters, "steps": state["step"], "tokens": state["tokens"], "seconds": round(state["seconds"])}
+    facts = {"config": asdict(config), "num_parameters": num_parameters, **state, "seconds": round(state["seconds"])}
     (work / "pretraining.json").write_text(json.dumps(facts, indent=1) + "\n")
     resume.unlink(missing_ok=True)
     if out.exists():
@@ -135,7 +137,7 @@ class Sampler:
         self.model = LlamaForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
         torch.manual_seed(seed)
 
-    @torch.inference_mode()
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
     def __call__(self, prompts: list[str], temperature: float, max_new_tokens: int = 72, batch: int = 250) -> list[str]:
         """One completion per prompt, in order; prompts are sorted by length inside so that padding is short."""
         ids = [self.tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
@@ -158,7 +160,9 @@ def _stream(config: PretrainConfig, split: str, seed: int) -> Iterator[world.Dem
     return world.demonstrations(split, seed, config.talk, FAMILY_MIX, config.slips)
 
 
-def _batches(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, skip: int, window: int = 4096) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _batches(
+    config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, skip: int, window: int = 4096
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Padded (inputs, labels) of about `batch_tokens` tokens, rows of like length together; loss where a demonstration says so."""
     stream, rng = _stream(config, "pretrain", config.seed), random.Random(config.seed)
     while True:

@@ -165,9 +165,9 @@ def value_of(expression: str) -> int:
 def read(family: str, a: int, b: int, trace: Trace) -> Reading:
     """Name the strategy of a trace and find its first wrong line.
 
-    Each program is replayed on the numbers that the trace says it read and on its own claimed values; the one that foretells the most expressions, from the
-    first on, is the strategy (at least one; in the order of `STRATEGIES` on a tie). A line is wrong when it is not the one that the strategy calls for or
-    its value is false.
+    Each program is replayed on the numbers that the trace says it read and on its own claimed values; the one that foretells the most
+    expressions, from the first on, is the strategy (at least one; in the order of `STRATEGIES` on a tie). A line is wrong when it is not
+    the one that the strategy calls for or its value is false.
     """
     best, most, wrong = None, 0, 0
     for name, maker in STRATEGIES.get(family, {}).items():

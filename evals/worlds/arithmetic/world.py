@@ -1,7 +1,8 @@
 """Problems, splits and demonstrations of the arithmetic world. Pure functions of a seed; no torch.
 
-Families: `sum2` (in-distribution: two-digit sums, every strategy applies), `sum3` (longer operands: length generalisation, exposure bias), `missing` and
-`multibuy` (novel structures: one rare strategy alone maps onto them), `copy`, `sort`, `compare` (unrelated skills: general ability).
+Families: `sum2` (in-distribution: two-digit sums, every strategy applies), `sum3` (longer operands: length generalisation, exposure
+bias), `missing` and `multibuy` (novel structures: one rare strategy alone maps onto them), `copy`, `sort`, `compare` (unrelated skills:
+general ability).
 """
 
 from __future__ import annotations
@@ -139,15 +140,28 @@ def demonstrations(split: str, seed: int, talk: float, family_mix: dict[str, flo
 
 
 def criticise(item: Problem, draft: str) -> str:
-    """The true critique: what was read and the value of each step with `ok`, up to the first wrong one with `no`, then the verdict."""
+    """The true critique: what each line should be, with `ok` where the draft has it, up to the first that differs with `no`; then the verdict.
+
+    A draft that follows no strategy is taken up at its first line alone.
+    """
+    a, b = item.metadata["a"], item.metadata["b"]
     trace = st.parse(draft)
-    if trace is None:
-        return "no: wrong"
-    wrong = st.read(item.family, item.metadata["a"], item.metadata["b"], trace).first_wrong
-    lines = [trace.head, *(str(value) for _, value in trace.steps), str(trace.answer)]
-    if wrong is None:
+    reading = st.read(item.family, a, b, trace) if trace else st.Reading(None, 0)
+    first = st.head(item.family, a, b)
+    if trace is None or reading.strategy is None or reading.first_wrong == 0:
+        same = draft.startswith(first + "\n")
+        return f"{first} {'ok,' if same else ''}no: wrong"
+    values = [value for _, value in trace.steps]
+    program = st.STRATEGIES[item.family][reading.strategy](a, b)
+
+    def as_drafted(index: int, expression: str) -> int:
+        drafted = index < len(values) and index + 1 != reading.first_wrong
+        return values[index] if drafted else st.value_of(expression)
+
+    lines = st.render(first, *st.write(program, as_drafted)).split("\n")
+    if reading.first_wrong is None:
         return ",".join(f"{line} ok" for line in lines) + ": right"
-    return ",".join([*(f"{line} ok" for line in lines[:wrong]), f"{lines[wrong]} no" if wrong < len(lines) else "no"]) + ": wrong"
+    return ",".join([*(f"{line} ok" for line in lines[: reading.first_wrong]), f"{lines[reading.first_wrong]} no"]) + ": wrong"
 
 
 def slip(item: Problem, strategy: str, rng: random.Random) -> str:
