@@ -53,3 +53,20 @@ def save_tiny_llama(
     LlamaForCausalLM(config).save_pretrained(folder)
     save_tiny_tokenizer(folder)
     return folder
+
+
+def save_tiny_adapter(base: Path, folder: Path, *, seed: int = 0, rank: int = 4) -> Path:
+    """Write a LoRA adapter of `base` with random (non-zero) weights to `folder` and return it."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype="float32")
+    modules = ["q_proj", "v_proj", "o_proj", "down_proj"]
+    adapted = get_peft_model(model, LoraConfig(r=rank, lora_alpha=4 * rank, target_modules=modules, task_type="CAUSAL_LM"))
+    for name, weights in adapted.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(weights, std=0.3)
+    adapted.save_pretrained(folder)
+    return folder

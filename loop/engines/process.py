@@ -90,12 +90,10 @@ class ProcessEngine:
         with contextlib.suppress(EngineError, ConnectionError, asyncio.TimeoutError, TimeoutError):
             await asyncio.wait_for(self._send(child, {"id": -1, "op": "close"}), CLOSE_SECONDS)
             await asyncio.wait_for(child.wait(), CLOSE_SECONDS)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        await child.wait()
+        _kill_group(child)
+        self._fail_waiting(EngineError("the engine was closed while the request was in flight"))
         if self._reader is not None:
             await self._reader
-        self._fail_waiting(EngineError("the engine was closed while the request was in flight"))
 
     def _read_canary(self, checkpoint: Checkpoint, canary: Path | None) -> canaries.Canary | None:
         if not self.config.get("canary", True):
@@ -165,6 +163,7 @@ class ProcessEngine:
             else:
                 future.set_result(answer["ok"])
         await child.wait()
+        _kill_group(child)
         self._fail_waiting(EngineError(self._obituary(child)))
         if self._child is child:
             self._child = None
@@ -176,13 +175,7 @@ class ProcessEngine:
 
     def _obituary(self, child: asyncio.subprocess.Process) -> str:
         code = child.returncode
-        how = (
-            "is going down"
-            if code is None
-            else f"was killed by signal {signal.Signals(-code).name}"
-            if code < 0
-            else f"ended with status {code}"
-        )
+        how = "is going down" if code is None else f"was killed by signal {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
         return f"the engine's process {how}. The last lines of its log {self.log_path}:\n{last_lines(self.log_path)}"
 
 
@@ -210,6 +203,12 @@ def child_environment(weight_bytes: int | None = None) -> dict[str, str]:
     root = str(Path(loop.errors.__file__).resolve().parents[1])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**wanted, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _kill_group(child: asyncio.subprocess.Process) -> None:
+    """Also what the child started itself, which may have outlived it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
 
 
 def last_lines(path: Path, count: int = 15, most_bytes: int = 16_384) -> str:
