@@ -25,7 +25,7 @@ from evals.worlds.arithmetic import world
 from evals.worlds.arithmetic.task import FAMILY_MIX
 
 EOS = "<eos>"
-HERE = Path(__file__).parent
+VOCAB_SIZE = 512
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,6 @@ class PretrainConfig:
     learning_rate: float = 3e-3
     warmup: float = 0.05
     batch_tokens: int = 2048
-    vocab_size: int = 512
     hidden_size: int = 128
     intermediate_size: int = 384
     num_layers: int = 4
@@ -50,16 +49,16 @@ class PretrainConfig:
 
 CHECKPOINTS = {
     "base": PretrainConfig("base", tokens=4_000_000, slips=0.25),
-    "teacher": PretrainConfig("teacher", tokens=8_000_000, seed=1, slips=0.02),
+    "teacher": PretrainConfig("teacher", tokens=7_000_000, seed=1, slips=0.02),
 }
 
 Progress = Callable[[int, int], None]
 """progress(tokens seen, tokens in all)"""
 
 
-def build_tokenizer(config: PretrainConfig, num_rows: int = 4000) -> PreTrainedTokenizerFast:
-    """Byte-level BPE, one token per digit (the first of a number may carry its space): lossless on any text. Same seed, same tokenizer."""
-    stream = _stream(config, "pretrain", seed=17)
+def build_tokenizer(num_rows: int = 4000) -> PreTrainedTokenizerFast:
+    """Byte-level BPE, one token per digit (the first of a number may carry its space): lossless on any text. One for all checkpoints."""
+    stream = _stream(CHECKPOINTS["base"], "pretrain", seed=17)
     rows = ["".join(text for text, _ in next(stream).pieces) for _ in range(num_rows)]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -70,7 +69,7 @@ def build_tokenizer(config: PretrainConfig, num_rows: int = 4000) -> PreTrainedT
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=config.vocab_size, special_tokens=[EOS], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=VOCAB_SIZE, special_tokens=[EOS], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
     tokenizer.train_from_iterator(rows, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS, pad_token=EOS, model_max_length=512)
@@ -85,7 +84,7 @@ def pretrain(config: PretrainConfig, out: Path, progress: Progress | None = None
     torch.manual_seed(config.seed)
     work = out.with_name(out.name + ".partial")
     work.mkdir(parents=True, exist_ok=True)
-    tokenizer = build_tokenizer(config)
+    tokenizer = build_tokenizer()
     model = _model(config, tokenizer)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
     state = {"steps": 0, "tokens": 0, "seconds": 0.0}

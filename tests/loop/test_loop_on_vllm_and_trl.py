@@ -1,0 +1,139 @@
+"""The real thing on the embedded model: real vLLM, real TRL, real MLflow, through the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from loop.__main__ import main
+from loop.store import read_json, read_rows
+from loop.views.reader import read_run
+
+pytestmark = pytest.mark.slow
+
+RECIPE = {
+    "name": "real",
+    "rounds": 2,
+    "task": {"kind": "arithmetic"},
+    "sampling": {"problems_per_round": 40, "samples_per_problem": 4, "temperatures": [0.8, 1.0], "max_tokens": 80},
+    "filters": {"steps": True},
+    "sft": {"learning_rate": 5e-4, "num_train_epochs": 1, "per_device_train_batch_size": 16},
+    "probe": {"problems": 30, "family_problems": 4, "samples": 8, "critiques": 20},
+}
+DATA = Path(os.environ.get("OUROLOOP_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
+
+
+def written(folder, **changes):
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**RECIPE, **changes}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    code = main(["run", str(written(root)), "--runs", str(root / "out")])
+    return code, root / "out" / "real"
+
+
+def test_two_rounds_on_the_real_libraries_end_well(finished):
+    code, path = finished
+    run = read_run(path)
+    assert code == 0 and [r.number for r in run.rounds] == [0, 1, 2] and run.state == "finished"
+    for number in (1, 2):
+        facts = run.rounds[number].train
+        assert facts["status"] == "trained" and not facts["canary"]["blind"]
+        assert facts["loss"][-1]["loss"] < 3
+        verdicts = read_rows(path / f"rounds/{number:03d}/verdicts.parquet")
+        assert len(verdicts) == 160 and 10 < sum(v["kept"] for v in verdicts) < 160
+
+
+def test_samples_come_from_the_round_befores_weights(finished):
+    _, path = finished
+    for number, version in ((1, "arithmetic/base"), (2, "001/checkpoint")):
+        lines = (path / f"rounds/{number:03d}/samples.jsonl").read_text().splitlines()
+        assert {json.loads(line)["draft"]["weight_version"] for line in lines} == {version}
+
+
+def test_the_embedded_model_writes_critiques_and_revisions_that_can_be_read(finished):
+    _, path = finished
+    chains = [json.loads(line) for line in (path / "rounds/001/samples.jsonl").read_text().splitlines()]
+    verdicts = Counter(c["approved"] for chain in chains for c in chain["critiques"])
+    assert verdicts[True] > 10 and verdicts[False] > 10 and verdicts[None] < 0.2 * len(chains)
+    assert any(chain["revisions"] for chain in chains)
+
+
+def test_mlflow_holds_the_run_and_a_child_per_round(finished):
+    _, path = finished
+    assert read_json(path / "tracking.json")
+    code = (
+        "import mlflow,sys; mlflow.set_tracking_uri('sqlite:///'+sys.argv[1]);"
+        "c=mlflow.MlflowClient(); e=[x.experiment_id for x in c.search_experiments()];"
+        "print('\\n'.join(r.info.run_name for r in c.search_runs(e)))"
+    )
+    names = subprocess.run([sys.executable, "-c", code, str(path.parent / "mlflow.db")], capture_output=True, text=True, check=True).stdout.split()
+    assert len(names) == 4 and "real" in names
+
+
+def test_the_report_of_a_real_run_is_one_page(finished):
+    _, path = finished
+    assert main(["report", str(path)]) == 0
+    page = (path / "report.html").read_text()
+    assert page.count("<svg") >= 5 and "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_run_killed_without_warning_is_finished_by_resume_and_leaves_no_child_behind(tmp_path):
+    root = tmp_path / "out"
+    command = [sys.executable, "-m", "loop", "run", str(written(tmp_path, tracking={"mlflow": False})), "--runs", str(root)]
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    journal = root / "real/rounds/001/samples.jsonl"
+    for _ in range(1200):
+        if journal.exists() and journal.read_bytes().count(b"\n") > 20:
+            break
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = journal.read_text().splitlines()
+    for _ in range(100):
+        if not _members(process.pid):
+            break
+        time.sleep(0.1)
+    assert not _members(process.pid), "a child outlived the run"
+    assert main(["resume", str(root / "real"), "--runs", str(root)]) == 0
+    assert read_run(root / "real").state == "finished"
+    after = journal.read_text().splitlines()
+    whole = [line for line in before if line.endswith("}")]
+    assert after[: len(whole)] == whole, "rows that were there are not sampled again"
+    assert len({json.loads(line)["id"] for line in after}) == len(after) == 160
+
+
+@pytest.mark.skipif(not (DATA / "gsm8k").is_dir(), reason=f"real data not found in {DATA}: set OUROLOOP_DATA")
+def test_gsm8k_with_the_small_model_runs_through_and_says_that_nothing_passes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("OUROLOOP_DATA", str(DATA))
+    code = main(["run", "runs/recipes/gsm8k.yaml", "--runs", str(tmp_path), "--set", "tracking.mlflow=false", "--set", "sampling.problems_per_round=20"])
+    run = read_run(tmp_path / "gsm8k")
+    assert code == 3 and run.rounds[-1].action == "halt"
+    assert "nothing passes: 0 of" in " ".join(run.rounds[-1].decision["reasons"])
+    assert "nothing passes" in capsys.readouterr().out
+    assert run.rounds[0].score("pass@1")[0] < 0.05
+
+
+def _members(session):
+    """Processes of a session that still run."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(stat.parent.name)
+    return found
