@@ -37,8 +37,7 @@ class Reserve:
         """At most `num` archived examples of the strategies that are rare among `kept`: those below an equal share, the rarest most often."""
         shares = Counter(e.strategy for e in kept if e.strategy)
         total = max(1, sum(shares.values()))
-        names = [name for name in self.archive if name in shares or name != "other"]
-        rare = {name: 1.0 / (shares[name] + 1) for name in names if shares[name] / total < 1.0 / max(1, len(names))}
+        rare = {name: 1.0 / (shares[name] + 1) for name in self.archive if shares[name] / total < 1.0 / len(self.archive)}
         if not rare or num <= 0:
             return []
         wanted = Counter(rng.choices(list(rare), list(rare.values()), k=num))

@@ -66,10 +66,10 @@ def strategies(problems: Sequence[Problem], traces: Sequence[Sequence[str]]) -> 
     """Share of each strategy among the samples, and how often it is right."""
     named = [[(TASK.strategy(p, t), _right(p, t)) for t in row] for p, row in zip(problems, traces, strict=True)]
     out = {}
-    for name in (*st.SUM_STRATEGIES, "other"):
+    for name in (*st.SUM_STRATEGIES, None):
         used = [sum(s == name for s, _ in row) for row in named]
         right = [sum(s == name and r for s, r in row) for row in named]
-        out[name] = {"share": interval(used, [len(row) for row in named]), "right": interval(right, used)}
+        out[name or "none of them"] = {"share": interval(used, [len(row) for row in named]), "right": interval(right, used)}
     return out
 
 

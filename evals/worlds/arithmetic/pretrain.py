@@ -26,6 +26,7 @@ from evals.worlds.arithmetic.task import FAMILY_MIX
 
 EOS = "<eos>"
 VOCAB_SIZE = 512
+VERDICTS = (" ok", " no")
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,13 @@ class PretrainConfig:
     num_layers: int = 4
     num_heads: int = 4
     talk: float = 0.5
+    verdict_weight: float = 4.0
     slips: float = 0.15
     initializer_range: float = 0.08
 
 
 CHECKPOINTS = {
-    "base": PretrainConfig("base", tokens=4_000_000, slips=0.25),
+    "base": PretrainConfig("base", tokens=6_000_000, slips=0.25),
     "teacher": PretrainConfig("teacher", tokens=7_000_000, seed=1, slips=0.02),
 }
 
@@ -94,6 +96,7 @@ def pretrain(config: PretrainConfig, out: Path, progress: Progress | None = None
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         state = saved["state"]
+    verdicts = torch.tensor(tokenizer.convert_tokens_to_ids([token.replace(" ", "\u0120") for token in VERDICTS]))
     batches = _batches(config, tokenizer, skip=int(state["steps"]))
     last_save = started = time.monotonic()
     before = state["seconds"]
@@ -101,7 +104,10 @@ def pretrain(config: PretrainConfig, out: Path, progress: Progress | None = None
         inputs, labels = next(batches)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _schedule(state["tokens"] / config.tokens, config.warmup)
-        loss = model(input_ids=inputs, labels=labels, attention_mask=(labels.new_ones(inputs.shape)), use_cache=False).loss
+        logits = model(input_ids=inputs, use_cache=False).logits[:, :-1].flatten(0, 1)
+        losses = torch.nn.functional.cross_entropy(logits, labels[:, 1:].flatten(), reduction="none")
+        weight = (labels[:, 1:] != -100).float() + (config.verdict_weight - 1) * torch.isin(labels[:, 1:], verdicts).float()
+        loss = (losses * weight.flatten()).sum() / weight.sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

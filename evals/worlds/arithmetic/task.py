@@ -51,11 +51,11 @@ class ArithmeticTask:
         return StepCheck(wrong is None, len(trace.steps) + 1, wrong)
 
     def strategy(self, problem: Problem, text: str) -> str | None:
-        """The true strategy, "other" for a trace that follows none, None for a family without strategies."""
+        """The true strategy; None for a trace that follows none, and in a family without strategies."""
         if problem.family in world.SKILLS:
             return None
         trace = st.parse(text)
-        return (self._read(problem, trace).strategy if trace else None) or "other"
+        return self._read(problem, trace).strategy if trace else None
 
     @staticmethod
     def _read(problem: Problem, trace: st.Trace) -> st.Reading:

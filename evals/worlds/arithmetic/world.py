@@ -111,7 +111,7 @@ def demonstrations(split: str, seed: int, talk: float, family_mix: dict[str, flo
     Args:
         split: whose numbers are used.
         seed: same seed, same stream.
-        talk: share of rows in which the trace is criticised (half of those traces hold a slip), and revised when it is wrong.
+        talk: share of rows in which the trace is criticised (six in ten of those traces hold a slip), and revised when it is wrong.
         family_mix: weight of each family.
         slips: share of slips among the traces that are learnt from, as in text that people wrote: a model of it errs where it could be right.
     """
@@ -126,7 +126,7 @@ def demonstrations(split: str, seed: int, talk: float, family_mix: dict[str, flo
         strategy = pick_strategy(family, item.metadata["a"], rng)
         right = demonstrate(item, strategy)
         talks = rng.random() < talk
-        wrong = rng.random() < (0.5 if talks else slips)
+        wrong = rng.random() < (0.6 if talks else slips)
         trace = slip(item, strategy, rng) if wrong else right
         if not talks:
             yield Demonstration(family, (question, (trace, True)))
@@ -140,17 +140,17 @@ def demonstrations(split: str, seed: int, talk: float, family_mix: dict[str, flo
 
 
 def criticise(item: Problem, draft: str) -> str:
-    """The true critique: what each line should be, with `ok` where the draft has it, up to the first that differs with `no`; then the verdict.
+    """The true critique: `what the line should be|what the draft has ok`, up to the first line that differs, with `no`; then the verdict.
 
-    A draft that follows no strategy is taken up at its first line alone.
+    Of a calculation the draft's value is repeated, of the other lines the numbers: `47+35|47+35 ok,7+5=12|13 no: wrong`.
     """
     a, b = item.metadata["a"], item.metadata["b"]
     trace = st.parse(draft)
     reading = st.read(item.family, a, b, trace) if trace else st.Reading(None, 0)
     first = st.head(item.family, a, b)
     if trace is None or reading.strategy is None or reading.first_wrong == 0:
-        same = draft.startswith(first + "\n")
-        return f"{first} {'ok,' if same else ''}no: wrong"
+        read_as = draft.split("\n")[0][:24]
+        return f"{first}|{read_as} {'ok,' if read_as == first else ''}no: wrong"
     values = [value for _, value in trace.steps]
     program = st.STRATEGIES[item.family][reading.strategy](a, b)
 
@@ -159,9 +159,11 @@ def criticise(item: Problem, draft: str) -> str:
         return values[index] if drafted else st.value_of(expression)
 
     lines = st.render(first, *st.write(program, as_drafted)).split("\n")
+    drafted = [trace.head, *(str(value) for value in values), str(trace.answer)]
     if reading.first_wrong is None:
-        return ",".join(f"{line} ok" for line in lines) + ": right"
-    return ",".join([*(f"{line} ok" for line in lines[: reading.first_wrong]), f"{lines[reading.first_wrong]} no"]) + ": wrong"
+        return ",".join(f"{line}|{had} ok" for line, had in zip(lines, drafted, strict=True)) + ": right"
+    pairs = list(zip(lines, drafted, strict=False))[: reading.first_wrong + 1]
+    return ",".join([*(f"{line}|{had} ok" for line, had in pairs[:-1]), f"{pairs[-1][0]}|{pairs[-1][1]} no"]) + ": wrong"
 
 
 def slip(item: Problem, strategy: str, rng: random.Random) -> str:
