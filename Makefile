@@ -2,7 +2,7 @@
 SHELL := bash
 BIN := .venv/bin
 
-.PHONY: help setup demo demo-arms test test-fast check doctor clean clean-all
+.PHONY: help setup demo test test-fast check doctor clean clean-all
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -10,12 +10,11 @@ help: ## this list
 setup: ## make .venv ready
 	@tools/setup.sh
 
-demo: setup ## six rounds of self-distillation on a small real model, watched and steered
-	@$(BIN)/ouroloop run runs/recipes/demo.yaml
-
-demo-arms: setup ## after `make demo`: the same start without the guard, then both side by side in one page
-	@$(BIN)/ouroloop run runs/recipes/unguarded.yaml
+demo: setup ## six guarded rounds of self-distillation on a small real model, the same unguarded, one report of both
+	@$(BIN)/ouroloop run runs/recipes/demo.yaml --fresh || [ $$? -eq 3 ]
+	@$(BIN)/ouroloop run runs/recipes/unguarded.yaml --fresh
 	@$(BIN)/ouroloop report demo unguarded
+	@echo "Open the page above in a browser; \`$(BIN)/ouroloop ui\` shows the runs in MLflow."
 
 test: setup ## every test that this machine can run: the fast ones first, then those on the real libraries
 	@$(BIN)/pytest -q -m "not slow"
