@@ -134,9 +134,7 @@ def _read_prompt(raw: Mapping[str, Any]) -> CanaryPrompt:
 async def ask(engine: Engine, canary: Canary) -> list[Completion]:
     """The engine's greedy answers to all prompts."""
     sampling = Sampling(temperature=0.0, max_tokens=NEW_TOKENS)
-    requests = [
-        Request(f"canary/{canary.checkpoint}/{i}", prompt.text, sampling, seed=0) for i, prompt in enumerate(canary.prompts)
-    ]
+    requests = [Request(f"canary/{canary.checkpoint}/{i}", prompt.text, sampling, seed=0) for i, prompt in enumerate(canary.prompts)]
     return list(await asyncio.gather(*(engine.complete(request) for request in requests)))
 
 
@@ -183,7 +181,7 @@ def compare(expected: CanaryPrompt, got: CanaryPrompt | Completion, tolerance: f
     nothing can be said about what follows such a near tie.
     """
     if tuple(got.prompt_token_ids) != expected.prompt_token_ids:
-        return f"tokenised otherwise, expected {list(expected.prompt_token_ids)}, got {list(got.prompt_token_ids)}"
+        return f"tokenised otherwise: expected {_brief(expected.prompt_token_ids)}, got {_brief(got.prompt_token_ids)}"
     for t, token in enumerate(expected.token_ids):
         if t >= len(got.token_ids):
             return f"expected {len(expected.token_ids)} tokens, got only {t}"
@@ -195,6 +193,10 @@ def compare(expected: CanaryPrompt, got: CanaryPrompt | Completion, tolerance: f
             values = f"expected log-probability {expected.logprobs[t]:.4f}, got {got.logprobs[t]:.4f} (tolerance {tolerance})"
             return f"token {t} (id {token}): {values}"
     return None
+
+
+def _brief(ids: Sequence[int]) -> str:
+    return f"{list(ids[:6])}{'...' if len(ids) > 6 else ''} ({len(ids)} tokens)"
 
 
 def check_covers(canary: Canary, block_size: int | None) -> None:

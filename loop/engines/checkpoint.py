@@ -47,16 +47,12 @@ def check_checkpoint(path: Path) -> Checkpoint:
     """
     path = Path(path).resolve()
     if not path.is_dir():
-        raise CheckpointError(
-            f"{path}: no such folder. A checkpoint is a local folder with config.json, *.safetensors and a tokenizer."
-        )
+        raise CheckpointError(f"{path}: no such folder. A checkpoint is a local folder with config.json, *.safetensors and a tokenizer.")
     if (path / "adapter_config.json").exists():
         return _check_adapter(path)
     config = _read_json(path / "config.json")
     if config is None:
-        raise CheckpointError(
-            f"{path}: no config.json, so this is not a checkpoint folder. Save one with model.save_pretrained(folder)."
-        )
+        raise CheckpointError(f"{path}: no config.json, so this is not a checkpoint folder. Save one with model.save_pretrained(folder).")
     _refuse_unsafe(path, "model")
     _check_tokenizer(path)
     return Checkpoint(
@@ -109,9 +105,7 @@ def _refuse_unsafe(path: Path, stem: str) -> None:
 
 def _check_tokenizer(path: Path) -> None:
     if not any((path / name).exists() for name in TOKENIZER_FILES):
-        raise CheckpointError(
-            f"{path}: no tokenizer (expected one of {', '.join(TOKENIZER_FILES)}). Save it: tokenizer.save_pretrained(folder)."
-        )
+        raise CheckpointError(f"{path}: no tokenizer (expected one of {', '.join(TOKENIZER_FILES)}). Save it: tokenizer.save_pretrained(folder).")
     token = None
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         token = token or (_read_json(path / name) or {}).get("eos_token")
@@ -123,9 +117,7 @@ def _check_tokenizer(path: Path) -> None:
         )
     fast = _read_json(path / "tokenizer.json")
     if fast is not None and token not in _vocabulary(fast):
-        raise CheckpointError(
-            f"{path}: the stop token {token!r} is not in the tokenizer's vocabulary. Set eos_token to a token that exists."
-        )
+        raise CheckpointError(f"{path}: the stop token {token!r} is not in the tokenizer's vocabulary. Set eos_token to a token that exists.")
 
 
 def _vocabulary(fast: dict[str, Any]) -> set[str]:

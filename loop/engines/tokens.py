@@ -59,9 +59,7 @@ class Codec:
 
     def _chat(self, turns: list[dict[str, str]], generate: bool) -> list[int]:
         if not self.tokenizer.chat_template:
-            raise EngineError(
-                "the prompt is chat turns, but the checkpoint has no chat template. Use plain prompts (task.prompts.chat: false)."
-            )
+            raise EngineError("the prompt is chat turns, but the checkpoint has no chat template. Use plain prompts (task.prompts.chat: false).")
         rendered = self.tokenizer.apply_chat_template(turns, add_generation_prompt=generate, tokenize=True, return_dict=False)
         return [int(i) for i in rendered]
 

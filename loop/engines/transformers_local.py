@@ -29,9 +29,7 @@ def load_codec(checkpoint: Checkpoint) -> Codec:
 
 def load_model(checkpoint: Checkpoint, dtype: str) -> Any:
     """The model in evaluation mode, its adapter (if it is one) applied but not merged, on the GPU when there is one."""
-    model = AutoModelForCausalLM.from_pretrained(
-        checkpoint.weights, dtype=getattr(torch, dtype), trust_remote_code=False, use_safetensors=True
-    )
+    model = AutoModelForCausalLM.from_pretrained(checkpoint.weights, dtype=getattr(torch, dtype), trust_remote_code=False, use_safetensors=True)
     if checkpoint.is_adapter:
         from peft import PeftModel
 
@@ -134,9 +132,7 @@ def _penalised(logits_BV: torch.Tensor, rows_B: Sequence[Row]) -> torch.Tensor:
     for logits_V, row in zip(logits_BV, rows_B, strict=True):
         seen = torch.tensor(sorted({*row.prompt_ids, *row.token_ids}))
         values = logits_V[seen]
-        logits_V[seen] = torch.where(
-            values > 0, values / row.sampling.repetition_penalty, values * row.sampling.repetition_penalty
-        )
+        logits_V[seen] = torch.where(values > 0, values / row.sampling.repetition_penalty, values * row.sampling.repetition_penalty)
     return logits_BV
 
 
@@ -144,9 +140,7 @@ def _record(logits_BV: torch.Tensor, chosen_B: torch.Tensor, rows_B: Sequence[Ro
     logprobs_BV = logits_BV.log_softmax(-1)
     chosen = logprobs_BV.gather(-1, chosen_B[:, None])[:, 0].tolist()
     top_B2 = logprobs_BV.topk(2, dim=-1).values
-    for row, token, logprob, margin in zip(
-        rows_B, chosen_B.tolist(), chosen, (top_B2[:, 0] - top_B2[:, 1]).tolist(), strict=True
-    ):
+    for row, token, logprob, margin in zip(rows_B, chosen_B.tolist(), chosen, (top_B2[:, 0] - top_B2[:, 1]).tolist(), strict=True):
         row.token_ids.append(token)
         row.logprobs.append(logprob)
         row.margins.append(margin)

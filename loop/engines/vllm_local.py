@@ -55,9 +55,7 @@ class VllmBackend:
 
         checkpoint = check_checkpoint(checkpoint_path)
         if checkpoint.is_adapter and not self.config.get("lora"):
-            raise CheckpointError(
-                f"{checkpoint.path} is a LoRA adapter, but the recipe has no peft section, so the engine has no adapter slot."
-            )
+            raise CheckpointError(f"{checkpoint.path} is a LoRA adapter, but the recipe has no peft section, so the engine has no adapter slot.")
         self.codec = load_codec(checkpoint)
         if self._engine is None:
             self._start(checkpoint)
@@ -89,9 +87,7 @@ class VllmBackend:
     def _reset_prefix_cache(self) -> None:
         """Old keys and values must not serve new weights; a reload alone keeps them."""
         if not self._engine.reset_prefix_cache():
-            raise EngineError(
-                "vLLM refused to reset its prefix cache, as it does while requests run. Load only when nothing is in flight."
-            )
+            raise EngineError("vLLM refused to reset its prefix cache, as it does while requests run. Load only when nothing is in flight.")
 
     def _lora_request(self, checkpoint: Checkpoint) -> Any:
         """A fresh id for each load: vLLM keeps serving the first adapter that it saw under an id."""

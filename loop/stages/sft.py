@@ -72,16 +72,18 @@ def train(job: SftJob, folder: Path, on_progress: Callable[[int, int], None] = l
 
 
 def canary_of(checkpoint: Path, folder: Path, dtype: str = "float32") -> Path:
-    """The canary of a checkpoint: its own, or one made (in a child process) and kept in `folder`/canaries.
+    """The canary of a checkpoint: its own, or one made (in a child process) and kept in `folder`/canaries until its files change.
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
         TrainingError: the child failed.
     """
+    check_checkpoint(checkpoint)
     own = checkpoint / canary.FILE_NAME
     if own.exists() and canary.read(own).dtype == dtype:
         return own
-    digest = hashlib.sha256(str(checkpoint.resolve()).encode()).hexdigest()[:8]
+    files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(checkpoint.iterdir())]
+    digest = hashlib.sha256(repr((str(checkpoint.resolve()), files)).encode()).hexdigest()[:8]
     made = folder / "canaries" / f"{checkpoint.name}-{digest}-{dtype}.json"
     if not made.exists():
         made.parent.mkdir(parents=True, exist_ok=True)
@@ -189,9 +191,7 @@ def read_rows(job: SftJob, checkpoint: Checkpoint) -> tuple[list[dict[str, list[
         where = f"{job.examples} row {i}"
         prompt, completion = list(example["prompt_token_ids"]), list(example["completion_token_ids"])
         if not completion or completion[-1] not in codec.stop_token_ids:
-            raise DataError(
-                f"{where}: the completion does not end with a stop token {sorted(codec.stop_token_ids)}, so it was cut."
-            )
+            raise DataError(f"{where}: the completion does not end with a stop token {sorted(codec.stop_token_ids)}, so it was cut.")
         if max(*prompt, *completion) >= len(codec.tokenizer):
             raise DataError(f"{where}: token id {max(*prompt, *completion)} is not in the tokenizer of {checkpoint.path}.")
         if len(prompt) + len(completion) <= limit:

@@ -31,7 +31,7 @@ def test_the_same_answer_is_right_and_rounding_is_forgiven() -> None:
         (replace(PROMPT, logprobs=(-1.0, -2.006, -3.0)), r"token 1 \(id 6\): expected log-probability -2.0000, got -2.0060 \(tolerance 0.005\)"),
         (replace(PROMPT, logprobs=(-1.0, float("nan"), -3.0)), "got nan"),
         (replace(PROMPT, token_ids=(5, 6), logprobs=(-1.0, -2.0)), "expected 3 tokens, got only 2"),
-        (replace(PROMPT, prompt_token_ids=(97, 98)), r"tokenised otherwise, expected \[97, 98, 99\], got \[97, 98\]"),
+        (replace(PROMPT, prompt_token_ids=(97, 98)), r"tokenised otherwise: expected \[97, 98, 99\] \(3 tokens\), got \[97, 98\] \(2 tokens\)"),
     ],
 )
 def test_other_tokens_log_probabilities_or_tokenisations_are_told_apart(got: CanaryPrompt, told: str) -> None:

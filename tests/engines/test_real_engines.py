@@ -1,0 +1,148 @@
+"""One contract, held by vLLM and by plain transformers, and both saying the same."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import save_tiny_llama
+
+from loop.engines import canary
+from loop.engines.process import ProcessEngine
+from loop.errors import EngineError
+from loop.records import Completion, Request, Sampling
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+CONFIG = {"dtype": "float32", "max_model_len": 192, "max_num_seqs": 32, "kv_cache_memory_bytes": 2**26, "concurrency": 64}
+STOP_TOKEN = 1
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model that stops now and then, with a generation_config that would spoil sampling if anybody obeyed it."""
+    folder = save_tiny_llama(tmp_path_factory.mktemp("checkpoints") / "model", seed=3)
+    canary.write(canary.make(folder, "float32"), folder / canary.FILE_NAME)
+    spoiler = {"do_sample": True, "temperature": 0.01, "top_k": 1, "repetition_penalty": 3.0, "eos_token_id": [STOP_TOKEN, 20], "max_length": 3}
+    (folder / "generation_config.json").write_text(json.dumps(spoiler))
+    return folder
+
+
+def sample(name: str, prompt: str = "12 + 7 =", seed: int = 0, **sampling: Any) -> Request:
+    return Request(name, prompt, Sampling(**{"max_tokens": 24, **sampling}), seed)
+
+
+async def story(engine: ProcessEngine) -> dict[str, list[Completion]]:
+    """What is asked of every engine; the promises are checked by the tests below."""
+
+    async def together(requests: list[Request]) -> list[Completion]:
+        return list(await asyncio.gather(*(engine.complete(request) for request in requests)))
+
+    sampled = [sample(f"s{i}", prompt=f"{i} + {i * 37} =", seed=i) for i in range(96)]
+    with pytest.raises(EngineError, match=r"over engine\.max_model_len 192"):
+        await engine.complete(sample("long", prompt="1" * 180))
+    return {
+        "sampled": await together(sampled),
+        "again": await together(sampled[::-1]),
+        "alone": [await engine.complete(request) for request in sampled[:4]],
+        "greedy": await together([sample(f"g{i}", prompt=f"{i} - {i} =", temperature=0.0) for i in range(16)]),
+        "top_k 1": await together([sample(f"k{i}", prompt=f"{i} - {i} =", seed=i, top_k=1) for i in range(16)]),
+        "penalised": await together([sample(f"p{i}", prompt=f"{i} - {i} =", temperature=0.0, repetition_penalty=2.0) for i in range(16)]),
+        "encoded": [(await engine.encode([("12 + 7 =", "19"), ("a", "")]))],  # type: ignore[list-item]
+    }
+
+
+@pytest.fixture(scope="module")
+def told(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, list[Completion]]]:
+    """Each engine's answers; every engine starts once."""
+    answers: dict[str, dict[str, list[Completion]]] = {}
+
+    async def ask(kind: str) -> dict[str, list[Completion]]:
+        engine = ProcessEngine({**CONFIG, "kind": kind}, tmp_path_factory.mktemp(kind) / "engine.log")
+        try:
+            await engine.load(checkpoint)
+            return await story(engine)
+        finally:
+            await engine.close()
+
+    def get(kind: str) -> dict[str, list[Completion]]:
+        if kind not in answers:
+            answers[kind] = asyncio.run(ask(kind))
+        return answers[kind]
+
+    return get
+
+
+KINDS = pytest.mark.parametrize("kind", ["vllm", "transformers"])
+
+
+@KINDS
+def test_a_seeded_sample_is_the_same_again_in_another_batch_and_alone(kind: str, told: Callable[[str], Any]) -> None:
+    answers = told(kind)
+    assert answers["again"][::-1] == answers["sampled"] or kind == "transformers"
+    same = sum(a.token_ids == b.token_ids for a, b in zip(answers["again"][::-1], answers["sampled"], strict=True))
+    assert same >= 94, "transformers pads batches otherwise each time, so a rare draw may fall on the other side of a rounding"
+    assert [c.token_ids for c in answers["alone"]] == [c.token_ids for c in answers["sampled"][:4]]
+
+
+@KINDS
+def test_a_stop_token_ends_the_ids_and_never_the_text_and_the_rest_is_cut_at_max_tokens(kind: str, told: Callable[[str], Any]) -> None:
+    sampled = told(kind)["sampled"]
+    stopped = [c for c in sampled if c.finish_reason == "stop"]
+    assert 0 < len(stopped) < len(sampled)
+    for completion in sampled:
+        assert len(completion.token_ids) == len(completion.logprobs) <= 24
+        assert all(value <= 0 for value in completion.logprobs)
+        assert "<eos>" not in completion.text
+        assert (completion.token_ids[-1] == STOP_TOKEN) == (completion.finish_reason == "stop")
+        assert STOP_TOKEN not in completion.token_ids[:-1]
+        assert completion.finish_reason == "stop" or len(completion.token_ids) == 24
+        assert completion.weight_version.endswith("/model")
+
+
+@KINDS
+def test_the_checkpoints_own_sampling_defaults_change_nothing(kind: str, told: Callable[[str], Any]) -> None:
+    answers = told(kind)
+    assert len({c.token_ids for c in answers["sampled"]}) > 80, "96 prompts, some answered by a stop token at once"
+    assert any(20 in c.token_ids[:-1] for c in answers["sampled"]), "20 is a letter: it must not stop a text"
+
+
+@KINDS
+def test_top_k_1_is_greedy_and_a_penalty_changes_what_is_said(kind: str, told: Callable[[str], Any]) -> None:
+    answers = told(kind)
+    assert [c.token_ids for c in answers["top_k 1"]] == [c.token_ids for c in answers["greedy"]]
+    assert [c.token_ids for c in answers["penalised"]] != [c.token_ids for c in answers["greedy"]]
+
+
+@KINDS
+def test_encode_agrees_with_complete(kind: str, told: Callable[[str], Any]) -> None:
+    (encoded,) = told(kind)["encoded"]
+    assert encoded == [([5, 6, 66, 67, 66, 11, 66, 69], [5, 13, STOP_TOKEN]), ([14], [STOP_TOKEN])]
+
+
+@pytest.mark.parametrize("what", ["greedy", "penalised"])
+def test_both_engines_say_the_same_with_the_same_log_probabilities(what: str, told: Callable[[str], Any]) -> None:
+    for ours, theirs in zip(told("vllm")[what], told("transformers")[what], strict=True):
+        assert ours.prompt_token_ids == theirs.prompt_token_ids
+        assert ours.token_ids == theirs.token_ids
+        assert ours.text == theirs.text
+        assert ours.logprobs == pytest.approx(theirs.logprobs, abs=1e-3)
+
+
+def test_a_fresh_engine_for_each_checkpoint_passes_its_canary_too(checkpoint: Path, tmp_path: Path) -> None:
+    async def run() -> Awaitable[None] | None:
+        engine = ProcessEngine({**CONFIG, "kind": "transformers", "swap": "respawn"}, tmp_path / "engine.log")
+        try:
+            await engine.load(checkpoint)
+            first = engine._child
+            await engine.load(checkpoint)
+            assert engine._child is not first
+        finally:
+            await engine.close()
+        return None
+
+    asyncio.run(run())

@@ -1,0 +1,72 @@
+"""What a recipe may write under `sft:` and `peft:`, and what becomes of it; without the libraries themselves."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from loop.config import resolve
+from loop.errors import RecipeError
+from loop.stages.sft import SftJob, check_settings
+from loop.stages.sft_job import RESERVED, setting_names, settings_for
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_right_one() -> None:
+    with pytest.raises(RecipeError) as caught:
+        check_settings({"learning_rte": 1e-4, "num_train_epochs": 2}, {"lora_alfa": 3, "r": 8})
+    assert str(caught.value).splitlines() == [
+        "unknown key 'sft.learning_rte': SFTConfig has no such field. Did you mean 'learning_rate'?",
+        "unknown key 'peft.lora_alfa': LoraConfig has no such field. Did you mean 'lora_alpha'?",
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED))
+def test_a_name_that_the_run_sets_itself_is_refused_with_the_reason(name: str) -> None:
+    with pytest.raises(RecipeError, match=rf"sft\.{name}: .*Leave it out"):
+        check_settings({name: "x"}, None)
+
+
+def test_right_names_pass() -> None:
+    check_settings({"learning_rate": 1e-4, "max_length": 64, "model_init_kwargs": {}, "weight_decay": 0.1}, {"r": 8, "target_modules": "all-linear"})
+    check_settings({}, None)
+
+
+@pytest.mark.slow
+def test_the_names_read_from_source_are_those_of_the_real_classes() -> None:
+    from peft import LoraConfig
+    from trl import SFTConfig
+
+    assert setting_names("sft") == {field.name for field in fields(SFTConfig)}
+    assert setting_names("peft") >= {field.name for field in fields(LoraConfig) if field.init}
+    assert set(RESERVED) <= setting_names("sft")
+
+
+def test_the_recipes_settings_win_over_defaults_and_lose_to_what_the_run_needs() -> None:
+    job = SftJob(Path("a"), Path("b"), Path("c/checkpoint"), Path("d"), sft={"logging_steps": 7, "bf16": True, "max_length": 64}, seed=2**40 + 5)
+    cpu, gpu = settings_for(job, on_gpu=False), settings_for(job, on_gpu=True)
+    assert cpu["logging_steps"] == 7
+    assert cpu["bf16"] is True
+    assert (cpu["use_cpu"], cpu["gradient_checkpointing"]) == (True, False)
+    assert "use_cpu" not in gpu
+    for settings in (cpu, gpu):
+        assert settings["max_length"] is None
+        assert settings["dataset_kwargs"] == {"skip_prepare_dataset": True}
+        assert settings["report_to"] == "none"
+        assert settings["seed"] == settings["data_seed"] == 5
+
+
+def test_a_job_made_from_a_recipe_survives_its_file() -> None:
+    recipe = resolve({"name": "x", "sft": {"learning_rate": 1e-4}, "engine": {"max_model_len": 96}, "peft": {"r": 4}})
+    job = SftJob.from_recipe(recipe, Path("base"), Path("runs/x/rounds/001"), seed=3)
+    assert job.output == Path("runs/x/rounds/001/checkpoint")
+    assert job.max_length == 96
+    assert SftJob.from_json(job.to_json()) == job
+
+
+def test_importing_the_stage_loads_nothing_heavy() -> None:
+    code = "import sys, loop.stages.sft; print({'torch', 'transformers', 'trl', 'peft', 'datasets'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"

@@ -1,0 +1,185 @@
+"""Real TRL on a tiny model: what is learned, what is masked, what is left behind; and the trained weights in real vLLM."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tiny import save_tiny_llama
+
+from loop.engines import canary
+from loop.engines.checkpoint import check_checkpoint
+from loop.engines.process import ProcessEngine
+from loop.errors import DataError, RecipeError, RunStateError, TrainingError
+from loop.records import Completion, Request, Sampling
+from loop.stages.sft import SftJob, canary_of, train
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+STOP_TOKEN = 1
+PAIRS = [(f"{a} + {b} =", str(a + b)) for a in range(2, 8) for b in range(2, 10)]
+LORA = {"r": 4, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj", "down_proj", "up_proj"]}
+
+
+@pytest.fixture(scope="module")
+def init(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_llama(tmp_path_factory.mktemp("init") / "model", seed=5, spread=0.05)
+
+
+def ids(text: str) -> list[int]:
+    from tiny import CHARACTERS
+
+    return [4 + CHARACTERS.index(character) for character in text]
+
+
+def job_in(folder: Path, init: Path, pairs: list[tuple[str, str]] = PAIRS, **changes: Any) -> SftJob:
+    """A job whose whole training set is one batch, so that step 1's loss is that of the untrained model on all of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [{"prompt_token_ids": ids(p), "completion_token_ids": [*ids(c), STOP_TOKEN], "origin": "kept"} for p, c in pairs]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "examples.parquet")
+    sft = {"learning_rate": 5e-3, "num_train_epochs": 60, "per_device_train_batch_size": 64}
+    job = SftJob(init, folder / "examples.parquet", folder / "checkpoint", folder / "train.log", sft=sft, max_length=64, seed=7)
+    return replace(job, **changes)
+
+
+def children() -> list[int]:
+    return [int(pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
+
+
+@pytest.fixture(scope="module")
+def trained(init: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[tuple[int, int]]]:
+    """The round's folder, train.json and the progress told; two attempts before it were cut off, one from each side."""
+    folder = tmp_path_factory.mktemp("run") / "rounds" / "001"
+    job = job_in(folder, init, [*PAIRS, ("1" * 80, "2")])
+    steps: list[tuple[int, int]] = []
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    def kill(done: int, total: int) -> None:
+        for pid in children():
+            os.kill(pid, signal.SIGKILL)
+
+    before = set(children())
+    with pytest.raises(KeyboardInterrupt):
+        train(job, folder, interrupt)
+    assert set(children()) == before, "the child outlived the interrupted call"
+    with pytest.raises(TrainingError, match=r"killed by signal SIGKILL.*train\.log(?s:.*)Loading weights"):
+        train(job, folder, kill)
+    assert not (folder / "checkpoint").exists()
+    assert not (folder / "train.json").exists()
+    return folder, train(job, folder, lambda done, total: steps.append((done, total))), steps
+
+
+def test_progress_is_told_step_by_step_and_train_json_holds_the_account(trained: Any) -> None:
+    folder, facts, steps = trained
+    assert steps == [(i, 60) for i in range(1, 61)]
+    assert json.loads((folder / "train.json").read_text()) == facts
+    assert facts["status"] == "trained"
+    assert facts["checkpoint"] == "rounds/001/checkpoint"
+    assert (facts["num_examples"], facts["num_refused"], facts["num_steps"]) == (48, 1, 60)
+    assert facts["num_tokens"] == sum(len(p) + len(c) + 1 for p, c in PAIRS)
+    assert facts["by_origin"] == {"kept": 48}
+    assert facts["sft_config"]["learning_rate"] == 5e-3
+    assert [at["step"] for at in facts["loss"]] == list(range(1, 61))
+    assert facts["loss"][-1]["loss"] < 0.2 * facts["loss"][0]["loss"]
+    assert 0 < facts["loss"][-1]["entropy"] < facts["loss"][0]["entropy"]
+
+
+def test_the_first_loss_is_the_mean_over_completion_and_stop_tokens_computed_by_hand(trained: Any, init: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(init)
+    losses: list[float] = []
+    for prompt, completion in PAIRS:
+        whole = [*ids(prompt), *ids(completion), STOP_TOKEN]
+        with torch.no_grad():
+            logprobs = model(torch.tensor([whole])).logits[0].log_softmax(-1)
+        losses += [-float(logprobs[t - 1, whole[t]]) for t in range(len(ids(prompt)), len(whole))]
+    assert trained[1]["loss"][0]["loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-4)
+
+
+def test_the_checkpoint_is_whole_safe_and_can_take_its_parents_place_in_an_engine(trained: Any, init: Path) -> None:
+    folder, facts, _ = trained
+    names = {path.name for path in (folder / "checkpoint").iterdir()}
+    assert names == {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "canary.json"}
+    assert {path.name for path in folder.iterdir()} == {"examples.parquet", "job.json", "train.json", "train.log", "checkpoint"}
+    assert check_checkpoint(folder / "checkpoint").signature == check_checkpoint(init).signature
+    proof = canary.read(folder / "checkpoint" / "canary.json")
+    assert proof.checkpoint == "001/checkpoint"
+    assert proof.moved == facts["canary"]
+    assert not facts["canary"]["blind"]
+    assert facts["canary"]["max_logprob_change"] > 0.1
+    with pytest.raises(RunStateError, match="trained already"):
+        train(job_in(folder, init), folder)
+
+
+def test_vllm_serves_the_trained_weights_in_the_place_of_the_old_ones_and_they_have_learned_to_answer_and_stop(
+    trained: Any, init: Path, tmp_path: Path
+) -> None:
+    folder = trained[0]
+    config = {"kind": "vllm", "dtype": "float32", "max_model_len": 128, "max_num_seqs": 64, "kv_cache_memory_bytes": 2**26}
+    engine = ProcessEngine(config, tmp_path / "engine.log")
+    requests = [Request(p, p, Sampling(temperature=0.0, max_tokens=8), 0) for p, _ in PAIRS]
+
+    async def run() -> tuple[list[Completion], list[Completion], bool]:
+        try:
+            await engine.load(init, canary_of(init, tmp_path))
+            process = engine._child
+            before = await asyncio.gather(*(engine.complete(request) for request in requests))
+            await engine.load(folder / "checkpoint")
+            after = await asyncio.gather(*(engine.complete(request) for request in requests))
+            return before, after, engine._child is process
+        finally:
+            await engine.close()
+
+    before, after, swapped = asyncio.run(run())
+    assert swapped
+    expected = [(*ids(completion), STOP_TOKEN) for _, completion in PAIRS]
+    assert sum(c.token_ids == right for c, right in zip(before, expected, strict=True)) == 0
+    assert sum(c.token_ids == right for c, right in zip(after, expected, strict=True)) >= 40
+    assert sum(c.finish_reason == "stop" for c in after) >= 46
+
+
+def test_an_adapter_is_trained_and_trained_on(init: Path, tmp_path: Path) -> None:
+    first = train(job_in(tmp_path / "1", init, peft=LORA), tmp_path / "1")
+    adapter = check_checkpoint(tmp_path / "1" / "checkpoint")
+    assert adapter.is_adapter
+    assert adapter.weights == init
+    assert not first["canary"]["blind"]
+    second = train(job_in(tmp_path / "2", adapter.path, peft=LORA), tmp_path / "2")
+    assert check_checkpoint(tmp_path / "2" / "checkpoint").weights == init
+    assert second["loss"][0]["loss"] == pytest.approx(first["loss"][-1]["loss"], rel=0.2)
+    assert second["loss"][-1]["loss"] < first["loss"][-1]["loss"]
+
+
+def test_accelerate_launches_as_many_processes_as_its_config_says(init: Path, tmp_path: Path) -> None:
+    config = tmp_path / "two_processes.yaml"
+    config.write_text("compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_CPU\nuse_cpu: true\nnum_processes: 2\nnum_machines: 1\n")
+    job = job_in(tmp_path / "1", init, launcher="accelerate", accelerate_config=config)
+    steps: list[tuple[int, int]] = []
+    facts = train(job, tmp_path / "1", lambda done, total: steps.append((done, total)))
+    assert steps == [(i, 60) for i in range(1, 61)], "told once, by the first process"
+    assert facts["loss"][-1]["loss"] < 0.5 * facts["loss"][0]["loss"]
+    check_checkpoint(tmp_path / "1" / "checkpoint")
+
+
+def test_an_impossible_value_is_the_recipes_fault_and_a_cut_completion_the_datas(init: Path, tmp_path: Path) -> None:
+    job = job_in(tmp_path / "1", init)
+    with pytest.raises(RecipeError, match=r"sft or peft: .*no_such_strategy"):
+        train(replace(job, sft={"save_strategy": "no_such_strategy"}), tmp_path / "1")
+    table = pq.read_table(job.examples).to_pylist()
+    table[3]["completion_token_ids"] = table[3]["completion_token_ids"][:-1]
+    pq.write_table(pa.Table.from_pylist(table), job.examples)
+    with pytest.raises(DataError, match=r"examples\.parquet row 3: the completion does not end with a stop token \[1\]"):
+        train(job, tmp_path / "1")
+    assert {path.name for path in (tmp_path / "1").iterdir()} == {"examples.parquet", "job.json", "train.log"}
