@@ -37,6 +37,7 @@ class PretrainConfig:
     tokens: int
     seed: int = 0
     learning_rate: float = 3e-3
+    muon_learning_rate: float = 0.02
     warmup: float = 0.05
     batch_tokens: int = 2048
     hidden_size: int = 128
@@ -51,7 +52,7 @@ class PretrainConfig:
 
 CHECKPOINTS = {
     "base": PretrainConfig("base", tokens=6_000_000, slips=0.25),
-    "teacher": PretrainConfig("teacher", tokens=7_000_000, seed=1, slips=0.02),
+    "teacher": PretrainConfig("teacher", tokens=6_000_000, seed=1, slips=0.02),
 }
 
 Progress = Callable[[int, int], None]
@@ -88,13 +89,14 @@ def pretrain(config: PretrainConfig, out: Path, progress: Progress | None = None
     work.mkdir(parents=True, exist_ok=True)
     tokenizer = build_tokenizer()
     model = _model(config, tokenizer)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
+    optimizers = _optimizers(model, config)
     state = {"steps": 0, "tokens": 0, "seconds": 0.0}
     resume = work / "state.pt"
     if resume.exists():
         saved = torch.load(resume, weights_only=True)
         model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
+        for optimizer, its_state in zip(optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(its_state)
         state = saved["state"]
     verdicts = torch.tensor(tokenizer.convert_tokens_to_ids([token.replace(" ", "\u0120") for token in VERDICTS]))
     batches = _batches(config, tokenizer, skip=int(state["steps"]))
@@ -102,16 +104,18 @@ def pretrain(config: PretrainConfig, out: Path, progress: Progress | None = None
     before = state["seconds"]
     while state["tokens"] < config.tokens:
         inputs, labels = next(batches)
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * _schedule(state["tokens"] / config.tokens, config.warmup)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * _schedule(state["tokens"] / config.tokens, config.warmup)
         logits = model(input_ids=inputs, use_cache=False).logits[:, :-1].flatten(0, 1)
         losses = torch.nn.functional.cross_entropy(logits, labels[:, 1:].flatten(), reduction="none")
         weight = (labels[:, 1:] != -100).float() + (config.verdict_weight - 1) * torch.isin(labels[:, 1:], verdicts).float()
         loss = (losses * weight.flatten()).sum() / weight.sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         state["steps"] += 1
         state["tokens"] += inputs.numel()
         state["seconds"] = before + time.monotonic() - started
@@ -119,7 +123,8 @@ def pretrain(config: PretrainConfig, out: Path, progress: Progress | None = None
             progress(int(state["tokens"]), config.tokens)
         if time.monotonic() - last_save > 60:
             last_save = time.monotonic()
-            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "state": state}, work / "state.tmp")
+            saved = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "state": state}
+            torch.save(saved, work / "state.tmp")
             os.replace(work / "state.tmp", resume)
     model.generation_config.update(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None)
     model.save_pretrained(work)
@@ -159,6 +164,56 @@ class Sampler:
             for i, answer in zip(rows, answers[:, width:].tolist(), strict=True):
                 out[i] = self.tokenizer.decode(answer, skip_special_tokens=True)
         return out
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose matrix updates are made nearly orthogonal by five Newton-Schulz steps: about half the tokens of AdamW here (LOG.md).
+
+    In float32 and over stacks of equal matrices, because torch.optim.Muon computes in bfloat16, which takes ten times as long on this CPU.
+    Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
+    """
+
+    def __init__(self, params: list[torch.nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.05) -> None:
+        super().__init__(params, {"lr": lr, "initial_lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def step(self, closure: None = None) -> None:
+        """One update of every matrix that has a gradient."""
+        for group in self.param_groups:
+            by_shape: dict[tuple[int, ...], list[torch.nn.Parameter]] = {}
+            for parameter in group["params"]:
+                by_shape.setdefault(tuple(parameter.shape), []).append(parameter)
+            for (rows, columns), parameters in by_shape.items():
+                updates = []
+                for parameter in parameters:
+                    average = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+                    average.lerp_(parameter.grad, 1 - group["momentum"])
+                    updates.append(parameter.grad.lerp(average, group["momentum"]))
+                scale = max(1.0, rows / columns) ** 0.5
+                for parameter, update in zip(parameters, _orthogonal(torch.stack(updates)), strict=True):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)
+
+
+def _orthogonal(matrices_NRC: torch.Tensor) -> torch.Tensor:
+    """The matrices with all their singular values near 1: quintic Newton-Schulz iteration."""
+    tall = matrices_NRC.shape[1] > matrices_NRC.shape[2]
+    x = matrices_NRC.transpose(1, 2) if tall else matrices_NRC
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(5):
+        gram = x @ x.transpose(1, 2)
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x.transpose(1, 2) if tall else x
+
+
+def _optimizers(model: LlamaForCausalLM, config: PretrainConfig) -> list[torch.optim.Optimizer]:
+    """AdamW for embeddings, head and norms; Muon for the matrices between."""
+    matrices, others = [], []
+    for name, parameter in model.named_parameters():
+        (others if parameter.ndim < 2 or "embed" in name or "lm_head" in name else matrices).append(parameter)
+    adamw = torch.optim.AdamW(others, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
+    for group in adamw.param_groups:
+        group["initial_lr"] = config.learning_rate
+    return [adamw, Muon(matrices, lr=config.muon_learning_rate)]
 
 
 def _stream(config: PretrainConfig, split: str, seed: int) -> Iterator[world.Demonstration]:
