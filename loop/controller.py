@@ -66,7 +66,7 @@ class Campaign:
         if not (folder / "examples.parquet").exists():
             await self.learn_from(number, folder, self.plans[-1])
         if not (folder / "train.json").exists():
-            self.train(number, folder, self.plans[-1])
+            await self.train(number, folder, self.plans[-1])
 
     async def learn_from(self, number: int, folder: Path, intent: plan.Plan) -> None:
         """Draft, critique, revise; filter; and a training set."""
@@ -103,7 +103,7 @@ class Campaign:
         kept = sum(v.kept for v in verdicts)
         self.store.event("filtered", round=number, samples=len(samples), kept=kept, examples=len(examples))
 
-    def train(self, number: int, folder: Path, intent: plan.Plan) -> None:
+    async def train(self, number: int, folder: Path, intent: plan.Plan) -> None:
         """SFT in a child process; too few samples kept means no training, and the round keeps the checkpoint it started from."""
         recipe, start = self.setting.recipe, self.checkpoint(intent.start_from)
         own = sum(row["origin"] in ("kept", "earlier") for row in read_rows(folder / "examples.parquet"))
@@ -112,6 +112,9 @@ class Campaign:
             once_json(folder / "train.json", lambda: {"status": "skipped", "reason": why, "checkpoint": str(start), "num_examples": own})
             self.store.event("training_skipped", round=number, reason=why)
             return
+        if recipe.engine.swap == "respawn":  # the engine's memory is the trainer's now
+            await self.engine.close()
+            self.serving = None
         job = sft.SftJob.from_recipe(recipe, start, folder, seed=refine.derive_seed(recipe.seed, number, "", "sft", 0))
         facts = self.trainer(job, folder, lambda done, total: self.tell("training", done, total))
         self.store.event("trained", round=number, seconds=facts["seconds"], examples=facts["num_examples"])

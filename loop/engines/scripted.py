@@ -63,6 +63,8 @@ class ScriptedEngine:
             raise EngineError("scripted engine: complete() before load() or after close(). Load a checkpoint first.")
         if self.fail_after is not None and len(self.requests) >= self.fail_after:
             raise EngineError(f"scripted engine: told to fail after {self.fail_after} completions")
+        if not request.prompt:
+            raise EngineError(f"request {request.id}: the prompt is empty")
         self.requests.append(request)
         given = self.answer(request)
         answer = Answer(given) if isinstance(given, str) else given
@@ -80,7 +82,13 @@ class ScriptedEngine:
         )
 
     async def encode(self, pairs: Sequence[tuple[Prompt, str]]) -> list[tuple[list[int], list[int]]]:
-        """UTF-8 bytes, the stop token appended to the completion."""
+        """UTF-8 bytes, the stop token appended to the completion.
+
+        Raises:
+            EngineError: an empty prompt, as every real engine says.
+        """
+        if not all(prompt for prompt, _ in pairs):
+            raise EngineError("scripted engine: the prompt has no tokens")
         return [(list(as_text(prompt).encode()), [*text.encode(), STOP_TOKEN]) for prompt, text in pairs]
 
     async def close(self) -> None:

@@ -164,8 +164,8 @@ def gates(config: FilterConfig) -> list[Gate]:
     if config.min_tokens > 1 or config.max_tokens is not None:
         low, high = config.min_tokens, config.max_tokens or 10**9
         chosen.append(Each("length", lambda c: not low <= len(c.sample.final.token_ids) <= high))
-    if config.gold:
-        chosen.append(Each("gold", lambda c: c.correct is False))
+    if config.gold:  # what cannot be scored is not kept either
+        chosen.append(Each("gold", lambda c: c.correct is not True))
     if config.steps:
         chosen.append(Each("steps", lambda c: c.valid is False))
     if config.critic:  # a critique that cannot be read is no approval

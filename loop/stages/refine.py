@@ -87,7 +87,7 @@ class Refiner:
         if approved is not None:
             line = verdict_line(answer.text)
             alone = line == answer.text.strip()
-            count = len(answer.logprobs) if alone else len((await self.engine.encode([("", line)]))[0][1])
+            count = len(answer.logprobs) if alone else len((await self.engine.encode([("\n", line)]))[0][1])
             confidence = math.exp(min(0.0, sum(answer.logprobs[-count:])))
             probability = confidence if approved else 1.0 - confidence
         return Critique(answer, approved, probability, principle.name if principle else None)

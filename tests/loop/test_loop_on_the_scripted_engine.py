@@ -60,6 +60,18 @@ def test_a_wrong_draft_is_criticised_and_revised(tmp_path):
     assert all(0 <= c["critiques"][0]["probability"] <= 1 for c in chains)
 
 
+def test_a_critique_of_several_lines_gets_its_probability_from_its_last_line(tmp_path):
+    model = Model(lambda n: 0.5)
+    plain = model.answer
+    model.engine.answer = lambda request: ("first the steps\nthen " if "\nC:\n" in request.prompt[-4:] else "") + plain(request)
+    _, path = carry(tmp_path, model, recipe(rounds=1))
+    chains = [json.loads(line) for line in (path / "rounds/001/samples.jsonl").read_text().splitlines()]
+    for critique in (c for chain in chains for c in chain["critiques"]):
+        last = critique["completion"]["text"].splitlines()[-1]
+        expected = 2.718281828 ** (-0.1 * (len(last.encode()) + 1))
+        assert critique["probability"] == pytest.approx(expected if critique["approved"] else 1 - expected, abs=1e-6)
+
+
 def test_the_probe_is_the_same_in_every_round(tmp_path):
     _, path = carry(tmp_path, Model(), recipe())
     panels = [[(r["problem"], r["kind"]) for r in rows(path, n, "probe")] for n in range(4)]

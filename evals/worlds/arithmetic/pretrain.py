@@ -94,6 +94,8 @@ def pretrain(config: PretrainConfig, out: Path, progress: Progress | None = None
     resume = work / "state.pt"
     if resume.exists():
         saved = torch.load(resume, weights_only=True)
+        if saved["config"] != asdict(config):
+            raise SystemExit(f"{work}: begun with other settings. Delete this folder to start again, or go back to the settings it holds.")
         model.load_state_dict(saved["model"])
         for optimizer, its_state in zip(optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(its_state)
@@ -123,7 +125,8 @@ def pretrain(config: PretrainConfig, out: Path, progress: Progress | None = None
             progress(int(state["tokens"]), config.tokens)
         if time.monotonic() - last_save > 60:
             last_save = time.monotonic()
-            saved = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "state": state}
+            weights = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers]}
+            saved = {**weights, "state": state, "config": asdict(config)}
             torch.save(saved, work / "state.tmp")
             os.replace(work / "state.tmp", resume)
     model.generation_config.update(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None)
