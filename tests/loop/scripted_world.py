@@ -21,6 +21,7 @@ RECIPE = {
     "task": {"kind": "arithmetic"},
     "engine": {"canary": False},
     "sampling": {"problems_per_round": 40, "samples_per_problem": 4, "max_tokens": 96},
+    "refine": {"max_critique_tokens": 200},
     "filters": {"steps": True},
     "dataset": {"min_examples": 4},
     "probe": {"problems": 40, "family_problems": 6, "samples": 8, "critiques": 20},
