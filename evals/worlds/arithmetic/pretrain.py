@@ -51,7 +51,7 @@ class PretrainConfig:
 
 
 CHECKPOINTS = {
-    "base": PretrainConfig("base", tokens=6_000_000, slips=0.25),
+    "base": PretrainConfig("base", tokens=5_500_000, slips=0.25),
     "teacher": PretrainConfig("teacher", tokens=6_000_000, seed=1, slips=0.02),
 }
 
@@ -231,10 +231,7 @@ def _batches(
     while True:
         rows = []
         for row in (next(stream) for _ in range(window)):
-            pieces = [(tokenizer(text, add_special_tokens=False)["input_ids"], learn) for text, learn in row.pieces]
-            pieces.append(([tokenizer.eos_token_id], True))
-            ids = [i for piece, _ in pieces for i in piece]
-            rows.append((ids, [i if learn else -100 for piece, learn in pieces for i in piece]))
+            rows.append(_row(row, tokenizer))
         rows.sort(key=lambda r: len(r[0]))
         batches: list[list[tuple[list[int], list[int]]]] = [[]]
         for item in rows:
@@ -250,6 +247,19 @@ def _batches(
             inputs = torch.tensor([ids + [tokenizer.pad_token_id] * (width - len(ids)) for ids, _ in batch])
             labels = torch.tensor([target + [-100] * (width - len(target)) for _, target in batch])
             yield inputs, labels
+
+
+def _row(demonstration: world.Demonstration, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
+    """(input ids, labels). Whoever writes a piece must also learn to stop after it: where another speaks next, the stop token is the label all the same."""
+    ids: list[int] = []
+    labels: list[int] = []
+    stops = False
+    for index, (text, learn) in enumerate(demonstration.pieces):
+        piece = tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids += piece
+        labels += piece if learn else [tokenizer.eos_token_id if stops else -100, *[-100] * (len(piece) - 1)]
+        stops = learn and index > 0  # nobody answers with the end of a question
+    return [*ids, tokenizer.eos_token_id], [*labels, tokenizer.eos_token_id]
 
 
 def _schedule(done: float, warmup: float) -> float:
