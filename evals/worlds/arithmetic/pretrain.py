@@ -52,7 +52,7 @@ class PretrainConfig:
 
 CHECKPOINTS = {
     "base": PretrainConfig("base", tokens=5_500_000, slips=0.25),
-    "teacher": PretrainConfig("teacher", tokens=6_000_000, seed=1, slips=0.02),
+    "teacher": PretrainConfig("teacher", tokens=4_000_000, seed=1, slips=0.02),
 }
 
 Progress = Callable[[int, int], None]
