@@ -19,7 +19,9 @@ MAX_TOKENS = 64
 MAX_DEPTH = 16
 MAX_UNIT_WORDS = 3
 
-_BULLET = re.compile(r"^\s*(?:[-*•>]\s+|\(?[0-9]{1,2}[.)]\s+)+")
+_BULLET = re.compile(r"^\s*(?:[-*•>]\s+|\(?[0-9]{1,2}[.)]\s+(?!\s*[-+*/×÷]\s))+")
+"""What may begin a line: a bullet or a number, unless an operator follows: `(2) + 3 = 5` is a sum."""
+
 _BOLD = re.compile(r"(?<![\w)])\*\*([^*\n]+)\*\*")
 _MIXED = re.compile(
     r"(?P<equals>=\s*\$?)?(?<![0-9.,/])(?P<whole>[0-9]{1,6}) (?:and )?"

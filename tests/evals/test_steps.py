@@ -7,7 +7,7 @@ from collections import Counter
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from real_data import needs_gsm8k, rows
 
@@ -136,6 +136,8 @@ expressions = st.recursive(
 
 
 @given(expressions)
+@example("(0) + 0")
+@example("(0) / 0")
 def test_the_parser_agrees_with_pythons_grammar_on_fractions(text: str) -> None:
     try:
         value = exact(ast.parse(text, mode="eval").body)
