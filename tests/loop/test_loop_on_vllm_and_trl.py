@@ -118,7 +118,8 @@ def test_a_run_killed_without_warning_is_finished_by_resume_and_leaves_no_child_
 @pytest.mark.skipif(not (DATA / "gsm8k").is_dir(), reason=f"real data not found in {DATA}: set OUROLOOP_DATA")
 def test_gsm8k_with_the_small_model_runs_through_and_says_that_nothing_passes(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OUROLOOP_DATA", str(DATA))
-    code = main(["run", "runs/recipes/gsm8k.yaml", "--runs", str(tmp_path), "--set", "tracking.mlflow=false", "--set", "sampling.problems_per_round=20"])
+    smaller = ["--set", "tracking.mlflow=false", "--set", "sampling.problems_per_round=20"]
+    code = main(["run", "runs/recipes/gsm8k.yaml", "--runs", str(tmp_path), *smaller])
     run = read_run(tmp_path / "gsm8k")
     assert code == 3 and run.rounds[-1].action == "halt"
     assert "nothing passes: 0 of" in " ".join(run.rounds[-1].decision["reasons"])

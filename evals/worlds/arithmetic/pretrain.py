@@ -250,7 +250,7 @@ def _batches(
 
 
 def _row(demonstration: world.Demonstration, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
-    """(input ids, labels). Whoever writes a piece must also learn to stop after it: where another speaks next, the stop token is the label all the same."""
+    """(input ids, labels). Whoever writes a piece must also learn to stop: where another speaks next, the stop token is the label all the same."""
     ids: list[int] = []
     labels: list[int] = []
     stops = False
