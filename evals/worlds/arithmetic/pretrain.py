@@ -169,7 +169,7 @@ class Sampler:
         return out
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(torch.optim.Optimizer):  # type: ignore[misc]
     """Momentum whose matrix updates are made nearly orthogonal by five Newton-Schulz steps: about half the tokens of AdamW here (LOG.md).
 
     In float32 and over stacks of equal matrices, because torch.optim.Muon computes in bfloat16, which takes ten times as long on this CPU.
@@ -210,7 +210,8 @@ def _orthogonal(matrices_NRC: torch.Tensor) -> torch.Tensor:
 
 def _optimizers(model: LlamaForCausalLM, config: PretrainConfig) -> list[torch.optim.Optimizer]:
     """AdamW for embeddings, head and norms; Muon for the matrices between."""
-    matrices, others = [], []
+    matrices: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (others if parameter.ndim < 2 or "embed" in name or "lm_head" in name else matrices).append(parameter)
     adamw = torch.optim.AdamW(others, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
