@@ -76,7 +76,7 @@ def strategies(problems: Sequence[Problem], traces: Sequence[Sequence[str]]) -> 
 def critic_and_revision(sampler: Sampler, problems: Sequence[Problem], traces: Sequence[Sequence[str]]) -> Rows:
     """The critic (greedy) on the model's own samples, against the truth; and revisions (T = 0.7) of what it rightly rejected."""
     flat = [(p, t, i) for i, (p, row) in enumerate(zip(problems, traces, strict=True)) for t in row]
-    critiques = sampler([world.PROMPTS.critique.format(question=p.question, draft=t) for p, t, _ in flat], 0.0, 24)
+    critiques = sampler([world.PROMPTS.critique.format(question=p.question, draft=t) for p, t, _ in flat], 0.0, 96)
     valid = np.array([bool(TASK.check_steps(p, t).valid) for p, t, _ in flat])
     approved = np.array([c.endswith(world.PROMPTS.approve) for c in critiques])
     located = np.array([c == world.criticise(p, t) for (p, t, _), c in zip(flat, critiques, strict=True)])
