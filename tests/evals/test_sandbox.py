@@ -134,7 +134,8 @@ def test_a_hostile_expression_is_wrong_in_time_and_the_parent_lives(symbolic: Sa
 @pytest.mark.parametrize("slow", [r"\binom{99999999}{9999999}+x", "(x+1)^{999}-(x+2)^{998}"])
 def test_what_no_pattern_foresees_ends_with_its_worker(slow: str) -> None:
     pytest.importorskip("math_verify", reason="needs the extra `verify`")
+    others = alive()
     with Sandbox("evals.symbolic:same_expression", timeout_seconds=1) as sandbox:
         got = grade("x^2+1", f"The answer is ${slow}$", symbolic=sandbox)
     assert (got.correct, got.method) == (False, "symbolic timeout")
-    assert not alive()
+    assert alive() <= others
