@@ -109,3 +109,10 @@ def test_every_committed_recipe_is_valid(monkeypatch):
     assert recipes
     for path in recipes:
         assert load_recipe(path).name == path.stem
+
+
+def test_the_demos_two_arms_differ_in_name_and_guard_alone():
+    from loop.config import differing_keys, load_recipe
+
+    guarded, unguarded = (load_recipe(Path(f"runs/recipes/{name}.yaml")).to_json() for name in ("demo", "unguarded"))
+    assert [line.split(":")[0] for line in differing_keys(guarded, unguarded)] == ["monitors.guard", "name"]
