@@ -35,6 +35,10 @@ class EngineError(OuroloopError, RuntimeError):
     """An engine failed: a request, or the whole process."""
 
 
+class PromptTooLongError(EngineError):
+    """A prompt and its completion do not fit into the context: one sample's misfortune, not the run's."""
+
+
 class StaleWeightsError(EngineError):
     """The canary saw an engine answer with other weights than those it was told to load."""
 

@@ -83,10 +83,13 @@ def _carry(store: Store, setting: Setting) -> Outcome:
     data = read_run(store.path)
     print(rounds_table(data))
     print(closing_text(data))
+    halted = decision.action == "halt" and recipe.monitors.guard
+    if halted:
+        print(f"halted after round {decision.round}: {' '.join(decision.reasons)}")
     failure = safe_sync(store.path) if track else None
     if failure:
         print(f"{failure}\nThe run is unharmed; `ouroloop sync {recipe.name}` tries again.", file=sys.stderr)
-    return Outcome(store.path, decision, decision.action == "halt" and recipe.monitors.guard, failure)
+    return Outcome(store.path, decision, halted, failure)
 
 
 async def _run_and_close(campaign: Campaign) -> Decision:

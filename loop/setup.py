@@ -11,7 +11,7 @@ from evals.errors import DataError as TaskDataError
 from evals.registry import build_task
 from evals.tasks import Prompts, Task
 from loop.config import BUILT_IN_MODELS, Recipe
-from loop.engines.checkpoint import check_checkpoint
+from loop.engines.checkpoint import check_checkpoint, has_chat_template
 from loop.errors import DataError, RecipeError
 from loop.records import Problem
 from loop.stages.constitution import Principle, load_constitution
@@ -61,12 +61,11 @@ def prepare(recipe: Recipe) -> Setting:
         raise RecipeError("filters.critic: true needs refine.critique: true, or nothing would ever be approved.")
     check_settings(recipe.sft, recipe.peft)
     checkpoints = tuple(resolve_model(name) for name in (recipe.model, *recipe.teachers))
-    for path in checkpoints:
-        check_checkpoint(path)
+    chat_template = all(has_chat_template(check_checkpoint(path)) for path in checkpoints)
     return Setting(
         recipe=recipe,
         task=task,
-        prompts=resolve_prompts(task.prompts, recipe.task.prompts),
+        prompts=resolve_prompts(task.prompts, recipe.task.prompts, chat_template),
         problems=tuple(problems),
         demonstrations=tuple(demonstrations),
         panel=panel,

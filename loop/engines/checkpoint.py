@@ -65,6 +65,12 @@ def check_checkpoint(path: Path) -> Checkpoint:
     )
 
 
+def has_chat_template(checkpoint: Checkpoint) -> bool:
+    """Whether the tokenizer can render chat turns."""
+    folder = checkpoint.tokenizer
+    return (folder / "chat_template.jinja").exists() or "chat_template" in (_read_json(folder / "tokenizer_config.json") or {})
+
+
 def _check_adapter(path: Path) -> Checkpoint:
     named = (_read_json(path / "adapter_config.json") or {}).get("base_model_name_or_path")
     if not named or not Path(named).is_dir():

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from loop.engines.tokens import Codec
-from loop.errors import EngineError, OuroloopError
+from loop.errors import EngineError, OuroloopError, PromptTooLongError
 from loop.records import Completion, Request, Sampling
 
 SETTLE_SECONDS = 0.005
@@ -124,7 +124,7 @@ class Worker:
         prompt_ids = self.backend.codec.prompt_ids(request.prompt)
         total, most = len(prompt_ids) + request.sampling.max_tokens, self.backend.max_model_len
         if total > most:
-            raise EngineError(
+            raise PromptTooLongError(
                 f"request {request.id}: a prompt of {len(prompt_ids)} tokens and max_tokens {request.sampling.max_tokens} make "
                 f"{total}, over engine.max_model_len {most}. Raise that, or lower max_tokens."
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from evals.tasks import Prompts
@@ -29,19 +30,23 @@ CHAT = Prompts(
 """For instruction-tuned checkpoints. A base model takes the same with `chat: false`."""
 
 
-def resolve_prompts(task_prompts: Prompts | None, override: dict[str, Any] | None) -> Prompts:
+def resolve_prompts(task_prompts: Prompts | None, override: dict[str, Any] | None, chat_template: bool) -> Prompts:
     """The task's own templates, or CHAT, with the recipe's `task.prompts` laid over them.
 
+    `chat_template`: whether the checkpoint has one. Without it CHAT is asked as plain text, unless the recipe insists on chat turns.
+
     Raises:
-        RecipeError: an unknown key, or a template without a field that it needs.
+        RecipeError: an unknown key, a template without a field that it needs, or chat turns for a checkpoint without a chat template.
     """
-    base = task_prompts or CHAT
+    base = task_prompts or replace(CHAT, chat=chat_template)
     if not override:
         return base
     unknown = set(override) - set(Prompts.__dataclass_fields__)
     if unknown:
         raise RecipeError(f"task.prompts: unknown key {sorted(unknown)[0]!r}. Known keys: {', '.join(Prompts.__dataclass_fields__)}.")
     prompts = Prompts(**{**{name: getattr(base, name) for name in Prompts.__dataclass_fields__}, **override})
+    if prompts.chat and not chat_template:
+        raise RecipeError("task.prompts.chat: true, but the checkpoint has no chat template. Set it to false, or save the tokenizer with one.")
     for name, fields in {"draft": ("question",), "critique": ("question", "draft"), "revise": ("question", "draft", "critique")}.items():
         for needed in fields:
             if f"{{{needed}}}" not in getattr(prompts, name):

@@ -16,6 +16,7 @@ from typing import Any
 from evals.tasks import Prompts
 from loop.config import Recipe
 from loop.engines.base import Engine
+from loop.errors import PromptTooLongError
 from loop.records import Completion, Critique, Draft, Problem, Request, Revision, Sample, Sampling
 from loop.stages import constitution
 from loop.stages.prompts import read_verdict, render, verdict_line
@@ -69,6 +70,8 @@ class Refiner:
                 principle=principle.revision_request if principle else "",
             )
             text = await self._ask(problem, index, f"revise{turn}", prompt, refine.revise_temperature, self.recipe.sampling.max_tokens)
+            if not text.token_ids:
+                break
             revisions.append(Revision(text))
         return critiques, revisions
 
@@ -98,7 +101,11 @@ class Refiner:
         if stage.startswith("probe") or (stage.startswith("critique") and temperature == 0):
             sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
         seed = derive_seed(self.recipe.seed, self.round, problem.id, f"{self.source}/{stage}", index)
-        return await self.engine.complete(Request(f"{self.round:03d}/{self.source}/{problem.id}/{stage}/{index}", prompt, sampling, seed))
+        request = Request(f"{self.round:03d}/{self.source}/{problem.id}/{stage}/{index}", prompt, sampling, seed)
+        try:
+            return await self.engine.complete(request)
+        except PromptTooLongError:  # a sample without room is data: cut before its first word, so no gate lets it pass
+            return Completion(request.id, (), (), (), "", "length", "")
 
     async def probe(self, problem: Problem, index: int, temperature: float) -> Completion:
         """One panel sample under fixed sampling: no cut-offs, the probe's temperature. Its seed does not depend on the round."""

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from scripted_world import Model, carry, no_training, recipe
 
-from loop.errors import EngineError, RunStateError
+from loop.errors import EngineError, PromptTooLongError, RunStateError
 from loop.store import Store, read_json, read_rows
 from loop.views.reader import read_run
 
@@ -70,6 +70,24 @@ def test_a_critique_of_several_lines_gets_its_probability_from_its_last_line(tmp
         last = critique["completion"]["text"].splitlines()[-1]
         expected = 2.718281828 ** (-0.1 * (len(last.encode()) + 1))
         assert critique["probability"] == pytest.approx(expected if critique["approved"] else 1 - expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("stage", ["draft", "critique0", "revise0"])
+def test_a_prompt_that_does_not_fit_costs_its_sample_and_not_the_run(tmp_path, stage):
+    model = Model(lambda n: 0.3)
+    plain = model.answer
+
+    def answer(request):
+        if f"/{stage}/" in request.id and request.seed % 2:
+            raise PromptTooLongError("no room")
+        return plain(request)
+
+    model.engine.answer = answer
+    _, path = carry(tmp_path, model, recipe(rounds=1))
+    verdicts = rows(path, 1, "verdicts")
+    assert len(verdicts) == 160 and any(v["kept"] for v in verdicts)
+    assert all(v["text"] for v in verdicts if v["kept"])
+    assert any(not v["text"] for v in verdicts) == (stage == "draft")
 
 
 def test_the_probe_is_the_same_in_every_round(tmp_path):

@@ -44,6 +44,7 @@ def attempt(tmp_path, capsys, recipe, *more):
         ({"refine": {"constitution": "none.json"}}, "no such constitution"),
         ({"sft": {"learning_rat": 1e-4}}, "learning_rate"),
         ({"task": {"kind": "arithmetic", "prompts": {"draft": "no field"}}}, "{question}"),
+        ({"task": {"kind": "arithmetic", "prompts": {"chat": True}}}, "no chat template"),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_its_remedy(tmp_path, capsys, change, says):
@@ -116,3 +117,15 @@ def test_the_demos_two_arms_differ_in_name_and_guard_alone():
 
     guarded, unguarded = (load_recipe(Path(f"runs/recipes/{name}.yaml")).to_json() for name in ("demo", "unguarded"))
     assert [line.split(":")[0] for line in differing_keys(guarded, unguarded)] == ["monitors.guard", "name"]
+
+
+def test_the_loops_own_templates_are_plain_text_for_a_checkpoint_without_chat_template(tmp_path):
+    from loop.config import resolve
+    from loop.setup import prepare
+
+    (tmp_path / "problems.jsonl").write_text("".join(json.dumps({"question": f"What is {i}+1?", "answer": str(i + 1)}) + "\n" for i in range(40)))
+    raw = {**BASE, "task": {"kind": "jsonl", "path": "problems.jsonl"}}
+    assert not prepare(resolve(raw, base=tmp_path)).prompts.chat
+    model = shutil.copytree(BASE_MODEL, tmp_path / "chatty")
+    (model / "chat_template.jinja").write_text("{{ messages }}")
+    assert prepare(resolve({**raw, "model": str(model)}, base=tmp_path)).prompts.chat
