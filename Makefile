@@ -10,7 +10,7 @@ help: ## this list
 setup: ## make .venv ready
 	@tools/setup.sh
 
-demo: setup ## six guarded rounds of self-distillation on a small real model, the same unguarded, one report of both
+demo: setup ## seven guarded rounds of self-distillation on a small real model, the same unguarded, one report of both
 	@$(BIN)/ouroloop run runs/recipes/demo.yaml --fresh || [ $$? -eq 3 ]
 	@$(BIN)/ouroloop run runs/recipes/unguarded.yaml --fresh
 	@$(BIN)/ouroloop report demo unguarded
