@@ -170,7 +170,7 @@ class Sampler:
 
 
 class Muon(torch.optim.Optimizer):  # type: ignore[misc]
-    """Momentum whose matrix updates are made nearly orthogonal by five Newton-Schulz steps: about half the tokens of AdamW here (LOG.md).
+    """Momentum whose matrix updates are made nearly orthogonal by five Newton-Schulz steps; better than AdamW here, on one seed (LOG.md).
 
     In float32 and over stacks of equal matrices, because torch.optim.Muon computes in bfloat16, which takes ten times as long on this CPU.
     Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
