@@ -59,7 +59,10 @@ class Critics:
 
 @dataclass(frozen=True)
 class Pool:
-    """The round's raw training pool, before and after the filter. kept_N: bool. reason_N: first reason or ""."""
+    """The round's raw training pool, before and after the filter. kept_N: bool. reason_N: first reason or "".
+
+    valid_N and approved_N (by the critic): 1, 0 or NaN; text_N: str; slice_N: str. None: not known of any row.
+    """
 
     problem: Objects
     strategy: Objects
@@ -67,6 +70,33 @@ class Pool:
     correct: Floats
     kept: NDArray[np.bool_]
     reason: Objects
+    valid: Floats | None = None
+    approved: Floats | None = None
+    text: Objects | None = None
+    slice: Objects | None = None
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A fixed real text under the round's model, teacher-forced; the same rows in every round. Clusters are problems.
+
+    nll_N: mean negative log-probability of its completion's tokens, nats/token. entropy_N: mean entropy of the model's next-token
+    distribution along it, nats/token (NaN if unknown). num_tokens_N: completion tokens.
+    """
+
+    problem: Objects
+    nll: Floats
+    entropy: Floats
+    num_tokens: Floats
+
+
+@dataclass(frozen=True)
+class Canaries:
+    """Planted items of known truth, as the round's filter judged them. right_N: 1 or 0. accepted_N: 1, 0 or NaN (no verdict)."""
+
+    problem: Objects
+    right: Floats
+    accepted: Floats
 
 
 @dataclass(frozen=True)
@@ -78,6 +108,8 @@ class RoundView:
     greedy: Samples | None = None
     critics: Critics | None = None
     pool: Pool | None = None
+    texts: Texts | None = None
+    canaries: Canaries | None = None
 
 
 @dataclass(frozen=True)

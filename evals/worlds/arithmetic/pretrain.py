@@ -51,8 +51,8 @@ class PretrainConfig:
 
 
 CHECKPOINTS = {
-    "base": PretrainConfig("base", tokens=5_500_000, slips=0.25),
-    "teacher": PretrainConfig("teacher", tokens=4_000_000, seed=1, slips=0.02),
+    "base": PretrainConfig("base", tokens=5_500_000, slips=0.36),
+    "teacher": PretrainConfig("teacher", tokens=9_000_000, seed=1, slips=0.02),
 }
 
 Progress = Callable[[int, int], None]

@@ -60,13 +60,13 @@ def compensate(a: int, b: int) -> Program:
 
 
 def count_up(a: int, target: int) -> Program:
-    """Missing addend: jump from a towards the target in tens and ones; the jumps together are the answer."""
-    tens = (target - a) // 10 * 10
-    if tens:
-        a = yield f"{a}+{tens}"
-    ones = target - a
-    yield f"{a}+{ones}"
-    return (yield f"{tens}+{ones}")
+    """Missing addend: jump from a to the next ten, on in tens, then in ones; the jumps together are the answer."""
+    jumps: list[int] = []
+    while not jumps or a < target:
+        to_ten, left = -a % 10, max(target - a, 0)
+        jumps.append(to_ten if 0 < to_ten < left else left // 10 * 10 if left >= 10 else left)
+        a = yield f"{a}+{jumps[-1]}"
+    return (yield "+".join(map(str, jumps))) if len(jumps) > 1 else jumps[0]
 
 
 def compensate_product(price: int, count: int) -> Program:

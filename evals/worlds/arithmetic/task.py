@@ -13,7 +13,7 @@ from evals.worlds.arithmetic import strategies as st
 from evals.worlds.arithmetic import world
 
 _ANSWER = re.compile(r"\banswer (-?\d{1,12})\s*$")
-FAMILY_MIX = {"sum2": 0.58, "sum3": 0.05, "missing": 0.10, "multibuy": 0.10, "copy": 0.06, "sort": 0.05, "compare": 0.06}
+FAMILY_MIX = {"sum2": 0.55, "sum3": 0.05, "missing": 0.13, "multibuy": 0.10, "copy": 0.06, "sort": 0.05, "compare": 0.06}
 """The real data's families: what pretraining and the reserve hold."""
 
 
