@@ -13,7 +13,7 @@ from evals.tasks import Problem
 
 __all__ = [
     "Action", "Completion", "Critique", "Decision", "Draft", "Example", "Message", "Problem", "Prompt", "Request",
-    "Revision", "Sample", "Sampling", "Verdict",
+    "Revision", "Sample", "Sampling", "Scored", "Verdict",
 ]
 
 Message = Mapping[str, str]
@@ -64,6 +64,21 @@ class Completion:
     logprobs: tuple[float, ...]
     text: str
     finish_reason: Literal["stop", "length"]
+    weight_version: str
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A given text under the model, teacher-forced. token_ids_T: the text's, its stop token last; all empty when it does not fit.
+
+    logprobs_T: of each token after the prompt and the tokens before it, raw, in nats. entropies_T: entropy of the distribution that the token
+    was one draw of, in nats. exact: over the whole vocabulary; else the tokens beyond the most likely ones count as one, a lower bound.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    entropies: tuple[float, ...]
+    exact: bool
     weight_version: str
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from loop.records import Completion, Prompt, Request
+from loop.records import Completion, Prompt, Request, Scored
 
 
 class Engine(Protocol):
@@ -33,6 +33,16 @@ class Engine(Protocol):
 
     async def encode(self, pairs: Sequence[tuple[Prompt, str]]) -> list[tuple[list[int], list[int]]]:
         """Token ids of (prompt, completion) texts exactly as `complete` would see them, the stop token ending the completion."""
+        ...
+
+    async def score(self, pairs: Sequence[tuple[Prompt, str]]) -> list[Scored]:
+        """Log-probability and entropy along given (prompt, completion) texts, tokenised as `encode` does.
+
+        A text that is longer than the engine's context comes back empty: it costs itself, not the others.
+
+        Raises:
+            EngineError: an empty prompt, or the engine failed.
+        """
         ...
 
     async def close(self) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 import loop.errors
 from loop.engines import canary as canaries
 from loop.engines.checkpoint import Checkpoint, check_checkpoint
-from loop.errors import CheckpointError, EngineError, OuroloopError
-from loop.records import Completion, Prompt, Request
+from loop.errors import CheckpointError, EngineError, OuroloopError, PromptTooLongError
+from loop.records import Completion, Prompt, Request, Scored
 
 LINE_LIMIT = 2**28
 SMALL_MODEL_BYTES = 2**26
@@ -81,6 +81,19 @@ class ProcessEngine:
         """Token ids of (prompt, completion) pairs. See `Engine.encode`."""
         encoded = await self._call("encode", pairs=list(pairs))
         return [(prompt_ids, completion_ids) for prompt_ids, completion_ids in encoded]
+
+    async def score(self, pairs: Sequence[tuple[Prompt, str]]) -> list[Scored]:
+        """Log-probability and entropy along given texts; at most `concurrency` are in flight. See `Engine.score`."""
+
+        async def one(prompt: Prompt, text: str) -> Scored:
+            try:
+                async with self._slots:
+                    fields = await self._call("score", prompt=prompt, text=text)
+            except PromptTooLongError:
+                return Scored((), (), (), exact=False, weight_version="")
+            return Scored(**{**fields, **{key: tuple(fields[key]) for key in ("token_ids", "logprobs", "entropies")}})
+
+        return list(await asyncio.gather(*(one(prompt, text) for prompt, text in pairs)))
 
     async def close(self) -> None:
         """End the child and everything it started."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loop.errors import EngineError
-from loop.records import Completion, Prompt, Request
+from loop.errors import EngineError, PromptTooLongError
+from loop.records import Completion, Prompt, Request, Scored
 
 STOP_TOKEN = 256
 
@@ -38,8 +38,9 @@ class ScriptedEngine:
     """An engine whose completions come from `answer(request)`. Token ids are UTF-8 bytes, the stop token is 256.
 
     `answer` may raise. An answer longer than the request's max_tokens is cut, finish_reason "length". After `fail_after`
-    completions every further one raises EngineError, as a dead engine would. `loaded` and `requests` record the calls;
-    `answer` may look at them.
+    completions and scores every further one raises EngineError, as a dead engine would. `loaded`, `requests` and `scored`
+    record the calls; `answer` may look at them. `surprise(prompt, text)` gives (log-probability, entropy) of every token of a
+    text that is scored, in nats; raising PromptTooLongError it says that the text does not fit.
     """
 
     answer: Callable[[Request], str | Answer] = echo
@@ -47,6 +48,8 @@ class ScriptedEngine:
     loaded: list[Path] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     closed: bool = False
+    surprise: Callable[[Prompt, str], tuple[float, float]] = lambda prompt, text: (-0.1, 0.2)
+    scored: list[tuple[Prompt, str]] = field(default_factory=list)
 
     async def load(self, checkpoint: Path, canary: Path | None = None) -> None:
         """Record the checkpoint; nothing is read."""
@@ -59,10 +62,7 @@ class ScriptedEngine:
         Raises:
             EngineError: nothing was loaded, the engine was closed, or `fail_after` completions were given.
         """
-        if not self.loaded or self.closed:
-            raise EngineError("scripted engine: complete() before load() or after close(). Load a checkpoint first.")
-        if self.fail_after is not None and len(self.requests) >= self.fail_after:
-            raise EngineError(f"scripted engine: told to fail after {self.fail_after} completions")
+        self._check_alive()
         if not request.prompt:
             raise EngineError(f"request {request.id}: the prompt is empty")
         self.requests.append(request)
@@ -78,7 +78,7 @@ class ScriptedEngine:
             logprobs=tuple(answer.logprob for _ in ids),
             text=bytes(i for i in ids if i != STOP_TOKEN).decode(errors="ignore"),
             finish_reason="stop" if stopped else "length",
-            weight_version="/".join(self.loaded[-1].parts[-2:]),
+            weight_version=self._version(),
         )
 
     async def encode(self, pairs: Sequence[tuple[Prompt, str]]) -> list[tuple[list[int], list[int]]]:
@@ -90,6 +90,33 @@ class ScriptedEngine:
         if not all(prompt for prompt, _ in pairs):
             raise EngineError("scripted engine: the prompt has no tokens")
         return [(list(as_text(prompt).encode()), [*text.encode(), STOP_TOKEN]) for prompt, text in pairs]
+
+    async def score(self, pairs: Sequence[tuple[Prompt, str]]) -> list[Scored]:
+        """Every token as surprising as `surprise` says.
+
+        Raises:
+            EngineError: as `complete` and `encode`.
+        """
+        out = []
+        for (prompt, text), (_, ids) in zip(pairs, await self.encode(pairs), strict=True):
+            self._check_alive()
+            self.scored.append((prompt, text))
+            try:
+                logprob, entropy = self.surprise(prompt, text)
+            except PromptTooLongError:
+                out.append(Scored((), (), (), exact=False, weight_version=""))
+            else:
+                out.append(Scored(tuple(ids), (logprob,) * len(ids), (entropy,) * len(ids), exact=True, weight_version=self._version()))
+        return out
+
+    def _check_alive(self) -> None:
+        if not self.loaded or self.closed:
+            raise EngineError("scripted engine: asked before load() or after close(). Load a checkpoint first.")
+        if self.fail_after is not None and len(self.requests) + len(self.scored) >= self.fail_after:
+            raise EngineError(f"scripted engine: told to fail after {self.fail_after} completions and scores")
+
+    def _version(self) -> str:
+        return "/".join(self.loaded[-1].parts[-2:])
 
     async def close(self) -> None:
         """Refuse further completions until the next load."""

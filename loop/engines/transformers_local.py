@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from loop.engines.checkpoint import Checkpoint, check_checkpoint
 from loop.engines.tokens import Codec
 from loop.errors import EngineError
-from loop.records import Completion, Request, Sampling
+from loop.records import Completion, Request, Sampling, Scored
 
 
 def load_codec(checkpoint: Checkpoint) -> Codec:
@@ -152,6 +152,20 @@ def _uniforms(row: Row) -> torch.Tensor:
     return torch.rand(row.sampling.max_tokens, generator=generator, dtype=torch.float64)
 
 
+@torch.inference_mode()  # type: ignore[untyped-decorator]
+def score(model: Any, prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> tuple[list[float], list[float]]:
+    """(log-probability of each completion token, entropy of the distribution that it came from), in nats, by one forward pass.
+
+    One text at a time: no padding, and the logits (`_TV`) of one text are what a large vocabulary leaves room for.
+    """
+    ids = torch.tensor([[*prompt_ids, *completion_ids]], device=next(model.parameters()).device)
+    logits_TV = model(input_ids=ids, use_cache=False, logits_to_keep=len(completion_ids) + 1).logits[0, :-1]
+    logprobs_TV = logits_TV.float().log_softmax(-1)
+    own_T = logprobs_TV.gather(-1, ids[0, len(prompt_ids) :, None])[:, 0]
+    entropies_T = torch.special.entr(logprobs_TV.exp()).sum(-1)
+    return own_T.tolist(), entropies_T.tolist()
+
+
 class TransformersBackend:
     """The `Backend` of `worker.py` on plain transformers: what is queued becomes one batch."""
 
@@ -160,6 +174,7 @@ class TransformersBackend:
         self.max_model_len: int = config["max_model_len"]
         self.max_num_seqs: int = config["max_num_seqs"]
         self._queue: deque[tuple[int, Row, Request]] = deque()
+        self._texts: deque[tuple[int, list[int], list[int]]] = deque()
 
     def load(self, checkpoint_path: Path) -> dict[str, Any]:
         """Replace model and tokenizer."""
@@ -173,13 +188,21 @@ class TransformersBackend:
         """Queue a request."""
         self._queue.append((key, Row(prompt_ids, request.sampling, request.seed), request))
 
+    def submit_text(self, key: int, prompt_ids: list[int], completion_ids: list[int]) -> None:
+        """Queue a text to be scored."""
+        self._texts.append((key, prompt_ids, completion_ids))
+
     @property
     def busy(self) -> bool:
-        """Whether requests wait."""
-        return bool(self._queue)
+        """Whether requests or texts wait."""
+        return bool(self._queue or self._texts)
 
-    def step(self) -> list[tuple[int, Completion | EngineError]]:
-        """Complete the next batch of waiting requests."""
+    def step(self) -> list[tuple[int, Completion | Scored | EngineError]]:
+        """Score the next waiting text, or complete the next batch of waiting requests."""
+        if self._texts:
+            key, prompt_ids, ids = self._texts.popleft()
+            logprobs, entropies = score(self.model, prompt_ids, ids)
+            return [(key, Scored(tuple(ids), tuple(logprobs), tuple(entropies), exact=True, weight_version=self.version))]
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), self.max_num_seqs))]
         generate(self.model, [row for _, row, _ in batch], self.codec.stop_token_ids)
         return [(key, self._completion(row, request)) for key, row, request in batch]

@@ -7,15 +7,22 @@ s, not 30); on a GPU vLLM keeps its own core process behind the same calls.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from loop.engines.checkpoint import Checkpoint, check_checkpoint
 from loop.errors import CheckpointError, EngineError
-from loop.records import Completion, Request
+from loop.records import Completion, Request, Scored
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+SMALL_VOCABULARY = 2048
+"""Up to this size all log-probabilities of a text that is scored are asked for; vLLM hands each over as a Python number."""
+TOP_TOKENS = 20
+"""Of a larger vocabulary: so many, and the rest as one. `engine.extra: {max_logprobs: -1}` asks for all even so."""
 
 
 class WorkerExtension:
@@ -48,6 +55,7 @@ class VllmBackend:
         self._adapter: Any = None
         self._num_adapters = 0
         self._requests: dict[str, tuple[int, Request, list[int]]] = {}
+        self._texts: dict[str, tuple[int, list[int], list[int]]] = {}
 
     def load(self, checkpoint_path: Path) -> dict[str, Any]:
         """Start on `checkpoint_path`, or put its weights in the place of the present ones."""
@@ -128,14 +136,55 @@ class VllmBackend:
         self._requests[str(key)] = (key, request, prompt_ids)
         self._engine.add_request(str(key), tokens_input(prompt_ids), params, lora_request=self._adapter)
 
+    def submit_text(self, key: int, prompt_ids: list[int], completion_ids: list[int]) -> None:
+        """Hand a text to the scheduler as the prompt of one greedy token.
+
+        It reads no prefix cache: of cached tokens vLLM has no log-probabilities.
+        """
+        from vllm import SamplingParams
+        from vllm.inputs import tokens_input
+        from vllm.sampling_params import RequestOutputKind
+
+        params = SamplingParams(
+            temperature=0.0,
+            max_tokens=1,
+            prompt_logprobs=self._num_logprobs(),
+            flat_logprobs=True,
+            skip_reading_prefix_cache=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        self._texts[str(key)] = (key, prompt_ids, completion_ids)
+        self._engine.add_request(str(key), tokens_input([*prompt_ids, *completion_ids]), params, lora_request=self._adapter)
+
+    def _num_logprobs(self) -> int:
+        """Log-probabilities to ask for at each position: all where the engine's limit allows it."""
+        model = self._engine.vllm_config.model_config
+        vocabulary, most = int(model.get_vocab_size()), int(model.max_logprobs)
+        return vocabulary if most == -1 or most >= vocabulary else min(most, TOP_TOKENS)
+
     @property
     def busy(self) -> bool:
         """Whether requests are waiting or running."""
         return bool(self._engine and self._engine.has_unfinished_requests())
 
-    def step(self) -> list[tuple[int, Completion | EngineError]]:
+    def step(self) -> list[tuple[int, Completion | Scored | EngineError]]:
         """One decoding step for all running requests; returns those that finished."""
-        return [self._finish(output) for output in self._engine.step() if output.finished]
+        finished = [output for output in self._engine.step() if output.finished]
+        return [self._scored(output) if output.request_id in self._texts else self._finish(output) for output in finished]
+
+    def _scored(self, output: Any) -> tuple[int, Scored | EngineError]:
+        """Each position's entries are the text's own token first, then the most likely ones, the text's own among them once more."""
+        key, prompt_ids, ids = self._texts.pop(output.request_id)
+        flat = output.prompt_logprobs
+        if flat is None or len(flat) != len(prompt_ids) + len(ids):
+            return key, EngineError(f"vLLM gave no log-probabilities for a text of {len(prompt_ids)} + {len(ids)} tokens")
+        exact = self._num_logprobs() == int(self._engine.vllm_config.model_config.get_vocab_size())
+        logprobs, entropies = [], []
+        for start, end in zip(flat.start_indices[-len(ids) :], flat.end_indices[-len(ids) :], strict=True):
+            logprobs.append(float(flat.logprobs[start]))
+            entropies.append(entropy(flat.logprobs[start + 1 : end], whole=exact))
+        return key, Scored(tuple(ids), tuple(logprobs), tuple(entropies), exact, self.version)
 
     def _finish(self, output: Any) -> tuple[int, Completion | EngineError]:
         key, request, prompt_ids = self._requests.pop(output.request_id)
@@ -160,6 +209,17 @@ class VllmBackend:
             self._engine.engine_core.shutdown()
 
 
+def entropy(logprobs: Sequence[float], whole: bool) -> float:
+    """Entropy in nats of a distribution given by its largest log-probabilities, or by all of them (`whole`).
+
+    What the largest leave over counts as one outcome: a lower bound, since telling the rest apart could only add.
+    """
+    p = np.exp(np.array(logprobs, dtype=np.float64))
+    parts = p[p > 0]
+    rest = 0.0 if whole else 1.0 - float(p.sum())
+    return float(-(parts * np.log(parts)).sum()) - (rest * math.log(rest) if rest > 0 else 0.0)
+
+
 def engine_arguments(config: Mapping[str, Any], checkpoint: Checkpoint, *, on_cpu: bool) -> dict[str, Any]:
     """The EngineArgs for an EngineConfig. `extra` wins over everything except what correctness needs.
 
@@ -176,6 +236,7 @@ def engine_arguments(config: Mapping[str, Any], checkpoint: Checkpoint, *, on_cp
         "kv_cache_memory_bytes": config.get("kv_cache_memory_bytes"),
         "tensor_parallel_size": config.get("tensor_parallel_size", 1),
         "enforce_eager": config.get("enforce_eager", True),
+        "max_logprobs": SMALL_VOCABULARY,
         "seed": 0,
     }
     if on_cpu:

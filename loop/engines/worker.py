@@ -22,7 +22,7 @@ from typing import Any, Protocol, TextIO
 
 from loop.engines.tokens import Codec
 from loop.errors import EngineError, OuroloopError, PromptTooLongError
-from loop.records import Completion, Request, Sampling
+from loop.records import Completion, Request, Sampling, Scored
 
 SETTLE_SECONDS = 0.005
 """How long an idle backend waits after the first request for those sent together with it."""
@@ -42,13 +42,17 @@ class Backend(Protocol):
         """Accept a request."""
         ...
 
+    def submit_text(self, key: int, prompt_ids: list[int], completion_ids: list[int]) -> None:
+        """Accept a text to be scored."""
+        ...
+
     @property
     def busy(self) -> bool:
         """Whether a step has something to do."""
         ...
 
-    def step(self) -> list[tuple[int, Completion | EngineError]]:
-        """Work a little; the requests that finished by it."""
+    def step(self) -> list[tuple[int, Completion | Scored | EngineError]]:
+        """Work a little; what finished by it."""
         ...
 
     def close(self) -> None:
@@ -104,6 +108,8 @@ class Worker:
         try:
             if message["op"] == "complete":
                 self.submit(message["id"], message["request"])
+            elif message["op"] == "score":
+                self.submit_text(message["id"], message["prompt"], message["text"])
             elif message["op"] == "load":
                 self.reply(message["id"], self.backend.load(Path(message["checkpoint"])))
             elif message["op"] == "encode":
@@ -130,13 +136,21 @@ class Worker:
             )
         self.backend.submit(key, request, prompt_ids)
 
+    def submit_text(self, key: int, prompt: Any, text: str) -> None:
+        """Tokenise and queue one text; vLLM scores no text without sampling a token after it, so every engine asks for that room."""
+        prompt_ids, completion_ids = self.encode(prompt, text)
+        total, most = len(prompt_ids) + len(completion_ids) + 1, self.backend.max_model_len
+        if total > most:
+            raise PromptTooLongError(f"a text to be scored needs room for {total} tokens, over engine.max_model_len {most}. Raise that.")
+        self.backend.submit_text(key, prompt_ids, completion_ids)
+
     def encode(self, prompt: Any, text: str) -> tuple[list[int], list[int]]:
         """Token ids of one (prompt, completion) pair."""
         return self.backend.codec.prompt_ids(prompt), self.backend.codec.completion_ids(prompt, text)
 
     def reply(self, key: int, outcome: Any) -> None:
         """Send one answer."""
-        if isinstance(outcome, Completion):
+        if isinstance(outcome, Completion | Scored):
             answer: dict[str, Any] = {"id": key, "ok": asdict(outcome)}
         elif isinstance(outcome, Exception):
             known = isinstance(outcome, OuroloopError)

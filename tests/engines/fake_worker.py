@@ -11,7 +11,7 @@ from typing import Any
 
 from loop.engines import worker
 from loop.errors import CheckpointError, EngineError
-from loop.records import Completion, Request
+from loop.records import Completion, Request, Scored
 
 
 class BytesCodec:
@@ -31,6 +31,7 @@ class FakeBackend:
         self.codec = BytesCodec()
         self.max_model_len = config["max_model_len"]
         self.waiting: list[tuple[int, Request, list[int]]] = []
+        self.texts: list[tuple[int, list[int]]] = []
         self.most = 0
 
     def load(self, checkpoint_path: Path) -> dict[str, Any]:
@@ -46,9 +47,15 @@ class FakeBackend:
 
     @property
     def busy(self) -> bool:
-        return bool(self.waiting)
+        return bool(self.waiting or self.texts)
 
-    def step(self) -> list[tuple[int, Completion | EngineError]]:
+    def submit_text(self, key: int, prompt_ids: list[int], completion_ids: list[int]) -> None:
+        self.texts.append((key, completion_ids))
+
+    def step(self) -> list[tuple[int, Completion | Scored | EngineError]]:
+        if self.texts:
+            key, ids = self.texts.pop()
+            return [(key, Scored(tuple(ids), (-0.5,) * len(ids), (0.25,) * len(ids), True, self.version))]
         key, request, prompt_ids = self.waiting.pop()
         if request.prompt == "crash":
             raise ValueError("a bug deep in a library")

@@ -17,7 +17,7 @@ from fake_checkpoint import write_fake_checkpoint
 
 from loop.engines.process import ProcessEngine, last_lines
 from loop.errors import CheckpointError, EngineError
-from loop.records import Completion, Request, Sampling
+from loop.records import Completion, Request, Sampling, Scored
 
 HERE = Path(__file__).parent
 CONFIG = {"kind": "fake", "max_model_len": 64, "concurrency": 8, "canary": False}
@@ -69,6 +69,17 @@ def test_encode_gives_prompt_and_completion_with_its_stop_token(carry: Callable[
         return await engine.encode([("ab", "c"), ("d", "")])
 
     assert carry(story) == [([97, 98], [99, 256]), ([100], [256])]
+
+
+def test_texts_are_scored_in_order_and_one_too_long_for_the_model_comes_back_empty(carry: Callable[..., Any]) -> None:
+    async def story(engine: ProcessEngine) -> Any:
+        return await engine.score([("ab", "c"), ("a", "x" * 61), ("a", "x" * 62), ("d", "")])
+
+    first, longest, too_long, last = carry(story)
+    assert first == Scored((99, 256), (-0.5, -0.5), (0.25, 0.25), exact=True, weight_version="first")
+    assert len(longest.logprobs) == 62, "64 tokens of context, less the prompt and the one token that is sampled"
+    assert too_long == Scored((), (), (), exact=False, weight_version="")
+    assert last.token_ids == (256,)
 
 
 def test_a_request_over_the_models_length_fails_alone_and_says_what_to_change(carry: Callable[..., Any]) -> None:

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from tiny import save_tiny_llama
 
+import evals
+from evals.worlds.arithmetic import world
+from evals.worlds.arithmetic.task import ArithmeticTask
 from loop.engines import canary
 from loop.engines.process import ProcessEngine
 from loop.errors import EngineError
-from loop.records import Completion, Request, Sampling
+from loop.records import Completion, Request, Sampling, Scored
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -131,6 +134,48 @@ def test_both_engines_say_the_same_with_the_same_log_probabilities(what: str, to
         assert ours.token_ids == theirs.token_ids
         assert ours.text == theirs.text
         assert ours.logprobs == pytest.approx(theirs.logprobs, abs=1e-3)
+
+
+WORLD = Path(evals.__file__).parent / "worlds" / "arithmetic" / "base"
+TEXTS = [(world.PROMPTS.draft.format(question=p.question), p.solution or "") for p in ArithmeticTask().problems("reserve")[:60]]
+
+
+async def score(kind: str, folder: Path, **changes: Any) -> list[Scored]:
+    """The texts under the world's small checkpoint, after samples that leave their prompts in the prefix cache; the last text is too long."""
+    engine = ProcessEngine({**CONFIG, "canary": False, "kind": kind, **changes}, folder / "engine.log")
+    try:
+        await engine.load(WORLD)
+        await asyncio.gather(*(engine.complete(sample(f"{i}", prompt + text)) for i, (prompt, text) in enumerate(TEXTS)))
+        scored, _ = await asyncio.gather(
+            engine.score([*TEXTS, (TEXTS[0][0], "1" * 300)]), asyncio.gather(*(engine.complete(sample(f"s{i}", p)) for i, (p, _) in enumerate(TEXTS)))
+        )
+        return scored
+    finally:
+        await engine.close()
+
+
+def test_both_engines_score_a_text_alike_to_a_thousandth_of_a_nat(tmp_path: Path) -> None:
+    ours, theirs = (asyncio.run(score(kind, tmp_path)) for kind in ("vllm", "transformers"))
+    assert len(ours) == len(theirs) == len(TEXTS) + 1
+    assert ours[-1] == theirs[-1] == Scored((), (), (), exact=False, weight_version="")
+    for mine, other in zip(ours[:-1], theirs[:-1], strict=True):
+        assert mine.exact and other.exact
+        assert mine.token_ids == other.token_ids and len(mine.token_ids) == len(mine.logprobs) == len(mine.entropies)
+        assert mine.logprobs == pytest.approx(other.logprobs, abs=1e-3)
+        assert mine.entropies == pytest.approx(other.entropies, abs=1e-3)
+        assert mine.weight_version == other.weight_version == "arithmetic/base"
+    entropies = [e for mine in ours for e in mine.entropies]
+    assert max(entropies) > 0.3 and min(entropies) >= 0, "a distribution somewhere in these texts is not certain"
+
+
+def test_where_not_all_probabilities_are_asked_for_the_entropy_is_a_lower_bound_and_says_so(tmp_path: Path) -> None:
+    bound = asyncio.run(score("vllm", tmp_path, extra={"max_logprobs": 3}))
+    truth = asyncio.run(score("transformers", tmp_path))
+    pairs = list(zip(bound[:-1], truth[:-1], strict=True))
+    assert not any(low.exact for low, _ in pairs)
+    assert all(low.logprobs == pytest.approx(true.logprobs, abs=1e-3) for low, true in pairs)
+    gaps = [true - low for a, b in pairs for low, true in zip(a.entropies, b.entropies, strict=True)]
+    assert min(gaps) > -1e-3 and max(gaps) > 1e-3
 
 
 def test_a_fresh_engine_for_each_checkpoint_passes_its_canary_too(checkpoint: Path, tmp_path: Path) -> None:

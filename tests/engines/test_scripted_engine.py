@@ -11,8 +11,8 @@ import pytest
 
 from loop.engines.registry import ENGINES
 from loop.engines.scripted import STOP_TOKEN, Answer, ScriptedEngine, draw
-from loop.errors import EngineError
-from loop.records import Completion, Request, Sampling
+from loop.errors import EngineError, PromptTooLongError
+from loop.records import Completion, Prompt, Request, Sampling, Scored
 
 T = TypeVar("T")
 
@@ -59,6 +59,23 @@ def test_encode_gives_the_ids_that_complete_gives() -> None:
     engine = loaded(ScriptedEngine(lambda r: "2"))
     completion = run(engine.complete(request()))
     assert run(engine.encode([("Q: 1+1\nA:", "2")])) == [(list(completion.prompt_token_ids), list(completion.token_ids))]
+
+
+def test_a_text_is_scored_as_told_and_one_that_does_not_fit_comes_back_empty() -> None:
+    def surprise(prompt: Prompt, text: str) -> tuple[float, float]:
+        if len(text) > 3:
+            raise PromptTooLongError("no room")
+        return -0.5, 0.25
+
+    engine = loaded(ScriptedEngine(surprise=surprise, fail_after=3))
+    fits, does_not = run(engine.score([("Q: 1+1\nA:", "2"), ("Q: 1+1\nA:", "1+1=2")]))
+    assert fits == Scored((50, STOP_TOKEN), (-0.5,) * 2, (0.25,) * 2, True, "001/checkpoint")
+    assert not does_not.token_ids and not does_not.logprobs
+    run(engine.score([("a", "b")]))
+    with pytest.raises(EngineError, match="after 3 completions and scores"):
+        run(engine.score([("a", "b")]))
+    with pytest.raises(EngineError, match="no tokens"):
+        run(engine.score([("", "b")]))
 
 
 def test_the_default_script_echoes_and_chat_turns_are_text_too() -> None:
