@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from evals.corrupt import corrupt
 from evals.errors import DataError
 from evals.grading import grade
 from evals.problem_files import ReadRow, normalise, read_gsm8k, read_problem, read_problems, text_digest
@@ -57,6 +58,10 @@ class JsonlTask:
     def strategy(self, problem: Problem, text: str) -> str | None:
         """None: a file of problems does not know the strategies of their solutions."""
         return None
+
+    def corrupt(self, problem: Problem, text: str, seed: int, keep_answer: bool = False) -> str | None:
+        """One number changed."""
+        return corrupt(self, problem, text, seed, keep_answer)
 
     @cached_property
     def _sandbox(self) -> Sandbox | None:

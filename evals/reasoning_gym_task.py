@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from evals.corrupt import corrupt
 from evals.errors import DataError, SandboxError
 from evals.grading import canonical, extract_answer, grade
 from evals.problem_files import normalise, text_digest
@@ -93,6 +94,10 @@ class ReasoningGymTask:
     def strategy(self, problem: Problem, text: str) -> str | None:
         """None: reasoning-gym does not know strategies."""
         return None
+
+    def corrupt(self, problem: Problem, text: str, seed: int, keep_answer: bool = False) -> str | None:
+        """One number changed."""
+        return corrupt(self, problem, text, seed, keep_answer)
 
     @cached_property
     def _splits(self) -> dict[Split, list[Problem]]:

@@ -98,3 +98,10 @@ class Task(Protocol):
     def strategy(self, problem: Problem, text: str) -> str | None:
         """The true strategy of `text`, or None when the task cannot know."""
         ...
+
+    def corrupt(self, problem: Problem, text: str, seed: int, keep_answer: bool = False) -> str | None:
+        """A version of a right `text` that is wrong for certain, or None: a wrong answer, or with `keep_answer` the right one by a wrong step.
+
+        Same seed, same text. A task that knows no better calls `evals.corrupt`.
+        """
+        ...

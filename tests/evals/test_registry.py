@@ -55,6 +55,22 @@ def test_every_task_keeps_the_contract(task: Task) -> None:
         assert problem.solution is None or task.grade(problem, problem.solution).correct is True
 
 
+def test_every_task_makes_wrong_texts_that_are_wrong_for_certain(task: Task) -> None:
+    demonstrations = [p for p in task.problems("reserve") if p.solution][:60]
+    made = 0
+    for problem in demonstrations:
+        text = problem.solution or ""
+        wrong, by_a_step = (task.corrupt(problem, text, 1, keep_answer=keep) for keep in (False, True))
+        assert wrong == task.corrupt(problem, text, 1)
+        assert wrong is None or task.grade(problem, wrong).correct is False
+        if by_a_step is not None:
+            made += 1
+            assert task.grade(problem, by_a_step).correct is True
+            assert task.check_steps(problem, by_a_step).valid is False
+        assert task.corrupt(problem, "no number here", 1) is None
+    assert made > 0.5 * len(demonstrations) or not demonstrations
+
+
 def test_an_unknown_kind_and_settings_of_another_kind_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no task is called 'gsm9k'; there are arithmetic, gsm8k"):
         build_task("gsm9k")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 
+from evals.corrupt import corrupt
 from evals.tasks import Grade, Problem, Prompts, Split, StepCheck
 from evals.worlds.arithmetic import strategies as st
 from evals.worlds.arithmetic import world
@@ -56,6 +57,15 @@ class ArithmeticTask:
             return None
         trace = st.parse(text)
         return self._read(problem, trace).strategy if trace else None
+
+    def corrupt(self, problem: Problem, text: str, seed: int, keep_answer: bool = False) -> str | None:
+        """A slip of the text's own strategy that the rest is honestly built on; with `keep_answer` one false value in an otherwise right trace."""
+        strategy = self.strategy(problem, text)
+        if keep_answer or strategy is None:
+            return corrupt(self, problem, text, seed, keep_answer)
+        rng = random.Random(f"{problem.id}/{seed}")
+        slips = (world.slip(problem, strategy, rng) for _ in range(100))
+        return next((wrong for wrong in slips if self.grade(problem, wrong).answer not in (None, problem.answer)), None)
 
     @staticmethod
     def _read(problem: Problem, trace: st.Trace) -> st.Reading:
