@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy.special import stdtrit
 
 from monitors import scores
 from monitors.base import Reading, RoundView, Samples
-from monitors.readings import Better, as_json, families, of, reading
+from monitors.readings import Better, as_json, by_family, families, of, reading
 from monitors.stats import NAN, UNDEFINED, Estimate, mean_in_unit, ratio
 from monitors.ustatistics import entropy, entropy_without_each
 
@@ -28,11 +28,15 @@ class Diversity:
     * diversity/gini_simpson_correct: DCP / P(both right), the same among right samples; a ratio, bias of order 1 / problems.
     * diversity/strategy_entropy_all, _correct: entropy in nats of the strategies pooled over problems, [0, ln S], Grassberger's
       estimator (a little low where most strategies are unseen); jackknife interval over problems.
+    * diversity/hill_1, diversity/hill_2: effective number of strategies pooled over problems, right or wrong, [1, S]; neither way
+      healthy: falls in sharpening, rises in error accumulation (M4). Order 1: exp of the entropy above. Order 2: 1 / P(samples of
+      two different problems use the same strategy): inverse of a U-statistic, bias of order 1 / problems. details: `right` (among
+      right samples), of order 2 also `within`, 1 / (1 - gini_simpson_all), strategies in use per problem.
     * diversity/collision: P(samples of two different problems give the same answer), [0, 1], down (M11, pair version).
 
     DCP, Gini-Simpson and collision are U-statistics, exactly unbiased. details: `families` (and their slices), `missing_share` of
     strategy ids. Undefined without strategy ids (collision: without answers), DCP and Gini-Simpson below two samples per problem.
-    Source: Simpson 1949; surface diversity is no proxy for strategies (2606.29985); Shafayat 2505.21444 (collision).
+    Source: Simpson 1949; Hill 1973 (Ecology 54); surface diversity is no proxy for strategies (2606.29985); Shafayat 2505.21444 (collision).
     """
 
     name: str = "diversity"
@@ -53,8 +57,17 @@ class Diversity:
         for short, estimate, unit, better in quantities:
             parts = {**details, "families": _parts(probe, estimate)}
             out.append(reading(f"{self.name}/{short}", estimate(probe), unit, better, _why_undefined(probe), parts))
+        out += [self._hill(1, hill_1, probe), self._hill(2, hill_2, probe)]
         why = "fewer than two panel problems, or no panel sample has a readable answer"
         return [*out, reading(f"{self.name}/collision", answer_collision(view.probe), "probability", "down", why)]
+
+    def _hill(self, order: int, estimate: Callable[[Samples], Estimate], probe: Samples) -> Reading:
+        details = {"right": as_json(estimate(probe.where(probe.correct == 1))), "families": by_family(probe, estimate)}
+        if order == 2:
+            value, low, high, num = gini_simpson_all(probe)
+            details["within"] = as_json(inverse(Estimate(1 - value, 1 - high, 1 - low, num)))
+        why = NO_STRATEGIES if not scores.codes(probe.strategy)[0] else "two panel problems that share a strategy are needed"
+        return reading(f"{self.name}/hill_{order}", estimate(probe), "strategies", "none", why, details)
 
 
 def dcp(rows: Samples) -> Estimate:
@@ -100,16 +113,40 @@ def strategy_entropy_correct(rows: Samples) -> Estimate:
     return strategy_entropy(rows.where(rows.correct == 1))
 
 
+def hill_1(rows: Samples) -> Estimate:
+    """Exp of `strategy_entropy`, with the interval's ends likewise."""
+    value, low, high, num = strategy_entropy(rows)
+    return Estimate(float(np.exp(value)), float(np.exp(low)), float(np.exp(high)), num)
+
+
+def hill_2(rows: Samples) -> Estimate:
+    """1 / P(samples of two different problems use the same strategy), among samples with a strategy."""
+    named = rows.where(scores.codes(rows.strategy)[1] >= 0)
+    return inverse(_collision(replace(named, answer=named.strategy), np.inf))
+
+
+def inverse(probability: Estimate) -> Estimate:
+    """1 / value, with the interval's ends likewise; at least 1. Undefined at 0."""
+    value, low, high, num = probability
+    if not value > 0:
+        return UNDEFINED
+    return Estimate(1 / value, 1 / high, 1 / low if low > 0 else NAN, num)
+
+
 def answer_collision(rows: Samples) -> Estimate:
     """Mean over problems of the share of other problems' samples with the same answer; interval from its projection.
 
     Each problem enters every pair twice, so the deviations count double (Hoeffding 1948): interval of `mean_in_unit` widened
     accordingly.
     """
+    return _collision(rows, len(rows))
+
+
+def _collision(rows: Samples, most: float) -> Estimate:
     if not len(scores.codes(rows.answer)[0]):
         return UNDEFINED
     score = np.array(list(scores.collisions(rows).values()))
-    single = mean_in_unit(score, len(rows))
+    single = mean_in_unit(score, most)
     low, high = single.value - 2 * (single.value - single.low), single.value + 2 * (single.high - single.value)
     return Estimate(single.value, max(0.0, low), min(1.0, high), single.num_clusters)
 

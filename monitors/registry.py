@@ -1,7 +1,8 @@
 """Every monitor in one dict, and the one call that reads a round with all of them.
 
 Names of readings: entropy/{token, trace}; diversity/{dcp, gini_simpson_all, gini_simpson_correct, strategy_entropy_all,
-strategy_entropy_correct, collision}; coverage/{kept, alive, rare_retention}; calibration/{overconfidence, brier, smooth_ece};
+strategy_entropy_correct, hill_1, hill_2, collision}; coverage/{kept, alive, rare_retention}; richness/{sample_coverage, lower_bound,
+at_equal_coverage, retained}; calibration/{overconfidence, brier, smooth_ece};
 critic/{balanced_accuracy, unreadable, overconfidence, brier, ece, agreement_gap}; supply/{yield, unsolved, kept_per_problem};
 validity/{right_wrong_step, wrong_step, truncated}; accuracy/{pass_1, pass_k, greedy}/<family>; length/tokens.
 """
@@ -18,6 +19,7 @@ from monitors.diversity import Diversity
 from monitors.entropy import TraceEntropy
 from monitors.generalization import Generalization
 from monitors.length import Length
+from monitors.richness import Richness
 from monitors.supply import Supply
 from monitors.validity import Validity
 
@@ -25,6 +27,7 @@ MONITORS: Mapping[str, Monitor] = {
     "accuracy": Generalization(),
     "diversity": Diversity(),
     "coverage": Coverage(),
+    "richness": Richness(),
     "calibration": ModelCalibration(),
     "critic": CriticCalibration(),
     "entropy": TraceEntropy(),

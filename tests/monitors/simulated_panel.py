@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from monitors.base import Critics, Pool, RoundView, Samples
+from monitors.base import Canaries, Critics, Pool, RoundView, Samples, Texts
 
 STRATEGIES = ("column", "split", "round", "jump")
 SHARES = (0.45, 0.30, 0.17, 0.08)
@@ -50,8 +50,15 @@ def samples(
         nll=rng.gamma(4.0, 0.1, num),
         num_tokens=tokens,
         truncated=(rng.random(num) < 0.02).astype(float),
-        text=np.array([f"text {i}" for i in range(num)], dtype=object),
+        text=np.array([worked(int(p), int(s), a, i) for i, (p, s, a) in enumerate(zip(problem_N, strategy_N, answer, strict=True))], dtype=object),
     )
+
+
+def worked(problem: int, strategy: int, answer: str, number: int) -> str:
+    """A solution of two calculations that ends in the answer; equal ones come up, others differ in words or numbers."""
+    first, opening = 3 + (7 * problem + strategy) % 50, ("First", "We see that", "Start:", "Take")[number % 4]
+    total = int(answer)
+    return f"{opening} {first} + {strategy + 2} = {first + strategy + 2}. Then {total - 9} + 9 = {total}. The answer is {total}."
 
 
 def joined(*parts: Samples) -> Samples:
@@ -70,18 +77,42 @@ def critics(rng: np.random.Generator, num_problems: int = 60, per_problem: int =
 
 
 def pool(rng: np.random.Generator, num_problems: int = 100, per_problem: int = 4, kept: float = 0.4) -> Pool:
-    """A training pool with a filter that keeps at random."""
+    """A training pool with a filter that keeps at random; half of it is right, and its last quarter of problems is the tail slice."""
     num = num_problems * per_problem
     chosen = rng.random(num) < kept
     reason = np.where(chosen, "", rng.choice(["gold", "format", "duplicates"], num)).astype(object)
     strategy = rng.choice(np.array(STRATEGIES, dtype=object), num)
-    problem = np.array([f"train-{i // per_problem}" for i in range(num)], dtype=object)
-    return Pool(problem, strategy, np.array(["1"] * num, dtype=object), chosen.astype(float), chosen, reason)
+    problem_N = np.arange(num) // per_problem
+    problem = np.array([f"train-{p}" for p in problem_N], dtype=object)
+    more = np.random.default_rng(num)
+    correct = (more.random(num) < 0.5).astype(float)
+    approved = np.where(more.random(num) < 0.1, np.nan, (more.random(num) < 0.4 + 0.3 * correct).astype(float))
+    text = np.array([worked(int(p), STRATEGIES.index(s), "47", i) for i, (p, s) in enumerate(zip(problem_N, strategy, strict=True))], dtype=object)
+    part = np.where(problem_N >= 0.75 * num_problems, "tail", "typical").astype(object)
+    answer = np.array(["1"] * num, dtype=object)
+    return Pool(problem, strategy, answer, correct, chosen, reason, (more.random(num) < 0.9).astype(float), approved, text, part)
+
+
+def texts(rng: np.random.Generator, num_problems: int = 40, per_problem: int = 2) -> Texts:
+    """Real solutions, each with an entropy of about 0.4 and a surprise of about 0.5 nats per token."""
+    num = num_problems * per_problem
+    problem = np.array([f"real-{i // per_problem:03d}" for i in range(num)], dtype=object)
+    return Texts(problem, rng.gamma(5.0, 0.1, num), rng.gamma(4.0, 0.1, num), rng.integers(10, 40, num).astype(float))
+
+
+def canaries(rng: np.random.Generator, num: int = 200, accepts_wrong: float = 0.05, accepts_right: float = 0.9) -> Canaries:
+    """Planted items, half of them right, one for each problem; 2 % get no verdict."""
+    right = (np.arange(num) % 2).astype(float)
+    accepted = (rng.random(num) < np.where(right == 1, accepts_right, accepts_wrong)).astype(float)
+    problem = np.array([f"canary-{i:04d}" for i in range(num)], dtype=object)
+    return Canaries(problem, right, np.where(rng.random(num) < 0.02, np.nan, accepted))
 
 
 def view(rng: np.random.Generator, number: int = 1, num_samples: int = 8, **model: Any) -> RoundView:
-    """A whole round: a main family, a second one without strategies, greedy answers, critics and (after round 0) a pool."""
+    """A whole round: a main family, a second one without strategies, greedy answers, critics, real texts and (after round 0) a pool, canaries."""
     copy: dict[str, Any] = {"num_problems": 12, "family": "copy", "accuracy": 0.8, "strategies": None, "problem_seed": 2}
     probe = joined(samples(rng, num_samples=num_samples, **model), samples(rng, num_samples=num_samples, **copy))
     greedy = joined(samples(rng, num_samples=1, **model), samples(rng, num_samples=1, **copy))
-    return RoundView(number, probe, greedy, critics(rng), pool(rng) if number else None)
+    judged, drawn = critics(rng), pool(rng) if number else None
+    other = np.random.default_rng(100 + number)
+    return RoundView(number, probe, greedy, judged, drawn, texts(other), canaries(other) if number else None)

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from simulated_panel import critics, joined, pool, samples, view
+from simulated_panel import critics, joined, pool, samples, texts, view
 
 from monitors.base import RoundView, Samples
 from monitors.registry import MONITORS, measure_all
@@ -23,12 +23,19 @@ def edited(panel: Samples, **columns):
     return dataclasses.replace(panel, **columns)
 
 
-def shuffled(part, rng):
-    """The same rows in another order."""
-    if part is None:
-        return None
-    order = rng.permutation(len(part.problem))
-    return type(part)(**{f.name: getattr(part, f.name)[order] for f in dataclasses.fields(part)})
+PARTS = ("probe", "greedy", "critics", "pool", "texts", "canaries")
+
+
+def rows(part, chosen):
+    """The chosen rows of any part of a view; a column that is not known stays unknown."""
+    columns = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
+    return type(part)(**{name: None if column is None else column[chosen] for name, column in columns.items()})
+
+
+def shuffled(view, rng):
+    """The same view with the rows of every part in another order."""
+    parts = {name: part for name in PARTS if (part := getattr(view, name)) is not None}
+    return dataclasses.replace(view, **{name: rows(p, rng.permutation(len(p.problem))) for name, p in parts.items()})
 
 
 def flat(value, path=""):
@@ -96,15 +103,13 @@ def test_it_reads_a_healthy_round_and_round_0_and_says_the_same_twice(name):
 def test_the_order_of_rows_does_not_matter(name):
     first, second = rounds()
     rng = np.random.default_rng(1)
-    parts = ("probe", "greedy", "critics", "pool")
-    mixed = [RoundView(v.round, *(shuffled(getattr(v, part), rng) for part in parts)) for v in (first, second)]
-    same(MONITORS[name].measure(second, first), MONITORS[name].measure(mixed[1], mixed[0]))
+    same(MONITORS[name].measure(second, first), MONITORS[name].measure(shuffled(second, rng), shuffled(first, rng)))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_changes_nothing(name):
     first, second = rounds()
-    for part in (p for v in (first, second) for p in (v.probe, v.greedy, v.critics, v.pool) if p is not None):
+    for part in (p for v in (first, second) for name in PARTS if (p := getattr(v, name)) is not None):
         for column in dataclasses.fields(part):
             getattr(part, column.name).setflags(write=False)
     check(MONITORS[name].measure(second, first))
@@ -114,23 +119,49 @@ def test_it_changes_nothing(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_damaged_rounds_are_undefined_with_a_reason_never_an_error_or_a_zero(name, damage):
     first, second = rounds()
-    broken = dataclasses.replace(second, probe=DAMAGES[damage](second.probe), greedy=None, critics=None, pool=None)
+    nothing = dict.fromkeys(PARTS[1:])
+    broken = dataclasses.replace(second, probe=DAMAGES[damage](second.probe), **nothing)
     for now, then in ((broken, first), (second, broken), (broken, None), (broken, broken)):
         for reading in MONITORS[name].measure(now, then) or []:
             check([reading])
 
 
+def blind(part, *columns):
+    """The part with these columns unknown in every row."""
+    return dataclasses.replace(part, **{c: np.full(len(part.problem), np.nan) for c in columns})
+
+
+def none_of(part):
+    return rows(part, slice(0, 0))
+
+
+OTHER_DAMAGES = {
+    "critics say nothing": lambda v: {"critics": blind(v.critics, "approved", "probability", "agreement")},
+    "critics of unknown truth": lambda v: {"critics": blind(v.critics, "correct")},
+    "critics of right drafts only": lambda v: {"critics": dataclasses.replace(v.critics, correct=np.ones(len(v.critics.problem)))},
+    "empty pool": lambda v: {"pool": none_of(v.pool)},
+    "pool with nothing kept": lambda v: {"pool": dataclasses.replace(v.pool, kept=np.zeros(len(v.pool.kept), dtype=bool))},
+    "pool with everything kept": lambda v: {"pool": dataclasses.replace(v.pool, kept=np.ones(len(v.pool.kept), dtype=bool))},
+    "pool of one row": lambda v: {"pool": rows(v.pool, slice(0, 1))},
+    "pool of one problem": lambda v: {"pool": rows(v.pool, v.pool.problem == v.pool.problem[0])},
+    "pool without gold": lambda v: {"pool": blind(v.pool, "correct")},
+    "pool that knows the least": lambda v: {"pool": dataclasses.replace(
+        blind(v.pool, "correct"), strategy=np.full(len(v.pool.kept), None, dtype=object), valid=None, approved=None, text=None, slice=None)},
+    "no texts": lambda v: {"texts": none_of(v.texts)},
+    "texts of one problem": lambda v: {"texts": rows(v.texts, v.texts.problem == v.texts.problem[0])},
+    "texts without entropy": lambda v: {"texts": blind(v.texts, "entropy")},
+    "texts without anything": lambda v: {"texts": blind(v.texts, "entropy", "nll", "num_tokens")},
+    "no canaries": lambda v: {"canaries": none_of(v.canaries)},
+    "canaries without verdict": lambda v: {"canaries": blind(v.canaries, "accepted")},
+    "right canaries only": lambda v: {"canaries": rows(v.canaries, v.canaries.right == 1)},
+}
+
+
+@pytest.mark.parametrize("damage", sorted(OTHER_DAMAGES))
 @pytest.mark.parametrize("name", NAMES)
-def test_damaged_critics_and_pools_are_undefined_with_a_reason(name):
+def test_damaged_critics_pools_texts_and_canaries_are_undefined_with_a_reason(name, damage):
     first, second = rounds()
-    nothing = np.full(len(second.critics.problem), np.nan)
-    half_blind = dataclasses.replace(second.critics, approved=nothing, probability=nothing, agreement=nothing)
-    unknown = dataclasses.replace(second.critics, correct=nothing)
-    only_right = dataclasses.replace(second.critics, correct=np.ones(len(nothing)))
-    empty_pool = dataclasses.replace(second.pool, **{
-        f.name: getattr(second.pool, f.name)[:0] for f in dataclasses.fields(second.pool)})
-    for change in ({"critics": half_blind}, {"critics": unknown}, {"critics": only_right}, {"pool": empty_pool}):
-        check(MONITORS[name].measure(dataclasses.replace(second, **change), first))
+    check(MONITORS[name].measure(dataclasses.replace(second, **OTHER_DAMAGES[damage](second)), first))
 
 
 def test_a_monitor_that_raises_becomes_an_error_reading_and_the_others_still_read():
@@ -150,7 +181,8 @@ def test_a_monitor_that_raises_becomes_an_error_reading_and_the_others_still_rea
 def test_a_round_of_200_problems_and_16_samples_is_read_within_a_second_and_time_grows_with_the_rows_only():
     def seconds(num_problems):
         rng = np.random.default_rng(0)
-        sides = [RoundView(i, samples(rng, num_problems, 16), None, critics(rng), pool(rng)) for i in range(2)]
+        drawn = pool(rng, num_problems, 4)
+        sides = [RoundView(i, samples(rng, num_problems, 16), None, critics(rng), drawn, texts(rng, num_problems)) for i in range(2)]
         best = np.inf
         for _ in range(3):
             start = time.process_time()
