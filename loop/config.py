@@ -131,10 +131,13 @@ class ProbeConfig(Section):
     problems: int = Field(120, ge=2, description="held-out problems of the main family")
     family_problems: int = Field(24, ge=0, description="held-out problems of every other family")
     samples: int = Field(8, ge=2, description="samples per problem")
+    anchor_samples: int | None = Field(None, ge=2, description="of round 0, the frozen anchor; default: four times `samples`")
     temperature: float = Field(1.0, ge=0.01, le=2)
     pass_at: int = Field(4, ge=1, description="k of pass@k")
     majority: int = Field(8, ge=1, description="k of maj@k (self-consistency, 2203.11171)")
     critiques: int = Field(120, ge=0, description="panel drafts that the critic judges, for its calibration")
+    texts: int = Field(64, ge=0, description="demonstrations kept out of training and scored token by token; at most half of the reserve")
+    canaries: int = Field(40, ge=0, description="demonstrations that the filter is tried on each round, as they are and made wrong; 0 = off")
 
     @model_validator(mode="after")
     def _k(self) -> ProbeConfig:
@@ -147,11 +150,15 @@ class MonitorConfig(Section):
     """What is tolerated against round 0 before the controller acts. Losses are absolute unless `_share` says relative."""
 
     guard: bool = Field(True, description="false: decisions are recorded but not carried out (the unguarded arm)")
-    alpha: float = Field(0.05, gt=0, lt=0.5, description="false-alarm budget of a whole run, over rounds and monitors")
-    accuracy_loss: float = Field(0.02, ge=0, le=1)
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="HALT: chance of a false alarm in a whole run, over rounds and monitors")
+    watch_alpha: float = Field(0.20, gt=0, lt=1, description="WATCH: the same for its cheap, reversible actions")
+    watch_share: float = Field(0.25, gt=0, lt=1, description="WATCH acts on evidence of a loss beyond this share of a tolerance")
+    accuracy_loss: float = Field(0.01, ge=0, le=1, description="pass@1, and pass@k of the tail slice")
     diversity_loss_share: float = Field(0.10, ge=0, le=1, description="of round 0's distinct-correct-pair probability")
     rare_loss_share: float = Field(0.25, ge=0, le=1, description="of round 0's rare-strategy mass")
     overconfidence_gain: float = Field(0.05, ge=0, le=1)
+    shortcut_gain: float = Field(0.01, ge=0, le=1, description="share of the most repeated answer over all problems")
+    general_loss: float = Field(0.05, ge=0, le=1, description="pass@1 of all other families together")
     min_yield: float = Field(0.02, ge=0, le=1, description="kept samples per sample, below which supply has failed")
     canonicaliser: Literal["task", "calculations", "operators", "answer"] = "task"
 

@@ -1,126 +1,151 @@
-"""The guarded quantities: what must not get worse than tolerated since round 0, each compared problem by problem."""
+"""The guarded quantities: what must not get worse than tolerated since the anchor, each compared problem by problem."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from monitors.base import Floats, Samples
+from monitors.blocks import BlockScore, Table, block_scores
+from monitors.evidence import Stream
 from monitors.readings import number
+from monitors.scores import Scores
 from monitors.stats import Estimate, paired, ratio
 
-Tier = Literal["ok", "watch", "halt"]
-
-
-@dataclass(frozen=True)
-class Guard:
-    """One quantity of one round against round 0, over the shared problems.
-
-    change: after - before, or after / before - 1 if `relative`, with its 95 % interval. worse: the change turned so that
-    positive is bad. p_any: p-value of "it got no worse". p_beyond: p-value of "it got worse by the tolerance at most". Both
-    one-sided.
-    """
-
-    name: str
-    before: float
-    after: float
-    change: Estimate
-    worse: float
-    tolerance: float
-    relative: bool
-    p_any: float
-    p_beyond: float
-    note: str = ""
-
-    def tier(self, level: float, watch_share: float) -> Tier:
-        """How bad it is.
-
-        "halt": beyond the tolerance at this level. "watch": worse at all at this level, and by more than `watch_share` of the
-        tolerance.
-        """
-        if self.p_beyond < level and self.worse > self.tolerance:
-            return "halt"
-        return "watch" if self.p_any < level and self.worse > watch_share * self.tolerance else "ok"
-
-    def sentence(self) -> str:
-        """Name, both values, the change with its interval, and the tolerance."""
-        direction = -1.0 if (self.change.value <= 0) == (self.worse >= 0) else 1.0
-        change, low, high, limit = (
-            f"{100 * x:+.0f}" if self.relative else f"{x:+.3f}"
-            for x in (self.change.value, self.change.low, self.change.high, direction * self.tolerance)
-        )
-        unit = " %" if self.relative else ""
-        moved = f"{change}{unit}, 95 % interval {low} to {high}{unit}"
-        shown = f"{self.name} {self.before:.3f} -> {self.after:.3f} ({moved}), tolerance {limit}{unit}"
-        return f"{shown} [{self.note}]" if self.note else shown
-
-    def to_json(self, level: float, watch_share: float) -> dict[str, Any]:
-        """Everything, with the tier at this level."""
-        return {
-            "name": self.name, "before": self.before, "after": self.after, "change": number(self.change.value),
-            "low": number(self.change.low), "high": number(self.change.high), "relative": self.relative,
-            "num_clusters": self.change.num_clusters, "tolerance": self.tolerance, "p_any": number(self.p_any),
-            "p_beyond": number(self.p_beyond), "tier": self.tier(level, watch_share),
-        }
+NUM_GROUPS = 4
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """One score per problem, now and at round 0, and how much worse it may get.
+    """The mean of a block score, and how much worse it may get than at the anchor.
 
-    tolerance: in the score's unit, or a share of round 0's mean if `relative`. bound: largest size of a difference.
-    why_missing: what to say when round 0 could not measure it. note: what the reader must know of the comparison.
+    now, anchor: the same problems in the same order. size: samples of a block. score: up is good. tolerance: in the unit that is shown, or
+    a share of the anchor's mean if `relative`. ceiling: the anchor's scores are replaced by it when their mean lies above it (None: never).
+    shown: what a reader sees is shown[0] + shown[1] * score. why_missing: what to say when the anchor could not measure it.
     """
 
     name: str
-    current: Mapping[str, float]
-    reference: Mapping[str, float]
+    size: int
+    score: BlockScore
+    anchor: Table
+    now: Table
     tolerance: float
     why_missing: str
     relative: bool = False
-    up_is_good: bool = True
-    bound: float = 1.0
+    ceiling: float | None = None
+    shown: tuple[float, float] = (0.0, 1.0)
+
+    def guard(self) -> Guard | str | None:
+        """Compare over the problems that both sides score: a Guard; why the anchor has no such quantity; None when only this round has not."""
+        anchor_PRM = block_scores(self.anchor, self.size, self.score)
+        measured_P = np.isfinite(anchor_PRM).any(axis=(1, 2))
+        if measured_P.sum() < 2 or (self.relative and not np.nansum(anchor_PRM) > 0):
+            return self.why_missing
+        now_PRM = block_scores(self.now, self.size, self.score)
+        both_P = measured_P & np.isfinite(now_PRM).any(axis=(1, 2))
+        anchor_P = _mean_P(anchor_PRM[both_P])
+        if len(anchor_P) < 2 or (self.relative and not anchor_P.sum() > 0):
+            return None
+        se, note = self._anchor_se(both_P, anchor_P), ""
+        if self.ceiling is not None and anchor_P.mean() > self.ceiling:
+            before, least = (self.shown[0] + self.shown[1] * x for x in (float(anchor_P.mean()), self.ceiling))
+            note = f"the anchor had {before:.3f}: measured against {least:.3g}, no harm is done up to there"
+            anchor_P, se = np.full(len(anchor_P), self.ceiling), 0.0
+        return Guard(self, Stream(self.name, anchor_P, now_PRM[both_P], se, self.tolerance / abs(self.shown[1]), self.relative), note)
+
+    def _anchor_se(self, both_P: Any, anchor_P: Floats) -> float:
+        """Standard error of the anchor's mean from the sampling within problems: the spread between groups of its samples, pooled over problems.
+
+        Too few samples for two groups: the most that such scores can vary. Never below that of 2 samples among all: no spread in a finite sample is
+        no proof of certainty.
+        """
+        wide = self.anchor.there_PK.shape[1]
+        num_groups = min(NUM_GROUPS, wide // self.size)
+        variance_P = anchor_P * (1 - anchor_P)
+        if num_groups > 1:
+            each = wide // num_groups
+            parts = [block_scores(self.anchor.columns(slice(g * each, (g + 1) * each)), self.size, self.score) for g in range(num_groups)]
+            known = np.array([_mean_P(part[both_P]) for part in parts])
+            variance_P = np.where(np.isfinite(known).all(axis=0), known.var(axis=0, ddof=1) / num_groups, variance_P)
+        num = len(anchor_P)
+        return max(float(np.sqrt(variance_P.sum())) / num, 2 / max(int(self.anchor.there_PK[both_P].sum()), 1))
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A quantity measured on both sides."""
+
+    quantity: Quantity
+    stream: Stream
     note: str = ""
 
     @property
-    def measured(self) -> bool:
-        """Whether round 0 measured it: on two problems at least, and a relative one with a mean above 0."""
-        values = [v for v in self.reference.values() if np.isfinite(v)]
-        return len(values) >= 2 and (not self.relative or sum(values) > 0)
+    def name(self) -> str:
+        """The quantity's name."""
+        return self.quantity.name
 
-    def guard(self) -> Guard | None:
-        """Compare over the shared problems; None when these are fewer than two, or a relative quantity is 0 on them.
+    @property
+    def loss(self) -> float:
+        """How much the mean fell, in tolerances; negative when it rose."""
+        anchor, now = float(self.stream.anchor_P.mean()), float(self._now_P().mean())
+        tolerated = self.stream.tolerance * (anchor if self.stream.relative else 1.0)
+        return (anchor - now) / tolerated if tolerated > 0 else anchor - now
 
-        A relative tolerance is tested on current - (1 - tolerance) * reference: no ratio of two noisy numbers is tested.
-        """
-        sign = 1.0 if self.up_is_good else -1.0
-        now, then = ({p: sign * v for p, v in scores.items()} for scores in (self.current, self.reference))
-        difference = paired(now, then, bound=self.bound)
-        if difference.num_clusters < 2:
-            return None
-        shared = sorted(p for p in now if p in then and np.isfinite(now[p]) and np.isfinite(then[p]))
-        now_P, then_P = (np.array([scores[p] for p in shared]) for scores in (self.current, self.reference))
-        if self.relative:
-            value, low, high, num = ratio(now_P, then_P)
-            if not np.isfinite(value):
-                return None
-            change = Estimate(value - 1, max(low, 0.0) - 1, high - 1, num)
-            beyond = paired(now, then, scale=1 - self.tolerance, bound=self.bound).p_below()
-        else:
-            change = paired(self.current, self.reference, bound=self.bound).interval()
-            beyond = difference.p_below(-self.tolerance)
-        means = float(then_P.mean()), float(now_P.mean())
-        worse = -sign * change.value
-        p_any = difference.p_below()
-        return Guard(self.name, *means, change, worse, self.tolerance, self.relative, p_any, beyond, self.note)
+    def change(self, level: float = 0.95) -> Estimate:
+        """The difference now - anchor as shown, or now / anchor - 1 if relative; paired by problem, two-sided interval of this level."""
+        start, scale = self.quantity.shown
+        now_P, anchor_P = (start + scale * x for x in (self._now_P(), self.stream.anchor_P))
+        if self.quantity.relative:
+            value, low, high, num = ratio(now_P, anchor_P, level)
+            return Estimate(value - 1, max(low, 0.0) - 1, high - 1, num)
+        now, then = ({str(i): float(x) for i, x in enumerate(x_P)} for x_P in (now_P, anchor_P))
+        return paired(now, then, bound=abs(scale)).interval(level)
+
+    def sentence(self, level: float = 0.95) -> str:
+        """Name, both values, the change with its interval, and the tolerance."""
+        relative, change = self.quantity.relative, self.change(level)
+        start, scale = self.quantity.shown
+        limit = -self.quantity.tolerance * (1 if scale > 0 else -1)
+        moved = [f"{100 * x:+.0f} %" if relative else f"{x:+.3f}" for x in (*change[:3], limit)]
+        before, after = (start + scale * float(x.mean()) for x in (self.stream.anchor_P, self._now_P()))
+        text = f"{self.name} {before:.3f} -> {after:.3f} ({moved[0]}, {moved[1]} to {moved[2]}; tolerated {moved[3]})"
+        return f"{text} [{self.note}]" if self.note else text
+
+    def to_json(self, level: float) -> dict[str, Any]:
+        """Everything that a reader may want to see; `level` is that of the interval."""
+        start, scale = self.quantity.shown
+        before, after = (start + scale * float(x.mean()) for x in (self.stream.anchor_P, self._now_P()))
+        change = self.change(level)
+        return {
+            "name": self.name, "before": before, "after": after, "change": number(change.value), "low": number(change.low),
+            "high": number(change.high), "level": level, "relative": self.quantity.relative, "num_problems": change.num_clusters,
+            "tolerance": self.quantity.tolerance, "loss_in_tolerances": number(self.loss), "anchor_se": self.stream.anchor_se,
+        }
+
+    def _now_P(self) -> Floats:
+        return _mean_P(self.stream.block_PRM)
 
 
-def direction(current: Mapping[str, float], reference: Mapping[str, float], level: float = 0.05) -> int:
+def _mean_P(block_PRM: Floats) -> Floats:
+    """Mean over a problem's blocks; NaN without any."""
+    known = np.isfinite(block_PRM)
+    num_P = known.sum(axis=(1, 2))
+    return np.where(num_P > 0, np.where(known, block_PRM, 0.0).sum(axis=(1, 2)) / np.maximum(num_P, 1), np.nan)
+
+
+def direction(current: Scores, reference: Scores, level: float = 0.05) -> int:
     """+1 or -1 when the paired mean rose or fell at this two-sided level, else 0. For naming a mode; never an alarm."""
     difference = paired(current, reference)
     if difference.num_clusters < 2:
         return 0
     low, high = difference.interval(1 - level)[1:3]
     return 1 if low > 0 else -1 if high < 0 else 0
+
+
+def families_of(samples: Samples, problems: tuple[str, ...]) -> Any:
+    """Family code of each problem, (P,)."""
+    family = dict(zip(samples.problem, samples.family, strict=True))
+    names = sorted({family[p] for p in problems})
+    return np.array([names.index(family[p]) for p in problems], dtype=np.int64)

@@ -1,36 +1,51 @@
-"""From readings to one decision, with its reasons: the first rule, simple and conservative. Knows nothing of the loop.
+"""From a round to one decision, with its reasons. Knows nothing of the loop.
 
-Every comparison is with round 0, frozen, paired by problem, clusters = problems. The one-sided level alpha is split evenly over
-guarded quantities and rounds (Bonferroni, valid under any dependence): in a run where nothing gets worse, P(any "reinject") <=
-alpha; in a run where nothing gets worse than tolerated, P(any "rollback") <= alpha; both up to the t approximation. It is a
-blunt test: an e-process over rounds takes its place in a later version, behind the same `decide`.
+Two tiers of e-processes (`evidence.py`) against the frozen anchor, each over all guarded quantities at once: WATCH (a quarter of every
+tolerance, alpha 0.20: cheap, reversible actions) and HALT (the whole tolerance, alpha 0.05: back to a good checkpoint, or the end).
+Guarantee: in a run in which no guarded quantity is ever worse than tolerated, P(any HALT) <= alpha, whatever the number of rounds and
+however the quantities hang together. It rests on the panel's samples being drawn afresh every round, and on the anchor's mean lying
+within the normal limits that a fifth of alpha pays for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from monitors import scores
-from monitors.base import Reading, RoundView, Samples
-from monitors.guards import Guard, Quantity
+import numpy as np
+
+from monitors import blocks, evidence, scores
+from monitors.base import Reading, RoundView
+from monitors.guards import Guard, Quantity, families_of
 from monitors.modes import attribute
-from monitors.rare import rare_mass
-from monitors.readings import as_json, families, of
+from monitors.readings import as_json, of
 from monitors.supply import kept_share, nothing_passes
 
-UNSCORED = "too few scored samples at round 0"
+UNSCORED = "too few scored samples at the anchor"
+NO_STRATEGIES = "no strategy ids, or no pair of right answers, at the anchor"
 
 Action = Literal["continue", "reinject", "rollback", "halt"]
+Factors = dict[str, dict[str, list[float]]]
+"""watch, halt, recover -> quantity -> log growth of each bet."""
 
 
 class Decided(Protocol):
     """What the panel needs to know of an earlier decision."""
 
     @property
+    def round(self) -> int:
+        """Its round."""
+        ...
+
+    @property
     def action(self) -> str:
         """continue, reinject, rollback or halt."""
+        ...
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """As `PanelDecision.details`; `carried_out` false: recorded, but not acted upon."""
         ...
 
 
@@ -38,7 +53,8 @@ class Decided(Protocol):
 class PanelDecision:
     """What should happen next, and why, in sentences with numbers.
 
-    `mode`: A drift, B sharpening, C shortcut, D tail narrowing, or None.
+    mode: A drift, B sharpening, C shortcut, D tail narrowing, or None. details: the evidence by tier, `factors` (what later rounds go on from),
+    `guards` with simultaneous intervals, `audits` of earlier actions.
     """
 
     round: int
@@ -50,49 +66,56 @@ class PanelDecision:
 
 @dataclass(frozen=True)
 class Panel:
-    """The rule. Tolerances are absolute unless `_share` says relative to round 0.
+    """The rule. Tolerances are absolute unless `_share` says relative to the anchor.
 
-    Guarded: pass@1 of the main family, of its tail slice and of every other family (accuracy_loss); distinct-correct-pair
-    probability of the main family (diversity_loss_share); rare-strategy mass (rare_loss_share); over-confidence of the main
-    family's votes above round 0's or 0, whichever is more (overconfidence_gain); the filter's yield (min_yield). The first that
-    applies:
+    Guarded: pass@1 of the main family and pass@`pass_k` of its tail slice (accuracy_loss); distinct-correct-pair probability of the
+    main family and of its tail (diversity_loss_share); rare-strategy mass (rare_loss_share); over-confidence of majority votes above
+    the anchor's or 0, whichever is more (overconfidence_gain); the share of the most repeated answer (shortcut_gain); pass@1 of all
+    other families together (general_loss). The first that applies:
 
     * an error reading, nothing kept, or a guarded quantity that can no longer be measured: halt;
-    * a loss significantly beyond its tolerance: rollback, or halt when `max_rollbacks` are used up;
-    * a significant loss beyond `watch_share` of its tolerance, or a yield significantly below `min_yield` (anchors help
-      there, older weights would not): reinject;
+    * HALT evidence: rollback, or halt when `max_rollbacks` are used up;
+    * WATCH evidence, or a yield significantly below `min_yield`: reinject;
     * else continue.
 
-    `rounds` is the planned number of rounds; every round is judged on its own, so one after a rollback starts with a clean slate.
+    After an action that was carried out the WATCH evidence begins anew, after a rollback the HALT evidence too, with its alpha spent
+    over fresh starts (6 / (pi n)^2 for the n-th). `rounds` is the planned number of rounds.
     """
 
     main_family: str
-    accuracy_loss: float = 0.02
+    accuracy_loss: float = 0.01
     diversity_loss_share: float = 0.10
     rare_loss_share: float = 0.25
     overconfidence_gain: float = 0.05
+    shortcut_gain: float = 0.01
+    general_loss: float = 0.05
     min_yield: float = 0.02
     alpha: float = 0.05
-    rounds: int = 6
+    watch_alpha: float = 0.20
+    watch_share: float = 0.25
+    pass_k: int = 4
+    rounds: int = 20
     max_rollbacks: int = 2
-    watch_share: float = 0.5
     tail_slice: str = "tail"
 
     def __post_init__(self) -> None:
-        if not 0 < self.alpha < 1 or self.rounds < 1 or self.max_rollbacks < 0:
-            got = f"{self.alpha}, {self.rounds}, {self.max_rollbacks}"
-            raise ValueError(f"Panel: expected alpha in (0, 1), rounds >= 1 and max_rollbacks >= 0, got {got}")
+        shares = {"alpha": self.alpha, "watch_alpha": self.watch_alpha, "watch_share": self.watch_share}
+        wrong = [f"{name} = {value}: expected a number in (0, 1)" for name, value in shares.items() if not 0 < value < 1]
+        wrong += [f"rounds = {self.rounds}: expected at least 1"] if self.rounds < 1 else []
+        wrong += [f"max_rollbacks = {self.max_rollbacks}: expected at least 0"] if self.max_rollbacks < 0 else []
+        if wrong:
+            raise ValueError(f"Panel: {'; '.join(wrong)}")
 
     def decide(
-        self, view: RoundView, reference: RoundView | None, readings: Sequence[Reading], history: Sequence[Decided] = (),
+        self, view: RoundView, reference: RoundView | None, readings: Sequence[Reading] = (), history: Sequence[Decided] = (),
     ) -> PanelDecision:
         """Judge one round.
 
         Args:
             view: the round's view.
-            reference: round 0's view; None in round 0.
+            reference: the anchor's view, frozen, best with four times as many samples per problem; None in round 0.
             readings: of this round, from `measure_all`; an error among them halts.
-            history: earlier decisions, whose rollbacks count.
+            history: earlier decisions, oldest first: evidence goes on from theirs.
         """
         errors = tuple(f"{r.reason or r.name} (an error reading halts)" for r in readings if r.status == "error")
         if errors:
@@ -100,99 +123,167 @@ class Panel:
         if view.pool is not None and (sentence := nothing_passes(view.pool)):
             return PanelDecision(view.round, "halt", (f"{sentence}: there is nothing to train on",))
         if reference is None:
-            return PanelDecision(view.round, "continue", ("round 0 is the frozen reference: nothing to compare with yet",))
-        guards, unmeasured, lost = self.guards(view, reference)
-        num_tests = len(guards) + len(unmeasured) + len(lost) + 1
-        level = self.alpha / (num_tests * self.rounds)
-        details = {
-            "level": level, "num_tests": num_tests, "alpha": self.alpha, "unmeasured": unmeasured,
-            "guards": [g.to_json(level, self.watch_share) for g in guards],
-        }
-        if lost:
-            gone = tuple(f"{name} was measured at round 0 and cannot be measured any more" for name in lost)
+            return PanelDecision(view.round, "continue", ("round 0 is the frozen anchor: nothing to compare with yet",))
+        found = {quantity.name: quantity.guard() for quantity in self.quantities(view, reference)}
+        guards = [g for g in found.values() if isinstance(g, Guard)]
+        details: dict[str, Any] = {"unmeasured": {name: g for name, g in found.items() if isinstance(g, str)}}
+        if lost := [name for name, g in found.items() if g is None]:
+            gone = tuple(f"{name} was measured at the anchor and cannot be measured any more" for name in lost)
             return PanelDecision(view.round, "halt", gone, None, details)
-        return self._act(view, reference, guards, level, details, sum(d.action == "rollback" for d in history))
+        return self._weigh(view, reference, guards, details, history)
+
+    def quantities(self, view: RoundView, reference: RoundView) -> Iterator[Quantity]:
+        """All guarded quantities of a round."""
+        then, now = of(reference.probe, "family", self.main_family), of(view.probe, "family", self.main_family)
+        anchor, main = blocks.tables(then, now)
+        loss, share = self.accuracy_loss, self.diversity_loss_share
+        yield Quantity("pass@1", 1, blocks.right, anchor, main, loss, UNSCORED)
+        pairs = "distinct-correct-pair probability"
+        yield Quantity(pairs, 2, blocks.distinct_right, anchor, main, share, NO_STRATEGIES, relative=True)
+        in_tail = set(of(then, "slice", self.tail_slice).problem)
+        if in_tail:
+            tail_P = np.array([i for i, p in enumerate(main.problems) if p in in_tail], dtype=np.int64)
+            anchor_tail, tail = anchor.rows(tail_P), main.rows(tail_P)
+            yield Quantity(f"pass@{self.pass_k} of the tail", self.pass_k, blocks.right, anchor_tail, tail, loss, UNSCORED)
+            yield Quantity(f"{pairs} of the tail", 2, blocks.distinct_right, anchor_tail, tail, share, NO_STRATEGIES, relative=True)
+        yield self._rare(view, reference)
+        size = min(blocks.VOTE_SIZE, main.there_PK.shape[1], anchor.there_PK.shape[1])
+        yield Quantity(
+            "over-confidence of majority votes", size, blocks.candour, anchor, main, self.overconfidence_gain, UNSCORED, ceiling=0.5,
+            shown=(1.0, -2.0),
+        )
+        yield self._shortcut(anchor, main)
+        others = [v.probe.where(v.probe.family != self.main_family) for v in (reference, view)]
+        if len(others[0]):
+            yield Quantity("pass@1 of the other families", 1, blocks.right, *blocks.tables(others[0], others[1]), self.general_loss, UNSCORED)
+
+    def _rare(self, view: RoundView, reference: RoundView) -> Quantity:
+        """Rare strategies are picked on one half of the anchor and measured on the other."""
+        families = scores.families_with_strategies(reference.probe)
+        then, now = (v.probe.where(np.array([f in families for f in v.probe.family], dtype=bool)) for v in (reference, view))
+        anchor, current = blocks.tables(then, now)
+        half = anchor.there_PK.shape[1] // 2
+        num = int(max(anchor.strategy_PK.max(initial=-1), current.strategy_PK.max(initial=-1))) + 1
+        rare_PT = blocks.rare_strategies(anchor.columns(slice(0, half)), families_of(then, anchor.problems), num)
+        why = "no strategy was right and rare at the anchor"
+        score = blocks.rare_right(rare_PT)
+        return Quantity("rare-strategy mass", 1, score, anchor.columns(slice(half, None)), current, self.rare_loss_share, why, relative=True)
+
+    def _shortcut(self, anchor: blocks.Table, main: blocks.Table) -> Quantity:
+        """The answer whose share over all problems grew most is picked on one half of the round's samples and measured on the other."""
+        half = main.there_PK.shape[1] // 2
+        code = blocks.most_grown_answer(anchor, main.columns(slice(0, half)))
+        why = "no readable answer at the anchor"
+        rest = main.columns(slice(half, None))
+        name = "share of the most repeated answer"
+        return Quantity(name, 1, blocks.answered(code), anchor, rest, self.shortcut_gain, why, shown=(1.0, -1.0))
+
+    def _weigh(
+        self, view: RoundView, reference: RoundView, guards: list[Guard], details: dict[str, Any], history: Sequence[Decided],
+    ) -> PanelDecision:
+        """Add this round's evidence to the earlier rounds', and act on what it amounts to."""
+        done = [d for d in history if d.action in ("reinject", "rollback") and d.details.get("carried_out", True)]
+        rollbacks = [d for d in done if d.action == "rollback"]
+        alpha = {"watch": self.watch_alpha, "halt": evidence.spent(self.alpha, len(rollbacks) + 1)}
+        since = {"watch": done[-1].round + 1 if done else 0, "halt": rollbacks[-1].round + 1 if rollbacks else 0}
+        factors = self._factors(guards, alpha)
+        level = 1 - self.alpha / self.rounds
+        details |= {
+            "factors": factors, "guards": [g.to_json(level) for g in guards], "audits": self._audits(done, factors, history, view.round),
+        }
+        beyond: dict[str, list[str]] = {}
+        for tier in ("watch", "halt"):
+            past = [d for d in history if d.round >= since[tier] and d.details.get("factors", {}).get(tier, {}).keys() == factors[tier].keys()]
+            rounds = [*(d.details["factors"][tier] for d in past), factors[tier]]
+            weight = evidence.weigh(rounds, self.rounds) if guards else evidence.Weight(0.0, {}, 0)
+            limit = evidence.log_limit(alpha[tier])
+            details[tier] = {
+                "log_e": weight.log_e, "log_limit": limit, "by_name": dict(weight.by_name), "alpha": alpha[tier],
+                "since": [*(d.round for d in past), view.round][weight.since] if guards else view.round,
+            }
+            beyond[tier] = self._beyond(weight, limit, guards, details[tier]) if guards and weight.log_e >= limit else []
+        return self._act(view, reference, guards, beyond, details, len(rollbacks))
+
+    def _factors(self, guards: Sequence[Guard], alpha: Mapping[str, float]) -> Factors:
+        """This round's bets on every stream, by tier; NaN-free by construction."""
+        streams = [g.stream for g in guards]
+        z = {tier: evidence.anchor_z(alpha[tier], len(streams)) for tier in alpha}
+        return {
+            "watch": {s.name: evidence.loss_factors(s, self.watch_share, z["watch"]).tolist() for s in streams},
+            "halt": {s.name: evidence.loss_factors(s, 1.0, z["halt"]).tolist() for s in streams},
+            "recover": {s.name: evidence.recovery_factors(s, 1.0, z["halt"]).tolist() for s in streams},
+        }
+
+    def _beyond(self, weight: evidence.Weight, limit: float, guards: Sequence[Guard], about: Mapping[str, Any]) -> list[str]:
+        """A sentence per quantity that has evidence enough on its own (e-Bonferroni), and in any case for the driver, which comes first."""
+        named = sorted(weight.by_name, key=lambda n: -weight.by_name[n])
+        chosen = [n for n in named if n == weight.driver or weight.by_name[n] >= limit + float(np.log(len(named)))]
+        guard = {g.name: g for g in guards}
+        level = 1 - self.alpha / self.rounds
+        return [
+            f"{guard[n].sentence(level)}, e = {evidence.plain(weight.by_name[n])} from round {about['since']} on"
+            for n in chosen if guard[n].loss > 0 or n == weight.driver
+        ]
 
     def _act(
-        self, view: RoundView, reference: RoundView, guards: list[Guard], level: float, details: dict[str, Any], rollbacks: int,
+        self, view: RoundView, reference: RoundView, guards: list[Guard], beyond: Mapping[str, list[str]], details: dict[str, Any], rollbacks: int,
     ) -> PanelDecision:
-        beyond = [g for g in guards if g.tier(level, self.watch_share) == "halt"]
-        watched = [g for g in guards if g.tier(level, self.watch_share) == "watch"]
-        starved = self._starved(view, level, details)
-        reasons = [f"{g.sentence()}: beyond the tolerance (p = {g.p_beyond:.1g} < {level:.1g})" for g in beyond]
-        reasons += [f"{g.sentence()}: clearly worse than round 0 (p = {g.p_any:.1g} < {level:.1g})" for g in watched]
-        reasons += starved
-        if not reasons:
-            return PanelDecision(view.round, "continue", (self._calm(guards),), None, details)
-        action: Action = "rollback" if beyond else "reinject"
-        if beyond and rollbacks >= self.max_rollbacks:
+        starved = self._starved(view, details)
+        if not (beyond["halt"] or beyond["watch"] or starved):
+            return PanelDecision(view.round, "continue", (*self._told(details), self._calm(guards)), None, details)
+        mode = attribute(view, reference, self.main_family, self.tail_slice) if beyond["halt"] or beyond["watch"] else None
+        tier = "halt" if beyond["halt"] else "watch"
+        share = "its tolerance" if tier == "halt" else f"{self.watch_share:.0%} of its tolerance"
+        head = f"{tier.upper()}: evidence e = {evidence.plain(details[tier]['log_e'])} (limit {evidence.plain(details[tier]['log_limit'])}) of a loss"
+        reasons = [f"{head} beyond {share}: {sentence}" for sentence in beyond[tier][:1]] + list(beyond[tier][1:]) + starved
+        action: Action = "rollback" if beyond["halt"] else "reinject"
+        if beyond["halt"] and rollbacks >= self.max_rollbacks:
             action = "halt"
             reasons.append(f"{rollbacks} of {self.max_rollbacks} rollbacks are used up")
-        mode = attribute(view, reference, self.main_family, self.tail_slice) if beyond or watched else None
-        return PanelDecision(view.round, action, tuple(reasons), mode, details)
+        return PanelDecision(view.round, action, (*reasons, *self._told(details)), mode, details)
 
-    def guards(self, view: RoundView, reference: RoundView) -> tuple[list[Guard], dict[str, str], list[str]]:
-        """All guarded quantities; those that round 0 could not measure (name -> why); those that only this round cannot."""
-        guards: list[Guard] = []
-        unmeasured: dict[str, str] = {}
-        lost: list[str] = []
-        for quantity in self._quantities(view, reference):
-            if not quantity.measured:
-                unmeasured[quantity.name] = quantity.why_missing
-            elif guard := quantity.guard():
-                guards.append(guard)
-            else:
-                lost.append(quantity.name)
-        return guards, unmeasured, lost
+    def _audits(self, done: Sequence[Decided], factors: Factors, history: Sequence[Decided], number: int) -> list[dict[str, Any]]:
+        """What became of the quantity that drove each action: back within its tolerance, with the same guarantee, or not (yet)."""
+        out = []
+        for decision in done:
+            tier = "halt" if decision.action == "rollback" else "watch"
+            by_name = decision.details.get(tier, {}).get("by_name", {})
+            driver = max(by_name, key=lambda n: by_name[n], default=None)
+            if driver is None or driver not in factors["recover"]:
+                continue
+            past = [d.details["factors"]["recover"] for d in history if d.round > decision.round and "factors" in d.details]
+            rounds = [{driver: f[driver]} for f in [*past, factors["recover"]] if driver in f]
+            log_e = evidence.weigh(rounds, self.rounds).log_e
+            out.append({
+                "round": decision.round, "action": decision.action, "quantity": driver, "log_e": log_e, "rounds": number - decision.round,
+                "recovered": bool(log_e >= evidence.log_limit(self.alpha)),
+            })
+        return out
 
-    def _quantities(self, view: RoundView, reference: RoundView) -> Iterator[Quantity]:
-        now, then = of(view.probe, "family", self.main_family), of(reference.probe, "family", self.main_family)
-        yield self._pass_1(f"family {self.main_family}", now, then)
-        if len(tail := of(then, "slice", self.tail_slice)):
-            yield self._pass_1(f"family {self.main_family}, slice {self.tail_slice}", of(now, "slice", self.tail_slice), tail)
-        for family in families(reference.probe):
-            if family != self.main_family:
-                yield self._pass_1(f"family {family}", of(view.probe, "family", family), of(reference.probe, "family", family))
-        chosen = scores.families_with_strategies(then)
-        yield Quantity(
-            "distinct-correct-pair probability",
-            scores.distinct_correct_pairs(now, chosen), scores.distinct_correct_pairs(then, chosen),
-            self.diversity_loss_share, "no strategy ids, or no pair of right answers, at round 0", relative=True,
-        )
-        rare = rare_mass(view.probe, reference.probe)
-        yield Quantity(
-            "rare-strategy mass", rare.current, rare.reference, self.rare_loss_share,
-            "no strategy was right and rare at round 0", relative=True,
-        )
-        yield self._overconfidence(scores.votes(now).overconfidence(), scores.votes(then).overconfidence())
+    @staticmethod
+    def _told(details: Mapping[str, Any]) -> list[str]:
+        """The latest action's audit as a sentence."""
+        return [
+            f"after the {a['action']} of round {a['round']} the {a['quantity']} is "
+            + (f"back within its tolerance (e = {evidence.plain(a['log_e'])})" if a["recovered"] else "not yet shown to be back within its tolerance")
+            for a in details["audits"][-1:]
+        ]
 
-    def _overconfidence(self, now: scores.Scores, then: scores.Scores) -> Quantity:
-        """An under-confident round 0 (votes of a weak model are) counts as calibrated: rising towards 0 is no harm."""
-        start, note = sum(then.values()) / max(len(then), 1), ""
-        if start < 0:
-            then, note = dict.fromkeys(then, 0.0), f"round 0 was under-confident, {start:.3f}: calibration, 0, is the reference"
-        return Quantity(
-            "over-confidence of majority votes", now, then, self.overconfidence_gain, UNSCORED,
-            up_is_good=False, bound=2.0, note=note,
-        )
-
-    def _pass_1(self, where: str, now: Samples, then: Samples) -> Quantity:
-        return Quantity(f"pass@1 of {where}", scores.accuracy(now), scores.accuracy(then), self.accuracy_loss, UNSCORED)
-
-    def _starved(self, view: RoundView, level: float, details: dict[str, Any]) -> list[str]:
-        """The sentence when the filter's yield lies significantly below `min_yield`."""
+    def _starved(self, view: RoundView, details: dict[str, Any]) -> list[str]:
+        """The sentence when the filter's yield lies significantly below `min_yield` (watch_alpha split over the rounds)."""
         if view.pool is None or not len(view.pool.kept):
             return []
         details["yield"] = as_json(kept_share(view.pool))
-        strict = kept_share(view.pool, level=1 - 2 * level)
+        strict = kept_share(view.pool, level=1 - 2 * self.watch_alpha / self.rounds)
         if strict.high >= self.min_yield:
             return []
-        shown = kept_share(view.pool)
-        interval = f"95 % interval {shown.low:.4f} to {shown.high:.4f}"
-        return [f"yield {shown.value:.4f} ({interval}) is below {self.min_yield:g} kept per sample: the training set starves"]
+        return [
+            f"yield {strict.value:.4f} (at most {strict.high:.4f} over the whole run's level) is below {self.min_yield:g} kept per sample: "
+            "the training set starves"
+        ]
 
     def _calm(self, guards: list[Guard]) -> str:
         if not guards:
-            return "no guarded quantity could be measured at round 0, so none can have got worse"
-        nearest = max(guards, key=lambda g: g.worse / g.tolerance if g.tolerance > 0 else g.worse)
-        return f"no guarded quantity is clearly worse than tolerated; nearest to its limit: {nearest.sentence()}"
+            return "no guarded quantity could be measured at the anchor, so none can have got worse"
+        nearest = max(guards, key=lambda g: g.loss)
+        return f"no evidence of a loss beyond any tolerance; nearest to its limit: {nearest.sentence(1 - self.alpha / self.rounds)}"

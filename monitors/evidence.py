@@ -1,0 +1,131 @@
+"""Evidence over rounds that a guarded quantity is worse than tolerated: e-processes, valid whenever one looks. Knows nothing of monitors.
+
+Suffixes: `_P` problems, `_R` ways to cut a problem's samples into blocks, `_M` blocks, `_B` bets. Every logarithm is natural. An e-process is
+a bet against "healthy" that cannot be expected to win while it is true: P(it ever reaches 1 / alpha) <= alpha (Ville), however the rounds
+hang together and whenever one stops.
+
+A block's score y in [0, 1] has the mean mu_i of its problem i; disjoint blocks and different problems are independent given the round's
+model. For one bet lambda per round, the expectation of prod_i prod_m (1 + lambda (b_i - delta - y_im)) is
+prod_i (1 + lambda (b_i - delta - mu_i))^M, by the inequality of arithmetic and geometric means at most
+(1 + lambda (mean b - delta - mean mu))^(P M): at most 1 while mean mu >= mean b - delta. No problem need be like another. Averaging a
+problem's product over several ways to cut its samples keeps the expectation, and wins back what disjoint blocks lose against all pairs.
+
+Source: Podkopaev & Ramdas 2110.06177 (a tolerated change is no alarm); Waudby-Smith & Ramdas 2010.09686 (betting on bounded means); Shin et
+al. 2203.03532 (mixtures over the unknown start); Vovk & Wang 1912.06116 (means of e-values). Ours: unlike problems, blocks, means over cuts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import exp, log, pi
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp, ndtri
+
+Floats = NDArray[np.float64]
+Factors = Mapping[str, Sequence[float]]
+"""Quantity -> log growth of each bet in one round."""
+
+BETS_B = np.array([0.03, 0.1, 0.3, 0.6, 0.9])
+"""Shares of the largest bet that can never lose all: small ones win on large panels, large ones on clear losses."""
+ANCHOR_SHARE = 0.2
+"""Share of alpha that pays for the anchor being a sample itself."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One guarded quantity of one round against a frozen anchor, turned so that up is good.
+
+    anchor_P: the anchor's mean block score per problem, in [0, 1]. block_PRM: this round's block scores in [0, 1]; NaN: no such block.
+    anchor_se: standard error of mean(anchor_P) from the sampling within problems alone (the problems are fixed).
+    tolerance: how much the mean may fall; a share of the anchor's mean if `relative`.
+    """
+
+    name: str
+    anchor_P: Floats
+    block_PRM: Floats
+    anchor_se: float
+    tolerance: float
+    relative: bool = False
+
+    def tolerated(self, share: float, z: float) -> float:
+        """The loss below mean(anchor_P) that is tolerated at `share` of the tolerance, with `z` standard errors of the anchor on top."""
+        if self.relative:
+            return share * self.tolerance * float(self.anchor_P.mean()) + (1 - share * self.tolerance) * z * self.anchor_se
+        return share * self.tolerance + z * self.anchor_se
+
+
+def anchor_z(alpha: float, num_streams: int) -> float:
+    """Standard errors that an anchor's mean exceeds for none of the streams, but with probability ANCHOR_SHARE * alpha (normal, Bonferroni)."""
+    return float(-ndtri(ANCHOR_SHARE * alpha / max(num_streams, 1)))
+
+
+def loss_factors(stream: Stream, share: float, z: float) -> Floats:
+    """Log growth of every bet on "the mean has fallen by more than tolerated"; shape (B,). Expectation of each exp at most 1 while it has not."""
+    tolerated = stream.tolerated(share, z)
+    return _grow((stream.anchor_P - tolerated)[:, None, None] - stream.block_PRM, 1 + tolerated)
+
+
+def recovery_factors(stream: Stream, share: float, z: float) -> Floats:
+    """Log growth of every bet on "the mean is back within the tolerance"; shape (B,). Expectation of each exp at most 1 while it is not."""
+    allowed = stream.tolerated(share, -z)
+    return _grow(stream.block_PRM - (stream.anchor_P - allowed)[:, None, None], 1 + abs(allowed))
+
+
+def _grow(gain_PRM: Floats, worst: float) -> Floats:
+    """sum_P log mean_R prod_M (1 + lambda gain) for each bet lambda; no gain lies below -worst."""
+    gain_PRM = np.nan_to_num(gain_PRM)  # no block, no bet
+    return np.array([(logsumexp(np.log1p(bet * gain_PRM).sum(axis=2), axis=1) - log(gain_PRM.shape[1])).sum() for bet in BETS_B / worst])
+
+
+@dataclass(frozen=True)
+class Weight:
+    """The evidence so far. log_e: of all streams together (their mean). by_name: of each. since: index of the driver's likeliest first round."""
+
+    log_e: float
+    by_name: Mapping[str, float]
+    since: int
+
+    @property
+    def driver(self) -> str:
+        """The stream with the most evidence."""
+        return max(self.by_name, key=lambda name: self.by_name[name])
+
+
+def weigh(rounds: Sequence[Factors], horizon: int) -> Weight:
+    """The e-process of every stream after these rounds, and their mean.
+
+    Each stream mixes over bets and over the round in which the loss may have begun, evenly over `horizon` rounds:
+    E_t = (1 / T) [ sum_{j <= t} mean_B exp(sum_{u = j..t} L_u) + T - t ].
+
+    Args:
+        rounds: one mapping of the same names per round, oldest first.
+        horizon: T, rounds planned; fewer than have passed: as many as have.
+    """
+    horizon = max(horizon, len(rounds))
+    by_name, since = {}, {}
+    for name in rounds[-1]:
+        since_RB = np.cumsum(np.array([r[name] for r in rounds], dtype=float)[::-1], axis=0)[::-1]
+        start_R = logsumexp(since_RB, axis=1) - log(since_RB.shape[1])
+        rest = [log(horizon - len(rounds))] if horizon > len(rounds) else []
+        by_name[name] = float(logsumexp([*start_R, *rest]) - log(horizon))
+        since[name] = int(np.argmax(start_R))
+    weight = Weight(float(logsumexp(list(by_name.values())) - log(len(by_name))), by_name, 0)
+    return Weight(weight.log_e, by_name, since[weight.driver])
+
+
+def log_limit(alpha: float) -> float:
+    """What `log_e` must reach: log of 1 / (the alpha that the anchor's own noise left over)."""
+    return -log(alpha * (1 - ANCHOR_SHARE))
+
+
+def spent(alpha: float, epoch: int) -> float:
+    """The alpha of the epoch-th fresh start (1, 2, ...): alpha * 6 / (pi epoch)^2, which sums to alpha over all of them."""
+    return alpha * 6 / (pi * epoch) ** 2
+
+
+def plain(log_e: float) -> str:
+    """An e-value for a sentence: 3 digits below a thousand, powers of ten above."""
+    return f"{exp(log_e):.3g}" if log_e < log(1000) else f"1e{log_e / log(10):.0f}"

@@ -1,0 +1,172 @@
+"""The e-processes: their promise held by enumeration and simulation, their parts by other ways of computing them."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from simulated_panel import samples
+
+from monitors import blocks, evidence, scores
+from monitors.evidence import Stream
+
+
+def expectation(stream_of, mean_P, num_blocks, factors):
+    """E[exp(factors)] over all outcomes of independent 0-1 blocks with these means, exactly."""
+    total = 0.0
+    for outcome in itertools.product((0.0, 1.0), repeat=len(mean_P) * num_blocks):
+        block_PRM = np.array(outcome).reshape(len(mean_P), 1, num_blocks)
+        p = np.prod([m if y else 1 - m for m, row in zip(mean_P, block_PRM[:, 0], strict=True) for y in row])
+        total = total + p * np.exp(factors(stream_of(block_PRM)))
+    return total
+
+
+@pytest.mark.parametrize("mean_P", [(0.5, 0.5, 0.5), (0.9, 0.55, 0.05), (1.0, 0.5, 0.0), (0.2, 0.9, 0.4)])
+def test_no_bet_can_be_expected_to_win_at_the_boundary_whatever_the_problems_are(mean_P):
+    anchor_P = np.array((0.55, 0.6, 0.5))
+    delta = float(anchor_P.mean() - np.mean(mean_P))
+    lost = expectation(lambda y: Stream("x", anchor_P, y, 0.0, delta), mean_P, 3, lambda s: evidence.loss_factors(s, 1.0, 0.0))
+    back = expectation(lambda y: Stream("x", anchor_P, y, 0.0, delta), mean_P, 3, lambda s: evidence.recovery_factors(s, 1.0, 0.0))
+    assert (lost <= 1 + 1e-12).all() and (back <= 1 + 1e-12).all()
+    assert lost.max() > 0.9  # no more is given away than the problems' being unlike costs
+
+
+def test_averaging_over_ways_to_cut_keeps_the_expectation_at_most_one():
+    """Four samples of two problems, pairs that are both right by different ones of two strategies: all 3^8 outcomes."""
+    anchor_P, total = np.array([0.3, 0.2]), 0.0
+    p_PT = np.array([[0.4, 0.3, 0.3], [0.2, 0.5, 0.3]])  # strategy 0, strategy 1, wrong
+    delta = float(anchor_P.mean() - np.mean([2 * p[0] * p[1] for p in p_PT]))
+    for outcome in itertools.product(range(3), repeat=8):
+        kind_PK = np.array(outcome).reshape(2, 4)
+        table = blocks.Table(("a", "b"), np.ones((2, 4), bool), kind_PK < 2, np.where(kind_PK < 2, kind_PK, -1), np.zeros((2, 4), np.int64))
+        block_PRM = blocks.block_scores(table, 2, blocks.distinct_right)
+        assert block_PRM.shape == (2, 3, 2)
+        probability = np.prod([p_PT[p, k] for p in range(2) for k in kind_PK[p]])
+        total = total + probability * np.exp(evidence.loss_factors(Stream("x", anchor_P, block_PRM, 0.0, delta), 1.0, 0.0))
+    assert (total <= 1 + 1e-12).all() and total.max() > 0.9
+
+
+def test_the_weight_is_the_mixture_over_starts_and_bets_as_it_is_written():
+    rng = np.random.default_rng(0)
+    rounds = [{"a": rng.normal(0, 1, 5).tolist(), "b": rng.normal(0.5, 1, 5).tolist()} for _ in range(4)]
+    weight = evidence.weigh(rounds, 7)
+    for name in "ab":
+        starts = [np.mean([math.exp(sum(rounds[u][name][b] for u in range(j, 4))) for b in range(5)]) for j in range(4)]
+        assert math.exp(weight.by_name[name]) == pytest.approx((sum(starts) + 3) / 7)
+    assert math.exp(weight.log_e) == pytest.approx(np.mean([math.exp(v) for v in weight.by_name.values()]))
+    assert weight.driver in "ab" and 0 <= weight.since < 4
+
+
+def test_more_rounds_than_planned_are_no_error():
+    assert np.isfinite(evidence.weigh([{"a": [0.1] * 5}] * 9, 3).log_e)
+
+
+def test_fresh_starts_spend_no_more_than_alpha_in_all():
+    assert sum(evidence.spent(0.05, n) for n in range(1, 100_000)) == pytest.approx(0.05, rel=1e-4)
+
+
+def test_every_pair_of_samples_is_bet_on_exactly_once():
+    cut = blocks.cuts(8, 2)
+    assert cut.shape == (7, 4, 2)
+    assert sorted(tuple(sorted(pair)) for pair in cut.reshape(-1, 2).tolist()) == list(itertools.combinations(range(8), 2))
+    for size, num in ((3, 8), (8, 8), (4, 16), (2, 7)):
+        for row in blocks.cuts(num, size):
+            assert len(set(row.ravel().tolist())) == row.size == num // size * size
+
+
+def panels(num_samples=8, num_problems=30):
+    return samples(np.random.default_rng(3), num_problems, num_samples), samples(np.random.default_rng(4), num_problems, num_samples)
+
+
+def means(table, size, score):
+    return dict(zip(table.problems, np.nanmean(blocks.block_scores(table, size, score), axis=(1, 2)).tolist(), strict=True))
+
+
+def test_block_means_are_the_estimators_of_the_monitors():
+    first, _ = panels()
+    table, _ = blocks.tables(first, first)
+    assert means(table, 1, blocks.right) == pytest.approx(scores.accuracy(first))
+    assert means(table, 2, blocks.distinct_right) == pytest.approx(scores.distinct_correct_pairs(first))
+    close = scores.pass_at(first, 4)
+    assert all(abs(value - close[p]) < 0.35 for p, value in means(table, 4, blocks.right).items())
+    assert np.mean(list(means(table, 4, blocks.right).values())) == pytest.approx(np.mean(list(close.values())), abs=0.03)
+
+
+def test_candour_is_confidence_against_truth_of_a_hand_made_block():
+    def one(right, answer):
+        table = blocks.Table(("a",), np.ones((1, 4), bool), np.array([right], bool), np.full((1, 4), -1), np.array([answer]))
+        return blocks.candour(table, np.arange(4).reshape(1, 1, 4)).item()
+
+    assert one([1, 1, 1, 0], [5, 5, 5, 6]) == (1 - (0.5 - 1)) / 2  # the vote is right, the other half agrees by half: under-confident
+    assert one([0, 0, 0, 0], [5, 5, 5, 5]) == 0.0  # wrong and sure of it
+    assert one([0, 1, 1, 1], [-1, 7, 7, 7]) == 0.5  # an unreadable answer does not vote
+    assert one([0, 0, 1, 1], [-1, -1, 7, 7]) == 0.5  # nobody votes: nothing is claimed
+
+
+def test_a_problem_with_fewer_samples_is_padded_and_not_counted_as_wrong():
+    first, _ = panels()
+    drop = np.flatnonzero(first.problem == "main-0003")[:5]
+    fewer = first.where(~np.isin(np.arange(len(first)), drop))
+    table, _ = blocks.tables(fewer, fewer)
+    assert means(table, 1, blocks.right) == pytest.approx(scores.accuracy(fewer))
+    assert np.isnan(blocks.block_scores(table, 4, blocks.right)[3]).all()
+
+
+def test_the_share_of_an_answer_that_grew_is_found_on_one_half():
+    first, second = panels(16)
+    stuck = second.problem.astype(str) < "main-0009"
+    second = type(second)(**{**{n: getattr(second, n) for n in second.__dataclass_fields__}, "answer": np.where(stuck, "42", second.answer)})
+    anchor, now = blocks.tables(first, second)
+    assert now.labels[blocks.most_grown_answer(anchor, now.columns(slice(0, 8)))] == "42"
+
+
+def test_rare_strategies_are_those_seen_seldom_and_right():
+    first, _ = panels(40)
+    anchor, _ = blocks.tables(first, first)
+    rare = blocks.rare_strategies(anchor, np.zeros(30, np.int64), 4)
+    share = np.array([[(anchor.right_PK[p] & (anchor.strategy_PK[p] == t)).mean() for t in range(4)] for p in range(30)])
+    assert (rare == ((share > 0) & (share <= 0.1))).all()
+
+
+def boundary_run(rng, num_streams, correlated, num_problems=40, num_samples=8, num_rounds=20, alpha=0.05):
+    """Whether a run alarms in which every stream sits exactly on its tolerance, with an anchor that is a sample itself."""
+    truth_SP = np.clip(rng.beta(2, 2, (num_streams, num_problems)), 0.02, 0.98)
+    if correlated:
+        truth_SP[:] = truth_SP[0]
+    delta = 0.02
+    z = evidence.anchor_z(alpha, num_streams)
+    anchor_SPK = rng.random((num_streams, num_problems, 4 * num_samples)) < truth_SP[:, :, None]
+    anchor_SPK = anchor_SPK[:1].repeat(num_streams, axis=0) if correlated else anchor_SPK
+    rounds, level_P = [], np.clip(truth_SP - delta, 0, 1)
+    for _ in range(num_rounds):
+        now = rng.random((num_streams, num_problems, num_samples)) < level_P[:, :, None]
+        now = now[:1].repeat(num_streams, axis=0) if correlated else now
+        factors = {}
+        for s in range(num_streams):
+            anchor_P = anchor_SPK[s].mean(axis=1)
+            se = math.sqrt((anchor_P * (1 - anchor_P)).sum() / (4 * num_samples - 1)) / num_problems
+            stream = Stream(str(s), anchor_P, now[s][:, None, :].astype(float), se, delta)
+            factors[str(s)] = evidence.loss_factors(stream, 1.0, z).tolist()
+        rounds.append(factors)
+        if evidence.weigh(rounds, num_rounds).log_e >= evidence.log_limit(alpha):
+            return True
+    return False
+
+
+@pytest.mark.parametrize("correlated", [False, True])
+def test_runs_that_sit_exactly_on_every_tolerance_are_seldom_alarmed(correlated):
+    """15 runs of 20 rounds here; 2,000 in the validation."""
+    rng = np.random.default_rng(1)
+    assert sum(boundary_run(rng, 3, correlated) for _ in range(15)) <= 2
+
+
+def test_a_loss_well_beyond_the_tolerance_is_seen_at_once():
+    rng = np.random.default_rng(2)
+    anchor_P = np.full(120, 0.6)
+    now = (rng.random((120, 1, 8)) < 0.4).astype(float)
+    stream = Stream("x", anchor_P, now, 0.005, 0.01)
+    assert evidence.weigh([{"x": evidence.loss_factors(stream, 1.0, 3.0).tolist()}], 20).log_e > 20
+
+
+def test_e_values_are_written_for_people():
+    assert [evidence.plain(x) for x in (0.0, 3.0, math.log(12345))] == ["1", "20.1", "1e4"]
