@@ -69,8 +69,8 @@ def coverage(c: Counted, size: float | None = None) -> float:
         return NAN
     m = c.n if size is None else size
     if m >= c.n:
-        return 1 - c.f1 / c.n * _missed(c) ** (m - c.n + 1)
-    return 1 - float(np.sum(c.times_M * c.size_M / c.n * _never(c, m, c.n - 1)))
+        return float(1 - c.f1 / c.n * _missed(c) ** (m - c.n + 1))
+    return 1.0 - float(np.sum(c.times_M * c.size_M / c.n * _never(c, m, c.n - 1)))
 
 
 def richness(c: Counted, size: float) -> float:

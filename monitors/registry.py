@@ -3,7 +3,9 @@
 Names of readings: entropy/{token, trace}; diversity/{dcp, gini_simpson_all, gini_simpson_correct, strategy_entropy_all,
 strategy_entropy_correct, hill_1, hill_2, collision}; coverage/{kept, alive, rare_retention}; richness/{sample_coverage, lower_bound,
 at_equal_coverage, retained}; calibration/{overconfidence, brier, smooth_ece};
-critic/{balanced_accuracy, unreadable, overconfidence, brier, ece, agreement_gap}; supply/{yield, unsolved, kept_per_problem};
+critic/{balanced_accuracy, unreadable, overconfidence, brier, ece, agreement_gap}; supply/{yield, unsolved, kept_per_problem,
+effective_problems, paths_per_problem}; selection/{largest_ratio, fresh_share}; tail/{hard_share, gini, slice_ratio};
+canary/{false_acceptance, false_rejection, no_verdict};
 validity/{right_wrong_step, wrong_step, truncated}; accuracy/{pass_1, pass_k, greedy}/<family>; length/tokens.
 """
 
@@ -14,13 +16,16 @@ from collections.abc import Mapping
 
 from monitors.base import Monitor, Reading, RoundView
 from monitors.calibration import CriticCalibration, ModelCalibration
+from monitors.canaries import CanaryErrors
 from monitors.coverage import Coverage
 from monitors.diversity import Diversity
 from monitors.entropy import TraceEntropy
 from monitors.generalization import Generalization
 from monitors.length import Length
 from monitors.richness import Richness
+from monitors.selection import Selection
 from monitors.supply import Supply
+from monitors.tails import Tails
 from monitors.validity import Validity
 
 MONITORS: Mapping[str, Monitor] = {
@@ -33,6 +38,9 @@ MONITORS: Mapping[str, Monitor] = {
     "entropy": TraceEntropy(),
     "validity": Validity(),
     "supply": Supply(),
+    "selection": Selection(),
+    "tail": Tails(),
+    "canary": CanaryErrors(),
     "length": Length(),
 }
 

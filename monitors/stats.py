@@ -36,12 +36,16 @@ def effective_df(residual_P: Floats) -> float:
     carries all the variance. So a handful of changed problems never gives a narrow interval.
     Source: Satterthwaite 1946; Var(s^2) = (mu_4 - sigma^4 (P - 3) / (P - 1)) / P.
     """
-    num = len(residual_P)
     square = float(np.sum(residual_P**2))
-    if num < 2 or square <= 0:
+    scaled = float(np.sum((residual_P / np.sqrt(square)) ** 4)) if square > 0 else 0.0
+    return df_of_moments(len(residual_P), scaled)
+
+
+def df_of_moments(num: int, fourth: float) -> float:
+    """`effective_df` from the number of residuals and sum(r^4) / sum(r^2)^2."""
+    if num < 2 or fourth <= 0:
         return max(1.0, num - 1.0)
-    kurtosis = num * float(np.sum((residual_P / np.sqrt(square)) ** 4))
-    excess = kurtosis - (num - 3) / (num - 1)
+    excess = num * fourth - (num - 3) / (num - 1)
     return float(np.clip(2 * num / excess, 1, num - 1)) if excess > 0 else num - 1.0
 
 
@@ -200,6 +204,22 @@ def balanced_accuracy(positive: Estimate, negative: Estimate) -> Estimate:
     low = value - float(np.hypot(positive.value - positive.low, negative.value - negative.low)) / 2
     high = value + float(np.hypot(positive.high - positive.value, negative.high - negative.value)) / 2
     return Estimate(value, low, high, min(positive.num_clusters, negative.num_clusters))
+
+
+def benjamini_yekutieli(p_S: ArrayLike) -> Floats:
+    """Adjusted p-values: rejecting those <= q keeps the false discovery rate <= q under any dependence. NaN counts as 1.
+
+    min over larger ranks j of p_(j) S (1 + 1/2 + ... + 1/S) / j, cut at 1.
+    Source: Benjamini & Yekutieli 2001 (Annals of Statistics 29).
+    """
+    p = np.nan_to_num(np.asarray(p_S, dtype=float), nan=1.0)
+    num = len(p)
+    rank = np.arange(1, num + 1)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.minimum.accumulate((p[order] * num * np.sum(1 / rank) / rank)[::-1])[::-1]
+    out = np.empty(num)
+    out[order] = np.minimum(adjusted, 1.0)
+    return out
 
 
 def jackknife(value: float, without_G: ArrayLike, num_clusters: int, level: float = 0.95) -> Estimate:

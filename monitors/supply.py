@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from monitors.base import Pool, Reading, RoundView
-from monitors.readings import missing, reading
+from monitors.base import Floats, Pool, Reading, RoundView
+from monitors.readings import missing, number, reading
 from monitors.scores import codes
-from monitors.stats import Estimate, binomial, mean, share
+from monitors.stats import Estimate, binomial, cut, jackknife, jackknife_groups, mean, share
+from monitors.strategy import CANONICALISERS
 
-NAMES = ("supply/yield", "supply/unsolved", "supply/kept_per_problem")
+NAMES = ("supply/yield", "supply/unsolved", "supply/kept_per_problem", "supply/effective_problems", "supply/paths_per_problem")
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,15 @@ class Supply:
     * supply/unsolved: share of problems without a kept sample, [0, 1], down; exact binomial interval.
     * supply/kept_per_problem: mean number of kept samples, [0, samples per problem], up; t interval.
 
-    Undefined without a pool (round 0).
-    Source: Amin et al. 2502.08924 and Ding et al. 2411.00750 (starved and unevenly fed problems drive the decline).
+    * supply/effective_problems: (sum k)^2 / sum k^2 over problems' kept counts k (Kish): as many equally fed problems carry the same
+      weight, [1, problems], up; jackknife interval over problems. details: `share`, the same over all problems.
+    * supply/paths_per_problem: mean over problems with kept samples of the number of different paths among them, [1, kept samples], up;
+      t interval. A path is the multiset of calculations, else the text itself. Counts what is there: fewer kept samples show fewer.
+      details: `distinct_share`, paths / kept samples.
+
+    Undefined without a pool (round 0); the last two also when nothing was kept, or its texts are not known.
+    Source: Kish 1965; Yuan et al. 2308.01825 (distinct paths); Amin et al. 2502.08924 and Ding et al. 2411.00750 (starved and unevenly fed
+    problems drive the decline).
     """
 
     name: str = "supply"
@@ -45,7 +53,35 @@ class Supply:
             reading(NAMES[0], share(kept_P, total_P), "share", "up", "", details, note),
             reading(NAMES[1], binomial(int((kept_P == 0).sum()), len(kept_P)), "share", "down", ""),
             reading(NAMES[2], mean(kept_P), "samples", "up", ""),
+            self._effective(kept_P.astype(float)), self._paths(pool),
         ]
+
+    def _effective(self, kept_P: Floats) -> Reading:
+        group_P = jackknife_groups(len(kept_P))
+        without = [effective_share(kept_P[group_P != g]) for g in range(int(group_P.max()) + 1)]
+        value, low, high, num = cut(jackknife(effective_share(kept_P), without, len(kept_P)), 1 / len(kept_P), 1.0)
+        scaled = Estimate(value * num, low * num, high * num, num)
+        return reading(NAMES[3], scaled, "problems", "up", "the filter kept nothing", {"share": number(value)})
+
+    def _paths(self, pool: Pool) -> Reading:
+        if pool.text is None:
+            return missing([NAMES[4]], "paths", "up", "the pool's texts are not known")[0]
+        problem_N = codes(pool.problem[pool.kept])[1]
+        path_N = codes(np.array([path(text) for text in pool.text[pool.kept]], dtype=object))[1]
+        distinct = np.unique(np.stack([problem_N, path_N]), axis=1)
+        details = {"distinct_share": distinct.shape[1] / len(path_N) if len(path_N) else None}
+        return reading(NAMES[4], mean(np.bincount(distinct[0])), "paths", "up", "the filter kept nothing", details)
+
+
+def effective_share(count_P: Floats) -> float:
+    """Kish's effective number of problems over their number, in (0, 1]; NaN without counts."""
+    square = float(np.sum(count_P**2))
+    return float(count_P.sum()) ** 2 / square / len(count_P) if square > 0 else float("nan")
+
+
+def path(text: str) -> str:
+    """Which reasoning path a text takes: its multiset of calculations; without any, its words."""
+    return CANONICALISERS["calculations"]("", text) or " ".join(text.split())
 
 
 def kept_share(pool: Pool, level: float = 0.95) -> Estimate:

@@ -1,0 +1,56 @@
+"""Verifier canaries (M13): items of known truth among the training candidates, and what the filter made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from monitors.base import Canaries, Floats, Reading, RoundView
+from monitors.readings import missing, reading
+from monitors.scores import codes
+from monitors.stats import Estimate, share
+
+NAMES = ("canary/false_acceptance", "canary/false_rejection", "canary/no_verdict")
+
+
+@dataclass(frozen=True)
+class CanaryErrors:
+    """Error rates of the round's filter on planted items, shares in [0, 1], down. Unbiased.
+
+    * canary/false_acceptance: of the wrong items with a verdict, the share accepted.
+    * canary/false_rejection: of the right items with a verdict, the share rejected.
+    * canary/no_verdict: of all items, the share without a verdict (what that means for a training sample is the filter's own rule).
+
+    Exact binomial (Clopper-Pearson) intervals, widened where items of one problem go together (see `stats.share`): 0 of 200 accepted still
+    allows 1.8 %. details: `accepted` / `rejected`, `judged`. Undefined without items of the kind, or without a verdict on any.
+    Source: Feng et al. 2406.07515 (a verifier's error rates decide whether its loop improves); Clopper & Pearson 1934.
+    """
+
+    name: str = "canary"
+
+    def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
+        """Read `view.canaries`."""
+        canaries = view.canaries
+        if canaries is None or not len(canaries.problem):
+            return missing(NAMES, "share", "down", "no canary was judged this round")
+        judged = np.isfinite(canaries.accepted)
+        out = []
+        for name, right, word in ((NAMES[0], 0.0, "accepted"), (NAMES[1], 1.0, "rejected")):
+            chosen = judged & (canaries.right == right)
+            hit = chosen & (canaries.accepted == 1 - right)
+            kind = "right" if right else "wrong"
+            details = {word: int(hit.sum()), "judged": int(chosen.sum())}
+            out.append(reading(name, error_rate(canaries, right), "share", "down", f"no {kind} canary got a verdict", details))
+        return [*out, reading(NAMES[2], _rate(canaries, np.ones(len(judged)), (~judged).astype(float)), "share", "down", "")]
+
+
+def error_rate(canaries: Canaries, right: float, level: float = 0.95) -> Estimate:
+    """Share of the right (1.0) or wrong (0.0) canaries with a verdict that got the wrong one, with an interval of this level."""
+    chosen = np.isfinite(canaries.accepted) & (canaries.right == right)
+    return _rate(canaries, chosen.astype(float), (canaries.accepted == 1 - right).astype(float), level)
+
+
+def _rate(canaries: Canaries, chosen_N: Floats, hit_N: Floats, level: float = 0.95) -> Estimate:
+    problem_N = codes(canaries.problem)[1]
+    return share(np.bincount(problem_N, weights=chosen_N * hit_N), np.bincount(problem_N, weights=chosen_N), level=level)
