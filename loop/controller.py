@@ -15,7 +15,7 @@ import numpy as np
 from loop.engines.base import Engine
 from loop.records import Decision
 from loop.setup import Setting
-from loop.stages import dataset, decide, filters, plan, probe, refine, reserve, sft
+from loop.stages import canaries, dataset, decide, filters, plan, probe, refine, reserve, sft, texts
 from loop.store import Journal, Store, once_json, read_json, read_rows, write_rows
 from loop.views.reader import best_round
 
@@ -57,6 +57,9 @@ class Campaign:
     async def start(self, folder: Path) -> None:
         """Round 0: the starting model as it is, before any training. It is the frozen reference."""
         once_json(folder / "plan.json", lambda: {"round": 0, "start_from": 0, "why": ["the starting model, before any training"]})
+        if self.lacks(0, "canaries.parquet"):  # cheap, and a verifier that fails is known before anything is trained on what it let through
+            await self.serve(self.setting.base)
+            await self.try_verifier(folder, self.refiner(0, self.setting.recipe.sampling.temperatures))
 
     async def round(self, number: int, folder: Path) -> None:
         """Plan, sample, judge, assemble, train."""
@@ -79,8 +82,10 @@ class Campaign:
         samples = []
         for source, checkpoint in [("student", self.checkpoint(intent.sample_from)), *((f"teacher{i}", t) for i, t in enumerate(setting.teachers))]:
             await self.serve(checkpoint)
-            refiner = refine.Refiner(self.engine, recipe, setting.prompts, number, intent.temperatures, setting.principles, source)
+            refiner = self.refiner(number, intent.temperatures, source)
             samples += await refine.collect(refiner, problems, journal, self.tell)
+            if source == "student" and self.lacks(number, "canaries.parquet"):
+                await self.try_verifier(folder, refiner)
         journal.close()
         settings = recipe.filters.model_copy(update={"per_strategy": intent.per_strategy})
         verdicts = filters.judge(samples, by_id, setting.task, settings, setting.strategy)
@@ -103,6 +108,11 @@ class Campaign:
         kept = sum(v.kept for v in verdicts)
         self.store.event("filtered", round=number, samples=len(samples), kept=kept, examples=len(examples))
 
+    async def try_verifier(self, folder: Path, refiner: refine.Refiner) -> None:
+        """Planted items of known truth before the judge of this round's samples, under the model that samples."""
+        rows = await canaries.judge(refiner, self.setting.held_out.canaries, self.setting.task, self.tell)
+        write_rows(folder / "canaries.parquet", rows, canaries.SCHEMA)
+
     async def train(self, number: int, folder: Path, intent: plan.Plan) -> None:
         """SFT in a child process; too few samples kept means no training, and the round keeps the checkpoint it started from."""
         recipe, start = self.setting.recipe, self.checkpoint(intent.start_from)
@@ -122,9 +132,13 @@ class Campaign:
     async def watch(self, number: int, folder: Path) -> Decision:
         """Probe the round's model, let every monitor read it, and decide."""
         setting, recipe = self.setting, self.setting.recipe
-        if not (folder / "critics.parquet").exists():
+        if self.lacks(number, "texts.parquet"):
             await self.serve(self.checkpoint(number))
-            refiner = refine.Refiner(self.engine, recipe, setting.prompts, number, (recipe.probe.temperature,), setting.principles)
+            scored = await texts.measure(self.engine, setting.prompts, setting.held_out.texts, self.tell)
+            write_rows(folder / "texts.parquet", scored, texts.SCHEMA)
+        if self.lacks(number, "critics.parquet"):
+            await self.serve(self.checkpoint(number))
+            refiner = self.refiner(number, (recipe.probe.temperature,))
             rows, critics = await probe.measure(refiner, setting.panel, setting.task, recipe.probe, setting.strategy, self.tell)
             write_rows(folder / "probe.parquet", rows, probe.PROBE_SCHEMA)
             write_rows(folder / "critics.parquet", critics, probe.CRITICS_SCHEMA)
@@ -140,7 +154,17 @@ class Campaign:
         """What the monitors see of a round, from its tables."""
         folder = self.store.round_folder(number)
         verdicts = read_rows(folder / "verdicts.parquet") if number else []
-        return probe.view(number, read_rows(folder / "probe.parquet"), read_rows(folder / "critics.parquet"), verdicts)
+        later = [folder / "texts.parquet", folder / "canaries.parquet"]  # runs of earlier versions have none
+        optional = [read_rows(path) if path.exists() else [] for path in later]
+        return probe.view(number, read_rows(folder / "probe.parquet"), read_rows(folder / "critics.parquet"), verdicts, *optional)
+
+    def refiner(self, number: int, temperatures: tuple[float, ...], source: str = "student") -> refine.Refiner:
+        """How a problem becomes samples in a round."""
+        return refine.Refiner(self.engine, self.setting.recipe, self.setting.prompts, number, temperatures, self.setting.principles, source)
+
+    def lacks(self, number: int, name: str) -> bool:
+        """Whether a file of a round is still to be made; nothing is added to a round that is committed."""
+        return not self.store.is_committed(number) and not (self.store.round_folder(number) / name).exists()
 
     def checkpoint(self, number: int) -> Path:
         """The checkpoint of a round; 0 is the base model."""

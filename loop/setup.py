@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import evals
@@ -18,18 +18,20 @@ from loop.stages.constitution import Principle, load_constitution
 from loop.stages.probe import Panel, choose_panel
 from loop.stages.prompts import resolve_prompts
 from loop.stages.sft_job import check_settings
+from loop.stages.texts import HeldOut, hold_out
 from monitors.strategy import CANONICALISERS
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What stays the same from the first round to the last."""
+    """What stays the same from the first round to the last. demonstrations: those that may be re-injected; held_out: those that never are."""
 
     recipe: Recipe
     task: Task
     prompts: Prompts
     problems: tuple[Problem, ...]
     demonstrations: tuple[Problem, ...]
+    held_out: HeldOut
     panel: Panel
     base: Path
     teachers: tuple[Path, ...]
@@ -48,7 +50,7 @@ def prepare(recipe: Recipe) -> Setting:
             recipe.task.kind, path=recipe.task.path, heldout_path=recipe.task.heldout_path, datasets=recipe.task.datasets or None
         )
         problems = task.problems("train")[: recipe.task.num_problems]
-        demonstrations = task.problems("reserve")
+        held_out = hold_out(task.problems("reserve"), recipe.probe, {p.family for p in problems})
         panel = choose_panel(task, recipe.probe)
     except TaskDataError as error:
         raise DataError(str(error)) from error
@@ -67,8 +69,9 @@ def prepare(recipe: Recipe) -> Setting:
         task=task,
         prompts=resolve_prompts(task.prompts, recipe.task.prompts, chat_template),
         problems=tuple(problems),
-        demonstrations=tuple(demonstrations),
-        panel=panel,
+        demonstrations=held_out.rest,
+        held_out=held_out,
+        panel=replace(panel, heldout=panel.heldout | held_out.questions),
         base=checkpoints[0],
         teachers=checkpoints[1:],
         principles=load_constitution(recipe.refine.constitution) if recipe.refine.constitution else (),

@@ -35,6 +35,7 @@ SCHEMA = pa.schema(
         "temperature": pa.float64(),
         "num_tokens": pa.int64(),
         "revised": pa.bool_(),
+        "slice": pa.string(),
     }
 )
 
@@ -156,9 +157,9 @@ class PerStrategy:
         return 0
 
 
-def gates(config: FilterConfig) -> list[Gate]:
-    """The gates that a recipe switches on, in order."""
-    chosen: list[Gate] = []
+def single_gates(config: FilterConfig) -> list[Each]:
+    """Those gates that a recipe switches on which need nothing but the sample itself."""
+    chosen: list[Each] = []
     if config.format:
         chosen.append(Each("format", lambda c: c.answer is None or c.sample.final.finish_reason != "stop"))
     if config.min_tokens > 1 or config.max_tokens is not None:
@@ -170,6 +171,12 @@ def gates(config: FilterConfig) -> list[Gate]:
         chosen.append(Each("steps", lambda c: c.valid is False))
     if config.critic:  # a critique that cannot be read is no approval
         chosen.append(Each("critic", lambda c: c.sample.approved is not True))
+    return chosen
+
+
+def gates(config: FilterConfig) -> list[Gate]:
+    """The gates that a recipe switches on, in order."""
+    chosen: list[Gate] = [*single_gates(config)]
     if config.agreement is not None:
         least = config.agreement
         chosen.append(Each("agreement", lambda c: c.agreement is None or c.agreement < least))
@@ -231,6 +238,7 @@ def to_rows(samples: Sequence[Sample], verdicts: Sequence[Verdict], problems: Ma
             "temperature": s.temperature,
             "num_tokens": len(s.final.token_ids),
             "revised": bool(s.revisions),
+            "slice": problems[v.problem_id].slice,
         }
         for s, v in zip(samples, verdicts, strict=True)
     ]

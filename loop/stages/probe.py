@@ -16,7 +16,7 @@ from loop.config import ProbeConfig
 from loop.records import Completion, Problem
 from loop.stages.dataset import normalised
 from loop.stages.refine import Progress, Refiner, gather_bounded
-from monitors.base import Critics, Pool, RoundView, Samples
+from monitors.base import Canaries, Critics, Pool, RoundView, Samples, Texts
 
 Strategy = Callable[[Problem, str], str | None]
 PROBE_SCHEMA = pa.schema(
@@ -131,20 +131,38 @@ async def _criticise(
     return await gather_bounded([one(p, f) for p, f in judged], refiner.recipe.engine.concurrency)
 
 
-def view(number: int, probe: Sequence[Mapping[str, Any]], critics: Sequence[Mapping[str, Any]], verdicts: Sequence[Mapping[str, Any]]) -> RoundView:
-    """The monitors' view of a round, from its tables."""
-    pool = None
-    if verdicts:
-        pool = Pool(
-            _objects(verdicts, "problem_id"), _objects(verdicts, "strategy"), _objects(verdicts, "answer"), _floats(verdicts, "correct"),
-            np.array([bool(v["kept"]) for v in verdicts]), np.array([v["reasons"][0] if v["reasons"] else "" for v in verdicts], dtype=object),
-        )
+def view(
+    number: int,
+    probe: Sequence[Mapping[str, Any]],
+    critics: Sequence[Mapping[str, Any]],
+    verdicts: Sequence[Mapping[str, Any]],
+    texts: Sequence[Mapping[str, Any]] = (),
+    canaries: Sequence[Mapping[str, Any]] = (),
+) -> RoundView:
+    """The monitors' view of a round, from its tables; an empty table is not there."""
     judged = None
     if critics:
         judged = Critics(_objects(critics, "problem"), *(_floats(critics, name) for name in ("approved", "probability", "correct", "agreement")))
     sampled = [r for r in probe if r["kind"] == "sample"]
     greedy = [r for r in probe if r["kind"] == "greedy"]
-    return RoundView(number, _samples(sampled), _samples(greedy), judged, pool)
+    scored = Texts(_objects(texts, "problem"), *(_floats(texts, name) for name in ("nll", "entropy", "num_tokens"))) if texts else None
+    planted = Canaries(_objects(canaries, "problem"), _floats(canaries, "right"), _floats(canaries, "accepted")) if canaries else None
+    return RoundView(number, _samples(sampled), _samples(greedy), judged, _pool(verdicts) if verdicts else None, scored, planted)
+
+
+def _pool(verdicts: Sequence[Mapping[str, Any]]) -> Pool:
+    return Pool(
+        problem=_objects(verdicts, "problem_id"),
+        strategy=_objects(verdicts, "strategy"),
+        answer=_objects(verdicts, "answer"),
+        correct=_floats(verdicts, "correct"),
+        kept=np.array([bool(v["kept"]) for v in verdicts]),
+        reason=np.array([v["reasons"][0] if v["reasons"] else "" for v in verdicts], dtype=object),
+        valid=_floats(verdicts, "valid"),
+        approved=_floats(verdicts, "approved"),
+        text=_objects(verdicts, "text"),
+        slice=_objects(verdicts, "slice") if "slice" in verdicts[0] else None,
+    )
 
 
 def _samples(rows: Sequence[Mapping[str, Any]]) -> Samples:

@@ -24,7 +24,7 @@ def test_a_run_goes_through_every_round_and_every_file_is_there(tmp_path):
         folder = path / "rounds" / f"{number:03d}"
         manifest = read_json(folder / "MANIFEST.json")["files"]
         names = {"plan.json", "samples.jsonl", "verdicts.parquet", "examples.parquet", "train.json", "probe.parquet", "critics.parquet",
-                 "evals.json", "readings.json", "decision.json"}  # fmt: skip
+                 "texts.parquet", "canaries.parquet", "evals.json", "readings.json", "decision.json"}  # fmt: skip
         assert names <= set(manifest)
         assert len(rows(path, number, "verdicts")) == 160
         assert all(r["kept"] == (not r["reasons"]) for r in rows(path, number, "verdicts"))
@@ -172,9 +172,9 @@ def test_init_says_what_training_starts_from(tmp_path, init, starts):
     assert [p.name == "base" or int(p.parent.name) == s for p, s in zip(seen, starts, strict=True)] == [True] * 3
 
 
-@pytest.mark.parametrize("after", [5, 120, 400, 700, 1200, 1800])
-def test_a_run_killed_anywhere_and_resumed_equals_an_uninterrupted_one(tmp_path, after):
-    settings = recipe(rounds=2)
+@pytest.mark.parametrize(("critic", "after"), [*((False, n) for n in (5, 120, 400, 700, 1200, 1800)), *((True, n) for n in (50, 150, 1120))])
+def test_a_run_killed_anywhere_and_resumed_equals_an_uninterrupted_one(tmp_path, critic, after):
+    settings = recipe(rounds=2, filters={"critic": critic})
     _, whole = carry(tmp_path / "whole", Model(), settings)
     model = Model()
     model.engine.fail_after = after
