@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from monitors.strategy import CANONICALISERS, calculations
+from monitors.calculations import calculations
+from monitors.strategy import CANONICALISERS
 
 DATA = Path(os.environ.get("OUROLOOP_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 
@@ -78,7 +79,7 @@ def test_most_published_solutions_have_calculations_and_every_annotated_one_is_f
     assert sum(n is not None for n in named) / len(named) > 0.95
     annotated = found = 0
     for solution in solutions:
-        ours = {right for _, right in calculations(solution)}
+        ours = {step.result for step in calculations(solution)}
         for part in solution.split("<<")[1:]:
             right = part.split(">>")[0].rsplit("=", 1)[-1]
             if right.isdigit():
