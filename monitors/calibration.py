@@ -9,11 +9,24 @@ from scipy.stats import rankdata
 
 from monitors import scores
 from monitors.base import Critics, Floats, Reading, RoundView
-from monitors.readings import as_json, missing, number, reading
-from monitors.reliability import brier, debiased_ece, reliability_bins, smooth_ece
-from monitors.stats import NAN, UNDEFINED, Estimate, balanced_accuracy, mean, share
+from monitors.readings import Better, as_json, missing, number, reading
+from monitors.reliability import (
+    Sums,
+    binned_sums,
+    brier,
+    debiased_ece,
+    decompose,
+    mass_bins,
+    reliability_bins,
+    signed_root,
+    smooth_ece,
+)
+from monitors.stats import NAN, UNDEFINED, Estimate, balanced_accuracy, jackknife, jackknife_groups, mean, share
 
-MODEL = ("calibration/overconfidence", "calibration/brier", "calibration/smooth_ece")
+MODEL = (
+    "calibration/overconfidence", "calibration/brier", "calibration/smooth_ece", "calibration/ece", "calibration/reliability",
+    "calibration/resolution", "calibration/uncertainty",
+)
 CRITIC = (
     "critic/balanced_accuracy", "critic/unreadable", "critic/overconfidence", "critic/brier", "critic/ece",
     "critic/agreement_gap",
@@ -29,6 +42,12 @@ class ModelCalibration:
       interval.
     * calibration/brier: mean squared gap less the noise of a share of few votes, [0, 1], down; unbiased; needs 4 samples.
     * calibration/smooth_ece: [0, 1], down; for display: biased up by noise, which also smears the confidences.
+
+    * calibration/reliability, resolution, uncertainty: Murphy's parts of the Brier score, bias-corrected, votes grouped by their share in the
+      first half; ranges [0, 1], down; [0, 1/4], up; [0, 1/4], neither (the task's own). Grouped by the second half's share, its own noise
+      would look like miscalibration (16 samples, calibrated: ECE 0.09).
+    * calibration/ece: debiased equal-mass L2 error with its sign, sqrt of reliability, about 0 when calibrated, down. Jackknife intervals over
+      problems (of the square, for ece).
 
     details: `bins` of the reliability diagram, mean `confidence` and `correct`, `families`. Clustered by problem. Undefined
     without scored, readable answers or with fewer than two samples per problem.
@@ -57,7 +76,28 @@ class ModelCalibration:
         return [
             reading(MODEL[0], over, "share", "none", "", details),
             reading(MODEL[1], squared, "", "down", "a half of two votes is needed: four samples of a problem"),
-            reading(MODEL[2], smooth, "", "down", ""),
+            reading(MODEL[2], smooth, "", "down", ""), *self._parts(votes),
+        ]
+
+    def _parts(self, votes: scores.Votes) -> list[Reading]:
+        """ECE and the Brier score's parts, with what they are without each group of problems."""
+        num_splits, num = votes.confidence_RP.shape
+        bins = mass_bins(votes.first_RP.ravel()).reshape(num_splits, num)
+        group_P = jackknife_groups(num)
+        shape = (int(group_P.max()) + 1, num_splits, 15)
+        cell_RP = np.ravel_multi_index((np.broadcast_to(group_P, bins.shape), np.arange(num_splits)[:, None], bins), shape)
+        sums = binned_sums(votes.confidence_RP.ravel(), votes.correct_RP.ravel(), cell_RP.ravel(), shape)
+        total = Sums(*(part.sum(axis=0) for part in sums))
+        value, without = decompose(total), decompose(total.less(sums))
+        parts = [
+            jackknife(float(part.mean()), left.mean(axis=-1), num) for part, left in zip(value, without, strict=True)
+        ]
+        reliability, low, high = (signed_root(x) for x in parts[0][:3])
+        why = "two problems of about the same confidence are needed"
+        ways: tuple[Better, ...] = ("down", "up", "none")
+        return [
+            reading(MODEL[3], Estimate(reliability, low, high, num), "share", "down", why),
+            *(reading(name, part, "", way, why) for name, part, way in zip(MODEL[4:], parts, ways, strict=True)),
         ]
 
     def _families(self, view: RoundView, votes: scores.Votes) -> dict[str, object]:
@@ -74,7 +114,7 @@ class CriticCalibration:
       [0, 1], chance 0.5, up; MOVER interval. details: `approves_right`, `rejects_wrong`, `strict` (unreadable is a mistake).
     * critic/unreadable: share of critiques without a readable verdict, [0, 1], down.
     * critic/overconfidence: mean(P(approve) - right), [-1, 1], 0 is calibrated; unbiased. details: `bins`, `smooth_ece`.
-    * critic/brier: mean squared gap, [0, 1], down; unbiased.
+    * critic/brier: mean squared gap, [0, 1], down; unbiased. details: `reliability`, `resolution`, `uncertainty` (see `decompose`).
     * critic/ece: debiased equal-mass L2 error with its sign, about 0 when calibrated, down.
     * critic/agreement_gap: mean(vote share of the draft's answer - right), [-1, 1]; includes the draft's own vote, hence
       biased up by about (1 - share) / samples. details: `auroc`, how well agreement ranks right over wrong drafts (0.5: not).
@@ -121,9 +161,10 @@ def _probability(critics: Critics) -> list[Reading]:
     problems, problem_N = scores.codes(critics.problem[known])
     details = {"bins": reliability_bins(claimed, right), "smooth_ece": number(smooth_ece(claimed, right))}
     ece = Estimate(debiased_ece(claimed, right), NAN, NAN, len(problems))
+    parts = decompose(binned_sums(claimed, right, mass_bins(claimed), (15,)))._asdict()
     return [
         reading(CRITIC[2], _mean(claimed - right, problem_N), "share", "none", "", details),
-        reading(CRITIC[3], _mean((claimed - right) ** 2, problem_N), "", "down", ""),
+        reading(CRITIC[3], _mean((claimed - right) ** 2, problem_N), "", "down", "", {name: number(float(x)) for name, x in parts.items()}),
         reading(CRITIC[4], ece, "", "down", "too few critiques for a bin of two"),
     ]
 

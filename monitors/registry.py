@@ -2,7 +2,8 @@
 
 Names of readings: entropy/{token, trace}; diversity/{dcp, gini_simpson_all, gini_simpson_correct, strategy_entropy_all,
 strategy_entropy_correct, hill_1, hill_2, collision}; coverage/{kept, alive, rare_retention}; richness/{sample_coverage, lower_bound,
-at_equal_coverage, retained}; calibration/{overconfidence, brier, smooth_ece};
+at_equal_coverage, retained}; calibration/{overconfidence, brier, smooth_ece, ece,
+reliability, resolution, uncertainty};
 critic/{balanced_accuracy, unreadable, overconfidence, brier, ece, agreement_gap}; supply/{yield, unsolved, kept_per_problem,
 effective_problems, paths_per_problem}; selection/{largest_ratio, fresh_share}; tail/{hard_share, gini, slice_ratio};
 canary/{false_acceptance, false_rejection, no_verdict};

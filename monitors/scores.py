@@ -99,13 +99,15 @@ class Votes:
     """Split-half majority votes: one row per split (R) and problem (P). Confidence and vote come from different halves.
 
     confidence_RP: share of the first half's winner in the second half. correct_RP: whether that winner is right. num_RP: second
-    half's size.
+    half's size. first_RP: the winner's share in the first half: biased up as a confidence, but independent of the second half's
+    luck, so that grouping by it biases nothing.
     """
 
     problems: list[str]
     confidence_RP: Floats
     correct_RP: Floats
     num_RP: Floats
+    first_RP: Floats
 
     def overconfidence(self) -> Scores:
         """Mean over splits of confidence - correct, in [-1, 1], per problem."""
@@ -142,13 +144,13 @@ def votes(samples: Samples, num_splits: int = NUM_SPLITS) -> Votes:
     rows = rows.where(large_P[problem_N]) if len(rows) else rows
     problems, problem_N = codes(rows.problem)
     if not problems:
-        return Votes([], *(np.zeros((num_splits, 0)) for _ in range(3)))
+        return Votes([], *(np.zeros((num_splits, 0)) for _ in range(4)))
     labels, answer_N = codes(rows.answer)
     width = len(labels) + 1
     keys, cell_N = np.unique(problem_N * width + answer_N + 1, return_inverse=True)
     problem_M, readable_M = keys // width, keys % width > 0
     correct_M = np.bincount(cell_N, weights=rows.correct) / np.bincount(cell_N)
-    out = np.zeros((3, num_splits, len(problems)))
+    out = np.zeros((4, num_splits, len(problems)))
     rng = np.random.default_rng(SEED + 1)
     halves = split_halves((rows.correct.astype(np.int64), answer_N), problem_N, num_splits)
     for index, (first_N, second_N) in enumerate(halves):
@@ -161,7 +163,8 @@ def votes(samples: Samples, num_splits: int = NUM_SPLITS) -> Votes:
         out[0, index] = np.where(some_P, second_M[winner_P] / num_P, 0.0)
         out[1, index] = np.where(some_P, correct_M[winner_P], 0.0)
         out[2, index] = num_P
-    return Votes(problems, out[0], out[1], out[2])
+        out[3, index] = first_M[winner_P] / np.bincount(problem_N[first_N], minlength=len(problems))
+    return Votes(problems, *out)
 
 
 def _counts(rows: Samples) -> tuple[list[str], Floats, Floats, Ints]:

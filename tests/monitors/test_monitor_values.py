@@ -117,6 +117,27 @@ def test_model_calibration_falls_when_wrong_answers_become_unanimous():
     assert sum(b["count"] for b in bins) == pytest.approx(200)
 
 
+def test_the_ece_of_votes_is_about_zero_when_calibrated_and_finds_over_confidence():
+    """Right with the probability of the drawn answer's share: a vote is right as often as its true share says."""
+    rng, values, held = np.random.default_rng(0), [], 0
+    for _ in range(40):
+        panel = around(120, num_samples=16, spread=0.0)
+        q_P = rng.uniform(0.55, 1.0, 120)  # the favourite's share, and the chance that it is the right one
+        favourite = rng.random(120) < q_P
+        drawn = rng.random(len(panel)) < np.repeat(q_P, 16)
+        panel = dataclasses.replace(
+            panel, answer=np.where(drawn, "yes", "no").astype(object), correct=(drawn == np.repeat(favourite, 16)).astype(float))
+        reading = read(ModelCalibration(), RoundView(0, panel))["calibration/ece"]
+        values.append(np.sign(reading.value) * reading.value**2)
+        held += reading.low <= 0 <= reading.high
+    assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(40) and held >= 36
+    unanimous = samples(rng, 200, accuracy=0.1, spread=0.05, confusion=1)
+    found = read(ModelCalibration(), RoundView(0, unanimous))
+    assert found["calibration/ece"].value > 0.7 and found["calibration/ece"].low > 0.5
+    brier = found["calibration/reliability"].value - found["calibration/resolution"].value + found["calibration/uncertainty"].value
+    assert brier == pytest.approx(found["calibration/brier"].value, abs=0.05)  # what varies within a bin is in no part
+
+
 def test_critic_readings_equal_hand_counts():
     critic = Critics(
         np.array(["a", "a", "b", "b", "c", "c"], dtype=object), np.array([1, 0, 1, 1, np.nan, 0.0]),

@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -74,3 +77,53 @@ def test_reliability_bins_hold_every_row_once_and_leave_empty_ones_out():
     assert [b["count"] for b in bins] == [2, 3]
     assert bins[1]["accuracy"] == pytest.approx(2 / 3) and bins[1]["confidence"] == pytest.approx(2.95 / 3)
     assert all(b["accuracy_low"] <= b["accuracy"] <= b["accuracy_high"] for b in bins)
+
+
+REFERENCE = json.loads((Path(__file__).parent / "relplot_smooth_ece.json").read_text())
+
+
+@pytest.mark.parametrize("row", REFERENCE["rows"], ids=lambda row: f"seed {row['seed']}")
+def test_smooth_ece_is_relplots(row):
+    rng = np.random.default_rng(row["seed"])
+    confidence = np.round(rng.uniform(0, 1, row["num"]), 6)
+    correct = (rng.random(row["num"]) < np.clip(confidence + row["shift"], 0, 1)).astype(float)
+    assert r.smooth_ece(confidence, correct) == pytest.approx(row["smooth_ece"], abs=1e-3)
+
+
+def parts(confidence, correct, num_bins=15):
+    return r.decompose(r.binned_sums(confidence, correct, r.mass_bins(confidence, num_bins), (num_bins,)))
+
+
+def test_the_three_parts_add_up_to_the_brier_score_where_a_bin_holds_one_confidence():
+    rng = np.random.default_rng(5)
+    confidence = rng.integers(0, 5, 300) / 4
+    correct = (rng.random(300) < 0.3 + 0.4 * confidence).astype(float)
+    ours = parts(confidence, correct)
+    assert ours.reliability - ours.resolution + ours.uncertainty == pytest.approx(np.mean((confidence - correct) ** 2))
+
+
+def test_the_three_parts_are_unbiased_where_the_plug_in_is_not():
+    """Four confidences with known truth, ten rows each: the expectation of each part is known."""
+    rng = np.random.default_rng(6)
+    claimed, truth = np.array([0.1, 0.4, 0.6, 0.9]), np.array([0.2, 0.3, 0.6, 0.7])
+    mean = truth.mean()
+    expected = np.mean((claimed - truth) ** 2), np.mean((truth - mean) ** 2), mean * (1 - mean)
+    confidence, chance = np.repeat(claimed, 10), np.repeat(truth, 10)
+    draws = [(rng.random(40) < chance).astype(float) for _ in range(4_000)]
+    ours = np.array([parts(confidence, d) for d in draws])
+    assert (np.abs(ours.mean(axis=0) - expected) < 3 * ours.std(axis=0) / np.sqrt(4_000)).all()
+    plug_in = np.array([[np.mean((claimed - d.reshape(4, 10).mean(axis=1)) ** 2), d.reshape(4, 10).mean(axis=1).var()] for d in draws])
+    assert (plug_in.mean(axis=0) - expected[:2] > 0.01).all()
+
+
+def test_what_is_left_without_some_rows_is_the_decomposition_of_the_rest():
+    rng = np.random.default_rng(7)
+    confidence, correct = rng.integers(0, 4, 60) / 3, rng.integers(0, 2, 60).astype(float)
+    bins, group = r.mass_bins(confidence), np.arange(60) % 3
+    sums = r.binned_sums(confidence, correct, group * 15 + bins, (3, 15))
+    total = r.Sums(*(part.sum(axis=0) for part in sums))
+    without = r.decompose(total.less(sums))
+    for g in range(3):
+        rest = group != g
+        alone = r.decompose(r.binned_sums(confidence[rest], correct[rest], bins[rest], (15,)))
+        assert [float(part[g]) for part in without] == pytest.approx([float(part) for part in alone])
