@@ -38,17 +38,9 @@ def main_score(evals: Mapping[str, Any]) -> float:
 
 def panel(recipe: Recipe, main: str) -> Panel:
     """The decision rule with the recipe's tolerances."""
-    m = recipe.monitors
+    tolerances = recipe.monitors.model_dump(exclude={"guard", "canonicaliser"})
     return Panel(
-        main_family=main,
-        accuracy_loss=m.accuracy_loss,
-        diversity_loss_share=m.diversity_loss_share,
-        rare_loss_share=m.rare_loss_share,
-        overconfidence_gain=m.overconfidence_gain,
-        min_yield=m.min_yield,
-        alpha=m.alpha,
-        rounds=recipe.rounds,
-        max_rollbacks=recipe.interventions.max_rollbacks,
+        main_family=main, pass_k=recipe.probe.pass_at, rounds=recipe.rounds, max_rollbacks=recipe.interventions.max_rollbacks, **tolerances
     )
 
 

@@ -1,4 +1,4 @@
-"""The fixed panel through the engine -> tables -> the RoundView that monitors read. Same problems, same sampling, same seeds in every round."""
+"""The fixed panel through the engine -> tables -> the RoundView that monitors read. Same problems, same sampling in every round, with fresh luck."""
 
 from __future__ import annotations
 
@@ -83,19 +83,21 @@ async def measure(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(probe rows, critic rows).
 
-    `samples` at the probe's temperature and one greedy answer per problem, then critiques of the main family's first samples.
+    `samples` (round 0, the anchor: `anchor_samples`) at the probe's temperature and one greedy answer per problem, then critiques of the
+    main family's first samples.
     """
-    total, done = len(panel.problems) * (config.samples + 1), 0
+    num = config.samples if refiner.round else config.anchor_samples or 4 * config.samples
+    total, done = len(panel.problems) * (num + 1), 0
 
     async def ask(problem: Problem) -> list[tuple[str, Completion]]:
         nonlocal done
-        sampled = [refiner.probe(problem, i, config.temperature) for i in range(config.samples)]
-        answers = await asyncio.gather(*sampled, refiner.probe(problem, config.samples, 0.0))
+        sampled = [refiner.probe(problem, i, config.temperature) for i in range(num)]
+        answers = await asyncio.gather(*sampled, refiner.probe(problem, num, 0.0))
         done += len(answers)
         progress("probing", done, total)
         return [*(("sample", a) for a in answers[:-1]), ("greedy", answers[-1])]
 
-    limit = max(1, refiner.recipe.engine.concurrency // (config.samples + 1))
+    limit = max(1, refiner.recipe.engine.concurrency // (num + 1))
     answers = await gather_bounded([ask(p) for p in panel.problems], limit)
     rows = [_row(p, kind, a, task, strategy) for p, found in zip(panel.problems, answers, strict=True) for kind, a in found]
     judged = [(p, found) for p, found in zip(panel.problems, answers, strict=True) if p.family == panel.main and found[0][1].finish_reason == "stop"]

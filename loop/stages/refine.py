@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from evals.tasks import Prompts
@@ -108,9 +108,9 @@ class Refiner:
             return Completion(request.id, (), (), (), "", "length", "")
 
     async def probe(self, problem: Problem, index: int, temperature: float) -> Completion:
-        """One panel sample under fixed sampling: no cut-offs, the probe's temperature. Its seed does not depend on the round."""
+        """One panel sample under fixed sampling: no cut-offs, the probe's temperature. Drawn afresh each round: shared luck would add up."""
         prompt = render(self.prompts, self.prompts.draft, question=problem.question)
-        return await replace(self, round=0)._ask(problem, index, "probe", prompt, temperature, self.recipe.sampling.max_tokens)
+        return await self._ask(problem, index, "probe", prompt, temperature, self.recipe.sampling.max_tokens)
 
 
 async def collect(refiner: Refiner, problems: Sequence[Problem], journal: Journal, progress: Progress) -> list[Sample]:

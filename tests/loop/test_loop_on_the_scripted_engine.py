@@ -90,11 +90,14 @@ def test_a_prompt_that_does_not_fit_costs_its_sample_and_not_the_run(tmp_path, s
     assert any(not v["text"] for v in verdicts) == (stage == "draft")
 
 
-def test_the_probe_is_the_same_in_every_round(tmp_path):
-    _, path = carry(tmp_path, Model(), recipe())
-    panels = [[(r["problem"], r["kind"]) for r in rows(path, n, "probe")] for n in range(4)]
-    assert panels[0] == panels[1] == panels[2] == panels[3]
-    assert [r["text"] for r in rows(path, 1, "probe")] == [r["text"] for r in rows(path, 2, "probe")], "same model, same seeds, same samples"
+def test_the_probe_asks_the_same_in_every_round_with_fresh_luck_and_a_larger_anchor(tmp_path):
+    _, path = carry(tmp_path, Model(), recipe(rounds=2))
+    panels = [Counter((r["problem"], r["kind"]) for r in rows(path, n, "probe")) for n in range(3)]
+    assert panels[0].keys() == panels[1].keys() and panels[1] == panels[2]
+    assert {(now, then) for key, now in panels[1].items() for then in [panels[0][key]]} == {(8, 32), (1, 1)}
+    greedy, sampled = ([[r["text"] for r in rows(path, n, "probe") if r["kind"] == kind] for n in (1, 2)] for kind in ("greedy", "sample"))
+    assert sampled[0] != sampled[1], "the same luck in every round would add up to false evidence"
+    assert all(len(found) == len(set(panels[1])) // 2 for found in greedy)
 
 
 def collapsing(number):
