@@ -20,7 +20,7 @@ from monitors.base import Reading
 
 NAN = float("nan")
 Json = dict[str, Any]
-TABLES = ("probe", "critics", "verdicts", "examples")
+TABLES = ("probe", "critics", "texts", "canaries", "verdicts", "examples")
 
 
 def best_round(rounds: Iterable[tuple[int, float, str]]) -> int | None:
@@ -86,6 +86,16 @@ class RoundData:
     def critics(self) -> Any:
         """critics.parquet."""
         return _table(self.path / "critics.parquet")
+
+    @cached_property
+    def texts(self) -> Any:
+        """texts.parquet."""
+        return _table(self.path / "texts.parquet")
+
+    @cached_property
+    def canaries(self) -> Any:
+        """canaries.parquet."""
+        return _table(self.path / "canaries.parquet")
 
     @cached_property
     def verdicts(self) -> Any:

@@ -253,6 +253,10 @@ def _probe(folder: Path, number: int, guarded: bool, rng: random.Random) -> pd.D
         for i in range(30)
     ]
     pd.DataFrame(critics).to_parquet(folder / "critics.parquet")
+    texts = [{"problem": f"real-{i}", "nll": 0.6 + 0.01 * i, "entropy": 0.5 / (1 + 0.2 * number), "num_tokens": 20.0} for i in range(12)]
+    pd.DataFrame(texts).to_parquet(folder / "texts.parquet")
+    canaries = [{"problem": f"real-{i // 2}", "right": float(i % 2), "accepted": float(i % 2 or i % 12 == 0)} for i in range(24)]
+    pd.DataFrame(canaries).to_parquet(folder / "canaries.parquet")
     return table
 
 
@@ -280,7 +284,7 @@ def _readings(folder: Path, number: int) -> None:
 def _view(folder: Path, number: int) -> RoundView:
     tables = [
         pq.read_table(p).to_pylist() if (p := folder / f"{name}.parquet").exists() else []
-        for name in ("probe", "critics", "verdicts")
+        for name in ("probe", "critics", "verdicts", "texts", "canaries")
     ]
     return view(number, *tables)
 
