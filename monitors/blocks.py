@@ -115,6 +115,8 @@ def block_scores(rows: Table, size: int, score: BlockScore) -> Floats:
     """The score of every block of every cut, shape (P, R, M); NaN where a block reaches into padding. M = 0 with too few columns."""
     columns_RMS = cuts(rows.there_PK.shape[1], size)
     value_PRM = score(rows, columns_RMS)
+    if rows.there_PK.all():
+        return value_PRM
     return np.where(rows.there_PK[:, columns_RMS].all(axis=-1), value_PRM, np.nan)
 
 

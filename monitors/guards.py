@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from monitors.base import Floats, Samples
 from monitors.blocks import BlockScore, Table, block_scores
@@ -37,40 +38,59 @@ class Quantity:
     ceiling: float | None = None
     shown: tuple[float, float] = (0.0, 1.0)
 
-    def guard(self) -> Guard | str | None:
-        """Compare over the problems that both sides score: a Guard; why the anchor has no such quantity; None when only this round has not."""
-        anchor_PRM = block_scores(self.anchor, self.size, self.score)
-        measured_P = np.isfinite(anchor_PRM).any(axis=(1, 2))
-        if measured_P.sum() < 2 or (self.relative and not np.nansum(anchor_PRM) > 0):
+    def guard(self, baseline: Baseline | None = None) -> Guard | str | None:
+        """Compare over the problems that both sides score: a Guard; why the anchor has no such quantity; None when only this round has not.
+
+        baseline: what `self.baseline()` gave in an earlier round with the same anchor and score.
+        """
+        baseline = baseline or self.baseline()
+        measured_P = np.isfinite(baseline.mean_P)
+        if measured_P.sum() < 2 or (self.relative and not np.nansum(baseline.mean_P) > 0):
             return self.why_missing
         now_PRM = block_scores(self.now, self.size, self.score)
         both_P = measured_P & np.isfinite(now_PRM).any(axis=(1, 2))
-        anchor_P = _mean_P(anchor_PRM[both_P])
+        anchor_P = baseline.mean_P[both_P]
         if len(anchor_P) < 2 or (self.relative and not anchor_P.sum() > 0):
             return None
-        se, note = self._anchor_se(both_P, anchor_P), ""
+        se, note = baseline.se(both_P), ""
         if self.ceiling is not None and anchor_P.mean() > self.ceiling:
             before, least = (self.shown[0] + self.shown[1] * x for x in (float(anchor_P.mean()), self.ceiling))
             note = f"the anchor had {before:.3f}: measured against {least:.3g}, no harm is done up to there"
             anchor_P, se = np.full(len(anchor_P), self.ceiling), 0.0
         return Guard(self, Stream(self.name, anchor_P, now_PRM[both_P], se, self.tolerance / abs(self.shown[1]), self.relative), note)
 
-    def _anchor_se(self, both_P: Any, anchor_P: Floats) -> float:
-        """Standard error of the anchor's mean from the sampling within problems: the spread between groups of its samples, pooled over problems.
+    def baseline(self) -> Baseline:
+        """The anchor's side. The variance of a mean is the spread between groups of the problem's samples.
 
-        Too few samples for two groups: the most that such scores can vary. Never below that of 2 samples among all: no spread in a finite sample is
-        no proof of certainty.
+        Too few samples for two groups: the most that such scores can vary.
         """
+        mean_P = _mean_P(block_scores(self.anchor, self.size, self.score))
         wide = self.anchor.there_PK.shape[1]
         num_groups = min(NUM_GROUPS, wide // self.size)
-        variance_P = anchor_P * (1 - anchor_P)
+        variance_P = mean_P * (1 - mean_P)
         if num_groups > 1:
             each = wide // num_groups
             parts = [block_scores(self.anchor.columns(slice(g * each, (g + 1) * each)), self.size, self.score) for g in range(num_groups)]
-            known = np.array([_mean_P(part[both_P]) for part in parts])
+            known = np.array([_mean_P(part) for part in parts])
             variance_P = np.where(np.isfinite(known).all(axis=0), known.var(axis=0, ddof=1) / num_groups, variance_P)
-        num = len(anchor_P)
-        return max(float(np.sqrt(variance_P.sum())) / num, 2 / max(int(self.anchor.there_PK[both_P].sum()), 1))
+        return Baseline(mean_P, variance_P, self.anchor.there_PK.sum(axis=1))
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A score at the anchor, per problem: its mean (NaN: not measured), the variance of that mean by sampling, the number of samples."""
+
+    mean_P: Floats
+    variance_P: Floats
+    num_P: NDArray[np.int64]
+
+    def se(self, chosen_P: NDArray[np.bool_]) -> float:
+        """Standard error of the mean over some problems, which are fixed.
+
+        Never below that of 2 samples among all: no spread in a finite sample is no proof of certainty.
+        """
+        spread = float(np.sqrt(self.variance_P[chosen_P].sum())) / int(chosen_P.sum())
+        return max(spread, 2 / max(int(self.num_P[chosen_P].sum()), 1))
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
 from monitors import scores
 from monitors.base import RoundView, Samples
+from monitors.blocks import Table
 from monitors.guards import direction
 from monitors.readings import of
+from monitors.scores import Scores
 from monitors.stats import paired
+from monitors.ustatistics import collision, distinct_pair_share, same_pairs
+
+
+@dataclass(frozen=True)
+class Symptoms:
+    """What a mode is read from, per problem: pass@1, distinct-correct-pair probability, Gini-Simpson of all samples, collisions of answers."""
+
+    accuracy: Scores
+    diversity: Scores
+    spread: Scores
+    collisions: Scores
 
 
 def attribute(view: RoundView, reference: RoundView, main_family: str, tail_slice: str = "tail") -> str | None:
-    """A, B, C, D or None, from which quantities rose or fell since round 0.
+    """The mode of a round, A, B, C, D or None (see `name_mode`)."""
+    now, then = of(view.probe, "family", main_family), of(reference.probe, "family", main_family)
+    chosen = scores.families_with_strategies(then)
+
+    def symptoms(rows: Samples) -> Symptoms:
+        pairs = scores.distinct_correct_pairs(rows, chosen)
+        return Symptoms(scores.accuracy(rows), pairs, scores.gini_simpson(rows), scores.collisions(rows))
+
+    return name_mode(symptoms(now), symptoms(then), set(of(then, "slice", tail_slice).problem))
+
+
+def name_mode(now: Symptoms, then: Symptoms, tail: Collection[str]) -> str | None:
+    """A, B, C, D or None, from which quantities rose or fell since round 0; `tail`: the problems of the tail slice.
 
     Paired by problem, two-sided 5 % each; the first that fits:
 
@@ -22,26 +53,43 @@ def attribute(view: RoundView, reference: RoundView, main_family: str, tail_slic
     Source: first symptoms in Shumailov 2305.17493 (A), Wu 2407.05013 and Dang 2504.10478 (B), Shafayat 2505.21444 (C), Ding
     2411.00750 (D).
     """
-    now, then = of(view.probe, "family", main_family), of(reference.probe, "family", main_family)
-    chosen = scores.families_with_strategies(then)
 
-    def moved(score: scores.Score, part: str | None = None) -> int:
-        if part is None:
-            return direction(score(now), score(then))
-        after, before = (score(rows.where((rows.slice == tail_slice) == (part == "tail"))) for rows in (now, then))
+    def moved(name: str, within: bool | None = None) -> int:
+        after, before = (
+            {p: x for p, x in getattr(side, name).items() if within is None or (p in tail) == within} for side in (now, then)
+        )
         return direction(after, before)
 
-    def dcp(rows: Samples) -> scores.Scores:
-        return scores.distinct_correct_pairs(rows, chosen)
-
-    accuracy, diversity, spread = moved(scores.accuracy), moved(dcp), moved(scores.gini_simpson)
-    collision_now, collision_then = scores.collisions(now), scores.collisions(then)
-    rise = paired(collision_now, collision_then, scale=2.0, bound=2.0)
-    if accuracy <= 0 and direction(collision_now, collision_then) > 0 and rise.value > 0:
+    accuracy, diversity, spread = moved("accuracy"), moved("diversity"), moved("spread")
+    rise = paired(now.collisions, then.collisions, scale=2.0, bound=2.0)
+    if accuracy <= 0 and moved("collisions") > 0 and rise.value > 0:
         return "C"
-    tail_fell = moved(scores.accuracy, "tail") < 0 or moved(dcp, "tail") < 0
-    if tail_fell and moved(scores.accuracy, "rest") >= 0 and moved(dcp, "rest") >= 0:
+    tail_fell = moved("accuracy", True) < 0 or moved("diversity", True) < 0
+    if tail_fell and moved("accuracy", False) >= 0 and moved("diversity", False) >= 0:
         return "D"
     if spread < 0 or (diversity < 0 and accuracy >= 0):
         return "B"
     return "A" if accuracy < 0 else None
+
+
+def symptoms_of(rows: Table) -> Symptoms:
+    """The same from a table, in which every problem has samples."""
+    num_P = rows.there_PK.sum(axis=1).astype(float)
+
+    def same(chosen_PK: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return same_pairs(chosen_PK.nonzero()[0], rows.strategy_PK[chosen_PK], len(num_P))
+
+    def scored(value_P: NDArray[np.float64]) -> Scores:
+        return dict(zip(rows.problems, value_P.tolist(), strict=True))
+
+    right_PK = rows.right_PK & rows.there_PK
+    named_PK = (rows.strategy_PK >= 0) & rows.there_PK
+    read_PK = (rows.answer_PK >= 0) & rows.there_PK
+    right_P, named_P = right_PK.sum(axis=1).astype(float), named_PK.sum(axis=1).astype(float)
+    width = int(rows.answer_PK.max(initial=0)) + 1
+    keys, count_M = np.unique(read_PK.nonzero()[0] * width + rows.answer_PK[read_PK], return_counts=True)
+    collisions_P = collision(keys // width, keys % width, count_M / num_P[keys // width], len(num_P))
+    return Symptoms(
+        scored(right_P / num_P), scored(distinct_pair_share(num_P, right_P, same(right_PK))),
+        scored(distinct_pair_share(named_P, named_P, same(named_PK))), scored(collisions_P),
+    )

@@ -15,15 +15,12 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from monitors import blocks, evidence, scores
+from monitors import evidence, guarded
 from monitors.base import Reading, RoundView
-from monitors.guards import Guard, Quantity, families_of
+from monitors.guards import Guard, Quantity
 from monitors.modes import attribute
-from monitors.readings import as_json, of
+from monitors.readings import as_json
 from monitors.supply import kept_share, nothing_passes
-
-UNSCORED = "too few scored samples at the anchor"
-NO_STRATEGIES = "no strategy ids, or no pair of right answers, at the anchor"
 
 Action = Literal["continue", "reinject", "rollback", "halt"]
 Factors = dict[str, dict[str, list[float]]]
@@ -134,49 +131,17 @@ class Panel:
 
     def quantities(self, view: RoundView, reference: RoundView) -> Iterator[Quantity]:
         """All guarded quantities of a round."""
-        then, now = of(reference.probe, "family", self.main_family), of(view.probe, "family", self.main_family)
-        anchor, main = blocks.tables(then, now)
-        loss, share = self.accuracy_loss, self.diversity_loss_share
-        yield Quantity("pass@1", 1, blocks.right, anchor, main, loss, UNSCORED)
-        pairs = "distinct-correct-pair probability"
-        yield Quantity(pairs, 2, blocks.distinct_right, anchor, main, share, NO_STRATEGIES, relative=True)
-        in_tail = set(of(then, "slice", self.tail_slice).problem)
-        if in_tail:
-            tail_P = np.array([i for i, p in enumerate(main.problems) if p in in_tail], dtype=np.int64)
-            anchor_tail, tail = anchor.rows(tail_P), main.rows(tail_P)
-            yield Quantity(f"pass@{self.pass_k} of the tail", self.pass_k, blocks.right, anchor_tail, tail, loss, UNSCORED)
-            yield Quantity(f"{pairs} of the tail", 2, blocks.distinct_right, anchor_tail, tail, share, NO_STRATEGIES, relative=True)
-        yield self._rare(view, reference)
-        size = min(blocks.VOTE_SIZE, main.there_PK.shape[1], anchor.there_PK.shape[1])
-        yield Quantity(
-            "over-confidence of majority votes", size, blocks.candour, anchor, main, self.overconfidence_gain, UNSCORED, ceiling=0.5,
-            shown=(1.0, -2.0),
-        )
-        yield self._shortcut(anchor, main)
-        others = [v.probe.where(v.probe.family != self.main_family) for v in (reference, view)]
-        if len(others[0]):
-            yield Quantity("pass@1 of the other families", 1, blocks.right, *blocks.tables(others[0], others[1]), self.general_loss, UNSCORED)
+        return guarded.quantities(guarded.tables_of(reference.probe, view.probe, self.main_family, self.tail_slice), self)
 
-    def _rare(self, view: RoundView, reference: RoundView) -> Quantity:
-        """Rare strategies are picked on one half of the anchor and measured on the other."""
-        families = scores.families_with_strategies(reference.probe)
-        then, now = (v.probe.where(np.array([f in families for f in v.probe.family], dtype=bool)) for v in (reference, view))
-        anchor, current = blocks.tables(then, now)
-        half = anchor.there_PK.shape[1] // 2
-        num = int(max(anchor.strategy_PK.max(initial=-1), current.strategy_PK.max(initial=-1))) + 1
-        rare_PT = blocks.rare_strategies(anchor.columns(slice(0, half)), families_of(then, anchor.problems), num)
-        why = "no strategy was right and rare at the anchor"
-        score = blocks.rare_right(rare_PT)
-        return Quantity("rare-strategy mass", 1, score, anchor.columns(slice(half, None)), current, self.rare_loss_share, why, relative=True)
-
-    def _shortcut(self, anchor: blocks.Table, main: blocks.Table) -> Quantity:
-        """The answer whose share over all problems grew most is picked on one half of the round's samples and measured on the other."""
-        half = main.there_PK.shape[1] // 2
-        code = blocks.most_grown_answer(anchor, main.columns(slice(0, half)))
-        why = "no readable answer at the anchor"
-        rest = main.columns(slice(half, None))
-        name = "share of the most repeated answer"
-        return Quantity(name, 1, blocks.answered(code), anchor, rest, self.shortcut_gain, why, shown=(1.0, -1.0))
+    def factors(self, guards: Sequence[Guard], alpha: Mapping[str, float]) -> Factors:
+        """A round's bets on every stream, by tier; NaN-free by construction. alpha: of the tiers `watch` and `halt`."""
+        streams = [g.stream for g in guards]
+        z = {tier: evidence.anchor_z(alpha[tier], len(streams)) for tier in alpha}
+        return {
+            "watch": {s.name: evidence.loss_factors(s, self.watch_share, z["watch"]).tolist() for s in streams},
+            "halt": {s.name: evidence.loss_factors(s, 1.0, z["halt"]).tolist() for s in streams},
+            "recover": {s.name: evidence.recovery_factors(s, 1.0, z["halt"]).tolist() for s in streams},
+        }
 
     def _weigh(
         self, view: RoundView, reference: RoundView, guards: list[Guard], details: dict[str, Any], history: Sequence[Decided],
@@ -186,7 +151,7 @@ class Panel:
         rollbacks = [d for d in done if d.action == "rollback"]
         alpha = {"watch": self.watch_alpha, "halt": evidence.spent(self.alpha, len(rollbacks) + 1)}
         since = {"watch": done[-1].round + 1 if done else 0, "halt": rollbacks[-1].round + 1 if rollbacks else 0}
-        factors = self._factors(guards, alpha)
+        factors = self.factors(guards, alpha)
         level = 1 - self.alpha / self.rounds
         details |= {
             "factors": factors, "guards": [g.to_json(level) for g in guards], "audits": self._audits(done, factors, history, view.round),
@@ -203,16 +168,6 @@ class Panel:
             }
             beyond[tier] = self._beyond(weight, limit, guards, details[tier]) if guards and weight.log_e >= limit else []
         return self._act(view, reference, guards, beyond, details, len(rollbacks))
-
-    def _factors(self, guards: Sequence[Guard], alpha: Mapping[str, float]) -> Factors:
-        """This round's bets on every stream, by tier; NaN-free by construction."""
-        streams = [g.stream for g in guards]
-        z = {tier: evidence.anchor_z(alpha[tier], len(streams)) for tier in alpha}
-        return {
-            "watch": {s.name: evidence.loss_factors(s, self.watch_share, z["watch"]).tolist() for s in streams},
-            "halt": {s.name: evidence.loss_factors(s, 1.0, z["halt"]).tolist() for s in streams},
-            "recover": {s.name: evidence.recovery_factors(s, 1.0, z["halt"]).tolist() for s in streams},
-        }
 
     def _beyond(self, weight: evidence.Weight, limit: float, guards: Sequence[Guard], about: Mapping[str, Any]) -> list[str]:
         """A sentence per quantity that has evidence enough on its own (e-Bonferroni), and in any case for the driver, which comes first."""

@@ -31,6 +31,28 @@ def test_no_bet_can_be_expected_to_win_at_the_boundary_whatever_the_problems_are
     assert lost.max() > 0.9  # no more is given away than the problems' being unlike costs
 
 
+@pytest.mark.parametrize("mean_P", [(0.1, 0.9), (0.9, 0.1), (0.5, 0.5)])
+def test_a_problem_with_more_samples_than_another_weighs_no_more(mean_P):
+    """Four blocks of one problem, one of the other; all of the loss may lie where the blocks are. Exactly on the boundary."""
+    anchor_P, total = np.array((0.6, 0.5)), 0.0
+    delta = float(anchor_P.mean() - np.mean(mean_P))
+    for outcome in itertools.product((0.0, 1.0), repeat=5):
+        block_PRM = np.full((2, 1, 4), np.nan)
+        block_PRM[0, 0], block_PRM[1, 0, 0] = outcome[:4], outcome[4]
+        means = (mean_P[0],) * 4 + (mean_P[1],)
+        p = np.prod([m if y else 1 - m for m, y in zip(means, outcome, strict=True)])
+        total = total + p * np.exp(evidence.loss_factors(Stream("x", anchor_P, block_PRM, 0.0, delta), 1.0, 0.0))
+    assert (total <= 1 + 1e-12).all() and total.max() > 0.9
+
+
+def test_scores_of_0_and_1_are_counted_to_the_same_evidence():
+    rng = np.random.default_rng(5)
+    block_PRM = np.where(rng.random((20, 3, 6)) < 0.2, np.nan, (rng.random((20, 3, 6)) < 0.5).astype(float))
+    nearly_PRM = np.where(block_PRM == 1, 1 - 1e-12, block_PRM)
+    both = [evidence.loss_factors(Stream("x", np.full(20, 0.6), y, 0.01, 0.02), 1.0, 2.0) for y in (block_PRM, nearly_PRM)]
+    assert both[0] == pytest.approx(both[1], abs=1e-8) and np.isfinite(both[0]).all()
+
+
 def test_averaging_over_ways_to_cut_keeps_the_expectation_at_most_one():
     """Four samples of two problems, pairs that are both right by different ones of two strategies: all 3^8 outcomes."""
     anchor_P, total = np.array([0.3, 0.2]), 0.0
