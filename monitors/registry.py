@@ -1,13 +1,14 @@
 """Every monitor in one dict, and the one call that reads a round with all of them.
 
-Names of readings: entropy/{token, trace}; diversity/{dcp, gini_simpson_all, gini_simpson_correct, strategy_entropy_all,
-strategy_entropy_correct, hill_1, hill_2, collision}; coverage/{kept, alive, rare_retention}; richness/{sample_coverage, lower_bound,
-at_equal_coverage, retained}; calibration/{overconfidence, brier, smooth_ece, ece,
-reliability, resolution, uncertainty};
-critic/{balanced_accuracy, unreadable, overconfidence, brier, ece, agreement_gap}; supply/{yield, unsolved, kept_per_problem,
-effective_problems, paths_per_problem}; selection/{largest_ratio, fresh_share}; tail/{hard_share, gini, slice_ratio};
-canary/{false_acceptance, false_rejection, no_verdict};
-validity/{right_wrong_step, wrong_step, truncated}; accuracy/{pass_1, pass_k, greedy}/<family>; length/tokens.
+Names of readings:
+accuracy/{pass_1, pass_k, greedy}/<family>; accuracy/{pass_1, pass_k}/<family>/<slice>; accuracy/general;
+diversity/{dcp, gini_simpson_all, gini_simpson_correct, strategy_entropy_all, strategy_entropy_correct, hill_1, hill_2, collision};
+coverage/{kept, alive, rare_retention}; richness/{sample_coverage, lower_bound, at_equal_coverage, retained};
+calibration/{overconfidence, brier, smooth_ece, ece, reliability, resolution, uncertainty}; agreement/{pairs, wrong_share, decoupling};
+shortcut/share; critic/{balanced_accuracy, unreadable, overconfidence, brier, ece, agreement_gap}; entropy/{token, trace};
+text/{own_perplexity, entropy, cross_entropy, gap}; drift/excess_homozygosity; validity/{right_wrong_step, wrong_step, truncated};
+supply/{yield, unsolved, kept_per_problem, effective_problems, paths_per_problem}; selection/{largest_ratio, fresh_share};
+tail/{hard_share, gini, slice_ratio}; canary/{false_acceptance, false_rejection, no_verdict}; length/tokens.
 """
 
 from __future__ import annotations
@@ -15,18 +16,22 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping
 
+from monitors.agreement import Agreement
 from monitors.base import Monitor, Reading, RoundView
 from monitors.calibration import CriticCalibration, ModelCalibration
 from monitors.canaries import CanaryErrors
 from monitors.coverage import Coverage
 from monitors.diversity import Diversity
+from monitors.drift import Drift
 from monitors.entropy import TraceEntropy
 from monitors.generalization import Generalization
 from monitors.length import Length
 from monitors.richness import Richness
 from monitors.selection import Selection
+from monitors.shortcut import Shortcut
 from monitors.supply import Supply
 from monitors.tails import Tails
+from monitors.texts import RealText
 from monitors.validity import Validity
 
 MONITORS: Mapping[str, Monitor] = {
@@ -35,8 +40,12 @@ MONITORS: Mapping[str, Monitor] = {
     "coverage": Coverage(),
     "richness": Richness(),
     "calibration": ModelCalibration(),
+    "agreement": Agreement(),
+    "shortcut": Shortcut(),
     "critic": CriticCalibration(),
     "entropy": TraceEntropy(),
+    "text": RealText(),
+    "drift": Drift(),
     "validity": Validity(),
     "supply": Supply(),
     "selection": Selection(),

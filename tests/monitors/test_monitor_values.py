@@ -203,7 +203,10 @@ def test_generalization_gives_every_family_with_its_paired_change():
     rng = np.random.default_rng(0)
     then, now = view(rng, 0), view(rng, 1, accuracy=0.8)
     readings = read(Generalization(k=4), now, then)
-    assert set(readings) == {f"accuracy/{kind}/{f}" for kind in ("pass_1", "pass_k", "greedy") for f in ("main", "copy")}
+    assert set(readings) == {
+        "accuracy/general", *(f"accuracy/{kind}/{f}" for kind in ("pass_1", "pass_k", "greedy") for f in ("main", "copy")),
+        *(f"accuracy/{kind}/{f}/{s}" for kind in ("pass_1", "pass_k") for f in ("main", "copy") for s in ("typical", "tail")),
+    }
     main = readings["accuracy/pass_1/main"]
     assert main.details["change"]["low"] > 0.1
     unchanged = readings["accuracy/pass_1/copy"].details["change"]
@@ -234,3 +237,28 @@ def test_intervals_cover_an_unchanged_model_in_most_repetitions():
             if reading.name in truth:
                 hits[reading.name] += reading.low <= truth[reading.name] <= reading.high
     assert all(count >= 182 for count in hits.values()), hits
+
+
+def test_general_ability_pools_the_other_families_and_compares_them_with_round_0():
+    rng = np.random.default_rng(0)
+    then = RoundView(0, joined(samples(rng, 80), *(samples(rng, 20, family=f, problem_seed=3) for f in ("copy", "sort"))))
+    weaker = RoundView(1, joined(samples(rng, 80), *(samples(rng, 20, family=f, problem_seed=3, accuracy=0.2) for f in ("copy", "sort"))))
+    general = read(Generalization(), weaker, then)["accuracy/general"]
+    others = weaker.probe.where(weaker.probe.family != "main")
+    assert general.value == pytest.approx(others.correct.mean()) and general.num_clusters == 40
+    assert general.details["main"] == "main" and set(general.details["families"]) == {"copy", "sort"}
+    assert general.details["change"]["high"] < -0.1
+    assert read(Generalization(main_family="copy"), weaker, then)["accuracy/general"].num_clusters == 100
+    assert read(Generalization(), RoundView(0, samples(rng, 20)))["accuracy/general"].status == "undefined"
+
+
+def test_slices_have_readings_of_their_own():
+    panel = around(200)
+    readings = read(Generalization(), RoundView(0, panel))
+    tail = panel.where(panel.slice == "tail")
+    assert readings["accuracy/pass_1/main/tail"].value == pytest.approx(tail.correct.mean())
+    right = tail.correct.reshape(-1, 8).sum(axis=1)
+    naive = 1 - np.array([np.prod([(8 - c - j) / (8 - j) for j in range(4)]) if c <= 4 else 0.0 for c in right])
+    assert readings["accuracy/pass_k/main/tail"].value == pytest.approx(naive.mean())
+    one_slice = around(20, tail=0.0)
+    assert "accuracy/pass_1/main/typical" not in read(Generalization(), RoundView(0, one_slice))
