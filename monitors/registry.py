@@ -8,7 +8,8 @@ calibration/{overconfidence, brier, smooth_ece, ece, reliability, resolution, un
 shortcut/share; critic/{balanced_accuracy, unreadable, overconfidence, brier, ece, agreement_gap}; entropy/{token, trace};
 text/{own_perplexity, entropy, cross_entropy, gap}; drift/excess_homozygosity; validity/{right_wrong_step, wrong_step, truncated};
 supply/{yield, unsolved, kept_per_problem, effective_problems, paths_per_problem}; selection/{largest_ratio, fresh_share};
-tail/{hard_share, gini, slice_ratio}; canary/{false_acceptance, false_rejection, no_verdict}; length/tokens.
+tail/{hard_share, gini, slice_ratio}; canary/{false_acceptance, false_rejection, no_verdict}; length/tokens;
+repetition/{loops, compression_all, compression_right, distinct_all, distinct_right}.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from monitors.drift import Drift
 from monitors.entropy import TraceEntropy
 from monitors.generalization import Generalization
 from monitors.length import Length
+from monitors.repetition import Repetition
 from monitors.richness import Richness
 from monitors.selection import Selection
 from monitors.shortcut import Shortcut
@@ -52,6 +54,7 @@ MONITORS: Mapping[str, Monitor] = {
     "tail": Tails(),
     "canary": CanaryErrors(),
     "length": Length(),
+    "repetition": Repetition(),
 }
 
 
