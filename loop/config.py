@@ -114,6 +114,7 @@ class FilterConfig(Section):
     duplicates: Literal["none", "exact", "calculations"] = Field("calculations", description="calculations: RFT's multiset (2308.01825)")
     per_problem: int | None = Field(4, ge=1, description="samples kept per problem at most")
     per_strategy: float | None = Field(None, gt=0, le=1, description="share of the kept samples per strategy at most")
+    per_answer: float | None = Field(None, gt=0, le=1, description="share of the kept samples per answer at most, over all problems")
 
 
 class DatasetConfig(Section):
@@ -164,11 +165,16 @@ class MonitorConfig(Section):
 
 
 class InterventionConfig(Section):
-    """What the controller may do."""
+    """What the controller may do when the monitors call; `loop/stages/plan.py` says which failure gets which remedy."""
 
-    anchor_share: float = Field(0.30, ge=0, lt=1, description="anchor share after the first reinject")
+    anchor_share: float = Field(0.30, ge=0, lt=1, description="re-injected share of the training set after the first call, at least")
     anchor_share_max: float = Field(0.60, ge=0, lt=1)
-    per_strategy: float | None = Field(0.40, gt=0, le=1, description="cap per strategy after a reinject")
+    temperature: float = Field(1.0, ge=0, le=2, description="against sharpening: drafts are sampled at least at this")
+    per_strategy: float | None = Field(0.40, gt=0, le=1, description="against sharpening: share of the kept samples per strategy at most")
+    per_answer: float = Field(0.02, gt=0, le=1, description="against a shortcut: share of one answer, or twice round 0's if that is more")
+    tail_weight: float = Field(3.0, ge=1, description="against tail narrowing: how much likelier the tail's problems are drawn")
+    teachers: int = Field(0, ge=0, le=2, description="against drift and sharpening: earlier checkpoints (best, round 0) that draft too")
+    blend: float = Field(0.0, ge=0, lt=1, description="against drift and sharpening: weight of round 0's parameters in each start (WiSE-FT)")
     max_rollbacks: int = Field(2, ge=0, description="one more halts the run")
 
     @model_validator(mode="after")

@@ -64,7 +64,7 @@ class Campaign:
     async def round(self, number: int, folder: Path) -> None:
         """Plan, sample, judge, assemble, train."""
         best = best_round(zip(range(number), self.scores, [d.action for d in self.decisions], strict=True)) or 0
-        intent = plan.next_plan(self.setting.recipe, number, self.plans, self.decisions, current=number - 1, best=best)
+        intent = plan.next_plan(self.setting.recipe, number, self.plans, self.decisions, number - 1, best, self.stock(number - 1))
         self.plans.append(plan.Plan.from_json(once_json(folder / "plan.json", intent.to_json)))
         if not (folder / "examples.parquet").exists():
             await self.learn_from(number, folder, self.plans[-1])
@@ -75,20 +75,22 @@ class Campaign:
         """Draft, critique, revise; filter; and a training set."""
         setting, recipe = self.setting, self.setting.recipe
         rng = np.random.default_rng([recipe.seed, number])
-        chosen = rng.permutation(len(setting.problems))[: intent.num_problems]
-        problems = [setting.problems[i] for i in chosen]
+        problems = plan.draw(setting.problems, intent, rng)
         by_id = {p.id: p for p in problems}
         journal = Journal(folder / "samples.jsonl")
         samples = []
-        for source, checkpoint in [("student", self.checkpoint(intent.sample_from)), *((f"teacher{i}", t) for i, t in enumerate(setting.teachers))]:
+        own = len(intent.teachers) + 1  # problems are dealt out between the student and earlier rounds; recipe teachers draft for all
+        sources = [("student", self.checkpoint(intent.sample_from), problems[::own])]
+        sources += [(f"round{n}", self.checkpoint(n), problems[i::own]) for i, n in enumerate(intent.teachers, 1)]
+        sources += [(f"teacher{i}", checkpoint, problems) for i, checkpoint in enumerate(setting.teachers)]
+        for source, checkpoint, theirs in sources:
             await self.serve(checkpoint)
             refiner = self.refiner(number, intent.temperatures, source)
-            samples += await refine.collect(refiner, problems, journal, self.tell)
+            samples += await refine.collect(refiner, theirs, journal, self.tell)
             if source == "student" and self.lacks(number, "canaries.parquet"):
                 await self.try_verifier(folder, refiner)
         journal.close()
-        settings = recipe.filters.model_copy(update={"per_strategy": intent.per_strategy})
-        verdicts = filters.judge(samples, by_id, setting.task, settings, setting.strategy)
+        verdicts = filters.judge(samples, by_id, setting.task, plan.gates(recipe.filters, intent), setting.strategy)
         write_rows(folder / "verdicts.parquet", filters.to_rows(samples, verdicts, by_id), filters.SCHEMA)
         earlier = {n: read_rows(self.store.round_folder(n) / "examples.parquet") for n in range(1, number)}
         lineage = plan.lineage(self.plans, intent.start_from)
@@ -102,6 +104,7 @@ class Campaign:
             setting.prompts,
             dataset.question_of([*setting.problems, *setting.demonstrations]),
             setting.panel.heldout,
+            self.strategy_shares(),
             seed=refine.derive_seed(recipe.seed, number, "", "dataset", 0),
         )
         write_rows(folder / "examples.parquet", [asdict(e) for e in examples], dataset.SCHEMA)
@@ -125,7 +128,8 @@ class Campaign:
         if recipe.engine.swap == "respawn":  # the engine's memory is the trainer's now
             await self.engine.close()
             self.serving = None
-        job = sft.SftJob.from_recipe(recipe, start, folder, seed=refine.derive_seed(recipe.seed, number, "", "sft", 0))
+        seed = refine.derive_seed(recipe.seed, number, "", "sft", 0)
+        job = sft.SftJob.from_recipe(recipe, start, folder, seed, intent.blend, self.setting.base if intent.blend else None)
         facts = self.trainer(job, folder, lambda done, total: self.tell("training", done, total))
         self.store.event("trained", round=number, seconds=facts["seconds"], examples=facts["num_examples"])
 
@@ -157,6 +161,17 @@ class Campaign:
         later = [folder / "texts.parquet", folder / "canaries.parquet"]  # runs of earlier versions have none
         optional = [read_rows(path) if path.exists() else [] for path in later]
         return probe.view(number, read_rows(folder / "probe.parquet"), read_rows(folder / "critics.parquet"), verdicts, *optional)
+
+    def strategy_shares(self) -> dict[str, float]:
+        """Each strategy's share of round 0's right answers in the main family."""
+        rows = read_rows(self.store.round_folder(0) / "probe.parquet")
+        return plan.strategy_shares(r for r in rows if r["family"] == self.setting.panel.main)
+
+    def stock(self, number: int) -> plan.Stock:
+        """What a remedy after round `number` has to work with."""
+        if number == 0:
+            return plan.Stock()
+        return decide.stock(self.view(number), self.view(0), self.strategy_shares(), self.setting.panel.main)
 
     def refiner(self, number: int, temperatures: tuple[float, ...], source: str = "student") -> refine.Refiner:
         """How a problem becomes samples in a round."""

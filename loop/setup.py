@@ -61,6 +61,8 @@ def prepare(recipe: Recipe) -> Setting:
         )
     if not recipe.refine.critique and recipe.filters.critic:
         raise RecipeError("filters.critic: true needs refine.critique: true, or nothing would ever be approved.")
+    if recipe.interventions.blend and recipe.peft:
+        raise RecipeError("interventions.blend: weights are blended of whole models only. Leave it 0 with a peft section.")
     check_settings(recipe.sft, recipe.peft)
     checkpoints = tuple(resolve_model(name) for name in (recipe.model, *recipe.teachers))
     chat_template = all(has_chat_template(check_checkpoint(path)) for path in checkpoints)

@@ -15,7 +15,7 @@ from loop.config import DatasetConfig
 from loop.engines.base import Engine
 from loop.records import Example, Problem, Sample, Verdict
 from loop.stages.plan import Plan
-from loop.stages.reserve import Reserve, example_from_row
+from loop.stages.reserve import Reserve, as_examples, example_from_row
 
 SCHEMA = pa.schema(
     {
@@ -50,6 +50,7 @@ async def assemble(
     prompts: Prompts,
     questions: Mapping[str, str],
     heldout: Collection[str],
+    target: Mapping[str, float],
     seed: int,
 ) -> list[Example]:
     """The round's training set, shuffled.
@@ -58,12 +59,13 @@ async def assemble(
         kept: this round's kept samples.
         earlier: example tables of the rounds that this model descends from, oldest first.
         reserve: what re-injection draws on.
-        plan: `anchor_share` of the result is re-injected (as far as the reserve reaches); half of that from the archive when `archive`.
+        plan: `anchor_share` of the result is re-injected, as far as the reserve reaches; towards the `target` shares when `archive`.
         config: the policy, and its size.
         engine: tokenises demonstrations.
         prompts: the draft template.
         questions: problem id -> question, for decontamination.
         heldout: normalised held-out questions; no example may ask one of them.
+        target: strategy -> share among round 0's right answers.
         seed: of this round.
     """
     rng = random.Random(seed)
@@ -73,8 +75,8 @@ async def assemble(
     if config.policy == "accumulate_subsample":
         own = rng.sample(own, min(config.size or len(kept), len(own)))
     wanted = round(len(own) * plan.anchor_share / (1 - plan.anchor_share))
-    archived = reserve.rare(own, wanted // 2, rng) if plan.archive else []
-    anchors = await reserve.demonstrate(engine, prompts, wanted - len(archived), plan.round, rng)
+    archived, demonstrations = reserve.refill(own, wanted, target, rng) if plan.archive else ([], reserve.even(wanted, rng))
+    anchors = await as_examples(demonstrations, engine, prompts, plan.round)
     out = [e for e in [*own, *archived, *anchors] if normalised(questions.get(e.problem_id, "")) not in heldout]
     rng.shuffle(out)
     return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import Any
 from evals.heldout import scores_by_family
 from loop.config import ProbeConfig, Recipe
 from loop.records import Action, Decision
+from loop.stages.plan import Stock
 from loop.store import once_json
 from monitors.base import RoundView
 from monitors.entropy import TraceEntropy
 from monitors.generalization import Generalization
 from monitors.panel import Panel
+from monitors.readings import of
 from monitors.registry import MONITORS, measure_all
+from monitors.selection import largest_ratio, selection_ratios
 
 
 def held_out(rows: Sequence[Mapping[str, Any]], main: str, config: ProbeConfig) -> dict[str, Any]:
@@ -55,6 +59,19 @@ def decide(
     decision = asdict(rule.decide(view, reference, readings, history))
     guard = recipe.monitors.guard
     return {**decision, "details": {**decision["details"], "carried_out": guard or decision["action"] == "continue"}}
+
+
+def stock(view: RoundView, anchor: RoundView, shares: Mapping[str, float], main: str) -> Stock:
+    """What the round left for a remedy to work with."""
+    largest = largest_ratio(selection_ratios(view.pool)) if view.pool is not None and view.pool.kept.any() else None
+    asked = of(anchor.probe, "family", main)
+    answers = Counter(a for a in asked.answer if isinstance(a, str))
+    return Stock(
+        num_kept=int(view.pool.kept.sum()) if view.pool is not None else 0,
+        rarest=min(shares.values(), default=math.nan),
+        selection=largest[2] if largest else math.nan,
+        top_answer=max(answers.values(), default=0) / max(len(asked), 1),
+    )
 
 
 def from_json(raw: Mapping[str, Any]) -> Decision:

@@ -174,6 +174,25 @@ def single_gates(config: FilterConfig) -> list[Each]:
     return chosen
 
 
+@dataclass(frozen=True)
+class PerAnswer:
+    """At most the share `most` of the kept samples with one answer, over all problems: a shortcut gives the same one everywhere."""
+
+    most: float
+    name: str = "per_answer"
+
+    def judge(self, cases: Sequence[Case], alive: Sequence[bool]) -> list[bool]:
+        """True beyond the cap, which a single sample never exceeds."""
+        cap = max(1, int(self.most * sum(alive)))
+        seen: Counter[str] = Counter()
+        out = []
+        for case, live in zip(cases, alive, strict=True):
+            counts = live and case.answer is not None
+            seen[case.answer or ""] += counts
+            out.append(counts and seen[case.answer or ""] > cap)
+        return out
+
+
 def gates(config: FilterConfig) -> list[Gate]:
     """The gates that a recipe switches on, in order."""
     chosen: list[Gate] = [*single_gates(config)]
@@ -186,6 +205,8 @@ def gates(config: FilterConfig) -> list[Gate]:
         chosen.append(Duplicates(lambda c: calculation_key(c.text) or c.text.strip()))
     if config.per_problem is not None:
         chosen.append(PerProblem(config.per_problem))
+    if config.per_answer is not None:
+        chosen.append(PerAnswer(config.per_answer))
     if config.per_strategy is not None:
         chosen.append(PerStrategy(config.per_strategy))
     return chosen

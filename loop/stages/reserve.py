@@ -33,25 +33,42 @@ class Reserve:
         kept = {name: tuple(found.values()) for name, found in sorted(archive.items())}
         return cls(tuple(p for p in demonstrations if p.solution), kept)
 
-    def rare(self, kept: Sequence[Example], num: int, rng: random.Random) -> list[Example]:
-        """At most `num` archived examples of the strategies that are rare among `kept`: those below an equal share, the rarest most often."""
-        shares = Counter(e.strategy for e in kept if e.strategy)
-        total = max(1, sum(shares.values()))
-        rare = {name: 1.0 / (shares[name] + 1) for name in self.archive if shares[name] / total < 1.0 / len(self.archive)}
-        if not rare or num <= 0:
-            return []
-        wanted = Counter(rng.choices(list(rare), list(rare.values()), k=num))
-        return [e for name, count in sorted(wanted.items()) for e in rng.sample(self.archive[name], min(count, len(self.archive[name])))]
+    def refill(self, own: Sequence[Example], num: int, target: Mapping[str, float], rng: random.Random) -> tuple[list[Example], list[Problem]]:
+        """`num` (archived examples, demonstrations), as far as the stock reaches, that bring the strategies of `own` towards their `target` shares.
 
-    async def demonstrate(self, engine: Engine, prompts: Prompts, num: int, number: int, rng: random.Random) -> list[Example]:
-        """At most `num` demonstrations as examples, tokenised by the engine that samples."""
-        chosen = rng.sample(self.demonstrations, min(num, len(self.demonstrations)))
-        pairs = [(render(prompts, prompts.draft, question=p.question), p.solution or "") for p in chosen]
-        ids = await engine.encode(pairs) if pairs else []
-        return [
-            Example(p.id, tuple(prompt), tuple(completion), p.solution or "", "anchor", number, p.metadata.get("strategy"))
-            for p, (prompt, completion) in zip(chosen, ids, strict=True)
-        ]
+        A strategy lacks what its target share of the whole set is above what it has; when all lack more than `num`, each gets its part. Verified
+        samples of earlier rounds come first: they stand on problems where the strategy was alive, in the model's own words. What is then still
+        missing is made up by demonstrations drawn evenly.
+        """
+        have = Counter(e.strategy for e in own)
+        known = {e.prompt_token_ids + e.completion_token_ids for e in own}
+        lacking = {s: max(0.0, share * (len(own) + num) - have[s]) for s, share in sorted(target.items())}
+        scale = num / max(sum(lacking.values()), num, 1)
+        archived: list[Example] = []
+        chosen: dict[str, Problem] = {}
+        for strategy, lack in lacking.items():
+            wanted = min(int(scale * lack + rng.random()), num - len(archived) - len(chosen))
+            stock = [e for e in self.archive.get(strategy, ()) if e.prompt_token_ids + e.completion_token_ids not in known]
+            taken = rng.sample(stock, min(wanted, len(stock)))
+            archived += taken
+            demonstrations = [p for p in self.demonstrations if p.metadata.get("strategy") == strategy]
+            chosen |= {p.id: p for p in rng.sample(demonstrations, min(wanted - len(taken), len(demonstrations)))}
+        rest = [p for p in self.demonstrations if p.id not in chosen]
+        return archived, [*chosen.values(), *rng.sample(rest, min(num - len(archived) - len(chosen), len(rest)))]
+
+    def even(self, num: int, rng: random.Random) -> list[Problem]:
+        """At most `num` demonstrations drawn evenly."""
+        return rng.sample(self.demonstrations, min(num, len(self.demonstrations)))
+
+
+async def as_examples(chosen: Sequence[Problem], engine: Engine, prompts: Prompts, number: int) -> list[Example]:
+    """Demonstrations as examples of round `number`, tokenised by the engine that samples."""
+    pairs = [(render(prompts, prompts.draft, question=p.question), p.solution or "") for p in chosen]
+    ids = await engine.encode(pairs) if pairs else []
+    return [
+        Example(p.id, tuple(prompt), tuple(completion), p.solution or "", "anchor", number, p.metadata.get("strategy"))
+        for p, (prompt, completion) in zip(chosen, ids, strict=True)
+    ]
 
 
 def example_from_row(row: Mapping[str, Any], origin: Any) -> Example:

@@ -151,6 +151,7 @@ def run(job: SftJob, folder: Path) -> None:
         "loss": [{key: at.get(key) for key in ("step", "loss", "entropy")} for at in trainer.state.log_history if "loss" in at],
         "checkpoint": "/".join(job.output.parts[-3:]),
         "init": str(job.init),
+        "blend": job.blend,
         "by_origin": dict(Counter(origins)),
         "sft_config": json.loads(json.dumps(trainer.args.to_dict(), default=str)),
     }
@@ -249,6 +250,9 @@ def load_trainable(job: SftJob, checkpoint: Checkpoint) -> tuple[Any, Any]:
 
         model = PeftModel.from_pretrained(model, str(checkpoint.path), is_trainable=bool(job.peft))
         return (model if job.peft else model.merge_and_unload()), None
+    if job.blend and job.blend_with:
+        other = AutoModelForCausalLM.from_pretrained(check_checkpoint(job.blend_with).weights, **wanted).state_dict()
+        model.load_state_dict({name: value.lerp(other[name].to(value), job.blend) for name, value in model.state_dict().items()})
     if job.peft:
         from peft import LoraConfig
 

@@ -79,7 +79,10 @@ def _fields(package: str, file: str, owner: str) -> list[str]:
 
 @dataclass(frozen=True)
 class SftJob:
-    """All that the trainer needs. `init` is a whole model or an adapter; `dtype` and `max_length` (tokens) are the engine's."""
+    """All that the trainer needs. `init` is a whole model or an adapter; `dtype` and `max_length` (tokens) are the engine's.
+
+    `blend` of the weights of `blend_with` go into what training starts from (WiSE-FT, Wortsman et al. 2109.01903); whole models only.
+    """
 
     init: Path
     examples: Path
@@ -93,11 +96,15 @@ class SftJob:
     launcher: str = "python"
     accelerate_config: Path | None = None
     init_canary: Path | None = None
+    blend: float = 0.0
+    blend_with: Path | None = None
 
     @classmethod
-    def from_recipe(cls, recipe: Recipe, init: Path, folder: Path, seed: int) -> SftJob:
+    def from_recipe(cls, recipe: Recipe, init: Path, folder: Path, seed: int, blend: float = 0.0, blend_with: Path | None = None) -> SftJob:
         """The job of one round, whose folder holds examples.parquet."""
         return cls(
+            blend=blend,
+            blend_with=blend_with,
             init=init,
             examples=folder / "examples.parquet",
             output=folder / "checkpoint",
@@ -118,7 +125,7 @@ class SftJob:
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> SftJob:
         """The job that `to_json` wrote."""
-        paths = ("init", "examples", "output", "log_path", "accelerate_config", "init_canary")
+        paths = ("init", "examples", "output", "log_path", "accelerate_config", "init_canary", "blend_with")
         values: dict[str, Any] = {k: Path(v) if k in paths and v is not None else v for k, v in raw.items()}
         return cls(**values)
 

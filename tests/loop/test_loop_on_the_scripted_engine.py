@@ -113,9 +113,9 @@ def test_a_collapse_of_strategies_at_rising_accuracy_is_answered_by_a_rollback_a
     assert run.rounds[1].score("pass@1")[0] > run.rounds[0].score("pass@1")[0], "accuracy alone does not see it"
     plan = run.rounds[2].plan
     assert plan["start_from"] == 0 and plan["sample_from"] == 0
-    assert plan["anchor_share"] == 0.3 and plan["per_strategy"] == 0.4
+    assert 0.3 <= plan["anchor_share"] <= 0.6 and plan["per_strategy"] == 0.4 and plan["distinct"]
     origins = Counter(r["origin"] for r in rows(path, 2, "examples"))
-    assert (origins["anchor"] + origins["archive"]) / sum(origins.values()) == pytest.approx(0.3, abs=0.02)
+    assert (origins["anchor"] + origins["archive"]) / sum(origins.values()) == pytest.approx(plan["anchor_share"], abs=0.02)
 
 
 def test_rollbacks_used_up_halt_the_run_before_its_last_round(tmp_path):

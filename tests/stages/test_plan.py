@@ -1,0 +1,151 @@
+"""Which failure gets which remedy, how much of it, and that the stages carry it out."""
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from evals.tasks import Problem, Prompts
+from loop.config import FilterConfig, InterventionConfig, resolve
+from loop.records import Decision, Example
+from loop.stages import plan
+from loop.stages.plan import Plan, Stock
+from loop.stages.reserve import Reserve, as_examples
+
+PLAN = Plan(3, 2, 2, (0.5, 0.9), 0.0, None, False, 100)
+LIMITS = InterventionConfig()
+
+
+def decisions(*actions, mode=None):
+    return [Decision(i, action, ("why",), mode if action != "continue" else None) for i, action in enumerate(actions)]
+
+
+def test_a_plan_survives_its_file():
+    full = replace(PLAN, why=("because",), teachers=(2, 0), distinct=True, per_answer=0.02)
+    assert Plan.from_json(full.to_json()) == full
+
+
+@pytest.mark.parametrize(
+    ("temperatures", "stock", "share"),
+    [
+        ((1.0,), Stock(), 0.10),
+        ((0.6, 1.0), Stock(), 0.4),
+        ((1.0,), Stock(selection=2.0), 0.5),
+        ((1.0,), Stock(selection=0.7), 0.10),
+        ((1.0,), Stock(num_kept=100, rarest=0.05), 0.6),
+        ((1.0,), Stock(num_kept=10_000, rarest=0.05), 0.10),
+    ],
+)
+def test_the_fresh_share_is_the_largest_that_any_law_asks_for(temperatures, stock, share):
+    assert plan.fresh_share(temperatures, stock) == pytest.approx(share)
+
+
+def test_sharpening_is_met_with_heat_distinct_calculations_and_a_cap_per_strategy():
+    new = plan.remedy(PLAN, LIMITS, "B", False, Stock(), best=1)
+    assert (new.temperatures, new.distinct, new.per_strategy, new.archive) == ((1.0, 1.0), True, 0.4, True)
+    assert new.anchor_share == 0.3 and new.per_answer is None and new.tail_weight == 1.0
+    assert {w.split(":")[0] for w in new.why} >= {"re-injected share of the training set", "temperatures", "cap per strategy"}
+
+
+def test_a_shortcut_is_met_with_a_cap_per_answer_that_respects_answers_common_from_the_start():
+    assert plan.remedy(PLAN, LIMITS, "C", False, Stock(top_answer=0.001), 0).per_answer == 0.02
+    assert plan.remedy(PLAN, LIMITS, "C", False, Stock(top_answer=0.3), 0).per_answer == 0.6
+    assert plan.remedy(PLAN, LIMITS, "C", False, Stock(selection=4.0), 0).anchor_share == 0.6, "limited by anchor_share_max"
+
+
+def test_tail_narrowing_draws_more_of_the_tail():
+    new = plan.remedy(PLAN, LIMITS, "D", False, Stock(), 0)
+    assert new.tail_weight == 3.0 and new.temperatures == PLAN.temperatures
+    problems = [Problem(str(i), "?", "1", "f", "tail" if i % 4 == 0 else "typical") for i in range(4000)]
+    chosen = plan.draw(problems, replace(new, num_problems=400), np.random.default_rng(0))
+    assert len({p.id for p in chosen}) == 400
+    assert sum(p.slice == "tail" for p in chosen) / 400 == pytest.approx(0.5, abs=0.06)
+    even = plan.draw(problems, replace(PLAN, num_problems=400), np.random.default_rng(0))
+    assert sum(p.slice == "tail" for p in even) / 400 == pytest.approx(0.25, abs=0.06)
+
+
+def test_earlier_teachers_and_blended_weights_come_only_when_the_recipe_allows_them():
+    assert plan.remedy(PLAN, LIMITS, "B", False, Stock(), 2).teachers == ()
+    allowed = LIMITS.model_copy(update={"teachers": 2, "blend": 0.5})
+    for mode, teachers, blend in (("A", (2, 0), 0.5), ("B", (2, 0), 0.5), ("D", (), 0.0)):
+        new = plan.remedy(PLAN, allowed, mode, False, Stock(), 2)
+        assert (new.teachers, new.blend) == (teachers, blend)
+    assert plan.remedy(PLAN, allowed, "A", False, Stock(), 0).teachers == (0,)
+
+
+def test_a_rollback_doubles_what_is_re_injected_and_starts_again_from_the_best_round():
+    recipe = resolve({"name": "x", "dataset": {"anchor_share": 0.2}, "interventions": {"anchor_share": 0.25}})
+    first = plan.next_plan(recipe, 1, [], decisions("continue"), 0, 0)
+    assert first.anchor_share == 0.2 and not first.archive
+    after = plan.next_plan(recipe, 3, [first, replace(first, round=2)], decisions("continue", "continue", "rollback"), 2, 1)
+    assert (after.start_from, after.sample_from, after.anchor_share) == (1, 1, 0.4)
+    assert "rolled back: starting again from round 1" in after.why[-1]
+
+
+def test_an_unguarded_run_plans_as_if_nothing_had_been_said():
+    recipe = resolve({"name": "x", "monitors": {"guard": False}})
+    first = plan.next_plan(recipe, 1, [], decisions("continue"), 0, 0)
+    second = plan.next_plan(recipe, 2, [first], decisions("continue", "rollback", mode="B"), 1, 0)
+    assert second == replace(first, round=2, sample_from=1, start_from=1)
+
+
+def test_the_plans_caps_reach_the_gates_and_never_loosen_the_recipes():
+    gates = plan.gates(FilterConfig(duplicates="none", per_answer=0.01), replace(PLAN, distinct=True, per_answer=0.05, per_strategy=0.4))
+    assert (gates.duplicates, gates.per_answer, gates.per_strategy) == ("calculations", 0.01, 0.4)
+    assert plan.gates(FilterConfig(duplicates="none"), PLAN).duplicates == "none"
+
+
+def example(strategy, number, origin="kept"):
+    return Example(f"p{number}", (1, number), (2, number), "text", origin, 1, strategy)
+
+
+def reserve(archived, demonstrations):
+    rows = [vars(example(s, 100 + i)) for i, s in enumerate(archived)]
+    items = [Problem(f"d{i}", f"{i}?", "1", "f", "typical", "solution", {"strategy": s}) for i, s in enumerate(demonstrations)]
+    return Reserve.gather(items, [rows])
+
+
+def test_refilling_brings_the_strategies_back_to_their_shares_from_the_archive_first():
+    own = [example("a", i) for i in range(90)] + [example("b", 200 + i) for i in range(10)]
+    stock = reserve(["b"] * 60 + ["c"] * 20, ["a", "b", "c"] * 60)
+    archived, demonstrations = stock.refill(own, 60, {"a": 0.5, "b": 0.3, "c": 0.2}, random.Random(0))
+    assert len(archived) + len(demonstrations) == 60
+    assert Counter(e.strategy for e in archived)["c"] == 20 and Counter(e.strategy for e in archived)["a"] == 0
+    shares = Counter(e.strategy for e in own) + Counter(e.strategy for e in archived) + Counter(p.metadata["strategy"] for p in demonstrations)
+    assert shares["b"] / 160 == pytest.approx(0.26, abs=0.03) and shares["c"] / 160 == pytest.approx(0.17, abs=0.03)
+
+
+def test_what_the_archive_cannot_give_is_made_up_by_demonstrations_and_no_more_than_asked_is_given():
+    own = [example("a", i) for i in range(30)]
+    stock = reserve(["a"] * 5, ["b"] * 3 + ["a"] * 50)
+    archived, demonstrations = stock.refill(own, 20, {"a": 0.5, "b": 0.5}, random.Random(1))
+    assert archived == [] and Counter(p.metadata["strategy"] for p in demonstrations)["b"] == 3
+    assert len(demonstrations) == 20 and len({p.id for p in demonstrations}) == 20
+    assert sum(map(len, stock.refill(own, 0, {"a": 1.0}, random.Random(0)))) == 0
+    assert len(reserve([], ["a"] * 4).refill(own, 20, {}, random.Random(0))[1]) == 4
+
+
+def test_what_the_model_learns_from_already_is_not_taken_from_the_archive_again():
+    own = [example("b", 100)]
+    archived, _ = reserve(["b"], []).refill(own, 5, {"b": 1.0}, random.Random(0))
+    assert archived == []
+
+
+def test_demonstrations_become_examples_in_the_engines_own_tokens():
+    class Engine:
+        async def encode(self, pairs):
+            return [([len(prompt)], [len(text), 0]) for prompt, text in pairs]
+
+    item = Problem("d", "1+1?", "2", "f", "typical", "answer 2", {"strategy": "a"})
+    prompts = Prompts(draft="Q {question}", critique="", revise="", approve="right", reject="wrong")
+    (made,) = asyncio.run(as_examples([item], Engine(), prompts, 4))
+    assert (made.prompt_token_ids, made.completion_token_ids, made.origin, made.round, made.strategy) == ((6,), (8, 0), "anchor", 4, "a")
+
+
+def test_the_shares_to_keep_are_those_of_round_0s_right_answers():
+    rows = [{"kind": "sample", "correct": c, "strategy": s} for c, s in [(1, "a")] * 150 + [(1, "b")] * 49 + [(0, "c")] * 50 + [(1, "d")]]
+    assert plan.strategy_shares(rows) == {"a": 0.75, "b": 0.245}
+    assert plan.strategy_shares([]) == {}
