@@ -22,6 +22,8 @@ _TOKEN = re.compile(
     r"(?P<number>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)|(?P<sign>[+\-*/×÷−–()=]|(?<![A-Za-z])[xX](?![A-Za-z]))"
     r"|(?P<word>[A-Za-z_][A-Za-z_'’]*)|(?P<skip>[ \t$€£%]+)|(?P<other>.)", re.S | re.ASCII,
 )
+_SPOKEN = {"plus": "+", "minus": "-", "less": "-", "times": "*", "divided": "/", "over": "/"}
+_SPOKEN_EQUALS = ("is", "equals", "makes", "gives", "are")
 _SAME = {"×": "*", "x": "*", "X": "*", "÷": "/", "−": "-", "–": "-"}
 
 
@@ -39,8 +41,9 @@ class Calculation:
 def calculations(text: str) -> list[Calculation]:
     """Every "expression = number" with an operator between numbers, in order.
 
-    Thousands commas, "$", "%", blanks and units are dropped ("3 bushes * 25 roses/bush = 75" is 3*25=75); × ÷ − and a free-standing
-    x are * / - *, and so is "of" after a fraction. "2+3=5+4=9" is a running total, "3*4+2*5=12+10=22" one calculation.
+    Thousands commas, "$", "%", blanks and units are dropped: "3 bushes * 25 roses/bush = 75" is 3*25=75. × ÷ − and a free-standing
+    x are * / - *, so is "of" after a fraction, and "40 plus 30 is 70" is 40+30=70. "2+3=5+4=9" is a running total,
+    "3*4+2*5=12+10=22" one calculation.
     """
     found: list[Calculation] = []
     for line in text[:MAX_CHARS].splitlines():
@@ -98,8 +101,15 @@ class _Line:
 
     def word(self, word: str, after: str) -> None:
         fraction = self._complete and "/" in self.side[-2:-1]
-        if word == "of" and fraction and not self.unit_words and (after[:1].isdigit() or after == "("):
+        operand_follows = after[:1].isdigit() or after[:1] in (".", "(")
+        if word == "of" and fraction and not self.unit_words and operand_follows:
             self.side.append("*")
+        elif word in _SPOKEN and self._complete and (operand_follows or (word == "divided" and after == "by")):
+            self.sign(_SPOKEN[word], after)
+        elif word == "by" and self.side[-1:] == ["/"]:
+            pass  # divided by
+        elif word in _SPOKEN_EQUALS and operand_follows and calculates(trimmed(self.side)):
+            self._close(more=True)
         elif self._complete and self.unit_words < MAX_UNIT_WORDS:
             self.unit_words += 1
         else:
