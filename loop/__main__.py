@@ -19,6 +19,7 @@ examples:
   ouroloop run runs/recipes/demo.yaml --set rounds=3 --set name=short
   ouroloop report demo unguarded                                 two arms side by side in one HTML page
   ouroloop ui                                                    MLflow on 127.0.0.1
+  ouroloop monitor round0.jsonl round1.jsonl round2.jsonl        any loop's rounds, judged from their traces
 
 exit codes: 0 finished; 2 wrong input (nothing was made); 3 halted by a monitor; 1 a bug or a failed engine
 Runs lie in ./runs, or in the folder that $OUROLOOP_RUNS or --runs names.
@@ -74,6 +75,16 @@ def _parser() -> argparse.ArgumentParser:
     compare = add("compare", _compare, "put the rounds of several runs side by side")
     compare.add_argument("run", nargs="+", help="names or folders of runs")
     compare.add_argument("--json", action="store_true", help="for scripts")
+    monitor = add("monitor", _monitor, "judge the rounds of any loop from its traces, one JSONL file per round; docs/traces.md is the format")
+    monitor.add_argument("traces", nargs="+", type=Path, help="JSONL files in the order of the rounds; the first is the anchor")
+    monitor.add_argument("--strategies", metavar="NAME", help="name strategies from the texts: operators (default without a `strategy` field), "
+                         "calculations, calculation_list, dataflow, plan, answer, or none")
+    monitor.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings", help="a field of the decision rule, e.g. "
+                         "accuracy_loss=0.02, alpha=0.1, main_family=algebra")
+    monitor.add_argument("--plan-rounds", type=_positive, metavar="T", help="rounds planned in all (default: 20, or the number of files if more)")
+    monitor.add_argument("--temperature", type=float, default=1.0, help="at which the traces were sampled; trace entropy needs 1 (the default)")
+    monitor.add_argument("--keep-order", action="store_true", help="the files are in order, whatever the numbers in their names say")
+    monitor.add_argument("--json", action="store_true", help="for scripts")
     sync = add("sync", _sync, "bring MLflow up to date with a run (again)")
     sync.add_argument("run", help="name or folder of the run")
     ui = add("ui", _ui, "open MLflow's pages on 127.0.0.1")
@@ -86,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--which", choices=["base", "teacher", "both"], default="both")
     pretrain.add_argument("--out", type=Path, help="folder for the checkpoints (default: where the built-in ones lie)")
     return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected a whole number of at least 1")
+    return int(text)
 
 
 def _root(options: argparse.Namespace) -> Path:
@@ -147,6 +164,16 @@ def _compare(options: argparse.Namespace) -> int:
     result = compare([_path(options, name) for name in options.run])
     print(json.dumps(result, indent=1) if options.json else compare_table(result))
     return 0
+
+
+def _monitor(options: argparse.Namespace) -> int:
+    from loop.views import monitor
+
+    watched = monitor.monitor(
+        options.traces, options.strategies, options.settings, options.plan_rounds, options.temperature, options.keep_order,
+    )
+    print(json.dumps(monitor.to_json(watched), indent=1, allow_nan=False) if options.json else monitor.text(watched))
+    return watched.exit_code
 
 
 def _sync(options: argparse.Namespace) -> int:

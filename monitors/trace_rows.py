@@ -32,7 +32,7 @@ def _name(value: Any) -> str:
     """A text, or a number that stands for one: 3, 3.0 and "3" are the same name."""
     if isinstance(value, float) and isfinite(value) and value == int(value):
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, str | int | float) or value != value:
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or value in (float("inf"), float("-inf")) or value != value:
         raise ValueError
     return str(value).strip()
 
