@@ -26,7 +26,9 @@ class Agreement:
     * agreement/decoupling: change of `pairs` less change of pass@1 since round 0, paired by problem, [-2, 2], 0 is healthy, down: agreement
       that grows without truth. Unbiased, t interval.
 
-    Clustered by problem; details: `families`. Undefined without readable answers or two scored samples of a problem; the second also when
+    Measured, 120 problems x 8: wrong answers that fall on 2 instead of 3 different ones are seen as decoupling in 77 % of draws, on 1 in all,
+    an unchanged model in 4 % (two-sided intervals). Clustered by problem; details: `families`. Undefined without readable answers or two scored
+    samples of a problem; the second also when
     no pair agrees, the third in round 0.
     Source: Shafayat et al. 2505.21444 (rewarded agreement first follows, then leaves the truth); Simpson 1949.
     """

@@ -116,8 +116,9 @@ class CriticCalibration:
     * critic/overconfidence: mean(P(approve) - right), [-1, 1], 0 is calibrated; unbiased. details: `bins`, `smooth_ece`.
     * critic/brier: mean squared gap, [0, 1], down; unbiased. details: `reliability`, `resolution`, `uncertainty` (see `decompose`).
     * critic/ece: debiased equal-mass L2 error with its sign, about 0 when calibrated, down.
-    * critic/agreement_gap: mean(vote share of the draft's answer - right), [-1, 1]; includes the draft's own vote, hence
-      biased up by about (1 - share) / samples. details: `auroc`, how well agreement ranks right over wrong drafts (0.5: not).
+    * critic/agreement_gap: mean(vote share of the draft's answer - right), [-1, 1]; unbiased where the share leaves out
+      the draft's own vote (with it: biased up by about (1 - share) / samples). details: `auroc`, how well agreement ranks right over wrong drafts
+      (0.5: not).
 
     Undefined without critiques of known truth; each part also without its input.
     Source: Feng et al. 2025 (verifier quality predicts the loop's fate); Shafayat 2505.21444 (agreement decouples from truth).

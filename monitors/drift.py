@@ -28,7 +28,8 @@ class Drift:
     n: samples kept in this round's pool that have a strategy. fresh_share: of the training set, from round 0's distribution. low, high: the
     panel's noise, paired by problem (doubled, see `answer_collision`), and luck's own spread, var F = 4 (sum p^3 - (sum p^2)^2) / n a round
     (delta method), together. Checked: 300 neutral loops (4 strategies, n = 400, 1 to 5 rounds, 60 problems x 8): 0 lay inside in 94 %, with
-    30 % fresh data in 96 %.
+    30 % fresh data in 96 %. Shares raised to the power 1.25 each round (n = 1,000, 120 problems x 8) lie above luck after 1, 2, 3 rounds in 53,
+    97, 100 % of draws; to the power 1.1 in 9, 29, 55 %; neutral ones in 2 %.
     details: `observed`, `neutral`, `start`, `num_training`, `rounds`. Undefined in round 0, without strategies or without a pool.
     Source: Crow & Kimura 1970, section 7.3; collapse as drift: Kazdan et al. 2410.16713, Suresh et al. 2412.17646.
     """

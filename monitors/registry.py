@@ -7,7 +7,8 @@ coverage/{kept, alive, rare_retention}; richness/{sample_coverage, lower_bound, 
 calibration/{overconfidence, brier, smooth_ece, ece, reliability, resolution, uncertainty}; agreement/{pairs, wrong_share, decoupling};
 shortcut/share; critic/{balanced_accuracy, unreadable, overconfidence, brier, ece, agreement_gap}; entropy/{token, trace};
 text/{own_perplexity, entropy, cross_entropy, gap}; drift/excess_homozygosity; validity/{right_wrong_step, wrong_step, truncated};
-supply/{yield, unsolved, kept_per_problem, effective_problems, paths_per_problem}; selection/{largest_ratio, fresh_share};
+supply/{yield, unsolved, kept_per_problem, effective_problems, paths_per_problem}; selection/{largest_ratio, fresh_share,
+accuracy_gain};
 tail/{hard_share, gini, slice_ratio}; canary/{false_acceptance, false_rejection, no_verdict}; length/tokens;
 repetition/{loops, compression_all, compression_right, distinct_all, distinct_right}.
 """

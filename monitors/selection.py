@@ -12,9 +12,9 @@ from scipy.special import stdtr, stdtrit
 from monitors.base import Floats, Objects, Pool, Reading, RoundView
 from monitors.readings import missing, number, reading
 from monitors.scores import Bools, Ints, codes
-from monitors.stats import NAN, Estimate, benjamini_yekutieli, clopper_pearson, df_of_moments
+from monitors.stats import NAN, UNDEFINED, Estimate, benjamini_yekutieli, clopper_pearson, df_of_moments, effective_df
 
-NAMES = ("selection/largest_ratio", "selection/fresh_share")
+NAMES = ("selection/largest_ratio", "selection/fresh_share", "selection/accuracy_gain")
 NO_NAME = "(none)"
 
 
@@ -53,11 +53,16 @@ class Selection:
       limit is not).
     * selection/fresh_share: max(0, 1 - 1/R) of it: with a larger share of fresh data in the next training set no strategy can take over,
       [0, 1), down. Its ends are those of R.
+    * selection/accuracy_gain: share right among the kept less that among the raw, [-1, 1], up: what the verifier adds to the generator. Among
+      scored samples; t interval, clustered; a verifier that knows the truth gives 1 - accuracy.
 
     details: `clusters` (see SelectionRatio), `selected` (p_adjusted <= 0.05). Samples without a strategy id are one cluster of their own;
     clusters with fewer than `min_raw` raw samples are ignored. Undefined without a pool, when nothing was kept, or when no cluster is large
-    enough. Checked: with a filter that keeps at random (5 strategies, 100 problems x 8) an interval of R held 1 in 95 % of 2,000 draws.
-    Source: mutation-selection balance (Crow & Kimura 1970, chapter 6); Ding et al. 2411.00750 (filters feed some paths and starve others).
+    enough (the gain: when nothing was scored). Checked: with a filter that keeps at random (5 strategies, 100 problems x 8) an interval of R
+    held 1 in 95 % of 2,000 draws, all five in 94.5 %. With 300 problems x 8, the simultaneous limit sees R = 2 of a strategy with 1 % of the
+    samples in 96 % of draws, R = 1.35 of one with 3 % in 53 %.
+    Source: verifier's gain: Song et al. 2412.02674; mutation-selection balance (Crow & Kimura 1970, chapter 6); Ding et al. 2411.00750 (filters
+    feed some paths and starve others).
     """
 
     name: str = "selection"
@@ -71,9 +76,10 @@ class Selection:
             return missing(NAMES, "", "down", "no training pool" if pool is None else "the filter kept nothing of the training pool")
         found = selection_ratios(pool, self.min_raw)
         largest = largest_ratio(found)
+        gain = reading(NAMES[2], accuracy_gain(pool), "share", "up", "no kept sample was scored (no gold answers)")
         if largest is None:
             why = f"no strategy has {self.min_raw} samples in the raw pool" if not found else "one problem: no interval"
-            return missing(NAMES, "", "down", why)
+            return [*missing(NAMES[:2], "", "down", why), gain]
         first, low, high = largest
         listed = sorted(found, key=lambda r: (-r.ratio, r.cluster))[: self.most_listed]
         details = {
@@ -83,12 +89,31 @@ class Selection:
         num = len(set(pool.problem))
         ends = Estimate(first.ratio, low, high, num)
         fresh = Estimate(fresh_share(first.ratio), fresh_share(low), fresh_share(high), num)
-        return [reading(NAMES[0], ends, "ratio", "down", "", details), reading(NAMES[1], fresh, "share", "down", "", {"cluster": first.cluster})]
+        return [
+            reading(NAMES[0], ends, "ratio", "down", "", details),
+            reading(NAMES[1], fresh, "share", "down", "", {"cluster": first.cluster}), gain,
+        ]
 
 
 def fresh_share(ratio: float) -> float:
     """The share of fresh data above which a cluster with this selection ratio cannot grow: max(0, 1 - 1/R)."""
     return max(0.0, 1 - 1 / ratio) if ratio > 0 else 0.0
+
+
+def accuracy_gain(pool: Pool) -> Estimate:
+    """Share right among the kept less share right among the raw samples, of those that were scored."""
+    known = np.isfinite(pool.correct)
+    problem_N, right, kept = codes(pool.problem[known])[1], pool.correct[known], pool.kept[known].astype(float)
+    if not kept.any():
+        return UNDEFINED
+    after, before = float(np.mean(right[kept == 1])), float(right.mean())
+    influence_N = kept * (right - after) / kept.sum() - (right - before) / len(right)
+    influence_P = np.bincount(problem_N, weights=influence_N)
+    num, value = len(influence_P), after - before
+    if num < 2:
+        return Estimate(value, NAN, NAN, num)
+    half = float(stdtrit(effective_df(influence_P), 0.975) * np.sqrt(num / (num - 1) * np.sum(influence_P**2)))
+    return Estimate(value, value - half, value + half, num)
 
 
 def largest_ratio(found: Sequence[SelectionRatio]) -> tuple[SelectionRatio, float, float] | None:

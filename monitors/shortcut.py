@@ -20,7 +20,8 @@ class Shortcut:
     max over answers o of the mean over problems of P(sample = o). The largest of many noisy shares is biased up, so the answer is chosen on
     one half of each problem's samples and measured on the other, averaged over random splits: unbiased for the answers so chosen (60
     problems x 8 samples, 400 answers equally likely everywhere: 0.0027 with se 0.0001 in 200 panels, the plain maximum 0.012). Every problem weighs
-    the same; an unreadable answer counts in the whole. It cannot fall below 1 / problems when the problems have answers of their own.
+    the same; an unreadable answer counts in the whole. With answers of its own each problem's best
+    one reads about accuracy / problems; a shortcut in 2 % of 120 x 8 samples lies above 1 / problems in 79 % of draws, in 5 % in all.
 
     Clustered by problem. details: `answer` (chosen most often), `chosen` (in which share of the splits), its `problems`, `right` (share of its
     scored samples) and `reference` (its share at round 0). Undefined without readable answers or two samples of a problem.

@@ -23,7 +23,8 @@ class Tails:
       up, 1 when difficulty does not matter. A problem's difficulty (share right; share kept where nothing was scored) comes from one half of
       its samples, what was kept from the other, averaged over random splits: with the same samples in both, an unlucky problem would look
       hard and starved at once (a filter of right answers on equally hard problems, 4 samples each, would read 0.38 instead of 1).
-      Delta-method interval.
+      Delta-method interval. 200 problems x 8: a quarter with 35 % right beside 50-70 % is seen (limit below 1) in 73 % of draws, with 25 % in
+      all.
     * tail/gini: Gini coefficient of the kept samples per problem, [0, 1], down; n/(n - 1) corrected. Luck alone gives the value in details
       `at_random` (each sample kept with the overall probability): compare with that, not with 0. Jackknife interval over problems.
     * tail/slice_ratio: share of slice `tail_slice` among kept over raw samples, [0, inf), up; interval as for selection ratios.

@@ -84,6 +84,18 @@ def test_rare_retention_of_an_unchanged_model_is_one(num_samples, num_runs):
     assert now_R.mean() / then_R.mean() == pytest.approx(1, abs=error)
 
 
+@pytest.mark.slow
+def test_rare_retention_of_identical_models_is_one_within_one_percent():
+    rng, sums = np.random.default_rng(5), []
+    for _ in range(250):
+        then, now = (samples(rng, num_problems=200, num_samples=16) for _ in range(2))
+        mass = rare_mass(now, then, num_splits=4)
+        sums.append((sum(mass.current.values()), sum(mass.reference.values())))
+    now_R, then_R = np.array(sums).T
+    assert np.std(now_R - then_R) / np.sqrt(250) / then_R.mean() < 0.005  # the test can see one percent
+    assert now_R.mean() / then_R.mean() == pytest.approx(1, abs=0.01)
+
+
 def test_rare_retention_reads_the_share_of_the_mass_that_is_left():
     rng = np.random.default_rng(9)
     then = samples(rng, num_problems=400, shares=(0.45, 0.27, 0.20, 0.08))

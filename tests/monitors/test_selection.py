@@ -5,7 +5,7 @@ from statsmodels.stats.multitest import multipletests
 
 from monitors import stats
 from monitors.base import Pool, RoundView
-from monitors.selection import NO_NAME, Selection, fresh_share, largest_ratio, ratios_of, selection_ratios
+from monitors.selection import NO_NAME, Selection, accuracy_gain, fresh_share, largest_ratio, ratios_of, selection_ratios
 
 
 def drawn(rng, shares, kept_by_strategy, num_problems=100, size=8, spread=6.0):
@@ -108,11 +108,27 @@ def test_invasion_flips_at_the_fresh_share():
 def test_readings_name_the_strategy_and_the_fresh_share():
     data = drawn(np.random.default_rng(5), (0.5, 0.3, 0.2), (0.3, 0.3, 0.9), num_problems=300)
     view = RoundView(1, samples(np.random.default_rng(0), 4), pool=data)
-    largest, fresh = Selection().measure(view, None)
+    largest, fresh, gain = Selection().measure(view, None)
     assert largest.details["cluster"] == "s2" and "s2" in largest.details["selected"] and largest.low > 1
+    assert gain.value == pytest.approx(1 - data.kept.mean())
     assert fresh.value == pytest.approx(1 - 1 / largest.value) and fresh.low == pytest.approx(1 - 1 / largest.low)
     quiet = Selection().measure(RoundView(1, view.probe, pool=pool(np.random.default_rng(6))), None)[0]
     assert quiet.low <= 1 <= quiet.high and not quiet.details["selected"]
+
+
+def test_the_verifiers_gain_is_that_of_the_kept_over_the_raw_and_its_interval_holds_the_truth():
+    rng, held = np.random.default_rng(7), 0
+    for _ in range(200):
+        problem_N = np.repeat(np.arange(60), 8)
+        right = rng.random(480) < rng.beta(4, 4, 60)[problem_N]
+        kept = rng.random(480) < np.where(right, 0.8, 0.2)
+        names = np.array([f"p{i}" for i in problem_N], dtype=object)
+        e = accuracy_gain(Pool(names, names, names, right.astype(float), kept, names))
+        assert e.value == pytest.approx(right[kept].mean() - right.mean())
+        held += e.low <= 0.3 <= e.high
+    assert held >= 182
+    unknown = Pool(names, names, names, np.full(480, np.nan), kept, names)
+    assert np.isnan(accuracy_gain(unknown).value)
 
 
 def test_time_grows_with_the_rows_not_with_rows_times_strategies():

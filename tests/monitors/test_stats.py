@@ -151,3 +151,38 @@ def test_balanced_accuracy_covers_the_truth_and_keeps_width_at_the_edge():
     perfect = stats.balanced_accuracy(stats.binomial(20, 20), stats.binomial(20, 20))
     assert perfect.value == 1.0 and perfect.low < 0.9
     assert np.isnan(stats.balanced_accuracy(stats.binomial(3, 4), stats.UNDEFINED).value)
+
+
+def test_leaving_out_one_at_a_time_gives_students_interval_of_a_mean():
+    x = np.random.default_rng(6).uniform(0, 9, 15)
+    groups = stats.jackknife_groups(15)
+    assert sorted(groups.tolist()) == list(range(15)) and np.bincount(stats.jackknife_groups(47)).tolist() == [3] * 7 + [2] * 13
+    ours = stats.jackknife(x.mean(), [x[groups != g].mean() for g in range(15)], 15)
+    assert (ours.low, ours.high) == pytest.approx(sps.t.interval(0.95, 14, x.mean(), x.std(ddof=1) / np.sqrt(15)))
+    assert np.isnan(stats.jackknife(1.0, [1.0], 1).low) and stats.jackknife(1.0, [1.0, np.nan], 2).value == 1.0
+    assert np.isnan(stats.jackknife(np.nan, [1.0, 2.0], 2).value)
+
+
+def test_leaving_out_groups_covers_the_truth_of_a_nonlinear_statistic():
+    rng, held = np.random.default_rng(7), 0
+    for _ in range(400):
+        x = rng.exponential(2.0, 100)
+        groups = stats.jackknife_groups(100)
+        e = stats.jackknife(np.log(x.mean()), [np.log(x[groups != g].mean()) for g in range(20)], 100)
+        held += e.low <= np.log(2.0) <= e.high
+    assert 0.92 <= held / 400 <= 0.98
+
+
+def test_a_difference_of_independent_estimates_covers_the_truth():
+    rng, held = np.random.default_rng(8), 0
+    for _ in range(600):
+        e = stats.difference(stats.binomial(rng.binomial(40, 0.9), 40), stats.binomial(rng.binomial(60, 0.2), 60))
+        held += e.low <= 0.7 <= e.high
+    assert held / 600 >= 0.94
+    assert np.isnan(stats.difference(stats.UNDEFINED, stats.binomial(1, 2)).value)
+
+
+def test_an_interval_is_cut_and_never_leaves_its_value_outside():
+    assert stats.cut(stats.Estimate(0.2, -0.3, 1.4, 5), 0.0, 1.0)[:3] == (0.2, 0.0, 1.0)
+    assert stats.cut(stats.Estimate(1.2, 0.3, 1.4, 5), 0.0, 1.0)[:3] == (1.2, 0.3, 1.2)
+    assert np.isnan(stats.cut(stats.Estimate(1.0, np.nan, np.nan, 1), 0.0).low)

@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 from skbio.diversity.alpha import shannon, simpson
 
 from monitors import ustatistics as u
@@ -67,10 +68,15 @@ def test_pass_at_k_equals_the_count_over_all_subsets():
     assert np.isnan(u.pass_at_k(np.array([1.0]), np.array([3.0]), 4)[0])
 
 
-def test_pass_at_k_is_unbiased():
-    correct = np.random.default_rng(1).binomial(8, 0.15, 20_000).astype(float)
-    score = u.pass_at_k(correct, np.full(20_000, 8.0), 4)
-    assert abs(score.mean() - (1 - 0.85**4)) < 3 * score.std() / np.sqrt(20_000)
+@pytest.mark.parametrize("num", [4, 8, 16])
+def test_pass_at_k_is_unbiased(num):
+    """Its expectation, summed over every outcome, is the truth; and in the mean of 10,000 draws too."""
+    hits = np.arange(num + 1.0)
+    for p, k in itertools.product((0.02, 0.15, 0.9), (1, 2, num // 2, num)):
+        expectation = np.sum(binom.pmf(hits, num, p) * u.pass_at_k(hits, np.full(num + 1, float(num)), k))
+        assert expectation == pytest.approx(1 - (1 - p) ** k, abs=1e-12)
+    score = u.pass_at_k(np.random.default_rng(1).binomial(num, 0.15, 10_000).astype(float), np.full(10_000, float(num)), num // 2)
+    assert abs(score.mean() - (1 - 0.85 ** (num // 2))) < 3 * score.std() / 100
 
 
 def test_g_follows_grassbergers_recursion():
