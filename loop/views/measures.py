@@ -68,17 +68,6 @@ def _reading(name: str) -> Callable[[RoundData], Value]:
     return read
 
 
-def _text(column: str) -> Callable[[RoundData], Value]:
-    def read(round: RoundData) -> Value:
-        values = round.texts[column].dropna() if len(round.texts) else round.texts
-        if not len(values):
-            return Value(NAN, reason="no real text was scored in this round")
-        half = 1.96 * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else NAN
-        return Value(float(values.mean()), float(values.mean()) - half, float(values.mean()) + half)
-
-    return read
-
-
 MEASURES: tuple[Measure, ...] = (
     Measure(
         "pass@1", "Right answers (pass@1)", "share",
@@ -134,12 +123,12 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         "text_entropy", "Entropy on real text", "nats",
         "How open the model's next token is along fixed demonstrations that training never sees; falls as the model narrows.",
-        _text("entropy"),
+        _reading("text/entropy"),
     ),
     Measure(
         "text_nll", "Surprise on real text", "nats",
         "Negative log-probability per token of those demonstrations; rises as the model forgets what it did not write itself.",
-        _text("nll"),
+        _reading("text/cross_entropy"),
     ),
     Measure(
         "yield", "Yield of the filter", "share",
