@@ -175,6 +175,7 @@ class InterventionConfig(Section):
     tail_weight: float = Field(3.0, ge=1, description="against tail narrowing: how much likelier the tail's problems are drawn")
     teachers: int = Field(0, ge=0, le=2, description="against drift and sharpening: earlier checkpoints (best, round 0) that draft too")
     blend: float = Field(0.0, ge=0, lt=1, description="against drift and sharpening: weight of round 0's parameters in each start (WiSE-FT)")
+    max_false_acceptance: float = Field(0.5, gt=0, le=1, description="of planted wrong items, before training is blocked")
     max_rollbacks: int = Field(2, ge=0, description="one more halts the run")
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ Resume is here too, and costs nothing: a stage whose file exists is read, not ru
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from loop.engines.base import Engine
 from loop.records import Decision
 from loop.setup import Setting
-from loop.stages import canaries, dataset, decide, filters, plan, probe, refine, reserve, sft, texts
+from loop.stages import canaries, dataset, decide, filters, gate, plan, probe, refine, reserve, sft, texts
 from loop.store import Journal, Store, once_json, read_json, read_rows, write_rows
 from loop.views.reader import best_round
 
@@ -91,6 +91,9 @@ class Campaign:
                 await self.try_verifier(folder, refiner)
         journal.close()
         verdicts = filters.judge(samples, by_id, setting.task, plan.gates(recipe.filters, intent), setting.strategy)
+        intent = self.before_training(folder, filters.to_rows(samples, verdicts, by_id), intent)
+        if intent != self.plans[-1]:  # mended by the gate
+            verdicts = filters.judge(samples, by_id, setting.task, plan.gates(recipe.filters, intent), setting.strategy)
         write_rows(folder / "verdicts.parquet", filters.to_rows(samples, verdicts, by_id), filters.SCHEMA)
         earlier = {n: read_rows(self.store.round_folder(n) / "examples.parquet") for n in range(1, number)}
         lineage = plan.lineage(self.plans, intent.start_from)
@@ -111,6 +114,15 @@ class Campaign:
         kept = sum(v.kept for v in verdicts)
         self.store.event("filtered", round=number, samples=len(samples), kept=kept, examples=len(examples))
 
+    def before_training(self, folder: Path, rows: Sequence[Mapping[str, Any]], intent: plan.Plan) -> plan.Plan:
+        """The gate's word on the samples that the filter would keep (gate.json), and the plan as it mends it."""
+        path = folder / "canaries.parquet"
+        seen = probe.view(intent.round, [], [], rows, (), read_rows(path) if path.exists() else ())
+        top_answer = self.stock(0).top_answer
+        said = once_json(folder / "gate.json", lambda: gate.judge(seen.pool, seen.canaries, intent, self.setting.recipe, top_answer).to_json())
+        self.store.event("gate", round=intent.round, action=said["action"], reasons=said["reasons"])
+        return gate.carried_out(intent, said, self.setting.recipe.monitors.guard)
+
     async def try_verifier(self, folder: Path, refiner: refine.Refiner) -> None:
         """Planted items of known truth before the judge of this round's samples, under the model that samples."""
         rows = await canaries.judge(refiner, self.setting.held_out.canaries, self.setting.task, self.tell)
@@ -120,8 +132,10 @@ class Campaign:
         """SFT in a child process; too few samples kept means no training, and the round keeps the checkpoint it started from."""
         recipe, start = self.setting.recipe, self.checkpoint(intent.start_from)
         own = sum(row["origin"] in ("kept", "earlier") for row in read_rows(folder / "examples.parquet"))
-        if own < recipe.dataset.min_examples:
-            why = f"{own} samples kept; dataset.min_examples asks for {recipe.dataset.min_examples}"
+        said = read_json(folder / "gate.json")
+        blocked = said["action"] == "block" and recipe.monitors.guard
+        if blocked or own < recipe.dataset.min_examples:
+            why = said["reasons"][0] if blocked else f"{own} samples kept; dataset.min_examples asks for {recipe.dataset.min_examples}"
             once_json(folder / "train.json", lambda: {"status": "skipped", "reason": why, "checkpoint": str(start), "num_examples": own})
             self.store.event("training_skipped", round=number, reason=why)
             return
@@ -169,8 +183,6 @@ class Campaign:
 
     def stock(self, number: int) -> plan.Stock:
         """What a remedy after round `number` has to work with."""
-        if number == 0:
-            return plan.Stock()
         return decide.stock(self.view(number), self.view(0), self.strategy_shares(), self.setting.panel.main)
 
     def refiner(self, number: int, temperatures: tuple[float, ...], source: str = "student") -> refine.Refiner:
