@@ -96,4 +96,4 @@ def spread(samples: Samples) -> float:
     strategy_N = scores.codes(samples.strategy)[1]
     share_S: Floats = np.bincount(strategy_N[strategy_N >= 0]).astype(float)
     share_S = share_S / share_S.sum()
-    return float(4 * (np.sum(share_S**3) - np.sum(share_S**2) ** 2))
+    return max(0.0, float(4 * (np.sum(share_S**3) - np.sum(share_S**2) ** 2)))

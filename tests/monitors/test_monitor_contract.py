@@ -164,6 +164,36 @@ def test_damaged_critics_pools_texts_and_canaries_are_undefined_with_a_reason(na
     check(MONITORS[name].measure(dataclasses.replace(second, **OTHER_DAMAGES[damage](second)), first))
 
 
+def hurt(part, rng):
+    """The part with random rows and values gone, or None."""
+    if part is None or rng.random() < 0.15:
+        return None
+    part = rows(part, rng.random(len(part.problem)) < rng.choice([0.0, 0.02, 0.1, 0.5, 1.0]))
+    broken = {}
+    for name in (f.name for f in dataclasses.fields(part)):
+        column = getattr(part, name)
+        if column is None or name in ("problem", "family", "slice", "kept", "reason", "right") or rng.random() < 0.6:
+            continue
+        gone = {"text": rng.choice(["", "\ud800 cut", "a" * 500]), "strategy": None, "answer": None}.get(name, np.nan)
+        broken[name] = np.where(rng.random(len(column)) < rng.choice([0.1, 0.5, 1.0]), gone, column)
+    return dataclasses.replace(part, **broken)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("error")
+def test_whatever_is_missing_no_monitor_raises_warns_or_leaves_out_a_reason():
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        first, second = rounds()
+        none = first.probe.where(np.zeros(len(first.probe), dtype=bool))
+        now, then = (
+            dataclasses.replace(v, probe=hurt(v.probe, rng) or none, **{part: hurt(getattr(v, part), rng) for part in PARTS[1:]})
+            for v in (second, first)
+        )
+        for pair in ((now, then), (now, first), (second, then), (then, None)):
+            check(measure_all(*pair))
+
+
 def test_a_monitor_that_raises_becomes_an_error_reading_and_the_others_still_read():
     class Broken:
         name = "broken"
