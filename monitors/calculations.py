@@ -105,7 +105,7 @@ class _Line:
         if word == "of" and fraction and not self.unit_words and operand_follows:
             self.side.append("*")
         elif word in _SPOKEN and self._complete and (operand_follows or (word == "divided" and after == "by")):
-            self.sign(_SPOKEN[word], after)
+            self.sign(_SPOKEN[word], "")
         elif word == "by" and self.side[-1:] == ["/"]:
             pass  # divided by
         elif word in _SPOKEN_EQUALS and operand_follows and calculates(trimmed(self.side)):

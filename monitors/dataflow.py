@@ -13,12 +13,13 @@ from fractions import Fraction
 from typing import Literal
 
 from monitors.calculations import Calculation
-from monitors.expressions import Number, Product, Sum, Tree, UnreadableError, parse, value
+from monitors.expressions import Number, Product, Sum, Tree, UnreadableError, parse
 from monitors.quantities import Givens
 
 MAX_TERMS = 48
 MAX_NAME = 160
 _HUNDRED = Fraction(100)
+_NEUTRAL = (Number(Fraction(1)), Number(_HUNDRED), Number(1 / _HUNDRED))
 
 Kind = Literal["leaf", "sum", "product"]
 
@@ -47,8 +48,8 @@ Leaf = Callable[[Fraction], tuple[int, str]]
 class Flow:
     """Builds the forms of a text's calculations in order, each upon the earlier ones.
 
-    A number is the latest result of that value that is not used yet; else what `leaf` makes of it, if `known` says that it stands
-    in the question; else an earlier result.
+    A number is the latest result of that value that is not used yet; else a given, if `known` says so; else a constant that the text
+    has brought in before; else a result again, though not twice in one calculation (30+30 after one 30); else a new constant.
     """
 
     leaf: Leaf
@@ -60,10 +61,12 @@ class Flow:
     results_: list[Fraction] = field(default_factory=list)
     used_: set[int] = field(default_factory=set)
     constants_: list[Fraction] = field(default_factory=list)
+    introduced_: set[Fraction] = field(default_factory=set)
+    now_: set[int] = field(default_factory=set)
 
     def add(self, calculation: Calculation, form: Form | None = None) -> None:
         """Take the next calculation; `form` says what it is when its tree must not be read."""
-        self.constants_ = []
+        self.constants_, self.now_ = [], set()
         if form is None:
             try:
                 form = self._form(_without_identity(parse(calculation.left), Fraction(calculation.result), self.meant))
@@ -118,12 +121,15 @@ class Flow:
     def _number(self, amount: Fraction) -> Form:
         matches = [i for i, result in enumerate(self.results_) if result == amount]
         unused = [i for i in matches if i not in self.used_]
-        if unused or (matches and not self.known(amount)):
-            index = (unused or matches)[-1]
+        again = [i for i in matches if i not in self.now_ and amount not in self.introduced_ and not self.known(amount)]
+        if unused or again:
+            index = (unused or again)[-1]
             self.used_.add(index)
+            self.now_.add(index)
             return self.forms_[index]
         if not self.known(amount):
             self.constants_.append(amount)
+            self.introduced_.add(amount)
         return Form("leaf", (self.leaf(amount),))
 
     def _joined(self, kind: Kind, parts: Iterable[tuple[int, Form]]) -> Form:
@@ -165,8 +171,8 @@ def _without_identity(tree: Tree, result: Fraction, meant: frozenset[Fraction]) 
     """221*100% = 221 or 221/1 = 221 changes nothing: the tree is the number itself."""
     if isinstance(tree, Product) and not any(part == Number(amount) for _, part in tree.factors for amount in meant):
         for index, (sign, part) in enumerate(tree.factors):
-            others = value(Product(tree.factors[:index] + tree.factors[index + 1 :]))
-            if sign > 0 and part == Number(result) and others in (1, _HUNDRED, 1 / _HUNDRED):
+            others = [other for _, other in tree.factors[:index] + tree.factors[index + 1 :]]
+            if sign > 0 and part == Number(result) and all(other in _NEUTRAL for other in others):
                 return part
     return tree
 

@@ -122,27 +122,31 @@ def _digits(amount: Fraction) -> list[int]:
 def _aligned(steps: Sequence[Calculation], numbers: Givens) -> dict[int, str]:
     """The steps that add two givens place by place: index -> "D" or "P"; {} unless every place of both is added.
 
-    7+5 and 4+3 (+1, a carry) of 47+35 are bare digits; 40+30 and 7+5 are parts.
+    7+5 and 4+3 (+1, a carry) of 47+35 are bare digits; 40+30 and 7+5 are parts. Half of the places would not do: 5+4 is no sign that 55
+    and 64 are added.
     """
-    sums = [[amount for sign, amount in _terms(step) if sign > 0] for step in steps]
+    sums = [sorted(amount for sign, amount in _terms(step) if sign > 0) for step in steps]
     operands = [amount for amount in numbers.values if _digits(amount)][-MAX_OPERANDS:]
     for first, second in combinations_with_replacement(operands, 2):
-        a, b = _digits(first), _digits(second)
-        places = max(len(a), len(b))
-        a, b = a + [0] * (places - len(a)), b + [0] * (places - len(b))
         for role, scale in (("D", 1), ("P", 10)):
-            found = {}
-            for place in range(places):
-                pair = sorted([a[place] * scale**place, b[place] * scale**place])
-                for index, terms in enumerate(sums):
-                    if index not in found and (sorted(terms) == pair or (role == "D" and sorted(terms) == sorted([*pair, 1]))):
-                        found[index] = role
-                        break
-                else:
-                    break
-            else:
+            found: dict[int, str] = {}
+            places = _places(first, second, scale)
+            for pair in places:
+                wanted = (pair, sorted([*pair, Fraction(1)])) if role == "D" else (pair,)
+                index = next((i for i, terms in enumerate(sums) if i not in found and terms in wanted), None)
+                if index is not None:
+                    found[index] = role
+            if len(found) == len(places):
                 return found
     return {}
+
+
+def _places(first: Fraction, second: Fraction, scale: int) -> list[list[Fraction]]:
+    """Of each place, ones first, the two digits times `scale` to the power of the place, in order of size."""
+    a, b = _digits(first), _digits(second)
+    places = max(len(a), len(b))
+    a, b = a + [0] * (places - len(a)), b + [0] * (places - len(b))
+    return [sorted([Fraction(a[place] * scale**place), Fraction(b[place] * scale**place)]) for place in range(places)]
 
 
 def _portions(steps: Sequence[Calculation], numbers: Givens) -> dict[Fraction, str]:
