@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from monitors import scores
 from monitors.base import Floats, Reading, RoundView, Samples
-from monitors.readings import by_family, missing, reading
+from monitors.readings import Kind, by_family, missing, reading
 from monitors.stats import Estimate, cut, mean_in_unit, paired, ratio
 from monitors.ustatistics import same_pairs
 
-NAMES = ("agreement/pairs", "agreement/wrong_share", "agreement/decoupling")
+KINDS: Mapping[str, Kind] = {
+    "agreement/pairs": ("probability", "none"),
+    "agreement/wrong_share": ("share", "down"),
+    "agreement/decoupling": ("", "down"),
+}
+NAMES = tuple(KINDS)
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Agreement:
     def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
         """Read `view.probe` against `reference.probe`."""
         if not scores.codes(view.probe.answer)[0]:
-            return missing(NAMES, "", "none", "no panel sample has a readable answer")
+            return missing(KINDS, "no panel sample has a readable answer")
         why = "two scored samples of a problem are needed"
         out = [
             reading(NAMES[0], pairs(view.probe), "probability", "none", why, {"families": by_family(view.probe, pairs)}),
@@ -46,7 +52,7 @@ class Agreement:
                     {"families": by_family(view.probe, wrong_share)}),
         ]
         if reference is None:
-            return [*out, *missing(NAMES[2:], "", "down", "round 0 is the reference")]
+            return [*out, *missing({NAMES[2]: KINDS[NAMES[2]]}, "round 0 is the reference")]
         gap = paired(_lead(view.probe), _lead(reference.probe), bound=2.0).interval()
         return [*out, reading(NAMES[2], gap, "", "down", f"{why}, of the same problem in both rounds")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy.stats import rankdata
 
 from monitors import scores
 from monitors.base import Critics, Floats, Reading, RoundView
-from monitors.readings import Better, as_json, missing, number, reading
+from monitors.readings import Better, Kind, as_json, missing, number, reading
 from monitors.reliability import (
     Sums,
     binned_sums,
@@ -23,14 +24,25 @@ from monitors.reliability import (
 )
 from monitors.stats import NAN, UNDEFINED, Estimate, balanced_accuracy, jackknife, jackknife_groups, mean, share
 
-MODEL = (
-    "calibration/overconfidence", "calibration/brier", "calibration/smooth_ece", "calibration/ece", "calibration/reliability",
-    "calibration/resolution", "calibration/uncertainty",
-)
-CRITIC = (
-    "critic/balanced_accuracy", "critic/unreadable", "critic/overconfidence", "critic/brier", "critic/ece",
-    "critic/agreement_gap",
-)
+MODEL_KINDS: Mapping[str, Kind] = {
+    "calibration/overconfidence": ("share", "none"),
+    "calibration/brier": ("", "down"),
+    "calibration/smooth_ece": ("", "down"),
+    "calibration/ece": ("share", "down"),
+    "calibration/reliability": ("", "down"),
+    "calibration/resolution": ("", "up"),
+    "calibration/uncertainty": ("", "none"),
+}
+MODEL = tuple(MODEL_KINDS)
+CRITIC_KINDS: Mapping[str, Kind] = {
+    "critic/balanced_accuracy": ("share", "up"),
+    "critic/unreadable": ("share", "down"),
+    "critic/overconfidence": ("share", "none"),
+    "critic/brier": ("", "down"),
+    "critic/ece": ("", "down"),
+    "critic/agreement_gap": ("share", "none"),
+}
+CRITIC = tuple(CRITIC_KINDS)
 
 
 @dataclass(frozen=True)
@@ -60,10 +72,10 @@ class ModelCalibration:
     def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
         """Read `view.probe`."""
         if not scores.codes(view.probe.answer)[0]:
-            return missing(MODEL, "", "down", "no panel sample has a readable answer")
+            return missing(MODEL_KINDS, "no panel sample has a readable answer")
         votes = scores.votes(view.probe)
         if not votes.problems:
-            return missing(MODEL, "", "down", "no panel problem has two scored samples")
+            return missing(MODEL_KINDS, "no panel problem has two scored samples")
         over = mean(list(votes.overconfidence().values()))
         squared_RP = brier(votes.confidence_RP, votes.correct_RP, votes.num_RP)
         squared = mean(squared_RP.mean(axis=0))
@@ -131,7 +143,7 @@ class CriticCalibration:
         """Read `view.critics`."""
         critics = view.critics
         if critics is None or not len(critics.problem):
-            return missing(CRITIC, "", "up", "no critic was asked this round")
+            return missing(CRITIC_KINDS, "no critic was asked this round")
         return [*_judgement(critics), *_probability(critics), _agreement(critics)]
 
 
@@ -158,7 +170,7 @@ def _judgement(critics: Critics) -> list[Reading]:
 def _probability(critics: Critics) -> list[Reading]:
     known = np.isfinite(critics.probability) & np.isfinite(critics.correct)
     if not known.any():
-        return missing(CRITIC[2:5], "", "down", "no critique has a probability and a known truth")
+        return missing({name: CRITIC_KINDS[name] for name in CRITIC[2:5]}, "no critique has a probability and a known truth")
     claimed, right = critics.probability[known], critics.correct[known]
     problems, problem_N = scores.codes(critics.problem[known])
     details = {"bins": reliability_bins(claimed, right), "smooth_ece": number(smooth_ece(claimed, right))}

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from monitors.base import Canaries, Floats, Reading, RoundView
-from monitors.readings import missing, reading
+from monitors.readings import Kind, missing, reading
 from monitors.scores import codes
 from monitors.stats import Estimate, share
 
-NAMES = ("canary/false_acceptance", "canary/false_rejection", "canary/no_verdict")
+KINDS: Mapping[str, Kind] = {
+    "canary/false_acceptance": ("share", "down"),
+    "canary/false_rejection": ("share", "down"),
+    "canary/no_verdict": ("share", "down"),
+}
+NAMES = tuple(KINDS)
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class CanaryErrors:
         """Read `view.canaries`."""
         canaries = view.canaries
         if canaries is None or not len(canaries.problem):
-            return missing(NAMES, "share", "down", "no canary was judged this round")
+            return missing(KINDS, "no canary was judged this round")
         judged = np.isfinite(canaries.accepted)
         out = []
         for name, right, word in ((NAMES[0], 0.0, "accepted"), (NAMES[1], 1.0, "rejected")):

@@ -13,10 +13,15 @@ from monitors import scores
 from monitors.base import Reading, RoundView, Samples
 from monitors.diversity import NO_STRATEGIES
 from monitors.rare import rare_mass
-from monitors.readings import as_json, families, missing, of, reading
+from monitors.readings import Kind, as_json, families, missing, of, reading
 from monitors.stats import UNDEFINED, Estimate, ratio, share
 
-KEPT, ALIVE, RARE = "coverage/kept", "coverage/alive", "coverage/rare_retention"
+KINDS: Mapping[str, Kind] = {
+    "coverage/kept": ("share", "up"),
+    "coverage/alive": ("strategies", "up"),
+    "coverage/rare_retention": ("ratio", "up"),
+}
+KEPT, ALIVE, RARE = KINDS
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Coverage:
         now = pooled_shares(_right(view.probe), self._most, started)
         if not now:
             why = "no right panel sample has a strategy id" if scores.codes(view.probe.strategy)[0] else NO_STRATEGIES
-            return missing((KEPT, ALIVE, RARE), "", "up", why)
+            return missing(KINDS, why)
         kept = self._alive(now[s] for s in started)
         num = len(started)
         kept = Estimate(kept.value / num, kept.low / num, kept.high / num, kept.num_clusters) if started else UNDEFINED
@@ -72,7 +77,7 @@ class Coverage:
 
     def _retention(self, view: RoundView, reference: RoundView | None) -> Reading:
         if reference is None:
-            return missing([RARE], "ratio", "up", "round 0 is the reference")[0]
+            return missing({RARE: KINDS[RARE]}, "round 0 is the reference")[0]
         mass = rare_mass(view.probe, reference.probe, self.rare_share)
         value, low, high, num = ratio(list(mass.current.values()), list(mass.reference.values()))
         why = f"no strategy was right and rare (in at most {self.rare_share:.0%} of the samples) at round 0"

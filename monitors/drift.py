@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,10 +10,11 @@ import numpy as np
 from monitors import scores
 from monitors.base import Floats, Reading, RoundView, Samples
 from monitors.diversity import NO_STRATEGIES
-from monitors.readings import as_json, missing, number, reading
+from monitors.readings import Kind, as_json, missing, number, reading
 from monitors.stats import NAN, Estimate, paired
 
 NAME = "drift/excess_homozygosity"
+KINDS: Mapping[str, Kind] = {NAME: ("probability", "none")}
 WHY = "fewer than two problems have strategies in both rounds"
 
 
@@ -41,13 +43,13 @@ class Drift:
         """Read `view.probe` and `view.pool` against `reference.probe`."""
         if reference is None or view.pool is None:
             why = "round 0 is the reference" if reference is None else "no training pool: how many samples were trained on is not known"
-            return missing([NAME], "", "none", why)
+            return missing(KINDS, why)
         num = int((view.pool.kept & (scores.codes(view.pool.strategy)[1] >= 0)).sum())
         now, then = strategy_pairs(view.probe), strategy_pairs(reference.probe)
         if not now or not then or not num:
-            return missing([NAME], "", "none", "no kept sample has a strategy id" if now and then else NO_STRATEGIES)
+            return missing(KINDS, "no kept sample has a strategy id" if now and then else NO_STRATEGIES)
         if len(now) < 2 or len(then) < 2:
-            return missing([NAME], "", "none", WHY)
+            return missing(KINDS, WHY)
         rounds = max(view.round - reference.round, 1)
         offset, slope = neutral(rounds, num, self.fresh_share)
         excess = paired({p: v - offset for p, v in now.items()}, then, scale=slope)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from monitors.base import Reading, RoundView, Samples
-from monitors.readings import by_family, missing, reading
+from monitors.readings import Kind, by_family, missing, reading
 from monitors.scores import codes
 from monitors.stats import UNDEFINED, Estimate, mean, ratio
 
-NAMES = ("entropy/token", "entropy/trace")
+KINDS: Mapping[str, Kind] = {
+    "entropy/token": ("nats/token", "none"),
+    "entropy/trace": ("nats/trace", "none"),
+}
+NAMES = tuple(KINDS)
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class TraceEntropy:
         """Read `view.probe`."""
         if self.temperature != 1.0:
             why = f"panel sampled at temperature {self.temperature:g}: its log-probabilities give a cross-entropy, not an entropy"
-            return missing(NAMES, "nats", "none", why)
+            return missing(KINDS, why)
         probe = view.probe
         rows = probe.where(np.isfinite(probe.nll) & (probe.num_tokens > 0))
         why = "no panel sample has log-probabilities"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -13,6 +13,8 @@ from monitors.base import Reading, Samples
 from monitors.stats import Estimate
 
 Better = Literal["up", "down", "none"]
+Kind = tuple[str, Better]
+"""Unit and healthy direction."""
 
 
 def as_json(estimate: Estimate) -> dict[str, Any]:
@@ -36,15 +38,17 @@ def reading(
 ) -> Reading:
     """A Reading of the estimate; when its value is NaN, an undefined one with the reason `undefined`."""
     if not np.isfinite(estimate.value):
-        return replace(missing([name], unit, better, undefined)[0], details=dict(details or {}))
+        return replace(missing({name: (unit, better)}, undefined)[0], details=dict(details or {}))
     return Reading(
         name, estimate.value, estimate.low, estimate.high, unit, estimate.num_clusters, better, "ok", note, dict(details or {}),
     )
 
 
-def missing(names: Iterable[str], unit: str, better: Better, reason: str) -> list[Reading]:
-    """Undefined readings with one common reason."""
-    return [Reading(name, float("nan"), unit=unit, better=better, status="undefined", reason=reason) for name in names]
+def missing(kinds: Mapping[str, Kind], reason: str) -> list[Reading]:
+    """Undefined readings, name -> (unit, better), with one common reason: same unit and direction as when they are defined."""
+    return [
+        Reading(name, float("nan"), unit=unit, better=better, status="undefined", reason=reason) for name, (unit, better) in kinds.items()
+    ]
 
 
 def families(samples: Samples) -> list[str]:

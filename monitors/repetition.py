@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from monitors.base import Reading, RoundView, Samples
-from monitors.readings import by_family, missing, reading
+from monitors.readings import Kind, by_family, missing, reading
 from monitors.scores import codes
 from monitors.stats import Estimate, mean, share
 
-NAMES = (
-    "repetition/loops", "repetition/compression_all", "repetition/compression_right", "repetition/distinct_all", "repetition/distinct_right",
-)
+KINDS: Mapping[str, Kind] = {
+    "repetition/loops": ("share", "down"),
+    "repetition/compression_all": ("ratio", "none"),
+    "repetition/compression_right": ("ratio", "none"),
+    "repetition/distinct_all": ("share", "none"),
+    "repetition/distinct_right": ("share", "none"),
+}
+NAMES = tuple(KINDS)
 MAX_CHARS = 4_000
 
 
@@ -51,7 +56,7 @@ class Repetition:
         """Read `view.probe`."""
         probe = view.probe.where(codes(view.probe.text)[1] >= 0)
         if not len(probe):
-            return missing(NAMES, "", "none", "no panel sample has a text")
+            return missing(KINDS, "no panel sample has a text")
         right = probe.where(probe.correct == 1)
         blocks = [list(self.blocks(rows)) for rows in (probe, right)]
         need = f"fewer than {self.num_windows * self.window_bytes:,} bytes of text"

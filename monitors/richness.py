@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,17 @@ import numpy as np
 from monitors.base import Floats, Reading, RoundView, Samples
 from monitors.diversity import NO_STRATEGIES
 from monitors.rarefaction import Compared, Counted, at_equal_coverage, chao1, counted, coverage
-from monitors.readings import missing, number, reading
+from monitors.readings import Kind, missing, number, reading
 from monitors.scores import codes
 from monitors.stats import Estimate, cut, jackknife, jackknife_groups
 
-NAMES = ("richness/sample_coverage", "richness/lower_bound", "richness/at_equal_coverage", "richness/retained")
+KINDS: Mapping[str, Kind] = {
+    "richness/sample_coverage": ("share", "none"),
+    "richness/lower_bound": ("strategies", "up"),
+    "richness/at_equal_coverage": ("strategies", "up"),
+    "richness/retained": ("ratio", "up"),
+}
+NAMES = tuple(KINDS)
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Richness:
         now, then = counted(right[0].sum(axis=0)), counted(right[-1].sum(axis=0))
         if now.n == 0:
             why = NO_STRATEGIES if not codes(view.probe.strategy)[0] else "no right panel sample has a strategy id"
-            return missing(NAMES, "", "up", why)
+            return missing(KINDS, why)
         details = {"seen": now.seen, "samples": now.n, "all": _all(_tables(panels))}
         num = int((right[0].sum(axis=1) > 0).sum())
         share = cut(_estimate(right[:1], num, lambda c: coverage(c[0])), 0.0, 1.0)
@@ -57,11 +63,11 @@ class Richness:
             reading(NAMES[0], share, "share", "none", "", details), reading(NAMES[1], bound, "strategies", "up", ""),
         ]
         if then.n == 0:
-            return [*out, *missing(NAMES[2:], "", "up", "no right sample had a strategy id at round 0")]
+            return [*out, *missing({name: KINDS[name] for name in NAMES[2:]}, "no right sample had a strategy id at round 0")]
         both = {**_json(at_equal_coverage(now, then, 1.0)), "doubled": _json(at_equal_coverage(now, then))}
         out.append(reading(NAMES[2], cut(_compare(right, num, lambda b: b.now), 0.0), "strategies", "up", "", both))
         if reference is None:
-            return [*out, *missing(NAMES[3:], "ratio", "up", "round 0 is the reference")]
+            return [*out, *missing({NAMES[3]: KINDS[NAMES[3]]}, "round 0 is the reference")]
         return [*out, reading(NAMES[3], cut(_compare(right, num, lambda b: b.now / b.then), 0.0), "ratio", "up", "", both)]
 
 

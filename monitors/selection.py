@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,16 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from monitors.base import Floats, Objects, Pool, Reading, RoundView
-from monitors.readings import missing, number, reading
+from monitors.readings import Kind, missing, number, reading
 from monitors.scores import Bools, Ints, codes
 from monitors.stats import NAN, UNDEFINED, Estimate, benjamini_yekutieli, clopper_pearson, df_of_moments, effective_df
 
-NAMES = ("selection/largest_ratio", "selection/fresh_share", "selection/accuracy_gain")
+KINDS: Mapping[str, Kind] = {
+    "selection/largest_ratio": ("ratio", "down"),
+    "selection/fresh_share": ("share", "down"),
+    "selection/accuracy_gain": ("share", "up"),
+}
+NAMES = tuple(KINDS)
 NO_NAME = "(none)"
 
 
@@ -73,13 +78,13 @@ class Selection:
         """Read `view.pool`."""
         pool = view.pool
         if pool is None or not pool.kept.any():
-            return missing(NAMES, "", "down", "no training pool" if pool is None else "the filter kept nothing of the training pool")
+            return missing(KINDS, "no training pool" if pool is None else "the filter kept nothing of the training pool")
         found = selection_ratios(pool, self.min_raw)
         largest = largest_ratio(found)
         gain = reading(NAMES[2], accuracy_gain(pool), "share", "up", "no kept sample was scored (no gold answers)")
         if largest is None:
             why = f"no strategy has {self.min_raw} samples in the raw pool" if not found else "one problem: no interval"
-            return [*missing(NAMES[:2], "", "down", why), gain]
+            return [*missing({name: KINDS[name] for name in NAMES[:2]}, why), gain]
         first, low, high = largest
         listed = sorted(found, key=lambda r: (-r.ratio, r.cluster))[: self.most_listed]
         details = {
@@ -108,7 +113,7 @@ def accuracy_gain(pool: Pool) -> Estimate:
         return UNDEFINED
     after, before = float(np.mean(right[kept == 1])), float(right.mean())
     influence_N = kept * (right - after) / kept.sum() - (right - before) / len(right)
-    influence_P = np.bincount(problem_N, weights=influence_N)
+    influence_P: Floats = np.bincount(problem_N, weights=influence_N).astype(float)
     num, value = len(influence_P), after - before
     if num < 2:
         return Estimate(value, NAN, NAN, num)

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from monitors.base import Floats, Pool, Reading, RoundView
-from monitors.readings import missing, number, reading
+from monitors.readings import Kind, missing, number, reading
 from monitors.scores import codes
 from monitors.stats import Estimate, binomial, cut, jackknife, jackknife_groups, mean, share
 from monitors.strategy import CANONICALISERS
 
-NAMES = ("supply/yield", "supply/unsolved", "supply/kept_per_problem", "supply/effective_problems", "supply/paths_per_problem")
+KINDS: Mapping[str, Kind] = {
+    "supply/yield": ("share", "up"),
+    "supply/unsolved": ("share", "down"),
+    "supply/kept_per_problem": ("samples", "up"),
+    "supply/effective_problems": ("problems", "up"),
+    "supply/paths_per_problem": ("paths", "up"),
+}
+NAMES = tuple(KINDS)
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class Supply:
         pool = view.pool
         if pool is None or not len(pool.kept):
             why = "round 0 has no training pool" if view.round == 0 else "no sample was drawn for training this round"
-            return missing(NAMES, "", "up", why)
+            return missing(KINDS, why)
         problem_N = codes(pool.problem)[1]
         total_P = np.bincount(problem_N)
         kept_P = np.bincount(problem_N, weights=pool.kept)
@@ -66,7 +74,7 @@ class Supply:
 
     def _paths(self, pool: Pool) -> Reading:
         if pool.text is None:
-            return missing([NAMES[4]], "paths", "up", "the pool's texts are not known")[0]
+            return missing({NAMES[4]: KINDS[NAMES[4]]}, "the pool's texts are not known")[0]
         problem_N = codes(pool.problem[pool.kept])[1]
         path_N = codes(np.array([path(text) for text in pool.text[pool.kept]], dtype=object))[1]
         distinct = np.unique(np.stack([problem_N, path_N]), axis=1)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from monitors.base import Floats, Pool, Reading, RoundView
-from monitors.readings import missing, number, reading
+from monitors.readings import Kind, missing, number, reading
 from monitors.scores import NUM_SPLITS, Ints, codes, split_halves
 from monitors.selection import ratios_of
 from monitors.stats import UNDEFINED, Estimate, cut, jackknife, jackknife_groups, ratio
 
-NAMES = ("tail/hard_share", "tail/gini", "tail/slice_ratio")
+KINDS: Mapping[str, Kind] = {
+    "tail/hard_share": ("ratio", "up"),
+    "tail/gini": ("", "down"),
+    "tail/slice_ratio": ("ratio", "up"),
+}
+NAMES = tuple(KINDS)
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Tails:
         """Read `view.pool`."""
         pool = view.pool
         if pool is None or not pool.kept.any():
-            return missing(NAMES, "", "up", "no training pool" if pool is None else "the filter kept nothing of the training pool")
+            return missing(KINDS, "no training pool" if pool is None else "the filter kept nothing of the training pool")
         kept_P, raw_P = counts(pool)
         details = {"at_random": number(gini_at_random(raw_P, float(kept_P.sum() / raw_P.sum())))}
         why = f"no kept sample left in the other half of a problem's samples, or no sample of slice {self.tail_slice}"

@@ -9,11 +9,17 @@ import numpy as np
 
 from monitors.base import Floats, Reading, RoundView, Texts
 from monitors.entropy import per_token
-from monitors.readings import as_json, missing, reading
+from monitors.readings import Kind, as_json, missing, reading
 from monitors.scores import codes
 from monitors.stats import UNDEFINED, Estimate, difference, paired, ratio
 
-NAMES = ("text/own_perplexity", "text/entropy", "text/cross_entropy", "text/gap")
+KINDS: Mapping[str, Kind] = {
+    "text/own_perplexity": ("tokens", "none"),
+    "text/entropy": ("nats/token", "none"),
+    "text/cross_entropy": ("nats/token", "none"),
+    "text/gap": ("nats/token", "none"),
+}
+NAMES = tuple(KINDS)
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class RealText:
         out = [reading(NAMES[0], perplexity, "tokens", "none", why_own)]
         texts, then = view.texts, reference.texts if reference is not None else None
         if texts is None or not len(texts.problem):
-            return [*out, *missing(NAMES[1:], "nats/token", "none", "no real text was scored this round")]
+            return [*out, *missing({name: KINDS[name] for name in NAMES[1:]}, "no real text was scored this round")]
         surprise = text_mean(texts, texts.nll)
         gap = difference(surprise, own) if np.isfinite(surprise.value + own.value) else UNDEFINED
         return [

@@ -179,6 +179,18 @@ def hurt(part, rng):
     return dataclasses.replace(part, **broken)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_reading_has_the_same_unit_and_direction_whether_defined_or_not(name):
+    first, second = rounds()
+    healthy = {r.name: (r.unit, r.better) for r in MONITORS[name].measure(second, first)}
+    nothing = dict.fromkeys(PARTS[1:])
+    damaged = [dataclasses.replace(second, probe=change(second.probe), **nothing) for change in DAMAGES.values()]
+    damaged += [dataclasses.replace(second, **change(second)) for change in OTHER_DAMAGES.values()]
+    for view_ in damaged:
+        for reading in MONITORS[name].measure(view_, first) + MONITORS[name].measure(view_, None):
+            assert healthy[reading.name] == (reading.unit, reading.better), reading
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 def test_whatever_is_missing_no_monitor_raises_warns_or_leaves_out_a_reason():
