@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,13 @@ class Table:
     strategy_PK: Ints
     answer_PK: Ints
     labels: tuple[str, ...] = ()
+
+    @cached_property
+    def answer_share(self) -> Floats:
+        """Each answer's share of all samples, every problem weighing the same."""
+        weight_PK = self.there_PK / np.maximum(self.there_PK.sum(axis=1, keepdims=True), 1) / max(len(self.problems), 1)
+        read_PK = self.answer_PK >= 0
+        return np.bincount(self.answer_PK[read_PK], weights=weight_PK[read_PK], minlength=max(len(self.labels), 1))
 
     def columns(self, chosen: slice) -> Table:
         """Some columns of every problem."""
@@ -122,14 +129,14 @@ def block_scores(rows: Table, size: int, score: BlockScore) -> Floats:
 
 def right(rows: Table, columns_RMS: Ints) -> Floats:
     """Any of the block is right. size 1: pass@1; size k: pass@k. Source: Chen et al. 2021 (2107.03374)."""
-    return np.asarray(rows.right_PK[:, columns_RMS].any(axis=-1), dtype=float)
+    return np.asarray(np.logical_or.reduce([rows.right_PK[:, column_RM] for column_RM in np.moveaxis(columns_RMS, -1, 0)]), dtype=float)
 
 
 def distinct_right(rows: Table, columns_RMS: Ints) -> Floats:
     """Both of two are right and differ in strategy (none counts as one of its own): its mean is the distinct-correct-pair probability."""
-    both = rows.right_PK[:, columns_RMS].all(axis=-1)
-    named = rows.strategy_PK[:, columns_RMS]
-    return np.asarray(both & (named[..., 0] != named[..., 1]), dtype=float)
+    one_RM, other_RM = columns_RMS[..., 0], columns_RMS[..., 1]
+    both = rows.right_PK[:, one_RM] & rows.right_PK[:, other_RM]
+    return np.asarray(both & (rows.strategy_PK[:, one_RM] != rows.strategy_PK[:, other_RM]), dtype=float)
 
 
 def candour(rows: Table, columns_RMS: Ints) -> Floats:
@@ -141,7 +148,7 @@ def candour(rows: Table, columns_RMS: Ints) -> Floats:
     half = columns_RMS.shape[-1] // 2
     answer = rows.answer_PK[:, columns_RMS]
     first, second = answer[..., :half], answer[..., half:]
-    votes = (first[..., :, None] == first[..., None, :]).sum(axis=-1) * (first >= 0)
+    votes = sum((first == first[..., i : i + 1]).astype(np.int8) for i in range(half)) * (first >= 0)
     winner = votes.argmax(axis=-1)[..., None]
     chosen = np.take_along_axis(first, winner, axis=-1)
     some = chosen[..., 0] >= 0
@@ -157,12 +164,7 @@ def answered(code: int) -> BlockScore:
 
 def most_grown_answer(anchor: Table, now: Table) -> int:
     """Code of the answer whose share, every problem weighing the same, lies furthest above the anchor's; -2 (nobody's) without readable ones."""
-    share = []
-    for rows in (anchor, now):
-        weight_PK = rows.there_PK / np.maximum(rows.there_PK.sum(axis=1, keepdims=True), 1) / max(len(rows.problems), 1)
-        read = rows.answer_PK >= 0
-        share.append(np.bincount(rows.answer_PK[read], weights=weight_PK[read], minlength=max(len(rows.labels), 1)))
-    return int(np.argmax(share[1] - share[0])) if len(now.labels) else -2
+    return int(np.argmax(now.answer_share - anchor.answer_share)) if len(now.labels) else -2
 
 
 def rare_right(rare_PT: Bools) -> BlockScore:
@@ -184,7 +186,8 @@ def rare_strategies(chosen: Table, family_P: Ints, num_strategies: int, most: fl
     size_P = chosen.there_PK.sum(axis=1)
     unit_P = np.arange(len(size_P)) if len(size_P) and size_P.min() >= 1 / most else family_P
     hit_PK = chosen.right_PK & (chosen.strategy_PK >= 0) & chosen.there_PK
-    count_UT = np.zeros((int(unit_P.max(initial=-1)) + 1, max(num_strategies, 1)))
-    np.add.at(count_UT, (np.repeat(unit_P, hit_PK.sum(axis=1)), chosen.strategy_PK[hit_PK]), 1)
+    shape = (int(unit_P.max(initial=-1)) + 1, max(num_strategies, 1))
+    cell_N = np.repeat(unit_P, hit_PK.sum(axis=1)) * shape[1] + chosen.strategy_PK[hit_PK]
+    count_UT = np.bincount(cell_N, minlength=shape[0] * shape[1]).reshape(shape)
     size_U = np.bincount(unit_P, weights=size_P, minlength=len(count_UT))
     return np.asarray(((count_UT > 0) & (count_UT <= most * size_U[:, None] + 1e-9))[unit_P], dtype=bool)

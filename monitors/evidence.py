@@ -19,7 +19,8 @@ al. 2203.03532 (mixtures over the unknown start); Vovk & Wang 1912.06116 (means 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import exp, log, pi
 
 import numpy as np
@@ -52,6 +53,14 @@ class Stream:
     tolerance: float
     relative: bool = False
 
+    @cached_property
+    def counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        """Blocks of every problem and cut, (P, R), and how many of them score 1; None if some score lies between 0 and 1."""
+        num_PR = np.isfinite(self.block_PRM).sum(axis=2)
+        ones_PRM = self.block_PRM == 1
+        whole = ones_PRM.sum() + (self.block_PRM == 0).sum() == num_PR.sum()
+        return num_PR, ones_PRM.sum(axis=2) if whole else None
+
     def tolerated(self, share: float, z: float) -> float:
         """The loss below mean(anchor_P) that is tolerated at `share` of the tolerance, with `z` standard errors of the anchor on top."""
         if self.relative:
@@ -67,37 +76,37 @@ def anchor_z(alpha: float, num_streams: int) -> float:
 def loss_factors(stream: Stream, share: float, z: float) -> Floats:
     """Log growth of every bet on "the mean has fallen by more than tolerated"; shape (B,). Expectation of each exp at most 1 while it has not."""
     tolerated = stream.tolerated(share, z)
-    return _grow(stream.anchor_P - tolerated, stream.block_PRM, 1.0, 1 + tolerated)
+    return _grow(stream, stream.anchor_P - tolerated, 1.0, 1 + tolerated)
 
 
 def recovery_factors(stream: Stream, share: float, z: float) -> Floats:
     """Log growth of every bet on "the mean is back within the tolerance"; shape (B,). Expectation of each exp at most 1 while it is not."""
     allowed = stream.tolerated(share, -z)
-    return _grow(stream.anchor_P - allowed, stream.block_PRM, -1.0, 1 + abs(allowed))
+    return _grow(stream, stream.anchor_P - allowed, -1.0, 1 + abs(allowed))
 
 
-def _grow(level_P: Floats, block_PRM: Floats, sign: float, worst: float) -> Floats:
+def _grow(stream: Stream, level_P: Floats, sign: float, worst: float) -> Floats:
     """sum_P log mean_R prod_M (1 + lambda gain) for each bet lambda, gain = sign (level - block); none lies below -worst. No block, no bet.
 
     Scores of 0 and 1 are counted instead of multiplied one by one: the same number, much sooner.
     """
-    num_PR = np.isfinite(block_PRM).sum(axis=2)
-    some_P = num_PR.any(axis=1)
-    if not some_P.any():
+    num_PR, ones_PR = stream.counts
+    if not num_PR.any():
         return np.zeros(len(BETS_B))
-    level_P11, block_PRM, num_PR = level_P[some_P, None, None], block_PRM[some_P], num_PR[some_P]
     least, most = int(num_PR[num_PR > 0].min()), int(num_PR.max())
-    part_PR = least / np.maximum(num_PR, 1) if (num_PR != most).any() else np.ones((1, 1))
-    bet_BPR = (BETS_B / worst)[:, None, None] * part_PR
-    if np.isin(block_PRM, (0.0, 1.0)).sum() == num_PR.sum():
-        ones_PR = (block_PRM == 1).sum(axis=2)
-        rate_BPR = (np.log1p(bet_BPR * sign * (level_P11[..., 0] - y)) for y in (1.0, 0.0))
-        log_BPR = ones_PR * next(rate_BPR) + (num_PR - ones_PR) * next(rate_BPR)
+    even = least == most and bool(num_PR.all())
+    bet_BPR = (BETS_B / worst)[:, None, None] * (np.ones((1, 1)) if even else least / np.maximum(num_PR, 1))
+    if ones_PR is not None:
+        won_BPR, lost_BPR = (np.log1p(bet_BPR * sign * (level_P[:, None] - y)) for y in (1.0, 0.0))
+        log_BPR = ones_PR * (won_BPR - lost_BPR) + num_PR * lost_BPR
     else:
-        gain_PRM = np.nan_to_num(sign * (level_P11 - block_PRM))
+        gain_PRM = np.nan_to_num(sign * (level_P[:, None, None] - stream.block_PRM))
         log_BPR = np.stack([np.log1p(bet_PR[..., None] * gain_PRM).sum(axis=2) for bet_PR in bet_BPR])
-    log_BPR = np.where(num_PR > 0, log_BPR, -np.inf)
-    return np.asarray((log_sum(log_BPR) - np.log((num_PR > 0).sum(axis=1))).sum(axis=1))
+    if even:
+        return np.asarray((log_sum(log_BPR) - log(num_PR.shape[1])).sum(axis=1))
+    some_P = num_PR.any(axis=1)
+    mean_BP = log_sum(np.where(num_PR > 0, log_BPR, -np.inf)[:, some_P]) - np.log((num_PR > 0).sum(axis=1)[some_P])
+    return np.asarray(mean_BP.sum(axis=1))
 
 
 def log_sum(log_x: Floats) -> Floats:
@@ -108,38 +117,61 @@ def log_sum(log_x: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Weight:
-    """The evidence so far. log_e: of all streams together (their mean). by_name: of each. since: index of the driver's likeliest first round."""
+    """The evidence so far.
+
+    log_e: of all streams together, their mean weighted by `share`. by_name: of each. since: index of the driver's likeliest first round.
+    """
 
     log_e: float
     by_name: Mapping[str, float]
     since: int
+    share: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def driver(self) -> str:
-        """The stream with the most evidence."""
-        return max(self.by_name, key=lambda name: self.by_name[name])
+        """The stream that brings the most evidence."""
+        return max(self.by_name, key=lambda name: self.by_name[name] + log(self.share[name]))
 
 
-def weigh(rounds: Sequence[Factors], horizon: int) -> Weight:
+def weigh(rounds: Sequence[Factors], horizon: int, num_streams: int = 0, first: Mapping[str, float] | None = None) -> Weight:
     """The e-process of every stream after these rounds, and their mean.
 
     Each stream mixes over bets and over the round in which the loss may have begun, evenly over `horizon` rounds:
     E_t = (1 / T) [ sum_{j <= t} mean_B exp(sum_{u = j..t} L_u) + T - t ].
 
     Args:
-        rounds: one mapping of the same names per round, oldest first.
+        rounds: one mapping per round, oldest first. The streams are those of the last; where an earlier round lacks one, nothing was bet on it.
         horizon: T, rounds planned; fewer than have passed: as many as have.
+        num_streams: streams planned; each that is not there yet counts as one that has won nothing (e = 1).
+        first: shares of the mean that some streams get ahead of the others, which share the rest evenly; fixed before the run.
     """
     horizon = max(horizon, len(rounds))
     by_name, since = {}, {}
-    for name in rounds[-1]:
-        since_RB = np.cumsum(np.array([r[name] for r in rounds], dtype=float)[::-1], axis=0)[::-1]
+    for name, last in rounds[-1].items():
+        since_RB = np.cumsum(np.array([r.get(name, np.zeros(len(last))) for r in rounds], dtype=float)[::-1], axis=0)[::-1]
         start_R = log_sum(since_RB) - log(since_RB.shape[1])
         rest = [log(horizon - len(rounds))] if horizon > len(rounds) else []
         by_name[name] = float(log_sum(np.array([*start_R, *rest]))) - log(horizon)
         since[name] = int(np.argmax(start_R))
-    weight = Weight(float(log_sum(np.array(list(by_name.values())))) - log(len(by_name)), by_name, 0)
-    return Weight(weight.log_e, by_name, since[weight.driver])
+    share = shares(list(by_name), num_streams, first or {})
+    unspent = 1 - sum(share.values())
+    parts = [by_name[name] + log(share[name]) for name in by_name]
+    log_e = float(log_sum(np.array([*parts, *([log(unspent)] if unspent > 1e-9 else [])])))
+    weight = Weight(log_e, by_name, 0, share)
+    return replace(weight, since=since[weight.driver])
+
+
+def shares(names: Sequence[str], num_streams: int, first: Mapping[str, float]) -> dict[str, float]:
+    """Each stream's share of the mean, in (0, 1]: `first` for those named in it, if others are left to share the rest.
+
+    1 in all, less the even shares of those of `num_streams` that are not among `names` yet.
+    """
+    ahead = {name: first[name] for name in names if name in first}
+    num = max(len(names), num_streams)
+    if len(ahead) == num or sum(ahead.values()) >= 1:
+        ahead = {}
+    rest = (1 - sum(ahead.values())) / max(num - len(ahead), 1)
+    return {name: ahead.get(name, rest) for name in names}
 
 
 def log_limit(alpha: float) -> float:

@@ -23,6 +23,9 @@ SHORTCUT = "share of the most repeated answer"
 RARE = "rare-strategy mass"
 OTHERS = "pass@1 of the other families"
 
+FIRST = {"pass@1": 0.3}
+"""Share of the evidence that a quantity gets ahead of the others: in a drift nothing moves sooner, and the others lose a quarter of a nat."""
+
 Ints = NDArray[np.int64]
 
 

@@ -140,8 +140,12 @@ class Panel:
         return {
             "watch": {s.name: evidence.loss_factors(s, self.watch_share, z["watch"]).tolist() for s in streams},
             "halt": {s.name: evidence.loss_factors(s, 1.0, z["halt"]).tolist() for s in streams},
-            "recover": {s.name: evidence.recovery_factors(s, 1.0, z["halt"]).tolist() for s in streams},
         }
+
+    def recovery(self, guards: Sequence[Guard], alpha: float) -> dict[str, list[float]]:
+        """A round's bets on every quantity's being back within its tolerance."""
+        z = evidence.anchor_z(alpha, len(guards))
+        return {g.name: evidence.recovery_factors(g.stream, 1.0, z).tolist() for g in guards}
 
     def _weigh(
         self, view: RoundView, reference: RoundView, guards: list[Guard], details: dict[str, Any], history: Sequence[Decided],
@@ -151,7 +155,7 @@ class Panel:
         rollbacks = [d for d in done if d.action == "rollback"]
         alpha = {"watch": self.watch_alpha, "halt": evidence.spent(self.alpha, len(rollbacks) + 1)}
         since = {"watch": done[-1].round + 1 if done else 0, "halt": rollbacks[-1].round + 1 if rollbacks else 0}
-        factors = self.factors(guards, alpha)
+        factors = self.factors(guards, alpha) | {"recover": self.recovery(guards, alpha["halt"])}
         level = 1 - self.alpha / self.rounds
         details |= {
             "factors": factors, "guards": [g.to_json(level) for g in guards], "audits": self._audits(done, factors, history, view.round),
@@ -160,7 +164,7 @@ class Panel:
         for tier in ("watch", "halt"):
             past = [d for d in history if d.round >= since[tier] and d.details.get("factors", {}).get(tier, {}).keys() == factors[tier].keys()]
             rounds = [*(d.details["factors"][tier] for d in past), factors[tier]]
-            weight = evidence.weigh(rounds, self.rounds) if guards else evidence.Weight(0.0, {}, 0)
+            weight = evidence.weigh(rounds, self.rounds, 0, guarded.FIRST) if guards else evidence.Weight(0.0, {}, 0)
             limit = evidence.log_limit(alpha[tier])
             details[tier] = {
                 "log_e": weight.log_e, "log_limit": limit, "by_name": dict(weight.by_name), "alpha": alpha[tier],
@@ -172,7 +176,7 @@ class Panel:
     def _beyond(self, weight: evidence.Weight, limit: float, guards: Sequence[Guard], about: Mapping[str, Any]) -> list[str]:
         """A sentence per quantity that has evidence enough on its own (e-Bonferroni), and in any case for the driver, which comes first."""
         named = sorted(weight.by_name, key=lambda n: -weight.by_name[n])
-        chosen = [n for n in named if n == weight.driver or weight.by_name[n] >= limit + float(np.log(len(named)))]
+        chosen = [n for n in named if n == weight.driver or weight.by_name[n] + float(np.log(weight.share[n])) >= limit]
         guard = {g.name: g for g in guards}
         level = 1 - self.alpha / self.rounds
         return [

@@ -77,6 +77,14 @@ def test_the_weight_is_the_mixture_over_starts_and_bets_as_it_is_written():
         assert math.exp(weight.by_name[name]) == pytest.approx((sum(starts) + 3) / 7)
     assert math.exp(weight.log_e) == pytest.approx(np.mean([math.exp(v) for v in weight.by_name.values()]))
     assert weight.driver in "ab" and 0 <= weight.since < 4
+    ahead = evidence.weigh(rounds, 7, 2, {"a": 0.3, "gone": 0.9})
+    assert math.exp(ahead.log_e) == pytest.approx(0.3 * math.exp(weight.by_name["a"]) + 0.7 * math.exp(weight.by_name["b"]))
+
+
+def test_shares_of_the_evidence_are_at_most_one_in_all():
+    assert evidence.shares(["a", "b", "c"], 0, {"a": 0.3}) == pytest.approx({"a": 0.3, "b": 0.35, "c": 0.35})
+    assert evidence.shares(["a"], 0, {"a": 0.3}) == {"a": 1.0}
+    assert evidence.shares(["a", "b"], 8, {"a": 0.3}) == pytest.approx({"a": 0.3, "b": 0.1})
 
 
 def test_more_rounds_than_planned_are_no_error():
@@ -192,3 +200,11 @@ def test_a_loss_well_beyond_the_tolerance_is_seen_at_once():
 
 def test_e_values_are_written_for_people():
     assert [evidence.plain(x) for x in (0.0, 3.0, math.log(12345))] == ["1", "20.1", "1e4"]
+
+
+def test_a_stream_that_is_yet_to_come_counts_as_one_that_has_won_nothing():
+    rounds = [{"a": [1.0] * 5}, {"a": [1.0] * 5, "b": [2.0] * 5}]
+    assert math.exp(evidence.weigh(rounds[:1], 4, 2).log_e) == pytest.approx((math.exp(evidence.weigh(rounds[:1], 4).by_name["a"]) + 1) / 2)
+    both = evidence.weigh(rounds, 4, 2)
+    assert math.exp(both.by_name["b"]) == pytest.approx((math.exp(2) * 2 + 2) / 4)
+    assert both.log_e == pytest.approx(evidence.weigh(rounds, 4).log_e)
