@@ -132,7 +132,7 @@ class ProbeConfig(Section):
     problems: int = Field(120, ge=2, description="held-out problems of the main family")
     family_problems: int = Field(24, ge=0, description="held-out problems of every other family")
     samples: int = Field(8, ge=2, description="samples per problem")
-    anchor_samples: int | None = Field(None, ge=2, description="of round 0, the frozen anchor; default: four times `samples`")
+    anchor_samples: int | None = Field(None, ge=2, description="of the rounds in `monitors.anchors`; default: four times `samples`")
     temperature: float = Field(1.0, ge=0.01, le=2)
     pass_at: int = Field(4, ge=1, description="k of pass@k")
     majority: int = Field(8, ge=1, description="k of maj@k (self-consistency, 2203.11171)")
@@ -159,8 +159,19 @@ class MonitorConfig(Section):
     rare_loss_share: float = Field(0.25, ge=0, le=1, description="of round 0's rare-strategy mass")
     overconfidence_gain: float = Field(0.05, ge=0, le=1)
     shortcut_gain: float = Field(0.01, ge=0, le=1, description="share of the most repeated answer over all problems")
+    anchors: tuple[int, ...] = Field(
+        (0, 1), description="rounds, fixed in advance, that later ones are held against; probed with `probe.anchor_samples`. 0 belongs to them"
+    )
     general_loss: float = Field(0.05, ge=0, le=1, description="pass@1 of all other families together")
     min_yield: float = Field(0.02, ge=0, le=1, description="kept samples per sample, below which supply has failed")
+
+    @field_validator("anchors")
+    @classmethod
+    def _from_round_0(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or value[0] != 0 or list(value) != sorted(set(value)):
+            raise ValueError("anchors must be rounds in ascending order, beginning with 0, e.g. [0, 1, 4]")
+        return value
+
     canonicaliser: Literal["task", "calculations", "operators", "answer"] = "task"
 
 

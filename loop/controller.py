@@ -160,11 +160,11 @@ class Campaign:
             rows, critics = await probe.measure(refiner, setting.panel, setting.task, recipe.probe, setting.strategy, self.tell)
             write_rows(folder / "probe.parquet", rows, probe.PROBE_SCHEMA)
             write_rows(folder / "critics.parquet", critics, probe.CRITICS_SCHEMA)
-        view, reference = self.view(number), self.view(0) if number else None
+        anchors = [self.view(a) for a in plan.anchors(self.plans, number, recipe.monitors.anchors)]
         evals = once_json(folder / "evals.json", lambda: decide.held_out(read_rows(folder / "probe.parquet"), setting.panel.main, recipe.probe))
         self.scores.append(decide.main_score(evals))
         panel = decide.panel(recipe, setting.panel.main)
-        raw = once_json(folder / "decision.json", lambda: decide.decide(panel, view, reference, folder, self.decisions, recipe))
+        raw = once_json(folder / "decision.json", lambda: decide.decide(panel, self.view(number), anchors, folder, self.decisions, recipe))
         self.decisions.append(decide.from_json(raw))
         return self.decisions[-1]
 

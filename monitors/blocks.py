@@ -48,7 +48,7 @@ class Table:
         """Each answer's share of all samples, every problem weighing the same."""
         weight_PK = self.there_PK / np.maximum(self.there_PK.sum(axis=1, keepdims=True), 1) / max(len(self.problems), 1)
         read_PK = self.answer_PK >= 0
-        return np.bincount(self.answer_PK[read_PK], weights=weight_PK[read_PK], minlength=max(len(self.labels), 1))
+        return np.bincount(self.answer_PK[read_PK], weights=weight_PK[read_PK], minlength=max(len(self.labels), 1)).astype(float)
 
     def columns(self, chosen: slice) -> Table:
         """Some columns of every problem."""

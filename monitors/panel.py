@@ -10,7 +10,7 @@ within the normal limits that a fifth of alpha pays for.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -22,6 +22,7 @@ from monitors.modes import attribute
 from monitors.readings import as_json
 from monitors.supply import kept_share, nothing_passes
 
+SINCE = ", since round "
 Action = Literal["continue", "reinject", "rollback", "halt"]
 Factors = dict[str, dict[str, list[float]]]
 """watch, halt, recover -> quantity -> log growth of each bet."""
@@ -94,6 +95,7 @@ class Panel:
     rounds: int = 20
     max_rollbacks: int = 2
     tail_slice: str = "tail"
+    num_anchors: int = 1
 
     def __post_init__(self) -> None:
         shares = {"alpha": self.alpha, "watch_alpha": self.watch_alpha, "watch_share": self.watch_share}
@@ -104,13 +106,14 @@ class Panel:
             raise ValueError(f"Panel: {'; '.join(wrong)}")
 
     def decide(
-        self, view: RoundView, reference: RoundView | None, readings: Sequence[Reading] = (), history: Sequence[Decided] = (),
+        self, view: RoundView, reference: RoundView | Sequence[RoundView] | None, readings: Sequence[Reading] = (), history: Sequence[Decided] = (),
     ) -> PanelDecision:
         """Judge one round.
 
         Args:
             view: the round's view.
-            reference: the anchor's view, frozen, best with four times as many samples per problem; None in round 0.
+            reference: the anchor's view, frozen, best with four times as many samples per problem; or those of several, the first one first, at
+                most `num_anchors`, their rounds fixed in advance (a round chosen for its scores would be a lucky one); None in round 0.
             readings: of this round, from `measure_all`; an error among them halts.
             history: earlier decisions, oldest first: evidence goes on from theirs.
         """
@@ -119,15 +122,22 @@ class Panel:
             return PanelDecision(view.round, "halt", errors)
         if view.pool is not None and (sentence := nothing_passes(view.pool)):
             return PanelDecision(view.round, "halt", (f"{sentence}: there is nothing to train on",))
-        if reference is None:
+        anchors = [] if reference is None else [reference] if isinstance(reference, RoundView) else list(reference)
+        if not anchors:
             return PanelDecision(view.round, "continue", ("round 0 is the frozen anchor: nothing to compare with yet",))
-        found = {quantity.name: quantity.guard() for quantity in self.quantities(view, reference)}
+        found: dict[str, Guard | str | None] = {}
+        by_name: dict[str, RoundView] = {}
+        for anchor in anchors:
+            suffix = "" if anchor is anchors[0] else f"{SINCE}{anchor.round}"
+            for quantity in self.quantities(view, anchor):
+                name = quantity.name + suffix
+                found[name], by_name[name] = replace(quantity, name=name).guard(), anchor
         guards = [g for g in found.values() if isinstance(g, Guard)]
         details: dict[str, Any] = {"unmeasured": {name: g for name, g in found.items() if isinstance(g, str)}}
         if lost := [name for name, g in found.items() if g is None]:
             gone = tuple(f"{name} was measured at the anchor and cannot be measured any more" for name in lost)
             return PanelDecision(view.round, "halt", gone, None, details)
-        return self._weigh(view, reference, guards, details, history)
+        return self._weigh(view, by_name, guards, details, history)
 
     def quantities(self, view: RoundView, reference: RoundView) -> Iterator[Quantity]:
         """All guarded quantities of a round."""
@@ -136,19 +146,23 @@ class Panel:
     def factors(self, guards: Sequence[Guard], alpha: Mapping[str, float]) -> Factors:
         """A round's bets on every stream, by tier; NaN-free by construction. alpha: of the tiers `watch` and `halt`."""
         streams = [g.stream for g in guards]
-        z = {tier: evidence.anchor_z(alpha[tier], len(streams)) for tier in alpha}
+        z = {tier: evidence.anchor_z(alpha[tier], self.planned(guards)) for tier in alpha}
         return {
             "watch": {s.name: evidence.loss_factors(s, self.watch_share, z["watch"]).tolist() for s in streams},
             "halt": {s.name: evidence.loss_factors(s, 1.0, z["halt"]).tolist() for s in streams},
         }
 
+    def planned(self, guards: Sequence[Guard]) -> int:
+        """Streams of the whole run, those of anchors yet to come included."""
+        return max(len(guards), self.num_anchors * sum(SINCE not in g.name for g in guards))
+
     def recovery(self, guards: Sequence[Guard], alpha: float) -> dict[str, list[float]]:
         """A round's bets on every quantity's being back within its tolerance."""
-        z = evidence.anchor_z(alpha, len(guards))
+        z = evidence.anchor_z(alpha, self.planned(guards))
         return {g.name: evidence.recovery_factors(g.stream, 1.0, z).tolist() for g in guards}
 
     def _weigh(
-        self, view: RoundView, reference: RoundView, guards: list[Guard], details: dict[str, Any], history: Sequence[Decided],
+        self, view: RoundView, anchors: Mapping[str, RoundView], guards: list[Guard], details: dict[str, Any], history: Sequence[Decided],
     ) -> PanelDecision:
         """Add this round's evidence to the earlier rounds', and act on what it amounts to."""
         done = [d for d in history if d.action in ("reinject", "rollback") and d.details.get("carried_out", True)]
@@ -162,21 +176,22 @@ class Panel:
         }
         beyond: dict[str, list[str]] = {}
         for tier in ("watch", "halt"):
-            past = [d for d in history if d.round >= since[tier] and d.details.get("factors", {}).get(tier, {}).keys() == factors[tier].keys()]
+            past = [d for d in history if d.round >= since[tier] and "factors" in d.details]
             rounds = [*(d.details["factors"][tier] for d in past), factors[tier]]
-            weight = evidence.weigh(rounds, self.rounds, 0, guarded.FIRST) if guards else evidence.Weight(0.0, {}, 0)
+            weight = evidence.weigh(rounds, self.rounds, self.planned(guards), guarded.FIRST) if guards else evidence.Weight(0.0, {}, 0)
             limit = evidence.log_limit(alpha[tier])
             details[tier] = {
                 "log_e": weight.log_e, "log_limit": limit, "by_name": dict(weight.by_name), "alpha": alpha[tier],
+                "driver": weight.driver if guards else "",
                 "since": [*(d.round for d in past), view.round][weight.since] if guards else view.round,
             }
             beyond[tier] = self._beyond(weight, limit, guards, details[tier]) if guards and weight.log_e >= limit else []
-        return self._act(view, reference, guards, beyond, details, len(rollbacks))
+        return self._act(view, anchors, guards, beyond, details, len(rollbacks))
 
     def _beyond(self, weight: evidence.Weight, limit: float, guards: Sequence[Guard], about: Mapping[str, Any]) -> list[str]:
         """A sentence per quantity that has evidence enough on its own (e-Bonferroni), and in any case for the driver, which comes first."""
-        named = sorted(weight.by_name, key=lambda n: -weight.by_name[n])
-        chosen = [n for n in named if n == weight.driver or weight.by_name[n] + float(np.log(weight.share[n])) >= limit]
+        brought = {n: log_e + float(np.log(weight.share[n])) for n, log_e in weight.by_name.items()}
+        chosen = [n for n in sorted(brought, key=lambda n: -brought[n]) if n == weight.driver or brought[n] >= limit]
         guard = {g.name: g for g in guards}
         level = 1 - self.alpha / self.rounds
         return [
@@ -185,13 +200,14 @@ class Panel:
         ]
 
     def _act(
-        self, view: RoundView, reference: RoundView, guards: list[Guard], beyond: Mapping[str, list[str]], details: dict[str, Any], rollbacks: int,
+        self, view: RoundView, anchors: Mapping[str, RoundView], guards: list[Guard], beyond: Mapping[str, list[str]], details: dict[str, Any],
+        rollbacks: int,
     ) -> PanelDecision:
         starved = self._starved(view, details)
         if not (beyond["halt"] or beyond["watch"] or starved):
             return PanelDecision(view.round, "continue", (*self._told(details), self._calm(guards)), None, details)
-        mode = attribute(view, reference, self.main_family, self.tail_slice) if beyond["halt"] or beyond["watch"] else None
         tier = "halt" if beyond["halt"] else "watch"
+        mode = attribute(view, anchors[details[tier]["driver"]], self.main_family, self.tail_slice) if beyond[tier] else None
         share = "its tolerance" if tier == "halt" else f"{self.watch_share:.0%} of its tolerance"
         head = f"{tier.upper()}: evidence e = {evidence.plain(details[tier]['log_e'])} (limit {evidence.plain(details[tier]['log_limit'])}) of a loss"
         reasons = [f"{head} beyond {share}: {sentence}" for sentence in beyond[tier][:1]] + list(beyond[tier][1:]) + starved
@@ -206,12 +222,11 @@ class Panel:
         out = []
         for decision in done:
             tier = "halt" if decision.action == "rollback" else "watch"
-            by_name = decision.details.get(tier, {}).get("by_name", {})
-            driver = max(by_name, key=lambda n: by_name[n], default=None)
-            if driver is None or driver not in factors["recover"]:
+            driver = decision.details.get(tier, {}).get("driver")
+            if driver not in factors["recover"]:
                 continue
             past = [d.details["factors"]["recover"] for d in history if d.round > decision.round and "factors" in d.details]
-            rounds = [{driver: f[driver]} for f in [*past, factors["recover"]] if driver in f]
+            rounds = [{driver: f[driver]} for f in [*past, factors["recover"]] if driver in f]  # an anchor that is no more has no audit
             log_e = evidence.weigh(rounds, self.rounds).log_e
             out.append({
                 "round": decision.round, "action": decision.action, "quantity": driver, "log_e": log_e, "rounds": number - decision.round,

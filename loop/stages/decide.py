@@ -42,21 +42,26 @@ def main_score(evals: Mapping[str, Any]) -> float:
 
 def panel(recipe: Recipe, main: str) -> Panel:
     """The decision rule with the recipe's tolerances."""
-    tolerances = recipe.monitors.model_dump(exclude={"guard", "canonicaliser"})
+    tolerances = recipe.monitors.model_dump(exclude={"guard", "canonicaliser", "anchors"})
     return Panel(
-        main_family=main, pass_k=recipe.probe.pass_at, rounds=recipe.rounds, max_rollbacks=recipe.interventions.max_rollbacks, **tolerances
+        main_family=main,
+        pass_k=recipe.probe.pass_at,
+        rounds=recipe.rounds,
+        max_rollbacks=recipe.interventions.max_rollbacks,
+        num_anchors=sum(a < recipe.rounds for a in recipe.monitors.anchors),
+        **tolerances,
     )
 
 
 def decide(
-    rule: Panel, view: RoundView, reference: RoundView | None, folder: Path, history: Sequence[Decision], recipe: Recipe
+    rule: Panel, view: RoundView, anchors: Sequence[RoundView], folder: Path, history: Sequence[Decision], recipe: Recipe
 ) -> dict[str, Any]:
-    """Read the round with every monitor (readings.json), decide, and say whether the decision will be carried out."""
+    """Read the round with every monitor against round 0 (readings.json), decide, and say whether the decision will be carried out."""
     probe = recipe.probe
     monitors = {**MONITORS, "accuracy": Generalization(k=probe.pass_at), "entropy": TraceEntropy(temperature=probe.temperature)}
-    readings = measure_all(view, reference, monitors)
+    readings = measure_all(view, anchors[0] if anchors else None, monitors)
     once_json(folder / "readings.json", lambda: [asdict(r) for r in readings])
-    decision = asdict(rule.decide(view, reference, readings, history))
+    decision = asdict(rule.decide(view, anchors, readings, history))
     guard = recipe.monitors.guard
     return {**decision, "details": {**decision["details"], "carried_out": guard or decision["action"] == "continue"}}
 

@@ -134,6 +134,15 @@ def lineage(plans: Sequence[Plan], start_from: int) -> list[int]:
     return chain[::-1]
 
 
+def anchors(plans: Sequence[Plan], number: int, chosen: Sequence[int]) -> list[int]:
+    """The rounds of `chosen` that round `number` is held against: round 0, and those whose model has drafted on the way to this one."""
+    way, at = set(), number
+    while at:
+        at = plans[at - 1].sample_from
+        way.add(at)
+    return [a for a in chosen if a in way]
+
+
 def fresh_share(temperatures: Sequence[float], stock: Stock) -> float:
     """The least share of fresh data: max(0.10, 1 - T, 1 - 1/R, 3 / (n p)), of what is known."""
     laws = [0.10, 1 - min(temperatures)]

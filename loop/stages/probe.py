@@ -83,10 +83,10 @@ async def measure(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(probe rows, critic rows).
 
-    `samples` (round 0, the anchor: `anchor_samples`) at the probe's temperature and one greedy answer per problem, then critiques of the
+    `samples` (in an anchor: `anchor_samples`) at the probe's temperature and one greedy answer per problem, then critiques of the
     main family's first samples.
     """
-    num = config.samples if refiner.round else config.anchor_samples or 4 * config.samples
+    num = config.samples if refiner.round not in refiner.recipe.monitors.anchors else config.anchor_samples or 4 * config.samples
     total, done = len(panel.problems) * (num + 1), 0
 
     async def ask(problem: Problem) -> list[tuple[str, Completion]]:

@@ -150,6 +150,18 @@ def test_after_an_action_that_was_carried_out_the_evidence_begins_anew_and_a_rec
     assert "back within its tolerance" in history[-1].reasons[0]
 
 
+def test_a_fall_from_a_later_height_is_seen_when_that_round_was_to_be_an_anchor():
+    """Round 1 is better than round 0, round 2 falls back to round 0's level: no loss against the start, a large one against the height."""
+    first, high = a_round(0, 0, num_samples=32, accuracy=0.45), a_round(1, 1, num_samples=32, accuracy=0.75)
+    back, two = a_round(2, 2, accuracy=0.5), dataclasses.replace(PANEL, num_anchors=2)
+    history = [two.decide(high, [first])]
+    assert history[0].action == "continue" and two.decide(back, [first], (), history).action == "continue"
+    decision = two.decide(back, [first, high], (), history)
+    assert (decision.action, decision.mode) == ("rollback", "A")
+    assert "since round 1" in decision.reasons[0]
+    assert set(decision.details["factors"]["halt"]) == {*NAMES, *(f"{name}, since round 1" for name in NAMES)}
+
+
 def test_an_action_that_was_only_recorded_changes_nothing():
     first = a_round(0, 0, num_samples=32)
     history = []

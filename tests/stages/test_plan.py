@@ -149,3 +149,12 @@ def test_the_shares_to_keep_are_those_of_round_0s_right_answers():
     rows = [{"kind": "sample", "correct": c, "strategy": s} for c, s in [(1, "a")] * 150 + [(1, "b")] * 49 + [(0, "c")] * 50 + [(1, "d")]]
     assert plan.strategy_shares(rows) == {"a": 0.75, "b": 0.245}
     assert plan.strategy_shares([]) == {}
+
+
+def test_a_round_is_held_against_round_0_and_the_anchors_on_its_own_way():
+    straight = [replace(PLAN, round=n, sample_from=n - 1) for n in range(1, 6)]
+    assert plan.anchors(straight, 0, (0, 1, 3)) == []
+    assert plan.anchors(straight, 1, (0, 1, 3)) == [0]
+    assert plan.anchors(straight, 5, (0, 1, 3)) == [0, 1, 3]
+    back = [*straight[:3], replace(PLAN, round=4, sample_from=0)]
+    assert plan.anchors(back, 4, (0, 1, 3)) == [0], "what a rollback left behind is no measure"
