@@ -9,9 +9,14 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loop import __version__
 from loop.errors import OuroloopError, RunStateError, UserError
+
+if TYPE_CHECKING:
+    from monitors.panel import Panel
+    from monitors.populations import Design, Population
 
 EPILOG = """\
 examples:
@@ -76,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("run", nargs="+", help="names or folders of runs")
     compare.add_argument("--json", action="store_true", help="for scripts")
     monitor = add("monitor", _monitor, "judge the rounds of any loop from its traces, one JSONL file per round; docs/traces.md is the format")
-    monitor.add_argument("traces", nargs="+", type=Path, help="JSONL files in the order of the rounds; the first is the anchor")
+    monitor.add_argument("traces", nargs="*", type=Path, help="JSONL files in the order of the rounds; the first is the anchor")
     monitor.add_argument("--strategies", metavar="NAME", help="name strategies from the texts: operators (default without a `strategy` field), "
                          "calculations, calculation_list, dataflow, plan, answer, or none")
     monitor.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings", help="a field of the decision rule, e.g. "
@@ -85,6 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     monitor.add_argument("--temperature", type=float, default=1.0, help="at which the traces were sampled; trace entropy needs 1 (the default)")
     monitor.add_argument("--keep-order", action="store_true", help="the files are in order, whatever the numbers in their names say")
     monitor.add_argument("--json", action="store_true", help="for scripts")
+    monitor.add_argument("--plan", nargs=2, type=_positive, metavar=("N", "K"), help="judge nothing: say which losses N problems with K samples "
+                         "each would show, on the first file's model or a typical one")
+    plan = add("plan", _plan, "say which losses a recipe's panel would show, and which not")
+    plan.add_argument("recipe", type=Path, help="YAML file; where its run has a round 0, that model is taken, else a typical one")
+    plan.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="change a key, e.g. probe.problems=500")
+    plan.add_argument("--json", action="store_true", help="for scripts")
     sync = add("sync", _sync, "bring MLflow up to date with a run (again)")
     sync.add_argument("run", help="name or folder of the run")
     ui = add("ui", _ui, "open MLflow's pages on 127.0.0.1")
@@ -169,11 +180,52 @@ def _compare(options: argparse.Namespace) -> int:
 def _monitor(options: argparse.Namespace) -> int:
     from loop.views import monitor
 
+    if options.plan:
+        return _monitor_plan(options)
+    if not options.traces:
+        raise UserError("monitor: no traces; expected one JSONL file per round, the anchor first. docs/traces.md says what is in them.")
     watched = monitor.monitor(
         options.traces, options.strategies, options.settings, options.plan_rounds, options.temperature, options.keep_order,
     )
     print(json.dumps(monitor.to_json(watched), indent=1, allow_nan=False) if options.json else monitor.text(watched))
     return watched.exit_code
+
+
+def _monitor_plan(options: argparse.Namespace) -> int:
+    from loop.views import monitor, plan
+    from monitors.populations import Design
+    from monitors.trace_rows import TraceError
+
+    rule = monitor.panel_of(options.settings, options.plan_rounds or max(monitor.HORIZON, len(options.traces)))
+    try:
+        found = plan.population_of_traces(options.traces[0], options.strategies, rule) if options.traces else None
+        others = len(found.others.problems) if found and found.others else 0
+        design = Design(options.plan[0], options.plan[1], 4 * options.plan[1], others)
+    except (TraceError, ValueError) as error:
+        raise UserError(str(error)) from error
+    return _print_plan(options, rule, design, found)
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from loop.config import load_recipe
+    from loop.stages.decide import panel
+    from loop.views import plan
+    from monitors.populations import Design
+
+    recipe = load_recipe(options.recipe, options.overrides)
+    rule = panel(recipe, "")
+    found, probe = plan.population_of_run(_root(options) / recipe.name, rule), recipe.probe
+    others = len(found.others.problems) if found and found.others else probe.family_problems
+    design = Design(probe.problems, probe.samples, probe.anchor_samples or 4 * probe.samples, others)
+    return _print_plan(options, rule, design, found)
+
+
+def _print_plan(options: argparse.Namespace, rule: Panel, design: Design, found: Population | None) -> int:
+    from loop.views import plan
+
+    planned = plan.plan(rule, design, found)
+    print(json.dumps(plan.plan_json(planned), indent=1, allow_nan=False) if options.json else plan.plan_text(planned))
+    return 0
 
 
 def _sync(options: argparse.Namespace) -> int:
