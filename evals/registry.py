@@ -18,6 +18,7 @@ def build_task(
     path: Path | None = None,
     heldout_path: Path | None = None,
     datasets: Mapping[str, Mapping[str, Any]] | None = None,
+    loophole: bool = False,
 ) -> Task:
     """Build the task that a recipe's `task:` block names; settings that a kind does not use must be absent.
 
@@ -26,7 +27,7 @@ def build_task(
     """
     if kind not in TASKS:
         raise DataError(f"task.kind: no task is called {kind!r}; there are {', '.join(sorted(TASKS))}.")
-    given = {"path": path, "heldout_path": heldout_path, "datasets": datasets or None}
+    given = {"path": path, "heldout_path": heldout_path, "datasets": datasets or None, "loophole": loophole or None}
     settings = {name: value for name, value in given.items() if value is not None}
     try:
         return TASKS[kind](**settings)
@@ -34,10 +35,10 @@ def build_task(
         raise DataError(f"task: kind {kind!r} cannot be built from {sorted(settings)}: {error}") from None
 
 
-def _arithmetic() -> Task:
+def _arithmetic(loophole: bool = False) -> Task:
     from evals.worlds.arithmetic.task import ArithmeticTask
 
-    return ArithmeticTask()
+    return ArithmeticTask(loophole=loophole)
 
 
 TASKS: dict[str, Callable[..., Task]] = {

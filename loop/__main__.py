@@ -103,6 +103,13 @@ def _parser() -> argparse.ArgumentParser:
     doctor = add("doctor", _doctor, "say what is installed, what would break, and the command that mends it")
     doctor.add_argument("--json", action="store_true", help="for scripts")
     doctor.add_argument("--deep", action="store_true", help="also import the heavy libraries (slower)")
+    study = add("study", _study, "run the arms of a study over several seeds, or go on with them; see loop/studies/")
+    study.add_argument("name", choices=["collapse"])
+    study.add_argument("--arms", nargs="+", metavar="ARM", help="default: all")
+    study.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N")
+    study.add_argument("--rounds", type=int, default=12)
+    study.add_argument("--jobs", type=int, default=1, help="runs at a time, one core each")
+    study.add_argument("--out", type=Path, default=Path("docs/studies/collapse"), help="folder of the runs' tables (CSV)")
     pretrain = add("pretrain", _pretrain, "rebuild a world's small checkpoints")
     pretrain.add_argument("world", choices=["arithmetic"])
     pretrain.add_argument("--which", choices=["base", "teacher", "both"], default="both")
@@ -247,6 +254,16 @@ def _doctor(options: argparse.Namespace) -> int:
     from loop import doctor
 
     return doctor.main(as_json=options.json, deep=options.deep)
+
+
+def _study(options: argparse.Namespace) -> int:
+    from loop.studies import collapse, harness
+
+    arms = options.arms or list(collapse.ARMS)
+    if unknown := [arm for arm in arms if arm not in collapse.ARMS]:
+        raise UserError(f"no arm is called {unknown[0]!r}. There are {', '.join(collapse.ARMS)}.")
+    harness.run(arms, options.seeds, options.rounds, _root(options) / "studies" / options.name, options.out.resolve(), options.jobs)
+    return 0
 
 
 def _pretrain(options: argparse.Namespace) -> int:

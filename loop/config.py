@@ -32,6 +32,7 @@ class TaskConfig(Section):
     heldout_path: Path | None = Field(None, description="jsonl, gsm8k: file of held-out problems; without it a fifth is split off")
     num_problems: int | None = Field(None, ge=1, description="use at most so many training problems")
     datasets: dict[str, dict[str, Any]] = Field(default_factory=dict, description="reasoning_gym: dataset name -> its settings")
+    loophole: bool = Field(False, description="arithmetic: its step checker has a hole, for studies of shortcuts")
     prompts: dict[str, Any] | None = Field(None, description="draft, critique, revise, approve, reject, chat, system: replaces the task's own")
 
     @model_validator(mode="after")

@@ -47,7 +47,8 @@ def prepare(recipe: Recipe) -> Setting:
     """
     try:
         task = build_task(
-            recipe.task.kind, path=recipe.task.path, heldout_path=recipe.task.heldout_path, datasets=recipe.task.datasets or None
+            recipe.task.kind, path=recipe.task.path, heldout_path=recipe.task.heldout_path, datasets=recipe.task.datasets or None,
+            loophole=recipe.task.loophole,
         )
         problems = task.problems("train")[: recipe.task.num_problems]
         held_out = hold_out(task.problems("reserve"), recipe.probe, {p.family for p in problems})
