@@ -45,7 +45,7 @@ def name_mode(now: Symptoms, then: Symptoms, tail: Collection[str]) -> str | Non
 
     Paired by problem, two-sided 5 % each; the first that fits:
 
-    * C, shortcut takeover: answers collide across problems at least twice as often, and pass@1 did not rise.
+    * C, shortcut takeover: answers collide across problems more than twice as often, and pass@1 did not rise.
     * D, tail narrowing: pass@1 or DCP fell in the tail slice, and neither fell outside it.
     * B, sharpening: Gini-Simpson of all samples fell, or DCP fell while pass@1 did not.
     * A, drift: pass@1 fell while Gini-Simpson of all samples did not.
@@ -62,7 +62,7 @@ def name_mode(now: Symptoms, then: Symptoms, tail: Collection[str]) -> str | Non
 
     accuracy, diversity, spread = moved("accuracy"), moved("diversity"), moved("spread")
     rise = paired(now.collisions, then.collisions, scale=2.0, bound=2.0)
-    if accuracy <= 0 and moved("collisions") > 0 and rise.value > 0:
+    if accuracy <= 0 and rise.interval().low > 0:
         return "C"
     tail_fell = moved("accuracy", True) < 0 or moved("diversity", True) < 0
     if tail_fell and moved("accuracy", False) >= 0 and moved("diversity", False) >= 0:
