@@ -29,8 +29,8 @@ ALLOWED_INSIDE = {
 """Files -> (package, the only parts of it that they may import)."""
 
 ONLY_IN = {
-    "torch": ("loop/stages/sft.py", "loop/engines/*_local.py", "evals/worlds/*/pretrain.py"),
-    "transformers": ("loop/stages/sft.py", "loop/engines/*_local.py", "evals/worlds/*/pretrain.py"),
+    "torch": ("loop/stages/sft.py", "loop/callback*.py", "loop/engines/*_local.py", "evals/worlds/*/pretrain.py"),
+    "transformers": ("loop/stages/sft.py", "loop/callback*.py", "loop/engines/*_local.py", "evals/worlds/*/pretrain.py"),
     "trl": ("loop/stages/sft.py",),
     "vllm": ("loop/engines/*",),
     "mlflow": ("loop/views/tracking.py",),
