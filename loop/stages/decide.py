@@ -13,14 +13,16 @@ from evals.heldout import scores_by_family
 from loop.config import ProbeConfig, Recipe
 from loop.records import Action, Decision
 from loop.stages.plan import Stock
-from loop.store import once_json
+from loop.store import once_json, read_json
 from monitors.base import RoundView
+from monitors.drift import Drift
 from monitors.entropy import TraceEntropy
 from monitors.generalization import Generalization
 from monitors.panel import Panel
 from monitors.readings import of
 from monitors.registry import MONITORS, measure_all
 from monitors.selection import largest_ratio, selection_ratios
+from monitors.texts import RealText
 
 
 def held_out(rows: Sequence[Mapping[str, Any]], main: str, config: ProbeConfig) -> dict[str, Any]:
@@ -57,8 +59,14 @@ def decide(
     rule: Panel, view: RoundView, anchors: Sequence[RoundView], folder: Path, history: Sequence[Decision], recipe: Recipe
 ) -> dict[str, Any]:
     """Read the round with every monitor against round 0 (readings.json), decide, and say whether the decision will be carried out."""
-    probe = recipe.probe
-    monitors = {**MONITORS, "accuracy": Generalization(k=probe.pass_at), "entropy": TraceEntropy(temperature=probe.temperature)}
+    plan, temperature = read_json(folder / "plan.json"), recipe.probe.temperature
+    monitors = {
+        **MONITORS,
+        "accuracy": Generalization(k=recipe.probe.pass_at, main_family=rule.main_family),
+        "entropy": TraceEntropy(temperature=temperature),
+        "text": RealText(temperature=temperature),
+        "drift": Drift(fresh_share=plan.get("anchor_share", 0.0)),
+    }
     readings = measure_all(view, anchors[0] if anchors else None, monitors)
     once_json(folder / "readings.json", lambda: [asdict(r) for r in readings])
     decision = asdict(rule.decide(view, anchors, readings, history))

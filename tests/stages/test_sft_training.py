@@ -183,3 +183,17 @@ def test_an_impossible_value_is_the_recipes_fault_and_a_cut_completion_the_datas
     with pytest.raises(DataError, match=r"examples\.parquet row 3: the completion does not end with a stop token \[1\]"):
         train(job, tmp_path / "1")
     assert {path.name for path in (tmp_path / "1").iterdir()} == {"examples.parquet", "job.json", "train.log"}
+
+
+def test_training_starts_from_weights_blended_as_the_job_says(init: Path, tmp_path: Path) -> None:
+    """A quarter of another model's weights: with a learning rate of nothing, what is saved is the blend itself."""
+    from safetensors.torch import load_file
+
+    other = save_tiny_llama(tmp_path / "other", seed=6, spread=0.05)
+    folder = tmp_path / "rounds" / "001"
+    job = job_in(folder, init, blend=0.25, blend_with=other, sft={"learning_rate": 0.0, "num_train_epochs": 1, "per_device_train_batch_size": 64})
+    assert train(job, folder)["blend"] == 0.25
+    ours, theirs, made = (load_file(path / "model.safetensors") for path in (init, other, folder / "checkpoint"))
+    assert made.keys() == ours.keys()
+    for name, weights in made.items():
+        assert weights.allclose(0.75 * ours[name] + 0.25 * theirs[name], atol=1e-6), name
