@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monitors.simulate import HEALTHY, Regime
+from monitors.dynamics import HEALTHY, Regime
 
 REGIMES = {
     r.name: r

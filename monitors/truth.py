@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from monitors import guarded, simulate
+from monitors import dynamics, guarded, simulate
+from monitors.dynamics import Model, World
 from monitors.guards import Quantity
-from monitors.simulate import Model, Probe, World
+from monitors.simulate import Probe
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -64,7 +65,7 @@ def truth(model: Model, the: World, panel: Probe, rare_PS: NDArray[np.bool_], pa
     right_P = hit_PS.sum(axis=1)
     pairs_P = right_P**2 - (hit_PS**2).sum(axis=1)
     miss_P = (1 - right_P) ** pass_k
-    answer_PA = simulate.answers(share_PS, right_PS)
+    answer_PA = dynamics.answers(share_PS, right_PS)
     tail_P = panel.tail_P
     score = {
         "pass@1": right_P, guarded.PAIRS: pairs_P, f"pass@{pass_k} of the tail": 1 - miss_P[tail_P],

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from monitors import blocks, evidence, guarded, simulate
+from monitors import blocks, dynamics, evidence, guarded, simulate
 from monitors.blocks import Table
+from monitors.dynamics import HEALTHY, Model, Regime
 from monitors.guarded import Tables
 from monitors.guards import Guard, Quantity
 from monitors.panel import Panel
-from monitors.simulate import HEALTHY, Model, Regime, Stream
+from monitors.simulate import Stream
 from monitors.truth import losses, truth
 from monitors.validation.bench import SIZES, Watcher
 from monitors.validation.cells import Cells
@@ -51,7 +52,7 @@ def binomial(size: str, kind: str, together: bool, seed: int) -> Verdict:
     rounds: list[evidence.Factors] = []
     highest = -np.inf
     for number in range(1, NUM_ROUNDS + 1):
-        factors = {}
+        factors: dict[str, list[float]] = {}
         for index, ((quantity, now_P), baseline) in enumerate(zip(monitors, baselines, strict=True)):
             right = rng.random(quantity.now.there_PK.shape) < now_P[:, None]
             guard = replace(quantity, now=_table(right, quantity.now.there_PK)).guard(baseline)
@@ -93,7 +94,7 @@ def panel(size: str, seed: int) -> Verdict:
     num_problems, num_samples, num_anchor = SIZES[size]
     stream = Stream(HEALTHY, seed, num_problems, num_samples, num_anchor)
     rng = np.random.default_rng([seed, 3])
-    before = simulate.settled(stream.world, HEALTHY)
+    before = dynamics.settled(stream.world, HEALTHY)
     after = worsened(before, stream)
     first = simulate.draw(before, stream.world, stream.probe, num_anchor, rng)
     limits: dict[str, float] = {}
@@ -113,9 +114,9 @@ def panel(size: str, seed: int) -> Verdict:
 def worsened(model: Model, stream: Stream) -> Model:
     """A little of everything: slips, a lower temperature, a shortcut in one sample of a hundred, and a twentieth of all other skills lost."""
     for _ in range(2):
-        model = simulate.step(model, stream.world, Regime("worse", slips=0.012, temperature=0.93), None)
+        model = dynamics.step(model, stream.world, Regime("worse", slips=0.012, temperature=0.93), None)
     share_TS = 0.99 * model.share_TS
-    share_TS[:, simulate.SHORTCUT] += 0.01
+    share_TS[:, dynamics.SHORTCUT] += 0.01
     return replace(model, share_TS=share_TS, general=0.95)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monitors.simulate import NUM_STRATEGIES, NUM_TYPES, SHORTCUT, Model, Regime, World, step
+from monitors.dynamics import NUM_STRATEGIES, NUM_TYPES, SHORTCUT, Model, Regime, World, step
 from monitors.validation.cells import Cells
 
 
@@ -42,7 +42,8 @@ def drift(num: int, num_rounds: int, runs: int, seed: int = 0) -> Law:
         kept.append((1 - (model.share_TS**2).sum(axis=1)).mean())
     before = 1 - 1 / NUM_STRATEGIES
     expected = (1 - 1 / num) ** num_rounds
-    return Law("diversity left by chance alone, (1 - 1/n)^t", f"n = {num}, t = {num_rounds}", expected, float(np.mean(kept)) / before, 0.01 * expected)
+    found = float(np.mean(kept)) / before
+    return Law("diversity left by chance alone, (1 - 1/n)^t", f"n = {num}, t = {num_rounds}", expected, found, 0.01 * expected)
 
 
 def stability(temperature: float) -> Law:
@@ -54,7 +55,7 @@ def stability(temperature: float) -> Law:
 
     def leaves(fresh: float) -> bool:
         regime = Regime("tempered", temperature=temperature, fresh=fresh, slips=0.0, prior=0.0)
-        return _deviation(start, the, regime) > np.abs(start.share_TS - the.real_TS).max()
+        return bool(_deviation(start, the, regime) > np.abs(start.share_TS - the.real_TS).max())
 
     return Law("least fresh share that keeps the balance, 1 - T", f"T = {temperature}", 1 - temperature, _flip(leaves), 0.03)
 
