@@ -110,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--rounds", type=int, default=12)
     study.add_argument("--jobs", type=int, default=1, help="runs at a time, one core each")
     study.add_argument("--out", type=Path, default=Path("docs/studies/collapse"), help="folder of the runs' tables (CSV)")
+    study.add_argument("--table", action="store_true", help="run nothing; print what the finished runs come to")
     pretrain = add("pretrain", _pretrain, "rebuild a world's small checkpoints")
     pretrain.add_argument("world", choices=["arithmetic"])
     pretrain.add_argument("--which", choices=["base", "teacher", "both"], default="both")
@@ -257,8 +258,11 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _study(options: argparse.Namespace) -> int:
-    from loop.studies import collapse, harness
+    from loop.studies import collapse, harness, tables
 
+    if options.table:
+        print(tables.markdown(options.out), end="")
+        return 0
     arms = options.arms or list(collapse.ARMS)
     if unknown := [arm for arm in arms if arm not in collapse.ARMS]:
         raise UserError(f"no arm is called {unknown[0]!r}. There are {', '.join(collapse.ARMS)}.")

@@ -1,0 +1,91 @@
+"""The arms of the collapse study: what each may see, that they are comparable, and that what is kept of a run is the run."""
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+from evals.worlds.arithmetic.task import SHORTCUT, ArithmeticTask
+from loop.config import resolve
+from loop.setup import prepare
+from loop.studies import collapse, harness, rounds, tables
+from monitors.stats import mean
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "loop"))
+
+
+@pytest.mark.parametrize("arm", collapse.ARMS)
+def test_every_arm_is_a_right_recipe_with_the_same_problems_samples_panel_and_training(arm):
+    recipe = resolve(collapse.recipe(arm, 3, planted="arithmetic/base"))
+    base = resolve(collapse.recipe("answer_filtered", 3))
+    for same in ("sft", "rounds", "seed", "init", "engine"):
+        assert getattr(recipe, same) == getattr(base, same), same
+    assert recipe.sampling.problems_per_round * recipe.sampling.samples_per_problem == 800
+    assert (recipe.probe.problems, recipe.probe.samples, recipe.probe.anchor_samples) == (150, 16, 48)
+    assert recipe.monitors.guard is (arm == "guarded")
+
+
+def test_arms_without_gold_answers_never_see_one():
+    for arm in ("replace", "sharpen", "critic_filtered", "shortcut"):
+        filters = resolve(collapse.recipe(arm, 0, planted="arithmetic/base")).filters
+        assert not filters.gold, arm
+    assert resolve(collapse.recipe("critic_filtered", 0)).filters.critic
+
+
+def test_no_arm_trains_on_what_it_is_measured_on():
+    setting = prepare(resolve(collapse.recipe("healthy", 0)))
+    asked = {p.question for p in setting.panel.problems}
+    assert not asked & {p.question for p in (*setting.problems, *setting.demonstrations)}
+
+
+def test_the_hole_in_the_verifier_is_there_only_when_the_recipe_says_so():
+    item = ArithmeticTask().problems("train")[0]
+    assert ArithmeticTask().check_steps(item, SHORTCUT).valid is False
+    holed = ArithmeticTask(loophole=True)
+    assert holed.check_steps(item, SHORTCUT).valid is True
+    assert holed.check_steps(item, "answer 99").valid is False
+    assert holed.grade(item, SHORTCUT).correct is (item.answer == "100")
+    setting = prepare(resolve(collapse.recipe("shortcut", 0, planted="arithmetic/base")))
+    assert setting.task.check_steps(item, SHORTCUT).valid is True
+
+
+def test_a_runs_rows_survive_their_file_and_hold_what_the_run_holds(tmp_path):
+    from scripted_world import Model, carry, recipe
+
+    _, path = carry(tmp_path, Model(), recipe())
+    found = rounds.table(path)
+    assert [r["round"] for r in found] == [0, 1, 2, 3] and found[0]["tokens"] == 0
+    assert 0 < found[1]["tokens"] < found[2]["tokens"] < found[3]["tokens"]
+    assert 0 <= found[2]["pass_1"] <= 1 and found[2]["alive"] >= 1
+    rounds.write(found, tmp_path / "guarded-0.csv")
+    again = rounds.read(tmp_path / "guarded-0.csv")
+    for one, other in zip(found, again, strict=True):
+        assert one.keys() == other.keys()
+        for a, b in zip(one.values(), other.values(), strict=True):
+            assert a == b or math.isclose(a, b, rel_tol=1e-4) or (math.isnan(a) and math.isnan(b))
+
+
+def run(dcp, actions, pass_1=(0.5, 0.7, 0.8)):
+    keys = ("pass_1", "greedy", "maj_k", "tail_pass_k", "overconfidence", "alive", *(f"share_{s}" for s in rounds.STRATEGIES))
+    return [
+        {**dict.fromkeys(keys, 0.5), "round": float(i), "dcp": d, "action": a, "mode": "B" if a == "rollback" else "", "pass_1": p, "tail_pass_k": p}
+        for i, (d, a, p) in enumerate(zip(dcp, actions, pass_1, strict=True))
+    ]
+
+
+def test_the_table_tells_means_over_seeds_delays_and_modes(tmp_path):
+    rounds.write(run((0.2, 0.3, 0.1), ("continue", "reinject", "rollback")), tmp_path / "sharpen-0.csv")
+    rounds.write(run((0.2, 0.3, 0.2), ("continue", "continue", "continue"), (0.5, 0.7, 0.6)), tmp_path / "sharpen-1.csv")
+    (tmp_path / "notes-1.csv").write_text("not a run\n")
+    told = tables.markdown(tmp_path)
+    expected = mean([0.5, 1.0])
+    assert "| sharpen | 2 | 2 | 70.0 [-57.1, 197.1] |" in told
+    assert f"| {100 * expected.value:.1f} [" in told
+    assert "| sharpen | 0 | 1 | 2 | - | B |" in told and "| sharpen | 1 | - | - | 2 | - |" in told
+
+
+def test_what_is_finished_is_not_run_again(tmp_path, capsys):
+    rounds.write(run((0.2, 0.3, 0.1), ("continue",) * 3), tmp_path / "replace-0.csv")
+    harness.run(["replace"], [0], 2, tmp_path / "runs", tmp_path)
+    assert "1 of 1 runs are finished" in capsys.readouterr().out and not (tmp_path / "runs").exists()
