@@ -64,11 +64,13 @@ def power(panel: Panel, population: Population, design: Design) -> list[Power]:
         for a in range(NUM_ANCHORS)
     ]
     guards = {q.name: q.guard() for q in guarded.quantities(runs[0][0], panel)}
-    num_guards = sum(isinstance(g, Guard) for g in guards.values())
+    measured = [g for g in guards.values() if isinstance(g, Guard)]
+    num_streams = panel.planned(measured)
+    share = evidence.shares([g.name for g in measured], num_streams, guarded.FIRST)
     out = []
     for name, guard in guards.items():
         if isinstance(guard, Guard):
-            out.append(_of_one(name, panel, population, runs, design, num_guards))
+            out.append(_of_one(name, panel, population, runs, design, num_streams, share[name]))
         else:
             out.append(Power(name, why=guard or "too few samples per problem in a round"))
     return out
@@ -78,7 +80,9 @@ def _find(tables: Tables, panel: Panel, name: str) -> Quantity:
     return next(q for q in guarded.quantities(tables, panel) if q.name == name)
 
 
-def _of_one(name: str, panel: Panel, population: Population, runs: Sequence[Sequence[Tables]], design: Design, num_guards: int) -> Power:
+def _of_one(
+    name: str, panel: Panel, population: Population, runs: Sequence[Sequence[Tables]], design: Design, num_streams: int, share: float,
+) -> Power:
     """Try levels of harm, close together where the chances of being noticed change."""
     tiers = {"watch": (panel.watch_share, panel.watch_alpha), "halt": (1.0, evidence.spent(panel.alpha, 1))}
     chances: dict[int, dict[tuple[str, int], float]] = {}
@@ -86,8 +90,8 @@ def _of_one(name: str, panel: Panel, population: Population, runs: Sequence[Sequ
     def try_level(level: int) -> dict[tuple[str, int], float]:
         if level not in chances:
             chances[level] = {}
-            for tier, growth in _growth(name, panel, population, runs, float(HARM_L[level]), num_guards, tiers).items():
-                chance_R = noticed(growth, evidence.log_limit(tiers[tier][1]) + float(np.log(num_guards)), panel.rounds)
+            for tier, growth in _growth(name, panel, population, runs, float(HARM_L[level]), num_streams, tiers).items():
+                chance_R = noticed(growth, evidence.log_limit(tiers[tier][1]) - float(np.log(share)), panel.rounds)
                 chances[level] |= {(tier, within): float(chance_R[min(within, panel.rounds) - 1]) for within in WITHIN}
         return chances[level]
 
@@ -125,7 +129,7 @@ def _loss(name: str, panel: Panel, population: Population, large: Tables, design
 
 
 def _growth(
-    name: str, panel: Panel, population: Population, runs: Sequence[Sequence[Tables]], harm: float, num_guards: int,
+    name: str, panel: Panel, population: Population, runs: Sequence[Sequence[Tables]], harm: float, num_streams: int,
     tiers: Mapping[str, tuple[float, float]],
 ) -> dict[str, Growth]:
     """Harm the rounds of several anchors and pass them through the rule's own bets."""
@@ -134,7 +138,7 @@ def _growth(
         hurt = (harmed(tables, population, name, harm, np.random.default_rng((SEED, a, r, 2))) for r, tables in enumerate(rounds))
         guards = [guard for tables in hurt if isinstance(guard := _find(tables, panel, name).guard(), Guard)]
         for tier, (share, alpha) in tiers.items():
-            z = evidence.anchor_z(alpha, num_guards)
+            z = evidence.anchor_z(alpha, num_streams)
             found[tier].append(np.array([evidence.loss_factors(guard.stream, share, z) for guard in guards]))
     return {tier: _spreads([logs_RB for logs_RB in logs if len(logs_RB) > 1]) for tier, logs in found.items()}
 

@@ -95,8 +95,10 @@ def test_the_chances_are_those_of_runs_through_the_rule_itself():
     """100 runs of 3 rounds, each with its own anchor, every round through the same evidence without any normal law."""
     population, name = typical(), "pass@1"
     found = next(p for p in power(PANEL, population, SMALL) if p.name == name)
-    alpha, num_guards = evidence.spent(PANEL.alpha, 1), 8
-    limit, z = evidence.log_limit(alpha) + np.log(num_guards), evidence.anchor_z(alpha, num_guards)
+    guards = [q.name for q in guarded.quantities(drawn(population, SMALL, np.random.default_rng(0), [np.random.default_rng(1)])[0], PANEL)]
+    alpha, num_guards = evidence.spent(PANEL.alpha, 1), len(guards)
+    share = evidence.shares(list(guards), num_guards, guarded.FIRST)[name]
+    limit, z = evidence.log_limit(alpha) - np.log(share), evidence.anchor_z(alpha, num_guards)
     for within in (1, 3):
         harm = found.smallest["halt", within, 0.80] / found.base
         hits = 0
