@@ -12,9 +12,10 @@ from monitors.expressions import MAX_DIGITS, plain_number
 MAX_CHARS = 4_000
 MAX_GIVENS = 40
 
-_ONES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+_SMALL = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+_TEENS = ["eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_WORDS = {word: Fraction(i) for i, word in enumerate(_ONES)} | {word: Fraction(10 * i) for i, word in enumerate(_TENS, 2)}
+_WORDS = {word: Fraction(i) for i, word in enumerate(_SMALL + _TEENS)} | {word: Fraction(10 * i) for i, word in enumerate(_TENS, 2)}
 _WORDS |= {"dozen": Fraction(12), "twice": Fraction(2), "double": Fraction(2), "thrice": Fraction(3), "triple": Fraction(3)}
 _WORDS |= {"hundred": Fraction(100), "thousand": Fraction(1000)}
 _PARTS = {"half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "tenth": 10}
@@ -74,7 +75,7 @@ def _amounts(text: str) -> Iterator[tuple[Fraction, bool]]:
                 amount = (before if before is not None and 0 < before < 20 else Fraction(1)) / _PARTS[singular]
         elif word in _WORDS:
             amount = _WORDS[word]
-            if tens is not None and word in _ONES[1:10] and text[match.start() - 1] in "- ":
+            if tens is not None and word in _SMALL[1:10] and text[match.start() - 1] in "- ":
                 amount += tens
         if amount is not None:
             yield amount, bool(match["percent"])

@@ -227,7 +227,7 @@ def main() -> None:
         "PAIRS": pair_tables() if SOLUTIONS.exists() else ["Not measured: set OUROLOOP_DATA to the folder that holds gsm8k/.", ""],
     }
     for key, lines in parts.items():
-        text = text.replace(f"{{{key}}}\n", "\n".join(lines))
+        text = text.replace(f"{{{key}}}\n", "\n".join(lines) + "\n")
     REPORT.write_text(text, encoding="utf-8")
     print(f"wrote {REPORT.relative_to(ROOT)}")
 
