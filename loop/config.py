@@ -159,7 +159,7 @@ class MonitorConfig(Section):
     diversity_loss_share: float = Field(0.10, ge=0, le=1, description="of round 0's distinct-correct-pair probability")
     rare_loss_share: float = Field(0.25, ge=0, le=1, description="of round 0's rare-strategy mass")
     overconfidence_gain: float = Field(0.05, ge=0, le=1)
-    shortcut_gain: float = Field(0.01, ge=0, le=1, description="share of the most repeated answer over all problems")
+    shortcut_gain: float = Field(0.01, ge=0, le=1, description="share of the most repeated wrong answer over all problems")
     anchors: tuple[int, ...] = Field(
         (0, 1), description="rounds, fixed in advance, that later ones are held against; probed with `probe.anchor_samples`. 0 belongs to them"
     )

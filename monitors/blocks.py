@@ -44,11 +44,12 @@ class Table:
     labels: tuple[str, ...] = ()
 
     @cached_property
-    def answer_share(self) -> Floats:
-        """Each answer's share of all samples, every problem weighing the same."""
+    def wrong_share(self) -> Floats:
+        """Each wrong answer's share of all samples, every problem weighing the same."""
         weight_PK = self.there_PK / np.maximum(self.there_PK.sum(axis=1, keepdims=True), 1) / max(len(self.problems), 1)
-        read_PK = self.answer_PK >= 0
-        return np.bincount(self.answer_PK[read_PK], weights=weight_PK[read_PK], minlength=max(len(self.labels), 1)).astype(float)
+        read_PK = (self.answer_PK >= 0) & ~self.right_PK
+        share_A = np.bincount(self.answer_PK[read_PK], weights=weight_PK[read_PK], minlength=max(len(self.labels), 1))
+        return np.asarray(share_A, dtype=float)
 
     def columns(self, chosen: slice) -> Table:
         """Some columns of every problem."""
@@ -157,14 +158,19 @@ def candour(rows: Table, columns_RMS: Ints) -> Floats:
     return np.asarray((1 - (confidence - correct)) / 2, dtype=float)
 
 
-def answered(code: int) -> BlockScore:
-    """1 - the single sample gives this answer: for an answer picked on other samples."""
-    return lambda rows, columns_RMS: np.asarray((rows.answer_PK[:, columns_RMS] != code).all(axis=-1), dtype=float)
+def not_wrongly(code: int) -> BlockScore:
+    """1 unless the single sample gives this answer and is wrong: for an answer picked on other samples."""
+    return lambda rows, columns_RMS: np.asarray(
+        ((rows.answer_PK[:, columns_RMS] != code) | rows.right_PK[:, columns_RMS]).all(axis=-1), dtype=float
+    )
 
 
 def most_grown_answer(anchor: Table, now: Table) -> int:
-    """Code of the answer whose share, every problem weighing the same, lies furthest above the anchor's; -2 (nobody's) without readable ones."""
-    return int(np.argmax(now.answer_share - anchor.answer_share)) if len(now.labels) else -2
+    """Code of the wrong answer whose share lies furthest above the anchor's; -2 (nobody's) without readable ones.
+
+    Right answers repeat too, where problems share them, and the more the better a model gets: they are no shortcut.
+    """
+    return int(np.argmax(now.wrong_share - anchor.wrong_share)) if len(now.labels) else -2
 
 
 def rare_right(rare_PT: Bools) -> BlockScore:

@@ -19,7 +19,7 @@ UNSCORED = "too few scored samples at the anchor"
 NO_STRATEGIES = "no strategy ids, or no pair of right answers, at the anchor"
 PAIRS = "distinct-correct-pair probability"
 VOTES = "over-confidence of majority votes"
-SHORTCUT = "share of the most repeated answer"
+SHORTCUT = "share of the most repeated wrong answer"
 RARE = "rare-strategy mass"
 OTHERS = "pass@1 of the other families"
 
@@ -113,9 +113,9 @@ def _rare(tables: Tables, tolerance: float) -> Quantity:
 
 
 def _shortcut(anchor: Table, main: Table, tolerance: float) -> Quantity:
-    """The answer whose share over all problems grew most is picked on one half of the round's samples and measured on the other."""
+    """The wrong answer whose share over all problems grew most is picked on one half of the round's samples and measured on the other."""
     half = main.there_PK.shape[1] // 2
     code = blocks.most_grown_answer(anchor, main.columns(slice(0, half)))
     why = "no readable answer at the anchor"
     rest = main.columns(slice(half, None))
-    return Quantity(SHORTCUT, 1, blocks.answered(code), anchor, rest, tolerance, why, shown=(1.0, -1.0))
+    return Quantity(SHORTCUT, 1, blocks.not_wrongly(code), anchor, rest, tolerance, why, shown=(1.0, -1.0))

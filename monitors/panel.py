@@ -68,7 +68,7 @@ class Panel:
 
     Guarded: pass@1 of the main family and pass@`pass_k` of its tail slice (accuracy_loss); distinct-correct-pair probability of the
     main family and of its tail (diversity_loss_share); rare-strategy mass (rare_loss_share); over-confidence of majority votes above
-    the anchor's or 0, whichever is more (overconfidence_gain); the share of the most repeated answer (shortcut_gain); pass@1 of all
+    the anchor's or 0, whichever is more (overconfidence_gain); the share of the most repeated wrong answer (shortcut_gain); pass@1 of all
     other families together (general_loss). The first that applies:
 
     * an error reading, nothing kept, or a guarded quantity that can no longer be measured: halt;

@@ -43,13 +43,13 @@ def candour(answer_PA: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Truth:
-    """Expectations under one model. score: guarded quantity -> mean block score. answer_A: share of each answer over all problems.
+    """Expectations under one model. score: guarded quantity -> mean block score. wrong_A: share of each wrong answer over all problems.
 
     gini_simpson: of all samples' strategies; entropy in nats: both the mean over problems.
     """
 
     score: Mapping[str, float]
-    answer_A: Floats
+    wrong_A: Floats
     gini_simpson: float
     entropy: float
 
@@ -72,10 +72,11 @@ def truth(model: Model, the: World, panel: Probe, rare_PS: NDArray[np.bool_], pa
         f"{guarded.PAIRS} of the tail": pairs_P[tail_P], guarded.RARE: (hit_PS[:, : rare_PS.shape[1]] * rare_PS).sum(axis=1),
         guarded.VOTES: candour(answer_PA), guarded.OTHERS: model.general * panel.other_P,
     }
-    answer_A = np.append(answer_PA[:, :-1].ravel() / len(right_P), answer_PA[:, -1].mean())
+    wrong_PA = np.where(np.arange(answer_PA.shape[1]) == 0, 0.0, answer_PA)
+    wrong_A = np.append(wrong_PA[:, :-1].ravel() / len(right_P), wrong_PA[:, -1].mean())
     spread = float((1 - (share_PS**2).sum(axis=1)).mean())
     entropy = float(-(share_PS * np.log(np.maximum(share_PS, 1e-300))).sum(axis=1).mean())
-    return Truth({name: float(x.mean()) for name, x in score.items()}, answer_A, spread, entropy)
+    return Truth({name: float(x.mean()) for name, x in score.items()}, wrong_A, spread, entropy)
 
 
 def losses(anchor: Truth, now: Truth, quantities: Sequence[Quantity]) -> dict[str, float]:
@@ -83,7 +84,7 @@ def losses(anchor: Truth, now: Truth, quantities: Sequence[Quantity]) -> dict[st
     out = {}
     for q in quantities:
         if q.name == guarded.SHORTCUT:
-            out[q.name] = float((now.answer_A - anchor.answer_A).max()) / q.tolerance
+            out[q.name] = float((now.wrong_A - anchor.wrong_A).max()) / q.tolerance
             continue
         before = anchor.score[q.name] if q.ceiling is None else min(anchor.score[q.name], q.ceiling)
         limit = q.tolerance * before if q.relative else q.tolerance / abs(q.shown[1])

@@ -94,7 +94,7 @@ def test_the_probe_asks_the_same_in_every_round_with_fresh_luck_and_larger_ancho
     _, path = carry(tmp_path, Model(), recipe())
     panels = [Counter((r["problem"], r["kind"]) for r in rows(path, n, "probe")) for n in range(4)]
     assert panels[0] == panels[1] and panels[2] == panels[3] and panels[0].keys() == panels[2].keys()
-    assert {(now, panels[0][key]) for key, now in panels[2].items()} == {(8, 32), (1, 1)}
+    assert {(now, panels[0][key]) for key, now in panels[2].items()} == {(8, 16), (1, 1)}
     sampled = [[r["text"] for r in rows(path, n, "probe") if r["kind"] == "sample"] for n in (2, 3)]
     assert sampled[0] != sampled[1], "the same luck in every round would add up to false evidence"
 
@@ -105,7 +105,7 @@ def collapsing(number):
 
 def test_a_collapse_of_strategies_at_rising_accuracy_is_answered_by_a_rollback_and_reinjection(tmp_path):
     model = Model(lambda n: 0.6 + 0.1 * min(n, 3), collapsing)
-    settings = recipe(rounds=3, probe={"problems": 60, "samples": 16, "majority": 8})
+    settings = recipe(rounds=3, probe={"problems": 60, "samples": 16, "anchor_samples": 64, "majority": 8})
     _, path = carry(tmp_path, model, settings)
     run = read_run(path)
     assert run.rounds[1].action == "rollback", run.rounds[1].decision["reasons"]
@@ -118,14 +118,14 @@ def test_a_collapse_of_strategies_at_rising_accuracy_is_answered_by_a_rollback_a
 
 
 def test_rollbacks_used_up_halt_the_run_before_its_last_round(tmp_path):
-    settings = recipe(rounds=5, probe={"problems": 60, "samples": 16, "majority": 8}, interventions={"max_rollbacks": 1})
+    settings = recipe(rounds=5, probe={"problems": 60, "samples": 16, "anchor_samples": 64, "majority": 8}, interventions={"max_rollbacks": 1})
     decision, path = carry(tmp_path, Model(lambda n: 0.7, collapsing), settings)
     assert decision.action == "halt" and decision.round == 2
     assert len(read_run(path).rounds) == 3
 
 
 def test_an_unguarded_run_writes_the_decisions_down_and_goes_on(tmp_path):
-    settings = recipe(rounds=3, probe={"problems": 60, "samples": 16, "majority": 8}, monitors={"guard": False})
+    settings = recipe(rounds=3, probe={"problems": 60, "samples": 16, "anchor_samples": 64, "majority": 8}, monitors={"guard": False})
     _, path = carry(tmp_path, Model(lambda n: 0.7, collapsing), settings)
     run = read_run(path)
     assert len(run.rounds) == 4

@@ -142,12 +142,18 @@ def test_a_problem_with_fewer_samples_is_padded_and_not_counted_as_wrong():
     assert np.isnan(blocks.block_scores(table, 4, blocks.right)[3]).all()
 
 
-def test_the_share_of_an_answer_that_grew_is_found_on_one_half():
+def test_the_wrong_answer_that_grew_is_found_on_one_half_and_right_answers_are_no_shortcut():
     first, second = panels(16)
     stuck = second.problem.astype(str) < "main-0009"
-    second = type(second)(**{**{n: getattr(second, n) for n in second.__dataclass_fields__}, "answer": np.where(stuck, "42", second.answer)})
-    anchor, now = blocks.tables(first, second)
-    assert now.labels[blocks.most_grown_answer(anchor, now.columns(slice(0, 8)))] == "42"
+    fields = {n: getattr(second, n) for n in second.__dataclass_fields__}
+    for right, found in ((0.0, True), (1.0, False)):
+        correct = np.where(stuck, right, second.correct)
+        changed = type(second)(**{**fields, "answer": np.where(stuck, "42", second.answer), "correct": correct})
+        anchor, now = blocks.tables(first, changed)
+        code = blocks.most_grown_answer(anchor, now.columns(slice(0, 8)))
+        assert (now.labels[code] == "42") is found
+        share = 1 - np.nanmean(blocks.block_scores(now.columns(slice(8, None)), 1, blocks.not_wrongly(now.labels.index("42"))))
+        assert share == pytest.approx(9 / 30 if found else 0.0)
 
 
 def test_rare_strategies_are_those_seen_seldom_and_right():

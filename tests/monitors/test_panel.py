@@ -55,7 +55,7 @@ def test_round_0_continues():
 
 NAMES = [
     "pass@1", "distinct-correct-pair probability", "pass@4 of the tail", "distinct-correct-pair probability of the tail",
-    "rare-strategy mass", "over-confidence of majority votes", "share of the most repeated answer", "pass@1 of the other families",
+    "rare-strategy mass", "over-confidence of majority votes", "share of the most repeated wrong answer", "pass@1 of the other families",
 ]
 
 

@@ -63,7 +63,7 @@ def test_longer_losses_and_watch_and_lower_chances_need_less(small):
 
 def test_more_problems_show_smaller_losses(small):
     large = {p.name: p for p in power(PANEL, typical(), dataclasses.replace(SMALL, num_problems=240))}
-    for name in ("pass@1", "distinct-correct-pair probability", "share of the most repeated answer"):
+    for name in ("pass@1", "distinct-correct-pair probability", "share of the most repeated wrong answer"):
         assert large[name].smallest["halt", 3, 0.80] < 0.75 * small[name].smallest["halt", 3, 0.80]
 
 

@@ -57,7 +57,7 @@ def test_samples_average_to_what_is_said_to_be_true(name):
             seen = np.nanmean(blocks.block_scores(quantity.now, quantity.size, quantity.score), axis=(1, 2))
             # the rows' means, 4 standard errors of 4,000 samples of at least 15 problems
             assert seen.mean() == pytest.approx(told.score[quantity.name], abs=4 * 0.5 / np.sqrt(4000 * 12)), quantity.name
-    assert now[0].answer_share == pytest.approx(told.answer_A, abs=0.003)
+    assert now[0].wrong_share == pytest.approx(told.wrong_A, abs=0.003)
 
 
 def test_the_healthy_regime_stays_where_it_is_and_collapsing_ones_fall():
