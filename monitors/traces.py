@@ -112,8 +112,8 @@ class TraceReader:
             told = ["no round" if x is None else f"round {x:g}" for x in (now, before[0])]
             raise TraceError(f"{where}: got a row of {told[0]} after rows of {told[1]}; expected one file per round. Split the file by its `round`.")
 
-    def _choose(self, columns: Mapping[str, list[Any]]) -> None:
-        """From the anchor: where strategies and answers come from, in every round."""
+    def _choose(self, columns: dict[str, list[Any]]) -> None:
+        """From the anchor: where strategies and answers come from, in every round; names its strategies if from the texts."""
         self.answers_by_ = "answer" if any(a is not None for a in columns["answer"]) else "text"
         if self.answers_by_ == "answer":
             self._gold_answers(columns)
@@ -122,20 +122,21 @@ class TraceReader:
             self.named_by_ = "strategy"
             return
         self.named_by_ = self.strategies or "operators"
-        texts = [(q or "", t) for q, t in zip(columns["question"], columns["text"], strict=True) if t]
-        if self.named_by_ == "none" or not texts:
+        num_texts = len(columns["text"]) - columns["text"].count(None)
+        if self.named_by_ == "none" or not num_texts:
             self.named_by_ = "none"
             return
-        found = sum(CANONICALISERS[self.named_by_](q, t) is not None for q, t in texts)
+        columns["strategy"] = self._named(columns)
+        found = len(columns["strategy"]) - columns["strategy"].count(None)
         if not found:
             self.warnings_.append(
-                f"WARNING: {self.named_by_!r} names none of round 0's {len(texts):,} texts, so {TEXTS}: diversity means different wording. Give a "
+                f"WARNING: {self.named_by_!r} names none of round 0's {num_texts:,} texts, so {TEXTS}: diversity means different wording. Give a "
                 "`strategy` field, or choose --strategies."
             )
             self.named_by_ = TEXTS
-        elif found < len(texts) / 2:
+        elif found < num_texts / 2:
             self.warnings_.append(
-                f"WARNING: {self.named_by_!r} names only {found:,} of round 0's {len(texts):,} texts; the others count as one strategy of their own."
+                f"WARNING: {self.named_by_!r} names only {found:,} of round 0's {num_texts:,} texts; the others count as one strategy of their own."
             )
 
     def _gold_answers(self, columns: Mapping[str, list[Any]]) -> None:
@@ -152,16 +153,21 @@ class TraceReader:
             )
 
     def _name(self, columns: dict[str, list[Any]]) -> None:
-        """Strategies and answers by the anchor's choice."""
-        pairs = [(q or "", t) for q, t in zip(columns["question"], columns["text"], strict=True)]
+        """Strategies and answers by the anchor's choice (which has named the anchor's own strategies already)."""
         if self.answers_by_ == "text":
-            columns["answer"] = [None if t is None else CANONICALISERS["answer"](q, t) for q, t in pairs]
+            answer = CANONICALISERS["answer"]
+            columns["answer"] = [None if t is None else answer(q or "", t) for q, t in zip(columns["question"], columns["text"], strict=True)]
         if self.named_by_ == TEXTS:
-            columns["strategy"] = [None if t is None else _digest(t) for _, t in pairs]
+            columns["strategy"] = [None if t is None else _digest(t) for t in columns["text"]]
         elif self.named_by_ == "none":
-            columns["strategy"] = [None] * len(pairs)
-        elif self.named_by_ != "strategy":
-            columns["strategy"] = [None if t is None else CANONICALISERS[self.named_by_](q, t) for q, t in pairs]
+            columns["strategy"] = [None] * len(columns["text"])
+        elif self.named_by_ != "strategy" and len(self.rounds_) > 1:
+            columns["strategy"] = self._named(columns)
+
+    def _named(self, columns: Mapping[str, list[Any]]) -> list[str | None]:
+        """Each text's strategy by the chosen canonicaliser."""
+        name = CANONICALISERS[self.named_by_]
+        return [None if t is None else name(q or "", t) for q, t in zip(columns["question"], columns["text"], strict=True)]
 
 
 def read_traces(paths: Sequence[Path | str], strategies: str | None = None, keep_order: bool = False) -> Traces:
