@@ -1,0 +1,66 @@
+"""V7: river's ADWIN and Page-Hinkley, at their defaults, on the runs of the validation. Needs river, which is no part of the environment.
+
+    python -m pip install --target FOLDER river && PYTHONPATH=FOLDER:. python tools/river_baselines.py --runs 100
+
+Each detector reads the wrong answers, either a round's share of them (20 numbers a run) or every sample's (8,000 a round), after the anchor's.
+Writes docs/validation/v7/river.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monitors.regimes import REGIMES
+from monitors.simulate import Stream
+from monitors.validation import cells
+from monitors.validation.bench import SIZES
+
+RULES = ("adwin_rounds", "page_hinkley_rounds", "adwin_samples", "page_hinkley_samples")
+
+
+def detectors() -> dict[str, Any]:
+    """A new detector for each rule."""
+    try:
+        from river import drift
+    except ImportError:
+        sys.exit("river is not installed: this table is left as it is (see the head of this file)")
+    return {rule: drift.ADWIN() if rule.startswith("adwin") else drift.PageHinkley() for rule in RULES}
+
+
+def first_alarms(name: str, seed: int, size: str = "500x16") -> dict[str, object]:
+    """Regime, seed, and the round in which each rule first fires (0: never)."""
+    num_problems, num_samples, num_anchor = SIZES[size]
+    found: dict[str, object] = {"regime": name, "seed": seed} | dict.fromkeys(RULES, 0)
+    kept = detectors()
+    for a_round in Stream(REGIMES[name], seed, num_problems, num_samples, num_anchor).rounds():
+        wrong = ~a_round.tables.main[1].right_PK[:, :num_samples]
+        order = np.random.default_rng([seed, a_round.number, 4]).permutation(wrong.size)
+        for rule, detector in kept.items():
+            values = [float(wrong.mean())] if rule.endswith("rounds") else wrong.ravel()[order].astype(float).tolist()
+            fired = False
+            for value in values:
+                detector.update(value)
+                fired |= detector.drift_detected
+            if fired and a_round.number and not found[rule]:
+                found[rule] = a_round.number
+    return found
+
+
+def main() -> None:
+    """Work out the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--out", type=Path, default=cells.OUT)
+    given = parser.parse_args()
+    detectors()
+    todo = [(name, seed) for name in REGIMES for seed in range(given.runs)]
+    cells.fill({given.out / "v7" / "river.csv": (first_alarms, todo)})
+
+
+if __name__ == "__main__":
+    main()
