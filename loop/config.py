@@ -173,7 +173,9 @@ class MonitorConfig(Section):
             raise ValueError("anchors must be rounds in ascending order, beginning with 0, e.g. [0, 1, 4]")
         return value
 
-    canonicaliser: Literal["task", "calculations", "operators", "answer"] = "task"
+    canonicaliser: Literal["task", "calculations", "calculation_list", "operators", "dataflow", "plan", "answer", "templates"] = Field(
+        "task", description="what counts as the same strategy; templates: clusters of free text, learned on round 0 and frozen"
+    )
 
 
 class InterventionConfig(Section):

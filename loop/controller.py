@@ -15,7 +15,7 @@ import numpy as np
 from loop.engines.base import Engine
 from loop.records import Decision
 from loop.setup import Setting
-from loop.stages import canaries, dataset, decide, filters, gate, plan, probe, refine, reserve, sft, texts
+from loop.stages import canaries, dataset, decide, filters, gate, naming, plan, probe, refine, reserve, sft, texts
 from loop.store import Journal, Store, once_json, read_json, read_rows, write_rows
 from loop.views.reader import best_round
 
@@ -40,6 +40,8 @@ class Campaign:
     async def run(self) -> Decision:
         """Every round of the recipe, or until a monitor halts it. Returns the last decision."""
         once_json(self.store.path / "panel.json", self.setting.panel.to_json)
+        if isinstance(self.setting.strategy, naming.Learned):
+            self.setting.strategy.keep_in(self.store.path / "strategies.json")
         for number in range(self.setting.recipe.rounds + 1):
             folder = self.store.round_folder(number)
             if not self.store.is_committed(number):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,11 +14,11 @@ from loop.engines.checkpoint import check_checkpoint, has_chat_template
 from loop.errors import DataError, RecipeError
 from loop.records import Problem
 from loop.stages.constitution import Principle, load_constitution
+from loop.stages.naming import Learned, Strategy, strategist
 from loop.stages.probe import Panel, choose_panel
 from loop.stages.prompts import resolve_prompts
 from loop.stages.sft_job import check_settings
 from loop.stages.texts import HeldOut, hold_out
-from monitors.strategy import CANONICALISERS
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Setting:
     base: Path
     teachers: tuple[Path, ...]
     principles: tuple[Principle, ...]
-    strategy: Callable[[Problem, str], str | None]
+    strategy: Strategy | Learned
 
 
 def prepare(recipe: Recipe) -> Setting:
@@ -78,7 +77,7 @@ def prepare(recipe: Recipe) -> Setting:
         base=checkpoints[0],
         teachers=checkpoints[1:],
         principles=load_constitution(recipe.refine.constitution) if recipe.refine.constitution else (),
-        strategy=_strategist(task, recipe.monitors.canonicaliser),
+        strategy=strategist(task, recipe.monitors.canonicaliser),
     )
 
 
@@ -88,11 +87,3 @@ def resolve_model(name: str) -> Path:
         world, which = name.split("/")
         return Path(evals.__file__).parent / "worlds" / world / which
     return Path(name)
-
-
-def _strategist(task: Task, kind: str) -> Callable[[Problem, str], str | None]:
-    """What names a text's strategy: the task's truth, or a canonicaliser; "task" falls back on calculations where the task never knows."""
-    if kind == "task" and task.name == "arithmetic":
-        return task.strategy
-    canonicalise = CANONICALISERS["operators" if kind == "task" else kind]
-    return lambda problem, text: canonicalise(problem.question, text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,10 @@ from evals.tasks import Task
 from loop.config import ProbeConfig
 from loop.records import Completion, Problem
 from loop.stages.dataset import normalised
+from loop.stages.naming import Learned, Strategy
 from loop.stages.refine import Progress, Refiner, gather_bounded
 from monitors.base import Canaries, Critics, Pool, RoundView, Samples, Texts
 
-Strategy = Callable[[Problem, str], str | None]
 PROBE_SCHEMA = pa.schema(
     {
         "problem": pa.string(),
@@ -99,6 +99,8 @@ async def measure(
 
     limit = max(1, refiner.recipe.engine.concurrency // (num + 1))
     answers = await gather_bounded([ask(p) for p in panel.problems], limit)
+    if isinstance(strategy, Learned):
+        strategy.learn([(p, a.text) for p, found in zip(panel.problems, answers, strict=True) if p.family == panel.main for _, a in found])
     rows = [_row(p, kind, a, task, strategy) for p, found in zip(panel.problems, answers, strict=True) for kind, a in found]
     judged = [(p, found) for p, found in zip(panel.problems, answers, strict=True) if p.family == panel.main and found[0][1].finish_reason == "stop"]
     judged = judged[: config.critiques] if refiner.recipe.refine.critique else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ def run(arms: Sequence[str], seeds: Sequence[int], num_rounds: int, runs: Path, 
     Raises:
         EngineError: a run failed; the others that were under way are ended first. Called again, everything goes on from there.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a run does not outlive its study
     todo = [(arm, seed) for seed in seeds for arm in arms if not (out / f"{arm}-{seed}.csv").exists()]
     print(f"{len(arms) * len(seeds) - len(todo)} of {len(arms) * len(seeds)} runs are finished; tables in {out}", flush=True)
     busy: dict[tuple[str, int], tuple[subprocess.Popen[bytes], float]] = {}

@@ -1,0 +1,59 @@
+"""What names a text's strategy in this run: the task's truth, a canonicaliser, or clusters that are learned on round 0 and then frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evals.tasks import Task
+from loop.errors import RunStateError
+from loop.records import Problem
+from monitors.strategy import CANONICALISERS
+from monitors.templates import Templates
+
+Strategy = Callable[[Problem, str], str | None]
+
+
+@dataclass
+class Learned:
+    """Step templates (`monitors.templates`), fitted on round 0's texts of the main family; kept in the run folder, so that later rounds see the same."""
+
+    path: Path | None = None
+    learner_: Templates = field(default_factory=Templates)
+
+    def __call__(self, problem: Problem, text: str) -> str | None:
+        """The text's cluster, or "new" where none is near.
+
+        Raises:
+            RunStateError: nothing was learned yet.
+        """
+        if not self.learner_.is_fitted_:
+            raise RunStateError("monitors.canonicaliser templates: nothing was learned from round 0 yet")
+        return self.learner_(problem.question, text)
+
+    def keep_in(self, path: Path) -> None:
+        """Where what is learned is kept; read back when it is there already."""
+        self.path = path
+        if path.exists():
+            self.learner_ = Templates.from_json(path.read_text(encoding="utf-8"))
+
+    def learn(self, pairs: Sequence[tuple[Problem, str]]) -> None:
+        """Fit once, on round 0's texts, right and wrong ones alike; a second call changes nothing."""
+        if self.learner_.is_fitted_:
+            return
+        self.learner_.fit([problem.question for problem, _ in pairs], [text for _, text in pairs])
+        if self.path is not None:
+            temporary = self.path.with_suffix(".tmp")
+            temporary.write_text(self.learner_.to_json(), encoding="utf-8")
+            temporary.replace(self.path)
+
+
+def strategist(task: Task, kind: str) -> Strategy | Learned:
+    """The recipe's choice; "task" is the task's own truth, and the dataflow of the calculations where it has none."""
+    if kind == "templates":
+        return Learned()
+    if kind == "task" and task.name == "arithmetic":
+        return task.strategy
+    canonicalise = CANONICALISERS["dataflow" if kind == "task" else kind]
+    return lambda problem, text: canonicalise(problem.question, text)
