@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from monitors.regimes import REGIMES
 from monitors.validation import ablations, boundary, cells, collapse, laws, pilot, report
 from monitors.validation.bench import SIZES
 
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, default=cells.OUT)
     parser.add_argument("--sizes", nargs="*", default=["500x16"], choices=list(SIZES), help="problems x samples (v4)")
+    parser.add_argument("--regimes", nargs="*", default=list(REGIMES), choices=list(REGIMES), help="which (v4)")
     given = parser.parse_args(arguments)
     if given.what == "table":
         print("written:", ", ".join(report.write(given.out)))
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs = given.runs or RUNS.get(given.what, 0)
     todo = {
         "v1": lambda: boundary.cells(given.out, runs), "v3": lambda: laws.cells(given.out, runs), "v7": lambda: ablations.cells(given.out, runs),
-        "v4": lambda: collapse.cells(given.out, runs, given.sizes), "pilot": lambda: pilot.cells(given.out),
+        "v4": lambda: collapse.cells(given.out, runs, given.sizes, given.regimes), "pilot": lambda: pilot.cells(given.out),
     }
     cells.fill(todo[given.what](), given.workers)
     return 0

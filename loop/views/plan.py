@@ -69,32 +69,34 @@ def plan_text(planned: dict[str, Any]) -> str:
         f"{panel.rounds} rounds planned, alpha {panel.alpha:g}. Simulated on {planned['about']}.", "",
     ]
     if known:
-        out += [markdown([_row(p) for p in known]), ""]
+        out += [markdown([_row(p, panel.rounds) for p in known]), ""]
     chances = " / ".join(f"{100 * c:.0f} %" for c in CHANCES)
     out.append(f"A cell: the least loss that is noticed with a chance of {chances}, in the first round or within so many rounds that have it.")
-    return "\n".join([*out, *unseen(powers)])
+    return "\n".join([*out, *unseen(powers, panel.rounds)])
 
 
-def unseen(powers: Sequence[Power]) -> list[str]:
+def unseen(powers: Sequence[Power], num_rounds: int) -> list[str]:
     """What cannot be detected, in plain sentences."""
     out = ["What cannot be seen:"]
     out += [f"* {p.name}: not guarded at all: {p.why}." for p in powers if p.why]
     for p in (p for p in powers if not p.why):
         least = {within: p.smallest["halt", within, CHANCES[0]] for within in WITHIN}
         if least[WITHIN[-1]] is None:
-            out.append(f"* {p.name}: HALT is unlikely to notice even its complete loss within {WITHIN[-1]} rounds.")
+            out.append(f"* {p.name}: HALT is unlikely to notice even its complete loss within {min(WITHIN[-1], num_rounds)} rounds.")
         elif least[1] is None:
             out.append(f"* {p.name}: HALT is unlikely to notice even its complete loss in one round; only what lasts.")
     out.append("* Any loss smaller than these may go on unseen, and one within its tolerance is meant to. More problems help most, then samples.")
     return out
 
 
-def _row(p: Power) -> dict[str, str]:
+def _row(p: Power, num_rounds: int) -> dict[str, str]:
+    """A line of the table; no run is longer than planned."""
     row = {"quantity": p.name, "at the anchor": f"{p.base:.3f}", "tolerated": _loss(p.tolerance, p)}
     for tier in ("halt", "watch"):
         for within in WITHIN:
             found = [_loss(p.smallest[tier, within, chance], p) for chance in CHANCES]
-            row[f"{tier.upper()} {'at once' if within == 1 else f'in {within}'}"] = DASH if set(found) == {DASH} else " / ".join(found)
+            when = "at once" if within == 1 else f"in {min(within, num_rounds)}"
+            row[f"{tier.upper()} {when}"] = DASH if set(found) == {DASH} else " / ".join(found)
     return row
 
 

@@ -16,7 +16,7 @@ from monitors.regimes import REGIMES
 from monitors.simulate import Stream
 from monitors.truth import Truth, fallen, losses, truth
 
-SIZES = {"500x16": (500, 16, 256), "200x16": (200, 16, 64), "120x8": (120, 8, 32)}
+SIZES = {"500x16": (500, 16, 256), "200x16": (200, 16, 64), "120x8": (120, 8, 32), "500x16-anchor-1024": (500, 16, 1024), "1000x32": (1000, 32, 512)}
 """Name -> problems, samples of each, samples of each at the anchor."""
 TIERS = ("watch", "halt")
 

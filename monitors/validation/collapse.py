@@ -19,8 +19,6 @@ def one(name: str, seed: int, size: str) -> Any:
     return run(name, seed, size, PANEL)
 
 
-def cells(out: Path, runs: int, sizes: Sequence[str] = tuple(SIZES)) -> Cells:
+def cells(out: Path, runs: int, sizes: Sequence[str] = tuple(SIZES), names: Sequence[str] = tuple(REGIMES)) -> Cells:
     """A cell for each size and regime."""
-    return {
-        out / "v4" / size / f"{slug(name)}.csv": (one, [(name, seed, size) for seed in range(runs)]) for size in sizes for name in REGIMES
-    }
+    return {out / "v4" / size / f"{slug(name)}.csv": (one, [(name, seed, size) for seed in range(runs)]) for size in sizes for name in names}

@@ -26,6 +26,8 @@ RULES = {
 def table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
     """A Markdown table; what looks like a number stands on the right."""
     body = [[str(cell) for cell in line] for line in lines]
+    if not body:
+        raise FileNotFoundError("no results")
     rule = ["---:" if all(row[i][:1].isdigit() or row[i][:1] in "+-" for row in body) else "---" for i in range(len(head))]
     return "\n".join("| " + " | ".join(row) + " |" for row in [list(head), rule, *body])
 
@@ -83,7 +85,9 @@ def v4(out: Path, size: str) -> str:
     """How soon each collapse is seen, at one size of the panel."""
     lines = []
     for name, regime in COLLAPSING.items():
-        rows = read(out / "v4" / size / f"{slug(name)}.csv")
+        if not (path := out / "v4" / size / f"{slug(name)}.csv").exists():
+            continue
+        rows = read(path)
         there = [r for r in rows if r["event"] != "0"]
         warned = [r for r in rows if int(r["watch"]) >= int(r["onset"])]
         lead = [int(r["event"]) - int(r["watch"]) for r in there if int(r["watch"]) >= int(r["onset"])]
@@ -103,7 +107,9 @@ def v4_false(out: Path, size: str) -> str:
     """Alarms while nothing was beyond its tolerance, at one size of the panel."""
     lines = []
     for name in REGIMES:
-        rows = read(out / "v4" / size / f"{slug(name)}.csv")
+        if not (path := out / "v4" / size / f"{slug(name)}.csv").exists():
+            continue
+        rows = read(path)
         halt, num = sum(early(r, "halt") for r in rows), len(rows)
         upper = 100 * clopper_pearson(halt, num, 0.90)[1]
         lines.append((
@@ -177,7 +183,7 @@ def write(out: Path, page: Path = PAGE) -> list[str]:
             continue
         try:
             made = make()
-        except FileNotFoundError:
+        except FileNotFoundError:  # not worked out: what stands there stays
             continue
         before, rest = text.split(start)
         text = f"{before}{start}\n{made}\n{end}{rest.split(end)[1]}"

@@ -9,7 +9,7 @@ import yaml
 
 from loop.__main__ import main
 
-SMALL = {"name": "small", "probe": {"problems": 40, "samples": 4, "majority": 4, "pass_at": 2, "family_problems": 0}}
+SMALL = {"name": "small", "rounds": 7, "probe": {"problems": 40, "samples": 4, "majority": 4, "pass_at": 2, "family_problems": 0}}
 
 
 def said(capsys, *arguments):
@@ -23,7 +23,7 @@ def test_a_recipe_is_planned_on_a_typical_model_and_makes_nothing(capsys, tmp_pa
     code, out, _ = said(capsys, "plan", str(tmp_path / "r.yaml"), "--runs", str(tmp_path / "runs"))
     assert code == 0 and not (tmp_path / "runs").exists()
     assert "40 problems, 4 samples of each per round and 16 at the anchor" in out and "a typical model: 50%" in out
-    assert "| pass@1 " in out and "HALT at once" in out and "What cannot be seen:" in out
+    assert "| pass@1 " in out and "HALT at once" in out and "| HALT in 7" in out and "in 10" not in out and "What cannot be seen:" in out
     assert "HALT is unlikely to notice even its complete loss" in out
 
 
