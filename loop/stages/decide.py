@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from evals.heldout import scores_by_family
 from loop.config import ProbeConfig, Recipe
 from loop.records import Action, Decision
 from loop.stages.plan import Stock
 from loop.store import once_json, read_json
-from monitors.base import RoundView
+from monitors.base import RoundView, Samples
 from monitors.drift import Drift
 from monitors.entropy import TraceEntropy
 from monitors.generalization import Generalization
@@ -58,7 +60,11 @@ def panel(recipe: Recipe, main: str) -> Panel:
 def decide(
     rule: Panel, view: RoundView, anchors: Sequence[RoundView], folder: Path, history: Sequence[Decision], recipe: Recipe
 ) -> dict[str, Any]:
-    """Read the round with every monitor against round 0 (readings.json), decide, and say whether the decision will be carried out."""
+    """Read the round with every monitor against round 0 (readings.json), decide, and say whether the decision will be carried out.
+
+    The panel sees all samples of an anchor, the monitors as many per problem as in any other round: some readings (the over-confidence of a
+    vote) are not the same thing with more.
+    """
     plan, temperature = read_json(folder / "plan.json"), recipe.probe.temperature
     monitors = {
         **MONITORS,
@@ -67,11 +73,22 @@ def decide(
         "text": RealText(temperature=temperature),
         "drift": Drift(fresh_share=plan.get("anchor_share", 0.0)),
     }
-    readings = measure_all(view, anchors[0] if anchors else None, monitors)
+    alike = [replace(v, probe=first_samples(v.probe, recipe.probe.samples)) for v in (view, *anchors[:1])]
+    readings = measure_all(alike[0], alike[1] if anchors else None, monitors)
     once_json(folder / "readings.json", lambda: [asdict(r) for r in readings])
     decision = asdict(rule.decide(view, anchors, readings, history))
     guard = recipe.monitors.guard
     return {**decision, "details": {**decision["details"], "carried_out": guard or decision["action"] == "continue"}}
+
+
+def first_samples(samples: Samples, num: int) -> Samples:
+    """The first `num` rows of every problem, in their order."""
+    seen: Counter[str] = Counter()
+    chosen = np.zeros(len(samples), dtype=bool)
+    for i, problem in enumerate(samples.problem):
+        chosen[i] = seen[problem] < num
+        seen[problem] += 1
+    return samples if chosen.all() else samples.where(chosen)
 
 
 def stock(view: RoundView, anchor: RoundView, shares: Mapping[str, float], main: str) -> Stock:

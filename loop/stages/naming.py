@@ -17,7 +17,7 @@ Strategy = Callable[[Problem, str], str | None]
 
 @dataclass
 class Learned:
-    """Step templates (`monitors.templates`), fitted on round 0's texts of the main family; kept in the run folder, so that later rounds see the same."""
+    """Step templates (`monitors.templates`), fitted on round 0's texts of the main family and kept in the run folder for later rounds."""
 
     path: Path | None = None
     learner_: Templates = field(default_factory=Templates)

@@ -1,0 +1,25 @@
+"""From tables to readings and a decision."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from loop.stages.decide import first_samples
+from monitors.base import RoundView
+from monitors.calibration import ModelCalibration
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "monitors"))
+
+
+def test_an_anchor_is_read_with_as_many_samples_per_problem_as_any_round():
+    """The over-confidence of a vote depends on how many vote: 64 samples and 16 of one model read differently, 16 and the first 16 of 64 alike."""
+    from simulated_panel import samples
+
+    many = samples(np.random.default_rng(0), 200, 64, accuracy=0.4, spread=0.3)
+    few = samples(np.random.default_rng(1), 200, 16, accuracy=0.4, spread=0.3)
+    first = first_samples(many, 16)
+    assert len(first) == 200 * 16 and first_samples(few, 16) is few
+    assert first.text[:16].tolist() == many.text[:16].tolist() and first.text[16] == many.text[64]
+    read = [ModelCalibration().measure(RoundView(0, probe), None)[0].value for probe in (many, few, first)]
+    assert abs(read[2] - read[1]) < 0.02 < abs(read[0] - read[1])
