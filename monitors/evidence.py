@@ -141,18 +141,18 @@ def weigh(rounds: Sequence[Factors], horizon: int, num_streams: int = 0, first: 
 
     Args:
         rounds: one mapping per round, oldest first. The streams are those of the last; where an earlier round lacks one, nothing was bet on it.
-        horizon: T, rounds planned; fewer than have passed: as many as have.
+        horizon: T, rounds planned. When more have passed, no new beginning is bet on, the old ones go on: other shares for more rounds than were
+            planned would not be fixed before the run.
         num_streams: streams planned; each that is not there yet counts as one that has won nothing (e = 1).
         first: shares of the mean that some streams get ahead of the others, which share the rest evenly; fixed before the run.
     """
-    horizon = max(horizon, len(rounds))
     by_name, since = {}, {}
     for name, last in rounds[-1].items():
         since_RB = np.cumsum(np.array([r.get(name, np.zeros(len(last))) for r in rounds], dtype=float)[::-1], axis=0)[::-1]
-        start_R = log_sum(since_RB) - log(since_RB.shape[1])
+        start_R = (log_sum(since_RB) - log(since_RB.shape[1]))[:horizon]
         rest = [log(horizon - len(rounds))] if horizon > len(rounds) else []
         by_name[name] = float(log_sum(np.array([*start_R, *rest]))) - log(horizon)
-        since[name] = len(rounds) - 1 - int(np.argmax(start_R[::-1]))  # of equals the latest: before its anchor nothing was bet
+        since[name] = len(start_R) - 1 - int(np.argmax(start_R[::-1]))  # of equals the latest: before its anchor nothing was bet
     share = shares(list(by_name), num_streams, first or {})
     unspent = 1 - sum(share.values())
     parts = [by_name[name] + log(share[name]) for name in by_name]

@@ -87,8 +87,22 @@ def test_shares_of_the_evidence_are_at_most_one_in_all():
     assert evidence.shares(["a", "b"], 8, {"a": 0.3}) == pytest.approx({"a": 0.3, "b": 0.1})
 
 
-def test_more_rounds_than_planned_are_no_error():
-    assert np.isfinite(evidence.weigh([{"a": [0.1] * 5}] * 9, 3).log_e)
+def test_rounds_beyond_the_plan_go_on_from_the_beginnings_that_were_planned():
+    rng = np.random.default_rng(0)
+    rounds = [{"a": rng.normal(0, 1, 5).tolist()} for _ in range(9)]
+    starts = [np.mean([math.exp(sum(r["a"][b] for r in rounds[j:])) for b in range(5)]) for j in range(3)]
+    assert math.exp(evidence.weigh(rounds, 3).log_e) == pytest.approx(np.mean(starts))
+    assert evidence.weigh(rounds, 3).since < 3
+
+
+def test_a_bet_that_never_gains_by_expectation_does_not_gain_by_going_on_longer_than_planned():
+    """Fair coins, one bet, all 2^8 runs of eight rounds with two planned: stopping at the highest evidence of a limit still averages at most 1."""
+    total = 0.0
+    for outcome in itertools.product((math.log(1.5), math.log(0.5)), repeat=8):
+        rounds = [{"a": [x]} for x in outcome]
+        path = [math.exp(evidence.weigh(rounds[: t + 1], 2).log_e) for t in range(8)]
+        total += next((e for e in path if e >= 1.4), path[-1]) / 2**8
+    assert total <= 1 + 1e-12
 
 
 def test_fresh_starts_spend_no_more_than_alpha_in_all():
