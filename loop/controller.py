@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from loop.engines.base import Engine
-from loop.records import Decision
+from loop.records import Decision, Problem, Sample
 from loop.setup import Setting
 from loop.stages import canaries, dataset, decide, filters, gate, naming, plan, probe, refine, reserve, sft, texts
 from loop.store import Journal, Store, once_json, read_json, read_rows, write_rows
@@ -73,18 +73,16 @@ class Campaign:
         if not (folder / "train.json").exists():
             await self.train(number, folder, self.plans[-1])
 
-    async def learn_from(self, number: int, folder: Path, intent: plan.Plan) -> None:
-        """Draft, critique, revise; filter; and a training set."""
-        setting, recipe = self.setting, self.setting.recipe
-        rng = np.random.default_rng([recipe.seed, number])
-        problems = plan.draw(setting.problems, intent, rng)
-        by_id = {p.id: p for p in problems}
-        journal = Journal(folder / "samples.jsonl")
-        samples = []
-        own = len(intent.teachers) + 1  # problems are dealt out between the student and earlier rounds; recipe teachers draft for all
+    async def sample(self, number: int, folder: Path, intent: plan.Plan) -> tuple[list[Sample], dict[str, Problem]]:
+        """Draft, critique, revise: the round's samples, journalled as they come, and its problems by id."""
+        setting = self.setting
+        problems = plan.draw(setting.problems, intent, np.random.default_rng([setting.recipe.seed, number]))
+        own = len(intent.teachers) + 1  # problems are dealt out between the student and earlier rounds; a recipe's teachers draft for all
         sources = [("student", self.checkpoint(intent.sample_from), problems[::own])]
         sources += [(f"round{n}", self.checkpoint(n), problems[i::own]) for i, n in enumerate(intent.teachers, 1)]
         sources += [(f"teacher{i}", checkpoint, problems) for i, checkpoint in enumerate(setting.teachers)]
+        journal = Journal(folder / "samples.jsonl")
+        samples = []
         for source, checkpoint, theirs in sources:
             await self.serve(checkpoint)
             refiner = self.refiner(number, intent.temperatures, source)
@@ -92,6 +90,12 @@ class Campaign:
             if source == "student" and self.lacks(number, "canaries.parquet"):
                 await self.try_verifier(folder, refiner)
         journal.close()
+        return samples, {p.id: p for p in problems}
+
+    async def learn_from(self, number: int, folder: Path, intent: plan.Plan) -> None:
+        """Sample, filter, pass the gate; and a training set."""
+        setting, recipe = self.setting, self.setting.recipe
+        samples, by_id = await self.sample(number, folder, intent)
         verdicts = filters.judge(samples, by_id, setting.task, plan.gates(recipe.filters, intent), setting.strategy)
         intent = self.before_training(folder, filters.to_rows(samples, verdicts, by_id), intent)
         if intent != self.plans[-1]:  # mended by the gate
