@@ -44,6 +44,7 @@ class Stream:
     anchor_P: the anchor's mean block score per problem, in [0, 1]. block_PRM: this round's block scores in [0, 1]; NaN: no such block.
     anchor_se: standard error of mean(anchor_P) from the sampling within problems alone (the problems are fixed).
     tolerance: how much the mean may fall; a share of the anchor's mean if `relative`.
+    spare: how far the anchor's own mean lies above mean(anchor_P) where that is a fixed bar: so much of its noise does no harm.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Stream:
     anchor_se: float
     tolerance: float
     relative: bool = False
+    spare: float = 0.0
 
     @cached_property
     def counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
@@ -63,9 +65,12 @@ class Stream:
 
     def tolerated(self, share: float, z: float) -> float:
         """The loss below mean(anchor_P) that is tolerated at `share` of the tolerance, with `z` standard errors of the anchor on top."""
+        noise = z * self.anchor_se
+        if self.spare > 0:
+            noise = max(noise - self.spare, 0.0)
         if self.relative:
-            return share * self.tolerance * float(self.anchor_P.mean()) + (1 - share * self.tolerance) * z * self.anchor_se
-        return share * self.tolerance + z * self.anchor_se
+            return share * self.tolerance * float(self.anchor_P.mean()) + (1 - share * self.tolerance) * noise
+        return share * self.tolerance + noise
 
 
 def anchor_z(alpha: float, num_streams: int) -> float:

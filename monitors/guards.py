@@ -52,12 +52,13 @@ class Quantity:
         anchor_P = baseline.mean_P[both_P]
         if len(anchor_P) < 2 or (self.relative and not anchor_P.sum() > 0):
             return None
-        se, note = baseline.se(both_P), ""
+        se, note, spare = baseline.se(both_P), "", 0.0
         if self.ceiling is not None and anchor_P.mean() > self.ceiling:
             before, least = (self.shown[0] + self.shown[1] * x for x in (float(anchor_P.mean()), self.ceiling))
             note = f"the anchor had {before:.3f}: measured against {least:.3g}, no harm is done up to there"
-            anchor_P, se = np.full(len(anchor_P), self.ceiling), 0.0
-        return Guard(self, Stream(self.name, anchor_P, now_PRM[both_P], se, self.tolerance / abs(self.shown[1]), self.relative), note)
+            spare, anchor_P = float(anchor_P.mean()) - self.ceiling, np.full(len(anchor_P), self.ceiling)
+        tolerance = self.tolerance / abs(self.shown[1])
+        return Guard(self, Stream(self.name, anchor_P, now_PRM[both_P], se, tolerance, self.relative, spare), note)
 
     def baseline(self) -> Baseline:
         """The anchor's side. The variance of a mean is the spread between groups of the problem's samples.

@@ -210,6 +210,12 @@ def test_runs_that_sit_exactly_on_every_tolerance_are_seldom_alarmed(correlated)
     assert sum(boundary_run(rng, 3, correlated) for _ in range(15)) <= 2
 
 
+def test_an_anchor_just_above_a_fixed_bar_is_charged_for_the_noise_that_may_have_lifted_it():
+    far, near, plain = (Stream("x", np.full(10, 0.5), np.zeros((10, 1, 1)), 0.01, 0.02, spare=spare) for spare in (0.05, 0.001, 0.0))
+    assert far.tolerated(1.0, 2.0) == pytest.approx(0.02) and near.tolerated(1.0, 2.0) == pytest.approx(0.039)
+    assert plain.tolerated(1.0, 2.0) == pytest.approx(0.04) and far.tolerated(1.0, -2.0) == near.tolerated(1.0, -2.0) == 0.02
+
+
 def test_a_loss_well_beyond_the_tolerance_is_seen_at_once():
     rng = np.random.default_rng(2)
     anchor_P = np.full(120, 0.6)
