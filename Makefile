@@ -1,6 +1,7 @@
 # Every target sets up all it needs in .venv first; a second run installs nothing (tools/setup.sh).
 SHELL := bash
 BIN := .venv/bin
+PARALLEL := -n logical --maxprocesses 4 --dist worksteal
 
 .PHONY: help setup demo test test-fast check doctor clean clean-all
 
@@ -17,11 +18,11 @@ demo: setup ## seven guarded rounds of self-distillation on a small real model, 
 	@echo "Open the page above in a browser; \`$(BIN)/ouroloop ui\` shows the runs in MLflow."
 
 test: setup ## every test that this machine can run: the fast ones first, then those on the real libraries
-	@$(BIN)/pytest -q -m "not slow"
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow" $(PARALLEL)
 	@$(BIN)/pytest -q -m slow
 
 test-fast: setup ## only the fast tests
-	@$(BIN)/pytest -q -m "not slow"
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow" $(PARALLEL)
 
 check: setup ## lint and types
 	@$(BIN)/ruff check .
