@@ -1,0 +1,188 @@
+"""The validation on a small scale: each experiment can fail, and the tables say what the files hold."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from monitors import evidence, guarded
+from monitors.dynamics import HEALTHY
+from monitors.regimes import COLLAPSING, REGIMES
+from monitors.simulate import Stream
+from monitors.validate import main
+from monitors.validation import ablations, boundary, cells, laws, report
+from monitors.validation.bench import SIZES, run
+from monitors.validation.collapse import PANEL
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs" / "validation"
+
+
+def test_the_laws_hold_and_a_wrong_law_would_not():
+    found = [laws.drift(20, 10, 60), laws.stability(0.7), laws.invasion(2.0)]
+    assert [abs(x.found - x.expected) <= x.within for x in found] == [True] * 3
+    assert abs(laws.stability(0.7).found - (1 - 0.9)) > 0.03 and abs(laws.invasion(2.0).found - (1 - 1 / 4)) > 0.05
+
+
+@pytest.mark.parametrize("kind", boundary.KINDS)
+def test_monitors_of_the_boundary_have_lost_exactly_what_they_tolerate(kind):
+    rng = np.random.default_rng(0)
+    for relative in (False, True):
+        quantity, now_P = boundary._monitor(rng, kind, 200, 8, relative)
+        before = quantity.anchor.right_PK.mean()
+        lost = quantity.tolerance * (before if relative else 1.0)
+        assert before - now_P.mean() == pytest.approx(lost, abs=0.02) and 0 <= now_P.min() <= now_P.max() <= 1 and quantity.tolerance > 0
+
+
+def test_a_boundary_run_alarms_when_twice_the_tolerance_is_lost(monkeypatch):
+    assert not any(boundary.binomial("120x8", "spread", True, seed).alarm for seed in range(4))
+    whole = boundary._monitor
+    monkeypatch.setattr(boundary, "_monitor", lambda *a: (lambda q, now_P: (q, np.clip(now_P - 0.15, 0, 1)))(*whole(*a)))
+    assert all(boundary.binomial("120x8", "spread", True, seed).alarm for seed in range(4))
+
+
+def test_the_panel_on_its_boundary_has_lost_something_of_everything():
+    stream = Stream(HEALTHY, 0, 120, 8, 32, 1)
+    tables = list(stream.rounds())[1].tables
+    before = next(stream.models())
+    lost = boundary.true_losses(before, boundary.worsened(before, stream), stream, tables)
+    assert len(lost) == 8 and min(lost.values()) > 0
+    assert boundary.panel("120x8", 0).alarm == 0
+
+
+def test_a_run_tells_when_it_collapsed_when_it_was_seen_and_by_what():
+    found = run("shortcut, fast", 0, "120x8", PANEL)
+    assert found.onset <= found.violated_watch <= found.event and found.halt >= found.watch > found.onset
+    assert found.watch_driver == guarded.SHORTCUT and found.watch_mode == "C"
+    assert found == run("shortcut, fast", 0, "120x8", PANEL)
+    quiet = run("stationary", 0, "120x8", PANEL)
+    assert (quiet.event, quiet.violated_halt, quiet.halt) == (0, 0, 0)
+
+
+def test_other_rules_measure_what_they_say():
+    tables = next(Stream(HEALTHY, 1, 40, 8, 32, 1).rounds()).tables
+    from monitors import modes  # the same numbers by another way
+
+    told, same = ablations.measured(tables.main[0], tables.tail_P), modes.symptoms_of(tables.main[0])
+    assert told["pass@1"] == pytest.approx(np.array(list(same.accuracy.values())))
+    assert told["distinct-correct pairs"] == pytest.approx(np.array(list(same.diversity.values())))
+    assert told["Gini-Simpson"] == pytest.approx(np.array(list(same.spread.values())))
+    assert ablations.worse(told, told, "entropy") == 1.0
+    assert ablations.worse({"entropy": told["entropy"] - np.linspace(0.1, 0.2, 40)}, told, "entropy") < 1e-9
+
+
+def test_entropy_alone_is_blind_to_drift_and_alarmed_by_improvement_and_accuracy_alone_is_blind_to_sharpening():
+    drifting, better, sharper = (ablations.run(name, 0, "120x8") for name in ("drift, fast", "improving", "answer filter"))
+    assert drifting.entropy_falls_a_tenth == 0 and drifting.accuracy_alone > 0
+    assert better.entropy_falls_a_tenth > 0 and better.accuracy_alone == 0
+    assert sharper.accuracy_alone == 0
+
+
+def test_a_cell_is_written_once_and_read_back(tmp_path):
+    calls = []
+    path = tmp_path / "deep" / "cell.csv"
+    todo = {path: (lambda a, b: calls.append(a) or {"sum": a + b}, [(1, 2), (3, 4)])}
+    cells.fill(todo, quiet=True)
+    cells.fill(todo, quiet=True)
+    assert calls == [1, 3] and cells.read(path) == [{"sum": "3"}, {"sum": "7"}] and not list(path.parent.glob("*.part"))
+
+
+def test_workers_do_not_change_the_result(tmp_path):
+    todo = [("stability", 0.5), ("invasion", 2.0)]
+    cells.fill({tmp_path / "one.csv": (laws.law, todo)}, 1, quiet=True)
+    cells.fill({tmp_path / "two.csv": (laws.law, todo)}, 2, quiet=True)
+    assert cells.read(tmp_path / "one.csv") == cells.read(tmp_path / "two.csv")
+
+
+def test_commands_leave_files_and_the_page_gets_its_tables(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(boundary, "GRID", (("40x8", "spread", True),))
+    monkeypatch.setattr(report, "GRID", (("40x8", "spread", True),))
+    monkeypatch.setattr(boundary, "panel", lambda size, seed: boundary.Verdict(seed, 0, 0.0))
+    for what in ("v1", "v3"):
+        assert main([what, "--runs", "2", "--out", str(tmp_path)]) == 0
+    page = tmp_path / "page.md"
+    places = {"v1": "old", "v3": "between", "pilot": "kept"}
+    page.write_text("".join(f"{text}\n<!-- {name} -->\n{text}\n<!-- end of {name} -->\n" for name, text in places.items()))
+    assert report.write(tmp_path, page) == ["v1", "v3"]
+    text = page.read_text()
+    assert "| 40x8 | spread | the same | 2 | 0 | 0.0 % |" in text and text.count("old") == text.count("between") == 1 and text.count("kept") == 2
+    assert report.write(tmp_path, page) == ["v1", "v3"] and page.read_text() == text
+
+
+def row(**values):
+    plain = {"onset": 5, "event": 9, "watch": 0, "halt": 0, "violated_watch": 7, "violated_halt": 8}
+    return {name: str(value) for name, value in (plain | values).items()}
+
+
+def test_an_alarm_before_the_onset_is_no_detection_and_one_before_the_violation_is_false():
+    assert [report.seen(row(watch=t)) for t in (0, 4, 5, 9, 10)] == [False, False, True, True, False]
+    assert report.seen(row(watch=10), late=1)
+    assert [report.early(row(watch=t), "watch") for t in (0, 6, 7)] == [False, True, False]
+    assert report.early(row(halt=3, violated_halt=0), "halt") and not report.early(row(halt=0, violated_halt=0), "halt")
+
+
+def test_the_baselines_that_need_river_say_so_when_it_is_absent():
+    if importlib.util.find_spec("river"):
+        pytest.skip("river is installed")
+    spec = importlib.util.spec_from_file_location("river_baselines", ROOT / "tools" / "river_baselines.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with pytest.raises(SystemExit, match="river is not installed"):
+        module.detectors()
+
+
+def committed(*parts):
+    path = RESULTS.joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"no results at {path.relative_to(ROOT)}")
+    return cells.read(path)
+
+
+def test_committed_boundary_runs_were_halted_seldom_enough():
+    from monitors.stats import clopper_pearson
+
+    for path in sorted((RESULTS / "v1").glob("*.csv")):
+        rows = committed("v1", path.name)
+        hits = sum(r["alarm"] != "0" for r in rows)
+        assert len(rows) >= 200 and hits / len(rows) <= 0.05, path.name
+        assert len(rows) < 2000 or clopper_pearson(hits, len(rows), 0.90)[1] <= 0.06, path.name
+
+
+@pytest.mark.parametrize("name", list(REGIMES))
+def test_committed_runs_are_what_the_code_gives_today_and_none_was_halted_before_it_was_beyond_its_tolerance(name):
+    rows = committed("v4", "120x8", f"{cells.slug(name)}.csv")
+    assert {n: str(x) for n, x in dataclasses.asdict(run(name, 0, "120x8", PANEL)).items()} == rows[0]
+    assert len(rows) >= 200 and sum(report.early(r, "halt") for r in rows) <= 0.05 * len(rows)
+
+
+@pytest.mark.parametrize("name", [n for n, r in COLLAPSING.items() if r.mode in "BC"])
+def test_committed_runs_of_the_silent_modes_were_seen_in_time(name):
+    rows = [r for r in committed("v4", "500x16", f"{cells.slug(name)}.csv") if r["event"] != "0"]
+    assert len(rows) >= 100 and sum(map(report.seen, rows)) >= 0.95 * len(rows)
+
+
+def test_the_page_holds_the_tables_of_the_committed_files(tmp_path):
+    page = tmp_path / "MONITORS.md"
+    page.write_text((ROOT / "MONITORS.md").read_text(encoding="utf-8"), encoding="utf-8")
+    done = report.write(RESULTS, page)
+    assert page.read_text(encoding="utf-8") == (ROOT / "MONITORS.md").read_text(encoding="utf-8")
+    assert {"v3", "pilot", "v4 500x16"} <= set(done)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("together", [False, True])
+def test_a_boundary_on_a_larger_scale(together):
+    found = [boundary.binomial("120x8", "extreme", together, seed) for seed in range(100)]
+    assert sum(v.alarm > 0 for v in found) <= 5 and all(np.isfinite(v.log_e) for v in found)
+
+
+@pytest.mark.slow
+def test_silent_modes_on_a_larger_scale():
+    for name in ("sharpen, fast", "shortcut, fast"):
+        found = [run(name, 1000 + seed, "500x16", PANEL) for seed in range(12)]
+        assert sum(r.onset <= r.watch <= r.event for r in found) >= 11
+    assert evidence.log_limit(PANEL.watch_alpha) > 0 and SIZES["500x16"][2] == 256
