@@ -216,15 +216,17 @@ def _monitor_plan(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> int:
     from loop.config import load_recipe
+    from loop.setup import prepare
     from loop.stages.decide import panel
     from loop.views import plan
     from monitors.populations import Design
 
     recipe = load_recipe(options.recipe, options.overrides)
-    rule = panel(recipe, "")
-    found, probe = plan.population_of_run(_root(options) / recipe.name, rule), recipe.probe
-    others = len(found.others.problems) if found and found.others else probe.family_problems
-    design = Design(probe.problems, probe.samples, probe.anchor_samples or 4 * probe.samples, others)
+    asked, probe = prepare(recipe).panel, recipe.probe
+    rule = panel(recipe, asked.main)
+    found = plan.population_of_run(_root(options) / recipe.name, rule)
+    num_main = sum(p.family == asked.main for p in asked.problems)
+    design = Design(num_main, probe.samples, probe.anchor_samples or 4 * probe.samples, len(asked.problems) - num_main)
     return _print_plan(options, rule, design, found)
 
 
