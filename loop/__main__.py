@@ -226,7 +226,8 @@ def _plan(options: argparse.Namespace) -> int:
     rule = panel(recipe, asked.main)
     found = plan.population_of_run(_root(options) / recipe.name, rule)
     num_main = sum(p.family == asked.main for p in asked.problems)
-    design = Design(num_main, probe.samples, probe.anchor_samples or 4 * probe.samples, len(asked.problems) - num_main)
+    others = len(found.others.problems) if found and found.others else len(asked.problems) - num_main
+    design = Design(num_main, probe.samples, probe.anchor_samples or 4 * probe.samples, others)
     return _print_plan(options, rule, design, found)
 
 

@@ -174,7 +174,11 @@ def test_init_says_what_training_starts_from(tmp_path, init, starts):
     assert [p.name == "base" or int(p.parent.name) == s for p, s in zip(seen, starts, strict=True)] == [True] * 3
 
 
-@pytest.mark.parametrize(("critic", "after"), [*((False, n) for n in (5, 120, 400, 700, 1200, 1800)), *((True, n) for n in (50, 150, 1120))])
+KILLED = [*((False, n) for n in (120, 700)), (True, 150)]
+MORE_KILLED = [*((False, n) for n in (5, 400, 1200, 1800)), *((True, n) for n in (50, 1120))]
+
+
+@pytest.mark.parametrize(("critic", "after"), [*KILLED, *(pytest.param(*where, marks=pytest.mark.slow) for where in MORE_KILLED)])
 def test_a_run_killed_anywhere_and_resumed_equals_an_uninterrupted_one(tmp_path, critic, after):
     settings = recipe(rounds=2, filters={"critic": critic})
     _, whole = carry(tmp_path / "whole", Model(), settings)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import yaml
 
 from loop.__main__ import main
@@ -27,6 +28,7 @@ def test_a_recipe_is_planned_on_a_typical_model_and_makes_nothing(capsys, tmp_pa
     assert "HALT is unlikely to notice even its complete loss" in out
 
 
+@pytest.mark.slow
 def test_where_the_run_has_a_round_0_that_model_is_taken(capsys, tmp_path):
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(SMALL))
     rng, folder = np.random.default_rng(0), tmp_path / "runs" / "small" / "rounds" / "000"
@@ -44,6 +46,7 @@ def test_where_the_run_has_a_round_0_that_model_is_taken(capsys, tmp_path):
     assert first["name"] == "pass@1" and abs(first["base"] - 0.9) < 0.03 and first["smallest"]["halt"]["3"]["0.8"] > 0.01
 
 
+@pytest.mark.slow
 def test_traces_are_planned_without_being_judged(capsys, tmp_path):
     rows = [{"problem": p, "text": f"{p}+1={p + 1}", "correct": k % 2 == 0} for p in range(30) for k in range(8)]
     (tmp_path / "r0.jsonl").write_text("\n".join(map(json.dumps, rows)))

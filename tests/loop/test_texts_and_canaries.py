@@ -83,7 +83,7 @@ def test_a_text_that_does_not_fit_costs_itself(tmp_path):
     assert (np.isnan(view.texts.nll) == lost).all() and (np.isnan(view.texts.entropy) == lost).all()
 
 
-@pytest.mark.parametrize(("texts", "canaries"), [(0, 0), (10, 0), (0, 10)])
+@pytest.mark.parametrize(("texts", "canaries"), [(0, 0), pytest.param(10, 0, marks=pytest.mark.slow), pytest.param(0, 10, marks=pytest.mark.slow)])
 def test_what_is_switched_off_is_not_there_and_leaves_the_reserve_alone(tmp_path, texts, canaries):
     settings = recipe(rounds=1, probe={"texts": texts, "canaries": canaries})
     _, path = carry(tmp_path, Model(), settings)

@@ -223,6 +223,7 @@ def test_length_splits_right_from_wrong():
     assert reading.low < 10 * 0.55 + 30 * 0.45 < reading.high
 
 
+@pytest.mark.slow
 def test_intervals_cover_an_unchanged_model_in_most_repetitions():
     """Fresh problems each time: the interval is for the population of problems."""
     truth = {"accuracy/pass_1/main": 0.55, "coverage/alive": 4.0}

@@ -61,12 +61,14 @@ def test_longer_losses_and_watch_and_lower_chances_need_less(small):
         assert rank(p.smallest["watch", 10, 0.80]) <= rank(p.smallest["halt", 10, 0.80])
 
 
+@pytest.mark.slow
 def test_more_problems_show_smaller_losses(small):
     large = {p.name: p for p in power(PANEL, typical(), dataclasses.replace(SMALL, num_problems=240))}
     for name in ("pass@1", "distinct-correct-pair probability", "share of the most repeated wrong answer"):
         assert large[name].smallest["halt", 3, 0.80] < 0.75 * small[name].smallest["halt", 3, 0.80]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_measured_says_why():
     found = {p.name: p for p in power(PANEL, typical(), Design(40, 2, 8))}
     assert found["pass@4 of the tail"].why == "too few samples per problem in a round" and "pass@1 of the other families" not in found
@@ -75,6 +77,7 @@ def test_what_cannot_be_measured_says_why():
     assert "no strategy ids" in found["distinct-correct-pair probability"].why and not found["pass@1"].why
 
 
+@pytest.mark.slow
 def test_an_anchors_own_samples_are_the_population():
     rng = np.random.default_rng(0)
     probe = joined(samples(rng, num_samples=32, accuracy=0.9, spread=0.0), samples(rng, num_problems=12, num_samples=32, family="other"))

@@ -39,6 +39,7 @@ def test_the_same_strategy_in_another_slice_or_family_is_another_kind():
     assert read(two)["richness/lower_bound"].value == 8
 
 
+@pytest.mark.slow
 def test_fewer_right_samples_alone_do_not_look_like_lost_strategies_but_lost_strategies_do():
     gaps, raw, lost = [], [], []
     for seed in range(60):
