@@ -34,7 +34,7 @@ def test_where_the_run_has_a_round_0_that_model_is_taken(capsys, tmp_path):
     rng, folder = np.random.default_rng(0), tmp_path / "runs" / "small" / "rounds" / "000"
     folder.mkdir(parents=True)
     rows = [
-        {"problem": f"p{p}", "family": "f", "slice": "typical", "kind": "sample", "correct": float(rng.random() < 0.9), "valid": None,
+        {"problem": f"p{p}", "family": "sum2", "slice": "typical", "kind": "sample", "correct": float(rng.random() < 0.9), "valid": None,
          "strategy": "ab"[k % 2], "answer": "7", "nll": None, "num_tokens": 5.0, "truncated": 0.0, "text": "x"}
         for p in range(40) for k in range(16)
     ]
