@@ -66,7 +66,8 @@ class Campaign:
     async def round(self, number: int, folder: Path) -> None:
         """Plan, sample, judge, assemble, train."""
         best = best_round(zip(range(number), self.scores, [d.action for d in self.decisions], strict=True)) or 0
-        intent = plan.next_plan(self.setting.recipe, number, self.plans, self.decisions, number - 1, best, self.stock(number - 1))
+        back = plan.unharmed(self.decisions, self.scores)
+        intent = plan.next_plan(self.setting.recipe, number, self.plans, self.decisions, number - 1, best, back, self.stock(number - 1))
         self.plans.append(plan.Plan.from_json(once_json(folder / "plan.json", intent.to_json)))
         if not (folder / "examples.parquet").exists():
             await self.learn_from(number, folder, self.plans[-1])

@@ -71,7 +71,7 @@ class Stock:
 
 
 def next_plan(
-    recipe: Recipe, number: int, plans: Sequence[Plan], decisions: Sequence[Decision], current: int, best: int, stock: Stock = Stock()
+    recipe: Recipe, number: int, plans: Sequence[Plan], decisions: Sequence[Decision], current: int, best: int, back: int = 0, stock: Stock = Stock()
 ) -> Plan:
     """The plan of round `number`.
 
@@ -81,7 +81,8 @@ def next_plan(
         plans: plans of rounds 1 .. number-1.
         decisions: decisions of rounds 0 .. number-1.
         current: the round whose checkpoint the run now stands on (0 = base).
-        best: the best round so far, for `init: best` and for rolling back.
+        best: the best round so far, for `init: best`.
+        back: the round to roll back to.
         stock: what the last rounds left.
     """
     last, rolled_back = decisions[-1], False
@@ -94,10 +95,10 @@ def next_plan(
         )
     if recipe.monitors.guard and last.action in ("reinject", "rollback"):
         rolled_back = last.action == "rollback"
-        current = best if rolled_back else current
-        plan = remedy(plan, recipe.interventions, last.mode, rolled_back, stock, best)
+        current = back if rolled_back else current
+        plan = remedy(plan, recipe.interventions, last.mode, rolled_back, stock, back)
         if rolled_back:
-            plan = replace(plan, why=(*plan.why, f"rolled back: starting again from round {best}"))
+            plan = replace(plan, why=(*plan.why, f"rolled back: starting again from round {back}"))
     start = {"base": 0, "previous": current, "best": best}[recipe.init]
     return replace(plan, sample_from=current, start_from=start)
 
@@ -123,6 +124,19 @@ def strategy_shares(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     count = Counter(row["strategy"] for row in rows if row["kind"] == "sample" and row["correct"] == 1 and row["strategy"] is not None)
     shares = {name: num / count.total() for name, num in sorted(count.items())}
     return {name: share for name, share in shares.items() if share >= 0.01}
+
+
+def unharmed(decisions: Sequence[Decision], scores: Sequence[float]) -> int:
+    """The round to roll back to: the highest score of those in which no guarded quantity was even seen beyond its tolerance. Round 0 always is one.
+
+    The most accurate round would be the wrong one: where a model sharpens, the last rounds before the alarm are the most accurate and already narrow.
+    """
+    safe = [
+        (score, -decision.round)
+        for decision, score in zip(decisions, scores, strict=True)
+        if decision.action in ("continue", "reinject") and all((g["loss_in_tolerances"] or 0) <= 1 for g in decision.details.get("guards", []))
+    ]
+    return -max((pair for pair in safe if isfinite(pair[0])), default=(0.0, 0))[1]
 
 
 def lineage(plans: Sequence[Plan], start_from: int) -> list[int]:
@@ -153,7 +167,7 @@ def fresh_share(temperatures: Sequence[float], stock: Stock) -> float:
     return max(laws)
 
 
-def remedy(plan: Plan, limits: InterventionConfig, mode: str | None, doubled: bool, stock: Stock, best: int) -> Plan:
+def remedy(plan: Plan, limits: InterventionConfig, mode: str | None, doubled: bool, stock: Stock, back: int) -> Plan:
     """The plan with what helps against the named failure; what was begun before goes on.
 
     Every mode: more fresh data. B, sharpening, and no name: temperature up, distinct calculations only, a cap per strategy. C, shortcut: a
@@ -171,7 +185,7 @@ def remedy(plan: Plan, limits: InterventionConfig, mode: str | None, doubled: bo
     if mode == "D":
         new = replace(new, tail_weight=max(plan.tail_weight, limits.tail_weight))
     if mode in ("A", "B"):
-        teachers = tuple(dict.fromkeys((best, 0)))[: limits.teachers]
+        teachers = tuple(dict.fromkeys((back, 0)))[: limits.teachers]
         new = replace(new, teachers=teachers, blend=max(plan.blend, limits.blend))
     share = max(limits.anchor_share, fresh_share(new.temperatures, stock), plan.anchor_share * (2.0 if doubled else 1.25 if plan.archive else 1.0))
     new = replace(new, archive=True, anchor_share=min(max(share, plan.anchor_share), max(limits.anchor_share_max, plan.anchor_share)))

@@ -44,7 +44,7 @@ def test_the_fresh_share_is_the_largest_that_any_law_asks_for(temperatures, stoc
 
 
 def test_sharpening_is_met_with_heat_distinct_calculations_and_a_cap_per_strategy():
-    new = plan.remedy(PLAN, LIMITS, "B", False, Stock(), best=1)
+    new = plan.remedy(PLAN, LIMITS, "B", False, Stock(), back=1)
     assert (new.temperatures, new.distinct, new.per_strategy, new.archive) == ((1.0, 1.0), True, 0.4, True)
     assert new.anchor_share == 0.3 and new.per_answer is None and new.tail_weight == 1.0
     assert {w.split(":")[0] for w in new.why} >= {"re-injected share of the training set", "temperatures", "cap per strategy"}
@@ -76,11 +76,11 @@ def test_earlier_teachers_and_blended_weights_come_only_when_the_recipe_allows_t
     assert plan.remedy(PLAN, allowed, "A", False, Stock(), 0).teachers == (0,)
 
 
-def test_a_rollback_doubles_what_is_re_injected_and_starts_again_from_the_best_round():
+def test_a_rollback_doubles_what_is_re_injected_and_starts_again_from_where_it_is_told():
     recipe = resolve({"name": "x", "dataset": {"anchor_share": 0.2}, "interventions": {"anchor_share": 0.25}})
     first = plan.next_plan(recipe, 1, [], decisions("continue"), 0, 0)
     assert first.anchor_share == 0.2 and not first.archive
-    after = plan.next_plan(recipe, 3, [first, replace(first, round=2)], decisions("continue", "continue", "rollback"), 2, 1)
+    after = plan.next_plan(recipe, 3, [first, replace(first, round=2)], decisions("continue", "continue", "rollback"), 2, 2, 1)
     assert (after.start_from, after.sample_from, after.anchor_share) == (1, 1, 0.4)
     assert "rolled back: starting again from round 1" in after.why[-1]
 
@@ -158,3 +158,15 @@ def test_a_round_is_held_against_round_0_and_the_anchors_on_its_own_way():
     assert plan.anchors(straight, 5, (0, 1, 3)) == [0, 1, 3]
     back = [*straight[:3], replace(PLAN, round=4, sample_from=0)]
     assert plan.anchors(back, 4, (0, 1, 3)) == [0], "what a rollback left behind is no measure"
+
+
+def test_a_run_goes_back_to_the_best_round_in_which_nothing_was_seen_beyond_its_tolerance():
+    """Round 3 is the most accurate and not condemned, but already narrow; round 2 was seen a little worse than round 0, within what is tolerated."""
+    losses = [[], [-3.0, -1.0], [-3.0, 0.8], [-4.0, 2.7], [-4.0, 6.0]]
+    actions = ["continue", "continue", "reinject", "continue", "rollback"]
+    told = [
+        Decision(i, a, (), None, {"guards": [{"loss_in_tolerances": loss} for loss in found]})
+        for i, (a, found) in enumerate(zip(actions, losses, strict=True))
+    ]
+    assert plan.unharmed(told, [0.5, 0.8, 0.9, 0.95, 0.96]) == 2
+    assert plan.unharmed(told[:1], [0.5]) == 0 == plan.unharmed(told[:1], [float("nan")])
