@@ -24,7 +24,7 @@ RECIPE = {
     "refine": {"max_critique_tokens": 200},
     "filters": {"steps": True},
     "dataset": {"min_examples": 4},
-    "probe": {"problems": 40, "family_problems": 6, "samples": 8, "anchor_samples": 16, "critiques": 20},
+    "probe": {"problems": 24, "family_problems": 3, "samples": 8, "anchor_samples": 16, "critiques": 12, "texts": 16, "canaries": 10},
     "tracking": {"mlflow": False},
 }
 

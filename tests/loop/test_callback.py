@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 
 from loop.__main__ import main
-from loop.callback import ACTIONS, CollapseMonitor, Generate
 from loop.errors import DataError, RecipeError
 
 NUM_PROBLEMS = 60
+
+
+def callback():
+    """The module, imported when a test runs: it takes transformers along, and collecting tests must not."""
+    import loop.callback
+
+    return loop.callback
 
 
 def model_at(step, accuracy=0.6):
@@ -66,18 +72,19 @@ class Training:
 
 
 def test_a_healthy_training_is_measured_logged_and_let_run(tmp_path):
-    training = Training(tmp_path, CollapseMonitor(healthy, every_steps=5)).run(12)
+    training = Training(tmp_path, callback().CollapseMonitor(healthy, every_steps=5)).run(12)
     assert not training.control.should_training_stop
     assert [d["step"] for d in training.decisions()] == [0, 5, 10, 12] and {d["action"] for d in training.decisions()} == {"continue"}
     logged = training.state.log_history
     assert [entry["step"] for entry in logged] == [0, 5, 10, 12]
-    assert logged[1]["collapse/accuracy/pass_1/default"] == pytest.approx(0.6, abs=0.1) and logged[1]["collapse/action"] == ACTIONS["continue"]
+    assert logged[1]["collapse/accuracy/pass_1/default"] == pytest.approx(0.6, abs=0.1)
+    assert logged[1]["collapse/action"] == callback().ACTIONS["continue"]
     assert all(isinstance(value, float | int) and np.isfinite(value) for entry in logged for value in entry.values())
     assert logged[1]["collapse/halt_log_e"] < 0
 
 
 def test_each_epoch_is_the_default_and_a_collapse_stops_the_training(tmp_path):
-    training = Training(tmp_path, CollapseMonitor(collapsing)).run(50)
+    training = Training(tmp_path, callback().CollapseMonitor(collapsing)).run(50)
     assert training.control.should_training_stop and training.state.global_step == 20
     last = training.decisions()[-1]
     assert last["action"] == "rollback" and "pass@1" in last["reasons"][0] and last["details"]["carried_out"] is False
@@ -85,13 +92,13 @@ def test_each_epoch_is_the_default_and_a_collapse_stops_the_training(tmp_path):
 
 def test_warn_only_says_so(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "loop.callback"):
-        training = Training(tmp_path, CollapseMonitor(collapsing, on_halt="warn")).run(30)
+        training = Training(tmp_path, callback().CollapseMonitor(collapsing, on_halt="warn")).run(30)
     assert not training.control.should_training_stop and training.state.global_step == 30
     assert "round 2 (step 20): rollback" in caplog.text and "HALT: evidence" in caplog.text
 
 
 def test_what_it_leaves_behind_is_what_ouroloop_monitor_reads(tmp_path, capsys):
-    training = Training(tmp_path, CollapseMonitor(collapsing, on_halt="warn")).run(20)
+    training = Training(tmp_path, callback().CollapseMonitor(collapsing, on_halt="warn")).run(20)
     files = sorted(str(f) for f in (tmp_path / "collapse_monitor").glob("step-*.jsonl"))
     assert len(files) == 3 and main(["monitor", *files, "--json"]) == 3
     told = json.loads(capsys.readouterr().out)["rounds"]
@@ -100,15 +107,15 @@ def test_what_it_leaves_behind_is_what_ouroloop_monitor_reads(tmp_path, capsys):
 
 
 def test_resuming_goes_on_from_its_own_files_as_if_never_interrupted(tmp_path):
-    whole = Training(tmp_path / "whole", CollapseMonitor(healthy, every_steps=5)).run(30)
-    Training(tmp_path / "cut", CollapseMonitor(healthy, every_steps=5)).run(24, end=False)
+    whole = Training(tmp_path / "whole", callback().CollapseMonitor(healthy, every_steps=5)).run(30)
+    Training(tmp_path / "cut", callback().CollapseMonitor(healthy, every_steps=5)).run(24, end=False)
     sampled = []
 
     def recorded(model, tokenizer, step):
         sampled.append(step)
         return model_at(step)
 
-    resumed = Training(tmp_path / "cut", CollapseMonitor(recorded, every_steps=5), step=12).run(18)
+    resumed = Training(tmp_path / "cut", callback().CollapseMonitor(recorded, every_steps=5), step=12).run(18)
     assert sampled == [15, 20, 25, 30]
     assert resumed.decisions() == whole.decisions()
     names = {f.name for f in (tmp_path / "cut" / "collapse_monitor").iterdir()}
@@ -116,13 +123,13 @@ def test_resuming_goes_on_from_its_own_files_as_if_never_interrupted(tmp_path):
 
 
 def test_a_new_training_in_the_same_folder_begins_anew(tmp_path):
-    Training(tmp_path, CollapseMonitor(collapsing, on_halt="warn")).run(30)
-    again = Training(tmp_path, CollapseMonitor(healthy)).run(10)
+    Training(tmp_path, callback().CollapseMonitor(collapsing, on_halt="warn")).run(30)
+    again = Training(tmp_path, callback().CollapseMonitor(healthy)).run(10)
     assert [d["step"] for d in again.decisions()] == [0, 10]
 
 
 def test_evaluations_can_be_what_is_measured_and_get_the_readings(tmp_path):
-    training = Training(tmp_path, CollapseMonitor(healthy, on_evaluation=True))
+    training = Training(tmp_path, callback().CollapseMonitor(healthy, on_evaluation=True))
     training.state.global_step, metrics = 7, {"eval_loss": 1.0}
     training.call("on_evaluate", metrics=metrics)
     assert metrics["collapse/diversity/dcp"] > 0 and [d["step"] for d in training.decisions()] == [0, 7]
@@ -142,17 +149,17 @@ def test_the_trainers_random_numbers_are_left_as_they_were(tmp_path):
     expected = torch.rand(4), np.random.rand(4)
     torch.manual_seed(5)
     np.random.seed(5)
-    Training(tmp_path, CollapseMonitor(careless))
+    Training(tmp_path, callback().CollapseMonitor(careless))
     assert torch.equal(torch.rand(4), expected[0]) and (np.random.rand(4) == expected[1]).all()
 
 
 def test_wrong_settings_and_rows_are_refused_with_their_remedy(tmp_path):
     with pytest.raises(DataError, match="on_halt is 'halt'"):
-        CollapseMonitor(healthy, on_halt="halt")
+        callback().CollapseMonitor(healthy, on_halt="halt")
     with pytest.raises(RecipeError, match="Did you mean 'accuracy_loss'"):
-        CollapseMonitor(healthy, tolerances={"acuracy_loss": 0.1})
+        callback().CollapseMonitor(healthy, tolerances={"acuracy_loss": 0.1})
     with pytest.raises(DataError, match=r"sample\(\) at step 0, row 2: correct is 0\.5; expected true, false or null"):
-        Training(tmp_path, CollapseMonitor(lambda m, t, s: [{"problem": 1}, {"problem": 1, "correct": 0.5}]))
+        Training(tmp_path, callback().CollapseMonitor(lambda m, t, s: [{"problem": 1}, {"problem": 1, "correct": 0.5}]))
     assert not (tmp_path / "collapse_monitor").exists()
 
 
@@ -169,7 +176,7 @@ def test_in_a_real_sft_trainer_it_measures_resumes_and_stops(tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     problems = [{"problem": f"p{i}", "prompt": f"{i} + 1 =", "answer": str(i + 1)} for i in range(6)]
     data = Dataset.from_list([{"prompt": p["prompt"], "completion": " " + p["answer"]} for p in problems] * 4)
-    generate = Generate(problems, lambda p, text: True, samples=2, max_new_tokens=8, batch_size=16)
+    generate = callback().Generate(problems, lambda p, text: True, samples=2, max_new_tokens=8, batch_size=16)
 
     def trainer(steps, monitor):
         config = SFTConfig(
@@ -180,7 +187,7 @@ def test_in_a_real_sft_trainer_it_measures_resumes_and_stops(tmp_path):
         monitor.attach(made)
         return made
 
-    first = trainer(4, CollapseMonitor(generate, every_steps=2))
+    first = trainer(4, callback().CollapseMonitor(generate, every_steps=2))
     first.train()
     out = tmp_path / "out" / "collapse_monitor"
     decisions = [json.loads(line) for line in (out / "decisions.jsonl").read_text().splitlines()]
@@ -194,7 +201,7 @@ def test_in_a_real_sft_trainer_it_measures_resumes_and_stops(tmp_path):
         assert not model.training and not torch.is_grad_enabled()
         return [{"problem": p["problem"], "text": "?", "correct": False} for p in problems for _ in range(200)]
 
-    second = trainer(10, CollapseMonitor(lost, every_steps=2))
+    second = trainer(10, callback().CollapseMonitor(lost, every_steps=2))
     second.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-4"))
     decisions = [json.loads(line) for line in (out / "decisions.jsonl").read_text().splitlines()]
     assert [(d["step"], d["action"]) for d in decisions] == [(0, "continue"), (2, "continue"), (4, "continue"), (6, "rollback")]
@@ -210,7 +217,7 @@ def test_generated_rows_have_the_models_own_log_probabilities_and_are_the_same_f
     folder = save_tiny_llama(tmp_path / "model")
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
     problems = [{"problem": "a", "prompt": "1 + 1 =", "family": "f"}, {"problem": "b", "prompt": "20 + 30 ="}]
-    generate = Generate(problems, lambda p, text: None, samples=3, max_new_tokens=6, batch_size=4)
+    generate = callback().Generate(problems, lambda p, text: None, samples=3, max_new_tokens=6, batch_size=4)
     rows = list(generate(model, tokenizer, 5))
     assert len(rows) == 6 and rows == list(generate(model, tokenizer, 5)) and rows != list(generate(model, tokenizer, 6))
     row = next(r for r in rows if r["truncated"] and len(r["text"]) == 6)

@@ -117,6 +117,7 @@ def test_a_collapse_of_strategies_at_rising_accuracy_is_answered_by_a_rollback_a
     assert (origins["anchor"] + origins["archive"]) / sum(origins.values()) == pytest.approx(plan["anchor_share"], abs=0.02)
 
 
+@pytest.mark.slow
 def test_rollbacks_used_up_halt_the_run_before_its_last_round(tmp_path):
     settings = recipe(rounds=5, probe={"problems": 60, "samples": 16, "anchor_samples": 64, "majority": 8}, interventions={"max_rollbacks": 1})
     decision, path = carry(tmp_path, Model(lambda n: 0.7, collapsing), settings)
@@ -124,6 +125,7 @@ def test_rollbacks_used_up_halt_the_run_before_its_last_round(tmp_path):
     assert len(read_run(path).rounds) == 3
 
 
+@pytest.mark.slow
 def test_an_unguarded_run_writes_the_decisions_down_and_goes_on(tmp_path):
     settings = recipe(rounds=3, probe={"problems": 60, "samples": 16, "anchor_samples": 64, "majority": 8}, monitors={"guard": False})
     _, path = carry(tmp_path, Model(lambda n: 0.7, collapsing), settings)
@@ -148,7 +150,10 @@ def test_a_loop_without_gold_answers_keeps_what_the_critic_approves(tmp_path):
     assert all(v["approved"] and v["agreement"] >= 0.25 for v in verdicts if v["kept"])
 
 
-@pytest.mark.parametrize("policy", ["replace", "accumulate", "accumulate_subsample"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("policy", [pytest.param("replace", marks=SLOW), pytest.param("accumulate", marks=SLOW), "accumulate_subsample"])
 def test_training_set_policies_hold_what_they_say(tmp_path, policy):
     _, path = carry(tmp_path, Model(), recipe(dataset={"policy": policy, "size": 50, "min_examples": 4}))
     origins = [Counter(r["origin"] for r in rows(path, n, "examples")) for n in (1, 2, 3)]
@@ -161,7 +166,7 @@ def test_training_set_policies_hold_what_they_say(tmp_path, policy):
         assert [o["kept"] + o["earlier"] for o in origins] == [50, 50, 50]
 
 
-@pytest.mark.parametrize(("init", "starts"), [("base", [0, 0, 0]), ("previous", [0, 1, 2]), ("best", [0, 1, 2])])
+@pytest.mark.parametrize(("init", "starts"), [("base", [0, 0, 0]), pytest.param("previous", [0, 1, 2], marks=SLOW), pytest.param("best", [0, 1, 2], marks=SLOW)])
 def test_init_says_what_training_starts_from(tmp_path, init, starts):
     seen = []
 
@@ -174,8 +179,8 @@ def test_init_says_what_training_starts_from(tmp_path, init, starts):
     assert [p.name == "base" or int(p.parent.name) == s for p, s in zip(seen, starts, strict=True)] == [True] * 3
 
 
-KILLED = [*((False, n) for n in (120, 700)), (True, 150)]
-MORE_KILLED = [*((False, n) for n in (5, 400, 1200, 1800)), *((True, n) for n in (50, 1120))]
+KILLED = [(True, 700)]
+MORE_KILLED = [*((False, n) for n in (5, 120, 400, 700, 1200, 1800)), *((True, n) for n in (50, 150, 1120))]
 
 
 @pytest.mark.parametrize(("critic", "after"), [*KILLED, *(pytest.param(*where, marks=pytest.mark.slow) for where in MORE_KILLED)])

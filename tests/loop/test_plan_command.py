@@ -19,6 +19,7 @@ def said(capsys, *arguments):
     return code, captured.out, captured.err
 
 
+@pytest.mark.slow
 def test_a_recipe_is_planned_on_a_typical_model_and_makes_nothing(capsys, tmp_path):
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(SMALL))
     code, out, _ = said(capsys, "plan", str(tmp_path / "r.yaml"), "--runs", str(tmp_path / "runs"))

@@ -46,11 +46,11 @@ def test_the_same_real_texts_are_scored_in_every_round_and_reach_the_monitors(tm
     model.engine.surprise = lambda prompt, text: (-0.1 - model.round, 0.5 + model.round)
     _, path = carry(tmp_path, model, settings)
     tables = [rows(path, n, "texts") for n in range(3)]
-    assert len(tables[0]) == 64 and len({r["problem"] for r in tables[0]}) == 64
+    assert len(tables[0]) == 16 and len({r["problem"] for r in tables[0]}) == 16
     assert [r["text"] for r in tables[0]] == [r["text"] for r in tables[1]] == [r["text"] for r in tables[2]]
     for number, view in enumerate(views(path, settings, range(3))):
-        assert view.texts.nll == pytest.approx([0.1 + number] * 64)
-        assert view.texts.entropy == pytest.approx([0.5 + number] * 64)
+        assert view.texts.nll == pytest.approx([0.1 + number] * 16)
+        assert view.texts.entropy == pytest.approx([0.5 + number] * 16)
         assert view.texts.num_tokens == pytest.approx([len(r["text"].encode()) + 1 for r in tables[0]])
 
 
@@ -79,7 +79,7 @@ def test_a_text_that_does_not_fit_costs_itself(tmp_path):
     _, path = carry(tmp_path, model, settings)
     (view,) = views(path, settings, [1])
     lost = np.array(["answer 1" in r["text"] for r in rows(path, 1, "texts")])
-    assert 0 < lost.sum() < 64
+    assert 0 < lost.sum() < 16
     assert (np.isnan(view.texts.nll) == lost).all() and (np.isnan(view.texts.entropy) == lost).all()
 
 
@@ -98,7 +98,7 @@ def test_gates_that_know_the_answer_and_the_steps_let_every_right_item_in_and_no
     _, path = carry(tmp_path, Model(), settings)
     for number, view in enumerate(views(path, settings, [0, 1])):
         items = rows(path, number, "canaries")
-        assert Counter(i["kind"] for i in items) == {"right": 40, "wrong_answer": 40, "wrong_step": 40}
+        assert Counter(i["kind"] for i in items) == {"right": 10, "wrong_answer": 10, "wrong_step": 10}
         assert {i["problem"].split("-")[0] for i in items} == {"sum2"}, "the family that the loop practises on"
         assert (view.canaries.accepted == view.canaries.right).all()
         assert all("gold" in i["reasons"] for i in items if i["kind"] == "wrong_answer")
@@ -107,9 +107,10 @@ def test_gates_that_know_the_answer_and_the_steps_let_every_right_item_in_and_no
 
 def test_a_filter_that_does_not_claim_to_see_steps_is_not_tried_on_them(tmp_path):
     _, path = carry(tmp_path, Model(), recipe(rounds=1, filters={"steps": False}))
-    assert Counter(i["kind"] for i in rows(path, 1, "canaries")) == {"right": 40, "wrong_answer": 40}
+    assert Counter(i["kind"] for i in rows(path, 1, "canaries")) == {"right": 10, "wrong_answer": 10}
 
 
+@pytest.mark.slow
 def test_without_gold_the_critic_alone_decides_and_an_easy_one_lets_wrong_answers_in(tmp_path):
     settings = recipe(rounds=1, refine={"revisions": 0}, filters=CRITIC)
     sharp, easy, mute = Model(), says("right"), says("hmm")
@@ -123,6 +124,7 @@ def test_without_gold_the_critic_alone_decides_and_an_easy_one_lets_wrong_answer
     assert accepted["mute"] == {"right": {0.0}, "wrong_answer": {0.0}, "wrong_step": {0.0}}, "no verdict is no approval, as for a sample"
 
 
+@pytest.mark.slow
 def test_the_critic_is_asked_under_the_weights_that_sample_the_round_with_the_same_requests(tmp_path):
     model = Model()
     seen = []
@@ -135,8 +137,8 @@ def test_the_critic_is_asked_under_the_weights_that_sample_the_round_with_the_sa
 
     model.engine.answer = answer
     carry(tmp_path, model, recipe(rounds=3, filters={"critic": True}))
-    assert Counter(number for number, _ in seen) == {0: 2 * 120, 1: 120, 2: 120}, "rounds 0 and 1 both judge with the base model"
-    by_round = [[r for _, r in seen[i : i + 120]] for i in range(0, 480, 120)]
+    assert Counter(number for number, _ in seen) == {0: 2 * 30, 1: 30, 2: 30}, "rounds 0 and 1 both judge with the base model"
+    by_round = [[r for _, r in seen[i : i + 30]] for i in range(0, 120, 30)]
     assert by_round[0] == by_round[1] == by_round[2] == by_round[3]
 
 

@@ -32,6 +32,7 @@ def test_many_runs_at_once_mix_as_the_evidence_does():
             assert got == pytest.approx(np.array(want))
 
 
+@pytest.mark.slow
 def test_every_guarded_quantity_is_judged_and_harmed_in_its_own_way(small):
     tables = drawn(typical(), SMALL, np.random.default_rng(0), [np.random.default_rng(1)])[0]
     names = [q.name for q in guarded.quantities(tables, PANEL)]
@@ -42,6 +43,7 @@ def test_every_guarded_quantity_is_judged_and_harmed_in_its_own_way(small):
         assert worse.loss > max(calm.loss, 0) + 1, (name, harm_of(name))
 
 
+@pytest.mark.slow
 def test_no_loss_within_the_tolerance_is_said_to_be_noticed_by_halt(small):
     for p in small.values():
         for within in WITHIN:
@@ -49,6 +51,7 @@ def test_no_loss_within_the_tolerance_is_said_to_be_noticed_by_halt(small):
             assert least is None or p.tolerance < least <= p.most + 1e-9, p.name
 
 
+@pytest.mark.slow
 def test_longer_losses_and_watch_and_lower_chances_need_less(small):
     def rank(value):
         return np.inf if value is None else value

@@ -42,6 +42,7 @@ def test_the_recipes_choice_names_the_strategies():
     assert isinstance(strategist(TASK, "templates"), Learned)
 
 
+@pytest.mark.slow
 def test_a_run_whose_strategies_are_learned_names_every_round_by_round_0(tmp_path):
     from scripted_world import Model, carry, recipe
 
