@@ -166,7 +166,10 @@ def test_training_set_policies_hold_what_they_say(tmp_path, policy):
         assert [o["kept"] + o["earlier"] for o in origins] == [50, 50, 50]
 
 
-@pytest.mark.parametrize(("init", "starts"), [("base", [0, 0, 0]), pytest.param("previous", [0, 1, 2], marks=SLOW), pytest.param("best", [0, 1, 2], marks=SLOW)])
+STARTS = [("base", [0, 0, 0]), pytest.param("previous", [0, 1, 2], marks=SLOW), pytest.param("best", [0, 1, 2], marks=SLOW)]
+
+
+@pytest.mark.parametrize(("init", "starts"), STARTS)
 def test_init_says_what_training_starts_from(tmp_path, init, starts):
     seen = []
 
