@@ -139,7 +139,7 @@ def _path(options: argparse.Namespace, name: str) -> Path:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from loop.config import load_recipe
+    from loop.recipe_file import load_recipe
 
     recipe = load_recipe(options.recipe, options.overrides)
     if options.check:
@@ -156,7 +156,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _resume(options: argparse.Namespace) -> int:
     from loop import runner
-    from loop.config import load_recipe
+    from loop.recipe_file import load_recipe
 
     changed = load_recipe(options.recipe) if options.recipe else None
     return 3 if runner.resume(_path(options, options.run), changed).halted else 0
@@ -215,7 +215,7 @@ def _monitor_plan(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from loop.config import load_recipe
+    from loop.recipe_file import load_recipe
     from loop.setup import prepare
     from loop.stages.decide import panel
     from loop.views import plan

@@ -9,9 +9,10 @@ import evals
 from evals.errors import DataError as TaskDataError
 from evals.registry import build_task
 from evals.tasks import Prompts, Task
-from loop.config import BUILT_IN_MODELS, Recipe
+from loop.config import Recipe
 from loop.engines.checkpoint import check_checkpoint, has_chat_template
 from loop.errors import DataError, RecipeError
+from loop.recipe_file import BUILT_IN_MODELS
 from loop.records import Problem
 from loop.stages.constitution import Principle, load_constitution
 from loop.stages.naming import Learned, Strategy, strategist

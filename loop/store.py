@@ -20,8 +20,9 @@ from typing import IO, Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from loop.config import Recipe, differing_keys, resolve
+from loop.config import Recipe
 from loop.errors import RunStateError
+from loop.recipe_file import differing_keys, resolve
 
 T = TypeVar("T")
 MANIFEST = "MANIFEST.json"

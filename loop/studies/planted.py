@@ -10,8 +10,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from evals.worlds.arithmetic.task import SHORTCUT, ArithmeticTask
-from loop.config import resolve
 from loop.engines.registry import ENGINES
+from loop.recipe_file import resolve
 from loop.setup import resolve_model
 from loop.stages import dataset, sft
 from loop.stages.prompts import resolve_prompts

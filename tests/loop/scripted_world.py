@@ -6,9 +6,9 @@ import random
 
 from evals.worlds.arithmetic import world
 from evals.worlds.arithmetic.task import ArithmeticTask
-from loop.config import resolve
 from loop.controller import Campaign
 from loop.engines.scripted import ScriptedEngine
+from loop.recipe_file import resolve
 from loop.setup import prepare
 from loop.store import Store, write_json
 

@@ -103,7 +103,7 @@ def test_gold_filtering_without_gold_answers_is_refused_with_the_alternative(tmp
 
 
 def test_every_committed_recipe_is_valid(monkeypatch):
-    from loop.config import load_recipe
+    from loop.recipe_file import load_recipe
 
     monkeypatch.setenv("OUROLOOP_DATA", "/data")
     recipes = sorted(Path("runs/recipes").glob("*.yaml"))
@@ -113,14 +113,14 @@ def test_every_committed_recipe_is_valid(monkeypatch):
 
 
 def test_the_demos_two_arms_differ_in_name_and_guard_alone():
-    from loop.config import differing_keys, load_recipe
+    from loop.recipe_file import differing_keys, load_recipe
 
     guarded, unguarded = (load_recipe(Path(f"runs/recipes/{name}.yaml")).to_json() for name in ("demo", "unguarded"))
     assert [line.split(":")[0] for line in differing_keys(guarded, unguarded)] == ["monitors.guard", "name"]
 
 
 def test_the_loops_own_templates_are_plain_text_for_a_checkpoint_without_chat_template(tmp_path):
-    from loop.config import resolve
+    from loop.recipe_file import resolve
     from loop.setup import prepare
 
     (tmp_path / "problems.jsonl").write_text("".join(json.dumps({"question": f"What is {i}+1?", "answer": str(i + 1)}) + "\n" for i in range(40)))

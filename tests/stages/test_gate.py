@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loop.config import resolve
+from loop.recipe_file import resolve
 from loop.stages import gate
 from loop.stages.plan import Plan
 from monitors.base import Canaries, Pool

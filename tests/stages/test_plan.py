@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from evals.tasks import Problem, Prompts
-from loop.config import FilterConfig, InterventionConfig, resolve
+from loop.config import FilterConfig, InterventionConfig
+from loop.recipe_file import resolve
 from loop.records import Decision, Example
 from loop.stages import plan
 from loop.stages.plan import Plan, Stock

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from loop.config import resolve
 from loop.errors import RecipeError
+from loop.recipe_file import resolve
 from loop.stages.sft import SftJob, check_settings
 from loop.stages.sft_job import RESERVED, setting_names, settings_for
 

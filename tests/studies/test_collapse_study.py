@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evals.worlds.arithmetic.task import SHORTCUT, ArithmeticTask
-from loop.config import resolve
+from loop.recipe_file import resolve
 from loop.setup import prepare
 from loop.studies import collapse, harness, rounds, tables
 from monitors.stats import mean

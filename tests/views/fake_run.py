@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from loop.config import resolve
+from loop.recipe_file import resolve
 from loop.stages.probe import view
 from monitors.base import RoundView
 from monitors.registry import measure_all
