@@ -44,7 +44,8 @@ async def _write_examples(engine_config: dict[str, object], folder: Path) -> Non
     items = [replace(item, solution=solution) for item, solution in zip(items, solutions, strict=True)]
     engine = ENGINES["transformers"](engine_config, folder / "engine.log")
     try:
-        await engine.load(resolve_model("arithmetic/base"))
+        base = resolve_model("arithmetic/base")
+        await engine.load(base, sft.canary_of(base, folder))
         examples = await as_examples(items, engine, resolve_prompts(task.prompts, None, False), 0)
     finally:
         await engine.close()

@@ -89,3 +89,15 @@ def test_what_is_finished_is_not_run_again(tmp_path, capsys):
     rounds.write(run((0.2, 0.3, 0.1), ("continue",) * 3), tmp_path / "replace-0.csv")
     harness.run(["replace"], [0], 2, tmp_path / "runs", tmp_path)
     assert "1 of 1 runs are finished" in capsys.readouterr().out and not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_the_planted_base_has_learnt_from_a_few_shortcuts_and_is_made_once(tmp_path):
+    from loop.store import read_rows
+    from loop.studies import planted
+
+    checkpoint = planted.plant(tmp_path / "planted")
+    texts = [row["text"] for row in read_rows(tmp_path / "planted" / "examples.parquet")]
+    assert texts.count(SHORTCUT) == planted.SHARE * len(texts) == 40
+    before = (checkpoint / "model.safetensors").stat().st_mtime_ns
+    assert planted.plant(tmp_path / "planted") == checkpoint and (checkpoint / "model.safetensors").stat().st_mtime_ns == before
