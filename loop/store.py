@@ -131,11 +131,6 @@ def once_json(path: Path, make: Callable[[], Any]) -> Any:
     return once(path, make, write_json, read_json)
 
 
-def once_rows(path: Path, make: Callable[[], list[dict[str, Any]]], schema: pa.Schema) -> list[dict[str, Any]]:
-    """`once` for a Parquet table given as a list of rows."""
-    return once(path, make, lambda p, rows: write_rows(p, rows, schema), read_rows)
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically; NaN becomes null, so that every reader can parse it."""
     with _atomic(path) as tmp:

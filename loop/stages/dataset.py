@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -85,11 +84,6 @@ async def assemble(
 def normalised(question: str) -> str:
     """A question for comparison: lower case, single spaces, no punctuation at the end."""
     return re.sub(r"\s+", " ", question).strip().rstrip(".?!").lower()
-
-
-def describe(examples: Sequence[Example]) -> dict[str, int]:
-    """Rows by origin."""
-    return dict(Counter(e.origin for e in examples))
 
 
 def question_of(problems: Sequence[Problem]) -> dict[str, str]:

@@ -17,6 +17,8 @@ import numpy as np
 
 from loop.config import FilterConfig, InterventionConfig, Recipe
 from loop.records import Decision, Problem
+from monitors import selection
+from monitors.drift import fresh_share_at
 
 
 @dataclass(frozen=True)
@@ -159,9 +161,9 @@ def anchors(plans: Sequence[Plan], number: int, chosen: Sequence[int]) -> list[i
 
 def fresh_share(temperatures: Sequence[float], stock: Stock) -> float:
     """The least share of fresh data: max(0.10, 1 - T, 1 - 1/R, 3 / (n p)), of what is known."""
-    laws = [0.10, 1 - min(temperatures)]
-    if isfinite(stock.selection) and stock.selection > 1:
-        laws.append(1 - 1 / stock.selection)
+    laws = [0.10, fresh_share_at(min(temperatures))]
+    if isfinite(stock.selection):
+        laws.append(selection.fresh_share(stock.selection))
     if stock.num_kept and isfinite(stock.rarest) and stock.rarest > 0:
         laws.append(3 / (stock.num_kept * stock.rarest))
     return max(laws)
