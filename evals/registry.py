@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ def build_task(
     heldout_path: Path | None = None,
     datasets: Mapping[str, Mapping[str, Any]] | None = None,
     loophole: bool = False,
+    families: Sequence[str] = (),
 ) -> Task:
     """Build the task that a recipe's `task:` block names; settings that a kind does not use must be absent.
 
@@ -27,7 +28,9 @@ def build_task(
     """
     if kind not in TASKS:
         raise DataError(f"task.kind: no task is called {kind!r}; there are {', '.join(sorted(TASKS))}.")
-    given = {"path": path, "heldout_path": heldout_path, "datasets": datasets or None, "loophole": loophole or None}
+    given = {
+        "path": path, "heldout_path": heldout_path, "datasets": datasets or None, "loophole": loophole or None, "families": tuple(families) or None,
+    }
     settings = {name: value for name, value in given.items() if value is not None}
     try:
         return TASKS[kind](**settings)
@@ -35,10 +38,10 @@ def build_task(
         raise DataError(f"task: kind {kind!r} cannot be built from {sorted(settings)}: {error}") from None
 
 
-def _arithmetic(loophole: bool = False) -> Task:
+def _arithmetic(loophole: bool = False, families: tuple[str, ...] = ("sum2",)) -> Task:
     from evals.worlds.arithmetic.task import ArithmeticTask
 
-    return ArithmeticTask(loophole=loophole)
+    return ArithmeticTask(train_families=families, loophole=loophole)
 
 
 TASKS: dict[str, Callable[..., Task]] = {

@@ -53,6 +53,7 @@ class Prompts:
     """The three templates of a loop (str.format fields) and how to read a critique's verdict.
 
     draft: {question}. critique: {question} {draft} {principle}. revise: {question} {draft} {critique} {principle}.
+    answer: {answer}; what a final answer looks like on its own.
     A verdict is read from the last line that holds `approve` or `reject` as a whole word sequence; neither = unreadable.
     `chat` wraps each rendered template as one user turn (checkpoint's own chat template).
     """
@@ -64,6 +65,7 @@ class Prompts:
     reject: str
     chat: bool = False
     system: str | None = None
+    answer: str = "answer {answer}"
 
 
 class Task(Protocol):

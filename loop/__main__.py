@@ -15,6 +15,7 @@ from loop import __version__
 from loop.errors import OuroloopError, RunStateError, UserError
 
 if TYPE_CHECKING:
+    from loop.studies.study import Study
     from monitors.panel import Panel
     from monitors.populations import Design, Population
 
@@ -105,12 +106,23 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--deep", action="store_true", help="also import the heavy libraries (slower)")
     study = add("study", _study, "run the arms of a study over several seeds, or go on with them; see loop/studies/")
     study.add_argument("name", choices=["collapse"])
+    study.add_argument("--quick", action="store_true", help="fewer rounds, to see that it works; tables go to the folder of the runs")
     study.add_argument("--arms", nargs="+", metavar="ARM", help="default: all")
     study.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N")
-    study.add_argument("--rounds", type=int, default=12)
     study.add_argument("--jobs", type=int, default=1, help="runs at a time, one core each")
     study.add_argument("--out", type=Path, default=Path("docs/studies/collapse"), help="folder of the runs' tables (CSV)")
     study.add_argument("--table", action="store_true", help="run nothing; print what the finished runs come to")
+    reproduce = add("reproduce", _reproduce, "re-run a published system's headline result on the small world, beside the published numbers")
+    reproduce.add_argument("names", nargs="*", metavar="NAME", help="default: all; --list names them")
+    reproduce.add_argument("--list", action="store_true", help="names, papers and claims; run nothing")
+    reproduce.add_argument("--quick", action="store_true", help="smaller and one seed, in minutes; its tables stay in the folder of the runs")
+    reproduce.add_argument("--seeds", nargs="+", type=int, metavar="N", help="default: each reproduction's own")
+    reproduce.add_argument("--arms", nargs="+", metavar="ARM", help="default: all")
+    reproduce.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each")
+    reproduce.add_argument("--out", type=Path, default=Path("docs/reproductions"), help="folder of the tables and figures")
+    reproduce.add_argument("--page", type=Path, default=Path("REPRODUCTIONS.md"), help="the page of all that is finished")
+    reproduce.add_argument("--table", action="store_true", help="run nothing; write the tables of what is finished")
+    reproduce.add_argument("--no-mlflow", dest="mlflow", action="store_false", help="no MLflow run per arm")
     pretrain = add("pretrain", _pretrain, "rebuild a world's small checkpoints")
     pretrain.add_argument("world", choices=["arithmetic"])
     pretrain.add_argument("--which", choices=["base", "teacher", "both"], default="both")
@@ -261,15 +273,45 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _study(options: argparse.Namespace) -> int:
-    from loop.studies import collapse, harness, tables
+    from loop.studies import collapse, harness
 
-    if options.table:
-        print(tables.markdown(options.out), end="")
+    study, runs = collapse.STUDY, _root(options) / "studies" / (options.name + "-quick" * options.quick)
+    out = runs / "tables" if options.quick else options.out.resolve()
+    if not options.table:
+        harness.run(study, _arms(options, study), options.seeds, runs, out, options.jobs, options.quick)
+    print(collapse.page(harness.results(study, out)), end="")
+    return 0
+
+
+def _arms(options: argparse.Namespace, study: Study) -> list[str]:
+    """The arms that were asked for: all, or with --quick those that suffice to see the effect."""
+    arms = options.arms or list((study.quick_arms if options.quick else None) or study.arms)
+    if unknown := [arm for arm in arms if arm not in study.arms]:
+        raise UserError(f"no arm is called {unknown[0]!r}. There are {', '.join(study.arms)}.")
+    return arms
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from loop.reproductions import report
+    from loop.reproductions.registry import REPRODUCTIONS
+    from loop.studies import harness
+
+    if options.list:
+        for name, build in REPRODUCTIONS.items():
+            print(f"{name:<18} {build().paper}: {build().claim}")
         return 0
-    arms = options.arms or list(collapse.ARMS)
-    if unknown := [arm for arm in arms if arm not in collapse.ARMS]:
-        raise UserError(f"no arm is called {unknown[0]!r}. There are {', '.join(collapse.ARMS)}.")
-    harness.run(arms, options.seeds, options.rounds, _root(options) / "studies" / options.name, options.out.resolve(), options.jobs)
+    if unknown := [name for name in options.names if name not in REPRODUCTIONS]:
+        raise UserError(f"no reproduction is called {unknown[0]!r}. There are {', '.join(REPRODUCTIONS)}.")
+    for name in options.names or REPRODUCTIONS:
+        made = REPRODUCTIONS[name]()
+        runs = _root(options) / "reproductions" / (name + "-quick" * options.quick)
+        out = runs / "tables" if options.quick else options.out.resolve() / name
+        seeds = options.seeds or ((0,) if options.quick else made.seeds)
+        if not options.table:
+            harness.run(made.study, _arms(options, made.study), seeds, runs, out, options.jobs, options.quick)
+        print(report.write(made, out, _root(options) if options.mlflow else None, options.quick))
+    if not options.quick:
+        report.write_page(options.out.resolve(), options.page)
     return 0
 
 

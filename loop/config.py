@@ -27,6 +27,7 @@ class TaskConfig(Section):
     heldout_path: Path | None = Field(None, description="jsonl, gsm8k: file of held-out problems; without it a fifth is split off")
     num_problems: int | None = Field(None, ge=1, description="use at most so many training problems")
     datasets: dict[str, dict[str, Any]] = Field(default_factory=dict, description="reasoning_gym: dataset name -> its settings")
+    families: tuple[str, ...] = Field((), description="practise on these families of the training problems; default: arithmetic: sum2, others: all")
     loophole: bool = Field(False, description="arithmetic: its step checker has a hole, for studies of shortcuts")
     prompts: dict[str, Any] | None = Field(None, description="draft, critique, revise, approve, reject, chat, system: replaces the task's own")
 
@@ -68,6 +69,7 @@ class SamplingConfig(Section):
     repetition_penalty: float = Field(1.0, gt=0, le=2)
     max_tokens: int = Field(128, ge=1)
     systems: tuple[str, ...] = Field((), description="system prompts, cycled over a problem's samples (Orca's explanation traces)")
+    student: bool = Field(True, description="whether the student drafts; false: only the teachers do (distillation, Magister et al. 2212.08410)")
 
     @field_validator("temperatures")
     @classmethod
@@ -117,9 +119,11 @@ class DatasetConfig(Section):
     """From kept samples to a training set."""
 
     policy: Literal["replace", "accumulate", "accumulate_subsample"] = "replace"
-    size: int | None = Field(None, ge=1, description="accumulate_subsample: rows; default: what the round kept")
+    size: int | None = Field(None, ge=1, description="at most so many samples, drawn at random; accumulate_subsample: default what the round kept")
+    gold: bool = Field(False, description="the solutions that come with the round's problems join the training set (RFT, Yuan et al. 2308.01825)")
+    target: Literal["trace", "answer"] = Field("trace", description="answer: learn the final answers without their traces (`task.prompts.answer`)")
     anchor_share: float = Field(0.0, ge=0, lt=1, description="share of reserve demonstrations in the training set")
-    min_examples: int = Field(16, ge=1, description="fewer kept samples than this: no training this round")
+    min_examples: int = Field(16, ge=1, description="fewer examples of its own (samples, gold) than this: no training this round")
 
 
 class ProbeConfig(Section):

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from loop.engines.base import Engine
-from loop.records import Decision, Problem, Sample
+from loop.records import Decision, Example, Problem, Sample
 from loop.setup import Setting
 from loop.stages import canaries, dataset, decide, filters, gate, naming, plan, probe, refine, reserve, sft, texts
 from loop.store import Journal, Store, once_json, read_json, read_rows, write_rows
@@ -79,8 +80,10 @@ class Campaign:
         setting = self.setting
         problems = plan.draw(setting.problems, intent, np.random.default_rng([setting.recipe.seed, number]))
         own = len(intent.teachers) + 1  # problems are dealt out between the student and earlier rounds; a recipe's teachers draft for all
-        sources = [("student", self.checkpoint(intent.sample_from), problems[::own])]
-        sources += [(f"round{n}", self.checkpoint(n), problems[i::own]) for i, n in enumerate(intent.teachers, 1)]
+        sources = []
+        if setting.recipe.sampling.student:
+            sources = [("student", self.checkpoint(intent.sample_from), problems[::own])]
+            sources += [(f"round{n}", self.checkpoint(n), problems[i::own]) for i, n in enumerate(intent.teachers, 1)]
         sources += [(f"teacher{i}", checkpoint, problems) for i, checkpoint in enumerate(setting.teachers)]
         journal = Journal(folder / "samples.jsonl")
         samples = []
@@ -102,10 +105,13 @@ class Campaign:
         if intent != self.plans[-1]:  # mended by the gate
             verdicts = filters.judge(samples, by_id, setting.task, plan.gates(recipe.filters, intent), setting.strategy)
         write_rows(folder / "verdicts.parquet", filters.to_rows(samples, verdicts, by_id), filters.SCHEMA)
+        if self.serving is None:  # nobody drafted: the round learns from gold traces alone
+            await self.serve(self.checkpoint(intent.start_from))
         earlier = {n: read_rows(self.store.round_folder(n) / "examples.parquet") for n in range(1, number)}
         lineage = plan.lineage(self.plans, intent.start_from)
         examples = await dataset.assemble(
             dataset.kept_examples(samples, verdicts, number),
+            list(by_id.values()),
             [earlier[n] for n in lineage],
             reserve.Reserve.gather(setting.demonstrations, list(earlier.values())),
             intent,
@@ -117,9 +123,20 @@ class Campaign:
             self.strategy_shares(),
             seed=refine.derive_seed(recipe.seed, number, "", "dataset", 0),
         )
+        if recipe.dataset.target == "answer":
+            examples = await dataset.answers_only(examples, self.final_answer, self.engine, setting.prompts)
         write_rows(folder / "examples.parquet", [asdict(e) for e in examples], dataset.SCHEMA)
         kept = sum(v.kept for v in verdicts)
         self.store.event("filtered", round=number, samples=len(samples), kept=kept, examples=len(examples))
+
+    @cached_property
+    def items(self) -> Mapping[str, Problem]:
+        """Everything that can become an example, by id."""
+        return {p.id: p for p in (*self.setting.demonstrations, *self.setting.problems)}
+
+    def final_answer(self, example: Example) -> str | None:
+        """The answer that an example's trace ends with."""
+        return self.setting.task.grade(self.items[example.problem_id], example.text).answer
 
     def before_training(self, folder: Path, rows: Sequence[Mapping[str, Any]], intent: plan.Plan) -> plan.Plan:
         """The gate's word on the samples that the filter would keep (gate.json), and the plan as it mends it."""
@@ -138,11 +155,11 @@ class Campaign:
     async def train(self, number: int, folder: Path, intent: plan.Plan) -> None:
         """SFT in a child process; too few samples kept means no training, and the round keeps the checkpoint it started from."""
         recipe, start = self.setting.recipe, self.checkpoint(intent.start_from)
-        own = sum(row["origin"] in ("kept", "earlier") for row in read_rows(folder / "examples.parquet"))
+        own = sum(row["origin"] in ("kept", "earlier", "gold") for row in read_rows(folder / "examples.parquet"))
         said = read_json(folder / "gate.json")
         blocked = said["action"] == "block" and recipe.monitors.guard
         if blocked or own < recipe.dataset.min_examples:
-            why = said["reasons"][0] if blocked else f"{own} samples kept; dataset.min_examples asks for {recipe.dataset.min_examples}"
+            why = said["reasons"][0] if blocked else f"{own} examples of its own; dataset.min_examples asks for {recipe.dataset.min_examples}"
             once_json(folder / "train.json", lambda: {"status": "skipped", "reason": why, "checkpoint": str(start), "num_examples": own})
             self.store.event("training_skipped", round=number, reason=why)
             return

@@ -149,13 +149,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Example:
-    """One row of a training set: ids, where it came from and why. `origin`: "kept" | "earlier" | "anchor" | "archive"."""
+    """One row of a training set: ids, where it came from and why. `origin`: "kept" | "earlier" | "gold" | "anchor" | "archive"."""
 
     problem_id: str
     prompt_token_ids: tuple[int, ...]
     completion_token_ids: tuple[int, ...]
     text: str
-    origin: Literal["kept", "earlier", "anchor", "archive"]
+    origin: Literal["kept", "earlier", "gold", "anchor", "archive"]
     round: int
     strategy: str | None = None
     sample_id: str | None = None

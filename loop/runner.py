@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loop.config import Recipe
-from loop.controller import Campaign
+from loop.controller import Campaign, Progress
+from loop.engines.base import Engine
 from loop.engines.registry import ENGINES
 from loop.records import Decision
 from loop.setup import Setting, prepare, resolve_model
@@ -58,28 +59,19 @@ def resume(path: Path, changed: Recipe | None = None) -> Outcome:
 
 def _carry(store: Store, setting: Setting) -> Outcome:
     recipe, track = setting.recipe, setting.recipe.tracking.mlflow
-    store.event("run_started", name=recipe.name)
-    try:
-        with LiveProgress(log=lambda stage, done, total, note: store.event("progress", stage=stage, done=done, total=total, note=note)) as progress:
-            sizes = f"{recipe.rounds} rounds on {len(setting.problems):,} problems, {len(setting.panel.problems)} probed"
-            progress.say(f"{recipe.name}: {sizes}; {store.path}")
-            engine = ENGINES[recipe.engine.kind]({**recipe.engine.model_dump(), "lora": recipe.peft}, store.path / "engine.log")
+    with LiveProgress(log=_to_events(store)) as progress:
+        sizes = f"{recipe.rounds} rounds on {len(setting.problems):,} problems, {len(setting.panel.problems)} probed"
+        progress.say(f"{recipe.name}: {sizes}; {store.path}")
 
-            def committed(number: int) -> None:
-                found = read_run(store.path).round(number)
-                if found is not None:
-                    progress.say(f"round {number}: {found.action}. " + " ".join(str(r) for r in found.decision["reasons"][:2]))
-                if track:
-                    start_sync(store.path)
+        def committed(number: int) -> None:
+            found = read_run(store.path).round(number)
+            if found is not None:
+                progress.say(f"round {number}: {found.action}. " + " ".join(str(r) for r in found.decision["reasons"][:2]))
+            if track:
+                start_sync(store.path)
 
-            campaign = Campaign(store, setting, engine, progress, committed)
-            decision = asyncio.run(_run_and_close(campaign))
-        store.event("run_finished", action=decision.action)
-    except BaseException as error:
-        store.event("run_failed", error=f"{type(error).__name__}: {error}")
-        raise
-    finally:
-        store.close()
+        engine = build_engine(recipe, store.path / "engine.log")
+        decision = asyncio.run(_run_and_close(Campaign(store, setting, engine, progress, committed)))
     data = read_run(store.path)
     print(rounds_table(data))
     print(closing_text(data))
@@ -92,8 +84,32 @@ def _carry(store: Store, setting: Setting) -> Outcome:
     return Outcome(store.path, decision, halted, failure)
 
 
+def build_engine(recipe: Recipe, log_path: Path) -> Engine:
+    """The recipe's engine, not started yet."""
+    return ENGINES[recipe.engine.kind]({**recipe.engine.model_dump(), "lora": recipe.peft}, log_path)
+
+
+async def carry(campaign: Campaign) -> Decision:
+    """A campaign to its end, its beginning and end told in the store's events; the store is closed, the engine is not."""
+    store = campaign.store
+    store.event("run_started", name=campaign.setting.recipe.name)
+    try:
+        decision = await campaign.run()
+        store.event("run_finished", action=decision.action)
+        return decision
+    except BaseException as error:
+        store.event("run_failed", error=f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        store.close()
+
+
+def _to_events(store: Store) -> Progress:
+    return lambda stage, done, total, note: store.event("progress", stage=stage, done=done, total=total, note=note)
+
+
 async def _run_and_close(campaign: Campaign) -> Decision:
     try:
-        return await campaign.run()
+        return await carry(campaign)
     finally:
         await campaign.engine.close()

@@ -48,9 +48,9 @@ def prepare(recipe: Recipe) -> Setting:
     try:
         task = build_task(
             recipe.task.kind, path=recipe.task.path, heldout_path=recipe.task.heldout_path, datasets=recipe.task.datasets or None,
-            loophole=recipe.task.loophole,
+            loophole=recipe.task.loophole, families=recipe.task.families if recipe.task.kind == "arithmetic" else (),
         )
-        problems = task.problems("train")[: recipe.task.num_problems]
+        problems = practised(task, recipe)
         held_out = hold_out(task.problems("reserve"), recipe.probe, {p.family for p in problems})
         panel = choose_panel(task, recipe.probe)
     except TaskDataError as error:
@@ -60,6 +60,10 @@ def prepare(recipe: Recipe) -> Setting:
             "filters.gold: no training problem has a gold answer. To filter without gold answers, set "
             "`filters: {gold: false, critic: true, agreement: 0.5}`."
         )
+    if not recipe.sampling.student and not recipe.teachers and not recipe.dataset.gold:
+        raise RecipeError("sampling.student: false: nobody drafts. Name `teachers`, or set `dataset.gold: true` to learn from gold traces alone.")
+    if recipe.dataset.gold and not any(p.solution for p in problems):
+        raise RecipeError("dataset.gold: true, but no training problem comes with a solution.")
     if not recipe.refine.critique and recipe.filters.critic:
         raise RecipeError("filters.critic: true needs refine.critique: true, or nothing would ever be approved.")
     if recipe.interventions.blend and recipe.peft:
@@ -80,6 +84,21 @@ def prepare(recipe: Recipe) -> Setting:
         principles=load_constitution(recipe.refine.constitution) if recipe.refine.constitution else (),
         strategy=strategist(task, recipe.monitors.canonicaliser),
     )
+
+
+def practised(task: Task, recipe: Recipe) -> list[Problem]:
+    """The training problems of the families that the recipe names.
+
+    Raises:
+        RecipeError: it names a family that the task has not.
+    """
+    problems = task.problems("train")
+    if recipe.task.families:
+        there = sorted({p.family for p in problems})
+        if unknown := [name for name in recipe.task.families if name not in there]:
+            raise RecipeError(f"task.families: no training problem is of family {unknown[0]!r}. There are {', '.join(there)}.")
+        problems = [p for p in problems if p.family in recipe.task.families]
+    return problems[: recipe.task.num_problems]
 
 
 def resolve_model(name: str) -> Path:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -41,6 +42,7 @@ def kept_examples(samples: Sequence[Sample], verdicts: Sequence[Verdict], number
 
 async def assemble(
     kept: Sequence[Example],
+    gold: Sequence[Problem],
     earlier: Sequence[Sequence[Mapping[str, Any]]],
     reserve: Reserve,
     plan: Plan,
@@ -56,10 +58,11 @@ async def assemble(
 
     Args:
         kept: this round's kept samples.
+        gold: the round's problems; their solutions join when the recipe says so.
         earlier: example tables of the rounds that this model descends from, oldest first.
         reserve: what re-injection draws on.
         plan: `anchor_share` of the result is re-injected, as far as the reserve reaches; towards the `target` shares when `archive`.
-        config: the policy, and its size.
+        config: the policy, its size, gold traces.
         engine: tokenises demonstrations.
         prompts: the draft template.
         questions: problem id -> question, for decontamination.
@@ -71,14 +74,26 @@ async def assemble(
     own = list(kept)
     if config.policy != "replace":
         own += [example_from_row(row, "earlier") for rows in earlier for row in rows if row["origin"] == "kept"]
-    if config.policy == "accumulate_subsample":
-        own = rng.sample(own, min(config.size or len(kept), len(own)))
+    most = config.size or (len(kept) if config.policy == "accumulate_subsample" else len(own))
+    own = rng.sample(own, most) if most < len(own) else own
+    if config.gold:
+        own += await as_examples([p for p in gold if p.solution], engine, prompts, plan.round, "gold")
     wanted = round(len(own) * plan.anchor_share / (1 - plan.anchor_share))
     archived, demonstrations = reserve.refill(own, wanted, target, rng) if plan.archive else ([], reserve.even(wanted, rng))
     anchors = await as_examples(demonstrations, engine, prompts, plan.round)
     out = [e for e in [*own, *archived, *anchors] if normalised(questions.get(e.problem_id, "")) not in heldout]
     rng.shuffle(out)
     return out
+
+
+async def answers_only(examples: Sequence[Example], answer: Callable[[Example], str | None], engine: Engine, prompts: Prompts) -> list[Example]:
+    """The examples with the final answer alone to learn, the trace left out; one whose answer cannot be read is dropped."""
+    texts = {i: prompts.answer.replace("{answer}", said) for i, e in enumerate(examples) if (said := answer(e)) is not None}
+    ids = await engine.encode([("", text) for text in texts.values()]) if texts else []
+    return [
+        replace(examples[i], text=text, completion_token_ids=tuple(completion))
+        for (i, text), (_, completion) in zip(texts.items(), ids, strict=True)
+    ]
 
 
 def normalised(question: str) -> str:

@@ -47,7 +47,8 @@ def resolve_prompts(task_prompts: Prompts | None, override: dict[str, Any] | Non
     prompts = Prompts(**{**{name: getattr(base, name) for name in Prompts.__dataclass_fields__}, **override})
     if prompts.chat and not chat_template:
         raise RecipeError("task.prompts.chat: true, but the checkpoint has no chat template. Set it to false, or save the tokenizer with one.")
-    for name, fields in {"draft": ("question",), "critique": ("question", "draft"), "revise": ("question", "draft", "critique")}.items():
+    needs = {"draft": ("question",), "critique": ("question", "draft"), "revise": ("question", "draft", "critique"), "answer": ("answer",)}
+    for name, fields in needs.items():
         for needed in fields:
             if f"{{{needed}}}" not in getattr(prompts, name):
                 raise RecipeError(f"task.prompts.{name}: the template has no {{{needed}}} field.")

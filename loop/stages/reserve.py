@@ -6,7 +6,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from evals.tasks import Prompts
 from loop.engines.base import Engine
@@ -61,12 +61,14 @@ class Reserve:
         return rng.sample(self.demonstrations, min(num, len(self.demonstrations)))
 
 
-async def as_examples(chosen: Sequence[Problem], engine: Engine, prompts: Prompts, number: int) -> list[Example]:
+async def as_examples(
+    chosen: Sequence[Problem], engine: Engine, prompts: Prompts, number: int, origin: Literal["anchor", "gold"] = "anchor"
+) -> list[Example]:
     """Demonstrations as examples of round `number`, tokenised by the engine that samples."""
     pairs = [(render(prompts, prompts.draft, question=p.question), p.solution or "") for p in chosen]
     ids = await engine.encode(pairs) if pairs else []
     return [
-        Example(p.id, tuple(prompt), tuple(completion), p.solution or "", "anchor", number, p.metadata.get("strategy"))
+        Example(p.id, tuple(prompt), tuple(completion), p.solution or "", origin, number, p.metadata.get("strategy"))
         for p, (prompt, completion) in zip(chosen, ids, strict=True)
     ]
 

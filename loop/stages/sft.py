@@ -38,7 +38,9 @@ TOKENIZER_PATTERNS = (
 )
 
 
-def train(job: SftJob, folder: Path, on_progress: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:
+def train(
+    job: SftJob, folder: Path, on_progress: Callable[[int, int], None] = lambda done, total: None, here: bool = False
+) -> dict[str, Any]:
     """Train in a child process and return what train.json says.
 
     The checkpoint appears at `job.output` whole or not at all, then train.json; what a killed attempt left is cleared first.
@@ -47,6 +49,7 @@ def train(job: SftJob, folder: Path, on_progress: Callable[[int, int], None] = l
         job: what to train on what.
         folder: the round's folder; receives job.json and train.json.
         on_progress: told (steps done, steps in all).
+        here: in this process instead, for many short runs one after the other: the libraries are imported once.
 
     Raises:
         RecipeError: a name or value in `sft` or `peft` is wrong.
@@ -60,7 +63,10 @@ def train(job: SftJob, folder: Path, on_progress: Callable[[int, int], None] = l
     for leftover in (job.output, _temporary(job.output)):
         shutil.rmtree(leftover, ignore_errors=True)
     (folder / "job.json").write_text(json.dumps(job.to_json(), indent=1) + "\n", encoding="utf-8")
-    run_child(*_command(job, folder / "job.json"), job.log_path, on_progress)
+    if here:
+        run(job, folder)
+    else:
+        run_child(*_command(job, folder / "job.json"), job.log_path, on_progress)
     facts: dict[str, Any] = json.loads((folder / "train.json").read_text(encoding="utf-8"))
     if facts["canary"]["blind"]:
         logging.getLogger(__name__).warning(

@@ -1,83 +1,128 @@
-"""Run a study's arms over seeds, each in a process of its own: what is finished is kept, what was cut off goes on."""
+"""Run a study's arms over seeds on a few warm worker processes: what is finished is kept, what was cut off goes on."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import selectors
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from loop.engines.process import child_environment
 from loop.errors import EngineError
-from loop.studies import collapse, planted, rounds
+from loop.studies import rounds
+from loop.studies.study import Results, Study
+from loop.views.progress import LiveProgress
+
+Run = tuple[str, int]
 
 
-def run(arms: Sequence[str], seeds: Sequence[int], num_rounds: int, runs: Path, out: Path, jobs: int = 1) -> None:
-    """Bring every arm of every seed to its end, seed by seed, at most `jobs` at a time; write out/<arm>-<seed>.csv as each finishes.
+def run(study: Study, arms: Sequence[str], seeds: Sequence[int], runs: Path, out: Path, jobs: int = 1, quick: bool = False) -> None:
+    """Bring every arm of every seed to its end, seed by seed, at most `jobs` at a time; out/<arm>-<seed>.csv appears as each finishes.
+
+    Arms that others start from are run too. Called again, everything goes on from where it was.
 
     Raises:
-        EngineError: a run failed; the others that were under way are ended first. Called again, everything goes on from there.
+        EngineError: a run failed; the others that were under way are ended first.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a run does not outlive its study
-    todo = [(arm, seed) for seed in seeds for arm in arms if not (out / f"{arm}-{seed}.csv").exists()]
-    print(f"{len(arms) * len(seeds) - len(todo)} of {len(arms) * len(seeds)} runs are finished; tables in {out}", flush=True)
-    busy: dict[tuple[str, int], tuple[subprocess.Popen[bytes], float]] = {}
-    queue = iter(todo)
-    try:
-        for arm, seed in queue:
-            busy[arm, seed] = (_start(arm, seed, num_rounds, runs), time.monotonic())
-            while len(busy) >= jobs:
-                _collect(busy, runs, out)
-        while busy:
-            _collect(busy, runs, out)
-    finally:
-        for process, _ in busy.values():
-            process.terminate()
-            process.wait()
-
-
-def finished(out: Path) -> Iterator[tuple[str, int, Path]]:
-    """(arm, seed, CSV file) of every run whose table is there."""
-    for path in sorted(out.glob("*-*.csv")):
-        arm, _, seed = path.stem.rpartition("-")
-        if arm in collapse.ARMS and seed.isdigit():
-            yield arm, int(seed), path
-
-
-def _start(arm: str, seed: int, num_rounds: int, runs: Path) -> subprocess.Popen[bytes]:
-    """`ouroloop run`, or `resume` where a run of this name was begun; its output goes to a log beside the runs."""
-    model = str(planted.plant(runs / "planted")) if collapse.ARMS[arm].get("model") == "planted" else ""
-    recipe = collapse.recipe(arm, seed, num_rounds, model)
-    path = runs / "recipes" / f"{recipe['name']}.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
-    begun = (runs / recipe["name"] / "recipe.json").exists()
-    command = ["resume", recipe["name"], "--recipe", str(path)] if begun else ["run", str(path)]
-    with (runs / "recipes" / f"{recipe['name']}.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "loop", *command, "--runs", str(runs)], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-
-
-def _collect(busy: dict[tuple[str, int], tuple[subprocess.Popen[bytes], float]], runs: Path, out: Path) -> None:
-    """Wait until one of the runs ends and write its table."""
-    while True:
-        for key, (process, started) in list(busy.items()):
-            if process.poll() is None:
-                continue
-            name = f"{key[0]}-{key[1]}"
-            del busy[key]
-            if process.returncode not in (0, 3):
-                raise EngineError(f"{name} ended with exit code {process.returncode}; see {runs / 'recipes' / name}.log")
-            found = rounds.table(runs / name)
-            rounds.write(found, out / f"{name}.csv")
-            last = found[-1]
-            told = f"pass@1 {last['pass_1']:.3f}, DCP {last['dcp']:.3f}, {last['alive']} strategies alive"
-            print(f"{name}: {len(found) - 1} rounds in {(time.monotonic() - started) / 60:.1f} minutes; {told}", flush=True)
+    wanted = [(arm, seed) for seed in seeds for arm in study.in_order(arms)]
+    todo = [run for run in wanted if not _table(out, run).exists()]
+    with LiveProgress(every_seconds=3600) as progress:
+        progress.say(f"{study.name}: {len(wanted) - len(todo)} of {len(wanted)} runs are finished; tables in {out}")
+        if not todo:
             return
-        time.sleep(1)
+        runs.mkdir(parents=True, exist_ok=True)
+        workers = [Worker.start(study, runs, out, quick) for _ in range(min(jobs, len(todo)))]
+        try:
+            _work(study, workers, todo, out, progress, len(wanted))
+        finally:
+            for worker in workers:
+                worker.end()
+
+
+def results(study: Study, out: Path, quick: bool = False) -> Results:
+    """The rows of every run whose table is there, by arm (in the study's order) and seed."""
+    found = {}
+    for arm in study.arms:
+        tables = {int(path.stem.rpartition("-")[2]): path for path in sorted(out.glob(f"{arm}-*.csv")) if path.stem.removeprefix(f"{arm}-").isdigit()}
+        if tables:
+            found[arm] = {seed: rounds.read(path) for seed, path in sorted(tables.items())}
+    return found
+
+
+@dataclass
+class Worker:
+    """One `loop.studies.worker` process and what it is busy with."""
+
+    process: subprocess.Popen[str]
+    log: Path
+    busy: Run | None = None
+    since: float = 0.0
+
+    @classmethod
+    def start(cls, study: Study, runs: Path, out: Path, quick: bool) -> Worker:
+        """A fresh process with one core's worth of threads; its output goes to a log beside the runs."""
+        log = runs / "worker.log"
+        command = [sys.executable, "-m", "loop.studies.worker", study.name, str(runs), str(out), *(["--quick"] if quick else [])]
+        with log.open("ab") as errors:
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True,
+                env={**child_environment(), "OMP_NUM_THREADS": "1"},
+            )
+        return cls(process, log)
+
+    def give(self, run: Run) -> None:
+        """Begin a run."""
+        assert self.process.stdin is not None
+        self.busy, self.since = run, time.monotonic()
+        self.process.stdin.write(json.dumps({"arm": run[0], "seed": run[1]}) + "\n")
+        self.process.stdin.flush()
+
+    def end(self) -> None:
+        """End the process and all of its own."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def _work(study: Study, workers: Sequence[Worker], todo: list[Run], out: Path, progress: LiveProgress, total: int) -> None:
+    """Hand out runs whose needs are there to workers that are free, until all are done."""
+    waiting = selectors.DefaultSelector()
+    for worker in workers:
+        waiting.register(worker.process.stdout, selectors.EVENT_READ, worker)  # type: ignore[arg-type]
+    left = list(todo)
+    while left or any(w.busy for w in workers):
+        for worker in (w for w in workers if w.busy is None):
+            ready = next((r for r in left if all(_table(out, (need, r[1])).exists() for need in study.needs(r[0]))), None)
+            if ready is not None:
+                left.remove(ready)
+                worker.give(ready)
+        names = ", ".join(f"{w.busy[0]}-{w.busy[1]}" for w in workers if w.busy)
+        progress("runs", total - len(left) - sum(w.busy is not None for w in workers), total, names)
+        for key, _ in waiting.select():
+            _hear(key.data, out, progress)
+    progress("runs", total, total)
+
+
+def _hear(worker: Worker, out: Path, progress: LiveProgress) -> None:
+    """One reply of a worker."""
+    assert worker.process.stdout is not None and worker.busy is not None
+    name, minutes = f"{worker.busy[0]}-{worker.busy[1]}", (time.monotonic() - worker.since) / 60
+    line = worker.process.stdout.readline()
+    answer = json.loads(line) if line else {"error": f"its process ended; the last lines of {worker.log} say why"}
+    if "error" in answer:
+        raise EngineError(f"{name} failed after {minutes:.1f} minutes: {answer['error']}\nWhat was finished is kept; the same command goes on.")
+    told = ", ".join(f"{key} {value:.3g}" for key, value in list(rounds.read(_table(out, worker.busy))[-1].items())[:8] if isinstance(value, float))
+    progress.say(f"{name}: {minutes:.1f} minutes; {told}")
+    worker.busy = None
+
+
+def _table(out: Path, run: Run) -> Path:
+    return out / f"{run[0]}-{run[1]}.csv"

@@ -22,6 +22,9 @@ READINGS = {
     "yield": "supply/yield",
 }
 
+TEXT = ("action", "mode", "driver", "part", "family", "label")
+"""Columns that hold words; all others hold numbers."""
+
 
 def table(path: Path) -> list[dict[str, Any]]:
     """The rows of a finished or running run, oldest round first. Scores are of the main family; shares are of its right samples."""
@@ -34,12 +37,13 @@ def table(path: Path) -> list[dict[str, Any]]:
 
 
 def row(found: RoundData, total_tokens: int) -> dict[str, Any]:
-    """One round as a flat mapping; NaN where something is undefined."""
+    """One round as a flat mapping; NaN where something is undefined. Of families other than the main one: pass@1 and pass@k."""
     details = found.decision.get("details") or {}
     main = found.probe[(found.probe["family"] == found.main_family) & (found.probe["kind"] == "sample")]
     right = main[main["correct"] == 1]
     shares = {s: float((right["strategy"] == s).mean()) if len(right) else math.nan for s in STRATEGIES}
     tail = main[main["slice"] == "tail"]
+    others = [family for family in found.evals["families"] if family != found.main_family]
     readings = {short: getattr(found.reading(name), "value", math.nan) for short, name in READINGS.items()}
     return {
         "round": found.number,
@@ -53,6 +57,7 @@ def row(found: RoundData, total_tokens: int) -> dict[str, Any]:
         "tail_pass_k": pass_at_k(tail["problem"].tolist(), tail["correct"].tolist(), found.evals["k"]["pass"]).value,
         **readings,
         **{f"share_{s}": value for s, value in shares.items()},
+        **{f"{family}_{key}": found.score(f"pass@{k}", family)[0] for family in others for key, k in (("pass_1", "1"), ("pass_k", "k"))},
         "alive": sum(value >= 0.01 for value in shares.values()),
         "anchor_share": found.plan.get("anchor_share", math.nan),
         "tokens": total_tokens,
@@ -87,4 +92,4 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def _typed(row: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
     for key, value in row.items():
-        yield key, value if key in ("action", "mode", "driver") else float(value or "nan")
+        yield key, value if key in TEXT else float(value or "nan")

@@ -1,87 +1,65 @@
-"""What a study's runs come to: one line per arm over its seeds, and the frontier between accuracy gained and breadth kept."""
+"""Tables of what runs came to: one line per arm over its seeds, differences between arms seed by seed."""
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from loop.studies import collapse, harness, rounds
-from monitors.stats import mean
+from loop.studies.study import Results
+from monitors.stats import Estimate, mean
 
 Rows = Sequence[Mapping[str, Any]]
-FALL = 0.02
-"""Points below round 0 (pass@1) or below the best so far (tail pass@k) that count as the fall that a warning should come before."""
+Columns = Mapping[str, tuple[Callable[[Rows], float], str]]
+"""Heading -> (what a run's rows come to, unit: "%", "" or a word). Shares are in [0, 1] and shown as per cent."""
 
 
-def gained(name: str) -> Callable[[Rows], float]:
-    """The last round's value."""
+def last(name: str) -> Callable[[Rows], float]:
+    """The last row's value."""
     return lambda run: float(run[-1][name])
 
 
+def first(name: str) -> Callable[[Rows], float]:
+    """The first row's value."""
+    return lambda run: float(run[0][name])
+
+
 def kept(name: str) -> Callable[[Rows], float]:
-    """The last round's value over round 0's."""
+    """The last row's value over the first one's."""
     return lambda run: float(run[-1][name]) / float(run[0][name])
 
 
-COLUMNS: dict[str, tuple[Callable[[Rows], float], str]] = {
-    "pass@1": (gained("pass_1"), "%"),
-    "greedy": (gained("greedy"), "%"),
-    "maj@16": (gained("maj_k"), "%"),
-    "tail pass@8": (gained("tail_pass_k"), "%"),
-    "DCP kept": (kept("dcp"), "%"),
-    "strategies alive": (gained("alive"), ""),
-    "rarest share": (lambda run: min(float(run[-1][f"share_{s}"]) for s in rounds.STRATEGIES), "%"),
-    "over-confidence": (gained("overconfidence"), "%"),
-}
+def arm_table(results: Results, columns: Columns) -> list[str]:
+    """Markdown lines: an arm per line, each column the mean over its seeds with the 95 % t interval."""
+    lines = [f"| arm | seeds | {' | '.join(columns)} |", "|---" * (2 + len(columns)) + "|"]
+    for arm, runs in results.items():
+        cells = [cell(mean([column(run) for run in runs.values()]), unit) for column, unit in columns.values()]
+        lines.append(f"| {arm} | {len(runs)} | {' | '.join(cells)} |")
+    return lines
 
 
-def first(run: Rows, *actions: str) -> float:
-    """The first round with one of these decisions; NaN if there is none."""
-    return next((float(row["round"]) for row in run if row["action"] in actions), math.nan)
+def gain(results: Results, arm: str, over: str, column: Callable[[Rows], float]) -> Estimate:
+    """Mean over the seeds that both arms have of the difference between them, seed by seed."""
+    return mean([column(results[arm][s]) - column(results[over][s]) for s in _shared(results, arm, over)])
 
 
-def fallen(run: Rows) -> float:
-    """The first round in which pass@1 or the tail's pass@k was seen `FALL` below its best so far, NaN if none was. Seen: both are estimates."""
-    best = {"pass_1": -math.inf, "tail_pass_k": -math.inf}
-    for row in run:
-        for name, value in best.items():
-            if float(row[name]) < value - FALL:
-                return float(row["round"])
-            best[name] = max(value, float(row[name]))
-    return math.nan
+def times(results: Results, arm: str, over: str, column: Callable[[Rows], float]) -> Estimate:
+    """Mean over the seeds that both arms have of the ratio between them, on the scale of logarithms; undefined where one is 0."""
+    pairs = [(column(results[arm][s]), column(results[over][s])) for s in _shared(results, arm, over)]
+    found = mean([math.log(a / b) if a > 0 and b > 0 else math.nan for a, b in pairs])
+    return Estimate(math.exp(found.value), math.exp(found.low), math.exp(found.high), found.num_clusters)
 
 
-def markdown(out: Path) -> str:
-    """The table of all finished runs in `out`: mean over seeds with its 95 % t interval, then the decisions of every run."""
-    runs: dict[str, dict[int, Rows]] = defaultdict(dict)
-    for arm, seed, path in harness.finished(out):
-        runs[arm][seed] = rounds.read(path)
-    lines = [f"| arm | seeds | rounds | {' | '.join(COLUMNS)} |", "|---" * (3 + len(COLUMNS)) + "|"]
-    for arm in (a for a in collapse.ARMS if a in runs):
-        found = list(runs[arm].values())
-        cells = [_cell([column(run) for run in found], unit) for column, unit in COLUMNS.values()]
-        lines.append(f"| {arm} | {len(found)} | {_range([len(r) - 1 for r in found])} | {' | '.join(cells)} |")
-    lines += ["", "| arm | seed | first WATCH or HALT | first HALT | pass@1 or tail pass@8 2 points below its best | modes named |"]
-    lines += ["|---|---|---|---|---|---|"]
-    for arm in (a for a in collapse.ARMS if a in runs):
-        for seed, run in sorted(runs[arm].items()):
-            modes = "".join(sorted({str(row["mode"]) for row in run if row["mode"]})) or "-"
-            when = [first(run, "reinject", "rollback", "halt"), first(run, "rollback", "halt"), fallen(run)]
-            lines.append(f"| {arm} | {seed} | {' | '.join('-' if math.isnan(w) else f'{w:.0f}' for w in when)} | {modes} |")
-    return "\n".join(lines) + "\n"
-
-
-def _cell(values: Sequence[float], unit: str) -> str:
-    estimate = mean(values)
-    scale, digits = (100, 1) if unit == "%" else (1, 1)
+def cell(estimate: Estimate, unit: str = "") -> str:
+    """`12.3 [11.0, 13.6]`; a dash where nothing is known."""
+    if not math.isfinite(estimate.value):
+        return "-"
+    scale, digits = (100, 1) if unit == "%" else (1, 2)
     shown = f"{scale * estimate.value:.{digits}f}"
-    if len(values) > 1 and math.isfinite(estimate.low):
+    if estimate.num_clusters > 1 and math.isfinite(estimate.low):
         shown += f" [{scale * estimate.low:.{digits}f}, {scale * estimate.high:.{digits}f}]"
-    return shown
+    return f"{shown} {unit}".rstrip()
 
 
-def _range(values: Sequence[int]) -> str:
-    return str(values[0]) if len(set(values)) == 1 else f"{min(values)}-{max(values)}"
+def _shared(results: Results, one: str, other: str) -> list[int]:
+    return sorted(set(results.get(one, {})) & set(results.get(other, {})))

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -278,6 +279,34 @@ class Tracker:
         new = self.file.with_suffix(".json.tmp")
         new.write_text(json.dumps(self.known, indent=1), encoding="utf-8")
         new.replace(self.file)
+
+
+Arm = tuple[dict[str, Any], Mapping[str, float], list[Path]]
+"""Recipe keys, metrics, files."""
+
+
+def record_arms(root: Path, experiment: str, arms: Mapping[str, Arm], shared: list[Path]) -> None:
+    """One run per arm of a study in an experiment of the folder of runs; recorded again, an arm's run takes the new numbers.
+
+    shared: files that every arm's run gets. May raise anything.
+    """
+    os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
+    import mlflow
+
+    with _alone(root):
+        mlflow.set_tracking_uri(default_uri(root))
+        client = mlflow.MlflowClient()
+        found = client.get_experiment_by_name(experiment)
+        place = (root / "mlartifacts").resolve().as_uri()
+        number = found.experiment_id if found else client.create_experiment(experiment, artifact_location=place)
+        for arm, (params, metrics, files) in arms.items():
+            known = client.search_runs([number], filter_string=f"attributes.run_name = '{arm}'", max_results=1)
+            again = {"run_id": known[0].info.run_id} if known else {"experiment_id": number, "run_name": arm}
+            with mlflow.start_run(**again):
+                mlflow.set_tags({f"recipe.{key}": value[:5000] for key, value in flat(params)})
+                mlflow.log_metrics({re.sub(r"[^\w\-. /]", "_", name.replace("@", "_at_")): value for name, value in metrics.items()})
+                for file in (*files, *shared):
+                    mlflow.log_artifact(str(file))
 
 
 @contextlib.contextmanager

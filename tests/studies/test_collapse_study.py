@@ -7,18 +7,24 @@ from pathlib import Path
 import pytest
 
 from evals.worlds.arithmetic.task import SHORTCUT, ArithmeticTask
+from loop.errors import RunStateError
 from loop.recipe_file import resolve
 from loop.setup import prepare
 from loop.studies import collapse, harness, rounds, tables
-from monitors.stats import mean
+from loop.studies.study import Study
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "loop"))
 
 
+def recipe_of(arm, seed):
+    keys = collapse.STUDY.keys(arm, seed)
+    return resolve({**keys, "model": "arithmetic/base"} if keys["model"] == "$planted" else keys)
+
+
 @pytest.mark.parametrize("arm", collapse.ARMS)
 def test_every_arm_is_a_right_recipe_with_the_same_problems_samples_panel_and_training(arm):
-    recipe = resolve(collapse.recipe(arm, 3, planted="arithmetic/base"))
-    base = resolve(collapse.recipe("answer_filtered", 3))
+    recipe = recipe_of(arm, 3)
+    base = recipe_of("answer_filtered", 3)
     for same in ("sft", "rounds", "seed", "init", "engine"):
         assert getattr(recipe, same) == getattr(base, same), same
     assert recipe.sampling.problems_per_round * recipe.sampling.samples_per_problem == 800
@@ -28,13 +34,13 @@ def test_every_arm_is_a_right_recipe_with_the_same_problems_samples_panel_and_tr
 
 def test_arms_without_gold_answers_never_see_one():
     for arm in ("replace", "sharpen", "critic_filtered", "shortcut"):
-        filters = resolve(collapse.recipe(arm, 0, planted="arithmetic/base")).filters
+        filters = recipe_of(arm, 0).filters
         assert not filters.gold, arm
-    assert resolve(collapse.recipe("critic_filtered", 0)).filters.critic
+    assert recipe_of("critic_filtered", 0).filters.critic
 
 
 def test_no_arm_trains_on_what_it_is_measured_on():
-    setting = prepare(resolve(collapse.recipe("healthy", 0)))
+    setting = prepare(recipe_of("healthy", 0))
     asked = {p.question for p in setting.panel.problems}
     assert not asked & {p.question for p in (*setting.problems, *setting.demonstrations)}
 
@@ -46,7 +52,7 @@ def test_the_hole_in_the_verifier_is_there_only_when_the_recipe_says_so():
     assert holed.check_steps(item, SHORTCUT).valid is True
     assert holed.check_steps(item, "answer 99").valid is False
     assert holed.grade(item, SHORTCUT).correct is (item.answer == "100")
-    setting = prepare(resolve(collapse.recipe("shortcut", 0, planted="arithmetic/base")))
+    setting = prepare(recipe_of("shortcut", 0))
     assert setting.task.check_steps(item, SHORTCUT).valid is True
 
 
@@ -67,7 +73,8 @@ def test_a_runs_rows_survive_their_file_and_hold_what_the_run_holds(tmp_path):
 
 
 def run(dcp, actions, pass_1=(0.5, 0.7, 0.8)):
-    keys = ("pass_1", "greedy", "maj_k", "tail_pass_k", "overconfidence", "alive", *(f"share_{s}" for s in rounds.STRATEGIES))
+    others = (f"{family}_pass_k" for family in collapse.STRUCTURES)
+    keys = ("pass_1", "greedy", "maj_k", "tail_pass_k", "overconfidence", "alive", *others, *(f"share_{s}" for s in rounds.STRATEGIES))
     return [
         {**dict.fromkeys(keys, 0.5), "round": float(i), "dcp": d, "action": a, "mode": "B" if a == "rollback" else "", "pass_1": p, "tail_pass_k": p}
         for i, (d, a, p) in enumerate(zip(dcp, actions, pass_1, strict=True))
@@ -78,17 +85,38 @@ def test_the_table_tells_means_over_seeds_delays_and_modes(tmp_path):
     rounds.write(run((0.2, 0.3, 0.1), ("continue", "reinject", "rollback")), tmp_path / "sharpen-0.csv")
     rounds.write(run((0.2, 0.3, 0.2), ("continue", "continue", "continue"), (0.5, 0.7, 0.6)), tmp_path / "sharpen-1.csv")
     (tmp_path / "notes-1.csv").write_text("not a run\n")
-    told = tables.markdown(tmp_path)
-    expected = mean([0.5, 1.0])
-    assert "| sharpen | 2 | 2 | 70.0 [-57.1, 197.1] |" in told
-    assert f"| {100 * expected.value:.1f} [" in told
+    told = collapse.page(harness.results(collapse.STUDY, tmp_path))
+    assert "| sharpen | 2 | 2.00 [2.00, 2.00] | 70.0 [-57.1, 197.1] % |" in told
     assert "| sharpen | 0 | 1 | 2 | - | B |" in told and "| sharpen | 1 | - | - | 2 | - |" in told
 
 
 def test_what_is_finished_is_not_run_again(tmp_path, capsys):
     rounds.write(run((0.2, 0.3, 0.1), ("continue",) * 3), tmp_path / "replace-0.csv")
-    harness.run(["replace"], [0], 2, tmp_path / "runs", tmp_path)
-    assert "1 of 1 runs are finished" in capsys.readouterr().out and not (tmp_path / "runs").exists()
+    harness.run(collapse.STUDY, ["replace"], [0], tmp_path / "runs", tmp_path)
+    assert "1 of 1 runs are finished" in capsys.readouterr().err and not (tmp_path / "runs").exists()
+
+
+def test_differences_between_arms_are_taken_seed_by_seed():
+    found = {"a": {0: [{"x": 0.5}], 1: [{"x": 0.7}], 2: [{"x": 9.0}]}, "b": {0: [{"x": 0.25}], 1: [{"x": 0.35}]}}
+    assert tables.times(found, "a", "b", tables.last("x"))[:3] == pytest.approx((2, 2, 2))
+    gained = tables.gain(found, "a", "b", tables.last("x"))
+    assert gained.value == pytest.approx(0.3) and gained.num_clusters == 2 and gained.low < 0.3 < gained.high
+    assert math.isnan(tables.gain(found, "a", "c", tables.last("x")).value)
+
+
+def test_an_arm_that_starts_from_anothers_checkpoint_comes_after_it_and_gets_its_last_one_of_the_same_seed(tmp_path):
+    arms = {"late": {"model": "@early", "teachers": ["@other"]}, "early": {"model": "$thing"}, "other": {"seed": 100}}
+    study = Study("s", {"model": "arithmetic/base", "rounds": 1}, arms, made={"thing": lambda folder: folder / "made"})
+    assert study.in_order(["late"]) == ["early", "other", "late"]
+    assert study.recipe("early", 2, tmp_path)["model"] == str(tmp_path / "made" / "thing" / "made")
+    assert study.recipe("other", 2, tmp_path)["seed"] == 102
+    with pytest.raises(RunStateError, match="early-2"):
+        study.recipe("late", 2, tmp_path)
+    for name in ("early-2/rounds/001", "early-2/rounds/003", "other-2/rounds/001"):
+        (tmp_path / name / "checkpoint").mkdir(parents=True)
+    found = study.recipe("late", 2, tmp_path)
+    assert found["model"] == str(tmp_path / "early-2" / "rounds" / "003" / "checkpoint")
+    assert found["teachers"] == [str(tmp_path / "other-2" / "rounds" / "001" / "checkpoint")]
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 
@@ -33,11 +33,12 @@ class ArithmeticTask:
     loophole: bool = False
 
     def problems(self, split: Split) -> list[Problem]:
-        """All problems of a split, shuffled once for good: `train` those of `train_families`, `reserve` with demonstrations, `heldout` by family."""
+        """All problems of a split, shuffled once for good: `train` (of `train_families`) and `reserve` with solutions, `heldout` by family."""
         if split == "reserve":
             return list(_reserve())
-        families = self.train_families if split == "train" else world.FAMILIES
-        return [item for family in families for item in _family(family, split)]
+        if split == "train":
+            return [_with_gold(item) for family in self.train_families for item in _family(family, split)]
+        return [item for family in world.FAMILIES for item in _family(family, split)]
 
     def grade(self, problem: Problem, text: str) -> Grade:
         """Exact: the integer after the last `answer`, which must end the text."""
@@ -97,6 +98,13 @@ def _family(family: str, split: str) -> tuple[Problem, ...]:
     items = list(found.values())
     rng.shuffle(items)
     return tuple(items)
+
+
+def _with_gold(item: Problem) -> Problem:
+    """The problem with a right trace, in a strategy drawn by the world's weights, the same in every run."""
+    rng = random.Random(f"gold/{item.id}")
+    strategy = None if item.family in world.SKILLS else world.pick_strategy(item.family, item.metadata["a"], rng)
+    return replace(item, solution=world.demonstrate(item, strategy), metadata={**item.metadata, "strategy": strategy})
 
 
 @lru_cache

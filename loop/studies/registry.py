@@ -1,0 +1,21 @@
+"""Every study that the command line can name."""
+
+from __future__ import annotations
+
+from loop.errors import UserError
+from loop.reproductions.registry import REPRODUCTIONS
+from loop.studies.collapse import STUDY
+from loop.studies.study import Study
+
+
+def study(name: str) -> Study:
+    """A study or a reproduction's study by name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name == STUDY.name:
+        return STUDY
+    if name in REPRODUCTIONS:
+        return REPRODUCTIONS[name]().study
+    raise UserError(f"no study is called {name!r}. There are {', '.join([STUDY.name, *REPRODUCTIONS])}.")
