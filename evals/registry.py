@@ -40,7 +40,10 @@ def build_task(
 
 def _arithmetic(loophole: bool = False, families: tuple[str, ...] = ("sum2",)) -> Task:
     from evals.worlds.arithmetic.task import ArithmeticTask
+    from evals.worlds.arithmetic.world import FAMILIES
 
+    if unknown := [name for name in families if name not in FAMILIES]:
+        raise DataError(f"task.families: the arithmetic world has no family {unknown[0]!r}; there are {', '.join(FAMILIES)}.")
     return ArithmeticTask(train_families=families, loophole=loophole)
 
 

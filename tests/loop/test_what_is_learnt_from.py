@@ -1,0 +1,77 @@
+"""Distillation's keys on the scripted engine: who drafts, gold traces, final answers alone, a fixed size, chosen families."""
+
+import pytest
+from scripted_world import TASK, Model, carry, recipe
+
+from evals.worlds.arithmetic.task import ArithmeticTask
+from loop.errors import RecipeError, UserError
+from loop.setup import prepare
+from loop.store import read_json, read_rows
+
+ONE = {"rounds": 1, "probe": {"problems": 8, "family_problems": 1, "samples": 2, "anchor_samples": 2, "critiques": 0, "pass_at": 2, "majority": 2}}
+
+
+def examples_of(path):
+    return read_rows(path / "rounds" / "001" / "examples.parquet")
+
+
+def test_gold_traces_alone_are_trained_on_without_any_sampling(tmp_path):
+    _, path = carry(tmp_path, Model(), recipe(**ONE, sampling={"student": False}, dataset={"gold": True}))
+    rows = examples_of(path)
+    items = {p.id: p for p in TASK.problems("train")}
+    assert len(rows) == 40 and {r["origin"] for r in rows} == {"gold"}
+    assert all(r["text"] == items[r["problem_id"]].solution and TASK.grade(items[r["problem_id"]], r["text"]).correct for r in rows)
+    assert {r["strategy"] for r in rows} > {"column", "split"}
+    assert read_json(path / "rounds" / "001" / "train.json")["status"] == "trained"
+    assert not (path / "rounds" / "001" / "samples.jsonl").read_text()
+
+
+def test_gold_traces_join_samples_of_the_same_problems_and_size_bounds_the_samples_only(tmp_path):
+    _, path = carry(tmp_path, Model(skill=lambda n: 0.9), recipe(**ONE, dataset={"gold": True, "size": 30}))
+    rows = examples_of(path)
+    by_origin = {o: [r for r in rows if r["origin"] == o] for o in ("gold", "kept")}
+    assert len(by_origin["gold"]) == 40 and len(by_origin["kept"]) == 30 and len(rows) == 70
+    assert {r["problem_id"] for r in by_origin["kept"]} <= {r["problem_id"] for r in by_origin["gold"]}
+
+
+def test_answers_alone_are_the_final_answers_of_the_same_samples(tmp_path):
+    _, traces = carry(tmp_path / "a", Model(), recipe(**ONE))
+    _, answers = carry(tmp_path / "b", Model(), recipe(**ONE, dataset={"target": "answer", "anchor_share": 0.25}))
+    _, mixed = carry(tmp_path / "c", Model(), recipe(**ONE, dataset={"anchor_share": 0.25}))
+    items = {p.id: p for p in (*TASK.problems("train"), *TASK.problems("reserve"))}
+    short = examples_of(answers)
+    assert all(r["text"] == f"answer {items[r['problem_id']].answer}" for r in short) and {r["origin"] for r in short} == {"kept", "anchor"}
+    assert sorted((r["sample_id"] or "", r["problem_id"]) for r in short) == sorted((r["sample_id"] or "", r["problem_id"]) for r in examples_of(mixed))
+    assert {tuple(r["prompt_token_ids"]) for r in short if r["origin"] == "kept"} == {tuple(r["prompt_token_ids"]) for r in examples_of(traces)}
+    assert max(len(r["completion_token_ids"]) for r in short) < min(len(r["completion_token_ids"]) for r in examples_of(traces))
+
+
+def test_only_the_teachers_draft_when_the_student_does_not(tmp_path):
+    _, path = carry(tmp_path, Model(), recipe(**ONE, sampling={"student": False}, teachers=["arithmetic/teacher"]))
+    assert {r["sample_id"].split("/")[1] for r in examples_of(path)} == {"teacher0"}
+
+
+def test_the_loop_practises_on_the_families_that_the_recipe_names():
+    setting = prepare(recipe(task={"kind": "arithmetic", "families": ["sum3", "multibuy"]}))
+    assert {p.family for p in setting.problems} == {"sum3", "multibuy"} and setting.panel.main == "sum3"
+    assert {p.family for p in prepare(recipe()).problems} == {"sum2"}
+    assert not {p.question for p in setting.problems} & {p.question for p in setting.panel.problems}
+
+
+def test_gold_traces_change_no_problem():
+    with_gold, held = ArithmeticTask().problems("train"), ArithmeticTask().problems("heldout")
+    assert all(p.solution for p in with_gold) and not any(p.solution for p in held)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"sampling": {"student": False}}, "nobody drafts"),
+        ({"task": {"kind": "arithmetic", "families": ["sum9"]}}, "sum9"),
+        ({"task": {"prompts": {"answer": "the answer"}}}, "{answer}"),
+    ],
+)
+def test_what_cannot_be_learnt_from_is_refused_before_anything_is_made(changes, says):
+    with pytest.raises((RecipeError, UserError)) as caught:
+        prepare(recipe(**changes))
+    assert says in str(caught.value)
