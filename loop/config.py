@@ -90,12 +90,13 @@ class RefineConfig(Section):
     critique_temperature: float = Field(0.0, ge=0, le=2)
     revise_temperature: float = Field(0.7, ge=0, le=2)
     max_critique_tokens: int = Field(96, ge=1)
-    constitution: Path | None = Field(None, description="principles, {name: {prompt: [...], edit_request: ...}}; one drawn per critique")
+    constitution: Path | None = Field(None, description="principles, {name: {prompt: [...], edit_request: ...}}; one drawn per turn")
+    families: tuple[str, ...] = Field((), description="refine drafts of these families alone, the others' stay as drafted; default: all")
 
     @model_validator(mode="after")
     def _critique_first(self) -> RefineConfig:
-        if self.revisions and not self.critique:
-            raise ValueError("refine.revisions > 0 needs refine.critique: true (a revision answers a critique)")
+        if self.revisions and not self.critique and self.revise_when != "always":
+            raise ValueError("refine.revisions > 0 needs refine.critique: true, or refine.revise_when: always (direct revision, without a critique)")
         return self
 
 
@@ -130,6 +131,7 @@ class ProbeConfig(Section):
     """The fixed panel and its fixed sampling."""
 
     problems: int = Field(120, ge=2, description="held-out problems of the main family")
+    tail_share: float | None = Field(None, ge=0, le=1, description="of the main family's problems, so many from the tail slice; default: as they come")
     family_problems: int = Field(24, ge=0, description="held-out problems of every other family")
     samples: int = Field(8, ge=2, description="samples per problem")
     anchor_samples: int | None = Field(None, ge=2, description="of the rounds in `monitors.anchors`; default: four times `samples`")
@@ -212,7 +214,9 @@ class Recipe(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     model: str = Field("arithmetic/base", description="a checkpoint folder, or arithmetic/base, arithmetic/teacher")
-    teachers: tuple[str, ...] = Field((), description="further checkpoints that draft; none: the student is its own teacher")
+    teachers: tuple[str, ...] = Field(
+        (), description="further checkpoints, or OpenAI-compatible servers (URL#model), that draft; none: the student is its own teacher"
+    )
     seed: int = Field(0, ge=0)
     rounds: int = Field(6, ge=1)
     init: Literal["base", "previous", "best"] = Field("previous", description="what each round's training starts from")

@@ -135,9 +135,9 @@ def right(rows: Table, columns_RMS: Ints) -> Floats:
 
 def distinct_right(rows: Table, columns_RMS: Ints) -> Floats:
     """Both of two are right and differ in strategy (none counts as one of its own): its mean is the distinct-correct-pair probability."""
-    one_RM, other_RM = columns_RMS[..., 0], columns_RMS[..., 1]
-    both = rows.right_PK[:, one_RM] & rows.right_PK[:, other_RM]
-    return np.asarray(both & (rows.strategy_PK[:, one_RM] != rows.strategy_PK[:, other_RM]), dtype=float)
+    named_PK = np.where(rows.right_PK, rows.strategy_PK + 2, 0).astype(np.int32)  # 0: wrong, 1: right by none
+    one, other = named_PK[:, columns_RMS[..., 0]], named_PK[:, columns_RMS[..., 1]]
+    return np.asarray((one > 0) & (other > 0) & (one != other), dtype=float)
 
 
 def candour(rows: Table, columns_RMS: Ints) -> Floats:
@@ -147,7 +147,7 @@ def candour(rows: Table, columns_RMS: Ints) -> Floats:
     answers vote for nothing; without a readable vote both are 0.
     """
     half = columns_RMS.shape[-1] // 2
-    answer = rows.answer_PK[:, columns_RMS]
+    answer = rows.answer_PK.astype(np.int32)[:, columns_RMS]
     first, second = answer[..., :half], answer[..., half:]
     votes = sum((first == first[..., i : i + 1]).astype(np.int8) for i in range(half)) * (first >= 0)
     winner = votes.argmax(axis=-1)[..., None]

@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-SHIFTED, TAIL = 0.30, 0.25
+SHIFTED = 0.30
 SPREAD = 1.0
 
 
@@ -40,9 +40,9 @@ class Probe:
     names: tuple[str, ...]
 
 
-def probe(rng: np.random.Generator, the: World, num_problems: int) -> Probe:
-    """A panel of that world: three quarters typical, a quarter from the rarer half of the types and harder."""
-    num_tail = round(TAIL * num_problems)
+def probe(rng: np.random.Generator, the: World, num_problems: int, tail_share: float) -> Probe:
+    """A panel of that world: typical problems, and a share from the rarer half of the types and harder, which is the tail slice."""
+    num_tail = round(tail_share * num_problems)
     typical_P = rng.choice(NUM_TYPES, num_problems - num_tail, p=the.weight_T)
     type_P = np.concatenate([typical_P, rng.integers(NUM_TYPES // 2, NUM_TYPES, num_tail)])
     tail_P = np.arange(num_problems - num_tail, num_problems)
@@ -101,6 +101,7 @@ class Stream:
     num_samples: int = 16
     num_anchor: int = 256
     num_rounds: int = 20
+    tail_share: float = 0.25
 
     world: World = field(init=False)
     probe: Probe = field(init=False)
@@ -109,7 +110,7 @@ class Stream:
     def __post_init__(self) -> None:
         rng = np.random.default_rng(self.seed)
         object.__setattr__(self, "world", world(rng))
-        object.__setattr__(self, "probe", probe(rng, self.world, self.num_problems))
+        object.__setattr__(self, "probe", probe(rng, self.world, self.num_problems, self.tail_share))
         object.__setattr__(self, "onset", int(rng.integers(4, 7)) if self.regime.mode else 1)
 
     def models(self) -> Iterator[Model]:

@@ -14,9 +14,10 @@ import pyarrow as pa
 from evals.tasks import Task
 from loop.config import ProbeConfig
 from loop.records import Completion, Problem
+from loop.stages import constitution
 from loop.stages.dataset import normalised
 from loop.stages.naming import Learned, Strategy
-from loop.stages.refine import Progress, Refiner, gather_bounded
+from loop.stages.refine import Progress, Refiner, derive_seed, gather_bounded
 from monitors.base import Canaries, Critics, Pool, RoundView, Samples, Texts
 
 PROBE_SCHEMA = pa.schema(
@@ -69,13 +70,22 @@ def choose_panel(task: Task, config: ProbeConfig) -> Panel:
     main = Counter(p.family for p in train).most_common(1)[0][0]
     if all(p.family != main for p in heldout):
         main = Counter(p.family for p in heldout).most_common(1)[0][0]
-    room = Counter({p.family: config.problems if p.family == main else config.family_problems for p in heldout})
+    there = sum(p.family == main and p.slice == "tail" for p in heldout)
+    num_tail = None if config.tail_share is None else min(round(config.tail_share * config.problems), there)
+    room = {_shelf(p, main, num_tail): config.family_problems for p in heldout}
+    room |= {(main, ""): config.problems} if num_tail is None else {(main, "tail"): num_tail, (main, "typical"): config.problems - num_tail}
     chosen = []
     for problem in heldout:
-        if room[problem.family] > 0:
-            room[problem.family] -= 1
+        shelf = _shelf(problem, main, num_tail)
+        if room[shelf] > 0:
+            room[shelf] -= 1
             chosen.append(problem)
     return Panel(tuple(chosen), main, frozenset(normalised(p.question) for p in heldout))
+
+
+def _shelf(problem: Problem, main: str, num_tail: int | None) -> tuple[str, str]:
+    """What a problem is counted with: its family, and in the main one its slice where the tail has a number of its own."""
+    return problem.family, problem.slice if problem.family == main and num_tail is not None else ""
 
 
 async def measure(
@@ -116,7 +126,8 @@ async def _criticise(
 
     async def one(problem: Problem, found: list[tuple[str, Completion]]) -> dict[str, Any]:
         nonlocal done
-        critique = await refiner.criticise(problem, 0, found[0][1])
+        principle = constitution.draw(refiner.principles, derive_seed(refiner.recipe.seed, 0, problem.id, "principle_probe", 0))
+        critique = await refiner.criticise(problem, 0, found[0][1], principle)
         grades = [task.grade(problem, a.text) for kind, a in found if kind == "sample"]
         valid = task.check_steps(problem, found[0][1].text).valid
         correct = grades[0].correct if grades[0].correct is None or valid is None else grades[0].correct and valid

@@ -18,6 +18,8 @@ from monitors.truth import Truth, fallen, losses, truth
 
 SIZES = {"500x16": (500, 16, 256), "200x16": (200, 16, 64), "120x8": (120, 8, 32), "500x16-anchor-1024": (500, 16, 1024), "1000x32": (1000, 32, 512)}
 """Name -> problems, samples of each, samples of each at the anchor."""
+TAIL_SHARE = {"1000x32": 0.5}
+"""Share of the panel that is of the tail slice; elsewhere a quarter."""
 TIERS = ("watch", "halt")
 
 
@@ -79,7 +81,7 @@ class Run:
 def run(name: str, seed: int, size: str, panel: Panel) -> Run:
     """One simulated run under the rule, stopped when all that it can tell is known."""
     num_problems, num_samples, num_anchor = SIZES[size]
-    stream = Stream(REGIMES[name], seed, num_problems, num_samples, num_anchor, panel.rounds)
+    stream = Stream(REGIMES[name], seed, num_problems, num_samples, num_anchor, panel.rounds, TAIL_SHARE.get(size, 0.25))
     watcher = Watcher(panel)
     found: dict[str, Any] = {}
     truths: list[Truth] = []

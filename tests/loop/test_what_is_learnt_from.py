@@ -15,6 +15,10 @@ def examples_of(path):
     return read_rows(path / "rounds" / "001" / "examples.parquet")
 
 
+def keys(rows):
+    return sorted((row["sample_id"] or "", row["problem_id"]) for row in rows)
+
+
 def test_gold_traces_alone_are_trained_on_without_any_sampling(tmp_path):
     _, path = carry(tmp_path, Model(), recipe(**ONE, sampling={"student": False}, dataset={"gold": True}))
     rows = examples_of(path)
@@ -41,7 +45,7 @@ def test_answers_alone_are_the_final_answers_of_the_same_samples(tmp_path):
     items = {p.id: p for p in (*TASK.problems("train"), *TASK.problems("reserve"))}
     short = examples_of(answers)
     assert all(r["text"] == f"answer {items[r['problem_id']].answer}" for r in short) and {r["origin"] for r in short} == {"kept", "anchor"}
-    assert sorted((r["sample_id"] or "", r["problem_id"]) for r in short) == sorted((r["sample_id"] or "", r["problem_id"]) for r in examples_of(mixed))
+    assert keys(short) == keys(examples_of(mixed))
     assert {tuple(r["prompt_token_ids"]) for r in short if r["origin"] == "kept"} == {tuple(r["prompt_token_ids"]) for r in examples_of(traces)}
     assert max(len(r["completion_token_ids"]) for r in short) < min(len(r["completion_token_ids"]) for r in examples_of(traces))
 
