@@ -131,7 +131,7 @@ class ProbeConfig(Section):
     """The fixed panel and its fixed sampling."""
 
     problems: int = Field(120, ge=2, description="held-out problems of the main family")
-    tail_share: float | None = Field(None, ge=0, le=1, description="of the main family's problems, so many from the tail slice; default: as they come")
+    tail_share: float | None = Field(None, ge=0, le=1, description="share of the tail slice among the main family's problems; default: as they come")
     family_problems: int = Field(24, ge=0, description="held-out problems of every other family")
     samples: int = Field(8, ge=2, description="samples per problem")
     anchor_samples: int | None = Field(None, ge=2, description="of the rounds in `monitors.anchors`; default: four times `samples`")
