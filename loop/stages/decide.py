@@ -65,13 +65,13 @@ def decide(
     The panel sees all samples of an anchor, the monitors as many per problem as in any other round: some readings (the over-confidence of a
     vote) are not the same thing with more.
     """
-    plan, temperature = read_json(folder / "plan.json"), recipe.probe.temperature
+    temperature = recipe.probe.temperature
     monitors = {
         **MONITORS,
         "accuracy": Generalization(k=recipe.probe.pass_at, main_family=rule.main_family),
         "entropy": TraceEntropy(temperature=temperature),
         "text": RealText(temperature=temperature),
-        "drift": Drift(fresh_share=plan.get("anchor_share", 0.0)),
+        "drift": Drift(fresh_share=fresh_share(folder, recipe.monitors.guard)),
     }
     alike = [replace(v, probe=first_samples(v.probe, recipe.probe.samples)) for v in (view, *anchors[:1])]
     readings = measure_all(alike[0], alike[1] if anchors else None, monitors)
@@ -79,6 +79,13 @@ def decide(
     decision = asdict(rule.decide(view, anchors, readings, history))
     guard = recipe.monitors.guard
     return {**decision, "details": {**decision["details"], "carried_out": guard or decision["action"] == "continue"}}
+
+
+def fresh_share(folder: Path, guard: bool) -> float:
+    """The re-injected share that the round's training set was made with: the plan's, or what the gate made of it."""
+    gate = read_json(folder / "gate.json") if (folder / "gate.json").exists() else {}
+    mended = guard and gate.get("action") == "mend"
+    return float((gate if mended else read_json(folder / "plan.json")).get("anchor_share", 0.0))
 
 
 def first_samples(samples: Samples, num: int) -> Samples:

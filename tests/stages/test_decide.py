@@ -4,8 +4,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from loop.stages.decide import first_samples
+from loop.stages.decide import first_samples, fresh_share
+from loop.store import write_json
 from monitors.base import RoundView
 from monitors.calibration import ModelCalibration
 
@@ -23,3 +25,11 @@ def test_an_anchor_is_read_with_as_many_samples_per_problem_as_any_round():
     assert first.text[:16].tolist() == many.text[:16].tolist() and first.text[16] == many.text[64]
     read = [ModelCalibration().measure(RoundView(0, probe), None)[0].value for probe in (many, few, first)]
     assert abs(read[2] - read[1]) < 0.02 < abs(read[0] - read[1])
+
+
+@pytest.mark.parametrize(("guard", "action", "share"), [(True, "mend", 0.4), (False, "mend", 0.1), (True, "pass", 0.1), (True, None, 0.1)])
+def test_the_share_of_fresh_data_that_is_read_is_the_one_that_was_trained_on(tmp_path, guard, action, share):
+    write_json(tmp_path / "plan.json", {"anchor_share": 0.1})
+    if action:
+        write_json(tmp_path / "gate.json", {"action": action, "anchor_share": 0.4})
+    assert fresh_share(tmp_path, guard) == share
