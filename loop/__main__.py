@@ -274,12 +274,17 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _study(options: argparse.Namespace) -> int:
     from loop.studies import collapse, harness
+    from loop.views.figures import save_figure
 
     study, runs = collapse.STUDY, _root(options) / "studies" / (options.name + "-quick" * options.quick)
     out = runs / "tables" if options.quick else options.out.resolve()
     if not options.table:
         harness.run(study, _arms(options, study), options.seeds, runs, out, options.jobs, options.quick)
-    print(collapse.page(harness.results(study, out)), end="")
+    results = harness.results(study, out)
+    print(collapse.page(results), end="")
+    if results:
+        save_figure(partial(collapse.draw, results), out / "frontier.svg", study.name)
+        print(f"\n{out / 'frontier.svg'}")
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from loop.reproductions.base import Goal, Reproduction
 from loop.studies import harness
 from loop.studies.study import Results
 from loop.studies.tables import arm_table, cell
-from loop.views import tracking
+from loop.views import figures, tracking
 from monitors.stats import Estimate, mean
 
 MARK = {True: "met", False: "**not met**", None: "not known yet"}
@@ -32,7 +33,7 @@ def write(made: Reproduction, out: Path, mlflow_root: Path | None, quick: bool =
     (out / "report.md").write_text(text, encoding="utf-8")
     (out / "results.json").write_text(json.dumps(as_json(made, results, goals), indent=1) + "\n", encoding="utf-8")
     if made.draw is not None:
-        _save_figure(made, results, out / "figure.svg")
+        figures.save_figure(partial(made.draw, results), out / "figure.svg", made.study.name)
     said = ""
     if mlflow_root is not None:
         said = _record(made, results, out, mlflow_root, quick)
@@ -80,17 +81,6 @@ def write_page(folder: Path, page: Path) -> None:
         if report.exists():
             parts.append(report.read_text(encoding="utf-8").replace("](figure.svg)", f"]({relative.as_posix()}/{name}/figure.svg)"))
     page.write_text("\n".join(parts), encoding="utf-8")
-
-
-def _save_figure(made: Reproduction, results: Results, path: Path) -> None:
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    assert made.draw is not None
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": made.study.name}):
-        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
-        made.draw(results, figure)
-        figure.savefig(path, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
 
 
 def _record(made: Reproduction, results: Results, out: Path, root: Path, quick: bool) -> str:

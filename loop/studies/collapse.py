@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from loop.studies import planted, rounds
 from loop.studies.study import Results, Study
-from loop.studies.tables import Columns, Rows, arm_table, kept, last
+from loop.studies.tables import Columns, Rows, arm_table, cell, kept, last
+from monitors.stats import Estimate, mean
 
 NO_GOLD: dict[str, Any] = {"gold": False, "steps": False}
 
@@ -55,14 +58,16 @@ ARMS: dict[str, dict[str, Any]] = {
 STUDY = Study("collapse", BASE, ARMS, made={"planted": planted.plant}, quick={"rounds": 4})
 
 FALL = 0.02
-"""Points below the best so far that count as the fall that a warning should come before."""
+"""Points that count as the fall that a warning should come before."""
 STRUCTURES = ("sum3", "missing", "multibuy")
 """Families that the loop never practises on, and that not every strategy maps onto."""
+FIXED = ("answer_filtered", "fixed_10", "fixed_30", "fixed_50")
+"""Fixed shares of real data, none first: their frontier is what an adaptive share has to beat."""
 
 
 def structures(run: Rows) -> float:
-    """pass@8 in the last round on `STRUCTURES`: what is left for problems that the dominant pattern cannot map."""
-    return sum(float(run[-1][f"{family}_pass_k"]) for family in STRUCTURES) / len(STRUCTURES)
+    """pass@8 in the last round on `STRUCTURES`: what is left for problems that the dominant pattern cannot map. NaN where it was not kept."""
+    return sum(float(run[-1].get(f"{family}_pass_k", math.nan)) for family in STRUCTURES) / len(STRUCTURES)
 
 
 COLUMNS: Columns = {
@@ -75,18 +80,22 @@ COLUMNS: Columns = {
     "strategies alive": (last("alive"), ""),
     "rarest share": (lambda run: min(float(run[-1][f"share_{s}"]) for s in rounds.STRATEGIES), "%"),
     "over-confidence": (last("overconfidence"), "%"),
+    "sampled tokens, thousands": (lambda run: float(run[-1]["tokens"]) / 1000, ""),
 }
 
 
 def page(results: Results) -> str:
-    """The arms' table, then the decisions of every run, as Markdown."""
+    """The arms' table, what every run was told and when, and where the guarded arm lies beside fixed shares, as Markdown."""
     lines = [*arm_table(results, COLUMNS), ""]
-    lines += ["| arm | seed | first WATCH or HALT | first HALT | pass@1 seen 2 points below its best | modes named |", "|---" * 6 + "|"]
+    lines += ["| arm | seed | first WATCH or HALT | first HALT | 2 points below round 0 | below its best | modes named |", "|---" * 7 + "|"]
     for arm, runs in results.items():
         for seed, run in runs.items():
             modes = "".join(sorted({str(row["mode"]) for row in run if row["mode"]})) or "-"
-            when = [decided(run, "reinject", "rollback", "halt"), decided(run, "rollback", "halt"), fallen(run)]
+            when = [decided(run, "reinject", "rollback", "halt"), decided(run, "rollback", "halt"), fallen(run, best=False), fallen(run, best=True)]
             lines.append(f"| {arm} | {seed} | {' | '.join('-' if math.isnan(w) else f'{w:.0f}' for w in when)} | {modes} |")
+    above = above_frontier(results)
+    if math.isfinite(above.value):
+        lines += ["", f"DCP of the guarded arm above the frontier of fixed shares at its own pass@1, seed by seed: {cell(above, '%')}."]
     return "\n".join(lines) + "\n"
 
 
@@ -95,11 +104,47 @@ def decided(run: Rows, *actions: str) -> float:
     return next((float(row["round"]) for row in run if row["action"] in actions), math.nan)
 
 
-def fallen(run: Rows) -> float:
-    """The first round in which pass@1 was seen `FALL` below its best so far, NaN if none was. Seen: both are estimates."""
-    best = -math.inf
-    for row in run:
-        if float(row["pass_1"]) < best - FALL:
+def fallen(run: Rows, best: bool) -> float:
+    """The first round in which pass@1 or the tail's pass@k was seen `FALL` below round 0, or (`best`) below the best so far; NaN: never.
+
+    Seen: both are estimates, and the best of several is too high, so that an early fall from the best may be luck.
+    """
+    level = {name: float(run[0][name]) for name in ("pass_1", "tail_pass_k")}
+    for row in run[1:]:
+        now = {name: float(row[name]) for name in level}
+        if any(now[name] < level[name] - FALL for name in level):
             return float(row["round"])
-        best = max(best, float(row["pass_1"]))
+        if best:
+            level = {name: max(level[name], now[name]) for name in level}
     return math.nan
+
+
+def above_frontier(results: Results) -> Estimate:
+    """How far the guarded arm's last DCP lies above the line through the fixed shares' (pass@1, DCP), seed by seed; in units of probability.
+
+    The line is piecewise linear; beyond its ends the nearest end counts. Undefined unless a seed has every arm.
+    """
+    found = []
+    for seed, run in results.get("guarded", {}).items():
+        others = [results[arm][seed] for arm in FIXED if seed in results.get(arm, {})]
+        if len(others) == len(FIXED):
+            points = sorted((float(r[-1]["pass_1"]), float(r[-1]["dcp"])) for r in others)
+            frontier = np.interp(float(run[-1]["pass_1"]), [x for x, _ in points], [y for _, y in points])
+            found.append(float(run[-1]["dcp"]) - float(frontier))
+    return mean(found)
+
+
+def draw(results: Results, figure: Any) -> None:
+    """Accuracy gained against breadth kept, a point per run; the line joins the means of the fixed shares."""
+    axes = figure.add_subplot()
+    for i, (arm, runs) in enumerate(results.items()):
+        at = [(100 * float(run[-1]["pass_1"]), float(run[-1]["dcp"])) for run in runs.values()]
+        axes.scatter(*zip(*at, strict=True), color=f"C{i % 10}", marker="*" if arm == "guarded" else "o", s=90 if arm == "guarded" else 30, label=arm)
+    means = [tuple(np.mean([[100 * r[-1]["pass_1"], r[-1]["dcp"]] for r in results[arm].values()], axis=0)) for arm in FIXED if arm in results]
+    if len(means) > 1:
+        axes.plot(*zip(*sorted(means), strict=True), color="0.6", linewidth=1, zorder=0)
+    start = next(iter(next(iter(results.values())).values()))[0]
+    axes.scatter([100 * float(start["pass_1"])], [float(start["dcp"])], color="black", marker="+", s=80, label="round 0")
+    axes.set_xlabel("pass@1 in the last round, %")
+    axes.set_ylabel("distinct-correct-pair probability")
+    figure.legend(loc="outside right center", fontsize=8, frameon=False)

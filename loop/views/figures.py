@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from loop.views.measures import Value, reliability, strategy_shares
@@ -136,6 +137,17 @@ def svg(figure: Any, alt: str) -> str:
     text = re.sub(r"font: ([^;\"]*?)(\d+(?:\.\d+)?px) [^;\"]*", r"font-size: \2", text)
     text = text.replace(INK, "var(--ink)").replace(FAINT, "var(--line)")
     return text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(alt, quote=True)}" ', 1)
+
+
+def save_figure(draw: Callable[[Any], None], path: Path, salt: str) -> None:
+    """An empty figure, drawn on and saved as SVG; the same bytes for the same drawing (`salt` names it)."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+        draw(figure)
+        figure.savefig(path, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
 
 
 def _axes(size: tuple[float, float] = SIZE) -> tuple[Any, Any]:

@@ -74,7 +74,7 @@ def test_a_runs_rows_survive_their_file_and_hold_what_the_run_holds(tmp_path):
 
 def run(dcp, actions, pass_1=(0.5, 0.7, 0.8)):
     others = (f"{family}_pass_k" for family in collapse.STRUCTURES)
-    keys = ("pass_1", "greedy", "maj_k", "tail_pass_k", "overconfidence", "alive", *others, *(f"share_{s}" for s in rounds.STRATEGIES))
+    keys = ("pass_1", "greedy", "maj_k", "tail_pass_k", "overconfidence", "alive", "tokens", *others, *(f"share_{s}" for s in rounds.STRATEGIES))
     return [
         {**dict.fromkeys(keys, 0.5), "round": float(i), "dcp": d, "action": a, "mode": "B" if a == "rollback" else "", "pass_1": p, "tail_pass_k": p}
         for i, (d, a, p) in enumerate(zip(dcp, actions, pass_1, strict=True))
@@ -87,7 +87,18 @@ def test_the_table_tells_means_over_seeds_delays_and_modes(tmp_path):
     (tmp_path / "notes-1.csv").write_text("not a run\n")
     told = collapse.page(harness.results(collapse.STUDY, tmp_path))
     assert "| sharpen | 2 | 2.00 [2.00, 2.00] | 70.0 [-57.1, 197.1] % |" in told
-    assert "| sharpen | 0 | 1 | 2 | - | B |" in told and "| sharpen | 1 | - | - | 2 | - |" in told
+    assert "| sharpen | 0 | 1 | 2 | - | 2 | B |" in told and "| sharpen | 1 | - | - | - | 2 | - |" in told
+
+
+def test_the_guarded_arm_is_held_against_the_line_through_fixed_shares_seed_by_seed():
+    def ended(pass_1, dcp):
+        return [{"pass_1": 0.5, "dcp": 0.2}, {"pass_1": pass_1, "dcp": dcp}]
+
+    fixed = {"answer_filtered": (0.9, 0.1), "fixed_10": (0.8, 0.2), "fixed_30": (0.7, 0.3), "fixed_50": (0.6, 0.3)}
+    found = {arm: {0: ended(*at), 1: ended(*at)} for arm, at in fixed.items()}
+    found["guarded"] = {0: ended(0.85, 0.25), 1: ended(0.75, 0.2), 2: ended(0.8, 0.9)}
+    assert collapse.above_frontier(found).value == pytest.approx((0.10 - 0.05) / 2)  # a seed that lacks the others does not count
+    assert math.isnan(collapse.above_frontier({"guarded": found["guarded"]}).value)
 
 
 def test_what_is_finished_is_not_run_again(tmp_path, capsys):
