@@ -87,7 +87,7 @@ def test_the_table_tells_means_over_seeds_delays_and_modes(tmp_path):
     (tmp_path / "notes-1.csv").write_text("not a run\n")
     told = collapse.page(harness.results(collapse.STUDY, tmp_path))
     assert "| sharpen | 2 | 2.00 [2.00, 2.00] | 70.0 [-57.1, 197.1] % |" in told
-    assert "| sharpen | 0 | 1 | 2 | - | 2 | B |" in told and "| sharpen | 1 | - | - | - | 2 | - |" in told
+    assert "| sharpen | 0 | 1 | 2 | - | - | B |" in told and "| sharpen | 1 | - | - | - | 2 | - |" in told
 
 
 def test_the_guarded_arm_is_held_against_the_line_through_fixed_shares_seed_by_seed():
