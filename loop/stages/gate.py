@@ -17,6 +17,7 @@ from monitors.base import Canaries, Pool
 from monitors.canaries import error_rate
 from monitors.selection import SelectionRatio, fresh_share, ratios_of, selection_ratios
 from monitors.stats import UNDEFINED
+from monitors.supply import kept_share
 
 Action = Literal["pass", "mend", "block"]
 
@@ -40,6 +41,7 @@ def judge(pool: Pool | None, canaries: Canaries | None, plan: Plan, recipe: Reci
 
     * block: the wrong items that the filter accepts are significantly more than `interventions.max_false_acceptance` allows, so more rounds
       would only teach what the verifier does not see.
+    * a note, when the yield lies significantly below `monitors.min_yield`: the round's training set starves.
     * mend, where no gold answer verifies the samples: an answer that is common over problems (`interventions.per_answer`, or twice round 0's
       `top_answer`), or a strategy, is selected so strongly that it takes over under the planned fresh share: (1 - fresh share) R > 1, by the
       limits of all clusters at once. The answer is capped; for the strategy the fresh share is raised to 1 - 1/R.
@@ -55,7 +57,8 @@ def judge(pool: Pool | None, canaries: Canaries | None, plan: Plan, recipe: Reci
             f"{limits.max_false_acceptance:.0%}): training on what it keeps would teach its blind spots"
         )
         return Gate("block", (told,), share, per_answer)
-    reasons = []
+    reasons = starved(pool, recipe)
+    noted = len(reasons)
     growing = takeovers(selection_ratios(pool), share)
     if recipe.filters.gold:
         reasons += [f"{_told('strategy', r, share)}; its samples are verified, so this is noted only" for r in growing[:1]]
@@ -69,7 +72,16 @@ def judge(pool: Pool | None, canaries: Canaries | None, plan: Plan, recipe: Reci
     if wanted > share:
         reasons.append(f"{_told('strategy', growing[0], share)}: re-injected share {share:.0%} -> {wanted:.0%}")
         share = wanted
-    return Gate("mend" if reasons else "pass", tuple(reasons), share, per_answer)
+    return Gate("mend" if len(reasons) > noted else "pass", tuple(reasons), share, per_answer)
+
+
+def starved(pool: Pool, recipe: Recipe) -> list[str]:
+    """The sentence when the yield lies below `monitors.min_yield`, at the level that the panel judges it by after the round."""
+    limits = recipe.monitors
+    found = kept_share(pool, level=1 - 2 * limits.watch_alpha / max(recipe.rounds, 1))
+    if found.high >= limits.min_yield:
+        return []
+    return [f"yield {found.value:.4f} (at most {found.high:.4f}) is below {limits.min_yield:g} kept per sample: the training set starves"]
 
 
 def takeovers(found: list[SelectionRatio], share: float) -> list[SelectionRatio]:

@@ -55,6 +55,13 @@ def test_a_verified_strategy_is_noted_only():
     assert (said.action, said.anchor_share) == ("pass", 0.0) and "noted only" in said.reasons[0]
 
 
+def test_a_starving_training_set_is_told_before_training_and_changes_nothing():
+    for recipe in (GOLD, LABELLESS):
+        said = gate.judge(pool({"column": 0.004, "jump": 0.004}, 0.5), canaries(0.0), PLAN, recipe, 0.01)
+        assert said.action == "pass" and "below 0.02 kept per sample" in said.reasons[0] and said.anchor_share == 0.0
+        assert not gate.judge(pool({"column": 0.03, "jump": 0.03}, 0.5), canaries(0.0), PLAN, recipe, 0.01).reasons
+
+
 def shortcut(num, rng):
     answer = np.array([f"{i // 4}" for i in range(num)], dtype=object)
     answer[rng.random(num) < 0.06] = "42"
