@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from loop.studies.study import Results
-from monitors.stats import Estimate, mean
+from monitors.stats import UNDEFINED, Estimate, mean
 
 Rows = Sequence[Mapping[str, Any]]
 Columns = Mapping[str, tuple[Callable[[Rows], float], str]]
@@ -48,6 +48,18 @@ def times(results: Results, arm: str, over: str, column: Callable[[Rows], float]
     pairs = [(column(results[arm][s]), column(results[over][s])) for s in _shared(results, arm, over)]
     found = mean([math.log(a / b) if a > 0 and b > 0 else math.nan for a, b in pairs])
     return Estimate(math.exp(found.value), math.exp(found.low), math.exp(found.high), found.num_clusters)
+
+
+def over_problems(results: Results, arm: str, found: Callable[[Rows], Estimate]) -> Estimate:
+    """Mean over an arm's seeds of an estimate that each run made over its own problems, value and limits alike.
+
+    The seeds share the problems, so that more of them do not make the interval narrower: it is that of one run, on average.
+    """
+    each = [found(run) for _, run in sorted(results.get(arm, {}).items())]
+    if not each:
+        return UNDEFINED
+    value, low, high = (sum(e[i] for e in each) / len(each) for i in range(3))
+    return Estimate(value, low, high, min(e.num_clusters for e in each))
 
 
 def cell(estimate: Estimate, unit: str = "") -> str:
