@@ -5,14 +5,16 @@ Resume is here too, and costs nothing: a stage whose file exists is read, not ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from loop.engines import remote
 from loop.engines.base import Engine
 from loop.records import Decision, Example, Problem, Sample
 from loop.setup import Setting
@@ -80,21 +82,36 @@ class Campaign:
         setting = self.setting
         problems = plan.draw(setting.problems, intent, np.random.default_rng([setting.recipe.seed, number]))
         own = len(intent.teachers) + 1  # problems are dealt out between the student and earlier rounds; a recipe's teachers draft for all
-        sources = []
+        student = self.checkpoint(intent.sample_from)
+        sources: list[tuple[str, Path | str, list[Problem]]] = []
         if setting.recipe.sampling.student:
-            sources = [("student", self.checkpoint(intent.sample_from), problems[::own])]
+            sources = [("student", student, problems[::own])]
             sources += [(f"round{n}", self.checkpoint(n), problems[i::own]) for i, n in enumerate(intent.teachers, 1)]
-        sources += [(f"teacher{i}", checkpoint, problems) for i, checkpoint in enumerate(setting.teachers)]
+        sources += [(f"teacher{i}", teacher, problems) for i, teacher in enumerate(setting.teachers)]
         journal = Journal(folder / "samples.jsonl")
         samples = []
-        for source, checkpoint, theirs in sources:
-            await self.serve(checkpoint)
-            refiner = self.refiner(number, intent.temperatures, source)
-            samples += await refine.collect(refiner, theirs, journal, self.tell)
+        for source, model, theirs in sources:
+            async with self.asking(model, student) as engine:
+                refiner = replace(self.refiner(number, intent.temperatures, source), engine=engine)
+                samples += await refine.collect(refiner, theirs, journal, self.tell)
             if source == "student" and self.lacks(number, "canaries.parquet"):
                 await self.try_verifier(folder, refiner)
         journal.close()
         return samples, {p.id: p for p in problems}
+
+    @asynccontextmanager
+    async def asking(self, model: Path | str, student: Path) -> AsyncIterator[Engine]:
+        """The engine on a checkpoint; or a server, whose answers the engine tokenises as the student's."""
+        if isinstance(model, Path):
+            await self.serve(model)
+            yield self.engine
+            return
+        await self.serve(student)
+        server = remote.RemoteEngine(model, self.engine, self.setting.recipe.engine.concurrency)
+        try:
+            yield server
+        finally:
+            await server.close()
 
     async def learn_from(self, number: int, folder: Path, intent: plan.Plan) -> None:
         """Sample, filter, pass the gate; and a training set."""

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from loop.config import Recipe
+from loop.engines.remote import is_address
 from loop.errors import RecipeError
 
 PATH_KEYS = ("task.path", "task.heldout_path", "refine.constitution", "accelerate_config")
@@ -78,6 +79,9 @@ def _anchored(raw: dict[str, Any], base: Path) -> dict[str, Any]:
             raise RecipeError(f"{value}: the environment variable {name} is not set. Set it, e.g. `export {name}=/path/to/data`.")
         return str((base / expanded).resolve())
 
+    def located(model: Any) -> Any:
+        return model if model in BUILT_IN_MODELS or is_address(str(model)) else absolute(model)
+
     out = json.loads(json.dumps(raw, default=str))
     for dotted in PATH_KEYS:
         *parents, leaf = dotted.split(".")
@@ -88,10 +92,10 @@ def _anchored(raw: dict[str, Any], base: Path) -> dict[str, Any]:
             node[leaf] = absolute(node[leaf])
     for key in ("model", "teachers"):
         value = out.get(key)
-        if isinstance(value, str) and value not in BUILT_IN_MODELS:
-            out[key] = absolute(value)
+        if isinstance(value, str):
+            out[key] = located(value)
         elif isinstance(value, list):
-            out[key] = [v if v in BUILT_IN_MODELS else absolute(v) for v in value]
+            out[key] = [located(v) for v in value]
     return dict(out)
 
 

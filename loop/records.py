@@ -55,7 +55,7 @@ class Completion:
     """What an engine answered.
 
     token_ids_T holds the stop token when finish_reason is "stop"; text never does. logprobs_T are raw (before temperature and cuts), in
-    nats, one per token. finish_reason "length" means cut: such a completion is never trained on.
+    nats, one per token; empty from a server, which does not tell them. finish_reason "length" means cut: such a completion is never trained on.
     """
 
     request_id: str

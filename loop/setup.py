@@ -10,6 +10,7 @@ from evals.errors import DataError as TaskDataError
 from evals.registry import build_task
 from evals.tasks import Prompts, Task
 from loop.config import Recipe
+from loop.engines import remote
 from loop.engines.checkpoint import check_checkpoint, has_chat_template
 from loop.errors import DataError, RecipeError
 from loop.recipe_file import BUILT_IN_MODELS
@@ -24,7 +25,10 @@ from loop.stages.texts import HeldOut, hold_out
 
 @dataclass(frozen=True)
 class Setting:
-    """What stays the same from the first round to the last. demonstrations: those that may be re-injected; held_out: those that never are."""
+    """What stays the same from the first round to the last.
+
+    demonstrations: those that may be re-injected; held_out: those that never are. A teacher is a checkpoint's folder or a server's address.
+    """
 
     recipe: Recipe
     task: Task
@@ -34,7 +38,7 @@ class Setting:
     held_out: HeldOut
     panel: Panel
     base: Path
-    teachers: tuple[Path, ...]
+    teachers: tuple[Path | str, ...]
     principles: tuple[Principle, ...]
     strategy: Strategy | Learned
 
@@ -69,8 +73,14 @@ def prepare(recipe: Recipe) -> Setting:
     if recipe.interventions.blend and recipe.peft:
         raise RecipeError("interventions.blend: weights are blended of whole models only. Leave it 0 with a peft section.")
     check_settings(recipe.sft, recipe.peft)
-    checkpoints = tuple(resolve_model(name) for name in (recipe.model, *recipe.teachers))
+    if remote.is_address(recipe.model):
+        raise RecipeError(f"model: {recipe.model} is a server, which cannot be trained. Name a checkpoint's folder here, servers under `teachers`.")
+    teachers = tuple(name if remote.is_address(name) else resolve_model(name) for name in recipe.teachers)
+    checkpoints = (resolve_model(recipe.model), *(teacher for teacher in teachers if isinstance(teacher, Path)))
     chat_template = all(has_chat_template(check_checkpoint(path)) for path in checkpoints)
+    for teacher in teachers:
+        if isinstance(teacher, str):
+            remote.check(teacher)
     return Setting(
         recipe=recipe,
         task=task,
@@ -80,7 +90,7 @@ def prepare(recipe: Recipe) -> Setting:
         held_out=held_out,
         panel=replace(panel, heldout=panel.heldout | held_out.questions),
         base=checkpoints[0],
-        teachers=checkpoints[1:],
+        teachers=teachers,
         principles=load_constitution(recipe.refine.constitution) if recipe.refine.constitution else (),
         strategy=strategist(task, recipe.monitors.canonicaliser),
     )

@@ -34,12 +34,13 @@ ONLY_IN = {
     "trl": ("loop/stages/sft.py",),
     "vllm": ("loop/engines/*",),
     "mlflow": ("loop/views/tracking.py",),
+    "openai": ("loop/engines/remote.py",),
 }
 """Library -> the only files that may import it."""
 
 WATCHERS_MAY_USE = {"numpy", "scipy", "sklearn", "monitors"} | set(sys.stdlib_module_names)
 
-HEAVY = {"torch", "transformers", "vllm", "mlflow", "trl", "datasets", "peft", "accelerate", "ray", "matplotlib", "pandas"}
+HEAVY = {"torch", "transformers", "vllm", "mlflow", "trl", "datasets", "peft", "accelerate", "ray", "matplotlib", "pandas", "openai"}
 
 OUTSIDE = {
     "an absolute path of one machine": re.compile(

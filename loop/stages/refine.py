@@ -87,7 +87,7 @@ class Refiner:
         answer = await self._ask(problem, index, stage, prompt, refine.critique_temperature, refine.max_critique_tokens)
         approved = read_verdict(self.prompts, answer.text) if answer.finish_reason == "stop" else None
         probability = None
-        if approved is not None:
+        if approved is not None and answer.logprobs:
             line = verdict_line(answer.text)
             alone = line == answer.text.strip()
             count = len(answer.logprobs) if alone else len((await self.engine.encode([("\n", line)]))[0][1])
