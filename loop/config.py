@@ -123,6 +123,7 @@ class DatasetConfig(Section):
     size: int | None = Field(None, ge=1, description="at most so many samples, drawn at random; accumulate_subsample: default what the round kept")
     gold: bool = Field(False, description="the solutions that come with the round's problems join the training set (RFT, Yuan et al. 2308.01825)")
     target: Literal["trace", "answer"] = Field("trace", description="answer: learn the final answers without their traces (`task.prompts.answer`)")
+    erase_systems: bool = Field(False, description="learn without the system prompts that drafts were asked under (Orca 2, Mitra et al. 2311.11045)")
     anchor_share: float = Field(0.0, ge=0, lt=1, description="share of reserve demonstrations in the training set")
     min_examples: int = Field(16, ge=1, description="fewer examples of its own (samples, gold) than this: no training this round")
 

@@ -126,8 +126,11 @@ class Campaign:
             await self.serve(self.checkpoint(intent.start_from))
         earlier = {n: read_rows(self.store.round_folder(n) / "examples.parquet") for n in range(1, number)}
         lineage = plan.lineage(self.plans, intent.start_from)
+        kept, questions = dataset.kept_examples(samples, verdicts, number), dataset.question_of([*setting.problems, *setting.demonstrations])
+        if recipe.dataset.erase_systems:
+            kept = await dataset.without_systems(kept, questions, self.engine, setting.prompts)
         examples = await dataset.assemble(
-            dataset.kept_examples(samples, verdicts, number),
+            kept,
             list(by_id.values()),
             [earlier[n] for n in lineage],
             reserve.Reserve.gather(setting.demonstrations, list(earlier.values())),
@@ -135,7 +138,7 @@ class Campaign:
             recipe.dataset,
             self.engine,
             setting.prompts,
-            dataset.question_of([*setting.problems, *setting.demonstrations]),
+            questions,
             setting.panel.heldout,
             self.strategy_shares(),
             seed=refine.derive_seed(recipe.seed, number, "", "dataset", 0),
@@ -143,8 +146,7 @@ class Campaign:
         if recipe.dataset.target == "answer":
             examples = await dataset.answers_only(examples, self.final_answer, self.engine, setting.prompts)
         write_rows(folder / "examples.parquet", [asdict(e) for e in examples], dataset.SCHEMA)
-        kept = sum(v.kept for v in verdicts)
-        self.store.event("filtered", round=number, samples=len(samples), kept=kept, examples=len(examples))
+        self.store.event("filtered", round=number, samples=len(samples), kept=sum(v.kept for v in verdicts), examples=len(examples))
 
     @cached_property
     def items(self) -> Mapping[str, Problem]:

@@ -15,6 +15,7 @@ from loop.config import DatasetConfig
 from loop.engines.base import Engine
 from loop.records import Example, Problem, Sample, Verdict
 from loop.stages.plan import Plan
+from loop.stages.prompts import render
 from loop.stages.reserve import Reserve, as_examples, example_from_row
 
 SCHEMA = pa.schema(
@@ -84,6 +85,13 @@ async def assemble(
     out = [e for e in [*own, *archived, *anchors] if normalised(questions.get(e.problem_id, "")) not in heldout]
     rng.shuffle(out)
     return out
+
+
+async def without_systems(examples: Sequence[Example], questions: Mapping[str, str], engine: Engine, prompts: Prompts) -> list[Example]:
+    """The examples, their questions asked without the system prompts of `sampling.systems` (prompt erasing)."""
+    asked = [(render(prompts, prompts.draft, question=questions[e.problem_id]), e.text) for e in examples]
+    ids = await engine.encode(asked) if asked else []
+    return [replace(e, prompt_token_ids=tuple(prompt)) for e, (prompt, _) in zip(examples, ids, strict=True)]
 
 
 async def answers_only(examples: Sequence[Example], answer: Callable[[Example], str | None], engine: Engine, prompts: Prompts) -> list[Example]:

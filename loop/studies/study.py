@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,11 +83,21 @@ class Study:
             if isinstance(value, str) and value.startswith("@"):
                 return str(last_checkpoint(runs / f"{value[1:]}-{seed}"))
             if isinstance(value, str) and value[:1] == "$" and value[1:] in self.made:
-                return str(self.made[value[1:]](runs / "made" / value[1:]))
+                with _alone(runs / "made" / value[1:]) as folder:
+                    return str(self.made[value[1:]](folder))
             return value
 
         out: dict[str, Any] = resolved(self.keys(arm, seed, quick))
         return out
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[Path]:
+    """The folder, while no other worker makes the same thing in it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
 
 
 def last_checkpoint(run: Path) -> Path:

@@ -1,5 +1,7 @@
 """Distillation's keys on the scripted engine: who drafts, gold traces, final answers alone, a fixed size, chosen families."""
 
+from dataclasses import replace
+
 import pytest
 from scripted_world import TASK, Model, carry, recipe
 
@@ -28,6 +30,21 @@ def test_gold_traces_alone_are_trained_on_without_any_sampling(tmp_path):
     assert {r["strategy"] for r in rows} > {"column", "split"}
     assert read_json(path / "rounds" / "001" / "train.json")["status"] == "trained"
     assert not (path / "rounds" / "001" / "samples.jsonl").read_text()
+
+
+def test_what_is_asked_under_system_prompts_is_learnt_with_or_without_them(tmp_path):
+    def model():
+        made = Model()
+        plain = made.engine.answer
+        made.engine.answer = lambda r: plain(replace(r, prompt=r.prompt.removeprefix("Explain.\n")))
+        return made
+
+    keys = {**ONE, "sampling": {"systems": ["", "Explain."]}, "refine": {"critique": False, "revisions": 0}}
+    _, with_them = carry(tmp_path / "a", model(), recipe(**keys))
+    _, erased = carry(tmp_path / "b", model(), recipe(**keys, dataset={"erase_systems": True}))
+    asked = [[bytes(row["prompt_token_ids"]).decode() for row in examples_of(path)] for path in (with_them, erased)]
+    assert any(prompt.startswith("Explain.\n") for prompt in asked[0]) and not all(prompt.startswith("Explain.\n") for prompt in asked[0])
+    assert [prompt.removeprefix("Explain.\n") for prompt in asked[0]] == asked[1]
 
 
 def test_gold_traces_join_samples_of_the_same_problems_and_size_bounds_the_samples_only(tmp_path):
