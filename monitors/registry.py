@@ -10,7 +10,8 @@ text/{own_perplexity, entropy, cross_entropy, gap}; drift/excess_homozygosity; v
 supply/{yield, unsolved, kept_per_problem, effective_problems, paths_per_problem}; selection/{largest_ratio, fresh_share,
 accuracy_gain};
 tail/{hard_share, gini, slice_ratio}; canary/{false_acceptance, false_rejection, no_verdict}; length/tokens;
-repetition/{loops, compression_all, compression_right, distinct_all, distinct_right}.
+style/hedging;
+similarity/{effective_number_all, effective_number_right}; repetition/{loops, compression_all, compression_right, distinct_all, distinct_right}.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from monitors.repetition import Repetition
 from monitors.richness import Richness
 from monitors.selection import Selection
 from monitors.shortcut import Shortcut
+from monitors.similarity import Similarity
+from monitors.style import Style
 from monitors.supply import Supply
 from monitors.tails import Tails
 from monitors.texts import RealText
@@ -55,6 +58,8 @@ MONITORS: Mapping[str, Monitor] = {
     "tail": Tails(),
     "canary": CanaryErrors(),
     "length": Length(),
+    "style": Style(),
+    "similarity": Similarity(),
     "repetition": Repetition(),
 }
 
