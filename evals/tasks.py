@@ -50,9 +50,10 @@ class StepCheck:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The three templates of a loop (str.format fields) and how to read a critique's verdict.
+    """The templates of a loop (str.format fields) and how to read a critique's verdict.
 
     draft: {question}. critique: {question} {draft} {principle}. revise: {question} {draft} {critique} {principle}.
+    direct: {question} {draft} {principle}; a revision that answers no critique.
     answer: {answer}; what a final answer looks like on its own.
     A verdict is read from the last line that holds `approve` or `reject` as a whole word sequence; neither = unreadable.
     `chat` wraps each rendered template as one user turn (checkpoint's own chat template).
@@ -66,6 +67,7 @@ class Prompts:
     chat: bool = False
     system: str | None = None
     answer: str = "answer {answer}"
+    direct: str = "{question}\n{draft}\n{principle}\n"
 
 
 class Task(Protocol):

@@ -23,6 +23,10 @@ CHAT = Prompts(
         "Question: {question}\n\nSolution:\n{draft}\n\nCritique:\n{critique}\n\nRewrite the solution so that it is right. {principle}\n"
         "One calculation per line. End with a line that says: answer N"
     ),
+    direct=(
+        "Question: {question}\n\nSolution:\n{draft}\n\nRewrite the solution so that it is right. {principle}\n"
+        "One calculation per line. End with a line that says: answer N"
+    ),
     approve="right",
     reject="wrong",
     chat=True,
@@ -47,7 +51,10 @@ def resolve_prompts(task_prompts: Prompts | None, override: dict[str, Any] | Non
     prompts = Prompts(**{**{name: getattr(base, name) for name in Prompts.__dataclass_fields__}, **override})
     if prompts.chat and not chat_template:
         raise RecipeError("task.prompts.chat: true, but the checkpoint has no chat template. Set it to false, or save the tokenizer with one.")
-    needs = {"draft": ("question",), "critique": ("question", "draft"), "revise": ("question", "draft", "critique"), "answer": ("answer",)}
+    needs = {
+        "draft": ("question",), "critique": ("question", "draft"), "revise": ("question", "draft", "critique"), "direct": ("question", "draft"),
+        "answer": ("answer",),
+    }
     for name, fields in needs.items():
         for needed in fields:
             if f"{{{needed}}}" not in getattr(prompts, name):

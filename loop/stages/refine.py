@@ -49,26 +49,28 @@ class Refiner:
         system = systems[index % len(systems)] if systems else None
         prompt = render(self.prompts, self.prompts.draft, system, question=problem.question)
         draft = await self._ask(problem, index, "draft", prompt, temperature, self.recipe.sampling.max_tokens)
-        critiques, revisions = await self._refine(problem, index, draft)
+        chosen = self.recipe.refine.families
+        critiques, revisions = await self._refine(problem, index, draft) if not chosen or problem.family in chosen else ([], [])
         sample_id = f"{self.round:03d}/{self.source}/{problem.id}/{index}"
         return Sample(sample_id, problem.id, index, temperature, Draft(draft), tuple(critiques), tuple(revisions), draft.prompt_token_ids)
 
     async def _refine(self, problem: Problem, index: int, text: Completion) -> tuple[list[Critique], list[Revision]]:
         refine, critiques, revisions = self.recipe.refine, list[Critique](), list[Revision]()
-        while refine.critique and text.finish_reason == "stop":
+        template, said = (self.prompts.revise if refine.critique else self.prompts.direct), ""
+        while text.finish_reason == "stop":
             turn = len(revisions)
-            if turn == refine.revisions and turn and not self.recipe.filters.critic:
+            if turn == refine.revisions and not (refine.critique and (turn == 0 or self.recipe.filters.critic)):
                 break  # nobody would use a critique of the last revision
             principle = constitution.draw(self.principles, derive_seed(self.recipe.seed, self.round, problem.id, f"principle{turn}", index))
-            critique = await self.criticise(problem, index, text, principle, f"critique{turn}")
-            critiques.append(critique)
-            wanted = refine.revise_when == "always" or critique.approved is False
-            if turn == refine.revisions or not wanted or critique.completion.finish_reason != "stop":
-                break
-            prompt = render(
-                self.prompts, self.prompts.revise, question=problem.question, draft=text.text, critique=critique.completion.text,
-                principle=principle.revision_request if principle else "",
-            )
+            if refine.critique:
+                critique = await self.criticise(problem, index, text, principle, f"critique{turn}")
+                critiques.append(critique)
+                wanted = refine.revise_when == "always" or critique.approved is False
+                if turn == refine.revisions or not wanted or critique.completion.finish_reason != "stop":
+                    break
+                said = critique.completion.text
+            request = principle.revision_request if principle else ""
+            prompt = render(self.prompts, template, question=problem.question, draft=text.text, critique=said, principle=request)
             text = await self._ask(problem, index, f"revise{turn}", prompt, refine.revise_temperature, self.recipe.sampling.max_tokens)
             if not text.token_ids:
                 break

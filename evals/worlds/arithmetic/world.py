@@ -19,6 +19,7 @@ PROMPTS = Prompts(
     draft="{question}\nA:\n",
     critique="{question}\nA:\n{draft}\nC:\n",
     revise="{question}\nA:\n{draft}\nC:\n{critique}\nR:\n",
+    direct="{question}\nA:\n{draft}\nR:\n",
     approve="right",
     reject="wrong",
 )
