@@ -122,7 +122,8 @@ def over(results: Results, arm: str, name: str, which: int, family: str = ALL) -
 
     def found(run: Rows) -> Estimate:
         row = line(run, which, family)
-        return Estimate(*(float(row[f"over_{name}{end}"]) for end in ("", "_low", "_high")), int(row["num"]))
+        value, low, high = (float(row[f"over_{name}{end}"]) for end in ("", "_low", "_high"))
+        return Estimate(value, low, high, int(row["num"]))
 
     return over_problems(results, arm, found)
 

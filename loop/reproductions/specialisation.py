@@ -1,0 +1,196 @@
+"""Specialisation (2301.12726): a small model distilled on one family gains there and loses the others; a share of real data prevents the loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from loop.reproductions.base import Goal, Reproduction, has
+from loop.studies import rounds
+from loop.studies.collapse import STRUCTURES, decided
+from loop.studies.study import Results, Study
+from loop.studies.tables import Columns, Rows, first, gain, last
+from loop.views.reader import RoundData, read_run
+from monitors.guarded import OTHERS
+from monitors.stats import Estimate, mean
+
+SKILLS = ("copy", "sort", "compare")
+"""Families that are answered without steps; `STRUCTURES` are the other families with steps."""
+TARGET_LOSS = 0.02
+"""What real data in the training set may cost on the target family."""
+
+
+def table(path: Path) -> list[dict[str, Any]]:
+    """`rounds.table`, with general ability (pass@1 over the problems of all other families) and what the panel says of it."""
+    found = {r.number: r for r in read_run(path).rounds}
+    return [{**row, **general(found[int(row["round"])])} for row in rounds.table(path)]
+
+
+def general(found: RoundData) -> dict[str, float]:
+    """pass@1 of the other families, its paired change since round 0, and the loss that the panel sees of it.
+
+    named: the panel acts and names it among its reasons.
+    """
+    reading = found.reading("accuracy/general")
+    change = (reading.details.get("change") if reading else None) or {}
+    details = found.decision.get("details") or {}
+    losses = [g["loss_in_tolerances"] for g in details.get("guards", []) if g["name"] == OTHERS]
+    return {
+        "general": reading.value if reading else math.nan,
+        **{f"change_{key}": _number(change.get(key)) for key in ("value", "low", "high")},
+        "loss_in_tolerances": _number(losses[0]) if losses else math.nan,
+        "named": float(found.action != "continue" and any(OTHERS in str(reason) for reason in found.decision.get("reasons", ()))),
+        "trained": float(found.train.get("status") != "skipped"),
+    }
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+STUDY = Study(
+    "specialisation",
+    {
+        "model": "arithmetic/base",
+        "teachers": ["arithmetic/teacher"],
+        "rounds": 5,
+        "task": {"kind": "arithmetic", "families": ["sum2"]},
+        "sampling": {"student": False, "problems_per_round": 200, "samples_per_problem": 4, "temperatures": [1.0], "max_tokens": 80},
+        "refine": {"critique": False, "revisions": 0},
+        "filters": {"gold": True, "duplicates": "calculations", "per_problem": None},
+        "dataset": {"anchor_share": 0.0},
+        "sft": {"learning_rate": 5.0e-4, "num_train_epochs": 3, "per_device_train_batch_size": 32},
+        "probe": {
+            "problems": 150, "family_problems": 40, "samples": 4, "anchor_samples": 8, "pass_at": 4, "majority": 4, "critiques": 0, "texts": 8,
+            "canaries": 0,
+        },
+        "monitors": {"guard": False},
+        "tracking": {"mlflow": False},
+    },
+    {
+        "anchor_0": {},
+        "anchor_10": {"dataset": {"anchor_share": 0.1}},
+        "anchor_30": {"dataset": {"anchor_share": 0.3}},
+        "guarded": {"monitors": {"guard": True}},
+    },
+    measure=table,
+    quick={"rounds": 3, "probe": {"problems": 100, "family_problems": 24}},
+    quick_arms=("anchor_0", "anchor_30"),
+)
+
+
+def mean_of(families: Sequence[str], which: int) -> Any:
+    """What a run's rows come to: the mean pass@1 of these families in the first (`which` 0) or last (-1) round."""
+    return lambda run: sum(float(run[which][f"{family}_pass_1"]) for family in families) / len(families)
+
+
+def lost(run: Rows) -> float:
+    """General ability in round 0 less that in the last round."""
+    return float(run[0]["general"]) - float(run[-1]["general"])
+
+
+def acted(run: Rows) -> float:
+    """The first round that the panel did not let pass; NaN if there is none."""
+    return decided(run, "reinject", "rollback", "halt")
+
+
+def named(run: Rows) -> float:
+    """The first round in which it named the other families' loss among its reasons; NaN if there is none."""
+    return next((float(row["round"]) for row in run if float(row["named"]) > 0), math.nan)
+
+
+def seen(run: Rows) -> float:
+    """The first round whose general ability lies below round 0's by the reading's own interval; NaN if none does."""
+    return next((float(row["round"]) for row in run if float(row["change_high"]) < 0), math.nan)
+
+
+COLUMNS: Columns = {
+    "target, before": (first("pass_1"), "%"),
+    "target, after": (last("pass_1"), "%"),
+    "target, greedy": (last("greedy"), "%"),
+    "general, before": (first("general"), "%"),
+    "general, after": (last("general"), "%"),
+    "other steps, before": (mean_of(STRUCTURES, 0), "%"),
+    "other steps, after": (mean_of(STRUCTURES, -1), "%"),
+    "skills, before": (mean_of(SKILLS, 0), "%"),
+    "skills, after": (mean_of(SKILLS, -1), "%"),
+    "round in which the reading shows the loss": (seen, ""),
+    "... the panel acts": (acted, ""),
+    "... and names it": (named, ""),
+}
+
+
+def goals(results: Results) -> Sequence[Goal]:
+    """The published trade, what an anchor saves of it, and whether the panel says so in time."""
+    out = []
+    if has(results, "anchor_0"):
+        runs = results["anchor_0"].values()
+        asks = "distilled on one family, the target gains (pass@1, interval above 0)"
+        out.append(Goal.above(asks, mean([last("pass_1")(run) - first("pass_1")(run) for run in runs]), unit="%"))
+        asks = "... and the other families lose (loss of pass@1, interval above 0)"
+        out.append(Goal.above(asks, mean([lost(run) for run in runs]), unit="%"))
+        asks = "the panel says so before the last round (share of runs in which it acts and names this loss)"
+        told = mean([float(named(run) < float(run[-1]["round"])) for run in runs])
+        out.append(Goal.at_least(asks, told, 1.0, "%"))
+    for arm in ("anchor_10", "anchor_30", "guarded"):
+        if has(results, arm, "anchor_0"):
+            asks = f"{arm} loses less of the other families than anchor_0 (interval above 0)"
+            saved = gain(results, arm, "anchor_0", lost)
+            out.append(Goal.above(asks, Estimate(-saved.value, -saved.high, -saved.low, saved.num_clusters), unit="%"))
+            asks = f"{arm} costs the target at most 2 points of pass@1 (mean over seeds)"
+            out.append(Goal.at_least(asks, gain(results, arm, "anchor_0", last("pass_1")), -TARGET_LOSS, "%"))
+    return out
+
+
+def notes(results: Results) -> Sequence[str]:
+    """What the panel decided, round by round."""
+    lines = ["| arm | seed | decisions, round 1 on | what drove the last of them |", "|---|---|---|---|"]
+    for arm, runs in results.items():
+        for seed, run in runs.items():
+            calls = [row for row in run if row["action"] != "continue"]
+            lines.append(f"| {arm} | {seed} | {', '.join(str(row['action']) for row in run[1:])} | {calls[-1]['driver'] if calls else '-'} |")
+    return lines
+
+
+def draw(results: Results, figure: Any) -> None:
+    """Target, other families with steps, and skills over the rounds; a line per arm and seed."""
+    panels: dict[str, Callable[[Rows], float]] = {
+        "target (sum2)": first("pass_1"),
+        "other families with steps": mean_of(STRUCTURES, 0),
+        "skills without steps": mean_of(SKILLS, 0),
+    }
+    axes = figure.subplots(1, len(panels))
+    for panel, (title, value) in zip(axes, panels.items(), strict=True):
+        for i, (arm, runs) in enumerate(results.items()):
+            for seed, run in runs.items():
+                scores = [value([row]) for row in run]
+                label = arm if seed == min(runs) else None
+                panel.plot([row["round"] for row in run], scores, color=f"C{i}", linewidth=1, alpha=0.8, label=label)
+        panel.set_title(f"{title}, pass@1", fontsize=9)
+        panel.set_xlabel("round", fontsize=8)
+        panel.set_ylim(bottom=0)
+        panel.tick_params(labelsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+
+
+REPRODUCTION = Reproduction(
+    study=STUDY,
+    title="Specialisation: what distillation on one family costs the others",
+    paper="Fu et al. 2023, arXiv 2301.12726",
+    claim="A small model distilled on one kind of reasoning gains there and pays with its other abilities.",
+    published=(
+        "| FlanT5 (250M to 11B), distilled on mathematical chain of thought | change |",
+        "|---|---|",
+        "| GSM8K and three other sets of word problems | up at every size |",
+        "| BigBench-Hard with chain of thought | all of it lost |",
+        "| BigBench-Hard, answers alone | a large part lost |",
+    ),
+    differs="the paper has no arm with real data mixed in, and no monitor; the loss there is measured on another benchmark, here on the "
+    "world's other families: three with steps, three without. The teacher is a better small model, its samples are kept when their answer is right.",
+    columns=COLUMNS,
+    goals=goals,
+    draw=draw,
+    notes=notes,
+)
