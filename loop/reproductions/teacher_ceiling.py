@@ -47,7 +47,7 @@ def problem_file(split: str, sizes: Mapping[str, int]) -> Any:
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
             lines = [json.dumps(row) for family, num in sizes.items() for row in sums(family, split, num)]
-            temporary = folder / f"{split}-{random.SystemRandom().getrandbits(32)}.tmp"  # two workers may make it at once
+            temporary = path.with_suffix(".tmp")
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
             temporary.replace(path)
         return path
