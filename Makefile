@@ -3,7 +3,7 @@ SHELL := bash
 BIN := .venv/bin
 PARALLEL := -n logical --maxprocesses 4 --dist worksteal
 
-.PHONY: help setup demo test test-fast check doctor clean clean-all
+.PHONY: help setup demo reproductions test test-fast check doctor clean clean-all
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ demo: setup ## seven guarded rounds of self-distillation on a small real model, 
 	@$(BIN)/ouroloop run runs/recipes/unguarded.yaml --fresh
 	@$(BIN)/ouroloop report demo unguarded
 	@echo "Open the page above in a browser; \`$(BIN)/ouroloop ui\` shows the runs in MLflow."
+
+reproductions: setup ## the published systems' headline results on the small world: hours; resumable, two runs at a time
+	@$(BIN)/ouroloop reproduce --jobs 2
 
 test: setup ## every test that this machine can run: the fast ones first, then those on the real libraries
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow" $(PARALLEL)
