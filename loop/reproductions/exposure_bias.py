@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from loop.recipe_file import resolve
 from loop.reproductions.base import Goal, Reproduction, has
 from loop.setup import prepare
 from loop.store import read_json, read_rows
-from loop.studies.beginnings import FAMILIES, Panel, next_lines, panel_samples, sample_more, steps_of, true_lines
+from loop.studies.beginnings import FAMILIES, Panel, Step, next_lines, panel_samples, sample_more, steps_of, true_lines
 from loop.studies.study import Results, Study
 from loop.studies.tables import Columns, Rows, cell, over_problems
 from loop.views.reader import read_run
@@ -43,8 +43,8 @@ def table(path: Path) -> list[dict[str, Any]]:
 
 GAINS = tuple(f"{name}_gain{end}" for name in ("majority", "verified") for end in ("", "_low", "_high"))
 NUMBERS = (
-    "at", "num", "single", "single_low", "single_high", "greedy", "majority", "verified", *GAINS, "own", "true", "off_course", "gap", "gap_low",
-    "gap_high",
+    "at", "num", "single", "single_low", "single_high", "greedy", "majority", "verified", *GAINS, "true", "own", "kept", "on_course", "gap",
+    "gap_low", "gap_high", "fall", "fall_low", "fall_high",
 )
 EMPTY: dict[str, Any] = {"part": "", **dict.fromkeys(NUMBERS, NAN)}
 """Every column of a table; what a part does not know is NaN."""
@@ -78,10 +78,11 @@ def shares(score: Mapping[str, float]) -> dict[str, float]:
 
 
 def by_position(samples: Panel, lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Next-line accuracy after own and after true beginnings, and their gap by problem: a line per position, and one of all from `LATER` on.
+    """Next-line accuracy after own and after true beginnings, and the gaps by problem: a line per position, and one of all from `LATER` on.
 
-    A sample's line is held against the lines sampled after the true beginning of the same strategy, problem and position, so that neither
-    hard problems nor long strategies can make the gap. `at` NaN: all positions from `LATER` on.
+    A sample's line is held against lines sampled after the true beginning of the same strategy, problem and position, so that neither hard
+    problems nor long strategies make a gap. gap: where the own beginning follows a strategy, a line is right when it is built on the values that
+    stand there. fall: a line counts as right only on the true course, so that every earlier slip costs. `at` NaN: all positions from `LATER` on.
     """
     family_of = {p.id: p.family for p, _ in samples}
     after: dict[tuple[str, str], list[bool]] = defaultdict(list)
@@ -89,25 +90,32 @@ def by_position(samples: Panel, lines: Sequence[Mapping[str, Any]]) -> list[dict
         if row["problem"] in family_of:
             called = next_lines(family_of[row["problem"]], row["beginning"].split("\n"))
             after[row["problem"], row["beginning"]].append(row["text"] in called.values())
-    found: dict[int, dict[str, list[tuple[float, float, float]]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[float, dict[str, list[tuple[Step, float]]]] = defaultdict(lambda: defaultdict(list))
     for problem, rows in samples:
         for row in rows:
             for step in steps_of(problem, row["text"]):
                 true = float(np.mean(after[problem.id, "\n".join(step.beginning)]))
-                found[step.position][problem.id].append((float(step.right), true, float(not step.on_course)))
-    later: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
-    for position, by_problem in found.items():
-        for name, steps in by_problem.items():
-            later[name] += steps if position >= LATER else []
-    parts = [(float(position), found[position]) for position in sorted(found)] + [(NAN, {k: v for k, v in later.items() if v})]
-    return [_position(at, by_problem) for at, by_problem in parts if by_problem]
+                for at in (float(step.position), *([math.inf] if step.position >= LATER else [])):
+                    found[at][problem.id].append((step, true))
+    return [_position(at, found[at]) for at in sorted(found)]
 
 
-def _position(at: float, by_problem: Mapping[str, list[tuple[float, float, float]]]) -> dict[str, Any]:
-    own, true, off = (np.array([np.mean([step[i] for step in steps]) for steps in by_problem.values()]) for i in range(3))
-    gap = mean(true - own)
-    told = {"own": float(own.mean()), "true": float(true.mean()), "off_course": float(off.mean()), "gap": gap.value, "gap_low": gap.low}
-    return {"part": "line", "at": at, "num": len(own), **told, "gap_high": gap.high}
+def _position(at: float, by_problem: Mapping[str, Sequence[tuple[Step, float]]]) -> dict[str, Any]:
+    """The columns of a position from (step, accuracy after its true beginning) by problem."""
+
+    def per_problem(value: Callable[[Step, float], float], followed: bool = False) -> list[float]:
+        chosen = ([value(step, true) for step, true in steps if step.followed or not followed] for steps in by_problem.values())
+        return [float(np.mean(values)) for values in chosen if values]
+
+    gap = mean(per_problem(lambda step, true: true - step.right, followed=True))
+    fall = mean(per_problem(lambda step, true: true - (step.right and step.on_course)))
+    return {
+        "part": "line", "at": NAN if math.isinf(at) else at, "num": len(by_problem), "true": float(np.mean(per_problem(lambda _, true: true))),
+        "own": float(np.mean(per_problem(lambda step, _: float(step.right), followed=True) or [NAN])),
+        "on_course": float(np.mean(per_problem(lambda step, _: float(step.on_course)))),
+        "kept": float(np.mean(per_problem(lambda step, _: float(step.right and step.on_course)))),
+        **{f"{name}{end}": value for name, e in (("gap", gap), ("fall", fall)) for end, value in zip(("", "_low", "_high"), e[:3], strict=True)},
+    }
 
 
 def by_length(samples: Panel) -> list[dict[str, Any]]:
@@ -142,6 +150,7 @@ STUDY = Study(
     {
         "gold_traces": {"sampling": {"student": False}, "dataset": {"gold": True}},
         "self_trained": {},
+        "few_slips": {"model": "arithmetic/teacher", "sampling": {"student": False}, "dataset": {"gold": True}},
     },
     measure=table,
     extra=sample_more,
@@ -176,11 +185,10 @@ def interval(results: Results, arm: str, name: str, which: int, family: str, par
 
 
 COLUMNS: Columns = {
-    f"{family}: {title}, {when}": (make(name, which, family), "%")
-    for family in ("sum2", "sum3")
+    f"sum3: {title}, {when}": (make(name, which, "sum3"), "%")
     for title, name, make in (
         ("one sample", "single", column), ("maj@8", "majority", column), ("the critic's pick of 8", "verified", column),
-        ("next line after true lines", "true", later), ("... after its own", "own", later),
+        ("next line after true lines", "true", later), ("... after its own", "own", later), ("... on the true course", "kept", later),
     )
     for when, which in (("before", 0), ("after", -1))
 }
@@ -195,27 +203,31 @@ def goals(results: Results) -> Sequence[Goal]:
     drop = difference(*(interval(results, arm, "single", 0, family) for family in ("sum2", "sum3")))
     out.append(Goal.above("the base: one digit more costs accuracy (one sample, sum2 less sum3; interval over problems above 0)", drop, unit="%"))
     for family in FAMILIES:
-        asks = f"the base, {family}: from the second calculation on, a line is right more often after true lines than after its own (above 0)"
-        out.append(Goal.above(asks, interval(results, arm, "gap", 0, family, "line"), unit="%"))
+        asks = f"the base, {family}: from the second calculation on, own slips add up (a right line after true lines less one on the true course)"
+        out.append(Goal.above(asks, interval(results, arm, "fall", 0, family, "line"), unit="%"))
+    for who, where in (("the base", arm), ("the model of few slips", "few_slips")):
+        for family in FAMILIES if has(results, where) else ():
+            asks = f"{who}, {family}: and what is built on own lines is right less often than what is built on true ones (exposure bias proper)"
+            out.append(Goal.above(asks, interval(results, where, "gap", 0, family, "line"), unit="%"))
     for name, title in (("majority", "a vote of 8"), ("verified", "the critic's pick of 8")):
-        for family in ("sum2", "sum3"):
-            asks = f"the base, {family}: {title} recovers part of what one sample loses (interval over problems above 0)"
+        for family in FAMILIES:
+            asks = f"the base, {family}: {title} recovers part of what one sample loses"
             out.append(Goal.above(asks, interval(results, arm, f"{name}_gain", 0, family), unit="%"))
     return out
 
 
 def notes(results: Results) -> Sequence[str]:
     """The gap before and after training, family by family; and one sample's accuracy by the lines that the problem takes."""
-    lines = ["| arm | family | off course | gap, before | gap, after |", "|---|---|---|---|---|"]
+    lines = ["| arm | family | beginnings on the true course | gap, before | gap, after |", "|---|---|---|---|---|"]
     for arm, runs in results.items():
         for family in FAMILIES:
-            off = cell(mean([later("off_course", 0, family)(run) for run in runs.values()]), "%")
+            course = cell(mean([later("on_course", 0, family)(run) for run in runs.values()]), "%")
             gaps = [cell(interval(results, arm, "gap", which, family, "line"), "%") for which in (0, -1)]
-            lines.append(f"| {arm} | {family} | {off} | {' | '.join(gaps)} |")
-    lines += ["", "Off course: lines, from the second calculation on, that follow an untrue beginning. Gap: accuracy after true lines less that"]
-    lines += ["after the model's own, same problem, strategy and position; intervals over problems."]
+            lines.append(f"| {arm} | {family} | {course} | {' | '.join(gaps)} |")
+    lines += ["", "From the second calculation on. Gap (exposure bias proper): accuracy of a line after true lines less that of a line after the"]
+    lines += ["model's own, built on the values that stand there; same problem, strategy and position. Intervals are over problems."]
     arm = next(iter(results))
-    lines += ["", "| family (the base, one sample) | " + " | ".join(f"{n} lines" for n in LENGTHS) + " |", "|---" * (1 + len(LENGTHS)) + "|"]
+    lines += ["", f"| family ({arm}, before, one sample) | " + " | ".join(f"{n} lines" for n in LENGTHS) + " |", "|---" * (1 + len(LENGTHS)) + "|"]
     for family in FAMILIES:
         cells = [_at_length(results, arm, family, length) for length in LENGTHS]
         lines.append(f"| {family} | {' | '.join(cells)} |")
@@ -237,26 +249,27 @@ def _at_length(results: Results, arm: str, family: str, length: int) -> str:
 
 
 def draw(results: Results, figure: Any) -> None:
-    """Next-line accuracy by position after true and after own lines, before and after; and what a vote and the critic recover."""
+    """Next-line accuracy of the base by position after true lines, after its own, and on the true course; and what a vote and the critic recover."""
     arm = next(iter(results))
     axes = figure.subplots(1, 3)
-    for panel, family in zip(axes, ("sum2", "sum3"), strict=False):
-        for i, (label, name, which) in enumerate((("base", arm, 0), *((a, a, -1) for a in results))):
-            for key, style in (("true", "-"), ("own", "--")):
-                by_at = defaultdict(list)
-                for run in results[name].values():
-                    for row in pick(run, which, family, "line"):
+    styles = (("true", "-", "after true lines"), ("own", "--", "after its own"), ("kept", ":", "on the true course"))
+    for panel, family in zip(axes, ("sum3", "missing"), strict=False):
+        for i, where in enumerate((arm, *(a for a in results if a == "few_slips" and a != arm))):
+            for key, style, title in styles:
+                by_at: dict[float, list[float]] = defaultdict(list)
+                for run in results[where].values():
+                    for row in pick(run, 0, family, "line"):
                         if not math.isnan(row["at"]) and row["num"] >= 10:
                             by_at[row["at"]].append(row[key])
                 at = sorted(by_at)
-                told = f"{label}, after {key} lines"
-                panel.plot(at, [float(np.mean(by_at[x])) for x in at], style, color=f"C{i}", marker=".", linewidth=1, label=told)
+                label = f"{'few slips' if i else 'the base'}, {title}"
+                panel.plot(at, [float(np.mean(by_at[x])) for x in at], style, color=f"C{i}", marker=".", linewidth=1, label=label)
         panel.set_title(f"{family}: next line right", fontsize=9)
         panel.set_xlabel("line (1: the first calculation)", fontsize=8)
     kinds = (("single", "one sample"), ("greedy", "greedy"), ("majority", "maj@8"), ("verified", "critic's pick"))
     for i, (key, title) in enumerate(kinds):
         heights = [mean([column(key, 0, family)(run) for run in results[arm].values()]).value for family in FAMILIES]
-        axes[2].bar(np.arange(len(FAMILIES)) + 0.2 * i, heights, 0.2, color=str(0.75 - 0.2 * i), label=title)
+        axes[2].bar(np.arange(len(FAMILIES)) + 0.2 * i, heights, 0.2, color=str(0.8 - 0.2 * i), label=title)
     axes[2].set_xticks(np.arange(len(FAMILIES)) + 0.3, FAMILIES)
     axes[2].set_title("the base: accuracy", fontsize=9)
     axes[2].legend(fontsize=7, frameon=False)
@@ -269,7 +282,8 @@ def draw(results: Results, figure: Any) -> None:
 REPRODUCTION = Reproduction(
     study=STUDY,
     title="Exposure bias: own steps against true ones, and what a vote or a critic recovers",
-    paper="Bengio et al. 2015, arXiv 1506.03099; Arora et al. 2022, arXiv 2204.01171; Cobbe et al. 2021, arXiv 2110.14168 (verification)",
+    paper="Bengio et al. 2015, arXiv 1506.03099; Arora et al. 2022, arXiv 2204.01171; He et al. 2019, arXiv 1905.10617; "
+    "verification: Cobbe et al. 2021, arXiv 2110.14168",
     claim="Trained on true beginnings, a model errs more after its own, and the errors add up with length; samples that are voted on or verified "
     "recover part.",
     published=(
@@ -277,11 +291,12 @@ REPRODUCTION = Reproduction(
         "|---|---|",
         "| 1506.03099 | training on the model's own predictions now and then helps in captioning, parsing and speech |",
         "| 2204.01171 | errors under the model's own beginnings add up faster than under true ones, and perplexity does not show it |",
+        "| 1905.10617 | exposure bias is either insignificant or cannot be told from the mismatch of data and model |",
         "| 2110.14168 | the sample that a verifier ranks highest is right more often than one sample, on GSM8K |",
     ),
-    differs="a line is right when a strategy calls for it, built on the values that stand before it, so that an early slip alone does not make "
-    "later lines wrong. The base has seen slips in a third of its drafts, unlike a model trained on true ones "
-    "alone, and its critic was trained with it, not on its samples.",
+    differs="what adds up by itself (a slip spoils all that follows) is told apart from exposure bias proper (a line is wrong even as built on the "
+    "values before it). The base has seen slips, honestly built on, in a third of its drafts; the model of few slips (the world's teacher) in 2 %. "
+    "The critic is the model itself, trained on critiques of planted slips, not on its samples.",
     columns=COLUMNS,
     goals=goals,
     draw=draw,

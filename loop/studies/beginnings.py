@@ -72,28 +72,31 @@ def true_lines(problem: Problem, strategy: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Step:
-    """A line that the model wrote after its own ones. right: it is what a strategy calls for there, its value true.
+    """A line that the model wrote after its own ones, from the first calculation on.
 
-    beginning: the true lines that the same strategy would have written before it. on_course: its own lines are just those.
+    beginning: the true lines that the same strategy would have written before it. on_course: its own lines are just those. followed: its own
+    lines follow a strategy, whatever values they claim; after one that no strategy calls for, nothing is called for. right: it is the line
+    that a strategy calls for there, its value true.
     """
 
     position: int
-    right: bool
     beginning: tuple[str, ...]
     on_course: bool
+    followed: bool
+    right: bool
 
 
 def steps_of(problem: Problem, text: str) -> Iterator[Step]:
-    """The lines of a sample, from the first calculation on, as far as its beginning follows a strategy that the problem allows."""
+    """The lines of a sample, as far as the true trace of the strategy that it follows, or last followed, goes on."""
     lines = text.split("\n")
+    truths: list[list[str]] = []
     for at in range(1, len(lines)):
         called = next_lines(problem.family, lines[:at])
-        if not called:
-            return
-        truths = [found for name in called if len(found := true_lines(problem, name)) > at]
+        truths = [true_lines(problem, name) for name in called] if called else truths
+        truths = [truth for truth in truths if len(truth) > at]
         if truths:
             beginning = next((t[:at] for t in truths if t[:at] == lines[:at]), truths[0][:at])
-            yield Step(at, lines[at] in called.values(), tuple(beginning), list(beginning) == lines[:at])
+            yield Step(at, tuple(beginning), beginning == lines[:at], bool(called), lines[at] in called.values())
 
 
 async def sample_more(path: Path, engine: Engine) -> None:

@@ -18,11 +18,12 @@ COLUMN, SPLIT = "47+35\n7+5=12\n4+3+1=8\nanswer 82", "47+35\n40+30=70\n7+5=12\n7
 
 
 def test_one_arm_learns_from_true_traces_alone_the_other_from_its_own_right_ones():
-    gold, own = (resolve(STUDY.keys(arm, 0)) for arm in ("gold_traces", "self_trained"))
+    gold, own, few = (resolve(STUDY.keys(arm, 0)) for arm in ("gold_traces", "self_trained", "few_slips"))
     assert gold.dataset.gold and not gold.sampling.student and not gold.teachers
     assert own.sampling.student and not own.dataset.gold and own.filters.gold
     same = {"name": "", "dataset": own.dataset, "sampling": own.sampling}
     assert gold.model_copy(update=same) == own.model_copy(update=same)
+    assert few.model_copy(update={"name": gold.name, "model": gold.model}) == gold
 
 
 def test_the_panel_holds_every_family_and_asks_nothing_that_is_practised():
@@ -56,7 +57,7 @@ def test_a_slip_is_wrong_once_and_the_lines_that_are_honestly_built_on_it_are_ri
     assert [(s.right, s.on_course) for s in steps] == [(False, True), (True, False), (True, False)]
     assert steps[-1].beginning == ("47+35", "7+5=12", "4+3+1=8")
     derailed = list(steps_of(ITEM, "47+35\n7+5=12\n9+9=18\nanswer 3"))
-    assert [s.right for s in derailed] == [True, False], "after a line that no strategy calls for, none is called for"
+    assert [(s.right, s.followed) for s in derailed] == [(True, True), (False, True), (False, False)], "after a line that none calls for, none is"
     misread = list(steps_of(ITEM, "47+36\n7+6=13\n4+3+1=8\nanswer 83"))
     assert all(s.right for s in misread) and not any(s.on_course for s in misread)
 
@@ -72,10 +73,11 @@ def test_the_gap_holds_a_line_against_the_same_line_after_true_ones():
     lines = [{"problem": "p", "beginning": "47+35\n7+5=12", "text": t} for t in ("4+3+1=8", "4+3+1=8", "4+3+1=8", "4+3=7")]
     lines += [{"problem": "p", "beginning": "47+35", "text": "7+5=12"}, {"problem": "p", "beginning": "47+35\n7+5=12\n4+3+1=8", "text": "answer 82"}]
     found = {part["at"]: part for part in eb.by_position([(ITEM, rows)], lines) if not math.isnan(part["at"])}
-    assert (found[2.0]["own"], found[2.0]["true"], found[2.0]["off_course"], found[2.0]["gap"]) == (0.5, 0.75, 0.5, 0.25)
-    assert (found[1.0]["own"], found[1.0]["true"], found[1.0]["off_course"]) == (0.5, 1.0, 0.0)
+    assert [found[2.0][key] for key in ("own", "true", "on_course", "kept", "gap", "fall")] == [0.5, 0.75, 0.5, 0.5, 0.25, 0.25]
+    assert [found[3.0][key] for key in ("own", "true", "on_course", "kept", "gap", "fall")] == [1.0, 1.0, 0.5, 0.5, 0.0, 0.5]
+    assert (found[1.0]["own"], found[1.0]["true"], found[1.0]["on_course"]) == (0.5, 1.0, 1.0)
     (later,) = [part for part in eb.by_position([(ITEM, rows)], lines) if math.isnan(part["at"])]
-    assert later["gap"] == pytest.approx((0.25 + 0.0) / 2), "lines 2 and 3; line 1 has no calculation before it"
+    assert (later["gap"], later["fall"]) == (0.125, 0.375), "lines 2 and 3; line 1 has no calculation before it"
 
 
 def test_the_vote_and_the_critic_choose_among_the_same_samples():
@@ -93,8 +95,10 @@ def run(single, gap, gain):
             score = single[family]
             told = {**eb.EMPTY, "round": number, "family": family, "num": 60.0}
             gains = {f"{name}_gain{end}": gain + d for name in ("majority", "verified") for end, d in (("", 0.0), ("_low", -0.02), ("_high", 0.02))}
-            accuracies = {"single": score, "single_low": score - 0.05, "single_high": score + 0.05, "greedy": score, "majority": score, "verified": score}
-            line = {"own": 0.5, "true": 0.5 + gap, "off_course": 0.3, "gap": gap, "gap_low": gap - 0.01, "gap_high": gap + 0.01}
+            accuracies = dict.fromkeys(("single", "greedy", "majority", "verified"), score)
+            accuracies |= {"single_low": score - 0.05, "single_high": score + 0.05}
+            line = {"own": 0.5, "true": 0.5 + gap, "kept": 0.4, "on_course": 0.3}
+            line |= {f"{name}{end}": gap + d for name in ("gap", "fall") for end, d in (("", 0.0), ("_low", -0.01), ("_high", 0.01))}
             out += [{**told, "part": "family", **accuracies, **gains}]
             out += [{**told, "part": "line", "at": at, **line} for at in (1.0, 2.0, math.nan)]
             out += [{**told, "part": "length", "at": 5.0, **accuracies}]
@@ -103,8 +107,9 @@ def run(single, gap, gain):
 
 def test_goals_are_met_or_missed_as_the_rows_say():
     falls = {"sum2": 0.6, "sum3": 0.2, "missing": 0.4}
-    good = {"gold_traces": {0: run(falls, 0.05, 0.1), 1: run(falls, 0.06, 0.1)}}
-    assert [g.met for g in eb.goals(good)] == [True] * 8
+    seeds = {0: run(falls, 0.05, 0.1), 1: run(falls, 0.06, 0.1)}
+    good = {"gold_traces": seeds, "few_slips": seeds}
+    assert [g.met for g in eb.goals(good)] == [True] * 16
     level = {"sum2": 0.4, "sum3": 0.4, "missing": 0.4}
-    assert [g.met for g in eb.goals({"self_trained": {0: run(level, 0.005, 0.01)}})] == [False] * 8
+    assert [g.met for g in eb.goals({"self_trained": {0: run(level, 0.005, 0.01)}})] == [False] * 13
     assert eb.goals({}) == [] and "| missing |" in "\n".join(eb.notes(good))

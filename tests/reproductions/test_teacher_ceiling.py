@@ -22,7 +22,7 @@ def test_the_sums_are_right_their_traces_too_and_splits_share_no_pair_of_numbers
     for split, found in rows.items():
         for row in found:
             a, b = (int(n) for n in row["solution"].split("\n")[0].split("+"))
-            assert str(a + b) == row["answer"] and row["solution"].endswith(f"answer {row['answer']}") and 1000 <= min(a, b)
+            assert str(a + b) == row["answer"] and row["solution"].endswith(f"answer {row['answer']}") and min(a, b) >= 1000
             assert str(a) in row["question"] and world.split_of("sum3", a, b) == split
     assert not {row["question"] for row in rows["train"]} & {row["question"] for row in rows["heldout"]}
     item = ArithmeticTask().problems("heldout")[0]
@@ -77,12 +77,14 @@ def test_goals_are_met_or_missed_as_the_rows_say():
     starved = seeds((0.15, 0.15), (0.0, 0.0), warned=1.0, trained=0.0)
     good = {
         "distilled": seeds((0.15, 0.5), (0.0, 0.0)), "imitated": seeds((0.15, 0.3), (0.0, 0.0)), "self_taught": seeds((0.15, 0.3), (0.0, 0.0)),
-        "teacher_self_taught": seeds((0.37, 0.6), (0.0, 0.0)), "gold_traces": seeds((0.15, 0.6), (0.0, 0.2)), "unreachable": starved, "scarce": starved,
+        "teacher_self_taught": seeds((0.37, 0.6), (0.0, 0.0)), "gold_traces": seeds((0.15, 0.6), (0.0, 0.2)),
+        "unreachable": starved, "scarce": starved,
     }
     assert [g.met for g in tc.goals(good)] == [True] * 11
     bad = {
-        "distilled": seeds((0.15, 0.1), (0.0, 0.4), solved=30), "imitated": seeds((0.15, 0.5), (0.0, 0.0)), "self_taught": seeds((0.15, 0.1), (0.0, 0.0)),
-        "teacher_self_taught": seeds((0.37, 0.3), (0.0, 0.0)), "gold_traces": seeds((0.15, 0.6), (0.0, 0.0)),
+        "distilled": seeds((0.15, 0.1), (0.0, 0.4), solved=30), "imitated": seeds((0.15, 0.5), (0.0, 0.0)),
+        "self_taught": seeds((0.15, 0.1), (0.0, 0.0)), "teacher_self_taught": seeds((0.37, 0.3), (0.0, 0.0)),
+        "gold_traces": seeds((0.15, 0.6), (0.0, 0.0)),
         "unreachable": seeds((0.15, 0.2), (0.0, 0.0)), "scarce": seeds((0.15, 0.2), (0.0, 0.0)),
     }
     assert [g.met for g in tc.goals(bad)] == [False] * 11
