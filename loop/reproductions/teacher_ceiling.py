@@ -116,7 +116,7 @@ STUDY = Study(
         "scarce": {**TEACHER, "task": {"path": "$scarce"}, "monitors": {"guard": True}},
     },
     made={
-        "problems": problem_file("train", {REACHED: 300, BEYOND: 300}),
+        "problems": problem_file("train", {REACHED: 330, BEYOND: 270}),
         "heldout": problem_file("heldout", {REACHED: 100, BEYOND: 60}),
         "scarce": problem_file("train", {BEYOND: 394, REACHED: 6}),
     },
