@@ -128,11 +128,6 @@ def over(results: Results, arm: str, name: str, which: int, family: str = ALL) -
     return over_problems(results, arm, found)
 
 
-def changed(results: Results, arm: str, name: str, family: str = ALL) -> Estimate:
-    """Last round less round 0, seed by seed."""
-    return mean([column(name, -1, family)(run) - column(name, 0, family)(run) for run in results[arm].values()])
-
-
 COLUMNS: Columns = {
     "greedy, before": (column("greedy", 0), "%"),
     "one sample, before": (column("single", 0), "%"),
@@ -159,10 +154,11 @@ def goals(results: Results) -> Sequence[Goal]:
         asks = "... and above greedy, all four families"
         out.append(Goal.above(asks, over(results, arm, "greedy", 0), unit="%"))
         asks = "self-training takes part of the gain over one sample into the weights (gain before less after; interval over seeds above 0)"
-        found = changed(results, arm, "over_single")
-        out.append(Goal.above(asks, Estimate(-found.value, -found.high, -found.low, found.num_clusters), unit="%"))
+        taken = [column("over_single", 0)(run) - column("over_single", -1)(run) for run in results[arm].values()]
+        out.append(Goal.above(asks, mean(taken), unit="%"))
         asks = "maj@40 after self-training is not below maj@40 before (one-sided)"
-        out.append(Goal.not_below(asks, changed(results, arm, "maj_40"), 0.0, "%"))
+        changed = [column("maj_40", -1)(run) - column("maj_40", 0)(run) for run in results[arm].values()]
+        out.append(Goal.not_below(asks, mean(changed), 0.0, "%"))
     if has(results, "gold_filtered", "majority_voted"):
         asks = "trained on voted answers, the vote share claims more against the truth than trained on gold (over-confidence, interval above 0)"
         out.append(Goal.above(asks, gain(results, "majority_voted", "gold_filtered", column("overconfidence", -1)), unit="%"))
@@ -229,7 +225,8 @@ REPRODUCTION = Reproduction(
         "| the same after self-training on voted answers, no gold (2210.11610) | 82.1 % |",
     ),
     differs="the small base learnt from drafts with slips, so that one sample at T = 0.7 is much worse than greedy where a family is easy; "
-    "maj@k is the expectation over all k-subsets of the 40 samples, and the vote share's error is taken on split halves, unbiased.",
+    "the four families are pooled by problem (60 of sum3, 32 of each other), maj@k is the expectation over all k-subsets of the 40 samples, "
+    "and the vote share's error is taken on split halves, unbiased.",
     columns=COLUMNS,
     goals=goals,
     draw=draw,
