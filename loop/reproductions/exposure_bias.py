@@ -272,10 +272,10 @@ def draw(results: Results, figure: Any) -> None:
         axes[2].bar(np.arange(len(FAMILIES)) + 0.2 * i, heights, 0.2, color=str(0.8 - 0.2 * i), label=title)
     axes[2].set_xticks(np.arange(len(FAMILIES)) + 0.3, FAMILIES)
     axes[2].set_title("the base: accuracy", fontsize=9)
-    axes[2].legend(fontsize=7, frameon=False)
+    axes[2].legend(fontsize=7, frameon=False, ncols=2, loc="upper center")
     for panel in axes:
         panel.tick_params(labelsize=8)
-        panel.set_ylim(0, 1.02)
+        panel.set_ylim(0, 1.02 if panel is not axes[2] else 1.25)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7, frameon=False)
 
 
