@@ -38,7 +38,7 @@ class Worker:
 
     async def one(self, arm: str, seed: int) -> int:
         """Run, or go on with, one arm of one seed and write its table. Returns the number of rows."""
-        recipe = resolve(await asyncio.to_thread(self.study.recipe, arm, seed, self.runs, self.quick))  # what is made may use asyncio.run
+        recipe = resolve(await asyncio.to_thread(self.study.recipe, arm, seed, self.runs, self.quick))  # what it makes may run a loop of its own
         path = self.runs / recipe.name
         begun = (path / "recipe.json").exists()
         setting = prepare(recipe)
