@@ -90,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     monitor.add_argument("--plan-rounds", type=_positive, metavar="T", help="rounds planned in all (default: 20, or the number of files if more)")
     monitor.add_argument("--temperature", type=float, default=1.0, help="at which the traces were sampled; trace entropy needs 1 (the default)")
     monitor.add_argument("--keep-order", action="store_true", help="the files are in order, whatever the numbers in their names say")
+    monitor.add_argument("--anchors", nargs="+", type=int, default=[0], metavar="N", help="rounds, fixed in advance, that others are held against "
+                         "(default: 0; the loop itself holds them against 0 and 1, which sees losses of what round 1 gained)")
     monitor.add_argument("--json", action="store_true", help="for scripts")
     monitor.add_argument("--plan", nargs=2, type=_positive, metavar=("N", "K"), help="judge nothing: say which losses N problems with K samples "
                          "each would show, on the first file's model or a typical one")
@@ -205,7 +207,7 @@ def _monitor(options: argparse.Namespace) -> int:
     if not options.traces:
         raise UserError("monitor: no traces; expected one JSONL file per round, the anchor first. docs/traces.md says what is in them.")
     watched = monitor.monitor(
-        options.traces, options.strategies, options.settings, options.plan_rounds, options.temperature, options.keep_order,
+        options.traces, options.strategies, options.settings, options.plan_rounds, options.temperature, options.keep_order, options.anchors,
     )
     print(json.dumps(monitor.to_json(watched), indent=1, allow_nan=False) if options.json else monitor.text(watched))
     return watched.exit_code

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from monitors.base import Monitor, Reading, RoundView
 from monitors.panel import Panel, PanelDecision
+from monitors.readings import first_samples
 from monitors.registry import MONITORS, measure_all
 from monitors.traces import TraceError
 
@@ -34,13 +35,18 @@ class Judged(NamedTuple):
 class Follower:
     """Judges round after round. As decisions are only recorded, the evidence of all rounds goes on adding up.
 
-    reference: the anchor, the first round judged. history: the decisions so far, each with `carried_out` false in its details.
+    reference: the first anchor, the first round judged. anchors: which rounds, counted from 0 and fixed in advance, later ones are held against;
+    `panel.num_anchors` should say how many. num_samples: read so many samples of a problem in every round, for some readings (the over-confidence of
+    a vote) are another thing with more; the decision sees all. history: the decisions so far, each with `carried_out` false in its details.
     """
 
     panel: Panel
     monitors: Mapping[str, Monitor] = field(default_factory=lambda: {n: m for n, m in MONITORS.items() if n not in NEEDS_MORE})
     reference: RoundView | None = None
     history: list[PanelDecision] = field(default_factory=list)
+    anchors: tuple[int, ...] = (0,)
+    num_samples: int | None = None
+    later_: list[RoundView] = field(default_factory=list)
 
     def judge(self, view: RoundView) -> Judged:
         """Measure and decide; only problems that the anchor has too are compared.
@@ -49,16 +55,26 @@ class Follower:
             TraceError: the round shares no problem with the anchor.
         """
         notes: tuple[str, ...] = ()
-        reference = self.reference
-        if reference is None:
+        references: list[RoundView] = []
+        if self.reference is None:
             self.reference = view
         else:
-            view, reference, notes = shared(view, reference)
-        readings = measure_all(view, reference, self.monitors)
-        decision = self.panel.decide(view, reference, readings, self.history)
+            if len(self.history) in self.anchors:
+                self.later_.append(view)
+            now, then, notes = shared(view, self.reference)
+            both = set(now.probe.problem)
+            references = [then, *(only(anchor, both) for anchor in self.later_ if anchor is not view)]
+            view = now
+        read, *first = [self._alike(v) for v in (view, *references[:1])]
+        readings = measure_all(read, first[0] if first else None, self.monitors)
+        decision = self.panel.decide(view, references or None, readings, self.history)
         decision = replace(decision, details={**decision.details, "carried_out": False})
         self.history.append(decision)
         return Judged(decision, tuple(readings), notes)
+
+
+    def _alike(self, view: RoundView) -> RoundView:
+        return view if self.num_samples is None else replace(view, probe=first_samples(view.probe, self.num_samples))
 
 
 def follow(views: Iterable[RoundView], panel: Panel, monitors: Mapping[str, Monitor] | None = None) -> list[Judged]:
@@ -78,9 +94,15 @@ def shared(view: RoundView, reference: RoundView) -> tuple[RoundView, RoundView,
         )
     if both == now == then:
         return view, reference, ()
-    parts = [replace(v, probe=v.probe.where(np.array([p in both for p in v.probe.problem], dtype=bool))) for v in (view, reference)]
+    parts = [only(v, both) for v in (view, reference)]
     note = (
         f"round {view.round}: compared over the {len(both):,} problems that round 0 has too; left out: {len(now - both):,} of this round's, "
         f"{len(then - both):,} of round 0's"
     )
     return parts[0], parts[1], (note,)
+
+
+def only(view: RoundView, problems: Collection[str]) -> RoundView:
+    """The round's panel on these problems alone."""
+    kept_N = np.array([p in problems for p in view.probe.problem], dtype=bool)
+    return view if kept_N.all() else replace(view, probe=view.probe.where(kept_N))

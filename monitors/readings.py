@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -65,3 +66,13 @@ def of(samples: Samples, field: Literal["family", "slice"], value: str) -> Sampl
 def by_family(samples: Samples, estimate: Callable[[Samples], Estimate]) -> dict[str, Any]:
     """The estimate on each family's rows, as JSON."""
     return {family: as_json(estimate(of(samples, "family", family))) for family in families(samples)}
+
+
+def first_samples(samples: Samples, num: int) -> Samples:
+    """The first `num` rows of every problem, in their order."""
+    seen: Counter[str] = Counter()
+    chosen = np.zeros(len(samples), dtype=bool)
+    for i, problem in enumerate(samples.problem):
+        chosen[i] = seen[problem] < num
+        seen[problem] += 1
+    return samples if chosen.all() else samples.where(chosen)

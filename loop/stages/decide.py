@@ -9,19 +9,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from evals.heldout import scores_by_family
 from loop.config import ProbeConfig, Recipe
 from loop.records import Action, Decision
 from loop.stages.plan import Stock
 from loop.store import once_json, read_json
-from monitors.base import RoundView, Samples
+from monitors.base import RoundView
 from monitors.drift import Drift
 from monitors.entropy import TraceEntropy
 from monitors.generalization import Generalization
 from monitors.panel import Panel
-from monitors.readings import of
+from monitors.readings import first_samples, of
 from monitors.registry import MONITORS, measure_all
 from monitors.selection import largest_ratio, selection_ratios
 from monitors.texts import RealText
@@ -86,16 +84,6 @@ def fresh_share(folder: Path, guard: bool) -> float:
     gate = read_json(folder / "gate.json") if (folder / "gate.json").exists() else {}
     mended = guard and gate.get("action") == "mend"
     return float((gate if mended else read_json(folder / "plan.json")).get("anchor_share", 0.0))
-
-
-def first_samples(samples: Samples, num: int) -> Samples:
-    """The first `num` rows of every problem, in their order."""
-    seen: Counter[str] = Counter()
-    chosen = np.zeros(len(samples), dtype=bool)
-    for i, problem in enumerate(samples.problem):
-        chosen[i] = seen[problem] < num
-        seen[problem] += 1
-    return samples if chosen.all() else samples.where(chosen)
 
 
 def stock(view: RoundView, anchor: RoundView, shares: Mapping[str, float], main: str) -> Stock:

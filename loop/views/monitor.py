@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from loop.errors import DataError, RecipeError
 from loop.views.progress import DASH, markdown
+from monitors.base import Samples
 from monitors.entropy import TraceEntropy
 from monitors.evidence import plain
 from monitors.follower import Follower, Judged
@@ -61,26 +63,33 @@ class Watched(NamedTuple):
 
 def monitor(
     paths: Sequence[Path], strategies: str | None = None, settings: Sequence[str] = (), plan_rounds: int | None = None, temperature: float = 1.0,
-    keep_order: bool = False,
+    keep_order: bool = False, anchors: Sequence[int] = (0,),
 ) -> Watched:
-    """Read one file per round, the anchor first, and judge every round.
+    """Read one file per round, the anchor first, and judge every round. anchors: the rounds that later ones are held against, 0 among them.
 
     Raises:
         DataError: the traces are wrong.
         RecipeError: a setting is wrong.
     """
-    panel = panel_of(settings, plan_rounds or max(HORIZON, len(paths)))
+    if not anchors or anchors[0] != 0 or list(anchors) != sorted(set(anchors)):
+        raise RecipeError(f"--anchors {' '.join(map(str, anchors))}: expected rounds in ascending order, beginning with 0, e.g. --anchors 0 1")
+    panel = dataclasses.replace(panel_of(settings, plan_rounds or max(HORIZON, len(paths))), num_anchors=len(anchors))
     try:
         traces = read_traces(paths, strategies, keep_order)
         if not panel.main_family:
             panel = dataclasses.replace(panel, main_family=main_family(traces.views[0]))
         elif panel.main_family not in (known := sorted(set(traces.views[0].probe.family))):
             raise RecipeError(f"--set main_family={panel.main_family}: no such family in {paths[0]}; expected one of {', '.join(known)}.")
-        follower = Follower(panel)
+        follower = Follower(panel, anchors=tuple(anchors), num_samples=min(most_samples(view.probe) for view in traces.views))
         follower.monitors = {**follower.monitors, "accuracy": Generalization(k=panel.pass_k), "entropy": TraceEntropy(temperature=temperature)}
         return Watched(panel, traces, [follower.judge(view) for view in traces.views])
     except TraceError as error:
         raise DataError(str(error)) from error
+
+
+def most_samples(samples: Samples) -> int:
+    """Samples of the problem that has most."""
+    return max(Counter(samples.problem).values(), default=1)
 
 
 def panel_of(settings: Sequence[str], rounds: int) -> Panel:

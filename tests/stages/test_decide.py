@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loop.stages.decide import first_samples, fresh_share
+from loop.stages.decide import fresh_share
 from loop.store import write_json
 from monitors.base import RoundView
 from monitors.calibration import ModelCalibration
+from monitors.readings import first_samples
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "monitors"))
 
