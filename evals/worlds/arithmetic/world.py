@@ -32,8 +32,8 @@ STRATEGY_WEIGHTS = {"column": 0.38, "split": 0.28, "compensate": 0.18, "jump": 0
 SPLITS = {"pretrain": (0, 50), "train": (50, 75), "reserve": (75, 80), "heldout": (80, 100)}
 """Hash buckets (per cent) of the operands: two splits never share a pair of numbers, whatever the wording or the order."""
 
-_NAMES = ("Tom", "Ana", "Ben", "Eva", "Sam", "Mia", "Leo", "Zoe")
-_THINGS = ("apples", "coins", "books", "cards", "shells", "pens")
+NAMES = ("Tom", "Ana", "Ben", "Eva", "Sam", "Mia", "Leo", "Zoe")
+THINGS = ("apples", "coins", "books", "cards", "shells", "pens")
 _TEMPLATES = {
     "sum": (
         "{name} has {a} {thing} and gets {b} more. How many in all?",
@@ -74,7 +74,7 @@ def draw(family: str, split: str, rng: random.Random) -> Problem:
 def problem(family: str, a: int, b: int, rng: random.Random) -> Problem:
     """The problem of these numbers in a random wording. Its id is a hash of the question."""
     template = rng.choice(_TEMPLATES["sum" if family.startswith("sum") else family])
-    question = template.format(name=rng.choice(_NAMES), thing=rng.choice(_THINGS), a=a, b=b)
+    question = template.format(name=rng.choice(NAMES), thing=rng.choice(THINGS), a=a, b=b)
     answer = _answer(family, a, b)
     tail = family == "sum2" and a % 10 + b % 10 >= 10 and a + b >= 100
     identity = hashlib.sha256(f"{family}:{question}".encode()).hexdigest()[:12]
