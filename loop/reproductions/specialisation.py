@@ -29,7 +29,7 @@ def table(path: Path) -> list[dict[str, Any]]:
 
 
 def general(found: RoundData) -> dict[str, float]:
-    """pass@1 of the other families, its paired change since round 0, and the loss that the panel sees of it.
+    """pass@1 of the other families, its paired change since round 0, their greedy accuracy, and the loss that the panel sees.
 
     named: the panel acts and names it among its reasons.
     """
@@ -37,7 +37,9 @@ def general(found: RoundData) -> dict[str, float]:
     change = (reading.details.get("change") if reading else None) or {}
     details = found.decision.get("details") or {}
     losses = [g["loss_in_tolerances"] for g in details.get("guards", []) if g["name"] == OTHERS]
+    others = found.probe[(found.probe["family"] != found.main_family) & (found.probe["kind"] == "greedy")] if len(found.probe) else found.probe
     return {
+        "general_greedy": float(others["correct"].mean()) if len(others) else math.nan,
         "general": reading.value if reading else math.nan,
         **{f"change_{key}": _number(change.get(key)) for key in ("value", "low", "high")},
         "loss_in_tolerances": _number(losses[0]) if losses else math.nan,
@@ -61,7 +63,7 @@ STUDY = Study(
         "refine": {"critique": False, "revisions": 0},
         "filters": {"gold": True, "duplicates": "calculations", "per_problem": None},
         "dataset": {"anchor_share": 0.0},
-        "sft": {"learning_rate": 5.0e-4, "num_train_epochs": 3, "per_device_train_batch_size": 32},
+        "sft": {"learning_rate": 2.0e-3, "num_train_epochs": 4, "per_device_train_batch_size": 32},
         "probe": {
             "problems": 150, "family_problems": 40, "samples": 4, "anchor_samples": 8, "pass_at": 4, "majority": 4, "critiques": 0, "texts": 8,
             "canaries": 0,
@@ -112,6 +114,8 @@ COLUMNS: Columns = {
     "target, greedy": (last("greedy"), "%"),
     "general, before": (first("general"), "%"),
     "general, after": (last("general"), "%"),
+    "general greedy, before": (first("general_greedy"), "%"),
+    "general greedy, after": (last("general_greedy"), "%"),
     "other steps, before": (mean_of(STRUCTURES, 0), "%"),
     "other steps, after": (mean_of(STRUCTURES, -1), "%"),
     "skills, before": (mean_of(SKILLS, 0), "%"),
@@ -131,6 +135,8 @@ def goals(results: Results) -> Sequence[Goal]:
         out.append(Goal.above(asks, mean([last("pass_1")(run) - first("pass_1")(run) for run in runs]), unit="%"))
         asks = "... and the other families lose (loss of pass@1, interval above 0)"
         out.append(Goal.above(asks, mean([lost(run) for run in runs]), unit="%"))
+        asks = "... also greedy, as published (interval above 0)"
+        out.append(Goal.above(asks, mean([first("general_greedy")(run) - last("general_greedy")(run) for run in runs]), unit="%"))
         asks = "the panel says so before the last round (share of runs in which it acts and names this loss)"
         told = mean([float(named(run) < float(run[-1]["round"])) for run in runs])
         out.append(Goal.at_least(asks, told, 1.0, "%"))
@@ -188,7 +194,8 @@ REPRODUCTION = Reproduction(
         "| BigBench-Hard, answers alone | a large part lost |",
     ),
     differs="the paper has no arm with real data mixed in, and no monitor; the loss there is measured on another benchmark, here on the "
-    "world's other families: three with steps, three without. The teacher is a better small model, its samples are kept when their answer is right.",
+    "world's other families: three with steps, three without. The teacher is a better small model, its samples are kept when their answer is right. "
+    "The learning rate is four times that of the other studies: at theirs, three rounds cost the other families greedy accuracy alone.",
     columns=COLUMNS,
     goals=goals,
     draw=draw,
