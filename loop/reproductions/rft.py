@@ -1,0 +1,149 @@
+"""Rejection-sampling fine-tuning (2308.01825): gold traces, then a model's own distinct right paths beside them, then those of several models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evals.steps import calculation_key
+from loop.reproductions.base import Goal, Reproduction, has
+from loop.studies.study import Results, Study
+from loop.studies.tables import Columns, gain, last
+from loop.views.reader import read_run
+
+FAMILY = "sum3"
+QUESTIONS = 400
+K = 9
+EQUAL = 500
+"""Sampled paths that the arms of equal size train on; each of them keeps more, so that all have as many."""
+TEMPERATURES = [0.7, 1.0, 1.3]
+MODELS = ["@gold", "@gold_b", "@gold_teacher"]
+
+BASE: dict[str, Any] = {
+    "model": "arithmetic/base",
+    "rounds": 1,
+    "init": "base",
+    "task": {"kind": "arithmetic", "families": [FAMILY], "num_problems": QUESTIONS},
+    "sampling": {"student": False, "problems_per_round": QUESTIONS, "samples_per_problem": K, "temperatures": [0.7], "max_tokens": 80},
+    "refine": {"critique": False, "revisions": 0},
+    "filters": {"gold": True, "duplicates": "calculations", "per_problem": None},
+    "dataset": {"gold": True},
+    "sft": {"learning_rate": 5.0e-4, "num_train_epochs": 3, "per_device_train_batch_size": 32},
+    "probe": {
+        "problems": 400, "family_problems": 0, "samples": 4, "anchor_samples": 4, "pass_at": 4, "majority": 4, "critiques": 0, "texts": 8,
+        "canaries": 0,
+    },
+    "monitors": {"guard": False, "anchors": [0]},
+    "tracking": {"mlflow": False},
+}
+
+OWN: dict[str, Any] = {"teachers": ["@gold"]}
+THIRD: dict[str, Any] = {"samples_per_problem": K // len(MODELS)}
+
+ARMS: dict[str, dict[str, Any]] = {
+    "gold": {},
+    "gold_long": {"sft": {"num_train_epochs": 9}},
+    "gold_b": {"seed": 1000},
+    "gold_teacher": {"model": "arithmetic/teacher"},
+    "k1": {**OWN, "sampling": {"samples_per_problem": 1}},
+    "k3": {**OWN, "sampling": {"samples_per_problem": 3}},
+    "k9": OWN,
+    "models": {"teachers": MODELS},
+    "k9_equal": {**OWN, "dataset": {"size": EQUAL}},
+    "temperatures_equal": {**OWN, "sampling": {"temperatures": TEMPERATURES}, "dataset": {"size": EQUAL}},
+    "models_equal": {"teachers": MODELS, "sampling": THIRD, "dataset": {"size": EQUAL}},
+}
+"""gold: supervised fine-tuning. gold_long: as many steps as the arms with sampled paths take, and more. gold_b, gold_teacher: two further models that
+draft. k1, k3, k9: samples per question from `gold`. models: k = 9 from each of three. *_equal: nine samples a question, `EQUAL` paths kept."""
+
+
+def measure(path: Path) -> list[dict[str, Any]]:
+    """One row per round: accuracy of the held-out questions, and what was trained on. paths: distinct lists of calculations per question."""
+    rows = []
+    for found in read_run(path).rounds:
+        trained = found.examples
+        paths = {(row.problem_id, calculation_key(row.text)) for row in trained.itertuples()} if len(trained) else set()
+        rows.append(
+            {
+                "round": found.number,
+                **{name: found.score(metric)[0] for name, metric in (("greedy", "greedy"), ("pass_1", "pass@1"), ("maj_k", "maj@k"))},
+                "sampled": int((trained["origin"] == "kept").sum()) if len(trained) else 0,
+                "examples": len(trained),
+                "paths": len(paths) / max(1, len({problem for problem, _ in paths})),
+            }
+        )
+    return rows
+
+
+STUDY = Study(
+    "rft",
+    BASE,
+    ARMS,
+    measure=measure,
+    quick={"task": {"num_problems": 200}, "probe": {"problems": 200, "samples": 2, "anchor_samples": 2, "pass_at": 2, "majority": 2}},
+    quick_arms=("gold", "k1", "k9", "models"),
+)
+
+COLUMNS: Columns = {
+    "sampled paths": (last("sampled"), ""),
+    "distinct paths per question": (last("paths"), ""),
+    "maj@1 (greedy)": (last("greedy"), "%"),
+    "maj@4": (last("maj_k"), "%"),
+    "pass@1, T = 1": (last("pass_1"), "%"),
+}
+
+
+def goals(results: Results) -> Sequence[Goal]:
+    """Each published step, and that it is the mix and the paths, not the count and the steps."""
+    asked = (
+        ("k9", "gold", "the model's own right paths add to supervised fine-tuning (maj@1, k9 minus gold; interval above 0)"),
+        ("k9", "gold_long", "... and to supervised fine-tuning of three times the epochs (k9 minus gold_long; interval above 0)"),
+        ("models", "k9", "several models' paths add to the model's own (models minus k9; interval above 0)"),
+        ("k9", "k1", "more distinct paths per question add (k9 minus k1; interval above 0)"),
+        ("models_equal", "k9_equal", f"at {EQUAL} paths each, three models beat one (interval above 0)"),
+        ("temperatures_equal", "k9_equal", f"at {EQUAL} paths each, three temperatures beat one (interval above 0)"),
+    )
+    return [Goal.above(asks, gain(results, arm, over, last("greedy")), unit="%") for arm, over, asks in asked if has(results, arm, over)]
+
+
+def draw(results: Results, figure: Any) -> None:
+    """Distinct paths per question against maj@1: a point per run, the arms that differ in k joined by their means."""
+    axes = figure.subplots()
+    means: dict[str, tuple[float, float]] = {}
+    for i, (arm, runs) in enumerate(results.items()):
+        if arm in ("gold_b", "gold_teacher"):
+            continue
+        xs, ys = [float(run[-1]["paths"]) for run in runs.values()], [100 * float(run[-1]["greedy"]) for run in runs.values()]
+        axes.plot(xs, ys, "o", color=f"C{i % 10}", markersize=4, alpha=0.8, label=arm)
+        means[arm] = (sum(xs) / len(xs), sum(ys) / len(ys))
+    joined = [means[arm] for arm in ("gold", "k1", "k3", "k9", "models") if arm in means]
+    axes.plot(*zip(*joined, strict=True), color="grey", linewidth=1, zorder=0)
+    axes.set_xlabel("distinct paths per question in the training set", fontsize=8)
+    axes.set_ylabel("maj@1, %", fontsize=8)
+    axes.tick_params(labelsize=8)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False)
+
+
+REPRODUCTION = Reproduction(
+    study=STUDY,
+    title="Rejection-sampling fine-tuning (RFT)",
+    paper="Yuan et al. 2023, arXiv 2308.01825",
+    claim="A fine-tuned model's own right solutions, one per distinct list of calculations, join the gold ones and the base is fine-tuned on all: it "
+    "gets better, and better still with several models' solutions, which hold more distinct paths per question.",
+    published=(
+        "| LLaMA-7B on GSM8K | maj@1 |",
+        "|---|---|",
+        "| supervised fine-tuning on gold solutions | 35.9 % |",
+        "| RFT, k = 100 samples of the same model | 41.7 % |",
+        "| RFT, samples of several models | 49.3 % |",
+    ),
+    differs="three-digit sums, of which the base has seen a few in pretraining; k = 9 instead of 100, because a question has four kinds of right "
+    "path here and samples soon repeat themselves. The further models are the same base fine-tuned with another seed and a second, better pretrained "
+    "checkpoint of the same size, fine-tuned alike. The lists of calculations are compared without their order. All seeds have the same questions; "
+    "they differ in sampling and training.",
+    columns=COLUMNS,
+    goals=goals,
+    draw=draw,
+    seeds=(0, 1, 2, 3, 4),
+)
