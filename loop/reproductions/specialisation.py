@@ -195,7 +195,8 @@ REPRODUCTION = Reproduction(
     ),
     differs="the paper has no arm with real data mixed in, and no monitor; the loss there is measured on another benchmark, here on the "
     "world's other families: three with steps, three without. The teacher is a better small model, its samples are kept when their answer is right. "
-    "The learning rate is four times that of the other studies: at theirs, three rounds of a first run cost the other families greedy accuracy alone.",
+    "The learning rate is four times that of the other studies: at theirs, three rounds of a first run cost the other families greedy accuracy "
+    "alone.",
     columns=COLUMNS,
     goals=goals,
     draw=draw,
