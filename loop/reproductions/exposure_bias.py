@@ -81,8 +81,9 @@ def by_position(samples: Panel, lines: Sequence[Mapping[str, Any]]) -> list[dict
     """Next-line accuracy after own and after true beginnings, and the gaps by problem: a line per position, and one of all from `LATER` on.
 
     A sample's line is held against lines sampled after the true beginning of the same strategy, problem and position, so that neither hard
-    problems nor long strategies make a gap. gap: where the own beginning follows a strategy, a line is right when it is built on the values that
-    stand there. fall: a line counts as right only on the true course, so that every earlier slip costs. `at` NaN: all positions from `LATER` on.
+    problems nor long strategies make a gap. true, own, gap: where the own beginning follows a strategy; a line is right when it is built on the
+    values that stand there. kept, fall: everywhere; a line counts only on the true course, so that every earlier slip costs. `at` NaN: all
+    positions from `LATER` on.
     """
     family_of = {p.id: p.family for p, _ in samples}
     after: dict[tuple[str, str], list[bool]] = defaultdict(list)
@@ -110,7 +111,8 @@ def _position(at: float, by_problem: Mapping[str, Sequence[tuple[Step, float]]])
     gap = mean(per_problem(lambda step, true: true - step.right, followed=True))
     fall = mean(per_problem(lambda step, true: true - (step.right and step.on_course)))
     return {
-        "part": "line", "at": NAN if math.isinf(at) else at, "num": len(by_problem), "true": float(np.mean(per_problem(lambda _, true: true))),
+        "part": "line", "at": NAN if math.isinf(at) else at, "num": len(by_problem),
+        "true": float(np.mean(per_problem(lambda _, true: true, followed=True) or [NAN])),
         "own": float(np.mean(per_problem(lambda step, _: float(step.right), followed=True) or [NAN])),
         "on_course": float(np.mean(per_problem(lambda step, _: float(step.on_course)))),
         "kept": float(np.mean(per_problem(lambda step, _: float(step.right and step.on_course)))),
@@ -188,7 +190,7 @@ COLUMNS: Columns = {
     f"sum3: {title}, {when}": (make(name, which, "sum3"), "%")
     for title, name, make in (
         ("one sample", "single", column), ("maj@8", "majority", column), ("the critic's pick of 8", "verified", column),
-        ("next line after true lines", "true", later), ("... after its own", "own", later), ("... on the true course", "kept", later),
+        ("next line after true lines", "true", later), ("... after its own", "own", later), ("own slips add up to", "fall", later),
     )
     for when, which in (("before", 0), ("after", -1))
 }
