@@ -27,7 +27,10 @@ Progress = Callable[[str, int, int, str], None]
 
 @dataclass
 class Campaign:
-    """One run: where it is kept, what never changes, who samples, and what became of the rounds so far."""
+    """One run: where it is kept, what never changes, who samples, and what became of the rounds so far.
+
+    proofs: where canaries of checkpoints that bring none are kept; default: in the run. Many runs of one base need but one.
+    """
 
     store: Store
     setting: Setting
@@ -35,6 +38,7 @@ class Campaign:
     progress: Progress
     committed: Callable[[int], None] = lambda number: None
     trainer: Callable[[sft.SftJob, Path, Callable[[int, int], None]], dict[str, Any]] = sft.train
+    proofs: Path | None = None
     serving: Path | None = None
     plans: list[plan.Plan] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
@@ -247,7 +251,7 @@ class Campaign:
         if checkpoint != self.serving:
             self.tell("loading", 0, 1)
             engine = self.setting.recipe.engine
-            await self.engine.load(checkpoint, sft.canary_of(checkpoint, self.store.path, engine.dtype) if engine.canary else None)
+            await self.engine.load(checkpoint, sft.canary_of(checkpoint, self.proofs or self.store.path, engine.dtype) if engine.canary else None)
             self.serving = checkpoint
             self.tell("loading", 1, 1)
 

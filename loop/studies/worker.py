@@ -47,7 +47,7 @@ class Worker:
         if self._engine is None or config != self._config:
             await self.close()
             self._engine, self._config = build_engine(recipe, self.runs / f"engine-{os.getpid()}.log"), config
-        campaign = Campaign(store, setting, self._engine, lambda *_: None, trainer=partial(sft.train, here=True))
+        campaign = Campaign(store, setting, self._engine, lambda *_: None, trainer=partial(sft.train, here=True), proofs=self.runs)
         await carry(campaign)
         if self.study.extra is not None:
             await self.study.extra(path, self._engine)
