@@ -68,8 +68,9 @@ def prepare(recipe: Recipe) -> Setting:
         raise RecipeError("sampling.student: false: nobody drafts. Name `teachers`, or set `dataset.gold: true` to learn from gold traces alone.")
     if recipe.dataset.gold and not any(p.solution for p in problems):
         raise RecipeError("dataset.gold: true, but no training problem comes with a solution.")
-    if unknown := sorted(set(recipe.refine.families) - {p.family for p in problems}):
-        raise RecipeError(f"refine.families: no training problem is of family {unknown[0]!r}. There are {', '.join(sorted({p.family for p in problems}))}.")
+    there = sorted({p.family for p in problems})
+    if unknown := [name for name in recipe.refine.families if name not in there]:
+        raise RecipeError(f"refine.families: no training problem is of family {unknown[0]!r}. There are {', '.join(there)}.")
     if not recipe.refine.critique and recipe.filters.critic:
         raise RecipeError("filters.critic: true needs refine.critique: true, or nothing would ever be approved.")
     if recipe.interventions.blend and recipe.peft:
