@@ -239,30 +239,29 @@ def notes(results: Results) -> Sequence[str]:
 def draw(results: Results, figure: Any) -> None:
     """Greedy accuracy by arm where steps are needed and where not; and by family for plain pairs and the mix."""
     left, right = figure.subplots(1, 2)
-    kinds = {"need steps": NEEDED, "skills": world.SKILLS}
-    for i, (kind, families) in enumerate(kinds.items()):
-        _bars(left, [mean([over(families, "greedy")(run) for run in runs.values()]) for runs in results.values()], i, len(kinds), kind)
+    for i, (kind, families) in enumerate({"need steps": NEEDED, "skills": world.SKILLS}.items()):
+        score = over(families, "greedy")
+        _bars(left, [mean([score(run) for run in runs.values()]) for runs in results.values()], i, kind, f"C{i}")
+        before = mean([score(run[:1]) for runs in results.values() for run in runs.values()]).value
+        left.axhline(before, color=f"C{i}", linewidth=1, linestyle="--", label=f"{kind}, before")
     left.set_xticks(range(len(results)), [arm.replace("_", "\n") for arm in results], fontsize=7)
-    shown = [arm for arm in ("plain", "mix") if arm in results]
-    for i, arm in enumerate(shown):
+    for i, arm in enumerate(arm for arm in ("plain", "mix") if arm in results):
         found = [mean([float(run[-1][f"{family}_greedy"]) for run in results[arm].values()]) for family in world.FAMILIES]
-        _bars(right, found, i, len(shown), arm)
+        _bars(right, found, i, arm, f"C{i + 2}")
     right.set_xticks(range(len(world.FAMILIES)), world.FAMILIES, fontsize=7, rotation=30)
     for axes, title in ((left, "right, greedy, by arm"), (right, "right, greedy, by family")):
         axes.set_title(title, fontsize=9)
-        axes.set_ylim(0, 1)
+        axes.set_ylim(0, 1.3)
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
         axes.tick_params(axis="y", labelsize=8)
-        axes.legend(fontsize=7, frameon=False)
+        axes.legend(fontsize=7, frameon=False, ncols=2, loc="upper center")
 
 
-def _bars(axes: Any, found: Sequence[Estimate], index: int, count: int, label: str) -> None:
-    """One group's bars, with intervals where there are any."""
-    wide = 0.8 / count
-    at = [i + (index - (count - 1) / 2) * wide for i in range(len(found))]
-    values = [e.value for e in found]
-    spread = [[max(0.0, v - e.low) if e.low == e.low else 0.0 for v, e in zip(values, found, strict=True)],
-              [max(0.0, e.high - v) if e.high == e.high else 0.0 for v, e in zip(values, found, strict=True)]]
-    axes.bar(at, values, wide, yerr=spread, color=f"C{index}", label=label, error_kw={"linewidth": 1})
+def _bars(axes: Any, found: Sequence[Estimate], index: int, label: str, color: str) -> None:
+    """One of two groups of bars, with intervals where there are any."""
+    at = [i + 0.4 * (index - 0.5) for i in range(len(found))]
+    spread = [[abs(e.value - e[end]) if e[end] == e[end] else 0.0 for e in found] for end in (1, 2)]
+    axes.bar(at, [e.value for e in found], 0.4, yerr=spread, color=color, label=label, error_kw={"linewidth": 1})
 
 
 REPRODUCTION = Reproduction(
