@@ -40,7 +40,7 @@ BASE: dict[str, Any] = {
     "dataset": {"policy": "replace", "size": SIZE},
     "sft": {"learning_rate": 5.0e-4, "num_train_epochs": 3, "per_device_train_batch_size": 32},
     "probe": {
-        "problems": 120, "family_problems": 120, "samples": 4, "anchor_samples": 4, "pass_at": 4, "majority": 4, "critiques": 0, "texts": 8,
+        "problems": 120, "family_problems": 100, "samples": 4, "anchor_samples": 4, "pass_at": 4, "majority": 4, "critiques": 0, "texts": 8,
         "canaries": 0,
     },
     "monitors": {"guard": False, "anchors": [0]},
@@ -130,6 +130,7 @@ def skills(run: Rows) -> float:
 
 COLUMNS: Columns = {
     "wrong steps among what is kept": (over_rounds("kept_wrong"), "%"),
+    "... among right answers of the last pool": (last("pool_wrong"), "%"),
     "... among right probe answers, after": (last("wrong_share"), "%"),
     "pass@1": (last("pass_1"), "%"),
     "right by right steps": (last("by_right_steps"), "%"),
@@ -148,6 +149,8 @@ def goals(results: Results) -> Sequence[Goal]:
     if has(results, "gold", "gold_steps"):
         asks = "the step gate lowers the share of wrong steps among right probe answers (gold minus gold_steps, last round; interval above 0)"
         out.append(Goal.above(asks, gain(results, "gold", "gold_steps", last("wrong_share")), unit="%"))
+        asks = "... and among the right answers sampled to train on, before the gate (the same, of the last round's pool)"
+        out.append(Goal.above(asks, gain(results, "gold", "gold_steps", last("pool_wrong")), unit="%"))
         asks = "more is right by right steps with the step gate (gold_steps minus gold; interval above 0)"
         out.append(Goal.above(asks, gain(results, "gold_steps", "gold", last("by_right_steps")), unit="%"))
         asks = "the step gate costs no pass@1 (2 points, one-sided)"
@@ -164,7 +167,7 @@ def goals(results: Results) -> Sequence[Goal]:
 
 def notes(results: Results) -> Sequence[str]:
     """The pool round by round, what each gate catches, and the real models' solutions."""
-    lines = ["", "Right answers by wrong steps in the pool, before any gate, by round, and the share of them that is caught:", ""]
+    lines = ["Right answers by wrong steps in the pool, before any gate, by round, and the share of them that is caught:", ""]
     number = max(len(run) for runs in results.values() for run in runs.values())
     numbers = " | ".join(f"round {n}" for n in range(1, number))
     lines += [f"| arm | {numbers} | a check of each calculation | the critic | right steps lost to the critic |"]
@@ -273,6 +276,7 @@ REPRODUCTION = Reproduction(
     goals=goals,
     draw=draw,
     notes=notes,
+    seeds=(0, 1, 2, 3, 4),
 )
 
 

@@ -68,18 +68,20 @@ def test_a_real_run_has_these_rows(tmp_path):
     assert 0 < after["pass_1"] < 1 and 0 <= after["critic_wastes"] < 1
 
 
-def runs(wrong, passing=0.2, pass_1=0.5, critic=(math.nan, math.nan)):
+def runs(wrong, passing=(0.2, 0.2, 0.2), pass_1=0.5, critic=(math.nan, math.nan)):
     names = ("greedy", "by_right_steps", "kept_wrong", "sums_catch", *(f"{f}_pass_1" for f in (*ws.PRACTISED, *ws.OTHER, *ws.SKILLS)))
-    row = {**dict.fromkeys(names, 0.5), "pool_wrong": passing, "pass_1": pass_1, "critic_catches": critic[0], "critic_wastes": critic[1]}
+    row = {**dict.fromkeys(names, 0.5), "pass_1": pass_1, "critic_catches": critic[0], "critic_wastes": critic[1]}
     start = {**row, "round": 0, "wrong_share": 0.3, "pool_wrong": math.nan}
-    return {seed: [start, {**row, "round": 1, "wrong_share": value, "by_right_steps": 1 - value}] for seed, value in enumerate(wrong)}
+    shares = enumerate(zip(wrong, passing, strict=True))
+    return {seed: [start, {**row, "round": 1, "wrong_share": w, "by_right_steps": 1 - w, "pool_wrong": p}] for seed, (w, p) in shares}
 
 
 def test_goals_are_met_or_missed_as_the_rows_say():
-    rows = {"gold": runs((0.20, 0.22, 0.21)), "gold_steps": runs((0.05, 0.06, 0.05)), "gold_critic": runs((0.2, 0.23, 0.2), critic=(0.5, 0.1))}
-    assert [g.met for g in ws.goals(rows)] == [True, True, True, True, True, False]
-    none = {"gold": runs((0.01, 0.02, 0.01), passing=0.0), "gold_steps": runs((0.02, 0.01, 0.02), pass_1=0.4)}
-    assert [g.met for g in ws.goals(none)] == [False, False, False, False]
+    rows = {"gold": runs((0.20, 0.22, 0.21)), "gold_steps": runs((0.05, 0.06, 0.05), (0.1, 0.1, 0.11))}
+    rows["gold_critic"] = runs((0.2, 0.23, 0.2), critic=(0.5, 0.1))
+    assert [g.met for g in ws.goals(rows)] == [True, True, True, True, True, True, False]
+    none = {"gold": runs((0.01, 0.02, 0.01), passing=(0.0, 0.0, 0.0)), "gold_steps": runs((0.02, 0.01, 0.02), (0.0, 0.01, 0.0), 0.4)}
+    assert [g.met for g in ws.goals(none)] == [False, False, False, False, False]
     told = "\n".join(ws.notes(rows))
     assert "| gold_critic | 20.0" in told and "| gold | 20.0 [20.0, 20.0] % | 50.0 [50.0, 50.0] % | - | - |" in told
     figure = Figure()
