@@ -18,7 +18,8 @@ K = 9
 EQUAL = 500
 """Sampled paths that the arms of equal size train on; each of them keeps more, so that all have as many."""
 TEMPERATURES = [0.7, 1.0, 1.3]
-MODELS = ["@gold", "@gold_b", "@gold_teacher"]
+MODELS = ["@gold", "@gold_b", "@gold_c"]
+WITH_TEACHER = ["@gold", "@gold_b", "@gold_teacher"]
 
 BASE: dict[str, Any] = {
     "model": "arithmetic/base",
@@ -31,7 +32,7 @@ BASE: dict[str, Any] = {
     "dataset": {"gold": True},
     "sft": {"learning_rate": 5.0e-4, "num_train_epochs": 3, "per_device_train_batch_size": 32},
     "probe": {
-        "problems": 400, "family_problems": 0, "samples": 4, "anchor_samples": 4, "pass_at": 4, "majority": 4, "critiques": 0, "texts": 8,
+        "problems": 400, "family_problems": 0, "samples": 4, "anchor_samples": 2, "pass_at": 2, "majority": 4, "critiques": 0, "texts": 8,
         "canaries": 0,
     },
     "monitors": {"guard": False, "anchors": [0]},
@@ -45,30 +46,39 @@ ARMS: dict[str, dict[str, Any]] = {
     "gold": {},
     "gold_long": {"sft": {"num_train_epochs": 9}},
     "gold_b": {"seed": 1000},
+    "gold_c": {"seed": 2000},
     "gold_teacher": {"model": "arithmetic/teacher"},
     "k1": {**OWN, "sampling": {"samples_per_problem": 1}},
     "k3": {**OWN, "sampling": {"samples_per_problem": 3}},
     "k9": OWN,
     "models": {"teachers": MODELS},
+    "with_teacher": {"teachers": WITH_TEACHER},
+    "with_teacher_steps": {"teachers": WITH_TEACHER, "filters": {"steps": True}},
     "k9_equal": {**OWN, "dataset": {"size": EQUAL}},
     "temperatures_equal": {**OWN, "sampling": {"temperatures": TEMPERATURES}, "dataset": {"size": EQUAL}},
     "models_equal": {"teachers": MODELS, "sampling": THIRD, "dataset": {"size": EQUAL}},
 }
-"""gold: supervised fine-tuning. gold_long: as many steps as the arms with sampled paths take, and more. gold_b, gold_teacher: two further models that
-draft. k1, k3, k9: samples per question from `gold`. models: k = 9 from each of three. *_equal: nine samples a question, `EQUAL` paths kept."""
+"""gold: supervised fine-tuning. gold_long: the same for three times the epochs. gold_b, gold_c, gold_teacher: further models that draft. k1, k3, k9:
+samples per question from `gold`. models: k = 9 from each of three; with_teacher: one of the three is another base. *_equal: nine samples a question
+in all, `EQUAL` paths learnt. *_steps: the step gate beside the answer."""
 
 
 def measure(path: Path) -> list[dict[str, Any]]:
-    """One row per round: accuracy of the held-out questions, and what was trained on. paths: distinct lists of calculations per question."""
+    """One row per round: accuracy of the held-out questions, and what was trained on.
+
+    paths: distinct lists of calculations per question. false_paths: share of the sampled paths, right in their answer, that hold a wrong step.
+    """
     rows = []
     for found in read_run(path).rounds:
         trained = found.examples
+        kept = found.verdicts[found.verdicts["kept"]] if len(found.verdicts) else found.verdicts
         paths = {(row.problem_id, calculation_key(row.text)) for row in trained.itertuples()} if len(trained) else set()
         rows.append(
             {
                 "round": found.number,
                 **{name: found.score(metric)[0] for name, metric in (("greedy", "greedy"), ("pass_1", "pass@1"), ("maj_k", "maj@k"))},
                 "sampled": int((trained["origin"] == "kept").sum()) if len(trained) else 0,
+                "false_paths": float(kept["valid"].eq(False).mean()) if len(kept) else 0.0,
                 "examples": len(trained),
                 "paths": len(paths) / max(1, len({problem for problem, _ in paths})),
             }
@@ -81,12 +91,13 @@ STUDY = Study(
     BASE,
     ARMS,
     measure=measure,
-    quick={"task": {"num_problems": 200}, "probe": {"problems": 200, "samples": 2, "anchor_samples": 2, "pass_at": 2, "majority": 2}},
+    quick={"task": {"num_problems": 200}, "probe": {"problems": 200}},
     quick_arms=("gold", "k1", "k9", "models"),
 )
 
 COLUMNS: Columns = {
     "sampled paths": (last("sampled"), ""),
+    "... by wrong steps": (last("false_paths"), "%"),
     "distinct paths per question": (last("paths"), ""),
     "maj@1 (greedy)": (last("greedy"), "%"),
     "maj@4": (last("maj_k"), "%"),
@@ -100,6 +111,8 @@ def goals(results: Results) -> Sequence[Goal]:
         ("k9", "gold", "the model's own right paths add to supervised fine-tuning (maj@1, k9 minus gold; interval above 0)"),
         ("k9", "gold_long", "... and to supervised fine-tuning of three times the epochs (k9 minus gold_long; interval above 0)"),
         ("models", "k9", "several models' paths add to the model's own (models minus k9; interval above 0)"),
+        ("with_teacher", "k9", "... also where one of the three is another base (with_teacher minus k9; interval above 0)"),
+        ("with_teacher_steps", "with_teacher", "... where wrong steps are turned away (with_teacher_steps minus with_teacher; interval above 0)"),
         ("k9", "k1", "more distinct paths per question add (k9 minus k1; interval above 0)"),
         ("models_equal", "k9_equal", f"at {EQUAL} paths each, three models beat one (interval above 0)"),
         ("temperatures_equal", "k9_equal", f"at {EQUAL} paths each, three temperatures beat one (interval above 0)"),
@@ -108,16 +121,16 @@ def goals(results: Results) -> Sequence[Goal]:
 
 
 def draw(results: Results, figure: Any) -> None:
-    """Distinct paths per question against maj@1: a point per run, the arms that differ in k joined by their means."""
+    """Distinct paths per question against maj@1: a point per run (squares: equal sizes); a line through the means of the arms that differ in k."""
     axes = figure.subplots()
     means: dict[str, tuple[float, float]] = {}
-    for i, (arm, runs) in enumerate(results.items()):
-        if arm in ("gold_b", "gold_teacher"):
-            continue
+    shown = [arm for arm in results if arm not in ("gold_b", "gold_c", "gold_teacher")]
+    for i, arm in enumerate(shown):
+        runs, marker = results[arm], "s" if arm.endswith("_equal") else "o"
         xs, ys = [float(run[-1]["paths"]) for run in runs.values()], [100 * float(run[-1]["greedy"]) for run in runs.values()]
-        axes.plot(xs, ys, "o", color=f"C{i % 10}", markersize=4, alpha=0.8, label=arm)
+        axes.plot(xs, ys, marker, color=f"C{i % 10}", markersize=4, alpha=0.8, label=arm)
         means[arm] = (sum(xs) / len(xs), sum(ys) / len(ys))
-    joined = [means[arm] for arm in ("gold", "k1", "k3", "k9", "models") if arm in means]
+    joined = [means[arm] for arm in ("gold", "k1", "k3", "k9") if arm in means]
     axes.plot(*zip(*joined, strict=True), color="grey", linewidth=1, zorder=0)
     axes.set_xlabel("distinct paths per question in the training set", fontsize=8)
     axes.set_ylabel("maj@1, %", fontsize=8)
@@ -139,8 +152,8 @@ REPRODUCTION = Reproduction(
         "| RFT, samples of several models | 49.3 % |",
     ),
     differs="three-digit sums, of which the base has seen a few in pretraining; k = 9 instead of 100, because a question has four kinds of right "
-    "path here and samples soon repeat themselves. The further models are the same base fine-tuned with another seed and a second, better pretrained "
-    "checkpoint of the same size, fine-tuned alike. The lists of calculations are compared without their order. All seeds have the same questions; "
+    "path here and samples soon repeat themselves. The further models of `models` are the same base fine-tuned with other seeds; of `with_teacher`, "
+    "a better pretrained checkpoint too. The lists of calculations are compared without their order. All seeds have the same questions; "
     "they differ in sampling and training.",
     columns=COLUMNS,
     goals=goals,

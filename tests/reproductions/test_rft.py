@@ -13,7 +13,7 @@ from loop.setup import prepare
 sys.path.insert(0, str(Path(__file__).parents[1] / "loop"))
 
 STUDY = rft.REPRODUCTION.study
-SAMPLED = ("k1", "k3", "k9", "models", "k9_equal", "temperatures_equal", "models_equal")
+SAMPLED = ("k1", "k3", "k9", "models", "with_teacher", "with_teacher_steps", "k9_equal", "temperatures_equal", "models_equal")
 
 
 def test_every_student_starts_from_the_base_and_learns_the_gold_solutions_of_the_same_questions():
@@ -29,7 +29,9 @@ def test_every_student_starts_from_the_base_and_learns_the_gold_solutions_of_the
 def test_paths_are_sampled_from_fine_tuned_models_that_are_trained_before():
     for arm in SAMPLED:
         teachers = STUDY.keys(arm, 0)["teachers"]
-        assert teachers == (rft.MODELS if arm.startswith("models") else ["@gold"])
+        several = rft.WITH_TEACHER if arm.startswith("with_teacher") else rft.MODELS
+        assert teachers == (["@gold"] if arm.startswith(("k", "temperatures")) else several)
+        assert STUDY.keys(arm, 0)["filters"].get("steps", False) == (arm == "with_teacher_steps")
         order = STUDY.in_order([arm])
         assert all(order.index(teacher[1:]) < order.index(arm) for teacher in teachers)
 
@@ -57,7 +59,8 @@ def test_a_run_is_read_with_its_distinct_paths_per_question(tmp_path):
     settings = recipe(rounds=1, refine={"critique": False, "revisions": 0}, filters={"per_problem": None}, dataset={"gold": True})
     _, path = carry(tmp_path, Model(), settings)
     before, after = rft.measure(path)
-    assert (before["examples"], before["sampled"], before["paths"]) == (0, 0, 0)
+    assert (before["examples"], before["sampled"], before["paths"], before["false_paths"]) == (0, 0, 0, 0)
+    assert after["false_paths"] == 0, "the scripted recipe has a step gate"
     assert after["examples"] == after["sampled"] + 40, "forty questions, each with its gold solution"
     assert 1 < after["paths"] <= after["examples"] / 40, "a gold path that was sampled too counts once"
 
