@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from monitors.panel import Panel
     from monitors.populations import Design, Population
 
+REPORTS = Path("docs/reproductions")
 EPILOG = """\
 examples:
   ouroloop run runs/recipes/demo.yaml                            a guarded run on the embedded small model
@@ -121,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--seeds", nargs="+", type=int, metavar="N", help="default: each reproduction's own")
     reproduce.add_argument("--arms", nargs="+", metavar="ARM", help="default: all")
     reproduce.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each")
-    reproduce.add_argument("--out", type=Path, default=Path("docs/reproductions"), help="folder of the tables and figures")
+    reproduce.add_argument("--out", type=Path, help=f"folder of the tables and figures (default: {REPORTS}; with --quick beside the runs)")
     reproduce.add_argument("--page", type=Path, default=Path("REPRODUCTIONS.md"), help="the page of all that is finished")
     reproduce.add_argument("--table", action="store_true", help="run nothing; write the tables of what is finished")
     reproduce.add_argument("--no-mlflow", dest="mlflow", action="store_false", help="no MLflow run per arm")
@@ -312,13 +313,14 @@ def _reproduce(options: argparse.Namespace) -> int:
     for name in options.names or REPRODUCTIONS:
         made = REPRODUCTIONS[name]()
         runs = _root(options) / "reproductions" / (name + "-quick" * options.quick)
-        out = runs / "tables" if options.quick else options.out.resolve() / name
+        kept = options.out and options.out.resolve() / name
+        out = (kept / "quick" if kept else runs / "tables") if options.quick else kept or REPORTS.resolve() / name
         seeds = options.seeds or ((0,) if options.quick else made.seeds)
         if not options.table:
             harness.run(made.study, _arms(options, made.study), seeds, runs, out, options.jobs, options.quick)
         print(report.write(made, out, _root(options) if options.mlflow else None, options.quick))
-    if not options.quick:
-        report.write_page(options.out.resolve(), options.page)
+    if options.out or not options.quick:
+        report.write_page((options.out or REPORTS).resolve(), options.page)
     return 0
 
 

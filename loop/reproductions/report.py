@@ -19,6 +19,9 @@ from monitors.stats import Estimate, mean
 MARK = {True: "met", False: "**not met**", None: "not known yet"}
 
 
+QUICK = "The quick run: smaller, and one seed, so that nothing over seeds is known yet. The full one is not finished."
+
+
 def write(made: Reproduction, out: Path, mlflow_root: Path | None, quick: bool = False) -> str:
     """Write report.md, results.json and figure.svg into `out`, and an MLflow run per arm into the database of `mlflow_root`.
 
@@ -66,7 +69,7 @@ def as_json(made: Reproduction, results: Results, goals: list[Goal]) -> dict[str
 
 
 def write_page(folder: Path, page: Path) -> None:
-    """The page of every finished reproduction in `folder`, in the registry's order."""
+    """The page of every finished reproduction in `folder`, in the registry's order; of the quick run (NAME/quick) where there is no other."""
     from loop.reproductions.registry import REPRODUCTIONS
 
     parts = [
@@ -77,9 +80,10 @@ def write_page(folder: Path, page: Path) -> None:
     ]
     relative = folder.relative_to(page.resolve().parent) if folder.is_relative_to(page.resolve().parent) else folder
     for name in REPRODUCTIONS:
-        report = folder / name / "report.md"
-        if report.exists():
-            parts.append(report.read_text(encoding="utf-8").replace("](figure.svg)", f"]({relative.as_posix()}/{name}/figure.svg)"))
+        found = next((at for at in (name, f"{name}/quick") if (folder / at / "report.md").exists()), None)
+        if found is not None:
+            text = (folder / found / "report.md").read_text(encoding="utf-8").replace("](figure.svg)", f"]({relative.as_posix()}/{found}/figure.svg)")
+            parts.append(text if found == name else text.replace("\n\n", f"\n\n*{QUICK}*\n\n", 1))
     page.write_text("\n".join(parts), encoding="utf-8")
 
 

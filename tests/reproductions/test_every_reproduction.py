@@ -106,8 +106,12 @@ def test_the_page_is_written_from_the_reports_in_the_registrys_order(tmp_path):
     for name in ("rft", "magister"):
         (tmp_path / "docs" / name).mkdir(parents=True)
         (tmp_path / "docs" / name / "report.md").write_text(f"## {name}\n![x](figure.svg)\n")
+    for name in ("rft", "orca"):
+        (tmp_path / "docs" / name / "quick").mkdir(parents=True)
+        (tmp_path / "docs" / name / "quick" / "report.md").write_text(f"## {name} quick\n\nclaim\n\n![x](figure.svg)\n")
     report.write_page(tmp_path / "docs", tmp_path / "PAGE.md")
     page = (tmp_path / "PAGE.md").read_text()
+    assert "## rft quick" not in page and f"## orca quick\n\n*{report.QUICK}*\n\nclaim" in page and "](docs/orca/quick/figure.svg)" in page
     assert page.index("## magister") < page.index("## rft") and "](docs/rft/figure.svg)" in page
 
 
