@@ -97,7 +97,8 @@ async def without_systems(examples: Sequence[Example], questions: Mapping[str, s
 async def answers_only(examples: Sequence[Example], answer: Callable[[Example], str | None], engine: Engine, prompts: Prompts) -> list[Example]:
     """The examples with the final answer alone to learn, the trace left out; one whose answer cannot be read is dropped."""
     texts = {i: prompts.answer.replace("{answer}", said) for i, e in enumerate(examples) if (said := answer(e)) is not None}
-    ids = await engine.encode([("\n", text) for text in texts.values()]) if texts else []
+    asked = render(prompts, prompts.draft)  # a chat's turn ends with a token of its own
+    ids = await engine.encode([(asked, text) for text in texts.values()]) if texts else []
     return [
         replace(examples[i], text=text, completion_token_ids=tuple(completion))
         for (i, text), (_, completion) in zip(texts.items(), ids, strict=True)
