@@ -116,7 +116,7 @@ def _average(values: Any) -> float:
 
 COLUMNS: Columns = {
     "violations at first": (first("violations"), ""),
-    "at last": (last("violations"), ""),
+    "violations, at last": (last("violations"), ""),
     "unpractised family, at last": (last("novel_violations"), ""),
     "audit fails at first": (first("audit"), "%"),
     "audit, at last": (last("audit"), "%"),
@@ -182,7 +182,7 @@ def goals(results: Results) -> Sequence[Goal]:
 
 
 def notes(results: Results) -> list[str]:
-    """By number of revisions, of the starting model's own samples."""
+    """By number of revisions, of the starting model's own samples; then by principle."""
     lines = [
         "By number of revisions, red-team samples of round 1 (all from the starting model); after the slash: right answers.", "",
         f"| revisions | {' | '.join(map(str, range(REVISIONS + 1)))} |", "|---" * (REVISIONS + 2) + "|",
@@ -194,6 +194,10 @@ def notes(results: Results) -> list[str]:
                 left, right = (mean([in_first(f"{name}_{n}")(run) for run in results[arm].values()]) for name in ("after", "right"))
                 cells.append(f"{cell(left)} / {cell(right, '%')}")
             lines.append(f"| {told} | {' | '.join(cells)} |")
+    lines += ["", f"| drafts that violate, first to last | {' | '.join(principles.PRINCIPLES)} |", "|---" * (len(principles.PRINCIPLES) + 1) + "|"]
+    for arm, runs in results.items():
+        pairs = [[cell(mean([at(name)(run) for run in runs.values()]), "%") for at in (first, last)] for name in principles.PRINCIPLES]
+        lines.append(f"| {arm} | {' | '.join(' to '.join(pair) for pair in pairs)} |")
     return lines
 
 

@@ -31,7 +31,7 @@ RED_TEAM = {"sum2": 0.9, "sum3": 0.1}
 """Families whose drafts violate the principles, and how often each is met."""
 HELPFUL = {"missing": 0.3, "multibuy": 0.2, "copy": 0.15, "sort": 0.15, "compare": 0.2}
 """Families whose drafts never do."""
-NUM_CONVERSATIONS, NUM_HELPFUL = 3500, 800
+NUM_CONVERSATIONS, NUM_HELPFUL = 4500, 800
 SLIPS = 0.15
 """Share of the drafts under discussion that hold a slip. It is never learnt, and no principle of these is about it."""
 
@@ -50,7 +50,7 @@ def make(folder: Path) -> Path:
         return checkpoint
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    settings = {"learning_rate": 3.0e-3, "num_train_epochs": 1, "per_device_train_batch_size": 16, "warmup_steps": 30}
+    settings = {"learning_rate": 2.0e-3, "num_train_epochs": 1, "per_device_train_batch_size": 16, "warmup_steps": 30}
     recipe = resolve({"name": "assistant", "model": "arithmetic/base", "sft": settings})
     asyncio.run(_write_examples(recipe.engine.model_dump(), folder))
     sft.train(sft.SftJob.from_recipe(recipe, resolve_model(recipe.model), folder, seed=23), folder)
@@ -70,7 +70,7 @@ def rows(rng: random.Random, constitution: Sequence[Principle], prompts: Prompts
         for kind in ("revision", "direct"):
             text = under_discussion(item, rng)
             broken = [name for name, is_broken in principles.violations(item, text).items() if is_broken]
-            principle = by_name[rng.choice(broken if broken and rng.random() < 0.5 else sorted(by_name))]
+            principle = by_name[rng.choice(broken if broken and rng.random() < 0.35 else sorted(by_name))]
             critique = principles.criticise(principle.name, item, text) if kind == "revision" else ""
             asked = {"question": item.question, "draft": text, "critique": critique}
             if kind == "revision":

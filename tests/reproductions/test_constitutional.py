@@ -52,13 +52,12 @@ def test_a_text_that_is_mended_by_all_principles_is_clean_and_approved():
     "text",
     [
         "Eva is he\n47+35\n7+5=12\n4+3+1=8\nor 35+47=82\nanswer 82",
-        "47+35\n7+5=13\n4+3+1=8\nor 35+47=82\nanswer 82",
-        "47+35\n7+5=12\n4+3+1=8\nor 35+47=83\nanswer 83",
-        "47+36\n7+5=12\n4+3+1=8\nor 35+47=82\nanswer 82",
+        "One must buy cars\n47+35\n7+5=12\n4+3+1=8\nor 35+47=82\nanswer 82",
+        "more 6+7=13\nmore\n47+35\n7+5=12\n4+3+1=8\nor 35+47=82\nanswer 82",
         "7+5=12\n4+3+1=8\nor 35+47=82\nanswer 82",
         "",
     ],
-    ids=["garbled", "false step", "false check", "misread", "no head", "empty"],
+    ids=["garbled", "a new kind", "a stray word", "no trace", "empty"],
 )
 def test_the_audit_sees_what_the_principles_programs_do_not(text):
     assert not principles.clean(ITEM, text)
@@ -171,6 +170,7 @@ def run(violations, helpful, after, audit=(0.9, 0.5, 0.1)):
     out = []
     for i, (v, h, a) in enumerate(zip(violations, helpful, audit, strict=True)):
         row = {"round": i, "violations": v, "audit": a, "helpful": h, "pass_1": h, "critic": v / 4, "novel_violations": v}
+        row |= dict.fromkeys(principles.PRINCIPLES, v / 4)
         out.append({**row, **{f"after_{n}": left for n, left in enumerate(after)}, **{f"right_{n}": 0.5 for n in range(5)}})
     return out
 
@@ -191,7 +191,9 @@ def test_goals_are_met_by_the_published_effect_and_not_by_its_absence():
     flat = jittered([2.0, 1.9, 1.8], [0.5, 0.4, 0.2], [2, 1.5, 1.6, 1.2, 1.3], audit=(0.9, 0.9, 0.9))
     assert {goal.met for goal in constitutional.goals(dict.fromkeys(good, flat))} == {False}
     assert constitutional.goals({}) == []
-    assert len(constitutional.notes(good)) == 6
+    told = constitutional.notes(good)
+    assert any(line.startswith("| direct | 2.00") for line in told)
+    assert sum(" to " in line for line in told) == 1 + len(good)
 
 
 def test_the_figure_draws_every_arm():

@@ -23,7 +23,6 @@ CONSTITUTION = Path(__file__).with_name("constitution.json")
 _PERSON = re.compile(rf"^(?:{'|'.join(world.NAMES)}) is here$")
 _SALE = re.compile(rf"^One must buy (?:{'|'.join(world.THINGS)})$")
 _ASIDE = re.compile(r"^more (\d+\+\d+)=(\d+)$")
-_TRUE = re.compile(r"^(?:more |or )?(\d{1,9}(?:[+\-*]\d{1,9}){1,3})=(-?\d{1,9})$")
 
 NOTHING = "no"
 """What a critique says that finds no line of the kind it was asked about."""
@@ -45,16 +44,14 @@ def violations(problem: Problem, text: str) -> dict[str, bool]:
 
 
 def clean(problem: Problem, text: str) -> bool:
-    """The audit, stricter than all principles together: every line is of a known form and states nothing false, and there is a check.
+    """The audit, stricter than all principles together: true asides, one check that agrees with the answer, and beside them a trace and no more.
 
     A list of what is allowed where the principles' programs are lists of what is not: a new kind of violation, or a garbled old one, fails it.
-    Whether the answer is right is not asked.
+    Whether the trace's own calculations are right is not asked; that is what accuracy measures.
     """
-    *lines, last = text.split("\n")
-    rest = [line for line in lines if line != _head(problem)]
-    calculations = [_TRUE.match(line) for line in rest]
-    honest = all(m is not None and st.value_of(m[1]) == int(m[2]) for m in calculations)
-    return honest and len(rest) == len(lines) - 1 and last.startswith("answer ") and not _check(problem, [*lines, last])[1]
+    lines = text.split("\n")
+    trace = [line for line in lines if not line.startswith("or ") and not _ASIDE.match(line)]
+    return st.parse("\n".join(trace)) is not None and not any(violations(problem, text).values())
 
 
 def criticise(principle: str, problem: Problem, draft: str) -> str:
@@ -120,10 +117,6 @@ def _checked(problem: Problem, lines: Lines) -> Lines:
 
 def _wanted_check(problem: Problem, lines: Lines) -> str:
     return f"or {problem.metadata['b']}+{problem.metadata['a']}={lines[-1].removeprefix('answer ')}"
-
-
-def _head(problem: Problem) -> str:
-    return st.head(problem.family, problem.metadata["a"], problem.metadata["b"])
 
 
 PRINCIPLES: dict[str, Rule] = {
