@@ -78,8 +78,12 @@ def build_tokenizer(num_rows: int = 4000) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS, pad_token=EOS, model_max_length=512)
 
 
-def pretrain(config: PretrainConfig, out: Path, progress: Progress | None = None) -> Path:
+def pretrain(
+    config: PretrainConfig, out: Path, progress: Progress | None = None, reading: Callable[[world.Demonstration], world.Demonstration] | None = None
+) -> Path:
     """Train a checkpoint into `out` (replaced when it exists). Killed and called again, it goes on from the last saved state.
+
+    `reading`: what the model gets to see of a demonstration; default: all.
 
     Returns:
         `out`, holding safetensors, tokenizer and pretraining.json (the config, tokens and seconds that it took).
@@ -101,7 +105,7 @@ def pretrain(config: PretrainConfig, out: Path, progress: Progress | None = None
             optimizer.load_state_dict(its_state)
         state = saved["state"]
     verdicts = torch.tensor(tokenizer.convert_tokens_to_ids([token.replace(" ", "\u0120") for token in VERDICTS]))
-    batches = _batches(config, tokenizer, skip=int(state["steps"]))
+    batches = _batches(config, tokenizer, int(state["steps"]), reading or (lambda whole: whole))
     last_save = started = time.monotonic()
     before = state["seconds"]
     while state["tokens"] < config.tokens:
@@ -225,14 +229,18 @@ def _stream(config: PretrainConfig, split: str, seed: int) -> Iterator[world.Dem
 
 
 def _batches(
-    config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, skip: int, window: int = 4096
+    config: PretrainConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    skip: int,
+    reading: Callable[[world.Demonstration], world.Demonstration],
+    window: int = 4096,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Padded (inputs, labels) of about `batch_tokens` tokens, rows of like length together; loss where a demonstration says so."""
     stream, rng = _stream(config, "pretrain", config.seed), random.Random(config.seed)
     while True:
         rows = []
         for row in (next(stream) for _ in range(window)):
-            rows.append(_row(row, tokenizer))
+            rows.append(_row(reading(row), tokenizer))
         rows.sort(key=lambda r: len(r[0]))
         batches: list[list[tuple[list[int], list[int]]]] = [[]]
         for item in rows:
