@@ -13,6 +13,9 @@ Rows = Sequence[Mapping[str, Any]]
 Columns = Mapping[str, tuple[Callable[[Rows], float], str]]
 """Heading -> (what a run's rows come to, unit: "%", "" or a word). Shares are in [0, 1] and shown as per cent."""
 
+WIDEST = 10
+"""Columns beside arm and seeds; more become lines."""
+
 
 def last(name: str) -> Callable[[Rows], float]:
     """The last row's value."""
@@ -30,12 +33,14 @@ def kept(name: str) -> Callable[[Rows], float]:
 
 
 def arm_table(results: Results, columns: Columns) -> list[str]:
-    """Markdown lines: an arm per line, each column the mean over its seeds with the 95 % t interval."""
-    lines = [f"| arm | seeds | {' | '.join(columns)} |", "|---" * (2 + len(columns)) + "|"]
+    """Markdown lines: an arm per line, each column the mean over its seeds with the 95 % t interval; turned, where it would be too wide to read."""
+    grid = [["arm", "seeds", *columns]]
     for arm, runs in results.items():
-        cells = [cell(mean([column(run) for run in runs.values()]), unit) for column, unit in columns.values()]
-        lines.append(f"| {arm} | {len(runs)} | {' | '.join(cells)} |")
-    return lines
+        grid.append([arm, str(len(runs)), *(cell(mean([column(run) for run in runs.values()]), unit) for column, unit in columns.values())])
+    if len(columns) > WIDEST:
+        grid = [list(row) for row in zip(*grid, strict=True)]
+    head, *body = (f"| {' | '.join(row)} |" for row in grid)
+    return [head, "|---" * len(grid[0]) + "|", *body]
 
 
 def gain(results: Results, arm: str, over: str, column: Callable[[Rows], float]) -> Estimate:

@@ -115,6 +115,15 @@ def test_differences_between_arms_are_taken_seed_by_seed():
     assert math.isnan(tables.gain(found, "a", "c", tables.last("x")).value)
 
 
+def test_a_table_too_wide_to_read_is_turned():
+    found = {"a": {0: [{"x": 0.5}]}, "b": {0: [{"x": 0.25}]}}
+    few, many = ({f"c{i}": (tables.last("x"), "%") for i in range(n)} for n in (2, tables.WIDEST + 1))
+    lines = ["| arm | seeds | c0 | c1 |", "|---|---|---|---|", "| a | 1 | 50.0 % | 50.0 % |", "| b | 1 | 25.0 % | 25.0 % |"]
+    assert tables.arm_table(found, few) == lines
+    turned = tables.arm_table(found, many)
+    assert turned[:3] == ["| arm | a | b |", "|---|---|---|", "| seeds | 1 | 1 |"] and turned[3] == "| c0 | 50.0 % | 25.0 % |" and len(turned) == 14
+
+
 def test_an_arm_that_starts_from_anothers_checkpoint_comes_after_it_and_gets_its_last_one_of_the_same_seed(tmp_path):
     arms = {"late": {"model": "@early", "teachers": ["@other"]}, "early": {"model": "$thing"}, "other": {"seed": 100}}
     study = Study("s", {"model": "arithmetic/base", "rounds": 1}, arms, made={"thing": lambda folder: folder / "made"})
