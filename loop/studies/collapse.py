@@ -55,7 +55,7 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 """Arm -> what it changes in `BASE`. `shortcut`: a verifier with a hole, and a base that has found it in a few of its samples (`planted.py`)."""
 
-STUDY = Study("collapse", BASE, ARMS, made={"planted": planted.plant}, quick={"rounds": 4})
+STUDY = Study("study-collapse", BASE, ARMS, made={"planted": planted.plant}, quick={"rounds": 4})
 
 FALL = 0.02
 """Points that count as the fall that a warning should come before."""

@@ -11,7 +11,7 @@ from loop.recipe_file import load_recipe, resolve
 from loop.reproductions import report
 from loop.reproductions.base import Goal, Reproduction
 from loop.reproductions.registry import NAMES, REPRODUCTIONS
-from loop.studies import rounds
+from loop.studies import collapse, registry, rounds
 from loop.studies.study import Study, merge
 from loop.studies.tables import gain, last
 from monitors.stats import Estimate
@@ -51,6 +51,13 @@ def test_every_reproduction_says_what_it_is(name):
     assert made.study.name == name and "arXiv" in made.paper and made.claim.endswith(".") and made.differs.endswith(".") and made.published
     assert set(made.study.quick_arms or ()) <= set(made.study.arms) and len(made.seeds) >= 3
     assert not list(made.goals({})) or all(goal.met is None for goal in made.goals({}))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_worker_finds_the_study_by_its_name(name):
+    study = REPRODUCTIONS[name]().study
+    assert registry.study(study.name) is study
+    assert registry.study(collapse.STUDY.name) is collapse.STUDY
 
 
 @pytest.mark.parametrize("name", NAMES)
