@@ -235,10 +235,10 @@ REPRODUCTION = Reproduction(
         "| figure 5 | harmlessness rises with each further revision |",
         "| figure 7 | critiqued revisions score above direct ones in smaller models |",
     ),
-    differs="the assistant is made: the small base, fine-tuned on spoilt drafts, critiques and revisions that programs wrote (one model for all "
-    "seeds, so the intervals are of the loop's own chance). Four principles, each about one kind of line, so one revision can mend at most one of "
-    "four. Violations are counted by programs, not scored by a preference model; several rounds, each from the last, instead of one training of "
-    "the pretrained model; red-team prompts are a family of problems.",
+    differs="the assistant is made: the small base, fine-tuned on spoilt drafts, critiques and revisions that programs wrote, as many revisions "
+    "without a critique as with one (one model for all seeds, so the intervals are of the loop's own chance). Four principles, each about one kind "
+    "of line, so one revision can mend at most one of four. Violations are counted by programs, not scored by a preference model; three rounds, each "
+    "from the last, instead of one training of the pretrained model; red-team prompts are a family of problems; drafts are sampled at T = 0.7.",
     columns=COLUMNS,
     goals=goals,
     draw=draw,
