@@ -32,7 +32,7 @@ BASE: dict[str, Any] = {
     "dataset": {"size": SIZES[-1], "target": "trace"},
     "sft": {"learning_rate": 5.0e-4, "num_train_epochs": 3, "per_device_train_batch_size": 32},
     "probe": {
-        "problems": 150, "family_problems": 150, "samples": 2, "anchor_samples": 2, "pass_at": 2, "majority": 2, "critiques": 0, "texts": 8,
+        "problems": 200, "family_problems": 120, "samples": 2, "anchor_samples": 2, "pass_at": 2, "majority": 2, "critiques": 0, "texts": 8,
         "canaries": 0,
     },
     "monitors": {"guard": False, "anchors": [0]},
@@ -61,7 +61,8 @@ def answers_alone(whole: Demonstration) -> Demonstration:
     return Demonstration(whole.family, (question, (trace.rsplit("\n", 1)[-1], learn)))
 
 
-NAIVE: dict[str, Any] = {"model": "$naive", "sft": {"num_train_epochs": 10}}
+NAIVE: dict[str, Any] = {"model": "$naive", "sft": {"num_train_epochs": 20, "learning_rate": 2.0e-3, "warmup_steps": 50}}
+"""A new skill takes longer: at the other arms' rate, ten epochs of traces left this student below ten of answers (one seed)."""
 
 ARMS: dict[str, dict[str, Any]] = {
     **{f"{target}_{size}": learning(target, size) for size in SIZES for target in ("trace", "answer")},
@@ -130,7 +131,8 @@ def goals(results: Results) -> Sequence[Goal]:
     out = []
     pairs = [(f"trace_{size}", f"answer_{size}", f"{size} examples") for size in SIZES]
     done = [pair for pair in pairs if has(results, *pair[:2])]
-    asked = [*done[-1:], ("trace_1600", "answer_long", "four times the epochs for the answers"), ("naive_trace", "naive_answer", "naive student")]
+    asked = [*done[-1:], ("trace_1600", "answer_long", "four times the epochs for the answers")]
+    asked.append(("naive_trace", "naive_answer", "a student pretrained without any"))
     for trace, answer, words in asked:
         if has(results, trace, answer):
             asks = f"accuracy after traces over that after answers alone, {words}: {RATIO} times or more"
@@ -187,7 +189,7 @@ REPRODUCTION = Reproduction(
     ),
     differs="student and teacher have one size (0.96 M parameters); the teacher is better pretrained. The student of most arms, arithmetic/base, has "
     "seen worked traces in pretraining, unlike T5: what the answers-only arms lose there is in part a habit that they are trained out of. The naive "
-    "student has seen questions with answers alone, and shows what is learnt from the traces themselves.",
+    "student has seen questions with answers alone, and shows how far so few traces reach one who never saw any.",
     columns=COLUMNS,
     goals=goals,
     draw=draw,
