@@ -47,7 +47,7 @@ def run(study: Study, arms: Sequence[str], seeds: Sequence[int], runs: Path, out
                 worker.end()
 
 
-def results(study: Study, out: Path, quick: bool = False) -> Results:
+def results(study: Study, out: Path) -> Results:
     """The rows of every run whose table is there, by arm (in the study's order) and seed."""
     found = {}
     for arm in study.arms:
