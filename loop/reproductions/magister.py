@@ -159,7 +159,7 @@ def draw(results: Results, figure: Any) -> None:
         axes.set_xscale("log")
         axes.set_xticks(SIZES, [str(size) for size in SIZES], minor=False)
         axes.minorticks_off()
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 100)
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("training examples", fontsize=8)
         axes.tick_params(labelsize=8)
