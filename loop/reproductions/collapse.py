@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from loop.reproductions.base import Goal, Reproduction, has
+from loop.reproductions.drawing import legend_below, lines_over_rounds
 from loop.studies import collapse
 from loop.studies.study import Results, Study
-from loop.studies.tables import Columns, Rows, gain, kept, last, times
+from loop.studies.tables import Columns, gain, kept, last, times
 
 UNFILTERED = {**collapse.ARMS["replace"], "rounds": 15}
 """As published: every sample is trained on, at T = 1."""
@@ -24,7 +25,7 @@ STUDY = Study(
         "anchored": {"dataset": {"anchor_share": 0.3}},
         "guarded": collapse.ARMS["guarded"],
     },
-    quick={"rounds": 4, "sampling": {"problems_per_round": 100}, "probe": {"problems": 60, "family_problems": 2, "samples": 8, "majority": 8}},
+    quick={"rounds": 6, "probe": {"problems": 120, "family_problems": 2, "samples": 8, "anchor_samples": 32, "majority": 8}},
     quick_arms=("replace", "accumulate", "answer_filtered", "guarded"),
 )
 
@@ -57,20 +58,12 @@ def goals(results: Results) -> Sequence[Goal]:
 
 
 def draw(results: Results, figure: Any) -> None:
-    """pass@1, DCP and the loss on real text over the rounds, a line per arm, thin lines per seed."""
-    panels: Mapping[str, tuple[str, Callable[[Rows], list[float]]]] = {
-        "pass_1": ("pass@1", lambda run: [float(r["pass_1"]) for r in run]),
-        "dcp": ("distinct-correct-pair probability", lambda run: [float(r["dcp"]) for r in run]),
-        "text_cross_entropy": ("real text, nats a token", lambda run: [float(r["text_cross_entropy"]) for r in run]),
-    }
-    for axes, (title, values) in zip(figure.subplots(1, len(panels)), panels.values(), strict=True):
-        for i, (arm, runs) in enumerate(results.items()):
-            for seed, run in runs.items():
-                axes.plot([r["round"] for r in run], values(run), color=f"C{i}", linewidth=1, alpha=0.8, label=arm if seed == min(runs) else None)
-        axes.set_title(title, fontsize=9)
-        axes.set_xlabel("round", fontsize=8)
-        axes.tick_params(labelsize=8)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8, frameon=False)
+    """pass@1, DCP and the loss on real text over the rounds."""
+    panels = {"pass_1": "pass@1", "dcp": "distinct-correct-pair probability", "text_cross_entropy": "real text, nats a token"}
+    for axes, (name, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        lines_over_rounds(axes, results, title, lambda row, name=name: float(row[name]))  # type: ignore[misc]
+    legend_below(figure, 6)
+
 
 
 REPRODUCTION = Reproduction(

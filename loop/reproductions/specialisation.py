@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from loop.reproductions.base import Goal, Reproduction, has
+from loop.reproductions.drawing import legend_below, lines_over_rounds
 from loop.studies import rounds
 from loop.studies.collapse import STRUCTURES, decided
 from loop.studies.study import Results, Study
@@ -160,25 +161,16 @@ def notes(results: Results) -> Sequence[str]:
 
 
 def draw(results: Results, figure: Any) -> None:
-    """Target, other families with steps, and skills over the rounds; a line per arm and seed."""
+    """Target, other families with steps, and skills over the rounds."""
     panels: dict[str, Callable[[Rows], float]] = {
         "target (sum2)": first("pass_1"),
         "other families with steps": mean_of(STRUCTURES, 0),
         "skills without steps": mean_of(SKILLS, 0),
     }
-    axes = figure.subplots(1, len(panels))
-    for panel, (title, value) in zip(axes, panels.items(), strict=True):
-        for i, (arm, runs) in enumerate(results.items()):
-            for seed, run in runs.items():
-                scores = [value([row]) for row in run]
-                label = arm if seed == min(runs) else None
-                panel.plot([row["round"] for row in run], scores, color=f"C{i}", linewidth=1, alpha=0.8, label=label)
-        panel.set_title(f"{title}, pass@1", fontsize=9)
-        panel.set_xlabel("round", fontsize=8)
-        panel.set_ylim(0, 1)
-        panel.set_xticks(range(1 + max(int(run[-1]["round"]) for runs in results.values() for run in runs.values())))
-        panel.tick_params(labelsize=8)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    for axes, (title, value) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        lines_over_rounds(axes, results, f"{title}, pass@1", lambda row, value=value: value([row]))  # type: ignore[misc]
+        axes.set_ylim(0, 1)
+    legend_below(figure, 4)
 
 
 REPRODUCTION = Reproduction(

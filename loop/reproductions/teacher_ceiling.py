@@ -11,6 +11,7 @@ from typing import Any
 
 from evals.worlds.arithmetic import world
 from loop.reproductions.base import Goal, Reproduction, has
+from loop.reproductions.drawing import legend_below, lines_over_rounds
 from loop.store import read_json
 from loop.studies.study import Results, Study
 from loop.studies.tables import Columns, Rows, first, last, over_problems
@@ -222,23 +223,14 @@ def notes(results: Results) -> Sequence[str]:
 
 def draw(results: Results, figure: Any) -> None:
     """pass@1 on the family that the teacher reaches and on the one beyond it, over the rounds; the teacher's own as a dotted line."""
-    shown = [arm for arm in results if arm not in ("unreachable", "scarce")] or list(results)
-    axes = figure.subplots(1, 2)
-    for panel, family in zip(axes, DIGITS, strict=True):
-        for i, arm in enumerate(shown):
-            for seed, run in results[arm].items():
-                label = arm if seed == min(results[arm]) else None
-                scores = [float(row[f"{family}_pass_1"]) for row in run]
-                panel.plot([row["round"] for row in run], scores, color=f"C{i}", linewidth=1, alpha=0.8, label=label)
+    shown = {arm: runs for arm, runs in results.items() if arm not in ("unreachable", "scarce")} or results
+    for axes, family in zip(figure.subplots(1, 2), DIGITS, strict=True):
+        lines_over_rounds(axes, shown, f"{family}, pass@1", lambda row, family=family: float(row[f"{family}_pass_1"]))  # type: ignore[misc]
         if has(results, "teacher_self_taught"):
             level = mean([float(run[0][f"{family}_pass_1"]) for run in results["teacher_self_taught"].values()]).value
-            panel.axhline(level, color="grey", linewidth=0.8, linestyle=":", label="the teacher itself")
-        panel.set_title(f"{family}, pass@1", fontsize=9)
-        panel.set_xlabel("round", fontsize=8)
-        panel.set_ylim(-0.02, 1.02)
-        panel.set_xticks(range(1 + max(int(run[-1]["round"]) for arm in shown for run in results[arm].values())))
-        panel.tick_params(labelsize=8)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+            axes.axhline(level, color="grey", linewidth=0.8, linestyle=":", label="the teacher itself")
+        axes.set_ylim(-0.02, 1.02)
+    legend_below(figure, 3)
 
 
 REPRODUCTION = Reproduction(

@@ -16,6 +16,7 @@ from typing import Any
 from evals import steps
 from evals.grading import grade
 from loop.reproductions.base import Goal, Reproduction, has
+from loop.reproductions.drawing import legend_below, lines_over_rounds
 from loop.studies import rounds
 from loop.studies.study import Results, Study
 from loop.studies.tables import Columns, Rows, cell, gain, last
@@ -244,19 +245,12 @@ def main() -> int:
 
 
 def draw(results: Results, figure: Any) -> None:
-    """Per arm over the rounds: wrong steps among right answers, and what is right by right steps; thin lines, one per seed."""
+    """Wrong steps among right answers, and what is right by right steps, over the rounds."""
     titles = {"wrong_share": "right answers that hold a wrong step, %", "by_right_steps": "right by right steps, %"}
     for axes, (name, title) in zip(figure.subplots(1, len(titles)), titles.items(), strict=True):
-        for i, (arm, runs) in enumerate(results.items()):
-            for seed, run in runs.items():
-                label = arm if seed == min(runs) else None
-                axes.plot([r["round"] for r in run], [100 * float(r[name]) for r in run], color=f"C{i}", linewidth=1, alpha=0.8, label=label)
-        axes.set_title(title, fontsize=9)
-        axes.set_xlabel("round", fontsize=8)
+        lines_over_rounds(axes, results, title, lambda row, name=name: 100 * float(row[name]))  # type: ignore[misc]
         axes.set_ylim(bottom=0)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.tick_params(labelsize=8)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    legend_below(figure, 3)
 
 
 REPRODUCTION = Reproduction(
