@@ -265,7 +265,8 @@ REPRODUCTION = Reproduction(
     differs="in the small world the step gate knows the truth, so that it catches all by construction; real text has only a check of each written "
     "calculation, whose catch is told beside it. The practised families are those where this base errs most: missing addends and three-digit sums, "
     "at T = 1. In the real solutions only written calculations are judged: the models had a calculator for annotated ones, and wrong reasoning "
-    "with right calculations is not seen. That calculator's floating-point noise is not counted.",
+    "with right calculations is not seen. That calculator's floating-point noise is not counted. That the pool is asked too was "
+    "added after the quick run had been seen.",
     columns=COLUMNS,
     goals=goals,
     draw=draw,
