@@ -20,7 +20,7 @@ from monitors.base import Reading, RoundView
 from monitors.guards import Guard, Quantity
 from monitors.modes import attribute
 from monitors.readings import as_json
-from monitors.supply import kept_share, nothing_passes
+from monitors.supply import kept_share, nothing_passes, starves
 
 SINCE = ", since round "
 Action = Literal["continue", "reinject", "rollback", "halt"]
@@ -248,13 +248,8 @@ class Panel:
         if view.pool is None or not len(view.pool.kept):
             return []
         details["yield"] = as_json(kept_share(view.pool))
-        strict = kept_share(view.pool, level=1 - 2 * self.watch_alpha / self.rounds)
-        if strict.high >= self.min_yield:
-            return []
-        return [
-            f"yield {strict.value:.4f} (at most {strict.high:.4f} over the whole run's level) is below {self.min_yield:g} kept per sample: "
-            "the training set starves"
-        ]
+        sentence = starves(view.pool, self.min_yield, level=1 - 2 * self.watch_alpha / self.rounds)
+        return [sentence] if sentence else []
 
     def _calm(self, guards: list[Guard]) -> str:
         if not guards:

@@ -99,6 +99,15 @@ def kept_share(pool: Pool, level: float = 0.95) -> Estimate:
     return share(np.bincount(problem_N, weights=pool.kept), np.bincount(problem_N), level=level)
 
 
+def starves(pool: Pool, least: float, level: float) -> str | None:
+    """The plain sentence when kept / sampled lies below `least` by the interval of this level; None when it may not."""
+    found = kept_share(pool, level)
+    if found.high >= least:
+        return None
+    seen = f"yield {found.value:.4f} (at most {found.high:.4f} over the whole run's level)"
+    return f"{seen} is below {least:g} kept per sample: the training set starves"
+
+
 def rejections(pool: Pool) -> dict[str, int]:
     """First reason -> number of rejected samples, most frequent first."""
     counts = Counter(str(reason) or "no reason given" for reason, kept in zip(pool.reason, pool.kept, strict=True) if not kept)

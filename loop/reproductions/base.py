@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,9 @@ class Goal:
 
     @classmethod
     def above(cls, asks: str, found: Estimate, least: float = 0.0, unit: str = "") -> Goal:
-        """Met when the whole interval lies above `least`; not known without an interval."""
-        return cls(asks, found, None if found.low != found.low else found.low > least, unit)
+        """Met when the whole interval lies above `least`. Not known without one, and where it has no width: seeds that all agree show no spread."""
+        met = None if found.low != found.low else found.low > least
+        return cls(asks, found, None if met and found.high - found.low < 1e-9 else met, unit)
 
     @classmethod
     def not_below(cls, asks: str, found: Estimate, least: float, unit: str = "") -> Goal:
@@ -68,6 +69,3 @@ class Reproduction:
 def has(results: Results, *arms: str) -> bool:
     """Whether every arm has at least one finished run."""
     return all(results.get(arm) for arm in arms)
-
-
-Registry = Mapping[str, Callable[[], Reproduction]]

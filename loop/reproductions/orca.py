@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +17,13 @@ from evals.tasks import Problem
 from evals.worlds.arithmetic import strategies, world
 from evals.worlds.arithmetic.task import FAMILY_MIX, ArithmeticTask
 from loop.engines.base import Engine
-from loop.engines.registry import ENGINES
-from loop.recipe_file import resolve
-from loop.records import Example, Request, Sampling
+from loop.records import Request, Sampling
 from loop.reproductions.base import Goal, Reproduction, has
-from loop.setup import resolve_model
-from loop.stages import dataset, sft
+from loop.stages import sft
 from loop.stages.prompts import render
-from loop.store import read_json, read_rows, write_json, write_rows
+from loop.store import read_json, read_rows, write_json
 from loop.studies import rounds
+from loop.studies.making import Lesson, fine_tuned
 from loop.studies.study import Results, Study, last_checkpoint
 from loop.studies.tables import Columns, Rows, last, times
 from loop.views.reader import read_run
@@ -40,7 +36,7 @@ NAMES = {NONE: "none", EXPLAIN: "explain", STEPS: "step_by_step", ANSWER: "answe
 NEEDED = tuple(f for f in world.FAMILIES if f not in world.SKILLS)
 """The families whose answers need an explanation to be found by a small model."""
 
-TEACHING: dict[str, Any] = {"model": "arithmetic/teacher", "sft": {"learning_rate": 5.0e-4, "num_train_epochs": 2, "per_device_train_batch_size": 32}}
+TEACHING: dict[str, Any] = {"learning_rate": 5.0e-4, "num_train_epochs": 2, "per_device_train_batch_size": 32}
 NUM_TAUGHT = 8000
 NUM_ASKED = 30
 """Held-out problems of each family in `NEEDED` that every student is asked under each system prompt."""
@@ -97,39 +93,17 @@ def form_of(text: str) -> str:
 
 def teach(folder: Path) -> Path:
     """The teacher that follows system prompts, in `folder`/checkpoint, made when it is not there yet."""
-    if not (folder / "train.json").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        recipe = resolve({"name": "orca", **TEACHING})
-        asyncio.run(_write_lessons(recipe.engine.model_dump(), folder))
-        sft.train(sft.SftJob.from_recipe(recipe, resolve_model(recipe.model), folder, seed=29), folder)
-    return folder / "checkpoint"
+    return fine_tuned(folder, "arithmetic/teacher", TEACHING, lessons(), seed=29)
 
 
-def lessons() -> tuple[list[Problem], list[tuple[str, str]]]:
-    """What the teacher is taught: problems, and (prompt, answer) under each system prompt in equal shares; of numbers that it was pretrained on."""
-    rng, items, pairs = random.Random("orca"), list[Problem](), list[tuple[str, str]]()
+def lessons() -> list[Lesson]:
+    """What the teacher is taught: answers under each system prompt in equal shares; of numbers that it was pretrained on."""
+    rng, out = random.Random("orca"), list[Lesson]()
     for _ in range(NUM_TAUGHT):
         system, family = rng.choice(list(FORMS)), rng.choices(list(FAMILY_MIX), list(FAMILY_MIX.values()))[0]
         item = world.draw(family, "pretrain", rng)
-        items.append(item)
-        pairs.append((str(render(world.PROMPTS, world.PROMPTS.draft, system, question=item.question)), demonstrate(item, system, rng)))
-    return items, pairs
-
-
-async def _write_lessons(engine_config: Mapping[str, object], folder: Path) -> None:
-    items, pairs = lessons()
-    engine, start = ENGINES["transformers"](engine_config, folder / "engine.log"), resolve_model(TEACHING["model"])
-    try:
-        await engine.load(start, sft.canary_of(start, folder))
-        ids = await engine.encode(pairs)
-    finally:
-        await engine.close()
-    made = [
-        Example(item.id, tuple(asked), tuple(answer), text, "gold", 0)
-        for item, (_, text), (asked, answer) in zip(items, pairs, ids, strict=True)
-    ]
-    write_rows(folder / "examples.parquet", [asdict(e) for e in made], dataset.SCHEMA)
+        out.append((item.id, render(world.PROMPTS, world.PROMPTS.draft, system, question=item.question), demonstrate(item, system, rng)))
+    return out
 
 
 async def ask_under_each(path: Path, engine: Engine) -> None:

@@ -82,7 +82,7 @@ def row(found: RoundData) -> dict[str, Any]:
     return {
         **out,
         "examples": float(len(found.examples)),
-        "warned": float(any("starves" in reason or reason == "nothing was kept" for reason in gate["reasons"])),
+        "warned": float(any("starves" in reason or reason == "nothing was kept" for reason in gate["reasons"])) if len(verdicts) else math.nan,
         "trained": float(found.train.get("status", "skipped") != "skipped") if found.number else math.nan,
     }
 

@@ -17,7 +17,7 @@ from monitors.base import Canaries, Pool
 from monitors.canaries import error_rate
 from monitors.selection import SelectionRatio, fresh_share, ratios_of, selection_ratios
 from monitors.stats import UNDEFINED
-from monitors.supply import kept_share
+from monitors.supply import starves
 
 Action = Literal["pass", "mend", "block"]
 
@@ -57,7 +57,9 @@ def judge(pool: Pool | None, canaries: Canaries | None, plan: Plan, recipe: Reci
             f"{limits.max_false_acceptance:.0%}): training on what it keeps would teach its blind spots"
         )
         return Gate("block", (told,), share, per_answer)
-    reasons = starved(pool, recipe)
+    level = 1 - 2 * recipe.monitors.watch_alpha / recipe.rounds  # as the panel judges it after the round
+    hungry = starves(pool, recipe.monitors.min_yield, level)
+    reasons = [hungry] if hungry else []
     noted = len(reasons)
     growing = takeovers(selection_ratios(pool), share)
     if recipe.filters.gold:
@@ -73,15 +75,6 @@ def judge(pool: Pool | None, canaries: Canaries | None, plan: Plan, recipe: Reci
         reasons.append(f"{_told('strategy', growing[0], share)}: re-injected share {share:.0%} -> {wanted:.0%}")
         share = wanted
     return Gate("mend" if len(reasons) > noted else "pass", tuple(reasons), share, per_answer)
-
-
-def starved(pool: Pool, recipe: Recipe) -> list[str]:
-    """The sentence when the yield lies below `monitors.min_yield`, at the level that the panel judges it by after the round."""
-    limits = recipe.monitors
-    found = kept_share(pool, level=1 - 2 * limits.watch_alpha / max(recipe.rounds, 1))
-    if found.high >= limits.min_yield:
-        return []
-    return [f"yield {found.value:.4f} (at most {found.high:.4f}) is below {limits.min_yield:g} kept per sample: the training set starves"]
 
 
 def takeovers(found: list[SelectionRatio], share: float) -> list[SelectionRatio]:

@@ -7,25 +7,17 @@ by programs, with numbers of the pretraining split. `python -m loop.studies.assi
 
 from __future__ import annotations
 
-import asyncio
 import random
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from evals.tasks import Problem, Prompts
 from evals.worlds.arithmetic import principles, world
-from loop.engines.registry import ENGINES
-from loop.recipe_file import resolve
-from loop.records import Example
-from loop.setup import resolve_model
-from loop.stages import dataset, sft
 from loop.stages.constitution import Principle, load_constitution
 from loop.stages.prompts import render, resolve_prompts
-from loop.store import write_rows
+from loop.studies.making import fine_tuned
 
 RED_TEAM = {"sum2": 0.9, "sum3": 0.1}
 """Families whose drafts violate the principles, and how often each is met."""
@@ -45,16 +37,10 @@ PROMPTS: dict[str, Any] = {
 
 def make(folder: Path) -> Path:
     """The checkpoint in `folder`, made when it is not there yet."""
-    checkpoint = folder / "checkpoint"
-    if (folder / "train.json").exists():
-        return checkpoint
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    prompts = resolve_prompts(world.PROMPTS, PROMPTS, False)
+    learnt = rows(random.Random("assistant"), load_constitution(principles.CONSTITUTION), prompts)
     settings = {"learning_rate": 2.0e-3, "num_train_epochs": 1, "per_device_train_batch_size": 16, "warmup_steps": 30}
-    recipe = resolve({"name": "assistant", "model": "arithmetic/base", "sft": settings})
-    asyncio.run(_write_examples(recipe.engine.model_dump(), folder))
-    sft.train(sft.SftJob.from_recipe(recipe, resolve_model(recipe.model), folder, seed=23), folder)
-    return checkpoint
+    return fine_tuned(folder, "arithmetic/base", settings, [(problem, asked, text) for problem, _, asked, text in learnt], seed=23)
 
 
 def rows(rng: random.Random, constitution: Sequence[Principle], prompts: Prompts) -> Iterator[tuple[str, str, Any, str]]:
@@ -96,23 +82,6 @@ def _problem(mix: dict[str, float], rng: random.Random) -> Problem:
 
 def _trace(item: Problem, rng: random.Random) -> str:
     return world.demonstrate(item, None if item.family in world.SKILLS else world.pick_strategy(item.family, item.metadata["a"], rng))
-
-
-async def _write_examples(engine_config: dict[str, object], folder: Path) -> None:
-    prompts = resolve_prompts(world.PROMPTS, PROMPTS, False)
-    learnt = list(rows(random.Random("assistant"), load_constitution(principles.CONSTITUTION), prompts))
-    engine = ENGINES["transformers"](engine_config, folder / "engine.log")
-    try:
-        base = resolve_model("arithmetic/base")
-        await engine.load(base, sft.canary_of(base, folder))
-        ids = await engine.encode([(prompt, completion) for _, _, prompt, completion in learnt])
-    finally:
-        await engine.close()
-    examples = [
-        Example(problem, tuple(asked), tuple(answer), completion, "gold", 0)
-        for (problem, _, _, completion), (asked, answer) in zip(learnt, ids, strict=True)
-    ]
-    write_rows(folder / "examples.parquet", [asdict(e) for e in examples], dataset.SCHEMA)
 
 
 if __name__ == "__main__":

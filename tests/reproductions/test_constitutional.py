@@ -166,7 +166,7 @@ def test_violations_are_counted_after_each_revision():
     assert [found[f"after_{n}"] for n in range(5)] == [3, 2, 1, 1, 0] and found["right_4"] == 1
 
 
-def run(violations, helpful, after, audit=(0.9, 0.5, 0.1)):
+def run(violations, helpful, after, audit):
     out = []
     for i, (v, h, a) in enumerate(zip(violations, helpful, audit, strict=True)):
         row = {"round": i, "violations": v, "audit": a, "helpful": h, "pass_1": h, "critic": v / 4, "novel_violations": v}
@@ -175,8 +175,10 @@ def run(violations, helpful, after, audit=(0.9, 0.5, 0.1)):
     return out
 
 
-def jittered(*args, **more):
-    return {seed: run([v * (1 + seed / 100) for v in args[0]], *args[1:], **more) for seed in range(3)}
+def jittered(*columns, audit=(0.9, 0.5, 0.1)):
+    """Three seeds, some thousandths apart, the later values more so that ratios differ too."""
+    moved = [[[v * (1 + seed * (i + 1) / 1000) for i, v in enumerate(column)] for column in (*columns, audit)] for seed in range(3)]
+    return {seed: run(*rows) for seed, rows in enumerate(moved)}
 
 
 def test_goals_are_met_by_the_published_effect_and_not_by_its_absence():

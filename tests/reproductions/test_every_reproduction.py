@@ -70,7 +70,8 @@ def test_the_system_comes_as_a_recipe_for_the_small_world_and_one_for_a_gpu(name
 
 def test_recipes_of_the_small_world_load():
     for name in NAMES:
-        load_recipe(RECIPES / f"{name}.yaml")
+        recipe = load_recipe(RECIPES / f"{name}.yaml")
+        assert recipe.name == name and recipe.model.startswith(("arithmetic/", "/")), name
 
 
 def made(tmp_path, goals):
@@ -105,6 +106,8 @@ def test_without_finished_runs_there_is_no_report(tmp_path):
 def test_a_goal_is_met_only_when_the_interval_says_so():
     met = [Goal.above("", Estimate(0.5, low, 0.9, 3)).met for low in (0.1, 0.0, -0.1, math.nan)]
     assert met == [True, False, False, None]
+    same = [Goal.above("", Estimate(value, value, value, 3)).met for value in (0.2, -0.2)]
+    assert same == [None, False], "three times the same value is no interval above 0"
     assert [Goal.not_below("", Estimate(0, -1, high, 3), -0.02).met for high in (0.1, -0.03)] == [True, False]
     assert Goal.at_least("", Estimate(2.8, 1.0, 5.0, 3), 2.75).met is True
 

@@ -49,7 +49,8 @@ def test_the_panel_names_the_loss_only_where_it_acts_on_it():
     assert math.isnan(sp.general(told("continue", [], None))["change_high"])
 
 
-def run(general, target=(0.5, 0.8, 0.9), named=1):
+def run(general, target=(0.5, 0.8, 0.9), named=1, apart=0.0):
+    target = (*target[:-1], target[-1] + apart)
     families = (*sp.STRUCTURES, *sp.SKILLS)
     return [
         {
@@ -61,12 +62,12 @@ def run(general, target=(0.5, 0.8, 0.9), named=1):
 
 
 def test_goals_are_met_or_missed_as_the_rows_say():
-    lost = {seed: run((0.4, 0.2, 0.1 + 0.01 * seed)) for seed in range(3)}
-    kept = {seed: run((0.4, 0.4, 0.39 + 0.01 * seed), (0.5, 0.8, 0.89), named=9) for seed in range(3)}
+    lost = {seed: run((0.4, 0.2, 0.1 + 0.01 * seed), apart=0.001 * seed) for seed in range(3)}
+    kept = {seed: run((0.4, 0.4, 0.39 + 0.015 * seed), (0.5, 0.8, 0.89), named=9) for seed in range(3)}
     found = sp.goals({"anchor_0": lost, "anchor_30": kept})
     assert [g.met for g in found] == [True] * 6
-    assert found[4].found.value == pytest.approx(0.29)
-    late = {seed: run((0.4, 0.2, 0.1 + 0.01 * seed), named=2) for seed in range(3)}
+    assert found[4].found.value == pytest.approx(0.295)
+    late = {seed: run((0.4, 0.2, 0.1 + 0.01 * seed), named=2, apart=0.001 * seed) for seed in range(3)}
     dear = {seed: run((0.4, 0.2, 0.1 - 0.01 * seed), (0.5, 0.8, 0.86)) for seed in range(3)}
     assert [g.met for g in sp.goals({"anchor_0": late, "anchor_30": dear})] == [True, True, True, False, False, False]
     assert (sp.seen(lost[0]), sp.named(lost[0]), sp.acted(kept[0]) != sp.acted(kept[0])) == (1.0, 1.0, True)

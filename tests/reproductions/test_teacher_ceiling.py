@@ -72,7 +72,8 @@ def run(sum3, sum4, warned=0.0, trained=1.0, solved=0):
 
 def test_goals_are_met_or_missed_as_the_rows_say():
     def seeds(*values, **more):
-        return {seed: run(*values, **more) for seed in range(3)}
+        apart = ([(before, after + 0.001 * seed * (after > 0)) for before, after in values] for seed in range(3))
+        return {seed: run(*pairs, **more) for seed, pairs in enumerate(apart)}
 
     starved = seeds((0.15, 0.15), (0.0, 0.0), warned=1.0, trained=0.0)
     good = {

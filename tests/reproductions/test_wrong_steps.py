@@ -68,12 +68,13 @@ def test_a_real_run_has_these_rows(tmp_path):
     assert 0 < after["pass_1"] < 1 and 0 <= after["critic_wastes"] < 1
 
 
-def runs(wrong, passing=(0.2, 0.2, 0.2), pass_1=0.5, critic=(math.nan, math.nan)):
+def runs(wrong, passing=(0.2, 0.21, 0.19), pass_1=0.5, critic=(math.nan, math.nan)):
     names = ("greedy", "by_right_steps", "kept_wrong", "sums_catch", *(f"{f}_pass_1" for f in (*ws.PRACTISED, *ws.OTHER, *ws.SKILLS)))
     row = {**dict.fromkeys(names, 0.5), "pass_1": pass_1, "critic_catches": critic[0], "critic_wastes": critic[1]}
     start = {**row, "round": 0, "wrong_share": 0.3, "pool_wrong": math.nan}
     shares = enumerate(zip(wrong, passing, strict=True))
-    return {seed: [start, {**row, "round": 1, "wrong_share": w, "by_right_steps": 1 - w, "pool_wrong": p}] for seed, (w, p) in shares}
+    told = {seed: {"wrong_share": w, "by_right_steps": 1 - w, "pool_wrong": p, "critic_catches": critic[0] + seed / 100} for seed, (w, p) in shares}
+    return {seed: [start, {**row, "round": 1, **columns}] for seed, columns in told.items()}
 
 
 def test_goals_are_met_or_missed_as_the_rows_say():
@@ -83,7 +84,7 @@ def test_goals_are_met_or_missed_as_the_rows_say():
     none = {"gold": runs((0.01, 0.02, 0.01), passing=(0.0, 0.0, 0.0)), "gold_steps": runs((0.02, 0.01, 0.02), (0.0, 0.01, 0.0), 0.4)}
     assert [g.met for g in ws.goals(none)] == [False, False, False, False, False]
     told = "\n".join(ws.notes(rows))
-    assert "| gold_critic | 20.0" in told and "| gold | 20.0 [20.0, 20.0] % | 50.0 [50.0, 50.0] % | - | - |" in told
+    assert "| gold_critic | 20.0" in told and "| gold | 20.0 [17.5, 22.5] % | 50.0 [50.0, 50.0] % | - | - |" in told
     figure = Figure()
     ws.draw(rows, figure)
     assert len(figure.axes) == 2 and len(figure.axes[0].lines) == 9
