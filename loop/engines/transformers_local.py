@@ -15,11 +15,15 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from loop.engines.checkpoint import Checkpoint, check_checkpoint
 from loop.engines.tokens import Codec
 from loop.errors import EngineError
 from loop.records import Completion, Request, Sampling, Scored
+
+KEPT_SHARE = 7 / 8
+"""Of a batch: when no more rows than these are unfinished, the others leave."""
 
 
 def load_codec(checkpoint: Checkpoint) -> Codec:
@@ -49,13 +53,58 @@ class Row:
     margins: list[float] = field(default_factory=list)
     stopped: bool = False
 
+    @property
+    def finished(self) -> bool:
+        """Whether nothing may follow."""
+        return self.stopped or len(self.token_ids) >= self.sampling.max_tokens
+
+
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """A layer of the cache with room for `SPARE` tokens to come; without it, each token costs a copy of all before it."""
+
+    SPARE = 32
+    buffers: tuple[torch.Tensor, ...] = ()
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append and return all keys and values, each `[batch, heads, length, dim]`."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        start = self.get_seq_length()
+        end = start + key_states.shape[-2]
+        if not self.buffers or end > self.buffers[0].shape[-2]:
+            old = (self.keys, self.values)
+            self.buffers = tuple(new.new_empty(*new.shape[:-2], end + self.SPARE, new.shape[-1]) for new in (key_states, value_states))
+            if start:
+                for buffer, there in zip(self.buffers, old, strict=True):
+                    buffer[..., :start, :] = there
+        for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[..., start:end, :] = new
+        return self._show(end)
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Only keep these sequences."""
+        end = self.get_seq_length()
+        self.buffers = tuple(buffer[indices] for buffer in self.buffers)
+        self._show(end)
+
+    def _show(self, end: int) -> tuple[torch.Tensor, torch.Tensor]:
+        self.keys, self.values = (buffer[..., :end, :] for buffer in self.buffers)
+        return self.keys, self.values
+
+
+def _cache(config: Any) -> DynamicCache:
+    """The model's own kind of cache, plain layers with room (others, as those with a sliding window, as they are)."""
+    cache = DynamicCache(config=config)
+    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
 
 @torch.inference_mode()  # type: ignore[untyped-decorator]
 def generate(model: Any, rows_B: Sequence[Row], stop_token_ids: frozenset[int]) -> None:
     """Complete all rows in one left-padded batch, filling them in place.
 
-    A row's random numbers come from its own seed alone, and finished rows leave the batch, so what a row gets does not depend
-    on its neighbours (up to floating-point rounding).
+    A row's random numbers come from its own seed alone, so what it gets does not depend on its neighbours (up to floating-point
+    rounding). Finished rows leave the batch a few at a time: each leave-taking costs a copy of the cache.
     """
     device = next(model.parameters()).device
     live = list(rows_B)
@@ -68,7 +117,7 @@ def generate(model: Any, rows_B: Sequence[Row], stop_token_ids: frozenset[int]) 
         mask_BL[i, width - len(row.prompt_ids) :] = 1
     ids_BL, mask_BL = ids_BL.to(device), mask_BL.to(device)
     positions_BL = (mask_BL.cumsum(-1) - 1).clamp(min=0)
-    cache = DynamicCache(config=model.config)
+    cache = _cache(model.config)
     while live:
         out = model(
             input_ids=ids_BL,
@@ -79,11 +128,11 @@ def generate(model: Any, rows_B: Sequence[Row], stop_token_ids: frozenset[int]) 
             logits_to_keep=1,
         )
         logits_BV = out.logits[:, -1].float().cpu()
-        step_uniforms = torch.stack([uniforms[id(row)][len(row.token_ids)] for row in live])
+        step_uniforms = torch.stack([uniforms[id(row)][min(len(row.token_ids), row.sampling.max_tokens - 1)] for row in live])
         chosen_B = choose(logits_BV, live, step_uniforms)
         _record(logits_BV, chosen_B, live, stop_token_ids)
-        kept = [i for i, row in enumerate(live) if not row.stopped and len(row.token_ids) < row.sampling.max_tokens]
-        if len(kept) < len(live):
+        kept = [i for i, row in enumerate(live) if not row.finished]
+        if len(kept) <= KEPT_SHARE * len(live):
             index = torch.tensor(kept, dtype=torch.long, device=device)
             cache.batch_select_indices(index)
             mask_BL, chosen_B = mask_BL[index], chosen_B[index.cpu()]
@@ -108,6 +157,8 @@ def choose(logits_BV: torch.Tensor, rows_B: Sequence[Row], uniforms_B: torch.Ten
         return torch.tensor([[max(float(getattr(row.sampling, name)), least)] for row in rows_B], dtype=torch.float64)
 
     scaled_BV = logits_BV.double() / column("temperature", least=0.01)
+    if not any(_filters(row.sampling) for row in rows_B):
+        return torch.where(column("temperature")[:, 0] == 0, greedy_B, _draw(scaled_BV.softmax(-1), uniforms_B))
     sorted_BV, order_BV = scaled_BV.softmax(-1).sort(dim=-1, descending=True, stable=True)
     top_k = column("top_k")
     cut_BV = sorted_BV < column("min_p") * sorted_BV[:, :1]
@@ -117,11 +168,20 @@ def choose(logits_BV: torch.Tensor, rows_B: Sequence[Row], uniforms_B: torch.Ten
     cut_BV |= (before_BV >= column("top_p") * sorted_BV.sum(-1, keepdim=True)) & (before_BV > 0)
     # back in the vocabulary's order: in order of probability, rounding would swap near ties and with them the token drawn
     kept_BV = torch.zeros_like(sorted_BV).scatter(-1, order_BV, sorted_BV.masked_fill(cut_BV, 0.0))
-    cumulative_BV = kept_BV.cumsum(-1)
+    return torch.where(column("temperature")[:, 0] == 0, greedy_B, _draw(kept_BV, uniforms_B))
+
+
+def _filters(sampling: Sampling) -> bool:
+    """Whether some tokens may be ruled out before the draw."""
+    return sampling.min_p > 0 or sampling.top_k > 0 or sampling.top_p < 1
+
+
+def _draw(weights_BV: torch.Tensor, uniforms_B: torch.Tensor) -> torch.Tensor:
+    """The token of each row at which the cumulative weight passes the row's uniform number."""
+    cumulative_BV = weights_BV.cumsum(-1)
     total_B1 = cumulative_BV[:, -1:]
     threshold_B1 = torch.minimum(uniforms_B[:, None] * total_B1, torch.nextafter(total_B1, torch.zeros_like(total_B1)))
-    sampled_B = (cumulative_BV <= threshold_B1).sum(-1)
-    return torch.where(column("temperature")[:, 0] == 0, greedy_B, sampled_B)
+    return (cumulative_BV <= threshold_B1).sum(-1)
 
 
 def _penalised(logits_BV: torch.Tensor, rows_B: Sequence[Row]) -> torch.Tensor:
@@ -141,6 +201,8 @@ def _record(logits_BV: torch.Tensor, chosen_B: torch.Tensor, rows_B: Sequence[Ro
     chosen = logprobs_BV.gather(-1, chosen_B[:, None])[:, 0].tolist()
     top_B2 = logprobs_BV.topk(2, dim=-1).values
     for row, token, logprob, margin in zip(rows_B, chosen_B.tolist(), chosen, (top_B2[:, 0] - top_B2[:, 1]).tolist(), strict=True):
+        if row.finished:
+            continue
         row.token_ids.append(token)
         row.logprobs.append(logprob)
         row.margins.append(margin)

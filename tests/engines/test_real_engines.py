@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tiny import save_tiny_llama
 
@@ -166,6 +167,43 @@ def test_both_engines_score_a_text_alike_to_a_thousandth_of_a_nat(tmp_path: Path
         assert mine.weight_version == other.weight_version == "arithmetic/base"
     entropies = [e for mine in ours for e in mine.entropies]
     assert max(entropies) > 0.3 and min(entropies) >= 0, "a distribution somewhere in these texts is not certain"
+
+
+PROBLEMS = [p for p in ArithmeticTask().problems("heldout") if p.family in ("sum2", "missing")][:40]
+NUM_DRAWN = 32
+
+
+async def drawn(kind: str, folder: Path, temperature: float) -> Any:
+    """What the world's small checkpoint answers, as kinds (strategy and verdict): [problems, draws]."""
+    config = {**CONFIG, "canary": False, "kind": kind, "max_num_seqs": 256, "concurrency": 512}
+    task, engine, settings = ArithmeticTask(), ProcessEngine(config, folder / f"{kind}.log"), Sampling(temperature=temperature, max_tokens=80)
+    asked = [(p, world.PROMPTS.draft.format(question=p.question), i) for p in PROBLEMS for i in range(NUM_DRAWN)]
+    try:
+        await engine.load(WORLD)
+        requests = [Request(f"{p.id}/{i}", prompt, settings, 1000 * i + n) for n, (p, prompt, i) in enumerate(asked)]
+        answers = await asyncio.gather(*(engine.complete(request) for request in requests))
+    finally:
+        await engine.close()
+    kinds = [f"{task.strategy(p, a.text)} {task.grade(p, a.text).correct}" for (p, _, _), a in zip(asked, answers, strict=True)]
+    return np.array(kinds, dtype="<U40").reshape(len(PROBLEMS), NUM_DRAWN)
+
+
+def p_value(ours: Any, theirs: Any) -> float:
+    """Permutation test, problem by problem: how often two random halves of all draws differ as much as these do."""
+    rng, both = np.random.default_rng(0), np.concatenate([ours, theirs], axis=1)
+
+    def apart(draws: Any) -> float:
+        return sum(float((((draws[:, :NUM_DRAWN] == kind).mean(1) - (draws[:, NUM_DRAWN:] == kind).mean(1)) ** 2).sum()) for kind in np.unique(both))
+
+    found = apart(both)
+    return (1 + sum(apart(rng.permuted(both, axis=1)) >= found for _ in range(999))) / 1000
+
+
+def test_both_engines_draw_strategies_and_right_answers_with_the_same_shares(tmp_path: Path) -> None:
+    ours, theirs = (asyncio.run(drawn(kind, tmp_path, 1.0)) for kind in ("vllm", "transformers"))
+    assert p_value(ours, theirs) > 0.01
+    colder = asyncio.run(drawn("transformers", tmp_path, 0.8))
+    assert p_value(ours, colder) < 0.01, "the test would see a difference"
 
 
 def test_where_not_all_probabilities_are_asked_for_the_entropy_is_a_lower_bound_and_says_so(tmp_path: Path) -> None:
