@@ -12,7 +12,7 @@ from typing import Any
 from evals.tasks import Problem
 from evals.worlds.arithmetic import principles
 from evals.worlds.arithmetic.task import ArithmeticTask
-from loop.reproductions.base import Goal, Reproduction, has
+from loop.reproductions.base import SMALL_ENGINE, Goal, Reproduction, has
 from loop.studies import assistant
 from loop.studies.study import Results, Study
 from loop.studies.tables import Columns, Rows, cell, first, gain, last
@@ -28,6 +28,7 @@ STUDY = Study(
     {
         "model": "$assistant",
         "rounds": 3,
+        "engine": SMALL_ENGINE,
         "task": {"kind": "arithmetic", "families": [RED_TEAM, *HELPFUL], "prompts": assistant.PROMPTS},
         "sampling": {"problems_per_round": 400, "samples_per_problem": 2, "temperatures": [0.7], "max_tokens": 112},
         "refine": {

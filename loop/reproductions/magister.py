@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.worlds.arithmetic.world import Demonstration
-from loop.reproductions.base import Goal, Reproduction, has
+from loop.reproductions.base import SMALL_ENGINE, Goal, Reproduction, has
 from loop.studies.study import Results, Study
 from loop.studies.tables import Columns, Rows, gain, last, times
 from loop.views.reader import read_run
@@ -24,6 +24,7 @@ BASE: dict[str, Any] = {
     "model": "arithmetic/base",
     "teachers": ["arithmetic/teacher"],
     "rounds": 1,
+    "engine": SMALL_ENGINE,
     "init": "base",
     "task": {"kind": "arithmetic", "families": list(FAMILIES)},
     "sampling": {"student": False, "problems_per_round": PROBLEMS[SIZES[-1]], "samples_per_problem": 1, "temperatures": [0.7], "max_tokens": 80},

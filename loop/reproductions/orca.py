@@ -18,7 +18,7 @@ from evals.worlds.arithmetic import strategies, world
 from evals.worlds.arithmetic.task import FAMILY_MIX, ArithmeticTask
 from loop.engines.base import Engine
 from loop.records import Request, Sampling
-from loop.reproductions.base import Goal, Reproduction, has
+from loop.reproductions.base import SMALL_ENGINE, Goal, Reproduction, has
 from loop.stages import sft
 from loop.stages.prompts import render
 from loop.store import read_json, read_rows, write_json
@@ -46,6 +46,7 @@ BASE: dict[str, Any] = {
     "model": "arithmetic/base",
     "teachers": ["$teacher"],
     "rounds": 1,
+    "engine": SMALL_ENGINE,
     "task": {"kind": "arithmetic", "families": list(world.FAMILIES)},
     "sampling": {"student": False, "problems_per_round": 1200, "samples_per_problem": 4, "temperatures": [0.7], "max_tokens": 80},
     "refine": {"critique": False, "revisions": 0},

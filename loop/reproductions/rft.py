@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.steps import calculation_key
-from loop.reproductions.base import Goal, Reproduction, has
+from loop.reproductions.base import SMALL_ENGINE, Goal, Reproduction, has
 from loop.studies.study import Results, Study
 from loop.studies.tables import Columns, gain, last
 from loop.views.reader import read_run
@@ -24,6 +24,7 @@ WITH_TEACHER = ["@gold", "@gold_b", "@gold_teacher"]
 BASE: dict[str, Any] = {
     "model": "arithmetic/base",
     "rounds": 1,
+    "engine": SMALL_ENGINE,
     "init": "base",
     "task": {"kind": "arithmetic", "families": [FAMILY], "num_problems": QUESTIONS},
     "sampling": {"student": False, "problems_per_round": QUESTIONS, "samples_per_problem": K, "temperatures": [0.7], "max_tokens": 80},

@@ -15,7 +15,7 @@ from typing import Any
 
 from evals import steps
 from evals.grading import grade
-from loop.reproductions.base import Goal, Reproduction, has
+from loop.reproductions.base import SMALL_ENGINE, Goal, Reproduction, has
 from loop.reproductions.drawing import legend_below, lines_over_rounds
 from loop.studies import rounds
 from loop.studies.study import Results, Study
@@ -34,6 +34,7 @@ MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verificat
 BASE: dict[str, Any] = {
     "model": "arithmetic/base",
     "rounds": 4,
+    "engine": SMALL_ENGINE,
     "task": {"kind": "arithmetic", "families": list(PRACTISED)},
     "sampling": {"problems_per_round": 400, "samples_per_problem": 4, "temperatures": [1.0], "max_tokens": 80},
     "refine": {"critique": False, "revisions": 0},

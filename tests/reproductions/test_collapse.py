@@ -18,7 +18,7 @@ def test_arms_draw_the_same_problems_as_often_and_are_measured_and_trained_alike
     for same in ("model", "rounds", "seed", "init", "engine", "sft", "task"):
         assert getattr(one, same) == getattr(base, same), same
     assert one.rounds >= 15 and one.probe.model_copy(update={"critiques": 0}) == base.probe
-    assert (one.sampling.problems_per_round, one.sampling.samples_per_problem) == (200, 4)
+    assert one.sampling.model_copy(update={"temperatures": base.sampling.temperatures}) == base.sampling
     assert one.monitors.guard is (arm == "guarded")
 
 
