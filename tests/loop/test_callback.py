@@ -71,6 +71,7 @@ class Training:
             return [json.loads(line) for line in lines]
 
 
+@pytest.mark.slow
 def test_a_healthy_training_is_measured_logged_and_let_run(tmp_path):
     training = Training(tmp_path, callback().CollapseMonitor(healthy, every_steps=5)).run(12)
     assert not training.control.should_training_stop
@@ -106,6 +107,7 @@ def test_what_it_leaves_behind_is_what_ouroloop_monitor_reads(tmp_path, capsys):
     assert told[-1]["reasons"] == training.decisions()[-1]["reasons"]
 
 
+@pytest.mark.slow
 def test_resuming_goes_on_from_its_own_files_as_if_never_interrupted(tmp_path):
     whole = Training(tmp_path / "whole", callback().CollapseMonitor(healthy, every_steps=5)).run(30)
     Training(tmp_path / "cut", callback().CollapseMonitor(healthy, every_steps=5)).run(24, end=False)

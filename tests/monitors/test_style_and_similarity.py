@@ -54,13 +54,13 @@ def test_one_hot_vectors_give_the_inverse_simpson_index_without_bias():
     share = 1 / np.arange(1, 51)
     share /= share.sum()
     rng = np.random.default_rng(1)
-    kinds = rng.choice(50, (4000, 16), p=share)
+    kinds = rng.choice(50, (1500, 16), p=share)
     texts = [str(k) for k in kinds.ravel()]
-    problems = [f"p{i}" for i in range(4000) for _ in range(16)]
+    problems = [f"p{i}" for i in range(1500) for _ in range(16)]
     one_hot = Similarity(embed=lambda texts: np.eye(50)[[int(t) for t in texts]])
     found = read(one_hot, samples(texts, problems))["similarity/effective_number_all"]
     truth = 1 / float((share**2).sum())
-    assert found.low < truth < found.high and found.high - found.low < 0.5
+    assert found.low < truth < found.high and found.high - found.low < 0.8
 
 
 def test_characters_tell_copies_from_paraphrases_from_other_texts_and_wrong_samples_are_left_out_of_right():

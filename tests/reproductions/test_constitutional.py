@@ -76,6 +76,7 @@ def test_spoilt_drafts_violate_every_principle_about_every_other_time_and_keep_t
     assert all(task.grade(ITEM, text).correct for text in texts)
 
 
+@pytest.mark.slow
 def test_the_assistant_learns_every_kind_of_turn_from_numbers_that_no_run_asks_about():
     prompts = resolve_prompts(world.PROMPTS, assistant.PROMPTS, False)
     found = list(assistant.rows(random.Random(3), load_constitution(principles.CONSTITUTION), prompts))

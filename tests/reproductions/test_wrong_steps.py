@@ -119,6 +119,7 @@ def test_without_the_data_nothing_is_written_and_it_is_said(tmp_path, monkeypatc
     assert not (tmp_path / "real.csv").exists() and "not counted yet" in ws.real_table(tmp_path / "real.csv")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (DATA / ws.SOLUTIONS).exists(), reason="no GSM8K files: point OUROLOOP_DATA at a folder with gsm8k/ in it")
 def test_the_committed_count_is_what_the_data_says(tmp_path):
     lines = (DATA / ws.SOLUTIONS).read_text(encoding="utf-8").splitlines()
