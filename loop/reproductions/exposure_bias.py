@@ -12,7 +12,7 @@ import numpy as np
 
 from evals.heldout import maj_at_k
 from loop.recipe_file import resolve
-from loop.reproductions.base import Goal, Reproduction, has
+from loop.reproductions.base import SMALL_ENGINE, Goal, Reproduction, has
 from loop.setup import prepare
 from loop.store import read_json, read_rows
 from loop.studies.beginnings import FAMILIES, Panel, Step, next_lines, panel_samples, sample_more, steps_of, true_lines
@@ -137,6 +137,7 @@ STUDY = Study(
     {
         "model": "arithmetic/base",
         "rounds": 2,
+        "engine": SMALL_ENGINE,
         "task": {"kind": "arithmetic", "families": ["sum2", "sum3"]},
         "sampling": {"problems_per_round": 300, "samples_per_problem": 4, "temperatures": [1.0], "max_tokens": 110},
         "refine": {"critique": False, "revisions": 0, "max_critique_tokens": 200},

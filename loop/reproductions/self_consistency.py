@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from evals.heldout import maj_at_k
-from loop.reproductions.base import Goal, Reproduction, has
+from loop.reproductions.base import SMALL_ENGINE, Goal, Reproduction, has
 from loop.stages import probe
 from loop.store import read_rows
 from loop.studies.study import Results, Study
@@ -86,6 +86,7 @@ STUDY = Study(
     {
         "model": "arithmetic/base",
         "rounds": 2,
+        "engine": SMALL_ENGINE,
         "task": {"kind": "arithmetic", "families": list(TRAINED)},
         "sampling": {"problems_per_round": 300, "samples_per_problem": 8, "temperatures": [0.7], "max_tokens": 96},
         "refine": {"critique": False, "revisions": 0},

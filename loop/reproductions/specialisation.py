@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from loop.reproductions.base import Goal, Reproduction, has
+from loop.reproductions.base import SMALL_ENGINE, Goal, Reproduction, has
 from loop.reproductions.drawing import legend_below, lines_over_rounds
 from loop.studies import rounds
 from loop.studies.collapse import STRUCTURES, decided
@@ -59,6 +59,7 @@ STUDY = Study(
         "model": "arithmetic/base",
         "teachers": ["arithmetic/teacher"],
         "rounds": 5,
+        "engine": SMALL_ENGINE,
         "task": {"kind": "arithmetic", "families": ["sum2"]},
         "sampling": {"student": False, "problems_per_round": 200, "samples_per_problem": 4, "temperatures": [1.0], "max_tokens": 80},
         "refine": {"critique": False, "revisions": 0},

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.worlds.arithmetic import world
-from loop.reproductions.base import Goal, Reproduction, has
+from loop.reproductions.base import SMALL_ENGINE, Goal, Reproduction, has
 from loop.reproductions.drawing import legend_below, lines_over_rounds
 from loop.store import read_json
 from loop.studies.study import Results, Study
@@ -95,6 +95,7 @@ STUDY = Study(
     {
         "model": "arithmetic/base",
         "rounds": 3,
+        "engine": SMALL_ENGINE,
         "task": {"kind": "jsonl", "path": "$problems", "heldout_path": "$heldout", "families": [REACHED, BEYOND], "prompts": PROMPTS},
         "sampling": {"problems_per_round": 200, "samples_per_problem": 4, "temperatures": [1.0], "max_tokens": 110},
         "refine": {"critique": False, "revisions": 0},
