@@ -10,11 +10,13 @@ import argparse
 import asyncio
 import json
 import os
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
+from loop.config import Recipe
 from loop.controller import Campaign
 from loop.engines.base import Engine
 from loop.engines.worker import end_group
@@ -23,9 +25,34 @@ from loop.recipe_file import resolve
 from loop.runner import build_engine, carry
 from loop.setup import prepare, resolve_model
 from loop.stages import sft
-from loop.store import Store, sha256_of
+from loop.store import Store, read_json, sha256_of
 from loop.studies import registry, rounds
 from loop.studies.study import Study
+
+LATER = {"name", "rounds", "init", "teachers", "filters", "dataset", "sft", "peft", "launcher", "accelerate_config", "interventions", "tracking"}
+LATER_OF = {"sampling": {"problems_per_round", "samples_per_problem", "temperatures", "student", "systems"}, "monitors": {"guard"}}
+"""Keys that a run's round 0, the starting model as it is, does not depend on; any other that differs makes another beginning."""
+BEGINNING = ("texts.parquet", "probe.parquet", "critics.parquet")
+
+
+def lend_beginning(path: Path, recipe: Recipe) -> bool:
+    """Give a run that has not begun the probe of a finished round 0 beside it, if one began alike: it would draw the same samples again."""
+    folder = path / "rounds" / "000"
+    if folder.exists():
+        return False
+    for other in sorted(path.parent.glob(f"*-{recipe.name.rpartition('-')[2]}/rounds/000/MANIFEST.json")):
+        run = other.parents[2]
+        if _beginning(read_json(run / "recipe.json")) == _beginning(recipe.to_json()) and not (run / "strategies.json").exists():
+            folder.mkdir(parents=True)
+            for name in BEGINNING:
+                shutil.copyfile(other.parent / name, folder / name)
+            return True
+    return False
+
+
+def _beginning(recipe: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in recipe.items() if key not in LATER}
+    return {**kept, **{key: {k: v for k, v in kept[key].items() if k not in later} for key, later in LATER_OF.items()}}
 
 
 class Worker:
@@ -43,6 +70,7 @@ class Worker:
         begun = (path / "recipe.json").exists()
         setting = prepare(recipe)
         store = Store.open(path, recipe) if begun else Store.create(self.runs, recipe, sha256_of(resolve_model(recipe.model)))
+        lend_beginning(path, store.recipe)
         config = {"kind": recipe.engine.kind, **recipe.engine.model_dump(), "lora": recipe.peft}
         if self._engine is None or config != self._config:
             await self.close()

@@ -10,7 +10,8 @@ from evals.worlds.arithmetic.task import SHORTCUT, ArithmeticTask
 from loop.errors import RunStateError
 from loop.recipe_file import resolve
 from loop.setup import prepare
-from loop.studies import collapse, harness, rounds, tables
+from loop.store import Store
+from loop.studies import collapse, harness, rounds, tables, worker
 from loop.studies.study import Study
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "loop"))
@@ -137,6 +138,28 @@ def test_an_arm_that_starts_from_anothers_checkpoint_comes_after_it_and_gets_its
     found = study.recipe("late", 2, tmp_path)
     assert found["model"] == str(tmp_path / "early-2" / "rounds" / "003" / "checkpoint")
     assert found["teachers"] == [str(tmp_path / "other-2" / "rounds" / "001" / "checkpoint")]
+
+
+def test_arms_that_begin_alike_share_the_first_probe_and_come_to_the_same_rounds(tmp_path):
+    from scripted_world import Model, carry, recipe
+
+    def begun(name, **changes):
+        settings = recipe(name=name, rounds=1, **changes)
+        Store.create(tmp_path, settings, "none").close()
+        return worker.lend_beginning(tmp_path / name, settings)
+
+    model, other = Model(), {"dataset": {"anchor_share": 0.5}, "sampling": {"temperatures": [0.7]}, "sft": {"num_train_epochs": 2}}
+    carry(tmp_path, model, recipe(name="first-3", rounds=1))
+    assert begun("second-3", **other)
+    assert not worker.lend_beginning(tmp_path / "second-3", recipe(name="second-3")), "a run that has begun keeps what it has"
+    for name, changes in (("a-3", {"seed": 1}), ("b-3", {"probe": {"samples": 12}}), ("c-3", {"refine": {"revisions": 0}}), ("d-4", {})):
+        assert not begun(name, **changes), name
+    model.engine.requests.clear()
+    carry(tmp_path, model, recipe(name="second-3", rounds=1, **other))
+    assert not any(request.id.startswith("000/") and "/probe/" in request.id for request in model.engine.requests)
+    _, alone = carry(tmp_path / "alone", Model(), recipe(name="second-3", rounds=1, **other))
+    for file in ("000/probe.parquet", "000/readings.json", "001/samples.jsonl", "001/decision.json"):
+        assert (tmp_path / "second-3" / "rounds" / file).read_bytes() == (alone / "rounds" / file).read_bytes(), file
 
 
 @pytest.mark.slow
