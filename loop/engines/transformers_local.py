@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from loop.engines.cache_local import roomy_cache
 from loop.engines.checkpoint import Checkpoint, check_checkpoint
 from loop.engines.tokens import Codec
 from loop.errors import EngineError
@@ -59,46 +59,6 @@ class Row:
         return self.stopped or len(self.token_ids) >= self.sampling.max_tokens
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """A layer of the cache with room for `SPARE` tokens to come; without it, each token costs a copy of all before it."""
-
-    SPARE = 32
-    buffers: tuple[torch.Tensor, ...] = ()
-
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append and return all keys and values, each `[batch, heads, length, dim]`."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        start = self.get_seq_length()
-        end = start + key_states.shape[-2]
-        if not self.buffers or end > self.buffers[0].shape[-2]:
-            old = (self.keys, self.values)
-            self.buffers = tuple(new.new_empty(*new.shape[:-2], end + self.SPARE, new.shape[-1]) for new in (key_states, value_states))
-            if start:
-                for buffer, there in zip(self.buffers, old, strict=True):
-                    buffer[..., :start, :] = there
-        for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
-            buffer[..., start:end, :] = new
-        return self._show(end)
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Only keep these sequences."""
-        end = self.get_seq_length()
-        self.buffers = tuple(buffer[indices] for buffer in self.buffers)
-        self._show(end)
-
-    def _show(self, end: int) -> tuple[torch.Tensor, torch.Tensor]:
-        self.keys, self.values = (buffer[..., :end, :] for buffer in self.buffers)
-        return self.keys, self.values
-
-
-def _cache(config: Any) -> DynamicCache:
-    """The model's own kind of cache, plain layers with room (others, as those with a sliding window, as they are)."""
-    cache = DynamicCache(config=config)
-    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    return cache
-
-
 @torch.inference_mode()  # type: ignore[untyped-decorator]
 def generate(model: Any, rows_B: Sequence[Row], stop_token_ids: frozenset[int]) -> None:
     """Complete all rows in one left-padded batch, filling them in place.
@@ -117,7 +77,7 @@ def generate(model: Any, rows_B: Sequence[Row], stop_token_ids: frozenset[int]) 
         mask_BL[i, width - len(row.prompt_ids) :] = 1
     ids_BL, mask_BL = ids_BL.to(device), mask_BL.to(device)
     positions_BL = (mask_BL.cumsum(-1) - 1).clamp(min=0)
-    cache = _cache(model.config)
+    cache = roomy_cache(model.config)
     while live:
         out = model(
             input_ids=ids_BL,
