@@ -10,9 +10,6 @@ from loop.studies.study import Results, Study
 from loop.studies.tables import Columns
 from monitors.stats import Estimate
 
-SMALL_ENGINE: dict[str, Any] = {"kind": "transformers", "max_num_seqs": 512}
-"""For a small model on one core: plain transformers draws as vLLM does (tests/engines/test_real_engines.py), with less work per token."""
-
 
 @dataclass(frozen=True)
 class Goal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from loop.reproductions.base import SMALL_ENGINE, Goal, Reproduction, has
+from loop.reproductions.base import Goal, Reproduction, has
 from loop.reproductions.drawing import legend_below, lines_over_rounds
 from loop.studies import collapse
 from loop.studies.study import Results, Study, merge
@@ -13,7 +13,6 @@ from loop.studies.tables import Columns, gain, kept, last, times
 
 SMALLER: dict[str, Any] = {
     "rounds": 15,
-    "engine": SMALL_ENGINE,
     "sampling": {"problems_per_round": 80},
     "sft": {"num_train_epochs": 2},
     "probe": {"problems": 100, "family_problems": 4, "samples": 8, "anchor_samples": 24, "majority": 8},

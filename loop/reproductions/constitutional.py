@@ -12,9 +12,9 @@ from typing import Any
 from evals.tasks import Problem
 from evals.worlds.arithmetic import principles
 from evals.worlds.arithmetic.task import ArithmeticTask
-from loop.reproductions.base import SMALL_ENGINE, Goal, Reproduction, has
+from loop.reproductions.base import Goal, Reproduction, has
 from loop.studies import assistant
-from loop.studies.study import Results, Study
+from loop.studies.study import SMALL_ENGINE, Results, Study
 from loop.studies.tables import Columns, Rows, cell, first, gain, last
 from loop.views.reader import RoundData, read_run
 from monitors.stats import Estimate, mean

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from evals.heldout import maj_at_k
-from loop.reproductions.base import SMALL_ENGINE, Goal, Reproduction, has
+from loop.reproductions.base import Goal, Reproduction, has
 from loop.stages import probe
 from loop.store import read_rows
-from loop.studies.study import Results, Study
+from loop.studies.study import SMALL_ENGINE, Results, Study
 from loop.studies.tables import Columns, Rows, cell, gain, over_problems
 from loop.views.reader import RoundData, read_run
 from monitors import scores

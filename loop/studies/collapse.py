@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from loop.studies import planted, rounds
-from loop.studies.study import Results, Study
+from loop.studies.study import SMALL_ENGINE, Results, Study
 from loop.studies.tables import Columns, Rows, arm_table, cell, kept, last
 from monitors.stats import Estimate, mean
 
@@ -21,6 +21,7 @@ NO_GOLD: dict[str, Any] = {"gold": False, "steps": False}
 BASE: dict[str, Any] = {
     "model": "arithmetic/base",
     "rounds": 12,
+    "engine": SMALL_ENGINE,
     "task": {"kind": "arithmetic"},
     "sampling": {"problems_per_round": 200, "samples_per_problem": 4, "temperatures": [0.7], "max_tokens": 80},
     "refine": {"critique": False, "revisions": 0},

@@ -18,6 +18,9 @@ Rows = list[dict[str, Any]]
 Results = Mapping[str, Mapping[int, Sequence[Mapping[str, Any]]]]
 """arm -> seed -> the rows that its run came to."""
 
+SMALL_ENGINE: dict[str, Any] = {"kind": "transformers", "max_num_seqs": 512}
+"""For a small model on one core: plain transformers draws as vLLM does (tests/engines/test_real_engines.py), with less work per token."""
+
 
 @dataclass(frozen=True)
 class Study:
