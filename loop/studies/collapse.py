@@ -7,6 +7,7 @@ down in all of them, so that its delays and false alarms can be read off real ru
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,8 @@ FALL = 0.02
 """Points that count as the fall that a warning should come before."""
 STRUCTURES = ("sum3", "missing", "multibuy")
 """Families that the loop never practises on, and that not every strategy maps onto."""
+UNMIXED = ("replace", "sharpen", "answer_filtered", "critic_filtered", "shortcut")
+"""What they keep is all that they train on."""
 FIXED = ("answer_filtered", "fixed_10", "fixed_30", "fixed_50")
 """Fixed shares of real data, none first: their frontier is what an adaptive share has to beat."""
 
@@ -97,7 +100,30 @@ def page(results: Results) -> str:
     above = above_frontier(results)
     if math.isfinite(above.value):
         lines += ["", f"DCP of the guarded arm above the frontier of fixed shares at its own pass@1, seed by seed: {cell(above, '%')}."]
+    by_kept, unchanged = foreseen(results)
+    if math.isfinite(by_kept):
+        lines += ["", f"R² of a strategy's share of the next round's drafts: {by_kept:.3f} by its share of those kept, {unchanged:.3f} if nothing changed."]
     return "\n".join(lines) + "\n"
+
+
+def foreseen(results: Results) -> tuple[float, float]:
+    """R^2 of each strategy's share of the next round's samples, foretold by its share of those kept, and by that of those drafted (nothing changes).
+
+    Over rounds, strategies and runs that train on what they keep alone (`UNMIXED`); NaN where no run says what it kept.
+    """
+    told = [
+        [float(row[f"{what}_{s}"]) for row, what in ((now, "kept"), (now, "drafted"), (later, "drafted"))]
+        for arm in UNMIXED
+        for run in results.get(arm, {}).values()
+        for now, later in pairwise(run[1:])
+        for s in rounds.STRATEGIES
+        if f"kept_{s}" in now
+    ]
+    if not told:
+        return math.nan, math.nan
+    kept_share, drafted, later = np.array(told).T
+    spread = ((later - later.mean()) ** 2).sum()
+    return tuple(float(1 - ((later - foretold) ** 2).sum() / spread) for foretold in (kept_share, drafted))  # type: ignore[return-value]
 
 
 def decided(run: Rows, *actions: str) -> float:

@@ -41,7 +41,7 @@ def row(found: RoundData, total_tokens: int) -> dict[str, Any]:
     details = found.decision.get("details") or {}
     main = found.probe[(found.probe["family"] == found.main_family) & (found.probe["kind"] == "sample")]
     right = main[main["correct"] == 1]
-    shares = {s: float((right["strategy"] == s).mean()) if len(right) else math.nan for s in STRATEGIES}
+    shares = _shares(right)
     tail = main[main["slice"] == "tail"]
     others = [family for family in found.evals["families"] if family != found.main_family]
     readings = {short: getattr(found.reading(name), "value", math.nan) for short, name in READINGS.items()}
@@ -58,6 +58,7 @@ def row(found: RoundData, total_tokens: int) -> dict[str, Any]:
         **readings,
         **{f"share_{s}": value for s, value in shares.items()},
         **{f"{family}_{key}": found.score(f"pass@{k}", family)[0] for family in others for key, k in (("pass_1", "1"), ("pass_k", "k"))},
+        **{f"{what}_{s}": value for what, rows in _pool(found).items() for s, value in _shares(rows).items()},
         "alive": sum(value >= 0.01 for value in shares.values()),
         "anchor_share": found.plan.get("anchor_share", math.nan),
         "tokens": total_tokens,
@@ -65,6 +66,16 @@ def row(found: RoundData, total_tokens: int) -> dict[str, Any]:
         "halt_log_e": details.get("halt", {}).get("log_e", math.nan),
         "driver": details.get("halt", {}).get("driver", ""),
     }
+
+
+def _pool(found: RoundData) -> dict[str, Any]:
+    """The round's samples before any filter, and those that it kept."""
+    return {"drafted": found.verdicts, "kept": found.verdicts[found.verdicts["kept"]] if len(found.verdicts) else found.verdicts}
+
+
+def _shares(samples: Any) -> dict[str, float]:
+    """Each strategy's share; NaN where there are no samples."""
+    return {s: float((samples["strategy"] == s).mean()) if len(samples) else math.nan for s in STRATEGIES}
 
 
 def tokens(sample: Mapping[str, Any]) -> int:

@@ -65,6 +65,7 @@ def test_a_runs_rows_survive_their_file_and_hold_what_the_run_holds(tmp_path):
     assert [r["round"] for r in found] == [0, 1, 2, 3] and found[0]["tokens"] == 0
     assert 0 < found[1]["tokens"] < found[2]["tokens"] < found[3]["tokens"]
     assert 0 <= found[2]["pass_1"] <= 1 and found[2]["alive"] >= 1
+    assert math.isnan(found[0]["kept_split"]) and 0 < found[2]["kept_split"] < 1 and 0 < found[2]["drafted_split"] < 1
     rounds.write(found, tmp_path / "guarded-0.csv")
     again = rounds.read(tmp_path / "guarded-0.csv")
     for one, other in zip(found, again, strict=True):
@@ -89,6 +90,17 @@ def test_the_table_tells_means_over_seeds_delays_and_modes(tmp_path):
     told = collapse.page(harness.results(collapse.STUDY, tmp_path))
     assert "| sharpen | 2 | 2.00 [2.00, 2.00] | 70.0 [-57.1, 197.1] % |" in told
     assert "| sharpen | 0 | 1 | 2 | - | - | B |" in told and "| sharpen | 1 | - | - | - | 2 | - |" in told
+
+
+def test_what_was_kept_foretells_the_next_rounds_strategies_where_the_next_round_is_made_of_it():
+    def row(drafted, kept):
+        shares = {"drafted": (drafted, 1 - drafted, 0, 0), "kept": (kept, 1 - kept, 0, 0)}
+        return {f"{what}_{s}": v for what, told in shares.items() for s, v in zip(rounds.STRATEGIES, told, strict=True)}
+
+    learnt = [row(math.nan, math.nan), row(0.2, 0.5), row(0.5, 0.6), row(0.6, 0.9), row(0.9, 0.9)]
+    by_kept, unchanged = collapse.foreseen({"sharpen": {0: learnt}, "guarded": {0: learnt[::-1]}})
+    assert by_kept == pytest.approx(1) and 0 < unchanged < 0.9
+    assert all(math.isnan(v) for v in collapse.foreseen({"sharpen": {0: [{"dcp": 1.0}] * 3}}))
 
 
 def test_the_guarded_arm_is_held_against_the_line_through_fixed_shares_seed_by_seed():
