@@ -102,7 +102,8 @@ def page(results: Results) -> str:
         lines += ["", f"DCP of the guarded arm above the frontier of fixed shares at its own pass@1, seed by seed: {cell(above, '%')}."]
     by_kept, unchanged = foreseen(results)
     if math.isfinite(by_kept):
-        lines += ["", f"R² of a strategy's share of the next round's drafts: {by_kept:.3f} by its share of those kept, {unchanged:.3f} if nothing changed."]
+        told = f"{by_kept:.3f} by its share of those kept, {unchanged:.3f} if nothing changed"
+        lines += ["", f"R² of a strategy's share of the next round's drafts: {told}."]
     return "\n".join(lines) + "\n"
 
 
