@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import json
 import os
-import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -45,7 +44,7 @@ def lend_beginning(path: Path, recipe: Recipe) -> bool:
         if _beginning(read_json(run / "recipe.json")) == _beginning(recipe.to_json()) and not (run / "strategies.json").exists():
             folder.mkdir(parents=True)
             for name in BEGINNING:
-                shutil.copyfile(other.parent / name, folder / name)
+                (folder / name).hardlink_to(other.parent / name)
             return True
     return False
 
