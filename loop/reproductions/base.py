@@ -33,8 +33,17 @@ class Goal:
 
     @classmethod
     def not_below(cls, asks: str, found: Estimate, least: float, unit: str = "") -> Goal:
-        """Met unless the interval shows that the estimate lies below `least`; that it lies above is not shown by it."""
-        return cls(asks, found, None if found.high != found.high else found.high >= least, unit)
+        """Met when the one-sided 95 % limit shows that `least` is reached, not met when the estimate itself is below; between the two not known."""
+        shown = found.low == found.low and one_sided_low(found) >= least
+        return cls(asks, found, True if shown else None if found.value != found.value or found.value >= least else False, unit)
+
+
+def one_sided_low(found: Estimate) -> float:
+    """The lower 95 % limit that belongs to a two-sided 95 % t interval."""
+    from scipy import stats
+
+    freedom = max(1, found.num_clusters - 1)
+    return found.value - (found.value - found.low) * float(stats.t.ppf(0.95, freedom) / stats.t.ppf(0.975, freedom))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 from loop.__main__ import main
 from loop.recipe_file import load_recipe, resolve
 from loop.reproductions import report
-from loop.reproductions.base import Goal, Reproduction
+from loop.reproductions.base import Goal, Reproduction, one_sided_low
 from loop.reproductions.registry import NAMES, REPRODUCTIONS
 from loop.studies import collapse, registry, rounds
 from loop.studies.study import Study, merge
@@ -108,7 +108,10 @@ def test_a_goal_is_met_only_when_the_interval_says_so():
     assert met == [True, False, False, None]
     same = [Goal.above("", Estimate(value, value, value, 3)).met for value in (0.2, -0.2)]
     assert same == [None, False], "three times the same value is no interval above 0"
-    assert [Goal.not_below("", Estimate(0, -1, high, 3), -0.02).met for high in (0.1, -0.03)] == [True, False]
+    told = [(0.0, -0.01), (0.0, -0.028), (0.0, -0.03), (-0.03, -0.2), (math.nan, math.nan)]
+    met = [Goal.not_below("", Estimate(value, low, 1, 3), -0.02).met for value, low in told]
+    assert met == [True, True, None, False, None], "the one-sided limit of three seeds lies at 0.68 of the two-sided one"
+    assert one_sided_low(Estimate(0, -4.303, 4.303, 3)) == pytest.approx(-2.920, abs=1e-3)
     assert Goal.at_least("", Estimate(2.8, 1.0, 5.0, 3), 2.75).met is True
 
 
