@@ -17,7 +17,7 @@ SMALLER: dict[str, Any] = {
     "sft": {"num_train_epochs": 2},
     "probe": {"problems": 100, "family_problems": 4, "samples": 8, "anchor_samples": 24, "majority": 8},
 }
-"""What the study's rounds are cut down to, so that thirty runs of fifteen rounds end in three quarters of an hour on two cores."""
+"""What the study's rounds are cut down to: thirty runs of fifteen rounds in some three quarters of an hour on two cores (estimated from one seed)."""
 UNFILTERED = collapse.ARMS["replace"]
 """As published: every sample is trained on, at T = 1."""
 
@@ -70,6 +70,7 @@ def draw(results: Results, figure: Any) -> None:
     for axes, (name, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         lines_over_rounds(axes, results, title, lambda row, name=name: float(row[name]))  # type: ignore[misc]
     legend_below(figure, 6)
+
 
 REPRODUCTION = Reproduction(
     study=STUDY,
