@@ -104,8 +104,7 @@ def starves(pool: Pool, least: float, level: float) -> str | None:
     found = kept_share(pool, level)
     if found.high >= least:
         return None
-    seen = f"yield {found.value:.4f} (at most {found.high:.4f} over the whole run's level)"
-    return f"{seen} is below {least:g} kept per sample: the training set starves"
+    return f"yield {found.value:.4f} (at most {found.high:.4f}) is below {least:g} kept per sample: the training set starves"
 
 
 def rejections(pool: Pool) -> dict[str, int]:

@@ -120,6 +120,7 @@ def foreseen(results: Results) -> tuple[float, float]:
         for s in rounds.STRATEGIES
         if f"kept_{s}" in now
     ]
+    told = [shares for shares in told if all(map(math.isfinite, shares))]  # a round may keep nothing
     if not told:
         return math.nan, math.nan
     kept_share, drafted, later = np.array(told).T

@@ -100,6 +100,8 @@ def test_what_was_kept_foretells_the_next_rounds_strategies_where_the_next_round
     learnt = [row(math.nan, math.nan), row(0.2, 0.5), row(0.5, 0.6), row(0.6, 0.9), row(0.9, 0.9)]
     by_kept, unchanged = collapse.foreseen({"sharpen": {0: learnt}, "guarded": {0: learnt[::-1]}})
     assert by_kept == pytest.approx(1) and 0 < unchanged < 0.9
+    nothing_kept = [*learnt, row(0.8, math.nan), row(0.8, 0.8)]
+    assert collapse.foreseen({"sharpen": {0: nothing_kept}})[0] > 0.9
     assert all(math.isnan(v) for v in collapse.foreseen({"sharpen": {0: [{"dcp": 1.0}] * 3}}))
 
 
