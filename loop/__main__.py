@@ -284,10 +284,13 @@ def _study(options: argparse.Namespace) -> int:
     if not options.table:
         harness.run(study, _arms(options, study), options.seeds, runs, out, options.jobs, options.quick)
     results = harness.results(study, out)
-    print(collapse.page(results), end="")
-    if results:
-        save_figure(partial(collapse.draw, results), out / "frontier.svg", study.name)
-        print(f"\n{out / 'frontier.svg'}")
+    if not results:
+        print(f"{study.name}: nothing is finished yet in {out}.")
+        return 0
+    page = collapse.page(results)
+    (out / "report.md").write_text(page, encoding="utf-8")
+    save_figure(partial(collapse.draw, results), out / "figure.svg", study.name)
+    print(f"{page}\n{out / 'report.md'}")
     return 0
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from loop.reproductions.base import Goal, Reproduction, has
-from loop.reproductions.drawing import legend_below, lines_over_rounds
+from loop.reproductions.base import Reproduction, has
 from loop.studies import collapse
+from loop.studies.drawing import legend_below, lines_over_rounds
+from loop.studies.goals import Goal
 from loop.studies.study import Results, Study, merge
 from loop.studies.tables import Columns, gain, kept, last, times
 

@@ -12,8 +12,9 @@ from typing import Any
 from evals.tasks import Problem
 from evals.worlds.arithmetic import principles
 from evals.worlds.arithmetic.task import ArithmeticTask
-from loop.reproductions.base import Goal, Reproduction, has
+from loop.reproductions.base import Reproduction, has
 from loop.studies import assistant
+from loop.studies.goals import Goal
 from loop.studies.study import SMALL_ENGINE, Results, Study
 from loop.studies.tables import Columns, Rows, cell, first, gain, last
 from loop.views.reader import RoundData, read_run

@@ -12,10 +12,11 @@ import numpy as np
 
 from evals.heldout import maj_at_k
 from loop.recipe_file import resolve
-from loop.reproductions.base import Goal, Reproduction, has
+from loop.reproductions.base import Reproduction, has
 from loop.setup import prepare
 from loop.store import read_json, read_rows
 from loop.studies.beginnings import FAMILIES, Panel, Step, next_lines, panel_samples, sample_more, steps_of, true_lines
+from loop.studies.goals import Goal
 from loop.studies.study import SMALL_ENGINE, Results, Study
 from loop.studies.tables import Columns, Rows, cell, over_problems
 from loop.views.reader import read_run

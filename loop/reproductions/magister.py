@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from evals.worlds.arithmetic.world import Demonstration
-from loop.reproductions.base import Goal, Reproduction, has
+from loop.reproductions.base import Reproduction, has
+from loop.studies.goals import Goal
 from loop.studies.study import SMALL_ENGINE, Results, Study
 from loop.studies.tables import Columns, Rows, gain, last, times
 from loop.views.reader import read_run

@@ -18,11 +18,12 @@ from evals.worlds.arithmetic import strategies, world
 from evals.worlds.arithmetic.task import FAMILY_MIX, ArithmeticTask
 from loop.engines.base import Engine
 from loop.records import Request, Sampling
-from loop.reproductions.base import Goal, Reproduction, has
+from loop.reproductions.base import Reproduction, has
 from loop.stages import sft
 from loop.stages.prompts import render
 from loop.store import read_json, read_rows, write_json
 from loop.studies import rounds
+from loop.studies.goals import Goal
 from loop.studies.making import Lesson, fine_tuned
 from loop.studies.study import SMALL_ENGINE, Results, Study, last_checkpoint
 from loop.studies.tables import Columns, Rows, last, times

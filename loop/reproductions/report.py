@@ -9,15 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from loop.reproductions.base import Goal, Reproduction
+from loop.reproductions.base import Reproduction
 from loop.studies import harness
+from loop.studies.goals import Goal, goal_table
 from loop.studies.study import Results
-from loop.studies.tables import arm_table, cell
+from loop.studies.tables import arm_table
 from loop.views import figures, tracking
 from monitors.stats import Estimate, mean
-
-MARK = {True: "met", False: "**not met**", None: "not known yet"}
-
 
 QUICK = "The quick run: smaller, and one seed, so that nothing over seeds is known yet. The full one is not finished."
 
@@ -53,9 +51,7 @@ def markdown(made: Reproduction, results: Results, goals: list[Goal], quick: boo
         lines += [*made.notes(results), ""]
     if made.draw is not None:
         lines += [f"![{made.title}](figure.svg)", ""]
-    lines += ["| asked | found | |", "|---|---|---|"]
-    lines += [f"| {g.asks} | {cell(g.found, g.unit)} | {MARK[g.met]} |" for g in goals]
-    return "\n".join([*lines, "", f"What differs: {made.differs}", ""])
+    return "\n".join([*lines, *goal_table(goals), "", f"What differs: {made.differs}", ""])
 
 
 def as_json(made: Reproduction, results: Results, goals: list[Goal]) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from evals.steps import calculation_key
-from loop.reproductions.base import Goal, Reproduction, has
+from loop.reproductions.base import Reproduction, has
+from loop.studies.goals import Goal
 from loop.studies.study import SMALL_ENGINE, Results, Study
 from loop.studies.tables import Columns, gain, last
 from loop.views.reader import read_run

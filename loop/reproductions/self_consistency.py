@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from evals.heldout import maj_at_k
-from loop.reproductions.base import Goal, Reproduction, has
+from loop.reproductions.base import Reproduction, has
 from loop.stages import probe
 from loop.store import read_rows
+from loop.studies.goals import Goal
 from loop.studies.study import SMALL_ENGINE, Results, Study
 from loop.studies.tables import Columns, Rows, cell, gain, over_problems
 from loop.views.reader import RoundData, read_run

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from loop.reproductions.base import Goal, Reproduction, has
-from loop.reproductions.drawing import legend_below, lines_over_rounds
+from loop.reproductions.base import Reproduction, has
 from loop.studies import rounds
 from loop.studies.collapse import STRUCTURES, decided
+from loop.studies.drawing import legend_below, lines_over_rounds
+from loop.studies.goals import Goal
 from loop.studies.study import SMALL_ENGINE, Results, Study
 from loop.studies.tables import Columns, Rows, first, gain, last
 from loop.views.reader import RoundData, read_run

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from evals.worlds.arithmetic import world
-from loop.reproductions.base import Goal, Reproduction, has
-from loop.reproductions.drawing import legend_below, lines_over_rounds
+from loop.reproductions.base import Reproduction, has
 from loop.store import read_json
+from loop.studies.drawing import legend_below, lines_over_rounds
+from loop.studies.goals import Goal
 from loop.studies.study import SMALL_ENGINE, Results, Study
 from loop.studies.tables import Columns, Rows, first, last, over_problems
 from loop.views.reader import RoundData, read_run

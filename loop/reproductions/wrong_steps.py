@@ -15,9 +15,10 @@ from typing import Any
 
 from evals import steps
 from evals.grading import grade
-from loop.reproductions.base import Goal, Reproduction, has
-from loop.reproductions.drawing import legend_below, lines_over_rounds
+from loop.reproductions.base import Reproduction, has
 from loop.studies import rounds
+from loop.studies.drawing import legend_below, lines_over_rounds
+from loop.studies.goals import Goal
 from loop.studies.study import SMALL_ENGINE, Results, Study
 from loop.studies.tables import Columns, Rows, cell, gain, last
 from loop.views.reader import RoundData, read_run

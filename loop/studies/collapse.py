@@ -7,15 +7,17 @@ down in all of them, so that its delays and false alarms can be read off real ru
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from itertools import pairwise, zip_longest
 from typing import Any
 
 import numpy as np
 
 from loop.studies import planted, rounds
+from loop.studies.goals import Goal, goal_table
 from loop.studies.study import SMALL_ENGINE, Results, Study
-from loop.studies.tables import Columns, Rows, arm_table, cell, kept, last
-from monitors.stats import Estimate, mean
+from loop.studies.tables import Columns, Rows, arm_table, gain, kept, last
+from monitors.stats import Estimate, binomial, mean
 
 NO_GOLD: dict[str, Any] = {"gold": False, "steps": False}
 
@@ -61,6 +63,7 @@ STUDY = Study("study-collapse", BASE, ARMS, made={"planted": planted.plant}, qui
 
 FALL = 0.02
 """Points that count as the fall that a warning should come before."""
+ALARMS = ("reinject", "rollback", "halt")
 STRUCTURES = ("sum3", "missing", "multibuy")
 """Families that the loop never practises on, and that not every strategy maps onto."""
 UNMIXED = ("replace", "sharpen", "answer_filtered", "critic_filtered", "shortcut")
@@ -74,6 +77,11 @@ def structures(run: Rows) -> float:
     return sum(float(run[-1].get(f"{family}_pass_k", math.nan)) for family in STRUCTURES) / len(STRUCTURES)
 
 
+def rarest(run: Rows) -> float:
+    """The least of the strategies' shares of the last round's right samples."""
+    return min(float(run[-1][f"share_{s}"]) for s in rounds.STRATEGIES)
+
+
 COLUMNS: Columns = {
     "rounds": (lambda run: float(len(run) - 1), ""),
     "pass@1": (last("pass_1"), "%"),
@@ -82,28 +90,60 @@ COLUMNS: Columns = {
     "other structures, pass@8": (structures, "%"),
     "DCP kept": (kept("dcp"), "%"),
     "strategies alive": (last("alive"), ""),
-    "rarest share": (lambda run: min(float(run[-1][f"share_{s}"]) for s in rounds.STRATEGIES), "%"),
+    "rarest share": (rarest, "%"),
     "over-confidence": (last("overconfidence"), "%"),
     "sampled tokens, thousands": (lambda run: float(run[-1]["tokens"]) / 1000, ""),
 }
 
 
+def goals(results: Results) -> list[Goal]:
+    """What the guard is for: breadth kept without accuracy lost, alarms that come in time and not without cause."""
+
+    def guarded(column: Callable[[Rows], float]) -> Estimate:
+        return mean([column(run) for run in results.get("guarded", {}).values()])
+
+    def gained(column: Callable[[Rows], float]) -> Estimate:
+        return gain(results, "guarded", "answer_filtered", column)
+
+    alive = [rarest(run) >= 0.01 for run in results.get("guarded", {}).values()]
+    falls = [(decided(run, *ALARMS), fallen(run, best=False)) for arm, runs in results.items() if arm != "guarded" for run in runs.values()]
+    warned = [told <= fell + 1 for told, fell in falls if not math.isnan(fell)]
+    spared = [math.isnan(decided(run, "rollback", "halt")) for run in results.get("healthy", {}).values()]
+    less_sure = gain(results, "answer_filtered", "guarded", last("overconfidence"))
+    return [
+        Goal.above("guarded keeps DCP (interval above 90 %)", guarded(kept("dcp")), 0.9, "%"),
+        Goal("guarded: the rarest strategy's share (at least 1 % in every seed)", guarded(rarest), all(alive) if alive else None, "%"),
+        Goal.above("guarded over answer-filtered: pass@8 on other structures (interval above 0)", gained(structures), unit="%"),
+        Goal.above("guarded over answer-filtered: pass@8 on the tail slice (interval above 0)", gained(last("tail_pass_k")), unit="%"),
+        Goal.above("guarded is less over-confident than answer-filtered (interval above 0)", less_sure, unit="%"),
+        Goal.not_below("guarded over answer-filtered: greedy (no 2 points lost, one-sided)", gained(last("greedy")), -FALL, "%"),
+        Goal.not_below("guarded over answer-filtered: maj@16 (no 2 points lost, one-sided)", gained(last("maj_k")), -FALL, "%"),
+        Goal.above("guarded: DCP above the frontier of fixed shares at its own pass@1 (interval above 0)", above_frontier(results), unit="%"),
+        Goal("unsteered runs 2 points below round 0 that were warned at most one round later (all)", *counted(warned), "%"),
+        Goal("healthy runs that were not halted (all)", *counted(spared), "%"),
+    ]
+
+
+def counted(held: Sequence[bool]) -> tuple[Estimate, bool | None]:
+    """In which share of the runs something held, and whether in all; not known of no run."""
+    return binomial(sum(held), len(held)), all(held) if held else None
+
+
 def page(results: Results) -> str:
-    """The arms' table, what every run was told and when, and where the guarded arm lies beside fixed shares, as Markdown."""
-    lines = [*arm_table(results, COLUMNS), ""]
+    """The arms' table, what was asked, what every run was told and when, as Markdown."""
+    lines = ["# Collapse, guarded and not", "", "Written by `ouroloop study collapse --table`; means over seeds, [95 % t interval over seeds].", ""]
+    lines += [*arm_table(results, COLUMNS), "", *goal_table(goals(results)), ""]
     lines += ["| arm | seed | first WATCH or HALT | first HALT | 2 points below round 0 | below its best | modes named |", "|---" * 7 + "|"]
     for arm, runs in results.items():
         for seed, run in runs.items():
             modes = "".join(sorted({str(row["mode"]) for row in run if row["mode"]})) or "-"
-            when = [decided(run, "reinject", "rollback", "halt"), decided(run, "rollback", "halt"), fallen(run, best=False), fallen(run, best=True)]
+            when = [decided(run, *ALARMS), decided(run, "rollback", "halt"), fallen(run, best=False), fallen(run, best=True)]
             lines.append(f"| {arm} | {seed} | {' | '.join('-' if math.isnan(w) else f'{w:.0f}' for w in when)} | {modes} |")
-    above = above_frontier(results)
-    if math.isfinite(above.value):
-        lines += ["", f"DCP of the guarded arm above the frontier of fixed shares at its own pass@1, seed by seed: {cell(above, '%')}."]
     by_kept, unchanged = foreseen(results)
     if math.isfinite(by_kept):
         told = f"{by_kept:.3f} by its share of those kept, {unchanged:.3f} if nothing changed"
         lines += ["", f"R² of a strategy's share of the next round's drafts: {told}."]
+    lines += ["", "![DCP over the rounds, and at the end against pass@1](figure.svg)"]
     return "\n".join(lines) + "\n"
 
 
@@ -164,16 +204,23 @@ def above_frontier(results: Results) -> Estimate:
 
 
 def draw(results: Results, figure: Any) -> None:
-    """Accuracy gained against breadth kept, a point per run; the line joins the means of the fixed shares."""
-    axes = figure.add_subplot()
+    """DCP over the rounds, the mean over seeds; and accuracy reached against breadth kept, a point per run, the fixed shares' means joined."""
+    over, at = figure.subplots(1, 2)
     for i, (arm, runs) in enumerate(results.items()):
-        at = [(100 * float(run[-1]["pass_1"]), float(run[-1]["dcp"])) for run in runs.values()]
-        axes.scatter(*zip(*at, strict=True), color=f"C{i % 10}", marker="*" if arm == "guarded" else "o", s=90 if arm == "guarded" else 30, label=arm)
+        color, star = f"C{i % 10}", arm == "guarded"
+        by_round = zip_longest(*([float(row["dcp"]) for row in run] for run in runs.values()), fillvalue=math.nan)
+        over.plot([np.nanmean(values) for values in by_round], color=color, linewidth=2.5 if star else 1)
+        ends = [(100 * float(run[-1]["pass_1"]), float(run[-1]["dcp"])) for run in runs.values()]
+        at.scatter(*zip(*ends, strict=True), color=color, marker="*" if star else "o", s=80 if star else 20, label=arm)
     means = [tuple(np.mean([[100 * r[-1]["pass_1"], r[-1]["dcp"]] for r in results[arm].values()], axis=0)) for arm in FIXED if arm in results]
     if len(means) > 1:
-        axes.plot(*zip(*sorted(means), strict=True), color="0.6", linewidth=1, zorder=0)
+        at.plot(*zip(*sorted(means), strict=True), color="0.6", linewidth=1, zorder=0)
     start = next(iter(next(iter(results.values())).values()))[0]
-    axes.scatter([100 * float(start["pass_1"])], [float(start["dcp"])], color="black", marker="+", s=80, label="round 0")
-    axes.set_xlabel("pass@1 in the last round, %")
-    axes.set_ylabel("distinct-correct-pair probability")
-    figure.legend(loc="outside right center", fontsize=8, frameon=False)
+    at.scatter([100 * float(start["pass_1"])], [float(start["dcp"])], color="black", marker="+", s=80, label="round 0")
+    over.set_xlabel("round", fontsize=8)
+    over.set_ylabel("distinct-correct-pair probability", fontsize=8)
+    over.xaxis.get_major_locator().set_params(integer=True)
+    at.set_xlabel("pass@1 in the last round, %", fontsize=8)
+    for axes in (over, at):
+        axes.tick_params(labelsize=8)
+    figure.legend(*at.get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False)

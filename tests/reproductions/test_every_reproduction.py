@@ -9,9 +9,10 @@ import pytest
 from loop.__main__ import main
 from loop.recipe_file import load_recipe, resolve
 from loop.reproductions import report
-from loop.reproductions.base import Goal, Reproduction, one_sided_low
+from loop.reproductions.base import Reproduction
 from loop.reproductions.registry import NAMES, REPRODUCTIONS
 from loop.studies import collapse, registry, rounds
+from loop.studies.goals import Goal, one_sided_low
 from loop.studies.study import Study, merge
 from loop.studies.tables import gain, last
 from monitors.stats import Estimate

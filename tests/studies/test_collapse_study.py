@@ -2,6 +2,7 @@
 
 import math
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from loop.setup import prepare
 from loop.store import Store
 from loop.studies import collapse, harness, rounds, tables, worker
 from loop.studies.study import Study
+from loop.views.figures import save_figure
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "loop"))
 
@@ -114,6 +116,30 @@ def test_the_guarded_arm_is_held_against_the_line_through_fixed_shares_seed_by_s
     found["guarded"] = {0: ended(0.85, 0.25), 1: ended(0.75, 0.2), 2: ended(0.8, 0.9)}
     assert collapse.above_frontier(found).value == pytest.approx((0.10 - 0.05) / 2)  # a seed that lacks the others does not count
     assert math.isnan(collapse.above_frontier({"guarded": found["guarded"]}).value)
+
+
+def test_what_is_asked_is_met_only_when_every_run_shows_it():
+    def met(found):
+        return {goal.asks.partition("(")[0].strip(): goal.met for goal in collapse.goals(found)}
+
+    assert set(met({}).values()) == {None}
+    calm, alarmed = ("continue",) * 3, ("continue", "reinject", "rollback")
+    fell = run((0.2, 0.2, 0.1), calm, (0.5, 0.6, 0.4))
+    late = "unsteered runs 2 points below round 0 that were warned at most one round later"
+    assert met({"replace": {0: run((0.2, 0.2, 0.1), alarmed, (0.5, 0.6, 0.4)), 1: run((0.2, 0.2, 0.2), calm)}})[late] is True
+    assert met({"replace": {0: fell}})[late] is False and met({"guarded": {0: fell}})[late] is None
+    assert met({"healthy": {0: run((0.2, 0.2, 0.2), calm), 1: run((0.2, 0.2, 0.2), alarmed)}})["healthy runs that were not halted"] is False
+    guarded = {"guarded": {seed: run((0.2, 0.3, 0.2 + seed / 1000), calm) for seed in range(3)}}
+    assert met(guarded)["guarded keeps DCP"] is True
+    assert met(guarded)["guarded: the rarest strategy's share"] is True
+    guarded["guarded"][1][-1][f"share_{rounds.STRATEGIES[2]}"] = 0.009
+    assert met(guarded)["guarded: the rarest strategy's share"] is False
+
+
+def test_runs_that_ended_early_are_drawn_too(tmp_path):
+    found = {"guarded": {0: run((0.2, 0.3, 0.1), ("continue",) * 3), 1: run((0.2,), ("halt",), (0.5,))}}
+    save_figure(partial(collapse.draw, found), tmp_path / "figure.svg", "x")
+    assert "guarded" in (tmp_path / "figure.svg").read_text()
 
 
 def test_what_is_finished_is_not_run_again(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""What the figures of several reproductions share."""
+"""What the figures of several studies share."""
 
 from __future__ import annotations
 
