@@ -83,7 +83,6 @@ def rarest(run: Rows) -> float:
 
 
 COLUMNS: Columns = {
-    "rounds": (lambda run: float(len(run) - 1), ""),
     "pass@1": (last("pass_1"), "%"),
     "greedy": (last("greedy"), "%"),
     "maj@16": (last("maj_k"), "%"),

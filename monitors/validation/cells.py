@@ -14,7 +14,7 @@ from typing import Any
 
 OUT = Path("docs/validation")
 Cells = dict[Path, tuple[Callable[..., Any], list[tuple[Any, ...]]]]
-"""File -> a function, and the arguments that give a row each."""
+"""File -> a function, and the arguments that give a row each, or a list of rows."""
 
 
 def slug(name: str) -> str:
@@ -48,7 +48,7 @@ def fill(cells: Cells, workers: int = 1, quiet: bool = False) -> None:
             continue
         rows: list[Any] = []
         for row in _map(function, todo, workers):
-            rows.append(row)
+            rows += row if isinstance(row, list) else [row]
             if not quiet:
                 line = f"\r{number} of {len(cells)}: {path.parent.name}/{path.stem}: {len(rows)} of {len(todo)}, {time.time() - begun:.0f} s "
                 print(line, end="", file=sys.stderr, flush=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 from monitors.regimes import COLLAPSING, REGIMES, STEADY
 from monitors.stats import clopper_pearson
+from monitors.validation import estimators
 from monitors.validation.bench import SIZES
 from monitors.validation.boundary import GRID
 from monitors.validation.cells import read, slug
@@ -50,6 +52,21 @@ def v1(out: Path) -> str:
             upper = 100 * clopper_pearson(hits, len(rows), 0.90)[1]
             lines.append((size, kind, together, len(rows), hits, f"{100 * hits / len(rows):.1f} %", f"{upper:.2f} %", f"{top:.1f}"))
     return table(("N x k", "problems", "monitors", "runs", "halted", "share", "95 % upper bound", "largest log e"), lines)
+
+
+def v2(out: Path) -> str:
+    """What every reading is worth: its bias in its own standard deviations, that deviation, how often the interval holds the truth."""
+    at = {size: {r["reading"]: r for r in read(out / "v2" / f"{size}.csv")} for size in estimators.SIZES}
+    lines = []
+    for name, large in at[estimators.SIZES[-1]].items():
+        line = [f"`{name}`", f"{float(large['truth']):.3f}"]
+        for rows in at.values():
+            row = rows.get(name)
+            sd = float(row["sd"]) if row else 0.0
+            off = f"{(float(row['mean']) - float(row['truth'])) / sd:+.2f}" if row and sd > 0 else "-"
+            line += [off, f"{sd:.3f}" if row else "-", percent(int(row["covered"]), int(row["defined"])) if row else "-"]
+        lines.append(line)
+    return table(("reading", "truth", *(f"{size}: {what}" for size in at for what in ("bias / sd", "sd", "interval holds"))), lines)
 
 
 def v3(out: Path) -> str:
@@ -167,10 +184,9 @@ def pilot(out: Path) -> str:
 
 def tables(out: Path) -> dict[str, Callable[[], str]]:
     """Name of a place in the page -> what stands there."""
-    found: dict[str, Callable[[], str]] = {"v1": lambda: v1(out), "v3": lambda: v3(out), "v7": lambda: v7(out), "pilot": lambda: pilot(out)}
+    found: dict[str, Callable[[], str]] = {make.__name__: partial(make, out) for make in (v1, v2, v3, v7, pilot)}
     for size in SIZES:
-        found[f"v4 {size}"] = lambda size=size: v4(out, size)  # type: ignore[misc]
-        found[f"v4 false {size}"] = lambda size=size: v4_false(out, size)  # type: ignore[misc]
+        found |= {f"v4 {size}": partial(v4, out, size), f"v4 false {size}": partial(v4_false, out, size)}
     return found
 
 

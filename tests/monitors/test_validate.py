@@ -12,9 +12,10 @@ import pytest
 from monitors import evidence, guarded
 from monitors.dynamics import HEALTHY
 from monitors.regimes import COLLAPSING, REGIMES
+from monitors.registry import measure_all
 from monitors.simulate import Stream
 from monitors.validate import main
-from monitors.validation import ablations, boundary, cells, laws, report
+from monitors.validation import ablations, boundary, cells, estimators, laws, report
 from monitors.validation.bench import SIZES, run
 from monitors.validation.collapse import PANEL
 
@@ -26,6 +27,29 @@ def test_the_laws_hold_and_a_wrong_law_would_not():
     found = [laws.drift(20, 10, 60), laws.stability(0.7), laws.invasion(2.0)]
     assert [abs(x.found - x.expected) <= x.within for x in found] == [True] * 3
     assert abs(laws.stability(0.7).found - (1 - 0.9)) > 0.03 and abs(laws.invasion(2.0).found - (1 - 1 / 4)) > 0.05
+
+
+def test_every_reading_is_worth_what_its_interval_says_or_depends_on_the_panels_size():
+    drawn = estimators.draw(np.random.default_rng(0), 40, 8)
+    assert all(r.status == "ok" for r in drawn.values()) and len(drawn) > 70
+    assert all(any(name.startswith(part) for name in drawn) for part in estimators.OF_THE_SIZE)
+    for size in estimators.SIZES:
+        rows = {r["reading"]: r for r in cells.read(RESULTS / "v2" / f"{size}.csv")}
+        assert set(rows) == {name for name in drawn if not name.startswith(estimators.OF_THE_SIZE)}
+        assert {name for name, r in rows.items() if r["defined"] == "0"} == {"calibration/smooth_ece", "critic/ece"}
+
+
+def test_an_interval_that_is_too_narrow_shows(monkeypatch):
+    def narrowed(view, reference):
+        found = measure_all(view, reference)
+        return [dataclasses.replace(r, low=r.value - (r.value - r.low) / 4, high=r.value + (r.high - r.value) / 4) for r in found]
+
+    monkeypatch.setattr(estimators, "TRUTH", (400, 2))
+    whole = {line.reading: line for line in estimators.characteristics("40x8", 12)}
+    monkeypatch.setattr(estimators, "measure_all", narrowed)
+    narrow = {line.reading: line for line in estimators.characteristics("40x8", 12)}
+    share = [np.mean([line.covered / line.defined for line in lines.values() if line.defined]) for lines in (whole, narrow)]
+    assert share[0] > 0.85 and share[1] < 0.6
 
 
 @pytest.mark.parametrize("kind", boundary.KINDS)
