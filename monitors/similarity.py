@@ -50,7 +50,7 @@ class Similarity:
 
     For traces that nobody can name the strategies of. Surface and strategy are not the same: where strategies can be named, `diversity` is the
     better monitor. Order 2 because order 1 does not converge below some 20,000 samples (Ospanov & Farnia 2410.21719). Interval: that of the mean
-    squared cosine, turned over.
+    squared cosine, turned over. Measured (MONITORS.md, V2): it held the truth in 96 % of 400 panels of 120 problems x 8, in 94 to 96 % of 40 x 8.
 
     embed: any embedding, for instance a sentence-transformers model's `encode`. The default compares characters.
     """

@@ -47,10 +47,10 @@ def fill(cells: Cells, workers: int = 1, quiet: bool = False) -> None:
         if path.exists():
             continue
         rows: list[Any] = []
-        for row in _map(function, todo, workers):
+        for done, row in enumerate(_map(function, todo, workers), start=1):
             rows += row if isinstance(row, list) else [row]
             if not quiet:
-                line = f"\r{number} of {len(cells)}: {path.parent.name}/{path.stem}: {len(rows)} of {len(todo)}, {time.time() - begun:.0f} s "
+                line = f"\r{number} of {len(cells)}: {path.parent.name}/{path.stem}: {done} of {len(todo)}, {time.time() - begun:.0f} s "
                 print(line, end="", file=sys.stderr, flush=True)
         write(path, rows)
         if not quiet:
