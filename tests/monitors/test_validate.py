@@ -39,6 +39,7 @@ def test_every_reading_is_worth_what_its_interval_says_or_depends_on_the_panels_
         assert {name for name, r in rows.items() if r["defined"] == "0"} == {"calibration/smooth_ece", "critic/ece"}
 
 
+@pytest.mark.slow
 def test_an_interval_that_is_too_narrow_shows(monkeypatch):
     def narrowed(view, reference):
         found = measure_all(view, reference)
