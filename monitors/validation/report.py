@@ -60,11 +60,10 @@ def v2(out: Path) -> str:
     lines = []
     for name, large in at[estimators.SIZES[-1]].items():
         line = [f"`{name}`", f"{float(large['truth']):.3f}"]
-        for rows in at.values():
-            row = rows.get(name)
-            sd = float(row["sd"]) if row else 0.0
-            off = f"{(float(row['mean']) - float(row['truth'])) / sd:+.2f}" if row and sd > 0 else "-"
-            line += [off, f"{sd:.3f}" if row else "-", percent(int(row["covered"]), int(row["defined"])) if row else "-"]
+        for row in (rows[name] for rows in at.values()):
+            sd = float(row["sd"])
+            off = f"{(float(row['mean']) - float(row['truth'])) / sd:+.2f}" if sd > 0 else "-"
+            line += [off, f"{sd:.3f}", percent(int(row["covered"]), int(row["defined"]))]
         lines.append(line)
     return table(("reading", "truth", *(f"{size}: {what}" for size in at for what in ("bias / sd", "sd", "interval holds"))), lines)
 

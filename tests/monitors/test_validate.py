@@ -36,7 +36,8 @@ def test_every_reading_is_worth_what_its_interval_says_or_depends_on_the_panels_
     for size in estimators.SIZES:
         rows = {r["reading"]: r for r in cells.read(RESULTS / "v2" / f"{size}.csv")}
         assert set(rows) == {name for name in drawn if not name.startswith(estimators.OF_THE_SIZE)}
-        assert {name for name, r in rows.items() if r["defined"] == "0"} == {"calibration/smooth_ece", "critic/ece"}
+        held = {name: int(r["covered"]) / int(r["defined"]) for name, r in rows.items() if r["defined"] != "0"}
+        assert set(rows) - set(held) == {"calibration/smooth_ece", "critic/ece"} and min(held.values()) > 0.88
 
 
 @pytest.mark.slow
