@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -63,22 +64,24 @@ class Similarity:
         rows = view.probe.where(codes(view.probe.text)[1] >= 0)
         if not len(rows):
             return missing(KINDS, "no panel sample has a text")
+        different = sorted(set(map(str, rows.text)))
+        effective = partial(effective_number, dict(zip(different, unit(self.embed(different)), strict=True)))
         why = "no problem has two samples with a text"
         return [
-            reading(name, self.effective(part), *KINDS[name], why, {"families": by_family(part, self.effective)})
+            reading(name, effective(part), *KINDS[name], why, {"families": by_family(part, effective)})
             for name, part in zip(KINDS, (rows, rows.where(rows.correct == 1)), strict=True)
         ]
 
-    def effective(self, rows: Samples) -> Estimate:
-        """The reading of these rows."""
-        if not len(rows):
-            return UNDEFINED
-        different, index_N = np.unique([str(text) for text in rows.text], return_inverse=True)
-        vector_N = unit(self.embed(different.tolist()))[index_N]
-        problem_N = codes(rows.problem)[1]
-        alike = mean_in_unit([squared_cosine(vector_N[problem_N == p]) for p in range(problem_N.max() + 1)])
-        value, low, high = (1 / x if x > 0 else float("nan") for x in (alike.value, alike.high, alike.low))
-        return Estimate(value, low, high, alike.num_clusters)
+
+def effective_number(vectors: Mapping[str, Floats], rows: Samples) -> Estimate:
+    """1 / mean over problems of the mean squared cosine of two of these rows; `vectors` of length 1 by text."""
+    if not len(rows):
+        return UNDEFINED
+    vector_ND = np.array([vectors[str(text)] for text in rows.text])
+    problem_N = codes(rows.problem)[1]
+    alike = mean_in_unit([squared_cosine(vector_ND[problem_N == p]) for p in range(problem_N.max() + 1)])
+    value, low, high = (1 / x if x > 0 else float("nan") for x in (alike.value, alike.high, alike.low))
+    return Estimate(value, low, high, alike.num_clusters)
 
 
 def unit(vectors: ArrayLike) -> Floats:

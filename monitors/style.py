@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -53,6 +54,6 @@ class Style:
         hit_N = np.array([self._pattern.search(str(text)) is not None for text in rows.text], dtype=float)
         return share(np.bincount(problem_N, weights=hit_N), np.bincount(problem_N))
 
-    @property
+    @cached_property
     def _pattern(self) -> re.Pattern[str]:
         return re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, self.markers)) + r")(?!\w)", re.I)

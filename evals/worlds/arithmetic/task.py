@@ -37,7 +37,7 @@ class ArithmeticTask:
         if split == "reserve":
             return list(_reserve())
         if split == "train":
-            return [_with_gold(item) for family in self.train_families for item in _family(family, split)]
+            return [item for family in self.train_families for item in _practised(family)]
         return [item for family in world.FAMILIES for item in _family(family, split)]
 
     def grade(self, problem: Problem, text: str) -> Grade:
@@ -98,6 +98,11 @@ def _family(family: str, split: str) -> tuple[Problem, ...]:
     items = list(found.values())
     rng.shuffle(items)
     return tuple(items)
+
+
+@lru_cache
+def _practised(family: str) -> tuple[Problem, ...]:
+    return tuple(_with_gold(item) for item in _family(family, "train"))
 
 
 def _with_gold(item: Problem) -> Problem:
