@@ -185,6 +185,7 @@ class InterventionConfig(Section):
 
     anchor_share: float = Field(0.30, ge=0, lt=1, description="re-injected share of the training set after the first call, at least")
     anchor_share_max: float = Field(0.60, ge=0, lt=1)
+    demonstrations: float = Field(0.5, ge=0, le=1, description="of what is re-injected after a call: demonstrations drawn evenly; the rest refills")
     temperature: float = Field(1.0, ge=0, le=2, description="against sharpening: drafts are sampled at least at this")
     per_strategy: float | None = Field(0.40, gt=0, le=1, description="against sharpening: share of the kept samples per strategy at most")
     per_answer: float = Field(0.02, gt=0, le=1, description="against a shortcut: share of one answer, or twice round 0's if that is more")

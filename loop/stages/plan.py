@@ -26,8 +26,9 @@ class Plan:
     """One round's intentions. start_from: the round whose checkpoint training starts from; 0 is the base model.
 
     sample_from: the round whose checkpoint drafts. teachers: rounds whose checkpoints draft a share of the problems beside it.
-    anchor_share: share of the training set that is re-injected: demonstrations; once `archive`, whatever brings the strategies back to round 0's
-    shares, from verified samples of earlier rounds and demonstrations. distinct: one kept sample per distinct calculation of a problem.
+    anchor_share: share of the training set that is re-injected: demonstrations; once `archive`, `demonstrations` of it stay that, drawn evenly, and
+    the rest is whatever brings the strategies back to round 0's shares, verified samples of earlier rounds first. distinct: one kept sample per
+    distinct calculation of a problem.
     per_strategy, per_answer: share of the kept samples that one strategy, one answer may have. tail_weight: how much likelier problems of the
     tail slice are drawn. blend: weight of round 0's parameters in what training starts from. why: sentences.
     """
@@ -46,6 +47,7 @@ class Plan:
     tail_weight: float = 1.0
     blend: float = 0.0
     teachers: tuple[int, ...] = ()
+    demonstrations: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -172,9 +174,9 @@ def fresh_share(temperatures: Sequence[float], stock: Stock) -> float:
 def remedy(plan: Plan, limits: InterventionConfig, mode: str | None, doubled: bool, stock: Stock, back: int) -> Plan:
     """The plan with what helps against the named failure; what was begun before goes on.
 
-    Every mode: more fresh data. B, sharpening, and no name: temperature up, distinct calculations only, a cap per strategy. C, shortcut: a
-    cap per answer. D, tail narrowing: more problems of the tail. A, drift, and B: earlier checkpoints as further teachers, and weights
-    blended with round 0's, where the recipe allows them.
+    Every mode: more fresh data; what real data there was stays, and what brings back the lost comes on top. B, sharpening, and no name:
+    temperature up, distinct calculations only, a cap per strategy. C, shortcut: a cap per answer. D, tail narrowing: more problems of the
+    tail. A, drift, and B: earlier checkpoints as further teachers, and weights blended with round 0's, where the recipe allows them.
     """
     new, why = plan, []
     if mode in ("B", None):
@@ -190,11 +192,14 @@ def remedy(plan: Plan, limits: InterventionConfig, mode: str | None, doubled: bo
         teachers = tuple(dict.fromkeys((back, 0)))[: limits.teachers]
         new = replace(new, teachers=teachers, blend=max(plan.blend, limits.blend))
     share = max(limits.anchor_share, fresh_share(new.temperatures, stock), plan.anchor_share * (2.0 if doubled else 1.25 if plan.archive else 1.0))
-    new = replace(new, archive=True, anchor_share=min(max(share, plan.anchor_share), max(limits.anchor_share_max, plan.anchor_share)))
+    standing = plan.anchor_share * (plan.demonstrations if plan.archive else 1.0)
+    share = min(max(share, standing + share * (1 - limits.demonstrations)), max(limits.anchor_share_max, plan.anchor_share))
+    new = replace(new, archive=True, anchor_share=share, demonstrations=max(limits.demonstrations, standing and standing / share))
     words = {
         "anchor_share": "re-injected share of the training set", "temperatures": "temperatures", "per_strategy": "cap per strategy",
         "per_answer": "cap per answer", "distinct": "distinct calculations only", "tail_weight": "weight of the tail's problems",
         "teachers": "earlier rounds that draft too", "blend": "weight of round 0's parameters in the start",
+        "demonstrations": "of it demonstrations drawn evenly",
     }
     for key, text in words.items():
         before, after = getattr(plan, key), getattr(new, key)

@@ -45,15 +45,17 @@ class Reserve:
         lacking = {s: max(0.0, share * (len(own) + num) - have[s]) for s, share in sorted(target.items())}
         scale = num / max(sum(lacking.values()), num, 1)
         archived: list[Example] = []
+        used = {e.problem_id for e in own}
+        unused = [p for p in self.demonstrations if p.id not in used]
         chosen: dict[str, Problem] = {}
         for strategy, lack in lacking.items():
             wanted = min(int(scale * lack + rng.random()), num - len(archived) - len(chosen))
             stock = [e for e in self.archive.get(strategy, ()) if e.prompt_token_ids + e.completion_token_ids not in known]
             taken = rng.sample(stock, min(wanted, len(stock)))
             archived += taken
-            demonstrations = [p for p in self.demonstrations if p.metadata.get("strategy") == strategy]
+            demonstrations = [p for p in unused if p.metadata.get("strategy") == strategy]
             chosen |= {p.id: p for p in rng.sample(demonstrations, min(wanted - len(taken), len(demonstrations)))}
-        rest = [p for p in self.demonstrations if p.id not in chosen]
+        rest = [p for p in unused if p.id not in chosen]
         return archived, [*chosen.values(), *rng.sample(rest, min(num - len(archived) - len(chosen), len(rest)))]
 
     def even(self, num: int, rng: random.Random) -> list[Problem]:

@@ -56,8 +56,11 @@ ARMS: dict[str, dict[str, Any]] = {
     "fixed_30": {"dataset": {"anchor_share": 0.3}},
     "fixed_50": {"dataset": {"anchor_share": 0.5}},
     "guarded": {"monitors": {"guard": True}},
+    "guarded_archive": {"monitors": {"guard": True}, "interventions": {"demonstrations": 0.0}},
+    "guarded_30": {"monitors": {"guard": True}, "dataset": {"anchor_share": 0.3}},
 }
-"""Arm -> what it changes in `BASE`. `shortcut`: a verifier with a hole, and a base that has found it in a few of its samples (`planted.py`)."""
+"""Arm -> what it changes in `BASE`. `shortcut`: a verifier with a hole, and a base that has found it in a few of its samples (`planted.py`).
+`guarded_archive`: what the guard re-injects is what was lost and no real data besides. `guarded_30`: a standing share of it from the first round."""
 
 STUDY = Study("study-collapse", BASE, ARMS, made={"planted": planted.plant}, quick={"rounds": 4})
 

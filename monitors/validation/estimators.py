@@ -7,12 +7,13 @@ Every draw is a new panel from one world, whose problems differ in all that is m
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
+from scipy.stats import beta
 
 from monitors.base import Canaries, Critics, Floats, Pool, Reading, RoundView, Samples, Texts
 from monitors.registry import measure_all
@@ -49,30 +50,35 @@ class Line:
 
 @dataclass(frozen=True)
 class Problems:
-    """P(strategy) and P(right | strategy), (P, S) both; nats per token, P(truncated) and the number that its texts are about, (P,) each."""
+    """P(strategy) and P(right | strategy), (P, S) both; nats per token, P(truncated), the number that its texts are about, is it hard, (P,) each."""
 
     share_PS: Floats
     right_PS: Floats
     nats_P: Floats
     cut_P: Floats
     number_P: Ints
+    tail_P: NDArray[np.bool_]
 
 
 def problems(rng: np.random.Generator, num: int) -> Problems:
     """New problems of the world: each has its own difficulty, its own taste in strategies, its own hesitation."""
-    able_P = logit(rng.beta(2.2, 1.8, num).clip(0.01, 0.99))
+    ability = beta(2.2, 1.8)
+    able_P = ability.rvs(num, random_state=rng).clip(0.01, 0.99)
     share_PS = rng.dirichlet(10 * np.array(SHARES), num)
-    return Problems(share_PS, expit(able_P[:, None] + EDGE), rng.gamma(4.0, 0.1, num), rng.beta(1, 20, num), rng.integers(100, 1_000, num))
+    right_PS = expit(logit(able_P)[:, None] + EDGE)
+    hard_P = able_P < ability.ppf(0.25)
+    return Problems(share_PS, right_PS, rng.gamma(4.0, 0.1, num), rng.beta(1, 20, num), rng.integers(100, 1_000, num), hard_P)
 
 
 def trained(the: Problems, sharper: float = 1.3, better: float = 0.5) -> Problems:
     """The same problems after a round of training: strategies to a power, and more often right."""
     power_PS = the.share_PS**sharper
-    return Problems(power_PS / power_PS.sum(axis=1, keepdims=True), expit(logit(the.right_PS) + better), 0.8 * the.nats_P, the.cut_P, the.number_P)
+    share_PS = power_PS / power_PS.sum(axis=1, keepdims=True)
+    return replace(the, share_PS=share_PS, right_PS=expit(logit(the.right_PS) + better), nats_P=0.8 * the.nats_P)
 
 
 def answers(rng: np.random.Generator, the: Problems, num_samples: int, family: str, named: bool = True) -> Samples:
-    """Independent samples of every problem; the harder quarter is the tail slice."""
+    """Independent samples of every problem; the world's harder quarter is the tail slice."""
     num = len(the.nats_P) * num_samples
     problem_N = np.repeat(np.arange(len(the.nats_P)), num_samples)
     strategy_N = (rng.random(num)[:, None] > the.share_PS.cumsum(axis=1)[problem_N]).sum(axis=1).clip(max=len(SHARES) - 1)
@@ -80,12 +86,11 @@ def answers(rng: np.random.Generator, the: Problems, num_samples: int, family: s
     wrong_N = rng.choice(len(WRONG), num, p=WRONG)
     gold_N = 10 * the.number_P[problem_N]
     answer_N = np.where(right_N, gold_N, np.where(wrong_N == len(WRONG) - 1, 7, gold_N + 1 + wrong_N))
-    hard_P = the.right_PS.mean(axis=1) <= np.quantile(the.right_PS.mean(axis=1), 0.25)
     length_N = 10 + 4 * strategy_N + rng.poisson(10, num)
     return Samples(
         problem=_names(family, problem_N),
         family=np.full(num, family, dtype=object),
-        slice=np.where(hard_P[problem_N], "tail", "typical").astype(object),
+        slice=np.where(the.tail_P[problem_N], "tail", "typical").astype(object),
         correct=right_N.astype(float),
         valid=(rng.random(num) < np.where(right_N, 0.95 - 0.03 * strategy_N, 0.4)).astype(float),
         strategy=_names("s", strategy_N) if named else np.full(num, None, dtype=object),

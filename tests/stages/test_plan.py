@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from evals.tasks import Problem, Prompts
-from loop.config import FilterConfig, InterventionConfig
+from loop.config import DatasetConfig, FilterConfig, InterventionConfig
 from loop.recipe_file import resolve
 from loop.records import Decision, Example
-from loop.stages import plan
+from loop.stages import dataset, plan
 from loop.stages.plan import Plan, Stock
 from loop.stages.reserve import Reserve, as_examples
 
@@ -135,14 +135,43 @@ def test_what_the_model_learns_from_already_is_not_taken_from_the_archive_again(
     assert archived == []
 
 
-def test_demonstrations_become_examples_in_the_engines_own_tokens():
-    class Engine:
-        async def encode(self, pairs):
-            return [([len(prompt)], [len(text), 0]) for prompt, text in pairs]
+class Engine:
+    async def encode(self, pairs):
+        return [([len(prompt)], [len(text), 0]) for prompt, text in pairs]
 
+
+PROMPTS = Prompts(draft="Q {question}", critique="", revise="", approve="right", reject="wrong")
+
+
+@pytest.mark.parametrize(("archive", "share", "archived"), [(False, 0.5, 0), (True, 0.0, 40), (True, 0.5, 20), (True, 1.0, 0)])
+def test_after_a_call_a_part_of_what_is_re_injected_stays_real_data_drawn_evenly(archive, share, archived):
+    """Real data are all that holds what the panel does not ask; the archive brings back what it saw being lost."""
+    own = [example("a", i) for i in range(40)]
+    stock, target = reserve(["b"] * 80, [None] * 30 + ["b"] * 10), {"a": 0.3, "b": 0.7}
+    intended = replace(PLAN, archive=archive, anchor_share=0.5, demonstrations=share)
+    made = asyncio.run(dataset.assemble(own, (), (), stock, intended, DatasetConfig(), Engine(), PROMPTS, {}, (), target, 0))
+    assert Counter(e.origin for e in made) == Counter({"kept": 40, "archive": archived, "anchor": 40 - archived})
+    given = [e.problem_id for e in made if e.origin == "anchor"]
+    assert len(set(given)) == len(given), "no demonstration twice"
+
+
+def test_a_remedy_names_the_real_part_of_what_it_re_injects():
+    new = plan.remedy(PLAN, LIMITS.model_copy(update={"demonstrations": 0.5}), "A", False, Stock(), back=1)
+    assert new.demonstrations == 0.5 and "of it demonstrations drawn evenly: 0 -> 0.5" in new.why
+
+
+@pytest.mark.parametrize(("most", "total", "real"), [(0.9, 0.45, 0.3), (0.4, 0.4, 0.3)])
+def test_real_data_that_stood_before_the_call_stays_and_the_lost_comes_on_top(most, total, real):
+    limits = LIMITS.model_copy(update={"demonstrations": 0.5, "anchor_share_max": most})
+    new = plan.remedy(replace(PLAN, anchor_share=0.3, temperatures=(1.0,)), limits, "A", False, Stock(), back=1)
+    assert new.anchor_share == pytest.approx(total) and new.anchor_share * new.demonstrations == pytest.approx(real)
+    again = plan.remedy(new, limits, "A", False, Stock(), back=1)
+    assert again.anchor_share * again.demonstrations >= real - 1e-9
+
+
+def test_demonstrations_become_examples_in_the_engines_own_tokens():
     item = Problem("d", "1+1?", "2", "f", "typical", "answer 2", {"strategy": "a"})
-    prompts = Prompts(draft="Q {question}", critique="", revise="", approve="right", reject="wrong")
-    (made,) = asyncio.run(as_examples([item], Engine(), prompts, 4))
+    (made,) = asyncio.run(as_examples([item], Engine(), PROMPTS, 4))
     assert (made.prompt_token_ids, made.completion_token_ids, made.origin, made.round, made.strategy) == ((6,), (8, 0), "anchor", 4, "a")
 
 
