@@ -71,6 +71,7 @@ STRUCTURES = ("sum3", "missing", "multibuy")
 """Families that the loop never practises on, and that not every strategy maps onto."""
 UNMIXED = ("replace", "sharpen", "answer_filtered", "critic_filtered", "shortcut")
 """What they keep is all that they train on."""
+GUARDED = tuple(arm for arm in ARMS if arm.startswith("guarded"))
 FIXED = ("answer_filtered", "fixed_10", "fixed_30", "fixed_50")
 """Fixed shares of real data, none first: their frontier is what an adaptive share has to beat."""
 
@@ -108,9 +109,10 @@ def goals(results: Results) -> list[Goal]:
         return gain(results, "guarded", "answer_filtered", column)
 
     alive = [rarest(run) >= 0.01 for run in results.get("guarded", {}).values()]
-    falls = [(decided(run, *ALARMS), fallen(run, best=False)) for arm, runs in results.items() if arm != "guarded" for run in runs.values()]
+    falls = [(decided(run, *ALARMS), fallen(run, best=False)) for arm, runs in results.items() if arm not in GUARDED for run in runs.values()]
     warned = [told <= fell + 1 for told, fell in falls if not math.isnan(fell)]
     spared = [math.isnan(decided(run, "rollback", "halt")) for run in results.get("healthy", {}).values()]
+    standing = gain(results, "guarded_30", "fixed_30", kept("dcp"))
     less_sure = gain(results, "answer_filtered", "guarded", last("overconfidence"))
     return [
         Goal.above("guarded keeps DCP (interval above 90 %)", guarded(kept("dcp")), 0.9, "%"),
@@ -121,6 +123,7 @@ def goals(results: Results) -> list[Goal]:
         Goal.not_below("guarded over answer-filtered: greedy (no 2 points lost, one-sided)", gained(last("greedy")), -FALL, "%"),
         Goal.not_below("guarded over answer-filtered: maj@16 (no 2 points lost, one-sided)", gained(last("maj_k")), -FALL, "%"),
         Goal.above("guarded: DCP above the frontier of fixed shares at its own pass@1 (interval above 0)", above_frontier(results), unit="%"),
+        Goal.above("guarded on top of a standing 30 % over that share alone: DCP kept (interval above 0)", standing, unit="%"),
         Goal("unsteered runs 2 points below round 0 that were warned at most one round later (all)", *counted(warned), "%"),
         Goal("healthy runs that were not halted (all)", *counted(spared), "%"),
     ]
@@ -207,9 +210,11 @@ def above_frontier(results: Results) -> Estimate:
 
 def draw(results: Results, figure: Any) -> None:
     """DCP over the rounds, the mean over seeds; and accuracy reached against breadth kept, a point per run, the fixed shares' means joined."""
+    from matplotlib import colormaps
+
     over, at = figure.subplots(1, 2)
     for i, (arm, runs) in enumerate(results.items()):
-        color, star = f"C{i % 10}", arm == "guarded"
+        color, star = colormaps["tab20"](i), arm in GUARDED
         by_round = zip_longest(*([float(row["dcp"]) for row in run] for run in runs.values()), fillvalue=math.nan)
         over.plot([np.nanmean(values) for values in by_round], color=color, linewidth=2.5 if star else 1)
         ends = [(100 * float(run[-1]["pass_1"]), float(run[-1]["dcp"])) for run in runs.values()]
