@@ -155,6 +155,13 @@ def test_after_a_call_a_part_of_what_is_re_injected_stays_real_data_drawn_evenly
     assert len(set(given)) == len(given), "no demonstration twice"
 
 
+def test_without_demonstrations_the_archive_gives_the_whole():
+    own = [example("a", i) for i in range(40)]
+    intended = replace(PLAN, archive=True, anchor_share=0.5, demonstrations=0.5)
+    parts = own, (), (), reserve(["b"] * 80, []), intended, DatasetConfig(), Engine(), PROMPTS, {}, (), {"a": 0.3, "b": 0.7}, 0
+    assert Counter(e.origin for e in asyncio.run(dataset.assemble(*parts))) == Counter({"kept": 40, "archive": 40})
+
+
 def test_a_remedy_names_the_real_part_of_what_it_re_injects():
     new = plan.remedy(PLAN, LIMITS.model_copy(update={"demonstrations": 0.5}), "A", False, Stock(), back=1)
     assert new.demonstrations == 0.5 and "of it demonstrations drawn evenly: 0 -> 0.5" in new.why
