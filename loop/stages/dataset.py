@@ -62,7 +62,7 @@ async def assemble(
         gold: the round's problems; their solutions join when the recipe says so.
         earlier: example tables of the rounds that this model descends from, oldest first.
         reserve: what re-injection draws on.
-        plan: `anchor_share` of the result is re-injected, as far as the reserve reaches; towards the `target` shares when `archive`.
+        plan: `anchor_share` of the result is re-injected, as far as the reserve reaches; when `archive`, a part of it towards the `target` shares.
         config: the policy, its size, gold traces.
         engine: tokenises demonstrations.
         prompts: the draft template.
