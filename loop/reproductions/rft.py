@@ -163,5 +163,4 @@ REPRODUCTION = Reproduction(
     columns=COLUMNS,
     goals=goals,
     draw=draw,
-    seeds=(0, 1, 2, 3, 4),
 )
