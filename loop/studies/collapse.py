@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from loop.studies import planted, rounds
+from loop.studies.drawing import legend_below
 from loop.studies.goals import Goal, goal_table
 from loop.studies.study import SMALL_ENGINE, Results, Study
 from loop.studies.tables import Columns, Rows, arm_table, gain, kept, last
@@ -86,6 +87,12 @@ def rarest(run: Rows) -> float:
     return min(float(run[-1][f"share_{s}"]) for s in rounds.STRATEGIES)
 
 
+REACHED: dict[str, Callable[[Rows], tuple[float, float]]] = {
+    "pass@1 at the end, %": lambda run: (100 * float(run[-1]["pass_1"]), float(run[-1]["dcp"])),
+    "other structures at the end, pass@8, %": lambda run: (100 * structures(run), float(run[-1]["dcp"])),
+}
+"""What the figure holds against the DCP that is left."""
+
 COLUMNS: Columns = {
     "pass@1": (last("pass_1"), "%"),
     "greedy": (last("greedy"), "%"),
@@ -148,7 +155,7 @@ def page(results: Results) -> str:
     if math.isfinite(by_kept):
         told = f"{by_kept:.3f} by its share of those kept, {unchanged:.3f} if nothing changed"
         lines += ["", f"R² of a strategy's share of the next round's drafts: {told}."]
-    lines += ["", "![DCP over the rounds, and at the end against pass@1](figure.svg)"]
+    lines += ["", "![DCP over the rounds, and at the end against pass@1 and other structures](figure.svg)"]
     return "\n".join(lines) + "\n"
 
 
@@ -209,25 +216,25 @@ def above_frontier(results: Results) -> Estimate:
 
 
 def draw(results: Results, figure: Any) -> None:
-    """DCP over the rounds, the mean over seeds; and accuracy reached against breadth kept, a point per run, the fixed shares' means joined."""
+    """DCP over the rounds, the mean over seeds; and what was reached against breadth kept: a point per run, the fixed shares' means joined, round 0."""
     from matplotlib import colormaps
 
-    over, at = figure.subplots(1, 2)
+    over, *ends = figure.subplots(1, 1 + len(REACHED), sharey=True)
+    start = next(iter(next(iter(results.values())).values()))
     for i, (arm, runs) in enumerate(results.items()):
         color, star = colormaps["tab20"](i), arm in GUARDED
         by_round = zip_longest(*([float(row["dcp"]) for row in run] for run in runs.values()), fillvalue=math.nan)
-        over.plot([np.nanmean(values) for values in by_round], color=color, linewidth=2.5 if star else 1)
-        ends = [(100 * float(run[-1]["pass_1"]), float(run[-1]["dcp"])) for run in runs.values()]
-        at.scatter(*zip(*ends, strict=True), color=color, marker="*" if star else "o", s=80 if star else 20, label=arm)
-    means = [tuple(np.mean([[100 * r[-1]["pass_1"], r[-1]["dcp"]] for r in results[arm].values()], axis=0)) for arm in FIXED if arm in results]
-    if len(means) > 1:
-        at.plot(*zip(*sorted(means), strict=True), color="0.6", linewidth=1, zorder=0)
-    start = next(iter(next(iter(results.values())).values()))[0]
-    at.scatter([100 * float(start["pass_1"])], [float(start["dcp"])], color="black", marker="+", s=80, label="round 0")
+        over.plot([np.nanmean(values) for values in by_round], color=color, linewidth=2.5 if star else 1, label=arm)
+        for axes, of in zip(ends, REACHED.values(), strict=True):
+            axes.scatter(*zip(*map(of, runs.values()), strict=True), color=color, marker="*" if star else "o", s=60 if star else 15)
+    for axes, (name, of) in zip(ends, REACHED.items(), strict=True):
+        means = [np.mean([of(run) for run in results[arm].values()], axis=0) for arm in FIXED if arm in results]
+        axes.plot(*zip(*sorted(map(tuple, means)), strict=True), color="0.6", linewidth=1, zorder=0) if means else None
+        axes.scatter(*zip(of(start[:1]), strict=True), color="black", marker="+", s=60)
+        axes.set_xlabel(name, fontsize=8)
     over.set_xlabel("round", fontsize=8)
     over.set_ylabel("distinct-correct-pair probability", fontsize=8)
     over.xaxis.get_major_locator().set_params(integer=True)
-    at.set_xlabel("pass@1 in the last round, %", fontsize=8)
-    for axes in (over, at):
+    for axes in (over, *ends):
         axes.tick_params(labelsize=8)
-    figure.legend(*at.get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False)
+    legend_below(figure, 5)
