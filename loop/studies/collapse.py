@@ -216,7 +216,7 @@ def above_frontier(results: Results) -> Estimate:
 
 
 def draw(results: Results, figure: Any) -> None:
-    """DCP over the rounds, the mean over seeds; and what was reached against breadth kept: a point per run, the fixed shares' means joined, round 0."""
+    """DCP over the rounds, the mean over seeds; what was reached against breadth kept: a point per run, the fixed shares' means joined, round 0."""
     from matplotlib import colormaps
 
     over, *ends = figure.subplots(1, 1 + len(REACHED), sharey=True)
