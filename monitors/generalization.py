@@ -27,7 +27,7 @@ class Generalization:
     and `main`. The main family is `main_family`, or else the one with the most problems. Undefined without scored samples (pass_k: without k
     of them in some problem; general: without another family).
     Measured (MONITORS.md, V2): by family the intervals held the truth in 95 to 98 % of 400 panels of 120 problems x 8, in 93 to 97 % of 40 x 8;
-    of slices of five to ninety problems in 90 to 100 %.
+    of slices of five to ninety problems in 92 to 100 %.
     Source: Chen et al. 2107.03374; Dang et al. 2504.10478 (pass@k falls behind rising pass@1); paired, clustered differences: Miller 2411.00640.
     """
 
