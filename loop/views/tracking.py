@@ -312,6 +312,7 @@ def record_arms(root: Path, experiment: str, arms: Mapping[str, Arm], shared: li
 @contextlib.contextmanager
 def _alone(root: Path) -> Iterator[None]:
     """One writer per folder of runs at a time: SQLite takes no two, least of all while the database is being made."""
+    root.mkdir(parents=True, exist_ok=True)
     with (root / "mlflow.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
