@@ -304,9 +304,14 @@ def record_arms(root: Path, experiment: str, arms: Mapping[str, Arm], shared: li
             again = {"run_id": known[0].info.run_id} if known else {"experiment_id": number, "run_name": arm}
             with mlflow.start_run(**again):
                 mlflow.set_tags({f"recipe.{key}": value[:5000] for key, value in flat(params)})
-                mlflow.log_metrics({re.sub(r"[^\w\-. /]", "_", name.replace("@", "_at_")): value for name, value in metrics.items()})
+                mlflow.log_metrics({metric_name(name): value for name, value in metrics.items()})
                 for file in (*files, *shared):
                     mlflow.log_artifact(str(file))
+
+
+def metric_name(column: str) -> str:
+    """A table's column as MLflow takes it: some characters only, and no dots at the front (a path's)."""
+    return re.sub(r"[^\w\-. /]", "_", column.replace("@", "_at_")).lstrip(". ")
 
 
 @contextlib.contextmanager

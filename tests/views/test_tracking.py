@@ -11,6 +11,7 @@ import fake_run
 import pytest
 
 from loop.errors import UserError
+from loop.reproductions.registry import REPRODUCTIONS
 from loop.views import tracking
 from loop.views.points import points, sample_rows
 from loop.views.reader import read_run
@@ -155,6 +156,20 @@ def test_a_run_that_has_grown_is_continued(recorded: Path) -> None:
     tracking.sync(path)
     assert ids(path)["parent"] == parent and sorted(ids(path)["rounds"]) == ["0", "1", "2"]
     assert [step for step, _ in everything(path)["history"]["growing", "eval/pass_at_1"]] == [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_every_column_of_every_reproduction_is_taken_in_a_folder_that_is_not_there_yet_and_an_arm_recorded_again_is_one_run(tmp_path: Path) -> None:
+    import mlflow
+
+    names = [name for build in REPRODUCTIONS.values() for name in build().columns]
+    table = tmp_path / "report.md"
+    table.write_text("table")
+    for value in (1.0, 2.0):
+        tracking.record_arms(tmp_path / "new", "reproduce-all", {"arm": ({"model": "m"}, dict.fromkeys(names, value), [table])}, [])
+    client = mlflow.MlflowClient(tracking.default_uri(tmp_path / "new"))
+    (run,) = client.search_runs([client.get_experiment_by_name("reproduce-all").experiment_id])
+    assert set(run.data.metrics) == {tracking.metric_name(name) for name in names} and set(run.data.metrics.values()) == {2.0}
 
 
 @pytest.mark.slow
