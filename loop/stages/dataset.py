@@ -80,7 +80,7 @@ async def assemble(
     if config.gold:
         own += await as_examples([p for p in gold if p.solution], engine, prompts, plan.round, "gold")
     wanted = round(len(own) * plan.anchor_share / (1 - plan.anchor_share))
-    even = reserve.even(round(wanted * plan.demonstrations) if plan.archive else wanted, rng)
+    even = reserve.even(round(wanted * plan.demonstrations), rng)
     own += await as_examples(even, engine, prompts, plan.round)
     archived, demonstrations = reserve.refill(own, wanted - len(even) if plan.archive else 0, target, rng)
     anchors = await as_examples(demonstrations, engine, prompts, plan.round)

@@ -26,9 +26,9 @@ class Plan:
     """One round's intentions. start_from: the round whose checkpoint training starts from; 0 is the base model.
 
     sample_from: the round whose checkpoint drafts. teachers: rounds whose checkpoints draft a share of the problems beside it.
-    anchor_share: share of the training set that is re-injected: demonstrations; once `archive`, `demonstrations` of it stay that, drawn evenly, and
-    the rest is whatever brings the strategies back to round 0's shares, verified samples of earlier rounds first. distinct: one kept sample per
-    distinct calculation of a problem.
+    anchor_share: share of the training set that is re-injected. demonstrations: share of that which is real demonstrations drawn evenly; once
+    `archive`, the rest is whatever brings the strategies back to round 0's shares, verified samples of earlier rounds first. distinct: one kept
+    sample per distinct calculation of a problem.
     per_strategy, per_answer: share of the kept samples that one strategy, one answer may have. tail_weight: how much likelier problems of the
     tail slice are drawn. blend: weight of round 0's parameters in what training starts from. why: sentences.
     """
@@ -47,7 +47,7 @@ class Plan:
     tail_weight: float = 1.0
     blend: float = 0.0
     teachers: tuple[int, ...] = ()
-    demonstrations: float = 0.0
+    demonstrations: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -192,7 +192,7 @@ def remedy(plan: Plan, limits: InterventionConfig, mode: str | None, doubled: bo
         teachers = tuple(dict.fromkeys((back, 0)))[: limits.teachers]
         new = replace(new, teachers=teachers, blend=max(plan.blend, limits.blend))
     share = max(limits.anchor_share, fresh_share(new.temperatures, stock), plan.anchor_share * (2.0 if doubled else 1.25 if plan.archive else 1.0))
-    standing = plan.anchor_share * (plan.demonstrations if plan.archive else 1.0)
+    standing = plan.anchor_share * plan.demonstrations
     share = min(max(share, standing + share * (1 - limits.demonstrations)), max(limits.anchor_share_max, plan.anchor_share))
     new = replace(new, archive=True, anchor_share=share, demonstrations=max(limits.demonstrations, standing and standing / share))
     words = {

@@ -143,7 +143,7 @@ class Engine:
 PROMPTS = Prompts(draft="Q {question}", critique="", revise="", approve="right", reject="wrong")
 
 
-@pytest.mark.parametrize(("archive", "share", "archived"), [(False, 0.5, 0), (True, 0.0, 40), (True, 0.5, 20), (True, 1.0, 0)])
+@pytest.mark.parametrize(("archive", "share", "archived"), [(False, 1.0, 0), (True, 0.0, 40), (True, 0.5, 20), (True, 1.0, 0)])
 def test_after_a_call_a_part_of_what_is_re_injected_stays_real_data_drawn_evenly(archive, share, archived):
     """Real data are all that holds what the panel does not ask; the archive brings back what it saw being lost."""
     own = [example("a", i) for i in range(40)]
@@ -164,7 +164,7 @@ def test_without_demonstrations_the_archive_gives_the_whole():
 
 def test_a_remedy_names_the_real_part_of_what_it_re_injects():
     new = plan.remedy(PLAN, LIMITS.model_copy(update={"demonstrations": 0.5}), "A", False, Stock(), back=1)
-    assert new.demonstrations == 0.5 and "of it demonstrations drawn evenly: 0 -> 0.5" in new.why
+    assert new.demonstrations == 0.5 and "of it demonstrations drawn evenly: 1 -> 0.5" in new.why
 
 
 @pytest.mark.parametrize(("most", "total", "real"), [(0.9, 0.45, 0.3), (0.4, 0.4, 0.3)])
