@@ -277,20 +277,12 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _study(options: argparse.Namespace) -> int:
     from loop.studies import collapse, harness
-    from loop.views.figures import save_figure
 
     study, runs = collapse.STUDY, _root(options) / "studies" / (options.name + "-quick" * options.quick)
     out = runs / "tables" if options.quick else options.out.resolve()
     if not options.table:
         harness.run(study, _arms(options, study), options.seeds, runs, out, options.jobs, options.quick)
-    results = harness.results(study, out)
-    if not results:
-        print(f"{study.name}: nothing is finished yet in {out}.")
-        return 0
-    page = collapse.page(results)
-    (out / "report.md").write_text(page, encoding="utf-8")
-    save_figure(partial(collapse.draw, results), out / "figure.svg", study.name)
-    print(f"{page}\n{out / 'report.md'}")
+    print(collapse.write(harness.results(study, out), out))
     return 0
 
 

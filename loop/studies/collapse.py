@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise, zip_longest
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from loop.studies.drawing import legend_below
 from loop.studies.goals import Goal, goal_table
 from loop.studies.study import SMALL_ENGINE, Results, Study
 from loop.studies.tables import Columns, Rows, arm_table, gain, kept, last
+from loop.views.figures import save_figure
 from monitors.stats import Estimate, binomial, mean
 
 NO_GOLD: dict[str, Any] = {"gold": False, "steps": False}
@@ -139,6 +142,16 @@ def goals(results: Results) -> list[Goal]:
 def counted(held: Sequence[bool]) -> tuple[Estimate, bool | None]:
     """In which share of the runs something held, and whether in all; not known of no run."""
     return binomial(sum(held), len(held)), all(held) if held else None
+
+
+def write(results: Results, out: Path) -> str:
+    """Write report.md and figure.svg into `out`; returns what a terminal shows."""
+    if not results:
+        return f"{STUDY.name}: nothing is finished yet in {out}."
+    text = page(results)
+    (out / "report.md").write_text(text, encoding="utf-8")
+    save_figure(partial(draw, results), out / "figure.svg", STUDY.name)
+    return f"{text}\n{out / 'report.md'}"
 
 
 def page(results: Results) -> str:
