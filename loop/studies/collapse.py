@@ -242,7 +242,8 @@ def draw(results: Results, figure: Any) -> None:
             axes.scatter(*zip(*map(of, runs.values()), strict=True), color=color, marker="*" if star else "o", s=60 if star else 15)
     for axes, (name, of) in zip(ends, REACHED.items(), strict=True):
         means = [np.mean([of(run) for run in results[arm].values()], axis=0) for arm in FIXED if arm in results]
-        axes.plot(*zip(*sorted(map(tuple, means)), strict=True), color="0.6", linewidth=1, zorder=0) if means else None
+        if means:
+            axes.plot(*zip(*sorted(map(tuple, means)), strict=True), color="0.6", linewidth=1, zorder=0)
         axes.scatter(*zip(of(start[:1]), strict=True), color="black", marker="+", s=60)
         axes.set_xlabel(name, fontsize=8)
     over.set_xlabel("round", fontsize=8)
