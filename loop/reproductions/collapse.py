@@ -16,9 +16,9 @@ SMALLER: dict[str, Any] = {
     "rounds": 15,
     "sampling": {"problems_per_round": 80},
     "sft": {"num_train_epochs": 2},
-    "probe": {"problems": 100, "family_problems": 4, "samples": 8, "anchor_samples": 24, "majority": 8},
+    "probe": {"problems": 80, "family_problems": 4, "samples": 8, "anchor_samples": 24, "majority": 8},
 }
-"""What the study's rounds are cut down to. Thirty runs of fifteen rounds take 50 to 60 minutes on two cores, a third of it for `accumulate`."""
+"""What the study's rounds are cut down to, so that thirty runs of fifteen rounds fit three quarters of an hour on two cores."""
 UNFILTERED = collapse.ARMS["replace"]
 """As published: every sample is trained on, at T = 1."""
 
@@ -27,7 +27,7 @@ STUDY = Study(
     merge(collapse.BASE, SMALLER),
     {
         "replace": UNFILTERED,
-        "accumulate": {**UNFILTERED, "dataset": {"policy": "accumulate"}},
+        "accumulate": {**UNFILTERED, "dataset": {"policy": "accumulate"}, "sft": {"num_train_epochs": 1}},
         "accumulate_subsample": {**UNFILTERED, "dataset": {"policy": "accumulate_subsample"}},
         "answer_filtered": {},
         "anchored": {"dataset": {"anchor_share": 0.3}},
@@ -90,8 +90,8 @@ REPRODUCTION = Reproduction(
     ),
     differs="the published loops do not filter, and measure the loss on real text alone; here answer-filtered, anchored and guarded arms (T = 0.7) "
     "stand beside them, and accuracy and breadth are measured too. Every round "
-    "goes on training the last model, so that `accumulate` takes up to fifteen times as many steps on what it has seen before; "
-    "`accumulate_subsample` takes as many as `replace`.",
+    "goes on training the last model, so that `accumulate` sees again what it has seen before: it gets half the epochs and still takes up to seven "
+    "times as many steps; `accumulate_subsample` takes as many as `replace`.",
     columns=COLUMNS,
     goals=goals,
     draw=draw,

@@ -9,11 +9,11 @@ from typing import Any
 
 from loop.reproductions.base import Reproduction, has
 from loop.studies import rounds
-from loop.studies.collapse import STRUCTURES, decided
+from loop.studies.collapse import STRUCTURES
 from loop.studies.drawing import legend_below, lines_over_rounds
 from loop.studies.goals import Goal
 from loop.studies.study import SMALL_ENGINE, Results, Study
-from loop.studies.tables import Columns, Rows, first, gain, last
+from loop.studies.tables import Columns, Rows, alarmed, first, gain, last
 from loop.views.reader import RoundData, read_run
 from monitors.guarded import OTHERS
 from monitors.stats import mean
@@ -96,11 +96,6 @@ def lost(run: Rows) -> float:
     return float(run[0]["general"]) - float(run[-1]["general"])
 
 
-def acted(run: Rows) -> float:
-    """The first round that the panel did not let pass; NaN if there is none."""
-    return decided(run, "reinject", "rollback", "halt")
-
-
 def named(run: Rows) -> float:
     """The first round in which it named the other families' loss among its reasons; NaN if there is none."""
     return next((float(row["round"]) for row in run if float(row["named"]) > 0), math.nan)
@@ -124,7 +119,7 @@ COLUMNS: Columns = {
     "skills, before": (mean_of(SKILLS, 0), "%"),
     "skills, after": (mean_of(SKILLS, -1), "%"),
     "round in which the reading shows the loss": (seen, ""),
-    "... the panel acts": (acted, ""),
+    "... the panel acts": (alarmed, ""),
     "... and names it": (named, ""),
 }
 

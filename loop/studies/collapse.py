@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from loop.studies import planted, rounds
+from loop.studies import planted, rounds, second_look
 from loop.studies.drawing import legend_below
 from loop.studies.goals import Goal, goal_table
+from loop.studies.second_look import FALL, below_best, fell
 from loop.studies.study import SMALL_ENGINE, Results, Study
-from loop.studies.tables import Columns, Rows, arm_table, gain, kept, last
+from loop.studies.tables import Columns, Rows, alarmed, arm_table, cell, gain, kept, last
 from loop.views.figures import save_figure
 from monitors.stats import Estimate, binomial, mean
 
@@ -66,13 +67,15 @@ ARMS: dict[str, dict[str, Any]] = {
 """Arm -> what it changes in `BASE`. `shortcut`: a verifier with a hole, and a base that has found it in a few of its samples (`planted.py`).
 `guarded_archive`: what the guard re-injects is what was lost and no real data besides. `guarded_30`: a standing share of it from the first round."""
 
-STUDY = Study("study-collapse", BASE, ARMS, made={"planted": planted.plant}, quick={"rounds": 4})
+STUDY = Study(
+    "study-collapse", BASE, ARMS, made={"planted": planted.plant}, measure=second_look.table, extra=second_look.look_again, quick={"rounds": 4}
+)
 
-FALL = 0.02
-"""Points that count as the fall that a warning should come before."""
-ALARMS = ("reinject", "rollback", "halt")
 STRUCTURES = ("sum3", "missing", "multibuy")
-"""Families that the loop never practises on, and that not every strategy maps onto."""
+"""The tail: families that the loop never practises on, and that not every strategy maps onto. (The world's own tail slice, sums with many carries,
+is no harder for the base than the others: its pass@8 is at its ceiling in every arm, and tells nothing.)"""
+CONFIRMING = (5, 6, 7, 8, 9)
+"""Seeds run after it was fixed what the tail is."""
 UNMIXED = ("replace", "sharpen", "answer_filtered", "critic_filtered", "shortcut")
 """What they keep is all that they train on."""
 GUARDED = tuple(arm for arm in ARMS if arm.startswith("guarded"))
@@ -101,6 +104,7 @@ COLUMNS: Columns = {
     "greedy": (last("greedy"), "%"),
     "maj@16": (last("maj_k"), "%"),
     "other structures, pass@8": (structures, "%"),
+    "many carries, pass@8": (last("tail_pass_k"), "%"),
     "DCP kept": (kept("dcp"), "%"),
     "strategies alive": (last("alive"), ""),
     "rarest share": (rarest, "%"),
@@ -119,16 +123,18 @@ def goals(results: Results) -> list[Goal]:
         return gain(results, "guarded", "answer_filtered", column)
 
     alive = [rarest(run) >= 0.01 for run in results.get("guarded", {}).values()]
-    falls = [(decided(run, *ALARMS), fallen(run, best=False)) for arm, runs in results.items() if arm not in GUARDED for run in runs.values()]
-    warned = [told <= fell + 1 for told, fell in falls if not math.isnan(fell)]
-    spared = [math.isnan(decided(run, "rollback", "halt")) for run in results.get("healthy", {}).values()]
+    falls = [(alarmed(run), fell(run)) for arm, runs in results.items() if arm not in GUARDED for run in runs.values()]
+    warned = [told <= when + 1 for told, when in falls if not math.isnan(when)]
+    spared = [math.isnan(alarmed(run, "rollback", "halt")) for run in results.get("healthy", {}).values()]
     standing = gain(results, "guarded_30", "fixed_30", kept("dcp"))
+    fresh = {arm: {seed: run for seed, run in runs.items() if seed in CONFIRMING} for arm, runs in results.items()}
+    confirmed = gain(fresh, "guarded", "answer_filtered", structures)
     less_sure = gain(results, "answer_filtered", "guarded", last("overconfidence"))
     return [
         Goal.above("guarded keeps DCP (interval above 90 %)", guarded(kept("dcp")), 0.9, "%"),
         Goal("guarded: the rarest strategy's share (at least 1 % in every seed)", guarded(rarest), all(alive) if alive else None, "%"),
-        Goal.above("guarded over answer-filtered: pass@8 on other structures (interval above 0)", gained(structures), unit="%"),
-        Goal.above("guarded over answer-filtered: pass@8 on the tail slice (interval above 0)", gained(last("tail_pass_k")), unit="%"),
+        Goal.above("guarded over answer-filtered: the tail's pass@8, other structures (interval above 0)", gained(structures), unit="%"),
+        Goal.above("... in the seeds run after the tail was defined so (interval above 0)", confirmed, unit="%"),
         Goal.above("guarded is less over-confident than answer-filtered (interval above 0)", less_sure, unit="%"),
         Goal.not_below("guarded over answer-filtered: greedy (no 2 points lost, one-sided)", gained(last("greedy")), -FALL, "%"),
         Goal.not_below("guarded over answer-filtered: maj@16 (no 2 points lost, one-sided)", gained(last("maj_k")), -FALL, "%"),
@@ -162,14 +168,31 @@ def page(results: Results) -> str:
     for arm, runs in results.items():
         for seed, run in runs.items():
             modes = "".join(sorted({str(row["mode"]) for row in run if row["mode"]})) or "-"
-            when = [decided(run, *ALARMS), decided(run, "rollback", "halt"), fallen(run, best=False), fallen(run, best=True)]
+            when = [alarmed(run), alarmed(run, "rollback", "halt"), fell(run), below_best(run)]
             lines.append(f"| {arm} | {seed} | {' | '.join('-' if math.isnan(w) else f'{w:.0f}' for w in when)} | {modes} |")
+    lines += again(results)
     by_kept, unchanged = foreseen(results)
     if math.isfinite(by_kept):
         told = f"{by_kept:.3f} by its share of those kept, {unchanged:.3f} if nothing changed"
         lines += ["", f"R² of a strategy's share of the next round's drafts: {told}."]
     lines += ["", "![DCP over the rounds, and at the end against pass@1 and other structures](figure.svg)"]
     return "\n".join(lines) + "\n"
+
+
+def again(results: Results) -> list[str]:
+    """Markdown lines: what fresh samples said of rounds that were looked at again."""
+    head = f"| looked at again, {second_look.SAMPLES} fresh samples a problem | round | pass@1, seen | fresh | tail's pass@k, seen | fresh |"
+    lines = []
+    for arm, runs in results.items():
+        for seed, run in runs.items():
+            for row in run[1:]:
+                if not math.isnan(row.get("fresh_change", math.nan)):
+                    change = Estimate(*(row[f"fresh_change{end}"] for end in ("", "_low", "_high")), 2)
+                    seen = [row[name] - run[0][name] for name in second_look.FALLING]
+                    told = f"{100 * seen[0]:+.1f} | {cell(change, '%')} | {100 * seen[1]:+.1f}"
+                    fresh = 100 * (row["fresh_tail_pass_k"] - run[0]["fresh_tail_pass_k"])
+                    lines.append(f"| {arm} {seed} | {row['round']:.0f} | {told} | {fresh:+.1f} |")
+    return ["", head, "|---" * 6 + "|", *lines] if lines else []
 
 
 def foreseen(results: Results) -> tuple[float, float]:
@@ -191,26 +214,6 @@ def foreseen(results: Results) -> tuple[float, float]:
     kept_share, drafted, later = np.array(told).T
     spread = ((later - later.mean()) ** 2).sum()
     return tuple(float(1 - ((later - foretold) ** 2).sum() / spread) for foretold in (kept_share, drafted))  # type: ignore[return-value]
-
-
-def decided(run: Rows, *actions: str) -> float:
-    """The first round with one of these decisions; NaN if there is none."""
-    return next((float(row["round"]) for row in run if row["action"] in actions), math.nan)
-
-
-def fallen(run: Rows, best: bool) -> float:
-    """The first round in which pass@1 or the tail's pass@k was seen `FALL` below round 0, or (`best`) below the best so far; NaN: never.
-
-    Seen: both are estimates, and the best of several is too high, so that an early fall from the best may be luck.
-    """
-    level = {name: float(run[0][name]) for name in ("pass_1", "tail_pass_k")}
-    for row in run[1:]:
-        now = {name: float(row[name]) for name in level}
-        if any(now[name] < level[name] - FALL for name in level):
-            return float(row["round"])
-        if best:
-            level = {name: max(level[name], now[name]) for name in level}
-    return math.nan
 
 
 def above_frontier(results: Results) -> Estimate:

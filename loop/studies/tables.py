@@ -13,6 +13,7 @@ Rows = Sequence[Mapping[str, Any]]
 Columns = Mapping[str, tuple[Callable[[Rows], float], str]]
 """Heading -> (what a run's rows come to, unit: "%", "" or a word). Shares are in [0, 1] and shown as per cent."""
 
+ALARMS = ("reinject", "rollback", "halt")
 WIDEST = 10
 """Columns beside arm and seeds; more become lines."""
 
@@ -30,6 +31,11 @@ def first(name: str) -> Callable[[Rows], float]:
 def kept(name: str) -> Callable[[Rows], float]:
     """The last row's value over the first one's."""
     return lambda run: float(run[-1][name]) / float(run[0][name])
+
+
+def alarmed(run: Rows, *actions: str) -> float:
+    """The first round with one of these decisions (none given: any that warns); NaN if there is none."""
+    return next((float(row["round"]) for row in run if row["action"] in (actions or ALARMS)), math.nan)
 
 
 def arm_table(results: Results, columns: Columns) -> list[str]:

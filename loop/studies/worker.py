@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
+import importlib
 import json
 import os
 import sys
@@ -91,6 +93,8 @@ class Worker:
 
 async def serve(worker: Worker, replies: TextIO) -> None:
     """Answer lines until there are no more; what fails is told and ends nothing but that run."""
+    importlib.import_module("trl.trainer.sft_trainer")
+    gc.freeze()  # a trainer collects garbage twice, and each time would go through all that the libraries hold: a quarter of a second
     while line := await asyncio.to_thread(sys.stdin.readline):
         asked = json.loads(line)
         try:

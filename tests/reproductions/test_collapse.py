@@ -15,8 +15,9 @@ def recipe(arm, seed=0):
 @pytest.mark.parametrize("arm", STUDY.arms)
 def test_arms_draw_the_same_problems_as_often_and_are_measured_and_trained_alike(arm):
     one, base = recipe(arm, 3), recipe("replace", 3)
-    for same in ("model", "rounds", "seed", "init", "engine", "sft", "task"):
+    for same in ("model", "rounds", "seed", "init", "engine", "task"):
         assert getattr(one, same) == getattr(base, same), same
+    assert {**one.sft, "num_train_epochs": 2} == base.sft and (one.sft == base.sft) is (arm != "accumulate")
     assert one.rounds >= 15 and one.probe.model_copy(update={"critiques": 0}) == base.probe
     assert one.sampling.model_copy(update={"temperatures": base.sampling.temperatures}) == base.sampling
     assert one.monitors.guard is (arm == "guarded")
@@ -27,7 +28,8 @@ def test_the_published_workflows_filter_nothing_and_differ_in_the_policy_alone()
     for arm, one in found.items():
         assert one.dataset.policy == arm and not one.filters.gold and not one.filters.steps and one.filters.duplicates == "none"
         assert one.sampling.temperatures == (1.0,)
-        assert one.model_copy(update={"dataset": None, "name": ""}) == found["replace"].model_copy(update={"dataset": None, "name": ""})
+        alike = {"dataset": None, "name": "", "sft": None}
+        assert one.model_copy(update=alike) == found["replace"].model_copy(update=alike)
     assert recipe("anchored").dataset.anchor_share == 0.3 and recipe("answer_filtered").dataset.anchor_share == 0
     assert recipe("answer_filtered").filters == recipe("anchored").filters == recipe("guarded").filters
 

@@ -8,6 +8,7 @@ import pytest
 from loop.recipe_file import resolve
 from loop.reproductions import specialisation as sp
 from loop.setup import prepare
+from loop.studies import tables
 from loop.views.reader import RoundData
 from monitors.base import Reading
 from monitors.guarded import OTHERS
@@ -70,5 +71,5 @@ def test_goals_are_met_or_missed_as_the_rows_say():
     late = {seed: run((0.4, 0.2, 0.1 + 0.01 * seed), named=2, apart=0.001 * seed) for seed in range(3)}
     dear = {seed: run((0.4, 0.2, 0.1 - 0.01 * seed), (0.5, 0.8, 0.86)) for seed in range(3)}
     assert [g.met for g in sp.goals({"anchor_0": late, "anchor_30": dear})] == [True, True, True, False, False, False]
-    assert (sp.seen(lost[0]), sp.named(lost[0]), sp.acted(kept[0]) != sp.acted(kept[0])) == (1.0, 1.0, True)
+    assert (sp.seen(lost[0]), sp.named(lost[0]), tables.alarmed(kept[0]) != tables.alarmed(kept[0])) == (1.0, 1.0, True)
     assert sp.goals({}) == [] and "reinject" in "\n".join(sp.notes({"anchor_0": lost}))

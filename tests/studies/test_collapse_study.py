@@ -94,6 +94,14 @@ def test_the_table_tells_means_over_seeds_delays_and_modes(tmp_path):
     assert "| sharpen | 0 | 1 | 2 | - | - | B |" in told and "| sharpen | 1 | - | - | - | 2 | - |" in told
 
 
+def test_the_page_tells_what_a_second_look_said():
+    found = run((0.2, 0.2, 0.1), ("continue",) * 3, (0.5, 0.47, 0.45))
+    assert collapse.again({"replace": {4: found}}) == []
+    found[0] |= {"fresh_tail_pass_k": 0.99}
+    found[1] |= {"fresh_tail_pass_k": 0.98, "fresh_change": -0.013, "fresh_change_low": -0.02, "fresh_change_high": -0.006}
+    assert collapse.again({"replace": {4: found}})[-1] == "| replace 4 | 1 | -3.0 | -1.3 [-2.0, -0.6] % | -3.0 | -1.0 |"
+
+
 def test_what_was_kept_foretells_the_next_rounds_strategies_where_the_next_round_is_made_of_it():
     def row(drafted, kept):
         shares = {"drafted": (drafted, 1 - drafted, 0, 0), "kept": (kept, 1 - kept, 0, 0)}
