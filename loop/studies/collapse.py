@@ -187,7 +187,7 @@ def again(results: Results) -> list[str]:
         for seed, run in runs.items():
             for row in run[1:]:
                 if not math.isnan(row.get("fresh_change", math.nan)):
-                    change = Estimate(*(row[f"fresh_change{end}"] for end in ("", "_low", "_high")), 2)
+                    change = Estimate(row["fresh_change"], row["fresh_change_low"], row["fresh_change_high"], 2)
                     seen = [row[name] - run[0][name] for name in second_look.FALLING]
                     told = f"{100 * seen[0]:+.1f} | {cell(change, '%')} | {100 * seen[1]:+.1f}"
                     fresh = 100 * (row["fresh_tail_pass_k"] - run[0]["fresh_tail_pass_k"])
