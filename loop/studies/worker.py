@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
-import importlib
 import json
 import os
 import sys
@@ -93,8 +91,7 @@ class Worker:
 
 async def serve(worker: Worker, replies: TextIO) -> None:
     """Answer lines until there are no more; what fails is told and ends nothing but that run."""
-    importlib.import_module("trl.trainer.sft_trainer")
-    gc.freeze()  # a trainer collects garbage twice, and each time would go through all that the libraries hold: a quarter of a second
+    sft.warm_up()
     while line := await asyncio.to_thread(sys.stdin.readline):
         asked = json.loads(line)
         try:

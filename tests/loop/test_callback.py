@@ -84,6 +84,7 @@ def test_a_healthy_training_is_measured_logged_and_let_run(tmp_path):
     assert logged[1]["collapse/halt_log_e"] < 0
 
 
+@pytest.mark.slow
 def test_each_epoch_is_the_default_and_a_collapse_stops_the_training(tmp_path):
     training = Training(tmp_path, callback().CollapseMonitor(collapsing)).run(50)
     assert training.control.should_training_stop and training.state.global_step == 20

@@ -78,6 +78,7 @@ def test_json_is_for_scripts(capsys, collapsing):
     assert next(r for r in last["readings"] if r["name"] == "entropy/token")["value"] is None
 
 
+@pytest.mark.slow
 def test_tolerances_horizon_and_strategies_can_be_set(capsys, collapsing):
     tolerant = ("--set", "diversity_loss_share=1", "--set", "rare_loss_share=1")
     assert said(capsys, *collapsing, *tolerant)[0] == 0
@@ -127,6 +128,7 @@ def test_it_starts_without_any_heavy_library(healthy):
     assert child.stdout.splitlines()[-1] == "loaded [] 0"
 
 
+@pytest.mark.slow
 def test_a_second_anchor_sees_the_loss_of_what_the_first_round_gained(capsys, tmp_path):
     gained = [(0.4, 0.5, 32), (0.95, 0.5, 32), (0.95, 0.9, 8), (0.95, 0.9, 8), (0.95, 0.9, 8)]
     files = [trace_file(tmp_path / f"r{i}.jsonl", i, n, accuracy=a, first_strategy=s) for i, (a, s, n) in enumerate(gained)]

@@ -54,6 +54,7 @@ def test_the_same_real_texts_are_scored_in_every_round_and_reach_the_monitors(tm
         assert view.texts.num_tokens == pytest.approx([len(r["text"].encode()) + 1 for r in tables[0]])
 
 
+@pytest.mark.slow
 def test_held_out_demonstrations_are_never_trained_on_in_any_wording(tmp_path):
     settings = recipe(rounds=2, dataset={"anchor_share": 0.9})
     _, path = carry(tmp_path, Model(), settings)

@@ -32,6 +32,7 @@ def test_gold_traces_alone_are_trained_on_without_any_sampling(tmp_path):
     assert not (path / "rounds" / "001" / "samples.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_what_is_asked_under_system_prompts_is_learnt_with_or_without_them(tmp_path):
     def model():
         made = Model()
@@ -55,6 +56,7 @@ def test_gold_traces_join_samples_of_the_same_problems_and_size_bounds_the_sampl
     assert {r["problem_id"] for r in by_origin["kept"]} <= {r["problem_id"] for r in by_origin["gold"]}
 
 
+@pytest.mark.slow
 def test_answers_alone_are_the_final_answers_of_the_same_samples(tmp_path):
     _, traces = carry(tmp_path / "a", Model(), recipe(**ONE))
     _, answers = carry(tmp_path / "b", Model(), recipe(**ONE, dataset={"target": "answer", "anchor_share": 0.25}))

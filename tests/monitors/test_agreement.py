@@ -29,6 +29,7 @@ def test_pairs_that_agree_are_counted_one_by_one_and_unreadable_answers_agree_wi
             assert ours[problem] == pytest.approx(np.mean(hits))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [4, 8, 16])
 def test_agreement_is_unbiased(k):
     rng, p = np.random.default_rng(k), np.array([0.5, 0.3, 0.2])
@@ -61,6 +62,7 @@ def test_the_shortcut_is_found_and_measured_on_the_other_half():
     assert reading.details["reference"] == 0.0 and reading.low < 0.25 < reading.high
 
 
+@pytest.mark.slow
 def test_the_largest_of_many_noisy_shares_is_not_biased_up():
     rng, ours, naive = np.random.default_rng(3), [], []
     for _ in range(150):

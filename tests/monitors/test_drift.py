@@ -53,6 +53,7 @@ def loop(seed, rounds=3, num=400, fresh=0.0, power=1.0):
     return Drift(fresh_share=fresh).measure(RoundView(rounds, now, pool=trained), RoundView(0, then))[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fresh", [0.0, 0.3])
 def test_a_neutral_loop_reads_zero_and_its_interval_holds_it(fresh):
     readings = [loop(seed, 1 + seed % 5, fresh=fresh) for seed in range(120)]

@@ -53,6 +53,7 @@ def test_scores_of_0_and_1_are_counted_to_the_same_evidence():
     assert both[0] == pytest.approx(both[1], abs=1e-8) and np.isfinite(both[0]).all()
 
 
+@pytest.mark.slow
 def test_averaging_over_ways_to_cut_keeps_the_expectation_at_most_one():
     """Four samples of two problems, pairs that are both right by different ones of two strategies: all 3^8 outcomes."""
     anchor_P, total = np.array([0.3, 0.2]), 0.0

@@ -117,6 +117,7 @@ def test_model_calibration_falls_when_wrong_answers_become_unanimous():
     assert sum(b["count"] for b in bins) == pytest.approx(200)
 
 
+@pytest.mark.slow
 def test_the_ece_of_votes_is_about_zero_when_calibrated_and_finds_over_confidence():
     """Right with the probability of the drawn answer's share: a vote is right as often as its true share says."""
     rng, values, held = np.random.default_rng(0), [], 0

@@ -178,6 +178,7 @@ def test_growing_over_confidence_is_seen():
     assert "over-confidence of majority votes" in decision.reasons[0] and "tolerated +0.050" in decision.reasons[0]
 
 
+@pytest.mark.slow
 def test_an_under_confident_start_may_become_calibrated():
     first, second = rounds(accuracy=0.9, spread=0.05)
     before, after = (next(r for r in measure_all(v, None) if r.name == "calibration/overconfidence") for v in (first, second))

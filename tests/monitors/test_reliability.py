@@ -102,6 +102,7 @@ def test_the_three_parts_add_up_to_the_brier_score_where_a_bin_holds_one_confide
     assert ours.reliability - ours.resolution + ours.uncertainty == pytest.approx(np.mean((confidence - correct) ** 2))
 
 
+@pytest.mark.slow
 def test_the_three_parts_are_unbiased_where_the_plug_in_is_not():
     """Four confidences with known truth, ten rows each: the expectation of each part is known."""
     rng = np.random.default_rng(6)

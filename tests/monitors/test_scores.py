@@ -69,6 +69,7 @@ def test_problems_that_went_wrong_altogether_count_as_no_diversity_instead_of_va
     assert scores.distinct_correct_pairs(rows) == {"p": 0.0, "q": 1.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_samples", "num_runs"), [(8, 300), (64, 60)])
 def test_rare_retention_of_an_unchanged_model_is_one(num_samples, num_runs):
     """8 samples a problem: rare in the family; 64: rare in the problem."""

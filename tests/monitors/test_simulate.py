@@ -42,6 +42,7 @@ def test_the_same_seed_gives_the_same_stream_and_another_one_another():
     assert (one == same).all() and (one != other).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sharpen, fast", "shortcut, fast", "drift, fast"])
 def test_samples_average_to_what_is_said_to_be_true(name):
     """Every guarded quantity of a late round, from 4,000 samples of each of 60 problems."""

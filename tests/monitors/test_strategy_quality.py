@@ -42,6 +42,7 @@ def test_the_plan_names_the_strategies_of_all_families(slips, least):
     assert np.mean([information(draw(MIXES["all families"], 1000, seed, slips), PLAN) for seed in range(5)]) >= least
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mix", MIXES)
 def test_free_text_fitted_on_other_problems_names_the_strategies(mix):
     found = [information(draw(MIXES[mix], 300, seed, 0.3), fitted(MIXES[mix], seed)) for seed in range(2)]

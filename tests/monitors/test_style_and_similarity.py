@@ -49,6 +49,7 @@ def test_the_pair_sum_is_that_of_the_gram_matrix_without_its_diagonal():
     assert np.isnan(squared_cosine(x[:1]))
 
 
+@pytest.mark.slow
 def test_one_hot_vectors_give_the_inverse_simpson_index_without_bias():
     """Zipf over 50 kinds, 16 samples: the plug-in estimate of 12.5 is 8.0, the U-statistic lies within its error of the truth."""
     share = 1 / np.arange(1, 51)

@@ -183,6 +183,7 @@ def test_only_shared_problems_are_compared_and_said_so():
         follow([views[0], view], Panel("default"))
 
 
+@pytest.mark.slow
 def test_evidence_adds_up_over_rounds_because_nothing_is_carried_out():
     reader = TraceReader()
     follower = Follower(Panel("default"))

@@ -112,6 +112,7 @@ def test_the_notes_and_the_figure_show_every_arm_that_there_is():
     assert len(figure.axes) == 2 and len(figure.axes[0].patches) == 4 and len(figure.axes[1].patches) == 14
 
 
+@pytest.mark.slow
 def test_a_run_is_read_by_family_by_form_and_by_system_prompt(tmp_path):
     import sys
     from pathlib import Path

@@ -53,6 +53,7 @@ def test_no_question_of_the_panel_is_trained_on():
     assert not pairs[0] & pairs[1]
 
 
+@pytest.mark.slow
 def test_a_run_is_read_with_its_distinct_paths_per_question(tmp_path):
     from scripted_world import Model, carry, recipe
 

@@ -188,6 +188,7 @@ def test_an_arm_that_starts_from_anothers_checkpoint_comes_after_it_and_gets_its
     assert found["teachers"] == [str(tmp_path / "other-2" / "rounds" / "001" / "checkpoint")]
 
 
+@pytest.mark.slow
 def test_arms_that_begin_alike_share_the_first_probe_and_come_to_the_same_rounds(tmp_path):
     from scripted_world import Model, carry, recipe
 
