@@ -39,12 +39,14 @@ def run(study: Study, arms: Sequence[str], seeds: Sequence[int], runs: Path, out
         if not todo:
             return
         runs.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
         workers = [Worker.start(study, runs, out, quick) for _ in range(min(jobs, len(todo)))]
         try:
             _work(study, workers, todo, out, progress, len(wanted))
         finally:
             for worker in workers:
                 worker.end()
+        progress.say(f"{study.name}: {len(todo)} runs in {(time.monotonic() - started) / 60:.1f} minutes, {len(workers)} at a time")
 
 
 def results(study: Study, out: Path) -> Results:

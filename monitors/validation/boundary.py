@@ -1,4 +1,4 @@
-"""V1: runs in which every monitor lies exactly on its tolerance. How often they are halted, against the alpha that was promised."""
+"""V1: runs in which every monitor lies exactly on a tier's tolerance. How often that tier alarms, against the alpha that was promised."""
 
 from __future__ import annotations
 
@@ -19,14 +19,18 @@ from monitors.truth import losses, truth
 from monitors.validation.bench import SIZES, Watcher
 from monitors.validation.cells import Cells
 
-ALPHA, NUM_ROUNDS, NUM_MONITORS = 0.05, 20, 6
+NUM_ROUNDS, NUM_MONITORS = 20, 6
 PANEL = Panel("main")
+TIERS = {"halt": (1.0, PANEL.alpha), "watch": (PANEL.watch_share, PANEL.watch_alpha)}
+"""Tier -> the share of every tolerance that it bets on, and its alpha."""
 KINDS = ("spread", "extreme", "rare", "ragged")
 GRID = (
     ("40x8", "spread", False), ("40x8", "extreme", False), ("120x8", "spread", False), ("120x8", "spread", True), ("120x8", "extreme", False),
     ("120x8", "extreme", True), ("120x8", "rare", False), ("120x8", "ragged", False), ("500x16", "spread", False), ("500x16", "spread", True),
 )
 """Size, kind of problems, whether all monitors see the same numbers."""
+WATCHED = tuple(line for line in GRID if line[0] == "120x8" and not line[2])
+"""The lines of the grid that WATCH is tried on as well."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,10 @@ class Verdict:
     log_e: float
 
 
-def binomial(size: str, kind: str, together: bool, seed: int) -> Verdict:
+def binomial(size: str, kind: str, together: bool, seed: int, tier: str = "halt") -> Verdict:
     """Six monitors of right-or-wrong samples, three with an absolute tolerance and three with a relative one, and an anchor of 4 k samples.
+
+    What each has lost is the share of its tolerance that the tier bets on.
 
     kind: how unlike the problems are. `spread` Beta(2, 2); `extreme` Beta(0.3, 0.3), most of them near 0 or 1; `rare` about 2 % each; `ragged`: half
     of the problems have a quarter of the samples, and all of the loss lies with the others.
@@ -47,7 +53,9 @@ def binomial(size: str, kind: str, together: bool, seed: int) -> Verdict:
     num_problems, num_samples = (int(x) for x in size.split("x"))
     rng = np.random.default_rng([seed, KINDS.index(kind), num_problems])
     monitors = [_monitor(rng, kind, num_problems, num_samples, i % 2 == 1) for i in range(1 if together else NUM_MONITORS)]
-    z = evidence.anchor_z(ALPHA, NUM_MONITORS)
+    share, alpha = TIERS[tier]
+    monitors = [(replace(quantity, tolerance=quantity.tolerance / share), now_P) for quantity, now_P in monitors]
+    z = evidence.anchor_z(alpha, NUM_MONITORS)
     baselines = [quantity.baseline() for quantity, _ in monitors]
     rounds: list[evidence.Factors] = []
     highest = -np.inf
@@ -58,11 +66,11 @@ def binomial(size: str, kind: str, together: bool, seed: int) -> Verdict:
             guard = replace(quantity, now=_table(right, quantity.now.there_PK)).guard(baseline)
             if not isinstance(guard, Guard):
                 continue
-            growth = evidence.loss_factors(guard.stream, 1.0, z).tolist()
+            growth = evidence.loss_factors(guard.stream, share, z).tolist()
             factors |= {f"{index} {copy}": growth for copy in range(NUM_MONITORS if together else 1)}
         rounds.append(factors)
         highest = max(highest, evidence.weigh(rounds, NUM_ROUNDS, NUM_MONITORS).log_e)
-        if highest >= evidence.log_limit(ALPHA):
+        if highest >= evidence.log_limit(alpha):
             return Verdict(seed, number, highest)
     return Verdict(seed, 0, round(highest, 4))
 
@@ -89,8 +97,8 @@ def _table(right: NDArray[np.bool_], there: NDArray[np.bool_]) -> Table:
     return Table(tuple(f"p{i:05d}" for i in range(len(right))), there, right & there, none, none)
 
 
-def panel(size: str, seed: int) -> Verdict:
-    """The panel's own eight quantities on a model that has truly lost exactly what each of them tolerates."""
+def panel(size: str, seed: int, tier: str = "halt") -> Verdict:
+    """The panel's own eight quantities on a model that has truly lost exactly what the tier tolerates of each."""
     num_problems, num_samples, num_anchor = SIZES[size]
     stream = Stream(HEALTHY, seed, num_problems, num_samples, num_anchor)
     rng = np.random.default_rng([seed, 3])
@@ -98,15 +106,16 @@ def panel(size: str, seed: int) -> Verdict:
     after = worsened(before, stream)
     first = simulate.draw(before, stream.world, stream.probe, num_anchor, rng)
     limits: dict[str, float] = {}
-    watcher = Watcher(replace(PANEL, rounds=NUM_ROUNDS), lambda q: replace(q, tolerance=limits[q.name], ceiling=None))
+    share = TIERS[tier][0]
+    watcher = Watcher(replace(PANEL, rounds=NUM_ROUNDS), lambda q: replace(q, tolerance=limits[q.name] / share, ceiling=None))
     highest = -np.inf
     for number in range(1, NUM_ROUNDS + 1):
         now = simulate.draw(after, stream.world, stream.probe, num_samples, rng)
         main = (first[0], now[0])
         tables = Tables(main, stream.probe.tail_P, main, np.zeros(num_problems, dtype=np.int64), (first[1], now[1]))
         limits = limits or true_losses(before, after, stream, tables)
-        highest = max(highest, watcher.weigh(tables)["halt"].log_e)
-        if highest >= evidence.log_limit(watcher.alpha["halt"]):
+        highest = max(highest, watcher.weigh(tables)[tier].log_e)
+        if highest >= evidence.log_limit(watcher.alpha[tier]):
             return Verdict(seed, number, round(highest, 4))
     return Verdict(seed, 0, round(highest, 4))
 
@@ -129,12 +138,24 @@ def true_losses(before: Model, after: Model, stream: Stream, tables: Tables) -> 
     return {q.name: lost[q.name] * q.tolerance for q in quantities}
 
 
+def name_of(size: str, kind: str, together: bool, tier: str = "halt") -> str:
+    """The file of a line of the grid."""
+    return f"{prefix(tier)}{size}-{kind}-{'same' if together else 'independent'}.csv"
+
+
+def prefix(tier: str) -> str:
+    """What a tier's files begin with."""
+    return "" if tier == "halt" else f"{tier}-"
+
+
 def cells(out: Path, runs: int) -> Cells:
-    """A cell for each line of the grid, and the panel at two sizes."""
+    """A cell for each line of the grid, and the panel at two sizes; some of them for WATCH as well."""
+    lines = [(*line, "halt") for line in GRID] + [(*line, "watch") for line in WATCHED]
     grid: Cells = {
-        out / "v1" / f"{size}-{kind}-{'same' if together else 'independent'}.csv": (binomial, [(size, kind, together, s) for s in range(runs)])
-        for size, kind, together in GRID
+        out / "v1" / name_of(size, kind, together, tier): (binomial, [(size, kind, together, s, tier) for s in range(runs)])
+        for size, kind, together, tier in lines
     }
     for size, num in (("120x8", runs), ("500x16", max(runs // 10, 1))):
-        grid[out / "v1" / f"panel-{size}.csv"] = (panel, [(size, seed) for seed in range(num)])
+        for tier in TIERS:
+            grid[out / "v1" / f"{prefix(tier)}panel-{size}.csv"] = (panel, [(size, seed, tier) for seed in range(num)])
     return grid

@@ -12,7 +12,7 @@ from monitors.regimes import COLLAPSING, REGIMES, STEADY
 from monitors.stats import clopper_pearson
 from monitors.validation import estimators
 from monitors.validation.bench import SIZES
-from monitors.validation.boundary import GRID
+from monitors.validation.boundary import GRID, TIERS, name_of, prefix
 from monitors.validation.cells import read, slug
 
 Rows = list[dict[str, str]]
@@ -40,18 +40,20 @@ def percent(hits: int, num: int) -> str:
 
 
 def v1(out: Path) -> str:
-    """False HALTs of runs that lie exactly on every tolerance."""
-    names = {f"{size}-{kind}-{'same' if t else 'independent'}": (size, kind, "the same" if t else "independent") for size, kind, t in GRID}
-    names |= {f"panel-{size}": (size, "the panel's eight", "as they hang together") for size in SIZES}
+    """False alarms of runs that lie exactly on every tolerance of a tier."""
     lines = []
-    for name, (size, kind, together) in names.items():
-        if (path := out / "v1" / f"{name}.csv").exists():
-            rows = read(path)
-            hits = sum(row["alarm"] != "0" for row in rows)
-            top = max(float(row["log_e"]) for row in rows)
-            upper = 100 * clopper_pearson(hits, len(rows), 0.90)[1]
-            lines.append((size, kind, together, len(rows), hits, f"{100 * hits / len(rows):.1f} %", f"{upper:.2f} %", f"{top:.1f}"))
-    return table(("N x k", "problems", "monitors", "runs", "halted", "share", "95 % upper bound", "largest log e"), lines)
+    for tier, (_, alpha) in TIERS.items():
+        names = {name_of(*line, tier): (*line[:2], "the same" if line[2] else "independent") for line in GRID}
+        names |= {f"{prefix(tier)}panel-{size}.csv": (size, "the panel's eight", "as they hang together") for size in SIZES}
+        for name, (size, kind, together) in names.items():
+            if (path := out / "v1" / name).exists():
+                rows = read(path)
+                hits = sum(row["alarm"] != "0" for row in rows)
+                top = max(float(row["log_e"]) for row in rows)
+                upper = 100 * clopper_pearson(hits, len(rows), 0.90)[1]
+                share = (f"{100 * hits / len(rows):.1f} %", f"{upper:.2f} %", f"{100 * alpha:.0f} %")
+                lines.append((tier.upper(), size, kind, together, len(rows), hits, *share, f"{top:.1f}"))
+    return table(("tier", "N x k", "problems", "monitors", "runs", "alarms", "share", "95 % upper bound", "promised", "largest log e"), lines)
 
 
 def v2(out: Path) -> str:
