@@ -16,7 +16,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -151,7 +150,7 @@ class Worker:
     def reply(self, key: int, outcome: Any) -> None:
         """Send one answer."""
         if isinstance(outcome, Completion | Scored):
-            answer: dict[str, Any] = {"id": key, "ok": asdict(outcome)}
+            answer: dict[str, Any] = {"id": key, "ok": vars(outcome)}
         elif isinstance(outcome, Exception):
             known = isinstance(outcome, OuroloopError)
             answer = {
