@@ -50,8 +50,11 @@ CRITIC: dict[str, Any] = {
     "probe": {"critiques": 60, "canaries": 20},
 }
 
+REPLACE: dict[str, Any] = {"filters": NO_GOLD, "sampling": {"temperatures": [1.0]}}
+
 ARMS: dict[str, dict[str, Any]] = {
-    "replace": {"filters": NO_GOLD, "sampling": {"temperatures": [1.0]}},
+    "replace": REPLACE,
+    "replace_500": {**REPLACE, "probe": {"problems": 500, "anchor_samples": 128}, "monitors": {"anchors": [0]}},
     "sharpen": {"filters": NO_GOLD},
     "answer_filtered": {},
     "critic_filtered": CRITIC,
@@ -65,7 +68,9 @@ ARMS: dict[str, dict[str, Any]] = {
     "guarded_30": {"monitors": {"guard": True}, "dataset": {"anchor_share": 0.3}},
 }
 """Arm -> what it changes in `BASE`. `shortcut`: a verifier with a hole, and a base that has found it in a few of its samples (`planted.py`).
-`guarded_archive`: what the guard re-injects is what was lost and no real data besides. `guarded_30`: a standing share of it from the first round."""
+`replace_500`: the same runs as `replace`, under a panel that can see a drift of two points within a round or two. `guarded_archive`: what the
+guard re-injects is what was lost and no real data besides. `guarded_30`: a standing share of it from the first round."""
+LARGER = "replace_500"
 
 STUDY = Study(
     "study-collapse", BASE, ARMS, made={"planted": planted.plant}, measure=second_look.table, extra=second_look.look_again, quick={"rounds": 4}
@@ -123,8 +128,7 @@ def goals(results: Results) -> list[Goal]:
         return gain(results, "guarded", "answer_filtered", column)
 
     alive = [rarest(run) >= 0.01 for run in results.get("guarded", {}).values()]
-    falls = [(alarmed(run), fell(run)) for arm, runs in results.items() if arm not in GUARDED for run in runs.values()]
-    warned = [told <= when + 1 for told, when in falls if not math.isnan(when)]
+    unsteered = [run for arm, runs in results.items() if arm not in (*GUARDED, LARGER) for run in runs.values()]
     spared = [math.isnan(alarmed(run, "rollback", "halt")) for run in results.get("healthy", {}).values()]
     standing = gain(results, "guarded_30", "fixed_30", kept("dcp"))
     fresh = {arm: {seed: run for seed, run in runs.items() if seed in CONFIRMING} for arm, runs in results.items()}
@@ -140,9 +144,15 @@ def goals(results: Results) -> list[Goal]:
         Goal.not_below("guarded over answer-filtered: maj@16 (no 2 points lost, one-sided)", gained(last("maj_k")), -FALL, "%"),
         Goal.above("guarded: DCP above the frontier of fixed shares at its own pass@1 (interval above 0)", above_frontier(results), unit="%"),
         Goal.above("guarded on top of a standing 30 % over that share alone: DCP kept (interval above 0)", standing, unit="%"),
-        Goal("unsteered runs 2 points below round 0 that were warned at most one round later (all)", *counted(warned), "%"),
+        Goal("unsteered runs 2 points below round 0 that were warned at most one round later (all)", *in_time(unsteered), "%"),
+        Goal("... of the runs of `replace` under a panel of 500 problems (all)", *in_time(list(results.get(LARGER, {}).values())), "%"),
         Goal("healthy runs that were not halted (all)", *counted(spared), "%"),
     ]
+
+
+def in_time(runs: Sequence[Rows]) -> tuple[Estimate, bool | None]:
+    """Of the runs that fell, the share that was warned no later than one round after."""
+    return counted([alarmed(run) <= fell(run) + 1 for run in runs if not math.isnan(fell(run))])
 
 
 def counted(held: Sequence[bool]) -> tuple[Estimate, bool | None]:
@@ -181,7 +191,7 @@ def page(results: Results) -> str:
 
 def again(results: Results) -> list[str]:
     """Markdown lines: what fresh samples said of rounds that were looked at again."""
-    head = f"| looked at again, {second_look.SAMPLES} fresh samples a problem | round | pass@1, seen | fresh | tail's pass@k, seen | fresh |"
+    head = f"| looked at again, {second_look.SAMPLES:,} fresh samples | round | pass@1, seen | fresh | tail's pass@k, seen | fresh |"
     lines = []
     for arm, runs in results.items():
         for seed, run in runs.items():

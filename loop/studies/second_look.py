@@ -27,8 +27,9 @@ from loop.studies.tables import Rows, alarmed
 from loop.views.reader import read_run
 from monitors.stats import paired
 
-SAMPLES = 240
-"""Fresh samples per problem: of 150 problems, a difference of two rounds' pass@1 is then known to about +-0.6 points."""
+SAMPLES = 36_000
+"""Fresh samples of a model over all problems: the difference of two rounds' pass@1 is then known to about 0.6 points (two standard errors), were the
+problems given; the interval that is shown is of problems drawn anew, and wider."""
 FALL = 0.02
 """Points that count as the fall that a warning should come before."""
 FALLING = ("pass_1", "tail_pass_k")
@@ -91,16 +92,17 @@ async def look_again(path: Path, engine: Engine) -> None:
 
 
 async def _right(engine: Engine, setting: Setting, number: int) -> dict[str, int]:
-    """Problem of the main family -> how many of `SAMPLES` fresh samples are right."""
+    """Problem of the main family -> how many fresh samples are right, as many of each."""
     recipe, task = setting.recipe, setting.task
+    chosen = [p for p in setting.panel.problems if p.family == setting.panel.main]
+    num = SAMPLES // len(chosen)
     refiner = Refiner(engine, recipe, setting.prompts, number, (1.0,), source="second look")
 
     async def one(problem: Problem) -> int:
-        answers = await gather_bounded([refiner.probe(problem, i, recipe.probe.temperature) for i in range(SAMPLES)], SAMPLES)
+        answers = await gather_bounded([refiner.probe(problem, i, recipe.probe.temperature) for i in range(num)], num)
         return sum(task.grade(problem, answer.text).correct is True for answer in answers)
 
-    chosen = [p for p in setting.panel.problems if p.family == setting.panel.main]
-    found = await gather_bounded([one(p) for p in chosen], max(1, recipe.engine.concurrency // SAMPLES))
+    found = await gather_bounded([one(p) for p in chosen], max(1, recipe.engine.concurrency // num))
     return dict(zip((p.id for p in chosen), found, strict=True))
 
 
@@ -119,10 +121,11 @@ def table(path: Path) -> list[dict[str, Any]]:
 def _columns(right: Mapping[str, int] | None, before: Mapping[str, int], tail: Sequence[str], at_k: int) -> dict[str, float]:
     if right is None:
         return dict.fromkeys(COLUMNS, math.nan)
-    now, then = ({name: count / SAMPLES for name, count in rights.items()} for rights in (right, before))
+    num = SAMPLES // len(right)
+    now, then = ({name: count / num for name, count in rights.items()} for rights in (right, before))
     change = paired(now, then).interval()
-    names = np.repeat(tail, SAMPLES).tolist()
-    outcomes = [i < right[name] for name in tail for i in range(SAMPLES)]
+    names = np.repeat(tail, num).tolist()
+    outcomes = [i < right[name] for name in tail for i in range(num)]
     found = (float(np.mean(list(now.values()))), pass_at_k(names, outcomes, at_k).value, change.value, change.low, change.high)
     return dict(zip(COLUMNS, found, strict=True))
 

@@ -46,7 +46,7 @@ def test_fresh_samples_outweigh_what_the_panel_saw_and_are_held_against_fresh_on
 def test_a_run_that_fell_is_asked_again_and_its_rows_hold_what_that_said(tmp_path, monkeypatch):
     from scripted_world import Model, carry, recipe
 
-    monkeypatch.setattr(second_look, "SAMPLES", 40)
+    monkeypatch.setattr(second_look, "SAMPLES", 24 * 40)
     monkeypatch.setattr(second_look.sft, "canary_of", lambda checkpoint, *rest: checkpoint)
     model = Model(skill=lambda number: (0.7, 0.6, 0.6)[number])
     _, path = carry(tmp_path, model, recipe(rounds=2, monitors={"guard": False}))
