@@ -143,7 +143,8 @@ def test_what_is_asked_is_met_only_when_every_run_shows_it():
     fell = run((0.2, 0.2, 0.1), calm, (0.5, 0.6, 0.4))
     late = "unsteered runs 2 points below round 0 that were warned at most one round later"
     assert met({"replace": {0: run((0.2, 0.2, 0.1), alarmed, (0.5, 0.6, 0.4)), 1: run((0.2, 0.2, 0.2), calm)}})[late] is True
-    assert met({collapse.LARGER: {0: fell}})[late] is None and met({"replace": {0: fell}})[late] is False and met({"guarded": {0: fell}})[late] is None
+    assert met({collapse.LARGER: {0: fell}})[late] is None and met({"replace": {0: fell}})[late] is False
+    assert met({"guarded": {0: fell}})[late] is None
     assert met({"healthy": {0: run((0.2, 0.2, 0.2), calm), 1: run((0.2, 0.2, 0.2), alarmed)}})["healthy runs that were not halted"] is False
     guarded = {"guarded": {seed: run((0.2, 0.3, 0.2 + seed / 1000), calm) for seed in range(3)}}
     assert met(guarded)["guarded keeps DCP"] is True
