@@ -68,7 +68,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "guarded_30": {"monitors": {"guard": True}, "dataset": {"anchor_share": 0.3}},
 }
 """Arm -> what it changes in `BASE`. `shortcut`: a verifier with a hole, and a base that has found it in a few of its samples (`planted.py`).
-`replace_500`: the same runs as `replace`, under a panel that can see a drift of two points within a round or two. `guarded_archive`: what the
+`replace_500`: `replace` under a panel that can see a drift of two points within a round or two. `guarded_archive`: what the
 guard re-injects is what was lost and no real data besides. `guarded_30`: a standing share of it from the first round."""
 LARGER = "replace_500"
 
@@ -78,7 +78,7 @@ STUDY = Study(
 
 STRUCTURES = ("sum3", "missing", "multibuy")
 """The tail: families that the loop never practises on, and that not every strategy maps onto. (The world's own tail slice, sums with many carries,
-is no harder for the base than the others: its pass@8 is at its ceiling in every arm, and tells nothing.)"""
+is no harder for the base than the others: its pass@8 is at its ceiling wherever right answers are kept, and tells nothing of them.)"""
 CONFIRMING = (5, 6, 7, 8, 9)
 """Seeds run after it was fixed what the tail is."""
 UNMIXED = ("replace", "sharpen", "answer_filtered", "critic_filtered", "shortcut")
@@ -145,7 +145,7 @@ def goals(results: Results) -> list[Goal]:
         Goal.above("guarded: DCP above the frontier of fixed shares at its own pass@1 (interval above 0)", above_frontier(results), unit="%"),
         Goal.above("guarded on top of a standing 30 % over that share alone: DCP kept (interval above 0)", standing, unit="%"),
         Goal("unsteered runs 2 points below round 0 that were warned at most one round later (all)", *in_time(unsteered), "%"),
-        Goal("... of the runs of `replace` under a panel of 500 problems (all)", *in_time(list(results.get(LARGER, {}).values())), "%"),
+        Goal("... under a panel of 500 problems (`replace_500`; all)", *in_time(list(results.get(LARGER, {}).values())), "%"),
         Goal("healthy runs that were not halted (all)", *counted(spared), "%"),
     ]
 

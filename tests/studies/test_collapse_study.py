@@ -36,7 +36,7 @@ def test_every_arm_is_a_right_recipe_with_the_same_problems_samples_panel_and_tr
     assert recipe.monitors.guard is arm.startswith("guarded")
 
 
-def test_the_larger_panel_watches_the_same_runs():
+def test_under_the_larger_panel_the_same_is_drawn_and_trained_on():
     small, large = recipe_of("replace", 3), recipe_of(collapse.LARGER, 3)
     for same in ("sampling", "filters", "dataset", "sft", "seed"):
         assert getattr(small, same) == getattr(large, same), same
