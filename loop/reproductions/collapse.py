@@ -73,7 +73,7 @@ def draw(results: Results, figure: Any) -> None:
     panels = {"pass_1": "pass@1", "dcp": "distinct-correct-pair probability", "text_cross_entropy": "real text, nats a token"}
     for axes, (name, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         lines_over_rounds(axes, results, title, lambda row, name=name: float(row[name]))  # type: ignore[misc]
-    legend_below(figure, 6)
+    legend_below(figure, 3)
 
 
 REPRODUCTION = Reproduction(
