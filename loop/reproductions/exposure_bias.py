@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from evals.heldout import maj_at_k
-from loop.recipe_file import resolve
 from loop.reproductions.base import Reproduction, has
-from loop.setup import prepare
-from loop.store import read_json, read_rows
+from loop.store import read_rows
+from loop.studies.afterwards import setting_of
 from loop.studies.beginnings import FAMILIES, Panel, Step, next_lines, panel_samples, sample_more, steps_of, true_lines
 from loop.studies.goals import Goal
 from loop.studies.study import SMALL_ENGINE, Results, Study
@@ -30,7 +29,7 @@ NAN = math.nan
 def table(path: Path) -> list[dict[str, Any]]:
     """Per family of the first and last round: a line `family` (accuracies), lines `line` (by position), lines `length` (by lines needed)."""
     run = read_run(path)
-    setting = prepare(resolve(read_json(path / "recipe.json")))
+    setting = setting_of(path)
     out: list[dict[str, Any]] = []
     for found in (run.rounds[0], run.rounds[-1]):
         lines, critiques = (read_rows(path / f"{name}-{found.number:03d}.parquet") for name in ("lines", "critiques"))

@@ -15,13 +15,12 @@ import pyarrow as pa
 
 from evals.worlds.arithmetic import strategies as st
 from loop.engines.base import Engine
-from loop.recipe_file import resolve
 from loop.records import Completion, Problem, Request, Sampling
-from loop.setup import Setting, prepare, resolve_model
-from loop.stages import sft
+from loop.setup import Setting
 from loop.stages.refine import Refiner, derive_seed, gather_bounded
-from loop.store import read_json, read_rows, write_rows
-from loop.views.reader import RoundData, RunData, read_run
+from loop.store import read_rows, write_rows
+from loop.studies.afterwards import serve, setting_of
+from loop.views.reader import RoundData, read_run
 
 FAMILIES = ("sum2", "sum3", "missing")
 """Two and three digits; missing addends take two to five calculations by one and the same strategy."""
@@ -102,24 +101,15 @@ def steps_of(problem: Problem, text: str) -> Iterator[Step]:
 async def sample_more(path: Path, engine: Engine) -> None:
     """For the first and the last round: lines-<round>.parquet and critiques-<round>.parquet in the run folder, unless they are there."""
     run = read_run(path)
-    recipe = resolve(read_json(path / "recipe.json"))
-    setting = prepare(recipe)
+    setting = setting_of(path)
     for found in (run.rounds[0], run.rounds[-1]):
         lines, critiques = (path / f"{name}-{found.number:03d}.parquet" for name in ("lines", "critiques"))
         if lines.exists() and critiques.exists():
             continue
-        checkpoint = served(run, found.number)
-        await engine.load(checkpoint, sft.canary_of(checkpoint, path, recipe.engine.dtype))
+        await serve(engine, run, found.number)
         samples = panel_samples(found, setting)
         write_rows(lines, await _lines(engine, setting, samples, found.number), LINES)
         write_rows(critiques, await _critiques(engine, setting, samples, found.number), CRITIQUES)
-
-
-def served(run: RunData, number: int) -> Path:
-    """The checkpoint of a round; round 0's is the recipe's model."""
-    found = run.checkpoint(number)
-    assert found is not None
-    return resolve_model(str(run.recipe["model"])) if number == 0 else found
 
 
 def panel_samples(found: RoundData, setting: Setting) -> Panel:

@@ -15,14 +15,12 @@ import numpy as np
 
 from evals.heldout import pass_at_k
 from loop.engines.base import Engine
-from loop.recipe_file import resolve
 from loop.records import Problem
-from loop.setup import Setting, prepare
-from loop.stages import sft
+from loop.setup import Setting
 from loop.stages.refine import Refiner, gather_bounded
 from loop.store import read_json, write_json
 from loop.studies import rounds
-from loop.studies.beginnings import served
+from loop.studies.afterwards import serve, setting_of
 from loop.studies.tables import Rows, alarmed
 from loop.views.reader import read_run
 from monitors.stats import paired
@@ -82,12 +80,10 @@ async def look_again(path: Path, engine: Engine) -> None:
     asked = doubtful(rounds.table(path))
     if run.recipe["monitors"]["guard"] or not asked:
         return
-    recipe = resolve(read_json(path / "recipe.json"))
-    setting = prepare(recipe)
+    setting = setting_of(path)
     for number in (0, *asked):
         if not _file(path, number).exists():
-            checkpoint = served(run, number)
-            await engine.load(checkpoint, sft.canary_of(checkpoint, path, recipe.engine.dtype))
+            await serve(engine, run, number)
             write_json(_file(path, number), await _right(engine, setting, number))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loop.studies import second_look, tables
+from loop.studies import afterwards, second_look, tables
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "loop"))
 
@@ -47,7 +47,7 @@ def test_a_run_that_fell_is_asked_again_and_its_rows_hold_what_that_said(tmp_pat
     from scripted_world import Model, carry, recipe
 
     monkeypatch.setattr(second_look, "SAMPLES", 24 * 40)
-    monkeypatch.setattr(second_look.sft, "canary_of", lambda checkpoint, *rest: checkpoint)
+    monkeypatch.setattr(afterwards.sft, "canary_of", lambda checkpoint, *rest: checkpoint)
     model = Model(skill=lambda number: (0.7, 0.6, 0.6)[number])
     _, path = carry(tmp_path, model, recipe(rounds=2, monitors={"guard": False}))
     monkeypatch.setattr(second_look, "doubtful", lambda run: [2])  # this panel warns at once
