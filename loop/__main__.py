@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from monitors.panel import Panel
     from monitors.populations import Design, Population
 
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = parser(COMMANDS).parse_args(arguments)
@@ -238,8 +239,8 @@ def _tell(progress: Callable[[str, int, int, str], None], stage: str, which: str
 
 
 COMMANDS = {
-    function.__name__.removeprefix("_"): function
-    for function in (_run, _resume, _watch, _report, _compare, _monitor, _plan, _sync, _ui, _doctor, _study, _reproduce, _pretrain)
+    "run": _run, "resume": _resume, "watch": _watch, "report": _report, "compare": _compare, "monitor": _monitor, "plan": _plan,
+    "sync": _sync, "ui": _ui, "doctor": _doctor, "study": _study, "reproduce": _reproduce, "pretrain": _pretrain,
 }
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ def true_losses(before: Model, after: Model, stream: Stream, tables: Tables) -> 
     return {q.name: lost[q.name] * q.tolerance for q in quantities}
 
 
-def name_of(size: str, kind: str, together: bool, tier: str = "halt") -> str:
+def name_of(size: str, kind: str, together: bool, tier: str) -> str:
     """The file of a line of the grid."""
     return f"{prefix(tier)}{size}-{kind}-{'same' if together else 'independent'}.csv"
 
