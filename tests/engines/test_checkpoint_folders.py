@@ -21,7 +21,7 @@ def test_a_whole_checkpoint_is_accepted_and_named_after_its_last_two_folders(tmp
 
 @pytest.mark.parametrize("stop_token", ["<eos>", {"content": "<eos>", "lstrip": False}, "a"])
 def test_the_stop_token_may_be_written_in_either_form(tmp_path: Path, stop_token: object) -> None:
-    check_checkpoint(write_fake_checkpoint(tmp_path / "c", stop_token=stop_token))
+    assert check_checkpoint(write_fake_checkpoint(tmp_path / "c", stop_token=stop_token)).path == tmp_path / "c"
 
 
 @pytest.mark.parametrize(("stop_token", "told"), [(None, "no stop token"), ("<end>", "'<end>' is not in the tokenizer's vocabulary")])

@@ -167,6 +167,8 @@ def test_closing_twice_and_closing_before_loading_is_fine(tmp_path: Path) -> Non
         engine = ProcessEngine(CONFIG, tmp_path / "engine.log")
         await engine.close()
         await engine.close()
+        with pytest.raises(EngineError):  # closed, not merely quiet
+            await engine.complete(request("late", "x"))
 
     asyncio.run(story())
 

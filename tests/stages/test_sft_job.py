@@ -33,6 +33,8 @@ def test_a_name_that_the_run_sets_itself_is_refused_with_the_reason(name: str) -
 def test_right_names_pass() -> None:
     check_settings({"learning_rate": 1e-4, "max_length": 64, "model_init_kwargs": {}, "weight_decay": 0.1}, {"r": 8, "target_modules": "all-linear"})
     check_settings({}, None)
+    with pytest.raises(RecipeError, match="weight_decai"):  # and are not passed over unread
+        check_settings({"learning_rate": 1e-4, "weight_decai": 0.1}, {"r": 8})
 
 
 @pytest.mark.slow
