@@ -14,7 +14,7 @@ from loop.studies.tables import Columns, gain, kept, last, times
 
 SMALLER: dict[str, Any] = {
     "rounds": 15,
-    "sampling": {"problems_per_round": 80},
+    "sampling": {"problems_per_round": 72},
     "sft": {"num_train_epochs": 2},
     "probe": {"problems": 80, "family_problems": 4, "samples": 8, "anchor_samples": 24, "majority": 8},
 }

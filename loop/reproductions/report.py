@@ -43,7 +43,9 @@ def write(made: Reproduction, out: Path, mlflow_root: Path | None, quick: bool =
 
 def markdown(made: Reproduction, results: Results, goals: list[Goal], quick: bool = False) -> str:
     """A section: the claim, the published numbers, ours, what was asked, what differs."""
-    command = f"ouroloop reproduce {made.study.name}{' --quick' if quick else ''}"
+    seeds = sorted({seed for runs in results.values() for seed in runs})
+    more = f" --seeds {' '.join(map(str, seeds))}" if set(seeds) - set(made.seeds) else ""
+    command = f"ouroloop reproduce {made.study.name}{' --quick' if quick else more}"
     lines = [f"## {made.title}", "", f"{made.paper}. {made.claim}", "", *made.published, ""]
     lines += [f"Here (`{command}`; means over seeds, [95 % t interval]):", ""]
     lines += [*arm_table(results, made.columns), ""]

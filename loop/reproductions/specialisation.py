@@ -189,5 +189,6 @@ REPRODUCTION = Reproduction(
     columns=COLUMNS,
     goals=goals,
     draw=draw,
+    seeds=(0, 1, 2),
     notes=notes,
 )

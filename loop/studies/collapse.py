@@ -19,7 +19,7 @@ from loop.studies import planted, rounds, second_look
 from loop.studies.drawing import legend_below
 from loop.studies.goals import Goal, goal_table
 from loop.studies.second_look import FALL, below_best, fell
-from loop.studies.study import SMALL_ENGINE, Results, Study
+from loop.studies.study import SMALL_ENGINE, Results, Study, merge
 from loop.studies.tables import Columns, Rows, alarmed, arm_table, cell, gain, kept, last
 from loop.views.figures import save_figure
 from monitors.stats import Estimate, binomial, mean
@@ -35,7 +35,7 @@ BASE: dict[str, Any] = {
     "refine": {"critique": False, "revisions": 0},
     "filters": {"gold": True, "duplicates": "none", "per_problem": None},
     "dataset": {"policy": "replace", "anchor_share": 0.0},
-    "sft": {"learning_rate": 5.0e-4, "num_train_epochs": 3, "per_device_train_batch_size": 32},
+    "sft": {"learning_rate": 5.0e-4, "num_train_epochs": 3, "per_device_train_batch_size": 32, "bf16": False},
     "probe": {
         "problems": 150, "family_problems": 8, "samples": 16, "anchor_samples": 48, "pass_at": 8, "majority": 16, "critiques": 0, "texts": 32,
         "canaries": 0,
@@ -50,27 +50,35 @@ CRITIC: dict[str, Any] = {
     "probe": {"critiques": 60, "canaries": 20},
 }
 
-REPLACE: dict[str, Any] = {"filters": NO_GOLD, "sampling": {"temperatures": [1.0]}}
-
-ARMS: dict[str, dict[str, Any]] = {
-    "replace": REPLACE,
-    "replace_500": {**REPLACE, "probe": {"problems": 500, "anchor_samples": 128}, "monitors": {"anchors": [0]}},
+REGIMES: dict[str, dict[str, Any]] = {
+    "replace": {"filters": NO_GOLD, "sampling": {"temperatures": [1.0]}},
     "sharpen": {"filters": NO_GOLD},
     "answer_filtered": {},
     "critic_filtered": CRITIC,
     "healthy": {"sampling": {"temperatures": [1.0]}, "filters": {"steps": True, "duplicates": "calculations"}, "dataset": {"anchor_share": 0.3}},
     "shortcut": {"model": "$planted", "task": {"loophole": True}, "filters": {"gold": False, "steps": True}, "sampling": {"temperatures": [1.0]}},
+}
+"""Five ways to collapse and a healthy one. `shortcut`: a verifier with a hole, and a base that found it in a few of its samples (`planted.py`)."""
+LARGER_PANEL: dict[str, Any] = {"probe": {"problems": 500, "anchor_samples": 128}, "monitors": {"anchors": [0]}}
+"""One that can see a drift of two points within a round or two."""
+LARGER = {f"{arm}_500": merge(keys, LARGER_PANEL) for arm, keys in REGIMES.items()}
+GUARD: dict[str, Any] = {"monitors": {"guard": True}}
+
+ARMS: dict[str, dict[str, Any]] = {
+    **REGIMES,
+    **LARGER,
     "fixed_10": {"dataset": {"anchor_share": 0.1}},
     "fixed_30": {"dataset": {"anchor_share": 0.3}},
     "fixed_50": {"dataset": {"anchor_share": 0.5}},
-    "guarded": {"monitors": {"guard": True}},
-    "guarded_archive": {"monitors": {"guard": True}, "interventions": {"demonstrations": 0.0}},
-    "guarded_30": {"monitors": {"guard": True}, "dataset": {"anchor_share": 0.3}},
+    "guarded": GUARD,
+    "guarded_archive": {**GUARD, "interventions": {"demonstrations": 0.0}},
+    "guarded_30": {**GUARD, "dataset": {"anchor_share": 0.3}},
+    "guarded_blend": {**GUARD, "interventions": {"blend": 0.3}},
+    "guarded_teachers": {**GUARD, "interventions": {"teachers": 2}},
 }
-"""Arm -> what it changes in `BASE`. `shortcut`: a verifier with a hole, and a base that has found it in a few of its samples (`planted.py`).
-`replace_500`: `replace` under a panel that can see a drift of two points within a round or two. `guarded_archive`: what the
-guard re-injects is what was lost and no real data besides. `guarded_30`: a standing share of it from the first round."""
-LARGER = "replace_500"
+"""Arm -> what it changes in `BASE`. The `REGIMES`, and again under a larger panel (`_500`). `guarded_archive`: what the guard re-injects is what was
+lost and no real data besides. `guarded_30`: a standing share of it from the first round. `guarded_blend`, `guarded_teachers`: remedies that are off
+unless asked for, 30 % of round 0's weights in each start, and earlier checkpoints that draft too."""
 
 STUDY = Study(
     "study-collapse", BASE, ARMS, made={"planted": planted.plant}, measure=second_look.table, extra=second_look.look_again, quick={"rounds": 4}
@@ -128,8 +136,9 @@ def goals(results: Results) -> list[Goal]:
         return gain(results, "guarded", "answer_filtered", column)
 
     alive = [rarest(run) >= 0.01 for run in results.get("guarded", {}).values()]
-    unsteered = [run for arm, runs in results.items() if arm not in (*GUARDED, LARGER) for run in runs.values()]
-    spared = [math.isnan(alarmed(run, "rollback", "halt")) for run in results.get("healthy", {}).values()]
+    unsteered = [run for arm, runs in results.items() if arm not in (*GUARDED, *LARGER) for run in runs.values()]
+    larger = [run for arm in LARGER for run in results.get(arm, {}).values()]
+    spared = [math.isnan(alarmed(run, "rollback", "halt")) for arm in ("healthy", "healthy_500") for run in results.get(arm, {}).values()]
     standing = gain(results, "guarded_30", "fixed_30", kept("dcp"))
     fresh = {arm: {seed: run for seed, run in runs.items() if seed in CONFIRMING} for arm, runs in results.items()}
     confirmed = gain(fresh, "guarded", "answer_filtered", structures)
@@ -145,8 +154,8 @@ def goals(results: Results) -> list[Goal]:
         Goal.above("guarded: DCP above the frontier of fixed shares at its own pass@1 (interval above 0)", above_frontier(results), unit="%"),
         Goal.above("guarded on top of a standing 30 % over that share alone: DCP kept (interval above 0)", standing, unit="%"),
         Goal("unsteered runs 2 points below round 0 that were warned at most one round later (all)", *in_time(unsteered), "%"),
-        Goal("... under a panel of 500 problems (`replace_500`; all)", *in_time(list(results.get(LARGER, {}).values())), "%"),
-        Goal("healthy runs that were not halted (all)", *counted(spared), "%"),
+        Goal("... of the regimes under a panel of 500 problems (all)", *in_time(larger), "%"),
+        Goal("healthy runs that were not halted, under either panel (all)", *counted(spared), "%"),
     ]
 
 

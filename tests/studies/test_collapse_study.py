@@ -31,14 +31,15 @@ def test_every_arm_is_a_right_recipe_with_the_same_problems_samples_panel_and_tr
     for same in ("sft", "rounds", "seed", "init", "engine"):
         assert getattr(recipe, same) == getattr(base, same), same
     assert recipe.sampling.problems_per_round * recipe.sampling.samples_per_problem == 800
-    panel = (500, 16, 128) if arm == collapse.LARGER else (150, 16, 48)
+    panel = (500, 16, 128) if arm in collapse.LARGER else (150, 16, 48)
     assert (recipe.probe.problems, recipe.probe.samples, recipe.probe.anchor_samples) == panel
     assert recipe.monitors.guard is arm.startswith("guarded")
 
 
-def test_under_the_larger_panel_the_same_is_drawn_and_trained_on():
-    small, large = recipe_of("replace", 3), recipe_of(collapse.LARGER, 3)
-    for same in ("sampling", "filters", "dataset", "sft", "seed"):
+@pytest.mark.parametrize("arm", collapse.REGIMES)
+def test_under_the_larger_panel_the_same_is_drawn_and_trained_on(arm):
+    small, large = recipe_of(arm, 3), recipe_of(f"{arm}_500", 3)
+    for same in ("task", "sampling", "refine", "filters", "dataset", "sft", "seed"):
         assert getattr(small, same) == getattr(large, same), same
     assert [p.id for p in prepare(small).problems] == [p.id for p in prepare(large).problems]
 
@@ -143,9 +144,10 @@ def test_what_is_asked_is_met_only_when_every_run_shows_it():
     fell = run((0.2, 0.2, 0.1), calm, (0.5, 0.6, 0.4))
     late = "unsteered runs 2 points below round 0 that were warned at most one round later"
     assert met({"replace": {0: run((0.2, 0.2, 0.1), alarmed, (0.5, 0.6, 0.4)), 1: run((0.2, 0.2, 0.2), calm)}})[late] is True
-    assert met({collapse.LARGER: {0: fell}})[late] is None and met({"replace": {0: fell}})[late] is False
+    assert met({"replace_500": {0: fell}})[late] is None and met({"replace": {0: fell}})[late] is False
     assert met({"guarded": {0: fell}})[late] is None
-    assert met({"healthy": {0: run((0.2, 0.2, 0.2), calm), 1: run((0.2, 0.2, 0.2), alarmed)}})["healthy runs that were not halted"] is False
+    healthy = {"healthy": {0: run((0.2, 0.2, 0.2), calm)}, "healthy_500": {0: run((0.2, 0.2, 0.2), alarmed)}}
+    assert met(healthy)["healthy runs that were not halted, under either panel"] is False
     guarded = {"guarded": {seed: run((0.2, 0.3, 0.2 + seed / 1000), calm) for seed in range(3)}}
     assert met(guarded)["guarded keeps DCP"] is True
     assert met(guarded)["guarded: the rarest strategy's share"] is True
