@@ -137,9 +137,10 @@ def settings_for(job: SftJob, *, on_gpu: bool) -> dict[str, Any]:
         "logging_steps": 1,
         "disable_tqdm": True,
         "train_sampling_strategy": "group_by_length",
+        "bf16": on_gpu and job.dtype == "bfloat16",  # TRL's own default is bfloat16 on every GPU: another training than on a CPU
     }
     if not on_gpu:
-        defaults |= {"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "dataloader_pin_memory": False}
+        defaults |= {"use_cpu": True, "gradient_checkpointing": False, "dataloader_pin_memory": False}
     fixed = {
         "output_dir": str(job.output.with_name("trainer")),
         "seed": job.seed % 2**32,

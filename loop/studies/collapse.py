@@ -35,7 +35,7 @@ BASE: dict[str, Any] = {
     "refine": {"critique": False, "revisions": 0},
     "filters": {"gold": True, "duplicates": "none", "per_problem": None},
     "dataset": {"policy": "replace", "anchor_share": 0.0},
-    "sft": {"learning_rate": 5.0e-4, "num_train_epochs": 3, "per_device_train_batch_size": 32, "bf16": False},
+    "sft": {"learning_rate": 5.0e-4, "num_train_epochs": 3, "per_device_train_batch_size": 32},
     "probe": {
         "problems": 150, "family_problems": 8, "samples": 16, "anchor_samples": 48, "pass_at": 8, "majority": 16, "critiques": 0, "texts": 32,
         "canaries": 0,

@@ -16,7 +16,7 @@ NUM_EXAMPLES = 800
 
 def plant(folder: Path) -> Path:
     """The checkpoint in `folder`, made when it is not there yet: `SHARE` of what it learnt from answers with the shortcut."""
-    return fine_tuned(folder, "arithmetic/base", {"learning_rate": 2.0e-4, "per_device_train_batch_size": 32, "bf16": False}, lessons(), seed=17)
+    return fine_tuned(folder, "arithmetic/base", {"learning_rate": 2.0e-4, "per_device_train_batch_size": 32}, lessons(), seed=17)
 
 
 def lessons() -> list[Lesson]:

@@ -172,15 +172,16 @@ def _before_onset(out: Path, size: str, rule: str, others: dict[tuple[str, str],
 
 
 def pilot(out: Path) -> str:
-    """The pilot's loops."""
+    """The pilot's loops by the rule, and by the normal e-process beside it."""
     rows = read(out / "pilot.csv")
-    kinds = list(dict.fromkeys((r["loop"], r["anchor"]) for r in rows))
     lines = []
-    for loop, anchor in kinds:
-        mine = [r for r in rows if (r["loop"], r["anchor"]) == (loop, anchor)]
-        alarms = " / ".join(r["alarm"] if r["alarm"] != "0" else "none" for r in mine)
-        lines.append((loop, f"round {anchor}", alarms, most(r["driver"] for r in mine)))
-    return table(("loop", "anchor", "HALT at tolerance x1 / x0.5 / x0.25", "driver"), lines)
+    for loop, anchor in dict.fromkeys((r["loop"], r["anchor"]) for r in rows):
+        line = [loop, f"round {anchor}"]
+        for rule in ("exact", "normal"):
+            mine = [r for r in rows if (r["loop"], r["anchor"], r["rule"]) == (loop, anchor, rule)]
+            line += [" / ".join(r["alarm"] if r["alarm"] != "0" else "none" for r in mine), most(r["driver"] for r in mine)]
+        lines.append(tuple(line))
+    return table(("loop", "anchor", "HALT at tolerance x1 / x0.5 / x0.25", "driver", "by a normal e-process", "driver"), lines)
 
 
 def tables(out: Path) -> dict[str, Callable[[], str]]:

@@ -75,7 +75,7 @@ def test_training_in_float32_has_the_cpus_losses(tmp_path, monkeypatch):
     def losses(folder):
         folder.mkdir()
         pq.write_table(pa.Table.from_pylist(rows), folder / "examples.parquet")
-        sft = {"learning_rate": 5e-4, "num_train_epochs": 3, "per_device_train_batch_size": 32, "bf16": False}
+        sft = {"learning_rate": 5e-4, "num_train_epochs": 3, "per_device_train_batch_size": 32}
         job = SftJob(base, folder / "examples.parquet", folder / "checkpoint", folder / "train.log", sft=sft, max_length=192)
         return [at["loss"] for at in train(job, folder, lambda *_: None)["loss"]]
 
@@ -146,7 +146,7 @@ def fitted(folder, problems, hidden, layers):
             ids = codec.prompt_ids(prompt), codec.completion_ids(prompt, text)
             rows.append({"prompt_token_ids": ids[0], "completion_token_ids": ids[1], "origin": "kept"})
     pq.write_table(pa.Table.from_pylist(rows), folder / "examples.parquet")
-    sft = {"learning_rate": 1e-3, "num_train_epochs": 30, "per_device_train_batch_size": 16, "bf16": True}
+    sft = {"learning_rate": 1e-3, "num_train_epochs": 30, "per_device_train_batch_size": 16}
     job = SftJob(start, folder / "examples.parquet", folder / "fitted", folder / "train.log", sft=sft, dtype="bfloat16", max_length=2048)
     assert train(job, folder, lambda *_: None)["loss"][-1]["loss"] < 0.3
     return folder / "fitted"

@@ -9,11 +9,11 @@ from monitors.validation import pilot
 SHARES = pilot.SHARES
 
 
-def alarms(loop, anchor=0):
+def alarms(loop, anchor=0, rule="exact"):
     """(rounds of the alarm, drivers) at the tolerance, a half and a quarter of it."""
     if not (pilot.DATA / "pilot" / f"lm_{loop}_0.json").exists():
         pytest.skip(f"needs {pilot.DATA}/pilot: set OUROLOOP_DATA to the folder that holds pilot/")
-    found = [pilot.one(loop, anchor, share) for share in SHARES]
+    found = [pilot.one(rule, loop, anchor, share) for share in SHARES]
     return [a.alarm for a in found], {a.driver for a in found}
 
 
@@ -37,6 +37,17 @@ def test_the_verified_loop_alarms_on_the_tails_pairs_although_accuracy_only_rise
         assert drivers == {"tail_dcp"} and 0 < max(rounds) <= latest and rounds == sorted(rounds, reverse=True)
 
 
+@pytest.mark.parametrize(("loop", "anchor", "rounds", "driver"), [
+    ("replace", 0, [2, 1, 1], "id_acc"), ("sharpen", 0, [3, 2, 2], "id_dcp"), ("healthy", 0, [0, 0, 0], ""),
+    ("verify", 0, [7, 7, 5], "tail_dcp"), ("verify", 2, [5, 4, 4], "tail_dcp"), ("healthy", 2, [0, 0, 0], ""),
+])
+def test_the_normal_e_process_comes_out_as_when_the_logs_were_first_read(loop, anchor, rounds, driver):
+    found, drivers = alarms(loop, anchor, "normal")
+    assert found == rounds and drivers == {driver}
+    exact, _ = alarms(loop, anchor)
+    assert all(0 <= late - soon <= 2 for late, soon in zip(exact, found, strict=True)), "the exact rule pays for the noise of the anchor"
+
+
 def log(num_rounds, accuracy):
     """A made-up log: 50 problems, the same value for all in a round."""
     return [{name: [accuracy(t) if name.endswith("acc_v") else 0.25] * 50 for name in pilot.STREAMS} for t in range(num_rounds)]
@@ -50,4 +61,4 @@ def test_a_log_is_followed_without_the_pilots_data(tmp_path, monkeypatch):
     (tmp_path / "pilot").mkdir()
     (tmp_path / "pilot" / "lm_falling_0.json").write_text(json.dumps(falling))
     monkeypatch.setattr(pilot, "DATA", tmp_path)
-    assert pilot.one("falling", 0, 1.0) == found
+    assert pilot.one("exact", "falling", 0, 1.0) == found

@@ -61,6 +61,11 @@ def test_the_recipes_settings_win_over_defaults_and_lose_to_what_the_run_needs()
         assert settings["seed"] == settings["data_seed"] == 5
 
 
+@pytest.mark.parametrize(("dtype", "on_gpu", "bf16"), [("bfloat16", True, True), ("float32", True, False), ("bfloat16", False, False)])
+def test_training_computes_in_bfloat16_where_the_engine_does_and_only_on_a_gpu(dtype: str, on_gpu: bool, bf16: bool) -> None:
+    assert settings_for(SftJob(Path("a"), Path("b"), Path("c/checkpoint"), Path("d"), dtype=dtype), on_gpu=on_gpu)["bf16"] is bf16
+
+
 def test_a_job_made_from_a_recipe_survives_its_file() -> None:
     recipe = resolve({"name": "x", "sft": {"learning_rate": 1e-4}, "engine": {"max_model_len": 96}, "peft": {"r": 4}})
     job = SftJob.from_recipe(recipe, Path("base"), Path("runs/x/rounds/001"), seed=3)
