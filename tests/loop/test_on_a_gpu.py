@@ -1,6 +1,6 @@
 """On an NVIDIA GPU: in float32 it says what the CPU says, and every recipe for Hugging Face checkpoints runs through in bfloat16.
 
-The checkpoints are made here, Qwen2 models of 13 and 34 million parameters with a tokenizer and a chat template of their own, fitted to solutions and
+The checkpoints are made here, Qwen2 models of 10 and 33 million parameters with a tokenizer and a chat template of their own, fitted to solutions and
 critiques of some training problems: on those, drafts are right. Sampling is plain transformers', so that vLLM need not be installed.
 """
 
