@@ -196,6 +196,8 @@ def test_evidence_adds_up_over_rounds_because_nothing_is_carried_out():
 
 def test_a_few_samples_at_the_anchor_are_said(tmp_path):
     assert any("four times as many" in n for n in read(tmp_path, [ROW], [{**ROW, "correct": False}]).notes)
+    rounds = [[{**ROW, "text": f"round {n}: 5"}] * num for n, num in enumerate((4, 4, 1, 1))]
+    assert not any("four times as many" in n for n in read(tmp_path, *rounds).notes), "round 1 is an anchor too"
 
 
 def test_the_names_of_the_package_are_there_without_importing_all_of_it():
