@@ -189,6 +189,6 @@ REPRODUCTION = Reproduction(
     columns=COLUMNS,
     goals=goals,
     draw=draw,
-    seeds=(0, 1, 2),
+    seeds=(0, 1, 2, 3, 4),
     notes=notes,
 )
