@@ -24,7 +24,6 @@ from evals.worlds.arithmetic.task import ArithmeticTask
 from loop.__main__ import main
 from loop.engines.checkpoint import check_checkpoint
 from loop.engines.process import ProcessEngine
-from loop.engines.transformers_local import load_codec
 from loop.records import Request, Sampling
 from loop.reproductions.registry import REPRODUCTIONS
 from loop.setup import resolve_model
@@ -66,6 +65,8 @@ def test_sampling_says_what_the_cpu_says(tmp_path, monkeypatch):
 
 
 def test_training_in_float32_has_the_cpus_losses(tmp_path, monkeypatch):
+    from loop.engines.transformers_local import load_codec
+
     base = resolve_model("arithmetic/base")
     codec, rows = load_codec(check_checkpoint(base)), []
     for item in list(BY_QUESTION.values())[:64]:
@@ -120,6 +121,8 @@ def fitted(folder, problems, hidden, layers):
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    from loop.engines.transformers_local import load_codec
 
     told = {p.id: (p.solution or "").replace("####", "answer") for p in problems}
     tokenizer = Tokenizer(models.BPE())
