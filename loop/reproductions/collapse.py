@@ -18,7 +18,7 @@ SMALLER: dict[str, Any] = {
     "sft": {"num_train_epochs": 2},
     "probe": {"problems": 80, "family_problems": 4, "samples": 8, "anchor_samples": 24, "majority": 8},
 }
-"""What the study's rounds are cut down to, so that thirty runs of fifteen rounds take three quarters of an hour on two cores."""
+"""What the study's rounds are cut down to, so that thirty runs of fifteen rounds take about three quarters of an hour on two cores."""
 UNFILTERED = collapse.ARMS["replace"]
 """As published: every sample is trained on, at T = 1."""
 

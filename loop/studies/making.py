@@ -41,7 +41,8 @@ def fine_tuned(folder: Path, model: str, settings: Mapping[str, Any], lessons: S
 
 async def _tokenised(start: Path, lessons: Sequence[Lesson], folder: Path) -> list[Example]:
     """The lessons in the model's own token ids."""
-    engine = ENGINES["transformers"](EngineConfig(kind="transformers").model_dump(), folder / "engine.log")
+    config = EngineConfig(kind="transformers")
+    engine = ENGINES[config.kind](config.model_dump(), folder / "engine.log")
     try:
         await engine.load(start, sft.canary_of(start, folder))
         ids = await engine.encode([(prompt, text) for _, prompt, text in lessons])
