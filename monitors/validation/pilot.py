@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,40 +66,48 @@ def stream(name: str, now: Mapping[str, Any], anchor: Mapping[str, Any], followi
     return Stream(name.removesuffix("_v"), anchor_P, block_PRM, float(np.sqrt(variance_P.sum())) / len(anchor_P), tolerance, relative)
 
 
-def follow(entries: Sequence[Mapping[str, Any]], loop: str, share: float, anchor: int = 0) -> Alarm:
-    """The rule on one loop's log, from the round after the anchor."""
+def follow(entries: Sequence[Mapping[str, Any]], loop: str, share: float, anchor: int = 0, rule: str = "exact") -> Alarm:
+    """A rule on one loop's log, from the round after the anchor."""
+    weigh, limit = RULES[rule]
+    log_e = 0.0
+    for number, (log_e, driver) in enumerate(weigh(entries, share, anchor), start=anchor + 1):
+        if log_e >= limit:
+            return Alarm(rule, loop, anchor, share, number, driver, round(log_e, 2))
+    return Alarm(rule, loop, anchor, share, 0, "", round(log_e, 2))
+
+
+def _exact(entries: Sequence[Mapping[str, Any]], share: float, anchor: int) -> Iterator[tuple[float, str]]:
+    """The panel's rule: (log evidence, driver) round by round."""
     z = evidence.anchor_z(ALPHA, len(STREAMS))
     rounds: list[evidence.Factors] = []
-    weight = evidence.Weight(0.0, {"none": 0.0}, 0)
-    for number in range(anchor + 1, len(entries)):
-        streams = [stream(name, entries[number], entries[anchor], entries[anchor + 1]) for name in STREAMS]
+    for now in entries[anchor + 1 :]:
+        streams = [stream(name, now, entries[anchor], entries[anchor + 1]) for name in STREAMS]
         rounds.append({s.name: evidence.loss_factors(s, share, z).tolist() for s in streams})
         weight = evidence.weigh(rounds, HORIZON)
-        if weight.log_e >= evidence.log_limit(ALPHA):
-            return Alarm("exact", loop, anchor, share, number, weight.driver, round(weight.log_e, 2))
-    return Alarm("exact", loop, anchor, share, 0, "", round(weight.log_e, 2))
+        yield weight.log_e, weight.driver
 
 
-def follow_normal(entries: Sequence[Mapping[str, Any]], loop: str, share: float, anchor: int = 0) -> Alarm:
+def _normal(entries: Sequence[Mapping[str, Any]], share: float, anchor: int) -> Iterator[tuple[float, str]]:
     """The same by a normal e-process, exp(lambda S - lambda^2 V / 2), whose S sums the paired z-scores (loss less tolerance) of m rounds.
 
     Its variance is V = m (1 - rho) + rho m^2: the rounds share an anchor of as many samples as each has, so that rho is a half. Stakes, beginnings
     and quantities are mixed as in the rule, all with equal weights.
     """
-    rho, log_e = 0.5, 0.0
+    rho = 0.5
     z_QT = np.empty((len(STREAMS), 0))
-    for number in range(anchor + 1, len(entries)):
-        z_QT = np.column_stack([z_QT, [_paired_z(name, entries[number], entries[anchor], share) for name in STREAMS]])
+    for now in entries[anchor + 1 :]:
+        z_QT = np.column_stack([z_QT, [_paired_z(name, now, entries[anchor], share) for name in STREAMS]])
         length_T = np.arange(z_QT.shape[1], 0, -1.0)
         sum_QT = z_QT[:, ::-1].cumsum(1)[:, ::-1]
         variance_T = length_T * (1 - rho) + rho * length_T**2
         log_QTL = sum_QT[..., None] * NORMAL_STAKES - NORMAL_STAKES**2 * variance_T[:, None] / 2
         later = np.log((HORIZON - len(length_T)) * len(NORMAL_STAKES)) if len(length_T) < HORIZON else -np.inf
         log_Q = np.logaddexp(logsumexp(log_QTL, axis=(1, 2)), later) - np.log(HORIZON * len(NORMAL_STAKES))
-        log_e = float(logsumexp(log_Q) - np.log(len(STREAMS)))
-        if log_e >= -np.log(ALPHA):
-            return Alarm("normal", loop, anchor, share, number, list(STREAMS)[int(log_Q.argmax())].removesuffix("_v"), round(log_e, 2))
-    return Alarm("normal", loop, anchor, share, 0, "", round(log_e, 2))
+        yield float(logsumexp(log_Q) - np.log(len(STREAMS))), list(STREAMS)[int(log_Q.argmax())].removesuffix("_v")
+
+
+RULES = {"exact": (_exact, evidence.log_limit(ALPHA)), "normal": (_normal, -np.log(ALPHA))}
+"""Name -> what weighs the evidence of each round, and its limit."""
 
 
 def _paired_z(name: str, now: Mapping[str, Any], anchor: Mapping[str, Any], share: float) -> float:
@@ -111,10 +119,10 @@ def _paired_z(name: str, now: Mapping[str, Any], anchor: Mapping[str, Any], shar
 
 def one(rule: str, loop: str, anchor: int, share: float) -> Alarm:
     """A line of the table."""
-    return {"exact": follow, "normal": follow_normal}[rule](read(loop), loop, share, anchor)
+    return follow(read(loop), loop, share, anchor, rule)
 
 
 def cells(out: Path) -> Cells:
     """All loops against round 0, and the two slow ones against round 2."""
     followed = [(loop, 0) for loop in LOOPS] + [(loop, 2) for loop in ("verify", "healthy")]
-    return {out / "pilot.csv": (one, [(rule, *which, share) for rule in ("exact", "normal") for which in followed for share in SHARES])}
+    return {out / "pilot.csv": (one, [(rule, *which, share) for rule in RULES for which in followed for share in SHARES])}
