@@ -98,9 +98,12 @@ def test_the_constitution_is_in_the_published_format_with_a_principle_for_each_p
 @pytest.mark.parametrize("arm", constitutional.STUDY.arms)
 def test_every_arm_draws_as_many_samples_of_the_same_model_without_gold_answers(arm):
     recipe, base = recipe_of(arm), recipe_of("constitutional")
-    for same in ("sft", "rounds", "sampling", "engine", "filters", "probe"):
-        assert getattr(recipe, same) == getattr(base, same), same
-    assert not recipe.filters.gold and not recipe.filters.critic and not recipe.filters.steps, "nothing is filtered, as published"
+    for same in ("sft", "rounds", "engine", "probe", "task"):
+        assert getattr(recipe, same) == getattr(base, same) or (arm, same) == ("red_team_only", "task"), same
+    assert recipe.sampling.problems_per_round * recipe.sampling.samples_per_problem == 800
+    assert recipe.sampling.temperatures == base.sampling.temperatures
+    assert recipe.filters == base.filters.model_copy(update={"agreement": 0.5 if arm == "voted" else None})
+    assert not recipe.filters.gold and not recipe.filters.critic and not recipe.filters.steps, "nothing is filtered by what is right, as published"
     setting = prepare(recipe)
     asked = {p.question for p in setting.panel.problems}
     assert setting.panel.main == constitutional.RED_TEAM
@@ -185,12 +188,13 @@ def jittered(*columns, audit=(0.9, 0.5, 0.1)):
 def test_goals_are_met_by_the_published_effect_and_not_by_its_absence():
     good = {
         "constitutional": jittered([2.0, 0.8, 0.2], [0.5, 0.5, 0.5], [2, 1.5, 1.1, 0.8, 0.6]),
+        "voted": jittered([2.0, 0.8, 0.2], [0.5, 0.6, 0.7], [2, 1.5, 1.1, 0.8, 0.6]),
         "one_revision": jittered([2.0, 1.6, 1.0], [0.5, 0.5, 0.5], [2, 1.5, 1.5, 1.5, 1.5]),
         "direct": jittered([2.0, 1.0, 0.4], [0.5, 0.5, 0.5], [2, 1.6, 1.3, 1.0, 0.9]),
         "unrevised": jittered([2.0, 2.0, 2.0], [0.5, 0.5, 0.5], [2, 2, 2, 2, 2]),
         "red_team_only": jittered([2.0, 0.8, 0.2], [0.5, 0.3, 0.1], [2, 1.5, 1.1, 0.8, 0.6]),
     }
-    assert {goal.met for goal in constitutional.goals(good)} == {True} and len(constitutional.goals(good)) == 9
+    assert {goal.met for goal in constitutional.goals(good)} == {True} and len(constitutional.goals(good)) == 12
     flat = jittered([2.0, 1.9, 1.8], [0.5, 0.4, 0.2], [2, 1.5, 1.6, 1.2, 1.3], audit=(0.9, 0.9, 0.9))
     assert {goal.met for goal in constitutional.goals(dict.fromkeys(good, flat))} == {False}
     assert constitutional.goals({}) == []
