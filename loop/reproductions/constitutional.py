@@ -153,7 +153,7 @@ def least_gain(run: Rows) -> float:
 
 
 def goals(results: Results) -> Sequence[Goal]:
-    """Fewer violations at no cost of help; more revisions leave fewer; critiques beat direct revisions."""
+    """Fewer violations at no cost of help, as published and with a vote as filter; more revisions leave fewer; critiques beat direct revisions."""
     out = []
 
     def over_seeds(column: Callable[[Rows], float], arm: str = "constitutional") -> Estimate:
@@ -248,7 +248,8 @@ REPRODUCTION = Reproduction(
     differs="the assistant is made: the small base, fine-tuned on spoilt drafts, critiques and revisions that programs wrote, as many revisions "
     "without a critique as with one (one model for all seeds, so the intervals are of the loop's own chance). Four principles, each about one kind "
     "of line, so one revision can mend at most one of four. Violations are counted by programs, not scored by a preference model; three rounds, each "
-    "from the last, instead of one training of the pretrained model; red-team prompts are a family of problems; drafts are sampled at T = 0.7.",
+    "from the last, instead of one training of the pretrained model; red-team prompts are a family of problems; drafts are sampled at T = 0.7. "
+    "`voted` is not of the paper: four samples each of half as many problems, of which those stay whose answer half of the problem's samples share.",
     columns=COLUMNS,
     goals=goals,
     draw=draw,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,11 +137,11 @@ async def collect(refiner: Refiner, problems: Sequence[Problem], journal: Journa
     return [sample_from_json(rows[i]) for p in problems for i in ids[p.id]]
 
 
-async def gather_bounded(jobs: Sequence[Any], limit: int) -> list[Any]:
+async def gather_bounded(jobs: Sequence[Coroutine[Any, Any, Any]], limit: int) -> list[Any]:
     """Run coroutines with at most `limit` at a time; the first failure cancels the rest and is raised."""
     gate = asyncio.Semaphore(limit)
 
-    async def guarded(job: Any) -> Any:
+    async def guarded(job: Coroutine[Any, Any, Any]) -> Any:
         async with gate:
             return await job
 
@@ -152,6 +152,8 @@ async def gather_bounded(jobs: Sequence[Any], limit: int) -> list[Any]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for job in jobs:
+            job.close()  # one that never began would be complained of when it is collected
         raise
 
 
