@@ -215,7 +215,7 @@ class Recipe(Section):
     """A whole run, resolved. See `runs/recipes/` for examples."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    model: str = Field("arithmetic/base", description="a checkpoint folder, or arithmetic/base, arithmetic/teacher")
+    model: str = Field("arithmetic/base", description="a checkpoint folder, or arithmetic/base, arithmetic/teacher, arithmetic/assistant")
     teachers: tuple[str, ...] = Field(
         (), description="further checkpoints, or OpenAI-compatible servers (URL#model), that draft; none: the student is its own teacher"
     )

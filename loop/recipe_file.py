@@ -17,7 +17,7 @@ from loop.engines.remote import is_address
 from loop.errors import RecipeError
 
 PATH_KEYS = ("task.path", "task.heldout_path", "refine.constitution", "accelerate_config")
-BUILT_IN_MODELS = ("arithmetic/base", "arithmetic/teacher")
+BUILT_IN_MODELS = ("arithmetic/base", "arithmetic/teacher", "arithmetic/assistant")
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -27,7 +27,7 @@ REVISIONS = 4
 STUDY = Study(
     "constitutional",
     {
-        "model": "$assistant",
+        "model": "arithmetic/assistant",
         "rounds": 3,
         "engine": SMALL_ENGINE,
         "task": {"kind": "arithmetic", "families": [RED_TEAM, *HELPFUL], "prompts": assistant.PROMPTS},
@@ -53,7 +53,6 @@ STUDY = Study(
         "red_team_only": {"task": {"families": [RED_TEAM]}},
         "unrevised": {"refine": {"critique": False, "revisions": 0}},
     },
-    made={"assistant": assistant.make},
     measure=lambda path: [row(found) for found in read_run(path).rounds],
     quick={"rounds": 2, "sampling": {"problems_per_round": 240}, "probe": {"problems": 80, "family_problems": 24, "critiques": 60}},
     quick_arms=("constitutional", "direct"),
@@ -245,7 +244,7 @@ REPRODUCTION = Reproduction(
         "| figure 5 | harmlessness rises with each further revision |",
         "| figure 7 | critiqued revisions score above direct ones in smaller models |",
     ),
-    differs="the assistant is made: the small base, fine-tuned on spoilt drafts, critiques and revisions that programs wrote, as many revisions "
+    differs="the assistant is the small base, fine-tuned on spoilt drafts, critiques and revisions that programs wrote, as many revisions "
     "without a critique as with one (one model for all seeds, so the intervals are of the loop's own chance). Four principles, each about one kind "
     "of line, so one revision can mend at most one of four. Violations are counted by programs, not scored by a preference model; three rounds, each "
     "from the last, instead of one training of the pretrained model; red-team prompts are a family of problems; drafts are sampled at T = 0.7. "

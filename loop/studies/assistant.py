@@ -2,7 +2,7 @@
 
 The small base, fine-tuned on its own kind of traces, spoilt on the red-team families (`evals.worlds.arithmetic.principles.spoil`) and as they are on
 the others, and on critiques and revisions by principle: half of the revisions answer a critique, half come without one. Everything is written
-by programs, with numbers of the pretraining split. `python -m loop.studies.assistant FOLDER` makes it for a recipe.
+by programs, with numbers of the pretraining split. The built-in `arithmetic/assistant` was made by `python -m loop.studies.assistant FOLDER`.
 """
 
 from __future__ import annotations
