@@ -158,6 +158,7 @@ STUDY = Study(
     measure=table,
     extra=sample_more,
     quick={"rounds": 1, "probe": {"problems": 40, "family_problems": 40}},
+    quick_arms=("gold_traces", "self_trained"),
 )
 
 
