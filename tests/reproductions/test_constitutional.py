@@ -209,4 +209,4 @@ def test_the_figure_draws_every_arm():
     figure = Figure()
     arm = jittered([2.0, 0.8, 0.2], [0.5, 0.5, 0.5], [2, 1.5, 1.1, 0.8, 0.6])
     constitutional.draw({"constitutional": arm, "unrevised": arm}, figure)
-    assert [len(axes.lines) for axes in figure.axes] == [6, 3, 6]
+    assert [len(axes.lines) for axes in figure.axes] == [6, 3, 6, 6]
