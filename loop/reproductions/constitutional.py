@@ -248,7 +248,8 @@ REPRODUCTION = Reproduction(
     "without a critique as with one (one model for all seeds, so the intervals are of the loop's own chance). Four principles, each about one kind "
     "of line, so one revision can mend at most one of four. Violations are counted by programs, not scored by a preference model; three rounds, each "
     "from the last, instead of one training of the pretrained model; red-team prompts are a family of problems; drafts are sampled at T = 0.7. "
-    "`voted` is not of the paper: four samples each of half as many problems, of which those stay whose answer half of the problem's samples share.",
+    "`voted` is not of the paper and was added after the other arms had been seen: four samples each of half as many problems, of which those stay "
+    "whose answer half of the problem's samples share.",
     columns=COLUMNS,
     goals=goals,
     draw=draw,

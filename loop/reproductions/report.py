@@ -43,17 +43,27 @@ def write(made: Reproduction, out: Path, mlflow_root: Path | None, quick: bool =
 
 def markdown(made: Reproduction, results: Results, goals: list[Goal], quick: bool = False) -> str:
     """A section: the claim, the published numbers, ours, what was asked, what differs."""
-    seeds = sorted({seed for runs in results.values() for seed in runs})
-    more = f" --seeds {' '.join(map(str, seeds))}" if set(seeds) - set(made.seeds) else ""
-    command = f"ouroloop reproduce {made.study.name}{' --quick' if quick else more}"
+    commands = " and ".join(f"`{command}`" for command in _commands(made, results, quick))
     lines = [f"## {made.title}", "", f"{made.paper}. {made.claim}", "", *made.published, ""]
-    lines += [f"Here (`{command}`; means over seeds, [95 % t interval]):", ""]
+    lines += [f"Here ({commands}; means over seeds, [95 % t interval]):", ""]
     lines += [*arm_table(results, made.columns), ""]
     if made.notes is not None:
         lines += [*made.notes(results), ""]
     if made.draw is not None:
         lines += [f"![{made.title}](figure.svg)", ""]
     return "\n".join([*lines, *goal_table(goals), "", f"What differs: {made.differs}", ""])
+
+
+def _commands(made: Reproduction, results: Results, quick: bool) -> list[str]:
+    """What makes the table: seeds are named where there are more than the default ones, arms where they differ in that."""
+    plain = f"ouroloop reproduce {made.study.name}"
+    if quick:
+        return [f"{plain} --quick"]
+    arms_of: dict[str, list[str]] = {}
+    for arm, runs in results.items():
+        seeds = f" --seeds {' '.join(map(str, sorted(runs)))}" if set(runs) - set(made.seeds) else ""
+        arms_of.setdefault(seeds, []).append(arm)
+    return [plain + (f" --arms {' '.join(arms)}" if len(arms_of) > 1 else "") + seeds for seeds, arms in arms_of.items()]
 
 
 def as_json(made: Reproduction, results: Results, goals: list[Goal]) -> dict[str, Any]:

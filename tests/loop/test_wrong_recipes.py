@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from loop.__main__ import main
+from loop.engines.checkpoint import check_checkpoint
+from loop.recipe_file import BUILT_IN_MODELS
 from loop.setup import resolve_model
 
 BASE = {"name": "wrong", "rounds": 1}
@@ -113,6 +115,11 @@ def test_every_committed_recipe_is_valid(monkeypatch):
     assert recipes
     for path in recipes:
         assert load_recipe(path).name == path.stem
+
+
+@pytest.mark.parametrize("name", BUILT_IN_MODELS)
+def test_every_built_in_model_is_a_checkpoint_with_a_card(name):
+    assert check_checkpoint(resolve_model(name)) and (resolve_model(name) / "README.md").read_text().startswith(f"# {name}")
 
 
 def test_the_demos_two_arms_differ_in_name_and_guard_alone():

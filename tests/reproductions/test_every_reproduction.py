@@ -94,6 +94,9 @@ def test_the_report_holds_the_published_numbers_ours_and_what_was_not_met(tmp_pa
     ])
     told = report.write(toy, tmp_path, None)
     assert "(`ouroloop reproduce toy`;" in told and "(`ouroloop reproduce toy --seeds 0 1`;" in report.write(replace(toy, seeds=(0,)), tmp_path, None)
+    rounds.write([{"round": 1, "x": 0.5}], tmp_path / "trace-2.csv")
+    each = "(`ouroloop reproduce toy --arms plain` and `ouroloop reproduce toy --arms trace --seeds 0 1 2`;"
+    assert each in report.write(replace(toy, seeds=(0, 1)), tmp_path, None)
     assert "| 1 -> 2 |" in told and "| plain | 2 | 15.0 [" in told and "| trace | 2 | 50.0 [" in told
     assert "| twenty times | 3.50 [1.00, 9.00] | **not met** |" in told and "| not run | - | not known yet |" in told
     found = json.loads((tmp_path / "results.json").read_text())
