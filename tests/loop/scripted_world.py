@@ -20,11 +20,11 @@ RECIPE = {
     "rounds": 3,
     "task": {"kind": "arithmetic"},
     "engine": {"canary": False},
-    "sampling": {"problems_per_round": 40, "samples_per_problem": 4, "max_tokens": 96},
+    "sampling": {"problems_per_round": 25, "samples_per_problem": 4, "max_tokens": 96},
     "refine": {"max_critique_tokens": 200},
     "filters": {"steps": True},
     "dataset": {"min_examples": 4},
-    "probe": {"problems": 24, "family_problems": 3, "samples": 8, "anchor_samples": 16, "critiques": 12, "texts": 16, "canaries": 10},
+    "probe": {"problems": 12, "family_problems": 2, "samples": 8, "anchor_samples": 16, "critiques": 12, "texts": 16, "canaries": 10},
     "tracking": {"mlflow": False},
 }
 

@@ -26,7 +26,7 @@ def test_a_run_goes_through_every_round_and_every_file_is_there(tmp_path):
         names = {"plan.json", "samples.jsonl", "verdicts.parquet", "examples.parquet", "train.json", "probe.parquet", "critics.parquet",
                  "texts.parquet", "canaries.parquet", "evals.json", "readings.json", "decision.json"}  # fmt: skip
         assert names <= set(manifest)
-        assert len(rows(path, number, "verdicts")) == 160
+        assert len(rows(path, number, "verdicts")) == 100
         assert all(r["kept"] == (not r["reasons"]) for r in rows(path, number, "verdicts"))
 
 
@@ -85,7 +85,7 @@ def test_a_prompt_that_does_not_fit_costs_its_sample_and_not_the_run(tmp_path, s
     model.engine.answer = answer
     _, path = carry(tmp_path, model, recipe(rounds=1))
     verdicts = rows(path, 1, "verdicts")
-    assert len(verdicts) == 160 and any(v["kept"] for v in verdicts)
+    assert len(verdicts) == 100 and any(v["kept"] for v in verdicts)
     assert all(v["text"] for v in verdicts if v["kept"])
     assert any(not v["text"] for v in verdicts) == (stage == "draft")
 
@@ -139,7 +139,7 @@ def test_an_unguarded_run_writes_the_decisions_down_and_goes_on(tmp_path):
 def test_nothing_that_passes_halts_with_a_plain_sentence(tmp_path):
     decision, path = carry(tmp_path, Model(lambda n: 0.0), recipe(refine={"critique": False, "revisions": 0}))
     assert decision.action == "halt" and decision.round == 1
-    assert "nothing passes: 0 of 160" in decision.reasons[0]
+    assert "nothing passes: 0 of 100" in decision.reasons[0]
     assert read_json(path / "rounds/001/train.json")["status"] == "skipped"
 
 
@@ -184,8 +184,8 @@ def test_init_says_what_training_starts_from(tmp_path, init, starts):
     assert [p.name == "base" or int(p.parent.name) == s for p, s in zip(seen, starts, strict=True)] == [True] * 3
 
 
-KILLED = [(False, 400)]
-MORE_KILLED = [*((False, n) for n in (5, 120, 700, 1200, 1800)), *((True, n) for n in (50, 150, 700, 1120))]
+KILLED = [(False, 240)]
+MORE_KILLED = [*((False, n) for n in (5, 70, 415, 710, 1070)), *((True, n) for n in (30, 90, 420, 680))]
 
 
 @pytest.mark.parametrize(("critic", "after"), [*KILLED, *(pytest.param(*where, marks=pytest.mark.slow) for where in MORE_KILLED)])
@@ -247,5 +247,5 @@ def test_teachers_draft_beside_the_student(tmp_path):
     model = Model()
     _, path = carry(tmp_path, model, settings)
     sources = Counter(v["sample_id"].split("/")[1] for v in rows(path, 1, "verdicts"))
-    assert sources == {"student": 160, "teacher0": 160}
+    assert sources == {"student": 100, "teacher0": 100}
     assert "teacher" in {p.name for p in model.engine.loaded}

@@ -25,7 +25,7 @@ def test_gold_traces_alone_are_trained_on_without_any_sampling(tmp_path):
     _, path = carry(tmp_path, Model(), recipe(**ONE, sampling={"student": False}, dataset={"gold": True}))
     rows = examples_of(path)
     items = {p.id: p for p in TASK.problems("train")}
-    assert len(rows) == 40 and {r["origin"] for r in rows} == {"gold"}
+    assert len(rows) == 25 and {r["origin"] for r in rows} == {"gold"}
     assert all(r["text"] == items[r["problem_id"]].solution and TASK.grade(items[r["problem_id"]], r["text"]).correct for r in rows)
     assert {r["strategy"] for r in rows} > {"column", "split"}
     assert read_json(path / "rounds" / "001" / "train.json")["status"] == "trained"
@@ -52,7 +52,7 @@ def test_gold_traces_join_samples_of_the_same_problems_and_size_bounds_the_sampl
     _, path = carry(tmp_path, Model(skill=lambda n: 0.9), recipe(**ONE, dataset={"gold": True, "size": 30}))
     rows = examples_of(path)
     by_origin = {o: [r for r in rows if r["origin"] == o] for o in ("gold", "kept")}
-    assert len(by_origin["gold"]) == 40 and len(by_origin["kept"]) == 30 and len(rows) == 70
+    assert len(by_origin["gold"]) == 25 and len(by_origin["kept"]) == 30 and len(rows) == 55
     assert {r["problem_id"] for r in by_origin["kept"]} <= {r["problem_id"] for r in by_origin["gold"]}
 
 
