@@ -127,6 +127,11 @@ class DatasetConfig(Section):
     anchor_share: float = Field(0.0, ge=0, lt=1, description="share of reserve demonstrations in the training set")
     min_examples: int = Field(16, ge=1, description="fewer examples of its own (samples, gold) than this: no training this round")
 
+    @property
+    def min_kept(self) -> int:
+        """Samples that a round must keep, or it cannot train; 0 where gold traces or earlier rounds' samples may make up for them."""
+        return self.min_examples if self.policy == "replace" and not self.gold else 0
+
 
 class ProbeConfig(Section):
     """The fixed panel and its fixed sampling."""

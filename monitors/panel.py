@@ -73,7 +73,7 @@ class Panel:
 
     * an error reading, nothing kept, or a guarded quantity that can no longer be measured: halt;
     * HALT evidence: rollback, or halt when `max_rollbacks` are used up;
-    * WATCH evidence, or a yield significantly below `min_yield`: reinject;
+    * WATCH evidence, fewer than `min_kept` samples kept, or a yield significantly below `min_yield`: reinject;
     * else continue.
 
     After an action that was carried out the WATCH evidence begins anew, after a rollback the HALT evidence too, with its alpha spent
@@ -88,6 +88,7 @@ class Panel:
     shortcut_gain: float = 0.01
     general_loss: float = 0.05
     min_yield: float = 0.02
+    min_kept: int = 0
     alpha: float = 0.05
     watch_alpha: float = 0.20
     watch_share: float = 0.25
@@ -244,11 +245,11 @@ class Panel:
         ]
 
     def _starved(self, view: RoundView, details: dict[str, Any]) -> list[str]:
-        """The sentence when the filter's yield lies significantly below `min_yield` (watch_alpha split over the rounds)."""
+        """The sentence when too little was kept: fewer than `min_kept`, or significantly below `min_yield` (watch_alpha split over the rounds)."""
         if view.pool is None or not len(view.pool.kept):
             return []
         details["yield"] = as_json(kept_share(view.pool))
-        sentence = starves(view.pool, self.min_yield, level=1 - 2 * self.watch_alpha / self.rounds)
+        sentence = starves(view.pool, self.min_yield, 1 - 2 * self.watch_alpha / self.rounds, self.min_kept)
         return [sentence] if sentence else []
 
     def _calm(self, guards: list[Guard]) -> str:

@@ -99,8 +99,10 @@ def kept_share(pool: Pool, level: float = 0.95) -> Estimate:
     return share(np.bincount(problem_N, weights=pool.kept), np.bincount(problem_N), level=level)
 
 
-def starves(pool: Pool, least: float, level: float) -> str | None:
-    """The plain sentence when kept / sampled lies below `least` by the interval of this level; None when it may not."""
+def starves(pool: Pool, least: float, level: float, min_kept: int = 0) -> str | None:
+    """The plain sentence when fewer than `min_kept` were kept, or kept / sampled lies below `least` by the interval of this level; else None."""
+    if (num := int(pool.kept.sum())) < min_kept:
+        return f"{num:,} of {len(pool.kept):,} samples kept, fewer than the {min_kept:,} that a training takes: the training set starves"
     found = kept_share(pool, level)
     if found.high >= least:
         return None

@@ -22,6 +22,7 @@ from monitors.stats import Estimate, binomial, mean
 REACHED, BEYOND = "sum3", "sum4"
 """Sums of three digits, of which the teacher solves a third at T = 1, and of four, which neither model has ever seen."""
 DIGITS = {REACHED: 3, BEYOND: 4}
+PROBLEMS = {REACHED: 330, BEYOND: 270}
 PROMPTS = {"draft": world.PROMPTS.draft, "critique": world.PROMPTS.critique, "revise": world.PROMPTS.revise}
 
 
@@ -114,12 +115,13 @@ STUDY = Study(
         "imitated": {**TEACHER, "filters": {"gold": False}},
         "self_taught": {},
         "teacher_self_taught": {"model": "arithmetic/teacher"},
-        "gold_traces": {"sampling": {"student": False}, "dataset": {"gold": True}},
+        "gold_traces": {"sampling": {"student": False, "problems_per_round": sum(PROBLEMS.values())}, "dataset": {"gold": True},
+                        "sft": {"num_train_epochs": 9}},
         "unreachable": {**TEACHER, "task": {"families": [BEYOND]}, "monitors": {"guard": True}},
         "scarce": {**TEACHER, "task": {"path": "$scarce"}, "monitors": {"guard": True}},
     },
     made={
-        "problems": problem_file("train", {REACHED: 330, BEYOND: 270}),
+        "problems": problem_file("train", PROBLEMS),
         "heldout": problem_file("heldout", {REACHED: 100, BEYOND: 60}),
         "scarce": problem_file("train", {BEYOND: 394, REACHED: 6}),
     },
@@ -249,7 +251,9 @@ REPRODUCTION = Reproduction(
     ),
     differs="the paper measures the student on one set; here the family that the teacher solves in part (sums of three digits) and the one that it "
     "never solves (four digits, which no training of either model has shown) stand side by side. Filtered by the gold answer a student may pass its "
-    "teacher's pass@1 where the teacher's samples are right at times: the ceiling is what the teacher solves at all.",
+    "teacher's pass@1 where the teacher's samples are right at times: the ceiling is what the teacher solves at all. `gold_traces` "
+    "shows what the student could learn from other traces, not what as many would do: all problems in every round, nine epochs (a first form, "
+    "a third of them and three epochs, lost on sum3 and hardly began on sum4; changed after that was seen).",
     columns=COLUMNS,
     goals=goals,
     draw=draw,

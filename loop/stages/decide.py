@@ -50,6 +50,7 @@ def panel(recipe: Recipe, main: str) -> Panel:
         pass_k=recipe.probe.pass_at,
         rounds=recipe.rounds,
         max_rollbacks=recipe.interventions.max_rollbacks,
+        min_kept=recipe.dataset.min_kept,
         num_anchors=sum(a < recipe.rounds for a in recipe.monitors.anchors),
         **tolerances,
     )

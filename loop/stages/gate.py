@@ -41,7 +41,8 @@ def judge(pool: Pool | None, canaries: Canaries | None, plan: Plan, recipe: Reci
 
     * block: the wrong items that the filter accepts are significantly more than `interventions.max_false_acceptance` allows, so more rounds
       would only teach what the verifier does not see.
-    * a note, when the yield lies significantly below `monitors.min_yield`: the round's training set starves.
+    * a note, when fewer samples were kept than a training takes (`dataset.min_examples`), or the yield lies significantly below
+      `monitors.min_yield`: the round's training set starves.
     * mend, where no gold answer verifies the samples: an answer that is common over problems (`interventions.per_answer`, or twice round 0's
       `top_answer`), or a strategy, is selected so strongly that it takes over under the planned fresh share: (1 - fresh share) R > 1, by the
       limits of all clusters at once. The answer is capped; for the strategy the fresh share is raised to 1 - 1/R.
@@ -58,7 +59,7 @@ def judge(pool: Pool | None, canaries: Canaries | None, plan: Plan, recipe: Reci
         )
         return Gate("block", (told,), share, per_answer)
     level = 1 - 2 * recipe.monitors.watch_alpha / recipe.rounds  # as the panel judges it after the round
-    hungry = starves(pool, recipe.monitors.min_yield, level)
+    hungry = starves(pool, recipe.monitors.min_yield, level, recipe.dataset.min_kept)
     reasons = [hungry] if hungry else []
     noted = len(reasons)
     growing = takeovers(selection_ratios(pool), share)

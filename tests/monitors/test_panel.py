@@ -227,6 +227,16 @@ def test_a_starving_filter_reinjects():
     assert decision.action == "reinject" and "below 0.02 kept per sample" in decision.reasons[0]
 
 
+def test_too_few_samples_to_train_on_reinject_where_the_yield_alone_does_not_tell():
+    first, second = rounds()
+    few = dataclasses.replace(second, pool=pool(np.random.default_rng(0), 20, 4, kept=0.1))
+    kept = int(few.pool.kept.sum())
+    assert decide(few, first).action == "continue"
+    assert decide(few, first, dataclasses.replace(PANEL, min_kept=kept)).action == "continue"
+    decision = decide(few, first, dataclasses.replace(PANEL, min_kept=kept + 1))
+    assert decision.action == "reinject" and decision.reasons[0].startswith(f"{kept} of 80 samples kept, fewer than the {kept + 1}")
+
+
 def test_a_family_that_vanished_from_the_panel_halts():
     first, second = rounds()
     probe = second.probe.where(second.probe.family != "copy")

@@ -57,9 +57,21 @@ def test_a_verified_strategy_is_noted_only():
 
 def test_a_starving_training_set_is_told_before_training_and_changes_nothing():
     for recipe in (GOLD, LABELLESS):
+        recipe = recipe.model_copy(update={"dataset": recipe.dataset.model_copy(update={"min_examples": 1})})
         said = gate.judge(pool({"column": 0.004, "jump": 0.004}, 0.5), canaries(0.0), PLAN, recipe, 0.01)
         assert said.action == "pass" and "below 0.02 kept per sample" in said.reasons[0] and said.anchor_share == 0.0
         assert not gate.judge(pool({"column": 0.03, "jump": 0.03}, 0.5), canaries(0.0), PLAN, recipe, 0.01).reasons
+
+
+def test_fewer_samples_than_a_training_takes_are_told_whatever_the_yield_unless_something_makes_up_for_them():
+    """A handful of samples, of which any yield is likely; before, such a round trained nothing and nobody said why."""
+    few = pool({"column": 0.5, "jump": 0.5}, 0.5, num_problems=6)
+    said = gate.judge(few, canaries(0.0), PLAN, GOLD, 0.01)
+    told = f"{few.kept.sum()} of 24 samples kept, fewer than the 16 that a training takes: the training set starves"
+    assert said.action == "pass" and said.reasons == (told,)
+    for dataset in ({"min_examples": 5}, {"gold": True}, {"policy": "accumulate"}, {"policy": "accumulate_subsample", "size": 200}):
+        recipe = resolve({"name": "x", "dataset": dataset})
+        assert not gate.judge(few, canaries(0.0), PLAN, recipe, 0.01).reasons
 
 
 def shortcut(num, rng):
