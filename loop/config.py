@@ -130,7 +130,8 @@ class DatasetConfig(Section):
     @property
     def min_kept(self) -> int:
         """Samples that a round must keep, or it cannot train; 0 where gold traces or earlier rounds' samples may make up for them."""
-        return self.min_examples if self.policy == "replace" and not self.gold else 0
+        alone = self.policy == "replace" or (self.policy == "accumulate_subsample" and self.size is None)
+        return self.min_examples if alone and not self.gold else 0
 
 
 class ProbeConfig(Section):

@@ -66,9 +66,10 @@ def test_a_starving_training_set_is_told_before_training_and_changes_nothing():
 def test_fewer_samples_than_a_training_takes_are_told_whatever_the_yield_unless_something_makes_up_for_them():
     """A handful of samples, of which any yield is likely; before, such a round trained nothing and nobody said why."""
     few = pool({"column": 0.5, "jump": 0.5}, 0.5, num_problems=6)
-    said = gate.judge(few, canaries(0.0), PLAN, GOLD, 0.01)
     told = f"{few.kept.sum()} of 24 samples kept, fewer than the 16 that a training takes: the training set starves"
-    assert said.action == "pass" and said.reasons == (told,)
+    for recipe in (GOLD, resolve({"name": "x", "dataset": {"policy": "accumulate_subsample"}})):  # which trains on as many as the round kept
+        said = gate.judge(few, canaries(0.0), PLAN, recipe, 0.01)
+        assert said.action == "pass" and said.reasons == (told,)
     for dataset in ({"min_examples": 5}, {"gold": True}, {"policy": "accumulate"}, {"policy": "accumulate_subsample", "size": 200}):
         recipe = resolve({"name": "x", "dataset": dataset})
         assert not gate.judge(few, canaries(0.0), PLAN, recipe, 0.01).reasons
