@@ -23,6 +23,7 @@ REACHED, BEYOND = "sum3", "sum4"
 """Sums of three digits, of which the teacher solves a third at T = 1, and of four, which neither model has ever seen."""
 DIGITS = {REACHED: 3, BEYOND: 4}
 PROBLEMS = {REACHED: 330, BEYOND: 270}
+"""To practise on, by family; the loop holds some of them back."""
 PROMPTS = {"draft": world.PROMPTS.draft, "critique": world.PROMPTS.critique, "revise": world.PROMPTS.revise}
 
 
@@ -115,8 +116,9 @@ STUDY = Study(
         "imitated": {**TEACHER, "filters": {"gold": False}},
         "self_taught": {},
         "teacher_self_taught": {"model": "arithmetic/teacher"},
-        "gold_traces": {"sampling": {"student": False, "problems_per_round": sum(PROBLEMS.values())}, "dataset": {"gold": True},
-                        "sft": {"num_train_epochs": 9}},
+        "gold_traces": {
+            "sampling": {"student": False, "problems_per_round": sum(PROBLEMS.values())}, "dataset": {"gold": True}, "sft": {"num_train_epochs": 9},
+        },
         "unreachable": {**TEACHER, "task": {"families": [BEYOND]}, "monitors": {"guard": True}},
         "scarce": {**TEACHER, "task": {"path": "$scarce"}, "monitors": {"guard": True}},
     },

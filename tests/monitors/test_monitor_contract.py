@@ -178,7 +178,9 @@ OTHER_DAMAGES = {
 @pytest.mark.parametrize("name", NAMES)
 def test_damaged_critics_pools_texts_and_canaries_are_undefined_with_a_reason_and_the_same_unit(name, damage):
     first, second = rounds()
-    check_kinds(name, check(MONITORS[name].measure(dataclasses.replace(second, **OTHER_DAMAGES[damage](second)), first)))
+    broken = dataclasses.replace(second, **OTHER_DAMAGES[damage](second))
+    for then in (first, None):
+        check_kinds(name, check(MONITORS[name].measure(broken, then)))
 
 
 def hurt(part, rng):

@@ -46,9 +46,11 @@ def test_the_arms_see_what_they_may_see(tmp_path):
         assert found[arm].sampling.student and not found[arm].teachers and not found[arm].dataset.gold and found[arm].filters.gold
     assert not found["imitated"].filters.gold and found["gold_traces"].dataset.gold and not found["gold_traces"].sampling.student
     assert [arm for arm in found if found[arm].monitors.guard] == ["unreachable", "scarce"]
-    sampled = [r for arm, r in found.items() if arm != "gold_traces"]  # that one shows what the student can learn, not what as many traces do
-    assert len({(r.sampling.problems_per_round * r.sampling.samples_per_problem, r.rounds, str(r.sft)) for r in sampled}) == 1
-    assert found["gold_traces"].sampling.problems_per_round >= len(prepare(found["gold_traces"]).problems)
+    gold = found.pop("gold_traces")  # shows what the student can learn, not what as many traces do: more problems, more epochs, nothing else
+    assert len({(r.sampling.problems_per_round * r.sampling.samples_per_problem, r.rounds, str(r.sft)) for r in found.values()}) == 1
+    other = found["distilled"]
+    assert gold.sampling.problems_per_round >= len(prepare(gold).problems) and gold.rounds == other.rounds
+    assert {**gold.sft, "num_train_epochs": 3} == dict(other.sft)
 
 
 def test_every_arm_is_probed_on_both_families_and_practises_on_neither_of_their_held_out_questions(tmp_path):

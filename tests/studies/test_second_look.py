@@ -3,6 +3,7 @@
 import asyncio
 import math
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,7 @@ def test_a_run_that_fell_is_asked_again_and_its_rows_hold_what_that_said(tmp_pat
     model.engine.requests.clear()
     asyncio.run(second_look.look_again(path, model.engine))
     drawn = len(model.engine.requests)
+    assert len(set(Counter(r.id.split("/")[2] for r in model.engine.requests).values())) == 1, "every problem as often"
     found = second_look.table(path)
     assert drawn == 960 * (1 + len(asked))
     assert found[0]["fresh_pass_1"] == pytest.approx(0.7, abs=0.07) and found[0]["fresh_change"] == 0
