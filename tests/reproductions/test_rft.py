@@ -58,12 +58,13 @@ def test_a_run_is_read_with_its_distinct_paths_per_question(tmp_path):
     from scripted_world import Model, carry, recipe
 
     settings = recipe(rounds=1, refine={"critique": False, "revisions": 0}, filters={"per_problem": None}, dataset={"gold": True})
+    questions = settings.sampling.problems_per_round
     _, path = carry(tmp_path, Model(), settings)
     before, after = rft.measure(path)
     assert (before["examples"], before["sampled"], before["paths"], before["false_paths"]) == (0, 0, 0, 0)
     assert after["false_paths"] == 0, "the scripted recipe has a step gate"
-    assert after["examples"] == after["sampled"] + 40, "forty questions, each with its gold solution"
-    assert 1 < after["paths"] <= after["examples"] / 40, "a gold path that was sampled too counts once"
+    assert after["examples"] == after["sampled"] + questions, "each question with its gold solution"
+    assert 1 < after["paths"] <= after["examples"] / questions, "a gold path that was sampled too counts once"
 
 
 def runs(greedy, paths=2.0):
