@@ -1,4 +1,4 @@
-"""CollapseMonitor: on a made-up trainer in seconds, and (slow) in a real SFTTrainer on a tiny model."""
+"""CollapseMonitor: on a made-up trainer, and in a real SFTTrainer on a tiny model. All slow: transformers comes along."""
 
 import json
 import logging
@@ -10,11 +10,13 @@ import pytest
 from loop.__main__ import main
 from loop.errors import DataError, RecipeError
 
+pytestmark = pytest.mark.slow
+
 NUM_PROBLEMS = 60
 
 
 def callback():
-    """The module, imported when a test runs: it takes transformers along, and collecting tests must not."""
+    """The module, imported when a test runs: collecting tests must not take transformers along."""
     import loop.callback
 
     return loop.callback
@@ -71,7 +73,6 @@ class Training:
             return [json.loads(line) for line in lines]
 
 
-@pytest.mark.slow
 def test_a_healthy_training_is_measured_logged_and_let_run(tmp_path):
     training = Training(tmp_path, callback().CollapseMonitor(healthy, every_steps=5)).run(12)
     assert not training.control.should_training_stop
@@ -84,7 +85,6 @@ def test_a_healthy_training_is_measured_logged_and_let_run(tmp_path):
     assert logged[1]["collapse/halt_log_e"] < 0
 
 
-@pytest.mark.slow
 def test_each_epoch_is_the_default_and_a_collapse_stops_the_training(tmp_path):
     training = Training(tmp_path, callback().CollapseMonitor(collapsing)).run(50)
     assert training.control.should_training_stop and training.state.global_step == 20
@@ -108,7 +108,6 @@ def test_what_it_leaves_behind_is_what_ouroloop_monitor_reads(tmp_path, capsys):
     assert told[-1]["reasons"] == training.decisions()[-1]["reasons"]
 
 
-@pytest.mark.slow
 def test_resuming_goes_on_from_its_own_files_as_if_never_interrupted(tmp_path):
     whole = Training(tmp_path / "whole", callback().CollapseMonitor(healthy, every_steps=5)).run(30)
     Training(tmp_path / "cut", callback().CollapseMonitor(healthy, every_steps=5)).run(24, end=False)
@@ -166,7 +165,6 @@ def test_wrong_settings_and_rows_are_refused_with_their_remedy(tmp_path):
     assert not (tmp_path / "collapse_monitor").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_in_a_real_sft_trainer_it_measures_resumes_and_stops(tmp_path):
     import torch
@@ -211,7 +209,6 @@ def test_in_a_real_sft_trainer_it_measures_resumes_and_stops(tmp_path):
     assert second.state.global_step == 6 and "pass@1 1.000 -> 0.000" in decisions[-1]["reasons"][0]
 
 
-@pytest.mark.slow
 def test_generated_rows_have_the_models_own_log_probabilities_and_are_the_same_for_the_same_step(tmp_path):
     import torch
     from tiny import save_tiny_llama

@@ -42,6 +42,7 @@ def examples_of(path):
     return read_rows(path / "rounds" / "001" / "examples.parquet")
 
 
+@pytest.mark.slow
 def test_what_a_server_drafts_is_learnt_from_and_its_critiques_have_no_probability(tmp_path):
     server = Server(right)
     with serving(server) as url:
@@ -55,6 +56,7 @@ def test_what_a_server_drafts_is_learnt_from_and_its_critiques_have_no_probabili
     assert {(c["approved"], c["probability"]) for line in lines for c in line["critiques"]} == {(True, None)}
 
 
+@pytest.mark.slow
 def test_a_server_and_the_student_draft_for_the_same_problems_under_each_system_prompt(tmp_path):
     server = Server(right)
     keys = {**ONE, "sampling": {**ONE["sampling"], "student": True, "systems": ["", "Explain."]}, "refine": {"critique": False, "revisions": 0}}
@@ -69,6 +71,7 @@ def test_a_server_and_the_student_draft_for_the_same_problems_under_each_system_
     assert sum(body["prompt"].startswith("Explain.\n") for _, body in server.asked) == 12
 
 
+@pytest.mark.slow
 def test_a_run_that_lost_its_server_goes_on_when_it_is_back_and_asks_for_the_rest_only(tmp_path, monkeypatch):
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.002)

@@ -68,6 +68,7 @@ def test_the_hole_in_the_verifier_is_there_only_when_the_recipe_says_so():
     assert setting.task.check_steps(item, SHORTCUT).valid is True
 
 
+@pytest.mark.slow
 def test_a_runs_rows_survive_their_file_and_hold_what_the_run_holds(tmp_path):
     from scripted_world import Model, carry, recipe
 

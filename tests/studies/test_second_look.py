@@ -44,6 +44,7 @@ def test_fresh_samples_outweigh_what_the_panel_saw_and_are_held_against_fresh_on
     assert second_look.below_best(rows((0.5, 0.7, 0.6), calm)) == 2 and math.isnan(second_look.fell(rows((0.5, 0.7, 0.6), calm)))
 
 
+@pytest.mark.slow
 def test_a_run_that_fell_is_asked_again_and_its_rows_hold_what_that_said(tmp_path, monkeypatch):
     from scripted_world import Model, carry, recipe
 
