@@ -160,7 +160,8 @@ REPRODUCTION = Reproduction(
     "path here and samples soon repeat themselves. The further models of `models` are the same base fine-tuned with other seeds; of `with_teacher`, "
     "a better pretrained checkpoint too. The lists of calculations are compared without their order. All seeds have the same questions; "
     "they differ in sampling and training. `models` draws three times as many samples as `k9`; the one model drawn as often loses about as "
-    "much: rare ways, each counted once, take a larger share, and the greedy answer then begins more often by one that this base seldom gets right (LOG.md).",
+    "much: rare ways, each counted once, take a larger share, and the greedy answer then begins more often by one that this base seldom gets right "
+    "(LOG.md).",
     columns=COLUMNS,
     goals=goals,
     draw=draw,
