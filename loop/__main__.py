@@ -186,8 +186,8 @@ def _study(options: argparse.Namespace) -> int:
 
 
 def _arms(options: argparse.Namespace, study: Study) -> list[str]:
-    """The arms that were asked for: all, or with --quick those that suffice to see the effect."""
-    arms = options.arms or list((study.quick_arms if options.quick else None) or study.arms)
+    """The arms that were asked for."""
+    arms = options.arms or study.default_arms(options.quick)
     if unknown := [arm for arm in arms if arm not in study.arms]:
         raise UserError(f"no arm is called {unknown[0]!r}. There are {', '.join(study.arms)}.")
     return arms

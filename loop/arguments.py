@@ -110,7 +110,7 @@ def _of_experiments(add: Add) -> None:
     reproduce.add_argument("--list", action="store_true", help="names, papers and claims; run nothing")
     reproduce.add_argument("--quick", action="store_true", help="smaller and one seed, in minutes; its tables stay in the folder of the runs")
     reproduce.add_argument("--seeds", nargs="+", type=int, metavar="N", help="default: each reproduction's own")
-    reproduce.add_argument("--arms", nargs="+", metavar="ARM", help="default: all")
+    reproduce.add_argument("--arms", nargs="+", metavar="ARM", help="default: those of the full run")
     reproduce.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each")
     reproduce.add_argument("--out", type=Path, help=f"folder of the tables and figures (default: {REPORTS}; with --quick beside the runs)")
     reproduce.add_argument("--page", type=Path, default=Path("REPRODUCTIONS.md"), help="the page of all that is finished")

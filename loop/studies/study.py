@@ -35,6 +35,7 @@ class Study:
         measure: run folder -> the rows to keep of it, flat and small; written as CSV.
         extra: what is sampled beyond the loop before `measure` reads, given the run folder and an engine (resumable: it may find its own files).
         quick: keys that `--quick` changes in every arm; quick_arms: the arms that it runs (None: all).
+        further: arms that run only when they are named: what a finding was looked into with, beyond the time of the full run.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Study:
     extra: Callable[[Path, Engine], Awaitable[None]] | None = None
     quick: Keys = field(default_factory=dict)
     quick_arms: tuple[str, ...] | None = None
+    further: tuple[str, ...] = ()
 
     def keys(self, arm: str, seed: int, quick: bool = False) -> dict[str, Any]:
         """The recipe of one run as the keys of a recipe file, references as they stand."""
@@ -52,6 +54,10 @@ class Study:
         if quick:
             merged = merge(merged, self.quick)
         return {**merged, "name": f"{arm}-{seed}", "seed": seed + int(merged.get("seed", 0))}
+
+    def default_arms(self, quick: bool = False) -> list[str]:
+        """What runs when no arm is named: all but the further ones, or with `quick` those that suffice to see the effect."""
+        return list((self.quick_arms if quick else None) or (arm for arm in self.arms if arm not in self.further))
 
     def needs(self, arm: str) -> tuple[str, ...]:
         """The arms whose checkpoints this one refers to."""

@@ -45,6 +45,14 @@ def test_the_arms_of_equal_size_draw_as_many_samples_and_keep_as_many_paths():
     assert STUDY.keys("temperatures_equal", 0)["sampling"]["temperatures"] == rft.TEMPERATURES
 
 
+@pytest.mark.parametrize("steps", ["", "_steps"])
+def test_one_model_draws_as_often_as_three_do_and_only_when_it_is_named(steps):
+    one, three = STUDY.keys(f"k27{steps}", 0), STUDY.keys(f"models{steps}", 0)
+    assert one["sampling"]["samples_per_problem"] == three["sampling"]["samples_per_problem"] * len(three["teachers"])
+    assert {**one, "name": "", "teachers": [], "sampling": {}} == {**three, "name": "", "teachers": [], "sampling": {}}
+    assert set(STUDY.default_arms()) == set(STUDY.arms) - {"k27", "k27_steps"}
+
+
 def test_no_question_of_the_panel_is_trained_on():
     setting = prepare(resolve(STUDY.keys("gold", 0)))
     assert {p.family for p in setting.problems} == {p.family for p in setting.panel.problems} == {rft.FAMILY}
@@ -65,6 +73,7 @@ def test_a_run_is_read_with_its_distinct_paths_per_question(tmp_path):
     assert after["false_paths"] == 0, "the scripted recipe has a step gate"
     assert after["examples"] == after["sampled"] + questions, "each question with its gold solution"
     assert 1 < after["paths"] <= after["examples"] / questions, "a gold path that was sampled too counts once"
+    assert 0 < after["greedy_rarer"] < 1 and 0 < after["solved_rarer"] < 1
 
 
 def runs(greedy, paths=2.0):
