@@ -25,6 +25,8 @@ from loop.setup import resolve_model
 from loop.store import read_json, read_rows
 from loop.views.reader import read_run
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"problems": 8, "family_problems": 1, "samples": 2, "anchor_samples": 2, "critiques": 0, "pass_at": 2, "majority": 2}
 ONE = {"rounds": 1, "probe": SMALL, "sampling": {"student": False, "problems_per_round": 12, "samples_per_problem": 2}}
 
@@ -42,7 +44,6 @@ def examples_of(path):
     return read_rows(path / "rounds" / "001" / "examples.parquet")
 
 
-@pytest.mark.slow
 def test_what_a_server_drafts_is_learnt_from_and_its_critiques_have_no_probability(tmp_path):
     server = Server(right)
     with serving(server) as url:
@@ -56,7 +57,6 @@ def test_what_a_server_drafts_is_learnt_from_and_its_critiques_have_no_probabili
     assert {(c["approved"], c["probability"]) for line in lines for c in line["critiques"]} == {(True, None)}
 
 
-@pytest.mark.slow
 def test_a_server_and_the_student_draft_for_the_same_problems_under_each_system_prompt(tmp_path):
     server = Server(right)
     keys = {**ONE, "sampling": {**ONE["sampling"], "student": True, "systems": ["", "Explain."]}, "refine": {"critique": False, "revisions": 0}}
@@ -71,7 +71,6 @@ def test_a_server_and_the_student_draft_for_the_same_problems_under_each_system_
     assert sum(body["prompt"].startswith("Explain.\n") for _, body in server.asked) == 12
 
 
-@pytest.mark.slow
 def test_a_run_that_lost_its_server_goes_on_when_it_is_back_and_asks_for_the_rest_only(tmp_path, monkeypatch):
     monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.002)
@@ -89,7 +88,6 @@ def test_a_run_that_lost_its_server_goes_on_when_it_is_back_and_asks_for_the_res
     assert before and after.startswith(before) and len(server.asked) == 24 - before.count("\n")
 
 
-@pytest.mark.slow
 def test_a_round_with_vllms_own_server_as_the_teacher(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
