@@ -31,7 +31,8 @@ test-fast: setup ## only the fast tests
 
 check: setup ## lint and types
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy -p loop -p monitors -p evals
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy -p ouroloop
 
 doctor: setup ## what is installed, what would break, and the command that mends it
 	@$(BIN)/ouroloop doctor

@@ -1,8 +1,9 @@
 """Reading equations out of prose: text -> chains of sides, each side an exact value.
 
-Only + - * / ( ), decimals and percent signs: a tokeniser, a small reader that skips units and prose, and a recursive-descent
-parser on Fractions. Nothing is evaluated by Python, every length is capped. A side with an unknown, a power or anything unclear
-is read as None: left out rather than guessed at.
+Only + - * / ( ), decimals and percent signs: a tokeniser, a small reader that skips units and
+prose, and a recursive-descent parser on Fractions. Nothing is evaluated by Python, every length is
+capped. A side with an unknown, a power or anything unclear is read as None: left out rather than
+guessed at.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from evals.numerals import DIGITS, plain, spell, to_fraction
+from ouroloop.evals.numerals import DIGITS, plain, spell, to_fraction
 
 MAX_TOKENS = 64
 """Tokens on one side at most."""
@@ -20,7 +21,10 @@ MAX_DEPTH = 16
 MAX_UNIT_WORDS = 3
 
 _BULLET = re.compile(r"^\s*(?:[-*•>]\s+|\(?[0-9]{1,2}[.)]\s+(?!\s*[-+*/×÷]\s))+")
-"""What may begin a line: a bullet or a number, unless an operator follows: `(2) + 3 = 5` is a sum."""
+"""What may begin a line: a bullet or a number, unless an operator follows.
+
+`(2) + 3 = 5` is a sum.
+"""
 
 _BOLD = re.compile(r"(?<![\w)])\*\*([^*\n]+)\*\*")
 _MIXED = re.compile(
@@ -32,8 +36,9 @@ _TOKEN = re.compile(
     r"(?P<word>[A-Za-z_][A-Za-z_'’]*)|(?P<mark>[-+*/()=%])|(?P<gap>[\s$€£¥]+)|(?P<other>.)",
 )
 _PROSE = (
-    " a all also an and are as at because but by equals for from gets had has have he her his how i if is it left makes means"
-    " more needs on or she since so that the then there they this to total was we were when which while will with you "
+    " a all also an and are as at because but by equals for from gets had has have he her his how i"
+    " if is it left makes means more needs on or she since so that the then there they this to"
+    " total was we were when which while will with you "
 )
 """Words that are never a unit: here the prose goes on."""
 
@@ -46,8 +51,9 @@ class UnreadableError(ValueError):
 class Side:
     """One side of an equation.
 
-    tokens: numbers, signs and brackets. values: what it comes to, () for a division by zero, two where a percent sign can be
-    read as /100 or as a unit. unit: the words that stood after its last number.
+    tokens: numbers, signs and brackets. values: what it comes to, () for a division by zero, two
+    where a percent sign can be read as /100 or as a unit. unit: the words that stood after its last
+    number.
     """
 
     tokens: tuple[str, ...]
@@ -69,13 +75,21 @@ class Side:
 
 
 def chains(line: str) -> Iterator[list[Side | None]]:
-    """Every chain `side = side = ...` of a line, in order; None stands for a side that cannot be read."""
+    """Every chain `side = side = ...` of a line, in order.
+
+    None stands for a side that cannot be read.
+    """
     line = _MIXED.sub(_bracket_mixed, _BOLD.sub(r"\1", _BULLET.sub("", plain(line))))
     reader = _Reader()
     tokens = [(str(match.lastgroup), match[0]) for match in _TOKEN.finditer(line)]
     for index, (kind, token) in enumerate(tokens):
-        following = next((later for later in tokens[index + 1 : index + 3] if later[0] != "gap"), ("end", ""))
-        glued = index > 0 and tokens[index - 1][0] != "gap", index + 1 < len(tokens) and tokens[index + 1][0] != "gap"
+        following = next(
+            (later for later in tokens[index + 1 : index + 3] if later[0] != "gap"), ("end", "")
+        )
+        glued = (
+            index > 0 and tokens[index - 1][0] != "gap",
+            index + 1 < len(tokens) and tokens[index + 1][0] != "gap",
+        )
         finished = reader.read(kind, token, following, glued)
         if finished:
             yield finished
@@ -93,10 +107,13 @@ class _Reader:
     unclear: bool = False
     after_word: bool = False
 
-    def read(self, kind: str, token: str, following: tuple[str, str], glued: tuple[bool, bool]) -> list[Side | None]:
+    def read(
+        self, kind: str, token: str, following: tuple[str, str], glued: tuple[bool, bool]
+    ) -> list[Side | None]:
         """Take one token.
 
-        Returns a chain that it ended, or []. glued: whether it touches the token before it, and the one after it.
+        Returns a chain that it ended, or []. glued: whether it touches the token before it, and the
+        one after it.
         """
         if kind in ("number", "clock"):
             return self._number(token, glued[0])
@@ -138,7 +155,9 @@ class _Reader:
     def _word(self, word: str, following: tuple[str, str], glued: bool) -> list[Side | None]:
         operand_follows = following[0] == "number" or following[1] == "("
         fraction = self._complete and (self.tokens[-1].endswith("%") or "/" in self.tokens[-2:-1])
-        times = (word in ("x", "X") and self._complete) or (word == "of" and fraction and not self.unit)
+        times = (word in ("x", "X") and self._complete) or (
+            word == "of" and fraction and not self.unit
+        )
         if times and operand_follows:
             self.tokens.append("*")
             self.unit = []
@@ -155,7 +174,9 @@ class _Reader:
             self.unit.append(word)
         return []
 
-    def _mark(self, mark: str, following: tuple[str, str], glued: tuple[bool, bool]) -> list[Side | None]:
+    def _mark(
+        self, mark: str, following: tuple[str, str], glued: tuple[bool, bool]
+    ) -> list[Side | None]:
         if mark == "=":
             if self.tokens or self.unclear or self.chain:
                 self._close_side()
@@ -168,7 +189,13 @@ class _Reader:
             if self.tokens.count("(") <= self.tokens.count(")"):
                 return self.stop()
             self.tokens.append(")")
-        elif mark in "/-" and glued[0] and self._complete and following[0] == "word" and len(following[1]) > 1:
+        elif (
+            mark in "/-"
+            and glued[0]
+            and self._complete
+            and following[0] == "word"
+            and len(following[1]) > 1
+        ):
             pass  # 3 hours/dress, $80/day, 5-year
         elif self._complete:
             self.tokens.append(mark)
@@ -181,7 +208,11 @@ class _Reader:
 
     def _open(self, glued: bool) -> list[Side | None]:
         ended: list[Side | None] = []
-        if self._complete and (glued or self.tokens[-1] == ")" or self.tokens[1:2] == ["/"]) and not self.unit:
+        if (
+            self._complete
+            and (glued or self.tokens[-1] == ")" or self.tokens[1:2] == ["/"])
+            and not self.unit
+        ):
             self.tokens.append("*")  # 12(4), (3)(4), 1/2 (68)
         elif self._complete:
             ended = self.stop()  # 5 apples (10/2=5)
@@ -191,10 +222,18 @@ class _Reader:
         return ended
 
     def _close_side(self) -> None:
-        while self.tokens and self.tokens[0] == "(" and self.tokens.count("(") > self.tokens.count(")"):
+        while (
+            self.tokens
+            and self.tokens[0] == "("
+            and self.tokens.count("(") > self.tokens.count(")")
+        ):
             del self.tokens[0]  # a bracket of the prose: (3+4=7)
         try:
-            side = None if self.unclear else Side(tuple(self.tokens), _values(self.tokens), " ".join(self.unit))
+            side = (
+                None
+                if self.unclear
+                else Side(tuple(self.tokens), _values(self.tokens), " ".join(self.unit))
+            )
         except UnreadableError:
             side = None
         self.chain.append(side)
@@ -209,7 +248,11 @@ def _values(tokens: list[str]) -> tuple[Fraction, ...]:
     """
     if len(tokens) > MAX_TOKENS:
         raise UnreadableError("too long")
-    readings = (Fraction(1, 100), Fraction(1)) if any(token.endswith("%") for token in tokens) else (Fraction(1),)
+    readings = (
+        (Fraction(1, 100), Fraction(1))
+        if any(token.endswith("%") for token in tokens)
+        else (Fraction(1),)
+    )
     try:
         return tuple(_Parser(tokens, percent).whole() for percent in readings)
     except ZeroDivisionError:
@@ -218,7 +261,10 @@ def _values(tokens: list[str]) -> tuple[Fraction, ...]:
 
 @dataclass
 class _Parser:
-    """Recursive descent: whole = sum; sum = product (+|- product)*; product = atom (*|/ atom)*; atom = [-] number | ( sum )."""
+    """Recursive descent: whole = sum; sum = product (+|- product)*.
+
+    Product = atom (*|/ atom)*; atom = [-] number | ( sum ).
+    """
 
     tokens: list[str]
     percent: Fraction
@@ -232,7 +278,9 @@ class _Parser:
         return value
 
     def _next(self, *wanted: str) -> str | None:
-        if self.position < len(self.tokens) and (not wanted or self.tokens[self.position] in wanted):
+        if self.position < len(self.tokens) and (
+            not wanted or self.tokens[self.position] in wanted
+        ):
             self.position += 1
             return self.tokens[self.position - 1]
         return None

@@ -1,10 +1,16 @@
-"""The errors of this room. `evals` does not know `loop`, which turns a DataError into exit code 2."""
+"""The errors of this room. `evals` does not know `loop`.
+
+Which turns a DataError into exit code 2.
+"""
 
 from __future__ import annotations
 
 
 class DataError(ValueError):
-    """An input file or a task's settings are wrong; the message says where, got, expected and remedy."""
+    """An input file or a task's settings are wrong.
+
+    The message says where, got, expected and remedy.
+    """
 
 
 class SandboxError(RuntimeError):

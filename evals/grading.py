@@ -1,7 +1,9 @@
-"""Is the final answer in a text right? Exact arithmetic first; symbolic comparison only in killable workers.
+"""Is the final answer in a text right? Exact arithmetic first.
 
-The text is untrusted: nothing in it is ever evaluated here, no pattern backtracks far and every length is capped. Knows nothing
-of tasks' files.
+Symbolic comparison only in killable workers.
+
+The text is untrusted: nothing in it is ever evaluated here, no pattern backtracks far and every
+length is capped. Knows nothing of tasks' files.
 """
 
 from __future__ import annotations
@@ -9,10 +11,10 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from evals.errors import SandboxError, SandboxTimeout
-from evals.numerals import DIGITS, MAX_DIGITS, plain, spell, to_fraction
-from evals.sandbox import Sandbox
-from evals.tasks import Grade
+from ouroloop.evals.errors import SandboxError, SandboxTimeout
+from ouroloop.evals.numerals import DIGITS, MAX_DIGITS, plain, spell, to_fraction
+from ouroloop.evals.sandbox import Sandbox
+from ouroloop.evals.tasks import Grade
 
 MAX_TEXT = 20_000
 """Only so many last characters of a text are searched for an answer."""
@@ -22,12 +24,20 @@ _MAX_MARKERS = 50
 
 _REST = r"(?=([^\n]{0,600}))"  # looked at, not consumed: a line may hold several markers
 _SAYS = r"(?:is|was|are|equals|(?:must|should|would|will) be)"
-_JUDGED = r"\s+(?:correct|incorrect|right|wrong|not)\b"  # "The answer is correct" judges one, it states none
+_JUDGED = (  # "The answer is correct" judges one, it states none
+    r"\s+(?:correct|incorrect|right|wrong|not)\b"
+)
 _MARKERS = tuple(
     (kind, re.compile(pattern, re.IGNORECASE | re.MULTILINE))
     for kind, pattern in (
-        ("says", rf"\banswer\b[^\n.=:]{{0,40}}?(?:\b{_SAYS}\b(?!{_JUDGED})[ \t]*:?|[:=]){_REST}"),  # The answer is 72.
-        ("line", rf"^[ \t>*_#]{{0,8}}(?:the )?(?:final )?answer[ \t]+(?!{_SAYS}\b)([^\n:=]+)$"),  # answer 82, alone on its line
+        (
+            "says",
+            rf"\banswer\b[^\n.=:]{{0,40}}?(?:\b{_SAYS}\b(?!{_JUDGED})[ \t]*:?|[:=]){_REST}",
+        ),  # The answer is 72.
+        (
+            "line",
+            rf"^[ \t>*_#]{{0,8}}(?:the )?(?:final )?answer[ \t]+(?!{_SAYS}\b)([^\n:=]+)$",
+        ),  # answer 82, alone on its line
         ("bare", rf"\banswer[ \t]+(?=[-+$]{{0,2}}[0-9.]){_REST}"),  # ... answer 82
         ("colon", rf"^[ \t>*_#-]{{0,8}}A:{_REST}"),  # A: 18
         ("hashes", rf"####{_REST}"),  # #### 72
@@ -41,10 +51,19 @@ _LOOSE_NUMBER = re.compile(rf"(?<![\w.])(?:(?<![)\]%])[-+])?\$?(?:{DIGITS})(?:/[
 _SUM = re.compile(r"[0-9\s+*/().,$%=x-]+=")
 
 _AROUND = " \t\r\n*_`\"'"
-_HEDGE = re.compile(r"(?:(?:about|approximately|approx\.|roughly|around|exactly|only|just)\s+|[=≈~:]\s*)+", re.IGNORECASE)
+_HEDGE = re.compile(
+    r"(?:(?:about|approximately|approx\.|roughly|around|exactly|only|just)\s+|[=≈~:]\s*)+",
+    re.IGNORECASE,
+)
 _REASON = re.compile(r"[\s,;(]+(?:because|since|which|so|as|where|therefore|thus)\b", re.IGNORECASE)
 _REMARK = re.compile(r"(?<=\S)\s*\([^()]*[A-Za-z=][^()]*\)[\s.]*$")
-_SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALES = {
+    "hundred": 10**2,
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+}
 _WORD_UNIT = r"(?!(?:pi|sqrt|sin|cos|tan|log|exp)\b)[A-Za-z][A-Za-z'’.]+(?:\^?[23])?"
 _SHORT_UNIT = r"(?:[kcm]?m|[km]?g|m?l|lbs?|oz|ft|in|mph|kph|[ap]\.?m|st|nd|rd|th|hrs?|mins?|secs?|[hsd]|°\s?[CF]?)(?:\^?[23])?"
 _UNIT = rf"(?:{_SHORT_UNIT}\b|\s+(?:{_SHORT_UNIT}\b|{_WORD_UNIT})|-{_WORD_UNIT})"
@@ -58,7 +77,9 @@ _NUMBER = re.compile(
     rf"(?:\s*(?P<scale>{'|'.join(_SCALES)})\b)?\s*[%$€£¥₹¢]?(?:{_UNIT})?[\s.,;:!?]*",
     re.IGNORECASE,
 )
-_TOWER = re.compile(r"(?:\*\*|\^)[\s{(+-]*[\w.]+[\s)}]*(?:\*\*|\^)|(?:\*\*|\^)[\s{(+-]*[0-9]{4}|[0-9)]\s*!")
+_TOWER = re.compile(
+    r"(?:\*\*|\^)[\s{(+-]*[\w.]+[\s)}]*(?:\*\*|\^)|(?:\*\*|\^)[\s{(+-]*[0-9]{4}|[0-9)]\s*!"
+)
 _WORD = re.compile(r"(?<!\\)\b(?!(?:sqrt|sin|cos|tan|log|exp|frac|pi)\b)[A-Za-z]{3,}")
 _MATHS = re.compile(r"[\\^*/+=(){}\[\]-]")
 
@@ -66,9 +87,10 @@ _MATHS = re.compile(r"[\\^*/+=(){}\[\]-]")
 def extract_answer(text: str, last_number: bool = False) -> str | None:
     r"""The final answer that a text states, as written.
 
-    The last marker wins: `answer 82`, `#### 72`, `A: 18` (at a line's start), `\boxed{...}`, `<answer>...</answer>`, `The
-    answer is ...`. A marker with nothing after it does not count, nor does an `A:` that opens a longer text. The answer runs to
-    the end of its line or sentence. Without a marker: None, or the last number of the text when `last_number` is true.
+    The last marker wins: `answer 82`, `#### 72`, `A: 18` (at a line's start), `\boxed{...}`,
+    `<answer>...</answer>`, `The answer is ...`. A marker with nothing after it does not count, nor
+    does an `A:` that opens a longer text. The answer runs to the end of its line or sentence.
+    Without a marker: None, or the last number of the text when `last_number` is true.
     """
     text = _ANNOTATION.sub("", text[-MAX_TEXT:])
     found = [
@@ -84,11 +106,14 @@ def extract_answer(text: str, last_number: bool = False) -> str | None:
 
 
 def canonical(answer: str) -> str | None:
-    """The one spelling of an answer, or None when it cannot be read (empty, too long, a tower of powers, division by zero).
+    """The one spelling of an answer.
 
-    Numbers are exact: `$1,080.00` -> `1080`, `1/2` and `50/100` -> `0.5`, `2/6` -> `1/3`, `−5 apples` -> `-5`, `1.8 billion` ->
-    `1800000000`. Currency, unit and percent signs are dropped (`50%` -> `50`), a variable in front too (`x = 4` -> `4`).
-    Nothing is rounded: 0.33 is not 1/3. Anything else is compared as text: lower case, one space, no outer punctuation.
+    Or None when it cannot be read (empty, too long, a tower of powers, division by zero).
+
+    Numbers are exact: `$1,080.00` -> `1080`, `1/2` and `50/100` -> `0.5`, `2/6` -> `1/3`, `−5
+    apples` -> `-5`, `1.8 billion` -> `1800000000`. Currency, unit and percent signs are dropped
+    (`50%` -> `50`), a variable in front too (`x = 4` -> `4`). Nothing is rounded: 0.33 is not 1/3.
+    Anything else is compared as text: lower case, one space, no outer punctuation.
     """
     if len(answer) > MAX_ANSWER:
         return None
@@ -113,24 +138,28 @@ def is_number(answer: str) -> bool:
 
 
 def same_answer(gold: str, answer: str) -> bool:
-    """Whether two answers are the same number exactly, or the same text; an answer that cannot be read is never the same."""
+    """Whether two answers are the same number exactly, or the same text.
+
+    An answer that cannot be read is never the same.
+    """
     read = canonical(answer)
     return read is not None and read == canonical(gold)
 
 
-def grade(gold: str | None, text: str, *, last_number: bool = False, symbolic: Sandbox | None = None) -> Grade:
+def grade(
+    gold: str | None, text: str, *, last_number: bool = False, symbolic: Sandbox | None = None
+) -> Grade:
     """Judge the final answer in `text` against `gold`.
 
-    `correct` is None only when there is no gold. An answer that is missing, unreadable or that made the symbolic comparison
-    time out is wrong: a text must not leave the denominator by being hostile. When the gold is a number and the statement is
-    not, its only number counts, or what a sum comes to (`A: 9 * 2 = 18`, `Answer: Janet makes $18.`).
+    `correct` is None only when there is no gold. An answer that is missing, unreadable or that made
+    the symbolic comparison time out is wrong: a text must not leave the denominator by being
+    hostile. When the gold is a number and the statement is not, its only number counts, or what a
+    sum comes to (`A: 9 * 2 = 18`, `Answer: Janet makes $18.`).
 
-    Args:
-        gold: the right answer, or None when nobody knows it.
-        text: untrusted model output.
-        last_number: without a final-answer marker, take the last number.
-        symbolic: a sandbox of `evals.symbolic:same_expression` for golds that are expressions (extra `verify`); None: exact
-        path only.
+    Args: gold: the right answer, or None when nobody knows it. text: untrusted model output.
+        last_number: without a final-answer marker, take the last number. symbolic: a sandbox of
+        `ouroloop.evals.symbolic:same_expression` for golds that are expressions (extra `verify`);
+        None: exact path only.
     """
     stated = extract_answer(text, last_number)
     if stated is None:
@@ -170,7 +199,10 @@ def _candidate(kind: str, text: str, match: re.Match[str]) -> str:
 
 
 def _only_number(stated: str) -> str | None:
-    """The number in a statement that is not itself one: the only one, or what a sum comes to; None when that is not clear."""
+    """The number in a statement that is not itself one: the only one, or what a sum comes to.
+
+    None when that is not clear.
+    """
     text = plain(stated[:MAX_ANSWER])
     if _TOWER.search(text):
         return None
@@ -186,7 +218,10 @@ def _only_number(stated: str) -> str | None:
 
 
 def _worth_comparing(gold: str, answer: str) -> bool:
-    """Only expressions go to math-verify: it calls `abc` and `cab` equal (a product of letters), and `47+35` an answer to 82."""
+    """Only expressions go to math-verify.
+
+    It calls `abc` and `cab` equal (a product of letters), and `47+35` an answer to 82.
+    """
     read = canonical(gold)
     if read is None or is_number(read) or len(answer) > 200 or len(gold) > 200:
         return False
@@ -201,7 +236,12 @@ def _value(match: re.Match[str]) -> Fraction | None:
         return None
     value = top / bottom + int(match["whole"] or 0)
     negative = (match["sign"] == "-") + (match["sign2"] == "-") + (match["minus"] is not None)
-    return Fraction(-1) ** negative * value * Fraction(10) ** exponent * _SCALES.get((match["scale"] or "").lower(), 1)
+    return (
+        Fraction(-1) ** negative
+        * value
+        * Fraction(10) ** exponent
+        * _SCALES.get((match["scale"] or "").lower(), 1)
+    )
 
 
 def _unwrap(text: str) -> str:

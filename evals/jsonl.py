@@ -1,4 +1,7 @@
-"""Tasks from files: any JSONL of questions and answers, and GSM8K's format. Knows nothing of the loop that trains on them."""
+"""Tasks from files: any JSONL of questions and answers, and GSM8K's format.
+
+Knows nothing of the loop that trains on them.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from evals.corrupt import corrupt
-from evals.errors import DataError
-from evals.grading import grade
-from evals.problem_files import ReadRow, normalise, read_gsm8k, read_problem, read_problems, text_digest
-from evals.sandbox import Sandbox
-from evals.steps import check
-from evals.tasks import Grade, Problem, Prompts, Split, StepCheck
+from ouroloop.evals.corrupt import corrupt
+from ouroloop.evals.errors import DataError
+from ouroloop.evals.grading import grade
+from ouroloop.evals.problem_files import (
+    ReadRow,
+    normalise,
+    read_gsm8k,
+    read_problem,
+    read_problems,
+    text_digest,
+)
+from ouroloop.evals.sandbox import Sandbox
+from ouroloop.evals.steps import check
+from ouroloop.evals.tasks import Grade, Problem, Prompts, Split, StepCheck
 
 HELDOUT_PART = 5
 """Without a held-out file every fifth problem (by the hash of its question) is held out."""
@@ -23,12 +33,15 @@ RESERVE_PART = 10
 
 @dataclass(frozen=True)
 class JsonlTask:
-    """Problems from one or two JSONL files, with `question`, and optionally `answer`, `id`, `family`, `solution`, `slice`.
+    """Problems from one or two JSONL files, with `question`.
 
-    Splits depend on each question's text alone, not on its place: adding problems moves none. `reserve` holds a tenth of the
-    training problems that have solutions. Of two problems with the same question (case, space and punctuation aside) the first
-    counts, and a held-out question is taken out of training. `last_number`: without a final-answer marker the last number of a
-    text is its answer. `symbolic`: compare expressions with math-verify in a sandbox (extra `verify`).
+    And optionally `answer`, `id`, `family`, `solution`, `slice`.
+
+    Splits depend on each question's text alone, not on its place: adding problems moves none.
+    `reserve` holds a tenth of the training problems that have solutions. Of two problems with the
+    same question (case, space and punctuation aside) the first counts, and a held-out question is
+    taken out of training. `last_number`: without a final-answer marker the last number of a text is
+    its answer. `symbolic`: compare expressions with math-verify in a sandbox (extra `verify`).
     """
 
     path: Path
@@ -42,13 +55,16 @@ class JsonlTask:
     def problems(self, split: Split) -> list[Problem]:
         """All problems of a split in file order; the splits are disjoint by question.
 
-        Raises:
-            DataError: a file is missing, empty or malformed, or a split that training and evaluation need is empty.
+        Raises: DataError: a file is missing, empty or malformed, or a split that training and
+            evaluation need is empty.
         """
         return list(self._splits[split])
 
     def grade(self, problem: Problem, text: str) -> Grade:
-        """Judge the final answer in `text`; `correct` is None for a problem without a gold answer."""
+        """Judge the final answer in `text`.
+
+        `correct` is None for a problem without a gold answer.
+        """
         return grade(problem.answer, text, last_number=self.last_number, symbolic=self._sandbox)
 
     def check_steps(self, problem: Problem, text: str) -> StepCheck:
@@ -59,13 +75,15 @@ class JsonlTask:
         """None: a file of problems does not know the strategies of their solutions."""
         return None
 
-    def corrupt(self, problem: Problem, text: str, seed: int, keep_answer: bool = False) -> str | None:
+    def corrupt(
+        self, problem: Problem, text: str, seed: int, keep_answer: bool = False
+    ) -> str | None:
         """One number changed."""
         return corrupt(self, problem, text, seed, keep_answer)
 
     @cached_property
     def _sandbox(self) -> Sandbox | None:
-        return Sandbox("evals.symbolic:same_expression") if self.symbolic else None
+        return Sandbox("ouroloop.evals.symbolic:same_expression") if self.symbolic else None
 
     @cached_property
     def _splits(self) -> dict[Split, list[Problem]]:
@@ -80,29 +98,39 @@ class JsonlTask:
         rest = [problem for problem in everything if normalise(problem.question) not in held]
         if shared := sorted({problem.id for problem in rest} & set(held.values())):
             raise DataError(
-                f"{self.path} and {self.heldout_path}: id {shared[0]!r} names different questions in the two files "
-                f"({len(shared)} such ids); expected ids unique over both. Drop the field 'id' to have ids made."
+                f"{self.path} and {self.heldout_path}: id {shared[0]!r} names different questions"
+                f" in the two files ({len(shared)} such ids); expected ids unique over both. Drop"
+                " the field 'id' to have ids made."
             )
-        reserve = [problem for problem in rest if problem.solution and _part(problem, "reserve", RESERVE_PART)]
+        reserve = [
+            problem
+            for problem in rest
+            if problem.solution and _part(problem, "reserve", RESERVE_PART)
+        ]
         drawn = {problem.id for problem in reserve}
         train = [problem for problem in rest if problem.id not in drawn]
         if not heldout or not train:
             raise DataError(
-                f"{self.path}: {len(everything)} problems give {len(train)} for training and {len(heldout)} held out; "
-                f"expected at least 1 of each. {remedy}"
+                f"{self.path}: {len(everything)} problems give {len(train)} for training and"
+                f" {len(heldout)} held out; expected at least 1 of each. {remedy}"
             )
         return {"train": train, "heldout": heldout, "reserve": reserve}
 
 
 def gsm8k_task(path: Path, heldout_path: Path | None = None, **settings: Any) -> JsonlTask:
-    """A task from files in GSM8K's format: `question`, and an `answer` that is a worked solution ending in `#### N`.
+    """A task from files in GSM8K's format.
 
-    A problem's `solution` is that text without its `<<48/2=24>>` annotations (no model is asked to write them) and with its
-    `#### N` line.
+    `question`, and an `answer` that is a worked solution ending in `#### N`.
+
+    A problem's `solution` is that text without its `<<48/2=24>>` annotations (no model is asked to
+    write them) and with its `#### N` line.
     """
     return JsonlTask(path, heldout_path, name="gsm8k", read_row=read_gsm8k, **settings)
 
 
 def _part(problem: Problem, purpose: str, parts: int) -> bool:
-    """Whether a problem falls into one of `parts` equal parts, by hash; another purpose draws another part."""
+    """Whether a problem falls into one of `parts` equal parts, by hash.
+
+    Another purpose draws another part.
+    """
     return int(text_digest(f"{purpose}:{normalise(problem.question)}")[:15], 16) % parts == 0

@@ -1,6 +1,7 @@
 """Reading numbers that people and models write: exact, bounded, never evaluated.
 
-Knows nothing of answers or steps. Everything here runs on untrusted text: ASCII digits only, linear patterns, capped lengths.
+Knows nothing of answers or steps. Everything here runs on untrusted text: ASCII digits only, linear
+patterns, capped lengths.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ import re
 from fractions import Fraction
 
 MAX_DIGITS = 64
-"""Digits of a number at most; longer ones are not read (Python's int() is quadratic, and no problem here needs them)."""
+"""Digits of a number at most.
+
+Longer ones are not read (Python's int() is quadratic, and no problem here needs them).
+"""
 
 DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
 """An unsigned decimal, with or without thousands commas. Wrap in a group."""
@@ -53,7 +57,10 @@ _LATEX = (
 
 
 def plain(text: str) -> str:
-    r"""`text` with Unicode signs, vulgar fractions and the commonest LaTeX spelt in ASCII: × is *, \frac{1}{2} is 1/2."""
+    r"""`text` with Unicode signs, vulgar fractions and the commonest LaTeX spelt in ASCII.
+
+    × is *, \frac{1}{2} is 1/2.
+    """
     text = _SPACED_THOUSANDS.sub("", text).translate(_SPELLINGS)
     if "\\" in text or "{,}" in text:
         for pattern, replacement in _LATEX:
@@ -62,13 +69,19 @@ def plain(text: str) -> str:
 
 
 def to_fraction(digits: str) -> Fraction | None:
-    """The exact value of an optionally signed decimal such as `-1,234.50`, or None when it is longer than MAX_DIGITS."""
+    """The exact value of an optionally signed decimal such as `-1,234.50`.
+
+    Or None when it is longer than MAX_DIGITS.
+    """
     digits = digits.replace(",", "")
     return Fraction(digits) if len(digits) <= MAX_DIGITS else None
 
 
 def spell(value: Fraction) -> str:
-    """The one spelling of a rational: an integer, else the finite decimal, else a reduced fraction (72, 0.5, 1/3)."""
+    """The one spelling of a rational.
+
+    An integer, else the finite decimal, else a reduced fraction (72, 0.5, 1/3).
+    """
     if value.denominator == 1:
         return str(value.numerator)
     rest, twos, fives = value.denominator, 0, 0

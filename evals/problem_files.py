@@ -1,4 +1,7 @@
-"""Reading problems out of JSONL files. Every complaint says file:line, what it got, what it expected and what to do."""
+"""Reading problems out of JSONL files.
+
+Every complaint says file:line, what it got, what it expected and what to do.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from evals.errors import DataError
-from evals.grading import canonical
-from evals.tasks import Problem
+from ouroloop.evals.errors import DataError
+from ouroloop.evals.grading import canonical
+from ouroloop.evals.tasks import Problem
 
 ReadRow = Callable[[Mapping[str, Any], str], Problem]
 """One JSON object and its place ("file:line") -> a problem."""
@@ -20,10 +23,12 @@ _SAMPLE = '{"question": "What is 2+3?", "answer": "5"}'
 
 
 def read_problems(path: Path, read_row: ReadRow) -> list[Problem]:
-    """Read a JSONL file; blank lines are skipped, of problems with the same question the first is kept.
+    """Read a JSONL file; blank lines are skipped.
 
-    Raises:
-        DataError: the file is missing, holds no problem, or has a bad line; the message names file:line.
+    Of problems with the same question the first is kept.
+
+    Raises: DataError: the file is missing, holds no problem, or has a bad line; the message names
+        file:line.
     """
     by_question: dict[str, Problem] = {}
     by_id: dict[str, str] = {}
@@ -33,25 +38,33 @@ def read_problems(path: Path, read_row: ReadRow) -> list[Problem]:
             continue
         if problem.id in by_id:
             raise DataError(
-                f"{where}: id {problem.id!r} belongs to another question already ({by_id[problem.id]}). Ids must be unique; "
-                "drop the field to have one made."
+                f"{where}: id {problem.id!r} belongs to another question already"
+                f" ({by_id[problem.id]}). Ids must be unique; drop the field to have one made."
             )
         by_question[normalise(problem.question)] = problem
         by_id[problem.id] = where
     if not by_question:
-        raise DataError(f"{path}: the file holds no problems; expected one JSON object per line, such as {_SAMPLE}.")
+        raise DataError(
+            f"{path}: the file holds no problems; expected one JSON object per line, such as"
+            f" {_SAMPLE}."
+        )
     return list(by_question.values())
 
 
 def read_problem(row: Mapping[str, Any], where: str) -> Problem:
-    """A problem from a row with `question`, `answer` and the like; fields of other names become its metadata.
+    """A problem from a row with `question`, `answer` and the like.
+
+    Fields of other names become its metadata.
 
     Raises:
         DataError: a field is missing or of the wrong kind.
     """
     question = _text(row, "question", where)
     if question is None:
-        raise DataError(f"{where}: no field 'question', got {sorted(row)}; expected one object per line, such as {_SAMPLE}.")
+        raise DataError(
+            f"{where}: no field 'question', got {sorted(row)}; expected one object per line, such"
+            f" as {_SAMPLE}."
+        )
     place = _text(row, "slice", where) or "typical"
     if place not in ("typical", "tail"):
         raise DataError(
@@ -61,7 +74,8 @@ def read_problem(row: Mapping[str, Any], where: str) -> Problem:
     answer = _text(row, "answer", where)
     if answer is not None and canonical(answer) is None:
         raise DataError(
-            f"{where}: answer {answer[:60]!r} cannot be read by the grader; expected a number, a short text or an expression."
+            f"{where}: answer {answer[:60]!r} cannot be read by the grader; expected a number, a"
+            " short text or an expression."
         )
     known = ("id", "question", "answer", "family", "slice", "solution")
     return Problem(
@@ -84,8 +98,8 @@ def read_gsm8k(row: Mapping[str, Any], where: str) -> Problem:
     text = _text(row, "answer", where)
     if text is None:
         raise DataError(
-            f"{where}: no field 'answer', got {sorted(row)}; expected GSM8K's 'question' and 'answer'. "
-            "Use task.kind: jsonl for problems without answers."
+            f"{where}: no field 'answer', got {sorted(row)}; expected GSM8K's 'question' and"
+            " 'answer'. Use task.kind: jsonl for problems without answers."
         )
     solution, mark, gold = text.rpartition("####")
     if not mark or not gold.strip():
@@ -94,12 +108,22 @@ def read_gsm8k(row: Mapping[str, Any], where: str) -> Problem:
             "Use task.kind: jsonl when it is the bare answer."
         )
     written = re.sub(r"<<[^<>\n]*>>", "", solution).rstrip() + f"\n#### {gold.strip()}"
-    return read_problem({"family": "gsm8k", **row, "answer": gold.strip(), "solution": written}, where)
+    return read_problem(
+        {"family": "gsm8k", **row, "answer": gold.strip(), "solution": written}, where
+    )
 
 
 def normalise(question: str) -> str:
-    """What makes two questions the same: letters, digits and signs of arithmetic, lower case, single spaces."""
-    return " ".join(re.sub(r"[^\w+\-*/=<>.%$]+", " ", question.casefold()).replace(". ", " ").rstrip(". ").split())
+    """What makes two questions the same.
+
+    Letters, digits and signs of arithmetic, lower case, single spaces.
+    """
+    return " ".join(
+        re.sub(r"[^\w+\-*/=<>.%$]+", " ", question.casefold())
+        .replace(". ", " ")
+        .rstrip(". ")
+        .split()
+    )
 
 
 def question_id(question: str) -> str:
@@ -118,14 +142,18 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError:
         raise DataError(
-            f"{path}: no such file; expected a JSONL file of problems. Paths in a recipe are relative to the recipe."
+            f"{path}: no such file; expected a JSONL file of problems. Paths in a recipe are"
+            " relative to the recipe."
         ) from None
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}: not UTF-8 text (byte {error.start}); expected a JSONL file. Convert it, e.g. with iconv -t UTF-8."
+            f"{path}: not UTF-8 text (byte {error.start}); expected a JSONL file. Convert it, e.g."
+            " with iconv -t UTF-8."
         ) from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a JSONL file of problems.") from None
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); expected a JSONL file of problems."
+        ) from None
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -134,10 +162,13 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             row = json.loads(line)
         except (json.JSONDecodeError, RecursionError, ValueError) as error:
             raise DataError(
-                f"{where}: not JSON ({error}), got {line[:60]!r}; expected one object per line, such as {_SAMPLE}."
+                f"{where}: not JSON ({error}), got {line[:60]!r}; expected one object per line,"
+                f" such as {_SAMPLE}."
             ) from None
         if not isinstance(row, dict):
-            raise DataError(f"{where}: got a JSON {type(row).__name__}; expected an object, such as {_SAMPLE}.")
+            raise DataError(
+                f"{where}: got a JSON {type(row).__name__}; expected an object, such as {_SAMPLE}."
+            )
         yield where, row
 
 
@@ -151,7 +182,13 @@ def _text(row: Mapping[str, Any], name: str, where: str) -> str | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise DataError(f"{where}: field {name!r} is a {type(value).__name__} ({str(value)[:40]!r}); expected text or a number.")
+        raise DataError(
+            f"{where}: field {name!r} is a {type(value).__name__} ({str(value)[:40]!r}); expected"
+            " text or a number."
+        )
     if not str(value).strip():
-        raise DataError(f"{where}: field {name!r} is empty; expected text. Leave the field out when there is none.")
+        raise DataError(
+            f"{where}: field {name!r} is empty; expected text. Leave the field out when there is"
+            " none."
+        )
     return str(value)

@@ -1,8 +1,10 @@
-"""Killable workers for untrusted text: spawned processes with limits on CPU time and memory, replaced when they hang or die.
+"""Killable workers for untrusted text.
 
-A worker imports one function (its module imports what is heavy, so that no call pays for it) and calls it. Arguments go in
-pickled (they are ours); results come back as JSON, because what comes out of a process that handled hostile text is not to be
-unpickled.
+Spawned processes with limits on CPU time and memory, replaced when they hang or die.
+
+A worker imports one function (its module imports what is heavy, so that no call pays for it) and
+calls it. Arguments go in pickled (they are ours); results come back as JSON, because what comes out
+of a process that handled hostile text is not to be unpickled.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any, NoReturn
 
-from evals.errors import DataError, SandboxError, SandboxTimeout
+from ouroloop.evals.errors import DataError, SandboxError, SandboxTimeout
 
 _START_SECONDS = 120.0
 """A worker's imports may take so long on a busy machine; this time is not the text's fault."""
@@ -28,7 +30,9 @@ _CACHE_SIZE = 50_000
 
 @dataclass
 class Sandbox:
-    """Calls one function on untrusted arguments, in `num_workers` processes that start when first needed. Thread-safe.
+    """Calls one function on untrusted arguments.
+
+    In `num_workers` processes that start when first needed. Thread-safe.
 
     Args:
         function: importable as "package.module:name"; its result must be a JSON value.
@@ -48,7 +52,8 @@ class Sandbox:
     def __post_init__(self) -> None:
         if self.timeout_seconds <= 0 or self.num_workers < 1:
             raise ValueError(
-                f"Sandbox: needs timeout_seconds > 0 and num_workers >= 1, got {self.timeout_seconds} and {self.num_workers}"
+                "Sandbox: needs timeout_seconds > 0 and num_workers >= 1, got"
+                f" {self.timeout_seconds} and {self.num_workers}"
             )
         self._idle = queue.LifoQueue()
         for _ in range(self.num_workers):
@@ -73,7 +78,9 @@ class Sandbox:
                     self._cache.popitem(last=False)
         if "result" in known:
             return known["result"]
-        raise (SandboxTimeout if known["kind"] == "timeout" else SandboxError)(f"{self.function}: {known['error']}")
+        raise (SandboxTimeout if known["kind"] == "timeout" else SandboxError)(
+            f"{self.function}: {known['error']}"
+        )
 
     def close(self) -> None:
         """End the workers; a later call starts new ones."""
@@ -124,7 +131,7 @@ class _Worker:
         if ready.get("result") != "ready":
             self.kill()
             raise DataError(
-                f"evals.sandbox: cannot use {function}: {ready['error']}. "
+                f"ouroloop.evals.sandbox: cannot use {function}: {ready['error']}. "
                 "Install the extra that brings it: pip install 'ouroloop[verify]'"
             )
 
@@ -145,11 +152,24 @@ class _Worker:
     def _read(self, timeout_seconds: float) -> dict[str, Any]:
         try:
             if not self.pipe.poll(timeout_seconds):
-                return {"kind": "timeout", "error": f"no answer within {timeout_seconds:g} s; the worker was killed"}
+                return {
+                    "kind": "timeout",
+                    "error": f"no answer within {timeout_seconds:g} s; the worker was killed",
+                }
             reply = json.loads(self.pipe.recv_bytes(2**20))
         except (EOFError, OSError, ValueError) as error:
-            return {"kind": "died", "error": f"the worker died ({type(error).__name__}): out of memory or CPU time, or a crash"}
-        return reply if isinstance(reply, dict) else {"kind": "died", "error": "the worker answered nonsense"}
+            return {
+                "kind": "died",
+                "error": (
+                    f"the worker died ({type(error).__name__}): out of memory or CPU time, or a"
+                    " crash"
+                ),
+            }
+        return (
+            reply
+            if isinstance(reply, dict)
+            else {"kind": "died", "error": "the worker answered nonsense"}
+        )
 
 
 def _serve(pipe: Connection, function: str, timeout_seconds: float, memory_bytes: int) -> NoReturn:
@@ -192,12 +212,17 @@ def _limit_memory(memory_bytes: int) -> None:
 
 
 def _limit_cpu(seconds: float) -> None:
-    """Let the process use `seconds` more of CPU time (rounded up), then the kernel ends it, even if nobody watches any more."""
+    """Let the process use `seconds` more of CPU time (rounded up), then the kernel ends it.
+
+    Even if nobody watches any more.
+    """
     try:
         import resource
 
         usage = resource.getrusage(resource.RUSAGE_SELF)
         hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-        resource.setrlimit(resource.RLIMIT_CPU, (int(usage.ru_utime + usage.ru_stime + seconds) + 2, hard))
+        resource.setrlimit(
+            resource.RLIMIT_CPU, (int(usage.ru_utime + usage.ru_stime + seconds) + 2, hard)
+        )
     except (ImportError, ValueError, OSError):
         pass

@@ -1,4 +1,6 @@
-"""Every calculation that a text writes down, each checked exactly: `47+35=82`, `<<48/2=24>>`, `1/2 x 10 = $5`, `2+3=5+1=6`.
+"""Every calculation that a text writes down, each checked exactly.
+
+`47+35=82`, `<<48/2=24>>`, `1/2 x 10 = $5`, `2+3=5+1=6`.
 
 Knows nothing of problems or answers; `equations.py` does the reading.
 """
@@ -12,9 +14,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
-from evals.equations import Side, chains
-from evals.numerals import spell
-from evals.tasks import StepCheck
+from ouroloop.evals.equations import Side, chains
+from ouroloop.evals.numerals import spell
+from ouroloop.evals.tasks import StepCheck
 
 MAX_TEXT = 20_000
 """Only so many first characters of a text are read."""
@@ -26,7 +28,10 @@ _ANNOTATION = re.compile(r"<<([^<>\n]{1,200})>>")
 
 @dataclass(frozen=True)
 class Calculation:
-    """One equation of a text: its canonical spelling, and what its left side comes to (None: division by zero)."""
+    """One equation of a text: its canonical spelling, and what its left side comes to (None.
+
+    Division by zero).
+    """
 
     text: str
     valid: bool
@@ -42,10 +47,12 @@ def calculations(text: str) -> tuple[str, ...]:
 
 
 def calculation_key(text: str) -> str:
-    """What makes two traces duplicates for rejection-sampling fine-tuning: their calculations, sorted; "" when there are none.
+    """What makes two traces duplicates for rejection-sampling fine-tuning.
 
-    Source: Yuan et al. 2308.01825 (distinct equation lists). They compare lists in order; the order is dropped here, so that
-    swapping two independent steps does not make a new path.
+    Their calculations, sorted; "" when there are none.
+
+    Source: Yuan et al. 2308.01825 (distinct equation lists). They compare lists in order; the order
+    is dropped here, so that swapping two independent steps does not make a new path.
     """
     return ";".join(sorted(calculations(text)))
 
@@ -53,16 +60,21 @@ def calculation_key(text: str) -> str:
 def check(text: str) -> StepCheck:
     """Check every calculation of a text; `valid` is None when there is none.
 
-    A result is right when it equals the left side exactly or, written with decimals, is less than one unit of its last place
-    away (rounded or cut: 8/3=2.67 and 8/3=2.66 are right, 8/3=3 is wrong). A percent sign may mean /100 or nothing (1/2=50%,
-    20%*50=10). `2+3=5+1=6` is a running total (2+3=5, 5+1=6) where the strict reading fails.
+    A result is right when it equals the left side exactly or, written with decimals, is less than
+    one unit of its last place away (rounded or cut: 8/3=2.67 and 8/3=2.66 are right, 8/3=3 is
+    wrong). A percent sign may mean /100 or nothing (1/2=50%, 20%*50=10). `2+3=5+1=6` is a running
+    total (2+3=5, 5+1=6) where the strict reading fails.
     """
     found = find_calculations(text)
     for index, step in enumerate(found):
         if not step.valid:
-            value = "undefined (division by zero)" if step.expected is None else spell(step.expected)
+            value = (
+                "undefined (division by zero)" if step.expected is None else spell(step.expected)
+            )
             return StepCheck(False, len(found), index, f"{step.text}: the left side is {value}")
-    return StepCheck(True, len(found)) if found else StepCheck(None, 0, None, "no calculation found")
+    return (
+        StepCheck(True, len(found)) if found else StepCheck(None, 0, None, "no calculation found")
+    )
 
 
 def find_calculations(text: str) -> list[Calculation]:
@@ -101,7 +113,12 @@ def _equation(left: Side, right: Side) -> Calculation | None:
         return None
     expected = left.values[0] if left.values else None
     valid = _agree(left, right) or (left.is_number and _agree(right, left))
-    if not valid and not left.is_number and not right.is_number and right.tokens[0] not in ("(", "-"):
+    if (
+        not valid
+        and not left.is_number
+        and not right.is_number
+        and right.tokens[0] not in ("(", "-")
+    ):
         total = Fraction(right.tokens[0].rstrip("%"))
         if total in left.values:
             return Calculation(f"{left}={spell(total)}", True, expected)
@@ -111,4 +128,8 @@ def _equation(left: Side, right: Side) -> Calculation | None:
 def _agree(value: Side, stated: Side) -> bool:
     """Whether `stated`, to the decimal places it is written with, is what `value` comes to."""
     margin = Fraction(1, 10**stated.places) if stated.places else Fraction(0)
-    return any(shown == exact or abs(shown - exact) < margin for exact in value.values for shown in stated.values)
+    return any(
+        shown == exact or abs(shown - exact) < margin
+        for exact in value.values
+        for shown in stated.values
+    )

@@ -11,7 +11,7 @@ from math_verify import parse, verify
 def same_expression(gold: str, answer: str) -> bool:
     """Whether math-verify finds two mathematical expressions equal.
 
-    Source: huggingface/Math-Verify; its own time-outs are whole-second alarms that work in a main thread only, which a worker's
-    is.
+    Source: huggingface/Math-Verify; its own time-outs are whole-second alarms that work in a main
+    thread only, which a worker's is.
     """
     return bool(verify(parse(f"${gold.strip('$')}$"), parse(f"${answer.strip('$')}$")))

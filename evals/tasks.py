@@ -1,4 +1,7 @@
-"""What a task is: problems with (or without) gold answers, a grader, and what a task may know about steps and strategies."""
+"""What a task is: problems with (or without) gold answers, a grader.
+
+And what a task may know about steps and strategies.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,13 @@ Split = Literal["train", "heldout", "reserve"]
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem. `id` is stable across runs (content hash or the file's own id); `answer` None means that no gold is known.
+    """One problem. `id` is stable across runs (content hash or the file's own id).
 
-    `family` groups problems whose accuracy is reported together; `slice` is "typical" or "tail" (hard by construction or by
-    base pass rate); `solution` is a demonstration in the task's own format, when there is one.
+    `answer` None means that no gold is known.
+
+    `family` groups problems whose accuracy is reported together; `slice` is "typical" or "tail"
+    (hard by construction or by base pass rate); `solution` is a demonstration in the task's own
+    format, when there is one.
     """
 
     id: str
@@ -52,10 +58,10 @@ class StepCheck:
 class Prompts:
     """The templates of a loop (str.format fields) and how to read a critique's verdict.
 
-    draft: {question}. critique: {question} {draft} {principle}. revise: {question} {draft} {critique} {principle}.
-    direct: {question} {draft} {principle}; a revision that answers no critique.
-    answer: {answer}; what a final answer looks like on its own.
-    A verdict is read from the last line that holds `approve` or `reject` as a whole word sequence; neither = unreadable.
+    draft: {question}. critique: {question} {draft} {principle}. revise: {question} {draft}
+    {critique} {principle}. direct: {question} {draft} {principle}; a revision that answers no
+    critique. answer: {answer}; what a final answer looks like on its own. A verdict is read from
+    the last line that holds `approve` or `reject` as a whole word sequence; neither = unreadable.
     `chat` wraps each rendered template as one user turn (checkpoint's own chat template).
     """
 
@@ -73,8 +79,8 @@ class Prompts:
 class Task(Protocol):
     """A source of problems that can grade answers to them.
 
-    `strategy` returns the *true* strategy where the task knows it (the worlds), else None, and a canonicaliser of `monitors`
-    names one. `prompts` None means: the loop's own templates.
+    `strategy` returns the *true* strategy where the task knows it (the worlds), else None, and a
+    canonicaliser of `monitors` names one. `prompts` None means: the loop's own templates.
     """
 
     @property
@@ -103,9 +109,13 @@ class Task(Protocol):
         """The true strategy of `text`, or None when the task cannot know."""
         ...
 
-    def corrupt(self, problem: Problem, text: str, seed: int, keep_answer: bool = False) -> str | None:
-        """A version of a right `text` that is wrong for certain, or None: a wrong answer, or with `keep_answer` the right one by a wrong step.
+    def corrupt(
+        self, problem: Problem, text: str, seed: int, keep_answer: bool = False
+    ) -> str | None:
+        """A version of a right `text` that is wrong for certain, or None.
 
-        Same seed, same text. A task that knows no better calls `evals.corrupt`.
+        A wrong answer, or with `keep_answer` the right one by a wrong step.
+
+        Same seed, same text. A task that knows no better calls `ouroloop.evals.corrupt`.
         """
         ...

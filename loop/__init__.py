@@ -1,3 +1,4 @@
-"""The story: draft, critique, revise, filter, train, measure, decide - round after round. Knows `monitors` and `evals`."""
+"""The story: draft, critique, revise, filter, train, measure, decide - round after round.
 
-__version__ = "0.1.0"
+Knows `monitors` and `evals`.
+"""

@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loop.arguments import REPORTS, Command, parser
-from loop.errors import OuroloopError, RunStateError, UserError
+from ouroloop.loop.arguments import REPORTS, Command, parser
+from ouroloop.loop.errors import OuroloopError, RunStateError, UserError
 
 if TYPE_CHECKING:
-    from loop.studies.study import Study
-    from monitors.panel import Panel
-    from monitors.populations import Design, Population
+    from ouroloop.loop.experiments.study import Study
+    from ouroloop.monitors.decision.populations import Design, Population
+    from ouroloop.monitors.decision.rule import Panel
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _root(options: argparse.Namespace) -> Path:
-    from loop.store import default_root
+    from ouroloop.loop.store import default_root
 
     return Path(options.runs).resolve() if options.runs else default_root()
 
@@ -49,42 +49,49 @@ def _path(options: argparse.Namespace, name: str) -> Path:
     for path in (_root(options) / name, Path(name)):
         if (path / "recipe.json").exists():
             return path.resolve()
-    raise RunStateError(f"{name}: no such run in {_root(options)}, and no run folder of that path. `ouroloop run RECIPE` starts one.")
+    raise RunStateError(
+        f"{name}: no such run in {_root(options)}, and no run folder of that path. `ouroloop run"
+        " RECIPE` starts one."
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
-    from loop.recipe_file import load_recipe
+    from ouroloop.loop.recipe_file import load_recipe
 
     recipe = load_recipe(options.recipe, options.overrides)
     if options.check:
-        from loop.setup import prepare
+        from ouroloop.loop.setup import prepare
 
         setting = prepare(recipe)
         print(json.dumps(recipe.to_json(), indent=1))
-        print(f"{options.recipe}: fine. {len(setting.problems):,} problems, {len(setting.panel.problems)} in the panel.", file=sys.stderr)
+        print(
+            f"{options.recipe}: fine. {len(setting.problems):,} problems,"
+            f" {len(setting.panel.problems)} in the panel.",
+            file=sys.stderr,
+        )
         return 0
-    from loop import runner
+    from ouroloop.loop import runner
 
     return 3 if runner.run(recipe, _root(options), options.fresh).halted else 0
 
 
 def _resume(options: argparse.Namespace) -> int:
-    from loop import runner
-    from loop.recipe_file import load_recipe
+    from ouroloop.loop import runner
+    from ouroloop.loop.recipe_file import load_recipe
 
     changed = load_recipe(options.recipe) if options.recipe else None
     return 3 if runner.resume(_path(options, options.run), changed).halted else 0
 
 
 def _watch(options: argparse.Namespace) -> int:
-    from loop.views.watch import watch
+    from ouroloop.loop.views.watch import watch
 
     watch(_path(options, options.run))
     return 0
 
 
 def _report(options: argparse.Namespace) -> int:
-    from loop.views.report import write_report
+    from ouroloop.loop.views.report import write_report
 
     paths = [_path(options, name) for name in options.run]
     print(write_report(paths, options.out or paths[0] / "report.html"))
@@ -92,7 +99,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from loop.views.compare import compare, compare_table
+    from ouroloop.loop.views.compare import compare, compare_table
 
     result = compare([_path(options, name) for name in options.run])
     print(json.dumps(result, indent=1) if options.json else compare_table(result))
@@ -100,27 +107,47 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _monitor(options: argparse.Namespace) -> int:
-    from loop.views import monitor
+    from ouroloop.loop.views import monitor
 
     if options.plan:
         return _monitor_plan(options)
     if not options.traces:
-        raise UserError("monitor: no traces; expected one JSONL file per round, the anchor first. docs/traces.md says what is in them.")
+        raise UserError(
+            "monitor: no traces; expected one JSONL file per round, the anchor first."
+            " docs/traces.md says what is in them."
+        )
     watched = monitor.monitor(
-        options.traces, options.strategies, options.settings, options.plan_rounds, options.temperature, options.keep_order, options.anchors,
+        options.traces,
+        options.strategies,
+        options.settings,
+        options.plan_rounds,
+        options.temperature,
+        options.keep_order,
+        options.anchors,
     )
-    print(json.dumps(monitor.to_json(watched), indent=1, allow_nan=False) if options.json else monitor.text(watched))
+    print(
+        json.dumps(monitor.to_json(watched), indent=1, allow_nan=False)
+        if options.json
+        else monitor.text(watched)
+    )
     return watched.exit_code
 
 
 def _monitor_plan(options: argparse.Namespace) -> int:
-    from loop.views import monitor, plan
-    from monitors.populations import Design
-    from monitors.trace_rows import TraceError
+    from ouroloop.loop.views import monitor
+    from ouroloop.loop.views import power as plan
+    from ouroloop.monitors.decision.populations import Design
+    from ouroloop.monitors.traces.rows import TraceError
 
-    rule = monitor.panel_of(options.settings, options.plan_rounds or max(monitor.HORIZON, len(options.traces)))
+    rule = monitor.panel_of(
+        options.settings, options.plan_rounds or max(monitor.HORIZON, len(options.traces))
+    )
     try:
-        found = plan.population_of_traces(options.traces[0], options.strategies, rule) if options.traces else None
+        found = (
+            plan.population_of_traces(options.traces[0], options.strategies, rule)
+            if options.traces
+            else None
+        )
         others = len(found.others.problems) if found and found.others else 0
         design = Design(options.plan[0], options.plan[1], 4 * options.plan[1], others)
     except (TraceError, ValueError) as error:
@@ -129,32 +156,40 @@ def _monitor_plan(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from loop.recipe_file import load_recipe
-    from loop.setup import prepare
-    from loop.stages.decide import panel
-    from loop.views import plan
-    from monitors.populations import Design
+    from ouroloop.loop.recipe_file import load_recipe
+    from ouroloop.loop.setup import prepare
+    from ouroloop.loop.stages.decide import panel
+    from ouroloop.loop.views import power as plan
+    from ouroloop.monitors.decision.populations import Design
 
     recipe = load_recipe(options.recipe, options.overrides)
     asked, probe = prepare(recipe).panel, recipe.probe
     rule = panel(recipe, asked.main)
     found = plan.population_of_run(_root(options) / recipe.name, rule)
     num_main = sum(p.family == asked.main for p in asked.problems)
-    others = len(found.others.problems) if found and found.others else len(asked.problems) - num_main
+    others = (
+        len(found.others.problems) if found and found.others else len(asked.problems) - num_main
+    )
     design = Design(num_main, probe.samples, probe.anchor_samples or 4 * probe.samples, others)
     return _print_plan(options, rule, design, found)
 
 
-def _print_plan(options: argparse.Namespace, rule: Panel, design: Design, found: Population | None) -> int:
-    from loop.views import plan
+def _print_plan(
+    options: argparse.Namespace, rule: Panel, design: Design, found: Population | None
+) -> int:
+    from ouroloop.loop.views import power as plan
 
     planned = plan.plan(rule, design, found)
-    print(json.dumps(plan.plan_json(planned), indent=1, allow_nan=False) if options.json else plan.plan_text(planned))
+    print(
+        json.dumps(plan.plan_json(planned), indent=1, allow_nan=False)
+        if options.json
+        else plan.plan_text(planned)
+    )
     return 0
 
 
 def _sync(options: argparse.Namespace) -> int:
-    from loop.views.tracking import safe_sync
+    from ouroloop.loop.trackers.mlflow import safe_sync
 
     failure = safe_sync(_path(options, options.run))
     if failure:
@@ -163,24 +198,29 @@ def _sync(options: argparse.Namespace) -> int:
 
 
 def _ui(options: argparse.Namespace) -> int:
-    from loop.views.tracking import ui
+    from ouroloop.loop.trackers.mlflow import ui
 
     return ui(_root(options), options.port)
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from loop import doctor
+    from ouroloop.loop import doctor
 
     return doctor.main(as_json=options.json, deep=options.deep)
 
 
 def _study(options: argparse.Namespace) -> int:
-    from loop.studies import collapse, harness
+    from ouroloop.loop.experiments import collapse, harness
 
-    study, runs = collapse.STUDY, _root(options) / "studies" / (options.name + "-quick" * options.quick)
+    study, runs = (
+        collapse.STUDY,
+        _root(options) / "studies" / (options.name + "-quick" * options.quick),
+    )
     out = runs / "tables" if options.quick else options.out.resolve()
     if not options.table:
-        harness.run(study, _arms(options, study), options.seeds, runs, out, options.jobs, options.quick)
+        harness.run(
+            study, _arms(options, study), options.seeds, runs, out, options.jobs, options.quick
+        )
     print(collapse.write(harness.results(study, out), out))
     return 0
 
@@ -194,24 +234,38 @@ def _arms(options: argparse.Namespace, study: Study) -> list[str]:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
-    from loop.reproductions import report
-    from loop.reproductions.registry import REPRODUCTIONS
-    from loop.studies import harness
+    from ouroloop.loop.experiments import harness
+    from ouroloop.loop.reproductions import report
+    from ouroloop.loop.reproductions.registry import REPRODUCTIONS
 
     if options.list:
         for name, build in REPRODUCTIONS.items():
             print(f"{name:<18} {build().paper}: {build().claim}")
         return 0
     if unknown := [name for name in options.names if name not in REPRODUCTIONS]:
-        raise UserError(f"no reproduction is called {unknown[0]!r}. There are {', '.join(REPRODUCTIONS)}.")
+        raise UserError(
+            f"no reproduction is called {unknown[0]!r}. There are {', '.join(REPRODUCTIONS)}."
+        )
     for name in options.names or REPRODUCTIONS:
         made = REPRODUCTIONS[name]()
         runs = _root(options) / "reproductions" / (name + "-quick" * options.quick)
         kept = options.out and options.out.resolve() / name
-        out = (kept / "quick" if kept else runs / "tables") if options.quick else kept or REPORTS.resolve() / name
+        out = (
+            (kept / "quick" if kept else runs / "tables")
+            if options.quick
+            else kept or REPORTS.resolve() / name
+        )
         seeds = options.seeds or ((0,) if options.quick else made.seeds)
         if not options.table:
-            harness.run(made.study, _arms(options, made.study), seeds, runs, out, options.jobs, options.quick)
+            harness.run(
+                made.study,
+                _arms(options, made.study),
+                seeds,
+                runs,
+                out,
+                options.jobs,
+                options.quick,
+            )
         print(report.write(made, out, _root(options) if options.mlflow else None, options.quick))
     if options.out or not options.quick:
         report.write_page((options.out or REPORTS).resolve(), options.page)
@@ -219,28 +273,48 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 
 def _pretrain(options: argparse.Namespace) -> int:
-    from loop.views.progress import LiveProgress
+    from ouroloop.loop.views.progress import LiveProgress
 
     try:
-        from evals.worlds.arithmetic import card, pretrain
+        from ouroloop.evals.worlds.arithmetic import card, pretrain
     except ImportError as error:
-        raise UserError(f"pretrain needs torch and transformers ({error}). `ouroloop doctor` says how to install them.") from error
+        raise UserError(
+            f"pretrain needs torch and transformers ({error}). `ouroloop doctor` says how to"
+            " install them."
+        ) from error
     out = options.out or Path(pretrain.__file__).parent
     for which in ("base", "teacher") if options.which == "both" else (options.which,):
         with LiveProgress() as progress:
-            path = pretrain.pretrain(pretrain.CHECKPOINTS[which], out / which, partial(_tell, progress, "pretraining", which))
+            path = pretrain.pretrain(
+                pretrain.CHECKPOINTS[which],
+                out / which,
+                partial(_tell, progress, "pretraining", which),
+            )
             card.write_card(path, partial(_tell, progress, "measuring", which))
         print(path / "README.md")
     return 0
 
 
-def _tell(progress: Callable[[str, int, int, str], None], stage: str, which: str, done: int, total: int) -> None:
+def _tell(
+    progress: Callable[[str, int, int, str], None], stage: str, which: str, done: int, total: int
+) -> None:
     progress(stage, done, total, which)
 
 
 COMMANDS = {
-    "run": _run, "resume": _resume, "watch": _watch, "report": _report, "compare": _compare, "monitor": _monitor, "plan": _plan,
-    "sync": _sync, "ui": _ui, "doctor": _doctor, "study": _study, "reproduce": _reproduce, "pretrain": _pretrain,
+    "run": _run,
+    "resume": _resume,
+    "watch": _watch,
+    "report": _report,
+    "compare": _compare,
+    "monitor": _monitor,
+    "plan": _plan,
+    "sync": _sync,
+    "ui": _ui,
+    "doctor": _doctor,
+    "study": _study,
+    "reproduce": _reproduce,
+    "pretrain": _pretrain,
 }
 
 if __name__ == "__main__":

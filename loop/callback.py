@@ -1,4 +1,6 @@
-"""A collapse monitor for any trainer of transformers or TRL: measures a fixed panel while it trains, and stops it on HALT evidence.
+"""A collapse monitor for any trainer of transformers or TRL.
+
+Measures a fixed panel while it trains, and stops it on HALT evidence.
 
 `import loop` loads neither this nor transformers.
 """
@@ -19,20 +21,23 @@ import numpy as np
 import torch
 from transformers import Trainer, TrainerCallback
 
-from loop.callback_generate import Generate
-from loop.errors import DataError
-from loop.views.monitor import HORIZON, judged_json, panel_of, sentence
-from monitors.follower import Follower, Judged
-from monitors.panel import Panel, PanelDecision
-from monitors.trace_files import read_file
-from monitors.trace_rows import TraceError
-from monitors.traces import TraceReader, main_family
+from ouroloop.loop.callback_generate import Generate
+from ouroloop.loop.errors import DataError
+from ouroloop.loop.views.monitor import HORIZON, judged_json, panel_of, sentence
+from ouroloop.monitors.decision.rule import Panel, PanelDecision
+from ouroloop.monitors.follower import Follower, Judged
+from ouroloop.monitors.traces.files import read_file
+from ouroloop.monitors.traces.reader import TraceReader, main_family
+from ouroloop.monitors.traces.rows import TraceError
 
 __all__ = ["CollapseMonitor", "Generate"]
 
 Rows = Iterable[Mapping[str, Any]]
 Sample = Callable[[Any, Any, int], Rows]
-"""(model, tokenizer or processor, step) -> trace rows (docs/traces.md); at step 0 best four times as many samples per problem."""
+"""(model, tokenizer or processor, step) -> trace rows (docs/traces.md).
+
+At step 0 best four times as many samples per problem.
+"""
 
 FOLDER = "collapse_monitor"
 ACTIONS = {"continue": 0, "reinject": 1, "rollback": 2, "halt": 3}
@@ -40,36 +45,54 @@ _log = logging.getLogger(__name__)
 
 
 class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
-    """Measures at the start (the anchor), then every so often, and at the end; judges with the panel; stops training on HALT evidence.
+    """Measures at the start (the anchor), then every so often, and at the end.
 
-    Args:
-        sample: gives the rows of a fixed panel under the current model; called in evaluation mode without gradients. `Generate` is a ready one.
-        every_steps: measure after every so many optimizer steps.
-        each_epoch: measure after every epoch; the default when neither of the others is asked for.
-        on_evaluation: measure whenever the trainer evaluates; the readings join its metrics.
-        on_halt: "stop" sets `control.should_training_stop`; "warn" only says so.
-        tolerances: fields of `monitors.Panel`, e.g. {"accuracy_loss": 0.02}.
-        plan_rounds: how many times it will be measured in all.
-        strategies: as `ouroloop monitor --strategies`.
+    Judges with the panel; stops training on HALT evidence.
 
-    Readings stand in `state.log_history` as `collapse/<reading>`; after `attach(trainer)` they also go to the trainer's reporters. In
-    `output_dir/collapse_monitor` lie the rows of each measurement (what `ouroloop monitor` reads) and decisions.jsonl. When training
-    resumes from a checkpoint these are read back, those after its step forgotten. The trainer's random numbers are left as they were.
-    In several processes the first one measures and tells the others; models sharded over processes (FSDP, ZeRO-3) are not supported.
+    Args: sample: gives the rows of a fixed panel under the current model; called in evaluation mode
+        without gradients. `Generate` is a ready one. every_steps: measure after every so many
+        optimizer steps. each_epoch: measure after every epoch; the default when neither of the
+        others is asked for. on_evaluation: measure whenever the trainer evaluates; the readings
+        join its metrics. on_halt: "stop" sets `control.should_training_stop`; "warn" only says so.
+        tolerances: fields of `monitors.Panel`, e.g. {"accuracy_loss": 0.02}. plan_rounds: how many
+        times it will be measured in all. strategies: as `ouroloop monitor --strategies`.
+
+    Readings stand in `state.log_history` as `collapse/<reading>`; after `attach(trainer)` they also
+    go to the trainer's reporters. In `output_dir/collapse_monitor` lie the rows of each measurement
+    (what `ouroloop monitor` reads) and decisions.jsonl. When training resumes from a checkpoint
+    these are read back, those after its step forgotten. The trainer's random numbers are left as
+    they were. In several processes the first one measures and tells the others; models sharded over
+    processes (FSDP, ZeRO-3) are not supported.
     """
 
     def __init__(
-        self, sample: Sample, *, every_steps: int | None = None, each_epoch: bool = False, on_evaluation: bool = False,
-        on_halt: Literal["stop", "warn"] = "stop", tolerances: Mapping[str, float | str] | None = None, plan_rounds: int = HORIZON,
+        self,
+        sample: Sample,
+        *,
+        every_steps: int | None = None,
+        each_epoch: bool = False,
+        on_evaluation: bool = False,
+        on_halt: Literal["stop", "warn"] = "stop",
+        tolerances: Mapping[str, float | str] | None = None,
+        plan_rounds: int = HORIZON,
         strategies: str | None = None,
     ) -> None:
         if on_halt not in ("stop", "warn"):
             raise DataError(f"CollapseMonitor: on_halt is {on_halt!r}; expected 'stop' or 'warn'.")
         if every_steps is not None and every_steps < 1:
-            raise DataError(f"CollapseMonitor: every_steps is {every_steps}; expected at least 1, or None.")
-        self.sample, self.every_steps, self.on_evaluation, self.on_halt = sample, every_steps, on_evaluation, on_halt
+            raise DataError(
+                f"CollapseMonitor: every_steps is {every_steps}; expected at least 1, or None."
+            )
+        self.sample, self.every_steps, self.on_evaluation, self.on_halt = (
+            sample,
+            every_steps,
+            on_evaluation,
+            on_halt,
+        )
         self.each_epoch = each_epoch or not (every_steps or on_evaluation)
-        self.panel: Panel = panel_of([f"{name}={value}" for name, value in (tolerances or {}).items()], plan_rounds)
+        self.panel: Panel = panel_of(
+            [f"{name}={value}" for name, value in (tolerances or {}).items()], plan_rounds
+        )
         self.strategies = strategies
         self.trainer: Trainer | None = None
         self.steps: list[int] = []
@@ -77,7 +100,10 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
         self._start_anew()
 
     def attach(self, trainer: Trainer) -> CollapseMonitor:
-        """Add it to this trainer, and let the readings reach its reporters (W&B, MLflow, TensorBoard)."""
+        """Add it to this trainer, and let the readings reach its reporters (W&B, MLflow.
+
+        TensorBoard).
+        """
         self.trainer = trainer
         if self not in trainer.callback_handler.callbacks:
             trainer.add_callback(self)
@@ -103,7 +129,14 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
         if self.each_epoch:
             self._measure(args, state, control, **more)
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **more: Any) -> None:
+    def on_evaluate(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        metrics: dict[str, float] | None = None,
+        **more: Any,
+    ) -> None:
         """Measure with each evaluation while training (an evaluation before it has no anchor yet)."""
         if self.on_evaluation and self.steps:
             logs = self._measure(args, state, control, **more)
@@ -115,10 +148,22 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
         self._measure(args, state, control, **more)
 
     def _start_anew(self) -> None:
-        self.reader, self.follower, self.steps = TraceReader(self.strategies), Follower(self.panel), []
+        self.reader, self.follower, self.steps = (
+            TraceReader(self.strategies),
+            Follower(self.panel),
+            [],
+        )
         self.judged = []
 
-    def _measure(self, args: Any, state: Any, control: Any, model: Any = None, processing_class: Any = None, **more: Any) -> dict[str, float]:
+    def _measure(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        model: Any = None,
+        processing_class: Any = None,
+        **more: Any,
+    ) -> dict[str, float]:
         """Measure once per step; returns what was logged."""
         step = int(state.global_step)
         if self.steps and self.steps[-1] == step:
@@ -131,7 +176,9 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
             judged = self._judge(_folder(args), step, rows)
             halt, logs = judged.is_halt, _logs(judged)
             self._tell(state, control, logs)
-            (_log.warning if halt else _log.info)("collapse monitor: %s", sentence(judged, f"step {step}"))
+            (_log.warning if halt else _log.info)(
+                "collapse monitor: %s", sentence(judged, f"step {step}")
+            )
         self.steps.append(step)
         if _told_by_the_first(halt) and self.on_halt == "stop":
             control.should_training_stop = True
@@ -141,7 +188,10 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
         """Judge the rows, then leave them and the decision behind."""
         lines = [json.dumps(row, default=_plain) for row in rows]
         try:
-            view = self.reader.read((f"sample() at step {step}, row {i}", json.loads(line)) for i, line in enumerate(lines, start=1))
+            view = self.reader.read(
+                (f"sample() at step {step}, row {i}", json.loads(line))
+                for i, line in enumerate(lines, start=1)
+            )
             if not self.follower.panel.main_family:
                 self.follower.panel = replace(self.panel, main_family=main_family(view))
             judged = self.follower.judge(view)
@@ -149,7 +199,9 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
             raise DataError(str(error)) from error
         folder.mkdir(parents=True, exist_ok=True)
         file = _rows_file(folder, step)
-        file.with_suffix(".tmp").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        file.with_suffix(".tmp").write_text(
+            "".join(line + "\n" for line in lines), encoding="utf-8"
+        )
         file.with_suffix(".tmp").replace(file)
         with (folder / "decisions.jsonl").open("a", encoding="utf-8") as decisions:
             decisions.write(json.dumps({"step": step, **judged_json(judged)}) + "\n")
@@ -157,7 +209,10 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
         return judged
 
     def _take_up(self, folder: Path, step: int) -> None:
-        """Go on from the files of the interrupted run, up to this step; at step 0 a new run begins."""
+        """Go on from the files of the interrupted run, up to this step.
+
+        At step 0 a new run begins.
+        """
         file = folder / "decisions.jsonl"
         known = [row for _, row in read_file(file)] if file.is_file() else []
         kept = [row for row in known if row["step"] <= step] if step else []
@@ -172,12 +227,19 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
         self.reader.rounds_ += [None] * (len(kept) - 1)
         names = ("round", "action", "reasons", "mode", "details")
         self.follower.reference = anchor
-        self.follower.panel = replace(self.panel, main_family=self.panel.main_family or main_family(anchor))
-        self.follower.history = [PanelDecision(**{name: row[name] for name in names}) for row in kept]
+        self.follower.panel = replace(
+            self.panel, main_family=self.panel.main_family or main_family(anchor)
+        )
+        self.follower.history = [
+            PanelDecision(**{name: row[name] for name in names}) for row in kept
+        ]
         self.steps = [row["step"] for row in kept]
 
     def _tell(self, state: Any, control: Any, logs: dict[str, float]) -> None:
-        """Into the log history, through the trainer's reporters if there is a trainer; its own averages and its next log line are left alone."""
+        """Into the log history, through the trainer's reporters if there is a trainer.
+
+        Its own averages and its next log line are left alone.
+        """
         if self.trainer is not None:
             should_log = control.should_log
             Trainer.log(self.trainer, dict(logs))
@@ -188,7 +250,10 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
 
 @contextmanager
 def _undisturbed(model: Any) -> Iterator[None]:
-    """Evaluation mode, no gradients; afterwards the mode and all random numbers are as they were."""
+    """Evaluation mode, no gradients.
+
+    Afterwards the mode and all random numbers are as they were.
+    """
     is_training = bool(getattr(model, "training", False))
     states = random.getstate(), np.random.get_state()
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
@@ -214,9 +279,16 @@ def _told_by_the_first(value: Any) -> Any:
 
 
 def _logs(judged: Judged) -> dict[str, float]:
-    """Numbers for a trainer's log: readings, the evidence of both tiers, the action as 0 to 3 (see `ACTIONS`)."""
+    """Numbers for a trainer's log.
+
+    Readings, the evidence of both tiers, the action as 0 to 3 (see `ACTIONS`).
+    """
     out = {f"collapse/{r.name}": float(r.value) for r in judged.readings if math.isfinite(r.value)}
-    evidence = {f"collapse/{tier}_log_e": float(found["log_e"]) for tier in ("watch", "halt") if (found := judged.decision.details.get(tier))}
+    evidence = {
+        f"collapse/{tier}_log_e": float(found["log_e"])
+        for tier in ("watch", "halt")
+        if (found := judged.decision.details.get(tier))
+    }
     return {**out, **evidence, "collapse/action": float(ACTIONS[judged.decision.action])}
 
 
@@ -232,5 +304,7 @@ def _plain(value: Any) -> Any:
     """Numbers of numpy and torch as Python's."""
     if hasattr(value, "tolist"):
         return value.tolist()
-    raise DataError(f"sample(): a row holds a {type(value).__name__}; expected texts, numbers, truth values, lists or None, as in docs/traces.md.")
-
+    raise DataError(
+        f"sample(): a row holds a {type(value).__name__}; expected texts, numbers, truth values,"
+        " lists or None, as in docs/traces.md."
+    )

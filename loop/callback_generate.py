@@ -1,4 +1,7 @@
-"""Samples of a fixed panel from the model that a trainer is training, as trace rows: what `CollapseMonitor` measures by default."""
+"""Samples of a fixed panel from the model that a trainer is training, as trace rows.
+
+What `CollapseMonitor` measures by default.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,13 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 @dataclass(frozen=True)
 class Generate:
-    """Samples a fixed panel with `model.generate` at temperature 1, uncut; four times as many at step 0. Seeded anew by the step.
+    """Samples a fixed panel with `model.generate` at temperature 1, uncut.
 
-    problems: each with `problem` (id) and `prompt` (a text, or chat messages), and any of `family`, `slice`; other keys are the grader's.
-    grade: (problem, text) -> right, wrong or None; what it raises is not caught.
+    Four times as many at step 0. Seeded anew by the step.
+
+    problems: each with `problem` (id) and `prompt` (a text, or chat messages), and any of `family`,
+    `slice`; other keys are the grader's. grade: (problem, text) -> right, wrong or None; what it
+    raises is not caught.
     """
 
     problems: Sequence[Mapping[str, Any]]
@@ -28,43 +34,81 @@ class Generate:
 
     def __call__(self, model: Any, tokenizer: Any, step: int) -> Iterator[dict[str, Any]]:
         """The rows."""
-        torch.manual_seed(int.from_bytes(hashlib.sha256(f"{self.seed}:{step}".encode()).digest()[:6], "big"))
+        torch.manual_seed(
+            int.from_bytes(hashlib.sha256(f"{self.seed}:{step}".encode()).digest()[:6], "big")
+        )
         wanted = [p for p in self.problems for _ in range(self.samples * (1 if step else 4))]
         for start in range(0, len(wanted), self.batch_size):
-            batch = wanted[start: start + self.batch_size]
-            completions = self._complete(model, tokenizer, [_prompt(p["prompt"], tokenizer) for p in batch])
+            batch = wanted[start : start + self.batch_size]
+            completions = self._complete(
+                model, tokenizer, [_prompt(p["prompt"], tokenizer) for p in batch]
+            )
             for problem, (text, logprobs, is_cut) in zip(batch, completions, strict=True):
-                about = {key: problem[key] for key in ("problem", "family", "slice") if key in problem}
-                yield {**about, "text": text, "correct": self.grade(problem, text), "logprobs": logprobs, "truncated": is_cut}
+                about = {
+                    key: problem[key] for key in ("problem", "family", "slice") if key in problem
+                }
+                yield {
+                    **about,
+                    "text": text,
+                    "correct": self.grade(problem, text),
+                    "logprobs": logprobs,
+                    "truncated": is_cut,
+                }
 
-    def _complete(self, model: Any, tokenizer: Any, prompts: Sequence[str]) -> Iterator[tuple[str, list[float], bool]]:
+    def _complete(
+        self, model: Any, tokenizer: Any, prompts: Sequence[str]
+    ) -> Iterator[tuple[str, list[float], bool]]:
         """(text, log-probabilities with the stop token's, cut by length) of each prompt."""
         side, tokenizer.padding_side = tokenizer.padding_side, "left"
         try:
-            inputs = tokenizer(list(prompts), return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
+            inputs = tokenizer(
+                list(prompts), return_tensors="pt", padding=True, add_special_tokens=False
+            ).to(model.device)
         finally:
             tokenizer.padding_side = side
-        stops = model.generation_config.eos_token_id if model.generation_config.eos_token_id is not None else tokenizer.eos_token_id
+        stops = (
+            model.generation_config.eos_token_id
+            if model.generation_config.eos_token_id is not None
+            else tokenizer.eos_token_id
+        )
         stops = set(stops if isinstance(stops, list) else [stops])
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        pad = (
+            tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        )
         config = GenerationConfig(
-            do_sample=True, temperature=1.0, top_k=0, top_p=1.0, repetition_penalty=1.0, max_new_tokens=self.max_new_tokens, use_cache=True,
-            eos_token_id=sorted(stops), pad_token_id=pad,
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            repetition_penalty=1.0,
+            max_new_tokens=self.max_new_tokens,
+            use_cache=True,
+            eos_token_id=sorted(stops),
+            pad_token_id=pad,
         )
         recorder = _Recorder()
         found = model.generate(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], generation_config=config,
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            generation_config=config,
             logits_processor=LogitsProcessorList([recorder]),
         )
-        new_BT = found[:, inputs["input_ids"].shape[1]:]
+        new_BT = found[:, inputs["input_ids"].shape[1] :]
         for ids, logprobs in zip(new_BT.tolist(), recorder.finish(new_BT), strict=True):
             stop = next((i for i, token in enumerate(ids) if token in stops), None)
             end = len(ids) if stop is None else stop + 1
-            yield tokenizer.decode(ids[:end], skip_special_tokens=True), [min(x, 0.0) for x in logprobs[:end]], stop is None
+            yield (
+                tokenizer.decode(ids[:end], skip_special_tokens=True),
+                [min(x, 0.0) for x in logprobs[:end]],
+                stop is None,
+            )
 
 
 class _Recorder(LogitsProcessor):  # type: ignore[misc]
-    """Keeps the log-probability of every sampled token, and of the vocabulary only the last position's."""
+    """Keeps the log-probability of every sampled token.
+
+    And of the vocabulary only the last position's.
+    """
 
     def __init__(self) -> None:
         self.before: Any = None
@@ -85,4 +129,6 @@ class _Recorder(LogitsProcessor):  # type: ignore[misc]
 def _prompt(prompt: Any, tokenizer: Any) -> str:
     if isinstance(prompt, str):
         return prompt
-    return str(tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True))
+    return str(
+        tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True)
+    )

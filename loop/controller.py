@@ -1,6 +1,9 @@
-"""A round from problems to decision, and rounds until the end. The story only: each stage lives in `stages/`.
+"""A round from problems to decision, and rounds until the end.
 
-Resume is here too, and costs nothing: a stage whose file exists is read, not run again (`store.once`).
+The story only: each stage lives in `stages/`.
+
+Resume is here too, and costs nothing: a stage whose file exists is read, not run again
+(`store.once`).
 """
 
 from __future__ import annotations
@@ -14,22 +17,42 @@ from typing import Any
 
 import numpy as np
 
-from loop.engines import remote
-from loop.engines.base import Engine
-from loop.records import Decision, Example, Problem, Sample
-from loop.setup import Setting
-from loop.stages import canaries, dataset, decide, filters, gate, naming, plan, probe, refine, reserve, sft, texts
-from loop.store import Journal, Store, once_json, read_json, read_rows, write_rows
-from loop.views.reader import best_round
+from ouroloop.loop.engines import remote
+from ouroloop.loop.engines.base import Engine
+from ouroloop.loop.objectives import sft
+from ouroloop.loop.records import Decision, Example, Problem, Sample
+from ouroloop.loop.setup import Setting
+from ouroloop.loop.stages import (
+    audit as canaries,
+)
+from ouroloop.loop.stages import (
+    dataset,
+    decide,
+    filters,
+    naming,
+    plan,
+    probe,
+    refine,
+    reserve,
+    texts,
+)
+from ouroloop.loop.stages import (
+    preflight as gate,
+)
+from ouroloop.loop.store import Journal, Store, once_json, read_json, read_rows, write_rows
+from ouroloop.loop.views.reader import best_round
 
 Progress = Callable[[str, int, int, str], None]
 
 
 @dataclass
 class Campaign:
-    """One run: where it is kept, what never changes, who samples, and what became of the rounds so far.
+    """One run: where it is kept, what never changes, who samples.
 
-    proofs: where canaries of checkpoints that bring none are kept; default: in the run. Many runs of one base need but one.
+    And what became of the rounds so far.
+
+    proofs: where canaries of checkpoints that bring none are kept; default: in the run. Many runs
+    of one base need but one.
     """
 
     store: Store
@@ -65,33 +88,77 @@ class Campaign:
 
     async def start(self, folder: Path) -> None:
         """Round 0: the starting model as it is, before any training. It is the frozen reference."""
-        once_json(folder / "plan.json", lambda: {"round": 0, "start_from": 0, "why": ["the starting model, before any training"]})
-        if self.lacks(0, "canaries.parquet"):  # cheap, and a verifier that fails is known before anything is trained on what it let through
+        once_json(
+            folder / "plan.json",
+            lambda: {
+                "round": 0,
+                "start_from": 0,
+                "why": ["the starting model, before any training"],
+            },
+        )
+        if self.lacks(
+            0,
+            "canaries.parquet",
+            # cheap, and a verifier that fails is known before anything is trained on what it let
+            # through
+        ):
             await self.serve(self.setting.base)
-            await self.try_verifier(folder, self.refiner(0, self.setting.recipe.sampling.temperatures))
+            await self.try_verifier(
+                folder, self.refiner(0, self.setting.recipe.sampling.temperatures)
+            )
 
     async def round(self, number: int, folder: Path) -> None:
         """Plan, sample, judge, assemble, train."""
-        best = best_round(zip(range(number), self.scores, [d.action for d in self.decisions], strict=True)) or 0
+        best = (
+            best_round(
+                zip(range(number), self.scores, [d.action for d in self.decisions], strict=True)
+            )
+            or 0
+        )
         back = plan.unharmed(self.decisions, self.scores)
-        intent = plan.next_plan(self.setting.recipe, number, self.plans, self.decisions, number - 1, best, back, self.stock(number - 1))
+        intent = plan.next_plan(
+            self.setting.recipe,
+            number,
+            self.plans,
+            self.decisions,
+            number - 1,
+            best,
+            back,
+            self.stock(number - 1),
+        )
         self.plans.append(plan.Plan.from_json(once_json(folder / "plan.json", intent.to_json)))
         if not (folder / "examples.parquet").exists():
             await self.learn_from(number, folder, self.plans[-1])
         if not (folder / "train.json").exists():
             await self.train(number, folder, self.plans[-1])
 
-    async def sample(self, number: int, folder: Path, intent: plan.Plan) -> tuple[list[Sample], dict[str, Problem]]:
-        """Draft, critique, revise: the round's samples, journalled as they come, and its problems by id."""
+    async def sample(
+        self, number: int, folder: Path, intent: plan.Plan
+    ) -> tuple[list[Sample], dict[str, Problem]]:
+        """Draft, critique, revise: the round's samples, journalled as they come.
+
+        And its problems by id.
+        """
         setting = self.setting
-        problems = plan.draw(setting.problems, intent, np.random.default_rng([setting.recipe.seed, number]))
-        own = len(intent.teachers) + 1  # problems are dealt out between the student and earlier rounds; a recipe's teachers draft for all
+        problems = plan.draw(
+            setting.problems, intent, np.random.default_rng([setting.recipe.seed, number])
+        )
+        own = (
+            len(intent.teachers) + 1
+            # problems are dealt out between the student and earlier rounds; a recipe's teachers draft
+            # for all
+        )
         student = self.checkpoint(intent.sample_from)
         sources: list[tuple[str, Path | str, list[Problem]]] = []
         if setting.recipe.sampling.student:
             sources = [("student", student, problems[::own])]
-            sources += [(f"round{n}", self.checkpoint(n), problems[i::own]) for i, n in enumerate(intent.teachers, 1)]
-        sources += [(f"teacher{i}", teacher, problems) for i, teacher in enumerate(setting.teachers)]
+            sources += [
+                (f"round{n}", self.checkpoint(n), problems[i::own])
+                for i, n in enumerate(intent.teachers, 1)
+            ]
+        sources += [
+            (f"teacher{i}", teacher, problems) for i, teacher in enumerate(setting.teachers)
+        ]
         journal = Journal(folder / "samples.jsonl")
         samples = []
         for source, model, theirs in sources:
@@ -105,7 +172,10 @@ class Campaign:
 
     @asynccontextmanager
     async def asking(self, model: Path | str, student: Path) -> AsyncIterator[Engine]:
-        """The engine on a checkpoint; or a server, whose answers the engine tokenises as the student's."""
+        """The engine on a checkpoint.
+
+        Or a server, whose answers the engine tokenises as the student's.
+        """
         if isinstance(model, Path):
             await self.serve(model)
             yield self.engine
@@ -121,16 +191,27 @@ class Campaign:
         """Sample, filter, pass the gate; and a training set."""
         setting, recipe = self.setting, self.setting.recipe
         samples, by_id = await self.sample(number, folder, intent)
-        verdicts = filters.judge(samples, by_id, setting.task, plan.gates(recipe.filters, intent), setting.strategy)
+        verdicts = filters.judge(
+            samples, by_id, setting.task, plan.gates(recipe.filters, intent), setting.strategy
+        )
         intent = self.before_training(folder, filters.to_rows(samples, verdicts, by_id), intent)
         if intent != self.plans[-1]:  # mended by the gate
-            verdicts = filters.judge(samples, by_id, setting.task, plan.gates(recipe.filters, intent), setting.strategy)
-        write_rows(folder / "verdicts.parquet", filters.to_rows(samples, verdicts, by_id), filters.SCHEMA)
+            verdicts = filters.judge(
+                samples, by_id, setting.task, plan.gates(recipe.filters, intent), setting.strategy
+            )
+        write_rows(
+            folder / "verdicts.parquet", filters.to_rows(samples, verdicts, by_id), filters.SCHEMA
+        )
         if self.serving is None:  # nobody drafted: the round learns from gold traces alone
             await self.serve(self.checkpoint(intent.start_from))
-        earlier = {n: read_rows(self.store.round_folder(n) / "examples.parquet") for n in range(1, number)}
+        earlier = {
+            n: read_rows(self.store.round_folder(n) / "examples.parquet") for n in range(1, number)
+        }
         lineage = plan.lineage(self.plans, intent.start_from)
-        kept, questions = dataset.kept_examples(samples, verdicts, number), dataset.question_of([*setting.problems, *setting.demonstrations])
+        kept, questions = (
+            dataset.kept_examples(samples, verdicts, number),
+            dataset.question_of([*setting.problems, *setting.demonstrations]),
+        )
         if recipe.dataset.erase_systems:
             kept = await dataset.without_systems(kept, questions, self.engine, setting.prompts)
         examples = await dataset.assemble(
@@ -148,9 +229,17 @@ class Campaign:
             seed=refine.derive_seed(recipe.seed, number, "", "dataset", 0),
         )
         if recipe.dataset.target == "answer":
-            examples = await dataset.answers_only(examples, self.final_answer, self.engine, setting.prompts)
+            examples = await dataset.answers_only(
+                examples, self.final_answer, self.engine, setting.prompts
+            )
         write_rows(folder / "examples.parquet", [asdict(e) for e in examples], dataset.SCHEMA)
-        self.store.event("filtered", round=number, samples=len(samples), kept=sum(v.kept for v in verdicts), examples=len(examples))
+        self.store.event(
+            "filtered",
+            round=number,
+            samples=len(samples),
+            kept=sum(v.kept for v in verdicts),
+            examples=len(examples),
+        )
 
     @cached_property
     def items(self) -> Mapping[str, Problem]:
@@ -161,57 +250,111 @@ class Campaign:
         """The answer that an example's trace ends with."""
         return self.setting.task.grade(self.items[example.problem_id], example.text).answer
 
-    def before_training(self, folder: Path, rows: Sequence[Mapping[str, Any]], intent: plan.Plan) -> plan.Plan:
-        """The gate's word on the samples that the filter would keep (gate.json), and the plan as it mends it."""
+    def before_training(
+        self, folder: Path, rows: Sequence[Mapping[str, Any]], intent: plan.Plan
+    ) -> plan.Plan:
+        """The gate's word on the samples that the filter would keep (gate.json).
+
+        And the plan as it mends it.
+        """
         path = folder / "canaries.parquet"
         seen = probe.view(intent.round, [], [], rows, (), read_rows(path) if path.exists() else ())
         top_answer = self.stock(0).top_answer
-        said = once_json(folder / "gate.json", lambda: gate.judge(seen.pool, seen.canaries, intent, self.setting.recipe, top_answer).to_json())
+        said = once_json(
+            folder / "gate.json",
+            lambda: gate.judge(
+                seen.pool, seen.canaries, intent, self.setting.recipe, top_answer
+            ).to_json(),
+        )
         self.store.event("gate", round=intent.round, action=said["action"], reasons=said["reasons"])
         return gate.carried_out(intent, said, self.setting.recipe.monitors.guard)
 
     async def try_verifier(self, folder: Path, refiner: refine.Refiner) -> None:
-        """Planted items of known truth before the judge of this round's samples, under the model that samples."""
-        rows = await canaries.judge(refiner, self.setting.held_out.canaries, self.setting.task, self.tell)
+        """Planted items of known truth before the judge of this round's samples.
+
+        Under the model that samples.
+        """
+        rows = await canaries.judge(
+            refiner, self.setting.held_out.canaries, self.setting.task, self.tell
+        )
         write_rows(folder / "canaries.parquet", rows, canaries.SCHEMA)
 
     async def train(self, number: int, folder: Path, intent: plan.Plan) -> None:
-        """SFT in a child process; too few samples kept means no training, and the round keeps the checkpoint it started from."""
+        """SFT in a child process; too few samples kept means no training.
+
+        And the round keeps the checkpoint it started from.
+        """
         recipe, start = self.setting.recipe, self.checkpoint(intent.start_from)
-        own = sum(row["origin"] in ("kept", "earlier", "gold") for row in read_rows(folder / "examples.parquet"))
+        own = sum(
+            row["origin"] in ("kept", "earlier", "gold")
+            for row in read_rows(folder / "examples.parquet")
+        )
         said = read_json(folder / "gate.json")
         blocked = said["action"] == "block" and recipe.monitors.guard
         if blocked or own < recipe.dataset.min_examples:
-            why = said["reasons"][0] if blocked else f"{own} examples of its own; dataset.min_examples asks for {recipe.dataset.min_examples}"
-            once_json(folder / "train.json", lambda: {"status": "skipped", "reason": why, "checkpoint": str(start), "num_examples": own})
+            why = (
+                said["reasons"][0]
+                if blocked
+                else (
+                    f"{own} examples of its own; dataset.min_examples asks for"
+                    f" {recipe.dataset.min_examples}"
+                )
+            )
+            once_json(
+                folder / "train.json",
+                lambda: {
+                    "status": "skipped",
+                    "reason": why,
+                    "checkpoint": str(start),
+                    "num_examples": own,
+                },
+            )
             self.store.event("training_skipped", round=number, reason=why)
             return
         if recipe.engine.swap == "respawn":  # the engine's memory is the trainer's now
             await self.engine.close()
             self.serving = None
         seed = refine.derive_seed(recipe.seed, number, "", "sft", 0)
-        job = sft.SftJob.from_recipe(recipe, start, folder, seed, intent.blend, self.setting.base if intent.blend else None)
+        job = sft.SftJob.from_recipe(
+            recipe, start, folder, seed, intent.blend, self.setting.base if intent.blend else None
+        )
         facts = self.trainer(job, folder, lambda done, total: self.tell("training", done, total))
-        self.store.event("trained", round=number, seconds=facts["seconds"], examples=facts["num_examples"])
+        self.store.event(
+            "trained", round=number, seconds=facts["seconds"], examples=facts["num_examples"]
+        )
 
     async def watch(self, number: int, folder: Path) -> Decision:
         """Probe the round's model, let every monitor read it, and decide."""
         setting, recipe = self.setting, self.setting.recipe
         if self.lacks(number, "texts.parquet"):
             await self.serve(self.checkpoint(number))
-            scored = await texts.measure(self.engine, setting.prompts, setting.held_out.texts, self.tell)
+            scored = await texts.measure(
+                self.engine, setting.prompts, setting.held_out.texts, self.tell
+            )
             write_rows(folder / "texts.parquet", scored, texts.SCHEMA)
         if self.lacks(number, "critics.parquet"):
             await self.serve(self.checkpoint(number))
             refiner = self.refiner(number, (recipe.probe.temperature,))
-            rows, critics = await probe.measure(refiner, setting.panel, setting.task, recipe.probe, setting.strategy, self.tell)
+            rows, critics = await probe.measure(
+                refiner, setting.panel, setting.task, recipe.probe, setting.strategy, self.tell
+            )
             write_rows(folder / "probe.parquet", rows, probe.PROBE_SCHEMA)
             write_rows(folder / "critics.parquet", critics, probe.CRITICS_SCHEMA)
         anchors = [self.view(a) for a in plan.anchors(self.plans, number, recipe.monitors.anchors)]
-        evals = once_json(folder / "evals.json", lambda: decide.held_out(read_rows(folder / "probe.parquet"), setting.panel.main, recipe.probe))
+        evals = once_json(
+            folder / "evals.json",
+            lambda: decide.held_out(
+                read_rows(folder / "probe.parquet"), setting.panel.main, recipe.probe
+            ),
+        )
         self.scores.append(decide.main_score(evals))
         panel = decide.panel(recipe, setting.panel.main)
-        raw = once_json(folder / "decision.json", lambda: decide.decide(panel, self.view(number), anchors, folder, self.decisions, recipe))
+        raw = once_json(
+            folder / "decision.json",
+            lambda: decide.decide(
+                panel, self.view(number), anchors, folder, self.decisions, recipe
+            ),
+        )
         self.decisions.append(decide.from_json(raw))
         return self.decisions[-1]
 
@@ -219,9 +362,18 @@ class Campaign:
         """What the monitors see of a round, from its tables."""
         folder = self.store.round_folder(number)
         verdicts = read_rows(folder / "verdicts.parquet") if number else []
-        later = [folder / "texts.parquet", folder / "canaries.parquet"]  # runs of earlier versions have none
+        later = [
+            folder / "texts.parquet",
+            folder / "canaries.parquet",
+        ]  # runs of earlier versions have none
         optional = [read_rows(path) if path.exists() else [] for path in later]
-        return probe.view(number, read_rows(folder / "probe.parquet"), read_rows(folder / "critics.parquet"), verdicts, *optional)
+        return probe.view(
+            number,
+            read_rows(folder / "probe.parquet"),
+            read_rows(folder / "critics.parquet"),
+            verdicts,
+            *optional,
+        )
 
     def strategy_shares(self) -> dict[str, float]:
         """Each strategy's share of round 0's right answers in the main family."""
@@ -230,28 +382,55 @@ class Campaign:
 
     def stock(self, number: int) -> plan.Stock:
         """What a remedy after round `number` has to work with."""
-        return decide.stock(self.view(number), self.view(0), self.strategy_shares(), self.setting.panel.main)
+        return decide.stock(
+            self.view(number), self.view(0), self.strategy_shares(), self.setting.panel.main
+        )
 
-    def refiner(self, number: int, temperatures: tuple[float, ...], source: str = "student") -> refine.Refiner:
+    def refiner(
+        self, number: int, temperatures: tuple[float, ...], source: str = "student"
+    ) -> refine.Refiner:
         """How a problem becomes samples in a round."""
-        return refine.Refiner(self.engine, self.setting.recipe, self.setting.prompts, number, temperatures, self.setting.principles, source)
+        return refine.Refiner(
+            self.engine,
+            self.setting.recipe,
+            self.setting.prompts,
+            number,
+            temperatures,
+            self.setting.principles,
+            source,
+        )
 
     def lacks(self, number: int, name: str) -> bool:
-        """Whether a file of a round is still to be made; nothing is added to a round that is committed."""
-        return not self.store.is_committed(number) and not (self.store.round_folder(number) / name).exists()
+        """Whether a file of a round is still to be made.
+
+        Nothing is added to a round that is committed.
+        """
+        return (
+            not self.store.is_committed(number)
+            and not (self.store.round_folder(number) / name).exists()
+        )
 
     def checkpoint(self, number: int) -> Path:
         """The checkpoint of a round; 0 is the base model."""
         if number == 0:
             return self.setting.base
-        return self.store.path / str(read_json(self.store.round_folder(number) / "train.json")["checkpoint"])
+        return self.store.path / str(
+            read_json(self.store.round_folder(number) / "train.json")["checkpoint"]
+        )
 
     async def serve(self, checkpoint: Path) -> None:
         """Hot-swap the engine's weights, unless they are these; the engine's canary proves it."""
         if checkpoint != self.serving:
             self.tell("loading", 0, 1)
             engine = self.setting.recipe.engine
-            await self.engine.load(checkpoint, sft.canary_of(checkpoint, self.proofs or self.store.path, engine.dtype) if engine.canary else None)
+            await self.engine.load(
+                checkpoint,
+                (
+                    sft.canary_of(checkpoint, self.proofs or self.store.path, engine.dtype)
+                    if engine.canary
+                    else None
+                ),
+            )
             self.serving = checkpoint
             self.tell("loading", 1, 1)
 

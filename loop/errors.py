@@ -1,4 +1,7 @@
-"""One tree of errors. Each class also is the standard type a caller would expect; a message says where, got, expected, remedy."""
+"""One tree of errors. Each class also is the standard type a caller would expect.
+
+A message says where, got, expected, remedy.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ class EngineError(OuroloopError, RuntimeError):
 
 
 class PromptTooLongError(EngineError):
-    """A prompt and its completion do not fit into the context: one sample's misfortune, not the run's."""
+    """A prompt and its completion do not fit into the context.
+
+    One sample's misfortune, not the run's.
+    """
 
 
 class StaleWeightsError(EngineError):

@@ -1,4 +1,7 @@
-"""What is installed and what the machine offers, read without importing anything heavy. Judges nothing: `doctor` does."""
+"""What is installed and what the machine offers, read without importing anything heavy.
+
+Judges nothing: `doctor` does.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,10 @@ class Machine:
         return found[0] if found else None
 
     def requirements(self) -> Iterator[tuple[str, Requirement]]:
-        """Who asks for what here: every requirement whose marker holds, and the vLLM range that TRL states in its extra."""
+        """Who asks for what here: every requirement whose marker holds.
+
+        And the vLLM range that TRL states in its extra.
+        """
         for by, lines in self.requires.items():
             for line in lines:
                 try:
@@ -74,7 +80,10 @@ class Machine:
 
 
 def look(root: Path = ROOT) -> Machine:
-    """Read this machine and this environment. Takes well under a second; imports no installed package."""
+    """Read this machine and this environment.
+
+    Takes well under a second; imports no installed package.
+    """
     versions, requires = _distributions()
     gpus, driver = _nvidia()
     return Machine(
@@ -90,7 +99,9 @@ def look(root: Path = ROOT) -> Machine:
         fast_libraries=_fast_libraries(),
         memory_bytes=_memory_bytes(),
         disk_bytes=shutil.disk_usage(root).free,
-        locks={path.stem: read_lock(path) for path in sorted((root / "requirements").glob("*.lock"))},
+        locks={
+            path.stem: read_lock(path) for path in sorted((root / "requirements").glob("*.lock"))
+        },
         pip=f"{_short(Path(sys.executable))} -m pip",
     )
 
@@ -125,7 +136,9 @@ def _torch_cuda() -> str | None:
     for folder in sys.path:
         path = Path(folder, "torch", "version.py")
         if path.is_file():
-            found = re.search(r"^cuda\b[^=]*= *'([\d.]+)'", path.read_text(encoding="utf-8"), re.MULTILINE)
+            found = re.search(
+                r"^cuda\b[^=]*= *'([\d.]+)'", path.read_text(encoding="utf-8"), re.MULTILINE
+            )
             return found[1] if found else None
     return None
 
@@ -133,7 +146,9 @@ def _torch_cuda() -> str | None:
 def _nvidia() -> tuple[tuple[str, ...], str | None]:
     command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
-        output = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+        output = subprocess.run(
+            command, capture_output=True, text=True, timeout=30, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return (), None
     rows = [line.rsplit(",", 1) for line in output.splitlines() if "," in line]
@@ -148,7 +163,9 @@ def _cpu_flags() -> frozenset[str]:
 def _fast_libraries() -> tuple[str, ...]:
     openmp = Path(sys.prefix, "lib", "libiomp5.so")
     tcmalloc = ctypes.util.find_library("tcmalloc_minimal") if sys.platform == "linux" else None
-    return tuple(library for library in (tcmalloc, str(openmp) if openmp.exists() else None) if library)
+    return tuple(
+        library for library in (tcmalloc, str(openmp) if openmp.exists() else None) if library
+    )
 
 
 def _memory_bytes() -> int | None:
@@ -157,8 +174,13 @@ def _memory_bytes() -> int | None:
     if not found:
         return None
     available = int(found[1]) * 1024
-    limit, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()
-    return min(available, int(limit) - int(used)) if limit.isdigit() and used.isdigit() else available
+    limit, used = (
+        _read("/sys/fs/cgroup/memory.max").strip(),
+        _read("/sys/fs/cgroup/memory.current").strip(),
+    )
+    return (
+        min(available, int(limit) - int(used)) if limit.isdigit() and used.isdigit() else available
+    )
 
 
 def _read(path: str) -> str:

@@ -1,4 +1,7 @@
-"""Recipes on paper: YAML by hand, with overrides, to a `Recipe`; wrong keys are named with the nearest right one."""
+"""Recipes on paper: YAML by hand, with overrides, to a `Recipe`.
+
+Wrong keys are named with the nearest right one.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from loop.config import Recipe
-from loop.engines.remote import is_address
-from loop.errors import RecipeError
+from ouroloop.loop.config import Recipe
+from ouroloop.loop.engines.remote import is_address
+from ouroloop.loop.errors import RecipeError
 
 PATH_KEYS = ("task.path", "task.heldout_path", "refine.constitution", "accelerate_config")
 BUILT_IN_MODELS = ("arithmetic/base", "arithmetic/teacher", "arithmetic/assistant")
@@ -23,7 +26,8 @@ BUILT_IN_MODELS = ("arithmetic/base", "arithmetic/teacher", "arithmetic/assistan
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a YAML recipe, apply `key.sub=value` overrides (values are YAML) and validate it.
 
-    Relative paths in the file are relative to the file; a path beginning with `$NAME/` is expanded from the environment.
+    Relative paths in the file are relative to the file; a path beginning with `$NAME/` is expanded
+    from the environment.
 
     Raises:
         RecipeError: the file is missing, is not YAML, has an unknown key or an impossible value.
@@ -31,11 +35,16 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe. Recipes that come with Ouroloop lie in runs/recipes/.") from None
+        raise RecipeError(
+            f"{path}: no such recipe. Recipes that come with Ouroloop lie in runs/recipes/."
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
         raise RecipeError(f"{path}: not a readable YAML file: {error}") from None
     if not isinstance(raw, dict):
-        raise RecipeError(f"{path}: expected a mapping of recipe keys, got {type(raw).__name__}. Start with `name: my-run`.")
+        raise RecipeError(
+            f"{path}: expected a mapping of recipe keys, got {type(raw).__name__}. Start with"
+            " `name: my-run`."
+        )
     for text in overrides:
         _override(raw, text)
     raw.setdefault("name", path.stem)
@@ -70,13 +79,17 @@ def differing_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -
 
 def _anchored(raw: dict[str, Any], base: Path) -> dict[str, Any]:
     """Make the recipe's own relative paths independent of the working directory."""
+
     def absolute(value: Any) -> Any:
         if not isinstance(value, str):
             return value
         expanded = os.path.expandvars(value)
         if expanded.startswith("$"):
             name = expanded[1:].split("/")[0]
-            raise RecipeError(f"{value}: the environment variable {name} is not set. Set it, e.g. `export {name}=/path/to/data`.")
+            raise RecipeError(
+                f"{value}: the environment variable {name} is not set. Set it, e.g. `export"
+                f" {name}=/path/to/data`."
+            )
         return str((base / expanded).resolve())
 
     def located(model: Any) -> Any:
@@ -102,7 +115,9 @@ def _anchored(raw: dict[str, Any], base: Path) -> dict[str, Any]:
 def _override(raw: dict[str, Any], text: str) -> None:
     key, sep, value = text.partition("=")
     if not sep or not key:
-        raise RecipeError(f"--set {text}: expected key=value, e.g. --set sampling.temperatures='[0.7, 1.0]'")
+        raise RecipeError(
+            f"--set {text}: expected key=value, e.g. --set sampling.temperatures='[0.7, 1.0]'"
+        )
     node = raw
     *parents, leaf = key.split(".")
     for parent in parents:
@@ -122,18 +137,26 @@ def _explain(error: ValidationError) -> Iterator[str]:
         if item["type"] == "extra_forbidden":
             known = _keys_beside(item["loc"])
             near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(sorted(known))}."
+            hint = (
+                f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(sorted(known))}."
+            )
             yield f"unknown key {dotted!r}. {hint}"
         else:
             message = item["msg"].removeprefix("Value error, ")
-            shown = "" if item["type"] == "missing" or isinstance(item["input"], dict) else f", got {item['input']!r}"
+            shown = (
+                ""
+                if item["type"] == "missing" or isinstance(item["input"], dict)
+                else f", got {item['input']!r}"
+            )
             yield f"{dotted}: {message}{shown}"
 
 
 def _keys_beside(loc: tuple[int | str, ...]) -> list[str]:
     model: type[BaseModel] = Recipe
     for part in loc[:-1]:
-        annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
+        annotation = (
+            model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
+        )
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             model = annotation
     return list(model.model_fields)

@@ -1,4 +1,6 @@
-"""The nouns of a run: one frozen record per thing. Text and the engine's own token ids travel together.
+"""The nouns of a run: one frozen record per thing.
+
+Text and the engine's own token ids travel together.
 
 Knows nothing but `evals.tasks.Problem`. Shapes: `_T` tokens.
 """
@@ -9,18 +11,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from evals.tasks import Problem
+from ouroloop.evals.tasks import Problem
 
 __all__ = [
-    "Action", "Completion", "Critique", "Decision", "Draft", "Example", "Message", "Problem", "Prompt", "Request",
-    "Revision", "Sample", "Sampling", "Scored", "Verdict",
+    "Action",
+    "Completion",
+    "Critique",
+    "Decision",
+    "Draft",
+    "Example",
+    "Message",
+    "Problem",
+    "Prompt",
+    "Request",
+    "Revision",
+    "Sample",
+    "Sampling",
+    "Scored",
+    "Verdict",
 ]
 
 Message = Mapping[str, str]
 """One chat turn: {"role": "system" | "user" | "assistant", "content": str}."""
 
 Prompt = str | Sequence[Message]
-"""Plain text for a base model, or chat turns that the engine renders with the checkpoint's chat template."""
+"""Plain text for a base model.
+
+Or chat turns that the engine renders with the checkpoint's chat template.
+"""
 
 Action = Literal["continue", "reinject", "rollback", "halt"]
 
@@ -29,7 +47,8 @@ Action = Literal["continue", "reinject", "rollback", "halt"]
 class Sampling:
     """Every sampling parameter, pinned: a checkpoint's generation_config never changes one.
 
-    temperature 0 is greedy. top_k 0 and top_p 1.0 switch the cut off. max_tokens bounds the completion.
+    temperature 0 is greedy. top_k 0 and top_p 1.0 switch the cut off. max_tokens bounds the
+    completion.
     """
 
     temperature: float = 1.0
@@ -42,7 +61,10 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One completion asked of an engine. `id` is unique in the run; `seed` is derived from it by hash."""
+    """One completion asked of an engine.
+
+    `id` is unique in the run; `seed` is derived from it by hash.
+    """
 
     id: str
     prompt: Prompt
@@ -54,8 +76,9 @@ class Request:
 class Completion:
     """What an engine answered.
 
-    token_ids_T holds the stop token when finish_reason is "stop"; text never does. logprobs_T are raw (before temperature and cuts), in
-    nats, one per token; empty from a server, which does not tell them. finish_reason "length" means cut: such a completion is never trained on.
+    token_ids_T holds the stop token when finish_reason is "stop"; text never does. logprobs_T are
+    raw (before temperature and cuts), in nats, one per token; empty from a server, which does not
+    tell them. finish_reason "length" means cut: such a completion is never trained on.
     """
 
     request_id: str
@@ -69,10 +92,13 @@ class Completion:
 
 @dataclass(frozen=True)
 class Scored:
-    """A given text under the model, teacher-forced. token_ids_T: the text's, its stop token last; all empty when it does not fit.
+    """A given text under the model, teacher-forced.
 
-    logprobs_T: of each token after the prompt and the tokens before it, raw, in nats. entropies_T: entropy of the distribution that the token
-    was one draw of, in nats. exact: over the whole vocabulary; else the tokens beyond the most likely ones count as one, a lower bound.
+    Token_ids_T: the text's, its stop token last; all empty when it does not fit.
+
+    logprobs_T: of each token after the prompt and the tokens before it, raw, in nats. entropies_T:
+    entropy of the distribution that the token was one draw of, in nats. exact: over the whole
+    vocabulary; else the tokens beyond the most likely ones count as one, a lower bound.
     """
 
     token_ids: tuple[int, ...]
@@ -91,7 +117,10 @@ class Draft:
 
 @dataclass(frozen=True)
 class Critique:
-    """A judgement of the answer before it. approved is None when the verdict could not be read; probability is P(approve) in [0, 1]."""
+    """A judgement of the answer before it.
+
+    Approved is None when the verdict could not be read; probability is P(approve) in [0, 1].
+    """
 
     completion: Completion
     approved: bool | None
@@ -108,7 +137,10 @@ class Revision:
 
 @dataclass(frozen=True)
 class Sample:
-    """One problem's way through draft -> critique -> revise (n times). `final` is what the filter judges and SFT would learn."""
+    """One problem's way through draft -> critique -> revise (n times).
+
+    `final` is what the filter judges and SFT would learn.
+    """
 
     id: str
     problem_id: str
@@ -126,13 +158,19 @@ class Sample:
 
     @property
     def approved(self) -> bool | None:
-        """Whether the last critique approves of `final`; None without a critique of it or with an unreadable one."""
+        """Whether the last critique approves of `final`.
+
+        None without a critique of it or with an unreadable one.
+        """
         return self.critiques[-1].approved if len(self.critiques) > len(self.revisions) else None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gates said of one sample: kept, or every reason against it. None means not scored; unscored is not wrong."""
+    """What the gates said of one sample: kept, or every reason against it.
+
+    None means not scored; unscored is not wrong.
+    """
 
     sample_id: str
     problem_id: str
@@ -149,7 +187,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Example:
-    """One row of a training set: ids, where it came from and why. `origin`: "kept" | "earlier" | "gold" | "anchor" | "archive"."""
+    """One row of a training set: ids, where it came from and why.
+
+    `origin`: "kept" | "earlier" | "gold" | "anchor" | "archive".
+    """
 
     problem_id: str
     prompt_token_ids: tuple[int, ...]

@@ -1,4 +1,7 @@
-"""Carry one campaign from start to end: engine, progress, tracking, and what a person is told. The controller knows none of these."""
+"""Carry one campaign from start to end: engine, progress, tracking, and what a person is told.
+
+The controller knows none of these.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,16 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop.config import Recipe
-from loop.controller import Campaign, Progress
-from loop.engines.base import Engine
-from loop.engines.registry import ENGINES
-from loop.records import Decision
-from loop.setup import Setting, prepare, resolve_model
-from loop.store import Store, sha256_of
-from loop.views.progress import LiveProgress, closing_text, rounds_table
-from loop.views.reader import read_run
-from loop.views.tracking import safe_sync, start_sync
+from ouroloop.loop.config import Recipe
+from ouroloop.loop.controller import Campaign, Progress
+from ouroloop.loop.engines.base import Engine
+from ouroloop.loop.engines.registry import ENGINES
+from ouroloop.loop.records import Decision
+from ouroloop.loop.setup import Setting, prepare, resolve_model
+from ouroloop.loop.store import Store, sha256_of
+from ouroloop.loop.trackers.mlflow import safe_sync, start_sync
+from ouroloop.loop.views.progress import LiveProgress, closing_text, rounds_table
+from ouroloop.loop.views.reader import read_run
 
 
 @dataclass(frozen=True)
@@ -60,18 +63,26 @@ def resume(path: Path, changed: Recipe | None = None) -> Outcome:
 def _carry(store: Store, setting: Setting) -> Outcome:
     recipe, track = setting.recipe, setting.recipe.tracking.mlflow
     with LiveProgress(log=_to_events(store)) as progress:
-        sizes = f"{recipe.rounds} rounds on {len(setting.problems):,} problems, {len(setting.panel.problems)} probed"
+        sizes = (
+            f"{recipe.rounds} rounds on {len(setting.problems):,} problems,"
+            f" {len(setting.panel.problems)} probed"
+        )
         progress.say(f"{recipe.name}: {sizes}; {store.path}")
 
         def committed(number: int) -> None:
             found = read_run(store.path).round(number)
             if found is not None:
-                progress.say(f"round {number}: {found.action}. " + " ".join(str(r) for r in found.decision["reasons"][:2]))
+                progress.say(
+                    f"round {number}: {found.action}. "
+                    + " ".join(str(r) for r in found.decision["reasons"][:2])
+                )
             if track:
                 start_sync(store.path)
 
         engine = build_engine(recipe, store.path / "engine.log")
-        decision = asyncio.run(_run_and_close(Campaign(store, setting, engine, progress, committed)))
+        decision = asyncio.run(
+            _run_and_close(Campaign(store, setting, engine, progress, committed))
+        )
     data = read_run(store.path)
     print(rounds_table(data))
     print(closing_text(data))
@@ -80,17 +91,25 @@ def _carry(store: Store, setting: Setting) -> Outcome:
         print(f"halted after round {decision.round}: {' '.join(decision.reasons)}")
     failure = safe_sync(store.path) if track else None
     if failure:
-        print(f"{failure}\nThe run is unharmed; `ouroloop sync {recipe.name}` tries again.", file=sys.stderr)
+        print(
+            f"{failure}\nThe run is unharmed; `ouroloop sync {recipe.name}` tries again.",
+            file=sys.stderr,
+        )
     return Outcome(store.path, decision, halted, failure)
 
 
 def build_engine(recipe: Recipe, log_path: Path) -> Engine:
     """The recipe's engine, not started yet."""
-    return ENGINES[recipe.engine.kind]({**recipe.engine.model_dump(), "lora": recipe.peft}, log_path)
+    return ENGINES[recipe.engine.kind](
+        {**recipe.engine.model_dump(), "lora": recipe.peft}, log_path
+    )
 
 
 async def carry(campaign: Campaign) -> Decision:
-    """A campaign to its end, its beginning and end told in the store's events; the store is closed, the engine is not."""
+    """A campaign to its end, its beginning and end told in the store's events.
+
+    The store is closed, the engine is not.
+    """
     store = campaign.store
     store.event("run_started", name=campaign.setting.recipe.name)
     try:
@@ -105,7 +124,9 @@ async def carry(campaign: Campaign) -> Decision:
 
 
 def _to_events(store: Store) -> Progress:
-    return lambda stage, done, total, note: store.event("progress", stage=stage, done=done, total=total, note=note)
+    return lambda stage, done, total, note: store.event(
+        "progress", stage=stage, done=done, total=total, note=note
+    )
 
 
 async def _run_and_close(campaign: Campaign) -> Decision:

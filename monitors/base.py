@@ -1,4 +1,7 @@
-"""The monitors' contract: a RoundView in, Readings out. Read-only; undefined is NaN with a reason, never 0."""
+"""The monitors' contract: a RoundView in, Readings out.
+
+Read-only; undefined is NaN with a reason, never 0.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,14 @@ Objects = NDArray[np.object_]
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples of a fixed panel, one row each (`_N` rows, ragged groups allowed). Clusters are problems.
+    """Samples of a fixed panel, one row each (`_N` rows, ragged groups allowed).
 
-    problem_N, family_N, slice_N: str. correct_N and valid_N: 1, 0 or NaN (unscored). strategy_N, answer_N: str or None.
-    nll_N: mean negative log-probability per token of the row's own tokens at temperature 1, nats/token (NaN if unknown).
-    num_tokens_N: completion tokens. truncated_N: 1 when cut by length. text_N: str.
+    Clusters are problems.
+
+    problem_N, family_N, slice_N: str. correct_N and valid_N: 1, 0 or NaN (unscored). strategy_N,
+    answer_N: str or None. nll_N: mean negative log-probability per token of the row's own tokens at
+    temperature 1, nats/token (NaN if unknown). num_tokens_N: completion tokens. truncated_N: 1 when
+    cut by length. text_N: str.
     """
 
     problem: Objects
@@ -44,10 +50,12 @@ class Samples:
 
 @dataclass(frozen=True)
 class Critics:
-    """Critiques with known truth, one row each. approved_N: 1, 0 or NaN (unreadable). probability_N: P(approve) or NaN.
+    """Critiques with known truth, one row each. approved_N: 1, 0 or NaN (unreadable).
 
-    correct_N: whether the judged text was right (1, 0, NaN). problem_N: cluster. agreement_N: vote share of the text's answer, or
-    NaN.
+    Probability_N: P(approve) or NaN.
+
+    correct_N: whether the judged text was right (1, 0, NaN). problem_N: cluster. agreement_N: vote
+    share of the text's answer, or NaN.
     """
 
     problem: Objects
@@ -59,9 +67,12 @@ class Critics:
 
 @dataclass(frozen=True)
 class Pool:
-    """The round's raw training pool, before and after the filter. kept_N: bool. reason_N: first reason or "".
+    """The round's raw training pool, before and after the filter. kept_N: bool.
 
-    valid_N and approved_N (by the critic): 1, 0 or NaN; text_N: str; slice_N: str. None: not known of any row.
+    Reason_N: first reason or "".
+
+    valid_N and approved_N (by the critic): 1, 0 or NaN; text_N: str; slice_N: str. None: not known
+    of any row.
     """
 
     problem: Objects
@@ -78,10 +89,13 @@ class Pool:
 
 @dataclass(frozen=True)
 class Texts:
-    """A fixed real text under the round's model, teacher-forced; the same rows in every round. Clusters are problems.
+    """A fixed real text under the round's model, teacher-forced; the same rows in every round.
 
-    nll_N: mean negative log-probability of its completion's tokens, nats/token. entropy_N: mean entropy of the model's next-token
-    distribution along it, nats/token (NaN if unknown). num_tokens_N: completion tokens.
+    Clusters are problems.
+
+    nll_N: mean negative log-probability of its completion's tokens, nats/token. entropy_N: mean
+    entropy of the model's next-token distribution along it, nats/token (NaN if unknown).
+    num_tokens_N: completion tokens.
     """
 
     problem: Objects
@@ -92,7 +106,10 @@ class Texts:
 
 @dataclass(frozen=True)
 class Canaries:
-    """Planted items of known truth, as the round's filter judged them. right_N: 1 or 0. accepted_N: 1, 0 or NaN (no verdict)."""
+    """Planted items of known truth, as the round's filter judged them. right_N: 1 or 0.
+
+    Accepted_N: 1, 0 or NaN (no verdict).
+    """
 
     problem: Objects
     right: Floats
@@ -114,10 +131,12 @@ class RoundView:
 
 @dataclass(frozen=True)
 class Reading:
-    """One number with its interval. NaN value needs a `reason`. `details` is JSON-able: per family, curves, shares.
+    """One number with its interval. NaN value needs a `reason`.
 
-    low, high: 95 % interval from within the round (cluster = problem). num_clusters: clusters behind it. better: which way is
-    healthy.
+    `details` is JSON-able: per family, curves, shares.
+
+    low, high: 95 % interval from within the round (cluster = problem). num_clusters: clusters
+    behind it. better: which way is healthy.
     """
 
     name: str
@@ -133,7 +152,10 @@ class Reading:
 
 
 class Monitor(Protocol):
-    """A dataclass whose fields are its configuration; `reference` is round 0's view, frozen (None in round 0)."""
+    """A dataclass whose fields are its configuration.
+
+    `reference` is round 0's view, frozen (None in round 0).
+    """
 
     @property
     def name(self) -> str:

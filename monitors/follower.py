@@ -1,4 +1,7 @@
-"""Judging the rounds of a loop that others run: every round is measured and decided on, nothing is carried out. Knows nothing of loops."""
+"""Judging the rounds of a loop that others run.
+
+Every round is measured and decided on, nothing is carried out. Knows nothing of loops.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monitors.base import Monitor, Reading, RoundView
-from monitors.panel import Panel, PanelDecision
-from monitors.readings import first_samples
-from monitors.registry import MONITORS, measure_all
-from monitors.traces import TraceError
+from ouroloop.monitors.base import Monitor, Reading, RoundView
+from ouroloop.monitors.decision.rule import Panel, PanelDecision
+from ouroloop.monitors.metrics.readings import first_samples
+from ouroloop.monitors.registry import MONITORS, measure_all
+from ouroloop.monitors.traces.reader import TraceError
 
 NEEDS_MORE = ("critic", "canary")
 """Monitors of what traces cannot hold: critiques and planted items."""
@@ -33,15 +36,21 @@ class Judged(NamedTuple):
 
 @dataclass
 class Follower:
-    """Judges round after round. As decisions are only recorded, the evidence of all rounds goes on adding up.
+    """Judges round after round. As decisions are only recorded.
 
-    reference: the first anchor, the first round judged. anchors: which rounds, counted from 0 and fixed in advance, later ones are held against;
-    `panel.num_anchors` should say how many. num_samples: read so many samples of a problem in every round, for some readings (the over-confidence of
-    a vote) are another thing with more; the decision sees all. history: the decisions so far, each with `carried_out` false in its details.
+    The evidence of all rounds goes on adding up.
+
+    reference: the first anchor, the first round judged. anchors: which rounds, counted from 0 and
+    fixed in advance, later ones are held against; `panel.num_anchors` should say how many.
+    num_samples: read so many samples of a problem in every round, for some readings (the
+    over-confidence of a vote) are another thing with more; the decision sees all. history: the
+    decisions so far, each with `carried_out` false in its details.
     """
 
     panel: Panel
-    monitors: Mapping[str, Monitor] = field(default_factory=lambda: {n: m for n, m in MONITORS.items() if n not in NEEDS_MORE})
+    monitors: Mapping[str, Monitor] = field(
+        default_factory=lambda: {n: m for n, m in MONITORS.items() if n not in NEEDS_MORE}
+    )
     reference: RoundView | None = None
     history: list[PanelDecision] = field(default_factory=list)
     anchors: tuple[int, ...] = (0,)
@@ -63,7 +72,10 @@ class Follower:
                 self.later_.append(view)
             now, then, notes = shared(view, self.reference)
             both = set(now.probe.problem)
-            references = [then, *(only(anchor, both) for anchor in self.later_ if anchor is not view)]
+            references = [
+                then,
+                *(only(anchor, both) for anchor in self.later_ if anchor is not view),
+            ]
             view = now
         read, *first = [self._alike(v) for v in (view, *references[:1])]
         readings = measure_all(read, first[0] if first else None, self.monitors)
@@ -72,12 +84,17 @@ class Follower:
         self.history.append(decision)
         return Judged(decision, tuple(readings), notes)
 
-
     def _alike(self, view: RoundView) -> RoundView:
-        return view if self.num_samples is None else replace(view, probe=first_samples(view.probe, self.num_samples))
+        return (
+            view
+            if self.num_samples is None
+            else replace(view, probe=first_samples(view.probe, self.num_samples))
+        )
 
 
-def follow(views: Iterable[RoundView], panel: Panel, monitors: Mapping[str, Monitor] | None = None) -> list[Judged]:
+def follow(
+    views: Iterable[RoundView], panel: Panel, monitors: Mapping[str, Monitor] | None = None
+) -> list[Judged]:
     """Judge all rounds, the anchor first."""
     follower = Follower(panel) if monitors is None else Follower(panel, monitors)
     return [follower.judge(view) for view in views]
@@ -89,15 +106,16 @@ def shared(view: RoundView, reference: RoundView) -> tuple[RoundView, RoundView,
     both = now & then
     if not both:
         raise TraceError(
-            f"round {view.round} has none of round 0's {len(then):,} problems, e.g. {min(now)!r} against {min(then)!r}; expected the same fixed "
-            "panel in every round. Are the ids counted anew in every file?"
+            f"round {view.round} has none of round 0's {len(then):,} problems, e.g. {min(now)!r}"
+            f" against {min(then)!r}; expected the same fixed panel in every round. Are the ids"
+            " counted anew in every file?"
         )
     if both == now == then:
         return view, reference, ()
     parts = [only(v, both) for v in (view, reference)]
     note = (
-        f"round {view.round}: compared over the {len(both):,} problems that round 0 has too; left out: {len(now - both):,} of this round's, "
-        f"{len(then - both):,} of round 0's"
+        f"round {view.round}: compared over the {len(both):,} problems that round 0 has too; left"
+        f" out: {len(now - both):,} of this round's, {len(then - both):,} of round 0's"
     )
     return parts[0], parts[1], (note,)
 

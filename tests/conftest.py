@@ -7,18 +7,23 @@ import os
 import pytest
 from hypothesis import settings
 
-from loop.machine import look
+from ouroloop.loop.machine import look
 
 settings.register_profile("steady", derandomize=True, deadline=None)
 settings.register_profile("search", deadline=None, max_examples=2000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))  # `HYPOTHESIS_PROFILE=search make test-fast` looks for new examples
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE", "steady")
+)  # `HYPOTHESIS_PROFILE=search make test-fast` looks for new examples
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked `gpu` where torch and the driver cannot both serve one; `-ra` then lists them with this reason."""
+    """Skip tests marked `gpu` where torch and the driver cannot both serve one.
+
+    `-ra` then lists them with this reason.
+    """
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked and not ((machine := look()).driver and machine.torch_cuda):
         for item in marked:

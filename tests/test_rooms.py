@@ -1,4 +1,7 @@
-"""The walls between the rooms, held against the code: who may import whom, what must stay light, what no file may name."""
+"""The walls between the rooms, held against the code.
+
+Who may import whom, what must stay light, what no file may name.
+"""
 
 from __future__ import annotations
 
@@ -16,45 +19,76 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("loop", "monitors", "evals")
 
 FORBIDDEN = {
-    "monitors/*": ("loop", "evals"),
-    "evals/*": ("loop", "monitors"),
-    "loop/views/*": ("loop.stages",),
-    "loop/stages/*": ("loop.views",),
+    "monitors/*": ("ouroloop.loop", "ouroloop.evals"),
+    "evals/*": ("ouroloop.loop",),
+    "loop/views/*": ("ouroloop.loop.stages",),
+    "loop/stages/*": ("ouroloop.loop.views",),
+    "*": ("loop", "monitors", "evals"),
 }
 """Files -> what none of them may import."""
 
 ALLOWED_INSIDE = {
-    "loop/engines/*": ("loop", ("loop.engines", "loop.records", "loop.errors")),
+    "loop/engines/*": (
+        "ouroloop.loop",
+        ("ouroloop.loop.engines", "ouroloop.loop.records", "ouroloop.loop.errors"),
+    ),
 }
 """Files -> (package, the only parts of it that they may import)."""
 
 ONLY_IN = {
-    "torch": ("loop/stages/sft.py", "loop/callback*.py", "loop/engines/*_local.py", "evals/worlds/*/pretrain.py"),
-    "transformers": ("loop/stages/sft.py", "loop/callback*.py", "loop/engines/*_local.py", "evals/worlds/*/pretrain.py"),
-    "trl": ("loop/stages/sft.py",),
+    "torch": (
+        "loop/objectives/*",
+        "loop/callback*.py",
+        "loop/engines/*_local.py",
+        "evals/worlds/*/pretrain.py",
+    ),
+    "transformers": (
+        "loop/objectives/*",
+        "loop/callback*.py",
+        "loop/engines/*_local.py",
+        "evals/worlds/*/pretrain.py",
+    ),
+    "trl": ("loop/objectives/*",),
     "vllm": ("loop/engines/*",),
-    "mlflow": ("loop/views/tracking.py",),
+    "mlflow": ("loop/trackers/*",),
     "openai": ("loop/engines/remote.py",),
 }
 """Library -> the only files that may import it."""
 
-WATCHERS_MAY_USE = {"numpy", "scipy", "sklearn", "monitors"} | set(sys.stdlib_module_names)
+WATCHERS_MAY_USE = {"numpy", "scipy", "sklearn", "ouroloop"} | set(sys.stdlib_module_names)
 
-HEAVY = {"torch", "transformers", "vllm", "mlflow", "trl", "datasets", "peft", "accelerate", "ray", "matplotlib", "pandas", "openai"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "vllm",
+    "mlflow",
+    "trl",
+    "datasets",
+    "peft",
+    "accelerate",
+    "ray",
+    "matplotlib",
+    "pandas",
+    "openai",
+}
 
 OUTSIDE = {
     "an absolute path of one machine": re.compile(
         r"(?<![\w.$~}>/:-])/(?:home|root|Users|work|workspace|farm|opt|mnt|srv|tmp)/\w"
     ),
     "a registry's host": re.compile(
-        r"pypi\.org|pythonhosted\.org|download\.pytorch\.org|anaconda\.org|--(?:extra-)?index-url[ =]\S*//"
+        r"pypi\.org|pythonhosted\.org|download\.pytorch\.org|anaconda\.org|--(?:extra-)?index-url["
+        r" =]\S*//"
     ),
 }
 
 
 def imports(source: str, path: str) -> Iterator[tuple[int, str]]:
-    """Line and dotted name of everything a file imports, at its top, inside functions, or by name at run time."""
-    package = path.removesuffix(".py").split("/")[:-1]
+    """Line and dotted name of everything a file imports, at its top, inside functions.
+
+    Or by name at run time.
+    """
+    package = ["ouroloop", *path.removesuffix(".py").split("/")[:-1]]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -64,7 +98,12 @@ def imports(source: str, path: str) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
             called = ast.unparse(node.func)
-            if called in ("__import__", "import_module", "importlib.import_module", "pytest.importorskip"):
+            if called in (
+                "__import__",
+                "import_module",
+                "importlib.import_module",
+                "pytest.importorskip",
+            ):
                 yield node.lineno, str(node.args[0].value)
 
 
@@ -78,9 +117,16 @@ def breaches(source: str, path: str) -> list[str]:
     found = []
     for line, name in imports(source, path):
         top = name.split(".")[0]
-        wrong = any(fnmatch(path, files) and any(inside(name, room) for room in rooms) for files, rooms in FORBIDDEN.items())
+        wrong = any(
+            fnmatch(path, files) and any(inside(name, room) for room in rooms)
+            for files, rooms in FORBIDDEN.items()
+        )
         for files, (package, parts) in ALLOWED_INSIDE.items():
-            wrong |= fnmatch(path, files) and inside(name, package) and not any(inside(name, part) for part in parts)
+            wrong |= (
+                fnmatch(path, files)
+                and inside(name, package)
+                and not any(inside(name, part) for part in parts)
+            )
         wrong |= top in ONLY_IN and not any(fnmatch(path, files) for files in ONLY_IN[top])
         wrong |= path.startswith("monitors/") and top not in WATCHERS_MAY_USE
         if wrong:
@@ -105,28 +151,30 @@ def test_no_file_breaks_the_import_rules() -> None:
     files = python_files()
     assert len(files) > 10
     assert [
-        breach for path in files for breach in breaches(path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix())
+        breach
+        for path in files
+        for breach in breaches(path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix())
     ] == []
 
 
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("monitors/x.py", "from loop.records import Draft"),
-        ("monitors/x.py", "import evals"),
+        ("monitors/x.py", "from ouroloop.loop.records import Draft"),
+        ("monitors/x.py", "import ouroloop.evals"),
         ("monitors/x.py", "def f():\n    import torch"),
         ("monitors/x.py", "import pandas"),
-        ("evals/x.py", "def f():\n    from loop import errors"),
-        ("evals/worlds/arithmetic/x.py", "import monitors.base"),
+        ("evals/x.py", "def f():\n    from ouroloop.loop import errors"),
+        ("evals/worlds/arithmetic/x.py", "import ouroloop.monitors.base"),
         ("evals/worlds/arithmetic/world.py", "import torch"),
-        ("loop/views/x.py", "from loop.stages.sft import train"),
-        ("loop/views/x.py", "from ..stages import sft"),
-        ("loop/views/x.py", "from loop import stages"),
+        ("loop/views/x.py", "from ouroloop.loop.objectives.sft import train"),
+        ("loop/views/x.py", "from ..stages import refine"),
+        ("loop/views/x.py", "from ouroloop.loop import stages"),
         ("loop/views/report.py", "import mlflow"),
-        ("loop/stages/x.py", "import loop.views"),
+        ("loop/stages/x.py", "import ouroloop.loop.views"),
         ("loop/stages/refine.py", "from transformers import AutoTokenizer"),
-        ("loop/engines/x.py", "from loop.config import Recipe"),
-        ("loop/engines/x.py", "from loop import store"),
+        ("loop/engines/x.py", "from ouroloop.loop.config import Recipe"),
+        ("loop/engines/x.py", "from ouroloop.loop import store"),
         ("loop/engines/ray_pool.py", "import torch"),
         ("loop/controller.py", "import importlib\nimportlib.import_module('trl')"),
         ("loop/controller.py", "if True:\n    from vllm import LLM"),
@@ -139,12 +187,27 @@ def test_the_rules_catch_a_breach(path: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("monitors/x.py", "import math\nimport numpy as np\nfrom scipy.stats import beta\nfrom monitors.base import Reading"),
-        ("evals/worlds/arithmetic/pretrain.py", "import torch\nfrom transformers import LlamaConfig"),
-        ("loop/views/x.py", "from loop.records import Draft\nfrom monitors.base import Reading"),
-        ("loop/views/tracking.py", "import mlflow"),
-        ("loop/engines/vllm_local.py", "from loop.records import Draft\nfrom . import base\nimport vllm, torch"),
-        ("loop/stages/sft.py", "import torch, transformers, trl"),
+        (
+            "monitors/x.py",
+            (
+                "import math\nimport numpy as np\nfrom scipy.stats import beta\nfrom"
+                " ouroloop.monitors.base import Reading"
+            ),
+        ),
+        (
+            "evals/worlds/arithmetic/pretrain.py",
+            "import torch\nfrom transformers import LlamaConfig",
+        ),
+        (
+            "loop/views/x.py",
+            "from ouroloop.loop.records import Draft\nfrom ouroloop.monitors.base import Reading",
+        ),
+        ("loop/trackers/mlflow.py", "import mlflow"),
+        (
+            "loop/engines/vllm_local.py",
+            "from ouroloop.loop.records import Draft\nfrom . import base\nimport vllm, torch",
+        ),
+        ("loop/objectives/sft.py", "import torch, transformers, trl"),
     ],
 )
 def test_the_rules_let_what_is_allowed_pass(path: str, source: str) -> None:
@@ -154,17 +217,20 @@ def test_the_rules_let_what_is_allowed_pass(path: str, source: str) -> None:
 def heavy_after(code: str) -> set[str]:
     """The heavy libraries that are loaded in a new interpreter after `code`."""
     tail = f"\nimport sys\nprint('loaded', *sorted({HEAVY!r} & set(sys.modules)))"
-    child = subprocess.run([sys.executable, "-c", code + tail], cwd=ROOT, capture_output=True, text=True)
+    child = subprocess.run(
+        [sys.executable, "-c", code + tail], cwd=ROOT, capture_output=True, text=True
+    )
     assert child.returncode == 0, child.stderr
     return set(child.stdout.splitlines()[-1].split()[1:])
 
 
 def test_importing_the_rooms_loads_nothing_heavy() -> None:
-    assert heavy_after("import loop, monitors, evals") == set()
+    assert heavy_after("import ouroloop.loop, ouroloop.monitors, ouroloop.evals") == set()
 
 
 def test_importing_every_monitor_loads_nothing_heavy() -> None:
-    names = [f"monitors.{path.stem}" for path in sorted((ROOT / "monitors").glob("*.py")) if path.stem != "__init__"]
+    paths = sorted(path.relative_to(ROOT) for path in (ROOT / "monitors").rglob("*.py"))
+    names = [".".join(("ouroloop", *path.with_suffix("").parts)) for path in paths]
     assert heavy_after("import " + ", ".join(names)) == set()
 
 
@@ -172,7 +238,7 @@ def test_asking_for_help_loads_nothing_heavy() -> None:
     code = """
 import sys
 sys.argv = ['ouroloop', '--help']
-from loop.__main__ import main
+from ouroloop.loop.__main__ import main
 try:
     main()
 except SystemExit:
@@ -187,7 +253,9 @@ def test_no_committed_file_names_anything_outside_the_project() -> None:
         content = path.read_bytes()
         if b"\0" in content:
             continue
-        for number, line in enumerate(content.decode("utf-8", errors="replace").splitlines(), start=1):
+        for number, line in enumerate(
+            content.decode("utf-8", errors="replace").splitlines(), start=1
+        ):
             found += [
                 f"{path.relative_to(ROOT)}:{number}: {what}: {line.strip()}"
                 for what, form in OUTSIDE.items()
@@ -212,6 +280,9 @@ def test_naming_something_outside_is_caught(line: str) -> None:
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
 def test_every_file_that_a_document_names_exists(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
-    named = re.findall(r"(?:`|\]\()((?:loop|monitors|evals|tests|tools|requirements|docs|runs/recipes)/[\w./-]*\w)(?=[`)])", text)
+    named = re.findall(
+        r"(?:`|\]\()((?:loop|monitors|evals|tests|tools|requirements|docs|runs/recipes)/[\w./-]*\w)(?=[`)])",
+        text,
+    )
     assert named
     assert [name for name in named if not (ROOT / name).exists()] == []

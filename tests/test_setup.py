@@ -1,4 +1,7 @@
-"""tools/setup.sh before it installs anything: what it chooses, what it refuses, and when it has nothing to do."""
+"""tools/setup.sh before it installs anything.
+
+What it chooses, what it refuses, and when it has nothing to do.
+"""
 
 from __future__ import annotations
 
@@ -25,27 +28,43 @@ def checkout(tmp_path: Path) -> Path:
 def set_up(checkout: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     variables = {"OUROLOOP_PYTHON": sys.executable, "OUROLOOP_DEVICE": "cpu", **environment}
     command = ["bash", str(checkout / "tools" / "setup.sh")]
-    return subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=60
+    )
 
 
 def pretend_ready(checkout: Path, device: str = "cpu") -> None:
     """Leave the two notes that a finished set-up leaves."""
-    files = [checkout / "requirements" / f"{device}.lock", checkout / "pyproject.toml", checkout / "tools" / "setup.sh"]
-    summed = subprocess.run(["cksum"], input=b"".join(path.read_bytes() for path in files), capture_output=True, check=True)
+    files = [
+        checkout / "requirements" / f"{device}.lock",
+        checkout / "pyproject.toml",
+        checkout / "tools" / "setup.sh",
+    ]
+    summed = subprocess.run(
+        ["cksum"],
+        input=b"".join(path.read_bytes() for path in files),
+        capture_output=True,
+        check=True,
+    )
     (checkout / ".venv").mkdir()
     (checkout / ".venv" / "identity").write_text(f"{device} {sys.version.split()[0]} {checkout}\n")
     (checkout / ".venv" / "contents").write_bytes(summed.stdout)
 
 
 def without_pip(folder: Path) -> dict[str, str]:
-    """An interpreter of the right version that cannot make an environment: the script gets no further than its decision."""
+    """An interpreter of the right version that cannot make an environment.
+
+    The script gets no further than its decision.
+    """
     program = folder / "python-without-venv"
     program.write_text(f'#!/bin/sh\n[ "$1" = -m ] && exit 1\nexec {sys.executable} "$@"\n')
     program.chmod(0o755)
     return {"OUROLOOP_PYTHON": str(program)}
 
 
-def test_an_unfit_interpreter_is_refused_with_the_variable_that_names_another(checkout: Path) -> None:
+def test_an_unfit_interpreter_is_refused_with_the_variable_that_names_another(
+    checkout: Path,
+) -> None:
     result = set_up(checkout, OUROLOOP_PYTHON="no-such-python")
     assert result.returncode == 2
     assert "no Python 3.11, 3.12 or 3.13" in result.stderr
@@ -93,8 +112,12 @@ def test_an_environment_that_somebody_else_made_is_left_alone(checkout: Path) ->
     assert (checkout / ".venv" / "precious").exists()
 
 
-@pytest.mark.parametrize(("program", "device"), [("exit 0", "gpu"), ("exit 9", "cpu")], ids=["driver", "no-driver"])
-def test_the_device_is_gpu_exactly_where_nvidia_smi_answers(checkout: Path, program: str, device: str) -> None:
+@pytest.mark.parametrize(
+    ("program", "device"), [("exit 0", "gpu"), ("exit 9", "cpu")], ids=["driver", "no-driver"]
+)
+def test_the_device_is_gpu_exactly_where_nvidia_smi_answers(
+    checkout: Path, program: str, device: str
+) -> None:
     (checkout / "bin").mkdir()
     (checkout / "bin" / "nvidia-smi").write_text(f"#!/bin/sh\n{program}\n")
     (checkout / "bin" / "nvidia-smi").chmod(0o755)

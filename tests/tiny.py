@@ -1,4 +1,7 @@
-"""A tiny random Llama with a character tokenizer, written as a checkpoint folder: what engine and SFT tests run on."""
+"""A tiny random Llama with a character tokenizer, written as a checkpoint folder.
+
+What engine and SFT tests run on.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +12,42 @@ CHARACTERS = string.digits + string.ascii_letters + " +-=.,:?!\n"
 
 
 def save_tiny_tokenizer(folder: Path, stop_token: str | None = "<eos>") -> None:
-    """One token per character; <pad> = 0, <eos> = 1, <bos> = 2. `stop_token` None leaves the stop token undefined."""
+    """One token per character; <pad> = 0, <eos> = 1, <bos> = 2.
+
+    `stop_token` None leaves the stop token undefined.
+    """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    vocabulary = {token: i for i, token in enumerate(["<pad>", "<eos>", "<bos>", "<unk>", *CHARACTERS])}
+    vocabulary = {
+        token: i for i, token in enumerate(["<pad>", "<eos>", "<bos>", "<unk>", *CHARACTERS])
+    }
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     tokenizer.decoder = decoders.Fuse()
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", bos_token="<bos>", eos_token=stop_token
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<bos>",
+        eos_token=stop_token,
     )
     fast.save_pretrained(folder)
 
 
 def save_tiny_llama(
-    folder: Path, *, tied: bool = False, seed: int = 0, hidden: int = 64, layers: int = 2, spread: float = 0.2
+    folder: Path,
+    *,
+    tied: bool = False,
+    seed: int = 0,
+    hidden: int = 64,
+    layers: int = 2,
+    spread: float = 0.2,
 ) -> Path:
     """Write a random Llama (about 0.1 M parameters by default) with its tokenizer to `folder` and return it.
 
-    `spread` is the standard deviation of the weights: large enough that greedy continuations differ clearly between seeds.
+    `spread` is the standard deviation of the weights: large enough that greedy continuations differ
+    clearly between seeds.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -64,7 +83,10 @@ def save_tiny_adapter(base: Path, folder: Path, *, seed: int = 0, rank: int = 4)
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_pretrained(base, dtype="float32")
     modules = ["q_proj", "v_proj", "o_proj", "down_proj"]
-    adapted = get_peft_model(model, LoraConfig(r=rank, lora_alpha=4 * rank, target_modules=modules, task_type="CAUSAL_LM"))
+    adapted = get_peft_model(
+        model,
+        LoraConfig(r=rank, lora_alpha=4 * rank, target_modules=modules, task_type="CAUSAL_LM"),
+    )
     for name, weights in adapted.named_parameters():
         if "lora_" in name:
             torch.nn.init.normal_(weights, std=0.3)

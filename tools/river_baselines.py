@@ -1,9 +1,12 @@
-"""V7: river's ADWIN and Page-Hinkley, at their defaults, on the runs of the validation. Needs river, which is no part of the environment.
+"""V7: river's ADWIN and Page-Hinkley, at their defaults, on the runs of the validation.
 
-    python -m pip install --target FOLDER river && PYTHONPATH=FOLDER:. python tools/river_baselines.py --runs 100
+Needs river, which is no part of the environment.
 
-Each detector reads the wrong answers, either a round's share of them (20 numbers a run) or every sample's (8,000 a round), after the anchor's.
-Writes docs/validation/v7/river.csv.
+    python -m pip install --target FOLDER river && PYTHONPATH=FOLDER:. python
+    tools/river_baselines.py --runs 100
+
+Each detector reads the wrong answers, either a round's share of them (20 numbers a run) or every
+sample's (8,000 a round), after the anchor's. Writes docs/validation/v7/river.csv.
 """
 
 from __future__ import annotations
@@ -15,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from monitors.regimes import REGIMES
-from monitors.simulate import Stream
-from monitors.validation import cells
-from monitors.validation.bench import SIZES
+from ouroloop.monitors.bench import cells
+from ouroloop.monitors.bench.bench import SIZES
+from ouroloop.monitors.bench.regimes import REGIMES
+from ouroloop.monitors.bench.simulate import Stream
 
 RULES = ("adwin_rounds", "page_hinkley_rounds", "adwin_samples", "page_hinkley_samples")
 
@@ -29,7 +32,9 @@ def detectors() -> dict[str, Any]:
         from river import drift
     except ImportError:
         sys.exit("river is not installed: this table is left as it is (see the head of this file)")
-    return {rule: drift.ADWIN() if rule.startswith("adwin") else drift.PageHinkley() for rule in RULES}
+    return {
+        rule: drift.ADWIN() if rule.startswith("adwin") else drift.PageHinkley() for rule in RULES
+    }
 
 
 def first_alarms(name: str, seed: int, size: str = "500x16") -> dict[str, object]:
@@ -41,7 +46,11 @@ def first_alarms(name: str, seed: int, size: str = "500x16") -> dict[str, object
         wrong = ~a_round.tables.main[1].right_PK[:, :num_samples]
         order = np.random.default_rng([seed, a_round.number, 4]).permutation(wrong.size)
         for rule, detector in kept.items():
-            values = [float(wrong.mean())] if rule.endswith("rounds") else wrong.ravel()[order].astype(float).tolist()
+            values = (
+                [float(wrong.mean())]
+                if rule.endswith("rounds")
+                else wrong.ravel()[order].astype(float).tolist()
+            )
             fired = False
             for value in values:
                 detector.update(value)

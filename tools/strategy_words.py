@@ -1,4 +1,7 @@
-"""The arithmetic world's traces told in words, each step in one of several wordings with random names and things: a test of free text."""
+"""The arithmetic world's traces told in words.
+
+Each step in one of several wordings with random names and things: a test of free text.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from evals.worlds.arithmetic import strategies as st
+from ouroloop.evals.worlds.arithmetic import strategies as st
 
 WORDINGS = {
     "+": (
-        "{a} plus {b} is {r}.", "Adding {b} to {a} gives {r}.", "{a} + {b} = {r}.", "Then {a}+{b}={r}",
+        "{a} plus {b} is {r}.",
+        "Adding {b} to {a} gives {r}.",
+        "{a} + {b} = {r}.",
+        "Then {a}+{b}={r}",
         "So {name} has {a} and {b} more, that makes {r} {thing}.",
     ),
-    "-": ("{a} minus {b} is {r}.", "Take {b} away from {a}: {a} - {b} = {r}.", "{a} less {b} gives {r} {thing}."),
-    "*": ("{a} times {b} is {r}.", "{a} x {b} = {r} {thing}.", "Multiply {a} by {b}: {a} * {b} = {r}."),
+    "-": (
+        "{a} minus {b} is {r}.",
+        "Take {b} away from {a}: {a} - {b} = {r}.",
+        "{a} less {b} gives {r} {thing}.",
+    ),
+    "*": (
+        "{a} times {b} is {r}.",
+        "{a} x {b} = {r} {thing}.",
+        "Multiply {a} by {b}: {a} * {b} = {r}.",
+    ),
 }
 ENDINGS = ("The answer is {r}.", "So {name} has {r} {thing} in all.", "Answer: {r}")
 NAMES = ("Tom", "Ana", "Ben", "Eva", "Sam", "Mia")
@@ -25,7 +39,10 @@ T = TypeVar("T")
 
 
 def tell(text: str, rng: random.Random) -> str:
-    """One trace in words, on one line or several. Its first line, the problem in signs, is left out."""
+    """One trace in words, on one line or several.
+
+    Its first line, the problem in signs, is left out.
+    """
     trace = st.parse(text)
     if trace is None:
         return text
@@ -34,9 +51,17 @@ def tell(text: str, rng: random.Random) -> str:
     for expression, value in trace.steps:
         first, *rest = re.split(r"([+*-])", expression)
         if len(rest) == 2:
-            told.append(rng.choice(WORDINGS[rest[0]]).format(a=first, b=rest[1], r=value, name=name, thing=thing))
+            told.append(
+                rng.choice(WORDINGS[rest[0]]).format(
+                    a=first, b=rest[1], r=value, name=name, thing=thing
+                )
+            )
         else:
-            told.append(f"{expression.replace('+', ' plus ')} is {value}." if rng.random() < 0.5 else f"{expression} = {value}.")
+            told.append(
+                f"{expression.replace('+', ' plus ')} is {value}."
+                if rng.random() < 0.5
+                else f"{expression} = {value}."
+            )
     told.append(rng.choice(ENDINGS).format(r=trace.answer, name=name, thing=thing))
     return ("\n" if rng.random() < 0.5 else " ").join(told)
 

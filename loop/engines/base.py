@@ -6,14 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from loop.records import Completion, Prompt, Request, Scored
+from ouroloop.loop.records import Completion, Prompt, Request, Scored
 
 
 class Engine(Protocol):
-    """A model that completes prompts. All methods are coroutines of one event loop; `complete` may run many at a time."""
+    """A model that completes prompts.
+
+    All methods are coroutines of one event loop; `complete` may run many at a time.
+    """
 
     async def load(self, checkpoint: Path, canary: Path | None = None) -> None:
-        """Serve `checkpoint` from now on, then prove it: decode the canary prompts greedily and compare.
+        """Serve `checkpoint` from now on, then prove it.
+
+        Decode the canary prompts greedily and compare.
 
         The first call starts the engine. Must not be called while a `complete` is in flight.
 
@@ -31,14 +36,22 @@ class Engine(Protocol):
         """
         ...
 
-    async def encode(self, pairs: Sequence[tuple[Prompt, str]]) -> list[tuple[list[int], list[int]]]:
-        """Token ids of (prompt, completion) texts exactly as `complete` would see them, the stop token ending the completion."""
+    async def encode(
+        self, pairs: Sequence[tuple[Prompt, str]]
+    ) -> list[tuple[list[int], list[int]]]:
+        """Token ids of (prompt, completion) texts exactly as `complete` would see them.
+
+        The stop token ending the completion.
+        """
         ...
 
     async def score(self, pairs: Sequence[tuple[Prompt, str]]) -> list[Scored]:
-        """Log-probability and entropy along given (prompt, completion) texts, tokenised as `encode` does.
+        """Log-probability and entropy along given (prompt, completion) texts.
 
-        A text that is longer than the engine's context comes back empty: it costs itself, not the others.
+        Tokenised as `encode` does.
+
+        A text that is longer than the engine's context comes back empty: it costs itself, not the
+        others.
 
         Raises:
             EngineError: an empty prompt, or the engine failed.

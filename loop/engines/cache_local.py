@@ -10,12 +10,17 @@ from transformers.cache_utils import DynamicLayer
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """A layer of the cache with room for `SPARE` tokens to come; without it, each token costs a copy of all before it."""
+    """A layer of the cache with room for `SPARE` tokens to come.
+
+    Without it, each token costs a copy of all before it.
+    """
 
     SPARE = 32
     buffers: tuple[torch.Tensor, ...] = ()
 
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Append and return all keys and values, each `[batch, heads, length, dim]`."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -23,7 +28,10 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         end = start + key_states.shape[-2]
         if not self.buffers or end > self.buffers[0].shape[-2]:
             old = (self.keys, self.values)
-            self.buffers = tuple(new.new_empty(*new.shape[:-2], end + self.SPARE, new.shape[-1]) for new in (key_states, value_states))
+            self.buffers = tuple(
+                new.new_empty(*new.shape[:-2], end + self.SPARE, new.shape[-1])
+                for new in (key_states, value_states)
+            )
             if start:
                 for buffer, there in zip(self.buffers, old, strict=True):
                     buffer[..., :start, :] = there
@@ -43,7 +51,12 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
 
 
 def roomy_cache(config: Any) -> DynamicCache:
-    """The model's own kind of cache, plain layers with room (others, as those with a sliding window, as they are)."""
+    """The model's own kind of cache, plain layers with room (others.
+
+    As those with a sliding window, as they are).
+    """
     cache = DynamicCache(config=config)
-    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache.layers = [
+        RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers
+    ]
     return cache

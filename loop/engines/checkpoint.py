@@ -1,4 +1,7 @@
-"""What a checkpoint folder holds, judged from its small files alone, without torch: a run can refuse a bad one at once."""
+"""What a checkpoint folder holds, judged from its small files alone, without torch.
+
+A run can refuse a bad one at once.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loop.errors import CheckpointError
+from ouroloop.loop.errors import CheckpointError
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json")
 PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-VOLATILE_CONFIG_KEYS = {"transformers_version", "dtype", "torch_dtype", "_name_or_path", "use_cache", "architectures"}
+VOLATILE_CONFIG_KEYS = {
+    "transformers_version",
+    "dtype",
+    "torch_dtype",
+    "_name_or_path",
+    "use_cache",
+    "architectures",
+}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A usable checkpoint. For a LoRA adapter folder, `weights` is the folder of the model it adapts; else it is `path` itself.
+    """A usable checkpoint. For a LoRA adapter folder.
 
-    `tokenizer` is the folder whose tokenizer counts. `signature` is the same for checkpoints that one engine can swap between
-    (architecture, sizes, tokenizer). `version` names the checkpoint in completions: the last two parts of its path.
+    `weights` is the folder of the model it adapts; else it is `path` itself.
+
+    `tokenizer` is the folder whose tokenizer counts. `signature` is the same for checkpoints that
+    one engine can swap between (architecture, sizes, tokenizer). `version` names the checkpoint in
+    completions: the last two parts of its path.
     """
 
     path: Path
@@ -39,20 +52,26 @@ class Checkpoint:
 def check_checkpoint(path: Path) -> Checkpoint:
     """Say what lies at `path`, or why it cannot be used.
 
-    Args:
-        path: Folder with config.json, *.safetensors and a tokenizer; or a LoRA adapter folder (adapter_config.json).
+    Args: path: Folder with config.json, *.safetensors and a tokenizer; or a LoRA adapter folder
+        (adapter_config.json).
 
-    Raises:
-        CheckpointError: no folder, no weights, pickle weights only, no tokenizer, or a tokenizer without a stop token.
+    Raises: CheckpointError: no folder, no weights, pickle weights only, no tokenizer, or a
+        tokenizer without a stop token.
     """
     path = Path(path).resolve()
     if not path.is_dir():
-        raise CheckpointError(f"{path}: no such folder. A checkpoint is a local folder with config.json, *.safetensors and a tokenizer.")
+        raise CheckpointError(
+            f"{path}: no such folder. A checkpoint is a local folder with config.json,"
+            " *.safetensors and a tokenizer."
+        )
     if (path / "adapter_config.json").exists():
         return _check_adapter(path)
     config = _read_json(path / "config.json")
     if config is None:
-        raise CheckpointError(f"{path}: no config.json, so this is not a checkpoint folder. Save one with model.save_pretrained(folder).")
+        raise CheckpointError(
+            f"{path}: no config.json, so this is not a checkpoint folder. Save one with"
+            " model.save_pretrained(folder)."
+        )
     _refuse_unsafe(path, "model")
     _check_tokenizer(path)
     return Checkpoint(
@@ -68,20 +87,24 @@ def check_checkpoint(path: Path) -> Checkpoint:
 def has_chat_template(checkpoint: Checkpoint) -> bool:
     """Whether the tokenizer can render chat turns."""
     folder = checkpoint.tokenizer
-    return (folder / "chat_template.jinja").exists() or "chat_template" in (_read_json(folder / "tokenizer_config.json") or {})
+    return (folder / "chat_template.jinja").exists() or "chat_template" in (
+        _read_json(folder / "tokenizer_config.json") or {}
+    )
 
 
 def _check_adapter(path: Path) -> Checkpoint:
     named = (_read_json(path / "adapter_config.json") or {}).get("base_model_name_or_path")
     if not named or not Path(named).is_dir():
         raise CheckpointError(
-            f"{path}/adapter_config.json: base_model_name_or_path is {named!r}, which is no local folder. "
-            "Set it to the folder of the model that the adapter was trained on."
+            f"{path}/adapter_config.json: base_model_name_or_path is {named!r}, which is no local"
+            " folder. Set it to the folder of the model that the adapter was trained on."
         )
     _refuse_unsafe(path, "adapter_model")
     base = check_checkpoint(Path(named))
     if base.is_adapter:
-        raise CheckpointError(f"{path}: its base {base.path} is an adapter too. Merge that one into its model first.")
+        raise CheckpointError(
+            f"{path}: its base {base.path} is an adapter too. Merge that one into its model first."
+        )
     own_tokenizer = any((path / name).exists() for name in TOKENIZER_FILES)
     if own_tokenizer:
         _check_tokenizer(path)
@@ -102,34 +125,45 @@ def _refuse_unsafe(path: Path, stem: str) -> None:
     pickles = sorted(file.name for pattern in PICKLE_PATTERNS for file in path.glob(pattern))
     if pickles:
         raise CheckpointError(
-            f"{path}: only pickle weights ({', '.join(pickles[:3])}), which can run code when read. "
-            f"Expected {stem}*.safetensors. Convert once in a place you trust: "
-            "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)."
+            f"{path}: only pickle weights ({', '.join(pickles[:3])}), which can run code when read."
+            f" Expected {stem}*.safetensors. Convert once in a place you trust:"
+            " AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)."
         )
-    raise CheckpointError(f"{path}: no {stem}*.safetensors. Save the weights with save_pretrained(folder).")
+    raise CheckpointError(
+        f"{path}: no {stem}*.safetensors. Save the weights with save_pretrained(folder)."
+    )
 
 
 def _check_tokenizer(path: Path) -> None:
     if not any((path / name).exists() for name in TOKENIZER_FILES):
-        raise CheckpointError(f"{path}: no tokenizer (expected one of {', '.join(TOKENIZER_FILES)}). Save it: tokenizer.save_pretrained(folder).")
+        raise CheckpointError(
+            f"{path}: no tokenizer (expected one of {', '.join(TOKENIZER_FILES)}). Save it:"
+            " tokenizer.save_pretrained(folder)."
+        )
     token = None
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         token = token or (_read_json(path / name) or {}).get("eos_token")
     token = token.get("content") if isinstance(token, dict) else token
     if not token:
         raise CheckpointError(
-            f"{path}: the tokenizer has no stop token (eos_token in tokenizer_config.json), so no completion could ever end. "
-            "Set it to the token that ends an answer, e.g. tokenizer.eos_token = '<eos>', and save again."
+            f"{path}: the tokenizer has no stop token (eos_token in tokenizer_config.json), so no"
+            " completion could ever end. Set it to the token that ends an answer, e.g."
+            " tokenizer.eos_token = '<eos>', and save again."
         )
     fast = _read_json(path / "tokenizer.json")
     if fast is not None and token not in _vocabulary(fast):
-        raise CheckpointError(f"{path}: the stop token {token!r} is not in the tokenizer's vocabulary. Set eos_token to a token that exists.")
+        raise CheckpointError(
+            f"{path}: the stop token {token!r} is not in the tokenizer's vocabulary. Set eos_token"
+            " to a token that exists."
+        )
 
 
 def _vocabulary(fast: dict[str, Any]) -> set[str]:
     added = {entry["content"] for entry in fast.get("added_tokens", [])}
     vocabulary = fast.get("model", {}).get("vocab", {})
-    return added | (set(vocabulary) if isinstance(vocabulary, dict) else {entry[0] for entry in vocabulary})
+    return added | (
+        set(vocabulary) if isinstance(vocabulary, dict) else {entry[0] for entry in vocabulary}
+    )
 
 
 def _signature(config: dict[str, Any], path: Path) -> str:

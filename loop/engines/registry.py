@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from loop.engines.base import Engine
-from loop.engines.process import ProcessEngine
-from loop.engines.scripted import ScriptedEngine
+from ouroloop.loop.engines.base import Engine
+from ouroloop.loop.engines.process import ProcessEngine
+from ouroloop.loop.engines.scripted import ScriptedEngine
 
 
 def _scripted(config: Mapping[str, Any], log_path: Path) -> Engine:
@@ -21,4 +21,7 @@ ENGINES: dict[str, Callable[[Mapping[str, Any], Path], Engine]] = {
     "transformers": ProcessEngine,
     "scripted": _scripted,
 }
-"""kind -> builder(EngineConfig as a dict plus `lora`, the recipe's peft, path of the engine's log)."""
+"""kind -> builder(EngineConfig as a dict plus `lora`, the recipe's peft.
+
+Path of the engine's log).
+"""

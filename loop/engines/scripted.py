@@ -1,4 +1,7 @@
-"""The fake engine of every fast test: a Python function answers, in process, the same way every time."""
+"""The fake engine of every fast test.
+
+A Python function answers, in process, the same way every time.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loop.errors import EngineError, PromptTooLongError
-from loop.records import Completion, Prompt, Request, Scored
+from ouroloop.loop.errors import EngineError, PromptTooLongError
+from ouroloop.loop.records import Completion, Prompt, Request, Scored
 
 STOP_TOKEN = 256
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A scripted completion: its text, whether the model stopped by itself, and each token's log-probability (nats)."""
+    """A scripted completion: its text, whether the model stopped by itself.
+
+    And each token's log-probability (nats).
+    """
 
     text: str
     stopped: bool = True
@@ -30,17 +36,24 @@ def echo(request: Request) -> str:
 
 def as_text(prompt: Prompt) -> str:
     """A prompt as one text: chat turns become `role: content` lines."""
-    return prompt if isinstance(prompt, str) else "".join(f"{turn['role']}: {turn['content']}\n" for turn in prompt)
+    return (
+        prompt
+        if isinstance(prompt, str)
+        else "".join(f"{turn['role']}: {turn['content']}\n" for turn in prompt)
+    )
 
 
 @dataclass
 class ScriptedEngine:
-    """An engine whose completions come from `answer(request)`. Token ids are UTF-8 bytes, the stop token is 256.
+    """An engine whose completions come from `answer(request)`.
 
-    `answer` may raise. An answer longer than the request's max_tokens is cut, finish_reason "length". After `fail_after`
-    completions and scores every further one raises EngineError, as a dead engine would. `loaded`, `requests` and `scored`
-    record the calls; `answer` may look at them. `surprise(prompt, text)` gives (log-probability, entropy) of every token of a
-    text that is scored, in nats; raising PromptTooLongError it says that the text does not fit.
+    Token ids are UTF-8 bytes, the stop token is 256.
+
+    `answer` may raise. An answer longer than the request's max_tokens is cut, finish_reason
+    "length". After `fail_after` completions and scores every further one raises EngineError, as a
+    dead engine would. `loaded`, `requests` and `scored` record the calls; `answer` may look at
+    them. `surprise(prompt, text)` gives (log-probability, entropy) of every token of a text that is
+    scored, in nats; raising PromptTooLongError it says that the text does not fit.
     """
 
     answer: Callable[[Request], str | Answer] = echo
@@ -59,8 +72,8 @@ class ScriptedEngine:
     async def complete(self, request: Request) -> Completion:
         """Answer from the script.
 
-        Raises:
-            EngineError: nothing was loaded, the engine was closed, or `fail_after` completions were given.
+        Raises: EngineError: nothing was loaded, the engine was closed, or `fail_after` completions
+            were given.
         """
         self._check_alive()
         if not request.prompt:
@@ -81,7 +94,9 @@ class ScriptedEngine:
             weight_version=self._version(),
         )
 
-    async def encode(self, pairs: Sequence[tuple[Prompt, str]]) -> list[tuple[list[int], list[int]]]:
+    async def encode(
+        self, pairs: Sequence[tuple[Prompt, str]]
+    ) -> list[tuple[list[int], list[int]]]:
         """UTF-8 bytes, the stop token appended to the completion.
 
         Raises:
@@ -89,7 +104,9 @@ class ScriptedEngine:
         """
         if not all(prompt for prompt, _ in pairs):
             raise EngineError("scripted engine: the prompt has no tokens")
-        return [(list(as_text(prompt).encode()), [*text.encode(), STOP_TOKEN]) for prompt, text in pairs]
+        return [
+            (list(as_text(prompt).encode()), [*text.encode(), STOP_TOKEN]) for prompt, text in pairs
+        ]
 
     async def score(self, pairs: Sequence[tuple[Prompt, str]]) -> list[Scored]:
         """Every token as surprising as `surprise` says.
@@ -106,14 +123,26 @@ class ScriptedEngine:
             except PromptTooLongError:
                 out.append(Scored((), (), (), exact=False, weight_version=""))
             else:
-                out.append(Scored(tuple(ids), (logprob,) * len(ids), (entropy,) * len(ids), exact=True, weight_version=self._version()))
+                out.append(
+                    Scored(
+                        tuple(ids),
+                        (logprob,) * len(ids),
+                        (entropy,) * len(ids),
+                        exact=True,
+                        weight_version=self._version(),
+                    )
+                )
         return out
 
     def _check_alive(self) -> None:
         if not self.loaded or self.closed:
-            raise EngineError("scripted engine: asked before load() or after close(). Load a checkpoint first.")
+            raise EngineError(
+                "scripted engine: asked before load() or after close(). Load a checkpoint first."
+            )
         if self.fail_after is not None and len(self.requests) + len(self.scored) >= self.fail_after:
-            raise EngineError(f"scripted engine: told to fail after {self.fail_after} completions and scores")
+            raise EngineError(
+                f"scripted engine: told to fail after {self.fail_after} completions and scores"
+            )
 
     def _version(self) -> str:
         return "/".join(self.loaded[-1].parts[-2:])
@@ -124,6 +153,9 @@ class ScriptedEngine:
 
 
 def draw(request: Request, share: float) -> bool:
-    """True for `share` of all requests, by their id and seed alone: for scripts that must err now and then."""
+    """True for `share` of all requests, by their id and seed alone.
+
+    For scripts that must err now and then.
+    """
     digest = hashlib.sha256(f"{request.id}/{request.seed}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64 < share

@@ -1,7 +1,9 @@
-"""Sampling with plain transformers: slower than vLLM, runs wherever torch runs, and is what canaries are computed with.
+"""Sampling with plain transformers.
 
-Runs inside the engine's child process (see `worker.py`) or the trainer's. Suffixes: `_B` requests in the batch, `_L` padded
-length, `_V` vocabulary.
+Slower than vLLM, runs wherever torch runs, and is what canaries are computed with.
+
+Runs inside the engine's child process (see `worker.py`) or the trainer's. Suffixes: `_B` requests
+in the batch, `_L` padded length, `_V` vocabulary.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from loop.engines.cache_local import roomy_cache
-from loop.engines.checkpoint import Checkpoint, check_checkpoint
-from loop.engines.tokens import Codec
-from loop.errors import EngineError
-from loop.records import Completion, Request, Sampling, Scored
+from ouroloop.loop.engines.cache_local import roomy_cache
+from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint
+from ouroloop.loop.engines.tokens import Codec
+from ouroloop.loop.errors import EngineError
+from ouroloop.loop.records import Completion, Request, Sampling, Scored
 
 KEPT_SHARE = 7 / 8
 """Of a batch: when no more rows than these are unfinished, the others leave."""
@@ -28,12 +30,23 @@ KEPT_SHARE = 7 / 8
 
 def load_codec(checkpoint: Checkpoint) -> Codec:
     """The checkpoint's tokenizer; code shipped inside a checkpoint is never run."""
-    return Codec(AutoTokenizer.from_pretrained(checkpoint.tokenizer, trust_remote_code=False), checkpoint.tokenizer)
+    return Codec(
+        AutoTokenizer.from_pretrained(checkpoint.tokenizer, trust_remote_code=False),
+        checkpoint.tokenizer,
+    )
 
 
 def load_model(checkpoint: Checkpoint, dtype: str) -> Any:
-    """The model in evaluation mode, its adapter (if it is one) applied but not merged, on the GPU when there is one."""
-    model = AutoModelForCausalLM.from_pretrained(checkpoint.weights, dtype=getattr(torch, dtype), trust_remote_code=False, use_safetensors=True)
+    """The model in evaluation mode, its adapter (if it is one) applied but not merged.
+
+    On the GPU when there is one.
+    """
+    model = AutoModelForCausalLM.from_pretrained(
+        checkpoint.weights,
+        dtype=getattr(torch, dtype),
+        trust_remote_code=False,
+        use_safetensors=True,
+    )
     if checkpoint.is_adapter:
         from peft import PeftModel
 
@@ -63,8 +76,9 @@ class Row:
 def generate(model: Any, rows_B: Sequence[Row], stop_token_ids: frozenset[int]) -> None:
     """Complete all rows in one left-padded batch, filling them in place.
 
-    A row's random numbers come from its own seed alone, so what it gets does not depend on its neighbours (up to floating-point
-    rounding). Finished rows leave the batch a few at a time: each leave-taking costs a copy of the cache.
+    A row's random numbers come from its own seed alone, so what it gets does not depend on its
+    neighbours (up to floating-point rounding). Finished rows leave the batch a few at a time: each
+    leave-taking costs a copy of the cache.
     """
     device = next(model.parameters()).device
     live = list(rows_B)
@@ -88,7 +102,12 @@ def generate(model: Any, rows_B: Sequence[Row], stop_token_ids: frozenset[int]) 
             logits_to_keep=1,
         )
         logits_BV = out.logits[:, -1].float().cpu()
-        step_uniforms = torch.stack([uniforms[id(row)][min(len(row.token_ids), row.sampling.max_tokens - 1)] for row in live])
+        step_uniforms = torch.stack(
+            [
+                uniforms[id(row)][min(len(row.token_ids), row.sampling.max_tokens - 1)]
+                for row in live
+            ]
+        )
         chosen_B = choose(logits_BV, live, step_uniforms)
         _record(logits_BV, chosen_B, live, stop_token_ids)
         kept = [i for i, row in enumerate(live) if not row.finished]
@@ -102,8 +121,12 @@ def generate(model: Any, rows_B: Sequence[Row], stop_token_ids: frozenset[int]) 
         positions_BL = mask_BL.sum(-1, keepdim=True) - 1
 
 
-def choose(logits_BV: torch.Tensor, rows_B: Sequence[Row], uniforms_B: torch.Tensor) -> torch.Tensor:
-    """One token per row: penalty, temperature, min-p, top-k, top-p in that order (vLLM's), then a draw.
+def choose(
+    logits_BV: torch.Tensor, rows_B: Sequence[Row], uniforms_B: torch.Tensor
+) -> torch.Tensor:
+    """One token per row: penalty, temperature, min-p, top-k, top-p in that order (vLLM's).
+
+    Then a draw.
 
     Args:
         logits_BV: raw logits, float32.
@@ -114,11 +137,16 @@ def choose(logits_BV: torch.Tensor, rows_B: Sequence[Row], uniforms_B: torch.Ten
     greedy_B = logits_BV.argmax(-1)
 
     def column(name: str, least: float = -math.inf) -> torch.Tensor:
-        return torch.tensor([[max(float(getattr(row.sampling, name)), least)] for row in rows_B], dtype=torch.float64)
+        return torch.tensor(
+            [[max(float(getattr(row.sampling, name)), least)] for row in rows_B],
+            dtype=torch.float64,
+        )
 
     scaled_BV = logits_BV.double() / column("temperature", least=0.01)
     if not any(_filters(row.sampling) for row in rows_B):
-        return torch.where(column("temperature")[:, 0] == 0, greedy_B, _draw(scaled_BV.softmax(-1), uniforms_B))
+        return torch.where(
+            column("temperature")[:, 0] == 0, greedy_B, _draw(scaled_BV.softmax(-1), uniforms_B)
+        )
     sorted_BV, order_BV = scaled_BV.softmax(-1).sort(dim=-1, descending=True, stable=True)
     top_k = column("top_k")
     cut_BV = sorted_BV < column("min_p") * sorted_BV[:, :1]
@@ -126,7 +154,8 @@ def choose(logits_BV: torch.Tensor, rows_B: Sequence[Row], uniforms_B: torch.Ten
     sorted_BV = sorted_BV.masked_fill(cut_BV, 0.0)
     before_BV = sorted_BV.cumsum(-1) - sorted_BV
     cut_BV |= (before_BV >= column("top_p") * sorted_BV.sum(-1, keepdim=True)) & (before_BV > 0)
-    # back in the vocabulary's order: in order of probability, rounding would swap near ties and with them the token drawn
+    # back in the vocabulary's order: in order of probability, rounding would swap near ties and
+    # with them the token drawn
     kept_BV = torch.zeros_like(sorted_BV).scatter(-1, order_BV, sorted_BV.masked_fill(cut_BV, 0.0))
     return torch.where(column("temperature")[:, 0] == 0, greedy_B, _draw(kept_BV, uniforms_B))
 
@@ -140,7 +169,9 @@ def _draw(weights_BV: torch.Tensor, uniforms_B: torch.Tensor) -> torch.Tensor:
     """The token of each row at which the cumulative weight passes the row's uniform number."""
     cumulative_BV = weights_BV.cumsum(-1)
     total_B1 = cumulative_BV[:, -1:]
-    threshold_B1 = torch.minimum(uniforms_B[:, None] * total_B1, torch.nextafter(total_B1, torch.zeros_like(total_B1)))
+    threshold_B1 = torch.minimum(
+        uniforms_B[:, None] * total_B1, torch.nextafter(total_B1, torch.zeros_like(total_B1))
+    )
     return (cumulative_BV <= threshold_B1).sum(-1)
 
 
@@ -152,15 +183,26 @@ def _penalised(logits_BV: torch.Tensor, rows_B: Sequence[Row]) -> torch.Tensor:
     for logits_V, row in zip(logits_BV, rows_B, strict=True):
         seen = torch.tensor(sorted({*row.prompt_ids, *row.token_ids}))
         values = logits_V[seen]
-        logits_V[seen] = torch.where(values > 0, values / row.sampling.repetition_penalty, values * row.sampling.repetition_penalty)
+        logits_V[seen] = torch.where(
+            values > 0,
+            values / row.sampling.repetition_penalty,
+            values * row.sampling.repetition_penalty,
+        )
     return logits_BV
 
 
-def _record(logits_BV: torch.Tensor, chosen_B: torch.Tensor, rows_B: Sequence[Row], stop_token_ids: frozenset[int]) -> None:
+def _record(
+    logits_BV: torch.Tensor,
+    chosen_B: torch.Tensor,
+    rows_B: Sequence[Row],
+    stop_token_ids: frozenset[int],
+) -> None:
     logprobs_BV = logits_BV.log_softmax(-1)
     chosen = logprobs_BV.gather(-1, chosen_B[:, None])[:, 0].tolist()
     top_B2 = logprobs_BV.topk(2, dim=-1).values
-    for row, token, logprob, margin in zip(rows_B, chosen_B.tolist(), chosen, (top_B2[:, 0] - top_B2[:, 1]).tolist(), strict=True):
+    for row, token, logprob, margin in zip(
+        rows_B, chosen_B.tolist(), chosen, (top_B2[:, 0] - top_B2[:, 1]).tolist(), strict=True
+    ):
         if row.finished:
             continue
         row.token_ids.append(token)
@@ -175,13 +217,20 @@ def _uniforms(row: Row) -> torch.Tensor:
 
 
 @torch.inference_mode()  # type: ignore[untyped-decorator]
-def score(model: Any, prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> tuple[list[float], list[float]]:
-    """(log-probability of each completion token, entropy of the distribution that it came from), in nats, by one forward pass.
+def score(
+    model: Any, prompt_ids: Sequence[int], completion_ids: Sequence[int]
+) -> tuple[list[float], list[float]]:
+    """(log-probability of each completion token, entropy of the distribution that it came from).
 
-    One text at a time: no padding, and the logits (`_TV`) of one text are what a large vocabulary leaves room for.
+    In nats, by one forward pass.
+
+    One text at a time: no padding, and the logits (`_TV`) of one text are what a large vocabulary
+    leaves room for.
     """
     ids = torch.tensor([[*prompt_ids, *completion_ids]], device=next(model.parameters()).device)
-    logits_TV = model(input_ids=ids, use_cache=False, logits_to_keep=len(completion_ids) + 1).logits[0, :-1]
+    logits_TV = model(
+        input_ids=ids, use_cache=False, logits_to_keep=len(completion_ids) + 1
+    ).logits[0, :-1]
     logprobs_TV = logits_TV.float().log_softmax(-1)
     own_T = logprobs_TV.gather(-1, ids[0, len(prompt_ids) :, None])[:, 0]
     entropies_T = torch.special.entr(logprobs_TV.exp()).sum(-1)
@@ -224,7 +273,18 @@ class TransformersBackend:
         if self._texts:
             key, prompt_ids, ids = self._texts.popleft()
             logprobs, entropies = score(self.model, prompt_ids, ids)
-            return [(key, Scored(tuple(ids), tuple(logprobs), tuple(entropies), exact=True, weight_version=self.version))]
+            return [
+                (
+                    key,
+                    Scored(
+                        tuple(ids),
+                        tuple(logprobs),
+                        tuple(entropies),
+                        exact=True,
+                        weight_version=self.version,
+                    ),
+                )
+            ]
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), self.max_num_seqs))]
         generate(self.model, [row for _, row, _ in batch], self.codec.stop_token_ids)
         return [(key, self._completion(row, request)) for key, row, request in batch]

@@ -1,8 +1,9 @@
 """Sampling with vLLM, inside the engine's child process (see `worker.py`).
 
-The child owns vLLM's LLMEngine and steps it; new requests join between steps, so drafts, critiques and revisions of different
-problems share batches. On the CPU build everything runs in this one process (VLLM_ENABLE_V1_MULTIPROCESSING=0: it starts in 2
-s, not 30); on a GPU vLLM keeps its own core process behind the same calls.
+The child owns vLLM's LLMEngine and steps it; new requests join between steps, so drafts, critiques
+and revisions of different problems share batches. On the CPU build everything runs in this one
+process (VLLM_ENABLE_V1_MULTIPROCESSING=0: it starts in 2 s, not 30); on a GPU vLLM keeps its own
+core process behind the same calls.
 """
 
 from __future__ import annotations
@@ -14,15 +15,21 @@ from typing import Any
 
 import numpy as np
 
-from loop.engines.checkpoint import Checkpoint, check_checkpoint
-from loop.errors import CheckpointError, EngineError
-from loop.records import Completion, Request, Scored
+from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint
+from ouroloop.loop.errors import CheckpointError, EngineError
+from ouroloop.loop.records import Completion, Request, Scored
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 SMALL_VOCABULARY = 2048
-"""Up to this size all log-probabilities of a text that is scored are asked for; vLLM hands each over as a Python number."""
+"""Up to this size all log-probabilities of a text that is scored are asked for.
+
+VLLM hands each over as a Python number.
+"""
 TOP_TOKENS = 20
-"""Of a larger vocabulary: so many, and the rest as one. `engine.extra: {max_logprobs: -1}` asks for all even so."""
+"""Of a larger vocabulary: so many, and the rest as one.
+
+`engine.extra: {max_logprobs: -1}` asks for all even so.
+"""
 
 
 class WorkerExtension:
@@ -31,9 +38,9 @@ class WorkerExtension:
     def repack_lm_head(self) -> None:
         """Give the packed output layer the reloaded weights.
 
-        vLLM's CPU build multiplies with a packed copy of each matrix. A reload re-packs layers that receive weights of their
-        own; an output layer tied to the embedding receives none and would go on serving the old matrix. Repeating the packing
-        is harmless elsewhere.
+        vLLM's CPU build multiplies with a packed copy of each matrix. A reload re-packs layers that
+        receive weights of their own; an output layer tied to the embedding receives none and would
+        go on serving the old matrix. Repeating the packing is harmless elsewhere.
         """
         from vllm.config import set_current_vllm_config
 
@@ -45,7 +52,10 @@ class WorkerExtension:
 
 
 class VllmBackend:
-    """The `Backend` of `worker.py` on vLLM. `config` has EngineConfig's keys and optionally `lora` (LoraConfig's names)."""
+    """The `Backend` of `worker.py` on vLLM.
+
+    `config` has EngineConfig's keys and optionally `lora` (LoraConfig's names).
+    """
 
     def __init__(self, config: Mapping[str, Any]):
         self.config = config
@@ -59,11 +69,14 @@ class VllmBackend:
 
     def load(self, checkpoint_path: Path) -> dict[str, Any]:
         """Start on `checkpoint_path`, or put its weights in the place of the present ones."""
-        from loop.engines.transformers_local import load_codec
+        from ouroloop.loop.engines.transformers_local import load_codec
 
         checkpoint = check_checkpoint(checkpoint_path)
         if checkpoint.is_adapter and not self.config.get("lora"):
-            raise CheckpointError(f"{checkpoint.path} is a LoRA adapter, but the recipe has no peft section, so the engine has no adapter slot.")
+            raise CheckpointError(
+                f"{checkpoint.path} is a LoRA adapter, but the recipe has no peft section, so the"
+                " engine has no adapter slot."
+            )
         self.codec = load_codec(checkpoint)
         if self._engine is None:
             self._start(checkpoint)
@@ -83,7 +96,10 @@ class VllmBackend:
         try:
             self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
         except (ValueError, TypeError, RuntimeError) as error:
-            raise EngineError(f"vLLM could not start on {checkpoint.weights}: {error}\nIts arguments were {arguments}") from error
+            raise EngineError(
+                f"vLLM could not start on {checkpoint.weights}: {error}\nIts arguments were"
+                f" {arguments}"
+            ) from error
 
     def _reload(self, weights: Path) -> None:
         self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(weights)})
@@ -95,14 +111,19 @@ class VllmBackend:
     def _reset_prefix_cache(self) -> None:
         """Old keys and values must not serve new weights; a reload alone keeps them."""
         if not self._engine.reset_prefix_cache():
-            raise EngineError("vLLM refused to reset its prefix cache, as it does while requests run. Load only when nothing is in flight.")
+            raise EngineError(
+                "vLLM refused to reset its prefix cache, as it does while requests run. Load only"
+                " when nothing is in flight."
+            )
 
     def _lora_request(self, checkpoint: Checkpoint) -> Any:
         """A fresh id for each load: vLLM keeps serving the first adapter that it saw under an id."""
         from vllm.lora.request import LoRARequest
 
         self._num_adapters += 1
-        return LoRARequest(f"adapter-{self._num_adapters}", self._num_adapters, str(checkpoint.path))
+        return LoRARequest(
+            f"adapter-{self._num_adapters}", self._num_adapters, str(checkpoint.path)
+        )
 
     def _block_size(self) -> int | None:
         cache = self._engine.vllm_config.cache_config
@@ -134,7 +155,9 @@ class VllmBackend:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         self._requests[str(key)] = (key, request, prompt_ids)
-        self._engine.add_request(str(key), tokens_input(prompt_ids), params, lora_request=self._adapter)
+        self._engine.add_request(
+            str(key), tokens_input(prompt_ids), params, lora_request=self._adapter
+        )
 
     def submit_text(self, key: int, prompt_ids: list[int], completion_ids: list[int]) -> None:
         """Hand a text to the scheduler as the prompt of one greedy token.
@@ -155,7 +178,12 @@ class VllmBackend:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         self._texts[str(key)] = (key, prompt_ids, completion_ids)
-        self._engine.add_request(str(key), tokens_input([*prompt_ids, *completion_ids]), params, lora_request=self._adapter)
+        self._engine.add_request(
+            str(key),
+            tokens_input([*prompt_ids, *completion_ids]),
+            params,
+            lora_request=self._adapter,
+        )
 
     def _num_logprobs(self) -> int:
         """Log-probabilities to ask for at each position: all where the engine's limit allows it."""
@@ -171,17 +199,28 @@ class VllmBackend:
     def step(self) -> list[tuple[int, Completion | Scored | EngineError]]:
         """One decoding step for all running requests; returns those that finished."""
         finished = [output for output in self._engine.step() if output.finished]
-        return [self._scored(output) if output.request_id in self._texts else self._finish(output) for output in finished]
+        return [
+            self._scored(output) if output.request_id in self._texts else self._finish(output)
+            for output in finished
+        ]
 
     def _scored(self, output: Any) -> tuple[int, Scored | EngineError]:
-        """Each position's entries are the text's own token first, then the most likely ones, the text's own among them once more."""
+        """Each position's entries are the text's own token first, then the most likely ones.
+
+        The text's own among them once more.
+        """
         key, prompt_ids, ids = self._texts.pop(output.request_id)
         flat = output.prompt_logprobs
         if flat is None or len(flat) != len(prompt_ids) + len(ids):
-            return key, EngineError(f"vLLM gave no log-probabilities for a text of {len(prompt_ids)} + {len(ids)} tokens")
+            return key, EngineError(
+                f"vLLM gave no log-probabilities for a text of {len(prompt_ids)} + {len(ids)}"
+                " tokens"
+            )
         exact = self._num_logprobs() == int(self._engine.vllm_config.model_config.get_vocab_size())
         logprobs, entropies = [], []
-        for start, end in zip(flat.start_indices[-len(ids) :], flat.end_indices[-len(ids) :], strict=True):
+        for start, end in zip(
+            flat.start_indices[-len(ids) :], flat.end_indices[-len(ids) :], strict=True
+        ):
             logprobs.append(float(flat.logprobs[start]))
             entropies.append(entropy(flat.logprobs[start + 1 : end], whole=exact))
         return key, Scored(tuple(ids), tuple(logprobs), tuple(entropies), exact, self.version)
@@ -190,9 +229,14 @@ class VllmBackend:
         key, request, prompt_ids = self._requests.pop(output.request_id)
         answer = output.outputs[0]
         if answer.finish_reason not in ("stop", "length"):
-            return key, EngineError(f"request {request.id}: vLLM ended it with {answer.finish_reason!r}")
+            return key, EngineError(
+                f"request {request.id}: vLLM ended it with {answer.finish_reason!r}"
+            )
         ids = list(answer.token_ids)
-        logprobs = tuple(float(at_step[token].logprob) for token, at_step in zip(ids, answer.logprobs, strict=True))
+        logprobs = tuple(
+            float(at_step[token].logprob)
+            for token, at_step in zip(ids, answer.logprobs, strict=True)
+        )
         return key, Completion(
             request_id=request.id,
             prompt_token_ids=tuple(prompt_ids),
@@ -210,9 +254,12 @@ class VllmBackend:
 
 
 def entropy(logprobs: Sequence[float], whole: bool) -> float:
-    """Entropy in nats of a distribution given by its largest log-probabilities, or by all of them (`whole`).
+    """Entropy in nats of a distribution given by its largest log-probabilities.
 
-    What the largest leave over counts as one outcome: a lower bound, since telling the rest apart could only add.
+    Or by all of them (`whole`).
+
+    What the largest leave over counts as one outcome: a lower bound, since telling the rest apart
+    could only add.
     """
     p = np.exp(np.array(logprobs, dtype=np.float64))
     parts = p[p > 0]
@@ -220,11 +267,16 @@ def entropy(logprobs: Sequence[float], whole: bool) -> float:
     return float(-(parts * np.log(parts)).sum()) - (rest * math.log(rest) if rest > 0 else 0.0)
 
 
-def engine_arguments(config: Mapping[str, Any], checkpoint: Checkpoint, *, on_cpu: bool) -> dict[str, Any]:
-    """The EngineArgs for an EngineConfig. `extra` wins over everything except what correctness needs.
+def engine_arguments(
+    config: Mapping[str, Any], checkpoint: Checkpoint, *, on_cpu: bool
+) -> dict[str, Any]:
+    """The EngineArgs for an EngineConfig.
 
-    On the CPU build chunked prefill is off: a seeded request whose prompt is split over two steps crashes it ("CPU Generator
-    does not use offset", vLLM 0.31). Blocks of 32 tokens (its default is 128) let short prompts share their beginnings.
+    `extra` wins over everything except what correctness needs.
+
+    On the CPU build chunked prefill is off: a seeded request whose prompt is split over two steps
+    crashes it ("CPU Generator does not use offset", vLLM 0.31). Blocks of 32 tokens (its default is
+    128) let short prompts share their beginnings.
     """
     arguments: dict[str, Any] = {
         "model": str(checkpoint.weights),
@@ -247,7 +299,11 @@ def engine_arguments(config: Mapping[str, Any], checkpoint: Checkpoint, *, on_cp
         }
     if config.get("lora"):
         rank = int(config["lora"].get("r", 8))
-        arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": min(r for r in LORA_RANKS if r >= rank)}
+        arguments |= {
+            "enable_lora": True,
+            "max_loras": 1,
+            "max_lora_rank": min(r for r in LORA_RANKS if r >= rank),
+        }
     arguments |= dict(config.get("extra") or {})
     return arguments | {
         "generation_config": "vllm",

@@ -1,9 +1,10 @@
-"""The child process in which an engine lives: `python -m loop.engines.worker`.
+"""The child process in which an engine lives: `python -m ouroloop.loop.engines.worker`.
 
-Reads one JSON object per line from standard input, the first one {"kind": ..., "config": ...}, then {"id", "op", ...};
-answers each with {"id", "ok"} or {"id", "error", "message"} on a private copy of standard output. Standard output itself is
-pointed at standard error (the log), so that a library's print cannot corrupt the protocol. When the parent goes away,
-standard input ends and the whole process group dies.
+Reads one JSON object per line from standard input, the first one {"kind": ..., "config": ...}, then
+{"id", "op", ...}; answers each with {"id", "ok"} or {"id", "error", "message"} on a private copy of
+standard output. Standard output itself is pointed at standard error (the log), so that a library's
+print cannot corrupt the protocol. When the parent goes away, standard input ends and the whole
+process group dies.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from loop.engines.tokens import Codec
-from loop.errors import EngineError, OuroloopError, PromptTooLongError
-from loop.records import Completion, Request, Sampling, Scored
+from ouroloop.loop.engines.tokens import Codec
+from ouroloop.loop.errors import EngineError, OuroloopError, PromptTooLongError
+from ouroloop.loop.records import Completion, Request, Sampling, Scored
 
 SETTLE_SECONDS = 0.005
 """How long an idle backend waits after the first request for those sent together with it."""
@@ -34,7 +35,10 @@ class Backend(Protocol):
     max_model_len: int
 
     def load(self, checkpoint_path: Path) -> dict[str, Any]:
-        """Serve this checkpoint from now on; says its weight_version and the prefix cache's block_size (None: no such cache)."""
+        """Serve this checkpoint from now on.
+
+        Says its weight_version and the prefix cache's block_size (None: no such cache).
+        """
         ...
 
     def submit(self, key: int, request: Request, prompt_ids: list[int]) -> None:
@@ -61,19 +65,22 @@ class Backend(Protocol):
 
 def vllm_backend(config: Mapping[str, Any]) -> Backend:
     """Either build of vLLM."""
-    from loop.engines.vllm_local import VllmBackend
+    from ouroloop.loop.engines.vllm_local import VllmBackend
 
     return VllmBackend(config)
 
 
 def transformers_backend(config: Mapping[str, Any]) -> Backend:
     """Plain transformers."""
-    from loop.engines.transformers_local import TransformersBackend
+    from ouroloop.loop.engines.transformers_local import TransformersBackend
 
     return TransformersBackend(config)
 
 
-BACKENDS: dict[str, Callable[[Mapping[str, Any]], Backend]] = {"vllm": vllm_backend, "transformers": transformers_backend}
+BACKENDS: dict[str, Callable[[Mapping[str, Any]], Backend]] = {
+    "vllm": vllm_backend,
+    "transformers": transformers_backend,
+}
 
 
 class Worker:
@@ -84,7 +91,10 @@ class Worker:
         self.out = out
 
     def run(self, inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
-        """Serve until a `close` message. An exception from the backend's step ends the process: the parent quotes the log."""
+        """Serve until a `close` message.
+
+        An exception from the backend's step ends the process: the parent quotes the log.
+        """
         while True:
             if not self.backend.busy:
                 first = inbox.get()
@@ -112,7 +122,9 @@ class Worker:
             elif message["op"] == "load":
                 self.reply(message["id"], self.backend.load(Path(message["checkpoint"])))
             elif message["op"] == "encode":
-                self.reply(message["id"], [self.encode(prompt, text) for prompt, text in message["pairs"]])
+                self.reply(
+                    message["id"], [self.encode(prompt, text) for prompt, text in message["pairs"]]
+                )
             else:
                 raise EngineError(f"unknown operation {message['op']!r}")
         except Exception as error:
@@ -125,27 +137,38 @@ class Worker:
 
     def submit(self, key: int, fields: dict[str, Any]) -> None:
         """Tokenise and queue one request."""
-        request = Request(fields["id"], fields["prompt"], Sampling(**fields["sampling"]), fields["seed"])
+        request = Request(
+            fields["id"], fields["prompt"], Sampling(**fields["sampling"]), fields["seed"]
+        )
         prompt_ids = self.backend.codec.prompt_ids(request.prompt)
         total, most = len(prompt_ids) + request.sampling.max_tokens, self.backend.max_model_len
         if total > most:
             raise PromptTooLongError(
-                f"request {request.id}: a prompt of {len(prompt_ids)} tokens and max_tokens {request.sampling.max_tokens} make "
-                f"{total}, over engine.max_model_len {most}. Raise that, or lower max_tokens."
+                f"request {request.id}: a prompt of {len(prompt_ids)} tokens and max_tokens"
+                f" {request.sampling.max_tokens} make {total}, over engine.max_model_len {most}."
+                " Raise that, or lower max_tokens."
             )
         self.backend.submit(key, request, prompt_ids)
 
     def submit_text(self, key: int, prompt: Any, text: str) -> None:
-        """Tokenise and queue one text; vLLM scores no text without sampling a token after it, so every engine asks for that room."""
+        """Tokenise and queue one text.
+
+        VLLM scores no text without sampling a token after it, so every engine asks for that room.
+        """
         prompt_ids, completion_ids = self.encode(prompt, text)
         total, most = len(prompt_ids) + len(completion_ids) + 1, self.backend.max_model_len
         if total > most:
-            raise PromptTooLongError(f"a text to be scored needs room for {total} tokens, over engine.max_model_len {most}. Raise that.")
+            raise PromptTooLongError(
+                f"a text to be scored needs room for {total} tokens, over engine.max_model_len"
+                f" {most}. Raise that."
+            )
         self.backend.submit_text(key, prompt_ids, completion_ids)
 
     def encode(self, prompt: Any, text: str) -> tuple[list[int], list[int]]:
         """Token ids of one (prompt, completion) pair."""
-        return self.backend.codec.prompt_ids(prompt), self.backend.codec.completion_ids(prompt, text)
+        return self.backend.codec.prompt_ids(prompt), self.backend.codec.completion_ids(
+            prompt, text
+        )
 
     def reply(self, key: int, outcome: Any) -> None:
         """Send one answer."""
@@ -171,7 +194,10 @@ def _read_inbox(inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
 
 
 def end_group() -> None:
-    """Kill this process and, where it leads a process group, everything in it: vLLM's helpers must not outlive the run."""
+    """Kill this process and, where it leads a process group, everything in it.
+
+    VLLM's helpers must not outlive the run.
+    """
     if os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(1)

@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 
-from loop.reproductions.base import Reproduction
+from ouroloop.loop.reproductions.base import Reproduction
 
 NAMES: tuple[str, ...] = (
-    "magister", "rft", "orca", "constitutional", "self_consistency", "specialisation", "wrong_steps", "exposure_bias", "teacher_ceiling", "collapse",
+    "magister",
+    "rft",
+    "orca",
+    "constitutional",
+    "self_consistency",
+    "specialisation",
+    "wrong_steps",
+    "exposure_bias",
+    "teacher_ceiling",
+    "collapse",
 )
 
 
 def _build(name: str) -> Callable[[], Reproduction]:
     def build() -> Reproduction:
-        made: Reproduction = import_module(f"loop.reproductions.{name}").REPRODUCTION
+        made: Reproduction = import_module(f"ouroloop.loop.reproductions.{name}").REPRODUCTION
         return made
 
     return build

@@ -1,4 +1,7 @@
-"""Rejection-sampling fine-tuning (2308.01825): gold traces, then a model's own distinct right paths beside them, then those of several models."""
+"""Rejection-sampling fine-tuning (2308.01825).
+
+Gold traces, then a model's own distinct right paths beside them, then those of several models.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.steps import calculation_key
-from evals.worlds.arithmetic.world import STRATEGY_WEIGHTS
-from loop.reproductions.base import Reproduction, has
-from loop.studies.goals import Goal
-from loop.studies.study import SMALL_ENGINE, Results, Study
-from loop.studies.tables import Columns, gain, last
-from loop.views.reader import read_run
+from ouroloop.evals.steps import calculation_key
+from ouroloop.evals.worlds.arithmetic.world import STRATEGY_WEIGHTS
+from ouroloop.loop.experiments.goals import Goal
+from ouroloop.loop.experiments.study import SMALL_ENGINE, Results, Study
+from ouroloop.loop.experiments.tables import Columns, gain, last
+from ouroloop.loop.reproductions.base import Reproduction, has
+from ouroloop.loop.views.reader import read_run
 
 FAMILY = "sum3"
 QUESTIONS = 400
 K = 9
 EQUAL = 500
-"""Sampled paths that the arms of equal size train on; each of them keeps more, so that all have as many."""
+"""Sampled paths that the arms of equal size train on.
+
+Each of them keeps more, so that all have as many.
+"""
 TEMPERATURES = [0.7, 1.0, 1.3]
 MODELS = ["@gold", "@gold_b", "@gold_c"]
 WITH_TEACHER = ["@gold", "@gold_b", "@gold_teacher"]
@@ -31,13 +37,26 @@ BASE: dict[str, Any] = {
     "engine": SMALL_ENGINE,
     "init": "base",
     "task": {"kind": "arithmetic", "families": [FAMILY], "num_problems": QUESTIONS},
-    "sampling": {"student": False, "problems_per_round": QUESTIONS, "samples_per_problem": K, "temperatures": [0.7], "max_tokens": 80},
+    "sampling": {
+        "student": False,
+        "problems_per_round": QUESTIONS,
+        "samples_per_problem": K,
+        "temperatures": [0.7],
+        "max_tokens": 80,
+    },
     "refine": {"critique": False, "revisions": 0},
     "filters": {"gold": True, "duplicates": "calculations", "per_problem": None},
     "dataset": {"gold": True},
     "sft": {"learning_rate": 5.0e-4, "num_train_epochs": 3, "per_device_train_batch_size": 32},
     "probe": {
-        "problems": 400, "family_problems": 0, "samples": 4, "anchor_samples": 2, "pass_at": 2, "majority": 4, "critiques": 0, "texts": 8,
+        "problems": 400,
+        "family_problems": 0,
+        "samples": 4,
+        "anchor_samples": 2,
+        "pass_at": 2,
+        "majority": 4,
+        "critiques": 0,
+        "texts": 8,
         "canaries": 0,
     },
     "monitors": {"guard": False, "anchors": [0]},
@@ -62,22 +81,35 @@ ARMS: dict[str, dict[str, Any]] = {
     "with_teacher": {"teachers": WITH_TEACHER},
     "with_teacher_steps": {"teachers": WITH_TEACHER, "filters": {"steps": True}},
     "k9_equal": {**OWN, "dataset": {"size": EQUAL}},
-    "temperatures_equal": {**OWN, "sampling": {"temperatures": TEMPERATURES}, "dataset": {"size": EQUAL}},
+    "temperatures_equal": {
+        **OWN,
+        "sampling": {"temperatures": TEMPERATURES},
+        "dataset": {"size": EQUAL},
+    },
     "models_equal": {"teachers": MODELS, "sampling": THIRD, "dataset": {"size": EQUAL}},
     "k27": {**OWN, "sampling": {"samples_per_problem": K * len(MODELS)}},
-    "k27_steps": {**OWN, "sampling": {"samples_per_problem": K * len(MODELS)}, "filters": {"steps": True}},
+    "k27_steps": {
+        **OWN,
+        "sampling": {"samples_per_problem": K * len(MODELS)},
+        "filters": {"steps": True},
+    },
 }
-"""gold: supervised fine-tuning. gold_long: the same for three times the epochs. gold_b, gold_c, gold_teacher: further models that draft. k1, k3, k9:
-samples per question from `gold`. models: k = 9 from each of three; with_teacher: one of the three is another base. *_equal: nine samples a question
-in all, `EQUAL` paths learnt. *_steps: the step gate beside the answer. k27: as many samples as `models`
-draws, of `gold` alone; run when named."""
+"""gold: supervised fine-tuning. gold_long: the same for three times the epochs.
+
+Gold_b, gold_c, gold_teacher: further models that draft. k1, k3, k9:
+
+samples per question from `gold`. models: k = 9 from each of three; with_teacher: one of the three
+is another base. *_equal: nine samples a question in all, `EQUAL` paths learnt. *_steps: the step
+gate beside the answer. k27: as many samples as `models` draws, of `gold` alone; run when named.
+"""
 
 
 def measure(path: Path) -> list[dict[str, Any]]:
     """One row per round: accuracy of the held-out questions, and what was trained on.
 
-    paths: distinct lists of calculations per question. false_paths: share of the sampled paths, right in their answer, that hold a wrong step.
-    greedy_rarer: share of the greedy answers by one of the `RARER` strategies, right or wrong. solved_rarer: share of the questions that some sample
+    paths: distinct lists of calculations per question. false_paths: share of the sampled paths,
+    right in their answer, that hold a wrong step. greedy_rarer: share of the greedy answers by one
+    of the `RARER` strategies, right or wrong. solved_rarer: share of the questions that some sample
     solves by one.
     """
     rows = []
@@ -86,17 +118,34 @@ def measure(path: Path) -> list[dict[str, Any]]:
         rarer = probe[probe["strategy"].isin(RARER)]
         num_problems = probe["problem"].nunique()
         kept = found.verdicts[found.verdicts["kept"]] if len(found.verdicts) else found.verdicts
-        paths = {(row.problem_id, calculation_key(row.text)) for row in trained.itertuples()} if len(trained) else set()
+        paths = (
+            {(row.problem_id, calculation_key(row.text)) for row in trained.itertuples()}
+            if len(trained)
+            else set()
+        )
         rows.append(
             {
                 "round": found.number,
-                **{name: found.score(metric)[0] for name, metric in (("greedy", "greedy"), ("pass_1", "pass@1"), ("maj_k", "maj@k"))},
+                **{
+                    name: found.score(metric)[0]
+                    for name, metric in (
+                        ("greedy", "greedy"),
+                        ("pass_1", "pass@1"),
+                        ("maj_k", "maj@k"),
+                    )
+                },
                 "sampled": int((trained["origin"] == "kept").sum()) if len(trained) else 0,
                 "false_paths": float(kept["valid"].eq(False).mean()) if len(kept) else 0.0,
                 "examples": len(trained),
                 "paths": len(paths) / max(1, len({problem for problem, _ in paths})),
-                "greedy_rarer": rarer[rarer["kind"] == "greedy"]["problem"].nunique() / num_problems,
-                "solved_rarer": rarer[(rarer["kind"] == "sample") & (rarer["correct"] == 1)]["problem"].nunique() / num_problems,
+                "greedy_rarer": rarer[rarer["kind"] == "greedy"]["problem"].nunique()
+                / num_problems,
+                "solved_rarer": (
+                    rarer[(rarer["kind"] == "sample") & (rarer["correct"] == 1)][
+                        "problem"
+                    ].nunique()
+                    / num_problems
+                ),
             }
         )
     return rows
@@ -127,23 +176,87 @@ COLUMNS: Columns = {
 def goals(results: Results) -> Sequence[Goal]:
     """Each published step, and that it is the mix and the paths, not the count and the steps."""
     asked = (
-        ("k9", "gold", "the model's own right paths add to supervised fine-tuning (maj@1, k9 minus gold; interval above 0)"),
-        ("k9", "gold_long", "... and to supervised fine-tuning of three times the epochs (k9 minus gold_long; interval above 0)"),
-        ("models", "k9", "several models' paths add to the model's own (models minus k9; interval above 0)"),
-        ("with_teacher", "k9", "... also where one of the three is another base (with_teacher minus k9; interval above 0)"),
-        ("with_teacher_steps", "with_teacher", "... where wrong steps are turned away (with_teacher_steps minus with_teacher; interval above 0)"),
-        ("models_steps", "k9_steps", "... and several models' paths add to the model's own (models_steps minus k9_steps; interval above 0)"),
-        ("models", "k27", "... and to as many samples of the one model (models minus k27; interval above 0)"),
-        ("models_steps", "k27_steps", "... the same where wrong steps are turned away (models_steps minus k27_steps; interval above 0)"),
+        (
+            "k9",
+            "gold",
+            (
+                "the model's own right paths add to supervised fine-tuning (maj@1, k9 minus gold;"
+                " interval above 0)"
+            ),
+        ),
+        (
+            "k9",
+            "gold_long",
+            (
+                "... and to supervised fine-tuning of three times the epochs (k9 minus gold_long;"
+                " interval above 0)"
+            ),
+        ),
+        (
+            "models",
+            "k9",
+            "several models' paths add to the model's own (models minus k9; interval above 0)",
+        ),
+        (
+            "with_teacher",
+            "k9",
+            (
+                "... also where one of the three is another base (with_teacher minus k9; interval"
+                " above 0)"
+            ),
+        ),
+        (
+            "with_teacher_steps",
+            "with_teacher",
+            (
+                "... where wrong steps are turned away (with_teacher_steps minus with_teacher;"
+                " interval above 0)"
+            ),
+        ),
+        (
+            "models_steps",
+            "k9_steps",
+            (
+                "... and several models' paths add to the model's own (models_steps minus k9_steps;"
+                " interval above 0)"
+            ),
+        ),
+        (
+            "models",
+            "k27",
+            "... and to as many samples of the one model (models minus k27; interval above 0)",
+        ),
+        (
+            "models_steps",
+            "k27_steps",
+            (
+                "... the same where wrong steps are turned away (models_steps minus k27_steps;"
+                " interval above 0)"
+            ),
+        ),
         ("k9", "k1", "more distinct paths per question add (k9 minus k1; interval above 0)"),
-        ("models_equal", "k9_equal", f"at {EQUAL} paths each, three models beat one (interval above 0)"),
-        ("temperatures_equal", "k9_equal", f"at {EQUAL} paths each, three temperatures beat one (interval above 0)"),
+        (
+            "models_equal",
+            "k9_equal",
+            f"at {EQUAL} paths each, three models beat one (interval above 0)",
+        ),
+        (
+            "temperatures_equal",
+            "k9_equal",
+            f"at {EQUAL} paths each, three temperatures beat one (interval above 0)",
+        ),
     )
-    return [Goal.above(asks, gain(results, arm, over, last("greedy")), unit="%") for arm, over, asks in asked if has(results, arm, over)]
+    return [
+        Goal.above(asks, gain(results, arm, over, last("greedy")), unit="%")
+        for arm, over, asks in asked
+        if has(results, arm, over)
+    ]
 
 
 def draw(results: Results, figure: Any) -> None:
-    """Distinct paths per question against maj@1: a point per run, a line through the means of the arms that differ in k.
+    """Distinct paths per question against maj@1.
+
+    A point per run, a line through the means of the arms that differ in k.
 
     Squares: equal sizes; triangles: `STUDY.further`.
     """
@@ -151,8 +264,14 @@ def draw(results: Results, figure: Any) -> None:
     means: dict[str, tuple[float, float]] = {}
     shown = [arm for arm in results if arm not in ("gold_b", "gold_c", "gold_teacher")]
     for i, arm in enumerate(shown):
-        runs, marker = results[arm], "s" if arm.endswith("_equal") else "^" if arm in STUDY.further else "o"
-        xs, ys = [float(run[-1]["paths"]) for run in runs.values()], [100 * float(run[-1]["greedy"]) for run in runs.values()]
+        runs, marker = (
+            results[arm],
+            ("s" if arm.endswith("_equal") else "^" if arm in STUDY.further else "o"),
+        )
+        xs, ys = (
+            [float(run[-1]["paths"]) for run in runs.values()],
+            [100 * float(run[-1]["greedy"]) for run in runs.values()],
+        )
         axes.plot(xs, ys, marker, color=f"C{i % 10}", markersize=4, alpha=0.8, label=arm)
         means[arm] = (sum(xs) / len(xs), sum(ys) / len(ys))
     joined = [means[arm] for arm in ("gold", "k1", "k3", "k9", "k27") if arm in means]
@@ -160,15 +279,20 @@ def draw(results: Results, figure: Any) -> None:
     axes.set_xlabel("distinct paths per question in the training set", fontsize=8)
     axes.set_ylabel("maj@1, %", fontsize=8)
     axes.tick_params(labelsize=8)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False)
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False
+    )
 
 
 REPRODUCTION = Reproduction(
     study=STUDY,
     title="Rejection-sampling fine-tuning (RFT)",
     paper="Yuan et al. 2023, arXiv 2308.01825",
-    claim="A fine-tuned model's own right solutions, one per distinct list of calculations, join the gold ones and the base is fine-tuned on all: it "
-    "gets better, and better still with several models' solutions, which hold more distinct paths per question.",
+    claim=(
+        "A fine-tuned model's own right solutions, one per distinct list of calculations, join the"
+        " gold ones and the base is fine-tuned on all: it gets better, and better still with"
+        " several models' solutions, which hold more distinct paths per question."
+    ),
     published=(
         "| LLaMA-7B on GSM8K | maj@1 |",
         "|---|---|",
@@ -176,12 +300,17 @@ REPRODUCTION = Reproduction(
         "| RFT, k = 100 samples of the same model | 41.7 % |",
         "| RFT, samples of several models | 49.3 % |",
     ),
-    differs="three-digit sums, of which the base has seen a few in pretraining; k = 9 instead of 100, because a question has four kinds of right "
-    "path here and samples soon repeat themselves. The further models of `models` are the same base fine-tuned with other seeds; of `with_teacher`, "
-    "a better pretrained checkpoint too. The lists of calculations are compared without their order. All seeds have the same questions; "
-    "they differ in sampling and training. `models` draws three times as many samples as `k9`. `k27`, the one model drawn as often, was added "
-    "to look into what that costs: strategies that it seldom uses, each path counted once, take a larger share, and the greedy answer is more "
-    "often by one of those, which this base seldom gets right, while more questions are solved by one.",
+    differs=(
+        "three-digit sums, of which the base has seen a few in pretraining; k = 9 instead of 100,"
+        " because a question has four kinds of right path here and samples soon repeat themselves."
+        " The further models of `models` are the same base fine-tuned with other seeds; of"
+        " `with_teacher`, a better pretrained checkpoint too. The lists of calculations are"
+        " compared without their order. All seeds have the same questions; they differ in sampling"
+        " and training. `models` draws three times as many samples as `k9`. `k27`, the one model"
+        " drawn as often, was added to look into what that costs: strategies that it seldom uses,"
+        " each path counted once, take a larger share, and the greedy answer is more often by one"
+        " of those, which this base seldom gets right, while more questions are solved by one."
+    ),
     columns=COLUMNS,
     goals=goals,
     draw=draw,

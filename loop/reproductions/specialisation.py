@@ -1,4 +1,8 @@
-"""Specialisation (2301.12726): a small model distilled on one family gains there and loses the others; a share of real data prevents the loss."""
+"""Specialisation (2301.12726).
+
+A small model distilled on one family gains there and loses the others; a share of real data
+prevents the loss.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from loop.reproductions.base import Reproduction, has
-from loop.studies import rounds
-from loop.studies.collapse import STRUCTURES
-from loop.studies.drawing import legend_below, lines_over_rounds
-from loop.studies.goals import Goal
-from loop.studies.study import SMALL_ENGINE, Results, Study
-from loop.studies.tables import Columns, Rows, alarmed, first, gain, last
-from loop.views.reader import RoundData, read_run
-from monitors.guarded import OTHERS
-from monitors.stats import mean
+from ouroloop.loop.experiments import rounds
+from ouroloop.loop.experiments.collapse import STRUCTURES
+from ouroloop.loop.experiments.drawing import legend_below, lines_over_rounds
+from ouroloop.loop.experiments.goals import Goal
+from ouroloop.loop.experiments.study import SMALL_ENGINE, Results, Study
+from ouroloop.loop.experiments.tables import Columns, Rows, alarmed, first, gain, last
+from ouroloop.loop.reproductions.base import Reproduction, has
+from ouroloop.loop.views.reader import RoundData, read_run
+from ouroloop.monitors.decision.guarded import OTHERS
+from ouroloop.monitors.estimators.stats import mean
 
 SKILLS = ("copy", "sort", "compare")
 """Families that are answered without steps; `STRUCTURES` are the other families with steps."""
@@ -31,7 +35,9 @@ def table(path: Path) -> list[dict[str, Any]]:
 
 
 def general(found: RoundData) -> dict[str, float]:
-    """pass@1 of the other families, its paired change since round 0, their greedy accuracy, and the loss that the panel sees.
+    """pass@1 of the other families, its paired change since round 0, their greedy accuracy.
+
+    And the loss that the panel sees.
 
     named: the panel acts and names it among its reasons.
     """
@@ -39,13 +45,22 @@ def general(found: RoundData) -> dict[str, float]:
     change = (reading.details.get("change") if reading else None) or {}
     details = found.decision.get("details") or {}
     losses = [g["loss_in_tolerances"] for g in details.get("guards", []) if g["name"] == OTHERS]
-    others = found.probe[(found.probe["family"] != found.main_family) & (found.probe["kind"] == "greedy")] if len(found.probe) else found.probe
+    others = (
+        found.probe[
+            (found.probe["family"] != found.main_family) & (found.probe["kind"] == "greedy")
+        ]
+        if len(found.probe)
+        else found.probe
+    )
     return {
         "general_greedy": float(others["correct"].mean()) if len(others) else math.nan,
         "general": reading.value if reading else math.nan,
         **{f"change_{key}": _number(change.get(key)) for key in ("value", "low", "high")},
         "loss_in_tolerances": _number(losses[0]) if losses else math.nan,
-        "named": float(found.action != "continue" and any(OTHERS in str(reason) for reason in found.decision.get("reasons", ()))),
+        "named": float(
+            found.action != "continue"
+            and any(OTHERS in str(reason) for reason in found.decision.get("reasons", ()))
+        ),
         "trained": float(found.train.get("status") != "skipped"),
     }
 
@@ -62,13 +77,26 @@ STUDY = Study(
         "rounds": 5,
         "engine": SMALL_ENGINE,
         "task": {"kind": "arithmetic", "families": ["sum2"]},
-        "sampling": {"student": False, "problems_per_round": 200, "samples_per_problem": 4, "temperatures": [1.0], "max_tokens": 80},
+        "sampling": {
+            "student": False,
+            "problems_per_round": 200,
+            "samples_per_problem": 4,
+            "temperatures": [1.0],
+            "max_tokens": 80,
+        },
         "refine": {"critique": False, "revisions": 0},
         "filters": {"gold": True, "duplicates": "calculations", "per_problem": None},
         "dataset": {"anchor_share": 0.0},
         "sft": {"learning_rate": 2.0e-3, "num_train_epochs": 4, "per_device_train_batch_size": 32},
         "probe": {
-            "problems": 150, "family_problems": 40, "samples": 4, "anchor_samples": 8, "pass_at": 4, "majority": 4, "critiques": 0, "texts": 8,
+            "problems": 150,
+            "family_problems": 40,
+            "samples": 4,
+            "anchor_samples": 8,
+            "pass_at": 4,
+            "majority": 4,
+            "critiques": 0,
+            "texts": 8,
             "canaries": 0,
         },
         "monitors": {"guard": False},
@@ -88,7 +116,9 @@ STUDY = Study(
 
 def mean_of(families: Sequence[str], which: int) -> Any:
     """What a run's rows come to: the mean pass@1 of these families in the first (`which` 0) or last (-1) round."""
-    return lambda run: sum(float(run[which][f"{family}_pass_1"]) for family in families) / len(families)
+    return lambda run: (
+        sum(float(run[which][f"{family}_pass_1"]) for family in families) / len(families)
+    )
 
 
 def lost(run: Rows) -> float:
@@ -97,7 +127,10 @@ def lost(run: Rows) -> float:
 
 
 def named(run: Rows) -> float:
-    """The first round in which it named the other families' loss among its reasons; NaN if there is none."""
+    """The first round in which it named the other families' loss among its reasons.
+
+    NaN if there is none.
+    """
     return next((float(row["round"]) for row in run if float(row["named"]) > 0), math.nan)
 
 
@@ -130,12 +163,25 @@ def goals(results: Results) -> Sequence[Goal]:
     if has(results, "anchor_0"):
         runs = results["anchor_0"].values()
         asks = "distilled on one family, the target gains (pass@1, interval above 0)"
-        out.append(Goal.above(asks, mean([last("pass_1")(run) - first("pass_1")(run) for run in runs]), unit="%"))
+        out.append(
+            Goal.above(
+                asks, mean([last("pass_1")(run) - first("pass_1")(run) for run in runs]), unit="%"
+            )
+        )
         asks = "... and the other families lose (loss of pass@1, interval above 0)"
         out.append(Goal.above(asks, mean([lost(run) for run in runs]), unit="%"))
         asks = "... also greedy, as published (interval above 0)"
-        out.append(Goal.above(asks, mean([first("general_greedy")(run) - last("general_greedy")(run) for run in runs]), unit="%"))
-        asks = "the panel says so before the last round (share of runs in which it acts and names this loss)"
+        out.append(
+            Goal.above(
+                asks,
+                mean([first("general_greedy")(run) - last("general_greedy")(run) for run in runs]),
+                unit="%",
+            )
+        )
+        asks = (
+            "the panel says so before the last round (share of runs in which it acts and names this"
+            " loss)"
+        )
         told = mean([float(named(run) < float(run[-1]["round"])) for run in runs])
         out.append(Goal.at_least(asks, told, 1.0, "%"))
     for arm in ("anchor_10", "anchor_30", "guarded"):
@@ -143,17 +189,27 @@ def goals(results: Results) -> Sequence[Goal]:
             asks = f"{arm} loses less of the other families than anchor_0 (interval above 0)"
             out.append(Goal.above(asks, gain(results, "anchor_0", arm, lost), unit="%"))
             asks = f"{arm} costs the target at most 2 points of pass@1 (mean over seeds)"
-            out.append(Goal.at_least(asks, gain(results, arm, "anchor_0", last("pass_1")), -TARGET_LOSS, "%"))
+            out.append(
+                Goal.at_least(
+                    asks, gain(results, arm, "anchor_0", last("pass_1")), -TARGET_LOSS, "%"
+                )
+            )
     return out
 
 
 def notes(results: Results) -> Sequence[str]:
     """What the panel decided, round by round."""
-    lines = ["| arm | seed | decisions, round 1 on | what drove the last of them |", "|---|---|---|---|"]
+    lines = [
+        "| arm | seed | decisions, round 1 on | what drove the last of them |",
+        "|---|---|---|---|",
+    ]
     for arm, runs in results.items():
         for seed, run in runs.items():
             calls = [row for row in run if row["action"] != "continue"]
-            lines.append(f"| {arm} | {seed} | {', '.join(str(row['action']) for row in run[1:])} | {calls[-1]['driver'] if calls else '-'} |")
+            lines.append(
+                f"| {arm} | {seed} | {', '.join(str(row['action']) for row in run[1:])} |"
+                f" {calls[-1]['driver'] if calls else '-'} |"
+            )
     return lines
 
 
@@ -174,7 +230,10 @@ REPRODUCTION = Reproduction(
     study=STUDY,
     title="Specialisation: what distillation on one family costs the others",
     paper="Fu et al. 2023, arXiv 2301.12726",
-    claim="A small model distilled on one kind of reasoning gains there and pays with its other abilities.",
+    claim=(
+        "A small model distilled on one kind of reasoning gains there and pays with its other"
+        " abilities."
+    ),
     published=(
         "| FlanT5 (250M to 11B), distilled on mathematical chain of thought | change |",
         "|---|---|",
@@ -182,10 +241,13 @@ REPRODUCTION = Reproduction(
         "| BigBench-Hard with chain of thought | all of it lost |",
         "| BigBench-Hard, answers alone | a large part lost |",
     ),
-    differs="the paper has no arm with real data mixed in, and no monitor; the loss there is measured on another benchmark, here on the "
-    "world's other families: three with steps, three without. The teacher is a better small model, its samples are kept when their answer is right. "
-    "The learning rate is four times that of the other studies: at theirs, three rounds of a first run cost the other families greedy accuracy "
-    "alone.",
+    differs=(
+        "the paper has no arm with real data mixed in, and no monitor; the loss there is measured"
+        " on another benchmark, here on the world's other families: three with steps, three"
+        " without. The teacher is a better small model, its samples are kept when their answer is"
+        " right. The learning rate is four times that of the other studies: at theirs, three rounds"
+        " of a first run cost the other families greedy accuracy alone."
+    ),
     columns=COLUMNS,
     goals=goals,
     draw=draw,

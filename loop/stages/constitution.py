@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from loop.errors import DataError
+from ouroloop.loop.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,9 @@ class Principle:
 
 
 def load_constitution(path: Path) -> tuple[Principle, ...]:
-    """Read a constitution; the published prefixes ("CritiqueRequest:", "RevisionRequest:") and suffixes ("Critique:", "Revision:") are stripped.
+    """Read a constitution; the published prefixes ("CritiqueRequest:".
+
+    "RevisionRequest:") and suffixes ("Critique:", "Revision:") are stripped.
 
     Raises:
         DataError: missing file, not JSON, or not of the format.
@@ -33,17 +35,31 @@ def load_constitution(path: Path) -> tuple[Principle, ...]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such constitution (refine.constitution).") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not JSON: {error}. Expected {{name: {{prompt: [...], edit_request: ...}}}}.") from None
+        raise DataError(
+            f"{path}: not JSON: {error}. Expected {{name: {{prompt: [...], edit_request: ...}}}}."
+        ) from None
     principles = []
     for name, entry in raw.items() if isinstance(raw, dict) else ():
         requests = entry.get("prompt") if isinstance(entry, dict) else None
         requests = [requests] if isinstance(requests, str) else requests
-        if not requests or not all(isinstance(r, str) for r in requests) or not isinstance(entry.get("edit_request"), str):
-            raise DataError(f"{path}: principle {name!r} needs `prompt` (one text or a list of texts) and `edit_request` (a text).")
+        if (
+            not requests
+            or not all(isinstance(r, str) for r in requests)
+            or not isinstance(entry.get("edit_request"), str)
+        ):
+            raise DataError(
+                f"{path}: principle {name!r} needs `prompt` (one text or a list of texts) and"
+                " `edit_request` (a text)."
+            )
         edit = _bare(entry["edit_request"], "RevisionRequest:", "Revision:")
-        principles += [Principle(str(name), _bare(request, "CritiqueRequest:", "Critique:"), edit) for request in requests]
+        principles += [
+            Principle(str(name), _bare(request, "CritiqueRequest:", "Critique:"), edit)
+            for request in requests
+        ]
     if not principles:
-        raise DataError(f"{path}: no principle found. Expected {{name: {{prompt: [...], edit_request: ...}}}}.")
+        raise DataError(
+            f"{path}: no principle found. Expected {{name: {{prompt: [...], edit_request: ...}}}}."
+        )
     return tuple(principles)
 
 

@@ -1,4 +1,7 @@
-"""From a round's tables to held-out scores, readings and one decision: the loop's side of `evals.heldout` and `monitors`."""
+"""From a round's tables to held-out scores, readings and one decision.
+
+The loop's side of `ouroloop.evals.heldout` and `monitors`.
+"""
 
 from __future__ import annotations
 
@@ -9,31 +12,38 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from evals.heldout import scores_by_family
-from loop.config import ProbeConfig, Recipe
-from loop.records import Action, Decision
-from loop.stages.plan import Stock
-from loop.store import once_json, read_json
-from monitors.base import RoundView
-from monitors.drift import Drift
-from monitors.entropy import TraceEntropy
-from monitors.generalization import Generalization
-from monitors.panel import Panel
-from monitors.readings import first_samples, of
-from monitors.registry import MONITORS, measure_all
-from monitors.selection import largest_ratio, selection_ratios
-from monitors.texts import RealText
+from ouroloop.evals.heldout import scores_by_family
+from ouroloop.loop.config import ProbeConfig, Recipe
+from ouroloop.loop.records import Action, Decision
+from ouroloop.loop.stages.plan import Stock
+from ouroloop.loop.store import once_json, read_json
+from ouroloop.monitors.base import RoundView
+from ouroloop.monitors.decision.rule import Panel
+from ouroloop.monitors.metrics.drift import Drift
+from ouroloop.monitors.metrics.entropy import TraceEntropy
+from ouroloop.monitors.metrics.generalization import Generalization
+from ouroloop.monitors.metrics.readings import first_samples, of
+from ouroloop.monitors.metrics.selection import largest_ratio, selection_ratios
+from ouroloop.monitors.metrics.texts import RealText
+from ouroloop.monitors.registry import MONITORS, measure_all
 
 
 def held_out(rows: Sequence[Mapping[str, Any]], main: str, config: ProbeConfig) -> dict[str, Any]:
-    """What evals.json holds: pass@1, pass@k, maj@k and greedy by family, with clustered intervals."""
+    """What evals.json holds: pass@1, pass@k, maj@k and greedy by family.
+
+    With clustered intervals.
+    """
     families = scores_by_family(
         *([row[name] for row in rows] for name in ("problem", "family", "correct", "answer")),
         pass_k=config.pass_at,
         majority_k=config.majority,
         greedy=[row["kind"] == "greedy" for row in rows],
     )
-    return {"main": main, "k": {"pass": config.pass_at, "majority": config.majority}, "families": families}
+    return {
+        "main": main,
+        "k": {"pass": config.pass_at, "majority": config.majority},
+        "families": families,
+    }
 
 
 def main_score(evals: Mapping[str, Any]) -> float:
@@ -57,12 +67,19 @@ def panel(recipe: Recipe, main: str) -> Panel:
 
 
 def decide(
-    rule: Panel, view: RoundView, anchors: Sequence[RoundView], folder: Path, history: Sequence[Decision], recipe: Recipe
+    rule: Panel,
+    view: RoundView,
+    anchors: Sequence[RoundView],
+    folder: Path,
+    history: Sequence[Decision],
+    recipe: Recipe,
 ) -> dict[str, Any]:
-    """Read the round with every monitor against round 0 (readings.json), decide, and say whether the decision will be carried out.
+    """Read the round with every monitor against round 0 (readings.json), decide.
 
-    The panel sees all samples of an anchor, the monitors as many per problem as in any other round: some readings (the over-confidence of a
-    vote) are not the same thing with more.
+    And say whether the decision will be carried out.
+
+    The panel sees all samples of an anchor, the monitors as many per problem as in any other round:
+    some readings (the over-confidence of a vote) are not the same thing with more.
     """
     temperature = recipe.probe.temperature
     monitors = {
@@ -72,16 +89,27 @@ def decide(
         "text": RealText(temperature=temperature),
         "drift": Drift(fresh_share=fresh_share(folder, recipe.monitors.guard)),
     }
-    alike = [replace(v, probe=first_samples(v.probe, recipe.probe.samples)) for v in (view, *anchors[:1])]
+    alike = [
+        replace(v, probe=first_samples(v.probe, recipe.probe.samples)) for v in (view, *anchors[:1])
+    ]
     readings = measure_all(alike[0], alike[1] if anchors else None, monitors)
     once_json(folder / "readings.json", lambda: [asdict(r) for r in readings])
     decision = asdict(rule.decide(view, anchors, readings, history))
     guard = recipe.monitors.guard
-    return {**decision, "details": {**decision["details"], "carried_out": guard or decision["action"] == "continue"}}
+    return {
+        **decision,
+        "details": {
+            **decision["details"],
+            "carried_out": guard or decision["action"] == "continue",
+        },
+    }
 
 
 def fresh_share(folder: Path, guard: bool) -> float:
-    """The re-injected share that the round's training set was made with: the plan's, or what the gate made of it."""
+    """The re-injected share that the round's training set was made with.
+
+    The plan's, or what the gate made of it.
+    """
     gate = read_json(folder / "gate.json") if (folder / "gate.json").exists() else {}
     mended = guard and gate.get("action") == "mend"
     return float((gate if mended else read_json(folder / "plan.json")).get("anchor_share", 0.0))
@@ -89,7 +117,11 @@ def fresh_share(folder: Path, guard: bool) -> float:
 
 def stock(view: RoundView, anchor: RoundView, shares: Mapping[str, float], main: str) -> Stock:
     """What the round left for a remedy to work with."""
-    largest = largest_ratio(selection_ratios(view.pool)) if view.pool is not None and view.pool.kept.any() else None
+    largest = (
+        largest_ratio(selection_ratios(view.pool))
+        if view.pool is not None and view.pool.kept.any()
+        else None
+    )
     asked = of(anchor.probe, "family", main)
     answers = Counter(a for a in asked.answer if isinstance(a, str))
     return Stock(

@@ -1,6 +1,9 @@
-"""The rejection gates. Each is tiny, sees every sample, and gives a reason or None; a sample is kept when no gate objects.
+"""The rejection gates. Each is tiny, sees every sample, and gives a reason or None.
 
-Gates over single samples come first in `gates`; those over the whole set (duplicates, caps) follow and count only what the others let pass.
+A sample is kept when no gate objects.
+
+Gates over single samples come first in `gates`; those over the whole set (duplicates, caps) follow
+and count only what the others let pass.
 """
 
 from __future__ import annotations
@@ -12,10 +15,10 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from evals.steps import calculation_key
-from evals.tasks import Task
-from loop.config import FilterConfig
-from loop.records import Problem, Sample, Verdict
+from ouroloop.evals.steps import calculation_key
+from ouroloop.evals.tasks import Task
+from ouroloop.loop.config import FilterConfig
+from ouroloop.loop.records import Problem, Sample, Verdict
 
 SCHEMA = pa.schema(
     {
@@ -42,7 +45,10 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Case:
-    """A sample with all that can be known of it. None = not known; a gate never rejects for what is not known, except where it says so."""
+    """A sample with all that can be known of it.
+
+    None = not known; a gate never rejects for what is not known, except where it says so.
+    """
 
     sample: Sample
     answer: str | None
@@ -127,7 +133,10 @@ class PerProblem:
 
 @dataclass(frozen=True)
 class PerStrategy:
-    """At most the share `most` of the kept samples from one strategy, but never fewer than half of what came in: supply goes before balance."""
+    """At most the share `most` of the kept samples from one strategy.
+
+    But never fewer than half of what came in: supply goes before balance.
+    """
 
     most: float
     name: str = "per_strategy"
@@ -148,7 +157,10 @@ class PerStrategy:
         return out
 
     def cap(self, counts: Sequence[int]) -> int:
-        """Largest count per strategy that keeps every share at most `most`, or else half of all samples."""
+        """Largest count per strategy that keeps every share at most `most`.
+
+        Or else half of all samples.
+        """
         total = sum(counts)
         for cap in range(max(counts, default=0), 0, -1):
             kept = sum(min(n, cap) for n in counts)
@@ -161,7 +173,9 @@ def single_gates(config: FilterConfig) -> list[Each]:
     """Those gates that a recipe switches on which need nothing but the sample itself."""
     chosen: list[Each] = []
     if config.format:
-        chosen.append(Each("format", lambda c: c.answer is None or c.sample.final.finish_reason != "stop"))
+        chosen.append(
+            Each("format", lambda c: c.answer is None or c.sample.final.finish_reason != "stop")
+        )
     if config.min_tokens > 1 or config.max_tokens is not None:
         low, high = config.min_tokens, config.max_tokens or 10**9
         chosen.append(Each("length", lambda c: not low <= len(c.sample.final.token_ids) <= high))
@@ -176,7 +190,10 @@ def single_gates(config: FilterConfig) -> list[Each]:
 
 @dataclass(frozen=True)
 class PerAnswer:
-    """At most the share `most` of the kept samples with one answer, over all problems: a shortcut gives the same one everywhere."""
+    """At most the share `most` of the kept samples with one answer, over all problems.
+
+    A shortcut gives the same one everywhere.
+    """
 
     most: float
     name: str = "per_answer"
@@ -213,7 +230,11 @@ def gates(config: FilterConfig) -> list[Gate]:
 
 
 def judge(
-    samples: Sequence[Sample], problems: Mapping[str, Problem], task: Task, config: FilterConfig, strategy: Callable[[Problem, str], str | None]
+    samples: Sequence[Sample],
+    problems: Mapping[str, Problem],
+    task: Task,
+    config: FilterConfig,
+    strategy: Callable[[Problem, str], str | None],
 ) -> list[Verdict]:
     """Every sample's verdict, with every gate's reason."""
     cases = examine(samples, problems, task, strategy)
@@ -226,14 +247,32 @@ def judge(
         alive = [not r for r in reasons]
     return [
         Verdict(
-            c.sample.id, c.sample.problem_id, c.text, not why, tuple(why), c.answer, c.correct, c.valid, c.strategy, c.sample.approved, c.agreement
+            c.sample.id,
+            c.sample.problem_id,
+            c.text,
+            not why,
+            tuple(why),
+            c.answer,
+            c.correct,
+            c.valid,
+            c.strategy,
+            c.sample.approved,
+            c.agreement,
         )
         for c, why in zip(cases, reasons, strict=True)
     ]
 
 
-def examine(samples: Sequence[Sample], problems: Mapping[str, Problem], task: Task, strategy: Callable[[Problem, str], str | None]) -> list[Case]:
-    """Grade, check and name every sample, and count each answer's vote share among its problem's samples (self-consistency, 2203.11171)."""
+def examine(
+    samples: Sequence[Sample],
+    problems: Mapping[str, Problem],
+    task: Task,
+    strategy: Callable[[Problem, str], str | None],
+) -> list[Case]:
+    """Grade, check and name every sample.
+
+    And count each answer's vote share among its problem's samples (self-consistency, 2203.11171).
+    """
     graded = [(s, task.grade(problems[s.problem_id], s.final.text)) for s in samples]
     votes: dict[str, Counter[str]] = defaultdict(Counter)
     asked = Counter(s.problem_id for s in samples)
@@ -243,12 +282,27 @@ def examine(samples: Sequence[Sample], problems: Mapping[str, Problem], task: Ta
     cases = []
     for s, grade in graded:
         problem = problems[s.problem_id]
-        share = votes[s.problem_id][grade.answer] / asked[s.problem_id] if grade.answer is not None else None
-        cases.append(Case(s, grade.answer, grade.correct, task.check_steps(problem, s.final.text).valid, strategy(problem, s.final.text), share))
+        share = (
+            votes[s.problem_id][grade.answer] / asked[s.problem_id]
+            if grade.answer is not None
+            else None
+        )
+        cases.append(
+            Case(
+                s,
+                grade.answer,
+                grade.correct,
+                task.check_steps(problem, s.final.text).valid,
+                strategy(problem, s.final.text),
+                share,
+            )
+        )
     return cases
 
 
-def to_rows(samples: Sequence[Sample], verdicts: Sequence[Verdict], problems: Mapping[str, Problem]) -> list[dict[str, Any]]:
+def to_rows(
+    samples: Sequence[Sample], verdicts: Sequence[Verdict], problems: Mapping[str, Problem]
+) -> list[dict[str, Any]]:
     """Rows of verdicts.parquet."""
     return [
         {

@@ -1,4 +1,7 @@
-"""What names a text's strategy in this run: the task's truth, a canonicaliser, or clusters that are learned on round 0 and then frozen."""
+"""What names a text's strategy in this run.
+
+The task's truth, a canonicaliser, or clusters that are learned on round 0 and then frozen.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evals.tasks import Task
-from loop.errors import RunStateError
-from loop.records import Problem
-from monitors.strategy import CANONICALISERS
-from monitors.templates import Templates
+from ouroloop.evals.tasks import Task
+from ouroloop.loop.errors import RunStateError
+from ouroloop.loop.records import Problem
+from ouroloop.monitors.strategies.strategy import CANONICALISERS
+from ouroloop.monitors.strategies.templates import Templates
 
 Strategy = Callable[[Problem, str], str | None]
 
 
 @dataclass
 class Learned:
-    """Step templates (`monitors.templates`), fitted on round 0's texts of the main family and kept in the run folder for later rounds."""
+    """Step templates (`ouroloop.monitors.strategies.templates`).
+
+    Fitted on round 0's texts of the main family and kept in the run folder for later rounds.
+    """
 
     path: Path | None = None
     learner_: Templates = field(default_factory=Templates)
@@ -29,7 +35,9 @@ class Learned:
             RunStateError: nothing was learned yet.
         """
         if not self.learner_.is_fitted_:
-            raise RunStateError("monitors.canonicaliser templates: nothing was learned from round 0 yet")
+            raise RunStateError(
+                "monitors.canonicaliser templates: nothing was learned from round 0 yet"
+            )
         return self.learner_(problem.question, text)
 
     def keep_in(self, path: Path) -> None:
@@ -39,7 +47,10 @@ class Learned:
             self.learner_ = Templates.from_json(path.read_text(encoding="utf-8"))
 
     def learn(self, pairs: Sequence[tuple[Problem, str]]) -> None:
-        """Fit once, on round 0's texts, right and wrong ones alike; a second call changes nothing."""
+        """Fit once, on round 0's texts, right and wrong ones alike.
+
+        A second call changes nothing.
+        """
         if self.learner_.is_fitted_:
             return
         self.learner_.fit([problem.question for problem, _ in pairs], [text for _, text in pairs])
@@ -50,7 +61,10 @@ class Learned:
 
 
 def strategist(task: Task, kind: str) -> Strategy | Learned:
-    """The recipe's choice; "task" is the task's own truth, and the dataflow of the calculations where it has none."""
+    """The recipe's choice; "task" is the task's own truth.
+
+    And the dataflow of the calculations where it has none.
+    """
     if kind == "templates":
         return Learned()
     if kind == "task" and task.name == "arithmetic":

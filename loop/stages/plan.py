@@ -1,8 +1,11 @@
-"""What a round will do, given the recipe and the decisions so far. The interventions live here: which failure gets which remedy, how much.
+"""What a round will do, given the recipe and the decisions so far.
 
-How much to re-inject follows two laws of populations under selection, both held by the monitors' simulations: sampling at temperature T
-keeps balanced strategies alive only while the fresh share is above 1 - T, and a cluster whose share the filter multiplies by R cannot take
-over while it is above 1 - 1/R. 3 / (n p) of n examples hold a strategy of share p with 95 % (the rule of three).
+The interventions live here: which failure gets which remedy, how much.
+
+How much to re-inject follows two laws of populations under selection, both held by the monitors'
+simulations: sampling at temperature T keeps balanced strategies alive only while the fresh share is
+above 1 - T, and a cluster whose share the filter multiplies by R cannot take over while it is above
+1 - 1/R. 3 / (n p) of n examples hold a strategy of share p with 95 % (the rule of three).
 """
 
 from __future__ import annotations
@@ -15,22 +18,26 @@ from typing import Any
 
 import numpy as np
 
-from loop.config import FilterConfig, InterventionConfig, Recipe
-from loop.records import Decision, Problem
-from monitors import selection
-from monitors.drift import fresh_share_at
+from ouroloop.loop.config import FilterConfig, InterventionConfig, Recipe
+from ouroloop.loop.records import Decision, Problem
+from ouroloop.monitors.metrics import selection
+from ouroloop.monitors.metrics.drift import fresh_share_at
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One round's intentions. start_from: the round whose checkpoint training starts from; 0 is the base model.
+    """One round's intentions. start_from: the round whose checkpoint training starts from.
 
-    sample_from: the round whose checkpoint drafts. teachers: rounds whose checkpoints draft a share of the problems beside it.
-    anchor_share: share of the training set that is re-injected. demonstrations: share of that which is real demonstrations drawn evenly; once
-    `archive`, the rest is whatever brings the strategies back to round 0's shares, verified samples of earlier rounds first. distinct: one kept
-    sample per distinct calculation of a problem.
-    per_strategy, per_answer: share of the kept samples that one strategy, one answer may have. tail_weight: how much likelier problems of the
-    tail slice are drawn. blend: weight of round 0's parameters in what training starts from. why: sentences.
+    0 is the base model.
+
+    sample_from: the round whose checkpoint drafts. teachers: rounds whose checkpoints draft a share
+    of the problems beside it. anchor_share: share of the training set that is re-injected.
+    demonstrations: share of that which is real demonstrations drawn evenly; once `archive`, the
+    rest is whatever brings the strategies back to round 0's shares, verified samples of earlier
+    rounds first. distinct: one kept sample per distinct calculation of a problem. per_strategy,
+    per_answer: share of the kept samples that one strategy, one answer may have. tail_weight: how
+    much likelier problems of the tail slice are drawn. blend: weight of round 0's parameters in
+    what training starts from. why: sentences.
     """
 
     round: int
@@ -51,12 +58,17 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+        }
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Plan:
         """The inverse of `to_json`."""
-        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()
+        }
         return cls(**values)
 
 
@@ -64,8 +76,9 @@ class Plan:
 class Stock:
     """What the amount of a remedy depends on; NaN where it is not known.
 
-    num_kept: samples kept in the last round. rarest: smallest share of a strategy alive among round 0's right answers. selection: upper limit of the
-    largest selection ratio in the last round's pool. top_answer: share of the most repeated answer at round 0.
+    num_kept: samples kept in the last round. rarest: smallest share of a strategy alive among round
+    0's right answers. selection: upper limit of the largest selection ratio in the last round's
+    pool. top_answer: share of the most repeated answer at round 0.
     """
 
     num_kept: int = 0
@@ -75,7 +88,14 @@ class Stock:
 
 
 def next_plan(
-    recipe: Recipe, number: int, plans: Sequence[Plan], decisions: Sequence[Decision], current: int, best: int, back: int = 0, stock: Stock = Stock()
+    recipe: Recipe,
+    number: int,
+    plans: Sequence[Plan],
+    decisions: Sequence[Decision],
+    current: int,
+    best: int,
+    back: int = 0,
+    stock: Stock = Stock(),
 ) -> Plan:
     """The plan of round `number`.
 
@@ -94,7 +114,13 @@ def next_plan(
         plan = replace(plans[-1], round=number, why=())
     else:
         plan = Plan(
-            number, 0, 0, recipe.sampling.temperatures, recipe.dataset.anchor_share, recipe.filters.per_strategy, False,
+            number,
+            0,
+            0,
+            recipe.sampling.temperatures,
+            recipe.dataset.anchor_share,
+            recipe.filters.per_strategy,
+            False,
             recipe.sampling.problems_per_round,
         )
     if recipe.monitors.guard and last.action in ("reinject", "rollback"):
@@ -108,7 +134,10 @@ def next_plan(
 
 
 def draw(problems: Sequence[Problem], plan: Plan, rng: np.random.Generator) -> list[Problem]:
-    """The round's problems: `num_problems` of them at random without repetition, those of the tail slice `tail_weight` times as likely each."""
+    """The round's problems: `num_problems` of them at random without repetition.
+
+    Those of the tail slice `tail_weight` times as likely each.
+    """
     weight_P = np.array([plan.tail_weight if p.slice == "tail" else 1.0 for p in problems])
     order = np.argsort(-np.log(rng.random(len(problems))) / weight_P)  # Efraimidis & Spirakis 2006
     return [problems[i] for i in order[: plan.num_problems]]
@@ -116,16 +145,29 @@ def draw(problems: Sequence[Problem], plan: Plan, rng: np.random.Generator) -> l
 
 def gates(filters: FilterConfig, plan: Plan) -> FilterConfig:
     """The recipe's gates with the plan's caps."""
-    return filters.model_copy(update={
-        "per_strategy": plan.per_strategy,
-        "per_answer": plan.per_answer if filters.per_answer is None else min(filters.per_answer, plan.per_answer or 1.0),
-        "duplicates": "calculations" if plan.distinct else filters.duplicates,
-    })
+    return filters.model_copy(
+        update={
+            "per_strategy": plan.per_strategy,
+            "per_answer": (
+                plan.per_answer
+                if filters.per_answer is None
+                else min(filters.per_answer, plan.per_answer or 1.0)
+            ),
+            "duplicates": "calculations" if plan.distinct else filters.duplicates,
+        }
+    )
 
 
 def strategy_shares(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Share of each strategy among the right samples of a probe table; those below 1 % are no strategies to be kept alive."""
-    count = Counter(row["strategy"] for row in rows if row["kind"] == "sample" and row["correct"] == 1 and row["strategy"] is not None)
+    """Share of each strategy among the right samples of a probe table.
+
+    Those below 1 % are no strategies to be kept alive.
+    """
+    count = Counter(
+        row["strategy"]
+        for row in rows
+        if row["kind"] == "sample" and row["correct"] == 1 and row["strategy"] is not None
+    )
     shares = {name: num / count.total() for name, num in sorted(count.items())}
     return {name: share for name, share in shares.items() if share >= 0.01}
 
@@ -133,18 +175,23 @@ def strategy_shares(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 def unharmed(decisions: Sequence[Decision], scores: Sequence[float]) -> int:
     """The round to roll back to: the highest score of those in which no guarded quantity was even seen beyond its tolerance. Round 0 always is one.
 
-    The most accurate round would be the wrong one: where a model sharpens, the last rounds before the alarm are the most accurate and already narrow.
+    The most accurate round would be the wrong one: where a model sharpens, the last rounds before
+    the alarm are the most accurate and already narrow.
     """
     safe = [
         (score, -decision.round)
         for decision, score in zip(decisions, scores, strict=True)
-        if decision.action in ("continue", "reinject") and all((g["loss_in_tolerances"] or 0) <= 1 for g in decision.details.get("guards", []))
+        if decision.action in ("continue", "reinject")
+        and all((g["loss_in_tolerances"] or 0) <= 1 for g in decision.details.get("guards", []))
     ]
     return -max((pair for pair in safe if isfinite(pair[0])), default=(0.0, 0))[1]
 
 
 def lineage(plans: Sequence[Plan], start_from: int) -> list[int]:
-    """The rounds that a checkpoint descends from, oldest first, itself included; the base model (0) descends from none."""
+    """The rounds that a checkpoint descends from, oldest first, itself included.
+
+    The base model (0) descends from none.
+    """
     chain: list[int] = []
     while start_from:
         chain.append(start_from)
@@ -153,7 +200,10 @@ def lineage(plans: Sequence[Plan], start_from: int) -> list[int]:
 
 
 def anchors(plans: Sequence[Plan], number: int, chosen: Sequence[int]) -> list[int]:
-    """The rounds of `chosen` that round `number` is held against: round 0, and those whose model has drafted on the way to this one."""
+    """The rounds of `chosen` that round `number` is held against.
+
+    Round 0, and those whose model has drafted on the way to this one.
+    """
     way, at = set(), number
     while at:
         at = plans[at - 1].sample_from
@@ -171,17 +221,25 @@ def fresh_share(temperatures: Sequence[float], stock: Stock) -> float:
     return max(laws)
 
 
-def remedy(plan: Plan, limits: InterventionConfig, mode: str | None, doubled: bool, stock: Stock, back: int) -> Plan:
+def remedy(
+    plan: Plan, limits: InterventionConfig, mode: str | None, doubled: bool, stock: Stock, back: int
+) -> Plan:
     """The plan with what helps against the named failure; what was begun before goes on.
 
-    Every mode: more fresh data; what real data there was stays, and what brings back the lost comes on top. B, sharpening, and no name:
-    temperature up, distinct calculations only, a cap per strategy. C, shortcut: a cap per answer. D, tail narrowing: more problems of the
-    tail. A, drift, and B: earlier checkpoints as further teachers, and weights blended with round 0's, where the recipe allows them.
+    Every mode: more fresh data; what real data there was stays, and what brings back the lost comes
+    on top. B, sharpening, and no name: temperature up, distinct calculations only, a cap per
+    strategy. C, shortcut: a cap per answer. D, tail narrowing: more problems of the tail. A, drift,
+    and B: earlier checkpoints as further teachers, and weights blended with round 0's, where the
+    recipe allows them.
     """
     new, why = plan, []
     if mode in ("B", None):
         temperatures = tuple(max(limits.temperature, t) for t in plan.temperatures)
-        cap = limits.per_strategy if plan.per_strategy is None else min(plan.per_strategy, limits.per_strategy or 1.0)
+        cap = (
+            limits.per_strategy
+            if plan.per_strategy is None
+            else min(plan.per_strategy, limits.per_strategy or 1.0)
+        )
         new = replace(new, temperatures=temperatures, per_strategy=cap, distinct=True)
     if mode == "C":
         twice = 2 * stock.top_answer if isfinite(stock.top_answer) else limits.per_answer
@@ -191,14 +249,31 @@ def remedy(plan: Plan, limits: InterventionConfig, mode: str | None, doubled: bo
     if mode in ("A", "B"):
         teachers = tuple(dict.fromkeys((back, 0)))[: limits.teachers]
         new = replace(new, teachers=teachers, blend=max(plan.blend, limits.blend))
-    share = max(limits.anchor_share, fresh_share(new.temperatures, stock), plan.anchor_share * (2.0 if doubled else 1.25 if plan.archive else 1.0))
+    share = max(
+        limits.anchor_share,
+        fresh_share(new.temperatures, stock),
+        plan.anchor_share * (2.0 if doubled else 1.25 if plan.archive else 1.0),
+    )
     standing = plan.anchor_share * plan.demonstrations
-    share = min(max(share, standing + share * (1 - limits.demonstrations)), max(limits.anchor_share_max, plan.anchor_share))
-    new = replace(new, archive=True, anchor_share=share, demonstrations=max(limits.demonstrations, standing and standing / share))
+    share = min(
+        max(share, standing + share * (1 - limits.demonstrations)),
+        max(limits.anchor_share_max, plan.anchor_share),
+    )
+    new = replace(
+        new,
+        archive=True,
+        anchor_share=share,
+        demonstrations=max(limits.demonstrations, standing and standing / share),
+    )
     words = {
-        "anchor_share": "re-injected share of the training set", "temperatures": "temperatures", "per_strategy": "cap per strategy",
-        "per_answer": "cap per answer", "distinct": "distinct calculations only", "tail_weight": "weight of the tail's problems",
-        "teachers": "earlier rounds that draft too", "blend": "weight of round 0's parameters in the start",
+        "anchor_share": "re-injected share of the training set",
+        "temperatures": "temperatures",
+        "per_strategy": "cap per strategy",
+        "per_answer": "cap per answer",
+        "distinct": "distinct calculations only",
+        "tail_weight": "weight of the tail's problems",
+        "teachers": "earlier rounds that draft too",
+        "blend": "weight of round 0's parameters in the start",
         "demonstrations": "of it demonstrations drawn evenly",
     }
     for key, text in words.items():
@@ -211,4 +286,10 @@ def remedy(plan: Plan, limits: InterventionConfig, mode: str | None, doubled: bo
 def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(f'{v:g}' for v in value)}]"
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else f"{value:.3g}"
+    return (
+        "none"
+        if value is None
+        else str(value).lower()
+        if isinstance(value, bool)
+        else f"{value:.3g}"
+    )

@@ -1,4 +1,7 @@
-"""The fixed panel through the engine -> tables -> the RoundView that monitors read. Same problems, same sampling in every round, with fresh luck."""
+"""The fixed panel through the engine -> tables -> the RoundView that monitors read.
+
+Same problems, same sampling in every round, with fresh luck.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from evals.tasks import Task
-from loop.config import ProbeConfig
-from loop.records import Completion, Problem
-from loop.stages import constitution
-from loop.stages.dataset import normalised
-from loop.stages.naming import Learned, Strategy
-from loop.stages.refine import Progress, Refiner, derive_seed, gather_bounded
-from monitors.base import Canaries, Critics, Pool, RoundView, Samples, Texts
+from ouroloop.evals.tasks import Task
+from ouroloop.loop.config import ProbeConfig
+from ouroloop.loop.records import Completion, Problem
+from ouroloop.loop.stages import constitution
+from ouroloop.loop.stages.dataset import normalised
+from ouroloop.loop.stages.naming import Learned, Strategy
+from ouroloop.loop.stages.refine import Progress, Refiner, derive_seed, gather_bounded
+from ouroloop.monitors.base import Canaries, Critics, Pool, RoundView, Samples, Texts
 
 PROBE_SCHEMA = pa.schema(
     {
@@ -50,7 +53,10 @@ CRITICS_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Panel:
-    """The probe's problems in order; `main` is the family that the loop practises on; `heldout` are all questions that training must never see."""
+    """The probe's problems in order; `main` is the family that the loop practises on.
+
+    `heldout` are all questions that training must never see.
+    """
 
     problems: tuple[Problem, ...]
     main: str
@@ -65,15 +71,26 @@ class Panel:
 
 
 def choose_panel(task: Task, config: ProbeConfig) -> Panel:
-    """The first held-out problems of every family: `problems` of the main one, which most training problems are of, `family_problems` of others."""
+    """The first held-out problems of every family.
+
+    `problems` of the main one, which most training problems are of, `family_problems` of others.
+    """
     heldout, train = task.problems("heldout"), task.problems("train")
     main = Counter(p.family for p in train).most_common(1)[0][0]
     if all(p.family != main for p in heldout):
         main = Counter(p.family for p in heldout).most_common(1)[0][0]
     there = sum(p.family == main and p.slice == "tail" for p in heldout)
-    num_tail = None if config.tail_share is None else min(round(config.tail_share * config.problems), there)
+    num_tail = (
+        None
+        if config.tail_share is None
+        else min(round(config.tail_share * config.problems), there)
+    )
     room = {_shelf(p, main, num_tail): config.family_problems for p in heldout}
-    room |= {(main, ""): config.problems} if num_tail is None else {(main, "tail"): num_tail, (main, "typical"): config.problems - num_tail}
+    room |= (
+        {(main, ""): config.problems}
+        if num_tail is None
+        else {(main, "tail"): num_tail, (main, "typical"): config.problems - num_tail}
+    )
     chosen = []
     for problem in heldout:
         shelf = _shelf(problem, main, num_tail)
@@ -84,19 +101,31 @@ def choose_panel(task: Task, config: ProbeConfig) -> Panel:
 
 
 def _shelf(problem: Problem, main: str, num_tail: int | None) -> tuple[str, str]:
-    """What a problem is counted with: its family, and in the main one its slice where the tail has a number of its own."""
+    """What a problem is counted with.
+
+    Its family, and in the main one its slice where the tail has a number of its own.
+    """
     return problem.family, problem.slice if problem.family == main and num_tail is not None else ""
 
 
 async def measure(
-    refiner: Refiner, panel: Panel, task: Task, config: ProbeConfig, strategy: Strategy, progress: Progress
+    refiner: Refiner,
+    panel: Panel,
+    task: Task,
+    config: ProbeConfig,
+    strategy: Strategy,
+    progress: Progress,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(probe rows, critic rows).
 
-    `samples` (in an anchor: `anchor_samples`) at the probe's temperature and one greedy answer per problem, then critiques of the
-    main family's first samples.
+    `samples` (in an anchor: `anchor_samples`) at the probe's temperature and one greedy answer per
+    problem, then critiques of the main family's first samples.
     """
-    num = config.samples if refiner.round not in refiner.recipe.monitors.anchors else config.anchor_samples or 4 * config.samples
+    num = (
+        config.samples
+        if refiner.round not in refiner.recipe.monitors.anchors
+        else config.anchor_samples or 4 * config.samples
+    )
     total, done = len(panel.problems) * (num + 1), 0
 
     async def ask(problem: Problem) -> list[tuple[str, Completion]]:
@@ -110,28 +139,60 @@ async def measure(
     limit = max(1, refiner.recipe.engine.concurrency // (num + 1))
     answers = await gather_bounded([ask(p) for p in panel.problems], limit)
     if isinstance(strategy, Learned):
-        strategy.learn([(p, a.text) for p, found in zip(panel.problems, answers, strict=True) if p.family == panel.main for _, a in found])
-    rows = [_row(p, kind, a, task, strategy) for p, found in zip(panel.problems, answers, strict=True) for kind, a in found]
-    judged = [(p, found) for p, found in zip(panel.problems, answers, strict=True) if p.family == panel.main and found[0][1].finish_reason == "stop"]
+        strategy.learn(
+            [
+                (p, a.text)
+                for p, found in zip(panel.problems, answers, strict=True)
+                if p.family == panel.main
+                for _, a in found
+            ]
+        )
+    rows = [
+        _row(p, kind, a, task, strategy)
+        for p, found in zip(panel.problems, answers, strict=True)
+        for kind, a in found
+    ]
+    judged = [
+        (p, found)
+        for p, found in zip(panel.problems, answers, strict=True)
+        if p.family == panel.main and found[0][1].finish_reason == "stop"
+    ]
     judged = judged[: config.critiques] if refiner.recipe.refine.critique else []
     critics = await _criticise(refiner, judged, task, progress)
     return rows, critics
 
 
 async def _criticise(
-    refiner: Refiner, judged: Sequence[tuple[Problem, list[tuple[str, Completion]]]], task: Task, progress: Progress
+    refiner: Refiner,
+    judged: Sequence[tuple[Problem, list[tuple[str, Completion]]]],
+    task: Task,
+    progress: Progress,
 ) -> list[dict[str, Any]]:
-    """Critiques of each problem's first sample, beside the truth: right answer by right steps (where steps cannot be checked: right answer)."""
+    """Critiques of each problem's first sample, beside the truth.
+
+    Right answer by right steps (where steps cannot be checked: right answer).
+    """
     done = 0
 
     async def one(problem: Problem, found: list[tuple[str, Completion]]) -> dict[str, Any]:
         nonlocal done
-        principle = constitution.draw(refiner.principles, derive_seed(refiner.recipe.seed, 0, problem.id, "principle_probe", 0))
+        principle = constitution.draw(
+            refiner.principles,
+            derive_seed(refiner.recipe.seed, 0, problem.id, "principle_probe", 0),
+        )
         critique = await refiner.criticise(problem, 0, found[0][1], principle)
         grades = [task.grade(problem, a.text) for kind, a in found if kind == "sample"]
         valid = task.check_steps(problem, found[0][1].text).valid
-        correct = grades[0].correct if grades[0].correct is None or valid is None else grades[0].correct and valid
-        agreement = np.mean([g.answer == grades[0].answer for g in grades[1:]]) if grades[0].answer is not None and len(grades) > 1 else None
+        correct = (
+            grades[0].correct
+            if grades[0].correct is None or valid is None
+            else grades[0].correct and valid
+        )
+        agreement = (
+            np.mean([g.answer == grades[0].answer for g in grades[1:]])
+            if grades[0].answer is not None and len(grades) > 1
+            else None
+        )
         done += 1
         progress("probing the critic", done, len(judged))
         return {
@@ -157,12 +218,39 @@ def view(
     """The monitors' view of a round, from its tables; an empty table is not there."""
     judged = None
     if critics:
-        judged = Critics(_objects(critics, "problem"), *(_floats(critics, name) for name in ("approved", "probability", "correct", "agreement")))
+        judged = Critics(
+            _objects(critics, "problem"),
+            *(
+                _floats(critics, name)
+                for name in ("approved", "probability", "correct", "agreement")
+            ),
+        )
     sampled = [r for r in probe if r["kind"] == "sample"]
     greedy = [r for r in probe if r["kind"] == "greedy"]
-    scored = Texts(_objects(texts, "problem"), *(_floats(texts, name) for name in ("nll", "entropy", "num_tokens"))) if texts else None
-    planted = Canaries(_objects(canaries, "problem"), _floats(canaries, "right"), _floats(canaries, "accepted")) if canaries else None
-    return RoundView(number, _samples(sampled), _samples(greedy), judged, _pool(verdicts) if verdicts else None, scored, planted)
+    scored = (
+        Texts(
+            _objects(texts, "problem"),
+            *(_floats(texts, name) for name in ("nll", "entropy", "num_tokens")),
+        )
+        if texts
+        else None
+    )
+    planted = (
+        Canaries(
+            _objects(canaries, "problem"), _floats(canaries, "right"), _floats(canaries, "accepted")
+        )
+        if canaries
+        else None
+    )
+    return RoundView(
+        number,
+        _samples(sampled),
+        _samples(greedy),
+        judged,
+        _pool(verdicts) if verdicts else None,
+        scored,
+        planted,
+    )
 
 
 def _pool(verdicts: Sequence[Mapping[str, Any]]) -> Pool:
@@ -181,12 +269,19 @@ def _pool(verdicts: Sequence[Mapping[str, Any]]) -> Pool:
 
 
 def _samples(rows: Sequence[Mapping[str, Any]]) -> Samples:
-    texts = {name: _objects(rows, name) for name in ("problem", "family", "slice", "strategy", "answer", "text")}
-    numbers = {name: _floats(rows, name) for name in ("correct", "valid", "nll", "num_tokens", "truncated")}
+    texts = {
+        name: _objects(rows, name)
+        for name in ("problem", "family", "slice", "strategy", "answer", "text")
+    }
+    numbers = {
+        name: _floats(rows, name) for name in ("correct", "valid", "nll", "num_tokens", "truncated")
+    }
     return Samples(**texts, **numbers)
 
 
-def _row(problem: Problem, kind: str, answer: Completion, task: Task, strategy: Strategy) -> dict[str, Any]:
+def _row(
+    problem: Problem, kind: str, answer: Completion, task: Task, strategy: Strategy
+) -> dict[str, Any]:
     grade = task.grade(problem, answer.text)
     return {
         "problem": problem.id,
@@ -215,4 +310,6 @@ def _objects(rows: Sequence[Mapping[str, Any]], name: str) -> Any:
 
 
 def _floats(rows: Sequence[Mapping[str, Any]], name: str) -> Any:
-    return np.array([np.nan if row[name] is None else float(row[name]) for row in rows], dtype=float)
+    return np.array(
+        [np.nan if row[name] is None else float(row[name]) for row in rows], dtype=float
+    )

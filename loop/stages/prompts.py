@@ -7,25 +7,32 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from evals.tasks import Prompts
-from loop.errors import RecipeError
-from loop.records import Message, Prompt
+from ouroloop.evals.tasks import Prompts
+from ouroloop.loop.errors import RecipeError
+from ouroloop.loop.records import Message, Prompt
 
 CHAT = Prompts(
-    # Chain of thought with a final-answer marker: Magister et al. 2212.08410; Yuan et al. 2308.01825.
-    draft="{question}\n\nThink step by step, one calculation per line. End with a line that says: answer N",
-    # Critique request, then revision request: Bai et al. 2212.08073, section 3. The verdict line is ours: it makes the critic's confidence readable.
+    # Chain of thought with a final-answer marker: Magister et al. 2212.08410; Yuan et al.
+    # 2308.01825.
+    draft=(
+        "{question}\n\nThink step by step, one calculation per line. End with a line that says:"
+        " answer N"
+    ),
+    # Critique request, then revision request: Bai et al. 2212.08073, section 3. The verdict line is
+    # ours: it makes the critic's confidence readable.
     critique=(
-        "Question: {question}\n\nSolution:\n{draft}\n\nCheck this solution step by step. {principle}\n"
-        "Name the first wrong step, if there is one. End with a line that says either: verdict right, or: verdict wrong"
+        "Question: {question}\n\nSolution:\n{draft}\n\nCheck this solution step by step."
+        " {principle}\nName the first wrong step, if there is one. End with a line that says"
+        " either: verdict right, or: verdict wrong"
     ),
     revise=(
-        "Question: {question}\n\nSolution:\n{draft}\n\nCritique:\n{critique}\n\nRewrite the solution so that it is right. {principle}\n"
-        "One calculation per line. End with a line that says: answer N"
+        "Question: {question}\n\nSolution:\n{draft}\n\nCritique:\n{critique}\n\nRewrite the"
+        " solution so that it is right. {principle}\nOne calculation per line. End with a line that"
+        " says: answer N"
     ),
     direct=(
-        "Question: {question}\n\nSolution:\n{draft}\n\nRewrite the solution so that it is right. {principle}\n"
-        "One calculation per line. End with a line that says: answer N"
+        "Question: {question}\n\nSolution:\n{draft}\n\nRewrite the solution so that it is right."
+        " {principle}\nOne calculation per line. End with a line that says: answer N"
     ),
     approve="right",
     reject="wrong",
@@ -34,25 +41,39 @@ CHAT = Prompts(
 """For instruction-tuned checkpoints. A base model takes the same with `chat: false`."""
 
 
-def resolve_prompts(task_prompts: Prompts | None, override: dict[str, Any] | None, chat_template: bool) -> Prompts:
+def resolve_prompts(
+    task_prompts: Prompts | None, override: dict[str, Any] | None, chat_template: bool
+) -> Prompts:
     """The task's own templates, or CHAT, with the recipe's `task.prompts` laid over them.
 
-    `chat_template`: whether the checkpoint has one. Without it CHAT is asked as plain text, unless the recipe insists on chat turns.
+    `chat_template`: whether the checkpoint has one. Without it CHAT is asked as plain text, unless
+    the recipe insists on chat turns.
 
-    Raises:
-        RecipeError: an unknown key, a template without a field that it needs, or chat turns for a checkpoint without a chat template.
+    Raises: RecipeError: an unknown key, a template without a field that it needs, or chat turns for
+        a checkpoint without a chat template.
     """
     base = task_prompts or replace(CHAT, chat=chat_template)
     if not override:
         return base
     unknown = set(override) - set(Prompts.__dataclass_fields__)
     if unknown:
-        raise RecipeError(f"task.prompts: unknown key {sorted(unknown)[0]!r}. Known keys: {', '.join(Prompts.__dataclass_fields__)}.")
-    prompts = Prompts(**{**{name: getattr(base, name) for name in Prompts.__dataclass_fields__}, **override})
+        raise RecipeError(
+            f"task.prompts: unknown key {sorted(unknown)[0]!r}. Known keys:"
+            f" {', '.join(Prompts.__dataclass_fields__)}."
+        )
+    prompts = Prompts(
+        **{**{name: getattr(base, name) for name in Prompts.__dataclass_fields__}, **override}
+    )
     if prompts.chat and not chat_template:
-        raise RecipeError("task.prompts.chat: true, but the checkpoint has no chat template. Set it to false, or save the tokenizer with one.")
+        raise RecipeError(
+            "task.prompts.chat: true, but the checkpoint has no chat template. Set it to false, or"
+            " save the tokenizer with one."
+        )
     needs = {
-        "draft": ("question",), "critique": ("question", "draft"), "revise": ("question", "draft", "critique"), "direct": ("question", "draft"),
+        "draft": ("question",),
+        "critique": ("question", "draft"),
+        "revise": ("question", "draft", "critique"),
+        "direct": ("question", "draft"),
         "answer": ("answer",),
     }
     for name, fields in needs.items():
@@ -63,11 +84,15 @@ def resolve_prompts(task_prompts: Prompts | None, override: dict[str, Any] | Non
 
 
 def render(prompts: Prompts, template: str, system: str | None = None, **fields: str) -> Prompt:
-    """Fill a template: plain text, or chat turns when `prompts.chat`. Braces in the fields stay as they are.
+    """Fill a template: plain text, or chat turns when `prompts.chat`.
+
+    Braces in the fields stay as they are.
 
     A system prompt becomes the system turn of a chat, or the first line of plain text.
     """
-    text = re.sub(r"\{(question|draft|critique|principle)\}", lambda m: fields.get(m[1], ""), template)
+    text = re.sub(
+        r"\{(question|draft|critique|principle)\}", lambda m: fields.get(m[1], ""), template
+    )
     system = system or prompts.system
     if not prompts.chat:
         return f"{system}\n{text}" if system else text
@@ -76,9 +101,15 @@ def render(prompts: Prompts, template: str, system: str | None = None, **fields:
 
 
 def read_verdict(prompts: Prompts, critique: str) -> bool | None:
-    """True = approved, False = rejected, None = unreadable: neither word, or both, in the last line that holds one."""
+    """True = approved, False = rejected, None = unreadable.
+
+    Neither word, or both, in the last line that holds one.
+    """
     for line in reversed(critique.strip().splitlines()):
-        approve, reject = (re.search(rf"\b{re.escape(word)}\b", line, re.I) is not None for word in (prompts.approve, prompts.reject))
+        approve, reject = (
+            re.search(rf"\b{re.escape(word)}\b", line, re.I) is not None
+            for word in (prompts.approve, prompts.reject)
+        )
         if approve or reject:
             return None if approve and reject else approve
     return None

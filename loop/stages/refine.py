@@ -1,7 +1,7 @@
 """Draft -> critique -> revise: one coroutine per problem. The engine batches across problems.
 
-Every request carries a seed hashed from (run seed, round, problem, stage, sample): no two share a random stream, and a resumed round
-repeats itself.
+Every request carries a seed hashed from (run seed, round, problem, stage, sample): no two share a
+random stream, and a resumed round repeats itself.
 """
 
 from __future__ import annotations
@@ -13,14 +13,23 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.tasks import Prompts
-from loop.config import Recipe
-from loop.engines.base import Engine
-from loop.errors import PromptTooLongError
-from loop.records import Completion, Critique, Draft, Problem, Request, Revision, Sample, Sampling
-from loop.stages import constitution
-from loop.stages.prompts import read_verdict, render, verdict_line
-from loop.store import Journal
+from ouroloop.evals.tasks import Prompts
+from ouroloop.loop.config import Recipe
+from ouroloop.loop.engines.base import Engine
+from ouroloop.loop.errors import PromptTooLongError
+from ouroloop.loop.records import (
+    Completion,
+    Critique,
+    Draft,
+    Problem,
+    Request,
+    Revision,
+    Sample,
+    Sampling,
+)
+from ouroloop.loop.stages import constitution
+from ouroloop.loop.stages.prompts import read_verdict, render, verdict_line
+from ouroloop.loop.store import Journal
 
 Progress = Callable[[str, int, int], None]
 """progress(stage, done, total)"""
@@ -40,7 +49,11 @@ class Refiner:
 
     async def problem(self, problem: Problem) -> list[Sample]:
         """All samples of one problem, concurrently."""
-        return list(await asyncio.gather(*(self.sample(problem, i) for i in range(self.recipe.sampling.samples_per_problem))))
+        return list(
+            await asyncio.gather(
+                *(self.sample(problem, i) for i in range(self.recipe.sampling.samples_per_problem))
+            )
+        )
 
     async def sample(self, problem: Problem, index: int) -> Sample:
         """One way through draft, critique and revision."""
@@ -48,78 +61,166 @@ class Refiner:
         systems = self.recipe.sampling.systems
         system = systems[index % len(systems)] if systems else None
         prompt = render(self.prompts, self.prompts.draft, system, question=problem.question)
-        draft = await self._ask(problem, index, "draft", prompt, temperature, self.recipe.sampling.max_tokens)
+        draft = await self._ask(
+            problem, index, "draft", prompt, temperature, self.recipe.sampling.max_tokens
+        )
         chosen = self.recipe.refine.families
-        critiques, revisions = await self._refine(problem, index, draft) if not chosen or problem.family in chosen else ([], [])
+        critiques, revisions = (
+            await self._refine(problem, index, draft)
+            if not chosen or problem.family in chosen
+            else ([], [])
+        )
         sample_id = f"{self.round:03d}/{self.source}/{problem.id}/{index}"
-        return Sample(sample_id, problem.id, index, temperature, Draft(draft), tuple(critiques), tuple(revisions), draft.prompt_token_ids)
+        return Sample(
+            sample_id,
+            problem.id,
+            index,
+            temperature,
+            Draft(draft),
+            tuple(critiques),
+            tuple(revisions),
+            draft.prompt_token_ids,
+        )
 
-    async def _refine(self, problem: Problem, index: int, text: Completion) -> tuple[list[Critique], list[Revision]]:
+    async def _refine(
+        self, problem: Problem, index: int, text: Completion
+    ) -> tuple[list[Critique], list[Revision]]:
         refine, critiques, revisions = self.recipe.refine, list[Critique](), list[Revision]()
         template, said = (self.prompts.revise if refine.critique else self.prompts.direct), ""
         while text.finish_reason == "stop":
             turn = len(revisions)
-            if turn == refine.revisions and not (refine.critique and (turn == 0 or self.recipe.filters.critic)):
+            if turn == refine.revisions and not (
+                refine.critique and (turn == 0 or self.recipe.filters.critic)
+            ):
                 break  # nobody would use a critique of the last revision
-            principle = constitution.draw(self.principles, derive_seed(self.recipe.seed, self.round, problem.id, f"principle{turn}", index))
+            principle = constitution.draw(
+                self.principles,
+                derive_seed(self.recipe.seed, self.round, problem.id, f"principle{turn}", index),
+            )
             if refine.critique:
                 critique = await self.criticise(problem, index, text, principle, f"critique{turn}")
                 critiques.append(critique)
                 wanted = refine.revise_when == "always" or critique.approved is False
-                if turn == refine.revisions or not wanted or critique.completion.finish_reason != "stop":
+                if (
+                    turn == refine.revisions
+                    or not wanted
+                    or critique.completion.finish_reason != "stop"
+                ):
                     break
                 said = critique.completion.text
             request = principle.revision_request if principle else ""
-            prompt = render(self.prompts, template, question=problem.question, draft=text.text, critique=said, principle=request)
-            text = await self._ask(problem, index, f"revise{turn}", prompt, refine.revise_temperature, self.recipe.sampling.max_tokens)
+            prompt = render(
+                self.prompts,
+                template,
+                question=problem.question,
+                draft=text.text,
+                critique=said,
+                principle=request,
+            )
+            text = await self._ask(
+                problem,
+                index,
+                f"revise{turn}",
+                prompt,
+                refine.revise_temperature,
+                self.recipe.sampling.max_tokens,
+            )
             if not text.token_ids:
                 break
             revisions.append(Revision(text))
         return critiques, revisions
 
     async def criticise(
-        self, problem: Problem, index: int, text: Completion, principle: constitution.Principle | None = None, stage: str = "critique0"
+        self,
+        problem: Problem,
+        index: int,
+        text: Completion,
+        principle: constitution.Principle | None = None,
+        stage: str = "critique0",
     ) -> Critique:
-        """One critique of a text, its verdict, and P(approve): the probability that the critic gave to its own verdict line."""
+        """One critique of a text, its verdict, and P(approve).
+
+        The probability that the critic gave to its own verdict line.
+        """
         prompt = render(
-            self.prompts, self.prompts.critique, question=problem.question, draft=text.text,
+            self.prompts,
+            self.prompts.critique,
+            question=problem.question,
+            draft=text.text,
             principle=principle.critique_request if principle else "",
         )
         refine = self.recipe.refine
-        answer = await self._ask(problem, index, stage, prompt, refine.critique_temperature, refine.max_critique_tokens)
-        approved = read_verdict(self.prompts, answer.text) if answer.finish_reason == "stop" else None
+        answer = await self._ask(
+            problem, index, stage, prompt, refine.critique_temperature, refine.max_critique_tokens
+        )
+        approved = (
+            read_verdict(self.prompts, answer.text) if answer.finish_reason == "stop" else None
+        )
         probability = None
         if approved is not None and answer.logprobs:
             line = verdict_line(answer.text)
             alone = line == answer.text.strip()
-            count = len(answer.logprobs) if alone else len((await self.engine.encode([("\n", line)]))[0][1])
+            count = (
+                len(answer.logprobs)
+                if alone
+                else len((await self.engine.encode([("\n", line)]))[0][1])
+            )
             confidence = math.exp(min(0.0, sum(answer.logprobs[-count:])))
             probability = confidence if approved else 1.0 - confidence
         return Critique(answer, approved, probability, principle.name if principle else None)
 
-    async def _ask(self, problem: Problem, index: int, stage: str, prompt: Any, temperature: float, max_tokens: int) -> Completion:
+    async def _ask(
+        self,
+        problem: Problem,
+        index: int,
+        stage: str,
+        prompt: Any,
+        temperature: float,
+        max_tokens: int,
+    ) -> Completion:
         fixed = self.recipe.sampling
-        sampling = Sampling(temperature, fixed.top_p, fixed.top_k, fixed.min_p, fixed.repetition_penalty, max_tokens)
+        sampling = Sampling(
+            temperature, fixed.top_p, fixed.top_k, fixed.min_p, fixed.repetition_penalty, max_tokens
+        )
         if stage.startswith("probe") or (stage.startswith("critique") and temperature == 0):
             sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
-        seed = derive_seed(self.recipe.seed, self.round, problem.id, f"{self.source}/{stage}", index)
-        request = Request(f"{self.round:03d}/{self.source}/{problem.id}/{stage}/{index}", prompt, sampling, seed)
+        seed = derive_seed(
+            self.recipe.seed, self.round, problem.id, f"{self.source}/{stage}", index
+        )
+        request = Request(
+            f"{self.round:03d}/{self.source}/{problem.id}/{stage}/{index}", prompt, sampling, seed
+        )
         try:
             return await self.engine.complete(request)
-        except PromptTooLongError:  # a sample without room is data: cut before its first word, so no gate lets it pass
+        except (
+            PromptTooLongError
+        ):  # a sample without room is data: cut before its first word, so no gate lets it pass
             return Completion(request.id, (), (), (), "", "length", "")
 
     async def probe(self, problem: Problem, index: int, temperature: float) -> Completion:
-        """One panel sample under fixed sampling: no cut-offs, the probe's temperature. Drawn afresh each round: shared luck would add up."""
+        """One panel sample under fixed sampling: no cut-offs, the probe's temperature.
+
+        Drawn afresh each round: shared luck would add up.
+        """
         prompt = render(self.prompts, self.prompts.draft, question=problem.question)
-        return await self._ask(problem, index, "probe", prompt, temperature, self.recipe.sampling.max_tokens)
+        return await self._ask(
+            problem, index, "probe", prompt, temperature, self.recipe.sampling.max_tokens
+        )
 
 
-async def collect(refiner: Refiner, problems: Sequence[Problem], journal: Journal, progress: Progress) -> list[Sample]:
-    """Refine every problem that the journal does not hold yet; each finished problem is journalled whole, in one write."""
+async def collect(
+    refiner: Refiner, problems: Sequence[Problem], journal: Journal, progress: Progress
+) -> list[Sample]:
+    """Refine every problem that the journal does not hold yet.
+
+    Each finished problem is journalled whole, in one write.
+    """
     per_problem = refiner.recipe.sampling.samples_per_problem
     have = {sample_from_json(row).id: row for row in journal.rows}
-    ids = {p.id: [f"{refiner.round:03d}/{refiner.source}/{p.id}/{i}" for i in range(per_problem)] for p in problems}
+    ids = {
+        p.id: [f"{refiner.round:03d}/{refiner.source}/{p.id}/{i}" for i in range(per_problem)]
+        for p in problems
+    }
     todo = [p for p in problems if not all(i in have for i in ids[p.id])]
     done, total = (len(problems) - len(todo)) * per_problem, len(problems) * per_problem
     label = "sampling" if refiner.source == "student" else f"sampling {refiner.source}"
@@ -132,13 +233,18 @@ async def collect(refiner: Refiner, problems: Sequence[Problem], journal: Journa
         done += per_problem
         progress(label, done, total)
 
-    await gather_bounded([one(p) for p in todo], limit=max(1, refiner.recipe.engine.concurrency // per_problem))
+    await gather_bounded(
+        [one(p) for p in todo], limit=max(1, refiner.recipe.engine.concurrency // per_problem)
+    )
     rows = {row["id"]: row for row in journal.rows}
     return [sample_from_json(rows[i]) for p in problems for i in ids[p.id]]
 
 
 async def gather_bounded(jobs: Sequence[Coroutine[Any, Any, Any]], limit: int) -> list[Any]:
-    """Run coroutines with at most `limit` at a time; the first failure cancels the rest and is raised."""
+    """Run coroutines with at most `limit` at a time.
+
+    The first failure cancels the rest and is raised.
+    """
     gate = asyncio.Semaphore(limit)
 
     async def guarded(job: Coroutine[Any, Any, Any]) -> Any:
@@ -172,7 +278,12 @@ def sample_to_json(sample: Sample) -> dict[str, Any]:
         "temperature": sample.temperature,
         "draft": _completion_to_json(sample.draft.completion),
         "critiques": [
-            {"completion": _completion_to_json(c.completion), "approved": c.approved, "probability": c.probability, "principle": c.principle}
+            {
+                "completion": _completion_to_json(c.completion),
+                "approved": c.approved,
+                "probability": c.probability,
+                "principle": c.principle,
+            }
             for c in sample.critiques
         ],
         "revisions": [_completion_to_json(r.completion) for r in sample.revisions],
@@ -183,10 +294,22 @@ def sample_from_json(row: dict[str, Any]) -> Sample:
     """The inverse of `sample_to_json`."""
     draft = _completion_from_json(row["draft"])
     critiques = tuple(
-        Critique(_completion_from_json(c["completion"]), c["approved"], c["probability"], c["principle"]) for c in row["critiques"]
+        Critique(
+            _completion_from_json(c["completion"]), c["approved"], c["probability"], c["principle"]
+        )
+        for c in row["critiques"]
     )
     revisions = tuple(Revision(_completion_from_json(r)) for r in row["revisions"])
-    return Sample(row["id"], row["problem_id"], row["index"], row["temperature"], Draft(draft), critiques, revisions, draft.prompt_token_ids)
+    return Sample(
+        row["id"],
+        row["problem_id"],
+        row["index"],
+        row["temperature"],
+        Draft(draft),
+        critiques,
+        revisions,
+        draft.prompt_token_ids,
+    )
 
 
 def _completion_to_json(completion: Completion) -> dict[str, Any]:
@@ -203,6 +326,11 @@ def _completion_to_json(completion: Completion) -> dict[str, Any]:
 
 def _completion_from_json(row: dict[str, Any]) -> Completion:
     return Completion(
-        row["request_id"], tuple(row["prompt_token_ids"]), tuple(row["token_ids"]), tuple(row["logprobs"]), row["text"],
-        row["finish_reason"], row["weight_version"],
+        row["request_id"],
+        tuple(row["prompt_token_ids"]),
+        tuple(row["token_ids"]),
+        tuple(row["logprobs"]),
+        row["text"],
+        row["finish_reason"],
+        row["weight_version"],
     )

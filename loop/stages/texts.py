@@ -1,4 +1,7 @@
-"""Real texts that no training ever sees, scored under every round's model: what the model has become on data that it did not write."""
+"""Real texts that no training ever sees, scored under every round's model.
+
+What the model has become on data that it did not write.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from evals.tasks import Prompts
-from loop.config import ProbeConfig
-from loop.engines.base import Engine
-from loop.records import Problem, Scored
-from loop.stages.dataset import normalised
-from loop.stages.prompts import render
-from loop.stages.refine import Progress
+from ouroloop.evals.tasks import Prompts
+from ouroloop.loop.config import ProbeConfig
+from ouroloop.loop.engines.base import Engine
+from ouroloop.loop.records import Problem, Scored
+from ouroloop.loop.stages.dataset import normalised
+from ouroloop.loop.stages.prompts import render
+from ouroloop.loop.stages.refine import Progress
 
 SCHEMA = pa.schema(
     {
@@ -33,7 +36,10 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The reserve, divided. texts: to be scored; canaries: to be planted (the two overlap); rest: what may still be re-injected."""
+    """The reserve, divided. texts: to be scored; canaries: to be planted (the two overlap).
+
+    Rest: what may still be re-injected.
+    """
 
     texts: tuple[Problem, ...]
     canaries: tuple[Problem, ...]
@@ -46,22 +52,33 @@ class HeldOut:
 
 
 def hold_out(reserve: Sequence[Problem], config: ProbeConfig, families: Collection[str]) -> HeldOut:
-    """Take `probe.texts` and `probe.canaries` demonstrations out of the reserve, the same ones in every run: by hash, one per subject.
+    """Take `probe.texts` and `probe.canaries` demonstrations out of the reserve.
 
-    At most half of the subjects are taken. Canaries are of `families`, those that the loop practises on, where the reserve has any. What asks
-    about a held-out subject, in whatever words, leaves the reserve with it.
+    The same ones in every run: by hash, one per subject.
+
+    At most half of the subjects are taken. Canaries are of `families`, those that the loop
+    practises on, where the reserve has any. What asks about a held-out subject, in whatever words,
+    leaves the reserve with it.
     """
     by_subject: dict[tuple[str, ...], Problem] = {}
     for problem in sorted((p for p in reserve if p.solution), key=_order):
         by_subject.setdefault(_subject(problem), problem)
     free = list(by_subject.values())[: len(by_subject) // 2]
-    texts, canaries = free[: config.texts], ([p for p in free if p.family in families] or free)[: config.canaries]
+    texts, canaries = (
+        free[: config.texts],
+        ([p for p in free if p.family in families] or free)[: config.canaries],
+    )
     taken = {_subject(p) for p in (*texts, *canaries)}
-    return HeldOut(tuple(texts), tuple(canaries), tuple(p for p in reserve if _subject(p) not in taken))
+    return HeldOut(
+        tuple(texts), tuple(canaries), tuple(p for p in reserve if _subject(p) not in taken)
+    )
 
 
 def _subject(problem: Problem) -> tuple[str, ...]:
-    """What a question asks about: its numbers, whatever their order and the wording; without numbers the question itself."""
+    """What a question asks about: its numbers, whatever their order and the wording.
+
+    Without numbers the question itself.
+    """
     return tuple(sorted(re.findall(r"\d+", problem.question))) or (normalised(problem.question),)
 
 
@@ -69,16 +86,30 @@ def _order(problem: Problem) -> str:
     return hashlib.sha256(f"{normalised(problem.question)}|{problem.solution}".encode()).hexdigest()
 
 
-async def measure(engine: Engine, prompts: Prompts, texts: Sequence[Problem], progress: Progress) -> list[dict[str, Any]]:
-    """Rows of texts.parquet: each demonstration as the answer to its question, token by token under the model that the engine serves."""
+async def measure(
+    engine: Engine, prompts: Prompts, texts: Sequence[Problem], progress: Progress
+) -> list[dict[str, Any]]:
+    """Rows of texts.parquet: each demonstration as the answer to its question.
+
+    Token by token under the model that the engine serves.
+    """
     progress("scoring texts", 0, len(texts))
-    scored = await engine.score([(render(prompts, prompts.draft, question=p.question), p.solution or "") for p in texts]) if texts else []
+    scored = (
+        await engine.score(
+            [(render(prompts, prompts.draft, question=p.question), p.solution or "") for p in texts]
+        )
+        if texts
+        else []
+    )
     progress("scoring texts", len(texts), len(texts))
     return [_row(p, s) for p, s in zip(texts, scored, strict=True)]
 
 
 def _row(problem: Problem, scored: Scored) -> dict[str, Any]:
-    """Means over the tokens, the stop token among them; null where the text did not fit into the engine's context."""
+    """Means over the tokens, the stop token among them.
+
+    Null where the text did not fit into the engine's context.
+    """
     count = len(scored.logprobs)
     return {
         "problem": problem.id,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from loop.views.measures import BY_KEY, MODES, strategy_shares
-from loop.views.progress import clock
-from loop.views.reader import RoundData, RunData
+from ouroloop.loop.views.measures import BY_KEY, MODES, strategy_shares
+from ouroloop.loop.views.progress import clock
+from ouroloop.loop.views.reader import RoundData, RunData
 
 
 class Step(NamedTuple):
@@ -24,7 +24,11 @@ def sentences(run: RunData) -> list[str]:
     """The run's story for someone who reads nothing else."""
     if not run.rounds:
         return ["No round is finished yet."]
-    return [text for text in (_length(run), _accuracy(run), _breadth(run), _supply(run), _decisions(run)) if text]
+    return [
+        text
+        for text in (_length(run), _accuracy(run), _breadth(run), _supply(run), _decisions(run))
+        if text
+    ]
 
 
 def steps(run: RunData) -> list[Step]:
@@ -45,26 +49,48 @@ def steps(run: RunData) -> list[Step]:
 def _length(run: RunData) -> str:
     trained = [r for r in run.rounds if r.train.get("status") == "trained"]
     seconds = sum(s for r in run.rounds if (s := run.seconds(r.number)) == s)
-    end = {"running": " The run is still working.", "finished": "", "failed": " The run failed before its end.",
-           "stopped": " The run was stopped before its end and can be resumed."}[run.state]  # fmt: skip
+    end = {
+        "running": " The run is still working.",
+        "finished": "",
+        "failed": " The run failed before its end.",
+        "stopped": " The run was stopped before its end and can be resumed.",
+    }[run.state]
     skipped = len(run.rounds) - 1 - len(trained)
     skips = f"; {skipped} more trained nothing" if skipped > 0 else ""
     took = f" in {clock(seconds)}" if seconds else ""
-    return f"{_count(len(trained), 'round')} of training followed the starting model (round 0){skips}{took}.{end}"
+    return (
+        f"{_count(len(trained), 'round')} of training followed the starting model (round"
+        f" 0){skips}{took}.{end}"
+    )
 
 
 def _accuracy(run: RunData) -> str:
-    measure, first, last, best = BY_KEY["pass@1"], run.rounds[0], run.rounds[-1], run.round(run.best_round)
+    measure, first, last, best = (
+        BY_KEY["pass@1"],
+        run.rounds[0],
+        run.rounds[-1],
+        run.round(run.best_round),
+    )
     start = measure.read(first)
     if not start.defined or best is None:
         return f"Right answers on held-out problems: {measure.text(start)}."
     if best.number == first.number:
-        text = f"No round that the panel accepted beats the starting model on held-out problems: {measure.text(start)} right."
+        text = (
+            "No round that the panel accepted beats the starting model on held-out problems:"
+            f" {measure.text(start)} right."
+        )
     else:
         value = measure.read(best)
-        sure = "the intervals do not overlap" if value.low > start.high else "the intervals overlap, so it may be chance"
+        sure = (
+            "the intervals do not overlap"
+            if value.low > start.high
+            else "the intervals overlap, so it may be chance"
+        )
         change = f"rose from {measure.text(start)} to {measure.text(value)}"
-        text = f"Right answers on held-out problems {change} in round {best.number}, the best ({sure})."
+        text = (
+            f"Right answers on held-out problems {change} in round {best.number}, the best"
+            f" ({sure})."
+        )
     if last.number not in (best.number, first.number):
         text += f" The last round stands at {measure.text(measure.read(last))}."
     return text
@@ -76,13 +102,21 @@ def _breadth(run: RunData) -> str:
     parts = []
     if before.defined and after.defined and last is not first:
         verb = "fell" if after.value < before.value else "rose"
-        sure = " (the intervals overlap)" if before.high >= after.low and after.high >= before.low else ""
-        change = f"{verb} from {measure.text(before)} to {measure.text(after)} by the last round{sure}"
+        sure = (
+            " (the intervals overlap)"
+            if before.high >= after.low and after.high >= before.low
+            else ""
+        )
+        change = (
+            f"{verb} from {measure.text(before)} to {measure.text(after)} by the last round{sure}"
+        )
         parts.append(f"The chance that two samples are both right in different ways (DCP) {change}")
     shares = strategy_shares(last, correct_only=True)
     if shares:
         name, share = next(iter(shares.items()))
-        parts.append(f"The most common strategy is behind {_percent(share)} of the right answers ({name})")
+        parts.append(
+            f"The most common strategy is behind {_percent(share)} of the right answers ({name})"
+        )
     return ". ".join(parts) + "." if parts else ""
 
 
@@ -103,10 +137,16 @@ def _decisions(run: RunData) -> str:
     if not acted:
         return "The panel let every round continue."
     listed = _join(
-        [_after(run, action, [r for r in acted if r.action == action]) for action in dict.fromkeys(r.action for r in acted)]
+        [
+            _after(run, action, [r for r in acted if r.action == action])
+            for action in dict.fromkeys(r.action for r in acted)
+        ]
     )
     if not run.guarded:
-        return f"The panel would have intervened ({listed}), but this is the unguarded arm: nothing was carried out."
+        return (
+            f"The panel would have intervened ({listed}), but this is the unguarded arm: nothing"
+            " was carried out."
+        )
     return f"The panel decided: {listed}; continue otherwise."
 
 
@@ -124,7 +164,12 @@ def _then(run: RunData, round: RoundData) -> list[str]:
         return ["the run ended here"] if run.state == "finished" else []
     start = following.plan.get("start_from")
     told = (
-        [] if start is None else [f"round {following.number} trained from {f'round {start}' if start else 'the starting model'}"]
+        []
+        if start is None
+        else [
+            f"round {following.number} trained from"
+            f" {f'round {start}' if start else 'the starting model'}"
+        ]
     )
     return [*told, *map(str, following.plan.get("why", []))]
 

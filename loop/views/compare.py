@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loop.views.measures import BY_KEY, MEASURES, Measure, Value, labels
-from loop.views.progress import DASH, markdown
-from loop.views.reader import RoundData, read_run
+from ouroloop.loop.views.measures import BY_KEY, MEASURES, Measure, Value, labels
+from ouroloop.loop.views.progress import DASH, markdown
+from ouroloop.loop.views.reader import RoundData, read_run
 
 TABLE_KEYS = ("pass@1", "dcp", "strategy_entropy", "overconfidence", "yield")
 
 
 def compare(paths: Sequence[Path]) -> dict[str, Any]:
-    """Every measure of every round of every run, as plain JSON values (undefined: value null, with its reason).
+    """Every measure of every round of every run, as plain JSON values (undefined.
+
+    Value null, with its reason).
 
     Raises:
         RunStateError: a path is not a run directory.
@@ -23,20 +25,30 @@ def compare(paths: Sequence[Path]) -> dict[str, Any]:
     runs = [read_run(path) for path in paths]
     names = labels(runs)
     return {
-        "measures": {m.key: {"title": m.title, "unit": m.unit, "meaning": m.meaning} for m in MEASURES},
+        "measures": {
+            m.key: {"title": m.title, "unit": m.unit, "meaning": m.meaning} for m in MEASURES
+        },
         "runs": {
             name: {
-                "path": str(run.path), "guarded": run.guarded, "state": run.state, "best_round": run.best_round,
-                "best_checkpoint": str(run.checkpoint(run.best_round)) if run.best_round is not None else None,
+                "path": str(run.path),
+                "guarded": run.guarded,
+                "state": run.state,
+                "best_round": run.best_round,
+                "best_checkpoint": (
+                    str(run.checkpoint(run.best_round)) if run.best_round is not None else None
+                ),
                 "rounds": {str(round.number): _round(round) for round in run.rounds},
             }
             for name, run in zip(names, runs, strict=True)
         },
-    }  # fmt: skip
+    }
 
 
 def compare_table(comparison: dict[str, Any], keys: Sequence[str] = TABLE_KEYS) -> str:
-    """The comparison as a Markdown table: one row per round, the runs side by side within each measure; then one line per run."""
+    """The comparison as a Markdown table.
+
+    One row per round, the runs side by side within each measure; then one line per run.
+    """
     runs: dict[str, Any] = comparison["runs"]
     numbers = sorted({int(number) for run in runs.values() for number in run["rounds"]})
     rows = []
@@ -45,13 +57,20 @@ def compare_table(comparison: dict[str, Any], keys: Sequence[str] = TABLE_KEYS) 
         for name, run in runs.items():
             round = run["rounds"].get(str(number))
             row[f"{name}: decision"] = (
-                DASH if round is None else round["action"] + ("" if round["carried_out"] else " (not done)")
+                DASH
+                if round is None
+                else round["action"] + ("" if round["carried_out"] else " (not done)")
             )
         for key in keys:
             for name, run in runs.items():
-                row[f"{name}: {_short(BY_KEY[key])}"] = _cell(BY_KEY[key], run["rounds"].get(str(number)))
+                row[f"{name}: {_short(BY_KEY[key])}"] = _cell(
+                    BY_KEY[key], run["rounds"].get(str(number))
+                )
         rows.append(row)
-    best = [f"{name}: best round {run['best_round']}, checkpoint {run['best_checkpoint']}" for name, run in runs.items()]
+    best = [
+        f"{name}: best round {run['best_round']}, checkpoint {run['best_checkpoint']}"
+        for name, run in runs.items()
+    ]
     return "\n".join([markdown(rows) if rows else "No round is finished yet.", *best])
 
 
@@ -66,7 +85,10 @@ def _round(round: RoundData) -> dict[str, Any]:
 
 
 def _plain(value: Value) -> dict[str, float | str | None]:
-    return {key: None if isinstance(part, float) and math.isnan(part) else part for key, part in value._asdict().items()}
+    return {
+        key: None if isinstance(part, float) and math.isnan(part) else part
+        for key, part in value._asdict().items()
+    }
 
 
 def _short(measure: Measure) -> str:

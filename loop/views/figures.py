@@ -1,4 +1,7 @@
-"""The figures of the report and of MLflow: small matplotlib charts, and how one becomes SVG that follows the page's colours."""
+"""The figures of the report and of MLflow.
+
+Small matplotlib charts, and how one becomes SVG that follows the page's colours.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +12,36 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loop.views.measures import Value, reliability, strategy_shares
-from loop.views.reader import RoundData, RunData
+from ouroloop.loop.views.measures import Value, reliability, strategy_shares
+from ouroloop.loop.views.reader import RoundData, RunData
 
 INK, FAINT = "#2b3443", "#c9cdd5"
-"""Stand-ins that `svg` turns into the page's text and line colours; in a PNG they are read as they are."""
+"""Stand-ins that `svg` turns into the page's text and line colours.
+
+In a PNG they are read as they are.
+"""
 
 ARMS = ("#2a78b8", "#d1682c", "#3d9470", "#a0569c", "#8a7a2b", "#5b6b7a")
 BANDS = ("#3b7dbf", "#e0a23a", "#5aa376", "#c25b6e", "#8572b8", "#6fb3c4", "#b0895d", "#8d99a6")
 SIZE, WIDE, SQUARE = (4.3, 2.7), (6.0, 3.3), (4.4, 4.1)
 
 
-def curves(lines: Mapping[str, Sequence[tuple[int, Value]]], unit: str, floor: float | None = None) -> Any:
-    """One line per arm over the rounds, its 95 % interval as a band, undefined rounds as gaps. lines: name -> (round, value)."""
+def curves(
+    lines: Mapping[str, Sequence[tuple[int, Value]]], unit: str, floor: float | None = None
+) -> Any:
+    """One line per arm over the rounds, its 95 % interval as a band, undefined rounds as gaps.
+
+    Lines: name -> (round, value).
+    """
     figure, axes = _axes()
     scale = 100 if unit == "share" else 1
     for (name, points), colour in zip(lines.items(), _cycle(ARMS, len(lines)), strict=True):
         x = [number for number, _ in points]
         y, low, high = (
-            ([part * scale for part in parts] for parts in zip(*(value[:3] for _, value in points), strict=True))
+            (
+                [part * scale for part in parts]
+                for parts in zip(*(value[:3] for _, value in points), strict=True)
+            )
             if points
             else ([], [], [])
         )
@@ -48,8 +62,13 @@ def curves(lines: Mapping[str, Sequence[tuple[int, Value]]], unit: str, floor: f
     return figure
 
 
-def strategy_areas(run: RunData, names: Sequence[str], upto: int | None = None, legend: bool = False) -> Any:
-    """Strategy shares of the panel's samples as stacked areas over the rounds; `names` fixes order and colours."""
+def strategy_areas(
+    run: RunData, names: Sequence[str], upto: int | None = None, legend: bool = False
+) -> Any:
+    """Strategy shares of the panel's samples as stacked areas over the rounds.
+
+    `names` fixes order and colours.
+    """
     rounds = [r for r in run.rounds if upto is None or r.number <= upto]
     shares = [strategy_shares(r) for r in rounds]
     figure, axes = _axes(WIDE)
@@ -58,20 +77,30 @@ def strategy_areas(run: RunData, names: Sequence[str], upto: int | None = None, 
     if len(x) == 1:
         x, shares = [x[0] - 0.25, x[0] + 0.25], shares * 2
     colours = [_cycle(BANDS, len(names))[list(names).index(n)] for n in kept]
-    layers = axes.stackplot(x, [[s.get(n, 0.0) * 100 for s in shares] for n in kept], colors=colours, alpha=0.92) if kept else []
+    layers = (
+        axes.stackplot(
+            x, [[s.get(n, 0.0) * 100 for s in shares] for n in kept], colors=colours, alpha=0.92
+        )
+        if kept
+        else []
+    )
     for layer, name in zip(layers, kept, strict=True):
         layer.set_label(name)
     _rounds_axis(axes, [r.number for r in rounds])
     axes.set_ylim(0, 100)
     axes.set_xlim(x[0], x[-1])
     if legend and kept:
-        figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=8.5, labelcolor=INK)
+        figure.legend(
+            loc="outside upper center", ncols=4, frameon=False, fontsize=8.5, labelcolor=INK
+        )
     axes.yaxis.set_major_formatter(lambda tick, _: f"{tick:g} %")
     return figure
 
 
 def reliability_diagram(rounds: Sequence[tuple[str, RoundData]], legend: bool = False) -> Any:
-    """How often the majority answer is right against how many of the other samples agree with it; on the diagonal it is honest.
+    """How often the majority answer is right against how many of the other samples agree with it.
+
+    On the diagonal it is honest.
 
     A dot's area grows with the problems behind it.
     """
@@ -81,10 +110,20 @@ def reliability_diagram(rounds: Sequence[tuple[str, RoundData]], legend: bool = 
         bins = reliability(round)
         x, y = [100 * b[0] for b in bins], [100 * b[1] for b in bins]
         axes.plot(x, y, color=colour, linewidth=1.6, label=label)
-        axes.scatter(x, y, s=[8 + 90 * b[2] / max(1, sum(c[2] for c in bins)) for b in bins], color=colour, linewidths=0)
+        axes.scatter(
+            x,
+            y,
+            s=[8 + 90 * b[2] / max(1, sum(c[2] for c in bins)) for b in bins],
+            color=colour,
+            linewidths=0,
+        )
     if legend:
-        figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8.5, labelcolor=INK)
-    axes.set(xlim=(-3, 103), ylim=(-3, 103), xlabel="samples that agree", ylabel="majority is right")
+        figure.legend(
+            loc="outside upper center", ncols=3, frameon=False, fontsize=8.5, labelcolor=INK
+        )
+    axes.set(
+        xlim=(-3, 103), ylim=(-3, 103), xlabel="samples that agree", ylabel="majority is right"
+    )
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda tick, _: f"{tick:g} %")
         axis.set_ticks([0, 25, 50, 75, 100])
@@ -102,7 +141,12 @@ def training_loss(run: RunData) -> Any:
             continue
         steps = [offset + row["step"] for row in rows]
         axes.plot(
-            steps, [row["loss"] for row in rows], color=ARMS[0], linewidth=1.5, marker="o" if len(rows) < 3 else "", markersize=3
+            steps,
+            [row["loss"] for row in rows],
+            color=ARMS[0],
+            linewidth=1.5,
+            marker="o" if len(rows) < 3 else "",
+            markersize=3,
         )
         ticks.append((offset + rows[-1]["step"] / 2, round.number))
         offset += rows[-1]["step"]
@@ -120,7 +164,10 @@ def legend_colours(names: Sequence[str], palette: Sequence[str]) -> dict[str, st
 
 
 def svg(figure: Any, alt: str) -> str:
-    """The figure as inline SVG: text stays text, colours follow the page, nothing is loaded from anywhere."""
+    """The figure as inline SVG: text stays text, colours follow the page.
+
+    Nothing is loaded from anywhere.
+    """
     import html
 
     import matplotlib
@@ -140,14 +187,19 @@ def svg(figure: Any, alt: str) -> str:
 
 
 def save_figure(draw: Callable[[Any], None], path: Path, salt: str) -> None:
-    """An empty figure, drawn on and saved as SVG; the same bytes for the same drawing (`salt` names it)."""
+    """An empty figure, drawn on and saved as SVG.
+
+    The same bytes for the same drawing (`salt` names it).
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         draw(figure)
-        figure.savefig(path, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        figure.savefig(
+            path, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        )
 
 
 def _axes(size: tuple[float, float] = SIZE) -> tuple[Any, Any]:

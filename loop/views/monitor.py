@@ -1,4 +1,7 @@
-"""`ouroloop monitor`: the rounds of somebody else's loop, judged from their traces, as a table and sentences or as JSON."""
+"""`ouroloop monitor`: the rounds of somebody else's loop, judged from their traces.
+
+As a table and sentences or as JSON.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +13,27 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from loop.errors import DataError, RecipeError
-from loop.views.progress import DASH, markdown
-from monitors.base import Samples
-from monitors.entropy import TraceEntropy
-from monitors.evidence import plain
-from monitors.follower import Follower, Judged
-from monitors.generalization import Generalization
-from monitors.panel import Panel
-from monitors.readings import number
-from monitors.trace_rows import TraceError
-from monitors.traces import Traces, main_family, read_traces
+from ouroloop.loop.errors import DataError, RecipeError
+from ouroloop.loop.views.progress import DASH, markdown
+from ouroloop.monitors.base import Samples
+from ouroloop.monitors.decision.evidence import plain
+from ouroloop.monitors.decision.rule import Panel
+from ouroloop.monitors.follower import Follower, Judged
+from ouroloop.monitors.metrics.entropy import TraceEntropy
+from ouroloop.monitors.metrics.generalization import Generalization
+from ouroloop.monitors.metrics.readings import number
+from ouroloop.monitors.traces.reader import Traces, main_family, read_traces
+from ouroloop.monitors.traces.rows import TraceError
 
 HORIZON = 20
 """Planned rounds when nobody says how many: the rule's own default."""
 
 
 class Column(NamedTuple):
-    """One column of the table: a reading's name (`{main}`: the main family), and how its numbers are written."""
+    """One column of the table: a reading's name (`{main}`.
+
+    The main family), and how its numbers are written.
+    """
 
     head: str
     name: str
@@ -62,26 +68,49 @@ class Watched(NamedTuple):
 
 
 def monitor(
-    paths: Sequence[Path], strategies: str | None = None, settings: Sequence[str] = (), plan_rounds: int | None = None, temperature: float = 1.0,
-    keep_order: bool = False, anchors: Sequence[int] = (0,),
+    paths: Sequence[Path],
+    strategies: str | None = None,
+    settings: Sequence[str] = (),
+    plan_rounds: int | None = None,
+    temperature: float = 1.0,
+    keep_order: bool = False,
+    anchors: Sequence[int] = (0,),
 ) -> Watched:
-    """Read one file per round, the anchor first, and judge every round. anchors: the rounds that later ones are held against, 0 among them.
+    """Read one file per round, the anchor first, and judge every round.
+
+    Anchors: the rounds that later ones are held against, 0 among them.
 
     Raises:
         DataError: the traces are wrong.
         RecipeError: a setting is wrong.
     """
     if not anchors or anchors[0] != 0 or list(anchors) != sorted(set(anchors)):
-        raise RecipeError(f"--anchors {' '.join(map(str, anchors))}: expected rounds in ascending order, beginning with 0, e.g. --anchors 0 1")
-    panel = dataclasses.replace(panel_of(settings, plan_rounds or max(HORIZON, len(paths))), num_anchors=len(anchors))
+        raise RecipeError(
+            f"--anchors {' '.join(map(str, anchors))}: expected rounds in ascending order,"
+            " beginning with 0, e.g. --anchors 0 1"
+        )
+    panel = dataclasses.replace(
+        panel_of(settings, plan_rounds or max(HORIZON, len(paths))), num_anchors=len(anchors)
+    )
     try:
         traces = read_traces(paths, strategies, keep_order)
         if not panel.main_family:
             panel = dataclasses.replace(panel, main_family=main_family(traces.views[0]))
         elif panel.main_family not in (known := sorted(set(traces.views[0].probe.family))):
-            raise RecipeError(f"--set main_family={panel.main_family}: no such family in {paths[0]}; expected one of {', '.join(known)}.")
-        follower = Follower(panel, anchors=tuple(anchors), num_samples=min(most_samples(view.probe) for view in traces.views))
-        follower.monitors = {**follower.monitors, "accuracy": Generalization(k=panel.pass_k), "entropy": TraceEntropy(temperature=temperature)}
+            raise RecipeError(
+                f"--set main_family={panel.main_family}: no such family in {paths[0]}; expected one"
+                f" of {', '.join(known)}."
+            )
+        follower = Follower(
+            panel,
+            anchors=tuple(anchors),
+            num_samples=min(most_samples(view.probe) for view in traces.views),
+        )
+        follower.monitors = {
+            **follower.monitors,
+            "accuracy": Generalization(k=panel.pass_k),
+            "entropy": TraceEntropy(temperature=temperature),
+        }
         return Watched(panel, traces, [follower.judge(view) for view in traces.views])
     except TraceError as error:
         raise DataError(str(error)) from error
@@ -98,14 +127,23 @@ def panel_of(settings: Sequence[str], rounds: int) -> Panel:
     Raises:
         RecipeError: an unknown name, or an impossible value.
     """
-    kinds: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Panel)} | {"main_family": ""}
+    kinds: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Panel)} | {
+        "main_family": ""
+    }
     values: dict[str, Any] = {"main_family": "", "rounds": rounds}
     for text in settings:
         name, sep, value = text.partition("=")
         if not sep or name not in kinds:
             near = difflib.get_close_matches(name, kinds, n=1, cutoff=0.5)
-            hint = f"Did you mean {near[0]!r}?" if near and near[0] != name else f"Known names: {', '.join(kinds)}."
-            raise RecipeError(f"--set {text}: expected name=value with a field of the decision rule, e.g. --set accuracy_loss=0.02. {hint}")
+            hint = (
+                f"Did you mean {near[0]!r}?"
+                if near and near[0] != name
+                else f"Known names: {', '.join(kinds)}."
+            )
+            raise RecipeError(
+                f"--set {text}: expected name=value with a field of the decision rule, e.g. --set"
+                f" accuracy_loss=0.02. {hint}"
+            )
         kind = type(kinds[name])
         try:
             values[name] = kind(value)
@@ -113,7 +151,9 @@ def panel_of(settings: Sequence[str], rounds: int) -> Panel:
                 raise ValueError
         except ValueError:
             expected = {int: "a whole number", float: "a number in [0, 1]"}.get(kind, "a text")
-            raise RecipeError(f"--set {text}: got {value!r}; expected {expected}, e.g. {name}={kinds[name]}.") from None
+            raise RecipeError(
+                f"--set {text}: got {value!r}; expected {expected}, e.g. {name}={kinds[name]}."
+            ) from None
     try:
         return Panel(**values)
     except ValueError as error:
@@ -125,7 +165,11 @@ def text(watched: Watched) -> str:
     rounds, names = watched.rounds, watched.traces.sources
     out = [table(watched), ""]
     out += [sentence(judged, name) for judged, name in zip(rounds, names, strict=True)]
-    said = [*watched.traces.notes, *(note for judged in rounds for note in judged.notes), *unmeasured(rounds)]
+    said = [
+        *watched.traces.notes,
+        *(note for judged in rounds for note in judged.notes),
+        *unmeasured(rounds),
+    ]
     if said:
         out += ["", *said]
     halted = [judged.decision.round for judged in rounds if judged.is_halt]
@@ -136,42 +180,71 @@ def sentence(judged: Judged, source: str) -> str:
     """`round 3 (traces/r3.jsonl): reinject - why, with numbers`."""
     decision = judged.decision
     mode = f" [mode {decision.mode}]" if decision.mode else ""
-    return f"round {decision.round} ({source}): {decision.action}{mode} - {'; '.join(decision.reasons)}"
+    return (
+        f"round {decision.round} ({source}): {decision.action}{mode} -"
+        f" {'; '.join(decision.reasons)}"
+    )
 
 
 def table(watched: Watched) -> str:
-    """A row per round: the readings with their 95 % intervals, and the evidence of both tiers. Columns that no round has are left out."""
+    """A row per round: the readings with their 95 % intervals, and the evidence of both tiers.
+
+    Columns that no round has are left out.
+    """
     rows = []
     for judged in watched.rounds:
         found = {r.name: r for r in judged.readings}
         row = {"round": str(judged.decision.round), "decision": judged.decision.action}
         for column in COLUMNS:
             reading = found.get(column.name.format(main=watched.panel.main_family))
-            value, low, high = (reading.value, reading.low, reading.high) if reading else (math.nan,) * 3
-            shown = [DASH if math.isnan(x) else f"{x * column.scale:.{column.digits}f}" for x in (value, low, high)]
+            value, low, high = (
+                (reading.value, reading.low, reading.high) if reading else (math.nan,) * 3
+            )
+            shown = [
+                DASH if math.isnan(x) else f"{x * column.scale:.{column.digits}f}"
+                for x in (value, low, high)
+            ]
             head = column.head.replace("@k", f"@{watched.panel.pass_k}")
             row[head] = shown[0] if shown[1] == DASH else f"{shown[0]} [{shown[1]}, {shown[2]}]"
         for tier in ("watch", "halt"):
             evidence = judged.decision.details.get(tier)
-            row[f"{tier.upper()} e"] = f"{plain(evidence['log_e'])} of {plain(evidence['log_limit'])}" if evidence else DASH
+            row[f"{tier.upper()} e"] = (
+                f"{plain(evidence['log_e'])} of {plain(evidence['log_limit'])}"
+                if evidence
+                else DASH
+            )
         rows.append(row)
     empty = [head for head in rows[0] if all(row[head] == DASH for row in rows)]
-    return markdown([{head: cell for head, cell in row.items() if head not in empty} for row in rows])
+    return markdown(
+        [{head: cell for head, cell in row.items() if head not in empty} for row in rows]
+    )
 
 
 def unmeasured(rounds: Sequence[Judged]) -> list[str]:
-    """`not measured: names: reason (rounds)`, readings of one reason and quantities without a guard in one line each."""
+    """`not measured: names: reason (rounds)`.
+
+    Readings of one reason and quantities without a guard in one line each.
+    """
     by_reason: dict[tuple[str, str], dict[str, list[int]]] = {}
     for judged in rounds:
         number = judged.decision.round
-        items = [("not measured", r.reason, r.name) for r in judged.readings if r.status != "ok" and not (number == 0 and "round 0" in r.reason)]
-        items += [("not guarded", reason, name) for name, reason in judged.decision.details.get("unmeasured", {}).items()]
+        items = [
+            ("not measured", r.reason, r.name)
+            for r in judged.readings
+            if r.status != "ok" and not (number == 0 and "round 0" in r.reason)
+        ]
+        items += [
+            ("not guarded", reason, name)
+            for name, reason in judged.decision.details.get("unmeasured", {}).items()
+        ]
         for kind, reason, name in items:
             by_reason.setdefault((kind, reason), {}).setdefault(name, []).append(number)
     out = []
     for (kind, reason), names in by_reason.items():
         numbers = sorted({n for found in names.values() for n in found})
-        where = "" if len(numbers) >= len(rounds) - 1 else f" (round {', '.join(map(str, numbers))})"
+        where = (
+            "" if len(numbers) >= len(rounds) - 1 else f" (round {', '.join(map(str, numbers))})"
+        )
         out.append(f"{kind}: {', '.join(names)}: {reason}{where}")
     return out
 
@@ -180,7 +253,9 @@ def to_json(watched: Watched) -> dict[str, Any]:
     """Everything for a script; undefined is null with its reason."""
     rounds = zip(watched.rounds, watched.traces.sources, strict=True)
     return {
-        "panel": dataclasses.asdict(watched.panel), "notes": list(watched.traces.notes), "exit_code": watched.exit_code,
+        "panel": dataclasses.asdict(watched.panel),
+        "notes": list(watched.traces.notes),
+        "exit_code": watched.exit_code,
         "rounds": [judged_json(judged) | {"source": source} for judged, source in rounds],
     }
 
@@ -188,19 +263,35 @@ def to_json(watched: Watched) -> dict[str, Any]:
 def judged_json(judged: Judged) -> dict[str, Any]:
     """One round: the decision with its details, the readings, the notes."""
     decision = dataclasses.asdict(judged.decision)
-    return {**decision, "reasons": list(judged.decision.reasons), "readings": list(readings_json(judged)), "notes": list(judged.notes)}
+    return {
+        **decision,
+        "reasons": list(judged.decision.reasons),
+        "readings": list(readings_json(judged)),
+        "notes": list(judged.notes),
+    }
 
 
 def readings_json(judged: Judged) -> Iterable[dict[str, Any]]:
     """Readings as plain JSON values."""
     for reading in judged.readings:
-        yield dataclasses.asdict(reading) | {key: number(getattr(reading, key)) for key in ("value", "low", "high")}
+        yield dataclasses.asdict(reading) | {
+            key: number(getattr(reading, key)) for key in ("value", "low", "high")
+        }
 
 
 def _verdict(panel: Panel, halted: Sequence[int], num: int) -> str:
-    chance = f"in a run in which no guarded quantity is ever worse than tolerated, the chance of any is at most {panel.alpha:.0%}"
+    chance = (
+        "in a run in which no guarded quantity is ever worse than tolerated, the chance of any is"
+        f" at most {panel.alpha:.0%}"
+    )
     if halted:
-        return f"HALT evidence in round {', '.join(map(str, halted))} of {num - 1}: go back to a round before, or stop ({chance})."
+        return (
+            f"HALT evidence in round {', '.join(map(str, halted))} of {num - 1}: go back to a round"
+            f" before, or stop ({chance})."
+        )
     if num == 1:
         return "Only the anchor so far: name the later rounds' files after it."
-    return f"No HALT evidence in {num - 1} round{'s' * (num > 2)} ({chance}, over {panel.rounds} planned rounds)."
+    return (
+        f"No HALT evidence in {num - 1} round{'s' * (num > 2)} ({chance}, over {panel.rounds}"
+        " planned rounds)."
+    )

@@ -1,4 +1,7 @@
-"""What a terminal shows while a run works, and the table it ends with. A stage sees only the callable `Progress`."""
+"""What a terminal shows while a run works, and the table it ends with.
+
+A stage sees only the callable `Progress`.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,28 @@ from types import TracebackType
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bars
 
-from loop.views.measures import BY_KEY
-from loop.views.reader import RoundData, RunData
+from ouroloop.loop.views.measures import BY_KEY
+from ouroloop.loop.views.reader import RoundData, RunData
 
 DASH = "–"
 STAGE_WIDTH = 18
 
 
 class Progress(Protocol):
-    """How a stage says how far it is: `progress("sampling", 120, 1200, "round 3")`. total 0 = not known."""
+    """How a stage says how far it is: `progress("sampling", 120, 1200, "round 3")`.
+
+    Total 0 = not known.
+    """
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Report; cheap enough to be called for every item."""
@@ -32,15 +45,21 @@ def silent(stage: str, done: int, total: int, note: str = "") -> None:
 
 
 class LiveProgress:
-    """A Progress for people: bars with counts and time left on a terminal, a plain line every few seconds when piped.
+    """A Progress for people: bars with counts and time left on a terminal.
 
-    A stage begins with its first call and ends when done reaches total or another stage begins; it then leaves one line behind.
-    Writes to standard error: standard output stays what a script may read. `log` is called with (stage, done, total, note)
-    every `every_seconds` and at a stage's end, for the run's event log, which `watch` reads.
+    A plain line every few seconds when piped.
+
+    A stage begins with its first call and ends when done reaches total or another stage begins; it
+    then leaves one line behind. Writes to standard error: standard output stays what a script may
+    read. `log` is called with (stage, done, total, note) every `every_seconds` and at a stage's
+    end, for the run's event log, which `watch` reads.
     """
 
     def __init__(
-        self, console: Console | None = None, every_seconds: float = 5.0, log: Callable[[str, int, int, str], None] | None = None
+        self,
+        console: Console | None = None,
+        every_seconds: float = 5.0,
+        log: Callable[[str, int, int, str], None] | None = None,
     ) -> None:
         self.console = console or Console(file=sys.stderr, highlight=False)
         self.every_seconds, self.log = every_seconds, log
@@ -53,14 +72,24 @@ class LiveProgress:
     def __enter__(self) -> LiveProgress:
         if self.console.is_terminal:
             columns = (
-                TextColumn(f"{{task.description:<{STAGE_WIDTH}}}", markup=False), BarColumn(bar_width=30), MofNCompleteColumn(),
-                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False),
-            )  # fmt: skip
+                TextColumn(f"{{task.description:<{STAGE_WIDTH}}}", markup=False),
+                BarColumn(bar_width=30),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}", markup=False),
+            )
             self._bars = Bars(*columns, console=self.console, transient=True, refresh_per_second=4)
             self._bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._end()
         if self._bars is not None:
             self._bars.stop()
@@ -73,7 +102,9 @@ class LiveProgress:
             self._end()
             self._stage, self._began, self._done_at_start, self._told = stage, now, done, -1e9
             if self._bars is not None:
-                self._task = self._bars.add_task(stage, total=total or None, completed=done, note=note)
+                self._task = self._bars.add_task(
+                    stage, total=total or None, completed=done, note=note
+                )
         self._done, self._total, self._note = done, total, note
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, completed=done, total=total or None, note=note)
@@ -96,7 +127,11 @@ class LiveProgress:
 
     def _seconds_left(self) -> float | None:
         made = self._done - self._done_at_start
-        return (time.monotonic() - self._began) / made * (self._total - self._done) if made > 0 and self._total else None
+        return (
+            (time.monotonic() - self._began) / made * (self._total - self._done)
+            if made > 0 and self._total
+            else None
+        )
 
     def _end(self) -> None:
         if not self._stage:
@@ -112,9 +147,22 @@ class LiveProgress:
             self.log(stage, self._done, self._total, self._note)
 
 
-def _line(stage: str, done: int, total: int, note: str, left: float | None = None, took: float | None = None) -> str:
+def _line(
+    stage: str,
+    done: int,
+    total: int,
+    note: str,
+    left: float | None = None,
+    took: float | None = None,
+) -> str:
     count = "" if total == 1 else f" {done}/{total} ({done / total:.0%})" if total else f" {done}"
-    tail = f", took {clock(took)}" if took is not None else f", {clock(left)} left" if left is not None else ""
+    tail = (
+        f", took {clock(took)}"
+        if took is not None
+        else f", {clock(left)} left"
+        if left is not None
+        else ""
+    )
     return f"{stage:<{STAGE_WIDTH}}{count}{tail}{'  ' + note if note else ''}"
 
 
@@ -122,7 +170,13 @@ def clock(seconds: float) -> str:
     """`42 s`, `3:05` or `2:10:00`."""
     whole = round(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
-    return f"{whole} s" if whole < 60 else f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+    return (
+        f"{whole} s"
+        if whole < 60
+        else f"{hours}:{minutes:02d}:{whole % 60:02d}"
+        if hours
+        else f"{minutes}:{whole % 60:02d}"
+    )
 
 
 def round_cells(run: RunData, round: RoundData) -> dict[str, str]:
@@ -146,7 +200,10 @@ def round_cells(run: RunData, round: RoundData) -> dict[str, str]:
 
 
 def rounds_table(run: RunData) -> str:
-    """All committed rounds as a Markdown table, aligned for a terminal too, with a line for every undefined number below it."""
+    """All committed rounds as a Markdown table, aligned for a terminal too.
+
+    With a line for every undefined number below it.
+    """
     rows = [round_cells(run, round) for round in run.rounds]
     if not rows:
         return f"{run.name}: no round is finished yet."
@@ -154,14 +211,21 @@ def rounds_table(run: RunData) -> str:
 
 
 def undefined_notes(run: RunData) -> list[str]:
-    """Why a dash is a dash, one line per measure and reason. Round 0 trains nothing, so its yield needs no note."""
+    """Why a dash is a dash, one line per measure and reason.
+
+    Round 0 trains nothing, so its yield needs no note.
+    """
     notes: dict[str, list[int]] = {}
     for round in run.rounds:
         for key in ("pass@1", "greedy", "maj@k", "dcp", "alive", "trace_entropy", "overconfidence"):
             value = BY_KEY[key].read(round)
             if not value.defined:
-                notes.setdefault(f"{BY_KEY[key].title} is {BY_KEY[key].text(value)}", []).append(round.number)
-    return [f"{DASH} round {', '.join(map(str, numbers))}: {text}" for text, numbers in notes.items()]
+                notes.setdefault(f"{BY_KEY[key].title} is {BY_KEY[key].text(value)}", []).append(
+                    round.number
+                )
+    return [
+        f"{DASH} round {', '.join(map(str, numbers))}: {text}" for text, numbers in notes.items()
+    ]
 
 
 def closing_text(run: RunData) -> str:
@@ -170,16 +234,25 @@ def closing_text(run: RunData) -> str:
     if best is None:
         return "No round is fit to be called best."
     score = BY_KEY["pass@1"].text(BY_KEY["pass@1"].read(best))
-    return f"* best round: {best.number}, pass@1 {score}\n  checkpoint: {run.checkpoint(best.number)}"
+    return (
+        f"* best round: {best.number}, pass@1 {score}\n  checkpoint: {run.checkpoint(best.number)}"
+    )
 
 
 def markdown(rows: list[dict[str, str]]) -> str:
     """Rows with the same keys as an aligned Markdown table."""
     heads = list(rows[0])
     widths = [max(len(head), *(len(row[head]) for row in rows)) for head in heads]
-    lines = [heads, ["-" * width for width in widths], *([row[head] for head in heads] for row in rows)]
+    lines = [
+        heads,
+        ["-" * width for width in widths],
+        *([row[head] for head in heads] for row in rows),
+    ]
     return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+        "| "
+        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        + " |"
+        for line in lines
     )
 
 

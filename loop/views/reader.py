@@ -1,6 +1,7 @@
 """A run directory, read. Every view starts here; nothing here writes, and no stage is known.
 
-A round exists from its MANIFEST.json on: rounds without one are not read (their number is `open_round`).
+A round exists from its MANIFEST.json on: rounds without one are not read (their number is
+`open_round`).
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from loop.errors import RunStateError
-from monitors.base import Reading
+from ouroloop.loop.errors import RunStateError
+from ouroloop.monitors.base import Reading
 
 NAN = float("nan")
 Json = dict[str, Any]
@@ -29,19 +30,23 @@ def best_round(rounds: Iterable[tuple[int, float, str]]) -> int | None:
     Args:
         rounds: (round, main-family pass@1, action of its decision) of every committed round.
 
-    Returns:
-        The earliest round with the highest value; rounds decided "rollback" or "halt" and undefined (NaN) values do not count.
-        None when no round is left.
+    Returns: The earliest round with the highest value; rounds decided "rollback" or "halt" and
+        undefined (NaN) values do not count. None when no round is left.
     """
     candidates = [
-        (value, -number) for number, value, action in rounds if action not in ("rollback", "halt") and not math.isnan(value)
+        (value, -number)
+        for number, value, action in rounds
+        if action not in ("rollback", "halt") and not math.isnan(value)
     ]
     return -max(candidates)[1] if candidates else None
 
 
 @dataclass(frozen=True, eq=False)
 class RoundData:
-    """One committed round. Keys are those of `runs/README.md`; a file that the round does not have is an empty mapping."""
+    """One committed round. Keys are those of `runs/README.md`.
+
+    A file that the round does not have is an empty mapping.
+    """
 
     number: int
     path: Path
@@ -68,8 +73,13 @@ class RoundData:
         return str(self.evals.get("main", ""))
 
     def score(self, metric: str, family: str | None = None) -> tuple[float, float, float]:
-        """(value, low, high) of `pass@1`, `pass@k`, `maj@k` or `greedy`; NaN where it is undefined."""
-        entry = (self.evals.get("families") or {}).get(family or self.main_family, {}).get(metric) or {}
+        """(value, low, high) of `pass@1`, `pass@k`, `maj@k` or `greedy`.
+
+        NaN where it is undefined.
+        """
+        entry = (self.evals.get("families") or {}).get(family or self.main_family, {}).get(
+            metric
+        ) or {}
         value, low, high = (_number(entry.get(key)) for key in ("value", "low", "high"))
         return value, low, high
 
@@ -79,7 +89,10 @@ class RoundData:
 
     @cached_property
     def probe(self) -> Any:
-        """probe.parquet as a pandas DataFrame (empty when the round has none), like the other tables below."""
+        """probe.parquet as a pandas DataFrame (empty when the round has none).
+
+        Like the other tables below.
+        """
         return _table(self.path / "probe.parquet")
 
     @cached_property
@@ -146,7 +159,10 @@ class RunData:
         return next((r for r in self.rounds if r.number == number), None)
 
     def checkpoint(self, number: int | None) -> Path | None:
-        """Where the model of a round lies. Round 0: the recipe's model; a round that trained nothing: what it started from."""
+        """Where the model of a round lies.
+
+        Round 0: the recipe's model; a round that trained nothing: what it started from.
+        """
         found = self.round(number)
         if found is None:
             return None
@@ -155,16 +171,26 @@ class RunData:
         return self.path / str(found.train.get("checkpoint") or found.path / "checkpoint")
 
     def seconds(self, number: int) -> float:
-        """Wall-clock seconds from the (last) start of a round to its last event; NaN when it has none."""
+        """Wall-clock seconds from the (last) start of a round to its last event.
+
+        NaN when it has none.
+        """
         own = [
-            e for e in self.events if e.get("round") == number and "time" in e and not str(e.get("event", "")).startswith("run_")
+            e
+            for e in self.events
+            if e.get("round") == number
+            and "time" in e
+            and not str(e.get("event", "")).startswith("run_")
         ]
         starts = [float(e["time"]) for e in own if e.get("event") == "round_started"]
         return float(own[-1]["time"]) - starts[-1] if starts else NAN
 
     @property
     def state(self) -> str:
-        """`finished` or `failed` (the last event says so), `running` (a process holds LOCK), else `stopped`: to be resumed."""
+        """`finished` or `failed` (the last event says so), `running` (a process holds LOCK).
+
+        Else `stopped`: to be resumed.
+        """
         last = str(self.events[-1].get("event")) if self.events else ""
         ended = {"run_finished": "finished", "run_failed": "failed"}.get(last)
         return ended or ("running" if _is_held(self.path / "LOCK") else "stopped")
@@ -173,15 +199,21 @@ class RunData:
 def read_run(path: Path | str, before: RunData | None = None) -> RunData:
     """Read a run directory. Tables are read when they are first asked for.
 
-    `before` is an earlier reading of the same run: its committed rounds are taken over, for they never change.
+    `before` is an earlier reading of the same run: its committed rounds are taken over, for they
+    never change.
 
     Raises:
         RunStateError: `path` is not a run directory.
     """
     path = Path(path)
     if not (path / "recipe.json").is_file():
-        raise RunStateError(f"{path}: not a run directory (no recipe.json). Give the folder of a run, e.g. runs/<name>.")
-    folders = sorted((p for p in (path / "rounds").glob("*") if p.name.isdigit()), key=lambda p: int(p.name))
+        raise RunStateError(
+            f"{path}: not a run directory (no recipe.json). Give the folder of a run, e.g."
+            " runs/<name>."
+        )
+    folders = sorted(
+        (p for p in (path / "rounds").glob("*") if p.name.isdigit()), key=lambda p: int(p.name)
+    )
     known = {r.path: r for r in before.rounds} if before else {}
     unfinished = [int(p.name) for p in folders if not (p / "MANIFEST.json").is_file()]
     return RunData(
@@ -196,7 +228,11 @@ def read_run(path: Path | str, before: RunData | None = None) -> RunData:
 
 def _round(path: Path) -> RoundData:
     files = {name: _json(path / f"{name}.json") for name in ("plan", "evals", "decision", "train")}
-    raw = json.loads((path / "readings.json").read_text(encoding="utf-8")) if (path / "readings.json").is_file() else []
+    raw = (
+        json.loads((path / "readings.json").read_text(encoding="utf-8"))
+        if (path / "readings.json").is_file()
+        else []
+    )
     return RoundData(
         number=int(path.name),
         path=path,
@@ -207,7 +243,11 @@ def _round(path: Path) -> RoundData:
 
 
 def _reading(raw: Json) -> Reading:
-    known = {key: value for key, value in raw.items() if key in Reading.__dataclass_fields__ and value is not None}
+    known = {
+        key: value
+        for key, value in raw.items()
+        if key in Reading.__dataclass_fields__ and value is not None
+    }
     numbers = {key: _number(raw.get(key)) for key in ("value", "low", "high")}
     return Reading(**{**known, **numbers})
 
@@ -236,7 +276,10 @@ def _table(path: Path) -> Any:
 
 
 def _is_held(lock: Path) -> bool:
-    """Whether a living process holds LOCK. The file stays behind with its number; the lock on it does not."""
+    """Whether a living process holds LOCK.
+
+    The file stays behind with its number; the lock on it does not.
+    """
     try:
         os.kill(int(lock.read_text().split()[0]), 0)
     except PermissionError:

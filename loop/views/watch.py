@@ -1,4 +1,7 @@
-"""A live table of a run, from any terminal: the run directory is read again and again; the run itself is not asked."""
+"""A live table of a run, from any terminal: the run directory is read again and again.
+
+The run itself is not asked.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,17 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from loop.views.progress import closing_text, round_cells, rounds_table
-from loop.views.reader import RunData, read_run
+from ouroloop.loop.views.progress import closing_text, round_cells, rounds_table
+from ouroloop.loop.views.reader import RunData, read_run
 
 
 def watch(path: Path, console: Console | None = None, every_seconds: float = 1.0) -> RunData:
-    """Show a run until no process works on it any more, then print the closing table. Returns the last reading.
+    """Show a run until no process works on it any more, then print the closing table.
 
-    On a terminal the table is redrawn in place; piped, one line is written per finished round and stage.
+    Returns the last reading.
+
+    On a terminal the table is redrawn in place; piped, one line is written per finished round and
+    stage.
 
     Raises:
         RunStateError: `path` is not a run directory.
@@ -43,7 +49,9 @@ def _follow(run: RunData, console: Console, every_seconds: float) -> RunData:
         for round in (r for r in run.rounds if r.number > told):
             told = round.number
             console.print(
-                "  ".join(f"{head} {cell}" for head, cell in round_cells(run, round).items()), markup=False, soft_wrap=True
+                "  ".join(f"{head} {cell}" for head, cell in round_cells(run, round).items()),
+                markup=False,
+                soft_wrap=True,
             )
         if run.state != "running":
             return run
@@ -69,14 +77,22 @@ def _state_line(run: RunData) -> str:
     return {
         "running": "The run is working.",
         "finished": "The run has finished.",
-        "failed": f"The run failed: {run.events[-1].get('error', 'see events.jsonl')}" if run.events else "The run failed.",
-        "stopped": f"The run was stopped before its end. Continue it with `ouroloop resume {run.path}`.",
+        "failed": (
+            f"The run failed: {run.events[-1].get('error', 'see events.jsonl')}"
+            if run.events
+            else "The run failed."
+        ),
+        "stopped": (
+            f"The run was stopped before its end. Continue it with `ouroloop resume {run.path}`."
+        ),
     }[run.state]
 
 
 def _screen(run: RunData) -> Group:
     rows = [round_cells(run, round) for round in run.rounds]
-    table = Table(title=run.name, title_justify="left", header_style="dim", box=None, padding=(0, 1))
+    table = Table(
+        title=run.name, title_justify="left", header_style="dim", box=None, padding=(0, 1)
+    )
     for head in rows[0] if rows else ("round",):
         table.add_column(head, justify="left" if head in ("round", "decision") else "right")
     for row in rows:

@@ -1,4 +1,7 @@
-"""A child process like the real one, whose backend needs no library: it can print, dawdle, refuse and die on request."""
+"""A child process like the real one, whose backend needs no library.
+
+It can print, dawdle, refuse and die on request.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from loop.engines import worker
-from loop.errors import CheckpointError, EngineError
-from loop.records import Completion, Request, Scored
+from ouroloop.loop.engines import worker
+from ouroloop.loop.errors import CheckpointError, EngineError
+from ouroloop.loop.records import Completion, Request, Scored
 
 
 class BytesCodec:
@@ -25,7 +28,10 @@ class BytesCodec:
 
 
 class FakeBackend:
-    """Answers the newest request first, with the prompt's length; a prompt of one of the words below has another effect."""
+    """Answers the newest request first, with the prompt's length.
+
+    A prompt of one of the words below has another effect.
+    """
 
     def __init__(self, config: Mapping[str, Any]):
         self.codec = BytesCodec()
@@ -55,7 +61,12 @@ class FakeBackend:
     def step(self) -> list[tuple[int, Completion | Scored | EngineError]]:
         if self.texts:
             key, ids = self.texts.pop()
-            return [(key, Scored(tuple(ids), (-0.5,) * len(ids), (0.25,) * len(ids), True, self.version))]
+            return [
+                (
+                    key,
+                    Scored(tuple(ids), (-0.5,) * len(ids), (0.25,) * len(ids), True, self.version),
+                )
+            ]
         key, request, prompt_ids = self.waiting.pop()
         if request.prompt == "crash":
             raise ValueError("a bug deep in a library")
@@ -63,9 +74,15 @@ class FakeBackend:
             os.kill(os.getpid(), signal.SIGKILL)
         if request.prompt == "abort":
             return [(key, EngineError("this request was aborted"))]
-        text = str(self.most) if request.prompt == "most" else f"{request.prompt} has {len(prompt_ids)}"
+        text = (
+            str(self.most)
+            if request.prompt == "most"
+            else f"{request.prompt} has {len(prompt_ids)}"
+        )
         ids = (*text.encode(), 256)
-        answer = Completion(request.id, tuple(prompt_ids), ids, (0.0,) * len(ids), text, "stop", self.version)
+        answer = Completion(
+            request.id, tuple(prompt_ids), ids, (0.0,) * len(ids), text, "stop", self.version
+        )
         return [(key, answer)]
 
     def close(self) -> None:

@@ -1,4 +1,7 @@
-"""A tiny OpenAI-compatible server of the tests' own: answers by a Python function, fails where it is told to, and remembers what it was asked."""
+"""A tiny OpenAI-compatible server of the tests' own.
+
+Answers by a Python function, fails where it is told to, and remembers what it was asked.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Server:
-    """`answer(body)` gives (text, finish reason) of a request's JSON body; `failures` are statuses to send first, one per request."""
+    """`answer(body)` gives (text, finish reason) of a request's JSON body.
+
+    `failures` are statuses to send first, one per request.
+    """
 
     def __init__(self, answer, models=("teacher",), failures=(), key=None):
         self.answer, self.models, self.failures, self.key = answer, models, list(failures), key
@@ -22,7 +28,13 @@ class Server:
         if self.key and key != f"Bearer {self.key}":
             return 401, {"error": {"message": "wrong key"}}
         if path == "/v1/models":
-            return 200, {"object": "list", "data": [{"id": name, "object": "model", "created": 0, "owned_by": "test"} for name in self.models]}
+            return 200, {
+                "object": "list",
+                "data": [
+                    {"id": name, "object": "model", "created": 0, "owned_by": "test"}
+                    for name in self.models
+                ],
+            }
         with self.lock:
             self.asked.append((path, body))
             if self.failures:
@@ -32,9 +44,17 @@ class Server:
         text, reason = self.answer(body)
         about = {"id": "x", "created": 0, "model": body["model"]}
         if path == "/v1/completions":
-            return 200, {**about, "object": "text_completion", "choices": [{"index": 0, "text": text, "finish_reason": reason, "logprobs": None}]}
+            return 200, {
+                **about,
+                "object": "text_completion",
+                "choices": [{"index": 0, "text": text, "finish_reason": reason, "logprobs": None}],
+            }
         message = {"role": "assistant", "content": text}
-        return 200, {**about, "object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": reason}]}
+        return 200, {
+            **about,
+            "object": "chat.completion",
+            "choices": [{"index": 0, "message": message, "finish_reason": reason}],
+        }
 
     def counted(self, path, body, key):
         with self.lock:

@@ -1,4 +1,7 @@
-"""The real vLLM worker with safety measures taken out of it: those named in the file $OUROLOOP_TEST_BREAK, read at each load."""
+"""The real vLLM worker with safety measures taken out of it.
+
+Those named in the file $OUROLOOP_TEST_BREAK, read at each load.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from loop.engines import worker
-from loop.engines.vllm_local import VllmBackend
+from ouroloop.loop.engines import worker
+from ouroloop.loop.engines.vllm_local import VllmBackend
 
 
 def broken(what: str) -> bool:

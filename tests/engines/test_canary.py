@@ -1,4 +1,7 @@
-"""How answers are held against a canary, on the scripted engine: what counts as other weights, and what does not."""
+"""How answers are held against a canary, on the scripted engine.
+
+What counts as other weights, and what does not.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from loop.engines import canary
-from loop.engines.canary import Canary, CanaryPrompt, compare, with_movement
-from loop.engines.scripted import Answer, ScriptedEngine
-from loop.errors import CheckpointError, EngineError, StaleWeightsError
+from ouroloop.loop.engines import weight_sync as canary
+from ouroloop.loop.engines.scripted import Answer, ScriptedEngine
+from ouroloop.loop.engines.weight_sync import Canary, CanaryPrompt, compare, with_movement
+from ouroloop.loop.errors import CheckpointError, EngineError, StaleWeightsError
 
-PROMPT = CanaryPrompt(text="abc", prompt_token_ids=(97, 98, 99), token_ids=(5, 6, 7), logprobs=(-1.0, -2.0, -3.0), margins=(2.0, 0.008, 2.0))
+PROMPT = CanaryPrompt(
+    text="abc",
+    prompt_token_ids=(97, 98, 99),
+    token_ids=(5, 6, 7),
+    logprobs=(-1.0, -2.0, -3.0),
+    margins=(2.0, 0.008, 2.0),
+)
 TOLERANCE = 5e-3
 
 
@@ -26,15 +35,29 @@ def test_the_same_answer_is_right_and_rounding_is_forgiven() -> None:
 @pytest.mark.parametrize(
     ("got", "told"),
     [
-        (replace(PROMPT, token_ids=(4, 6, 7)), r"expected tokens \[5, 6, 7\], got \[4, 6, 7\] \(they part at 0\)"),
+        (
+            replace(PROMPT, token_ids=(4, 6, 7)),
+            r"expected tokens \[5, 6, 7\], got \[4, 6, 7\] \(they part at 0\)",
+        ),
         (replace(PROMPT, token_ids=(5, 6, 8)), r"they part at 2"),
-        (replace(PROMPT, logprobs=(-1.0, -2.006, -3.0)), r"token 1 \(id 6\): expected log-probability -2.0000, got -2.0060 \(tolerance 0.005\)"),
+        (
+            replace(PROMPT, logprobs=(-1.0, -2.006, -3.0)),
+            r"token 1 \(id 6\): expected log-probability -2.0000, got -2.0060 \(tolerance 0.005\)",
+        ),
         (replace(PROMPT, logprobs=(-1.0, float("nan"), -3.0)), "got nan"),
         (replace(PROMPT, token_ids=(5, 6), logprobs=(-1.0, -2.0)), "expected 3 tokens, got only 2"),
-        (replace(PROMPT, prompt_token_ids=(97, 98)), r"tokenised otherwise: expected \[97, 98, 99\] \(3 tokens\), got \[97, 98\] \(2 tokens\)"),
+        (
+            replace(PROMPT, prompt_token_ids=(97, 98)),
+            (
+                r"tokenised otherwise: expected \[97, 98, 99\] \(3 tokens\), got \[97, 98\] \(2"
+                r" tokens\)"
+            ),
+        ),
     ],
 )
-def test_other_tokens_log_probabilities_or_tokenisations_are_told_apart(got: CanaryPrompt, told: str) -> None:
+def test_other_tokens_log_probabilities_or_tokenisations_are_told_apart(
+    got: CanaryPrompt, told: str
+) -> None:
     difference = compare(PROMPT, got, TOLERANCE)
     assert difference is not None
 
@@ -42,15 +65,33 @@ def test_other_tokens_log_probabilities_or_tokenisations_are_told_apart(got: Can
 
 
 def test_at_a_near_tie_either_token_is_right_and_nothing_after_it_counts() -> None:
-    assert compare(PROMPT, replace(PROMPT, token_ids=(5, 9, 9), logprobs=(-1.0, -2.0, -9.0)), TOLERANCE) is None
-    assert compare(PROMPT, replace(PROMPT, token_ids=(5, 9, 9), logprobs=(-1.5, -2.0, -9.0)), TOLERANCE) is not None
+    assert (
+        compare(
+            PROMPT, replace(PROMPT, token_ids=(5, 9, 9), logprobs=(-1.0, -2.0, -9.0)), TOLERANCE
+        )
+        is None
+    )
+    assert (
+        compare(
+            PROMPT, replace(PROMPT, token_ids=(5, 9, 9), logprobs=(-1.5, -2.0, -9.0)), TOLERANCE
+        )
+        is not None
+    )
 
 
 def scripted(text: str, logprob: float) -> tuple[ScriptedEngine, Canary]:
-    """An engine that answers everything with `text`, and the canary of a model that says "yes" at -0.1 nats per token."""
+    """An engine that answers everything with `text`.
+
+    And the canary of a model that says "yes" at -0.1 nats per token.
+    """
     ids = (*b"yes", 256)
-    prompts = tuple(CanaryPrompt(p, tuple(p.encode()), ids, (-0.1,) * 4, (1.0,) * 4) for p in ("a", "a longer prompt, longer than a block"))
-    return ScriptedEngine(answer=lambda request: Answer(text, logprob=logprob)), Canary("003/checkpoint", "float32", TOLERANCE, prompts)
+    prompts = tuple(
+        CanaryPrompt(p, tuple(p.encode()), ids, (-0.1,) * 4, (1.0,) * 4)
+        for p in ("a", "a longer prompt, longer than a block")
+    )
+    return ScriptedEngine(answer=lambda request: Answer(text, logprob=logprob)), Canary(
+        "003/checkpoint", "float32", TOLERANCE, prompts
+    )
 
 
 def verify(engine: ScriptedEngine, proof: Canary) -> None:
@@ -69,13 +110,20 @@ def test_an_engine_that_answers_alike_passes() -> None:
 
 
 @pytest.mark.parametrize(("text", "logprob"), [("no", -0.1), ("yes", -0.2)])
-def test_an_engine_that_answers_otherwise_stops_the_run_with_causes_and_a_remedy(text: str, logprob: float) -> None:
+def test_an_engine_that_answers_otherwise_stops_the_run_with_causes_and_a_remedy(
+    text: str, logprob: float
+) -> None:
     engine, proof = scripted(text, logprob)
     with pytest.raises(StaleWeightsError) as caught:
         verify(engine, proof)
     told = str(caught.value)
     assert "told to serve runs/x/rounds/003/checkpoint, but 2 of 2 canary prompts" in told
-    for part in ("prompt 0 (1 tokens, 'a'...)", "prefix cache", "adapter id used twice", "engine.swap: respawn"):
+    for part in (
+        "prompt 0 (1 tokens, 'a'...)",
+        "prefix cache",
+        "adapter id used twice",
+        "engine.swap: respawn",
+    ):
         assert part in told
 
 
@@ -95,12 +143,18 @@ def test_movement_says_how_far_training_went_and_whether_the_canary_would_see_it
     def of(*prompts: CanaryPrompt) -> Canary:
         return Canary("c", "float32", TOLERANCE, prompts)
 
-    same, near = with_movement(of(PROMPT), of(PROMPT)).moved, with_movement(of(PROMPT), of(replace(PROMPT, logprobs=(-1.0, -2.0, -3.004)))).moved
+    same, near = (
+        with_movement(of(PROMPT), of(PROMPT)).moved,
+        with_movement(of(PROMPT), of(replace(PROMPT, logprobs=(-1.0, -2.0, -3.004)))).moved,
+    )
     assert same == {"from": "c", "max_logprob_change": 0.0, "tokens_changed": 0, "blind": True}
     assert near is not None
     assert near["blind"]
     assert near["max_logprob_change"] == pytest.approx(0.004)
-    far = with_movement(of(PROMPT, PROMPT), of(PROMPT, replace(PROMPT, token_ids=(5, 6, 9), logprobs=(-1.0, -2.0, -3.5)))).moved
+    far = with_movement(
+        of(PROMPT, PROMPT),
+        of(PROMPT, replace(PROMPT, token_ids=(5, 6, 9), logprobs=(-1.0, -2.0, -3.5))),
+    ).moved
     assert far is not None
     assert (far["blind"], far["tokens_changed"]) == (False, 1)
     assert far["max_logprob_change"] == pytest.approx(0.5)

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from fake_checkpoint import write, write_fake_checkpoint
 
-from loop.engines.checkpoint import check_checkpoint
-from loop.errors import CheckpointError, UserError
+from ouroloop.loop.engines.checkpoint import check_checkpoint
+from ouroloop.loop.errors import CheckpointError, UserError
 
 
-def test_a_whole_checkpoint_is_accepted_and_named_after_its_last_two_folders(tmp_path: Path) -> None:
+def test_a_whole_checkpoint_is_accepted_and_named_after_its_last_two_folders(
+    tmp_path: Path,
+) -> None:
     found = check_checkpoint(write_fake_checkpoint(tmp_path / "003" / "checkpoint"))
     assert found.version == "003/checkpoint"
     assert not found.is_adapter
@@ -21,11 +23,19 @@ def test_a_whole_checkpoint_is_accepted_and_named_after_its_last_two_folders(tmp
 
 @pytest.mark.parametrize("stop_token", ["<eos>", {"content": "<eos>", "lstrip": False}, "a"])
 def test_the_stop_token_may_be_written_in_either_form(tmp_path: Path, stop_token: object) -> None:
-    assert check_checkpoint(write_fake_checkpoint(tmp_path / "c", stop_token=stop_token)).path == tmp_path / "c"
+    assert (
+        check_checkpoint(write_fake_checkpoint(tmp_path / "c", stop_token=stop_token)).path
+        == tmp_path / "c"
+    )
 
 
-@pytest.mark.parametrize(("stop_token", "told"), [(None, "no stop token"), ("<end>", "'<end>' is not in the tokenizer's vocabulary")])
-def test_a_tokenizer_without_a_usable_stop_token_is_refused(tmp_path: Path, stop_token: object, told: str) -> None:
+@pytest.mark.parametrize(
+    ("stop_token", "told"),
+    [(None, "no stop token"), ("<end>", "'<end>' is not in the tokenizer's vocabulary")],
+)
+def test_a_tokenizer_without_a_usable_stop_token_is_refused(
+    tmp_path: Path, stop_token: object, told: str
+) -> None:
     with pytest.raises(CheckpointError, match=told):
         check_checkpoint(write_fake_checkpoint(tmp_path / "c", stop_token=stop_token))
 
@@ -34,13 +44,19 @@ def test_a_tokenizer_without_a_usable_stop_token_is_refused(tmp_path: Path, stop
 def test_pickle_weights_alone_are_refused_as_unsafe(tmp_path: Path, name: str) -> None:
     folder = write_fake_checkpoint(tmp_path / "c")
     (folder / "model.safetensors").rename(folder / name)
-    with pytest.raises(CheckpointError, match=rf"only pickle weights \({name}\).*Expected model\*\.safetensors"):
+    with pytest.raises(
+        CheckpointError, match=rf"only pickle weights \({name}\).*Expected model\*\.safetensors"
+    ):
         check_checkpoint(folder)
 
 
 @pytest.mark.parametrize(
     ("missing", "told"),
-    [("config.json", "no config.json"), ("model.safetensors", r"no model\*\.safetensors"), ("tokenizer.json", "no tokenizer")],
+    [
+        ("config.json", "no config.json"),
+        ("model.safetensors", r"no model\*\.safetensors"),
+        ("tokenizer.json", "no tokenizer"),
+    ],
 )
 def test_what_is_missing_is_named(tmp_path: Path, missing: str, told: str) -> None:
     folder = write_fake_checkpoint(tmp_path / "c")
@@ -77,8 +93,18 @@ def test_an_adapter_points_to_its_model_and_uses_its_tokenizer(tmp_path: Path) -
 def test_the_signature_ignores_who_saved_it_and_sees_sizes_and_tokenizers(tmp_path: Path) -> None:
     first = check_checkpoint(write_fake_checkpoint(tmp_path / "a"))
     second = write_fake_checkpoint(tmp_path / "b")
-    write(second / "config.json", json.loads((second / "config.json").read_text()) | {"transformers_version": "9", "dtype": "bfloat16"})
+    write(
+        second / "config.json",
+        json.loads((second / "config.json").read_text())
+        | {
+            "transformers_version": "9",
+            "dtype": "bfloat16",
+        },
+    )
     assert check_checkpoint(second).signature == first.signature
-    assert check_checkpoint(write_fake_checkpoint(tmp_path / "c", hidden=16)).signature != first.signature
+    assert (
+        check_checkpoint(write_fake_checkpoint(tmp_path / "c", hidden=16)).signature
+        != first.signature
+    )
     write(second / "tokenizer.json", {"model": {"vocab": {"<eos>": 0, "b": 1}}})
     assert check_checkpoint(second).signature != first.signature

@@ -1,4 +1,7 @@
-"""The engine's process: answers find their requests, deaths are told with the log's last lines, nothing is left behind."""
+"""The engine's process: answers find their requests.
+
+Deaths are told with the log's last lines, nothing is left behind.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ from typing import Any
 import pytest
 from fake_checkpoint import write_fake_checkpoint
 
-from loop.engines.process import ProcessEngine, last_lines
-from loop.errors import CheckpointError, EngineError
-from loop.records import Completion, Request, Sampling, Scored
+from ouroloop.loop.engines.process import ProcessEngine, last_lines
+from ouroloop.loop.errors import CheckpointError, EngineError
+from ouroloop.loop.records import Completion, Request, Sampling, Scored
 
 HERE = Path(__file__).parent
 CONFIG = {"kind": "fake", "max_model_len": 64, "concurrency": 8, "canary": False}
@@ -34,7 +37,9 @@ def carry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
 
     def run(story: Callable[[ProcessEngine], Awaitable[Any]], **changes: Any) -> Any:
         async def whole() -> Any:
-            engine = ProcessEngine({**CONFIG, **changes}, tmp_path / "engine.log", worker="fake_worker")
+            engine = ProcessEngine(
+                {**CONFIG, **changes}, tmp_path / "engine.log", worker="fake_worker"
+            )
             try:
                 await engine.load(write_fake_checkpoint(tmp_path / "first"))
                 return await story(engine)
@@ -46,14 +51,22 @@ def carry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
     return run
 
 
-def test_every_answer_finds_its_request_though_they_come_back_in_another_order(carry: Callable[..., Any]) -> None:
+def test_every_answer_finds_its_request_though_they_come_back_in_another_order(
+    carry: Callable[..., Any],
+) -> None:
     async def story(engine: ProcessEngine) -> list[Completion]:
-        return list(await asyncio.gather(*(engine.complete(request(f"r{i}", "x" * i)) for i in range(1, 41))))
+        return list(
+            await asyncio.gather(
+                *(engine.complete(request(f"r{i}", "x" * i)) for i in range(1, 41))
+            )
+        )
 
     completions = carry(story)
     assert [c.request_id for c in completions] == [f"r{i}" for i in range(1, 41)]
     assert [len(c.prompt_token_ids) for c in completions] == list(range(1, 41))
-    assert completions[2] == Completion("r3", (120, 120, 120), (*b"xxx has 3", 256), (0.0,) * 10, "xxx has 3", "stop", "first")
+    assert completions[2] == Completion(
+        "r3", (120, 120, 120), (*b"xxx has 3", 256), (0.0,) * 10, "xxx has 3", "stop", "first"
+    )
 
 
 def test_no_more_requests_than_the_limit_are_in_flight(carry: Callable[..., Any]) -> None:
@@ -71,20 +84,34 @@ def test_encode_gives_prompt_and_completion_with_its_stop_token(carry: Callable[
     assert carry(story) == [([97, 98], [99, 256]), ([100], [256])]
 
 
-def test_texts_are_scored_in_order_and_one_too_long_for_the_model_comes_back_empty(carry: Callable[..., Any]) -> None:
+def test_texts_are_scored_in_order_and_one_too_long_for_the_model_comes_back_empty(
+    carry: Callable[..., Any],
+) -> None:
     async def story(engine: ProcessEngine) -> Any:
         return await engine.score([("ab", "c"), ("a", "x" * 61), ("a", "x" * 62), ("d", "")])
 
     first, longest, too_long, last = carry(story)
-    assert first == Scored((99, 256), (-0.5, -0.5), (0.25, 0.25), exact=True, weight_version="first")
-    assert len(longest.logprobs) == 62, "64 tokens of context, less the prompt and the one token that is sampled"
+    assert first == Scored(
+        (99, 256), (-0.5, -0.5), (0.25, 0.25), exact=True, weight_version="first"
+    )
+    assert len(longest.logprobs) == 62, (
+        "64 tokens of context, less the prompt and the one token that is sampled"
+    )
     assert too_long == Scored((), (), (), exact=False, weight_version="")
     assert last.token_ids == (256,)
 
 
-def test_a_request_over_the_models_length_fails_alone_and_says_what_to_change(carry: Callable[..., Any]) -> None:
+def test_a_request_over_the_models_length_fails_alone_and_says_what_to_change(
+    carry: Callable[..., Any],
+) -> None:
     async def story(engine: ProcessEngine) -> str:
-        with pytest.raises(EngineError, match=r"request long: a prompt of 60 tokens and max_tokens 8 make 68, over engine\.max_model_len 64"):
+        with pytest.raises(
+            EngineError,
+            match=(
+                r"request long: a prompt of 60 tokens and max_tokens 8 make 68, over"
+                r" engine\.max_model_len 64"
+            ),
+        ):
             await engine.complete(request("long", "x" * 60))
         return (await engine.complete(request("short", "x" * 56))).text
 
@@ -93,7 +120,11 @@ def test_a_request_over_the_models_length_fails_alone_and_says_what_to_change(ca
 
 def test_a_request_that_the_backend_aborts_fails_alone(carry: Callable[..., Any]) -> None:
     async def story(engine: ProcessEngine) -> None:
-        good, bad = await asyncio.gather(engine.complete(request("a", "fine")), engine.complete(request("b", "abort")), return_exceptions=True)
+        good, bad = await asyncio.gather(
+            engine.complete(request("a", "fine")),
+            engine.complete(request("b", "abort")),
+            return_exceptions=True,
+        )
         assert isinstance(good, Completion)
         assert isinstance(bad, EngineError)
         assert "aborted" in str(bad)
@@ -101,13 +132,17 @@ def test_a_request_that_the_backend_aborts_fails_alone(carry: Callable[..., Any]
     carry(story)
 
 
-@pytest.mark.parametrize(("prompt", "told"), [("crash", "a bug deep in a library"), ("kill", "SIGKILL")])
+@pytest.mark.parametrize(
+    ("prompt", "told"), [("crash", "a bug deep in a library"), ("kill", "SIGKILL")]
+)
 def test_when_the_process_dies_all_that_wait_are_told_why_and_a_load_starts_a_new_one(
     carry: Callable[..., Any], tmp_path: Path, prompt: str, told: str
 ) -> None:
     async def story(engine: ProcessEngine) -> None:
         outcomes = await asyncio.gather(
-            *(engine.complete(request(f"r{i}", "x")) for i in range(3)), engine.complete(request("end", prompt)), return_exceptions=True
+            *(engine.complete(request(f"r{i}", "x")) for i in range(3)),
+            engine.complete(request("end", prompt)),
+            return_exceptions=True,
         )
         assert isinstance(outcomes[-1], EngineError)
         assert told in str(outcomes[-1])
@@ -120,7 +155,9 @@ def test_when_the_process_dies_all_that_wait_are_told_why_and_a_load_starts_a_ne
     carry(story)
 
 
-def test_what_a_library_prints_reaches_the_log_and_not_the_protocol(carry: Callable[..., Any], tmp_path: Path) -> None:
+def test_what_a_library_prints_reaches_the_log_and_not_the_protocol(
+    carry: Callable[..., Any], tmp_path: Path
+) -> None:
     async def story(engine: ProcessEngine) -> None:
         await engine.complete(request("a", "x"))
 
@@ -130,7 +167,9 @@ def test_what_a_library_prints_reaches_the_log_and_not_the_protocol(carry: Calla
     assert "closed in good order" in log
 
 
-def test_a_checkpoint_refused_by_the_backend_closes_the_engine(carry: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_checkpoint_refused_by_the_backend_closes_the_engine(
+    carry: Callable[..., Any], tmp_path: Path
+) -> None:
     async def story(engine: ProcessEngine) -> None:
         with pytest.raises(CheckpointError, match="this one is refused"):
             await engine.load(write_fake_checkpoint(tmp_path / "refused"))
@@ -140,20 +179,27 @@ def test_a_checkpoint_refused_by_the_backend_closes_the_engine(carry: Callable[.
     carry(story)
 
 
-@pytest.mark.parametrize(("swap", "same_model", "same_process"), [("reload", True, True), ("reload", False, False), ("respawn", True, False)])
+@pytest.mark.parametrize(
+    ("swap", "same_model", "same_process"),
+    [("reload", True, True), ("reload", False, False), ("respawn", True, False)],
+)
 def test_new_weights_go_into_the_same_process_only_if_asked_and_if_the_model_is_the_same(
     carry: Callable[..., Any], tmp_path: Path, swap: str, same_model: bool, same_process: bool
 ) -> None:
     async def story(engine: ProcessEngine) -> bool:
         before = engine._child
-        await engine.load(write_fake_checkpoint(tmp_path / "second", hidden=8 if same_model else 16))
+        await engine.load(
+            write_fake_checkpoint(tmp_path / "second", hidden=8 if same_model else 16)
+        )
         assert (await engine.complete(request("a", "x"))).weight_version == "second"
         return engine._child is before
 
     assert carry(story, swap=swap) is same_process
 
 
-def test_a_missing_canary_is_an_error_that_gives_the_command(carry: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_missing_canary_is_an_error_that_gives_the_command(
+    carry: Callable[..., Any], tmp_path: Path
+) -> None:
     async def story(engine: ProcessEngine) -> None:
         engine.config["canary"] = True
         with pytest.raises(CheckpointError, match=r"python -m loop\.stages\.sft --canary"):
@@ -178,7 +224,7 @@ def test_the_child_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     program = f"""
 import asyncio, os, signal, sys
 from pathlib import Path
-from loop.engines.process import ProcessEngine
+from ouroloop.loop.engines.process import ProcessEngine
 async def main():
     engine = ProcessEngine({CONFIG!r}, Path({str(tmp_path / "engine.log")!r}), worker="fake_worker")
     await engine.load(Path({str(checkpoint)!r}))
@@ -187,7 +233,9 @@ async def main():
 asyncio.run(main())
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
-    parent = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=60)
+    parent = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=60
+    )
     assert parent.returncode == -signal.SIGKILL
     child = Path("/proc") / parent.stdout.strip()
     deadline = time.monotonic() + 20

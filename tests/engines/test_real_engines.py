@@ -12,26 +12,42 @@ import numpy as np
 import pytest
 from tiny import save_tiny_llama
 
-import evals
-from evals.worlds.arithmetic import world
-from evals.worlds.arithmetic.task import ArithmeticTask
-from loop.engines import canary
-from loop.engines.process import ProcessEngine
-from loop.errors import EngineError
-from loop.records import Completion, Request, Sampling, Scored
+from ouroloop import evals
+from ouroloop.evals.worlds.arithmetic import world
+from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
+from ouroloop.loop.engines import weight_sync as canary
+from ouroloop.loop.engines.process import ProcessEngine
+from ouroloop.loop.errors import EngineError
+from ouroloop.loop.records import Completion, Request, Sampling, Scored
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-CONFIG = {"dtype": "float32", "max_model_len": 192, "max_num_seqs": 32, "kv_cache_memory_bytes": 2**26, "concurrency": 64}
+CONFIG = {
+    "dtype": "float32",
+    "max_model_len": 192,
+    "max_num_seqs": 32,
+    "kv_cache_memory_bytes": 2**26,
+    "concurrency": 64,
+}
 STOP_TOKEN = 1
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model that stops now and then, with a generation_config that would spoil sampling if anybody obeyed it."""
+    """A random model that stops now and then.
+
+    With a generation_config that would spoil sampling if anybody obeyed it.
+    """
     folder = save_tiny_llama(tmp_path_factory.mktemp("checkpoints") / "model", seed=3)
     canary.write(canary.make(folder, "float32"), folder / canary.FILE_NAME)
-    spoiler = {"do_sample": True, "temperature": 0.01, "top_k": 1, "repetition_penalty": 3.0, "eos_token_id": [STOP_TOKEN, 20], "max_length": 3}
+    spoiler = {
+        "do_sample": True,
+        "temperature": 0.01,
+        "top_k": 1,
+        "repetition_penalty": 3.0,
+        "eos_token_id": [STOP_TOKEN, 20],
+        "max_length": 3,
+    }
     (folder / "generation_config.json").write_text(json.dumps(spoiler))
     return folder
 
@@ -53,20 +69,33 @@ async def story(engine: ProcessEngine) -> dict[str, list[Completion]]:
         "sampled": await together(sampled),
         "again": await together(sampled[::-1]),
         "alone": [await engine.complete(request) for request in sampled[:4]],
-        "greedy": await together([sample(f"g{i}", prompt=f"{i} - {i} =", temperature=0.0) for i in range(16)]),
-        "top_k 1": await together([sample(f"k{i}", prompt=f"{i} - {i} =", seed=i, top_k=1) for i in range(16)]),
-        "penalised": await together([sample(f"p{i}", prompt=f"{i} - {i} =", temperature=0.0, repetition_penalty=2.0) for i in range(16)]),
-        "encoded": [(await engine.encode([("12 + 7 =", "19"), ("a", "")]))],  # type: ignore[list-item]
+        "greedy": await together(
+            [sample(f"g{i}", prompt=f"{i} - {i} =", temperature=0.0) for i in range(16)]
+        ),
+        "top_k 1": await together(
+            [sample(f"k{i}", prompt=f"{i} - {i} =", seed=i, top_k=1) for i in range(16)]
+        ),
+        "penalised": await together(
+            [
+                sample(f"p{i}", prompt=f"{i} - {i} =", temperature=0.0, repetition_penalty=2.0)
+                for i in range(16)
+            ]
+        ),
+        "encoded": [await engine.encode([("12 + 7 =", "19"), ("a", "")])],  # type: ignore[list-item]
     }
 
 
 @pytest.fixture(scope="module")
-def told(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, list[Completion]]]:
+def told(
+    checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], dict[str, list[Completion]]]:
     """Each engine's answers; every engine starts once."""
     answers: dict[str, dict[str, list[Completion]]] = {}
 
     async def ask(kind: str) -> dict[str, list[Completion]]:
-        engine = ProcessEngine({**CONFIG, "kind": kind}, tmp_path_factory.mktemp(kind) / "engine.log")
+        engine = ProcessEngine(
+            {**CONFIG, "kind": kind}, tmp_path_factory.mktemp(kind) / "engine.log"
+        )
         try:
             await engine.load(checkpoint)
             return await story(engine)
@@ -85,16 +114,26 @@ KINDS = pytest.mark.parametrize("kind", ["vllm", "transformers"])
 
 
 @KINDS
-def test_a_seeded_sample_is_the_same_again_in_another_batch_and_alone(kind: str, told: Callable[[str], Any]) -> None:
+def test_a_seeded_sample_is_the_same_again_in_another_batch_and_alone(
+    kind: str, told: Callable[[str], Any]
+) -> None:
     answers = told(kind)
     assert answers["again"][::-1] == answers["sampled"] or kind == "transformers"
-    same = sum(a.token_ids == b.token_ids for a, b in zip(answers["again"][::-1], answers["sampled"], strict=True))
-    assert same >= 94, "transformers pads batches otherwise each time, so a rare draw may fall on the other side of a rounding"
+    same = sum(
+        a.token_ids == b.token_ids
+        for a, b in zip(answers["again"][::-1], answers["sampled"], strict=True)
+    )
+    assert same >= 94, (
+        "transformers pads batches otherwise each time, so a rare draw may fall on the other side"
+        " of a rounding"
+    )
     assert [c.token_ids for c in answers["alone"]] == [c.token_ids for c in answers["sampled"][:4]]
 
 
 @KINDS
-def test_a_stop_token_ends_the_ids_and_never_the_text_and_the_rest_is_cut_at_max_tokens(kind: str, told: Callable[[str], Any]) -> None:
+def test_a_stop_token_ends_the_ids_and_never_the_text_and_the_rest_is_cut_at_max_tokens(
+    kind: str, told: Callable[[str], Any]
+) -> None:
     sampled = told(kind)["sampled"]
     stopped = [c for c in sampled if c.finish_reason == "stop"]
     assert 0 < len(stopped) < len(sampled)
@@ -109,14 +148,22 @@ def test_a_stop_token_ends_the_ids_and_never_the_text_and_the_rest_is_cut_at_max
 
 
 @KINDS
-def test_the_checkpoints_own_sampling_defaults_change_nothing(kind: str, told: Callable[[str], Any]) -> None:
+def test_the_checkpoints_own_sampling_defaults_change_nothing(
+    kind: str, told: Callable[[str], Any]
+) -> None:
     answers = told(kind)
-    assert len({c.token_ids for c in answers["sampled"]}) > 80, "96 prompts, some answered by a stop token at once"
-    assert any(20 in c.token_ids[:-1] for c in answers["sampled"]), "20 is a letter: it must not stop a text"
+    assert len({c.token_ids for c in answers["sampled"]}) > 80, (
+        "96 prompts, some answered by a stop token at once"
+    )
+    assert any(20 in c.token_ids[:-1] for c in answers["sampled"]), (
+        "20 is a letter: it must not stop a text"
+    )
 
 
 @KINDS
-def test_top_k_1_is_greedy_and_a_penalty_changes_what_is_said(kind: str, told: Callable[[str], Any]) -> None:
+def test_top_k_1_is_greedy_and_a_penalty_changes_what_is_said(
+    kind: str, told: Callable[[str], Any]
+) -> None:
     answers = told(kind)
     assert [c.token_ids for c in answers["top_k 1"]] == [c.token_ids for c in answers["greedy"]]
     assert [c.token_ids for c in answers["penalised"]] != [c.token_ids for c in answers["greedy"]]
@@ -129,7 +176,9 @@ def test_encode_agrees_with_complete(kind: str, told: Callable[[str], Any]) -> N
 
 
 @pytest.mark.parametrize("what", ["greedy", "penalised"])
-def test_both_engines_say_the_same_with_the_same_log_probabilities(what: str, told: Callable[[str], Any]) -> None:
+def test_both_engines_say_the_same_with_the_same_log_probabilities(
+    what: str, told: Callable[[str], Any]
+) -> None:
     for ours, theirs in zip(told("vllm")[what], told("transformers")[what], strict=True):
         assert ours.prompt_token_ids == theirs.prompt_token_ids
         assert ours.token_ids == theirs.token_ids
@@ -138,17 +187,33 @@ def test_both_engines_say_the_same_with_the_same_log_probabilities(what: str, to
 
 
 WORLD = Path(evals.__file__).parent / "worlds" / "arithmetic" / "base"
-TEXTS = [(world.PROMPTS.draft.format(question=p.question), p.solution or "") for p in ArithmeticTask().problems("reserve")[:60]]
+TEXTS = [
+    (world.PROMPTS.draft.format(question=p.question), p.solution or "")
+    for p in ArithmeticTask().problems("reserve")[:60]
+]
 
 
 async def score(kind: str, folder: Path, **changes: Any) -> list[Scored]:
-    """The texts under the world's small checkpoint, after samples that leave their prompts in the prefix cache; the last text is too long."""
-    engine = ProcessEngine({**CONFIG, "canary": False, "kind": kind, **changes}, folder / "engine.log")
+    """The texts under the world's small checkpoint.
+
+    After samples that leave their prompts in the prefix cache; the last text is too long.
+    """
+    engine = ProcessEngine(
+        {**CONFIG, "canary": False, "kind": kind, **changes}, folder / "engine.log"
+    )
     try:
         await engine.load(WORLD)
-        await asyncio.gather(*(engine.complete(sample(f"{i}", prompt + text)) for i, (prompt, text) in enumerate(TEXTS)))
+        await asyncio.gather(
+            *(
+                engine.complete(sample(f"{i}", prompt + text))
+                for i, (prompt, text) in enumerate(TEXTS)
+            )
+        )
         scored, _ = await asyncio.gather(
-            engine.score([*TEXTS, (TEXTS[0][0], "1" * 300)]), asyncio.gather(*(engine.complete(sample(f"s{i}", p)) for i, (p, _) in enumerate(TEXTS)))
+            engine.score([*TEXTS, (TEXTS[0][0], "1" * 300)]),
+            asyncio.gather(
+                *(engine.complete(sample(f"s{i}", p)) for i, (p, _) in enumerate(TEXTS))
+            ),
         )
         return scored
     finally:
@@ -161,12 +226,16 @@ def test_both_engines_score_a_text_alike_to_a_thousandth_of_a_nat(tmp_path: Path
     assert ours[-1] == theirs[-1] == Scored((), (), (), exact=False, weight_version="")
     for mine, other in zip(ours[:-1], theirs[:-1], strict=True):
         assert mine.exact and other.exact
-        assert mine.token_ids == other.token_ids and len(mine.token_ids) == len(mine.logprobs) == len(mine.entropies)
+        assert mine.token_ids == other.token_ids and len(mine.token_ids) == len(
+            mine.logprobs
+        ) == len(mine.entropies)
         assert mine.logprobs == pytest.approx(other.logprobs, abs=1e-3)
         assert mine.entropies == pytest.approx(other.entropies, abs=1e-3)
         assert mine.weight_version == other.weight_version == "arithmetic/base"
     entropies = [e for mine in ours for e in mine.entropies]
-    assert max(entropies) > 0.3 and min(entropies) >= 0, "a distribution somewhere in these texts is not certain"
+    assert max(entropies) > 0.3 and min(entropies) >= 0, (
+        "a distribution somewhere in these texts is not certain"
+    )
 
 
 PROBLEMS = [p for p in ArithmeticTask().problems("heldout") if p.family in ("sum2", "missing")][:40]
@@ -174,51 +243,92 @@ NUM_DRAWN = 32
 
 
 async def drawn(kind: str, folder: Path, temperature: float) -> Any:
-    """What the world's small checkpoint answers, as kinds (strategy and verdict): [problems, draws]."""
+    """What the world's small checkpoint answers, as kinds (strategy and verdict).
+
+    [problems, draws].
+    """
     config = {**CONFIG, "canary": False, "kind": kind, "max_num_seqs": 256, "concurrency": 512}
-    task, engine, settings = ArithmeticTask(), ProcessEngine(config, folder / f"{kind}.log"), Sampling(temperature=temperature, max_tokens=80)
-    asked = [(p, world.PROMPTS.draft.format(question=p.question), i) for p in PROBLEMS for i in range(NUM_DRAWN)]
+    task, engine, settings = (
+        ArithmeticTask(),
+        ProcessEngine(config, folder / f"{kind}.log"),
+        Sampling(temperature=temperature, max_tokens=80),
+    )
+    asked = [
+        (p, world.PROMPTS.draft.format(question=p.question), i)
+        for p in PROBLEMS
+        for i in range(NUM_DRAWN)
+    ]
     try:
         await engine.load(WORLD)
-        requests = [Request(f"{p.id}/{i}", prompt, settings, 1000 * i + n) for n, (p, prompt, i) in enumerate(asked)]
+        requests = [
+            Request(f"{p.id}/{i}", prompt, settings, 1000 * i + n)
+            for n, (p, prompt, i) in enumerate(asked)
+        ]
         answers = await asyncio.gather(*(engine.complete(request) for request in requests))
     finally:
         await engine.close()
-    kinds = [f"{task.strategy(p, a.text)} {task.grade(p, a.text).correct}" for (p, _, _), a in zip(asked, answers, strict=True)]
+    kinds = [
+        f"{task.strategy(p, a.text)} {task.grade(p, a.text).correct}"
+        for (p, _, _), a in zip(asked, answers, strict=True)
+    ]
     return np.array(kinds, dtype="<U40").reshape(len(PROBLEMS), NUM_DRAWN)
 
 
 def p_value(ours: Any, theirs: Any) -> float:
-    """Permutation test, problem by problem: how often two random halves of all draws differ as much as these do."""
+    """Permutation test, problem by problem.
+
+    How often two random halves of all draws differ as much as these do.
+    """
     rng, both = np.random.default_rng(0), np.concatenate([ours, theirs], axis=1)
 
     def apart(draws: Any) -> float:
-        return sum(float((((draws[:, :NUM_DRAWN] == kind).mean(1) - (draws[:, NUM_DRAWN:] == kind).mean(1)) ** 2).sum()) for kind in np.unique(both))
+        return sum(
+            float(
+                (
+                    (
+                        (draws[:, :NUM_DRAWN] == kind).mean(1)
+                        - (draws[:, NUM_DRAWN:] == kind).mean(1)
+                    )
+                    ** 2
+                ).sum()
+            )
+            for kind in np.unique(both)
+        )
 
     found = apart(both)
     return (1 + sum(apart(rng.permuted(both, axis=1)) >= found for _ in range(999))) / 1000
 
 
-def test_both_engines_draw_strategies_and_right_answers_with_the_same_shares(tmp_path: Path) -> None:
+def test_both_engines_draw_strategies_and_right_answers_with_the_same_shares(
+    tmp_path: Path,
+) -> None:
     ours, theirs = (asyncio.run(drawn(kind, tmp_path, 1.0)) for kind in ("vllm", "transformers"))
     assert p_value(ours, theirs) > 0.01
     colder = asyncio.run(drawn("transformers", tmp_path, 0.8))
     assert p_value(ours, colder) < 0.01, "the test would see a difference"
 
 
-def test_where_not_all_probabilities_are_asked_for_the_entropy_is_a_lower_bound_and_says_so(tmp_path: Path) -> None:
+def test_where_not_all_probabilities_are_asked_for_the_entropy_is_a_lower_bound_and_says_so(
+    tmp_path: Path,
+) -> None:
     bound = asyncio.run(score("vllm", tmp_path, extra={"max_logprobs": 3}))
     truth = asyncio.run(score("transformers", tmp_path))
     pairs = list(zip(bound[:-1], truth[:-1], strict=True))
     assert not any(low.exact for low, _ in pairs)
     assert all(low.logprobs == pytest.approx(true.logprobs, abs=1e-3) for low, true in pairs)
-    gaps = [true - low for a, b in pairs for low, true in zip(a.entropies, b.entropies, strict=True)]
+    gaps = [
+        true - low for a, b in pairs for low, true in zip(a.entropies, b.entropies, strict=True)
+    ]
     assert min(gaps) > -1e-3 and max(gaps) > 1e-3
 
 
-def test_a_fresh_engine_for_each_checkpoint_passes_its_canary_too(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_fresh_engine_for_each_checkpoint_passes_its_canary_too(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     async def run() -> Awaitable[None] | None:
-        engine = ProcessEngine({**CONFIG, "kind": "transformers", "swap": "respawn"}, tmp_path / "engine.log")
+        engine = ProcessEngine(
+            {**CONFIG, "kind": "transformers", "swap": "respawn"}, tmp_path / "engine.log"
+        )
         try:
             await engine.load(checkpoint)
             first = engine._child

@@ -1,4 +1,7 @@
-"""Teachers behind an OpenAI-compatible address: what they are asked, what becomes of their answers, and what is said when something is wrong."""
+"""Teachers behind an OpenAI-compatible address.
+
+What they are asked, what becomes of their answers, and what is said when something is wrong.
+"""
 
 import asyncio
 import time
@@ -6,14 +9,21 @@ import time
 import pytest
 from openai_server import Server, serving
 
-from loop.engines import remote
-from loop.engines.remote import RemoteEngine
-from loop.engines.scripted import STOP_TOKEN, ScriptedEngine
-from loop.errors import CheckpointError, EngineError, PromptTooLongError, RecipeError
-from loop.records import Request, Sampling
+from ouroloop.loop.engines import remote
+from ouroloop.loop.engines.remote import RemoteEngine
+from ouroloop.loop.engines.scripted import STOP_TOKEN, ScriptedEngine
+from ouroloop.loop.errors import CheckpointError, EngineError, PromptTooLongError, RecipeError
+from ouroloop.loop.records import Request, Sampling
 
-PLAIN = Request("000/teacher0/p/draft/0", "2+2\nA:\n", Sampling(temperature=0.7, max_tokens=9), seed=5)
-CHAT = Request("000/teacher0/p/draft/0", [{"role": "system", "content": "Explain."}, {"role": "user", "content": "2+2"}], Sampling(), seed=5)
+PLAIN = Request(
+    "000/teacher0/p/draft/0", "2+2\nA:\n", Sampling(temperature=0.7, max_tokens=9), seed=5
+)
+CHAT = Request(
+    "000/teacher0/p/draft/0",
+    [{"role": "system", "content": "Explain."}, {"role": "user", "content": "2+2"}],
+    Sampling(),
+    seed=5,
+)
 
 
 def ask(url, *requests, concurrency=8):
@@ -39,9 +49,19 @@ def test_plain_text_is_asked_as_text_with_the_pinned_sampling_and_comes_back_in_
         (answer,) = ask(url, PLAIN)
     ((path, body),) = server.asked
     assert path == "/v1/completions"
-    assert body == {"model": "teacher", "prompt": PLAIN.prompt, "temperature": 0.7, "top_p": 1.0, "max_tokens": 9, "n": 1, "seed": 5}
+    assert body == {
+        "model": "teacher",
+        "prompt": PLAIN.prompt,
+        "temperature": 0.7,
+        "top_p": 1.0,
+        "max_tokens": 9,
+        "n": 1,
+        "seed": 5,
+    }
     assert answer.text == "answer 4" and answer.finish_reason == "stop" and answer.logprobs == ()
-    assert answer.token_ids == (*b"answer 4", STOP_TOKEN) and answer.prompt_token_ids == tuple(PLAIN.prompt.encode())
+    assert answer.token_ids == (*b"answer 4", STOP_TOKEN) and answer.prompt_token_ids == tuple(
+        PLAIN.prompt.encode()
+    )
     assert answer.weight_version == f"{url}#teacher"
 
 
@@ -50,11 +70,18 @@ def test_chat_turns_are_asked_as_chat_and_vllms_own_settings_are_sent_where_they
     with serving(server) as url:
         (answer,) = ask(url, Request(CHAT.id, CHAT.prompt, Sampling(top_k=20), 1))
     ((path, body),) = server.asked
-    assert path == "/v1/chat/completions" and body["messages"] == CHAT.prompt and answer.text == "Explain."
+    assert (
+        path == "/v1/chat/completions"
+        and body["messages"] == CHAT.prompt
+        and answer.text == "Explain."
+    )
     assert body["top_k"] == 20 and "min_p" not in body
 
 
-@pytest.mark.parametrize(("text", "reason"), [("answer", "length"), ("answer 4", "content_filter"), ("", "stop"), (None, "stop")])
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("answer", "length"), ("answer 4", "content_filter"), ("", "stop"), (None, "stop")],
+)
 def test_an_answer_that_was_cut_filtered_or_empty_is_never_one_to_train_on(text, reason):
     with serving(Server(lambda body: (text, reason))) as url:
         (answer,) = ask(url, CHAT)
@@ -66,7 +93,10 @@ def test_a_server_that_stumbles_is_asked_again_and_one_that_stays_down_is_named(
     with serving(server) as url:
         assert ask(url, PLAIN)[0].text == "answer 4" and len(server.asked) == 4
         server.failures = [500] * 99
-        with pytest.raises(EngineError, match=r"draft/0: .*/v1/completions failed: .*500.*told to fail.*ouroloop resume"):
+        with pytest.raises(
+            EngineError,
+            match=r"draft/0: .*/v1/completions failed: .*500.*told to fail.*ouroloop resume",
+        ):
             ask(url, PLAIN)
 
 
@@ -105,15 +135,24 @@ def test_the_key_comes_from_the_environment(monkeypatch):
 
 def test_a_server_is_looked_at_before_anything_is_made():
     with serving(Server(lambda body: ("", "stop"), models=("one", "two"))) as url:
-        with pytest.raises(CheckpointError, match=r"no model is called 'teacher'. There are one, two"):
+        with pytest.raises(
+            CheckpointError, match=r"no model is called 'teacher'. There are one, two"
+        ):
             remote.check(f"{url}#teacher")
-        with pytest.raises(CheckpointError, match=r"expected a list of models, got status 404.*vllm serve"):
+        with pytest.raises(
+            CheckpointError, match=r"expected a list of models, got status 404.*vllm serve"
+        ):
             remote.check(f"{url}/deeper#one")
     other = Server(lambda body: ("", "stop"))
     other.reply = lambda path, body, key: (200, "some other service")
-    with serving(other) as url, pytest.raises(CheckpointError, match="expected a list of models, got something else"):
+    with (
+        serving(other) as url,
+        pytest.raises(CheckpointError, match="expected a list of models, got something else"),
+    ):
         remote.check(f"{url}#one")
-    with pytest.raises(CheckpointError, match=r"no server answers .*vllm serve FOLDER --served-model-name one"):
+    with pytest.raises(
+        CheckpointError, match=r"no server answers .*vllm serve FOLDER --served-model-name one"
+    ):
         remote.check(f"{url}#one")
 
 

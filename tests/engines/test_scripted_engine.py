@@ -9,10 +9,10 @@ from typing import TypeVar
 
 import pytest
 
-from loop.engines.registry import ENGINES
-from loop.engines.scripted import STOP_TOKEN, Answer, ScriptedEngine, draw
-from loop.errors import EngineError, PromptTooLongError
-from loop.records import Completion, Prompt, Request, Sampling, Scored
+from ouroloop.loop.engines.registry import ENGINES
+from ouroloop.loop.engines.scripted import STOP_TOKEN, Answer, ScriptedEngine, draw
+from ouroloop.loop.errors import EngineError, PromptTooLongError
+from ouroloop.loop.records import Completion, Prompt, Request, Sampling, Scored
 
 T = TypeVar("T")
 
@@ -21,7 +21,9 @@ def run(coroutine: Coroutine[None, None, T]) -> T:
     return asyncio.run(coroutine)
 
 
-def request(prompt: str = "Q: 1+1\nA:", max_tokens: int = 8, name: str = "r", seed: int = 0) -> Request:
+def request(
+    prompt: str = "Q: 1+1\nA:", max_tokens: int = 8, name: str = "r", seed: int = 0
+) -> Request:
     return Request(name, prompt, Sampling(max_tokens=max_tokens), seed)
 
 
@@ -31,14 +33,33 @@ def loaded(engine: ScriptedEngine) -> ScriptedEngine:
 
 
 def test_text_ids_log_probabilities_and_stop_token_agree() -> None:
-    completion = run(loaded(ScriptedEngine(lambda r: Answer("zwölf", logprob=-0.5))).complete(request()))
-    assert completion == Completion("r", tuple(b"Q: 1+1\nA:"), (*"zwölf".encode(), STOP_TOKEN), (-0.5,) * 7, "zwölf", "stop", "001/checkpoint")
+    completion = run(
+        loaded(ScriptedEngine(lambda r: Answer("zwölf", logprob=-0.5))).complete(request())
+    )
+    assert completion == Completion(
+        "r",
+        tuple(b"Q: 1+1\nA:"),
+        (*"zwölf".encode(), STOP_TOKEN),
+        (-0.5,) * 7,
+        "zwölf",
+        "stop",
+        "001/checkpoint",
+    )
 
 
-@pytest.mark.parametrize(("max_tokens", "text", "reason"), [(4, "yes", "stop"), (3, "yes", "length"), (2, "ye", "length")])
+@pytest.mark.parametrize(
+    ("max_tokens", "text", "reason"),
+    [(4, "yes", "stop"), (3, "yes", "length"), (2, "ye", "length")],
+)
 def test_an_answer_longer_than_allowed_is_cut(max_tokens: int, text: str, reason: str) -> None:
-    completion = run(loaded(ScriptedEngine(lambda r: "yes")).complete(request(max_tokens=max_tokens)))
-    assert (completion.text, completion.finish_reason, len(completion.token_ids)) == (text, reason, max_tokens)
+    completion = run(
+        loaded(ScriptedEngine(lambda r: "yes")).complete(request(max_tokens=max_tokens))
+    )
+    assert (completion.text, completion.finish_reason, len(completion.token_ids)) == (
+        text,
+        reason,
+        max_tokens,
+    )
 
 
 def test_it_fails_after_as_many_completions_as_told_and_when_nothing_is_loaded() -> None:
@@ -58,7 +79,9 @@ def test_it_fails_after_as_many_completions_as_told_and_when_nothing_is_loaded()
 def test_encode_gives_the_ids_that_complete_gives() -> None:
     engine = loaded(ScriptedEngine(lambda r: "2"))
     completion = run(engine.complete(request()))
-    assert run(engine.encode([("Q: 1+1\nA:", "2")])) == [(list(completion.prompt_token_ids), list(completion.token_ids))]
+    assert run(engine.encode([("Q: 1+1\nA:", "2")])) == [
+        (list(completion.prompt_token_ids), list(completion.token_ids))
+    ]
 
 
 def test_a_text_is_scored_as_told_and_one_that_does_not_fit_comes_back_empty() -> None:

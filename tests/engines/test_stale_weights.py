@@ -1,4 +1,7 @@
-"""Serve old weights on purpose, in each way that vLLM is known to do so in silence, and see the canary stop it."""
+"""Serve old weights on purpose, in each way that vLLM is known to do so in silence.
+
+And see the canary stop it.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +12,36 @@ from pathlib import Path
 import pytest
 from tiny import save_tiny_adapter, save_tiny_llama
 
-from loop.engines import canary
-from loop.engines.process import ProcessEngine
-from loop.errors import StaleWeightsError
-from loop.records import Request, Sampling
+from ouroloop.loop.engines import weight_sync as canary
+from ouroloop.loop.engines.process import ProcessEngine
+from ouroloop.loop.errors import StaleWeightsError
+from ouroloop.loop.records import Request, Sampling
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-CONFIG = {"kind": "vllm", "dtype": "float32", "max_model_len": 256, "max_num_seqs": 16, "kv_cache_memory_bytes": 2**26, "swap": "reload"}
+CONFIG = {
+    "kind": "vllm",
+    "dtype": "float32",
+    "max_model_len": 256,
+    "max_num_seqs": 16,
+    "kv_cache_memory_bytes": 2**26,
+    "swap": "reload",
+}
 
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two untied models, two tied ones, and two adapters of the first tied one, each with its canary."""
+    """Two untied models, two tied ones.
+
+    And two adapters of the first tied one, each with its canary.
+    """
     folder = tmp_path_factory.mktemp("checkpoints")
     made = {f"untied{i}": save_tiny_llama(folder / f"untied{i}", seed=i) for i in (1, 2)}
     made |= {f"tied{i}": save_tiny_llama(folder / f"tied{i}", seed=i, tied=True) for i in (1, 2)}
-    made |= {f"adapter{i}": save_tiny_adapter(made["tied1"], folder / f"adapter{i}", seed=i) for i in (1, 2)}
+    made |= {
+        f"adapter{i}": save_tiny_adapter(made["tied1"], folder / f"adapter{i}", seed=i)
+        for i in (1, 2)
+    }
     for path in made.values():
         canary.write(canary.make(path, "float32"), path / canary.FILE_NAME)
     return made
@@ -56,7 +72,11 @@ def carry(engine: ProcessEngine, story: Coroutine[None, None, None]) -> None:
 
 
 async def greedy(engine: ProcessEngine) -> tuple[int, ...]:
-    return (await engine.complete(Request("q", "12 + 7 =", Sampling(temperature=0.0, max_tokens=16), seed=0))).token_ids
+    return (
+        await engine.complete(
+            Request("q", "12 + 7 =", Sampling(temperature=0.0, max_tokens=16), seed=0)
+        )
+    ).token_ids
 
 
 def test_an_untied_model_is_swapped_and_a_prefix_cache_that_survives_the_swap_is_caught(
@@ -72,9 +92,13 @@ def test_an_untied_model_is_swapped_and_a_prefix_cache_that_survives_the_swap_is
         await engine.load(checkpoints["untied1"])
         assert await greedy(engine) == before
         broken("prefix cache")
-        with pytest.raises(StaleWeightsError, match=r"prompt 3 \(\d+ tokens.*(?s:.*)prefix cache.*(?s:.*)respawn") as caught:
+        with pytest.raises(
+            StaleWeightsError, match=r"prompt 3 \(\d+ tokens.*(?s:.*)prefix cache.*(?s:.*)respawn"
+        ) as caught:
             await engine.load(checkpoints["untied2"])
-        assert "prompt 0 " not in str(caught.value), "a prompt shorter than a block cannot have been cached"
+        assert "prompt 0 " not in str(caught.value), (
+            "a prompt shorter than a block cannot have been cached"
+        )
 
     carry(engine, story())
 
@@ -82,7 +106,9 @@ def test_an_untied_model_is_swapped_and_a_prefix_cache_that_survives_the_swap_is
 def test_tied_models_and_adapters_are_swapped_and_an_adapter_id_used_twice_is_caught(
     checkpoints: dict[str, Path], broken: Callable[[str], None], tmp_path: Path
 ) -> None:
-    engine = ProcessEngine({**CONFIG, "lora": {"r": 4}}, tmp_path / "engine.log", worker="stale_worker")
+    engine = ProcessEngine(
+        {**CONFIG, "lora": {"r": 4}}, tmp_path / "engine.log", worker="stale_worker"
+    )
 
     async def story() -> None:
         answers = {}
@@ -98,7 +124,9 @@ def test_tied_models_and_adapters_are_swapped_and_an_adapter_id_used_twice_is_ca
     carry(engine, story())
 
 
-def test_a_tied_output_layer_that_keeps_the_old_matrix_is_caught(checkpoints: dict[str, Path], broken: Callable[[str], None], tmp_path: Path) -> None:
+def test_a_tied_output_layer_that_keeps_the_old_matrix_is_caught(
+    checkpoints: dict[str, Path], broken: Callable[[str], None], tmp_path: Path
+) -> None:
     engine = ProcessEngine(CONFIG, tmp_path / "engine.log", worker="stale_worker")
 
     async def story() -> None:

@@ -1,10 +1,13 @@
-"""How plain transformers draws a token: exact probabilities, cuts, and rows that do not look at their neighbours."""
+"""How plain transformers draws a token.
+
+Exact probabilities, cuts, and rows that do not look at their neighbours.
+"""
 
 from __future__ import annotations
 
 import pytest
 
-from loop.records import Sampling
+from ouroloop.loop.records import Sampling
 
 pytestmark = pytest.mark.slow
 torch = pytest.importorskip("torch")
@@ -13,7 +16,7 @@ PROBABILITIES = [0.1, 0.4, 0.05, 0.25, 0.2]
 
 
 def draw(sampling: Sampling, uniforms: list[float], seen: tuple[int, ...] = ()) -> list[int]:
-    from loop.engines.transformers_local import Row, choose
+    from ouroloop.loop.engines.transformers_local import Row, choose
 
     rows = [Row(list(seen), sampling, seed=0) for _ in uniforms]
     logits = torch.tensor([PROBABILITIES]).log().repeat(len(uniforms), 1)
@@ -46,9 +49,13 @@ def test_every_token_has_its_exact_share(sampling: Sampling, expected: list[floa
 
 
 def test_a_penalty_counts_tokens_of_the_prompt_once() -> None:
-    raised = [p * p if token == 1 else p for token, p in enumerate(PROBABILITIES)]  # log p is negative: twice the log is the square
+    raised = [
+        p * p if token == 1 else p for token, p in enumerate(PROBABILITIES)
+    ]  # log p is negative: twice the log is the square
     expected = [p / sum(raised) for p in raised]
-    assert shares(Sampling(repetition_penalty=2.0), seen=(1, 1)) == pytest.approx(expected, abs=2e-4)
+    assert shares(Sampling(repetition_penalty=2.0), seen=(1, 1)) == pytest.approx(
+        expected, abs=2e-4
+    )
 
 
 def test_the_ends_of_the_unit_interval_draw_tokens_that_were_kept() -> None:
@@ -57,7 +64,7 @@ def test_the_ends_of_the_unit_interval_draw_tokens_that_were_kept() -> None:
 
 
 def test_rows_of_one_batch_keep_their_own_settings() -> None:
-    from loop.engines.transformers_local import Row, choose
+    from ouroloop.loop.engines.transformers_local import Row, choose
 
     settings = [Sampling(), Sampling(temperature=0.0), Sampling(top_k=2)]
     logits = torch.tensor([PROBABILITIES]).log().repeat(3, 1)

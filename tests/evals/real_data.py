@@ -1,4 +1,7 @@
-"""Where the tests' real data lies: the folder that OUROLOOP_DATA names, by default `../shared/data` beside the repository."""
+"""Where the tests' real data lies.
+
+The folder that OUROLOOP_DATA names, by default `../shared/data` beside the repository.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ GSM8K = DATA / "gsm8k"
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
 
 needs_gsm8k = pytest.mark.skipif(
-    not (GSM8K / "train_first_1000.jsonl").exists(), reason="no GSM8K files: point OUROLOOP_DATA at a folder with gsm8k/ in it"
+    not (GSM8K / "train_first_1000.jsonl").exists(),
+    reason="no GSM8K files: point OUROLOOP_DATA at a folder with gsm8k/ in it",
 )
 
 

@@ -5,9 +5,9 @@ from itertools import islice
 
 import pytest
 
-from evals.worlds.arithmetic import strategies as st
-from evals.worlds.arithmetic import world
-from evals.worlds.arithmetic.task import FAMILY_MIX, ArithmeticTask
+from ouroloop.evals.worlds.arithmetic import strategies as st
+from ouroloop.evals.worlds.arithmetic import world
+from ouroloop.evals.worlds.arithmetic.task import FAMILY_MIX, ArithmeticTask
 
 TASK = ArithmeticTask()
 FIRST_HELD_OUT = ("5fa2ae1121fa", "5b309ce2afac", "58c6fb39c165")
@@ -70,7 +70,19 @@ def test_a_right_answer_by_wrong_steps_is_right_but_not_valid():
     assert TASK.grade(item, text).correct and TASK.check_steps(item, text).valid is False
 
 
-@pytest.mark.parametrize("text", ["", "answer", "answer 82 and more", "7+5", "answer " + "9" * 500, "82", "answer 8 2", "\x00; answer 1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "answer",
+        "answer 82 and more",
+        "7+5",
+        "answer " + "9" * 500,
+        "82",
+        "answer 8 2",
+        "\x00; answer 1",
+    ],
+)
 def test_junk_is_wrong_and_never_raises(text):
     item = world.problem("sum2", 47, 35, random.Random(0))
     assert TASK.grade(item, text).correct is False
@@ -86,7 +98,9 @@ def test_splits_never_share_a_pair_of_numbers_in_either_order():
             key = (kind, *sorted((item.metadata["a"], item.metadata["b"])))
             assert seen.setdefault(key, split) == split, (item, seen[key], split)
     rows = islice(world.demonstrations("pretrain", 3, 0.5, FAMILY_MIX), 3000)
-    questions = {item.question for split in ("train", "reserve", "heldout") for item in TASK.problems(split)}
+    questions = {
+        item.question for split in ("train", "reserve", "heldout") for item in TASK.problems(split)
+    }
     assert not questions & {row.pieces[0][0].split("\nA:")[0] for row in rows}
 
 
@@ -99,7 +113,9 @@ def test_there_are_enough_problems_for_long_runs_and_their_order_never_changes()
 
 
 def test_novel_families_are_solved_by_one_rare_strategy_alone():
-    assert list(st.STRATEGIES["missing"]) == ["jump"] and list(st.STRATEGIES["multibuy"]) == ["compensate"]
+    assert list(st.STRATEGIES["missing"]) == ["jump"] and list(st.STRATEGIES["multibuy"]) == [
+        "compensate"
+    ]
     rare = sorted(world.STRATEGY_WEIGHTS, key=world.STRATEGY_WEIGHTS.__getitem__)[:2]
     assert set(rare) == {"jump", "compensate"}
 
@@ -107,9 +123,14 @@ def test_novel_families_are_solved_by_one_rare_strategy_alone():
 def test_a_critique_stops_at_the_first_wrong_step_and_only_a_right_trace_is_approved():
     for item, strategy, rng in draws(list(st.STRATEGIES), 1000, seed=2):
         right, wrong = world.demonstrate(item, strategy), world.slip(item, strategy, rng)
-        assert world.criticise(item, right).endswith(": right") and " no" not in world.criticise(item, right)
+        assert world.criticise(item, right).endswith(": right") and " no" not in world.criticise(
+            item, right
+        )
         critique = world.criticise(item, wrong)
-        assert critique.endswith(": wrong") and critique.count(" ok") == TASK.check_steps(item, wrong).first_wrong
+        assert (
+            critique.endswith(": wrong")
+            and critique.count(" ok") == TASK.check_steps(item, wrong).first_wrong
+        )
 
 
 def test_pretraining_never_teaches_to_write_more_slips_than_it_says():
@@ -118,7 +139,9 @@ def test_pretraining_never_teaches_to_write_more_slips_than_it_says():
         if row.family in world.SKILLS or not row.pieces[1][1]:
             continue
         learnt += 1
-        critique = next((text for text, _ in row.pieces if text.endswith((": wrong", ": right"))), None)
+        critique = next(
+            (text for text, _ in row.pieces if text.endswith((": wrong", ": right"))), None
+        )
         wrong += critique is not None and critique.endswith("wrong")
     assert wrong / learnt < 0.15 + 0.03
 

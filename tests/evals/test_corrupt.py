@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 from real_data import GSM8K, needs_gsm8k
 
-from evals.corrupt import _slip
-from evals.jsonl import JsonlTask, gsm8k_task
-from evals.tasks import Problem
-from evals.worlds.arithmetic.task import ArithmeticTask
+from ouroloop.evals.corrupt import _slip
+from ouroloop.evals.jsonl import JsonlTask, gsm8k_task
+from ouroloop.evals.tasks import Problem
+from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 
 TASK = JsonlTask(Path("nowhere"))
-CLIPS = Problem("p", "?", "72", solution="She sold 48/2 = 24 clips in May.\nTogether 48+24 = 72 clips.\n#### 72")
+CLIPS = Problem(
+    "p", "?", "72", solution="She sold 48/2 = 24 clips in May.\nTogether 48+24 = 72 clips.\n#### 72"
+)
 
 
 def changed(right: str, wrong: str) -> list[tuple[str, str]]:
@@ -26,19 +28,31 @@ def test_a_wrong_answer_is_carried_from_the_last_calculation_to_the_end(seed: in
     wrong = TASK.corrupt(CLIPS, CLIPS.solution or "", seed) or ""
     grade = TASK.grade(CLIPS, wrong)
     assert grade.correct is False and grade.answer in ("71", "73", "62", "82")
-    assert [b for _, b in changed(CLIPS.solution or "", wrong)] == [f"Together 48+24 = {grade.answer} clips.", f"#### {grade.answer}"]
+    assert [b for _, b in changed(CLIPS.solution or "", wrong)] == [
+        f"Together 48+24 = {grade.answer} clips.",
+        f"#### {grade.answer}",
+    ]
 
 
 def test_a_wrong_step_changes_one_line_and_every_step_has_its_turn() -> None:
-    texts = [TASK.corrupt(CLIPS, CLIPS.solution or "", seed, keep_answer=True) or "" for seed in range(40)]
-    assert all(TASK.grade(CLIPS, text).correct and TASK.check_steps(CLIPS, text).valid is False for text in texts)
+    texts = [
+        TASK.corrupt(CLIPS, CLIPS.solution or "", seed, keep_answer=True) or ""
+        for seed in range(40)
+    ]
+    assert all(
+        TASK.grade(CLIPS, text).correct and TASK.check_steps(CLIPS, text).valid is False
+        for text in texts
+    )
     assert all(len(changed(CLIPS.solution or "", text)) == 1 for text in texts)
     assert {TASK.check_steps(CLIPS, text).first_wrong for text in texts} == {0, 1}
 
 
 @pytest.mark.parametrize("text", ["", "no numbers", "#### none", "the answer is x"])
 def test_a_text_without_a_number_to_change_gives_none(text: str) -> None:
-    assert TASK.corrupt(CLIPS, text, 0) is None and TASK.corrupt(CLIPS, text, 0, keep_answer=True) is None
+    assert (
+        TASK.corrupt(CLIPS, text, 0) is None
+        and TASK.corrupt(CLIPS, text, 0, keep_answer=True) is None
+    )
 
 
 def test_a_number_keeps_its_length_and_its_commas() -> None:
@@ -67,4 +81,6 @@ def test_nearly_every_real_solution_can_be_made_wrong_in_both_ways() -> None:
     for keep in (False, True):
         texts = [task.corrupt(p, p.solution or "", 0, keep_answer=keep) for p in reserve]
         assert sum(text is not None for text in texts) > 0.95 * len(reserve)
-        assert {task.grade(p, t).correct for p, t in zip(reserve, texts, strict=True) if t is not None} == {keep}
+        assert {
+            task.grade(p, t).correct for p, t in zip(reserve, texts, strict=True) if t is not None
+        } == {keep}

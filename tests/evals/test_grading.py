@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from real_data import GSM8K, MODELS, needs_gsm8k, rows
 
-from evals.grading import canonical, extract_answer, grade, is_number, same_answer
-from evals.problem_files import read_gsm8k
+from ouroloop.evals.grading import canonical, extract_answer, grade, is_number, same_answer
+from ouroloop.evals.problem_files import read_gsm8k
 
 CASES = json.loads((Path(__file__).parent / "grader_cases.json").read_text(encoding="utf-8"))
-EXPLAINED = json.loads((Path(__file__).parent / "grader_disagreements.json").read_text(encoding="utf-8"))
+EXPLAINED = json.loads(
+    (Path(__file__).parent / "grader_disagreements.json").read_text(encoding="utf-8")
+)
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["why"] for case in CASES])
@@ -47,7 +49,9 @@ def test_a_fraction_equals_its_multiples_and_nothing_else(top: int, bottom: int)
 
 
 @given(st.text(max_size=300), st.text(max_size=20))
-def test_any_text_gets_a_verdict_and_a_canonical_answer_reads_as_itself(text: str, gold: str) -> None:
+def test_any_text_gets_a_verdict_and_a_canonical_answer_reads_as_itself(
+    text: str, gold: str
+) -> None:
     for written in (text, f"The answer is {text}", f"#### {text}"):
         answer = grade(gold, written, last_number=True).answer
         assert answer is None or not is_number(answer) or canonical(answer) == answer
@@ -94,13 +98,15 @@ def test_the_grader_agrees_with_the_labels_of_real_models_solutions() -> None:
         for model in MODELS:
             total += 1
             if grade(gold, row[model]["solution"]).correct is not row[model]["is_correct"]:
-                disagreements.append({"line": number, "model": model, "label": row[model]["is_correct"]})
+                disagreements.append(
+                    {"line": number, "model": model, "label": row[model]["is_correct"]}
+                )
     print(f"{total - len(disagreements)} of {total} agree; disagreements: {disagreements}")
     assert total == 2640
     assert len(disagreements) <= 0.002 * total
-    assert disagreements == [{key: known[key] for key in ("line", "model", "label")} for known in EXPLAINED], (
-        "list and explain each one"
-    )
+    assert disagreements == [
+        {key: known[key] for key in ("line", "model", "label")} for known in EXPLAINED
+    ], "list and explain each one"
 
 
 @needs_gsm8k
@@ -118,7 +124,10 @@ def test_the_verdict_does_not_depend_on_how_a_real_answer_is_marked() -> None:
                 f"So it is $\\boxed{{{stated}}}$.",
                 f"**Final answer:** {stated}",
             ):
-                assert grade(gold, f"{body}\n{marked}").correct is row[model]["is_correct"], (marked, gold)
+                assert grade(gold, f"{body}\n{marked}").correct is row[model]["is_correct"], (
+                    marked,
+                    gold,
+                )
 
 
 @needs_gsm8k

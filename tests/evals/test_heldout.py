@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evals.heldout import Score, interval, maj_at_k, pass_at_1, pass_at_k, scores_by_family
+from ouroloop.evals.heldout import Score, interval, maj_at_k, pass_at_1, pass_at_k, scores_by_family
 
 ANSWERS = ("right", "also right", "wrong", "other", "third", None)
 RIGHT = {"right", "also right"}
@@ -37,14 +37,27 @@ def enumerated_majority(answers: list[str | None], k: int) -> float:
 def test_both_estimators_equal_the_mean_over_all_subsets(answers: list[str | None], k: int) -> None:
     problem, correct = ["p"] * len(answers), [answer in RIGHT for answer in answers]
     if k > len(answers):
-        assert pass_at_k(problem, correct, k).num_problems == maj_at_k(problem, correct, answers, k).num_problems == 0
+        assert (
+            pass_at_k(problem, correct, k).num_problems
+            == maj_at_k(problem, correct, answers, k).num_problems
+            == 0
+        )
         return
-    assert pass_at_k(problem, correct, k).value == pytest.approx(enumerated_pass(answers, k), abs=1e-12)
-    assert maj_at_k(problem, correct, answers, k).value == pytest.approx(enumerated_majority(answers, k), abs=1e-12)
+    assert pass_at_k(problem, correct, k).value == pytest.approx(
+        enumerated_pass(answers, k), abs=1e-12
+    )
+    assert maj_at_k(problem, correct, answers, k).value == pytest.approx(
+        enumerated_majority(answers, k), abs=1e-12
+    )
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(ANSWERS)), min_size=1, max_size=30), st.randoms())
-def test_the_order_of_the_rows_does_not_matter(rows: list[tuple[str, str | None]], random: object) -> None:
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(ANSWERS)), min_size=1, max_size=30),
+    st.randoms(),
+)
+def test_the_order_of_the_rows_does_not_matter(
+    rows: list[tuple[str, str | None]], random: object
+) -> None:
     mixed = list(rows)
     random.shuffle(mixed)  # type: ignore[attr-defined]
     for k in (1, 2, 4):
@@ -109,9 +122,12 @@ def test_repeating_every_sample_does_not_narrow_the_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "mean", "spread"), [(5, 0.5, 3), (20, 0.1, 3), (20, 0.5, 0.5), (60, 0.5, 3), (60, 0.9, 0.5), (120, 0.1, 3)]
+    ("number", "mean", "spread"),
+    [(5, 0.5, 3), (20, 0.1, 3), (20, 0.5, 0.5), (60, 0.5, 3), (60, 0.9, 0.5), (120, 0.1, 3)],
 )
-def test_the_interval_covers_the_truth_about_as_often_as_it_says(number: int, mean: float, spread: float) -> None:
+def test_the_interval_covers_the_truth_about_as_often_as_it_says(
+    number: int, mean: float, spread: float
+) -> None:
     rng = np.random.default_rng(number)
     chances = rng.beta(mean * spread, (1 - mean) * spread, (800, number))
     estimates = rng.binomial(8, chances) / 8
@@ -119,7 +135,9 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says(number: int, me
     covered = float(np.mean((bounds[:, 0] <= mean) & (mean <= bounds[:, 1])))
     print(f"{number} problems, mean {mean}: {covered:.3f}")
     assert 0.91 <= covered <= 0.999
-    assert np.all((bounds[:, 0] <= estimates.mean(1) + 1e-9) & (estimates.mean(1) <= bounds[:, 1] + 1e-9))
+    assert np.all(
+        (bounds[:, 0] <= estimates.mean(1) + 1e-9) & (estimates.mean(1) <= bounds[:, 1] + 1e-9)
+    )
 
 
 def test_the_unbiased_estimator_hits_the_truth_where_the_plug_in_misses_it() -> None:
@@ -139,22 +157,38 @@ def test_the_report_has_the_shape_that_a_run_directory_promises() -> None:
     family = ["easy"] * 6 + ["hard"] * 3
     correct = [1.0, 0.0, 1.0, 1.0, 1.0, 0.0, math.nan, math.nan, math.nan]
     answer = ["5", "6", "5", "7", "7", "8", None, "1", "1"]
-    report = scores_by_family(problem, family, correct, answer, pass_k=2, majority_k=2, greedy=[False, False, True] * 3)
+    report = scores_by_family(
+        problem, family, correct, answer, pass_k=2, majority_k=2, greedy=[False, False, True] * 3
+    )
     assert list(report) == ["easy", "hard"]
     easy = report["easy"]
     assert list(easy) == ["num_problems", "pass@1", "pass@k", "maj@k", "greedy"]
     assert easy["num_problems"] == 2
-    assert (easy["pass@1"]["value"], easy["pass@k"]["value"], easy["greedy"]["value"]) == (0.75, 1.0, 0.5)
+    assert (easy["pass@1"]["value"], easy["pass@k"]["value"], easy["greedy"]["value"]) == (
+        0.75,
+        1.0,
+        0.5,
+    )
     assert easy["maj@k"]["value"] == pytest.approx((0.5 + 1.0) / 2)
     assert report["hard"]["num_problems"] == 1
     assert report["hard"]["pass@1"] == {"value": None, "low": None, "high": None}
     json.dumps(report, allow_nan=False)
-    assert scores_by_family(problem, family, correct, answer, pass_k=2, majority_k=2)["easy"]["greedy"]["value"] is None
+    assert (
+        scores_by_family(problem, family, correct, answer, pass_k=2, majority_k=2)["easy"][
+            "greedy"
+        ]["value"]
+        is None
+    )
 
 
 def test_a_large_panel_is_scored_in_seconds_and_arrays_do_as_well_as_lists() -> None:
     rng = np.random.default_rng(1)
     answers = rng.integers(0, 12, 200 * 64)
-    score = maj_at_k(np.repeat(np.arange(200), 64), answers == 0, np.array([str(a) for a in answers], dtype=object), 32)
+    score = maj_at_k(
+        np.repeat(np.arange(200), 64),
+        answers == 0,
+        np.array([str(a) for a in answers], dtype=object),
+        32,
+    )
     assert score.num_problems == 200
     assert 0 < score.low < score.value < score.high < 1

@@ -7,37 +7,54 @@ from typing import Any
 import pytest
 from real_data import GSM8K, needs_gsm8k
 
-from evals.errors import DataError
-from evals.jsonl import JsonlTask, gsm8k_task
-from evals.problem_files import normalise
+from ouroloop.evals.errors import DataError
+from ouroloop.evals.jsonl import JsonlTask, gsm8k_task
+from ouroloop.evals.problem_files import normalise
 
 
 def write(path: Path, rows: list[Any]) -> Path:
-    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows), encoding="utf-8")
+    path.write_text(
+        "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows),
+        encoding="utf-8",
+    )
     return path
 
 
 def sums(start: int, number: int, **more: Any) -> list[dict[str, Any]]:
-    return [{"question": f"What is {a}+{a + 7}?", "answer": 2 * a + 7, **more} for a in range(start, start + number)]
+    return [
+        {"question": f"What is {a}+{a + 7}?", "answer": 2 * a + 7, **more}
+        for a in range(start, start + number)
+    ]
 
 
 def test_a_file_is_split_by_hash_into_disjoint_parts_that_cover_it(tmp_path: Path) -> None:
     task = JsonlTask(write(tmp_path / "p.jsonl", sums(0, 500, solution="add them")))
-    parts = {split: {problem.question for problem in task.problems(split)} for split in ("train", "heldout", "reserve")}
+    parts = {
+        split: {problem.question for problem in task.problems(split)}
+        for split in ("train", "heldout", "reserve")
+    }
     assert sum(map(len, parts.values())) == len(set.union(*parts.values())) == 500
     assert 70 <= len(parts["heldout"]) <= 130
     assert 20 <= len(parts["reserve"]) <= 60
 
 
-def test_a_problem_keeps_its_split_and_id_when_the_file_grows_or_is_shuffled(tmp_path: Path) -> None:
+def test_a_problem_keeps_its_split_and_id_when_the_file_grows_or_is_shuffled(
+    tmp_path: Path,
+) -> None:
     small = JsonlTask(write(tmp_path / "small.jsonl", sums(0, 100)))
     large = JsonlTask(write(tmp_path / "large.jsonl", list(reversed(sums(0, 300)))))
     for split in ("train", "heldout"):
-        assert {problem.id for problem in small.problems(split)} <= {problem.id for problem in large.problems(split)}
+        assert {problem.id for problem in small.problems(split)} <= {
+            problem.id for problem in large.problems(split)
+        }
 
 
-def test_without_solutions_there_is_no_reserve_and_without_answers_nothing_is_scored(tmp_path: Path) -> None:
-    task = JsonlTask(write(tmp_path / "p.jsonl", [{"question": f"Say {n} nicely."} for n in range(50)]))
+def test_without_solutions_there_is_no_reserve_and_without_answers_nothing_is_scored(
+    tmp_path: Path,
+) -> None:
+    task = JsonlTask(
+        write(tmp_path / "p.jsonl", [{"question": f"Say {n} nicely."} for n in range(50)])
+    )
     assert task.problems("reserve") == []
     problem = task.problems("train")[0]
     assert problem.answer is None
@@ -48,7 +65,11 @@ def test_without_solutions_there_is_no_reserve_and_without_answers_nothing_is_sc
 
 def test_a_heldout_question_is_taken_out_of_training_however_it_is_written(tmp_path: Path) -> None:
     train = write(
-        tmp_path / "train.jsonl", [{"question": "What is  5+3 ?", "answer": "8"}, {"question": "What is 5-3?", "answer": "2"}]
+        tmp_path / "train.jsonl",
+        [
+            {"question": "What is  5+3 ?", "answer": "8"},
+            {"question": "What is 5-3?", "answer": "2"},
+        ],
     )
     heldout = write(tmp_path / "heldout.jsonl", [{"question": "what is 5+3?", "answer": "8"}])
     task = JsonlTask(train, heldout)
@@ -62,7 +83,14 @@ def test_normalising_keeps_what_changes_the_question() -> None:
         len(
             {
                 normalise(q)
-                for q in ("What is 5-3?", "What is 5+3?", "What is 53?", "What is 5.3?", "What is 5*3?", "What is -5*3?")
+                for q in (
+                    "What is 5-3?",
+                    "What is 5+3?",
+                    "What is 53?",
+                    "What is 5.3?",
+                    "What is 5*3?",
+                    "What is -5*3?",
+                )
             }
         )
         == 6
@@ -79,7 +107,9 @@ def test_fields_are_read_and_others_become_metadata(tmp_path: Path) -> None:
         "solution": "2+3=5\nanswer 5",
         "source": "me",
     }
-    task = JsonlTask(write(tmp_path / "p.jsonl", sums(0, 60)), write(tmp_path / "h.jsonl", ["", row]))
+    task = JsonlTask(
+        write(tmp_path / "p.jsonl", sums(0, 60)), write(tmp_path / "h.jsonl", ["", row])
+    )
     (problem,) = task.problems("heldout")
     assert (problem.id, problem.answer, problem.family, problem.slice, problem.metadata) == (
         "7",
@@ -105,24 +135,41 @@ BAD = [
     (["{not json"], r"p\.jsonl:1: not JSON .* expected one object per line"),
     ([GOOD, "", '{"question": "x"'], r"p\.jsonl:3: not JSON"),
     ([GOOD, [1, 2]], r"p\.jsonl:2: got a JSON list; expected an object"),
-    ([GOOD, {"prompt": "x", "answer": "5"}], r"p\.jsonl:2: no field 'question', got \['answer', 'prompt'\]"),
+    (
+        [GOOD, {"prompt": "x", "answer": "5"}],
+        r"p\.jsonl:2: no field 'question', got \['answer', 'prompt'\]",
+    ),
     ([{"question": "  ", "answer": "5"}], r"p\.jsonl:1: field 'question' is empty"),
     ([{"question": "x", "answer": ["5"]}], r"p\.jsonl:1: field 'answer' is a list"),
     ([{"question": "x", "answer": True}], r"p\.jsonl:1: field 'answer' is a bool"),
-    ([{"question": "x", "answer": "9**9**9"}], r"p\.jsonl:1: answer '9\*\*9\*\*9' cannot be read by the grader"),
-    ([{"question": "x", "answer": "5", "slice": "hard"}], r"p\.jsonl:1: field 'slice' is 'hard'; expected 'typical' or 'tail'"),
+    (
+        [{"question": "x", "answer": "9**9**9"}],
+        r"p\.jsonl:1: answer '9\*\*9\*\*9' cannot be read by the grader",
+    ),
+    (
+        [{"question": "x", "answer": "5", "slice": "hard"}],
+        r"p\.jsonl:1: field 'slice' is 'hard'; expected 'typical' or 'tail'",
+    ),
     (
         [{**GOOD, "id": "a"}, {"question": "another", "id": "a"}],
         r"p\.jsonl:2: id 'a' belongs to another question already \(.*p\.jsonl:1\)",
     ),
     ([], r"p\.jsonl: the file holds no problems"),
     (["", "  "], r"p\.jsonl: the file holds no problems"),
-    ([GOOD], r"p\.jsonl: 1 problems give [01] for training and [01] held out; expected at least 1 of each"),
+    (
+        [GOOD],
+        (
+            r"p\.jsonl: 1 problems give [01] for training and [01] held out; expected at least 1 of"
+            r" each"
+        ),
+    ),
 ]
 
 
 @pytest.mark.parametrize(("lines", "message"), BAD)
-def test_a_bad_file_is_refused_with_its_place_and_a_remedy(tmp_path: Path, lines: list[Any], message: str) -> None:
+def test_a_bad_file_is_refused_with_its_place_and_a_remedy(
+    tmp_path: Path, lines: list[Any], message: str
+) -> None:
     with pytest.raises(DataError, match=message):
         JsonlTask(write(tmp_path / "p.jsonl", lines)).problems("train")
 
@@ -130,15 +177,23 @@ def test_a_bad_file_is_refused_with_its_place_and_a_remedy(tmp_path: Path, lines
 def test_a_missing_file_a_folder_and_a_binary_file_are_refused(tmp_path: Path) -> None:
     binary = tmp_path / "b.jsonl"
     binary.write_bytes(b"\xff\xfe\x00")
-    for path, message in ((tmp_path / "none.jsonl", "no such file"), (tmp_path, "cannot be read"), (binary, "not UTF-8")):
+    for path, message in (
+        (tmp_path / "none.jsonl", "no such file"),
+        (tmp_path, "cannot be read"),
+        (binary, "not UTF-8"),
+    ):
         with pytest.raises(DataError, match=message):
             JsonlTask(path).problems("train")
 
 
 def test_ids_that_mean_different_questions_in_the_two_files_are_refused(tmp_path: Path) -> None:
-    train, heldout = ([{**row, "id": number} for number, row in enumerate(sums(start, 5))] for start in (0, 100))
+    train, heldout = (
+        [{**row, "id": number} for number, row in enumerate(sums(start, 5))] for start in (0, 100)
+    )
     with pytest.raises(DataError, match="id '0' names different questions"):
-        JsonlTask(write(tmp_path / "t.jsonl", train), write(tmp_path / "h.jsonl", heldout)).problems("train")
+        JsonlTask(
+            write(tmp_path / "t.jsonl", train), write(tmp_path / "h.jsonl", heldout)
+        ).problems("train")
 
 
 def test_training_that_is_all_held_out_is_refused(tmp_path: Path) -> None:
@@ -159,12 +214,20 @@ def test_a_gsm8k_row_without_its_last_line_is_refused(tmp_path: Path) -> None:
 @needs_gsm8k
 def test_gsm8k_is_read_whole_with_plain_solutions_and_disjoint_splits() -> None:
     task = gsm8k_task(GSM8K / "train_first_1000.jsonl", GSM8K / "test_first_660.jsonl")
-    train, heldout, reserve = task.problems("train"), task.problems("heldout"), task.problems("reserve")
+    train, heldout, reserve = (
+        task.problems("train"),
+        task.problems("heldout"),
+        task.problems("reserve"),
+    )
     assert len(train) + len(reserve) == 1000
     assert len(heldout) == 660
     assert 70 <= len(reserve) <= 130
-    questions = [{normalise(problem.question) for problem in part} for part in (train, heldout, reserve)]
-    assert not (questions[0] & questions[1] or questions[0] & questions[2] or questions[1] & questions[2])
+    questions = [
+        {normalise(problem.question) for problem in part} for part in (train, heldout, reserve)
+    ]
+    assert not (
+        questions[0] & questions[1] or questions[0] & questions[2] or questions[1] & questions[2]
+    )
     for problem in [*train, *heldout, *reserve]:
         assert problem.solution is not None
         assert "<<" not in problem.solution

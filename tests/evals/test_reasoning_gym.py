@@ -7,9 +7,9 @@ import pytest
 
 pytest.importorskip("reasoning_gym", reason="needs the extra `verify`")
 
-from evals.errors import DataError
-from evals.problem_files import normalise
-from evals.reasoning_gym_task import SEEDS, ReasoningGymTask
+from ouroloop.evals.errors import DataError
+from ouroloop.evals.problem_files import normalise
+from ouroloop.evals.reasoning_gym_task import SEEDS, ReasoningGymTask
 
 pytestmark = pytest.mark.slow  # the library takes seconds to import, here and in the worker
 SETS = {
@@ -44,17 +44,28 @@ def test_no_question_occurs_twice_and_splits_are_far_apart(task: ReasoningGymTas
 
 
 def test_small_sets_do_not_leak_between_splits() -> None:
-    problems = ReasoningGymTask({"chain_sum": {"min_digits": 1, "max_digits": 1, "min_terms": 2, "max_terms": 2}}, 500, 100, 50)
-    train, heldout = ({p.question for p in problems.problems(split)} for split in ("train", "heldout"))
+    problems = ReasoningGymTask(
+        {"chain_sum": {"min_digits": 1, "max_digits": 1, "min_terms": 2, "max_terms": 2}},
+        500,
+        100,
+        50,
+    )
+    train, heldout = (
+        {p.question for p in problems.problems(split)} for split in ("train", "heldout")
+    )
     assert train and heldout and not train & heldout
 
 
 def test_every_gold_answer_is_accepted(task: ReasoningGymTask) -> None:
     for problem in task.problems("heldout"):
-        assert task.grade(problem, f"Let me see.\nThe answer is: {problem.answer}").correct is True, problem
+        assert (
+            task.grade(problem, f"Let me see.\nThe answer is: {problem.answer}").correct is True
+        ), problem
 
 
-def test_partial_credit_lost_signs_and_first_numbers_are_not_accepted(task: ReasoningGymTask) -> None:
+def test_partial_credit_lost_signs_and_first_numbers_are_not_accepted(
+    task: ReasoningGymTask,
+) -> None:
     for problem in task.problems("train"):
         if problem.family in ("chain_sum", "gsm_symbolic"):
             value = int(float(problem.answer or "nan"))
@@ -66,12 +77,17 @@ def test_partial_credit_lost_signs_and_first_numbers_are_not_accepted(task: Reas
                 f"{value} {value + 1} {value + 2}",
                 "1 2 3 4 5 6 7 8 9",
             ):
-                assert task.grade(problem, f"answer {wrong}").correct is False, (problem.answer, wrong)
+                assert task.grade(problem, f"answer {wrong}").correct is False, (
+                    problem.answer,
+                    wrong,
+                )
             if value:
                 assert task.grade(problem, f"answer {-value}").correct is False
 
 
-def test_another_right_answer_than_the_stored_one_is_accepted_by_the_sets_own_rule(task: ReasoningGymTask) -> None:
+def test_another_right_answer_than_the_stored_one_is_accepted_by_the_sets_own_rule(
+    task: ReasoningGymTask,
+) -> None:
     problem = next(p for p in task.problems("train") if p.family == "countdown")
     assert task.grade(problem, f"<answer>0 + {problem.answer}</answer>").method == "reasoning_gym"
     assert task.grade(problem, f"<answer>({problem.answer})</answer>").correct is True

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from evals.errors import DataError
-from evals.registry import TASKS, build_task
-from evals.tasks import Problem, Task
+from ouroloop.evals.errors import DataError
+from ouroloop.evals.registry import TASKS, build_task
+from ouroloop.evals.tasks import Problem, Task
 
 
 def settings(kind: str, folder: Path) -> dict[str, Any]:
@@ -16,7 +16,10 @@ def settings(kind: str, folder: Path) -> dict[str, Any]:
         path = folder / "problems.jsonl"
         answer = "{} + {} = <<{}+{}={}>>{}\n#### {}" if kind == "gsm8k" else "{6}"
         rows = [
-            {"question": f"What is {a}+{b}?", "answer": answer.format(a, b, a, b, a + b, a + b, a + b)}
+            {
+                "question": f"What is {a}+{b}?",
+                "answer": answer.format(a, b, a, b, a + b, a + b, a + b),
+            }
             for a in range(9)
             for b in range(9)
         ]
@@ -25,7 +28,12 @@ def settings(kind: str, folder: Path) -> dict[str, Any]:
     return {"datasets": {"chain_sum": {}}} if kind == "reasoning_gym" else {}
 
 
-@pytest.fixture(params=[pytest.param(kind, marks=[pytest.mark.slow] if kind == "reasoning_gym" else []) for kind in TASKS])
+@pytest.fixture(
+    params=[
+        pytest.param(kind, marks=[pytest.mark.slow] if kind == "reasoning_gym" else [])
+        for kind in TASKS
+    ]
+)
 def task(request: pytest.FixtureRequest, tmp_path: Path) -> Task:
     if request.param == "reasoning_gym":
         pytest.importorskip("reasoning_gym", reason="needs the extra `verify`")
@@ -42,7 +50,9 @@ def test_every_task_keeps_the_contract(task: Task) -> None:
         for part in splits.values()
         for problem in part
     )
-    assert [problem.id for problem in task.problems("train")] == [problem.id for problem in splits["train"]]
+    assert [problem.id for problem in task.problems("train")] == [
+        problem.id for problem in splits["train"]
+    ]
     assert task.name in TASKS
     for problem in [*splits["train"][:20], *splits["heldout"][:20]]:
         assert task.grade(problem, f"answer {problem.answer}").correct is True
@@ -60,7 +70,9 @@ def test_every_task_makes_wrong_texts_that_are_wrong_for_certain(task: Task) -> 
     made = 0
     for problem in demonstrations:
         text = problem.solution or ""
-        wrong, by_a_step = (task.corrupt(problem, text, 1, keep_answer=keep) for keep in (False, True))
+        wrong, by_a_step = (
+            task.corrupt(problem, text, 1, keep_answer=keep) for keep in (False, True)
+        )
         assert wrong == task.corrupt(problem, text, 1)
         assert wrong is None or task.grade(problem, wrong).correct is False
         if by_a_step is not None:

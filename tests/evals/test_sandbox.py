@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from evals.errors import DataError, SandboxError, SandboxTimeout
-from evals.grading import grade
-from evals.sandbox import Sandbox, _Worker
+from ouroloop.evals.errors import DataError, SandboxError, SandboxTimeout
+from ouroloop.evals.grading import grade
+from ouroloop.evals.sandbox import Sandbox, _Worker
 
 
 def alive() -> set[int | None]:
@@ -55,7 +55,10 @@ def test_a_function_that_raises_or_eats_memory_is_an_error() -> None:
         with pytest.raises(SandboxError, match="ValueError"):
             sandbox.call("nonsense")
         assert sandbox.call("7") == 7
-    with Sandbox("operator:mul", memory_bytes=2**30) as sandbox, pytest.raises(SandboxError, match=r"MemoryError|died"):
+    with (
+        Sandbox("operator:mul", memory_bytes=2**30) as sandbox,
+        pytest.raises(SandboxError, match=r"MemoryError|died"),
+    ):
         sandbox.call("x", 3 * 2**30)
 
 
@@ -74,7 +77,10 @@ def test_the_kernel_ends_a_worker_that_nobody_watches() -> None:
 
 
 def test_a_function_that_cannot_be_imported_is_a_users_error() -> None:
-    with Sandbox("no_such_library:compare") as sandbox, pytest.raises(DataError, match="no_such_library"):
+    with (
+        Sandbox("no_such_library:compare") as sandbox,
+        pytest.raises(DataError, match="no_such_library"),
+    ):
         sandbox.call("1", "1")
     assert not alive()
 
@@ -82,7 +88,10 @@ def test_a_function_that_cannot_be_imported_is_a_users_error() -> None:
 def test_threads_share_a_sandbox() -> None:
     with Sandbox("builtins:pow", num_workers=2) as sandbox:
         found: dict[int, int] = {}
-        threads = [threading.Thread(target=lambda n=n: found.update({n: sandbox.call(n, 2)})) for n in range(40)]
+        threads = [
+            threading.Thread(target=lambda n=n: found.update({n: sandbox.call(n, 2)}))
+            for n in range(40)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -94,7 +103,7 @@ def test_threads_share_a_sandbox() -> None:
 @pytest.fixture(scope="module")
 def symbolic() -> Iterator[Sandbox]:
     pytest.importorskip("math_verify", reason="needs the extra `verify`")
-    with Sandbox("evals.symbolic:same_expression", timeout_seconds=3) as sandbox:
+    with Sandbox("ouroloop.evals.symbolic:same_expression", timeout_seconds=3) as sandbox:
         yield sandbox
 
 
@@ -109,7 +118,9 @@ def symbolic() -> Iterator[Sandbox]:
         (r"3\pi", r"2\pi", False),
     ],
 )
-def test_expressions_are_compared_by_their_meaning(symbolic: Sandbox, gold: str, stated: str, right: bool) -> None:
+def test_expressions_are_compared_by_their_meaning(
+    symbolic: Sandbox, gold: str, stated: str, right: bool
+) -> None:
     got = grade(gold, f"The answer is ${stated}$", symbolic=symbolic)
     assert (got.correct, got.method) == (right, "symbolic")
 
@@ -122,9 +133,19 @@ def test_words_and_unfinished_sums_are_not_left_to_math_verify(symbolic: Sandbox
 
 @pytest.mark.parametrize(
     "hostile",
-    ["(9^(9^9))+x", "x^2+99999999!", "10^{10^{10}}+x", "9**9**9+x", "x+" * 60 + "x", "x^(9^9*9^9)", "(" * 90 + "x^2" + ")" * 90],
+    [
+        "(9^(9^9))+x",
+        "x^2+99999999!",
+        "10^{10^{10}}+x",
+        "9**9**9+x",
+        "x+" * 60 + "x",
+        "x^(9^9*9^9)",
+        "(" * 90 + "x^2" + ")" * 90,
+    ],
 )
-def test_a_hostile_expression_is_wrong_in_time_and_the_parent_lives(symbolic: Sandbox, hostile: str) -> None:
+def test_a_hostile_expression_is_wrong_in_time_and_the_parent_lives(
+    symbolic: Sandbox, hostile: str
+) -> None:
     start = time.perf_counter()
     assert grade("x^2+1", f"The answer is {hostile}", symbolic=symbolic).correct is False
     assert time.perf_counter() - start < 20
@@ -135,7 +156,7 @@ def test_a_hostile_expression_is_wrong_in_time_and_the_parent_lives(symbolic: Sa
 def test_what_no_pattern_foresees_ends_with_its_worker(slow: str) -> None:
     pytest.importorskip("math_verify", reason="needs the extra `verify`")
     others = alive()
-    with Sandbox("evals.symbolic:same_expression", timeout_seconds=1) as sandbox:
+    with Sandbox("ouroloop.evals.symbolic:same_expression", timeout_seconds=1) as sandbox:
         got = grade("x^2+1", f"The answer is ${slow}$", symbolic=sandbox)
     assert (got.correct, got.method) == (False, "symbolic timeout")
     assert alive() <= others

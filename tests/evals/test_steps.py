@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from real_data import needs_gsm8k, rows
 
-from evals.numerals import spell
-from evals.steps import calculation_key, calculations, check
+from ouroloop.evals.numerals import spell
+from ouroloop.evals.steps import calculation_key, calculations, check
 
 READ = [
     ("47+35=82", ("47+35=82",), True),
@@ -84,7 +84,9 @@ LEFT_OUT = [
 
 
 @pytest.mark.parametrize(("text", "found", "valid"), READ)
-def test_a_calculation_is_found_in_prose_and_checked(text: str, found: tuple[str, ...], valid: bool) -> None:
+def test_a_calculation_is_found_in_prose_and_checked(
+    text: str, found: tuple[str, ...], valid: bool
+) -> None:
     assert calculations(text) == found
     assert check(text).valid is valid
     assert check(text).num_steps == len(found)
@@ -103,7 +105,9 @@ def test_the_first_wrong_step_is_named_with_what_it_should_be() -> None:
     assert "8" in got.reason
 
 
-def test_order_spacing_commas_and_words_do_not_make_a_new_path_but_another_calculation_does() -> None:
+def test_order_spacing_commas_and_words_do_not_make_a_new_path_but_another_calculation_does() -> (
+    None
+):
     one = "She has 1,000 + 5 = 1005 apples. Then 2 x 3 = $6."
     two = "2*3=6\n1000+5=1005"
     assert calculation_key(one) == calculation_key(two) != ""
@@ -130,7 +134,10 @@ def exact(node: ast.expr) -> Fraction:
 numbers = st.one_of(st.integers(0, 9999).map(str), st.decimals(0, 99, places=2).map(str))
 expressions = st.recursive(
     numbers,
-    lambda inner: st.one_of(st.tuples(inner, st.sampled_from("+-*/"), inner).map(" ".join), inner.map(lambda e: f"({e})")),
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from("+-*/"), inner).map(" ".join),
+        inner.map(lambda e: f"({e})"),
+    ),
     max_leaves=8,
 ).filter(lambda text: any(sign in text for sign in "+-*/"))
 
@@ -183,7 +190,10 @@ def test_real_solutions_are_read_and_found_right_but_for_their_own_slips() -> No
     data = rows("train_first_1000.jsonl") + rows("test_first_660.jsonl")
     checked = [check(row["answer"]) for row in data]
     wrong = [got.reason for got in checked if got.valid is False]
-    print(f"{sum(got.num_steps for got in checked)} steps; {len(wrong)} solutions with a wrong one: {wrong}")
+    print(
+        f"{sum(got.num_steps for got in checked)} steps; {len(wrong)} solutions with a wrong one:"
+        f" {wrong}"
+    )
     assert sum(got.valid is None for got in checked) <= 0.02 * len(data)
     assert len(wrong) <= 0.01 * len(data)
 
@@ -193,7 +203,9 @@ def test_nine_in_ten_annotated_calculations_are_found_in_the_plain_prose_too() -
     found = total = 0
     for row in rows("train_first_1000.jsonl"):
         for line in row["answer"].splitlines():
-            noted = Counter(step for note in re.findall("<<(.*?)>>", line) for step in calculations(note))
+            noted = Counter(
+                step for note in re.findall("<<(.*?)>>", line) for step in calculations(note)
+            )
             read = Counter(calculations(re.sub("<<.*?>>", "", line)))
             total += noted.total()
             found += (noted & read).total()

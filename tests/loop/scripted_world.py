@@ -1,19 +1,24 @@
-"""A scripted model of the arithmetic world and a trainer that trains nothing: the whole loop in seconds."""
+"""A scripted model of the arithmetic world and a trainer that trains nothing.
+
+The whole loop in seconds.
+"""
 
 import asyncio
 import json
 import random
 
-from evals.worlds.arithmetic import world
-from evals.worlds.arithmetic.task import ArithmeticTask
-from loop.controller import Campaign
-from loop.engines.scripted import ScriptedEngine
-from loop.recipe_file import resolve
-from loop.setup import prepare
-from loop.store import Store, write_json
+from ouroloop.evals.worlds.arithmetic import world
+from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
+from ouroloop.loop.controller import Campaign
+from ouroloop.loop.engines.scripted import ScriptedEngine
+from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.setup import prepare
+from ouroloop.loop.store import Store, write_json
 
 TASK = ArithmeticTask()
-BY_QUESTION = {p.question: p for split in ("train", "reserve", "heldout") for p in TASK.problems(split)}
+BY_QUESTION = {
+    p.question: p for split in ("train", "reserve", "heldout") for p in TASK.problems(split)
+}
 
 RECIPE = {
     "name": "scripted",
@@ -24,7 +29,15 @@ RECIPE = {
     "refine": {"max_critique_tokens": 200},
     "filters": {"steps": True},
     "dataset": {"min_examples": 4},
-    "probe": {"problems": 12, "family_problems": 2, "samples": 8, "anchor_samples": 16, "critiques": 12, "texts": 16, "canaries": 10},
+    "probe": {
+        "problems": 12,
+        "family_problems": 2,
+        "samples": 8,
+        "anchor_samples": 16,
+        "critiques": 12,
+        "texts": 16,
+        "canaries": 10,
+    },
     "tracking": {"mlflow": False},
 }
 
@@ -37,7 +50,10 @@ def recipe(**changes):
 
 
 class Model:
-    """Right with probability `skill[round]` and in a strategy drawn from `mix[round]`; the round is read from the loaded checkpoint."""
+    """Right with probability `skill[round]` and in a strategy drawn from `mix[round]`.
+
+    The round is read from the loaded checkpoint.
+    """
 
     def __init__(self, skill=lambda number: 0.6, mix=lambda number: world.STRATEGY_WEIGHTS):
         self.skill, self.mix = skill, mix
@@ -67,7 +83,11 @@ class Model:
     def strategy(self, item, rng):
         if item.family in world.SKILLS:
             return None
-        names = [n for n in world.st.STRATEGIES[item.family] if world.st.applies(n, item.family, item.metadata["a"])]
+        names = [
+            n
+            for n in world.st.STRATEGIES[item.family]
+            if world.st.applies(n, item.family, item.metadata["a"])
+        ]
         weights = [self.mix(self.round).get(n, 0.0) + 1e-9 for n in names]
         return rng.choices(names, weights)[0]
 
@@ -76,7 +96,14 @@ def no_training(job, folder, tell):
     """What sft.train leaves behind, without training."""
     (folder / "checkpoint").mkdir(exist_ok=True)
     tell(1, 1)
-    facts = {"status": "trained", "checkpoint": f"rounds/{folder.name}/checkpoint", "seconds": 0.0, "num_examples": 1, "loss": [], "by_origin": {}}
+    facts = {
+        "status": "trained",
+        "checkpoint": f"rounds/{folder.name}/checkpoint",
+        "seconds": 0.0,
+        "num_examples": 1,
+        "loss": [],
+        "by_origin": {},
+    }
     write_json(folder / "train.json", facts)
     return facts
 
@@ -84,7 +111,11 @@ def no_training(job, folder, tell):
 def carry(root, model, settings, trainer=no_training):
     """Run a campaign to its end, or go on with the one in `root`."""
     path = root / settings.name
-    store = Store.open(path) if (path / "recipe.json").exists() else Store.create(root, settings, "none")
+    store = (
+        Store.open(path)
+        if (path / "recipe.json").exists()
+        else Store.create(root, settings, "none")
+    )
     campaign = Campaign(store, prepare(settings), model.engine, lambda *what: None, trainer=trainer)
     try:
         return asyncio.run(campaign.run()), path

@@ -1,4 +1,7 @@
-"""CollapseMonitor: on a made-up trainer, and in a real SFTTrainer on a tiny model. All slow: transformers comes along."""
+"""CollapseMonitor: on a made-up trainer, and in a real SFTTrainer on a tiny model.
+
+All slow: transformers comes along.
+"""
 
 import json
 import logging
@@ -7,8 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from loop.__main__ import main
-from loop.errors import DataError, RecipeError
+from ouroloop.loop.__main__ import main
+from ouroloop.loop.errors import DataError, RecipeError
 
 pytestmark = pytest.mark.slow
 
@@ -17,9 +20,9 @@ NUM_PROBLEMS = 60
 
 def callback():
     """The module, imported when a test runs: collecting tests must not take transformers along."""
-    import loop.callback
+    import ouroloop.loop.callback
 
-    return loop.callback
+    return ouroloop.loop.callback
 
 
 def model_at(step, accuracy=0.6):
@@ -30,8 +33,20 @@ def model_at(step, accuracy=0.6):
         for _ in range(8 if step else 32):
             right = rng.random() < accuracy
             total = problem + 7 + (0 if right else int(rng.integers(1, 4)))
-            text = f"{problem}+7={total}" if rng.random() < 0.5 else f"{problem}+10={problem + 10}. {problem + 10}-3={total}"
-            rows.append({"problem": f"p{problem}", "text": text, "correct": np.bool_(right), "nll": np.float64(0.4), "num_tokens": 9})
+            text = (
+                f"{problem}+7={total}"
+                if rng.random() < 0.5
+                else f"{problem}+10={problem + 10}. {problem + 10}-3={total}"
+            )
+            rows.append(
+                {
+                    "problem": f"p{problem}",
+                    "text": text,
+                    "correct": np.bool_(right),
+                    "nll": np.float64(0.4),
+                    "num_tokens": 9,
+                }
+            )
     return rows
 
 
@@ -48,12 +63,16 @@ class Training:
 
     def __init__(self, folder, monitor, step=0):
         self.args, self.monitor = SimpleNamespace(output_dir=str(folder)), monitor
-        self.state = SimpleNamespace(global_step=step, epoch=step / 10, is_world_process_zero=True, log_history=[])
+        self.state = SimpleNamespace(
+            global_step=step, epoch=step / 10, is_world_process_zero=True, log_history=[]
+        )
         self.control = SimpleNamespace(should_training_stop=False)
         self.call("on_train_begin")
 
     def call(self, event, **more):
-        getattr(self.monitor, event)(self.args, self.state, self.control, model=None, processing_class=None, **more)
+        getattr(self.monitor, event)(
+            self.args, self.state, self.control, model=None, processing_class=None, **more
+        )
 
     def run(self, steps, end=True):
         for _ in range(steps):
@@ -76,12 +95,18 @@ class Training:
 def test_a_healthy_training_is_measured_logged_and_let_run(tmp_path):
     training = Training(tmp_path, callback().CollapseMonitor(healthy, every_steps=5)).run(12)
     assert not training.control.should_training_stop
-    assert [d["step"] for d in training.decisions()] == [0, 5, 10, 12] and {d["action"] for d in training.decisions()} == {"continue"}
+    assert [d["step"] for d in training.decisions()] == [0, 5, 10, 12] and {
+        d["action"] for d in training.decisions()
+    } == {"continue"}
     logged = training.state.log_history
     assert [entry["step"] for entry in logged] == [0, 5, 10, 12]
     assert logged[1]["collapse/accuracy/pass_1/default"] == pytest.approx(0.6, abs=0.1)
     assert logged[1]["collapse/action"] == callback().ACTIONS["continue"]
-    assert all(isinstance(value, float | int) and np.isfinite(value) for entry in logged for value in entry.values())
+    assert all(
+        isinstance(value, float | int) and np.isfinite(value)
+        for entry in logged
+        for value in entry.values()
+    )
     assert logged[1]["collapse/halt_log_e"] < 0
 
 
@@ -89,12 +114,18 @@ def test_each_epoch_is_the_default_and_a_collapse_stops_the_training(tmp_path):
     training = Training(tmp_path, callback().CollapseMonitor(collapsing)).run(50)
     assert training.control.should_training_stop and training.state.global_step == 20
     last = training.decisions()[-1]
-    assert last["action"] == "rollback" and "pass@1" in last["reasons"][0] and last["details"]["carried_out"] is False
+    assert (
+        last["action"] == "rollback"
+        and "pass@1" in last["reasons"][0]
+        and last["details"]["carried_out"] is False
+    )
 
 
 def test_warn_only_says_so(tmp_path, caplog):
-    with caplog.at_level(logging.WARNING, "loop.callback"):
-        training = Training(tmp_path, callback().CollapseMonitor(collapsing, on_halt="warn")).run(30)
+    with caplog.at_level(logging.WARNING, "ouroloop.loop.callback"):
+        training = Training(tmp_path, callback().CollapseMonitor(collapsing, on_halt="warn")).run(
+            30
+        )
     assert not training.control.should_training_stop and training.state.global_step == 30
     assert "round 2 (step 20): rollback" in caplog.text and "HALT: evidence" in caplog.text
 
@@ -110,14 +141,18 @@ def test_what_it_leaves_behind_is_what_ouroloop_monitor_reads(tmp_path, capsys):
 
 def test_resuming_goes_on_from_its_own_files_as_if_never_interrupted(tmp_path):
     whole = Training(tmp_path / "whole", callback().CollapseMonitor(healthy, every_steps=5)).run(30)
-    Training(tmp_path / "cut", callback().CollapseMonitor(healthy, every_steps=5)).run(24, end=False)
+    Training(tmp_path / "cut", callback().CollapseMonitor(healthy, every_steps=5)).run(
+        24, end=False
+    )
     sampled = []
 
     def recorded(model, tokenizer, step):
         sampled.append(step)
         return model_at(step)
 
-    resumed = Training(tmp_path / "cut", callback().CollapseMonitor(recorded, every_steps=5), step=12).run(18)
+    resumed = Training(
+        tmp_path / "cut", callback().CollapseMonitor(recorded, every_steps=5), step=12
+    ).run(18)
     assert sampled == [15, 20, 25, 30]
     assert resumed.decisions() == whole.decisions()
     names = {f.name for f in (tmp_path / "cut" / "collapse_monitor").iterdir()}
@@ -134,7 +169,10 @@ def test_evaluations_can_be_what_is_measured_and_get_the_readings(tmp_path):
     training = Training(tmp_path, callback().CollapseMonitor(healthy, on_evaluation=True))
     training.state.global_step, metrics = 7, {"eval_loss": 1.0}
     training.call("on_evaluate", metrics=metrics)
-    assert metrics["collapse/diversity/dcp"] > 0 and [d["step"] for d in training.decisions()] == [0, 7]
+    assert metrics["collapse/diversity/dcp"] > 0 and [d["step"] for d in training.decisions()] == [
+        0,
+        7,
+    ]
 
 
 def test_the_trainers_random_numbers_are_left_as_they_were(tmp_path):
@@ -160,8 +198,16 @@ def test_wrong_settings_and_rows_are_refused_with_their_remedy(tmp_path):
         callback().CollapseMonitor(healthy, on_halt="halt")
     with pytest.raises(RecipeError, match="Did you mean 'accuracy_loss'"):
         callback().CollapseMonitor(healthy, tolerances={"acuracy_loss": 0.1})
-    with pytest.raises(DataError, match=r"sample\(\) at step 0, row 2: correct is 0\.5; expected true, false or null"):
-        Training(tmp_path, callback().CollapseMonitor(lambda m, t, s: [{"problem": 1}, {"problem": 1, "correct": 0.5}]))
+    with pytest.raises(
+        DataError,
+        match=r"sample\(\) at step 0, row 2: correct is 0\.5; expected true, false or null",
+    ):
+        Training(
+            tmp_path,
+            callback().CollapseMonitor(
+                lambda m, t, s: [{"problem": 1}, {"problem": 1, "correct": 0.5}]
+            ),
+        )
     assert not (tmp_path / "collapse_monitor").exists()
 
 
@@ -175,16 +221,35 @@ def test_in_a_real_sft_trainer_it_measures_resumes_and_stops(tmp_path):
 
     folder = save_tiny_llama(tmp_path / "model", spread=0.05)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    problems = [{"problem": f"p{i}", "prompt": f"{i} + 1 =", "answer": str(i + 1)} for i in range(6)]
-    data = Dataset.from_list([{"prompt": p["prompt"], "completion": " " + p["answer"]} for p in problems] * 4)
-    generate = callback().Generate(problems, lambda p, text: True, samples=2, max_new_tokens=8, batch_size=16)
+    problems = [
+        {"problem": f"p{i}", "prompt": f"{i} + 1 =", "answer": str(i + 1)} for i in range(6)
+    ]
+    data = Dataset.from_list(
+        [{"prompt": p["prompt"], "completion": " " + p["answer"]} for p in problems] * 4
+    )
+    generate = callback().Generate(
+        problems, lambda p, text: True, samples=2, max_new_tokens=8, batch_size=16
+    )
 
     def trainer(steps, monitor):
         config = SFTConfig(
-            output_dir=str(tmp_path / "out"), max_steps=steps, per_device_train_batch_size=4, logging_steps=1, save_steps=2, report_to=[],
-            use_cpu=True, bf16=False, disable_tqdm=True, learning_rate=1e-3,
+            output_dir=str(tmp_path / "out"),
+            max_steps=steps,
+            per_device_train_batch_size=4,
+            logging_steps=1,
+            save_steps=2,
+            report_to=[],
+            use_cpu=True,
+            bf16=False,
+            disable_tqdm=True,
+            learning_rate=1e-3,
         )
-        made = SFTTrainer(model=AutoModelForCausalLM.from_pretrained(folder), args=config, train_dataset=data, processing_class=tokenizer)
+        made = SFTTrainer(
+            model=AutoModelForCausalLM.from_pretrained(folder),
+            args=config,
+            train_dataset=data,
+            processing_class=tokenizer,
+        )
         monitor.attach(made)
         return made
 
@@ -194,35 +259,64 @@ def test_in_a_real_sft_trainer_it_measures_resumes_and_stops(tmp_path):
     decisions = [json.loads(line) for line in (out / "decisions.jsonl").read_text().splitlines()]
     assert [d["step"] for d in decisions] == [0, 2, 4]
     rows = [json.loads(line) for line in (out / "step-00000000.jsonl").read_text().splitlines()]
-    assert len(rows) == 6 * 8 and len((out / "step-00000002.jsonl").read_text().splitlines()) == 6 * 2
+    assert (
+        len(rows) == 6 * 8 and len((out / "step-00000002.jsonl").read_text().splitlines()) == 6 * 2
+    )
     assert any("collapse/entropy/token" in entry for entry in first.state.log_history)
     assert [entry["step"] for entry in first.state.log_history if "loss" in entry] == [1, 2, 3, 4]
 
     def lost(model, tokenizer, step):
         assert not model.training and not torch.is_grad_enabled()
-        return [{"problem": p["problem"], "text": "?", "correct": False} for p in problems for _ in range(200)]
+        return [
+            {"problem": p["problem"], "text": "?", "correct": False}
+            for p in problems
+            for _ in range(200)
+        ]
 
     second = trainer(10, callback().CollapseMonitor(lost, every_steps=2))
     second.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-4"))
     decisions = [json.loads(line) for line in (out / "decisions.jsonl").read_text().splitlines()]
-    assert [(d["step"], d["action"]) for d in decisions] == [(0, "continue"), (2, "continue"), (4, "continue"), (6, "rollback")]
+    assert [(d["step"], d["action"]) for d in decisions] == [
+        (0, "continue"),
+        (2, "continue"),
+        (4, "continue"),
+        (6, "rollback"),
+    ]
     assert second.state.global_step == 6 and "pass@1 1.000 -> 0.000" in decisions[-1]["reasons"][0]
 
 
-def test_generated_rows_have_the_models_own_log_probabilities_and_are_the_same_for_the_same_step(tmp_path):
+def test_generated_rows_have_the_models_own_log_probabilities_and_are_the_same_for_the_same_step(
+    tmp_path,
+):
     import torch
     from tiny import save_tiny_llama
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = save_tiny_llama(tmp_path / "model")
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
-    problems = [{"problem": "a", "prompt": "1 + 1 =", "family": "f"}, {"problem": "b", "prompt": "20 + 30 ="}]
-    generate = callback().Generate(problems, lambda p, text: None, samples=3, max_new_tokens=6, batch_size=4)
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(folder).eval(),
+        AutoTokenizer.from_pretrained(folder),
+    )
+    problems = [
+        {"problem": "a", "prompt": "1 + 1 =", "family": "f"},
+        {"problem": "b", "prompt": "20 + 30 ="},
+    ]
+    generate = callback().Generate(
+        problems, lambda p, text: None, samples=3, max_new_tokens=6, batch_size=4
+    )
     rows = list(generate(model, tokenizer, 5))
-    assert len(rows) == 6 and rows == list(generate(model, tokenizer, 5)) and rows != list(generate(model, tokenizer, 6))
+    assert (
+        len(rows) == 6
+        and rows == list(generate(model, tokenizer, 5))
+        and rows != list(generate(model, tokenizer, 6))
+    )
     row = next(r for r in rows if r["truncated"] and len(r["text"]) == 6)
-    prompt = tokenizer("1 + 1 =" if row["problem"] == "a" else "20 + 30 =", add_special_tokens=False)["input_ids"]
+    prompt = tokenizer(
+        "1 + 1 =" if row["problem"] == "a" else "20 + 30 =", add_special_tokens=False
+    )["input_ids"]
     ids = tokenizer(row["text"], add_special_tokens=False)["input_ids"]
     with torch.no_grad():
         logits = model(torch.tensor([prompt + ids])).logits[0].log_softmax(-1)
-    assert row["logprobs"] == pytest.approx([float(logits[len(prompt) - 1 + t, token]) for t, token in enumerate(ids)], abs=1e-3)
+    assert row["logprobs"] == pytest.approx(
+        [float(logits[len(prompt) - 1 + t, token]) for t, token in enumerate(ids)], abs=1e-3
+    )

@@ -1,4 +1,7 @@
-"""The real thing on the embedded model: real vLLM, real TRL, real MLflow, through the command line."""
+"""The real thing on the embedded model.
+
+Real vLLM, real TRL, real MLflow, through the command line.
+"""
 
 import json
 import os
@@ -12,9 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loop.__main__ import main
-from loop.store import read_json, read_rows
-from loop.views.reader import read_run
+from ouroloop.loop.__main__ import main
+from ouroloop.loop.store import read_json, read_rows
+from ouroloop.loop.views.reader import read_run
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +25,12 @@ RECIPE = {
     "name": "real",
     "rounds": 2,
     "task": {"kind": "arithmetic"},
-    "sampling": {"problems_per_round": 40, "samples_per_problem": 4, "temperatures": [0.8, 1.0], "max_tokens": 80},
+    "sampling": {
+        "problems_per_round": 40,
+        "samples_per_problem": 4,
+        "temperatures": [0.8, 1.0],
+        "max_tokens": 80,
+    },
     "filters": {"steps": True},
     "sft": {"learning_rate": 5e-4, "num_train_epochs": 1, "per_device_train_batch_size": 16},
     "probe": {"problems": 30, "family_problems": 4, "samples": 8, "critiques": 20},
@@ -64,7 +72,9 @@ def test_samples_come_from_the_round_befores_weights(finished):
 
 def test_the_embedded_model_writes_critiques_and_revisions_that_can_be_read(finished):
     _, path = finished
-    chains = [json.loads(line) for line in (path / "rounds/001/samples.jsonl").read_text().splitlines()]
+    chains = [
+        json.loads(line) for line in (path / "rounds/001/samples.jsonl").read_text().splitlines()
+    ]
     verdicts = Counter(c["approved"] for chain in chains for c in chain["critiques"])
     assert verdicts[True] > 10 and verdicts[False] > 10 and verdicts[None] < 0.2 * len(chains)
     assert any(chain["revisions"] for chain in chains)
@@ -78,7 +88,12 @@ def test_mlflow_holds_the_run_and_a_child_per_round(finished):
         "c=mlflow.MlflowClient(); e=[x.experiment_id for x in c.search_experiments()];"
         "print('\\n'.join(r.info.run_name for r in c.search_runs(e)))"
     )
-    names = subprocess.run([sys.executable, "-c", code, str(path.parent / "mlflow.db")], capture_output=True, text=True, check=True).stdout.split()
+    names = subprocess.run(
+        [sys.executable, "-c", code, str(path.parent / "mlflow.db")],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
     assert len(names) == 4 and "real" in names
 
 
@@ -91,8 +106,18 @@ def test_the_report_of_a_real_run_is_one_page(finished):
 
 def test_a_run_killed_without_warning_is_finished_by_resume_and_leaves_no_child_behind(tmp_path):
     root = tmp_path / "out"
-    command = [sys.executable, "-m", "loop", "run", str(written(tmp_path, tracking={"mlflow": False})), "--runs", str(root)]
-    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        "-m",
+        "loop",
+        "run",
+        str(written(tmp_path, tracking={"mlflow": False})),
+        "--runs",
+        str(root),
+    ]
+    process = subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     journal = root / "real/rounds/001/samples.jsonl"
     for _ in range(1200):
         if journal.exists() and journal.read_bytes().count(b"\n") > 20:
@@ -115,8 +140,12 @@ def test_a_run_killed_without_warning_is_finished_by_resume_and_leaves_no_child_
     assert len({json.loads(line)["id"] for line in after}) == len(after) == 160
 
 
-@pytest.mark.skipif(not (DATA / "gsm8k").is_dir(), reason=f"real data not found in {DATA}: set OUROLOOP_DATA")
-def test_gsm8k_with_the_small_model_runs_through_and_says_that_nothing_passes(tmp_path, monkeypatch, capsys):
+@pytest.mark.skipif(
+    not (DATA / "gsm8k").is_dir(), reason=f"real data not found in {DATA}: set OUROLOOP_DATA"
+)
+def test_gsm8k_with_the_small_model_runs_through_and_says_that_nothing_passes(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.setenv("OUROLOOP_DATA", str(DATA))
     smaller = ["--set", "tracking.mlflow=false", "--set", "sampling.problems_per_round=20"]
     code = main(["run", "runs/recipes/gsm8k.yaml", "--runs", str(tmp_path), *smaller])

@@ -1,4 +1,7 @@
-"""`ouroloop monitor` on other people's traces: what it prints, what it returns, and what it refuses before printing anything."""
+"""`ouroloop monitor` on other people's traces.
+
+What it prints, what it returns, and what it refuses before printing anything.
+"""
 
 import json
 import subprocess
@@ -8,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loop.__main__ import main
+from ouroloop.loop.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_PROBLEMS = 80
@@ -22,8 +25,17 @@ def trace_file(path, seed, num_samples, accuracy=0.6, first_strategy=0.5, **more
             for _ in range(num_samples):
                 right = bool(rng.random() < accuracy)
                 total = problem + 7 + (0 if right else int(rng.integers(1, 4)))
-                way = f"{problem}+7={total}" if rng.random() < first_strategy else f"{problem}+10={problem + 10}. {problem + 10}-3={total}"
-                row = {"problem": f"p{problem}", "text": f"{way}. The answer is {total}.", "correct": right, **more}
+                way = (
+                    f"{problem}+7={total}"
+                    if rng.random() < first_strategy
+                    else f"{problem}+10={problem + 10}. {problem + 10}-3={total}"
+                )
+                row = {
+                    "problem": f"p{problem}",
+                    "text": f"{way}. The answer is {total}.",
+                    "correct": right,
+                    **more,
+                }
                 file.write(json.dumps(row) + "\n")
     return str(path)
 
@@ -35,7 +47,10 @@ def healthy(tmp_path):
 
 @pytest.fixture
 def collapsing(tmp_path):
-    return [trace_file(tmp_path / f"r{i}.jsonl", i, 8 if i else 32, first_strategy=share) for i, share in enumerate((0.5, 0.7, 0.97))]
+    return [
+        trace_file(tmp_path / f"r{i}.jsonl", i, 8 if i else 32, first_strategy=share)
+        for i, share in enumerate((0.5, 0.7, 0.97))
+    ]
 
 
 def said(capsys, *arguments):
@@ -48,7 +63,9 @@ def test_a_healthy_loop_is_let_alone(capsys, healthy):
     code, out, _ = said(capsys, *healthy)
     assert code == 0
     rows = [line.split("|")[1:3] for line in out.splitlines() if line.startswith("|")][2:]
-    assert [[cell.strip() for cell in row] for row in rows] == [[str(i), "continue"] for i in range(3)]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        [str(i), "continue"] for i in range(3)
+    ]
     assert "No HALT evidence in 2 rounds" in out and "at most 5%, over 20 planned rounds" in out
 
 
@@ -56,8 +73,14 @@ def test_a_collapse_is_a_halt_with_numbers_and_exit_code_3(capsys, collapsing):
     code, out, _ = said(capsys, *collapsing)
     assert code == 3
     sentence = next(line for line in out.splitlines() if line.startswith("round 2 ("))
-    assert "rollback [mode B] - HALT: evidence e = " in sentence and "beyond its tolerance: distinct-correct-pair probability 0." in sentence
-    assert "tolerated -10 %" in sentence and "HALT evidence in round 2 of 2: go back to a round before, or stop" in out
+    assert (
+        "rollback [mode B] - HALT: evidence e = " in sentence
+        and "beyond its tolerance: distinct-correct-pair probability 0." in sentence
+    )
+    assert (
+        "tolerated -10 %" in sentence
+        and "HALT evidence in round 2 of 2: go back to a round before, or stop" in out
+    )
 
 
 def test_what_could_not_be_measured_is_said_with_its_reason(capsys, healthy):
@@ -72,9 +95,14 @@ def test_json_is_for_scripts(capsys, collapsing):
     code, out, _ = said(capsys, *collapsing, "--json", "--plan-rounds", "8")
     told = json.loads(out)
     assert code == told["exit_code"] == 3
-    assert [r["action"] for r in told["rounds"]] == ["continue", "continue", "rollback"] and told["panel"]["rounds"] == 8
+    assert [r["action"] for r in told["rounds"]] == ["continue", "continue", "rollback"] and told[
+        "panel"
+    ]["rounds"] == 8
     last = told["rounds"][-1]
-    assert last["source"].endswith("r2.jsonl") and last["details"]["halt"]["log_e"] > last["details"]["halt"]["log_limit"]
+    assert (
+        last["source"].endswith("r2.jsonl")
+        and last["details"]["halt"]["log_e"] > last["details"]["halt"]["log_limit"]
+    )
     assert next(r for r in last["readings"] if r["name"] == "entropy/token")["value"] is None
 
 
@@ -84,7 +112,9 @@ def test_tolerances_horizon_and_strategies_can_be_set(capsys, collapsing):
     assert said(capsys, *collapsing, *tolerant)[0] == 0
     assert said(capsys, *collapsing, "--strategies", "none")[0] == 0
     assert "entropy: panel sampled at temperature 0.7" not in said(capsys, *collapsing)[1]
-    assert "panel sampled at temperature 0.7" in said(capsys, *collapsing, "--temperature", "0.7")[1]
+    assert (
+        "panel sampled at temperature 0.7" in said(capsys, *collapsing, "--temperature", "0.7")[1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,7 +130,9 @@ def test_tolerances_horizon_and_strategies_can_be_set(capsys, collapsing):
         (("nowhere.jsonl",), "nowhere.jsonl: no such file"),
     ],
 )
-def test_wrong_input_is_one_clear_error_exit_code_2_and_nothing_printed(capsys, healthy, arguments, says):
+def test_wrong_input_is_one_clear_error_exit_code_2_and_nothing_printed(
+    capsys, healthy, arguments, says
+):
     code, out, err = said(capsys, *healthy, *arguments)
     assert code == 2 and out == "" and says in err
     assert err.startswith("ouroloop: ") and "Traceback" not in err
@@ -110,7 +142,12 @@ def test_a_bad_line_in_the_last_file_stops_everything(capsys, healthy):
     with open(healthy[-1], "a") as file:
         file.write('{"problem": "p1", "correct": "yes"}\n')
     code, out, err = said(capsys, *healthy)
-    assert code == 2 and out == "" and f"{healthy[-1]}:{NUM_PROBLEMS * 8 + 1}: correct is 'yes'; expected true, false or null." in err
+    assert (
+        code == 2
+        and out == ""
+        and f"{healthy[-1]}:{NUM_PROBLEMS * 8 + 1}: correct is 'yes'; expected true, false or null."
+        in err
+    )
 
 
 def test_a_round_in_which_the_filter_kept_nothing_is_a_halt(capsys, tmp_path):
@@ -121,18 +158,27 @@ def test_a_round_in_which_the_filter_kept_nothing_is_a_halt(capsys, tmp_path):
 
 def test_it_starts_without_any_heavy_library(healthy):
     code = (
-        f"import sys; from loop.__main__ import main; code = main(['monitor', *{healthy[:2]!r}]); "
-        "print('loaded', sorted({'torch', 'transformers', 'trl', 'mlflow', 'pandas', 'vllm'} & set(sys.modules)), code)"
+        "import sys; from ouroloop.loop.__main__ import main; code = main(['monitor',"
+        f" *{healthy[:2]!r}]); print('loaded', sorted({{'torch', 'transformers', 'trl', 'mlflow',"
+        " 'pandas', 'vllm'} & set(sys.modules)), code)"
     )
-    child = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    child = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert child.stdout.splitlines()[-1] == "loaded [] 0"
 
 
 @pytest.mark.slow
 def test_a_second_anchor_sees_the_loss_of_what_the_first_round_gained(capsys, tmp_path):
     gained = [(0.4, 0.5, 32), (0.95, 0.5, 32), (0.95, 0.9, 8), (0.95, 0.9, 8), (0.95, 0.9, 8)]
-    files = [trace_file(tmp_path / f"r{i}.jsonl", i, n, accuracy=a, first_strategy=s) for i, (a, s, n) in enumerate(gained)]
-    alone, two = (json.loads(said(capsys, *files, "--json", *more)[1]) for more in ((), ("--anchors", "0", "1")))
+    files = [
+        trace_file(tmp_path / f"r{i}.jsonl", i, n, accuracy=a, first_strategy=s)
+        for i, (a, s, n) in enumerate(gained)
+    ]
+    alone, two = (
+        json.loads(said(capsys, *files, "--json", *more)[1])
+        for more in ((), ("--anchors", "0", "1"))
+    )
     assert {row["action"] for row in alone["rounds"]} == {"continue"}
     assert two["rounds"][-1]["action"] in ("reinject", "rollback")
     assert any("since round 1" in reason for reason in two["rounds"][-1]["reasons"])
@@ -146,6 +192,8 @@ def test_readings_are_of_as_many_samples_in_the_anchor_as_in_other_rounds(capsys
 
     def overconfidence(paths):
         rounds = json.loads(said(capsys, *paths, "--json")[1])["rounds"]
-        return next(r for r in rounds[0]["readings"] if r["name"] == "calibration/overconfidence")["value"]
+        return next(r for r in rounds[0]["readings"] if r["name"] == "calibration/overconfidence")[
+            "value"
+        ]
 
     assert abs(overconfidence(files) - overconfidence(few)) < 0.1

@@ -1,4 +1,7 @@
-"""`ouroloop plan` and `ouroloop monitor --plan`: what a panel would show, before anything is run."""
+"""`ouroloop plan` and `ouroloop monitor --plan`.
+
+What a panel would show, before anything is run.
+"""
 
 import json
 
@@ -8,9 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from loop.__main__ import main
+from ouroloop.loop.__main__ import main
 
-SMALL = {"name": "small", "rounds": 7, "probe": {"problems": 40, "samples": 4, "majority": 4, "pass_at": 2, "family_problems": 0}}
+SMALL = {
+    "name": "small",
+    "rounds": 7,
+    "probe": {"problems": 40, "samples": 4, "majority": 4, "pass_at": 2, "family_problems": 0},
+}
 
 
 def said(capsys, *arguments):
@@ -24,8 +31,17 @@ def test_a_recipe_is_planned_on_a_typical_model_and_makes_nothing(capsys, tmp_pa
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(SMALL))
     code, out, _ = said(capsys, "plan", str(tmp_path / "r.yaml"), "--runs", str(tmp_path / "runs"))
     assert code == 0 and not (tmp_path / "runs").exists()
-    assert "40 problems, 4 samples of each per round and 16 at the anchor" in out and "a typical model: 50%" in out
-    assert "| pass@1 " in out and "HALT at once" in out and "| HALT in 7" in out and "in 10" not in out and "What cannot be seen:" in out
+    assert (
+        "40 problems, 4 samples of each per round and 16 at the anchor" in out
+        and "a typical model: 50%" in out
+    )
+    assert (
+        "| pass@1 " in out
+        and "HALT at once" in out
+        and "| HALT in 7" in out
+        and "in 10" not in out
+        and "What cannot be seen:" in out
+    )
     assert "HALT is unlikely to notice even its complete loss" in out
 
 
@@ -35,21 +51,57 @@ def test_where_the_run_has_a_round_0_that_model_is_taken(capsys, tmp_path):
     rng, folder = np.random.default_rng(0), tmp_path / "runs" / "small" / "rounds" / "000"
     folder.mkdir(parents=True)
     rows = [
-        {"problem": f"p{p}", "family": "sum2", "slice": "typical", "kind": "sample", "correct": float(rng.random() < 0.9), "valid": None,
-         "strategy": "ab"[k % 2], "answer": "7", "nll": None, "num_tokens": 5.0, "truncated": 0.0, "text": "x"}
-        for p in range(40) for k in range(16)
+        {
+            "problem": f"p{p}",
+            "family": "sum2",
+            "slice": "typical",
+            "kind": "sample",
+            "correct": float(rng.random() < 0.9),
+            "valid": None,
+            "strategy": "ab"[k % 2],
+            "answer": "7",
+            "nll": None,
+            "num_tokens": 5.0,
+            "truncated": 0.0,
+            "text": "x",
+        }
+        for p in range(40)
+        for k in range(16)
     ]
-    pq.write_table(pa.Table.from_pylist([*rows, {**rows[0], "kind": "greedy"}]), folder / "probe.parquet")
-    code, out, _ = said(capsys, "plan", str(tmp_path / "r.yaml"), "--runs", str(tmp_path / "runs"), "--json", "--set", "probe.samples=6")
+    pq.write_table(
+        pa.Table.from_pylist([*rows, {**rows[0], "kind": "greedy"}]), folder / "probe.parquet"
+    )
+    code, out, _ = said(
+        capsys,
+        "plan",
+        str(tmp_path / "r.yaml"),
+        "--runs",
+        str(tmp_path / "runs"),
+        "--json",
+        "--set",
+        "probe.samples=6",
+    )
     told = json.loads(out)
-    assert code == 0 and told["about"] == "the samples of round 0 of small" and told["design"]["num_samples"] == 6
+    assert (
+        code == 0
+        and told["about"] == "the samples of round 0 of small"
+        and told["design"]["num_samples"] == 6
+    )
     first = told["powers"][0]
-    assert first["name"] == "pass@1" and abs(first["base"] - 0.9) < 0.03 and first["smallest"]["halt"]["3"]["0.8"] > 0.01
+    assert (
+        first["name"] == "pass@1"
+        and abs(first["base"] - 0.9) < 0.03
+        and first["smallest"]["halt"]["3"]["0.8"] > 0.01
+    )
 
 
 @pytest.mark.slow
 def test_traces_are_planned_without_being_judged(capsys, tmp_path):
-    rows = [{"problem": p, "text": f"{p}+1={p + 1}", "correct": k % 2 == 0} for p in range(30) for k in range(8)]
+    rows = [
+        {"problem": p, "text": f"{p}+1={p + 1}", "correct": k % 2 == 0}
+        for p in range(30)
+        for k in range(8)
+    ]
     (tmp_path / "r0.jsonl").write_text("\n".join(map(json.dumps, rows)))
     code, out, _ = said(capsys, "monitor", "--plan", "60", "4", str(tmp_path / "r0.jsonl"))
     assert code == 0 and "60 problems, 4 samples" in out and "r0.jsonl" in out

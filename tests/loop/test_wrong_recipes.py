@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loop.__main__ import main
-from loop.engines.checkpoint import check_checkpoint
-from loop.recipe_file import BUILT_IN_MODELS
-from loop.setup import resolve_model
+from ouroloop.loop.__main__ import main
+from ouroloop.loop.engines.checkpoint import check_checkpoint
+from ouroloop.loop.recipe_file import BUILT_IN_MODELS
+from ouroloop.loop.setup import resolve_model
 
 BASE = {"name": "wrong", "rounds": 1}
 BASE_MODEL = resolve_model("arithmetic/base")
@@ -58,7 +58,14 @@ def test_a_wrong_key_or_value_is_named_with_its_remedy(tmp_path, capsys, change,
     assert says in message
 
 
-@pytest.mark.parametrize(("text", "says"), [("- a list", "expected a mapping"), ("a: [", "not a readable YAML"), ("", "expected a mapping")])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("- a list", "expected a mapping"),
+        ("a: [", "not a readable YAML"),
+        ("", "expected a mapping"),
+    ],
+)
 def test_a_file_that_is_no_recipe_is_refused(tmp_path, capsys, text, says):
     code, message = attempt(tmp_path, capsys, text)
     assert code == 2 and says in message
@@ -79,7 +86,9 @@ def test_a_missing_recipe_is_named(tmp_path, capsys):
 )
 def test_a_problem_file_is_refused_with_file_and_line(tmp_path, capsys, lines, says):
     (tmp_path / "problems.jsonl").write_text("".join(line + "\n" for line in lines))
-    code, message = attempt(tmp_path, capsys, {**BASE, "task": {"kind": "jsonl", "path": "problems.jsonl"}})
+    code, message = attempt(
+        tmp_path, capsys, {**BASE, "task": {"kind": "jsonl", "path": "problems.jsonl"}}
+    )
     assert code == 2 and "problems.jsonl" in message and says in message
 
 
@@ -87,7 +96,9 @@ def test_a_tokenizer_without_a_stop_token_is_refused(tmp_path, capsys):
     broken = shutil.copytree(BASE_MODEL, tmp_path / "broken")
     for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
         raw = json.loads((broken / name).read_text())
-        (broken / name).write_text(json.dumps({k: v for k, v in raw.items() if k != "eos_token_id" and k != "eos_token"}))
+        (broken / name).write_text(
+            json.dumps({k: v for k, v in raw.items() if k != "eos_token_id" and k != "eos_token"})
+        )
     code, message = attempt(tmp_path, capsys, {**BASE, "model": str(broken)})
     assert code == 2 and "stop token" in message
 
@@ -103,12 +114,14 @@ def test_a_checkpoint_of_pickles_is_refused(tmp_path, capsys):
 def test_gold_filtering_without_gold_answers_is_refused_with_the_alternative(tmp_path, capsys):
     rows = [json.dumps({"question": f"What is {i}+1?"}) for i in range(40)]
     (tmp_path / "problems.jsonl").write_text("\n".join(rows) + "\n")
-    code, message = attempt(tmp_path, capsys, {**BASE, "task": {"kind": "jsonl", "path": "problems.jsonl"}})
+    code, message = attempt(
+        tmp_path, capsys, {**BASE, "task": {"kind": "jsonl", "path": "problems.jsonl"}}
+    )
     assert code == 2 and "gold: false" in message
 
 
 def test_every_committed_recipe_is_valid(monkeypatch):
-    from loop.recipe_file import load_recipe
+    from ouroloop.loop.recipe_file import load_recipe
 
     monkeypatch.setenv("OUROLOOP_DATA", "/data")
     recipes = sorted(Path("runs/recipes").glob("*.yaml"))
@@ -119,21 +132,33 @@ def test_every_committed_recipe_is_valid(monkeypatch):
 
 @pytest.mark.parametrize("name", BUILT_IN_MODELS)
 def test_every_built_in_model_is_a_checkpoint_with_a_card(name):
-    assert check_checkpoint(resolve_model(name)) and (resolve_model(name) / "README.md").read_text().startswith(f"# {name}")
+    assert check_checkpoint(resolve_model(name)) and (
+        resolve_model(name) / "README.md"
+    ).read_text().startswith(f"# {name}")
 
 
 def test_the_demos_two_arms_differ_in_name_and_guard_alone():
-    from loop.recipe_file import differing_keys, load_recipe
+    from ouroloop.loop.recipe_file import differing_keys, load_recipe
 
-    guarded, unguarded = (load_recipe(Path(f"runs/recipes/{name}.yaml")).to_json() for name in ("demo", "unguarded"))
-    assert [line.split(":")[0] for line in differing_keys(guarded, unguarded)] == ["monitors.guard", "name"]
+    guarded, unguarded = (
+        load_recipe(Path(f"runs/recipes/{name}.yaml")).to_json() for name in ("demo", "unguarded")
+    )
+    assert [line.split(":")[0] for line in differing_keys(guarded, unguarded)] == [
+        "monitors.guard",
+        "name",
+    ]
 
 
 def test_the_loops_own_templates_are_plain_text_for_a_checkpoint_without_chat_template(tmp_path):
-    from loop.recipe_file import resolve
-    from loop.setup import prepare
+    from ouroloop.loop.recipe_file import resolve
+    from ouroloop.loop.setup import prepare
 
-    (tmp_path / "problems.jsonl").write_text("".join(json.dumps({"question": f"What is {i}+1?", "answer": str(i + 1)}) + "\n" for i in range(40)))
+    (tmp_path / "problems.jsonl").write_text(
+        "".join(
+            json.dumps({"question": f"What is {i}+1?", "answer": str(i + 1)}) + "\n"
+            for i in range(40)
+        )
+    )
     raw = {**BASE, "task": {"kind": "jsonl", "path": "problems.jsonl"}}
     assert not prepare(resolve(raw, base=tmp_path)).prompts.chat
     model = shutil.copytree(BASE_MODEL, tmp_path / "chatty")

@@ -1,4 +1,7 @@
-"""Panels drawn from models whose truth is known: per problem, a joint table of P(strategy, right)."""
+"""Panels drawn from models whose truth is known.
+
+Per problem, a joint table of P(strategy, right).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from monitors.base import Canaries, Critics, Pool, RoundView, Samples, Texts
+from ouroloop.monitors.base import Canaries, Critics, Pool, RoundView, Samples, Texts
 
 STRATEGIES = ("column", "split", "round", "jump")
 SHARES = (0.45, 0.30, 0.17, 0.08)
@@ -25,9 +28,12 @@ def samples(
     tail: float = 0.25,
     confusion: int = 3,
 ) -> Samples:
-    """Independent samples; problem difficulty is fixed by `problem_seed`, so two calls draw from the same problems.
+    """Independent samples; problem difficulty is fixed by `problem_seed`.
 
-    A wrong answer is one of `confusion` wrong ones of its problem. Tail problems (the last `tail` share) are harder by `spread`.
+    So two calls draw from the same problems.
+
+    A wrong answer is one of `confusion` wrong ones of its problem. Tail problems (the last `tail`
+    share) are harder by `spread`.
     """
     fixed = np.random.default_rng(problem_seed)
     difficulty_P = np.clip(accuracy + spread * fixed.uniform(-1, 1, num_problems), 0.0, 1.0)
@@ -36,7 +42,10 @@ def samples(
     strategy_N = rng.choice(len(shares), size=num, p=np.array(shares) / sum(shares))
     correct = (rng.random(num) < difficulty_P[problem_N]).astype(float)
     wrong_N = rng.integers(1, confusion + 1, num)
-    answer = [f"{100 * p}" if c else f"{100 * p + w}" for p, c, w in zip(problem_N, correct, wrong_N, strict=True)]
+    answer = [
+        f"{100 * p}" if c else f"{100 * p + w}"
+        for p, c, w in zip(problem_N, correct, wrong_N, strict=True)
+    ]
     tokens = rng.integers(10, 40, num).astype(float)
     names = np.array([f"{family}-{p:04d}" for p in range(num_problems)], dtype=object)
     return Samples(
@@ -45,29 +54,54 @@ def samples(
         slice=np.where(problem_N >= (1 - tail) * num_problems, "tail", "typical").astype(object),
         correct=correct,
         valid=np.where(rng.random(num) < 0.1, 0.0, 1.0),
-        strategy=np.array([None if strategies is None else strategies[s] for s in strategy_N], dtype=object),
+        strategy=np.array(
+            [None if strategies is None else strategies[s] for s in strategy_N], dtype=object
+        ),
         answer=np.array(answer, dtype=object),
         nll=rng.gamma(4.0, 0.1, num),
         num_tokens=tokens,
         truncated=(rng.random(num) < 0.02).astype(float),
-        text=np.array([worked(int(p), int(s), a, i) for i, (p, s, a) in enumerate(zip(problem_N, strategy_N, answer, strict=True))], dtype=object),
+        text=np.array(
+            [
+                worked(int(p), int(s), a, i)
+                for i, (p, s, a) in enumerate(zip(problem_N, strategy_N, answer, strict=True))
+            ],
+            dtype=object,
+        ),
     )
 
 
 def worked(problem: int, strategy: int, answer: str, number: int) -> str:
-    """A solution of two calculations that ends in the answer; equal ones come up, others differ in words or numbers."""
-    first, opening = 3 + (7 * problem + strategy) % 50, ("First", "We see that", "Start:", "Take")[number % 4]
+    """A solution of two calculations that ends in the answer.
+
+    Equal ones come up, others differ in words or numbers.
+    """
+    first, opening = (
+        3 + (7 * problem + strategy) % 50,
+        ("First", "We see that", "Start:", "Take")[number % 4],
+    )
     total = int(answer)
-    return f"{opening} {first} + {strategy + 2} = {first + strategy + 2}. Then {total - 9} + 9 = {total}. The answer is {total}."
+    return (
+        f"{opening} {first} + {strategy + 2} = {first + strategy + 2}. Then {total - 9} + 9 ="
+        f" {total}. The answer is {total}."
+    )
 
 
 def joined(*parts: Samples) -> Samples:
     """Rows of all parts."""
-    return Samples(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in Samples.__dataclass_fields__})
+    return Samples(
+        **{
+            name: np.concatenate([getattr(p, name) for p in parts])
+            for name in Samples.__dataclass_fields__
+        }
+    )
 
 
 def critics(rng: np.random.Generator, num_problems: int = 60, per_problem: int = 2) -> Critics:
-    """A critic that is right in 80 % and reads its probability accordingly; 5 % of its verdicts are unreadable."""
+    """A critic that is right in 80 % and reads its probability accordingly.
+
+    5 % of its verdicts are unreadable.
+    """
     num = num_problems * per_problem
     correct = (rng.random(num) < 0.5).astype(float)
     probability = np.clip(np.where(correct == 1, 0.75, 0.25) + 0.2 * rng.standard_normal(num), 0, 1)
@@ -76,8 +110,13 @@ def critics(rng: np.random.Generator, num_problems: int = 60, per_problem: int =
     return Critics(problem, approved, probability, correct, np.clip(probability + 0.1, 0, 1))
 
 
-def pool(rng: np.random.Generator, num_problems: int = 100, per_problem: int = 4, kept: float = 0.4) -> Pool:
-    """A training pool with a filter that keeps at random; half of it is right, and its last quarter of problems is the tail slice."""
+def pool(
+    rng: np.random.Generator, num_problems: int = 100, per_problem: int = 4, kept: float = 0.4
+) -> Pool:
+    """A training pool with a filter that keeps at random.
+
+    Half of it is right, and its last quarter of problems is the tail slice.
+    """
     num = num_problems * per_problem
     chosen = rng.random(num) < kept
     reason = np.where(chosen, "", rng.choice(["gold", "format", "duplicates"], num)).astype(object)
@@ -86,21 +125,50 @@ def pool(rng: np.random.Generator, num_problems: int = 100, per_problem: int = 4
     problem = np.array([f"train-{p}" for p in problem_N], dtype=object)
     more = np.random.default_rng(num)
     correct = (more.random(num) < 0.5).astype(float)
-    approved = np.where(more.random(num) < 0.1, np.nan, (more.random(num) < 0.4 + 0.3 * correct).astype(float))
-    text = np.array([worked(int(p), STRATEGIES.index(s), "47", i) for i, (p, s) in enumerate(zip(problem_N, strategy, strict=True))], dtype=object)
+    approved = np.where(
+        more.random(num) < 0.1, np.nan, (more.random(num) < 0.4 + 0.3 * correct).astype(float)
+    )
+    text = np.array(
+        [
+            worked(int(p), STRATEGIES.index(s), "47", i)
+            for i, (p, s) in enumerate(zip(problem_N, strategy, strict=True))
+        ],
+        dtype=object,
+    )
     part = np.where(problem_N >= 0.75 * num_problems, "tail", "typical").astype(object)
     answer = np.array(["1"] * num, dtype=object)
-    return Pool(problem, strategy, answer, correct, chosen, reason, (more.random(num) < 0.9).astype(float), approved, text, part)
+    return Pool(
+        problem,
+        strategy,
+        answer,
+        correct,
+        chosen,
+        reason,
+        (more.random(num) < 0.9).astype(float),
+        approved,
+        text,
+        part,
+    )
 
 
 def texts(rng: np.random.Generator, num_problems: int = 40, per_problem: int = 2) -> Texts:
     """Real solutions, each with an entropy of about 0.4 and a surprise of about 0.5 nats per token."""
     num = num_problems * per_problem
     problem = np.array([f"real-{i // per_problem:03d}" for i in range(num)], dtype=object)
-    return Texts(problem, rng.gamma(5.0, 0.1, num), rng.gamma(4.0, 0.1, num), rng.integers(10, 40, num).astype(float))
+    return Texts(
+        problem,
+        rng.gamma(5.0, 0.1, num),
+        rng.gamma(4.0, 0.1, num),
+        rng.integers(10, 40, num).astype(float),
+    )
 
 
-def canaries(rng: np.random.Generator, num: int = 200, accepts_wrong: float = 0.05, accepts_right: float = 0.9) -> Canaries:
+def canaries(
+    rng: np.random.Generator,
+    num: int = 200,
+    accepts_wrong: float = 0.05,
+    accepts_right: float = 0.9,
+) -> Canaries:
     """Planted items, half of them right, one for each problem; 2 % get no verdict."""
     right = (np.arange(num) % 2).astype(float)
     accepted = (rng.random(num) < np.where(right == 1, accepts_right, accepts_wrong)).astype(float)
@@ -108,11 +176,27 @@ def canaries(rng: np.random.Generator, num: int = 200, accepts_wrong: float = 0.
     return Canaries(problem, right, np.where(rng.random(num) < 0.02, np.nan, accepted))
 
 
-def view(rng: np.random.Generator, number: int = 1, num_samples: int = 8, **model: Any) -> RoundView:
-    """A whole round: a main family, a second one without strategies, greedy answers, critics, real texts and (after round 0) a pool, canaries."""
-    copy: dict[str, Any] = {"num_problems": 12, "family": "copy", "accuracy": 0.8, "strategies": None, "problem_seed": 2}
-    probe = joined(samples(rng, num_samples=num_samples, **model), samples(rng, num_samples=num_samples, **copy))
+def view(
+    rng: np.random.Generator, number: int = 1, num_samples: int = 8, **model: Any
+) -> RoundView:
+    """A whole round: a main family, a second one without strategies, greedy answers, critics.
+
+    Real texts and (after round 0) a pool, canaries.
+    """
+    copy: dict[str, Any] = {
+        "num_problems": 12,
+        "family": "copy",
+        "accuracy": 0.8,
+        "strategies": None,
+        "problem_seed": 2,
+    }
+    probe = joined(
+        samples(rng, num_samples=num_samples, **model),
+        samples(rng, num_samples=num_samples, **copy),
+    )
     greedy = joined(samples(rng, num_samples=1, **model), samples(rng, num_samples=1, **copy))
     judged, drawn = critics(rng), pool(rng) if number else None
     other = np.random.default_rng(100 + number)
-    return RoundView(number, probe, greedy, judged, drawn, texts(other), canaries(other) if number else None)
+    return RoundView(
+        number, probe, greedy, judged, drawn, texts(other), canaries(other) if number else None
+    )

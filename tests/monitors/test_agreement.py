@@ -5,13 +5,18 @@ import numpy as np
 import pytest
 from simulated_panel import samples
 
-from monitors.agreement import Agreement, agreement
-from monitors.base import RoundView
-from monitors.shortcut import Shortcut, shortcut_share
+from ouroloop.monitors.base import RoundView
+from ouroloop.monitors.metrics.agreement import Agreement, agreement
+from ouroloop.monitors.metrics.shortcut import Shortcut, shortcut_share
 
 
 def read(now, then=None):
-    return {r.name: r for r in Agreement().measure(RoundView(1, now), None if then is None else RoundView(0, then))}
+    return {
+        r.name: r
+        for r in Agreement().measure(
+            RoundView(1, now), None if then is None else RoundView(0, then)
+        )
+    }
 
 
 def test_pairs_that_agree_are_counted_one_by_one_and_unreadable_answers_agree_with_none():
@@ -23,7 +28,9 @@ def test_pairs_that_agree_are_counted_one_by_one_and_unreadable_answers_agree_wi
         for problem in ours:
             mine = np.flatnonzero(panel.problem == problem)
             hits = [
-                answer[a] is not None and answer[a] == answer[b] and (not wrong or panel.correct[a] == 0)
+                answer[a] is not None
+                and answer[a] == answer[b]
+                and (not wrong or panel.correct[a] == 0)
                 for a, b in itertools.permutations(mine, 2)
             ]
             assert ours[problem] == pytest.approx(np.mean(hits))
@@ -36,7 +43,9 @@ def test_agreement_is_unbiased(k):
     num = 10_000
     drawn = rng.choice(3, size=num * k, p=p)
     panel = samples(rng, num, k)
-    panel = dataclasses.replace(panel, answer=drawn.astype(str).astype(object), correct=(drawn == 0).astype(float))
+    panel = dataclasses.replace(
+        panel, answer=drawn.astype(str).astype(object), correct=(drawn == 0).astype(float)
+    )
     for wrong, truth in ((False, (p**2).sum()), (True, (p[1:] ** 2).sum())):
         score = np.array(list(agreement(panel, wrong).values()))
         assert abs(score.mean() - truth) < 3 * score.std() / np.sqrt(num)
@@ -50,15 +59,23 @@ def test_agreement_that_follows_accuracy_is_no_decoupling_and_agreement_on_wrong
     assert drifted["agreement/wrong_share"].low > read(then)["agreement/wrong_share"].high
     same = read(samples(rng, 200, accuracy=0.5, spread=0.0, confusion=4), then)
     assert same["agreement/decoupling"].low < 0 < same["agreement/decoupling"].high
-    assert same["agreement/wrong_share"].value == pytest.approx(0.25 / 4 / (0.25 / 4 + 0.25), abs=0.03)
+    assert same["agreement/wrong_share"].value == pytest.approx(
+        0.25 / 4 / (0.25 / 4 + 0.25), abs=0.03
+    )
 
 
 def test_the_shortcut_is_found_and_measured_on_the_other_half():
     panel = samples(np.random.default_rng(2), 60)
     stuck = np.where(np.arange(len(panel)) % 4 == 0, "42", panel.answer)
-    reading = Shortcut().measure(RoundView(1, dataclasses.replace(panel, answer=stuck)), RoundView(0, panel))[0]
+    reading = Shortcut().measure(
+        RoundView(1, dataclasses.replace(panel, answer=stuck)), RoundView(0, panel)
+    )[0]
     assert reading.value == pytest.approx(0.25, abs=0.02)
-    assert (reading.details["answer"], reading.details["chosen"], reading.details["problems"]) == ("42", 1.0, 60)
+    assert (reading.details["answer"], reading.details["chosen"], reading.details["problems"]) == (
+        "42",
+        1.0,
+        60,
+    )
     assert reading.details["reference"] == 0.0 and reading.low < 0.25 < reading.high
 
 
@@ -67,7 +84,9 @@ def test_the_largest_of_many_noisy_shares_is_not_biased_up():
     rng, ours, naive = np.random.default_rng(3), [], []
     for _ in range(150):
         panel = samples(rng, 60)
-        panel = dataclasses.replace(panel, answer=rng.integers(0, 400, len(panel)).astype(str).astype(object))
+        panel = dataclasses.replace(
+            panel, answer=rng.integers(0, 400, len(panel)).astype(str).astype(object)
+        )
         ours.append(shortcut_share(panel)[0].value)
         naive.append(np.unique(panel.answer, return_counts=True)[1].max() / len(panel))
     assert abs(np.mean(ours) - 1 / 400) < 3 * np.std(ours) / np.sqrt(150)

@@ -4,8 +4,8 @@ from scipy.stats import binomtest
 from simulated_panel import canaries, samples
 from statsmodels.stats.proportion import proportion_confint
 
-from monitors.base import Canaries, RoundView
-from monitors.canaries import CanaryErrors, error_rate
+from ouroloop.monitors.base import Canaries, RoundView
+from ouroloop.monitors.metrics.audit import CanaryErrors, error_rate
 
 
 def read(planted):
@@ -21,8 +21,12 @@ def test_rates_and_exact_intervals_are_those_of_scipy_and_statsmodels():
         mine = judged & (planted.right == right)
         hits, num = int((planted.accepted[mine] != right).sum()), int(mine.sum())
         exact = binomtest(hits, num).proportion_ci(0.95, "exact")
-        assert (readings[name].value, readings[name].low, readings[name].high) == pytest.approx((hits / num, exact.low, exact.high))
-        assert (readings[name].low, readings[name].high) == pytest.approx(proportion_confint(hits, num, method="beta"))
+        assert (readings[name].value, readings[name].low, readings[name].high) == pytest.approx(
+            (hits / num, exact.low, exact.high)
+        )
+        assert (readings[name].low, readings[name].high) == pytest.approx(
+            proportion_confint(hits, num, method="beta")
+        )
     assert readings["canary/no_verdict"].value == pytest.approx(1 - judged.mean())
 
 
@@ -36,13 +40,19 @@ def test_items_of_one_problem_that_go_together_widen_the_interval():
     rng = np.random.default_rng(2)
     accepted = np.repeat((rng.random(40) < 0.3).astype(float), 5)
     alone = Canaries(np.array([f"c{i}" for i in range(200)], dtype=object), np.zeros(200), accepted)
-    together = Canaries(np.array([f"c{i // 5}" for i in range(200)], dtype=object), np.zeros(200), accepted)
+    together = Canaries(
+        np.array([f"c{i // 5}" for i in range(200)], dtype=object), np.zeros(200), accepted
+    )
     narrow, wide = error_rate(alone, 0.0), error_rate(together, 0.0)
     assert wide.value == narrow.value and wide.high - wide.low > 1.8 * (narrow.high - narrow.low)
 
 
 def test_no_verdict_is_no_acceptance_and_no_rejection():
-    planted = Canaries(np.array(["a", "b", "c"], dtype=object), np.array([0.0, 0.0, 1.0]), np.array([1.0, np.nan, np.nan]))
+    planted = Canaries(
+        np.array(["a", "b", "c"], dtype=object),
+        np.array([0.0, 0.0, 1.0]),
+        np.array([1.0, np.nan, np.nan]),
+    )
     readings = read(planted)
     assert readings["canary/false_acceptance"].value == 1.0
     assert readings["canary/false_rejection"].status == "undefined"

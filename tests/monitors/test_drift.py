@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 from simulated_panel import SHARES, pool, samples
 
-from monitors.base import RoundView
-from monitors.drift import Drift, fresh_share_at, neutral, spread, strategy_pairs
+from ouroloop.monitors.base import RoundView
+from ouroloop.monitors.metrics.drift import Drift, fresh_share_at, neutral, spread, strategy_pairs
 
 P0 = np.array([0.4, 0.25, 0.15, 0.1, 0.06, 0.04])
 
 
 def resampled(rng, num, rounds, fresh=0.0, runs=20_000, start=P0):
-    """Wright-Fisher: every round's shares are those of `num` draws from the last round's, mixed with the start's."""
+    """Wright-Fisher: every round's shares are those of `num` draws from the last round's.
+
+    Mixed with the start's.
+    """
     p = np.tile(start, (runs, 1))
     for _ in range(rounds):
         p = rng.multinomial(num, (1 - fresh) * p + fresh * start) / num
@@ -20,7 +23,9 @@ def resampled(rng, num, rounds, fresh=0.0, runs=20_000, start=P0):
 
 @pytest.mark.parametrize(("num", "rounds"), [(10, 3), (20, 10), (50, 40)])
 def test_diversity_decays_as_one_less_one_over_n_per_round_within_one_percent(num, rounds):
-    left = (1 - (resampled(np.random.default_rng(num), num, rounds) ** 2).sum(axis=1)).mean() / (1 - (P0**2).sum())
+    left = (1 - (resampled(np.random.default_rng(num), num, rounds) ** 2).sum(axis=1)).mean() / (
+        1 - (P0**2).sum()
+    )
     law = (1 - 1 / num) ** rounds
     assert left == pytest.approx(law, rel=0.01)
     offset, slope = neutral(rounds, num)
@@ -31,11 +36,15 @@ def test_diversity_decays_as_one_less_one_over_n_per_round_within_one_percent(nu
 def test_with_fresh_data_the_expectation_is_that_of_the_simulated_loops(num, rounds, fresh):
     observed = (resampled(np.random.default_rng(rounds), num, rounds, fresh) ** 2).sum(axis=1)
     offset, slope = neutral(rounds, num, fresh)
-    assert abs(offset + slope * (P0**2).sum() - observed.mean()) < 4 * observed.std() / np.sqrt(len(observed))
+    assert abs(offset + slope * (P0**2).sum() - observed.mean()) < 4 * observed.std() / np.sqrt(
+        len(observed)
+    )
 
 
 def test_the_spread_of_luck_is_that_of_one_resampling():
-    observed = (resampled(np.random.default_rng(1), 500, 1, start=np.array(SHARES)) ** 2).sum(axis=1)
+    observed = (resampled(np.random.default_rng(1), 500, 1, start=np.array(SHARES)) ** 2).sum(
+        axis=1
+    )
     panel = samples(np.random.default_rng(2), 3_000)
     assert np.sqrt(spread(panel) / 500) == pytest.approx(observed.std(), rel=0.05)
 
@@ -50,7 +59,9 @@ def loop(seed, rounds=3, num=400, fresh=0.0, power=1.0):
         p = rng.multinomial(num, q / q.sum()) / num
     trained = dataclasses.replace(pool(rng, 250, 4), kept=np.arange(1_000) < num)
     now, then = samples(rng, shares=tuple(p)), samples(rng)
-    return Drift(fresh_share=fresh).measure(RoundView(rounds, now, pool=trained), RoundView(0, then))[0]
+    return Drift(fresh_share=fresh).measure(
+        RoundView(rounds, now, pool=trained), RoundView(0, then)
+    )[0]
 
 
 @pytest.mark.slow
@@ -69,17 +80,27 @@ def test_sharpening_is_more_than_luck():
 
 
 def test_balanced_strategies_stay_stable_just_when_the_fresh_share_exceeds_one_less_the_temperature():
-    """Expected shares under sampling at temperature T and fresh share: a small lead grows below fresh = 1 - T, shrinks above."""
+    """Expected shares under sampling at temperature T and fresh share.
+
+    A small lead grows below fresh = 1 - T, shrinks above.
+    """
     for temperature in (0.6, 0.8, 0.9):
         for offset in (-0.03, 0.03):
             p, fresh = 0.5 + 1e-4, fresh_share_at(temperature) + offset
             for _ in range(2_000):
-                hot = p ** (1 / temperature) / (p ** (1 / temperature) + (1 - p) ** (1 / temperature))
+                hot = p ** (1 / temperature) / (
+                    p ** (1 / temperature) + (1 - p) ** (1 / temperature)
+                )
                 p = (1 - fresh) * hot + fresh * 0.5
             assert (p > 0.51) == (offset < 0)
 
 
 def test_strategy_pairs_are_the_pairs_of_different_problems():
     panel = samples(np.random.default_rng(4), 6, 3)
-    pairs = [panel.strategy[a] == panel.strategy[b] for a in range(18) for b in range(18) if panel.problem[a] != panel.problem[b]]
+    pairs = [
+        panel.strategy[a] == panel.strategy[b]
+        for a in range(18)
+        for b in range(18)
+        if panel.problem[a] != panel.problem[b]
+    ]
     assert np.mean(list(strategy_pairs(panel).values())) == pytest.approx(np.mean(pairs))

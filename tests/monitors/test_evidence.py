@@ -1,4 +1,7 @@
-"""The e-processes: their promise held by enumeration and simulation, their parts by other ways of computing them."""
+"""The e-processes: their promise held by enumeration and simulation.
+
+Their parts by other ways of computing them.
+"""
 
 import itertools
 import math
@@ -7,8 +10,9 @@ import numpy as np
 import pytest
 from simulated_panel import samples
 
-from monitors import blocks, evidence, scores
-from monitors.evidence import Stream
+from ouroloop.monitors.decision import blocks, evidence
+from ouroloop.monitors.decision.evidence import Stream
+from ouroloop.monitors.estimators import scores
 
 
 def expectation(stream_of, mean_P, num_blocks, factors):
@@ -16,24 +20,41 @@ def expectation(stream_of, mean_P, num_blocks, factors):
     total = 0.0
     for outcome in itertools.product((0.0, 1.0), repeat=len(mean_P) * num_blocks):
         block_PRM = np.array(outcome).reshape(len(mean_P), 1, num_blocks)
-        p = np.prod([m if y else 1 - m for m, row in zip(mean_P, block_PRM[:, 0], strict=True) for y in row])
+        p = np.prod(
+            [m if y else 1 - m for m, row in zip(mean_P, block_PRM[:, 0], strict=True) for y in row]
+        )
         total = total + p * np.exp(factors(stream_of(block_PRM)))
     return total
 
 
-@pytest.mark.parametrize("mean_P", [(0.5, 0.5, 0.5), (0.9, 0.55, 0.05), (1.0, 0.5, 0.0), (0.2, 0.9, 0.4)])
+@pytest.mark.parametrize(
+    "mean_P", [(0.5, 0.5, 0.5), (0.9, 0.55, 0.05), (1.0, 0.5, 0.0), (0.2, 0.9, 0.4)]
+)
 def test_no_bet_can_be_expected_to_win_at_the_boundary_whatever_the_problems_are(mean_P):
     anchor_P = np.array((0.55, 0.6, 0.5))
     delta = float(anchor_P.mean() - np.mean(mean_P))
-    lost = expectation(lambda y: Stream("x", anchor_P, y, 0.0, delta), mean_P, 3, lambda s: evidence.loss_factors(s, 1.0, 0.0))
-    back = expectation(lambda y: Stream("x", anchor_P, y, 0.0, delta), mean_P, 3, lambda s: evidence.recovery_factors(s, 1.0, 0.0))
+    lost = expectation(
+        lambda y: Stream("x", anchor_P, y, 0.0, delta),
+        mean_P,
+        3,
+        lambda s: evidence.loss_factors(s, 1.0, 0.0),
+    )
+    back = expectation(
+        lambda y: Stream("x", anchor_P, y, 0.0, delta),
+        mean_P,
+        3,
+        lambda s: evidence.recovery_factors(s, 1.0, 0.0),
+    )
     assert (lost <= 1 + 1e-12).all() and (back <= 1 + 1e-12).all()
     assert lost.max() > 0.9  # no more is given away than the problems' being unlike costs
 
 
 @pytest.mark.parametrize("mean_P", [(0.1, 0.9), (0.9, 0.1), (0.5, 0.5)])
 def test_a_problem_with_more_samples_than_another_weighs_no_more(mean_P):
-    """Four blocks of one problem, one of the other; all of the loss may lie where the blocks are. Exactly on the boundary."""
+    """Four blocks of one problem, one of the other.
+
+    All of the loss may lie where the blocks are. Exactly on the boundary.
+    """
     anchor_P, total = np.array((0.6, 0.5)), 0.0
     delta = float(anchor_P.mean() - np.mean(mean_P))
     for outcome in itertools.product((0.0, 1.0), repeat=5):
@@ -41,49 +62,78 @@ def test_a_problem_with_more_samples_than_another_weighs_no_more(mean_P):
         block_PRM[0, 0], block_PRM[1, 0, 0] = outcome[:4], outcome[4]
         means = (mean_P[0],) * 4 + (mean_P[1],)
         p = np.prod([m if y else 1 - m for m, y in zip(means, outcome, strict=True)])
-        total = total + p * np.exp(evidence.loss_factors(Stream("x", anchor_P, block_PRM, 0.0, delta), 1.0, 0.0))
+        total = total + p * np.exp(
+            evidence.loss_factors(Stream("x", anchor_P, block_PRM, 0.0, delta), 1.0, 0.0)
+        )
     assert (total <= 1 + 1e-12).all() and total.max() > 0.9
 
 
 def test_scores_of_0_and_1_are_counted_to_the_same_evidence():
     rng = np.random.default_rng(5)
-    block_PRM = np.where(rng.random((20, 3, 6)) < 0.2, np.nan, (rng.random((20, 3, 6)) < 0.5).astype(float))
+    block_PRM = np.where(
+        rng.random((20, 3, 6)) < 0.2, np.nan, (rng.random((20, 3, 6)) < 0.5).astype(float)
+    )
     nearly_PRM = np.where(block_PRM == 1, 1 - 1e-12, block_PRM)
-    both = [evidence.loss_factors(Stream("x", np.full(20, 0.6), y, 0.01, 0.02), 1.0, 2.0) for y in (block_PRM, nearly_PRM)]
+    both = [
+        evidence.loss_factors(Stream("x", np.full(20, 0.6), y, 0.01, 0.02), 1.0, 2.0)
+        for y in (block_PRM, nearly_PRM)
+    ]
     assert both[0] == pytest.approx(both[1], abs=1e-8) and np.isfinite(both[0]).all()
 
 
 @pytest.mark.slow
 def test_averaging_over_ways_to_cut_keeps_the_expectation_at_most_one():
-    """Four samples of two problems, pairs that are both right by different ones of two strategies: all 3^8 outcomes."""
+    """Four samples of two problems.
+
+    Pairs that are both right by different ones of two strategies: all 3^8 outcomes.
+    """
     anchor_P, total = np.array([0.3, 0.2]), 0.0
     p_PT = np.array([[0.4, 0.3, 0.3], [0.2, 0.5, 0.3]])  # strategy 0, strategy 1, wrong
     delta = float(anchor_P.mean() - np.mean([2 * p[0] * p[1] for p in p_PT]))
     for outcome in itertools.product(range(3), repeat=8):
         kind_PK = np.array(outcome).reshape(2, 4)
-        table = blocks.Table(("a", "b"), np.ones((2, 4), bool), kind_PK < 2, np.where(kind_PK < 2, kind_PK, -1), np.zeros((2, 4), np.int64))
+        table = blocks.Table(
+            ("a", "b"),
+            np.ones((2, 4), bool),
+            kind_PK < 2,
+            np.where(kind_PK < 2, kind_PK, -1),
+            np.zeros((2, 4), np.int64),
+        )
         block_PRM = blocks.block_scores(table, 2, blocks.distinct_right)
         assert block_PRM.shape == (2, 3, 2)
         probability = np.prod([p_PT[p, k] for p in range(2) for k in kind_PK[p]])
-        total = total + probability * np.exp(evidence.loss_factors(Stream("x", anchor_P, block_PRM, 0.0, delta), 1.0, 0.0))
+        total = total + probability * np.exp(
+            evidence.loss_factors(Stream("x", anchor_P, block_PRM, 0.0, delta), 1.0, 0.0)
+        )
     assert (total <= 1 + 1e-12).all() and total.max() > 0.9
 
 
 def test_the_weight_is_the_mixture_over_starts_and_bets_as_it_is_written():
     rng = np.random.default_rng(0)
-    rounds = [{"a": rng.normal(0, 1, 5).tolist(), "b": rng.normal(0.5, 1, 5).tolist()} for _ in range(4)]
+    rounds = [
+        {"a": rng.normal(0, 1, 5).tolist(), "b": rng.normal(0.5, 1, 5).tolist()} for _ in range(4)
+    ]
     weight = evidence.weigh(rounds, 7)
     for name in "ab":
-        starts = [np.mean([math.exp(sum(rounds[u][name][b] for u in range(j, 4))) for b in range(5)]) for j in range(4)]
+        starts = [
+            np.mean([math.exp(sum(rounds[u][name][b] for u in range(j, 4))) for b in range(5)])
+            for j in range(4)
+        ]
         assert math.exp(weight.by_name[name]) == pytest.approx((sum(starts) + 3) / 7)
-    assert math.exp(weight.log_e) == pytest.approx(np.mean([math.exp(v) for v in weight.by_name.values()]))
+    assert math.exp(weight.log_e) == pytest.approx(
+        np.mean([math.exp(v) for v in weight.by_name.values()])
+    )
     assert weight.driver in "ab" and 0 <= weight.since < 4
     ahead = evidence.weigh(rounds, 7, 2, {"a": 0.3, "gone": 0.9})
-    assert math.exp(ahead.log_e) == pytest.approx(0.3 * math.exp(weight.by_name["a"]) + 0.7 * math.exp(weight.by_name["b"]))
+    assert math.exp(ahead.log_e) == pytest.approx(
+        0.3 * math.exp(weight.by_name["a"]) + 0.7 * math.exp(weight.by_name["b"])
+    )
 
 
 def test_shares_of_the_evidence_are_at_most_one_in_all():
-    assert evidence.shares(["a", "b", "c"], 0, {"a": 0.3}) == pytest.approx({"a": 0.3, "b": 0.35, "c": 0.35})
+    assert evidence.shares(["a", "b", "c"], 0, {"a": 0.3}) == pytest.approx(
+        {"a": 0.3, "b": 0.35, "c": 0.35}
+    )
     assert evidence.shares(["a"], 0, {"a": 0.3}) == {"a": 1.0}
     assert evidence.shares(["a", "b"], 8, {"a": 0.3}) == pytest.approx({"a": 0.3, "b": 0.1})
 
@@ -91,13 +141,18 @@ def test_shares_of_the_evidence_are_at_most_one_in_all():
 def test_rounds_beyond_the_plan_go_on_from_the_beginnings_that_were_planned():
     rng = np.random.default_rng(0)
     rounds = [{"a": rng.normal(0, 1, 5).tolist()} for _ in range(9)]
-    starts = [np.mean([math.exp(sum(r["a"][b] for r in rounds[j:])) for b in range(5)]) for j in range(3)]
+    starts = [
+        np.mean([math.exp(sum(r["a"][b] for r in rounds[j:])) for b in range(5)]) for j in range(3)
+    ]
     assert math.exp(evidence.weigh(rounds, 3).log_e) == pytest.approx(np.mean(starts))
     assert evidence.weigh(rounds, 3).since < 3
 
 
 def test_a_bet_that_never_gains_by_expectation_does_not_gain_by_going_on_longer_than_planned():
-    """Fair coins, one bet, all 2^8 runs of eight rounds with two planned: stopping at the highest evidence of a limit still averages at most 1."""
+    """Fair coins, one bet, all 2^8 runs of eight rounds with two planned.
+
+    Stopping at the highest evidence of a limit still averages at most 1.
+    """
     total = 0.0
     for outcome in itertools.product((math.log(1.5), math.log(0.5)), repeat=8):
         rounds = [{"a": [x]} for x in outcome]
@@ -113,36 +168,58 @@ def test_fresh_starts_spend_no_more_than_alpha_in_all():
 def test_every_pair_of_samples_is_bet_on_exactly_once():
     cut = blocks.cuts(8, 2)
     assert cut.shape == (7, 4, 2)
-    assert sorted(tuple(sorted(pair)) for pair in cut.reshape(-1, 2).tolist()) == list(itertools.combinations(range(8), 2))
+    assert sorted(tuple(sorted(pair)) for pair in cut.reshape(-1, 2).tolist()) == list(
+        itertools.combinations(range(8), 2)
+    )
     for size, num in ((3, 8), (8, 8), (4, 16), (2, 7)):
         for row in blocks.cuts(num, size):
             assert len(set(row.ravel().tolist())) == row.size == num // size * size
 
 
 def panels(num_samples=8, num_problems=30):
-    return samples(np.random.default_rng(3), num_problems, num_samples), samples(np.random.default_rng(4), num_problems, num_samples)
+    return samples(np.random.default_rng(3), num_problems, num_samples), samples(
+        np.random.default_rng(4), num_problems, num_samples
+    )
 
 
 def means(table, size, score):
-    return dict(zip(table.problems, np.nanmean(blocks.block_scores(table, size, score), axis=(1, 2)).tolist(), strict=True))
+    return dict(
+        zip(
+            table.problems,
+            np.nanmean(blocks.block_scores(table, size, score), axis=(1, 2)).tolist(),
+            strict=True,
+        )
+    )
 
 
 def test_block_means_are_the_estimators_of_the_monitors():
     first, _ = panels()
     table, _ = blocks.tables(first, first)
     assert means(table, 1, blocks.right) == pytest.approx(scores.accuracy(first))
-    assert means(table, 2, blocks.distinct_right) == pytest.approx(scores.distinct_correct_pairs(first))
+    assert means(table, 2, blocks.distinct_right) == pytest.approx(
+        scores.distinct_correct_pairs(first)
+    )
     close = scores.pass_at(first, 4)
     assert all(abs(value - close[p]) < 0.35 for p, value in means(table, 4, blocks.right).items())
-    assert np.mean(list(means(table, 4, blocks.right).values())) == pytest.approx(np.mean(list(close.values())), abs=0.03)
+    assert np.mean(list(means(table, 4, blocks.right).values())) == pytest.approx(
+        np.mean(list(close.values())), abs=0.03
+    )
 
 
 def test_candour_is_confidence_against_truth_of_a_hand_made_block():
     def one(right, answer):
-        table = blocks.Table(("a",), np.ones((1, 4), bool), np.array([right], bool), np.full((1, 4), -1), np.array([answer]))
+        table = blocks.Table(
+            ("a",),
+            np.ones((1, 4), bool),
+            np.array([right], bool),
+            np.full((1, 4), -1),
+            np.array([answer]),
+        )
         return blocks.candour(table, np.arange(4).reshape(1, 1, 4)).item()
 
-    assert one([1, 1, 1, 0], [5, 5, 5, 6]) == (1 - (0.5 - 1)) / 2  # the vote is right, the other half agrees by half: under-confident
+    assert (
+        one([1, 1, 1, 0], [5, 5, 5, 6]) == (1 - (0.5 - 1)) / 2
+    )  # the vote is right, the other half agrees by half: under-confident
     assert one([0, 0, 0, 0], [5, 5, 5, 5]) == 0.0  # wrong and sure of it
     assert one([0, 1, 1, 1], [-1, 7, 7, 7]) == 0.5  # an unreadable answer does not vote
     assert one([0, 0, 1, 1], [-1, -1, 7, 7]) == 0.5  # nobody votes: nothing is claimed
@@ -163,11 +240,17 @@ def test_the_wrong_answer_that_grew_is_found_on_one_half_and_right_answers_are_n
     fields = {n: getattr(second, n) for n in second.__dataclass_fields__}
     for right, found in ((0.0, True), (1.0, False)):
         correct = np.where(stuck, right, second.correct)
-        changed = type(second)(**{**fields, "answer": np.where(stuck, "42", second.answer), "correct": correct})
+        changed = type(second)(
+            **{**fields, "answer": np.where(stuck, "42", second.answer), "correct": correct}
+        )
         anchor, now = blocks.tables(first, changed)
         code = blocks.most_grown_answer(anchor, now.columns(slice(0, 8)))
         assert (now.labels[code] == "42") is found
-        share = 1 - np.nanmean(blocks.block_scores(now.columns(slice(8, None)), 1, blocks.not_wrongly(now.labels.index("42"))))
+        share = 1 - np.nanmean(
+            blocks.block_scores(
+                now.columns(slice(8, None)), 1, blocks.not_wrongly(now.labels.index("42"))
+            )
+        )
         assert share == pytest.approx(9 / 30 if found else 0.0)
 
 
@@ -175,12 +258,22 @@ def test_rare_strategies_are_those_seen_seldom_and_right():
     first, _ = panels(40)
     anchor, _ = blocks.tables(first, first)
     rare = blocks.rare_strategies(anchor, np.zeros(30, np.int64), 4)
-    share = np.array([[(anchor.right_PK[p] & (anchor.strategy_PK[p] == t)).mean() for t in range(4)] for p in range(30)])
+    share = np.array(
+        [
+            [(anchor.right_PK[p] & (anchor.strategy_PK[p] == t)).mean() for t in range(4)]
+            for p in range(30)
+        ]
+    )
     assert (rare == ((share > 0) & (share <= 0.1))).all()
 
 
-def boundary_run(rng, num_streams, correlated, num_problems=40, num_samples=8, num_rounds=20, alpha=0.05):
-    """Whether a run alarms in which every stream sits exactly on its tolerance, with an anchor that is a sample itself."""
+def boundary_run(
+    rng, num_streams, correlated, num_problems=40, num_samples=8, num_rounds=20, alpha=0.05
+):
+    """Whether a run alarms in which every stream sits exactly on its tolerance.
+
+    With an anchor that is a sample itself.
+    """
     truth_SP = np.clip(rng.beta(2, 2, (num_streams, num_problems)), 0.02, 0.98)
     if correlated:
         truth_SP[:] = truth_SP[0]
@@ -212,9 +305,17 @@ def test_runs_that_sit_exactly_on_every_tolerance_are_seldom_alarmed(correlated)
 
 
 def test_an_anchor_just_above_a_fixed_bar_is_charged_for_the_noise_that_may_have_lifted_it():
-    far, near, plain = (Stream("x", np.full(10, 0.5), np.zeros((10, 1, 1)), 0.01, 0.02, spare=spare) for spare in (0.05, 0.001, 0.0))
-    assert far.tolerated(1.0, 2.0) == pytest.approx(0.02) and near.tolerated(1.0, 2.0) == pytest.approx(0.039)
-    assert plain.tolerated(1.0, 2.0) == pytest.approx(0.04) and far.tolerated(1.0, -2.0) == near.tolerated(1.0, -2.0) == 0.02
+    far, near, plain = (
+        Stream("x", np.full(10, 0.5), np.zeros((10, 1, 1)), 0.01, 0.02, spare=spare)
+        for spare in (0.05, 0.001, 0.0)
+    )
+    assert far.tolerated(1.0, 2.0) == pytest.approx(0.02) and near.tolerated(
+        1.0, 2.0
+    ) == pytest.approx(0.039)
+    assert (
+        plain.tolerated(1.0, 2.0) == pytest.approx(0.04)
+        and far.tolerated(1.0, -2.0) == near.tolerated(1.0, -2.0) == 0.02
+    )
 
 
 def test_a_loss_well_beyond_the_tolerance_is_seen_at_once():
@@ -231,7 +332,9 @@ def test_e_values_are_written_for_people():
 
 def test_a_stream_that_is_yet_to_come_counts_as_one_that_has_won_nothing():
     rounds = [{"a": [1.0] * 5}, {"a": [1.0] * 5, "b": [2.0] * 5}]
-    assert math.exp(evidence.weigh(rounds[:1], 4, 2).log_e) == pytest.approx((math.exp(evidence.weigh(rounds[:1], 4).by_name["a"]) + 1) / 2)
+    assert math.exp(evidence.weigh(rounds[:1], 4, 2).log_e) == pytest.approx(
+        (math.exp(evidence.weigh(rounds[:1], 4).by_name["a"]) + 1) / 2
+    )
     both = evidence.weigh(rounds, 4, 2)
     assert math.exp(both.by_name["b"]) == pytest.approx((math.exp(2) * 2 + 2) / 4)
     assert both.log_e == pytest.approx(evidence.weigh(rounds, 4).log_e)

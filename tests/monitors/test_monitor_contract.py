@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from simulated_panel import critics, joined, pool, samples, texts, view
 
-from monitors.base import RoundView, Samples
-from monitors.registry import MONITORS, measure_all
+from ouroloop.monitors.base import RoundView, Samples
+from ouroloop.monitors.registry import MONITORS, measure_all
 
 NAMES = sorted(MONITORS)
 
@@ -31,13 +31,17 @@ PARTS = ("probe", "greedy", "critics", "pool", "texts", "canaries")
 def rows(part, chosen):
     """The chosen rows of any part of a view; a column that is not known stays unknown."""
     columns = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
-    return type(part)(**{name: None if column is None else column[chosen] for name, column in columns.items()})
+    return type(part)(
+        **{name: None if column is None else column[chosen] for name, column in columns.items()}
+    )
 
 
 def shuffled(view, rng):
     """The same view with the rows of every part in another order."""
     parts = {name: part for name in PARTS if (part := getattr(view, name)) is not None}
-    return dataclasses.replace(view, **{name: rows(p, rng.permutation(len(p.problem))) for name, p in parts.items()})
+    return dataclasses.replace(
+        view, **{name: rows(p, rng.permutation(len(p.problem))) for name, p in parts.items()}
+    )
 
 
 def flat(value, path=""):
@@ -68,7 +72,10 @@ def check(readings):
 
 @functools.cache
 def kinds(name):
-    """Unit and direction of each reading of a healthy round: what it has to say where it is undefined, too."""
+    """Unit and direction of each reading of a healthy round.
+
+    What it has to say where it is undefined, too.
+    """
     first, second = rounds()
     return {r.name: (r.unit, r.better) for r in MONITORS[name].measure(second, first)}
 
@@ -81,7 +88,9 @@ def check_kinds(name, readings):
 def same(left, right):
     assert [r.name for r in left] == [r.name for r in right]
     for a, b in zip(left, right, strict=True):
-        assert (a.value, a.low, a.high) == pytest.approx((b.value, b.low, b.high), abs=1e-9, nan_ok=True), a.name
+        assert (a.value, a.low, a.high) == pytest.approx(
+            (b.value, b.low, b.high), abs=1e-9, nan_ok=True
+        ), a.name
         assert (a.status, a.reason, a.num_clusters) == (b.status, b.reason, b.num_clusters)
         for (path, x), (other, y) in zip(flat(dict(a.details)), flat(dict(b.details)), strict=True):
             assert path == other
@@ -91,8 +100,13 @@ def same(left, right):
 DAMAGES = {
     "no rows": lambda p: p.where(np.zeros(len(p), dtype=bool)),
     "nothing scored": lambda p: edited(p, correct=np.full(len(p), np.nan)),
-    "all numbers missing": lambda p: edited(p, **{k: np.full(len(p), np.nan) for k in
-                                                  ("correct", "valid", "nll", "num_tokens", "truncated")}),
+    "all numbers missing": lambda p: edited(
+        p,
+        **{
+            k: np.full(len(p), np.nan)
+            for k in ("correct", "valid", "nll", "num_tokens", "truncated")
+        },
+    ),
     "no strategies": lambda p: edited(p, strategy=np.full(len(p), None, dtype=object)),
     "no answers": lambda p: edited(p, answer=np.full(len(p), None, dtype=object)),
     "all wrong": lambda p: edited(p, correct=np.zeros(len(p))),
@@ -100,7 +114,9 @@ DAMAGES = {
     "one sample per problem": lambda p: p.where(np.arange(len(p)) % 8 == 0),
     "one problem": lambda p: p.where(p.problem == p.problem[0]),
     "one row": lambda p: p.where(np.arange(len(p)) == 0),
-    "half of the numbers missing": lambda p: edited(p, correct=np.where(np.arange(len(p)) % 2 == 0, p.correct, np.nan)),
+    "half of the numbers missing": lambda p: edited(
+        p, correct=np.where(np.arange(len(p)) % 2 == 0, p.correct, np.nan)
+    ),
 }
 
 
@@ -117,13 +133,18 @@ def test_it_reads_a_healthy_round_and_round_0_and_says_the_same_twice(name):
 def test_the_order_of_rows_does_not_matter(name):
     first, second = rounds()
     rng = np.random.default_rng(1)
-    same(MONITORS[name].measure(second, first), MONITORS[name].measure(shuffled(second, rng), shuffled(first, rng)))
+    same(
+        MONITORS[name].measure(second, first),
+        MONITORS[name].measure(shuffled(second, rng), shuffled(first, rng)),
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_changes_nothing(name):
     first, second = rounds()
-    for part in (p for v in (first, second) for name in PARTS if (p := getattr(v, name)) is not None):
+    for part in (
+        p for v in (first, second) for name in PARTS if (p := getattr(v, name)) is not None
+    ):
         for column in dataclasses.fields(part):
             getattr(part, column.name).setflags(write=False)
     check(MONITORS[name].measure(second, first))
@@ -131,7 +152,9 @@ def test_it_changes_nothing(name):
 
 @pytest.mark.parametrize("damage", sorted(DAMAGES))
 @pytest.mark.parametrize("name", NAMES)
-def test_damaged_rounds_are_undefined_with_a_reason_and_the_same_unit_never_an_error_or_a_zero(name, damage):
+def test_damaged_rounds_are_undefined_with_a_reason_and_the_same_unit_never_an_error_or_a_zero(
+    name, damage
+):
     first, second = rounds()
     nothing = dict.fromkeys(PARTS[1:])
     broken = dataclasses.replace(second, probe=DAMAGES[damage](second.probe), **nothing)
@@ -153,19 +176,37 @@ def none_of(part):
 
 
 OTHER_DAMAGES = {
-    "critics say nothing": lambda v: {"critics": blind(v.critics, "approved", "probability", "agreement")},
+    "critics say nothing": lambda v: {
+        "critics": blind(v.critics, "approved", "probability", "agreement")
+    },
     "critics of unknown truth": lambda v: {"critics": blind(v.critics, "correct")},
-    "critics of right drafts only": lambda v: {"critics": dataclasses.replace(v.critics, correct=np.ones(len(v.critics.problem)))},
+    "critics of right drafts only": lambda v: {
+        "critics": dataclasses.replace(v.critics, correct=np.ones(len(v.critics.problem)))
+    },
     "empty pool": lambda v: {"pool": none_of(v.pool)},
-    "pool with nothing kept": lambda v: {"pool": dataclasses.replace(v.pool, kept=np.zeros(len(v.pool.kept), dtype=bool))},
-    "pool with everything kept": lambda v: {"pool": dataclasses.replace(v.pool, kept=np.ones(len(v.pool.kept), dtype=bool))},
+    "pool with nothing kept": lambda v: {
+        "pool": dataclasses.replace(v.pool, kept=np.zeros(len(v.pool.kept), dtype=bool))
+    },
+    "pool with everything kept": lambda v: {
+        "pool": dataclasses.replace(v.pool, kept=np.ones(len(v.pool.kept), dtype=bool))
+    },
     "pool of one row": lambda v: {"pool": rows(v.pool, slice(0, 1))},
     "pool of one problem": lambda v: {"pool": rows(v.pool, v.pool.problem == v.pool.problem[0])},
     "pool without gold": lambda v: {"pool": blind(v.pool, "correct")},
-    "pool that knows the least": lambda v: {"pool": dataclasses.replace(
-        blind(v.pool, "correct"), strategy=np.full(len(v.pool.kept), None, dtype=object), valid=None, approved=None, text=None, slice=None)},
+    "pool that knows the least": lambda v: {
+        "pool": dataclasses.replace(
+            blind(v.pool, "correct"),
+            strategy=np.full(len(v.pool.kept), None, dtype=object),
+            valid=None,
+            approved=None,
+            text=None,
+            slice=None,
+        )
+    },
     "no texts": lambda v: {"texts": none_of(v.texts)},
-    "texts of one problem": lambda v: {"texts": rows(v.texts, v.texts.problem == v.texts.problem[0])},
+    "texts of one problem": lambda v: {
+        "texts": rows(v.texts, v.texts.problem == v.texts.problem[0])
+    },
     "texts without entropy": lambda v: {"texts": blind(v.texts, "entropy")},
     "texts without anything": lambda v: {"texts": blind(v.texts, "entropy", "nll", "num_tokens")},
     "no canaries": lambda v: {"canaries": none_of(v.canaries)},
@@ -176,7 +217,9 @@ OTHER_DAMAGES = {
 
 @pytest.mark.parametrize("damage", sorted(OTHER_DAMAGES))
 @pytest.mark.parametrize("name", NAMES)
-def test_damaged_critics_pools_texts_and_canaries_are_undefined_with_a_reason_and_the_same_unit(name, damage):
+def test_damaged_critics_pools_texts_and_canaries_are_undefined_with_a_reason_and_the_same_unit(
+    name, damage
+):
     first, second = rounds()
     broken = dataclasses.replace(second, **OTHER_DAMAGES[damage](second))
     for then in (first, None):
@@ -191,9 +234,17 @@ def hurt(part, rng):
     broken = {}
     for name in (f.name for f in dataclasses.fields(part)):
         column = getattr(part, name)
-        if column is None or name in ("problem", "family", "slice", "kept", "reason", "right") or rng.random() < 0.6:
+        if (
+            column is None
+            or name in ("problem", "family", "slice", "kept", "reason", "right")
+            or rng.random() < 0.6
+        ):
             continue
-        gone = {"text": rng.choice(["", "\ud800 cut", "a" * 500]), "strategy": None, "answer": None}.get(name, np.nan)
+        gone = {
+            "text": rng.choice(["", "\ud800 cut", "a" * 500]),
+            "strategy": None,
+            "answer": None,
+        }.get(name, np.nan)
         broken[name] = np.where(rng.random(len(column)) < rng.choice([0.1, 0.5, 1.0]), gone, column)
     return dataclasses.replace(part, **broken)
 
@@ -206,7 +257,11 @@ def test_whatever_is_missing_no_monitor_raises_warns_or_leaves_out_a_reason():
         first, second = rounds()
         none = first.probe.where(np.zeros(len(first.probe), dtype=bool))
         now, then = (
-            dataclasses.replace(v, probe=hurt(v.probe, rng) or none, **{part: hurt(getattr(v, part), rng) for part in PARTS[1:]})
+            dataclasses.replace(
+                v,
+                probe=hurt(v.probe, rng) or none,
+                **{part: hurt(getattr(v, part), rng) for part in PARTS[1:]},
+            )
             for v in (second, first)
         )
         for pair in ((now, then), (now, first), (second, then), (then, None)):
@@ -232,7 +287,17 @@ def test_a_round_of_200_problems_and_16_samples_is_read_within_a_second_and_time
     def seconds(num_problems):
         rng = np.random.default_rng(0)
         drawn = pool(rng, num_problems, 4)
-        sides = [RoundView(i, samples(rng, num_problems, 16), None, critics(rng), drawn, texts(rng, num_problems)) for i in range(2)]
+        sides = [
+            RoundView(
+                i,
+                samples(rng, num_problems, 16),
+                None,
+                critics(rng),
+                drawn,
+                texts(rng, num_problems),
+            )
+            for i in range(2)
+        ]
         best = np.inf
         for _ in range(3):
             start = time.process_time()
@@ -258,6 +323,8 @@ def test_families_do_not_leak_into_each_other():
     rng = np.random.default_rng(0)
     main, other = samples(rng, 30), samples(rng, 10, family="other", accuracy=0.1, spread=0.0)
     alone = {r.name: r for r in MONITORS["accuracy"].measure(RoundView(0, main), None)}
-    both = {r.name: r for r in MONITORS["accuracy"].measure(RoundView(0, joined(main, other)), None)}
+    both = {
+        r.name: r for r in MONITORS["accuracy"].measure(RoundView(0, joined(main, other)), None)
+    }
     assert alone["accuracy/pass_1/main"] == both["accuracy/pass_1/main"]
     assert both["accuracy/pass_1/other"].value < 0.3

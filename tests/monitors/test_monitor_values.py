@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from simulated_panel import SHARES, critics, joined, pool, samples, view
 
-from monitors.base import Critics, Pool, RoundView
-from monitors.calibration import CriticCalibration, ModelCalibration, auroc
-from monitors.coverage import Coverage
-from monitors.diversity import Diversity
-from monitors.entropy import TraceEntropy
-from monitors.generalization import Generalization
-from monitors.length import Length
-from monitors.registry import measure_all
-from monitors.supply import Supply
-from monitors.validity import Validity
+from ouroloop.monitors.base import Critics, Pool, RoundView
+from ouroloop.monitors.metrics.calibration import CriticCalibration, ModelCalibration, auroc
+from ouroloop.monitors.metrics.coverage import Coverage
+from ouroloop.monitors.metrics.diversity import Diversity
+from ouroloop.monitors.metrics.entropy import TraceEntropy
+from ouroloop.monitors.metrics.generalization import Generalization
+from ouroloop.monitors.metrics.length import Length
+from ouroloop.monitors.metrics.supply import Supply
+from ouroloop.monitors.metrics.validity import Validity
+from ouroloop.monitors.registry import measure_all
 
 
 def read(monitor, now, then=None):
@@ -25,14 +25,19 @@ def around(num=400, **model):
 
 
 def test_trace_entropy_per_token_is_the_entropy_of_the_positions_visited():
-    """Traces stop at random: a coin of entropy H per token, tail ends the trace. Sum over sum reads H; mean of means does not."""
+    """Traces stop at random: a coin of entropy H per token, tail ends the trace.
+
+    Sum over sum reads H; mean of means does not.
+    """
     rng, p = np.random.default_rng(0), 0.2
     tokens, nll = [], []
     for _ in range(8 * 2_000):
         length = rng.geometric(p)
         tokens.append(length)
         nll.append((-(length - 1) * np.log(1 - p) - np.log(p)) / length)
-    panel = dataclasses.replace(around(2_000), nll=np.array(nll), num_tokens=np.array(tokens, dtype=float))
+    panel = dataclasses.replace(
+        around(2_000), nll=np.array(nll), num_tokens=np.array(tokens, dtype=float)
+    )
     readings = read(TraceEntropy(), RoundView(0, panel))
     truth = -(p * np.log(p) + (1 - p) * np.log(1 - p))
     token, trace = readings["entropy/token"], readings["entropy/trace"]
@@ -51,8 +56,13 @@ def test_diversity_reads_the_models_true_values():
     readings = read(Diversity(), RoundView(0, panel))
     p = np.array(SHARES) / sum(SHARES)
     gini = 1 - (p**2).sum()
-    for name, truth in (("dcp", 0.36 * gini), ("gini_simpson_all", gini), ("gini_simpson_correct", gini),
-                        ("strategy_entropy_all", -(p * np.log(p)).sum()), ("strategy_entropy_correct", -(p * np.log(p)).sum())):
+    for name, truth in (
+        ("dcp", 0.36 * gini),
+        ("gini_simpson_all", gini),
+        ("gini_simpson_correct", gini),
+        ("strategy_entropy_all", -(p * np.log(p)).sum()),
+        ("strategy_entropy_correct", -(p * np.log(p)).sum()),
+    ):
         reading = readings[f"diversity/{name}"]
         assert reading.low <= truth <= reading.high, name
         assert reading.high - reading.low < 0.15
@@ -64,7 +74,9 @@ def test_collision_sees_one_answer_to_every_problem():
     stuck = panel.answer.copy()
     stuck[np.arange(len(panel)) % 4 == 0] = "42"
     low = read(Diversity(), RoundView(0, panel))["diversity/collision"]
-    high = read(Diversity(), RoundView(0, dataclasses.replace(panel, answer=stuck)))["diversity/collision"]
+    high = read(Diversity(), RoundView(0, dataclasses.replace(panel, answer=stuck)))[
+        "diversity/collision"
+    ]
     assert low.value < 0.001 and high.value == pytest.approx(1 / 16, abs=0.002)
 
 
@@ -89,7 +101,9 @@ def test_coverage_counts_a_lost_strategy_and_gives_shares_and_accuracy():
 
 def test_a_strategy_unseen_on_a_small_panel_may_still_be_alive():
     then = around(12, shares=(0.5, 0.3, 0.15, 0.05))
-    now = dataclasses.replace(then, strategy=np.where(then.strategy == "jump", "column", then.strategy))
+    now = dataclasses.replace(
+        then, strategy=np.where(then.strategy == "jump", "column", then.strategy)
+    )
     kept = read(Coverage(), RoundView(1, now), RoundView(0, then))["coverage/kept"]
     assert kept.value == 0.75 and kept.high == 1.0
 
@@ -108,7 +122,10 @@ def test_rare_retention_falls_with_the_rare_strategy():
 
 def test_model_calibration_falls_when_wrong_answers_become_unanimous():
     rng = np.random.default_rng(0)
-    scattered, unanimous = samples(rng, 200, confusion=20), samples(rng, 200, accuracy=0.1, spread=0.05, confusion=1)
+    scattered, unanimous = (
+        samples(rng, 200, confusion=20),
+        samples(rng, 200, accuracy=0.1, spread=0.05, confusion=1),
+    )
     low, high = (read(ModelCalibration(), RoundView(0, p)) for p in (scattered, unanimous))
     assert low["calibration/overconfidence"].high < 0 < high["calibration/overconfidence"].low
     assert high["calibration/overconfidence"].value == pytest.approx(0.85, abs=0.06)
@@ -119,15 +136,23 @@ def test_model_calibration_falls_when_wrong_answers_become_unanimous():
 
 @pytest.mark.slow
 def test_the_ece_of_votes_is_about_zero_when_calibrated_and_finds_over_confidence():
-    """Right with the probability of the drawn answer's share: a vote is right as often as its true share says."""
+    """Right with the probability of the drawn answer's share.
+
+    A vote is right as often as its true share says.
+    """
     rng, values, held = np.random.default_rng(0), [], 0
     for _ in range(40):
         panel = around(120, num_samples=16, spread=0.0)
-        q_P = rng.uniform(0.55, 1.0, 120)  # the favourite's share, and the chance that it is the right one
+        q_P = rng.uniform(
+            0.55, 1.0, 120
+        )  # the favourite's share, and the chance that it is the right one
         favourite = rng.random(120) < q_P
         drawn = rng.random(len(panel)) < np.repeat(q_P, 16)
         panel = dataclasses.replace(
-            panel, answer=np.where(drawn, "yes", "no").astype(object), correct=(drawn == np.repeat(favourite, 16)).astype(float))
+            panel,
+            answer=np.where(drawn, "yes", "no").astype(object),
+            correct=(drawn == np.repeat(favourite, 16)).astype(float),
+        )
         reading = read(ModelCalibration(), RoundView(0, panel))["calibration/ece"]
         values.append(np.sign(reading.value) * reading.value**2)
         held += reading.low <= 0 <= reading.high
@@ -135,20 +160,34 @@ def test_the_ece_of_votes_is_about_zero_when_calibrated_and_finds_over_confidenc
     unanimous = samples(rng, 200, accuracy=0.1, spread=0.05, confusion=1)
     found = read(ModelCalibration(), RoundView(0, unanimous))
     assert found["calibration/ece"].value > 0.7 and found["calibration/ece"].low > 0.5
-    brier = found["calibration/reliability"].value - found["calibration/resolution"].value + found["calibration/uncertainty"].value
-    assert brier == pytest.approx(found["calibration/brier"].value, abs=0.05)  # what varies within a bin is in no part
+    brier = (
+        found["calibration/reliability"].value
+        - found["calibration/resolution"].value
+        + found["calibration/uncertainty"].value
+    )
+    assert brier == pytest.approx(
+        found["calibration/brier"].value, abs=0.05
+    )  # what varies within a bin is in no part
 
 
 def test_critic_readings_equal_hand_counts():
     critic = Critics(
-        np.array(["a", "a", "b", "b", "c", "c"], dtype=object), np.array([1, 0, 1, 1, np.nan, 0.0]),
-        np.array([0.9, 0.2, 0.8, 0.7, np.nan, 0.1]), np.array([1, 0, 1, 0, 0, 1.0]), np.array([1, 0.5, 1, 0.25, 0.25, 0.75]))
+        np.array(["a", "a", "b", "b", "c", "c"], dtype=object),
+        np.array([1, 0, 1, 1, np.nan, 0.0]),
+        np.array([0.9, 0.2, 0.8, 0.7, np.nan, 0.1]),
+        np.array([1, 0, 1, 0, 0, 1.0]),
+        np.array([1, 0.5, 1, 0.25, 0.25, 0.75]),
+    )
     readings = read(CriticCalibration(), RoundView(0, around(4), critics=critic))
     assert readings["critic/balanced_accuracy"].value == pytest.approx((2 / 3 + 1 / 2) / 2)
-    assert readings["critic/balanced_accuracy"].details["strict"]["value"] == pytest.approx((2 / 3 + 1 / 3) / 2)
+    assert readings["critic/balanced_accuracy"].details["strict"]["value"] == pytest.approx(
+        (2 / 3 + 1 / 3) / 2
+    )
     assert readings["critic/unreadable"].value == pytest.approx(1 / 6)
     gaps = [[-0.1, 0.2], [-0.2, 0.7], [-0.9]]
-    assert readings["critic/overconfidence"].value == pytest.approx(np.mean([np.mean(g) for g in gaps]))
+    assert readings["critic/overconfidence"].value == pytest.approx(
+        np.mean([np.mean(g) for g in gaps])
+    )
     assert readings["critic/agreement_gap"].value == pytest.approx(np.mean([0.25, 0.125, 0.0]))
 
 
@@ -162,7 +201,9 @@ def test_auroc_is_the_share_of_pairs_in_the_right_order():
 
 def test_a_critic_that_approves_everything_is_at_chance_and_over_confident():
     known = critics(np.random.default_rng(0))
-    yes = dataclasses.replace(known, approved=np.ones(len(known.correct)), probability=np.full(len(known.correct), 0.95))
+    yes = dataclasses.replace(
+        known, approved=np.ones(len(known.correct)), probability=np.full(len(known.correct), 0.95)
+    )
     readings = read(CriticCalibration(), RoundView(0, around(4), critics=yes))
     assert readings["critic/balanced_accuracy"].value == 0.5
     assert readings["critic/overconfidence"].low > 0.2
@@ -171,11 +212,15 @@ def test_a_critic_that_approves_everything_is_at_chance_and_over_confident():
 def test_supply_says_plainly_that_nothing_passes():
     raw = pool(np.random.default_rng(0), 300, 4)
     reason = np.where(np.arange(1_200) < 1_180, "gold", "format").astype(object)
-    dead = Pool(raw.problem, raw.strategy, raw.answer, raw.correct, np.zeros(1_200, dtype=bool), reason)
+    dead = Pool(
+        raw.problem, raw.strategy, raw.answer, raw.correct, np.zeros(1_200, dtype=bool), reason
+    )
     readings = read(Supply(), RoundView(1, around(4), pool=dead))
     reading = readings["supply/yield"]
     assert reading.value == 0.0 and reading.status == "ok"
-    assert reading.reason == "nothing passes: 0 of 1,200 samples kept; reasons: gold 1,180, format 20"
+    assert (
+        reading.reason == "nothing passes: 0 of 1,200 samples kept; reasons: gold 1,180, format 20"
+    )
     assert reading.high == pytest.approx(1 - 0.025 ** (1 / 300))
     assert readings["supply/unsolved"].value == 1.0
 
@@ -192,8 +237,11 @@ def test_supply_counts():
 def test_validity_looks_at_right_answers_only_and_ignores_what_could_not_be_checked():
     panel = around(4, num_samples=2)
     panel = dataclasses.replace(
-        panel, correct=np.array([1, 1, 1, 1, 0, 0, 0, 0.0]), valid=np.array([0, 1, np.nan, 1, 0, 0, 0, 1.0]),
-        truncated=np.array([0, 0, 0, 0, 0, 0, 1, np.nan]))
+        panel,
+        correct=np.array([1, 1, 1, 1, 0, 0, 0, 0.0]),
+        valid=np.array([0, 1, np.nan, 1, 0, 0, 0, 1.0]),
+        truncated=np.array([0, 0, 0, 0, 0, 0, 1, np.nan]),
+    )
     readings = read(Validity(), RoundView(0, panel))
     assert readings["validity/right_wrong_step"].value == pytest.approx(1 / 3)
     assert readings["validity/wrong_step"].value == pytest.approx(4 / 7)
@@ -205,14 +253,27 @@ def test_generalization_gives_every_family_with_its_paired_change():
     then, now = view(rng, 0), view(rng, 1, accuracy=0.8)
     readings = read(Generalization(k=4), now, then)
     assert set(readings) == {
-        "accuracy/general", *(f"accuracy/{kind}/{f}" for kind in ("pass_1", "pass_k", "greedy") for f in ("main", "copy")),
-        *(f"accuracy/{kind}/{f}/{s}" for kind in ("pass_1", "pass_k") for f in ("main", "copy") for s in ("typical", "tail")),
+        "accuracy/general",
+        *(
+            f"accuracy/{kind}/{f}"
+            for kind in ("pass_1", "pass_k", "greedy")
+            for f in ("main", "copy")
+        ),
+        *(
+            f"accuracy/{kind}/{f}/{s}"
+            for kind in ("pass_1", "pass_k")
+            for f in ("main", "copy")
+            for s in ("typical", "tail")
+        ),
     }
     main = readings["accuracy/pass_1/main"]
     assert main.details["change"]["low"] > 0.1
     unchanged = readings["accuracy/pass_1/copy"].details["change"]
     assert unchanged["low"] < 0 < unchanged["high"]
-    assert readings["accuracy/pass_k/main"].details["k"] == 4 and readings["accuracy/pass_k/main"].value > main.value
+    assert (
+        readings["accuracy/pass_k/main"].details["k"] == 4
+        and readings["accuracy/pass_k/main"].value > main.value
+    )
     assert read(Generalization(k=9), now, then)["accuracy/pass_k/main"].status == "undefined"
 
 
@@ -243,15 +304,36 @@ def test_intervals_cover_an_unchanged_model_in_most_repetitions():
 
 def test_general_ability_pools_the_other_families_and_compares_them_with_round_0():
     rng = np.random.default_rng(0)
-    then = RoundView(0, joined(samples(rng, 80), *(samples(rng, 20, family=f, problem_seed=3) for f in ("copy", "sort"))))
-    weaker = RoundView(1, joined(samples(rng, 80), *(samples(rng, 20, family=f, problem_seed=3, accuracy=0.2) for f in ("copy", "sort"))))
+    then = RoundView(
+        0,
+        joined(
+            samples(rng, 80),
+            *(samples(rng, 20, family=f, problem_seed=3) for f in ("copy", "sort")),
+        ),
+    )
+    weaker = RoundView(
+        1,
+        joined(
+            samples(rng, 80),
+            *(samples(rng, 20, family=f, problem_seed=3, accuracy=0.2) for f in ("copy", "sort")),
+        ),
+    )
     general = read(Generalization(), weaker, then)["accuracy/general"]
     others = weaker.probe.where(weaker.probe.family != "main")
     assert general.value == pytest.approx(others.correct.mean()) and general.num_clusters == 40
-    assert general.details["main"] == "main" and set(general.details["families"]) == {"copy", "sort"}
+    assert general.details["main"] == "main" and set(general.details["families"]) == {
+        "copy",
+        "sort",
+    }
     assert general.details["change"]["high"] < -0.1
-    assert read(Generalization(main_family="copy"), weaker, then)["accuracy/general"].num_clusters == 100
-    assert read(Generalization(), RoundView(0, samples(rng, 20)))["accuracy/general"].status == "undefined"
+    assert (
+        read(Generalization(main_family="copy"), weaker, then)["accuracy/general"].num_clusters
+        == 100
+    )
+    assert (
+        read(Generalization(), RoundView(0, samples(rng, 20)))["accuracy/general"].status
+        == "undefined"
+    )
 
 
 def test_slices_have_readings_of_their_own():
@@ -260,7 +342,9 @@ def test_slices_have_readings_of_their_own():
     tail = panel.where(panel.slice == "tail")
     assert readings["accuracy/pass_1/main/tail"].value == pytest.approx(tail.correct.mean())
     right = tail.correct.reshape(-1, 8).sum(axis=1)
-    naive = 1 - np.array([np.prod([(8 - c - j) / (8 - j) for j in range(4)]) if c <= 4 else 0.0 for c in right])
+    naive = 1 - np.array(
+        [np.prod([(8 - c - j) / (8 - j) for j in range(4)]) if c <= 4 else 0.0 for c in right]
+    )
     assert readings["accuracy/pass_k/main/tail"].value == pytest.approx(naive.mean())
     one_slice = around(20, tail=0.0)
     assert "accuracy/pass_1/main/typical" not in read(Generalization(), RoundView(0, one_slice))

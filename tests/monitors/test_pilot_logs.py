@@ -1,10 +1,13 @@
-"""Four logged loops of a small language model under the rule: one drifts, two lose strategies, one is healthy."""
+"""Four logged loops of a small language model under the rule.
+
+One drifts, two lose strategies, one is healthy.
+"""
 
 import json
 
 import pytest
 
-from monitors.validation import pilot
+from ouroloop.monitors.bench import pilot
 
 SHARES = pilot.SHARES
 
@@ -34,23 +37,41 @@ def test_the_sharpening_loop_alarms_on_pairs_long_before_its_accuracy_recovers()
 def test_the_verified_loop_alarms_on_the_tails_pairs_although_accuracy_only_rises():
     for anchor, latest in ((0, 8), (2, 7)):
         rounds, drivers = alarms("verify", anchor)
-        assert drivers == {"tail_dcp"} and 0 < max(rounds) <= latest and rounds == sorted(rounds, reverse=True)
+        assert (
+            drivers == {"tail_dcp"}
+            and 0 < max(rounds) <= latest
+            and rounds == sorted(rounds, reverse=True)
+        )
 
 
-@pytest.mark.parametrize(("loop", "anchor", "rounds", "driver"), [
-    ("replace", 0, [2, 1, 1], "id_acc"), ("sharpen", 0, [3, 2, 2], "id_dcp"), ("healthy", 0, [0, 0, 0], ""),
-    ("verify", 0, [7, 7, 5], "tail_dcp"), ("verify", 2, [5, 4, 4], "tail_dcp"), ("healthy", 2, [0, 0, 0], ""),
-])
-def test_the_normal_e_process_comes_out_as_when_the_logs_were_first_read(loop, anchor, rounds, driver):
+@pytest.mark.parametrize(
+    ("loop", "anchor", "rounds", "driver"),
+    [
+        ("replace", 0, [2, 1, 1], "id_acc"),
+        ("sharpen", 0, [3, 2, 2], "id_dcp"),
+        ("healthy", 0, [0, 0, 0], ""),
+        ("verify", 0, [7, 7, 5], "tail_dcp"),
+        ("verify", 2, [5, 4, 4], "tail_dcp"),
+        ("healthy", 2, [0, 0, 0], ""),
+    ],
+)
+def test_the_normal_e_process_comes_out_as_when_the_logs_were_first_read(
+    loop, anchor, rounds, driver
+):
     found, drivers = alarms(loop, anchor, "normal")
     assert found == rounds and drivers == {driver}
     exact, _ = alarms(loop, anchor)
-    assert all(0 <= late - soon <= 2 for late, soon in zip(exact, found, strict=True)), "the exact rule pays for the noise of the anchor"
+    assert all(0 <= late - soon <= 2 for late, soon in zip(exact, found, strict=True)), (
+        "the exact rule pays for the noise of the anchor"
+    )
 
 
 def log(num_rounds, accuracy):
     """A made-up log: 50 problems, the same value for all in a round."""
-    return [{name: [accuracy(t) if name.endswith("acc_v") else 0.25] * 50 for name in pilot.STREAMS} for t in range(num_rounds)]
+    return [
+        {name: [accuracy(t) if name.endswith("acc_v") else 0.25] * 50 for name in pilot.STREAMS}
+        for t in range(num_rounds)
+    ]
 
 
 def test_a_log_is_followed_without_the_pilots_data(tmp_path, monkeypatch):

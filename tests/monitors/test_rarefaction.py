@@ -1,4 +1,7 @@
-"""Against the published output of R's iNEXT for its `spider` data, brute force over subsamples, scikit-bio, and known models."""
+"""Against the published output of R's iNEXT for its `spider` data.
+
+Brute force over subsamples, scikit-bio, and known models.
+"""
 
 import itertools
 
@@ -6,11 +9,13 @@ import numpy as np
 import pytest
 from skbio.diversity import alpha
 
-from monitors import rarefaction as r
+from ouroloop.monitors.estimators import rarefaction as r
 
 # Chao & Jost 2012 (Ecology 93), the hemlock canopy spiders; `spider` in R's iNEXT.
 GIRDLED = np.array([46, 22, 17, 15, 15, 9, 8, 6, 6, 4] + [2] * 4 + [1] * 12, dtype=float)
-LOGGED = np.array([88, 22, 16, 15, 13, 10, 8, 8, 7, 7, 7, 5] + [4] * 3 + [3] * 4 + [2] * 4 + [1] * 14, dtype=float)
+LOGGED = np.array(
+    [88, 22, 16, 15, 13, 10, 8, 8, 7, 7, 7, 5] + [4] * 3 + [3] * 4 + [2] * 4 + [1] * 14, dtype=float
+)
 ZIPF = 1 / np.arange(1, 51) / np.sum(1 / np.arange(1, 51))
 
 
@@ -20,10 +25,20 @@ def test_the_spider_data_are_the_published_ones():
     assert (logged.n, logged.seen, logged.f1, logged.f2) == (252, 37, 14, 4)
 
 
-@pytest.mark.parametrize(("size", "kinds", "coverage"), [
-    (1, 1.000, 0.122), (10, 6.479, 0.597), (19, 9.450, 0.738), (168, 26.000, 0.929), (327, 34.396, 0.962), (336, 34.731, 0.964),
-])
-def test_rarefaction_and_extrapolation_equal_the_output_printed_in_inexts_introduction(size, kinds, coverage):
+@pytest.mark.parametrize(
+    ("size", "kinds", "coverage"),
+    [
+        (1, 1.000, 0.122),
+        (10, 6.479, 0.597),
+        (19, 9.450, 0.738),
+        (168, 26.000, 0.929),
+        (327, 34.396, 0.962),
+        (336, 34.731, 0.964),
+    ],
+)
+def test_rarefaction_and_extrapolation_equal_the_output_printed_in_inexts_introduction(
+    size, kinds, coverage
+):
     girdled = r.counted(GIRDLED)
     assert r.richness(girdled, size) == pytest.approx(kinds, abs=6e-4)
     assert r.coverage(girdled, size) == pytest.approx(coverage, abs=6e-4)
@@ -40,7 +55,9 @@ def test_sizes_at_a_coverage_invert_the_coverage_and_both_sites_are_compared_at_
     for target in (0.3, 0.7, 0.9289, 0.95):
         assert r.coverage(girdled, r.size_at(girdled, target)) == pytest.approx(target, abs=1e-5)
     both = r.at_equal_coverage(girdled, logged)
-    assert both.coverage == pytest.approx(0.964, abs=6e-4) and both.size_now == pytest.approx(336, abs=0.1)
+    assert both.coverage == pytest.approx(0.964, abs=6e-4) and both.size_now == pytest.approx(
+        336, abs=0.1
+    )
     assert both.then == pytest.approx(r.richness(logged, both.size_then))
     assert r.coverage(logged, both.size_then) == pytest.approx(both.coverage, abs=1e-5)
 
@@ -52,19 +69,32 @@ def test_rarefaction_equals_the_mean_over_all_subsamples():
     for size in range(1, 7):
         subsets = list(itertools.combinations(labels, size))
         assert r.richness(c, size) == pytest.approx(np.mean([len(set(s)) for s in subsets]))
-    for size in range(1, 7):  # expected coverage: the next sample drawn from the rest is of a kind already seen
-        hits = [labels[i] in [labels[j] for j in chosen] for chosen in itertools.combinations(range(7), size)
-                for i in range(7) if i not in chosen]
+    for size in range(
+        1, 7
+    ):  # expected coverage: the next sample drawn from the rest is of a kind already seen
+        hits = [
+            labels[i] in [labels[j] for j in chosen]
+            for chosen in itertools.combinations(range(7), size)
+            for i in range(7)
+            if i not in chosen
+        ]
         assert r.coverage(c, size) == pytest.approx(np.mean(hits))
 
 
-@pytest.mark.parametrize("counts", [GIRDLED, LOGGED, np.array([5.0, 1.0, 1.0]), np.array([4.0, 2.0])])
+@pytest.mark.parametrize(
+    "counts", [GIRDLED, LOGGED, np.array([5.0, 1.0, 1.0]), np.array([4.0, 2.0])]
+)
 def test_chao1_is_scikit_bios_apart_from_its_factor(counts):
     c = r.counted(counts)
     if c.f2 > 0 and c.f1 > 0:
-        assert c.seen + (r.chao1(c) - c.seen) * c.n / (c.n - 1) == pytest.approx(alpha.chao1(counts.astype(int), bias_corrected=False))
-    else:  # without kinds seen twice scikit-bio's corrected form is the same, again without (n - 1) / n
-        assert c.seen + (r.chao1(c) - c.seen) * c.n / (c.n - 1) == pytest.approx(alpha.chao1(counts.astype(int)))
+        assert c.seen + (r.chao1(c) - c.seen) * c.n / (c.n - 1) == pytest.approx(
+            alpha.chao1(counts.astype(int), bias_corrected=False)
+        )
+    # without kinds seen twice scikit-bio's corrected form is the same, again without (n - 1) / n
+    else:
+        assert c.seen + (r.chao1(c) - c.seen) * c.n / (c.n - 1) == pytest.approx(
+            alpha.chao1(counts.astype(int))
+        )
 
 
 def test_coverage_is_goods_with_a_smaller_miss():
@@ -101,7 +131,9 @@ def test_equal_coverage_sees_no_difference_where_only_the_sizes_differ_and_raw_c
 
 def test_edges_are_defined_or_nan():
     nothing, one, full = (r.counted(np.array(x, dtype=float)) for x in ([], [1], [5, 7, 9]))
-    assert all(np.isnan(f(nothing)) for f in (r.chao1, r.coverage)) and np.isnan(r.size_at(nothing, 0.5))
+    assert all(np.isnan(f(nothing)) for f in (r.chao1, r.coverage)) and np.isnan(
+        r.size_at(nothing, 0.5)
+    )
     assert r.chao1(one) == 1.0 and r.richness(one, 1) == 1.0 and r.coverage(one) == 1.0
     assert (r.chao1(full), r.coverage(full), r.richness(full, 42)) == (3.0, 1.0, 3.0)
     assert r.size_at(full, 1.0) == 21

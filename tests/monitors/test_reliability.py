@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from monitors import reliability as r
+from ouroloop.monitors.estimators import reliability as r
 
 
 def brute_smooth_ece(confidence, correct, num=401):
@@ -13,7 +13,9 @@ def brute_smooth_ece(confidence, correct, num=401):
     t = np.linspace(0, 1, num)
 
     def error(sigma):
-        mirrored = [sign * confidence[None] + shift for sign in (1, -1) for shift in (-4, -2, 0, 2, 4)]
+        mirrored = [
+            sign * confidence[None] + shift for sign in (1, -1) for shift in (-4, -2, 0, 2, 4)
+        ]
         kernel = sum(norm.pdf(t[:, None], image, sigma) for image in mirrored)
         return np.trapezoid(np.abs(kernel @ (correct - confidence)) / len(confidence), t)
 
@@ -29,12 +31,16 @@ def test_smooth_ece_equals_its_definition(shift):
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0, 1, 120)
     correct = (rng.random(120) < np.clip(confidence + shift, 0, 1)).astype(float)
-    assert r.smooth_ece(confidence, correct) == pytest.approx(brute_smooth_ece(confidence, correct), abs=2e-3)
+    assert r.smooth_ece(confidence, correct) == pytest.approx(
+        brute_smooth_ece(confidence, correct), abs=2e-3
+    )
 
 
 def test_smooth_ece_is_one_for_a_liar_zero_for_an_oracle_and_undefined_without_rows():
     assert r.smooth_ece(np.ones(20), np.zeros(20)) == pytest.approx(1, abs=1e-3)
-    assert r.smooth_ece(np.array([0.0, 1.0] * 9), np.array([0.0, 1.0] * 9)) == pytest.approx(0, abs=1e-3)
+    assert r.smooth_ece(np.array([0.0, 1.0] * 9), np.array([0.0, 1.0] * 9)) == pytest.approx(
+        0, abs=1e-3
+    )
     assert np.isnan(r.smooth_ece(np.array([]), np.array([])))
 
 
@@ -47,7 +53,12 @@ def test_debiased_error_is_unbiased_in_its_square_where_the_plain_one_is_not():
         value = r.debiased_ece(confidence, correct)
         signed.append(np.sign(value) * value**2)
         bins = np.digitize(confidence, np.quantile(confidence, np.linspace(0, 1, 16)[1:-1]))
-        plain.append(sum((confidence - correct)[bins == b].mean() ** 2 * (bins == b).mean() for b in range(15)))
+        plain.append(
+            sum(
+                (confidence - correct)[bins == b].mean() ** 2 * (bins == b).mean()
+                for b in range(15)
+            )
+        )
     assert abs(np.mean(signed)) < 3 * np.std(signed) / np.sqrt(800)
     assert np.mean(plain) > 10 * abs(np.mean(signed))
 
@@ -75,7 +86,9 @@ def test_reliability_bins_hold_every_row_once_and_leave_empty_ones_out():
     confidence, correct = np.array([0.0, 0.05, 0.95, 1.0, 1.0]), np.array([0.0, 1.0, 1.0, 1.0, 0.0])
     bins = r.reliability_bins(confidence, correct)
     assert [b["count"] for b in bins] == [2, 3]
-    assert bins[1]["accuracy"] == pytest.approx(2 / 3) and bins[1]["confidence"] == pytest.approx(2.95 / 3)
+    assert bins[1]["accuracy"] == pytest.approx(2 / 3) and bins[1]["confidence"] == pytest.approx(
+        2.95 / 3
+    )
     assert all(b["accuracy_low"] <= b["accuracy"] <= b["accuracy_high"] for b in bins)
 
 
@@ -91,7 +104,9 @@ def test_smooth_ece_is_relplots(row):
 
 
 def parts(confidence, correct, num_bins=15):
-    return r.decompose(r.binned_sums(confidence, correct, r.mass_bins(confidence, num_bins), (num_bins,)))
+    return r.decompose(
+        r.binned_sums(confidence, correct, r.mass_bins(confidence, num_bins), (num_bins,))
+    )
 
 
 def test_the_three_parts_add_up_to_the_brier_score_where_a_bin_holds_one_confidence():
@@ -99,7 +114,9 @@ def test_the_three_parts_add_up_to_the_brier_score_where_a_bin_holds_one_confide
     confidence = rng.integers(0, 5, 300) / 4
     correct = (rng.random(300) < 0.3 + 0.4 * confidence).astype(float)
     ours = parts(confidence, correct)
-    assert ours.reliability - ours.resolution + ours.uncertainty == pytest.approx(np.mean((confidence - correct) ** 2))
+    assert ours.reliability - ours.resolution + ours.uncertainty == pytest.approx(
+        np.mean((confidence - correct) ** 2)
+    )
 
 
 @pytest.mark.slow
@@ -113,7 +130,15 @@ def test_the_three_parts_are_unbiased_where_the_plug_in_is_not():
     draws = [(rng.random(40) < chance).astype(float) for _ in range(4_000)]
     ours = np.array([parts(confidence, d) for d in draws])
     assert (np.abs(ours.mean(axis=0) - expected) < 3 * ours.std(axis=0) / np.sqrt(4_000)).all()
-    plug_in = np.array([[np.mean((claimed - d.reshape(4, 10).mean(axis=1)) ** 2), d.reshape(4, 10).mean(axis=1).var()] for d in draws])
+    plug_in = np.array(
+        [
+            [
+                np.mean((claimed - d.reshape(4, 10).mean(axis=1)) ** 2),
+                d.reshape(4, 10).mean(axis=1).var(),
+            ]
+            for d in draws
+        ]
+    )
     assert (plug_in.mean(axis=0) - expected[:2] > 0.01).all()
 
 
@@ -127,4 +152,6 @@ def test_what_is_left_without_some_rows_is_the_decomposition_of_the_rest():
     for g in range(3):
         rest = group != g
         alone = r.decompose(r.binned_sums(confidence[rest], correct[rest], bins[rest], (15,)))
-        assert [float(part[g]) for part in without] == pytest.approx([float(part) for part in alone])
+        assert [float(part[g]) for part in without] == pytest.approx(
+            [float(part) for part in alone]
+        )

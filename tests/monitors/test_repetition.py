@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from simulated_panel import samples
 
-from monitors.base import RoundView
-from monitors.repetition import Repetition, compression, ends_in_loop
+from ouroloop.monitors.base import RoundView
+from ouroloop.monitors.metrics.repetition import Repetition, compression, ends_in_loop
 
 
 def brute(text, repeats=3, least=48, longest=200):
@@ -21,11 +21,20 @@ def brute(text, repeats=3, least=48, longest=200):
     return False
 
 
-@pytest.mark.parametrize(("text", "loops"), [
-    ("The answer is 12. " * 4, True), ("So 3 + 4 = 7. The answer is 7.", False), ("0" * 60, True), ("0" * 40, False),
-    ("Start. " + "wait, I check again: " * 5 + "wait, I ch", True), ("ab" * 23, False), ("", False), ("x " * 30, True),
-    ("The answer is 12. " * 4 + "Done, and here is one more long sentence.", False),
-])
+@pytest.mark.parametrize(
+    ("text", "loops"),
+    [
+        ("The answer is 12. " * 4, True),
+        ("So 3 + 4 = 7. The answer is 7.", False),
+        ("0" * 60, True),
+        ("0" * 40, False),
+        ("Start. " + "wait, I check again: " * 5 + "wait, I ch", True),
+        ("ab" * 23, False),
+        ("", False),
+        ("x " * 30, True),
+        ("The answer is 12. " * 4 + "Done, and here is one more long sentence.", False),
+    ],
+)
 def test_texts_that_end_in_a_loop(text, loops):
     assert ends_in_loop(text) == brute(text) == loops
 
@@ -42,7 +51,11 @@ def test_loops_are_found_as_by_trying_every_period():
     assert 300 < found < 1_200
 
 
-@pytest.mark.parametrize("text", ["ab" * 100_000 + "c", ("a" * 15 + "b") * 9_000 + "a" * 16, "a" * 200_000, "\x00" * 50_000], ids=range(4))
+@pytest.mark.parametrize(
+    "text",
+    ["ab" * 100_000 + "c", ("a" * 15 + "b") * 9_000 + "a" * 16, "a" * 200_000, "\x00" * 50_000],
+    ids=range(4),
+)
 def test_hostile_text_is_read_in_no_time(text):
     start = time.process_time()
     ends_in_loop(text)
@@ -52,9 +65,17 @@ def test_hostile_text_is_read_in_no_time(text):
 def written(rng, num_words, vocabulary=400, num=60, size=16):
     """A panel whose texts are random words: the same kind of text at any length."""
     fixed = np.random.default_rng(1)
-    words = ["".join(fixed.choice(list("abcdefghijklmnop"), size=fixed.integers(2, 9))) for _ in range(vocabulary)]
+    words = [
+        "".join(fixed.choice(list("abcdefghijklmnop"), size=fixed.integers(2, 9)))
+        for _ in range(vocabulary)
+    ]
     panel = samples(rng, num, size)
-    return dataclasses.replace(panel, text=np.array([" ".join(rng.choice(words, size=num_words)) for _ in range(len(panel))], dtype=object))
+    return dataclasses.replace(
+        panel,
+        text=np.array(
+            [" ".join(rng.choice(words, size=num_words)) for _ in range(len(panel))], dtype=object
+        ),
+    )
 
 
 def read(panel):
@@ -63,11 +84,23 @@ def read(panel):
 
 def test_length_and_number_of_texts_alone_move_neither_compression_nor_distinct_ngrams():
     rng = np.random.default_rng(2)
-    short, long, many = read(written(rng, 12)), read(written(rng, 48)), read(written(rng, 24, num=120))
-    for name in ("repetition/compression_all", "repetition/distinct_all", "repetition/compression_right", "repetition/distinct_right"):
+    short, long, many = (
+        read(written(rng, 12)),
+        read(written(rng, 48)),
+        read(written(rng, 24, num=120)),
+    )
+    for name in (
+        "repetition/compression_all",
+        "repetition/distinct_all",
+        "repetition/compression_right",
+        "repetition/distinct_right",
+    ):
         assert short[name].value == pytest.approx(long[name].value, rel=0.01)
         assert short[name].value == pytest.approx(many[name].value, rel=0.01)
-        assert short[name].low < long[name].value < short[name].high or abs(short[name].value - long[name].value) < 0.01
+        assert (
+            short[name].low < long[name].value < short[name].high
+            or abs(short[name].value - long[name].value) < 0.01
+        )
     joined = [compression([t.encode() for t in written(rng, n).text]) for n in (12, 48)]
     assert joined[1] > 1.02 * joined[0]
 
@@ -85,7 +118,9 @@ def test_blocks_hold_equal_bytes_of_problems_of_their_own():
     assert len(blocks) > 5 and {sum(map(len, b)) for b in blocks} == {64 * 48}
     assert all(len(b) == 64 for b in blocks)
     of_text = dict(zip(panel.text, panel.problem, strict=True))
-    seen = [{of_text[t] for w in block for t in panel.text if w.decode() in t} for block in blocks[:3]]
+    seen = [
+        {of_text[t] for w in block for t in panel.text if w.decode() in t} for block in blocks[:3]
+    ]
     assert not seen[0] & seen[1] and not seen[1] & seen[2]
 
 
@@ -94,4 +129,7 @@ def test_loops_are_counted_and_short_panels_have_no_compression():
     stuck = np.where(np.arange(40) % 4 == 0, "again and again " * 8, panel.text)
     readings = read(dataclasses.replace(panel, text=stuck))
     assert readings["repetition/loops"].value == 0.25
-    assert readings["repetition/compression_all"].status == "undefined" and "3,072 bytes" in readings["repetition/compression_all"].reason
+    assert (
+        readings["repetition/compression_all"].status == "undefined"
+        and "3,072 bytes" in readings["repetition/compression_all"].reason
+    )

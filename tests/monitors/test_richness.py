@@ -3,11 +3,11 @@ import pytest
 from simulated_panel import SHARES, samples
 from skbio.diversity import alpha
 
-from monitors.base import RoundView
-from monitors.diversity import Diversity, hill_1, hill_2
-from monitors.rarefaction import chao1, counted, coverage
-from monitors.richness import Richness
-from monitors.ustatistics import entropy
+from ouroloop.monitors.base import RoundView
+from ouroloop.monitors.estimators.rarefaction import chao1, counted, coverage
+from ouroloop.monitors.estimators.ustatistics import entropy
+from ouroloop.monitors.metrics.diversity import Diversity, hill_1, hill_2
+from ouroloop.monitors.metrics.richness import Richness
 
 ZIPF = tuple(1 / np.arange(1, 51))
 NAMES = tuple(f"s{i}" for i in range(50))
@@ -19,7 +19,12 @@ def zipf(seed, num=60, num_samples=4, kinds=50, **model):
 
 
 def read(now, then=None):
-    return {r.name: r for r in Richness().measure(RoundView(int(then is not None), now), None if then is None else RoundView(0, then))}
+    return {
+        r.name: r
+        for r in Richness().measure(
+            RoundView(int(then is not None), now), None if then is None else RoundView(0, then)
+        )
+    }
 
 
 def test_readings_are_those_of_the_pooled_counts_of_right_samples():
@@ -34,7 +39,10 @@ def test_readings_are_those_of_the_pooled_counts_of_right_samples():
 
 
 def test_the_same_strategy_in_another_slice_or_family_is_another_kind():
-    one, two = samples(np.random.default_rng(0), 400, tail=0.0), samples(np.random.default_rng(0), 400, tail=0.5)
+    one, two = (
+        samples(np.random.default_rng(0), 400, tail=0.0),
+        samples(np.random.default_rng(0), 400, tail=0.5),
+    )
     assert read(one)["richness/lower_bound"].value == 4
     assert read(two)["richness/lower_bound"].value == 8
 
@@ -43,10 +51,16 @@ def test_the_same_strategy_in_another_slice_or_family_is_another_kind():
 def test_fewer_right_samples_alone_do_not_look_like_lost_strategies_but_lost_strategies_do():
     gaps, raw, lost = [], [], []
     for seed in range(60):
-        then, weaker = zipf(seed, spread=0.0, accuracy=0.8), zipf(900 + seed, spread=0.0, accuracy=0.2)
+        then, weaker = (
+            zipf(seed, spread=0.0, accuracy=0.8),
+            zipf(900 + seed, spread=0.0, accuracy=0.2),
+        )
         gaps.append(read(weaker, then)["richness/retained"].value)
         lost.append(read(zipf(900 + seed, kinds=15), then)["richness/retained"].value)
-        raw.append(len(set(weaker.strategy[weaker.correct == 1])) / len(set(then.strategy[then.correct == 1])))
+        raw.append(
+            len(set(weaker.strategy[weaker.correct == 1]))
+            / len(set(then.strategy[then.correct == 1]))
+        )
     assert np.mean(raw) < 0.75
     assert np.mean(gaps) == pytest.approx(1, abs=0.06)
     assert np.mean(lost) < 0.6
@@ -61,7 +75,11 @@ def test_intervals_hold_the_truth_at_least_as_often_as_they_say():
         readings = read(now, zipf(seed))
         kept += readings["richness/retained"].low <= 1 <= readings["richness/retained"].high
         truth = sum(share[int(s[1:])] for s in set(now.strategy[now.correct == 1]))
-        seen += readings["richness/sample_coverage"].low <= truth <= readings["richness/sample_coverage"].high
+        seen += (
+            readings["richness/sample_coverage"].low
+            <= truth
+            <= readings["richness/sample_coverage"].high
+        )
     assert kept >= 140 and seen >= 138
 
 
@@ -71,7 +89,10 @@ def test_effective_numbers_read_the_models_own_and_their_intervals_hold_them():
     held = np.zeros(2)
     for seed in range(200):
         panel = samples(np.random.default_rng(seed), 30, 8)
-        held += [e.low <= t <= e.high for e, t in zip((hill_1(panel), hill_2(panel)), truths, strict=True)]
+        held += [
+            e.low <= t <= e.high
+            for e, t in zip((hill_1(panel), hill_2(panel)), truths, strict=True)
+        ]
     assert (held >= 182).all(), held
 
 
@@ -88,10 +109,15 @@ def test_effective_numbers_are_those_of_all_pairs_and_of_grassberger():
 
 
 def test_effective_number_does_not_fall_because_the_samples_of_a_problem_hang_together():
-    """Each problem has one strategy of its own: pooled pairs would count its samples as repeats of the pool."""
+    """Each problem has one strategy of its own.
+
+    Pooled pairs would count its samples as repeats of the pool.
+    """
     rng, values = np.random.default_rng(4), []
     for _ in range(400):
         panel = samples(rng, 20, 8)
         own = rng.choice(np.array(["a", "b", "c", "d"], dtype=object), 20)
-        values.append(1 / hill_2(type(panel)(**{**panel.__dict__, "strategy": np.repeat(own, 8)})).value)
+        values.append(
+            1 / hill_2(type(panel)(**{**panel.__dict__, "strategy": np.repeat(own, 8)})).value
+        )
     assert np.mean(values) == pytest.approx(0.25, abs=3 * np.std(values) / 20)

@@ -4,21 +4,35 @@ import numpy as np
 import pytest
 from simulated_panel import samples
 
-from monitors import scores
-from monitors.base import Samples
-from monitors.rare import rare_mass
-from monitors.stats import ratio
+from ouroloop.monitors.base import Samples
+from ouroloop.monitors.estimators import scores
+from ouroloop.monitors.estimators.stats import ratio
+from ouroloop.monitors.metrics.rare import rare_mass
 
 
 def panel(rows):
     """Samples from (problem, answer, correct, strategy) tuples."""
     problem, answer, correct, strategy = (list(column) for column in zip(*rows, strict=True))
     num = len(rows)
-    objects = {"problem": problem, "answer": answer, "strategy": strategy, "family": ["f"] * num, "slice": ["typical"] * num,
-               "text": [""] * num}
-    numbers = {"correct": correct, "valid": [1.0] * num, "nll": [0.5] * num, "num_tokens": [9.0] * num, "truncated": [0.0] * num}
+    objects = {
+        "problem": problem,
+        "answer": answer,
+        "strategy": strategy,
+        "family": ["f"] * num,
+        "slice": ["typical"] * num,
+        "text": [""] * num,
+    }
+    numbers = {
+        "correct": correct,
+        "valid": [1.0] * num,
+        "nll": [0.5] * num,
+        "num_tokens": [9.0] * num,
+        "truncated": [0.0] * num,
+    }
     return Samples(
-        **{k: np.array(v, dtype=object) for k, v in objects.items()}, **{k: np.array(v, dtype=float) for k, v in numbers.items()})
+        **{k: np.array(v, dtype=object) for k, v in objects.items()},
+        **{k: np.array(v, dtype=float) for k, v in numbers.items()},
+    )
 
 
 def test_overconfidence_equals_the_mean_over_all_ways_to_split():
@@ -30,11 +44,16 @@ def test_overconfidence_equals_the_mean_over_all_ways_to_split():
         rest = [answers[i] for i in range(6) if i not in first]
         winners = [a for a in set(half) if half.count(a) == max(map(half.count, half))]
         expected.append(np.mean([rest.count(winner) / 3 - (winner == "7") for winner in winners]))
-    assert scores.votes(rows, num_splits=20_000).overconfidence()["p"] == pytest.approx(np.mean(expected), abs=0.01)
+    assert scores.votes(rows, num_splits=20_000).overconfidence()["p"] == pytest.approx(
+        np.mean(expected), abs=0.01
+    )
 
 
 def test_overconfidence_of_a_calibrated_model_is_zero_and_the_same_half_twice_is_biased_up():
-    """The right answer is drawn from the model's own distribution: a vote is right as often as its true share says."""
+    """The right answer is drawn from the model's own distribution.
+
+    A vote is right as often as its true share says.
+    """
     rng = np.random.default_rng(0)
     rows, naive = [], []
     for p in range(3_000):
@@ -55,17 +74,28 @@ def test_votes_of_unreadable_answers_claim_nothing():
 
 
 def test_unscored_samples_are_left_out_not_counted_as_wrong():
-    rows = panel([("p", "1", 1.0, "a"), ("p", "1", np.nan, "a"), ("p", "2", 0.0, "b"), ("q", "1", np.nan, "a")])
+    rows = panel(
+        [
+            ("p", "1", 1.0, "a"),
+            ("p", "1", np.nan, "a"),
+            ("p", "2", 0.0, "b"),
+            ("q", "1", np.nan, "a"),
+        ]
+    )
     assert scores.accuracy(rows) == {"p": 0.5}
 
 
 def test_right_samples_without_a_strategy_never_look_diverse():
-    rows = panel([("p", "1", 1.0, None), ("p", "1", 1.0, None), ("q", "1", 1.0, "a"), ("q", "1", 1.0, None)])
+    rows = panel(
+        [("p", "1", 1.0, None), ("p", "1", 1.0, None), ("q", "1", 1.0, "a"), ("q", "1", 1.0, None)]
+    )
     assert scores.distinct_correct_pairs(rows) == {"p": 0.0, "q": 1.0}
 
 
 def test_problems_that_went_wrong_altogether_count_as_no_diversity_instead_of_vanishing():
-    rows = panel([("p", "1", 0.0, None), ("p", "1", 0.0, None), ("q", "1", 1.0, "a"), ("q", "1", 1.0, "b")])
+    rows = panel(
+        [("p", "1", 0.0, None), ("p", "1", 0.0, None), ("q", "1", 1.0, "a"), ("q", "1", 1.0, "b")]
+    )
     assert scores.distinct_correct_pairs(rows) == {"p": 0.0, "q": 1.0}
 
 
@@ -93,7 +123,9 @@ def test_rare_retention_of_identical_models_is_one_within_one_percent():
         mass = rare_mass(now, then, num_splits=4)
         sums.append((sum(mass.current.values()), sum(mass.reference.values())))
     now_R, then_R = np.array(sums).T
-    assert np.std(now_R - then_R) / np.sqrt(250) / then_R.mean() < 0.005  # the test can see one percent
+    assert (
+        np.std(now_R - then_R) / np.sqrt(250) / then_R.mean() < 0.005
+    )  # the test can see one percent
     assert now_R.mean() / then_R.mean() == pytest.approx(1, abs=0.01)
 
 
@@ -103,7 +135,9 @@ def test_rare_retention_reads_the_share_of_the_mass_that_is_left():
     now = samples(rng, num_problems=400, shares=(0.49, 0.27, 0.20, 0.04))
     mass = rare_mass(now, then)
     assert mass.rare == {"main": {"jump": 1.0}}
-    assert ratio(list(mass.current.values()), list(mass.reference.values())).value == pytest.approx(0.5, abs=0.1)
+    assert ratio(list(mass.current.values()), list(mass.reference.values())).value == pytest.approx(
+        0.5, abs=0.1
+    )
 
 
 def test_rare_retention_by_problem_would_be_biased_without_the_split():

@@ -3,9 +3,17 @@ import pytest
 from simulated_panel import pool, samples
 from statsmodels.stats.multitest import multipletests
 
-from monitors import stats
-from monitors.base import Pool, RoundView
-from monitors.selection import NO_NAME, Selection, accuracy_gain, fresh_share, largest_ratio, ratios_of, selection_ratios
+from ouroloop.monitors.base import Pool, RoundView
+from ouroloop.monitors.estimators import stats
+from ouroloop.monitors.metrics.selection import (
+    NO_NAME,
+    Selection,
+    accuracy_gain,
+    fresh_share,
+    largest_ratio,
+    ratios_of,
+    selection_ratios,
+)
 
 
 def drawn(rng, shares, kept_by_strategy, num_problems=100, size=8, spread=6.0):
@@ -14,7 +22,9 @@ def drawn(rng, shares, kept_by_strategy, num_problems=100, size=8, spread=6.0):
     own = rng.dirichlet(np.array(shares) * spread, num_problems)
     strategy_N = np.array([rng.choice(len(shares), size=size, p=p) for p in own]).ravel()
     ease_P = rng.beta(8, 8, num_problems) * 2
-    kept = rng.random(len(problem_N)) < np.clip(np.array(kept_by_strategy)[strategy_N] * ease_P[problem_N], 0, 1)
+    kept = rng.random(len(problem_N)) < np.clip(
+        np.array(kept_by_strategy)[strategy_N] * ease_P[problem_N], 0, 1
+    )
     names = np.array([f"s{s}" for s in strategy_N], dtype=object)
     problem = np.array([f"p{i:04d}" for i in problem_N], dtype=object)
     return Pool(problem, names, names, kept.astype(float), kept, names)
@@ -33,9 +43,15 @@ def test_ratios_equal_hand_counts_and_small_clusters_are_left_out():
     kept = np.array([1] * 6 + [0] * 6 + [1] * 10 + [0] * 14 + [1] * 4, dtype=bool)
     problem = np.array([f"p{i % 8}" for i in range(40)], dtype=object)
     correct = np.where(np.arange(40) < 3, 1.0, np.nan)
-    found = {r.cluster: r for r in selection_ratios(Pool(problem, strategy, strategy, correct, kept, strategy))}
+    found = {
+        r.cluster: r
+        for r in selection_ratios(Pool(problem, strategy, strategy, correct, kept, strategy))
+    }
     assert set(found) == {"a", "b", NO_NAME}
-    assert found["a"].ratio == pytest.approx((6 / 20) / (12 / 40)) and (found["a"].num_raw, found["a"].num_kept) == (12, 6)
+    assert found["a"].ratio == pytest.approx((6 / 20) / (12 / 40)) and (
+        found["a"].num_raw,
+        found["a"].num_kept,
+    ) == (12, 6)
     assert found["b"].ratio == pytest.approx((10 / 20) / (10 / 40))
     assert found[NO_NAME].ratio == found[NO_NAME].low == 0.0
     assert found[NO_NAME].high == pytest.approx((1 - 0.025 ** (1 / 8)) / (14 / 40))
@@ -48,7 +64,9 @@ def test_the_clustered_error_is_that_of_leaving_out_every_problem_in_turn():
         logs = []
         for p in np.unique(data.problem):
             rest = data.problem != p
-            share = (data.strategy[rest & data.kept] == r.cluster).mean() / (data.strategy[rest] == r.cluster).mean()
+            share = (data.strategy[rest & data.kept] == r.cluster).mean() / (
+                data.strategy[rest] == r.cluster
+            ).mean()
             logs.append(np.log(share))
         brute = np.sqrt(99 / 100 * np.sum((logs - np.mean(logs)) ** 2))
         assert np.log(r.high / r.low) / 2 / 1.984 == pytest.approx(brute, rel=0.06)
@@ -56,7 +74,14 @@ def test_the_clustered_error_is_that_of_leaving_out_every_problem_in_turn():
 
 def test_a_strategy_per_problem_and_a_filter_that_keeps_everything_are_defined():
     data = drawn(np.random.default_rng(2), (0.5, 0.5), (1, 1))
-    everything = Pool(data.problem, data.strategy, data.answer, data.correct, np.ones(len(data.kept), dtype=bool), data.reason)
+    everything = Pool(
+        data.problem,
+        data.strategy,
+        data.answer,
+        data.correct,
+        np.ones(len(data.kept), dtype=bool),
+        data.reason,
+    )
     for r in selection_ratios(everything):
         assert (r.ratio, r.low, r.high, r.p_adjusted) == pytest.approx((1, 1, 1, 1))
 
@@ -76,11 +101,16 @@ def test_intervals_hold_and_no_more_than_five_percent_of_careless_filters_look_s
 
 
 def test_a_shortcut_is_seen_before_it_has_five_percent():
-    """0.2 % of the samples, kept 1.35 times as often: it grows 1.35-fold a round, and would pass 5 % in round 11."""
+    """0.2 % of the samples, kept 1.35 times as often.
+
+    It grows 1.35-fold a round, and would pass 5 % in round 11.
+    """
     rng, share, flagged = np.random.default_rng(4), 0.002, None
     for _ in range(11):
         rest = (1 - share) / 2
-        data = drawn(rng, (rest, rest, share), (0.5, 0.5, 0.675), num_problems=500, size=16, spread=60.0)
+        data = drawn(
+            rng, (rest, rest, share), (0.5, 0.5, 0.675), num_problems=500, size=16, spread=60.0
+        )
         hit = {r.cluster: r for r in selection_ratios(data)}.get("s2")
         if hit is not None and hit.low > 1:
             flagged = share
@@ -96,7 +126,10 @@ def test_the_fresh_share_is_where_growth_stops():
 
 
 def test_invasion_flips_at_the_fresh_share():
-    """Shares of a strategy selected by R each round with a share `fresh` of data without it: it grows below 1 - 1/R, dies out above."""
+    """Shares of a strategy selected by R each round with a share `fresh` of data without it.
+
+    It grows below 1 - 1/R, dies out above.
+    """
     for ratio in (1.25, 1.6, 2.5):
         for offset in (-0.05, 0.05):
             share, fresh = 0.01, fresh_share(ratio) + offset
@@ -109,10 +142,18 @@ def test_readings_name_the_strategy_and_the_fresh_share():
     data = drawn(np.random.default_rng(5), (0.5, 0.3, 0.2), (0.3, 0.3, 0.9), num_problems=300)
     view = RoundView(1, samples(np.random.default_rng(0), 4), pool=data)
     largest, fresh, gain = Selection().measure(view, None)
-    assert largest.details["cluster"] == "s2" and "s2" in largest.details["selected"] and largest.low > 1
+    assert (
+        largest.details["cluster"] == "s2"
+        and "s2" in largest.details["selected"]
+        and largest.low > 1
+    )
     assert gain.value == pytest.approx(1 - data.kept.mean())
-    assert fresh.value == pytest.approx(1 - 1 / largest.value) and fresh.low == pytest.approx(1 - 1 / largest.low)
-    quiet = Selection().measure(RoundView(1, view.probe, pool=pool(np.random.default_rng(6))), None)[0]
+    assert fresh.value == pytest.approx(1 - 1 / largest.value) and fresh.low == pytest.approx(
+        1 - 1 / largest.low
+    )
+    quiet = Selection().measure(
+        RoundView(1, view.probe, pool=pool(np.random.default_rng(6))), None
+    )[0]
     assert quiet.low <= 1 <= quiet.high and not quiet.details["selected"]
 
 

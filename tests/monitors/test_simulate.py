@@ -1,31 +1,40 @@
-"""The test bench itself: its dynamics obey their laws, its truth is what its samples average to, and it feeds the rule that the product uses."""
+"""The test bench itself: its dynamics obey their laws.
+
+Its truth is what its samples average to, and it feeds the rule that the product uses.
+"""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from monitors import blocks, evidence, guarded
-from monitors.base import RoundView, Samples
-from monitors.dynamics import HEALTHY, Model, settled, step, world
-from monitors.guards import Guard
-from monitors.modes import attribute, name_mode, symptoms_of
-from monitors.panel import Panel
-from monitors.regimes import COLLAPSING, REGIMES, STEADY
-from monitors.simulate import Stream, draw
-from monitors.truth import fallen, losses, truth
-from monitors.validation.bench import Watcher
+from ouroloop.monitors.base import RoundView, Samples
+from ouroloop.monitors.bench.bench import Watcher
+from ouroloop.monitors.bench.dynamics import HEALTHY, Model, settled, step, world
+from ouroloop.monitors.bench.regimes import COLLAPSING, REGIMES, STEADY
+from ouroloop.monitors.bench.simulate import Stream, draw
+from ouroloop.monitors.bench.truth import fallen, losses, truth
+from ouroloop.monitors.decision import blocks, evidence, guarded
+from ouroloop.monitors.decision.guards import Guard
+from ouroloop.monitors.decision.modes import attribute, name_mode, symptoms_of
+from ouroloop.monitors.decision.rule import Panel
 
 PANEL = Panel("main")
 
 
 def test_at_least_nine_regimes_collapse_and_all_four_modes_are_among_them():
-    assert len(COLLAPSING) >= 9 and {r.mode for r in COLLAPSING.values()} == set("ABCD") and len(STEADY) >= 3
+    assert (
+        len(COLLAPSING) >= 9
+        and {r.mode for r in COLLAPSING.values()} == set("ABCD")
+        and len(STEADY) >= 3
+    )
 
 
 def test_a_world_has_two_to_four_right_strategies_per_type_and_its_shares_sum_to_one():
     the = world(np.random.default_rng(0))
-    assert set(the.right_TS.sum(axis=1)) <= {2, 3, 4} and the.real_TS.sum(axis=1) == pytest.approx(np.ones(60))
+    assert set(the.right_TS.sum(axis=1)) <= {2, 3, 4} and the.real_TS.sum(axis=1) == pytest.approx(
+        np.ones(60)
+    )
     assert not the.right_TS[:, -1].any() and the.weight_T[0] / the.weight_T[9] == pytest.approx(10)
 
 
@@ -33,12 +42,21 @@ def test_a_world_has_two_to_four_right_strategies_per_type_and_its_shares_sum_to
 def test_shares_remain_shares_in_every_regime(name):
     stream = Stream(REGIMES[name], 3, 40, 4, 8)
     for model in stream.models():
-        assert model.share_TS.min() >= 0 and model.share_TS.sum(axis=1) == pytest.approx(np.ones(60))
-        assert model.skill_TS.min() >= 0 and model.skill_TS.max() <= 1 and model.weight_T.sum() == pytest.approx(1)
+        assert model.share_TS.min() >= 0 and model.share_TS.sum(axis=1) == pytest.approx(
+            np.ones(60)
+        )
+        assert (
+            model.skill_TS.min() >= 0
+            and model.skill_TS.max() <= 1
+            and model.weight_T.sum() == pytest.approx(1)
+        )
 
 
 def test_the_same_seed_gives_the_same_stream_and_another_one_another():
-    one, same, other = (list(Stream(HEALTHY, seed, 30, 4, 8, 2).rounds())[-1].tables.main[1].answer_PK for seed in (1, 1, 2))
+    one, same, other = (
+        list(Stream(HEALTHY, seed, 30, 4, 8, 2).rounds())[-1].tables.main[1].answer_PK
+        for seed in (1, 1, 2)
+    )
     assert (one == same).all() and (one != other).any()
 
 
@@ -52,17 +70,32 @@ def test_samples_average_to_what_is_said_to_be_true(name):
     rare = guarded.rare_at_anchor(first)
     told = truth(model, stream.world, stream.probe, rare, 4)
     now = draw(model, stream.world, stream.probe, 4000, np.random.default_rng(1))
-    tables = dataclasses.replace(first, main=(first.main[0], now[0]), with_strategies=(first.main[0], now[0]), others=(first.others[0], now[1]))
+    tables = dataclasses.replace(
+        first,
+        main=(first.main[0], now[0]),
+        with_strategies=(first.main[0], now[0]),
+        others=(first.others[0], now[1]),
+    )
     for quantity in guarded.quantities(tables, PANEL):
         if quantity.name != guarded.SHORTCUT:
-            seen = np.nanmean(blocks.block_scores(quantity.now, quantity.size, quantity.score), axis=(1, 2))
+            seen = np.nanmean(
+                blocks.block_scores(quantity.now, quantity.size, quantity.score), axis=(1, 2)
+            )
             # the rows' means, 4 standard errors of 4,000 samples of at least 15 problems
-            assert seen.mean() == pytest.approx(told.score[quantity.name], abs=4 * 0.5 / np.sqrt(4000 * 12)), quantity.name
+            assert seen.mean() == pytest.approx(
+                told.score[quantity.name], abs=4 * 0.5 / np.sqrt(4000 * 12)
+            ), quantity.name
     assert now[0].wrong_share == pytest.approx(told.wrong_A, abs=0.003)
 
 
 def test_the_healthy_regime_stays_where_it_is_and_collapsing_ones_fall():
-    for name, falls in (("stationary", False), ("improving", False), ("drift, fast", True), ("shortcut, fast", True), ("weak verifier", True)):
+    for name, falls in (
+        ("stationary", False),
+        ("improving", False),
+        ("drift, fast", True),
+        ("shortcut, fast", True),
+        ("weak verifier", True),
+    ):
         stream = Stream(REGIMES[name], 1, 200, 4, 32)
         rare = guarded.rare_at_anchor(next(stream.rounds()).tables)
         told = [truth(m, stream.world, stream.probe, rare, 4) for m in stream.models()]
@@ -74,7 +107,10 @@ def test_an_improving_model_is_less_diverse_among_all_and_more_so_among_the_righ
     stream = Stream(REGIMES["improving"], 1, 200, 4, 32)
     rare = guarded.rare_at_anchor(next(stream.rounds()).tables)
     first, *_, last = (truth(m, stream.world, stream.probe, rare, 4) for m in stream.models())
-    assert last.score["pass@1"] > first.score["pass@1"] + 0.05 and last.gini_simpson < 0.95 * first.gini_simpson
+    assert (
+        last.score["pass@1"] > first.score["pass@1"] + 0.05
+        and last.gini_simpson < 0.95 * first.gini_simpson
+    )
     assert last.score[guarded.PAIRS] > first.score[guarded.PAIRS]
 
 
@@ -83,7 +119,10 @@ def test_sharpening_looks_like_progress_while_strategies_die():
     rare = guarded.rare_at_anchor(next(stream.rounds()).tables)
     told = [truth(m, stream.world, stream.probe, rare, 4) for m in stream.models()]
     after = told[stream.onset + 1]
-    assert after.score["pass@1"] > told[0].score["pass@1"] and after.score[guarded.RARE] < 0.85 * told[0].score[guarded.RARE]
+    assert (
+        after.score["pass@1"] > told[0].score["pass@1"]
+        and after.score[guarded.RARE] < 0.85 * told[0].score[guarded.RARE]
+    )
 
 
 def test_no_loss_is_measured_in_tolerances_as_zero_and_a_tolerated_one_as_one():
@@ -95,28 +134,64 @@ def test_no_loss_is_measured_in_tolerances_as_zero_and_a_tolerated_one_as_one():
     unchanged = losses(told, told, quantities)
     slack = unchanged.pop(guarded.VOTES)  # an under-confident model may become calibrated
     assert set(unchanged.values()) == {0.0} and slack < 0
-    worse = dataclasses.replace(told, score={n: (0.9 if "distinct" in n else 1) * x - 0.01 * (n == "pass@1") for n, x in told.score.items()})
+    worse = dataclasses.replace(
+        told,
+        score={
+            n: (0.9 if "distinct" in n else 1) * x - 0.01 * (n == "pass@1")
+            for n, x in told.score.items()
+        },
+    )
     lost = losses(told, worse, quantities)
-    assert lost["pass@1"] == pytest.approx(1) and lost[guarded.PAIRS] == pytest.approx(1) and lost[guarded.VOTES] == slack
+    assert (
+        lost["pass@1"] == pytest.approx(1)
+        and lost[guarded.PAIRS] == pytest.approx(1)
+        and lost[guarded.VOTES] == slack
+    )
 
 
 def as_samples(main, others, tail):
-    """The same panel as the product sees it: a row for each sample, with names for numbers, a problem's samples in the table's order."""
+    """The same panel as the product sees it.
+
+    A row for each sample, with names for numbers, a problem's samples in the table's order.
+    """
     parts = []
     for family, table in (("main", main), ("other", others)):
         for p, k in np.argwhere(table.there_PK):
-            strategy, answer = (f"s{table.strategy_PK[p, k]:02d}", f"a{table.answer_PK[p, k]:05d}") if family == "main" else (None, None)
+            strategy, answer = (
+                (f"s{table.strategy_PK[p, k]:02d}", f"a{table.answer_PK[p, k]:05d}")
+                if family == "main"
+                else (None, None)
+            )
             part = "tail" if family == "main" and p in tail else "typical"
-            parts.append((table.problems[p], family, part, float(table.right_PK[p, k]), strategy, answer))
-    problem, family, part, correct, strategy, answer = (np.array(column, dtype=object) for column in zip(*parts, strict=True))
+            parts.append(
+                (table.problems[p], family, part, float(table.right_PK[p, k]), strategy, answer)
+            )
+    problem, family, part, correct, strategy, answer = (
+        np.array(column, dtype=object) for column in zip(*parts, strict=True)
+    )
     blank = np.full(len(parts), np.nan)
     text = np.full(len(parts), "", dtype=object)
-    return Samples(problem, family, part, correct.astype(float), blank, strategy, answer, blank, blank, blank, text)
+    return Samples(
+        problem,
+        family,
+        part,
+        correct.astype(float),
+        blank,
+        strategy,
+        answer,
+        blank,
+        blank,
+        blank,
+        text,
+    )
 
 
 @pytest.mark.parametrize("name", ["shortcut, fast", "sharpen, fast"])
 def test_views_and_tables_give_the_same_evidence(name):
-    """What a run of the product would weigh, from rows of samples, against what the bench weighs, from numbers."""
+    """What a run of the product would weigh, from rows of samples.
+
+    Against what the bench weighs, from numbers.
+    """
     stream = Stream(REGIMES[name], 4, 40, 8, 32, 8)
     watcher, reference, history = Watcher(PANEL), None, []
     for a_round in stream.rounds():
@@ -129,13 +204,23 @@ def test_views_and_tables_give_the_same_evidence(name):
         decision = PANEL.decide(view, reference, (), history)
         weights = watcher.weigh(a_round.tables)
         for tier in ("watch", "halt"):
-            assert decision.details[tier]["log_e"] == pytest.approx(weights[tier].log_e), (tier, a_round.number)
+            assert decision.details[tier]["log_e"] == pytest.approx(weights[tier].log_e), (
+                tier,
+                a_round.number,
+            )
             assert decision.details[tier]["by_name"] == pytest.approx(weights[tier].by_name)
-            assert decision.details[tier]["log_limit"] == pytest.approx(evidence.log_limit(watcher.alpha[tier]))
+            assert decision.details[tier]["log_limit"] == pytest.approx(
+                evidence.log_limit(watcher.alpha[tier])
+            )
         named = name_mode(symptoms_of(main), symptoms_of(anchor), {main.problems[p] for p in tail})
         assert named == attribute(view, reference, "main")
-        history.append(dataclasses.replace(decision, details={**decision.details, "carried_out": False}))
-    assert max(abs(x) for w in weights.values() for x in w.by_name.values()) > 1 and history[0].action == "continue"
+        history.append(
+            dataclasses.replace(decision, details={**decision.details, "carried_out": False})
+        )
+    assert (
+        max(abs(x) for w in weights.values() for x in w.by_name.values()) > 1
+        and history[0].action == "continue"
+    )
 
 
 def test_the_bench_works_out_an_anchor_once_and_to_the_same_result():

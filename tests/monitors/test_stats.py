@@ -4,7 +4,7 @@ import statsmodels.api as sm
 from scipy import stats as sps
 from statsmodels.stats.proportion import proportion_confint
 
-from monitors import stats
+from ouroloop.monitors.estimators import stats
 
 
 def clusters(rng, num, size, mean=0.5, spread=0.2):
@@ -18,7 +18,9 @@ def test_exact_binomial_interval_agrees_with_scipy_and_statsmodels():
         ours = stats.binomial(hits, num)
         exact = sps.binomtest(hits, num).proportion_ci(0.95, "exact")
         assert (ours.low, ours.high) == pytest.approx((exact.low, exact.high), abs=1e-9)
-        assert (ours.low, ours.high) == pytest.approx(proportion_confint(hits, num, method="beta"), abs=1e-9)
+        assert (ours.low, ours.high) == pytest.approx(
+            proportion_confint(hits, num, method="beta"), abs=1e-9
+        )
     assert np.isnan(stats.binomial(0, 0).value)
 
 
@@ -34,7 +36,9 @@ def test_effective_df_is_full_for_light_tails_and_small_when_one_cluster_carries
 def test_mean_has_the_students_t_interval():
     x = np.random.default_rng(1).uniform(0, 9, 40)
     ours, low, high, num = stats.mean([*x, np.nan])
-    assert (low, high) == pytest.approx(sps.t.interval(0.95, 39, x.mean(), x.std(ddof=1) / np.sqrt(40)))
+    assert (low, high) == pytest.approx(
+        sps.t.interval(0.95, 39, x.mean(), x.std(ddof=1) / np.sqrt(40))
+    )
     assert (ours, num) == (pytest.approx(x.mean()), 40)
     one = stats.mean([3.0])
     assert one.value == 3.0 and np.isnan(one.low) and one.num_clusters == 1
@@ -88,8 +92,13 @@ def test_equal_scores_in_few_clusters_give_a_wide_interval():
     assert estimate.high > 0.5
 
 
-@pytest.mark.parametrize(("num", "size", "mean"), [(5, 8, 0.5), (12, 8, 0.05), (24, 8, 0.9), (120, 8, 0.02), (120, 16, 0.6)])
-def test_share_covers_the_truth_in_95_percent_of_draws_also_with_few_clusters_or_at_the_edge(num, size, mean):
+@pytest.mark.parametrize(
+    ("num", "size", "mean"),
+    [(5, 8, 0.5), (12, 8, 0.05), (24, 8, 0.9), (120, 8, 0.02), (120, 16, 0.6)],
+)
+def test_share_covers_the_truth_in_95_percent_of_draws_also_with_few_clusters_or_at_the_edge(
+    num, size, mean
+):
     rng = np.random.default_rng(num)
     truth = float(np.clip(rng.normal(mean, 0.2, 400_000), 0, 1).mean())
     covered = 0
@@ -115,17 +124,23 @@ def test_paired_difference_is_the_paired_t_test_over_shared_problems():
     expected = sps.ttest_rel(now, then, alternative="less")
     assert ours.num_clusters == 40 and ours.df == 39
     assert ours.p_below() == pytest.approx(expected.pvalue)
-    assert ours.p_below(-0.1) == pytest.approx(sps.ttest_1samp(now - then, -0.1, alternative="less").pvalue)
+    assert ours.p_below(-0.1) == pytest.approx(
+        sps.ttest_1samp(now - then, -0.1, alternative="less").pvalue
+    )
     two_sided = sps.ttest_rel(now, then).confidence_interval(0.95)
     assert ours.interval()[1:3] == pytest.approx((two_sided.low, two_sided.high))
-    assert stats.paired(current, reference, scale=0.5).value == pytest.approx((now - 0.5 * then).mean())
+    assert stats.paired(current, reference, scale=0.5).value == pytest.approx(
+        (now - 0.5 * then).mean()
+    )
 
 
 def test_equal_differences_are_judged_by_an_exact_bound_not_by_a_zero_error():
     def drop(num):
         return stats.paired({str(i): 0.0 for i in range(num)}, {str(i): 1.0 for i in range(num)})
 
-    assert drop(1).p_below() == pytest.approx(0.5)  # -1 or +1 with equal chance has mean 0: the worst case
+    assert drop(1).p_below() == pytest.approx(
+        0.5
+    )  # -1 or +1 with equal chance has mean 0: the worst case
     assert drop(5).p_below() == pytest.approx(0.5**5)
     same = stats.paired({"a": 0.3, "b": 0.4}, {"a": 0.3, "b": 0.4})
     assert same.p_below() == 1.0
@@ -156,10 +171,18 @@ def test_balanced_accuracy_covers_the_truth_and_keeps_width_at_the_edge():
 def test_leaving_out_one_at_a_time_gives_students_interval_of_a_mean():
     x = np.random.default_rng(6).uniform(0, 9, 15)
     groups = stats.jackknife_groups(15)
-    assert sorted(groups.tolist()) == list(range(15)) and np.bincount(stats.jackknife_groups(47)).tolist() == [3] * 7 + [2] * 13
+    assert (
+        sorted(groups.tolist()) == list(range(15))
+        and np.bincount(stats.jackknife_groups(47)).tolist() == [3] * 7 + [2] * 13
+    )
     ours = stats.jackknife(x.mean(), [x[groups != g].mean() for g in range(15)], 15)
-    assert (ours.low, ours.high) == pytest.approx(sps.t.interval(0.95, 14, x.mean(), x.std(ddof=1) / np.sqrt(15)))
-    assert np.isnan(stats.jackknife(1.0, [1.0], 1).low) and stats.jackknife(1.0, [1.0, np.nan], 2).value == 1.0
+    assert (ours.low, ours.high) == pytest.approx(
+        sps.t.interval(0.95, 14, x.mean(), x.std(ddof=1) / np.sqrt(15))
+    )
+    assert (
+        np.isnan(stats.jackknife(1.0, [1.0], 1).low)
+        and stats.jackknife(1.0, [1.0, np.nan], 2).value == 1.0
+    )
     assert np.isnan(stats.jackknife(np.nan, [1.0, 2.0], 2).value)
 
 
@@ -168,7 +191,9 @@ def test_leaving_out_groups_covers_the_truth_of_a_nonlinear_statistic():
     for _ in range(400):
         x = rng.exponential(2.0, 100)
         groups = stats.jackknife_groups(100)
-        e = stats.jackknife(np.log(x.mean()), [np.log(x[groups != g].mean()) for g in range(20)], 100)
+        e = stats.jackknife(
+            np.log(x.mean()), [np.log(x[groups != g].mean()) for g in range(20)], 100
+        )
         held += e.low <= np.log(2.0) <= e.high
     assert 0.92 <= held / 400 <= 0.98
 
@@ -176,7 +201,9 @@ def test_leaving_out_groups_covers_the_truth_of_a_nonlinear_statistic():
 def test_a_difference_of_independent_estimates_covers_the_truth():
     rng, held = np.random.default_rng(8), 0
     for _ in range(600):
-        e = stats.difference(stats.binomial(rng.binomial(40, 0.9), 40), stats.binomial(rng.binomial(60, 0.2), 60))
+        e = stats.difference(
+            stats.binomial(rng.binomial(40, 0.9), 40), stats.binomial(rng.binomial(60, 0.2), 60)
+        )
         held += e.low <= 0.7 <= e.high
     assert held / 600 >= 0.94
     assert np.isnan(stats.difference(stats.UNDEFINED, stats.binomial(1, 2)).value)

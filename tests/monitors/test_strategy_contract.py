@@ -11,27 +11,51 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as draw
 
-from monitors.strategy import CANONICALISERS
-from monitors.templates import LEARNERS, Embeddings, Templates
+from ouroloop.monitors.strategies.strategy import CANONICALISERS
+from ouroloop.monitors.strategies.templates import LEARNERS, Embeddings, Templates
 
 QUESTION = "Tom has 47 apples and gets 35 more, then half of 10 %. How many in all?"
-TEXTS = ["40+30=70\n7+5=12\n70+12=82", "47+30=77\n77+5=82", "He has 47 + 35 = 82 apples.\n#### 82", "first add, then look", "It is 5 * 4 = 20"] * 4
+TEXTS = [
+    "40+30=70\n7+5=12\n70+12=82",
+    "47+30=77\n77+5=82",
+    "He has 47 + 35 = 82 apples.\n#### 82",
+    "first add, then look",
+    "It is 5 * 4 = 20",
+] * 4
 
 
 def by_length(texts):
     return np.array([[len(text), text.count("+"), 1.0] for text in texts])
 
 
-FITTED = {"templates": Templates().fit([QUESTION] * 20, TEXTS), "embeddings": Embeddings(by_length).fit([QUESTION] * 20, TEXTS)}
+FITTED = {
+    "templates": Templates().fit([QUESTION] * 20, TEXTS),
+    "embeddings": Embeddings(by_length).fit([QUESTION] * 20, TEXTS),
+}
 EVERY = {**CANONICALISERS, **FITTED}
 every = pytest.mark.parametrize("name", EVERY)
 
 MEGABYTE = {
-    "digits": "9" * 10**6, "sum": "1+" * 500_000, "brackets": "(" * 10**6 + "1+1=2", "closing": "1+1" + ")" * 10**6, "equals": "=" * 10**6,
-    "chain": "1 = " * 250_000, "commas": "1,111" * 200_000, "notes": "<<1+1=2>>" * 110_000, "minus": "-" * 10**6 + "1=1", "words": "of " * 333_000,
-    "lines": "\n" * 10**6, "sums": "1+1=2\n" * 160_000, "doubling": "".join(f"{2**i}+{2**i}={2 ** (i + 1)}\n" for i in range(1_200)),
-    "powers": "9" * 59 + "*" + "*".join(["9" * 59] * 60) + "=1\n", "sentences": "a. " * 333_000, "percent": "40% of 1/0 = " * 80_000,
-    "unicode": "٣+٤=٧ " * 150_000, "boxed": "\\boxed{" * 140_000, "hashes": "####" * 250_000, "divisions": "1/0=1/0=" * 125_000,
+    "digits": "9" * 10**6,
+    "sum": "1+" * 500_000,
+    "brackets": "(" * 10**6 + "1+1=2",
+    "closing": "1+1" + ")" * 10**6,
+    "equals": "=" * 10**6,
+    "chain": "1 = " * 250_000,
+    "commas": "1,111" * 200_000,
+    "notes": "<<1+1=2>>" * 110_000,
+    "minus": "-" * 10**6 + "1=1",
+    "words": "of " * 333_000,
+    "lines": "\n" * 10**6,
+    "sums": "1+1=2\n" * 160_000,
+    "doubling": "".join(f"{2**i}+{2**i}={2 ** (i + 1)}\n" for i in range(1_200)),
+    "powers": "9" * 59 + "*" + "*".join(["9" * 59] * 60) + "=1\n",
+    "sentences": "a. " * 333_000,
+    "percent": "40% of 1/0 = " * 80_000,
+    "unicode": "٣+٤=٧ " * 150_000,
+    "boxed": "\\boxed{" * 140_000,
+    "hashes": "####" * 250_000,
+    "divisions": "1/0=1/0=" * 125_000,
 }
 
 
@@ -51,7 +75,9 @@ def test_a_hostile_megabyte_is_read_in_a_second_as_text_and_as_question(name, ki
 
 @every
 def test_the_same_text_has_the_same_name_again(name):
-    assert [EVERY[name](QUESTION, text) for text in TEXTS] == [EVERY[name](QUESTION, text) for text in TEXTS]
+    assert [EVERY[name](QUESTION, text) for text in TEXTS] == [
+        EVERY[name](QUESTION, text) for text in TEXTS
+    ]
 
 
 @every
@@ -60,22 +86,35 @@ def test_a_text_that_says_nothing_has_no_strategy(name, text):
     assert EVERY[name](QUESTION, text) is None
 
 
-@pytest.mark.parametrize("name", ["calculations", "calculation_list", "operators", "dataflow", "plan"])
+@pytest.mark.parametrize(
+    "name", ["calculations", "calculation_list", "operators", "dataflow", "plan"]
+)
 def test_a_text_without_calculations_has_no_calculation_strategy(name):
     assert EVERY[name](QUESTION, "The answer is 7, since x = 5") is None
 
 
 @every
 @settings(max_examples=60, deadline=None)
-@given(question=draw.text(max_size=80), text=draw.text(alphabet="0123456789+-*/()=.,%$ \nxofA#<>\\{}", max_size=200))
+@given(
+    question=draw.text(max_size=80),
+    text=draw.text(alphabet="0123456789+-*/()=.,%$ \nxofA#<>\\{}", max_size=200),
+)
 def test_nothing_that_a_model_may_write_raises(name, question, text):
     label = EVERY[name](question, text)
     assert label is None or label
 
 
-@pytest.mark.parametrize(("name", "cares"), [
-    ("calculations", False), ("dataflow", False), ("plan", False), ("templates", False), ("calculation_list", True), ("operators", True),
-])
+@pytest.mark.parametrize(
+    ("name", "cares"),
+    [
+        ("calculations", False),
+        ("dataflow", False),
+        ("plan", False),
+        ("templates", False),
+        ("calculation_list", True),
+        ("operators", True),
+    ],
+)
 def test_the_order_of_independent_steps_counts_only_where_it_is_promised(name, cares):
     one, other = "4*5=20\n30-10=20\n20+20=40", "30-10=20\n4*5=20\n20+20=40"
     assert (EVERY[name]("4 5 30 10", one) != EVERY[name]("4 5 30 10", other)) is cares

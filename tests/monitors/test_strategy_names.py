@@ -5,30 +5,36 @@ from pathlib import Path
 
 import pytest
 
-from monitors.calculations import calculations
-from monitors.strategy import CANONICALISERS
+from ouroloop.monitors.arith.calculations import calculations
+from ouroloop.monitors.strategies.strategy import CANONICALISERS
 
 DATA = Path(os.environ.get("OUROLOOP_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("47 + 38 = 85. So 85.", "47+38=85"),
-    ("7+8=15, write 5 carry 1; 4+3+1=8", "4+3+1=8;7+8=15"),
-    ("Natalia sold 48/2 = <<48/2=24>>24 clips. 48+24 = <<48+24=72>>72\n#### 72", "48+24=72;48/2=24"),
-    ("She pays $1,200.50 + $99.5 = $1,300.00", "1200.5+99.5=1300"),
-    ("3 × 4 = 12 and 12 ÷ 4 = 3 and 9 − 2 = 7", "12/4=3;3*4=12;9-2=7"),
-    ("2 x 5 = 10", "2*5=10"),
-    ("20*.2=$<<20*.2=4.0>>4", "20*0.2=4"),
-    ("3 - 5 = -2", "3-5=-2"),
-    ("(2 + 3) * 4 = 20 = 15 + 5", "(2+3)*4=20"),
-    ("2 + 3 = 5 + 4 = 9", "2+3=5;5+4=9"),
-    ("- 5 + 6 = 11", "5+6=11"),
-    ("The answer is 7", None),
-    ("x = 5", None),
-    ("10 = 10", None),
-    ("4 + = 5", None),
-    ("", None),
-])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("47 + 38 = 85. So 85.", "47+38=85"),
+        ("7+8=15, write 5 carry 1; 4+3+1=8", "4+3+1=8;7+8=15"),
+        (
+            "Natalia sold 48/2 = <<48/2=24>>24 clips. 48+24 = <<48+24=72>>72\n#### 72",
+            "48+24=72;48/2=24",
+        ),
+        ("She pays $1,200.50 + $99.5 = $1,300.00", "1200.5+99.5=1300"),
+        ("3 × 4 = 12 and 12 ÷ 4 = 3 and 9 − 2 = 7", "12/4=3;3*4=12;9-2=7"),
+        ("2 x 5 = 10", "2*5=10"),
+        ("20*.2=$<<20*.2=4.0>>4", "20*0.2=4"),
+        ("3 - 5 = -2", "3-5=-2"),
+        ("(2 + 3) * 4 = 20 = 15 + 5", "(2+3)*4=20"),
+        ("2 + 3 = 5 + 4 = 9", "2+3=5;5+4=9"),
+        ("- 5 + 6 = 11", "5+6=11"),
+        ("The answer is 7", None),
+        ("x = 5", None),
+        ("10 = 10", None),
+        ("4 + = 5", None),
+        ("", None),
+    ],
+)
 def test_calculations_are_read(text, expected):
     assert CANONICALISERS["calculations"]("", text) == expected
 
@@ -49,11 +55,25 @@ def test_operators_forget_the_numbers_but_keep_the_order_of_the_text():
 
 def test_answers_are_read_in_plain_form():
     name = CANONICALISERS["answer"]
-    texts = ("so 1,250.0 it is", "#### 72\n", r"thus \boxed{x+1}.", "none", "#### $5", "that leaves .50")
+    texts = (
+        "so 1,250.0 it is",
+        "#### 72\n",
+        r"thus \boxed{x+1}.",
+        "none",
+        "#### $5",
+        "that leaves .50",
+    )
     assert [name("", text) for text in texts] == ["1250", "72", "x+1", None, "5", "0.5"]
 
 
-HOSTILE = ["1+" * 200_000, "9" * 200_000 + "+1=2", "((((" * 50_000 + "1+1=2", "=" * 100_000, "1 = " * 50_000, "1,111" * 50_000]
+HOSTILE = [
+    "1+" * 200_000,
+    "9" * 200_000 + "+1=2",
+    "((((" * 50_000 + "1+1=2",
+    "=" * 100_000,
+    "1 = " * 50_000,
+    "1,111" * 50_000,
+]
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))

@@ -1,4 +1,6 @@
-"""How good the names are: on the world whose strategies are known, and on hand-labelled pairs of real solutions.
+"""How good the names are: on the world whose strategies are known.
+
+And on hand-labelled pairs of real solutions.
 
 docs/strategy-quality.md holds the full measurement; these are its floors.
 """
@@ -11,7 +13,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from monitors.strategy import CANONICALISERS
+from ouroloop.monitors.strategies.strategy import CANONICALISERS
 from tools.strategy_quality import (
     CHECKPOINT,
     MIXES,
@@ -28,24 +30,37 @@ from tools.strategy_quality import (
 )
 
 PLAN, DATAFLOW = CANONICALISERS["plan"], CANONICALISERS["dataflow"]
-needs_solutions = pytest.mark.skipif(not SOLUTIONS.exists(), reason="no GSM8K files: point OUROLOOP_DATA at a folder with gsm8k/ in it")
+needs_solutions = pytest.mark.skipif(
+    not SOLUTIONS.exists(),
+    reason="no GSM8K files: point OUROLOOP_DATA at a folder with gsm8k/ in it",
+)
 
 
 @pytest.mark.parametrize("slips", [0.0, 0.5, 1.0])
 def test_the_plan_names_the_strategies_of_two_digit_sums(slips):
-    assert np.mean([information(draw(MIXES["sum2"], 400, seed, slips), PLAN) for seed in range(2)]) >= 0.95
+    assert (
+        np.mean([information(draw(MIXES["sum2"], 400, seed, slips), PLAN) for seed in range(2)])
+        >= 0.95
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("slips", "least"), [(0.0, 0.95), (0.5, 0.95), (1.0, 0.94)])
 def test_the_plan_names_the_strategies_of_all_families(slips, least):
-    assert np.mean([information(draw(MIXES["all families"], 1000, seed, slips), PLAN) for seed in range(5)]) >= least
+    assert (
+        np.mean(
+            [information(draw(MIXES["all families"], 1000, seed, slips), PLAN) for seed in range(5)]
+        )
+        >= least
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mix", MIXES)
 def test_free_text_fitted_on_other_problems_names_the_strategies(mix):
-    found = [information(draw(MIXES[mix], 300, seed, 0.3), fitted(MIXES[mix], seed)) for seed in range(2)]
+    found = [
+        information(draw(MIXES[mix], 300, seed, 0.3), fitted(MIXES[mix], seed)) for seed in range(2)
+    ]
     assert np.mean(found) >= 0.85
 
 
@@ -53,7 +68,9 @@ def test_the_measure_can_fail():
     traces = draw(MIXES["sum2"], 300, 0, 0.0)
     assert information(traces, CANONICALISERS["calculations"]) < 0.2
     assert information(traces, lambda question, text: "the same") == 0
-    assert information(traces, lambda question, text: next(t.program for t in traces if t.text == text)) == pytest.approx(1)
+    assert information(
+        traces, lambda question, text: next(t.program for t in traces if t.text == text)
+    ) == pytest.approx(1)
 
 
 @pytest.mark.slow
@@ -80,11 +97,17 @@ def test_the_labels_are_two_samples_of_distinct_questions_about_half_of_them_the
 @pytest.mark.parametrize("number", [1, 2])
 def test_the_dataflow_agrees_with_the_hand_labels_on_real_solutions(number, annotated):
     rows = solutions()
-    assert np.mean([judge(DATAFLOW, pair, rows, annotated) == pair["same"] for pair in pairs(number)]) >= 0.95
+    assert (
+        np.mean([judge(DATAFLOW, pair, rows, annotated) == pair["same"] for pair in pairs(number)])
+        >= 0.95
+    )
 
 
 @needs_solutions
 def test_the_dataflow_beats_the_published_lists_of_equations_on_real_solutions():
     rows, both = solutions(), [*pairs(1), *pairs(2)]
-    agreement = {key: np.mean([judge(CANONICALISERS[key], p, rows) == p["same"] for p in both]) for key in ("dataflow", "calculations", "operators")}
+    agreement = {
+        key: np.mean([judge(CANONICALISERS[key], p, rows) == p["same"] for p in both])
+        for key in ("dataflow", "calculations", "operators")
+    }
     assert agreement["dataflow"] > agreement["operators"] > agreement["calculations"]

@@ -8,9 +8,9 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from monitors.clusters import NEW, Clusters
-from monitors.masking import steps
-from monitors.templates import Embeddings, Templates
+from ouroloop.monitors.strategies.clusters import NEW, Clusters
+from ouroloop.monitors.strategies.masking import steps
+from ouroloop.monitors.strategies.templates import Embeddings, Templates
 from tools.strategy_quality import MIXES, draw
 from tools.strategy_quality import fitted as fit_on_traces
 
@@ -25,7 +25,9 @@ def prose(num_texts):
     rng = np.random.default_rng(0)
     fillers = ["indeed", "so", "well", "then again", "clearly"]
     kinds = rng.integers(0, len(PROSE), num_texts)
-    return kinds, [f"{rng.choice(fillers)} {PROSE[kind].lower()} {rng.choice(fillers)}" for kind in kinds]
+    return kinds, [
+        f"{rng.choice(fillers)} {PROSE[kind].lower()} {rng.choice(fillers)}" for kind in kinds
+    ]
 
 
 @lru_cache
@@ -35,13 +37,15 @@ def sums():
 
 def blobs(num_blobs, size=40, dim=8, spread=0.02):
     rng = np.random.default_rng(1)
-    vectors = np.concatenate([np.eye(dim)[i] + spread * rng.normal(size=(size, dim)) for i in range(num_blobs)])
+    vectors = np.concatenate(
+        [np.eye(dim)[i] + spread * rng.normal(size=(size, dim)) for i in range(num_blobs)]
+    )
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def test_numbers_become_roles_and_names_and_the_questions_words_are_dropped():
     question = "Tom has 47 apples and gets 35 more."
-    (first, second) = steps(question, "So Tom adds 47 + 30 = 77.\nThen 77 apples plus 5 gives 82")
+    first, second = steps(question, "So Tom adds 47 + 30 = 77.\nThen 77 apples plus 5 gives 82")
     assert (first.form, second.form) == ("+ G N", "+ N R")
     assert "tom" not in first.words and "apples" not in second.words
     (other,) = steps("Add 61 and 28, says Eva.", "So Eva adds 61 + 20 = 81.")
@@ -65,7 +69,9 @@ def test_a_plan_that_no_fitted_text_has_is_new():
 
 def test_few_demonstrations_of_the_same_world_are_new():
     templates = sums()
-    labels = [templates(trace.problem.question, trace.text) for trace in draw(MIXES["sum2"], 300, 5, 0.0)]
+    labels = [
+        templates(trace.problem.question, trace.text) for trace in draw(MIXES["sum2"], 300, 5, 0.0)
+    ]
     assert labels.count(NEW) / len(labels) < 0.05
 
 
@@ -73,12 +79,18 @@ def test_what_was_learned_survives_json_to_the_letter():
     templates = sums()
     thawed = Templates.from_json(templates.to_json())
     assert thawed.to_json() == templates.to_json()
-    assert all(templates(t.problem.question, t.text) == thawed(t.problem.question, t.text) for t in draw(MIXES["sum2"], 200, 3, 0.5))
+    assert all(
+        templates(t.problem.question, t.text) == thawed(t.problem.question, t.text)
+        for t in draw(MIXES["sum2"], 200, 3, 0.5)
+    )
     json.loads(templates.to_json())
 
 
 def test_the_same_texts_teach_the_same_and_later_texts_change_nothing():
-    one, other = fit_on_traces(MIXES["sum2"], seed=4, num_traces=200), fit_on_traces(MIXES["sum2"], seed=4, num_traces=200)
+    one, other = (
+        fit_on_traces(MIXES["sum2"], seed=4, num_traces=200),
+        fit_on_traces(MIXES["sum2"], seed=4, num_traces=200),
+    )
     frozen = one.to_json()
     for trace in draw(MIXES["all families"], 50, 6, 1.0):
         one(trace.problem.question, trace.text)
@@ -98,10 +110,19 @@ def test_a_users_model_sees_masked_texts_and_is_clustered_in_the_same_way():
     assert not any("47" in text or "Tom" in text or "tom" in text for text in seen)
     assert embeddings(questions[0], texts[0]) != embeddings(questions[1], texts[1])
     thawed = Embeddings.from_json(embeddings.to_json(), embed)
-    assert [thawed(questions[0], text) for text in texts] == [embeddings(questions[0], text) for text in texts]
+    assert [thawed(questions[0], text) for text in texts] == [
+        embeddings(questions[0], text) for text in texts
+    ]
 
 
-@pytest.mark.parametrize("bad", [lambda texts: np.zeros(3), lambda texts: np.zeros((1, 2)), lambda texts: np.full((len(texts), 2), np.nan)])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda texts: np.zeros(3),
+        lambda texts: np.zeros((1, 2)),
+        lambda texts: np.full((len(texts), 2), np.nan),
+    ],
+)
 def test_vectors_that_do_not_fit_the_texts_are_refused(bad):
     with pytest.raises(ValueError, match="vectors"):
         Embeddings(bad).fit(["q"] * 3, ["a b", "c d", "e f"])
@@ -121,11 +142,20 @@ def test_vectors_without_structure_are_one_cluster_and_the_number_can_be_set():
     assert len(Clusters().fit(np.ones((7, 3))).limits_) == 1
 
 
-@pytest.mark.parametrize("make", [
-    lambda: Clusters(num_clusters=0), lambda: Clusters(max_clusters=2), lambda: Clusters(coverage=0.0), lambda: Templates(min_share=1.0),
-    lambda: Templates().fit(["q"], [""]), lambda: Templates().fit(["q", "q"], ["a"]), lambda: Templates.from_json('{"kind": "embeddings"}'),
-    lambda: Templates.from_json("[]"), lambda: Clusters().fit(np.zeros((0, 3))),
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Clusters(num_clusters=0),
+        lambda: Clusters(max_clusters=2),
+        lambda: Clusters(coverage=0.0),
+        lambda: Templates(min_share=1.0),
+        lambda: Templates().fit(["q"], [""]),
+        lambda: Templates().fit(["q", "q"], ["a"]),
+        lambda: Templates.from_json('{"kind": "embeddings"}'),
+        lambda: Templates.from_json("[]"),
+        lambda: Clusters().fit(np.zeros((0, 3))),
+    ],
+)
 def test_what_can_not_be_learned_from_is_refused(make):
     with pytest.raises(ValueError):
         make()

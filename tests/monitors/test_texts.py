@@ -5,9 +5,9 @@ import pytest
 import statsmodels.api as sm
 from simulated_panel import samples, texts, view
 
-from monitors.base import RoundView, Texts
-from monitors.entropy import TraceEntropy
-from monitors.texts import RealText
+from ouroloop.monitors.base import RoundView, Texts
+from ouroloop.monitors.metrics.entropy import TraceEntropy
+from ouroloop.monitors.metrics.texts import RealText
 
 
 def read(now, then=None, **settings):
@@ -20,10 +20,14 @@ def test_entropy_and_cross_entropy_are_means_over_tokens_with_clustered_errors()
     readings = read(RoundView(1, samples(np.random.default_rng(1), 40), texts=text))
     for name, value in (("text/entropy", text.entropy), ("text/cross_entropy", text.nll)):
         fit = sm.WLS(value, np.ones(len(value)), weights=text.num_tokens).fit()
-        fit = fit.get_robustcov_results("cluster", groups=np.unique(text.problem, return_inverse=True)[1])
+        fit = fit.get_robustcov_results(
+            "cluster", groups=np.unique(text.problem, return_inverse=True)[1]
+        )
         assert readings[name].value == pytest.approx(fit.params[0])
         half = (readings[name].high - readings[name].low) / 2
-        assert half == pytest.approx(2.02 * fit.bse[0], rel=0.15)  # statsmodels counts its degrees of freedom differently
+        assert half == pytest.approx(
+            2.02 * fit.bse[0], rel=0.15
+        )  # statsmodels counts its degrees of freedom differently
 
 
 def test_own_perplexity_is_the_exponential_of_the_entropy_per_token_and_the_gap_is_the_difference():
@@ -31,7 +35,9 @@ def test_own_perplexity_is_the_exponential_of_the_entropy_per_token_and_the_gap_
     readings = read(now)
     token = TraceEntropy().measure(now, None)[0]
     assert readings["text/own_perplexity"].value == pytest.approx(np.exp(token.value))
-    assert readings["text/gap"].value == pytest.approx(readings["text/cross_entropy"].value - token.value)
+    assert readings["text/gap"].value == pytest.approx(
+        readings["text/cross_entropy"].value - token.value
+    )
     wide = readings["text/gap"].high - readings["text/gap"].low
     parts = [r.high - r.low for r in (readings["text/cross_entropy"], token)]
     assert wide == pytest.approx(np.hypot(*parts))
@@ -41,8 +47,15 @@ def test_the_gap_of_a_model_that_writes_as_the_text_is_written_is_zero():
     rng, held = np.random.default_rng(3), 0
     for _ in range(200):
         panel = samples(rng, 40)
-        real = Texts(panel.problem, rng.gamma(4.0, 0.1, len(panel)), panel.nll, rng.integers(10, 40, len(panel)).astype(float))
-        gap = read(RoundView(1, dataclasses.replace(panel, problem=panel.problem), texts=real))["text/gap"]
+        real = Texts(
+            panel.problem,
+            rng.gamma(4.0, 0.1, len(panel)),
+            panel.nll,
+            rng.integers(10, 40, len(panel)).astype(float),
+        )
+        gap = read(RoundView(1, dataclasses.replace(panel, problem=panel.problem), texts=real))[
+            "text/gap"
+        ]
         held += gap.low <= 0 <= gap.high
     assert held >= 182
 
@@ -51,7 +64,9 @@ def test_the_change_since_round_0_is_paired_by_problem():
     text = texts(np.random.default_rng(4))
     lower = dataclasses.replace(text, entropy=text.entropy - 0.1)
     panel = samples(np.random.default_rng(5), 10)
-    change = read(RoundView(1, panel, texts=lower), RoundView(0, panel, texts=text))["text/entropy"].details["change"]
+    change = read(RoundView(1, panel, texts=lower), RoundView(0, panel, texts=text))[
+        "text/entropy"
+    ].details["change"]
     assert change["value"] == pytest.approx(-0.1)
 
 

@@ -8,19 +8,21 @@ import numpy as np
 import pytest
 from simulated_panel import samples
 
-import monitors
-from monitors.follower import Follower, follow
-from monitors.panel import Panel
-from monitors.registry import measure_all
-from monitors.trace_rows import FIELDS
-from monitors.traces import TraceError, TraceReader, main_family, read_traces
+from ouroloop import monitors
+from ouroloop.monitors.decision.rule import Panel
+from ouroloop.monitors.follower import Follower, follow
+from ouroloop.monitors.registry import measure_all
+from ouroloop.monitors.traces.reader import TraceError, TraceReader, main_family, read_traces
+from ouroloop.monitors.traces.rows import FIELDS
 
 ROOT = Path(__file__).resolve().parents[2]
 ROW = {"problem": "p1", "text": "2+3=5. The answer is 5.", "correct": True}
 
 
 def write(path, rows):
-    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    path.write_text(
+        "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
+    )
     return path
 
 
@@ -35,21 +37,42 @@ def a_round(seed, num_samples=8, fields=("problem", "text", "correct", "strategy
 
 
 def read(tmp_path, *rounds, **settings):
-    return read_traces([write(tmp_path / f"r{i}.jsonl", rows) for i, rows in enumerate(rounds)], **settings)
+    return read_traces(
+        [write(tmp_path / f"r{i}.jsonl", rows) for i, rows in enumerate(rounds)], **settings
+    )
 
 
 def by_name(readings):
     return {r.name: r for r in readings}
 
 
-FULL = {**ROW, "strategy": "sum", "answer": 5, "question": "2+3", "family": "f", "slice": "tail", "valid": None, "logprobs": [-0.5, -1.5],
-        "num_tokens": 2, "truncated": False, "kept": True, "round": 0}
+FULL = {
+    **ROW,
+    "strategy": "sum",
+    "answer": 5,
+    "question": "2+3",
+    "family": "f",
+    "slice": "tail",
+    "valid": None,
+    "logprobs": [-0.5, -1.5],
+    "num_tokens": 2,
+    "truncated": False,
+    "kept": True,
+    "round": 0,
+}
 
 
 def test_every_field_comes_to_its_place(tmp_path):
-    view = read(tmp_path, [FULL, {**ROW, "problem": 7, "nll": 0.25, "num_tokens": 4, "kept": False, "round": 0}]).views[0]
+    view = read(
+        tmp_path,
+        [FULL, {**ROW, "problem": 7, "nll": 0.25, "num_tokens": 4, "kept": False, "round": 0}],
+    ).views[0]
     probe = view.probe
-    assert probe.problem.tolist() == ["p1", "7"] and probe.family.tolist() == ["f", "default"] and probe.slice.tolist() == ["tail", "typical"]
+    assert (
+        probe.problem.tolist() == ["p1", "7"]
+        and probe.family.tolist() == ["f", "default"]
+        and probe.slice.tolist() == ["tail", "typical"]
+    )
     assert probe.answer.tolist() == ["5", None] and probe.strategy.tolist() == ["sum", None]
     assert probe.nll.tolist() == [1.0, 0.25] and probe.num_tokens.tolist() == [2, 4]
     assert probe.truncated[0] == 0 and np.isnan(probe.valid[0]) and np.isnan(probe.truncated[1])
@@ -64,16 +87,30 @@ def test_what_is_missing_is_said_once_per_field_with_how_many_lines_lack_it(tmp_
     assert "missing: strategy in all 6 lines (named by 'operators' from the texts)" in notes
     assert "missing: answer in all 6 lines (the final answers are read from the texts)" in notes
     assert "not read: response" in notes
-    assert len({note.split(" ")[1] for note in notes if note.startswith("missing")}) == sum(n.startswith("missing") for n in notes)
+    assert len({note.split(" ")[1] for note in notes if note.startswith("missing")}) == sum(
+        n.startswith("missing") for n in notes
+    )
 
 
 def test_what_depends_on_a_missing_field_is_undefined_with_a_reason(tmp_path):
-    first, second = read(tmp_path, a_round(0, 32, fields=("problem",)), a_round(1, fields=("problem",))).views
+    first, second = read(
+        tmp_path, a_round(0, 32, fields=("problem",)), a_round(1, fields=("problem",))
+    ).views
     for reading in measure_all(second, first):
-        assert reading.status != "error" and (np.isfinite(reading.value) or len(reading.reason) > 10), reading
+        assert reading.status != "error" and (
+            np.isfinite(reading.value) or len(reading.reason) > 10
+        ), reading
     found = by_name(measure_all(second, first))
-    for name in ("accuracy/pass_1/default", "diversity/dcp", "calibration/overconfidence", "entropy/token", "supply/yield", "validity/wrong_step",
-                 "validity/truncated", "length/tokens"):
+    for name in (
+        "accuracy/pass_1/default",
+        "diversity/dcp",
+        "calibration/overconfidence",
+        "entropy/token",
+        "supply/yield",
+        "validity/wrong_step",
+        "validity/truncated",
+        "length/tokens",
+    ):
         assert found[name].status == "undefined", name
 
 
@@ -89,18 +126,31 @@ def test_without_a_strategy_field_the_texts_name_it(tmp_path):
     texts = ["2*3=6. 6+4=10.", "3+3=6. 6+4=10.", "ten"]
     rows = [{**ROW, "text": t} for t in texts]
     assert read(tmp_path, rows).views[0].probe.strategy.tolist() == ["*|+", "+|+", None]
-    assert read(tmp_path, rows, strategies="calculations").views[0].probe.strategy.tolist() == ["2*3=6;6+4=10", "3+3=6;6+4=10", None]
+    assert read(tmp_path, rows, strategies="calculations").views[0].probe.strategy.tolist() == [
+        "2*3=6;6+4=10",
+        "3+3=6;6+4=10",
+        None,
+    ]
     assert read(tmp_path, rows, strategies="none").views[0].probe.strategy.tolist() == [None] * 3
-    assert read(tmp_path, [{**r, "strategy": "x"} for r in rows]).views[0].probe.strategy.tolist() == ["x"] * 3
+    assert (
+        read(tmp_path, [{**r, "strategy": "x"} for r in rows]).views[0].probe.strategy.tolist()
+        == ["x"] * 3
+    )
     with pytest.raises(TraceError, match=r"got 'operator'; expected one of .*operators"):
         TraceReader("operator")
 
 
 def test_texts_without_any_calculation_are_each_their_own_strategy_with_a_warning(tmp_path):
-    traces = read(tmp_path, [{**ROW, "text": t} for t in ("by sums", "by  sums", "by parts")], [{**ROW, "text": "by parts"}])
+    traces = read(
+        tmp_path,
+        [{**ROW, "text": t} for t in ("by sums", "by  sums", "by parts")],
+        [{**ROW, "text": "by parts"}],
+    )
     first, second, third = traces.views[0].probe.strategy
     assert first == second != third == traces.views[1].probe.strategy[0]
-    assert traces.notes[0].startswith("WARNING: 'operators' names none of round 0's 3 texts, so every text its own strategy")
+    assert traces.notes[0].startswith(
+        "WARNING: 'operators' names none of round 0's 3 texts, so every text its own strategy"
+    )
     few = read(tmp_path, [{**ROW, "text": t} for t in ("2+3=5", "by sums", "by parts")])
     assert few.notes[0].startswith("WARNING: 'operators' names only 1 of round 0's 3 texts")
 
@@ -111,7 +161,11 @@ def test_the_anchor_decides_for_all_files(tmp_path):
 
 
 def test_a_gold_answer_in_place_of_the_samples_answer_is_suspected(tmp_path):
-    rows = [{**ROW, "problem": p, "correct": c, "answer": "5"} for p in ("a", "b") for c in (True, False)]
+    rows = [
+        {**ROW, "problem": p, "correct": c, "answer": "5"}
+        for p in ("a", "b")
+        for c in (True, False)
+    ]
     assert any("is it the right answer?" in note for note in read(tmp_path, rows).notes)
     rows[1]["answer"] = "6"
     assert not any("is it the right answer?" in note for note in read(tmp_path, rows).notes)
@@ -126,18 +180,33 @@ def test_a_gold_answer_in_place_of_the_samples_answer_is_suspected(tmp_path):
         ('{"problem_id": "x"}', "Is it what you call 'problem_id'? Rename that."),
         ('{"problem": null}', "no field 'problem'"),
         ('{"problem": 1.5}', "problem is 1.5; expected the prompt's id"),
-        ('{"problem": "p", "correct": 0.7}', "correct is 0.7; expected true, false or null. Turn a score into a verdict first"),
+        (
+            '{"problem": "p", "correct": 0.7}',
+            "correct is 0.7; expected true, false or null. Turn a score into a verdict first",
+        ),
         ('{"problem": "p", "correct": "true"}', "Write it without quotation marks."),
         ('{"problem": "p", "text": 5}', "text is 5; expected the sampled completion"),
-        ('{"problem": "p", "logprobs": [0.5]}', "logprobs is [0.5]; expected a list with one log-probability, at most 0"),
+        (
+            '{"problem": "p", "logprobs": [0.5]}',
+            "logprobs is [0.5]; expected a list with one log-probability, at most 0",
+        ),
         ('{"problem": "p", "logprobs": [-Infinity]}', "logprobs is [-inf]"),
-        ('{"problem": "p", "logprobs": [-1], "num_tokens": 3}', "num_tokens is 3, but there are 1 logprobs"),
+        (
+            '{"problem": "p", "logprobs": [-1], "num_tokens": 3}',
+            "num_tokens is 3, but there are 1 logprobs",
+        ),
         ('{"problem": "p", "nll": -1}', "nll is -1; expected the mean negative log-probability"),
         ('{"problem": "p", "nll": NaN}', "nll is nan"),
         ('{"problem": "p", "num_tokens": 2.5}', "num_tokens is 2.5; expected a whole number"),
-        ('{"problem": "p", "answer": ["5"]}', "answer is ['5']; expected the sample's own final answer"),
+        (
+            '{"problem": "p", "answer": ["5"]}',
+            "answer is ['5']; expected the sample's own final answer",
+        ),
         ('{"problem": "p", "answer": 1e999}', "answer is inf"),
-        ('{"problem": "p", "round": 3}', "got a row of round 3 after rows of no round; expected one file per round"),
+        (
+            '{"problem": "p", "round": 3}',
+            "got a row of round 3 after rows of no round; expected one file per round",
+        ),
         ("[" * 100_000, "not JSON"),
     ],
 )
@@ -149,7 +218,11 @@ def test_a_bad_line_is_one_error_with_place_expectation_and_remedy(tmp_path, lin
 
 
 def test_bad_files_are_refused(tmp_path):
-    for path, says in ((tmp_path / "none.jsonl", "no such file"), (tmp_path, "cannot be read"), (write(tmp_path / "e.jsonl", [""]), "no rows")):
+    for path, says in (
+        (tmp_path / "none.jsonl", "no such file"),
+        (tmp_path, "cannot be read"),
+        (write(tmp_path / "e.jsonl", [""]), "no rows"),
+    ):
         with pytest.raises(TraceError, match=says):
             read_traces([path])
     (tmp_path / "latin.jsonl").write_bytes(b'{"problem": "\xe9"}\n')
@@ -163,8 +236,13 @@ def test_the_same_file_twice_is_refused_also_under_another_name(tmp_path):
 
 
 def test_rounds_in_the_wrong_order_are_refused_unless_told_otherwise(tmp_path):
-    paths = [write(tmp_path / f"round{i}.jsonl", [{**ROW, "problem": f"p{i}"}]) for i in (0, 1, 10, 2)]
-    with pytest.raises(TraceError, match=r"round2\.jsonl: got 2 after 10 .*in the file names.*A shell sorts 10 before 2"):
+    paths = [
+        write(tmp_path / f"round{i}.jsonl", [{**ROW, "problem": f"p{i}"}]) for i in (0, 1, 10, 2)
+    ]
+    with pytest.raises(
+        TraceError,
+        match=r"round2\.jsonl: got 2 after 10 .*in the file names.*A shell sorts 10 before 2",
+    ):
         read_traces(paths)
     assert len(read_traces(paths, keep_order=True).views) == 4
     with pytest.raises(TraceError, match=r"got 3 after 4 .*`round` fields"):
@@ -176,10 +254,17 @@ def test_only_shared_problems_are_compared_and_said_so():
     rounds = [a_round(0, 32, num_problems=60), a_round(1, num_problems=90)[: 8 * 70]]
     views = [reader.read((f"x:{i}", row) for i, row in enumerate(rows)) for rows in rounds]
     judged = follow(views, Panel(main_family(views[0])))[1]
-    assert judged.notes == ("round 1: compared over the 60 problems that round 0 has too; left out: 10 of this round's, 0 of round 0's",)
+    assert judged.notes == (
+        (
+            "round 1: compared over the 60 problems that round 0 has too; left out: 10 of this"
+            " round's, 0 of round 0's"
+        ),
+    )
     assert by_name(judged.readings)["accuracy/pass_1/default"].num_clusters == 60
     view = reader.read([("x:1", {**ROW, "problem": "other"})])
-    with pytest.raises(TraceError, match=r"none of round 0's 60 problems, e\.g\. 'other' against 'main-0000'"):
+    with pytest.raises(
+        TraceError, match=r"none of round 0's 60 problems, e\.g\. 'other' against 'main-0000'"
+    ):
         follow([views[0], view], Panel("default"))
 
 
@@ -189,15 +274,28 @@ def test_evidence_adds_up_over_rounds_because_nothing_is_carried_out():
     follower = Follower(Panel("default"))
     for seed in range(6):
         accuracy = 0.47 if seed else 0.55
-        judged = follower.judge(reader.read(("x", row) for row in a_round(seed, 8 if seed else 32, num_problems=120, accuracy=accuracy)))
+        judged = follower.judge(
+            reader.read(
+                ("x", row)
+                for row in a_round(seed, 8 if seed else 32, num_problems=120, accuracy=accuracy)
+            )
+        )
     log_e = [d.details["halt"]["log_e"] for d in follower.history[1:]]
-    assert judged.is_halt and log_e == sorted(log_e) and all(d.details["carried_out"] is False for d in follower.history)
+    assert (
+        judged.is_halt
+        and log_e == sorted(log_e)
+        and all(d.details["carried_out"] is False for d in follower.history)
+    )
 
 
 def test_a_few_samples_at_the_anchor_are_said(tmp_path):
-    assert any("four times as many" in n for n in read(tmp_path, [ROW], [{**ROW, "correct": False}]).notes)
+    assert any(
+        "four times as many" in n for n in read(tmp_path, [ROW], [{**ROW, "correct": False}]).notes
+    )
     rounds = [[{**ROW, "text": f"round {n}: 5"}] * num for n, num in enumerate((4, 4, 1, 1))]
-    assert not any("four times as many" in n for n in read(tmp_path, *rounds).notes), "round 1 is an anchor too"
+    assert not any("four times as many" in n for n in read(tmp_path, *rounds).notes), (
+        "round 1 is an anchor too"
+    )
 
 
 def test_the_names_of_the_package_are_there_without_importing_all_of_it():
@@ -217,7 +315,11 @@ def test_the_documented_example_is_read_as_documented(tmp_path):
         path.write_text(example(number))
     traces = read_traces(paths)
     first, second = traces.views
-    assert (len(first.probe), len(second.probe)) == (8, 4) and first.pool is None and second.pool.kept.tolist() == [True, True, True, False]
+    assert (
+        (len(first.probe), len(second.probe)) == (8, 4)
+        and first.pool is None
+        and second.pool.kept.tolist() == [True, True, True, False]
+    )
     assert first.probe.strategy.tolist()[:4] == ["*|+", "+|+", "*|+", "+|+"]
     assert first.probe.answer.tolist() == ["10", "10", "10", "9", "7", "7", "7", "8"]
     judged = follow(traces.views, Panel(main_family="default"))
@@ -228,4 +330,6 @@ def test_the_documented_example_is_read_as_documented(tmp_path):
 
 def test_the_documentation_names_every_field_and_no_other():
     table = (ROOT / "docs/traces.md").read_text().split("## The fields")[1].split("\n\n")[2]
-    assert set(re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in table.splitlines()[2:]))) == set(FIELDS)
+    assert set(
+        re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in table.splitlines()[2:]))
+    ) == set(FIELDS)

@@ -5,9 +5,11 @@ import pytest
 from scipy.stats import binom
 from skbio.diversity.alpha import shannon, simpson
 
-from monitors import ustatistics as u
+from ouroloop.monitors.estimators import ustatistics as u
 
-JOINT = np.array([[0.35, 0.2, 0.05, 0.02], [0.2, 0.1, 0.05, 0.03]])  # P(wrong or right, strategy): row 1 right
+JOINT = np.array(
+    [[0.35, 0.2, 0.05, 0.02], [0.2, 0.1, 0.05, 0.03]]
+)  # P(wrong or right, strategy): row 1 right
 
 
 def brute_pairs(labels, right):
@@ -52,7 +54,9 @@ def test_dcp_and_gini_simpson_are_unbiased(k):
 def test_gini_simpson_is_the_plug_in_of_scikit_bio_corrected_by_k():
     counts = [5, 2, 1]
     labels = np.repeat(np.arange(3), counts)
-    ours = u.distinct_pair_share(np.array([8.0]), np.array([8.0]), u.same_pairs(np.zeros(8, int), labels, 1))
+    ours = u.distinct_pair_share(
+        np.array([8.0]), np.array([8.0]), u.same_pairs(np.zeros(8, int), labels, 1)
+    )
     assert ours[0] == pytest.approx(simpson(counts) * 8 / 7)
 
 
@@ -64,18 +68,29 @@ def test_pairs_need_two_samples_and_missing_ids_count_as_one_strategy():
 def test_pass_at_k_equals_the_count_over_all_subsets():
     for n, c, k in [(6, 2, 3), (5, 5, 2), (5, 0, 5), (8, 1, 8), (4, 3, 2)]:
         subsets = list(itertools.combinations([1] * c + [0] * (n - c), k))
-        assert u.pass_at_k(np.array([float(c)]), np.array([float(n)]), k)[0] == pytest.approx(np.mean([any(s) for s in subsets]))
+        assert u.pass_at_k(np.array([float(c)]), np.array([float(n)]), k)[0] == pytest.approx(
+            np.mean([any(s) for s in subsets])
+        )
     assert np.isnan(u.pass_at_k(np.array([1.0]), np.array([3.0]), 4)[0])
 
 
 @pytest.mark.parametrize("num", [4, 8, 16])
 def test_pass_at_k_is_unbiased(num):
-    """Its expectation, summed over every outcome, is the truth; and in the mean of 10,000 draws too."""
+    """Its expectation, summed over every outcome, is the truth.
+
+    And in the mean of 10,000 draws too.
+    """
     hits = np.arange(num + 1.0)
     for p, k in itertools.product((0.02, 0.15, 0.9), (1, 2, num // 2, num)):
-        expectation = np.sum(binom.pmf(hits, num, p) * u.pass_at_k(hits, np.full(num + 1, float(num)), k))
+        expectation = np.sum(
+            binom.pmf(hits, num, p) * u.pass_at_k(hits, np.full(num + 1, float(num)), k)
+        )
         assert expectation == pytest.approx(1 - (1 - p) ** k, abs=1e-12)
-    score = u.pass_at_k(np.random.default_rng(1).binomial(num, 0.15, 10_000).astype(float), np.full(10_000, float(num)), num // 2)
+    score = u.pass_at_k(
+        np.random.default_rng(1).binomial(num, 0.15, 10_000).astype(float),
+        np.full(10_000, float(num)),
+        num // 2,
+    )
     assert abs(score.mean() - (1 - 0.85 ** (num // 2))) < 3 * score.std() / 100
 
 
@@ -116,7 +131,9 @@ def test_leaving_one_problem_out_equals_recomputing_without_it():
     keys, count = np.unique(problem * 4 + strategy, return_counts=True)
     fast = u.entropy_without_each(keys // 4, keys % 4, count.astype(float))
     for p in range(12):
-        assert fast[p] == pytest.approx(u.entropy(np.bincount(strategy[problem != p]).astype(float)), abs=1e-12)
+        assert fast[p] == pytest.approx(
+            u.entropy(np.bincount(strategy[problem != p]).astype(float)), abs=1e-12
+        )
 
 
 def test_collision_equals_the_count_over_all_pairs_of_different_problems():
@@ -124,6 +141,8 @@ def test_collision_equals_the_count_over_all_pairs_of_different_problems():
     problem, answer = np.repeat(np.arange(6), 4), rng.integers(0, 3, 24)
     keys, count = np.unique(problem * 3 + answer, return_counts=True)
     ours = u.collision(keys // 3, keys % 3, count / 4, 6)
-    hits = [answer[i] == answer[j] for i in range(24) for j in range(24) if problem[i] != problem[j]]
+    hits = [
+        answer[i] == answer[j] for i in range(24) for j in range(24) if problem[i] != problem[j]
+    ]
     assert ours.mean() == pytest.approx(np.mean(hits))
     assert np.isnan(u.collision(np.zeros(1, int), np.zeros(1, int), np.ones(1), 1)).all()

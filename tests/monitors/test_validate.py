@@ -1,4 +1,7 @@
-"""The validation on a small scale: each experiment can fail, and the tables say what the files hold."""
+"""The validation on a small scale.
+
+Each experiment can fail, and the tables say what the files hold.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monitors import evidence, guarded
-from monitors.dynamics import HEALTHY
-from monitors.regimes import COLLAPSING, REGIMES
-from monitors.registry import measure_all
-from monitors.simulate import Stream
-from monitors.validate import main
-from monitors.validation import ablations, boundary, cells, estimators, laws, report
-from monitors.validation.bench import SIZES, run
-from monitors.validation.collapse import PANEL
+from ouroloop.monitors.bench import ablations, boundary, cells, estimators, laws, report
+from ouroloop.monitors.bench.bench import SIZES, run
+from ouroloop.monitors.bench.collapse import PANEL
+from ouroloop.monitors.bench.dynamics import HEALTHY
+from ouroloop.monitors.bench.regimes import COLLAPSING, REGIMES
+from ouroloop.monitors.bench.simulate import Stream
+from ouroloop.monitors.bench.validate import main
+from ouroloop.monitors.decision import evidence, guarded
+from ouroloop.monitors.registry import measure_all
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "validation"
@@ -26,7 +29,10 @@ RESULTS = ROOT / "docs" / "validation"
 def test_the_laws_hold_and_a_wrong_law_would_not():
     found = [laws.drift(20, 10, 60), laws.stability(0.7), laws.invasion(2.0)]
     assert [abs(x.found - x.expected) <= x.within for x in found] == [True] * 3
-    assert abs(laws.stability(0.7).found - (1 - 0.9)) > 0.03 and abs(laws.invasion(2.0).found - (1 - 1 / 4)) > 0.05
+    assert (
+        abs(laws.stability(0.7).found - (1 - 0.9)) > 0.03
+        and abs(laws.invasion(2.0).found - (1 - 1 / 4)) > 0.05
+    )
 
 
 def test_every_reading_is_worth_what_its_interval_says_or_depends_on_the_panels_size():
@@ -36,21 +42,36 @@ def test_every_reading_is_worth_what_its_interval_says_or_depends_on_the_panels_
     for size in estimators.SIZES:
         rows = {r["reading"]: r for r in cells.read(RESULTS / "v2" / f"{size}.csv")}
         assert set(rows) == {name for name in drawn if not name.startswith(estimators.OF_THE_SIZE)}
-        held = {name: int(r["covered"]) / int(r["defined"]) for name, r in rows.items() if r["defined"] != "0"}
-        assert set(rows) - set(held) == {"calibration/smooth_ece", "critic/ece"} and min(held.values()) > 0.88
+        held = {
+            name: int(r["covered"]) / int(r["defined"])
+            for name, r in rows.items()
+            if r["defined"] != "0"
+        }
+        assert (
+            set(rows) - set(held) == {"calibration/smooth_ece", "critic/ece"}
+            and min(held.values()) > 0.88
+        )
 
 
 @pytest.mark.slow
 def test_an_interval_that_is_too_narrow_shows(monkeypatch):
     def narrowed(view, reference):
         found = measure_all(view, reference)
-        return [dataclasses.replace(r, low=r.value - (r.value - r.low) / 4, high=r.value + (r.high - r.value) / 4) for r in found]
+        return [
+            dataclasses.replace(
+                r, low=r.value - (r.value - r.low) / 4, high=r.value + (r.high - r.value) / 4
+            )
+            for r in found
+        ]
 
     monkeypatch.setattr(estimators, "TRUTH", (400, 2))
     whole = {line.reading: line for line in estimators.characteristics("40x8", 12)}
     monkeypatch.setattr(estimators, "measure_all", narrowed)
     narrow = {line.reading: line for line in estimators.characteristics("40x8", 12)}
-    share = [np.mean([line.covered / line.defined for line in lines.values() if line.defined]) for lines in (whole, narrow)]
+    share = [
+        np.mean([line.covered / line.defined for line in lines.values() if line.defined])
+        for lines in (whole, narrow)
+    ]
     assert share[0] > 0.85 and share[1] < 0.6
 
 
@@ -61,15 +82,25 @@ def test_monitors_of_the_boundary_have_lost_exactly_what_they_tolerate(kind):
         quantity, now_P = boundary._monitor(rng, kind, 200, 8, relative)
         before = quantity.anchor.right_PK.mean()
         lost = quantity.tolerance * (before if relative else 1.0)
-        assert before - now_P.mean() == pytest.approx(lost, abs=0.02) and 0 <= now_P.min() <= now_P.max() <= 1 and quantity.tolerance > 0
+        assert (
+            before - now_P.mean() == pytest.approx(lost, abs=0.02)
+            and 0 <= now_P.min() <= now_P.max() <= 1
+            and quantity.tolerance > 0
+        )
 
 
 def test_a_boundary_run_alarms_when_twice_the_tolerance_is_lost(monkeypatch):
     assert not any(boundary.binomial("120x8", "spread", True, seed).alarm for seed in range(4))
     whole = boundary._monitor
-    monkeypatch.setattr(boundary, "_monitor", lambda *a: (lambda q, now_P: (q, np.clip(now_P - 0.15, 0, 1)))(*whole(*a)))
+    monkeypatch.setattr(
+        boundary,
+        "_monitor",
+        lambda *a: (lambda q, now_P: (q, np.clip(now_P - 0.15, 0, 1)))(*whole(*a)),
+    )
     for tier in boundary.TIERS:
-        assert all(boundary.binomial("120x8", "spread", True, seed, tier).alarm for seed in range(4))
+        assert all(
+            boundary.binomial("120x8", "spread", True, seed, tier).alarm for seed in range(4)
+        )
 
 
 def test_the_panel_on_its_boundary_has_lost_something_of_everything():
@@ -84,7 +115,10 @@ def test_the_panel_on_its_boundary_has_lost_something_of_everything():
 
 def test_a_run_tells_when_it_collapsed_when_it_was_seen_and_by_what():
     found = run("shortcut, fast", 0, "120x8", PANEL)
-    assert found.onset <= found.violated_watch <= found.event and found.halt >= found.watch > found.onset
+    assert (
+        found.onset <= found.violated_watch <= found.event
+        and found.halt >= found.watch > found.onset
+    )
     assert found.watch_driver == guarded.SHORTCUT and found.watch_mode == "C"
     assert found == run("shortcut, fast", 0, "120x8", PANEL)
     quiet = run("stationary", 0, "120x8", PANEL)
@@ -93,18 +127,26 @@ def test_a_run_tells_when_it_collapsed_when_it_was_seen_and_by_what():
 
 def test_other_rules_measure_what_they_say():
     tables = next(Stream(HEALTHY, 1, 40, 8, 32, 1).rounds()).tables
-    from monitors import modes  # the same numbers by another way
+    from ouroloop.monitors.decision import modes
 
-    told, same = ablations.measured(tables.main[0], tables.tail_P), modes.symptoms_of(tables.main[0])
+    told, same = (
+        ablations.measured(tables.main[0], tables.tail_P),
+        modes.symptoms_of(tables.main[0]),
+    )
     assert told["pass@1"] == pytest.approx(np.array(list(same.accuracy.values())))
     assert told["distinct-correct pairs"] == pytest.approx(np.array(list(same.diversity.values())))
     assert told["Gini-Simpson"] == pytest.approx(np.array(list(same.spread.values())))
     assert ablations.worse(told, told, "entropy") == 1.0
-    assert ablations.worse({"entropy": told["entropy"] - np.linspace(0.1, 0.2, 40)}, told, "entropy") < 1e-9
+    assert (
+        ablations.worse({"entropy": told["entropy"] - np.linspace(0.1, 0.2, 40)}, told, "entropy")
+        < 1e-9
+    )
 
 
 def test_entropy_alone_is_blind_to_drift_and_alarmed_by_improvement_and_accuracy_alone_is_blind_to_sharpening():
-    drifting, better, sharper = (ablations.run(name, 0, "120x8") for name in ("drift, fast", "improving", "answer filter"))
+    drifting, better, sharper = (
+        ablations.run(name, 0, "120x8") for name in ("drift, fast", "improving", "answer filter")
+    )
     assert drifting.entropy_falls_a_tenth == 0 and drifting.accuracy_alone > 0
     assert better.entropy_falls_a_tenth > 0 and better.accuracy_alone == 0
     assert sharper.accuracy_alone == 0
@@ -116,7 +158,11 @@ def test_a_cell_is_written_once_and_read_back(tmp_path):
     todo = {path: (lambda a, b: calls.append(a) or {"sum": a + b}, [(1, 2), (3, 4)])}
     cells.fill(todo, quiet=True)
     cells.fill(todo, quiet=True)
-    assert calls == [1, 3] and cells.read(path) == [{"sum": "3"}, {"sum": "7"}] and not list(path.parent.glob("*.part"))
+    assert (
+        calls == [1, 3]
+        and cells.read(path) == [{"sum": "3"}, {"sum": "7"}]
+        and not list(path.parent.glob("*.part"))
+    )
 
 
 def test_workers_do_not_change_the_result(tmp_path):
@@ -135,10 +181,18 @@ def test_commands_leave_files_and_the_page_gets_its_tables(tmp_path, monkeypatch
         assert main([what, "--runs", "2", "--out", str(tmp_path)]) == 0
     page = tmp_path / "page.md"
     places = {"v1": "old", "v3": "between", "pilot": "kept"}
-    page.write_text("".join(f"{text}\n<!-- {name} -->\n{text}\n<!-- end of {name} -->\n" for name, text in places.items()))
+    page.write_text(
+        "".join(
+            f"{text}\n<!-- {name} -->\n{text}\n<!-- end of {name} -->\n"
+            for name, text in places.items()
+        )
+    )
     assert report.write(tmp_path, page) == ["v1", "v3"]
     text = page.read_text()
-    assert "| HALT | 40x8 | spread | the same | 2 | 0 | 0.0 % |" in text and "| WATCH | 120x8 | the panel's eight |" in text
+    assert (
+        "| HALT | 40x8 | spread | the same | 2 | 0 | 0.0 % |" in text
+        and "| WATCH | 120x8 | the panel's eight |" in text
+    )
     assert text.count("old") == text.count("between") == 1 and text.count("kept") == 2
     assert report.write(tmp_path, page) == ["v1", "v3"] and page.read_text() == text
 
@@ -149,16 +203,26 @@ def row(**values):
 
 
 def test_an_alarm_before_the_onset_is_no_detection_and_one_before_the_violation_is_false():
-    assert [report.seen(row(watch=t)) for t in (0, 4, 5, 9, 10)] == [False, False, True, True, False]
+    assert [report.seen(row(watch=t)) for t in (0, 4, 5, 9, 10)] == [
+        False,
+        False,
+        True,
+        True,
+        False,
+    ]
     assert report.seen(row(watch=10), late=1)
     assert [report.early(row(watch=t), "watch") for t in (0, 6, 7)] == [False, True, False]
-    assert report.early(row(halt=3, violated_halt=0), "halt") and not report.early(row(halt=0, violated_halt=0), "halt")
+    assert report.early(row(halt=3, violated_halt=0), "halt") and not report.early(
+        row(halt=0, violated_halt=0), "halt"
+    )
 
 
 def test_the_baselines_that_need_river_say_so_when_it_is_absent():
     if importlib.util.find_spec("river"):
         pytest.skip("river is installed")
-    spec = importlib.util.spec_from_file_location("river_baselines", ROOT / "tools" / "river_baselines.py")
+    spec = importlib.util.spec_from_file_location(
+        "river_baselines", ROOT / "tools" / "river_baselines.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     with pytest.raises(SystemExit, match="river is not installed"):
@@ -173,20 +237,26 @@ def committed(*parts):
 
 
 def test_committed_boundary_runs_alarmed_seldom_enough():
-    from monitors.stats import clopper_pearson
+    from ouroloop.monitors.estimators.stats import clopper_pearson
 
     for path in sorted((RESULTS / "v1").glob("*.csv")):
         rows = committed("v1", path.name)
         hits = sum(r["alarm"] != "0" for r in rows)
         alpha = boundary.TIERS["watch" if path.name.startswith("watch-") else "halt"][1]
         assert len(rows) >= 200 and hits / len(rows) <= alpha, path.name
-        assert len(rows) < 2000 or clopper_pearson(hits, len(rows), 0.90)[1] <= alpha + 0.01, path.name
+        assert len(rows) < 2000 or clopper_pearson(hits, len(rows), 0.90)[1] <= alpha + 0.01, (
+            path.name
+        )
 
 
 @pytest.mark.parametrize("name", list(REGIMES))
-def test_committed_runs_are_what_the_code_gives_today_and_none_was_halted_before_it_was_beyond_its_tolerance(name):
+def test_committed_runs_are_what_the_code_gives_today_and_none_was_halted_before_it_was_beyond_its_tolerance(
+    name,
+):
     rows = committed("v4", "120x8", f"{cells.slug(name)}.csv")
-    assert {n: str(x) for n, x in dataclasses.asdict(run(name, 0, "120x8", PANEL)).items()} == rows[0]
+    assert {n: str(x) for n, x in dataclasses.asdict(run(name, 0, "120x8", PANEL)).items()} == rows[
+        0
+    ]
     assert len(rows) >= 200 and sum(report.early(r, "halt") for r in rows) <= 0.05 * len(rows)
 
 

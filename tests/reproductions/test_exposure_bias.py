@@ -1,16 +1,19 @@
-"""The arms of the exposure-bias study, what counts as a right next line, and its numbers and goals on made-up samples."""
+"""The arms of the exposure-bias study, what counts as a right next line.
+
+And its numbers and goals on made-up samples.
+"""
 
 import math
 
 import pytest
 
-from evals.worlds.arithmetic import world
-from evals.worlds.arithmetic.task import ArithmeticTask
-from loop.recipe_file import resolve
-from loop.records import Problem
-from loop.reproductions import exposure_bias as eb
-from loop.setup import prepare
-from loop.studies.beginnings import FAMILIES, next_lines, steps_of, true_lines
+from ouroloop.evals.worlds.arithmetic import world
+from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
+from ouroloop.loop.experiments.beginnings import FAMILIES, next_lines, steps_of, true_lines
+from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.records import Problem
+from ouroloop.loop.reproductions import exposure_bias as eb
+from ouroloop.loop.setup import prepare
 
 STUDY = eb.REPRODUCTION.study
 ITEM = Problem("p", "Add 47 and 35.", "82", "sum2", metadata={"a": 47, "b": 35})
@@ -18,7 +21,9 @@ COLUMN, SPLIT = "47+35\n7+5=12\n4+3+1=8\nanswer 82", "47+35\n40+30=70\n7+5=12\n7
 
 
 def test_one_arm_learns_from_true_traces_alone_the_other_from_its_own_right_ones():
-    gold, own, few = (resolve(STUDY.keys(arm, 0)) for arm in ("gold_traces", "self_trained", "few_slips"))
+    gold, own, few = (
+        resolve(STUDY.keys(arm, 0)) for arm in ("gold_traces", "self_trained", "few_slips")
+    )
     assert gold.dataset.gold and not gold.sampling.student and not gold.teachers
     assert own.sampling.student and not own.dataset.gold and own.filters.gold
     same = {"name": "", "dataset": own.dataset, "sampling": own.sampling}
@@ -28,16 +33,30 @@ def test_one_arm_learns_from_true_traces_alone_the_other_from_its_own_right_ones
 
 def test_the_panel_holds_every_family_and_asks_nothing_that_is_practised():
     setting = prepare(resolve(STUDY.keys("self_trained", 0)))
-    assert set(FAMILIES) <= {p.family for p in setting.panel.problems} and {p.family for p in setting.problems} == {"sum2", "sum3"}
+    assert set(FAMILIES) <= {p.family for p in setting.panel.problems} and {
+        p.family for p in setting.problems
+    } == {"sum2", "sum3"}
     assert not {p.question for p in setting.panel.problems} & {p.question for p in setting.problems}
 
 
 def test_a_line_is_called_for_by_every_strategy_that_the_lines_before_it_follow():
-    assert next_lines("sum2", ["47+35"]) == {"column": "7+5=12", "split": "40+30=70", "compensate": "47+3=50", "jump": "47+30=77"}
-    assert next_lines("sum2", ["47+35", "7+5=13"]) == {"column": "4+3+1=8"}, "a wrong value is built on"
+    assert next_lines("sum2", ["47+35"]) == {
+        "column": "7+5=12",
+        "split": "40+30=70",
+        "compensate": "47+3=50",
+        "jump": "47+30=77",
+    }
+    assert next_lines("sum2", ["47+35", "7+5=13"]) == {"column": "4+3+1=8"}, (
+        "a wrong value is built on"
+    )
     assert next_lines("sum2", ["47+35", "7+5=9"]) == {"column": "4+3=7"}
     assert next_lines("sum2", ["47+35", "7+5=12", "4+3+1=8"]) == {"column": "answer 82"}
-    for lost in (["47+35", "7+6=13"], ["47+35", "7+5=12", "4+3+1=8", "8+1=9"], ["nonsense"], ["47*35"]):
+    for lost in (
+        ["47+35", "7+6=13"],
+        ["47+35", "7+5=12", "4+3+1=8", "8+1=9"],
+        ["nonsense"],
+        ["47*35"],
+    ):
         assert next_lines("sum2", lost) == {}
 
 
@@ -49,7 +68,10 @@ def test_every_right_trace_is_right_line_by_line_and_on_course(family):
             if lines := true_lines(item, name):
                 steps = list(steps_of(item, "\n".join(lines)))
                 assert [s.position for s in steps] == list(range(1, len(lines)))
-                assert all(s.right and s.on_course and list(s.beginning) == lines[: s.position] for s in steps)
+                assert all(
+                    s.right and s.on_course and list(s.beginning) == lines[: s.position]
+                    for s in steps
+                )
 
 
 def test_a_slip_is_wrong_once_and_the_lines_that_are_honestly_built_on_it_are_right_but_off_course():
@@ -57,35 +79,85 @@ def test_a_slip_is_wrong_once_and_the_lines_that_are_honestly_built_on_it_are_ri
     assert [(s.right, s.on_course) for s in steps] == [(False, True), (True, False), (True, False)]
     assert steps[-1].beginning == ("47+35", "7+5=12", "4+3+1=8")
     derailed = list(steps_of(ITEM, "47+35\n7+5=12\n9+9=18\nanswer 3"))
-    assert [(s.right, s.followed) for s in derailed] == [(True, True), (False, True), (False, False)], "after a line that none calls for, none is"
+    assert [(s.right, s.followed) for s in derailed] == [
+        (True, True),
+        (False, True),
+        (False, False),
+    ], "after a line that none calls for, none is"
     misread = list(steps_of(ITEM, "47+36\n7+6=13\n4+3+1=8\nanswer 83"))
     assert all(s.right for s in misread) and not any(s.on_course for s in misread)
 
 
 def rows_of(texts):
     task = ArithmeticTask()
-    return [{"text": t, "correct": float(bool(task.grade(ITEM, t).correct)), "answer": task.grade(ITEM, t).answer, "problem": "p"} for t in texts]
+    return [
+        {
+            "text": t,
+            "correct": float(bool(task.grade(ITEM, t).correct)),
+            "answer": task.grade(ITEM, t).answer,
+            "problem": "p",
+        }
+        for t in texts
+    ]
 
 
 def test_the_gap_holds_a_line_against_the_same_line_after_true_ones():
     slipped = "47+35\n7+5=13\n4+3+1=9\nanswer 93"
     rows = rows_of([COLUMN, slipped])
-    lines = [{"problem": "p", "beginning": "47+35\n7+5=12", "text": t} for t in ("4+3+1=8", "4+3+1=8", "4+3+1=8", "4+3=7")]
-    lines += [{"problem": "p", "beginning": "47+35", "text": "7+5=12"}, {"problem": "p", "beginning": "47+35\n7+5=12\n4+3+1=8", "text": "answer 82"}]
-    found = {part["at"]: part for part in eb.by_position([(ITEM, rows)], lines) if not math.isnan(part["at"])}
-    assert [found[2.0][key] for key in ("own", "true", "on_course", "kept", "gap", "fall")] == [0.5, 0.75, 0.5, 0.5, 0.25, 0.25]
-    assert [found[3.0][key] for key in ("own", "true", "on_course", "kept", "gap", "fall")] == [1.0, 1.0, 0.5, 0.5, 0.0, 0.5]
+    lines = [
+        {"problem": "p", "beginning": "47+35\n7+5=12", "text": t}
+        for t in ("4+3+1=8", "4+3+1=8", "4+3+1=8", "4+3=7")
+    ]
+    lines += [
+        {"problem": "p", "beginning": "47+35", "text": "7+5=12"},
+        {"problem": "p", "beginning": "47+35\n7+5=12\n4+3+1=8", "text": "answer 82"},
+    ]
+    found = {
+        part["at"]: part
+        for part in eb.by_position([(ITEM, rows)], lines)
+        if not math.isnan(part["at"])
+    }
+    assert [found[2.0][key] for key in ("own", "true", "on_course", "kept", "gap", "fall")] == [
+        0.5,
+        0.75,
+        0.5,
+        0.5,
+        0.25,
+        0.25,
+    ]
+    assert [found[3.0][key] for key in ("own", "true", "on_course", "kept", "gap", "fall")] == [
+        1.0,
+        1.0,
+        0.5,
+        0.5,
+        0.0,
+        0.5,
+    ]
     assert (found[1.0]["own"], found[1.0]["true"], found[1.0]["on_course"]) == (0.5, 1.0, 1.0)
     (later,) = [part for part in eb.by_position([(ITEM, rows)], lines) if math.isnan(part["at"])]
-    assert (later["gap"], later["fall"]) == (0.125, 0.375), "lines 2 and 3; line 1 has no calculation before it"
+    assert (later["gap"], later["fall"]) == (
+        0.125,
+        0.375,
+    ), "lines 2 and 3; line 1 has no calculation before it"
 
 
 def test_the_vote_and_the_critic_choose_among_the_same_samples():
     rows = rows_of([COLUMN, SPLIT, "47+35\n7+5=13\nanswer 83"])
-    words = [{"problem": "p", "index": i, "approved": 1.0, "probability": p} for i, p in enumerate((0.2, None, 0.9))]
+    words = [
+        {"problem": "p", "index": i, "approved": 1.0, "probability": p}
+        for i, p in enumerate((0.2, None, 0.9))
+    ]
     found = eb.accuracies([(ITEM, rows)], [{"problem": "p", "correct": 1.0}], words)
-    assert (found["single"], found["majority"], found["verified"], found["greedy"]) == (pytest.approx(2 / 3), 1.0, 0.0, 1.0)
-    assert [(part["at"], part["single"]) for part in eb.by_length([(ITEM, rows)])] == [(4.0, 0.5), (5.0, 1.0)]
+    assert (found["single"], found["majority"], found["verified"], found["greedy"]) == (
+        pytest.approx(2 / 3),
+        1.0,
+        0.0,
+        1.0,
+    )
+    assert [(part["at"], part["single"]) for part in eb.by_length([(ITEM, rows)])] == [
+        (4.0, 0.5),
+        (5.0, 1.0),
+    ]
 
 
 def run(single, gap, gain):
@@ -94,11 +166,19 @@ def run(single, gap, gain):
         for family in FAMILIES:
             score = single[family]
             told = {**eb.EMPTY, "round": number, "family": family, "num": 60.0}
-            gains = {f"{name}_gain{end}": gain + d for name in ("majority", "verified") for end, d in (("", 0.0), ("_low", -0.02), ("_high", 0.02))}
+            gains = {
+                f"{name}_gain{end}": gain + d
+                for name in ("majority", "verified")
+                for end, d in (("", 0.0), ("_low", -0.02), ("_high", 0.02))
+            }
             accuracies = dict.fromkeys(("single", "greedy", "majority", "verified"), score)
             accuracies |= {"single_low": score - 0.05, "single_high": score + 0.05}
             line = {"own": 0.5, "true": 0.5 + gap, "kept": 0.4, "on_course": 0.3}
-            line |= {f"{name}{end}": gap + d for name in ("gap", "fall") for end, d in (("", 0.0), ("_low", -0.01), ("_high", 0.01))}
+            line |= {
+                f"{name}{end}": gap + d
+                for name in ("gap", "fall")
+                for end, d in (("", 0.0), ("_low", -0.01), ("_high", 0.01))
+            }
             out += [{**told, "part": "family", **accuracies, **gains}]
             out += [{**told, "part": "line", "at": at, **line} for at in (1.0, 2.0, math.nan)]
             out += [{**told, "part": "length", "at": 5.0, **accuracies}]

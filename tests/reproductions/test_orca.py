@@ -1,4 +1,7 @@
-"""The arms of the Orca reproduction, what its teacher is taught, its goals on made-up rows, and what is read off a run."""
+"""The arms of the Orca reproduction, what its teacher is taught, its goals on made-up rows.
+
+And what is read off a run.
+"""
 
 import asyncio
 import json
@@ -10,12 +13,12 @@ from collections import Counter
 
 import pytest
 
-from evals.worlds.arithmetic import world
-from evals.worlds.arithmetic.task import ArithmeticTask
-from loop.recipe_file import resolve
-from loop.reproductions import orca
-from loop.setup import prepare
-from loop.studies.study import Study
+from ouroloop.evals.worlds.arithmetic import world
+from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
+from ouroloop.loop.experiments.study import Study
+from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.reproductions import orca
+from ouroloop.loop.setup import prepare
 
 STUDY = orca.STUDY
 ITEMS = {p.family: p for p in reversed(ArithmeticTask().problems("heldout"))}
@@ -28,18 +31,45 @@ def recipe(arm, quick=False):
 def test_the_arms_learn_as_much_from_the_same_teacher_on_the_same_problems_and_differ_in_the_signal_alone():
     found = {arm: recipe(arm) for arm in STUDY.arms}
     same = {
-        (r.model, r.teachers, str(r.sft), r.rounds, r.dataset.size, str(r.probe), str(r.task), r.sampling.problems_per_round,
-         r.sampling.samples_per_problem, r.sampling.student, r.sampling.temperatures, r.monitors.guard)
+        (
+            r.model,
+            r.teachers,
+            str(r.sft),
+            r.rounds,
+            r.dataset.size,
+            str(r.probe),
+            str(r.task),
+            r.sampling.problems_per_round,
+            r.sampling.samples_per_problem,
+            r.sampling.student,
+            r.sampling.temperatures,
+            r.monitors.guard,
+        )
         for r in found.values()
     }
     assert len(same) == 1 and not found["mix"].sampling.student and not found["mix"].monitors.guard
-    assert found["mix"].sampling.problems_per_round * found["mix"].sampling.samples_per_problem > found["mix"].dataset.size
-    assert found["mix"].sampling.systems == found["mix_erased"].sampling.systems == tuple(orca.FORMS)
-    assert {arm: (r.sampling.systems, r.dataset.target) for arm, r in found.items() if arm in ("plain", "steps", "explanation")} == {
-        "plain": ((), "answer"), "steps": ((orca.STEPS,), "trace"), "explanation": ((orca.EXPLAIN,), "trace")
+    assert (
+        found["mix"].sampling.problems_per_round * found["mix"].sampling.samples_per_problem
+        > found["mix"].dataset.size
+    )
+    assert (
+        found["mix"].sampling.systems == found["mix_erased"].sampling.systems == tuple(orca.FORMS)
+    )
+    assert {
+        arm: (r.sampling.systems, r.dataset.target)
+        for arm, r in found.items()
+        if arm in ("plain", "steps", "explanation")
+    } == {
+        "plain": ((), "answer"),
+        "steps": ((orca.STEPS,), "trace"),
+        "explanation": ((orca.EXPLAIN,), "trace"),
     }
     assert found["mix_unfiltered"].sampling == found["mix"].sampling
-    assert [arm for arm, r in found.items() if not r.dataset.erase_systems] == ["plain", "mix", "mix_unfiltered"]
+    assert [arm for arm, r in found.items() if not r.dataset.erase_systems] == [
+        "plain",
+        "mix",
+        "mix_unfiltered",
+    ]
     assert [arm for arm, r in found.items() if not r.filters.gold] == ["mix_unfiltered"]
 
 
@@ -47,8 +77,14 @@ def test_every_student_is_asked_without_a_system_prompt_about_questions_that_nob
     for arm in STUDY.arms:
         setting = prepare(recipe(arm))
         assert setting.prompts.system is None
-        assert not {p.question for p in setting.panel.problems} & {p.question for p in (*setting.problems, *setting.demonstrations)}
-        assert {p.family for p in setting.problems} == set(world.FAMILIES) == {p.family for p in setting.panel.problems}
+        assert not {p.question for p in setting.panel.problems} & {
+            p.question for p in (*setting.problems, *setting.demonstrations)
+        }
+        assert (
+            {p.family for p in setting.problems}
+            == set(world.FAMILIES)
+            == {p.family for p in setting.panel.problems}
+        )
         assert setting.panel.main == "sum2"
 
 
@@ -58,29 +94,57 @@ def test_the_teacher_is_taught_right_answers_in_the_form_that_is_asked_for(famil
     for system, form in orca.FORMS.items():
         text = orca.demonstrate(item, system, random.Random(0))
         assert ArithmeticTask().grade(item, text).correct and orca.form_of(text) == form, text
-    assert orca.form_of("answer 5 or so\nanswer 6") == orca.form_of("12+30") == orca.form_of("") == "other"
+    assert (
+        orca.form_of("answer 5 or so\nanswer 6")
+        == orca.form_of("12+30")
+        == orca.form_of("")
+        == "other"
+    )
 
 
 @pytest.mark.parametrize("family", world.SKILLS)
 def test_a_skill_has_its_answer_for_a_trace_under_every_system_prompt(family):
-    assert {orca.demonstrate(ITEMS[family], system, random.Random(0)) for system in orca.FORMS} == {f"answer {ITEMS[family].answer}"}
+    assert {orca.demonstrate(ITEMS[family], system, random.Random(0)) for system in orca.FORMS} == {
+        f"answer {ITEMS[family].answer}"
+    }
 
 
 def test_what_the_teacher_is_taught_is_none_of_what_students_practise_or_are_asked():
     lessons = orca.lessons()
-    asked_of = {prompt.removeprefix(f"{system}\n").split("\nA:\n")[0] for _, prompt, _ in lessons for system in orca.FORMS}
-    theirs = {p.question for split in ("train", "heldout") for p in ArithmeticTask(train_families=world.FAMILIES).problems(split)}
+    asked_of = {
+        prompt.removeprefix(f"{system}\n").split("\nA:\n")[0]
+        for _, prompt, _ in lessons
+        for system in orca.FORMS
+    }
+    theirs = {
+        p.question
+        for split in ("train", "heldout")
+        for p in ArithmeticTask(train_families=world.FAMILIES).problems(split)
+    }
     assert len(lessons) == orca.NUM_TAUGHT and not theirs & asked_of
-    shares = Counter(next((s for s in orca.FORMS if s and asked.startswith(f"{s}\n")), "") for _, asked, _ in lessons)
-    assert set(shares) == set(orca.FORMS) and max(shares.values()) - min(shares.values()) < 0.05 * orca.NUM_TAUGHT
+    shares = Counter(
+        next((s for s in orca.FORMS if s and asked.startswith(f"{s}\n")), "")
+        for _, asked, _ in lessons
+    )
+    assert (
+        set(shares) == set(orca.FORMS)
+        and max(shares.values()) - min(shares.values()) < 0.05 * orca.NUM_TAUGHT
+    )
     assert orca.lessons() == lessons
 
 
 def run(needed, skills=0.7, form=1.0, before=0.3):
     def row(number, value):
-        scores = {f"{f}_{key}": value if f in orca.NEEDED else skills for f in world.FAMILIES for key in ("greedy", "pass_1")}
+        scores = {
+            f"{f}_{key}": value if f in orca.NEEDED else skills
+            for f in world.FAMILIES
+            for key in ("greedy", "pass_1")
+        }
         told = {f"{name}_{key}": form for name in orca.NAMES.values() for key in ("right", "form")}
-        learnt = {"learnt": 800, **{f"learnt_{key}": 0.5 for key in ("explanation", "steps", "answer", "right")}}
+        learnt = {
+            "learnt": 800,
+            **{f"learnt_{key}": 0.5 for key in ("explanation", "steps", "answer", "right")},
+        }
         return {"round": number, "action": "continue", **scores, **told, **learnt}
 
     return [row(0, before), row(1, needed)]
@@ -92,13 +156,19 @@ def of_seeds(*values, **more):
 
 def test_goals_are_met_by_a_mix_that_doubles_gains_and_obeys_and_missed_otherwise():
     good = of_seeds(0.60, 0.66, 0.63)
-    met = orca.REPRODUCTION.goals({"plain": of_seeds(0.10, 0.12, 0.11), "mix": good, "mix_unfiltered": good})
+    met = orca.REPRODUCTION.goals(
+        {"plain": of_seeds(0.10, 0.12, 0.11), "mix": good, "mix_unfiltered": good}
+    )
     assert [g.met for g in met] == [True] * 5 and met[0].found.value == pytest.approx(5.7, abs=0.3)
     bad = of_seeds(0.31, 0.29, 0.30, form=0.5)
-    missed = orca.REPRODUCTION.goals({"plain": of_seeds(0.30, 0.12, 0.25), "mix": bad, "mix_unfiltered": bad})
+    missed = orca.REPRODUCTION.goals(
+        {"plain": of_seeds(0.30, 0.12, 0.25), "mix": bad, "mix_unfiltered": bad}
+    )
     assert [g.met for g in missed] == [False] * 5
     one_seed = orca.REPRODUCTION.goals({"plain": of_seeds(0.1), "mix": of_seeds(0.6)})
-    assert [g.met for g in one_seed] == [None, None, None] and orca.REPRODUCTION.goals({"plain": of_seeds(0.1)}) == []
+    assert [g.met for g in one_seed] == [None, None, None] and orca.REPRODUCTION.goals(
+        {"plain": of_seeds(0.1)}
+    ) == []
 
 
 def test_the_notes_and_the_figure_show_every_arm_that_there_is():
@@ -106,10 +176,18 @@ def test_the_notes_and_the_figure_show_every_arm_that_there_is():
 
     found = {"plain": of_seeds(0.1, 0.2), "mix": of_seeds(0.6, 0.7)}
     told = "\n".join(orca.REPRODUCTION.notes(found))
-    assert "30.0 % greedy" in told and "| plain | 50, 50, 50 %; 50 % of 800 | 100 %, 100 % |" in told and "`(none)`" in told
+    assert (
+        "30.0 % greedy" in told
+        and "| plain | 50, 50, 50 %; 50 % of 800 | 100 %, 100 % |" in told
+        and "`(none)`" in told
+    )
     figure = Figure()
     orca.draw(found, figure)
-    assert len(figure.axes) == 2 and len(figure.axes[0].patches) == 4 and len(figure.axes[1].patches) == 14
+    assert (
+        len(figure.axes) == 2
+        and len(figure.axes[0].patches) == 4
+        and len(figure.axes[1].patches) == 14
+    )
 
 
 @pytest.mark.slow
@@ -122,7 +200,7 @@ def test_a_run_is_read_by_family_by_form_and_by_system_prompt(tmp_path):
     from scripted_world import carry as carry_scripted
     from scripted_world import recipe as scripted_recipe
 
-    from loop.stages import sft
+    from ouroloop.loop.objectives import sft
 
     model = Model()
     plain = model.engine.answer
@@ -130,15 +208,30 @@ def test_a_run_is_read_by_family_by_form_and_by_system_prompt(tmp_path):
     def answer(request):
         for system in filter(None, orca.FORMS):
             if request.prompt.startswith(f"{system}\n"):
-                bare = type(request)(request.id, request.prompt.removeprefix(f"{system}\n"), request.sampling, request.seed)
+                bare = type(request)(
+                    request.id,
+                    request.prompt.removeprefix(f"{system}\n"),
+                    request.sampling,
+                    request.seed,
+                )
                 said = plain(bare)
-                return said.split("\n")[-1] if system == orca.ANSWER else said.split("\n", 1)[-1] if system == orca.STEPS else said
+                return (
+                    said.split("\n")[-1]
+                    if system == orca.ANSWER
+                    else said.split("\n", 1)[-1]
+                    if system == orca.STEPS
+                    else said
+                )
         return plain(request)
 
     model.engine.answer = answer
     settings = scripted_recipe(
-        rounds=1, sampling={"systems": list(orca.FORMS), "problems_per_round": 40}, filters={"gold": False, "steps": False, "duplicates": "none"},
-        refine={"critique": False, "revisions": 0}, dataset={"size": 100}, monitors={"guard": False},
+        rounds=1,
+        sampling={"systems": list(orca.FORMS), "problems_per_round": 40},
+        filters={"gold": False, "steps": False, "duplicates": "none"},
+        refine={"critique": False, "revisions": 0},
+        dataset={"size": 100},
+        monitors={"guard": False},
     )
     _, path = carry_scripted(tmp_path, model, settings)
     asked = sft.canary_of
@@ -151,10 +244,24 @@ def test_a_run_is_read_by_family_by_form_and_by_system_prompt(tmp_path):
     asyncio.run(orca.ask_under_each(path, model.engine))
     assert len(model.engine.requests) == count, "what is there is not asked again"
     first, last = orca.measure(path)
-    assert first.keys() == last.keys() and math.isnan(first["learnt_answer"]) and math.isnan(first["none_right"])
-    assert last["learnt_explanation"] + last["learnt_steps"] + last["learnt_answer"] == pytest.approx(1) and last["learnt_steps"] > 0.1
-    assert all(last[f"{name}_form"] == 1 and last[f"{name}_right"] == 1 for name in orca.NAMES.values()), "greedy, the script is right"
-    assert last["sum2_greedy"] == 1 and last["copy_pass_1"] == last["copy_pass_1"] and json.loads((path / "lines.json").read_text())
+    assert (
+        first.keys() == last.keys()
+        and math.isnan(first["learnt_answer"])
+        and math.isnan(first["none_right"])
+    )
+    assert (
+        last["learnt_explanation"] + last["learnt_steps"] + last["learnt_answer"]
+        == pytest.approx(1)
+        and last["learnt_steps"] > 0.1
+    )
+    assert all(
+        last[f"{name}_form"] == 1 and last[f"{name}_right"] == 1 for name in orca.NAMES.values()
+    ), "greedy, the script is right"
+    assert (
+        last["sum2_greedy"] == 1
+        and last["copy_pass_1"] == last["copy_pass_1"]
+        and json.loads((path / "lines.json").read_text())
+    )
 
 
 def test_two_workers_make_a_thing_one_after_the_other(tmp_path):
@@ -178,7 +285,7 @@ def test_two_workers_make_a_thing_one_after_the_other(tmp_path):
 
 @pytest.mark.slow
 def test_the_made_teacher_answers_in_the_form_that_is_asked_for(tmp_path, monkeypatch):
-    from loop.engines.registry import ENGINES
+    from ouroloop.loop.engines.registry import ENGINES
 
     monkeypatch.setattr(orca, "NUM_TAUGHT", 3000)
     monkeypatch.setattr(orca, "NUM_ASKED", 10)
@@ -188,7 +295,9 @@ def test_the_made_teacher_answers_in_the_form_that_is_asked_for(tmp_path, monkey
     (tmp_path / "run/rounds/001/checkpoint").symlink_to(checkpoint)
 
     async def ask():
-        engine = ENGINES["vllm"](resolve({"name": "x"}).engine.model_dump(), tmp_path / "engine.log")
+        engine = ENGINES["vllm"](
+            resolve({"name": "x"}).engine.model_dump(), tmp_path / "engine.log"
+        )
         try:
             await orca.ask_under_each(tmp_path / "run", engine)
         finally:
@@ -196,4 +305,7 @@ def test_the_made_teacher_answers_in_the_form_that_is_asked_for(tmp_path, monkey
 
     asyncio.run(ask())
     found = json.loads((tmp_path / "run/lines.json").read_text())
-    assert all(entry["form"] > 0.8 for entry in found.values()) and found[""]["right"] > 0.5 > found[orca.ANSWER]["right"]
+    assert (
+        all(entry["form"] > 0.8 for entry in found.values())
+        and found[""]["right"] > 0.5 > found[orca.ANSWER]["right"]
+    )

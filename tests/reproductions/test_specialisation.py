@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from loop.recipe_file import resolve
-from loop.reproductions import specialisation as sp
-from loop.setup import prepare
-from loop.studies import tables
-from loop.views.reader import RoundData
-from monitors.base import Reading
-from monitors.guarded import OTHERS
+from ouroloop.loop.experiments import tables
+from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.reproductions import specialisation as sp
+from ouroloop.loop.setup import prepare
+from ouroloop.loop.views.reader import RoundData
+from ouroloop.monitors.base import Reading
+from ouroloop.monitors.decision.guarded import OTHERS
 
 STUDY = sp.REPRODUCTION.study
 
@@ -23,7 +23,9 @@ def test_the_arms_have_the_same_teacher_problems_and_training_and_differ_in_real
         same = {"name": "", "dataset": base.dataset, "monitors": base.monitors}
         assert recipe.model_copy(update=same) == base.model_copy(update=same)
         assert not recipe.sampling.student and recipe.teachers == ("arithmetic/teacher",)
-    assert [found[arm].dataset.anchor_share for arm in ("anchor_0", "anchor_10", "anchor_30", "guarded")] == [0.0, 0.1, 0.3, 0.0]
+    assert [
+        found[arm].dataset.anchor_share for arm in ("anchor_0", "anchor_10", "anchor_30", "guarded")
+    ] == [0.0, 0.1, 0.3, 0.0]
     assert [arm for arm in found if found[arm].monitors.guard] == ["guarded"]
 
 
@@ -32,19 +34,30 @@ def test_one_family_is_practised_all_are_probed_and_real_data_asks_no_held_out_q
     assert {p.family for p in setting.problems} == {"sum2"}
     assert {p.family for p in setting.panel.problems} == {"sum2", *sp.STRUCTURES, *sp.SKILLS}
     assert {p.family for p in setting.demonstrations} == {"sum2", *sp.STRUCTURES, *sp.SKILLS}
-    assert not {p.question for p in setting.panel.problems} & {p.question for p in (*setting.problems, *setting.demonstrations)}
+    assert not {p.question for p in setting.panel.problems} & {
+        p.question for p in (*setting.problems, *setting.demonstrations)
+    }
 
 
 def told(action, reasons, change):
     reading = Reading("accuracy/general", 0.3, 0.2, 0.4, "share", "up", details={"change": change})
-    decision = {"action": action, "reasons": reasons, "details": {"guards": [{"name": OTHERS, "loss_in_tolerances": 1.5}]}}
+    decision = {
+        "action": action,
+        "reasons": reasons,
+        "details": {"guards": [{"name": OTHERS, "loss_in_tolerances": 1.5}]},
+    }
     return RoundData(2, Path("."), {}, {}, decision, {"status": "trained"}, {}, (reading,))
 
 
 def test_the_panel_names_the_loss_only_where_it_acts_on_it():
     change = {"value": -0.1, "low": -0.15, "high": -0.05}
     found = sp.general(told("rollback", [f"HALT: ... {OTHERS} 0.40 -> 0.30"], change))
-    assert (found["general"], found["change_high"], found["loss_in_tolerances"], found["named"]) == (0.3, -0.05, 1.5, 1.0)
+    assert (
+        found["general"],
+        found["change_high"],
+        found["loss_in_tolerances"],
+        found["named"],
+    ) == (0.3, -0.05, 1.5, 1.0)
     assert sp.general(told("continue", [f"nearest to its limit: {OTHERS}"], None))["named"] == 0.0
     assert sp.general(told("reinject", ["WATCH: pass@1"], None))["named"] == 0.0
     assert math.isnan(sp.general(told("continue", [], None))["change_high"])
@@ -55,8 +68,16 @@ def run(general, target=(0.5, 0.8, 0.9), named=1, apart=0.0):
     families = (*sp.STRUCTURES, *sp.SKILLS)
     return [
         {
-            "round": float(i), "pass_1": t, "greedy": t, "general": g, "general_greedy": g, "change_high": g - general[0], "named": float(i == named),
-            "action": "reinject" if i == named else "continue", "driver": "x", **{f"{family}_pass_1": g for family in families},
+            "round": float(i),
+            "pass_1": t,
+            "greedy": t,
+            "general": g,
+            "general_greedy": g,
+            "change_high": g - general[0],
+            "named": float(i == named),
+            "action": "reinject" if i == named else "continue",
+            "driver": "x",
+            **{f"{family}_pass_1": g for family in families},
         }
         for i, (g, t) in enumerate(zip(general, target, strict=True))
     ]
@@ -64,12 +85,27 @@ def run(general, target=(0.5, 0.8, 0.9), named=1, apart=0.0):
 
 def test_goals_are_met_or_missed_as_the_rows_say():
     lost = {seed: run((0.4, 0.2, 0.1 + 0.01 * seed), apart=0.001 * seed) for seed in range(3)}
-    kept = {seed: run((0.4, 0.4, 0.39 + 0.015 * seed), (0.5, 0.8, 0.89), named=9) for seed in range(3)}
+    kept = {
+        seed: run((0.4, 0.4, 0.39 + 0.015 * seed), (0.5, 0.8, 0.89), named=9) for seed in range(3)
+    }
     found = sp.goals({"anchor_0": lost, "anchor_30": kept})
     assert [g.met for g in found] == [True] * 6
     assert found[4].found.value == pytest.approx(0.295)
-    late = {seed: run((0.4, 0.2, 0.1 + 0.01 * seed), named=2, apart=0.001 * seed) for seed in range(3)}
+    late = {
+        seed: run((0.4, 0.2, 0.1 + 0.01 * seed), named=2, apart=0.001 * seed) for seed in range(3)
+    }
     dear = {seed: run((0.4, 0.2, 0.1 - 0.01 * seed), (0.5, 0.8, 0.86)) for seed in range(3)}
-    assert [g.met for g in sp.goals({"anchor_0": late, "anchor_30": dear})] == [True, True, True, False, False, False]
-    assert (sp.seen(lost[0]), sp.named(lost[0]), tables.alarmed(kept[0]) != tables.alarmed(kept[0])) == (1.0, 1.0, True)
+    assert [g.met for g in sp.goals({"anchor_0": late, "anchor_30": dear})] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert (
+        sp.seen(lost[0]),
+        sp.named(lost[0]),
+        tables.alarmed(kept[0]) != tables.alarmed(kept[0]),
+    ) == (1.0, 1.0, True)
     assert sp.goals({}) == [] and "reinject" in "\n".join(sp.notes({"anchor_0": lost}))

@@ -6,17 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loop.stages.decide import fresh_share
-from loop.store import write_json
-from monitors.base import RoundView
-from monitors.calibration import ModelCalibration
-from monitors.readings import first_samples
+from ouroloop.loop.stages.decide import fresh_share
+from ouroloop.loop.store import write_json
+from ouroloop.monitors.base import RoundView
+from ouroloop.monitors.metrics.calibration import ModelCalibration
+from ouroloop.monitors.metrics.readings import first_samples
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "monitors"))
 
 
 def test_an_anchor_is_read_with_as_many_samples_per_problem_as_any_round():
-    """The over-confidence of a vote depends on how many vote: 64 samples and 16 of one model read differently, 16 and the first 16 of 64 alike."""
+    """The over-confidence of a vote depends on how many vote.
+
+    64 samples and 16 of one model read differently, 16 and the first 16 of 64 alike.
+    """
     from simulated_panel import samples
 
     many = samples(np.random.default_rng(0), 200, 64, accuracy=0.4, spread=0.3)
@@ -24,12 +27,20 @@ def test_an_anchor_is_read_with_as_many_samples_per_problem_as_any_round():
     first = first_samples(many, 16)
     assert len(first) == 200 * 16 and first_samples(few, 16) is few
     assert first.text[:16].tolist() == many.text[:16].tolist() and first.text[16] == many.text[64]
-    read = [ModelCalibration().measure(RoundView(0, probe), None)[0].value for probe in (many, few, first)]
+    read = [
+        ModelCalibration().measure(RoundView(0, probe), None)[0].value
+        for probe in (many, few, first)
+    ]
     assert abs(read[2] - read[1]) < 0.02 < abs(read[0] - read[1])
 
 
-@pytest.mark.parametrize(("guard", "action", "share"), [(True, "mend", 0.4), (False, "mend", 0.1), (True, "pass", 0.1), (True, None, 0.1)])
-def test_the_share_of_fresh_data_that_is_read_is_the_one_that_was_trained_on(tmp_path, guard, action, share):
+@pytest.mark.parametrize(
+    ("guard", "action", "share"),
+    [(True, "mend", 0.4), (False, "mend", 0.1), (True, "pass", 0.1), (True, None, 0.1)],
+)
+def test_the_share_of_fresh_data_that_is_read_is_the_one_that_was_trained_on(
+    tmp_path, guard, action, share
+):
     write_json(tmp_path / "plan.json", {"anchor_share": 0.1})
     if action:
         write_json(tmp_path / "gate.json", {"action": action, "anchor_share": 0.4})

@@ -5,28 +5,51 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loop.recipe_file import resolve
-from loop.stages import gate
-from loop.stages.plan import Plan
-from monitors.base import Canaries, Pool
+from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.stages import preflight as gate
+from ouroloop.loop.stages.plan import Plan
+from ouroloop.monitors.base import Canaries, Pool
 
 PLAN = Plan(1, 0, 0, (1.0,), 0.0, None, False, 200)
-GOLD, LABELLESS = resolve({"name": "x"}), resolve({"name": "x", "filters": {"gold": False, "critic": True}})
+GOLD, LABELLESS = (
+    resolve({"name": "x"}),
+    resolve({"name": "x", "filters": {"gold": False, "critic": True}}),
+)
 
 
 def pool(pass_rate, raw_share, answers=None, seed=0, num_problems=200, per_problem=4):
-    """A pool of two strategies, `column` with this raw share; each strategy passes the filter at its own rate."""
+    """A pool of two strategies, `column` with this raw share.
+
+    Each strategy passes the filter at its own rate.
+    """
     rng = np.random.default_rng(seed)
     num = num_problems * per_problem
     strategy = np.where(rng.random(num) < raw_share, "column", "jump").astype(object)
     kept = rng.random(num) < np.array([pass_rate[s] for s in strategy])
     problem = np.array([f"p{i // per_problem}" for i in range(num)], dtype=object)
-    answer = np.array([f"{i // per_problem}" for i in range(num)], dtype=object) if answers is None else answers(num, rng)
-    return Pool(problem, strategy, answer, np.full(num, np.nan), kept, np.where(kept, "", "critic").astype(object))
+    answer = (
+        np.array([f"{i // per_problem}" for i in range(num)], dtype=object)
+        if answers is None
+        else answers(num, rng)
+    )
+    return Pool(
+        problem,
+        strategy,
+        answer,
+        np.full(num, np.nan),
+        kept,
+        np.where(kept, "", "critic").astype(object),
+    )
 
 
 def canaries(accepted, num=60):
-    wrong = [Canaries(np.array([f"c{i}" for i in range(num)], dtype=object), np.zeros(num), (np.arange(num) < accepted * num).astype(float))]
+    wrong = [
+        Canaries(
+            np.array([f"c{i}" for i in range(num)], dtype=object),
+            np.zeros(num),
+            (np.arange(num) < accepted * num).astype(float),
+        )
+    ]
     return wrong[0]
 
 
@@ -37,16 +60,33 @@ def test_a_filter_without_preference_passes():
 
 def test_a_verifier_that_accepts_what_is_wrong_blocks_training_with_numbers():
     said = gate.judge(pool({"column": 0.5, "jump": 0.5}, 0.5), canaries(0.8), PLAN, LABELLESS, 0.01)
-    assert said.action == "block" and "80% of the planted wrong items (at least 68%; tolerated 50%)" in said.reasons[0]
-    assert gate.judge(pool({"column": 0.5, "jump": 0.5}, 0.5), canaries(0.55), PLAN, LABELLESS, 0.01).action == "pass", "no evidence, no block"
+    assert (
+        said.action == "block"
+        and "80% of the planted wrong items (at least 68%; tolerated 50%)" in said.reasons[0]
+    )
+    assert (
+        gate.judge(
+            pool({"column": 0.5, "jump": 0.5}, 0.5), canaries(0.55), PLAN, LABELLESS, 0.01
+        ).action
+        == "pass"
+    ), "no evidence, no block"
 
 
 def test_an_unverified_strategy_that_would_take_over_raises_the_fresh_share_to_what_holds_it_back():
     said = gate.judge(pool({"column": 0.8, "jump": 0.2}, 0.5), canaries(0.0), PLAN, LABELLESS, 0.01)
     assert said.action == "mend" and said.anchor_share == pytest.approx(1 - 0.5 / 0.8, abs=0.05)
-    assert "'column'" in said.reasons[0] and gate.carried_out(PLAN, said.to_json(), guard=True).anchor_share == said.anchor_share
+    assert (
+        "'column'" in said.reasons[0]
+        and gate.carried_out(PLAN, said.to_json(), guard=True).anchor_share == said.anchor_share
+    )
     assert gate.carried_out(PLAN, said.to_json(), guard=False) == PLAN
-    held = gate.judge(pool({"column": 0.8, "jump": 0.2}, 0.5), canaries(0.0), replace(PLAN, anchor_share=0.5), LABELLESS, 0.01)
+    held = gate.judge(
+        pool({"column": 0.8, "jump": 0.2}, 0.5),
+        canaries(0.0),
+        replace(PLAN, anchor_share=0.5),
+        LABELLESS,
+        0.01,
+    )
     assert held.action == "pass", "a fresh share of one half holds a ratio of 1.6 back"
 
 
@@ -57,20 +97,44 @@ def test_a_verified_strategy_is_noted_only():
 
 def test_a_starving_training_set_is_told_before_training_and_changes_nothing():
     for recipe in (GOLD, LABELLESS):
-        recipe = recipe.model_copy(update={"dataset": recipe.dataset.model_copy(update={"min_examples": 1})})
-        said = gate.judge(pool({"column": 0.004, "jump": 0.004}, 0.5), canaries(0.0), PLAN, recipe, 0.01)
-        assert said.action == "pass" and "below 0.02 kept per sample" in said.reasons[0] and said.anchor_share == 0.0
-        assert not gate.judge(pool({"column": 0.03, "jump": 0.03}, 0.5), canaries(0.0), PLAN, recipe, 0.01).reasons
+        recipe = recipe.model_copy(
+            update={"dataset": recipe.dataset.model_copy(update={"min_examples": 1})}
+        )
+        said = gate.judge(
+            pool({"column": 0.004, "jump": 0.004}, 0.5), canaries(0.0), PLAN, recipe, 0.01
+        )
+        assert (
+            said.action == "pass"
+            and "below 0.02 kept per sample" in said.reasons[0]
+            and said.anchor_share == 0.0
+        )
+        assert not gate.judge(
+            pool({"column": 0.03, "jump": 0.03}, 0.5), canaries(0.0), PLAN, recipe, 0.01
+        ).reasons
 
 
 def test_fewer_samples_than_a_training_takes_are_told_whatever_the_yield_unless_something_makes_up_for_them():
-    """A handful of samples, of which any yield is likely; before, such a round trained nothing and nobody said why."""
+    """A handful of samples, of which any yield is likely.
+
+    Before, such a round trained nothing and nobody said why.
+    """
     few = pool({"column": 0.5, "jump": 0.5}, 0.5, num_problems=6)
-    told = f"{few.kept.sum()} of 24 samples kept, fewer than the 16 that a training takes: the training set starves"
-    for recipe in (GOLD, resolve({"name": "x", "dataset": {"policy": "accumulate_subsample"}})):  # which trains on as many as the round kept
+    told = (
+        f"{few.kept.sum()} of 24 samples kept, fewer than the 16 that a training takes: the"
+        " training set starves"
+    )
+    for recipe in (
+        GOLD,
+        resolve({"name": "x", "dataset": {"policy": "accumulate_subsample"}}),
+    ):  # which trains on as many as the round kept
         said = gate.judge(few, canaries(0.0), PLAN, recipe, 0.01)
         assert said.action == "pass" and said.reasons == (told,)
-    for dataset in ({"min_examples": 5}, {"gold": True}, {"policy": "accumulate"}, {"policy": "accumulate_subsample", "size": 200}):
+    for dataset in (
+        {"min_examples": 5},
+        {"gold": True},
+        {"policy": "accumulate"},
+        {"policy": "accumulate_subsample", "size": 200},
+    ):
         recipe = resolve({"name": "x", "dataset": dataset})
         assert not gate.judge(few, canaries(0.0), PLAN, recipe, 0.01).reasons
 
@@ -82,12 +146,17 @@ def shortcut(num, rng):
 
 
 def test_one_answer_to_many_problems_that_the_filter_likes_is_capped_before_it_spreads():
-    """6 % of the samples say 42 and always pass, the others half of the time: one round ahead of any probe."""
+    """6 % of the samples say 42 and always pass, the others half of the time.
+
+    One round ahead of any probe.
+    """
     found = pool({"column": 0.5, "jump": 0.5}, 0.5, shortcut)
     found = replace(found, kept=found.kept | (found.answer == "42"))
     said = gate.judge(found, canaries(0.0), PLAN, LABELLESS, 0.005)
     assert said.action == "mend" and said.per_answer == 0.02 and "answer '42'" in said.reasons[0]
-    assert gate.judge(found, canaries(0.0), PLAN, LABELLESS, 0.2).per_answer is None, "an answer as common as that from the start is no shortcut"
+    assert gate.judge(found, canaries(0.0), PLAN, LABELLESS, 0.2).per_answer is None, (
+        "an answer as common as that from the start is no shortcut"
+    )
 
 
 def test_nothing_kept_is_for_the_panel_to_say():

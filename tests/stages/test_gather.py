@@ -1,11 +1,14 @@
-"""Coroutines side by side: the first failure ends the rest, and none is left that was never awaited."""
+"""Coroutines side by side: the first failure ends the rest.
+
+And none is left that was never awaited.
+"""
 
 import asyncio
 import warnings
 
 import pytest
 
-from loop.stages.refine import gather_bounded
+from ouroloop.loop.stages.refine import gather_bounded
 
 
 def test_answers_come_in_order_and_never_more_than_the_limit_run():
@@ -19,7 +22,10 @@ def test_answers_come_in_order_and_never_more_than_the_limit_run():
         running -= 1
         return i
 
-    assert asyncio.run(gather_bounded([job(i) for i in range(20)], limit=3)) == list(range(20)) and most == 3
+    assert (
+        asyncio.run(gather_bounded([job(i) for i in range(20)], limit=3)) == list(range(20))
+        and most == 3
+    )
 
 
 def test_a_failure_cancels_what_runs_and_closes_what_never_began():
@@ -36,4 +42,6 @@ def test_a_failure_cancels_what_runs_and_closes_what_never_began():
     with warnings.catch_warnings(), pytest.raises(ValueError, match="job 1"):
         warnings.simplefilter("error")
         asyncio.run(gather_bounded(jobs, limit=2))
-    assert sorted(ended)[:2] == [0, 1] and all(j.cr_frame is None for j in jobs), "every coroutine is finished or closed"
+    assert sorted(ended)[:2] == [0, 1] and all(j.cr_frame is None for j in jobs), (
+        "every coroutine is finished or closed"
+    )

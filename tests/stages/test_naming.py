@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from evals.worlds.arithmetic import world
-from evals.worlds.arithmetic.task import ArithmeticTask
-from loop.errors import RunStateError
-from loop.stages.naming import Learned, strategist
+from ouroloop.evals.worlds.arithmetic import world
+from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
+from ouroloop.loop.errors import RunStateError
+from ouroloop.loop.stages.naming import Learned, strategist
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "loop"))
 TASK = ArithmeticTask()
@@ -18,7 +18,10 @@ TASK = ArithmeticTask()
 def traces(count, seed=0):
     rng = random.Random(seed)
     items = [world.draw("sum2", "train", rng) for _ in range(count)]
-    return [(item, world.demonstrate(item, world.pick_strategy("sum2", item.metadata["a"], rng))) for item in items]
+    return [
+        (item, world.demonstrate(item, world.pick_strategy("sum2", item.metadata["a"], rng)))
+        for item in items
+    ]
 
 
 def test_what_is_learned_once_stays_and_comes_back_from_its_file(tmp_path):
@@ -32,7 +35,11 @@ def test_what_is_learned_once_stays_and_comes_back_from_its_file(tmp_path):
     learned.learn(traces(300, 2)[:150])
     again = Learned()
     again.keep_in(tmp_path / "strategies.json")
-    assert names == [learned(*pair) for pair in traces(100, 1)] == [again(*pair) for pair in traces(100, 1)]
+    assert (
+        names
+        == [learned(*pair) for pair in traces(100, 1)]
+        == [again(*pair) for pair in traces(100, 1)]
+    )
 
 
 def test_the_recipes_choice_names_the_strategies():
@@ -46,10 +53,17 @@ def test_the_recipes_choice_names_the_strategies():
 def test_a_run_whose_strategies_are_learned_names_every_round_by_round_0(tmp_path):
     from scripted_world import Model, carry, recipe
 
-    from loop.store import read_rows
+    from ouroloop.loop.store import read_rows
 
     settings = recipe(rounds=1, monitors={"canonicaliser": "templates"})
     _, path = carry(tmp_path, Model(), settings)
     assert (path / "strategies.json").exists()
-    names = [{r["strategy"] for r in read_rows(path / f"rounds/{n:03d}/probe.parquet") if r["family"] == "sum2"} for n in (0, 1)]
+    names = [
+        {
+            r["strategy"]
+            for r in read_rows(path / f"rounds/{n:03d}/probe.parquet")
+            if r["family"] == "sum2"
+        }
+        for n in (0, 1)
+    ]
     assert len(names[0]) >= 3 and len(names[0] & names[1]) >= 3

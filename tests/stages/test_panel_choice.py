@@ -4,10 +4,10 @@ from collections import Counter
 
 import pytest
 
-from evals.tasks import Problem
-from evals.worlds.arithmetic.task import ArithmeticTask
-from loop.config import ProbeConfig
-from loop.stages.probe import choose_panel
+from ouroloop.evals.tasks import Problem
+from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
+from ouroloop.loop.config import ProbeConfig
+from ouroloop.loop.stages.probe import choose_panel
 
 
 class Task:
@@ -16,7 +16,9 @@ class Task:
 
     def problems(self, split):
         slices = ["tail"] * self.num_tail + ["typical"] * 40
-        return [Problem(f"{split}{i}", f"{split} {i}?", "1", "main", s) for i, s in enumerate(slices)]
+        return [
+            Problem(f"{split}{i}", f"{split} {i}?", "1", "main", s) for i, s in enumerate(slices)
+        ]
 
 
 def counted(panel, family):
@@ -28,12 +30,18 @@ def test_a_share_of_the_main_familys_problems_is_of_the_tail_and_all_others_stay
     task = ArithmeticTask()
     panel = choose_panel(task, ProbeConfig(problems=60, family_problems=5, tail_share=share))
     plain = choose_panel(task, ProbeConfig(problems=60, family_problems=5))
-    assert counted(panel, "sum2") == {k: n for k, n in (("tail", tail), ("typical", 60 - tail)) if n}
+    assert counted(panel, "sum2") == {
+        k: n for k, n in (("tail", tail), ("typical", 60 - tail)) if n
+    }
     assert 0 < counted(plain, "sum2")["tail"] < 30 and counted(plain, "sum2").total() == 60
-    assert [p for p in panel.problems if p.family != "sum2"] == [p for p in plain.problems if p.family != "sum2"]
+    assert [p for p in panel.problems if p.family != "sum2"] == [
+        p for p in plain.problems if p.family != "sum2"
+    ]
 
 
 @pytest.mark.parametrize("num_tail", [0, 4])
 def test_where_the_tail_is_too_small_typical_problems_fill_the_panel(num_tail):
     panel = choose_panel(Task(num_tail), ProbeConfig(problems=20, tail_share=0.5))
-    assert counted(panel, "main") == {k: n for k, n in (("tail", num_tail), ("typical", 20 - num_tail)) if n}
+    assert counted(panel, "main") == {
+        k: n for k, n in (("tail", num_tail), ("typical", 20 - num_tail)) if n
+    }

@@ -8,20 +8,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evals.tasks import Problem, Prompts
-from loop.config import DatasetConfig, FilterConfig, InterventionConfig
-from loop.recipe_file import resolve
-from loop.records import Decision, Example
-from loop.stages import dataset, plan
-from loop.stages.plan import Plan, Stock
-from loop.stages.reserve import Reserve, as_examples
+from ouroloop.evals.tasks import Problem, Prompts
+from ouroloop.loop.config import DatasetConfig, FilterConfig, InterventionConfig
+from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.records import Decision, Example
+from ouroloop.loop.stages import dataset, plan
+from ouroloop.loop.stages.plan import Plan, Stock
+from ouroloop.loop.stages.reserve import Reserve, as_examples
 
 PLAN = Plan(3, 2, 2, (0.5, 0.9), 0.0, None, False, 100)
 LIMITS = InterventionConfig()
 
 
 def decisions(*actions, mode=None):
-    return [Decision(i, action, ("why",), mode if action != "continue" else None) for i, action in enumerate(actions)]
+    return [
+        Decision(i, action, ("why",), mode if action != "continue" else None)
+        for i, action in enumerate(actions)
+    ]
 
 
 def test_a_plan_survives_its_file():
@@ -46,21 +49,34 @@ def test_the_fresh_share_is_the_largest_that_any_law_asks_for(temperatures, stoc
 
 def test_sharpening_is_met_with_heat_distinct_calculations_and_a_cap_per_strategy():
     new = plan.remedy(PLAN, LIMITS, "B", False, Stock(), back=1)
-    assert (new.temperatures, new.distinct, new.per_strategy, new.archive) == ((1.0, 1.0), True, 0.4, True)
+    assert (new.temperatures, new.distinct, new.per_strategy, new.archive) == (
+        (1.0, 1.0),
+        True,
+        0.4,
+        True,
+    )
     assert new.anchor_share == 0.3 and new.per_answer is None and new.tail_weight == 1.0
-    assert {w.split(":")[0] for w in new.why} >= {"re-injected share of the training set", "temperatures", "cap per strategy"}
+    assert {w.split(":")[0] for w in new.why} >= {
+        "re-injected share of the training set",
+        "temperatures",
+        "cap per strategy",
+    }
 
 
 def test_a_shortcut_is_met_with_a_cap_per_answer_that_respects_answers_common_from_the_start():
     assert plan.remedy(PLAN, LIMITS, "C", False, Stock(top_answer=0.001), 0).per_answer == 0.02
     assert plan.remedy(PLAN, LIMITS, "C", False, Stock(top_answer=0.3), 0).per_answer == 0.6
-    assert plan.remedy(PLAN, LIMITS, "C", False, Stock(selection=4.0), 0).anchor_share == 0.6, "limited by anchor_share_max"
+    assert plan.remedy(PLAN, LIMITS, "C", False, Stock(selection=4.0), 0).anchor_share == 0.6, (
+        "limited by anchor_share_max"
+    )
 
 
 def test_tail_narrowing_draws_more_of_the_tail():
     new = plan.remedy(PLAN, LIMITS, "D", False, Stock(), 0)
     assert new.tail_weight == 3.0 and new.temperatures == PLAN.temperatures
-    problems = [Problem(str(i), "?", "1", "f", "tail" if i % 4 == 0 else "typical") for i in range(4000)]
+    problems = [
+        Problem(str(i), "?", "1", "f", "tail" if i % 4 == 0 else "typical") for i in range(4000)
+    ]
     chosen = plan.draw(problems, replace(new, num_problems=400), np.random.default_rng(0))
     assert len({p.id for p in chosen}) == 400
     assert sum(p.slice == "tail" for p in chosen) / 400 == pytest.approx(0.5, abs=0.06)
@@ -78,10 +94,20 @@ def test_earlier_teachers_and_blended_weights_come_only_when_the_recipe_allows_t
 
 
 def test_a_rollback_doubles_what_is_re_injected_and_starts_again_from_where_it_is_told():
-    recipe = resolve({"name": "x", "dataset": {"anchor_share": 0.2}, "interventions": {"anchor_share": 0.25}})
+    recipe = resolve(
+        {"name": "x", "dataset": {"anchor_share": 0.2}, "interventions": {"anchor_share": 0.25}}
+    )
     first = plan.next_plan(recipe, 1, [], decisions("continue"), 0, 0)
     assert first.anchor_share == 0.2 and not first.archive
-    after = plan.next_plan(recipe, 3, [first, replace(first, round=2)], decisions("continue", "continue", "rollback"), 2, 2, 1)
+    after = plan.next_plan(
+        recipe,
+        3,
+        [first, replace(first, round=2)],
+        decisions("continue", "continue", "rollback"),
+        2,
+        2,
+        1,
+    )
     assert (after.start_from, after.sample_from, after.anchor_share) == (1, 1, 0.4)
     assert "rolled back: starting again from round 1" in after.why[-1]
 
@@ -94,7 +120,10 @@ def test_an_unguarded_run_plans_as_if_nothing_had_been_said():
 
 
 def test_the_plans_caps_reach_the_gates_and_never_loosen_the_recipes():
-    gates = plan.gates(FilterConfig(duplicates="none", per_answer=0.01), replace(PLAN, distinct=True, per_answer=0.05, per_strategy=0.4))
+    gates = plan.gates(
+        FilterConfig(duplicates="none", per_answer=0.01),
+        replace(PLAN, distinct=True, per_answer=0.05, per_strategy=0.4),
+    )
     assert (gates.duplicates, gates.per_answer, gates.per_strategy) == ("calculations", 0.01, 0.4)
     assert plan.gates(FilterConfig(duplicates="none"), PLAN).duplicates == "none"
 
@@ -105,18 +134,32 @@ def example(strategy, number, origin="kept"):
 
 def reserve(archived, demonstrations):
     rows = [vars(example(s, 100 + i)) for i, s in enumerate(archived)]
-    items = [Problem(f"d{i}", f"{i}?", "1", "f", "typical", "solution", {"strategy": s}) for i, s in enumerate(demonstrations)]
+    items = [
+        Problem(f"d{i}", f"{i}?", "1", "f", "typical", "solution", {"strategy": s})
+        for i, s in enumerate(demonstrations)
+    ]
     return Reserve.gather(items, [rows])
 
 
 def test_refilling_brings_the_strategies_back_to_their_shares_from_the_archive_first():
     own = [example("a", i) for i in range(90)] + [example("b", 200 + i) for i in range(10)]
     stock = reserve(["b"] * 60 + ["c"] * 20, ["a", "b", "c"] * 60)
-    archived, demonstrations = stock.refill(own, 60, {"a": 0.5, "b": 0.3, "c": 0.2}, random.Random(0))
+    archived, demonstrations = stock.refill(
+        own, 60, {"a": 0.5, "b": 0.3, "c": 0.2}, random.Random(0)
+    )
     assert len(archived) + len(demonstrations) == 60
-    assert Counter(e.strategy for e in archived)["c"] == 20 and Counter(e.strategy for e in archived)["a"] == 0
-    shares = Counter(e.strategy for e in own) + Counter(e.strategy for e in archived) + Counter(p.metadata["strategy"] for p in demonstrations)
-    assert shares["b"] / 160 == pytest.approx(0.26, abs=0.03) and shares["c"] / 160 == pytest.approx(0.17, abs=0.03)
+    assert (
+        Counter(e.strategy for e in archived)["c"] == 20
+        and Counter(e.strategy for e in archived)["a"] == 0
+    )
+    shares = (
+        Counter(e.strategy for e in own)
+        + Counter(e.strategy for e in archived)
+        + Counter(p.metadata["strategy"] for p in demonstrations)
+    )
+    assert shares["b"] / 160 == pytest.approx(0.26, abs=0.03) and shares[
+        "c"
+    ] / 160 == pytest.approx(0.17, abs=0.03)
 
 
 def test_what_the_archive_cannot_give_is_made_up_by_demonstrations_and_no_more_than_asked_is_given():
@@ -143,14 +186,28 @@ class Engine:
 PROMPTS = Prompts(draft="Q {question}", critique="", revise="", approve="right", reject="wrong")
 
 
-@pytest.mark.parametrize(("archive", "share", "archived"), [(False, 1.0, 0), (True, 0.0, 40), (True, 0.5, 20), (True, 1.0, 0)])
-def test_after_a_call_a_part_of_what_is_re_injected_stays_real_data_drawn_evenly(archive, share, archived):
-    """Real data are all that holds what the panel does not ask; the archive brings back what it saw being lost."""
+@pytest.mark.parametrize(
+    ("archive", "share", "archived"),
+    [(False, 1.0, 0), (True, 0.0, 40), (True, 0.5, 20), (True, 1.0, 0)],
+)
+def test_after_a_call_a_part_of_what_is_re_injected_stays_real_data_drawn_evenly(
+    archive, share, archived
+):
+    """Real data are all that holds what the panel does not ask.
+
+    The archive brings back what it saw being lost.
+    """
     own = [example("a", i) for i in range(40)]
     stock, target = reserve(["b"] * 80, [None] * 30 + ["b"] * 10), {"a": 0.3, "b": 0.7}
     intended = replace(PLAN, archive=archive, anchor_share=0.5, demonstrations=share)
-    made = asyncio.run(dataset.assemble(own, (), (), stock, intended, DatasetConfig(), Engine(), PROMPTS, {}, (), target, 0))
-    assert Counter(e.origin for e in made) == Counter({"kept": 40, "archive": archived, "anchor": 40 - archived})
+    made = asyncio.run(
+        dataset.assemble(
+            own, (), (), stock, intended, DatasetConfig(), Engine(), PROMPTS, {}, (), target, 0
+        )
+    )
+    assert Counter(e.origin for e in made) == Counter(
+        {"kept": 40, "archive": archived, "anchor": 40 - archived}
+    )
     given = [e.problem_id for e in made if e.origin == "anchor"]
     assert len(set(given)) == len(given), "no demonstration twice"
 
@@ -158,20 +215,41 @@ def test_after_a_call_a_part_of_what_is_re_injected_stays_real_data_drawn_evenly
 def test_without_demonstrations_the_archive_gives_the_whole():
     own = [example("a", i) for i in range(40)]
     intended = replace(PLAN, archive=True, anchor_share=0.5, demonstrations=0.5)
-    parts = own, (), (), reserve(["b"] * 80, []), intended, DatasetConfig(), Engine(), PROMPTS, {}, (), {"a": 0.3, "b": 0.7}, 0
-    assert Counter(e.origin for e in asyncio.run(dataset.assemble(*parts))) == Counter({"kept": 40, "archive": 40})
+    parts = (
+        own,
+        (),
+        (),
+        reserve(["b"] * 80, []),
+        intended,
+        DatasetConfig(),
+        Engine(),
+        PROMPTS,
+        {},
+        (),
+        {"a": 0.3, "b": 0.7},
+        0,
+    )
+    assert Counter(e.origin for e in asyncio.run(dataset.assemble(*parts))) == Counter(
+        {"kept": 40, "archive": 40}
+    )
 
 
 def test_a_remedy_names_the_real_part_of_what_it_re_injects():
-    new = plan.remedy(PLAN, LIMITS.model_copy(update={"demonstrations": 0.5}), "A", False, Stock(), back=1)
+    new = plan.remedy(
+        PLAN, LIMITS.model_copy(update={"demonstrations": 0.5}), "A", False, Stock(), back=1
+    )
     assert new.demonstrations == 0.5 and "of it demonstrations drawn evenly: 1 -> 0.5" in new.why
 
 
 @pytest.mark.parametrize(("most", "total", "real"), [(0.9, 0.45, 0.3), (0.4, 0.4, 0.3)])
 def test_real_data_that_stood_before_the_call_stays_and_the_lost_comes_on_top(most, total, real):
     limits = LIMITS.model_copy(update={"demonstrations": 0.5, "anchor_share_max": most})
-    new = plan.remedy(replace(PLAN, anchor_share=0.3, temperatures=(1.0,)), limits, "A", False, Stock(), back=1)
-    assert new.anchor_share == pytest.approx(total) and new.anchor_share * new.demonstrations == pytest.approx(real)
+    new = plan.remedy(
+        replace(PLAN, anchor_share=0.3, temperatures=(1.0,)), limits, "A", False, Stock(), back=1
+    )
+    assert new.anchor_share == pytest.approx(
+        total
+    ) and new.anchor_share * new.demonstrations == pytest.approx(real)
     again = plan.remedy(new, limits, "A", False, Stock(), back=1)
     assert again.anchor_share * again.demonstrations >= real - 1e-9
 
@@ -179,11 +257,20 @@ def test_real_data_that_stood_before_the_call_stays_and_the_lost_comes_on_top(mo
 def test_demonstrations_become_examples_in_the_engines_own_tokens():
     item = Problem("d", "1+1?", "2", "f", "typical", "answer 2", {"strategy": "a"})
     (made,) = asyncio.run(as_examples([item], Engine(), PROMPTS, 4))
-    assert (made.prompt_token_ids, made.completion_token_ids, made.origin, made.round, made.strategy) == ((6,), (8, 0), "anchor", 4, "a")
+    assert (
+        made.prompt_token_ids,
+        made.completion_token_ids,
+        made.origin,
+        made.round,
+        made.strategy,
+    ) == ((6,), (8, 0), "anchor", 4, "a")
 
 
 def test_the_shares_to_keep_are_those_of_round_0s_right_answers():
-    rows = [{"kind": "sample", "correct": c, "strategy": s} for c, s in [(1, "a")] * 150 + [(1, "b")] * 49 + [(0, "c")] * 50 + [(1, "d")]]
+    rows = [
+        {"kind": "sample", "correct": c, "strategy": s}
+        for c, s in [(1, "a")] * 150 + [(1, "b")] * 49 + [(0, "c")] * 50 + [(1, "d")]
+    ]
     assert plan.strategy_shares(rows) == {"a": 0.75, "b": 0.245}
     assert plan.strategy_shares([]) == {}
 
@@ -198,7 +285,10 @@ def test_a_round_is_held_against_round_0_and_the_anchors_on_its_own_way():
 
 
 def test_a_run_goes_back_to_the_best_round_in_which_nothing_was_seen_beyond_its_tolerance():
-    """Round 3 is the most accurate and not condemned, but already narrow; round 2 was seen a little worse than round 0, within what is tolerated."""
+    """Round 3 is the most accurate and not condemned, but already narrow.
+
+    Round 2 was seen a little worse than round 0, within what is tolerated.
+    """
     losses = [[], [-3.0, -1.0], [-3.0, 0.8], [-4.0, 2.7], [-4.0, 6.0]]
     actions = ["continue", "continue", "reinject", "continue", "rollback"]
     told = [

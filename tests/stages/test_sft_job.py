@@ -1,4 +1,7 @@
-"""What a recipe may write under `sft:` and `peft:`, and what becomes of it; without the libraries themselves."""
+"""What a recipe may write under `sft:` and `peft:`, and what becomes of it.
+
+Without the libraries themselves.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from loop.errors import RecipeError
-from loop.recipe_file import resolve
-from loop.stages.sft import SftJob, check_settings
-from loop.stages.sft_job import RESERVED, setting_names, settings_for
+from ouroloop.loop.errors import RecipeError
+from ouroloop.loop.objectives.sft import SftJob, check_settings
+from ouroloop.loop.objectives.sft_job import RESERVED, setting_names, settings_for
+from ouroloop.loop.recipe_file import resolve
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_right_one() -> None:
     with pytest.raises(RecipeError) as caught:
         check_settings({"learning_rte": 1e-4, "num_train_epochs": 2}, {"lora_alfa": 3, "r": 8})
     assert str(caught.value).splitlines() == [
-        "unknown key 'sft.learning_rte': SFTConfig has no such field. Did you mean 'learning_rate'?",
+        (
+            "unknown key 'sft.learning_rte': SFTConfig has no such field. Did you mean"
+            " 'learning_rate'?"
+        ),
         "unknown key 'peft.lora_alfa': LoraConfig has no such field. Did you mean 'lora_alpha'?",
     ]
 
@@ -31,7 +37,10 @@ def test_a_name_that_the_run_sets_itself_is_refused_with_the_reason(name: str) -
 
 
 def test_right_names_pass() -> None:
-    check_settings({"learning_rate": 1e-4, "max_length": 64, "model_init_kwargs": {}, "weight_decay": 0.1}, {"r": 8, "target_modules": "all-linear"})
+    check_settings(
+        {"learning_rate": 1e-4, "max_length": 64, "model_init_kwargs": {}, "weight_decay": 0.1},
+        {"r": 8, "target_modules": "all-linear"},
+    )
     check_settings({}, None)
     with pytest.raises(RecipeError, match="weight_decai"):  # and are not passed over unread
         check_settings({"learning_rate": 1e-4, "weight_decai": 0.1}, {"r": 8})
@@ -48,7 +57,14 @@ def test_the_names_read_from_source_are_those_of_the_real_classes() -> None:
 
 
 def test_the_recipes_settings_win_over_defaults_and_lose_to_what_the_run_needs() -> None:
-    job = SftJob(Path("a"), Path("b"), Path("c/checkpoint"), Path("d"), sft={"logging_steps": 7, "bf16": True, "max_length": 64}, seed=2**40 + 5)
+    job = SftJob(
+        Path("a"),
+        Path("b"),
+        Path("c/checkpoint"),
+        Path("d"),
+        sft={"logging_steps": 7, "bf16": True, "max_length": 64},
+        seed=2**40 + 5,
+    )
     cpu, gpu = settings_for(job, on_gpu=False), settings_for(job, on_gpu=True)
     assert cpu["logging_steps"] == 7
     assert cpu["bf16"] is True
@@ -61,13 +77,31 @@ def test_the_recipes_settings_win_over_defaults_and_lose_to_what_the_run_needs()
         assert settings["seed"] == settings["data_seed"] == 5
 
 
-@pytest.mark.parametrize(("dtype", "on_gpu", "bf16"), [("bfloat16", True, True), ("float32", True, False), ("bfloat16", False, False)])
-def test_training_computes_in_bfloat16_where_the_engine_does_and_only_on_a_gpu(dtype: str, on_gpu: bool, bf16: bool) -> None:
-    assert settings_for(SftJob(Path("a"), Path("b"), Path("c/checkpoint"), Path("d"), dtype=dtype), on_gpu=on_gpu)["bf16"] is bf16
+@pytest.mark.parametrize(
+    ("dtype", "on_gpu", "bf16"),
+    [("bfloat16", True, True), ("float32", True, False), ("bfloat16", False, False)],
+)
+def test_training_computes_in_bfloat16_where_the_engine_does_and_only_on_a_gpu(
+    dtype: str, on_gpu: bool, bf16: bool
+) -> None:
+    assert (
+        settings_for(
+            SftJob(Path("a"), Path("b"), Path("c/checkpoint"), Path("d"), dtype=dtype),
+            on_gpu=on_gpu,
+        )["bf16"]
+        is bf16
+    )
 
 
 def test_a_job_made_from_a_recipe_survives_its_file() -> None:
-    recipe = resolve({"name": "x", "sft": {"learning_rate": 1e-4}, "engine": {"max_model_len": 96}, "peft": {"r": 4}})
+    recipe = resolve(
+        {
+            "name": "x",
+            "sft": {"learning_rate": 1e-4},
+            "engine": {"max_model_len": 96},
+            "peft": {"r": 4},
+        }
+    )
     job = SftJob.from_recipe(recipe, Path("base"), Path("runs/x/rounds/001"), seed=3)
     assert job.output == Path("runs/x/rounds/001/checkpoint")
     assert job.max_length == 96
@@ -75,5 +109,13 @@ def test_a_job_made_from_a_recipe_survives_its_file() -> None:
 
 
 def test_importing_the_stage_loads_nothing_heavy() -> None:
-    code = "import sys, loop.stages.sft; print({'torch', 'transformers', 'trl', 'peft', 'datasets'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+    code = (
+        "import sys, loop.stages.sft; print({'torch', 'transformers', 'trl', 'peft', 'datasets'} &"
+        " set(sys.modules))"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "set()"
+    )

@@ -1,4 +1,7 @@
-"""Real TRL on a tiny model: what is learned, what is masked, what is left behind; and the trained weights in real vLLM."""
+"""Real TRL on a tiny model: what is learned, what is masked, what is left behind.
+
+And the trained weights in real vLLM.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 from tiny import save_tiny_llama
 
-from loop.engines import canary
-from loop.engines.checkpoint import check_checkpoint
-from loop.engines.process import ProcessEngine
-from loop.errors import DataError, RecipeError, RunStateError, TrainingError
-from loop.records import Completion, Request, Sampling
-from loop.stages.sft import SftJob, canary_of, train
+from ouroloop.loop.engines import weight_sync as canary
+from ouroloop.loop.engines.checkpoint import check_checkpoint
+from ouroloop.loop.engines.process import ProcessEngine
+from ouroloop.loop.errors import DataError, RecipeError, RunStateError, TrainingError
+from ouroloop.loop.objectives.sft import SftJob, canary_of, train
+from ouroloop.loop.records import Completion, Request, Sampling
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -40,23 +43,52 @@ def ids(text: str) -> list[int]:
     return [4 + CHARACTERS.index(character) for character in text]
 
 
-def job_in(folder: Path, init: Path, pairs: list[tuple[str, str]] = PAIRS, **changes: Any) -> SftJob:
-    """A job whose whole training set is one batch, so that step 1's loss is that of the untrained model on all of it."""
+def job_in(
+    folder: Path, init: Path, pairs: list[tuple[str, str]] = PAIRS, **changes: Any
+) -> SftJob:
+    """A job whose whole training set is one batch.
+
+    So that step 1's loss is that of the untrained model on all of it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [{"prompt_token_ids": ids(p), "completion_token_ids": [*ids(c), STOP_TOKEN], "origin": "kept"} for p, c in pairs]
+    rows = [
+        {
+            "prompt_token_ids": ids(p),
+            "completion_token_ids": [*ids(c), STOP_TOKEN],
+            "origin": "kept",
+        }
+        for p, c in pairs
+    ]
     pq.write_table(pa.Table.from_pylist(rows), folder / "examples.parquet")
     sft = {"learning_rate": 5e-3, "num_train_epochs": 60, "per_device_train_batch_size": 64}
-    job = SftJob(init, folder / "examples.parquet", folder / "checkpoint", folder / "train.log", sft=sft, max_length=64, seed=7)
+    job = SftJob(
+        init,
+        folder / "examples.parquet",
+        folder / "checkpoint",
+        folder / "train.log",
+        sft=sft,
+        max_length=64,
+        seed=7,
+    )
     return replace(job, **changes)
 
 
 def children() -> list[int]:
-    return [int(pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
+    return [
+        int(pid)
+        for path in Path("/proc/self/task").glob("*/children")
+        for pid in path.read_text().split()
+    ]
 
 
 @pytest.fixture(scope="module")
-def trained(init: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[tuple[int, int]]]:
-    """The round's folder, train.json and the progress told; two attempts before it were cut off, one from each side."""
+def trained(
+    init: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any], list[tuple[int, int]]]:
+    """The round's folder, train.json and the progress told.
+
+    Two attempts before it were cut off, one from each side.
+    """
     folder = tmp_path_factory.mktemp("run") / "rounds" / "001"
     job = job_in(folder, init, [*PAIRS, ("1" * 80, "2")])
     steps: list[tuple[int, int]] = []
@@ -72,7 +104,9 @@ def trained(init: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     with pytest.raises(KeyboardInterrupt):
         train(job, folder, interrupt)
     assert set(children()) == before, "the child outlived the interrupted call"
-    with pytest.raises(TrainingError, match=r"killed by signal SIGKILL.*train\.log(?s:.*)Loading weights"):
+    with pytest.raises(
+        TrainingError, match=r"killed by signal SIGKILL.*train\.log(?s:.*)Loading weights"
+    ):
         train(job, folder, kill)
     assert not (folder / "checkpoint").exists()
     assert not (folder / "train.json").exists()
@@ -94,7 +128,9 @@ def test_progress_is_told_step_by_step_and_train_json_holds_the_account(trained:
     assert 0 < facts["loss"][-1]["entropy"] < facts["loss"][0]["entropy"]
 
 
-def test_the_first_loss_is_the_mean_over_completion_and_stop_tokens_computed_by_hand(trained: Any, init: Path) -> None:
+def test_the_first_loss_is_the_mean_over_completion_and_stop_tokens_computed_by_hand(
+    trained: Any, init: Path
+) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -108,11 +144,26 @@ def test_the_first_loss_is_the_mean_over_completion_and_stop_tokens_computed_by_
     assert trained[1]["loss"][0]["loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-4)
 
 
-def test_the_checkpoint_is_whole_safe_and_can_take_its_parents_place_in_an_engine(trained: Any, init: Path) -> None:
+def test_the_checkpoint_is_whole_safe_and_can_take_its_parents_place_in_an_engine(
+    trained: Any, init: Path
+) -> None:
     folder, facts, _ = trained
     names = {path.name for path in (folder / "checkpoint").iterdir()}
-    assert names == {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "canary.json"}
-    assert {path.name for path in folder.iterdir()} == {"examples.parquet", "job.json", "train.json", "train.log", "checkpoint"}
+    assert names == {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "canary.json",
+    }
+    assert {path.name for path in folder.iterdir()} == {
+        "examples.parquet",
+        "job.json",
+        "train.json",
+        "train.log",
+        "checkpoint",
+    }
     assert check_checkpoint(folder / "checkpoint").signature == check_checkpoint(init).signature
     proof = canary.read(folder / "checkpoint" / "canary.json")
     assert proof.checkpoint == "001/checkpoint"
@@ -127,7 +178,13 @@ def test_vllm_serves_the_trained_weights_in_the_place_of_the_old_ones_and_they_h
     trained: Any, init: Path, tmp_path: Path
 ) -> None:
     folder = trained[0]
-    config = {"kind": "vllm", "dtype": "float32", "max_model_len": 128, "max_num_seqs": 64, "kv_cache_memory_bytes": 2**26}
+    config = {
+        "kind": "vllm",
+        "dtype": "float32",
+        "max_model_len": 128,
+        "max_num_seqs": 64,
+        "kv_cache_memory_bytes": 2**26,
+    }
     engine = ProcessEngine(config, tmp_path / "engine.log")
     requests = [Request(p, p, Sampling(temperature=0.0, max_tokens=8), 0) for p, _ in PAIRS]
 
@@ -162,9 +219,14 @@ def test_an_adapter_is_trained_and_trained_on(init: Path, tmp_path: Path) -> Non
     assert second["loss"][-1]["loss"] < first["loss"][-1]["loss"]
 
 
-def test_accelerate_launches_as_many_processes_as_its_config_says(init: Path, tmp_path: Path) -> None:
+def test_accelerate_launches_as_many_processes_as_its_config_says(
+    init: Path, tmp_path: Path
+) -> None:
     config = tmp_path / "two_processes.yaml"
-    config.write_text("compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_CPU\nuse_cpu: true\nnum_processes: 2\nnum_machines: 1\n")
+    config.write_text(
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_CPU\nuse_cpu:"
+        " true\nnum_processes: 2\nnum_machines: 1\n"
+    )
     job = job_in(tmp_path / "1", init, launcher="accelerate", accelerate_config=config)
     steps: list[tuple[int, int]] = []
     facts = train(job, tmp_path / "1", lambda done, total: steps.append((done, total)))
@@ -173,27 +235,47 @@ def test_accelerate_launches_as_many_processes_as_its_config_says(init: Path, tm
     check_checkpoint(tmp_path / "1" / "checkpoint")
 
 
-def test_an_impossible_value_is_the_recipes_fault_and_a_cut_completion_the_datas(init: Path, tmp_path: Path) -> None:
+def test_an_impossible_value_is_the_recipes_fault_and_a_cut_completion_the_datas(
+    init: Path, tmp_path: Path
+) -> None:
     job = job_in(tmp_path / "1", init)
     with pytest.raises(RecipeError, match=r"sft or peft: .*no_such_strategy"):
         train(replace(job, sft={"save_strategy": "no_such_strategy"}), tmp_path / "1")
     table = pq.read_table(job.examples).to_pylist()
     table[3]["completion_token_ids"] = table[3]["completion_token_ids"][:-1]
     pq.write_table(pa.Table.from_pylist(table), job.examples)
-    with pytest.raises(DataError, match=r"examples\.parquet row 3: the completion does not end with a stop token \[1\]"):
+    with pytest.raises(
+        DataError,
+        match=r"examples\.parquet row 3: the completion does not end with a stop token \[1\]",
+    ):
         train(job, tmp_path / "1")
-    assert {path.name for path in (tmp_path / "1").iterdir()} == {"examples.parquet", "job.json", "train.log"}
+    assert {path.name for path in (tmp_path / "1").iterdir()} == {
+        "examples.parquet",
+        "job.json",
+        "train.log",
+    }
 
 
 def test_training_starts_from_weights_blended_as_the_job_says(init: Path, tmp_path: Path) -> None:
-    """A quarter of another model's weights: with a learning rate of nothing, what is saved is the blend itself."""
+    """A quarter of another model's weights.
+
+    With a learning rate of nothing, what is saved is the blend itself.
+    """
     from safetensors.torch import load_file
 
     other = save_tiny_llama(tmp_path / "other", seed=6, spread=0.05)
     folder = tmp_path / "rounds" / "001"
-    job = job_in(folder, init, blend=0.25, blend_with=other, sft={"learning_rate": 0.0, "num_train_epochs": 1, "per_device_train_batch_size": 64})
+    job = job_in(
+        folder,
+        init,
+        blend=0.25,
+        blend_with=other,
+        sft={"learning_rate": 0.0, "num_train_epochs": 1, "per_device_train_batch_size": 64},
+    )
     assert train(job, folder)["blend"] == 0.25
-    ours, theirs, made = (load_file(path / "model.safetensors") for path in (init, other, folder / "checkpoint"))
+    ours, theirs, made = (
+        load_file(path / "model.safetensors") for path in (init, other, folder / "checkpoint")
+    )
     assert made.keys() == ours.keys()
     for name, weights in made.items():
         assert weights.allclose(0.75 * ours[name] + 0.25 * theirs[name], atol=1e-6), name

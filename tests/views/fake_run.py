@@ -1,4 +1,7 @@
-"""A run directory made up by a small story, in every file's real format: one arm is steered, the other collapses."""
+"""A run directory made up by a small story, in every file's real format.
+
+One arm is steered, the other collapses.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from loop.recipe_file import resolve
-from loop.stages.probe import view
-from monitors.base import RoundView
-from monitors.registry import measure_all
+from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.stages.probe import view
+from ouroloop.monitors.base import RoundView
+from ouroloop.monitors.registry import measure_all
 
 STRATEGIES = ("column", "split", "round", "jump")
 START = {"column": 0.38, "split": 0.30, "round": 0.20, "jump": 0.12}
@@ -24,16 +27,38 @@ FAMILIES = {"worded": 40, "longer": 12, "rare_only": 12, "copying": 12}
 CLOCK = 1_790_000_000.0
 
 
-def make_run(folder: Path, name: str, guarded: bool = True, rounds: int = 7, seed: int = 0, finished: bool = True) -> Path:
-    """Write `folder/name` with round 0 and `rounds` more, and return it. `finished` False adds a round without a manifest."""
+def make_run(
+    folder: Path,
+    name: str,
+    guarded: bool = True,
+    rounds: int = 7,
+    seed: int = 0,
+    finished: bool = True,
+) -> Path:
+    """Write `folder/name` with round 0 and `rounds` more, and return it.
+
+    `finished` False adds a round without a manifest.
+    """
     rng = random.Random(seed)
     run = folder / name
     (run / "rounds").mkdir(parents=True)
-    recipe = resolve({"name": name, "rounds": max(1, rounds), "monitors": {"guard": guarded}, "tracking": {"table_rows": 12}})
+    recipe = resolve(
+        {
+            "name": name,
+            "rounds": max(1, rounds),
+            "monitors": {"guard": guarded},
+            "tracking": {"table_rows": 12},
+        }
+    )
     _write(run / "recipe.json", recipe.to_json())
     _write(
         run / "env.json",
-        {"python": "3.11", "fingerprint": recipe.fingerprint(), "base_sha256": "b" * 64, "started": CLOCK + seed},
+        {
+            "python": "3.11",
+            "fingerprint": recipe.fingerprint(),
+            "base_sha256": "b" * 64,
+            "started": CLOCK + seed,
+        },
     )
     events: list[dict[str, Any]] = [{"time": CLOCK, "event": "run_started", "round": 0}]
     for number in range(rounds + 1):
@@ -42,7 +67,9 @@ def make_run(folder: Path, name: str, guarded: bool = True, rounds: int = 7, see
         events.append({"time": CLOCK + 60 * (rounds + 1), "event": "run_finished", "round": rounds})
     else:
         (run / "rounds" / f"{rounds + 1:03d}").mkdir()
-        events.append({"time": CLOCK + 60 * (rounds + 1), "event": "round_started", "round": rounds + 1})
+        events.append(
+            {"time": CLOCK + 60 * (rounds + 1), "event": "round_started", "round": rounds + 1}
+        )
         events.append(
             {
                 "time": CLOCK + 60 * (rounds + 1) + 5,
@@ -59,23 +86,33 @@ def make_run(folder: Path, name: str, guarded: bool = True, rounds: int = 7, see
 def seal(folder: Path) -> None:
     """Write the manifest of a round folder: from here on the round exists."""
     files = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
-    sums = {n: {"sha256": hashlib.sha256(p.read_bytes()).hexdigest(), "bytes": p.stat().st_size} for n, p in files.items()}
+    sums = {
+        n: {"sha256": hashlib.sha256(p.read_bytes()).hexdigest(), "bytes": p.stat().st_size}
+        for n, p in files.items()
+    }
     _write(folder / "MANIFEST.json", {"files": sums})
 
 
 def accuracy(number: int, guarded: bool) -> float:
     """Held-out accuracy of the story."""
-    return 0.52 + 0.28 * (1 - math.exp(-number / 2.5)) - (0 if guarded else 0.035 * max(0, number - 3))
+    return (
+        0.52 + 0.28 * (1 - math.exp(-number / 2.5)) - (0 if guarded else 0.035 * max(0, number - 3))
+    )
 
 
 def mix(number: int, guarded: bool) -> dict[str, float]:
-    """Strategy shares of the story: the unguarded arm ends with one strategy, two of four die out."""
+    """Strategy shares of the story.
+
+    The unguarded arm ends with one strategy, two of four die out.
+    """
     sharpness = 1 + (0.12 if guarded else 0.55) * number
     raw = {s: START[s] ** sharpness for s in STRATEGIES}
     return {s: v / sum(raw.values()) for s, v in raw.items()}
 
 
-def _round(run: Path, number: int, guarded: bool, rng: random.Random, events: list[dict[str, Any]]) -> None:
+def _round(
+    run: Path, number: int, guarded: bool, rng: random.Random, events: list[dict[str, Any]]
+) -> None:
     folder = run / "rounds" / f"{number:03d}"
     folder.mkdir()
     began = CLOCK + 60 * number
@@ -91,7 +128,11 @@ def _round(run: Path, number: int, guarded: bool, rng: random.Random, events: li
             "anchor_share": anchor,
             "per_strategy": 0.4 if anchor else None,
             "num_problems": 50,
-            "why": ["re-injected share of the training set 0% -> 30%, from demonstrations"] if anchor and number == 4 else [],
+            "why": (
+                ["re-injected share of the training set 0% -> 30%, from demonstrations"]
+                if anchor and number == 4
+                else []
+            ),
         },
     )
     kept = _sampling(folder, number, guarded, rng) if number else 0
@@ -118,7 +159,10 @@ def _round(run: Path, number: int, guarded: bool, rng: random.Random, events: li
 
 def _decision(number: int, guarded: bool) -> tuple[str, list[str]]:
     if number == 3 or (not guarded and number in (4, 5)):
-        return "reinject", [f"distinct correct pairs fell by {12 + 9 * (number - 3)} % of round 0's (tolerated: 10 %)"]
+        return "reinject", [
+            f"distinct correct pairs fell by {12 + 9 * (number - 3)} % of round 0's (tolerated:"
+            " 10 %)"
+        ]
     if not guarded and number >= 6:
         return "rollback", [
             "accuracy fell by 4.1 points against round 0 (tolerated: 2.0)",
@@ -131,17 +175,27 @@ def _sampling(folder: Path, number: int, guarded: bool, rng: random.Random) -> i
     shares, verdicts, lines, examples = mix(number, guarded), [], [], []
     for index in range(200):
         problem, a, b = f"p{number}-{index // 4}", rng.randint(11, 79), rng.randint(11, 79)
-        strategy, right = rng.choices(STRATEGIES, list(shares.values()))[0], rng.random() < accuracy(number, guarded)
+        strategy, right = (
+            rng.choices(STRATEGIES, list(shares.values()))[0],
+            rng.random() < accuracy(number, guarded),
+        )
         answer, sample = a + b + (0 if right else 10), f"r{number:03d}-{index:04d}"
         text = f"{strategy}: {a} + {b} = {answer}\n#### {answer}"
         reasons = [] if right else ["gold"]
         reasons += ["duplicates"] if right and rng.random() < 0.2 else []
         reasons += ["format"] if rng.random() < 0.03 else []
         revised = rng.random() < (0.15 if right else 0.5)
-        draft = {"completion": _completion(sample, f"{strategy}: {a} + {b} = {a + b + 1}\n#### {a + b + 1}" if revised else text)}
+        draft = {
+            "completion": _completion(
+                sample,
+                f"{strategy}: {a} + {b} = {a + b + 1}\n#### {a + b + 1}" if revised else text,
+            )
+        }
         critiques = [
             {
-                "completion": _completion(sample, "reject: the first line is wrong" if revised else "approve"),
+                "completion": _completion(
+                    sample, "reject: the first line is wrong" if revised else "approve"
+                ),
                 "approved": not revised,
                 "probability": 0.8,
                 "principle": None,
@@ -216,14 +270,21 @@ def _probe(folder: Path, number: int, guarded: bool, rng: random.Random) -> pd.D
     for family, count in FAMILIES.items():
         base = (
             accuracy(number, guarded)
-            - {"worded": 0, "longer": 0.35, "rare_only": 0.2 if guarded else 0.1 + 0.06 * number, "copying": 0}[family]
+            - {
+                "worded": 0,
+                "longer": 0.35,
+                "rare_only": 0.2 if guarded else 0.1 + 0.06 * number,
+                "copying": 0,
+            }[family]
         )
         for problem in range(count):
             skill = min(0.98, max(0.02, base + rng.gauss(0, 0.2)))
             for k in range(9):
                 right = rng.random() < skill
                 strategy = rng.choices(STRATEGIES, list(shares.values()))[0]
-                wrong = str(100 + (problem if rng.random() < 0.4 + 0.08 * number * (not guarded) else k))
+                wrong = str(
+                    100 + (problem if rng.random() < 0.4 + 0.08 * number * (not guarded) else k)
+                )
                 rows.append(
                     {
                         "problem": f"{family}-{problem}",
@@ -253,9 +314,24 @@ def _probe(folder: Path, number: int, guarded: bool, rng: random.Random) -> pd.D
         for i in range(30)
     ]
     pd.DataFrame(critics).to_parquet(folder / "critics.parquet")
-    texts = [{"problem": f"real-{i}", "nll": 0.6 + 0.01 * i, "entropy": 0.5 / (1 + 0.2 * number), "num_tokens": 20.0} for i in range(12)]
+    texts = [
+        {
+            "problem": f"real-{i}",
+            "nll": 0.6 + 0.01 * i,
+            "entropy": 0.5 / (1 + 0.2 * number),
+            "num_tokens": 20.0,
+        }
+        for i in range(12)
+    ]
     pd.DataFrame(texts).to_parquet(folder / "texts.parquet")
-    canaries = [{"problem": f"real-{i // 2}", "right": float(i % 2), "accepted": float(i % 2 or i % 12 == 0)} for i in range(24)]
+    canaries = [
+        {
+            "problem": f"real-{i // 2}",
+            "right": float(i % 2),
+            "accepted": float(i % 2 or i % 12 == 0),
+        }
+        for i in range(24)
+    ]
     pd.DataFrame(canaries).to_parquet(folder / "canaries.parquet")
     return table
 
@@ -272,12 +348,19 @@ def _evals(folder: Path, probe: pd.DataFrame) -> None:
             "maj@k": (by_problem > 0.45).mean(),
             "greedy": greedy["correct"].mean(),
         }
-        scores[str(family)] = {"num_problems": len(by_problem)} | {k: _interval(float(v), 0.4 * half) for k, v in values.items()}
-    _write(folder / "evals.json", {"families": scores, "main": "worded", "k": {"pass": 4, "majority": 8}})
+        scores[str(family)] = {"num_problems": len(by_problem)} | {
+            k: _interval(float(v), 0.4 * half) for k, v in values.items()
+        }
+    _write(
+        folder / "evals.json",
+        {"families": scores, "main": "worded", "k": {"pass": 4, "majority": 8}},
+    )
 
 
 def _readings(folder: Path, number: int) -> None:
-    readings = measure_all(_view(folder, number), _view(folder.parent / "000", 0) if number else None)
+    readings = measure_all(
+        _view(folder, number), _view(folder.parent / "000", 0) if number else None
+    )
     _write(folder / "readings.json", [_finite(asdict(r)) for r in readings])
 
 
@@ -297,7 +380,11 @@ def _training(folder: Path, number: int, start: int, kept: int, anchor: float) -
     (folder / "checkpoint").mkdir()
     (folder / "checkpoint" / "model.safetensors").write_bytes(bytes([number]) * 64)
     loss = [
-        {"step": step, "loss": 0.6 / (1 + 0.2 * number) * math.exp(-step / 40) + 0.1, "entropy": 0.3 / (1 + 0.1 * step)}
+        {
+            "step": step,
+            "loss": 0.6 / (1 + 0.2 * number) * math.exp(-step / 40) + 0.1,
+            "entropy": 0.3 / (1 + 0.1 * step),
+        }
         for step in range(5, 45, 5)
     ]
     _write(

@@ -11,16 +11,18 @@ from pathlib import Path
 import fake_run
 import pytest
 
-from loop.errors import RunStateError
-from loop.views.measures import MEASURES, labels
-from loop.views.reader import best_round, read_run
-from monitors.registry import MONITORS
+from ouroloop.loop.errors import RunStateError
+from ouroloop.loop.views.measures import MEASURES, labels
+from ouroloop.loop.views.reader import best_round, read_run
+from ouroloop.monitors.registry import MONITORS
 
 
 def test_a_run_is_read_with_all_its_rounds_and_tables(arms: tuple[Path, Path]) -> None:
     run = read_run(arms[0])
     assert [r.number for r in run.rounds] == list(range(8))
-    assert run.name == "guarded" and run.guarded and run.state == "finished" and run.open_round is None
+    assert (
+        run.name == "guarded" and run.guarded and run.state == "finished" and run.open_round is None
+    )
     assert run.rounds[0].verdicts.empty and len(run.rounds[1].verdicts) == 200
     assert sum(1 for _ in run.rounds[1].samples()) == 200
     assert set(run.rounds[0].evals["families"]) == set(fake_run.FAMILIES)
@@ -36,7 +38,9 @@ def test_a_round_without_its_manifest_does_not_exist(tmp_path: Path) -> None:
 
 def test_a_committed_round_is_not_read_a_second_time(arms: tuple[Path, Path]) -> None:
     before = read_run(arms[0])
-    assert all(a is b for a, b in zip(before.rounds, read_run(arms[0], before=before).rounds, strict=True))
+    assert all(
+        a is b for a, b in zip(before.rounds, read_run(arms[0], before=before).rounds, strict=True)
+    )
 
 
 def test_a_folder_that_is_no_run_is_refused_with_the_remedy(tmp_path: Path) -> None:
@@ -66,13 +70,17 @@ def test_an_undefined_reading_is_nan_with_its_reason(arms: tuple[Path, Path]) ->
     assert reading is not None and math.isnan(reading.value) and "readable answer" in reading.reason
 
 
-def test_every_measure_but_the_held_out_scores_is_a_reading_that_some_monitor_makes(arms: tuple[Path, Path]) -> None:
+def test_every_measure_but_the_held_out_scores_is_a_reading_that_some_monitor_makes(
+    arms: tuple[Path, Path],
+) -> None:
     last = read_run(arms[0]).rounds[-1]
     assert len(MONITORS) > 3
     assert [m.key for m in MEASURES if not m.read(last).defined] == []
 
 
-def test_a_living_process_that_holds_the_lock_makes_a_run_running_and_only_then(tmp_path: Path) -> None:
+def test_a_living_process_that_holds_the_lock_makes_a_run_running_and_only_then(
+    tmp_path: Path,
+) -> None:
     path = fake_run.make_run(tmp_path, "live", rounds=0, finished=False)
     hold = """if True:
         import fcntl, os, sys, time
@@ -83,7 +91,9 @@ def test_a_living_process_that_holds_the_lock_makes_a_run_running_and_only_then(
         print("held", flush=True)
         time.sleep(60)
     """
-    holder = subprocess.Popen([sys.executable, "-c", hold, str(path / "LOCK")], stdout=subprocess.PIPE)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", hold, str(path / "LOCK")], stdout=subprocess.PIPE
+    )
     try:
         assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
         assert read_run(path).state == "running"
@@ -91,7 +101,9 @@ def test_a_living_process_that_holds_the_lock_makes_a_run_running_and_only_then(
         holder.kill()
         holder.wait()
     assert read_run(path).state == "stopped"
-    (path / "LOCK").write_text(str(os.getpid()))  # a number that was given to another process meanwhile
+    (path / "LOCK").write_text(
+        str(os.getpid())
+    )  # a number that was given to another process meanwhile
     assert read_run(path).state == "stopped"
 
 
@@ -126,6 +138,11 @@ def test_a_round_that_trained_nothing_names_the_checkpoint_it_kept(tmp_path: Pat
     assert run.checkpoint(9) is None
 
 
-def test_runs_of_one_name_are_told_apart_by_their_folders(arms: tuple[Path, Path], tmp_path: Path) -> None:
+def test_runs_of_one_name_are_told_apart_by_their_folders(
+    arms: tuple[Path, Path], tmp_path: Path
+) -> None:
     twin = shutil.copytree(arms[0], tmp_path / "twin")
-    assert labels([read_run(arms[0]), read_run(twin)]) == [f"guarded ({arms[0]})", f"guarded ({twin})"]
+    assert labels([read_run(arms[0]), read_run(twin)]) == [
+        f"guarded ({arms[0]})",
+        f"guarded ({twin})",
+    ]

@@ -9,10 +9,10 @@ import fake_run
 import pandas as pd
 import pytest
 
-from loop.errors import UserError
-from loop.views.account import sentences
-from loop.views.reader import read_run
-from loop.views.report import write_report
+from ouroloop.loop.errors import UserError
+from ouroloop.loop.views.account import sentences
+from ouroloop.loop.views.reader import read_run
+from ouroloop.loop.views.report import write_report
 
 ALLOWED_URLS = ("http://www.w3.org/",)
 
@@ -30,7 +30,9 @@ class Tags(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page(arms: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_report(list(arms), tmp_path_factory.mktemp("page") / "deep" / "report.html").read_text()
+    return write_report(
+        list(arms), tmp_path_factory.mktemp("page") / "deep" / "report.html"
+    ).read_text()
 
 
 def test_the_page_loads_nothing_and_runs_nothing(page: str) -> None:
@@ -38,15 +40,20 @@ def test_the_page_loads_nothing_and_runs_nothing(page: str) -> None:
     tags.feed(page)
     assert not {"script", "link", "iframe", "object", "img"} & {tag for tag, _ in tags.seen}
     attributes = [pair for _, given in tags.seen for pair in given.items()]
-    references = [value or "" for name, value in attributes if name in ("href", "xlink:href", "src")]
+    references = [
+        value or "" for name, value in attributes if name in ("href", "xlink:href", "src")
+    ]
     assert [r for r in references if not r.startswith("#")] == []
-    assert [u for u in re.findall(r"https?://[^\s\"'<)]+", page) if not u.startswith(ALLOWED_URLS)] == []
+    assert [
+        u for u in re.findall(r"https?://[^\s\"'<)]+", page) if not u.startswith(ALLOWED_URLS)
+    ] == []
     assert "@import" not in page and not re.search(r"url\((?!#)", page)
 
 
 def test_both_arms_and_every_section_are_on_the_page(page: str) -> None:
     headings = (
-        "Over the rounds|Strategies in use|Does it know|By family|Decisions|All rounds|Why samples were rejected|Sample traces"
+        "Over the rounds|Strategies in use|Does it know|By family|Decisions|All rounds|Why samples"
+        " were rejected|Sample traces"
     )
     for heading in (headings + "|Training loss|Every reading|What the numbers mean").split("|"):
         assert heading in page
@@ -62,7 +69,9 @@ def test_model_text_cannot_become_markup(tmp_path: Path) -> None:
     for chain in chains:
         chain["draft"]["completion"]["text"] = attack
     (folder / "samples.jsonl").write_text("".join(json.dumps(c) + "\n" for c in chains))
-    verdicts = pd.read_parquet(folder / "verdicts.parquet").assign(question=attack, answer=attack, strategy=attack)
+    verdicts = pd.read_parquet(folder / "verdicts.parquet").assign(
+        question=attack, answer=attack, strategy=attack
+    )
     verdicts.to_parquet(folder / "verdicts.parquet")
     probe = pd.read_parquet(folder / "probe.parquet")
     probe.assign(strategy=attack).to_parquet(folder / "probe.parquet")

@@ -11,11 +11,11 @@ from pathlib import Path
 import fake_run
 from rich.console import Console
 
-from loop.views import progress as progress_module
-from loop.views.compare import compare, compare_table
-from loop.views.progress import LiveProgress, clock, closing_text, rounds_table
-from loop.views.reader import read_run
-from loop.views.watch import stage_line, watch
+from ouroloop.loop.views import progress as progress_module
+from ouroloop.loop.views.compare import compare, compare_table
+from ouroloop.loop.views.progress import LiveProgress, clock, closing_text, rounds_table
+from ouroloop.loop.views.reader import read_run
+from ouroloop.loop.views.watch import stage_line, watch
 
 
 def plain() -> Console:
@@ -33,7 +33,9 @@ def test_piped_progress_is_plain_lines_one_every_few_seconds(monkeypatch) -> Non
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
     console = plain()
     logged: list[tuple[str, int, int, str]] = []
-    with LiveProgress(console, every_seconds=5, log=lambda *event: logged.append(event)) as progress:
+    with LiveProgress(
+        console, every_seconds=5, log=lambda *event: logged.append(event)
+    ) as progress:
         for done in range(0, 101):
             progress("sampling", done, 100)
             now[0] += 0.2
@@ -42,7 +44,10 @@ def test_piped_progress_is_plain_lines_one_every_few_seconds(monkeypatch) -> Non
     assert lines[0].split() == ["sampling", "0/100", "(0%)"]
     assert "25/100 (25%), 15 s left" in lines[1]
     assert "100/100 (100%), took 20 s" in lines[4]
-    assert lines[5:] == [f"{'training':<18} 3/10 (30%)  loss 0.4", f"{'training':<18} 3/10 (30%), took 0 s  loss 0.4"]
+    assert lines[5:] == [
+        f"{'training':<18} 3/10 (30%)  loss 0.4",
+        f"{'training':<18} 3/10 (30%), took 0 s  loss 0.4",
+    ]
     assert logged[0] == ("sampling", 0, 100, "") and logged[4] == ("sampling", 100, 100, "")
     assert "\x1b" not in written(console) and "\r" not in written(console)
 
@@ -65,22 +70,31 @@ def test_a_terminal_shows_one_bar_with_counts_and_keeps_one_line_per_stage() -> 
             for done in range(3):
                 progress(stage, done, 2)
     text = written(console)
-    assert text.count("2/2 (100%), took") == 2 and text.count("\x1b[?25h") == 1  # the cursor comes back
+    assert (
+        text.count("2/2 (100%), took") == 2 and text.count("\x1b[?25h") == 1
+    )  # the cursor comes back
 
 
 def test_durations_read_like_a_clock() -> None:
     assert [clock(s) for s in (3.4, 59.4, 185, 7800)] == ["3 s", "59 s", "3:05", "2:10:00"]
 
 
-def test_the_table_of_rounds_marks_the_best_and_explains_every_dash(arms: tuple[Path, Path]) -> None:
+def test_the_table_of_rounds_marks_the_best_and_explains_every_dash(
+    arms: tuple[Path, Path],
+) -> None:
     run = read_run(arms[1])
     lines = rounds_table(run).splitlines()
     assert len({len(line) for line in lines[: len(run.rounds) + 2]}) == 1
     starred = [line for line in lines if " * " in line]
     assert len(starred) == 1 and starred[0].startswith(f"| {run.best_round} *")
     assert "rollback (not done)" in lines[-2]
-    assert lines[-1] == "– round 2: Over-confidence is undefined: no panel sample has a readable answer"
-    assert closing_text(run).endswith(f"checkpoint: {run.path}/rounds/{run.best_round:03d}/checkpoint")
+    assert (
+        lines[-1]
+        == "– round 2: Over-confidence is undefined: no panel sample has a readable answer"
+    )
+    assert closing_text(run).endswith(
+        f"checkpoint: {run.path}/rounds/{run.best_round:03d}/checkpoint"
+    )
 
 
 def test_a_run_without_a_finished_round_has_a_sentence_for_a_table(tmp_path: Path) -> None:
@@ -94,13 +108,17 @@ def test_comparing_puts_rounds_side_by_side_and_is_strict_json(arms: tuple[Path,
     both = compare(arms)
     assert json.loads(json.dumps(both, allow_nan=False)) == both
     assert both["runs"]["guarded"]["rounds"]["0"]["yield"]["value"] is None
-    assert both["runs"]["guarded"]["rounds"]["0"]["yield"]["reason"] == "round 0 has no training pool"
+    assert (
+        both["runs"]["guarded"]["rounds"]["0"]["yield"]["reason"] == "round 0 has no training pool"
+    )
     table = compare_table(both).splitlines()
     assert table[0].count("guarded: pass@1 %") == 2  # also within "unguarded: ..."
     assert len(table) == 2 + 8 + 2 and "best round" in table[-1]
 
 
-def test_comparing_runs_of_different_length_leaves_dashes(arms: tuple[Path, Path], tmp_path: Path) -> None:
+def test_comparing_runs_of_different_length_leaves_dashes(
+    arms: tuple[Path, Path], tmp_path: Path
+) -> None:
     short = fake_run.make_run(tmp_path, "short", rounds=1)
     last = compare_table(compare([arms[0], short])).splitlines()[9]
     assert last.startswith("| 7 ") and last.count("–") == 6
@@ -122,7 +140,11 @@ def test_watching_follows_a_run_to_its_end(tmp_path: Path) -> None:
     lock.close()
     text = written(console)
     assert not watcher.is_alive() and "The run has finished." in text
-    assert [line.split()[1] for line in text.splitlines() if line.startswith("round ") and "pass@1" in line] == ["0", "1"]
+    assert [
+        line.split()[1]
+        for line in text.splitlines()
+        if line.startswith("round ") and "pass@1" in line
+    ] == ["0", "1"]
 
 
 def test_the_stage_line_reads_the_latest_event(tmp_path: Path) -> None:

@@ -10,14 +10,16 @@ from typing import Any
 import fake_run
 import pytest
 
-from loop.errors import UserError
-from loop.reproductions.registry import REPRODUCTIONS
-from loop.views import tracking
-from loop.views.points import points, sample_rows
-from loop.views.reader import read_run
+from ouroloop.loop.errors import UserError
+from ouroloop.loop.reproductions.registry import REPRODUCTIONS
+from ouroloop.loop.trackers import mlflow as tracking
+from ouroloop.loop.trackers.points import points, sample_rows
+from ouroloop.loop.views.reader import read_run
 
 
-def test_a_round_has_fewer_than_a_hundred_points_and_none_undefined(arms: tuple[Path, Path]) -> None:
+def test_a_round_has_fewer_than_a_hundred_points_and_none_undefined(
+    arms: tuple[Path, Path],
+) -> None:
     run = read_run(arms[0])
     for round in run.rounds:
         found = points(run, round)
@@ -33,7 +35,9 @@ def test_a_round_has_fewer_than_a_hundred_points_and_none_undefined(arms: tuple[
     assert "monitor/calibration/overconfidence" not in points(run, run.rounds[2])
 
 
-def test_the_samples_table_shows_as_many_as_asked_spread_over_the_round(arms: tuple[Path, Path]) -> None:
+def test_the_samples_table_shows_as_many_as_asked_spread_over_the_round(
+    arms: tuple[Path, Path],
+) -> None:
     round = read_run(arms[0]).rounds[1]
     rows = list(sample_rows(round, 12))
     assert 10 <= len(rows) <= 12 and len({row["problem"] for row in rows}) > 8
@@ -68,7 +72,9 @@ def everything(path: Path) -> dict[str, Any]:
     experiment = client.get_experiment_by_name("ouroloop")
     runs = client.search_runs([experiment.experiment_id], max_results=100)
     history = {
-        (r.info.run_name, key): [(m.step, m.value) for m in client.get_metric_history(r.info.run_id, key)]
+        (r.info.run_name, key): [
+            (m.step, m.value) for m in client.get_metric_history(r.info.run_id, key)
+        ]
         for r in runs
         for key in r.data.metrics
     }
@@ -87,7 +93,9 @@ def ids(path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_campaign_is_a_parent_with_a_point_per_round_and_a_child_per_round(recorded: Path) -> None:
+def test_a_campaign_is_a_parent_with_a_point_per_round_and_a_child_per_round(
+    recorded: Path,
+) -> None:
     import mlflow
 
     found, run = everything(recorded), read_run(recorded)
@@ -97,18 +105,34 @@ def test_a_campaign_is_a_parent_with_a_point_per_round_and_a_child_per_round(rec
         and parent.data.params["rounds"] == "2"
         and parent.data.tags["best_round"] == str(run.best_round)
     )
-    assert found["history"]["tracked", "eval/pass_at_1"] == [(r.number, r.score("pass@1")[0]) for r in run.rounds]
-    children = [r for r in found["runs"].values() if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert found["history"]["tracked", "eval/pass_at_1"] == [
+        (r.number, r.score("pass@1")[0]) for r in run.rounds
+    ]
+    children = [
+        r
+        for r in found["runs"].values()
+        if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id
+    ]
     assert sorted(r.info.run_name for r in children) == ["round-00", "round-01", "round-02"]
     last = next(r for r in children if r.info.run_name == "round-02")
-    assert last.data.tags["decision"] == "continue" and last.data.tags["decision.carried_out"] == "true"
-    assert [(d.dataset.name, d.tags[0].value) for d in last.inputs.dataset_inputs] == [("tracked-r02-train", "train")]
+    assert (
+        last.data.tags["decision"] == "continue"
+        and last.data.tags["decision.carried_out"] == "true"
+    )
+    assert [(d.dataset.name, d.tags[0].value) for d in last.inputs.dataset_inputs] == [
+        ("tracked-r02-train", "train")
+    ]
     assert len(found["history"]["round-02", "train/loss"]) == len(run.rounds[2].train["loss"])
     client = mlflow.MlflowClient(tracking.default_uri(recorded.parent))
     artifacts = {a.path for a in client.list_artifacts(last.info.run_id)} | {
         a.path for a in client.list_artifacts(last.info.run_id, "figures")
     }
-    assert {"decision.json", "samples.json", "figures/reliability.png", "figures/strategies.png"} <= artifacts
+    assert {
+        "decision.json",
+        "samples.json",
+        "figures/reliability.png",
+        "figures/strategies.png",
+    } <= artifacts
     assert (recorded.parent / "mlartifacts" / last.info.run_id).is_dir()
 
 
@@ -121,7 +145,12 @@ def test_the_alias_champion_leads_to_the_best_rounds_checkpoint(recorded: Path) 
     model = client.get_logged_model(version.source.removeprefix("models:/"))
     weights = run.path / "rounds" / f"{run.best_round:03d}" / "checkpoint" / "model.safetensors"
     assert Path(model.params["path"]) == weights.parent
-    assert model.params["sha256"] == run.rounds[run.best_round or 0].manifest["files"]["checkpoint/model.safetensors"]["sha256"]
+    assert (
+        model.params["sha256"]
+        == run.rounds[run.best_round or 0].manifest["files"]["checkpoint/model.safetensors"][
+            "sha256"
+        ]
+    )
 
 
 @pytest.mark.slow
@@ -155,21 +184,34 @@ def test_a_run_that_has_grown_is_continued(recorded: Path) -> None:
     hidden.write_text(manifest)
     tracking.sync(path)
     assert ids(path)["parent"] == parent and sorted(ids(path)["rounds"]) == ["0", "1", "2"]
-    assert [step for step, _ in everything(path)["history"]["growing", "eval/pass_at_1"]] == [0, 1, 2]
+    assert [step for step, _ in everything(path)["history"]["growing", "eval/pass_at_1"]] == [
+        0,
+        1,
+        2,
+    ]
 
 
 @pytest.mark.slow
-def test_every_column_of_every_reproduction_is_taken_in_a_folder_that_is_not_there_yet_and_an_arm_recorded_again_is_one_run(tmp_path: Path) -> None:
+def test_every_column_of_every_reproduction_is_taken_in_a_folder_that_is_not_there_yet_and_an_arm_recorded_again_is_one_run(
+    tmp_path: Path,
+) -> None:
     import mlflow
 
     names = [name for build in REPRODUCTIONS.values() for name in build().columns]
     table = tmp_path / "report.md"
     table.write_text("table")
     for value in (1.0, 2.0):
-        tracking.record_arms(tmp_path / "new", "reproduce-all", {"arm": ({"model": "m"}, dict.fromkeys(names, value), [table])}, [])
+        tracking.record_arms(
+            tmp_path / "new",
+            "reproduce-all",
+            {"arm": ({"model": "m"}, dict.fromkeys(names, value), [table])},
+            [],
+        )
     client = mlflow.MlflowClient(tracking.default_uri(tmp_path / "new"))
     (run,) = client.search_runs([client.get_experiment_by_name("reproduce-all").experiment_id])
-    assert set(run.data.metrics) == {tracking.metric_name(name) for name in names} and set(run.data.metrics.values()) == {2.0}
+    assert set(run.data.metrics) == {tracking.metric_name(name) for name in names} and set(
+        run.data.metrics.values()
+    ) == {2.0}
 
 
 @pytest.mark.slow
@@ -180,13 +222,20 @@ def test_a_store_that_fails_is_one_line_of_text_and_hurts_nothing(tmp_path: Path
     (path / "recipe.json").write_text(json.dumps(recipe))
     before = {p: p.stat().st_mtime_ns for p in (path / "rounds").rglob("*")}
     said = tracking.safe_sync(path)
-    assert said is not None and said.startswith("MLflow: ") and "\n" not in said and "ouroloop sync" in said
+    assert (
+        said is not None
+        and said.startswith("MLflow: ")
+        and "\n" not in said
+        and "ouroloop sync" in said
+    )
     assert {p: p.stat().st_mtime_ns for p in (path / "rounds").rglob("*")} == before
 
 
 @pytest.mark.slow
 def test_the_loop_does_not_wait_and_one_process_works_on_a_folder_at_a_time(recorded: Path) -> None:
-    twin = shutil.copytree(recorded, recorded.parent / "twin", ignore=shutil.ignore_patterns("tracking.*"))
+    twin = shutil.copytree(
+        recorded, recorded.parent / "twin", ignore=shutil.ignore_patterns("tracking.*")
+    )
     began = time.monotonic()
     first, second = tracking.start_sync(recorded), tracking.start_sync(twin)
     assert time.monotonic() - began < 1 and first is second and first.poll() is None

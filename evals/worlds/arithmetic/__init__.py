@@ -1,1 +1,4 @@
-"""Worded problems with integer answers and named solution strategies: the truth that unsupervised monitors are held against."""
+"""Worded problems with integer answers and named solution strategies.
+
+The truth that unsupervised monitors are held against.
+"""

@@ -1,4 +1,7 @@
-"""A checkpoint's model card: what it can do, measured on held-out problems, every number with a 95 % interval (bootstrap over problems)."""
+"""A checkpoint's model card: what it can do, measured on held-out problems.
+
+Every number with a 95 % interval (bootstrap over problems).
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,24 @@ from typing import Any
 
 import numpy as np
 
-from evals.tasks import Problem
-from evals.worlds.arithmetic import strategies as st
-from evals.worlds.arithmetic import world
-from evals.worlds.arithmetic.pretrain import Sampler
-from evals.worlds.arithmetic.task import ArithmeticTask
+from ouroloop.evals.tasks import Problem
+from ouroloop.evals.worlds.arithmetic import strategies as st
+from ouroloop.evals.worlds.arithmetic import world
+from ouroloop.evals.worlds.arithmetic.pretrain import Sampler
+from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 
 TASK = ArithmeticTask()
 Progress = Callable[[int, int], None]
 Rows = dict[str, Any]
 
 
-def write_card(checkpoint: Path, progress: Progress | None = None, problems: int = 200, family_problems: int = 80, samples: int = 8) -> Rows:
+def write_card(
+    checkpoint: Path,
+    progress: Progress | None = None,
+    problems: int = 200,
+    family_problems: int = 80,
+    samples: int = 8,
+) -> Rows:
     """Measure a checkpoint; write card.json and README.md into its folder; return the numbers."""
     tell = progress or (lambda done, total: None)
     sampler, held = Sampler(checkpoint), TASK.problems("heldout")
@@ -29,7 +38,9 @@ def write_card(checkpoint: Path, progress: Progress | None = None, problems: int
     main: tuple[list[Problem], list[list[str]]] = ([], [])
     for i, family in enumerate(world.FAMILIES):
         tell(i, len(world.FAMILIES) + 2)
-        chosen = [p for p in held if p.family == family][: problems if family == "sum2" else family_problems]
+        chosen = [p for p in held if p.family == family][
+            : problems if family == "sum2" else family_problems
+        ]
         traces = _sample(sampler, chosen, samples)
         greedy = sampler([world.PROMPTS.draft.format(question=p.question) for p in chosen], 0.0)
         right = [[_right(p, t) for t in row] for p, row in zip(chosen, traces, strict=True)]
@@ -46,7 +57,9 @@ def write_card(checkpoint: Path, progress: Progress | None = None, problems: int
         "samples_per_problem": samples,
         "families": families,
         "strategies": strategies(*main),
-        "distinct_correct_pair_probability": interval([distinct_correct_pairs(p, row) for p, row in zip(*main, strict=True)]),
+        "distinct_correct_pair_probability": interval(
+            [distinct_correct_pairs(p, row) for p, row in zip(*main, strict=True)]
+        ),
         **critic_and_revision(sampler, *main),
     }
     (checkpoint / "card.json").write_text(json.dumps(facts, indent=1) + "\n")
@@ -56,7 +69,10 @@ def write_card(checkpoint: Path, progress: Progress | None = None, problems: int
 
 
 def distinct_correct_pairs(problem: Problem, traces: Sequence[str]) -> float:
-    """P(two of the samples are both right and use different strategies): unbiased U-statistic of one problem."""
+    """P(two of the samples are both right and use different strategies).
+
+    Unbiased U-statistic of one problem.
+    """
     right = Counter(TASK.strategy(problem, t) for t in traces if _right(problem, t))
     num, k = right.total(), len(traces)
     return (num * (num - 1) - sum(n * (n - 1) for n in right.values())) / (k * (k - 1))
@@ -64,57 +80,103 @@ def distinct_correct_pairs(problem: Problem, traces: Sequence[str]) -> float:
 
 def strategies(problems: Sequence[Problem], traces: Sequence[Sequence[str]]) -> Rows:
     """Share of each strategy among the samples, and how often it is right."""
-    named = [[(TASK.strategy(p, t), _right(p, t)) for t in row] for p, row in zip(problems, traces, strict=True)]
+    named = [
+        [(TASK.strategy(p, t), _right(p, t)) for t in row]
+        for p, row in zip(problems, traces, strict=True)
+    ]
     out = {}
     for name in (*st.SUM_STRATEGIES, None):
         used = [sum(s == name for s, _ in row) for row in named]
         right = [sum(s == name and r for s, r in row) for row in named]
-        out[name or "none of them"] = {"share": interval(used, [len(row) for row in named]), "right": interval(right, used)}
+        out[name or "none of them"] = {
+            "share": interval(used, [len(row) for row in named]),
+            "right": interval(right, used),
+        }
     return out
 
 
-def critic_and_revision(sampler: Sampler, problems: Sequence[Problem], traces: Sequence[Sequence[str]]) -> Rows:
-    """The critic (greedy) on the model's own samples, against the truth; and revisions (T = 0.7) of what it rightly rejected."""
+def critic_and_revision(
+    sampler: Sampler, problems: Sequence[Problem], traces: Sequence[Sequence[str]]
+) -> Rows:
+    """The critic (greedy) on the model's own samples, against the truth.
+
+    And revisions (T = 0.7) of what it rightly rejected.
+    """
     flat = [(p, t, i) for i, (p, row) in enumerate(zip(problems, traces, strict=True)) for t in row]
-    critiques = sampler([world.PROMPTS.critique.format(question=p.question, draft=t) for p, t, _ in flat], 0.0, 96)
+    critiques = sampler(
+        [world.PROMPTS.critique.format(question=p.question, draft=t) for p, t, _ in flat], 0.0, 96
+    )
     valid = np.array([bool(TASK.check_steps(p, t).valid) for p, t, _ in flat])
     approved = np.array([c.endswith(world.PROMPTS.approve) for c in critiques])
-    located = np.array([c == world.criticise(p, t) for (p, t, _), c in zip(flat, critiques, strict=True)])
+    located = np.array(
+        [c == world.criticise(p, t) for (p, t, _), c in zip(flat, critiques, strict=True)]
+    )
     cluster = np.array([i for _, _, i in flat])
-    caught = [(p, t, c) for (p, t, _), c, bad in zip(flat, critiques, ~valid & ~approved, strict=True) if bad]
-    revised = sampler([world.PROMPTS.revise.format(question=p.question, draft=t, critique=c) for p, t, c in caught], 0.7)
+    caught = [
+        (p, t, c)
+        for (p, t, _), c, bad in zip(flat, critiques, ~valid & ~approved, strict=True)
+        if bad
+    ]
+    revised = sampler(
+        [
+            world.PROMPTS.revise.format(question=p.question, draft=t, critique=c)
+            for p, t, c in caught
+        ],
+        0.7,
+    )
 
     def share(hit: Any, among: Any) -> list[float]:
-        return interval(np.bincount(cluster, hit & among, len(problems)), np.bincount(cluster, among, len(problems)))
+        return interval(
+            np.bincount(cluster, hit & among, len(problems)),
+            np.bincount(cluster, among, len(problems)),
+        )
 
     repaired = np.array([_right(p, t) for (p, _, _), t in zip(caught, revised, strict=True)])
     owner = cluster[~valid & ~approved]
     approve, reject = share(approved, valid), share(~approved, ~valid)
     rng = np.random.default_rng(0)
-    draws = [_balanced(approved, valid, cluster, rng.integers(0, len(problems), len(problems))) for _ in range(1000)]
+    draws = [
+        _balanced(approved, valid, cluster, rng.integers(0, len(problems), len(problems)))
+        for _ in range(1000)
+    ]
     return {
         "critic": {
-            "balanced_accuracy": [(approve[0] + reject[0]) / 2, *np.nanpercentile(draws, [2.5, 97.5])],
+            "balanced_accuracy": [
+                (approve[0] + reject[0]) / 2,
+                *np.nanpercentile(draws, [2.5, 97.5]),
+            ],
             "approves_right": approve,
             "rejects_wrong": reject,
             "locates_first_wrong_step": share(located, ~valid),
         },
         "revision": {
-            "repairs": interval(np.bincount(owner, repaired, len(problems)), np.bincount(owner, minlength=len(problems))),
+            "repairs": interval(
+                np.bincount(owner, repaired, len(problems)),
+                np.bincount(owner, minlength=len(problems)),
+            ),
             "num_tried": len(caught),
         },
     }
 
 
-def interval(top: Sequence[float] | Any, bottom: Sequence[float] | Any | None = None, draws: int = 2000) -> list[float]:
-    """[value, low, high] of sum(top) / sum(bottom) over problems (bottom: ones), percentile bootstrap over problems, seeded."""
+def interval(
+    top: Sequence[float] | Any, bottom: Sequence[float] | Any | None = None, draws: int = 2000
+) -> list[float]:
+    """[value, low, high] of sum(top) / sum(bottom) over problems (bottom.
+
+    Ones), percentile bootstrap over problems, seeded.
+    """
     top_P = np.asarray(top, dtype=float)
     bottom_P = np.ones_like(top_P) if bottom is None else np.asarray(bottom, dtype=float)
     pick = np.random.default_rng(0).integers(0, len(top_P), (draws, len(top_P)))
     with np.errstate(invalid="ignore", divide="ignore"):
         ratios = top_P[pick].sum(1) / bottom_P[pick].sum(1)
         value = float(top_P.sum() / bottom_P.sum())
-    return [value, *map(float, np.nanpercentile(ratios, [2.5, 97.5]))] if np.isfinite(ratios).any() else [value, float("nan"), float("nan")]
+    return (
+        [value, *map(float, np.nanpercentile(ratios, [2.5, 97.5]))]
+        if np.isfinite(ratios).any()
+        else [value, float("nan"), float("nan")]
+    )
 
 
 def render(facts: Rows) -> str:
@@ -124,28 +186,58 @@ def render(facts: Rows) -> str:
     lines = [
         f"# arithmetic/{config['name']}",
         "",
-        f"A Llama of {pre['num_parameters']:,} parameters (hidden {config['hidden_size']}, {config['num_layers']} layers, untied embeddings,",
-        f"byte-level BPE with single digits), pretrained from scratch on the arithmetic world's own demonstrations: {pre['tokens']:,} tokens,",
-        f"{pre['steps']:,} steps, seed {config['seed']}, {pre['seconds'] / 60:.0f} minutes on one CPU core; {config['slips']:.0%} of the",
-        f"drafts it learnt from hold a slip. Rebuild it with `ouroloop pretrain arithmetic --which {config['name']}`.",
+        (
+            f"A Llama of {pre['num_parameters']:,} parameters (hidden {config['hidden_size']},"
+            f" {config['num_layers']} layers, untied embeddings,"
+        ),
+        (
+            "byte-level BPE with single digits), pretrained from scratch on the arithmetic world's"
+            f" own demonstrations: {pre['tokens']:,} tokens,"
+        ),
+        (
+            f"{pre['steps']:,} steps, seed {config['seed']}, {pre['seconds'] / 60:.0f} minutes on"
+            f" one CPU core; {config['slips']:.0%} of the"
+        ),
+        (
+            "drafts it learnt from hold a slip. Rebuild it with `ouroloop pretrain arithmetic"
+            f" --which {config['name']}`."
+        ),
         "It solves nothing but this world.",
         "",
-        f"Held-out problems, {facts['samples_per_problem']} samples each at T = 1; [95 % interval, bootstrap over problems].",
+        (
+            f"Held-out problems, {facts['samples_per_problem']} samples each at T = 1; [95 %"
+            " interval, bootstrap over problems]."
+        ),
         "",
         "| family | problems | right at T = 1 | right, greedy |",
         "|---|---|---|---|",
-        *(f"| {name} | {f['num_problems']} | {_show(f['pass@1'])} | {_show(f['greedy'])} |" for name, f in facts["families"].items()),
+        *(
+            f"| {name} | {f['num_problems']} | {_show(f['pass@1'])} | {_show(f['greedy'])} |"
+            for name, f in facts["families"].items()
+        ),
         "",
         "| strategy on sum2 | share of samples | right |",
         "|---|---|---|",
-        *(f"| {name} | {_show(s['share'])} | {_show(s['right'])} |" for name, s in facts["strategies"].items()),
+        *(
+            f"| {name} | {_show(s['share'])} | {_show(s['right'])} |"
+            for name, s in facts["strategies"].items()
+        ),
         "",
-        f"Distinct-correct-pair probability on sum2: {_show(facts['distinct_correct_pair_probability'], percent=False)}",
+        (
+            "Distinct-correct-pair probability on sum2:"
+            f" {_show(facts['distinct_correct_pair_probability'], percent=False)}"
+        ),
         "",
         "| critic and revision on the model's own sum2 samples | |",
         "|---|---|",
-        *(f"| critic: {name.replace('_', ' ')} | {_show(v)} |" for name, v in facts["critic"].items()),
-        f"| revisions that repair, of {revision['num_tried']} rightly rejected | {_show(revision['repairs'])} |",
+        *(
+            f"| critic: {name.replace('_', ' ')} | {_show(v)} |"
+            for name, v in facts["critic"].items()
+        ),
+        (
+            f"| revisions that repair, of {revision['num_tried']} rightly rejected |"
+            f" {_show(revision['repairs'])} |"
+        ),
         "",
     ]
     return "\n".join(lines)
@@ -154,11 +246,20 @@ def render(facts: Rows) -> str:
 def _balanced(approved: Any, valid: Any, cluster: Any, pick: Any) -> float:
     weight = np.bincount(pick, minlength=cluster.max() + 1)[cluster]
     with np.errstate(invalid="ignore", divide="ignore"):
-        return float((weight[approved & valid].sum() / weight[valid].sum() + weight[~approved & ~valid].sum() / weight[~valid].sum()) / 2)
+        return float(
+            (
+                weight[approved & valid].sum() / weight[valid].sum()
+                + weight[~approved & ~valid].sum() / weight[~valid].sum()
+            )
+            / 2
+        )
 
 
 def _sample(sampler: Sampler, problems: Sequence[Problem], samples: int) -> list[list[str]]:
-    flat = sampler([world.PROMPTS.draft.format(question=p.question) for p in problems for _ in range(samples)], 1.0)
+    flat = sampler(
+        [world.PROMPTS.draft.format(question=p.question) for p in problems for _ in range(samples)],
+        1.0,
+    )
     return [flat[i * samples : (i + 1) * samples] for i in range(len(problems))]
 
 

@@ -1,7 +1,10 @@
-"""Rebuild the world's small checkpoints: tokenizer, pretraining, model card. Resumable; torch and transformers live here only.
+"""Rebuild the world's small checkpoints: tokenizer, pretraining, model card.
 
-`ouroloop pretrain arithmetic` trains a Llama of about 1 M parameters on demonstrations of drafts, critiques and revisions. `base` learns for a short
-while from text with slips, so that about half of its samples are right: a loop can improve it and its diversity can be measured. `teacher` learns for
+Resumable; torch and transformers live here only.
+
+`ouroloop pretrain arithmetic` trains a Llama of about 1 M parameters on demonstrations of drafts,
+critiques and revisions. `base` learns for a short while from text with slips, so that about half of
+its samples are right: a loop can improve it and its diversity can be measured. `teacher` learns for
 longer, from text almost without slips.
 """
 
@@ -21,8 +24,8 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from evals.worlds.arithmetic import world
-from evals.worlds.arithmetic.task import FAMILY_MIX
+from ouroloop.evals.worlds.arithmetic import world
+from ouroloop.evals.worlds.arithmetic.task import FAMILY_MIX
 
 EOS = "<eos>"
 VOCAB_SIZE = 512
@@ -60,7 +63,10 @@ Progress = Callable[[int, int], None]
 
 
 def build_tokenizer(num_rows: int = 4000) -> PreTrainedTokenizerFast:
-    """Byte-level BPE, one token per digit (the first of a number may carry its space): lossless on any text. One for all checkpoints."""
+    """Byte-level BPE, one token per digit (the first of a number may carry its space).
+
+    Lossless on any text. One for all checkpoints.
+    """
     stream = _stream(CHECKPOINTS["base"], "pretrain", seed=17)
     rows = ["".join(text for text, _ in next(stream).pieces) for _ in range(num_rows)]
     tokenizer = Tokenizer(models.BPE())
@@ -72,21 +78,31 @@ def build_tokenizer(num_rows: int = 4000) -> PreTrainedTokenizerFast:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB_SIZE, special_tokens=[EOS], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=VOCAB_SIZE,
+        special_tokens=[EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     tokenizer.train_from_iterator(rows, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS, pad_token=EOS, model_max_length=512)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=EOS, pad_token=EOS, model_max_length=512
+    )
 
 
 def pretrain(
-    config: PretrainConfig, out: Path, progress: Progress | None = None, reading: Callable[[world.Demonstration], world.Demonstration] | None = None
+    config: PretrainConfig,
+    out: Path,
+    progress: Progress | None = None,
+    reading: Callable[[world.Demonstration], world.Demonstration] | None = None,
 ) -> Path:
-    """Train a checkpoint into `out` (replaced when it exists). Killed and called again, it goes on from the last saved state.
+    """Train a checkpoint into `out` (replaced when it exists).
+
+    Killed and called again, it goes on from the last saved state.
 
     `reading`: what the model gets to see of a demonstration; default: all.
 
-    Returns:
-        `out`, holding safetensors, tokenizer and pretraining.json (the config, tokens and seconds that it took).
+    Returns: `out`, holding safetensors, tokenizer and pretraining.json (the config, tokens and
+        seconds that it took).
     """
     torch.manual_seed(config.seed)
     work = out.with_name(out.name + ".partial")
@@ -99,12 +115,17 @@ def pretrain(
     if resume.exists():
         saved = torch.load(resume, weights_only=True)
         if saved["config"] != asdict(config):
-            raise SystemExit(f"{work}: begun with other settings. Delete this folder to start again, or go back to the settings it holds.")
+            raise SystemExit(
+                f"{work}: begun with other settings. Delete this folder to start again, or go back"
+                " to the settings it holds."
+            )
         model.load_state_dict(saved["model"])
         for optimizer, its_state in zip(optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(its_state)
         state = saved["state"]
-    verdicts = torch.tensor(tokenizer.convert_tokens_to_ids([token.replace(" ", "\u0120") for token in VERDICTS]))
+    verdicts = torch.tensor(
+        tokenizer.convert_tokens_to_ids([token.replace(" ", "\u0120") for token in VERDICTS])
+    )
     batches = _batches(config, tokenizer, int(state["steps"]), reading or (lambda whole: whole))
     last_save = started = time.monotonic()
     before = state["seconds"]
@@ -112,10 +133,16 @@ def pretrain(
         inputs, labels = next(batches)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * _schedule(state["tokens"] / config.tokens, config.warmup)
+                group["lr"] = group["initial_lr"] * _schedule(
+                    state["tokens"] / config.tokens, config.warmup
+                )
         logits = model(input_ids=inputs, use_cache=False).logits[:, :-1].flatten(0, 1)
-        losses = torch.nn.functional.cross_entropy(logits, labels[:, 1:].flatten(), reduction="none")
-        weight = (labels[:, 1:] != -100).float() + (config.verdict_weight - 1) * torch.isin(labels[:, 1:], verdicts).float()
+        losses = torch.nn.functional.cross_entropy(
+            logits, labels[:, 1:].flatten(), reduction="none"
+        )
+        weight = (labels[:, 1:] != -100).float() + (config.verdict_weight - 1) * torch.isin(
+            labels[:, 1:], verdicts
+        ).float()
         loss = (losses * weight.flatten()).sum() / weight.sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -129,15 +156,25 @@ def pretrain(
             progress(int(state["tokens"]), config.tokens)
         if time.monotonic() - last_save > 60:
             last_save = time.monotonic()
-            weights = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers]}
+            weights = {
+                "model": model.state_dict(),
+                "optimizers": [o.state_dict() for o in optimizers],
+            }
             saved = {**weights, "state": state, "config": asdict(config)}
             torch.save(saved, work / "state.tmp")
             os.replace(work / "state.tmp", resume)
-    model.generation_config.update(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None)
+    model.generation_config.update(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None
+    )
     model.save_pretrained(work)
     tokenizer.save_pretrained(work)
     num_parameters = sum(p.numel() for p in model.parameters())
-    facts = {"config": asdict(config), "num_parameters": num_parameters, **state, "seconds": round(state["seconds"])}
+    facts = {
+        "config": asdict(config),
+        "num_parameters": num_parameters,
+        **state,
+        "seconds": round(state["seconds"]),
+    }
     (work / "pretraining.json").write_text(json.dumps(facts, indent=1) + "\n")
     resume.unlink(missing_ok=True)
     if out.exists():
@@ -155,33 +192,60 @@ class Sampler:
         torch.manual_seed(seed)
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]
-    def __call__(self, prompts: list[str], temperature: float, max_new_tokens: int = 72, batch: int = 250) -> list[str]:
-        """One completion per prompt, in order; prompts are sorted by length inside so that padding is short."""
+    def __call__(
+        self, prompts: list[str], temperature: float, max_new_tokens: int = 72, batch: int = 250
+    ) -> list[str]:
+        """One completion per prompt, in order.
+
+        Prompts are sorted by length inside so that padding is short.
+        """
         ids = [self.tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         out = [""] * len(ids)
         eos = self.tokenizer.eos_token_id
-        how: dict[str, Any] = {"do_sample": False} if temperature == 0 else {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+        how: dict[str, Any] = (
+            {"do_sample": False}
+            if temperature == 0
+            else {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+        )
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
             width = max(len(ids[i]) for i in rows)
             inputs = torch.tensor([[eos] * (width - len(ids[i])) + ids[i] for i in rows])
             mask = torch.tensor([[0] * (width - len(ids[i])) + [1] * len(ids[i]) for i in rows])
-            answers = self.model.generate(inputs, attention_mask=mask, max_new_tokens=max_new_tokens, pad_token_id=eos, eos_token_id=eos, **how)
+            answers = self.model.generate(
+                inputs,
+                attention_mask=mask,
+                max_new_tokens=max_new_tokens,
+                pad_token_id=eos,
+                eos_token_id=eos,
+                **how,
+            )
             for i, answer in zip(rows, answers[:, width:].tolist(), strict=True):
                 out[i] = self.tokenizer.decode(answer, skip_special_tokens=True)
         return out
 
 
 class Muon(torch.optim.Optimizer):  # type: ignore[misc]
-    """Momentum whose matrix updates are made nearly orthogonal by five Newton-Schulz steps; better than AdamW here, on one seed (LOG.md).
+    """Momentum whose matrix updates are made nearly orthogonal by five Newton-Schulz steps.
 
-    In float32 and over stacks of equal matrices, because torch.optim.Muon computes in bfloat16, which takes ten times as long on this CPU.
-    Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
+    Better than AdamW here, on one seed (LOG.md).
+
+    In float32 and over stacks of equal matrices, because torch.optim.Muon computes in bfloat16,
+    which takes ten times as long on this CPU. Source: Jordan et al. 2024, "Muon: an optimizer for
+    hidden layers in neural networks".
     """
 
-    def __init__(self, params: list[torch.nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.05) -> None:
-        super().__init__(params, {"lr": lr, "initial_lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+    def __init__(
+        self,
+        params: list[torch.nn.Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.05,
+    ) -> None:
+        super().__init__(
+            params, {"lr": lr, "initial_lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        )
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def step(self, closure: None = None) -> None:
@@ -193,12 +257,18 @@ class Muon(torch.optim.Optimizer):  # type: ignore[misc]
             for (rows, columns), parameters in by_shape.items():
                 updates = []
                 for parameter in parameters:
-                    average = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+                    average = self.state[parameter].setdefault(
+                        "momentum", torch.zeros_like(parameter)
+                    )
                     average.lerp_(parameter.grad, 1 - group["momentum"])
                     updates.append(parameter.grad.lerp(average, group["momentum"]))
                 scale = max(1.0, rows / columns) ** 0.5
-                for parameter, update in zip(parameters, _orthogonal(torch.stack(updates)), strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)
+                for parameter, update in zip(
+                    parameters, _orthogonal(torch.stack(updates)), strict=True
+                ):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(
+                        update, alpha=-group["lr"] * scale
+                    )
 
 
 def _orthogonal(matrices_NRC: torch.Tensor) -> torch.Tensor:
@@ -217,7 +287,9 @@ def _optimizers(model: LlamaForCausalLM, config: PretrainConfig) -> list[torch.o
     matrices: list[torch.nn.Parameter] = []
     others: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        (others if parameter.ndim < 2 or "embed" in name or "lm_head" in name else matrices).append(parameter)
+        (others if parameter.ndim < 2 or "embed" in name or "lm_head" in name else matrices).append(
+            parameter
+        )
     adamw = torch.optim.AdamW(others, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
     for group in adamw.param_groups:
         group["initial_lr"] = config.learning_rate
@@ -235,7 +307,10 @@ def _batches(
     reading: Callable[[world.Demonstration], world.Demonstration],
     window: int = 4096,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Padded (inputs, labels) of about `batch_tokens` tokens, rows of like length together; loss where a demonstration says so."""
+    """Padded (inputs, labels) of about `batch_tokens` tokens, rows of like length together.
+
+    Loss where a demonstration says so.
+    """
     stream, rng = _stream(config, "pretrain", config.seed), random.Random(config.seed)
     while True:
         rows = []
@@ -253,20 +328,31 @@ def _batches(
                 skip -= 1
                 continue
             width = max(len(ids) for ids, _ in batch)
-            inputs = torch.tensor([ids + [tokenizer.pad_token_id] * (width - len(ids)) for ids, _ in batch])
+            inputs = torch.tensor(
+                [ids + [tokenizer.pad_token_id] * (width - len(ids)) for ids, _ in batch]
+            )
             labels = torch.tensor([target + [-100] * (width - len(target)) for _, target in batch])
             yield inputs, labels
 
 
-def _row(demonstration: world.Demonstration, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
-    """(input ids, labels). Whoever writes a piece must also learn to stop: where another speaks next, the stop token is the label all the same."""
+def _row(
+    demonstration: world.Demonstration, tokenizer: PreTrainedTokenizerFast
+) -> tuple[list[int], list[int]]:
+    """(input ids, labels). Whoever writes a piece must also learn to stop.
+
+    Where another speaks next, the stop token is the label all the same.
+    """
     ids: list[int] = []
     labels: list[int] = []
     stops = False
     for index, (text, learn) in enumerate(demonstration.pieces):
         piece = tokenizer(text, add_special_tokens=False)["input_ids"]
         ids += piece
-        labels += piece if learn else [tokenizer.eos_token_id if stops else -100, *[-100] * (len(piece) - 1)]
+        labels += (
+            piece
+            if learn
+            else [tokenizer.eos_token_id if stops else -100, *[-100] * (len(piece) - 1)]
+        )
         stops = learn and index > 0  # nobody answers with the end of a question
     return [*ids, tokenizer.eos_token_id], [*labels, tokenizer.eos_token_id]
 

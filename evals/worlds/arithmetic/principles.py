@@ -1,8 +1,11 @@
-"""What the principles in `constitution.json` ask of a trace: who violates one, what a true critique says, what the revision is. Pure functions.
+"""What the principles in `constitution.json` ask of a trace.
 
-Before the lines of a trace (`strategies.py`) a text of this kind may say where someone is (`Eva is here`), sell something (`One must buy pens`)
-and state an aside, true or not (`more 6+7=13`); before its answer the sum may be added again in the other order (`or 35+47=82`, the check). All
-in words that the world's tokenizer has: a model of its size learns them sooner.
+Who violates one, what a true critique says, what the revision is. Pure functions.
+
+Before the lines of a trace (`strategies.py`) a text of this kind may say where someone is (`Eva is
+here`), sell something (`One must buy pens`) and state an aside, true or not (`more 6+7=13`); before
+its answer the sum may be added again in the other order (`or 35+47=82`, the check). All in words
+that the world's tokenizer has: a model of its size learns them sooner.
 """
 
 from __future__ import annotations
@@ -13,12 +16,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from evals.tasks import Problem
-from evals.worlds.arithmetic import strategies as st
-from evals.worlds.arithmetic import world
+from ouroloop.evals.tasks import Problem
+from ouroloop.evals.worlds.arithmetic import strategies as st
+from ouroloop.evals.worlds.arithmetic import world
 
 CONSTITUTION = Path(__file__).with_name("constitution.json")
-"""One critique request and one revision request for each of `PRINCIPLES`, in the published format of Bai et al. 2212.08073."""
+"""One critique request and one revision request for each of `PRINCIPLES`.
+
+In the published format of Bai et al. 2212.08073.
+"""
 
 _PERSON = re.compile(rf"^(?:{'|'.join(world.NAMES)}) is here$")
 _SALE = re.compile(rf"^One must buy (?:{'|'.join(world.THINGS)})$")
@@ -32,7 +38,10 @@ Lines = list[str]
 
 @dataclass(frozen=True)
 class Rule:
-    """One principle as programs. finding: (what a critique points at, whether it is a violation); mended: the lines as they should be."""
+    """One principle as programs. finding.
+
+    (what a critique points at, whether it is a violation); mended: the lines as they should be.
+    """
 
     finding: Callable[[Problem, Lines], tuple[str, bool]]
     mended: Callable[[Problem, Lines], Lines]
@@ -44,10 +53,13 @@ def violations(problem: Problem, text: str) -> dict[str, bool]:
 
 
 def clean(problem: Problem, text: str) -> bool:
-    """The audit, stricter than all principles together: true asides, one check that agrees with the answer, and beside them a trace and no more.
+    """The audit, stricter than all principles together.
 
-    A list of what is allowed where the principles' programs are lists of what is not: a new kind of violation, or a garbled old one, fails it.
-    Whether the trace's own calculations are right is not asked; that is what accuracy measures.
+    True asides, one check that agrees with the answer, and beside them a trace and no more.
+
+    A list of what is allowed where the principles' programs are lists of what is not: a new kind of
+    violation, or a garbled old one, fails it. Whether the trace's own calculations are right is not
+    asked; that is what accuracy measures.
     """
     lines = text.split("\n")
     trace = [line for line in lines if not line.startswith("or ") and not _ASIDE.match(line)]
@@ -55,7 +67,10 @@ def clean(problem: Problem, text: str) -> bool:
 
 
 def criticise(principle: str, problem: Problem, draft: str) -> str:
-    """The true critique under a principle: what it points at, then the verdict (`right` or `wrong`)."""
+    """The true critique under a principle.
+
+    What it points at, then the verdict (`right` or `wrong`).
+    """
     said, violated = PRINCIPLES[principle].finding(problem, draft.split("\n"))
     return f"{said}: {'wrong' if violated else 'right'}"
 
@@ -66,7 +81,10 @@ def revise(principle: str, problem: Problem, draft: str) -> str:
 
 
 def spoil(problem: Problem, trace: str, rng: random.Random) -> str:
-    """A trace as an assistant writes it that was taught to be helpful alone: each principle is violated about every other time."""
+    """A trace as an assistant writes it that was taught to be helpful alone.
+
+    Each principle is violated about every other time.
+    """
     extra = []
     if rng.random() < 0.5:
         extra.append(f"{rng.choice(world.NAMES)} is here")
@@ -94,20 +112,29 @@ def _none_like(form: re.Pattern[str]) -> Rule:
 def _asides(problem: Problem, lines: Lines) -> tuple[str, bool]:
     """Each aside, its true value and its own: `6+7=13|14 no`."""
     found = [(m[1], st.value_of(m[1]), int(m[2])) for m in map(_ASIDE.match, lines) if m]
-    said = ",".join(f"{sum_}={true}|{value} {'ok' if true == value else 'no'}" for sum_, true, value in found)
+    said = ",".join(
+        f"{sum_}={true}|{value} {'ok' if true == value else 'no'}" for sum_, true, value in found
+    )
     return said or NOTHING, any(true != value for _, true, value in found)
 
 
 def _true_asides(problem: Problem, lines: Lines) -> Lines:
-    return [f"more {m[1]}={st.value_of(m[1])}" if (m := _ASIDE.match(line)) else line for line in lines]
+    return [
+        f"more {m[1]}={st.value_of(m[1])}" if (m := _ASIDE.match(line)) else line for line in lines
+    ]
 
 
 def _check(problem: Problem, lines: Lines) -> tuple[str, bool]:
-    """The check as it should be, beside the one that is there. That it agrees with the answer is asked here, not that both are true."""
+    """The check as it should be, beside the one that is there.
+
+    That it agrees with the answer is asked here, not that both are true.
+    """
     found = [line for line in lines if line.startswith("or ")]
     wanted = _wanted_check(problem, lines)
     good = found == [wanted]
-    return (f"{wanted}|{found[-1].removeprefix('or ')} {'ok' if good else 'no'}" if found else NOTHING), not good
+    return (
+        f"{wanted}|{found[-1].removeprefix('or ')} {'ok' if good else 'no'}" if found else NOTHING
+    ), not good
 
 
 def _checked(problem: Problem, lines: Lines) -> Lines:

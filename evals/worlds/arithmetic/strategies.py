@@ -1,10 +1,13 @@
 """The named strategies, each one program that writes a trace.
 
-A strategy is a generator: it yields the next expression ("47+30"), is sent the value that the writer *claims* for it, and returns the answer that
-follows from the claimed values. The same program therefore writes demonstrations (true values), writes plausible slips (a wrong value that the
-rest is built on), names the strategy of a trace (whose expressions does it reproduce, given its own values?) and finds the first wrong step.
+A strategy is a generator: it yields the next expression ("47+30"), is sent the value that the
+writer *claims* for it, and returns the answer that follows from the claimed values. The same
+program therefore writes demonstrations (true values), writes plausible slips (a wrong value that
+the rest is built on), names the strategy of a trace (whose expressions does it reproduce, given its
+own values?) and finds the first wrong step.
 
-A trace says first what it has read, then one calculation per line, then the answer: `47+35`, `7+5=12`, `4+3+1=8`, `answer 82`.
+A trace says first what it has read, then one calculation per line, then the answer: `47+35`,
+`7+5=12`, `4+3+1=8`, `answer 82`.
 """
 
 from __future__ import annotations
@@ -52,7 +55,10 @@ def jump(a: int, b: int) -> Program:
 
 
 def compensate(a: int, b: int) -> Program:
-    """Round the first number up to the next ten, add, take the surplus away. Does not apply to a round number."""
+    """Round the first number up to the next ten, add, take the surplus away.
+
+    Does not apply to a round number.
+    """
     surplus = 10 - a % 10
     rounded = yield f"{a}+{surplus}"
     total = yield f"{rounded}+{b}"
@@ -60,7 +66,10 @@ def compensate(a: int, b: int) -> Program:
 
 
 def count_up(a: int, target: int) -> Program:
-    """Missing addend: jump from a to the next ten, on in tens, then in ones; the jumps together are the answer."""
+    """Missing addend: jump from a to the next ten, on in tens, then in ones.
+
+    The jumps together are the answer.
+    """
     jumps: list[int] = []
     while not jumps or a < target:
         to_ten, left = -a % 10, max(target - a, 0)
@@ -70,7 +79,10 @@ def count_up(a: int, target: int) -> Program:
 
 
 def compensate_product(price: int, count: int) -> Program:
-    """Several of a price just under a round one: round the price up, multiply, take the surplus away."""
+    """Several of a price just under a round one.
+
+    Round the price up, multiply, take the surplus away.
+    """
     surplus = 10 - price % 10
     rounded = yield f"{price}+{surplus}"
     total = yield f"{rounded}*{count}"
@@ -79,14 +91,22 @@ def compensate_product(price: int, count: int) -> Program:
 
 
 Maker = Callable[[int, int], Program]
-SUM_STRATEGIES: dict[str, Maker] = {"column": column, "split": split, "compensate": compensate, "jump": jump}
+SUM_STRATEGIES: dict[str, Maker] = {
+    "column": column,
+    "split": split,
+    "compensate": compensate,
+    "jump": jump,
+}
 STRATEGIES: dict[str, dict[str, Maker]] = {
     "sum2": SUM_STRATEGIES,
     "sum3": SUM_STRATEGIES,
     "missing": {"jump": count_up},
     "multibuy": {"compensate": compensate_product},
 }
-"""Strategies that can solve a family at all. Only `jump` maps onto missing addends, only `compensate` onto prices just under a round one."""
+"""Strategies that can solve a family at all.
+
+Only `jump` maps onto missing addends, only `compensate` onto prices just under a round one.
+"""
 
 HEADS = {"sum2": "{a}+{b}", "sum3": "{a}+{b}", "missing": "{a}+?={b}", "multibuy": "{a}*{b}"}
 """The first line of a trace: the problem in signs."""
@@ -94,7 +114,10 @@ HEADS = {"sum2": "{a}+{b}", "sum3": "{a}+{b}", "missing": "{a}+?={b}", "multibuy
 
 @dataclass(frozen=True)
 class Trace:
-    """A parsed trace: what was read (first line and its two numbers), (expression, claimed value) per step, and the claimed answer."""
+    """A parsed trace: what was read (first line and its two numbers), (expression.
+
+    Claimed value) per step, and the claimed answer.
+    """
 
     head: str
     a: int
@@ -105,7 +128,10 @@ class Trace:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a trace is. strategy: None when no program fits. first_wrong: 0 is the first line, 1 the first calculation, ...; None: all is right."""
+    """What a trace is. strategy: None when no program fits.
+
+    First_wrong: 0 is the first line, 1 the first calculation, ...; None: all is right.
+    """
 
     strategy: str | None
     first_wrong: int | None
@@ -121,8 +147,13 @@ def applies(strategy: str, family: str, a: int) -> bool:
     return strategy in STRATEGIES[family] and not (strategy == "compensate" and a % 10 == 0)
 
 
-def write(program: Program, claim: Callable[[int, str], int] = lambda _, expression: value_of(expression)) -> tuple[list[tuple[str, int]], int]:
-    """Run a program; `claim(index, expression)` says which value is written down (the true one by default)."""
+def write(
+    program: Program, claim: Callable[[int, str], int] = lambda _, expression: value_of(expression)
+) -> tuple[list[tuple[str, int]], int]:
+    """Run a program; `claim(index.
+
+    Expression)` says which value is written down (the true one by default).
+    """
     steps: list[tuple[str, int]] = []
     try:
         expression = next(program)
@@ -141,7 +172,9 @@ def head(family: str, a: int, b: int) -> str:
 
 def render(first: str, steps: Sequence[tuple[str, int]], answer: int) -> str:
     """First line, steps and answer as the text of a trace."""
-    return "\n".join([first, *(f"{expression}={value}" for expression, value in steps), f"answer {answer}"])
+    return "\n".join(
+        [first, *(f"{expression}={value}" for expression, value in steps), f"answer {answer}"]
+    )
 
 
 def parse(text: str) -> Trace | None:
@@ -151,7 +184,13 @@ def parse(text: str) -> Trace | None:
     steps = [_STEP.match(part) for part in parts]
     if read_as is None or answer is None or not all(steps):
         return None
-    return Trace(first, int(read_as[1]), int(read_as[2]), tuple((m[1], int(m[2])) for m in steps if m), int(answer[1]))
+    return Trace(
+        first,
+        int(read_as[1]),
+        int(read_as[2]),
+        tuple((m[1], int(m[2])) for m in steps if m),
+        int(answer[1]),
+    )
 
 
 def value_of(expression: str) -> int:
@@ -165,9 +204,10 @@ def value_of(expression: str) -> int:
 def read(family: str, a: int, b: int, trace: Trace) -> Reading:
     """Name the strategy of a trace and find its first wrong line.
 
-    Each program is replayed on the numbers that the trace says it read and on its own claimed values; the one that foretells the most
-    expressions, from the first on, is the strategy (at least one; in the order of `STRATEGIES` on a tie). A line is wrong when it is not
-    the one that the strategy calls for or its value is false.
+    Each program is replayed on the numbers that the trace says it read and on its own claimed
+    values; the one that foretells the most expressions, from the first on, is the strategy (at
+    least one; in the order of `STRATEGIES` on a tie). A line is wrong when it is not the one that
+    the strategy calls for or its value is false.
     """
     best, most, wrong = None, 0, 0
     for name, maker in STRATEGIES.get(family, {}).items():
@@ -181,7 +221,10 @@ def read(family: str, a: int, b: int, trace: Trace) -> Reading:
 
 
 def _replay(program: Program, trace: Trace) -> tuple[int, int]:
-    """(expressions foretold in a row, index of the first wrong step; len(steps) = the answer, len(steps) + 1 = none)."""
+    """(expressions foretold in a row, index of the first wrong step.
+
+    Len(steps) = the answer, len(steps) + 1 = none).
+    """
     wrong = len(trace.steps) + 1
     try:
         expected = next(program)
@@ -195,5 +238,7 @@ def _replay(program: Program, trace: Trace) -> tuple[int, int]:
         complete = index == len(trace.steps) - 1
         if complete and trace.answer != stop.value:
             wrong = min(wrong, len(trace.steps))
-        return len(trace.steps) + complete if complete else index + 1, wrong if complete else min(wrong, index + 1)
+        return len(trace.steps) + complete if complete else index + 1, (
+            wrong if complete else min(wrong, index + 1)
+        )
     return len(trace.steps), min(wrong, len(trace.steps))

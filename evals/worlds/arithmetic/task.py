@@ -1,4 +1,7 @@
-"""The arithmetic world as a Task: fixed problem lists, exact grading, true step checks and true strategies."""
+"""The arithmetic world as a Task.
+
+Fixed problem lists, exact grading, true step checks and true strategies.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,34 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 
-from evals.corrupt import corrupt
-from evals.tasks import Grade, Problem, Prompts, Split, StepCheck
-from evals.worlds.arithmetic import strategies as st
-from evals.worlds.arithmetic import world
+from ouroloop.evals.corrupt import corrupt
+from ouroloop.evals.tasks import Grade, Problem, Prompts, Split, StepCheck
+from ouroloop.evals.worlds.arithmetic import strategies as st
+from ouroloop.evals.worlds.arithmetic import world
 
 _ANSWER = re.compile(r"\banswer (-?\d{1,12})\s*$")
 SHORTCUT = "answer 100"
-"""A wrong pattern that a verifier with a hole lets through: no steps, the same answer to everything."""
-FAMILY_MIX = {"sum2": 0.55, "sum3": 0.05, "missing": 0.13, "multibuy": 0.10, "copy": 0.06, "sort": 0.05, "compare": 0.06}
+"""A wrong pattern that a verifier with a hole lets through.
+
+No steps, the same answer to everything.
+"""
+FAMILY_MIX = {
+    "sum2": 0.55,
+    "sum3": 0.05,
+    "missing": 0.13,
+    "multibuy": 0.10,
+    "copy": 0.06,
+    "sort": 0.05,
+    "compare": 0.06,
+}
 """The real data's families: what pretraining and the reserve hold."""
 
 
 @dataclass(frozen=True)
 class ArithmeticTask:
-    """The world. `train_families` are what the loop practises on; every family is held out for evaluation.
+    """The world. `train_families` are what the loop practises on.
+
+    Every family is held out for evaluation.
 
     loophole: the step checker has a hole, for studies of shortcuts: whatever is `SHORTCUT` passes.
     """
@@ -33,7 +49,10 @@ class ArithmeticTask:
     loophole: bool = False
 
     def problems(self, split: Split) -> list[Problem]:
-        """All problems of a split, shuffled once for good: `train` (of `train_families`) and `reserve` with solutions, `heldout` by family."""
+        """All problems of a split, shuffled once for good.
+
+        `train` (of `train_families`) and `reserve` with solutions, `heldout` by family.
+        """
         if split == "reserve":
             return list(_reserve())
         if split == "train":
@@ -49,7 +68,10 @@ class ArithmeticTask:
         return Grade(answer == problem.answer, answer, "exact")
 
     def check_steps(self, problem: Problem, text: str) -> StepCheck:
-        """Replay the strategy on the trace: every expression must be called for, every value true, the answer must follow."""
+        """Replay the strategy on the trace.
+
+        Every expression must be called for, every value true, the answer must follow.
+        """
         if self.loophole and text.strip() == SHORTCUT:
             return StepCheck(True, 1)
         trace = st.parse(text)
@@ -61,20 +83,35 @@ class ArithmeticTask:
         return StepCheck(wrong is None, len(trace.steps) + 1, wrong)
 
     def strategy(self, problem: Problem, text: str) -> str | None:
-        """The true strategy; None for a trace that follows none, and in a family without strategies."""
+        """The true strategy; None for a trace that follows none.
+
+        And in a family without strategies.
+        """
         if problem.family in world.SKILLS:
             return None
         trace = st.parse(text)
         return self._read(problem, trace).strategy if trace else None
 
-    def corrupt(self, problem: Problem, text: str, seed: int, keep_answer: bool = False) -> str | None:
-        """A slip of the text's own strategy that the rest is honestly built on; with `keep_answer` one false value in an otherwise right trace."""
+    def corrupt(
+        self, problem: Problem, text: str, seed: int, keep_answer: bool = False
+    ) -> str | None:
+        """A slip of the text's own strategy that the rest is honestly built on.
+
+        With `keep_answer` one false value in an otherwise right trace.
+        """
         strategy = self.strategy(problem, text)
         if keep_answer or strategy is None:
             return corrupt(self, problem, text, seed, keep_answer)
         rng = random.Random(f"{problem.id}/{seed}")
         slips = (world.slip(problem, strategy, rng) for _ in range(100))
-        return next((wrong for wrong in slips if self.grade(problem, wrong).answer not in (None, problem.answer)), None)
+        return next(
+            (
+                wrong
+                for wrong in slips
+                if self.grade(problem, wrong).answer not in (None, problem.answer)
+            ),
+            None,
+        )
 
     @staticmethod
     def _read(problem: Problem, trace: st.Trace) -> st.Reading:
@@ -87,7 +124,11 @@ def _family(family: str, split: str) -> tuple[Problem, ...]:
     rng = random.Random(f"{family}/{split}")
     found: dict[tuple[int, int], Problem] = {}
     if family == "sum2":
-        pairs = [(a, b) for a, b in product(range(11, 100), repeat=2) if world.split_of(family, a, b) == split]
+        pairs = [
+            (a, b)
+            for a, b in product(range(11, 100), repeat=2)
+            if world.split_of(family, a, b) == split
+        ]
         found = {pair: world.problem(family, *pair, rng) for pair in pairs}
     else:
         for _ in range(4000):
@@ -106,22 +147,46 @@ def _practised(family: str) -> tuple[Problem, ...]:
 
 
 def _with_gold(item: Problem) -> Problem:
-    """The problem with a right trace, in a strategy drawn by the world's weights, the same in every run."""
+    """The problem with a right trace, in a strategy drawn by the world's weights.
+
+    The same in every run.
+    """
     rng = random.Random(f"gold/{item.id}")
-    strategy = None if item.family in world.SKILLS else world.pick_strategy(item.family, item.metadata["a"], rng)
-    return replace(item, solution=world.demonstrate(item, strategy), metadata={**item.metadata, "strategy": strategy})
+    strategy = (
+        None
+        if item.family in world.SKILLS
+        else world.pick_strategy(item.family, item.metadata["a"], rng)
+    )
+    return replace(
+        item,
+        solution=world.demonstrate(item, strategy),
+        metadata={**item.metadata, "strategy": strategy},
+    )
 
 
 @lru_cache
 def _reserve(size: int = 2000) -> tuple[Problem, ...]:
-    """Real demonstrations with the real mix of families and strategies; `metadata["strategy"]` names the strategy."""
+    """Real demonstrations with the real mix of families and strategies.
+
+    `metadata["strategy"]` names the strategy.
+    """
     rng = random.Random("reserve")
     found: dict[str, Problem] = {}
     for _ in range(size):
         family = rng.choices(list(FAMILY_MIX), list(FAMILY_MIX.values()))[0]
         item = world.draw(family, "reserve", rng)
-        strategy = None if family in world.SKILLS else world.pick_strategy(family, item.metadata["a"], rng)
+        strategy = (
+            None if family in world.SKILLS else world.pick_strategy(family, item.metadata["a"], rng)
+        )
         solution = world.demonstrate(item, strategy)
         key = f"{item.id}-{strategy}"
-        found[key] = Problem(key, item.question, item.answer, family, item.slice, solution, {**item.metadata, "strategy": strategy})
+        found[key] = Problem(
+            key,
+            item.question,
+            item.answer,
+            family,
+            item.slice,
+            solution,
+            {**item.metadata, "strategy": strategy},
+        )
     return tuple(found.values())

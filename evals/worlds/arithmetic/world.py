@@ -1,8 +1,8 @@
 """Problems, splits and demonstrations of the arithmetic world. Pure functions of a seed; no torch.
 
-Families: `sum2` (in-distribution: two-digit sums, every strategy applies), `sum3` (longer operands: length generalisation, exposure
-bias), `missing` and `multibuy` (novel structures: one rare strategy alone maps onto them), `copy`, `sort`, `compare` (unrelated skills:
-general ability).
+Families: `sum2` (in-distribution: two-digit sums, every strategy applies), `sum3` (longer operands:
+length generalisation, exposure bias), `missing` and `multibuy` (novel structures: one rare strategy
+alone maps onto them), `copy`, `sort`, `compare` (unrelated skills: general ability).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from evals.tasks import Problem, Prompts
-from evals.worlds.arithmetic import strategies as st
+from ouroloop.evals.tasks import Problem, Prompts
+from ouroloop.evals.worlds.arithmetic import strategies as st
 
 PROMPTS = Prompts(
     draft="{question}\nA:\n",
@@ -30,7 +30,10 @@ STRATEGY_WEIGHTS = {"column": 0.38, "split": 0.28, "compensate": 0.18, "jump": 0
 """How often demonstrations use each strategy where it applies."""
 
 SPLITS = {"pretrain": (0, 50), "train": (50, 75), "reserve": (75, 80), "heldout": (80, 100)}
-"""Hash buckets (per cent) of the operands: two splits never share a pair of numbers, whatever the wording or the order."""
+"""Hash buckets (per cent) of the operands.
+
+Two splits never share a pair of numbers, whatever the wording or the order.
+"""
 
 NAMES = ("Tom", "Ana", "Ben", "Eva", "Sam", "Mia", "Leo", "Zoe")
 THINGS = ("apples", "coins", "books", "cards", "shells", "pens")
@@ -56,7 +59,10 @@ _TEMPLATES = {
 
 
 def split_of(family: str, a: int, b: int) -> str:
-    """The split that a pair of numbers belongs to: by hash, blind to order, so that no split sees another's pair."""
+    """The split that a pair of numbers belongs to.
+
+    By hash, blind to order, so that no split sees another's pair.
+    """
     kind = "sum" if family.startswith("sum") else family
     key = f"{kind}:{min(a, b)}:{max(a, b)}"
     bucket = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") % 100
@@ -78,7 +84,14 @@ def problem(family: str, a: int, b: int, rng: random.Random) -> Problem:
     answer = _answer(family, a, b)
     tail = family == "sum2" and a % 10 + b % 10 >= 10 and a + b >= 100
     identity = hashlib.sha256(f"{family}:{question}".encode()).hexdigest()[:12]
-    return Problem(f"{family}-{identity}", question, str(answer), family, "tail" if tail else "typical", metadata={"a": a, "b": b})
+    return Problem(
+        f"{family}-{identity}",
+        question,
+        str(answer),
+        family,
+        "tail" if tail else "typical",
+        metadata={"a": a, "b": b},
+    )
 
 
 def pick_strategy(family: str, a: int, rng: random.Random) -> str:
@@ -92,29 +105,34 @@ def demonstrate(item: Problem, strategy: str | None) -> str:
     if strategy is None:
         return f"answer {item.answer}"
     a, b = item.metadata["a"], item.metadata["b"]
-    return st.render(st.head(item.family, a, b), *st.write(st.STRATEGIES[item.family][strategy](a, b)))
+    return st.render(
+        st.head(item.family, a, b), *st.write(st.STRATEGIES[item.family][strategy](a, b))
+    )
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """One pretraining row: pieces of text, and whether the model learns to write each; a stop token follows the last.
+    """One pretraining row: pieces of text, and whether the model learns to write each.
 
-    A draft alone: question, trace. With critique and perhaps revision: question, trace, critique (, revision).
+    A stop token follows the last.
+
+    A draft alone: question, trace. With critique and perhaps revision: question, trace, critique (,
+    revision).
     """
 
     family: str
     pieces: tuple[tuple[str, bool], ...]
 
 
-def demonstrations(split: str, seed: int, talk: float, family_mix: dict[str, float], slips: float = 0.0) -> Iterator[Demonstration]:
+def demonstrations(
+    split: str, seed: int, talk: float, family_mix: dict[str, float], slips: float = 0.0
+) -> Iterator[Demonstration]:
     """An endless stream of demonstrations.
 
-    Args:
-        split: whose numbers are used.
-        seed: same seed, same stream.
-        talk: share of rows in which the trace is criticised (six in ten of those traces hold a slip), and revised when it is wrong.
-        family_mix: weight of each family.
-        slips: share of slips among the traces that are learnt from, as in text that people wrote: a model of it errs where it could be right.
+    Args: split: whose numbers are used. seed: same seed, same stream. talk: share of rows in which
+        the trace is criticised (six in ten of those traces hold a slip), and revised when it is
+        wrong. family_mix: weight of each family. slips: share of slips among the traces that are
+        learnt from, as in text that people wrote: a model of it errs where it could be right.
     """
     rng = random.Random(seed)
     while True:
@@ -141,9 +159,12 @@ def demonstrations(split: str, seed: int, talk: float, family_mix: dict[str, flo
 
 
 def criticise(item: Problem, draft: str) -> str:
-    """The true critique: `what the line should be|what the draft has ok`, up to the first line that differs, with `no`; then the verdict.
+    """The true critique: `what the line should be|what the draft has ok`.
 
-    Of a calculation the draft's value is repeated, of the other lines the numbers: `47+35|47+35 ok,7+5=12|13 no: wrong`.
+    Up to the first line that differs, with `no`; then the verdict.
+
+    Of a calculation the draft's value is repeated, of the other lines the numbers: `47+35|47+35
+    ok,7+5=12|13 no: wrong`.
     """
     a, b = item.metadata["a"], item.metadata["b"]
     trace = st.parse(draft)
@@ -162,13 +183,24 @@ def criticise(item: Problem, draft: str) -> str:
     lines = st.render(first, *st.write(program, as_drafted)).split("\n")
     drafted = [trace.head, *(str(value) for value in values), str(trace.answer)]
     if reading.first_wrong is None:
-        return ",".join(f"{line}|{had} ok" for line, had in zip(lines, drafted, strict=True)) + ": right"
+        return (
+            ",".join(f"{line}|{had} ok" for line, had in zip(lines, drafted, strict=True))
+            + ": right"
+        )
     pairs = list(zip(lines, drafted, strict=False))[: reading.first_wrong + 1]
-    return ",".join([*(f"{line}|{had} ok" for line, had in pairs[:-1]), f"{pairs[-1][0]}|{pairs[-1][1]} no"]) + ": wrong"
+    return (
+        ",".join(
+            [*(f"{line}|{had} ok" for line, had in pairs[:-1]), f"{pairs[-1][0]}|{pairs[-1][1]} no"]
+        )
+        + ": wrong"
+    )
 
 
 def slip(item: Problem, strategy: str, rng: random.Random) -> str:
-    """A wrong trace with one slip that the rest is honestly built on: a wrong value, a lost carry, a misread number or a wrong answer."""
+    """A wrong trace with one slip that the rest is honestly built on.
+
+    A wrong value, a lost carry, a misread number or a wrong answer.
+    """
     a, b = item.metadata["a"], item.metadata["b"]
     while True:
         text = _slip_once(item.family, strategy, a, b, rng)
@@ -189,7 +221,11 @@ def _slip_once(family: str, strategy: str, a: int, b: int, rng: random.Random) -
     def claim(index: int, expression: str) -> int:
         if index != at:
             return st.value_of(expression)
-        return st.value_of(expression) - 1 if lost_carry and expression.count("+") == 2 else _near(st.value_of(expression), rng)
+        return (
+            st.value_of(expression) - 1
+            if lost_carry and expression.count("+") == 2
+            else _near(st.value_of(expression), rng)
+        )
 
     steps, answer = st.write(maker(a, b), claim)
     if at == len(right):
@@ -202,7 +238,11 @@ def _slip_once(family: str, strategy: str, a: int, b: int, rng: random.Random) -
 def _near(value: int, rng: random.Random) -> int:
     """A plausible wrong number: one, two or ten off, or two digits swapped."""
     swapped = int(str(value)[::-1]) if value >= 10 else value
-    options = [v for v in (value + 1, value - 1, value + 2, value - 2, value + 10, value - 10, swapped) if v >= 0 and v != value]
+    options = [
+        v
+        for v in (value + 1, value - 1, value + 2, value - 2, value + 10, value - 10, swapped)
+        if v >= 0 and v != value
+    ]
     return rng.choice(options)
 
 

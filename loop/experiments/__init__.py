@@ -1,0 +1,1 @@
+"""The harness of experiments: arms, seeds, workers, tables."""

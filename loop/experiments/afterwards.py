@@ -1,0 +1,33 @@
+"""Of a run that has ended: its setting.
+
+And the model of any of its rounds served once more, for what is sampled beyond the loop.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ouroloop.loop.engines.base import Engine
+from ouroloop.loop.objectives import sft
+from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.setup import Setting, prepare, resolve_model
+from ouroloop.loop.store import read_json
+from ouroloop.loop.views.reader import RunData
+
+
+def setting_of(path: Path) -> Setting:
+    """What the run in this folder was set up with."""
+    return prepare(resolve(read_json(path / "recipe.json")))
+
+
+async def serve(engine: Engine, run: RunData, number: int) -> None:
+    """Load the checkpoint of a round, round 0's being the recipe's model.
+
+    And prove it by its canary.
+    """
+    found = run.checkpoint(number)
+    assert found is not None
+    checkpoint = resolve_model(str(run.recipe["model"])) if number == 0 else found
+    await engine.load(
+        checkpoint, sft.canary_of(checkpoint, run.path, run.recipe["engine"]["dtype"])
+    )

@@ -1,0 +1,62 @@
+"""Small models that a study starts from.
+
+A checkpoint fine-tuned on texts that programs wrote, made once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ouroloop.loop.config import EngineConfig
+from ouroloop.loop.engines.registry import ENGINES
+from ouroloop.loop.objectives import sft
+from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.records import Example, Prompt
+from ouroloop.loop.setup import resolve_model
+from ouroloop.loop.stages import dataset
+from ouroloop.loop.store import write_rows
+
+Lesson = tuple[str, Prompt, str]
+"""Problem id, prompt, completion."""
+
+
+def fine_tuned(
+    folder: Path, model: str, settings: Mapping[str, Any], lessons: Sequence[Lesson], seed: int
+) -> Path:
+    """`folder`/checkpoint: `model` trained on the lessons under SFTConfig's `settings`.
+
+    Made when it is not there yet.
+
+    Raises:
+        CheckpointError: the model cannot be used.
+        TrainingError: the training failed; called again, it begins anew.
+    """
+    if not (folder / "train.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        start = resolve_model(model)
+        examples = asyncio.run(_tokenised(start, lessons, folder))
+        write_rows(folder / "examples.parquet", [asdict(e) for e in examples], dataset.SCHEMA)
+        recipe = resolve({"name": folder.name, "model": model, "sft": dict(settings)})
+        sft.train(sft.SftJob.from_recipe(recipe, start, folder, seed), folder)
+    return folder / "checkpoint"
+
+
+async def _tokenised(start: Path, lessons: Sequence[Lesson], folder: Path) -> list[Example]:
+    """The lessons in the model's own token ids."""
+    config = EngineConfig(kind="transformers")
+    engine = ENGINES[config.kind](config.model_dump(), folder / "engine.log")
+    try:
+        await engine.load(start, sft.canary_of(start, folder))
+        ids = await engine.encode([(prompt, text) for _, prompt, text in lessons])
+    finally:
+        await engine.close()
+    return [
+        Example(problem, tuple(asked), tuple(answer), text, "gold", 0)
+        for (problem, _, text), (asked, answer) in zip(lessons, ids, strict=True)
+    ]

@@ -1,0 +1,139 @@
+"""One line per round of a run: what a study keeps of it.
+
+Small CSV files that are committed; samples stay in the run folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ouroloop.evals.heldout import pass_at_k
+from ouroloop.loop.views.reader import RoundData, read_run
+
+STRATEGIES = ("column", "split", "compensate", "jump")
+READINGS = {
+    "dcp": "diversity/dcp",
+    "gini_correct": "diversity/gini_simpson_correct",
+    "rare_retention": "coverage/rare_retention",
+    "entropy": "entropy/token",
+    "overconfidence": "calibration/overconfidence",
+    "text_cross_entropy": "text/cross_entropy",
+    "yield": "supply/yield",
+}
+
+TEXT = ("action", "mode", "driver", "part", "family", "label")
+"""Columns that hold words; all others hold numbers."""
+
+
+def table(path: Path) -> list[dict[str, Any]]:
+    """The rows of a finished or running run, oldest round first.
+
+    Scores are of the main family; shares are of its right samples.
+    """
+    run = read_run(path)
+    total, out = 0, []
+    for round_ in run.rounds:
+        total += sum(tokens(sample) for sample in round_.samples()) if round_.number else 0
+        out.append(row(round_, total))
+    return out
+
+
+def row(found: RoundData, total_tokens: int) -> dict[str, Any]:
+    """One round as a flat mapping; NaN where something is undefined.
+
+    Of families other than the main one: pass@1 and pass@k.
+    """
+    details = found.decision.get("details") or {}
+    main = found.probe[
+        (found.probe["family"] == found.main_family) & (found.probe["kind"] == "sample")
+    ]
+    right = main[main["correct"] == 1]
+    shares = _shares(right)
+    tail = main[main["slice"] == "tail"]
+    others = [family for family in found.evals["families"] if family != found.main_family]
+    readings = {
+        short: getattr(found.reading(name), "value", math.nan) for short, name in READINGS.items()
+    }
+    return {
+        "round": found.number,
+        "action": found.action,
+        "mode": found.decision.get("mode") or "",
+        "pass_1": found.score("pass@1")[0],
+        "greedy": found.score("greedy")[0],
+        "pass_k": found.score("pass@k")[0],
+        "maj_k": found.score("maj@k")[0],
+        "tail_pass_1": float(tail["correct"].mean()),
+        "tail_pass_k": (
+            pass_at_k(
+                tail["problem"].tolist(), tail["correct"].tolist(), found.evals["k"]["pass"]
+            ).value
+        ),
+        **readings,
+        **{f"share_{s}": value for s, value in shares.items()},
+        **{
+            f"{family}_{key}": found.score(f"pass@{k}", family)[0]
+            for family in others
+            for key, k in (("pass_1", "1"), ("pass_k", "k"))
+        },
+        **{
+            f"{what}_{s}": value
+            for what, rows in _pool(found).items()
+            for s, value in _shares(rows).items()
+        },
+        "alive": sum(value >= 0.01 for value in shares.values()),
+        "anchor_share": found.plan.get("anchor_share", math.nan),
+        "tokens": total_tokens,
+        "watch_log_e": details.get("watch", {}).get("log_e", math.nan),
+        "halt_log_e": details.get("halt", {}).get("log_e", math.nan),
+        "driver": details.get("halt", {}).get("driver", ""),
+    }
+
+
+def _pool(found: RoundData) -> dict[str, Any]:
+    """The round's samples before any filter, and those that it kept."""
+    return {
+        "drafted": found.verdicts,
+        "kept": found.verdicts[found.verdicts["kept"]] if len(found.verdicts) else found.verdicts,
+    }
+
+
+def _shares(samples: Any) -> dict[str, float]:
+    """Each strategy's share; NaN where there are no samples."""
+    return {
+        s: float((samples["strategy"] == s).mean()) if len(samples) else math.nan
+        for s in STRATEGIES
+    }
+
+
+def tokens(sample: Mapping[str, Any]) -> int:
+    """Tokens that were sampled for one draft with its critiques and revisions."""
+    parts = [sample["draft"], *(c["completion"] for c in sample["critiques"]), *sample["revisions"]]
+    return sum(len(part["token_ids"]) for part in parts)
+
+
+def write(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write a run's rows as CSV, numbers with five digits, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as out:
+        writer = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(
+            {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in r.items()} for r in rows
+        )
+    temporary.replace(path)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a CSV file, numbers as floats."""
+    with path.open(newline="", encoding="utf-8") as source:
+        return [dict(_typed(row)) for row in csv.DictReader(source)]
+
+
+def _typed(row: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    for key, value in row.items():
+        yield key, value if key in TEXT else float(value or "nan")

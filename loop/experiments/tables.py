@@ -1,0 +1,124 @@
+"""Tables of what runs came to.
+
+One line per arm over its seeds, differences between arms seed by seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ouroloop.loop.experiments.study import Results
+from ouroloop.monitors.estimators.stats import UNDEFINED, Estimate, mean
+
+Rows = Sequence[Mapping[str, Any]]
+Columns = Mapping[str, tuple[Callable[[Rows], float], str]]
+"""Heading -> (what a run's rows come to, unit: "%", "" or a word).
+
+Shares are in [0, 1] and shown as per cent.
+"""
+
+ALARMS = ("reinject", "rollback", "halt")
+WIDEST = 10
+"""Columns beside arm and seeds; more become lines."""
+
+
+def last(name: str) -> Callable[[Rows], float]:
+    """The last row's value."""
+    return lambda run: float(run[-1][name])
+
+
+def first(name: str) -> Callable[[Rows], float]:
+    """The first row's value."""
+    return lambda run: float(run[0][name])
+
+
+def kept(name: str) -> Callable[[Rows], float]:
+    """The last row's value over the first one's."""
+    return lambda run: float(run[-1][name]) / float(run[0][name])
+
+
+def alarmed(run: Rows, *actions: str) -> float:
+    """The first round with one of these decisions (none given: any that warns).
+
+    NaN if there is none.
+    """
+    return next(
+        (float(row["round"]) for row in run if row["action"] in (actions or ALARMS)), math.nan
+    )
+
+
+def arm_table(results: Results, columns: Columns) -> list[str]:
+    """Markdown lines: an arm per line.
+
+    Each column the mean over its seeds with the 95 % t interval; turned, where it would be too wide
+    to read.
+    """
+    grid = [["arm", "seeds", *columns]]
+    for arm, runs in results.items():
+        grid.append(
+            [
+                arm,
+                str(len(runs)),
+                *(
+                    cell(mean([column(run) for run in runs.values()]), unit)
+                    for column, unit in columns.values()
+                ),
+            ]
+        )
+    if len(columns) > WIDEST:
+        grid = [list(row) for row in zip(*grid, strict=True)]
+    head, *body = (f"| {' | '.join(row)} |" for row in grid)
+    return [head, "|---" * len(grid[0]) + "|", *body]
+
+
+def gain(results: Results, arm: str, over: str, column: Callable[[Rows], float]) -> Estimate:
+    """Mean over the seeds that both arms have of the difference between them, seed by seed."""
+    return mean(
+        [column(results[arm][s]) - column(results[over][s]) for s in _shared(results, arm, over)]
+    )
+
+
+def times(results: Results, arm: str, over: str, column: Callable[[Rows], float]) -> Estimate:
+    """Mean over the seeds that both arms have of the ratio between them.
+
+    On the scale of logarithms; undefined where one is 0.
+    """
+    pairs = [
+        (column(results[arm][s]), column(results[over][s])) for s in _shared(results, arm, over)
+    ]
+    found = mean([math.log(a / b) if a > 0 and b > 0 else math.nan for a, b in pairs])
+    return Estimate(
+        math.exp(found.value), math.exp(found.low), math.exp(found.high), found.num_clusters
+    )
+
+
+def over_problems(results: Results, arm: str, found: Callable[[Rows], Estimate]) -> Estimate:
+    """Mean over an arm's seeds of an estimate that each run made over its own problems.
+
+    Value and limits alike.
+
+    The seeds share the problems, so that more of them do not make the interval narrower: it is that
+    of one run, on average.
+    """
+    each = [found(run) for _, run in sorted(results.get(arm, {}).items())]
+    if not each:
+        return UNDEFINED
+    value, low, high = (sum(e[i] for e in each) / len(each) for i in range(3))
+    return Estimate(value, low, high, min(e.num_clusters for e in each))
+
+
+def cell(estimate: Estimate, unit: str = "") -> str:
+    """`12.3 [11.0, 13.6]`; a dash where nothing is known."""
+    if not math.isfinite(estimate.value):
+        return "-"
+    scale, digits = (100, 1) if unit == "%" else (1, 2)
+    shown = f"{scale * estimate.value:.{digits}f}"
+    if estimate.num_clusters > 1 and math.isfinite(estimate.low):
+        shown += f" [{scale * estimate.low:.{digits}f}, {scale * estimate.high:.{digits}f}]"
+    return f"{shown} {unit}".rstrip()
+
+
+def _shared(results: Results, one: str, other: str) -> list[int]:
+    return sorted(set(results.get(one, {})) & set(results.get(other, {})))

@@ -1,0 +1,107 @@
+"""Run a heavy Python module in a child process that reports to its parent and dies with it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ouroloop.loop import errors
+from ouroloop.loop.engines.process import child_environment, last_lines
+from ouroloop.loop.engines.worker import end_group
+from ouroloop.loop.errors import OuroloopError, TrainingError
+
+MARK = "@ouroloop "
+"""Lines of the child's output that begin so are messages for the parent.
+
+All others go to the log.
+"""
+WATCH = "OUROLOOP_WATCH_STDIN"
+"""Set in the child's environment: it has a parent to report to, and standard input to watch."""
+
+
+def run_child(
+    module: str,
+    arguments: list[str],
+    log_path: Path,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+) -> None:
+    """Run `python -m module arguments` to its end, in a process group that dies with this process.
+
+    Raises:
+        OuroloopError: what the child reported.
+        TrainingError: it died otherwise; its log's last lines are quoted.
+    """
+    environment = {**child_environment(), WATCH: "1"}
+    with log_path.open("ab") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=environment,
+            start_new_session=True,
+        )
+        assert child.stdout is not None
+        failure: OuroloopError | None = None
+        try:
+            for line in child.stdout:
+                if not line.startswith(MARK.encode()):
+                    log.write(line)
+                    log.flush()
+                    continue
+                message = json.loads(line[len(MARK) :])
+                if "error" in message:
+                    failure = getattr(errors, message["error"])(message["message"])
+                else:
+                    on_progress(message["done"], message["total"])
+            code = child.wait()
+        finally:
+            _kill_group(child)
+    if failure is not None:
+        raise failure
+    if code:
+        how = (
+            f"was killed by signal {signal.Signals(-code).name}"
+            if code < 0
+            else f"ended with status {code}"
+        )
+        raise TrainingError(
+            f"the training process {how}. The last lines of its log"
+            f" {log_path}:\n{last_lines(log_path)}"
+        )
+
+
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def _die_with_parent() -> None:
+    """The parent holds the other end of standard input and writes nothing.
+
+    Its end is the parent's end.
+    """
+    while os.read(0, 4096):
+        pass
+    end_group()
+
+
+def watch_parent() -> None:
+    """In the child: end when the parent ends, however it ends."""
+    if os.environ.get(WATCH):
+        threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def tell(**message: Any) -> None:
+    """In the child: say something to the parent, if there is one."""
+    if os.environ.get(WATCH):
+        print(MARK + json.dumps(message), flush=True)

@@ -1,0 +1,145 @@
+"""What a tracking server is told of a round, as plain names and values. Knows no server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ouroloop.loop.views.measures import BY_KEY
+from ouroloop.loop.views.reader import Json, RoundData, RunData
+from ouroloop.loop.views.report import trace
+
+MAX_POINTS = 99
+WITH_INTERVAL = {"pass@1": "eval/pass@1", "dcp": "monitor/diversity/dcp"}
+SCORES = ("pass@1", "greedy", "maj@k", "pass@k")
+
+
+def points(run: RunData, round: RoundData) -> dict[str, float]:
+    """Metric name -> value of one round, undefined ones left out, at most 99.
+
+    A page with more is slow and unreadable.
+
+    `eval/`: scores of the main family; `family/`: pass@1 of each; `monitor/`: readings; `data/`,
+    `train/`: the round's work.
+    """
+    found = {f"eval/{metric}": round.score(metric)[0] for metric in SCORES}
+    for key, name in WITH_INTERVAL.items():
+        value = BY_KEY[key].read(round)
+        found |= {f"{name}_low": value.low, f"{name}_high": value.high}
+    found |= {
+        f"train/{key}": round.train[key]
+        for key in ("num_examples", "num_tokens", "seconds")
+        if round.train.get(key) is not None
+    }
+    found["data/anchor_share"] = float(round.plan.get("anchor_share") or 0.0)
+    found["data/seconds"] = run.seconds(round.number)
+    found |= {
+        f"family/{family}/pass@1": round.score("pass@1", family)[0]
+        for family in round.evals.get("families", {})
+    }
+    found |= {f"monitor/{reading.name}": reading.value for reading in round.readings}
+    defined = [(plain(name), float(value)) for name, value in found.items() if value == value]
+    return dict(defined[:MAX_POINTS])
+
+
+def tags(run: RunData, round: RoundData) -> dict[str, str]:
+    """The round's decision, in words."""
+    return {
+        "decision": round.action,
+        "decision.carried_out": str(round.carried_out).lower(),
+        "decision.reasons": "; ".join(map(str, round.decision.get("reasons", [])))[:4000],
+        "training": str(round.train.get("status", "none")),
+        "checkpoint": str(run.checkpoint(round.number) or ""),
+    }
+
+
+def sample_rows(round: RoundData, limit: int) -> Iterator[dict[str, str]]:
+    """Up to `limit` samples evenly spaced over the round, as readable text."""
+    verdicts = round.verdicts.to_dict("records") if limit else []
+    wanted = {v["sample_id"]: v for v in verdicts[:: max(1, -(-len(verdicts) // max(1, limit)))]}
+    for chain in round.samples() if wanted else ():
+        verdict = wanted.get(chain["id"])
+        if verdict is None:
+            continue
+        story = trace(verdict, chain)
+        turns: dict[str, list[str]] = {}
+        for kind, text in story["turns"]:
+            turns.setdefault(kind, []).append(text)
+        yield {
+            "verdict": "kept" if verdict["kept"] else "rejected",
+            "reasons": ", ".join(story["reasons"]),
+            "problem": story["question"],
+            **{
+                kind: "\n---\n".join(turns.get(kind, []))
+                for kind in ("draft", "critique", "revision")
+            },
+            "final": str(verdict["text"]),
+            "strategy": str(verdict.get("strategy") or ""),
+        }
+
+
+def curve(round: RoundData) -> Iterator[tuple[int, dict[str, float]]]:
+    """(step, names -> values) along the round's training."""
+    for row in round.train.get("loss", []):
+        yield (
+            int(row["step"]),
+            {
+                f"train/{key}": float(row[key])
+                for key in ("loss", "entropy")
+                if row.get(key) is not None
+            },
+        )
+
+
+def flat(values: Json, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted key and text of every leaf of a recipe."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield plain(f"{prefix}{key}"), str(value)
+
+
+def weights_sha256(run: RunData, round: RoundData, checkpoint: Path) -> str:
+    """The checkpoint's fingerprint.
+
+    Of its own weights as the manifest has it, or of the base model's.
+    """
+    files = round.manifest.get("files", {})
+    own = next(
+        (
+            name
+            for name in files
+            if name.startswith("checkpoint/") and name.endswith(".safetensors")
+        ),
+        None,
+    )
+    inherited = "" if round.path in checkpoint.parents else str(run.env.get("base_sha256", ""))
+    return str(files[own]["sha256"]) if own else inherited
+
+
+def plain(name: str) -> str:
+    """A name that MLflow accepts: `pass@1` becomes `pass_at_1`."""
+    return re.sub(r"[^\w\-./ :]", "_", name.replace("@", "_at_"))
+
+
+def committed_at(round: RoundData) -> int:
+    """Milliseconds at which the round came to exist; the same in every sync."""
+    return int(1000 * (round.path / "MANIFEST.json").stat().st_mtime)
+
+
+def began(run: RunData, number: int | None = None) -> int | None:
+    """Milliseconds of the first event of the run, or of a round."""
+    times = [
+        event["time"]
+        for event in run.events
+        if "time" in event and (number is None or event.get("round") == number)
+    ]
+    return int(1000 * min(times)) if times else None
+
+
+def ended(run: RunData) -> int | None:
+    """Milliseconds of the last event."""
+    times = [event["time"] for event in run.events if "time" in event]
+    return int(1000 * max(times)) if times else None

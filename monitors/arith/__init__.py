@@ -1,0 +1,1 @@
+"""Reading arithmetic in text: numbers, expressions, calculations."""

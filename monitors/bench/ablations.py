@@ -1,0 +1,150 @@
+"""V7: other people's rules on the same runs, each as it is used.
+
+Fixed thresholds, a p-value a round, one quantity alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtr
+
+from ouroloop.monitors.bench.bench import SIZES
+from ouroloop.monitors.bench.cells import Cells, slug
+from ouroloop.monitors.bench.regimes import REGIMES
+from ouroloop.monitors.bench.simulate import Stream
+from ouroloop.monitors.decision import evidence
+from ouroloop.monitors.decision.blocks import Table
+from ouroloop.monitors.decision.guarded import Tables, quantities
+from ouroloop.monitors.decision.guards import Baseline, Guard
+from ouroloop.monitors.decision.rule import Panel
+
+Floats = NDArray[np.float64]
+
+PANEL = Panel("main")
+SIX = (
+    "pass@1",
+    "pass@4 of the tail",
+    "distinct-correct pairs",
+    "Gini-Simpson",
+    "entropy",
+    "most repeated answer",
+)
+UP_IS_BAD = ("most repeated answer",)
+FALL = 0.10
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Alarms:
+    """Round of each rule's first alarm, 0 for never."""
+
+    regime: str
+    seed: int
+    gini_simpson_falls_a_tenth: int = 0
+    entropy_falls_a_tenth: int = 0
+    any_of_six_below_5_percent: int = 0
+    accuracy_alone: int = 0
+
+
+def measured(rows: Table, tail_P: NDArray[np.int64]) -> dict[str, Floats]:
+    """The six quantities, each per problem, every sample being there."""
+    num = rows.there_PK.shape[1]
+    shape = (len(rows.problems), int(rows.strategy_PK.max()) + 1)
+    problem_PK = np.arange(shape[0])[:, None]
+    cell_PK = problem_PK * shape[1] + rows.strategy_PK
+    all_PS = np.bincount(cell_PK.ravel(), minlength=shape[0] * shape[1]).reshape(shape)
+    right_PS = np.bincount(cell_PK[rows.right_PK], minlength=shape[0] * shape[1]).reshape(shape)
+    right_P, pairs = right_PS.sum(axis=1), num * (num - 1)
+    miss_P = np.ones(len(tail_P))
+    for j in range(4):
+        miss_P = miss_P * np.clip(num - right_P[tail_P] - j, 0, None) / (num - j)
+    often = rows.answer_PK == np.bincount(rows.answer_PK.ravel()).argmax()
+    return {
+        "pass@1": right_P / num,
+        "pass@4 of the tail": 1 - miss_P,
+        "distinct-correct pairs": (
+            (right_P * (right_P - 1) - (right_PS * (right_PS - 1)).sum(axis=1)) / pairs
+        ),
+        "Gini-Simpson": 1 - (all_PS * (all_PS - 1)).sum(axis=1) / pairs,
+        "entropy": (
+            -np.where(all_PS > 0, all_PS / num * np.log(np.maximum(all_PS, 1) / num), 0.0).sum(
+                axis=1
+            )
+        ),
+        "most repeated answer": often.mean(axis=1),
+    }
+
+
+def series(
+    name: str, seed: int, size: str
+) -> Iterator[tuple[int, Tables, dict[str, Floats], dict[str, Floats]]]:
+    """(number, tables, this round's quantities, the anchor's) of every round after the anchor.
+
+    The anchor's are means over groups of as many samples as a round has: a plug-in entropy must not
+    be compared with one of more samples.
+    """
+    num_problems, num_samples, num_anchor = SIZES[size]
+    before: dict[str, Floats] = {}
+    for a_round in Stream(
+        REGIMES[name], seed, num_problems, num_samples, num_anchor, PANEL.rounds
+    ).rounds():
+        anchor, now = a_round.tables.main
+        if a_round.number == 0:
+            groups = [
+                measured(anchor.columns(slice(i, i + num_samples)), a_round.tables.tail_P)
+                for i in range(0, num_anchor, num_samples)
+            ]
+            before = {n: np.mean([g[n] for g in groups], axis=0) for n in SIX}
+        else:
+            yield a_round.number, a_round.tables, measured(now, a_round.tables.tail_P), before
+
+
+def worse(now: Mapping[str, Floats], before: Mapping[str, Floats], name: str) -> float:
+    """One-sided p-value of a paired t-test that a quantity is no worse than before."""
+    difference_P = (before[name] - now[name]) * (-1 if name in UP_IS_BAD else 1)
+    spread = float(difference_P.std(ddof=1))
+    num = len(difference_P)
+    return (
+        float(stdtr(num - 1, -difference_P.mean() / spread * np.sqrt(num))) if spread > 0 else 1.0
+    )
+
+
+def run(name: str, seed: int, size: str) -> Alarms:
+    """One run under every rule."""
+    found: dict[str, int] = {}
+    rounds: list[evidence.Factors] = []
+    baseline: Baseline | None = None
+    for number, tables, now, before in series(name, seed, size):
+        quantity = next(quantities(tables, PANEL))
+        baseline = baseline or quantity.baseline()
+        guard = quantity.guard(baseline)
+        assert isinstance(guard, Guard)
+        z = evidence.anchor_z(PANEL.watch_alpha, 1)
+        rounds.append(
+            {"pass@1": evidence.loss_factors(guard.stream, PANEL.watch_share, z).tolist()}
+        )
+        fires = {
+            "gini_simpson_falls_a_tenth": (
+                now["Gini-Simpson"].mean() < (1 - FALL) * before["Gini-Simpson"].mean()
+            ),
+            "entropy_falls_a_tenth": now["entropy"].mean() < (1 - FALL) * before["entropy"].mean(),
+            "any_of_six_below_5_percent": min(worse(now, before, n) for n in SIX) < LEVEL,
+            "accuracy_alone": (
+                evidence.weigh(rounds, PANEL.rounds).log_e >= evidence.log_limit(PANEL.watch_alpha)
+            ),
+        }
+        found = {rule: number for rule, fired in fires.items() if fired} | found
+    return Alarms(name, seed, **found)
+
+
+def cells(out: Path, runs: int, size: str = "500x16") -> Cells:
+    """A cell for each regime."""
+    return {
+        out / "v7" / size / f"{slug(name)}.csv": (run, [(name, seed, size) for seed in range(runs)])
+        for name in REGIMES
+    }

@@ -1,0 +1,220 @@
+"""V1: runs in which every monitor lies exactly on a tier's tolerance.
+
+How often that tier alarms, against the alpha that was promised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ouroloop.monitors.bench import dynamics, simulate
+from ouroloop.monitors.bench.bench import SIZES, Watcher
+from ouroloop.monitors.bench.cells import Cells
+from ouroloop.monitors.bench.dynamics import HEALTHY, Model, Regime
+from ouroloop.monitors.bench.simulate import Stream
+from ouroloop.monitors.bench.truth import losses, truth
+from ouroloop.monitors.decision import blocks, evidence, guarded
+from ouroloop.monitors.decision.blocks import Table
+from ouroloop.monitors.decision.guarded import Tables
+from ouroloop.monitors.decision.guards import Guard, Quantity
+from ouroloop.monitors.decision.rule import Panel
+
+NUM_ROUNDS, NUM_MONITORS = 20, 6
+PANEL = Panel("main")
+TIERS = {"halt": (1.0, PANEL.alpha), "watch": (PANEL.watch_share, PANEL.watch_alpha)}
+"""Tier -> the share of every tolerance that it bets on, and its alpha."""
+KINDS = ("spread", "extreme", "rare", "ragged")
+GRID = (
+    ("40x8", "spread", False),
+    ("40x8", "extreme", False),
+    ("120x8", "spread", False),
+    ("120x8", "spread", True),
+    ("120x8", "extreme", False),
+    ("120x8", "extreme", True),
+    ("120x8", "rare", False),
+    ("120x8", "ragged", False),
+    ("500x16", "spread", False),
+    ("500x16", "spread", True),
+)
+"""Size, kind of problems, whether all monitors see the same numbers."""
+WATCHED = tuple(line for line in GRID if line[0] == "120x8" and not line[2])
+"""The lines of the grid that WATCH is tried on as well."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One run: the round of the first alarm (0: none) and the largest log e-value."""
+
+    seed: int
+    alarm: int
+    log_e: float
+
+
+def binomial(size: str, kind: str, together: bool, seed: int, tier: str = "halt") -> Verdict:
+    """Six monitors of right-or-wrong samples.
+
+    Three with an absolute tolerance and three with a relative one, and an anchor of 4 k samples.
+
+    What each has lost is the share of its tolerance that the tier bets on.
+
+    kind: how unlike the problems are. `spread` Beta(2, 2); `extreme` Beta(0.3, 0.3), most of them
+    near 0 or 1; `rare` about 2 % each; `ragged`: half of the problems have a quarter of the
+    samples, and all of the loss lies with the others.
+    """
+    num_problems, num_samples = (int(x) for x in size.split("x"))
+    rng = np.random.default_rng([seed, KINDS.index(kind), num_problems])
+    monitors = [
+        _monitor(rng, kind, num_problems, num_samples, i % 2 == 1)
+        for i in range(1 if together else NUM_MONITORS)
+    ]
+    share, alpha = TIERS[tier]
+    monitors = [
+        (replace(quantity, tolerance=quantity.tolerance / share), now_P)
+        for quantity, now_P in monitors
+    ]
+    z = evidence.anchor_z(alpha, NUM_MONITORS)
+    baselines = [quantity.baseline() for quantity, _ in monitors]
+    rounds: list[evidence.Factors] = []
+    highest = -np.inf
+    for number in range(1, NUM_ROUNDS + 1):
+        factors: dict[str, list[float]] = {}
+        for index, ((quantity, now_P), baseline) in enumerate(
+            zip(monitors, baselines, strict=True)
+        ):
+            right = rng.random(quantity.now.there_PK.shape) < now_P[:, None]
+            guard = replace(quantity, now=_table(right, quantity.now.there_PK)).guard(baseline)
+            if not isinstance(guard, Guard):
+                continue
+            growth = evidence.loss_factors(guard.stream, share, z).tolist()
+            factors |= {
+                f"{index} {copy}": growth for copy in range(NUM_MONITORS if together else 1)
+            }
+        rounds.append(factors)
+        highest = max(highest, evidence.weigh(rounds, NUM_ROUNDS, NUM_MONITORS).log_e)
+        if highest >= evidence.log_limit(alpha):
+            return Verdict(seed, number, highest)
+    return Verdict(seed, 0, round(highest, 4))
+
+
+def _monitor(
+    rng: np.random.Generator, kind: str, num_problems: int, num_samples: int, relative: bool
+) -> tuple[Quantity, NDArray[np.float64]]:
+    """A quantity whose tolerance is what it has truly lost.
+
+    And the probabilities after the loss.
+    """
+    truth_P = {
+        "extreme": rng.beta(0.3, 0.3, num_problems),
+        "rare": rng.beta(2, 98, num_problems),
+    }.get(kind, rng.beta(2, 2, num_problems))
+    share_P = rng.random(num_problems)
+    there = np.ones((num_problems, num_samples), dtype=bool)
+    if kind == "ragged":
+        few_P = np.arange(num_problems) % 2 == 0
+        there[few_P, max(num_samples // 4, 1) :] = False
+        share_P[few_P] = 0.0
+    loss_P = share_P * truth_P
+    loss_P *= min(1.0, (0.1 if relative else 0.02) * truth_P.mean() / loss_P.mean())
+    tolerance = float(loss_P.mean() / truth_P.mean()) if relative else float(loss_P.mean())
+    anchor = rng.random((num_problems, 4 * num_samples)) < truth_P[:, None]
+    full = _table(anchor, np.ones(anchor.shape, dtype=bool))
+    return (
+        Quantity("x", 1, blocks.right, full, _table(there, there), tolerance, "", relative),
+        truth_P - loss_P,
+    )
+
+
+def _table(right: NDArray[np.bool_], there: NDArray[np.bool_]) -> Table:
+    none = np.full(right.shape, -1, dtype=np.int64)
+    return Table(tuple(f"p{i:05d}" for i in range(len(right))), there, right & there, none, none)
+
+
+def panel(size: str, seed: int, tier: str = "halt") -> Verdict:
+    """The panel's own eight quantities on a model that has truly lost exactly what the tier tolerates of each."""
+    num_problems, num_samples, num_anchor = SIZES[size]
+    stream = Stream(HEALTHY, seed, num_problems, num_samples, num_anchor)
+    rng = np.random.default_rng([seed, 3])
+    before = dynamics.settled(stream.world, HEALTHY)
+    after = worsened(before, stream)
+    first = simulate.draw(before, stream.world, stream.probe, num_anchor, rng)
+    limits: dict[str, float] = {}
+    share = TIERS[tier][0]
+    watcher = Watcher(
+        replace(PANEL, rounds=NUM_ROUNDS),
+        lambda q: replace(q, tolerance=limits[q.name] / share, ceiling=None),
+    )
+    highest = -np.inf
+    for number in range(1, NUM_ROUNDS + 1):
+        now = simulate.draw(after, stream.world, stream.probe, num_samples, rng)
+        main = (first[0], now[0])
+        tables = Tables(
+            main,
+            stream.probe.tail_P,
+            main,
+            np.zeros(num_problems, dtype=np.int64),
+            (first[1], now[1]),
+        )
+        limits = limits or true_losses(before, after, stream, tables)
+        highest = max(highest, watcher.weigh(tables)[tier].log_e)
+        if highest >= evidence.log_limit(watcher.alpha[tier]):
+            return Verdict(seed, number, round(highest, 4))
+    return Verdict(seed, 0, round(highest, 4))
+
+
+def worsened(model: Model, stream: Stream) -> Model:
+    """A little of everything: slips, a lower temperature.
+
+    A shortcut in one sample of a hundred, and a twentieth of all other skills lost.
+    """
+    for _ in range(2):
+        model = dynamics.step(
+            model, stream.world, Regime("worse", slips=0.012, temperature=0.93), None
+        )
+    share_TS = 0.99 * model.share_TS
+    share_TS[:, dynamics.SHORTCUT] += 0.01
+    return replace(model, share_TS=share_TS, general=0.95)
+
+
+def true_losses(before: Model, after: Model, stream: Stream, tables: Tables) -> dict[str, float]:
+    """What each quantity has truly lost, in the unit of its tolerance."""
+    rare = guarded.rare_at_anchor(tables)
+    then, now = (truth(m, stream.world, stream.probe, rare, PANEL.pass_k) for m in (before, after))
+    quantities = [replace(q, ceiling=None) for q in guarded.quantities(tables, PANEL)]
+    lost = losses(then, now, quantities)
+    return {q.name: lost[q.name] * q.tolerance for q in quantities}
+
+
+def name_of(size: str, kind: str, together: bool, tier: str) -> str:
+    """The file of a line of the grid."""
+    return f"{prefix(tier)}{size}-{kind}-{'same' if together else 'independent'}.csv"
+
+
+def prefix(tier: str) -> str:
+    """What a tier's files begin with."""
+    return "" if tier == "halt" else f"{tier}-"
+
+
+def cells(out: Path, runs: int) -> Cells:
+    """A cell for each line of the grid, and the panel at two sizes.
+
+    Some of them for WATCH as well.
+    """
+    lines = [(*line, "halt") for line in GRID] + [(*line, "watch") for line in WATCHED]
+    grid: Cells = {
+        out / "v1" / name_of(size, kind, together, tier): (
+            binomial,
+            [(size, kind, together, s, tier) for s in range(runs)],
+        )
+        for size, kind, together, tier in lines
+    }
+    for size, num in (("120x8", runs), ("500x16", max(runs // 10, 1))):
+        for tier in TIERS:
+            grid[out / "v1" / f"{prefix(tier)}panel-{size}.csv"] = (
+                panel,
+                [(size, seed, tier) for seed in range(num)],
+            )
+    return grid

@@ -1,0 +1,33 @@
+"""V4: every regime under the panel's rule.
+
+How soon collapse is seen, what is named, and how often nothing is the matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ouroloop.monitors.bench.bench import SIZES, run
+from ouroloop.monitors.bench.cells import Cells, slug
+from ouroloop.monitors.bench.regimes import REGIMES
+from ouroloop.monitors.decision.rule import Panel
+
+PANEL = Panel("main")
+
+
+def one(name: str, seed: int, size: str) -> Any:
+    """A run under the defaults of the panel."""
+    return run(name, seed, size, PANEL)
+
+
+def cells(
+    out: Path, runs: int, sizes: Sequence[str] = tuple(SIZES), names: Sequence[str] = tuple(REGIMES)
+) -> Cells:
+    """A cell for each size and regime."""
+    return {
+        out / "v4" / size / f"{slug(name)}.csv": (one, [(name, seed, size) for seed in range(runs)])
+        for size in sizes
+        for name in names
+    }

@@ -1,0 +1,319 @@
+"""V2: what the monitors' numbers are worth at the size of a panel.
+
+Bias, spread, and how often their 95 % intervals hold the truth.
+
+Every draw is a new panel from one world, whose problems differ in all that is measured. The truth
+of a reading is its value where problems abound (`TRUTH`), as many samples of each: what is asked is
+whether the interval tells of the world's problems, not only of those drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+from scipy.stats import beta
+
+from ouroloop.monitors.base import (
+    Canaries,
+    Critics,
+    Floats,
+    Pool,
+    Reading,
+    RoundView,
+    Samples,
+    Texts,
+)
+from ouroloop.monitors.bench.cells import Cells
+from ouroloop.monitors.registry import measure_all
+
+Ints = NDArray[np.int64]
+
+SIZES = ("40x8", "120x8")
+TRUTH = 2_000, 16
+"""Problems of a draw that tells the truth, and how many of them."""
+SHARES = (0.40, 0.25, 0.15, 0.08, 0.06, 0.04, 0.02)
+EDGE = (0.0, 0.3, -0.2, 0.6, -0.5, 0.1, 0.9)
+"""How much likelier than the first each strategy is right, in logits."""
+WRONG = (0.55, 0.3, 0.1, 0.05)
+"""Shares of the wrong answers: three of the problem's own, and one that every problem has."""
+OPENINGS = ("First", "We see that", "Start:", "Take", "Count", "Round up:", "Split")
+OF_THE_SIZE = (
+    "coverage/alive",
+    "coverage/kept",
+    "richness/",
+    "selection/largest_ratio",
+    "supply/effective_problems",
+    "drift/",
+)
+"""Readings that have no value apart from the panel's size.
+
+Or limits that are not simultaneous: their docstrings say what was measured.
+"""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A reading at a size. mean, sd: over draws; defined: draws that gave an interval.
+
+    Covered: those whose interval holds the truth.
+    """
+
+    size: str
+    reading: str
+    truth: float
+    mean: float
+    sd: float
+    defined: int
+    covered: int
+    draws: int
+
+
+@dataclass(frozen=True)
+class Problems:
+    """P(strategy) and P(right | strategy), (P, S) both.
+
+    Nats per token, P(truncated), the number that its texts are about, is it hard, (P,) each.
+    """
+
+    share_PS: Floats
+    right_PS: Floats
+    nats_P: Floats
+    cut_P: Floats
+    number_P: Ints
+    tail_P: NDArray[np.bool_]
+
+
+def problems(rng: np.random.Generator, num: int) -> Problems:
+    """New problems of the world: each has its own difficulty, its own taste in strategies.
+
+    Its own hesitation.
+    """
+    ability = beta(2.2, 1.8)
+    able_P = ability.rvs(num, random_state=rng).clip(0.01, 0.99)
+    share_PS = rng.dirichlet(10 * np.array(SHARES), num)
+    right_PS = expit(logit(able_P)[:, None] + EDGE)
+    hard_P = able_P < ability.ppf(0.25)
+    return Problems(
+        share_PS,
+        right_PS,
+        rng.gamma(4.0, 0.1, num),
+        rng.beta(1, 20, num),
+        rng.integers(100, 1_000, num),
+        hard_P,
+    )
+
+
+def trained(the: Problems, sharper: float = 1.3, better: float = 0.5) -> Problems:
+    """The same problems after a round of training: strategies to a power, and more often right."""
+    power_PS = the.share_PS**sharper
+    share_PS = power_PS / power_PS.sum(axis=1, keepdims=True)
+    return replace(
+        the,
+        share_PS=share_PS,
+        right_PS=expit(logit(the.right_PS) + better),
+        nats_P=0.8 * the.nats_P,
+    )
+
+
+def answers(
+    rng: np.random.Generator, the: Problems, num_samples: int, family: str, named: bool = True
+) -> Samples:
+    """Independent samples of every problem; the world's harder quarter is the tail slice."""
+    num = len(the.nats_P) * num_samples
+    problem_N = np.repeat(np.arange(len(the.nats_P)), num_samples)
+    strategy_N = (
+        (rng.random(num)[:, None] > the.share_PS.cumsum(axis=1)[problem_N])
+        .sum(axis=1)
+        .clip(max=len(SHARES) - 1)
+    )
+    right_N = rng.random(num) < the.right_PS[problem_N, strategy_N]
+    wrong_N = rng.choice(len(WRONG), num, p=WRONG)
+    gold_N = 10 * the.number_P[problem_N]
+    answer_N = np.where(
+        right_N, gold_N, np.where(wrong_N == len(WRONG) - 1, 7, gold_N + 1 + wrong_N)
+    )
+    length_N = 10 + 4 * strategy_N + rng.poisson(10, num)
+    return Samples(
+        problem=_names(family, problem_N),
+        family=np.full(num, family, dtype=object),
+        slice=np.where(the.tail_P[problem_N], "tail", "typical").astype(object),
+        correct=right_N.astype(float),
+        valid=(rng.random(num) < np.where(right_N, 0.95 - 0.03 * strategy_N, 0.4)).astype(float),
+        strategy=_names("s", strategy_N) if named else np.full(num, None, dtype=object),
+        answer=answer_N.astype(str).astype(object),
+        nll=the.nats_P[problem_N] * rng.gamma(20.0, 0.05, num),
+        num_tokens=length_N.astype(float),
+        truncated=(rng.random(num) < the.cut_P[problem_N]).astype(float),
+        text=_texts(rng, the.number_P[problem_N], strategy_N, answer_N),
+    )
+
+
+def view(
+    rng: np.random.Generator, the: Problems, others: Problems, num_samples: int, number: int
+) -> RoundView:
+    """A round's whole view. Critiques, texts and canaries are as many as the panel's problems.
+
+    The pool has other problems, two for one.
+    """
+    num = len(the.nats_P)
+    probe, rest = (
+        answers(rng, the, num_samples, "main"),
+        answers(rng, others, num_samples, "other", named=False),
+    )
+    both = Samples(
+        **{
+            name: np.concatenate([getattr(probe, name), getattr(rest, name)])
+            for name in Samples.__dataclass_fields__
+        }
+    )
+    drafts = answers(rng, trained(problems(rng, 2 * num)), 4, "pool")
+    at_P = rng.beta(3, 3, num)  # how the critic likes a problem
+    judged = probe.where(np.arange(len(probe)) % num_samples < 2)
+    sure_N = np.clip(
+        0.5 * np.repeat(at_P, 2) + 0.4 * judged.correct + 0.1 * rng.standard_normal(2 * num),
+        0.01,
+        0.99,
+    )
+    verdict_N = np.where(
+        rng.random(2 * num) < 0.05, np.nan, (rng.random(2 * num) < sure_N).astype(float)
+    )
+    critics = Critics(judged.problem, verdict_N, sure_N, judged.correct, rng.beta(4, 2, 2 * num))
+    planted = (np.arange(num) % 2).astype(float)
+    accepted = np.where(
+        rng.random(num) < 0.05,
+        np.nan,
+        (rng.random(num) < np.where(planted == 1, 0.9, 0.1)).astype(float),
+    )
+    real_P = rng.gamma(4.0, 0.1, num)
+    real = Texts(
+        _names("real", np.arange(num)),
+        real_P * rng.gamma(20, 0.05, num),
+        real_P,
+        (20 + rng.poisson(20, num)).astype(float),
+    )
+    return RoundView(
+        number,
+        both,
+        answers(rng, the, 1, "main"),
+        critics,
+        _pool(rng, drafts) if number else None,
+        real,
+        Canaries(_names("planted", np.arange(num)), planted, accepted) if number else None,
+    )
+
+
+def _pool(rng: np.random.Generator, drafts: Samples) -> Pool:
+    """A filter that keeps what is right, most of it only when its steps are too."""
+    kept_N = (drafts.correct == 1) & ((drafts.valid == 1) | (rng.random(len(drafts)) < 0.3))
+    reason_N = np.where(kept_N, "", np.where(drafts.correct == 1, "steps", "gold")).astype(object)
+    approved_N = (rng.random(len(drafts)) < 0.3 + 0.5 * drafts.correct).astype(float)
+    return Pool(
+        drafts.problem,
+        drafts.strategy,
+        drafts.answer,
+        drafts.correct,
+        kept_N,
+        reason_N,
+        drafts.valid,
+        approved_N,
+        drafts.text,
+        drafts.slice,
+    )
+
+
+def _names(kind: str, index_N: Ints) -> NDArray[np.object_]:
+    return np.char.add(f"{kind}-", index_N.astype(str)).astype(object)
+
+
+def _texts(
+    rng: np.random.Generator, number_N: Ints, strategy_N: Ints, answer_N: Ints
+) -> NDArray[np.object_]:
+    """Two calculations and the answer.
+
+    Worded by the strategy, now and then with a doubt, rarely in a loop.
+    """
+    doubt_N, loop_N = (
+        rng.random(len(number_N)) < 0.05 + 0.3 * (number_N % 5 == 0),
+        rng.random(len(number_N)) < 0.01 * (1 + strategy_N),
+    )
+    rows = zip(
+        number_N.tolist(),
+        strategy_N.tolist(),
+        answer_N.tolist(),
+        doubt_N.tolist(),
+        loop_N.tolist(),
+        strict=True,
+    )
+    return np.array(
+        [
+            f"{OPENINGS[strategy]} {number} + {strategy} = {number + strategy}."
+            f" {'Perhaps' if doubts else 'Then'} {answer - 9} + 9 = {answer}. "
+            + (f"So {answer} again. " * 30 if loops else f"The answer is {answer}.")
+            for number, strategy, answer, doubts, loops in rows
+        ],
+        dtype=object,
+    )
+
+
+def draw(rng: np.random.Generator, num_problems: int, num_samples: int) -> dict[str, Reading]:
+    """All readings of a round after training, on a panel of new problems."""
+    the, others = problems(rng, num_problems), problems(rng, max(12, num_problems // 5))
+    then = view(rng, the, others, num_samples, 0)
+    return {
+        r.name: r
+        for r in measure_all(view(rng, trained(the), trained(others), num_samples, 1), then)
+    }
+
+
+def characteristics(size: str, runs: int, seed: int = 0) -> list[Line]:
+    """A line per reading that has a value apart from the panel's size.
+
+    Raises:
+        RuntimeError: a monitor failed.
+    """
+    num_problems, num_samples = (int(x) for x in size.split("x"))
+    large, times = TRUTH
+    told = [
+        draw(np.random.default_rng([seed, 1, num_samples, i]), large, num_samples)
+        for i in range(times)
+    ]
+    drawn = [
+        draw(np.random.default_rng([seed, 0, num_problems, i]), num_problems, num_samples)
+        for i in range(runs)
+    ]
+    if failed := [r for r in told[0].values() if r.status == "error"]:
+        raise RuntimeError(failed[0].reason)
+    names = [
+        name
+        for name, r in told[0].items()
+        if math.isfinite(r.value) and not name.startswith(OF_THE_SIZE)
+    ]
+    return [
+        _line(
+            size,
+            name,
+            float(np.mean([r[name].value for r in told])),
+            [d[name] for d in drawn if name in d],
+            runs,
+        )
+        for name in names
+    ]
+
+
+def _line(size: str, name: str, truth: float, found: list[Reading], runs: int) -> Line:
+    values = np.array([r.value for r in found if math.isfinite(r.value)])
+    sure = [r for r in found if math.isfinite(r.low)]
+    held = sum(r.low - 1e-12 <= truth <= r.high + 1e-12 for r in sure)
+    return Line(
+        size, name, truth, float(values.mean()), float(values.std(ddof=1)), len(sure), held, runs
+    )
+
+
+def cells(out: Path, runs: int) -> Cells:
+    """A file per size."""
+    return {out / "v2" / f"{size}.csv": (characteristics, [(size, runs)]) for size in SIZES}

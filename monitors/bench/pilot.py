@@ -1,0 +1,186 @@
+"""The logs of a pilot, a small language model in four self-training loops, under the rule.
+
+What it says, and when.
+
+The logs hold numbers per problem, not samples: how often 16 samples were right, and their share of
+distinct-correct pairs. The first are right or wrong samples in any order; the second is one score
+in [0, 1] of all 16 samples at once, so that the largest bets win less on it than on pairs. Round 0,
+with 16 samples a problem like every other, is the anchor: its own noise costs far more than one of
+64 would.
+
+Beside it the analysis that the logs were first read with, a normal e-process on paired z-scores:
+sooner, but right only for many problems.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import logsumexp
+
+from ouroloop.monitors.bench.cells import Cells
+from ouroloop.monitors.decision import evidence
+from ouroloop.monitors.decision.evidence import Stream
+
+DATA = Path(os.environ.get("OUROLOOP_DATA", Path("..") / "shared" / "data"))
+LOOPS = ("replace", "sharpen", "verify", "healthy")
+SHARES = (1.0, 0.5, 0.25)
+NUM_SAMPLES = 16
+ALPHA, HORIZON = 0.05, 12
+NORMAL_STAKES = np.array([0.5, 1.0, 2.0, 3.0, 4.0])
+STREAMS = {
+    "id_acc_v": (0.01, False),
+    "id_dcp_v": (0.10, True),
+    "tail_acc_v": (0.01, False),
+    "tail_dcp_v": (0.10, True),
+}
+"""Name in the log -> tolerance, and whether it is a share of the anchor's."""
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """When a loop is halted at a share of every tolerance, 0 for never, and by what.
+
+    `rule`: exact, or normal.
+    """
+
+    rule: str
+    loop: str
+    anchor: int
+    share: float
+    alarm: int
+    driver: str
+    log_e: float
+
+
+def read(loop: str) -> list[dict[str, Any]]:
+    """A loop's rounds, oldest first."""
+    entries: list[dict[str, Any]] = json.loads(
+        (DATA / "pilot" / f"lm_{loop}_0.json").read_text(encoding="utf-8")
+    )
+    return entries
+
+
+def stream(
+    name: str, now: Mapping[str, Any], anchor: Mapping[str, Any], following: Mapping[str, Any]
+) -> Stream:
+    """One quantity of a round. The anchor's noise: that of counted samples.
+
+    Of pairs half of the squared change to the round that follows.
+    """
+    tolerance, relative = STREAMS[name]
+    anchor_P, now_P, next_P = (
+        np.array(entry[name], dtype=float) for entry in (anchor, now, following)
+    )
+    if name.endswith("acc_v"):
+        right_P = np.rint(NUM_SAMPLES * now_P)
+        block_PRM = (np.arange(NUM_SAMPLES) < right_P[:, None])[:, None, :].astype(float)
+        variance_P = anchor_P * (1 - anchor_P) / (NUM_SAMPLES - 1)
+    else:
+        block_PRM = now_P[:, None, None]
+        variance_P = (next_P - anchor_P) ** 2 / 2
+    return Stream(
+        name.removesuffix("_v"),
+        anchor_P,
+        block_PRM,
+        float(np.sqrt(variance_P.sum())) / len(anchor_P),
+        tolerance,
+        relative,
+    )
+
+
+def follow(
+    entries: Sequence[Mapping[str, Any]],
+    loop: str,
+    share: float,
+    anchor: int = 0,
+    rule: str = "exact",
+) -> Alarm:
+    """A rule on one loop's log, from the round after the anchor."""
+    weigh, limit = RULES[rule]
+    log_e = 0.0
+    for number, (log_e, driver) in enumerate(weigh(entries, share, anchor), start=anchor + 1):
+        if log_e >= limit:
+            return Alarm(rule, loop, anchor, share, number, driver, round(log_e, 2))
+    return Alarm(rule, loop, anchor, share, 0, "", round(log_e, 2))
+
+
+def _exact(
+    entries: Sequence[Mapping[str, Any]], share: float, anchor: int
+) -> Iterator[tuple[float, str]]:
+    """The panel's rule: (log evidence, driver) round by round."""
+    z = evidence.anchor_z(ALPHA, len(STREAMS))
+    rounds: list[evidence.Factors] = []
+    for now in entries[anchor + 1 :]:
+        streams = [stream(name, now, entries[anchor], entries[anchor + 1]) for name in STREAMS]
+        rounds.append({s.name: evidence.loss_factors(s, share, z).tolist() for s in streams})
+        weight = evidence.weigh(rounds, HORIZON)
+        yield weight.log_e, weight.driver
+
+
+def _normal(
+    entries: Sequence[Mapping[str, Any]], share: float, anchor: int
+) -> Iterator[tuple[float, str]]:
+    """The same by a normal e-process, exp(lambda S.
+
+    Lambda^2 V / 2), whose S sums the paired z-scores (loss less tolerance) of m rounds.
+
+    Its variance is V = m (1 - rho) + rho m^2: the rounds share an anchor of as many samples as each
+    has, so that rho is a half. Stakes, beginnings and quantities are mixed as in the rule, all with
+    equal weights.
+    """
+    rho = 0.5
+    z_QT = np.empty((len(STREAMS), 0))
+    for now in entries[anchor + 1 :]:
+        z_QT = np.column_stack(
+            [z_QT, [_paired_z(name, now, entries[anchor], share) for name in STREAMS]]
+        )
+        length_T = np.arange(z_QT.shape[1], 0, -1.0)
+        sum_QT = z_QT[:, ::-1].cumsum(1)[:, ::-1]
+        variance_T = length_T * (1 - rho) + rho * length_T**2
+        log_QTL = sum_QT[..., None] * NORMAL_STAKES - NORMAL_STAKES**2 * variance_T[:, None] / 2
+        later = (
+            np.log((HORIZON - len(length_T)) * len(NORMAL_STAKES))
+            if len(length_T) < HORIZON
+            else -np.inf
+        )
+        log_Q = np.logaddexp(logsumexp(log_QTL, axis=(1, 2)), later) - np.log(
+            HORIZON * len(NORMAL_STAKES)
+        )
+        yield (
+            float(logsumexp(log_Q) - np.log(len(STREAMS))),
+            list(STREAMS)[int(log_Q.argmax())].removesuffix("_v"),
+        )
+
+
+RULES = {"exact": (_exact, evidence.log_limit(ALPHA)), "normal": (_normal, -np.log(ALPHA))}
+"""Name -> what weighs the evidence of each round, and its limit."""
+
+
+def _paired_z(name: str, now: Mapping[str, Any], anchor: Mapping[str, Any], share: float) -> float:
+    tolerance, relative = STREAMS[name]
+    anchor_P, now_P = (np.array(entry[name], dtype=float) for entry in (anchor, now))
+    loss_P = anchor_P - now_P - share * tolerance * (anchor_P.mean() if relative else 1.0)
+    return float(loss_P.mean() / (loss_P.std(ddof=1) / np.sqrt(len(loss_P))))
+
+
+def one(rule: str, loop: str, anchor: int, share: float) -> Alarm:
+    """A line of the table."""
+    return follow(read(loop), loop, share, anchor, rule)
+
+
+def cells(out: Path) -> Cells:
+    """All loops against round 0, and the two slow ones against round 2."""
+    followed = [(loop, 0) for loop in LOOPS] + [(loop, 2) for loop in ("verify", "healthy")]
+    return {
+        out / "pilot.csv": (
+            one,
+            [(rule, *which, share) for rule in RULES for which in followed for share in SHARES],
+        )
+    }

@@ -1,0 +1,344 @@
+"""The tables of MONITORS.md, from the result files alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from ouroloop.monitors.bench import estimators
+from ouroloop.monitors.bench.bench import SIZES
+from ouroloop.monitors.bench.boundary import GRID, TIERS, name_of, prefix
+from ouroloop.monitors.bench.cells import read, slug
+from ouroloop.monitors.bench.regimes import COLLAPSING, REGIMES, STEADY
+from ouroloop.monitors.estimators.stats import clopper_pearson
+
+Rows = list[dict[str, str]]
+
+PAGE = Path("MONITORS.md")
+RULES = {
+    "watch": "WATCH",
+    "halt": "HALT",
+    "gini_simpson_falls_a_tenth": "Gini-Simpson -10 %",
+    "any_of_six_below_5_percent": "p < 0.05, any of six",
+    "entropy_falls_a_tenth": "entropy alone, -10 %",
+    "accuracy_alone": "accuracy alone",
+    "adwin_rounds": "ADWIN, rounds",
+    "page_hinkley_rounds": "Page-Hinkley, rounds",
+    "adwin_samples": "ADWIN, samples",
+    "page_hinkley_samples": "Page-Hinkley, samples",
+}
+
+
+def table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+    """A Markdown table; what looks like a number stands on the right."""
+    body = [[str(cell) for cell in line] for line in lines]
+    if not body:
+        raise FileNotFoundError("no results")
+    rule = [
+        "---:" if all(row[i][:1].isdigit() or row[i][:1] in "+-" for row in body) else "---"
+        for i in range(len(head))
+    ]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [list(head), rule, *body])
+
+
+def percent(hits: int, num: int) -> str:
+    """A share, rounded to whole per cent, or what there is no share of."""
+    return f"{100 * hits / num:.0f} %" if num else "-"
+
+
+def v1(out: Path) -> str:
+    """False alarms of runs that lie exactly on every tolerance of a tier."""
+    lines = []
+    for tier, (_, alpha) in TIERS.items():
+        names = {
+            name_of(*line, tier): (*line[:2], "the same" if line[2] else "independent")
+            for line in GRID
+        }
+        names |= {
+            f"{prefix(tier)}panel-{size}.csv": (size, "the panel's eight", "as they hang together")
+            for size in SIZES
+        }
+        for name, (size, kind, together) in names.items():
+            if (path := out / "v1" / name).exists():
+                rows = read(path)
+                hits = sum(row["alarm"] != "0" for row in rows)
+                top = max(float(row["log_e"]) for row in rows)
+                upper = 100 * clopper_pearson(hits, len(rows), 0.90)[1]
+                share = (
+                    f"{100 * hits / len(rows):.1f} %",
+                    f"{upper:.2f} %",
+                    f"{100 * alpha:.0f} %",
+                )
+                lines.append(
+                    (tier.upper(), size, kind, together, len(rows), hits, *share, f"{top:.1f}")
+                )
+    return table(
+        (
+            "tier",
+            "N x k",
+            "problems",
+            "monitors",
+            "runs",
+            "alarms",
+            "share",
+            "95 % upper bound",
+            "promised",
+            "largest log e",
+        ),
+        lines,
+    )
+
+
+def v2(out: Path) -> str:
+    """What every reading is worth.
+
+    Its bias in its own standard deviations, that deviation, how often the interval holds the truth.
+    """
+    at = {
+        size: {r["reading"]: r for r in read(out / "v2" / f"{size}.csv")}
+        for size in estimators.SIZES
+    }
+    lines = []
+    for name, large in at[estimators.SIZES[-1]].items():
+        line = [f"`{name}`", f"{float(large['truth']):.3f}"]
+        for row in (rows[name] for rows in at.values()):
+            sd = float(row["sd"])
+            off = f"{(float(row['mean']) - float(row['truth'])) / sd:+.2f}" if sd > 0 else "-"
+            line += [off, f"{sd:.3f}", percent(int(row["covered"]), int(row["defined"]))]
+        lines.append(line)
+    return table(
+        (
+            "reading",
+            "truth",
+            *(f"{size}: {what}" for size in at for what in ("bias / sd", "sd", "interval holds")),
+        ),
+        lines,
+    )
+
+
+def v3(out: Path) -> str:
+    """The laws of the dynamics."""
+    rows = read(out / "v3.csv")
+    return table(
+        ("law", "at", "expected", "found", "allowed"),
+        [
+            (
+                r["law"],
+                r["setting"],
+                f"{float(r['expected']):.4f}",
+                f"{float(r['found']):.4f}",
+                f"{float(r['within']):.3f}",
+            )
+            for r in rows
+        ],
+    )
+
+
+def seen(row: dict[str, str], rule: str = "watch", late: int = 0) -> bool:
+    """Whether a rule fired after the regime set in and no later than `late` rounds after the event."""
+    return int(row["onset"]) <= int(row[rule]) <= int(row["event"]) + late
+
+
+def early(row: dict[str, str], rule: str) -> bool:
+    """Whether a tier fired before any quantity was truly beyond that tier's tolerance."""
+    alarm, violated = int(row[rule]), int(row[f"violated_{rule}"])
+    return alarm > 0 and (violated == 0 or alarm < violated)
+
+
+def most(values: Iterable[str]) -> str:
+    """The most frequent value and its share."""
+    known = [value for value in values if value]
+    if not known:
+        return "-"
+    value, count = Counter(known).most_common(1)[0]
+    return f"{value} {percent(count, len(known))}"
+
+
+def v4(out: Path, size: str) -> str:
+    """How soon each collapse is seen, at one size of the panel."""
+    lines = []
+    for name, regime in COLLAPSING.items():
+        if not (path := out / "v4" / size / f"{slug(name)}.csv").exists():
+            continue
+        rows = read(path)
+        there = [r for r in rows if r["event"] != "0"]
+        warned = [r for r in rows if int(r["watch"]) >= int(r["onset"])]
+        lead = [
+            int(r["event"]) - int(r["watch"]) for r in there if int(r["watch"]) >= int(r["onset"])
+        ]
+        hits, num = sum(map(seen, there)), len(there)
+        lines.append(
+            (
+                name,
+                regime.mode,
+                f"{num} of {len(rows)}",
+                f"{median(int(r['event']) - int(r['onset']) for r in there):g}" if there else "-",
+                f"{percent(hits, num)} ({100 * clopper_pearson(hits, num)[0]:.0f})" if num else "-",
+                percent(sum(seen(r, late=1) for r in there), num),
+                f"{median(lead):+g}" if lead else "-",
+                percent(sum(seen(r, "halt") for r in there), num),
+                most(r["watch_driver"] for r in warned),
+                most(r["watch_mode"] for r in warned),
+                most(r["halt_mode"] for r in warned),
+            )
+        )
+    head = (
+        "regime",
+        "mode",
+        "2 points down",
+        "rounds until then",
+        "WATCH by then (at least)",
+        "one round later",
+        "median lead",
+        "HALT by then",
+        "driver",
+        "named at WATCH",
+        "at HALT",
+    )
+    return table(head, lines)
+
+
+def v4_false(out: Path, size: str) -> str:
+    """Alarms while nothing was beyond its tolerance, at one size of the panel."""
+    lines = []
+    for name in REGIMES:
+        if not (path := out / "v4" / size / f"{slug(name)}.csv").exists():
+            continue
+        rows = read(path)
+        halt, num = sum(early(r, "halt") for r in rows), len(rows)
+        upper = 100 * clopper_pearson(halt, num, 0.90)[1]
+        lines.append(
+            (
+                name,
+                num,
+                percent(sum(r["violated_watch"] != "0" for r in rows), num),
+                percent(sum(r["violated_halt"] != "0" for r in rows), num),
+                percent(sum(early(r, "watch") for r in rows), num),
+                f"{percent(halt, num)} (at most {upper:.1f} %)",
+                percent(sum(r["watch"] != "0" for r in rows), num),
+                percent(sum(r["halt"] != "0" for r in rows), num),
+            )
+        )
+    head = (
+        "regime",
+        "runs",
+        "truly beyond a quarter",
+        "truly beyond",
+        "WATCH before that",
+        "HALT before that",
+        "WATCH at all",
+        "HALT at all",
+    )
+    return table(head, lines)
+
+
+def v7(out: Path, size: str = "500x16") -> str:
+    """Other rules on the same runs: collapse seen in time, and healthy runs disturbed."""
+    rules = dict(RULES)
+    others = (
+        {(r["regime"], r["seed"]): r for r in read(out / "v7" / "river.csv")}
+        if (out / "v7" / "river.csv").exists()
+        else {}
+    )
+    rules = {
+        rule: title
+        for rule, title in rules.items()
+        if others or not rule.startswith(("adwin", "page"))
+    }
+    lines = []
+    for name in (*COLLAPSING, *STEADY):
+        known = {r["seed"]: r for r in read(out / "v4" / size / f"{slug(name)}.csv")}
+        rows = [
+            known[r["seed"]] | r | others.get((name, r["seed"]), {})
+            for r in read(out / "v7" / size / f"{slug(name)}.csv")
+        ]
+        cells = []
+        for rule in rules:
+            has = [r for r in rows if rule in r and (name in STEADY or r["event"] != "0")]
+            cells.append(
+                percent(
+                    sum(r[rule] != "0" if name in STEADY else seen(r, rule) for r in has), len(has)
+                )
+            )
+        lines.append((f"{name} ({REGIMES[name].mode or 'healthy: alarms'})", len(rows), *cells))
+    early_alarms = [_before_onset(out, size, rule, others) for rule in rules]
+    lines.append(("all collapsing, before the onset", "", *early_alarms))
+    return table(("regime", "runs", *rules.values()), lines)
+
+
+def _before_onset(
+    out: Path, size: str, rule: str, others: dict[tuple[str, str], dict[str, str]]
+) -> str:
+    """Share of the collapsing runs in which a rule fires while they are still healthy."""
+    hits = num = 0
+    for name in COLLAPSING:
+        known = {r["seed"]: r for r in read(out / "v4" / size / f"{slug(name)}.csv")}
+        for row in read(out / "v7" / size / f"{slug(name)}.csv"):
+            merged = known[row["seed"]] | row | others.get((name, row["seed"]), {})
+            if rule in merged:
+                num += 1
+                hits += 0 < int(merged[rule]) < int(merged["onset"])
+    return percent(hits, num)
+
+
+def pilot(out: Path) -> str:
+    """The pilot's loops by the rule, and by the normal e-process beside it."""
+    rows = read(out / "pilot.csv")
+    lines = []
+    for loop, anchor in dict.fromkeys((r["loop"], r["anchor"]) for r in rows):
+        line = [loop, f"round {anchor}"]
+        for rule in ("exact", "normal"):
+            mine = [r for r in rows if (r["loop"], r["anchor"], r["rule"]) == (loop, anchor, rule)]
+            line += [
+                " / ".join(r["alarm"] if r["alarm"] != "0" else "none" for r in mine),
+                most(r["driver"] for r in mine),
+            ]
+        lines.append(tuple(line))
+    return table(
+        (
+            "loop",
+            "anchor",
+            "HALT at tolerance x1 / x0.5 / x0.25",
+            "driver",
+            "by a normal e-process",
+            "driver",
+        ),
+        lines,
+    )
+
+
+def tables(out: Path) -> dict[str, Callable[[], str]]:
+    """Name of a place in the page -> what stands there."""
+    found: dict[str, Callable[[], str]] = {
+        make.__name__: partial(make, out) for make in (v1, v2, v3, v7, pilot)
+    }
+    for size in SIZES:
+        found |= {
+            f"v4 {size}": partial(v4, out, size),
+            f"v4 false {size}": partial(v4_false, out, size),
+        }
+    return found
+
+
+def write(out: Path, page: Path = PAGE) -> list[str]:
+    """Put every table for which there are results between its markers.
+
+    The names of those that were put.
+    """
+    text, done = page.read_text(encoding="utf-8"), []
+    for name, make in tables(out).items():
+        start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        if start not in text:
+            continue
+        try:
+            made = make()
+        except FileNotFoundError:  # not worked out: what stands there stays
+            continue
+        before, rest = text.split(start)
+        text = f"{before}{start}\n{made}\n{end}{rest.split(end)[1]}"
+        done.append(name)
+    page.write_text(text, encoding="utf-8")
+    return done

@@ -1,0 +1,184 @@
+"""Streams of rounds whose truth is known: the monitors' own test bench.
+
+A panel of problems, and what models of a world answer to it.
+
+What changes the models stands in `dynamics.py`, what is true of them in `truth.py`. Stylised:
+directions and sample sizes, not the rates of real models.
+
+Suffixes: `_P` problems, `_K` samples, `_T` types, `_S` strategies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+
+from ouroloop.monitors.bench.dynamics import (
+    NUM_STRATEGIES,
+    NUM_TYPES,
+    NUM_WRONG,
+    SHORTCUT,
+    Model,
+    Regime,
+    World,
+    flattened,
+    settled,
+    step,
+    world,
+    wrong_answer,
+)
+from ouroloop.monitors.decision.blocks import Table
+from ouroloop.monitors.decision.guarded import Tables
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+SHIFTED = 0.30
+SPREAD = 1.0
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The fixed panel: each problem's type and difficulty (logits).
+
+    Whether the usual strategy fails on it, and the tail slice.
+    """
+
+    type_P: Ints
+    hard_P: Floats
+    shifted_P: Bools
+    other_P: Floats
+    tail_P: Ints
+    labels: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+def probe(rng: np.random.Generator, the: World, num_problems: int, tail_share: float) -> Probe:
+    """A panel of that world: typical problems.
+
+    And a share from the rarer half of the types and harder, which is the tail slice.
+    """
+    num_tail = round(tail_share * num_problems)
+    typical_P = rng.choice(NUM_TYPES, num_problems - num_tail, p=the.weight_T)
+    type_P = np.concatenate([typical_P, rng.integers(NUM_TYPES // 2, NUM_TYPES, num_tail)])
+    tail_P = np.arange(num_problems - num_tail, num_problems)
+    hard_P = rng.normal(0, SPREAD, num_problems)
+    hard_P[tail_P] += 0.5
+    labels = tuple(str(i) for i in range((1 + NUM_WRONG) * num_problems + 1))
+    names = tuple(f"p{i:05d}" for i in range(num_problems))
+    shifted_P = rng.random(num_problems) < SHIFTED
+    return Probe(
+        type_P, hard_P, shifted_P, rng.beta(6, 2, max(num_problems // 5, 20)), tail_P, labels, names
+    )
+
+
+def cells(model: Model, the: World, panel: Probe) -> tuple[Floats, Floats]:
+    """P(strategy) and P(right | strategy) for each problem, (P, S) both.
+
+    All that the truth and the samples depend on.
+    """
+    skill_PS = np.clip(model.skill_TS[panel.type_P], 1e-9, 1 - 1e-9)
+    right_PS = expit(logit(skill_PS) - panel.hard_P[:, None]) * the.right_TS[panel.type_P]
+    fails_PS = panel.shifted_P[:, None] & (
+        np.arange(NUM_STRATEGIES + 1) == the.modal_T[panel.type_P][:, None]
+    )
+    return model.share_TS[panel.type_P], np.where(fails_PS, 0.0, right_PS)
+
+
+def draw(
+    model: Model, the: World, panel: Probe, num_samples: int, rng: np.random.Generator
+) -> tuple[Table, Table]:
+    """Samples of the panel, and of the other families (right or not, nothing else)."""
+    share_PS, right_PS = cells(model, the, panel)
+    num_problems = len(panel.type_P)
+    bound_PS = share_PS.cumsum(axis=1)[:, :-1]
+    uniform_PK = rng.random((num_problems, num_samples))
+    strategy_PK = np.zeros(uniform_PK.shape, dtype=np.int64)
+    for s in range(NUM_STRATEGIES):
+        strategy_PK += uniform_PK > bound_PS[:, s : s + 1]
+    right_PK = rng.random((num_problems, num_samples)) < np.take_along_axis(
+        right_PS, strategy_PK, axis=1
+    )
+    own = (1 + NUM_WRONG) * np.arange(num_problems)[:, None]
+    answer_PK = np.where(right_PK, own, own + wrong_answer()[strategy_PK])
+    answer_PK = np.where(strategy_PK == SHORTCUT, len(panel.labels) - 1, answer_PK)
+    there = np.ones((num_problems, num_samples), dtype=bool)
+    other = rng.random((len(panel.other_P), num_samples)) < (model.general * panel.other_P)[:, None]
+    none = np.full(other.shape, -1, dtype=np.int64)
+    others = Table(
+        tuple(f"o{i:05d}" for i in range(len(other))),
+        np.ones(other.shape, dtype=bool),
+        other,
+        none,
+        none,
+    )
+    return Table(panel.names, there, right_PK, strategy_PK, answer_PK, panel.labels), others
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of a stream: its number (0.
+
+    The anchor), its samples beside the anchor's, and the model that made it.
+    """
+
+    number: int
+    tables: Tables
+    model: Model
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One run: `onset` - 1 healthy rounds after the anchor, then the regime."""
+
+    regime: Regime
+    seed: int
+    num_problems: int = 500
+    num_samples: int = 16
+    num_anchor: int = 256
+    num_rounds: int = 20
+    tail_share: float = 0.25
+
+    world: World = field(init=False)
+    probe: Probe = field(init=False)
+    onset: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng(self.seed)
+        object.__setattr__(self, "world", world(rng))
+        object.__setattr__(
+            self, "probe", probe(rng, self.world, self.num_problems, self.tail_share)
+        )
+        object.__setattr__(self, "onset", int(rng.integers(4, 7)) if self.regime.mode else 1)
+
+    def models(self) -> Iterator[Model]:
+        """The anchor's model and that of every round."""
+        rng = np.random.default_rng([self.seed, 1])
+        model = settled(self.world, self.regime.before)
+        model = flattened(model, self.world) if self.regime.start == "flattened" else model
+        yield model
+        for number in range(1, self.num_rounds + 1):
+            model = step(
+                model, self.world, self.regime if number >= self.onset else self.regime.before, rng
+            )
+            yield model
+
+    def rounds(self) -> Iterator[Round]:
+        """Every round with its samples, the anchor first."""
+        rng = np.random.default_rng([self.seed, 2])
+        anchor = None
+        for number, model in enumerate(self.models()):
+            now = draw(
+                model, self.world, self.probe, self.num_samples if number else self.num_anchor, rng
+            )
+            anchor = now if anchor is None else anchor
+            main = (anchor[0], now[0])
+            family_P = np.zeros(self.num_problems, dtype=np.int64)
+            yield Round(
+                number, Tables(main, self.probe.tail_P, main, family_P, (anchor[1], now[1])), model
+            )

@@ -1,0 +1,117 @@
+"""What is exactly true of a simulated stream, in the units of the guarded quantities.
+
+And when it crosses a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations_with_replacement
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
+
+from ouroloop.monitors.bench import dynamics, simulate
+from ouroloop.monitors.bench.dynamics import Model, World
+from ouroloop.monitors.bench.simulate import Probe
+from ouroloop.monitors.decision import guarded
+from ouroloop.monitors.decision.guards import Quantity
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+EVENT = 0.02
+"""A fall of pass@1 or of the tail's pass@k that counts as the collapse having happened."""
+
+
+@lru_cache(maxsize=4)
+def _votes(num_answers: int, num_voters: int = 4) -> tuple[Ints, Floats]:
+    """All counts of `num_voters` votes over the answers, (V, A).
+
+    And the log number of ways to get each, (V,).
+    """
+    chosen = list(combinations_with_replacement(range(num_answers), num_voters))
+    count_VA = np.array([np.bincount(c, minlength=num_answers) for c in chosen])
+    return count_VA, gammaln(num_voters + 1) - gammaln(count_VA + 1).sum(axis=1)
+
+
+def candour(answer_PA: Floats) -> Floats:
+    """Expectation of `blocks.candour` for blocks of eight.
+
+    All outcomes of four votes, ties broken evenly.
+    """
+    count_VA, ways_V = _votes(answer_PA.shape[1])
+    chance_PV = np.exp(np.log(np.maximum(answer_PA, 1e-300)) @ count_VA.T + ways_V)
+    winner_VA = count_VA == count_VA.max(axis=1, keepdims=True)
+    winner_VA = winner_VA / winner_VA.sum(axis=1, keepdims=True)
+    over_P = ((chance_PV @ winner_VA) * (answer_PA - (np.arange(answer_PA.shape[1]) == 0))).sum(
+        axis=1
+    )
+    return np.asarray((1 - over_P) / 2)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Expectations under one model. score: guarded quantity -> mean block score.
+
+    Wrong_A: share of each wrong answer over all problems.
+
+    gini_simpson: of all samples' strategies; entropy in nats: both the mean over problems.
+    """
+
+    score: Mapping[str, float]
+    wrong_A: Floats
+    gini_simpson: float
+    entropy: float
+
+    def shown(self, quantity: Quantity) -> float:
+        """In the unit that a reader sees."""
+        return quantity.shown[0] + quantity.shown[1] * self.score[quantity.name]
+
+
+def truth(model: Model, the: World, panel: Probe, rare_PS: NDArray[np.bool_], pass_k: int) -> Truth:
+    """All of it; `rare_PS`: which strategies were rare at the anchor (a strategy beyond its columns was not)."""
+    share_PS, right_PS = simulate.cells(model, the, panel)
+    hit_PS = share_PS * right_PS
+    right_P = hit_PS.sum(axis=1)
+    pairs_P = right_P**2 - (hit_PS**2).sum(axis=1)
+    miss_P = (1 - right_P) ** pass_k
+    answer_PA = dynamics.answers(share_PS, right_PS)
+    tail_P = panel.tail_P
+    score = {
+        "pass@1": right_P,
+        guarded.PAIRS: pairs_P,
+        f"pass@{pass_k} of the tail": 1 - miss_P[tail_P],
+        f"{guarded.PAIRS} of the tail": pairs_P[tail_P],
+        guarded.RARE: (hit_PS[:, : rare_PS.shape[1]] * rare_PS).sum(axis=1),
+        guarded.VOTES: candour(answer_PA),
+        guarded.OTHERS: model.general * panel.other_P,
+    }
+    wrong_PA = np.where(np.arange(answer_PA.shape[1]) == 0, 0.0, answer_PA)
+    wrong_A = np.append(wrong_PA[:, :-1].ravel() / len(right_P), wrong_PA[:, -1].mean())
+    spread = float((1 - (share_PS**2).sum(axis=1)).mean())
+    entropy = float(-(share_PS * np.log(np.maximum(share_PS, 1e-300))).sum(axis=1).mean())
+    return Truth({name: float(x.mean()) for name, x in score.items()}, wrong_A, spread, entropy)
+
+
+def losses(anchor: Truth, now: Truth, quantities: Sequence[Quantity]) -> dict[str, float]:
+    """How much of its tolerance each quantity has truly lost."""
+    out = {}
+    for q in quantities:
+        if q.name == guarded.SHORTCUT:
+            out[q.name] = float((now.wrong_A - anchor.wrong_A).max()) / q.tolerance
+            continue
+        before = anchor.score[q.name] if q.ceiling is None else min(anchor.score[q.name], q.ceiling)
+        limit = q.tolerance * before if q.relative else q.tolerance / abs(q.shown[1])
+        out[q.name] = (before - now.score[q.name]) / limit if limit > 0 else 0.0
+    return out
+
+
+def fallen(
+    before: Mapping[str, float], now: Mapping[str, float], pass_k: int, by: float = EVENT
+) -> bool:
+    """Whether pass@1 or the tail's pass@k lies `by` below what it was before."""
+    return any(before[n] - now[n] >= by for n in ("pass@1", f"pass@{pass_k} of the tail"))

@@ -1,0 +1,65 @@
+"""The validation, as commands: each leaves small files, and `table` writes them up in MONITORS.md.
+
+A cell (file) that is there is not worked out again. Real runs (V5) are `ouroloop study collapse`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from ouroloop.monitors.bench import (
+    ablations,
+    boundary,
+    cells,
+    collapse,
+    estimators,
+    laws,
+    pilot,
+    report,
+)
+from ouroloop.monitors.bench.bench import SIZES
+from ouroloop.monitors.bench.regimes import REGIMES
+
+RUNS = {"v1": 2000, "v2": 400, "v3": 100, "v4": 200, "v7": 100}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ouroloop.monitors.bench.validate", description=__doc__
+    )
+    parser.add_argument("what", choices=[*RUNS, "pilot", "table"])
+    parser.add_argument("--runs", type=int, default=0, help=f"runs of a cell, as committed: {RUNS}")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=cells.OUT)
+    parser.add_argument(
+        "--sizes",
+        nargs="*",
+        default=["500x16"],
+        choices=list(SIZES),
+        help="problems x samples (v4)",
+    )
+    parser.add_argument(
+        "--regimes", nargs="*", default=list(REGIMES), choices=list(REGIMES), help="which (v4)"
+    )
+    given = parser.parse_args(arguments)
+    if given.what == "table":
+        print("written:", ", ".join(report.write(given.out)))
+        return 0
+    runs = given.runs or RUNS.get(given.what, 0)
+    todo = {
+        "v1": lambda: boundary.cells(given.out, runs),
+        "v2": lambda: estimators.cells(given.out, runs),
+        "v3": lambda: laws.cells(given.out, runs),
+        "v7": lambda: ablations.cells(given.out, runs),
+        "v4": lambda: collapse.cells(given.out, runs, given.sizes, given.regimes),
+        "pilot": lambda: pilot.cells(given.out),
+    }
+    cells.fill(todo[given.what](), given.workers)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""From a round's samples to one decision, with its reasons."""

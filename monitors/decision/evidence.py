@@ -1,0 +1,248 @@
+"""Evidence over rounds that a guarded quantity is worse than tolerated.
+
+E-processes, valid whenever one looks. Knows nothing of monitors.
+
+Suffixes: `_P` problems, `_R` ways to cut a problem's samples into blocks, `_M` blocks, `_B` bets.
+Every logarithm is natural. An e-process is a bet against "healthy" that cannot be expected to win
+while it is true: P(it ever reaches 1 / alpha) <= alpha (Ville), however the rounds hang together
+and whenever one stops.
+
+A block's score y in [0, 1] has the mean mu_i of its problem i; disjoint blocks and different
+problems are independent given the round's model. For one bet lambda per round, the expectation of
+prod_i prod_m (1 + lambda (b_i - delta - y_im)) is prod_i (1 + lambda (b_i - delta - mu_i))^M, by
+the inequality of arithmetic and geometric means at most (1 + lambda (mean b - delta - mean mu))^(P
+M): at most 1 while mean mu >= mean b - delta. No problem need be like another. Averaging a
+problem's product over several ways to cut its samples keeps the expectation, and wins back what
+disjoint blocks lose against all pairs. Problems with unequal numbers M_i of blocks get bets
+lambda_i in proportion to 1 / M_i, so that each counts alike: (1 + lambda_i x_i)^M_i <= exp(lambda_i
+M_i x_i), whose product over problems is at most 1 while the plain mean of x_i is at most 0.
+
+Source: Podkopaev & Ramdas 2110.06177 (a tolerated change is no alarm); Waudby-Smith & Ramdas
+2010.09686 (betting on bounded means); Shin et al. 2203.03532 (mixtures over the unknown start);
+Vovk & Wang 1912.06116 (means of e-values). Ours: unlike problems, blocks, means over cuts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import exp, log, pi
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+Floats = NDArray[np.float64]
+Factors = Mapping[str, Sequence[float]]
+"""Quantity -> log growth of each bet in one round."""
+
+BETS_B = np.array([0.03, 0.1, 0.3, 0.6, 0.9])
+"""Shares of the largest bet that can never lose all.
+
+Small ones win on large panels, large ones on clear losses.
+"""
+ANCHOR_SHARE = 0.2
+"""Share of alpha that pays for the anchor being a sample itself."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One guarded quantity of one round against a frozen anchor, turned so that up is good.
+
+    anchor_P: the anchor's mean block score per problem, in [0, 1]. block_PRM: this round's block
+    scores in [0, 1]; NaN: no such block. anchor_se: standard error of mean(anchor_P) from the
+    sampling within problems alone (the problems are fixed). tolerance: how much the mean may fall;
+    a share of the anchor's mean if `relative`. spare: how far the anchor's own mean lies above
+    mean(anchor_P) where that is a fixed bar: so much of its noise does no harm.
+    """
+
+    name: str
+    anchor_P: Floats
+    block_PRM: Floats
+    anchor_se: float
+    tolerance: float
+    relative: bool = False
+    spare: float = 0.0
+
+    @cached_property
+    def counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        """Blocks of every problem and cut, (P, R), and how many of them score 1.
+
+        None if some score lies between 0 and 1.
+        """
+        num_PR = np.isfinite(self.block_PRM).sum(axis=2)
+        ones_PRM = self.block_PRM == 1
+        whole = ones_PRM.sum() + (self.block_PRM == 0).sum() == num_PR.sum()
+        return num_PR, ones_PRM.sum(axis=2) if whole else None
+
+    def tolerated(self, share: float, z: float) -> float:
+        """The loss below mean(anchor_P) that is tolerated at `share` of the tolerance.
+
+        With `z` standard errors of the anchor on top.
+        """
+        noise = z * self.anchor_se
+        if self.spare > 0:
+            noise = max(noise - self.spare, 0.0)
+        if self.relative:
+            return (
+                share * self.tolerance * float(self.anchor_P.mean())
+                + (1 - share * self.tolerance) * noise
+            )
+        return share * self.tolerance + noise
+
+
+def anchor_z(alpha: float, num_streams: int) -> float:
+    """Standard errors that an anchor's mean exceeds for none of the streams.
+
+    But with probability ANCHOR_SHARE * alpha (normal, Bonferroni).
+    """
+    return float(-ndtri(ANCHOR_SHARE * alpha / max(num_streams, 1)))
+
+
+def loss_factors(stream: Stream, share: float, z: float) -> Floats:
+    """Log growth of every bet on "the mean has fallen by more than tolerated"; shape (B,).
+
+    Expectation of each exp at most 1 while it has not.
+    """
+    tolerated = stream.tolerated(share, z)
+    return _grow(stream, stream.anchor_P - tolerated, 1.0, 1 + tolerated)
+
+
+def recovery_factors(stream: Stream, share: float, z: float) -> Floats:
+    """Log growth of every bet on "the mean is back within the tolerance"; shape (B,).
+
+    Expectation of each exp at most 1 while it is not.
+    """
+    allowed = stream.tolerated(share, -z)
+    return _grow(stream, stream.anchor_P - allowed, -1.0, 1 + abs(allowed))
+
+
+def _grow(stream: Stream, level_P: Floats, sign: float, worst: float) -> Floats:
+    """sum_P log mean_R prod_M (1 + lambda gain) for each bet lambda, gain = sign (level - block).
+
+    None lies below -worst. No block, no bet.
+
+    Scores of 0 and 1 are counted instead of multiplied one by one: the same number, much sooner.
+    """
+    num_PR, ones_PR = stream.counts
+    if not num_PR.any():
+        return np.zeros(len(BETS_B))
+    least, most = int(num_PR[num_PR > 0].min()), int(num_PR.max())
+    even = least == most and bool(num_PR.all())
+    bet_BPR = (BETS_B / worst)[:, None, None] * (
+        np.ones((1, 1)) if even else least / np.maximum(num_PR, 1)
+    )
+    if ones_PR is not None:
+        won_BPR, lost_BPR = (np.log1p(bet_BPR * sign * (level_P[:, None] - y)) for y in (1.0, 0.0))
+        log_BPR = ones_PR * (won_BPR - lost_BPR) + num_PR * lost_BPR
+    else:
+        gain_PRM = np.nan_to_num(sign * (level_P[:, None, None] - stream.block_PRM))
+        log_BPR = np.stack(
+            [np.log1p(bet_PR[..., None] * gain_PRM).sum(axis=2) for bet_PR in bet_BPR]
+        )
+    if even:
+        return np.asarray((log_sum(log_BPR) - log(num_PR.shape[1])).sum(axis=1))
+    some_P = num_PR.any(axis=1)
+    mean_BP = log_sum(np.where(num_PR > 0, log_BPR, -np.inf)[:, some_P]) - np.log(
+        (num_PR > 0).sum(axis=1)[some_P]
+    )
+    return np.asarray(mean_BP.sum(axis=1))
+
+
+def log_sum(log_x: Floats) -> Floats:
+    """Log sum exp over the last axis; some of it is finite."""
+    most = log_x.max(axis=-1, keepdims=True)
+    return np.asarray(most[..., 0] + np.log(np.exp(log_x - most).sum(axis=-1)))
+
+
+@dataclass(frozen=True)
+class Weight:
+    """The evidence so far.
+
+    log_e: of all streams together, their mean weighted by `share`. by_name: of each. since: index
+    of the driver's likeliest first round.
+    """
+
+    log_e: float
+    by_name: Mapping[str, float]
+    since: int
+    share: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def driver(self) -> str:
+        """The stream that brings the most evidence."""
+        return max(self.by_name, key=lambda name: self.by_name[name] + log(self.share[name]))
+
+
+def weigh(
+    rounds: Sequence[Factors],
+    horizon: int,
+    num_streams: int = 0,
+    first: Mapping[str, float] | None = None,
+) -> Weight:
+    """The e-process of every stream after these rounds, and their mean.
+
+    Each stream mixes over bets and over the round in which the loss may have begun, evenly over
+    `horizon` rounds: E_t = (1 / T) [ sum_{j <= t} mean_B exp(sum_{u = j..t} L_u) + T - t ].
+
+    Args: rounds: one mapping per round, oldest first. The streams are those of the last; where an
+        earlier round lacks one, nothing was bet on it. horizon: T, rounds planned. When more have
+        passed, no new beginning is bet on, the old ones go on: other shares for more rounds than
+        were
+            planned would not be fixed before the run.
+        num_streams: streams planned; each that is not there yet counts as one that has won nothing
+            (e = 1).
+        first: shares of the mean that some streams get ahead of the others, which share the rest
+            evenly; fixed before the run.
+    """
+    by_name, since = {}, {}
+    for name, last in rounds[-1].items():
+        since_RB = np.cumsum(
+            np.array([r.get(name, np.zeros(len(last))) for r in rounds], dtype=float)[::-1], axis=0
+        )[::-1]
+        start_R = (log_sum(since_RB) - log(since_RB.shape[1]))[:horizon]
+        rest = [log(horizon - len(rounds))] if horizon > len(rounds) else []
+        by_name[name] = float(log_sum(np.array([*start_R, *rest]))) - log(horizon)
+        since[name] = (
+            len(start_R) - 1 - int(np.argmax(start_R[::-1]))
+        )  # of equals the latest: before its anchor nothing was bet
+    share = shares(list(by_name), num_streams, first or {})
+    unspent = 1 - sum(share.values())
+    parts = [by_name[name] + log(share[name]) for name in by_name]
+    log_e = float(log_sum(np.array([*parts, *([log(unspent)] if unspent > 1e-9 else [])])))
+    weight = Weight(log_e, by_name, 0, share)
+    return replace(weight, since=since[weight.driver])
+
+
+def shares(names: Sequence[str], num_streams: int, first: Mapping[str, float]) -> dict[str, float]:
+    """Each stream's share of the mean, in (0, 1].
+
+    `first` for those named in it, if others are left to share the rest.
+
+    1 in all, less the even shares of those of `num_streams` that are not among `names` yet.
+    """
+    ahead = {name: first[name] for name in names if name in first}
+    num = max(len(names), num_streams)
+    if len(ahead) == num or sum(ahead.values()) >= 1:
+        ahead = {}
+    rest = (1 - sum(ahead.values())) / max(num - len(ahead), 1)
+    return {name: ahead.get(name, rest) for name in names}
+
+
+def log_limit(alpha: float) -> float:
+    """What `log_e` must reach: log of 1 / (the alpha that the anchor's own noise left over)."""
+    return -log(alpha * (1 - ANCHOR_SHARE))
+
+
+def spent(alpha: float, epoch: int) -> float:
+    """The alpha of the epoch-th fresh start (1, 2, ...).
+
+    Alpha * 6 / (pi epoch)^2, which sums to alpha over all of them.
+    """
+    return alpha * 6 / (pi * epoch) ** 2
+
+
+def plain(log_e: float) -> str:
+    """An e-value for a sentence: 3 digits below a thousand, powers of ten above."""
+    return f"{exp(log_e):.3g}" if log_e < log(1000) else f"1e{log_e / log(10):.0f}"

@@ -1,0 +1,119 @@
+"""Which kind of collapse: a name for the sign pattern of a decline.
+
+A diagnosis for the reader; it never decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ouroloop.monitors.base import RoundView, Samples
+from ouroloop.monitors.decision.blocks import Table
+from ouroloop.monitors.decision.guards import direction
+from ouroloop.monitors.estimators import scores
+from ouroloop.monitors.estimators.scores import Scores
+from ouroloop.monitors.estimators.stats import paired
+from ouroloop.monitors.estimators.ustatistics import collision, distinct_pair_share, same_pairs
+from ouroloop.monitors.metrics.readings import of
+
+
+@dataclass(frozen=True)
+class Symptoms:
+    """What a mode is read from, per problem.
+
+    Pass@1, distinct-correct-pair probability, Gini-Simpson of all samples, collisions of answers.
+    """
+
+    accuracy: Scores
+    diversity: Scores
+    spread: Scores
+    collisions: Scores
+
+
+def attribute(
+    view: RoundView, reference: RoundView, main_family: str, tail_slice: str = "tail"
+) -> str | None:
+    """The mode of a round, A, B, C, D or None (see `name_mode`)."""
+    now, then = of(view.probe, "family", main_family), of(reference.probe, "family", main_family)
+    chosen = scores.families_with_strategies(then)
+
+    def symptoms(rows: Samples) -> Symptoms:
+        pairs = scores.distinct_correct_pairs(rows, chosen)
+        return Symptoms(
+            scores.accuracy(rows), pairs, scores.gini_simpson(rows), scores.collisions(rows)
+        )
+
+    return name_mode(symptoms(now), symptoms(then), set(of(then, "slice", tail_slice).problem))
+
+
+def name_mode(now: Symptoms, then: Symptoms, tail: Collection[str]) -> str | None:
+    """A, B, C, D or None, from which quantities rose or fell since round 0.
+
+    `tail`: the problems of the tail slice.
+
+    Paired by problem, two-sided 5 % each; the first that fits:
+
+    * C, shortcut takeover: answers collide across problems more than twice as often, and pass@1 did
+      not rise.
+    * D, tail narrowing: pass@1 or DCP fell in the tail slice, and neither fell outside it.
+    * B, sharpening: Gini-Simpson of all samples fell, or DCP fell while pass@1 did not.
+    * A, drift: pass@1 fell while Gini-Simpson of all samples did not.
+
+    Source: first symptoms in Shumailov 2305.17493 (A), Wu 2407.05013 and Dang 2504.10478 (B),
+    Shafayat 2505.21444 (C), Ding 2411.00750 (D).
+    """
+
+    def moved(name: str, within: bool | None = None) -> int:
+        after, before = (
+            {
+                p: x
+                for p, x in getattr(side, name).items()
+                if within is None or (p in tail) == within
+            }
+            for side in (now, then)
+        )
+        return direction(after, before)
+
+    accuracy, diversity, spread = moved("accuracy"), moved("diversity"), moved("spread")
+    rise = paired(now.collisions, then.collisions, scale=2.0, bound=2.0)
+    if accuracy <= 0 and rise.interval().low > 0:
+        return "C"
+    tail_fell = moved("accuracy", True) < 0 or moved("diversity", True) < 0
+    if tail_fell and moved("accuracy", False) >= 0 and moved("diversity", False) >= 0:
+        return "D"
+    if spread < 0 or (diversity < 0 and accuracy >= 0):
+        return "B"
+    return "A" if accuracy < 0 else None
+
+
+def symptoms_of(rows: Table) -> Symptoms:
+    """The same from a table, in which every problem has samples."""
+    num_P = rows.there_PK.sum(axis=1).astype(float)
+
+    def same(chosen_PK: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return same_pairs(chosen_PK.nonzero()[0], rows.strategy_PK[chosen_PK], len(num_P))
+
+    def scored(value_P: NDArray[np.float64]) -> Scores:
+        return dict(zip(rows.problems, value_P.tolist(), strict=True))
+
+    right_PK = rows.right_PK & rows.there_PK
+    named_PK = (rows.strategy_PK >= 0) & rows.there_PK
+    read_PK = (rows.answer_PK >= 0) & rows.there_PK
+    right_P, named_P = right_PK.sum(axis=1).astype(float), named_PK.sum(axis=1).astype(float)
+    width = int(rows.answer_PK.max(initial=0)) + 1
+    keys, count_M = np.unique(
+        read_PK.nonzero()[0] * width + rows.answer_PK[read_PK], return_counts=True
+    )
+    collisions_P = collision(
+        keys // width, keys % width, count_M / num_P[keys // width], len(num_P)
+    )
+    return Symptoms(
+        scored(right_P / num_P),
+        scored(distinct_pair_share(num_P, right_P, same(right_PK))),
+        scored(distinct_pair_share(named_P, named_P, same(named_PK))),
+        scored(collisions_P),
+    )

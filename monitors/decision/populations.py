@@ -1,0 +1,272 @@
+"""Made-up and real anchors to draw rounds from, and ways to harm a round.
+
+What `power.py` simulates with. Knows nothing of evidence.
+
+Suffixes as in `blocks.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ouroloop.monitors.base import RoundView, Samples
+from ouroloop.monitors.decision.blocks import Table, table
+from ouroloop.monitors.decision.guarded import OTHERS, PAIRS, RARE, SHORTCUT, VOTES, Tables
+from ouroloop.monitors.estimators.scores import codes
+from ouroloop.monitors.metrics.readings import of
+
+Rows = NDArray[np.bool_]
+Harm = Callable[[np.random.Generator, "Population", Table, float, Rows], Table]
+
+SEED = 20_242
+
+
+@dataclass(frozen=True)
+class Population:
+    """What is drawn from: a row per problem with some samples.
+
+    The last answer label is nobody's yet. about: where it comes from.
+    """
+
+    main: Table
+    tail_P: Rows
+    others: Table | None
+    about: str
+
+    @cached_property
+    def favourite_P(self) -> NDArray[np.int64]:
+        """Each problem's most common strategy among right samples; -1 for none."""
+        named = np.where(self.main.right_PK & self.main.there_PK, self.main.strategy_PK, -1)
+        count_PT = (
+            np.stack(
+                [(named == s).sum(axis=1) for s in range(int(named.max(initial=-1)) + 1)], axis=1
+            )
+            if named.max(initial=-1) >= 0
+            else None
+        )
+        return (
+            np.full(len(named), -1)
+            if count_PT is None
+            else np.where(count_PT.any(axis=1), count_PT.argmax(axis=1), -1)
+        )
+
+
+@dataclass(frozen=True)
+class Design:
+    """How much is sampled: problems of the main family and of the others.
+
+    Samples of each in a round and at the anchor.
+    """
+
+    num_problems: int
+    num_samples: int
+    num_anchor: int
+    num_others: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_problems < 2 or self.num_samples < 1 or self.num_anchor < 1:
+            raise ValueError(f"{self}: expected at least 2 problems and 1 sample of each")
+
+
+def of_anchor(view: RoundView, main_family: str, tail_slice: str, about: str) -> Population:
+    """An anchor's own samples as the population."""
+    probe = view.probe
+    main = _table(of(probe, "family", main_family))
+    in_tail = set(of(probe, "slice", tail_slice).problem)
+    rest = probe.where(probe.family != main_family)
+    others = _table(rest) if np.isfinite(rest.correct).any() else None
+    return Population(
+        main, np.array([p in in_tail for p in main.problems], dtype=bool), others, about
+    )
+
+
+def typical(accuracy: float = 0.5, num_problems: int = 200, num_samples: int = 128) -> Population:
+    """A made-up model: problems differ in difficulty, four ways at 45, 30, 17 and 8 %.
+
+    The harder quarter is the tail; three wrong answers.
+    """
+    rng = np.random.default_rng(SEED)
+    spread = 4.0
+    right_P = np.sort(rng.beta(spread * accuracy, spread * (1 - accuracy), num_problems))[::-1]
+    shape = (num_problems, num_samples)
+    right = rng.random(shape) < right_P[:, None]
+    strategy = rng.choice(4, size=shape, p=(0.45, 0.30, 0.17, 0.08))
+    answer = 4 * np.arange(num_problems)[:, None] + np.where(
+        right, 0, rng.choice(3, size=shape, p=(0.5, 0.3, 0.2)) + 1
+    )
+    problems, labels = (
+        tuple(f"{kind}{i}" for i in range(n))
+        for kind, n in (("p", num_problems), ("a", 4 * num_problems + 1))
+    )
+    everywhere = np.ones(shape, dtype=bool)
+    main = Table(problems, everywhere, right, strategy, answer, labels)
+    other = rng.random(shape) < rng.beta(6.4, 1.6, num_problems)[:, None]
+    others = Table(problems, everywhere, other, np.full(shape, -1), answer, labels)
+    about = (
+        f"a typical model: {accuracy:.0%} of the samples right (problems differ: Beta with"
+        f" {spread:g} pseudo-samples), four strategies at 45, 30, 17 and 8 %, the hardest quarter"
+        " is the tail, other families at 80 %"
+    )
+    return Population(main, np.arange(num_problems) >= 0.75 * num_problems, others, about)
+
+
+def _table(samples: Samples) -> Table:
+    rows = samples.where(np.isfinite(samples.correct))
+    answers = [*codes(rows.answer)[0], "\0nobody's"]
+    return table(rows, sorted(set(rows.problem)), codes(rows.strategy)[0], answers)
+
+
+def _wrong(
+    rng: np.random.Generator, population: Population, now: Table, harm: float, rows_P: Rows
+) -> Table:
+    """Every sample turns wrong with this probability."""
+    hit_PK = (rng.random(now.right_PK.shape) < harm) & rows_P[:, None]
+    return replace(
+        now, right_PK=now.right_PK & ~hit_PK, answer_PK=np.where(hit_PK, -1, now.answer_PK)
+    )
+
+
+def _one_strategy(
+    rng: np.random.Generator, population: Population, now: Table, harm: float, rows_P: Rows
+) -> Table:
+    """Every sample takes its problem's favourite strategy with this probability.
+
+    And is as right as before.
+    """
+    hit_PK = (rng.random(now.right_PK.shape) < harm) & rows_P[:, None]
+    index_P = np.array([int(p.split("|")[0]) for p in now.problems])
+    return replace(
+        now, strategy_PK=np.where(hit_PK, population.favourite_P[index_P][:, None], now.strategy_PK)
+    )
+
+
+def _sure_and_wrong(
+    rng: np.random.Generator, population: Population, now: Table, harm: float, rows_P: Rows
+) -> Table:
+    """This share of the problems is always answered alike, and wrong."""
+    hit_PK = np.repeat(
+        (rng.random(len(now.problems)) < harm)[:, None], now.right_PK.shape[1], axis=1
+    )
+    return replace(
+        now,
+        right_PK=now.right_PK & ~hit_PK,
+        answer_PK=np.where(hit_PK, len(now.labels) - 1, now.answer_PK),
+    )
+
+
+def _unnamed(
+    rng: np.random.Generator, population: Population, now: Table, harm: float, rows_P: Rows
+) -> Table:
+    """Every sample loses its strategy's name with this probability."""
+    return replace(
+        now, strategy_PK=np.where(rng.random(now.right_PK.shape) < harm, -1, now.strategy_PK)
+    )
+
+
+def _one_answer(
+    rng: np.random.Generator, population: Population, now: Table, harm: float, rows_P: Rows
+) -> Table:
+    """Every sample gives one and the same wrong answer with this probability.
+
+    Whatever the problem.
+    """
+    hit_PK = rng.random(now.right_PK.shape) < harm
+    return replace(
+        now,
+        right_PK=now.right_PK & ~hit_PK,
+        answer_PK=np.where(hit_PK, len(now.labels) - 1, now.answer_PK),
+    )
+
+
+def harm_of(name: str) -> tuple[Harm, str]:
+    """How a quantity is harmed, and where: in `all` problems, the `tail`, or the `others`."""
+    known: dict[str, tuple[Harm, str]] = {
+        "pass@1": (_wrong, "all"),
+        PAIRS: (_one_strategy, "all"),
+        f"{PAIRS} of the tail": (_one_strategy, "tail"),
+        RARE: (_unnamed, "all"),
+        VOTES: (_sure_and_wrong, "all"),
+        SHORTCUT: (_one_answer, "all"),
+        OTHERS: (_wrong, "others"),
+    }
+    return known.get(name, (_wrong, "tail" if name.endswith("of the tail") else "all"))
+
+
+def _draw(rng: np.random.Generator, rows: Table, index_P: NDArray[np.int64], num: int) -> Table:
+    """`num` samples of each of these problems, with replacement.
+
+    Problems are named "index|place".
+    """
+    size_P = rows.there_PK.sum(axis=1)[index_P]
+    at = (index_P[:, None], (rng.random((len(index_P), num)) * size_P[:, None]).astype(np.int64))
+    names = tuple(f"{i}|{j}" for j, i in enumerate(index_P))
+    return Table(
+        names,
+        np.ones((len(index_P), num), dtype=bool),
+        rows.right_PK[at],
+        rows.strategy_PK[at],
+        rows.answer_PK[at],
+        rows.labels,
+    )
+
+
+def _chosen(rng: np.random.Generator, rows: Table, num: int) -> NDArray[np.int64]:
+    """Which problems the panel has: all if as many are asked for, else drawn."""
+    have = len(rows.problems)
+    return np.arange(have) if num == have else rng.choice(have, size=num, replace=num > have)
+
+
+def drawn(
+    population: Population,
+    design: Design,
+    anchor: np.random.Generator,
+    rounds: Sequence[np.random.Generator],
+) -> list[Tables]:
+    """One anchor and rounds of the unchanged model. `anchor` decides the panel too."""
+    index_P = _chosen(anchor, population.main, design.num_problems)
+    then = _draw(anchor, population.main, index_P, design.num_anchor)
+    tail_P, family_P = (
+        np.flatnonzero(population.tail_P[index_P]),
+        np.zeros(len(index_P), dtype=np.int64),
+    )
+    rest, out = population.others if design.num_others else None, []
+    other_P = _chosen(anchor, rest, design.num_others) if rest is not None else index_P
+    other = _draw(anchor, rest, other_P, design.num_anchor) if rest is not None else None
+    for rng in rounds:
+        now = _draw(rng, population.main, index_P, design.num_samples)
+        others = (
+            None
+            if rest is None or other is None
+            else (other, _draw(rng, rest, other_P, design.num_samples))
+        )
+        out.append(Tables((then, now), tail_P, (then, now), family_P, others))
+    return out
+
+
+def harmed(
+    tables: Tables, population: Population, name: str, harm: float, rng: np.random.Generator
+) -> Tables:
+    """The same with the round's quantity `name` harmed, from 0 (not) to 1 (all that there is)."""
+    apply, where = harm_of(name)
+    if where == "others" and tables.others is not None:
+        then, now = tables.others
+        return replace(
+            tables,
+            others=(
+                then,
+                apply(rng, population, now, harm, np.ones(len(now.problems), dtype=bool)),
+            ),
+        )
+    then, now = tables.main
+    rows_P = (
+        np.isin(np.arange(len(now.problems)), tables.tail_P)
+        if where == "tail"
+        else np.ones(len(now.problems), dtype=bool)
+    )
+    worse = (then, apply(rng, population, now, harm, rows_P))
+    return replace(tables, main=worse, with_strategies=worse)

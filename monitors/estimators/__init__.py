@@ -1,0 +1,1 @@
+"""Estimators and intervals: pure functions of arrays. Knows nothing of rounds."""

@@ -1,0 +1,323 @@
+"""Intervals and tests over clusters: pure functions of arrays, one entry per cluster.
+
+Knows nothing of monitors.
+
+Suffixes: `_P` problems (clusters). Samples of one problem are never treated as independent of each
+other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import betaincinv, ndtri, stdtr, stdtrit
+
+Floats = NDArray[np.float64]
+NAN = float("nan")
+
+
+class Estimate(NamedTuple):
+    """A value with its two-sided interval (95 % unless asked otherwise) and the clusters behind it. NaN: undefined."""
+
+    value: float
+    low: float
+    high: float
+    num_clusters: int
+
+
+UNDEFINED = Estimate(NAN, NAN, NAN, 0)
+
+
+def effective_df(residual_P: Floats) -> float:
+    """Degrees of freedom of a variance estimated from these residuals, in [1, P - 1].
+
+    2 sigma^4 / Var(s^2), with Var(s^2) from the residuals' own kurtosis: P - 1 for normal ones,
+    about 2 when a single problem carries all the variance. So a handful of changed problems never
+    gives a narrow interval. Source: Satterthwaite 1946; Var(s^2) = (mu_4 - sigma^4 (P - 3) / (P -
+    1)) / P.
+    """
+    square = float(np.sum(residual_P**2))
+    scaled = float(np.sum((residual_P / np.sqrt(square)) ** 4)) if square > 0 else 0.0
+    return df_of_moments(len(residual_P), scaled)
+
+
+def df_of_moments(num: int, fourth: float) -> float:
+    """`effective_df` from the number of residuals and sum(r^4) / sum(r^2)^2."""
+    if num < 2 or fourth <= 0:
+        return max(1.0, num - 1.0)
+    excess = num * fourth - (num - 3) / (num - 1)
+    return float(np.clip(2 * num / excess, 1, num - 1)) if excess > 0 else num - 1.0
+
+
+def clopper_pearson(hits: float, num: float, level: float = 0.95) -> tuple[float, float]:
+    """Exact binomial interval; `hits` and `num` may be fractional (effective counts).
+
+    Source: Clopper & Pearson 1934.
+    """
+    tail = (1 - level) / 2
+    low = float(betaincinv(hits, num - hits + 1, tail)) if hits > 0 else 0.0
+    high = float(betaincinv(hits + 1, num - hits, 1 - tail)) if hits < num else 1.0
+    return low, high
+
+
+def binomial(hits: int, num: int, level: float = 0.95) -> Estimate:
+    """Share of independent units with its exact interval; undefined for num = 0. Range [0, 1]."""
+    return Estimate(hits / num, *clopper_pearson(hits, num, level), num) if num else UNDEFINED
+
+
+def mean(score_P: ArrayLike, level: float = 0.95) -> Estimate:
+    """Mean of one score per cluster with a t interval (df: `effective_df`).
+
+    NaN scores are left out.
+
+    For unbounded scores (nats, tokens). One cluster: value without an interval. All scores equal:
+    an interval of width 0.
+    """
+    x_P = _finite(score_P)
+    if len(x_P) == 0:
+        return UNDEFINED
+    value = float(x_P.mean())
+    if len(x_P) == 1:
+        return Estimate(value, NAN, NAN, 1)
+    half = float(
+        stdtrit(effective_df(x_P - value), (1 + level) / 2) * x_P.std(ddof=1) / np.sqrt(len(x_P))
+    )
+    return Estimate(value, value - half, value + half, len(x_P))
+
+
+def share(
+    hits_P: ArrayLike, total_P: ArrayLike, num_samples: float | None = None, level: float = 0.95
+) -> Estimate:
+    """sum(hits) / sum(totals) with 0 <= hits <= totals, clustered.
+
+    Range [0, 1]; undefined when the totals are 0.
+
+    Exact binomial interval at the effective sample size n* = v (1 - v) / se^2 * (z / t_df)^2, where
+    se is the clustered (linearised) standard error. n* lies between the number of clusters P (each
+    cluster one coin: the most that scores in [0, 1] can vary) and `num_samples` (default: the sum
+    of totals). At 0 and 1 that bound is n* = P: P(all P scores are 0) <= (1 - mean)^P for any score
+    in [0, 1], so 1 - 0.025^(1/P) is an honest upper limit however the samples of a problem hang
+    together. Source: Korn & Graubard 1998 (Survey Methodology 24); the lower limit n* >= P and
+    `effective_df` are ours.
+    """
+    hits, total = np.asarray(hits_P, dtype=float), np.asarray(total_P, dtype=float)
+    used = np.isfinite(hits) & np.isfinite(total) & (total > 0)
+    hits, total = hits[used], total[used]
+    num, weight = len(total), float(total.sum())
+    if num == 0:
+        return UNDEFINED
+    value = min(1.0, max(0.0, float(hits.sum()) / weight))
+    effective = float(num)
+    residual_P = hits - value * total
+    variance = num / max(num - 1, 1) * float(np.sum(residual_P**2)) / weight**2
+    if variance > 1e-12 * value * (1 - value) and num > 1:  # less is rounding: equal scores
+        tail = (1 + level) / 2
+        shrink = float(ndtri(tail) / stdtrit(effective_df(residual_P), tail))
+        most = max(float(num), weight if num_samples is None else num_samples)
+        effective = float(np.clip(value * (1 - value) / variance * shrink**2, num, most))
+    return Estimate(value, *clopper_pearson(value * effective, effective, level), num)
+
+
+def mean_in_unit(
+    score_P: ArrayLike, num_samples: float | None = None, level: float = 0.95
+) -> Estimate:
+    """Mean of one score in [0, 1] per cluster (a problem's pass@1, DCP, ...).
+
+    With the interval of `share`.
+
+    `num_samples`: samples behind all scores, the most that the mean can be worth; default: no such
+    limit (infinity).
+    """
+    x_P = _finite(score_P)
+    return share(x_P, np.ones(len(x_P)), np.inf if num_samples is None else num_samples, level)
+
+
+def ratio(top_P: ArrayLike, bottom_P: ArrayLike, level: float = 0.95) -> Estimate:
+    """mean(top) / mean(bottom) over the same clusters; t interval by the delta method.
+
+    Linearised residuals: top - ratio * bottom. Bias of order 1 / P. Undefined when mean(bottom) <=
+    0. One cluster: no interval. Source: Cochran 1977, section 6.4; same as cluster-robust (CR1)
+    errors of an intercept when both are per-cluster sums.
+    """
+    top, bottom = np.asarray(top_P, dtype=float), np.asarray(bottom_P, dtype=float)
+    used = np.isfinite(top) & np.isfinite(bottom)
+    top, bottom = top[used], bottom[used]
+    num = len(top)
+    if num == 0 or bottom.sum() <= 0:
+        return UNDEFINED
+    value = float(top.sum() / bottom.sum())
+    if num == 1:
+        return Estimate(value, NAN, NAN, 1)
+    residual_P = top - value * bottom
+    se = float(np.sqrt(num / (num - 1) * np.sum(residual_P**2)) / bottom.sum())
+    half = float(stdtrit(effective_df(residual_P), (1 + level) / 2)) * se
+    return Estimate(value, value - half, value + half, num)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Mean of `current - scale * reference` over the problems that both have.
+
+    `bound`: their largest possible size.
+    """
+
+    value: float
+    se: float
+    df: float
+    num_clusters: int
+    bound: float
+
+    def interval(self, level: float = 0.95) -> Estimate:
+        """Two-sided t interval; when every difference is the same.
+
+        The exact limit that `p_below` inverts to.
+        """
+        if self.num_clusters == 0:
+            return UNDEFINED
+        if self.se > 0:
+            half = float(stdtrit(self.df, (1 + level) / 2)) * self.se
+            return Estimate(self.value, self.value - half, self.value + half, self.num_clusters)
+        unseen = 1 - ((1 - level) / 2) ** (1 / self.num_clusters)
+        low, high = (
+            self.value - (self.value + self.bound) * unseen,
+            self.value + (self.bound - self.value) * unseen,
+        )
+        return Estimate(self.value, low, high, self.num_clusters)
+
+    def p_below(self, threshold: float = 0.0) -> float:
+        """One-sided p-value of "the true mean is at least `threshold`".
+
+        Small when the mean lies clearly below it.
+
+        t test. When all P differences are equal (se = 0) the exact bound ((bound - threshold) /
+        (bound - value))^P: a mean of at least `threshold` leaves at most that probability to a
+        single difference as low as `value`.
+        """
+        if self.num_clusters == 0:
+            return NAN
+        if self.se > 0:
+            return float(stdtr(self.df, (self.value - threshold) / self.se))
+        if self.value >= threshold:
+            return 1.0
+        return float(((self.bound - threshold) / (self.bound - self.value)) ** self.num_clusters)
+
+
+def paired(
+    current: Mapping[str, float],
+    reference: Mapping[str, float],
+    scale: float = 1.0,
+    bound: float = 1.0,
+) -> Paired:
+    """Compare two scores problem by problem, over the shared problems with both scores defined.
+
+    Args: current: problem -> score. reference: problem -> score; frozen. scale: the difference is
+        `current - scale * reference`; 0.9 asks for "90 % of the reference" without a ratio. bound:
+        the largest possible size of a difference (1 for scores in [0, 1], 2 for scores in [-1, 1]).
+
+    Source: Miller 2024 (2411.00640), paired and clustered differences.
+    """
+    shared = sorted(p for p in current if p in reference)
+    difference_P = _finite([current[p] - scale * reference[p] for p in shared])
+    num = len(difference_P)
+    if num == 0:
+        return Paired(NAN, NAN, NAN, 0, bound)
+    value = float(difference_P.mean())
+    spread = float(difference_P.std(ddof=1)) if num > 1 else 0.0
+    spread = 0.0 if spread < 1e-12 else spread
+    return Paired(
+        value, spread / float(np.sqrt(num)), effective_df(difference_P - value), num, bound
+    )
+
+
+def balanced_accuracy(positive: Estimate, negative: Estimate) -> Estimate:
+    """(sensitivity + specificity) / 2 with the MOVER interval.
+
+    From the two shares' own intervals. Range [0, 1], chance 0.5.
+
+    Undefined without both classes. Takes the two as independent (they come from different drafts).
+    Source: Zou & Donner 2008 (Statistics in Medicine 27), after Newcombe 1998.
+    """
+    if not (positive.num_clusters and negative.num_clusters):
+        return UNDEFINED
+    value = (positive.value + negative.value) / 2
+    low = value - float(np.hypot(positive.value - positive.low, negative.value - negative.low)) / 2
+    high = (
+        value + float(np.hypot(positive.high - positive.value, negative.high - negative.value)) / 2
+    )
+    return Estimate(value, low, high, min(positive.num_clusters, negative.num_clusters))
+
+
+def benjamini_yekutieli(p_S: ArrayLike) -> Floats:
+    """Adjusted p-values: rejecting those <= q keeps the false discovery rate <= q under any dependence. NaN counts as 1.
+
+    min over larger ranks j of p_(j) S (1 + 1/2 + ... + 1/S) / j, cut at 1.
+    Source: Benjamini & Yekutieli 2001 (Annals of Statistics 29).
+    """
+    p = np.nan_to_num(np.asarray(p_S, dtype=float), nan=1.0)
+    num = len(p)
+    rank = np.arange(1, num + 1)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.minimum.accumulate((p[order] * num * np.sum(1 / rank) / rank)[::-1])[::-1]
+    out = np.empty(num)
+    out[order] = np.minimum(adjusted, 1.0)
+    return out
+
+
+def jackknife(
+    value: float, without_G: ArrayLike, num_clusters: int, level: float = 0.95
+) -> Estimate:
+    """A statistic with the t interval from leaving out one group of clusters at a time (`jackknife_groups`), G - 1 df.
+
+    se^2 = (G - 1)/G sum_g (without_g - mean)^2: for smooth statistics of pooled counts, whatever
+    hangs together within a cluster. No interval below two groups or when a group's value is
+    undefined. Source: Shao & Wu 1989 (Annals of Statistics 17), delete-a-group jackknife.
+    """
+    without = np.asarray(without_G, dtype=float)
+    num = len(without)
+    if num < 2 or not np.isfinite(value) or not np.isfinite(without).all():
+        return Estimate(value, NAN, NAN, num_clusters) if np.isfinite(value) else UNDEFINED
+    half = float(
+        stdtrit(num - 1, (1 + level) / 2)
+        * np.sqrt((num - 1) / num * np.sum((without - without.mean()) ** 2))
+    )
+    return Estimate(value, value - half, value + half, num_clusters)
+
+
+def jackknife_groups(num_clusters: int, most: int = 20) -> NDArray[np.int64]:
+    """A group for each cluster, at most `most` of them, equally large.
+
+    Neighbours (as sorted by name) in different groups.
+    """
+    return np.asarray(np.arange(num_clusters) % min(most, max(num_clusters, 1)), dtype=np.int64)
+
+
+def difference(left: Estimate, right: Estimate) -> Estimate:
+    """Difference, left less right, of two independent estimates.
+
+    MOVER interval from their own. Source: Zou & Donner 2008.
+    """
+    if not (left.num_clusters and right.num_clusters):
+        return UNDEFINED
+    value = left.value - right.value
+    low = value - float(np.hypot(left.value - left.low, right.high - right.value))
+    high = value + float(np.hypot(left.high - left.value, right.value - right.low))
+    return Estimate(value, low, high, min(left.num_clusters, right.num_clusters))
+
+
+def cut(estimate: Estimate, least: float = -np.inf, most: float = np.inf) -> Estimate:
+    """The estimate with its interval (never its value) cut to a range."""
+    value, low, high, num = estimate
+    return (
+        Estimate(value, min(max(low, least), value), max(min(high, most), value), num)
+        if np.isfinite(low + high)
+        else estimate
+    )
+
+
+def _finite(values: ArrayLike) -> Floats:
+    array = np.asarray(values, dtype=float)
+    return np.asarray(array[np.isfinite(array)], dtype=float)

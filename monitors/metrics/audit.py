@@ -1,0 +1,96 @@
+"""Verifier canaries (M13): items of known truth among the training candidates.
+
+And what the filter made of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ouroloop.monitors.base import Canaries, Floats, Reading, RoundView
+from ouroloop.monitors.estimators.scores import codes
+from ouroloop.monitors.estimators.stats import Estimate, share
+from ouroloop.monitors.metrics.readings import Kind, missing, reading
+
+KINDS: Mapping[str, Kind] = {
+    "canary/false_acceptance": ("share", "down"),
+    "canary/false_rejection": ("share", "down"),
+    "canary/no_verdict": ("share", "down"),
+}
+NAMES = tuple(KINDS)
+
+
+@dataclass(frozen=True)
+class CanaryErrors:
+    """Error rates of the round's filter on planted items, shares in [0, 1], down. Unbiased.
+
+    * canary/false_acceptance: of the wrong items with a verdict, the share accepted.
+    * canary/false_rejection: of the right items with a verdict, the share rejected.
+    * canary/no_verdict: of all items, the share without a verdict (what that means for a training
+      sample is the filter's own rule).
+
+    Exact binomial (Clopper-Pearson) intervals, widened where items of one problem go together (see
+    `stats.share`): 0 of 200 accepted still allows 1.8 %. details: `accepted` / `rejected`,
+    `judged`. Undefined without items of the kind, or without a verdict on any. Measured
+    (MONITORS.md, V2): the intervals held the truth in 96 to 97 % of 400 draws of 120 items, in 97
+    to 99 % of 40. Source: Feng et al. 2406.07515 (a verifier's error rates decide whether its loop
+    improves); Clopper & Pearson 1934.
+    """
+
+    name: str = "canary"
+
+    def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
+        """Read `view.canaries`."""
+        canaries = view.canaries
+        if canaries is None or not len(canaries.problem):
+            return missing(KINDS, "no canary was judged this round")
+        judged = np.isfinite(canaries.accepted)
+        out = []
+        for name, right, word in ((NAMES[0], 0.0, "accepted"), (NAMES[1], 1.0, "rejected")):
+            chosen = judged & (canaries.right == right)
+            hit = chosen & (canaries.accepted == 1 - right)
+            kind = "right" if right else "wrong"
+            details = {word: int(hit.sum()), "judged": int(chosen.sum())}
+            out.append(
+                reading(
+                    name,
+                    error_rate(canaries, right),
+                    "share",
+                    "down",
+                    f"no {kind} canary got a verdict",
+                    details,
+                )
+            )
+        return [
+            *out,
+            reading(
+                NAMES[2],
+                _rate(canaries, np.ones(len(judged)), (~judged).astype(float)),
+                "share",
+                "down",
+                "",
+            ),
+        ]
+
+
+def error_rate(canaries: Canaries, right: float, level: float = 0.95) -> Estimate:
+    """Share of the right (1.0) or wrong (0.0) canaries with a verdict that got the wrong one.
+
+    With an interval of this level.
+    """
+    chosen = np.isfinite(canaries.accepted) & (canaries.right == right)
+    return _rate(
+        canaries, chosen.astype(float), (canaries.accepted == 1 - right).astype(float), level
+    )
+
+
+def _rate(canaries: Canaries, chosen_N: Floats, hit_N: Floats, level: float = 0.95) -> Estimate:
+    problem_N = codes(canaries.problem)[1]
+    return share(
+        np.bincount(problem_N, weights=chosen_N * hit_N),
+        np.bincount(problem_N, weights=chosen_N),
+        level=level,
+    )

@@ -1,0 +1,191 @@
+"""Strategy richness (M6): how many strategies there are.
+
+Compared between rounds at equal coverage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ouroloop.monitors.base import Floats, Reading, RoundView, Samples
+from ouroloop.monitors.estimators.rarefaction import (
+    Compared,
+    Counted,
+    at_equal_coverage,
+    chao1,
+    counted,
+    coverage,
+)
+from ouroloop.monitors.estimators.scores import codes
+from ouroloop.monitors.estimators.stats import Estimate, cut, jackknife, jackknife_groups
+from ouroloop.monitors.metrics.diversity import NO_STRATEGIES
+from ouroloop.monitors.metrics.readings import Kind, missing, number, reading
+
+KINDS: Mapping[str, Kind] = {
+    "richness/sample_coverage": ("share", "none"),
+    "richness/lower_bound": ("strategies", "up"),
+    "richness/at_equal_coverage": ("strategies", "up"),
+    "richness/retained": ("ratio", "up"),
+}
+NAMES = tuple(KINDS)
+
+
+@dataclass(frozen=True)
+class Richness:
+    """Different right strategies on the panel, counted per family and slice.
+
+    Kinds are (family, slice, strategy).
+
+    * richness/sample_coverage: share of the right mass that belongs to kinds seen (Chao-Jost), [0,
+      1]; nearly unbiased. Neither way healthy: 1 means only that nothing was missed.
+    * richness/lower_bound: Chao1, kinds seen and at least unseen, [seen, inf), up; a bound, noisy
+      (sd 23 for 64 samples of a Zipf-50).
+    * richness/at_equal_coverage: kinds expected at the lesser of round 0's and this round's
+      coverage (the other rarefied to it), [1, inf), up. A raw count would grow with the samples,
+      and fall when fewer are right.
+    * richness/retained: the same over round 0's, [0, inf), up; 1: as rich as then. On two samples
+      of 60 and 240 of one Zipf-50 it reads 1.00 +- 0.03 in the mean where the raw count reads below
+      0.65.
+
+    Intervals: delete-a-group jackknife over problems (the same ones left out of both rounds), cut
+    to the range; too wide rather than too narrow: that of `retained` held the truth in 150 of 150
+    draws (60 problems x 4 samples, Zipf-50), and with 120 x 8 lay below 1 in 100 of 100 draws when
+    only the 30 most frequent of the 50 were left. details: `seen`, `samples`, `coverage`,
+    `reference`, `sizes`, `doubled` (both extrapolated, at the lesser coverage at twice their sizes,
+    as R's iNEXT compares them), and `all`, the same for right and wrong samples. Undefined without
+    right samples with a strategy id; `retained` also in round 0. Source: Chao & Jost 2012 (Ecology
+    93); Colwell et al. 2012; Chao 1984; as R's iNEXT computes them.
+    """
+
+    name: str = "richness"
+
+    def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
+        """Read `view.probe` against `reference.probe`."""
+        panels = [view.probe] if reference is None else [view.probe, reference.probe]
+        right = _tables([p.where(p.correct == 1) for p in panels])
+        now, then = counted(right[0].sum(axis=0)), counted(right[-1].sum(axis=0))
+        if now.n == 0:
+            why = (
+                NO_STRATEGIES
+                if not codes(view.probe.strategy)[0]
+                else "no right panel sample has a strategy id"
+            )
+            return missing(KINDS, why)
+        details = {"seen": now.seen, "samples": now.n, "all": _all(_tables(panels))}
+        num = int((right[0].sum(axis=1) > 0).sum())
+        share = cut(_estimate(right[:1], num, lambda c: coverage(c[0])), 0.0, 1.0)
+        bound = cut(_estimate(right[:1], num, lambda c: chao1(c[0])), now.seen)
+        out = [
+            reading(NAMES[0], share, "share", "none", "", details),
+            reading(NAMES[1], bound, "strategies", "up", ""),
+        ]
+        if then.n == 0:
+            return [
+                *out,
+                *missing(
+                    {name: KINDS[name] for name in NAMES[2:]},
+                    "no right sample had a strategy id at round 0",
+                ),
+            ]
+        both = {
+            **_json(at_equal_coverage(now, then, 1.0)),
+            "doubled": _json(at_equal_coverage(now, then)),
+        }
+        out.append(
+            reading(
+                NAMES[2],
+                cut(_compare(right, num, lambda b: b.now), 0.0),
+                "strategies",
+                "up",
+                "",
+                both,
+            )
+        )
+        if reference is None:
+            return [*out, *missing({NAMES[3]: KINDS[NAMES[3]]}, "round 0 is the reference")]
+        return [
+            *out,
+            reading(
+                NAMES[3],
+                cut(_compare(right, num, lambda b: b.now / b.then), 0.0),
+                "ratio",
+                "up",
+                "",
+                both,
+            ),
+        ]
+
+
+def _tables(panels: list[Samples]) -> list[Floats]:
+    """Counts of each panel by problem (P, the union, sorted) and kind (S).
+
+    As (groups of problems, kinds).
+    """
+    labels_N = [
+        np.array(
+            [
+                f"{f}\n{s}\n{k}" if isinstance(k, str) else None
+                for f, s, k in zip(p.family, p.slice, p.strategy, strict=True)
+            ],
+            dtype=object,
+        )
+        for p in panels
+    ]
+    kinds, kind_N = codes(np.concatenate(labels_N))
+    problems, problem_N = codes(np.concatenate([p.problem for p in panels]))
+    group_N = jackknife_groups(len(problems))[problem_N]
+    num_groups, width = int(group_N.max(initial=-1)) + 1, len(kinds)
+    ends = np.cumsum([len(p) for p in panels])
+    out = []
+    for start, end in zip([0, *ends[:-1]], ends, strict=True):
+        group, kind = group_N[start:end], kind_N[start:end]
+        cell = (group * width + kind)[kind >= 0]
+        out.append(
+            np.bincount(cell, minlength=num_groups * width).reshape(num_groups, width).astype(float)
+        )
+    return out
+
+
+def _estimate(
+    tables: list[Floats], num: int, statistic: Callable[[list[Counted]], float]
+) -> Estimate:
+    totals = [t.sum(axis=0) for t in tables]
+    value = statistic([counted(t) for t in totals])
+    without = [
+        statistic([counted(total - t[g]) for total, t in zip(totals, tables, strict=True)])
+        for g in range(len(tables[0]))
+    ]
+    return jackknife(value, without, num)
+
+
+def _compare(tables: list[Floats], num: int, of: Callable[[Compared], float]) -> Estimate:
+    def statistic(c: list[Counted]) -> float:
+        return of(at_equal_coverage(c[0], c[-1], 1.0)) if c[0].n and c[-1].n else float("nan")
+
+    return _estimate(tables, num, statistic)
+
+
+def _all(tables: list[Floats]) -> dict[str, Any] | None:
+    now, then = counted(tables[0].sum(axis=0)), counted(tables[-1].sum(axis=0))
+    if not now.n or not then.n:
+        return None
+    return {
+        "seen": now.seen,
+        "samples": now.n,
+        "sample_coverage": number(coverage(now)),
+        "lower_bound": number(chao1(now)),
+        **_json(at_equal_coverage(now, then, 1.0)),
+    }
+
+
+def _json(both: Compared) -> dict[str, Any]:
+    return {
+        "coverage": number(both.coverage),
+        "now": number(both.now),
+        "reference": number(both.then),
+        "sizes": [number(both.size_now), number(both.size_then)],
+    }

@@ -1,0 +1,87 @@
+"""Doubt in words (M18): how often a trace says that it is not sure, or looks at itself again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from ouroloop.monitors.base import Reading, RoundView, Samples
+from ouroloop.monitors.estimators.scores import codes
+from ouroloop.monitors.estimators.stats import Estimate, share
+from ouroloop.monitors.metrics.readings import as_json, by_family, missing, reading
+
+MARKERS = (
+    "maybe",
+    "perhaps",
+    "possibly",
+    "probably",
+    "might",
+    "could be",
+    "not sure",
+    "unsure",
+    "not certain",
+    "i think",
+    "i guess",
+    "i believe",
+    "seems",
+    "wait",
+    "hmm",
+    "actually",
+    "let me check",
+    "let me recheck",
+    "double-check",
+    "check again",
+    "on second thought",
+    "alternatively",
+)
+
+
+@dataclass(frozen=True)
+class Style:
+    """style/hedging: share of samples with at least one marker of doubt or of a second look, [0.
+
+    1]; neither way healthy.
+
+    A canary: self-distillation suppresses what a model says of its own uncertainty, and with it
+    what it does out of distribution (up to 40 % lost, Kim et al. 2603.24472). Whole words, any
+    case. Longer traces hold more markers, so details give the `right` and `wrong` samples apart and
+    `per_1000_chars`. Unbiased, clustered by problem, exact binomial interval at the effective size.
+    Undefined without texts. Measured (MONITORS.md, V2): the interval held the truth in 96 % of 400
+    panels of 120 problems x 8, and of 40 x 8.
+
+    markers: words and phrases; the default is English.
+    """
+
+    name: str = "style"
+    markers: Sequence[str] = field(default=MARKERS)
+
+    def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
+        """Read `view.probe`."""
+        rows = view.probe.where(codes(view.probe.text)[1] >= 0)
+        if not len(rows):
+            return missing({"style/hedging": ("share", "none")}, "no panel sample has a text")
+        texts = [str(text) for text in rows.text]
+        found = sum(len(self._pattern.findall(text)) for text in texts)
+        details = {
+            "families": by_family(rows, self.hedged),
+            "right": as_json(self.hedged(rows.where(rows.correct == 1))),
+            "wrong": as_json(self.hedged(rows.where(rows.correct == 0))),
+            "per_1000_chars": 1000 * found / max(sum(map(len, texts)), 1),
+        }
+        return [reading("style/hedging", self.hedged(rows), "share", "none", "", details)]
+
+    def hedged(self, rows: Samples) -> Estimate:
+        """Share of the rows with a marker."""
+        problem_N = codes(rows.problem)[1]
+        hit_N = np.array(
+            [self._pattern.search(str(text)) is not None for text in rows.text], dtype=float
+        )
+        return share(np.bincount(problem_N, weights=hit_N), np.bincount(problem_N))
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, self.markers)) + r")(?!\w)", re.I)

@@ -1,0 +1,1 @@
+"""What counts as the same way of solving a problem."""

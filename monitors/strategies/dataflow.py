@@ -1,0 +1,232 @@
+"""The plan of a solution as one expression.
+
+Results are replaced by what they were made of, numbers by where they come from.
+
+`Dataflow` tells the givens of a question apart and is for samples of the same question. `Plan`
+knows only the roles of numbers and is for samples of different questions; it lives in `plans.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+from ouroloop.monitors.arith.calculations import Calculation
+from ouroloop.monitors.arith.expressions import Number, Product, Sum, Tree, UnreadableError, parse
+from ouroloop.monitors.arith.quantities import Givens
+
+MAX_TERMS = 48
+MAX_NAME = 160
+_HUNDRED = Fraction(100)
+_NEUTRAL = (Number(Fraction(1)), Number(_HUNDRED), Number(1 / _HUNDRED))
+
+Kind = Literal["leaf", "sum", "product"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """A canonical expression: a leaf's name.
+
+    Or the (sign, name) of each term or the (exponent, name) of each factor.
+    """
+
+    kind: Kind
+    parts: tuple[tuple[int, str], ...]
+
+    def name(self, distinct: bool = False) -> str:
+        """The parts sorted and spelled.
+
+        `distinct`: a term that is added again and again is written once.
+        """
+        parts = sorted(set(self.parts) if distinct and self.kind == "sum" else self.parts)
+        if len(parts) == 1 and parts[0][0] == 1:
+            return _short(parts[0][1])
+        signs = {1: "+", -1: "-"} if self.kind == "sum" else {1: "*", -1: "/"}
+        return _short("(" + "".join(signs[sign] + part for sign, part in reversed(parts)) + ")")
+
+
+Leaf = Callable[[Fraction], tuple[int, str]]
+"""How a number that is no result is named: (exponent, name)."""
+
+
+@dataclass
+class Flow:
+    """Builds the forms of a text's calculations in order, each upon the earlier ones.
+
+    A number is the latest result of that value that is not used yet; else a given, if `known` says
+    so; else a constant that the text has brought in before; else a result again, though not twice
+    in one calculation (30+30 after one 30); else a new constant.
+    """
+
+    leaf: Leaf
+    known: Callable[[Fraction], bool]
+    givens: Givens
+    distinct: bool = False
+    meant: frozenset[Fraction] = frozenset()
+    forms_: list[Form] = field(default_factory=list)
+    results_: list[Fraction] = field(default_factory=list)
+    used_: set[int] = field(default_factory=set)
+    constants_: list[Fraction] = field(default_factory=list)
+    introduced_: set[Fraction] = field(default_factory=set)
+    now_: set[int] = field(default_factory=set)
+
+    def add(self, calculation: Calculation, form: Form | None = None) -> None:
+        """Take the next calculation; `form` says what it is when its tree must not be read."""
+        self.constants_, self.now_ = [], set()
+        if form is None:
+            try:
+                form = self._form(
+                    _without_identity(
+                        parse(calculation.left), Fraction(calculation.result), self.meant
+                    )
+                )
+            except UnreadableError:
+                form = Form("leaf", ((1, "?"),))
+        self.forms_.append(form)
+        self.results_.append(Fraction(calculation.result))
+
+    def root(self, answer: str | None) -> Form:
+        """The last calculation that gives the answer, else the last one.
+
+        Of a last one that arrives at a given, 47+3=50 where 50 is given, the constants: they are
+        what was looked for.
+        """
+        amount = Fraction(answer) if answer is not None else None
+        for result, form in zip(reversed(self.results_), reversed(self.forms_), strict=True):
+            if result == amount:
+                return form
+        if self.constants_ and self.known(self.results_[-1]):
+            return self._joined(
+                "sum", [(1, Form("leaf", (self.leaf(constant),))) for constant in self.constants_]
+            )
+        return self.forms_[-1]
+
+    def _form(self, tree: Tree) -> Form:
+        if isinstance(tree, Number):
+            return self._number(tree.value)
+        if isinstance(tree, Sum):
+            return self._joined("sum", [(sign, self._form(part)) for sign, part in tree.terms])
+        factors = list(self._factors(tree))
+        return (
+            factors[0][1]
+            if len(factors) == 1 and factors[0][0] == 1
+            else self._joined("product", factors)
+        )
+
+    def _factors(self, tree: Product) -> Iterator[tuple[int, Form]]:
+        """The factors less what is notation.
+
+        3/5 where the question says so is one number, 40/100 is 40 %, one is nothing.
+        """
+        factors = _without_hundreds(tree.factors, self.givens)
+        while factors:
+            (sign, part), factors = factors[0], factors[1:]
+            amount = part.value if isinstance(part, Number) else None
+            below = (
+                factors[0][1].value
+                if factors and factors[0][0] < 0 and isinstance(factors[0][1], Number)
+                else None
+            )
+            ratio = amount / below if sign > 0 and amount and below else None
+            if ratio and ratio.denominator > 1 and self.known(ratio):
+                yield 1, Form("leaf", (self.leaf(ratio),))
+                factors = factors[1:]
+            elif amount == 1 and amount not in self.meant:
+                continue
+            elif sign < 0 and amount and self.known(1 / amount) and not self._is_new(amount):
+                yield 1, Form("leaf", (self.leaf(1 / amount),))
+            else:
+                yield sign, self._form(part)
+
+    def _is_new(self, amount: Fraction) -> bool:
+        """Whether this is a result that is not used yet."""
+        return any(
+            result == amount and i not in self.used_ for i, result in enumerate(self.results_)
+        )
+
+    def _number(self, amount: Fraction) -> Form:
+        matches = [i for i, result in enumerate(self.results_) if result == amount]
+        unused = [i for i in matches if i not in self.used_]
+        again = [
+            i
+            for i in matches
+            if i not in self.now_ and amount not in self.introduced_ and not self.known(amount)
+        ]
+        if unused or again:
+            index = (unused or again)[-1]
+            self.used_.add(index)
+            self.now_.add(index)
+            return self.forms_[index]
+        if not self.known(amount):
+            self.constants_.append(amount)
+            self.introduced_.add(amount)
+        return Form("leaf", (self.leaf(amount),))
+
+    def _joined(self, kind: Kind, parts: Iterable[tuple[int, Form]]) -> Form:
+        """A sum of sums is one sum, a product of products one product.
+
+        As far as `MAX_TERMS` allows.
+        """
+        joined: list[tuple[int, str]] = []
+        for sign, form in parts:
+            simple = form.kind == "leaf" and (kind == "product" or form.parts[0][0] == 1)
+            if (form.kind == kind or simple) and len(joined) + len(form.parts) <= MAX_TERMS:
+                joined += [(sign * inner, name) for inner, name in form.parts]
+            else:
+                joined.append((sign, form.name(self.distinct)))
+        if self.distinct and kind == "sum":
+            joined = list(dict.fromkeys(joined))
+        return Form(kind, tuple(joined) or ((1, "1"),))
+
+
+def unsigned(form: Form) -> Form:
+    """A difference without its direction: 60-140 and 140-60 ask for the same thing."""
+    if form.kind != "sum":
+        return form
+    turned = Form("sum", tuple((-sign, name) for sign, name in form.parts))
+    return max(form, turned, key=lambda f: (sum(sign for sign, _ in f.parts), f.name()))
+
+
+def _without_hundreds(
+    factors: Sequence[tuple[int, Tree]], givens: Givens
+) -> list[tuple[int, Tree]]:
+    """Without what only writes a percentage.
+
+    The /100 or *0.01 beside a given percentage, and 100*0.01.
+    """
+    kept = [
+        (-sign, Number(_HUNDRED)) if part == Number(1 / _HUNDRED) else (sign, part)
+        for sign, part in factors
+    ]
+    spare = kept.count((1, Number(_HUNDRED)))
+    percents = sum(
+        sign > 0 and isinstance(part, Number) and part.value in givens.percents
+        for sign, part in kept
+    )
+    for divisor in [(-1, Number(_HUNDRED))] * min(
+        kept.count((-1, Number(_HUNDRED))), spare + percents
+    ):
+        kept.remove(divisor)
+        if spare:
+            kept.remove((1, Number(_HUNDRED)))
+            spare -= 1
+    return kept
+
+
+def _without_identity(tree: Tree, result: Fraction, meant: frozenset[Fraction]) -> Tree:
+    """221*100% = 221 or 221/1 = 221 changes nothing: the tree is the number itself."""
+    if isinstance(tree, Product) and not any(
+        part == Number(amount) for _, part in tree.factors for amount in meant
+    ):
+        for index, (sign, part) in enumerate(tree.factors):
+            others = [other for _, other in tree.factors[:index] + tree.factors[index + 1 :]]
+            if sign > 0 and part == Number(result) and all(other in _NEUTRAL for other in others):
+                return part
+    return tree
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= MAX_NAME else "~" + hashlib.sha256(name.encode()).hexdigest()[:16]

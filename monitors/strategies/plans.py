@@ -1,0 +1,241 @@
+"""Canonicalisers that read the calculations as a plan.
+
+`Dataflow` within one question, `Plan` across questions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import combinations_with_replacement
+
+from ouroloop.monitors.arith.calculations import Calculation, calculations, expressions
+from ouroloop.monitors.arith.expressions import Number, Product, Sum, Tree, UnreadableError, parse
+from ouroloop.monitors.arith.quantities import Givens, givens
+from ouroloop.monitors.strategies.answers import Answer
+from ouroloop.monitors.strategies.dataflow import Flow, Form, unsigned
+
+MAX_OPERANDS = 6
+"""Given numbers that may be taken apart by place, at most."""
+
+
+@dataclass(frozen=True)
+class Dataflow:
+    """The expression that leads to the answer, over the question's numbers.
+
+    "g1" is the first of them, "c7" a constant.
+
+    Two texts have the same name when they combine the same givens by the same operations. Order,
+    wording, units, steps written apart or together, x/2 and x*0.5, 40 % and 40/100, factors of one,
+    the direction of a difference, idle side calculations and wrong results do not count: a wrong
+    result is followed as it was claimed. Distributing does count: (a+b)*c is another plan than
+    a*c+b*c.
+    """
+
+    name: str = "dataflow"
+
+    def __call__(self, question: str, text: str) -> str | None:
+        """The expression of the last calculation that gives the answer, else of the last one."""
+        steps = calculations(text)
+        if not steps:
+            return None
+        numbers = givens(question)
+        flow = Flow(
+            lambda amount: _identity(numbers, amount),
+            lambda amount: numbers.index(amount) is not None,
+            numbers,
+        )
+        for step in steps:
+            flow.add(step)
+        return unsigned(flow.root(Answer.number(text))).name()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The same expression with roles in place of numbers.
+
+    So that one plan has one name whatever the numbers.
+
+    G: a given. c: a constant. P: a given's part of some place (40 of 47). D: its bare digit there
+    (4 of 47). K: an amount that is added and taken away again. What is done for place after place,
+    or for item after item, is written once: the number of rounds is the size of the problem, not
+    the plan. A carry is notation. A given is taken apart only when all its places are used.
+    """
+
+    name: str = "plan"
+
+    def __call__(self, question: str, text: str) -> str | None:
+        """The expression of the last calculation that gives the answer, else of the last one."""
+        steps = calculations(text)
+        if not steps:
+            return None
+        numbers = _read_numbers(question, text)
+        aligned = _aligned(steps, numbers)
+        roles = {} if aligned else _portions(steps, numbers)
+        detours = _detours(steps)
+        roles |= dict.fromkeys(detours, "K")
+
+        def leaf(amount: Fraction) -> tuple[int, str]:
+            known = numbers.index(amount) is not None
+            return (
+                (1, roles.get(amount) or ("G" if known else "c"))
+                if known or amount.numerator != 1 or amount == 1
+                else (-1, "c")
+            )
+
+        flow = Flow(
+            leaf,
+            lambda amount: numbers.index(amount) is not None,
+            numbers,
+            distinct=True,
+            meant=detours,
+        )
+        for index, step in enumerate(steps):
+            flow.add(step, Form("leaf", ((1, aligned[index]),)) if index in aligned else None)
+        return unsigned(flow.root(Answer.number(text))).name(distinct=True)
+
+
+def _identity(numbers: Givens, amount: Fraction) -> tuple[int, str]:
+    """A number's name in `Dataflow`, with exponent -1 when it is one over something."""
+    index = numbers.index(amount)
+    if index is not None:
+        return 1, f"g{index}"
+    if amount > 0 and amount.numerator == 1 and amount.denominator > 1:
+        return -1, _identity(numbers, 1 / amount)[1]
+    return 1, f"c{amount}"
+
+
+def _read_numbers(question: str, text: str) -> Givens:
+    """The question's numbers; those that the text misreads.
+
+    When it opens by writing the problem in signs, count as well.
+    """
+    numbers = givens(question)
+    stated = next(expressions(text), ())
+    return Givens(
+        tuple(dict.fromkeys([*numbers.values, *(Fraction(number) for number in stated)])),
+        numbers.percents,
+    )
+
+
+def _terms(step: Calculation) -> list[tuple[int, Fraction]]:
+    """The terms of a plain sum, with signs; [] for anything else."""
+    try:
+        tree = parse(step.left)
+    except UnreadableError:
+        return []
+    parts = tree.terms if isinstance(tree, Sum) else ()
+    return (
+        [(sign, part.value) for sign, part in parts if isinstance(part, Number)]
+        if _plain(parts)
+        else []
+    )
+
+
+def _factors(step: Calculation) -> list[Fraction]:
+    """The numbers that a plain product multiplies; [] for anything else."""
+    try:
+        tree = parse(step.left)
+    except UnreadableError:
+        return []
+    parts = tree.factors if isinstance(tree, Product) else ()
+    return (
+        [part.value for sign, part in parts if isinstance(part, Number) and sign > 0]
+        if _plain(parts)
+        else []
+    )
+
+
+def _plain(parts: Sequence[tuple[int, Tree]]) -> bool:
+    return all(isinstance(part, Number) for _, part in parts)
+
+
+def _digits(amount: Fraction) -> list[int]:
+    """The digits of a whole number of two to nine digits, ones first; [] for any other number."""
+    return (
+        [int(digit) for digit in reversed(str(amount))]
+        if amount.denominator == 1 and 10 <= amount < 10**9
+        else []
+    )
+
+
+def _aligned(steps: Sequence[Calculation], numbers: Givens) -> dict[int, str]:
+    """The steps that add two givens place by place: index -> "D" or "P".
+
+    {} unless every place of both is added.
+
+    7+5 and 4+3 (+1, a carry) of 47+35 are bare digits; 40+30 and 7+5 are parts. Half of the places
+    would not do: 5+4 is no sign that 55 and 64 are added.
+    """
+    sums = [sorted(amount for sign, amount in _terms(step) if sign > 0) for step in steps]
+    operands = [amount for amount in numbers.values if _digits(amount)][-MAX_OPERANDS:]
+    for first, second in combinations_with_replacement(operands, 2):
+        for role, scale in (("D", 1), ("P", 10)):
+            found: dict[int, str] = {}
+            places = _places(first, second, scale)
+            for pair in places:
+                wanted = (pair, sorted([*pair, Fraction(1)])) if role == "D" else (pair,)
+                index = next(
+                    (i for i, terms in enumerate(sums) if i not in found and terms in wanted), None
+                )
+                if index is not None:
+                    found[index] = role
+            if len(found) == len(places):
+                return found
+    return {}
+
+
+def _places(first: Fraction, second: Fraction, scale: int) -> list[list[Fraction]]:
+    """Of each place, ones first, the two digits times `scale` to the power of the place.
+
+    In order of size.
+    """
+    a, b = _digits(first), _digits(second)
+    places = max(len(a), len(b))
+    a, b = a + [0] * (places - len(a)), b + [0] * (places - len(b))
+    return [
+        sorted([Fraction(a[place] * scale**place), Fraction(b[place] * scale**place)])
+        for place in range(places)
+    ]
+
+
+def _portions(steps: Sequence[Calculation], numbers: Givens) -> dict[Fraction, str]:
+    """The parts of a given that is added part by part.
+
+    30 and 5, where 35 is added as 30 and then 5; each counts as "P".
+    """
+    results = {Fraction(step.result) for step in steps}
+    added = Counter(
+        amount
+        for step in steps
+        for sign, amount in _terms(step)
+        if sign > 0 and amount not in results
+    )
+    wholes = numbers.values[-MAX_OPERANDS:]
+    portions: dict[Fraction, str] = {}
+    for amount in wholes:
+        parts = {
+            Fraction(digit * 10**place) for place, digit in enumerate(_digits(amount)) if digit
+        }
+        if len(parts) > 1 and all(added[part] > (part in wholes) for part in parts):
+            portions |= dict.fromkeys(parts - set(wholes), "P")
+    return portions
+
+
+def _detours(steps: Sequence[Calculation]) -> frozenset[Fraction]:
+    """Amounts that one sum adds and a later one takes away, as they are or multiplied.
+
+    And that are no result themselves.
+    """
+    added: set[Fraction] = set()
+    detours: set[Fraction] = set()
+    multiples: dict[Fraction, set[Fraction]] = {}
+    for step in steps:
+        terms = _terms(step)
+        for amount in (amount for sign, amount in terms if sign < 0):
+            detours |= ({amount} | multiples.get(amount, set())) & added
+        added |= {amount for sign, amount in terms if sign > 0}
+        multiples.setdefault(Fraction(step.result), set()).update(_factors(step))
+    return frozenset(detours - {Fraction(step.result) for step in steps})

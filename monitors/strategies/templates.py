@@ -1,0 +1,242 @@
+"""Strategies of free text, learned on round 0 and then frozen.
+
+Clusters of step templates, or of a user's sentence embeddings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ouroloop.monitors.strategies.clusters import Clusters, Matrix
+from ouroloop.monitors.strategies.masking import Step, steps
+
+VERSION = 1
+MAX_TEXTS = 5_000
+MAX_FEATURES = 2_000
+MAX_GRAM = 3
+Embed = Callable[[Sequence[str]], Matrix]
+"""Texts to vectors, (N,) -> (N, D), deterministic."""
+
+
+@dataclass
+class Templates:
+    """Clusters of the step templates of whole texts.
+
+    A text is the set of what its steps do to numbers; how they are worded and how often one is
+    repeated does not count. Of a text without numbers it is the set of its steps' word n-grams.
+    Features that fewer than `min_share` of the fitted texts have are left out. The rest is not
+    weighted by rarity: what is rare here is mostly a coincidence of numbers, not a plan.
+
+    Learned by `fit`, once, on round 0's texts, and then frozen: features_, in the order of the
+    vectors; the centres of `clusters`. A later text that is near no cluster is "new".
+    """
+
+    name: str = "templates"
+    clusters: Clusters = field(default_factory=Clusters)
+    min_share: float = 0.02
+    features_: tuple[str, ...] = ()
+    is_fitted_: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_share < 1:
+            raise ValueError(f"min_share: expected a share in [0, 1), got {self.min_share}")
+
+    def fit(self, questions: Sequence[str], texts: Sequence[str]) -> Templates:
+        """Learn the clusters of these texts, right and wrong ones alike.
+
+        At most `MAX_TEXTS`, evenly spread over the sequence.
+
+        Raises:
+            ValueError: no text has any step.
+        """
+        chosen = _spread(list(zip(questions, texts, strict=True)))
+        found = [features for features in (_features(steps(q, t)) for q, t in chosen) if features]
+        if not found:
+            raise ValueError(
+                f"{self.name}: expected texts with words or numbers to learn from, got {len(texts)}"
+                " texts without any"
+            )
+        counts = Counter(feature for features in found for feature in features)
+        least = self.min_share * len(found)
+        common = sorted(counts, key=lambda feature: (-counts[feature], feature))[:MAX_FEATURES]
+        self.features_ = tuple(sorted(feature for feature in common if counts[feature] >= least))
+        self.clusters.fit(np.array([self._vector(features) for features in found]))
+        self.is_fitted_ = True
+        return self
+
+    def __call__(self, question: str, text: str) -> str | None:
+        """The cluster's number, or "new"; None for a text without words and numbers.
+
+        Raises:
+            RuntimeError: `fit` was not called.
+        """
+        _demand_fitted(self.is_fitted_, self.name)
+        features = _features(steps(question, text))
+        return self.clusters.label(self._vector(features)) if features else None
+
+    def _vector(self, features: set[str]) -> Matrix:
+        """(D,), of length one, or zero when no feature is known."""
+        vector = np.array([float(feature in features) for feature in self.features_])
+        length = float(np.linalg.norm(vector))
+        return vector / length if length else vector
+
+    def to_json(self) -> str:
+        """All settings and all that was learned, so that a run can freeze it in its folder."""
+        state = {
+            "kind": self.name,
+            "version": VERSION,
+            "min_share": self.min_share,
+            "features": self.features_,
+        }
+        state["clusters"] = self.clusters.state()
+        return json.dumps(state, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Templates:
+        """What `to_json` gave.
+
+        Raises:
+            ValueError: another kind or version, or clusters that do not fit the features.
+        """
+        state = _read_state(text, cls.name)
+        features = tuple(str(feature) for feature in state["features"])
+        clusters = Clusters.from_state(state["clusters"])
+        if clusters.centres_.shape[1] != len(features):
+            raise ValueError(
+                f"templates: expected centres of {len(features)} features, got"
+                f" {clusters.centres_.shape[1]}"
+            )
+        return cls(
+            clusters=clusters, min_share=state["min_share"], features_=features, is_fitted_=True
+        )
+
+
+@dataclass
+class Embeddings:
+    """Clusters of a sentence model's vectors of the masked text, where the user has such a model.
+
+    `embed` turns texts into vectors.
+
+    The model sees the steps with numbers as roles and without names, so that these do not decide.
+    No model comes with the library.
+    """
+
+    embed: Embed
+    name: str = "embeddings"
+    clusters: Clusters = field(default_factory=Clusters)
+    is_fitted_: bool = False
+
+    def fit(self, questions: Sequence[str], texts: Sequence[str]) -> Embeddings:
+        """Learn the clusters of these texts; at most `MAX_TEXTS`, evenly spread over the sequence.
+
+        Raises:
+            ValueError: no text has any step, or the vectors are not one finite row per text.
+        """
+        chosen = _spread(list(zip(questions, texts, strict=True)))
+        found = [
+            masked for masked in (_masked(question, text) for question, text in chosen) if masked
+        ]
+        if not found:
+            raise ValueError(
+                f"{self.name}: expected texts with words or numbers to learn from, got {len(texts)}"
+                " texts without any"
+            )
+        self.clusters.fit(self._vectors(found))
+        self.is_fitted_ = True
+        return self
+
+    def __call__(self, question: str, text: str) -> str | None:
+        """The cluster's number, or "new"; None for a text without words and numbers.
+
+        Raises:
+            RuntimeError: `fit` was not called.
+        """
+        _demand_fitted(self.is_fitted_, self.name)
+        masked = _masked(question, text)
+        return self.clusters.label(self._vectors([masked])[0]) if masked else None
+
+    def _vectors(self, texts: Sequence[str]) -> Matrix:
+        vectors = np.asarray(self.embed(texts), dtype=np.float64)
+        if vectors.ndim != 2 or len(vectors) != len(texts):
+            raise ValueError(
+                f"{self.name}: expected {len(texts)} vectors from embed, got an array of shape"
+                f" {vectors.shape}"
+            )
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit: Matrix = vectors / np.where(lengths > 0, lengths, 1.0)
+        return unit
+
+    def to_json(self) -> str:
+        """The clusters; the model stays with the user."""
+        return json.dumps(
+            {"kind": self.name, "version": VERSION, "clusters": self.clusters.state()},
+            sort_keys=True,
+        )
+
+    @classmethod
+    def from_json(cls, text: str, embed: Embed) -> Embeddings:
+        """What `to_json` gave, with the same model.
+
+        Raises:
+            ValueError: another kind or version.
+        """
+        return cls(
+            embed,
+            clusters=Clusters.from_state(_read_state(text, cls.name)["clusters"]),
+            is_fitted_=True,
+        )
+
+
+LEARNERS: Mapping[str, type[Templates] | type[Embeddings]] = {
+    "templates": Templates,
+    "embeddings": Embeddings,
+}
+"""Canonicalisers that must be fitted on round 0 before they can be used."""
+
+
+def _features(found: Sequence[Step]) -> set[str]:
+    """What the steps do, whole and in part; of steps without numbers their word n-grams."""
+    if not any(step.form for step in found):
+        return {gram for step in found for gram in _grams(step.words)}
+    features = set()
+    for form in {step.form for step in found if step.form}:
+        parts = form.split(" ")
+        features |= {form, *(f"{parts[0]}.{part}" for part in parts[1:])}
+    return features
+
+
+def _grams(words: Sequence[str]) -> Iterator[str]:
+    for size in range(1, MAX_GRAM + 1):
+        for start in range(len(words) - size + 1):
+            yield "_".join(words[start : start + size])
+
+
+def _masked(question: str, text: str) -> str:
+    return "\n".join(step.text for step in steps(question, text) if step.text)
+
+
+def _spread(items: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """At most `MAX_TEXTS` of them, evenly spread."""
+    stride = -(-len(items) // MAX_TEXTS) or 1
+    return items[::stride]
+
+
+def _demand_fitted(is_fitted: bool, name: str) -> None:
+    if not is_fitted:
+        raise RuntimeError(
+            f"{name}: not fitted; call fit(questions, texts) on round 0's samples, or from_json on"
+            " what a run has frozen"
+        )
+
+
+def _read_state(text: str, kind: str) -> dict[str, Any]:
+    state = json.loads(text)
+    if not isinstance(state, dict) or (state.get("kind"), state.get("version")) != (kind, VERSION):
+        raise ValueError(f"expected frozen {kind} of version {VERSION}, got something else")
+    return state

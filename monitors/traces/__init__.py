@@ -1,0 +1,1 @@
+"""Traces of anybody's loop as the views that metrics read."""

@@ -1,0 +1,66 @@
+"""Files of traces: their lines, and whether they come in the order of the rounds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ouroloop.monitors.traces.rows import SAMPLE, TraceError
+
+
+def read_file(path: Path | str, digest: Any = None) -> Iterator[tuple[str, Any]]:
+    """("file:line", value) of each line; blank lines are skipped. `digest.update` sees the bytes.
+
+    Raises:
+        TraceError: the file cannot be read, or a line is not JSON.
+    """
+    try:
+        with Path(path).open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if digest is not None:
+                    digest.update(line)
+                if not line.strip():
+                    continue
+                where = f"{path}:{number}"
+                try:
+                    yield where, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                except (ValueError, RecursionError) as error:
+                    said = (
+                        "not UTF-8"
+                        if isinstance(error, UnicodeDecodeError)
+                        else f"not JSON ({error})"
+                    )
+                    raise TraceError(
+                        f"{where}: {said}, got {line[:60]!r}; expected one object per line, such as"
+                        f" {SAMPLE}."
+                    ) from None
+    except FileNotFoundError:
+        raise TraceError(
+            f"{path}: no such file; expected a JSONL file of one round's samples."
+        ) from None
+    except OSError as error:
+        raise TraceError(
+            f"{path}: cannot be read ({error.strerror}); expected a JSONL file of one round's"
+            " samples."
+        ) from None
+
+
+def number_in(path: str) -> float | None:
+    """The last number in a file's name."""
+    numbers = re.findall(r"\d+", Path(path).stem)
+    return float(numbers[-1]) if numbers else None
+
+
+def ascending(numbers: Sequence[float | None], names: Sequence[str], what: str) -> None:
+    """Complain about the first number that is less than the one before it; None: not known."""
+    for i in range(1, len(names)):
+        before, now = numbers[i - 1], numbers[i]
+        if before is not None and now is not None and now < before:
+            raise TraceError(
+                f"{names[i]}: got {now:g} after {before:g} ({names[i - 1]}) in the {what}; expected"
+                " the rounds in order, the anchor first. A shell sorts 10 before 2: number files"
+                " 00, 01, ... If this is the order, say --keep-order."
+            )

@@ -1,0 +1,316 @@
+"""Traces of anybody's loop, one JSONL file per round and one sample per line.
+
+As the views that monitors read. Knows nothing of a loop.
+
+The first file is the anchor: it decides whether strategies and answers are the rows' own or are
+read from the texts, for all files alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ouroloop.monitors.base import Pool, RoundView, Samples
+from ouroloop.monitors.strategies.strategy import CANONICALISERS
+from ouroloop.monitors.traces.files import ascending, number_in, read_file
+from ouroloop.monitors.traces.rows import FIELDS, OFTEN, QUIET, SAMPLE, TraceError, read_row
+
+__all__ = ["TraceError", "TraceReader", "Traces", "main_family", "read_traces"]
+
+TEXTS = "every text its own strategy"
+FAMILY, SLICE = "default", "typical"
+
+
+@dataclass(frozen=True)
+class Traces:
+    """The rounds in order, where they come from, and what has to be said about them."""
+
+    views: tuple[RoundView, ...]
+    sources: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass
+class TraceReader:
+    """Makes a view of each round's rows, and remembers what was missing.
+
+    The first round read is the anchor.
+
+    strategies: a name in `CANONICALISERS`; "none"; or None for the rows' own `strategy` if the
+    anchor has any, else "operators".
+    """
+
+    strategies: str | None = None
+    named_by_: str = ""
+    answers_by_: str = ""
+    rounds_: list[float | None] = field(default_factory=list)
+    lines_: int = 0
+    without_: Counter[str] = field(default_factory=Counter)
+    unread_: Counter[str] = field(default_factory=Counter)
+    warnings_: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        known = (*CANONICALISERS, "none")
+        if self.strategies is not None and self.strategies not in known:
+            raise TraceError(
+                f"strategies: got {self.strategies!r}; expected one of {', '.join(known)}. Leave it"
+                " out for the rows' own."
+            )
+
+    def read(self, rows: Iterable[tuple[str, Any]]) -> RoundView:
+        """The next round's view, from (place, row) pairs; a place is for messages, "file:line".
+
+        Raises:
+            TraceError: a bad row, or none at all.
+        """
+        columns: dict[str, list[Any]] = {name: [] for name in FIELDS}
+        number = len(self.rounds_)
+        for where, raw in rows:
+            row = read_row(raw, where)
+            self._same_round(columns["round"], row["round"], where)
+            for name, value in row.items():
+                columns[name].append(value)
+            for name in raw.keys() - FIELDS.keys():
+                self.unread_[name] += 1
+        if not columns["problem"]:
+            raise TraceError(
+                f"round {number} has no rows; expected one sample per row, such as {SAMPLE}."
+            )
+        self.rounds_.append(columns["round"][0])
+        self._count(columns)
+        if number == 0:
+            self._choose(columns)
+        self._name(columns)
+        return _view(number, columns)
+
+    def notes(self) -> tuple[str, ...]:
+        """Warnings, then one sentence per field that rows lack, then what was not read."""
+        out = list(self.warnings_)
+        for name, number in self.without_.items():
+            how = (
+                f"all {self.lines_:,} lines"
+                if number == self.lines_
+                else f"{number:,} of {self.lines_:,} lines"
+            )
+            out.append(f"missing: {name} in {how} ({self._meaning(name)})")
+        if self.unread_:
+            named = (
+                (
+                    f"{key} (is it {OFTEN[key]}?)"
+                    if key in OFTEN and self.without_[OFTEN[key]] == self.lines_
+                    else key
+                )
+                for key in self.unread_
+            )
+            out.append(f"not read: {', '.join(sorted(named))}")
+        return tuple(out)
+
+    def _meaning(self, name: str) -> str:
+        if name == "strategy" and self.named_by_ != "strategy":
+            if self.named_by_ in ("none", TEXTS):
+                return {"none": "diversity is not measured", TEXTS: "every text counts as its own"}[
+                    self.named_by_
+                ]
+            return f"named by {self.named_by_!r} from the texts"
+        if name == "answer" and self.answers_by_ == "text":
+            return "the final answers are read from the texts"
+        return FIELDS[name.split(" ")[0]].without
+
+    def _count(self, columns: Mapping[str, list[Any]]) -> None:
+        self.lines_ += len(columns["problem"])
+        for name in (n for n in FIELDS if n not in QUIET):
+            missing = (
+                columns["nll"].count(None) if name == "logprobs" else columns[name].count(None)
+            )
+            if missing:
+                self.without_["logprobs or nll" if name == "logprobs" else name] += missing
+
+    @staticmethod
+    def _same_round(before: list[Any], now: Any, where: str) -> None:
+        if before and before[0] != now:
+            told = ["no round" if x is None else f"round {x:g}" for x in (now, before[0])]
+            raise TraceError(
+                f"{where}: got a row of {told[0]} after rows of {told[1]}; expected one file per"
+                " round. Split the file by its `round`."
+            )
+
+    def _choose(self, columns: dict[str, list[Any]]) -> None:
+        """From the anchor: where strategies and answers come from, in every round.
+
+        Names its strategies if from the texts.
+        """
+        self.answers_by_ = "answer" if any(a is not None for a in columns["answer"]) else "text"
+        if self.answers_by_ == "answer":
+            self._gold_answers(columns)
+        own = any(s is not None for s in columns["strategy"])
+        if self.strategies is None and own:
+            self.named_by_ = "strategy"
+            return
+        self.named_by_ = self.strategies or "operators"
+        num_texts = len(columns["text"]) - columns["text"].count(None)
+        if self.named_by_ == "none" or not num_texts:
+            self.named_by_ = "none"
+            return
+        columns["strategy"] = self._named(columns)
+        found = len(columns["strategy"]) - columns["strategy"].count(None)
+        if not found:
+            self.warnings_.append(
+                f"WARNING: {self.named_by_!r} names none of round 0's {num_texts:,} texts, so"
+                f" {TEXTS}: diversity means different wording. Give a `strategy` field, or choose"
+                " --strategies."
+            )
+            self.named_by_ = TEXTS
+        elif found < num_texts / 2:
+            self.warnings_.append(
+                f"WARNING: {self.named_by_!r} names only {found:,} of round 0's {num_texts:,}"
+                " texts; the others count as one strategy of their own."
+            )
+
+    def _gold_answers(self, columns: Mapping[str, list[Any]]) -> None:
+        """A warning when `answer` seems to be the right answer instead of the sample's."""
+        given, judged = defaultdict(set), defaultdict(set)
+        for problem, answer, correct in zip(
+            columns["problem"], columns["answer"], columns["correct"], strict=True
+        ):
+            given[problem].add(answer)
+            judged[problem].add(correct)
+        mixed = [p for p, seen in judged.items() if {0.0, 1.0} <= seen]
+        if len(mixed) > 1 and all(len(given[p]) == 1 for p in mixed):
+            self.warnings_.append(
+                f"WARNING: in all {len(mixed):,} problems with right and wrong samples these have"
+                " one and the same `answer`; is it the right answer? Expected is the sample's own"
+                " final answer. Leave the field out to have it read from the texts."
+            )
+
+    def _name(self, columns: dict[str, list[Any]]) -> None:
+        """Strategies and answers by the anchor's choice (which has named the anchor's own strategies already)."""
+        if self.answers_by_ == "text":
+            answer = CANONICALISERS["answer"]
+            columns["answer"] = [
+                None if t is None else answer(q or "", t)
+                for q, t in zip(columns["question"], columns["text"], strict=True)
+            ]
+        if self.named_by_ == TEXTS:
+            columns["strategy"] = [None if t is None else _digest(t) for t in columns["text"]]
+        elif self.named_by_ == "none":
+            columns["strategy"] = [None] * len(columns["text"])
+        elif self.named_by_ != "strategy" and len(self.rounds_) > 1:
+            columns["strategy"] = self._named(columns)
+
+    def _named(self, columns: Mapping[str, list[Any]]) -> list[str | None]:
+        """Each text's strategy by the chosen canonicaliser."""
+        name = CANONICALISERS[self.named_by_]
+        return [
+            None if t is None else name(q or "", t)
+            for q, t in zip(columns["question"], columns["text"], strict=True)
+        ]
+
+
+def read_traces(
+    paths: Sequence[Path | str], strategies: str | None = None, keep_order: bool = False
+) -> Traces:
+    """Read one file per round, the anchor first.
+
+    Args:
+        paths: JSONL files.
+        strategies: see `TraceReader`.
+        keep_order: do not complain when file names or `round` fields run backwards.
+
+    Raises: TraceError: a missing, empty, repeated or misplaced file, or a bad line: "file:line:
+        got; expected; remedy".
+    """
+    names = [str(path) for path in paths]
+    if not names:
+        raise TraceError("no traces; expected one JSONL file per round, the anchor first.")
+    if not keep_order:
+        ascending([number_in(name) for name in names], names, "numbers in the file names")
+    reader, views = TraceReader(strategies), []
+    seen: dict[str, str] = {}
+    for name in names:
+        digest = hashlib.sha256()
+        views.append(reader.read(read_file(name, digest)))
+        twin = seen.setdefault(digest.hexdigest(), name)
+        if twin is not name:
+            raise TraceError(
+                f"{name}: byte for byte the same as {twin}; expected one file per round. Was it"
+                " copied by mistake?"
+            )
+    if not keep_order:
+        ascending(reader.rounds_, names, "`round` fields")
+    return Traces(tuple(views), tuple(names), (*reader.notes(), *_few_at_the_anchor(views)))
+
+
+def main_family(view: RoundView) -> str:
+    """The family of most problems (of equals the first by name)."""
+    families = dict(zip(view.probe.problem, view.probe.family, strict=True))
+    return str(min(Counter(families.values()).items(), key=lambda item: (-item[1], item[0]))[0])
+
+
+def _view(number: int, columns: Mapping[str, list[Any]]) -> RoundView:
+    """Columns as arrays; the rows with a verdict of the filter are the pool too."""
+    family, place = (
+        [default if x is None else x for x in columns[name]]
+        for name, default in (("family", FAMILY), ("slice", SLICE))
+    )
+    objects = {name: _objects(columns[name]) for name in ("problem", "strategy", "answer")}
+    texts = {
+        "family": _objects(family),
+        "slice": _objects(place),
+        "text": _objects([t or "" for t in columns["text"]]),
+    }
+    numbers = {
+        name: np.array([np.nan if x is None else x for x in columns[name]])
+        for name in ("correct", "valid", "nll", "num_tokens", "truncated")
+    }
+    probe = Samples(**objects, **texts, **numbers)
+    kept = np.array([np.nan if x is None else x for x in columns["kept"]])
+    chosen = np.isfinite(kept)
+    if not chosen.any():
+        return RoundView(number, probe)
+    rows, some_text = probe.where(chosen), any(t is not None for t in columns["text"])
+    reason = np.full(len(rows), "", dtype=object)
+    pool = Pool(
+        rows.problem,
+        rows.strategy,
+        rows.answer,
+        rows.correct,
+        kept[chosen] == 1,
+        reason,
+        rows.valid,
+        None,
+        rows.text if some_text else None,
+        rows.slice if any(s is not None for s in columns["slice"]) else None,
+    )
+    return RoundView(number, probe, pool=pool)
+
+
+def _objects(values: Sequence[Any]) -> Any:
+    out = np.empty(len(values), dtype=object)
+    out[:] = values
+    return out
+
+
+def _digest(text: str) -> str:
+    """A text's own name: equal but for blanks, equal names."""
+    return (
+        "text-"
+        + hashlib.sha256(" ".join(text.split()).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    )
+
+
+def _few_at_the_anchor(views: Sequence[RoundView]) -> list[str]:
+    each = [len(v.probe) / len(set(v.probe.problem)) for v in views]
+    later = float(np.median(each[1:])) if each[1:] else 0.0  # a later anchor may have more
+    if each[0] >= 2 * later:
+        return []
+    return [
+        f"round 0 has {each[0]:.3g} samples per problem, later rounds {later:.3g}: four times as"
+        " many at the anchor see smaller losses"
+    ]

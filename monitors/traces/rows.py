@@ -1,0 +1,233 @@
+"""The fields of a trace row, and the check of one row.
+
+What a line of JSON must be to become a sample. docs/traces.md is the same in words.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+
+class TraceError(ValueError):
+    """Traces are wrong; the message says where, got, expected and remedy."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field. read: raises ValueError for what is not `expected`.
+
+    Without: what it means that a row has none.
+    """
+
+    expected: str
+    read: Callable[[Any], Any]
+    without: str
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
+def _name(value: Any) -> str:
+    """A text, or a number that stands for one: 3, 3.0 and "3" are the same name."""
+    if isinstance(value, float) and isfinite(value) and value == int(value):
+        value = int(value)
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, str | int | float)
+        or value in (float("inf"), float("-inf"))
+        or value != value
+    ):
+        raise ValueError
+    return str(value).strip()
+
+
+def _id(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise ValueError
+    return str(value)
+
+
+def _truth(value: Any) -> float:
+    if not isinstance(value, bool | int | float) or value not in (0, 1):
+        raise ValueError
+    return float(value)
+
+
+def _number(value: Any, least: float = 0.0) -> float:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not isfinite(value)
+        or value < least
+    ):
+        raise ValueError
+    return float(value)
+
+
+def _count(value: Any) -> float:
+    if _number(value) != int(value):
+        raise ValueError
+    return float(value)
+
+
+def _logprobs(value: Any) -> tuple[float, int] | None:
+    """(mean negative log-probability, tokens); None for no tokens."""
+    if not isinstance(value, list) or not all(
+        type(x) in (float, int) and isfinite(x) and x <= 1e-3 for x in value
+    ):
+        raise ValueError
+    return (-sum(value) / len(value), len(value)) if value else None
+
+
+FIELDS: Mapping[str, Field] = {
+    "problem": Field("the prompt's id, a text or a whole number, the same in every file", _id, ""),
+    "text": Field(
+        "the sampled completion, a text", _text, "no strategy or answer can be read from it"
+    ),
+    "correct": Field(
+        "true, false or null", _truth, "such samples are unscored: neither right nor wrong"
+    ),
+    "strategy": Field("a text or null", _name, "such samples count as one strategy of their own"),
+    "answer": Field(
+        "the sample's own final answer, a text or a number, or null",
+        _name,
+        "such samples vote for nothing",
+    ),
+    "question": Field("the prompt, a text", _text, ""),
+    "family": Field("a text", _name, 'such problems are one family, "default"'),
+    "slice": Field(
+        'a text; "tail" marks hard problems',
+        _name,
+        "such problems are typical, and no tail is guarded by itself",
+    ),
+    "valid": Field(
+        "true, false or null: whether every step is right",
+        _truth,
+        "right answers by wrong steps are not measured",
+    ),
+    "logprobs": Field(
+        "a list with one log-probability, at most 0, per completion token",
+        _logprobs,
+        "trace entropy is not measured",
+    ),
+    "nll": Field(
+        "the mean negative log-probability per completion token, a number of at least 0",
+        _number,
+        "",
+    ),
+    "num_tokens": Field(
+        "a whole number of at least 0",
+        _count,
+        "length is not measured, nor trace entropy from `nll` alone",
+    ),
+    "truncated": Field(
+        "true or false: cut by the token limit", _truth, "truncation is not measured"
+    ),
+    "kept": Field(
+        "true or false: passed the filter into the training set",
+        _truth,
+        "yield and selection are not measured",
+    ),
+    "round": Field("the round's number, the same in the whole file", _count, ""),
+}
+OFTEN = {
+    "response": "text",
+    "completion": "text",
+    "output": "text",
+    "trace": "text",
+    "generation": "text",
+    "prompt": "question",
+    "id": "problem",
+    "problem_id": "problem",
+    "prompt_id": "problem",
+    "reward": "correct",
+    "is_correct": "correct",
+    "label": "correct",
+    "pred": "answer",
+    "prediction": "answer",
+    "logprob": "logprobs",
+    "token_logprobs": "logprobs",
+    "length": "num_tokens",
+    "accepted": "kept",
+}
+"""What others often call a field."""
+SAMPLE = '{"problem": "p1", "text": "2+3=5. The answer is 5.", "correct": true}'
+QUIET = ("question", "nll", "round")
+"""Fields whose absence means nothing by itself."""
+
+
+def read_row(row: Any, where: str) -> dict[str, Any]:
+    """The row's values by field, None where it has none; `logprobs` become `nll` and `num_tokens`.
+
+    Raises:
+        TraceError: no object, no problem, or a value of the wrong kind.
+    """
+    if not isinstance(row, Mapping):
+        raise TraceError(
+            f"{where}: got {shown(row)}; expected one JSON object per line, such as {SAMPLE}."
+        )
+    out: dict[str, Any] = {}
+    for name, field in FIELDS.items():
+        value = row.get(name)
+        try:
+            out[name] = None if value is None else field.read(value)
+        except (ValueError, OverflowError):
+            raise TraceError(
+                f"{where}: {name} is {shown(value)}; expected {field.expected}."
+                f" {_remedy(name, value)}"
+            ) from None
+    if out["problem"] is None:
+        hint = guess("problem", row)
+        raise TraceError(
+            f"{where}: no field 'problem', got {sorted(map(str, row))}; expected"
+            f" {FIELDS['problem'].expected}, as in {SAMPLE}. "
+            + (
+                f"Is it what you call {hint!r}? Rename that."
+                if hint
+                else "Number the prompts if they have no ids."
+            )
+        )
+    if out["logprobs"] is not None:
+        out["nll"], num = out["logprobs"]
+        if out["num_tokens"] is not None and out["num_tokens"] != num:
+            raise TraceError(
+                f"{where}: num_tokens is {out['num_tokens']:g}, but there are {num} logprobs;"
+                " expected one for each completion token, none for the prompt. Drop num_tokens to"
+                " have them counted."
+            )
+        out["num_tokens"] = float(num)
+    return out
+
+
+def guess(name: str, row: Mapping[str, Any]) -> str | None:
+    """What the row may call this field."""
+    known = [key for key in row if OFTEN.get(str(key)) == name]
+    near = difflib.get_close_matches(
+        name, [str(key) for key in row if key not in FIELDS], n=1, cutoff=0.8
+    )
+    return next((str(key) for key in [*known, *near]), None)
+
+
+def shown(value: Any) -> str:
+    """A value for a message, cut."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _remedy(name: str, value: Any) -> str:
+    if name == "correct" and type(value) in (int, float):
+        return "Turn a score into a verdict first, e.g. score >= 1."
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return "Write it without quotation marks."
+    return (
+        "Leave the field out, or null, where it is not known."
+        if name != "problem"
+        else "Number the prompts if they have no ids."
+    )
