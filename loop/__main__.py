@@ -17,7 +17,7 @@ from ouroloop.loop.errors import OuroloopError, RunStateError, UserError
 if TYPE_CHECKING:
     from ouroloop.loop.experiments.study import Study
     from ouroloop.monitors.decision.populations import Design, Population
-    from ouroloop.monitors.decision.rule import Panel
+    from ouroloop.monitors.decision.rule import DecisionRule
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,7 +66,7 @@ def _run(options: argparse.Namespace) -> int:
         print(json.dumps(recipe.to_json(), indent=1))
         print(
             f"{options.recipe}: fine. {len(setting.problems):,} problems,"
-            f" {len(setting.panel.problems)} in the panel.",
+            f" {len(setting.probe_set.problems)} in the panel.",
             file=sys.stderr,
         )
         return 0
@@ -123,7 +123,7 @@ def _monitor(options: argparse.Namespace) -> int:
         options.plan_rounds,
         options.temperature,
         options.keep_order,
-        options.anchors,
+        options.baselines,
     )
     print(
         json.dumps(monitor.to_json(watched), indent=1, allow_nan=False)
@@ -139,7 +139,7 @@ def _monitor_plan(options: argparse.Namespace) -> int:
     from ouroloop.monitors.decision.populations import Design
     from ouroloop.monitors.traces.rows import TraceError
 
-    rule = monitor.panel_of(
+    rule = monitor.rule_of(
         options.settings, options.plan_rounds or max(monitor.HORIZON, len(options.traces))
     )
     try:
@@ -163,19 +163,19 @@ def _plan(options: argparse.Namespace) -> int:
     from ouroloop.monitors.decision.populations import Design
 
     recipe = load_recipe(options.recipe, options.overrides)
-    asked, probe = prepare(recipe).panel, recipe.probe
+    asked, probe = prepare(recipe).probe_set, recipe.probe
     rule = panel(recipe, asked.main)
     found = plan.population_of_run(_root(options) / recipe.name, rule)
     num_main = sum(p.family == asked.main for p in asked.problems)
     others = (
         len(found.others.problems) if found and found.others else len(asked.problems) - num_main
     )
-    design = Design(num_main, probe.samples, probe.anchor_samples or 4 * probe.samples, others)
+    design = Design(num_main, probe.samples, probe.baseline_samples or 4 * probe.samples, others)
     return _print_plan(options, rule, design, found)
 
 
 def _print_plan(
-    options: argparse.Namespace, rule: Panel, design: Design, found: Population | None
+    options: argparse.Namespace, rule: DecisionRule, design: Design, found: Population | None
 ) -> int:
     from ouroloop.loop.views import power as plan
 

@@ -143,7 +143,7 @@ def _of_traces_and_panels(add: Add) -> None:
         help="the files are in order, whatever the numbers in their names say",
     )
     monitor.add_argument(
-        "--anchors",
+        "--baselines",
         nargs="+",
         type=int,
         default=[0],

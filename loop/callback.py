@@ -23,8 +23,8 @@ from transformers import Trainer, TrainerCallback
 
 from ouroloop.loop.callback_generate import Generate
 from ouroloop.loop.errors import DataError
-from ouroloop.loop.views.monitor import HORIZON, judged_json, panel_of, sentence
-from ouroloop.monitors.decision.rule import Panel, PanelDecision
+from ouroloop.loop.views.monitor import HORIZON, judged_json, rule_of, sentence
+from ouroloop.monitors.decision.rule import DecisionRule, Decision
 from ouroloop.monitors.follower import Follower, Judged
 from ouroloop.monitors.traces.files import read_file
 from ouroloop.monitors.traces.reader import TraceReader, main_family
@@ -54,7 +54,7 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
         optimizer steps. each_epoch: measure after every epoch; the default when neither of the
         others is asked for. on_evaluation: measure whenever the trainer evaluates; the readings
         join its metrics. on_halt: "stop" sets `control.should_training_stop`; "warn" only says so.
-        tolerances: fields of `monitors.Panel`, e.g. {"accuracy_loss": 0.02}. plan_rounds: how many
+        tolerances: fields of `monitors.DecisionRule`, e.g. {"accuracy_loss": 0.02}. plan_rounds: how many
         times it will be measured in all. strategies: as `ouroloop monitor --strategies`.
 
     Readings stand in `state.log_history` as `collapse/<reading>`; after `attach(trainer)` they also
@@ -90,7 +90,7 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
             on_halt,
         )
         self.each_epoch = each_epoch or not (every_steps or on_evaluation)
-        self.panel: Panel = panel_of(
+        self.rule: DecisionRule = rule_of(
             [f"{name}={value}" for name, value in (tolerances or {}).items()], plan_rounds
         )
         self.strategies = strategies
@@ -150,7 +150,7 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
     def _start_anew(self) -> None:
         self.reader, self.follower, self.steps = (
             TraceReader(self.strategies),
-            Follower(self.panel),
+            Follower(self.rule),
             [],
         )
         self.judged = []
@@ -192,8 +192,8 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
                 (f"sample() at step {step}, row {i}", json.loads(line))
                 for i, line in enumerate(lines, start=1)
             )
-            if not self.follower.panel.main_family:
-                self.follower.panel = replace(self.panel, main_family=main_family(view))
+            if not self.follower.rule.main_family:
+                self.follower.rule = replace(self.rule, main_family=main_family(view))
             judged = self.follower.judge(view)
         except TraceError as error:
             raise DataError(str(error)) from error
@@ -227,12 +227,10 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
         self.reader.rounds_ += [None] * (len(kept) - 1)
         names = ("round", "action", "reasons", "mode", "details")
         self.follower.reference = anchor
-        self.follower.panel = replace(
-            self.panel, main_family=self.panel.main_family or main_family(anchor)
+        self.follower.rule = replace(
+            self.rule, main_family=self.rule.main_family or main_family(anchor)
         )
-        self.follower.history = [
-            PanelDecision(**{name: row[name] for name in names}) for row in kept
-        ]
+        self.follower.history = [Decision(**{name: row[name] for name in names}) for row in kept]
         self.steps = [row["step"] for row in kept]
 
     def _tell(self, state: Any, control: Any, logs: dict[str, float]) -> None:

@@ -80,7 +80,7 @@ class EngineConfig(Section):
         "reload", description="how new weights get in; respawn starts a fresh engine"
     )
     concurrency: int = Field(512, ge=1, description="requests in flight at most")
-    canary: bool = Field(
+    weight_sync_check: bool = Field(
         True, description="off: run without proof that the right weights are served"
     )
     extra: dict[str, Any] = Field(
@@ -220,7 +220,7 @@ class DatasetConfig(Section):
             " 2311.11045)"
         ),
     )
-    anchor_share: float = Field(
+    replay_fraction: float = Field(
         0.0, ge=0, lt=1, description="share of reserve demonstrations in the training set"
     )
     min_examples: int = Field(
@@ -255,8 +255,10 @@ class ProbeConfig(Section):
     )
     family_problems: int = Field(24, ge=0, description="held-out problems of every other family")
     samples: int = Field(8, ge=2, description="samples per problem")
-    anchor_samples: int | None = Field(
-        None, ge=2, description="of the rounds in `monitors.anchors`; default: four times `samples`"
+    baseline_samples: int | None = Field(
+        None,
+        ge=2,
+        description="of the rounds in `monitors.baselines`; default: four times `samples`",
     )
     temperature: float = Field(1.0, ge=0.01, le=2)
     pass_at: int = Field(4, ge=1, description="k of pass@k")
@@ -272,7 +274,7 @@ class ProbeConfig(Section):
             " reserve"
         ),
     )
-    canaries: int = Field(
+    audit_items: int = Field(
         40,
         ge=0,
         description=(
@@ -325,11 +327,11 @@ class MonitorConfig(Section):
     shortcut_gain: float = Field(
         0.01, ge=0, le=1, description="share of the most repeated wrong answer over all problems"
     )
-    anchors: tuple[int, ...] = Field(
+    baselines: tuple[int, ...] = Field(
         (0, 1),
         description=(
             "rounds, fixed in advance, that later ones are held against; probed with"
-            " `probe.anchor_samples`. 0 belongs to them"
+            " `probe.baseline_samples`. 0 belongs to them"
         ),
     )
     general_loss: float = Field(
@@ -339,12 +341,12 @@ class MonitorConfig(Section):
         0.02, ge=0, le=1, description="kept samples per sample, below which supply has failed"
     )
 
-    @field_validator("anchors")
+    @field_validator("baselines")
     @classmethod
     def _from_round_0(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if not value or value[0] != 0 or list(value) != sorted(set(value)):
             raise ValueError(
-                "anchors must be rounds in ascending order, beginning with 0, e.g. [0, 1, 4]"
+                "baselines must be rounds in ascending order, beginning with 0, e.g. [0, 1, 4]"
             )
         return value
 
@@ -372,13 +374,13 @@ class InterventionConfig(Section):
     `loop/stages/plan.py` says which failure gets which remedy.
     """
 
-    anchor_share: float = Field(
+    replay_fraction: float = Field(
         0.30,
         ge=0,
         lt=1,
         description="re-injected share of the training set after the first call, at least",
     )
-    anchor_share_max: float = Field(0.60, ge=0, lt=1)
+    replay_fraction_max: float = Field(0.60, ge=0, lt=1)
     demonstrations: float = Field(
         0.5,
         ge=0,
@@ -430,9 +432,9 @@ class InterventionConfig(Section):
 
     @model_validator(mode="after")
     def _order(self) -> InterventionConfig:
-        if self.anchor_share > self.anchor_share_max:
+        if self.replay_fraction > self.replay_fraction_max:
             raise ValueError(
-                "interventions.anchor_share cannot exceed interventions.anchor_share_max"
+                "interventions.replay_fraction cannot exceed interventions.replay_fraction_max"
             )
         return self
 

@@ -69,7 +69,7 @@ class Campaign:
 
     async def run(self) -> Decision:
         """Every round of the recipe, or until a monitor halts it. Returns the last decision."""
-        once_json(self.store.path / "panel.json", self.setting.panel.to_json)
+        once_json(self.store.path / "probe_set.json", self.setting.probe_set.to_json)
         if isinstance(self.setting.strategy, naming.Learned):
             self.setting.strategy.keep_in(self.store.path / "strategies.json")
         for number in range(self.setting.recipe.rounds + 1):
@@ -98,7 +98,7 @@ class Campaign:
         )
         if self.lacks(
             0,
-            "canaries.parquet",
+            "audit.parquet",
             # cheap, and a verifier that fails is known before anything is trained on what it let
             # through
         ):
@@ -165,7 +165,7 @@ class Campaign:
             async with self.asking(model, student) as engine:
                 refiner = replace(self.refiner(number, intent.temperatures, source), engine=engine)
                 samples += await refine.collect(refiner, theirs, journal, self.tell)
-            if source == "student" and self.lacks(number, "canaries.parquet"):
+            if source == "student" and self.lacks(number, "audit.parquet"):
                 await self.try_verifier(folder, refiner)
         journal.close()
         return samples, {p.id: p for p in problems}
@@ -224,7 +224,7 @@ class Campaign:
             self.engine,
             setting.prompts,
             questions,
-            setting.panel.heldout,
+            setting.probe_set.heldout,
             self.strategy_shares(),
             seed=refine.derive_seed(recipe.seed, number, "", "dataset", 0),
         )
@@ -253,17 +253,17 @@ class Campaign:
     def before_training(
         self, folder: Path, rows: Sequence[Mapping[str, Any]], intent: plan.Plan
     ) -> plan.Plan:
-        """The gate's word on the samples that the filter would keep (gate.json).
+        """The gate's word on the samples that the filter would keep (preflight.json).
 
         And the plan as it mends it.
         """
-        path = folder / "canaries.parquet"
+        path = folder / "audit.parquet"
         seen = probe.view(intent.round, [], [], rows, (), read_rows(path) if path.exists() else ())
         top_answer = self.stock(0).top_answer
         said = once_json(
-            folder / "gate.json",
+            folder / "preflight.json",
             lambda: gate.judge(
-                seen.pool, seen.canaries, intent, self.setting.recipe, top_answer
+                seen.pool, seen.audit, intent, self.setting.recipe, top_answer
             ).to_json(),
         )
         self.store.event("gate", round=intent.round, action=said["action"], reasons=said["reasons"])
@@ -275,9 +275,9 @@ class Campaign:
         Under the model that samples.
         """
         rows = await canaries.judge(
-            refiner, self.setting.held_out.canaries, self.setting.task, self.tell
+            refiner, self.setting.held_out.audit_items, self.setting.task, self.tell
         )
-        write_rows(folder / "canaries.parquet", rows, canaries.SCHEMA)
+        write_rows(folder / "audit.parquet", rows, canaries.SCHEMA)
 
     async def train(self, number: int, folder: Path, intent: plan.Plan) -> None:
         """SFT in a child process; too few samples kept means no training.
@@ -289,7 +289,7 @@ class Campaign:
             row["origin"] in ("kept", "earlier", "gold")
             for row in read_rows(folder / "examples.parquet")
         )
-        said = read_json(folder / "gate.json")
+        said = read_json(folder / "preflight.json")
         blocked = said["action"] == "block" and recipe.monitors.guard
         if blocked or own < recipe.dataset.min_examples:
             why = (
@@ -336,19 +336,21 @@ class Campaign:
             await self.serve(self.checkpoint(number))
             refiner = self.refiner(number, (recipe.probe.temperature,))
             rows, critics = await probe.measure(
-                refiner, setting.panel, setting.task, recipe.probe, setting.strategy, self.tell
+                refiner, setting.probe_set, setting.task, recipe.probe, setting.strategy, self.tell
             )
             write_rows(folder / "probe.parquet", rows, probe.PROBE_SCHEMA)
             write_rows(folder / "critics.parquet", critics, probe.CRITICS_SCHEMA)
-        anchors = [self.view(a) for a in plan.anchors(self.plans, number, recipe.monitors.anchors)]
+        anchors = [
+            self.view(a) for a in plan.anchors(self.plans, number, recipe.monitors.baselines)
+        ]
         evals = once_json(
             folder / "evals.json",
             lambda: decide.held_out(
-                read_rows(folder / "probe.parquet"), setting.panel.main, recipe.probe
+                read_rows(folder / "probe.parquet"), setting.probe_set.main, recipe.probe
             ),
         )
         self.scores.append(decide.main_score(evals))
-        panel = decide.panel(recipe, setting.panel.main)
+        panel = decide.panel(recipe, setting.probe_set.main)
         raw = once_json(
             folder / "decision.json",
             lambda: decide.decide(
@@ -364,7 +366,7 @@ class Campaign:
         verdicts = read_rows(folder / "verdicts.parquet") if number else []
         later = [
             folder / "texts.parquet",
-            folder / "canaries.parquet",
+            folder / "audit.parquet",
         ]  # runs of earlier versions have none
         optional = [read_rows(path) if path.exists() else [] for path in later]
         return probe.view(
@@ -378,12 +380,12 @@ class Campaign:
     def strategy_shares(self) -> dict[str, float]:
         """Each strategy's share of round 0's right answers in the main family."""
         rows = read_rows(self.store.round_folder(0) / "probe.parquet")
-        return plan.strategy_shares(r for r in rows if r["family"] == self.setting.panel.main)
+        return plan.strategy_shares(r for r in rows if r["family"] == self.setting.probe_set.main)
 
     def stock(self, number: int) -> plan.Stock:
         """What a remedy after round `number` has to work with."""
         return decide.stock(
-            self.view(number), self.view(0), self.strategy_shares(), self.setting.panel.main
+            self.view(number), self.view(0), self.strategy_shares(), self.setting.probe_set.main
         )
 
     def refiner(
@@ -427,7 +429,7 @@ class Campaign:
                 checkpoint,
                 (
                     sft.canary_of(checkpoint, self.proofs or self.store.path, engine.dtype)
-                    if engine.canary
+                    if engine.weight_sync_check
                     else None
                 ),
             )

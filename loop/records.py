@@ -189,14 +189,14 @@ class Verdict:
 class Example:
     """One row of a training set: ids, where it came from and why.
 
-    `origin`: "kept" | "earlier" | "gold" | "anchor" | "archive".
+    `origin`: "kept" | "earlier" | "gold" | "demonstration" | "archive".
     """
 
     problem_id: str
     prompt_token_ids: tuple[int, ...]
     completion_token_ids: tuple[int, ...]
     text: str
-    origin: Literal["kept", "earlier", "gold", "anchor", "archive"]
+    origin: Literal["kept", "earlier", "gold", "demonstration", "archive"]
     round: int
     strategy: str | None = None
     sample_id: str | None = None

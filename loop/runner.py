@@ -65,7 +65,7 @@ def _carry(store: Store, setting: Setting) -> Outcome:
     with LiveProgress(log=_to_events(store)) as progress:
         sizes = (
             f"{recipe.rounds} rounds on {len(setting.problems):,} problems,"
-            f" {len(setting.panel.problems)} probed"
+            f" {len(setting.probe_set.problems)} probed"
         )
         progress.say(f"{recipe.name}: {sizes}; {store.path}")
 

@@ -21,7 +21,7 @@ from ouroloop.loop.recipe_file import BUILT_IN_MODELS
 from ouroloop.loop.records import Problem
 from ouroloop.loop.stages.constitution import Principle, load_constitution
 from ouroloop.loop.stages.naming import Learned, Strategy, strategist
-from ouroloop.loop.stages.probe import Panel, choose_panel
+from ouroloop.loop.stages.probe import ProbeSet, choose_probe_set
 from ouroloop.loop.stages.prompts import resolve_prompts
 from ouroloop.loop.stages.texts import HeldOut, hold_out
 
@@ -40,7 +40,7 @@ class Setting:
     problems: tuple[Problem, ...]
     demonstrations: tuple[Problem, ...]
     held_out: HeldOut
-    panel: Panel
+    probe_set: ProbeSet
     base: Path
     teachers: tuple[Path | str, ...]
     principles: tuple[Principle, ...]
@@ -64,7 +64,7 @@ def prepare(recipe: Recipe) -> Setting:
         )
         problems = practised(task, recipe)
         held_out = hold_out(task.problems("reserve"), recipe.probe, {p.family for p in problems})
-        panel = choose_panel(task, recipe.probe)
+        probe_set = choose_probe_set(task, recipe.probe)
     except TaskDataError as error:
         raise DataError(str(error)) from error
     if recipe.filters.gold and not any(p.answer is not None for p in problems):
@@ -118,7 +118,7 @@ def prepare(recipe: Recipe) -> Setting:
         problems=tuple(problems),
         demonstrations=held_out.rest,
         held_out=held_out,
-        panel=replace(panel, heldout=panel.heldout | held_out.questions),
+        probe_set=replace(probe_set, heldout=probe_set.heldout | held_out.questions),
         base=checkpoints[0],
         teachers=teachers,
         principles=(

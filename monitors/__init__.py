@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ouroloop.monitors.base import Pool, Reading, RoundView, Samples
-    from ouroloop.monitors.decision.rule import Panel, PanelDecision
+    from ouroloop.monitors.decision.rule import DecisionRule, Decision
     from ouroloop.monitors.follower import Follower, follow
     from ouroloop.monitors.registry import MONITORS, measure_all
     from ouroloop.monitors.traces.reader import TraceError, TraceReader, read_traces
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = [
     "MONITORS",
     "Follower",
-    "Panel",
-    "PanelDecision",
+    "DecisionRule",
+    "Decision",
     "Pool",
     "Reading",
     "RoundView",
@@ -41,8 +41,8 @@ _HOMES = {
     "Samples": "base",
     "Follower": "follower",
     "follow": "follower",
-    "Panel": "decision.rule",
-    "PanelDecision": "decision.rule",
+    "DecisionRule": "decision.rule",
+    "Decision": "decision.rule",
     "MONITORS": "registry",
     "measure_all": "registry",
     "TraceError": "traces.rows",

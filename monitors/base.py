@@ -105,7 +105,7 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class Canaries:
+class AuditItems:
     """Planted items of known truth, as the round's filter judged them. right_N: 1 or 0.
 
     Accepted_N: 1, 0 or NaN (no verdict).
@@ -126,7 +126,7 @@ class RoundView:
     critics: Critics | None = None
     pool: Pool | None = None
     texts: Texts | None = None
-    canaries: Canaries | None = None
+    audit: AuditItems | None = None
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,19 @@ from typing import NamedTuple
 import numpy as np
 
 from ouroloop.monitors.base import Monitor, Reading, RoundView
-from ouroloop.monitors.decision.rule import Panel, PanelDecision
+from ouroloop.monitors.decision.rule import DecisionRule, Decision
 from ouroloop.monitors.metrics.readings import first_samples
 from ouroloop.monitors.registry import MONITORS, measure_all
 from ouroloop.monitors.traces.reader import TraceError
 
-NEEDS_MORE = ("critic", "canary")
+NEEDS_MORE = ("critic", "audit")
 """Monitors of what traces cannot hold: critiques and planted items."""
 
 
 class Judged(NamedTuple):
     """One round: what was decided and read, and what has to be said about it."""
 
-    decision: PanelDecision
+    decision: Decision
     readings: tuple[Reading, ...]
     notes: tuple[str, ...] = ()
 
@@ -41,19 +41,19 @@ class Follower:
     The evidence of all rounds goes on adding up.
 
     reference: the first anchor, the first round judged. anchors: which rounds, counted from 0 and
-    fixed in advance, later ones are held against; `panel.num_anchors` should say how many.
+    fixed in advance, later ones are held against; `panel.num_baselines` should say how many.
     num_samples: read so many samples of a problem in every round, for some readings (the
     over-confidence of a vote) are another thing with more; the decision sees all. history: the
     decisions so far, each with `carried_out` false in its details.
     """
 
-    panel: Panel
+    rule: DecisionRule
     monitors: Mapping[str, Monitor] = field(
         default_factory=lambda: {n: m for n, m in MONITORS.items() if n not in NEEDS_MORE}
     )
     reference: RoundView | None = None
-    history: list[PanelDecision] = field(default_factory=list)
-    anchors: tuple[int, ...] = (0,)
+    history: list[Decision] = field(default_factory=list)
+    baselines: tuple[int, ...] = (0,)
     num_samples: int | None = None
     later_: list[RoundView] = field(default_factory=list)
 
@@ -68,7 +68,7 @@ class Follower:
         if self.reference is None:
             self.reference = view
         else:
-            if len(self.history) in self.anchors:
+            if len(self.history) in self.baselines:
                 self.later_.append(view)
             now, then, notes = shared(view, self.reference)
             both = set(now.probe.problem)
@@ -79,7 +79,7 @@ class Follower:
             view = now
         read, *first = [self._alike(v) for v in (view, *references[:1])]
         readings = measure_all(read, first[0] if first else None, self.monitors)
-        decision = self.panel.decide(view, references or None, readings, self.history)
+        decision = self.rule.decide(view, references or None, readings, self.history)
         decision = replace(decision, details={**decision.details, "carried_out": False})
         self.history.append(decision)
         return Judged(decision, tuple(readings), notes)
@@ -93,7 +93,7 @@ class Follower:
 
 
 def follow(
-    views: Iterable[RoundView], panel: Panel, monitors: Mapping[str, Monitor] | None = None
+    views: Iterable[RoundView], panel: DecisionRule, monitors: Mapping[str, Monitor] | None = None
 ) -> list[Judged]:
     """Judge all rounds, the anchor first."""
     follower = Follower(panel) if monitors is None else Follower(panel, monitors)

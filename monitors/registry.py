@@ -10,7 +10,7 @@ overconfidence, brier, ece, agreement_gap}; entropy/{token, trace}; text/{own_pe
 cross_entropy, gap}; drift/excess_homozygosity; validity/{right_wrong_step, wrong_step, truncated};
 supply/{yield, unsolved, kept_per_problem, effective_problems, paths_per_problem};
 selection/{largest_ratio, fresh_share, accuracy_gain}; tail/{hard_share, gini, slice_ratio};
-canary/{false_acceptance, false_rejection, no_verdict}; length/tokens; style/hedging;
+audit/{false_acceptance, false_rejection, no_verdict}; length/tokens; style/hedging;
 similarity/{effective_number_all, effective_number_right}; repetition/{loops, compression_all,
 compression_right, distinct_all, distinct_right}.
 """
@@ -22,7 +22,7 @@ from collections.abc import Mapping
 
 from ouroloop.monitors.base import Monitor, Reading, RoundView
 from ouroloop.monitors.metrics.agreement import Agreement
-from ouroloop.monitors.metrics.audit import CanaryErrors
+from ouroloop.monitors.metrics.audit import AuditErrors
 from ouroloop.monitors.metrics.calibration import CriticCalibration, ModelCalibration
 from ouroloop.monitors.metrics.coverage import Coverage
 from ouroloop.monitors.metrics.diversity import Diversity
@@ -57,7 +57,7 @@ MONITORS: Mapping[str, Monitor] = {
     "supply": Supply(),
     "selection": Selection(),
     "tail": Tails(),
-    "canary": CanaryErrors(),
+    "audit": AuditErrors(),
     "length": Length(),
     "style": Style(),
     "similarity": Similarity(),

@@ -58,7 +58,7 @@ class ProcessEngine:
         self._signature: str | None = None
 
     async def load(self, checkpoint: Path, canary: Path | None = None) -> None:
-        """Serve `checkpoint` and prove it with its canary (by default the canary.json in its folder). See `Engine.load`.
+        """Serve `checkpoint` and prove it with its canary (by default the weight_sync.json in its folder). See `Engine.load`.
 
         Any failure closes the engine: nothing is sampled from weights that were not proven.
         """
@@ -132,14 +132,14 @@ class ProcessEngine:
             await self._reader
 
     def _read_canary(self, checkpoint: Checkpoint, canary: Path | None) -> canaries.Canary | None:
-        if not self.config.get("canary", True):
+        if not self.config.get("weight_sync_check", True):
             return None
         path = canary or checkpoint.path / canaries.FILE_NAME
         if not path.exists():
             raise CheckpointError(
                 f"{path}: no canary, so nothing could prove that the engine serves"
                 f" {checkpoint.path}. Make one with `python -m ouroloop.loop.objectives.sft"
-                f" --canary {checkpoint.path} {path}`, or set engine.canary: false."
+                f" --canary {checkpoint.path} {path}`, or set engine.weight_sync_check: false."
             )
         proof = canaries.read(path)
         dtype = self.config.get("dtype", "float32")

@@ -21,7 +21,7 @@ from ouroloop.loop.engines.tokens import Codec
 from ouroloop.loop.errors import CheckpointError, EngineError, StaleWeightsError
 from ouroloop.loop.records import Completion, Request, Sampling
 
-FILE_NAME = "canary.json"
+FILE_NAME = "weight_sync.json"
 FORMAT = 1
 PROMPT_TOKENS = (6, 24, 48, 80)
 """Lengths of the prompts; the longest spans more than two blocks (16 or 32 tokens) of a prefix cache, where stale keys hide."""

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -151,7 +151,7 @@ def panel_samples(found: RoundData, setting: Setting) -> Panel:
     for row in read_rows(found.path / "probe.parquet"):
         if row["kind"] == "sample":
             by_problem[row["problem"]].append(row)
-    return [(p, by_problem[p.id]) for p in setting.panel.problems if p.family in FAMILIES]
+    return [(p, by_problem[p.id]) for p in setting.probe_set.problems if p.family in FAMILIES]
 
 
 async def _lines(
@@ -190,10 +190,9 @@ async def _critiques(
     refiner = Refiner(engine, setting.recipe, setting.prompts, number, (1.0,), source="verifier")
 
     async def one(problem: Problem, index: int, row: Mapping[str, Any]) -> dict[str, Any]:
-        cut = "length" if row["truncated"] else "stop"
-        critique = await refiner.criticise(
-            problem, index, Completion("", (), (), (), row["text"], cut, "")
-        )  # type: ignore[arg-type]
+        cut: Literal["length", "stop"] = "length" if row["truncated"] else "stop"
+        text = Completion("", (), (), (), row["text"], cut, "")
+        critique = await refiner.criticise(problem, index, text)
         approved = None if critique.approved is None else float(critique.approved)
         return {
             "problem": problem.id,

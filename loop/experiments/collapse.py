@@ -51,18 +51,18 @@ BASE: dict[str, Any] = {
     },
     "refine": {"critique": False, "revisions": 0},
     "filters": {"gold": True, "duplicates": "none", "per_problem": None},
-    "dataset": {"policy": "replace", "anchor_share": 0.0},
+    "dataset": {"policy": "replace", "replay_fraction": 0.0},
     "sft": {"learning_rate": 5.0e-4, "num_train_epochs": 3, "per_device_train_batch_size": 32},
     "probe": {
         "problems": 150,
         "family_problems": 8,
         "samples": 16,
-        "anchor_samples": 48,
+        "baseline_samples": 48,
         "pass_at": 8,
         "majority": 16,
         "critiques": 0,
         "texts": 32,
-        "canaries": 0,
+        "audit_items": 0,
     },
     "monitors": {"guard": False},
     "tracking": {"mlflow": False},
@@ -71,7 +71,7 @@ BASE: dict[str, Any] = {
 CRITIC: dict[str, Any] = {
     "refine": {"critique": True, "revisions": 0, "max_critique_tokens": 96},
     "filters": {**NO_GOLD, "critic": True},
-    "probe": {"critiques": 60, "canaries": 20},
+    "probe": {"critiques": 60, "audit_items": 20},
 }
 
 REGIMES: dict[str, dict[str, Any]] = {
@@ -82,7 +82,7 @@ REGIMES: dict[str, dict[str, Any]] = {
     "healthy": {
         "sampling": {"temperatures": [1.0]},
         "filters": {"steps": True, "duplicates": "calculations"},
-        "dataset": {"anchor_share": 0.3},
+        "dataset": {"replay_fraction": 0.3},
     },
     "shortcut": {
         "model": "$planted",
@@ -96,8 +96,8 @@ REGIMES: dict[str, dict[str, Any]] = {
 `shortcut`: a verifier with a hole, and a base that found it in a few of its samples (`planted.py`).
 """
 LARGER_PANEL: dict[str, Any] = {
-    "probe": {"problems": 500, "anchor_samples": 128},
-    "monitors": {"anchors": [0]},
+    "probe": {"problems": 500, "baseline_samples": 128},
+    "monitors": {"baselines": [0]},
 }
 """One that can see a drift of two points within a round or two."""
 LARGER = {f"{arm}_500": merge(keys, LARGER_PANEL) for arm, keys in REGIMES.items()}
@@ -106,12 +106,12 @@ GUARD: dict[str, Any] = {"monitors": {"guard": True}}
 ARMS: dict[str, dict[str, Any]] = {
     **REGIMES,
     **LARGER,
-    "fixed_10": {"dataset": {"anchor_share": 0.1}},
-    "fixed_30": {"dataset": {"anchor_share": 0.3}},
-    "fixed_50": {"dataset": {"anchor_share": 0.5}},
+    "fixed_10": {"dataset": {"replay_fraction": 0.1}},
+    "fixed_30": {"dataset": {"replay_fraction": 0.3}},
+    "fixed_50": {"dataset": {"replay_fraction": 0.5}},
     "guarded": GUARD,
     "guarded_archive": {**GUARD, "interventions": {"demonstrations": 0.0}},
-    "guarded_30": {**GUARD, "dataset": {"anchor_share": 0.3}},
+    "guarded_30": {**GUARD, "dataset": {"replay_fraction": 0.3}},
     "guarded_blend": {**GUARD, "interventions": {"blend": 0.3}},
     "guarded_teachers": {**GUARD, "interventions": {"teachers": 2}},
 }

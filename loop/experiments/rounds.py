@@ -85,7 +85,7 @@ def row(found: RoundData, total_tokens: int) -> dict[str, Any]:
             for s, value in _shares(rows).items()
         },
         "alive": sum(value >= 0.01 for value in shares.values()),
-        "anchor_share": found.plan.get("anchor_share", math.nan),
+        "replay_fraction": found.plan.get("replay_fraction", math.nan),
         "tokens": total_tokens,
         "watch_log_e": details.get("watch", {}).get("log_e", math.nan),
         "halt_log_e": details.get("halt", {}).get("log_e", math.nan),

@@ -108,7 +108,7 @@ async def look_again(path: Path, engine: Engine) -> None:
 async def _right(engine: Engine, setting: Setting, number: int) -> dict[str, int]:
     """Problem of the main family -> how many fresh samples are right, as many of each."""
     recipe, task = setting.recipe, setting.task
-    chosen = [p for p in setting.panel.problems if p.family == setting.panel.main]
+    chosen = [p for p in setting.probe_set.problems if p.family == setting.probe_set.main]
     num = SAMPLES // len(chosen)
     refiner = Refiner(engine, recipe, setting.prompts, number, (1.0,), source="second look")
 

@@ -76,12 +76,12 @@ def train(
     else:
         run_child(*_command(job, folder / "job.json"), job.log_path, on_progress)
     facts: dict[str, Any] = json.loads((folder / "train.json").read_text(encoding="utf-8"))
-    if facts["canary"]["blind"]:
+    if facts["weight_sync"]["blind"]:
         logging.getLogger(__name__).warning(
             "%s: training moved the canary by %.2g nats at most, too little to tell these weights"
             " from those before.",
             job.output,
-            facts["canary"]["max_logprob_change"],
+            facts["weight_sync"]["max_logprob_change"],
         )
     return facts
 
@@ -216,7 +216,7 @@ def run(job: SftJob, folder: Path) -> None:
     proof = _canary_with_movement(job, temporary)
     canary.write(proof, temporary / canary.FILE_NAME)
     temporary.rename(job.output)
-    facts |= {"canary": proof.moved, "seconds": round(time.monotonic() - started, 3)}
+    facts |= {"weight_sync": proof.moved, "seconds": round(time.monotonic() - started, 3)}
     written = folder / "train.json.tmp"
     written.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     written.rename(folder / "train.json")

@@ -23,7 +23,7 @@ SMALLER: dict[str, Any] = {
         "problems": 64,
         "family_problems": 4,
         "samples": 8,
-        "anchor_samples": 24,
+        "baseline_samples": 24,
         "majority": 8,
     },
 }
@@ -46,7 +46,7 @@ STUDY = Study(
         },
         "accumulate_subsample": {**UNFILTERED, "dataset": {"policy": "accumulate_subsample"}},
         "answer_filtered": {},
-        "anchored": {"dataset": {"anchor_share": 0.3}},
+        "anchored": {"dataset": {"replay_fraction": 0.3}},
         "guarded": collapse.ARMS["guarded"],
     },
     quick={"rounds": 6},

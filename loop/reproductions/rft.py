@@ -52,14 +52,14 @@ BASE: dict[str, Any] = {
         "problems": 400,
         "family_problems": 0,
         "samples": 4,
-        "anchor_samples": 2,
+        "baseline_samples": 2,
         "pass_at": 2,
         "majority": 4,
         "critiques": 0,
         "texts": 8,
-        "canaries": 0,
+        "audit_items": 0,
     },
-    "monitors": {"guard": False, "anchors": [0]},
+    "monitors": {"guard": False, "baselines": [0]},
     "tracking": {"mlflow": False},
 }
 

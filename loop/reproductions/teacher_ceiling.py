@@ -92,8 +92,8 @@ def row(found: RoundData) -> dict[str, Any]:
     """
     verdicts = found.verdicts
     gate = (
-        read_json(found.path / "gate.json")
-        if (found.path / "gate.json").exists()
+        read_json(found.path / "preflight.json")
+        if (found.path / "preflight.json").exists()
         else {"reasons": []}
     )
     out: dict[str, Any] = {"round": found.number, "action": found.action}
@@ -160,12 +160,12 @@ STUDY = Study(
             "problems": 100,
             "family_problems": 60,
             "samples": 8,
-            "anchor_samples": 8,
+            "baseline_samples": 8,
             "pass_at": 8,
             "majority": 8,
             "critiques": 0,
             "texts": 8,
-            "canaries": 0,
+            "audit_items": 0,
         },
         "monitors": {"guard": False},
         "tracking": {"mlflow": False},
@@ -354,8 +354,8 @@ def draw(results: Results, figure: Any) -> None:
             axes,
             shown,
             f"{family}, pass@1",
-            lambda row, family=family: float(row[f"{family}_pass_1"]),
-        )  # type: ignore[misc]
+            lambda row, family=family: float(row[f"{family}_pass_1"]),  # type: ignore[misc]
+        )
         if has(results, "teacher_self_taught"):
             level = mean(
                 [

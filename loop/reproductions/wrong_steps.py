@@ -55,14 +55,14 @@ BASE: dict[str, Any] = {
         "problems": 120,
         "family_problems": 100,
         "samples": 4,
-        "anchor_samples": 4,
+        "baseline_samples": 4,
         "pass_at": 4,
         "majority": 4,
         "critiques": 0,
         "texts": 8,
-        "canaries": 0,
+        "audit_items": 0,
     },
-    "monitors": {"guard": False, "anchors": [0]},
+    "monitors": {"guard": False, "baselines": [0]},
     "tracking": {"mlflow": False},
 }
 

@@ -72,7 +72,7 @@ def plant(demonstrations: Sequence[Problem], task: Task, config: FilterConfig) -
 async def judge(
     refiner: Refiner, demonstrations: Sequence[Problem], task: Task, progress: Progress
 ) -> list[dict[str, Any]]:
-    """Rows of canaries.parquet. Seeds do not depend on the round.
+    """Rows of audit.parquet. Seeds do not depend on the round.
 
     So a change between rounds is the verifier's own.
 

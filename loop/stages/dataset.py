@@ -76,7 +76,7 @@ async def assemble(
 
     Args: kept: this round's kept samples. gold: the round's problems; their solutions join when the
         recipe says so. earlier: example tables of the rounds that this model descends from, oldest
-        first. reserve: what re-injection draws on. plan: `anchor_share` of the result is
+        first. reserve: what re-injection draws on. plan: `replay_fraction` of the result is
         re-injected, as far as the reserve reaches; when `archive`, a part of it towards the
         `target` shares. config: the policy, its size, gold traces. engine: tokenises
         demonstrations. prompts: the draft template. questions: problem id -> question, for
@@ -98,7 +98,7 @@ async def assemble(
         own += await as_examples(
             [p for p in gold if p.solution], engine, prompts, plan.round, "gold"
         )
-    wanted = round(len(own) * plan.anchor_share / (1 - plan.anchor_share))
+    wanted = round(len(own) * plan.replay_fraction / (1 - plan.replay_fraction))
     even = reserve.even(round(wanted * plan.demonstrations), rng)
     own += await as_examples(even, engine, prompts, plan.round)
     archived, demonstrations = reserve.refill(

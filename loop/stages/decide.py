@@ -18,7 +18,7 @@ from ouroloop.loop.records import Action, Decision
 from ouroloop.loop.stages.plan import Stock
 from ouroloop.loop.store import once_json, read_json
 from ouroloop.monitors.base import RoundView
-from ouroloop.monitors.decision.rule import Panel
+from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.metrics.drift import Drift
 from ouroloop.monitors.metrics.entropy import TraceEntropy
 from ouroloop.monitors.metrics.generalization import Generalization
@@ -52,22 +52,22 @@ def main_score(evals: Mapping[str, Any]) -> float:
     return math.nan if value is None else float(value)
 
 
-def panel(recipe: Recipe, main: str) -> Panel:
+def panel(recipe: Recipe, main: str) -> DecisionRule:
     """The decision rule with the recipe's tolerances."""
-    tolerances = recipe.monitors.model_dump(exclude={"guard", "canonicaliser", "anchors"})
-    return Panel(
+    tolerances = recipe.monitors.model_dump(exclude={"guard", "canonicaliser", "baselines"})
+    return DecisionRule(
         main_family=main,
         pass_k=recipe.probe.pass_at,
         rounds=recipe.rounds,
         max_rollbacks=recipe.interventions.max_rollbacks,
         min_kept=recipe.dataset.min_kept,
-        num_anchors=sum(a < recipe.rounds for a in recipe.monitors.anchors),
+        num_baselines=sum(a < recipe.rounds for a in recipe.monitors.baselines),
         **tolerances,
     )
 
 
 def decide(
-    rule: Panel,
+    rule: DecisionRule,
     view: RoundView,
     anchors: Sequence[RoundView],
     folder: Path,
@@ -110,9 +110,9 @@ def fresh_share(folder: Path, guard: bool) -> float:
 
     The plan's, or what the gate made of it.
     """
-    gate = read_json(folder / "gate.json") if (folder / "gate.json").exists() else {}
+    gate = read_json(folder / "preflight.json") if (folder / "preflight.json").exists() else {}
     mended = guard and gate.get("action") == "mend"
-    return float((gate if mended else read_json(folder / "plan.json")).get("anchor_share", 0.0))
+    return float((gate if mended else read_json(folder / "plan.json")).get("replay_fraction", 0.0))
 
 
 def stock(view: RoundView, anchor: RoundView, shares: Mapping[str, float], main: str) -> Stock:

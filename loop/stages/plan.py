@@ -31,7 +31,7 @@ class Plan:
     0 is the base model.
 
     sample_from: the round whose checkpoint drafts. teachers: rounds whose checkpoints draft a share
-    of the problems beside it. anchor_share: share of the training set that is re-injected.
+    of the problems beside it. replay_fraction: share of the training set that is re-injected.
     demonstrations: share of that which is real demonstrations drawn evenly; once `archive`, the
     rest is whatever brings the strategies back to round 0's shares, verified samples of earlier
     rounds first. distinct: one kept sample per distinct calculation of a problem. per_strategy,
@@ -44,7 +44,7 @@ class Plan:
     sample_from: int
     start_from: int
     temperatures: tuple[float, ...]
-    anchor_share: float
+    replay_fraction: float
     per_strategy: float | None
     archive: bool
     num_problems: int
@@ -118,7 +118,7 @@ def next_plan(
             0,
             0,
             recipe.sampling.temperatures,
-            recipe.dataset.anchor_share,
+            recipe.dataset.replay_fraction,
             recipe.filters.per_strategy,
             False,
             recipe.sampling.problems_per_round,
@@ -250,23 +250,23 @@ def remedy(
         teachers = tuple(dict.fromkeys((back, 0)))[: limits.teachers]
         new = replace(new, teachers=teachers, blend=max(plan.blend, limits.blend))
     share = max(
-        limits.anchor_share,
+        limits.replay_fraction,
         fresh_share(new.temperatures, stock),
-        plan.anchor_share * (2.0 if doubled else 1.25 if plan.archive else 1.0),
+        plan.replay_fraction * (2.0 if doubled else 1.25 if plan.archive else 1.0),
     )
-    standing = plan.anchor_share * plan.demonstrations
+    standing = plan.replay_fraction * plan.demonstrations
     share = min(
         max(share, standing + share * (1 - limits.demonstrations)),
-        max(limits.anchor_share_max, plan.anchor_share),
+        max(limits.replay_fraction_max, plan.replay_fraction),
     )
     new = replace(
         new,
         archive=True,
-        anchor_share=share,
+        replay_fraction=share,
         demonstrations=max(limits.demonstrations, standing and standing / share),
     )
     words = {
-        "anchor_share": "re-injected share of the training set",
+        "replay_fraction": "re-injected share of the training set",
         "temperatures": "temperatures",
         "per_strategy": "cap per strategy",
         "per_answer": "cap per answer",

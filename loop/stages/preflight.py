@@ -16,7 +16,7 @@ import numpy as np
 
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.stages.plan import Plan
-from ouroloop.monitors.base import Canaries, Pool
+from ouroloop.monitors.base import AuditItems, Pool
 from ouroloop.monitors.estimators.stats import UNDEFINED
 from ouroloop.monitors.metrics.audit import error_rate
 from ouroloop.monitors.metrics.selection import (
@@ -39,7 +39,7 @@ class Gate:
 
     action: Action
     reasons: tuple[str, ...]
-    anchor_share: float
+    replay_fraction: float
     per_answer: float | None
 
     def to_json(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class Gate:
 
 
 def judge(
-    pool: Pool | None, canaries: Canaries | None, plan: Plan, recipe: Recipe, top_answer: float
+    pool: Pool | None, canaries: AuditItems | None, plan: Plan, recipe: Recipe, top_answer: float
 ) -> Gate:
     """Block, mend or pass.
 
@@ -64,7 +64,7 @@ def judge(
       raised to 1 - 1/R.
     """
     limits = recipe.interventions
-    share, per_answer = plan.anchor_share, plan.per_answer
+    share, per_answer = plan.replay_fraction, plan.per_answer
     if pool is None or not pool.kept.any():
         return Gate("pass", ("nothing was kept",), share, per_answer)
     wrong = error_rate(canaries, 0.0) if canaries is not None else UNDEFINED
@@ -102,7 +102,7 @@ def judge(
             f"{_told('answer', answers[0], share)}: at most {common:.1%} of the kept samples may"
             " give one answer"
         )
-    wanted = min(fresh_share(growing[0].ratio), limits.anchor_share_max) if growing else 0.0
+    wanted = min(fresh_share(growing[0].ratio), limits.replay_fraction_max) if growing else 0.0
     if wanted > share:
         reasons.append(
             f"{_told('strategy', growing[0], share)}: re-injected share {share:.0%} -> {wanted:.0%}"
@@ -123,7 +123,7 @@ def takeovers(found: list[SelectionRatio], share: float) -> list[SelectionRatio]
 def carried_out(plan: Plan, gate: Mapping[str, Any], guard: bool) -> Plan:
     """The plan as the gate mends it; unguarded: as it was."""
     return (
-        replace(plan, anchor_share=gate["anchor_share"], per_answer=gate["per_answer"])
+        replace(plan, replay_fraction=gate["replay_fraction"], per_answer=gate["per_answer"])
         if guard and gate["action"] == "mend"
         else plan
     )

@@ -21,7 +21,7 @@ from ouroloop.loop.stages import constitution
 from ouroloop.loop.stages.dataset import normalised
 from ouroloop.loop.stages.naming import Learned, Strategy
 from ouroloop.loop.stages.refine import Progress, Refiner, derive_seed, gather_bounded
-from ouroloop.monitors.base import Canaries, Critics, Pool, RoundView, Samples, Texts
+from ouroloop.monitors.base import AuditItems, Critics, Pool, RoundView, Samples, Texts
 
 PROBE_SCHEMA = pa.schema(
     {
@@ -52,7 +52,7 @@ CRITICS_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Panel:
+class ProbeSet:
     """The probe's problems in order; `main` is the family that the loop practises on.
 
     `heldout` are all questions that training must never see.
@@ -63,14 +63,14 @@ class Panel:
     heldout: frozenset[str]
 
     def to_json(self) -> dict[str, Any]:
-        """What panel.json holds."""
+        """What probe_set.json holds."""
         families: dict[str, list[str]] = defaultdict(list)
         for problem in self.problems:
             families[problem.family].append(problem.id)
         return {"main": self.main, "families": families, "heldout_questions": sorted(self.heldout)}
 
 
-def choose_panel(task: Task, config: ProbeConfig) -> Panel:
+def choose_probe_set(task: Task, config: ProbeConfig) -> ProbeSet:
     """The first held-out problems of every family.
 
     `problems` of the main one, which most training problems are of, `family_problems` of others.
@@ -97,7 +97,7 @@ def choose_panel(task: Task, config: ProbeConfig) -> Panel:
         if room[shelf] > 0:
             room[shelf] -= 1
             chosen.append(problem)
-    return Panel(tuple(chosen), main, frozenset(normalised(p.question) for p in heldout))
+    return ProbeSet(tuple(chosen), main, frozenset(normalised(p.question) for p in heldout))
 
 
 def _shelf(problem: Problem, main: str, num_tail: int | None) -> tuple[str, str]:
@@ -110,7 +110,7 @@ def _shelf(problem: Problem, main: str, num_tail: int | None) -> tuple[str, str]
 
 async def measure(
     refiner: Refiner,
-    panel: Panel,
+    panel: ProbeSet,
     task: Task,
     config: ProbeConfig,
     strategy: Strategy,
@@ -118,13 +118,13 @@ async def measure(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(probe rows, critic rows).
 
-    `samples` (in an anchor: `anchor_samples`) at the probe's temperature and one greedy answer per
+    `samples` (in an anchor: `baseline_samples`) at the probe's temperature and one greedy answer per
     problem, then critiques of the main family's first samples.
     """
     num = (
         config.samples
-        if refiner.round not in refiner.recipe.monitors.anchors
-        else config.anchor_samples or 4 * config.samples
+        if refiner.round not in refiner.recipe.monitors.baselines
+        else config.baseline_samples or 4 * config.samples
     )
     total, done = len(panel.problems) * (num + 1), 0
 
@@ -236,7 +236,7 @@ def view(
         else None
     )
     planted = (
-        Canaries(
+        AuditItems(
             _objects(canaries, "problem"), _floats(canaries, "right"), _floats(canaries, "accepted")
         )
         if canaries

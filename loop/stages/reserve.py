@@ -92,7 +92,7 @@ async def as_examples(
     engine: Engine,
     prompts: Prompts,
     number: int,
-    origin: Literal["anchor", "gold"] = "anchor",
+    origin: Literal["demonstration", "gold"] = "demonstration",
 ) -> list[Example]:
     """Demonstrations as examples of round `number`, tokenised by the engine that samples."""
     pairs = [

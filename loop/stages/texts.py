@@ -36,27 +36,27 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The reserve, divided. texts: to be scored; canaries: to be planted (the two overlap).
+    """The reserve, divided. texts: to be scored; audit_items: to be planted (the two overlap).
 
     Rest: what may still be re-injected.
     """
 
     texts: tuple[Problem, ...]
-    canaries: tuple[Problem, ...]
+    audit_items: tuple[Problem, ...]
     rest: tuple[Problem, ...]
 
     @property
     def questions(self) -> frozenset[str]:
         """Normalised questions that training must not see."""
-        return frozenset(normalised(p.question) for p in (*self.texts, *self.canaries))
+        return frozenset(normalised(p.question) for p in (*self.texts, *self.audit_items))
 
 
 def hold_out(reserve: Sequence[Problem], config: ProbeConfig, families: Collection[str]) -> HeldOut:
-    """Take `probe.texts` and `probe.canaries` demonstrations out of the reserve.
+    """Take `probe.texts` and `probe.audit_items` demonstrations out of the reserve.
 
     The same ones in every run: by hash, one per subject.
 
-    At most half of the subjects are taken. Canaries are of `families`, those that the loop
+    At most half of the subjects are taken. AuditItems are of `families`, those that the loop
     practises on, where the reserve has any. What asks about a held-out subject, in whatever words,
     leaves the reserve with it.
     """
@@ -66,7 +66,7 @@ def hold_out(reserve: Sequence[Problem], config: ProbeConfig, families: Collecti
     free = list(by_subject.values())[: len(by_subject) // 2]
     texts, canaries = (
         free[: config.texts],
-        ([p for p in free if p.family in families] or free)[: config.canaries],
+        ([p for p in free if p.family in families] or free)[: config.audit_items],
     )
     taken = {_subject(p) for p in (*texts, *canaries)}
     return HeldOut(

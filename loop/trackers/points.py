@@ -32,7 +32,7 @@ def points(run: RunData, round: RoundData) -> dict[str, float]:
         for key in ("num_examples", "num_tokens", "seconds")
         if round.train.get(key) is not None
     }
-    found["data/anchor_share"] = float(round.plan.get("anchor_share") or 0.0)
+    found["data/replay_fraction"] = float(round.plan.get("replay_fraction") or 0.0)
     found["data/seconds"] = run.seconds(round.number)
     found |= {
         f"family/{family}/pass@1": round.score("pass@1", family)[0]

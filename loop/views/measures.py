@@ -169,7 +169,7 @@ MEASURES: tuple[Measure, ...] = (
         "share",
         "Share of planted wrong solutions that the filter's gates accept; what passes is"
         " trained on.",
-        _reading("canary/false_acceptance"),
+        _reading("audit/false_acceptance"),
     ),
     Measure(
         "text_entropy",

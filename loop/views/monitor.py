@@ -17,7 +17,7 @@ from ouroloop.loop.errors import DataError, RecipeError
 from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.monitors.base import Samples
 from ouroloop.monitors.decision.evidence import plain
-from ouroloop.monitors.decision.rule import Panel
+from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.follower import Follower, Judged
 from ouroloop.monitors.metrics.entropy import TraceEntropy
 from ouroloop.monitors.metrics.generalization import Generalization
@@ -57,7 +57,7 @@ COLUMNS = (
 class Watched(NamedTuple):
     """Everything that was read and judged."""
 
-    panel: Panel
+    rule: DecisionRule
     traces: Traces
     rounds: list[Judged]
 
@@ -90,7 +90,7 @@ def monitor(
             " beginning with 0, e.g. --anchors 0 1"
         )
     panel = dataclasses.replace(
-        panel_of(settings, plan_rounds or max(HORIZON, len(paths))), num_anchors=len(anchors)
+        rule_of(settings, plan_rounds or max(HORIZON, len(paths))), num_baselines=len(anchors)
     )
     try:
         traces = read_traces(paths, strategies, keep_order)
@@ -103,7 +103,7 @@ def monitor(
             )
         follower = Follower(
             panel,
-            anchors=tuple(anchors),
+            baselines=tuple(anchors),
             num_samples=min(most_samples(view.probe) for view in traces.views),
         )
         follower.monitors = {
@@ -121,13 +121,13 @@ def most_samples(samples: Samples) -> int:
     return max(Counter(samples.problem).values(), default=1)
 
 
-def panel_of(settings: Sequence[str], rounds: int) -> Panel:
+def rule_of(settings: Sequence[str], rounds: int) -> DecisionRule:
     """The rule with its defaults, changed by `name=value` settings.
 
     Raises:
         RecipeError: an unknown name, or an impossible value.
     """
-    kinds: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Panel)} | {
+    kinds: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(DecisionRule)} | {
         "main_family": ""
     }
     values: dict[str, Any] = {"main_family": "", "rounds": rounds}
@@ -155,7 +155,7 @@ def panel_of(settings: Sequence[str], rounds: int) -> Panel:
                 f"--set {text}: got {value!r}; expected {expected}, e.g. {name}={kinds[name]}."
             ) from None
     try:
-        return Panel(**values)
+        return DecisionRule(**values)
     except ValueError as error:
         raise RecipeError(f"--set: {error}") from None
 
@@ -173,7 +173,7 @@ def text(watched: Watched) -> str:
     if said:
         out += ["", *said]
     halted = [judged.decision.round for judged in rounds if judged.is_halt]
-    return "\n".join([*out, "", _verdict(watched.panel, halted, len(rounds))])
+    return "\n".join([*out, "", _verdict(watched.rule, halted, len(rounds))])
 
 
 def sentence(judged: Judged, source: str) -> str:
@@ -196,7 +196,7 @@ def table(watched: Watched) -> str:
         found = {r.name: r for r in judged.readings}
         row = {"round": str(judged.decision.round), "decision": judged.decision.action}
         for column in COLUMNS:
-            reading = found.get(column.name.format(main=watched.panel.main_family))
+            reading = found.get(column.name.format(main=watched.rule.main_family))
             value, low, high = (
                 (reading.value, reading.low, reading.high) if reading else (math.nan,) * 3
             )
@@ -204,7 +204,7 @@ def table(watched: Watched) -> str:
                 DASH if math.isnan(x) else f"{x * column.scale:.{column.digits}f}"
                 for x in (value, low, high)
             ]
-            head = column.head.replace("@k", f"@{watched.panel.pass_k}")
+            head = column.head.replace("@k", f"@{watched.rule.pass_k}")
             row[head] = shown[0] if shown[1] == DASH else f"{shown[0]} [{shown[1]}, {shown[2]}]"
         for tier in ("watch", "halt"):
             evidence = judged.decision.details.get(tier)
@@ -253,7 +253,7 @@ def to_json(watched: Watched) -> dict[str, Any]:
     """Everything for a script; undefined is null with its reason."""
     rounds = zip(watched.rounds, watched.traces.sources, strict=True)
     return {
-        "panel": dataclasses.asdict(watched.panel),
+        "rule": dataclasses.asdict(watched.rule),
         "notes": list(watched.traces.notes),
         "exit_code": watched.exit_code,
         "rounds": [judged_json(judged) | {"source": source} for judged, source in rounds],
@@ -279,7 +279,7 @@ def readings_json(judged: Judged) -> Iterable[dict[str, Any]]:
         }
 
 
-def _verdict(panel: Panel, halted: Sequence[int], num: int) -> str:
+def _verdict(panel: DecisionRule, halted: Sequence[int], num: int) -> str:
     chance = (
         "in a run in which no guarded quantity is ever worse than tolerated, the chance of any is"
         f" at most {panel.alpha:.0%}"

@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.monitors.decision.populations import Design, Population, of_anchor, typical
 from ouroloop.monitors.decision.power import CHANCES, WITHIN, Power, power
-from ouroloop.monitors.decision.rule import Panel
+from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.traces.reader import TraceReader, main_family, read_traces
 
 
-def population_of_run(run: Path, panel: Panel) -> Population | None:
+def population_of_run(run: Path, panel: DecisionRule) -> Population | None:
     """The samples of a run's round 0, if it is there."""
     file = run / "rounds" / "000" / "probe.parquet"
     if not file.is_file():
@@ -34,7 +34,7 @@ def population_of_run(run: Path, panel: Panel) -> Population | None:
     )
 
 
-def population_of_traces(path: Path, strategies: str | None, panel: Panel) -> Population:
+def population_of_traces(path: Path, strategies: str | None, panel: DecisionRule) -> Population:
     """The samples of a trace file.
 
     Raises:
@@ -46,7 +46,7 @@ def population_of_traces(path: Path, strategies: str | None, panel: Panel) -> Po
     )
 
 
-def plan(panel: Panel, design: Design, population: Population | None) -> dict[str, Any]:
+def plan(panel: DecisionRule, design: Design, population: Population | None) -> dict[str, Any]:
     """The power of every guarded quantity, for `plan_text` or JSON.
 
     Population None: a typical model.

@@ -21,7 +21,7 @@ from ouroloop.monitors.base import Reading
 
 NAN = float("nan")
 Json = dict[str, Any]
-TABLES = ("probe", "critics", "texts", "canaries", "verdicts", "examples")
+TABLES = ("probe", "critics", "texts", "audit", "verdicts", "examples")
 
 
 def best_round(rounds: Iterable[tuple[int, float, str]]) -> int | None:
@@ -106,9 +106,9 @@ class RoundData:
         return _table(self.path / "texts.parquet")
 
     @cached_property
-    def canaries(self) -> Any:
-        """canaries.parquet."""
-        return _table(self.path / "canaries.parquet")
+    def audit(self) -> Any:
+        """audit.parquet."""
+        return _table(self.path / "audit.parquet")
 
     @cached_property
     def verdicts(self) -> Any:

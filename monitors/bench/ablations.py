@@ -21,11 +21,11 @@ from ouroloop.monitors.decision import evidence
 from ouroloop.monitors.decision.blocks import Table
 from ouroloop.monitors.decision.guarded import Tables, quantities
 from ouroloop.monitors.decision.guards import Baseline, Guard
-from ouroloop.monitors.decision.rule import Panel
+from ouroloop.monitors.decision.rule import DecisionRule
 
 Floats = NDArray[np.float64]
 
-PANEL = Panel("main")
+PANEL = DecisionRule("main")
 SIX = (
     "pass@1",
     "pass@4 of the tail",

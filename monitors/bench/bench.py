@@ -17,7 +17,7 @@ from ouroloop.monitors.decision.evidence import Factors, Weight
 from ouroloop.monitors.decision.guarded import Tables
 from ouroloop.monitors.decision.guards import Baseline, Guard, Quantity
 from ouroloop.monitors.decision.modes import name_mode, symptoms_of
-from ouroloop.monitors.decision.rule import Panel
+from ouroloop.monitors.decision.rule import DecisionRule
 
 SIZES = {
     "500x16": (500, 16, 256),
@@ -34,12 +34,12 @@ TIERS = ("watch", "halt")
 
 @dataclass
 class Watcher:
-    """`Panel` without views and actions.
+    """`DecisionRule` without views and actions.
 
     Alter: what to change in a quantity (its tolerance, say) before it is weighed.
     """
 
-    panel: Panel
+    panel: DecisionRule
     alter: Callable[[Quantity], Quantity] = lambda quantity: quantity
     baselines_: dict[str, Baseline] = field(default_factory=dict)
     rounds_: dict[str, list[Factors]] = field(default_factory=lambda: {tier: [] for tier in TIERS})
@@ -101,7 +101,7 @@ class Run:
     halt_mode: str = ""
 
 
-def run(name: str, seed: int, size: str, panel: Panel) -> Run:
+def run(name: str, seed: int, size: str, panel: DecisionRule) -> Run:
     """One simulated run under the rule, stopped when all that it can tell is known."""
     num_problems, num_samples, num_anchor = SIZES[size]
     stream = Stream(
@@ -141,7 +141,7 @@ def run(name: str, seed: int, size: str, panel: Panel) -> Run:
     return Run(name, seed, stream.onset, **found)
 
 
-def told(stream: Stream, panel: Panel) -> Iterator[tuple[int, Tables, Truth]]:
+def told(stream: Stream, panel: DecisionRule) -> Iterator[tuple[int, Tables, Truth]]:
     """(number, tables, truth) of every round, the anchor first."""
     rare = None
     for a_round in stream.rounds():
@@ -154,7 +154,7 @@ def told(stream: Stream, panel: Panel) -> Iterator[tuple[int, Tables, Truth]]:
 
 
 def _crossed(
-    number: int, truths: list[Truth], quantities: list[Quantity], panel: Panel
+    number: int, truths: list[Truth], quantities: list[Quantity], panel: DecisionRule
 ) -> dict[str, int]:
     """Which lines are crossed in this round."""
     now = truths[-1]

@@ -21,10 +21,10 @@ from ouroloop.monitors.decision import blocks, evidence, guarded
 from ouroloop.monitors.decision.blocks import Table
 from ouroloop.monitors.decision.guarded import Tables
 from ouroloop.monitors.decision.guards import Guard, Quantity
-from ouroloop.monitors.decision.rule import Panel
+from ouroloop.monitors.decision.rule import DecisionRule
 
 NUM_ROUNDS, NUM_MONITORS = 20, 6
-PANEL = Panel("main")
+PANEL = DecisionRule("main")
 TIERS = {"halt": (1.0, PANEL.alpha), "watch": (PANEL.watch_share, PANEL.watch_alpha)}
 """Tier -> the share of every tolerance that it bets on, and its alpha."""
 KINDS = ("spread", "extreme", "rare", "ragged")

@@ -12,9 +12,9 @@ from typing import Any
 from ouroloop.monitors.bench.bench import SIZES, run
 from ouroloop.monitors.bench.cells import Cells, slug
 from ouroloop.monitors.bench.regimes import REGIMES
-from ouroloop.monitors.decision.rule import Panel
+from ouroloop.monitors.decision.rule import DecisionRule
 
-PANEL = Panel("main")
+PANEL = DecisionRule("main")
 
 
 def one(name: str, seed: int, size: str) -> Any:

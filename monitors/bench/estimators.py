@@ -19,7 +19,7 @@ from scipy.special import expit, logit
 from scipy.stats import beta
 
 from ouroloop.monitors.base import (
-    Canaries,
+    AuditItems,
     Critics,
     Floats,
     Pool,
@@ -203,7 +203,7 @@ def view(
         critics,
         _pool(rng, drafts) if number else None,
         real,
-        Canaries(_names("planted", np.arange(num)), planted, accepted) if number else None,
+        AuditItems(_names("planted", np.arange(num)), planted, accepted) if number else None,
     )
 
 

@@ -37,7 +37,7 @@ Ints = NDArray[np.int64]
 
 
 class Tolerances(Protocol):
-    """How much worse each quantity may get; see `Panel`."""
+    """How much worse each quantity may get; see `DecisionRule`."""
 
     @property
     def accuracy_loss(self) -> float: ...  # noqa: D102

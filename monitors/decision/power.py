@@ -26,7 +26,7 @@ from ouroloop.monitors.decision.blocks import block_scores
 from ouroloop.monitors.decision.guarded import VOTES, Tables
 from ouroloop.monitors.decision.guards import Guard, Quantity
 from ouroloop.monitors.decision.populations import SEED, Design, Population, drawn, harmed
-from ouroloop.monitors.decision.rule import Panel
+from ouroloop.monitors.decision.rule import DecisionRule
 
 WITHIN = (1, 3, 10)
 """Rounds within which a loss that persists is to be noticed."""
@@ -66,7 +66,7 @@ class Growth(NamedTuple):
     within: Floats
 
 
-def power(panel: Panel, population: Population, design: Design) -> list[Power]:
+def power(panel: DecisionRule, population: Population, design: Design) -> list[Power]:
     """What each guarded quantity can show under this design; deterministic."""
     runs = [
         drawn(
@@ -90,13 +90,13 @@ def power(panel: Panel, population: Population, design: Design) -> list[Power]:
     return out
 
 
-def _find(tables: Tables, panel: Panel, name: str) -> Quantity:
+def _find(tables: Tables, panel: DecisionRule, name: str) -> Quantity:
     return next(q for q in guarded.quantities(tables, panel) if q.name == name)
 
 
 def _of_one(
     name: str,
-    panel: Panel,
+    panel: DecisionRule,
     population: Population,
     runs: Sequence[Sequence[Tables]],
     design: Design,
@@ -168,7 +168,12 @@ def _large(population: Population, design: Design) -> Tables:
 
 
 def _loss(
-    name: str, panel: Panel, population: Population, large: Tables, design: Design, harm: float
+    name: str,
+    panel: DecisionRule,
+    population: Population,
+    large: Tables,
+    design: Design,
+    harm: float,
 ) -> tuple[float, float]:
     """(value at the anchor as shown, loss as shown) in the population itself.
 
@@ -190,7 +195,7 @@ def _loss(
 
 def _growth(
     name: str,
-    panel: Panel,
+    panel: DecisionRule,
     population: Population,
     runs: Sequence[Sequence[Tables]],
     harm: float,

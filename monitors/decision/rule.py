@@ -44,12 +44,12 @@ class Decided(Protocol):
 
     @property
     def details(self) -> Mapping[str, Any]:
-        """As `PanelDecision.details`; `carried_out` false: recorded, but not acted upon."""
+        """As `Decision.details`; `carried_out` false: recorded, but not acted upon."""
         ...
 
 
 @dataclass(frozen=True)
-class PanelDecision:
+class Decision:
     """What should happen next, and why, in sentences with numbers.
 
     mode: A drift, B sharpening, C shortcut, D tail narrowing, or None. details: the evidence by
@@ -65,7 +65,7 @@ class PanelDecision:
 
 
 @dataclass(frozen=True)
-class Panel:
+class DecisionRule:
     """The rule. Tolerances are absolute unless `_share` says relative to the anchor.
 
     Guarded: pass@1 of the main family and pass@`pass_k` of its tail slice (accuracy_loss);
@@ -101,7 +101,7 @@ class Panel:
     rounds: int = 20
     max_rollbacks: int = 2
     tail_slice: str = "tail"
-    num_anchors: int = 1
+    num_baselines: int = 1
 
     def __post_init__(self) -> None:
         shares = {
@@ -121,7 +121,7 @@ class Panel:
             else []
         )
         if wrong:
-            raise ValueError(f"Panel: {'; '.join(wrong)}")
+            raise ValueError(f"DecisionRule: {'; '.join(wrong)}")
 
     def decide(
         self,
@@ -129,12 +129,12 @@ class Panel:
         reference: RoundView | Sequence[RoundView] | None,
         readings: Sequence[Reading] = (),
         history: Sequence[Decided] = (),
-    ) -> PanelDecision:
+    ) -> Decision:
         """Judge one round.
 
         Args: view: the round's view. reference: the anchor's view, frozen, best with four times as
             many samples per problem; or those of several, the first one first, at
-                most `num_anchors`, their rounds fixed in advance (a round chosen for its scores
+                most `num_baselines`, their rounds fixed in advance (a round chosen for its scores
                 would be a lucky one); None in round 0.
             readings: of this round, from `measure_all`; an error among them halts.
             history: earlier decisions, oldest first: evidence goes on from theirs.
@@ -145,9 +145,9 @@ class Panel:
             if r.status == "error"
         )
         if errors:
-            return PanelDecision(view.round, "halt", errors)
+            return Decision(view.round, "halt", errors)
         if view.pool is not None and (sentence := nothing_passes(view.pool)):
-            return PanelDecision(view.round, "halt", (f"{sentence}: there is nothing to train on",))
+            return Decision(view.round, "halt", (f"{sentence}: there is nothing to train on",))
         anchors = (
             []
             if reference is None
@@ -156,7 +156,7 @@ class Panel:
             else list(reference)
         )
         if not anchors:
-            return PanelDecision(
+            return Decision(
                 view.round,
                 "continue",
                 ("round 0 is the frozen anchor: nothing to compare with yet",),
@@ -177,7 +177,7 @@ class Panel:
                 f"{name} was measured at the anchor and cannot be measured any more"
                 for name in lost
             )
-            return PanelDecision(view.round, "halt", gone, None, details)
+            return Decision(view.round, "halt", gone, None, details)
         return self._weigh(view, by_name, guards, details, history)
 
     def quantities(self, view: RoundView, reference: RoundView) -> Iterator[Quantity]:
@@ -203,7 +203,7 @@ class Panel:
 
     def planned(self, guards: Sequence[Guard]) -> int:
         """Streams of the whole run, those of anchors yet to come included."""
-        return max(len(guards), self.num_anchors * sum(SINCE not in g.name for g in guards))
+        return max(len(guards), self.num_baselines * sum(SINCE not in g.name for g in guards))
 
     def recovery(self, guards: Sequence[Guard], alpha: float) -> dict[str, list[float]]:
         """A round's bets on every quantity's being back within its tolerance."""
@@ -217,7 +217,7 @@ class Panel:
         guards: list[Guard],
         details: dict[str, Any],
         history: Sequence[Decided],
-    ) -> PanelDecision:
+    ) -> Decision:
         """Add this round's evidence to the earlier rounds', and act on what it amounts to."""
         done = [
             d
@@ -298,10 +298,10 @@ class Panel:
         beyond: Mapping[str, list[str]],
         details: dict[str, Any],
         rollbacks: int,
-    ) -> PanelDecision:
+    ) -> Decision:
         starved = self._starved(view, details)
         if not (beyond["halt"] or beyond["watch"] or starved):
-            return PanelDecision(
+            return Decision(
                 view.round, "continue", (*self._told(details), self._calm(guards)), None, details
             )
         tier = "halt" if beyond["halt"] else "watch"
@@ -324,7 +324,7 @@ class Panel:
         if beyond["halt"] and rollbacks >= self.max_rollbacks:
             action = "halt"
             reasons.append(f"{rollbacks} of {self.max_rollbacks} rollbacks are used up")
-        return PanelDecision(view.round, action, (*reasons, *self._told(details)), mode, details)
+        return Decision(view.round, action, (*reasons, *self._told(details)), mode, details)
 
     def _audits(
         self, done: Sequence[Decided], factors: Factors, history: Sequence[Decided], number: int

@@ -10,26 +10,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ouroloop.monitors.base import Canaries, Floats, Reading, RoundView
+from ouroloop.monitors.base import AuditItems, Floats, Reading, RoundView
 from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import Estimate, share
 from ouroloop.monitors.metrics.readings import Kind, missing, reading
 
 KINDS: Mapping[str, Kind] = {
-    "canary/false_acceptance": ("share", "down"),
-    "canary/false_rejection": ("share", "down"),
-    "canary/no_verdict": ("share", "down"),
+    "audit/false_acceptance": ("share", "down"),
+    "audit/false_rejection": ("share", "down"),
+    "audit/no_verdict": ("share", "down"),
 }
 NAMES = tuple(KINDS)
 
 
 @dataclass(frozen=True)
-class CanaryErrors:
+class AuditErrors:
     """Error rates of the round's filter on planted items, shares in [0, 1], down. Unbiased.
 
-    * canary/false_acceptance: of the wrong items with a verdict, the share accepted.
-    * canary/false_rejection: of the right items with a verdict, the share rejected.
-    * canary/no_verdict: of all items, the share without a verdict (what that means for a training
+    * audit/false_acceptance: of the wrong items with a verdict, the share accepted.
+    * audit/false_rejection: of the right items with a verdict, the share rejected.
+    * audit/no_verdict: of all items, the share without a verdict (what that means for a training
       sample is the filter's own rule).
 
     Exact binomial (Clopper-Pearson) intervals, widened where items of one problem go together (see
@@ -40,11 +40,11 @@ class CanaryErrors:
     improves); Clopper & Pearson 1934.
     """
 
-    name: str = "canary"
+    name: str = "audit"
 
     def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
-        """Read `view.canaries`."""
-        canaries = view.canaries
+        """Read `view.audit`."""
+        canaries = view.audit
         if canaries is None or not len(canaries.problem):
             return missing(KINDS, "no canary was judged this round")
         judged = np.isfinite(canaries.accepted)
@@ -76,7 +76,7 @@ class CanaryErrors:
         ]
 
 
-def error_rate(canaries: Canaries, right: float, level: float = 0.95) -> Estimate:
+def error_rate(canaries: AuditItems, right: float, level: float = 0.95) -> Estimate:
     """Share of the right (1.0) or wrong (0.0) canaries with a verdict that got the wrong one.
 
     With an interval of this level.
@@ -87,7 +87,7 @@ def error_rate(canaries: Canaries, right: float, level: float = 0.95) -> Estimat
     )
 
 
-def _rate(canaries: Canaries, chosen_N: Floats, hit_N: Floats, level: float = 0.95) -> Estimate:
+def _rate(canaries: AuditItems, chosen_N: Floats, hit_N: Floats, level: float = 0.95) -> Estimate:
     problem_N = codes(canaries.problem)[1]
     return share(
         np.bincount(problem_N, weights=chosen_N * hit_N),

@@ -130,13 +130,13 @@ def test_an_engine_that_answers_otherwise_stops_the_run_with_causes_and_a_remedy
 def test_a_canary_survives_its_file_and_a_broken_file_is_refused(tmp_path: Path) -> None:
     _, proof = scripted("yes", 0)
     proof = with_movement(proof, proof)
-    canary.write(proof, tmp_path / "canary.json")
-    assert canary.read(tmp_path / "canary.json") == proof
-    assert [path.name for path in tmp_path.iterdir()] == ["canary.json"]
+    canary.write(proof, tmp_path / "weight_sync.json")
+    assert canary.read(tmp_path / "weight_sync.json") == proof
+    assert [path.name for path in tmp_path.iterdir()] == ["weight_sync.json"]
     for text in ("{", "[]", '{"format": 99}', '{"format": 1, "prompts": [{}]}'):
-        (tmp_path / "canary.json").write_text(text)
+        (tmp_path / "weight_sync.json").write_text(text)
         with pytest.raises(CheckpointError, match="not a readable canary"):
-            canary.read(tmp_path / "canary.json")
+            canary.read(tmp_path / "weight_sync.json")
 
 
 def test_movement_says_how_far_training_went_and_whether_the_canary_would_see_it() -> None:

@@ -23,7 +23,7 @@ from ouroloop.loop.errors import CheckpointError, EngineError
 from ouroloop.loop.records import Completion, Request, Sampling, Scored
 
 HERE = Path(__file__).parent
-CONFIG = {"kind": "fake", "max_model_len": 64, "concurrency": 8, "canary": False}
+CONFIG = {"kind": "fake", "max_model_len": 64, "concurrency": 8, "weight_sync_check": False}
 
 
 def request(name: str, prompt: str, max_tokens: int = 8) -> Request:
@@ -201,8 +201,8 @@ def test_a_missing_canary_is_an_error_that_gives_the_command(
     carry: Callable[..., Any], tmp_path: Path
 ) -> None:
     async def story(engine: ProcessEngine) -> None:
-        engine.config["canary"] = True
-        with pytest.raises(CheckpointError, match=r"python -m loop\.stages\.sft --canary"):
+        engine.config["weight_sync_check"] = True
+        with pytest.raises(CheckpointError, match=r"loop\.objectives\.sft\s+--canary"):
             await engine.load(write_fake_checkpoint(tmp_path / "second"))
 
     carry(story)

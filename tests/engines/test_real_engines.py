@@ -199,7 +199,7 @@ async def score(kind: str, folder: Path, **changes: Any) -> list[Scored]:
     After samples that leave their prompts in the prefix cache; the last text is too long.
     """
     engine = ProcessEngine(
-        {**CONFIG, "canary": False, "kind": kind, **changes}, folder / "engine.log"
+        {**CONFIG, "weight_sync_check": False, "kind": kind, **changes}, folder / "engine.log"
     )
     try:
         await engine.load(WORLD)
@@ -247,7 +247,13 @@ async def drawn(kind: str, folder: Path, temperature: float) -> Any:
 
     [problems, draws].
     """
-    config = {**CONFIG, "canary": False, "kind": kind, "max_num_seqs": 256, "concurrency": 512}
+    config = {
+        **CONFIG,
+        "weight_sync_check": False,
+        "kind": kind,
+        "max_num_seqs": 256,
+        "concurrency": 512,
+    }
     task, engine, settings = (
         ArithmeticTask(),
         ProcessEngine(config, folder / f"{kind}.log"),

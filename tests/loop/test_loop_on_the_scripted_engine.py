@@ -35,7 +35,7 @@ def test_a_run_goes_through_every_round_and_every_file_is_there(tmp_path):
             "probe.parquet",
             "critics.parquet",
             "texts.parquet",
-            "canaries.parquet",
+            "audit.parquet",
             "evals.json",
             "readings.json",
             "decision.json",
@@ -64,7 +64,7 @@ def test_training_sees_the_engines_own_token_ids_and_no_held_out_question(tmp_pa
         json.loads(line)["id"]: json.loads(line)
         for line in (path / "rounds/001/samples.jsonl").read_text().splitlines()
     }
-    heldout = set(read_json(path / "panel.json")["heldout_questions"])
+    heldout = set(read_json(path / "probe_set.json")["heldout_questions"])
     for example in rows(path, 1, "examples"):
         chain = chains[example["sample_id"]]
         final = chain["revisions"][-1] if chain["revisions"] else chain["draft"]
@@ -151,7 +151,7 @@ def test_a_collapse_of_strategies_at_rising_accuracy_is_answered_by_a_rollback_a
 ):
     model = Model(lambda n: 0.6 + 0.1 * min(n, 3), collapsing)
     settings = recipe(
-        rounds=3, probe={"problems": 60, "samples": 16, "anchor_samples": 64, "majority": 8}
+        rounds=3, probe={"problems": 60, "samples": 16, "baseline_samples": 64, "majority": 8}
     )
     _, path = carry(tmp_path, model, settings)
     run = read_run(path)
@@ -161,10 +161,12 @@ def test_a_collapse_of_strategies_at_rising_accuracy_is_answered_by_a_rollback_a
     )
     plan = run.rounds[2].plan
     assert plan["start_from"] == 0 and plan["sample_from"] == 0
-    assert 0.3 <= plan["anchor_share"] <= 0.6 and plan["per_strategy"] == 0.4 and plan["distinct"]
+    assert (
+        0.3 <= plan["replay_fraction"] <= 0.6 and plan["per_strategy"] == 0.4 and plan["distinct"]
+    )
     origins = Counter(r["origin"] for r in rows(path, 2, "examples"))
-    assert (origins["anchor"] + origins["archive"]) / sum(origins.values()) == pytest.approx(
-        plan["anchor_share"], abs=0.02
+    assert (origins["demonstration"] + origins["archive"]) / sum(origins.values()) == pytest.approx(
+        plan["replay_fraction"], abs=0.02
     )
 
 
@@ -172,7 +174,7 @@ def test_a_collapse_of_strategies_at_rising_accuracy_is_answered_by_a_rollback_a
 def test_rollbacks_used_up_halt_the_run_before_its_last_round(tmp_path):
     settings = recipe(
         rounds=5,
-        probe={"problems": 60, "samples": 16, "anchor_samples": 64, "majority": 8},
+        probe={"problems": 60, "samples": 16, "baseline_samples": 64, "majority": 8},
         interventions={"max_rollbacks": 1},
     )
     decision, path = carry(tmp_path, Model(lambda n: 0.7, collapsing), settings)
@@ -184,14 +186,14 @@ def test_rollbacks_used_up_halt_the_run_before_its_last_round(tmp_path):
 def test_an_unguarded_run_writes_the_decisions_down_and_goes_on(tmp_path):
     settings = recipe(
         rounds=3,
-        probe={"problems": 60, "samples": 16, "anchor_samples": 64, "majority": 8},
+        probe={"problems": 60, "samples": 16, "baseline_samples": 64, "majority": 8},
         monitors={"guard": False},
     )
     _, path = carry(tmp_path, Model(lambda n: 0.7, collapsing), settings)
     run = read_run(path)
     assert len(run.rounds) == 4
     assert run.rounds[1].action == "rollback" and not run.rounds[1].carried_out
-    assert run.rounds[2].plan["start_from"] == 1 and run.rounds[2].plan["anchor_share"] == 0.0
+    assert run.rounds[2].plan["start_from"] == 1 and run.rounds[2].plan["replay_fraction"] == 0.0
 
 
 def test_nothing_that_passes_halts_with_a_plain_sentence(tmp_path):

@@ -96,7 +96,7 @@ def test_json_is_for_scripts(capsys, collapsing):
     told = json.loads(out)
     assert code == told["exit_code"] == 3
     assert [r["action"] for r in told["rounds"]] == ["continue", "continue", "rollback"] and told[
-        "panel"
+        "rule"
     ]["rounds"] == 8
     last = told["rounds"][-1]
     assert (

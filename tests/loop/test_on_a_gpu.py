@@ -61,7 +61,12 @@ def test_sampling_says_what_the_cpu_says(tmp_path, monkeypatch):
 
     async def sampled():
         engine = ProcessEngine(
-            {"kind": "transformers", "max_model_len": 192, "max_num_seqs": 256, "canary": False},
+            {
+                "kind": "transformers",
+                "max_model_len": 192,
+                "max_num_seqs": 256,
+                "weight_sync_check": False,
+            },
             tmp_path / "engine.log",
         )
         try:
@@ -265,7 +270,7 @@ def test_a_recipe_for_checkpoints_runs_through(name, models, data, tmp_path, mon
         "probe.problems": 12,
         "probe.family_problems": 6,
         "probe.samples": 4,
-        "probe.anchor_samples": 4,
+        "probe.baseline_samples": 4,
         "probe.pass_at": 4,
         "probe.majority": 4,
     }
@@ -296,7 +301,7 @@ def test_a_recipe_for_checkpoints_runs_through(name, models, data, tmp_path, mon
                 / "rounds"
                 / f"{found.number:03d}"
                 / "checkpoint"
-                / "canary.json"
+                / "weight_sync.json"
             )["dtype"]
             == "bfloat16"
         )

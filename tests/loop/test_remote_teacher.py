@@ -34,7 +34,7 @@ SMALL = {
     "problems": 8,
     "family_problems": 1,
     "samples": 2,
-    "anchor_samples": 2,
+    "baseline_samples": 2,
     "critiques": 0,
     "pass_at": 2,
     "majority": 2,
@@ -123,7 +123,7 @@ def test_a_run_that_lost_its_server_goes_on_when_it_is_back_and_asks_for_the_res
         settings = recipe(
             **ONE,
             teachers=[f"{url}#teacher"],
-            engine={"canary": False, "concurrency": 2},
+            engine={"weight_sync_check": False, "concurrency": 2},
             refine={"critique": False, "revisions": 0},
         )
         answer = server.answer

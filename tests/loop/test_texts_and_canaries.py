@@ -67,15 +67,15 @@ def test_the_same_real_texts_are_scored_in_every_round_and_reach_the_monitors(tm
 
 @pytest.mark.slow
 def test_held_out_demonstrations_are_never_trained_on_in_any_wording(tmp_path):
-    settings = recipe(rounds=2, dataset={"anchor_share": 0.9})
+    settings = recipe(rounds=2, dataset={"replay_fraction": 0.9})
     _, path = carry(tmp_path, Model(), settings)
     setting = prepare(settings)
-    held = (*setting.held_out.texts, *setting.held_out.canaries)
+    held = (*setting.held_out.texts, *setting.held_out.audit_items)
     assert {normalised(p.question) for p in held} <= set(
-        read_json(path / "panel.json")["heldout_questions"]
+        read_json(path / "probe_set.json")["heldout_questions"]
     )
     trained = [r for n in (1, 2) for r in rows(path, n, "examples")]
-    assert sum(r["origin"] == "anchor" for r in trained) > 1000, (
+    assert sum(r["origin"] == "demonstration" for r in trained) > 1000, (
         "the reserve was drawn on until little was left"
     )
     numbers = {tuple(sorted(re.findall(r"\d+", p.question))) for p in held}
@@ -100,22 +100,24 @@ def test_a_text_that_does_not_fit_costs_itself(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("texts", "canaries"),
+    ("texts", "audit_items"),
     [
         (0, 0),
         pytest.param(10, 0, marks=pytest.mark.slow),
         pytest.param(0, 10, marks=pytest.mark.slow),
     ],
 )
-def test_what_is_switched_off_is_not_there_and_leaves_the_reserve_alone(tmp_path, texts, canaries):
-    settings = recipe(rounds=1, probe={"texts": texts, "canaries": canaries})
+def test_what_is_switched_off_is_not_there_and_leaves_the_reserve_alone(
+    tmp_path, texts, audit_items
+):
+    settings = recipe(rounds=1, probe={"texts": texts, "audit_items": audit_items})
     _, path = carry(tmp_path, Model(), settings)
     for view in views(path, settings, [0, 1]):
-        assert (view.texts is None) == (not texts) and (view.canaries is None) == (not canaries)
+        assert (view.texts is None) == (not texts) and (view.audit is None) == (not audit_items)
     left = len(prepare(settings).demonstrations)
     assert (
         left == len(TASK.problems("reserve"))
-        if not texts + canaries
+        if not texts + audit_items
         else left < len(TASK.problems("reserve"))
     )
 
@@ -126,7 +128,7 @@ def test_gates_that_know_the_answer_and_the_steps_let_every_right_item_in_and_no
     settings = recipe(rounds=1)
     _, path = carry(tmp_path, Model(), settings)
     for number, view in enumerate(views(path, settings, [0, 1])):
-        items = rows(path, number, "canaries")
+        items = rows(path, number, "audit")
         assert Counter(i["kind"] for i in items) == {
             "right": 10,
             "wrong_answer": 10,
@@ -135,14 +137,14 @@ def test_gates_that_know_the_answer_and_the_steps_let_every_right_item_in_and_no
         assert {i["problem"].split("-")[0] for i in items} == {"sum2"}, (
             "the family that the loop practises on"
         )
-        assert (view.canaries.accepted == view.canaries.right).all()
+        assert (view.audit.accepted == view.audit.right).all()
         assert all("gold" in i["reasons"] for i in items if i["kind"] == "wrong_answer")
         assert all(i["reasons"] == ["steps"] for i in items if i["kind"] == "wrong_step")
 
 
 def test_a_filter_that_does_not_claim_to_see_steps_is_not_tried_on_them(tmp_path):
     _, path = carry(tmp_path, Model(), recipe(rounds=1, filters={"steps": False}))
-    assert Counter(i["kind"] for i in rows(path, 1, "canaries")) == {
+    assert Counter(i["kind"] for i in rows(path, 1, "audit")) == {
         "right": 10,
         "wrong_answer": 10,
     }
@@ -155,7 +157,7 @@ def test_without_gold_the_critic_alone_decides_and_an_easy_one_lets_wrong_answer
     accepted = {}
     for name, model in {"sharp": sharp, "easy": easy, "mute": mute}.items():
         _, path = carry(tmp_path / name, model, settings)
-        items = rows(path, 1, "canaries")
+        items = rows(path, 1, "audit")
         accepted[name] = {
             kind: {i["accepted"] for i in items if i["kind"] == kind}
             for kind in ("right", "wrong_answer", "wrong_step")
@@ -205,8 +207,8 @@ def test_an_item_without_room_for_a_critique_has_no_verdict(tmp_path):
     model.engine.answer = answer
     _, path = carry(tmp_path, model, settings)
     (view,) = views(path, settings, [1])
-    kinds = np.array([i["kind"] for i in rows(path, 1, "canaries")])
-    assert (np.isnan(view.canaries.accepted) == (kinds == "wrong_answer")).all()
+    kinds = np.array([i["kind"] for i in rows(path, 1, "audit")])
+    assert (np.isnan(view.audit.accepted) == (kinds == "wrong_answer")).all()
 
 
 def test_an_unfinished_critique_is_no_approval(tmp_path):
@@ -216,7 +218,7 @@ def test_an_unfinished_critique_is_no_approval(tmp_path):
         Answer("so: right", stopped=False) if "/critique_canary/" in r.id else plain(r)
     )
     _, path = carry(tmp_path, model, recipe(rounds=1, filters=CRITIC))
-    assert {i["accepted"] for i in rows(path, 1, "canaries")} == {0.0}
+    assert {i["accepted"] for i in rows(path, 1, "audit")} == {0.0}
 
 
 def test_the_pool_says_what_the_gates_knew_of_each_sample(tmp_path):
@@ -236,14 +238,14 @@ def test_the_pool_says_what_the_gates_knew_of_each_sample(tmp_path):
 def test_a_committed_round_of_an_earlier_version_is_left_as_it_is(tmp_path):
     settings = recipe(rounds=1)
     _, path = carry(tmp_path, Model(), settings)
-    for name in ("texts", "canaries"):
+    for name in ("texts", "audit"):
         (path / f"rounds/000/{name}.parquet").unlink()
     carry(tmp_path, Model(), settings)
     assert not list((path / "rounds/000").glob("texts*")) and not list(
-        (path / "rounds/000").glob("canaries*")
+        (path / "rounds/000").glob("audit*")
     )
     (view,) = views(path, settings, [0])
-    assert view.texts is None and view.canaries is None
+    assert view.texts is None and view.audit is None
 
 
 def demonstrations(count):
@@ -261,12 +263,12 @@ def demonstrations(count):
 
 def test_at_most_half_of_the_subjects_are_held_out_whatever_the_order_of_the_file():
     reserve = [*demonstrations(20), Problem("none", "No demonstration of 5 and 9?", "1")]
-    held = hold_out(reserve, ProbeConfig(texts=64, canaries=40), {"a"})
+    held = hold_out(reserve, ProbeConfig(texts=64, audit_items=40), {"a"})
     assert len(held.texts) == 10 and len(held.rest) == 11
     assert not {p.id for p in held.texts} & {p.id for p in held.rest}
-    assert held.canaries == tuple(p for p in held.texts if p.family == "a")
+    assert held.audit_items == tuple(p for p in held.texts if p.family == "a")
     assert hold_out(reserve[::-1], ProbeConfig(), {"a"}).texts == held.texts
-    assert hold_out(reserve, ProbeConfig(), {"none of them"}).canaries == held.texts
+    assert hold_out(reserve, ProbeConfig(), {"none of them"}).audit_items == held.texts
 
 
 def test_one_subject_gives_one_text_and_takes_its_other_wordings_along():
@@ -277,7 +279,7 @@ def test_one_subject_gives_one_text_and_takes_its_other_wordings_along():
         for i, wording in enumerate(wordings)
     ]
     held = hold_out(reserve, ProbeConfig(), {"default"})
-    assert len(held.texts) == 1 and held.canaries == held.texts
+    assert len(held.texts) == 1 and held.audit_items == held.texts
     assert {p.id[0] for p in held.rest} == {"3", "7"} - {held.texts[0].id[0]} and len(
         held.rest
     ) == 3

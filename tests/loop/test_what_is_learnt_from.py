@@ -19,7 +19,7 @@ ONE = {
         "problems": 8,
         "family_problems": 1,
         "samples": 2,
-        "anchor_samples": 2,
+        "baseline_samples": 2,
         "critiques": 0,
         "pass_at": 2,
         "majority": 2,
@@ -93,14 +93,16 @@ def test_gold_traces_join_samples_of_the_same_problems_and_size_bounds_the_sampl
 def test_answers_alone_are_the_final_answers_of_the_same_samples(tmp_path):
     _, traces = carry(tmp_path / "a", Model(), recipe(**ONE))
     _, answers = carry(
-        tmp_path / "b", Model(), recipe(**ONE, dataset={"target": "answer", "anchor_share": 0.25})
+        tmp_path / "b",
+        Model(),
+        recipe(**ONE, dataset={"target": "answer", "replay_fraction": 0.25}),
     )
-    _, mixed = carry(tmp_path / "c", Model(), recipe(**ONE, dataset={"anchor_share": 0.25}))
+    _, mixed = carry(tmp_path / "c", Model(), recipe(**ONE, dataset={"replay_fraction": 0.25}))
     items = {p.id: p for p in (*TASK.problems("train"), *TASK.problems("reserve"))}
     short = examples_of(answers)
     assert all(r["text"] == f"answer {items[r['problem_id']].answer}" for r in short) and {
         r["origin"] for r in short
-    } == {"kept", "anchor"}
+    } == {"kept", "demonstration"}
     assert keys(short) == keys(examples_of(mixed))
     assert {tuple(r["prompt_token_ids"]) for r in short if r["origin"] == "kept"} == {
         tuple(r["prompt_token_ids"]) for r in examples_of(traces)
@@ -124,9 +126,11 @@ def test_the_loop_practises_on_the_families_that_the_recipe_names():
     assert {p.family for p in setting.problems} == {
         "sum3",
         "multibuy",
-    } and setting.panel.main == "sum3"
+    } and setting.probe_set.main == "sum3"
     assert {p.family for p in prepare(recipe()).problems} == {"sum2"}
-    assert not {p.question for p in setting.problems} & {p.question for p in setting.panel.problems}
+    assert not {p.question for p in setting.problems} & {
+        p.question for p in setting.probe_set.problems
+    }
 
 
 def test_gold_traces_change_no_problem():

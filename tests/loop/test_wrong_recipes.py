@@ -36,7 +36,7 @@ def attempt(tmp_path, capsys, recipe, *more):
         ({"rounds": 0}, "greater than or equal to 1, got 0"),
         ({"rounds": "many"}, "rounds"),
         ({"sampling": {"temperatures": [3.0]}}, "[0, 2]"),
-        ({"dataset": {"anchor_share": 1.0}}, "less than 1, got 1.0"),
+        ({"dataset": {"replay_fraction": 1.0}}, "less than 1, got 1.0"),
         ({"probe": {"samples": 4, "majority": 8}}, "cannot exceed probe.samples"),
         ({"refine": {"critique": False, "revisions": 1}}, "needs refine.critique"),
         ({"task": {"kind": "jsonl"}}, "needs task.path"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ouroloop.monitors.base import Canaries, Critics, Pool, RoundView, Samples, Texts
+from ouroloop.monitors.base import AuditItems, Critics, Pool, RoundView, Samples, Texts
 
 STRATEGIES = ("column", "split", "round", "jump")
 SHARES = (0.45, 0.30, 0.17, 0.08)
@@ -168,12 +168,12 @@ def canaries(
     num: int = 200,
     accepts_wrong: float = 0.05,
     accepts_right: float = 0.9,
-) -> Canaries:
+) -> AuditItems:
     """Planted items, half of them right, one for each problem; 2 % get no verdict."""
     right = (np.arange(num) % 2).astype(float)
     accepted = (rng.random(num) < np.where(right == 1, accepts_right, accepts_wrong)).astype(float)
     problem = np.array([f"canary-{i:04d}" for i in range(num)], dtype=object)
-    return Canaries(problem, right, np.where(rng.random(num) < 0.02, np.nan, accepted))
+    return AuditItems(problem, right, np.where(rng.random(num) < 0.02, np.nan, accepted))
 
 
 def view(

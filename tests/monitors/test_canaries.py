@@ -4,20 +4,20 @@ from scipy.stats import binomtest
 from simulated_panel import canaries, samples
 from statsmodels.stats.proportion import proportion_confint
 
-from ouroloop.monitors.base import Canaries, RoundView
-from ouroloop.monitors.metrics.audit import CanaryErrors, error_rate
+from ouroloop.monitors.base import AuditItems, RoundView
+from ouroloop.monitors.metrics.audit import AuditErrors, error_rate
 
 
 def read(planted):
-    view = RoundView(1, samples(np.random.default_rng(0), 4), canaries=planted)
-    return {r.name: r for r in CanaryErrors().measure(view, None)}
+    view = RoundView(1, samples(np.random.default_rng(0), 4), audit=planted)
+    return {r.name: r for r in AuditErrors().measure(view, None)}
 
 
 def test_rates_and_exact_intervals_are_those_of_scipy_and_statsmodels():
     planted = canaries(np.random.default_rng(1))
     judged = np.isfinite(planted.accepted)
     readings = read(planted)
-    for name, right in (("canary/false_acceptance", 0), ("canary/false_rejection", 1)):
+    for name, right in (("audit/false_acceptance", 0), ("audit/false_rejection", 1)):
         mine = judged & (planted.right == right)
         hits, num = int((planted.accepted[mine] != right).sum()), int(mine.sum())
         exact = binomtest(hits, num).proportion_ci(0.95, "exact")
@@ -27,20 +27,22 @@ def test_rates_and_exact_intervals_are_those_of_scipy_and_statsmodels():
         assert (readings[name].low, readings[name].high) == pytest.approx(
             proportion_confint(hits, num, method="beta")
         )
-    assert readings["canary/no_verdict"].value == pytest.approx(1 - judged.mean())
+    assert readings["audit/no_verdict"].value == pytest.approx(1 - judged.mean())
 
 
 def test_none_accepted_still_allows_what_two_hundred_items_cannot_exclude():
     names = np.array([f"c{i}" for i in range(200)], dtype=object)
-    clean = Canaries(names, np.zeros(200), np.zeros(200))
+    clean = AuditItems(names, np.zeros(200), np.zeros(200))
     assert error_rate(clean, 0.0).high == pytest.approx(0.0183, abs=1e-4)
 
 
 def test_items_of_one_problem_that_go_together_widen_the_interval():
     rng = np.random.default_rng(2)
     accepted = np.repeat((rng.random(40) < 0.3).astype(float), 5)
-    alone = Canaries(np.array([f"c{i}" for i in range(200)], dtype=object), np.zeros(200), accepted)
-    together = Canaries(
+    alone = AuditItems(
+        np.array([f"c{i}" for i in range(200)], dtype=object), np.zeros(200), accepted
+    )
+    together = AuditItems(
         np.array([f"c{i // 5}" for i in range(200)], dtype=object), np.zeros(200), accepted
     )
     narrow, wide = error_rate(alone, 0.0), error_rate(together, 0.0)
@@ -48,12 +50,12 @@ def test_items_of_one_problem_that_go_together_widen_the_interval():
 
 
 def test_no_verdict_is_no_acceptance_and_no_rejection():
-    planted = Canaries(
+    planted = AuditItems(
         np.array(["a", "b", "c"], dtype=object),
         np.array([0.0, 0.0, 1.0]),
         np.array([1.0, np.nan, np.nan]),
     )
     readings = read(planted)
-    assert readings["canary/false_acceptance"].value == 1.0
-    assert readings["canary/false_rejection"].status == "undefined"
-    assert readings["canary/no_verdict"].value == pytest.approx(2 / 3)
+    assert readings["audit/false_acceptance"].value == 1.0
+    assert readings["audit/false_rejection"].status == "undefined"
+    assert readings["audit/no_verdict"].value == pytest.approx(2 / 3)

@@ -25,7 +25,7 @@ def edited(panel: Samples, **columns):
     return dataclasses.replace(panel, **columns)
 
 
-PARTS = ("probe", "greedy", "critics", "pool", "texts", "canaries")
+PARTS = ("probe", "greedy", "critics", "pool", "texts", "audit")
 
 
 def rows(part, chosen):
@@ -209,9 +209,9 @@ OTHER_DAMAGES = {
     },
     "texts without entropy": lambda v: {"texts": blind(v.texts, "entropy")},
     "texts without anything": lambda v: {"texts": blind(v.texts, "entropy", "nll", "num_tokens")},
-    "no canaries": lambda v: {"canaries": none_of(v.canaries)},
-    "canaries without verdict": lambda v: {"canaries": blind(v.canaries, "accepted")},
-    "right canaries only": lambda v: {"canaries": rows(v.canaries, v.canaries.right == 1)},
+    "no canaries": lambda v: {"audit": none_of(v.audit)},
+    "canaries without verdict": lambda v: {"audit": blind(v.audit, "accepted")},
+    "right canaries only": lambda v: {"audit": rows(v.audit, v.audit.right == 1)},
 }
 
 

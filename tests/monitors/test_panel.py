@@ -8,11 +8,11 @@ from simulated_panel import joined, pool, samples, view
 
 from ouroloop.loop.config import MonitorConfig
 from ouroloop.monitors.base import Pool, Reading, RoundView
-from ouroloop.monitors.decision.rule import Panel
+from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.estimators.stats import binomial
 from ouroloop.monitors.registry import measure_all
 
-PANEL = Panel(main_family="main")
+PANEL = DecisionRule(main_family="main")
 
 
 def rounds(num_problems=120, **model):
@@ -40,7 +40,7 @@ def a_round(number, seed, num_problems=120, num_samples=8, **model):
 
 
 def test_tolerances_have_the_names_and_defaults_of_the_recipe():
-    fields = {f.name: f.default for f in dataclasses.fields(Panel)}
+    fields = {f.name: f.default for f in dataclasses.fields(DecisionRule)}
     shared = [name for name in MonitorConfig.model_fields if name in fields]
     assert len(shared) == 10
     assert {name: fields[name] for name in shared} == {
@@ -50,7 +50,7 @@ def test_tolerances_have_the_names_and_defaults_of_the_recipe():
 
 def test_impossible_settings_are_refused():
     with pytest.raises(ValueError, match="alpha"):
-        Panel("main", alpha=0)
+        DecisionRule("main", alpha=0)
 
 
 def test_round_0_continues():
@@ -155,7 +155,7 @@ def test_a_loss_in_another_family_is_seen():
 
 def test_a_loss_within_the_tolerance_but_beyond_a_quarter_of_it_reinjects():
     first, second = rounds(num_problems=400, accuracy=0.45)
-    tolerant = Panel(
+    tolerant = DecisionRule(
         "main",
         accuracy_loss=0.2,
         diversity_loss_share=0.9,
@@ -182,7 +182,7 @@ def test_a_slow_loss_that_no_round_shows_alone_is_seen_over_rounds():
 def test_after_an_action_that_was_carried_out_the_evidence_begins_anew_and_a_recovery_is_shown():
     first = a_round(0, 0, num_samples=32)
     bad = a_round(1, 1, shares=(0.97, 0.01, 0.01, 0.01))
-    tolerant = Panel("main", diversity_loss_share=0.3)
+    tolerant = DecisionRule("main", diversity_loss_share=0.3)
     history = [decide(bad, first, tolerant)]
     assert history[0].action == "rollback"
     for number in range(2, 8):
@@ -203,7 +203,7 @@ def test_a_fall_from_a_later_height_is_seen_when_that_round_was_to_be_an_anchor(
         a_round(0, 0, num_samples=32, accuracy=0.45),
         a_round(1, 1, num_samples=32, accuracy=0.75),
     )
-    back, two = a_round(2, 2, accuracy=0.5), dataclasses.replace(PANEL, num_anchors=2)
+    back, two = a_round(2, 2, accuracy=0.5), dataclasses.replace(PANEL, num_baselines=2)
     history = [two.decide(high, [first])]
     assert (
         history[0].action == "continue"
@@ -267,7 +267,7 @@ def test_used_up_rollbacks_halt_and_the_reason_counts_them():
     )
     decision = decide(second, first, history=past("rollback", "continue", "rollback"))
     assert decision.action == "halt" and decision.reasons[-1] == "2 of 2 rollbacks are used up"
-    assert decide(second, first, Panel("main", max_rollbacks=0)).action == "halt"
+    assert decide(second, first, DecisionRule("main", max_rollbacks=0)).action == "halt"
 
 
 def test_a_round_after_a_rollback_starts_with_a_clean_slate():

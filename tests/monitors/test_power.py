@@ -19,9 +19,9 @@ from ouroloop.monitors.decision.populations import (
     typical,
 )
 from ouroloop.monitors.decision.power import CHANCES, WITHIN, mixed, power
-from ouroloop.monitors.decision.rule import Panel
+from ouroloop.monitors.decision.rule import DecisionRule
 
-PANEL = Panel("main")
+PANEL = DecisionRule("main")
 SMALL = Design(60, 8, 32, 12)
 
 

@@ -17,9 +17,9 @@ from ouroloop.monitors.bench.truth import fallen, losses, truth
 from ouroloop.monitors.decision import blocks, evidence, guarded
 from ouroloop.monitors.decision.guards import Guard
 from ouroloop.monitors.decision.modes import attribute, name_mode, symptoms_of
-from ouroloop.monitors.decision.rule import Panel
+from ouroloop.monitors.decision.rule import DecisionRule
 
-PANEL = Panel("main")
+PANEL = DecisionRule("main")
 
 
 def test_at_least_nine_regimes_collapse_and_all_four_modes_are_among_them():

@@ -9,7 +9,7 @@ import pytest
 from simulated_panel import samples
 
 from ouroloop import monitors
-from ouroloop.monitors.decision.rule import Panel
+from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.follower import Follower, follow
 from ouroloop.monitors.registry import measure_all
 from ouroloop.monitors.traces.reader import TraceError, TraceReader, main_family, read_traces
@@ -253,7 +253,7 @@ def test_only_shared_problems_are_compared_and_said_so():
     reader = TraceReader()
     rounds = [a_round(0, 32, num_problems=60), a_round(1, num_problems=90)[: 8 * 70]]
     views = [reader.read((f"x:{i}", row) for i, row in enumerate(rows)) for rows in rounds]
-    judged = follow(views, Panel(main_family(views[0])))[1]
+    judged = follow(views, DecisionRule(main_family(views[0])))[1]
     assert judged.notes == (
         (
             "round 1: compared over the 60 problems that round 0 has too; left out: 10 of this"
@@ -265,13 +265,13 @@ def test_only_shared_problems_are_compared_and_said_so():
     with pytest.raises(
         TraceError, match=r"none of round 0's 60 problems, e\.g\. 'other' against 'main-0000'"
     ):
-        follow([views[0], view], Panel("default"))
+        follow([views[0], view], DecisionRule("default"))
 
 
 @pytest.mark.slow
 def test_evidence_adds_up_over_rounds_because_nothing_is_carried_out():
     reader = TraceReader()
-    follower = Follower(Panel("default"))
+    follower = Follower(DecisionRule("default"))
     for seed in range(6):
         accuracy = 0.47 if seed else 0.55
         judged = follower.judge(
@@ -300,7 +300,7 @@ def test_a_few_samples_at_the_anchor_are_said(tmp_path):
 
 def test_the_names_of_the_package_are_there_without_importing_all_of_it():
     assert all(getattr(monitors, name) is not None for name in monitors.__all__)
-    with pytest.raises(AttributeError, match=r"it has .*Panel"):
+    with pytest.raises(AttributeError, match=r"it has .*DecisionRule"):
         monitors.panels  # noqa: B018
 
 
@@ -322,7 +322,7 @@ def test_the_documented_example_is_read_as_documented(tmp_path):
     )
     assert first.probe.strategy.tolist()[:4] == ["*|+", "+|+", "*|+", "+|+"]
     assert first.probe.answer.tolist() == ["10", "10", "10", "9", "7", "7", "7", "8"]
-    judged = follow(traces.views, Panel(main_family="default"))
+    judged = follow(traces.views, DecisionRule(main_family="default"))
     assert by_name(judged[0].readings)["accuracy/pass_1/default"].value == 0.75
     assert by_name(judged[1].readings)["supply/yield"].value == 0.75
     assert not any(r.status == "error" for j in judged for r in j.readings)

@@ -41,8 +41,8 @@ def test_the_published_workflows_filter_nothing_and_differ_in_the_policy_alone()
         alike = {"dataset": None, "name": "", "sft": None}
         assert one.model_copy(update=alike) == found["replace"].model_copy(update=alike)
     assert (
-        recipe("anchored").dataset.anchor_share == 0.3
-        and recipe("answer_filtered").dataset.anchor_share == 0
+        recipe("anchored").dataset.replay_fraction == 0.3
+        and recipe("answer_filtered").dataset.replay_fraction == 0
     )
     assert (
         recipe("answer_filtered").filters == recipe("anchored").filters == recipe("guarded").filters
@@ -51,7 +51,7 @@ def test_the_published_workflows_filter_nothing_and_differ_in_the_policy_alone()
 
 def test_no_arm_trains_on_what_it_is_measured_on():
     setting = prepare(recipe("anchored"))
-    asked = {p.question for p in setting.panel.problems} | {
+    asked = {p.question for p in setting.probe_set.problems} | {
         p.question for p in setting.held_out.texts
     }
     assert not asked & {p.question for p in (*setting.problems, *setting.demonstrations)}

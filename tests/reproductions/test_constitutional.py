@@ -135,8 +135,8 @@ def test_every_arm_draws_as_many_samples_of_the_same_model_without_gold_answers(
         "nothing is filtered by what is right, as published"
     )
     setting = prepare(recipe)
-    asked = {p.question for p in setting.panel.problems}
-    assert setting.panel.main == constitutional.RED_TEAM
+    asked = {p.question for p in setting.probe_set.problems}
+    assert setting.probe_set.main == constitutional.RED_TEAM
     assert not asked & {p.question for p in (*setting.problems, *setting.demonstrations)}
 
 

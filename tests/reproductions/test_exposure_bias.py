@@ -33,10 +33,12 @@ def test_one_arm_learns_from_true_traces_alone_the_other_from_its_own_right_ones
 
 def test_the_panel_holds_every_family_and_asks_nothing_that_is_practised():
     setting = prepare(resolve(STUDY.keys("self_trained", 0)))
-    assert set(FAMILIES) <= {p.family for p in setting.panel.problems} and {
+    assert set(FAMILIES) <= {p.family for p in setting.probe_set.problems} and {
         p.family for p in setting.problems
     } == {"sum2", "sum3"}
-    assert not {p.question for p in setting.panel.problems} & {p.question for p in setting.problems}
+    assert not {p.question for p in setting.probe_set.problems} & {
+        p.question for p in setting.problems
+    }
 
 
 def test_a_line_is_called_for_by_every_strategy_that_the_lines_before_it_follow():

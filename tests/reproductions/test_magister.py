@@ -51,10 +51,12 @@ def test_the_control_arms_differ_in_epochs_and_student_alone():
 def test_no_question_of_the_panel_is_trained_on_and_all_practised_families_are_probed():
     setting = prepare(resolve(STUDY.keys("trace_1600", 0)))
     assert {p.family for p in setting.problems} == set(mg.FAMILIES) and set(mg.FAMILIES) <= {
-        p.family for p in setting.panel.problems
+        p.family for p in setting.probe_set.problems
     }
     assert len(setting.problems) > mg.PROBLEMS[1600]
-    assert not {p.question for p in setting.panel.problems} & {p.question for p in setting.problems}
+    assert not {p.question for p in setting.probe_set.problems} & {
+        p.question for p in setting.problems
+    }
 
 
 def test_the_naive_student_never_sees_a_line_between_question_and_answer():

@@ -77,15 +77,15 @@ def test_every_student_is_asked_without_a_system_prompt_about_questions_that_nob
     for arm in STUDY.arms:
         setting = prepare(recipe(arm))
         assert setting.prompts.system is None
-        assert not {p.question for p in setting.panel.problems} & {
+        assert not {p.question for p in setting.probe_set.problems} & {
             p.question for p in (*setting.problems, *setting.demonstrations)
         }
         assert (
             {p.family for p in setting.problems}
             == set(world.FAMILIES)
-            == {p.family for p in setting.panel.problems}
+            == {p.family for p in setting.probe_set.problems}
         )
-        assert setting.panel.main == "sum2"
+        assert setting.probe_set.main == "sum2"
 
 
 @pytest.mark.parametrize("family", orca.NEEDED)

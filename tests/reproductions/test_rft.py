@@ -73,13 +73,13 @@ def test_no_question_of_the_panel_is_trained_on():
     setting = prepare(resolve(STUDY.keys("gold", 0)))
     assert (
         {p.family for p in setting.problems}
-        == {p.family for p in setting.panel.problems}
+        == {p.family for p in setting.probe_set.problems}
         == {rft.FAMILY}
     )
     assert len(setting.problems) == rft.QUESTIONS and all(p.solution for p in setting.problems)
     pairs = [
         {tuple(sorted((p.metadata["a"], p.metadata["b"]))) for p in group}
-        for group in (setting.problems, setting.panel.problems)
+        for group in (setting.problems, setting.probe_set.problems)
     ]
     assert not pairs[0] & pairs[1]
 

@@ -24,7 +24,8 @@ def test_the_arms_have_the_same_teacher_problems_and_training_and_differ_in_real
         assert recipe.model_copy(update=same) == base.model_copy(update=same)
         assert not recipe.sampling.student and recipe.teachers == ("arithmetic/teacher",)
     assert [
-        found[arm].dataset.anchor_share for arm in ("anchor_0", "anchor_10", "anchor_30", "guarded")
+        found[arm].dataset.replay_fraction
+        for arm in ("anchor_0", "anchor_10", "anchor_30", "guarded")
     ] == [0.0, 0.1, 0.3, 0.0]
     assert [arm for arm in found if found[arm].monitors.guard] == ["guarded"]
 
@@ -32,9 +33,9 @@ def test_the_arms_have_the_same_teacher_problems_and_training_and_differ_in_real
 def test_one_family_is_practised_all_are_probed_and_real_data_asks_no_held_out_question():
     setting = prepare(resolve(STUDY.keys("anchor_30", 0)))
     assert {p.family for p in setting.problems} == {"sum2"}
-    assert {p.family for p in setting.panel.problems} == {"sum2", *sp.STRUCTURES, *sp.SKILLS}
+    assert {p.family for p in setting.probe_set.problems} == {"sum2", *sp.STRUCTURES, *sp.SKILLS}
     assert {p.family for p in setting.demonstrations} == {"sum2", *sp.STRUCTURES, *sp.SKILLS}
-    assert not {p.question for p in setting.panel.problems} & {
+    assert not {p.question for p in setting.probe_set.problems} & {
         p.question for p in (*setting.problems, *setting.demonstrations)
     }
 

@@ -104,9 +104,9 @@ def test_every_arm_is_probed_on_both_families_and_practises_on_neither_of_their_
     ):
         setting = prepare(recipe(arm, tmp_path))
         assert {p.family for p in setting.problems} == practised and {
-            p.family for p in setting.panel.problems
+            p.family for p in setting.probe_set.problems
         } == {"sum3", "sum4"}
-        assert not {p.question for p in setting.panel.problems} & {
+        assert not {p.question for p in setting.probe_set.problems} & {
             p.question for p in (*setting.problems, *setting.demonstrations)
         }
         assert setting.prompts.draft == world.PROMPTS.draft and not setting.prompts.chat

@@ -44,8 +44,10 @@ def test_the_arms_differ_in_their_gates_alone_and_train_on_equally_many():
 def test_no_pair_of_numbers_of_the_panel_is_practised():
     setting = prepare(resolve(STUDY.keys("gold", 0)))
     assert {p.family for p in setting.problems} == set(ws.PRACTISED)
-    assert {p.family for p in setting.panel.problems} == {*ws.PRACTISED, *ws.OTHER, *ws.SKILLS}
-    assert not {p.question for p in setting.panel.problems} & {p.question for p in setting.problems}
+    assert {p.family for p in setting.probe_set.problems} == {*ws.PRACTISED, *ws.OTHER, *ws.SKILLS}
+    assert not {p.question for p in setting.probe_set.problems} & {
+        p.question for p in setting.problems
+    }
 
 
 def made_round(probe, verdicts):

@@ -41,7 +41,7 @@ def test_an_anchor_is_read_with_as_many_samples_per_problem_as_any_round():
 def test_the_share_of_fresh_data_that_is_read_is_the_one_that_was_trained_on(
     tmp_path, guard, action, share
 ):
-    write_json(tmp_path / "plan.json", {"anchor_share": 0.1})
+    write_json(tmp_path / "plan.json", {"replay_fraction": 0.1})
     if action:
-        write_json(tmp_path / "gate.json", {"action": action, "anchor_share": 0.4})
+        write_json(tmp_path / "preflight.json", {"action": action, "replay_fraction": 0.4})
     assert fresh_share(tmp_path, guard) == share

@@ -8,7 +8,7 @@ import pytest
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.stages import preflight as gate
 from ouroloop.loop.stages.plan import Plan
-from ouroloop.monitors.base import Canaries, Pool
+from ouroloop.monitors.base import AuditItems, Pool
 
 PLAN = Plan(1, 0, 0, (1.0,), 0.0, None, False, 200)
 GOLD, LABELLESS = (
@@ -44,7 +44,7 @@ def pool(pass_rate, raw_share, answers=None, seed=0, num_problems=200, per_probl
 
 def canaries(accepted, num=60):
     wrong = [
-        Canaries(
+        AuditItems(
             np.array([f"c{i}" for i in range(num)], dtype=object),
             np.zeros(num),
             (np.arange(num) < accepted * num).astype(float),
@@ -55,7 +55,7 @@ def canaries(accepted, num=60):
 
 def test_a_filter_without_preference_passes():
     said = gate.judge(pool({"column": 0.5, "jump": 0.5}, 0.5), canaries(0.1), PLAN, LABELLESS, 0.01)
-    assert (said.action, said.reasons, said.anchor_share) == ("pass", (), 0.0)
+    assert (said.action, said.reasons, said.replay_fraction) == ("pass", (), 0.0)
 
 
 def test_a_verifier_that_accepts_what_is_wrong_blocks_training_with_numbers():
@@ -74,16 +74,17 @@ def test_a_verifier_that_accepts_what_is_wrong_blocks_training_with_numbers():
 
 def test_an_unverified_strategy_that_would_take_over_raises_the_fresh_share_to_what_holds_it_back():
     said = gate.judge(pool({"column": 0.8, "jump": 0.2}, 0.5), canaries(0.0), PLAN, LABELLESS, 0.01)
-    assert said.action == "mend" and said.anchor_share == pytest.approx(1 - 0.5 / 0.8, abs=0.05)
+    assert said.action == "mend" and said.replay_fraction == pytest.approx(1 - 0.5 / 0.8, abs=0.05)
     assert (
         "'column'" in said.reasons[0]
-        and gate.carried_out(PLAN, said.to_json(), guard=True).anchor_share == said.anchor_share
+        and gate.carried_out(PLAN, said.to_json(), guard=True).replay_fraction
+        == said.replay_fraction
     )
     assert gate.carried_out(PLAN, said.to_json(), guard=False) == PLAN
     held = gate.judge(
         pool({"column": 0.8, "jump": 0.2}, 0.5),
         canaries(0.0),
-        replace(PLAN, anchor_share=0.5),
+        replace(PLAN, replay_fraction=0.5),
         LABELLESS,
         0.01,
     )
@@ -92,7 +93,7 @@ def test_an_unverified_strategy_that_would_take_over_raises_the_fresh_share_to_w
 
 def test_a_verified_strategy_is_noted_only():
     said = gate.judge(pool({"column": 0.8, "jump": 0.2}, 0.5), canaries(0.0), PLAN, GOLD, 0.01)
-    assert (said.action, said.anchor_share) == ("pass", 0.0) and "noted only" in said.reasons[0]
+    assert (said.action, said.replay_fraction) == ("pass", 0.0) and "noted only" in said.reasons[0]
 
 
 def test_a_starving_training_set_is_told_before_training_and_changes_nothing():
@@ -106,7 +107,7 @@ def test_a_starving_training_set_is_told_before_training_and_changes_nothing():
         assert (
             said.action == "pass"
             and "below 0.02 kept per sample" in said.reasons[0]
-            and said.anchor_share == 0.0
+            and said.replay_fraction == 0.0
         )
         assert not gate.judge(
             pool({"column": 0.03, "jump": 0.03}, 0.5), canaries(0.0), PLAN, recipe, 0.01

@@ -7,7 +7,7 @@ import pytest
 from ouroloop.evals.tasks import Problem
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 from ouroloop.loop.config import ProbeConfig
-from ouroloop.loop.stages.probe import choose_panel
+from ouroloop.loop.stages.probe import choose_probe_set
 
 
 class Task:
@@ -28,8 +28,8 @@ def counted(panel, family):
 @pytest.mark.parametrize(("share", "tail"), [(0.5, 30), (0.25, 15), (0.0, 0), (1.0, 60)])
 def test_a_share_of_the_main_familys_problems_is_of_the_tail_and_all_others_stay(share, tail):
     task = ArithmeticTask()
-    panel = choose_panel(task, ProbeConfig(problems=60, family_problems=5, tail_share=share))
-    plain = choose_panel(task, ProbeConfig(problems=60, family_problems=5))
+    panel = choose_probe_set(task, ProbeConfig(problems=60, family_problems=5, tail_share=share))
+    plain = choose_probe_set(task, ProbeConfig(problems=60, family_problems=5))
     assert counted(panel, "sum2") == {
         k: n for k, n in (("tail", tail), ("typical", 60 - tail)) if n
     }
@@ -41,7 +41,7 @@ def test_a_share_of_the_main_familys_problems_is_of_the_tail_and_all_others_stay
 
 @pytest.mark.parametrize("num_tail", [0, 4])
 def test_where_the_tail_is_too_small_typical_problems_fill_the_panel(num_tail):
-    panel = choose_panel(Task(num_tail), ProbeConfig(problems=20, tail_share=0.5))
+    panel = choose_probe_set(Task(num_tail), ProbeConfig(problems=20, tail_share=0.5))
     assert counted(panel, "main") == {
         k: n for k, n in (("tail", num_tail), ("typical", 20 - num_tail)) if n
     }

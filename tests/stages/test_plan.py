@@ -55,7 +55,7 @@ def test_sharpening_is_met_with_heat_distinct_calculations_and_a_cap_per_strateg
         0.4,
         True,
     )
-    assert new.anchor_share == 0.3 and new.per_answer is None and new.tail_weight == 1.0
+    assert new.replay_fraction == 0.3 and new.per_answer is None and new.tail_weight == 1.0
     assert {w.split(":")[0] for w in new.why} >= {
         "re-injected share of the training set",
         "temperatures",
@@ -66,8 +66,8 @@ def test_sharpening_is_met_with_heat_distinct_calculations_and_a_cap_per_strateg
 def test_a_shortcut_is_met_with_a_cap_per_answer_that_respects_answers_common_from_the_start():
     assert plan.remedy(PLAN, LIMITS, "C", False, Stock(top_answer=0.001), 0).per_answer == 0.02
     assert plan.remedy(PLAN, LIMITS, "C", False, Stock(top_answer=0.3), 0).per_answer == 0.6
-    assert plan.remedy(PLAN, LIMITS, "C", False, Stock(selection=4.0), 0).anchor_share == 0.6, (
-        "limited by anchor_share_max"
+    assert plan.remedy(PLAN, LIMITS, "C", False, Stock(selection=4.0), 0).replay_fraction == 0.6, (
+        "limited by replay_fraction_max"
     )
 
 
@@ -95,10 +95,14 @@ def test_earlier_teachers_and_blended_weights_come_only_when_the_recipe_allows_t
 
 def test_a_rollback_doubles_what_is_re_injected_and_starts_again_from_where_it_is_told():
     recipe = resolve(
-        {"name": "x", "dataset": {"anchor_share": 0.2}, "interventions": {"anchor_share": 0.25}}
+        {
+            "name": "x",
+            "dataset": {"replay_fraction": 0.2},
+            "interventions": {"replay_fraction": 0.25},
+        }
     )
     first = plan.next_plan(recipe, 1, [], decisions("continue"), 0, 0)
-    assert first.anchor_share == 0.2 and not first.archive
+    assert first.replay_fraction == 0.2 and not first.archive
     after = plan.next_plan(
         recipe,
         3,
@@ -108,7 +112,7 @@ def test_a_rollback_doubles_what_is_re_injected_and_starts_again_from_where_it_i
         2,
         1,
     )
-    assert (after.start_from, after.sample_from, after.anchor_share) == (1, 1, 0.4)
+    assert (after.start_from, after.sample_from, after.replay_fraction) == (1, 1, 0.4)
     assert "rolled back: starting again from round 1" in after.why[-1]
 
 
@@ -199,22 +203,22 @@ def test_after_a_call_a_part_of_what_is_re_injected_stays_real_data_drawn_evenly
     """
     own = [example("a", i) for i in range(40)]
     stock, target = reserve(["b"] * 80, [None] * 30 + ["b"] * 10), {"a": 0.3, "b": 0.7}
-    intended = replace(PLAN, archive=archive, anchor_share=0.5, demonstrations=share)
+    intended = replace(PLAN, archive=archive, replay_fraction=0.5, demonstrations=share)
     made = asyncio.run(
         dataset.assemble(
             own, (), (), stock, intended, DatasetConfig(), Engine(), PROMPTS, {}, (), target, 0
         )
     )
     assert Counter(e.origin for e in made) == Counter(
-        {"kept": 40, "archive": archived, "anchor": 40 - archived}
+        {"kept": 40, "archive": archived, "demonstration": 40 - archived}
     )
-    given = [e.problem_id for e in made if e.origin == "anchor"]
+    given = [e.problem_id for e in made if e.origin == "demonstration"]
     assert len(set(given)) == len(given), "no demonstration twice"
 
 
 def test_without_demonstrations_the_archive_gives_the_whole():
     own = [example("a", i) for i in range(40)]
-    intended = replace(PLAN, archive=True, anchor_share=0.5, demonstrations=0.5)
+    intended = replace(PLAN, archive=True, replay_fraction=0.5, demonstrations=0.5)
     parts = (
         own,
         (),
@@ -243,15 +247,15 @@ def test_a_remedy_names_the_real_part_of_what_it_re_injects():
 
 @pytest.mark.parametrize(("most", "total", "real"), [(0.9, 0.45, 0.3), (0.4, 0.4, 0.3)])
 def test_real_data_that_stood_before_the_call_stays_and_the_lost_comes_on_top(most, total, real):
-    limits = LIMITS.model_copy(update={"demonstrations": 0.5, "anchor_share_max": most})
+    limits = LIMITS.model_copy(update={"demonstrations": 0.5, "replay_fraction_max": most})
     new = plan.remedy(
-        replace(PLAN, anchor_share=0.3, temperatures=(1.0,)), limits, "A", False, Stock(), back=1
+        replace(PLAN, replay_fraction=0.3, temperatures=(1.0,)), limits, "A", False, Stock(), back=1
     )
-    assert new.anchor_share == pytest.approx(
+    assert new.replay_fraction == pytest.approx(
         total
-    ) and new.anchor_share * new.demonstrations == pytest.approx(real)
+    ) and new.replay_fraction * new.demonstrations == pytest.approx(real)
     again = plan.remedy(new, limits, "A", False, Stock(), back=1)
-    assert again.anchor_share * again.demonstrations >= real - 1e-9
+    assert again.replay_fraction * again.demonstrations >= real - 1e-9
 
 
 def test_demonstrations_become_examples_in_the_engines_own_tokens():
@@ -263,7 +267,7 @@ def test_demonstrations_become_examples_in_the_engines_own_tokens():
         made.origin,
         made.round,
         made.strategy,
-    ) == ((6,), (8, 0), "anchor", 4, "a")
+    ) == ((6,), (8, 0), "demonstration", 4, "a")
 
 
 def test_the_shares_to_keep_are_those_of_round_0s_right_answers():

@@ -110,7 +110,7 @@ def test_a_job_made_from_a_recipe_survives_its_file() -> None:
 
 def test_importing_the_stage_loads_nothing_heavy() -> None:
     code = (
-        "import sys, loop.stages.sft; print({'torch', 'transformers', 'trl', 'peft', 'datasets'} &"
+        "import sys, ouroloop.loop.objectives.sft; print({'torch', 'transformers', 'trl', 'peft', 'datasets'} &"
         " set(sys.modules))"
     )
     assert (

@@ -155,7 +155,7 @@ def test_the_checkpoint_is_whole_safe_and_can_take_its_parents_place_in_an_engin
         "model.safetensors",
         "tokenizer.json",
         "tokenizer_config.json",
-        "canary.json",
+        "weight_sync.json",
     }
     assert {path.name for path in folder.iterdir()} == {
         "examples.parquet",
@@ -165,11 +165,11 @@ def test_the_checkpoint_is_whole_safe_and_can_take_its_parents_place_in_an_engin
         "checkpoint",
     }
     assert check_checkpoint(folder / "checkpoint").signature == check_checkpoint(init).signature
-    proof = canary.read(folder / "checkpoint" / "canary.json")
+    proof = canary.read(folder / "checkpoint" / "weight_sync.json")
     assert proof.checkpoint == "001/checkpoint"
-    assert proof.moved == facts["canary"]
-    assert not facts["canary"]["blind"]
-    assert facts["canary"]["max_logprob_change"] > 0.1
+    assert proof.moved == facts["weight_sync"]
+    assert not facts["weight_sync"]["blind"]
+    assert facts["weight_sync"]["max_logprob_change"] > 0.1
     with pytest.raises(RunStateError, match="trained already"):
         train(job_in(folder, init), folder)
 
@@ -212,7 +212,7 @@ def test_an_adapter_is_trained_and_trained_on(init: Path, tmp_path: Path) -> Non
     adapter = check_checkpoint(tmp_path / "1" / "checkpoint")
     assert adapter.is_adapter
     assert adapter.weights == init
-    assert not first["canary"]["blind"]
+    assert not first["weight_sync"]["blind"]
     second = train(job_in(tmp_path / "2", adapter.path, peft=LORA), tmp_path / "2")
     assert check_checkpoint(tmp_path / "2" / "checkpoint").weights == init
     assert second["loss"][0]["loss"] == pytest.approx(first["loss"][-1]["loss"], rel=0.2)

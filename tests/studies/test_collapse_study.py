@@ -35,7 +35,7 @@ def test_every_arm_is_a_right_recipe_with_the_same_problems_samples_panel_and_tr
         assert getattr(recipe, same) == getattr(base, same), same
     assert recipe.sampling.problems_per_round * recipe.sampling.samples_per_problem == 800
     panel = (500, 16, 128) if arm in collapse.LARGER else (150, 16, 48)
-    assert (recipe.probe.problems, recipe.probe.samples, recipe.probe.anchor_samples) == panel
+    assert (recipe.probe.problems, recipe.probe.samples, recipe.probe.baseline_samples) == panel
     assert recipe.monitors.guard is arm.startswith("guarded")
 
 
@@ -56,7 +56,7 @@ def test_arms_without_gold_answers_never_see_one():
 
 def test_no_arm_trains_on_what_it_is_measured_on():
     setting = prepare(recipe_of("healthy", 0))
-    asked = {p.question for p in setting.panel.problems}
+    asked = {p.question for p in setting.probe_set.problems}
     assert not asked & {p.question for p in (*setting.problems, *setting.demonstrations)}
 
 
@@ -312,7 +312,7 @@ def test_arms_that_begin_alike_share_the_first_probe_and_come_to_the_same_rounds
     model, other = (
         Model(),
         {
-            "dataset": {"anchor_share": 0.5},
+            "dataset": {"replay_fraction": 0.5},
             "sampling": {"temperatures": [0.7]},
             "sft": {"num_train_epochs": 2},
         },

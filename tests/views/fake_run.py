@@ -125,7 +125,7 @@ def _round(
             "round": number,
             "start_from": previous,
             "temperatures": [1.0],
-            "anchor_share": anchor,
+            "replay_fraction": anchor,
             "per_strategy": 0.4 if anchor else None,
             "num_problems": 50,
             "why": (
@@ -332,7 +332,7 @@ def _probe(folder: Path, number: int, guarded: bool, rng: random.Random) -> pd.D
         }
         for i in range(24)
     ]
-    pd.DataFrame(canaries).to_parquet(folder / "canaries.parquet")
+    pd.DataFrame(canaries).to_parquet(folder / "audit.parquet")
     return table
 
 
@@ -367,7 +367,7 @@ def _readings(folder: Path, number: int) -> None:
 def _view(folder: Path, number: int) -> RoundView:
     tables = [
         pq.read_table(p).to_pylist() if (p := folder / f"{name}.parquet").exists() else []
-        for name in ("probe", "critics", "verdicts", "texts", "canaries")
+        for name in ("probe", "critics", "verdicts", "texts", "audit")
     ]
     return view(number, *tables)
 
@@ -398,7 +398,7 @@ def _training(folder: Path, number: int, start: int, kept: int, anchor: float) -
             "loss": loss,
             "checkpoint": f"rounds/{number:03d}/checkpoint",
             "init": str(start),
-            "by_origin": {"kept": kept, "anchor": int(anchor * kept)},
+            "by_origin": {"kept": kept, "demonstration": int(anchor * kept)},
             "sft_config": {"learning_rate": 5e-4, "num_train_epochs": 2},
         },
     )

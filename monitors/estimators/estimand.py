@@ -1,0 +1,69 @@
+"""What a number is a number of. An `Estimand` is the only identity of a number in the project."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+EVERY = "all"
+"""All families, or all slices, together."""
+PROBE = "probe"
+"""All samples of the probe set that the round has, at the probe's temperature."""
+SEPARATOR = ":"
+
+
+@dataclass(frozen=True, order=True)
+class Estimand:
+    """Statistic, and the problems and samples that it is taken over.
+
+    Two numbers with equal estimands in one round are equal; two numbers that can differ have
+    different estimands. Whatever shows a number (table, chart, sentence, tracker) looks it up by
+    its estimand, and derives the label from it.
+
+    Attributes:
+        statistic: which functional, with its parameters: "accuracy/pass@4", "diversity/dcp". A
+            statistic whose expectation depends on the number of samples per problem names that
+            number: "calibration/overconfidence@8".
+        family: the problems' family, or `EVERY`.
+        slice: "typical", "tail", or `EVERY`.
+        samples: which samples: `PROBE`, "greedy", "pool" (this round's training samples), "texts",
+            "audit", "critiques", or a named part of one ("probe/second_half").
+    """
+
+    statistic: str
+    family: str = EVERY
+    slice: str = EVERY
+    samples: str = PROBE
+
+    def __post_init__(self) -> None:
+        """Refuse parts that could not be read back from the id.
+
+        Raises:
+            ValueError: a part is empty or holds the separator.
+        """
+        for name in ("statistic", "family", "slice", "samples"):
+            part = getattr(self, name)
+            if not part or SEPARATOR in part:
+                raise ValueError(
+                    f"Estimand.{name}: got {part!r}; expected a name without {SEPARATOR!r}."
+                )
+
+    @property
+    def id(self) -> str:
+        """The parts joined by colons, defaults at the end left out: "diversity/dcp:sum2"."""
+        parts = [self.statistic, self.family, self.slice, self.samples]
+        defaults = [None, EVERY, EVERY, PROBE]
+        while parts[-1] == defaults[len(parts) - 1]:
+            parts.pop()
+        return SEPARATOR.join(parts)
+
+    @classmethod
+    def parse(cls, text: str) -> Estimand:
+        """The estimand of an id.
+
+        Raises:
+            ValueError: not an id.
+        """
+        parts = text.split(SEPARATOR)
+        if not 1 <= len(parts) <= 4:
+            raise ValueError(f"{text!r} is no estimand id: expected 1 to 4 parts.")
+        return cls(*parts)

@@ -1,0 +1,34 @@
+"""The closed sets of names that decide: actions, tiers of evidence, failure modes.
+
+Identity is never display text: code compares members of these enums, and sentences are written from
+them last. Each member is also its own text, so tables and JSON files hold plain words.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Action(StrEnum):
+    """What should happen after a round, from harmless to final."""
+
+    CONTINUE = "continue"
+    REINJECT = "reinject"
+    ROLLBACK = "rollback"
+    HALT = "halt"
+
+
+class Tier(StrEnum):
+    """How much evidence there is: WATCH is calibrated and cheap to act on, HALT is exact."""
+
+    WATCH = "watch"
+    HALT = "halt"
+
+
+class FailureMode(StrEnum):
+    """The kind of collapse that a decline looks like: a diagnosis that picks the remedy."""
+
+    DRIFT = "drift"
+    SHARPENING = "sharpening"
+    SHORTCUT = "shortcut"
+    TAIL_NARROWING = "tail_narrowing"
