@@ -10,8 +10,8 @@ import random
 import re
 from fractions import Fraction
 
-from ouroloop.evals.numerals import DIGITS, to_fraction
 from ouroloop.evals.tasks import Problem, Task
+from ouroloop.monitors.arith.numbers import DIGITS, to_fraction
 
 _NUMBER = re.compile(rf"(?<![0-9.,])(?:{DIGITS})(?![0-9])")
 _EQUALS = re.compile(r"=\s*\$?\s*$")

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ouroloop.evals.questions import normalised
 from ouroloop.evals.tasks import Task
 from ouroloop.loop.config import ProbeConfig
 from ouroloop.loop.records import Completion, Problem
 from ouroloop.loop.stages import constitution
-from ouroloop.loop.stages.dataset import normalised
 from ouroloop.loop.stages.naming import Learned, Strategy
 from ouroloop.loop.stages.refine import Progress, Refiner, derive_seed, gather_bounded
 from ouroloop.monitors.base import AuditItems, Critics, Pool, RoundView, Samples, Texts

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from real_data import needs_gsm8k, rows
 
-from ouroloop.evals.numerals import spell
 from ouroloop.evals.steps import calculation_key, calculations, check
+from ouroloop.monitors.arith.numbers import spell
 
 READ = [
     ("47+35=82", ("47+35=82",), True),
