@@ -21,6 +21,7 @@ from ouroloop.monitors.arith.expressions import (
     spelling,
     value,
 )
+from ouroloop.monitors.arith.numbers import PARTS
 from ouroloop.monitors.arith.tokens import END, Kind, Token, tokens
 
 MAX_UNIT_WORDS = 3
@@ -36,7 +37,7 @@ _BOLD = re.compile(r"(?<![\w)])\*\*([^*\n]+)\*\*")
 _PROSE_WORDS = """
 a all also an and are as at because but by equals for from gets had has have he her his
 how i if is it left makes means more needs on or she since so that the then there they
-this to total was we were when which while will with you
+this to was we were when which while will with you
 """
 _PROSE = frozenset(_PROSE_WORDS.split())
 """Words that are never a unit: here the prose goes on."""
@@ -115,6 +116,7 @@ class _Reader:
     unit: list[str] = field(default_factory=list)
     places: int = 0
     compact: bool = True
+    divided_at: int = -1
     unclear: bool = False
     after_word: bool = False
 
@@ -168,6 +170,8 @@ class _Reader:
         self._limit()
         self.places = token.places
         self.compact = self.compact and (token.glued or len(self.items) == 1)
+        if token.glued and self.items[-2:-1] == ["/"] and self.divided_at == len(self.items) - 4:
+            self.items[-3:] = ["(", *self.items[-3:], ")"]  # 1 1/2 / 1/2
 
     def _word(self, token: Token) -> None:
         word, following = token.text, self._next()
@@ -205,8 +209,10 @@ class _Reader:
             self.items.append(")")
         elif self._complete:
             self._operator(token, following)
-        elif sign == "-" and (following.glued or not self.after_word) and self.items[-1:] != ["-"]:
+        elif sign == "-" and self._may_negate(following):
             self.items.append("-")
+        elif sign == "+" and following.glued and not self.items and not self.after_word:
+            pass  # +4 + 3 = 7
         else:
             self.unclear = True
 
@@ -222,6 +228,12 @@ class _Reader:
     def _complete(self) -> bool:
         """Whether the side so far ends in an operand."""
         return bool(self.items) and self.items[-1] not in ("+", "-", "*", "/", "(")
+
+    def _may_negate(self, following: Token) -> bool:
+        """Whether a minus sign without an operand before it is a number's own."""
+        if self.items[-1:] == ["-"]:
+            return following.glued and self.items[-2:-1] != ["-"]  # 3 - -2
+        return following.glued or not self.after_word
 
     def _suffix(self, word: str) -> bool:
         """Take a percent sign or a scale word behind a number."""
@@ -284,10 +296,13 @@ class _Reader:
         """An operator behind an operand."""
         if token.text in "/-" and token.glued:
             if following.kind is Kind.WORD and len(following.text) > 1:
+                self.unclear = self.unclear or following.text in PARTS  # 48 / 3-quarters
                 return  # 3 hours/dress, $80/day, 5-year
             if self.unit and following.glued and "/" in self.items:
                 self.unclear = True  # 24 degrees / 3 degrees/5%
         self.compact = self.compact and token.glued
+        if token.text == "/" and not token.glued:
+            self.divided_at = len(self.items)
         self._append(token.text)
 
     def _append(self, operator: str) -> None:
@@ -319,7 +334,7 @@ class _Reader:
         while items and items[0] == "(" and items.count("(") > items.count(")"):
             items = items[1:]  # a bracket of the prose: (3+4=7)
         self.chain.append(None if self.unclear else self._side(items))
-        self.items, self.unit, self.unclear, self.compact = [], [], False, True
+        self._begin_side()
 
     def _side(self, items: list[Number | str]) -> Side | None:
         try:
@@ -342,5 +357,10 @@ class _Reader:
         sides = tuple(self.chain) if len(self.chain) > 1 else ()
         if sides or self.notes:
             self.found.append(Chain(sides, tuple(self.notes)))
-        self.chain, self.notes, self.items, self.unit = [], [], [], []
-        self.unclear, self.compact, self.after_word = False, True, after_word
+        self.chain, self.notes = [], []
+        self._begin_side()
+        self.after_word = after_word
+
+    def _begin_side(self) -> None:
+        self.items, self.unit = [], []
+        self.unclear, self.compact, self.divided_at = False, True, -1

@@ -28,6 +28,20 @@ SCALES = {
 }
 """Words after a number that multiply it."""
 
+PARTS = {
+    "half": 2,
+    "halves": 2,
+    "third": 3,
+    "quarter": 4,
+    "fourth": 4,
+    "fifth": 5,
+    "sixth": 6,
+    "seventh": 7,
+    "eighth": 8,
+    "tenth": 10,
+}
+"""Words for one part of so many."""
+
 _SPELLINGS = str.maketrans(
     {
         **dict.fromkeys("−–—‐‑‒﹣－", "-"),

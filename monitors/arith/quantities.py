@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from ouroloop.monitors.arith.numbers import plain
+from ouroloop.monitors.arith.numbers import PARTS, plain
 from ouroloop.monitors.arith.tokens import END, Kind, tokens
 
 MAX_CHARS = 4_000
@@ -39,18 +39,6 @@ _WORDS |= {
     "triple": Fraction(3),
 }
 _WORDS |= {"hundred": Fraction(100), "thousand": Fraction(1000)}
-_PARTS = {
-    "half": 2,
-    "halves": 2,
-    "third": 3,
-    "quarter": 4,
-    "fourth": 4,
-    "fifth": 5,
-    "sixth": 6,
-    "seventh": 7,
-    "eighth": 8,
-    "tenth": 10,
-}
 
 
 @dataclass(frozen=True)
@@ -138,12 +126,12 @@ class _NumberWords:
             self.tens_ = amount if part in _TENS else None
 
     def _amount(self, word: str) -> Fraction | None:
-        singular = word if word in _PARTS else word.removesuffix("s")
-        if singular in _PARTS:
+        singular = word if word in PARTS else word.removesuffix("s")
+        if singular in PARTS:
             count = self.before_ if self.before_ is not None else Fraction(1)
             if count >= 20 and count.denominator == 1:
                 return None  # "the twenty-fifth"
-            return (count if 0 < count < 20 else Fraction(1)) / _PARTS[singular]
+            return (count if 0 < count < 20 else Fraction(1)) / PARTS[singular]
         if word not in _WORDS:
             return None
         tens = self.tens_ if self.tens_ is not None and word in _SMALL[1:10] else Fraction(0)

@@ -54,7 +54,7 @@ _TOKEN = re.compile(
     # 2 1/2; whether it is a mixed number or two numbers is decided in `_mixed`
     r"|(?<![0-9.,/])(?P<whole>[0-9]{1,6}) (?:and )?"
     r"(?P<top>[0-9]{1,2})/(?P<bottom>[0-9]{1,2})(?![0-9.,]*[0-9])(?P<equals>\s*=)?"
-    r"|(?P<clock>[0-9]{1,2}:[0-5][0-9](?![0-9]))"
+    r"|(?P<clock>(?<![0-9.])(?:[01]?[0-9]|2[0-4]):[0-5][0-9](?![0-9]))"
     rf"|(?P<number>{DIGITS})"
     # a hyphen belongs to a word between letters: semi-automatic, but not x-y
     r"|(?P<word>[A-Za-z_](?:[A-Za-z_'’]|-(?=[A-Za-z]{2}))*)"
