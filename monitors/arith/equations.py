@@ -296,7 +296,7 @@ class _Reader:
         """An operator behind an operand."""
         if token.text in "/-" and token.glued:
             if following.kind is Kind.WORD and len(following.text) > 1:
-                self.unclear = self.unclear or following.text in PARTS  # 48 / 3-quarters
+                self.unclear |= following.text.removesuffix("s") in PARTS  # 48 / 3-quarters
                 return  # 3 hours/dress, $80/day, 5-year
             if self.unit and following.glued and "/" in self.items:
                 self.unclear = True  # 24 degrees / 3 degrees/5%
