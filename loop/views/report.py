@@ -134,6 +134,7 @@ def _arm(name: str, run: RunData, strategies: Sequence[str]) -> Json:
     return {
         "name": name,
         "guarded": run.guarded,
+        "state": run.state,
         "path": str(run.path),
         "account": sentences(run),
         "tiles": _tiles(run, first, best, last),
