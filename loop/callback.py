@@ -258,6 +258,8 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
             judged = self.follower.judge(view)
         except TraceError as error:
             raise DataError(str(error)) from error
+        for note in self.reader.unreadable_notes():
+            _log.warning("collapse monitor: %s", note)
         folder.mkdir(parents=True, exist_ok=True)
         file = _rows_file(folder, step)
         file.with_suffix(".tmp").write_text(

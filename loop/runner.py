@@ -18,7 +18,7 @@ from ouroloop.loop.records import Decision
 from ouroloop.loop.setup import Setting, prepare, resolve_model
 from ouroloop.loop.store import Store, sha256_of
 from ouroloop.loop.trackers.mlflow import safe_sync, start_sync
-from ouroloop.loop.views.progress import LiveProgress, closing_text, rounds_table
+from ouroloop.loop.views.progress import LiveProgress, closing_text, rounds_table, unreadable_notes
 from ouroloop.loop.views.reader import read_run
 
 
@@ -95,6 +95,8 @@ def _run_live(store: Store, setting: Setting) -> Decision:
                     f"round {number}: {found.action}. "
                     + " ".join(str(r) for r in found.decision["reasons"][:2])
                 )
+                for line in unreadable_notes(found):
+                    progress.say(line)
             if track:
                 start_sync(store.path)
 

@@ -459,3 +459,34 @@ def test_generated_rows_have_the_models_own_log_probabilities_and_are_the_same_f
     assert row["logprobs"] == pytest.approx(
         [float(logits[len(prompt) - 1 + t, token]) for t, token in enumerate(ids)], abs=1e-3
     )
+
+
+def test_a_text_that_a_strategy_reader_fails_on_is_warned_of_and_training_goes_on(
+    tmp_path, monkeypatch, caplog
+):
+    from ouroloop.monitors.strategies.strategy import CANONICALISERS
+
+    class Fussy:
+        name = "operators"
+
+        def __call__(self, question, text):
+            if "+10=" in text:
+                raise ValueError("as asked")
+            return "by heart"
+
+    monkeypatch.setitem(CANONICALISERS, "operators", Fussy())
+    with caplog.at_level(logging.WARNING):
+        training = Training(tmp_path, callback().CollapseMonitor(healthy, every_steps=5)).run(5)
+    assert [row["step"] for row in training.decisions()] == [0, 5]
+    assert "(ValueError in operators)" in caplog.text
+
+
+def test_a_users_grader_that_raises_leaves_its_sample_unscored(caplog):
+    def grade(problem, text):
+        return int(text) == 4
+
+    generate = callback().Generate([], grade)
+    with caplog.at_level(logging.WARNING):
+        verdicts = [generate._grade({"problem": "p7"}, text) for text in ("4", "5", "9" * 5_000)]
+    assert verdicts == [True, False, None]
+    assert "problem p7 is unscored: ValueError in grade" in caplog.text
