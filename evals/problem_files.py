@@ -16,6 +16,7 @@ from ouroloop.evals.errors import DataError
 from ouroloop.evals.questions import normalised
 from ouroloop.evals.tasks import Problem
 from ouroloop.monitors.arith.answers import canonical
+from ouroloop.monitors.fence import well_formed
 
 ReadRow = Callable[[Mapping[str, Any], str], Problem]
 """One JSON object and its place ("file:line") -> a problem."""
@@ -179,4 +180,4 @@ def _text(row: Mapping[str, Any], name: str, where: str) -> str | None:
             f"{where}: field {name!r} is empty; expected text. Leave the field out when there is"
             " none."
         )
-    return str(value)
+    return well_formed(str(value))
