@@ -41,7 +41,7 @@ this to was we were when which while will with you
 """
 _PROSE = frozenset(_PROSE_WORDS.split())
 """Words that are never a unit: here the prose goes on."""
-_SPOKEN = {"plus": "+", "minus": "-", "less": "-", "times": "*", "over": "/"}
+_SPOKEN = {"plus": "+", "minus": "-", "less": "-", "times": "*", "over": "/", "x": "*", "X": "*"}
 _SPOKEN_BY = {"divided": "/", "multiplied": "*"}
 _SPOKEN_EQUALS = frozenset(("is", "equals", "makes", "gives", "are"))
 _COMPARES = frozenset(("more", "less", "fewer", "times", "of", "off", "than"))
@@ -254,12 +254,10 @@ class _Reader:
             operator = _SPOKEN_BY[word]
         elif following.kind is not Kind.NUMBER and following.text != "(":
             return False
-        elif word in ("x", "X"):
-            operator = "*"
-        elif word == "of" and self._is_share and not self.unit:
-            operator = "*"
         elif word in _SPOKEN:
             operator = _SPOKEN[word]
+        elif word == "of" and self._is_share and not self.unit:
+            operator = "*"
         else:
             return False
         self._append(operator)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ouroloop.monitors.arith.numbers import SCALES, spell
-from ouroloop.monitors.arith.tokens import Kind, tokens
 
 MAX_ITEMS = 64
 """Numbers, operators and brackets of one expression at most."""
@@ -68,23 +67,6 @@ def parse(items: Sequence[Number | str]) -> Tree:
     if reader.position != len(items):
         raise UnreadableError("something follows the expression")
     return tree
-
-
-def parse_text(text: str) -> Tree:
-    """The tree of an expression in plain signs, such as "47+3*(5-2)".
-
-    Raises:
-        UnreadableError: the text is not one expression.
-    """
-    items: list[Number | str] = []
-    for token in tokens(text):
-        if token.kind is Kind.NUMBER and token.value is not None:
-            items.append(Number(token.value))
-        elif token.kind is Kind.SIGN:
-            items.append(token.text)
-        else:
-            raise UnreadableError(f"{token.text[:20]!r} is no number and no sign")
-    return parse(items)
 
 
 def value(tree: Tree, suffixes: bool = True) -> Fraction | None:
