@@ -12,6 +12,7 @@ import unicodedata
 from ouroloop.monitors.arith.numbers import plain_signs
 
 _PUNCTUATION = re.compile(r"[^\w+\-*/=<>.%$]+")
+_FULL_STOP = re.compile(r"\.+(?= |$)")  # not the point of 1.5
 # Letters and marks that show nothing, beside the format characters (category Cf: zero-width
 # spaces and joiners, the soft hyphen, direction marks, tags): fillers and variation selectors.
 _BLANK = re.compile(
@@ -29,8 +30,7 @@ def normalised(question: str) -> str:
     if not question.isascii():
         question = _folded(question)
     text = _PUNCTUATION.sub(" ", question.casefold())
-    # A point between digits is a decimal's, any other one is punctuation.
-    return " ".join(text.replace(". ", " ").rstrip(". ").split())
+    return " ".join(_FULL_STOP.sub("", text).split())
 
 
 def _folded(text: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ouroloop.evals.tasks import StepCheck
-from ouroloop.monitors.arith.calculations import Equation, equations, runs_on
+from ouroloop.monitors.arith.calculations import Equation, equations
 from ouroloop.monitors.arith.calculations import calculation_key as calculation_key
 from ouroloop.monitors.arith.equations import Side
 from ouroloop.monitors.arith.numbers import spell
@@ -43,7 +43,8 @@ def check(text: str) -> StepCheck:
     one unit of its last place away (rounded or cut: 8/3=2.67 and 8/3=2.66 are right, 8/3=3 is
     wrong). A percent sign may mean /100 or nothing (1/2=50%, 20%*50=10), a scale word its factor
     or nothing (2 million + 3 million = 5 million). `2+3=5+1=6` is a running total (2+3=5, 5+1=6)
-    where the strict reading fails.
+    where the strict reading fails. Of several results of one calculation each must hold: 2+2=4=5
+    is wrong.
     """
     found = find_calculations(text)
     for index, step in enumerate(found):
@@ -65,11 +66,8 @@ def find_calculations(text: str) -> list[Calculation]:
 def _checked(equation: Equation) -> Calculation:
     left, right = equation.left, equation.right
     expected = left.values[0] if left.values else None
-    if _agree(left, right) or (left.is_number and _agree(right, left)):
-        return Calculation(str(equation), True, expected)
-    if runs_on(left, right) and right.opening in left.values:
-        return Calculation(f"{left}={spell(right.opening)}", True, expected)
-    return Calculation(str(equation), False, expected)
+    valid = _agree(left, right) or (left.is_number and _agree(right, left))
+    return Calculation(str(equation), valid, expected)
 
 
 def _agree(value: Side, stated: Side) -> bool:

@@ -16,7 +16,13 @@ from functools import cached_property, lru_cache
 from itertools import pairwise
 
 from ouroloop.monitors.arith.equations import Chain, Side, chains
-from ouroloop.monitors.arith.expressions import Tree, spelling, value, without_suffixes
+from ouroloop.monitors.arith.expressions import (
+    Number,
+    Tree,
+    spelling,
+    value,
+    without_suffixes,
+)
 from ouroloop.monitors.arith.numbers import plain, spell
 from ouroloop.monitors.arith.tokens import Kind, tokens
 
@@ -163,7 +169,21 @@ def _equations(chain: Chain) -> Iterator[Equation]:
                 yield Equation(left, right)
         elif not left.converts(right):
             calculated = True
-            yield Equation(left, right)
+            yield Equation(left, _opening(right) if _carries(left, right) else right)
+
+
+def _carries(left: Side, right: Side) -> bool:
+    """Whether `left = right` is a running total that `right` carries on with what `left` gives."""
+    return runs_on(left, right) and right.opening in left.values and not _equal(left, right)
+
+
+def _opening(side: Side) -> Side:
+    """The number that a side starts with, as a side of its own."""
+    return Side(Number(side.opening or Fraction(0)))
+
+
+def _equal(left: Side, right: Side) -> bool:
+    return not set(left.values).isdisjoint(right.values)
 
 
 def _calculations(sides: tuple[Side | None, ...]) -> Iterator[Calculation]:
@@ -191,4 +211,4 @@ def runs_on(left: Side, right: Side) -> bool:
     """
     if left.is_number or right.is_number or right.opening is None:
         return False
-    return right.opening in left.values or not set(left.values) & set(right.values)
+    return right.opening in left.values or not _equal(left, right)

@@ -26,6 +26,8 @@ from ouroloop.monitors.arith.tokens import END, Kind, Token, tokens
 
 MAX_UNIT_WORDS = 3
 """More words than this after a number are prose."""
+MAX_SIDES = 500
+"""Sides of the equations of a line that are read, at most."""
 
 _BULLET = re.compile(r"^\s*(?:[-*•>]\s+|\(?[0-9]{1,2}[.)]\s+(?!\s*[-+*/=]\s))+")
 """What may begin a line: a bullet or a number, unless an operator follows.
@@ -117,12 +119,13 @@ class _Reader:
     places: int = 0
     compact: bool = True
     divided_at: int = -1
+    num_sides: int = 0
     unclear: bool = False
     after_word: bool = False
 
     def read(self) -> list[Chain]:
         """Read the whole line."""
-        while self.at < len(self.line):
+        while self.at < len(self.line) and self.num_sides < MAX_SIDES:
             token = self.line[self.at]
             self.at += 1
             if token.kind is Kind.WORD:
@@ -170,7 +173,8 @@ class _Reader:
         self._limit()
         self.places = token.places
         self.compact = self.compact and (token.glued or len(self.items) == 1)
-        if token.glued and self.items[-2:-1] == ["/"] and self.divided_at == len(self.items) - 4:
+        is_fraction = token.glued and self.items[-2:-1] == ["/"]
+        if is_fraction and 0 < self.divided_at == len(self.items) - 4:
             self.items[-3:] = ["(", *self.items[-3:], ")"]  # 1 1/2 / 1/2
 
     def _word(self, token: Token) -> None:
@@ -332,6 +336,7 @@ class _Reader:
         while items and items[0] == "(" and items.count("(") > items.count(")"):
             items = items[1:]  # a bracket of the prose: (3+4=7)
         self.chain.append(None if self.unclear else self._side(items))
+        self.num_sides += 1
         self._begin_side()
 
     def _side(self, items: list[Number | str]) -> Side | None:
