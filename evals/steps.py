@@ -12,8 +12,8 @@ from fractions import Fraction
 from ouroloop.evals.tasks import StepCheck
 from ouroloop.monitors.arith.calculations import Equation, equations
 from ouroloop.monitors.arith.calculations import calculation_key as calculation_key
-from ouroloop.monitors.arith.equations import Side
 from ouroloop.monitors.arith.numbers import spell
+from ouroloop.monitors.arith.sides import Side
 
 
 @dataclass(frozen=True)
