@@ -144,6 +144,8 @@ class _Reader:
                 self.unclear = True  # 3 + x, = x
         elif len(word) == 1 and (token.glued or following.text in (*OPERATORS, "=")):
             self.unclear = True  # 5p, 5 p + 3
+        elif self.unit and word in ("a", "an") and following.kind is Kind.WORD:
+            self.unit.append(word)  # 10 minutes a puzzle * 3 puzzles
         elif word.lower() in _PROSE or len(self.unit) >= MAX_UNIT_WORDS:
             self._stop(after_word=True)
         else:
@@ -250,6 +252,9 @@ class _Reader:
     def _operator(self, token: Token, following: Token) -> None:
         """An operator behind an operand."""
         if token.text in "/-" and token.glued:
+            if following.kind is Kind.WORD and self.unit and len(following.text) == 1:
+                self.at += 1  # 14 km/h: behind a unit a single letter is one, too, no unknown
+                return
             if following.kind is Kind.WORD and len(following.text) > 1:
                 self.unclear |= following.text.removesuffix("s") in PARTS  # 48 / 3-quarters
                 return  # 3 hours/dress, $80/day, 5-year
