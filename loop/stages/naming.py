@@ -5,17 +5,16 @@ The task's truth, a canonicaliser, or clusters that are learned on round 0 and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ouroloop.evals.tasks import Task
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.records import Problem
+from ouroloop.loop.stages.filters import Strategy
 from ouroloop.monitors.strategies.strategy import CANONICALISERS
 from ouroloop.monitors.strategies.templates import Templates
-
-Strategy = Callable[[Problem, str], str | None]
 
 
 @dataclass
