@@ -8,7 +8,7 @@ what a round has is read, what it lacks is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ouroloop.loop.objectives import sft
 from ouroloop.loop.records import Sample
 from ouroloop.loop.round import Round
 from ouroloop.loop.round_view import audit_of, pool_of
-from ouroloop.loop.rows import StartPlan
+from ouroloop.loop.rows import AuditRow, ProbeRow, StartPlan, Verdict
 from ouroloop.loop.serving import Serving
 from ouroloop.loop.setup import Setting
 from ouroloop.loop.stages import (
@@ -26,6 +26,7 @@ from ouroloop.loop.stages import (
     dataset,
     decide,
     filters,
+    judging,
     naming,
     plan,
     preflight,
@@ -127,6 +128,7 @@ class Campaign:
             items = self.setting.held_out.audit_items
             refiner = self.refiner(round, self.recipe.sampling.temperatures)
             round.audit = await audit.judge(refiner, items, self.setting.task, self.report)
+            self.note_unreadable(round, "planted items", round.audit)
 
     def judge(self, round: Round, samples: list[Sample]) -> None:
         """The filters' verdicts, under the plan as the preflight check adjusts it."""
@@ -143,6 +145,7 @@ class Campaign:
         if adjusted != round.plan:
             verdicts = filters.judge(cases, plan.filters_of(self.recipe.filters, adjusted))
         round.verdicts = verdicts
+        self.note_unreadable(round, "samples", verdicts)
 
     async def assemble(self, round: Round, samples: list[Sample]) -> None:
         """The training set: kept samples, what the policy adds, replay; no held-out question."""
@@ -183,6 +186,7 @@ class Campaign:
             round.probe, round.critics = await probe.measure(
                 refiner, setting.probe_set, setting.task, setting.strategy, self.report
             )
+            self.note_unreadable(round, "probe samples", round.probe)
         if round.lacks(Round.evals):
             round.evals = decide.held_out(round.probe, self.main, self.recipe.probe)
 
@@ -255,6 +259,15 @@ class Campaign:
     def event(self, event: str, round: Round, **facts: Any) -> None:
         """Something that happened in a round, in the run's events."""
         self.store.event(event, round=round.number, **facts)
+
+    def note_unreadable(
+        self, round: Round, what: str, rows: Sequence[Verdict | ProbeRow | AuditRow]
+    ) -> None:
+        """An event with how many samples a reader or the corrupter failed on, if any."""
+        failed, why = judging.count([row.unreadable for row in rows])
+        if failed:
+            counts = {"what": what, "unreadable": failed, "of": len(rows), "why": why}
+            self.event("unreadable", round, **counts)
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Progress of a stage of the round at work."""

@@ -25,7 +25,10 @@ that came with the round's problems. demonstration, archive: replayed.
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the rejection filters said of one sample: kept, or every reason against it."""
+    """What the rejection filters said of one sample: kept, or every reason against it.
+
+    unreadable: readers that failed on the text, "ValueError in dataflow"; their values are None.
+    """
 
     sample_id: str
     problem_id: str
@@ -44,6 +47,7 @@ class Verdict:
     num_tokens: int
     revised: bool
     slice: str | None = None
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,10 @@ class Example:
 
 @dataclass(frozen=True)
 class ProbeRow:
-    """One answer to a problem of the probe set. nll: nats per token, None when not known."""
+    """One answer to a problem of the probe set.
+
+    nll: nats per token, None when not known. unreadable: as in `Verdict`.
+    """
 
     problem: str
     family: str
@@ -76,6 +83,7 @@ class ProbeRow:
     num_tokens: float
     truncated: float
     text: str
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,8 @@ class TextRow:
 class AuditRow:
     """A planted item of known truth, as the rejection filters of the round judged it.
 
-    accepted: None when there was no room to ask the critic.
+    accepted: None when there was no room to ask the critic, or no item could be made. unreadable:
+    as in `Verdict`; the corrupter may fail too.
     """
 
     problem: str
@@ -126,6 +135,7 @@ class AuditRow:
     approved: float | None
     probability: float | None
     text: str
+    unreadable: tuple[str, ...] = ()
 
 
 # -- JSON files -------------------------------------------------------------------

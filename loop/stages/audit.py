@@ -19,8 +19,10 @@ from ouroloop.loop.config import FilterConfig
 from ouroloop.loop.records import Completion, Critique, Problem, Sample
 from ouroloop.loop.rows import AuditRow
 from ouroloop.loop.stages import constitution, filters
+from ouroloop.loop.stages.judging import PASSING
 from ouroloop.loop.stages.prompts import render
 from ouroloop.loop.stages.refine import Progress, Refiner, derive_seed, gather_bounded
+from ouroloop.monitors.fence import Unreadable, attempt
 
 Kind = Literal["right", "wrong_answer", "wrong_step"]
 KINDS: tuple[Kind, ...] = ("right", "wrong_answer", "wrong_step")
@@ -31,11 +33,15 @@ class Planted:
     """A text whose truth is known. right: a demonstration. wrong_answer: it with a slip.
 
     Wrong_step: the right answer by a wrong step.
+
+    unreadable: why the corrupter made no text of the demonstration; such an item is written down,
+    not judged.
     """
 
     problem: Problem
     kind: Kind
     text: str
+    unreadable: Unreadable | None = None
 
 
 def plant(demonstrations: Sequence[Problem], task: Task, config: FilterConfig) -> list[Planted]:
@@ -46,14 +52,26 @@ def plant(demonstrations: Sequence[Problem], task: Task, config: FilterConfig) -
     items = []
     for problem in demonstrations:
         right = problem.solution or ""
-        texts: dict[Kind, str | None] = {
+        texts: dict[Kind, str | Unreadable | None] = {
             "right": right,
-            "wrong_answer": task.corrupt(problem, right, seed=0),
+            "wrong_answer": _corrupted(task, problem, right, keep_answer=False),
         }
         if config.steps or config.critic:
-            texts["wrong_step"] = task.corrupt(problem, right, seed=0, keep_answer=True)
-        items += [Planted(problem, kind, text) for kind, text in texts.items() if text is not None]
+            texts["wrong_step"] = _corrupted(task, problem, right, keep_answer=True)
+        for kind, text in texts.items():
+            if isinstance(text, Unreadable):
+                items.append(Planted(problem, kind, "", text))
+            elif text is not None:
+                items.append(Planted(problem, kind, text))
     return items
+
+
+def _corrupted(
+    task: Task, problem: Problem, right: str, keep_answer: bool
+) -> str | Unreadable | None:
+    return attempt(
+        f"{task.name} corrupter", task.corrupt, problem, right, 0, keep_answer, passing=PASSING
+    )
 
 
 async def judge(
@@ -64,7 +82,8 @@ async def judge(
     Seeds do not depend on the round, so a change between rounds is the verifier's own.
     """
     config, refiner = refiner.recipe.filters, replace(refiner, round=0)
-    items, done = plant(demonstrations, task, config), 0
+    planted, done = plant(demonstrations, task, config), 0
+    items = [item for item in planted if item.unreadable is None]
 
     async def one(item: Planted, prompt_ids: list[int], ids: list[int]) -> Sample:
         nonlocal done
@@ -84,9 +103,12 @@ async def judge(
     problems = {problem.id: problem for problem in demonstrations}
     cases = filters.examine(samples, problems, task, lambda problem, text: None)
     tried = filters.single_filters(config)
-    return [
+    judged = [
         _row(item, case, [each.name for each in tried if each.objects(case)])
         for item, case in zip(items, cases, strict=True)
+    ]
+    return judged + [
+        _not_planted(item, item.unreadable) for item in planted if item.unreadable is not None
     ]
 
 
@@ -134,4 +156,20 @@ def _row(item: Planted, case: filters.Case, reasons: list[str]) -> AuditRow:
         approved=approved,
         probability=critique.probability if critique else None,
         text=item.text,
+        unreadable=tuple(failure.label for failure in case.unreadable.values()),
+    )
+
+
+def _not_planted(item: Planted, failure: Unreadable) -> AuditRow:
+    """The row of an item that the corrupter could not make: nothing was judged."""
+    return AuditRow(
+        problem=item.problem.id,
+        kind=item.kind,
+        right=0.0,
+        accepted=None,
+        reasons=(),
+        approved=None,
+        probability=None,
+        text="",
+        unreadable=(failure.label,),
     )

@@ -8,16 +8,19 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ouroloop.evals.tasks import Task
 from ouroloop.loop.config import DatasetConfig
 from ouroloop.loop.records import Problem, Sample
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import Example, RoundPlan, Verdict
 from ouroloop.loop.stages import plan as plans
 from ouroloop.loop.stages.encode import Encoder
+from ouroloop.loop.stages.judging import graded
 from ouroloop.loop.stages.preflight import adjusted
 from ouroloop.loop.stages.refine import derive_seed
 from ouroloop.loop.stages.remedy import strategy_shares
 from ouroloop.loop.stages.reserve import Reserve
+from ouroloop.monitors.fence import Unreadable
 
 if TYPE_CHECKING:  # it is made of this module's neighbours
     from ouroloop.loop.setup import Setting
@@ -92,11 +95,16 @@ async def training_set(
     seed = derive_seed(recipe.seed, round.number, "", "dataset", 0)
     examples = await assemble(sources, plan, config, encoder, screen, seed)
     if config.target == "answer":
-        task = setting.task
         examples = await encoder.answers_only(
-            examples, lambda example: task.grade(items[example.problem_id], example.text).answer
+            examples, lambda example: final_answer(items[example.problem_id], example, setting.task)
         )
     return examples
+
+
+def final_answer(problem: Problem, example: Example, task: Task) -> str | None:
+    """The answer that an example's trace ends with; None where it cannot be read."""
+    grade = graded(problem, example.text, task)
+    return None if isinstance(grade, Unreadable) else grade.answer
 
 
 def kept_examples(

@@ -19,7 +19,7 @@ from ouroloop.monitors.decision.rule import Decision, DecisionRule
 from ouroloop.monitors.metrics.drift import Drift
 from ouroloop.monitors.metrics.entropy import TraceEntropy
 from ouroloop.monitors.metrics.generalization import Generalization
-from ouroloop.monitors.metrics.readings import first_samples
+from ouroloop.monitors.metrics.readings import some_samples
 from ouroloop.monitors.metrics.texts import RealText
 from ouroloop.monitors.names import Action, FailureMode
 from ouroloop.monitors.registry import MONITORS, measure_all
@@ -125,4 +125,4 @@ def fresh_share(round: Round, guard: bool) -> float:
 
 
 def _alike(view: RoundView, num_samples: int) -> RoundView:
-    return replace(view, probe=first_samples(view.probe, num_samples))
+    return replace(view, probe=some_samples(view.probe, num_samples))

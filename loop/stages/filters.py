@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ouroloop.evals.steps import calculation_key
@@ -18,9 +18,8 @@ from ouroloop.evals.tasks import Task
 from ouroloop.loop.config import FilterConfig
 from ouroloop.loop.records import Problem, Sample
 from ouroloop.loop.rows import Verdict
-
-Strategy = Callable[[Problem, str], str | None]
-"""Names the strategy of an answer to a problem."""
+from ouroloop.loop.stages.judging import Strategy, Value, judge_text
+from ouroloop.monitors.fence import Unreadable, attempt
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,7 @@ class Case:
     valid: bool | None
     strategy: str | None
     agreement: float | None
+    unreadable: Mapping[Value, Unreadable] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -180,6 +180,8 @@ class PerAnswer:
 def single_filters(config: FilterConfig) -> list[Each]:
     """Those filters that a recipe switches on which need nothing but the sample itself."""
     chosen: list[Each] = []
+    if needed := _needed(config):
+        chosen.append(Each("unreadable", lambda c: not needed.isdisjoint(c.unreadable)))
     if config.format:
         chosen.append(Each("format", lambda c: c.answer is None or not c.is_finished))
     if config.min_tokens > 1 or config.max_tokens is not None:
@@ -194,6 +196,22 @@ def single_filters(config: FilterConfig) -> list[Each]:
     return chosen
 
 
+def _needed(config: FilterConfig) -> frozenset[Value]:
+    """What the recipe's filters and caps look at.
+
+    A sample of which one of these cannot be read is not kept: the other filters take None for
+    "nothing to object to", and a reader that failed is no such evidence.
+    """
+    needs_grade = config.format or config.gold
+    needs_grade |= config.agreement is not None or config.per_answer is not None
+    needs = {
+        Value.GRADE: needs_grade,
+        Value.STEPS: config.steps,
+        Value.STRATEGY: config.per_strategy is not None,
+    }
+    return frozenset(value for value, is_needed in needs.items() if is_needed)
+
+
 def chosen_filters(config: FilterConfig) -> list[Filter]:
     """The filters that a recipe switches on, in order."""
     chosen: list[Filter] = [*single_filters(config)]
@@ -203,7 +221,7 @@ def chosen_filters(config: FilterConfig) -> list[Filter]:
     if config.duplicates == "exact":
         chosen.append(Duplicates(lambda c: c.text.strip()))
     elif config.duplicates == "calculations":
-        chosen.append(Duplicates(lambda c: calculation_key(c.text) or c.text.strip()))
+        chosen.append(Duplicates(_calculations_or_text))
     if config.per_problem is not None:
         chosen.append(PerProblem(config.per_problem))
     if config.per_answer is not None:
@@ -222,25 +240,26 @@ def examine(
 
     Source: self-consistency, Wang et al. 2203.11171.
     """
-    grades = [task.grade(problems[s.problem_id], s.final.text) for s in samples]
+    read_N = [judge_text(problems[s.problem_id], s.final.text, task, strategy) for s in samples]
     asked = Counter(sample.problem_id for sample in samples)
     votes = Counter(
-        (sample.problem_id, grade.answer) for sample, grade in zip(samples, grades, strict=True)
+        (sample.problem_id, read.grade.answer) for sample, read in zip(samples, read_N, strict=True)
     )
     cases = []
-    for sample, grade in zip(samples, grades, strict=True):
-        problem, text = problems[sample.problem_id], sample.final.text
+    for sample, read in zip(samples, read_N, strict=True):
         agreement = None
-        if grade.answer is not None:
-            agreement = votes[problem.id, grade.answer] / asked[problem.id]
+        if read.grade.answer is not None:
+            voted = votes[sample.problem_id, read.grade.answer]
+            agreement = voted / asked[sample.problem_id]
         case = Case(
             sample=sample,
-            problem=problem,
-            answer=grade.answer,
-            correct=grade.correct,
-            valid=task.check_steps(problem, text).valid,
-            strategy=strategy(problem, text),
+            problem=problems[sample.problem_id],
+            answer=read.grade.answer,
+            correct=read.grade.correct,
+            valid=read.valid,
+            strategy=read.strategy,
             agreement=agreement,
+            unreadable=read.unreadable,
         )
         cases.append(case)
     return cases
@@ -256,6 +275,15 @@ def judge(cases: Sequence[Case], config: FilterConfig) -> list[Verdict]:
                 reasons[i].append(rejection.name)
         alive = [not found for found in reasons]
     return [_verdict(case, tuple(found)) for case, found in zip(cases, reasons, strict=True)]
+
+
+def _calculations_or_text(case: Case) -> str:
+    """What two samples of a problem are alike in.
+
+    Their calculations, or the text where it shows none that can be read.
+    """
+    key = attempt("calculation key", calculation_key, case.text)
+    return case.text.strip() if isinstance(key, Unreadable) or not key else key
 
 
 def _verdict(case: Case, reasons: tuple[str, ...]) -> Verdict:
@@ -278,4 +306,5 @@ def _verdict(case: Case, reasons: tuple[str, ...]) -> Verdict:
         num_tokens=len(sample.final.token_ids),
         revised=bool(sample.revisions),
         slice=problem.slice,
+        unreadable=tuple(failure.label for failure in case.unreadable.values()),
     )

@@ -12,9 +12,25 @@ from pathlib import Path
 from ouroloop.evals.tasks import Task
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.records import Problem
-from ouroloop.loop.stages.filters import Strategy
-from ouroloop.monitors.strategies.strategy import CANONICALISERS
+from ouroloop.loop.stages.judging import Strategy
+from ouroloop.monitors.strategies.strategy import CANONICALISERS, Canonicaliser
 from ouroloop.monitors.strategies.templates import Templates
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """A canonicaliser of `monitors` as a strategy reader."""
+
+    reader: Canonicaliser
+
+    @property
+    def name(self) -> str:
+        """The canonicaliser's name: counts of texts that it cannot read show it."""
+        return self.reader.name
+
+    def __call__(self, problem: Problem, text: str) -> str | None:
+        """The strategy of `text`, an answer to `problem`."""
+        return self.reader(problem.question, text)
 
 
 @dataclass
@@ -26,6 +42,7 @@ class Learned:
 
     path: Path | None = None
     learner_: Templates = field(default_factory=Templates)
+    name: str = "templates"
 
     def __call__(self, problem: Problem, text: str) -> str | None:
         """The text's cluster, or "new" where none is near.
@@ -68,5 +85,4 @@ def strategist(task: Task, kind: str) -> Strategy | Learned:
         return Learned()
     if kind == "task" and task.name == "arithmetic":
         return task.strategy
-    canonicalise = CANONICALISERS["dataflow" if kind == "task" else kind]
-    return lambda problem, text: canonicalise(problem.question, text)
+    return Canonical(CANONICALISERS["dataflow" if kind == "task" else kind])

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ouroloop.evals.tasks import Task
+from ouroloop.evals.tasks import Grade, Task
 from ouroloop.loop.config import ProbeConfig
 from ouroloop.loop.records import Completion, Problem
 from ouroloop.loop.rows import CritiqueRow, ProbeRow
 from ouroloop.loop.stages import constitution
 from ouroloop.loop.stages.dataset import normalised
-from ouroloop.loop.stages.filters import Strategy
+from ouroloop.loop.stages.judging import Strategy, graded, judge_text
 from ouroloop.loop.stages.naming import Learned
 from ouroloop.loop.stages.refine import Progress, Refiner, derive_seed, gather_bounded
 
@@ -175,15 +175,16 @@ def _truth(problem: Problem, answers: Answers, task: Task) -> tuple[bool | None,
 
     Right: a right answer by right steps; where steps cannot be checked, a right answer.
     """
-    grades = [task.grade(problem, text.text) for kind, text in answers if kind == "sample"]
-    first, others = grades[0], grades[1:]
-    valid = task.check_steps(problem, answers[0][1].text).valid
-    correct = first.correct
-    if correct is not None and valid is not None:
-        correct = correct and valid
+    first, *others = [text.text for kind, text in answers if kind == "sample"]
+    read = judge_text(problem, first, task, lambda *_: None)
+    correct, answer = read.grade.correct, read.grade.answer
+    if correct is not None and read.valid is not None:
+        correct = correct and read.valid
     agreement = None
-    if first.answer is not None and others:
-        agreement = sum(grade.answer == first.answer for grade in others) / len(others)
+    if answer is not None and others:
+        grades = [graded(problem, text, task) for text in others]
+        alike = [isinstance(grade, Grade) and grade.answer == answer for grade in grades]
+        agreement = sum(alike) / len(alike)
     return correct, agreement
 
 
@@ -194,7 +195,7 @@ def _row(
     task: Task,
     strategy: Strategy,
 ) -> ProbeRow:
-    grade = task.grade(problem, answer.text)
+    read = judge_text(problem, answer.text, task, strategy)
     nll = None
     if answer.logprobs:
         nll = -sum(answer.logprobs) / len(answer.logprobs)
@@ -203,14 +204,15 @@ def _row(
         family=problem.family,
         slice=problem.slice,
         kind=kind,
-        correct=_number(grade.correct),
-        valid=_number(task.check_steps(problem, answer.text).valid),
-        strategy=strategy(problem, answer.text),
-        answer=grade.answer,
+        correct=_number(read.grade.correct),
+        valid=_number(read.valid),
+        strategy=read.strategy,
+        answer=read.grade.answer,
         nll=nll,
         num_tokens=float(len(answer.token_ids)),
         truncated=float(answer.finish_reason == "length"),
         text=answer.text,
+        unreadable=tuple(read.labels),
     )
 
 
