@@ -8,7 +8,7 @@ what a round has is read, what it lacks is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,7 @@ from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.objectives import sft
 from ouroloop.loop.records import Sample
 from ouroloop.loop.round import Round
-from ouroloop.loop.round_view import audit_of, pool_of
-from ouroloop.loop.rows import AuditRow, ProbeRow, StartPlan, Verdict
+from ouroloop.loop.rows import StartPlan
 from ouroloop.loop.serving import Serving
 from ouroloop.loop.setup import Setting
 from ouroloop.loop.stages import (
@@ -128,7 +127,6 @@ class Campaign:
             items = self.setting.held_out.audit_items
             refiner = self.refiner(round, self.recipe.sampling.temperatures)
             round.audit = await audit.judge(refiner, items, self.setting.task, self.report)
-            self.note_unreadable(round, "planted items", round.audit)
 
     def judge(self, round: Round, samples: list[Sample]) -> None:
         """The filters' verdicts, under the plan as the preflight check adjusts it."""
@@ -136,16 +134,14 @@ class Campaign:
         cases = filters.examine(samples, problems, self.setting.task, self.setting.strategy)
         verdicts = filters.judge(cases, plan.filters_of(self.recipe.filters, round.plan))
         if round.lacks(Round.preflight):
-            top_answer = remedy.top_answer(self.rounds[0].view, self.main)
-            pool, planted = pool_of(verdicts), audit_of(round.audit)
-            round.preflight = preflight.check(pool, planted, round.plan, self.recipe, top_answer)
+            common = remedy.top_answer(self.rounds[0].view, self.main)
+            round.preflight = preflight.check_round(round, verdicts, self.recipe, common)
         found = round.preflight
-        self.event("gate", round, action=found.action, reasons=found.reasons)
+        self.event("preflight", round, action=found.action, reasons=found.reasons)
         adjusted = preflight.adjusted(round.plan, found, self.recipe.monitors.guard)
         if adjusted != round.plan:
             verdicts = filters.judge(cases, plan.filters_of(self.recipe.filters, adjusted))
         round.verdicts = verdicts
-        self.note_unreadable(round, "samples", verdicts)
 
     async def assemble(self, round: Round, samples: list[Sample]) -> None:
         """The training set: kept samples, what the policy adds, replay; no held-out question."""
@@ -186,7 +182,6 @@ class Campaign:
             round.probe, round.critics = await probe.measure(
                 refiner, setting.probe_set, setting.task, setting.strategy, self.report
             )
-            self.note_unreadable(round, "probe samples", round.probe)
         if round.lacks(Round.evals):
             round.evals = decide.held_out(round.probe, self.main, self.recipe.probe)
 
@@ -203,6 +198,8 @@ class Campaign:
     def commit(self, round: Round) -> None:
         """From here on the round exists, and never changes."""
         if not round.is_committed:
+            for counts in judging.unreadable(round):
+                self.event("unreadable", round, **counts)
             round.commit()
             self.event("round_committed", round, action=round.decision.action)
             self.committed(round.number)
@@ -240,14 +237,8 @@ class Campaign:
         engine: Engine | None = None,
     ) -> refine.Refiner:
         """How a problem becomes samples in a round."""
-        return refine.Refiner(
-            engine=engine or self.engine,
-            recipe=self.recipe,
-            prompts=self.setting.prompts,
-            round=round.number,
-            temperatures=temperatures,
-            principles=self.setting.principles,
-            source=source,
+        return refine.Refiner.of(
+            self.setting, engine or self.engine, round.number, temperatures, source
         )
 
     def checkpoint(self, number: int) -> Path:
@@ -259,15 +250,6 @@ class Campaign:
     def event(self, event: str, round: Round, **facts: Any) -> None:
         """Something that happened in a round, in the run's events."""
         self.store.event(event, round=round.number, **facts)
-
-    def note_unreadable(
-        self, round: Round, what: str, rows: Sequence[Verdict | ProbeRow | AuditRow]
-    ) -> None:
-        """An event with how many samples a reader or the corrupter failed on, if any."""
-        failed, why = judging.count([row.unreadable for row in rows])
-        if failed:
-            counts = {"what": what, "unreadable": failed, "of": len(rows), "why": why}
-            self.event("unreadable", round, **counts)
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Progress of a stage of the round at work."""

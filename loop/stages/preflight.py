@@ -6,13 +6,16 @@ the next model ~ (1 - fresh share) x selection ratio x share now, known from the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ouroloop.loop.config import InterventionConfig, Recipe
-from ouroloop.loop.rows import Preflight, PreflightAction, RoundPlan
+from ouroloop.loop.round import Round
+from ouroloop.loop.round_view import audit_of, pool_of
+from ouroloop.loop.rows import Preflight, PreflightAction, RoundPlan, Verdict
 from ouroloop.monitors.base import AuditItems, Pool
 from ouroloop.monitors.estimators.stats import UNDEFINED
 from ouroloop.monitors.metrics.audit import error_rate
@@ -23,6 +26,16 @@ from ouroloop.monitors.metrics.selection import (
     selection_ratios,
 )
 from ouroloop.monitors.metrics.supply import starves
+
+
+def check_round(
+    round: Round, verdicts: Sequence[Verdict], recipe: Recipe, top_answer: float
+) -> Preflight:
+    """The check of a round whose samples the filters would judge so.
+
+    top_answer: share of the most repeated answer at round 0; such an answer is no shortcut.
+    """
+    return check(pool_of(verdicts), audit_of(round.audit), round.plan, recipe, top_answer)
 
 
 def check(

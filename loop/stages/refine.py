@@ -11,7 +11,7 @@ import hashlib
 import math
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ouroloop.evals.tasks import Prompts
 from ouroloop.loop.config import Recipe
@@ -28,6 +28,9 @@ from ouroloop.loop.records import (
 from ouroloop.loop.stages import constitution
 from ouroloop.loop.stages.prompts import read_verdict, render, verdict_line
 from ouroloop.loop.tables import Journal
+
+if TYPE_CHECKING:  # a setting is made of the stages
+    from ouroloop.loop.setup import Setting
 
 Progress = Callable[[str, int, int], None]
 """progress(stage, done, total)"""
@@ -46,6 +49,26 @@ class Refiner:
     temperatures: tuple[float, ...]
     principles: tuple[constitution.Principle, ...] = ()
     source: str = STUDENT
+
+    @classmethod
+    def of(
+        cls,
+        setting: Setting,
+        engine: Engine,
+        number: int,
+        temperatures: tuple[float, ...],
+        source: str = STUDENT,
+    ) -> Refiner:
+        """As the run's recipe says, in round `number`."""
+        return cls(
+            engine=engine,
+            recipe=setting.recipe,
+            prompts=setting.prompts,
+            round=number,
+            temperatures=temperatures,
+            principles=setting.principles,
+            source=source,
+        )
 
     async def problem(self, problem: Problem) -> list[Sample]:
         """All samples of one problem, concurrently."""
