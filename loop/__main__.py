@@ -158,13 +158,13 @@ def _monitor_plan(options: argparse.Namespace) -> int:
 def _plan(options: argparse.Namespace) -> int:
     from ouroloop.loop.recipe_file import load_recipe
     from ouroloop.loop.setup import prepare
-    from ouroloop.loop.stages.decide import panel
+    from ouroloop.loop.stages.decide import decision_rule
     from ouroloop.loop.views import power as plan
     from ouroloop.monitors.decision.populations import Design
 
     recipe = load_recipe(options.recipe, options.overrides)
     asked, probe = prepare(recipe).probe_set, recipe.probe
-    rule = panel(recipe, asked.main)
+    rule = decision_rule(recipe, asked.main)
     found = plan.population_of_run(_root(options) / recipe.name, rule)
     num_main = sum(p.family == asked.main for p in asked.problems)
     others = (

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ from ouroloop.loop.config import EngineConfig
 from ouroloop.loop.engines.registry import ENGINES
 from ouroloop.loop.objectives import sft
 from ouroloop.loop.recipe_file import resolve
-from ouroloop.loop.records import Example, Prompt
+from ouroloop.loop.records import Prompt
+from ouroloop.loop.round import Round
+from ouroloop.loop.rows import Example
 from ouroloop.loop.setup import resolve_model
-from ouroloop.loop.stages import dataset
-from ouroloop.loop.store import write_rows
+from ouroloop.loop.tables import write_table
 
 Lesson = tuple[str, Prompt, str]
 """Problem id, prompt, completion."""
@@ -41,7 +41,7 @@ def fine_tuned(
         folder.mkdir(parents=True)
         start = resolve_model(model)
         examples = asyncio.run(_tokenised(start, lessons, folder))
-        write_rows(folder / "examples.parquet", [asdict(e) for e in examples], dataset.SCHEMA)
+        write_table(folder / Round.examples.file, examples, Example)
         recipe = resolve({"name": folder.name, "model": model, "sft": dict(settings)})
         sft.train(sft.SftJob.from_recipe(recipe, start, folder, seed), folder)
     return folder / "checkpoint"

@@ -18,8 +18,6 @@ from ouroloop.loop.experiments.goals import Goal
 from ouroloop.loop.experiments.study import SMALL_ENGINE, Results, Study
 from ouroloop.loop.experiments.tables import Columns, Rows, cell, gain, over_problems
 from ouroloop.loop.reproductions.base import Reproduction, has
-from ouroloop.loop.stages import probe
-from ouroloop.loop.store import read_rows
 from ouroloop.loop.views.reader import RoundData, read_run
 from ouroloop.monitors.base import RoundView, Samples
 from ouroloop.monitors.estimators import scores
@@ -47,7 +45,7 @@ def table(path: Path) -> list[dict[str, Any]]:
 
 
 def _rows(found: RoundData) -> Iterator[dict[str, Any]]:
-    view = probe.view(found.number, read_rows(found.path / "probe.parquet"), (), ())
+    view = found.view
     assert view.greedy is not None
     for family in (*FAMILIES, ALL):
         sampled, greedy = (_of(rows, family) for rows in (view.probe, view.greedy))

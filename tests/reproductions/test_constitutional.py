@@ -202,7 +202,7 @@ def test_direct_revisions_ask_for_no_critique_and_both_ways_mend_by_the_same_pri
 
 def test_helpful_drafts_stay_as_they_are():
     sample, asked = refined("constitutional", "missing")
-    assert asked == {"draft": 1} and sample.final is sample.draft.completion
+    assert asked == {"draft": 1} and sample.final is sample.draft
 
 
 def test_direct_revision_that_waits_for_a_rejection_is_refused_and_so_is_an_unknown_family():
