@@ -12,7 +12,7 @@ from typing import Any
 
 from ouroloop.evals.corrupt import corrupt
 from ouroloop.evals.errors import DataError
-from ouroloop.evals.grading import grade
+from ouroloop.evals.graders import FinalAnswer
 from ouroloop.evals.problem_files import (
     ReadRow,
     normalise,
@@ -21,9 +21,17 @@ from ouroloop.evals.problem_files import (
     read_problems,
     text_digest,
 )
-from ouroloop.evals.sandbox import Sandbox
 from ouroloop.evals.steps import check
-from ouroloop.evals.tasks import Grade, Problem, Prompts, Split, StepCheck
+from ouroloop.evals.tasks import (
+    WORKED_SOLUTIONS,
+    Capability,
+    Grade,
+    Grader,
+    Problem,
+    Prompts,
+    Split,
+    StepCheck,
+)
 
 HELDOUT_PART = 5
 """Without a held-out file every fifth problem (by the hash of its question) is held out."""
@@ -40,17 +48,21 @@ class JsonlTask:
     Splits depend on each question's text alone, not on its place: adding problems moves none.
     `reserve` holds a tenth of the training problems that have solutions. Of two problems with the
     same question (case, space and punctuation aside) the first counts, and a held-out question is
-    taken out of training. `last_number`: without a final-answer marker the last number of a text is
-    its answer. `symbolic`: compare expressions with math-verify in a sandbox (extra `verify`).
+    taken out of training. `grader` reads final answers; where it reads none (`NotScored`), the
+    texts count as free text, without numbers or steps.
     """
 
     path: Path
     heldout_path: Path | None = None
     name: str = "jsonl"
     prompts: Prompts | None = None
-    last_number: bool = False
-    symbolic: bool = False
+    grader: Grader = FinalAnswer()
     read_row: ReadRow = read_problem
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """Those of worked solutions, or none where no answer is read."""
+        return WORKED_SOLUTIONS if self.grader.reads_answers else frozenset()
 
     def problems(self, split: Split) -> list[Problem]:
         """All problems of a split in file order; the splits are disjoint by question.
@@ -65,7 +77,7 @@ class JsonlTask:
 
         `correct` is None for a problem without a gold answer.
         """
-        return grade(problem.answer, text, last_number=self.last_number, symbolic=self._sandbox)
+        return self.grader.grade(problem, text)
 
     def check_steps(self, problem: Problem, text: str) -> StepCheck:
         """Check every calculation in `text`."""
@@ -80,10 +92,6 @@ class JsonlTask:
     ) -> str | None:
         """One number changed."""
         return corrupt(self, problem, text, seed, keep_answer)
-
-    @cached_property
-    def _sandbox(self) -> Sandbox | None:
-        return Sandbox("ouroloop.evals.symbolic:same_expression") if self.symbolic else None
 
     @cached_property
     def _splits(self) -> dict[Split, list[Problem]]:

@@ -23,7 +23,15 @@ from ouroloop.evals.grading import canonical, extract_answer, grade
 from ouroloop.evals.problem_files import normalise, text_digest
 from ouroloop.evals.sandbox import Sandbox
 from ouroloop.evals.steps import check
-from ouroloop.evals.tasks import Grade, Problem, Prompts, Split, StepCheck
+from ouroloop.evals.tasks import (
+    WORKED_SOLUTIONS,
+    Capability,
+    Grade,
+    Problem,
+    Prompts,
+    Split,
+    StepCheck,
+)
 
 SEEDS: dict[Split, int] = {"train": 0, "heldout": 10**8, "reserve": 2 * 10**8}
 """First seed of each split. Splits of fewer than 10**7 problems cannot overlap by seed."""
@@ -47,6 +55,7 @@ class ReasoningGymTask:
     reserve_size: int = 200
     name: str = "reasoning_gym"
     prompts: Prompts | None = None
+    capabilities: frozenset[Capability] = WORKED_SOLUTIONS
     _sandbox: Sandbox = field(
         default_factory=lambda: Sandbox("ouroloop.evals.reasoning_gym_score:score"),
         init=False,

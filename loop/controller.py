@@ -19,7 +19,8 @@ import numpy as np
 
 from ouroloop.loop.engines import remote
 from ouroloop.loop.engines.base import Engine
-from ouroloop.loop.objectives import sft
+from ouroloop.loop.objectives import training
+from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.records import Decision, Example, Problem, Sample
 from ouroloop.loop.setup import Setting
 from ouroloop.loop.stages import (
@@ -51,7 +52,7 @@ class Campaign:
 
     And what became of the rounds so far.
 
-    proofs: where canaries of checkpoints that bring none are kept; default: in the run. Many runs
+    proofs: where weight-sync checks of checkpoints that bring none are kept; default: in the run. Many runs
     of one base need but one.
     """
 
@@ -60,7 +61,9 @@ class Campaign:
     engine: Engine
     progress: Progress
     committed: Callable[[int], None] = lambda number: None
-    trainer: Callable[[sft.SftJob, Path, Callable[[int, int], None]], dict[str, Any]] = sft.train
+    trainer: Callable[[TrainingJob, Path, Callable[[int, int], None]], dict[str, Any]] = (
+        training.train
+    )
     proofs: Path | None = None
     serving: Path | None = None
     plans: list[plan.Plan] = field(default_factory=list)
@@ -315,7 +318,7 @@ class Campaign:
             await self.engine.close()
             self.serving = None
         seed = refine.derive_seed(recipe.seed, number, "", "sft", 0)
-        job = sft.SftJob.from_recipe(
+        job = TrainingJob.from_recipe(
             recipe, start, folder, seed, intent.blend, self.setting.base if intent.blend else None
         )
         facts = self.trainer(job, folder, lambda done, total: self.tell("training", done, total))
@@ -421,14 +424,16 @@ class Campaign:
         )
 
     async def serve(self, checkpoint: Path) -> None:
-        """Hot-swap the engine's weights, unless they are these; the engine's canary proves it."""
+        """Hot-swap the engine's weights, unless they are these; the weight-sync check proves it."""
         if checkpoint != self.serving:
             self.tell("loading", 0, 1)
             engine = self.setting.recipe.engine
             await self.engine.load(
                 checkpoint,
                 (
-                    sft.canary_of(checkpoint, self.proofs or self.store.path, engine.dtype)
+                    training.weight_sync_of(
+                        checkpoint, self.proofs or self.store.path, engine.dtype
+                    )
                     if engine.weight_sync_check
                     else None
                 ),

@@ -19,7 +19,7 @@ from typing import Any
 
 import ouroloop
 from ouroloop.loop import errors
-from ouroloop.loop.engines import weight_sync as canaries
+from ouroloop.loop.engines import weight_sync
 from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint
 from ouroloop.loop.errors import CheckpointError, EngineError, OuroloopError, PromptTooLongError
 from ouroloop.loop.records import Completion, Prompt, Request, Scored
@@ -57,13 +57,14 @@ class ProcessEngine:
         self._next_id = 0
         self._signature: str | None = None
 
-    async def load(self, checkpoint: Path, canary: Path | None = None) -> None:
-        """Serve `checkpoint` and prove it with its canary (by default the weight_sync.json in its folder). See `Engine.load`.
+    async def load(self, checkpoint: Path, check: Path | None = None) -> None:
+        """Serve `checkpoint` and prove it. See `Engine.load`.
 
+        check: the stored weight-sync check; by default weight_sync.json in the checkpoint's folder.
         Any failure closes the engine: nothing is sampled from weights that were not proven.
         """
         found = check_checkpoint(checkpoint)
-        proof = self._read_canary(found, canary)
+        proof = self._read_check(found, check)
         try:
             if self._child is not None and (
                 self.config.get("swap") == "respawn" or found.signature != self._signature
@@ -72,12 +73,12 @@ class ProcessEngine:
             if self._child is None:
                 await self._start(found)
             elif proof is not None:
-                await canaries.prime(self, proof)
+                await weight_sync.prime(self, proof)
             served = await self._call("load", checkpoint=str(found.path))
             self._signature = found.signature
             if proof is not None:
-                canaries.check_covers(proof, served["block_size"])
-                await canaries.verify(self, proof, served=str(found.path))
+                weight_sync.check_covers(proof, served["block_size"])
+                await weight_sync.verify(self, proof, served=str(found.path))
         except BaseException:
             await self.close()
             raise
@@ -131,23 +132,25 @@ class ProcessEngine:
         if self._reader is not None:
             await self._reader
 
-    def _read_canary(self, checkpoint: Checkpoint, canary: Path | None) -> canaries.Canary | None:
+    def _read_check(
+        self, checkpoint: Checkpoint, check: Path | None
+    ) -> weight_sync.WeightSyncCheck | None:
         if not self.config.get("weight_sync_check", True):
             return None
-        path = canary or checkpoint.path / canaries.FILE_NAME
+        path = check or checkpoint.path / weight_sync.FILE_NAME
         if not path.exists():
             raise CheckpointError(
-                f"{path}: no canary, so nothing could prove that the engine serves"
-                f" {checkpoint.path}. Make one with `python -m ouroloop.loop.objectives.sft"
-                f" --canary {checkpoint.path} {path}`, or set engine.weight_sync_check: false."
+                f"{path}: no weight-sync check, so nothing could prove that the engine serves"
+                f" {checkpoint.path}. Make one with `{weight_sync.COMMAND} {checkpoint.path}"
+                f" {path}`, or set engine.weight_sync_check: false."
             )
-        proof = canaries.read(path)
+        proof = weight_sync.read(path)
         dtype = self.config.get("dtype", "float32")
         if proof.dtype != dtype:
             raise CheckpointError(
-                f"{path}: this canary was computed in {proof.dtype}, the engine runs in {dtype}."
-                f" Make one with `python -m ouroloop.loop.objectives.sft --canary {checkpoint.path}"
-                f" OUT --dtype {dtype}`."
+                f"{path}: this weight-sync check was computed in {proof.dtype}, the engine runs in"
+                f" {dtype}. Make one with `{weight_sync.COMMAND} {checkpoint.path} OUT"
+                f" --dtype {dtype}`."
             )
         return proof
 

@@ -4,7 +4,7 @@ Or an API), for instance `http://127.0.0.1:8000/v1#model-name`.
 
 The key comes from the environment variable OPENAI_API_KEY, never from a recipe. What the server
 wrote is tokenised by the student's engine, so that it can be trained on. A server cannot be proven
-as a checkpoint is: it has no canary, and nobody notices if its weights change.
+as a checkpoint is: it has no weight-sync check, and nobody notices if its weights change.
 """
 
 from __future__ import annotations
@@ -121,13 +121,13 @@ class RemoteEngine:
             base_url=self.url, api_key=_key(), max_retries=RETRIES, timeout=REQUEST_SECONDS
         )
 
-    async def load(self, checkpoint: Path, canary: Path | None = None) -> None:
+    async def load(self, checkpoint: Path, check: Path | None = None) -> None:
         """A server's weights are its own.
 
         Raises:
             EngineError: always.
         """
-        raise EngineError(f"{self.address}: a server cannot be told to serve {checkpoint}")
+        raise EngineError(f"{self.address}: a server cannot be asked to serve {checkpoint}")
 
     async def complete(self, request: Request) -> Completion:
         """One completion, in the student's token ids.

@@ -1,6 +1,6 @@
 """Sampling with plain transformers.
 
-Slower than vLLM, runs wherever torch runs, and is what canaries are computed with.
+Slower than vLLM, runs wherever torch runs, and is what weight-sync checks are computed with.
 
 Runs inside the engine's child process (see `worker.py`) or the trainer's. Suffixes: `_B` requests
 in the batch, `_L` padded length, `_V` vocabulary.
@@ -56,7 +56,10 @@ def load_model(checkpoint: Checkpoint, dtype: str) -> Any:
 
 @dataclass
 class Row:
-    """One sequence on its way: `margins` is how far (in nats) the most likely token stood above the second, at each step."""
+    """One sequence being sampled.
+
+    margins: at each step, how far (in nats) the most likely token stood above the second.
+    """
 
     prompt_ids: Sequence[int]
     sampling: Sampling
@@ -176,7 +179,10 @@ def _draw(weights_BV: torch.Tensor, uniforms_B: torch.Tensor) -> torch.Tensor:
 
 
 def _penalised(logits_BV: torch.Tensor, rows_B: Sequence[Row]) -> torch.Tensor:
-    """Divide positive and multiply negative logits of tokens seen in prompt or completion by the repetition penalty."""
+    """Apply the repetition penalty to tokens seen in prompt or completion.
+
+    Positive logits are divided by it, negative ones multiplied.
+    """
     if all(row.sampling.repetition_penalty == 1 for row in rows_B):
         return logits_BV
     logits_BV = logits_BV.clone()

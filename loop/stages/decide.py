@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.evals.heldout import scores_by_family
+from ouroloop.loop import extensions
 from ouroloop.loop.config import ProbeConfig, Recipe
 from ouroloop.loop.records import Action, Decision
 from ouroloop.loop.stages.plan import Stock
@@ -54,7 +55,9 @@ def main_score(evals: Mapping[str, Any]) -> float:
 
 def panel(recipe: Recipe, main: str) -> DecisionRule:
     """The decision rule with the recipe's tolerances."""
-    tolerances = recipe.monitors.model_dump(exclude={"guard", "canonicaliser", "baselines"})
+    tolerances = recipe.monitors.model_dump(
+        exclude={"guard", "canonicaliser", "baselines", "metrics", "guarded"}
+    )
     return DecisionRule(
         main_family=main,
         pass_k=recipe.probe.pass_at,
@@ -62,6 +65,7 @@ def panel(recipe: Recipe, main: str) -> DecisionRule:
         max_rollbacks=recipe.interventions.max_rollbacks,
         min_kept=recipe.dataset.min_kept,
         num_baselines=sum(a < recipe.rounds for a in recipe.monitors.baselines),
+        also_guarded=tuple(extensions.build_all(extensions.GUARDED, recipe.monitors.guarded)),
         **tolerances,
     )
 
@@ -89,6 +93,8 @@ def decide(
         "text": RealText(temperature=temperature),
         "drift": Drift(fresh_share=fresh_share(folder, recipe.monitors.guard)),
     }
+    for metric in extensions.build_all(extensions.METRIC, recipe.monitors.metrics):
+        monitors[metric.name] = metric
     alike = [
         replace(v, probe=first_samples(v.probe, recipe.probe.samples)) for v in (view, *anchors[:1])
     ]

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from ouroloop.evals.steps import calculation_key
 from ouroloop.evals.tasks import Task
+from ouroloop.loop import extensions
 from ouroloop.loop.config import FilterConfig
 from ouroloop.loop.records import Problem, Sample, Verdict
 
@@ -216,6 +217,7 @@ def gates(config: FilterConfig) -> list[Gate]:
     if config.agreement is not None:
         least = config.agreement
         chosen.append(Each("agreement", lambda c: c.agreement is None or c.agreement < least))
+    chosen += extensions.build_all(extensions.FILTER, config.extra)
     if config.duplicates == "exact":
         chosen.append(Duplicates(lambda c: c.text.strip()))
     elif config.duplicates == "calculations":

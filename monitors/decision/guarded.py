@@ -5,7 +5,7 @@ Knows neither where the tables come from nor what is decided.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,6 +36,14 @@ In a drift nothing moves sooner, and the others lose a quarter of a nat.
 Ints = NDArray[np.int64]
 
 
+class Guarded(Protocol):
+    """Further guarded quantities, somebody's own. Its tolerance is its own setting."""
+
+    def quantities(self, tables: Tables) -> Iterator[Quantity]:
+        """The quantities of a round, under names that no other quantity has."""
+        ...
+
+
 class Tolerances(Protocol):
     """How much worse each quantity may get; see `DecisionRule`."""
 
@@ -53,6 +61,8 @@ class Tolerances(Protocol):
     def general_loss(self) -> float: ...  # noqa: D102
     @property
     def pass_k(self) -> int: ...  # noqa: D102
+    @property
+    def also_guarded(self) -> Sequence[Guarded]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -127,6 +137,8 @@ def quantities(tables: Tables, limits: Tolerances) -> Iterator[Quantity]:
     yield _shortcut(anchor, main, limits.shortcut_gain)
     if tables.others is not None:
         yield Quantity(OTHERS, 1, blocks.right, *tables.others, limits.general_loss, UNSCORED)
+    for more in limits.also_guarded:
+        yield from more.quantities(tables)
 
 
 def rare_at_anchor(tables: Tables) -> NDArray[np.bool_]:

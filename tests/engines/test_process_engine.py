@@ -197,12 +197,12 @@ def test_new_weights_go_into_the_same_process_only_if_asked_and_if_the_model_is_
     assert carry(story, swap=swap) is same_process
 
 
-def test_a_missing_canary_is_an_error_that_gives_the_command(
+def test_a_missing_weight_sync_check_is_an_error_that_gives_the_command(
     carry: Callable[..., Any], tmp_path: Path
 ) -> None:
     async def story(engine: ProcessEngine) -> None:
         engine.config["weight_sync_check"] = True
-        with pytest.raises(CheckpointError, match=r"loop\.objectives\.sft\s+--canary"):
+        with pytest.raises(CheckpointError, match=r"loop\.objectives\.training\s+--weight-sync"):
             await engine.load(write_fake_checkpoint(tmp_path / "second"))
 
     carry(story)

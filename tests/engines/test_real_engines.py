@@ -15,7 +15,7 @@ from tiny import save_tiny_llama
 from ouroloop import evals
 from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
-from ouroloop.loop.engines import weight_sync as canary
+from ouroloop.loop.engines import weight_sync
 from ouroloop.loop.engines.process import ProcessEngine
 from ouroloop.loop.errors import EngineError
 from ouroloop.loop.records import Completion, Request, Sampling, Scored
@@ -39,7 +39,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     With a generation_config that would spoil sampling if anybody obeyed it.
     """
     folder = save_tiny_llama(tmp_path_factory.mktemp("checkpoints") / "model", seed=3)
-    canary.write(canary.make(folder, "float32"), folder / canary.FILE_NAME)
+    weight_sync.write(weight_sync.make(folder, "float32"), folder / weight_sync.FILE_NAME)
     spoiler = {
         "do_sample": True,
         "temperature": 0.01,
@@ -328,7 +328,7 @@ def test_where_not_all_probabilities_are_asked_for_the_entropy_is_a_lower_bound_
     assert min(gaps) > -1e-3 and max(gaps) > 1e-3
 
 
-def test_a_fresh_engine_for_each_checkpoint_passes_its_canary_too(
+def test_a_fresh_engine_for_each_checkpoint_passes_its_weight_sync_check_too(
     checkpoint: Path, tmp_path: Path
 ) -> None:
     async def run() -> Awaitable[None] | None:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import product
 
 from ouroloop.evals.corrupt import corrupt
-from ouroloop.evals.tasks import Grade, Problem, Prompts, Split, StepCheck
+from ouroloop.evals.tasks import Capability, Grade, Problem, Prompts, Split, StepCheck
 from ouroloop.evals.worlds.arithmetic import strategies as st
 from ouroloop.evals.worlds.arithmetic import world
 
@@ -47,6 +47,7 @@ class ArithmeticTask:
     train_families: tuple[str, ...] = ("sum2",)
     prompts: Prompts | None = world.PROMPTS
     loophole: bool = False
+    capabilities: frozenset[Capability] = frozenset(Capability)
 
     def problems(self, split: Split) -> list[Problem]:
         """All problems of a split, shuffled once for good.

@@ -1,6 +1,6 @@
-"""What the trainer is asked to do.
+"""The names that a recipe's `sft:` and `peft:` may hold, and what SFTConfig is made from.
 
-The job, and the names that a recipe's `sft:` and `peft:` may hold. Imports nothing heavy.
+Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ import ast
 import difflib
 import importlib.util
 from collections.abc import Mapping, Set
-from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop.config import Recipe
 from ouroloop.loop.errors import RecipeError
+from ouroloop.loop.objectives.job import TrainingJob
 
 DEFINED_IN = {
     "sft": (
@@ -98,84 +97,7 @@ def _fields(package: str, file: str, owner: str) -> list[str]:
     ]
 
 
-@dataclass(frozen=True)
-class SftJob:
-    """All that the trainer needs.
-
-    `init` is a whole model or an adapter; `dtype` and `max_length` (tokens) are the engine's.
-
-    `blend` of the weights of `blend_with` go into what training starts from (WiSE-FT, Wortsman et
-    al. 2109.01903); whole models only.
-    """
-
-    init: Path
-    examples: Path
-    output: Path
-    log_path: Path
-    sft: Mapping[str, Any] = field(default_factory=dict)
-    peft: Mapping[str, Any] | None = None
-    dtype: str = "float32"
-    max_length: int = 512
-    seed: int = 0
-    launcher: str = "python"
-    accelerate_config: Path | None = None
-    init_canary: Path | None = None
-    blend: float = 0.0
-    blend_with: Path | None = None
-
-    @classmethod
-    def from_recipe(
-        cls,
-        recipe: Recipe,
-        init: Path,
-        folder: Path,
-        seed: int,
-        blend: float = 0.0,
-        blend_with: Path | None = None,
-    ) -> SftJob:
-        """The job of one round, whose folder holds examples.parquet."""
-        return cls(
-            blend=blend,
-            blend_with=blend_with,
-            init=init,
-            examples=folder / "examples.parquet",
-            output=folder / "checkpoint",
-            log_path=folder / "train.log",
-            sft=recipe.sft,
-            peft=recipe.peft,
-            dtype=recipe.engine.dtype,
-            max_length=recipe.engine.max_model_len,
-            seed=seed,
-            launcher=recipe.launcher,
-            accelerate_config=recipe.accelerate_config,
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            key: str(value) if isinstance(value, Path) else value
-            for key, value in asdict(self).items()
-        }
-
-    @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> SftJob:
-        """The job that `to_json` wrote."""
-        paths = (
-            "init",
-            "examples",
-            "output",
-            "log_path",
-            "accelerate_config",
-            "init_canary",
-            "blend_with",
-        )
-        values: dict[str, Any] = {
-            k: Path(v) if k in paths and v is not None else v for k, v in raw.items()
-        }
-        return cls(**values)
-
-
-def settings_for(job: SftJob, *, on_gpu: bool) -> dict[str, Any]:
+def settings_for(job: TrainingJob, *, on_gpu: bool) -> dict[str, Any]:
     """SFTConfig's arguments: defaults for this kind of machine, then the recipe's.
 
     Then what may not be otherwise.
