@@ -112,7 +112,12 @@ def prepare(recipe: Recipe) -> Setting:
     return Setting(
         recipe=recipe,
         task=task,
-        prompts=resolve_prompts(task.prompts, recipe.task.prompts, chat_template),
+        prompts=resolve_prompts(
+            task.prompts,
+            recipe.task.prompts,
+            chat_template,
+            reads_answers=Capability.ANSWERS in task.capabilities,
+        ),
         problems=tuple(problems),
         demonstrations=held_out.rest,
         held_out=held_out,
