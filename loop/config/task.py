@@ -102,7 +102,8 @@ class CustomConfig(TaskSection):
     """A task of your own: `kind` names it."""
 
     kind: str = Field(
-        description="module:Name, path/to/file.py:Name, or the name of an installed entry point"
+        description="module:Name, path/to/file.py:Name, or the name of an installed entry point",
+        json_schema_extra={"not": {"enum": list(BUILT_IN)}},
     )
     options: dict[str, Any] = Field(
         default_factory=dict,
