@@ -93,14 +93,16 @@ def decide(
         "text": RealText(temperature=temperature),
         "drift": Drift(fresh_share=fresh_share(folder, recipe.monitors.guard)),
     }
-    for metric in extensions.build_all(extensions.METRIC, recipe.monitors.metrics):
-        monitors[metric.name] = metric
+    own = {m.name: m for m in extensions.build_all(extensions.METRIC, recipe.monitors.metrics)}
+    monitors.update(own)
     alike = [
         replace(v, probe=some_samples(v.probe, recipe.probe.samples)) for v in (view, *anchors[:1])
     ]
     readings = measure_all(alike[0], alike[1] if anchors else None, monitors)
     once_json(folder / "readings.json", lambda: [asdict(r) for r in readings])
-    decision = asdict(rule.decide(view, anchors, readings, history))
+    # A metric of the user's own that raises is shown, and ends no run.
+    heard = [r for r in readings if r.status != "error" or r.name not in own]
+    decision = asdict(rule.decide(view, anchors, heard, history))
     guard = recipe.monitors.guard
     return {
         **decision,

@@ -118,6 +118,13 @@ class Capitals:
         return [Reading("capitals/share", share)]
 
 
+class Raising(Capitals):
+    name = "raising"
+
+    def measure(self, view, reference):
+        raise ZeroDivisionError("nothing to divide")
+
+
 class Half:
     """A guarded quantity: pass@1 again, under a tolerance of its own."""
 
@@ -189,16 +196,18 @@ def test_a_filter_a_metric_and_a_guarded_quantity_are_part_of_the_round(tmp_path
         tmp_path,
         filters={"extra": ["parts.py:NoSevens", {"use": "parts.py:NoSevens"}]},
         monitors={
-            "metrics": ["parts.py:Capitals"],
+            "metrics": ["parts.py:Capitals", "parts.py:Raising"],
             "guarded": [{"use": "parts.py:Half", "options": {"tolerance": 0.5}}],
         },
     )
-    _, path = carry(tmp_path / "runs", Model(lambda number: 0.9), settings)
+    decision, path = carry(tmp_path / "runs", Model(lambda number: 0.9), settings)
     verdicts = read_rows(path / "rounds/001/verdicts.parquet")
     assert all(("no_sevens" in v["reasons"]) == ("7" in v["text"]) for v in verdicts)
     assert any("7" in v["text"] for v in verdicts)
-    readings = {r["name"]: r["value"] for r in read_json(path / "rounds/001/readings.json")}
-    assert readings["capitals/share"] == 0
+    readings = {r["name"]: r for r in read_json(path / "rounds/001/readings.json")}
+    assert readings["capitals/share"]["value"] == 0
+    assert "nothing to divide" in readings["raising"]["reason"]
+    assert decision.action != "halt", "a metric of one's own that raises ends no run"
     details = read_json(path / "rounds/001/decision.json")["details"]
     guards = {guard["name"]: guard for guard in details["guards"]}
     assert guards["half"]["tolerance"] == 0.5

@@ -159,7 +159,7 @@ def test_every_key_is_used_in_a_recipe_or_a_test_with_another_value_than_its_def
     for path in RECIPES:
         for name, value in settings_in(yaml.safe_load(path.read_text(encoding="utf-8"))):
             used[name].append(plain(value))
-    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+    for path in sorted((ROOT / "tests").rglob("*.py")):
         if path != Path(__file__).resolve():
             for name, value in settings_written_in(path):
                 used[name].append(plain(value))
