@@ -67,7 +67,7 @@ def train(
     if here:
         run(job, folder)
     else:
-        run_child(*_command(job, folder / "job.json"), job.log_path, on_progress)
+        run_child(*command(job, folder / "job.json"), job.log_path, on_progress)
     facts: dict[str, Any] = json.loads((folder / "train.json").read_text(encoding="utf-8"))
     if facts["weight_sync"]["blind"]:
         logging.getLogger(__name__).warning(
@@ -116,8 +116,8 @@ def weight_sync_of(checkpoint: Path, folder: Path, dtype: str = "float32") -> Pa
     return made
 
 
-def _command(job: TrainingJob, job_path: Path) -> tuple[str, list[str]]:
-    """Module to run, and its arguments."""
+def command(job: TrainingJob, job_path: Path) -> tuple[str, list[str]]:
+    """The module that trains, and its arguments."""
     if job.launcher == "python":
         return MODULE, [str(job_path)]
     config = ["--config_file", str(job.accelerate_config)] if job.accelerate_config else []

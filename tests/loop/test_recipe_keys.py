@@ -74,6 +74,18 @@ def test_every_draft_is_sampled_as_pinned_and_critics_and_revisers_at_their_own_
     assert {(s.top_p, s.top_k, s.repetition_penalty) for s in asked["probe"]} == {(1.0, 0, 1.0)}
 
 
+def test_another_seed_draws_other_problems_and_the_same_seed_the_same(tmp_path, sampled):
+    def drawn(folder, settings):
+        _, path = carry(tmp_path / folder, Model(), settings)
+        lines = (path / "rounds/001/samples.jsonl").read_text().splitlines()
+        return [json.loads(line)["problem_id"] for line in lines]
+
+    usual = [sample.problem_id for sample in sampled[1]]
+    assert sorted(drawn("same", recipe(rounds=1))) == sorted(usual)
+    other = recipe(rounds=1, seed=7)
+    assert set(drawn("other", other)) != set(usual)
+
+
 # ----- filters -----
 
 

@@ -95,6 +95,8 @@ def test_the_schema_refuses_what_the_loop_refuses(wrong):
 
 SECTIONS = {key.name.split(".")[0] for key in KEYS if "." in key.name}
 NAMES = {key.name for key in KEYS}
+RECIPE_MAKERS = {"recipe", "made", "own", "free_text"}
+"""Helpers of tests that make a recipe from keyword arguments."""
 UNKNOWN = object()
 """A value that is computed: the scan cannot say that it is the default."""
 
@@ -118,12 +120,14 @@ def settings_written_in(path: Path) -> Iterator[tuple[str, Any]]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Dict):
             pairs = [(literal(k), v) for k, v in zip(node.keys, node.values, strict=True) if k]
-            yield from section_settings(pairs)
+            named = {name for name, _ in pairs}
+            yield from section_settings(pairs, "name" in named or bool(named & SECTIONS))
         elif isinstance(node, ast.Call):
             pairs = [(word.arg, word.value) for word in node.keywords if word.arg]
-            yield from section_settings(pairs)
-            if isinstance(node.func, ast.Name) and node.func.id in classes:
-                section = classes[node.func.id]
+            called = node.func.id if isinstance(node.func, ast.Name) else ""
+            yield from section_settings(pairs, called in RECIPE_MAKERS)
+            if called in classes:
+                section = classes[called]
                 yield from ((f"{section}.{name}".strip("."), literal(v)) for name, v in pairs)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             name, sep, value = node.value.partition("=")
@@ -131,12 +135,15 @@ def settings_written_in(path: Path) -> Iterator[tuple[str, Any]]:
                 yield name, yaml.safe_load(value)
 
 
-def section_settings(pairs: list[tuple[Any, ast.expr]]) -> Iterator[tuple[str, Any]]:
+def section_settings(
+    pairs: list[tuple[Any, ast.expr]], is_recipe: bool
+) -> Iterator[tuple[str, Any]]:
+    """is_recipe: the mapping is surely a recipe, so that `seed` and the like are keys of one."""
     for name, value in pairs:
         if name in SECTIONS and isinstance(value, ast.Dict):
             inside = zip(value.keys, value.values, strict=True)
             yield from ((f"{name}.{literal(k)}", literal(v)) for k, v in inside if k)
-        elif name in NAMES:
+        elif is_recipe and name in NAMES:
             yield name, literal(value)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ouroloop.loop.errors import RecipeError
+from ouroloop.loop.objectives import training
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.sft_settings import (
     RESERVED,
@@ -113,10 +114,26 @@ def test_a_job_made_from_a_recipe_survives_its_file() -> None:
     assert TrainingJob.from_json(job.to_json()) == job
 
 
+def test_the_launcher_and_its_config_come_from_the_recipe(tmp_path: Path) -> None:
+    raw = {"name": "x", "launcher": "accelerate", "accelerate_config": str(tmp_path / "two.yaml")}
+    job = TrainingJob.from_recipe(resolve(raw), Path("base"), tmp_path, seed=3)
+    module, arguments = training.command(job, tmp_path / "job.json")
+    assert module == "accelerate.commands.launch"
+    assert arguments == [
+        "--config_file",
+        str(tmp_path / "two.yaml"),
+        "--module",
+        training.MODULE,
+        str(tmp_path / "job.json"),
+    ]
+    plain = TrainingJob.from_recipe(resolve({"name": "x"}), Path("base"), tmp_path, seed=3)
+    assert training.command(plain, tmp_path / "job.json")[0] == training.MODULE
+
+
 def test_importing_the_stage_loads_nothing_heavy() -> None:
     code = (
-        "import sys, ouroloop.loop.objectives.training; print({'torch', 'transformers', 'trl', 'peft', 'datasets'} &"
-        " set(sys.modules))"
+        "import sys, ouroloop.loop.objectives.training;"
+        " print({'torch', 'transformers', 'trl', 'peft', 'datasets'} & set(sys.modules))"
     )
     assert (
         subprocess.run(
