@@ -2,6 +2,8 @@
 
 import ast
 import json
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +91,14 @@ def test_every_committed_recipe_fits_the_schema_as_written_and_as_resolved(path,
 def test_the_schema_refuses_what_the_loop_refuses(wrong):
     jsonschema = pytest.importorskip("jsonschema", reason="checks the schema from outside")
     assert not jsonschema.Draft202012Validator(recipe_schema()).is_valid({"name": "x", **wrong})
+
+
+def test_importing_the_config_loads_neither_torch_nor_pyarrow():
+    code = "import sys, ouroloop.loop.config.schema, ouroloop.loop.recipe_file; print(*sys.modules)"
+    child = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert child.returncode == 0, child.stderr
+    heavy = {"torch", "pyarrow", "numpy", "transformers", "trl", "datasets", "openai"}
+    assert heavy & set(child.stdout.split()) == set()
 
 
 # ----- every key is used: a scan of the recipes and of the other tests -----

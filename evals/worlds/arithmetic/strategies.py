@@ -194,7 +194,10 @@ def parse(text: str) -> Trace | None:
 
 
 def value_of(expression: str) -> int:
-    """The true value of a sum, difference or product as the programs write them (one kind of operator at a time)."""
+    """The true value of a sum, difference or product as the programs write them.
+
+    One kind of operator at a time.
+    """
     if "*" in expression:
         left, right = expression.split("*", 1)
         return int(left) * value_of(right)
