@@ -5,7 +5,7 @@ Knows nothing of the loop that trains on them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ class JsonlTask:
     heldout_path: Path | None = None
     name: str = "jsonl"
     prompts: Prompts | None = None
-    grader: Grader = FinalAnswer()
+    grader: Grader = field(default_factory=FinalAnswer)
     read_row: ReadRow = read_problem
 
     @property
@@ -102,6 +102,7 @@ class JsonlTask:
         else:
             heldout = read_problems(self.heldout_path, self.read_row)
             remedy = "The file of training problems must hold others than the held-out file."
+        # Held-out problems win: what they ask is taken out of training, however it is spelt.
         held = {normalise(problem.question): problem.id for problem in heldout}
         rest = [problem for problem in everything if normalise(problem.question) not in held]
         if shared := sorted({problem.id for problem in rest} & set(held.values())):
@@ -110,6 +111,7 @@ class JsonlTask:
                 f" in the two files ({len(shared)} such ids); expected ids unique over both. Drop"
                 " the field 'id' to have ids made."
             )
+        # Only what has a solution can be a demonstration.
         reserve = [
             problem
             for problem in rest
@@ -141,4 +143,5 @@ def _part(problem: Problem, purpose: str, parts: int) -> bool:
 
     Another purpose draws another part.
     """
+    # 15 hexadecimal digits are 60 bits: plenty, and an exact integer everywhere.
     return int(text_digest(f"{purpose}:{normalise(problem.question)}")[:15], 16) % parts == 0

@@ -90,6 +90,7 @@ class ReasoningGymTask:
 
         Numbers exactly, anything else by the data set's scorer in a sandbox, full score only.
         """
+        # score_answer takes the first number of a text and drops its sign: numbers are ours.
         if _PLAIN.fullmatch(problem.answer or ""):
             return grade(problem.answer, text)
         stated = extract_answer(text)
@@ -128,6 +129,7 @@ class ReasoningGymTask:
     @cached_property
     def _splits(self) -> dict[Split, list[Problem]]:
         seen: set[str] = set()
+        # Held-out first: of a question that occurs twice, it is the training copy that goes.
         sizes: dict[Split, int] = {
             "heldout": self.heldout_size,
             "reserve": self.reserve_size,

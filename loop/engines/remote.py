@@ -146,6 +146,7 @@ class RemoteEngine:
                 text, reason = await self._ask(request)
             text = well_formed(text)  # JSON may spell a lone surrogate, which no tokenizer takes
         except openai.BadRequestError as error:
+            # vLLM says it in the message, OpenAI in the code.
             if "context length" in str(error) or error.code == "context_length_exceeded":
                 raise PromptTooLongError(
                     f"request {request.id}: {self.address}: {error.message}"
@@ -154,10 +155,12 @@ class RemoteEngine:
         except openai.OpenAIError as error:
             raise EngineError(self._failed(request, error)) from None
         ((prompt_ids, ids),) = await self.tokenizer.encode([(request.prompt, text)])
+        # "length" and "content_filter" are cut; so is an empty answer, which teaches nothing.
         stopped = reason == "stop" and bool(text)
         return Completion(
             request_id=request.id,
             prompt_token_ids=tuple(prompt_ids),
+            # encode() ends every text with a stop token; a cut text has none.
             token_ids=tuple(ids if stopped else ids[:-1]),
             logprobs=(),
             text=text,
@@ -222,6 +225,7 @@ def _settings(sampling: Sampling) -> dict[str, Any]:
         "min_p": (sampling.min_p, 0.0),
         "repetition_penalty": (sampling.repetition_penalty, 1.0),
     }
+    # OpenAI's own API refuses names that it does not know, so they are sent only when set.
     extra = {name: value for name, (value, off) in ours.items() if value != off}
     settings: dict[str, Any] = {
         "temperature": sampling.temperature,

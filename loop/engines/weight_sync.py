@@ -87,6 +87,7 @@ def make(checkpoint_path: Path, dtype: str) -> WeightSyncCheck:
         Row(codec.prompt_ids(text), Sampling(temperature=0.0, max_tokens=NEW_TOKENS), seed=0)
         for text in texts
     ]
+    # One at a time: in a batch the rounding of a row depends on its neighbours.
     for row in rows:
         generate(model, [row], codec.stop_token_ids)
     prompts = tuple(
@@ -110,13 +111,16 @@ def draw_prompts(codec: Codec) -> list[str]:
     Same tokenizer, same texts.
     """
     rng = random.Random(0)
+    # Sorted, since a set's order may differ between two runs of Python.
     candidates = sorted(set(range(len(codec.tokenizer))) - codec.special_ids)
     texts = []
     for length in PROMPT_TOKENS:
+        # Text, not ids: the engine tokenises it itself, which is part of what is checked.
         text, attempts = "", 0
         while not text or len(codec.prompt_ids(text)) < length:
             piece = codec.text([], [rng.choice(candidates)])
             attempts += 1
+            # ASCII first; a vocabulary of another script is used only where ASCII gives nothing.
             if piece.isprintable() and (piece.isascii() or attempts > 100 * length):
                 text += piece
             if attempts > 1000 * length:
@@ -130,6 +134,7 @@ def draw_prompts(codec: Codec) -> list[str]:
 
 def write(check: WeightSyncCheck, path: Path) -> None:
     """Store a weight-sync check atomically."""
+    # Several runs may share the folder of checks: each writes a file of its own first.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(asdict(check)) + "\n", encoding="utf-8")
     temporary.replace(path)
@@ -233,12 +238,14 @@ def compare(
         if t >= len(got.token_ids):
             return f"expected {len(expected.token_ids)} tokens, got only {t}"
         if got.token_ids[t] != token:
+            # A near tie: both engines may be right, and what follows is another text.
             if expected.margins[t] <= 2 * tolerance:
                 return None
             return (
                 f"expected tokens {list(expected.token_ids)}, got {list(got.token_ids)} (they part"
                 f" at {t})"
             )
+        # "not <=" also catches NaN, which compares false with everything.
         if not abs(got.logprobs[t] - expected.logprobs[t]) <= tolerance:
             values = (
                 f"expected log-probability {expected.logprobs[t]:.4f}, got {got.logprobs[t]:.4f}"
@@ -259,6 +266,7 @@ def check_covers(check: WeightSyncCheck, block_size: int | None) -> None:
         EngineError: no prompt spans more than two blocks.
     """
     longest = max(len(prompt.prompt_token_ids) for prompt in check.prompts)
+    # Only whole blocks are cached: a prompt within one block would never be read from there.
     if block_size is not None and longest <= 2 * block_size:
         raise EngineError(
             f"the longest weight-sync prompt has {longest} tokens, but the engine caches prefixes"
@@ -288,6 +296,7 @@ def _logprob_change(new: WeightSyncPrompt, old: WeightSyncPrompt) -> float:
     changes: list[float] = []
     for pair in zip(_steps(new), _steps(old), strict=False):
         changes.append(abs(pair[0][1] - pair[1][1]))
+        # After the first token that differs the two are conditioned on different texts.
         if pair[0][0] != pair[1][0]:
             break
     return max(changes, default=0.0)

@@ -53,6 +53,7 @@ def run_child(
         failure: OuroloopError | None = None
         try:
             for line in child.stdout:
+                # Libraries print progress bars and warnings: they belong to the log.
                 if not line.startswith(MARK.encode()):
                     log.write(line)
                     log.flush()
@@ -63,6 +64,7 @@ def run_child(
                 else:
                     on_progress(message["done"], message["total"])
             code = child.wait()
+        # Also when this process is interrupted: an orphan would hold the GPU.
         finally:
             _kill_group(child)
     if failure is not None:
@@ -90,6 +92,7 @@ def _die_with_parent() -> None:
 
     Its end is the parent's end.
     """
+    # Blocks until the parent's end of the pipe closes, even if the parent was killed.
     while os.read(0, 4096):
         pass
     end_group()

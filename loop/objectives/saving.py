@@ -40,6 +40,7 @@ def load_trainable(job: TrainingJob, checkpoint: Checkpoint) -> tuple[Any, Any]:
         "use_safetensors": True,
         "trust_remote_code": False,
     }
+    # Safetensors only and no remote code: they stand last, so a recipe cannot undo them.
     model = AutoModelForCausalLM.from_pretrained(checkpoint.weights, **wanted)
     if checkpoint.is_adapter:
         from peft import PeftModel
@@ -71,6 +72,7 @@ def complete_folder(folder: Path, init: Checkpoint) -> None:
     Files are copied, not saved again: an engine then sees the same model with other weights, and
     may swap them.
     """
+    # A pickle, which nobody may have to load.
     (folder / "training_args.bin").unlink(missing_ok=True)
     for pattern in TOKENIZER_PATTERNS:
         for file in init.tokenizer.glob(pattern):
@@ -79,10 +81,12 @@ def complete_folder(folder: Path, init: Checkpoint) -> None:
         return
     saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config = json.loads((init.weights / "config.json").read_text(encoding="utf-8"))
+    # The trained weights' own precision, and the library that wrote them.
     config |= {key: saved[key] for key in ("dtype", "transformers_version") if key in saved}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     path = init.weights / "generation_config.json"
     generation = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    # No temperature, no top_p: a checkpoint must not change how it is sampled.
     kept = {
         key: generation[key]
         for key in ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -112,6 +116,7 @@ def free_memory() -> None:
     """Give back what the trainer held, so that the check of the new weights fits."""
     import torch
 
+    # The trainer holds cycles; only a collection frees the tensors in them.
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

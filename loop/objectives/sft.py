@@ -55,6 +55,7 @@ def read_rows(
     from ouroloop.loop.engines.transformers_local import load_codec
 
     codec = load_codec(checkpoint)
+    # Never longer than what the engine could have sampled.
     limit = min(job.max_length, job.sft.get("max_length") or job.max_length)
     table = pq.read_table(job.examples).to_pylist()
     rows: list[dict[str, list[int]]] = []
@@ -65,6 +66,8 @@ def read_rows(
             list(example["prompt_token_ids"]),
             list(example["completion_token_ids"]),
         )
+        # A text without its stop token teaches never to stop. kept_examples leaves such out; this
+        # is the last line of defence.
         if not completion or completion[-1] not in codec.stop_token_ids:
             raise DataError(
                 f"{where}: the completion does not end with a stop token"
@@ -76,6 +79,7 @@ def read_rows(
                 f" {checkpoint.path}."
             )
         if len(prompt) + len(completion) <= limit:
+            # -100 is the label that the loss ignores: the prompt is read, not learnt.
             rows.append(
                 {"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion}
             )
@@ -111,8 +115,10 @@ def build_trainer(
     check_settings(job.sft, job.peft)
     try:
         config = SFTConfig(**settings_for(job, on_gpu=torch.cuda.is_available()))
+        # Before the model is made: LoRA's matrices are drawn at random.
         set_seed(job.seed % 2**32)
         model, adapter = load_trainable(job, checkpoint)
+        # skip_prepare_dataset (sft_settings) keeps TRL from tokenising, packing or cutting.
         return SFTTrainer(
             model=model,
             args=config,

@@ -86,6 +86,7 @@ def _fields(package: str, file: str, owner: str) -> list[str]:
             f"{package} is not installed, so nothing can be trained. `ouroloop doctor` says how to"
             " install it."
         )
+    # Read, not imported: importing trl takes seconds, and a wrong name should cost none.
     tree = ast.parse((Path(spec.origin).parent / file).read_text(encoding="utf-8"))
     body = next(
         node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == owner
@@ -106,6 +107,7 @@ def settings_for(job: TrainingJob, *, on_gpu: bool) -> dict[str, Any]:
         "save_strategy": "no",
         "logging_steps": 1,
         "disable_tqdm": True,
+        # Rows of like length together: less padding.
         "train_sampling_strategy": "group_by_length",
         "bf16": (
             on_gpu and job.dtype == "bfloat16"
@@ -122,8 +124,10 @@ def settings_for(job: TrainingJob, *, on_gpu: bool) -> dict[str, Any]:
         "seed": job.seed % 2**32,
         "data_seed": job.seed % 2**32,
         "report_to": "none",
+        # TRL would cut at 1,024 by default; what is too long was left out already.
         "max_length": None,
         "dataset_kwargs": {"skip_prepare_dataset": True},
     }
+    # model_init_kwargs are for loading the model, which happens in saving.load_trainable.
     given = {key: value for key, value in job.sft.items() if key != "model_init_kwargs"}
     return defaults | given | fixed

@@ -61,6 +61,7 @@ def train(
             f"{folder}/train.json: this round is trained already. A round is never overwritten."
         )
     build_objective(job.objective, job.objective_options).check(job.sft, job.peft)
+    # A checkpoint without train.json is one whose training was killed before its proof.
     for leftover in (job.output, _temporary(job.output)):
         shutil.rmtree(leftover, ignore_errors=True)
     (folder / "job.json").write_text(json.dumps(job.to_json(), indent=1) + "\n", encoding="utf-8")
@@ -103,6 +104,7 @@ def weight_sync_of(checkpoint: Path, folder: Path, dtype: str = "float32") -> Pa
     own = checkpoint / weight_sync.FILE_NAME
     if own.exists() and weight_sync.read(own).dtype == dtype:
         return own
+    # Size and time of change stand for the content: hashing gigabytes at every load is too slow.
     files = [
         (file.name, file.stat().st_size, file.stat().st_mtime_ns)
         for file in sorted(checkpoint.iterdir())
@@ -186,17 +188,22 @@ def run(job: TrainingJob, folder: Path) -> None:
     # TRL makes its output folder, and leaves it empty unless sft.save_strategy says otherwise.
     with contextlib.suppress(OSError):
         Path(trainer.args.output_dir).rmdir()
+    # A process group that is left open would warn, or hang, at the end of the process.
     trainer.accelerator.end_training()
+    # The check below loads the new weights a second time: the trainer's copy, its gradients and
+    # optimizer states must be gone by then.
     del trainer, prepared
     saving.free_memory()
     if not is_main:
         return
     saving.complete_folder(temporary, checkpoint)
     check = saving.checked_against_start(job, temporary)
+    # The check goes into the folder before it appears: a checkpoint is never seen without one.
     weight_sync.write(check, temporary / weight_sync.FILE_NAME)
     temporary.rename(job.output)
     facts["weight_sync"] = check.moved
     facts["seconds"] = round(time.monotonic() - started, 3)
+    # Last of all, and whole: resume takes train.json for "this round is trained".
     written = folder / "train.json.tmp"
     written.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     written.rename(folder / "train.json")

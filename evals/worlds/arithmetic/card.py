@@ -36,6 +36,7 @@ def write_card(
     sampler, held = Sampler(checkpoint), TASK.problems("heldout")
     families: Rows = {}
     main: tuple[list[Problem], list[list[str]]] = ([], [])
+    # sum2 is what runs practise on: it gets more problems, and the tables of strategies.
     for i, family in enumerate(world.FAMILIES):
         tell(i, len(world.FAMILIES) + 2)
         chosen = [p for p in held if p.family == family][
@@ -174,6 +175,7 @@ def interval(
     """
     top_P = np.asarray(top, dtype=float)
     bottom_P = np.ones_like(top_P) if bottom is None else np.asarray(bottom, dtype=float)
+    # The same draws for every number of a card: their differences are not of the draw.
     pick = np.random.default_rng(0).integers(0, len(top_P), (draws, len(top_P)))
     with np.errstate(invalid="ignore", divide="ignore"):
         ratios = top_P[pick].sum(1) / bottom_P[pick].sum(1)

@@ -75,6 +75,7 @@ def build_tokenizer(num_rows: int = 4000) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
+            # One digit a token: carries and place values are then visible to the model.
             pre_tokenizers.Split(Regex(r" ?[A-Za-z]+| ?\d|[^A-Za-z\d ]+| +"), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
@@ -245,6 +246,8 @@ def _batches(
         rows = []
         for row in (next(stream) for _ in range(window)):
             rows.append(_row(reading(row), tokenizer))
+        # Sorted within a window for little padding, then shuffled by batch, so that the order of
+        # lengths teaches nothing.
         rows.sort(key=lambda r: len(r[0]))
         batches: list[list[tuple[list[int], list[int]]]] = [[]]
         for item in rows:
@@ -253,6 +256,7 @@ def _batches(
             batches[-1].append(item)
         rng.shuffle(batches)
         for batch in batches:
+            # Resuming: tokenised again and dropped, so that the stream stands where it stood.
             if skip:
                 skip -= 1
                 continue
