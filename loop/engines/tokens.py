@@ -28,7 +28,7 @@ class Codec:
                 f"{folder}: the tokenizer has no stop token. Set tokenizer.eos_token and save it"
                 " again."
             )
-        self.tokenizer = tokenizer
+        self.tokenizer, self.folder = tokenizer, folder
         # all_special_ids knows the named ones (bos, eos, pad); the added-token table the rest, such
         # as the end-of-turn tokens of chat models.
         self.special_ids = frozenset(int(i) for i in tokenizer.all_special_ids) | frozenset(

@@ -86,15 +86,7 @@ def generate(model: Any, rows_B: Sequence[Row], stop_token_ids: frozenset[int]) 
     device = next(model.parameters()).device
     live = list(rows_B)
     uniforms = {id(row): _uniforms(row) for row in live}
-    width = max(len(row.prompt_ids) for row in live)
-    # Padding stands on the left, so that every row's last column is its newest token.
-    # Padded places have id 0 and mask 0: no row attends to them.
-    ids_BL = torch.zeros((len(live), width), dtype=torch.long)
-    mask_BL = torch.zeros_like(ids_BL)
-    for i, row in enumerate(live):
-        ids_BL[i, width - len(row.prompt_ids) :] = torch.tensor(row.prompt_ids)
-        mask_BL[i, width - len(row.prompt_ids) :] = 1
-    ids_BL, mask_BL = ids_BL.to(device), mask_BL.to(device)
+    ids_BL, mask_BL = (tensor.to(device) for tensor in _padded(live))
     # Positions count real tokens only: a padded row computes what it would alone.
     positions_BL = (mask_BL.cumsum(-1) - 1).clamp(min=0)
     cache = roomy_cache(model.config)
@@ -128,6 +120,19 @@ def generate(model: Any, rows_B: Sequence[Row], stop_token_ids: frozenset[int]) 
         ids_BL = chosen_B[:, None].to(device)
         mask_BL = torch.cat([mask_BL, torch.ones_like(ids_BL)], dim=-1)
         positions_BL = mask_BL.sum(-1, keepdim=True) - 1
+
+
+def _padded(rows_B: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The prompts in one tensor, and which of its places are real tokens."""
+    # Padding stands on the left, so that every row's last column is its newest token.
+    # Padded places have id 0 and mask 0: no row attends to them.
+    width = max(len(row.prompt_ids) for row in rows_B)
+    ids_BL = torch.zeros((len(rows_B), width), dtype=torch.long)
+    mask_BL = torch.zeros_like(ids_BL)
+    for i, row in enumerate(rows_B):
+        ids_BL[i, width - len(row.prompt_ids) :] = torch.tensor(row.prompt_ids)
+        mask_BL[i, width - len(row.prompt_ids) :] = 1
+    return ids_BL, mask_BL
 
 
 def choose(

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ouroloop.loop import errors
 from ouroloop.loop.engines.process import child_environment, last_lines
@@ -50,19 +50,8 @@ def run_child(
             start_new_session=True,
         )
         assert child.stdout is not None
-        failure: OuroloopError | None = None
         try:
-            for line in child.stdout:
-                # Libraries print progress bars and warnings: they belong to the log.
-                if not line.startswith(MARK.encode()):
-                    log.write(line)
-                    log.flush()
-                    continue
-                message = json.loads(line[len(MARK) :])
-                if "error" in message:
-                    failure = getattr(errors, message["error"])(message["message"])
-                else:
-                    on_progress(message["done"], message["total"])
+            failure = _listen(child.stdout, log, on_progress)
             code = child.wait()
         # Also when this process is interrupted: an orphan would hold the GPU.
         finally:
@@ -79,6 +68,25 @@ def run_child(
             f"the training process {how}. The last lines of its log"
             f" {log_path}:\n{last_lines(log_path)}"
         )
+
+
+def _listen(
+    lines: IO[bytes], log: IO[bytes], on_progress: Callable[[int, int], None]
+) -> OuroloopError | None:
+    """Follow the child's output to its end; returns the error that it reported, if any."""
+    failure: OuroloopError | None = None
+    for line in lines:
+        # Libraries print progress bars and warnings: they belong to the log.
+        if not line.startswith(MARK.encode()):
+            log.write(line)
+            log.flush()
+            continue
+        message = json.loads(line[len(MARK) :])
+        if "error" in message:
+            failure = getattr(errors, message["error"])(message["message"])
+        else:
+            on_progress(message["done"], message["total"])
+    return failure
 
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ouroloop.loop.engines.checkpoint import Checkpoint
+from ouroloop.loop.engines.tokens import Codec
 from ouroloop.loop.errors import DataError, RecipeError
 from ouroloop.loop.objectives.base import Prepared
 from ouroloop.loop.objectives.child import tell
@@ -66,18 +67,7 @@ def read_rows(
             list(example["prompt_token_ids"]),
             list(example["completion_token_ids"]),
         )
-        # A text without its stop token teaches never to stop. kept_examples leaves such out; this
-        # is the last line of defence.
-        if not completion or completion[-1] not in codec.stop_token_ids:
-            raise DataError(
-                f"{where}: the completion does not end with a stop token"
-                f" {sorted(codec.stop_token_ids)}, so it was cut."
-            )
-        if max(*prompt, *completion) >= len(codec.tokenizer):
-            raise DataError(
-                f"{where}: token id {max(*prompt, *completion)} is not in the tokenizer of"
-                f" {checkpoint.path}."
-            )
+        _check_example(where, prompt, completion, codec)
         if len(prompt) + len(completion) <= limit:
             # -100 is the label that the loss ignores: the prompt is read, not learnt.
             rows.append(
@@ -90,6 +80,26 @@ def read_rows(
             f"{job.examples}: no example of at most {limit} tokens among {len(table)}. {remedy}"
         )
     return rows, origins, len(table) - len(rows)
+
+
+def _check_example(where: str, prompt: list[int], completion: list[int], codec: Codec) -> None:
+    """Refuse what nobody should learn from.
+
+    Raises:
+        DataError: no stop token at the end, or an id that the tokenizer does not have.
+    """
+    # A text without its stop token teaches never to stop. kept_examples leaves such out; this
+    # is the last line of defence.
+    if not completion or completion[-1] not in codec.stop_token_ids:
+        raise DataError(
+            f"{where}: the completion does not end with a stop token"
+            f" {sorted(codec.stop_token_ids)}, so it was cut."
+        )
+    if max(*prompt, *completion) >= len(codec.tokenizer):
+        raise DataError(
+            f"{where}: token id {max(*prompt, *completion)} is not in the tokenizer of"
+            f" {codec.folder}."
+        )
 
 
 def build_trainer(
