@@ -143,7 +143,7 @@ class ScriptedEngine:
             )
         if self.fail_after is not None and len(self.requests) + len(self.scored) >= self.fail_after:
             raise EngineError(
-                f"scripted engine: told to fail after {self.fail_after} completions and scores"
+                f"scripted engine: set to fail after {self.fail_after} completions and scores"
             )
 
     def _version(self) -> str:

@@ -102,7 +102,7 @@ def test_a_server_that_stumbles_is_asked_again_and_one_that_stays_down_is_named(
         server.failures = [500] * 99
         with pytest.raises(
             EngineError,
-            match=r"draft/0: .*/v1/completions failed: .*500.*told to fail.*ouroloop resume",
+            match=r"draft/0: .*/v1/completions failed: .*500.*asked to fail.*ouroloop resume",
         ):
             ask(url, PLAIN)
 

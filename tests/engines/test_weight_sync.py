@@ -1,4 +1,4 @@
-"""How answers are held against a weight-sync check, on the scripted engine.
+"""How answers are compared with a weight-sync check, on the scripted engine.
 
 What counts as other weights, and what does not.
 """
@@ -38,7 +38,7 @@ def test_the_same_answer_is_right_and_rounding_is_forgiven() -> None:
 
 
 @pytest.mark.parametrize(
-    ("got", "told"),
+    ("got", "message"),
     [
         (
             replace(PROMPT, token_ids=(4, 6, 7)),
@@ -60,13 +60,13 @@ def test_the_same_answer_is_right_and_rounding_is_forgiven() -> None:
         ),
     ],
 )
-def test_other_tokens_log_probabilities_or_tokenisations_are_told_apart(
-    got: WeightSyncPrompt, told: str
+def test_other_tokens_log_probabilities_or_tokenisations_are_distinguished(
+    got: WeightSyncPrompt, message: str
 ) -> None:
     difference = compare(PROMPT, got, TOLERANCE)
     assert difference is not None
 
-    assert re.search(told, difference)
+    assert re.search(message, difference)
 
 
 def test_at_a_near_tie_either_token_is_right_and_nothing_after_it_counts() -> None:
@@ -121,15 +121,15 @@ def test_an_engine_that_answers_otherwise_stops_the_run_with_causes_and_a_remedy
     engine, proof = scripted(text, logprob)
     with pytest.raises(StaleWeightsError) as caught:
         verify(engine, proof)
-    told = str(caught.value)
-    assert "asked to serve runs/x/rounds/003/checkpoint, but 2 of 2 weight-sync prompts" in told
+    message = str(caught.value)
+    assert "asked to serve runs/x/rounds/003/checkpoint, but 2 of 2 weight-sync prompts" in message
     for part in (
         "prompt 0 (1 tokens, 'a'...)",
         "prefix cache",
         "adapter id used twice",
         "engine.swap: respawn",
     ):
-        assert part in told
+        assert part in message
 
 
 def test_a_weight_sync_check_survives_its_file_and_a_broken_file_is_refused(tmp_path: Path) -> None:

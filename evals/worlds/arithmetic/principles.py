@@ -40,11 +40,11 @@ Lines = list[str]
 class Rule:
     """One principle as programs. finding.
 
-    (what a critique points at, whether it is a violation); mended: the lines as they should be.
+    (what a critique points at, whether it is a violation); corrected: the lines as they should be.
     """
 
     finding: Callable[[Problem, Lines], tuple[str, bool]]
-    mended: Callable[[Problem, Lines], Lines]
+    corrected: Callable[[Problem, Lines], Lines]
 
 
 def violations(problem: Problem, text: str) -> dict[str, bool]:
@@ -77,8 +77,8 @@ def criticise(principle: str, problem: Problem, draft: str) -> str:
 
 
 def revise(principle: str, problem: Problem, draft: str) -> str:
-    """The draft with what one principle objects to mended, and nothing else."""
-    return "\n".join(PRINCIPLES[principle].mended(problem, draft.split("\n")))
+    """The draft with what one principle objects to corrected, and nothing else."""
+    return "\n".join(PRINCIPLES[principle].corrected(problem, draft.split("\n")))
 
 
 def spoil(problem: Problem, trace: str, rng: random.Random) -> str:

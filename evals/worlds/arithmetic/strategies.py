@@ -213,7 +213,7 @@ def read(family: str, a: int, b: int, trace: Trace) -> Reading:
     """Name the strategy of a trace and find its first wrong line.
 
     Each program is replayed on the numbers that the trace says it read and on its own claimed
-    values; the one that foretells the most expressions, from the first on, is the strategy (at
+    values; the one that predicts the most expressions, from the first on, is the strategy (at
     least one; in the order of `STRATEGIES` on a tie). A line is wrong when it is not the one that
     the strategy calls for or its value is false.
     """
@@ -231,7 +231,7 @@ def read(family: str, a: int, b: int, trace: Trace) -> Reading:
 
 
 def _replay(program: Program, trace: Trace) -> tuple[int, int]:
-    """(expressions foretold in a row, index of the first wrong step.
+    """(expressions predicted in a row, index of the first wrong step.
 
     Len(steps) = the answer, len(steps) + 1 = none).
     """
