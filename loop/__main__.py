@@ -75,6 +75,13 @@ def _run(options: argparse.Namespace) -> int:
     return 3 if runner.run(recipe, _root(options), options.fresh).halted else 0
 
 
+def _schema(options: argparse.Namespace) -> int:
+    from ouroloop.loop.config.schema import recipe_schema
+
+    print(json.dumps(recipe_schema(), indent=1))
+    return 0
+
+
 def _resume(options: argparse.Namespace) -> int:
     from ouroloop.loop import runner
     from ouroloop.loop.recipe_file import load_recipe
@@ -303,6 +310,7 @@ def _tell(
 
 COMMANDS = {
     "run": _run,
+    "schema": _schema,
     "resume": _resume,
     "watch": _watch,
     "report": _report,

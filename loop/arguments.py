@@ -78,6 +78,7 @@ def _of_runs(add: Add) -> None:
         action="store_true",
         help="check the recipe and all that it names, print it resolved, make nothing",
     )
+    add("schema", "print the JSON schema of a recipe: every key, what it means, its default")
     resume = add("resume", "finish a run that was cut off")
     resume.add_argument("run", help="name or folder of the run")
     resume.add_argument(

@@ -46,7 +46,7 @@ class PromptTooLongError(EngineError):
 
 
 class StaleWeightsError(EngineError):
-    """The canary saw an engine answer with other weights than those it was told to load."""
+    """The weight-sync check saw an engine answer with other weights than those it was to load."""
 
 
 class TrainingError(OuroloopError, RuntimeError):

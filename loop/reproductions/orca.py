@@ -25,7 +25,7 @@ from ouroloop.loop.experiments.goals import Goal
 from ouroloop.loop.experiments.making import Lesson, fine_tuned
 from ouroloop.loop.experiments.study import SMALL_ENGINE, Results, Study, last_checkpoint
 from ouroloop.loop.experiments.tables import Columns, Rows, last, times
-from ouroloop.loop.objectives import sft
+from ouroloop.loop.objectives import training
 from ouroloop.loop.records import Request, Sampling
 from ouroloop.loop.reproductions.base import Reproduction, has
 from ouroloop.loop.stages.prompts import render
@@ -170,7 +170,7 @@ async def ask_under_each(path: Path, engine: Engine) -> None:
     if out.exists():
         return
     task, checkpoint = ArithmeticTask(), last_checkpoint(path)
-    await engine.load(checkpoint, sft.canary_of(checkpoint, path))
+    await engine.load(checkpoint, training.weight_sync_of(checkpoint, path))
     items = [
         p
         for family in NEEDED
