@@ -13,9 +13,13 @@ class OuroloopError(Exception):
 
 
 class UserError(OuroloopError):
-    """Something the user can mend; printed without a traceback, exit code 2."""
+    """Something the user can repair; printed without a traceback, exit code 2."""
 
     exit_code = 2
+
+
+class MissingExtraError(UserError, ImportError):
+    """A command needs packages of an extra that is not installed."""
 
 
 class RecipeError(UserError, ValueError):
@@ -41,12 +45,12 @@ class EngineError(OuroloopError, RuntimeError):
 class PromptTooLongError(EngineError):
     """A prompt and its completion do not fit into the context.
 
-    One sample's misfortune, not the run's.
+    It costs one sample and never the run.
     """
 
 
 class StaleWeightsError(EngineError):
-    """The canary saw an engine answer with other weights than those it was told to load."""
+    """The weight-sync check saw an engine answer with other weights than those it loaded."""
 
 
 class TrainingError(OuroloopError, RuntimeError):
