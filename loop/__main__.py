@@ -95,6 +95,8 @@ def _print(as_json: bool, to_json: Callable[[], Any], to_text: Callable[[], str]
 
 
 def _run(options: argparse.Namespace) -> int:
+    # Before the first file is made: a run that could not train would end after its first sampling.
+    require("run", "ouroloop run")
     recipe = _recipe(options.recipe, options.overrides)
     if options.check:
         from ouroloop.loop.setup import prepare
@@ -107,8 +109,6 @@ def _run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 0
-    # Before the first file is made: a run that could not train would end after its first sampling.
-    require("run", "ouroloop run")
     from ouroloop.loop import runner
 
     return _exit_code(runner.run(recipe, _root(options), options.fresh))
