@@ -225,8 +225,7 @@ def _print_power(options: argparse.Namespace, analysis: PowerAnalysis) -> int:
 
 
 def _sync(options: argparse.Namespace) -> int:
-    require("mlflow", "ouroloop sync")
-    from ouroloop.loop.trackers.mlflow import safe_sync
+    from ouroloop.loop.trackers.process import safe_sync
 
     failure = safe_sync(_path(options, options.run))
     if failure:

@@ -184,7 +184,7 @@ def _of_power(add: Add) -> None:
 
 
 def _of_the_installation(add: Add) -> None:
-    sync = add("sync", "bring MLflow up to date with a run (again)")
+    sync = add("sync", "bring MLflow and other trackers up to date with a run (again)")
     sync.add_argument("run", help="name or folder of the run")
     ui = add("ui", "open MLflow's pages on 127.0.0.1")
     ui.add_argument("--port", type=int, default=5000)

@@ -165,7 +165,7 @@ def test_a_command_beyond_the_core_names_its_extra_in_one_sentence(installed: In
     for arguments, extra in (
         (("report", "demo"), "report"),
         (("run", "demo"), "run"),
-        (("sync", "demo"), "mlflow"),
+        (("ui",), "mlflow"),
     ):
         refused = installed.ouroloop(*arguments)
         assert refused.returncode == 2
