@@ -59,9 +59,7 @@ def _root(options: argparse.Namespace) -> Path:
     """The folder of all runs."""
     from ouroloop.loop.store import default_root
 
-    if options.runs:
-        return Path(options.runs).resolve()
-    return default_root()
+    return Path(options.runs).resolve() if options.runs else default_root()
 
 
 def _path(options: argparse.Namespace, name: str) -> Path:
@@ -118,9 +116,7 @@ def _resume(options: argparse.Namespace) -> int:
     require("run", "ouroloop resume")
     from ouroloop.loop import runner
 
-    changed = None
-    if options.recipe:
-        changed = _recipe(options.recipe)
+    changed = _recipe(options.recipe) if options.recipe else None
     return _exit_code(runner.resume(_path(options, options.run), changed))
 
 
@@ -326,17 +322,11 @@ def _pretrain(options: argparse.Namespace) -> int:
             path = pretrain.pretrain(
                 pretrain.CHECKPOINTS[which],
                 out / which,
-                partial(_report_progress, progress, "pretraining", which),
+                partial(progress, "pretraining", note=which),
             )
-            card.write_card(path, partial(_report_progress, progress, "measuring", which))
+            card.write_card(path, partial(progress, "measuring", note=which))
         print(path / "README.md")
     return 0
-
-
-def _report_progress(
-    progress: Callable[[str, int, int, str], None], stage: str, which: str, done: int, total: int
-) -> None:
-    progress(stage, done, total, which)
 
 
 COMMANDS = {
