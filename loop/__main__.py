@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(options)
     except OuroloopError as error:
+        # The message is enough for a person; whoever debugs wants the traceback.
         if os.environ.get("OUROLOOP_DEBUG"):
             raise
         print(f"ouroloop: {error}", file=sys.stderr)

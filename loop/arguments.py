@@ -14,6 +14,7 @@ from ouroloop import __version__
 Command = Callable[[argparse.Namespace], int]
 Add = Callable[[str, str], argparse.ArgumentParser]
 """add(name of a command, what it does) -> its parser."""
+# Committed reports of reproductions, from the root of a checkout.
 REPORTS = Path("docs/reproductions")
 RECIPE = "YAML file, or the name of a recipe that comes with Ouroloop, e.g. demo"
 EPILOG = """\
@@ -33,6 +34,7 @@ Runs lie in ./runs, or in the folder that $OUROLOOP_RUNS or --runs names.
 
 def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     """The whole command line. commands: name -> what carries it out."""
+    # Raw: the examples and exit codes keep their lines.
     raw = argparse.RawDescriptionHelpFormatter
     whole = argparse.ArgumentParser(
         prog="ouroloop",
@@ -50,6 +52,7 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
             name, help=text, description=text[0].upper() + text[1:] + ".", formatter_class=raw
         )
         sub.set_defaults(command=commands[name])
+        # An option of every command, not of the program: it may stand after the command.
         sub.add_argument(
             "--runs",
             type=Path,
@@ -59,9 +62,13 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
         )
         return sub
 
+    # In the order of `--help`: what is used most comes first.
     for group in (_of_runs, _of_traces, _of_power, _of_the_installation, _of_experiments):
         group(add)
     return whole
+
+
+# --- runs of the loop ---
 
 
 def _of_runs(add: Add) -> None:
@@ -89,6 +96,9 @@ def _of_runs(add: Add) -> None:
     compare = add("compare", "put the rounds of several runs side by side")
     compare.add_argument("run", nargs="+", help="names or folders of runs")
     compare.add_argument("--json", action="store_true", help="for scripts")
+
+
+# --- anybody's traces ---
 
 
 def _of_traces(add: Add) -> None:
@@ -183,6 +193,9 @@ def _of_power(add: Add) -> None:
     plan.add_argument("--json", action="store_true", help="for scripts")
 
 
+# --- what is installed, and where runs are shown ---
+
+
 def _of_the_installation(add: Add) -> None:
     sync = add("sync", "bring MLflow and other trackers up to date with a run (again)")
     sync.add_argument("run", help="name or folder of the run")
@@ -195,6 +208,9 @@ def _of_the_installation(add: Add) -> None:
     doctor.add_argument(
         "--deep", action="store_true", help="also import the heavy libraries (slower)"
     )
+
+
+# --- studies and worlds ---
 
 
 def _of_experiments(add: Add) -> None:

@@ -111,6 +111,7 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
         Those are W&B, MLflow, TensorBoard and whatever else `report_to` names.
         """
         self.trainer = trainer
+        # A second `attach` would measure everything twice.
         if self not in trainer.callback_handler.callbacks:
             trainer.add_callback(self)
         return self
@@ -127,6 +128,7 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
                 self._start_anew()
                 with self._fence("putting the unreadable files aside"):
                     folder.replace(free_name(folder))
+        # Only the first process read the files, and all have to agree on whether to measure now.
         self.steps = _from_first_process(self.steps)
         if not self.steps:
             self._measure(args, state, control, **more)
@@ -153,6 +155,8 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
 
         An evaluation before the training has no baseline yet.
         """
+        # The callback sees `metrics` after the trainer logged them, hence the reporters get the
+        # readings from `_log_numbers`; here they join what `evaluate` returns.
         if self.on_evaluation and self.steps:
             logs = self._measure(args, state, control, **more)
             if metrics is not None:
@@ -177,6 +181,7 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
     ) -> dict[str, float]:
         """Measure once per step; returns what was logged."""
         step = int(state.global_step)
+        # The last epoch, the last evaluation and the end of training may all be one step.
         if self.steps and self.steps[-1] == step:
             return {}
         logs: dict[str, float] = {}
@@ -250,8 +255,10 @@ def _undisturbed(model: Any) -> Iterator[None]:
 
     Afterwards the mode and all random numbers are as they were.
     """
+    # A model may be fine-tuned in evaluation mode (no dropout): the mode is put back, not set.
     is_training = bool(getattr(model, "training", False))
     states = random.getstate(), np.random.get_state()
+    # Of the GPUs only the current one: fork_rng would copy the state of every visible one.
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     try:
         with torch.random.fork_rng(devices=devices), torch.no_grad():

@@ -40,6 +40,7 @@ class Generate:
 
     def __call__(self, model: Any, tokenizer: Any, step: int) -> Iterator[dict[str, Any]]:
         """The rows."""
+        # Not Python's hash(): it differs from process to process.
         torch.manual_seed(
             int.from_bytes(hashlib.sha256(f"{self.seed}:{step}".encode()).digest()[:6], "big")
         )
@@ -77,6 +78,7 @@ class Generate:
         self, model: Any, tokenizer: Any, prompts: Sequence[str]
     ) -> Iterator[tuple[str, list[float], bool]]:
         """(text, log-probabilities with the stop token's, cut by length) of each prompt."""
+        # A decoder continues from the right end; the trainer's own setting is put back.
         side, tokenizer.padding_side = tokenizer.padding_side, "left"
         try:
             inputs = tokenizer(
@@ -94,6 +96,7 @@ class Generate:
         )
         new_BT = found[:, inputs["input_ids"].shape[1] :]
         for ids, logprobs in zip(new_BT.tolist(), recorder.finish(new_BT), strict=True):
+            # The stop token is part of the sample: its log-probability says how surely it ended.
             stop = next((i for i, token in enumerate(ids) if token in stops), None)
             end = len(ids) if stop is None else stop + 1
             # Rounding can lift the log-probability of a certain token just above 0.

@@ -65,6 +65,7 @@ class Record:
         )
         try:
             view = self.reader.read(named)
+            # The most common family of the baseline, for the whole training.
             if not self.follower.rule.main_family:
                 self.follower.rule = replace(self.rule, main_family=main_family(view))
             judged = self.follower.judge(view)
@@ -108,6 +109,7 @@ class Record:
     def _restore(self, folder: Path, measured: Sequence[Mapping[str, Any]]) -> None:
         """The baseline from its rows, everything since from the decisions alone."""
         baseline = self.reader.read(read_file(_rows_file(folder, measured[0]["step"])))
+        # The reader counts the rounds by this list; what they held is not needed again.
         self.reader.rounds_ += [None] * (len(measured) - 1)
         self.follower.reference = baseline
         family = self.rule.main_family or main_family(baseline)

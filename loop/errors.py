@@ -9,7 +9,11 @@ from __future__ import annotations
 class OuroloopError(Exception):
     """Base of every error that Ouroloop raises on purpose."""
 
+    # What the command line ends with: 1, a bug or a failed engine.
     exit_code = 1
+
+
+# --- a person can repair these ---
 
 
 class UserError(OuroloopError):
@@ -36,6 +40,9 @@ class CheckpointError(UserError, ValueError):
 
 class RunStateError(UserError, RuntimeError):
     """A run directory is in the wrong state: locked, missing, made by another recipe."""
+
+
+# --- engines and training ---
 
 
 class EngineError(OuroloopError, RuntimeError):

@@ -19,13 +19,13 @@ def recipe_names() -> list[str]:
 def find_recipe(given: Path) -> Path:
     """The file that a recipe's path or built-in name leads to.
 
-    A file of that path is preferred: a person's own `demo.yaml` is not hidden by ours. A path of
-    the checkout such as runs/recipes/demo.yaml also finds the recipe of that name when only a wheel
-    is installed, so that every command in the documentation works there too.
+    A path of the checkout such as runs/recipes/demo.yaml also finds the recipe of that name when
+    only a wheel is installed, so that every command in the documentation works there too.
 
     Raises:
         RecipeError: no such file, and no built-in recipe of that name.
     """
+    # First: a person's own demo.yaml is not hidden by ours.
     if given.exists():
         return given
     is_name = given.parent == Path(".") and not given.suffix

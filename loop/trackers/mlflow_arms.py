@@ -36,6 +36,7 @@ def record_arms(root: Path, experiment: str, arms: Mapping[str, Arm], shared: li
         client = mlflow.MlflowClient()
         number = _experiment(client, experiment, root)
         for arm, (params, metrics, files) in arms.items():
+            # Parameters cannot be changed once they are logged; tags can.
             with mlflow.start_run(**_run_of(client, number, arm)):
                 values = {f"recipe.{key}": value for key, value in flat(params)}
                 mlflow.set_tags({key: value[:MAX_TAG_LENGTH] for key, value in values.items()})
@@ -55,6 +56,7 @@ def _experiment(client: Any, name: str, root: Path) -> str:
 def _run_of(client: Any, experiment_id: str, arm: str) -> dict[str, str]:
     """What `mlflow.start_run` takes to continue the arm's run, or to make it."""
     query = f"attributes.run_name = '{arm}'"
+    # An arm that is recorded a second time replaces its numbers, and gets no second run.
     for known in client.search_runs([experiment_id], filter_string=query, max_results=1):
         return {"run_id": known.info.run_id}
     return {"experiment_id": experiment_id, "run_name": arm}

@@ -18,6 +18,7 @@ def trackers_of(tracking: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[],
 
     Makers, for one that cannot be made must not keep the others from being made.
     """
+    # MLflow has its own switch in the section, and is on where a recipe does not say.
     if tracking.get("mlflow", True):
         own = {key: tracking[key] for key in MlflowTracker.OPTIONS if key in tracking}
         yield "mlflow", lambda: MlflowTracker(**own)

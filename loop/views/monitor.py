@@ -41,6 +41,7 @@ class Column(NamedTuple):
     digits: int
 
 
+# The readings that a person looks at first; `--json` has every one.
 COLUMNS = (
     Column("pass@1 %", "accuracy/pass_1/{main}", 100, 1),
     Column("pass@k %", "accuracy/pass_k/{main}", 100, 1),
@@ -110,6 +111,7 @@ def monitor(
             # Readings of k samples are compared over rounds, so k is what every round has.
             num_samples=min(most_samples(view.probe) for view in traces.views),
         )
+        # The two monitors with a setting that the command line can change.
         follower.monitors = {
             **follower.monitors,
             "accuracy": Generalization(k=rule.pass_k),
@@ -145,6 +147,7 @@ def rule_of(settings: Sequence[str], rounds: int) -> DecisionRule:
     Raises:
         RecipeError: an unknown name, or an impossible value.
     """
+    # A field's type is that of its default; main_family alone has none.
     kinds: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(DecisionRule)} | {
         "main_family": ""
     }
@@ -255,6 +258,7 @@ def unmeasured(rounds: Sequence[Judged]) -> list[str]:
 
     Readings of one reason and quantities without a guard in one line each.
     """
+    # One reason often explains many readings: it is written once.
     by_reason: dict[tuple[str, str], dict[str, list[int]]] = {}
     for judged in rounds:
         for kind, reason, name in _gaps(judged):

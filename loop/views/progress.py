@@ -102,6 +102,7 @@ class LiveProgress:
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         """See `Progress`."""
         now = time.monotonic()
+        # A new name is the next stage, whether or not the last one reached its total.
         if stage != self._stage:
             self._end()
             self._begin(stage, done, total, note)
@@ -127,6 +128,7 @@ class LiveProgress:
             self._task = self._bars.add_task(stage, total=total or None, completed=done, note=note)
 
     def _report(self, stage: str, done: int, total: int, note: str) -> None:
+        # On a terminal the bar itself shows this.
         if self._bars is None:
             self.say(_line(stage, done, total, note, left=self._seconds_left()))
         if self.log is not None:
@@ -200,6 +202,7 @@ def round_cells(run: RunData, round: RoundData) -> dict[str, str]:
         supply = f"{int(kept.sum())}/{len(kept)}"
     seconds = run.seconds(round.number)
     return {
+        # * marks the best round.
         "round": number,
         "decision": decision,
         "pass@1 %": _cell(round, "pass@1", interval=True),

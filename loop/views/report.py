@@ -25,6 +25,7 @@ from ouroloop.loop.views.measures import (
 )
 from ouroloop.loop.views.progress import notes, round_cells
 from ouroloop.loop.views.reader import Json, RoundData, RunData, read_run
+from ouroloop.loop.views.terms import TERMS
 from ouroloop.monitors.base import Reading
 
 # More chains than these nobody reads; the rest are in the run's samples.jsonl.
@@ -175,6 +176,7 @@ def _tiles(
 ) -> list[tuple[str, str, str]]:
     if first is None or last is None:
         return []
+    # Three numbers that the page opens with: accuracy at its best, diversity at the end.
     tiles = [("best round", "none" if best is None else str(best.number), f"of {last.number}")]
     for key, end, label in (
         ("pass@1", best or last, "right answers"),
@@ -197,6 +199,7 @@ def _tile_value(key: str, round: RoundData) -> str:
 
 def _rejections(run: RunData) -> Json:
     by_round = {r.number: (rejections(r), len(r.verdicts)) for r in run.rounds if len(r.verdicts)}
+    # A sample rejected for two reasons counts in both rows.
     totals: dict[str, int] = {}
     for counts, _ in by_round.values():
         for reason, count in counts.items():
@@ -302,49 +305,3 @@ def trace(verdict: Json, chain: Json | None) -> Json:
 
 def _text(node: Json) -> str:
     return str((node.get("completion") or node).get("text", "")).strip()
-
-
-TERMS = (
-    (
-        "Round 0",
-        "The starting model, measured before any training: later rounds are compared with it.",
-    ),
-    ("Held-out", "Problems that training never sees."),
-    (
-        "[low, high]",
-        "95 % interval from within the round; problems, not samples, are the units drawn.",
-    ),
-    (
-        "Undefined",
-        "The number could not be computed; the reason stands beside it. It never means zero.",
-    ),
-    ("Kept", "The sample passed every rejection filter, so the model may be trained on it."),
-    (
-        "Reliability",
-        (
-            "If 70 % of samples agree on an answer, a calibrated model is right in 70 % of such"
-            " cases: its dots lie on the dashed line."
-        ),
-    ),
-    (
-        "Decision",
-        (
-            "continue; reinject: mix demonstrations and rare strategies back in; rollback: return"
-            " to the best model; halt: stop."
-        ),
-    ),
-    (
-        "Drift, sharpening, shortcut takeover, tail narrowing",
-        (
-            "Kinds of collapse: errors pile up; one way of solving crowds out the others; one cheap"
-            " answer spreads over problems; only easy problems stay solved."
-        ),
-    ),
-    (
-        "Guarded, unguarded",
-        (
-            "In a guarded run decisions are carried out; in an unguarded one they are only written"
-            " down."
-        ),
-    ),
-)

@@ -32,6 +32,7 @@ def watch(path: Path, console: Console | None = None, every_seconds: float = 1.0
     run = read_run(path)
     if console.is_terminal:
         with Live(_screen(run), console=console, auto_refresh=False, transient=True) as live:
+            # `before`: committed rounds never change and are not read again.
             while run.state == "running":
                 time.sleep(every_seconds)
                 run = read_run(path, before=run)
