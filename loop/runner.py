@@ -18,7 +18,7 @@ from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.setup import Setting, prepare, resolve_model
 from ouroloop.loop.store import Store, sha256_of
-from ouroloop.loop.trackers.mlflow import safe_sync, start_sync
+from ouroloop.loop.trackers.process import safe_sync, start_sync
 from ouroloop.loop.views.progress import LiveProgress, closing_text, rounds_table, unreadable_notes
 from ouroloop.loop.views.reader import read_run
 from ouroloop.monitors.decision.rule import Decision
