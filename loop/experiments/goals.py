@@ -15,13 +15,22 @@ MARK = {True: "met", False: "**not met**", None: "not known yet"}
 class Goal:
     """One thing that is asked of the result.
 
-    Asks: in words, with the number; met: None where too little is finished to tell.
+    Attributes:
+        asks: in words, with the number.
+        found: what was found.
+        met: None where too little is finished to tell.
+        unit: of the number; "%" for a share.
     """
 
     asks: str
     found: Estimate
     met: bool | None
     unit: str = ""
+
+    @property
+    def has_result(self) -> bool:
+        """Whether there is a number at all; there is none where an arm was not run."""
+        return self.found.value == self.found.value
 
     @classmethod
     def at_least(cls, asks: str, found: Estimate, least: float, unit: str = "") -> Goal:
@@ -44,18 +53,9 @@ class Goal:
         Not met when the estimate itself is below; between the two not known.
         """
         shown = found.low == found.low and one_sided_low(found) >= least
-        return cls(
-            asks,
-            found,
-            (
-                True
-                if shown
-                else None
-                if found.value != found.value or found.value >= least
-                else False
-            ),
-            unit,
-        )
+        missed = found.value < least  # never so of NaN
+        met = True if shown else False if missed else None
+        return cls(asks, found, met, unit)
 
 
 def one_sided_low(found: Estimate) -> float:

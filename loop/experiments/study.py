@@ -15,8 +15,10 @@ from ouroloop.loop.experiments import rounds
 
 Keys = Mapping[str, Any]
 Rows = list[dict[str, Any]]
+Run = tuple[str, int]
+"""Arm and seed."""
 Results = Mapping[str, Mapping[int, Sequence[Mapping[str, Any]]]]
-"""arm -> seed -> the rows that its run came to."""
+"""arm -> seed -> the rows that were kept of its run."""
 
 SMALL_ENGINE: dict[str, Any] = {"kind": "transformers", "max_num_seqs": 512}
 """For a small model on one core.
@@ -32,18 +34,19 @@ class Study:
 
     So that `ouroloop run` does the same.
 
-    Attributes: name: of the study; its runs lie in a folder of that name. base: recipe keys that
-        all arms share. arms: arm -> the keys in which it differs. A `model`, a teacher or a path
-        may be `@arm` (the last checkpoint of another arm's run of the
-            same seed) or `$thing` (made once, see `made`). An arm's own `seed` is added to the
-            run's.
+    Attributes:
+        name: of the study; its runs lie in a folder of that name.
+        base: recipe keys that all arms share.
+        arms: arm -> the keys in which it differs. A `model`, a teacher or a path may be `@arm` (the
+            last checkpoint of another arm's run of the same seed) or `$thing` (made once, see
+            `made`). An arm's own `seed` is added to the run's.
         made: thing -> what makes it in a folder and returns its path; called again it finds what is
             there.
         measure: run folder -> the rows to keep of it, flat and small; written as CSV.
         extra: what is sampled beyond the loop before `measure` reads, given the run folder and an
             engine (resumable: it may find its own files).
-        quick: keys that `--quick` changes in every arm; quick_arms: the arms that it runs (None:
-            all).
+        quick: keys that `--quick` changes in every arm.
+        quick_arms: the arms that `--quick` runs (None: all).
         further: arms that run only when they are named: what a finding was looked into with, beyond
             the time of the full run.
     """

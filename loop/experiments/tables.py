@@ -1,7 +1,4 @@
-"""Tables of what runs came to.
-
-One line per arm over its seeds, differences between arms seed by seed.
-"""
+"""Tables of results: a line per arm over its seeds; differences between arms seed by seed."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from ouroloop.monitors.estimators.stats import UNDEFINED, Estimate, mean
 
 Rows = Sequence[Mapping[str, Any]]
 Columns = Mapping[str, tuple[Callable[[Rows], float], str]]
-"""Heading -> (what a run's rows come to, unit: "%", "" or a word).
+"""Heading -> (one number from a run's rows, unit: "%", "" or a word).
 
 Shares are in [0, 1] and shown as per cent.
 """
@@ -71,6 +68,11 @@ def arm_table(results: Results, columns: Columns) -> list[str]:
         grid = [list(row) for row in zip(*grid, strict=True)]
     head, *body = (f"| {' | '.join(row)} |" for row in grid)
     return [head, "|---" * len(grid[0]) + "|", *body]
+
+
+def average(results: Results, arm: str, column: Callable[[Rows], float]) -> Estimate:
+    """Mean over an arm's seeds; undefined without any."""
+    return mean([column(run) for run in results.get(arm, {}).values()])
 
 
 def gain(results: Results, arm: str, over: str, column: Callable[[Rows], float]) -> Estimate:

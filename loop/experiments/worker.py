@@ -1,6 +1,6 @@
 """A process that runs a study's runs one after the other.
 
-`python -m ouroloop.loop.experiments.worker STUDY RUNS OUT [--quick]`.
+`python -m ouroloop.loop.experiments.worker STUDY RUNS [--quick]`; STUDY is a folder or a file.
 
 The libraries are imported once, training happens in this process and the engine is kept from run to
 run, which saves a third of a small run's time. Reads {"arm", "seed"} lines from standard input,
@@ -23,7 +23,7 @@ from ouroloop.loop.controller import Campaign
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.engines.worker import end_group
 from ouroloop.loop.errors import OuroloopError
-from ouroloop.loop.experiments import registry, rounds
+from ouroloop.loop.experiments import loading, results, rounds
 from ouroloop.loop.experiments.study import Study
 from ouroloop.loop.objectives import sft
 from ouroloop.loop.recipe_file import resolve
@@ -93,8 +93,8 @@ def _beginning(recipe: dict[str, Any]) -> dict[str, Any]:
 class Worker:
     """Runs of one study with an engine kept warm."""
 
-    def __init__(self, study: Study, runs: Path, out: Path, quick: bool):
-        self.study, self.runs, self.out, self.quick = study, runs, out, quick
+    def __init__(self, study: Study, runs: Path, quick: bool):
+        self.study, self.runs, self.quick = study, runs, quick
         self._engine: Engine | None = None
         self._config: dict[str, Any] = {}
 
@@ -134,7 +134,7 @@ class Worker:
         if self.study.extra is not None:
             await self.study.extra(path, self._engine)
         found = self.study.measure(path)
-        rounds.write(found, self.out / f"{recipe.name}.csv")
+        rounds.write(found, results.table_of(self.runs / "tables", (arm, seed)))
         return len(found)
 
     async def close(self) -> None:
@@ -145,7 +145,7 @@ class Worker:
 
 
 async def serve(worker: Worker, replies: TextIO) -> None:
-    """Answer lines until there are no more; what fails is told and ends nothing but that run."""
+    """Answer lines until there are no more; a failure is answered and ends only that run."""
     sft.warm_up()
     while line := await asyncio.to_thread(sys.stdin.readline):
         asked = json.loads(line)
@@ -175,16 +175,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m ouroloop.loop.experiments.worker", description=__doc__
     )
-    parser.add_argument("study")
+    parser.add_argument("study", type=Path)
     parser.add_argument("runs", type=Path)
-    parser.add_argument("out", type=Path)
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    asyncio.run(
-        serve(Worker(registry.study(given.study), given.runs, given.out, given.quick), replies)
-    )
+    study = loading.load(given.study).study
+    asyncio.run(serve(Worker(study, given.runs, given.quick), replies))
 
 
 if __name__ == "__main__":
