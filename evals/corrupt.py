@@ -10,11 +10,25 @@ import random
 import re
 from fractions import Fraction
 
-from ouroloop.evals.numerals import DIGITS, to_fraction
+from ouroloop.evals.grading import is_number
+from ouroloop.evals.numerals import DIGITS, MAX_DIGITS, to_fraction
 from ouroloop.evals.tasks import Problem, Task
 
 _NUMBER = re.compile(rf"(?<![0-9.,])(?:{DIGITS})(?![0-9])")
 _EQUALS = re.compile(r"=\s*\$?\s*$")
+
+MAX_TEXT = 20_000
+"""A longer text is not made wrong: graders and step checkers read no more of it either."""
+MAX_TRIES = 20
+"""Results that are changed in turn until the task says that one change is a wrong step.
+
+Each try reads the whole text again.
+"""
+_BEFORE = 16
+"""Characters before a number in which its "=" is looked for.
+
+From the text's start it would cost the square of its length.
+"""
 
 
 def corrupt(
@@ -27,12 +41,18 @@ def corrupt(
     and nothing else: the right answer by a wrong step. Whether it is wrong is the task's own word:
     its `grade` reads another answer, or its `check_steps` finds the step.
     """
+    if len(text) > MAX_TEXT:
+        return None
     rng = random.Random(f"{problem.id}/{seed}/{keep_answer}")
     right = task.grade(problem, text).answer
     numbers = list(_NUMBER.finditer(text))
-    results = [i for i, number in enumerate(numbers) if _EQUALS.search(text, 0, number.start())]
+    results = [
+        i
+        for i, number in enumerate(numbers)
+        if _EQUALS.search(text[max(0, number.start() - _BEFORE) : number.start()])
+    ]
     if keep_answer:
-        for index in rng.sample(results, len(results)):
+        for index in rng.sample(results, len(results))[:MAX_TRIES]:
             wrong = _replace(text, numbers[index : index + 1], _slip(numbers[index][0], rng))
             if (
                 task.grade(problem, wrong).answer == right
@@ -43,7 +63,8 @@ def corrupt(
     stated = [i for i, number in enumerate(numbers) if _is(number[0], right)]
     if not stated:
         return None
-    first = max((i for i in stated if i in results), default=stated[-1])
+    is_result = set(results)
+    first = max((i for i in stated if i in is_result), default=stated[-1])
     spelling = numbers[stated[-1]][0]
     wrong = _replace(
         text,
@@ -69,8 +90,14 @@ def _replace(text: str, numbers: list[re.Match[str]], new: str) -> str:
 
 
 def _is(digits: str, answer: str | None) -> bool:
-    """Whether a number as written has the answer's size; its sign stands outside."""
+    """Whether a number as written has the answer's size; its sign stands outside.
+
+    The answer must be a plain number of a readable length before Fraction sees it: "1e999999999" is
+    one answer in ten characters, and a Fraction of a thousand million digits.
+    """
+    if answer is None or len(answer) > 2 * MAX_DIGITS or not is_number(answer):
+        return False
     try:
-        return answer is not None and to_fraction(digits) == abs(Fraction(answer))
-    except (ValueError, ZeroDivisionError):
+        return to_fraction(digits) == abs(Fraction(answer))
+    except ZeroDivisionError:
         return False

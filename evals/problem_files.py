@@ -15,6 +15,7 @@ from typing import Any
 from ouroloop.evals.errors import DataError
 from ouroloop.evals.grading import canonical
 from ouroloop.evals.tasks import Problem
+from ouroloop.monitors.fence import well_formed
 
 ReadRow = Callable[[Mapping[str, Any], str], Problem]
 """One JSON object and its place ("file:line") -> a problem."""
@@ -191,4 +192,4 @@ def _text(row: Mapping[str, Any], name: str, where: str) -> str | None:
             f"{where}: field {name!r} is empty; expected text. Leave the field out when there is"
             " none."
         )
-    return str(value)
+    return well_formed(str(value))

@@ -7,6 +7,8 @@ Measures a fixed panel while it trains, and stops it on HALT evidence.
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
 import logging
 import math
@@ -24,7 +26,7 @@ from transformers import Trainer, TrainerCallback
 from ouroloop.loop.callback_generate import Generate
 from ouroloop.loop.errors import DataError
 from ouroloop.loop.views.monitor import HORIZON, judged_json, rule_of, sentence
-from ouroloop.monitors.decision.rule import DecisionRule, Decision
+from ouroloop.monitors.decision.rule import Decision, DecisionRule
 from ouroloop.monitors.follower import Follower, Judged
 from ouroloop.monitors.traces.files import read_file
 from ouroloop.monitors.traces.reader import TraceReader, main_family
@@ -41,6 +43,8 @@ At step 0 best four times as many samples per problem.
 
 FOLDER = "collapse_monitor"
 ACTIONS = {"continue": 0, "reinject": 1, "rollback": 2, "halt": 3}
+NOT_MEASURED = "collapse/not_measured"
+"""1 in the log of a step at which sampling or measuring failed."""
 _log = logging.getLogger(__name__)
 
 
@@ -55,7 +59,11 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
         others is asked for. on_evaluation: measure whenever the trainer evaluates; the readings
         join its metrics. on_halt: "stop" sets `control.should_training_stop`; "warn" only says so.
         tolerances: fields of `monitors.DecisionRule`, e.g. {"accuracy_loss": 0.02}. plan_rounds: how many
-        times it will be measured in all. strategies: as `ouroloop monitor --strategies`.
+        times it will be measured in all. strategies: as `ouroloop monitor --strategies`. on_error:
+        what an error in `sample`, in its rows or in the measurement does. "log": it is logged with
+        its traceback, this measurement
+            is marked "not measured", and training goes on; if it was the first, the next one that
+            succeeds is the anchor. "raise": for tests.
 
     Readings stand in `state.log_history` as `collapse/<reading>`; after `attach(trainer)` they also
     go to the trainer's reporters. In `output_dir/collapse_monitor` lie the rows of each measurement
@@ -76,7 +84,12 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
         tolerances: Mapping[str, float | str] | None = None,
         plan_rounds: int = HORIZON,
         strategies: str | None = None,
+        on_error: Literal["log", "raise"] = "log",
     ) -> None:
+        if on_error not in ("log", "raise"):
+            raise DataError(
+                f"CollapseMonitor: on_error is {on_error!r}; expected 'log' or 'raise'."
+            )
         if on_halt not in ("stop", "warn"):
             raise DataError(f"CollapseMonitor: on_halt is {on_halt!r}; expected 'stop' or 'warn'.")
         if every_steps is not None and every_steps < 1:
@@ -93,7 +106,7 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
         self.rule: DecisionRule = rule_of(
             [f"{name}={value}" for name, value in (tolerances or {}).items()], plan_rounds
         )
-        self.strategies = strategies
+        self.strategies, self.on_error = strategies, on_error
         self.trainer: Trainer | None = None
         self.steps: list[int] = []
         self.judged: list[Judged] = []
@@ -113,8 +126,14 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
         """Take up what was measured before this checkpoint, or measure the anchor."""
         self._start_anew()
         folder = _folder(args)
-        if state.is_world_process_zero and folder.is_dir():
-            self._take_up(folder, state.global_step)
+        if state.is_world_process_zero:
+            with self._fence(f"reading back {folder}; it begins anew") as failed:
+                if folder.is_dir():
+                    self._take_up(folder, state.global_step)
+            if failed:
+                self._start_anew()
+                with self._fence("putting the unreadable files aside"):
+                    folder.replace(_free_name(folder))
         self.steps = _told_by_the_first(self.steps)
         if not self.steps:
             self._measure(args, state, control, **more)
@@ -171,18 +190,60 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
         logs: dict[str, float] = {}
         halt = False
         if state.is_world_process_zero:
-            with _undisturbed(model):
-                rows = [dict(row) for row in self.sample(model, processing_class, step)]
-            judged = self._judge(_folder(args), step, rows)
-            halt, logs = judged.is_halt, _logs(judged)
-            self._tell(state, control, logs)
-            (_log.warning if halt else _log.info)(
-                "collapse monitor: %s", sentence(judged, f"step {step}")
-            )
+            judged = self._judged_or_not(_folder(args), step, model, processing_class)
+            halt = judged is not None and judged.is_halt
+            with self._fence(f"the decision of step {step} is not logged"):
+                logs = {NOT_MEASURED: 1.0} if judged is None else _logs(judged)
+                if judged is not None:
+                    (_log.warning if halt else _log.info)(
+                        "collapse monitor: %s", sentence(judged, f"step {step}")
+                    )
+                self._tell(state, control, logs)
         self.steps.append(step)
         if _told_by_the_first(halt) and self.on_halt == "stop":
             control.should_training_stop = True
         return logs
+
+    def _judged_or_not(
+        self, folder: Path, step: int, model: Any, processing_class: Any
+    ) -> Judged | None:
+        """Sample and judge; None, and all as it was before, where that fails."""
+        follower = self.follower
+        before = (
+            copy.deepcopy(self.reader),
+            replace(follower, history=[*follower.history], later_=[*follower.later_]),
+        )
+        judged = None
+        with self._fence(f"step {step} is not measured") as failed:
+            with _undisturbed(model):
+                rows = [dict(row) for row in self.sample(model, processing_class, step)]
+            judged = self._judge(folder, step, rows)
+        if failed:
+            self.reader, self.follower = before
+            with self._fence(f"writing down that step {step} is not measured"):
+                folder.mkdir(parents=True, exist_ok=True)
+                _append(
+                    folder,
+                    {"step": step, "not_measured": f"{type(failed[0]).__name__}: {failed[0]}"},
+                )
+        return judged
+
+    @contextmanager
+    def _fence(self, what: str) -> Iterator[list[Exception]]:
+        """Let no error of the block through, unless `on_error` says so.
+
+        It is logged, and the list that is given holds it.
+        """
+        failed: list[Exception] = []
+        try:
+            yield failed
+        except Exception as error:
+            if self.on_error == "raise":
+                raise
+            _log.warning(
+                "collapse monitor: %s (%s: %s)", what, type(error).__name__, error, exc_info=True
+            )
+            failed.append(error)
 
     def _judge(self, folder: Path, step: int, rows: Sequence[Mapping[str, Any]]) -> Judged:
         """Judge the rows, then leave them and the decision behind."""
@@ -197,14 +258,15 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
             judged = self.follower.judge(view)
         except TraceError as error:
             raise DataError(str(error)) from error
+        for note in self.reader.unreadable_notes():
+            _log.warning("collapse monitor: %s", note)
         folder.mkdir(parents=True, exist_ok=True)
         file = _rows_file(folder, step)
         file.with_suffix(".tmp").write_text(
             "".join(line + "\n" for line in lines), encoding="utf-8"
         )
         file.with_suffix(".tmp").replace(file)
-        with (folder / "decisions.jsonl").open("a", encoding="utf-8") as decisions:
-            decisions.write(json.dumps({"step": step, **judged_json(judged)}) + "\n")
+        _append(folder, {"step": step, **judged_json(judged)})
         self.judged.append(judged)
         return judged
 
@@ -216,22 +278,25 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
         file = folder / "decisions.jsonl"
         known = [row for _, row in read_file(file)] if file.is_file() else []
         kept = [row for row in known if row["step"] <= step] if step else []
-        wanted = {_rows_file(folder, row["step"]) for row in kept}
+        measured = [row for row in kept if "not_measured" not in row]
+        wanted = {_rows_file(folder, row["step"]) for row in measured}
         for old in folder.glob("step-*.jsonl"):
             if old not in wanted:
                 old.unlink()
         file.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        if not kept:
+        self.steps = [row["step"] for row in kept]
+        if not measured:
             return
-        anchor = self.reader.read(read_file(_rows_file(folder, kept[0]["step"])))
-        self.reader.rounds_ += [None] * (len(kept) - 1)
+        anchor = self.reader.read(read_file(_rows_file(folder, measured[0]["step"])))
+        self.reader.rounds_ += [None] * (len(measured) - 1)
         names = ("round", "action", "reasons", "mode", "details")
         self.follower.reference = anchor
         self.follower.rule = replace(
             self.rule, main_family=self.rule.main_family or main_family(anchor)
         )
-        self.follower.history = [Decision(**{name: row[name] for name in names}) for row in kept]
-        self.steps = [row["step"] for row in kept]
+        self.follower.history = [
+            Decision(**{name: row[name] for name in names}) for row in measured
+        ]
 
     def _tell(self, state: Any, control: Any, logs: dict[str, float]) -> None:
         """Into the log history, through the trainer's reporters if there is a trainer.
@@ -296,6 +361,22 @@ def _folder(args: Any) -> Path:
 
 def _rows_file(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}.jsonl"
+
+
+def _append(folder: Path, row: Mapping[str, Any]) -> None:
+    """One line more in decisions.jsonl."""
+    with (folder / "decisions.jsonl").open("a", encoding="utf-8") as decisions:
+        decisions.write(json.dumps(row) + "\n")
+
+
+def _free_name(folder: Path) -> Path:
+    """A name beside it that nothing has yet."""
+    numbers = itertools.count(1)
+    return next(
+        name
+        for n in numbers
+        if not (name := folder.with_name(f"{folder.name}-unread-{n}")).exists()
+    )
 
 
 def _plain(value: Any) -> Any:

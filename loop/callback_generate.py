@@ -6,12 +6,17 @@ What `CollapseMonitor` measures by default.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from ouroloop.monitors.fence import Unreadable, attempt
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -21,8 +26,8 @@ class Generate:
     Four times as many at step 0. Seeded anew by the step.
 
     problems: each with `problem` (id) and `prompt` (a text, or chat messages), and any of `family`,
-    `slice`; other keys are the grader's. grade: (problem, text) -> right, wrong or None; what it
-    raises is not caught.
+    `slice`; other keys are the grader's. grade: (problem, text) -> right, wrong or None. A text on
+    which it raises is unscored, and a warning is logged.
     """
 
     problems: Sequence[Mapping[str, Any]]
@@ -50,10 +55,22 @@ class Generate:
                 yield {
                     **about,
                     "text": text,
-                    "correct": self.grade(problem, text),
+                    "correct": self._grade(problem, text),
                     "logprobs": logprobs,
                     "truncated": is_cut,
                 }
+
+    def _grade(self, problem: Mapping[str, Any], text: str) -> bool | None:
+        verdict = attempt("grade", self.grade, problem, text)
+        if isinstance(verdict, Unreadable):
+            _log.warning(
+                "collapse monitor: a sample of problem %s is unscored: %s: %s",
+                problem.get("problem"),
+                verdict.label,
+                verdict.message,
+            )
+            return None
+        return verdict
 
     def _complete(
         self, model: Any, tokenizer: Any, prompts: Sequence[str]

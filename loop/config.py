@@ -337,6 +337,12 @@ class MonitorConfig(Section):
     general_loss: float = Field(
         0.05, ge=0, le=1, description="pass@1 of all other families together"
     )
+    unscored_gain: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="share of samples without a verdict, of all families; they would hide a loss",
+    )
     min_yield: float = Field(
         0.02, ge=0, le=1, description="kept samples per sample, below which supply has failed"
     )

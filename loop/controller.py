@@ -29,6 +29,7 @@ from ouroloop.loop.stages import (
     dataset,
     decide,
     filters,
+    judging,
     naming,
     plan,
     probe,
@@ -41,6 +42,7 @@ from ouroloop.loop.stages import (
 )
 from ouroloop.loop.store import Journal, Store, once_json, read_json, read_rows, write_rows
 from ouroloop.loop.views.reader import best_round
+from ouroloop.monitors.fence import Unreadable
 
 Progress = Callable[[str, int, int, str], None]
 
@@ -202,6 +204,7 @@ class Campaign:
         write_rows(
             folder / "verdicts.parquet", filters.to_rows(samples, verdicts, by_id), filters.SCHEMA
         )
+        self.count_unreadable(number, "samples", [v.unreadable for v in verdicts])
         if self.serving is None:  # nobody drafted: the round learns from gold traces alone
             await self.serve(self.checkpoint(intent.start_from))
         earlier = {
@@ -248,7 +251,8 @@ class Campaign:
 
     def final_answer(self, example: Example) -> str | None:
         """The answer that an example's trace ends with."""
-        return self.setting.task.grade(self.items[example.problem_id], example.text).answer
+        grade = judging.graded(self.items[example.problem_id], example.text, self.setting.task)
+        return None if isinstance(grade, Unreadable) else grade.answer
 
     def before_training(
         self, folder: Path, rows: Sequence[Mapping[str, Any]], intent: plan.Plan
@@ -278,6 +282,18 @@ class Campaign:
             refiner, self.setting.held_out.audit_items, self.setting.task, self.tell
         )
         write_rows(folder / "audit.parquet", rows, canaries.SCHEMA)
+        self.count_unreadable(refiner.round, "planted items", [row["unreadable"] for row in rows])
+
+    def count_unreadable(self, number: int, what: str, labels_N: Sequence[Sequence[str]]) -> None:
+        """An event with how many samples a grader, step checker.
+
+        Strategy reader or corrupter failed on, if any.
+        """
+        failed, why = judging.count(labels_N)
+        if failed:
+            self.store.event(
+                "unreadable", round=number, what=what, unreadable=failed, of=len(labels_N), why=why
+            )
 
     async def train(self, number: int, folder: Path, intent: plan.Plan) -> None:
         """SFT in a child process; too few samples kept means no training.
@@ -339,6 +355,7 @@ class Campaign:
                 refiner, setting.probe_set, setting.task, recipe.probe, setting.strategy, self.tell
             )
             write_rows(folder / "probe.parquet", rows, probe.PROBE_SCHEMA)
+            self.count_unreadable(number, "probe samples", [row["unreadable"] for row in rows])
             write_rows(folder / "critics.parquet", critics, probe.CRITICS_SCHEMA)
         anchors = [
             self.view(a) for a in plan.anchors(self.plans, number, recipe.monitors.baselines)

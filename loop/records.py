@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ouroloop.evals.tasks import Problem
+from ouroloop.monitors.fence import well_formed
 
 __all__ = [
     "Action",
@@ -88,6 +89,11 @@ class Completion:
     text: str
     finish_reason: Literal["stop", "length"]
     weight_version: str
+
+    def __post_init__(self) -> None:
+        # The one place where an engine's text enters the records, a journalled text on resume
+        # included.
+        object.__setattr__(self, "text", well_formed(self.text))
 
 
 @dataclass(frozen=True)
@@ -183,6 +189,8 @@ class Verdict:
     strategy: str | None
     approved: bool | None
     agreement: float | None
+    unreadable: tuple[str, ...] = ()
+    """Readers that failed on this text, "ValueError in dataflow"; their values are None."""
 
 
 @dataclass(frozen=True)

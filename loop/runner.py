@@ -18,7 +18,7 @@ from ouroloop.loop.records import Decision
 from ouroloop.loop.setup import Setting, prepare, resolve_model
 from ouroloop.loop.store import Store, sha256_of
 from ouroloop.loop.trackers.mlflow import safe_sync, start_sync
-from ouroloop.loop.views.progress import LiveProgress, closing_text, rounds_table
+from ouroloop.loop.views.progress import LiveProgress, closing_text, rounds_table, unreadable_notes
 from ouroloop.loop.views.reader import read_run
 
 
@@ -62,6 +62,25 @@ def resume(path: Path, changed: Recipe | None = None) -> Outcome:
 
 def _carry(store: Store, setting: Setting) -> Outcome:
     recipe, track = setting.recipe, setting.recipe.tracking.mlflow
+    try:
+        decision = _run_live(store, setting)
+    except Exception:
+        # MLflow still shows what the last committed round left there: a run that is working.
+        if track:
+            _sync(store.path, recipe.name)
+        raise
+    data = read_run(store.path)
+    print(rounds_table(data))
+    print(closing_text(data))
+    halted = decision.action == "halt" and recipe.monitors.guard
+    if halted:
+        print(f"halted after round {decision.round}: {' '.join(decision.reasons)}")
+    return Outcome(store.path, decision, halted, _sync(store.path, recipe.name) if track else None)
+
+
+def _run_live(store: Store, setting: Setting) -> Decision:
+    """Every round, with progress on the terminal and in the store's events."""
+    recipe, track = setting.recipe, setting.recipe.tracking.mlflow
     with LiveProgress(log=_to_events(store)) as progress:
         sizes = (
             f"{recipe.rounds} rounds on {len(setting.problems):,} problems,"
@@ -76,26 +95,28 @@ def _carry(store: Store, setting: Setting) -> Outcome:
                     f"round {number}: {found.action}. "
                     + " ".join(str(r) for r in found.decision["reasons"][:2])
                 )
+                for line in unreadable_notes(found):
+                    progress.say(line)
             if track:
                 start_sync(store.path)
 
-        engine = build_engine(recipe, store.path / "engine.log")
-        decision = asyncio.run(
-            _run_and_close(Campaign(store, setting, engine, progress, committed))
-        )
-    data = read_run(store.path)
-    print(rounds_table(data))
-    print(closing_text(data))
-    halted = decision.action == "halt" and recipe.monitors.guard
-    if halted:
-        print(f"halted after round {decision.round}: {' '.join(decision.reasons)}")
-    failure = safe_sync(store.path) if track else None
+        try:
+            engine = build_engine(recipe, store.path / "engine.log")
+        except Exception as error:
+            _record_failure(store, error)
+            store.close()
+            raise
+        return asyncio.run(_run_and_close(Campaign(store, setting, engine, progress, committed)))
+
+
+def _sync(path: Path, name: str) -> str | None:
+    """Bring MLflow up to date; returns, and says on standard error, why it could not be."""
+    failure = safe_sync(path)
     if failure:
         print(
-            f"{failure}\nThe run is unharmed; `ouroloop sync {recipe.name}` tries again.",
-            file=sys.stderr,
+            f"{failure}\nThe run is unharmed; `ouroloop sync {name}` tries again.", file=sys.stderr
         )
-    return Outcome(store.path, decision, halted, failure)
+    return failure
 
 
 def build_engine(recipe: Recipe, log_path: Path) -> Engine:
@@ -106,9 +127,11 @@ def build_engine(recipe: Recipe, log_path: Path) -> Engine:
 
 
 async def carry(campaign: Campaign) -> Decision:
-    """A campaign to its end, its beginning and end told in the store's events.
+    """A campaign to its end, its beginning and end written to the store's events.
 
     The store is closed, the engine is not.
+
+    An interruption (Ctrl-C, a cancelled task) is no failure: such a run counts as stopped.
     """
     store = campaign.store
     store.event("run_started", name=campaign.setting.recipe.name)
@@ -116,17 +139,28 @@ async def carry(campaign: Campaign) -> Decision:
         decision = await campaign.run()
         store.event("run_finished", action=decision.action)
         return decision
-    except BaseException as error:
-        store.event("run_failed", error=f"{type(error).__name__}: {error}")
+    except Exception as error:
+        _record_failure(store, error)
         raise
     finally:
         store.close()
 
 
+def _record_failure(store: Store, error: Exception) -> None:
+    store.event("run_failed", error=f"{type(error).__name__}: {error}")
+
+
 def _to_events(store: Store) -> Progress:
-    return lambda stage, done, total, note: store.event(
-        "progress", stage=stage, done=done, total=total, note=note
-    )
+    """Progress for the event log.
+
+    The terminal's last stage ends after the store is closed: that is no event of the run.
+    """
+
+    def log(stage: str, done: int, total: int, note: str = "") -> None:
+        if store.is_open:
+            store.event("progress", stage=stage, done=done, total=total, note=note)
+
+    return log
 
 
 async def _run_and_close(campaign: Campaign) -> Decision:

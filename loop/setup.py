@@ -20,7 +20,8 @@ from ouroloop.loop.objectives.sft_job import check_settings
 from ouroloop.loop.recipe_file import BUILT_IN_MODELS
 from ouroloop.loop.records import Problem
 from ouroloop.loop.stages.constitution import Principle, load_constitution
-from ouroloop.loop.stages.naming import Learned, Strategy, strategist
+from ouroloop.loop.stages.judging import Strategy
+from ouroloop.loop.stages.naming import Learned, strategist
 from ouroloop.loop.stages.probe import ProbeSet, choose_probe_set
 from ouroloop.loop.stages.prompts import resolve_prompts
 from ouroloop.loop.stages.texts import HeldOut, hold_out

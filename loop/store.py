@@ -142,12 +142,24 @@ class Store:
         write_json(folder / MANIFEST, {"round": number, "files": entries})
 
     def event(self, event: str, **facts: Any) -> None:
-        """Append one line to events.jsonl."""
-        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(
-                json.dumps({"time": round(time.time(), 3), "event": event, **facts}, default=str)
-                + "\n"
-            )
+        """Append one line to events.jsonl.
+
+        A line that a kill cut short is ended first, so that it spoils no other.
+        """
+        line = (
+            json.dumps({"time": round(time.time(), 3), "event": event, **facts}, default=str) + "\n"
+        )
+        with (self.path / "events.jsonl").open("a+b") as file:
+            if file.tell() > 0:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    line = "\n" + line
+            file.write(line.encode("utf-8"))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process still holds the run and may write to it."""
+        return not self._lock.closed
 
     def close(self) -> None:
         """Let the run go."""

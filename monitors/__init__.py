@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ouroloop.monitors.base import Pool, Reading, RoundView, Samples
-    from ouroloop.monitors.decision.rule import DecisionRule, Decision
+    from ouroloop.monitors.decision.rule import Decision, DecisionRule
     from ouroloop.monitors.follower import Follower, follow
     from ouroloop.monitors.registry import MONITORS, measure_all
     from ouroloop.monitors.traces.reader import TraceError, TraceReader, read_traces

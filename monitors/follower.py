@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ouroloop.monitors.base import Monitor, Reading, RoundView
-from ouroloop.monitors.decision.rule import DecisionRule, Decision
-from ouroloop.monitors.metrics.readings import first_samples
+from ouroloop.monitors.decision.rule import Decision, DecisionRule
+from ouroloop.monitors.metrics.readings import some_samples
 from ouroloop.monitors.registry import MONITORS, measure_all
 from ouroloop.monitors.traces.reader import TraceError
 
@@ -60,6 +60,9 @@ class Follower:
     def judge(self, view: RoundView) -> Judged:
         """Measure and decide; only problems that the anchor has too are compared.
 
+        A monitor that raises gives a reading of status "error", which is reported and decides
+        nothing: the loop is somebody else's, and an error of ours says nothing about its model.
+
         Raises:
             TraceError: the round shares no problem with the anchor.
         """
@@ -79,7 +82,8 @@ class Follower:
             view = now
         read, *first = [self._alike(v) for v in (view, *references[:1])]
         readings = measure_all(read, first[0] if first else None, self.monitors)
-        decision = self.rule.decide(view, references or None, readings, self.history)
+        sound = [r for r in readings if r.status != "error"]
+        decision = self.rule.decide(view, references or None, sound, self.history)
         decision = replace(decision, details={**decision.details, "carried_out": False})
         self.history.append(decision)
         return Judged(decision, tuple(readings), notes)
@@ -88,7 +92,7 @@ class Follower:
         return (
             view
             if self.num_samples is None
-            else replace(view, probe=first_samples(view.probe, self.num_samples))
+            else replace(view, probe=some_samples(view.probe, self.num_samples))
         )
 
 

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.errors import CheckpointError, EngineError, PromptTooLongError, RecipeError
 from ouroloop.loop.records import Completion, Prompt, Request, Sampling, Scored
+from ouroloop.monitors.fence import well_formed
 
 KEY = "OPENAI_API_KEY"
 RETRIES = 6
@@ -143,6 +144,7 @@ class RemoteEngine:
         try:
             async with self._slots:
                 text, reason = await self._ask(request)
+            text = well_formed(text)  # JSON may spell a lone surrogate, which no tokenizer takes
         except openai.BadRequestError as error:
             if "context length" in str(error) or error.code == "context_length_exceeded":
                 raise PromptTooLongError(

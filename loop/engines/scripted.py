@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ouroloop.loop.errors import EngineError, PromptTooLongError
 from ouroloop.loop.records import Completion, Prompt, Request, Scored
+from ouroloop.monitors.fence import well_formed
 
 STOP_TOKEN = 256
 
@@ -81,7 +82,8 @@ class ScriptedEngine:
         self.requests.append(request)
         given = self.answer(request)
         answer = Answer(given) if isinstance(given, str) else given
-        ids = [*answer.text.encode(), STOP_TOKEN] if answer.stopped else list(answer.text.encode())
+        raw = well_formed(answer.text).encode()
+        ids = [*raw, STOP_TOKEN] if answer.stopped else list(raw)
         stopped = answer.stopped and len(ids) <= request.sampling.max_tokens
         ids = ids[: request.sampling.max_tokens]
         return Completion(

@@ -20,8 +20,10 @@ from ouroloop.evals.tasks import Task
 from ouroloop.loop.config import FilterConfig
 from ouroloop.loop.records import Completion, Critique, Draft, Problem, Sample
 from ouroloop.loop.stages import constitution, filters
+from ouroloop.loop.stages.judging import PASSING
 from ouroloop.loop.stages.prompts import render
 from ouroloop.loop.stages.refine import Progress, Refiner, derive_seed, gather_bounded
+from ouroloop.monitors.fence import Unreadable, attempt
 
 Kind = Literal["right", "wrong_answer", "wrong_step"]
 KINDS: tuple[Kind, ...] = ("right", "wrong_answer", "wrong_step")
@@ -35,6 +37,7 @@ SCHEMA = pa.schema(
         "approved": pa.float64(),
         "probability": pa.float64(),
         "text": pa.string(),
+        "unreadable": pa.list_(pa.string()),
     }
 )
 
@@ -44,11 +47,15 @@ class Planted:
     """A text whose truth is known. right: a demonstration. wrong_answer: it with a slip.
 
     Wrong_step: the right answer by a wrong step.
+
+    unreadable: why the corrupter made no text of the demonstration; such an item is written down,
+    not judged.
     """
 
     problem: Problem
     kind: Kind
     text: str
+    unreadable: Unreadable | None = None
 
 
 def plant(demonstrations: Sequence[Problem], task: Task, config: FilterConfig) -> list[Planted]:
@@ -59,14 +66,26 @@ def plant(demonstrations: Sequence[Problem], task: Task, config: FilterConfig) -
     items = []
     for problem in demonstrations:
         right = problem.solution or ""
-        texts: dict[Kind, str | None] = {
+        texts: dict[Kind, str | Unreadable | None] = {
             "right": right,
-            "wrong_answer": task.corrupt(problem, right, seed=0),
+            "wrong_answer": _corrupted(task, problem, right, keep_answer=False),
         }
         if config.steps or config.critic:
-            texts["wrong_step"] = task.corrupt(problem, right, seed=0, keep_answer=True)
-        items += [Planted(problem, kind, text) for kind, text in texts.items() if text is not None]
+            texts["wrong_step"] = _corrupted(task, problem, right, keep_answer=True)
+        for kind, text in texts.items():
+            if isinstance(text, Unreadable):
+                items.append(Planted(problem, kind, "", text))
+            elif text is not None:
+                items.append(Planted(problem, kind, text))
     return items
+
+
+def _corrupted(
+    task: Task, problem: Problem, right: str, keep_answer: bool
+) -> str | Unreadable | None:
+    return attempt(
+        f"{task.name} corrupter", task.corrupt, problem, right, 0, keep_answer, passing=PASSING
+    )
 
 
 async def judge(
@@ -80,7 +99,8 @@ async def judge(
     critique.
     """
     config, refiner = refiner.recipe.filters, replace(refiner, round=0)
-    items, done = plant(demonstrations, task, config), 0
+    planted, done = plant(demonstrations, task, config), 0
+    items = [item for item in planted if item.unreadable is None]
 
     async def one(item: Planted, prompt_ids: list[int], ids: list[int]) -> Sample:
         nonlocal done
@@ -111,9 +131,12 @@ async def judge(
         samples, {p.id: p for p in demonstrations}, task, lambda problem, text: None
     )
     gates = filters.single_gates(config)
-    return [
+    judged = [
         _row(item, case, [gate.name for gate in gates if gate.objects(case)])
         for item, case in zip(items, cases, strict=True)
+    ]
+    return judged + [
+        _not_planted(item, item.unreadable) for item in planted if item.unreadable is not None
     ]
 
 
@@ -140,4 +163,23 @@ def _row(item: Planted, case: filters.Case, reasons: list[str]) -> dict[str, Any
         ),
         "probability": critique.probability if critique else None,
         "text": item.text,
+        "unreadable": [failure.label for failure in case.unreadable.values()],
+    }
+
+
+def _not_planted(item: Planted, failure: Unreadable) -> dict[str, Any]:
+    """The row of an item that the corrupter could not make.
+
+    Nothing was judged, so `accepted` is null.
+    """
+    return {
+        "problem": item.problem.id,
+        "kind": item.kind,
+        "right": 0.0,
+        "accepted": None,
+        "reasons": [],
+        "approved": None,
+        "probability": None,
+        "text": "",
+        "unreadable": [failure.label],
     }

@@ -22,7 +22,7 @@ from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.metrics.drift import Drift
 from ouroloop.monitors.metrics.entropy import TraceEntropy
 from ouroloop.monitors.metrics.generalization import Generalization
-from ouroloop.monitors.metrics.readings import first_samples, of
+from ouroloop.monitors.metrics.readings import of, some_samples
 from ouroloop.monitors.metrics.selection import largest_ratio, selection_ratios
 from ouroloop.monitors.metrics.texts import RealText
 from ouroloop.monitors.registry import MONITORS, measure_all
@@ -90,7 +90,7 @@ def decide(
         "drift": Drift(fresh_share=fresh_share(folder, recipe.monitors.guard)),
     }
     alike = [
-        replace(v, probe=first_samples(v.probe, recipe.probe.samples)) for v in (view, *anchors[:1])
+        replace(v, probe=some_samples(v.probe, recipe.probe.samples)) for v in (view, *anchors[:1])
     ]
     readings = measure_all(alike[0], alike[1] if anchors else None, monitors)
     once_json(folder / "readings.json", lambda: [asdict(r) for r in readings])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -19,6 +19,8 @@ from ouroloop.evals.steps import calculation_key
 from ouroloop.evals.tasks import Task
 from ouroloop.loop.config import FilterConfig
 from ouroloop.loop.records import Problem, Sample, Verdict
+from ouroloop.loop.stages.judging import Strategy, Value, judge_text
+from ouroloop.monitors.fence import Unreadable, attempt
 
 SCHEMA = pa.schema(
     {
@@ -39,6 +41,7 @@ SCHEMA = pa.schema(
         "num_tokens": pa.int64(),
         "revised": pa.bool_(),
         "slice": pa.string(),
+        "unreadable": pa.list_(pa.string()),
     }
 )
 
@@ -56,6 +59,7 @@ class Case:
     valid: bool | None
     strategy: str | None
     agreement: float | None
+    unreadable: Mapping[Value, Unreadable] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -172,6 +176,8 @@ class PerStrategy:
 def single_gates(config: FilterConfig) -> list[Each]:
     """Those gates that a recipe switches on which need nothing but the sample itself."""
     chosen: list[Each] = []
+    if needed := _needed(config):
+        chosen.append(Each("unreadable", lambda c: not needed.isdisjoint(c.unreadable)))
     if config.format:
         chosen.append(
             Each("format", lambda c: c.answer is None or c.sample.final.finish_reason != "stop")
@@ -186,6 +192,26 @@ def single_gates(config: FilterConfig) -> list[Each]:
     if config.critic:  # a critique that cannot be read is no approval
         chosen.append(Each("critic", lambda c: c.sample.approved is not True))
     return chosen
+
+
+def _needed(config: FilterConfig) -> frozenset[Value]:
+    """What the recipe's gates and caps look at.
+
+    A sample of which one of these cannot be read is not kept.
+
+    The other gates take None for "nothing to object to"; a reader that failed is no such evidence.
+    """
+    needs = {
+        Value.GRADE: (
+            config.format
+            or config.gold
+            or config.agreement is not None
+            or config.per_answer is not None
+        ),
+        Value.STEPS: config.steps,
+        Value.STRATEGY: config.per_strategy is not None,
+    }
+    return frozenset(value for value, is_needed in needs.items() if is_needed)
 
 
 @dataclass(frozen=True)
@@ -219,7 +245,7 @@ def gates(config: FilterConfig) -> list[Gate]:
     if config.duplicates == "exact":
         chosen.append(Duplicates(lambda c: c.text.strip()))
     elif config.duplicates == "calculations":
-        chosen.append(Duplicates(lambda c: calculation_key(c.text) or c.text.strip()))
+        chosen.append(Duplicates(_calculations_or_text))
     if config.per_problem is not None:
         chosen.append(PerProblem(config.per_problem))
     if config.per_answer is not None:
@@ -234,7 +260,7 @@ def judge(
     problems: Mapping[str, Problem],
     task: Task,
     config: FilterConfig,
-    strategy: Callable[[Problem, str], str | None],
+    strategy: Strategy,
 ) -> list[Verdict]:
     """Every sample's verdict, with every gate's reason."""
     cases = examine(samples, problems, task, strategy)
@@ -258,46 +284,42 @@ def judge(
             c.strategy,
             c.sample.approved,
             c.agreement,
+            tuple(failure.label for failure in c.unreadable.values()),
         )
         for c, why in zip(cases, reasons, strict=True)
     ]
 
 
 def examine(
-    samples: Sequence[Sample],
-    problems: Mapping[str, Problem],
-    task: Task,
-    strategy: Callable[[Problem, str], str | None],
+    samples: Sequence[Sample], problems: Mapping[str, Problem], task: Task, strategy: Strategy
 ) -> list[Case]:
     """Grade, check and name every sample.
 
     And count each answer's vote share among its problem's samples (self-consistency, 2203.11171).
     """
-    graded = [(s, task.grade(problems[s.problem_id], s.final.text)) for s in samples]
+    read_N = [judge_text(problems[s.problem_id], s.final.text, task, strategy) for s in samples]
     votes: dict[str, Counter[str]] = defaultdict(Counter)
     asked = Counter(s.problem_id for s in samples)
-    for s, grade in graded:
-        if grade.answer is not None:
-            votes[s.problem_id][grade.answer] += 1
+    for s, read in zip(samples, read_N, strict=True):
+        if read.grade.answer is not None:
+            votes[s.problem_id][read.grade.answer] += 1
     cases = []
-    for s, grade in graded:
-        problem = problems[s.problem_id]
-        share = (
-            votes[s.problem_id][grade.answer] / asked[s.problem_id]
-            if grade.answer is not None
-            else None
-        )
+    for s, read in zip(samples, read_N, strict=True):
+        answer = read.grade.answer
+        share = votes[s.problem_id][answer] / asked[s.problem_id] if answer is not None else None
         cases.append(
-            Case(
-                s,
-                grade.answer,
-                grade.correct,
-                task.check_steps(problem, s.final.text).valid,
-                strategy(problem, s.final.text),
-                share,
-            )
+            Case(s, answer, read.grade.correct, read.valid, read.strategy, share, read.unreadable)
         )
     return cases
+
+
+def _calculations_or_text(case: Case) -> str:
+    """What two samples of a problem are alike in.
+
+    Their calculations, or the text where it shows none that can be read.
+    """
+    key = attempt("calculation key", calculation_key, case.text)
+    return case.text.strip() if isinstance(key, Unreadable) or not key else key
 
 
 def to_rows(
@@ -308,6 +330,7 @@ def to_rows(
         {
             **asdict(v),
             "reasons": list(v.reasons),
+            "unreadable": list(v.unreadable),
             "question": problems[v.problem_id].question,
             "gold": problems[v.problem_id].answer,
             "temperature": s.temperature,

@@ -5,17 +5,32 @@ The task's truth, a canonicaliser, or clusters that are learned on round 0 and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ouroloop.evals.tasks import Task
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.records import Problem
-from ouroloop.monitors.strategies.strategy import CANONICALISERS
+from ouroloop.loop.stages.judging import Strategy
+from ouroloop.monitors.strategies.strategy import CANONICALISERS, Canonicaliser
 from ouroloop.monitors.strategies.templates import Templates
 
-Strategy = Callable[[Problem, str], str | None]
+
+@dataclass(frozen=True)
+class Canonical:
+    """A canonicaliser of `monitors` as a strategy reader."""
+
+    reader: Canonicaliser
+
+    @property
+    def name(self) -> str:
+        """The canonicaliser's name: counts of texts that it cannot read show it."""
+        return self.reader.name
+
+    def __call__(self, problem: Problem, text: str) -> str | None:
+        """The strategy of `text`, an answer to `problem`."""
+        return self.reader(problem.question, text)
 
 
 @dataclass
@@ -27,6 +42,7 @@ class Learned:
 
     path: Path | None = None
     learner_: Templates = field(default_factory=Templates)
+    name: str = "templates"
 
     def __call__(self, problem: Problem, text: str) -> str | None:
         """The text's cluster, or "new" where none is near.
@@ -69,5 +85,4 @@ def strategist(task: Task, kind: str) -> Strategy | Learned:
         return Learned()
     if kind == "task" and task.name == "arithmetic":
         return task.strategy
-    canonicalise = CANONICALISERS["dataflow" if kind == "task" else kind]
-    return lambda problem, text: canonicalise(problem.question, text)
+    return Canonical(CANONICALISERS["dataflow" if kind == "task" else kind])

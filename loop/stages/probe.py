@@ -19,7 +19,8 @@ from ouroloop.loop.config import ProbeConfig
 from ouroloop.loop.records import Completion, Problem
 from ouroloop.loop.stages import constitution
 from ouroloop.loop.stages.dataset import normalised
-from ouroloop.loop.stages.naming import Learned, Strategy
+from ouroloop.loop.stages.judging import Strategy, judge_text
+from ouroloop.loop.stages.naming import Learned
 from ouroloop.loop.stages.refine import Progress, Refiner, derive_seed, gather_bounded
 from ouroloop.monitors.base import AuditItems, Critics, Pool, RoundView, Samples, Texts
 
@@ -37,6 +38,7 @@ PROBE_SCHEMA = pa.schema(
         "num_tokens": pa.float64(),
         "truncated": pa.float64(),
         "text": pa.string(),
+        "unreadable": pa.list_(pa.string()),
     }
 )
 CRITICS_SCHEMA = pa.schema(
@@ -181,8 +183,12 @@ async def _criticise(
             derive_seed(refiner.recipe.seed, 0, problem.id, "principle_probe", 0),
         )
         critique = await refiner.criticise(problem, 0, found[0][1], principle)
-        grades = [task.grade(problem, a.text) for kind, a in found if kind == "sample"]
-        valid = task.check_steps(problem, found[0][1].text).valid
+        read = [
+            judge_text(problem, a.text, task, lambda *_: None)
+            for kind, a in found
+            if kind == "sample"
+        ]
+        grades, valid = [r.grade for r in read], read[0].valid
         correct = (
             grades[0].correct
             if grades[0].correct is None or valid is None
@@ -282,20 +288,21 @@ def _samples(rows: Sequence[Mapping[str, Any]]) -> Samples:
 def _row(
     problem: Problem, kind: str, answer: Completion, task: Task, strategy: Strategy
 ) -> dict[str, Any]:
-    grade = task.grade(problem, answer.text)
+    read = judge_text(problem, answer.text, task, strategy)
     return {
         "problem": problem.id,
         "family": problem.family,
         "slice": problem.slice,
         "kind": kind,
-        "correct": _number(grade.correct),
-        "valid": _number(task.check_steps(problem, answer.text).valid),
-        "strategy": strategy(problem, answer.text),
-        "answer": grade.answer,
+        "correct": _number(read.grade.correct),
+        "valid": _number(read.valid),
+        "strategy": read.strategy,
+        "answer": read.grade.answer,
         "nll": -sum(answer.logprobs) / len(answer.logprobs) if answer.logprobs else None,
         "num_tokens": float(len(answer.token_ids)),
         "truncated": float(answer.finish_reason == "length"),
         "text": answer.text,
+        "unreadable": read.labels,
     }
 
 

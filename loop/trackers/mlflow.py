@@ -217,6 +217,10 @@ class Tracker:
         }
         if run.rounds:
             told["decision"] = run.rounds[-1].action
+        if run.failure:
+            told["failure"] = run.failure
+        elif "failure" in self.client.get_run(parent).data.tags:  # of an earlier attempt
+            self.client.delete_tag(parent, "failure")
         self.client.log_batch(parent, tags=_tags(told))
         self._champion()
         if run.state == "running":

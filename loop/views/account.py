@@ -23,7 +23,7 @@ class Step(NamedTuple):
 def sentences(run: RunData) -> list[str]:
     """The run's story for someone who reads nothing else."""
     if not run.rounds:
-        return ["No round is finished yet."]
+        return [f"No round is finished yet.{_end(run)}"]
     return [
         text
         for text in (_length(run), _accuracy(run), _breadth(run), _supply(run), _decisions(run))
@@ -49,19 +49,23 @@ def steps(run: RunData) -> list[Step]:
 def _length(run: RunData) -> str:
     trained = [r for r in run.rounds if r.train.get("status") == "trained"]
     seconds = sum(s for r in run.rounds if (s := run.seconds(r.number)) == s)
-    end = {
-        "running": " The run is still working.",
-        "finished": "",
-        "failed": " The run failed before its end.",
-        "stopped": " The run was stopped before its end and can be resumed.",
-    }[run.state]
     skipped = len(run.rounds) - 1 - len(trained)
     skips = f"; {skipped} more trained nothing" if skipped > 0 else ""
     took = f" in {clock(seconds)}" if seconds else ""
     return (
         f"{_count(len(trained), 'round')} of training followed the starting model (round"
-        f" 0){skips}{took}.{end}"
+        f" 0){skips}{took}.{_end(run)}"
     )
+
+
+def _end(run: RunData) -> str:
+    """How the run stands, to follow a sentence; empty when it has finished."""
+    return {
+        "running": " The run is still working.",
+        "finished": "",
+        "failed": f" The run failed before its end: {run.failure}",
+        "stopped": " The run was stopped before its end and can be resumed.",
+    }[run.state]
 
 
 def _accuracy(run: RunData) -> str:

@@ -33,6 +33,7 @@ def compare(paths: Sequence[Path]) -> dict[str, Any]:
                 "path": str(run.path),
                 "guarded": run.guarded,
                 "state": run.state,
+                "failure": run.failure or None,
                 "best_round": run.best_round,
                 "best_checkpoint": (
                     str(run.checkpoint(run.best_round)) if run.best_round is not None else None
@@ -48,6 +49,8 @@ def compare_table(comparison: dict[str, Any], keys: Sequence[str] = TABLE_KEYS) 
     """The comparison as a Markdown table.
 
     One row per round, the runs side by side within each measure; then one line per run.
+
+    A failed run has a second line with the reason.
     """
     runs: dict[str, Any] = comparison["runs"]
     numbers = sorted({int(number) for run in runs.values() for number in run["rounds"]})
@@ -71,7 +74,8 @@ def compare_table(comparison: dict[str, Any], keys: Sequence[str] = TABLE_KEYS) 
         f"{name}: best round {run['best_round']}, checkpoint {run['best_checkpoint']}"
         for name, run in runs.items()
     ]
-    return "\n".join([markdown(rows) if rows else "No round is finished yet.", *best])
+    failed = [f"{name}: failed: {run['failure']}" for name, run in runs.items() if run["failure"]]
+    return "\n".join([markdown(rows) if rows else "No round is finished yet.", *best, *failed])
 
 
 def _round(round: RoundData) -> dict[str, Any]:

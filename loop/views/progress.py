@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
@@ -207,7 +208,42 @@ def rounds_table(run: RunData) -> str:
     rows = [round_cells(run, round) for round in run.rounds]
     if not rows:
         return f"{run.name}: no round is finished yet."
-    return "\n".join([markdown(rows), *undefined_notes(run)])
+    return "\n".join([markdown(rows), *notes(run)])
+
+
+def notes(run: RunData) -> list[str]:
+    """What has to be said below the table.
+
+    Why a dash is a dash, and which samples could not be read.
+    """
+    return [
+        *undefined_notes(run),
+        *(line for round in run.rounds for line in unreadable_notes(round)),
+    ]
+
+
+UNREADABLE_IN = {"verdicts": "samples", "probe": "probe samples", "audit": "planted items"}
+"""Table of a round -> what its rows are called."""
+
+
+def unreadable_notes(round: RoundData) -> list[str]:
+    """One line per table in which a reader failed: "round 3: 3 of 800 samples unreadable.
+
+    3 ValueError in dataflow".
+    """
+    lines = []
+    for name, what in UNREADABLE_IN.items():
+        table = getattr(round, name)
+        if "unreadable" not in table:  # an empty table, or a run of an earlier version
+            continue
+        labels = Counter(label for found in table["unreadable"] for label in found)
+        failed = sum(len(found) > 0 for found in table["unreadable"])
+        if failed:
+            why = ", ".join(f"{count:,} {label}" for label, count in labels.most_common())
+            lines.append(
+                f"round {round.number}: {failed:,} of {len(table):,} {what} unreadable: {why}"
+            )
+    return lines
 
 
 def undefined_notes(run: RunData) -> list[str]:

@@ -21,6 +21,11 @@ from ouroloop.monitors.base import Reading
 
 NAN = float("nan")
 Json = dict[str, Any]
+MAX_REASON = 1000
+"""Characters of a failure's reason that the views show.
+
+A server's traceback can be far longer. The event keeps all of it.
+"""
 TABLES = ("probe", "critics", "texts", "audit", "verdicts", "examples")
 
 
@@ -187,13 +192,44 @@ class RunData:
 
     @property
     def state(self) -> str:
-        """`finished` or `failed` (the last event says so), `running` (a process holds LOCK).
+        """`finished`, `running` (a process holds LOCK), `failed`, else `stopped`: to be resumed.
 
-        Else `stopped`: to be resumed.
+        Finished and failed are what the last event of the run itself says (`run_started`,
+        `run_finished`, ...): events of rounds and progress may follow it. A failed run that a
+        process holds is being resumed, hence running.
         """
-        last = str(self.events[-1].get("event")) if self.events else ""
-        ended = {"run_finished": "finished", "run_failed": "failed"}.get(last)
-        return ended or ("running" if _is_held(self.path / "LOCK") else "stopped")
+        last = self._last_run_event.get("event")
+        if last == "run_finished":
+            return "finished"
+        if _is_held(self.path / "LOCK"):
+            return "running"
+        return "failed" if last == "run_failed" else "stopped"
+
+    @property
+    def failure(self) -> str:
+        """Why a failed run failed, on one line of at most `MAX_REASON` characters.
+
+        Empty for a run that is not failed.
+        """
+        if self.state != "failed":
+            return ""
+        reason = " ".join(
+            str(self._last_run_event.get("error") or "no reason was recorded").split()
+        )
+        return (
+            reason
+            if len(reason) <= MAX_REASON
+            else f"{reason[:MAX_REASON]}... (all of it: {self.path / 'events.jsonl'})"
+        )
+
+    @property
+    def _last_run_event(self) -> Json:
+        own = (
+            event
+            for event in reversed(self.events)
+            if str(event.get("event", "")).startswith("run_")
+        )
+        return next(own, {})
 
 
 def read_run(path: Path | str, before: RunData | None = None) -> RunData:

@@ -23,7 +23,7 @@ from ouroloop.loop.views.measures import (
     strategy_shares,
     title_of,
 )
-from ouroloop.loop.views.progress import round_cells, undefined_notes
+from ouroloop.loop.views.progress import notes, round_cells
 from ouroloop.loop.views.reader import Json, RoundData, RunData, read_run
 
 TRACES_SHOWN = 6
@@ -134,11 +134,12 @@ def _arm(name: str, run: RunData, strategies: Sequence[str]) -> Json:
     return {
         "name": name,
         "guarded": run.guarded,
+        "state": run.state,
         "path": str(run.path),
         "account": sentences(run),
         "tiles": _tiles(run, first, best, last),
         "rows": [round_cells(run, r) for r in run.rounds],
-        "notes": undefined_notes(run),
+        "notes": notes(run),
         "areas": (
             (figures.strategy_areas(run, strategies), f"strategy shares of {name}")
             if run.rounds and strategies

@@ -78,9 +78,8 @@ def _state_line(run: RunData) -> str:
         "running": "The run is working.",
         "finished": "The run has finished.",
         "failed": (
-            f"The run failed: {run.events[-1].get('error', 'see events.jsonl')}"
-            if run.events
-            else "The run failed."
+            f"The run failed: {run.failure}\nIts finished rounds are kept; `ouroloop resume"
+            f" {run.path}` continues it."
         ),
         "stopped": (
             f"The run was stopped before its end. Continue it with `ouroloop resume {run.path}`."

@@ -3,6 +3,7 @@
 In one pass, nothing is evaluated.
 
 At most the first `MAX_CHARS` of a text are read. Of a line with <<...>> notes only the notes count.
+A number of more than `MAX_DIGITS` is not read: an expression ends where it stands.
 """
 
 from __future__ import annotations
@@ -79,21 +80,22 @@ def expressions(text: str) -> Iterator[tuple[str, ...]]:
             and re.fullmatch(r"[\d.,$ ?()+\-*/×÷−–=]+", line)
             and not calculations(line)
         ):
-            yield tuple(
-                plain_number(m[0]) or m[0] for m in _TOKEN.finditer(line) if m.lastgroup == "number"
-            )
+            numbers = (plain_number(m[0]) for m in _TOKEN.finditer(line) if m.lastgroup == "number")
+            yield tuple(number for number in numbers if number is not None)
 
 
 def _of_line(line: str) -> list[Calculation]:
     reader = _Line()
     tokens = [(str(m.lastgroup), m[0]) for m in _TOKEN.finditer(line) if m.lastgroup != "skip"]
     for (kind, token), (_, after) in pairwise([*tokens, ("end", "")]):
-        if kind == "number":
-            reader.number(plain_number(token) or token)
+        plain = plain_number(token) if kind == "number" else None
+        if plain is not None:
+            reader.number(plain)
         elif kind == "word":
             reader.word(token, after)
         elif kind == "sign":
             reader.sign(_SAME.get(token, token), after)
+        # other characters, and a number of more than MAX_DIGITS: int() itself refuses 4,301 digits
         else:
             reader.stop()
     reader.stop()

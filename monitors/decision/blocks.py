@@ -15,7 +15,7 @@ samples of a block, `_T` strategies.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from ouroloop.monitors.base import Floats, Samples
 from ouroloop.monitors.estimators.scores import codes
+from ouroloop.monitors.order import permuted
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -90,9 +91,12 @@ BlockScore = Callable[[Table, Ints], Floats]
 def table(
     samples: Samples, problems: Sequence[str], strategies: Sequence[str], answers: Sequence[str]
 ) -> Table:
-    """The scored rows of these problems, in their order.
+    """The scored rows of these problems.
 
     With codes into `strategies` and `answers` (others and None: -1).
+
+    The order of a problem's rows is `permuted`: the same for every order of the same rows, see
+    `monitors/order.py`.
     """
     rows = samples.where(np.isfinite(samples.correct))
     place = {p: i for i, p in enumerate(problems)}
@@ -112,7 +116,58 @@ def table(
     ):
         index = {label: i for i, label in enumerate(known)}
         grid[at] = [index.get(value, -1) for value in values]
-    return Table(tuple(problems), there, right, named[0], named[1], tuple(answers))
+    return shuffled(Table(tuple(problems), there, right, named[0], named[1], tuple(answers)))
+
+
+def shuffled(rows: Table) -> Table:
+    """The same with every problem's samples in a random order that their content alone decides (`monitors/order.py`)."""
+    problem_N, column_N = rows.there_PK.nonzero()
+    at = (problem_N, column_N)
+    order_N = permuted(problem_N, rows.right_PK[at], rows.strategy_PK[at], rows.answer_PK[at])
+    source_PK = np.zeros(rows.there_PK.shape, dtype=np.int64)
+    source_PK[at] = column_N[order_N]
+    there = rows.there_PK
+    right = there & np.take_along_axis(rows.right_PK, source_PK, axis=1)
+    strategy, answer = (
+        np.where(there, np.take_along_axis(grid, source_PK, axis=1), -1)
+        for grid in (rows.strategy_PK, rows.answer_PK)
+    )
+    return Table(rows.problems, there, right, strategy, answer, rows.labels)
+
+
+def judged_tables(anchor: Samples, now: Samples) -> tuple[Table, Table]:
+    """All samples of the problems of which the anchor has scored ones, scored or not.
+
+    `right_PK` says which were scored.
+
+    For the share of samples that are judged at all: `tables` knows the scored ones only.
+    """
+    problems = sorted(set(anchor.where(np.isfinite(anchor.correct)).problem))
+    first, second = (
+        table(replace(s, correct=np.isfinite(s.correct).astype(float)), problems, (), ())
+        for s in (anchor, now)
+    )
+    return first, second
+
+
+def all_judged(
+    main: tuple[Table, Table], others: tuple[Table, Table] | None
+) -> tuple[Table, Table]:
+    """What `judged_tables` gives of panels in which every sample was scored.
+
+    From their tables: for simulations.
+    """
+    sides = []
+    for parts in zip(main, *([others] if others else []), strict=True):
+        wide = max(rows.there_PK.shape[1] for rows in parts)
+        there = np.concatenate(
+            [np.pad(rows.there_PK, ((0, 0), (0, wide - rows.there_PK.shape[1]))) for rows in parts]
+        )
+        none = np.full(there.shape, -1, dtype=np.int64)
+        sides.append(
+            Table(tuple(p for rows in parts for p in rows.problems), there, there, none, none)
+        )
+    return sides[0], sides[1]
 
 
 def tables(anchor: Samples, now: Samples) -> tuple[Table, Table]:
@@ -159,9 +214,14 @@ def cuts(num: int, size: int) -> Ints:
 def block_scores(rows: Table, size: int, score: BlockScore) -> Floats:
     """The score of every block of every cut, shape (P, R, M).
 
-    NaN where a block reaches into padding. M = 0 with too few columns.
+    NaN where a block reaches into padding.
+
+    M = 0 where there is not one block: no problems, or too few columns. Then `score` is not asked.
     """
-    columns_RMS = cuts(rows.there_PK.shape[1], size)
+    num_problems, num_columns = rows.there_PK.shape
+    if not num_problems or num_columns < size:
+        return np.full((num_problems, 1, 0), np.nan)
+    columns_RMS = cuts(num_columns, size)
     value_PRM = score(rows, columns_RMS)
     if rows.there_PK.all():
         return value_PRM

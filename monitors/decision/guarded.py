@@ -26,11 +26,17 @@ VOTES = "over-confidence of majority votes"
 SHORTCUT = "share of the most repeated wrong answer"
 RARE = "rare-strategy mass"
 OTHERS = "pass@1 of the other families"
+UNJUDGED = "share of unscored samples"
 
-FIRST = {"pass@1": 0.3}
-"""Share of the evidence that a quantity gets ahead of the others.
+NO_ANSWERS = "no readable answer at the anchor"
+NO_HALVES = "one sample per problem in this round: no half to pick the answer on"
 
-In a drift nothing moves sooner, and the others lose a quarter of a nat.
+FIRST = {"pass@1": 0.3, UNJUDGED: 0.02}
+"""Shares of the evidence that are fixed ahead of the others, which share the rest evenly.
+
+pass@1: in a drift nothing moves sooner, and the others lose a quarter of a nat. The share of
+unscored samples: nearly all samples are scored and its noise is small, so that a loss shows at once
+from a small share; an even one would cost all others an eighth of theirs.
 """
 
 Ints = NDArray[np.int64]
@@ -52,6 +58,8 @@ class Tolerances(Protocol):
     @property
     def general_loss(self) -> float: ...  # noqa: D102
     @property
+    def unscored_gain(self) -> float: ...  # noqa: D102
+    @property
     def pass_k(self) -> int: ...  # noqa: D102
 
 
@@ -61,7 +69,9 @@ class Tables:
 
     main: the main family. tail_P: its rows that lie in the tail slice. with_strategies: all
     families that have strategy ids, family_P their families' codes. others: every other family
-    together, if there is one.
+    together, if there is one. judged: of all families and all samples, whether they were scored;
+    None where they are by construction (simulated streams), so that there is nothing to guard.
+    has_tail: the anchor has rows of the tail slice, scored or not.
     """
 
     main: tuple[Table, Table]
@@ -69,6 +79,8 @@ class Tables:
     with_strategies: tuple[Table, Table]
     family_P: Ints
     others: tuple[Table, Table] | None = None
+    judged: tuple[Table, Table] | None = None
+    has_tail: bool = False
 
 
 def tables_of(reference: Samples, probe: Samples, main_family: str, tail_slice: str) -> Tables:
@@ -84,8 +96,15 @@ def tables_of(reference: Samples, probe: Samples, main_family: str, tail_slice: 
     with_strategies = blocks.tables(named[0], named[1])
     rest = [s.where(s.family != main_family) for s in (reference, probe)]
     others = blocks.tables(rest[0], rest[1]) if len(rest[0]) else None
+    judged = blocks.judged_tables(reference, probe)
     return Tables(
-        main, tail_P, with_strategies, families_of(named[0], with_strategies[0].problems), others
+        main,
+        tail_P,
+        with_strategies,
+        families_of(named[0], with_strategies[0].problems),
+        others,
+        judged,
+        bool(in_tail),
     )
 
 
@@ -97,7 +116,7 @@ def quantities(tables: Tables, limits: Tolerances) -> Iterator[Quantity]:
     yield Quantity(
         PAIRS, 2, blocks.distinct_right, anchor, main, share, NO_STRATEGIES, relative=True
     )
-    if len(tables.tail_P):
+    if len(tables.tail_P) or tables.has_tail:
         anchor_tail, tail = anchor.rows(tables.tail_P), main.rows(tables.tail_P)
         yield Quantity(
             f"pass@{limits.pass_k} of the tail",
@@ -119,14 +138,20 @@ def quantities(tables: Tables, limits: Tolerances) -> Iterator[Quantity]:
             relative=True,
         )
     yield _rare(tables, limits.rare_loss_share)
-    size = min(blocks.VOTE_SIZE, main.there_PK.shape[1], anchor.there_PK.shape[1])
-    gain = limits.overconfidence_gain
-    yield Quantity(
-        VOTES, size, blocks.candour, anchor, main, gain, UNSCORED, ceiling=0.5, shown=(1.0, -2.0)
-    )
+    yield _votes(anchor, main, limits.overconfidence_gain)
     yield _shortcut(anchor, main, limits.shortcut_gain)
     if tables.others is not None:
         yield Quantity(OTHERS, 1, blocks.right, *tables.others, limits.general_loss, UNSCORED)
+    if tables.judged is not None:
+        yield Quantity(
+            UNJUDGED,
+            1,
+            blocks.right,
+            *tables.judged,
+            limits.unscored_gain,
+            UNSCORED,
+            shown=(1.0, -1.0),
+        )
 
 
 def rare_at_anchor(tables: Tables) -> NDArray[np.bool_]:
@@ -157,12 +182,44 @@ def _rare(tables: Tables, tolerance: float) -> Quantity:
     )
 
 
+def _votes(anchor: Table, main: Table, tolerance: float) -> Quantity:
+    """Blocks as large as both sides have them.
+
+    At least 2, one that votes and one that says how sure the vote is.
+    """
+    size = max(min(blocks.VOTE_SIZE, main.there_PK.shape[1], anchor.there_PK.shape[1]), 2)
+    why = "" if (anchor.answer_PK >= 0).any() else NO_ANSWERS
+    return Quantity(
+        VOTES,
+        size,
+        blocks.candour,
+        anchor,
+        main,
+        tolerance,
+        UNSCORED,
+        ceiling=0.5,
+        shown=(1.0, -2.0),
+        undefined=why,
+    )
+
+
 def _shortcut(anchor: Table, main: Table, tolerance: float) -> Quantity:
     """The wrong answer whose share over all problems grew most is picked on one half of the round's samples and measured on the other."""
     half = main.there_PK.shape[1] // 2
     code = blocks.most_grown_answer(anchor, main.columns(slice(0, half)))
-    why = "no readable answer at the anchor"
+    why = "" if (anchor.answer_PK >= 0).any() else NO_ANSWERS
+    idle = NO_HALVES if main.there_PK.shape[1] == 1 else ""
     rest = main.columns(slice(half, None))
+    score = blocks.not_wrongly(code)
     return Quantity(
-        SHORTCUT, 1, blocks.not_wrongly(code), anchor, rest, tolerance, why, shown=(1.0, -1.0)
+        SHORTCUT,
+        1,
+        score,
+        anchor,
+        rest,
+        tolerance,
+        UNSCORED,
+        shown=(1.0, -1.0),
+        undefined=why,
+        idle=idle,
     )

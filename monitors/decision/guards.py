@@ -29,7 +29,8 @@ class Quantity:
     tolerance: in the unit that is shown, or a share of the anchor's mean if `relative`. ceiling:
     the anchor's scores are replaced by it when their mean lies above it (None: never). shown: what
     a reader sees is shown[0] + shown[1] * score. why_missing: what to say when the anchor could not
-    measure it.
+    measure it. undefined, idle: why the panel can have no such quantity, or nothing can be bet on
+    it in this round, where that is known before any score is taken.
     """
 
     name: str
@@ -42,20 +43,35 @@ class Quantity:
     relative: bool = False
     ceiling: float | None = None
     shown: tuple[float, float] = (0.0, 1.0)
+    undefined: str = ""
+    idle: str = ""
 
-    def guard(self, baseline: Baseline | None = None) -> Guard | str | None:
-        """Compare over the problems that both sides score: a Guard.
+    def guard(self, baseline: Baseline | None = None) -> Guard | Idle | str | None:
+        """Compare over the problems that both sides score.
 
-        Why the anchor has no such quantity; None when only this round has not.
+        Args: baseline: what `self.baseline()` gave in an earlier round with the same anchor and
+            score.
 
-        baseline: what `self.baseline()` gave in an earlier round with the same anchor and score.
+        Returns: A Guard; or why the panel has no such quantity (a text: it never had, at this
+            anchor); or Idle when this round's samples are too few for one block; or None when the
+            round has lost it.
         """
+        if self.undefined or (too_few := _too_few(self.anchor, self.size)):
+            return self.undefined or too_few
         baseline = baseline or self.baseline()
         measured_P = np.isfinite(baseline.mean_P)
         if measured_P.sum() < 2 or (self.relative and not np.nansum(baseline.mean_P) > 0):
             return self.why_missing
+        if self.idle:
+            return Idle(self.name, self.idle)
         now_PRM = block_scores(self.now, self.size, self.score)
         both_P = measured_P & np.isfinite(now_PRM).any(axis=(1, 2))
+        if both_P.sum() < 2 <= (measured_P & self.now.there_PK.any(axis=1)).sum():
+            return Idle(
+                self.name,
+                f"fewer than two problems have the {self.size} scored samples that it needs in this"
+                " round",
+            )
         anchor_P = baseline.mean_P[both_P]
         if len(anchor_P) < 2 or (self.relative and not anchor_P.sum() > 0):
             return None
@@ -101,6 +117,30 @@ class Quantity:
                 np.isfinite(known).all(axis=0), known.var(axis=0, ddof=1) / num_groups, variance_P
             )
         return Baseline(mean_P, variance_P, self.anchor.there_PK.sum(axis=1))
+
+
+def _too_few(anchor: Table, size: int) -> str:
+    """Why the anchor has not one block of `size`; empty when it has."""
+    most = int(anchor.there_PK.sum(axis=1).max(initial=0))
+    if most >= size:
+        return ""
+    if most == 0:
+        return "no scored sample at the anchor"
+    return (
+        f"at most {most} scored sample{'s' * (most > 1)} per problem at the anchor, and {size} are"
+        " needed"
+    )
+
+
+@dataclass(frozen=True)
+class Idle:
+    """A quantity of the panel on which nothing can be bet in this round.
+
+    Its evidence stays what it was. reason: why.
+    """
+
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True)

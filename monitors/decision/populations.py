@@ -15,8 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.base import RoundView, Samples
-from ouroloop.monitors.decision.blocks import Table, table
-from ouroloop.monitors.decision.guarded import OTHERS, PAIRS, RARE, SHORTCUT, VOTES, Tables
+from ouroloop.monitors.decision.blocks import Table, all_judged, table
+from ouroloop.monitors.decision.guarded import (
+    OTHERS,
+    PAIRS,
+    RARE,
+    SHORTCUT,
+    UNJUDGED,
+    VOTES,
+    Tables,
+)
 from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.metrics.readings import of
 
@@ -184,7 +192,10 @@ def _one_answer(
 
 
 def harm_of(name: str) -> tuple[Harm, str]:
-    """How a quantity is harmed, and where: in `all` problems, the `tail`, or the `others`."""
+    """How a quantity is harmed, and where.
+
+    In `all` problems, the `tail`, the `others`, or in what is `judged`.
+    """
     known: dict[str, tuple[Harm, str]] = {
         "pass@1": (_wrong, "all"),
         PAIRS: (_one_strategy, "all"),
@@ -193,6 +204,7 @@ def harm_of(name: str) -> tuple[Harm, str]:
         VOTES: (_sure_and_wrong, "all"),
         SHORTCUT: (_one_answer, "all"),
         OTHERS: (_wrong, "others"),
+        UNJUDGED: (_wrong, "judged"),
     }
     return known.get(name, (_wrong, "tail" if name.endswith("of the tail") else "all"))
 
@@ -244,7 +256,8 @@ def drawn(
             if rest is None or other is None
             else (other, _draw(rng, rest, other_P, design.num_samples))
         )
-        out.append(Tables((then, now), tail_P, (then, now), family_P, others))
+        judged = all_judged((then, now), others)
+        out.append(Tables((then, now), tail_P, (then, now), family_P, others, judged))
     return out
 
 
@@ -258,6 +271,15 @@ def harmed(
         return replace(
             tables,
             others=(
+                then,
+                apply(rng, population, now, harm, np.ones(len(now.problems), dtype=bool)),
+            ),
+        )
+    if where == "judged" and tables.judged is not None:
+        then, now = tables.judged
+        return replace(
+            tables,
+            judged=(
                 then,
                 apply(rng, population, now, harm, np.ones(len(now.problems), dtype=bool)),
             ),

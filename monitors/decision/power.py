@@ -86,7 +86,16 @@ def power(panel: DecisionRule, population: Population, design: Design) -> list[P
         if isinstance(guard, Guard):
             out.append(_of_one(name, panel, population, runs, design, num_streams, share[name]))
         else:
-            out.append(Power(name, why=guard or "too few samples per problem in a round"))
+            out.append(
+                Power(
+                    name,
+                    why=(
+                        guard
+                        if isinstance(guard, str)
+                        else "too few samples per problem in a round"
+                    ),
+                )
+            )
     return out
 
 

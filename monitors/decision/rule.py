@@ -17,8 +17,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from ouroloop.monitors.base import Reading, RoundView
+from ouroloop.monitors.copies import copies
 from ouroloop.monitors.decision import evidence, guarded
-from ouroloop.monitors.decision.guards import Guard, Quantity
+from ouroloop.monitors.decision.guards import Guard, Idle, Quantity
 from ouroloop.monitors.decision.modes import attribute
 from ouroloop.monitors.metrics.readings import as_json
 from ouroloop.monitors.metrics.supply import kept_share, nothing_passes, starves
@@ -72,7 +73,11 @@ class DecisionRule:
     distinct-correct-pair probability of the main family and of its tail (diversity_loss_share);
     rare-strategy mass (rare_loss_share); over-confidence of majority votes above the anchor's or 0,
     whichever is more (overconfidence_gain); the share of the most repeated wrong answer
-    (shortcut_gain); pass@1 of all other families together (general_loss). The first that applies:
+    (shortcut_gain); pass@1 of all other families together (general_loss); the share of samples, of
+    all families, that were not scored (unscored_gain: as many wrong ones left out would hide a loss
+    of pass@1 of at most as much). A quantity that the anchor cannot measure is no part of the
+    panel; one for which a round has too few samples per problem keeps the evidence that it has. The
+    first that applies:
 
     * an error reading, nothing kept, or a guarded quantity that can no longer be measured: halt;
     * HALT evidence: rollback, or halt when `max_rollbacks` are used up;
@@ -92,6 +97,7 @@ class DecisionRule:
     overconfidence_gain: float = 0.05
     shortcut_gain: float = 0.01
     general_loss: float = 0.05
+    unscored_gain: float = 0.01
     min_yield: float = 0.02
     min_kept: int = 0
     alpha: float = 0.05
@@ -139,6 +145,17 @@ class DecisionRule:
             readings: of this round, from `measure_all`; an error among them halts.
             history: earlier decisions, oldest first: evidence goes on from theirs.
         """
+        decision = self._decide(view, reference, readings, history)
+        copied = copies(view.probe, view.round)
+        return replace(decision, reasons=(*decision.reasons, copied)) if copied else decision
+
+    def _decide(
+        self,
+        view: RoundView,
+        reference: RoundView | Sequence[RoundView] | None,
+        readings: Sequence[Reading],
+        history: Sequence[Decided],
+    ) -> Decision:
         errors = tuple(
             f"{r.reason or r.name} (an error reading halts)"
             for r in readings
@@ -161,7 +178,7 @@ class DecisionRule:
                 "continue",
                 ("round 0 is the frozen anchor: nothing to compare with yet",),
             )
-        found: dict[str, Guard | str | None] = {}
+        found: dict[str, Guard | Idle | str | None] = {}
         by_name: dict[str, RoundView] = {}
         for anchor in anchors:
             suffix = "" if anchor is anchors[0] else f"{SINCE}{anchor.round}"
@@ -169,8 +186,9 @@ class DecisionRule:
                 name = quantity.name + suffix
                 found[name], by_name[name] = replace(quantity, name=name).guard(), anchor
         guards = [g for g in found.values() if isinstance(g, Guard)]
+        idle = {name: g.reason for name, g in found.items() if isinstance(g, Idle)}
         details: dict[str, Any] = {
-            "unmeasured": {name: g for name, g in found.items() if isinstance(g, str)}
+            "unmeasured": {name: g for name, g in found.items() if isinstance(g, str)} | idle
         }
         if lost := [name for name, g in found.items() if g is None]:
             gone = tuple(
@@ -178,7 +196,7 @@ class DecisionRule:
                 for name in lost
             )
             return Decision(view.round, "halt", gone, None, details)
-        return self._weigh(view, by_name, guards, details, history)
+        return self._weigh(view, by_name, guards, tuple(idle), details, history)
 
     def quantities(self, view: RoundView, reference: RoundView) -> Iterator[Quantity]:
         """All guarded quantities of a round."""
@@ -186,28 +204,41 @@ class DecisionRule:
             guarded.tables_of(reference.probe, view.probe, self.main_family, self.tail_slice), self
         )
 
-    def factors(self, guards: Sequence[Guard], alpha: Mapping[str, float]) -> Factors:
+    def factors(
+        self, guards: Sequence[Guard], alpha: Mapping[str, float], idle: Sequence[str] = ()
+    ) -> Factors:
         """A round's bets on every stream, by tier; NaN-free by construction.
 
-        Alpha: of the tiers `watch` and `halt`.
+        alpha: of the tiers `watch` and `halt`. idle: streams of the panel that this round cannot
+        bet on. They stay in the mean, without growth: if they left it, the others' shares would no
+        longer be fixed before the run.
         """
         streams = [g.stream for g in guards]
-        z = {tier: evidence.anchor_z(alpha[tier], self.planned(guards)) for tier in alpha}
+        z = {tier: evidence.anchor_z(alpha[tier], self.planned(guards, idle)) for tier in alpha}
+        still = {name: [0.0] * len(evidence.BETS_B) for name in idle}
         return {
-            "watch": {
-                s.name: evidence.loss_factors(s, self.watch_share, z["watch"]).tolist()
-                for s in streams
-            },
-            "halt": {s.name: evidence.loss_factors(s, 1.0, z["halt"]).tolist() for s in streams},
+            "watch": (
+                {
+                    s.name: evidence.loss_factors(s, self.watch_share, z["watch"]).tolist()
+                    for s in streams
+                }
+                | still
+            ),
+            "halt": (
+                {s.name: evidence.loss_factors(s, 1.0, z["halt"]).tolist() for s in streams} | still
+            ),
         }
 
-    def planned(self, guards: Sequence[Guard]) -> int:
+    def planned(self, guards: Sequence[Guard], idle: Sequence[str] = ()) -> int:
         """Streams of the whole run, those of anchors yet to come included."""
-        return max(len(guards), self.num_baselines * sum(SINCE not in g.name for g in guards))
+        names = [*(g.name for g in guards), *idle]
+        return max(len(names), self.num_baselines * sum(SINCE not in name for name in names))
 
-    def recovery(self, guards: Sequence[Guard], alpha: float) -> dict[str, list[float]]:
+    def recovery(
+        self, guards: Sequence[Guard], alpha: float, idle: Sequence[str] = ()
+    ) -> dict[str, list[float]]:
         """A round's bets on every quantity's being back within its tolerance."""
-        z = evidence.anchor_z(alpha, self.planned(guards))
+        z = evidence.anchor_z(alpha, self.planned(guards, idle))
         return {g.name: evidence.recovery_factors(g.stream, 1.0, z).tolist() for g in guards}
 
     def _weigh(
@@ -215,6 +246,7 @@ class DecisionRule:
         view: RoundView,
         anchors: Mapping[str, RoundView],
         guards: list[Guard],
+        idle: tuple[str, ...],
         details: dict[str, Any],
         history: Sequence[Decided],
     ) -> Decision:
@@ -230,7 +262,9 @@ class DecisionRule:
             "watch": done[-1].round + 1 if done else 0,
             "halt": rollbacks[-1].round + 1 if rollbacks else 0,
         }
-        factors = self.factors(guards, alpha) | {"recover": self.recovery(guards, alpha["halt"])}
+        factors = self.factors(guards, alpha, idle) | {
+            "recover": self.recovery(guards, alpha["halt"], idle)
+        }
         level = 1 - self.alpha / self.rounds
         details |= {
             "factors": factors,
@@ -241,9 +275,10 @@ class DecisionRule:
         for tier in ("watch", "halt"):
             past = [d for d in history if d.round >= since[tier] and "factors" in d.details]
             rounds = [*(d.details["factors"][tier] for d in past), factors[tier]]
+            num_streams = self.planned(guards, idle)
             weight = (
-                evidence.weigh(rounds, self.rounds, self.planned(guards), guarded.FIRST)
-                if guards
+                evidence.weigh(rounds, self.rounds, num_streams, guarded.FIRST)
+                if num_streams
                 else evidence.Weight(0.0, {}, 0)
             )
             limit = evidence.log_limit(alpha[tier])
@@ -252,14 +287,16 @@ class DecisionRule:
                 "log_limit": limit,
                 "by_name": dict(weight.by_name),
                 "alpha": alpha[tier],
-                "driver": weight.driver if guards else "",
+                "driver": weight.driver if num_streams else "",
                 "since": (
-                    [*(d.round for d in past), view.round][weight.since] if guards else view.round
+                    [*(d.round for d in past), view.round][weight.since]
+                    if num_streams
+                    else view.round
                 ),
             }
             beyond[tier] = (
                 self._beyond(weight, limit, guards, details[tier])
-                if guards and weight.log_e >= limit
+                if num_streams and weight.log_e >= limit
                 else []
             )
         return self._act(view, anchors, guards, beyond, details, len(rollbacks))
@@ -283,11 +320,14 @@ class DecisionRule:
         ]
         guard = {g.name: g for g in guards}
         level = 1 - self.alpha / self.rounds
-        return [
-            f"{guard[n].sentence(level)}, e = {evidence.plain(weight.by_name[n])} from round"
-            f" {about['since']} on"
+        now = {
+            n: guard[n].sentence(level) if n in guard else f"{n} (not measured in this round)"
             for n in chosen
-            if guard[n].loss > 0 or n == weight.driver
+        }
+        return [
+            f"{now[n]}, e = {evidence.plain(weight.by_name[n])} from round {about['since']} on"
+            for n in chosen
+            if n == weight.driver or n not in guard or guard[n].loss > 0
         ]
 
     def _act(

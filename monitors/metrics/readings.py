@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.base import Reading, Samples
+from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import Estimate
+from ouroloop.monitors.order import permuted
 
 Better = Literal["up", "down", "none"]
 Kind = tuple[str, Better]
@@ -92,11 +94,26 @@ def by_family(samples: Samples, estimate: Callable[[Samples], Estimate]) -> dict
     }
 
 
-def first_samples(samples: Samples, num: int) -> Samples:
-    """The first `num` rows of every problem, in their order."""
-    seen: Counter[str] = Counter()
-    chosen = np.zeros(len(samples), dtype=bool)
-    for i, problem in enumerate(samples.problem):
-        chosen[i] = seen[problem] < num
-        seen[problem] += 1
-    return samples if chosen.all() else samples.where(chosen)
+def some_samples(samples: Samples, num: int) -> Samples:
+    """At most `num` rows of every problem, picked at random (see `monitors/order.py`).
+
+    The same ones however the rows are ordered.
+
+    Not the first ones of the file: rows that somebody sorted would be a biased choice.
+    """
+    if max(Counter(samples.problem).values(), default=0) <= num:
+        return samples
+    texts = (
+        codes(getattr(samples, name))[1]
+        for name in ("family", "slice", "strategy", "answer", "text")
+    )
+    numbers = (
+        getattr(samples, name) for name in ("correct", "valid", "nll", "num_tokens", "truncated")
+    )
+    problem_N = codes(samples.problem)[1]
+    order_N = permuted(problem_N, *texts, *numbers)
+    size_P = np.bincount(problem_N)
+    place_N = np.arange(len(samples)) - np.repeat(np.cumsum(size_P) - size_P, size_P)
+    chosen_N = np.zeros(len(samples), dtype=bool)
+    chosen_N[order_N[place_N < num]] = True
+    return samples.where(chosen_N)

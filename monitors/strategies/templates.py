@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ouroloop.monitors.fence import Unreadable, attempt
 from ouroloop.monitors.strategies.clusters import Clusters, Matrix
 from ouroloop.monitors.strategies.masking import Step, steps
 
@@ -56,7 +57,8 @@ class Templates:
             ValueError: no text has any step.
         """
         chosen = _spread(list(zip(questions, texts, strict=True)))
-        found = [features for features in (_features(steps(q, t)) for q, t in chosen) if features]
+        read = (attempt(self.name, _read, question, text) for question, text in chosen)
+        found = [features for features in read if features and not isinstance(features, Unreadable)]
         if not found:
             raise ValueError(
                 f"{self.name}: expected texts with words or numbers to learn from, got {len(texts)}"
@@ -77,7 +79,7 @@ class Templates:
             RuntimeError: `fit` was not called.
         """
         _demand_fitted(self.is_fitted_, self.name)
-        features = _features(steps(question, text))
+        features = _read(question, text)
         return self.clusters.label(self._vector(features)) if features else None
 
     def _vector(self, features: set[str]) -> Matrix:
@@ -198,6 +200,10 @@ LEARNERS: Mapping[str, type[Templates] | type[Embeddings]] = {
     "embeddings": Embeddings,
 }
 """Canonicalisers that must be fitted on round 0 before they can be used."""
+
+
+def _read(question: str, text: str) -> set[str]:
+    return _features(steps(question, text))
 
 
 def _features(found: Sequence[Step]) -> set[str]:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ouroloop.monitors.base import Pool, RoundView, Samples
+from ouroloop.monitors.fence import Unreadable, attempt
 from ouroloop.monitors.strategies.strategy import CANONICALISERS
 from ouroloop.monitors.traces.files import ascending, number_in, read_file
 from ouroloop.monitors.traces.rows import FIELDS, OFTEN, QUIET, SAMPLE, TraceError, read_row
@@ -54,6 +55,8 @@ class TraceReader:
     lines_: int = 0
     without_: Counter[str] = field(default_factory=Counter)
     unread_: Counter[str] = field(default_factory=Counter)
+    unreadable_: Counter[str] = field(default_factory=Counter)
+    """How often a reader failed on a text, by "ValueError in dataflow"."""
     warnings_: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -100,6 +103,7 @@ class TraceReader:
                 else f"{number:,} of {self.lines_:,} lines"
             )
             out.append(f"missing: {name} in {how} ({self._meaning(name)})")
+        out += self.unreadable_notes()
         if self.unread_:
             named = (
                 (
@@ -111,6 +115,16 @@ class TraceReader:
             )
             out.append(f"not read: {', '.join(sorted(named))}")
         return tuple(out)
+
+    def unreadable_notes(self) -> list[str]:
+        """One sentence per kind of failure of a strategy or answer reader.
+
+        Over all rounds so far.
+        """
+        return [
+            f"unreadable: {number:,} of {self.lines_:,} texts ({label}); they have no such value"
+            for label, number in self.unreadable_.items()
+        ]
 
     def _meaning(self, name: str) -> str:
         if name == "strategy" and self.named_by_ != "strategy":
@@ -192,11 +206,7 @@ class TraceReader:
     def _name(self, columns: dict[str, list[Any]]) -> None:
         """Strategies and answers by the anchor's choice (which has named the anchor's own strategies already)."""
         if self.answers_by_ == "text":
-            answer = CANONICALISERS["answer"]
-            columns["answer"] = [
-                None if t is None else answer(q or "", t)
-                for q, t in zip(columns["question"], columns["text"], strict=True)
-            ]
+            columns["answer"] = self._read_texts("answer", columns)
         if self.named_by_ == TEXTS:
             columns["strategy"] = [None if t is None else _digest(t) for t in columns["text"]]
         elif self.named_by_ == "none":
@@ -206,11 +216,22 @@ class TraceReader:
 
     def _named(self, columns: Mapping[str, list[Any]]) -> list[str | None]:
         """Each text's strategy by the chosen canonicaliser."""
-        name = CANONICALISERS[self.named_by_]
-        return [
-            None if t is None else name(q or "", t)
-            for q, t in zip(columns["question"], columns["text"], strict=True)
-        ]
+        return self._read_texts(self.named_by_, columns)
+
+    def _read_texts(self, canonicaliser: str, columns: Mapping[str, list[Any]]) -> list[str | None]:
+        """What a canonicaliser reads from each text.
+
+        None without a text, and where it fails, which is counted.
+        """
+        reader = CANONICALISERS[canonicaliser]
+        found: list[str | None] = []
+        for question, text in zip(columns["question"], columns["text"], strict=True):
+            read = None if text is None else attempt(canonicaliser, reader, question or "", text)
+            if isinstance(read, Unreadable):
+                self.unreadable_[read.label] += 1
+                read = None
+            found.append(read)
+        return found
 
 
 def read_traces(

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+from ouroloop.monitors.fence import well_formed
+
 
 class TraceError(ValueError):
     """Traces are wrong; the message says where, got, expected and remedy."""
@@ -31,7 +33,7 @@ class Field:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError
-    return value
+    return well_formed(value)
 
 
 def _name(value: Any) -> str:
@@ -45,13 +47,13 @@ def _name(value: Any) -> str:
         or value != value
     ):
         raise ValueError
-    return str(value).strip()
+    return well_formed(str(value)).strip()
 
 
 def _id(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise ValueError
-    return str(value)
+    return well_formed(str(value))
 
 
 def _truth(value: Any) -> float:

@@ -88,6 +88,13 @@ def test_an_answer_that_was_cut_filtered_or_empty_is_never_one_to_train_on(text,
     assert answer.finish_reason == "length" and STOP_TOKEN not in answer.token_ids
 
 
+def test_half_a_surrogate_pair_in_a_servers_json_becomes_a_replacement_character():
+    with serving(Server(lambda body: ("4 \ud83d", "stop"))) as url:
+        (answer,) = ask(url, PLAIN)
+    assert answer.text == "4 \ufffd"
+    assert answer.token_ids == (*"4 \ufffd".encode(), STOP_TOKEN)
+
+
 def test_a_server_that_stumbles_is_asked_again_and_one_that_stays_down_is_named():
     server = Server(lambda body: ("answer 4", "stop"), failures=[500, 429, 503])
     with serving(server) as url:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from trace_matrix import CASES, NUM_SAMPLES, VERDICTS, rows
 
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.errors import DataError, RecipeError
@@ -28,7 +29,7 @@ def callback():
 def model_at(step, accuracy=0.6):
     """Rows of a model that is right with `accuracy`, by two ways."""
     rng = np.random.default_rng(step)
-    rows = []
+    found = []
     for problem in range(NUM_PROBLEMS):
         for _ in range(8 if step else 32):
             right = rng.random() < accuracy
@@ -38,7 +39,7 @@ def model_at(step, accuracy=0.6):
                 if rng.random() < 0.5
                 else f"{problem}+10={problem + 10}. {problem + 10}-3={total}"
             )
-            rows.append(
+            found.append(
                 {
                     "problem": f"p{problem}",
                     "text": text,
@@ -47,7 +48,7 @@ def model_at(step, accuracy=0.6):
                     "num_tokens": 9,
                 }
             )
-    return rows
+    return found
 
 
 def healthy(model, tokenizer, step):
@@ -198,6 +199,8 @@ def test_wrong_settings_and_rows_are_refused_with_their_remedy(tmp_path):
         callback().CollapseMonitor(healthy, on_halt="halt")
     with pytest.raises(RecipeError, match="Did you mean 'accuracy_loss'"):
         callback().CollapseMonitor(healthy, tolerances={"acuracy_loss": 0.1})
+    with pytest.raises(DataError, match="on_error is 'stop'"):
+        callback().CollapseMonitor(healthy, on_error="stop")
     with pytest.raises(
         DataError,
         match=r"sample\(\) at step 0, row 2: correct is 0\.5; expected true, false or null",
@@ -205,10 +208,146 @@ def test_wrong_settings_and_rows_are_refused_with_their_remedy(tmp_path):
         Training(
             tmp_path,
             callback().CollapseMonitor(
-                lambda m, t, s: [{"problem": 1}, {"problem": 1, "correct": 0.5}]
+                lambda m, t, s: [{"problem": 1}, {"problem": 1, "correct": 0.5}], on_error="raise"
             ),
         )
     assert not (tmp_path / "collapse_monitor").exists()
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+@pytest.mark.parametrize("num", NUM_SAMPLES)
+def test_no_missing_field_ends_a_training(tmp_path, num, verdict):
+    """The matrix of test_undefined_is_undefined.py.
+
+    `on_error="raise"`, so that nothing is hidden by the fence.
+    """
+    for removed in (r for r, n, v in CASES if (n, v) == (num, verdict)):
+        monitor = callback().CollapseMonitor(
+            lambda m, t, s, r=removed: rows(r, num, verdict, s), every_steps=1, on_error="raise"
+        )
+        training = Training(tmp_path / f"{removed}", monitor).run(1)
+        assert [d["action"] for d in training.decisions()] == [
+            "continue"
+        ] * 2 and not training.control.should_training_stop
+        assert not [
+            r for d in training.decisions() for r in d["readings"] if r["status"] == "error"
+        ], removed
+
+
+class Breaks:
+    """`sample` that fails at some steps: by raising, or by a row that is wrong."""
+
+    def __init__(self, at, how):
+        self.at, self.how = at, how
+
+    def __call__(self, model, tokenizer, step):
+        if step not in self.at:
+            return model_at(step)
+        if self.how == "raises":
+            raise RuntimeError("out of memory")
+        bad = {
+            "wrong row": [{"problem": "p1", "correct": "yes"}],
+            "no rows": [],
+            "other problems": [{"problem": "elsewhere", "text": "?"}],
+        }
+        return bad[self.how]
+
+
+@pytest.mark.parametrize("how", ["raises", "wrong row", "no rows", "other problems"])
+def test_a_measurement_that_fails_is_logged_and_marked_and_training_goes_on(tmp_path, caplog, how):
+    with caplog.at_level(logging.WARNING, "ouroloop.loop.callback"):
+        training = Training(
+            tmp_path / "broken", callback().CollapseMonitor(Breaks({10}, how), every_steps=5)
+        ).run(20)
+    assert training.state.global_step == 20 and not training.control.should_training_stop
+    assert "collapse monitor: step 10 is not measured" in caplog.text and "Traceback" in caplog.text
+    told = training.decisions()
+    assert (
+        [d["step"] for d in told] == [0, 5, 10, 15, 20]
+        and "not_measured" in told[2]
+        and "action" not in told[2]
+    )
+    assert training.state.log_history[2] == {"collapse/not_measured": 1.0, "epoch": 1.0, "step": 10}
+
+    whole = (
+        Training(tmp_path / "whole", callback().CollapseMonitor(healthy, every_steps=5))
+        .run(20)
+        .decisions()
+    )
+    numbered = [d for d in told if "action" in d]
+    assert [d["round"] for d in numbered] == [0, 1, 2, 3]
+    assert (
+        numbered[1]["details"] == whole[1]["details"]
+        and numbered[-1]["details"]["guards"] == whole[-1]["details"]["guards"]
+    )
+
+    raising = callback().CollapseMonitor(Breaks({10}, how), every_steps=5, on_error="raise")
+    with pytest.raises(RuntimeError if how == "raises" else DataError):
+        Training(tmp_path / "raising", raising).run(20)
+
+
+def test_an_anchor_that_fails_leaves_its_place_to_the_next_measurement_also_after_a_resume(
+    tmp_path,
+):
+    first = Training(
+        tmp_path, callback().CollapseMonitor(Breaks({0}, "raises"), every_steps=5)
+    ).run(10, end=False)
+    assert [("not_measured" in d, d["step"]) for d in first.decisions()] == [
+        (True, 0),
+        (False, 5),
+        (False, 10),
+    ]
+    assert "frozen anchor" in first.decisions()[1]["reasons"][0]
+    resumed = Training(tmp_path, callback().CollapseMonitor(healthy, every_steps=5), step=10).run(5)
+    assert [d.get("round") for d in resumed.decisions()] == [None, 0, 1, 2]
+
+
+def test_our_own_errors_end_no_training_either(tmp_path, caplog, monkeypatch):
+    """A monitor that raises is an error reading and decides nothing.
+
+    The decision, the files and the trainer's log may fail.
+    """
+    from ouroloop.monitors.metrics.diversity import Diversity
+
+    def boom(*_, **__):
+        raise ZeroDivisionError("boom")
+
+    monkeypatch.setattr(Diversity, "measure", boom)
+    training = Training(
+        tmp_path / "monitor", callback().CollapseMonitor(healthy, every_steps=5)
+    ).run(5)
+    assert {d["action"] for d in training.decisions()} == {"continue"}
+    assert any(
+        r["status"] == "error" and "boom" in r["reason"]
+        for r in training.decisions()[0]["readings"]
+    )
+    monkeypatch.undo()
+
+    for owner, name in (
+        (callback().DecisionRule, "decide"),
+        (callback().CollapseMonitor, "_tell"),
+        (callback(), "_append"),
+    ):
+        monkeypatch.setattr(owner, name, boom)
+        training = Training(
+            tmp_path / name, callback().CollapseMonitor(healthy, every_steps=5)
+        ).run(10)
+        assert training.state.global_step == 10 and not training.control.should_training_stop
+        monkeypatch.undo()
+    assert caplog.text.count("boom") >= 3
+
+
+def test_files_that_cannot_be_read_back_are_put_aside_and_it_begins_anew(tmp_path, caplog):
+    Training(tmp_path, callback().CollapseMonitor(healthy, every_steps=5)).run(10, end=False)
+    file = tmp_path / "collapse_monitor" / "decisions.jsonl"
+    file.write_text(file.read_text() + '{"step": 9, "act')
+    resumed = Training(tmp_path, callback().CollapseMonitor(healthy, every_steps=5), step=10).run(5)
+    assert (
+        "it begins anew" in caplog.text
+        and (tmp_path / "collapse_monitor-unread-1" / "decisions.jsonl").exists()
+    )
+    assert [(d["step"], d["round"]) for d in resumed.decisions()] == [(10, 0), (15, 1)]
+    Training(tmp_path, callback().CollapseMonitor(healthy, every_steps=5), step=10)
 
 
 @pytest.mark.timeout(600)
@@ -320,3 +459,34 @@ def test_generated_rows_have_the_models_own_log_probabilities_and_are_the_same_f
     assert row["logprobs"] == pytest.approx(
         [float(logits[len(prompt) - 1 + t, token]) for t, token in enumerate(ids)], abs=1e-3
     )
+
+
+def test_a_text_that_a_strategy_reader_fails_on_is_warned_of_and_training_goes_on(
+    tmp_path, monkeypatch, caplog
+):
+    from ouroloop.monitors.strategies.strategy import CANONICALISERS
+
+    class Fussy:
+        name = "operators"
+
+        def __call__(self, question, text):
+            if "+10=" in text:
+                raise ValueError("as asked")
+            return "by heart"
+
+    monkeypatch.setitem(CANONICALISERS, "operators", Fussy())
+    with caplog.at_level(logging.WARNING):
+        training = Training(tmp_path, callback().CollapseMonitor(healthy, every_steps=5)).run(5)
+    assert [row["step"] for row in training.decisions()] == [0, 5]
+    assert "(ValueError in operators)" in caplog.text
+
+
+def test_a_users_grader_that_raises_leaves_its_sample_unscored(caplog):
+    def grade(problem, text):
+        return int(text) == 4
+
+    generate = callback().Generate([], grade)
+    with caplog.at_level(logging.WARNING):
+        verdicts = [generate._grade({"problem": "p7"}, text) for text in ("4", "5", "9" * 5_000)]
+    assert verdicts == [True, False, None]
+    assert "problem p7 is unscored: ValueError in grade" in caplog.text

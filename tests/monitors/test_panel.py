@@ -42,7 +42,7 @@ def a_round(number, seed, num_problems=120, num_samples=8, **model):
 def test_tolerances_have_the_names_and_defaults_of_the_recipe():
     fields = {f.name: f.default for f in dataclasses.fields(DecisionRule)}
     shared = [name for name in MonitorConfig.model_fields if name in fields]
-    assert len(shared) == 10
+    assert len(shared) == 11
     assert {name: fields[name] for name in shared} == {
         name: MonitorConfig.model_fields[name].default for name in shared
     }
@@ -68,6 +68,7 @@ NAMES = [
     "over-confidence of majority votes",
     "share of the most repeated wrong answer",
     "pass@1 of the other families",
+    "share of unscored samples",
 ]
 
 
@@ -344,6 +345,45 @@ def test_what_round_0_could_not_measure_is_named_and_not_guarded():
         f"{pairs} of the tail",
         "rare-strategy mass",
     }
+
+
+def test_a_round_with_one_sample_per_problem_goes_on_and_keeps_the_evidence_of_what_needs_more():
+    first = a_round(0, 0, num_samples=32)
+    fallen = PANEL.decide(a_round(1, 1, shares=(0.8, 0.1, 0.05, 0.05)), first)
+    history = [dataclasses.replace(fallen, details={**fallen.details, "carried_out": False})]
+    decision = PANEL.decide(a_round(2, 2, num_samples=1), first, (), history)
+    pairs = "distinct-correct-pair probability"
+    assert (
+        decision.details["unmeasured"][pairs]
+        == "fewer than two problems have the 2 scored samples that it needs in this round"
+    )
+    assert (
+        "no half to pick the answer on"
+        in decision.details["unmeasured"]["share of the most repeated wrong answer"]
+    )
+    assert {"pass@1", "share of unscored samples"} <= {
+        g["name"] for g in decision.details["guards"]
+    }
+    assert set(decision.details["factors"]["halt"]) == set(NAMES) and not any(
+        decision.details["factors"]["halt"][pairs]
+    )
+    before, after = (d.details["watch"]["by_name"][pairs] for d in (history[0], decision))
+    assert after == pytest.approx(before, abs=0.2) and before > 5
+    assert decision.details["watch"]["driver"] == history[0].details["watch"]["driver"] == pairs
+    assert f"{pairs} (not measured in this round), e = " in decision.reasons[0]
+
+
+def test_one_sample_per_problem_everywhere_guards_what_one_sample_can_show():
+    first, second = (a_round(i, i, num_samples=1) for i in range(2))
+    decision = decide(second, first)
+    assert decision.action == "continue"
+    assert {g["name"] for g in decision.details["guards"]} == {
+        "pass@1",
+        "pass@1 of the other families",
+        "share of unscored samples",
+    }
+    reason = decision.details["unmeasured"]["over-confidence of majority votes"]
+    assert reason == "at most 1 scored sample per problem at the anchor, and 2 are needed"
 
 
 def healthy_run(seed, num_rounds=6):

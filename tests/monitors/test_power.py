@@ -49,7 +49,7 @@ def test_many_runs_at_once_mix_as_the_evidence_does():
 def test_every_guarded_quantity_is_judged_and_harmed_in_its_own_way(small):
     tables = drawn(typical(), SMALL, np.random.default_rng(0), [np.random.default_rng(1)])[0]
     names = [q.name for q in guarded.quantities(tables, PANEL)]
-    assert list(small) == names and len(names) == 8 and not any(p.why for p in small.values())
+    assert list(small) == names and len(names) == 9 and not any(p.why for p in small.values())
     for name in names:
         hurt = harmed(tables, typical(), name, 0.9, np.random.default_rng(2))
         calm, worse = (

@@ -1,13 +1,16 @@
 """Markers of doubt counted by hand.
 
-And the order-2 Vendi score held against eigenvalues, inverse Simpson and simulated truth.
+The order-2 Vendi score compared with eigenvalues, explicit counts and inverse Simpson.
 """
+
+import random
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from ouroloop.monitors.base import RoundView, Samples
-from ouroloop.monitors.metrics.similarity import Similarity, squared_cosine, unit
+from ouroloop.monitors.metrics.similarity import Similarity, mean_of_pairs, ngram_cosines, unit
 from ouroloop.monitors.metrics.style import Style
 
 
@@ -63,9 +66,9 @@ def test_the_pair_sum_is_that_of_the_gram_matrix_without_its_diagonal():
     eigenvalues = np.linalg.eigvalsh(
         x @ x.T / 12
     )  # plug-in RKE is 1 / sum of their squares (Ospanov & Farnia 2410.21719, equation 5)
-    off_diagonal = squared_cosine(x) * (1 - 1 / 12) + 1 / 12
+    off_diagonal = mean_of_pairs((x @ x.T) ** 2) * (1 - 1 / 12) + 1 / 12
     assert off_diagonal == pytest.approx(float((eigenvalues**2).sum()))
-    assert np.isnan(squared_cosine(x[:1]))
+    assert np.isnan(mean_of_pairs((x[:1] @ x[:1].T) ** 2))
 
 
 @pytest.mark.slow
@@ -86,21 +89,146 @@ def test_one_hot_vectors_give_the_inverse_simpson_index_without_bias():
     assert found.low < truth < found.high and found.high - found.low < 0.8
 
 
-def test_characters_tell_copies_from_paraphrases_from_other_texts_and_wrong_samples_are_left_out_of_right():
-    same = ["3+4=7\nanswer 7"] * 8
-    other = [
+UNRELATED = (
+    "The train leaves Oslo at nine.",
+    "Quadratic forms diagonalise over R.",
+    "My neighbour's cat hunts voles.",
+    "Boil 3 eggs for 7 minutes!",
+    "KERNEL PANIC: unable to mount root",
+    "Jazz fugue by Zbigniew, 1958",
+    "x^2 + y^2 = 25, so y = 4",
+    "we lost both umbrellas downtown",
+)
+
+
+def ngram_counts(text):
+    """Every 2, 3 and 4 bytes in a row, between one mark at either end."""
+    marked = ["begin", *text.encode("utf-8", "surrogatepass"), "end"]
+    return Counter(
+        tuple(marked[i : i + size]) for size in (2, 3, 4) for i in range(len(marked) - size + 1)
+    )
+
+
+def mean_squared_cosine(texts):
+    """Of two of these texts, by the eigenvalues of the plug-in estimate.
+
+    Sum of squares = 1 / K + (1 - 1 / K) mean.
+    """
+    counts, num = [ngram_counts(text) for text in texts], len(texts)
+    vocabulary = sorted({gram for count in counts for gram in count}, key=repr)
+    vectors = np.array([[count[gram] for gram in vocabulary] for count in counts], dtype=float)
+    vectors /= np.sqrt((vectors**2).sum(axis=1, keepdims=True))
+    eigenvalues = np.linalg.eigvalsh(vectors @ vectors.T / num)
+    return (float((eigenvalues**2).sum()) - 1 / num) / (1 - 1 / num)
+
+
+def random_texts(num, seed):
+    """Texts of 0 to 60 characters from few letters, so that n-grams recur.
+
+    NUL, accents, emoji and a lone surrogate among them.
+    """
+    rng = random.Random(seed)
+    letters = "aab 12=+\0é\U0001f40d\ud800"
+    return ["".join(rng.choices(letters, k=rng.randint(0, 60))) for _ in range(num)]
+
+
+def test_both_readings_are_those_of_explicit_ngram_counts_and_eigenvalues():
+    sizes = (8, 2, 5, 1, 16)  # the problem with one sample has no pair
+    texts = [random_texts(size, seed) for seed, size in enumerate(sizes)]
+    texts[0][3] = texts[0][5]  # a copy within a problem
+    problems = [f"p{i}" for i, size in enumerate(sizes) for _ in range(size)]
+    correct = [int(i % 3 != 1) for i in range(len(problems))]
+    order = np.random.default_rng(0).permutation(
+        len(problems)
+    )  # a problem's rows need not lie side by side
+    flat = [text for group in texts for text in group]
+    shuffled = samples(
+        [flat[i] for i in order], [problems[i] for i in order], [correct[i] for i in order]
+    )
+    found = read(Similarity(), shuffled)
+
+    def expected(keep):
+        groups = [
+            [t for t, p, c in zip(flat, problems, correct, strict=True) if p == name and keep(c)]
+            for name in set(problems)
+        ]
+        return 1 / np.mean([mean_squared_cosine(group) for group in groups if len(group) > 1])
+
+    assert found["similarity/effective_number_all"].value == pytest.approx(
+        expected(lambda c: True), rel=1e-9
+    )
+    assert found["similarity/effective_number_right"].value == pytest.approx(
+        expected(lambda c: c == 1), rel=1e-9
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_cosine_is_that_of_the_explicit_counts(seed):
+    texts = [*random_texts(12, seed), "", "", "4", "4", "\0ab", "ab"]
+    counts = [ngram_counts(text) for text in texts]
+    dot = np.array(
+        [[sum(a[gram] * b[gram] for gram in a) for b in counts] for a in counts], dtype=float
+    )
+    expected = dot / np.sqrt(np.outer(dot.diagonal(), dot.diagonal()))
+    np.testing.assert_allclose(ngram_cosines(texts), expected, rtol=0, atol=1e-12)
+
+
+def test_unrelated_texts_count_as_many_and_copies_as_one():
+    """A hash that mapped nearly all n-grams to the same few buckets read 1.21 here."""
+    value = read(Similarity(), samples(UNRELATED))["similarity/effective_number_all"].value
+    assert value > 8 and value == pytest.approx(1 / mean_squared_cosine(UNRELATED), rel=1e-9)
+    for copied in (UNRELATED[0], "4", ""):
+        assert read(Similarity(), samples([copied] * 8))[
+            "similarity/effective_number_all"
+        ].value == pytest.approx(1, abs=1e-12)
+
+
+def test_a_collapse_from_many_texts_to_few_lowers_the_number_step_by_step():
+    values = []
+    for kinds in (8, 4, 2, 1):
+        texts = [UNRELATED[i % kinds] for i in range(8)]
+        values.append(read(Similarity(), samples(texts))["similarity/effective_number_all"].value)
+    assert values == sorted(values, reverse=True)
+    # Copies alone allow at most 28/4, 28/12 and 1 for 4, 2 and 1 kinds: pairs over pairs that are
+    # copies.
+    assert 5 < values[1] <= 7 and 2 < values[2] <= 28 / 12 and values[3] == pytest.approx(1)
+
+
+def test_texts_without_anything_in_common_are_undefined_with_that_reason():
+    found = read(Similarity(), samples(["ab", "cd", "ef"]))["similarity/effective_number_all"]
+    assert found.status == "undefined" and "anything in common" in found.reason
+    alone = read(Similarity(), samples(["ab", "cd"], problems=["p", "q"]))[
+        "similarity/effective_number_all"
+    ]
+    assert alone.status == "undefined" and "two samples" in alone.reason
+
+
+def test_an_embedding_is_called_once_on_the_different_texts():
+    calls = []
+
+    def embed(texts):
+        calls.append(list(texts))
+        return [[len(text), 1.0] for text in texts]
+
+    found = read(
+        Similarity(embed=embed), samples(["a", "bbb", "a", "bbb"], problems=["p", "p", "q", "q"])
+    )
+    cosine = 4 / np.sqrt(2 * 10)
+    assert calls == [["a", "bbb"]]
+    assert found["similarity/effective_number_all"].value == pytest.approx(1 / cosine**2)
+
+
+def test_wrong_samples_are_left_out_of_right():
+    texts = [
         "3+4=7\nanswer 7",
         "4+3=7\nanswer 7",
         "first add ten, then take three away: answer 7",
         "jump by four from three to seven",
     ] * 2
-    assert read(Similarity(), samples(same))[
-        "similarity/effective_number_all"
-    ].value == pytest.approx(1)
-    found = read(Similarity(), samples(other, correct=[1, 1, 0, 0] * 2))
-    assert (
-        1
-        < found["similarity/effective_number_right"].value
-        < found["similarity/effective_number_all"].value
-        < 4
+    found = read(Similarity(), samples(texts, correct=[1, 1, 0, 0] * 2))
+    right, every = (
+        found["similarity/effective_number_right"].value,
+        found["similarity/effective_number_all"].value,
     )
+    assert 1 < right < every
+    assert right == pytest.approx(1 / mean_squared_cosine(texts[:2] * 2), rel=1e-9)

@@ -10,7 +10,7 @@ from ouroloop.loop.stages.decide import fresh_share
 from ouroloop.loop.store import write_json
 from ouroloop.monitors.base import RoundView
 from ouroloop.monitors.metrics.calibration import ModelCalibration
-from ouroloop.monitors.metrics.readings import first_samples
+from ouroloop.monitors.metrics.readings import some_samples
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "monitors"))
 
@@ -18,20 +18,32 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "monitors"))
 def test_an_anchor_is_read_with_as_many_samples_per_problem_as_any_round():
     """The over-confidence of a vote depends on how many vote.
 
-    64 samples and 16 of one model read differently, 16 and the first 16 of 64 alike.
+    64 samples and 16 of one model read differently, 16 and some 16 of 64 alike.
     """
     from simulated_panel import samples
 
     many = samples(np.random.default_rng(0), 200, 64, accuracy=0.4, spread=0.3)
     few = samples(np.random.default_rng(1), 200, 16, accuracy=0.4, spread=0.3)
-    first = first_samples(many, 16)
-    assert len(first) == 200 * 16 and first_samples(few, 16) is few
-    assert first.text[:16].tolist() == many.text[:16].tolist() and first.text[16] == many.text[64]
+    some = some_samples(many, 16)
+    assert len(some) == 200 * 16 and some_samples(few, 16) is few
     read = [
         ModelCalibration().measure(RoundView(0, probe), None)[0].value
-        for probe in (many, few, first)
+        for probe in (many, few, some)
     ]
     assert abs(read[2] - read[1]) < 0.02 < abs(read[0] - read[1])
+
+
+def test_which_samples_of_an_anchor_are_read_does_not_depend_on_the_order_of_its_rows():
+    from simulated_panel import samples
+
+    many = samples(np.random.default_rng(0), 20, 32)
+    sorted_N = np.argsort(many.correct, kind="stable")
+    read = [some_samples(rows, 8) for rows in (many, many.where(sorted_N))]
+    told = [sorted(zip(some.problem, some.text, some.nll, strict=True)) for some in read]
+    assert told[0] == told[1] and len(told[0]) == 160
+    assert 0.35 < read[1].correct.mean() < 0.75, (
+        "sorted rows are no reason to read the wrong ones alone"
+    )
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,31 @@ def make_run(
     return run
 
 
+def add_events(run: Path, *events: dict[str, Any]) -> None:
+    """Append events to the run's log, one second apart."""
+    with (run / "events.jsonl").open("a") as file:
+        for second, event in enumerate(events):
+            file.write(json.dumps({"time": CLOCK + 3600 + second, **event}) + "\n")
+
+
+REASON = "EngineError: the engine ended\n  CUDA <out of memory>"
+"""Two lines and a mark-up character, as a real traceback has them."""
+STARTED = {"event": "run_started"}
+FAILED = {"event": "run_failed", "error": REASON}
+PROGRESS = {"event": "progress", "stage": "sampling", "done": 40, "total": 200}
+FINISHED = {"event": "run_finished"}
+
+
+def make_failed_run(folder: Path, name: str = "broken", rounds: int = 1) -> Path:
+    """A run that failed while it sampled.
+
+    As older versions did, its log goes on with one progress event.
+    """
+    run = make_run(folder, name, rounds=rounds, finished=False)
+    add_events(run, FAILED, PROGRESS)
+    return run
+
+
 def seal(folder: Path) -> None:
     """Write the manifest of a round folder: from here on the round exists."""
     files = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}

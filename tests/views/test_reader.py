@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -105,6 +106,65 @@ def test_a_living_process_that_holds_the_lock_makes_a_run_running_and_only_then(
         str(os.getpid())
     )  # a number that was given to another process meanwhile
     assert read_run(path).state == "stopped"
+
+
+ONE_LINE = "EngineError: the engine ended CUDA <out of memory>"
+
+
+@pytest.mark.parametrize(
+    ("events", "state", "failure"),
+    [
+        ([fake_run.FAILED], "failed", ONE_LINE),
+        (
+            [fake_run.FAILED, fake_run.PROGRESS],
+            "failed",
+            ONE_LINE,
+        ),  # the terminal's last stage ended after the run
+        ([fake_run.FAILED, fake_run.STARTED], "stopped", ""),  # resumed, then killed
+        ([fake_run.FAILED, fake_run.STARTED, fake_run.PROGRESS, fake_run.FINISHED], "finished", ""),
+        (
+            [fake_run.FAILED, fake_run.STARTED, {"event": "run_failed", "error": "second"}],
+            "failed",
+            "second",
+        ),
+        ([fake_run.FINISHED, fake_run.PROGRESS], "finished", ""),
+        ([{"event": "run_failed"}], "failed", "no reason was recorded"),
+        ([], "stopped", ""),  # killed before it could write that it had failed
+    ],
+)
+def test_the_state_is_what_the_last_event_of_the_run_itself_says(
+    tmp_path: Path, events: list[dict[str, str]], state: str, failure: str
+) -> None:
+    path = fake_run.make_run(tmp_path, "ended", rounds=0, finished=False)
+    fake_run.add_events(path, *events)
+    run = read_run(path)
+    assert (run.state, run.failure) == (state, failure)
+
+
+def test_a_run_killed_while_it_wrote_its_failure_is_stopped(tmp_path: Path) -> None:
+    path = fake_run.make_run(tmp_path, "killed", rounds=0, finished=False)
+    with (path / "events.jsonl").open("a") as file:
+        file.write('{"time": 1, "event": "run_failed", "err')
+    assert (read_run(path).state, read_run(path).failure) == ("stopped", "")
+
+
+def test_a_failed_run_that_a_process_holds_is_running_again(tmp_path: Path) -> None:
+    path = fake_run.make_failed_run(tmp_path)
+    with (path / "LOCK").open("w") as lock:
+        lock.write(str(os.getpid()))
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert (read_run(path).state, read_run(path).failure) == ("running", "")
+    assert read_run(path).state == "failed"
+
+
+def test_a_long_reason_is_cut_and_says_where_all_of_it_is(tmp_path: Path) -> None:
+    path = fake_run.make_run(tmp_path, "long", rounds=0, finished=False)
+    fake_run.add_events(path, {"event": "run_failed", "error": "E: " + "x" * 100_000})
+    failure = read_run(path).failure
+    assert (
+        failure.startswith("E: xxx") and failure.endswith("events.jsonl)") and len(failure) < 2000
+    )
 
 
 def test_a_line_that_is_still_being_written_is_no_event_yet(tmp_path: Path) -> None:

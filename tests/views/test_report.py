@@ -108,6 +108,19 @@ def test_the_account_tells_the_guarded_from_the_unguarded_arm(arms: tuple[Path, 
     assert "7 rounds of training" in guarded and "intervals do not overlap" in guarded
 
 
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_the_page_of_a_failed_run_says_why(tmp_path: Path, rounds: int) -> None:
+    path = fake_run.make_failed_run(tmp_path, rounds=rounds)
+    if rounds == 0:
+        (path / "rounds" / "000" / "MANIFEST.json").unlink()
+    page = write_report([path], tmp_path / "r.html").read_text()
+    said = "The run failed before its end: EngineError: the engine ended CUDA &lt;out of memory&gt;"
+    assert said in page and ">failed</span>" in page and "can be resumed" not in page
+    fake_run.add_events(path, fake_run.STARTED, fake_run.FINISHED)
+    page = write_report([path], tmp_path / "r.html").read_text()
+    assert "EngineError" not in page and ">failed</span>" not in page
+
+
 def test_a_report_of_no_run_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run was given"):
         write_report([], tmp_path / "r.html")

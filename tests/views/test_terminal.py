@@ -147,6 +147,30 @@ def test_watching_follows_a_run_to_its_end(tmp_path: Path) -> None:
     ] == ["0", "1"]
 
 
+def test_watching_a_failed_run_says_why_it_failed_and_how_to_go_on(tmp_path: Path) -> None:
+    path, console = fake_run.make_failed_run(tmp_path), plain()
+    assert watch(path, console).state == "failed"
+    text = written(console)
+    assert "The run failed: EngineError: the engine ended CUDA <out of memory>\n" in text
+    assert f"`ouroloop resume {path}`" in text and "stopped" not in text
+
+
+def test_comparing_names_the_reason_of_a_failed_run(
+    arms: tuple[Path, Path], tmp_path: Path
+) -> None:
+    path = fake_run.make_failed_run(tmp_path)
+    both = compare([arms[0], path])
+    reason = "EngineError: the engine ended CUDA <out of memory>"
+    assert [(r["state"], r["failure"]) for r in both["runs"].values()] == [
+        ("finished", None),
+        ("failed", reason),
+    ]
+    assert compare_table(both).splitlines()[-1] == f"broken: failed: {reason}"
+    fake_run.add_events(path, fake_run.STARTED, fake_run.FINISHED)
+    again = compare([arms[0], path])
+    assert again["runs"]["broken"]["failure"] is None and "failed" not in compare_table(again)
+
+
 def test_the_stage_line_reads_the_latest_event(tmp_path: Path) -> None:
     run = read_run(fake_run.make_run(tmp_path, "live", rounds=0, finished=False))
     assert stage_line(run) == "round 1 sampling: 40 of 200"

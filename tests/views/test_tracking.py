@@ -192,6 +192,30 @@ def test_a_run_that_has_grown_is_continued(recorded: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_a_failed_run_is_failed_with_its_reason_until_it_is_resumed(
+    recorded: Path, rounds: int
+) -> None:
+    path = fake_run.make_failed_run(recorded.parent, f"broken-{rounds}", rounds=rounds)
+    if rounds == 0:
+        (path / "rounds" / "000" / "MANIFEST.json").unlink()  # before its first round was finished
+    reason = "EngineError: the engine ended CUDA <out of memory>"
+    tracking.sync(path)
+    parent = ids(path)["parent"]
+    run = everything(path)["runs"][parent]
+    assert (
+        run.info.status == "FAILED"
+        and run.data.tags["failure"] == reason
+        and reason in run.data.tags["mlflow.note.content"]
+    )
+    fake_run.add_events(path, fake_run.STARTED, fake_run.FINISHED)
+    tracking.sync(path)
+    run = everything(path)["runs"][parent]
+    assert run.info.status == "FINISHED" and "failure" not in run.data.tags
+    assert reason not in run.data.tags["mlflow.note.content"]
+
+
+@pytest.mark.slow
 def test_every_column_of_every_reproduction_is_taken_in_a_folder_that_is_not_there_yet_and_an_arm_recorded_again_is_one_run(
     tmp_path: Path,
 ) -> None:

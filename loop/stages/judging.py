@@ -1,0 +1,100 @@
+"""One sample's grade, step check and strategy, behind the per-sample fence.
+
+A reader that raises leaves its value unknown, and the reason is kept.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ouroloop.evals.errors import DataError
+from ouroloop.evals.tasks import Grade, Problem, Task
+from ouroloop.loop.errors import OuroloopError
+from ouroloop.monitors.fence import Unreadable, attempt
+
+Strategy = Callable[[Problem, str], str | None]
+
+PASSING = (OuroloopError, DataError)
+"""Errors of the recipe or the installation, raised on purpose; no text is the cause of them."""
+
+
+class Value(StrEnum):
+    """What is read from a sample."""
+
+    GRADE = "grade"
+    STEPS = "steps"
+    STRATEGY = "strategy"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the readers made of one text.
+
+    A value that could not be read is None, and `unreadable` says why.
+    """
+
+    grade: Grade
+    valid: bool | None
+    strategy: str | None
+    unreadable: Mapping[Value, Unreadable]
+
+    @property
+    def labels(self) -> list[str]:
+        """Each failure as "ValueError in dataflow", for the tables."""
+        return [failure.label for failure in self.unreadable.values()]
+
+
+def judge_text(problem: Problem, text: str, task: Task, strategy: Strategy) -> Judged:
+    """Grade, check and name one text. Raises nothing that the text is the cause of.
+
+    Raises:
+        OuroloopError, DataError: the run is wrong, not the text (an extra that is not installed,
+            strategies not learned yet).
+    """
+    grade = graded(problem, text, task)
+    valid = attempt(f"{task.name} step checker", _valid, problem, text, task, passing=PASSING)
+    reader = getattr(strategy, "name", "strategy reader")
+    named = attempt(reader, _named, problem, text, strategy, passing=PASSING)
+    found = {Value.GRADE: grade, Value.STEPS: valid, Value.STRATEGY: named}
+    return Judged(
+        grade=Grade(None, None, "unreadable") if isinstance(grade, Unreadable) else grade,
+        valid=None if isinstance(valid, Unreadable) else valid,
+        strategy=None if isinstance(named, Unreadable) else named,
+        unreadable={value: why for value, why in found.items() if isinstance(why, Unreadable)},
+    )
+
+
+def graded(problem: Problem, text: str, task: Task) -> Grade | Unreadable:
+    """The grade alone."""
+    return attempt(f"{task.name} grader", _grade, problem, text, task, passing=PASSING)
+
+
+def count(labels_N: Iterable[Iterable[str]]) -> tuple[int, dict[str, int]]:
+    """(samples with any failure, failures by label) of N samples' labels."""
+    failed = [list(labels) for labels in labels_N if labels]
+    return len(failed), dict(Counter(label for labels in failed for label in labels))
+
+
+# A plugin may also return the wrong thing. That is found here, inside the fence, and not when a
+# table is written.
+
+
+def _grade(problem: Problem, text: str, task: Task) -> Grade:
+    grade = task.grade(problem, text)
+    if not isinstance(grade, Grade):
+        raise TypeError(f"expected a Grade, got {type(grade).__name__}")
+    return grade
+
+
+def _valid(problem: Problem, text: str, task: Task) -> bool | None:
+    return task.check_steps(problem, text).valid
+
+
+def _named(problem: Problem, text: str, strategy: Strategy) -> str | None:
+    name = strategy(problem, text)
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"expected a strategy's name or None, got {type(name).__name__}")
+    return name

@@ -1,0 +1,59 @@
+"""Samples that were copied: a file that repeats every sample looks like more evidence than there is. Knows nothing of decisions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ouroloop.monitors.base import Samples
+from ouroloop.monitors.estimators.scores import codes
+
+MIN_SURPRISES = 20
+"""Even multiplicities that must come together by chance before they are called copies.
+
+2^-20 is one in a million.
+"""
+
+
+def copies(samples: Samples, number: int) -> str:
+    """A sentence when the samples of round `number` are copies of fewer ones, else "".
+
+    Every distinct sample of every problem occurs a multiple of m >= 2 times. A problem with d
+    distinct samples has d - 1 multiplicities that are free to be anything else; there must be
+    `MIN_SURPRISES` of them in all, since a few samples of few kinds are even by chance. Or: each
+    problem has but one sample, word for word, again and again. A model at temperature 0 gives the
+    same, and is no independent sample either.
+    """
+    if not len(samples):
+        return ""
+    count_M, problem_M = _multiplicities(samples)
+    num_problems = int(problem_M.max()) + 1
+    times = int(np.gcd.reduce(count_M))
+    if times < 2:
+        return ""
+    if len(count_M) - num_problems >= MIN_SURPRISES:
+        return (
+            f"round {number}: every distinct sample occurs {times} times, or a multiple of that;"
+            f" were the rows copied? Copies are no independent samples: {len(samples):,} rows are"
+            f" worth {len(samples) // times:,}"
+        )
+    if len(count_M) == num_problems and all(samples.text):
+        return (
+            f"round {number}: all samples of each problem are the same, word for word; were the"
+            " rows copied, or sampled at temperature 0? They are no independent samples:"
+            f" {len(samples):,} rows are worth {num_problems:,}"
+        )
+    return ""
+
+
+def _multiplicities(
+    samples: Samples,
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    """(how often it occurs, problem) of every distinct sample; NaN equals NaN."""
+    texts = (codes(getattr(samples, name))[1] for name in ("strategy", "answer", "text"))
+    numbers = (
+        np.unique(getattr(samples, name), return_inverse=True)[1].ravel()
+        for name in ("correct", "valid", "nll", "num_tokens", "truncated")
+    )
+    rows_NF = np.stack([codes(samples.problem)[1], *texts, *numbers], axis=1)
+    distinct_MF, count_M = np.unique(rows_NF, axis=0, return_counts=True)
+    return count_M.astype(np.int64), distinct_MF[:, 0].astype(np.int64)

@@ -1,0 +1,146 @@
+"""What cannot be measured has a reason and stops nothing.
+
+Through `ouroloop monitor`, the loop's decisions, and the loop itself.
+"""
+
+import json
+
+import pytest
+from scripted_world import Model, carry, recipe
+from trace_matrix import CASES, NUM_SAMPLES, VERDICTS, rows
+
+from ouroloop.loop.stages import decide
+from ouroloop.loop.stages.probe import view
+from ouroloop.loop.store import read_json, read_rows, write_json
+from ouroloop.loop.views.monitor import monitor, text, to_json
+from ouroloop.monitors.decision import guarded
+
+NAMES = {
+    "pass@1",
+    guarded.PAIRS,
+    "pass@4 of the tail",
+    f"{guarded.PAIRS} of the tail",
+    guarded.RARE,
+    guarded.VOTES,
+    guarded.SHORTCUT,
+    guarded.OTHERS,
+    guarded.UNJUDGED,
+}
+
+
+def expected_names(removed):
+    """Which quantities this panel has at all.
+
+    No tail without slices, no other families without families.
+    """
+    gone = {"slice": {n for n in NAMES if n.endswith("of the tail")}, "family": {guarded.OTHERS}}
+    return NAMES - gone.get(removed, set())
+
+
+def check(decision, removed, verdict):
+    """The round goes on, and each quantity is guarded or has a reason why not."""
+    assert decision["action"] == "continue", decision["reasons"]
+    guards, unmeasured = decision["details"]["guards"], decision["details"]["unmeasured"]
+    assert {g["name"] for g in guards} | set(unmeasured) == expected_names(removed)
+    assert not {g["name"] for g in guards} & set(unmeasured) and all(unmeasured.values())
+    if verdict == "unscored" or removed == "correct":
+        assert not guards
+    else:
+        assert {"pass@1", guarded.UNJUDGED} <= {g["name"] for g in guards}
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+@pytest.mark.parametrize("num", NUM_SAMPLES)
+def test_no_missing_field_ends_ouroloop_monitor(tmp_path, num, verdict):
+    for removed in (r for r, n, v in CASES if (n, v) == (num, verdict)):
+        paths = [tmp_path / f"{removed}-{number}.jsonl" for number in range(2)]
+        for number, path in enumerate(paths):
+            path.write_text(
+                "".join(json.dumps(row) + "\n" for row in rows(removed, num, verdict, number))
+            )
+            if removed == "round":  # else both files were the same
+                path.write_text(path.read_text().replace("-0.1,", f"-0.1{number},"))
+        watched = monitor(paths)
+        told = json.loads(json.dumps(to_json(watched), allow_nan=False))
+        assert told["exit_code"] == 0 and text(watched)
+        check(told["rounds"][1], removed, verdict)
+        readings = [r for row in told["rounds"] for r in row["readings"]]
+        assert not [r["reason"] for r in readings if r["status"] == "error"], removed
+        assert all(r["reason"] for r in readings if r["value"] is None)
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+@pytest.mark.parametrize("num", NUM_SAMPLES)
+def test_no_missing_number_ends_the_loops_decision(tmp_path, num, verdict):
+    """`ouroloop.loop.stages.decide` as the controller calls it.
+
+    On tables that lack a column's values.
+    """
+    settings = recipe(rounds=1)
+    write_json(tmp_path / "plan.json", {"replay_fraction": 0.0})
+    for removed in (None, "strategy", "answer", "nll", "family", "slice"):
+        seen = [
+            view(number, probe_rows(removed, num, verdict, number), [], []) for number in range(2)
+        ]
+        (tmp_path / "readings.json").unlink(missing_ok=True)
+        rule = decide.panel(settings, "sum" if removed != "family" else "default")
+        decision = decide.decide(rule, seen[1], seen[:1], tmp_path, [], settings)
+        check(json.loads(json.dumps(decision, allow_nan=False)), removed, verdict)
+
+
+def probe_rows(removed, num, verdict, number):
+    """The matrix's rows as the probe stage writes them."""
+    out = []
+    for row in rows(None, num, verdict, number):
+        cells = {
+            name: row[name]
+            for name in (
+                "problem",
+                "family",
+                "slice",
+                "correct",
+                "valid",
+                "strategy",
+                "answer",
+                "nll",
+                "num_tokens",
+            )
+        }
+        cells |= {
+            "text": row["text"],
+            "truncated": 0.0,
+            "kind": "sample",
+            "answer": str(row["answer"]),
+        }
+        blank = {"family": "default", "slice": "typical"}
+        out.append(cells | ({removed: blank.get(removed)} if removed else {}))
+    return out
+
+
+def test_a_run_without_one_gold_answer_goes_through_all_its_rounds(tmp_path, monkeypatch):
+    """The grader gives no verdict on anything.
+
+    The filter is the critic alone, nothing is guarded, and that is said.
+    """
+    import dataclasses
+
+    from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
+
+    graded = ArithmeticTask.grade
+    monkeypatch.setattr(
+        ArithmeticTask,
+        "grade",
+        lambda self, *item: dataclasses.replace(graded(self, *item), correct=None),
+    )
+    settings = recipe(
+        rounds=2, refine={"revisions": 0}, filters={"gold": False, "steps": False, "critic": True}
+    )
+    decision, path = carry(tmp_path, Model(lambda n: 0.6), settings)
+    assert decision.round == 2 and decision.action == "continue"
+    assert all(row["correct"] is None for row in read_rows(path / "rounds/000/probe.parquet"))
+    details = read_json(path / "rounds/002/decision.json")["details"]
+    assert (
+        not details["guards"]
+        and details["unmeasured"]["pass@1"] == "no scored sample at the anchor"
+    )
+    assert "no guarded quantity could be measured" in decision.reasons[0]
