@@ -18,7 +18,7 @@ class Goal:
     Attributes:
         asks: in words, with the number.
         found: what was found.
-        met: None where too little is finished to tell.
+        met: None where too little is finished to know.
         unit: of the number; "%" for a share.
     """
 

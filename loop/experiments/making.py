@@ -34,7 +34,7 @@ def fine_tuned(
 
     Raises:
         CheckpointError: the model cannot be used.
-        TrainingError: the training failed; called again, it begins anew.
+        TrainingError: the training failed; called again, it starts again.
     """
     if not (folder / "train.json").exists():
         shutil.rmtree(folder, ignore_errors=True)

@@ -161,7 +161,7 @@ def notes(results: Results) -> list[str]:
         f"| revisions | {' | '.join(map(str, range(REVISIONS + 1)))} |",
         "|---" * (REVISIONS + 2) + "|",
     ]
-    for arm, told in (("constitutional", "with critique"), ("direct", "direct")):
+    for arm, title in (("constitutional", "with critique"), ("direct", "direct")):
         if results.get(arm):
             cells = []
             for n in range(REVISIONS + 1):
@@ -170,7 +170,7 @@ def notes(results: Results) -> list[str]:
                     for name in ("after", "right")
                 )
                 cells.append(f"{cell(left)} / {cell(right, '%')}")
-            lines.append(f"| {told} | {' | '.join(cells)} |")
+            lines.append(f"| {title} | {' | '.join(cells)} |")
     lines += [
         "",
         f"| drafts that violate, first to last | {' | '.join(principles.PRINCIPLES)} |",

@@ -95,7 +95,7 @@ EXPERIMENT = Experiment(
         "the assistant is the small base, fine-tuned on spoilt drafts, critiques and revisions that"
         " programs wrote, as many revisions without a critique as with one (one model for all"
         " seeds, so the intervals are of the loop's own chance). Four principles, each about one"
-        " kind of line, so one revision can mend at most one of four. Violations are counted by"
+        " kind of line, so one revision can repair at most one of four. Violations are counted by"
         " programs, not scored by a preference model; three rounds, each from the last, instead of"
         " one training of the pretrained model; red-team prompts are a family of problems; drafts"
         " are sampled at T = 0.7. `voted` is not of the paper and was added after the other arms"

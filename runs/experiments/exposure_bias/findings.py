@@ -28,12 +28,12 @@ def pick(run: Rows, which: int, family: str, part: str = "family") -> list[dict[
 
 
 def column(name: str, which: int, family: str) -> Any:
-    """What a run's rows come to: a family's accuracy."""
+    """One number of a run: a family's accuracy."""
     return lambda run: float(pick(run, which, family)[0][name])
 
 
 def later(name: str, which: int, family: str) -> Any:
-    """What a run's rows come to: a number of the line of all positions from `LATER` on."""
+    """One number of a run, of the line of all positions from `LATER` on."""
     return lambda run: float(
         next(row[name] for row in pick(run, which, family, "line") if math.isnan(row["at"]))
     )

@@ -141,7 +141,7 @@ def by_position(samples: Samples, lines: Sequence[Mapping[str, Any]]) -> list[di
 
     A line per position, and one of all from `LATER` on.
 
-    A sample's line is held against lines sampled after the true beginning of the same strategy,
+    A sample's line is compared with lines sampled after the true beginning of the same strategy,
     problem and position, so that neither hard problems nor long strategies make a gap. true, own,
     gap: where the own beginning follows a strategy; a line is right when it is built on the values
     that stand there. kept, fall: everywhere; a line counts only on the true course, so that every

@@ -93,7 +93,7 @@ EXPERIMENT = Experiment(
         ),
     ),
     differs=(
-        "what adds up by itself (a slip spoils all that follows) is told apart from exposure bias"
+        "what adds up by itself (a slip spoils all that follows) is separated from exposure bias"
         " proper (a line is wrong even as built on the values before it). The base has seen slips,"
         " honestly built on, in a third of its drafts; the model of few slips (the world's teacher)"
         " in 2 %. The critic is the model itself, trained on critiques of planted slips, not on its"

@@ -31,7 +31,7 @@ def test_one_arm_learns_from_true_traces_alone_the_other_from_its_own_right_ones
     assert few.model_copy(update={"name": gold.name, "model": gold.model}) == gold
 
 
-def test_the_panel_holds_every_family_and_asks_nothing_that_is_practised():
+def test_the_probe_set_holds_every_family_and_asks_nothing_that_is_practised():
     setting = prepare(resolve(STUDY.keys("self_trained", 0)))
     assert set(FAMILIES) <= {p.family for p in setting.probe_set.problems} and {
         p.family for p in setting.problems

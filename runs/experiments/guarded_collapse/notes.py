@@ -56,21 +56,21 @@ def again(results: Results) -> list[str]:
                         row["fresh_change"], row["fresh_change_low"], row["fresh_change_high"], 2
                     )
                     seen = [row[name] - run[0][name] for name in second_look.FALLING]
-                    told = f"{100 * seen[0]:+.1f} | {cell(change, '%')} | {100 * seen[1]:+.1f}"
+                    both = f"{100 * seen[0]:+.1f} | {cell(change, '%')} | {100 * seen[1]:+.1f}"
                     fresh = 100 * (row["fresh_tail_pass_k"] - run[0]["fresh_tail_pass_k"])
-                    lines.append(f"| {arm} {seed} | {row['round']:.0f} | {told} | {fresh:+.1f} |")
+                    lines.append(f"| {arm} {seed} | {row['round']:.0f} | {both} | {fresh:+.1f} |")
     return ["", head, "|---" * 6 + "|", *lines] if lines else []
 
 
 def foreseen(results: Results) -> tuple[float, float]:
     """R^2 of each strategy's share of the next round's samples.
 
-    Foretold by its share of those kept, and by that of those drafted (nothing changes).
+    Predicted by its share of those kept, and by that of those drafted (nothing changes).
 
     Over rounds, strategies and runs that train on what they keep alone (`UNMIXED`); NaN where no
     run says what it kept.
     """
-    told = [
+    triples = [
         [
             float(row[f"{what}_{s}"])
             for row, what in ((now, "kept"), (now, "drafted"), (later, "drafted"))
@@ -81,13 +81,13 @@ def foreseen(results: Results) -> tuple[float, float]:
         for s in rounds.STRATEGIES
         if f"kept_{s}" in now
     ]
-    told = [
-        shares for shares in told if all(map(math.isfinite, shares))
+    triples = [
+        shares for shares in triples if all(map(math.isfinite, shares))
     ]  # a round may keep nothing
-    if not told:
+    if not triples:
         return math.nan, math.nan
-    kept_share, drafted, later = np.array(told).T
+    kept_share, drafted, later = np.array(triples).T
     spread = ((later - later.mean()) ** 2).sum()
     return tuple(
-        float(1 - ((later - foretold) ** 2).sum() / spread) for foretold in (kept_share, drafted)
+        float(1 - ((later - predicted) ** 2).sum() / spread) for predicted in (kept_share, drafted)
     )  # type: ignore[return-value]

@@ -75,7 +75,7 @@ def fell(run: Rows) -> float:
 def below_best(run: Rows) -> float:
     """The first round in which one of them was seen `FALL` below its best so far; NaN: never.
 
-    The best of several estimates is too high, so that an early fall from it may be luck.
+    The best of several estimates is too high, so that an early fall from it may be sampling noise.
     """
     level = scores(run[0])
     for row in run[1:]:

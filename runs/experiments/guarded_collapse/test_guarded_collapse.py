@@ -24,19 +24,19 @@ def recipe_of(arm, seed):
 
 
 @pytest.mark.parametrize("arm", arms.ARMS)
-def test_every_arm_is_a_right_recipe_with_the_same_problems_samples_panel_and_training(arm):
+def test_every_arm_is_a_right_recipe_with_the_same_problems_samples_probe_set_and_training(arm):
     recipe = recipe_of(arm, 3)
     base = recipe_of("answer_filtered", 3)
     for same in ("sft", "rounds", "seed", "init", "engine"):
         assert getattr(recipe, same) == getattr(base, same), same
     assert recipe.sampling.problems_per_round * recipe.sampling.samples_per_problem == 800
-    panel = (500, 16, 128) if arm in arms.LARGER else (150, 16, 48)
-    assert (recipe.probe.problems, recipe.probe.samples, recipe.probe.baseline_samples) == panel
+    sizes = (500, 16, 128) if arm in arms.LARGER else (150, 16, 48)
+    assert (recipe.probe.problems, recipe.probe.samples, recipe.probe.baseline_samples) == sizes
     assert recipe.monitors.guard is arm.startswith("guarded")
 
 
 @pytest.mark.parametrize("arm", arms.REGIMES)
-def test_under_the_larger_panel_the_same_is_drawn_and_trained_on(arm):
+def test_under_the_larger_probe_set_the_same_is_drawn_and_trained_on(arm):
     small, large = recipe_of(arm, 3), recipe_of(f"{arm}_500", 3)
     for same in ("task", "sampling", "refine", "filters", "dataset", "sft", "seed"):
         assert getattr(small, same) == getattr(large, same), same

@@ -36,7 +36,7 @@ def test_a_second_look_is_asked_only_of_rounds_seen_lower_that_a_warning_may_hav
     assert asked((0.5, 0.51, 0.52, 0.4), CALM, CALM, CALM, "halt") == []
 
 
-def test_fresh_samples_outweigh_what_the_panel_saw_and_are_held_against_fresh_ones_of_round_0():
+def test_fresh_samples_outweigh_what_the_probe_saw_and_are_compared_with_those_of_round_0():
     calm = (CALM,) * 3
     assert second_look.fell(rows((0.55, 0.52, 0.5), calm)) == 1
     assert second_look.fell(rows((0.55, 0.52, 0.5), calm, (0.55, 0.537))) == 2
@@ -56,7 +56,7 @@ def test_a_run_that_fell_is_asked_again_and_its_rows_hold_what_that_said(tmp_pat
     monkeypatch.setattr(afterwards.sft, "canary_of", lambda checkpoint, *rest: checkpoint)
     model = Model(skill=lambda number: (0.7, 0.6, 0.6)[number])
     _, path = carry(tmp_path, model, recipe(rounds=2, monitors={"guard": False}))
-    monkeypatch.setattr(second_look, "doubtful", lambda run: [2])  # this panel warns at once
+    monkeypatch.setattr(second_look, "doubtful", lambda run: [2])  # this probe set warns at once
     asked = [2]
     assert all(math.isnan(row["fresh_pass_1"]) for row in second_look.table(path))
     model.engine.requests.clear()

@@ -93,13 +93,15 @@ def notes(results: Results) -> Sequence[str]:
     ]
     for arm, found in results.items():
 
-        def told(key: str, scale: float = 100.0, found: Mapping[int, Rows] = found) -> str:
+        def shown(key: str, scale: float = 100.0, found: Mapping[int, Rows] = found) -> str:
             return f"{scale * mean([float(run[-1][key]) for run in found.values()]).value:.0f}"
 
-        learnt = ", ".join(told(f"learnt_{form}") for form in dict.fromkeys(FORMS.values()))
-        cells = [f"{told(f'{name}_right')} %, {told(f'{name}_form')} %" for name in NAMES.values()]
+        learnt = ", ".join(shown(f"learnt_{form}") for form in dict.fromkeys(FORMS.values()))
+        cells = [
+            f"{shown(f'{name}_right')} %, {shown(f'{name}_form')} %" for name in NAMES.values()
+        ]
         lines.append(
-            f"| {arm} | {learnt} %; {told('learnt_right')} % of {told('learnt', 1.0)} |"
+            f"| {arm} | {learnt} %; {shown('learnt_right')} % of {shown('learnt', 1.0)} |"
             f" {' | '.join(cells)} |"
         )
     return lines

@@ -3,7 +3,7 @@
 A teacher answers under system prompts, a student learns from each signal and from their mix.
 
 The small teacher knows no system prompts, so it is taught them first (`teach`): its own trace
-without one, the same when it is told to explain, the calculations alone step by step, the final
+without one, the same when it is asked to explain, the calculations alone step by step, the final
 answer alone.
 """
 

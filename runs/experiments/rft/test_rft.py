@@ -67,7 +67,7 @@ def test_one_model_draws_as_often_as_three_do_and_only_when_it_is_named(steps):
     assert set(STUDY.default_arms()) == set(STUDY.arms) - {"k27", "k27_steps"}
 
 
-def test_no_question_of_the_panel_is_trained_on():
+def test_no_question_of_the_probe_set_is_trained_on():
     setting = prepare(resolve(STUDY.keys("gold", 0)))
     assert (
         {p.family for p in setting.problems}
@@ -101,7 +101,7 @@ def test_a_run_is_read_with_its_distinct_paths_per_question(tmp_path):
         0,
         0,
     )
-    assert after["false_paths"] == 0, "the scripted recipe has a step gate"
+    assert after["false_paths"] == 0, "the scripted recipe has a step filter"
     assert after["examples"] == after["sampled"] + questions, "each question with its gold solution"
     assert 1 < after["paths"] <= after["examples"] / questions, (
         "a gold path that was sampled too counts once"

@@ -19,7 +19,7 @@ def line(run: Rows, which: int, family: str = ALL) -> dict[str, Any]:
 
 
 def column(name: str, which: int, family: str = ALL) -> Any:
-    """What a run's rows come to: one number of one line."""
+    """One number of one line of a run's rows."""
     return lambda run: float(line(run, which, family)[name])
 
 

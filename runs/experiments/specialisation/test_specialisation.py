@@ -58,7 +58,7 @@ def told(action, reasons, change):
     return RoundData(2, Path("."), {}, {}, decision, {"status": "trained"}, {}, (reading,))
 
 
-def test_the_panel_names_the_loss_only_where_it_acts_on_it():
+def test_the_rule_names_the_loss_only_where_it_acts_on_it():
     change = {"value": -0.1, "low": -0.15, "high": -0.05}
     found = measure.general(told("rollback", [f"HALT: ... {OTHERS} 0.40 -> 0.30"], change))
     assert (

@@ -38,7 +38,7 @@ def right(family: str) -> Any:
 
 
 def over_rounds(name: str) -> Any:
-    """What a run's rows come to: the share of its rounds after round 0 in which something holds."""
+    """Share of a run's rounds after round 0 in which something holds."""
     return lambda run: sum(float(row[name]) for row in run[1:]) / len(run[1:])
 
 

@@ -167,8 +167,5 @@ def test_goals_are_met_or_missed_as_the_rows_say():
         "scarce": seeds((0.15, 0.2), (0.0, 0.0)),
     }
     assert [g.met for g in findings.goals(bad)] == [False] * 11
-    assert (
-        findings.notes({}) == []
-        and "| scarce | 0 | 1 |" in "\n".join(findings.notes(good))
-    )
+    assert findings.notes({}) == [] and "| scarce | 0 | 1 |" in "\n".join(findings.notes(good))
     assert findings.right(problems.REACHED)(good["distilled"][0]) == pytest.approx(0.5)

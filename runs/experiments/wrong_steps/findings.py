@@ -97,11 +97,11 @@ def _critic(results: Results) -> list[Goal]:
 
 
 def notes(results: Results) -> Sequence[str]:
-    """The pool round by round, what each gate catches, and the real models' solutions."""
+    """The pool round by round, what each filter catches, and the real models' solutions."""
     lines = [
         (
-            "Right answers by wrong steps in the pool, before any gate, by round, and the share of"
-            " them that is caught:"
+            "Right answers by wrong steps in the pool, before any filter, by round, and the share"
+            " of them that is caught:"
         ),
         "",
     ]

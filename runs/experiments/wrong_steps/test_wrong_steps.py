@@ -42,7 +42,7 @@ def test_the_arms_differ_in_their_gates_alone_and_train_on_equally_many():
     ]
 
 
-def test_no_pair_of_numbers_of_the_panel_is_practised():
+def test_no_pair_of_numbers_of_the_probe_set_is_practised():
     setting = prepare(resolve(STUDY.keys("gold", 0)))
     assert {p.family for p in setting.problems} == set(measure.PRACTISED)
     assert {p.family for p in setting.probe_set.problems} == {
@@ -115,7 +115,7 @@ def test_a_real_run_has_these_rows(tmp_path):
     _, path = carry(tmp_path, Model(), recipe(rounds=1))
     before, after = measure.measure(path)
     assert math.isnan(before["kept"]) and after["kept"] > 0 and after["kept_wrong"] == 0, (
-        "the scripted recipe has a step gate"
+        "the scripted recipe has a step filter"
     )
     assert 0 < after["pass_1"] < 1 and 0 <= after["critic_wastes"] < 1
 
