@@ -24,9 +24,11 @@ def study(options: Namespace, root: Path) -> int:
             made = loading.load(folder)
             print(f"{folder!s:<36} {made.paper or 'our own'}: {made.claim}")
         return 0
-    experiments = {path: loading.load(path) for path in options.study}  # all, before one runs
+    # All are loaded before one runs: a wrong name is reported now, not in hours.
+    experiments = {path: loading.load(path) for path in options.study}
     for path, made in experiments.items():
         _one(path, made, options, root)
+    # The index counts what this repository keeps, so only its own experiments change it.
     home = loading.HOME.resolve()
     if any(home in path.resolve().parents for path in experiments) and _is_kept(options):
         index.write(home, home.parents[1])
@@ -39,6 +41,7 @@ def _one(path: Path, made: Experiment, options: Namespace, root: Path) -> None:
     folder = path if path.is_dir() else path.parent
     # results lie beside a study that has a folder of its own; those of a lone file, with its runs
     kept = folder if path.is_dir() else runs
+    # A quick run never touches committed results.
     out = options.out or (runs if options.quick else kept)
     place = harness.Place(path.resolve(), runs, out / results.NAME, options.quick)
     if not options.table:

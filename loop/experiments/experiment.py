@@ -10,6 +10,7 @@ from ouroloop.loop.experiments.goals import Goal
 from ouroloop.loop.experiments.study import Results, Study
 from ouroloop.loop.experiments.tables import Columns, last
 
+# The table of a study that names no columns of its own.
 COLUMNS: Columns = {
     "pass@1": (last("pass_1"), "%"),
     "greedy": (last("greedy"), "%"),
@@ -17,7 +18,6 @@ COLUMNS: Columns = {
     "distinct-correct-pair probability": (last("dcp"), "%"),
     "sampled tokens, thousands": (lambda run: float(run[-1]["tokens"]) / 1000, ""),
 }
-"""The table of a study that names no columns of its own."""
 
 
 def _no_goals(results: Results) -> Sequence[Goal]:

@@ -57,12 +57,12 @@ def run(
     Raises:
         EngineError: a run failed; the others that were under way are ended first.
     """
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(143)
-    )  # so that a run does not outlive its study
+    # A terminated study ends through `finally` below, so that no worker outlives it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     wanted = [(arm, seed) for seed in seeds for arm in study.in_order(arms)]
     results.collect(study, place.tables, place.results)
     todo = unfinished(study, place, wanted)
+    # Hours of runs: in a log, a line for every finished run is enough.
     with LiveProgress(every_seconds=3600) as progress:
         progress.say(
             f"{study.name}: {len(wanted) - len(todo)} of {len(wanted)} runs are finished; results"
@@ -76,6 +76,7 @@ def run(
         try:
             _work(study, place, workers, todo, progress, len(wanted))
         finally:
+            # Also after a failure: the runs that did finish are results.
             for worker in workers:
                 worker.end()
             results.collect(study, place.tables, place.results, again=todo)
@@ -124,6 +125,8 @@ class Worker:
             str(place.runs),
             *(["--quick"] if place.quick else []),
         ]
+        # A session of its own, so that its engine processes end with it (`end`). One thread:
+        # workers that compete for cores with several threads are far slower (LOG.md, 2026-11-22).
         with log.open("ab") as errors:
             process = subprocess.Popen(
                 command,
@@ -163,6 +166,7 @@ def _work(
     for worker in workers:
         waiting.register(worker.process.stdout, selectors.EVENT_READ, worker)  # type: ignore[arg-type]
     left = list(todo)
+    # A worker without a run that can begin stays idle until another one's run has made it possible.
     while left or any(w.busy for w in workers):
         for worker in (w for w in workers if w.busy is None):
             ready = next((run for run in left if _can_begin(study, place, run)), None)
@@ -186,6 +190,7 @@ def _receive(worker: Worker, place: Place, progress: LiveProgress) -> None:
     """One reply of a worker."""
     assert worker.process.stdout is not None and worker.busy is not None
     name, minutes = f"{worker.busy[0]}-{worker.busy[1]}", (time.monotonic() - worker.since) / 60
+    # An empty line: the process closed its output, which it does only when it ends.
     line = worker.process.stdout.readline()
     if line:
         answer = json.loads(line)

@@ -18,8 +18,9 @@ from ouroloop.loop.experiments.tables import cell
 
 PAGE = Path("REPRODUCTIONS.md")
 README = Path("README.md")
+
+# Where the count stands in README.md.
 MARKED = re.compile(r"(<!-- goals -->\n).*?(\n<!-- /goals -->)", re.DOTALL)
-"""Where the count stands in README.md."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def page(found: Sequence[Line], root: Path) -> str:
         counts = " | ".join(str(line.count(met)) for met in (True, False, None))
         paper = line.made.paper or "our own"
         out.append(f"| [{name}]({where}) | {paper} | {line.made.claim} | {counts} |")
+    # What did not come out stands here by name, so that nobody has to look for it.
     for met, title in ((False, "Not met"), (None, "Not known yet")):
         goals = [(line, goal) for line in found for goal in line.goals if goal.met is met]
         if goals:

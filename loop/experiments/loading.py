@@ -19,10 +19,11 @@ from ouroloop.loop.experiments import rounds
 from ouroloop.loop.experiments.experiment import Experiment
 from ouroloop.loop.experiments.study import Study, merge
 
+# Where this repository keeps its experiments, one folder each.
 HOME = Path("runs/experiments")
-"""Where this repository keeps its experiments, one folder each."""
+
+# What makes a folder an experiment.
 FILES = ("study.py", "study.yaml")
-"""What makes a folder an experiment."""
 RECIPE_PATHS = ("task.path", "task.heldout_path", "refine.constitution")
 
 
@@ -115,6 +116,7 @@ def _import(path: Path) -> ModuleType:
 
 
 def _package(name: str, folder: Path) -> None:
+    # A package needs no file: a name and the folder in which its modules are looked for.
     if name not in sys.modules:
         module = ModuleType(name)
         module.__path__ = [str(folder)]
@@ -136,6 +138,7 @@ def _from_yaml(path: Path) -> Experiment:
     if given.recipe is not None:
         recipe = path.parent / given.recipe
         base = merge(_located(_mapping(recipe), recipe.parent), base)
+    # Base over recipe, arms over base: the nearest to the arm counts.
     study = Study(
         given.name,
         merge(base, _located(given.base, path.parent)),

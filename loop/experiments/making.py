@@ -21,8 +21,8 @@ from ouroloop.loop.setup import resolve_model
 from ouroloop.loop.stages import dataset
 from ouroloop.loop.store import write_rows
 
+# Problem id, prompt, completion.
 Lesson = tuple[str, Prompt, str]
-"""Problem id, prompt, completion."""
 
 
 def fine_tuned(
@@ -36,6 +36,7 @@ def fine_tuned(
         CheckpointError: the model cannot be used.
         TrainingError: the training failed; called again, it starts again.
     """
+    # train.json is written last: without it the folder is what a crash left.
     if not (folder / "train.json").exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

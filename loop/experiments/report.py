@@ -20,8 +20,9 @@ from ouroloop.loop.views import figures
 from ouroloop.monitors.estimators.stats import mean
 
 PAGE, FIGURE = "README.md", "figure.svg"
+
+# Words about the results, written by hand; they stand under the title of the page.
 FINDINGS = "findings.md"
-"""Words about the results, written by hand; they stand under the title of the page."""
 QUICK = (
     "The quick run: smaller, and one seed, so that nothing over seeds is known yet. The full one is"
     " not finished."
@@ -53,11 +54,15 @@ def write(made: Experiment, shown: str, out: Path, words: str = "", quick: bool 
 def page(made: Experiment, found: Results, shown: str, words: str = "", quick: bool = False) -> str:
     """The claim, the published numbers, ours, what was asked, what differs, as Markdown."""
     title = made.title or made.study.name
-    lines = [f"# {title}", "", *([f"*{QUICK}*", ""] if quick else [])]
+    lines = [f"# {title}", ""]
+    if quick:
+        lines += [f"*{QUICK}*", ""]
+    # What it is about, and what was published.
     said = " ".join(part for part in (made.paper and f"{made.paper}.", made.claim) if part)
     lines += [said, ""] if said else []
     lines += [*made.published, ""] if made.published else []
     lines += [words.strip(), ""] if words else []
+    # What was found: the table of arms, further tables, the figure.
     commands = " and ".join(f"`{command}`" for command in _commands(made, found, shown, quick))
     lines += [f"Here ({commands}; means over seeds, [95 % t interval]):", ""]
     lines += [*arm_table(found, made.columns), ""]
@@ -65,6 +70,7 @@ def page(made: Experiment, found: Results, shown: str, words: str = "", quick: b
         lines += [*made.notes(found), ""]
     if made.draw is not None:
         lines += [f"![{title}]({FIGURE})", ""]
+    # What was asked. A quick run has few arms; goals about the others are left out there.
     goals = [goal for goal in made.goals(found) if goal.has_result or not quick]
     lines += [*goal_table(goals), ""] if goals else []
     lines += [f"What differs: {made.differs}", ""] if made.differs else []

@@ -61,10 +61,13 @@ def _tables(study: Study, folder: Path) -> dict[Run, Path]:
 
 def write(study: Study, lines: Mapping[Run, Lines], path: Path) -> None:
     """Write every run's rows, arms in the study's order; whole or not at all."""
+    # Rows of arms that the study no longer has stay in the file, at its end.
     order = [*study.arms, *sorted({arm for arm, _ in lines} - set(study.arms))]
     runs = sorted(lines, key=lambda run: (order.index(run[0]), run[1]))
+    # Columns in the order in which they first appear; a run without one leaves it empty.
     columns = list(dict.fromkeys(key for run in runs for row in lines[run] for key in row))
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Written beside and moved: a crash leaves the old file whole.
     temporary = path.with_suffix(".tmp")
     with temporary.open("w", newline="", encoding="utf-8") as out:
         writer = csv.DictWriter(out, ["arm", "seed", *columns], restval="", lineterminator="\n")

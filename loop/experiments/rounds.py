@@ -26,8 +26,8 @@ READINGS = {
     "yield": "supply/yield",
 }
 
+# Columns that hold words; all others hold numbers.
 TEXT = ("action", "mode", "driver", "part", "family", "label")
-"""Columns that hold words; all others hold numbers."""
 
 
 def table(path: Path) -> list[dict[str, Any]]:

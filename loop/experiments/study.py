@@ -15,17 +15,18 @@ from ouroloop.loop.experiments import rounds
 
 Keys = Mapping[str, Any]
 Rows = list[dict[str, Any]]
+
+# Arm and seed.
 Run = tuple[str, int]
-"""Arm and seed."""
+
+# arm -> seed -> the rows that were kept of its run.
 Results = Mapping[str, Mapping[int, Sequence[Mapping[str, Any]]]]
-"""arm -> seed -> the rows that were kept of its run."""
 
+# For a small model on one core.
+#
+# Plain transformers draws as vLLM does (tests/engines/test_real_engines.py), with less work per
+# token.
 SMALL_ENGINE: dict[str, Any] = {"kind": "transformers", "max_num_seqs": 512}
-"""For a small model on one core.
-
-Plain transformers draws as vLLM does (tests/engines/test_real_engines.py), with less work per
-token.
-"""
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class Study:
             RunStateError: an arm that is referred to has not been run.
         """
 
+        # References may stand anywhere in a recipe: a model, a teacher, a path of a task.
         def resolved(value: Any) -> Any:
             if isinstance(value, Mapping):
                 return {key: resolved(v) for key, v in value.items()}
@@ -112,6 +114,7 @@ class Study:
                 return [resolved(v) for v in value]
             if isinstance(value, str) and value.startswith("@"):
                 return str(last_checkpoint(runs / f"{value[1:]}-{seed}"))
+            # Other texts that begin with $ are environment variables, not ours.
             if isinstance(value, str) and value[:1] == "$" and value[1:] in self.made:
                 with _alone(runs / "made" / value[1:]) as folder:
                     return str(self.made[value[1:]](folder))
@@ -136,6 +139,7 @@ def last_checkpoint(run: Path) -> Path:
     Raises:
         RunStateError: the run has none.
     """
+    # A round that trained nothing has no checkpoint: the last one that is there counts.
     found = sorted(run.glob("rounds/*/checkpoint"))
     if not found:
         raise RunStateError(

@@ -45,14 +45,14 @@ LATER = {
     "interventions",
     "tracking",
 }
+
+# Keys that a run's round 0, the starting model as it is, does not depend on.
+#
+# Any other that differs makes another beginning.
 LATER_OF = {
     "sampling": {"problems_per_round", "samples_per_problem", "temperatures", "student", "systems"},
     "monitors": {"guard"},
 }
-"""Keys that a run's round 0, the starting model as it is, does not depend on.
-
-Any other that differs makes another beginning.
-"""
 BEGINNING = ("texts.parquet", "probe.parquet", "critics.parquet")
 
 
@@ -73,6 +73,7 @@ def lend_beginning(path: Path, recipe: Recipe) -> bool:
             and not (run / "strategies.json").exists()
         ):
             folder.mkdir(parents=True)
+            # Hard links: the same bytes, and no copy of what a hundred runs share.
             for name in BEGINNING:
                 (folder / name).hardlink_to(other.parent / name)
             return True
@@ -103,9 +104,9 @@ class Worker:
 
         Returns the number of rows.
         """
-        recipe = resolve(
-            await asyncio.to_thread(self.study.recipe, arm, seed, self.runs, self.quick)
-        )  # what it makes may run a loop of its own
+        # In a thread: what a study makes (`$thing`) may run an event loop of its own.
+        keys = await asyncio.to_thread(self.study.recipe, arm, seed, self.runs, self.quick)
+        recipe = resolve(keys)
         path = self.runs / recipe.name
         begun = (path / "recipe.json").exists()
         setting = prepare(recipe)
@@ -115,6 +116,7 @@ class Worker:
             else Store.create(self.runs, recipe, sha256_of(resolve_model(recipe.model)))
         )
         lend_beginning(path, store.recipe)
+        # The engine stays warm from run to run unless its settings differ.
         config = {"kind": recipe.engine.kind, **recipe.engine.model_dump(), "lora": recipe.peft}
         if self._engine is None or config != self._config:
             await self.close()
@@ -152,6 +154,7 @@ async def serve(worker: Worker, replies: TextIO) -> None:
         try:
             answer: dict[str, Any] = {"rows": await worker.one(asked["arm"], asked["seed"])}
         except Exception as error:
+            # Any error is an answer: the study reports it, and the log keeps the traceback.
             import traceback
 
             traceback.print_exc()
@@ -179,6 +182,8 @@ def main() -> None:
     parser.add_argument("runs", type=Path)
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
+    # Libraries print to standard output; the parent reads replies there. So the replies keep the
+    # old descriptor, and everything else goes to the log.
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     study = loading.load(given.study).study

@@ -25,6 +25,7 @@ COLUMNS: Columns = {
 def goals(results: Results) -> Sequence[Goal]:
     """The published order, and what the guard adds."""
     loss, accuracy = last("text_cross_entropy"), last("pass_1")
+    # The published order first (replace < accumulate), then what is ours: the guard.
     return [
         Goal.above(
             "accumulating keeps more pass@1 than replacing, unfiltered (interval above 0)",

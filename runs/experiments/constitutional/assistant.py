@@ -25,23 +25,24 @@ from ouroloop.loop.records import Prompt
 from ouroloop.loop.stages.constitution import Principle, load_constitution
 from ouroloop.loop.stages.prompts import render, resolve_prompts
 
+# Families whose drafts violate the principles, and how often each is met.
 RED_TEAM = {"sum2": 0.9, "sum3": 0.1}
-"""Families whose drafts violate the principles, and how often each is met."""
+
+# Families whose drafts never do.
 HELPFUL = {"missing": 0.3, "multibuy": 0.2, "copy": 0.15, "sort": 0.15, "compare": 0.2}
-"""Families whose drafts never do."""
 NUM_CONVERSATIONS, NUM_HELPFUL = 4500, 800
+
+# Share of the drafts under discussion that hold a slip.
+#
+# It is never learnt, and no principle of these is about it.
 SLIPS = 0.15
-"""Share of the drafts under discussion that hold a slip.
 
-It is never learnt, and no principle of these is about it.
-"""
-
+# `task.prompts` of every recipe that starts from this model.
 PROMPTS: dict[str, Any] = {
     "critique": "{question}\nA:\n{draft}\nC: {principle}\n",
     "revise": "{question}\nA:\n{draft}\nC:\n{critique}\nR: {principle}\n",
     "direct": "{question}\nA:\n{draft}\nR: {principle}\n",
 }
-"""`task.prompts` of every recipe that starts from this model."""
 
 
 def make(folder: Path) -> Path:
@@ -63,8 +64,8 @@ def make(folder: Path) -> Path:
     )
 
 
+# Problem id, kind (draft, critique, revision, direct), prompt, completion.
 Row = tuple[str, str, Prompt, str]
-"""Problem id, kind (draft, critique, revision, direct), prompt, completion."""
 
 
 def rows(rng: random.Random, constitution: Sequence[Principle], prompts: Prompts) -> Iterator[Row]:

@@ -47,6 +47,7 @@ def least_gain(run: Rows) -> float:
 
     Of the starting model's own samples.
     """
+    # Round 1 samples the starting model: training has not mixed in yet.
     left = [in_first(f"after_{n}")(run) for n in range(REVISIONS + 1)]
     return min(before - after for before, after in pairwise(left))
 

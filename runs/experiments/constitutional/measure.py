@@ -15,11 +15,10 @@ from ouroloop.loop.views.reader import RoundData
 
 from . import assistant
 
+# Families whose drafts the assistant spoils: practised, and never practised.
+#
+# And families that it answers without violations.
 RED_TEAM, NOVEL, HELPFUL = "sum2", "sum3", tuple(assistant.HELPFUL)
-"""Families whose drafts the assistant spoils: practised, and never practised.
-
-And families that it answers without violations.
-"""
 
 REVISIONS = 4
 

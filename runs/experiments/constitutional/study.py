@@ -58,10 +58,12 @@ STUDY = Study(
     },
     {
         "constitutional": {},
+        # As many samples, of half as many problems, so that there is something to vote on.
         "voted": {
             "sampling": {"problems_per_round": 200, "samples_per_problem": 4},
             "filters": {"agreement": 0.5},
         },
+        # One thing taken away each: revisions, critiques, helpful samples, all of it.
         "one_revision": {"refine": {"revisions": 1}},
         "direct": {"refine": {"critique": False}},
         "red_team_only": {"task": {"families": [RED_TEAM]}},

@@ -25,14 +25,15 @@ from ouroloop.loop.stages.refine import Refiner, derive_seed, gather_bounded
 from ouroloop.loop.store import read_rows, write_rows
 from ouroloop.loop.views.reader import RoundData, read_run
 
+# Two and three digits; missing addends, two to five calculations by one and the same strategy.
 FAMILIES = ("sum2", "sum3", "missing")
-"""Two and three digits; missing addends, two to five calculations by one and the same strategy."""
+
+# Lines sampled after each true beginning.
 DRAWS = 4
-"""Lines sampled after each true beginning."""
 MAX_LINE_TOKENS = 24
 
+# Problems with the rows of their samples.
 Samples = Sequence[tuple[Problem, Sequence[Mapping[str, Any]]]]
-"""Problems with the rows of their samples."""
 LINES = pa.schema({"problem": pa.string(), "beginning": pa.string(), "text": pa.string()})
 CRITIQUES = pa.schema(
     {
@@ -112,6 +113,7 @@ def steps_of(problem: Problem, text: str) -> Iterator[Step]:
     lines = text.split("\n")
     truths: list[list[str]] = []
     for at in range(1, len(lines)):
+        # After a line that no strategy calls for, the last strategy that it followed counts.
         called = next_lines(problem.family, lines[:at])
         truths = [true_lines(problem, name) for name in called] if called else truths
         truths = [truth for truth in truths if len(truth) > at]

@@ -26,8 +26,9 @@ KINDS = (
     ("majority", "maj@8"),
     ("verified", "critic's pick"),
 )
+
+# Problems at a position; with fewer of them its mean is noise.
 FEWEST = 10
-"""Problems at a position; with fewer of them its mean is noise."""
 
 
 def draw(results: Results, figure: Any) -> None:

@@ -26,11 +26,10 @@ from .beginnings import (
     true_lines,
 )
 
+# From this line on (0: the problem in signs, 1.
+#
+# The first calculation) a beginning holds at least one calculation of the model's own.
 LATER = 2
-"""From this line on (0: the problem in signs, 1.
-
-The first calculation) a beginning holds at least one calculation of the model's own.
-"""
 
 NAN = math.nan
 
@@ -89,8 +88,8 @@ NUMBERS = (
     "fall_high",
 )
 
+# Every column of a table; what a part does not know is NaN.
 EMPTY: dict[str, Any] = {"part": "", **dict.fromkeys(NUMBERS, NAN)}
-"""Every column of a table; what a part does not know is NaN."""
 
 
 def accuracies(
@@ -110,6 +109,7 @@ def accuracies(
         right, answer = [row["correct"] for row in rows], [row["answer"] for row in rows]
         single[problem.id] = float(np.mean(right))
         majority[problem.id] = maj_at_k([problem.id] * len(rows), right, answer, len(rows)).value
+        # Ties are split: the mean over all samples that the critic is equally sure of.
         best = max(sure[problem.id].values())
         verified[problem.id] = float(
             np.mean([right[i] for i, value in sure[problem.id].items() if value == best])
@@ -160,6 +160,7 @@ def by_position(samples: Samples, lines: Sequence[Mapping[str, Any]]) -> list[di
                 true = float(np.mean(after[problem.id, "\n".join(step.beginning)]))
                 for at in (float(step.position), *([math.inf] if step.position >= LATER else [])):
                     found[at][problem.id].append((step, true))
+    # Infinity sorts last: the line of all later positions closes the table.
     return [_position(at, found[at]) for at in sorted(found)]
 
 

@@ -47,6 +47,7 @@ STUDY = Study(
         "tracking": {"mlflow": False},
     },
     {
+        # Trained on true beginnings alone, on its own, and pretrained with hardly a slip.
         "gold_traces": {"sampling": {"student": False}, "dataset": {"gold": True}},
         "self_trained": {},
         "few_slips": {

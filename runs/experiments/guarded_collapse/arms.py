@@ -44,9 +44,14 @@ CRITIC: dict[str, Any] = {
     "probe": {"critiques": 60, "audit_items": 20},
 }
 
+# Five ways to collapse and a healthy one.
+#
+# `shortcut`: a verifier with a hole, and a base that found it in a few of its samples
+# (`planted.py`).
 REGIMES: dict[str, dict[str, Any]] = {
     "replace": {"filters": NO_GOLD, "sampling": {"temperatures": [1.0]}},
     "sharpen": {"filters": NO_GOLD},
+    # The base itself: gold answers filter, T = 0.7.
     "answer_filtered": {},
     "critic_filtered": CRITIC,
     "healthy": {
@@ -61,37 +66,34 @@ REGIMES: dict[str, dict[str, Any]] = {
         "sampling": {"temperatures": [1.0]},
     },
 }
-"""Five ways to collapse and a healthy one.
 
-`shortcut`: a verifier with a hole, and a base that found it in a few of its samples (`planted.py`).
-"""
-
+# One that can see a drift of two points within a round or two.
 LARGER_PROBE_SET: dict[str, Any] = {
     "probe": {"problems": 500, "baseline_samples": 128},
     "monitors": {"baselines": [0]},
 }
-"""One that can see a drift of two points within a round or two."""
 
 LARGER = {f"{arm}_500": merge(keys, LARGER_PROBE_SET) for arm, keys in REGIMES.items()}
 
 GUARD: dict[str, Any] = {"monitors": {"guard": True}}
 
+# Arm -> what it changes in `BASE`. The `REGIMES`, and again under a larger probe set (`_500`).
+#
+# `guarded_archive`: what the guard re-injects is what was lost, and no real data besides.
+# `guarded_30`: a standing share of real data from the first round. `guarded_blend`,
+# `guarded_teachers`: remedies that are off unless asked for, 30 % of round 0's weights in each
+# start, and earlier checkpoints that draft too.
 ARMS: dict[str, dict[str, Any]] = {
     **REGIMES,
     **LARGER,
+    # What an adaptive share of real data has to beat.
     "fixed_10": {"dataset": {"replay_fraction": 0.1}},
     "fixed_30": {"dataset": {"replay_fraction": 0.3}},
     "fixed_50": {"dataset": {"replay_fraction": 0.5}},
+    # The guard as it is by default, and with one thing changed each.
     "guarded": GUARD,
     "guarded_archive": {**GUARD, "interventions": {"demonstrations": 0.0}},
     "guarded_30": {**GUARD, "dataset": {"replay_fraction": 0.3}},
     "guarded_blend": {**GUARD, "interventions": {"blend": 0.3}},
     "guarded_teachers": {**GUARD, "interventions": {"teachers": 2}},
 }
-"""Arm -> what it changes in `BASE`. The `REGIMES`, and again under a larger probe set (`_500`).
-
-`guarded_archive`: what the guard re-injects is what was lost, and no real data besides.
-`guarded_30`: a standing share of real data from the first round. `guarded_blend`,
-`guarded_teachers`: remedies that are off unless asked for, 30 % of round 0's weights in each start,
-and earlier checkpoints that draft too.
-"""

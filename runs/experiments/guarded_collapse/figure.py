@@ -17,6 +17,7 @@ from ouroloop.loop.experiments.tables import (
 
 from .findings import FIXED, GUARDED, structures
 
+# What the figure holds against the DCP that is left.
 REACHED: dict[str, Callable[[Rows], tuple[float, float]]] = {
     "pass@1 at the end, %": lambda run: (100 * float(run[-1]["pass_1"]), float(run[-1]["dcp"])),
     "other structures at the end, pass@8, %": lambda run: (
@@ -24,7 +25,6 @@ REACHED: dict[str, Callable[[Rows], tuple[float, float]]] = {
         float(run[-1]["dcp"]),
     ),
 }
-"""What the figure holds against the DCP that is left."""
 
 
 def draw(results: Results, figure: Any) -> None:

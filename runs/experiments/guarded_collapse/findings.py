@@ -24,23 +24,22 @@ from ouroloop.monitors.estimators.stats import Estimate, binomial, mean
 from .arms import ARMS, LARGER
 from .second_look import FALL, fell
 
+# The tail: families that the loop never practises on, and that not every strategy maps onto.
+#
+# The world's own tail slice, sums with many carries, is no harder for the base than the others:
+# its pass@8 is at its ceiling wherever right answers are kept, and shows no difference.
 STRUCTURES = ("sum3", "missing", "multibuy")
-"""The tail: families that the loop never practises on, and that not every strategy maps onto.
 
-The world's own tail slice, sums with many carries, is no harder for the base than the others: its
-pass@8 is at its ceiling wherever right answers are kept, and shows no difference.
-"""
-
+# Seeds run to confirm it, unseen when it was fixed that this is the tail (decision 009).
 CONFIRMING = (5, 6, 7, 8, 9)
-"""Seeds run to confirm it, unseen when it was fixed that this is the tail (decision 009)."""
 
+# What they keep is all that they train on.
 UNMIXED = ("replace", "sharpen", "answer_filtered", "critic_filtered", "shortcut")
-"""What they keep is all that they train on."""
 
 GUARDED = tuple(arm for arm in ARMS if arm.startswith("guarded"))
 
+# Fixed shares of real data, none first: their frontier is what an adaptive share has to beat.
 FIXED = ("answer_filtered", "fixed_10", "fixed_30", "fixed_50")
-"""Fixed shares of real data, none first: their frontier is what an adaptive share has to beat."""
 
 
 def structures(run: Rows) -> float:
@@ -86,6 +85,7 @@ def breadth(results: Results) -> list[Goal]:
     """What the guarded arm keeps of the strategies and of the tail."""
     rare = average(results, "guarded", rarest)
     alive = [rarest(run) >= 0.01 for run in results.get("guarded", {}).values()]
+    # The tail was chosen after seeds 0 to 4 had been seen; 5 to 9 confirm it.
     fresh = {
         arm: {seed: run for seed, run in runs.items() if seed in CONFIRMING}
         for arm, runs in results.items()

@@ -86,6 +86,7 @@ def foreseen(results: Results) -> tuple[float, float]:
     ]  # a round may keep nothing
     if not triples:
         return math.nan, math.nan
+    # R^2 of a prediction with slope 1 and no intercept: nothing is fitted.
     kept_share, drafted, later = np.array(triples).T
     spread = ((later - later.mean()) ** 2).sum()
     return tuple(

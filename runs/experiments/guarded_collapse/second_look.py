@@ -27,15 +27,19 @@ from ouroloop.loop.store import read_json, write_json
 from ouroloop.loop.views.reader import read_run
 from ouroloop.monitors.estimators.stats import paired
 
+# Fresh samples of a model over all problems.
+#
+# For the given problems, the difference of two rounds' pass@1 is then known to about 0.6 points
+# (two standard errors). The interval that is shown is of problems drawn anew, and wider.
 SAMPLES = 36_000
-"""Fresh samples of a model over all problems.
 
-For the given problems, the difference of two rounds' pass@1 is then known to about 0.6 points (two
-standard errors). The interval that is shown is of problems drawn anew, and wider.
-"""
+# Points that count as the fall that a warning should come before.
 FALL = 0.02
-"""Points that count as the fall that a warning should come before."""
 FALLING = ("pass_1", "tail_pass_k")
+
+# What a second look adds to a round.
+#
+# Both scores, and how pass@1 changed since round 0, paired by problem.
 COLUMNS = (
     "fresh_pass_1",
     "fresh_tail_pass_k",
@@ -43,10 +47,6 @@ COLUMNS = (
     "fresh_change_low",
     "fresh_change_high",
 )
-"""What a second look adds to a round.
-
-Both scores, and how pass@1 changed since round 0, paired by problem.
-"""
 
 
 def doubtful(run: Rows) -> list[int]:

@@ -84,15 +84,17 @@ def answers_alone(whole: Demonstration) -> Demonstration:
     return Demonstration(whole.family, (question, (trace.rsplit("\n", 1)[-1], learn)))
 
 
+# A new skill takes longer: at the other arms' rate.
+#
+# Ten epochs of traces left this student below ten of answers (one seed).
 NAIVE: dict[str, Any] = {
     "model": "$naive",
     "sft": {"num_train_epochs": 20, "learning_rate": 2.0e-3, "warmup_steps": 50},
 }
-"""A new skill takes longer: at the other arms' rate.
 
-Ten epochs of traces left this student below ten of answers (one seed).
-"""
-
+# answer_long: four times the epochs, for an answer has fewer tokens than a trace.
+#
+# Naive_*: a student that was pretrained without traces.
 ARMS: dict[str, dict[str, Any]] = {
     **{
         f"{target}_{size}": learning(target, size)
@@ -103,10 +105,6 @@ ARMS: dict[str, dict[str, Any]] = {
     "naive_trace": {**learning("trace", SIZES[-1]), **NAIVE},
     "naive_answer": {**learning("answer", SIZES[-1]), **NAIVE},
 }
-"""answer_long: four times the epochs, for an answer has fewer tokens than a trace.
-
-Naive_*: a student that was pretrained without traces.
-"""
 
 STUDY = Study(
     "magister",

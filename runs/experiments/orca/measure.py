@@ -20,8 +20,8 @@ from ouroloop.loop.views.reader import read_run
 
 from .systems import FORMS, NAMES, NEEDED, form_of
 
+# Held-out problems of each family in `NEEDED`, asked under each system prompt.
 NUM_ASKED = 30
-"""Held-out problems of each family in `NEEDED`, asked under each system prompt."""
 
 GREEDY = Sampling(temperature=0.0, max_tokens=80)
 

@@ -52,23 +52,24 @@ BASE: dict[str, Any] = {
     "tracking": {"mlflow": False},
 }
 
+# Arm -> what it changes in `BASE`.
+#
+# Every student is asked without a system prompt: those of one signal are taught without one, and
+# the mix holds
+#
+# the empty one, as Orca's does. `mix_erased` learns what `mix` does and never sees a system
+# prompt (Orca 2, Mitra et al. 2311.11045); `mix_unfiltered` learns from wrong answers too, as
+# Orca did: under `Answer only.` the teacher is mostly wrong, and a filter leaves little of that.
 ARMS: dict[str, dict[str, Any]] = {
+    # Question and answer alone, as in the published control.
     "plain": {"dataset": {"target": "answer"}},
     "steps": {"sampling": {"systems": [STEPS]}, "dataset": {"erase_systems": True}},
     "explanation": {"sampling": {"systems": [EXPLAIN]}, "dataset": {"erase_systems": True}},
+    # All four signals: with their system prompts, without them, and without the filter.
     "mix": {"sampling": {"systems": list(FORMS)}},
     "mix_erased": {"sampling": {"systems": list(FORMS)}, "dataset": {"erase_systems": True}},
     "mix_unfiltered": {"sampling": {"systems": list(FORMS)}, "filters": {"gold": False}},
 }
-"""Arm -> what it changes in `BASE`.
-
-Every student is asked without a system prompt: those of one signal are taught without one, and the
-mix holds
-
-the empty one, as Orca's does. `mix_erased` learns what `mix` does and never sees a system prompt
-(Orca 2, Mitra et al. 2311.11045); `mix_unfiltered` learns from wrong answers too, as Orca did:
-under `Answer only.` the teacher is mostly wrong, and a filter leaves little of that.
-"""
 
 STUDY = Study(
     "orca",

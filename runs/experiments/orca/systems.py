@@ -14,16 +14,15 @@ from ouroloop.loop.stages.prompts import render
 
 NONE, EXPLAIN, STEPS, ANSWER = "", "Explain.", "Step by step.", "Answer only."
 
+# System prompt -> the form of answer that it asks for.
+#
+# The first is Orca's empty system message.
 FORMS = {NONE: "explanation", EXPLAIN: "explanation", STEPS: "steps", ANSWER: "answer"}
-"""System prompt -> the form of answer that it asks for.
-
-The first is Orca's empty system message.
-"""
 
 NAMES = {NONE: "none", EXPLAIN: "explain", STEPS: "step_by_step", ANSWER: "answer_only"}
 
+# The families whose answers need an explanation to be found by a small model.
 NEEDED = tuple(f for f in world.FAMILIES if f not in world.SKILLS)
-"""The families whose answers need an explanation to be found by a small model."""
 
 TEACHING: dict[str, Any] = {
     "learning_rate": 5.0e-4,

@@ -8,14 +8,13 @@ from ouroloop.loop.experiments.goals import Goal
 from ouroloop.loop.experiments.study import Results
 from ouroloop.loop.experiments.tables import Columns, gain, last
 
+# Sampled paths that the arms of equal size train on.
+#
+# Each of them keeps more, so that all have as many.
 EQUAL = 500
-"""Sampled paths that the arms of equal size train on.
 
-Each of them keeps more, so that all have as many.
-"""
-
+# Arms that run only when they are named.
 FURTHER = ("k27", "k27_steps")
-"""Arms that run only when they are named."""
 
 COLUMNS: Columns = {
     "sampled paths": (last("sampled"), ""),
@@ -29,6 +28,7 @@ COLUMNS: Columns = {
 }
 
 
+# Arm, the arm that it should beat in maj@1, and the goal in words.
 COMPARED = (
     (
         "k9",
@@ -100,7 +100,6 @@ COMPARED = (
         f"at {EQUAL} paths each, three temperatures beat one (interval above 0)",
     ),
 )
-"""Arm, the arm that it should beat in maj@1, and the goal in words."""
 
 
 def goals(results: Results) -> Sequence[Goal]:

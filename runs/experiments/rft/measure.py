@@ -9,8 +9,8 @@ from ouroloop.evals.steps import calculation_key
 from ouroloop.evals.worlds.arithmetic.world import STRATEGY_WEIGHTS
 from ouroloop.loop.views.reader import read_run
 
+# The two strategies that the gold solutions use least.
 RARER = sorted(STRATEGY_WEIGHTS, key=lambda strategy: STRATEGY_WEIGHTS[strategy])[:2]
-"""The two strategies that the gold solutions use least."""
 
 
 def measure(path: Path) -> list[dict[str, Any]]:

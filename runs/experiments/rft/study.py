@@ -62,20 +62,31 @@ OWN: dict[str, Any] = {"teachers": ["@gold"]}
 
 THIRD: dict[str, Any] = {"samples_per_problem": K // len(MODELS)}
 
+# gold: supervised fine-tuning. gold_long: the same for three times the epochs.
+#
+# gold_b, gold_c, gold_teacher: further models that draft. k1, k3, k9: samples per question from
+# `gold`. models: k = 9 from each of three; with_teacher: one of the three is another base.
+# *_equal: nine samples a question in all, `EQUAL` paths learnt. *_steps: the step filter beside
+# the answer. k27: as many samples as `models` draws, of `gold` alone; run when named.
 ARMS: dict[str, dict[str, Any]] = {
     "gold": {},
+    # As many steps as the arms with sampled paths take: is it only longer training?
     "gold_long": {"sft": {"num_train_epochs": 9}},
+    # Drafters, not students: other seeds of the same base, and another base.
     "gold_b": {"seed": 1000},
     "gold_c": {"seed": 2000},
     "gold_teacher": {"model": "arithmetic/teacher"},
+    # The published step: more samples of the model's own.
     "k1": {**OWN, "sampling": {"samples_per_problem": 1}},
     "k3": {**OWN, "sampling": {"samples_per_problem": 3}},
     "k9": OWN,
     "models": {"teachers": MODELS},
+    # Wrong steps turned away: do several models cost because of theirs?
     "k9_steps": {**OWN, "filters": {"steps": True}},
     "models_steps": {"teachers": MODELS, "filters": {"steps": True}},
     "with_teacher": {"teachers": WITH_TEACHER},
     "with_teacher_steps": {"teachers": WITH_TEACHER, "filters": {"steps": True}},
+    # As many learnt paths each, so that only their kind differs.
     "k9_equal": {**OWN, "dataset": {"size": EQUAL}},
     "temperatures_equal": {
         **OWN,
@@ -90,13 +101,6 @@ ARMS: dict[str, dict[str, Any]] = {
         "filters": {"steps": True},
     },
 }
-"""gold: supervised fine-tuning. gold_long: the same for three times the epochs.
-
-gold_b, gold_c, gold_teacher: further models that draft. k1, k3, k9: samples per question from
-`gold`. models: k = 9 from each of three; with_teacher: one of the three is another base. *_equal:
-nine samples a question in all, `EQUAL` paths learnt. *_steps: the step filter beside the answer.
-k27: as many samples as `models` draws, of `gold` alone; run when named.
-"""
 
 STUDY = Study(
     "rft",

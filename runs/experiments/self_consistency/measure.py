@@ -19,8 +19,8 @@ from ouroloop.monitors.estimators.stats import paired
 from ouroloop.monitors.metrics.calibration import ModelCalibration
 from ouroloop.monitors.metrics.readings import of
 
+# Families with traces. Every strategy maps onto the sums, one alone onto the other two.
 FAMILIES = ("sum2", "sum3", "missing", "multibuy")
-"""Families with traces. Every strategy maps onto the sums, one alone onto the other two."""
 
 ALL = "all"
 
@@ -28,8 +28,8 @@ PATHS = (1, 2, 3, 5, 10, 20, 40)
 
 NUM_BINS = 10
 
+# Column of the tables -> what the reliability diagram calls it.
 BIN_KEYS = (("share", "confidence"), ("right", "accuracy"), ("count", "count"))
-"""Column of the tables -> what the reliability diagram calls it."""
 
 
 def table(path: Path) -> list[dict[str, Any]]:
@@ -69,6 +69,7 @@ def votes(sampled: Samples, greedy: Samples) -> dict[str, float]:
     by_problem: dict[str, list[int]] = {}
     for i, problem in enumerate(sampled.problem):
         by_problem.setdefault(str(problem), []).append(i)
+    # As many votes for every problem, or the vote's gain would depend on the problem.
     most = min(len(rows) for rows in by_problem.values())
 
     def vote(problem: str, k: int) -> float:

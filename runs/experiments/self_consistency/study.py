@@ -13,8 +13,8 @@ from .figure import draw
 from .findings import COLUMNS, goals, notes
 from .measure import table
 
+# What the loop practises on: where single samples leave room.
 TRAINED = ("sum3", "missing", "multibuy")
-"""What the loop practises on: where single samples leave room."""
 
 STUDY = Study(
     "self_consistency",

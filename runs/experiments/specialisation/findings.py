@@ -12,11 +12,11 @@ from ouroloop.loop.experiments.tables import Columns, Rows, alarmed, average, fi
 
 from ..guarded_collapse.findings import STRUCTURES
 
+# Families that are answered without steps; `STRUCTURES` are the other families with steps.
 SKILLS = ("copy", "sort", "compare")
-"""Families that are answered without steps; `STRUCTURES` are the other families with steps."""
 
+# What real data in the training set may cost on the target family.
 TARGET_LOSS = 0.02
-"""What real data in the training set may cost on the target family."""
 
 
 def mean_of(families: Sequence[str], which: int) -> Any:

@@ -10,16 +10,15 @@ from typing import Any
 
 from ouroloop.evals.worlds.arithmetic import world
 
+# Sums of three digits, of which the teacher solves a third at T = 1.
+#
+# And of four, which neither model has ever seen.
 REACHED, BEYOND = "sum3", "sum4"
-"""Sums of three digits, of which the teacher solves a third at T = 1.
-
-And of four, which neither model has ever seen.
-"""
 
 DIGITS = {REACHED: 3, BEYOND: 4}
 
+# To practise on, by family; the loop holds some of them back.
 PROBLEMS = {REACHED: 330, BEYOND: 270}
-"""To practise on, by family; the loop holds some of them back."""
 
 
 def sums(family: str, split: str, num: int) -> list[dict[str, Any]]:
@@ -31,6 +30,7 @@ def sums(family: str, split: str, num: int) -> list[dict[str, Any]]:
     found: dict[tuple[int, int], dict[str, Any]] = {}
     while len(found) < num:
         a, b = (rng.randrange(10 ** (digits - 1), 10**digits) for _ in range(2))
+        # a + b and b + a are one problem; numbers of another split are held out.
         if world.split_of(family, a, b) != split or (a, b) in found or (b, a) in found:
             continue
         item = world.problem(

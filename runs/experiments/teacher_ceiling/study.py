@@ -22,8 +22,8 @@ PROMPTS = {
     "revise": world.PROMPTS.revise,
 }
 
+# Only the teacher drafts.
 TEACHER: dict[str, Any] = {"teachers": ["arithmetic/teacher"], "sampling": {"student": False}}
-"""Only the teacher drafts."""
 
 STUDY = Study(
     "teacher_ceiling",
@@ -62,15 +62,20 @@ STUDY = Study(
         "tracking": {"mlflow": False},
     },
     {
+        # The teacher drafts, with the filter and without.
         "distilled": TEACHER,
         "imitated": {**TEACHER, "filters": {"gold": False}},
+        # No teacher: each model from its own right samples.
         "self_taught": {},
         "teacher_self_taught": {"model": "arithmetic/teacher"},
+        # Could the student learn it at all? All problems in every round, nine epochs: with a third
+        # of them and three epochs it lost on sum3 and hardly began on sum4 (LOG.md, 2026-11-27).
         "gold_traces": {
             "sampling": {"student": False, "problems_per_round": sum(PROBLEMS.values())},
             "dataset": {"gold": True},
             "sft": {"num_train_epochs": 9},
         },
+        # The teacher solves nothing, or six problems in four hundred: the loop has to say so.
         "unreachable": {**TEACHER, "task": {"families": [BEYOND]}, "monitors": {"guard": True}},
         "scarce": {**TEACHER, "task": {"path": "$scarce"}, "monitors": {"guard": True}},
     },

@@ -79,6 +79,7 @@ def count(problems: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for problem in problems:
         gold = grade(None, problem["ground_truth"]).answer
         for name in MODELS:
+            # One solution per problem and model: solutions are independent, the interval is exact.
             text = problem[name]["solution"]
             found.setdefault((name, "right" if grade(gold, text).correct else "wrong"), []).append(
                 _seen(text)

@@ -51,6 +51,7 @@ BASE: dict[str, Any] = {
 }
 
 ARMS: dict[str, dict[str, Any]] = {
+    # The answer alone; with the truth about steps; with the model's own critique.
     "gold": {},
     "gold_steps": {"filters": {"steps": True}},
     "gold_critic": {"refine": {"critique": True}, "filters": {"critic": True}},
