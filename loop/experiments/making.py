@@ -22,8 +22,8 @@ from ouroloop.loop.rows import Example
 from ouroloop.loop.setup import resolve_model
 from ouroloop.loop.tables import write_table
 
+# Problem id, prompt, completion.
 Lesson = tuple[str, Prompt, str]
-"""Problem id, prompt, completion."""
 
 
 def fine_tuned(
@@ -35,8 +35,9 @@ def fine_tuned(
 
     Raises:
         CheckpointError: the model cannot be used.
-        TrainingError: the training failed; called again, it begins anew.
+        TrainingError: the training failed; called again, it starts again.
     """
+    # train.json is written last: without it the folder is what a crash left.
     if not (folder / "train.json").exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
