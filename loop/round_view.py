@@ -45,6 +45,7 @@ def pool_of(verdicts: Sequence[Verdict]) -> Pool | None:
     """A round's samples before and after the filters."""
     if not verdicts:
         return None
+    # Runs of earlier versions have no slices: None says that of the whole pool.
     first_reasons = [v.reasons[0] if v.reasons else "" for v in verdicts]
     has_slices = verdicts[0].slice is not None
     return Pool(
@@ -85,6 +86,7 @@ def audit_of(rows: Sequence[AuditRow]) -> AuditItems | None:
 
 
 def _objects(rows: Sequence[Any], name: str) -> Any:
+    # `np.array` would make strings of fixed width, or a table of equally long lists.
     out = np.empty(len(rows), dtype=object)
     out[:] = [getattr(row, name) for row in rows]
     return out

@@ -41,6 +41,7 @@ class Serving:
         """
         if checkpoint == self.checkpoint:
             return
+        # Loading takes from a second to minutes: it is shown, and never done twice in a row.
         self.report("loading", 0, 1)
         expected = None
         if self.config.weight_sync_check:
@@ -65,6 +66,7 @@ class Serving:
             yield self.engine
             return
         await self.serve(student)
+        # The student is served beside it, for its tokenizer.
         server = remote.RemoteEngine(model, self.engine, self.config.concurrency)
         try:
             yield server

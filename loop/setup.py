@@ -5,6 +5,7 @@ A wrong input must leave nothing half-made.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,36 +56,71 @@ def prepare(recipe: Recipe) -> Setting:
         UserError: a file, checkpoint, template or setting is wrong; nothing has been written.
     """
     try:
-        task = build_task(
-            recipe.task.kind,
-            path=recipe.task.path,
-            heldout_path=recipe.task.heldout_path,
-            datasets=recipe.task.datasets or None,
-            loophole=recipe.task.loophole,
-            families=recipe.task.families if recipe.task.kind == "arithmetic" else (),
-        )
+        task = _task(recipe)
         problems = practised(task, recipe)
         held_out = hold_out(task.problems("reserve"), recipe.probe, {p.family for p in problems})
         probe_set = choose_probe_set(task, recipe.probe)
     except TaskDataError as error:
         raise DataError(str(error)) from error
+    # Everything that can be known to be wrong is said now: nothing half-made is left behind.
+    _check_problems(recipe, problems)
+    _check_sections(recipe)
+    base, teachers = _models(recipe)
+    checkpoints = [base, *(teacher for teacher in teachers if isinstance(teacher, Path))]
+    # One template for all that are asked: chat turns only where every checkpoint knows them.
+    chat_template = all(has_chat_template(check_checkpoint(path)) for path in checkpoints)
+    for teacher in teachers:
+        if isinstance(teacher, str):
+            remote.check(teacher)
+    principles: tuple[Principle, ...] = ()
+    if recipe.refine.constitution:
+        principles = load_constitution(recipe.refine.constitution)
+    return Setting(
+        recipe=recipe,
+        task=task,
+        prompts=resolve_prompts(task.prompts, recipe.task.prompts, chat_template),
+        problems=tuple(problems),
+        demonstrations=held_out.rest,
+        held_out=held_out,
+        # Real texts and planted items are held out of training as the probe's problems are.
+        probe_set=replace(probe_set, heldout=probe_set.heldout | held_out.questions),
+        base=base,
+        teachers=teachers,
+        principles=principles,
+        strategy=strategist(task, recipe.monitors.canonicaliser),
+    )
+
+
+def _task(recipe: Recipe) -> Task:
+    config = recipe.task
+    return build_task(
+        config.kind,
+        path=config.path,
+        heldout_path=config.heldout_path,
+        datasets=config.datasets or None,
+        loophole=config.loophole,
+        families=config.families if config.kind == "arithmetic" else (),
+    )
+
+
+def _check_problems(recipe: Recipe, problems: Sequence[Problem]) -> None:
+    """Refuse a recipe that asks for what the training problems do not have."""
     if recipe.filters.gold and not any(p.answer is not None for p in problems):
         raise RecipeError(
             "filters.gold: no training problem has a gold answer. To filter without gold answers,"
             " set `filters: {gold: false, critic: true, agreement: 0.5}`."
         )
+    if recipe.dataset.gold and not any(p.solution for p in problems):
+        raise RecipeError("dataset.gold: true, but no training problem comes with a solution.")
+    _check_families("refine.families", recipe.refine.families, problems)
+
+
+def _check_sections(recipe: Recipe) -> None:
+    """Refuse sections that contradict each other."""
     if not recipe.sampling.student and not recipe.teachers and not recipe.dataset.gold:
         raise RecipeError(
             "sampling.student: false: nobody drafts. Name `teachers`, or set `dataset.gold: true`"
             " to learn from gold traces alone."
-        )
-    if recipe.dataset.gold and not any(p.solution for p in problems):
-        raise RecipeError("dataset.gold: true, but no training problem comes with a solution.")
-    there = sorted({p.family for p in problems})
-    if unknown := [name for name in recipe.refine.families if name not in there]:
-        raise RecipeError(
-            f"refine.families: no training problem is of family {unknown[0]!r}. There are"
-            f" {', '.join(there)}."
         )
     if not recipe.refine.critique and recipe.filters.critic:
         raise RecipeError(
@@ -96,6 +132,10 @@ def prepare(recipe: Recipe) -> Setting:
             " section."
         )
     check_settings(recipe.sft, recipe.peft)
+
+
+def _models(recipe: Recipe) -> tuple[Path, tuple[Path | str, ...]]:
+    """(the checkpoint to train, the teachers: checkpoints' folders or servers' addresses)."""
     if remote.is_address(recipe.model):
         raise RecipeError(
             f"model: {recipe.model} is a server, which cannot be trained. Name a checkpoint's"
@@ -104,29 +144,16 @@ def prepare(recipe: Recipe) -> Setting:
     teachers = tuple(
         name if remote.is_address(name) else resolve_model(name) for name in recipe.teachers
     )
-    checkpoints = (
-        resolve_model(recipe.model),
-        *(teacher for teacher in teachers if isinstance(teacher, Path)),
-    )
-    chat_template = all(has_chat_template(check_checkpoint(path)) for path in checkpoints)
-    for teacher in teachers:
-        if isinstance(teacher, str):
-            remote.check(teacher)
-    return Setting(
-        recipe=recipe,
-        task=task,
-        prompts=resolve_prompts(task.prompts, recipe.task.prompts, chat_template),
-        problems=tuple(problems),
-        demonstrations=held_out.rest,
-        held_out=held_out,
-        probe_set=replace(probe_set, heldout=probe_set.heldout | held_out.questions),
-        base=checkpoints[0],
-        teachers=teachers,
-        principles=(
-            load_constitution(recipe.refine.constitution) if recipe.refine.constitution else ()
-        ),
-        strategy=strategist(task, recipe.monitors.canonicaliser),
-    )
+    return resolve_model(recipe.model), teachers
+
+
+def _check_families(key: str, named: Sequence[str], problems: Sequence[Problem]) -> None:
+    there = sorted({p.family for p in problems})
+    unknown = [name for name in named if name not in there]
+    if unknown:
+        raise RecipeError(
+            f"{key}: no training problem is of family {unknown[0]!r}. There are {', '.join(there)}."
+        )
 
 
 def practised(task: Task, recipe: Recipe) -> list[Problem]:
@@ -137,12 +164,7 @@ def practised(task: Task, recipe: Recipe) -> list[Problem]:
     """
     problems = task.problems("train")
     if recipe.task.families:
-        there = sorted({p.family for p in problems})
-        if unknown := [name for name in recipe.task.families if name not in there]:
-            raise RecipeError(
-                f"task.families: no training problem is of family {unknown[0]!r}. There are"
-                f" {', '.join(there)}."
-            )
+        _check_families("task.families", recipe.task.families, problems)
         problems = [p for p in problems if p.family in recipe.task.families]
     return problems[: recipe.task.num_problems]
 

@@ -48,6 +48,7 @@ def schema_of(record: type) -> pa.Schema:
 def write_table(path: Path, rows: Sequence[T], record: type[T]) -> None:
     """Write records as a Parquet table, atomically."""
     schema = schema_of(record)
+    # Columns from the records directly: no dictionary for every row between them.
     columns = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in schema]
     with atomic(path) as temporary:
         pq.write_table(pa.Table.from_arrays(columns, schema=schema), temporary)
@@ -63,6 +64,7 @@ def read_table(path: Path, record: type[T]) -> tuple[T, ...]:
     convert = _converters(cast(Hashable, record))
     columns: dict[str, list[Any]] = {}
     for field in fields(record):  # type: ignore[arg-type]
+        # Runs outlive versions: a column that came later has a default in the record.
         if field.name not in table.column_names:
             columns[field.name] = [_default(field, path)] * table.num_rows
             continue
@@ -102,6 +104,7 @@ def to_json(value: Any) -> Any:
 
     A class that has a `to_json` of its own decides for itself.
     """
+    # Records of other rooms (a Decision) know their own form.
     if hasattr(value, "to_json"):
         return value.to_json()
     if is_dataclass(value) and not isinstance(value, type):
@@ -151,6 +154,7 @@ class Journal(Generic[T]):
     def append(self, records: Iterable[T]) -> None:
         """Append records in one write and flush them."""
         new = list(records)
+        # One write for all of them: a problem's samples are in the journal together or not at all.
         lines = [json.dumps(to_json(record), separators=(",", ":")) + "\n" for record in new]
         self._file.write("".join(lines))
         self._file.flush()
@@ -165,6 +169,7 @@ class Journal(Generic[T]):
     def _whole_lines(self) -> list[bytes]:
         if not self.path.exists():
             return []
+        # A torn line has no end. What follows would be appended to it, so it is cut off on disk.
         data = self.path.read_bytes()
         good = data.rfind(b"\n") + 1
         if good < len(data):
@@ -189,6 +194,7 @@ def _converter(hint: Any) -> Convert | None:
         return _optional(None if inner is float else _converter(inner))
     if origin is tuple:
         return _tuple_of(_converter(get_args(hint)[0]))
+    # JSON has no NaN: `store.write_json` writes null, and a plain float gets its NaN back.
     if hint is float:
         return _number
     if isinstance(hint, type) and issubclass(hint, Enum):

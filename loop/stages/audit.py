@@ -81,6 +81,7 @@ async def judge(
 
     Seeds do not depend on the round, so a change between rounds is the verifier's own.
     """
+    # Round 0 in every request id, hence the same seeds in every round.
     config, refiner = refiner.recipe.filters, replace(refiner, round=0)
     planted, done = plant(demonstrations, task, config), 0
     items = [item for item in planted if item.unreadable is None]
@@ -100,6 +101,7 @@ async def judge(
         [one(item, *ids) for item, ids in zip(items, encoded, strict=True)],
         refiner.recipe.engine.concurrency,
     )
+    # No strategy is named: caps per strategy compare samples, and are not tried here.
     problems = {problem.id: problem for problem in demonstrations}
     cases = filters.examine(samples, problems, task, lambda problem, text: None)
     tried = filters.single_filters(config)

@@ -116,6 +116,7 @@ class RoundData:
     def samples(self) -> Iterator[Json]:
         """The journal, chain by chain, as plain dictionaries shaped like `records.Sample`."""
         path = self.path / JOURNAL
+        # Line by line: a journal holds token ids and log-probabilities, and can be large.
         if path.exists():
             with path.open(encoding="utf-8") as lines:
                 yield from (json.loads(line) for line in lines if line.strip())
@@ -238,6 +239,7 @@ def read_run(path: Path | str, before: RunData | None = None) -> RunData:
     folders = sorted(
         (p for p in (path / ROUNDS).glob("*") if p.name.isdigit()), key=lambda p: int(p.name)
     )
+    # A committed round never changes, so one that was read before is good for ever.
     known = {r.path: r for r in before.rounds} if before else {}
     unfinished = [int(p.name) for p in folders if not (p / MANIFEST).is_file()]
     return RunData(
@@ -281,6 +283,7 @@ def _events(path: Path) -> Iterator[Json]:
 
 
 def _table(path: Path) -> Any:
+    # Here, not above: half a second that a command without tables need not wait.
     import pandas as pd
 
     return pd.read_parquet(path) if path.is_file() else pd.DataFrame()
@@ -291,6 +294,7 @@ def _is_held(lock: Path) -> bool:
 
     The file stays behind with its number; the lock on it does not.
     """
+    # The number may have gone to another process since: the lock decides.
     try:
         os.kill(int(lock.read_text().split()[0]), 0)
     except PermissionError:
