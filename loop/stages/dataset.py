@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ouroloop.evals.questions import normalised
 from ouroloop.evals.tasks import Task
 from ouroloop.loop.config import DatasetConfig
 from ouroloop.loop.records import Problem, Sample
@@ -189,11 +189,6 @@ async def replay(
     lost = wanted - len(even) if plan.archive else 0
     archived, drawn = reserve.refill([*own, *demonstrations], lost, sources.shares or {}, rng)
     return [*demonstrations, *archived, *await encoder.solutions(drawn, plan.round)]
-
-
-def normalised(question: str) -> str:
-    """A question for comparison: lower case, single spaces, no punctuation at the end."""
-    return re.sub(r"\s+", " ", question).strip().rstrip(".?!").lower()
 
 
 def _examples_of(rounds: Iterable[Round]) -> list[Example]:

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ouroloop.evals.questions import normalised
 from ouroloop.evals.tasks import Grade, Task
 from ouroloop.loop.config import ProbeConfig
 from ouroloop.loop.records import Completion, Problem
 from ouroloop.loop.rows import CritiqueRow, ProbeRow
 from ouroloop.loop.stages import constitution
-from ouroloop.loop.stages.dataset import normalised
 from ouroloop.loop.stages.judging import Strategy, graded, judge_text
 from ouroloop.loop.stages.naming import Learned
 from ouroloop.loop.stages.refine import Progress, Refiner, derive_seed, gather_bounded
