@@ -47,7 +47,7 @@ class RoundData:
 
     @property
     def action(self) -> str:
-        """What the panel decided after this round."""
+        """What was decided after this round."""
         return str(self.decision.get("action", "continue"))
 
     @property
@@ -108,7 +108,7 @@ class RoundData:
         """examples.parquet."""
         return _table(self.path / Round.examples.file)
 
-    @property
+    @cached_property
     def view(self) -> RoundView:
         """What the monitors saw of the round."""
         return Round(self.path).view
