@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.engines.base import Engine
-from ouroloop.loop.objectives import sft
+from ouroloop.loop.objectives import training
+from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.records import Sample
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import StartPlan
@@ -42,7 +43,7 @@ from ouroloop.monitors.decision.rule import Decision
 from ouroloop.monitors.names import Action
 
 Progress = Callable[[str, int, int, str], None]
-Trainer = Callable[[sft.SftJob, Path, Callable[[int, int], None]], Any]
+Trainer = Callable[[TrainingJob, Path, Callable[[int, int], None]], Any]
 
 
 @dataclass
@@ -58,7 +59,7 @@ class Campaign:
     engine: Engine
     progress: Progress
     committed: Callable[[int], None] = lambda number: None
-    trainer: Trainer = sft.train
+    trainer: Trainer = training.train
     proofs: Path | None = None
     rounds: list[Round] = field(default_factory=list)
 

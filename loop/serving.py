@@ -10,7 +10,7 @@ from pathlib import Path
 from ouroloop.loop.config import EngineConfig
 from ouroloop.loop.engines import remote
 from ouroloop.loop.engines.base import Engine
-from ouroloop.loop.objectives import sft
+from ouroloop.loop.objectives import training
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Serving:
         self.report("loading", 0, 1)
         expected = None
         if self.config.weight_sync_check:
-            expected = sft.canary_of(checkpoint, self.proofs, self.config.dtype)
+            expected = training.weight_sync_of(checkpoint, self.proofs, self.config.dtype)
         await self.engine.load(checkpoint, expected)
         self.checkpoint = checkpoint
         self.report("loading", 1, 1)

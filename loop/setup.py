@@ -12,12 +12,13 @@ from pathlib import Path
 from ouroloop import evals
 from ouroloop.evals.errors import DataError as TaskDataError
 from ouroloop.evals.registry import build_task
-from ouroloop.evals.tasks import Prompts, Task
+from ouroloop.evals.tasks import Capability, Prompts, Task
+from ouroloop.loop import extensions
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.engines import remote
 from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
 from ouroloop.loop.errors import DataError, RecipeError
-from ouroloop.loop.objectives.sft_job import check_settings
+from ouroloop.loop.objectives.registry import build_objective
 from ouroloop.loop.recipe_file import BUILT_IN_MODELS
 from ouroloop.loop.records import Problem
 from ouroloop.loop.stages.constitution import Principle, load_constitution
@@ -56,13 +57,15 @@ def prepare(recipe: Recipe) -> Setting:
         UserError: a file, checkpoint, template or setting is wrong; nothing has been written.
     """
     try:
-        task = _task(recipe)
+        task = build_task(recipe.task.kind, recipe.task.settings())
         problems = practised(task, recipe)
         held_out = hold_out(task.problems("reserve"), recipe.probe, {p.family for p in problems})
         probe_set = choose_probe_set(task, recipe.probe)
     except TaskDataError as error:
         raise DataError(str(error)) from error
     # Everything that can be known to be wrong is said now: nothing half-made is left behind.
+    check_capabilities(task, recipe)
+    extensions.check_all(recipe)
     _check_problems(recipe, problems)
     _check_sections(recipe)
     base, teachers = _models(recipe)
@@ -78,7 +81,12 @@ def prepare(recipe: Recipe) -> Setting:
     return Setting(
         recipe=recipe,
         task=task,
-        prompts=resolve_prompts(task.prompts, recipe.task.prompts, chat_template),
+        prompts=resolve_prompts(
+            task.prompts,
+            recipe.task.prompts,
+            chat_template,
+            reads_answers=Capability.ANSWERS in task.capabilities,
+        ),
         problems=tuple(problems),
         demonstrations=held_out.rest,
         held_out=held_out,
@@ -91,16 +99,23 @@ def prepare(recipe: Recipe) -> Setting:
     )
 
 
-def _task(recipe: Recipe) -> Task:
-    config = recipe.task
-    return build_task(
-        config.kind,
-        path=config.path,
-        heldout_path=config.heldout_path,
-        datasets=config.datasets or None,
-        loophole=config.loophole,
-        families=config.families if config.kind == "arithmetic" else (),
-    )
+def check_capabilities(task: Task, recipe: Recipe) -> None:
+    """Refuse filters that ask for what the task cannot do.
+
+    Raises:
+        RecipeError: one does.
+    """
+    if recipe.filters.format and Capability.ANSWERS not in task.capabilities:
+        raise RecipeError(
+            f"filters.format: true, but the task {task.name} reads no final answers, so every"
+            " sample would be rejected. Set `filters: {format: false}`; samples that were cut by"
+            " length are never trained on."
+        )
+    if recipe.filters.steps and Capability.STEPS not in task.capabilities:
+        raise RecipeError(
+            f"filters.steps: true, but the task {task.name} checks no steps. Set `filters:"
+            " {steps: false}`."
+        )
 
 
 def _check_problems(recipe: Recipe, problems: Sequence[Problem]) -> None:
@@ -131,7 +146,8 @@ def _check_sections(recipe: Recipe) -> None:
             "interventions.blend: weights are blended of whole models only. Leave it 0 with a peft"
             " section."
         )
-    check_settings(recipe.sft, recipe.peft)
+    objective = build_objective(recipe.objective.use, recipe.objective.options)
+    objective.check(recipe.sft, recipe.peft)
 
 
 def _models(recipe: Recipe) -> tuple[Path, tuple[Path | str, ...]]:

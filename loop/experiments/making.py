@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.config import EngineConfig
-from ouroloop.loop.engines.registry import ENGINES
-from ouroloop.loop.objectives import sft
+from ouroloop.loop.engines.registry import engine_maker
+from ouroloop.loop.objectives import training
+from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.records import Prompt
 from ouroloop.loop.round import Round
@@ -21,8 +22,8 @@ from ouroloop.loop.rows import Example
 from ouroloop.loop.setup import resolve_model
 from ouroloop.loop.tables import write_table
 
+# Problem id, prompt, completion.
 Lesson = tuple[str, Prompt, str]
-"""Problem id, prompt, completion."""
 
 
 def fine_tuned(
@@ -34,8 +35,9 @@ def fine_tuned(
 
     Raises:
         CheckpointError: the model cannot be used.
-        TrainingError: the training failed; called again, it begins anew.
+        TrainingError: the training failed; called again, it starts again.
     """
+    # train.json is written last: without it the folder is what a crash left.
     if not (folder / "train.json").exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -43,16 +45,16 @@ def fine_tuned(
         examples = asyncio.run(_tokenised(start, lessons, folder))
         write_table(folder / Round.examples.file, examples, Example)
         recipe = resolve({"name": folder.name, "model": model, "sft": dict(settings)})
-        sft.train(sft.SftJob.from_recipe(recipe, start, folder, seed), folder)
+        training.train(TrainingJob.from_recipe(recipe, start, folder, seed), folder)
     return folder / "checkpoint"
 
 
 async def _tokenised(start: Path, lessons: Sequence[Lesson], folder: Path) -> list[Example]:
     """The lessons in the model's own token ids."""
     config = EngineConfig(kind="transformers")
-    engine = ENGINES[config.kind](config.model_dump(), folder / "engine.log")
+    engine = engine_maker(config.kind)(config.model_dump(), folder / "engine.log")
     try:
-        await engine.load(start, sft.canary_of(start, folder))
+        await engine.load(start, training.weight_sync_of(start, folder))
         ids = await engine.encode([(prompt, text) for _, prompt, text in lessons])
     finally:
         await engine.close()

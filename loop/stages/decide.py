@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from ouroloop.evals.heldout import scores_by_family
+from ouroloop.loop import extensions
 from ouroloop.loop.config import ProbeConfig, Recipe
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import ProbeRow
@@ -50,7 +51,9 @@ def held_out(rows: Sequence[ProbeRow], main: str, config: ProbeConfig) -> dict[s
 
 def decision_rule(recipe: Recipe, main: str) -> DecisionRule:
     """The decision rule with the recipe's tolerances."""
-    tolerances = recipe.monitors.model_dump(exclude={"guard", "canonicaliser", "baselines"})
+    tolerances = recipe.monitors.model_dump(
+        exclude={"guard", "canonicaliser", "baselines", "metrics", "guarded"}
+    )
     return DecisionRule(
         main_family=main,
         pass_k=recipe.probe.pass_at,
@@ -58,6 +61,7 @@ def decision_rule(recipe: Recipe, main: str) -> DecisionRule:
         max_rollbacks=recipe.interventions.max_rollbacks,
         min_kept=recipe.dataset.min_kept,
         num_baselines=sum(a < recipe.rounds for a in recipe.monitors.baselines),
+        also_guarded=tuple(extensions.build_all(extensions.GUARDED, recipe.monitors.guarded)),
         **tolerances,
     )
 
@@ -90,7 +94,7 @@ def decide(
     decision = rule.decide(
         round.view,
         [baseline.view for baseline in baselines],
-        round.readings,
+        _heard(round.readings, recipe),
         [past.decision for past in history],
     )
     is_carried_out = recipe.monitors.guard or Action(decision.action) is Action.CONTINUE
@@ -110,7 +114,23 @@ def monitors_for(round: Round, rule: DecisionRule, recipe: Recipe) -> dict[str, 
         "entropy": TraceEntropy(temperature=temperature),
         "text": RealText(temperature=temperature),
         "drift": Drift(fresh_share=fresh_share(round, recipe.monitors.guard)),
+        **own_metrics(recipe),
     }
+
+
+def own_metrics(recipe: Recipe) -> dict[str, Monitor]:
+    """The metrics that the recipe itself names, `monitors.metrics`."""
+    built = extensions.build_all(extensions.METRIC, recipe.monitors.metrics)
+    return {metric.name: metric for metric in built}
+
+
+def _heard(readings: Sequence[Reading], recipe: Recipe) -> list[Reading]:
+    """The readings that the rule sees.
+
+    A user's own metric that raises is shown, and ends no run.
+    """
+    own = own_metrics(recipe)
+    return [r for r in readings if r.status != "error" or r.name not in own]
 
 
 def fresh_share(round: Round, guard: bool) -> float:

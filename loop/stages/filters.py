@@ -15,6 +15,7 @@ from typing import Protocol
 
 from ouroloop.evals.steps import calculation_key
 from ouroloop.evals.tasks import Task
+from ouroloop.loop import extensions
 from ouroloop.loop.config import FilterConfig
 from ouroloop.loop.records import Problem, Sample
 from ouroloop.loop.rows import Verdict
@@ -223,6 +224,7 @@ def chosen_filters(config: FilterConfig) -> list[Filter]:
     if config.agreement is not None:
         least = config.agreement
         chosen.append(Each("agreement", lambda c: c.agreement is None or c.agreement < least))
+    chosen += extensions.build_all(extensions.FILTER, config.extra)
     if config.duplicates == "exact":
         chosen.append(Duplicates(lambda c: c.text.strip()))
     elif config.duplicates == "calculations":

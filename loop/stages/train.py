@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ouroloop.loop.config import Recipe
-from ouroloop.loop.objectives.sft import SftJob
+from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.rows import Example, Preflight, PreflightAction, RoundPlan, Training
 from ouroloop.loop.stages.refine import derive_seed
 
@@ -30,9 +30,9 @@ def skipped(
     return Training(status="skipped", reason=reason, checkpoint=str(start), num_examples=num_own)
 
 
-def job_of(recipe: Recipe, plan: RoundPlan, start: Path, folder: Path, base: Path) -> SftJob:
+def job_of(recipe: Recipe, plan: RoundPlan, start: Path, folder: Path, base: Path) -> TrainingJob:
     """What the trainer is asked to do in a round, whose folder holds the examples."""
-    return SftJob.from_recipe(
+    return TrainingJob.from_recipe(
         recipe,
         start,
         folder,

@@ -22,8 +22,8 @@ class Closing:
     def __init__(self):
         self.loaded, self.closed = [], 0
 
-    async def load(self, checkpoint, canary=None):
-        self.loaded.append((checkpoint, canary))
+    async def load(self, checkpoint, expected=None):
+        self.loaded.append((checkpoint, expected))
 
     async def close(self):
         self.closed += 1
@@ -51,11 +51,11 @@ def test_a_checkpoint_that_is_served_already_is_not_loaded_again():
 def test_every_load_is_proven_by_the_checkpoints_own_prompts(monkeypatch):
     asked = []
 
-    def canary_of(checkpoint, folder, dtype):
+    def weight_sync_of(checkpoint, folder, dtype):
         asked.append((checkpoint, folder, dtype))
         return Path("expected.json")
 
-    monkeypatch.setattr(serving.sft, "canary_of", canary_of)
+    monkeypatch.setattr(serving.training, "weight_sync_of", weight_sync_of)
     engine = Closing()
     asyncio.run(served(engine, weight_sync_check=True).serve(FIRST))
     assert engine.loaded == [(FIRST, Path("expected.json"))]
