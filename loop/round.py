@@ -87,7 +87,9 @@ class Table(Item[tuple[T, ...]]):
 
     def load(self, path: Path) -> tuple[T, ...]:
         """All rows."""
-        return tables.read_table(path, self.record) if path.exists() else ()
+        if not path.exists():
+            return ()
+        return tables.read_table(path, self.record)
 
     def save(self, path: Path, value: tuple[T, ...]) -> None:
         """Write all rows."""
@@ -137,8 +139,9 @@ class JsonList(Item[tuple[T, ...]]):
 
     def load(self, path: Path) -> tuple[T, ...]:
         """The records."""
-        found = read_json(path) if path.exists() else []
-        return tuple(tables.from_json(self.record, raw, path) for raw in found)
+        if not path.exists():
+            return ()
+        return tuple(tables.from_json(self.record, raw, path) for raw in read_json(path))
 
     def save(self, path: Path, value: tuple[T, ...]) -> None:
         """Write the records."""
@@ -213,6 +216,8 @@ class Round:
 
     def journal(self) -> tables.Journal[Sample]:
         """The samples, as they came."""
+        # No attribute like the others: it grows while the round samples, so that a crash costs the
+        # problems at work and nothing before them.
         return tables.Journal(self.folder / JOURNAL, Sample)
 
     @property
@@ -287,4 +292,6 @@ def best_round(rounds: Iterable[tuple[int, float, str]]) -> int | None:
         for number, value, action in rounds
         if action not in rejected and not math.isnan(value)
     ]
-    return -max(candidates)[1] if candidates else None
+    if not candidates:
+        return None
+    return -max(candidates)[1]

@@ -46,7 +46,8 @@ def pool_of(verdicts: Sequence[Verdict]) -> Pool | None:
     if not verdicts:
         return None
     # Runs of earlier versions have no slices: None says that of the whole pool.
-    first_reasons = [v.reasons[0] if v.reasons else "" for v in verdicts]
+    # One reason for each sample, the first: monitors count samples, not reasons.
+    first_reasons = ["".join(v.reasons[:1]) for v in verdicts]
     has_slices = verdicts[0].slice is not None
     return Pool(
         problem=_objects(verdicts, "problem_id"),

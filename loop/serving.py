@@ -46,6 +46,7 @@ class Serving:
         expected = None
         if self.config.weight_sync_check:
             expected = training.weight_sync_of(checkpoint, self.proofs, self.config.dtype)
+        # Only after the check has passed is the checkpoint the one that is served.
         await self.engine.load(checkpoint, expected)
         self.checkpoint = checkpoint
         self.report("loading", 1, 1)
@@ -78,6 +79,7 @@ class Serving:
 
         Its memory is the trainer's from now on.
         """
+        # Where weights are reloaded in place, the engine keeps its memory beside the trainer.
         if self.config.swap == "respawn":
             await self.engine.close()
             self.checkpoint = None

@@ -68,6 +68,7 @@ def prepare(recipe: Recipe) -> Setting:
     extensions.check_all(recipe)
     _check_problems(recipe, problems)
     _check_sections(recipe)
+    # A server is asked whether it answers before anything is made; a checkpoint is looked into.
     base, teachers = _models(recipe)
     checkpoints = [base, *(teacher for teacher in teachers if isinstance(teacher, Path))]
     # One template for all that are asked: chat turns only where every checkpoint knows them.
@@ -178,6 +179,7 @@ def practised(task: Task, recipe: Recipe) -> list[Problem]:
     Raises:
         RecipeError: it names a family that the task has not.
     """
+    # In the task's own order: `num_problems` takes the first, the same in every run.
     problems = task.problems("train")
     if recipe.task.families:
         _check_families("task.families", recipe.task.families, problems)

@@ -132,6 +132,7 @@ class Store:
         A line that a kill cut short is ended first, so that it spoils no other.
         """
         entry = {"time": round(time.time(), 3), "event": event, **facts}
+        # Opened for every line: views read the log while the run goes on, and nothing is buffered.
         line = json.dumps(entry, default=str) + "\n"
         with (self.path / EVENTS).open("a+b") as file:
             if file.tell() > 0:

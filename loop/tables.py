@@ -70,7 +70,9 @@ def read_table(path: Path, record: type[T]) -> tuple[T, ...]:
             continue
         values = table.column(field.name).to_pylist()
         made = convert[field.name]
-        columns[field.name] = values if made is None else [made(value) for value in values]
+        if made is not None:
+            values = [made(value) for value in values]
+        columns[field.name] = values
     return tuple(record(**dict(zip(columns, row, strict=True))) for row in _transposed(columns))
 
 
@@ -82,8 +84,10 @@ def _arrow(hint: Any, where: str) -> pa.DataType:
     origin = get_origin(hint)
     if origin is Annotated:
         inner, *notes = get_args(hint)
-        named = [note for note in notes if isinstance(note, str)]
-        return pa.type_for_alias(named[0]) if named else _arrow(inner, where)
+        for note in notes:
+            if isinstance(note, str):
+                return pa.type_for_alias(note)
+        return _arrow(inner, where)
     if origin in (Union, types.UnionType):
         (inner,) = [kind for kind in get_args(hint) if kind is not type(None)]
         return _arrow(inner, where)
@@ -133,10 +137,12 @@ def from_json(record: type[T], raw: Any, where: Path | str = "") -> T:
         return cast(T, raw)
     values = {}
     for name, convert in _converters(record).items():
-        if name in raw:
-            values[name] = raw[name] if convert is None else convert(raw[name])
-        else:
+        if name not in raw:
             values[name] = _default(_field(record, name), where)
+        elif convert is None:
+            values[name] = raw[name]
+        else:
+            values[name] = convert(raw[name])
     return record(**values)
 
 
@@ -191,7 +197,8 @@ def _converter(hint: Any) -> Convert | None:
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         (inner,) = [kind for kind in get_args(hint) if kind is not type(None)]
-        return _optional(None if inner is float else _converter(inner))
+        # A number or None keeps its None; only a plain float's null is NaN.
+        return None if inner is float else _optional(_converter(inner))
     if origin is tuple:
         return _tuple_of(_converter(get_args(hint)[0]))
     # JSON has no NaN: `store.write_json` writes null, and a plain float gets its NaN back.

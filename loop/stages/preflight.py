@@ -123,7 +123,9 @@ def _cap_answers(
 ) -> Preflight:
     """A cap on the share of one answer, where one takes over."""
     # An answer that was common at round 0 is how these problems are, not a shortcut.
-    common = max(limits.per_answer, 2 * top_answer if np.isfinite(top_answer) else 0.0)
+    common = limits.per_answer
+    if np.isfinite(top_answer):
+        common = max(common, 2 * top_answer)
     ratios = ratios_of(_named(pool.answer), pool.problem, pool.kept, pool.correct)
     growing = [r for r in takeovers(ratios, found.replay_fraction) if r.raw_share > common]
     if not growing or (found.per_answer is not None and found.per_answer <= common):

@@ -188,11 +188,15 @@ class RunData:
         process holds is being resumed, hence running.
         """
         last = self._last_run_event.get("event")
+        # The order matters: a finished run's lock may still be held for a moment, and a failed run
+        # that somebody holds is being resumed.
         if last == "run_finished":
             return "finished"
         if _is_held(self.path / LOCK):
             return "running"
-        return "failed" if last == "run_failed" else "stopped"
+        if last == "run_failed":
+            return "failed"
+        return "stopped"
 
     @property
     def failure(self) -> str:
@@ -202,14 +206,11 @@ class RunData:
         """
         if self.state != "failed":
             return ""
-        reason = " ".join(
-            str(self._last_run_event.get("error") or "no reason was recorded").split()
-        )
-        return (
-            reason
-            if len(reason) <= MAX_REASON
-            else f"{reason[:MAX_REASON]}... (all of it: {self.path / EVENTS})"
-        )
+        recorded = self._last_run_event.get("error") or "no reason was recorded"
+        reason = " ".join(str(recorded).split())
+        if len(reason) <= MAX_REASON:
+            return reason
+        return f"{reason[:MAX_REASON]}... (all of it: {self.path / EVENTS})"
 
     @property
     def _last_run_event(self) -> Json:
@@ -236,6 +237,7 @@ def read_run(path: Path | str, before: RunData | None = None) -> RunData:
             f"{path}: not a run directory (no recipe.json). Give the folder of a run, e.g."
             " runs/<name>."
         )
+    # Other things may lie beside the rounds: editors and file managers leave their own.
     folders = sorted(
         (p for p in (path / ROUNDS).glob("*") if p.name.isdigit()), key=lambda p: int(p.name)
     )
@@ -270,12 +272,17 @@ def _number(value: Any) -> float:
 
 
 def _json(path: Path) -> Json:
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _events(path: Path) -> Iterator[Json]:
     """Every whole line; the last one may still be being written."""
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        # A run that works appends to its log while it is read here.
         try:
             yield json.loads(line)
         except json.JSONDecodeError:
@@ -283,10 +290,12 @@ def _events(path: Path) -> Iterator[Json]:
 
 
 def _table(path: Path) -> Any:
-    # Here, not above: half a second that a command without tables need not wait.
+    # Here, not above: pandas is slow to import, and most commands show no table.
     import pandas as pd
 
-    return pd.read_parquet(path) if path.is_file() else pd.DataFrame()
+    if not path.is_file():
+        return pd.DataFrame()
+    return pd.read_parquet(path)
 
 
 def _is_held(lock: Path) -> bool:
