@@ -82,6 +82,7 @@ class Campaign:
             await self.measure(round)
             self.decide(round)
             self.commit(round)
+            # An unguarded arm writes decisions down and goes on: that is what it is for.
             is_last = Action(round.decision.action) is Action.HALT
             if is_last and self.recipe.monitors.guard:
                 break
@@ -116,6 +117,7 @@ class Campaign:
             async with self.serving.asking(source.model, student) as engine:
                 refiner = self.refiner(round, round.plan.temperatures, source.name, engine)
                 samples += await refine.collect(refiner, source.problems, journal, self.report)
+            # While the student is still served: loading a checkpoint is slow.
             if source.name == refine.STUDENT:
                 await self.audit(round, student)
         journal.close()
@@ -139,6 +141,7 @@ class Campaign:
             round.preflight = preflight.check_round(round, verdicts, self.recipe, common)
         found = round.preflight
         self.event("preflight", round, action=found.action, reasons=found.reasons)
+        # The filters are asked again only where their caps changed.
         adjusted = preflight.adjusted(round.plan, found, self.recipe.monitors.guard)
         if adjusted != round.plan:
             verdicts = filters.judge(cases, plan.filters_of(self.recipe.filters, adjusted))
@@ -164,6 +167,7 @@ class Campaign:
             round.training = skipped
             self.event("training_skipped", round, reason=skipped.reason)
             return
+        # The plan as it was: the preflight check adjusts what is trained on, not from where.
         await self.serving.free_memory()
         job = train.job_of(self.recipe, round.plan, start, round.folder, self.setting.base)
         self.trainer(job, round.folder, lambda done, total: self.report("training", done, total))
@@ -177,6 +181,7 @@ class Campaign:
             await self.serving.serve(model)
             held_out = setting.held_out.texts
             round.texts = await texts.measure(self.engine, setting.prompts, held_out, self.report)
+        # `critics` is written last: a probe without it was cut off, and is made again.
         if round.lacks(Round.critics):
             await self.serving.serve(model)
             refiner = self.refiner(round, (self.recipe.probe.temperature,))
@@ -216,6 +221,7 @@ class Campaign:
 
     def open(self, number: int) -> Round:
         """The round at work from now on; earlier ones make room in memory."""
+        # All but the last: its samples say how much a remedy has to replay.
         for past in self.rounds[:-1]:
             if past.number not in self.recipe.monitors.baselines:
                 past.release()

@@ -27,14 +27,12 @@ __all__ = [
     "Scored",
 ]
 
+# One chat turn: {"role": "system" | "user" | "assistant", "content": str}.
 Message = Mapping[str, str]
-"""One chat turn: {"role": "system" | "user" | "assistant", "content": str}."""
 
+# Plain text for a base model, or chat turns that the engine renders with the checkpoint's chat
+# template.
 Prompt = str | Sequence[Message]
-"""Plain text for a base model.
-
-Or chat turns that the engine renders with the checkpoint's chat template.
-"""
 
 
 @dataclass(frozen=True)
@@ -85,6 +83,7 @@ class Completion:
     request_id: str
     prompt_token_ids: tuple[int, ...]
     token_ids: tuple[int, ...]
+    # Five decimals in a journal: engines differ from each other by more.
     logprobs: Annotated[tuple[float, ...], Decimals(5)]
     text: str
     finish_reason: Literal["stop", "length"]
@@ -153,4 +152,5 @@ class Sample:
 
         None without a critique of it or with an unreadable one.
         """
+        # As many critiques as revisions: the last revision was not criticised any more.
         return self.critiques[-1].approved if len(self.critiques) > len(self.revisions) else None

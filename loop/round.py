@@ -40,8 +40,8 @@ from ouroloop.monitors.decision.rule import Decision
 from ouroloop.monitors.names import Action
 
 T = TypeVar("T")
+# The folder of a run that holds its rounds.
 ROUNDS = "rounds"
-"""The folder of a run that holds its rounds."""
 MANIFEST = "MANIFEST.json"
 JOURNAL = "samples.jsonl"
 CHECKPOINT = "checkpoint"
@@ -87,7 +87,9 @@ class Table(Item[tuple[T, ...]]):
 
     def load(self, path: Path) -> tuple[T, ...]:
         """All rows."""
-        return tables.read_table(path, self.record) if path.exists() else ()
+        if not path.exists():
+            return ()
+        return tables.read_table(path, self.record)
 
     def save(self, path: Path, value: tuple[T, ...]) -> None:
         """Write all rows."""
@@ -137,8 +139,9 @@ class JsonList(Item[tuple[T, ...]]):
 
     def load(self, path: Path) -> tuple[T, ...]:
         """The records."""
-        found = read_json(path) if path.exists() else []
-        return tuple(tables.from_json(self.record, raw, path) for raw in found)
+        if not path.exists():
+            return ()
+        return tuple(tables.from_json(self.record, raw, path) for raw in read_json(path))
 
     def save(self, path: Path, value: tuple[T, ...]) -> None:
         """Write the records."""
@@ -162,6 +165,7 @@ class Round:
     texts = Table("texts.parquet", TextRow)
     probe = Table("probe.parquet", ProbeRow)
     critics = Table("critics.parquet", CritiqueRow)
+    # Its keys are families: a table of scores, not a record.
     evals: Json[dict[str, Any]] = Json("evals.json", dict)
     readings = JsonList("readings.json", Reading)
     decision = Json("decision.json", Decision)
@@ -201,6 +205,7 @@ class Round:
         Raises:
             RunStateError: the round is committed.
         """
+        # Checked here, so that no stage can break it: a manifest lists every file of the round.
         if self._is_committed:
             raise RunStateError(
                 f"{self.folder / item.file}: the round is committed, and nothing is written to it"
@@ -211,6 +216,8 @@ class Round:
 
     def journal(self) -> tables.Journal[Sample]:
         """The samples, as they came."""
+        # No attribute like the others: it grows while the round samples, so that a crash costs the
+        # problems at work and nothing before them.
         return tables.Journal(self.folder / JOURNAL, Sample)
 
     @property
@@ -220,6 +227,7 @@ class Round:
 
     def commit(self) -> None:
         """Write the manifest, last and atomically: from here on the round exists."""
+        # Temporary files of a killed attempt are no part of the round.
         found = sorted(path for path in self.folder.rglob("*") if path.is_file())
         files = [path for path in found if path.name != MANIFEST and path.suffix != ".tmp"]
         entries = {
@@ -254,6 +262,7 @@ class Round:
             texts=texts_of(self.texts),
             audit=audit_of(self.audit),
         )
+        # Before its last table is there (the preflight check looks earlier) it may still change.
         if not self.lacks(Round.critics):
             self._view = view
         return view
@@ -276,10 +285,13 @@ def best_round(rounds: Iterable[tuple[int, float, str]]) -> int | None:
         The earliest round with the highest value; rounds decided "rollback" or "halt" and undefined
         (NaN) values do not count. None when no round is left.
     """
+    # Ties go to the earlier round, which has trained less on its own samples.
     rejected = (Action.ROLLBACK, Action.HALT)
     candidates = [
         (value, -number)
         for number, value, action in rounds
         if action not in rejected and not math.isnan(value)
     ]
-    return -max(candidates)[1] if candidates else None
+    if not candidates:
+        return None
+    return -max(candidates)[1]

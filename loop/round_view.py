@@ -45,7 +45,9 @@ def pool_of(verdicts: Sequence[Verdict]) -> Pool | None:
     """A round's samples before and after the filters."""
     if not verdicts:
         return None
-    first_reasons = [v.reasons[0] if v.reasons else "" for v in verdicts]
+    # Runs of earlier versions have no slices: None says that of the whole pool.
+    # One reason for each sample, the first: monitors count samples, not reasons.
+    first_reasons = ["".join(v.reasons[:1]) for v in verdicts]
     has_slices = verdicts[0].slice is not None
     return Pool(
         problem=_objects(verdicts, "problem_id"),
@@ -85,6 +87,7 @@ def audit_of(rows: Sequence[AuditRow]) -> AuditItems | None:
 
 
 def _objects(rows: Sequence[Any], name: str) -> Any:
+    # `np.array` would make strings of fixed width, or a table of equally long lists.
     out = np.empty(len(rows), dtype=object)
     out[:] = [getattr(row, name) for row in rows]
     return out

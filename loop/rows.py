@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Literal
 
+# Token ids and round numbers fit, and they are most of what a training set holds.
 Int32 = Annotated[int, "int32"]
 TokenIds = tuple[Int32, ...]
+# Where an example comes from. kept: this round's samples. earlier: those of the rounds that the
+# model descends from. gold: traces that came with the round's problems. Replayed: demonstration
+# (real data), archive (verified samples of earlier rounds).
 Origin = Literal["kept", "earlier", "gold", "demonstration", "archive"]
-"""Where an example comes from.
-
-kept: this round's samples. earlier: those of the rounds that the model descends from. gold: traces
-that came with the round's problems. demonstration, archive: replayed.
-"""
 
 
 # -- tables ---------------------------------------------------------------------
@@ -46,6 +45,7 @@ class Verdict:
     temperature: float
     num_tokens: int
     revised: bool
+    # Fields with a default came later: tables of runs that were made before lack the column.
     slice: str | None = None
     unreadable: tuple[str, ...] = ()
 
@@ -80,6 +80,7 @@ class ProbeRow:
     strategy: str | None
     answer: str | None
     nll: float | None
+    # Numbers, not flags: the monitors take means of them, and what is not known is null.
     num_tokens: float
     truncated: float
     text: str

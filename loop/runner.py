@@ -20,7 +20,7 @@ from ouroloop.loop.setup import Setting, prepare, resolve_model
 from ouroloop.loop.store import Store, sha256_of
 from ouroloop.loop.trackers.process import safe_sync, start_sync
 from ouroloop.loop.views.progress import LiveProgress, closing_text, rounds_table, unreadable_notes
-from ouroloop.loop.views.reader import read_run
+from ouroloop.loop.views.reader import RunData, read_run
 from ouroloop.monitors.decision.rule import Decision
 from ouroloop.monitors.names import Action
 
@@ -54,6 +54,7 @@ def resume(path: Path, changed: Recipe | None = None) -> Outcome:
     Raises:
         UserError: no run there, held by another process, or `changed` differs from its recipe.
     """
+    # Locked first: a recipe that another process works on is not checked in vain.
     store = Store.open(path, changed)
     try:
         setting = prepare(store.recipe)
@@ -92,8 +93,13 @@ def _run_live(store: Store, setting: Setting) -> Decision:
         )
         progress.say(f"{recipe.name}: {sizes}; {store.path}")
 
+        seen: RunData | None = None
+
         def committed(number: int) -> None:
-            found = read_run(store.path).round(number)
+            # Earlier rounds are not read again: a run of n rounds would read n * n of them.
+            nonlocal seen
+            seen = read_run(store.path, before=seen)
+            found = seen.round(number)
             if found is not None:
                 progress.say(
                     f"round {number}: {found.action}. "
@@ -101,11 +107,13 @@ def _run_live(store: Store, setting: Setting) -> Decision:
                 )
                 for line in unreadable_notes(found):
                     progress.say(line)
+            # In a process of its own: a tracker that hangs must not hold the run up.
             if track:
                 start_sync(store.path)
             for tracker in trackers:
                 _show(tracker, store.path)
 
+        # An engine that cannot even be made is a failure of the run like any other.
         try:
             engine = build_engine(recipe, store.path / "engine.log")
         except Exception as error:

@@ -41,10 +41,12 @@ class Serving:
         """
         if checkpoint == self.checkpoint:
             return
+        # Loading takes from a second to minutes: it is shown, and never done twice in a row.
         self.report("loading", 0, 1)
         expected = None
         if self.config.weight_sync_check:
             expected = training.weight_sync_of(checkpoint, self.proofs, self.config.dtype)
+        # Only after the check has passed is the checkpoint the one that is served.
         await self.engine.load(checkpoint, expected)
         self.checkpoint = checkpoint
         self.report("loading", 1, 1)
@@ -65,6 +67,7 @@ class Serving:
             yield self.engine
             return
         await self.serve(student)
+        # The student is served beside it, for its tokenizer.
         server = remote.RemoteEngine(model, self.engine, self.config.concurrency)
         try:
             yield server
@@ -76,6 +79,7 @@ class Serving:
 
         Its memory is the trainer's from now on.
         """
+        # Where weights are reloaded in place, the engine keeps its memory beside the trainer.
         if self.config.swap == "respawn":
             await self.engine.close()
             self.checkpoint = None

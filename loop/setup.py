@@ -5,6 +5,7 @@ A wrong input must leave nothing half-made.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,53 +63,22 @@ def prepare(recipe: Recipe) -> Setting:
         probe_set = choose_probe_set(task, recipe.probe)
     except TaskDataError as error:
         raise DataError(str(error)) from error
+    # Everything that can be known to be wrong is said now: nothing half-made is left behind.
     check_capabilities(task, recipe)
     extensions.check_all(recipe)
-    if recipe.filters.gold and not any(p.answer is not None for p in problems):
-        raise RecipeError(
-            "filters.gold: no training problem has a gold answer. To filter without gold answers,"
-            " set `filters: {gold: false, critic: true, agreement: 0.5}`."
-        )
-    if not recipe.sampling.student and not recipe.teachers and not recipe.dataset.gold:
-        raise RecipeError(
-            "sampling.student: false: nobody drafts. Name `teachers`, or set `dataset.gold: true`"
-            " to learn from gold traces alone."
-        )
-    if recipe.dataset.gold and not any(p.solution for p in problems):
-        raise RecipeError("dataset.gold: true, but no training problem comes with a solution.")
-    there = sorted({p.family for p in problems})
-    if unknown := [name for name in recipe.refine.families if name not in there]:
-        raise RecipeError(
-            f"refine.families: no training problem is of family {unknown[0]!r}. There are"
-            f" {', '.join(there)}."
-        )
-    if not recipe.refine.critique and recipe.filters.critic:
-        raise RecipeError(
-            "filters.critic: true needs refine.critique: true, or nothing would ever be approved."
-        )
-    if recipe.interventions.blend and recipe.peft:
-        raise RecipeError(
-            "interventions.blend: weights are blended of whole models only. Leave it 0 with a peft"
-            " section."
-        )
-    objective = build_objective(recipe.objective.use, recipe.objective.options)
-    objective.check(recipe.sft, recipe.peft)
-    if remote.is_address(recipe.model):
-        raise RecipeError(
-            f"model: {recipe.model} is a server, which cannot be trained. Name a checkpoint's"
-            " folder here, servers under `teachers`."
-        )
-    teachers = tuple(
-        name if remote.is_address(name) else resolve_model(name) for name in recipe.teachers
-    )
-    checkpoints = (
-        resolve_model(recipe.model),
-        *(teacher for teacher in teachers if isinstance(teacher, Path)),
-    )
+    _check_problems(recipe, problems)
+    _check_sections(recipe)
+    # A server is asked whether it answers before anything is made; a checkpoint is looked into.
+    base, teachers = _models(recipe)
+    checkpoints = [base, *(teacher for teacher in teachers if isinstance(teacher, Path))]
+    # One template for all that are asked: chat turns only where every checkpoint knows them.
     chat_template = all(has_chat_template(check_checkpoint(path)) for path in checkpoints)
     for teacher in teachers:
         if isinstance(teacher, str):
             remote.check(teacher)
+    principles: tuple[Principle, ...] = ()
+    if recipe.refine.constitution:
+        principles = load_constitution(recipe.refine.constitution)
     return Setting(
         recipe=recipe,
         task=task,
@@ -121,12 +91,11 @@ def prepare(recipe: Recipe) -> Setting:
         problems=tuple(problems),
         demonstrations=held_out.rest,
         held_out=held_out,
+        # Real texts and planted items are held out of training as the probe's problems are.
         probe_set=replace(probe_set, heldout=probe_set.heldout | held_out.questions),
-        base=checkpoints[0],
+        base=base,
         teachers=teachers,
-        principles=(
-            load_constitution(recipe.refine.constitution) if recipe.refine.constitution else ()
-        ),
+        principles=principles,
         strategy=strategist(task, recipe.monitors.canonicaliser),
     )
 
@@ -150,20 +119,70 @@ def check_capabilities(task: Task, recipe: Recipe) -> None:
         )
 
 
+def _check_problems(recipe: Recipe, problems: Sequence[Problem]) -> None:
+    """Refuse a recipe that asks for what the training problems do not have."""
+    if recipe.filters.gold and not any(p.answer is not None for p in problems):
+        raise RecipeError(
+            "filters.gold: no training problem has a gold answer. To filter without gold answers,"
+            " set `filters: {gold: false, critic: true, agreement: 0.5}`."
+        )
+    if recipe.dataset.gold and not any(p.solution for p in problems):
+        raise RecipeError("dataset.gold: true, but no training problem comes with a solution.")
+    _check_families("refine.families", recipe.refine.families, problems)
+
+
+def _check_sections(recipe: Recipe) -> None:
+    """Refuse sections that contradict each other."""
+    if not recipe.sampling.student and not recipe.teachers and not recipe.dataset.gold:
+        raise RecipeError(
+            "sampling.student: false: nobody drafts. Name `teachers`, or set `dataset.gold: true`"
+            " to learn from gold traces alone."
+        )
+    if not recipe.refine.critique and recipe.filters.critic:
+        raise RecipeError(
+            "filters.critic: true needs refine.critique: true, or nothing would ever be approved."
+        )
+    if recipe.interventions.blend and recipe.peft:
+        raise RecipeError(
+            "interventions.blend: weights are blended of whole models only. Leave it 0 with a peft"
+            " section."
+        )
+    objective = build_objective(recipe.objective.use, recipe.objective.options)
+    objective.check(recipe.sft, recipe.peft)
+
+
+def _models(recipe: Recipe) -> tuple[Path, tuple[Path | str, ...]]:
+    """(the checkpoint to train, the teachers: checkpoints' folders or servers' addresses)."""
+    if remote.is_address(recipe.model):
+        raise RecipeError(
+            f"model: {recipe.model} is a server, which cannot be trained. Name a checkpoint's"
+            " folder here, servers under `teachers`."
+        )
+    teachers = tuple(
+        name if remote.is_address(name) else resolve_model(name) for name in recipe.teachers
+    )
+    return resolve_model(recipe.model), teachers
+
+
+def _check_families(key: str, named: Sequence[str], problems: Sequence[Problem]) -> None:
+    there = sorted({p.family for p in problems})
+    unknown = [name for name in named if name not in there]
+    if unknown:
+        raise RecipeError(
+            f"{key}: no training problem is of family {unknown[0]!r}. There are {', '.join(there)}."
+        )
+
+
 def practised(task: Task, recipe: Recipe) -> list[Problem]:
     """The training problems of the families that the recipe names.
 
     Raises:
         RecipeError: it names a family that the task has not.
     """
+    # In the task's own order: `num_problems` takes the first, the same in every run.
     problems = task.problems("train")
     if recipe.task.families:
-        there = sorted({p.family for p in problems})
-        if unknown := [name for name in recipe.task.families if name not in there]:
-            raise RecipeError(
-                f"task.families: no training problem is of family {unknown[0]!r}. There are"
-                f" {', '.join(there)}."
-            )
+        _check_families("task.families", recipe.task.families, problems)
         problems = [p for p in problems if p.family in recipe.task.families]
     return problems[: recipe.task.num_problems]
 

@@ -27,13 +27,14 @@ from ouroloop.loop.config import Recipe
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.recipe_file import differing_keys, resolve
 
+# Files of a run outside its rounds (those of a round: `round.py`).
 RECIPE = "recipe.json"
 ENVIRONMENT = "env.json"
 EVENTS = "events.jsonl"
 LOCK = "LOCK"
 PROBE_SET = "probe_set.json"
 STRATEGIES = "strategies.json"
-"""Files of a run outside its rounds (those of a round: `round.py`)."""
+# What a result may depend on; their versions are kept with every run.
 LIBRARIES = (
     "torch",
     "transformers",
@@ -78,6 +79,8 @@ class Store:
             )
         path.mkdir(parents=True, exist_ok=True)
         lock = _locked(path)
+        # The recipe last: without it the folder is no run, and a start that was cut off can be
+        # repeated.
         write_json(path / ENVIRONMENT, environment(recipe, base_sha256))
         write_json(path / RECIPE, recipe.to_json())
         return cls(path, recipe, lock)
@@ -115,6 +118,7 @@ class Store:
         path = root / name
         if not path.exists():
             return
+        # A typing error must not delete a folder of other things.
         if any(path.iterdir()) and not (path / RECIPE).exists():
             raise RunStateError(
                 f"{path}: not a run directory (recipe.json is missing); not deleting it."
@@ -128,6 +132,7 @@ class Store:
         A line that a kill cut short is ended first, so that it spoils no other.
         """
         entry = {"time": round(time.time(), 3), "event": event, **facts}
+        # Opened for every line: views read the log while the run goes on, and nothing is buffered.
         line = json.dumps(entry, default=str) + "\n"
         with (self.path / EVENTS).open("a+b") as file:
             if file.tell() > 0:
@@ -209,6 +214,7 @@ class atomic:
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
+            # On disk before it is renamed: after a power cut the file is whole or not there.
             with self.tmp.open("rb") as handle:
                 os.fsync(handle.fileno())
             self.tmp.replace(self.path)
@@ -217,6 +223,7 @@ class atomic:
 
 
 def _locked(path: Path) -> IO[str]:
+    # flock is let go by the system when the process ends, however it ends: no stale lock.
     lock = (path / LOCK).open("a+", encoding="utf-8")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

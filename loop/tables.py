@@ -48,6 +48,7 @@ def schema_of(record: type) -> pa.Schema:
 def write_table(path: Path, rows: Sequence[T], record: type[T]) -> None:
     """Write records as a Parquet table, atomically."""
     schema = schema_of(record)
+    # Columns from the records directly: no dictionary for every row between them.
     columns = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in schema]
     with atomic(path) as temporary:
         pq.write_table(pa.Table.from_arrays(columns, schema=schema), temporary)
@@ -63,12 +64,15 @@ def read_table(path: Path, record: type[T]) -> tuple[T, ...]:
     convert = _converters(cast(Hashable, record))
     columns: dict[str, list[Any]] = {}
     for field in fields(record):  # type: ignore[arg-type]
+        # Runs outlive versions: a column that came later has a default in the record.
         if field.name not in table.column_names:
             columns[field.name] = [_default(field, path)] * table.num_rows
             continue
         values = table.column(field.name).to_pylist()
         made = convert[field.name]
-        columns[field.name] = values if made is None else [made(value) for value in values]
+        if made is not None:
+            values = [made(value) for value in values]
+        columns[field.name] = values
     return tuple(record(**dict(zip(columns, row, strict=True))) for row in _transposed(columns))
 
 
@@ -80,8 +84,10 @@ def _arrow(hint: Any, where: str) -> pa.DataType:
     origin = get_origin(hint)
     if origin is Annotated:
         inner, *notes = get_args(hint)
-        named = [note for note in notes if isinstance(note, str)]
-        return pa.type_for_alias(named[0]) if named else _arrow(inner, where)
+        for note in notes:
+            if isinstance(note, str):
+                return pa.type_for_alias(note)
+        return _arrow(inner, where)
     if origin in (Union, types.UnionType):
         (inner,) = [kind for kind in get_args(hint) if kind is not type(None)]
         return _arrow(inner, where)
@@ -102,6 +108,7 @@ def to_json(value: Any) -> Any:
 
     A class that has a `to_json` of its own decides for itself.
     """
+    # Records of other rooms (a Decision) know their own form.
     if hasattr(value, "to_json"):
         return value.to_json()
     if is_dataclass(value) and not isinstance(value, type):
@@ -130,10 +137,12 @@ def from_json(record: type[T], raw: Any, where: Path | str = "") -> T:
         return cast(T, raw)
     values = {}
     for name, convert in _converters(record).items():
-        if name in raw:
-            values[name] = raw[name] if convert is None else convert(raw[name])
-        else:
+        if name not in raw:
             values[name] = _default(_field(record, name), where)
+        elif convert is None:
+            values[name] = raw[name]
+        else:
+            values[name] = convert(raw[name])
     return record(**values)
 
 
@@ -151,6 +160,7 @@ class Journal(Generic[T]):
     def append(self, records: Iterable[T]) -> None:
         """Append records in one write and flush them."""
         new = list(records)
+        # One write for all of them: a problem's samples are in the journal together or not at all.
         lines = [json.dumps(to_json(record), separators=(",", ":")) + "\n" for record in new]
         self._file.write("".join(lines))
         self._file.flush()
@@ -165,6 +175,7 @@ class Journal(Generic[T]):
     def _whole_lines(self) -> list[bytes]:
         if not self.path.exists():
             return []
+        # A torn line has no end. What follows would be appended to it, so it is cut off on disk.
         data = self.path.read_bytes()
         good = data.rfind(b"\n") + 1
         if good < len(data):
@@ -186,9 +197,11 @@ def _converter(hint: Any) -> Convert | None:
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         (inner,) = [kind for kind in get_args(hint) if kind is not type(None)]
-        return _optional(None if inner is float else _converter(inner))
+        # A number or None keeps its None; only a plain float's null is NaN.
+        return None if inner is float else _optional(_converter(inner))
     if origin is tuple:
         return _tuple_of(_converter(get_args(hint)[0]))
+    # JSON has no NaN: `store.write_json` writes null, and a plain float gets its NaN back.
     if hint is float:
         return _number
     if isinstance(hint, type) and issubclass(hint, Enum):

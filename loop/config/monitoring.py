@@ -163,7 +163,7 @@ class MonitorConfig(Section):
 class InterventionConfig(Section):
     """What the controller may do when the monitors call.
 
-    `loop/stages/plan.py` says which failure gets which remedy.
+    `loop/stages/remedy.py` says which failure gets which remedy.
     """
 
     replay_fraction: float = Field(

@@ -81,6 +81,7 @@ async def judge(
 
     Seeds do not depend on the round, so a change between rounds is the verifier's own.
     """
+    # Round 0 in every request id, hence the same seeds in every round.
     config, refiner = refiner.recipe.filters, replace(refiner, round=0)
     planted, done = plant(demonstrations, task, config), 0
     items = [item for item in planted if item.unreadable is None]
@@ -100,6 +101,7 @@ async def judge(
         [one(item, *ids) for item, ids in zip(items, encoded, strict=True)],
         refiner.recipe.engine.concurrency,
     )
+    # No strategy is named: caps per strategy compare samples, and are not tried here.
     problems = {problem.id: problem for problem in demonstrations}
     cases = filters.examine(samples, problems, task, lambda problem, text: None)
     tried = filters.single_filters(config)
@@ -141,23 +143,25 @@ async def _criticise(refiner: Refiner, item: Planted, text: Completion) -> Criti
 
 
 def _row(item: Planted, case: filters.Case, reasons: list[str]) -> AuditRow:
-    critique = case.sample.critiques[-1] if case.sample.critiques else None
-    # A critique without a prompt is one for which there was no room: no verdict.
-    is_judged = critique is None or bool(critique.completion.prompt_token_ids)
-    approved = None
-    if critique is not None and critique.approved is not None:
-        approved = float(critique.approved)
-    return AuditRow(
+    row = AuditRow(
         problem=item.problem.id,
         kind=item.kind,
         right=float(item.kind == "right"),
-        accepted=float(not reasons) if is_judged else None,
-        reasons=tuple(reasons) if is_judged else (),
-        approved=approved,
-        probability=critique.probability if critique else None,
+        accepted=float(not reasons),
+        reasons=tuple(reasons),
+        approved=None,
+        probability=None,
         text=item.text,
         unreadable=tuple(failure.label for failure in case.unreadable.values()),
     )
+    for critique in case.sample.critiques[-1:]:
+        if critique.approved is not None:
+            row = replace(row, approved=float(critique.approved))
+        row = replace(row, probability=critique.probability)
+        # A critique without a prompt is one for which there was no room: no verdict.
+        if not critique.completion.prompt_token_ids:
+            row = replace(row, accepted=None, reasons=())
+    return row
 
 
 def _not_planted(item: Planted, failure: Unreadable) -> AuditRow:

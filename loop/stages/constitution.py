@@ -9,6 +9,7 @@ import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ouroloop.loop.errors import DataError
 
@@ -39,14 +40,11 @@ def load_constitution(path: Path) -> tuple[Principle, ...]:
             f"{path}: not JSON: {error}. Expected {{name: {{prompt: [...], edit_request: ...}}}}."
         ) from None
     principles = []
-    for name, entry in raw.items() if isinstance(raw, dict) else ():
-        requests = entry.get("prompt") if isinstance(entry, dict) else None
-        requests = [requests] if isinstance(requests, str) else requests
-        if (
-            not requests
-            or not all(isinstance(r, str) for r in requests)
-            or not isinstance(entry.get("edit_request"), str)
-        ):
+    if not isinstance(raw, dict):
+        raw = {}
+    for name, entry in raw.items():
+        requests = _requests(entry)
+        if not requests:
             raise DataError(
                 f"{path}: principle {name!r} needs `prompt` (one text or a list of texts) and"
                 " `edit_request` (a text)."
@@ -63,9 +61,23 @@ def load_constitution(path: Path) -> tuple[Principle, ...]:
     return tuple(principles)
 
 
+def _requests(entry: Any) -> list[str]:
+    """The critique requests of a well-formed entry; else none."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("edit_request"), str):
+        return []
+    requests = entry.get("prompt")
+    if isinstance(requests, str):
+        return [requests]
+    if not isinstance(requests, list) or not all(isinstance(r, str) for r in requests):
+        return []
+    return requests
+
+
 def draw(principles: tuple[Principle, ...], seed: int) -> Principle | None:
     """One principle at random, the same for the same seed; None without a constitution."""
-    return random.Random(seed).choice(principles) if principles else None
+    if not principles:
+        return None
+    return random.Random(seed).choice(principles)
 
 
 def _bare(text: str, prefix: str, suffix: str) -> str:

@@ -83,6 +83,7 @@ async def training_set(
     kept = kept_examples(samples, round.verdicts, round.number)
     if config.erase_systems:
         kept = await encoder.without_systems(kept, questions)
+    # Round 0 is what the loop must not lose: its shares are the target of every later round.
     main = [row for row in history[0].probe if row.family == setting.probe_set.main]
     sources = Sources(
         kept=kept,
@@ -91,6 +92,7 @@ async def training_set(
         reserve=Reserve.gather(setting.demonstrations, _examples_of(history[1:])),
         shares=strategy_shares(main),
     )
+    # Last, over everything: a held-out question may hide among demonstrations as well.
     screen = Screen(questions, setting.probe_set.heldout)
     seed = derive_seed(recipe.seed, round.number, "", "dataset", 0)
     examples = await assemble(sources, plan, config, encoder, screen, seed)
@@ -158,6 +160,7 @@ def own_examples(sources: Sources, config: DatasetConfig, rng: random.Random) ->
     own = list(sources.kept)
     if config.policy != "replace":
         own += [replace(e, origin="earlier") for e in sources.earlier if e.origin == "kept"]
+    # `size` bounds what the model wrote itself; gold traces and replay come on top.
     most = len(own)
     if config.size:
         most = config.size
@@ -179,6 +182,7 @@ async def replay(
     brings the strategies back towards round 0's shares.
     """
     reserve = sources.reserve
+    # share = replayed / (own + replayed), solved for what is replayed.
     wanted = round(len(own) * plan.replay_fraction / (1 - plan.replay_fraction))
     even = reserve.even(round(wanted * plan.demonstrations), rng)
     demonstrations = await encoder.solutions(even, plan.round)

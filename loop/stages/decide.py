@@ -25,13 +25,13 @@ from ouroloop.monitors.metrics.texts import RealText
 from ouroloop.monitors.names import Action, FailureMode
 from ouroloop.monitors.registry import MONITORS, measure_all
 
+# The rule's letters, until it emits `FailureMode` itself.
 MODES = {
     "A": FailureMode.DRIFT,
     "B": FailureMode.SHARPENING,
     "C": FailureMode.SHORTCUT,
     "D": FailureMode.TAIL_NARROWING,
 }
-"""The rule's letters, until it emits `FailureMode` itself."""
 
 
 def held_out(rows: Sequence[ProbeRow], main: str, config: ProbeConfig) -> dict[str, Any]:
@@ -74,6 +74,7 @@ def read(
     The monitors see as many samples per problem in a baseline as in any other round: some readings
     (the over-confidence of a vote) are not the same thing with more.
     """
+    # Paired with the baseline round by round: both with equally many samples per problem.
     alike = [_alike(seen.view, recipe.probe.samples) for seen in (round, *baselines[:1])]
     reference = alike[1] if baselines else None
     return measure_all(alike[0], reference, monitors_for(round, rule, recipe))
@@ -124,7 +125,10 @@ def own_metrics(recipe: Recipe) -> dict[str, Monitor]:
 
 
 def _heard(readings: Sequence[Reading], recipe: Recipe) -> list[Reading]:
-    """The readings that the rule sees: a user's own metric that raises is shown, and ends no run."""
+    """The readings that the rule sees.
+
+    A user's own metric that raises is shown, and ends no run.
+    """
     own = own_metrics(recipe)
     return [r for r in readings if r.status != "error" or r.name not in own]
 

@@ -80,5 +80,6 @@ class Encoder:
         self, pairs: Sequence[tuple[Prompt, str]]
     ) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         """(prompt_T, completion_T) token ids of each pair."""
+        # The engine is not asked for nothing: it may not be started where nothing was sampled.
         found = await self.engine.encode(pairs) if pairs else []
         return [(tuple(prompt), tuple(completion)) for prompt, completion in found]

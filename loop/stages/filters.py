@@ -106,6 +106,7 @@ class PerProblem:
 
     def judge(self, cases: Sequence[Case], alive: Sequence[bool]) -> list[bool]:
         """True beyond the cap."""
+        # Rare strategies first: which of a problem's samples stay would else be chance.
         frequency = Counter(case.strategy for case, live in zip(cases, alive, strict=True) if live)
         by_problem: dict[str, list[int]] = defaultdict(list)
         for i, (case, live) in enumerate(zip(cases, alive, strict=True)):
@@ -136,6 +137,7 @@ class PerStrategy:
                 members[case.strategy].append(i)
         counts = [len(m) for m in members.values()]
         cap = self.cap(counts)
+        # First each problem's first sample, then its second: a cap must not silence problems.
         out = [False] * len(cases)
         for rows in members.values():
             spread = sorted(rows, key=lambda i: (cases[i].sample.index, i))
@@ -149,6 +151,7 @@ class PerStrategy:
         Or else half of all samples.
         """
         total = sum(counts)
+        # From loose to tight, but half of what came in stays, however uneven its shares.
         for cap in range(max(counts, default=0), 0, -1):
             kept = sum(min(n, cap) for n in counts)
             if cap <= self.most * kept or 2 * sum(min(n, cap - 1) for n in counts) < total:
@@ -168,6 +171,7 @@ class PerAnswer:
 
     def judge(self, cases: Sequence[Case], alive: Sequence[bool]) -> list[bool]:
         """True beyond the cap, which a single sample never exceeds."""
+        # Over all problems: within one of them the right answer is the same every time.
         cap = max(1, int(self.most * sum(alive)))
         seen: Counter[str] = Counter()
         out = []
@@ -181,6 +185,7 @@ class PerAnswer:
 def single_filters(config: FilterConfig) -> list[Each]:
     """Those filters that a recipe switches on which need nothing but the sample itself."""
     chosen: list[Each] = []
+    # Each filter sees every sample, so that the counts of reasons stay comparable between rounds.
     if needed := _needed(config):
         chosen.append(Each("unreadable", lambda c: not needed.isdisjoint(c.unreadable)))
     if config.format:
@@ -243,6 +248,7 @@ def examine(
     Source: self-consistency, Wang et al. 2203.11171.
     """
     read_N = [judge_text(problems[s.problem_id], s.final.text, task, strategy) for s in samples]
+    # Unreadable answers count as asked, and vote for nothing.
     asked = Counter(sample.problem_id for sample in samples)
     votes = Counter(
         (sample.problem_id, read.grade.answer) for sample, read in zip(samples, read_N, strict=True)

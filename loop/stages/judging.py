@@ -20,8 +20,8 @@ from ouroloop.monitors.fence import Unreadable, attempt
 
 Strategy = Callable[[Problem, str], str | None]
 
+# Errors of the recipe or the installation, raised on purpose; no text is the cause of them.
 PASSING = (OuroloopError, DataError)
-"""Errors of the recipe or the installation, raised on purpose; no text is the cause of them."""
 
 
 class Value(StrEnum):

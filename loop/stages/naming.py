@@ -67,9 +67,11 @@ class Learned:
 
         A second call changes nothing.
         """
+        # Frozen after round 0: names that move would read as strategies that die.
         if self.learner_.is_fitted_:
             return
         self.learner_.fit([problem.question for problem, _ in pairs], [text for _, text in pairs])
+        # Atomically: a resumed run must name strategies as the run before it did, or learn anew.
         if self.path is not None:
             temporary = self.path.with_suffix(".tmp")
             temporary.write_text(self.learner_.to_json(), encoding="utf-8")

@@ -18,6 +18,7 @@ from ouroloop.loop.rows import RoundPlan
 from ouroloop.loop.stages.remedy import Stock, remedy
 from ouroloop.monitors.names import Action, FailureMode
 
+# Before any round has left something to measure: the laws that need it are left out.
 NOTHING_KNOWN = Stock()
 
 
@@ -31,6 +32,7 @@ def next_plan(recipe: Recipe, history: Sequence[Round], stock: Stock = NOTHING_K
     """
     last = history[-1]
     number = last.number + 1
+    # What earlier remedies began goes on: a plan is the last one with what changes.
     plan = first_plan(recipe)
     if number > 1:
         plan = replace(last.plan, round=number, why=())
@@ -43,6 +45,7 @@ def next_plan(recipe: Recipe, history: Sequence[Round], stock: Stock = NOTHING_K
         if is_rejected:
             current = back
             plan = replace(plan, why=(*plan.why, f"rolled back: starting again from round {back}"))
+    # STaR trains the base model anew in each round; others go on from the last or the best.
     starts = {"base": 0, "previous": current, "best": best_of(history)}
     return replace(plan, sample_from=current, start_from=starts[recipe.init])
 
@@ -70,12 +73,14 @@ def draw(problems: Sequence[Problem], plan: RoundPlan, seed: int) -> list[Proble
     """
     rng = np.random.default_rng([seed, plan.round])
     weight_P = np.array([plan.tail_weight if p.slice == "tail" else 1.0 for p in problems])
+    # The smallest of exponential waiting times with these rates is a weighted draw.
     order = np.argsort(-np.log(rng.random(len(problems))) / weight_P)
     return [problems[i] for i in order[: plan.num_problems]]
 
 
 def filters_of(filters: FilterConfig, plan: RoundPlan) -> FilterConfig:
     """The recipe's rejection filters with the plan's caps, which never loosen the recipe's."""
+    # The stricter of both caps: a remedy may tighten what the recipe says, never loosen it.
     per_answer = plan.per_answer
     if filters.per_answer is not None:
         per_answer = min(filters.per_answer, plan.per_answer or 1.0)
@@ -128,6 +133,7 @@ def baselines(history: Sequence[Round], number: int, chosen: Sequence[int]) -> l
     Round 0, and those whose model has drafted on the way to this one: a round that a rollback left
     behind is no measure.
     """
+    # Back along the models that drafted: `start_from` would lose the way where `init` is base.
     way, at = set(), number
     while at:
         at = history[at].plan.sample_from

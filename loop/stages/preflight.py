@@ -58,6 +58,7 @@ def check(
       limits of all clusters at once. The answer is capped; for the strategy the fresh share is
       raised to 1 - 1/R.
     """
+    # From the worst on: a verifier that accepts what is wrong makes every later question moot.
     passed = Preflight(PreflightAction.PASS, (), plan.replay_fraction, plan.per_answer)
     if pool is None or not pool.kept.any():
         return replace(passed, reasons=("nothing was kept",))
@@ -67,6 +68,8 @@ def check(
     noted = _notes(pool, recipe)
     growing = takeovers(selection_ratios(pool), plan.replay_fraction)
     if recipe.filters.gold:
+        # A strategy that verified samples favour may well be the better one: the decision rule
+        # judges the diversity that is lost, and nothing is adjusted ahead of it.
         verified = [
             f"{_sentence('strategy', ratio, plan.replay_fraction)}; its samples are verified, so"
             " this is noted only"
@@ -119,7 +122,10 @@ def _cap_answers(
     found: Preflight, pool: Pool, limits: InterventionConfig, top_answer: float
 ) -> Preflight:
     """A cap on the share of one answer, where one takes over."""
-    common = max(limits.per_answer, 2 * top_answer if np.isfinite(top_answer) else 0.0)
+    # An answer that was common at round 0 is how these problems are, not a shortcut.
+    common = limits.per_answer
+    if np.isfinite(top_answer):
+        common = max(common, 2 * top_answer)
     ratios = ratios_of(_named(pool.answer), pool.problem, pool.kept, pool.correct)
     growing = [r for r in takeovers(ratios, found.replay_fraction) if r.raw_share > common]
     if not growing or (found.per_answer is not None and found.per_answer <= common):
@@ -138,6 +144,7 @@ def _hold_back(
     if not growing:
         return found
     share = found.replay_fraction
+    # What holds the strongest back holds the others back too.
     wanted = min(fresh_share(growing[0].ratio), limits.replay_fraction_max)
     if wanted <= share:
         return found
@@ -156,4 +163,5 @@ def _sentence(kind: str, found: SelectionRatio, share: float) -> str:
 
 
 def _named(answers: Any) -> Any:
+    # Samples without an answer are a cluster of their own: they too can take over.
     return np.array([a if isinstance(a, str) else "(none)" for a in answers], dtype=object)

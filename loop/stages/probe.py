@@ -21,8 +21,8 @@ from ouroloop.loop.stages.judging import Strategy, graded, judge_text
 from ouroloop.loop.stages.naming import Learned
 from ouroloop.loop.stages.refine import Progress, Refiner, derive_seed, gather_bounded
 
+# What was answered to one problem: its samples in order, then the greedy answer.
 Answers = list[tuple[Literal["sample", "greedy"], Completion]]
-"""What was answered to one problem: its samples in order, then the greedy answer."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ def choose_probe_set(task: Task, config: ProbeConfig) -> ProbeSet:
     if config.tail_share is not None:
         there = sum(p.family == main and p.slice == "tail" for p in heldout)
         num_tail = min(round(config.tail_share * config.problems), there)
+    # How many problems of each family, and of each slice of the main one, are still wanted.
     room = {_shelf(p, main, num_tail): config.family_problems for p in heldout}
     if num_tail is None:
         room[main, ""] = config.problems
@@ -103,6 +104,7 @@ async def measure(
     found = list(zip(probe_set.problems, answers, strict=True))
     main = [(problem, given) for problem, given in found if problem.family == probe_set.main]
     if isinstance(strategy, Learned):
+        # Before any name is read, and in round 0 alone; later calls change nothing.
         strategy.learn([(problem, text.text) for problem, given in main for _, text in given])
     rows = [
         _row(problem, kind, text, task, strategy)
@@ -111,6 +113,7 @@ async def measure(
     ]
     critics = []
     if refiner.recipe.refine.critique:
+        # A cut answer has no end to judge.
         finished = [each for each in main if each[1][0][1].finish_reason == "stop"]
         judged = finished[: refiner.recipe.probe.critiques]
         critics = await _criticise(refiner, judged, task, report)
@@ -120,6 +123,7 @@ async def measure(
 async def _answered(refiner: Refiner, probe_set: ProbeSet, report: Progress) -> list[Answers]:
     """The answers to every problem of the probe set, in its order."""
     config = refiner.recipe.probe
+    # Baselines are compared with all later rounds, so their noise is paid for in each of these.
     num = config.samples
     if refiner.round in refiner.recipe.monitors.baselines:
         num = config.baseline_samples or 4 * config.samples

@@ -21,6 +21,7 @@ from ouroloop.loop.records import (
     Completion,
     Critique,
     Problem,
+    Prompt,
     Request,
     Sample,
     Sampling,
@@ -32,10 +33,10 @@ from ouroloop.loop.tables import Journal
 if TYPE_CHECKING:  # a setting is made of the stages
     from ouroloop.loop.setup import Setting
 
+# progress(stage, done, total)
 Progress = Callable[[str, int, int], None]
-"""progress(stage, done, total)"""
+# Source of what the model in training drafts itself.
 STUDENT = "student"
-"""Source of what the model in training drafts itself."""
 
 
 @dataclass(frozen=True)
@@ -72,35 +73,31 @@ class Refiner:
 
     async def problem(self, problem: Problem) -> list[Sample]:
         """All samples of one problem, concurrently."""
-        return list(
-            await asyncio.gather(
-                *(self.sample(problem, i) for i in range(self.recipe.sampling.samples_per_problem))
-            )
-        )
+        indices = range(self.recipe.sampling.samples_per_problem)
+        return list(await asyncio.gather(*(self.sample(problem, i) for i in indices)))
 
     async def sample(self, problem: Problem, index: int) -> Sample:
         """One way through draft, critique and revision."""
         temperature = self.temperatures[index % len(self.temperatures)]
-        systems = self.recipe.sampling.systems
-        system = systems[index % len(systems)] if systems else None
+        systems, system = self.recipe.sampling.systems, None
+        if systems:
+            system = systems[index % len(systems)]
         prompt = render(self.prompts, self.prompts.draft, system, question=problem.question)
-        draft = await self._ask(
-            problem, index, "draft", prompt, temperature, self.recipe.sampling.max_tokens
-        )
+        max_tokens = self.recipe.sampling.max_tokens
+        draft = await self._ask(problem, index, "draft", prompt, temperature, max_tokens)
+        critiques: list[Critique] = []
+        revisions: list[Completion] = []
         chosen = self.recipe.refine.families
-        critiques, revisions = (
-            await self._refine(problem, index, draft)
-            if not chosen or problem.family in chosen
-            else ([], [])
-        )
+        if not chosen or problem.family in chosen:
+            critiques, revisions = await self._refine(problem, index, draft)
         return Sample(
-            self.sample_id(problem, index),
-            problem.id,
-            index,
-            temperature,
-            draft,
-            tuple(critiques),
-            tuple(revisions),
+            id=self.sample_id(problem, index),
+            problem_id=problem.id,
+            index=index,
+            temperature=temperature,
+            draft=draft,
+            critiques=tuple(critiques),
+            revisions=tuple(revisions),
         )
 
     def sample_id(self, problem: Problem, index: int) -> str:
@@ -110,50 +107,61 @@ class Refiner:
     async def _refine(
         self, problem: Problem, index: int, text: Completion
     ) -> tuple[list[Critique], list[Completion]]:
-        refine, critiques, revisions = self.recipe.refine, list[Critique](), list[Completion]()
-        template, said = (self.prompts.revise if refine.critique else self.prompts.direct), ""
-        while text.finish_reason == "stop":
-            turn = len(revisions)
-            if turn == refine.revisions and not (
-                refine.critique and (turn == 0 or self.recipe.filters.critic)
-            ):
-                break  # nobody would use a critique of the last revision
-            principle = constitution.draw(
-                self.principles,
-                derive_seed(self.recipe.seed, self.round, problem.id, f"principle{turn}", index),
-            )
-            if refine.critique:
+        """(critiques, revisions) of a draft: in turns, until one is approved or cut."""
+        critiques: list[Critique] = []
+        revisions: list[Completion] = []
+        while text.finish_reason == "stop" and self._is_wanted(len(revisions)):
+            turn, critique = len(revisions), None
+            # One principle for the critique and the revision that answers it.
+            seed = self._seed(problem, f"principle{turn}", index)
+            principle = constitution.draw(self.principles, seed)
+            if self.recipe.refine.critique:
                 critique = await self.criticise(problem, index, text, principle, f"critique{turn}")
                 critiques.append(critique)
-                wanted = refine.revise_when == "always" or critique.approved is False
-                if (
-                    turn == refine.revisions
-                    or not wanted
-                    or critique.completion.finish_reason != "stop"
-                ):
+                if not self._calls_for_revision(critique, turn):
                     break
-                said = critique.completion.text
-            request = principle.revision_request if principle else ""
-            prompt = render(
-                self.prompts,
-                template,
-                question=problem.question,
-                draft=text.text,
-                critique=said,
-                principle=request,
-            )
-            text = await self._ask(
-                problem,
-                index,
-                f"revise{turn}",
-                prompt,
-                refine.revise_temperature,
-                self.recipe.sampling.max_tokens,
-            )
-            if not text.token_ids:
+            text = await self._revise(problem, index, text, critique, principle, turn)
+            if not text.token_ids:  # no room for one: the text before it stands
                 break
             revisions.append(text)
         return critiques, revisions
+
+    def _is_wanted(self, turn: int) -> bool:
+        """Whether anybody would use a critique, or a revision, of the text after `turn` turns."""
+        refine = self.recipe.refine
+        if turn < refine.revisions:
+            return True
+        # The last text is criticised only where a filter asks for approval; a draft always is,
+        # because the critic's calibration is measured.
+        return refine.critique and (turn == 0 or self.recipe.filters.critic)
+
+    def _calls_for_revision(self, critique: Critique, turn: int) -> bool:
+        refine = self.recipe.refine
+        if turn == refine.revisions or critique.completion.finish_reason != "stop":
+            return False
+        return refine.revise_when == "always" or critique.approved is False
+
+    async def _revise(
+        self,
+        problem: Problem,
+        index: int,
+        text: Completion,
+        critique: Critique | None,
+        principle: constitution.Principle | None,
+        turn: int,
+    ) -> Completion:
+        """The text rewritten: in the light of a critique, or directly where there is none."""
+        prompt = render(
+            self.prompts,
+            self.prompts.revise if self.recipe.refine.critique else self.prompts.direct,
+            question=problem.question,
+            draft=text.text,
+            critique=critique.completion.text if critique else "",
+            principle=principle.revision_request if principle else "",
+        )
+        temperature = self.recipe.refine.revise_temperature
+        max_tokens = self.recipe.sampling.max_tokens
+        return await self._ask(problem, index, f"revise{turn}", prompt, temperature, max_tokens)
 
     async def criticise(
         self,
@@ -163,10 +171,7 @@ class Refiner:
         principle: constitution.Principle | None = None,
         stage: str = "critique0",
     ) -> Critique:
-        """One critique of a text, its verdict, and P(approve).
-
-        The probability that the critic gave to its own verdict line.
-        """
+        """One critique of a text, its verdict, and P(approve)."""
         prompt = render(
             self.prompts,
             self.prompts.critique,
@@ -178,59 +183,73 @@ class Refiner:
         answer = await self._ask(
             problem, index, stage, prompt, refine.critique_temperature, refine.max_critique_tokens
         )
-        approved = (
-            read_verdict(self.prompts, answer.text) if answer.finish_reason == "stop" else None
-        )
-        probability = None
+        approved, probability = None, None
+        if answer.finish_reason == "stop":  # what a cut critique says so far is no verdict
+            approved = read_verdict(self.prompts, answer.text)
         if approved is not None and answer.logprobs:
-            line = verdict_line(answer.text)
-            alone = line == answer.text.strip()
-            count = (
-                len(answer.logprobs)
-                if alone
-                else len((await self.engine.encode([("\n", line)]))[0][1])
-            )
-            confidence = math.exp(min(0.0, sum(answer.logprobs[-count:])))
+            confidence = await self._confidence(answer)
             probability = confidence if approved else 1.0 - confidence
         return Critique(answer, approved, probability, principle.name if principle else None)
+
+    async def _confidence(self, answer: Completion) -> float:
+        """The probability that the critic gave to its own verdict line.
+
+        Of the line alone: the steps before it can be written in many ways, whatever the verdict.
+        """
+        line = verdict_line(answer.text)
+        count = len(answer.logprobs)
+        if line != answer.text.strip():
+            ((_, line_ids),) = await self.engine.encode([("\n", line)])
+            count = len(line_ids)
+        return math.exp(min(0.0, sum(answer.logprobs[-count:])))
 
     async def _ask(
         self,
         problem: Problem,
         index: int,
         stage: str,
-        prompt: Any,
+        prompt: Prompt,
         temperature: float,
         max_tokens: int,
     ) -> Completion:
-        fixed = self.recipe.sampling
-        sampling = Sampling(
-            temperature, fixed.top_p, fixed.top_k, fixed.min_p, fixed.repetition_penalty, max_tokens
-        )
-        if stage.startswith("probe") or (stage.startswith("critique") and temperature == 0):
-            sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
-        seed = derive_seed(
-            self.recipe.seed, self.round, problem.id, f"{self.source}/{stage}", index
-        )
         request = Request(
-            f"{self.round:03d}/{self.source}/{problem.id}/{stage}/{index}", prompt, sampling, seed
+            id=f"{self.round:03d}/{self.source}/{problem.id}/{stage}/{index}",
+            prompt=prompt,
+            sampling=self._sampling(stage, temperature, max_tokens),
+            seed=self._seed(problem, f"{self.source}/{stage}", index),
         )
         try:
             return await self.engine.complete(request)
-        except (
-            PromptTooLongError
-        ):  # a sample without room is data: cut before its first word, so no gate lets it pass
+        except PromptTooLongError:
+            # A sample without room is data: cut before its first word, so no filter lets it pass.
             return Completion(request.id, (), (), (), "", "length", "")
 
-    async def probe(self, problem: Problem, index: int, temperature: float) -> Completion:
-        """One panel sample under fixed sampling: no cut-offs, the probe's temperature.
+    def _sampling(self, stage: str, temperature: float, max_tokens: int) -> Sampling:
+        """The recipe's cut-offs where the loop samples; none where something is measured."""
+        measured = stage.startswith("probe") or (stage.startswith("critique") and temperature == 0)
+        if measured:
+            return Sampling(temperature=temperature, max_tokens=max_tokens)
+        fixed = self.recipe.sampling
+        return Sampling(
+            temperature=temperature,
+            top_p=fixed.top_p,
+            top_k=fixed.top_k,
+            min_p=fixed.min_p,
+            repetition_penalty=fixed.repetition_penalty,
+            max_tokens=max_tokens,
+        )
 
-        Drawn afresh each round: shared luck would add up.
+    def _seed(self, problem: Problem, stage: str, index: int) -> int:
+        return derive_seed(self.recipe.seed, self.round, problem.id, stage, index)
+
+    async def probe(self, problem: Problem, index: int, temperature: float) -> Completion:
+        """One probe sample under fixed sampling: no cut-offs, the probe's temperature.
+
+        Drawn afresh in each round: one draw for all rounds would add up to false evidence.
         """
         prompt = render(self.prompts, self.prompts.draft, question=problem.question)
-        return await self._ask(
-            problem, index, "probe", prompt, temperature, self.recipe.sampling.max_tokens
-        )
+        max_tokens = self.recipe.sampling.max_tokens
+        return await self._ask(problem, index, "probe", prompt, temperature, max_tokens)
 
 
 async def collect(
@@ -243,6 +262,7 @@ async def collect(
     per_problem = refiner.recipe.sampling.samples_per_problem
     found = {sample.id: sample for sample in journal.records}
     ids_P = [[refiner.sample_id(problem, i) for i in range(per_problem)] for problem in problems]
+    # A problem is journalled whole; one that a crash caught in the middle is asked again.
     todo = [
         problem
         for problem, ids in zip(problems, ids_P, strict=True)
@@ -270,10 +290,10 @@ async def gather_bounded(jobs: Sequence[Coroutine[Any, Any, Any]], limit: int) -
 
     The first failure cancels the rest and is raised.
     """
-    gate = asyncio.Semaphore(limit)
+    slots = asyncio.Semaphore(limit)
 
     async def guarded(job: Coroutine[Any, Any, Any]) -> Any:
-        async with gate:
+        async with slots:
             return await job
 
     tasks = [asyncio.ensure_future(guarded(job)) for job in jobs]
@@ -284,7 +304,7 @@ async def gather_bounded(jobs: Sequence[Coroutine[Any, Any, Any]], limit: int) -
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for job in jobs:
-            job.close()  # one that never began would be complained of when it is collected
+            job.close()  # Python warns of a coroutine that is collected before it began
         raise
 
 

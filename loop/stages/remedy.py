@@ -23,15 +23,19 @@ from ouroloop.monitors.metrics.drift import fresh_share_at
 from ouroloop.monitors.metrics.readings import of
 from ouroloop.monitors.names import FailureMode
 
+# The laws below say what is just enough; a tenth is replayed whatever they say, because what they
+# are computed from was measured on samples.
 LEAST_FRESH = 0.10
-"""Replayed at least, whatever the laws ask for."""
+# Factor after a rollback: the share so far did not hold the loss back, and a round was lost.
 AFTER_ROLLBACK = 2.0
-"""Factor on the replay fraction that was not enough to avoid a rollback."""
+# Factor when WATCH calls again while replay is at work. Small: WATCH may be wrong, and replay slows
+# down what the loop learns.
 AFTER_REPLAY = 1.25
-"""Factor on a replay fraction that had begun already when the next call for more came."""
+# Below this share of round 0's right answers a strategy is not one to be kept alive: a probe of
+# some hundred right answers sees it once or never.
 RARE = 0.01
-"""Below this share of round 0's right answers a strategy is not one to be kept alive."""
 
+# Field of a plan -> what its change is called in `RoundPlan.why`.
 SHOWN = {
     "replay_fraction": "re-injected share of the training set",
     "temperatures": "temperatures",
@@ -43,7 +47,6 @@ SHOWN = {
     "blend": "weight of round 0's parameters in the start",
     "demonstrations": "of it demonstrations drawn evenly",
 }
-"""Field of a plan -> what its change is called in `RoundPlan.why`."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ def stock_of(last: Round, first: Round, main: str) -> Stock:
     """What a remedy after round `last` has to work with; `first` is round 0."""
     pool = last.view.pool
     num_kept = 0 if pool is None else int(pool.kept.sum())
+    # Without a kept sample no strategy was selected, and the ratio is undefined.
     largest = nan
     if pool is not None and num_kept:
         found = selection.largest_ratio(selection.selection_ratios(pool))
@@ -147,6 +151,7 @@ def _against(
     changes: dict[str, Any] = {}
     # A decline without a name is met as sharpening is, the most frequent one.
     if mode in (FailureMode.SHARPENING, None):
+        # Heat and caps act on what is sampled and kept, distinct calculations on what is learnt.
         changes["temperatures"] = tuple(max(limits.temperature, t) for t in plan.temperatures)
         changes["per_strategy"] = _tighter(plan.per_strategy, limits.per_strategy)
         changes["distinct"] = True
@@ -157,6 +162,8 @@ def _against(
     if mode is FailureMode.TAIL_NARROWING:
         changes["tail_weight"] = max(plan.tail_weight, limits.tail_weight)
     if mode in (FailureMode.DRIFT, FailureMode.SHARPENING):
+        # Earlier checkpoints as further teachers, and weights nearer to round 0's: what has moved
+        # is the model itself, and more data of its own kind would not bring it back.
         changes["teachers"] = tuple(dict.fromkeys((back, 0)))[: limits.teachers]
         changes["blend"] = max(plan.blend, limits.blend)
     return replace(plan, **changes)
@@ -182,6 +189,8 @@ def _replaying_more(
         fresh_share(plan.temperatures, stock),
         plan.replay_fraction * factor,
     )
+    # Real data that was replayed before the call stays: it is all that holds what the probe set
+    # does not ask. What brings back the lost comes on top.
     standing = plan.replay_fraction * plan.demonstrations
     share = min(
         max(share, standing + share * (1 - limits.demonstrations)),

@@ -27,6 +27,7 @@ class Reserve:
         archive: dict[str, dict[tuple[int, ...], Example]] = defaultdict(dict)
         for example in earlier:
             if example.origin == "kept" and example.strategy is not None:
+                # The oldest of equal examples stays: it stands nearest to round 0.
                 stored = replace(example, origin="archive")
                 archive[example.strategy].setdefault(_ids(example), stored)
         kept = {name: tuple(found.values()) for name, found in sorted(archive.items())}
@@ -50,8 +51,10 @@ class Reserve:
             strategy: max(0.0, share * (len(own) + num) - have[strategy])
             for strategy, share in sorted(target.items())
         }
+        # Where all strategies together lack more than `num`, each gets its part of it.
         scale = num / max(sum(lacking.values()), num, 1)
         archived: list[Example] = []
+        # No problem twice: a demonstration of one that the model solved already teaches little.
         unused = [p for p in self.demonstrations if p.id not in used]
         chosen: dict[str, Problem] = {}
         for strategy, lack in lacking.items():

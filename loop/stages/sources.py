@@ -31,6 +31,8 @@ def sources_of(
     recipe's `teachers` draft for all of them. `checkpoint`: that of a round.
     """
     problems = draw(setting.problems, plan, setting.recipe.seed)
+    # The student and its earlier selves share the problems, so that their number does not change
+    # how much is sampled; teachers are the recipe's choice, and add to it.
     found = []
     if setting.recipe.sampling.student:
         own = [(STUDENT, plan.sample_from), *((f"round{n}", n) for n in plan.teachers)]

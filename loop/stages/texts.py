@@ -49,10 +49,12 @@ def hold_out(reserve: Sequence[Problem], config: ProbeConfig, families: Collecti
     by_subject: dict[tuple[str, ...], Problem] = {}
     for problem in sorted((p for p in reserve if p.solution), key=_order):
         by_subject.setdefault(_subject(problem), problem)
+    # Half at most: replay needs demonstrations too.
     free = list(by_subject.values())[: len(by_subject) // 2]
     texts = free[: config.texts]
     practised = [p for p in free if p.family in families] or free
     audit_items = practised[: config.audit_items]
+    # Held out with all that asks about the same numbers: another wording would teach the answer.
     taken = {_subject(p) for p in (*texts, *audit_items)}
     rest = [p for p in reserve if _subject(p) not in taken]
     return HeldOut(tuple(texts), tuple(audit_items), tuple(rest))

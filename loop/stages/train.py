@@ -10,8 +10,8 @@ from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.rows import Example, Preflight, PreflightAction, RoundPlan, Training
 from ouroloop.loop.stages.refine import derive_seed
 
+# Origins that count towards `dataset.min_examples`; what is replayed does not.
 OWN = ("kept", "earlier", "gold")
-"""Origins that count towards `dataset.min_examples`; what is replayed does not."""
 
 
 def skipped(
@@ -20,6 +20,7 @@ def skipped(
     """Why nothing is trained, if so; the round then stands on the checkpoint it started from."""
     num_own = sum(example.origin in OWN for example in examples)
     least = recipe.dataset.min_examples
+    # Unguarded arms train on: what a loop without monitors would do is what they show.
     if found.action is PreflightAction.BLOCK and recipe.monitors.guard:
         reason = found.reasons[0]
     elif num_own < least:

@@ -47,7 +47,7 @@ class RoundData:
 
     @property
     def action(self) -> str:
-        """What the panel decided after this round."""
+        """What was decided after this round."""
         return str(self.decision.get("action", "continue"))
 
     @property
@@ -108,7 +108,7 @@ class RoundData:
         """examples.parquet."""
         return _table(self.path / Round.examples.file)
 
-    @property
+    @cached_property
     def view(self) -> RoundView:
         """What the monitors saw of the round."""
         return Round(self.path).view
@@ -116,6 +116,7 @@ class RoundData:
     def samples(self) -> Iterator[Json]:
         """The journal, chain by chain, as plain dictionaries shaped like `records.Sample`."""
         path = self.path / JOURNAL
+        # Line by line: a journal holds token ids and log-probabilities, and can be large.
         if path.exists():
             with path.open(encoding="utf-8") as lines:
                 yield from (json.loads(line) for line in lines if line.strip())
@@ -187,11 +188,15 @@ class RunData:
         process holds is being resumed, hence running.
         """
         last = self._last_run_event.get("event")
+        # The order matters: a finished run's lock may still be held for a moment, and a failed run
+        # that somebody holds is being resumed.
         if last == "run_finished":
             return "finished"
         if _is_held(self.path / LOCK):
             return "running"
-        return "failed" if last == "run_failed" else "stopped"
+        if last == "run_failed":
+            return "failed"
+        return "stopped"
 
     @property
     def failure(self) -> str:
@@ -201,14 +206,11 @@ class RunData:
         """
         if self.state != "failed":
             return ""
-        reason = " ".join(
-            str(self._last_run_event.get("error") or "no reason was recorded").split()
-        )
-        return (
-            reason
-            if len(reason) <= MAX_REASON
-            else f"{reason[:MAX_REASON]}... (all of it: {self.path / EVENTS})"
-        )
+        recorded = self._last_run_event.get("error") or "no reason was recorded"
+        reason = " ".join(str(recorded).split())
+        if len(reason) <= MAX_REASON:
+            return reason
+        return f"{reason[:MAX_REASON]}... (all of it: {self.path / EVENTS})"
 
     @property
     def _last_run_event(self) -> Json:
@@ -235,9 +237,11 @@ def read_run(path: Path | str, before: RunData | None = None) -> RunData:
             f"{path}: not a run directory (no recipe.json). Give the folder of a run, e.g."
             " runs/<name>."
         )
+    # Other things may lie beside the rounds: editors and file managers leave their own.
     folders = sorted(
         (p for p in (path / ROUNDS).glob("*") if p.name.isdigit()), key=lambda p: int(p.name)
     )
+    # A committed round never changes, so one that was read before is good for ever.
     known = {r.path: r for r in before.rounds} if before else {}
     unfinished = [int(p.name) for p in folders if not (p / MANIFEST).is_file()]
     return RunData(
@@ -268,12 +272,17 @@ def _number(value: Any) -> float:
 
 
 def _json(path: Path) -> Json:
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _events(path: Path) -> Iterator[Json]:
     """Every whole line; the last one may still be being written."""
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        # A run that works appends to its log while it is read here.
         try:
             yield json.loads(line)
         except json.JSONDecodeError:
@@ -281,9 +290,12 @@ def _events(path: Path) -> Iterator[Json]:
 
 
 def _table(path: Path) -> Any:
+    # Here, not above: pandas is slow to import, and most commands show no table.
     import pandas as pd
 
-    return pd.read_parquet(path) if path.is_file() else pd.DataFrame()
+    if not path.is_file():
+        return pd.DataFrame()
+    return pd.read_parquet(path)
 
 
 def _is_held(lock: Path) -> bool:
@@ -291,6 +303,7 @@ def _is_held(lock: Path) -> bool:
 
     The file stays behind with its number; the lock on it does not.
     """
+    # The number may have gone to another process since: the lock decides.
     try:
         os.kill(int(lock.read_text().split()[0]), 0)
     except PermissionError:

@@ -126,7 +126,7 @@ def test_a_prompt_that_does_not_fit_costs_its_sample_and_not_the_run(tmp_path, s
     assert any(not v["text"] for v in verdicts) == (stage == "draft")
 
 
-def test_the_probe_asks_the_same_in_every_round_with_fresh_luck_and_larger_anchors(tmp_path):
+def test_the_probe_asks_the_same_in_every_round_with_fresh_draws_and_larger_baselines(tmp_path):
     _, path = carry(tmp_path, Model(), recipe())
     panels = [Counter((r["problem"], r["kind"]) for r in rows(path, n, "probe")) for n in range(4)]
     assert (
@@ -134,7 +134,7 @@ def test_the_probe_asks_the_same_in_every_round_with_fresh_luck_and_larger_ancho
     )
     assert {(now, panels[0][key]) for key, now in panels[2].items()} == {(8, 16), (1, 1)}
     sampled = [[r["text"] for r in rows(path, n, "probe") if r["kind"] == "sample"] for n in (2, 3)]
-    assert sampled[0] != sampled[1], "the same luck in every round would add up to false evidence"
+    assert sampled[0] != sampled[1], "the same draws in every round would add up to false evidence"
 
 
 def collapsing(number):

@@ -1,5 +1,6 @@
 """A round owns its files: read once, made when missing, never touched once it is committed."""
 
+import asyncio
 import re
 from dataclasses import fields
 from math import nan
@@ -7,12 +8,14 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from scripted_world import Model, carry, recipe
+from scripted_world import Model, carry, no_training, recipe
 
+from ouroloop.loop.controller import Campaign
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.round import JOURNAL, MANIFEST, Json, JsonList, Round, Table
 from ouroloop.loop.rows import Example, ProbeRow, RoundPlan, Training
-from ouroloop.loop.store import read_json, sha256_of
+from ouroloop.loop.setup import prepare
+from ouroloop.loop.store import Store, read_json, sha256_of
 from ouroloop.monitors.decision.rule import Decision
 
 PLAN = RoundPlan(1, 0, 0, (1.0,), 0.1, None, False, 10)
@@ -120,6 +123,19 @@ def test_a_scripted_run_reads_no_table_that_it_made_and_a_resumed_one_each_at_mo
     (path / "rounds/002/decision.json").unlink()
     carry(tmp_path, Model(), settings)
     assert 0 < len(reads) == len(set(reads))
+
+
+@pytest.mark.slow
+def test_a_long_run_keeps_the_tables_of_baselines_and_of_the_last_two_rounds_in_memory(tmp_path):
+    settings = recipe(rounds=3, monitors={"baselines": [0]})
+    store = Store.create(tmp_path, settings, "none")
+    campaign = Campaign(
+        store, prepare(settings), Model().engine, lambda *what: None, trainer=no_training
+    )
+    asyncio.run(campaign.run())
+    store.close()
+    assert ["probe.parquet" in made.memory for made in campaign.rounds] == [True, False, True, True]
+    assert all("examples.parquet" in made.memory for made in campaign.rounds[1:])
 
 
 def records():

@@ -1,4 +1,4 @@
-"""What the monitors get beside the panel.
+"""What the monitors get beside the probe set.
 
 Real texts kept out of training, and planted items before the filter.
 """
@@ -117,7 +117,7 @@ def test_what_is_switched_off_is_not_there_and_leaves_the_reserve_alone(
     )
 
 
-def test_gates_that_know_the_answer_and_the_steps_let_every_right_item_in_and_no_wrong_one(
+def test_filters_that_know_the_answer_and_the_steps_accept_every_right_item_and_no_wrong_one(
     tmp_path,
 ):
     settings = recipe(rounds=1)

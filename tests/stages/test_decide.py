@@ -16,7 +16,7 @@ from ouroloop.monitors.metrics.readings import some_samples
 sys.path.insert(0, str(Path(__file__).parents[1] / "monitors"))
 
 
-def test_an_anchor_is_read_with_as_many_samples_per_problem_as_any_round():
+def test_a_baseline_is_read_with_as_many_samples_per_problem_as_any_round():
     """The over-confidence of a vote depends on how many vote.
 
     64 samples and 16 of one model read differently, 16 and some 16 of 64 alike.
@@ -34,14 +34,14 @@ def test_an_anchor_is_read_with_as_many_samples_per_problem_as_any_round():
     assert abs(read[2] - read[1]) < 0.02 < abs(read[0] - read[1])
 
 
-def test_which_samples_of_an_anchor_are_read_does_not_depend_on_the_order_of_its_rows():
+def test_which_samples_of_a_baseline_are_read_does_not_depend_on_the_order_of_its_rows():
     from simulated_panel import samples
 
     many = samples(np.random.default_rng(0), 20, 32)
     sorted_N = np.argsort(many.correct, kind="stable")
     read = [some_samples(rows, 8) for rows in (many, many.where(sorted_N))]
-    told = [sorted(zip(some.problem, some.text, some.nll, strict=True)) for some in read]
-    assert told[0] == told[1] and len(told[0]) == 160
+    read_as = [sorted(zip(some.problem, some.text, some.nll, strict=True)) for some in read]
+    assert read_as[0] == read_as[1] and len(read_as[0]) == 160
     assert 0.35 < read[1].correct.mean() < 0.75, (
         "sorted rows are no reason to read the wrong ones alone"
     )

@@ -237,7 +237,7 @@ def assembled(intended, stock, screen=NOTHING_HELD_OUT):
 def test_after_a_call_a_part_of_what_is_re_injected_stays_real_data_drawn_evenly(
     archive, share, archived
 ):
-    """Real data are all that holds what the panel does not ask.
+    """Real data are all that holds what the probe set does not ask.
 
     The archive brings back what it saw being lost.
     """

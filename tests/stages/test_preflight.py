@@ -117,7 +117,7 @@ def test_fewer_samples_than_a_training_takes_are_noted_unless_something_makes_up
     Before, such a round trained nothing and nobody said why.
     """
     few = pool({"column": 0.5, "jump": 0.5}, 0.5, num_problems=6)
-    told = (
+    reason = (
         f"{few.kept.sum()} of 24 samples kept, fewer than the 16 that a training takes: the"
         " training set starves"
     )
@@ -126,7 +126,7 @@ def test_fewer_samples_than_a_training_takes_are_noted_unless_something_makes_up
         resolve({"name": "x", "dataset": {"policy": "accumulate_subsample"}}),
     ):  # which trains on as many as the round kept
         said = check(few, audit(0.0), PLAN, recipe, 0.01)
-        assert said.action == "pass" and said.reasons == (told,)
+        assert said.action == "pass" and said.reasons == (reason,)
     for dataset in (
         {"min_examples": 5},
         {"gold": True},
