@@ -15,12 +15,12 @@ from ouroloop.evals.errors import DataError
 from ouroloop.evals.graders import FinalAnswer
 from ouroloop.evals.problem_files import (
     ReadRow,
-    normalise,
     read_gsm8k,
     read_problem,
     read_problems,
     text_digest,
 )
+from ouroloop.evals.questions import normalised
 from ouroloop.evals.steps import check
 from ouroloop.evals.tasks import (
     WORKED_SOLUTIONS,
@@ -103,8 +103,8 @@ class JsonlTask:
             heldout = read_problems(self.heldout_path, self.read_row)
             remedy = "The file of training problems must hold others than the held-out file."
         # Held-out problems win: what they ask is taken out of training, however it is spelt.
-        held = {normalise(problem.question): problem.id for problem in heldout}
-        rest = [problem for problem in everything if normalise(problem.question) not in held]
+        held = {normalised(problem.question): problem.id for problem in heldout}
+        rest = [problem for problem in everything if normalised(problem.question) not in held]
         if shared := sorted({problem.id for problem in rest} & set(held.values())):
             raise DataError(
                 f"{self.path} and {self.heldout_path}: id {shared[0]!r} names different questions"
@@ -144,4 +144,4 @@ def _part(problem: Problem, purpose: str, parts: int) -> bool:
     Another purpose draws another part.
     """
     # 15 hexadecimal digits are 60 bits: plenty, and an exact integer everywhere.
-    return int(text_digest(f"{purpose}:{normalise(problem.question)}")[:15], 16) % parts == 0
+    return int(text_digest(f"{purpose}:{normalised(problem.question)}")[:15], 16) % parts == 0

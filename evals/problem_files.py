@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.evals.errors import DataError
-from ouroloop.evals.grading import canonical
+from ouroloop.evals.questions import normalised
 from ouroloop.evals.tasks import Problem
+from ouroloop.monitors.arith.answers import canonical
 from ouroloop.monitors.fence import well_formed
 
 ReadRow = Callable[[Mapping[str, Any], str], Problem]
@@ -35,14 +36,14 @@ def read_problems(path: Path, read_row: ReadRow) -> list[Problem]:
     by_id: dict[str, str] = {}
     for where, row in _rows(path):
         problem = read_row(row, where)
-        if normalise(problem.question) in by_question:
+        if normalised(problem.question) in by_question:
             continue
         if problem.id in by_id:
             raise DataError(
                 f"{where}: id {problem.id!r} belongs to another question already"
                 f" ({by_id[problem.id]}). Ids must be unique; drop the field to have one made."
             )
-        by_question[normalise(problem.question)] = problem
+        by_question[normalised(problem.question)] = problem
         by_id[problem.id] = where
     if not by_question:
         raise DataError(
@@ -117,22 +118,9 @@ def read_gsm8k(row: Mapping[str, Any], where: str) -> Problem:
     )
 
 
-def normalise(question: str) -> str:
-    """What makes two questions the same.
-
-    Letters, digits and signs of arithmetic, lower case, single spaces.
-    """
-    return " ".join(
-        re.sub(r"[^\w+\-*/=<>.%$]+", " ", question.casefold())
-        .replace(". ", " ")
-        .rstrip(". ")
-        .split()
-    )
-
-
 def question_id(question: str) -> str:
     """A stable id from a question's normalised text: 16 hexadecimal digits."""
-    return text_digest(normalise(question))[:16]
+    return text_digest(normalised(question))[:16]
 
 
 def text_digest(text: str) -> str:

@@ -19,8 +19,9 @@ from typing import Any
 
 from ouroloop.evals.corrupt import corrupt
 from ouroloop.evals.errors import DataError, SandboxError
-from ouroloop.evals.grading import canonical, extract_answer, grade
-from ouroloop.evals.problem_files import normalise, text_digest
+from ouroloop.evals.grading import grade
+from ouroloop.evals.problem_files import text_digest
+from ouroloop.evals.questions import normalised
 from ouroloop.evals.sandbox import Sandbox
 from ouroloop.evals.steps import check
 from ouroloop.evals.tasks import (
@@ -32,6 +33,7 @@ from ouroloop.evals.tasks import (
     Split,
     StepCheck,
 )
+from ouroloop.monitors.arith.answers import canonical, extract_answer
 
 SEEDS: dict[Split, int] = {"train": 0, "heldout": 10**8, "reserve": 2 * 10**8}
 """First seed of each split. Splits of fewer than 10**7 problems cannot overlap by seed."""
@@ -139,7 +141,7 @@ class ReasoningGymTask:
         for split, size in sizes.items():
             for name, config in self.datasets.items():
                 for problem in _generate(name, config, SEEDS[split], size):
-                    if (key := normalise(problem.question)) not in seen:
+                    if (key := normalised(problem.question)) not in seen:
                         seen.add(key)
                         splits[split].append(problem)
             if not splits[split]:

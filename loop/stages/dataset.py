@@ -6,13 +6,13 @@ Replace | accumulate | accumulate_subsample, re-injection, decontamination.
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
+from ouroloop.evals.questions import normalised
 from ouroloop.evals.tasks import Prompts
 from ouroloop.loop.config import DatasetConfig
 from ouroloop.loop.engines.base import Engine
@@ -149,11 +149,6 @@ async def answers_only(
         replace(examples[i], text=text, completion_token_ids=tuple(completion))
         for (i, text), (_, completion) in zip(texts.items(), ids, strict=True)
     ]
-
-
-def normalised(question: str) -> str:
-    """A question for comparison: lower case, single spaces, no punctuation at the end."""
-    return re.sub(r"\s+", " ", question).strip().rstrip(".?!").lower()
 
 
 def question_of(problems: Sequence[Problem]) -> dict[str, str]:

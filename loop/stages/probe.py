@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ouroloop.evals.questions import normalised
 from ouroloop.evals.tasks import Task
 from ouroloop.loop.config import ProbeConfig
 from ouroloop.loop.records import Completion, Problem
 from ouroloop.loop.stages import constitution
-from ouroloop.loop.stages.dataset import normalised
 from ouroloop.loop.stages.judging import Strategy, judge_text
 from ouroloop.loop.stages.naming import Learned
 from ouroloop.loop.stages.refine import Progress, Refiner, derive_seed, gather_bounded

@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Literal
 
 from ouroloop.monitors.arith.calculations import Calculation
-from ouroloop.monitors.arith.expressions import Number, Product, Sum, Tree, UnreadableError, parse
+from ouroloop.monitors.arith.expressions import Number, Product, Sum, Tree
 from ouroloop.monitors.arith.quantities import Givens
 
 MAX_TERMS = 48
@@ -77,26 +77,19 @@ class Flow:
         """Take the next calculation; `form` says what it is when its tree must not be read."""
         self.constants_, self.now_ = [], set()
         if form is None:
-            try:
-                form = self._form(
-                    _without_identity(
-                        parse(calculation.left), Fraction(calculation.result), self.meant
-                    )
-                )
-            except UnreadableError:
-                form = Form("leaf", ((1, "?"),))
+            tree = _without_identity(calculation.tree, calculation.amount, self.meant)
+            form = self._form(tree)
         self.forms_.append(form)
-        self.results_.append(Fraction(calculation.result))
+        self.results_.append(calculation.amount)
 
-    def root(self, answer: str | None) -> Form:
+    def root(self, answer: Fraction | None) -> Form:
         """The last calculation that gives the answer, else the last one.
 
         Of a last one that arrives at a given, 47+3=50 where 50 is given, the constants: they are
         what was looked for.
         """
-        amount = Fraction(answer) if answer is not None else None
         for result, form in zip(reversed(self.results_), reversed(self.forms_), strict=True):
-            if result == amount:
+            if result == answer:
                 return form
         if self.constants_ and self.known(self.results_[-1]):
             return self._joined(

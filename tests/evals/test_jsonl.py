@@ -9,7 +9,7 @@ from real_data import GSM8K, needs_gsm8k
 
 from ouroloop.evals.errors import DataError
 from ouroloop.evals.jsonl import JsonlTask, gsm8k_task
-from ouroloop.evals.problem_files import normalise
+from ouroloop.evals.questions import normalised
 from ouroloop.evals.registry import build_task
 
 
@@ -79,11 +79,11 @@ def test_a_heldout_question_is_taken_out_of_training_however_it_is_written(tmp_p
 
 
 def test_normalising_keeps_what_changes_the_question() -> None:
-    assert normalise("What is 1.5 + 2?") == normalise("what is  1.5 + 2")
+    assert normalised("What is 1.5 + 2?") == normalised("what is  1.5 + 2")
     assert (
         len(
             {
-                normalise(q)
+                normalised(q)
                 for q in (
                     "What is 5-3?",
                     "What is 5+3?",
@@ -225,7 +225,7 @@ def test_gsm8k_is_read_whole_with_plain_solutions_and_disjoint_splits() -> None:
     assert len(heldout) == 660
     assert 70 <= len(reserve) <= 130
     questions = [
-        {normalise(problem.question) for problem in part} for part in (train, heldout, reserve)
+        {normalised(problem.question) for problem in part} for part in (train, heldout, reserve)
     ]
     assert not (
         questions[0] & questions[1] or questions[0] & questions[2] or questions[1] & questions[2]

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from scripted_world import TASK, Model, carry, recipe
 
+from ouroloop.evals.questions import normalised
 from ouroloop.evals.tasks import Problem
 from ouroloop.loop.config import ProbeConfig
 from ouroloop.loop.controller import Campaign
 from ouroloop.loop.engines.scripted import Answer
 from ouroloop.loop.errors import PromptTooLongError
 from ouroloop.loop.setup import prepare
-from ouroloop.loop.stages.dataset import normalised
 from ouroloop.loop.stages.texts import hold_out
 from ouroloop.loop.store import Store, read_json, read_rows
 

@@ -28,7 +28,7 @@ In the published format of Bai et al. 2212.08073.
 
 _PERSON = re.compile(rf"^(?:{'|'.join(world.NAMES)}) is here$")
 _SALE = re.compile(rf"^One must buy (?:{'|'.join(world.THINGS)})$")
-_ASIDE = re.compile(r"^more (\d+\+\d+)=(\d+)$")
+_ASIDE = re.compile(r"^more (\d{1,12}\+\d{1,12})=(\d{1,12})$", re.ASCII)
 
 NOTHING = "no"
 """What a critique says that finds no line of the kind it was asked about."""
