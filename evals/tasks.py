@@ -79,7 +79,11 @@ class Prompts:
 
 
 class Capability(StrEnum):
-    """What a task can do. What is not declared is never asked for, or asked for in vain."""
+    """What a task can do.
+
+    A recipe that needs what is not declared is refused. The methods behind a capability that is not
+    declared answer "not known" (None), whatever they are asked.
+    """
 
     ANSWERS = "answers"
     """`grade` reads a final answer from a text: a sample without one is malformed."""

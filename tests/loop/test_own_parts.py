@@ -82,6 +82,22 @@ def test_a_task_without_numbers_is_one_file(tmp_path):
     assert len(examples) >= 4 and all("Thank you." in e["text"] for e in examples)
 
 
+def test_an_installed_task_is_named_without_a_module(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "installed_letters.py").write_text(LETTERS)
+    info = tmp_path / "installed_letters-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: installed-letters\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[ouroloop.tasks]\nletters = installed_letters:Letters\n"
+    )
+    raw = {"kind": "letters", "options": {"people": 20}}
+    setting = prepare(free_text(tmp_path, task=raw))
+    assert setting.task.name == "letters" and len(setting.problems) == 20
+    with pytest.raises(RecipeError, match=r"no task is called 'leters'\. Did you mean 'letters'"):
+        free_text(tmp_path, task={"kind": "leters"})
+
+
 def test_a_filter_that_the_task_cannot_serve_is_refused_with_the_remedy(tmp_path):
     with pytest.raises(RecipeError, match=r"reads no final answers.*format: false"):
         prepare(free_text(tmp_path, filters={"gold": False}))

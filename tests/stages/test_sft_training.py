@@ -280,3 +280,40 @@ def test_training_starts_from_weights_blended_as_the_job_says(init: Path, tmp_pa
     assert made.keys() == ours.keys()
     for name, weights in made.items():
         assert weights.allclose(0.75 * ours[name] + 0.25 * theirs[name], atol=1e-6), name
+
+
+OWN_OBJECTIVE = """
+from ouroloop.loop.objectives.base import Prepared
+from ouroloop.loop.objectives.sft import build_trainer, read_rows
+
+
+class FirstOnes:
+    def __init__(self, count):
+        self.count = count
+
+    def check(self, sft, peft):
+        pass
+
+    def prepare(self, job, checkpoint):
+        rows = read_rows(job, checkpoint)[0][: self.count]
+        num_tokens = sum(len(row["input_ids"]) for row in rows)
+        return Prepared(build_trainer(job, checkpoint, rows), len(rows), num_tokens)
+"""
+
+
+def test_an_objective_of_ones_own_trains_in_the_child_and_is_checked_like_ours(
+    init: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(OWN_OBJECTIVE)
+    job = job_in(
+        tmp_path / "001",
+        init,
+        objective=f"{tmp_path}/own.py:FirstOnes",
+        objective_options={"count": 8},
+        sft={"learning_rate": 5e-3, "max_steps": 2, "per_device_train_batch_size": 8},
+    )
+    facts = train(job, tmp_path / "001")
+    assert (facts["num_examples"], facts["num_steps"]) == (8, 2)
+    assert facts["objective"] == job.objective
+    check = weight_sync.read(job.output / "weight_sync.json")
+    assert check.moved is not None and check.moved["max_logprob_change"] > 0

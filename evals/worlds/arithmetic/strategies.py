@@ -203,7 +203,7 @@ def parse(text: str) -> Trace | None:
 
 
 def value_of(expression: str) -> int:
-    """The true value of an expression as the programs write them, one kind of operator at a time."""
+    """The true value of an expression as the programs write them, with one kind of operator."""
     if "*" in expression:
         left, right = expression.split("*", 1)
         return int(left) * value_of(right)
