@@ -103,6 +103,7 @@ def read_gsm8k(row: Mapping[str, Any], where: str) -> Problem:
             f"{where}: no field 'answer', got {sorted(row)}; expected GSM8K's 'question' and"
             " 'answer'. Use task.kind: jsonl for problems without answers."
         )
+    # From the right: a solution may hold the mark as well.
     solution, mark, gold = text.rpartition("####")
     if not mark or not gold.strip():
         raise DataError(
@@ -111,7 +112,9 @@ def read_gsm8k(row: Mapping[str, Any], where: str) -> Problem:
         )
     written = re.sub(r"<<[^<>\n]*>>", "", solution).rstrip() + f"\n#### {gold.strip()}"
     return read_problem(
-        {"family": "gsm8k", **row, "answer": gold.strip(), "solution": written}, where
+        # A row's own family wins; its answer and solution are replaced.
+        {"family": "gsm8k", **row, "answer": gold.strip(), "solution": written},
+        where,
     )
 
 
@@ -128,6 +131,8 @@ def text_digest(text: str) -> str:
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The JSON objects of a file with their places."""
     try:
+        # "utf-8-sig" drops the mark that Windows editors put first. Only "\n" ends a line: JSON
+        # strings may hold U+2028, which splitlines would break.
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError:
         raise DataError(
@@ -149,6 +154,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         where = f"{path}:{number}"
         try:
             row = json.loads(line)
+        # A line of 100,000 brackets is data too.
         except (json.JSONDecodeError, RecursionError, ValueError) as error:
             raise DataError(
                 f"{where}: not JSON ({error}), got {line[:60]!r}; expected one object per line,"
@@ -170,6 +176,7 @@ def _text(row: Mapping[str, Any], name: str, where: str) -> str | None:
     value = row.get(name)
     if value is None:
         return None
+    # bool is an int in Python, and "True" is nobody's answer.
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise DataError(
             f"{where}: field {name!r} is a {type(value).__name__} ({str(value)[:40]!r}); expected"

@@ -15,13 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ouroloop.loop.arguments import REPORTS, Command, parser
+from ouroloop.loop.arguments import Command, parser
 from ouroloop.loop.errors import OuroloopError, RunStateError, UserError
 from ouroloop.loop.extras import explain, extra_of, require
 
 if TYPE_CHECKING:
     from ouroloop.loop.config import Recipe
-    from ouroloop.loop.experiments.study import Study
     from ouroloop.loop.runner import Outcome
     from ouroloop.loop.views.power import PowerAnalysis
 
@@ -113,6 +112,13 @@ def _run(options: argparse.Namespace) -> int:
     return _exit_code(runner.run(recipe, _root(options), options.fresh))
 
 
+def _schema(options: argparse.Namespace) -> int:
+    from ouroloop.loop.config.schema import recipe_schema
+
+    print(json.dumps(recipe_schema(), indent=1))
+    return 0
+
+
 def _resume(options: argparse.Namespace) -> int:
     require("run", "ouroloop resume")
     from ouroloop.loop import runner
@@ -195,13 +201,13 @@ def _monitor_plan(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> int:
     from ouroloop.loop.setup import prepare
-    from ouroloop.loop.stages.decide import panel as rule_of_recipe
+    from ouroloop.loop.stages.decide import decision_rule
     from ouroloop.loop.views import power
 
     recipe = _recipe(options.recipe, options.overrides)
     probe_set = prepare(recipe).probe_set
     analysis = power.of_recipe(
-        rule_of_recipe(recipe, probe_set.main),
+        decision_rule(recipe, probe_set.main),
         families=[problem.family for problem in probe_set.problems],
         main_family=probe_set.main,
         num_samples=recipe.probe.samples,
@@ -247,66 +253,9 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _study(options: argparse.Namespace) -> int:
-    from ouroloop.loop.experiments import collapse, harness
+    from ouroloop.loop.experiments import command
 
-    study, runs = (
-        collapse.STUDY,
-        _root(options) / "studies" / (options.name + "-quick" * options.quick),
-    )
-    out = runs / "tables" if options.quick else options.out.resolve()
-    if not options.table:
-        harness.run(
-            study, _arms(options, study), options.seeds, runs, out, options.jobs, options.quick
-        )
-    print(collapse.write(harness.results(study, out), out))
-    return 0
-
-
-def _arms(options: argparse.Namespace, study: Study) -> list[str]:
-    """The arms that were asked for."""
-    arms = options.arms or study.default_arms(options.quick)
-    if unknown := [arm for arm in arms if arm not in study.arms]:
-        raise UserError(f"no arm is called {unknown[0]!r}. There are {', '.join(study.arms)}.")
-    return arms
-
-
-def _reproduce(options: argparse.Namespace) -> int:
-    from ouroloop.loop.experiments import harness
-    from ouroloop.loop.reproductions import report
-    from ouroloop.loop.reproductions.registry import REPRODUCTIONS
-
-    if options.list:
-        for name, build in REPRODUCTIONS.items():
-            print(f"{name:<18} {build().paper}: {build().claim}")
-        return 0
-    if unknown := [name for name in options.names if name not in REPRODUCTIONS]:
-        raise UserError(
-            f"no reproduction is called {unknown[0]!r}. There are {', '.join(REPRODUCTIONS)}."
-        )
-    for name in options.names or REPRODUCTIONS:
-        made = REPRODUCTIONS[name]()
-        runs = _root(options) / "reproductions" / (name + "-quick" * options.quick)
-        kept = options.out and options.out.resolve() / name
-        out = (
-            (kept / "quick" if kept else runs / "tables")
-            if options.quick
-            else kept or REPORTS.resolve() / name
-        )
-        seeds = options.seeds or ((0,) if options.quick else made.seeds)
-        if not options.table:
-            harness.run(
-                made.study,
-                _arms(options, made.study),
-                seeds,
-                runs,
-                out,
-                options.jobs,
-                options.quick,
-            )
-        print(report.write(made, out, _root(options) if options.mlflow else None, options.quick))
-    if options.out or not options.quick:
-        report.write_page((options.out or REPORTS).resolve(), options.page)
-    return 0
+    return command.study(options, _root(options))
 
 
 def _pretrain(options: argparse.Namespace) -> int:
@@ -332,6 +281,7 @@ def _pretrain(options: argparse.Namespace) -> int:
 
 COMMANDS = {
     "run": _run,
+    "schema": _schema,
     "resume": _resume,
     "watch": _watch,
     "report": _report,
@@ -342,7 +292,6 @@ COMMANDS = {
     "ui": _ui,
     "doctor": _doctor,
     "study": _study,
-    "reproduce": _reproduce,
     "pretrain": _pretrain,
 }
 

@@ -14,8 +14,6 @@ from ouroloop import __version__
 Command = Callable[[argparse.Namespace], int]
 Add = Callable[[str, str], argparse.ArgumentParser]
 """add(name of a command, what it does) -> its parser."""
-# Committed reports of reproductions, from the root of a checkout.
-REPORTS = Path("docs/reproductions")
 RECIPE = "YAML file, or the name of a recipe that comes with Ouroloop, e.g. demo"
 EPILOG = """\
 examples:
@@ -81,6 +79,7 @@ def _of_runs(add: Add) -> None:
         action="store_true",
         help="check the recipe and every file that it names, print it resolved, make nothing",
     )
+    add("schema", "print the JSON schema of a recipe: every key, what it means, its default")
     resume = add("resume", "finish a run that was cut off")
     resume.add_argument("run", help="name or folder of the run")
     resume.add_argument(
@@ -216,64 +215,32 @@ def _of_the_installation(add: Add) -> None:
 def _of_experiments(add: Add) -> None:
     study = add(
         "study",
-        "run the arms of a study over several seeds, or go on with them; see loop/experiments/",
+        "run a study's arms over several seeds, or go on with it, and write what it found",
     )
-    study.add_argument("name", choices=["collapse"])
+    study.add_argument(
+        "study",
+        nargs="*",
+        type=Path,
+        metavar="STUDY",
+        help="a folder with study.py or study.yaml, or such a file; --list names those that come"
+        " with Ouroloop",
+    )
+    study.add_argument("--list", action="store_true", help="what there is; run nothing")
     study.add_argument(
         "--quick",
         action="store_true",
-        help="fewer rounds, to see that it works; tables go to the folder of the runs",
+        help="smaller and one seed, in minutes; its results stay in the folder of the runs",
     )
-    study.add_argument("--arms", nargs="+", metavar="ARM", help="default: all")
-    study.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N")
-    study.add_argument("--jobs", type=int, default=1, help="runs at a time, one core each")
+    study.add_argument("--arms", nargs="+", metavar="ARM", help="default: those of the full run")
+    study.add_argument("--seeds", nargs="+", type=int, metavar="N", help="default: the study's own")
+    study.add_argument("--jobs", type=_positive, default=1, help="runs at a time, one core each")
     study.add_argument(
-        "--out",
-        type=Path,
-        default=Path("docs/studies/collapse"),
-        help="folder of the runs' tables (CSV)",
+        "--out", type=Path, help="folder of results, page and figure (default: the study's own)"
     )
     study.add_argument(
-        "--table", action="store_true", help="run nothing; print what the finished runs come to"
+        "--table", action="store_true", help="run nothing; write the page of what is finished"
     )
-    reproduce = add(
-        "reproduce",
-        "re-run a published system's headline result on the small world, beside the published"
-        " numbers",
-    )
-    reproduce.add_argument(
-        "names", nargs="*", metavar="NAME", help="default: all; --list names them"
-    )
-    reproduce.add_argument(
-        "--list", action="store_true", help="names, papers and claims; run nothing"
-    )
-    reproduce.add_argument(
-        "--quick",
-        action="store_true",
-        help="smaller and one seed, in minutes; its tables stay in the folder of the runs",
-    )
-    reproduce.add_argument(
-        "--seeds", nargs="+", type=int, metavar="N", help="default: each reproduction's own"
-    )
-    reproduce.add_argument(
-        "--arms", nargs="+", metavar="ARM", help="default: those of the full run"
-    )
-    reproduce.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each")
-    reproduce.add_argument(
-        "--out",
-        type=Path,
-        help=f"folder of the tables and figures (default: {REPORTS}; with --quick beside the runs)",
-    )
-    reproduce.add_argument(
-        "--page",
-        type=Path,
-        default=Path("REPRODUCTIONS.md"),
-        help="the page of all that is finished",
-    )
-    reproduce.add_argument(
-        "--table", action="store_true", help="run nothing; write the tables of what is finished"
-    )
-    reproduce.add_argument(
+    study.add_argument(
         "--no-mlflow", dest="mlflow", action="store_false", help="no MLflow run per arm"
     )
     pretrain = add("pretrain", "rebuild a world's small checkpoints")

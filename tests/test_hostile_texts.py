@@ -51,8 +51,8 @@ STRATEGY_READERS = {**CANONICALISERS, "templates": TEMPLATES}
 FILE = Path("problems.jsonl")  # never opened: only the graders are used
 TASK_MAKERS: dict[str, Callable[[], Task]] = {
     "arithmetic": lambda: build_task("arithmetic"),
-    "jsonl": lambda: JsonlTask(FILE, last_number=True),
-    "gsm8k": lambda: build_task("gsm8k", path=FILE),
+    "jsonl": lambda: build_task("jsonl", {"path": FILE, "grader": "last_number"}),
+    "gsm8k": lambda: build_task("gsm8k", {"path": FILE}),
     "reasoning_gym": lambda: ReasoningGymTask({"chain_sum": {}}),
 }
 

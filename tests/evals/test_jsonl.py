@@ -10,6 +10,7 @@ from real_data import GSM8K, needs_gsm8k
 from ouroloop.evals.errors import DataError
 from ouroloop.evals.jsonl import JsonlTask, gsm8k_task
 from ouroloop.evals.questions import normalised
+from ouroloop.evals.registry import build_task
 
 
 def write(path: Path, rows: list[Any]) -> Path:
@@ -124,7 +125,8 @@ def test_fields_are_read_and_others_become_metadata(tmp_path: Path) -> None:
 
 def test_the_last_number_counts_only_when_asked_for(tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", sums(0, 60))
-    strict, lenient = JsonlTask(path), JsonlTask(path, last_number=True)
+    strict = build_task("jsonl", {"path": path})
+    lenient = build_task("jsonl", {"path": path, "grader": "last_number"})
     problem = strict.problems("train")[0]
     assert strict.grade(problem, f"I get {problem.answer}").correct is False
     assert lenient.grade(problem, f"I get {problem.answer}").correct is True
