@@ -1,20 +1,20 @@
 """Parts of the loop that a recipe names and that are not built in.
 
-Rejection filters, metrics, guarded quantities and trackers. Tasks and graders are found by
-`ouroloop.evals.registry`, engines and objectives by their own registries.
+Rejection filters, metrics and guarded quantities. Tasks and graders are found by
+`ouroloop.evals.registry`; engines, objectives and trackers by their own registries.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ouroloop.evals import plugins
 from ouroloop.evals.errors import DataError
 from ouroloop.loop.config import Extension, Recipe
 from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.errors import RecipeError
+from ouroloop.loop.trackers.registry import TRACKER
 
 if TYPE_CHECKING:  # the stages import this module
     from ouroloop.loop.stages.filters import Filter
@@ -22,14 +22,6 @@ if TYPE_CHECKING:  # the stages import this module
     from ouroloop.monitors.decision.guarded import Guarded
 
 Part = TypeVar("Part")
-
-
-class Tracker(Protocol):
-    """Shows a run somewhere. It may fail without hurting the run."""
-
-    def sync(self, run_path: Path) -> None:
-        """Bring what is shown up to date with the run's committed rounds; safe to call again."""
-        ...
 
 
 FILTER: plugins.Kind[Filter] = plugins.Kind(
@@ -40,9 +32,6 @@ METRIC: plugins.Kind[Monitor] = plugins.Kind(
 )
 GUARDED: plugins.Kind[Guarded] = plugins.Kind(
     "guarded quantity", "monitors.guarded", "ouroloop.guarded", needs=("quantities",)
-)
-TRACKER: plugins.Kind[Tracker] = plugins.Kind(
-    "tracker", "tracking.trackers", "ouroloop.trackers", needs=("sync",)
 )
 
 

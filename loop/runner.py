@@ -6,12 +6,10 @@ The controller knows none of these.
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ouroloop.loop import extensions
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.controller import Campaign, Progress
 from ouroloop.loop.engines.base import Engine
@@ -19,6 +17,7 @@ from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.setup import Setting, prepare, resolve_model
 from ouroloop.loop.store import Store, sha256_of
 from ouroloop.loop.trackers.process import safe_sync, start_sync
+from ouroloop.loop.trackers.registry import has_trackers
 from ouroloop.loop.views.progress import LiveProgress, closing_text, rounds_table, unreadable_notes
 from ouroloop.loop.views.reader import RunData, read_run
 from ouroloop.monitors.decision.rule import Decision
@@ -65,11 +64,12 @@ def resume(path: Path, changed: Recipe | None = None) -> Outcome:
 
 
 def _carry(store: Store, setting: Setting) -> Outcome:
-    recipe, track = setting.recipe, setting.recipe.tracking.mlflow
+    recipe = setting.recipe
+    track = has_trackers(recipe.to_json()["tracking"])
     try:
         decision = _run_live(store, setting)
     except Exception:
-        # MLflow still shows what the last committed round left there: a run that is working.
+        # Trackers still show what the last committed round left there: a run that is working.
         if track:
             _sync(store.path, recipe.name)
         raise
@@ -84,8 +84,8 @@ def _carry(store: Store, setting: Setting) -> Outcome:
 
 def _run_live(store: Store, setting: Setting) -> Decision:
     """Every round, with progress on the terminal and in the store's events."""
-    recipe, track = setting.recipe, setting.recipe.tracking.mlflow
-    trackers = extensions.build_all(extensions.TRACKER, recipe.tracking.trackers)
+    recipe = setting.recipe
+    track = has_trackers(recipe.to_json()["tracking"])
     with LiveProgress(log=_to_events(store)) as progress:
         sizes = (
             f"{recipe.rounds} rounds on {len(setting.problems):,} problems,"
@@ -110,8 +110,6 @@ def _run_live(store: Store, setting: Setting) -> Decision:
             # In a process of its own: a tracker that hangs must not hold the run up.
             if track:
                 start_sync(store.path)
-            for tracker in trackers:
-                _show(tracker, store.path)
 
         # An engine that cannot even be made is a failure of the run like any other.
         try:
@@ -124,21 +122,13 @@ def _run_live(store: Store, setting: Setting) -> Decision:
 
 
 def _sync(path: Path, name: str) -> str | None:
-    """Bring MLflow up to date; returns, and says on standard error, why it could not be."""
+    """Bring the trackers up to date; returns, and prints, why one could not be."""
     failure = safe_sync(path)
     if failure:
         print(
             f"{failure}\nThe run is unharmed; `ouroloop sync {name}` tries again.", file=sys.stderr
         )
     return failure
-
-
-def _show(tracker: extensions.Tracker, run_path: Path) -> None:
-    """A tracker of the user's own; its failure is logged and hurts nothing."""
-    try:
-        tracker.sync(run_path)
-    except Exception:
-        logging.getLogger(__name__).exception("tracker %s failed", type(tracker).__name__)
 
 
 def build_engine(recipe: Recipe, log_path: Path) -> Engine:

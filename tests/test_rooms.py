@@ -1,4 +1,4 @@
-"""The walls between the rooms, held against the code.
+"""The import rules, compared with the code.
 
 Who may import whom, what must stay light, what no file may name.
 """
@@ -6,12 +6,14 @@ Who may import whom, what must stay light, what no file may name.
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,7 +57,7 @@ ONLY_IN = {
 }
 """Library -> the only files that may import it."""
 
-WATCHERS_MAY_USE = {"numpy", "scipy", "sklearn", "ouroloop"} | set(sys.stdlib_module_names)
+MONITORS_MAY_USE = {"numpy", "scipy", "sklearn", "ouroloop"} | set(sys.stdlib_module_names)
 
 HEAVY = {
     "torch",
@@ -128,7 +130,7 @@ def breaches(source: str, path: str) -> list[str]:
                 and not any(inside(name, part) for part in parts)
             )
         wrong |= top in ONLY_IN and not any(fnmatch(path, files) for files in ONLY_IN[top])
-        wrong |= path.startswith("monitors/") and top not in WATCHERS_MAY_USE
+        wrong |= path.startswith("monitors/") and top not in MONITORS_MAY_USE
         if wrong:
             found.append(f"{path}:{line} imports {name}")
     return found
@@ -216,7 +218,7 @@ def test_the_rules_let_what_is_allowed_pass(path: str, source: str) -> None:
 
 
 def heavy_after(code: str) -> set[str]:
-    """The heavy libraries that are loaded in a new interpreter after `code`."""
+    """The heavy libraries that a new interpreter has loaded after `code`."""
     tail = f"\nimport sys\nprint('loaded', *sorted({HEAVY!r} & set(sys.modules)))"
     child = subprocess.run(
         [sys.executable, "-c", code + tail], cwd=ROOT, capture_output=True, text=True
@@ -287,3 +289,29 @@ def test_every_file_that_a_document_names_exists(document: str) -> None:
     )
     assert named
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def examples() -> Iterator[Any]:
+    """(document, import line) of every Python example in the documentation."""
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for block in re.findall(
+            r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S
+        ):
+            lines = re.findall(r"^(?:from|import) .*$", block, re.M)
+            for line in lines:
+                # The callback's module imports torch and transformers.
+                marks = [pytest.mark.slow] if "callback" in line else []
+                yield pytest.param(path.relative_to(ROOT).as_posix(), line, marks=marks)
+
+
+@pytest.mark.parametrize(("document", "line"), list(examples()))
+def test_every_import_of_an_example_in_the_documentation_names_what_exists(
+    document: str, line: str
+) -> None:
+    (statement,) = ast.parse(line).body
+    assert isinstance(statement, ast.ImportFrom) and statement.module, f"{document}: {line}"
+    if statement.module.split(".")[0] != "ouroloop":
+        return
+    module = importlib.import_module(statement.module)
+    missing = [alias.name for alias in statement.names if not hasattr(module, alias.name)]
+    assert missing == [], f"{document}: {line}"

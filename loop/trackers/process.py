@@ -13,6 +13,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from ouroloop.evals.errors import DataError
 from ouroloop.loop.extras import explain, extra_of
 from ouroloop.loop.trackers.registry import trackers_of
 
@@ -83,7 +84,10 @@ def _line(name: str, error: Exception) -> str:
     """`mlflow: OperationalError: unable to open database file`, on one line."""
     if isinstance(error, ModuleNotFoundError) and (extra := extra_of(error.name)):
         return explain(f"tracking by {name}", [str(error.name)], extra)
-    return f"{name}: {type(error).__name__}: {' '.join(str(error).split())}"
+    text = " ".join(str(error).split())
+    if isinstance(error, DataError):
+        return text  # it begins with the recipe's key, and says what to do
+    return f"{name}: {type(error).__name__}: {text}"
 
 
 def main(arguments: list[str]) -> int:

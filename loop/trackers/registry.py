@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from pkgutil import resolve_name
+from functools import partial
 from typing import Any
 
+from ouroloop.evals import plugins
 from ouroloop.loop.trackers.base import Tracker
 from ouroloop.loop.trackers.mlflow import MlflowTracker
 
-# Name -> what makes one, from keyword options.
-TRACKERS: dict[str, Callable[..., Tracker]] = {"mlflow": MlflowTracker}
+TRACKER: plugins.Kind[Tracker] = plugins.Kind(
+    "tracker",
+    "tracking.trackers",
+    "ouroloop.trackers",
+    built_in={"mlflow": MlflowTracker},
+    needs=("sync",),
+)
+
+
+def has_trackers(tracking: Mapping[str, Any]) -> bool:
+    """Whether a recipe's section `tracking` asks for any tracker."""
+    return any(True for _ in trackers_of(tracking))
 
 
 def trackers_of(tracking: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Tracker]]]:
@@ -21,14 +32,7 @@ def trackers_of(tracking: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[],
     # MLflow has its own switch in the section, and is on where a recipe does not say.
     if tracking.get("mlflow", True):
         own = {key: tracking[key] for key in MlflowTracker.OPTIONS if key in tracking}
-        yield "mlflow", lambda: MlflowTracker(**own)
+        yield "mlflow", partial(MlflowTracker, **own)
     for entry in tracking.get("trackers", ()):
-        yield entry["use"], _maker(entry["use"], entry.get("options") or {})
-
-
-def _maker(use: str, options: Mapping[str, Any]) -> Callable[[], Tracker]:
-    def make() -> Tracker:
-        found: Callable[..., Tracker] = TRACKERS.get(use) or resolve_name(use)
-        return found(**options)
-
-    return make
+        options = entry.get("options") or {}
+        yield entry["use"], partial(plugins.build, TRACKER, entry["use"], options)

@@ -241,7 +241,7 @@ def test_a_grader_of_ones_own_grades_problems_from_a_file(tmp_path):
     assert found.grade(problem, "x").correct is False
 
 
-def test_a_tracker_sees_every_committed_round_and_may_fail(tmp_path, monkeypatch, caplog):
+def test_a_tracker_sees_the_committed_rounds_and_another_may_fail(tmp_path, monkeypatch, capsys):
     note = tmp_path / "note.txt"
     settings = own(
         tmp_path,
@@ -263,8 +263,10 @@ def test_a_tracker_sees_every_committed_round_and_may_fail(tmp_path, monkeypatch
     raw = settings.to_json()
     raw["tracking"]["trackers"] = [*ok, settings.tracking.trackers[1].model_dump()]
     outcome = runner.run(resolve(raw), tmp_path / "runs")
-    assert note.read_text().split() == [outcome.path.name] * 2
-    assert "tracker Torn failed" in caplog.text
+    # At least once, at the end: while one sync works, the next round's joins the one after it.
+    assert set(note.read_text().split()) == {outcome.path.name}
+    assert "Torn: OSError: no paper" in outcome.tracking_error
+    assert "The run is unharmed" in capsys.readouterr().err
 
 
 def test_an_engine_of_ones_own_answers(tmp_path):

@@ -88,7 +88,7 @@ def test_a_tracker_of_ones_own_is_made_with_its_options_and_a_failing_one_stops_
     )
     failures = process.sync(path)
     assert failures[0] == f"{use}: ConnectionError: nobody answers"
-    assert failures[1].startswith("no_such_module:Tracker: ModuleNotFoundError")
+    assert failures[1].startswith("tracking.trackers: no_such_module:Tracker: no_such_module can")
     assert len(failures) == 2 and "Traceback" in capsys.readouterr().err
     assert (path / "other.txt").read_text() == "2 rounds\n"
 
@@ -108,7 +108,7 @@ def test_a_run_waits_for_no_tracker_and_reports_what_failed_on_one_line(tmp_path
     path = fake_run.make_run(tmp_path, "unlucky", rounds=1)
     tracked_by(path, {"use": "no_such_module:Tracker"})
     said = process.safe_sync(path)
-    assert said is not None and said.startswith("no_such_module:Tracker: ModuleNotFoundError")
+    assert said is not None and said.startswith("tracking.trackers: no_such_module:Tracker")
     assert "\n" not in said and "ouroloop sync" in said
     tracked_by(path)
     assert process.safe_sync(path) is None
