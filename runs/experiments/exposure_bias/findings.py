@@ -101,7 +101,7 @@ def goals(results: Results) -> Sequence[Goal]:
     for who, where in (("the base", arm), ("the model of few slips", "few_slips")):
         for family in FAMILIES if has(results, where) else ():
             asks = (
-                f"{who}, {family}: and what is built on own lines is right less often than what is"
+                f"{who}, {family}: what is built on own lines is right less often than what is"
                 " built on true ones (exposure bias proper)"
             )
             out.append(

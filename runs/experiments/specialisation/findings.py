@@ -76,12 +76,12 @@ def _trade(results: Results) -> list[Goal]:
             unit="%",
         ),
         Goal.above(
-            "... and the other families lose (loss of pass@1, interval above 0)",
+            "distilled on one family, the other families lose (loss of pass@1, interval above 0)",
             average(results, arm, lost),
             unit="%",
         ),
         Goal.above(
-            "... also greedy, as published (interval above 0)",
+            "they lose greedy accuracy too, as published (interval above 0)",
             average(
                 results,
                 arm,

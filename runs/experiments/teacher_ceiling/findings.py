@@ -91,7 +91,7 @@ def _limit(results: Results) -> list[Goal]:
             "%",
         ),
         Goal.above(
-            "... and solves at most a tenth of its problems in 8 samples (one less the share"
+            "the distilled student solves at most a tenth of sum4 in 8 samples (one less the share"
             " solved, exact interval over problems above 0.9)",
             unsolved,
             0.9,

@@ -57,8 +57,8 @@ def goals(results: Results) -> Sequence[Goal]:
             unit="%",
         ),
         Goal.above(
-            "... and among the right answers sampled to train on, before the filter (the same, of"
-            " the last round's pool)",
+            "the step filter lowers it among the right answers sampled to train on, before the"
+            " filter (the same, of the last round's pool)",
             gain(results, "gold", "gold_steps", last("pool_wrong")),
             unit="%",
         ),
