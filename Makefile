@@ -32,7 +32,7 @@ test-fast: setup ## only the fast tests
 check: setup ## lint and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy -p ouroloop
+	@$(BIN)/mypy -p ouroloop -p runs.experiments
 
 doctor: setup ## what is installed, what would break, and the command that mends it
 	@$(BIN)/ouroloop doctor

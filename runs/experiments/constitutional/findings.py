@@ -135,6 +135,7 @@ def _between_arms(results: Results) -> list[Goal]:
             gain(results, "one_revision", arm, in_first("violations")),
         ),
         Goal.above(
+            # Of the starting model's samples: nothing has been trained on either kind yet.
             f"figure 7: {REVISIONS} direct revisions leave more violations than {REVISIONS} that"
             " answer critiques (interval above 0)",
             gain(results, "direct", arm, after_all),

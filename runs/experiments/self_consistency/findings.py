@@ -54,6 +54,7 @@ def goals(results: Results) -> Sequence[Goal]:
     And whether the vote share stays a confidence.
     """
     arm = "gold_filtered"
+    # Before: intervals over problems, one model. After training: over seeds.
     single, voted = column_change("over_single"), column_change("maj_40")
     return [
         Goal.above(

@@ -101,6 +101,7 @@ def _trade(results: Results) -> list[Goal]:
 
 def _what_prevents_it(results: Results) -> list[Goal]:
     out = []
+    # Each remedy has to save something, and must not cost what distillation was for.
     for arm in ("replay_10", "replay_30", "guarded"):
         asks = f"{arm} loses less of the other families than replay_0 (interval above 0)"
         out.append(Goal.above(asks, gain(results, "replay_0", arm, lost), unit="%"))

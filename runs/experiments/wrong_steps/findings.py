@@ -79,6 +79,7 @@ def goals(results: Results) -> Sequence[Goal]:
 
 
 def _critic(results: Results) -> list[Goal]:
+    # A critic that rejects everything catches all: what counts is the difference.
     caught, wasted = over_rounds("critic_catches"), over_rounds("critic_wastes")
     return [
         Goal.above(
@@ -105,6 +106,7 @@ def notes(results: Results) -> Sequence[str]:
         ),
         "",
     ]
+    # Quick runs have fewer rounds.
     number = max(len(run) for runs in results.values() for run in runs.values())
     numbers = " | ".join(f"round {n}" for n in range(1, number))
     lines += [
