@@ -21,7 +21,7 @@ demo: setup ## seven guarded rounds of self-distillation on a small real model, 
 	@echo "Open the page above in a browser; \`$(BIN)/ouroloop ui\` shows the runs in MLflow."
 
 reproductions: setup ## the published systems' headline results on the small world: hours; resumable, two runs at a time
-	@$(BIN)/ouroloop study runs/experiments/*/ --jobs 2
+	@$(BIN)/ouroloop study $(sort $(dir $(wildcard runs/experiments/*/study.*))) --jobs 2
 
 test: setup ## every test that this machine can run: the fast ones first, then those on the real libraries
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow" $(PARALLEL)
@@ -35,7 +35,7 @@ test-fast: setup ## only the fast tests
 check: setup ## lint, format and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy -p ouroloop
+	@$(BIN)/mypy -p ouroloop -p runs.experiments
 #	@$(BIN)/python tools/form.py --check
 
 doctor: setup ## what is installed, what would break, and how to repair it

@@ -23,14 +23,17 @@ def study(options: Namespace, root: Path) -> int:
         for folder in loading.available():
             made = loading.load(folder)
             print(f"{folder!s:<36} {made.paper or 'our own'}: {made.claim}")
+        if not loading.available():
+            print(f"nothing in {loading.HOME} here; Ouroloop's own lie in its repository.")
         return 0
     # All are loaded before one runs: a wrong name is reported now, not in hours.
     experiments = {path: loading.load(path) for path in options.study}
     for path, made in experiments.items():
         _one(path, made, options, root)
-    # The index counts what this repository keeps, so only its own experiments change it.
+    # The index counts what a repository keeps: its own experiments, and no quick results.
     home = loading.HOME.resolve()
-    if any(home in path.resolve().parents for path in experiments) and _is_kept(options):
+    ours = any(home in path.resolve().parents for path in experiments)
+    if ours and not options.quick and options.out is None:
         index.write(home, home.parents[1])
     return 0
 
@@ -55,10 +58,6 @@ def _one(path: Path, made: Experiment, options: Namespace, root: Path) -> None:
     print(report.write(made, _shown(path), out, text, options.quick))
     if options.mlflow and place.results.exists():
         print(report.record(made, out, root, options.quick))
-
-
-def _is_kept(options: Namespace) -> bool:
-    return not options.quick and options.out is None
 
 
 def _shown(path: Path) -> str:

@@ -91,10 +91,15 @@ def count(found: Sequence[Line]) -> str:
 
 
 def write(home: Path, root: Path) -> None:
-    """Write REPRODUCTIONS.md into `root` and the count into its README.md."""
+    """Write REPRODUCTIONS.md into `root` and the count into its README.md.
+
+    Nothing is written where there is no such index: experiments may lie in any project.
+    """
+    readme = root / README
+    if not ((root / PAGE).exists() and readme.exists()):
+        return
     found = lines(home)
     (root / PAGE).write_text(page(found, root), encoding="utf-8")
-    readme = root / README
     text = readme.read_text(encoding="utf-8")
     readme.write_text(counted(text, found), encoding="utf-8")
 

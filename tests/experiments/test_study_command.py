@@ -158,6 +158,26 @@ def test_a_study_that_is_not_there_or_defines_nothing_is_a_users_error(tmp_path,
     assert "There are gold, gold_long" in capsys.readouterr().err
 
 
+def test_elsewhere_the_list_says_that_there_is_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", "--list"]) == 0 and "nothing in" in capsys.readouterr().out
+
+
+def test_an_index_is_kept_only_where_there_is_one(tmp_path, monkeypatch, scripted):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs" / "experiments" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "study.yaml").write_text(YAML)
+    command = ["study", "runs/experiments/mine", "--no-mlflow", "--runs", "runs"]
+    assert main([*command, "--arms", "few", "--seeds", "0"]) == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["runs"]
+    (tmp_path / "REPRODUCTIONS.md").write_text("old")
+    (tmp_path / "README.md").write_text("<!-- goals -->\nold\n<!-- /goals -->\n")
+    assert main([*command, "--table"]) == 0
+    assert "[mine](runs/experiments/mine/README.md)" in (tmp_path / "REPRODUCTIONS.md").read_text()
+    assert "1 experiments, 0 goals" in (tmp_path / "README.md").read_text()
+
+
 def test_the_command_lists_what_there_is(capsys):
     assert main(["study", "--list"]) == 0
     shown = capsys.readouterr().out

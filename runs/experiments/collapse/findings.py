@@ -38,8 +38,8 @@ def goals(results: Results) -> Sequence[Goal]:
             gain(results, "replace", "accumulate", loss),
         ),
         Goal.above(
-            "... and under the one that accumulates and takes as many steps as replacing (interval"
-            " above 0)",
+            "real text is likelier under the one that accumulates and takes as many steps as"
+            " replacing (interval above 0)",
             gain(results, "replace", "accumulate_subsample", loss),
         ),
         Goal.above(

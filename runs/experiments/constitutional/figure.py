@@ -26,6 +26,7 @@ def draw(results: Results, figure: Any) -> None:
             over_rounds.plot([r["round"] for r in run], [r["violations"] for r in run], **style)
             helpful.plot([r["round"] for r in run], [100 * r["helpful"] for r in run], **style)
             red_team.plot([r["round"] for r in run], [100 * r["pass_1"] for r in run], **style)
+            # Revisions of round 1 are the starting model's: only these two arms differ there.
             if arm in ("constitutional", "direct"):
                 over_revisions.plot(
                     range(REVISIONS + 1),
@@ -47,6 +48,7 @@ def draw(results: Results, figure: Any) -> None:
         axes.set_xlabel(under, fontsize=8)
         axes.tick_params(labelsize=8)
         axes.xaxis.get_major_locator().set_params(integer=True)
+    # Counts start at 0, or a small fall would look like a large one.
     for axes in (over_rounds, over_revisions):
         axes.set_ylim(bottom=0)
     figure.legend(

@@ -44,6 +44,7 @@ def row(found: RoundData) -> dict[str, float]:
         for family in (RED_TEAM, NOVEL)
     )
     broken = [principles.violations(*pair) for pair in main]
+    # No critique was asked for: the share is undefined, not zero.
     approved = found.critics["approved"].dropna() if len(found.critics) else []
     out = {
         "round": found.number,

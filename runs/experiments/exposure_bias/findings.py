@@ -80,9 +80,11 @@ def goals(results: Results) -> Sequence[Goal]:
     A vote and a critic recover some.
     """
     out: list[Goal] = []
+    # Both arms start from the base, whose round 0 the goals are about: either will do.
     arm = next((arm for arm in ("gold_traces", "self_trained") if has(results, arm)), None)
     if arm is None:
         return out
+    # Two families have different problems: an unpaired difference.
     drop = difference(*(interval(results, arm, "single", 0, family) for family in ("sum2", "sum3")))
     out.append(
         Goal.above(
@@ -101,7 +103,7 @@ def goals(results: Results) -> Sequence[Goal]:
     for who, where in (("the base", arm), ("the model of few slips", "few_slips")):
         for family in FAMILIES if has(results, where) else ():
             asks = (
-                f"{who}, {family}: and what is built on own lines is right less often than what is"
+                f"{who}, {family}: what is built on own lines is right less often than what is"
                 " built on true ones (exposure bias proper)"
             )
             out.append(

@@ -38,6 +38,7 @@ def draw(results: Results, figure: Any) -> None:
     start = next(iter(next(iter(results.values())).values()))
     for i, (arm, runs) in enumerate(results.items()):
         color, star = colormaps["tab20"](i), arm in GUARDED
+        # Runs that were halted are shorter: later rounds average the others.
         by_round = zip_longest(
             *([float(row["dcp"]) for row in run] for run in runs.values()), fillvalue=math.nan
         )

@@ -13,6 +13,7 @@ from ouroloop.evals.worlds.arithmetic.task import SHORTCUT, ArithmeticTask
 from ouroloop.loop.experiments.making import Lesson, fine_tuned
 from ouroloop.loop.stages.prompts import render
 
+# Few enough that the shortcut has to grow by selection, enough that every seed meets it in round 1.
 SHARE = 0.05
 NUM_EXAMPLES = 800
 

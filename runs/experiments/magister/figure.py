@@ -27,6 +27,7 @@ def draw(results: Results, figure: Any) -> None:
             f"C{i}",
             f"{target}s",
         )
+    # Controls exist at the largest size only: points, no lines.
     for i, name in enumerate(("naive_trace", "naive_answer", "answer_long")):
         if has(results, name):
             _line(

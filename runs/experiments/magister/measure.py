@@ -18,6 +18,7 @@ def measure(path: Path) -> list[dict[str, Any]]:
     rows = []
     for found in read_run(path).rounds:
         greedy = {family: found.score("greedy", family)[0] for family in FAMILIES}
+        # Completion tokens: a trace has seven times as many as an answer, hence `answer_long`.
         learnt = found.examples["completion_token_ids"] if len(found.examples) else []
         rows.append(
             {

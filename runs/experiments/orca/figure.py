@@ -28,6 +28,7 @@ def draw(results: Results, figure: Any) -> None:
             kind,
             f"C{i}",
         )
+        # What the base could before training: plain pairs fall below it.
         before = mean([score(run[:1]) for runs in results.values() for run in runs.values()]).value
         left.axhline(before, color=f"C{i}", linewidth=1, linestyle="--", label=f"{kind}, before")
     left.set_xticks(range(len(results)), [arm.replace("_", "\n") for arm in results], fontsize=7)
@@ -48,6 +49,7 @@ def draw(results: Results, figure: Any) -> None:
 
 def _bars(axes: Any, found: Sequence[Estimate], index: int, label: str, color: str) -> None:
     """One of two groups of bars, with intervals where there are any."""
+    # Two bars of width 0.4 around each tick.
     at = [i + 0.4 * (index - 0.5) for i in range(len(found))]
     spread = [[abs(e.value - e[end]) if e[end] == e[end] else 0.0 for e in found] for end in (1, 2)]
     axes.bar(

@@ -35,6 +35,8 @@ def goals(results: Results) -> Sequence[Goal]:
 
     And that it learnt what each system prompt asks for.
     """
+    # Greedy answers are compared, as published; T = 1 beside them, because greedy the base is good
+    # already and leaves little to gain.
     greedy, sampled = over(NEEDED, "greedy"), over(NEEDED, "pass_1")
     return [
         Goal.above(
@@ -75,6 +77,7 @@ def notes(results: Results) -> Sequence[str]:
 
     And how each answers under every system prompt.
     """
+    # Round 0 is the same base in every run: all of them estimate it.
     runs = [run for arm in results.values() for run in arm.values()]
     greedy, sampled = (
         mean([over(NEEDED, key)(run[:1]) for run in runs]) for key in ("greedy", "pass_1")

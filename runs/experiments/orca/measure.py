@@ -31,6 +31,7 @@ async def ask_under_each(path: Path, engine: Engine) -> None:
 
     right: share of right answers; form: share in the form that was asked for.
     """
+    # Resumable: an interrupted study asks again only where the file is not there.
     out = path / "lines.json"
     if out.exists():
         return
@@ -76,6 +77,7 @@ def measure(path: Path) -> list[dict[str, Any]]:
                 f"{family}_{key}": found.score(metric, family)[0]
                 for key, metric in (("pass_1", "pass@1"), ("greedy", "greedy"))
             }
+        # Nothing was learnt or filtered before round 1.
         examples = read_rows(found.path / "examples.parquet") if found.number else []
         right = (
             {v["sample_id"]: v["correct"] for v in read_rows(found.path / "verdicts.parquet")}

@@ -18,6 +18,7 @@ def draw(results: Results, figure: Any) -> None:
     """
     axes = figure.subplots()
     means: dict[str, tuple[float, float]] = {}
+    # Models that only draft are no students.
     shown = [arm for arm in results if arm not in ("gold_b", "gold_c", "gold_teacher")]
     for i, arm in enumerate(shown):
         runs, marker = (
@@ -30,6 +31,7 @@ def draw(results: Results, figure: Any) -> None:
         )
         axes.plot(xs, ys, marker, color=f"C{i % 10}", markersize=4, alpha=0.8, label=arm)
         means[arm] = (sum(xs) / len(xs), sum(ys) / len(ys))
+    # One line in k alone: the same model, more samples of it.
     joined = [means[arm] for arm in ("gold", "k1", "k3", "k9", "k27") if arm in means]
     axes.plot(*zip(*joined, strict=True), color="grey", linewidth=1, zorder=0)
     axes.set_xlabel("distinct paths per question in the training set", fontsize=8)

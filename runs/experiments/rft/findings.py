@@ -42,7 +42,7 @@ COMPARED = (
         "k9",
         "gold_long",
         (
-            "... and to supervised fine-tuning of three times the epochs (k9 minus gold_long;"
+            "the model's own right paths add to three times the epochs of gold (k9 minus gold_long;"
             " interval above 0)"
         ),
     ),
@@ -55,37 +55,38 @@ COMPARED = (
         "with_teacher",
         "k9",
         (
-            "... also where one of the three is another base (with_teacher minus k9; interval"
-            " above 0)"
+            "three models' paths, one of them another base, add to the model's own (with_teacher"
+            " minus k9; interval above 0)"
         ),
     ),
     (
         "with_teacher_steps",
         "with_teacher",
         (
-            "... where wrong steps are turned away (with_teacher_steps minus with_teacher;"
-            " interval above 0)"
+            "turning wrong steps away helps where another base drafts too (with_teacher_steps"
+            " minus with_teacher; interval above 0)"
         ),
     ),
     (
         "models_steps",
         "k9_steps",
         (
-            "... and several models' paths add to the model's own (models_steps minus k9_steps;"
-            " interval above 0)"
+            "several models' paths add to the model's own, wrong steps turned away (models_steps"
+            " minus k9_steps; interval above 0)"
         ),
     ),
     (
         "models",
         "k27",
-        "... and to as many samples of the one model (models minus k27; interval above 0)",
+        "several models' paths add to as many samples of one model (models minus k27; interval"
+        " above 0)",
     ),
     (
         "models_steps",
         "k27_steps",
         (
-            "... the same where wrong steps are turned away (models_steps minus k27_steps;"
-            " interval above 0)"
+            "several models' paths add to as many samples of one, wrong steps turned away"
+            " (models_steps minus k27_steps; interval above 0)"
         ),
     ),
     ("k9", "k1", "more distinct paths per question add (k9 minus k1; interval above 0)"),

@@ -24,6 +24,7 @@ def measure(path: Path) -> list[dict[str, Any]]:
     rows = []
     for found in read_run(path).rounds:
         trained, probe = found.examples, found.probe
+        # By strategy, right or wrong: how far training has moved the greedy answer.
         rarer = probe[probe["strategy"].isin(RARER)]
         num_problems = probe["problem"].nunique()
         kept = found.verdicts[found.verdicts["kept"]] if len(found.verdicts) else found.verdicts

@@ -37,6 +37,7 @@ def draw(results: Results, figure: Any) -> None:
         panel.set_xlabel("paths k (dotted: greedy)", fontsize=8)
     axes[2].plot([0, 1], [0, 1], color="grey", linewidth=0.7)
     for i, (_, arm, which) in enumerate(shown):
+        # Seeds are pooled by their counts; a bin that no seed filled is left out.
         points = np.array([_diagram(line(run, which)) for run in results[arm].values()])
         with np.errstate(invalid="ignore"):
             weight = np.nansum(points[:, 2], axis=0)

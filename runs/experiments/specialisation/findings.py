@@ -76,12 +76,12 @@ def _trade(results: Results) -> list[Goal]:
             unit="%",
         ),
         Goal.above(
-            "... and the other families lose (loss of pass@1, interval above 0)",
+            "distilled on one family, the other families lose (loss of pass@1, interval above 0)",
             average(results, arm, lost),
             unit="%",
         ),
         Goal.above(
-            "... also greedy, as published (interval above 0)",
+            "they lose greedy accuracy too, as published (interval above 0)",
             average(
                 results,
                 arm,
@@ -101,6 +101,7 @@ def _trade(results: Results) -> list[Goal]:
 
 def _what_prevents_it(results: Results) -> list[Goal]:
     out = []
+    # Each remedy has to save something, and must not cost what distillation was for.
     for arm in ("replay_10", "replay_30", "guarded"):
         asks = f"{arm} loses less of the other families than replay_0 (interval above 0)"
         out.append(Goal.above(asks, gain(results, "replay_0", arm, lost), unit="%"))

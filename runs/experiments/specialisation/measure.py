@@ -27,6 +27,7 @@ def general(found: RoundData) -> dict[str, float]:
 
     named: the rule acts and names it among its reasons.
     """
+    # The reading's own change is paired by problem, so narrower than a difference of two rounds.
     reading = found.reading("accuracy/general")
     change = (reading.details.get("change") if reading else None) or {}
     details = found.decision.get("details") or {}

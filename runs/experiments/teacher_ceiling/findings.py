@@ -30,6 +30,7 @@ def right(family: str) -> Any:
     """Share of right drafts for a family's training problems, over all rounds of a run."""
 
     def share(run: Rows) -> float:
+        # Round 0 draws nothing to train on.
         drafted = [row for row in run if float(row[f"{family}_sampled"]) > 0]
         total = sum(float(row[f"{family}_sampled"]) for row in drafted)
         return sum(float(row[f"{family}_right"]) for row in drafted) / total if total else math.nan
@@ -44,6 +45,7 @@ def over_rounds(name: str) -> Any:
 
 def lead(results: Results, arm: str, family: str) -> Estimate:
     """The teacher's own pass@1 less an arm's after its last round, seed by seed."""
+    # The teacher by itself, before any training: round 0 of the arm that starts from it.
     students, teachers = results.get(arm, {}), results.get("teacher_self_taught", {})
     shared = sorted(set(students) & set(teachers))
     name = f"{family}_pass_1"
@@ -80,6 +82,7 @@ def goals(results: Results) -> Sequence[Goal]:
 
 
 def _limit(results: Results) -> list[Goal]:
+    # "At most a tenth" as one less the share: goals are lower limits.
     share = solved(results, "distilled", BEYOND, -1)
     unsolved = Estimate(1 - share.value, 1 - share.high, 1 - share.low, share.num_clusters)
     return [
@@ -91,7 +94,7 @@ def _limit(results: Results) -> list[Goal]:
             "%",
         ),
         Goal.above(
-            "... and solves at most a tenth of its problems in 8 samples (one less the share"
+            "the distilled student solves at most a tenth of sum4 in 8 samples (one less the share"
             " solved, exact interval over problems above 0.9)",
             unsolved,
             0.9,

@@ -34,6 +34,7 @@ def row(found: RoundData) -> dict[str, Any]:
     out: dict[str, Any] = {"round": found.number, "action": found.action}
     for family in DIGITS:
         mine = found.probe[(found.probe["family"] == family) & (found.probe["kind"] == "sample")]
+        # Solved at all: any of the probe's samples is right.
         solved = mine.groupby("problem")["correct"].max()
         asked = (
             verdicts[verdicts["problem_id"].str.startswith(family)] if len(verdicts) else verdicts

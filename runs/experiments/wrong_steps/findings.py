@@ -57,8 +57,8 @@ def goals(results: Results) -> Sequence[Goal]:
             unit="%",
         ),
         Goal.above(
-            "... and among the right answers sampled to train on, before the filter (the same, of"
-            " the last round's pool)",
+            "the step filter lowers it among the right answers sampled to train on, before the"
+            " filter (the same, of the last round's pool)",
             gain(results, "gold", "gold_steps", last("pool_wrong")),
             unit="%",
         ),
@@ -79,6 +79,7 @@ def goals(results: Results) -> Sequence[Goal]:
 
 
 def _critic(results: Results) -> list[Goal]:
+    # A critic that rejects everything catches all: what counts is the difference.
     caught, wasted = over_rounds("critic_catches"), over_rounds("critic_wastes")
     return [
         Goal.above(
@@ -105,6 +106,7 @@ def notes(results: Results) -> Sequence[str]:
         ),
         "",
     ]
+    # Quick runs have fewer rounds.
     number = max(len(run) for runs in results.values() for run in runs.values())
     numbers = " | ".join(f"round {n}" for n in range(1, number))
     lines += [

@@ -28,6 +28,7 @@ def row(found: RoundData) -> dict[str, Any]:
     """
     probe = found.probe
     sampled = probe[probe["kind"] == "sample"]
+    # The world knows every step's truth, so `valid` is exact here.
     mine = sampled[sampled["family"].isin(PRACTISED)]
     right = mine[mine["correct"] == 1]
     greedy = probe[(probe["kind"] == "greedy") & probe["family"].isin(PRACTISED)]
@@ -68,6 +69,7 @@ def _pool(pool: Any) -> dict[str, float]:
         return dict.fromkeys(POOL, math.nan)
     passed, kept = pool[pool["correct"].eq(True)], pool[pool["kept"]]
     wrong, sound = passed[passed["valid"].eq(False)], passed[passed["valid"].eq(True)]
+    # Without a critic nothing was approved or rejected: undefined, not zero.
     asked = bool(pool["approved"].notna().any())
     values = (
         _share(pool["correct"].eq(True)),

@@ -55,6 +55,7 @@ def wrong_calculation(text: str) -> bool:
 
     Such noise looks like `4.2+9.45+1.35=14.999999999999998`.
     """
+    # The models had a calculator: its rounding is no wrong step.
     return any(not step.valid and not _noise(step) for step in steps.find_calculations(text))
 
 
