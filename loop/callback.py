@@ -289,14 +289,11 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
             return
         anchor = self.reader.read(read_file(_rows_file(folder, measured[0]["step"])))
         self.reader.rounds_ += [None] * (len(measured) - 1)
-        names = ("round", "action", "reasons", "mode", "details")
         self.follower.reference = anchor
         self.follower.rule = replace(
             self.rule, main_family=self.rule.main_family or main_family(anchor)
         )
-        self.follower.history = [
-            Decision(**{name: row[name] for name in names}) for row in measured
-        ]
+        self.follower.history = [Decision.from_json(row) for row in measured]
 
     def _tell(self, state: Any, control: Any, logs: dict[str, float]) -> None:
         """Into the log history, through the trainer's reporters if there is a trainer.
@@ -347,11 +344,8 @@ def _logs(judged: Judged) -> dict[str, float]:
     Readings, the evidence of both tiers, the action as 0 to 3 (see `ACTIONS`).
     """
     out = {f"collapse/{r.name}": float(r.value) for r in judged.readings if math.isfinite(r.value)}
-    evidence = {
-        f"collapse/{tier}_log_e": float(found["log_e"])
-        for tier in ("watch", "halt")
-        if (found := judged.decision.details.get(tier))
-    }
+    found = judged.decision.evidence.items()
+    evidence = {f"collapse/{tier}_log_e": tier_evidence.log_e for tier, tier_evidence in found}
     return {**out, **evidence, "collapse/action": float(ACTIONS[judged.decision.action])}
 
 

@@ -8,10 +8,11 @@ Knows nothing but `evals.tasks.Problem`. Shapes: `_T` tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from ouroloop.evals.tasks import Problem
+from ouroloop.monitors.decision.records import Decision
 from ouroloop.monitors.fence import well_formed
 
 __all__ = [
@@ -208,14 +209,3 @@ class Example:
     round: int
     strategy: str | None = None
     sample_id: str | None = None
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What happens next, and why, in sentences with numbers."""
-
-    round: int
-    action: Action
-    reasons: tuple[str, ...]
-    mode: str | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)

@@ -315,7 +315,7 @@ def page(results: Results) -> str:
     ]
     for arm, runs in results.items():
         for seed, run in runs.items():
-            modes = "".join(sorted({str(row["mode"]) for row in run if row["mode"]})) or "-"
+            modes = ", ".join(sorted({str(row["mode"]) for row in run if row["mode"]})) or "-"
             when = [alarmed(run), alarmed(run, "rollback", "halt"), fell(run), below_best(run)]
             lines.append(
                 f"| {arm} | {seed} |"

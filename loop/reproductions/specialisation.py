@@ -19,7 +19,7 @@ from ouroloop.loop.experiments.study import SMALL_ENGINE, Results, Study
 from ouroloop.loop.experiments.tables import Columns, Rows, alarmed, first, gain, last
 from ouroloop.loop.reproductions.base import Reproduction, has
 from ouroloop.loop.views.reader import RoundData, read_run
-from ouroloop.monitors.decision.guarded import OTHERS
+from ouroloop.monitors.decision.guarded import QuantityId
 from ouroloop.monitors.estimators.stats import mean
 
 SKILLS = ("copy", "sort", "compare")
@@ -43,8 +43,11 @@ def general(found: RoundData) -> dict[str, float]:
     """
     reading = found.reading("accuracy/general")
     change = (reading.details.get("change") if reading else None) or {}
-    details = found.decision.get("details") or {}
-    losses = [g["loss_in_tolerances"] for g in details.get("guards", []) if g["name"] == OTHERS]
+    guards = found.decision.get("guards") or []
+    guard: dict[str, Any] = next(
+        (g for g in guards if g["quantity"] == QuantityId.OTHER_FAMILIES), {}
+    )
+    name = guard.get("name")
     others = (
         found.probe[
             (found.probe["family"] != found.main_family) & (found.probe["kind"] == "greedy")
@@ -56,10 +59,10 @@ def general(found: RoundData) -> dict[str, float]:
         "general_greedy": float(others["correct"].mean()) if len(others) else math.nan,
         "general": reading.value if reading else math.nan,
         **{f"change_{key}": _number(change.get(key)) for key in ("value", "low", "high")},
-        "loss_in_tolerances": _number(losses[0]) if losses else math.nan,
+        "loss_in_tolerances": _number(guard.get("loss_in_tolerances")),
         "named": float(
             found.action != "continue"
-            and any(OTHERS in str(reason) for reason in found.decision.get("reasons", ()))
+            and any(name and name in str(reason) for reason in found.decision.get("reasons", ()))
         ),
         "trained": float(found.train.get("status") != "skipped"),
     }

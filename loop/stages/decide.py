@@ -14,10 +14,11 @@ from typing import Any
 
 from ouroloop.evals.heldout import scores_by_family
 from ouroloop.loop.config import ProbeConfig, Recipe
-from ouroloop.loop.records import Action, Decision
+from ouroloop.loop.records import Decision
 from ouroloop.loop.stages.plan import Stock
 from ouroloop.loop.store import once_json, read_json
 from ouroloop.monitors.base import RoundView
+from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.metrics.drift import Drift
 from ouroloop.monitors.metrics.entropy import TraceEntropy
@@ -25,6 +26,7 @@ from ouroloop.monitors.metrics.generalization import Generalization
 from ouroloop.monitors.metrics.readings import of, some_samples
 from ouroloop.monitors.metrics.selection import largest_ratio, selection_ratios
 from ouroloop.monitors.metrics.texts import RealText
+from ouroloop.monitors.names import Action
 from ouroloop.monitors.registry import MONITORS, measure_all
 
 
@@ -54,7 +56,8 @@ def main_score(evals: Mapping[str, Any]) -> float:
 
 def panel(recipe: Recipe, main: str) -> DecisionRule:
     """The decision rule with the recipe's tolerances."""
-    tolerances = recipe.monitors.model_dump(exclude={"guard", "canonicaliser", "baselines"})
+    settings = recipe.monitors.model_dump(exclude={"guard", "canonicaliser", "baselines"})
+    tolerances = {name: settings.pop(name) for name in guarded.tolerances()}
     return DecisionRule(
         main_family=main,
         pass_k=recipe.probe.pass_at,
@@ -62,7 +65,8 @@ def panel(recipe: Recipe, main: str) -> DecisionRule:
         max_rollbacks=recipe.interventions.max_rollbacks,
         min_kept=recipe.dataset.min_kept,
         num_baselines=sum(a < recipe.rounds for a in recipe.monitors.baselines),
-        **tolerances,
+        tolerances=tolerances,
+        **settings,
     )
 
 
@@ -94,15 +98,9 @@ def decide(
     ]
     readings = measure_all(alike[0], alike[1] if anchors else None, monitors)
     once_json(folder / "readings.json", lambda: [asdict(r) for r in readings])
-    decision = asdict(rule.decide(view, anchors, readings, history))
-    guard = recipe.monitors.guard
-    return {
-        **decision,
-        "details": {
-            **decision["details"],
-            "carried_out": guard or decision["action"] == "continue",
-        },
-    }
+    decision = rule.decide(view, anchors, readings, history)
+    carried_out = recipe.monitors.guard or decision.action == Action.CONTINUE
+    return replace(decision, carried_out=carried_out).to_json()
 
 
 def fresh_share(folder: Path, guard: bool) -> float:
@@ -134,5 +132,4 @@ def stock(view: RoundView, anchor: RoundView, shares: Mapping[str, float], main:
 
 def from_json(raw: Mapping[str, Any]) -> Decision:
     """A Decision from decision.json."""
-    action: Action = raw["action"]
-    return Decision(raw["round"], action, tuple(raw["reasons"]), raw["mode"], raw["details"])
+    return Decision.from_json(raw)

@@ -22,6 +22,7 @@ from ouroloop.loop.config import FilterConfig, InterventionConfig, Recipe
 from ouroloop.loop.records import Decision, Problem
 from ouroloop.monitors.metrics import selection
 from ouroloop.monitors.metrics.drift import fresh_share_at
+from ouroloop.monitors.names import FailureMode
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def unharmed(decisions: Sequence[Decision], scores: Sequence[float]) -> int:
         (score, -decision.round)
         for decision, score in zip(decisions, scores, strict=True)
         if decision.action in ("continue", "reinject")
-        and all((g["loss_in_tolerances"] or 0) <= 1 for g in decision.details.get("guards", []))
+        and not any(guard.loss_in_tolerances > 1 for guard in decision.guards)
     ]
     return -max((pair for pair in safe if isfinite(pair[0])), default=(0.0, 0))[1]
 
@@ -222,18 +223,23 @@ def fresh_share(temperatures: Sequence[float], stock: Stock) -> float:
 
 
 def remedy(
-    plan: Plan, limits: InterventionConfig, mode: str | None, doubled: bool, stock: Stock, back: int
+    plan: Plan,
+    limits: InterventionConfig,
+    mode: FailureMode | None,
+    doubled: bool,
+    stock: Stock,
+    back: int,
 ) -> Plan:
     """The plan with what helps against the named failure; what was begun before goes on.
 
     Every mode: more fresh data; what real data there was stays, and what brings back the lost comes
-    on top. B, sharpening, and no name: temperature up, distinct calculations only, a cap per
-    strategy. C, shortcut: a cap per answer. D, tail narrowing: more problems of the tail. A, drift,
-    and B: earlier checkpoints as further teachers, and weights blended with round 0's, where the
-    recipe allows them.
+    on top. Sharpening, and no name: temperature up, distinct calculations only, a cap per strategy.
+    Shortcut: a cap per answer. Tail narrowing: more problems of the tail. Drift and sharpening:
+    earlier checkpoints as further teachers, and weights blended with round 0's, where the recipe
+    allows them.
     """
     new, why = plan, []
-    if mode in ("B", None):
+    if mode in (FailureMode.SHARPENING, None):
         temperatures = tuple(max(limits.temperature, t) for t in plan.temperatures)
         cap = (
             limits.per_strategy
@@ -241,12 +247,12 @@ def remedy(
             else min(plan.per_strategy, limits.per_strategy or 1.0)
         )
         new = replace(new, temperatures=temperatures, per_strategy=cap, distinct=True)
-    if mode == "C":
+    if mode == FailureMode.SHORTCUT:
         twice = 2 * stock.top_answer if isfinite(stock.top_answer) else limits.per_answer
         new = replace(new, per_answer=max(twice, limits.per_answer))
-    if mode == "D":
+    if mode == FailureMode.TAIL_NARROWING:
         new = replace(new, tail_weight=max(plan.tail_weight, limits.tail_weight))
-    if mode in ("A", "B"):
+    if mode in (FailureMode.DRIFT, FailureMode.SHARPENING):
         teachers = tuple(dict.fromkeys((back, 0)))[: limits.teachers]
         new = replace(new, teachers=teachers, blend=max(plan.blend, limits.blend))
     share = max(

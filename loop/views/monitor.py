@@ -16,12 +16,14 @@ from typing import Any, NamedTuple
 from ouroloop.loop.errors import DataError, RecipeError
 from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.monitors.base import Samples
+from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.evidence import plain
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.follower import Follower, Judged
 from ouroloop.monitors.metrics.entropy import TraceEntropy
 from ouroloop.monitors.metrics.generalization import Generalization
 from ouroloop.monitors.metrics.readings import number
+from ouroloop.monitors.names import Tier
 from ouroloop.monitors.traces.reader import Traces, main_family, read_traces
 from ouroloop.monitors.traces.rows import TraceError
 
@@ -127,9 +129,8 @@ def rule_of(settings: Sequence[str], rounds: int) -> DecisionRule:
     Raises:
         RecipeError: an unknown name, or an impossible value.
     """
-    kinds: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(DecisionRule)} | {
-        "main_family": ""
-    }
+    kinds: dict[str, Any] = DecisionRule("").to_json()
+    del kinds["guarded"]
     values: dict[str, Any] = {"main_family": "", "rounds": rounds}
     for text in settings:
         name, sep, value = text.partition("=")
@@ -155,7 +156,8 @@ def rule_of(settings: Sequence[str], rounds: int) -> DecisionRule:
                 f"--set {text}: got {value!r}; expected {expected}, e.g. {name}={kinds[name]}."
             ) from None
     try:
-        return DecisionRule(**values)
+        tolerances = {name: values.pop(name) for name in guarded.tolerances() if name in values}
+        return DecisionRule(tolerances=tolerances, **values)
     except ValueError as error:
         raise RecipeError(f"--set: {error}") from None
 
@@ -179,7 +181,7 @@ def text(watched: Watched) -> str:
 def sentence(judged: Judged, source: str) -> str:
     """`round 3 (traces/r3.jsonl): reinject - why, with numbers`."""
     decision = judged.decision
-    mode = f" [mode {decision.mode}]" if decision.mode else ""
+    mode = f" [{decision.mode.replace('_', ' ')}]" if decision.mode else ""
     return (
         f"round {decision.round} ({source}): {decision.action}{mode} -"
         f" {'; '.join(decision.reasons)}"
@@ -206,12 +208,10 @@ def table(watched: Watched) -> str:
             ]
             head = column.head.replace("@k", f"@{watched.rule.pass_k}")
             row[head] = shown[0] if shown[1] == DASH else f"{shown[0]} [{shown[1]}, {shown[2]}]"
-        for tier in ("watch", "halt"):
-            evidence = judged.decision.details.get(tier)
+        for tier in Tier:
+            found_e = judged.decision.evidence.get(tier)
             row[f"{tier.upper()} e"] = (
-                f"{plain(evidence['log_e'])} of {plain(evidence['log_limit'])}"
-                if evidence
-                else DASH
+                f"{plain(found_e.log_e)} of {plain(found_e.log_limit)}" if found_e else DASH
             )
         rows.append(row)
     empty = [head for head in rows[0] if all(row[head] == DASH for row in rows)]
@@ -233,10 +233,7 @@ def unmeasured(rounds: Sequence[Judged]) -> list[str]:
             for r in judged.readings
             if r.status != "ok" and not (number == 0 and "round 0" in r.reason)
         ]
-        items += [
-            ("not guarded", reason, name)
-            for name, reason in judged.decision.details.get("unmeasured", {}).items()
-        ]
+        items += [("not guarded", entry.reason, entry.name) for entry in judged.decision.unmeasured]
         for kind, reason, name in items:
             by_reason.setdefault((kind, reason), {}).setdefault(name, []).append(number)
     out = []
@@ -253,7 +250,7 @@ def to_json(watched: Watched) -> dict[str, Any]:
     """Everything for a script; undefined is null with its reason."""
     rounds = zip(watched.rounds, watched.traces.sources, strict=True)
     return {
-        "rule": dataclasses.asdict(watched.rule),
+        "rule": watched.rule.to_json(),
         "notes": list(watched.traces.notes),
         "exit_code": watched.exit_code,
         "rounds": [judged_json(judged) | {"source": source} for judged, source in rounds],
@@ -262,10 +259,8 @@ def to_json(watched: Watched) -> dict[str, Any]:
 
 def judged_json(judged: Judged) -> dict[str, Any]:
     """One round: the decision with its details, the readings, the notes."""
-    decision = dataclasses.asdict(judged.decision)
     return {
-        **decision,
-        "reasons": list(judged.decision.reasons),
+        **judged.decision.to_json(),
         "readings": list(readings_json(judged)),
         "notes": list(judged.notes),
     }

@@ -13,9 +13,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from ouroloop.loop.views.progress import DASH, markdown
-from ouroloop.monitors.decision.populations import Design, Population, of_anchor, typical
+from ouroloop.monitors.decision.populations import Design, Population, of_baseline, typical
 from ouroloop.monitors.decision.power import CHANCES, WITHIN, Power, power
 from ouroloop.monitors.decision.rule import DecisionRule
+from ouroloop.monitors.names import Tier
 from ouroloop.monitors.traces.reader import TraceReader, main_family, read_traces
 
 
@@ -29,7 +30,7 @@ def population_of_run(run: Path, panel: DecisionRule) -> Population | None:
     panel = (
         panel if panel.main_family else dataclasses.replace(panel, main_family=main_family(view))
     )
-    return of_anchor(
+    return of_baseline(
         view, panel.main_family, panel.tail_slice, f"the samples of round 0 of {run.name}"
     )
 
@@ -41,7 +42,7 @@ def population_of_traces(path: Path, strategies: str | None, panel: DecisionRule
         TraceError: the file is wrong.
     """
     view = read_traces([path], strategies).views[0]
-    return of_anchor(
+    return of_baseline(
         view, panel.main_family or main_family(view), panel.tail_slice, f"the samples of {path}"
     )
 
@@ -68,7 +69,7 @@ def plan_json(planned: dict[str, Any]) -> dict[str, Any]:
     for p in planned["powers"]:
         smallest: dict[str, dict[str, dict[str, float | None]]] = {}
         for (tier, within, chance), loss in p.smallest.items():
-            smallest.setdefault(tier, {}).setdefault(str(within), {})[f"{chance:g}"] = loss
+            smallest.setdefault(str(tier), {}).setdefault(str(within), {})[f"{chance:g}"] = loss
         known = {
             key: value if value == value else None
             for key, value in dataclasses.asdict(dataclasses.replace(p, smallest={})).items()
@@ -76,7 +77,7 @@ def plan_json(planned: dict[str, Any]) -> dict[str, Any]:
         powers.append({**known, "smallest": smallest})
     return {
         "design": dataclasses.asdict(planned["design"]),
-        "panel": dataclasses.asdict(planned["panel"]),
+        "rule": planned["panel"].to_json(),
         "about": planned["about"],
         "powers": powers,
     }
@@ -90,7 +91,7 @@ def plan_text(planned: dict[str, Any]) -> str:
     out = [
         (
             f"{design.num_problems:,} problems{many}, {design.num_samples} samples of each per"
-            f" round and {design.num_anchor} at the anchor, {panel.rounds} rounds planned, alpha"
+            f" round and {design.num_baseline} at the baseline, {panel.rounds} rounds planned, alpha"
             f" {panel.alpha:g}. Simulated on {planned['about']}."
         ),
         "",
@@ -110,7 +111,7 @@ def unseen(powers: Sequence[Power], num_rounds: int) -> list[str]:
     out = ["What cannot be seen:"]
     out += [f"* {p.name}: not guarded at all: {p.why}." for p in powers if p.why]
     for p in (p for p in powers if not p.why):
-        least = {within: p.smallest["halt", within, CHANCES[0]] for within in WITHIN}
+        least = {within: p.smallest[Tier.HALT, within, CHANCES[0]] for within in WITHIN}
         if least[WITHIN[-1]] is None:
             out.append(
                 f"* {p.name}: HALT is unlikely to notice even its complete loss within"
@@ -130,8 +131,12 @@ def unseen(powers: Sequence[Power], num_rounds: int) -> list[str]:
 
 def _row(p: Power, num_rounds: int) -> dict[str, str]:
     """A line of the table; no run is longer than planned."""
-    row = {"quantity": p.name, "at the anchor": f"{p.base:.3f}", "tolerated": _loss(p.tolerance, p)}
-    for tier in ("halt", "watch"):
+    row = {
+        "quantity": p.name,
+        "at the baseline": f"{p.base:.3f}",
+        "tolerated": _loss(p.tolerance, p),
+    }
+    for tier in (Tier.HALT, Tier.WATCH):
         for within in WITHIN:
             found = [_loss(p.smallest[tier, within, chance], p) for chance in CHANCES]
             when = "at once" if within == 1 else f"in {min(within, num_rounds)}"

@@ -1,6 +1,6 @@
 """Populations of strategies under selection, temperature and drift.
 
-What a round of self-training does to a model. Knows nothing of panels.
+What a round of self-training does to a model. Knows nothing of probe sets.
 
 A world has problem types (Zipf) and strategies, of which two to four are right for a type. A model
 is a table of shares: P(strategy) for each type. A round of self-training samples it at a
@@ -20,6 +20,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ouroloop.monitors.names import FailureMode
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -32,22 +34,29 @@ NUM_VOTERS, NUM_POLLS = 16, 64
 
 @dataclass(frozen=True)
 class Regime:
-    """How a round makes the next model. mode: what it ought to be called ("" healthy).
+    """How a round makes the next model.
 
-    Fresh: share of real data (lambda).
-
-    accept: what is kept of the samples: `all`, `answer` (right ones), `even` (right ones, as many
-    of every right strategy's samples), `vote` (those that agree with the majority of 16), `weak` (a
-    verifier that loves one wrong strategy per type), `format` (a reward that honest samples get
-    with probability `honest`, the shortcut always). slips: share of samples that are learnt as any
-    strategy at all. learn: share of the remaining errors that practice removes in a round. narrow:
-    how strongly a type's share of the problems follows its pass rate. prior: as many samples of all
-    types together are mixed with every type's own. settled: what the healthy rounds before it
-    accept. start: `settled`, or `flattened`: more diverse than the real data.
+    Attributes:
+        name: what the regime is called.
+        mode: the failure mode that it ought to be named; None: healthy.
+        temperature: of sampling.
+        fresh: share of real data (lambda).
+        accept: what is kept of the samples: `all`, `answer` (right ones), `even` (right ones, as
+            many of every right strategy's samples), `vote` (those that agree with the majority of
+            16), `weak` (a verifier that accepts one wrong strategy per type), `format` (a reward
+            that honest samples get with probability `honest`, the shortcut always).
+        slips: share of samples that are learnt as any strategy at all.
+        honest: see `accept`.
+        learn: share of the remaining errors that practice removes in a round.
+        narrow: how strongly a type's share of the problems follows its pass rate.
+        num_samples: of a round, over all types.
+        prior: as many samples of all types together are mixed with every type's own.
+        settled: what the healthy rounds before it accept.
+        start: `settled`, or `flattened`: more diverse than the real data.
     """
 
     name: str
-    mode: str = ""
+    mode: FailureMode | None = None
     temperature: float = 1.0
     fresh: float = 0.0
     accept: str = "all"
@@ -144,9 +153,8 @@ def step(model: Model, the: World, regime: Regime, rng: np.random.Generator | No
     amount_T = (1 - fresh) * weight_T + fresh * the.weight_T
     mix_T = (fresh * the.weight_T / amount_T)[:, None]
     share_TS = (1 - mix_T) * own_TS + mix_T * the.real_TS
-    fill_T = (regime.prior / (regime.prior + regime.num_samples * amount_T))[
-        :, None
-    ]  # a type with little data is filled up from all types together
+    # A type with little data is filled up from all types together.
+    fill_T = (regime.prior / (regime.prior + regime.num_samples * amount_T))[:, None]
     share_TS = (1 - fill_T) * share_TS + fill_T * (amount_T[:, None] * share_TS).sum(axis=0)
     share_TS[:, :SHORTCUT] = (1 - regime.slips) * share_TS[:, :SHORTCUT] + regime.slips * (
         1 - share_TS[:, SHORTCUT:]

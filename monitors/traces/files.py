@@ -28,13 +28,13 @@ def read_file(path: Path | str, digest: Any = None) -> Iterator[tuple[str, Any]]
                 try:
                     yield where, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
                 except (ValueError, RecursionError) as error:
-                    said = (
+                    what = (
                         "not UTF-8"
                         if isinstance(error, UnicodeDecodeError)
                         else f"not JSON ({error})"
                     )
                     raise TraceError(
-                        f"{where}: {said}, got {line[:60]!r}; expected one object per line, such as"
+                        f"{where}: {what}, got {line[:60]!r}; expected one object per line, such as"
                         f" {SAMPLE}."
                     ) from None
     except FileNotFoundError:
@@ -61,6 +61,6 @@ def ascending(numbers: Sequence[float | None], names: Sequence[str], what: str) 
         if before is not None and now is not None and now < before:
             raise TraceError(
                 f"{names[i]}: got {now:g} after {before:g} ({names[i - 1]}) in the {what}; expected"
-                " the rounds in order, the anchor first. A shell sorts 10 before 2: number files"
+                " the rounds in order, the baseline first. A shell sorts 10 before 2: number files"
                 " 00, 01, ... If this is the order, say --keep-order."
             )

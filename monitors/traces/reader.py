@@ -2,7 +2,7 @@
 
 As the views that monitors read. Knows nothing of a loop.
 
-The first file is the anchor: it decides whether strategies and answers are the rows' own or are
+The first file is the baseline: it decides whether strategies and answers are the rows' own or are
 read from the texts, for all files alike.
 """
 
@@ -42,10 +42,10 @@ class Traces:
 class TraceReader:
     """Makes a view of each round's rows, and remembers what was missing.
 
-    The first round read is the anchor.
+    The first round read is the baseline.
 
     strategies: a name in `CANONICALISERS`; "none"; or None for the rows' own `strategy` if the
-    anchor has any, else "operators".
+    baseline has any, else "operators".
     """
 
     strategies: str | None = None
@@ -149,14 +149,14 @@ class TraceReader:
     @staticmethod
     def _same_round(before: list[Any], now: Any, where: str) -> None:
         if before and before[0] != now:
-            told = ["no round" if x is None else f"round {x:g}" for x in (now, before[0])]
+            rounds = ["no round" if x is None else f"round {x:g}" for x in (now, before[0])]
             raise TraceError(
-                f"{where}: got a row of {told[0]} after rows of {told[1]}; expected one file per"
-                " round. Split the file by its `round`."
+                f"{where}: got a row of {rounds[0]} after rows of {rounds[1]}; expected one file"
+                " per round. Split the file by its `round`."
             )
 
     def _choose(self, columns: dict[str, list[Any]]) -> None:
-        """From the anchor: where strategies and answers come from, in every round.
+        """From the baseline: where strategies and answers come from, in every round.
 
         Names its strategies if from the texts.
         """
@@ -204,7 +204,10 @@ class TraceReader:
             )
 
     def _name(self, columns: dict[str, list[Any]]) -> None:
-        """Strategies and answers by the anchor's choice (which has named the anchor's own strategies already)."""
+        """Strategies and answers by the baseline's choice.
+
+        The baseline's own strategies were named when it was made.
+        """
         if self.answers_by_ == "text":
             columns["answer"] = self._read_texts("answer", columns)
         if self.named_by_ == TEXTS:
@@ -237,7 +240,7 @@ class TraceReader:
 def read_traces(
     paths: Sequence[Path | str], strategies: str | None = None, keep_order: bool = False
 ) -> Traces:
-    """Read one file per round, the anchor first.
+    """Read one file per round, the baseline first.
 
     Args:
         paths: JSONL files.
@@ -249,7 +252,7 @@ def read_traces(
     """
     names = [str(path) for path in paths]
     if not names:
-        raise TraceError("no traces; expected one JSONL file per round, the anchor first.")
+        raise TraceError("no traces; expected one JSONL file per round, the baseline first.")
     if not keep_order:
         ascending([number_in(name) for name in names], names, "numbers in the file names")
     reader, views = TraceReader(strategies), []
@@ -265,7 +268,7 @@ def read_traces(
             )
     if not keep_order:
         ascending(reader.rounds_, names, "`round` fields")
-    return Traces(tuple(views), tuple(names), (*reader.notes(), *_few_at_the_anchor(views)))
+    return Traces(tuple(views), tuple(names), (*reader.notes(), *_few_at_the_baseline(views)))
 
 
 def main_family(view: RoundView) -> str:
@@ -326,12 +329,12 @@ def _digest(text: str) -> str:
     )
 
 
-def _few_at_the_anchor(views: Sequence[RoundView]) -> list[str]:
+def _few_at_the_baseline(views: Sequence[RoundView]) -> list[str]:
     each = [len(v.probe) / len(set(v.probe.problem)) for v in views]
-    later = float(np.median(each[1:])) if each[1:] else 0.0  # a later anchor may have more
+    later = float(np.median(each[1:])) if each[1:] else 0.0  # a later baseline may have more
     if each[0] >= 2 * later:
         return []
     return [
         f"round 0 has {each[0]:.3g} samples per problem, later rounds {later:.3g}: four times as"
-        " many at the anchor see smaller losses"
+        " many at the baseline see smaller losses"
     ]

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 
 import numpy as np
 import pytest
@@ -15,6 +15,8 @@ from ouroloop.loop.records import Decision, Example
 from ouroloop.loop.stages import dataset, plan
 from ouroloop.loop.stages.plan import Plan, Stock
 from ouroloop.loop.stages.reserve import Reserve, as_examples
+from ouroloop.monitors.decision.records import GuardReading
+from ouroloop.monitors.names import FailureMode
 
 PLAN = Plan(3, 2, 2, (0.5, 0.9), 0.0, None, False, 100)
 LIMITS = InterventionConfig()
@@ -25,6 +27,12 @@ def decisions(*actions, mode=None):
         Decision(i, action, ("why",), mode if action != "continue" else None)
         for i, action in enumerate(actions)
     ]
+
+
+def guard(loss):
+    """A guarded quantity that was seen to have lost so many tolerances."""
+    numbers = {f.name: 0 for f in fields(GuardReading) if f.default is MISSING}
+    return GuardReading(**(numbers | {"loss_in_tolerances": loss}))
 
 
 def test_a_plan_survives_its_file():
@@ -48,7 +56,7 @@ def test_the_fresh_share_is_the_largest_that_any_law_asks_for(temperatures, stoc
 
 
 def test_sharpening_is_met_with_heat_distinct_calculations_and_a_cap_per_strategy():
-    new = plan.remedy(PLAN, LIMITS, "B", False, Stock(), back=1)
+    new = plan.remedy(PLAN, LIMITS, FailureMode.SHARPENING, False, Stock(), back=1)
     assert (new.temperatures, new.distinct, new.per_strategy, new.archive) == (
         (1.0, 1.0),
         True,
@@ -64,15 +72,26 @@ def test_sharpening_is_met_with_heat_distinct_calculations_and_a_cap_per_strateg
 
 
 def test_a_shortcut_is_met_with_a_cap_per_answer_that_respects_answers_common_from_the_start():
-    assert plan.remedy(PLAN, LIMITS, "C", False, Stock(top_answer=0.001), 0).per_answer == 0.02
-    assert plan.remedy(PLAN, LIMITS, "C", False, Stock(top_answer=0.3), 0).per_answer == 0.6
-    assert plan.remedy(PLAN, LIMITS, "C", False, Stock(selection=4.0), 0).replay_fraction == 0.6, (
-        "limited by replay_fraction_max"
+    assert (
+        plan.remedy(
+            PLAN, LIMITS, FailureMode.SHORTCUT, False, Stock(top_answer=0.001), 0
+        ).per_answer
+        == 0.02
     )
+    assert (
+        plan.remedy(PLAN, LIMITS, FailureMode.SHORTCUT, False, Stock(top_answer=0.3), 0).per_answer
+        == 0.6
+    )
+    assert (
+        plan.remedy(
+            PLAN, LIMITS, FailureMode.SHORTCUT, False, Stock(selection=4.0), 0
+        ).replay_fraction
+        == 0.6
+    ), "limited by replay_fraction_max"
 
 
 def test_tail_narrowing_draws_more_of_the_tail():
-    new = plan.remedy(PLAN, LIMITS, "D", False, Stock(), 0)
+    new = plan.remedy(PLAN, LIMITS, FailureMode.TAIL_NARROWING, False, Stock(), 0)
     assert new.tail_weight == 3.0 and new.temperatures == PLAN.temperatures
     problems = [
         Problem(str(i), "?", "1", "f", "tail" if i % 4 == 0 else "typical") for i in range(4000)
@@ -85,12 +104,16 @@ def test_tail_narrowing_draws_more_of_the_tail():
 
 
 def test_earlier_teachers_and_blended_weights_come_only_when_the_recipe_allows_them():
-    assert plan.remedy(PLAN, LIMITS, "B", False, Stock(), 2).teachers == ()
+    assert plan.remedy(PLAN, LIMITS, FailureMode.SHARPENING, False, Stock(), 2).teachers == ()
     allowed = LIMITS.model_copy(update={"teachers": 2, "blend": 0.5})
-    for mode, teachers, blend in (("A", (2, 0), 0.5), ("B", (2, 0), 0.5), ("D", (), 0.0)):
+    for mode, teachers, blend in (
+        (FailureMode.DRIFT, (2, 0), 0.5),
+        (FailureMode.SHARPENING, (2, 0), 0.5),
+        (FailureMode.TAIL_NARROWING, (), 0.0),
+    ):
         new = plan.remedy(PLAN, allowed, mode, False, Stock(), 2)
         assert (new.teachers, new.blend) == (teachers, blend)
-    assert plan.remedy(PLAN, allowed, "A", False, Stock(), 0).teachers == (0,)
+    assert plan.remedy(PLAN, allowed, FailureMode.DRIFT, False, Stock(), 0).teachers == (0,)
 
 
 def test_a_rollback_doubles_what_is_re_injected_and_starts_again_from_where_it_is_told():
@@ -119,7 +142,9 @@ def test_a_rollback_doubles_what_is_re_injected_and_starts_again_from_where_it_i
 def test_an_unguarded_run_plans_as_if_nothing_had_been_said():
     recipe = resolve({"name": "x", "monitors": {"guard": False}})
     first = plan.next_plan(recipe, 1, [], decisions("continue"), 0, 0)
-    second = plan.next_plan(recipe, 2, [first], decisions("continue", "rollback", mode="B"), 1, 0)
+    second = plan.next_plan(
+        recipe, 2, [first], decisions("continue", "rollback", mode=FailureMode.SHARPENING), 1, 0
+    )
     assert second == replace(first, round=2, sample_from=1, start_from=1)
 
 
@@ -240,7 +265,12 @@ def test_without_demonstrations_the_archive_gives_the_whole():
 
 def test_a_remedy_names_the_real_part_of_what_it_re_injects():
     new = plan.remedy(
-        PLAN, LIMITS.model_copy(update={"demonstrations": 0.5}), "A", False, Stock(), back=1
+        PLAN,
+        LIMITS.model_copy(update={"demonstrations": 0.5}),
+        FailureMode.DRIFT,
+        False,
+        Stock(),
+        back=1,
     )
     assert new.demonstrations == 0.5 and "of it demonstrations drawn evenly: 1 -> 0.5" in new.why
 
@@ -249,12 +279,17 @@ def test_a_remedy_names_the_real_part_of_what_it_re_injects():
 def test_real_data_that_stood_before_the_call_stays_and_the_lost_comes_on_top(most, total, real):
     limits = LIMITS.model_copy(update={"demonstrations": 0.5, "replay_fraction_max": most})
     new = plan.remedy(
-        replace(PLAN, replay_fraction=0.3, temperatures=(1.0,)), limits, "A", False, Stock(), back=1
+        replace(PLAN, replay_fraction=0.3, temperatures=(1.0,)),
+        limits,
+        FailureMode.DRIFT,
+        False,
+        Stock(),
+        back=1,
     )
     assert new.replay_fraction == pytest.approx(
         total
     ) and new.replay_fraction * new.demonstrations == pytest.approx(real)
-    again = plan.remedy(new, limits, "A", False, Stock(), back=1)
+    again = plan.remedy(new, limits, FailureMode.DRIFT, False, Stock(), back=1)
     assert again.replay_fraction * again.demonstrations >= real - 1e-9
 
 
@@ -296,7 +331,7 @@ def test_a_run_goes_back_to_the_best_round_in_which_nothing_was_seen_beyond_its_
     losses = [[], [-3.0, -1.0], [-3.0, 0.8], [-4.0, 2.7], [-4.0, 6.0]]
     actions = ["continue", "continue", "reinject", "continue", "rollback"]
     told = [
-        Decision(i, a, (), None, {"guards": [{"loss_in_tolerances": loss} for loss in found]})
+        Decision(i, a, (), guards=tuple(guard(loss) for loss in found))
         for i, (a, found) in enumerate(zip(actions, losses, strict=True))
     ]
     assert plan.unharmed(told, [0.5, 0.8, 0.9, 0.95, 0.96]) == 2

@@ -112,7 +112,7 @@ def run(dcp, actions, pass_1=(0.5, 0.7, 0.8)):
             "round": float(i),
             "dcp": d,
             "action": a,
-            "mode": "B" if a == "rollback" else "",
+            "mode": "sharpening" if a == "rollback" else "",
             "pass_1": p,
             "tail_pass_k": p,
         }
