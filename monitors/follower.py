@@ -73,6 +73,7 @@ class Follower:
         notes: tuple[str, ...] = ()
         baselines: list[RoundView] = []
         if self.reference is not None:
+            # Every comparison is paired by problem, so all rounds are cut to common problems.
             view, first, notes = shared(view, self.reference)
             both = set(view.probe.problem)
             baselines = [first, *(only(later, both) for later in self.later_)]
@@ -86,6 +87,7 @@ class Follower:
         elif len(self.history) in self.baselines:
             self.later_.append(whole)
             self._keep(view, readings)
+        # What is only recorded starts no evidence anew.
         decision = replace(decision, carried_out=False)
         self.history.append(decision)
         return Judged(decision, tuple(readings), notes)

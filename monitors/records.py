@@ -21,6 +21,7 @@ def to_json(value: Any) -> Any:
     """The value as dicts, lists, texts, numbers, booleans and None."""
     if isinstance(value, Enum):
         return value.value
+    # Before dataclasses: an id may be one, and is written as one text.
     if hasattr(type(value), "parse"):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -29,8 +30,9 @@ def to_json(value: Any) -> Any:
         return {str(to_json(key)): to_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_json(item) for item in value]
-    if isinstance(value, float):
-        return value if isfinite(value) else None
+    # JSON has neither NaN nor infinity.
+    if isinstance(value, float) and not isfinite(value):
+        return None
     return value
 
 
@@ -75,8 +77,9 @@ def _read_plain(kind: Any, raw: Any) -> Any:
         known = [f.name for f in dataclasses.fields(kind) if f.name in raw]
         make: Any = kind
         return make(**{name: _read(hints[name], raw[name]) for name in known})
-    if kind is float:
-        return nan if raw is None else float(raw)
+    # The only null that is no None: a number that was undefined.
+    if kind is float and raw is None:
+        return nan
     return kind(raw)
 
 

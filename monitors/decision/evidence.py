@@ -90,8 +90,10 @@ class Stream:
         With `z` standard errors of the baseline on top.
         """
         noise = z * self.baseline_se
+        # The baseline would have to be wrong by more than `spare` before the ceiling is.
         if self.spare > 0:
             noise = max(noise - self.spare, 0.0)
+        # If the true baseline is lower by `noise`, so is the share of it that may be lost.
         if self.relative:
             part = share * self.tolerance
             return part * float(self.baseline_P.mean()) + (1 - part) * noise
@@ -120,6 +122,7 @@ def recovery_factors(stream: Stream, share: float, z: float) -> Floats:
 
     Expectation of each exp at most 1 while it is not.
     """
+    # -z: here the baseline's noise would be an excuse, so it is taken off the tolerance.
     allowed = stream.tolerated(share, -z)
     return _grow(stream, stream.baseline_P - allowed, -1.0, 1 + abs(allowed))
 
@@ -135,7 +138,9 @@ def _grow(stream: Stream, level_P: Floats, sign: float, worst: float) -> Floats:
     least, most = int(num_PR[num_PR > 0].min()), int(num_PR.max())
     # The common case, every problem with as many blocks, needs one bet for all of them.
     even = least == most and bool(num_PR.all())
-    share_PR = np.ones((1, 1)) if even else least / np.maximum(num_PR, 1)
+    share_PR = np.ones((1, 1))
+    if not even:
+        share_PR = least / np.maximum(num_PR, 1)
     log_BPR = _products(stream, level_P, sign, (BETS_B / worst)[:, None, None] * share_PR)
     if even:
         return np.asarray((log_sum(log_BPR) - log(num_PR.shape[1])).sum(axis=1))
@@ -160,6 +165,7 @@ def _products(stream: Stream, level_P: Floats, sign: float, bet_BPR: Floats) -> 
 
 def log_sum(log_x: Floats) -> Floats:
     """Log sum exp over the last axis; some of it is finite."""
+    # The largest is taken out first, or exp would overflow.
     most = log_x.max(axis=-1, keepdims=True)
     return np.asarray(most[..., 0] + np.log(np.exp(log_x - most).sum(axis=-1)))
 
@@ -223,7 +229,9 @@ def weigh(
     # 1e-9: what rounding leaves of shares that sum to 1 is no stream.
     parts += [log(unspent)] if unspent > 1e-9 else []
     weight = Weight(float(log_sum(np.array(parts))), by_stream, 0, share)
-    return Weight(weight.log_e, by_stream, since[weight.driver] if since else 0, share)
+    if not since:
+        return weight
+    return Weight(weight.log_e, by_stream, since[weight.driver], share)
 
 
 def _mixed(

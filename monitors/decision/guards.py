@@ -103,12 +103,14 @@ class Quantity:
         if why := self.undefined or _too_few(self.pair.baseline, self.size):
             return Missing(self, Why.ABSENT, why)
         baseline = known or self.baseline_scores()
+        # A paired change needs two problems, a share something to be a share of.
         measured_P = np.isfinite(baseline.mean_P)
         if measured_P.sum() < 2 or (self.relative and not np.nansum(baseline.mean_P) > 0):
             return Missing(self, Why.ABSENT, self.why_missing)
         if self.idle:
             return Missing(self, Why.IDLE, self.idle)
         now_PRM = block_scores(self.pair.now, self.size, self.score)
+        # Problems that this round lacks are left out of both sides: the comparison stays paired.
         both_P = measured_P & np.isfinite(now_PRM).any(axis=(1, 2))
         if both_P.sum() < 2 <= (measured_P & self.pair.now.there_PK.any(axis=1)).sum():
             why = (
@@ -128,6 +130,7 @@ class Quantity:
         if self.ceiling is not None and mean > self.ceiling:
             start_P, spare = np.full(len(baseline_P), self.ceiling), mean - self.ceiling
             note = f"the change counts from {self.as_shown(self.ceiling):.3g}: no harm up to there"
+        # Bets are on scores; the tolerance is in the unit that is shown.
         tolerance = self.tolerance / abs(self.shown[1])
         stream = Stream(start_P, now_PRM, se, tolerance, self.relative, spare)
         return Guard(self, stream, mean, note)
@@ -142,6 +145,7 @@ class Quantity:
         mean_P = _mean_P(block_scores(baseline, self.size, self.score))
         wide = baseline.there_PK.shape[1]
         num_groups = min(NUM_GROUPS, wide // self.size)
+        # No score in [0, 1] of this mean varies more than one that is 0 or 1.
         variance_P = mean_P * (1 - mean_P)
         if num_groups > 1:
             each = wide // num_groups
@@ -248,6 +252,7 @@ class Guard:
             after: this round's readings.
         """
         change, quantity = self.change(level), self.quantity
+        # Both sides or none: a value from a table beside a block mean would be no change.
         id = "" if estimand is None else estimand.id
         then, now = (float((table or {}).get(id, np.nan)) for table in (before, after))
         if not (np.isfinite(then) and np.isfinite(now)):

@@ -78,8 +78,10 @@ def name_mode(now: Symptoms, then: Symptoms, tail: Collection[str]) -> FailureMo
         for name in ("accuracy", "diversity", "spread")
     )
     rise = paired(now.collisions, then.collisions, scale=2.0, bound=2.0)
+    # A shortcut comes first: it also lowers pass@1 and diversity, as every other mode does.
     if accuracy <= 0 and rise.interval().low > 0:
         return FailureMode.SHORTCUT
+    # Before the modes of the whole: a loss in the tail alone may show in the mean of all problems.
     if _moved(now, then, tail, inside=True) < 0 and _moved(now, then, tail, inside=False) >= 0:
         return FailureMode.TAIL_NARROWING
     if spread < 0 or (diversity < 0 and accuracy >= 0):

@@ -89,6 +89,7 @@ def typical(accuracy: float = 0.5, num_problems: int = 200, num_samples: int = 1
     The harder quarter is the tail; three wrong answers.
     """
     rng = np.random.default_rng(SEED)
+    # Four pseudo-samples: at 50 % the middle half of the problems lies between 33 and 67 %.
     spread = 4.0
     right_P = np.sort(rng.beta(spread * accuracy, spread * (1 - accuracy), num_problems))[::-1]
     shape = (num_problems, num_samples)
@@ -115,6 +116,7 @@ def typical(accuracy: float = 0.5, num_problems: int = 200, num_samples: int = 1
 
 def _table(samples: Samples) -> Table:
     rows = samples.where(np.isfinite(samples.correct))
+    # One label more than there are answers, for a shortcut that no sample has taken yet.
     answers = [*codes(rows.answer)[0], "\0nobody's"]
     return table(rows, sorted(set(rows.problem)), codes(rows.strategy)[0], answers)
 
@@ -221,6 +223,7 @@ def drawn(
     rounds: Sequence[np.random.Generator],
 ) -> list[Tables]:
     """One baseline and rounds of the unchanged model. `baseline` decides the problems too."""
+    # The order of draws is part of what a seed means: baseline first, then round by round.
     index_P = _chosen(baseline, population.main, design.num_problems)
     then = _draw(baseline, population.main, index_P, design.num_baseline)
     tail_P = np.flatnonzero(population.tail_P[index_P])
@@ -259,6 +262,7 @@ def harmed(
         return replace(tables, others=worse(tables.others))
     if quantity.part is Part.JUDGED and tables.judged is not None:
         return replace(tables, judged=worse(tables.judged))
+    # Harm to the main family is harm to all families with strategies: here it is the only one.
     rows_P = None
     if quantity.part is Part.TAIL:
         rows_P = np.isin(np.arange(len(tables.main.now.problems)), tables.tail_P)

@@ -31,7 +31,9 @@ def change(guard: GuardReading) -> str:
 
 def head(tier: Tier, found: TierEvidence, watch_share: float) -> str:
     """Which tier acts, and on how much evidence."""
-    beyond = "its tolerance" if tier is Tier.HALT else f"{watch_share:.0%} of its tolerance"
+    beyond = "its tolerance"
+    if tier is Tier.WATCH:
+        beyond = f"{watch_share:.0%} of its tolerance"
     return (
         f"{tier.upper()}: evidence e = {plain(found.log_e)} (limit {plain(found.log_limit)}) of a"
         f" loss beyond {beyond}"
@@ -56,11 +58,9 @@ def losses(
         # Evidence of earlier rounds may be large although this round shows no loss.
         shown = stream not in guard or guard[stream].loss_in_tolerances > 0
         if is_driver or (enough and shown):
-            now = (
-                change(guard[stream])
-                if stream in guard
-                else f"{names[stream]} (not measured in this round)"
-            )
+            now = f"{names[stream]} (not measured in this round)"
+            if stream in guard:
+                now = change(guard[stream])
             e = plain(weight.by_stream[stream])
             out.append(f"{now}, e = {e} from round {found.since} on")
     return out
@@ -76,12 +76,10 @@ def calm(guards: Sequence[GuardReading]) -> str:
 
 def latest(audits: Sequence[Audit]) -> list[str]:
     """What became of the quantity that drove the latest action."""
-    return [
-        f"after the {audit.action} of round {audit.round} the {audit.name} is "
-        + (
-            f"back within its tolerance (e = {plain(audit.log_e)})"
-            if audit.recovered
-            else "not yet shown to be back within its tolerance"
-        )
-        for audit in audits[-1:]
-    ]
+    if not audits:
+        return []
+    audit = audits[-1]
+    found = "not yet shown to be back within its tolerance"
+    if audit.recovered:
+        found = f"back within its tolerance (e = {plain(audit.log_e)})"
+    return [f"after the {audit.action} of round {audit.round} the {audit.name} is {found}"]

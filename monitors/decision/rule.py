@@ -125,6 +125,7 @@ class DecisionRule:
 
     def to_json(self) -> dict[str, Any]:
         """Every setting as a plain value: the tolerances by their keys, the quantities' ids."""
+        # The tolerances stand beside the other settings, as in a recipe.
         own = {f.name: getattr(self, f.name) for f in fields(self)}
         del own["tolerances"], own["extra"]
         given = {**guarded.tolerances(self.guarded), **self.tolerances}
@@ -151,6 +152,7 @@ class DecisionRule:
             baseline_readings: of the baselines, by round: where both rounds have a reading of a
                 quantity's estimand, the sentences show those values.
         """
+        # What ends a run does so in round 0 too, when there is nothing to compare with.
         stopped = self._stopped(view, readings)
         if isinstance(baselines, RoundView):
             baselines = [baselines]
@@ -199,6 +201,7 @@ class DecisionRule:
             for m in missing
             if m.why is Why.LOST
         )
+        # The promise covers what is measured; a run that has lost a quantity is not covered.
         if lost:
             return Decision(view.round, Action.HALT, lost, unmeasured=unmeasured)
         shown = self._shown(guards, _values(readings), baseline_readings)
@@ -209,6 +212,7 @@ class DecisionRule:
         self, view: RoundView, baseline: RoundView, first: RoundView
     ) -> list[Guard | Missing]:
         """Every guarded quantity beside one baseline; `first`: the run's first one."""
+        # For display: the first baseline is what everything is compared with by default.
         suffix = "" if baseline is first else f", since round {baseline.round}"
         tables = tables_of(baseline.probe, view.probe, self.main_family, self.tail_slice)
         found = guarded.quantities(tables, self, baseline.round, suffix)
@@ -253,6 +257,8 @@ class DecisionRule:
 
     def planned(self, streams: Sequence[StreamId]) -> int:
         """Streams of the whole run, those of baselines yet to come included."""
+        # Bonferroni and the shares of the evidence count what the run may come to have, so that
+        # no baseline that is added later changes what was promised before.
         first = min((stream.baseline for stream in streams), default=0)
         num_first = sum(stream.baseline == first for stream in streams)
         return max(len(streams), self.num_baselines * num_first)

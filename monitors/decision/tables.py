@@ -116,6 +116,7 @@ def tables_of(baseline: Samples, probe: Samples, main_family: str, tail_slice: s
     """The samples of a baseline and of a round as tables."""
     then, now = of(baseline, "family", main_family), of(probe, "family", main_family)
     main = pair(then, now)
+    # The baseline says which problems are in the tail: a round cannot take them out.
     in_tail = set(of(then, "slice", tail_slice).problem)
     tail_P = np.array(
         [i for i, p in enumerate(main.baseline.problems) if p in in_tail], dtype=np.int64
@@ -151,6 +152,7 @@ def pair(baseline: Samples, now: Samples) -> Pair:
     Where `now` has none: padding.
     """
     scored = [s.where(np.isfinite(s.correct)) for s in (baseline, now)]
+    # Sorted, here and below: no code may depend on the order of the rows.
     problems = sorted(set(scored[0].problem))
     known = [
         sorted({*codes(getattr(scored[0], name))[0], *codes(getattr(scored[1], name))[0]})
@@ -165,6 +167,7 @@ def judged(baseline: Samples, now: Samples) -> Pair:
 
     `right_PK` says which were scored: `pair` knows the scored ones only.
     """
+    # The tables read `correct`: here it says whether a sample was scored at all.
     problems = sorted(set(baseline.where(np.isfinite(baseline.correct)).problem))
     first, second = (
         table(replace(s, correct=np.isfinite(s.correct).astype(float)), problems, (), ())
@@ -175,6 +178,7 @@ def judged(baseline: Samples, now: Samples) -> Pair:
 
 def all_judged(main: Pair, others: Pair | None) -> Pair:
     """What `judged` gives where every sample was scored, from the tables: for simulations."""
+    # Families may have different numbers of samples: the narrower table is padded.
     sides = []
     for parts in zip(main, *([others] if others else []), strict=True):
         wide = max(rows.there_PK.shape[1] for rows in parts)
@@ -199,6 +203,7 @@ def table(
     place = {p: i for i, p in enumerate(problems)}
     problem_N = np.array([place.get(p, -1) for p in rows.problem], dtype=np.int64)
     rows, problem_N = rows.where(problem_N >= 0), problem_N[problem_N >= 0]
+    # Rows fill their problem's columns from the left; what is left of the widest is padding.
     size_P = np.bincount(problem_N, minlength=len(problems))
     order = np.argsort(problem_N, kind="stable")
     column_N = np.empty(len(rows), dtype=np.int64)

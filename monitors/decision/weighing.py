@@ -58,27 +58,29 @@ class Weighing:
         entries: tuple[OfStream, ...] = (*shown, *unmeasured)
         names = {entry.stream: entry.name for entry in entries}
         audits = self._audits(names)
-        starved = self._starved()
-        said = [starved] if starved else []
-        action, mode = Action.CONTINUE, None
+        said: list[str] = []
+        mode = None
+        # HALT first: its action includes what WATCH's would do.
         acting = next((tier for tier in (Tier.HALT, Tier.WATCH) if found[tier].reached), None)
         if acting is not None:
             mode = self._mode(found[acting].driver)
             head = reasons.head(acting, found[acting], self.rule.watch_share)
             first, *more = reasons.losses(weights[acting], found[acting], shown, names)
-            said = [f"{head}: {first}", *more, *said]
-        if said:
-            action = Action.ROLLBACK if acting is Tier.HALT else Action.REINJECT
-        num_rollbacks = len(self._rollbacks)
-        if action is Action.ROLLBACK and num_rollbacks >= self.rule.max_rollbacks:
-            action = Action.HALT
-            said.append(f"{num_rollbacks} of {self.rule.max_rollbacks} rollbacks are used up")
+            said += [f"{head}: {first}", *more]
+        starved = self._starved()
+        if starved:
+            said.append(starved)
+        action = self._action(acting, bool(starved))
+        if action is Action.HALT:
+            used, most = len(self._rollbacks), self.rule.max_rollbacks
+            said.append(f"{used} of {most} rollbacks are used up")
         audited = reasons.latest(audits)
-        calm = [*audited, reasons.calm(shown)]
+        # Without an action the audit is the news; with one, what called for it is.
+        said = [*said, *audited] if said else [*audited, reasons.calm(shown)]
         return Decision(
             round=self.view.round,
             action=action,
-            reasons=tuple([*said, *audited] if said else calm),
+            reasons=tuple(said),
             mode=mode,
             evidence=found,
             guards=shown,
@@ -87,6 +89,14 @@ class Weighing:
             unmeasured=unmeasured,
             starved=bool(starved),
         )
+
+    def _action(self, acting: Tier | None, starved: bool) -> Action:
+        if acting is Tier.HALT:
+            used_up = len(self._rollbacks) >= self.rule.max_rollbacks
+            return Action.HALT if used_up else Action.ROLLBACK
+        if acting is Tier.WATCH or starved:
+            return Action.REINJECT
+        return Action.CONTINUE
 
     # ---- what was done before: evidence begins anew after an action ---------------------------
 
@@ -108,9 +118,11 @@ class Weighing:
 
     def _past(self, tier: Tier) -> list[Decision]:
         """The rounds whose bets still count, oldest first."""
+        # Any action ends WATCH's evidence; HALT's goes on through reinjections, which change the
+        # model only a little, and ends with a rollback, which replaces it.
         ends = self._done if tier is Tier.WATCH else self._rollbacks
-        start = ends[-1].round + 1 if ends else 0
-        return [d for d in self.history if d.round >= start and d.factors is not None]
+        last = max((d.round for d in ends), default=-1)
+        return [d for d in self.history if d.round > last and d.factors is not None]
 
     # ---- evidence -----------------------------------------------------------------------------
 
@@ -128,12 +140,15 @@ class Weighing:
     def _evidence(self, tier: Tier, weight: Weight[StreamId]) -> TierEvidence:
         rounds = [*(d.round for d in self._past(tier)), self.view.round]
         alpha = self._alpha[tier]
+        limit = evidence.log_limit(alpha)
+        if not weight.by_stream:  # nothing is guarded
+            return TierEvidence(weight.log_e, limit, alpha, None, self.view.round, {})
         return TierEvidence(
             log_e=weight.log_e,
-            log_limit=evidence.log_limit(alpha),
+            log_limit=limit,
             alpha=alpha,
-            driver=weight.driver if weight.by_stream else None,
-            since=rounds[weight.since] if weight.by_stream else self.view.round,
+            driver=weight.driver,
+            since=rounds[weight.since],
             by_quantity=dict(weight.by_stream),
         )
 
@@ -146,8 +161,11 @@ class Weighing:
         now = self._bets.recover
         for decision in self._done:
             tier = Tier.HALT if decision.action == Action.ROLLBACK else Tier.WATCH
-            driver = decision.evidence[tier].driver if tier in decision.evidence else None
-            # A baseline that no longer belongs to the run's line has no audit.
+            if tier not in decision.evidence:
+                continue
+            driver = decision.evidence[tier].driver
+            # A quantity that is not measured, or whose baseline no longer belongs to the run's
+            # line after a rollback, has no audit.
             if driver is None or driver not in now:
                 continue
             later = [d for d in self.history if d.round > decision.round and d.factors is not None]

@@ -28,11 +28,9 @@ def read_file(path: Path | str, digest: Any = None) -> Iterator[tuple[str, Any]]
                 try:
                     yield where, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
                 except (ValueError, RecursionError) as error:
-                    what = (
-                        "not UTF-8"
-                        if isinstance(error, UnicodeDecodeError)
-                        else f"not JSON ({error})"
-                    )
+                    what = f"not JSON ({error})"
+                    if isinstance(error, UnicodeDecodeError):
+                        what = "not UTF-8"
                     raise TraceError(
                         f"{where}: {what}, got {line[:60]!r}; expected one object per line, such as"
                         f" {SAMPLE}."

@@ -334,3 +334,9 @@ def test_the_documentation_names_every_field_and_no_other():
     assert set(
         re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in table.splitlines()[2:]))
     ) == set(FIELDS)
+
+
+def test_an_empty_family_or_slice_is_none(tmp_path):
+    rows = [{**ROW, "problem": str(i), "family": "", "slice": ""} for i in range(2)]
+    probe = read(tmp_path, rows).views[0].probe
+    assert set(probe.family) == {"default"} and set(probe.slice) == {"typical"}
