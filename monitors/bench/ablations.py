@@ -35,6 +35,7 @@ SIX = (
     "most repeated answer",
 )
 UP_IS_BAD = ("most repeated answer",)
+# Published monitors warn at a fall of a tenth, or test every round at 5 %.
 FALL = 0.10
 LEVEL = 0.05
 
@@ -63,6 +64,7 @@ def measured(rows: Table, tail_P: NDArray[np.int64]) -> dict[str, Floats]:
     miss_P = np.ones(len(tail_P))
     for j in range(4):
         miss_P = miss_P * np.clip(num - right_P[tail_P] - j, 0, None) / (num - j)
+    # Of all answers, right or not: the quantity knows no gold answers.
     often = rows.answer_PK == np.bincount(rows.answer_PK.ravel()).argmax()
     return {
         "pass@1": right_P / num,

@@ -22,6 +22,8 @@ from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.decision.tables import Tables
 from ouroloop.monitors.names import FailureMode, Tier
 
+# 500x16 is what the tables are read at, 120x8 the demo's size, 200x16 what a small budget allows;
+# the last two show what more samples buy at the baseline and in every round.
 SIZES = {
     "500x16": (500, 16, 256),
     "200x16": (200, 16, 64),
@@ -61,6 +63,7 @@ class Watcher:
         """
         guards = []
         for quantity in map(self.alter, guarded.quantities(tables, self.rule)):
+            # The same baseline in every round, and larger than any round.
             scores = self.baselines_.get(quantity.stream) or quantity.baseline_scores()
             if quantity.stream.quantity != QuantityId.SHORTCUT:
                 self.baselines_[quantity.stream] = scores
@@ -139,6 +142,7 @@ def run(name: str, seed: int, size: str, rule: DecisionRule) -> Run:
             continue
         quantities = quantities or list(guarded.quantities(tables, rule))
         found = _crossed(number, truths, quantities, rule) | found
+        # All that is left to find is known: the rest of the run is only simulated, not weighed.
         if "watch" in found and "halt" in found and ("event" in found or not stream.regime.mode):
             continue
         weights = watcher.weigh(tables)

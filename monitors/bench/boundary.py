@@ -111,11 +111,13 @@ def _monitor(
     }.get(kind, rng.beta(2, 2, num_problems))
     share_P = rng.random(num_problems)
     there = np.ones((num_problems, num_samples), dtype=bool)
+    # All of the loss where the samples are: the hardest case for a mean over problems.
     if kind == "ragged":
         few_P = np.arange(num_problems) % 2 == 0
         there[few_P, max(num_samples // 4, 1) :] = False
         share_P[few_P] = 0.0
     loss_P = share_P * truth_P
+    # At most a tenth, or two points: more would be no tolerance that anybody sets.
     loss_P *= min(1.0, (0.1 if relative else 0.02) * truth_P.mean() / loss_P.mean())
     tolerance = float(loss_P.mean() / truth_P.mean()) if relative else float(loss_P.mean())
     right = rng.random((num_problems, 4 * num_samples)) < truth_P[:, None]
@@ -168,6 +170,7 @@ def worsened(model: Model, stream: Stream) -> Model:
 
     A shortcut in one sample of a hundred, and a twentieth of all other skills lost.
     """
+    # Two steps, without chance, so that the truth of the loss is known exactly.
     for _ in range(2):
         model = dynamics.step(
             model, stream.world, Regime("worse", slips=0.012, temperature=0.93), None

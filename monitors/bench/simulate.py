@@ -37,7 +37,10 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+# On these problems the usual strategy of their type fails, so that a model that knows only that
+# one loses pass@k although its training accuracy rises.
 SHIFTED = 0.30
+# Standard deviation of difficulty in logits: a skill of 0.8 spreads over 0.6 to 0.9.
 SPREAD = 1.0
 
 
@@ -105,11 +108,14 @@ def draw(
     bound_PS = share_PS.cumsum(axis=1)[:, :-1]
     uniform_PK = rng.random((num_problems, num_samples))
     strategy_PK = np.zeros(uniform_PK.shape, dtype=np.int64)
+    # A strategy is where a uniform number falls among the cumulative shares.
     for s in range(NUM_STRATEGIES):
         strategy_PK += uniform_PK > bound_PS[:, s : s + 1]
     right_PK = rng.random((num_problems, num_samples)) < np.take_along_axis(
         right_PS, strategy_PK, axis=1
     )
+    # Every problem has answers of its own: the right one and three wrong ones. Only the shortcut
+    # gives all problems the same answer, which is what the guard looks for.
     own = (1 + NUM_WRONG) * np.arange(num_problems)[:, None]
     answer_PK = np.where(right_PK, own, own + wrong_answer()[strategy_PK])
     answer_PK = np.where(strategy_PK == SHORTCUT, len(problems.labels) - 1, answer_PK)
@@ -166,13 +172,16 @@ class Stream:
         object.__setattr__(
             self, "probe", probe(rng, self.world, self.num_problems, self.tail_share)
         )
-        object.__setattr__(self, "onset", int(rng.integers(4, 7)) if self.regime.mode else 1)
+        # Some healthy rounds first: a rule must not profit from harm in its very first round.
+        onset = int(rng.integers(4, 7)) if self.regime.mode else 1
+        object.__setattr__(self, "onset", onset)
 
     def models(self) -> Iterator[Model]:
         """The baseline's model and that of every round."""
         rng = np.random.default_rng([self.seed, 1])
         model = settled(self.world, self.regime.before)
-        model = flattened(model, self.world) if self.regime.start == "flattened" else model
+        if self.regime.start == "flattened":
+            model = flattened(model, self.world)
         yield model
         for number in range(1, self.num_rounds + 1):
             model = step(

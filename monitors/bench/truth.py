@@ -44,6 +44,7 @@ def calibration(answer_PA: Floats) -> Floats:
     All outcomes of four votes, ties broken evenly.
     """
     count_VA, ways_V = _votes(answer_PA.shape[1])
+    # 1e-300: an answer of probability 0 has a logarithm, and still no chance.
     chance_PV = np.exp(np.log(np.maximum(answer_PA, 1e-300)) @ count_VA.T + ways_V)
     winner_VA = count_VA == count_VA.max(axis=1, keepdims=True)
     winner_VA = winner_VA / winner_VA.sum(axis=1, keepdims=True)
@@ -102,6 +103,7 @@ def truth(
         QuantityId.OVERCONFIDENCE: calibration(answer_PA),
         QuantityId.OTHER_FAMILIES: model.general * problems.other_P,
     }
+    # Wrong answers are a problem's own, but for the shortcut's, which all problems share.
     wrong_PA = np.where(np.arange(answer_PA.shape[1]) == 0, 0.0, answer_PA)
     wrong_A = np.append(wrong_PA[:, :-1].ravel() / len(right_P), wrong_PA[:, -1].mean())
     spread = float((1 - (share_PS**2).sum(axis=1)).mean())
@@ -114,6 +116,7 @@ def losses(baseline: Truth, now: Truth, quantities: Sequence[Quantity]) -> dict[
     out = {}
     for q in quantities:
         id = q.stream.quantity
+        # The answer that grew most: which one it is depends on the round.
         if id == QuantityId.SHORTCUT:
             out[id] = float((now.wrong_A - baseline.wrong_A).max()) / q.tolerance
             continue

@@ -22,6 +22,7 @@ def read_file(path: Path | str, digest: Any = None) -> Iterator[tuple[str, Any]]
             for number, line in enumerate(lines, start=1):
                 if digest is not None:
                     digest.update(line)
+                # utf-8-sig: some editors put a byte-order mark before the first line.
                 if not line.strip():
                     continue
                 where = f"{path}:{number}"
@@ -48,6 +49,7 @@ def read_file(path: Path | str, digest: Any = None) -> Iterator[tuple[str, Any]]
 
 def number_in(path: str) -> float | None:
     """The last number in a file's name."""
+    # "run2-step-010.jsonl": what counts the rounds comes last.
     numbers = re.findall(r"\d+", Path(path).stem)
     return float(numbers[-1]) if numbers else None
 

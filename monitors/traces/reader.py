@@ -162,6 +162,7 @@ class TraceReader:
         self.answers_by_ = "answer" if any(a is not None for a in columns["answer"]) else "text"
         if self.answers_by_ == "answer":
             self._gold_answers(columns)
+        # A file's own names are what its author means by a strategy; ours are a guess.
         own = any(s is not None for s in columns["strategy"])
         if self.strategies is None and own:
             self.named_by_ = "strategy"
@@ -194,6 +195,7 @@ class TraceReader:
         ):
             given[problem].add(answer)
             judged[problem].add(correct)
+        # Only problems with right and wrong samples can show it: there the answers must differ.
         mixed = [p for p, seen in judged.items() if {0.0, 1.0} <= seen]
         if len(mixed) > 1 and all(len(given[p]) == 1 for p in mixed):
             self.warnings_.append(
@@ -255,6 +257,7 @@ def read_traces(
     if not keep_order:
         ascending([number_in(name) for name in names], names, "numbers in the file names")
     reader, views = TraceReader(strategies), []
+    # A copied file would be a round in which nothing changed, and evidence that all is well.
     seen: dict[str, str] = {}
     for name in names:
         digest = hashlib.sha256()

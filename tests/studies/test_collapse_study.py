@@ -132,7 +132,7 @@ def test_the_table_tells_means_over_seeds_delays_and_modes(tmp_path):
     told = collapse.page(harness.results(collapse.STUDY, tmp_path))
     assert "| sharpen | 2 | 70.0 [-57.1, 197.1] % |" in told
     assert (
-        "| sharpen | 0 | 1 | 2 | - | - | B |" in told
+        "| sharpen | 0 | 1 | 2 | - | - | sharpening |" in told
         and "| sharpen | 1 | - | - | - | 2 | - |" in told
     )
 
