@@ -91,8 +91,8 @@ def plan_text(planned: dict[str, Any]) -> str:
     out = [
         (
             f"{design.num_problems:,} problems{many}, {design.num_samples} samples of each per"
-            f" round and {design.num_baseline} at the baseline, {panel.rounds} rounds planned, alpha"
-            f" {panel.alpha:g}. Simulated on {planned['about']}."
+            f" round and {design.num_baseline} at the baseline, {panel.rounds} rounds planned,"
+            f" alpha {panel.alpha:g}. Simulated on {planned['about']}."
         ),
         "",
     ]

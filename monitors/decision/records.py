@@ -117,7 +117,7 @@ class GuardReading(OfStream):
         change: paired by problem, of the compared problems; a share of the baseline if `relative`.
         low: end of its two-sided interval at `level`.
         high: see `low`.
-        level: 1 - alpha / planned rounds, so that the intervals of a run hold together.
+        level: 1 - alpha / planned rounds, so that all intervals of a run hold at once.
         relative: whether change and tolerance are shares of the baseline's value.
         up_is_better: whether a fall is a loss.
         num_problems: problems compared.

@@ -120,7 +120,7 @@ class DecisionRule:
 
     @property
     def level(self) -> float:
-        """Level of the intervals of changes, so that those of a whole run hold together."""
+        """Level of the intervals of changes, so that all those of a run hold at once."""
         return 1 - self.alpha / self.rounds
 
     def to_json(self) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class Weighing:
         entries: tuple[OfStream, ...] = (*shown, *unmeasured)
         names = {entry.stream: entry.name for entry in entries}
         audits = self._audits(names)
-        said: list[str] = []
+        sentences: list[str] = []
         mode = None
         # HALT first: its action includes what WATCH's would do.
         acting = next((tier for tier in (Tier.HALT, Tier.WATCH) if found[tier].reached), None)
@@ -66,21 +66,21 @@ class Weighing:
             mode = self._mode(found[acting].driver)
             head = reasons.head(acting, found[acting], self.rule.watch_share)
             first, *more = reasons.losses(weights[acting], found[acting], shown, names)
-            said += [f"{head}: {first}", *more]
+            sentences += [f"{head}: {first}", *more]
         starved = self._starved()
         if starved:
-            said.append(starved)
+            sentences.append(starved)
         action = self._action(acting, bool(starved))
         if action is Action.HALT:
             used, most = len(self._rollbacks), self.rule.max_rollbacks
-            said.append(f"{used} of {most} rollbacks are used up")
+            sentences.append(f"{used} of {most} rollbacks are used up")
         audited = reasons.latest(audits)
         # Without an action the audit is the news; with one, what called for it is.
-        said = [*said, *audited] if said else [*audited, reasons.calm(shown)]
+        sentences = [*sentences, *audited] if sentences else [*audited, reasons.calm(shown)]
         return Decision(
             round=self.view.round,
             action=action,
-            reasons=tuple(said),
+            reasons=tuple(sentences),
             mode=mode,
             evidence=found,
             guards=shown,

@@ -156,7 +156,7 @@ def test_no_loss_is_measured_in_tolerances_as_zero_and_a_tolerated_one_as_one():
 
 
 def as_samples(main, others, tail):
-    """The same panel as the product sees it.
+    """The same samples as the product sees them.
 
     A row for each sample, with names for numbers, a problem's samples in the table's order.
     """

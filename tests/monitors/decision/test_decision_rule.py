@@ -493,7 +493,7 @@ def test_a_declaration_that_contradicts_another_is_refused():
 
 
 def healthy_run(seed, num_rounds=6):
-    """Actions of a run in which nothing ever changes, with one shared, noisy anchor."""
+    """Actions of a run in which nothing ever changes, with one shared, noisy baseline."""
     rng = np.random.default_rng(seed)
 
     def one(number, num_samples):
