@@ -294,10 +294,8 @@ def _logs(judged: Judged | None) -> dict[str, float]:
         # An undefined reading is NaN, which some reporters refuse.
         if math.isfinite(reading.value):
             logs[f"collapse/{reading.name}"] = float(reading.value)
-    for tier in ("watch", "halt"):
-        evidence = judged.decision.details.get(tier)
-        if evidence:
-            logs[f"collapse/{tier}_log_e"] = float(evidence["log_e"])
+    for tier, evidence in judged.decision.evidence.items():
+        logs[f"collapse/{tier}_log_e"] = evidence.log_e
     logs["collapse/action"] = float(ACTIONS[judged.decision.action])
     return logs
 

@@ -23,8 +23,6 @@ from ouroloop.monitors.traces.reader import TraceReader, main_family
 from ouroloop.monitors.traces.rows import TraceError
 
 DECISIONS = "decisions.jsonl"
-# The fields of a decision that later ones depend on; the rest of a line is for readers.
-DECISION_FIELDS = ("round", "action", "reasons", "mode", "details")
 
 _log = logging.getLogger(__name__)
 
@@ -114,9 +112,7 @@ class Record:
         self.follower.reference = baseline
         family = self.rule.main_family or main_family(baseline)
         self.follower.rule = replace(self.rule, main_family=family)
-        self.follower.history = [
-            Decision(**{name: row[name] for name in DECISION_FIELDS}) for row in measured
-        ]
+        self.follower.history = [Decision.from_json(row) for row in measured]
 
 
 def free_name(folder: Path) -> Path:

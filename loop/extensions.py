@@ -19,7 +19,7 @@ from ouroloop.loop.trackers.registry import TRACKER
 if TYPE_CHECKING:  # the stages import this module
     from ouroloop.loop.stages.filters import Filter
     from ouroloop.monitors.base import Monitor
-    from ouroloop.monitors.decision.guarded import Guarded
+    from ouroloop.monitors.decision.guarded import GuardedQuantity
 
 Part = TypeVar("Part")
 
@@ -30,8 +30,8 @@ FILTER: plugins.Kind[Filter] = plugins.Kind(
 METRIC: plugins.Kind[Monitor] = plugins.Kind(
     "metric", "monitors.metrics", "ouroloop.metrics", needs=("name", "measure")
 )
-GUARDED: plugins.Kind[Guarded] = plugins.Kind(
-    "guarded quantity", "monitors.guarded", "ouroloop.guarded", needs=("quantities",)
+GUARDED: plugins.Kind[GuardedQuantity] = plugins.Kind(
+    "guarded quantity", "monitors.guarded", "ouroloop.guarded", needs=("id", "blocks", "tolerance")
 )
 
 

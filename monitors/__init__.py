@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ouroloop.monitors.base import Pool, Reading, RoundView, Samples
-    from ouroloop.monitors.decision.rule import Decision, DecisionRule
+    from ouroloop.monitors.decision.guarded import GuardedQuantity
+    from ouroloop.monitors.decision.records import Decision
+    from ouroloop.monitors.decision.rule import DecisionRule
     from ouroloop.monitors.follower import Follower, follow
     from ouroloop.monitors.registry import MONITORS, measure_all
     from ouroloop.monitors.traces.reader import TraceError, TraceReader, read_traces
@@ -23,6 +25,7 @@ __all__ = [
     "Decision",
     "DecisionRule",
     "Follower",
+    "GuardedQuantity",
     "Pool",
     "Reading",
     "RoundView",
@@ -42,7 +45,8 @@ _HOMES = {
     "Follower": "follower",
     "follow": "follower",
     "DecisionRule": "decision.rule",
-    "Decision": "decision.rule",
+    "Decision": "decision.records",
+    "GuardedQuantity": "decision.guarded",
     "MONITORS": "registry",
     "measure_all": "registry",
     "TraceError": "traces.rows",

@@ -5,7 +5,7 @@ Every round is measured and decided on, nothing is carried out. Knows nothing of
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ import numpy as np
 from ouroloop.monitors.base import Monitor, Reading, RoundView
 from ouroloop.monitors.decision.rule import Decision, DecisionRule
 from ouroloop.monitors.metrics.readings import some_samples
+from ouroloop.monitors.names import Action
 from ouroloop.monitors.registry import MONITORS, measure_all
 from ouroloop.monitors.traces.reader import TraceError
 
@@ -31,20 +32,21 @@ class Judged(NamedTuple):
     @property
     def is_halt(self) -> bool:
         """HALT evidence: in a loop of ours the round would be rolled back, or the run ended."""
-        return self.decision.action in ("rollback", "halt")
+        return self.decision.action in (Action.ROLLBACK, Action.HALT)
 
 
 @dataclass
 class Follower:
-    """Judges round after round. As decisions are only recorded.
+    """Judges round after round. As decisions are only recorded, all rounds' evidence adds up.
 
-    The evidence of all rounds goes on adding up.
-
-    reference: the first anchor, the first round judged. anchors: which rounds, counted from 0 and
-    fixed in advance, later ones are held against; `panel.num_baselines` should say how many.
-    num_samples: read so many samples of a problem in every round, for some readings (the
-    over-confidence of a vote) are another thing with more; the decision sees all. history: the
-    decisions so far, each with `carried_out` false in its details.
+    Attributes:
+        rule: the decision rule; its `num_baselines` should be the number of `baselines`.
+        monitors: what is read of every round.
+        reference: the first baseline, the first round judged.
+        history: the decisions so far, none of them carried out.
+        baselines: which rounds, counted from 0 and fixed in advance, later ones are compared with.
+        num_samples: read so many samples of a problem in every round, for some readings (the
+            over-confidence of a vote) are another thing with more; the decision sees all.
     """
 
     rule: DecisionRule
@@ -56,62 +58,81 @@ class Follower:
     baselines: tuple[int, ...] = (0,)
     num_samples: int | None = None
     later_: list[RoundView] = field(default_factory=list)
+    baseline_readings_: Mapping[int, tuple[Reading, ...]] = field(default_factory=dict)
 
     def judge(self, view: RoundView) -> Judged:
-        """Measure and decide; only problems that the anchor has too are compared.
+        """Measure and decide; only problems that the baseline has too are compared.
 
         A monitor that raises gives a reading of status "error", which is reported and decides
         nothing: the loop is somebody else's, and an error of ours says nothing about its model.
 
         Raises:
-            TraceError: the round shares no problem with the anchor.
+            TraceError: the round shares no problem with the baseline.
         """
+        whole = view
         notes: tuple[str, ...] = ()
-        references: list[RoundView] = []
+        baselines: list[RoundView] = []
+        if self.reference is not None:
+            # Every comparison is paired by problem, so all rounds are cut to common problems.
+            view, first, notes = shared(view, self.reference)
+            both = set(view.probe.problem)
+            baselines = [first, *(only(later, both) for later in self.later_)]
+        readings = self._read(view, baselines[0] if baselines else None)
+        sound = _sound(readings)
+        before = {b.round: _sound(self._of_baseline(b)) for b in baselines}
+        decision = self.rule.decide(view, baselines, sound, self.history, before)
         if self.reference is None:
-            self.reference = view
-        else:
-            if len(self.history) in self.baselines:
-                self.later_.append(view)
-            now, then, notes = shared(view, self.reference)
-            both = set(now.probe.problem)
-            references = [
-                then,
-                *(only(anchor, both) for anchor in self.later_ if anchor is not view),
-            ]
-            view = now
-        read, *first = [self._alike(v) for v in (view, *references[:1])]
-        readings = measure_all(read, first[0] if first else None, self.monitors)
-        sound = [r for r in readings if r.status != "error"]
-        decision = self.rule.decide(view, references or None, sound, self.history)
-        decision = replace(decision, details={**decision.details, "carried_out": False})
+            self.reference = whole
+            self._keep(view, readings)
+        elif len(self.history) in self.baselines:
+            self.later_.append(whole)
+            self._keep(view, readings)
+        # What is only recorded starts no evidence anew.
+        decision = replace(decision, carried_out=False)
         self.history.append(decision)
         return Judged(decision, tuple(readings), notes)
 
+    def _read(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
+        """All readings, each from as many samples of a problem in every round."""
+        alike = None if reference is None else self._alike(reference)
+        return measure_all(self._alike(view), alike, self.monitors)
+
+    def _of_baseline(self, view: RoundView) -> Sequence[Reading]:
+        """The readings of a baseline, taken again where an interrupted run's are not known."""
+        if view.round not in self.baseline_readings_:
+            self._keep(view, self._read(view, None))
+        return self.baseline_readings_[view.round]
+
+    def _keep(self, view: RoundView, readings: Sequence[Reading]) -> None:
+        # A new mapping, so that a copy of this follower made before is left as it was.
+        self.baseline_readings_ = {**self.baseline_readings_, view.round: tuple(readings)}
+
     def _alike(self, view: RoundView) -> RoundView:
-        return (
-            view
-            if self.num_samples is None
-            else replace(view, probe=some_samples(view.probe, self.num_samples))
-        )
+        if self.num_samples is None:
+            return view
+        return replace(view, probe=some_samples(view.probe, self.num_samples))
+
+
+def _sound(readings: Sequence[Reading]) -> list[Reading]:
+    return [r for r in readings if r.status != "error"]
 
 
 def follow(
-    views: Iterable[RoundView], panel: DecisionRule, monitors: Mapping[str, Monitor] | None = None
+    views: Iterable[RoundView], rule: DecisionRule, monitors: Mapping[str, Monitor] | None = None
 ) -> list[Judged]:
-    """Judge all rounds, the anchor first."""
-    follower = Follower(panel) if monitors is None else Follower(panel, monitors)
+    """Judge all rounds, the baseline first."""
+    follower = Follower(rule) if monitors is None else Follower(rule, monitors)
     return [follower.judge(view) for view in views]
 
 
 def shared(view: RoundView, reference: RoundView) -> tuple[RoundView, RoundView, tuple[str, ...]]:
-    """Both rounds' panels over the problems that both have, and a sentence about those left out."""
+    """Both rounds over the problems that both have, and a sentence about those left out."""
     now, then = set(view.probe.problem), set(reference.probe.problem)
     both = now & then
     if not both:
         raise TraceError(
             f"round {view.round} has none of round 0's {len(then):,} problems, e.g. {min(now)!r}"
-            f" against {min(then)!r}; expected the same fixed panel in every round. Are the ids"
+            f" against {min(then)!r}; expected the same fixed probe set in every round. Are the ids"
             " counted anew in every file?"
         )
     if both == now == then:
@@ -125,6 +146,6 @@ def shared(view: RoundView, reference: RoundView) -> tuple[RoundView, RoundView,
 
 
 def only(view: RoundView, problems: Collection[str]) -> RoundView:
-    """The round's panel on these problems alone."""
+    """The round's samples of these problems alone."""
     kept_N = np.array([p in problems for p in view.probe.problem], dtype=bool)
     return view if kept_N.all() else replace(view, probe=view.probe.where(kept_N))

@@ -14,6 +14,8 @@ from typing import Any
 
 from ouroloop.evals.heldout import pass_at_k
 from ouroloop.loop.views.reader import RoundData, read_run
+from ouroloop.monitors.decision.records import Decision
+from ouroloop.monitors.names import Tier
 
 STRATEGIES = ("column", "split", "compensate", "jump")
 READINGS = {
@@ -48,7 +50,8 @@ def row(found: RoundData, total_tokens: int) -> dict[str, Any]:
 
     Of families other than the main one: pass@1 and pass@k.
     """
-    details = found.decision.get("details") or {}
+    decision = Decision.from_json(found.decision) if found.decision else None
+    evidence = {} if decision is None else decision.evidence
     main = found.probe[
         (found.probe["family"] == found.main_family) & (found.probe["kind"] == "sample")
     ]
@@ -88,9 +91,9 @@ def row(found: RoundData, total_tokens: int) -> dict[str, Any]:
         "alive": sum(value >= 0.01 for value in shares.values()),
         "replay_fraction": found.plan.get("replay_fraction", math.nan),
         "tokens": total_tokens,
-        "watch_log_e": details.get("watch", {}).get("log_e", math.nan),
-        "halt_log_e": details.get("halt", {}).get("log_e", math.nan),
-        "driver": details.get("halt", {}).get("driver", ""),
+        "watch_log_e": evidence[Tier.WATCH].log_e if evidence else math.nan,
+        "halt_log_e": evidence[Tier.HALT].log_e if evidence else math.nan,
+        "driver": "" if decision is None else decision.driver_name(Tier.HALT),
     }
 
 

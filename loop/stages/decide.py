@@ -16,24 +16,18 @@ from ouroloop.loop.round import Round
 from ouroloop.loop.rows import ProbeRow
 from ouroloop.loop.stages.preflight import adjusted
 from ouroloop.monitors.base import Monitor, Reading, RoundView
+from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.rule import Decision, DecisionRule
 from ouroloop.monitors.metrics.drift import Drift
 from ouroloop.monitors.metrics.entropy import TraceEntropy
 from ouroloop.monitors.metrics.generalization import Generalization
 from ouroloop.monitors.metrics.readings import some_samples
 from ouroloop.monitors.metrics.texts import RealText
-from ouroloop.monitors.names import Action, FailureMode
+from ouroloop.monitors.names import Action
 from ouroloop.monitors.registry import MONITORS, measure_all
 
+
 # The rule's letters, until it emits `FailureMode` itself.
-MODES = {
-    "A": FailureMode.DRIFT,
-    "B": FailureMode.SHARPENING,
-    "C": FailureMode.SHORTCUT,
-    "D": FailureMode.TAIL_NARROWING,
-}
-
-
 def held_out(rows: Sequence[ProbeRow], main: str, config: ProbeConfig) -> dict[str, Any]:
     """What evals.json holds: pass@1, pass@k, maj@k and greedy by family, with their intervals."""
     families = scores_by_family(
@@ -51,9 +45,10 @@ def held_out(rows: Sequence[ProbeRow], main: str, config: ProbeConfig) -> dict[s
 
 def decision_rule(recipe: Recipe, main: str) -> DecisionRule:
     """The decision rule with the recipe's tolerances."""
-    tolerances = recipe.monitors.model_dump(
+    settings = recipe.monitors.model_dump(
         exclude={"guard", "canonicaliser", "baselines", "metrics", "guarded"}
     )
+    tolerances = {name: settings.pop(name) for name in guarded.tolerances()}
     return DecisionRule(
         main_family=main,
         pass_k=recipe.probe.pass_at,
@@ -61,8 +56,9 @@ def decision_rule(recipe: Recipe, main: str) -> DecisionRule:
         max_rollbacks=recipe.interventions.max_rollbacks,
         min_kept=recipe.dataset.min_kept,
         num_baselines=sum(a < recipe.rounds for a in recipe.monitors.baselines),
-        also_guarded=tuple(extensions.build_all(extensions.GUARDED, recipe.monitors.guarded)),
-        **tolerances,
+        extra=tuple(extensions.build_all(extensions.GUARDED, recipe.monitors.guarded)),
+        tolerances=tolerances,
+        **settings,
     )
 
 
@@ -97,12 +93,8 @@ def decide(
         _heard(round.readings, recipe),
         [past.decision for past in history],
     )
-    is_carried_out = recipe.monitors.guard or Action(decision.action) is Action.CONTINUE
-    return replace(
-        decision,
-        mode=MODES[decision.mode] if decision.mode else None,
-        details={**decision.details, "carried_out": is_carried_out},
-    )
+    carried_out = recipe.monitors.guard or decision.action == Action.CONTINUE
+    return replace(decision, carried_out=carried_out)
 
 
 def monitors_for(round: Round, rule: DecisionRule, recipe: Recipe) -> dict[str, Monitor]:

@@ -107,8 +107,7 @@ def unharmed(history: Sequence[Round]) -> int:
     """
     safe = []
     for past in history:
-        guards = past.decision.details.get("guards", [])
-        is_within = all((guard["loss_in_tolerances"] or 0) <= 1 for guard in guards)
+        is_within = not any(guard.loss_in_tolerances > 1 for guard in past.decision.guards)
         is_accepted = past.decision.action in (Action.CONTINUE, Action.REINJECT)
         if is_accepted and is_within and isfinite(past.score):
             safe.append((past.score, -past.number))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from ouroloop.loop.views.reader import NAN, RoundData, RunData
+from ouroloop.monitors.names import FailureMode
 
 
 class Value(NamedTuple):
@@ -195,8 +196,8 @@ MEASURES: tuple[Measure, ...] = (
         _reading("supply/yield"),
     ),
 )
-MODES = {"A": "drift", "B": "sharpening", "C": "shortcut takeover", "D": "tail narrowing"}
-"""Names of the panel's failure modes."""
+MODES = {mode.value: mode.value.replace("_", " ") for mode in FailureMode}
+"""Names of the failure modes."""
 
 BY_KEY = {measure.key: measure for measure in MEASURES}
 

@@ -16,12 +16,14 @@ from typing import Any, NamedTuple
 from ouroloop.loop.errors import DataError, RecipeError
 from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.monitors.base import Reading, Samples
+from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.evidence import plain
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.follower import Follower, Judged
 from ouroloop.monitors.metrics.entropy import TraceEntropy
 from ouroloop.monitors.metrics.generalization import Generalization
 from ouroloop.monitors.metrics.readings import number
+from ouroloop.monitors.names import Tier
 from ouroloop.monitors.traces.reader import Traces, main_family, read_traces
 from ouroloop.monitors.traces.rows import TraceError
 
@@ -147,10 +149,8 @@ def rule_of(settings: Sequence[str], rounds: int) -> DecisionRule:
     Raises:
         RecipeError: an unknown name, or an impossible value.
     """
-    # A field's type is that of its default; main_family alone has none.
-    kinds: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(DecisionRule)} | {
-        "main_family": ""
-    }
+    kinds: dict[str, Any] = DecisionRule("").to_json()
+    del kinds["guarded"]
     values: dict[str, Any] = {"main_family": "", "rounds": rounds}
     for setting in settings:
         name, equals, value = setting.partition("=")
@@ -161,7 +161,8 @@ def rule_of(settings: Sequence[str], rounds: int) -> DecisionRule:
             )
         values[name] = _value_of(setting, value, kinds[name])
     try:
-        return DecisionRule(**values)
+        tolerances = {name: values.pop(name) for name in guarded.tolerances() if name in values}
+        return DecisionRule(tolerances=tolerances, **values)
     except ValueError as error:
         raise RecipeError(f"--set: {error}") from None
 
@@ -209,7 +210,7 @@ def sentence(judged: Judged, source: str) -> str:
     decision = judged.decision
     mode = ""
     if decision.mode:
-        mode = f" [mode {decision.mode}]"
+        mode = f" [{decision.mode.replace('_', ' ')}]"
     reasons = "; ".join(decision.reasons)
     return f"round {decision.round} ({source}): {decision.action}{mode} - {reasons}"
 
@@ -231,11 +232,11 @@ def _row(judged: Judged, rule: DecisionRule) -> dict[str, str]:
     for column in COLUMNS:
         head = column.head.replace("@k", f"@{rule.pass_k}")
         row[head] = _cell(found.get(column.name.format(main=rule.main_family)), column)
-    for tier in ("watch", "halt"):
-        evidence = judged.decision.details.get(tier)
+    for tier in Tier:
+        evidence = judged.decision.evidence.get(tier)
         cell = DASH
         if evidence:
-            cell = f"{plain(evidence['log_e'])} of {plain(evidence['log_limit'])}"
+            cell = f"{plain(evidence.log_e)} of {plain(evidence.log_limit)}"
         row[f"{tier.upper()} e"] = cell
     return row
 
@@ -282,15 +283,15 @@ def _gaps(judged: Judged) -> Iterator[tuple[str, str, str]]:
         is_expected = judged.decision.round == 0 and "round 0" in reading.reason
         if reading.status != "ok" and not is_expected:
             yield "not measured", reading.reason, reading.name
-    for name, reason in judged.decision.details.get("unmeasured", {}).items():
-        yield "not guarded", reason, name
+    for gap in judged.decision.unmeasured:
+        yield "not guarded", gap.reason, gap.name
 
 
 def to_json(watched: Watched) -> dict[str, Any]:
     """Everything for a script; undefined is null with its reason."""
     rounds = zip(watched.rounds, watched.traces.sources, strict=True)
     return {
-        "rule": dataclasses.asdict(watched.rule),
+        "rule": watched.rule.to_json(),
         "notes": list(watched.traces.notes),
         "exit_code": watched.exit_code,
         "rounds": [judged_json(judged) | {"source": source} for judged, source in rounds],
@@ -298,11 +299,9 @@ def to_json(watched: Watched) -> dict[str, Any]:
 
 
 def judged_json(judged: Judged) -> dict[str, Any]:
-    """One round: the decision with its details, the readings, the notes."""
-    decision = dataclasses.asdict(judged.decision)
+    """One round: the decision, the readings, the notes."""
     return {
-        **decision,
-        "reasons": list(judged.decision.reasons),
+        **judged.decision.to_json(),
         "readings": list(readings_json(judged)),
         "notes": list(judged.notes),
     }

@@ -15,9 +15,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from ouroloop.loop.views.progress import DASH, markdown
-from ouroloop.monitors.decision.populations import Design, Population, of_anchor, typical
+from ouroloop.monitors.decision.populations import Design, Population, of_baseline, typical
 from ouroloop.monitors.decision.power import CHANCES, WITHIN, Power, power
 from ouroloop.monitors.decision.rule import DecisionRule
+from ouroloop.monitors.names import Tier
 from ouroloop.monitors.traces.reader import TraceReader, main_family, read_traces
 
 # Samples of a problem in the baseline round, per sample of a later round. The baseline's noise
@@ -87,7 +88,7 @@ def of_traces(
     if paths:
         view = read_traces([paths[0]], strategies).views[0]
         family = rule.main_family or main_family(view)
-        population = of_anchor(view, family, rule.tail_slice, f"the samples of {paths[0]}")
+        population = of_baseline(view, family, rule.tail_slice, f"the samples of {paths[0]}")
         if population.others is not None:
             num_others = len(population.others.problems)
     design = Design(num_problems, num_samples, BASELINE_SAMPLES * num_samples, num_others)
@@ -110,14 +111,14 @@ def _population_of_run(run_path: Path, rule: DecisionRule) -> Population | None:
     rows = (row for row in pq.read_table(file).to_pylist() if row["kind"] == "sample")
     view = TraceReader().read((f"{file}:{i}", row) for i, row in enumerate(rows))
     family = rule.main_family or main_family(view)
-    return of_anchor(view, family, rule.tail_slice, f"the samples of round 0 of {run_path.name}")
+    return of_baseline(view, family, rule.tail_slice, f"the samples of round 0 of {run_path.name}")
 
 
 def to_json(analysis: PowerAnalysis) -> dict[str, Any]:
     """As plain JSON: `smallest` is tier -> rounds -> chance -> loss or null."""
     return {
         "design": dataclasses.asdict(analysis.design),
-        "rule": dataclasses.asdict(analysis.rule),
+        "rule": analysis.rule.to_json(),
         "about": analysis.about,
         "powers": [_power_json(p) for p in analysis.powers],
     }
@@ -143,7 +144,7 @@ def text(analysis: PowerAnalysis) -> str:
     out = [
         (
             f"{design.num_problems:,} problems{others}, {design.num_samples} samples of each per"
-            f" round and {design.num_anchor} in the baseline round, {rule.rounds} rounds planned,"
+            f" round and {design.num_baseline} in the baseline round, {rule.rounds} rounds planned,"
             f" alpha {rule.alpha:g}. Simulated on {analysis.about}."
         ),
         "",
@@ -167,7 +168,7 @@ def unseen(powers: Sequence[Power], num_rounds: int) -> list[str]:
         if p.why:
             continue
         # None: not even a complete loss reaches the lowest of the chances.
-        least = {within: p.smallest["halt", within, CHANCES[0]] for within in WITHIN}
+        least = {within: p.smallest[Tier.HALT, within, CHANCES[0]] for within in WITHIN}
         if least[WITHIN[-1]] is None:
             out.append(
                 f"* {p.name}: HALT is unlikely to notice even its complete loss within"
@@ -188,7 +189,7 @@ def unseen(powers: Sequence[Power], num_rounds: int) -> list[str]:
 def _row(p: Power, num_rounds: int) -> dict[str, str]:
     """A line of the table; no run is longer than planned."""
     row = {"quantity": p.name, "at baseline": f"{p.base:.3f}", "tolerated": _loss(p.tolerance, p)}
-    for tier in ("halt", "watch"):
+    for tier in (Tier.HALT, Tier.WATCH):
         for within in WITHIN:
             found = [_loss(p.smallest[tier, within, chance], p) for chance in CHANCES]
             when = f"in {min(within, num_rounds)}"

@@ -53,7 +53,7 @@ class RoundData:
     @property
     def carried_out(self) -> bool:
         """False when the decision was only written down (the unguarded arm)."""
-        return bool((self.decision.get("details") or {}).get("carried_out", True))
+        return bool(self.decision.get("carried_out", True))
 
     @property
     def main_family(self) -> str:

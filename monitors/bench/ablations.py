@@ -18,14 +18,14 @@ from ouroloop.monitors.bench.cells import Cell, Cells, slug
 from ouroloop.monitors.bench.regimes import REGIMES
 from ouroloop.monitors.bench.simulate import Stream
 from ouroloop.monitors.decision import evidence
-from ouroloop.monitors.decision.blocks import Table
-from ouroloop.monitors.decision.guarded import Tables, quantities
-from ouroloop.monitors.decision.guards import Baseline, Guard
+from ouroloop.monitors.decision.guarded import quantities
+from ouroloop.monitors.decision.guards import BaselineScores, Guard
 from ouroloop.monitors.decision.rule import DecisionRule
+from ouroloop.monitors.decision.tables import Table, Tables
 
 Floats = NDArray[np.float64]
 
-PANEL = DecisionRule("main")
+RULE = DecisionRule("main")
 SIX = (
     "pass@1",
     "pass@4 of the tail",
@@ -35,6 +35,7 @@ SIX = (
     "most repeated answer",
 )
 UP_IS_BAD = ("most repeated answer",)
+# Published monitors warn at a fall of a tenth, or test every round at 5 %.
 FALL = 0.10
 LEVEL = 0.05
 
@@ -63,6 +64,7 @@ def measured(rows: Table, tail_P: NDArray[np.int64]) -> dict[str, Floats]:
     miss_P = np.ones(len(tail_P))
     for j in range(4):
         miss_P = miss_P * np.clip(num - right_P[tail_P] - j, 0, None) / (num - j)
+    # Of all answers, right or not: the quantity knows no gold answers.
     often = rows.answer_PK == np.bincount(rows.answer_PK.ravel()).argmax()
     return {
         "pass@1": right_P / num,
@@ -83,21 +85,21 @@ def measured(rows: Table, tail_P: NDArray[np.int64]) -> dict[str, Floats]:
 def series(
     name: str, seed: int, size: str
 ) -> Iterator[tuple[int, Tables, dict[str, Floats], dict[str, Floats]]]:
-    """(number, tables, this round's quantities, the anchor's) of every round after the anchor.
+    """(number, tables, this round's quantities, the baseline's) of every round after round 0.
 
-    The anchor's are means over groups of as many samples as a round has: a plug-in entropy must not
-    be compared with one of more samples.
+    The baseline's are means over groups of as many samples as a round has: a plug-in entropy must
+    not be compared with one of more samples.
     """
-    num_problems, num_samples, num_anchor = SIZES[size]
+    num_problems, num_samples, num_baseline = SIZES[size]
     before: dict[str, Floats] = {}
     for a_round in Stream(
-        REGIMES[name], seed, num_problems, num_samples, num_anchor, PANEL.rounds
+        REGIMES[name], seed, num_problems, num_samples, num_baseline, RULE.rounds
     ).rounds():
-        anchor, now = a_round.tables.main
+        baseline, now = a_round.tables.main
         if a_round.number == 0:
             groups = [
-                measured(anchor.columns(slice(i, i + num_samples)), a_round.tables.tail_P)
-                for i in range(0, num_anchor, num_samples)
+                measured(baseline.columns(slice(i, i + num_samples)), a_round.tables.tail_P)
+                for i in range(0, num_baseline, num_samples)
             ]
             before = {n: np.mean([g[n] for g in groups], axis=0) for n in SIX}
         else:
@@ -117,29 +119,31 @@ def worse(now: Mapping[str, Floats], before: Mapping[str, Floats], name: str) ->
 def run(name: str, seed: int, size: str) -> Alarms:
     """One run under every rule."""
     found: dict[str, int] = {}
-    rounds: list[evidence.Factors] = []
-    baseline: Baseline | None = None
+    rounds: list[dict[str, list[float]]] = []
+    scores: BaselineScores | None = None
+    # One stream alone needs no share of the evidence and no correction for others.
+    z = evidence.baseline_z(RULE.watch_alpha, 1)
     for number, tables, now, before in series(name, seed, size):
-        quantity = next(quantities(tables, PANEL))
-        baseline = baseline or quantity.baseline()
-        guard = quantity.guard(baseline)
+        quantity = next(quantities(tables, RULE))
+        scores = scores or quantity.baseline_scores()
+        guard = quantity.guard(scores)
         assert isinstance(guard, Guard)
-        z = evidence.anchor_z(PANEL.watch_alpha, 1)
-        rounds.append(
-            {"pass@1": evidence.loss_factors(guard.stream, PANEL.watch_share, z).tolist()}
-        )
+        growth = evidence.loss_factors(guard.stream, RULE.watch_share, z)
+        rounds.append({quantity.name: growth.tolist()})
         fires = {
-            "gini_simpson_falls_a_tenth": (
-                now["Gini-Simpson"].mean() < (1 - FALL) * before["Gini-Simpson"].mean()
-            ),
-            "entropy_falls_a_tenth": now["entropy"].mean() < (1 - FALL) * before["entropy"].mean(),
+            "gini_simpson_falls_a_tenth": _falls(now, before, "Gini-Simpson"),
+            "entropy_falls_a_tenth": _falls(now, before, "entropy"),
             "any_of_six_below_5_percent": min(worse(now, before, n) for n in SIX) < LEVEL,
             "accuracy_alone": (
-                evidence.weigh(rounds, PANEL.rounds).log_e >= evidence.log_limit(PANEL.watch_alpha)
+                evidence.weigh(rounds, RULE.rounds).log_e >= evidence.log_limit(RULE.watch_alpha)
             ),
         }
         found = {rule: number for rule, fired in fires.items() if fired} | found
     return Alarms(name, seed, **found)
+
+
+def _falls(now: Mapping[str, Floats], before: Mapping[str, Floats], name: str) -> bool:
+    return bool(now[name].mean() < (1 - FALL) * before[name].mean())
 
 
 def cells(out: Path, runs: int, size: str = "500x16") -> Cells:

@@ -1,4 +1,4 @@
-"""A stream of tables through the panel's own rule: both tiers' evidence, round by round.
+"""A stream of tables through the decision rule: both tiers' evidence, round by round.
 
 Nothing is acted upon.
 """
@@ -13,12 +13,17 @@ from ouroloop.monitors.bench.regimes import REGIMES
 from ouroloop.monitors.bench.simulate import Stream
 from ouroloop.monitors.bench.truth import Truth, fallen, losses, truth
 from ouroloop.monitors.decision import evidence, guarded
-from ouroloop.monitors.decision.evidence import Factors, Weight
-from ouroloop.monitors.decision.guarded import Tables
-from ouroloop.monitors.decision.guards import Baseline, Guard, Quantity
+from ouroloop.monitors.decision.evidence import Weight
+from ouroloop.monitors.decision.guarded import QuantityId
+from ouroloop.monitors.decision.guards import BaselineScores, Guard, Quantity
 from ouroloop.monitors.decision.modes import name_mode, symptoms_of
+from ouroloop.monitors.decision.records import RoundBets, StreamId
 from ouroloop.monitors.decision.rule import DecisionRule
+from ouroloop.monitors.decision.tables import Tables
+from ouroloop.monitors.names import FailureMode, Tier
 
+# 500x16 is what the tables are read at, 120x8 the demo's size, 200x16 what a small budget allows;
+# the last two show what more samples buy at the baseline and in every round.
 SIZES = {
     "500x16": (500, 16, 256),
     "200x16": (200, 16, 64),
@@ -26,64 +31,78 @@ SIZES = {
     "500x16-anchor-1024": (500, 16, 1024),
     "1000x32": (1000, 32, 512),
 }
-"""Name -> problems, samples of each, samples of each at the anchor."""
+"""Name -> problems, samples of each, samples of each at the baseline."""
 TAIL_SHARE = {"1000x32": 0.5}
-"""Share of the panel that is of the tail slice; elsewhere a quarter."""
-TIERS = ("watch", "halt")
+"""Share of the probe set that is of the tail slice; elsewhere a quarter."""
 
 
 @dataclass
 class Watcher:
     """`DecisionRule` without views and actions.
 
-    Alter: what to change in a quantity (its tolerance, say) before it is weighed.
+    Attributes:
+        rule: the rule.
+        alter: what to change in a quantity (its tolerance, say) before it is weighed.
     """
 
-    panel: DecisionRule
+    rule: DecisionRule
     alter: Callable[[Quantity], Quantity] = lambda quantity: quantity
-    baselines_: dict[str, Baseline] = field(default_factory=dict)
-    rounds_: dict[str, list[Factors]] = field(default_factory=lambda: {tier: [] for tier in TIERS})
+    baselines_: dict[StreamId, BaselineScores] = field(default_factory=dict)
+    rounds_: list[RoundBets] = field(default_factory=list)
 
     @property
-    def alpha(self) -> dict[str, float]:
+    def alpha(self) -> dict[Tier, float]:
         """Each tier's alpha before any action."""
-        return {"watch": self.panel.watch_alpha, "halt": evidence.spent(self.panel.alpha, 1)}
+        return {Tier.WATCH: self.rule.watch_alpha, Tier.HALT: evidence.spent(self.rule.alpha, 1)}
 
-    def weigh(self, tables: Tables) -> dict[str, Weight]:
-        """Add a round, and say what all rounds so far amount to, by tier.
+    def weigh(self, tables: Tables) -> dict[Tier, Weight[StreamId]]:
+        """Add a round, and give the evidence of all rounds so far, by tier.
 
-        The anchor's side is worked out once, but for the shortcut's.
+        The baseline's side is worked out once, but for the shortcut's, whose score is another one
+        in every round.
         """
         guards = []
-        for quantity in map(self.alter, guarded.quantities(tables, self.panel)):
-            baseline = self.baselines_.get(quantity.name) or quantity.baseline()
-            if quantity.name != guarded.SHORTCUT:
-                self.baselines_[quantity.name] = baseline
-            if isinstance(guard := quantity.guard(baseline), Guard):
+        for quantity in map(self.alter, guarded.quantities(tables, self.rule)):
+            # The same baseline in every round, and larger than any round.
+            scores = self.baselines_.get(quantity.stream) or quantity.baseline_scores()
+            if quantity.stream.quantity != QuantityId.SHORTCUT:
+                self.baselines_[quantity.stream] = scores
+            if isinstance(guard := quantity.guard(scores), Guard):
                 guards.append(guard)
-        factors = self.panel.factors(guards, self.alpha)
-        for tier in TIERS:
-            self.rounds_[tier].append(factors[tier])
+        self.rounds_.append(self.rule.bets(guards, self.alpha))
+        first = guarded.first_shares(self.rule)
         return {
-            tier: evidence.weigh(self.rounds_[tier], self.panel.rounds, 0, guarded.FIRST)
-            for tier in TIERS
+            tier: evidence.weigh(
+                [bets.of(tier) for bets in self.rounds_], self.rule.rounds, 0, first
+            )
+            for tier in Tier
         }
 
-    def alarms(self, weights: Mapping[str, Weight]) -> list[str]:
+    def alarms(self, weights: Mapping[Tier, Weight[StreamId]]) -> list[Tier]:
         """The tiers whose limit is reached."""
         return [
-            tier for tier in TIERS if weights[tier].log_e >= evidence.log_limit(self.alpha[tier])
+            tier for tier in Tier if weights[tier].log_e >= evidence.log_limit(self.alpha[tier])
         ]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run came to: rounds, 0 for never.
+    """What happened in a run: rounds, 0 for never.
 
-    Violated: the first round in which a quantity was truly beyond a tier's tolerance.
-
-    event: first round with pass@1 or the tail's pass@k truly 2 points below the anchor; from_best:
-    below the best round so far.
+    Attributes:
+        regime: its name.
+        seed: of the stream.
+        onset: first round of the regime.
+        event: first round with pass@1 or the tail's pass@k truly 2 points below the baseline.
+        from_best: the same, below the best round so far.
+        violated_watch: first round with a quantity truly beyond WATCH's share of its tolerance.
+        violated_halt: the same for the whole tolerance.
+        watch: first round of WATCH.
+        watch_driver: the name of the quantity that drove it.
+        watch_mode: the failure mode that was named.
+        halt: first round of HALT; likewise.
+        halt_driver: see `watch_driver`.
+        halt_mode: see `watch_mode`.
     """
 
     regime: str
@@ -101,69 +120,73 @@ class Run:
     halt_mode: str = ""
 
 
-def run(name: str, seed: int, size: str, panel: DecisionRule) -> Run:
-    """One simulated run under the rule, stopped when all that it can tell is known."""
-    num_problems, num_samples, num_anchor = SIZES[size]
+def run(name: str, seed: int, size: str, rule: DecisionRule) -> Run:
+    """One simulated run under the rule, stopped when all that it can show is known."""
+    num_problems, num_samples, num_baseline = SIZES[size]
     stream = Stream(
         REGIMES[name],
         seed,
         num_problems,
         num_samples,
-        num_anchor,
-        panel.rounds,
+        num_baseline,
+        rule.rounds,
         TAIL_SHARE.get(size, 0.25),
     )
-    watcher = Watcher(panel)
+    watcher = Watcher(rule)
     found: dict[str, Any] = {}
     truths: list[Truth] = []
     quantities: list[Quantity] = []
-    for number, tables, now in told(stream, panel):
+    for number, tables, now in with_truth(stream, rule):
         truths.append(now)
         if number == 0:
             continue
-        quantities = quantities or list(guarded.quantities(tables, panel))
-        found = _crossed(number, truths, quantities, panel) | found
+        quantities = quantities or list(guarded.quantities(tables, rule))
+        found = _crossed(number, truths, quantities, rule) | found
+        # All that is left to find is known: the rest of the run is only simulated, not weighed.
         if "watch" in found and "halt" in found and ("event" in found or not stream.regime.mode):
             continue
-        for tier in watcher.alarms(weights := watcher.weigh(tables)):
+        weights = watcher.weigh(tables)
+        names = {q.stream: q.name for q in quantities}
+        for tier in watcher.alarms(weights):
             if tier not in found:
-                anchor, main = tables.main
-                mode = name_mode(
-                    symptoms_of(main),
-                    symptoms_of(anchor),
-                    {anchor.problems[i] for i in tables.tail_P},
-                )
                 found |= {
-                    tier: number,
-                    f"{tier}_driver": weights[tier].driver,
-                    f"{tier}_mode": mode or "",
+                    str(tier): number,
+                    f"{tier}_driver": names[weights[tier].driver],
+                    f"{tier}_mode": str(_mode(tables) or ""),
                 }
     return Run(name, seed, stream.onset, **found)
 
 
-def told(stream: Stream, panel: DecisionRule) -> Iterator[tuple[int, Tables, Truth]]:
-    """(number, tables, truth) of every round, the anchor first."""
+def _mode(tables: Tables) -> FailureMode | None:
+    """What the round would be called."""
+    baseline, now = tables.main
+    tail = {baseline.problems[i] for i in tables.tail_P}
+    return name_mode(symptoms_of(now), symptoms_of(baseline), tail)
+
+
+def with_truth(stream: Stream, rule: DecisionRule) -> Iterator[tuple[int, Tables, Truth]]:
+    """(number, tables, truth) of every round, the baseline first."""
     rare = None
     for a_round in stream.rounds():
-        rare = guarded.rare_at_anchor(a_round.tables) if rare is None else rare
+        rare = guarded.rare_at_baseline(a_round.tables) if rare is None else rare
         yield (
             a_round.number,
             a_round.tables,
-            truth(a_round.model, stream.world, stream.probe, rare, panel.pass_k),
+            truth(a_round.model, stream.world, stream.probe, rare, rule.pass_k),
         )
 
 
 def _crossed(
-    number: int, truths: list[Truth], quantities: list[Quantity], panel: DecisionRule
+    number: int, truths: list[Truth], quantities: list[Quantity], rule: DecisionRule
 ) -> dict[str, int]:
     """Which lines are crossed in this round."""
     now = truths[-1]
     loss = max(losses(truths[0], now, quantities).values())
     best = {n: max(t.score[n] for t in truths) for n in now.score}
     lines = {
-        "event": fallen(truths[0].score, now.score, panel.pass_k),
-        "from_best": fallen(best, now.score, panel.pass_k),
-        "violated_watch": loss > panel.watch_share,
+        "event": fallen(truths[0].score, now.score),
+        "from_best": fallen(best, now.score),
+        "violated_watch": loss > rule.watch_share,
         "violated_halt": loss > 1,
     }
     return {name: number for name, is_crossed in lines.items() if is_crossed}

@@ -18,14 +18,15 @@ from ouroloop.monitors.bench.dynamics import HEALTHY, Model, Regime
 from ouroloop.monitors.bench.simulate import Stream
 from ouroloop.monitors.bench.truth import losses, truth
 from ouroloop.monitors.decision import blocks, evidence, guarded
-from ouroloop.monitors.decision.blocks import Table
-from ouroloop.monitors.decision.guarded import Tables
 from ouroloop.monitors.decision.guards import Guard, Quantity
+from ouroloop.monitors.decision.records import StreamId
 from ouroloop.monitors.decision.rule import DecisionRule
+from ouroloop.monitors.decision.tables import Pair, Table, Tables
+from ouroloop.monitors.names import Tier
 
 NUM_ROUNDS, NUM_MONITORS = 20, 6
-PANEL = DecisionRule("main")
-TIERS = {"halt": (1.0, PANEL.alpha), "watch": (PANEL.watch_share, PANEL.watch_alpha)}
+RULE = DecisionRule("main")
+TIERS = {Tier.HALT: (1.0, RULE.alpha), Tier.WATCH: (RULE.watch_share, RULE.watch_alpha)}
 """Tier -> the share of every tolerance that it bets on, and its alpha."""
 KINDS = ("spread", "extreme", "rare", "ragged")
 GRID = (
@@ -54,45 +55,42 @@ class Verdict:
     log_e: float
 
 
-def binomial(size: str, kind: str, together: bool, seed: int, tier: str = "halt") -> Verdict:
-    """Six monitors of right-or-wrong samples.
+def binomial(size: str, kind: str, together: bool, seed: int, tier: str = Tier.HALT) -> Verdict:
+    """Six monitors of right-or-wrong samples, each exactly on the tier's share of its tolerance.
 
-    Three with an absolute tolerance and three with a relative one, and an anchor of 4 k samples.
+    Three with an absolute tolerance and three with a relative one, and a baseline of 4 k samples.
 
-    What each has lost is the share of its tolerance that the tier bets on.
-
-    kind: how unlike the problems are. `spread` Beta(2, 2); `extreme` Beta(0.3, 0.3), most of them
-    near 0 or 1; `rare` about 2 % each; `ragged`: half of the problems have a quarter of the
-    samples, and all of the loss lies with the others.
+    Args:
+        size: problems x samples, "120x8".
+        kind: how unlike the problems are. `spread` Beta(2, 2); `extreme` Beta(0.3, 0.3), most of
+            them near 0 or 1; `rare` about 2 % each; `ragged`: half of the problems have a quarter
+            of the samples, and all of the loss lies with the others.
+        together: all monitors see the same numbers.
+        seed: of all that is random.
+        tier: the tier that is tried.
     """
     num_problems, num_samples = (int(x) for x in size.split("x"))
     rng = np.random.default_rng([seed, KINDS.index(kind), num_problems])
-    monitors = [
-        _monitor(rng, kind, num_problems, num_samples, i % 2 == 1)
-        for i in range(1 if together else NUM_MONITORS)
-    ]
-    share, alpha = TIERS[tier]
-    monitors = [
-        (replace(quantity, tolerance=quantity.tolerance / share), now_P)
-        for quantity, now_P in monitors
-    ]
-    z = evidence.anchor_z(alpha, NUM_MONITORS)
-    baselines = [quantity.baseline() for quantity, _ in monitors]
-    rounds: list[evidence.Factors] = []
+    share, alpha = TIERS[Tier(tier)]
+    monitors = []
+    for i in range(1 if together else NUM_MONITORS):
+        quantity, now_P = _monitor(rng, kind, num_problems, num_samples, i % 2 == 1)
+        monitors.append((replace(quantity, tolerance=quantity.tolerance / share), now_P))
+    z = evidence.baseline_z(alpha, NUM_MONITORS)
+    baselines = [quantity.baseline_scores() for quantity, _ in monitors]
+    rounds: list[dict[str, list[float]]] = []
     highest = -np.inf
     for number in range(1, NUM_ROUNDS + 1):
         factors: dict[str, list[float]] = {}
-        for index, ((quantity, now_P), baseline) in enumerate(
-            zip(monitors, baselines, strict=True)
-        ):
-            right = rng.random(quantity.now.there_PK.shape) < now_P[:, None]
-            guard = replace(quantity, now=_table(right, quantity.now.there_PK)).guard(baseline)
+        for index, ((quantity, now_P), scores) in enumerate(zip(monitors, baselines, strict=True)):
+            there = quantity.pair.now.there_PK
+            now = _table(rng.random(there.shape) < now_P[:, None], there)
+            guard = replace(quantity, pair=Pair(quantity.pair.baseline, now)).guard(scores)
             if not isinstance(guard, Guard):
                 continue
             growth = evidence.loss_factors(guard.stream, share, z).tolist()
-            factors |= {
-                f"{index} {copy}": growth for copy in range(NUM_MONITORS if together else 1)
-            }
+            copies = range(NUM_MONITORS if together else 1)
+            factors |= {f"{index} {copy}": growth for copy in copies}
         rounds.append(factors)
         highest = max(highest, evidence.weigh(rounds, NUM_ROUNDS, NUM_MONITORS).log_e)
         if highest >= evidence.log_limit(alpha):
@@ -113,19 +111,22 @@ def _monitor(
     }.get(kind, rng.beta(2, 2, num_problems))
     share_P = rng.random(num_problems)
     there = np.ones((num_problems, num_samples), dtype=bool)
+    # All of the loss where the samples are: the hardest case for a mean over problems.
     if kind == "ragged":
         few_P = np.arange(num_problems) % 2 == 0
         there[few_P, max(num_samples // 4, 1) :] = False
         share_P[few_P] = 0.0
     loss_P = share_P * truth_P
+    # At most a tenth, or two points: more would be no tolerance that anybody sets.
     loss_P *= min(1.0, (0.1 if relative else 0.02) * truth_P.mean() / loss_P.mean())
     tolerance = float(loss_P.mean() / truth_P.mean()) if relative else float(loss_P.mean())
-    anchor = rng.random((num_problems, 4 * num_samples)) < truth_P[:, None]
-    full = _table(anchor, np.ones(anchor.shape, dtype=bool))
-    return (
-        Quantity("x", 1, blocks.right, full, _table(there, there), tolerance, "", relative),
-        truth_P - loss_P,
+    right = rng.random((num_problems, 4 * num_samples)) < truth_P[:, None]
+    baseline = _table(right, np.ones(right.shape, dtype=bool))
+    pair = Pair(baseline, _table(there, there))
+    quantity = Quantity(
+        StreamId("x"), "x", 1, blocks.right, pair, tolerance=tolerance, relative=relative
     )
+    return quantity, truth_P - loss_P
 
 
 def _table(right: NDArray[np.bool_], there: NDArray[np.bool_]) -> Table:
@@ -133,34 +134,33 @@ def _table(right: NDArray[np.bool_], there: NDArray[np.bool_]) -> Table:
     return Table(tuple(f"p{i:05d}" for i in range(len(right))), there, right & there, none, none)
 
 
-def panel(size: str, seed: int, tier: str = "halt") -> Verdict:
-    """The panel's own eight quantities on a model that has truly lost exactly what the tier tolerates of each."""
-    num_problems, num_samples, num_anchor = SIZES[size]
-    stream = Stream(HEALTHY, seed, num_problems, num_samples, num_anchor)
+def all_quantities(size: str, seed: int, tier: str = Tier.HALT) -> Verdict:
+    """The rule's own quantities, each having truly lost exactly what the tier tolerates.
+
+    Eight of them: every simulated sample is scored, so that the share of unscored ones is no part
+    (see `Tables.judged`).
+    """
+    num_problems, num_samples, num_baseline = SIZES[size]
+    stream = Stream(HEALTHY, seed, num_problems, num_samples, num_baseline)
     rng = np.random.default_rng([seed, 3])
     before = dynamics.settled(stream.world, HEALTHY)
     after = worsened(before, stream)
-    first = simulate.draw(before, stream.world, stream.probe, num_anchor, rng)
-    limits: dict[str, float] = {}
-    share = TIERS[tier][0]
+    first = simulate.draw(before, stream.world, stream.probe, num_baseline, rng)
+    limits: dict[StreamId, float] = {}
+    share = TIERS[Tier(tier)][0]
     watcher = Watcher(
-        replace(PANEL, rounds=NUM_ROUNDS),
-        lambda q: replace(q, tolerance=limits[q.name] / share, ceiling=None),
+        replace(RULE, rounds=NUM_ROUNDS),
+        lambda q: replace(q, tolerance=limits[q.stream] / share, ceiling=None),
     )
     highest = -np.inf
     for number in range(1, NUM_ROUNDS + 1):
         now = simulate.draw(after, stream.world, stream.probe, num_samples, rng)
-        main = (first[0], now[0])
-        tables = Tables(
-            main,
-            stream.probe.tail_P,
-            main,
-            np.zeros(num_problems, dtype=np.int64),
-            (first[1], now[1]),
-        )
+        main, others = Pair(first[0], now[0]), Pair(first[1], now[1])
+        family_P = np.zeros(num_problems, dtype=np.int64)
+        tables = Tables(main, stream.probe.tail_P, main, family_P, others)
         limits = limits or true_losses(before, after, stream, tables)
-        highest = max(highest, watcher.weigh(tables)[tier].log_e)
-        if highest >= evidence.log_limit(watcher.alpha[tier]):
+        highest = max(highest, watcher.weigh(tables)[Tier(tier)].log_e)
+        if highest >= evidence.log_limit(watcher.alpha[Tier(tier)]):
             return Verdict(seed, number, round(highest, 4))
     return Verdict(seed, 0, round(highest, 4))
 
@@ -170,6 +170,7 @@ def worsened(model: Model, stream: Stream) -> Model:
 
     A shortcut in one sample of a hundred, and a twentieth of all other skills lost.
     """
+    # Two steps, without chance, so that the truth of the loss is known exactly.
     for _ in range(2):
         model = dynamics.step(
             model, stream.world, Regime("worse", slips=0.012, temperature=0.93), None
@@ -179,13 +180,15 @@ def worsened(model: Model, stream: Stream) -> Model:
     return replace(model, share_TS=share_TS, general=0.95)
 
 
-def true_losses(before: Model, after: Model, stream: Stream, tables: Tables) -> dict[str, float]:
+def true_losses(
+    before: Model, after: Model, stream: Stream, tables: Tables
+) -> dict[StreamId, float]:
     """What each quantity has truly lost, in the unit of its tolerance."""
-    rare = guarded.rare_at_anchor(tables)
-    then, now = (truth(m, stream.world, stream.probe, rare, PANEL.pass_k) for m in (before, after))
-    quantities = [replace(q, ceiling=None) for q in guarded.quantities(tables, PANEL)]
+    rare = guarded.rare_at_baseline(tables)
+    then, now = (truth(m, stream.world, stream.probe, rare, RULE.pass_k) for m in (before, after))
+    quantities = [replace(q, ceiling=None) for q in guarded.quantities(tables, RULE)]
     lost = losses(then, now, quantities)
-    return {q.name: lost[q.name] * q.tolerance for q in quantities}
+    return {q.stream: lost[q.stream.quantity] * q.tolerance for q in quantities}
 
 
 def name_of(size: str, kind: str, together: bool, tier: str) -> str:
@@ -195,15 +198,15 @@ def name_of(size: str, kind: str, together: bool, tier: str) -> str:
 
 def prefix(tier: str) -> str:
     """What the names of a tier's cells begin with."""
-    return "" if tier == "halt" else f"{tier}-"
+    return "" if tier == Tier.HALT else f"{tier}-"
 
 
 def cells(out: Path, runs: int) -> Cells:
-    """A cell for each line of the grid, and the panel at two sizes.
+    """A cell for each line of the grid, and the rule's own quantities at two sizes.
 
     Some of them for WATCH as well.
     """
-    lines = [(*line, "halt") for line in GRID] + [(*line, "watch") for line in WATCHED]
+    lines = [(*line, Tier.HALT) for line in GRID] + [(*line, Tier.WATCH) for line in WATCHED]
     grid: Cells = {
         Cell(out / "v1.csv", name_of(size, kind, together, tier)): (
             binomial,
@@ -214,7 +217,7 @@ def cells(out: Path, runs: int) -> Cells:
     for size, num in (("120x8", runs), ("500x16", max(runs // 10, 1))):
         for tier in TIERS:
             grid[Cell(out / "v1.csv", f"{prefix(tier)}panel-{size}")] = (
-                panel,
+                all_quantities,
                 [(size, seed, tier) for seed in range(num)],
             )
     return grid

@@ -1,4 +1,4 @@
-"""V4: every regime under the panel's rule.
+"""V4: every regime under the decision rule.
 
 How soon collapse is seen, what is named, and how often nothing is the matter.
 """
@@ -14,12 +14,12 @@ from ouroloop.monitors.bench.cells import Cell, Cells, slug
 from ouroloop.monitors.bench.regimes import REGIMES
 from ouroloop.monitors.decision.rule import DecisionRule
 
-PANEL = DecisionRule("main")
+RULE = DecisionRule("main")
 
 
 def one(name: str, seed: int, size: str) -> Any:
-    """A run under the defaults of the panel."""
-    return run(name, seed, size, PANEL)
+    """A run under the defaults of the rule."""
+    return run(name, seed, size, RULE)
 
 
 def cells(

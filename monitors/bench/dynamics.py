@@ -1,6 +1,6 @@
 """Populations of strategies under selection, temperature and drift.
 
-What a round of self-training does to a model. Knows nothing of panels.
+What a round of self-training does to a model. Knows nothing of probe sets.
 
 A world has problem types (Zipf) and strategies, of which two to four are right for a type. A model
 is a table of shares: P(strategy) for each type. A round of self-training samples it at a
@@ -20,34 +20,45 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ouroloop.monitors.names import FailureMode
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+# Zipf's law over 60 types gives the rarest 0.4 % of the data, which is what drift loses first.
 NUM_TYPES, NUM_STRATEGIES = 60, 12
 SHORTCUT = NUM_STRATEGIES
 NUM_WRONG = 3
+# A majority is taken over as many votes as a usual round has samples; its chance over 64 polls.
 NUM_VOTERS, NUM_POLLS = 16, 64
 
 
 @dataclass(frozen=True)
 class Regime:
-    """How a round makes the next model. mode: what it ought to be called ("" healthy).
+    """How a round makes the next model.
 
-    Fresh: share of real data (lambda).
-
-    accept: what is kept of the samples: `all`, `answer` (right ones), `even` (right ones, as many
-    of every right strategy's samples), `vote` (those that agree with the majority of 16), `weak` (a
-    verifier that loves one wrong strategy per type), `format` (a reward that honest samples get
-    with probability `honest`, the shortcut always). slips: share of samples that are learnt as any
-    strategy at all. learn: share of the remaining errors that practice removes in a round. narrow:
-    how strongly a type's share of the problems follows its pass rate. prior: as many samples of all
-    types together are mixed with every type's own. settled: what the healthy rounds before it
-    accept. start: `settled`, or `flattened`: more diverse than the real data.
+    Attributes:
+        name: what the regime is called.
+        mode: the failure mode that it ought to be named; None: healthy.
+        temperature: of sampling.
+        fresh: share of real data (lambda).
+        accept: what is kept of the samples: `all`, `answer` (right ones), `even` (right ones, as
+            many of every right strategy's samples), `vote` (those that agree with the majority of
+            16), `weak` (a verifier that accepts one wrong strategy per type), `format` (a reward
+            that honest samples get with probability `honest`, the shortcut always).
+        slips: share of samples that are learnt as any strategy at all.
+        honest: see `accept`.
+        learn: share of the remaining errors that practice removes in a round.
+        narrow: how strongly a type's share of the problems follows its pass rate.
+        num_samples: of a round, over all types.
+        prior: as many samples of all types together are mixed with every type's own.
+        settled: what the healthy rounds before it accept.
+        start: `settled`, or `flattened`: more diverse than the real data.
     """
 
     name: str
-    mode: str = ""
+    mode: FailureMode | None = None
     temperature: float = 1.0
     fresh: float = 0.0
     accept: str = "all"
@@ -125,16 +136,19 @@ def step(model: Model, the: World, regime: Regime, rng: np.random.Generator | No
 
     Without `rng` with as many samples as one likes (its expectation).
     """
+    # What is sampled: the model at a temperature, and of that what the filter keeps.
     drawn_TS = np.where(model.share_TS > 0, model.share_TS, 1.0) ** (1 / regime.temperature) * (
         model.share_TS > 0
     )
     drawn_TS /= drawn_TS.sum(axis=1, keepdims=True)
     kept_TS = drawn_TS * acceptance(drawn_TS, model, the, regime, rng)
     pass_T = kept_TS.sum(axis=1)
+    # Which types it is learnt on: those that are passed often, where the regime narrows.
     right_T = (drawn_TS * model.skill_TS * the.right_TS).sum(axis=1)
     weight_T = np.maximum(model.weight_T * right_T**regime.narrow, 1e-12)
     weight_T /= weight_T.sum()
     own_TS = kept_TS / pass_T[:, None]
+    # Finite samples: without fresh data, strategies are lost for ever by chance alone.
     num_T = np.maximum(np.rint(regime.num_samples * (1 - regime.fresh) * weight_T), 1).astype(
         np.int64
     )
@@ -144,23 +158,22 @@ def step(model: Model, the: World, regime: Regime, rng: np.random.Generator | No
     amount_T = (1 - fresh) * weight_T + fresh * the.weight_T
     mix_T = (fresh * the.weight_T / amount_T)[:, None]
     share_TS = (1 - mix_T) * own_TS + mix_T * the.real_TS
-    fill_T = (regime.prior / (regime.prior + regime.num_samples * amount_T))[
-        :, None
-    ]  # a type with little data is filled up from all types together
+    # A type with little data is filled up from all types together.
+    fill_T = (regime.prior / (regime.prior + regime.num_samples * amount_T))[:, None]
     share_TS = (1 - fill_T) * share_TS + fill_T * (amount_T[:, None] * share_TS).sum(axis=0)
+    # Slips go to every strategy but the shortcut, which has to be selected to spread.
     share_TS[:, :SHORTCUT] = (1 - regime.slips) * share_TS[:, :SHORTCUT] + regime.slips * (
         1 - share_TS[:, SHORTCUT:]
     ) / NUM_STRATEGIES
-    forgotten_TS = (
-        model.skill_TS * (1 - fill_T) * (1 - regime.slips * (1 - fresh))
-        if regime.accept == "all"
-        else model.skill_TS * (1 - fill_T)
-    )
+    # Skill is forgotten where slips are learnt: a filter for right answers keeps them out.
+    forgotten_TS = model.skill_TS * (1 - fill_T)
+    if regime.accept == "all":
+        forgotten_TS = forgotten_TS * (1 - regime.slips * (1 - fresh))
     kept_skill = (1 - fresh) * forgotten_TS + fresh * np.maximum(model.skill_TS, the.skill_TS)
     skill_TS = kept_skill + regime.learn * (1 - kept_skill) * the.right_TS
-    general = (
-        model.general * (1 - regime.slips * (1 - fresh)) if fresh < HEALTHY.fresh else model.general
-    )
+    general = model.general
+    if fresh < HEALTHY.fresh:
+        general *= 1 - regime.slips * (1 - fresh)
     return Model(share_TS, skill_TS, weight_T, general)
 
 
@@ -182,12 +195,14 @@ def acceptance(
             )
         )
     if regime.accept == "weak":
+        # The most frequent wrong strategy of each type is the one that the verifier accepts.
         loved_TS = (drawn_TS * ~the.right_TS)[:, :SHORTCUT].argmax(axis=1)[:, None] == np.arange(
             NUM_STRATEGIES + 1
         )
         return np.asarray(np.where(loved_TS, 0.95, 0.9 * right_TS + 0.3 * (1 - right_TS)))
     if regime.accept == "vote":
         answer_TA = answers(drawn_TS, right_TS)
+        # Ties go to the lower answer, the right one first.
         polls = (rng or np.random.default_rng(0)).multinomial(
             NUM_VOTERS, np.repeat(answer_TA, NUM_POLLS, axis=0)
         )

@@ -1,10 +1,10 @@
-"""V2: what the monitors' numbers are worth at the size of a panel.
+"""V2: what the monitors' numbers are worth at the size of a probe set.
 
 Bias, spread, and how often their 95 % intervals hold the truth.
 
-Every draw is a new panel from one world, whose problems differ in all that is measured. The truth
-of a reading is its value where problems abound (`TRUTH`), as many samples of each: what is asked is
-whether the interval tells of the world's problems, not only of those drawn.
+Every draw is a new probe set from one world, whose problems differ in all that is measured. The
+truth of a reading is its value where problems abound (`TRUTH`), as many samples of each: what is
+asked is whether the interval is right about the world's problems, not only about those drawn.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ OF_THE_SIZE = (
     "supply/effective_problems",
     "drift/",
 )
-"""Readings that have no value apart from the panel's size.
+"""Readings that have no value apart from the probe set's size.
 
 Or limits that are not simultaneous: their docstrings say what was measured.
 """
@@ -156,15 +156,13 @@ def answers(
 def view(
     rng: np.random.Generator, the: Problems, others: Problems, num_samples: int, number: int
 ) -> RoundView:
-    """A round's whole view. Critiques, texts and canaries are as many as the panel's problems.
+    """A round's whole view. Critiques, texts and audit items are as many as its problems.
 
     The pool has other problems, two for one.
     """
     num = len(the.nats_P)
-    probe, rest = (
-        answers(rng, the, num_samples, "main"),
-        answers(rng, others, num_samples, "other", named=False),
-    )
+    probe = answers(rng, the, num_samples, "main")
+    rest = answers(rng, others, num_samples, "other", named=False)
     both = Samples(
         **{
             name: np.concatenate([getattr(probe, name), getattr(rest, name)])
@@ -172,23 +170,8 @@ def view(
         }
     )
     drafts = answers(rng, trained(problems(rng, 2 * num)), 4, "pool")
-    at_P = rng.beta(3, 3, num)  # how the critic likes a problem
-    judged = probe.where(np.arange(len(probe)) % num_samples < 2)
-    sure_N = np.clip(
-        0.5 * np.repeat(at_P, 2) + 0.4 * judged.correct + 0.1 * rng.standard_normal(2 * num),
-        0.01,
-        0.99,
-    )
-    verdict_N = np.where(
-        rng.random(2 * num) < 0.05, np.nan, (rng.random(2 * num) < sure_N).astype(float)
-    )
-    critics = Critics(judged.problem, verdict_N, sure_N, judged.correct, rng.beta(4, 2, 2 * num))
-    planted = (np.arange(num) % 2).astype(float)
-    accepted = np.where(
-        rng.random(num) < 0.05,
-        np.nan,
-        (rng.random(num) < np.where(planted == 1, 0.9, 0.1)).astype(float),
-    )
+    critics = _critics(rng, probe.where(np.arange(len(probe)) % num_samples < 2), num)
+    audit = _audit(rng, num)
     real_P = rng.gamma(4.0, 0.1, num)
     real = Texts(
         _names("real", np.arange(num)),
@@ -203,7 +186,28 @@ def view(
         critics,
         _pool(rng, drafts) if number else None,
         real,
-        AuditItems(_names("planted", np.arange(num)), planted, accepted) if number else None,
+        audit if number else None,
+    )
+
+
+def _critics(rng: np.random.Generator, judged: Samples, num_problems: int) -> Critics:
+    """Two critiques of each problem; the critic likes some problems better than others."""
+    num = 2 * num_problems
+    liked_P = rng.beta(3, 3, num_problems)
+    sure_N = 0.5 * np.repeat(liked_P, 2) + 0.4 * judged.correct + 0.1 * rng.standard_normal(num)
+    sure_N = np.clip(sure_N, 0.01, 0.99)
+    unreadable_N = rng.random(num) < 0.05
+    verdict_N = np.where(unreadable_N, np.nan, (rng.random(num) < sure_N).astype(float))
+    return Critics(judged.problem, verdict_N, sure_N, judged.correct, rng.beta(4, 2, num))
+
+
+def _audit(rng: np.random.Generator, num: int) -> AuditItems:
+    """Planted items, every second one right; the filter accepts nine of ten right ones."""
+    planted = (np.arange(num) % 2).astype(float)
+    without_N = rng.random(num) < 0.05
+    accepted_N = (rng.random(num) < np.where(planted == 1, 0.9, 0.1)).astype(float)
+    return AuditItems(
+        _names("planted", np.arange(num)), planted, np.where(without_N, np.nan, accepted_N)
     )
 
 
@@ -261,7 +265,7 @@ def _texts(
 
 
 def draw(rng: np.random.Generator, num_problems: int, num_samples: int) -> dict[str, Reading]:
-    """All readings of a round after training, on a panel of new problems."""
+    """All readings of a round after training, on a probe set of new problems."""
     the, others = problems(rng, num_problems), problems(rng, max(12, num_problems // 5))
     then = view(rng, the, others, num_samples, 0)
     return {
@@ -271,14 +275,14 @@ def draw(rng: np.random.Generator, num_problems: int, num_samples: int) -> dict[
 
 
 def characteristics(size: str, runs: int, seed: int = 0) -> list[Line]:
-    """A line per reading that has a value apart from the panel's size.
+    """A line per reading that has a value apart from the probe set's size.
 
     Raises:
         RuntimeError: a monitor failed.
     """
     num_problems, num_samples = (int(x) for x in size.split("x"))
     large, times = TRUTH
-    told = [
+    large_draws = [
         draw(np.random.default_rng([seed, 1, num_samples, i]), large, num_samples)
         for i in range(times)
     ]
@@ -286,18 +290,18 @@ def characteristics(size: str, runs: int, seed: int = 0) -> list[Line]:
         draw(np.random.default_rng([seed, 0, num_problems, i]), num_problems, num_samples)
         for i in range(runs)
     ]
-    if failed := [r for r in told[0].values() if r.status == "error"]:
+    if failed := [r for r in large_draws[0].values() if r.status == "error"]:
         raise RuntimeError(failed[0].reason)
     names = [
         name
-        for name, r in told[0].items()
+        for name, r in large_draws[0].items()
         if math.isfinite(r.value) and not name.startswith(OF_THE_SIZE)
     ]
     return [
         _line(
             size,
             name,
-            float(np.mean([r[name].value for r in told])),
+            float(np.mean([r[name].value for r in large_draws])),
             [d[name] for d in drawn if name in d],
             runs,
         )

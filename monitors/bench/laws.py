@@ -66,7 +66,7 @@ def drift(num: int, num_rounds: int, runs: int, seed: int = 0) -> Law:
 
 
 def stability(temperature: float) -> Law:
-    """Strategies in balance stay so at a sampling temperature T when the fresh share lies above 1 - T."""
+    """Strategies in balance stay so at a temperature T when the fresh share lies above 1 - T."""
     the = even_world()
     nudge_S = np.append(1 + 1e-4 * np.cos(np.arange(NUM_STRATEGIES)), 0.0)
     nudged_TS = the.real_TS * nudge_S
@@ -86,7 +86,10 @@ def stability(temperature: float) -> Law:
 
 
 def invasion(ratio: float) -> Law:
-    """A shortcut that is selected R times as often as the rest cannot spread when the fresh share lies above 1 - 1/R."""
+    """A shortcut that is selected R times as often as the rest cannot spread at some fresh share.
+
+    When that lies above 1 - 1/R.
+    """
     the = even_world()
     share_TS = the.real_TS * (1 - 1e-6)
     share_TS[:, SHORTCUT] = 1e-6

@@ -5,8 +5,8 @@ What it says, and when.
 The logs hold numbers per problem, not samples: how often 16 samples were right, and their share of
 distinct-correct pairs. The first are right or wrong samples in any order; the second is one score
 in [0, 1] of all 16 samples at once, so that the largest bets win less on it than on pairs. Round 0,
-with 16 samples a problem like every other, is the anchor: its own noise costs far more than one of
-64 would.
+with 16 samples a problem like every other, is the baseline: its own noise costs far more than one
+of 64 would.
 
 Beside it the analysis that the logs were first read with, a normal e-process on paired z-scores:
 sooner, but right only for many problems.
@@ -40,7 +40,7 @@ STREAMS = {
     "tail_acc_v": (0.01, False),
     "tail_dcp_v": (0.10, True),
 }
-"""Name in the log -> tolerance, and whether it is a share of the anchor's."""
+"""Name in the log -> tolerance, and whether it is a share of the baseline's."""
 
 
 @dataclass(frozen=True)
@@ -68,28 +68,28 @@ def read(loop: str) -> list[dict[str, Any]]:
 
 
 def stream(
-    name: str, now: Mapping[str, Any], anchor: Mapping[str, Any], following: Mapping[str, Any]
+    name: str, now: Mapping[str, Any], baseline: Mapping[str, Any], following: Mapping[str, Any]
 ) -> Stream:
-    """One quantity of a round. The anchor's noise: that of counted samples.
+    """One quantity of a round.
 
-    Of pairs half of the squared change to the round that follows.
+    The baseline's noise: that of counted samples, of pairs half of the squared change to the round
+    that follows.
     """
     tolerance, relative = STREAMS[name]
-    anchor_P, now_P, next_P = (
-        np.array(entry[name], dtype=float) for entry in (anchor, now, following)
+    baseline_P, now_P, next_P = (
+        np.array(entry[name], dtype=float) for entry in (baseline, now, following)
     )
     if name.endswith("acc_v"):
         right_P = np.rint(NUM_SAMPLES * now_P)
         block_PRM = (np.arange(NUM_SAMPLES) < right_P[:, None])[:, None, :].astype(float)
-        variance_P = anchor_P * (1 - anchor_P) / (NUM_SAMPLES - 1)
+        variance_P = baseline_P * (1 - baseline_P) / (NUM_SAMPLES - 1)
     else:
         block_PRM = now_P[:, None, None]
-        variance_P = (next_P - anchor_P) ** 2 / 2
+        variance_P = (next_P - baseline_P) ** 2 / 2
     return Stream(
-        name.removesuffix("_v"),
-        anchor_P,
+        baseline_P,
         block_PRM,
-        float(np.sqrt(variance_P.sum())) / len(anchor_P),
+        float(np.sqrt(variance_P.sum())) / len(baseline_P),
         tolerance,
         relative,
     )
@@ -102,7 +102,7 @@ def follow(
     anchor: int = 0,
     rule: str = "exact",
 ) -> Alarm:
-    """A rule on one loop's log, from the round after the anchor."""
+    """A rule on one loop's log, from the round after its baseline, round `anchor`."""
     weigh, limit = RULES[rule]
     log_e = 0.0
     for number, (log_e, driver) in enumerate(weigh(entries, share, anchor), start=anchor + 1):
@@ -114,12 +114,15 @@ def follow(
 def _exact(
     entries: Sequence[Mapping[str, Any]], share: float, anchor: int
 ) -> Iterator[tuple[float, str]]:
-    """The panel's rule: (log evidence, driver) round by round."""
-    z = evidence.anchor_z(ALPHA, len(STREAMS))
-    rounds: list[evidence.Factors] = []
+    """The decision rule: (log evidence, driver) round by round."""
+    z = evidence.baseline_z(ALPHA, len(STREAMS))
+    rounds: list[dict[str, list[float]]] = []
     for now in entries[anchor + 1 :]:
-        streams = [stream(name, now, entries[anchor], entries[anchor + 1]) for name in STREAMS]
-        rounds.append({s.name: evidence.loss_factors(s, share, z).tolist() for s in streams})
+        factors = {}
+        for name in STREAMS:
+            one = stream(name, now, entries[anchor], entries[anchor + 1])
+            factors[name.removesuffix("_v")] = evidence.loss_factors(one, share, z).tolist()
+        rounds.append(factors)
         weight = evidence.weigh(rounds, HORIZON)
         yield weight.log_e, weight.driver
 
@@ -127,13 +130,12 @@ def _exact(
 def _normal(
     entries: Sequence[Mapping[str, Any]], share: float, anchor: int
 ) -> Iterator[tuple[float, str]]:
-    """The same by a normal e-process, exp(lambda S.
+    """The same by a normal e-process, exp(lambda S - lambda^2 V / 2).
 
-    Lambda^2 V / 2), whose S sums the paired z-scores (loss less tolerance) of m rounds.
-
-    Its variance is V = m (1 - rho) + rho m^2: the rounds share an anchor of as many samples as each
-    has, so that rho is a half. Stakes, beginnings and quantities are mixed as in the rule, all with
-    equal weights.
+    S sums the paired z-scores (loss less tolerance) of m rounds. Its variance is
+    V = m (1 - rho) + rho m^2: the rounds share a baseline of as many samples as each has, so that
+    rho is a half. Stakes, beginnings and quantities are mixed as in the rule, all with equal
+    weights.
     """
     rho = 0.5
     z_QT = np.empty((len(STREAMS), 0))
@@ -163,10 +165,12 @@ RULES = {"exact": (_exact, evidence.log_limit(ALPHA)), "normal": (_normal, -np.l
 """Name -> what weighs the evidence of each round, and its limit."""
 
 
-def _paired_z(name: str, now: Mapping[str, Any], anchor: Mapping[str, Any], share: float) -> float:
+def _paired_z(
+    name: str, now: Mapping[str, Any], baseline: Mapping[str, Any], share: float
+) -> float:
     tolerance, relative = STREAMS[name]
-    anchor_P, now_P = (np.array(entry[name], dtype=float) for entry in (anchor, now))
-    loss_P = anchor_P - now_P - share * tolerance * (anchor_P.mean() if relative else 1.0)
+    baseline_P, now_P = (np.array(entry[name], dtype=float) for entry in (baseline, now))
+    loss_P = baseline_P - now_P - share * tolerance * (baseline_P.mean() if relative else 1.0)
     return float(loss_P.mean() / (loss_P.std(ddof=1) / np.sqrt(len(loss_P))))
 
 

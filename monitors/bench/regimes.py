@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 from ouroloop.monitors.bench.dynamics import HEALTHY, Regime
+from ouroloop.monitors.names import FailureMode
 
 REGIMES = {
     r.name: r
     for r in (
-        Regime("drift", "A", slips=0.003),
-        Regime("drift, fast", "A", slips=0.05),
-        Regime("sharpen", "B", temperature=0.9),
-        Regime("sharpen, fast", "B", temperature=0.7),
-        Regime("answer filter", "B", temperature=0.8, accept="answer", settled="even"),
-        Regime("majority vote", "B", temperature=0.8, accept="vote", settled="even"),
-        Regime("majority vote, slow", "B", temperature=0.9, accept="vote", settled="even"),
-        Regime("shortcut", "C", accept="format", honest=0.74, slips=0.0005),
-        Regime("shortcut, fast", "C", accept="format", honest=0.5, slips=0.0005),
-        Regime("tail narrowing", "D", narrow=1.0, num_samples=200_000, slips=0.0005),
-        Regime("weak verifier", "A", accept="weak", fresh=0.1),
+        Regime("drift", FailureMode.DRIFT, slips=0.003),
+        Regime("drift, fast", FailureMode.DRIFT, slips=0.05),
+        Regime("sharpen", FailureMode.SHARPENING, temperature=0.9),
+        Regime("sharpen, fast", FailureMode.SHARPENING, temperature=0.7),
+        Regime(
+            "answer filter",
+            FailureMode.SHARPENING,
+            temperature=0.8,
+            accept="answer",
+            settled="even",
+        ),
+        Regime(
+            "majority vote", FailureMode.SHARPENING, temperature=0.8, accept="vote", settled="even"
+        ),
+        Regime(
+            "majority vote, slow",
+            FailureMode.SHARPENING,
+            temperature=0.9,
+            accept="vote",
+            settled="even",
+        ),
+        Regime("shortcut", FailureMode.SHORTCUT, accept="format", honest=0.74, slips=0.0005),
+        Regime("shortcut, fast", FailureMode.SHORTCUT, accept="format", honest=0.5, slips=0.0005),
+        Regime(
+            "tail narrowing",
+            FailureMode.TAIL_NARROWING,
+            narrow=1.0,
+            num_samples=200_000,
+            slips=0.0005,
+        ),
+        Regime("weak verifier", FailureMode.DRIFT, accept="weak", fresh=0.1),
         HEALTHY,
         Regime("improving", fresh=0.4, accept="even", learn=0.05),
         Regime("relaxing", fresh=0.3, start="flattened"),
@@ -26,3 +47,11 @@ REGIMES = {
 
 COLLAPSING = {name: r for name, r in REGIMES.items() if r.mode}
 STEADY = {name: r for name, r in REGIMES.items() if not r.mode}
+
+LETTERS = dict(zip("ABCD", FailureMode, strict=True))
+"""What result files that are older than the modes' names call them."""
+
+
+def mode_name(written: str) -> str:
+    """A failure mode of a result file, for a table."""
+    return str(LETTERS.get(written, written)).replace("_", " ")

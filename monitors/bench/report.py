@@ -12,7 +12,7 @@ from ouroloop.monitors.bench import estimators
 from ouroloop.monitors.bench.bench import SIZES
 from ouroloop.monitors.bench.boundary import GRID, TIERS, name_of, prefix
 from ouroloop.monitors.bench.cells import Cell, exists, read, slug
-from ouroloop.monitors.bench.regimes import COLLAPSING, REGIMES, STEADY
+from ouroloop.monitors.bench.regimes import COLLAPSING, REGIMES, STEADY, mode_name
 from ouroloop.monitors.estimators.stats import clopper_pearson
 
 Rows = list[dict[str, str]]
@@ -58,7 +58,11 @@ def v1(out: Path) -> str:
             for line in GRID
         }
         names |= {
-            f"{prefix(tier)}panel-{size}": (size, "the panel's eight", "as they hang together")
+            f"{prefix(tier)}panel-{size}": (
+                size,
+                "the rule's eight",
+                "as they depend on each other",
+            )
             for size in SIZES
         }
         for name, (size, kind, together) in names.items():
@@ -138,7 +142,7 @@ def v3(out: Path) -> str:
 
 
 def seen(row: dict[str, str], rule: str = "watch", late: int = 0) -> bool:
-    """Whether a rule fired after the regime set in and no later than `late` rounds after the event."""
+    """Whether a rule fired after the regime set in, at most `late` rounds after the event."""
     return int(row["onset"]) <= int(row[rule]) <= int(row["event"]) + late
 
 
@@ -158,7 +162,7 @@ def most(values: Iterable[str]) -> str:
 
 
 def v4(out: Path, size: str) -> str:
-    """How soon each collapse is seen, at one size of the panel."""
+    """How soon each collapse is seen, at one size of the probe set."""
     lines = []
     for name, regime in COLLAPSING.items():
         if not exists(cell := Cell(out / "v4.csv", f"{size}/{slug(name)}")):
@@ -173,7 +177,7 @@ def v4(out: Path, size: str) -> str:
         lines.append(
             (
                 name,
-                regime.mode,
+                mode_name(regime.mode or ""),
                 f"{num} of {len(rows)}",
                 f"{median(int(r['event']) - int(r['onset']) for r in there):g}" if there else "-",
                 f"{percent(hits, num)} ({100 * clopper_pearson(hits, num)[0]:.0f})" if num else "-",
@@ -181,8 +185,8 @@ def v4(out: Path, size: str) -> str:
                 f"{median(lead):+g}" if lead else "-",
                 percent(sum(seen(r, "halt") for r in there), num),
                 most(r["watch_driver"] for r in warned),
-                most(r["watch_mode"] for r in warned),
-                most(r["halt_mode"] for r in warned),
+                most(mode_name(r["watch_mode"]) for r in warned),
+                most(mode_name(r["halt_mode"]) for r in warned),
             )
         )
     head = (
@@ -202,7 +206,7 @@ def v4(out: Path, size: str) -> str:
 
 
 def v4_false(out: Path, size: str) -> str:
-    """Alarms while nothing was beyond its tolerance, at one size of the panel."""
+    """Alarms while nothing was beyond its tolerance, at one size of the probe set."""
     lines = []
     for name in REGIMES:
         if not exists(cell := Cell(out / "v4.csv", f"{size}/{slug(name)}")):
@@ -260,7 +264,9 @@ def v7(out: Path, size: str = "500x16") -> str:
                     sum(r[rule] != "0" if name in STEADY else seen(r, rule) for r in has), len(has)
                 )
             )
-        lines.append((f"{name} ({REGIMES[name].mode or 'healthy: alarms'})", len(rows), *cells))
+        lines.append(
+            (f"{name} ({mode_name(REGIMES[name].mode or 'healthy: alarms')})", len(rows), *cells)
+        )
     early_alarms = [_before_onset(out, size, rule, others) for rule in rules]
     lines.append(("all collapsing, before the onset", "", *early_alarms))
     return table(("regime", "runs", *rules.values()), lines)
@@ -297,7 +303,7 @@ def pilot(out: Path) -> str:
     return table(
         (
             "loop",
-            "anchor",
+            "baseline",
             "HALT at tolerance x1 / x0.5 / x0.25",
             "driver",
             "by a normal e-process",

@@ -1,6 +1,6 @@
 """Streams of rounds whose truth is known: the monitors' own test bench.
 
-A panel of problems, and what models of a world answer to it.
+A probe set, and what models of a world answer to it.
 
 What changes the models stands in `dynamics.py`, what is true of them in `truth.py`. Stylised:
 directions and sample sizes, not the rates of real models.
@@ -31,22 +31,31 @@ from ouroloop.monitors.bench.dynamics import (
     world,
     wrong_answer,
 )
-from ouroloop.monitors.decision.blocks import Table
-from ouroloop.monitors.decision.guarded import Tables
+from ouroloop.monitors.decision.tables import Pair, Table, Tables
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+# On these problems the usual strategy of their type fails, so that a model that knows only that
+# one loses pass@k although its training accuracy rises.
 SHIFTED = 0.30
+# Standard deviation of difficulty in logits: a skill of 0.8 spreads over 0.6 to 0.9.
 SPREAD = 1.0
 
 
 @dataclass(frozen=True)
 class Probe:
-    """The fixed panel: each problem's type and difficulty (logits).
+    """The fixed probe set.
 
-    Whether the usual strategy fails on it, and the tail slice.
+    Attributes:
+        type_P: each problem's type.
+        hard_P: its difficulty, logits.
+        shifted_P: whether its type's usual strategy fails on it.
+        other_P: P(right) of each problem of the other families.
+        tail_P: the problems of the tail slice.
+        labels: of answers.
+        names: of problems.
     """
 
     type_P: Ints
@@ -59,9 +68,9 @@ class Probe:
 
 
 def probe(rng: np.random.Generator, the: World, num_problems: int, tail_share: float) -> Probe:
-    """A panel of that world: typical problems.
+    """A probe set of that world: typical problems, and a tail slice.
 
-    And a share from the rarer half of the types and harder, which is the tail slice.
+    The tail is from the rarer half of the types, and harder.
     """
     num_tail = round(tail_share * num_problems)
     typical_P = rng.choice(NUM_TYPES, num_problems - num_tail, p=the.weight_T)
@@ -77,38 +86,44 @@ def probe(rng: np.random.Generator, the: World, num_problems: int, tail_share: f
     )
 
 
-def cells(model: Model, the: World, panel: Probe) -> tuple[Floats, Floats]:
+def cells(model: Model, the: World, problems: Probe) -> tuple[Floats, Floats]:
     """P(strategy) and P(right | strategy) for each problem, (P, S) both.
 
     All that the truth and the samples depend on.
     """
-    skill_PS = np.clip(model.skill_TS[panel.type_P], 1e-9, 1 - 1e-9)
-    right_PS = expit(logit(skill_PS) - panel.hard_P[:, None]) * the.right_TS[panel.type_P]
-    fails_PS = panel.shifted_P[:, None] & (
-        np.arange(NUM_STRATEGIES + 1) == the.modal_T[panel.type_P][:, None]
+    skill_PS = np.clip(model.skill_TS[problems.type_P], 1e-9, 1 - 1e-9)
+    right_PS = expit(logit(skill_PS) - problems.hard_P[:, None]) * the.right_TS[problems.type_P]
+    fails_PS = problems.shifted_P[:, None] & (
+        np.arange(NUM_STRATEGIES + 1) == the.modal_T[problems.type_P][:, None]
     )
-    return model.share_TS[panel.type_P], np.where(fails_PS, 0.0, right_PS)
+    return model.share_TS[problems.type_P], np.where(fails_PS, 0.0, right_PS)
 
 
 def draw(
-    model: Model, the: World, panel: Probe, num_samples: int, rng: np.random.Generator
+    model: Model, the: World, problems: Probe, num_samples: int, rng: np.random.Generator
 ) -> tuple[Table, Table]:
-    """Samples of the panel, and of the other families (right or not, nothing else)."""
-    share_PS, right_PS = cells(model, the, panel)
-    num_problems = len(panel.type_P)
+    """Samples of the probe set, and of the other families (right or not, nothing else)."""
+    share_PS, right_PS = cells(model, the, problems)
+    num_problems = len(problems.type_P)
     bound_PS = share_PS.cumsum(axis=1)[:, :-1]
     uniform_PK = rng.random((num_problems, num_samples))
     strategy_PK = np.zeros(uniform_PK.shape, dtype=np.int64)
+    # A strategy is where a uniform number falls among the cumulative shares.
     for s in range(NUM_STRATEGIES):
         strategy_PK += uniform_PK > bound_PS[:, s : s + 1]
     right_PK = rng.random((num_problems, num_samples)) < np.take_along_axis(
         right_PS, strategy_PK, axis=1
     )
+    # Every problem has answers of its own: the right one and three wrong ones. Only the shortcut
+    # gives all problems the same answer, which is what the guard looks for.
     own = (1 + NUM_WRONG) * np.arange(num_problems)[:, None]
     answer_PK = np.where(right_PK, own, own + wrong_answer()[strategy_PK])
-    answer_PK = np.where(strategy_PK == SHORTCUT, len(panel.labels) - 1, answer_PK)
+    answer_PK = np.where(strategy_PK == SHORTCUT, len(problems.labels) - 1, answer_PK)
     there = np.ones((num_problems, num_samples), dtype=bool)
-    other = rng.random((len(panel.other_P), num_samples)) < (model.general * panel.other_P)[:, None]
+    other = (
+        rng.random((len(problems.other_P), num_samples))
+        < (model.general * problems.other_P)[:, None]
+    )
     none = np.full(other.shape, -1, dtype=np.int64)
     others = Table(
         tuple(f"o{i:05d}" for i in range(len(other))),
@@ -117,14 +132,17 @@ def draw(
         none,
         none,
     )
-    return Table(panel.names, there, right_PK, strategy_PK, answer_PK, panel.labels), others
+    return Table(problems.names, there, right_PK, strategy_PK, answer_PK, problems.labels), others
 
 
 @dataclass(frozen=True)
 class Round:
-    """One round of a stream: its number (0.
+    """One round of a stream.
 
-    The anchor), its samples beside the anchor's, and the model that made it.
+    Attributes:
+        number: 0 is the baseline.
+        tables: its samples beside the baseline's.
+        model: what made them.
     """
 
     number: int
@@ -134,13 +152,13 @@ class Round:
 
 @dataclass(frozen=True)
 class Stream:
-    """One run: `onset` - 1 healthy rounds after the anchor, then the regime."""
+    """One run: `onset` - 1 healthy rounds after the baseline, then the regime."""
 
     regime: Regime
     seed: int
     num_problems: int = 500
     num_samples: int = 16
-    num_anchor: int = 256
+    num_baseline: int = 256
     num_rounds: int = 20
     tail_share: float = 0.25
 
@@ -154,13 +172,16 @@ class Stream:
         object.__setattr__(
             self, "probe", probe(rng, self.world, self.num_problems, self.tail_share)
         )
-        object.__setattr__(self, "onset", int(rng.integers(4, 7)) if self.regime.mode else 1)
+        # Some healthy rounds first: a rule must not profit from harm in its very first round.
+        onset = int(rng.integers(4, 7)) if self.regime.mode else 1
+        object.__setattr__(self, "onset", onset)
 
     def models(self) -> Iterator[Model]:
-        """The anchor's model and that of every round."""
+        """The baseline's model and that of every round."""
         rng = np.random.default_rng([self.seed, 1])
         model = settled(self.world, self.regime.before)
-        model = flattened(model, self.world) if self.regime.start == "flattened" else model
+        if self.regime.start == "flattened":
+            model = flattened(model, self.world)
         yield model
         for number in range(1, self.num_rounds + 1):
             model = step(
@@ -169,16 +190,18 @@ class Stream:
             yield model
 
     def rounds(self) -> Iterator[Round]:
-        """Every round with its samples, the anchor first."""
+        """Every round with its samples, the baseline first."""
         rng = np.random.default_rng([self.seed, 2])
-        anchor = None
+        baseline = None
         for number, model in enumerate(self.models()):
             now = draw(
-                model, self.world, self.probe, self.num_samples if number else self.num_anchor, rng
+                model,
+                self.world,
+                self.probe,
+                self.num_samples if number else self.num_baseline,
+                rng,
             )
-            anchor = now if anchor is None else anchor
-            main = (anchor[0], now[0])
+            baseline = now if baseline is None else baseline
+            main, others = (Pair(then, table) for then, table in zip(baseline, now, strict=True))
             family_P = np.zeros(self.num_problems, dtype=np.int64)
-            yield Round(
-                number, Tables(main, self.probe.tail_P, main, family_P, (anchor[1], now[1])), model
-            )
+            yield Round(number, Tables(main, self.probe.tail_P, main, family_P, others), model)

@@ -17,7 +17,7 @@ from scipy.special import gammaln
 from ouroloop.monitors.bench import dynamics, simulate
 from ouroloop.monitors.bench.dynamics import Model, World
 from ouroloop.monitors.bench.simulate import Probe
-from ouroloop.monitors.decision import guarded
+from ouroloop.monitors.decision.guarded import QuantityId
 from ouroloop.monitors.decision.guards import Quantity
 
 Floats = NDArray[np.float64]
@@ -38,12 +38,13 @@ def _votes(num_answers: int, num_voters: int = 4) -> tuple[Ints, Floats]:
     return count_VA, gammaln(num_voters + 1) - gammaln(count_VA + 1).sum(axis=1)
 
 
-def candour(answer_PA: Floats) -> Floats:
-    """Expectation of `blocks.candour` for blocks of eight.
+def calibration(answer_PA: Floats) -> Floats:
+    """Expectation of `blocks.calibration` for blocks of eight.
 
     All outcomes of four votes, ties broken evenly.
     """
     count_VA, ways_V = _votes(answer_PA.shape[1])
+    # 1e-300: an answer of probability 0 has a logarithm, and still no chance.
     chance_PV = np.exp(np.log(np.maximum(answer_PA, 1e-300)) @ count_VA.T + ways_V)
     winner_VA = count_VA == count_VA.max(axis=1, keepdims=True)
     winner_VA = winner_VA / winner_VA.sum(axis=1, keepdims=True)
@@ -55,11 +56,13 @@ def candour(answer_PA: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Truth:
-    """Expectations under one model. score: guarded quantity -> mean block score.
+    """Expectations under one model.
 
-    Wrong_A: share of each wrong answer over all problems.
-
-    gini_simpson: of all samples' strategies; entropy in nats: both the mean over problems.
+    Attributes:
+        score: id of a guarded quantity -> mean block score.
+        wrong_A: share of each wrong answer over all problems.
+        gini_simpson: of all samples' strategies, the mean over problems.
+        entropy: likewise, nats.
     """
 
     score: Mapping[str, float]
@@ -69,27 +72,38 @@ class Truth:
 
     def shown(self, quantity: Quantity) -> float:
         """In the unit that a reader sees."""
-        return quantity.shown[0] + quantity.shown[1] * self.score[quantity.name]
+        return quantity.as_shown(self.score[quantity.stream.quantity])
 
 
-def truth(model: Model, the: World, panel: Probe, rare_PS: NDArray[np.bool_], pass_k: int) -> Truth:
-    """All of it; `rare_PS`: which strategies were rare at the anchor (a strategy beyond its columns was not)."""
-    share_PS, right_PS = simulate.cells(model, the, panel)
+def truth(
+    model: Model, the: World, problems: Probe, rare_PS: NDArray[np.bool_], pass_k: int
+) -> Truth:
+    """All of it.
+
+    Args:
+        model: the model.
+        the: its world.
+        problems: the probe set.
+        rare_PS: which strategies were rare at the baseline; one beyond its columns was not.
+        pass_k: k of the tail's pass@k.
+    """
+    share_PS, right_PS = simulate.cells(model, the, problems)
     hit_PS = share_PS * right_PS
     right_P = hit_PS.sum(axis=1)
     pairs_P = right_P**2 - (hit_PS**2).sum(axis=1)
     miss_P = (1 - right_P) ** pass_k
     answer_PA = dynamics.answers(share_PS, right_PS)
-    tail_P = panel.tail_P
-    score = {
-        "pass@1": right_P,
-        guarded.PAIRS: pairs_P,
-        f"pass@{pass_k} of the tail": 1 - miss_P[tail_P],
-        f"{guarded.PAIRS} of the tail": pairs_P[tail_P],
-        guarded.RARE: (hit_PS[:, : rare_PS.shape[1]] * rare_PS).sum(axis=1),
-        guarded.VOTES: candour(answer_PA),
-        guarded.OTHERS: model.general * panel.other_P,
+    tail_P = problems.tail_P
+    score: dict[str, Floats] = {
+        QuantityId.ACCURACY: right_P,
+        QuantityId.DIVERSITY: pairs_P,
+        QuantityId.TAIL_ACCURACY: 1 - miss_P[tail_P],
+        QuantityId.TAIL_DIVERSITY: pairs_P[tail_P],
+        QuantityId.RARE_STRATEGIES: (hit_PS[:, : rare_PS.shape[1]] * rare_PS).sum(axis=1),
+        QuantityId.OVERCONFIDENCE: calibration(answer_PA),
+        QuantityId.OTHER_FAMILIES: model.general * problems.other_P,
     }
+    # Wrong answers are a problem's own, but for the shortcut's, which all problems share.
     wrong_PA = np.where(np.arange(answer_PA.shape[1]) == 0, 0.0, answer_PA)
     wrong_A = np.append(wrong_PA[:, :-1].ravel() / len(right_P), wrong_PA[:, -1].mean())
     spread = float((1 - (share_PS**2).sum(axis=1)).mean())
@@ -97,21 +111,24 @@ def truth(model: Model, the: World, panel: Probe, rare_PS: NDArray[np.bool_], pa
     return Truth({name: float(x.mean()) for name, x in score.items()}, wrong_A, spread, entropy)
 
 
-def losses(anchor: Truth, now: Truth, quantities: Sequence[Quantity]) -> dict[str, float]:
-    """How much of its tolerance each quantity has truly lost."""
+def losses(baseline: Truth, now: Truth, quantities: Sequence[Quantity]) -> dict[str, float]:
+    """How much of its tolerance each quantity has truly lost, by its id."""
     out = {}
     for q in quantities:
-        if q.name == guarded.SHORTCUT:
-            out[q.name] = float((now.wrong_A - anchor.wrong_A).max()) / q.tolerance
+        id = q.stream.quantity
+        # The answer that grew most: which one it is depends on the round.
+        if id == QuantityId.SHORTCUT:
+            out[id] = float((now.wrong_A - baseline.wrong_A).max()) / q.tolerance
             continue
-        before = anchor.score[q.name] if q.ceiling is None else min(anchor.score[q.name], q.ceiling)
+        before = baseline.score[id]
+        if q.ceiling is not None:
+            before = min(before, q.ceiling)
         limit = q.tolerance * before if q.relative else q.tolerance / abs(q.shown[1])
-        out[q.name] = (before - now.score[q.name]) / limit if limit > 0 else 0.0
+        out[id] = (before - now.score[id]) / limit if limit > 0 else 0.0
     return out
 
 
-def fallen(
-    before: Mapping[str, float], now: Mapping[str, float], pass_k: int, by: float = EVENT
-) -> bool:
+def fallen(before: Mapping[str, float], now: Mapping[str, float], by: float = EVENT) -> bool:
     """Whether pass@1 or the tail's pass@k lies `by` below what it was before."""
-    return any(before[n] - now[n] >= by for n in ("pass@1", f"pass@{pass_k} of the tail"))
+    both = (QuantityId.ACCURACY, QuantityId.TAIL_ACCURACY)
+    return any(before[id] - now[id] >= by for id in both)

@@ -1,237 +1,266 @@
-"""What is guarded: the list of quantities, made from a panel's tables.
+"""What is guarded: one declaration per quantity, in one table.
+
+A new quantity is a `GuardedQuantity`: its block score (in `blocks.py`, or in a file of its own) and
+an entry in `GUARDED`, or, outside this package, in `DecisionRule.extra`. Its tolerance then has a
+name and a default, its evidence a share, its numbers a place in decision.json and a sentence.
 
 Knows neither where the tables come from nor what is decided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ouroloop.monitors.base import Samples
 from ouroloop.monitors.decision import blocks
-from ouroloop.monitors.decision.blocks import Table
-from ouroloop.monitors.decision.guards import Quantity, families_of
-from ouroloop.monitors.estimators import scores
-from ouroloop.monitors.metrics.readings import of
+from ouroloop.monitors.decision.blocks import BlockScore
+from ouroloop.monitors.decision.declaration import (
+    OTHERS,
+    SECOND_HALF,
+    TAIL,
+    Blocks,
+    GuardedQuantity,
+    Harm,
+    Part,
+    first_shares,
+    quantities,
+)
+from ouroloop.monitors.decision.tables import Bools, Pair, Tables
+from ouroloop.monitors.estimators.estimand import EVERY
 
-UNSCORED = "too few scored samples at the anchor"
-NO_STRATEGIES = "no strategy ids, or no pair of right answers, at the anchor"
-PAIRS = "distinct-correct-pair probability"
-VOTES = "over-confidence of majority votes"
-SHORTCUT = "share of the most repeated wrong answer"
-RARE = "rare-strategy mass"
-OTHERS = "pass@1 of the other families"
-UNJUDGED = "share of unscored samples"
+__all__ = [
+    "GUARDED",
+    "Blocks",
+    "GuardedQuantity",
+    "Harm",
+    "Part",
+    "QuantityId",
+    "first_shares",
+    "quantities",
+    "rare_at_baseline",
+    "tolerances",
+]
 
-NO_ANSWERS = "no readable answer at the anchor"
+NO_STRATEGIES = "no strategy ids, or no pair of right answers, at the baseline"
+NO_RARE = "no strategy was right and rare at the baseline"
+NO_ANSWERS = "no readable answer at the baseline"
 NO_HALVES = "one sample per problem in this round: no half to pick the answer on"
 
-FIRST = {"pass@1": 0.3, UNJUDGED: 0.02}
-"""Shares of the evidence that are fixed ahead of the others, which share the rest evenly.
 
-pass@1: in a drift nothing moves sooner, and the others lose a quarter of a nat. The share of
-unscored samples: nearly all samples are scored and its noise is small, so that a loss shows at once
-from a small share; an even one would cost all others an eighth of theirs.
-"""
+class QuantityId(StrEnum):
+    """The built-in guarded quantities."""
 
-Ints = NDArray[np.int64]
-
-
-class Guarded(Protocol):
-    """Further guarded quantities, somebody's own. Its tolerance is its own setting."""
-
-    def quantities(self, tables: Tables) -> Iterator[Quantity]:
-        """The quantities of a round, under names that no other quantity has."""
-        ...
+    ACCURACY = "accuracy"
+    DIVERSITY = "diversity"
+    TAIL_ACCURACY = "tail_accuracy"
+    TAIL_DIVERSITY = "tail_diversity"
+    RARE_STRATEGIES = "rare_strategies"
+    OVERCONFIDENCE = "overconfidence"
+    SHORTCUT = "shortcut"
+    OTHER_FAMILIES = "other_families"
+    UNSCORED = "unscored"
 
 
-class Tolerances(Protocol):
-    """How much worse each quantity may get; see `DecisionRule`."""
-
-    @property
-    def accuracy_loss(self) -> float: ...  # noqa: D102
-    @property
-    def diversity_loss_share(self) -> float: ...  # noqa: D102
-    @property
-    def rare_loss_share(self) -> float: ...  # noqa: D102
-    @property
-    def overconfidence_gain(self) -> float: ...  # noqa: D102
-    @property
-    def shortcut_gain(self) -> float: ...  # noqa: D102
-    @property
-    def general_loss(self) -> float: ...  # noqa: D102
-    @property
-    def unscored_gain(self) -> float: ...  # noqa: D102
-    @property
-    def pass_k(self) -> int: ...  # noqa: D102
-    @property
-    def also_guarded(self) -> Sequence[Guarded]: ...  # noqa: D102
+# ---- what each quantity is computed from ----------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Tables:
-    """The anchor and a round (in this order) as tables, the same problems in the same order.
-
-    main: the main family. tail_P: its rows that lie in the tail slice. with_strategies: all
-    families that have strategy ids, family_P their families' codes. others: every other family
-    together, if there is one. judged: of all families and all samples, whether they were scored;
-    None where they are by construction (simulated streams), so that there is nothing to guard.
-    has_tail: the anchor has rows of the tail slice, scored or not.
-    """
-
-    main: tuple[Table, Table]
-    tail_P: Ints
-    with_strategies: tuple[Table, Table]
-    family_P: Ints
-    others: tuple[Table, Table] | None = None
-    judged: tuple[Table, Table] | None = None
-    has_tail: bool = False
+def _over(size: int, score: BlockScore) -> Callable[[Tables, int], Blocks | None]:
+    """All problems of the main family."""
+    return lambda tables, pass_k: Blocks(size, score, tables.main)
 
 
-def tables_of(reference: Samples, probe: Samples, main_family: str, tail_slice: str) -> Tables:
-    """Two panels of samples as tables."""
-    then, now = of(reference, "family", main_family), of(probe, "family", main_family)
-    main = blocks.tables(then, now)
-    in_tail = set(of(then, "slice", tail_slice).problem)
-    tail_P = np.array([i for i, p in enumerate(main[0].problems) if p in in_tail], dtype=np.int64)
-    families = scores.families_with_strategies(reference)
-    named = [
-        s.where(np.array([f in families for f in s.family], dtype=bool)) for s in (reference, probe)
-    ]
-    with_strategies = blocks.tables(named[0], named[1])
-    rest = [s.where(s.family != main_family) for s in (reference, probe)]
-    others = blocks.tables(rest[0], rest[1]) if len(rest[0]) else None
-    judged = blocks.judged_tables(reference, probe)
-    return Tables(
-        main,
-        tail_P,
-        with_strategies,
-        families_of(named[0], with_strategies[0].problems),
-        others,
-        judged,
-        bool(in_tail),
-    )
+def _in_tail(size: int | None, score: BlockScore) -> Callable[[Tables, int], Blocks | None]:
+    """The tail slice of the main family; `size` None: pass_k."""
+
+    def find(tables: Tables, pass_k: int) -> Blocks | None:
+        if not (len(tables.tail_P) or tables.has_tail):
+            return None
+        return Blocks(size or pass_k, score, tables.main.rows(tables.tail_P))
+
+    return find
 
 
-def quantities(tables: Tables, limits: Tolerances) -> Iterator[Quantity]:
-    """All guarded quantities of a round."""
-    anchor, main = tables.main
-    loss, share = limits.accuracy_loss, limits.diversity_loss_share
-    yield Quantity("pass@1", 1, blocks.right, anchor, main, loss, UNSCORED)
-    yield Quantity(
-        PAIRS, 2, blocks.distinct_right, anchor, main, share, NO_STRATEGIES, relative=True
-    )
-    if len(tables.tail_P) or tables.has_tail:
-        anchor_tail, tail = anchor.rows(tables.tail_P), main.rows(tables.tail_P)
-        yield Quantity(
-            f"pass@{limits.pass_k} of the tail",
-            limits.pass_k,
-            blocks.right,
-            anchor_tail,
-            tail,
-            loss,
-            UNSCORED,
-        )
-        yield Quantity(
-            f"{PAIRS} of the tail",
-            2,
-            blocks.distinct_right,
-            anchor_tail,
-            tail,
-            share,
-            NO_STRATEGIES,
-            relative=True,
-        )
-    yield _rare(tables, limits.rare_loss_share)
-    yield _votes(anchor, main, limits.overconfidence_gain)
-    yield _shortcut(anchor, main, limits.shortcut_gain)
-    if tables.others is not None:
-        yield Quantity(OTHERS, 1, blocks.right, *tables.others, limits.general_loss, UNSCORED)
-    if tables.judged is not None:
-        yield Quantity(
-            UNJUDGED,
-            1,
-            blocks.right,
-            *tables.judged,
-            limits.unscored_gain,
-            UNSCORED,
-            shown=(1.0, -1.0),
-        )
-    for more in limits.also_guarded:
-        yield from more.quantities(tables)
+def _others(tables: Tables, pass_k: int) -> Blocks | None:
+    return None if tables.others is None else Blocks(1, blocks.right, tables.others)
 
 
-def rare_at_anchor(tables: Tables) -> NDArray[np.bool_]:
+def _unscored(tables: Tables, pass_k: int) -> Blocks | None:
+    return None if tables.judged is None else Blocks(1, blocks.right, tables.judged)
+
+
+def rare_at_baseline(tables: Tables) -> Bools:
     """Which strategies are rare for each problem, (P, T).
 
-    From the first half of the anchor's samples.
+    From the first half of the baseline's samples.
     """
-    anchor, current = tables.with_strategies
-    half = anchor.there_PK.shape[1] // 2
-    num = int(max(anchor.strategy_PK.max(initial=-1), current.strategy_PK.max(initial=-1))) + 1
-    return blocks.rare_strategies(anchor.columns(slice(0, half)), tables.family_P, num)
+    baseline, now = tables.with_strategies
+    half = baseline.there_PK.shape[1] // 2
+    num = int(max(baseline.strategy_PK.max(initial=-1), now.strategy_PK.max(initial=-1))) + 1
+    return blocks.rare_strategies(baseline.columns(slice(0, half)), tables.family_P, num)
 
 
-def _rare(tables: Tables, tolerance: float) -> Quantity:
-    """Rare strategies are picked on one half of the anchor and measured on the other."""
-    anchor, current = tables.with_strategies
-    score = blocks.rare_right(rare_at_anchor(tables))
-    rest = anchor.columns(slice(anchor.there_PK.shape[1] // 2, None))
-    return Quantity(
-        RARE,
-        1,
-        score,
-        rest,
-        current,
-        tolerance,
-        "no strategy was right and rare at the anchor",
-        relative=True,
-    )
+def _rare(tables: Tables, pass_k: int) -> Blocks | None:
+    """Rare strategies are picked on one half of the baseline and measured on the other.
+
+    Picked and measured on the same half, an unchanged model would read a loss.
+    """
+    baseline, now = tables.with_strategies
+    rest = baseline.columns(slice(baseline.there_PK.shape[1] // 2, None))
+    return Blocks(1, blocks.rare_right(rare_at_baseline(tables)), Pair(rest, now))
 
 
-def _votes(anchor: Table, main: Table, tolerance: float) -> Quantity:
+def _votes(tables: Tables, pass_k: int) -> Blocks | None:
     """Blocks as large as both sides have them.
 
     At least 2, one that votes and one that says how sure the vote is.
     """
-    size = max(min(blocks.VOTE_SIZE, main.there_PK.shape[1], anchor.there_PK.shape[1]), 2)
-    why = "" if (anchor.answer_PK >= 0).any() else NO_ANSWERS
-    return Quantity(
-        VOTES,
-        size,
-        blocks.candour,
-        anchor,
-        main,
-        tolerance,
-        UNSCORED,
+    baseline, now = tables.main
+    size = min(blocks.VOTE_SIZE, now.there_PK.shape[1], baseline.there_PK.shape[1])
+    undefined = "" if (baseline.answer_PK >= 0).any() else NO_ANSWERS
+    return Blocks(max(size, 2), blocks.calibration, tables.main, undefined)
+
+
+def _shortcut(tables: Tables, pass_k: int) -> Blocks | None:
+    """The wrong answer whose share grew most.
+
+    It is picked on one half of the round's samples and measured on the other.
+    """
+    baseline, now = tables.main
+    num_columns = now.there_PK.shape[1]
+    half = num_columns // 2
+    first, rest = now.columns(slice(0, half)), now.columns(slice(half, None))
+    score = blocks.not_wrongly(blocks.most_grown_answer(Pair(baseline, first)))
+    undefined = "" if (baseline.answer_PK >= 0).any() else NO_ANSWERS
+    idle = NO_HALVES if num_columns == 1 else ""
+    return Blocks(1, score, Pair(baseline, rest), undefined, idle)
+
+
+# ---- the table ------------------------------------------------------------------------------
+
+GUARDED = (
+    GuardedQuantity(
+        QuantityId.ACCURACY,
+        "pass@1",
+        "accuracy/pass@{size}",
+        _over(1, blocks.right),
+        tolerance="accuracy_loss",
+        default=0.01,
+        # In a drift nothing moves sooner; the others lose a quarter of a nat by it.
+        share=0.3,
+    ),
+    GuardedQuantity(
+        QuantityId.DIVERSITY,
+        "distinct-correct-pair probability",
+        "diversity/dcp",
+        _over(2, blocks.distinct_right),
+        tolerance="diversity_loss_share",
+        default=0.10,
+        relative=True,
+        why_missing=NO_STRATEGIES,
+        harm=Harm.ONE_STRATEGY,
+    ),
+    GuardedQuantity(
+        QuantityId.TAIL_ACCURACY,
+        "pass@{size} of the tail",
+        "accuracy/pass@{size}",
+        _in_tail(None, blocks.right),
+        tolerance="accuracy_loss",
+        default=0.01,
+        slice=TAIL,
+        part=Part.TAIL,
+    ),
+    GuardedQuantity(
+        QuantityId.TAIL_DIVERSITY,
+        "distinct-correct-pair probability of the tail",
+        "diversity/dcp",
+        _in_tail(2, blocks.distinct_right),
+        tolerance="diversity_loss_share",
+        default=0.10,
+        relative=True,
+        why_missing=NO_STRATEGIES,
+        slice=TAIL,
+        part=Part.TAIL,
+        harm=Harm.ONE_STRATEGY,
+    ),
+    GuardedQuantity(
+        QuantityId.RARE_STRATEGIES,
+        "rare-strategy mass",
+        "coverage/rare_mass",
+        _rare,
+        tolerance="rare_loss_share",
+        default=0.25,
+        relative=True,
+        why_missing=NO_RARE,
+        family=EVERY,
+        samples=SECOND_HALF,
+        harm=Harm.UNNAMED,
+    ),
+    GuardedQuantity(
+        QuantityId.OVERCONFIDENCE,
+        "over-confidence of majority votes",
+        "calibration/overconfidence@{size}",
+        _votes,
+        tolerance="overconfidence_gain",
+        default=0.05,
+        # A score of 0.5 is calibrated. An under-confident model may become so.
         ceiling=0.5,
         shown=(1.0, -2.0),
-        undefined=why,
-    )
-
-
-def _shortcut(anchor: Table, main: Table, tolerance: float) -> Quantity:
-    """The wrong answer whose share over all problems grew most is picked on one half of the round's samples and measured on the other."""
-    half = main.there_PK.shape[1] // 2
-    code = blocks.most_grown_answer(anchor, main.columns(slice(0, half)))
-    why = "" if (anchor.answer_PK >= 0).any() else NO_ANSWERS
-    idle = NO_HALVES if main.there_PK.shape[1] == 1 else ""
-    rest = main.columns(slice(half, None))
-    score = blocks.not_wrongly(code)
-    return Quantity(
-        SHORTCUT,
-        1,
-        score,
-        anchor,
-        rest,
-        tolerance,
-        UNSCORED,
+        harm=Harm.SURE_AND_WRONG,
+    ),
+    GuardedQuantity(
+        QuantityId.SHORTCUT,
+        "share of the most repeated wrong answer",
+        "shortcut/share",
+        _shortcut,
+        tolerance="shortcut_gain",
+        default=0.01,
         shown=(1.0, -1.0),
-        undefined=why,
-        idle=idle,
-    )
+        samples=SECOND_HALF,
+        harm=Harm.ONE_ANSWER,
+    ),
+    GuardedQuantity(
+        QuantityId.OTHER_FAMILIES,
+        "pass@1 of the other families",
+        "accuracy/pass@{size}",
+        _others,
+        tolerance="general_loss",
+        default=0.05,
+        family=OTHERS,
+        part=Part.OTHERS,
+    ),
+    GuardedQuantity(
+        QuantityId.UNSCORED,
+        "share of unscored samples",
+        "validity/unscored",
+        _unscored,
+        tolerance="unscored_gain",
+        default=0.01,
+        shown=(1.0, -1.0),
+        family=EVERY,
+        # Nearly all samples are scored and the noise is small, so that a loss shows at once from a
+        # small share; an even one would cost all other quantities an eighth of theirs.
+        share=0.02,
+        part=Part.JUDGED,
+    ),
+)
+"""The built-in guarded quantities, in the order in which they are shown."""
+
+
+def tolerances(declared: Sequence[GuardedQuantity] = GUARDED) -> Mapping[str, float]:
+    """Every tolerance key with its default; of the built-in quantities, or of all `declared`.
+
+    Raises:
+        ValueError: two quantities have one id, or one key has two defaults.
+    """
+    ids = [str(q.id) for q in declared]
+    if twice := sorted({id for id in ids if ids.count(id) > 1}):
+        raise ValueError(f"guarded quantities: got the id {twice[0]!r} twice; expected one each.")
+    found: dict[str, float] = {}
+    for q in declared:
+        if found.setdefault(q.tolerance, q.default) != q.default:
+            raise ValueError(
+                f"guarded quantity {str(q.id)!r}: got the default {q.default:g} for"
+                f" {q.tolerance!r}, which has {found[q.tolerance]:g}; expected one default per"
+                " tolerance."
+            )
+    return found

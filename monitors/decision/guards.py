@@ -1,153 +1,184 @@
-"""The guarded quantities: what must not get worse than tolerated since the anchor.
+"""One guarded quantity of one round beside a baseline, compared problem by problem.
 
-Each compared problem by problem.
+Knows neither which quantities there are nor what is decided.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ouroloop.monitors.base import Floats, Samples
-from ouroloop.monitors.decision.blocks import BlockScore, Table, block_scores
+from ouroloop.monitors.base import Floats
+from ouroloop.monitors.decision.blocks import BlockScore, block_scores
 from ouroloop.monitors.decision.evidence import Stream
+from ouroloop.monitors.decision.records import GuardReading, StreamId
+from ouroloop.monitors.decision.tables import Pair, Table
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import Scores
 from ouroloop.monitors.estimators.stats import Estimate, paired, ratio
-from ouroloop.monitors.metrics.readings import number
 
+# The variances are summed over problems, so that few groups each will do; with more, blocks of
+# eight would not fit into a group of a usual baseline (32 samples of each problem).
 NUM_GROUPS = 4
+
+
+class Why(StrEnum):
+    """Why a quantity has no guard in a round."""
+
+    ABSENT = "absent"
+    """The baseline could not measure it: it is not guarded at all."""
+    IDLE = "idle"
+    """This round's samples are too few; its evidence stays what it was."""
+    LOST = "lost"
+    """The baseline could measure it, and this round has none of it left."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A quantity without a guard in this round, and why."""
+
+    quantity: Quantity
+    why: Why
+    reason: str
+
+    @property
+    def id(self) -> StreamId:
+        """The stream's identity."""
+        return self.quantity.stream
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """The mean of a block score, and how much worse it may get than at the anchor.
+    """The mean of a block score, and how much worse it may get than at the baseline.
 
-    now, anchor: the same problems in the same order. size: samples of a block. score: up is good.
-    tolerance: in the unit that is shown, or a share of the anchor's mean if `relative`. ceiling:
-    the anchor's scores are replaced by it when their mean lies above it (None: never). shown: what
-    a reader sees is shown[0] + shown[1] * score. why_missing: what to say when the anchor could not
-    measure it. undefined, idle: why the panel can have no such quantity, or nothing can be bet on
-    it in this round, where that is known before any score is taken.
+    Attributes:
+        stream: its identity.
+        name: how it is called in sentences; nothing depends on it.
+        size: samples of a block.
+        score: of a block; up is good.
+        pair: the baseline's and the round's samples.
+        tolerance: in the unit that is shown, or a share of the baseline's mean if `relative`.
+        relative: see `tolerance`.
+        ceiling: the baseline's scores are replaced by it when their mean lies above it (None:
+            never): up to there, getting worse does no harm.
+        shown: what a reader sees is shown[0] + shown[1] * score.
+        why_missing: what to say when the baseline could not measure it.
+        undefined: why it is not guarded at all, where that is known before any score is taken.
+        idle: why nothing can be bet on it in this round, where that is known before.
     """
 
+    stream: StreamId
     name: str
     size: int
     score: BlockScore
-    anchor: Table
-    now: Table
+    pair: Pair
     tolerance: float
-    why_missing: str
     relative: bool = False
     ceiling: float | None = None
     shown: tuple[float, float] = (0.0, 1.0)
+    why_missing: str = "not measured at the baseline"
     undefined: str = ""
     idle: str = ""
 
-    def guard(self, baseline: Baseline | None = None) -> Guard | Idle | str | None:
+    @property
+    def up_is_better(self) -> bool:
+        """Whether a fall of what is shown is a loss."""
+        return self.shown[1] > 0
+
+    def as_shown(self, score: float) -> float:
+        """A score in the unit that a reader sees."""
+        return self.shown[0] + self.shown[1] * score
+
+    def guard(self, known: BaselineScores | None = None) -> Guard | Missing:
         """Compare over the problems that both sides score.
 
-        Args: baseline: what `self.baseline()` gave in an earlier round with the same anchor and
-            score.
-
-        Returns: A Guard; or why the panel has no such quantity (a text: it never had, at this
-            anchor); or Idle when this round's samples are too few for one block; or None when the
-            round has lost it.
+        Args:
+            known: what `self.baseline_scores()` gave in an earlier round with the same baseline
+                and score.
         """
-        if self.undefined or (too_few := _too_few(self.anchor, self.size)):
-            return self.undefined or too_few
-        baseline = baseline or self.baseline()
+        if why := self.undefined or _too_few(self.pair.baseline, self.size):
+            return Missing(self, Why.ABSENT, why)
+        baseline = known or self.baseline_scores()
+        # A paired change needs two problems, a share something to be a share of.
         measured_P = np.isfinite(baseline.mean_P)
         if measured_P.sum() < 2 or (self.relative and not np.nansum(baseline.mean_P) > 0):
-            return self.why_missing
+            return Missing(self, Why.ABSENT, self.why_missing)
         if self.idle:
-            return Idle(self.name, self.idle)
-        now_PRM = block_scores(self.now, self.size, self.score)
+            return Missing(self, Why.IDLE, self.idle)
+        now_PRM = block_scores(self.pair.now, self.size, self.score)
+        # Problems that this round lacks are left out of both sides: the comparison stays paired.
         both_P = measured_P & np.isfinite(now_PRM).any(axis=(1, 2))
-        if both_P.sum() < 2 <= (measured_P & self.now.there_PK.any(axis=1)).sum():
-            return Idle(
-                self.name,
+        if both_P.sum() < 2 <= (measured_P & self.pair.now.there_PK.any(axis=1)).sum():
+            why = (
                 f"fewer than two problems have the {self.size} scored samples that it needs in this"
-                " round",
+                " round"
             )
-        anchor_P = baseline.mean_P[both_P]
-        if len(anchor_P) < 2 or (self.relative and not anchor_P.sum() > 0):
-            return None
-        se, note, spare = baseline.se(both_P), "", 0.0
-        if self.ceiling is not None and anchor_P.mean() > self.ceiling:
-            before, least = (
-                self.shown[0] + self.shown[1] * x for x in (float(anchor_P.mean()), self.ceiling)
-            )
-            note = (
-                f"the anchor had {before:.3f}: measured against {least:.3g}, no harm is done up to"
-                " there"
-            )
-            spare, anchor_P = (
-                float(anchor_P.mean()) - self.ceiling,
-                np.full(len(anchor_P), self.ceiling),
-            )
+            return Missing(self, Why.IDLE, why)
+        baseline_P = baseline.mean_P[both_P]
+        if len(baseline_P) < 2 or (self.relative and not baseline_P.sum() > 0):
+            return Missing(self, Why.LOST, f"{self.name} cannot be measured any more")
+        return self._guard(baseline_P, now_PRM[both_P], baseline.se(both_P))
+
+    def _guard(self, baseline_P: Floats, now_PRM: Floats, se: float) -> Guard:
+        """A stream from `baseline_P`, or from the ceiling where that lies below its mean."""
+        mean = float(baseline_P.mean())
+        start_P, spare, note = baseline_P, 0.0, ""
+        if self.ceiling is not None and mean > self.ceiling:
+            start_P, spare = np.full(len(baseline_P), self.ceiling), mean - self.ceiling
+            note = f"the change counts from {self.as_shown(self.ceiling):.3g}: no harm up to there"
+        # Bets are on scores; the tolerance is in the unit that is shown.
         tolerance = self.tolerance / abs(self.shown[1])
-        return Guard(
-            self,
-            Stream(self.name, anchor_P, now_PRM[both_P], se, tolerance, self.relative, spare),
-            note,
-        )
+        stream = Stream(start_P, now_PRM, se, tolerance, self.relative, spare)
+        return Guard(self, stream, mean, note)
 
-    def baseline(self) -> Baseline:
-        """The anchor's side. The variance of a mean is the spread between groups of the problem's samples.
+    def baseline_scores(self) -> BaselineScores:
+        """The baseline's side.
 
-        Too few samples for two groups: the most that such scores can vary.
+        The variance of a mean is the spread between groups of the problem's samples. Too few
+        samples for two groups: the most that such scores can vary.
         """
-        mean_P = _mean_P(block_scores(self.anchor, self.size, self.score))
-        wide = self.anchor.there_PK.shape[1]
+        baseline = self.pair.baseline
+        mean_P = _mean_P(block_scores(baseline, self.size, self.score))
+        wide = baseline.there_PK.shape[1]
         num_groups = min(NUM_GROUPS, wide // self.size)
+        # No score in [0, 1] of this mean varies more than one that is 0 or 1.
         variance_P = mean_P * (1 - mean_P)
         if num_groups > 1:
             each = wide // num_groups
-            parts = [
-                block_scores(
-                    self.anchor.columns(slice(g * each, (g + 1) * each)), self.size, self.score
-                )
-                for g in range(num_groups)
-            ]
-            known = np.array([_mean_P(part) for part in parts])
-            variance_P = np.where(
-                np.isfinite(known).all(axis=0), known.var(axis=0, ddof=1) / num_groups, variance_P
+            groups = [baseline.columns(slice(g * each, (g + 1) * each)) for g in range(num_groups)]
+            known_GP = np.array(
+                [_mean_P(block_scores(group, self.size, self.score)) for group in groups]
             )
-        return Baseline(mean_P, variance_P, self.anchor.there_PK.sum(axis=1))
+            between_P = known_GP.var(axis=0, ddof=1) / num_groups
+            variance_P = np.where(np.isfinite(known_GP).all(axis=0), between_P, variance_P)
+        return BaselineScores(mean_P, variance_P, baseline.there_PK.sum(axis=1))
 
 
-def _too_few(anchor: Table, size: int) -> str:
-    """Why the anchor has not one block of `size`; empty when it has."""
-    most = int(anchor.there_PK.sum(axis=1).max(initial=0))
+def _too_few(baseline: Table, size: int) -> str:
+    """Why the baseline has not one block of `size`; empty when it has."""
+    most = int(baseline.there_PK.sum(axis=1).max(initial=0))
     if most >= size:
         return ""
     if most == 0:
-        return "no scored sample at the anchor"
+        return "no scored sample at the baseline"
+    plural = "s" if most > 1 else ""
     return (
-        f"at most {most} scored sample{'s' * (most > 1)} per problem at the anchor, and {size} are"
-        " needed"
+        f"at most {most} scored sample{plural} per problem at the baseline, and {size} are needed"
     )
 
 
 @dataclass(frozen=True)
-class Idle:
-    """A quantity of the panel on which nothing can be bet in this round.
+class BaselineScores:
+    """A score at the baseline, per problem.
 
-    Its evidence stays what it was. reason: why.
-    """
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """A score at the anchor, per problem: its mean (NaN.
-
-    Not measured), the variance of that mean by sampling, the number of samples.
+    Attributes:
+        mean_P: its mean; NaN: not measured.
+        variance_P: the variance of that mean by sampling.
+        num_P: the number of samples.
     """
 
     mean_P: Floats
@@ -166,73 +197,87 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Guard:
-    """A quantity measured on both sides."""
+    """A quantity measured on both sides.
+
+    Attributes:
+        quantity: what is measured.
+        stream: what is bet on.
+        baseline_mean: the baseline's mean score, the ceiling left out of account.
+        note: what a reader of the numbers must know.
+    """
 
     quantity: Quantity
     stream: Stream
+    baseline_mean: float
     note: str = ""
 
     @property
-    def name(self) -> str:
-        """The quantity's name."""
-        return self.quantity.name
+    def id(self) -> StreamId:
+        """The stream's identity."""
+        return self.quantity.stream
 
     @property
     def loss(self) -> float:
         """How much the mean fell, in tolerances; negative when it rose."""
-        anchor, now = float(self.stream.anchor_P.mean()), float(self._now_P().mean())
-        tolerated = self.stream.tolerance * (anchor if self.stream.relative else 1.0)
-        return (anchor - now) / tolerated if tolerated > 0 else anchor - now
+        before, after = float(self.stream.baseline_P.mean()), float(self._now_P().mean())
+        tolerated = self.stream.tolerance * (before if self.stream.relative else 1.0)
+        return (before - after) / tolerated if tolerated > 0 else before - after
 
     def change(self, level: float = 0.95) -> Estimate:
-        """The difference now - anchor as shown, or now / anchor - 1 if relative.
+        """The difference now - baseline as shown, or now / baseline - 1 if relative.
 
         Paired by problem, two-sided interval of this level.
         """
         start, scale = self.quantity.shown
-        now_P, anchor_P = (start + scale * x for x in (self._now_P(), self.stream.anchor_P))
+        now_P, baseline_P = (start + scale * x for x in (self._now_P(), self.stream.baseline_P))
         if self.quantity.relative:
-            value, low, high, num = ratio(now_P, anchor_P, level)
+            value, low, high, num = ratio(now_P, baseline_P, level)
             return Estimate(value - 1, max(low, 0.0) - 1, high - 1, num)
-        now, then = ({str(i): float(x) for i, x in enumerate(x_P)} for x_P in (now_P, anchor_P))
+        now, then = ({str(i): float(x) for i, x in enumerate(x_P)} for x_P in (now_P, baseline_P))
         return paired(now, then, bound=abs(scale)).interval(level)
 
-    def sentence(self, level: float = 0.95) -> str:
-        """Name, both values, the change with its interval, and the tolerance."""
-        relative, change = self.quantity.relative, self.change(level)
-        start, scale = self.quantity.shown
-        limit = -self.quantity.tolerance * (1 if scale > 0 else -1)
-        moved = [f"{100 * x:+.0f} %" if relative else f"{x:+.3f}" for x in (*change[:3], limit)]
-        before, after = (
-            start + scale * float(x.mean()) for x in (self.stream.anchor_P, self._now_P())
-        )
-        text = (
-            f"{self.name} {before:.3f} -> {after:.3f} ({moved[0]}, {moved[1]} to {moved[2]};"
-            f" tolerated {moved[3]})"
-        )
-        return f"{text} [{self.note}]" if self.note else text
+    def reading(
+        self,
+        level: float,
+        estimand: Estimand | None = None,
+        before: Mapping[str, float] | None = None,
+        after: Mapping[str, float] | None = None,
+    ) -> GuardReading:
+        """Everything that a reader may want to see.
 
-    def to_json(self, level: float) -> dict[str, Any]:
-        """Everything that a reader may want to see; `level` is that of the interval."""
-        start, scale = self.quantity.shown
-        before, after = (
-            start + scale * float(x.mean()) for x in (self.stream.anchor_P, self._now_P())
+        Args:
+            level: of the interval of the change.
+            estimand: what the quantity is called in the tables of readings.
+            before: the baseline's readings, estimand id -> value.
+            after: this round's readings.
+        """
+        change, quantity = self.change(level), self.quantity
+        # Both sides or none: a value from a table beside a block mean would be no change.
+        id = "" if estimand is None else estimand.id
+        then, now = (float((table or {}).get(id, np.nan)) for table in (before, after))
+        if not (np.isfinite(then) and np.isfinite(now)):
+            id = ""
+            then = quantity.as_shown(self.baseline_mean)
+            now = quantity.as_shown(float(self._now_P().mean()))
+        return GuardReading(
+            quantity=quantity.stream.quantity,
+            baseline=quantity.stream.baseline,
+            name=quantity.name,
+            before=then,
+            after=now,
+            change=change.value,
+            low=change.low,
+            high=change.high,
+            level=level,
+            relative=quantity.relative,
+            up_is_better=quantity.up_is_better,
+            num_problems=change.num_clusters,
+            tolerance=quantity.tolerance,
+            loss_in_tolerances=self.loss,
+            baseline_se=self.stream.baseline_se,
+            estimand=id,
+            note=self.note,
         )
-        change = self.change(level)
-        return {
-            "name": self.name,
-            "before": before,
-            "after": after,
-            "change": number(change.value),
-            "low": number(change.low),
-            "high": number(change.high),
-            "level": level,
-            "relative": self.quantity.relative,
-            "num_problems": change.num_clusters,
-            "tolerance": self.quantity.tolerance,
-            "loss_in_tolerances": number(self.loss),
-            "anchor_se": self.stream.anchor_se,
-        }
 
     def _now_P(self) -> Floats:
         return _mean_P(self.stream.block_PRM)
@@ -242,25 +287,19 @@ def _mean_P(block_PRM: Floats) -> Floats:
     """Mean over a problem's blocks; NaN without any."""
     known = np.isfinite(block_PRM)
     num_P = known.sum(axis=(1, 2))
-    return np.where(
-        num_P > 0, np.where(known, block_PRM, 0.0).sum(axis=(1, 2)) / np.maximum(num_P, 1), np.nan
-    )
+    sum_P = np.where(known, block_PRM, 0.0).sum(axis=(1, 2))
+    return np.where(num_P > 0, sum_P / np.maximum(num_P, 1), np.nan)
 
 
-def direction(current: Scores, reference: Scores, level: float = 0.05) -> int:
+def direction(current: Scores, baseline: Scores, level: float = 0.05) -> int:
     """+1 or -1 when the paired mean rose or fell at this two-sided level, else 0.
 
     For naming a mode; never an alarm.
     """
-    difference = paired(current, reference)
+    difference = paired(current, baseline)
     if difference.num_clusters < 2:
         return 0
     low, high = difference.interval(1 - level)[1:3]
-    return 1 if low > 0 else -1 if high < 0 else 0
-
-
-def families_of(samples: Samples, problems: tuple[str, ...]) -> Any:
-    """Family code of each problem, (P,)."""
-    family = dict(zip(samples.problem, samples.family, strict=True))
-    names = sorted({family[p] for p in problems})
-    return np.array([names.index(family[p]) for p in problems], dtype=np.int64)
+    if low > 0:
+        return 1
+    return -1 if high < 0 else 0

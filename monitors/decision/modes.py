@@ -1,6 +1,6 @@
-"""Which kind of collapse: a name for the sign pattern of a decline.
+"""Which kind of collapse: the failure mode that the sign pattern of a decline looks like.
 
-A diagnosis for the reader; it never decides.
+A diagnosis that picks the remedy; it never decides whether there is one.
 """
 
 from __future__ import annotations
@@ -12,20 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.base import RoundView, Samples
-from ouroloop.monitors.decision.blocks import Table
 from ouroloop.monitors.decision.guards import direction
+from ouroloop.monitors.decision.tables import Table
 from ouroloop.monitors.estimators import scores
 from ouroloop.monitors.estimators.scores import Scores
 from ouroloop.monitors.estimators.stats import paired
 from ouroloop.monitors.estimators.ustatistics import collision, distinct_pair_share, same_pairs
 from ouroloop.monitors.metrics.readings import of
+from ouroloop.monitors.names import FailureMode
 
 
 @dataclass(frozen=True)
 class Symptoms:
     """What a mode is read from, per problem.
 
-    Pass@1, distinct-correct-pair probability, Gini-Simpson of all samples, collisions of answers.
+    Attributes:
+        accuracy: pass@1.
+        diversity: distinct-correct-pair probability.
+        spread: Gini-Simpson of all samples' strategies.
+        collisions: of answers, across problems.
     """
 
     accuracy: Scores
@@ -35,10 +40,10 @@ class Symptoms:
 
 
 def attribute(
-    view: RoundView, reference: RoundView, main_family: str, tail_slice: str = "tail"
-) -> str | None:
-    """The mode of a round, A, B, C, D or None (see `name_mode`)."""
-    now, then = of(view.probe, "family", main_family), of(reference.probe, "family", main_family)
+    view: RoundView, baseline: RoundView, main_family: str, tail_slice: str = "tail"
+) -> FailureMode | None:
+    """The mode of a round since a baseline (see `name_mode`)."""
+    now, then = of(view.probe, "family", main_family), of(baseline.probe, "family", main_family)
     chosen = scores.families_with_strategies(then)
 
     def symptoms(rows: Samples) -> Symptoms:
@@ -50,44 +55,50 @@ def attribute(
     return name_mode(symptoms(now), symptoms(then), set(of(then, "slice", tail_slice).problem))
 
 
-def name_mode(now: Symptoms, then: Symptoms, tail: Collection[str]) -> str | None:
-    """A, B, C, D or None, from which quantities rose or fell since round 0.
-
-    `tail`: the problems of the tail slice.
+def name_mode(now: Symptoms, then: Symptoms, tail: Collection[str]) -> FailureMode | None:
+    """The mode, or None, from which quantities rose or fell since the baseline.
 
     Paired by problem, two-sided 5 % each; the first that fits:
 
-    * C, shortcut takeover: answers collide across problems more than twice as often, and pass@1 did
-      not rise.
-    * D, tail narrowing: pass@1 or DCP fell in the tail slice, and neither fell outside it.
-    * B, sharpening: Gini-Simpson of all samples fell, or DCP fell while pass@1 did not.
-    * A, drift: pass@1 fell while Gini-Simpson of all samples did not.
+    * SHORTCUT: answers collide across problems more than twice as often, and pass@1 did not rise.
+    * TAIL_NARROWING: pass@1 or DCP fell in the tail slice, and neither fell outside it.
+    * SHARPENING: Gini-Simpson of all samples fell, or DCP fell while pass@1 did not.
+    * DRIFT: pass@1 fell while Gini-Simpson of all samples did not.
 
-    Source: first symptoms in Shumailov 2305.17493 (A), Wu 2407.05013 and Dang 2504.10478 (B),
-    Shafayat 2505.21444 (C), Ding 2411.00750 (D).
+    Args:
+        now: the round's symptoms.
+        then: the baseline's.
+        tail: the problems of the tail slice.
+
+    Source: first symptoms in Shumailov 2305.17493 (drift), Wu 2407.05013 and Dang 2504.10478
+    (sharpening), Shafayat 2505.21444 (shortcut), Ding 2411.00750 (tail narrowing).
     """
+    accuracy, diversity, spread = (
+        direction(getattr(now, name), getattr(then, name))
+        for name in ("accuracy", "diversity", "spread")
+    )
+    rise = paired(now.collisions, then.collisions, scale=2.0, bound=2.0)
+    # A shortcut comes first: it also lowers pass@1 and diversity, as every other mode does.
+    if accuracy <= 0 and rise.interval().low > 0:
+        return FailureMode.SHORTCUT
+    # Before the modes of the whole: a loss in the tail alone may show in the mean of all problems.
+    if _moved(now, then, tail, inside=True) < 0 and _moved(now, then, tail, inside=False) >= 0:
+        return FailureMode.TAIL_NARROWING
+    if spread < 0 or (diversity < 0 and accuracy >= 0):
+        return FailureMode.SHARPENING
+    return FailureMode.DRIFT if accuracy < 0 else None
 
-    def moved(name: str, within: bool | None = None) -> int:
+
+def _moved(now: Symptoms, then: Symptoms, tail: Collection[str], inside: bool) -> int:
+    """The lower of the directions of pass@1 and DCP inside or outside the tail slice."""
+    found = []
+    for name in ("accuracy", "diversity"):
         after, before = (
-            {
-                p: x
-                for p, x in getattr(side, name).items()
-                if within is None or (p in tail) == within
-            }
+            {p: x for p, x in getattr(side, name).items() if (p in tail) == inside}
             for side in (now, then)
         )
-        return direction(after, before)
-
-    accuracy, diversity, spread = moved("accuracy"), moved("diversity"), moved("spread")
-    rise = paired(now.collisions, then.collisions, scale=2.0, bound=2.0)
-    if accuracy <= 0 and rise.interval().low > 0:
-        return "C"
-    tail_fell = moved("accuracy", True) < 0 or moved("diversity", True) < 0
-    if tail_fell and moved("accuracy", False) >= 0 and moved("diversity", False) >= 0:
-        return "D"
-    if spread < 0 or (diversity < 0 and accuracy >= 0):
-        return "B"
-    return "A" if accuracy < 0 else None
+        found.append(direction(after, before))
+    return min(found)
 
 
 def symptoms_of(rows: Table) -> Symptoms:

@@ -1,4 +1,4 @@
-"""Made-up and real anchors to draw rounds from, and ways to harm a round.
+"""Made-up and real baselines to draw rounds from, and ways to harm a round.
 
 What `power.py` simulates with. Knows nothing of evidence.
 
@@ -7,7 +7,7 @@ Suffixes as in `blocks.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,21 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.base import RoundView, Samples
-from ouroloop.monitors.decision.blocks import Table, all_judged, table
-from ouroloop.monitors.decision.guarded import (
-    OTHERS,
-    PAIRS,
-    RARE,
-    SHORTCUT,
-    UNJUDGED,
-    VOTES,
-    Tables,
-)
+from ouroloop.monitors.decision.guarded import GuardedQuantity, Harm, Part
+from ouroloop.monitors.decision.tables import Pair, Table, Tables, all_judged, table
 from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.metrics.readings import of
 
 Rows = NDArray[np.bool_]
-Harm = Callable[[np.random.Generator, "Population", Table, float, Rows], Table]
+Harming = Callable[[np.random.Generator, "Population", Table, float, Rows], Table]
+"""(generator, population, a round, how much from 0 to 1, the problems to harm) -> the round."""
 
 SEED = 20_242
 
@@ -49,40 +42,37 @@ class Population:
     @cached_property
     def favourite_P(self) -> NDArray[np.int64]:
         """Each problem's most common strategy among right samples; -1 for none."""
-        named = np.where(self.main.right_PK & self.main.there_PK, self.main.strategy_PK, -1)
-        count_PT = (
-            np.stack(
-                [(named == s).sum(axis=1) for s in range(int(named.max(initial=-1)) + 1)], axis=1
-            )
-            if named.max(initial=-1) >= 0
-            else None
-        )
-        return (
-            np.full(len(named), -1)
-            if count_PT is None
-            else np.where(count_PT.any(axis=1), count_PT.argmax(axis=1), -1)
-        )
+        named_PK = np.where(self.main.right_PK & self.main.there_PK, self.main.strategy_PK, -1)
+        num = int(named_PK.max(initial=-1)) + 1
+        if not num:
+            return np.full(len(named_PK), -1)
+        count_PT = np.stack([(named_PK == s).sum(axis=1) for s in range(num)], axis=1)
+        return np.where(count_PT.any(axis=1), count_PT.argmax(axis=1), -1)
 
 
 @dataclass(frozen=True)
 class Design:
-    """How much is sampled: problems of the main family and of the others.
+    """How much is sampled.
 
-    Samples of each in a round and at the anchor.
+    Attributes:
+        num_problems: of the main family.
+        num_samples: of each problem in a round.
+        num_baseline: of each problem at the baseline.
+        num_others: problems of the other families.
     """
 
     num_problems: int
     num_samples: int
-    num_anchor: int
+    num_baseline: int
     num_others: int = 0
 
     def __post_init__(self) -> None:
-        if self.num_problems < 2 or self.num_samples < 1 or self.num_anchor < 1:
+        if self.num_problems < 2 or self.num_samples < 1 or self.num_baseline < 1:
             raise ValueError(f"{self}: expected at least 2 problems and 1 sample of each")
 
 
-def of_anchor(view: RoundView, main_family: str, tail_slice: str, about: str) -> Population:
-    """An anchor's own samples as the population."""
+def of_baseline(view: RoundView, main_family: str, tail_slice: str, about: str) -> Population:
+    """A baseline's own samples as the population."""
     probe = view.probe
     main = _table(of(probe, "family", main_family))
     in_tail = set(of(probe, "slice", tail_slice).problem)
@@ -99,6 +89,7 @@ def typical(accuracy: float = 0.5, num_problems: int = 200, num_samples: int = 1
     The harder quarter is the tail; three wrong answers.
     """
     rng = np.random.default_rng(SEED)
+    # Four pseudo-samples: at 50 % the middle half of the problems lies between 33 and 67 %.
     spread = 4.0
     right_P = np.sort(rng.beta(spread * accuracy, spread * (1 - accuracy), num_problems))[::-1]
     shape = (num_problems, num_samples)
@@ -125,6 +116,7 @@ def typical(accuracy: float = 0.5, num_problems: int = 200, num_samples: int = 1
 
 def _table(samples: Samples) -> Table:
     rows = samples.where(np.isfinite(samples.correct))
+    # One label more than there are answers, for a shortcut that no sample has taken yet.
     answers = [*codes(rows.answer)[0], "\0nobody's"]
     return table(rows, sorted(set(rows.problem)), codes(rows.strategy)[0], answers)
 
@@ -191,22 +183,13 @@ def _one_answer(
     )
 
 
-def harm_of(name: str) -> tuple[Harm, str]:
-    """How a quantity is harmed, and where.
-
-    In `all` problems, the `tail`, the `others`, or in what is `judged`.
-    """
-    known: dict[str, tuple[Harm, str]] = {
-        "pass@1": (_wrong, "all"),
-        PAIRS: (_one_strategy, "all"),
-        f"{PAIRS} of the tail": (_one_strategy, "tail"),
-        RARE: (_unnamed, "all"),
-        VOTES: (_sure_and_wrong, "all"),
-        SHORTCUT: (_one_answer, "all"),
-        OTHERS: (_wrong, "others"),
-        UNJUDGED: (_wrong, "judged"),
-    }
-    return known.get(name, (_wrong, "tail" if name.endswith("of the tail") else "all"))
+HARMS: Mapping[Harm, Harming] = {
+    Harm.WRONG: _wrong,
+    Harm.ONE_STRATEGY: _one_strategy,
+    Harm.UNNAMED: _unnamed,
+    Harm.SURE_AND_WRONG: _sure_and_wrong,
+    Harm.ONE_ANSWER: _one_answer,
+}
 
 
 def _draw(rng: np.random.Generator, rows: Table, index_P: NDArray[np.int64], num: int) -> Table:
@@ -228,7 +211,7 @@ def _draw(rng: np.random.Generator, rows: Table, index_P: NDArray[np.int64], num
 
 
 def _chosen(rng: np.random.Generator, rows: Table, num: int) -> NDArray[np.int64]:
-    """Which problems the panel has: all if as many are asked for, else drawn."""
+    """Which problems the probe set has: all if as many are asked for, else drawn."""
     have = len(rows.problems)
     return np.arange(have) if num == have else rng.choice(have, size=num, replace=num > have)
 
@@ -236,59 +219,52 @@ def _chosen(rng: np.random.Generator, rows: Table, num: int) -> NDArray[np.int64
 def drawn(
     population: Population,
     design: Design,
-    anchor: np.random.Generator,
+    baseline: np.random.Generator,
     rounds: Sequence[np.random.Generator],
 ) -> list[Tables]:
-    """One anchor and rounds of the unchanged model. `anchor` decides the panel too."""
-    index_P = _chosen(anchor, population.main, design.num_problems)
-    then = _draw(anchor, population.main, index_P, design.num_anchor)
-    tail_P, family_P = (
-        np.flatnonzero(population.tail_P[index_P]),
-        np.zeros(len(index_P), dtype=np.int64),
-    )
-    rest, out = population.others if design.num_others else None, []
-    other_P = _chosen(anchor, rest, design.num_others) if rest is not None else index_P
-    other = _draw(anchor, rest, other_P, design.num_anchor) if rest is not None else None
+    """One baseline and rounds of the unchanged model. `baseline` decides the problems too."""
+    # The order of draws is part of what a seed means: baseline first, then round by round.
+    index_P = _chosen(baseline, population.main, design.num_problems)
+    then = _draw(baseline, population.main, index_P, design.num_baseline)
+    tail_P = np.flatnonzero(population.tail_P[index_P])
+    family_P = np.zeros(len(index_P), dtype=np.int64)
+    rest = population.others if design.num_others else None
+    other_P, other = index_P, None
+    if rest is not None:
+        other_P = _chosen(baseline, rest, design.num_others)
+        other = _draw(baseline, rest, other_P, design.num_baseline)
+    out = []
     for rng in rounds:
-        now = _draw(rng, population.main, index_P, design.num_samples)
-        others = (
-            None
-            if rest is None or other is None
-            else (other, _draw(rng, rest, other_P, design.num_samples))
-        )
-        judged = all_judged((then, now), others)
-        out.append(Tables((then, now), tail_P, (then, now), family_P, others, judged))
+        main = Pair(then, _draw(rng, population.main, index_P, design.num_samples))
+        others = None
+        if rest is not None and other is not None:
+            others = Pair(other, _draw(rng, rest, other_P, design.num_samples))
+        out.append(Tables(main, tail_P, main, family_P, others, all_judged(main, others)))
     return out
 
 
 def harmed(
-    tables: Tables, population: Population, name: str, harm: float, rng: np.random.Generator
+    tables: Tables,
+    population: Population,
+    quantity: GuardedQuantity,
+    harm: float,
+    rng: np.random.Generator,
 ) -> Tables:
-    """The same with the round's quantity `name` harmed, from 0 (not) to 1 (all that there is)."""
-    apply, where = harm_of(name)
-    if where == "others" and tables.others is not None:
-        then, now = tables.others
-        return replace(
-            tables,
-            others=(
-                then,
-                apply(rng, population, now, harm, np.ones(len(now.problems), dtype=bool)),
-            ),
-        )
-    if where == "judged" and tables.judged is not None:
-        then, now = tables.judged
-        return replace(
-            tables,
-            judged=(
-                then,
-                apply(rng, population, now, harm, np.ones(len(now.problems), dtype=bool)),
-            ),
-        )
-    then, now = tables.main
-    rows_P = (
-        np.isin(np.arange(len(now.problems)), tables.tail_P)
-        if where == "tail"
-        else np.ones(len(now.problems), dtype=bool)
-    )
-    worse = (then, apply(rng, population, now, harm, rows_P))
-    return replace(tables, main=worse, with_strategies=worse)
+    """The same with one quantity of the round harmed, from 0 (not) to 1 (all that there is)."""
+
+    def worse(pair: Pair, rows_P: Rows | None = None) -> Pair:
+        everywhere = np.ones(len(pair.now.problems), dtype=bool)
+        rows_P = everywhere if rows_P is None else rows_P
+        apply = HARMS[quantity.harm]
+        return Pair(pair.baseline, apply(rng, population, pair.now, harm, rows_P))
+
+    if quantity.part is Part.OTHERS and tables.others is not None:
+        return replace(tables, others=worse(tables.others))
+    if quantity.part is Part.JUDGED and tables.judged is not None:
+        return replace(tables, judged=worse(tables.judged))
+    # Harm to the main family is harm to all families with strategies: here it is the only one.
+    rows_P = None
+    if quantity.part is Part.TAIL:
+        rows_P = np.isin(np.arange(len(tables.main.now.problems)), tables.tail_P)
+    main = worse(tables.main, rows_P)
+    return replace(tables, main=main, with_strategies=main)

@@ -1,21 +1,21 @@
-"""What the decision rule can see.
+"""What the decision rule can see: how large a loss must be before it is noticed.
 
-How large a loss must be before it is noticed, by simulation through the rule's own evidence.
+By simulation through the rule's own evidence. A population of samples (a baseline's own, or a
+typical model's) is drawn from anew for the baseline and for every round, one quantity is harmed,
+and `guarded.quantities` and `evidence.loss_factors` do what they do in a run. Each quantity must
+reach the limit alone (the others are taken to bring nothing), with the loss there from the first
+round on. The bets' growth over a round is a sum over problems: its mean and its spreads (within and
+between baselines) are measured on `NUM_BASELINES` x `NUM_ROUNDS` rounds, and runs are drawn from
+the normal law with these.
 
-A population of samples (an anchor's own, or a typical model's) is drawn from anew for the anchor
-and for every round, one quantity is harmed, and `guarded.quantities` and `evidence.loss_factors` do
-what they do in a run. Each quantity must reach the limit alone (the others are taken to bring
-nothing), with the loss there from the first round on. The bets' growth over a round is a sum over
-problems: its mean and its spreads (within and between anchors) are measured on `NUM_ANCHORS` x
-`NUM_ROUNDS` rounds, and runs are drawn from the normal law with these.
-
-Suffixes as in `blocks.py`; `_B` bets, `_N` runs, `_R` rounds of a run.
+Suffixes as in `blocks.py`; `_B` bets, `_N` runs, `_R` rounds of a run, `_A` baselines.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -23,42 +23,60 @@ import numpy as np
 from ouroloop.monitors.base import Floats
 from ouroloop.monitors.decision import evidence, guarded
 from ouroloop.monitors.decision.blocks import block_scores
-from ouroloop.monitors.decision.guarded import VOTES, Tables
-from ouroloop.monitors.decision.guards import Guard, Quantity
+from ouroloop.monitors.decision.guarded import GuardedQuantity, QuantityId
+from ouroloop.monitors.decision.guards import Guard, Missing, Quantity, Why
 from ouroloop.monitors.decision.populations import SEED, Design, Population, drawn, harmed
+from ouroloop.monitors.decision.records import StreamId
 from ouroloop.monitors.decision.rule import DecisionRule
+from ouroloop.monitors.decision.tables import Tables
+from ouroloop.monitors.names import Tier
 
 WITHIN = (1, 3, 10)
 """Rounds within which a loss that persists is to be noticed."""
 CHANCES = (0.80, 0.95)
-NUM_ANCHORS, NUM_ROUNDS, NUM_RUNS = 20, 2, 2000
+# Two rounds are the fewest that tell the spread within a baseline from that between baselines.
+NUM_BASELINES, NUM_ROUNDS, NUM_RUNS = 20, 2, 2000
 HARM_L = np.geomspace(0.005, 1.0, 33)
 """Levels of harm; those between two at which everything is equally (un)likely are left out."""
+# Between levels whose chances differ by less, the curve is taken to be straight.
+CLOSE = 0.1
+# The population itself is measured with so many samples of each problem.
+MANY = 128
+
+Chances = Mapping[tuple[Tier, int], float]
+"""(tier, rounds) -> chance that the loss is noticed within so many rounds."""
 
 
 @dataclass(frozen=True)
 class Power:
-    """What can be seen of one quantity. base: its value at the anchor.
+    """What can be seen of one quantity.
 
-    Tolerance, losses: in the unit shown, shares of `base` if `relative`.
-
-    smallest: (tier, rounds, chance) -> the least loss noticed with that chance within so many
-    rounds; None: not even `most`, the largest that there is. why: why nothing can be said.
+    Attributes:
+        quantity: its id.
+        name: how it is called in sentences.
+        base: its value at the baseline.
+        tolerance: in the unit shown, a share of `base` if `relative`; like all losses here.
+        relative: see `tolerance`.
+        most: the largest loss that there is.
+        smallest: (tier, rounds, chance) -> the least loss noticed with that chance within so many
+            rounds; None: not even `most`.
+        why: why nothing can be said.
     """
 
+    quantity: str
     name: str
     base: float = float("nan")
     tolerance: float = float("nan")
     relative: bool = False
     most: float = float("nan")
-    smallest: Mapping[tuple[str, int, float], float | None] = field(default_factory=dict)
+    smallest: Mapping[tuple[Tier, int, float], float | None] = field(default_factory=dict)
     why: str = ""
 
 
 class Growth(NamedTuple):
     """Log growth of the bets over rounds at one level of harm.
 
-    Mean_B, covariance between anchors and within one.
+    Mean_B, covariance between baselines and within one.
     """
 
     mean: Floats
@@ -66,7 +84,7 @@ class Growth(NamedTuple):
     within: Floats
 
 
-def power(panel: DecisionRule, population: Population, design: Design) -> list[Power]:
+def power(rule: DecisionRule, population: Population, design: Design) -> list[Power]:
     """What each guarded quantity can show under this design; deterministic."""
     runs = [
         drawn(
@@ -75,169 +93,167 @@ def power(panel: DecisionRule, population: Population, design: Design) -> list[P
             np.random.default_rng((SEED, a)),
             [np.random.default_rng((SEED, a, r)) for r in range(NUM_ROUNDS)],
         )
-        for a in range(NUM_ANCHORS)
+        for a in range(NUM_BASELINES)
     ]
-    guards = {q.name: q.guard() for q in guarded.quantities(runs[0][0], panel)}
-    measured = [g for g in guards.values() if isinstance(g, Guard)]
-    num_streams = panel.planned(measured)
-    share = evidence.shares([g.name for g in measured], num_streams, guarded.FIRST)
+    found = [quantity.guard() for quantity in guarded.quantities(runs[0][0], rule)]
+    streams = [guard.id for guard in found if isinstance(guard, Guard)]
+    num_streams = rule.planned(streams)
+    share = evidence.shares(streams, num_streams, guarded.first_shares(rule))
+    declared = {str(q.id): q for q in rule.guarded}
     out = []
-    for name, guard in guards.items():
-        if isinstance(guard, Guard):
-            out.append(_of_one(name, panel, population, runs, design, num_streams, share[name]))
+    for entry in found:
+        if isinstance(entry, Missing):
+            out.append(_unknown(entry))
         else:
+            of = declared[entry.id.quantity]
             out.append(
-                Power(
-                    name,
-                    why=(
-                        guard
-                        if isinstance(guard, str)
-                        else "too few samples per problem in a round"
-                    ),
-                )
+                _Simulation(
+                    of, rule, population, runs, design, num_streams, share[entry.id]
+                ).power()
             )
     return out
 
 
-def _find(tables: Tables, panel: DecisionRule, name: str) -> Quantity:
-    return next(q for q in guarded.quantities(tables, panel) if q.name == name)
+def _unknown(missing: Missing) -> Power:
+    """Nothing can be said of a quantity that is not measured."""
+    why = missing.reason if missing.why is Why.ABSENT else "too few samples per problem in a round"
+    return Power(missing.id.quantity, missing.quantity.name, why=why)
 
 
-def _of_one(
-    name: str,
-    panel: DecisionRule,
-    population: Population,
-    runs: Sequence[Sequence[Tables]],
-    design: Design,
-    num_streams: int,
-    share: float,
-) -> Power:
-    """Try levels of harm, close together where the chances of being noticed change."""
-    tiers = {
-        "watch": (panel.watch_share, panel.watch_alpha),
-        "halt": (1.0, evidence.spent(panel.alpha, 1)),
-    }
-    chances: dict[int, dict[tuple[str, int], float]] = {}
+@dataclass(frozen=True)
+class _Simulation:
+    """One quantity at many levels of harm."""
 
-    def try_level(level: int) -> dict[tuple[str, int], float]:
-        if level not in chances:
-            chances[level] = {}
-            for tier, growth in _growth(
-                name, panel, population, runs, float(HARM_L[level]), num_streams, tiers
-            ).items():
-                chance_R = noticed(
-                    growth, evidence.log_limit(tiers[tier][1]) - float(np.log(share)), panel.rounds
-                )
-                chances[level] |= {
-                    (tier, within): float(chance_R[min(within, panel.rounds) - 1])
-                    for within in WITHIN
-                }
-        return chances[level]
+    declared: GuardedQuantity
+    rule: DecisionRule
+    population: Population
+    runs: Sequence[Sequence[Tables]]
+    design: Design
+    num_streams: int
+    share: float
 
-    def between(low: int, high: int) -> None:
-        before, after = try_level(low), try_level(high)
-        if high - low > 1 and max(abs(after[key] - before[key]) for key in after) > 0.1:
-            between(low, (low + high) // 2)
-            between((low + high) // 2, high)
-
-    large = _large(population, design)
-    if (
-        _find(large, panel, name).relative
-        and not _loss(name, panel, population, large, design, 0.0)[0]
-    ):
-        return Power(name, why="there is hardly any at the anchor")
-    between(0, len(HARM_L) - 1)
-    levels = sorted(chances)
-    both = [_loss(name, panel, population, large, design, float(HARM_L[level])) for level in levels]
-    losses, quantity = [loss for _, loss in both], _find(large, panel, name)
-    smallest = {
-        (*key, chance): _reach(losses, [chances[i][key] for i in levels], chance)
-        for key in chances[0]
-        for chance in CHANCES
-    }
-    return Power(name, both[0][0], quantity.tolerance, quantity.relative, max(losses), smallest)
-
-
-def _large(population: Population, design: Design) -> Tables:
-    """Every problem of the population with many samples.
-
-    What harm does to it is then known well.
-    """
-    others = 0 if population.others is None else len(population.others.problems)
-    many = replace(
-        design,
-        num_problems=len(population.main.problems),
-        num_samples=128,
-        num_anchor=128,
-        num_others=others,
-    )
-    return drawn(population, many, np.random.default_rng(SEED), [np.random.default_rng((SEED, 1))])[
-        0
-    ]
-
-
-def _loss(
-    name: str,
-    panel: DecisionRule,
-    population: Population,
-    large: Tables,
-    design: Design,
-    harm: float,
-) -> tuple[float, float]:
-    """(value at the anchor as shown, loss as shown) in the population itself.
-
-    Many samples, the same ones with and without the harm.
-    """
-    hurt = _find(harmed(large, population, name, harm, np.random.default_rng(SEED)), panel, name)
-    size = min(hurt.size, design.num_samples, design.num_anchor) if name == VOTES else hurt.size
-    before, after = (
-        float(np.nanmean(block_scores(rows, size, hurt.score)))
-        for rows in (_find(large, panel, name).now, hurt.now)
-    )
-    start = before if hurt.ceiling is None else min(before, hurt.ceiling)
-    return hurt.shown[0] + hurt.shown[1] * start, (
-        (start - after) / max(start, 1e-12)
-        if hurt.relative
-        else (start - after) * abs(hurt.shown[1])
-    )
-
-
-def _growth(
-    name: str,
-    panel: DecisionRule,
-    population: Population,
-    runs: Sequence[Sequence[Tables]],
-    harm: float,
-    num_streams: int,
-    tiers: Mapping[str, tuple[float, float]],
-) -> dict[str, Growth]:
-    """Harm the rounds of several anchors and pass them through the rule's own bets."""
-    found: dict[str, list[Floats]] = {tier: [] for tier in tiers}
-    for a, rounds in enumerate(runs):
-        hurt = (
-            harmed(tables, population, name, harm, np.random.default_rng((SEED, a, r, 2)))
-            for r, tables in enumerate(rounds)
+    def power(self) -> Power:
+        """Try levels of harm, close together where the chances of being noticed change."""
+        unharmed = self._find(self._large)
+        if unharmed.relative and not self._loss(0.0)[0]:
+            why = "there is hardly any at the baseline"
+            return Power(self.declared.id, unharmed.name, why=why)
+        chances: dict[int, Chances] = {}
+        self._refine(chances, 0, len(HARM_L) - 1)
+        levels = sorted(chances)
+        found = [self._loss(float(HARM_L[level])) for level in levels]
+        losses = [loss for _, loss in found]
+        smallest = {
+            (*key, chance): _reach(losses, [chances[i][key] for i in levels], chance)
+            for key in chances[0]
+            for chance in CHANCES
+        }
+        # The name in a round of the design: a vote's blocks are as large as its samples allow.
+        name = self._find(self.runs[0][0]).name
+        return Power(
+            self.declared.id,
+            name,
+            found[0][0],
+            unharmed.tolerance,
+            unharmed.relative,
+            max(losses),
+            smallest,
         )
-        guards = [
-            guard
-            for tables in hurt
-            if isinstance(guard := _find(tables, panel, name).guard(), Guard)
-        ]
-        for tier, (share, alpha) in tiers.items():
-            z = evidence.anchor_z(alpha, num_streams)
-            found[tier].append(
-                np.array([evidence.loss_factors(guard.stream, share, z) for guard in guards])
-            )
-    return {
-        tier: _spreads([logs_RB for logs_RB in logs if len(logs_RB) > 1])
-        for tier, logs in found.items()
-    }
+
+    def _refine(self, chances: dict[int, Chances], low: int, high: int) -> None:
+        """Fill in the levels from `low` to `high`, by halving."""
+        for level in (low, high):
+            if level not in chances:
+                chances[level] = self._chances(float(HARM_L[level]))
+        before, after = chances[low], chances[high]
+        if high - low > 1 and max(abs(after[key] - before[key]) for key in after) > CLOSE:
+            self._refine(chances, low, (low + high) // 2)
+            self._refine(chances, (low + high) // 2, high)
+
+    @property
+    def _tiers(self) -> dict[Tier, tuple[float, float]]:
+        """Tier -> the share of the tolerance that it bets on, and its alpha."""
+        return {
+            Tier.WATCH: (self.rule.watch_share, self.rule.watch_alpha),
+            Tier.HALT: (1.0, evidence.spent(self.rule.alpha, 1)),
+        }
+
+    def _find(self, tables: Tables) -> Quantity:
+        stream = StreamId(self.declared.id)
+        return next(q for q in guarded.quantities(tables, self.rule) if q.stream == stream)
+
+    def _harmed(self, tables: Tables, harm: float, seed: tuple[int, ...]) -> Tables:
+        rng = np.random.default_rng(seed)
+        return harmed(tables, self.population, self.declared, harm, rng)
+
+    def _chances(self, harm: float) -> Chances:
+        out: dict[tuple[Tier, int], float] = {}
+        for tier, growth in self._growth(harm).items():
+            # The quantity must reach the limit alone, so its share of the mean is in the way.
+            limit = evidence.log_limit(self._tiers[tier][1]) - float(np.log(self.share))
+            chance_R = noticed(growth, limit, self.rule.rounds)
+            for within in WITHIN:
+                out[tier, within] = float(chance_R[min(within, self.rule.rounds) - 1])
+        return out
+
+    @cached_property
+    def _large(self) -> Tables:
+        """Every problem of the population with many samples.
+
+        What harm does to it is then known well.
+        """
+        others = self.population.others
+        many = replace(
+            self.design,
+            num_problems=len(self.population.main.problems),
+            num_samples=MANY,
+            num_baseline=MANY,
+            num_others=0 if others is None else len(others.problems),
+        )
+        rngs = [np.random.default_rng(SEED), np.random.default_rng((SEED, 1))]
+        return drawn(self.population, many, rngs[0], rngs[1:])[0]
+
+    def _loss(self, harm: float) -> tuple[float, float]:
+        """(value at the baseline as shown, loss as shown) in the population itself.
+
+        Many samples, the same ones with and without the harm.
+        """
+        whole = self._find(self._large)
+        hurt = self._find(self._harmed(self._large, harm, (SEED,)))
+        size = hurt.size
+        if self.declared.id == QuantityId.OVERCONFIDENCE:
+            size = min(size, self.design.num_samples, self.design.num_baseline)
+        before, after = (
+            float(np.nanmean(block_scores(q.pair.now, size, hurt.score))) for q in (whole, hurt)
+        )
+        start = before if hurt.ceiling is None else min(before, hurt.ceiling)
+        if hurt.relative:
+            return hurt.as_shown(start), (start - after) / max(start, 1e-12)
+        return hurt.as_shown(start), (start - after) * abs(hurt.shown[1])
+
+    def _growth(self, harm: float) -> dict[Tier, Growth]:
+        """Harm the rounds of several baselines and pass them through the rule's own bets."""
+        found: dict[Tier, list[Floats]] = {tier: [] for tier in self._tiers}
+        for a, rounds in enumerate(self.runs):
+            entries = [
+                self._find(self._harmed(tables, harm, (SEED, a, r, 2))).guard()
+                for r, tables in enumerate(rounds)
+            ]
+            streams = [entry.stream for entry in entries if isinstance(entry, Guard)]
+            for tier, (share, alpha) in self._tiers.items():
+                z = evidence.baseline_z(alpha, self.num_streams)
+                logs = [evidence.loss_factors(stream, share, z) for stream in streams]
+                found[tier].append(np.array(logs))
+        return {
+            tier: _spreads([logs_RB for logs_RB in logs if len(logs_RB) > 1])
+            for tier, logs in found.items()
+        }
 
 
-def _spreads(by_anchor: list[Floats]) -> Growth:
-    """Mean and covariances of (rounds, bets) arrays, one per anchor."""
-    mean_AB = np.array([logs.mean(axis=0) for logs in by_anchor])
-    within = np.mean([np.cov(logs.T) for logs in by_anchor], axis=0)
+def _spreads(by_baseline: list[Floats]) -> Growth:
+    """Mean and covariances of (rounds, bets) arrays, one per baseline."""
+    mean_AB = np.array([logs.mean(axis=0) for logs in by_baseline])
+    within = np.mean([np.cov(logs.T) for logs in by_baseline], axis=0)
     return Growth(mean_AB.mean(axis=0), np.cov(mean_AB.T) - within / NUM_ROUNDS, within)
 
 
@@ -248,11 +264,11 @@ def noticed(growth: Growth, log_limit: float, horizon: int) -> Floats:
     """
     rng = np.random.default_rng(SEED)
     num_rounds = min(max(WITHIN), horizon)
-    anchor_NB, round_NRB = (
+    baseline_NB, round_NRB = (
         _normal(rng, cov, shape)
         for cov, shape in ((growth.between, (NUM_RUNS,)), (growth.within, (NUM_RUNS, num_rounds)))
     )
-    log_e_NR = mixed(growth.mean + anchor_NB[:, None] + round_NRB, horizon)
+    log_e_NR = mixed(growth.mean + baseline_NB[:, None] + round_NRB, horizon)
     return np.asarray(
         (np.maximum.accumulate(log_e_NR, axis=1) >= log_limit).mean(axis=0), dtype=float
     )

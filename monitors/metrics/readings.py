@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.base import Reading, Samples
+from ouroloop.monitors.estimators.order import permuted
 from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import Estimate
-from ouroloop.monitors.order import permuted
 
 Better = Literal["up", "down", "none"]
 Kind = tuple[str, Better]
@@ -95,7 +95,7 @@ def by_family(samples: Samples, estimate: Callable[[Samples], Estimate]) -> dict
 
 
 def some_samples(samples: Samples, num: int) -> Samples:
-    """At most `num` rows of every problem, picked at random (see `monitors/order.py`).
+    """At most `num` rows of every problem, picked at random (see `monitors/estimators/order.py`).
 
     The same ones however the rows are ordered.
 

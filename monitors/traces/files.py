@@ -22,19 +22,18 @@ def read_file(path: Path | str, digest: Any = None) -> Iterator[tuple[str, Any]]
             for number, line in enumerate(lines, start=1):
                 if digest is not None:
                     digest.update(line)
+                # utf-8-sig: some editors put a byte-order mark before the first line.
                 if not line.strip():
                     continue
                 where = f"{path}:{number}"
                 try:
                     yield where, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
                 except (ValueError, RecursionError) as error:
-                    said = (
-                        "not UTF-8"
-                        if isinstance(error, UnicodeDecodeError)
-                        else f"not JSON ({error})"
-                    )
+                    what = f"not JSON ({error})"
+                    if isinstance(error, UnicodeDecodeError):
+                        what = "not UTF-8"
                     raise TraceError(
-                        f"{where}: {said}, got {line[:60]!r}; expected one object per line, such as"
+                        f"{where}: {what}, got {line[:60]!r}; expected one object per line, such as"
                         f" {SAMPLE}."
                     ) from None
     except FileNotFoundError:
@@ -50,6 +49,7 @@ def read_file(path: Path | str, digest: Any = None) -> Iterator[tuple[str, Any]]
 
 def number_in(path: str) -> float | None:
     """The last number in a file's name."""
+    # "run2-step-010.jsonl": what counts the rounds comes last.
     numbers = re.findall(r"\d+", Path(path).stem)
     return float(numbers[-1]) if numbers else None
 
@@ -61,6 +61,6 @@ def ascending(numbers: Sequence[float | None], names: Sequence[str], what: str) 
         if before is not None and now is not None and now < before:
             raise TraceError(
                 f"{names[i]}: got {now:g} after {before:g} ({names[i - 1]}) in the {what}; expected"
-                " the rounds in order, the anchor first. A shell sorts 10 before 2: number files"
+                " the rounds in order, the baseline first. A shell sorts 10 before 2: number files"
                 " 00, 01, ... If this is the order, say --keep-order."
             )

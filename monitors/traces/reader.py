@@ -2,7 +2,7 @@
 
 As the views that monitors read. Knows nothing of a loop.
 
-The first file is the anchor: it decides whether strategies and answers are the rows' own or are
+The first file is the baseline: it decides whether strategies and answers are the rows' own or are
 read from the texts, for all files alike.
 """
 
@@ -42,10 +42,10 @@ class Traces:
 class TraceReader:
     """Makes a view of each round's rows, and remembers what was missing.
 
-    The first round read is the anchor.
+    The first round read is the baseline.
 
     strategies: a name in `CANONICALISERS`; "none"; or None for the rows' own `strategy` if the
-    anchor has any, else "operators".
+    baseline has any, else "operators".
     """
 
     strategies: str | None = None
@@ -97,24 +97,22 @@ class TraceReader:
         """Warnings, then one sentence per field that rows lack, then what was not read."""
         out = list(self.warnings_)
         for name, number in self.without_.items():
-            how = (
-                f"all {self.lines_:,} lines"
-                if number == self.lines_
-                else f"{number:,} of {self.lines_:,} lines"
-            )
-            out.append(f"missing: {name} in {how} ({self._meaning(name)})")
+            where = f"{number:,} of {self.lines_:,} lines"
+            if number == self.lines_:
+                where = f"all {self.lines_:,} lines"
+            out.append(f"missing: {name} in {where} ({self._meaning(name)})")
         out += self.unreadable_notes()
         if self.unread_:
-            named = (
-                (
-                    f"{key} (is it {OFTEN[key]}?)"
-                    if key in OFTEN and self.without_[OFTEN[key]] == self.lines_
-                    else key
-                )
-                for key in self.unread_
-            )
-            out.append(f"not read: {', '.join(sorted(named))}")
+            out.append(f"not read: {', '.join(sorted(map(self._guessed, self.unread_)))}")
         return tuple(out)
+
+    def _guessed(self, key: str) -> str:
+        """A field that was not read, with the field that it may be."""
+        field_name = OFTEN.get(key)
+        # A guess only where that field is missing altogether: else the file knows its name.
+        if field_name is None or self.without_[field_name] != self.lines_:
+            return key
+        return f"{key} (is it {field_name}?)"
 
     def unreadable_notes(self) -> list[str]:
         """One sentence per kind of failure of a strategy or answer reader.
@@ -127,11 +125,11 @@ class TraceReader:
         ]
 
     def _meaning(self, name: str) -> str:
+        if name == "strategy" and self.named_by_ == "none":
+            return "diversity is not measured"
+        if name == "strategy" and self.named_by_ == TEXTS:
+            return "every text counts as its own"
         if name == "strategy" and self.named_by_ != "strategy":
-            if self.named_by_ in ("none", TEXTS):
-                return {"none": "diversity is not measured", TEXTS: "every text counts as its own"}[
-                    self.named_by_
-                ]
             return f"named by {self.named_by_!r} from the texts"
         if name == "answer" and self.answers_by_ == "text":
             return "the final answers are read from the texts"
@@ -140,29 +138,31 @@ class TraceReader:
     def _count(self, columns: Mapping[str, list[Any]]) -> None:
         self.lines_ += len(columns["problem"])
         for name in (n for n in FIELDS if n not in QUIET):
-            missing = (
-                columns["nll"].count(None) if name == "logprobs" else columns[name].count(None)
-            )
-            if missing:
-                self.without_["logprobs or nll" if name == "logprobs" else name] += missing
+            # Either of two fields gives the log-probabilities; `read_row` has turned one into nll.
+            column, shown = name, name
+            if name == "logprobs":
+                column, shown = "nll", "logprobs or nll"
+            if missing := columns[column].count(None):
+                self.without_[shown] += missing
 
     @staticmethod
     def _same_round(before: list[Any], now: Any, where: str) -> None:
         if before and before[0] != now:
-            told = ["no round" if x is None else f"round {x:g}" for x in (now, before[0])]
+            rounds = ["no round" if x is None else f"round {x:g}" for x in (now, before[0])]
             raise TraceError(
-                f"{where}: got a row of {told[0]} after rows of {told[1]}; expected one file per"
-                " round. Split the file by its `round`."
+                f"{where}: got a row of {rounds[0]} after rows of {rounds[1]}; expected one file"
+                " per round. Split the file by its `round`."
             )
 
     def _choose(self, columns: dict[str, list[Any]]) -> None:
-        """From the anchor: where strategies and answers come from, in every round.
+        """From the baseline: where strategies and answers come from, in every round.
 
         Names its strategies if from the texts.
         """
         self.answers_by_ = "answer" if any(a is not None for a in columns["answer"]) else "text"
         if self.answers_by_ == "answer":
             self._gold_answers(columns)
+        # A file's own names are what its author means by a strategy; ours are a guess.
         own = any(s is not None for s in columns["strategy"])
         if self.strategies is None and own:
             self.named_by_ = "strategy"
@@ -195,6 +195,7 @@ class TraceReader:
         ):
             given[problem].add(answer)
             judged[problem].add(correct)
+        # Only problems with right and wrong samples can show it: there the answers must differ.
         mixed = [p for p, seen in judged.items() if {0.0, 1.0} <= seen]
         if len(mixed) > 1 and all(len(given[p]) == 1 for p in mixed):
             self.warnings_.append(
@@ -204,7 +205,10 @@ class TraceReader:
             )
 
     def _name(self, columns: dict[str, list[Any]]) -> None:
-        """Strategies and answers by the anchor's choice (which has named the anchor's own strategies already)."""
+        """Strategies and answers by the baseline's choice.
+
+        The baseline's own strategies were named when it was made.
+        """
         if self.answers_by_ == "text":
             columns["answer"] = self._read_texts("answer", columns)
         if self.named_by_ == TEXTS:
@@ -237,7 +241,7 @@ class TraceReader:
 def read_traces(
     paths: Sequence[Path | str], strategies: str | None = None, keep_order: bool = False
 ) -> Traces:
-    """Read one file per round, the anchor first.
+    """Read one file per round, the baseline first.
 
     Args:
         paths: JSONL files.
@@ -249,10 +253,11 @@ def read_traces(
     """
     names = [str(path) for path in paths]
     if not names:
-        raise TraceError("no traces; expected one JSONL file per round, the anchor first.")
+        raise TraceError("no traces; expected one JSONL file per round, the baseline first.")
     if not keep_order:
         ascending([number_in(name) for name in names], names, "numbers in the file names")
     reader, views = TraceReader(strategies), []
+    # A copied file would be a round in which nothing changed, and evidence that all is well.
     seen: dict[str, str] = {}
     for name in names:
         digest = hashlib.sha256()
@@ -265,7 +270,7 @@ def read_traces(
             )
     if not keep_order:
         ascending(reader.rounds_, names, "`round` fields")
-    return Traces(tuple(views), tuple(names), (*reader.notes(), *_few_at_the_anchor(views)))
+    return Traces(tuple(views), tuple(names), (*reader.notes(), *_few_at_the_baseline(views)))
 
 
 def main_family(view: RoundView) -> str:
@@ -276,40 +281,43 @@ def main_family(view: RoundView) -> str:
 
 def _view(number: int, columns: Mapping[str, list[Any]]) -> RoundView:
     """Columns as arrays; the rows with a verdict of the filter are the pool too."""
-    family, place = (
-        [default if x is None else x for x in columns[name]]
-        for name, default in (("family", FAMILY), ("slice", SLICE))
-    )
     objects = {name: _objects(columns[name]) for name in ("problem", "strategy", "answer")}
     texts = {
-        "family": _objects(family),
-        "slice": _objects(place),
-        "text": _objects([t or "" for t in columns["text"]]),
+        "family": _objects([x or FAMILY for x in columns["family"]]),
+        "slice": _objects([x or SLICE for x in columns["slice"]]),
+        "text": _objects([x or "" for x in columns["text"]]),
     }
-    numbers = {
-        name: np.array([np.nan if x is None else x for x in columns[name]])
-        for name in ("correct", "valid", "nll", "num_tokens", "truncated")
-    }
-    probe = Samples(**objects, **texts, **numbers)
-    kept = np.array([np.nan if x is None else x for x in columns["kept"]])
+    probe = Samples(
+        **objects,
+        **texts,
+        **{
+            name: _numbers(columns[name])
+            for name in ("correct", "valid", "nll", "num_tokens", "truncated")
+        },
+    )
+    kept = _numbers(columns["kept"])
     chosen = np.isfinite(kept)
     if not chosen.any():
         return RoundView(number, probe)
-    rows, some_text = probe.where(chosen), any(t is not None for t in columns["text"])
-    reason = np.full(len(rows), "", dtype=object)
+    rows = probe.where(chosen)
+    # None: not known of any row, so that what needs it says so instead of reading a default.
+    has_text, has_slice = (any(x is not None for x in columns[name]) for name in ("text", "slice"))
     pool = Pool(
-        rows.problem,
-        rows.strategy,
-        rows.answer,
-        rows.correct,
-        kept[chosen] == 1,
-        reason,
-        rows.valid,
-        None,
-        rows.text if some_text else None,
-        rows.slice if any(s is not None for s in columns["slice"]) else None,
+        problem=rows.problem,
+        strategy=rows.strategy,
+        answer=rows.answer,
+        correct=rows.correct,
+        kept=kept[chosen] == 1,
+        reason=np.full(len(rows), "", dtype=object),
+        valid=rows.valid,
+        text=rows.text if has_text else None,
+        slice=rows.slice if has_slice else None,
     )
     return RoundView(number, probe, pool=pool)
+
+
+def _numbers(values: Sequence[Any]) -> Any:
+    return np.array([np.nan if x is None else x for x in values], dtype=float)
 
 
 def _objects(values: Sequence[Any]) -> Any:
@@ -326,12 +334,13 @@ def _digest(text: str) -> str:
     )
 
 
-def _few_at_the_anchor(views: Sequence[RoundView]) -> list[str]:
+def _few_at_the_baseline(views: Sequence[RoundView]) -> list[str]:
     each = [len(v.probe) / len(set(v.probe.problem)) for v in views]
-    later = float(np.median(each[1:])) if each[1:] else 0.0  # a later anchor may have more
+    # The median: a later baseline may have more samples than the other rounds.
+    later = float(np.median(each[1:] or [0.0]))
     if each[0] >= 2 * later:
         return []
     return [
         f"round 0 has {each[0]:.3g} samples per problem, later rounds {later:.3g}: four times as"
-        " many at the anchor see smaller losses"
+        " many at the baseline see smaller losses"
     ]

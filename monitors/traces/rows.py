@@ -38,6 +38,7 @@ def _text(value: Any) -> str:
 
 def _name(value: Any) -> str:
     """A text, or a number that stands for one: 3, 3.0 and "3" are the same name."""
+    # JSON writers differ in whether 3 is an integer; True is one to Python, and is no name.
     if isinstance(value, float) and isfinite(value) and value == int(value):
         value = int(value)
     if (
@@ -211,6 +212,7 @@ def read_row(row: Any, where: str) -> dict[str, Any]:
 def guess(name: str, row: Mapping[str, Any]) -> str | None:
     """What the row may call this field."""
     known = [key for key in row if OFTEN.get(str(key)) == name]
+    # First what others are known to call it, then what is spelt nearly so.
     near = difflib.get_close_matches(
         name, [str(key) for key in row if key not in FIELDS], n=1, cutoff=0.8
     )

@@ -118,7 +118,7 @@ def test_each_epoch_is_the_default_and_a_collapse_stops_the_training(tmp_path):
     assert (
         last["action"] == "rollback"
         and "pass@1" in last["reasons"][0]
-        and last["details"]["carried_out"] is False
+        and last["carried_out"] is False
     )
 
 
@@ -277,8 +277,8 @@ def test_a_measurement_that_fails_is_logged_and_marked_and_training_goes_on(tmp_
     numbered = [d for d in told if "action" in d]
     assert [d["round"] for d in numbered] == [0, 1, 2, 3]
     assert (
-        numbered[1]["details"] == whole[1]["details"]
-        and numbered[-1]["details"]["guards"] == whole[-1]["details"]["guards"]
+        numbered[1]["evidence"] == whole[1]["evidence"]
+        and numbered[-1]["guards"] == whole[-1]["guards"]
     )
 
     raising = callback().CollapseMonitor(Breaks({10}, how), every_steps=5, on_error="raise")
@@ -297,7 +297,7 @@ def test_an_anchor_that_fails_leaves_its_place_to_the_next_measurement_also_afte
         (False, 5),
         (False, 10),
     ]
-    assert "frozen anchor" in first.decisions()[1]["reasons"][0]
+    assert "round 0 is the baseline" in first.decisions()[1]["reasons"][0]
     resumed = Training(tmp_path, callback().CollapseMonitor(healthy, every_steps=5), step=10).run(5)
     assert [d.get("round") for d in resumed.decisions()] == [None, 0, 1, 2]
 

@@ -74,7 +74,7 @@ def test_a_collapse_is_a_halt_with_numbers_and_exit_code_3(capsys, collapsing):
     assert code == 3
     sentence = next(line for line in out.splitlines() if line.startswith("round 2 ("))
     assert (
-        "rollback [mode B] - HALT: evidence e = " in sentence
+        "rollback [sharpening] - HALT: evidence e = " in sentence
         and "beyond its tolerance: distinct-correct-pair probability 0." in sentence
     )
     assert (
@@ -101,7 +101,7 @@ def test_json_is_for_scripts(capsys, collapsing):
     last = told["rounds"][-1]
     assert (
         last["source"].endswith("r2.jsonl")
-        and last["details"]["halt"]["log_e"] > last["details"]["halt"]["log_limit"]
+        and last["evidence"]["halt"]["log_e"] > last["evidence"]["halt"]["log_limit"]
     )
     assert next(r for r in last["readings"] if r["name"] == "entropy/token")["value"] is None
 

@@ -109,7 +109,7 @@ PARTS = '''
 from ouroloop.evals.tasks import Grade
 from ouroloop.monitors.base import Reading
 from ouroloop.monitors.decision import blocks
-from ouroloop.monitors.decision.guards import Quantity
+from ouroloop.monitors.decision.guarded import Blocks, GuardedQuantity
 
 
 class NoSevens:
@@ -141,15 +141,16 @@ class Raising(Capitals):
         raise ZeroDivisionError("nothing to divide")
 
 
-class Half:
-    """A guarded quantity: pass@1 again, under a tolerance of its own."""
-
-    def __init__(self, tolerance):
-        self.tolerance = tolerance
-
-    def quantities(self, tables):
-        anchor, now = tables.main
-        yield Quantity("half", 1, blocks.right, anchor, now, self.tolerance, "too few")
+def half(tolerance):
+    "A guarded quantity: pass@1 again, under a tolerance of its own."
+    return GuardedQuantity(
+        id="half",
+        label="half",
+        statistic="half/pass@1",
+        blocks=lambda tables, pass_k: Blocks(1, blocks.right, tables.main),
+        tolerance="half_loss",
+        default=tolerance,
+    )
 
 
 class Notebook:
@@ -213,7 +214,7 @@ def test_a_filter_a_metric_and_a_guarded_quantity_are_part_of_the_round(tmp_path
         filters={"extra": ["parts.py:NoSevens", {"use": "parts.py:NoSevens"}]},
         monitors={
             "metrics": ["parts.py:Capitals", "parts.py:Raising"],
-            "guarded": [{"use": "parts.py:Half", "options": {"tolerance": 0.5}}],
+            "guarded": [{"use": "parts.py:half", "options": {"tolerance": 0.5}}],
         },
     )
     decision, path = carry(tmp_path / "runs", Model(lambda number: 0.9), settings)
@@ -224,8 +225,7 @@ def test_a_filter_a_metric_and_a_guarded_quantity_are_part_of_the_round(tmp_path
     assert readings["capitals/share"]["value"] == 0
     assert "nothing to divide" in readings["raising"]["reason"]
     assert decision.action != "halt", "a metric of one's own that raises ends no run"
-    details = read_json(path / "rounds/001/decision.json")["details"]
-    guards = {guard["name"]: guard for guard in details["guards"]}
+    guards = {g["name"]: g for g in read_json(path / "rounds/001/decision.json")["guards"]}
     assert guards["half"]["tolerance"] == 0.5
 
 

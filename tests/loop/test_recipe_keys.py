@@ -147,14 +147,14 @@ def test_data_sets_of_reasoning_gym_are_families_of_problems():
 @pytest.mark.parametrize(
     ("limits", "mode", "what", "value"),
     [
-        ({"interventions": {"temperature": 1.3}}, "B", "temperatures", (1.3,)),
-        ({"interventions": {"per_strategy": 0.2}}, "B", "per_strategy", 0.2),
-        ({"interventions": {"per_answer": 0.1}}, "C", "per_answer", 0.1),
-        ({"interventions": {"tail_weight": 5.0}}, "D", "tail_weight", 5.0),
-        ({"interventions": {"teachers": 1}}, "A", "teachers", (1,)),
-        ({"interventions": {"blend": 0.25}}, "A", "blend", 0.25),
-        ({"interventions": {"demonstrations": 0.75}}, "A", "demonstrations", 0.75),
-        ({"interventions": {"replay_fraction": 0.45}}, "D", "replay_fraction", 0.5),
+        ({"interventions": {"temperature": 1.3}}, "sharpening", "temperatures", (1.3,)),
+        ({"interventions": {"per_strategy": 0.2}}, "sharpening", "per_strategy", 0.2),
+        ({"interventions": {"per_answer": 0.1}}, "shortcut", "per_answer", 0.1),
+        ({"interventions": {"tail_weight": 5.0}}, "tail_narrowing", "tail_weight", 5.0),
+        ({"interventions": {"teachers": 1}}, "drift", "teachers", (1,)),
+        ({"interventions": {"blend": 0.25}}, "drift", "blend", 0.25),
+        ({"interventions": {"demonstrations": 0.75}}, "drift", "demonstrations", 0.75),
+        ({"interventions": {"replay_fraction": 0.45}}, "tail_narrowing", "replay_fraction", 0.5),
     ],
 )
 def test_an_intervention_is_as_strong_as_the_recipe_says(limits, mode, what, value):
@@ -172,7 +172,9 @@ def test_no_more_is_re_injected_than_the_recipe_allows():
     shares = []
     for given in ({}, {"interventions": {"replay_fraction_max": 0.8}}):
         limits = made(**given).interventions
-        shares.append(plan.remedy(ROUND, limits, "D", False, hungry, back=1).replay_fraction)
+        shares.append(
+            plan.remedy(ROUND, limits, "tail_narrowing", False, hungry, back=1).replay_fraction
+        )
     assert shares == [0.6, 0.8]
 
 

@@ -16,7 +16,8 @@ from ouroloop.loop.round import JOURNAL, MANIFEST, Json, JsonList, Round, Table
 from ouroloop.loop.rows import Example, ProbeRow, RoundPlan, Training
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.store import Store, read_json, sha256_of
-from ouroloop.monitors.decision.rule import Decision
+from ouroloop.monitors.decision.records import Decision, TierEvidence
+from ouroloop.monitors.names import Action, Tier
 
 PLAN = RoundPlan(1, 0, 0, (1.0,), 0.1, None, False, 10)
 EXAMPLE = Example("p", (1,), (2,), "text", "kept", 1)
@@ -60,9 +61,9 @@ def test_a_table_that_is_not_there_is_empty_and_a_record_is_missed_with_the_reme
 def test_a_record_is_what_a_resumed_run_would_read(tmp_path):
     """NaN cannot be written as JSON: whoever resumes sees null, so the run itself must too."""
     made = Round.of(tmp_path, 1)
-    made.decision = Decision(1, "continue", ("why",), None, {"loss": nan, 3: (1, 2)})
-    assert made.decision == Round.of(tmp_path, 1).decision
-    assert made.decision.details == {"loss": None, "3": [1, 2]}
+    evidence = TierEvidence(nan, log_limit=1.0, alpha=0.05, driver=None, since=1, by_quantity={})
+    made.decision = Decision(1, Action.CONTINUE, ("why",), evidence={Tier.HALT: evidence})
+    assert repr(made.decision) == repr(Round.of(tmp_path, 1).decision)
 
 
 def test_a_committed_round_lacks_nothing_and_never_gets_a_file_more(tmp_path):

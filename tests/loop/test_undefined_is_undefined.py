@@ -15,40 +15,32 @@ from ouroloop.loop.stages import decide
 from ouroloop.loop.store import read_json, read_rows
 from ouroloop.loop.tables import to_json as record_to_json
 from ouroloop.loop.views.monitor import monitor, text, to_json
-from ouroloop.monitors.decision import guarded
-
-NAMES = {
-    "pass@1",
-    guarded.PAIRS,
-    "pass@4 of the tail",
-    f"{guarded.PAIRS} of the tail",
-    guarded.RARE,
-    guarded.VOTES,
-    guarded.SHORTCUT,
-    guarded.OTHERS,
-    guarded.UNJUDGED,
-}
+from ouroloop.monitors.decision.guarded import QuantityId
 
 
-def expected_names(removed):
-    """Which quantities this panel has at all.
+def expected(removed):
+    """Which quantities this probe set has at all.
 
     No tail without slices, no other families without families.
     """
-    gone = {"slice": {n for n in NAMES if n.endswith("of the tail")}, "family": {guarded.OTHERS}}
-    return NAMES - gone.get(removed, set())
+    gone = {
+        "slice": {QuantityId.TAIL_ACCURACY, QuantityId.TAIL_DIVERSITY},
+        "family": {QuantityId.OTHER_FAMILIES},
+    }
+    return set(QuantityId) - gone.get(removed, set())
 
 
 def check(decision, removed, verdict):
     """The round goes on, and each quantity is guarded or has a reason why not."""
     assert decision["action"] == "continue", decision["reasons"]
-    guards, unmeasured = decision["details"]["guards"], decision["details"]["unmeasured"]
-    assert {g["name"] for g in guards} | set(unmeasured) == expected_names(removed)
-    assert not {g["name"] for g in guards} & set(unmeasured) and all(unmeasured.values())
+    guards = {guard["quantity"] for guard in decision["guards"]}
+    unmeasured = {entry["quantity"]: entry["reason"] for entry in decision["unmeasured"]}
+    assert guards | set(unmeasured) == expected(removed)
+    assert not guards & set(unmeasured) and all(unmeasured.values())
     if verdict == "unscored" or removed == "correct":
         assert not guards
     else:
-        assert {"pass@1", guarded.UNJUDGED} <= {g["name"] for g in guards}
+        assert {QuantityId.ACCURACY, QuantityId.UNSCORED} <= guards
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
@@ -140,9 +132,8 @@ def test_a_run_without_one_gold_answer_goes_through_all_its_rounds(tmp_path, mon
     decision, path = carry(tmp_path, Model(lambda n: 0.6), settings)
     assert decision.round == 2 and decision.action == "continue"
     assert all(row["correct"] is None for row in read_rows(path / "rounds/000/probe.parquet"))
-    details = read_json(path / "rounds/002/decision.json")["details"]
-    assert (
-        not details["guards"]
-        and details["unmeasured"]["pass@1"] == "no scored sample at the anchor"
-    )
+    written = read_json(path / "rounds/002/decision.json")
+    why = {entry["quantity"]: entry["reason"] for entry in written["unmeasured"]}
+    assert not written["guards"]
+    assert why[QuantityId.ACCURACY] == "no scored sample at the baseline"
     assert "no guarded quantity could be measured" in decision.reasons[0]

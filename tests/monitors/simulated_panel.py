@@ -1,4 +1,4 @@
-"""Panels drawn from models whose truth is known.
+"""Probe samples drawn from models whose truth is known.
 
 Per problem, a joint table of P(strategy, right).
 """
@@ -152,7 +152,7 @@ def pool(
 
 
 def texts(rng: np.random.Generator, num_problems: int = 40, per_problem: int = 2) -> Texts:
-    """Real solutions, each with an entropy of about 0.4 and a surprise of about 0.5 nats per token."""
+    """Real solutions, with entropies of about 0.4 and surprises of about 0.5 nats per token."""
     num = num_problems * per_problem
     problem = np.array([f"real-{i // per_problem:03d}" for i in range(num)], dtype=object)
     return Texts(

@@ -165,15 +165,14 @@ def _round(
     _evals(folder, probe)
     _readings(folder, number)
     action, reasons = _decision(number, guarded)
-    details = {"carried_out": guarded or action == "continue"}
     _write(
         folder / "decision.json",
         {
             "round": number,
             "action": action,
             "reasons": reasons,
-            "mode": None if action == "continue" else "B",
-            "details": details,
+            "mode": None if action == "continue" else "sharpening",
+            "carried_out": guarded or action == "continue",
         },
     )
     seal(folder)

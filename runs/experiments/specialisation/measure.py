@@ -8,7 +8,7 @@ from typing import Any
 
 from ouroloop.loop.experiments import rounds
 from ouroloop.loop.views.reader import RoundData, read_run
-from ouroloop.monitors.decision.guarded import OTHERS
+from ouroloop.monitors.decision.guarded import QuantityId
 
 
 def table(path: Path) -> list[dict[str, Any]]:
@@ -30,8 +30,11 @@ def general(found: RoundData) -> dict[str, float]:
     # The reading's own change is paired by problem, so narrower than a difference of two rounds.
     reading = found.reading("accuracy/general")
     change = (reading.details.get("change") if reading else None) or {}
-    details = found.decision.get("details") or {}
-    losses = [g["loss_in_tolerances"] for g in details.get("guards", []) if g["name"] == OTHERS]
+    guards = found.decision.get("guards") or []
+    guard: dict[str, Any] = next(
+        (g for g in guards if g["quantity"] == QuantityId.OTHER_FAMILIES), {}
+    )
+    name = guard.get("name")
     others = (
         found.probe[
             (found.probe["family"] != found.main_family) & (found.probe["kind"] == "greedy")
@@ -43,10 +46,10 @@ def general(found: RoundData) -> dict[str, float]:
         "general_greedy": float(others["correct"].mean()) if len(others) else math.nan,
         "general": reading.value if reading else math.nan,
         **{f"change_{key}": _number(change.get(key)) for key in ("value", "low", "high")},
-        "loss_in_tolerances": _number(losses[0]) if losses else math.nan,
+        "loss_in_tolerances": _number(guard.get("loss_in_tolerances")),
         "named": float(
             found.action != "continue"
-            and any(OTHERS in str(reason) for reason in found.decision.get("reasons", ()))
+            and any(name and name in str(reason) for reason in found.decision.get("reasons", ()))
         ),
         "trained": float(found.train.get("status") != "skipped"),
     }

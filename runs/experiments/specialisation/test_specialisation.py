@@ -10,7 +10,7 @@ from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.views.reader import RoundData
 from ouroloop.monitors.base import Reading
-from ouroloop.monitors.decision.guarded import OTHERS
+from ouroloop.monitors.decision.guarded import QuantityId
 from runs.experiments.specialisation import findings, measure, study
 
 STUDY = study.EXPERIMENT.study
@@ -48,12 +48,17 @@ def test_one_family_is_practised_all_are_probed_and_real_data_asks_no_held_out_q
     }
 
 
+OTHERS = "pass@1 of the other families"
+
+
 def told(action, reasons, change):
     reading = Reading("accuracy/general", 0.3, 0.2, 0.4, "share", "up", details={"change": change})
     decision = {
         "action": action,
         "reasons": reasons,
-        "details": {"guards": [{"name": OTHERS, "loss_in_tolerances": 1.5}]},
+        "guards": [
+            {"quantity": QuantityId.OTHER_FAMILIES, "name": OTHERS, "loss_in_tolerances": 1.5}
+        ],
     }
     return RoundData(2, Path("."), {}, {}, decision, {"status": "trained"}, {}, (reading,))
 

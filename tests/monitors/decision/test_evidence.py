@@ -12,6 +12,7 @@ from simulated_panel import samples
 
 from ouroloop.monitors.decision import blocks, evidence
 from ouroloop.monitors.decision.evidence import Stream
+from ouroloop.monitors.decision.tables import Pair, Table, pair
 from ouroloop.monitors.estimators import scores
 
 
@@ -31,16 +32,16 @@ def expectation(stream_of, mean_P, num_blocks, factors):
     "mean_P", [(0.5, 0.5, 0.5), (0.9, 0.55, 0.05), (1.0, 0.5, 0.0), (0.2, 0.9, 0.4)]
 )
 def test_no_bet_can_be_expected_to_win_at_the_boundary_whatever_the_problems_are(mean_P):
-    anchor_P = np.array((0.55, 0.6, 0.5))
-    delta = float(anchor_P.mean() - np.mean(mean_P))
+    baseline_P = np.array((0.55, 0.6, 0.5))
+    delta = float(baseline_P.mean() - np.mean(mean_P))
     lost = expectation(
-        lambda y: Stream("x", anchor_P, y, 0.0, delta),
+        lambda y: Stream(baseline_P, y, 0.0, delta),
         mean_P,
         3,
         lambda s: evidence.loss_factors(s, 1.0, 0.0),
     )
     back = expectation(
-        lambda y: Stream("x", anchor_P, y, 0.0, delta),
+        lambda y: Stream(baseline_P, y, 0.0, delta),
         mean_P,
         3,
         lambda s: evidence.recovery_factors(s, 1.0, 0.0),
@@ -55,15 +56,15 @@ def test_a_problem_with_more_samples_than_another_weighs_no_more(mean_P):
 
     All of the loss may lie where the blocks are. Exactly on the boundary.
     """
-    anchor_P, total = np.array((0.6, 0.5)), 0.0
-    delta = float(anchor_P.mean() - np.mean(mean_P))
+    baseline_P, total = np.array((0.6, 0.5)), 0.0
+    delta = float(baseline_P.mean() - np.mean(mean_P))
     for outcome in itertools.product((0.0, 1.0), repeat=5):
         block_PRM = np.full((2, 1, 4), np.nan)
         block_PRM[0, 0], block_PRM[1, 0, 0] = outcome[:4], outcome[4]
         means = (mean_P[0],) * 4 + (mean_P[1],)
         p = np.prod([m if y else 1 - m for m, y in zip(means, outcome, strict=True)])
         total = total + p * np.exp(
-            evidence.loss_factors(Stream("x", anchor_P, block_PRM, 0.0, delta), 1.0, 0.0)
+            evidence.loss_factors(Stream(baseline_P, block_PRM, 0.0, delta), 1.0, 0.0)
         )
     assert (total <= 1 + 1e-12).all() and total.max() > 0.9
 
@@ -75,7 +76,7 @@ def test_scores_of_0_and_1_are_counted_to_the_same_evidence():
     )
     nearly_PRM = np.where(block_PRM == 1, 1 - 1e-12, block_PRM)
     both = [
-        evidence.loss_factors(Stream("x", np.full(20, 0.6), y, 0.01, 0.02), 1.0, 2.0)
+        evidence.loss_factors(Stream(np.full(20, 0.6), y, 0.01, 0.02), 1.0, 2.0)
         for y in (block_PRM, nearly_PRM)
     ]
     assert both[0] == pytest.approx(both[1], abs=1e-8) and np.isfinite(both[0]).all()
@@ -87,12 +88,12 @@ def test_averaging_over_ways_to_cut_keeps_the_expectation_at_most_one():
 
     Pairs that are both right by different ones of two strategies: all 3^8 outcomes.
     """
-    anchor_P, total = np.array([0.3, 0.2]), 0.0
+    baseline_P, total = np.array([0.3, 0.2]), 0.0
     p_PT = np.array([[0.4, 0.3, 0.3], [0.2, 0.5, 0.3]])  # strategy 0, strategy 1, wrong
-    delta = float(anchor_P.mean() - np.mean([2 * p[0] * p[1] for p in p_PT]))
+    delta = float(baseline_P.mean() - np.mean([2 * p[0] * p[1] for p in p_PT]))
     for outcome in itertools.product(range(3), repeat=8):
         kind_PK = np.array(outcome).reshape(2, 4)
-        table = blocks.Table(
+        table = Table(
             ("a", "b"),
             np.ones((2, 4), bool),
             kind_PK < 2,
@@ -103,7 +104,7 @@ def test_averaging_over_ways_to_cut_keeps_the_expectation_at_most_one():
         assert block_PRM.shape == (2, 3, 2)
         probability = np.prod([p_PT[p, k] for p in range(2) for k in kind_PK[p]])
         total = total + probability * np.exp(
-            evidence.loss_factors(Stream("x", anchor_P, block_PRM, 0.0, delta), 1.0, 0.0)
+            evidence.loss_factors(Stream(baseline_P, block_PRM, 0.0, delta), 1.0, 0.0)
         )
     assert (total <= 1 + 1e-12).all() and total.max() > 0.9
 
@@ -119,14 +120,14 @@ def test_the_weight_is_the_mixture_over_starts_and_bets_as_it_is_written():
             np.mean([math.exp(sum(rounds[u][name][b] for u in range(j, 4))) for b in range(5)])
             for j in range(4)
         ]
-        assert math.exp(weight.by_name[name]) == pytest.approx((sum(starts) + 3) / 7)
+        assert math.exp(weight.by_stream[name]) == pytest.approx((sum(starts) + 3) / 7)
     assert math.exp(weight.log_e) == pytest.approx(
-        np.mean([math.exp(v) for v in weight.by_name.values()])
+        np.mean([math.exp(v) for v in weight.by_stream.values()])
     )
     assert weight.driver in "ab" and 0 <= weight.since < 4
     ahead = evidence.weigh(rounds, 7, 2, {"a": 0.3, "gone": 0.9})
     assert math.exp(ahead.log_e) == pytest.approx(
-        0.3 * math.exp(weight.by_name["a"]) + 0.7 * math.exp(weight.by_name["b"])
+        0.3 * math.exp(weight.by_stream["a"]) + 0.7 * math.exp(weight.by_stream["b"])
     )
 
 
@@ -176,7 +177,7 @@ def test_every_pair_of_samples_is_bet_on_exactly_once():
             assert len(set(row.ravel().tolist())) == row.size == num // size * size
 
 
-def panels(num_samples=8, num_problems=30):
+def two_rounds(num_samples=8, num_problems=30):
     return samples(np.random.default_rng(3), num_problems, num_samples), samples(
         np.random.default_rng(4), num_problems, num_samples
     )
@@ -193,8 +194,8 @@ def means(table, size, score):
 
 
 def test_block_means_are_the_estimators_of_the_monitors():
-    first, _ = panels()
-    table, _ = blocks.tables(first, first)
+    first, _ = two_rounds()
+    table, _ = pair(first, first)
     assert means(table, 1, blocks.right) == pytest.approx(scores.accuracy(first))
     assert means(table, 2, blocks.distinct_right) == pytest.approx(
         scores.distinct_correct_pairs(first)
@@ -206,16 +207,16 @@ def test_block_means_are_the_estimators_of_the_monitors():
     )
 
 
-def test_candour_is_confidence_against_truth_of_a_hand_made_block():
+def test_calibration_is_confidence_against_truth_of_a_hand_made_block():
     def one(right, answer):
-        table = blocks.Table(
+        table = Table(
             ("a",),
             np.ones((1, 4), bool),
             np.array([right], bool),
             np.full((1, 4), -1),
             np.array([answer]),
         )
-        return blocks.candour(table, np.arange(4).reshape(1, 1, 4)).item()
+        return blocks.calibration(table, np.arange(4).reshape(1, 1, 4)).item()
 
     assert (
         one([1, 1, 1, 0], [5, 5, 5, 6]) == (1 - (0.5 - 1)) / 2
@@ -226,16 +227,16 @@ def test_candour_is_confidence_against_truth_of_a_hand_made_block():
 
 
 def test_a_problem_with_fewer_samples_is_padded_and_not_counted_as_wrong():
-    first, _ = panels()
+    first, _ = two_rounds()
     drop = np.flatnonzero(first.problem == "main-0003")[:5]
     fewer = first.where(~np.isin(np.arange(len(first)), drop))
-    table, _ = blocks.tables(fewer, fewer)
+    table, _ = pair(fewer, fewer)
     assert means(table, 1, blocks.right) == pytest.approx(scores.accuracy(fewer))
     assert np.isnan(blocks.block_scores(table, 4, blocks.right)[3]).all()
 
 
 def test_the_wrong_answer_that_grew_is_found_on_one_half_and_right_answers_are_no_shortcut():
-    first, second = panels(16)
+    first, second = two_rounds(16)
     stuck = second.problem.astype(str) < "main-0009"
     fields = {n: getattr(second, n) for n in second.__dataclass_fields__}
     for right, found in ((0.0, True), (1.0, False)):
@@ -243,8 +244,8 @@ def test_the_wrong_answer_that_grew_is_found_on_one_half_and_right_answers_are_n
         changed = type(second)(
             **{**fields, "answer": np.where(stuck, "42", second.answer), "correct": correct}
         )
-        anchor, now = blocks.tables(first, changed)
-        code = blocks.most_grown_answer(anchor, now.columns(slice(0, 8)))
+        baseline, now = pair(first, changed)
+        code = blocks.most_grown_answer(Pair(baseline, now.columns(slice(0, 8))))
         assert (now.labels[code] == "42") is found
         share = 1 - np.nanmean(
             blocks.block_scores(
@@ -255,12 +256,12 @@ def test_the_wrong_answer_that_grew_is_found_on_one_half_and_right_answers_are_n
 
 
 def test_rare_strategies_are_those_seen_seldom_and_right():
-    first, _ = panels(40)
-    anchor, _ = blocks.tables(first, first)
-    rare = blocks.rare_strategies(anchor, np.zeros(30, np.int64), 4)
+    first, _ = two_rounds(40)
+    baseline, _ = pair(first, first)
+    rare = blocks.rare_strategies(baseline, np.zeros(30, np.int64), 4)
     share = np.array(
         [
-            [(anchor.right_PK[p] & (anchor.strategy_PK[p] == t)).mean() for t in range(4)]
+            [(baseline.right_PK[p] & (baseline.strategy_PK[p] == t)).mean() for t in range(4)]
             for p in range(30)
         ]
     )
@@ -272,24 +273,27 @@ def boundary_run(
 ):
     """Whether a run alarms in which every stream sits exactly on its tolerance.
 
-    With an anchor that is a sample itself.
+    With a baseline that is a sample itself.
     """
     truth_SP = np.clip(rng.beta(2, 2, (num_streams, num_problems)), 0.02, 0.98)
     if correlated:
         truth_SP[:] = truth_SP[0]
     delta = 0.02
-    z = evidence.anchor_z(alpha, num_streams)
-    anchor_SPK = rng.random((num_streams, num_problems, 4 * num_samples)) < truth_SP[:, :, None]
-    anchor_SPK = anchor_SPK[:1].repeat(num_streams, axis=0) if correlated else anchor_SPK
+    z = evidence.baseline_z(alpha, num_streams)
+    baseline_SPK = rng.random((num_streams, num_problems, 4 * num_samples)) < truth_SP[:, :, None]
+    baseline_SPK = baseline_SPK[:1].repeat(num_streams, axis=0) if correlated else baseline_SPK
     rounds, level_P = [], np.clip(truth_SP - delta, 0, 1)
     for _ in range(num_rounds):
         now = rng.random((num_streams, num_problems, num_samples)) < level_P[:, :, None]
         now = now[:1].repeat(num_streams, axis=0) if correlated else now
         factors = {}
         for s in range(num_streams):
-            anchor_P = anchor_SPK[s].mean(axis=1)
-            se = math.sqrt((anchor_P * (1 - anchor_P)).sum() / (4 * num_samples - 1)) / num_problems
-            stream = Stream(str(s), anchor_P, now[s][:, None, :].astype(float), se, delta)
+            baseline_P = baseline_SPK[s].mean(axis=1)
+            se = (
+                math.sqrt((baseline_P * (1 - baseline_P)).sum() / (4 * num_samples - 1))
+                / num_problems
+            )
+            stream = Stream(baseline_P, now[s][:, None, :].astype(float), se, delta)
             factors[str(s)] = evidence.loss_factors(stream, 1.0, z).tolist()
         rounds.append(factors)
         if evidence.weigh(rounds, num_rounds).log_e >= evidence.log_limit(alpha):
@@ -304,9 +308,9 @@ def test_runs_that_sit_exactly_on_every_tolerance_are_seldom_alarmed(correlated)
     assert sum(boundary_run(rng, 3, correlated) for _ in range(15)) <= 2
 
 
-def test_an_anchor_just_above_a_fixed_bar_is_charged_for_the_noise_that_may_have_lifted_it():
+def test_a_baseline_just_above_a_fixed_ceiling_is_charged_for_the_noise_that_may_have_lifted_it():
     far, near, plain = (
-        Stream("x", np.full(10, 0.5), np.zeros((10, 1, 1)), 0.01, 0.02, spare=spare)
+        Stream(np.full(10, 0.5), np.zeros((10, 1, 1)), 0.01, 0.02, spare=spare)
         for spare in (0.05, 0.001, 0.0)
     )
     assert far.tolerated(1.0, 2.0) == pytest.approx(0.02) and near.tolerated(
@@ -320,9 +324,9 @@ def test_an_anchor_just_above_a_fixed_bar_is_charged_for_the_noise_that_may_have
 
 def test_a_loss_well_beyond_the_tolerance_is_seen_at_once():
     rng = np.random.default_rng(2)
-    anchor_P = np.full(120, 0.6)
+    baseline_P = np.full(120, 0.6)
     now = (rng.random((120, 1, 8)) < 0.4).astype(float)
-    stream = Stream("x", anchor_P, now, 0.005, 0.01)
+    stream = Stream(baseline_P, now, 0.005, 0.01)
     assert evidence.weigh([{"x": evidence.loss_factors(stream, 1.0, 3.0).tolist()}], 20).log_e > 20
 
 
@@ -333,8 +337,8 @@ def test_e_values_are_written_for_people():
 def test_a_stream_that_is_yet_to_come_counts_as_one_that_has_won_nothing():
     rounds = [{"a": [1.0] * 5}, {"a": [1.0] * 5, "b": [2.0] * 5}]
     assert math.exp(evidence.weigh(rounds[:1], 4, 2).log_e) == pytest.approx(
-        (math.exp(evidence.weigh(rounds[:1], 4).by_name["a"]) + 1) / 2
+        (math.exp(evidence.weigh(rounds[:1], 4).by_stream["a"]) + 1) / 2
     )
     both = evidence.weigh(rounds, 4, 2)
-    assert math.exp(both.by_name["b"]) == pytest.approx((math.exp(2) * 2 + 2) / 4)
+    assert math.exp(both.by_stream["b"]) == pytest.approx((math.exp(2) * 2 + 2) / 4)
     assert both.log_e == pytest.approx(evidence.weigh(rounds, 4).log_e)

@@ -1,4 +1,7 @@
-"""Samples that were copied: a file that repeats every sample looks like more evidence than there is. Knows nothing of decisions."""
+"""Samples that were copied: a file that repeats every sample looks like more evidence than it is.
+
+Knows nothing of decisions.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,10 @@ import numpy as np
 from ouroloop.monitors.base import Samples
 from ouroloop.monitors.estimators.scores import codes
 
+# A multiplicity is even by chance about every second time, so twenty of them are even together
+# once in a million probe sets.
 MIN_SURPRISES = 20
-"""Even multiplicities that must come together by chance before they are called copies.
-
-2^-20 is one in a million.
-"""
+"""Multiplicities with a common factor that it takes before samples are called copies."""
 
 
 def copies(samples: Samples, number: int) -> str:

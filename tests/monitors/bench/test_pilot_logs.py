@@ -62,7 +62,7 @@ def test_the_normal_e_process_comes_out_as_when_the_logs_were_first_read(
     assert found == rounds and drivers == {driver}
     exact, _ = alarms(loop, anchor)
     assert all(0 <= late - soon <= 2 for late, soon in zip(exact, found, strict=True)), (
-        "the exact rule pays for the noise of the anchor"
+        "the exact rule pays for the noise of the baseline"
     )
 
 

@@ -11,11 +11,11 @@ what they are. Two simpler ways fail:
   over rounds.
 
 So the rows are sorted by content and then permuted by a generator that is seeded with a digest of
-the content of the whole panel. Sorting makes the result the same for every order of the same rows;
+the content of the whole probe set. Sorting makes the result the same for every order of the same rows;
 equal rows are interchangeable. The digest behaves as a random function: given the multiset of
 samples each order is as likely as any other, which is what independent samples have too, and
-another round has another multiset and so a fresh permutation. An anchor, whose samples stay, keeps
-its order.
+another round has another multiset and so a fresh permutation. A baseline, whose samples stay,
+keeps its order.
 """
 
 from __future__ import annotations

@@ -11,11 +11,12 @@ from simulated_panel import samples
 from ouroloop import monitors
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.follower import Follower, follow
+from ouroloop.monitors.names import Tier
 from ouroloop.monitors.registry import measure_all
 from ouroloop.monitors.traces.reader import TraceError, TraceReader, main_family, read_traces
 from ouroloop.monitors.traces.rows import FIELDS
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ROW = {"problem": "p1", "text": "2+3=5. The answer is 5.", "correct": True}
 
 
@@ -155,7 +156,7 @@ def test_texts_without_any_calculation_are_each_their_own_strategy_with_a_warnin
     assert few.notes[0].startswith("WARNING: 'operators' names only 1 of round 0's 3 texts")
 
 
-def test_the_anchor_decides_for_all_files(tmp_path):
+def test_the_baseline_decides_for_all_files(tmp_path):
     traces = read(tmp_path, [ROW], [{**ROW, "strategy": "mine", "answer": "6"}])
     assert traces.views[1].probe.strategy[0] == "+" and traces.views[1].probe.answer[0] == "5"
 
@@ -280,21 +281,21 @@ def test_evidence_adds_up_over_rounds_because_nothing_is_carried_out():
                 for row in a_round(seed, 8 if seed else 32, num_problems=120, accuracy=accuracy)
             )
         )
-    log_e = [d.details["halt"]["log_e"] for d in follower.history[1:]]
+    log_e = [d.evidence[Tier.HALT].log_e for d in follower.history[1:]]
     assert (
         judged.is_halt
         and log_e == sorted(log_e)
-        and all(d.details["carried_out"] is False for d in follower.history)
+        and all(d.carried_out is False for d in follower.history)
     )
 
 
-def test_a_few_samples_at_the_anchor_are_said(tmp_path):
+def test_a_few_samples_at_the_baseline_are_said(tmp_path):
     assert any(
         "four times as many" in n for n in read(tmp_path, [ROW], [{**ROW, "correct": False}]).notes
     )
     rounds = [[{**ROW, "text": f"round {n}: 5"}] * num for n, num in enumerate((4, 4, 1, 1))]
     assert not any("four times as many" in n for n in read(tmp_path, *rounds).notes), (
-        "round 1 is an anchor too"
+        "round 1 is a baseline too"
     )
 
 
@@ -333,3 +334,9 @@ def test_the_documentation_names_every_field_and_no_other():
     assert set(
         re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in table.splitlines()[2:]))
     ) == set(FIELDS)
+
+
+def test_an_empty_family_or_slice_is_none(tmp_path):
+    rows = [{**ROW, "problem": str(i), "family": "", "slice": ""} for i in range(2)]
+    probe = read(tmp_path, rows).views[0].probe
+    assert set(probe.family) == {"default"} and set(probe.slice) == {"typical"}

@@ -12,12 +12,14 @@ import pytest
 from simulated_panel import samples, view
 
 from ouroloop.monitors.base import RoundView
-from ouroloop.monitors.copies import copies
-from ouroloop.monitors.decision import blocks, guarded
+from ouroloop.monitors.decision import tables
+from ouroloop.monitors.decision.copies import copies
+from ouroloop.monitors.decision.guarded import QuantityId
 from ouroloop.monitors.decision.rule import DecisionRule
-from ouroloop.monitors.order import permuted
+from ouroloop.monitors.estimators.order import permuted
+from ouroloop.monitors.names import Tier
 
-PANEL = DecisionRule("main")
+RULE = DecisionRule("main")
 
 
 def rows_in(order_N, view):
@@ -37,15 +39,15 @@ def orders(probe):
 
 def test_no_order_of_the_rows_changes_anything_of_a_decision():
     first, second = (view(np.random.default_rng(i), i, 8 if i else 32) for i in range(2))
-    expected = PANEL.decide(second, first)
+    expected = RULE.decide(second, first)
     for name in orders(first.probe):
         now, then = (rows_in(orders(v.probe)[name], v) for v in (second, first))
-        assert PANEL.decide(now, then) == expected, name
+        assert RULE.decide(now, then) == expected, name
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_rows_filed_rejected_first_leave_an_unchanged_model_alone(seed, monkeypatch):
-    """Rare strategies are picked on the anchor's first half and measured on its second.
+    """Rare strategies are picked on the baseline's first half and measured on its second.
 
     Which then holds all the right samples.
     """
@@ -55,10 +57,10 @@ def test_rows_filed_rejected_first_leave_an_unchanged_model_alone(seed, monkeypa
         for i, num in sizes.items()
     )
     now, then = (rows_in(orders(v.probe)["rejected first"], v) for v in (second, first))
-    decision = PANEL.decide(now, then)
-    assert decision.action == "continue" and decision.details["watch"]["log_e"] < 0
-    monkeypatch.setattr(blocks, "shuffled", lambda table: table)
-    assert PANEL.decide(now, then).details["watch"]["log_e"] > 30, (
+    decision = RULE.decide(now, then)
+    assert decision.action == "continue" and decision.evidence[Tier.WATCH].log_e < 0
+    monkeypatch.setattr(tables, "shuffled", lambda table: table)
+    assert RULE.decide(now, then).evidence[Tier.WATCH].log_e > 30, (
         "in the file's own order it is WATCH at e = 1e13 or more"
     )
 
@@ -89,20 +91,19 @@ def test_every_order_of_a_problems_samples_is_as_likely_as_any_other():
     assert len(seen) == 6 and sum((n - 1000) ** 2 / 1000 for n in seen.values()) < 25.7
 
 
-def test_an_anchor_keeps_its_order_in_every_round():
+def test_a_baseline_keeps_its_order_in_every_round():
     """Its rare strategies are picked on one half and measured on the other.
 
     The same halves whatever a round holds.
     """
     first = samples(np.random.default_rng(0), 30, 32)
-    tables = [
-        blocks.tables(first, samples(np.random.default_rng(i), 30, 8, confusion=i + 2))[0]
+    found = [
+        tables.pair(first, samples(np.random.default_rng(i), 30, 8, confusion=i + 2))[0]
         for i in range(1, 4)
     ]
-    for table in tables[1:]:
-        assert (table.right_PK == tables[0].right_PK).all() and (
-            table.strategy_PK == tables[0].strategy_PK
-        ).all()
+    for table in found[1:]:
+        assert (table.right_PK == found[0].right_PK).all()
+        assert (table.strategy_PK == found[0].strategy_PK).all()
 
 
 def test_wrong_samples_that_lose_their_verdict_are_a_loss_and_the_sentence_says_which():
@@ -115,15 +116,13 @@ def test_wrong_samples_that_lose_their_verdict_are_a_loss_and_the_sentence_says_
     probe = dataclasses.replace(
         second.probe, correct=np.where(second.probe.correct == 1, 1.0, np.nan)
     )
-    decision = PANEL.decide(dataclasses.replace(second, probe=probe), first)
+    decision = RULE.decide(dataclasses.replace(second, probe=probe), first)
     assert decision.action == "rollback" and "share of unscored samples 0.000 -> 0." in " ".join(
         decision.reasons
     )
-    guard = next(g for g in decision.details["guards"] if g["name"] == guarded.UNJUDGED)
-    assert (
-        guard["after"] == pytest.approx(np.isnan(probe.correct).mean(), abs=0.03)
-        and guard["loss_in_tolerances"] > 30
-    )
+    guard = next(g for g in decision.guards if g.quantity == QuantityId.UNSCORED)
+    assert guard.after == pytest.approx(np.isnan(probe.correct).mean(), abs=0.03)
+    assert guard.loss_in_tolerances > 30
 
 
 @pytest.mark.parametrize("unscored", [0.0, 0.1])
@@ -136,17 +135,17 @@ def test_a_share_of_unscored_samples_that_stays_as_it_is_is_no_loss(unscored):
 
     history = []
     for number in range(1, 5):
-        history.append(PANEL.decide(with_gaps(number), with_gaps(0), (), history))
+        history.append(RULE.decide(with_gaps(number), with_gaps(0), (), history))
     assert {d.action for d in history} == {"continue"}
 
 
-def test_problems_that_the_anchor_never_scored_are_not_counted_as_unscored():
+def test_problems_that_the_baseline_never_scored_are_not_counted_as_unscored():
     first, second = (samples(np.random.default_rng(i), 10, 4) for i in range(2))
     first, second = (
         dataclasses.replace(s, correct=np.where(s.problem == "main-0003", np.nan, s.correct))
         for s in (first, second)
     )
-    then, now = blocks.judged_tables(first, second)
+    then, now = tables.judged(first, second)
     assert len(then.problems) == 9 and "main-0003" not in then.problems
     assert then.right_PK.all() and now.right_PK.all() and now.there_PK.sum() == 36
 
@@ -159,7 +158,7 @@ def test_copied_rows_are_named_and_what_they_are_worth():
         "round 3: every distinct sample occurs 2 times"
     ) and "480 rows are worth 240" in copies(twice, 3)
     mixed = twice.where(np.random.default_rng(1).permutation(len(twice)))
-    decision = PANEL.decide(RoundView(1, mixed), RoundView(0, probe))
+    decision = RULE.decide(RoundView(1, mixed), RoundView(0, probe))
     assert decision.reasons[-1] == copies(twice, 1)
 
 

@@ -14,15 +14,18 @@ import pytest
 
 from ouroloop.monitors.bench import ablations, boundary, cells, estimators, laws, report
 from ouroloop.monitors.bench.bench import SIZES, run
-from ouroloop.monitors.bench.collapse import PANEL
+from ouroloop.monitors.bench.collapse import RULE
 from ouroloop.monitors.bench.dynamics import HEALTHY
-from ouroloop.monitors.bench.regimes import COLLAPSING, REGIMES
+from ouroloop.monitors.bench.regimes import COLLAPSING, LETTERS, REGIMES
 from ouroloop.monitors.bench.simulate import Stream
 from ouroloop.monitors.bench.validate import main
-from ouroloop.monitors.decision import evidence, guarded
+from ouroloop.monitors.decision import evidence
+from ouroloop.monitors.names import FailureMode
 from ouroloop.monitors.registry import measure_all
 
-ROOT = Path(__file__).parents[2]
+SILENT = (FailureMode.SHARPENING, FailureMode.SHORTCUT)
+"""Modes in which accuracy falls late or not at all."""
+ROOT = Path(__file__).parents[3]
 RESULTS = ROOT / "docs" / "validation"
 
 
@@ -35,7 +38,7 @@ def test_the_laws_hold_and_a_wrong_law_would_not():
     )
 
 
-def test_every_reading_is_worth_what_its_interval_says_or_depends_on_the_panels_size():
+def test_every_reading_is_worth_what_its_interval_says_or_depends_on_the_probe_sets_size():
     drawn = estimators.draw(np.random.default_rng(0), 40, 8)
     assert all(r.status == "ok" for r in drawn.values()) and len(drawn) > 70
     assert all(any(name.startswith(part) for name in drawn) for part in estimators.OF_THE_SIZE)
@@ -80,7 +83,7 @@ def test_monitors_of_the_boundary_have_lost_exactly_what_they_tolerate(kind):
     rng = np.random.default_rng(0)
     for relative in (False, True):
         quantity, now_P = boundary._monitor(rng, kind, 200, 8, relative)
-        before = quantity.anchor.right_PK.mean()
+        before = quantity.pair.baseline.right_PK.mean()
         lost = quantity.tolerance * (before if relative else 1.0)
         assert (
             before - now_P.mean() == pytest.approx(lost, abs=0.02)
@@ -103,25 +106,26 @@ def test_a_boundary_run_alarms_when_twice_the_tolerance_is_lost(monkeypatch):
         )
 
 
-def test_the_panel_on_its_boundary_has_lost_something_of_everything():
+def test_the_rule_on_its_boundary_has_lost_something_of_everything():
     stream = Stream(HEALTHY, 0, 120, 8, 32, 1)
     tables = list(stream.rounds())[1].tables
     before = next(stream.models())
     lost = boundary.true_losses(before, boundary.worsened(before, stream), stream, tables)
     assert len(lost) == 8 and min(lost.values()) > 0
     for tier in boundary.TIERS:
-        assert boundary.panel("120x8", 0, tier).alarm == 0
+        assert boundary.all_quantities("120x8", 0, tier).alarm == 0
 
 
 def test_a_run_tells_when_it_collapsed_when_it_was_seen_and_by_what():
-    found = run("shortcut, fast", 0, "120x8", PANEL)
+    found = run("shortcut, fast", 0, "120x8", RULE)
     assert (
         found.onset <= found.violated_watch <= found.event
         and found.halt >= found.watch > found.onset
     )
-    assert found.watch_driver == guarded.SHORTCUT and found.watch_mode == "C"
-    assert found == run("shortcut, fast", 0, "120x8", PANEL)
-    quiet = run("stationary", 0, "120x8", PANEL)
+    assert found.watch_driver == "share of the most repeated wrong answer"
+    assert found.watch_mode == FailureMode.SHORTCUT
+    assert found == run("shortcut, fast", 0, "120x8", RULE)
+    quiet = run("stationary", 0, "120x8", RULE)
     assert (quiet.event, quiet.violated_halt, quiet.halt) == (0, 0, 0)
 
 
@@ -143,7 +147,7 @@ def test_other_rules_measure_what_they_say():
     )
 
 
-def test_entropy_alone_is_blind_to_drift_and_alarmed_by_improvement_and_accuracy_alone_is_blind_to_sharpening():
+def test_entropy_is_blind_to_drift_and_alarmed_by_improvement_accuracy_is_blind_to_sharpening():
     drifting, better, sharper = (
         ablations.run(name, 0, "120x8") for name in ("drift, fast", "improving", "answer filter")
     )
@@ -184,7 +188,9 @@ def test_commands_leave_files_and_the_page_gets_its_tables(tmp_path, monkeypatch
     monkeypatch.setattr(boundary, "GRID", (("40x8", "spread", True),))
     monkeypatch.setattr(report, "GRID", (("40x8", "spread", True),))
     monkeypatch.setattr(boundary, "WATCHED", ())
-    monkeypatch.setattr(boundary, "panel", lambda size, seed, tier: boundary.Verdict(seed, 0, 0.0))
+    monkeypatch.setattr(
+        boundary, "all_quantities", lambda size, seed, tier: boundary.Verdict(seed, 0, 0.0)
+    )
     for what in ("v1", "v3"):
         assert main([what, "--runs", "2", "--out", str(tmp_path)]) == 0
     page = tmp_path / "page.md"
@@ -199,7 +205,7 @@ def test_commands_leave_files_and_the_page_gets_its_tables(tmp_path, monkeypatch
     text = page.read_text()
     assert (
         "| HALT | 40x8 | spread | the same | 2 | 0 | 0.0 % |" in text
-        and "| WATCH | 120x8 | the panel's eight |" in text
+        and "| WATCH | 120x8 | the rule's eight |" in text
     )
     assert text.count("old") == text.count("between") == 1 and text.count("kept") == 2
     assert report.write(tmp_path, page) == ["v1", "v3"] and page.read_text() == text
@@ -254,17 +260,15 @@ def test_committed_boundary_runs_alarmed_seldom_enough():
 
 
 @pytest.mark.parametrize("name", list(REGIMES))
-def test_committed_runs_are_what_the_code_gives_today_and_none_was_halted_before_it_was_beyond_its_tolerance(
-    name,
-):
+def test_committed_runs_are_what_the_code_gives_and_hardly_any_was_halted_too_early(name):
     rows = committed("v4", f"120x8/{cells.slug(name)}")
-    assert {n: str(x) for n, x in dataclasses.asdict(run(name, 0, "120x8", PANEL)).items()} == rows[
-        0
-    ]
+    found = {n: str(x) for n, x in dataclasses.asdict(run(name, 0, "120x8", RULE)).items()}
+    modes = {n: str(LETTERS.get(rows[0][n], rows[0][n])) for n in ("watch_mode", "halt_mode")}
+    assert found == rows[0] | modes
     assert len(rows) >= 200 and sum(report.early(r, "halt") for r in rows) <= 0.05 * len(rows)
 
 
-@pytest.mark.parametrize("name", [n for n, r in COLLAPSING.items() if r.mode in "BC"])
+@pytest.mark.parametrize("name", [n for n, r in COLLAPSING.items() if r.mode in SILENT])
 def test_committed_runs_of_the_silent_modes_were_seen_in_time(name):
     rows = [r for r in committed("v4", f"500x16/{cells.slug(name)}") if r["event"] != "0"]
     assert len(rows) >= 100 and sum(map(report.seen, rows)) >= 0.95 * len(rows)
@@ -288,6 +292,6 @@ def test_a_boundary_on_a_larger_scale(together):
 @pytest.mark.slow
 def test_silent_modes_on_a_larger_scale():
     for name in ("sharpen, fast", "shortcut, fast"):
-        found = [run(name, 1000 + seed, "500x16", PANEL) for seed in range(12)]
+        found = [run(name, 1000 + seed, "500x16", RULE) for seed in range(12)]
         assert sum(r.onset <= r.watch <= r.event for r in found) >= 11
-    assert evidence.log_limit(PANEL.watch_alpha) > 0 and SIZES["500x16"][2] == 256
+    assert evidence.log_limit(RULE.watch_alpha) > 0 and SIZES["500x16"][2] == 256

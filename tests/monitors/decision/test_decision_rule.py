@@ -8,11 +8,17 @@ from simulated_panel import joined, pool, samples, view
 
 from ouroloop.loop.config import MonitorConfig
 from ouroloop.monitors.base import Pool, Reading, RoundView
+from ouroloop.monitors.decision import guarded
+from ouroloop.monitors.decision.guarded import Blocks, GuardedQuantity, QuantityId
+from ouroloop.monitors.decision.records import Decision, StreamId
 from ouroloop.monitors.decision.rule import DecisionRule
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.stats import binomial
+from ouroloop.monitors.metrics.readings import some_samples
+from ouroloop.monitors.names import FailureMode, Tier
 from ouroloop.monitors.registry import measure_all
 
-PANEL = DecisionRule(main_family="main")
+RULE = DecisionRule(main_family="main")
 
 
 def rounds(num_problems=120, **model):
@@ -23,14 +29,15 @@ def rounds(num_problems=120, **model):
     )
 
 
-def decide(second, first, panel=PANEL, history=()):
-    decision = panel.decide(second, first, measure_all(second, first), history)
-    json.dumps(decision.details, allow_nan=False)
+def decide(second, first, rule=RULE, history=()):
+    decision = rule.decide(second, first, measure_all(second, first), history)
+    written = json.loads(json.dumps(decision.to_json(), allow_nan=False))
+    assert Decision.from_json(written).to_json() == decision.to_json()
     return decision
 
 
 def past(*actions):
-    return [SimpleNamespace(round=-9 + i, action=a, details={}) for i, a in enumerate(actions)]
+    return [Decision(-9 + i, a, ()) for i, a in enumerate(actions)]
 
 
 def a_round(number, seed, num_problems=120, num_samples=8, **model):
@@ -41,8 +48,9 @@ def a_round(number, seed, num_problems=120, num_samples=8, **model):
 
 def test_tolerances_have_the_names_and_defaults_of_the_recipe():
     fields = {f.name: f.default for f in dataclasses.fields(DecisionRule)}
+    fields |= guarded.tolerances()
     shared = [name for name in MonitorConfig.model_fields if name in fields]
-    assert len(shared) == 11
+    assert len(shared) == 11 and set(guarded.tolerances()) < set(shared)
     assert {name: fields[name] for name in shared} == {
         name: MonitorConfig.model_fields[name].default for name in shared
     }
@@ -56,7 +64,7 @@ def test_impossible_settings_are_refused():
 def test_round_0_continues():
     first, _ = rounds()
     decision = decide(first, None)
-    assert decision.action == "continue" and "anchor" in decision.reasons[0]
+    assert decision.action == "continue" and "round 0 is the baseline" in decision.reasons[0]
 
 
 NAMES = [
@@ -78,13 +86,14 @@ def test_an_unchanged_model_continues_and_says_what_lies_nearest_to_its_limit():
     assert (decision.action, decision.mode) == ("continue", None)
     assert "nearest to its limit" in decision.reasons[0]
     assert (
-        [g["name"] for g in decision.details["guards"]]
-        == NAMES
-        == list(decision.details["factors"]["watch"])
+        [g.stream for g in decision.guards]
+        == [StreamId(id, 0) for id in QuantityId]
+        == list(decision.factors.watch)
     )
+    assert [g.name for g in decision.guards] == NAMES
     assert (
-        decision.details["halt"]["log_e"]
-        < decision.details["halt"]["log_limit"]
+        decision.evidence[Tier.HALT].log_e
+        < decision.evidence[Tier.HALT].log_limit
         == pytest.approx(-np.log(0.04 * 6 / np.pi**2))
     )
 
@@ -94,34 +103,32 @@ def test_a_better_model_continues_although_it_is_less_diverse_among_all():
     assert decide(second, first).action == "continue"
 
 
-def test_silent_loss_of_strategies_rolls_back_as_mode_b_with_numbers_in_the_reasons():
+def test_silent_loss_of_strategies_rolls_back_as_sharpening_with_numbers_in_the_reasons():
     first, second = rounds(accuracy=0.6, shares=(0.97, 0.01, 0.01, 0.01))
     decision = decide(second, first)
-    assert (decision.action, decision.mode) == ("rollback", "B")
+    assert (decision.action, decision.mode) == ("rollback", FailureMode.SHARPENING)
     reason = decision.reasons[0]
-    guard = next(
-        g for g in decision.details["guards"] if g["name"] == "distinct-correct-pair probability"
-    )
+    guard = next(g for g in decision.guards if g.quantity == QuantityId.DIVERSITY)
     assert (
         "HALT: evidence e = 1e" in reason
         and "beyond its tolerance: distinct-correct-pair probability" in reason
     )
     assert (
-        f"{guard['before']:.3f} -> {guard['after']:.3f} ({100 * guard['change']:+.0f} %," in reason
+        f"{guard.before:.3f} -> {guard.after:.3f} ({100 * guard.change:+.0f} %," in reason
         and "tolerated -10 %" in reason
     )
-    assert guard["low"] < guard["change"] < guard["high"] < -0.5
+    assert guard.low < guard.change < guard.high < -0.5
     assert not any("pass@1 0." in r for r in decision.reasons)
 
 
-def test_drift_rolls_back_as_mode_a():
+def test_drift_rolls_back_as_drift():
     first, second = rounds(accuracy=0.3)
     decision = decide(second, first)
-    assert (decision.action, decision.mode) == ("rollback", "A")
+    assert (decision.action, decision.mode) == ("rollback", FailureMode.DRIFT)
     assert any("pass@1 0." in r and "tolerated -0.010" in r for r in decision.reasons)
 
 
-def test_one_answer_to_everything_is_mode_c():
+def test_one_answer_to_everything_is_a_shortcut():
     first, second = rounds()
     stuck = (second.probe.family == "main") & (
         np.random.default_rng(2).random(len(second.probe)) < 0.4
@@ -132,17 +139,17 @@ def test_one_answer_to_everything_is_mode_c():
         correct=np.where(stuck, 0.0, second.probe.correct),
     )
     decision = decide(dataclasses.replace(second, probe=probe), first)
-    assert (decision.action, decision.mode) == ("rollback", "C")
+    assert (decision.action, decision.mode) == ("rollback", FailureMode.SHORTCUT)
 
 
-def test_loss_in_the_tail_alone_is_mode_d():
+def test_loss_in_the_tail_alone_is_tail_narrowing():
     first, second = rounds()
     tail = (second.probe.family == "main") & (second.probe.slice == "tail")
     probe = dataclasses.replace(
         second.probe, correct=np.where(tail, second.probe.correct * 0.0, second.probe.correct)
     )
     decision = decide(dataclasses.replace(second, probe=probe), first)
-    assert (decision.action, decision.mode) == ("rollback", "D")
+    assert (decision.action, decision.mode) == ("rollback", FailureMode.TAIL_NARROWING)
     assert any("of the tail" in r for r in decision.reasons)
 
 
@@ -158,10 +165,12 @@ def test_a_loss_within_the_tolerance_but_beyond_a_quarter_of_it_reinjects():
     first, second = rounds(num_problems=400, accuracy=0.45)
     tolerant = DecisionRule(
         "main",
-        accuracy_loss=0.2,
-        diversity_loss_share=0.9,
-        rare_loss_share=0.9,
-        overconfidence_gain=0.9,
+        {
+            "accuracy_loss": 0.2,
+            "diversity_loss_share": 0.9,
+            "rare_loss_share": 0.9,
+            "overconfidence_gain": 0.9,
+        },
     )
     decision = decide(second, first, tolerant)
     assert decision.action == "reinject"
@@ -175,27 +184,28 @@ def test_a_slow_loss_that_no_round_shows_alone_is_seen_over_rounds():
     first, history = a_round(0, 0, num_samples=32), []
     for number in range(1, 6):
         now = a_round(number, number, accuracy=0.475)
-        assert PANEL.decide(now, first).action != "rollback"
-        history.append(PANEL.decide(now, first, (), history))
+        assert RULE.decide(now, first).action != "rollback"
+        history.append(RULE.decide(now, first, (), history))
     assert "rollback" in [d.action for d in history]
 
 
 def test_after_an_action_that_was_carried_out_the_evidence_begins_anew_and_a_recovery_is_shown():
     first = a_round(0, 0, num_samples=32)
     bad = a_round(1, 1, shares=(0.97, 0.01, 0.01, 0.01))
-    tolerant = DecisionRule("main", diversity_loss_share=0.3)
+    tolerant = DecisionRule("main", {"diversity_loss_share": 0.3})
     history = [decide(bad, first, tolerant)]
     assert history[0].action == "rollback"
     for number in range(2, 8):
         history.append(tolerant.decide(a_round(number, number), first, (), history))
-        assert history[-1].details["halt"]["since"] > 1 and history[-1].action == "continue"
-    audit = history[-1].details["audits"][0]
-    assert audit["quantity"].startswith("distinct-correct-pair probability") and audit["recovered"]
-    assert history[1].details["halt"]["alpha"] == pytest.approx(0.05 * 6 / (2 * np.pi) ** 2)
+        assert history[-1].evidence[Tier.HALT].since > 1 and history[-1].action == "continue"
+    audit = history[-1].audits[0]
+    assert audit.name.startswith("distinct-correct-pair probability") and audit.recovered
+    assert audit.stream == history[0].evidence[Tier.HALT].driver
+    assert history[1].evidence[Tier.HALT].alpha == pytest.approx(0.05 * 6 / (2 * np.pi) ** 2)
     assert "back within its tolerance" in history[-1].reasons[0]
 
 
-def test_a_fall_from_a_later_height_is_seen_when_that_round_was_to_be_an_anchor():
+def test_a_fall_from_a_later_height_is_seen_when_that_round_was_to_be_a_baseline():
     """Round 1 is better than round 0, round 2 falls back to round 0's level.
 
     No loss against the start, a large one against the height.
@@ -204,19 +214,18 @@ def test_a_fall_from_a_later_height_is_seen_when_that_round_was_to_be_an_anchor(
         a_round(0, 0, num_samples=32, accuracy=0.45),
         a_round(1, 1, num_samples=32, accuracy=0.75),
     )
-    back, two = a_round(2, 2, accuracy=0.5), dataclasses.replace(PANEL, num_baselines=2)
+    back, two = a_round(2, 2, accuracy=0.5), dataclasses.replace(RULE, num_baselines=2)
     history = [two.decide(high, [first])]
     assert (
         history[0].action == "continue"
         and two.decide(back, [first], (), history).action == "continue"
     )
     decision = two.decide(back, [first, high], (), history)
-    assert (decision.action, decision.mode) == ("rollback", "A")
+    assert (decision.action, decision.mode) == ("rollback", FailureMode.DRIFT)
     assert "since round 1" in decision.reasons[0]
-    assert set(decision.details["factors"]["halt"]) == {
-        *NAMES,
-        *(f"{name}, since round 1" for name in NAMES),
-    }
+    both = {StreamId(id, baseline) for id in QuantityId for baseline in (0, 1)}
+    assert set(decision.factors.halt) == both
+    assert decision.evidence[Tier.HALT].driver.baseline == 1
 
 
 def test_an_action_that_was_only_recorded_changes_nothing():
@@ -226,12 +235,10 @@ def test_an_action_that_was_only_recorded_changes_nothing():
         decision = decide(
             a_round(number, number, shares=(0.97, 0.01, 0.01, 0.01)), first, history=history
         )
-        history.append(
-            dataclasses.replace(decision, details={**decision.details, "carried_out": False})
-        )
-    assert [d.action for d in history] == ["rollback"] * 3 and history[-1].details["halt"][
-        "log_e"
-    ] > history[0].details["halt"]["log_e"] + 5
+        history.append(dataclasses.replace(decision, carried_out=False))
+    assert [d.action for d in history] == ["rollback"] * 3
+    first_e, last_e = (history[i].evidence[Tier.HALT].log_e for i in (0, -1))
+    assert last_e > first_e + 5
 
 
 def test_growing_over_confidence_is_seen():
@@ -250,15 +257,18 @@ def test_growing_over_confidence_is_seen():
 @pytest.mark.slow
 def test_an_under_confident_start_may_become_calibrated():
     first, second = rounds(accuracy=0.9, spread=0.05)
+    alike = dataclasses.replace(first, probe=some_samples(first.probe, 8))  # the rule's blocks
     before, after = (
         next(r for r in measure_all(v, None) if r.name == "calibration/overconfidence")
-        for v in (first, second)
+        for v in (alike, second)
     )
     assert before.value < -0.2 and after.value > before.value + 0.1
     decision = decide(second, first)
     assert decision.action == "continue"
-    guard = next(g for g in decision.details["guards"] if g["name"].startswith("over-confidence"))
-    assert guard["before"] == 0.0 and guard["after"] == pytest.approx(after.value, abs=0.05)
+    guard = next(g for g in decision.guards if g.quantity == QuantityId.OVERCONFIDENCE)
+    assert guard.before == pytest.approx(before.value, abs=0.05)
+    assert guard.after == pytest.approx(after.value, abs=0.05)
+    assert guard.change == pytest.approx(guard.after) and "counts from 0" in guard.note
 
 
 def test_used_up_rollbacks_halt_and_the_reason_counts_them():
@@ -285,7 +295,7 @@ def test_an_error_reading_halts_even_in_round_0():
         reason="monitor diversity failed in round 1: boom",
     )
     for now, then in ((second, first), (first, None)):
-        decision = PANEL.decide(now, then, [broken])
+        decision = RULE.decide(now, then, [broken])
         assert decision.action == "halt" and "boom" in decision.reasons[0]
 
 
@@ -313,20 +323,20 @@ def test_too_few_samples_to_train_on_reinject_where_the_yield_alone_does_not_tel
     few = dataclasses.replace(second, pool=pool(np.random.default_rng(0), 20, 4, kept=0.1))
     kept = int(few.pool.kept.sum())
     assert decide(few, first).action == "continue"
-    assert decide(few, first, dataclasses.replace(PANEL, min_kept=kept)).action == "continue"
-    decision = decide(few, first, dataclasses.replace(PANEL, min_kept=kept + 1))
+    assert decide(few, first, dataclasses.replace(RULE, min_kept=kept)).action == "continue"
+    decision = decide(few, first, dataclasses.replace(RULE, min_kept=kept + 1))
     assert decision.action == "reinject" and decision.reasons[0].startswith(
         f"{kept} of 80 samples kept, fewer than the {kept + 1}"
     )
 
 
-def test_a_family_that_vanished_from_the_panel_halts():
+def test_a_family_that_vanished_from_the_probe_halts():
     first, second = rounds()
     probe = second.probe.where(second.probe.family != "copy")
     decision = decide(dataclasses.replace(second, probe=probe), first)
     assert (
         decision.action == "halt"
-        and "pass@1 of the other families was measured at the anchor" in decision.reasons[0]
+        and "pass@1 of the other families was measured at the baseline" in decision.reasons[0]
     )
 
 
@@ -339,55 +349,151 @@ def test_what_round_0_could_not_measure_is_named_and_not_guarded():
     ]
     decision = decide(blind[1], blind[0])
     assert decision.action == "continue"
-    pairs = "distinct-correct-pair probability"
-    assert set(decision.details["unmeasured"]) == {
-        pairs,
-        f"{pairs} of the tail",
-        "rare-strategy mass",
+    assert {entry.quantity for entry in decision.unmeasured} == {
+        QuantityId.DIVERSITY,
+        QuantityId.TAIL_DIVERSITY,
+        QuantityId.RARE_STRATEGIES,
     }
 
 
 def test_a_round_with_one_sample_per_problem_goes_on_and_keeps_the_evidence_of_what_needs_more():
     first = a_round(0, 0, num_samples=32)
-    fallen = PANEL.decide(a_round(1, 1, shares=(0.8, 0.1, 0.05, 0.05)), first)
-    history = [dataclasses.replace(fallen, details={**fallen.details, "carried_out": False})]
-    decision = PANEL.decide(a_round(2, 2, num_samples=1), first, (), history)
-    pairs = "distinct-correct-pair probability"
+    fallen = RULE.decide(a_round(1, 1, shares=(0.8, 0.1, 0.05, 0.05)), first)
+    history = [dataclasses.replace(fallen, carried_out=False)]
+    decision = RULE.decide(a_round(2, 2, num_samples=1), first, (), history)
+    pairs, why = StreamId(QuantityId.DIVERSITY), reasons_of(decision)
     assert (
-        decision.details["unmeasured"][pairs]
+        why[QuantityId.DIVERSITY]
         == "fewer than two problems have the 2 scored samples that it needs in this round"
     )
-    assert (
-        "no half to pick the answer on"
-        in decision.details["unmeasured"]["share of the most repeated wrong answer"]
-    )
-    assert {"pass@1", "share of unscored samples"} <= {
-        g["name"] for g in decision.details["guards"]
-    }
-    assert set(decision.details["factors"]["halt"]) == set(NAMES) and not any(
-        decision.details["factors"]["halt"][pairs]
-    )
-    before, after = (d.details["watch"]["by_name"][pairs] for d in (history[0], decision))
+    assert "no half to pick the answer on" in why[QuantityId.SHORTCUT]
+    assert {QuantityId.ACCURACY, QuantityId.UNSCORED} <= {g.quantity for g in decision.guards}
+    assert {stream.quantity for stream in decision.factors.halt} == set(QuantityId)
+    assert not any(decision.factors.halt[pairs])
+    before, after = (d.evidence[Tier.WATCH].by_quantity[pairs] for d in (history[0], decision))
     assert after == pytest.approx(before, abs=0.2) and before > 5
-    assert decision.details["watch"]["driver"] == history[0].details["watch"]["driver"] == pairs
-    assert f"{pairs} (not measured in this round), e = " in decision.reasons[0]
+    assert decision.evidence[Tier.WATCH].driver == history[0].evidence[Tier.WATCH].driver == pairs
+    name = "distinct-correct-pair probability"
+    assert f"{name} (not measured in this round), e = " in decision.reasons[0]
+    assert decision.driver_name(Tier.WATCH) == name
+
+
+def reasons_of(decision):
+    """Quantity -> why it is not measured."""
+    return {entry.quantity: entry.reason for entry in decision.unmeasured}
 
 
 def test_one_sample_per_problem_everywhere_guards_what_one_sample_can_show():
     first, second = (a_round(i, i, num_samples=1) for i in range(2))
     decision = decide(second, first)
     assert decision.action == "continue"
-    assert {g["name"] for g in decision.details["guards"]} == {
-        "pass@1",
-        "pass@1 of the other families",
-        "share of unscored samples",
+    assert {g.quantity for g in decision.guards} == {
+        QuantityId.ACCURACY,
+        QuantityId.OTHER_FAMILIES,
+        QuantityId.UNSCORED,
     }
-    reason = decision.details["unmeasured"]["over-confidence of majority votes"]
-    assert reason == "at most 1 scored sample per problem at the anchor, and 2 are needed"
+    assert (
+        reasons_of(decision)[QuantityId.OVERCONFIDENCE]
+        == "at most 1 scored sample per problem at the baseline, and 2 are needed"
+    )
+
+
+def shown_as(estimand, value):
+    """A reading as far as a decision knows it."""
+    return SimpleNamespace(status="ok", estimand=estimand, value=value)
+
+
+def test_values_come_from_the_readings_where_both_rounds_have_them_and_the_evidence_does_not():
+    first, second = rounds(accuracy=0.3)
+    plain = RULE.decide(second, first)
+    pass_1 = Estimand("accuracy/pass@1", "main")
+    now = [shown_as(pass_1, 0.25), shown_as(Estimand("accuracy/pass@1", "others"), 0.75)]
+    then = {0: [shown_as(pass_1, 0.625)]}
+    shown = RULE.decide(second, first, now, (), then)
+    accuracy = next(g for g in shown.guards if g.quantity == QuantityId.ACCURACY)
+    assert (accuracy.before, accuracy.after, accuracy.estimand) == (0.625, 0.25, pass_1.id)
+    assert any("pass@1 0.625 -> 0.250 (" in reason for reason in shown.reasons)
+    assert [g for g in shown.guards if g.estimand] == [accuracy], "one side alone is not enough"
+    own = next(g for g in plain.guards if g.quantity == QuantityId.ACCURACY)
+    assert dataclasses.replace(accuracy, before=own.before, after=own.after, estimand="") == own
+    assert (shown.evidence, shown.factors, shown.action) == (
+        plain.evidence,
+        plain.factors,
+        plain.action,
+    )
+
+
+def test_every_quantity_has_an_estimand_of_its_own_and_no_two_share_one():
+    found = [
+        q.estimand("main", size)
+        for q, size in zip(guarded.GUARDED, (1, 2, 4, 2, 1, 8, 1, 1, 1), strict=True)
+    ]
+    assert len({e.id for e in found}) == 9
+    assert {e.id for e in found} >= {
+        "accuracy/pass@1:main",
+        "accuracy/pass@4:main:tail",
+        "diversity/dcp:main:tail",
+        "calibration/overconfidence@8:main",
+        "accuracy/pass@1:others",
+        "validity/unscored",
+    }
+
+
+def test_a_family_of_any_name_is_decided_on():
+    first, second = (
+        dataclasses.replace(
+            v,
+            probe=dataclasses.replace(
+                v.probe, family=np.where(v.probe.family == "main", "a:b", v.probe.family)
+            ),
+        )
+        for v in rounds()
+    )
+    assert len(DecisionRule("a:b").decide(second, first).guards) == 9
+
+
+def test_a_new_guarded_quantity_is_one_declaration():
+    """Truncated samples, say: here, samples whose answer is not read."""
+
+    def unread(tables, pass_k):
+        return Blocks(1, lambda rows, at: (rows.answer_PK[:, at[..., 0]] >= 0) * 1.0, tables.main)
+
+    own = GuardedQuantity(
+        "unread",
+        "share of unread answers",
+        "answers/unread",
+        unread,
+        tolerance="unread_gain",
+        default=0.02,
+        shown=(1.0, -1.0),
+    )
+    rule = DecisionRule("main", {"unread_gain": 0.05}, extra=(own,))
+    first, second = rounds()
+    gone = np.random.default_rng(0).random(len(second.probe)) < 0.3
+    probe = dataclasses.replace(second.probe, answer=np.where(gone, None, second.probe.answer))
+    decision = rule.decide(dataclasses.replace(second, probe=probe), first)
+    reading = decision.guards[-1]
+    assert (reading.quantity, reading.tolerance) == ("unread", 0.05)
+    assert reading.before == 0.0 and reading.after == pytest.approx(0.3, abs=0.05)
+    assert decision.action == "rollback" and "share of unread answers" in " ".join(decision.reasons)
+    assert rule.to_json()["unread_gain"] == 0.05 and rule.to_json()["guarded"][-1] == "unread"
+    assert Decision.from_json(decision.to_json()) == decision
+
+
+def test_a_declaration_that_contradicts_another_is_refused():
+    def declared(**changes):
+        return dataclasses.replace(guarded.GUARDED[0], **changes)
+
+    with pytest.raises(ValueError, match="'accuracy' twice"):
+        DecisionRule("main", extra=(declared(),))
+    with pytest.raises(ValueError, match="expected one default per tolerance"):
+        DecisionRule("main", extra=(declared(id="other", default=0.5),))
+    with pytest.raises(ValueError, match="'acuracy_loss'; expected a known one: accuracy_loss"):
+        DecisionRule("main", {"acuracy_loss": 0.1})
 
 
 def healthy_run(seed, num_rounds=6):
-    """Actions of a run in which nothing ever changes, with one shared, noisy anchor."""
+    """Actions of a run in which nothing ever changes, with one shared, noisy baseline."""
     rng = np.random.default_rng(seed)
 
     def one(number, num_samples):
@@ -405,7 +511,7 @@ def healthy_run(seed, num_rounds=6):
 
     first, history = one(0, 32), []
     for number in range(1, num_rounds + 1):
-        history.append(PANEL.decide(one(number, 8), first, (), history))
+        history.append(RULE.decide(one(number, 8), first, (), history))
     return [d.action for d in history]
 
 
@@ -422,6 +528,5 @@ def test_no_more_than_alpha_of_runs_in_which_nothing_changes_are_rolled_back():
     runs = [healthy_run(seed) for seed in range(200)]
     assert sum(any(a in ("rollback", "halt") for a in run) for run in runs) <= 4
     assert (
-        binomial(sum(any(a != "continue" for a in run) for run in runs), 200).low
-        < PANEL.watch_alpha
+        binomial(sum(any(a != "continue" for a in run) for run in runs), 200).low < RULE.watch_alpha
     )

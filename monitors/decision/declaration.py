@@ -1,0 +1,154 @@
+"""What a guarded quantity is: its declaration, and from it the quantity of one round.
+
+Knows neither which quantities there are (`guarded.py`) nor what is decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from ouroloop.monitors.decision.blocks import BlockScore
+from ouroloop.monitors.decision.guards import Quantity
+from ouroloop.monitors.decision.records import StreamId
+from ouroloop.monitors.decision.tables import Pair, Tables
+from ouroloop.monitors.estimators.estimand import EVERY, PROBE, SEPARATOR, Estimand
+
+MAIN = "main"
+"""Stands for the main family's own name in a declaration."""
+OTHERS = "others"
+"""All families but the main one, in an estimand."""
+TAIL = "tail"
+SECOND_HALF = f"{PROBE}/second_half"
+"""The half of the samples that something chosen on the first half is measured on."""
+
+UNSCORED = "too few scored samples at the baseline"
+
+
+class Harm(StrEnum):
+    """How a simulation makes a quantity worse; see `populations.py`."""
+
+    WRONG = "wrong"
+    ONE_STRATEGY = "one_strategy"
+    UNNAMED = "unnamed"
+    SURE_AND_WRONG = "sure_and_wrong"
+    ONE_ANSWER = "one_answer"
+
+
+class Part(StrEnum):
+    """Which problems a quantity is about."""
+
+    ALL = "all"
+    TAIL = "tail"
+    OTHERS = "others"
+    JUDGED = "judged"
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """What one quantity is computed from in one round; fields as in `guards.Quantity`."""
+
+    size: int
+    score: BlockScore
+    pair: Pair
+    undefined: str = ""
+    idle: str = ""
+
+
+@dataclass(frozen=True)
+class GuardedQuantity:
+    """The declaration of a quantity that must not get worse than tolerated.
+
+    Attributes:
+        id: its identity, in decision.json and over rounds.
+        label: how it is called in sentences; `{size}` stands for the samples of a block.
+        statistic: of its estimand; `{size}` as in `label`.
+        blocks: (tables, pass_k) -> what it is computed from; None: this probe set has no such
+            quantity (no tail slice, no other families).
+        tolerance: the key by which recipes set its tolerance; several quantities may share one.
+        default: the tolerance, in the unit that is shown, or a share if `relative`.
+        relative: whether the tolerance is a share of the baseline's value.
+        ceiling: see `guards.Quantity`.
+        shown: see `guards.Quantity`.
+        why_missing: see `guards.Quantity`.
+        family: of its estimand; `MAIN` stands for the main family.
+        slice: of its estimand.
+        samples: of its estimand.
+        share: of the evidence, fixed before the run; None: an even share of the rest.
+        part: which problems it is about.
+        harm: how a power analysis makes it worse.
+    """
+
+    id: str
+    label: str
+    statistic: str
+    blocks: Callable[[Tables, int], Blocks | None]
+    tolerance: str
+    default: float
+    relative: bool = False
+    ceiling: float | None = None
+    shown: tuple[float, float] = (0.0, 1.0)
+    why_missing: str = UNSCORED
+    family: str = MAIN
+    slice: str = EVERY
+    samples: str = PROBE
+    share: float | None = None
+    part: Part = Part.ALL
+    harm: Harm = Harm.WRONG
+
+    def estimand(self, main_family: str, size: int) -> Estimand:
+        """What the quantity's value is called in a table of readings."""
+        family = main_family if self.family == MAIN else self.family
+        # A family of somebody's traces may be called anything, and no name may stop a decision.
+        family = family.replace(SEPARATOR, "_") or EVERY
+        return Estimand(self.statistic.format(size=size), family, self.slice, self.samples)
+
+
+class Limits(Protocol):
+    """What of the rule decides about quantities; see `DecisionRule`."""
+
+    @property
+    def guarded(self) -> tuple[GuardedQuantity, ...]: ...  # noqa: D102
+    @property
+    def pass_k(self) -> int: ...  # noqa: D102
+    def tolerance_of(self, declared: GuardedQuantity) -> float: ...  # noqa: D102
+
+
+def quantities(
+    tables: Tables, limits: Limits, baseline: int = 0, suffix: str = ""
+) -> Iterator[Quantity]:
+    """All guarded quantities of a round beside one baseline.
+
+    Args:
+        tables: the baseline and the round.
+        limits: what is guarded, with which tolerances.
+        baseline: the baseline's round.
+        suffix: what is added to names in sentences, to tell baselines apart.
+    """
+    for declared in limits.guarded:
+        found = declared.blocks(tables, limits.pass_k)
+        if found is not None:
+            yield Quantity(
+                stream=StreamId(declared.id, baseline),
+                name=declared.label.format(size=found.size) + suffix,
+                size=found.size,
+                score=found.score,
+                pair=found.pair,
+                tolerance=limits.tolerance_of(declared),
+                relative=declared.relative,
+                ceiling=declared.ceiling,
+                shown=declared.shown,
+                why_missing=declared.why_missing,
+                undefined=found.undefined,
+                idle=found.idle,
+            )
+
+
+def first_shares(limits: Limits, baseline: int = 0) -> dict[StreamId, float]:
+    """The shares of the evidence that are fixed ahead of the others, those of the first baseline.
+
+    Streams of later baselines share the rest evenly with all others.
+    """
+    return {StreamId(q.id, baseline): q.share for q in limits.guarded if q.share is not None}

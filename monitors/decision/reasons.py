@@ -1,0 +1,85 @@
+"""Sentences that explain a decision, written last and from its records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ouroloop.monitors.decision.evidence import Weight, plain
+from ouroloop.monitors.decision.records import Audit, GuardReading, StreamId, TierEvidence
+from ouroloop.monitors.names import Tier
+
+NOTHING_GUARDED = (
+    "no guarded quantity could be measured at the baseline, so none can have got worse"
+)
+ROUND_0 = "round 0 is the baseline: nothing to compare with yet"
+
+
+def change(guard: GuardReading) -> str:
+    """Name, both values, the change with its interval, and the tolerance."""
+    limit = -guard.tolerance if guard.up_is_better else guard.tolerance
+    numbers = (guard.change, guard.low, guard.high, limit)
+    if guard.relative:
+        value, low, high, tolerated = (f"{100 * x:+.0f} %" for x in numbers)
+    else:
+        value, low, high, tolerated = (f"{x:+.3f}" for x in numbers)
+    text = (
+        f"{guard.name} {guard.before:.3f} -> {guard.after:.3f} ({value}, {low} to {high};"
+        f" tolerated {tolerated})"
+    )
+    return f"{text} [{guard.note}]" if guard.note else text
+
+
+def head(tier: Tier, found: TierEvidence, watch_share: float) -> str:
+    """Which tier acts, and on how much evidence."""
+    beyond = "its tolerance"
+    if tier is Tier.WATCH:
+        beyond = f"{watch_share:.0%} of its tolerance"
+    return (
+        f"{tier.upper()}: evidence e = {plain(found.log_e)} (limit {plain(found.log_limit)}) of a"
+        f" loss beyond {beyond}"
+    )
+
+
+def losses(
+    weight: Weight[StreamId],
+    found: TierEvidence,
+    guards: Sequence[GuardReading],
+    names: Mapping[StreamId, str],
+) -> list[str]:
+    """A sentence per quantity that has evidence enough on its own (e-Bonferroni).
+
+    And in any case for the driver, which comes first.
+    """
+    guard = {g.stream: g for g in guards}
+    out = []
+    for stream in sorted(weight.by_stream, key=lambda s: -weight.brought(s)):
+        is_driver = stream == found.driver
+        enough = weight.brought(stream) >= found.log_limit
+        # Evidence of earlier rounds may be large although this round shows no loss.
+        shown = stream not in guard or guard[stream].loss_in_tolerances > 0
+        if is_driver or (enough and shown):
+            now = f"{names[stream]} (not measured in this round)"
+            if stream in guard:
+                now = change(guard[stream])
+            e = plain(weight.by_stream[stream])
+            out.append(f"{now}, e = {e} from round {found.since} on")
+    return out
+
+
+def calm(guards: Sequence[GuardReading]) -> str:
+    """That there is no evidence, and what lies nearest to its limit."""
+    if not guards:
+        return NOTHING_GUARDED
+    nearest = max(guards, key=lambda g: g.loss_in_tolerances)
+    return f"no evidence of a loss beyond any tolerance; nearest to its limit: {change(nearest)}"
+
+
+def latest(audits: Sequence[Audit]) -> list[str]:
+    """What became of the quantity that drove the latest action."""
+    if not audits:
+        return []
+    audit = audits[-1]
+    found = "not yet shown to be back within its tolerance"
+    if audit.recovered:
+        found = f"back within its tolerance (e = {plain(audit.log_e)})"
+    return [f"after the {audit.action} of round {audit.round} the {audit.name} is {found}"]

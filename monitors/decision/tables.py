@@ -1,0 +1,240 @@
+"""The samples of a probe set as integer tables, a problem per row.
+
+Knows nothing of what is guarded.
+
+Suffixes: `_P` problems, `_K` samples of a problem, `_N` rows of samples, `_A` answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ouroloop.monitors.base import Floats, Samples
+from ouroloop.monitors.estimators import scores
+from ouroloop.monitors.estimators.order import permuted
+from ouroloop.monitors.estimators.scores import codes
+from ouroloop.monitors.metrics.readings import of
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The samples of one round as numbers, a problem per row.
+
+    Columns beyond a problem's own samples are padding.
+
+    Attributes:
+        problems: their ids.
+        there_PK: no padding.
+        right_PK: the answer is right.
+        strategy_PK: codes, -1 for none.
+        answer_PK: codes, -1 for none.
+        labels: what answer codes stand for.
+    """
+
+    problems: tuple[str, ...]
+    there_PK: Bools
+    right_PK: Bools
+    strategy_PK: Ints
+    answer_PK: Ints
+    labels: tuple[str, ...] = ()
+
+    @cached_property
+    def wrong_share(self) -> Floats:
+        """Each wrong answer's share of all samples, every problem weighing the same."""
+        size_P1 = np.maximum(self.there_PK.sum(axis=1, keepdims=True), 1)
+        weight_PK = self.there_PK / size_P1 / max(len(self.problems), 1)
+        read_PK = (self.answer_PK >= 0) & ~self.right_PK
+        share_A = np.bincount(
+            self.answer_PK[read_PK], weights=weight_PK[read_PK], minlength=max(len(self.labels), 1)
+        )
+        return np.asarray(share_A, dtype=float)
+
+    def columns(self, chosen: slice) -> Table:
+        """Some columns of every problem."""
+        return self._with(self.problems, (slice(None), chosen))
+
+    def rows(self, index_P: Ints) -> Table:
+        """Some problems."""
+        return self._with(tuple(self.problems[i] for i in index_P), index_P)
+
+    def _with(self, problems: tuple[str, ...], at: Any) -> Table:
+        return Table(
+            problems,
+            self.there_PK[at],
+            self.right_PK[at],
+            self.strategy_PK[at],
+            self.answer_PK[at],
+            self.labels,
+        )
+
+
+class Pair(NamedTuple):
+    """A baseline and a round, over the same problems in the same order and with common codes."""
+
+    baseline: Table
+    now: Table
+
+    def rows(self, index_P: Ints) -> Pair:
+        """Some problems."""
+        return Pair(self.baseline.rows(index_P), self.now.rows(index_P))
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A baseline and a round as tables: all that a guarded quantity may be computed from.
+
+    Attributes:
+        main: the main family.
+        tail_P: its rows that lie in the tail slice.
+        with_strategies: all families that have strategy ids.
+        family_P: codes of the families of `with_strategies`.
+        others: every other family together, if there is one.
+        judged: of all families and all samples, whether they were scored. None where they are by
+            construction (simulated streams), so that there is nothing to guard.
+        has_tail: the baseline has rows of the tail slice, scored or not.
+    """
+
+    main: Pair
+    tail_P: Ints
+    with_strategies: Pair
+    family_P: Ints
+    others: Pair | None = None
+    judged: Pair | None = None
+    has_tail: bool = False
+
+
+def tables_of(baseline: Samples, probe: Samples, main_family: str, tail_slice: str) -> Tables:
+    """The samples of a baseline and of a round as tables."""
+    then, now = of(baseline, "family", main_family), of(probe, "family", main_family)
+    main = pair(then, now)
+    # The baseline says which problems are in the tail: a round cannot take them out.
+    in_tail = set(of(then, "slice", tail_slice).problem)
+    tail_P = np.array(
+        [i for i, p in enumerate(main.baseline.problems) if p in in_tail], dtype=np.int64
+    )
+    families = scores.families_with_strategies(baseline)
+    named = [
+        side.where(np.array([f in families for f in side.family], dtype=bool))
+        for side in (baseline, probe)
+    ]
+    with_strategies = pair(*named)
+    rest = [side.where(side.family != main_family) for side in (baseline, probe)]
+    return Tables(
+        main,
+        tail_P,
+        with_strategies,
+        _families_of(named[0], with_strategies.baseline.problems),
+        pair(*rest) if len(rest[0]) else None,
+        judged(baseline, probe),
+        bool(in_tail),
+    )
+
+
+def _families_of(samples: Samples, problems: tuple[str, ...]) -> Ints:
+    """Family code of each problem, (P,)."""
+    family = dict(zip(samples.problem, samples.family, strict=True))
+    names = sorted({family[p] for p in problems})
+    return np.array([names.index(family[p]) for p in problems], dtype=np.int64)
+
+
+def pair(baseline: Samples, now: Samples) -> Pair:
+    """Both over the problems of which the baseline has scored samples, with common codes.
+
+    Where `now` has none: padding.
+    """
+    scored = [s.where(np.isfinite(s.correct)) for s in (baseline, now)]
+    # Sorted, here and below: no code may depend on the order of the rows.
+    problems = sorted(set(scored[0].problem))
+    known = [
+        sorted({*codes(getattr(scored[0], name))[0], *codes(getattr(scored[1], name))[0]})
+        for name in ("strategy", "answer")
+    ]
+    first, second = (table(s, problems, known[0], known[1]) for s in scored)
+    return Pair(first, second)
+
+
+def judged(baseline: Samples, now: Samples) -> Pair:
+    """All samples of the problems of which the baseline has scored ones, scored or not.
+
+    `right_PK` says which were scored: `pair` knows the scored ones only.
+    """
+    # The tables read `correct`: here it says whether a sample was scored at all.
+    problems = sorted(set(baseline.where(np.isfinite(baseline.correct)).problem))
+    first, second = (
+        table(replace(s, correct=np.isfinite(s.correct).astype(float)), problems, (), ())
+        for s in (baseline, now)
+    )
+    return Pair(first, second)
+
+
+def all_judged(main: Pair, others: Pair | None) -> Pair:
+    """What `judged` gives where every sample was scored, from the tables: for simulations."""
+    # Families may have different numbers of samples: the narrower table is padded.
+    sides = []
+    for parts in zip(main, *([others] if others else []), strict=True):
+        wide = max(rows.there_PK.shape[1] for rows in parts)
+        there = np.concatenate(
+            [np.pad(rows.there_PK, ((0, 0), (0, wide - rows.there_PK.shape[1]))) for rows in parts]
+        )
+        none = np.full(there.shape, -1, dtype=np.int64)
+        problems = tuple(p for rows in parts for p in rows.problems)
+        sides.append(Table(problems, there, there, none, none))
+    return Pair(sides[0], sides[1])
+
+
+def table(
+    samples: Samples, problems: Sequence[str], strategies: Sequence[str], answers: Sequence[str]
+) -> Table:
+    """The scored rows of these problems, with codes into `strategies` and `answers`.
+
+    Others and None get -1. The order of a problem's rows is `permuted`: the same for every order
+    of the same rows, see `monitors/estimators/order.py`.
+    """
+    rows = samples.where(np.isfinite(samples.correct))
+    place = {p: i for i, p in enumerate(problems)}
+    problem_N = np.array([place.get(p, -1) for p in rows.problem], dtype=np.int64)
+    rows, problem_N = rows.where(problem_N >= 0), problem_N[problem_N >= 0]
+    # Rows fill their problem's columns from the left; what is left of the widest is padding.
+    size_P = np.bincount(problem_N, minlength=len(problems))
+    order = np.argsort(problem_N, kind="stable")
+    column_N = np.empty(len(rows), dtype=np.int64)
+    column_N[order] = np.arange(len(rows)) - np.repeat(np.cumsum(size_P) - size_P, size_P)
+    shape = (len(problems), int(size_P.max(initial=0)))
+    there, right = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    named = [np.full(shape, -1, dtype=np.int64) for _ in range(2)]
+    at = (problem_N, column_N)
+    there[at], right[at] = True, rows.correct == 1
+    for grid, values, known in zip(
+        named, (rows.strategy, rows.answer), (strategies, answers), strict=True
+    ):
+        index = {label: i for i, label in enumerate(known)}
+        grid[at] = [index.get(value, -1) for value in values]
+    return shuffled(Table(tuple(problems), there, right, named[0], named[1], tuple(answers)))
+
+
+def shuffled(rows: Table) -> Table:
+    """The same with every problem's samples in a random order that their content alone decides.
+
+    See `monitors/estimators/order.py`.
+    """
+    problem_N, column_N = rows.there_PK.nonzero()
+    at = (problem_N, column_N)
+    order_N = permuted(problem_N, rows.right_PK[at], rows.strategy_PK[at], rows.answer_PK[at])
+    source_PK = np.zeros(rows.there_PK.shape, dtype=np.int64)
+    source_PK[at] = column_N[order_N]
+    there = rows.there_PK
+    right = there & np.take_along_axis(rows.right_PK, source_PK, axis=1)
+    strategy, answer = (
+        np.where(there, np.take_along_axis(grid, source_PK, axis=1), -1)
+        for grid in (rows.strategy_PK, rows.answer_PK)
+    )
+    return Table(rows.problems, there, right, strategy, answer, rows.labels)

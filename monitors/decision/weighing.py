@@ -1,0 +1,209 @@
+"""One round's comparisons, added to the evidence of the rounds before, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ouroloop.monitors.base import RoundView
+from ouroloop.monitors.decision import evidence, guarded, reasons
+from ouroloop.monitors.decision.evidence import Weight
+from ouroloop.monitors.decision.guards import Guard
+from ouroloop.monitors.decision.modes import attribute
+from ouroloop.monitors.decision.records import (
+    Audit,
+    Decision,
+    GuardReading,
+    OfStream,
+    RoundBets,
+    StreamId,
+    TierEvidence,
+    Unmeasured,
+)
+from ouroloop.monitors.metrics.supply import starves
+from ouroloop.monitors.names import Action, FailureMode, Tier
+
+if TYPE_CHECKING:
+    from ouroloop.monitors.decision.rule import DecisionRule
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """All that one decision hangs on.
+
+    Attributes:
+        rule: the rule.
+        view: the round.
+        baselines: the first one first.
+        guards: the quantities that were measured.
+        idle: streams that this round cannot bet on.
+        history: earlier decisions, oldest first.
+    """
+
+    rule: DecisionRule
+    view: RoundView
+    baselines: Sequence[RoundView]
+    guards: Sequence[Guard]
+    idle: Sequence[StreamId]
+    history: Sequence[Decision]
+
+    def decide(
+        self, shown: tuple[GuardReading, ...], unmeasured: tuple[Unmeasured, ...]
+    ) -> Decision:
+        """The decision; `shown`, `unmeasured`: what it says of each quantity."""
+        weights = {tier: self._weight(tier) for tier in Tier}
+        found = {tier: self._evidence(tier, weights[tier]) for tier in Tier}
+        entries: tuple[OfStream, ...] = (*shown, *unmeasured)
+        names = {entry.stream: entry.name for entry in entries}
+        audits = self._audits(names)
+        sentences: list[str] = []
+        mode = None
+        # HALT first: its action includes what WATCH's would do.
+        acting = next((tier for tier in (Tier.HALT, Tier.WATCH) if found[tier].reached), None)
+        if acting is not None:
+            mode = self._mode(found[acting].driver)
+            head = reasons.head(acting, found[acting], self.rule.watch_share)
+            first, *more = reasons.losses(weights[acting], found[acting], shown, names)
+            sentences += [f"{head}: {first}", *more]
+        starved = self._starved()
+        if starved:
+            sentences.append(starved)
+        action = self._action(acting, bool(starved))
+        if action is Action.HALT:
+            used, most = len(self._rollbacks), self.rule.max_rollbacks
+            sentences.append(f"{used} of {most} rollbacks are used up")
+        audited = reasons.latest(audits)
+        # Without an action the audit is the news; with one, what called for it is.
+        sentences = [*sentences, *audited] if sentences else [*audited, reasons.calm(shown)]
+        return Decision(
+            round=self.view.round,
+            action=action,
+            reasons=tuple(sentences),
+            mode=mode,
+            evidence=found,
+            guards=shown,
+            factors=self._bets,
+            audits=audits,
+            unmeasured=unmeasured,
+            starved=bool(starved),
+        )
+
+    def _action(self, acting: Tier | None, starved: bool) -> Action:
+        if acting is Tier.HALT:
+            used_up = len(self._rollbacks) >= self.rule.max_rollbacks
+            return Action.HALT if used_up else Action.ROLLBACK
+        if acting is Tier.WATCH or starved:
+            return Action.REINJECT
+        return Action.CONTINUE
+
+    # ---- what was done before: evidence begins anew after an action ---------------------------
+
+    @property
+    def _done(self) -> list[Decision]:
+        """Earlier actions that were carried out."""
+        acts = (Action.REINJECT, Action.ROLLBACK)
+        return [d for d in self.history if d.action in acts and d.carried_out]
+
+    @property
+    def _rollbacks(self) -> list[Decision]:
+        return [d for d in self._done if d.action == Action.ROLLBACK]
+
+    @property
+    def _alpha(self) -> dict[Tier, float]:
+        """HALT's alpha is shared out over the starts after each rollback; WATCH is not exact."""
+        halt = evidence.spent(self.rule.alpha, len(self._rollbacks) + 1)
+        return {Tier.WATCH: self.rule.watch_alpha, Tier.HALT: halt}
+
+    def _past(self, tier: Tier) -> list[Decision]:
+        """The rounds whose bets still count, oldest first."""
+        # Any action ends WATCH's evidence; HALT's goes on through reinjections, which change the
+        # model only a little, and ends with a rollback, which replaces it.
+        ends = self._done if tier is Tier.WATCH else self._rollbacks
+        last = max((d.round for d in ends), default=-1)
+        return [d for d in self.history if d.round > last and d.factors is not None]
+
+    # ---- evidence -----------------------------------------------------------------------------
+
+    @cached_property
+    def _bets(self) -> RoundBets:
+        return self.rule.bets(self.guards, self._alpha, self.idle)
+
+    def _weight(self, tier: Tier) -> Weight[StreamId]:
+        past = [d.factors.of(tier) for d in self._past(tier) if d.factors is not None]
+        now = self._bets.of(tier)
+        first = guarded.first_shares(self.rule, self.baselines[0].round)
+        num_streams = self.rule.planned(list(now))
+        return evidence.weigh([*past, now], self.rule.rounds, num_streams, first)
+
+    def _evidence(self, tier: Tier, weight: Weight[StreamId]) -> TierEvidence:
+        rounds = [*(d.round for d in self._past(tier)), self.view.round]
+        alpha = self._alpha[tier]
+        limit = evidence.log_limit(alpha)
+        if not weight.by_stream:  # nothing is guarded
+            return TierEvidence(weight.log_e, limit, alpha, None, self.view.round, {})
+        return TierEvidence(
+            log_e=weight.log_e,
+            log_limit=limit,
+            alpha=alpha,
+            driver=weight.driver,
+            since=rounds[weight.since],
+            by_quantity=dict(weight.by_stream),
+        )
+
+    def _audits(self, names: Mapping[StreamId, str]) -> tuple[Audit, ...]:
+        """What became of the quantity that drove each action.
+
+        Back within its tolerance, with the same guarantee, or not (yet).
+        """
+        out = []
+        now = self._bets.recover
+        for decision in self._done:
+            tier = Tier.HALT if decision.action == Action.ROLLBACK else Tier.WATCH
+            if tier not in decision.evidence:
+                continue
+            driver = decision.evidence[tier].driver
+            # A quantity that is not measured, or whose baseline no longer belongs to the run's
+            # line after a rollback, has no audit.
+            if driver is None or driver not in now:
+                continue
+            later = [d for d in self.history if d.round > decision.round and d.factors is not None]
+            bets = [*(d.factors.recover for d in later if d.factors is not None), now]
+            rounds = [{driver: found[driver]} for found in bets if driver in found]
+            log_e = evidence.weigh(rounds, self.rule.rounds).log_e
+            out.append(
+                Audit(
+                    round=decision.round,
+                    action=decision.action,
+                    quantity=driver.quantity,
+                    baseline=driver.baseline,
+                    name=names[driver],
+                    log_e=log_e,
+                    rounds=self.view.round - decision.round,
+                    recovered=log_e >= evidence.log_limit(self.rule.alpha),
+                )
+            )
+        return tuple(out)
+
+    # ---- what it means ------------------------------------------------------------------------
+
+    def _mode(self, driver: StreamId | None) -> FailureMode | None:
+        """The failure mode since the baseline of the driver."""
+        rounds = {baseline.round: baseline for baseline in self.baselines}
+        if driver is None or driver.baseline not in rounds:
+            return None
+        baseline = rounds[driver.baseline]
+        return attribute(self.view, baseline, self.rule.main_family, self.rule.tail_slice)
+
+    def _starved(self) -> str:
+        """The sentence when too little was kept, else "".
+
+        Fewer than `min_kept`, or significantly below `min_yield` (watch_alpha split over the
+        rounds).
+        """
+        pool = self.view.pool
+        if pool is None or not len(pool.kept):
+            return ""
+        level = 1 - 2 * self.rule.watch_alpha / self.rule.rounds
+        return starves(pool, self.rule.min_yield, level, self.rule.min_kept) or ""
