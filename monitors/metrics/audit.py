@@ -11,14 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroloop.monitors.base import AuditItems, Floats, Reading, RoundView
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import Estimate, share
 from ouroloop.monitors.metrics.readings import Kind, missing, reading
 
-KINDS: Mapping[str, Kind] = {
-    "audit/false_acceptance": ("share", "down"),
-    "audit/false_rejection": ("share", "down"),
-    "audit/no_verdict": ("share", "down"),
+KINDS: Mapping[Estimand, Kind] = {
+    Estimand("audit/false_acceptance", samples="audit"): ("share", "down"),
+    Estimand("audit/false_rejection", samples="audit"): ("share", "down"),
+    Estimand("audit/no_verdict", samples="audit"): ("share", "down"),
 }
 NAMES = tuple(KINDS)
 

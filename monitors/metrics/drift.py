@@ -1,4 +1,4 @@
-"""Excess drift (M17): how much more concentrated the strategies are than chance alone would have made them."""
+"""Excess drift (M17): how much more concentrated the strategies are than chance alone explains."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import numpy as np
 
 from ouroloop.monitors.base import Floats, Reading, RoundView, Samples
 from ouroloop.monitors.estimators import scores
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.stats import NAN, Estimate, paired
 from ouroloop.monitors.metrics.diversity import NO_STRATEGIES
 from ouroloop.monitors.metrics.readings import Kind, as_json, missing, number, reading
 
-NAME = "drift/excess_homozygosity"
-KINDS: Mapping[str, Kind] = {NAME: ("probability", "none")}
+NAME = Estimand("drift/excess_homozygosity")
+KINDS: Mapping[Estimand, Kind] = {NAME: ("probability", "none")}
 WHY = "fewer than two problems have strategies in both rounds"
 
 
@@ -109,9 +110,9 @@ def neutral(rounds: int, num: int, fresh_share: float = 0.0) -> tuple[float, flo
 
 
 def fresh_share_at(temperature: float) -> float:
-    """The share of fresh data above which equally frequent strategies stay so under sampling at a temperature: max(0, 1 - T).
+    """The share of fresh data above which equally frequent strategies stay so: max(0, 1 - T).
 
-    Sampling at T multiplies a small lead by 1/T, mixing by 1 - fresh: it grows while (1 - fresh) /
+    Under sampling at a temperature. Sampling at T multiplies a small lead by 1/T, mixing by 1 - fresh: it grows while (1 - fresh) /
     T > 1. Assumes a well-fit student and balanced strategies; rare ones stay at a floor set by the
     fresh data even below it.
     """

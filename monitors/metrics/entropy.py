@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import UNDEFINED, Estimate, mean, ratio
 from ouroloop.monitors.metrics.readings import Kind, by_family, missing, reading
 
-KINDS: Mapping[str, Kind] = {
-    "entropy/token": ("nats/token", "none"),
-    "entropy/trace": ("nats/trace", "none"),
+KINDS: Mapping[Estimand, Kind] = {
+    Estimand("entropy/token"): ("nats/token", "none"),
+    Estimand("entropy/trace"): ("nats/trace", "none"),
 }
 NAMES = tuple(KINDS)
 

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from ouroloop.monitors.base import Floats, Objects, Pool, Reading, RoundView
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import Bools, Ints, codes
 from ouroloop.monitors.estimators.stats import (
     NAN,
@@ -25,10 +26,10 @@ from ouroloop.monitors.estimators.stats import (
 )
 from ouroloop.monitors.metrics.readings import Kind, missing, number, reading
 
-KINDS: Mapping[str, Kind] = {
-    "selection/largest_ratio": ("ratio", "down"),
-    "selection/fresh_share": ("share", "down"),
-    "selection/accuracy_gain": ("share", "up"),
+KINDS: Mapping[Estimand, Kind] = {
+    Estimand("selection/largest_ratio", samples="pool"): ("ratio", "down"),
+    Estimand("selection/fresh_share", samples="pool"): ("share", "down"),
+    Estimand("selection/accuracy_gain", samples="pool"): ("share", "up"),
 }
 NAMES = tuple(KINDS)
 NO_NAME = "(none)"

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csc_array
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import Ints, Scores, codes
 from ouroloop.monitors.estimators.stats import UNDEFINED, Estimate, mean_in_unit
 from ouroloop.monitors.metrics.readings import Kind, by_family, missing, reading
@@ -34,9 +35,9 @@ TEXT_BITS = 28
 
 Its bytes (32) and the text's number within its problem.
 """
-KINDS: Mapping[str, Kind] = {
-    "similarity/effective_number_all": ("texts", "none"),
-    "similarity/effective_number_right": ("texts", "up"),
+KINDS: Mapping[Estimand, Kind] = {
+    Estimand("similarity/effective_number_all"): ("texts", "none"),
+    Estimand("similarity/effective_number_right"): ("texts", "up"),
 }
 
 
@@ -121,7 +122,7 @@ class Similarity:
         ]
 
 
-def _reading(name: str, rows: Samples, scores: Scores) -> Reading:
+def _reading(name: Estimand, rows: Samples, scores: Scores) -> Reading:
     effective = partial(effective_number, scores)
     found = effective(rows)
     why = "no problem has two samples with a text"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroloop.monitors.base import Floats, Pool, Reading, RoundView
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import NUM_SPLITS, Ints, codes, split_halves
 from ouroloop.monitors.estimators.stats import (
     UNDEFINED,
@@ -23,10 +24,10 @@ from ouroloop.monitors.estimators.stats import (
 from ouroloop.monitors.metrics.readings import Kind, missing, number, reading
 from ouroloop.monitors.metrics.selection import ratios_of
 
-KINDS: Mapping[str, Kind] = {
-    "tail/hard_share": ("ratio", "up"),
-    "tail/gini": ("", "down"),
-    "tail/slice_ratio": ("ratio", "up"),
+KINDS: Mapping[Estimand, Kind] = {
+    Estimand("tail/hard_share", samples="pool"): ("ratio", "up"),
+    Estimand("tail/gini", samples="pool"): ("", "down"),
+    Estimand("tail/slice_ratio", samples="pool"): ("ratio", "up"),
 }
 NAMES = tuple(KINDS)
 

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroloop.monitors.base import Floats, Reading, RoundView, Texts
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import UNDEFINED, Estimate, difference, paired, ratio
 from ouroloop.monitors.metrics.entropy import per_token
 from ouroloop.monitors.metrics.readings import Kind, as_json, missing, reading
 
-KINDS: Mapping[str, Kind] = {
-    "text/own_perplexity": ("tokens", "none"),
-    "text/entropy": ("nats/token", "none"),
-    "text/cross_entropy": ("nats/token", "none"),
-    "text/gap": ("nats/token", "none"),
+KINDS: Mapping[Estimand, Kind] = {
+    Estimand("text/own_perplexity"): ("tokens", "none"),
+    Estimand("text/entropy", samples="texts"): ("nats/token", "none"),
+    Estimand("text/cross_entropy", samples="texts"): ("nats/token", "none"),
+    Estimand("text/gap", samples="texts"): ("nats/token", "none"),
 }
 NAMES = tuple(KINDS)
 
@@ -86,7 +87,7 @@ class RealText:
             ),
         ]
 
-    def _read(self, name: str, texts: Texts, then: Texts | None, field: str) -> Reading:
+    def _read(self, name: Estimand, texts: Texts, then: Texts | None, field: str) -> Reading:
         value_N = getattr(texts, field)
         change = None
         if then is not None:

@@ -192,7 +192,7 @@ def test_readings_are_of_as_many_samples_in_the_anchor_as_in_other_rounds(capsys
 
     def overconfidence(paths):
         rounds = json.loads(said(capsys, *paths, "--json")[1])["rounds"]
-        return next(r for r in rounds[0]["readings"] if r["name"] == "calibration/overconfidence")[
+        return next(r for r in rounds[0]["readings"] if r["name"] == "calibration/overconfidence@8")[
             "value"
         ]
 

@@ -251,7 +251,7 @@ def test_growing_over_confidence_is_seen():
 def test_an_under_confident_start_may_become_calibrated():
     first, second = rounds(accuracy=0.9, spread=0.05)
     before, after = (
-        next(r for r in measure_all(v, None) if r.name == "calibration/overconfidence")
+        next(r for r in measure_all(v, None) if r.name == "calibration/overconfidence@8")
         for v in (first, second)
     )
     assert before.value < -0.2 and after.value > before.value + 0.1

@@ -67,7 +67,7 @@ def test_the_best_round_is_the_earliest_highest_that_the_panel_did_not_reject(
 
 
 def test_an_undefined_reading_is_nan_with_its_reason(arms: tuple[Path, Path]) -> None:
-    reading = read_run(arms[0]).rounds[2].reading("calibration/overconfidence")
+    reading = read_run(arms[0]).rounds[2].reading("calibration/overconfidence@8")
     assert reading is not None and math.isnan(reading.value) and "readable answer" in reading.reason
 
 
