@@ -360,19 +360,13 @@ class Campaign:
         anchors = [
             self.view(a) for a in plan.anchors(self.plans, number, recipe.monitors.baselines)
         ]
-        evals = once_json(
-            folder / "evals.json",
-            lambda: decide.held_out(
-                read_rows(folder / "probe.parquet"), setting.probe_set.main, recipe.probe
-            ),
-        )
-        self.scores.append(decide.main_score(evals))
-        panel = decide.panel(recipe, setting.probe_set.main)
+        view, main = self.view(number), setting.probe_set.main
+        readings = decide.measure(view, anchors, folder, main, recipe)
+        self.scores.append(decide.main_score(readings, main))
+        panel = decide.panel(recipe, main)
         raw = once_json(
             folder / "decision.json",
-            lambda: decide.decide(
-                panel, self.view(number), anchors, folder, self.decisions, recipe
-            ),
+            lambda: decide.decide(panel, view, anchors, readings, self.decisions, recipe),
         )
         self.decisions.append(decide.from_json(raw))
         return self.decisions[-1]

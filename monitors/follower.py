@@ -13,8 +13,7 @@ import numpy as np
 
 from ouroloop.monitors.base import Monitor, Reading, RoundView
 from ouroloop.monitors.decision.rule import Decision, DecisionRule
-from ouroloop.monitors.metrics.readings import some_samples
-from ouroloop.monitors.registry import MONITORS, measure_all
+from ouroloop.monitors.registry import measure_all, monitors_for
 from ouroloop.monitors.traces.reader import TraceError
 
 NEEDS_MORE = ("critic", "audit")
@@ -42,20 +41,20 @@ class Follower:
 
     reference: the first anchor, the first round judged. anchors: which rounds, counted from 0 and
     fixed in advance, later ones are held against; `panel.num_baselines` should say how many.
-    num_samples: read so many samples of a problem in every round, for some readings (the
-    over-confidence of a vote) are another thing with more; the decision sees all. history: the
-    decisions so far, each with `carried_out` false in its details.
+    history: the decisions so far, each with `carried_out` false in its details. monitors: empty: all
+    that need no more than traces hold, set up for the rule's main family and k.
     """
 
     rule: DecisionRule
-    monitors: Mapping[str, Monitor] = field(
-        default_factory=lambda: {n: m for n, m in MONITORS.items() if n not in NEEDS_MORE}
-    )
+    monitors: Mapping[str, Monitor] = field(default_factory=dict)
     reference: RoundView | None = None
     history: list[Decision] = field(default_factory=list)
     baselines: tuple[int, ...] = (0,)
-    num_samples: int | None = None
     later_: list[RoundView] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """The monitors that nobody chose."""
+        self.monitors = self.monitors or trace_monitors(self.rule)
 
     def judge(self, view: RoundView) -> Judged:
         """Measure and decide; only problems that the anchor has too are compared.
@@ -80,20 +79,32 @@ class Follower:
                 *(only(anchor, both) for anchor in self.later_ if anchor is not view),
             ]
             view = now
-        read, *first = [self._alike(v) for v in (view, *references[:1])]
-        readings = measure_all(read, first[0] if first else None, self.monitors)
+        readings = measure_all(view, references[0] if references else None, self.monitors)
         sound = [r for r in readings if r.status != "error"]
         decision = self.rule.decide(view, references or None, sound, self.history)
         decision = replace(decision, details={**decision.details, "carried_out": False})
         self.history.append(decision)
         return Judged(decision, tuple(readings), notes)
 
-    def _alike(self, view: RoundView) -> RoundView:
-        return (
-            view
-            if self.num_samples is None
-            else replace(view, probe=some_samples(view.probe, self.num_samples))
-        )
+
+def trace_monitors(
+    rule: DecisionRule, num_samples: int = 8, temperature: float = 1.0
+) -> dict[str, Monitor]:
+    """The monitors that need no more than traces hold, set up for a rule.
+
+    Args:
+        rule: names the main family and the k of pass@k.
+        num_samples: samples of a problem that every round has.
+        temperature: that of the samples.
+    """
+    monitors = monitors_for(
+        rule.main_family,
+        pass_k=rule.pass_k,
+        majority_k=min(8, num_samples),
+        num_samples=num_samples,
+        temperature=temperature,
+    )
+    return {name: monitor for name, monitor in monitors.items() if name not in NEEDS_MORE}
 
 
 def follow(

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from ouroloop.evals.heldout import maj_at_k
 from ouroloop.loop.experiments.afterwards import setting_of
 from ouroloop.loop.experiments.beginnings import (
     FAMILIES,
@@ -32,6 +31,7 @@ from ouroloop.loop.experiments.tables import Columns, Rows, cell, over_problems
 from ouroloop.loop.reproductions.base import Reproduction, has
 from ouroloop.loop.store import read_rows
 from ouroloop.loop.views.reader import read_run
+from ouroloop.monitors.estimators.majority import right_votes
 from ouroloop.monitors.estimators.stats import Estimate, difference, mean, mean_in_unit, paired
 
 LATER = 2
@@ -114,7 +114,7 @@ def accuracies(
     for problem, rows in samples:
         right, answer = [row["correct"] for row in rows], [row["answer"] for row in rows]
         single[problem.id] = float(np.mean(right))
-        majority[problem.id] = maj_at_k([problem.id] * len(rows), right, answer, len(rows)).value
+        majority[problem.id] = right_votes(right, answer, len(rows))
         best = max(sure[problem.id].values())
         verified[problem.id] = float(
             np.mean([right[i] for i, value in sure[problem.id].items() if value == best])

@@ -20,6 +20,8 @@ from ouroloop.loop.experiments.tables import Columns, Rows, alarmed, first, gain
 from ouroloop.loop.reproductions.base import Reproduction, has
 from ouroloop.loop.views.reader import RoundData, read_run
 from ouroloop.monitors.decision.guarded import OTHERS
+from ouroloop.monitors.estimators.estimand import OTHERS as OTHER_FAMILIES
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.stats import mean
 
 SKILLS = ("copy", "sort", "compare")
@@ -41,7 +43,7 @@ def general(found: RoundData) -> dict[str, float]:
 
     named: the panel acts and names it among its reasons.
     """
-    reading = found.reading("accuracy/general")
+    reading = found.find(Estimand("accuracy/pass@1", OTHER_FAMILIES))
     change = (reading.details.get("change") if reading else None) or {}
     details = found.decision.get("details") or {}
     losses = [g["loss_in_tolerances"] for g in details.get("guards", []) if g["name"] == OTHERS]

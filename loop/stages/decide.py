@@ -1,55 +1,59 @@
-"""From a round's tables to held-out scores, readings and one decision.
-
-The loop's side of `ouroloop.evals.heldout` and `monitors`.
-"""
+"""From a round's tables to its readings and one decision: the loop's side of `monitors`."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ouroloop.evals.heldout import scores_by_family
-from ouroloop.loop.config import ProbeConfig, Recipe
+from ouroloop.loop.config import Recipe
 from ouroloop.loop.records import Action, Decision
 from ouroloop.loop.stages.plan import Stock
 from ouroloop.loop.store import once_json, read_json
-from ouroloop.monitors.base import RoundView
+from ouroloop.monitors.base import Reading, RoundView
 from ouroloop.monitors.decision.rule import DecisionRule
-from ouroloop.monitors.metrics.drift import Drift
-from ouroloop.monitors.metrics.entropy import TraceEntropy
-from ouroloop.monitors.metrics.generalization import Generalization
-from ouroloop.monitors.metrics.readings import of, some_samples
+from ouroloop.monitors.estimators.estimand import Estimand
+from ouroloop.monitors.metrics.readings import of
 from ouroloop.monitors.metrics.selection import largest_ratio, selection_ratios
-from ouroloop.monitors.metrics.texts import RealText
-from ouroloop.monitors.registry import MONITORS, measure_all
+from ouroloop.monitors.registry import measure_all, monitors_for
 
 
-def held_out(rows: Sequence[Mapping[str, Any]], main: str, config: ProbeConfig) -> dict[str, Any]:
-    """What evals.json holds: pass@1, pass@k, maj@k and greedy by family.
+def measure(
+    view: RoundView,
+    anchors: Sequence[RoundView],
+    folder: Path,
+    main: str,
+    recipe: Recipe,
+) -> list[Reading]:
+    """Read the round with every monitor against round 0 (readings.json).
 
-    With clustered intervals.
+    That file is the one table of the round's numbers: whatever shows one looks it up there.
     """
-    families = scores_by_family(
-        *([row[name] for row in rows] for name in ("problem", "family", "correct", "answer")),
-        pass_k=config.pass_at,
-        majority_k=config.majority,
-        greedy=[row["kind"] == "greedy" for row in rows],
+    monitors = monitors_for(
+        main,
+        pass_k=recipe.probe.pass_at,
+        majority_k=recipe.probe.majority,
+        num_samples=recipe.probe.samples,
+        temperature=recipe.probe.temperature,
+        fresh_share=fresh_share(folder, recipe.monitors.guard),
     )
-    return {
-        "main": main,
-        "k": {"pass": config.pass_at, "majority": config.majority},
-        "families": families,
-    }
+    raw = once_json(
+        folder / "readings.json",
+        lambda: [
+            reading.to_json()
+            for reading in measure_all(view, anchors[0] if anchors else None, monitors)
+        ],
+    )
+    return [Reading.from_json(row) for row in raw]
 
 
-def main_score(evals: Mapping[str, Any]) -> float:
+def main_score(readings: Sequence[Reading], main: str) -> float:
     """The main family's pass@1; NaN when undefined."""
-    value = evals["families"].get(evals["main"], {}).get("pass@1", {}).get("value")
-    return math.nan if value is None else float(value)
+    score = Estimand("accuracy/pass@1", main)
+    return next((r.value for r in readings if r.estimand == score), math.nan)
 
 
 def panel(recipe: Recipe, main: str) -> DecisionRule:
@@ -70,30 +74,11 @@ def decide(
     rule: DecisionRule,
     view: RoundView,
     anchors: Sequence[RoundView],
-    folder: Path,
+    readings: Sequence[Reading],
     history: Sequence[Decision],
     recipe: Recipe,
 ) -> dict[str, Any]:
-    """Read the round with every monitor against round 0 (readings.json), decide.
-
-    And say whether the decision will be carried out.
-
-    The panel sees all samples of an anchor, the monitors as many per problem as in any other round:
-    some readings (the over-confidence of a vote) are not the same thing with more.
-    """
-    temperature = recipe.probe.temperature
-    monitors = {
-        **MONITORS,
-        "accuracy": Generalization(k=recipe.probe.pass_at, main_family=rule.main_family),
-        "entropy": TraceEntropy(temperature=temperature),
-        "text": RealText(temperature=temperature),
-        "drift": Drift(fresh_share=fresh_share(folder, recipe.monitors.guard)),
-    }
-    alike = [
-        replace(v, probe=some_samples(v.probe, recipe.probe.samples)) for v in (view, *anchors[:1])
-    ]
-    readings = measure_all(alike[0], alike[1] if anchors else None, monitors)
-    once_json(folder / "readings.json", lambda: [asdict(r) for r in readings])
+    """Decide, and say whether the decision will be carried out."""
     decision = asdict(rule.decide(view, anchors, readings, history))
     guard = recipe.monitors.guard
     return {

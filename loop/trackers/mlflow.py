@@ -29,6 +29,7 @@ from ouroloop.loop.trackers.points import (
     curve,
     ended,
     flat,
+    plain,
     points,
     sample_rows,
     tags,
@@ -36,7 +37,7 @@ from ouroloop.loop.trackers.points import (
 )
 from ouroloop.loop.views import figures
 from ouroloop.loop.views.account import sentences
-from ouroloop.loop.views.measures import strategy_shares
+from ouroloop.loop.views.measures import BY_KEY, strategy_shares
 from ouroloop.loop.views.progress import rounds_table
 from ouroloop.loop.views.reader import Json, RoundData, RunData, read_run
 
@@ -291,7 +292,11 @@ class Tracker:
         if value == value:
             at = committed_at(round)
             mlflow.log_metric(
-                "eval/pass_at_1", value, timestamp=at, step=round.number, model_id=model.model_id
+                plain(BY_KEY["pass@1"].of(round).id),
+                value,
+                timestamp=at,
+                step=round.number,
+                model_id=model.model_id,
             )
 
     def _champion(self) -> None:

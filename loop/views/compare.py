@@ -26,7 +26,8 @@ def compare(paths: Sequence[Path]) -> dict[str, Any]:
     names = labels(runs)
     return {
         "measures": {
-            m.key: {"title": m.title, "unit": m.unit, "meaning": m.meaning} for m in MEASURES
+            m.key: {"id": m.estimand.id, "title": m.title, "unit": m.unit, "meaning": m.meaning}
+            for m in MEASURES
         },
         "runs": {
             name: {

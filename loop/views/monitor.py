@@ -8,20 +8,20 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ouroloop.loop.errors import DataError, RecipeError
+from ouroloop.loop.views.measures import column, statistic_of, written
 from ouroloop.loop.views.progress import DASH, markdown
-from ouroloop.monitors.base import Samples
+from ouroloop.loop.views.reader import MAIN, find
+from ouroloop.monitors.base import Reading
 from ouroloop.monitors.decision.evidence import plain
 from ouroloop.monitors.decision.rule import DecisionRule
-from ouroloop.monitors.follower import Follower, Judged
-from ouroloop.monitors.metrics.entropy import TraceEntropy
-from ouroloop.monitors.metrics.generalization import Generalization
-from ouroloop.monitors.metrics.readings import number
+from ouroloop.monitors.estimators.estimand import Estimand
+from ouroloop.monitors.follower import Follower, Judged, trace_monitors
+from ouroloop.monitors.metrics.readings import most_samples
 from ouroloop.monitors.traces.reader import Traces, main_family, read_traces
 from ouroloop.monitors.traces.rows import TraceError
 
@@ -29,29 +29,18 @@ HORIZON = 20
 """Planned rounds when nobody says how many: the rule's own default."""
 
 
-class Column(NamedTuple):
-    """One column of the table: a reading's name (`{main}`.
-
-    The main family), and how its numbers are written.
-    """
-
-    head: str
-    name: str
-    scale: float
-    digits: int
-
-
 COLUMNS = (
-    Column("pass@1 %", "accuracy/pass_1/{main}", 100, 1),
-    Column("pass@k %", "accuracy/pass_k/{main}", 100, 1),
-    Column("DCP %", "diversity/dcp", 100, 1),
-    Column("alive", "coverage/alive", 1, 0),
-    Column("rare kept", "coverage/rare_retention", 1, 2),
-    Column("over-conf. %", "calibration/overconfidence", 100, 1),
-    Column("entropy", "entropy/token", 1, 2),
-    Column("tokens", "length/tokens", 1, 0),
-    Column("yield %", "supply/yield", 100, 1),
+    Estimand("accuracy/pass@1", MAIN),
+    Estimand("accuracy/pass@k", MAIN),
+    Estimand("diversity/dcp", MAIN),
+    Estimand("coverage/alive@n"),
+    Estimand("coverage/rare_retention"),
+    Estimand("calibration/overconfidence@n", MAIN),
+    Estimand("entropy/token"),
+    Estimand("length/tokens"),
+    Estimand("supply/yield", samples="pool"),
 )
+"""Numbers of the table, the family and the number in the statistic left open."""
 
 
 class Watched(NamedTuple):
@@ -101,24 +90,15 @@ def monitor(
                 f"--set main_family={panel.main_family}: no such family in {paths[0]}; expected one"
                 f" of {', '.join(known)}."
             )
+        num_samples = min(max(1, most_samples(view.probe)) for view in traces.views)
         follower = Follower(
             panel,
+            trace_monitors(panel, num_samples, temperature),
             baselines=tuple(anchors),
-            num_samples=min(most_samples(view.probe) for view in traces.views),
         )
-        follower.monitors = {
-            **follower.monitors,
-            "accuracy": Generalization(k=panel.pass_k),
-            "entropy": TraceEntropy(temperature=temperature),
-        }
         return Watched(panel, traces, [follower.judge(view) for view in traces.views])
     except TraceError as error:
         raise DataError(str(error)) from error
-
-
-def most_samples(samples: Samples) -> int:
-    """Samples of the problem that has most."""
-    return max(Counter(samples.problem).values(), default=1)
 
 
 def rule_of(settings: Sequence[str], rounds: int) -> DecisionRule:
@@ -191,21 +171,14 @@ def table(watched: Watched) -> str:
 
     Columns that no round has are left out.
     """
-    rows = []
-    for judged in watched.rounds:
-        found = {r.name: r for r in judged.readings}
+    rows, main = [], watched.rule.main_family
+    columns = [[find(judged.readings, each, main) for judged in watched.rounds] for each in COLUMNS]
+    for index, judged in enumerate(watched.rounds):
         row = {"round": str(judged.decision.round), "decision": judged.decision.action}
-        for column in COLUMNS:
-            reading = found.get(column.name.format(main=watched.rule.main_family))
-            value, low, high = (
-                (reading.value, reading.low, reading.high) if reading else (math.nan,) * 3
-            )
-            shown = [
-                DASH if math.isnan(x) else f"{x * column.scale:.{column.digits}f}"
-                for x in (value, low, high)
-            ]
-            head = column.head.replace("@k", f"@{watched.rule.pass_k}")
-            row[head] = shown[0] if shown[1] == DASH else f"{shown[0]} [{shown[1]}, {shown[2]}]"
+        for found in columns:
+            head = next((column(reading.estimand) for reading in found if reading), None)
+            if head is not None:
+                row[head] = _cell(found[index])
         for tier in ("watch", "halt"):
             evidence = judged.decision.details.get(tier)
             row[f"{tier.upper()} e"] = (
@@ -218,6 +191,13 @@ def table(watched: Watched) -> str:
     return markdown(
         [{head: cell for head, cell in row.items() if head not in empty} for row in rows]
     )
+
+
+def _cell(reading: Reading | None) -> str:
+    """A reading with its interval; a dash where it is undefined."""
+    if reading is None or math.isnan(reading.value):
+        return DASH
+    return written(reading, statistic_of(reading.estimand).unit)
 
 
 def unmeasured(rounds: Sequence[Judged]) -> list[str]:
@@ -273,10 +253,7 @@ def judged_json(judged: Judged) -> dict[str, Any]:
 
 def readings_json(judged: Judged) -> Iterable[dict[str, Any]]:
     """Readings as plain JSON values."""
-    for reading in judged.readings:
-        yield dataclasses.asdict(reading) | {
-            key: number(getattr(reading, key)) for key in ("value", "low", "high")
-        }
+    return (reading.to_json() for reading in judged.readings)
 
 
 def _verdict(panel: DecisionRule, halted: Sequence[int], num: int) -> str:

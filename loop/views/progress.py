@@ -23,7 +23,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from ouroloop.loop.views.measures import BY_KEY
+from ouroloop.loop.views.measures import BY_KEY, Measure, column, label, written
 from ouroloop.loop.views.reader import RoundData, RunData
 
 DASH = "–"
@@ -180,21 +180,20 @@ def clock(seconds: float) -> str:
     )
 
 
+TABLE = ("pass@1", "greedy", "maj@k", "dcp", "alive", "trace_entropy", "overconfidence")
+"""Measures of the rounds table."""
+
+
 def round_cells(run: RunData, round: RoundData) -> dict[str, str]:
     """One round as short texts by column; a dash is undefined."""
     seconds = run.seconds(round.number)
     kept = round.verdicts["kept"] if len(round.verdicts) else None
-    k = round.evals.get("k", {})
+    shown = [BY_KEY[key] for key in TABLE]
+    first = run.rounds[0]  # one head for all rounds, also where a monitor failed in one of them
     return {
         "round": f"{round.number}{' *' if round.number == run.best_round else ''}",
         "decision": round.action + ("" if round.carried_out else " (not done)"),
-        "pass@1 %": _cell(round, "pass@1", interval=True),
-        "greedy %": _cell(round, "greedy"),
-        f"maj@{k.get('majority', 'k')} %": _cell(round, "maj@k"),
-        "DCP %": _cell(round, "dcp"),
-        "strategies": _cell(round, "alive"),
-        "entropy": _cell(round, "trace_entropy"),
-        "over-conf. %": _cell(round, "overconfidence"),
+        **{column(m.of(first)): _cell(round, m, interval=m is shown[0]) for m in shown},
         "kept/sampled": f"{int(kept.sum())}/{len(kept)}" if kept is not None else DASH,
         "seconds": DASH if seconds != seconds else f"{seconds:.0f}",
     }
@@ -253,12 +252,11 @@ def undefined_notes(run: RunData) -> list[str]:
     """
     notes: dict[str, list[int]] = {}
     for round in run.rounds:
-        for key in ("pass@1", "greedy", "maj@k", "dcp", "alive", "trace_entropy", "overconfidence"):
-            value = BY_KEY[key].read(round)
+        for measure in (BY_KEY[key] for key in TABLE):
+            value = measure.read(round)
             if not value.defined:
-                notes.setdefault(f"{BY_KEY[key].title} is {BY_KEY[key].text(value)}", []).append(
-                    round.number
-                )
+                text = f"{label(measure.of(round))} is {measure.text(value)}"
+                notes.setdefault(text, []).append(round.number)
     return [
         f"{DASH} round {', '.join(map(str, numbers))}: {text}" for text, numbers in notes.items()
     ]
@@ -292,7 +290,6 @@ def markdown(rows: list[dict[str, str]]) -> str:
     )
 
 
-def _cell(round: RoundData, key: str, interval: bool = False) -> str:
-    measure = BY_KEY[key]
+def _cell(round: RoundData, measure: Measure, interval: bool = False) -> str:
     value = measure.read(round)
-    return measure.text(value, interval).replace(" %", "") if value.defined else DASH
+    return written(value, measure.unit, interval) if value.defined else DASH

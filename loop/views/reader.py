@@ -11,13 +11,14 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.errors import RunStateError
 from ouroloop.monitors.base import Reading
+from ouroloop.monitors.estimators.estimand import EVERY, GREEDY, OTHERS, PROBE, Estimand
 
 NAN = float("nan")
 Json = dict[str, Any]
@@ -26,7 +27,36 @@ MAX_REASON = 1000
 
 A server's traceback can be far longer. The event keeps all of it.
 """
+MAIN = "(main)"
+"""Family of an estimand that is still to be filled in: the run's main family."""
 TABLES = ("probe", "critics", "texts", "audit", "verdicts", "examples")
+
+
+def find(readings: Iterable[Reading], wanted: Estimand, main: str) -> Reading | None:
+    """The reading of an estimand.
+
+    Args:
+        readings: those of one round.
+        wanted: two parts may be left open: the family `MAIN`, and the number in the statistic, as
+            in `accuracy/pass@k` (of several numbers, the largest).
+        main: the run's main family.
+    """
+    if wanted.family == MAIN:
+        wanted = replace(wanted, family=main)
+    head, _, number = wanted.statistic.rpartition("@")
+    is_open = bool(head) and not number.isdigit()
+    same: dict[int, Reading] = {}
+    for reading in readings:
+        name, _, size = reading.estimand.statistic.rpartition("@")
+        if reading.estimand == wanted:
+            return reading
+        if (
+            is_open
+            and name == head
+            and replace(wanted, statistic=reading.estimand.statistic) == (reading.estimand)
+        ):
+            same[int(size)] = reading
+    return same[max(same)] if same else None
 
 
 def best_round(rounds: Iterable[tuple[int, float, str]]) -> int | None:
@@ -55,8 +85,9 @@ class RoundData:
 
     number: int
     path: Path
+    main_family: str
+    """The family whose accuracy stands for the round; `probe_set.json` of the run names it."""
     plan: Json
-    evals: Json
     decision: Json
     train: Json
     manifest: Json
@@ -72,25 +103,37 @@ class RoundData:
         """False when the decision was only written down (the unguarded arm)."""
         return bool((self.decision.get("details") or {}).get("carried_out", True))
 
-    @property
-    def main_family(self) -> str:
-        """The family whose accuracy stands for the round."""
-        return str(self.evals.get("main", ""))
-
     def score(self, metric: str, family: str | None = None) -> tuple[float, float, float]:
-        """(value, low, high) of `pass@1`, `pass@k`, `maj@k` or `greedy`.
-
-        NaN where it is undefined.
-        """
-        entry = (self.evals.get("families") or {}).get(family or self.main_family, {}).get(
-            metric
-        ) or {}
-        value, low, high = (_number(entry.get(key)) for key in ("value", "low", "high"))
-        return value, low, high
+        """(value, low, high) of `pass@1`, `pass@k`, `maj@k` or `greedy`; NaN where undefined."""
+        samples = GREEDY if metric == "greedy" else PROBE
+        statistic = "accuracy/pass@1" if metric == "greedy" else f"accuracy/{metric}"
+        wanted = Estimand(statistic, family or self.main_family, samples=samples)
+        found = self.find(wanted)
+        return (NAN, NAN, NAN) if found is None else (found.value, found.low, found.high)
 
     def reading(self, name: str) -> Reading | None:
-        """The reading of that name, if the round has it."""
-        return next((reading for reading in self.readings if reading.name == name), None)
+        """The reading of that id, if the round has it."""
+        return self._by_estimand.get(Estimand.parse(name))
+
+    def find(self, wanted: Estimand) -> Reading | None:
+        """The reading of this estimand, if the round has it; see `find`."""
+        exact = self._by_estimand.get(wanted)
+        return exact or find(self.readings, wanted, self.main_family)
+
+    @cached_property
+    def _by_estimand(self) -> dict[Estimand, Reading]:
+        return {reading.estimand: reading for reading in self.readings}
+
+    @property
+    def families(self) -> dict[str, int]:
+        """Every family that was scored, with its number of problems, the main one first."""
+        found = {
+            e.family: reading.num_clusters
+            for e, reading in self._by_estimand.items()
+            if (e.statistic, e.slice, e.samples) == ("accuracy/pass@1", EVERY, PROBE)
+            and e.family != OTHERS
+        }
+        return {name: found[name] for name in sorted(found, key=lambda f: f != self.main_family)}
 
     @cached_property
     def probe(self) -> Any:
@@ -251,45 +294,32 @@ def read_run(path: Path | str, before: RunData | None = None) -> RunData:
         (p for p in (path / "rounds").glob("*") if p.name.isdigit()), key=lambda p: int(p.name)
     )
     known = {r.path: r for r in before.rounds} if before else {}
+    main = str(_json(path / "probe_set.json").get("main", ""))
     unfinished = [int(p.name) for p in folders if not (p / "MANIFEST.json").is_file()]
     return RunData(
         path=path,
         recipe=_json(path / "recipe.json"),
         env=_json(path / "env.json"),
         events=tuple(_events(path / "events.jsonl")),
-        rounds=tuple(known.get(p) or _round(p) for p in folders if (p / "MANIFEST.json").is_file()),
+        rounds=tuple(
+            known.get(p) or _round(p, main) for p in folders if (p / "MANIFEST.json").is_file()
+        ),
         open_round=unfinished[-1] if unfinished else None,
     )
 
 
-def _round(path: Path) -> RoundData:
-    files = {name: _json(path / f"{name}.json") for name in ("plan", "evals", "decision", "train")}
-    raw = (
-        json.loads((path / "readings.json").read_text(encoding="utf-8"))
-        if (path / "readings.json").is_file()
-        else []
-    )
+def _round(path: Path, main_family: str) -> RoundData:
+    files = {name: _json(path / f"{name}.json") for name in ("plan", "decision", "train")}
+    readings = path / "readings.json"
+    raw = json.loads(readings.read_text(encoding="utf-8")) if readings.is_file() else []
     return RoundData(
         number=int(path.name),
         path=path,
+        main_family=main_family,
         manifest=_json(path / "MANIFEST.json"),
-        readings=tuple(_reading(r) for r in raw),
+        readings=tuple(Reading.from_json(row) for row in raw),
         **files,
     )
-
-
-def _reading(raw: Json) -> Reading:
-    known = {
-        key: value
-        for key, value in raw.items()
-        if key in Reading.__dataclass_fields__ and value is not None
-    }
-    numbers = {key: _number(raw.get(key)) for key in ("value", "low", "high")}
-    return Reading(**{**known, **numbers})
-
-
-def _number(value: Any) -> float:
-    return NAN if value is None else float(value)
 
 
 def _json(path: Path) -> Json:

@@ -15,9 +15,10 @@ from ouroloop.loop.views.account import sentences, steps
 from ouroloop.loop.views.measures import (
     BY_KEY,
     MEASURES,
-    Value,
+    Measure,
     families,
     labels,
+    meaning_of,
     rejections,
     reliability,
     strategy_shares,
@@ -25,6 +26,7 @@ from ouroloop.loop.views.measures import (
 )
 from ouroloop.loop.views.progress import notes, round_cells
 from ouroloop.loop.views.reader import Json, RoundData, RunData, read_run
+from ouroloop.monitors.estimators.estimand import Estimand
 
 TRACES_SHOWN = 6
 
@@ -68,7 +70,8 @@ def _page(runs: Sequence[RunData]) -> Json:
         "strategy_colours": figures.legend_colours(strategies, figures.BANDS),
         "curves": list(_curves(arms)),
         "families": list(_families(arms)),
-        "glossary": [(title_of(m, runs[0]), m.meaning) for m in MEASURES] + list(TERMS),
+        "glossary": [(title_of(m, runs[0]), meaning_of(m, runs[0])) for m in MEASURES]
+        + list(TERMS),
     }
 
 
@@ -77,12 +80,13 @@ def _curves(arms: dict[str, RunData]) -> Iterator[Json]:
         lines = {
             name: [(r.number, measure.read(r)) for r in run.rounds] for name, run in arms.items()
         }
-        title = title_of(measure, next(iter(arms.values())))
+        first = next(iter(arms.values()))
+        title, meaning = title_of(measure, first), meaning_of(measure, first)
         if any(value.defined for points in lines.values() for _, value in points):
             floor = None if measure.key == "overconfidence" else 0.0
             yield {
                 "title": title,
-                "meaning": measure.meaning,
+                "meaning": meaning,
                 "picture": (figures.curves(lines, measure.unit, floor), f"{title} over the rounds"),
             }
         else:
@@ -91,7 +95,7 @@ def _curves(arms: dict[str, RunData]) -> Iterator[Json]:
             )
             yield {
                 "title": title,
-                "meaning": measure.meaning,
+                "meaning": meaning,
                 "picture": None,
                 "why": "; ".join(reasons) or "undefined: no round is finished",
             }
@@ -99,23 +103,14 @@ def _curves(arms: dict[str, RunData]) -> Iterator[Json]:
 
 def _families(arms: dict[str, RunData]) -> Iterator[Json]:
     for family in families(list(arms.values())):
-        lines = {
-            n: [(r.number, Value(*r.score("pass@1", family))) for r in run.rounds]
-            for n, run in arms.items()
-        }
-        problems = max(
-            (
-                r.evals["families"][family]["num_problems"]
-                for run in arms.values()
-                for r in run.rounds
-                if family in r.evals["families"]
-            ),
-            default=0,
-        )
+        score = Measure(family, Estimand("accuracy/pass@1", family))
+        lines = {n: [(r.number, score.read(r)) for r in run.rounds] for n, run in arms.items()}
+        sizes = (r.families.get(family, 0) for run in arms.values() for r in run.rounds)
+        problems = max(sizes, default=0)
         yield {
             "title": family,
             "meaning": f"{problems} problems",
-            "picture": (figures.curves(lines, "share", 0.0), f"pass@1 on {family}"),
+            "picture": (figures.curves(lines, "share", 0.0), score.title),
         }
 
 

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 EVERY = "all"
 """All families, or all slices, together."""
+OTHERS = "others"
+"""Every family but the main one, together."""
+GREEDY = "greedy"
+"""One greedy answer per problem."""
 PROBE = "probe"
 """All samples of the probe set that the round has, at the probe's temperature."""
 SEPARATOR = ":"
@@ -23,9 +27,9 @@ class Estimand:
         statistic: which functional, with its parameters: "accuracy/pass@4", "diversity/dcp". A
             statistic whose expectation depends on the number of samples per problem names that
             number: "calibration/overconfidence@8".
-        family: the problems' family, or `EVERY`.
+        family: the problems' family, `EVERY` or `OTHERS`.
         slice: "typical", "tail", or `EVERY`.
-        samples: which samples: `PROBE`, "greedy", "pool" (this round's training samples), "texts",
+        samples: which samples: `PROBE`, `GREEDY`, "pool" (this round's training samples), "texts",
             "audit", "critiques", or a named part of one ("probe/second_half").
     """
 

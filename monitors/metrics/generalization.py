@@ -14,15 +14,10 @@ import numpy as np
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
 from ouroloop.monitors.estimators import scores
-from ouroloop.monitors.estimators.estimand import EVERY, Estimand
+from ouroloop.monitors.estimators.estimand import EVERY, GREEDY, OTHERS, Estimand
 from ouroloop.monitors.estimators.majority import majority_at
 from ouroloop.monitors.estimators.stats import mean_in_unit, paired
 from ouroloop.monitors.metrics.readings import as_json, families, main_family_of, of, reading
-
-OTHERS = "others"
-"""Family of an estimand: every family but the main one, together."""
-GREEDY = "greedy"
-"""Samples of an estimand: one greedy answer per problem."""
 
 
 class Part(NamedTuple):

@@ -103,7 +103,7 @@ def test_json_is_for_scripts(capsys, collapsing):
         last["source"].endswith("r2.jsonl")
         and last["details"]["halt"]["log_e"] > last["details"]["halt"]["log_limit"]
     )
-    assert next(r for r in last["readings"] if r["name"] == "entropy/token")["value"] is None
+    assert next(r for r in last["readings"] if r["id"] == "entropy/token")["value"] is None
 
 
 @pytest.mark.slow
@@ -192,8 +192,8 @@ def test_readings_are_of_as_many_samples_in_the_anchor_as_in_other_rounds(capsys
 
     def overconfidence(paths):
         rounds = json.loads(said(capsys, *paths, "--json")[1])["rounds"]
-        return next(r for r in rounds[0]["readings"] if r["name"] == "calibration/overconfidence@8")[
-            "value"
-        ]
+        return next(
+            r for r in rounds[0]["readings"] if r["id"] == "calibration/overconfidence@4"
+        )["value"]
 
     assert abs(overconfidence(files) - overconfidence(few)) < 0.1

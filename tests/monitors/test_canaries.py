@@ -17,7 +17,10 @@ def test_rates_and_exact_intervals_are_those_of_scipy_and_statsmodels():
     planted = canaries(np.random.default_rng(1))
     judged = np.isfinite(planted.accepted)
     readings = read(planted)
-    for name, right in (("audit/false_acceptance:all:all:audit", 0), ("audit/false_rejection:all:all:audit", 1)):
+    for name, right in (
+        ("audit/false_acceptance:all:all:audit", 0),
+        ("audit/false_rejection:all:all:audit", 1),
+    ):
         mine = judged & (planted.right == right)
         hits, num = int((planted.accepted[mine] != right).sum()), int(mine.sum())
         exact = binomtest(hits, num).proportion_ci(0.95, "exact")

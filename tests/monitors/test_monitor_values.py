@@ -184,16 +184,20 @@ def test_critic_readings_equal_hand_counts():
         np.array([1, 0.5, 1, 0.25, 0.25, 0.75]),
     )
     readings = read(CriticCalibration(), RoundView(0, around(4), critics=critic))
-    assert readings["critic/balanced_accuracy:all:all:critiques"].value == pytest.approx((2 / 3 + 1 / 2) / 2)
-    assert readings["critic/balanced_accuracy:all:all:critiques"].details["strict"]["value"] == pytest.approx(
-        (2 / 3 + 1 / 3) / 2
+    assert readings["critic/balanced_accuracy:all:all:critiques"].value == pytest.approx(
+        (2 / 3 + 1 / 2) / 2
     )
+    assert readings["critic/balanced_accuracy:all:all:critiques"].details["strict"][
+        "value"
+    ] == pytest.approx((2 / 3 + 1 / 3) / 2)
     assert readings["critic/unreadable:all:all:critiques"].value == pytest.approx(1 / 6)
     gaps = [[-0.1, 0.2], [-0.2, 0.7], [-0.9]]
     assert readings["critic/overconfidence:all:all:critiques"].value == pytest.approx(
         np.mean([np.mean(g) for g in gaps])
     )
-    assert readings["critic/agreement_gap:all:all:critiques"].value == pytest.approx(np.mean([0.25, 0.125, 0.0]))
+    assert readings["critic/agreement_gap:all:all:critiques"].value == pytest.approx(
+        np.mean([0.25, 0.125, 0.0])
+    )
 
 
 def test_auroc_is_the_share_of_pairs_in_the_right_order():
@@ -234,8 +238,13 @@ def test_supply_counts():
     raw = pool(np.random.default_rng(0))
     readings = read(Supply(), RoundView(1, around(4), pool=raw))
     assert readings["supply/yield:all:all:pool"].value == pytest.approx(raw.kept.mean())
-    assert readings["supply/kept_per_problem:all:all:pool"].value == pytest.approx(4 * raw.kept.mean())
-    assert sum(readings["supply/yield:all:all:pool"].details["rejections"].values()) == (~raw.kept).sum()
+    assert readings["supply/kept_per_problem:all:all:pool"].value == pytest.approx(
+        4 * raw.kept.mean()
+    )
+    assert (
+        sum(readings["supply/yield:all:all:pool"].details["rejections"].values())
+        == (~raw.kept).sum()
+    )
     assert "round 0" in read(Supply(), RoundView(0, around(4)))["supply/yield:all:all:pool"].reason
 
 
@@ -331,7 +340,9 @@ def test_general_ability_pools_the_other_families_and_compares_them_with_round_0
     }
     assert general.details["change"]["high"] < -0.1
     assert (
-        read(Generalization(main_family="copy"), weaker, then)["accuracy/pass@1:others"].num_clusters
+        read(Generalization(main_family="copy"), weaker, then)[
+            "accuracy/pass@1:others"
+        ].num_clusters
         == 100
     )
     assert (

@@ -157,4 +157,7 @@ def test_rare_retention_by_problem_would_be_biased_without_the_split():
 def test_halves_do_not_depend_on_the_order_of_the_rows():
     rows = samples(np.random.default_rng(1), num_problems=20)
     order = np.random.default_rng(2).permutation(len(rows))
-    assert scores.votes(rows, 8).overconfidence() == scores.votes(rows.where(order), 8).overconfidence()
+    assert (
+        scores.votes(rows, 8).overconfidence()
+        == scores.votes(rows.where(order), 8).overconfidence()
+    )

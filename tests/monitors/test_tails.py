@@ -86,7 +86,11 @@ def test_a_careless_filter_has_the_gini_of_luck():
         2 * k * q
     )
     assert gini_at_random(np.full(2_000, 4.0), q) == pytest.approx(exact, abs=0.005)
-    assert readings["tail/slice_ratio:all:all:pool"].low < 1 < readings["tail/slice_ratio:all:all:pool"].high
+    assert (
+        readings["tail/slice_ratio:all:all:pool"].low
+        < 1
+        < readings["tail/slice_ratio:all:all:pool"].high
+    )
 
 
 def test_a_starved_slice_has_a_ratio_below_one():
@@ -125,6 +129,8 @@ def test_effective_problems_are_kishs_and_paths_are_counted_by_their_calculation
         )
     }
     assert readings["supply/paths_per_problem:all:all:pool"].value == 1.5
-    assert readings["supply/paths_per_problem:all:all:pool"].details["distinct_share"] == pytest.approx(3 / 5)
+    assert readings["supply/paths_per_problem:all:all:pool"].details[
+        "distinct_share"
+    ] == pytest.approx(3 / 5)
     assert readings["supply/effective_problems:all:all:pool"].value == pytest.approx(25 / 13)
     assert path("no sum") != path("1+1=2")

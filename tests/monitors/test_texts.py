@@ -18,7 +18,10 @@ def test_entropy_and_cross_entropy_are_means_over_tokens_with_clustered_errors()
     """Weighted least squares on a constant, clustered, is the same estimate."""
     text = texts(np.random.default_rng(0))
     readings = read(RoundView(1, samples(np.random.default_rng(1), 40), texts=text))
-    for name, value in (("text/entropy:all:all:texts", text.entropy), ("text/cross_entropy:all:all:texts", text.nll)):
+    for name, value in (
+        ("text/entropy:all:all:texts", text.entropy),
+        ("text/cross_entropy:all:all:texts", text.nll),
+    ):
         fit = sm.WLS(value, np.ones(len(value)), weights=text.num_tokens).fit()
         fit = fit.get_robustcov_results(
             "cluster", groups=np.unique(text.problem, return_inverse=True)[1]
@@ -72,6 +75,10 @@ def test_the_change_since_round_0_is_paired_by_problem():
 
 def test_away_from_temperature_1_only_what_the_real_text_says_is_left():
     readings = read(view(np.random.default_rng(6)), temperature=0.7)
-    assert readings["text/own_perplexity"].status == readings["text/gap:all:all:texts"].status == "undefined"
+    assert (
+        readings["text/own_perplexity"].status
+        == readings["text/gap:all:all:texts"].status
+        == "undefined"
+    )
     assert "0.7" in readings["text/gap:all:all:texts"].reason
     assert readings["text/entropy:all:all:texts"].status == "ok"

@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pytest
 
-from ouroloop.evals.heldout import maj_at_k
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.reproductions import self_consistency as sc
 from ouroloop.loop.setup import prepare
 from ouroloop.monitors.base import Samples
+from ouroloop.monitors.estimators.majority import majority_at
 
 STUDY = sc.REPRODUCTION.study
 
@@ -71,7 +71,7 @@ def test_the_vote_of_k_is_the_expectation_over_all_subsets_and_its_gain_is_paire
     )
     every = samples(answers)
     assert found["maj_5"] == pytest.approx(
-        maj_at_k(every.problem, every.correct, every.answer, 5).value
+        np.mean(list(majority_at(every, 5).values()))
     )
     assert found["maj_10"] == pytest.approx(2 / 3) and math.isnan(found["maj_40"]), (
         "nobody outvotes the two right ones of b"

@@ -12,6 +12,7 @@ from ouroloop.loop.setup import prepare
 from ouroloop.loop.views.reader import RoundData
 from ouroloop.monitors.base import Reading
 from ouroloop.monitors.decision.guarded import OTHERS
+from ouroloop.monitors.estimators.estimand import Estimand
 
 STUDY = sp.REPRODUCTION.study
 
@@ -41,7 +42,15 @@ def test_one_family_is_practised_all_are_probed_and_real_data_asks_no_held_out_q
 
 
 def told(action, reasons, change):
-    reading = Reading("accuracy/general", 0.3, 0.2, 0.4, "share", "up", details={"change": change})
+    reading = Reading(
+        Estimand("accuracy/pass@1", "others"),
+        0.3,
+        0.2,
+        0.4,
+        "share",
+        "up",
+        details={"change": change},
+    )
     decision = {
         "action": action,
         "reasons": reasons,

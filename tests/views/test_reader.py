@@ -26,7 +26,7 @@ def test_a_run_is_read_with_all_its_rounds_and_tables(arms: tuple[Path, Path]) -
     )
     assert run.rounds[0].verdicts.empty and len(run.rounds[1].verdicts) == 200
     assert sum(1 for _ in run.rounds[1].samples()) == 200
-    assert set(run.rounds[0].evals["families"]) == set(fake_run.FAMILIES)
+    assert run.rounds[0].families == fake_run.FAMILIES and run.rounds[0].main_family == "worded"
 
 
 def test_a_round_without_its_manifest_does_not_exist(tmp_path: Path) -> None:
