@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop.views.measures import BY_KEY, MEASURES, Measure, Value, labels
+from ouroloop.loop.views.measures import BY_KEY, MEASURES, Measure, Value, column, labels
 from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.loop.views.reader import RoundData, read_run
 
@@ -67,7 +67,7 @@ def compare_table(comparison: dict[str, Any], keys: Sequence[str] = TABLE_KEYS) 
             )
         for key in keys:
             for name, run in runs.items():
-                row[f"{name}: {_short(BY_KEY[key])}"] = _cell(
+                row[f"{name}: {column(BY_KEY[key].estimand)}"] = _cell(
                     BY_KEY[key], run["rounds"].get(str(number))
                 )
         rows.append(row)
@@ -80,7 +80,7 @@ def compare_table(comparison: dict[str, Any], keys: Sequence[str] = TABLE_KEYS) 
 
 
 def _round(round: RoundData) -> dict[str, Any]:
-    values = {measure.key: _plain(measure.read(round)) for measure in MEASURES}
+    values = {m.key: {"id": m.of(round).id, **_plain(m.read(round))} for m in MEASURES}
     return {
         "action": round.action,
         "carried_out": round.carried_out,
@@ -94,10 +94,6 @@ def _plain(value: Value) -> dict[str, float | str | None]:
         key: None if isinstance(part, float) and math.isnan(part) else part
         for key, part in value._asdict().items()
     }
-
-
-def _short(measure: Measure) -> str:
-    return measure.key.replace("_", " ") + (" %" if measure.unit == "share" else "")
 
 
 def _cell(measure: Measure, round: dict[str, Any] | None) -> str:
