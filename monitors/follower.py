@@ -41,8 +41,8 @@ class Follower:
 
     reference: the first anchor, the first round judged. anchors: which rounds, counted from 0 and
     fixed in advance, later ones are held against; `panel.num_baselines` should say how many.
-    history: the decisions so far, each with `carried_out` false in its details. monitors: empty: all
-    that need no more than traces hold, set up for the rule's main family and k.
+    history: the decisions so far, each with `carried_out` false in its details. monitors: empty:
+    all that need no more than traces hold, set up for the rule's main family and k.
     """
 
     rule: DecisionRule

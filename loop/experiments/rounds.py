@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop.views.reader import MAIN, RoundData, read_run
+from ouroloop.loop.views.lookup import MAIN
+from ouroloop.loop.views.reader import RoundData, read_run
 from ouroloop.monitors.estimators.estimand import GREEDY, Estimand
 
 STRATEGIES = ("column", "split", "compensate", "jump")

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop.views.measures import BY_KEY, MEASURES, Measure, Value, column, labels
+from ouroloop.loop.views.measures import BY_KEY, MEASURES, Measure, Value, labels
 from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.loop.views.reader import RoundData, read_run
+from ouroloop.loop.views.statistics import column
 
 TABLE_KEYS = ("pass@1", "dcp", "strategy_entropy", "overconfidence", "yield")
 

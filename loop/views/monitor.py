@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ouroloop.loop.errors import DataError, RecipeError
-from ouroloop.loop.views.measures import column, statistic_of, written
+from ouroloop.loop.views.lookup import MAIN, find
 from ouroloop.loop.views.progress import DASH, markdown
-from ouroloop.loop.views.reader import MAIN, find
+from ouroloop.loop.views.statistics import column, statistic_of, written
 from ouroloop.monitors.base import Reading
 from ouroloop.monitors.decision.evidence import plain
 from ouroloop.monitors.decision.rule import DecisionRule

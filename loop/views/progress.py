@@ -23,8 +23,9 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from ouroloop.loop.views.measures import BY_KEY, Measure, column, label, written
+from ouroloop.loop.views.measures import BY_KEY, Measure
 from ouroloop.loop.views.reader import RoundData, RunData
+from ouroloop.loop.views.statistics import column, label, written
 
 DASH = "–"
 STAGE_WIDTH = 18

@@ -11,12 +11,13 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.errors import RunStateError
+from ouroloop.loop.views.lookup import find
 from ouroloop.monitors.base import Reading
 from ouroloop.monitors.estimators.estimand import EVERY, GREEDY, OTHERS, PROBE, Estimand
 
@@ -27,36 +28,7 @@ MAX_REASON = 1000
 
 A server's traceback can be far longer. The event keeps all of it.
 """
-MAIN = "(main)"
-"""Family of an estimand that is still to be filled in: the run's main family."""
 TABLES = ("probe", "critics", "texts", "audit", "verdicts", "examples")
-
-
-def find(readings: Iterable[Reading], wanted: Estimand, main: str) -> Reading | None:
-    """The reading of an estimand.
-
-    Args:
-        readings: those of one round.
-        wanted: two parts may be left open: the family `MAIN`, and the number in the statistic, as
-            in `accuracy/pass@k` (of several numbers, the largest).
-        main: the run's main family.
-    """
-    if wanted.family == MAIN:
-        wanted = replace(wanted, family=main)
-    head, _, number = wanted.statistic.rpartition("@")
-    is_open = bool(head) and not number.isdigit()
-    same: dict[int, Reading] = {}
-    for reading in readings:
-        name, _, size = reading.estimand.statistic.rpartition("@")
-        if reading.estimand == wanted:
-            return reading
-        if (
-            is_open
-            and name == head
-            and replace(wanted, statistic=reading.estimand.statistic) == (reading.estimand)
-        ):
-            same[int(size)] = reading
-    return same[max(same)] if same else None
 
 
 def best_round(rounds: Iterable[tuple[int, float, str]]) -> int | None:
@@ -116,7 +88,7 @@ class RoundData:
         return self._by_estimand.get(Estimand.parse(name))
 
     def find(self, wanted: Estimand) -> Reading | None:
-        """The reading of this estimand, if the round has it; see `find`."""
+        """The reading of this estimand, if the round has it; see `lookup.find`."""
         exact = self._by_estimand.get(wanted)
         return exact or find(self.readings, wanted, self.main_family)
 

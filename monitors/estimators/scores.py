@@ -60,15 +60,15 @@ def pass_at(samples: Samples, k: int) -> Scores:
     return dict(zip(problems, pass_at_k(right_P, num_P, k).tolist(), strict=True))
 
 
-def families_with_strategies(*panels: Samples) -> set[str]:
-    """Families in which at least one sample of any panel has a strategy id.
+def families_with_strategies(*probes: Samples) -> set[str]:
+    """Families in which at least one sample of any probe has a strategy id.
 
     Only there is strategy diversity defined.
     """
     return {
         str(f)
-        for panel in panels
-        for f, s in zip(panel.family, panel.strategy, strict=True)
+        for probe in probes
+        for f, s in zip(probe.family, probe.strategy, strict=True)
         if isinstance(s, str)
     }
 
@@ -142,7 +142,7 @@ class Votes:
 
     confidence_RP: share of the first half's winner in the second half. correct_RP: whether that
     winner is right. num_RP: second half's size. first_RP: the winner's share in the first half:
-    biased up as a confidence, but independent of the second half's luck, so that grouping by it
+    biased up as a confidence, but independent of the second half's noise, so that grouping by it
     biases nothing.
     """
 

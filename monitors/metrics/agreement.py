@@ -51,7 +51,7 @@ class Agreement:
     def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
         """Read `view.probe` against `reference.probe`."""
         if not scores.codes(view.probe.answer)[0]:
-            return missing(KINDS, "no panel sample has a readable answer")
+            return missing(KINDS, "no probe sample has a readable answer")
         why = "two scored samples of a problem are needed"
         out = [
             reading(

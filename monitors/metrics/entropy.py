@@ -33,11 +33,11 @@ class TraceEntropy:
     * entropy/trace: the sum per trace, nats, [0, inf), exactly unbiased; grows with length.
 
     A diagnosis, neither way healthy: falls in healthy improvement too, flat or rising in error
-    accumulation. Undefined unless the panel was sampled at temperature 1 (field `temperature`;
+    accumulation. Undefined unless the probe was sampled at temperature 1 (field `temperature`;
     without cuts): else the mean is a cross-entropy, not an entropy. Measured (MONITORS.md, V2): the
-    intervals held the truth in 95 % of 400 panels of 120 problems x 8, in 94 % of 40 x 8. Source:
-    Zhang et al. 2605.14588 (entropy contraction comes first); Cover & Thomas, chapter 4 (entropy
-    rate).
+    intervals held the truth in 95 % of 400 probe sets of 120 problems x 8, in 94 % of 40 x 8.
+    Source: Zhang et al. 2605.14588 (entropy contraction comes first); Cover & Thomas, chapter 4
+    (entropy rate).
     """
 
     name: str = "entropy"
@@ -47,13 +47,13 @@ class TraceEntropy:
         """Read `view.probe`."""
         if self.temperature != 1.0:
             why = (
-                f"panel sampled at temperature {self.temperature:g}: its log-probabilities give a"
+                f"probe sampled at temperature {self.temperature:g}: its log-probabilities give a"
                 " cross-entropy, not an entropy"
             )
             return missing(KINDS, why)
         probe = view.probe
         rows = probe.where(np.isfinite(probe.nll) & (probe.num_tokens > 0))
-        why = "no panel sample has log-probabilities"
+        why = "no probe sample has log-probabilities"
         token, trace = per_token(rows), per_trace(rows)
         return [
             reading(

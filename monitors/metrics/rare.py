@@ -39,7 +39,7 @@ class RareMass:
 
 @dataclass(frozen=True)
 class _Coded:
-    """A panel as numbers: problem and strategy (-1.
+    """A probe as numbers: problem and strategy (-1.
 
     None) of each row, and whether the row is right.
     """
@@ -170,10 +170,10 @@ def _pair(current: Samples, reference: Samples, most: float) -> _Pair | None:
     return _Pair(then, now, shared, labels, unit_P, names)
 
 
-def _usable(panel: Samples, families: set[str] | None = None) -> Samples:
+def _usable(probe: Samples, families: set[str] | None = None) -> Samples:
     """Scored rows of these families, of problems with at least two of them."""
-    chosen = families_with_strategies(panel) if families is None else families
-    rows = scored(panel.where(np.array([f in chosen for f in panel.family], dtype=bool)))
+    chosen = families_with_strategies(probe) if families is None else families
+    rows = scored(probe.where(np.array([f in chosen for f in probe.family], dtype=bool)))
     problem_N = codes(rows.problem)[1]
     return rows.where((np.bincount(problem_N) >= 2)[problem_N]) if len(rows) else rows
 

@@ -72,15 +72,15 @@ class Richness:
         """Read `view.probe` against `reference.probe`."""
         size, probe, before = equal_sizes(view, reference, self.num_samples)
         kinds = at(KINDS, size)
-        panels = [probe] if before is None else [probe, before]
-        right = _tables([p.where(p.correct == 1) for p in panels])
+        probes = [probe] if before is None else [probe, before]
+        right = _tables([p.where(p.correct == 1) for p in probes])
         if not right[0].sum():
             named = bool(codes(probe.strategy)[0])
             return missing(
                 kinds, "no right probe sample has a strategy id" if named else NO_STRATEGIES
             )
         return [
-            *self._alone(kinds, right, {"all": _all(_tables(panels))}),
+            *self._alone(kinds, right, {"all": _all(_tables(probes))}),
             *self._compared(kinds, right, before is None),
         ]
 
@@ -127,8 +127,8 @@ def _num_groups(tables: list[Floats]) -> int:
     return int((tables[0].sum(axis=1) > 0).sum())
 
 
-def _tables(panels: list[Samples]) -> list[Floats]:
-    """Counts of each panel by problem (P, the union, sorted) and kind (S).
+def _tables(probes: list[Samples]) -> list[Floats]:
+    """Counts of each probe by problem (P, the union, sorted) and kind (S).
 
     As (groups of problems, kinds).
     """
@@ -140,13 +140,13 @@ def _tables(panels: list[Samples]) -> list[Floats]:
             ],
             dtype=object,
         )
-        for p in panels
+        for p in probes
     ]
     kinds, kind_N = codes(np.concatenate(labels_N))
-    problems, problem_N = codes(np.concatenate([p.problem for p in panels]))
+    problems, problem_N = codes(np.concatenate([p.problem for p in probes]))
     group_N = jackknife_groups(len(problems))[problem_N]
     num_groups, width = int(group_N.max(initial=-1)) + 1, len(kinds)
-    ends = np.cumsum([len(p) for p in panels])
+    ends = np.cumsum([len(p) for p in probes])
     out = []
     for start, end in zip([0, *ends[:-1]], ends, strict=True):
         group, kind = group_N[start:end], kind_N[start:end]

@@ -42,15 +42,15 @@ class Shortcut:
     max over answers o of the mean over problems of P(sample = o). The largest of many noisy shares
     is biased up, so the answer is chosen on one half of each problem's samples and measured on the
     other, averaged over random splits: unbiased for the answers so chosen (60 problems x 8 samples,
-    400 answers equally likely everywhere: 0.0027 with se 0.0001 in 200 panels, the plain maximum
-    0.012). Which answer is chosen still depends on the number of samples, so the name gives it
-    (`num_samples`, or as many as the smaller of the two probes has). Every problem weighs the same;
-    an unreadable answer counts in the whole. With answers of its own each problem's best one reads
-    about accuracy / problems; a shortcut in 2 % of 120 x 8 samples lies above 1 / problems in 79 %
-    of draws, in 5 % in all.
+    400 answers equally likely everywhere: 0.0027 with se 0.0001 in 200 probe sets, the plain
+    maximum 0.012). Which answer is chosen still depends on the number of samples, so the name gives
+    it (`num_samples`, or as many as the smaller of the two probes has). Every problem weighs the
+    same; an unreadable answer counts in the whole. With answers of its own each problem's best one
+    reads about accuracy / problems; a shortcut in 2 % of 120 x 8 samples lies above 1 / problems in
+    79 % of draws, in 5 % in all.
 
-    Measured (MONITORS.md, V2): the first interval held the truth (0.017) in 97 % of 400 panels of
-    120 problems x 8, in 99 % of 40 x 8, where it reads 0.006 too high. Clustered by problem.
+    Measured (MONITORS.md, V2): the first interval held the truth (0.017) in 97 % of 400 probe sets
+    of 120 problems x 8, in 99 % of 40 x 8, where it reads 0.006 too high. Clustered by problem.
     details: `answer` (chosen most often), `chosen` (in which share of the splits), its `problems`,
     `right` (share of its scored samples) and `reference` (its share at round 0). Undefined without
     readable answers or two samples of a problem, the second also in round 0. Source: Shafayat et

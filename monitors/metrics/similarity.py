@@ -94,8 +94,8 @@ class Similarity:
     For traces that nobody can name the strategies of. Surface and strategy are not the same: where
     strategies can be named, `diversity` is the better monitor. Order 2 because order 1 does not
     converge below some 20,000 samples (Ospanov & Farnia 2410.21719). Interval: that of the mean
-    squared cosine, turned over. Measured (MONITORS.md, V2): it held the truth in 95 % of 400 panels
-    of 120 problems x 8, and of 40 x 8.
+    squared cosine, turned over. Measured (MONITORS.md, V2): it held the truth in 95 % of 400 probe
+    sets of 120 problems x 8, and of 40 x 8.
 
     embed: any embedding, for instance a sentence-transformers model's `encode`. By default texts
     are compared by their n-grams of bytes (`ngram_cosines`), without a model.
@@ -108,7 +108,7 @@ class Similarity:
         """Read `view.probe`."""
         rows = view.probe.where(codes(view.probe.text)[1] >= 0)
         if not len(rows):
-            return missing(KINDS, "no panel sample has a text")
+            return missing(KINDS, "no probe sample has a text")
         cosines = (
             ngram_cosines
             if self.embed is None

@@ -48,12 +48,12 @@ class Style:
 
     1]; neither way healthy.
 
-    A canary: self-distillation suppresses what a model says of its own uncertainty, and with it
-    what it does out of distribution (up to 40 % lost, Kim et al. 2603.24472). Whole words, any
-    case. Longer traces hold more markers, so details give the `right` and `wrong` samples apart and
-    `per_1000_chars`. Unbiased, clustered by problem, exact binomial interval at the effective size.
-    Undefined without texts. Measured (MONITORS.md, V2): the interval held the truth in 96 % of 400
-    panels of 120 problems x 8, and of 40 x 8.
+    A signal of style: self-distillation suppresses what a model says of its own uncertainty, and
+    with it what it does out of distribution (up to 40 % lost, Kim et al. 2603.24472). Whole words,
+    any case. Longer traces hold more markers, so details give the `right` and `wrong` samples apart
+    and `per_1000_chars`. Unbiased, clustered by problem, exact binomial interval at the effective
+    size. Undefined without texts. Measured (MONITORS.md, V2): the interval held the truth in 96 %
+    of 400 panels of 120 problems x 8, and of 40 x 8.
 
     markers: words and phrases; the default is English.
     """
@@ -65,7 +65,7 @@ class Style:
         """Read `view.probe`."""
         rows = view.probe.where(codes(view.probe.text)[1] >= 0)
         if not len(rows):
-            return missing({HEDGING: ("share", "none")}, "no panel sample has a text")
+            return missing({HEDGING: ("share", "none")}, "no probe sample has a text")
         texts = [str(text) for text in rows.text]
         found = sum(len(self._pattern.findall(text)) for text in texts)
         details = {

@@ -45,7 +45,7 @@ class Tails:
       200 problems x 8: a quarter with 35 % right beside 50-70 % is seen (limit below 1) in 73 % of
       draws, with 25 % in all.
     * tail/gini: Gini coefficient of the kept samples per problem, [0, 1], down; n/(n - 1)
-      corrected. Luck alone gives the value in details `at_random` (each sample kept with the
+      corrected. Chance alone gives the value in details `at_random` (each sample kept with the
       overall probability): compare with that, not with 0. Jackknife interval over problems (held
       the truth in 94 to 95 % of 500 draws of 20, 60 and 200 problems).
     * tail/slice_ratio: share of slice `tail_slice` among kept over raw samples, [0, inf), up;

@@ -17,11 +17,13 @@ from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.loop.store import read_json
 from ouroloop.loop.trackers.points import plain, points
 from ouroloop.loop.views.compare import compare, compare_table
-from ouroloop.loop.views.measures import MEASURES, STATISTICS, Measure, label, written
+from ouroloop.loop.views.lookup import find
+from ouroloop.loop.views.measures import MEASURES, Measure
 from ouroloop.loop.views.monitor import COLUMNS, monitor, table, to_json
 from ouroloop.loop.views.progress import DASH, TABLE, rounds_table
-from ouroloop.loop.views.reader import RoundData, RunData, find, read_run
+from ouroloop.loop.views.reader import RoundData, RunData, read_run
 from ouroloop.loop.views.report import write_report
+from ouroloop.loop.views.statistics import STATISTICS, label, written
 from ouroloop.monitors.base import Reading
 from ouroloop.monitors.estimators.estimand import EVERY, Estimand
 from ouroloop.monitors.estimators.halves import SECOND_HALF
