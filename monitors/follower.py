@@ -98,7 +98,7 @@ def trace_monitors(
         temperature: that of the samples.
     """
     monitors = monitors_for(
-        rule.main_family,
+        rule.main_family or None,
         pass_k=rule.pass_k,
         majority_k=min(8, num_samples),
         num_samples=num_samples,

@@ -56,7 +56,7 @@ def told(action, reasons, change):
         "reasons": reasons,
         "details": {"guards": [{"name": OTHERS, "loss_in_tolerances": 1.5}]},
     }
-    return RoundData(2, Path("."), {}, {}, decision, {"status": "trained"}, {}, (reading,))
+    return RoundData(2, Path("."), "", {}, decision, {"status": "trained"}, {}, (reading,))
 
 
 def test_the_panel_names_the_loss_only_where_it_acts_on_it():
