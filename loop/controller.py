@@ -188,8 +188,6 @@ class Campaign:
             round.probe, round.critics = await probe.measure(
                 refiner, setting.probe_set, setting.task, setting.strategy, self.report
             )
-        if round.lacks(Round.evals):
-            round.evals = decide.held_out(round.probe, self.main, self.recipe.probe)
 
     def decide(self, round: Round) -> None:
         """Every monitor's readings, and what happens next."""
@@ -198,7 +196,7 @@ class Campaign:
         rule = decide.decision_rule(self.recipe, self.main)
         baselines = plan.baselines(self.rounds, round.number, self.recipe.monitors.baselines)
         if round.lacks(Round.readings):
-            round.readings = decide.read(round, baselines, rule, self.recipe)
+            round.readings = decide.read(round, baselines, self.main, self.recipe)
         round.decision = decide.decide(round, baselines, rule, self.history, self.recipe)
 
     def commit(self, round: Round) -> None:
@@ -225,7 +223,7 @@ class Campaign:
         for past in self.rounds[:-1]:
             if past.number not in self.recipe.monitors.baselines:
                 past.release()
-        round = Round.of(self.store.path, number)
+        round = Round.of(self.store.path, number, self.main)
         self.rounds.append(round)
         if not round.is_committed:
             self.event("round_started", round)

@@ -36,7 +36,8 @@ from ouroloop.loop.rows import (
 )
 from ouroloop.loop.store import read_json, sha256_of, write_json
 from ouroloop.monitors.base import Reading, RoundView
-from ouroloop.monitors.decision.rule import Decision
+from ouroloop.monitors.decision.records import Decision
+from ouroloop.monitors.estimators.estimand import EVERY, Estimand
 from ouroloop.monitors.names import Action
 
 T = TypeVar("T")
@@ -165,24 +166,26 @@ class Round:
     texts = Table("texts.parquet", TextRow)
     probe = Table("probe.parquet", ProbeRow)
     critics = Table("critics.parquet", CritiqueRow)
-    # Its keys are families: a table of scores, not a record.
-    evals: Json[dict[str, Any]] = Json("evals.json", dict)
     readings = JsonList("readings.json", Reading)
     decision = Json("decision.json", Decision)
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, main_family: str = "") -> None:
         self.folder = folder
+        self.main_family = main_family
         self.number = int(folder.name)
         self.memory: dict[str, Any] = {}
         self._view: RoundView | None = None
         self._is_committed = (folder / MANIFEST).exists()
 
     @classmethod
-    def of(cls, run: Path, number: int) -> Round:
-        """A round of a run directory, its folder made when missing."""
+    def of(cls, run: Path, number: int, main_family: str = "") -> Round:
+        """A round of a run directory, its folder made when missing.
+
+        `main_family`: the family whose accuracy is the round's `score`.
+        """
         folder = run / ROUNDS / f"{number:03d}"
         folder.mkdir(parents=True, exist_ok=True)
-        return cls(folder)
+        return cls(folder, main_family)
 
     @classmethod
     def items(cls) -> Iterator[Item[Any]]:
@@ -270,9 +273,8 @@ class Round:
     @property
     def score(self) -> float:
         """The main family's pass@1; NaN when undefined."""
-        main = self.evals["families"].get(self.evals["main"], {})
-        value = main.get("pass@1", {}).get("value")
-        return math.nan if value is None else float(value)
+        wanted = Estimand("accuracy/pass@1", self.main_family or EVERY)
+        return next((r.value for r in self.readings if r.estimand == wanted), math.nan)
 
 
 def best_round(rounds: Iterable[tuple[int, float, str]]) -> int | None:

@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ouroloop.monitors.estimators.estimand import Estimand
+
 Floats = NDArray[np.float64]
 Objects = NDArray[np.object_]
 
@@ -133,13 +135,20 @@ class RoundView:
 class Reading:
     """One number with its interval. NaN value needs a `reason`.
 
-    `details` is JSON-able: per family, curves, shares.
-
-    low, high: 95 % interval from within the round (cluster = problem). num_clusters: clusters
-    behind it. better: which way is healthy.
+    Attributes:
+        estimand: what it is a number of; no two readings of a round have the same.
+        value: the estimate, in `unit`; NaN where it is undefined.
+        low: lower end of the 95 % interval from within the round (cluster = problem).
+        high: its upper end.
+        unit: "share", "nats", ..., or empty for a pure number.
+        num_clusters: problems behind it.
+        better: which way is healthy.
+        status: "error" when its monitor raised.
+        reason: why it is undefined; also a remark on a defined one.
+        details: JSON-able: per family, curves, shares.
     """
 
-    name: str
+    estimand: Estimand
     value: float
     low: float = float("nan")
     high: float = float("nan")
@@ -149,6 +158,39 @@ class Reading:
     status: Literal["ok", "undefined", "error"] = "ok"
     reason: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The estimand's id, the reading's only name."""
+        return self.estimand.id
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as plain values, the estimand by its id; undefined numbers are null."""
+        numbers = {key: getattr(self, key) for key in NUMBERS}
+        return {
+            "id": self.name,
+            **{key: float(x) if np.isfinite(x) else None for key, x in numbers.items()},
+            "unit": self.unit,
+            "num_clusters": self.num_clusters,
+            "better": self.better,
+            "status": self.status,
+            "reason": self.reason,
+            "details": dict(self.details),
+        }
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Reading:
+        """The reading that `to_json` wrote.
+
+        Raises:
+            ValueError: its id is not an estimand's.
+        """
+        fields: dict[str, Any] = {key: raw[key] for key in raw if key != "id"}
+        fields |= {key: float("nan") if raw[key] is None else float(raw[key]) for key in NUMBERS}
+        return cls(Estimand.parse(raw["id"]), **fields)
+
+
+NUMBERS = ("value", "low", "high")
 
 
 class Monitor(Protocol):

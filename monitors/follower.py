@@ -13,9 +13,8 @@ import numpy as np
 
 from ouroloop.monitors.base import Monitor, Reading, RoundView
 from ouroloop.monitors.decision.rule import Decision, DecisionRule
-from ouroloop.monitors.metrics.readings import some_samples
 from ouroloop.monitors.names import Action
-from ouroloop.monitors.registry import MONITORS, measure_all
+from ouroloop.monitors.registry import measure_all, monitors_for
 from ouroloop.monitors.traces.reader import TraceError
 
 NEEDS_MORE = ("critic", "audit")
@@ -41,24 +40,24 @@ class Follower:
 
     Attributes:
         rule: the decision rule; its `num_baselines` should be the number of `baselines`.
-        monitors: what is read of every round.
+        monitors: what is read of every round; empty: all that need no more than traces hold, set
+            up for the rule's main family and k.
         reference: the first baseline, the first round judged.
         history: the decisions so far, none of them carried out.
         baselines: which rounds, counted from 0 and fixed in advance, later ones are compared with.
-        num_samples: read so many samples of a problem in every round, for some readings (the
-            over-confidence of a vote) are another thing with more; the decision sees all.
     """
 
     rule: DecisionRule
-    monitors: Mapping[str, Monitor] = field(
-        default_factory=lambda: {n: m for n, m in MONITORS.items() if n not in NEEDS_MORE}
-    )
+    monitors: Mapping[str, Monitor] = field(default_factory=dict)
     reference: RoundView | None = None
     history: list[Decision] = field(default_factory=list)
     baselines: tuple[int, ...] = (0,)
-    num_samples: int | None = None
     later_: list[RoundView] = field(default_factory=list)
     baseline_readings_: Mapping[int, tuple[Reading, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """The monitors that nobody chose."""
+        self.monitors = self.monitors or trace_monitors(self.rule)
 
     def judge(self, view: RoundView) -> Judged:
         """Measure and decide; only problems that the baseline has too are compared.
@@ -77,7 +76,7 @@ class Follower:
             view, first, notes = shared(view, self.reference)
             both = set(view.probe.problem)
             baselines = [first, *(only(later, both) for later in self.later_)]
-        readings = self._read(view, baselines[0] if baselines else None)
+        readings = measure_all(view, baselines[0] if baselines else None, self.monitors)
         sound = _sound(readings)
         before = {b.round: _sound(self._of_baseline(b)) for b in baselines}
         decision = self.rule.decide(view, baselines, sound, self.history, before)
@@ -92,29 +91,39 @@ class Follower:
         self.history.append(decision)
         return Judged(decision, tuple(readings), notes)
 
-    def _read(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
-        """All readings, each from as many samples of a problem in every round."""
-        alike = None if reference is None else self._alike(reference)
-        return measure_all(self._alike(view), alike, self.monitors)
-
     def _of_baseline(self, view: RoundView) -> Sequence[Reading]:
         """The readings of a baseline, taken again where an interrupted run's are not known."""
         if view.round not in self.baseline_readings_:
-            self._keep(view, self._read(view, None))
+            self._keep(view, measure_all(view, None, self.monitors))
         return self.baseline_readings_[view.round]
 
     def _keep(self, view: RoundView, readings: Sequence[Reading]) -> None:
         # A new mapping, so that a copy of this follower made before is left as it was.
         self.baseline_readings_ = {**self.baseline_readings_, view.round: tuple(readings)}
 
-    def _alike(self, view: RoundView) -> RoundView:
-        if self.num_samples is None:
-            return view
-        return replace(view, probe=some_samples(view.probe, self.num_samples))
-
 
 def _sound(readings: Sequence[Reading]) -> list[Reading]:
     return [r for r in readings if r.status != "error"]
+
+
+def trace_monitors(
+    rule: DecisionRule, num_samples: int = 8, temperature: float = 1.0
+) -> dict[str, Monitor]:
+    """The monitors that need no more than traces hold, set up for a rule.
+
+    Args:
+        rule: names the main family and the k of pass@k.
+        num_samples: samples of a problem that every round has.
+        temperature: that of the samples.
+    """
+    monitors = monitors_for(
+        rule.main_family or None,
+        pass_k=rule.pass_k,
+        majority_k=min(8, num_samples),
+        num_samples=num_samples,
+        temperature=temperature,
+    )
+    return {name: monitor for name, monitor in monitors.items() if name not in NEEDS_MORE}
 
 
 def follow(

@@ -1,18 +1,21 @@
 """Every monitor in one dict, and the one call that reads a round with all of them.
 
-Names of readings: accuracy/{pass_1, pass_k, greedy}/<family>; accuracy/{pass_1,
-pass_k}/<family>/<slice>; accuracy/general; diversity/{dcp, gini_simpson_all, gini_simpson_correct,
-strategy_entropy_all, strategy_entropy_correct, hill_1, hill_2, collision}; coverage/{kept, alive,
-rare_retention}; richness/{sample_coverage, lower_bound, at_equal_coverage, retained};
-calibration/{overconfidence, brier, smooth_ece, ece, reliability, resolution, uncertainty};
-agreement/{pairs, wrong_share, decoupling}; shortcut/share; critic/{balanced_accuracy, unreadable,
-overconfidence, brier, ece, agreement_gap}; entropy/{token, trace}; text/{own_perplexity, entropy,
-cross_entropy, gap}; drift/excess_homozygosity; validity/{right_wrong_step, wrong_step, truncated};
+The statistics are listed, with their meaning, in the docstring of each monitor; a reading's id adds
+the family, the slice and the samples (`estimators/estimand.py`). `@n` stands for a number.
+
+accuracy/{pass@1, pass@n, maj@n}; diversity/{dcp, gini_simpson_all, gini_simpson_correct,
+strategy_entropy_all, strategy_entropy_correct, hill_1, hill_2, collision}; coverage/{kept@n,
+alive@n, rare_retention, rare_mass}; richness/{sample_coverage@n, lower_bound@n,
+at_equal_coverage@n, retained@n}; calibration/{overconfidence@n, brier@n, smooth_ece@n, ece@n,
+reliability@n, resolution@n, uncertainty@n}; agreement/{pairs, wrong_share, decoupling};
+shortcut/{top_answer@n, share}; critic/{balanced_accuracy, unreadable, overconfidence, brier, ece,
+agreement_gap}; entropy/{token, trace}; text/{own_perplexity, entropy, cross_entropy, gap};
+drift/excess_homozygosity; validity/{right_wrong_step, wrong_step, truncated, unscored};
 supply/{yield, unsolved, kept_per_problem, effective_problems, paths_per_problem};
 selection/{largest_ratio, fresh_share, accuracy_gain}; tail/{hard_share, gini, slice_ratio};
 audit/{false_acceptance, false_rejection, no_verdict}; length/tokens; style/hedging;
-similarity/{effective_number_all, effective_number_right}; repetition/{loops, compression_all,
-compression_right, distinct_all, distinct_right}.
+similarity/{effective_number_all, effective_number_right}; repetition/{loops, compression_all@n,
+compression_right@n, distinct_all@n, distinct_right@n}.
 """
 
 from __future__ import annotations
@@ -21,9 +24,11 @@ import traceback
 from collections.abc import Mapping
 
 from ouroloop.monitors.base import Monitor, Reading, RoundView
+from ouroloop.monitors.estimators.estimand import Estimand
+from ouroloop.monitors.estimators.stats import NAN
 from ouroloop.monitors.metrics.agreement import Agreement
 from ouroloop.monitors.metrics.audit import AuditErrors
-from ouroloop.monitors.metrics.calibration import CriticCalibration, ModelCalibration
+from ouroloop.monitors.metrics.calibration import VOTE_SIZE, CriticCalibration, ModelCalibration
 from ouroloop.monitors.metrics.coverage import Coverage
 from ouroloop.monitors.metrics.diversity import Diversity
 from ouroloop.monitors.metrics.drift import Drift
@@ -41,28 +46,53 @@ from ouroloop.monitors.metrics.tails import Tails
 from ouroloop.monitors.metrics.texts import RealText
 from ouroloop.monitors.metrics.validity import Validity
 
-MONITORS: Mapping[str, Monitor] = {
-    "accuracy": Generalization(),
-    "diversity": Diversity(),
-    "coverage": Coverage(),
-    "richness": Richness(),
-    "calibration": ModelCalibration(),
-    "agreement": Agreement(),
-    "shortcut": Shortcut(),
-    "critic": CriticCalibration(),
-    "entropy": TraceEntropy(),
-    "text": RealText(),
-    "drift": Drift(),
-    "validity": Validity(),
-    "supply": Supply(),
-    "selection": Selection(),
-    "tail": Tails(),
-    "audit": AuditErrors(),
-    "length": Length(),
-    "style": Style(),
-    "similarity": Similarity(),
-    "repetition": Repetition(),
-}
+
+def monitors_for(
+    main_family: str | None = None,
+    *,
+    pass_k: int = 4,
+    majority_k: int = 8,
+    num_samples: int = 8,
+    temperature: float = 1.0,
+    fresh_share: float = 0.0,
+) -> dict[str, Monitor]:
+    """Every monitor by its name, set up for one loop.
+
+    Args:
+        main_family: the family that the loop trains; None: the one with most problems.
+        pass_k: k of pass@k.
+        majority_k: k of maj@k.
+        num_samples: samples of a problem for the statistics that depend on their number.
+        temperature: that of the probe; entropies are only defined at 1.
+        fresh_share: share of the round's training set that was drawn from round 0's distribution.
+    """
+    return {
+        "accuracy": Generalization(k=pass_k, majority_k=majority_k, main_family=main_family),
+        "diversity": Diversity(main_family=main_family),
+        "coverage": Coverage(num_samples=num_samples),
+        "richness": Richness(num_samples=num_samples),
+        "calibration": ModelCalibration(
+            vote_size=min(VOTE_SIZE, num_samples), main_family=main_family
+        ),
+        "agreement": Agreement(),
+        "shortcut": Shortcut(num_samples=num_samples, main_family=main_family),
+        "critic": CriticCalibration(),
+        "entropy": TraceEntropy(temperature=temperature),
+        "text": RealText(temperature=temperature),
+        "drift": Drift(fresh_share=fresh_share),
+        "validity": Validity(),
+        "supply": Supply(),
+        "selection": Selection(),
+        "tail": Tails(),
+        "audit": AuditErrors(),
+        "length": Length(),
+        "style": Style(),
+        "similarity": Similarity(),
+        "repetition": Repetition(num_samples=num_samples),
+    }
+
+
+MONITORS: Mapping[str, Monitor] = monitors_for()
 
 
 def measure_all(
@@ -74,9 +104,10 @@ def measure_all(
 
     Never silent, never fatal here.
 
-    Args: view: the round. reference: round 0's view, frozen; None in round 0. monitors: name ->
-        monitor; default `MONITORS`. To configure one: `{**MONITORS, "accuracy":
-        Generalization(k=8)}`.
+    Args:
+        view: the round.
+        reference: round 0's view, frozen; None in round 0.
+        monitors: name -> monitor; default `MONITORS`. To set them up: `monitors_for(pass_k=8)`.
     """
     out: list[Reading] = []
     for name, monitor in (MONITORS if monitors is None else monitors).items():
@@ -87,9 +118,6 @@ def measure_all(
             message = (
                 f"monitor {name} failed in round {view.round}: {type(error).__name__}: {error}"
             )
-            out.append(
-                Reading(
-                    name, float("nan"), status="error", reason=message, details={"traceback": trace}
-                )
-            )
+            about = {"traceback": trace}
+            out.append(Reading(Estimand(name), NAN, status="error", reason=message, details=about))
     return out

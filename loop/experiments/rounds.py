@@ -12,21 +12,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ouroloop.evals.heldout import pass_at_k
+from ouroloop.loop.views.lookup import MAIN
 from ouroloop.loop.views.reader import RoundData, read_run
 from ouroloop.monitors.decision.records import Decision
+from ouroloop.monitors.estimators.estimand import GREEDY, Estimand
 from ouroloop.monitors.names import Tier
 
 STRATEGIES = ("column", "split", "compensate", "jump")
 READINGS = {
-    "dcp": "diversity/dcp",
-    "gini_correct": "diversity/gini_simpson_correct",
-    "rare_retention": "coverage/rare_retention",
-    "entropy": "entropy/token",
-    "overconfidence": "calibration/overconfidence",
-    "text_cross_entropy": "text/cross_entropy",
-    "yield": "supply/yield",
+    "pass_1": Estimand("accuracy/pass@1", MAIN),
+    "greedy": Estimand("accuracy/pass@1", MAIN, samples=GREEDY),
+    "pass_k": Estimand("accuracy/pass@k", MAIN),
+    "maj_k": Estimand("accuracy/maj@k", MAIN),
+    "tail_pass_1": Estimand("accuracy/pass@1", MAIN, "tail"),
+    "tail_pass_k": Estimand("accuracy/pass@k", MAIN, "tail"),
+    "dcp": Estimand("diversity/dcp"),
+    "gini_correct": Estimand("diversity/gini_simpson_correct"),
+    "rare_retention": Estimand("coverage/rare_retention"),
+    "entropy": Estimand("entropy/token"),
+    "overconfidence": Estimand("calibration/overconfidence@n"),
+    "text_cross_entropy": Estimand("text/cross_entropy", samples="texts"),
+    "yield": Estimand("supply/yield", samples="pool"),
 }
+"""Column of a study's table -> the reading that it holds."""
 
 # Columns that hold words; all others hold numbers.
 TEXT = ("action", "mode", "driver", "part", "family", "label")
@@ -57,25 +65,15 @@ def row(found: RoundData, total_tokens: int) -> dict[str, Any]:
     ]
     right = main[main["correct"] == 1]
     shares = _shares(right)
-    tail = main[main["slice"] == "tail"]
-    others = [family for family in found.evals["families"] if family != found.main_family]
+    others = [family for family in found.families if family != found.main_family]
     readings = {
-        short: getattr(found.reading(name), "value", math.nan) for short, name in READINGS.items()
+        short: math.nan if (reading := found.find(wanted)) is None else reading.value
+        for short, wanted in READINGS.items()
     }
     return {
         "round": found.number,
         "action": found.action,
         "mode": found.decision.get("mode") or "",
-        "pass_1": found.score("pass@1")[0],
-        "greedy": found.score("greedy")[0],
-        "pass_k": found.score("pass@k")[0],
-        "maj_k": found.score("maj@k")[0],
-        "tail_pass_1": float(tail["correct"].mean()),
-        "tail_pass_k": (
-            pass_at_k(
-                tail["problem"].tolist(), tail["correct"].tolist(), found.evals["k"]["pass"]
-            ).value
-        ),
         **readings,
         **{f"share_{s}": value for s, value in shares.items()},
         **{

@@ -1,46 +1,19 @@
-"""From a round's records to held-out scores, readings and one decision.
-
-The loop's side of `ouroloop.evals.heldout` and `monitors`.
-"""
+"""From a round's tables to its readings and one decision: the loop's side of `monitors`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from ouroloop.evals.heldout import scores_by_family
 from ouroloop.loop import extensions
-from ouroloop.loop.config import ProbeConfig, Recipe
+from ouroloop.loop.config import Recipe
 from ouroloop.loop.round import Round
-from ouroloop.loop.rows import ProbeRow
 from ouroloop.loop.stages.preflight import adjusted
-from ouroloop.monitors.base import Monitor, Reading, RoundView
+from ouroloop.monitors.base import Monitor, Reading
 from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.rule import Decision, DecisionRule
-from ouroloop.monitors.metrics.drift import Drift
-from ouroloop.monitors.metrics.entropy import TraceEntropy
-from ouroloop.monitors.metrics.generalization import Generalization
-from ouroloop.monitors.metrics.readings import some_samples
-from ouroloop.monitors.metrics.texts import RealText
 from ouroloop.monitors.names import Action
-from ouroloop.monitors.registry import MONITORS, measure_all
-
-
-# The rule's letters, until it emits `FailureMode` itself.
-def held_out(rows: Sequence[ProbeRow], main: str, config: ProbeConfig) -> dict[str, Any]:
-    """What evals.json holds: pass@1, pass@k, maj@k and greedy by family, with their intervals."""
-    families = scores_by_family(
-        [row.problem for row in rows],
-        [row.family for row in rows],
-        [row.correct for row in rows],
-        [row.answer for row in rows],
-        pass_k=config.pass_at,
-        majority_k=config.majority,
-        greedy=[row.kind == "greedy" for row in rows],
-    )
-    k = {"pass": config.pass_at, "majority": config.majority}
-    return {"main": main, "k": k, "families": families}
+from ouroloop.monitors.registry import measure_all, monitors_for
 
 
 def decision_rule(recipe: Recipe, main: str) -> DecisionRule:
@@ -62,18 +35,13 @@ def decision_rule(recipe: Recipe, main: str) -> DecisionRule:
     )
 
 
-def read(
-    round: Round, baselines: Sequence[Round], rule: DecisionRule, recipe: Recipe
-) -> list[Reading]:
+def read(round: Round, baselines: Sequence[Round], main: str, recipe: Recipe) -> list[Reading]:
     """Every monitor's readings of the round, compared with round 0.
 
-    The monitors see as many samples per problem in a baseline as in any other round: some readings
-    (the over-confidence of a vote) are not the same thing with more.
+    They are the one table of the round's numbers: whatever shows one looks it up there.
     """
-    # Paired with the baseline round by round: both with equally many samples per problem.
-    alike = [_alike(seen.view, recipe.probe.samples) for seen in (round, *baselines[:1])]
-    reference = alike[1] if baselines else None
-    return measure_all(alike[0], reference, monitors_for(round, rule, recipe))
+    reference = baselines[0].view if baselines else None
+    return measure_all(round.view, reference, _monitors_of(round, main, recipe))
 
 
 def decide(
@@ -83,31 +51,30 @@ def decide(
     history: Sequence[Round],
     recipe: Recipe,
 ) -> Decision:
-    """What happens next, and whether it will be carried out.
-
-    The rule sees all samples of a baseline. `history`: the rounds before this one.
-    """
+    """What happens next, and whether it will be carried out. `history`: the rounds before."""
     decision = rule.decide(
         round.view,
         [baseline.view for baseline in baselines],
         _heard(round.readings, recipe),
         [past.decision for past in history],
+        {baseline.number: baseline.readings for baseline in baselines},
     )
     carried_out = recipe.monitors.guard or decision.action == Action.CONTINUE
     return replace(decision, carried_out=carried_out)
 
 
-def monitors_for(round: Round, rule: DecisionRule, recipe: Recipe) -> dict[str, Monitor]:
+def _monitors_of(round: Round, main: str, recipe: Recipe) -> dict[str, Monitor]:
     """Every monitor, set up for this recipe and round."""
-    temperature = recipe.probe.temperature
-    return {
-        **MONITORS,
-        "accuracy": Generalization(k=recipe.probe.pass_at, main_family=rule.main_family),
-        "entropy": TraceEntropy(temperature=temperature),
-        "text": RealText(temperature=temperature),
-        "drift": Drift(fresh_share=fresh_share(round, recipe.monitors.guard)),
-        **own_metrics(recipe),
-    }
+    probe = recipe.probe
+    built_in = monitors_for(
+        main,
+        pass_k=probe.pass_at,
+        majority_k=probe.majority,
+        num_samples=probe.samples,
+        temperature=probe.temperature,
+        fresh_share=fresh_share(round, recipe.monitors.guard),
+    )
+    return {**built_in, **own_metrics(recipe)}
 
 
 def own_metrics(recipe: Recipe) -> dict[str, Monitor]:
@@ -135,7 +102,3 @@ def fresh_share(round: Round, guard: bool) -> float:
     if not round.has(Round.preflight):  # a run of an earlier version
         return round.plan.replay_fraction
     return adjusted(round.plan, round.preflight, guard).replay_fraction
-
-
-def _alike(view: RoundView, num_samples: int) -> RoundView:
-    return replace(view, probe=some_samples(view.probe, num_samples))

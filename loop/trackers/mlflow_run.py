@@ -12,6 +12,7 @@ from ouroloop.loop.trackers.points import (
     committed_at,
     curve,
     ended,
+    plain,
     points,
     sample_rows,
     tags,
@@ -19,7 +20,7 @@ from ouroloop.loop.trackers.points import (
 )
 from ouroloop.loop.views import figures
 from ouroloop.loop.views.account import sentences
-from ouroloop.loop.views.measures import strategy_shares
+from ouroloop.loop.views.measures import BY_KEY, strategy_shares
 from ouroloop.loop.views.progress import rounds_table
 from ouroloop.loop.views.reader import RoundData, RunData
 
@@ -146,7 +147,7 @@ class RunRecorder:
         model = mlflow.create_external_model(name=name, source_run_id=child, params=params)
         if value == value:  # NaN is undefined, and MLflow's charts would break on it
             mlflow.log_metric(
-                "eval/pass_at_1",
+                plain(BY_KEY["pass@1"].of(round).id),
                 value,
                 timestamp=committed_at(round),
                 step=round.number,

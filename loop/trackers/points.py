@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ouroloop.loop.views.measures import BY_KEY
+from ouroloop.loop.views.measures import MEASURES
 from ouroloop.loop.views.reader import Json, RoundData, RunData
 from ouroloop.loop.views.report import trace
 
@@ -15,29 +15,27 @@ from ouroloop.loop.views.report import trace
 MAX_POINTS = 99
 # MLflow refuses longer tags.
 MAX_TAG_LENGTH = 4000
-WITH_INTERVAL = {"pass@1": "eval/pass@1", "dcp": "monitor/diversity/dcp"}
-SCORES = ("pass@1", "greedy", "maj@k", "pass@k")
+WITH_INTERVAL = ("pass@1", "dcp")
 
 
 def points(run: RunData, round: RoundData) -> dict[str, float]:
     """Metric name -> value of one round, undefined ones left out, at most `MAX_POINTS`.
 
-    `eval/`: scores of the main family; `family/`: pass@1 of each; `monitor/`: readings; `data/`,
-    `train/`: the round's work.
+    The headline numbers come first, then the round's work (`data/`, `train/`), then every other
+    reading. A reading's name is its estimand's id.
     """
-    found = {f"eval/{metric}": round.score(metric)[0] for metric in SCORES}
-    for key, name in WITH_INTERVAL.items():
-        value = BY_KEY[key].read(round)
-        found |= {f"{name}_low": value.low, f"{name}_high": value.high}
+    found: dict[str, float] = {}
+    for measure in MEASURES:
+        name, value = measure.of(round).id, measure.read(round)
+        found[name] = value.value
+        if measure.key in WITH_INTERVAL:
+            found |= {f"{name}_low": value.low, f"{name}_high": value.high}
     for key in ("num_examples", "num_tokens", "seconds"):
         if round.train.get(key) is not None:  # round 0 trains nothing
             found[f"train/{key}"] = round.train[key]
     found["data/replay_fraction"] = float(round.plan.get("replay_fraction") or 0.0)
     found["data/seconds"] = run.seconds(round.number)
-    for family in round.evals.get("families", {}):
-        found[f"family/{family}/pass@1"] = round.score("pass@1", family)[0]
-    for reading in round.readings:
-        found[f"monitor/{reading.name}"] = reading.value
+    found |= {reading.name: reading.value for reading in round.readings}
     # NaN is undefined: a gap in the chart says so, a 0 would lie.
     defined = [(plain(name), float(value)) for name, value in found.items() if value == value]
     return dict(defined[:MAX_POINTS])
@@ -119,7 +117,7 @@ def weights_sha256(run: RunData, round: RoundData, checkpoint: Path) -> str:
 
 
 def plain(name: str) -> str:
-    """A name that MLflow accepts: `pass@1` becomes `pass_at_1`."""
+    """A name that MLflow accepts: `accuracy/pass@1:sum2` becomes `accuracy/pass_at_1:sum2`."""
     return re.sub(r"[^\w\-./ :]", "_", name.replace("@", "_at_"))
 
 

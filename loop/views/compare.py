@@ -10,6 +10,7 @@ from typing import Any
 from ouroloop.loop.views.measures import BY_KEY, MEASURES, Measure, Value, labels
 from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.loop.views.reader import RoundData, RunData, read_run
+from ouroloop.loop.views.statistics import column
 
 # What fits into a terminal with two runs side by side; `--json` has all.
 TABLE_KEYS = ("pass@1", "dcp", "strategy_entropy", "overconfidence", "yield")
@@ -24,7 +25,10 @@ def compare(paths: Sequence[Path]) -> dict[str, Any]:
         RunStateError: a path is not a run directory.
     """
     runs = [read_run(path) for path in paths]
-    measures = {m.key: {"title": m.title, "unit": m.unit, "meaning": m.meaning} for m in MEASURES}
+    measures = {
+        m.key: {"id": m.estimand.id, "title": m.title, "unit": m.unit, "meaning": m.meaning}
+        for m in MEASURES
+    }
     named = zip(labels(runs), runs, strict=True)
     return {"measures": measures, "runs": {name: _run(run) for name, run in named}}
 
@@ -56,7 +60,7 @@ def _row(runs: dict[str, Any], number: str, keys: Sequence[str]) -> dict[str, st
     # By measure, then by run: what is compared stands side by side.
     for key in keys:
         for name, round in rounds.items():
-            row[f"{name}: {_short(BY_KEY[key])}"] = _cell(BY_KEY[key], round)
+            row[f"{name}: {column(BY_KEY[key].estimand)}"] = _cell(BY_KEY[key], round)
     return row
 
 
@@ -84,7 +88,7 @@ def _run(run: RunData) -> dict[str, Any]:
 
 
 def _round(round: RoundData) -> dict[str, Any]:
-    values = {measure.key: _plain(measure.read(round)) for measure in MEASURES}
+    values = {m.key: {"id": m.of(round).id, **_plain(m.read(round))} for m in MEASURES}
     return {
         "action": round.action,
         "carried_out": round.carried_out,
@@ -100,13 +104,6 @@ def _plain(value: Value) -> dict[str, float | str | None]:
         if isinstance(part, float) and math.isnan(part):
             plain[key] = None
     return plain
-
-
-def _short(measure: Measure) -> str:
-    name = measure.key.replace("_", " ")
-    if measure.unit == "share":
-        return f"{name} %"
-    return name
 
 
 def _cell(measure: Measure, round: dict[str, Any] | None) -> str:

@@ -1,20 +1,17 @@
-"""What a run is shown by: each number's title, unit and one-line meaning.
-
-And the few tables derived from a round's rows.
-
-The report, the terminal table, `compare` and MLflow all read from here, so that one name means one
-number everywhere.
-"""
+"""The headline numbers of a run, and the few tables derived from a round's rows."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+from ouroloop.loop.views.lookup import MAIN
 from ouroloop.loop.views.reader import NAN, RoundData, RunData
+from ouroloop.loop.views.statistics import SHOWN, Unit, label, statistic_of, written
+from ouroloop.monitors.estimators.estimand import GREEDY, Estimand
 from ouroloop.monitors.names import FailureMode
 
 
@@ -34,167 +31,71 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True)
 class Measure:
-    """A number that is followed over rounds.
+    """A number that is followed over rounds, by its estimand.
 
-    `meaning` is one plain sentence; a share is shown in per cent.
+    Of that the main family and the number in the statistic may be left open; a round fills them in.
     """
 
     key: str
-    title: str
-    unit: Literal["share", "nats", "count", "ratio"]
-    meaning: str
-    read: Callable[[RoundData], Value]
+    estimand: Estimand
+
+    def of(self, round: RoundData | None) -> Estimand:
+        """The estimand as this round has it, without anything left open if it has it."""
+        found = None if round is None else round.find(self.estimand)
+        if found is not None:
+            return found.estimand
+        if round is not None and self.estimand.family == MAIN:
+            return replace(self.estimand, family=round.main_family)
+        return self.estimand
+
+    @property
+    def title(self) -> str:
+        """The label while the family and the number are open."""
+        return label(self.estimand)
+
+    @property
+    def unit(self) -> Unit:
+        """How its numbers are written; a share in per cent."""
+        return statistic_of(self.estimand).unit
+
+    @property
+    def meaning(self) -> str:
+        """One plain sentence."""
+        return statistic_of(self.estimand).meaning
+
+    def read(self, round: RoundData) -> Value:
+        """The reading's value and interval, or why there is none."""
+        found = round.find(self.estimand)
+        if found is not None:
+            return Value(found.value, found.low, found.high, found.reason)
+        failed = round.find(Estimand(self.estimand.statistic.split("/")[0]))
+        why = f"no monitor read {self.estimand.statistic} in this round"
+        return Value(NAN, reason=failed.reason if failed else why)
 
     def text(self, value: Value, interval: bool = True) -> str:
         """`71.2 % [68.0, 74.1]`, or `undefined: reason`."""
         if not value.defined:
             return f"undefined: {value.reason or 'no value was recorded'}"
-        scale, digits, unit = {
-            "share": (100, 1, " %"),
-            "nats": (1, 2, ""),
-            "ratio": (1, 2, ""),
-            "count": (1, 0, ""),
-        }[self.unit]
-        shown = f"{value.value * scale:.{digits}f}{unit}"
-        if interval and not (math.isnan(value.low) or math.isnan(value.high)):
-            shown += f" [{value.low * scale:.{digits}f}, {value.high * scale:.{digits}f}]"
-        return shown
-
-
-def _score(metric: str) -> Callable[[RoundData], Value]:
-    def read(round: RoundData) -> Value:
-        value, low, high = round.score(metric)
-        return Value(
-            value, low, high, "" if round.evals else "the round has no held-out evaluation"
-        )
-
-    return read
-
-
-def _reading(name: str) -> Callable[[RoundData], Value]:
-    def read(round: RoundData) -> Value:
-        found = round.reading(name)
-        if found is None:
-            failed = round.reading(name.split("/")[0])
-            return Value(
-                NAN, reason=failed.reason if failed else f"no monitor read {name} in this round"
-            )
-        return Value(found.value, found.low, found.high, found.reason)
-
-    return read
+        number, bracket, ends = written(value, self.unit, interval).partition(" [")
+        return f"{number}{SHOWN[self.unit][2]}{bracket}{ends}"
 
 
 MEASURES: tuple[Measure, ...] = (
-    Measure(
-        "pass@1",
-        "Right answers (pass@1)",
-        "share",
-        "Share of held-out samples at the panel's temperature whose final answer is right.",
-        _score("pass@1"),
-    ),
-    Measure(
-        "greedy",
-        "Right when greedy",
-        "share",
-        "Share of held-out problems answered right by the model's single most likely text.",
-        _score("greedy"),
-    ),
-    Measure(
-        "maj@k",
-        "Right by majority (maj@k)",
-        "share",
-        "Share of held-out problems where the most common of k answers is right.",
-        _score("maj@k"),
-    ),
-    Measure(
-        "pass@k",
-        "Right at least once (pass@k)",
-        "share",
-        "Chance that at least one of k samples is right: what is still within reach.",
-        _score("pass@k"),
-    ),
-    Measure(
-        "dcp",
-        "Two right, two ways (DCP)",
-        "share",
-        "Distinct-correct-pair probability: two samples of a problem are both right and use"
-        " different strategies. The first to fall when a model narrows.",
-        _reading("diversity/dcp"),
-    ),
-    Measure(
-        "strategy_entropy",
-        "Strategy entropy",
-        "nats",
-        "How evenly the strategies are used; 0 means that only one is left.",
-        _reading("diversity/strategy_entropy_all"),
-    ),
-    Measure(
-        "alive",
-        "Strategies alive",
-        "count",
-        "Number of strategies behind at least one in a hundred of the right held-out samples.",
-        _reading("coverage/alive"),
-    ),
-    Measure(
-        "rare",
-        "Rare strategies kept",
-        "ratio",
-        "Right answers by strategies that were rare in round 0, against then: 1 is kept, 0 is"
-        " lost.",
-        _reading("coverage/rare_retention"),
-    ),
-    Measure(
-        "trace_entropy",
-        "Trace entropy",
-        "nats",
-        "Surprise per token of the model's own samples; falls as the model repeats itself.",
-        _reading("entropy/token"),
-    ),
-    Measure(
-        "overconfidence",
-        "Over-confidence",
-        "share",
-        "How far agreement among samples overstates being right; 0 is honest, above 0 is too sure.",
-        _reading("calibration/overconfidence"),
-    ),
-    Measure(
-        "critic",
-        "Critic is right",
-        "share",
-        "Balanced accuracy of the model's verdicts on its own drafts; 50 % is guessing.",
-        _reading("critic/balanced_accuracy"),
-    ),
-    Measure(
-        "let_in",
-        "Wrong items let in",
-        "share",
-        "Share of planted wrong solutions that the filter's gates accept; what passes is"
-        " trained on.",
-        _reading("audit/false_acceptance"),
-    ),
-    Measure(
-        "text_entropy",
-        "Entropy on real text",
-        "nats",
-        "How open the model's next token is along fixed demonstrations that training never sees;"
-        " falls as the model narrows.",
-        _reading("text/entropy"),
-    ),
-    Measure(
-        "text_nll",
-        "Surprise on real text",
-        "nats",
-        "Negative log-probability per token of those demonstrations; rises as the model forgets"
-        " what it did not write itself.",
-        _reading("text/cross_entropy"),
-    ),
-    Measure(
-        "yield",
-        "Yield of the filter",
-        "share",
-        "Share of the round's training samples that passed every gate.",
-        _reading("supply/yield"),
-    ),
+    Measure("pass@1", Estimand("accuracy/pass@1", MAIN)),
+    Measure("greedy", Estimand("accuracy/pass@1", MAIN, samples=GREEDY)),
+    Measure("maj@k", Estimand("accuracy/maj@k", MAIN)),
+    Measure("pass@k", Estimand("accuracy/pass@k", MAIN)),
+    Measure("dcp", Estimand("diversity/dcp", MAIN)),
+    Measure("strategy_entropy", Estimand("diversity/strategy_entropy_all")),
+    Measure("alive", Estimand("coverage/alive@n")),
+    Measure("rare", Estimand("coverage/rare_retention")),
+    Measure("trace_entropy", Estimand("entropy/token")),
+    Measure("overconfidence", Estimand("calibration/overconfidence@n", MAIN)),
+    Measure("critic", Estimand("critic/balanced_accuracy", samples="critiques")),
+    Measure("let_in", Estimand("audit/false_acceptance", samples="audit")),
+    Measure("text_entropy", Estimand("text/entropy", samples="texts")),
+    Measure("text_nll", Estimand("text/cross_entropy", samples="texts")),
+    Measure("yield", Estimand("supply/yield", samples="pool")),
 )
 MODES = {mode.value: mode.value.replace("_", " ") for mode in FailureMode}
 """Names of the failure modes."""
@@ -203,14 +104,13 @@ BY_KEY = {measure.key: measure for measure in MEASURES}
 
 
 def title_of(measure: Measure, run: RunData) -> str:
-    """The title with the run's own k in place of the letter."""
-    k = run.rounds[0].evals.get("k", {}) if run.rounds else {}
-    for metric, name in (("pass@k", "pass"), ("maj@k", "majority")):
-        if k.get(name):
-            full = metric.replace("@k", f"@{k[name]}")
-            if measure.key == metric:
-                return measure.title.replace(metric, full)
-    return measure.title
+    """The title with the run's own main family and number."""
+    return label(measure.of(run.rounds[0] if run.rounds else None))
+
+
+def meaning_of(measure: Measure, run: RunData) -> str:
+    """The meaning with the run's own number."""
+    return statistic_of(measure.of(run.rounds[0] if run.rounds else None)).meaning
 
 
 def labels(runs: Sequence[RunData]) -> list[str]:
@@ -222,12 +122,8 @@ def labels(runs: Sequence[RunData]) -> list[str]:
 def families(runs: Sequence[RunData]) -> list[str]:
     """Every family that some round was scored on, main families first."""
     main = dict.fromkeys(r.main_family for run in runs for r in run.rounds if r.main_family)
-    return list(
-        main
-        | dict.fromkeys(
-            name for run in runs for r in run.rounds for name in r.evals.get("families", {})
-        )
-    )
+    found = (name for run in runs for r in run.rounds for name in r.families)
+    return list(main | dict.fromkeys(found))
 
 
 def strategy_shares(round: RoundData, correct_only: bool = False) -> dict[str, float]:
@@ -249,7 +145,7 @@ def reliability(round: RoundData) -> list[tuple[float, float, float]]:
 
     (how many samples agree, how often the majority is right, problems behind it).
     """
-    found = round.reading("calibration/overconfidence")
+    found = round.find(Estimand("calibration/overconfidence@n"))
     return (
         [(b["confidence"], b["accuracy"], b["count"]) for b in found.details.get("bins") or ()]
         if found

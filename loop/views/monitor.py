@@ -8,21 +8,21 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ouroloop.loop.errors import DataError, RecipeError
+from ouroloop.loop.views.lookup import MAIN, find
 from ouroloop.loop.views.progress import DASH, markdown
-from ouroloop.monitors.base import Reading, Samples
+from ouroloop.loop.views.statistics import column, statistic_of, written
+from ouroloop.monitors.base import Reading
 from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.evidence import plain
 from ouroloop.monitors.decision.rule import DecisionRule
-from ouroloop.monitors.follower import Follower, Judged
-from ouroloop.monitors.metrics.entropy import TraceEntropy
-from ouroloop.monitors.metrics.generalization import Generalization
-from ouroloop.monitors.metrics.readings import number
+from ouroloop.monitors.estimators.estimand import Estimand
+from ouroloop.monitors.follower import Follower, Judged, trace_monitors
+from ouroloop.monitors.metrics.readings import most_samples
 from ouroloop.monitors.names import Tier
 from ouroloop.monitors.traces.reader import Traces, main_family, read_traces
 from ouroloop.monitors.traces.rows import TraceError
@@ -31,30 +31,18 @@ from ouroloop.monitors.traces.rows import TraceError
 HORIZON = 20
 
 
-class Column(NamedTuple):
-    """One column of the table: a reading, and how its numbers are written.
-
-    `{main}` in the reading's name stands for the main family.
-    """
-
-    head: str
-    name: str
-    scale: float
-    digits: int
-
-
-# The readings that a person looks at first; `--json` has every one.
 COLUMNS = (
-    Column("pass@1 %", "accuracy/pass_1/{main}", 100, 1),
-    Column("pass@k %", "accuracy/pass_k/{main}", 100, 1),
-    Column("DCP %", "diversity/dcp", 100, 1),
-    Column("alive", "coverage/alive", 1, 0),
-    Column("rare kept", "coverage/rare_retention", 1, 2),
-    Column("over-conf. %", "calibration/overconfidence", 100, 1),
-    Column("entropy", "entropy/token", 1, 2),
-    Column("tokens", "length/tokens", 1, 0),
-    Column("yield %", "supply/yield", 100, 1),
+    Estimand("accuracy/pass@1", MAIN),
+    Estimand("accuracy/pass@k", MAIN),
+    Estimand("diversity/dcp", MAIN),
+    Estimand("coverage/alive@n"),
+    Estimand("coverage/rare_retention"),
+    Estimand("calibration/overconfidence@n", MAIN),
+    Estimand("entropy/token"),
+    Estimand("length/tokens"),
+    Estimand("supply/yield", samples="pool"),
 )
+"""Numbers of the table, the family and the number in the statistic left open."""
 
 
 class Watched(NamedTuple):
@@ -107,18 +95,10 @@ def monitor(
     try:
         traces = read_traces(paths, strategies, keep_order)
         rule = _with_main_family(rule, traces, paths[0])
-        follower = Follower(
-            rule,
-            baselines=tuple(baselines),
-            # Readings of k samples are compared over rounds, so k is what every round has.
-            num_samples=min(most_samples(view.probe) for view in traces.views),
-        )
-        # The two monitors with a setting that the command line can change.
-        follower.monitors = {
-            **follower.monitors,
-            "accuracy": Generalization(k=rule.pass_k),
-            "entropy": TraceEntropy(temperature=temperature),
-        }
+        # Readings of k samples are compared over rounds, so k is what every round has.
+        num_samples = min(max(1, most_samples(view.probe)) for view in traces.views)
+        monitors = trace_monitors(rule, num_samples, temperature)
+        follower = Follower(rule, monitors, baselines=tuple(baselines))
         return Watched(rule, traces, [follower.judge(view) for view in traces.views])
     except TraceError as error:
         raise DataError(str(error)) from error
@@ -136,11 +116,6 @@ def _with_main_family(rule: DecisionRule, traces: Traces, path: Path) -> Decisio
             f" {', '.join(known)}."
         )
     return rule
-
-
-def most_samples(samples: Samples) -> int:
-    """Samples of the problem that has most."""
-    return max(Counter(samples.problem).values(), default=1)
 
 
 def rule_of(settings: Sequence[str], rounds: int) -> DecisionRule:
@@ -220,18 +195,30 @@ def table(watched: Watched) -> str:
 
     Columns that no round has are left out.
     """
-    rows = [_row(judged, watched.rule) for judged in watched.rounds]
+    rounds, main = watched.rounds, watched.rule.main_family
+    columns = [[find(judged.readings, each, main) for judged in rounds] for each in COLUMNS]
+    rows = [
+        _row(judged, [found[index] for found in columns], _heads(columns))
+        for index, judged in enumerate(rounds)
+    ]
     kept = [head for head in rows[0] if any(row[head] != DASH for row in rows)]
     return markdown([{head: row[head] for head in kept} for row in rows])
 
 
-def _row(judged: Judged, rule: DecisionRule) -> dict[str, str]:
+def _heads(columns: Sequence[Sequence[Reading | None]]) -> list[str | None]:
+    """The head of each column, from the first round that has its reading."""
+    firsts = (next((reading for reading in found if reading), None) for found in columns)
+    return [column(reading.estimand) if reading else None for reading in firsts]
+
+
+def _row(
+    judged: Judged, found: Sequence[Reading | None], heads: Sequence[str | None]
+) -> dict[str, str]:
     """One round's cells by the heads of their columns."""
-    found = {reading.name: reading for reading in judged.readings}
-    row = {"round": str(judged.decision.round), "decision": judged.decision.action}
-    for column in COLUMNS:
-        head = column.head.replace("@k", f"@{rule.pass_k}")
-        row[head] = _cell(found.get(column.name.format(main=rule.main_family)), column)
+    row = {"round": str(judged.decision.round), "decision": str(judged.decision.action)}
+    for head, reading in zip(heads, found, strict=True):
+        if head is not None:
+            row[head] = _cell(reading)
     for tier in Tier:
         evidence = judged.decision.evidence.get(tier)
         cell = DASH
@@ -241,17 +228,11 @@ def _row(judged: Judged, rule: DecisionRule) -> dict[str, str]:
     return row
 
 
-def _cell(reading: Reading | None, column: Column) -> str:
-    """`86.2 [83.1, 89.0]`, without the interval where it has none, a dash where it is undefined."""
-
-    def written(value: float) -> str:
-        return f"{value * column.scale:.{column.digits}f}"
-
+def _cell(reading: Reading | None) -> str:
+    """A reading with its interval; a dash where it is undefined."""
     if reading is None or math.isnan(reading.value):
         return DASH
-    if math.isnan(reading.low):
-        return written(reading.value)
-    return f"{written(reading.value)} [{written(reading.low)}, {written(reading.high)}]"
+    return written(reading, statistic_of(reading.estimand).unit)
 
 
 def unmeasured(rounds: Sequence[Judged]) -> list[str]:
@@ -309,10 +290,7 @@ def judged_json(judged: Judged) -> dict[str, Any]:
 
 def readings_json(judged: Judged) -> Iterable[dict[str, Any]]:
     """Readings as plain JSON values."""
-    for reading in judged.readings:
-        yield dataclasses.asdict(reading) | {
-            key: number(getattr(reading, key)) for key in ("value", "low", "high")
-        }
+    return (reading.to_json() for reading in judged.readings)
 
 
 def _verdict(rule: DecisionRule, halted: Sequence[int], num_rounds: int) -> str:

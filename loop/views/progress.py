@@ -24,8 +24,9 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from ouroloop.loop.views.measures import BY_KEY
+from ouroloop.loop.views.measures import BY_KEY, Measure
 from ouroloop.loop.views.reader import RoundData, RunData
+from ouroloop.loop.views.statistics import column, label, written
 
 DASH = "–"
 STAGE_WIDTH = 18
@@ -189,9 +190,12 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{whole % 60:02d}"
 
 
+TABLE = ("pass@1", "greedy", "maj@k", "dcp", "alive", "trace_entropy", "overconfidence")
+"""Measures of the rounds table."""
+
+
 def round_cells(run: RunData, round: RoundData) -> dict[str, str]:
     """One round as short texts by column; a dash is undefined."""
-    k = round.evals.get("k", {})
     number, decision, supply = str(round.number), round.action, DASH
     if round.number == run.best_round:
         number += " *"
@@ -201,17 +205,15 @@ def round_cells(run: RunData, round: RoundData) -> dict[str, str]:
         kept = round.verdicts["kept"]
         supply = f"{int(kept.sum())}/{len(kept)}"
     seconds = run.seconds(round.number)
+    shown = [BY_KEY[key] for key in TABLE]
+    # One head for all rounds, also where a monitor failed in one of them.
+    first = run.rounds[0]
+    numbers = {column(m.of(first)): _cell(round, m, interval=m is shown[0]) for m in shown}
     return {
         # * marks the best round.
         "round": number,
         "decision": decision,
-        "pass@1 %": _cell(round, "pass@1", interval=True),
-        "greedy %": _cell(round, "greedy"),
-        f"maj@{k.get('majority', 'k')} %": _cell(round, "maj@k"),
-        "DCP %": _cell(round, "dcp"),
-        "strategies": _cell(round, "alive"),
-        "entropy": _cell(round, "trace_entropy"),
-        "over-conf. %": _cell(round, "overconfidence"),
+        **numbers,
         "kept/sampled": supply,
         "seconds": DASH if seconds != seconds else f"{seconds:.0f}",
     }
@@ -275,11 +277,10 @@ def undefined_notes(run: RunData) -> list[str]:
     """
     notes: dict[str, list[int]] = {}
     for round in run.rounds:
-        for key in SHOWN:
-            measure = BY_KEY[key]
+        for measure in (BY_KEY[key] for key in TABLE):
             value = measure.read(round)
             if not value.defined:
-                text = f"{measure.title} is {measure.text(value)}"
+                text = f"{label(measure.of(round))} is {measure.text(value)}"
                 notes.setdefault(text, []).append(round.number)
     lines = []
     for text, numbers in notes.items():
@@ -311,10 +312,8 @@ def markdown(rows: list[dict[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def _cell(round: RoundData, key: str, interval: bool = False) -> str:
-    measure = BY_KEY[key]
+def _cell(round: RoundData, measure: Measure, interval: bool = False) -> str:
     value = measure.read(round)
     if not value.defined:
         return DASH
-    # The unit stands in the head of the column.
-    return measure.text(value, interval).replace(" %", "")
+    return written(value, measure.unit, interval)

@@ -17,8 +17,10 @@ from typing import Any
 
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.round import CHECKPOINT, JOURNAL, MANIFEST, ROUNDS, Round, best_round
-from ouroloop.loop.store import ENVIRONMENT, EVENTS, LOCK, RECIPE
+from ouroloop.loop.store import ENVIRONMENT, EVENTS, LOCK, PROBE_SET, RECIPE
+from ouroloop.loop.views.lookup import find
 from ouroloop.monitors.base import Reading, RoundView
+from ouroloop.monitors.estimators.estimand import EVERY, GREEDY, OTHERS, PROBE, Estimand
 
 NAN = float("nan")
 Json = dict[str, Any]
@@ -38,8 +40,9 @@ class RoundData:
 
     number: int
     path: Path
+    main_family: str
+    """The family whose accuracy stands for the round; `probe_set.json` of the run names it."""
     plan: Json
-    evals: Json
     decision: Json
     train: Json
     manifest: Json
@@ -55,25 +58,37 @@ class RoundData:
         """False when the decision was only written down (the unguarded arm)."""
         return bool(self.decision.get("carried_out", True))
 
-    @property
-    def main_family(self) -> str:
-        """The family whose accuracy stands for the round."""
-        return str(self.evals.get("main", ""))
-
     def score(self, metric: str, family: str | None = None) -> tuple[float, float, float]:
-        """(value, low, high) of `pass@1`, `pass@k`, `maj@k` or `greedy`.
-
-        NaN where it is undefined.
-        """
-        entry = (self.evals.get("families") or {}).get(family or self.main_family, {}).get(
-            metric
-        ) or {}
-        value, low, high = (_number(entry.get(key)) for key in ("value", "low", "high"))
-        return value, low, high
+        """(value, low, high) of `pass@1`, `pass@k`, `maj@k` or `greedy`; NaN where undefined."""
+        samples = GREEDY if metric == "greedy" else PROBE
+        statistic = "accuracy/pass@1" if metric == "greedy" else f"accuracy/{metric}"
+        wanted = Estimand(statistic, family or self.main_family, samples=samples)
+        found = self.find(wanted)
+        return (NAN, NAN, NAN) if found is None else (found.value, found.low, found.high)
 
     def reading(self, name: str) -> Reading | None:
-        """The reading of that name, if the round has it."""
-        return next((reading for reading in self.readings if reading.name == name), None)
+        """The reading of that id, if the round has it."""
+        return self._by_estimand.get(Estimand.parse(name))
+
+    def find(self, wanted: Estimand) -> Reading | None:
+        """The reading of this estimand, if the round has it; see `lookup.find`."""
+        exact = self._by_estimand.get(wanted)
+        return exact or find(self.readings, wanted, self.main_family)
+
+    @cached_property
+    def _by_estimand(self) -> dict[Estimand, Reading]:
+        return {reading.estimand: reading for reading in self.readings}
+
+    @property
+    def families(self) -> dict[str, int]:
+        """Every family that was scored, with its number of problems, the main one first."""
+        found = {
+            e.family: reading.num_clusters
+            for e, reading in self._by_estimand.items()
+            if (e.statistic, e.slice, e.samples) == ("accuracy/pass@1", EVERY, PROBE)
+            and e.family != OTHERS
+        }
+        return {name: found[name] for name in sorted(found, key=lambda f: f != self.main_family)}
 
     @cached_property
     def probe(self) -> Any:
@@ -243,32 +258,30 @@ def read_run(path: Path | str, before: RunData | None = None) -> RunData:
     )
     # A committed round never changes, so one that was read before is good for ever.
     known = {r.path: r for r in before.rounds} if before else {}
+    main = str(_json(path / PROBE_SET).get("main", ""))
     unfinished = [int(p.name) for p in folders if not (p / MANIFEST).is_file()]
+    committed = [p for p in folders if (p / MANIFEST).is_file()]
     return RunData(
         path=path,
         recipe=_json(path / RECIPE),
         env=_json(path / ENVIRONMENT),
         events=tuple(_events(path / EVENTS)),
-        rounds=tuple(known.get(p) or _round(p) for p in folders if (p / MANIFEST).is_file()),
+        rounds=tuple(known.get(p) or _round(p, main) for p in committed),
         open_round=unfinished[-1] if unfinished else None,
     )
 
 
-def _round(path: Path) -> RoundData:
+def _round(path: Path, main_family: str) -> RoundData:
     return RoundData(
         number=int(path.name),
         path=path,
+        main_family=main_family,
         plan=_json(path / Round.plan.file),
-        evals=_json(path / Round.evals.file),
         decision=_json(path / Round.decision.file),
         train=_json(path / Round.training.file),
         manifest=_json(path / MANIFEST),
         readings=Round(path).readings,
     )
-
-
-def _number(value: Any) -> float:
-    return NAN if value is None else float(value)
 
 
 def _json(path: Path) -> Json:

@@ -15,9 +15,11 @@ from ouroloop.loop.views.account import sentences, steps
 from ouroloop.loop.views.measures import (
     BY_KEY,
     MEASURES,
+    Measure,
     Value,
     families,
     labels,
+    meaning_of,
     rejections,
     reliability,
     strategy_shares,
@@ -27,6 +29,7 @@ from ouroloop.loop.views.progress import notes, round_cells
 from ouroloop.loop.views.reader import Json, RoundData, RunData, read_run
 from ouroloop.loop.views.terms import TERMS
 from ouroloop.monitors.base import Reading
+from ouroloop.monitors.estimators.estimand import Estimand
 
 # More chains than these nobody reads; the rest are in the run's samples.jsonl.
 TRACES_SHOWN = 6
@@ -74,7 +77,7 @@ def _page(runs: Sequence[RunData]) -> Json:
         "strategy_colours": figures.legend_colours(strategies, figures.BANDS),
         "curves": list(_curves(arms)),
         "families": list(_families(arms)),
-        "glossary": [*((title_of(m, runs[0]), m.meaning) for m in MEASURES), *TERMS],
+        "glossary": [*((title_of(m, runs[0]), meaning_of(m, runs[0])) for m in MEASURES), *TERMS],
     }
 
 
@@ -83,8 +86,9 @@ def _curves(arms: dict[str, RunData]) -> Iterator[Json]:
         lines: dict[str, list[tuple[int, Value]]] = {}
         for name, run in arms.items():
             lines[name] = [(round.number, measure.read(round)) for round in run.rounds]
-        title = title_of(measure, next(iter(arms.values())))
-        curve: Json = {"title": title, "meaning": measure.meaning, "picture": None}
+        first = next(iter(arms.values()))
+        title, meaning = title_of(measure, first), meaning_of(measure, first)
+        curve: Json = {"title": title, "meaning": meaning, "picture": None}
         values = [value for points in lines.values() for _, value in points]
         if any(value.defined for value in values):
             # Over-confidence is the one measure that may be negative.
@@ -99,23 +103,14 @@ def _curves(arms: dict[str, RunData]) -> Iterator[Json]:
 
 def _families(arms: dict[str, RunData]) -> Iterator[Json]:
     for family in families(list(arms.values())):
-        lines = {
-            n: [(r.number, Value(*r.score("pass@1", family))) for r in run.rounds]
-            for n, run in arms.items()
-        }
-        problems = max(
-            (
-                r.evals["families"][family]["num_problems"]
-                for run in arms.values()
-                for r in run.rounds
-                if family in r.evals["families"]
-            ),
-            default=0,
-        )
+        score = Measure(family, Estimand("accuracy/pass@1", family))
+        lines = {n: [(r.number, score.read(r)) for r in run.rounds] for n, run in arms.items()}
+        sizes = (r.families.get(family, 0) for run in arms.values() for r in run.rounds)
+        problems = max(sizes, default=0)
         yield {
             "title": family,
             "meaning": f"{problems} problems",
-            "picture": (figures.curves(lines, "share", 0.0), f"pass@1 on {family}"),
+            "picture": (figures.curves(lines, "share", 0.0), score.title),
         }
 
 

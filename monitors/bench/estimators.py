@@ -45,14 +45,16 @@ OPENINGS = ("First", "We see that", "Start:", "Take", "Count", "Round up:", "Spl
 OF_THE_SIZE = (
     "coverage/alive",
     "coverage/kept",
+    "coverage/rare_mass",
     "richness/",
     "selection/largest_ratio",
     "supply/effective_problems",
     "drift/",
+    "shortcut/share",
 )
 """Readings that have no value apart from the probe set's size.
 
-Or limits that are not simultaneous: their docstrings say what was measured.
+Or that are picked on the round's own samples, or limits that are not simultaneous: their docstrings say what was measured.
 """
 
 

@@ -1,6 +1,6 @@
-"""One number per problem from a panel's samples.
+"""One number per problem from a probe's samples.
 
-What readings average and the panel compares with round 0.
+What readings average and the decision rule compares with round 0.
 
 Every function is a symmetric function of a problem's samples: row order never matters. Unscored
 rows (correct NaN) are left out.
@@ -60,15 +60,15 @@ def pass_at(samples: Samples, k: int) -> Scores:
     return dict(zip(problems, pass_at_k(right_P, num_P, k).tolist(), strict=True))
 
 
-def families_with_strategies(*panels: Samples) -> set[str]:
-    """Families in which at least one sample of any panel has a strategy id.
+def families_with_strategies(*probes: Samples) -> set[str]:
+    """Families in which at least one sample of any probe has a strategy id.
 
     Only there is strategy diversity defined.
     """
     return {
         str(f)
-        for panel in panels
-        for f, s in zip(panel.family, panel.strategy, strict=True)
+        for probe in probes
+        for f, s in zip(probe.family, probe.strategy, strict=True)
         if isinstance(s, str)
     }
 
@@ -142,7 +142,7 @@ class Votes:
 
     confidence_RP: share of the first half's winner in the second half. correct_RP: whether that
     winner is right. num_RP: second half's size. first_RP: the winner's share in the first half:
-    biased up as a confidence, but independent of the second half's luck, so that grouping by it
+    biased up as a confidence, but independent of the second half's noise, so that grouping by it
     biases nothing.
     """
 
@@ -164,31 +164,43 @@ class Votes:
 
 
 def split_halves(
-    rank_key_N: tuple[Ints, ...], problem_N: Ints, num_splits: int
+    rank_key_N: tuple[Ints, ...], problem_N: Ints, num_splits: int, size: int | None = None
 ) -> Iterator[tuple[Bools, Bools]]:
     """Random halves A and B of each problem's rows (B has one more when odd).
 
-    The same for any order of the rows.
+    The same for any order of the rows: they are first put in the order of `rank_key_N` (identical
+    rows are interchangeable), then permuted at random.
 
-    Rows are first put in the order of `rank_key_N` (identical rows are interchangeable), then
-    permuted at random.
+    Args:
+        rank_key_N: what tells the rows of a problem apart.
+        problem_N: each row's problem, as a number.
+        num_splits: how many pairs of halves.
+        size: halve that many rows of each problem, other ones in every split; None: all.
+
+    Yields:
+        Two masks (N,), disjoint.
     """
     rng = np.random.default_rng(SEED)
     canonical = np.lexsort((*rank_key_N, problem_N))
     size_P = np.bincount(problem_N)
     start_P = np.cumsum(size_P) - size_P
     sorted_N = problem_N[canonical]
-    early_N = np.arange(len(canonical)) - start_P[sorted_N] < size_P[sorted_N] // 2
+    place_N = np.arange(len(canonical)) - start_P[sorted_N]
+    used_N = size_P[sorted_N] if size is None else np.minimum(size_P[sorted_N], size)
     for _ in range(num_splits):
-        first_N = np.zeros(len(canonical), dtype=bool)
-        first_N[canonical[np.argsort(sorted_N + rng.random(len(canonical)))]] = early_N
-        yield first_N, ~first_N
+        first_N, second_N = np.zeros((2, len(canonical)), dtype=bool)
+        order_N = canonical[np.argsort(sorted_N + rng.random(len(canonical)))]
+        first_N[order_N] = place_N < used_N // 2
+        second_N[order_N] = (place_N >= used_N // 2) & (place_N < used_N)
+        yield first_N, second_N
 
 
-def votes(samples: Samples, num_splits: int = NUM_SPLITS) -> Votes:
-    """Split-half votes of every problem with at least two scored samples (M10).
+def votes(samples: Samples, size: int, num_splits: int = NUM_SPLITS) -> Votes:
+    """Votes of half of `size` samples, for every problem with so many scored ones (M10).
 
-    Averaged over `num_splits` random splits.
+    One half votes, the other says how sure the vote is. With `num_splits` random choices of the
+    two: what a vote is worth depends on how many vote, so a problem with more samples gives more
+    choices, not larger votes.
 
     Vote and share from the same samples would be biased up (winner's curse). An unreadable answer
     votes for nothing, but counts in the half's size; without any readable answer in the first half,
@@ -196,7 +208,7 @@ def votes(samples: Samples, num_splits: int = NUM_SPLITS) -> Votes:
     """
     rows = scored(samples)
     problems, problem_N = codes(rows.problem)
-    large_P = np.bincount(problem_N, minlength=len(problems)) >= 2
+    large_P = np.bincount(problem_N, minlength=len(problems)) >= max(size, 2)
     rows = rows.where(large_P[problem_N]) if len(rows) else rows
     problems, problem_N = codes(rows.problem)
     if not problems:
@@ -208,7 +220,7 @@ def votes(samples: Samples, num_splits: int = NUM_SPLITS) -> Votes:
     correct_M = np.bincount(cell_N, weights=rows.correct) / np.bincount(cell_N)
     out = np.zeros((4, num_splits, len(problems)))
     rng = np.random.default_rng(SEED + 1)
-    halves = split_halves((rows.correct.astype(np.int64), answer_N), problem_N, num_splits)
+    halves = split_halves((rows.correct.astype(np.int64), answer_N), problem_N, num_splits, size)
     for index, (first_N, second_N) in enumerate(halves):
         first_M = np.bincount(cell_N[first_N], minlength=len(keys)) * readable_M
         second_M = np.bincount(cell_N[second_N], minlength=len(keys))

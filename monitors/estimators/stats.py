@@ -21,7 +21,10 @@ NAN = float("nan")
 
 
 class Estimate(NamedTuple):
-    """A value with its two-sided interval (95 % unless asked otherwise) and the clusters behind it. NaN: undefined."""
+    """A value, its two-sided interval (95 % unless asked otherwise), the clusters behind it.
+
+    NaN: undefined.
+    """
 
     value: float
     low: float
@@ -100,8 +103,8 @@ def share(
     se is the clustered (linearised) standard error. n* lies between the number of clusters P (each
     cluster one coin: the most that scores in [0, 1] can vary) and `num_samples` (default: the sum
     of totals). At 0 and 1 that bound is n* = P: P(all P scores are 0) <= (1 - mean)^P for any score
-    in [0, 1], so 1 - 0.025^(1/P) is an honest upper limit however the samples of a problem hang
-    together. Source: Korn & Graubard 1998 (Survey Methodology 24); the lower limit n* >= P and
+    in [0, 1], so 1 - 0.025^(1/P) is an honest upper limit however the samples of a problem depend
+    on each other. Source: Korn & Graubard 1998 (Survey Methodology 24); the lower limit n* >= P and
     `effective_df` are ours.
     """
     hits, total = np.asarray(hits_P, dtype=float), np.asarray(total_P, dtype=float)
@@ -252,7 +255,9 @@ def balanced_accuracy(positive: Estimate, negative: Estimate) -> Estimate:
 
 
 def benjamini_yekutieli(p_S: ArrayLike) -> Floats:
-    """Adjusted p-values: rejecting those <= q keeps the false discovery rate <= q under any dependence. NaN counts as 1.
+    """Adjusted p-values; NaN counts as 1.
+
+    Rejecting those <= q keeps the false discovery rate <= q under any dependence.
 
     min over larger ranks j of p_(j) S (1 + 1/2 + ... + 1/S) / j, cut at 1.
     Source: Benjamini & Yekutieli 2001 (Annals of Statistics 29).
@@ -270,11 +275,12 @@ def benjamini_yekutieli(p_S: ArrayLike) -> Floats:
 def jackknife(
     value: float, without_G: ArrayLike, num_clusters: int, level: float = 0.95
 ) -> Estimate:
-    """A statistic with the t interval from leaving out one group of clusters at a time (`jackknife_groups`), G - 1 df.
+    """A statistic with the t interval from leaving out one group of clusters at a time, G - 1 df.
 
-    se^2 = (G - 1)/G sum_g (without_g - mean)^2: for smooth statistics of pooled counts, whatever
-    hangs together within a cluster. No interval below two groups or when a group's value is
-    undefined. Source: Shao & Wu 1989 (Annals of Statistics 17), delete-a-group jackknife.
+    Groups: `jackknife_groups`. se^2 = (G - 1)/G sum_g (without_g - mean)^2: for smooth statistics
+    of pooled counts, however the units of a cluster depend on each other. No interval below two
+    groups or when a group's value is undefined. Source: Shao & Wu 1989 (Annals of Statistics 17),
+    delete-a-group jackknife.
     """
     without = np.asarray(without_G, dtype=float)
     num = len(without)

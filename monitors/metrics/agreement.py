@@ -12,14 +12,15 @@ import numpy as np
 
 from ouroloop.monitors.base import Floats, Reading, RoundView, Samples
 from ouroloop.monitors.estimators import scores
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.stats import Estimate, cut, mean_in_unit, paired, ratio
 from ouroloop.monitors.estimators.ustatistics import same_pairs
 from ouroloop.monitors.metrics.readings import Kind, by_family, missing, reading
 
-KINDS: Mapping[str, Kind] = {
-    "agreement/pairs": ("probability", "none"),
-    "agreement/wrong_share": ("share", "down"),
-    "agreement/decoupling": ("", "down"),
+KINDS: Mapping[Estimand, Kind] = {
+    Estimand("agreement/pairs"): ("probability", "none"),
+    Estimand("agreement/wrong_share"): ("share", "down"),
+    Estimand("agreement/decoupling"): ("", "down"),
 }
 NAMES = tuple(KINDS)
 
@@ -50,7 +51,7 @@ class Agreement:
     def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
         """Read `view.probe` against `reference.probe`."""
         if not scores.codes(view.probe.answer)[0]:
-            return missing(KINDS, "no panel sample has a readable answer")
+            return missing(KINDS, "no probe sample has a readable answer")
         why = "two scored samples of a problem are needed"
         out = [
             reading(

@@ -1,4 +1,4 @@
-"""Verifier canaries (M13): items of known truth among the training candidates.
+"""Verifier audit (M13): planted items of known truth among the training candidates.
 
 And what the filter made of them.
 """
@@ -11,14 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroloop.monitors.base import AuditItems, Floats, Reading, RoundView
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import Estimate, share
 from ouroloop.monitors.metrics.readings import Kind, missing, reading
 
-KINDS: Mapping[str, Kind] = {
-    "audit/false_acceptance": ("share", "down"),
-    "audit/false_rejection": ("share", "down"),
-    "audit/no_verdict": ("share", "down"),
+KINDS: Mapping[Estimand, Kind] = {
+    Estimand("audit/false_acceptance", samples="audit"): ("share", "down"),
+    Estimand("audit/false_rejection", samples="audit"): ("share", "down"),
+    Estimand("audit/no_verdict", samples="audit"): ("share", "down"),
 }
 NAMES = tuple(KINDS)
 
@@ -44,23 +45,23 @@ class AuditErrors:
 
     def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
         """Read `view.audit`."""
-        canaries = view.audit
-        if canaries is None or not len(canaries.problem):
-            return missing(KINDS, "no canary was judged this round")
-        judged = np.isfinite(canaries.accepted)
+        items = view.audit
+        if items is None or not len(items.problem):
+            return missing(KINDS, "no planted item was judged this round")
+        judged = np.isfinite(items.accepted)
         out = []
         for name, right, word in ((NAMES[0], 0.0, "accepted"), (NAMES[1], 1.0, "rejected")):
-            chosen = judged & (canaries.right == right)
-            hit = chosen & (canaries.accepted == 1 - right)
+            chosen = judged & (items.right == right)
+            hit = chosen & (items.accepted == 1 - right)
             kind = "right" if right else "wrong"
             details = {word: int(hit.sum()), "judged": int(chosen.sum())}
             out.append(
                 reading(
                     name,
-                    error_rate(canaries, right),
+                    error_rate(items, right),
                     "share",
                     "down",
-                    f"no {kind} canary got a verdict",
+                    f"no {kind} item got a verdict",
                     details,
                 )
             )
@@ -68,7 +69,7 @@ class AuditErrors:
             *out,
             reading(
                 NAMES[2],
-                _rate(canaries, np.ones(len(judged)), (~judged).astype(float)),
+                _rate(items, np.ones(len(judged)), (~judged).astype(float)),
                 "share",
                 "down",
                 "",
@@ -76,19 +77,17 @@ class AuditErrors:
         ]
 
 
-def error_rate(canaries: AuditItems, right: float, level: float = 0.95) -> Estimate:
-    """Share of the right (1.0) or wrong (0.0) canaries with a verdict that got the wrong one.
+def error_rate(items: AuditItems, right: float, level: float = 0.95) -> Estimate:
+    """Share of the right (1.0) or wrong (0.0) items with a verdict that got the wrong one.
 
     With an interval of this level.
     """
-    chosen = np.isfinite(canaries.accepted) & (canaries.right == right)
-    return _rate(
-        canaries, chosen.astype(float), (canaries.accepted == 1 - right).astype(float), level
-    )
+    chosen = np.isfinite(items.accepted) & (items.right == right)
+    return _rate(items, chosen.astype(float), (items.accepted == 1 - right).astype(float), level)
 
 
-def _rate(canaries: AuditItems, chosen_N: Floats, hit_N: Floats, level: float = 0.95) -> Estimate:
-    problem_N = codes(canaries.problem)[1]
+def _rate(items: AuditItems, chosen_N: Floats, hit_N: Floats, level: float = 0.95) -> Estimate:
+    problem_N = codes(items.problem)[1]
     return share(
         np.bincount(problem_N, weights=chosen_N * hit_N),
         np.bincount(problem_N, weights=chosen_N),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import rankdata
 
 from ouroloop.monitors.base import Critics, Floats, Reading, RoundView
 from ouroloop.monitors.estimators import scores
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.reliability import (
     Sums,
     binned_sums,
@@ -31,25 +32,36 @@ from ouroloop.monitors.estimators.stats import (
     mean,
     share,
 )
-from ouroloop.monitors.metrics.readings import Better, Kind, as_json, missing, number, reading
+from ouroloop.monitors.metrics.readings import (
+    Better,
+    Kind,
+    as_json,
+    at,
+    main_family_of,
+    missing,
+    most_samples,
+    number,
+    reading,
+)
 
-MODEL_KINDS: Mapping[str, Kind] = {
-    "calibration/overconfidence": ("share", "none"),
-    "calibration/brier": ("", "down"),
-    "calibration/smooth_ece": ("", "down"),
-    "calibration/ece": ("share", "down"),
-    "calibration/reliability": ("", "down"),
-    "calibration/resolution": ("", "up"),
-    "calibration/uncertainty": ("", "none"),
+MODEL_KINDS: Mapping[Estimand, Kind] = {
+    Estimand("calibration/overconfidence"): ("share", "none"),
+    Estimand("calibration/brier"): ("", "down"),
+    Estimand("calibration/smooth_ece"): ("", "down"),
+    Estimand("calibration/ece"): ("share", "down"),
+    Estimand("calibration/reliability"): ("", "down"),
+    Estimand("calibration/resolution"): ("", "up"),
+    Estimand("calibration/uncertainty"): ("", "none"),
 }
-MODEL = tuple(MODEL_KINDS)
-CRITIC_KINDS: Mapping[str, Kind] = {
-    "critic/balanced_accuracy": ("share", "up"),
-    "critic/unreadable": ("share", "down"),
-    "critic/overconfidence": ("share", "none"),
-    "critic/brier": ("", "down"),
-    "critic/ece": ("", "down"),
-    "critic/agreement_gap": ("share", "none"),
+VOTE_SIZE = 8
+"""Samples of a vote and its check; more say little more and leave fewer independent choices."""
+CRITIC_KINDS: Mapping[Estimand, Kind] = {
+    Estimand("critic/balanced_accuracy", samples="critiques"): ("share", "up"),
+    Estimand("critic/unreadable", samples="critiques"): ("share", "down"),
+    Estimand("critic/overconfidence", samples="critiques"): ("share", "none"),
+    Estimand("critic/brier", samples="critiques"): ("", "down"),
+    Estimand("critic/ece", samples="critiques"): ("", "down"),
+    Estimand("critic/agreement_gap", samples="critiques"): ("share", "none"),
 }
 CRITIC = tuple(CRITIC_KINDS)
 
@@ -58,64 +70,87 @@ CRITIC = tuple(CRITIC_KINDS)
 class ModelCalibration:
     """Does the vote share of the model's favourite answer say how often it is right (M10)?
 
-    * calibration/overconfidence: mean(confidence - correct), [-1, 1], 0 is calibrated. Vote from
+    What a vote is worth depends on how many vote, so every statistic names its number of samples,
+    half of which vote: `calibration/overconfidence@8`. That is `vote_size`, or what the probe has
+    if it has fewer. All samples of a round take part, in random choices of so many.
+
+    * calibration/overconfidence@n: mean(confidence - correct), [-1, 1], 0 is calibrated. Vote from
       one half of a problem's samples, confidence from the other, averaged over random splits:
-      unbiased (both from the same samples: biased up). t interval.
-    * calibration/brier: mean squared gap less the noise of a share of few votes, [0, 1], down;
+      unbiased (both from the same samples: biased up). t interval. Of all families, and of the
+      main one alone.
+    * calibration/brier@n: mean squared gap less the noise of a share of few votes, [0, 1], down;
       unbiased; needs 4 samples.
-    * calibration/smooth_ece: [0, 1], down; for display: biased up by noise, which also smears the
+    * calibration/smooth_ece@n: [0, 1], down; for display: biased up by noise, which also smears the
       confidences.
 
-    * calibration/reliability, resolution, uncertainty: Murphy's parts of the Brier score,
+    * calibration/reliability@n, resolution@n, uncertainty@n: Murphy's parts of the Brier score,
       bias-corrected, votes grouped by their share in the first half; ranges [0, 1], down; [0, 1/4],
       up; [0, 1/4], neither (the task's own). Grouped by the second half's share, its own noise
       would look like miscalibration (16 samples, calibrated: ECE 0.09). Their intervals held the
       truth in 93, 95 and 93 % of draws (80 problems x 8).
-    * calibration/ece: debiased equal-mass L2 error with its sign, sqrt of reliability, about 0 when
-      calibrated, down. Jackknife intervals over problems (of the square, for ece).
+    * calibration/ece@n: debiased equal-mass L2 error with its sign, sqrt of reliability, about 0
+      when calibrated, down. Jackknife intervals over problems (of the square, for ece).
 
     details: `bins` of the reliability diagram, mean `confidence` and `correct`, `families`.
-    Clustered by problem. Undefined without scored, readable answers or with fewer than two samples
-    per problem. Measured (MONITORS.md, V2): the intervals held the truth in 94 to 97 % of 400
+    Clustered by problem. Undefined without scored, readable answers or with fewer than n of them in
+    every problem. Measured (MONITORS.md, V2): the intervals held the truth in 94 to 97 % of 400
     panels of 120 problems x 8, in 91 to 97 % of 40 x 8. Source: Xie et al. 2603.06604 and Huang et
     al. 2504.02902 (over-confidence grows in self-training); Brier 1950.
     """
 
     name: str = "calibration"
+    vote_size: int = VOTE_SIZE
+    main_family: str | None = None
 
     def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
-        """Read `view.probe`."""
+        """Read `view.probe`; of `reference` only how many samples a problem has."""
+        size = self._size(view, reference)
+        kinds = at(MODEL_KINDS, size)
+        over, squared_gap, smooth, *_ = names = tuple(kinds)
+        main = main_family_of(self.main_family, view, reference)
+        of_main = {replace(over, family=main): kinds[over]} if main else {}
         if not scores.codes(view.probe.answer)[0]:
-            return missing(MODEL_KINDS, "no panel sample has a readable answer")
-        votes = scores.votes(view.probe)
+            return missing({**kinds, **of_main}, "no probe sample has a readable answer")
+        votes = scores.votes(view.probe, size)
+        none = f"no problem has {size} scored samples"
         if not votes.problems:
-            return missing(MODEL_KINDS, "no panel problem has two scored samples")
-        over = mean(list(votes.overconfidence().values()))
+            return missing({**kinds, **of_main}, none)
         squared_RP = brier(votes.confidence_RP, votes.correct_RP, votes.num_RP)
-        squared = mean(squared_RP.mean(axis=0))
-        confidence, correct = votes.confidence_RP.ravel(), votes.correct_RP.ravel()
-        smooth = Estimate(smooth_ece(confidence, correct), NAN, NAN, len(votes.problems))
-        splits = len(votes.confidence_RP)
-        details = {
-            "bins": reliability_bins(confidence, correct, rows_per_unit=splits),
-            "confidence": float(confidence.mean()),
-            "correct": float(correct.mean()),
-            "families": self._families(view, votes),
-        }
+        gap = smooth_ece(votes.confidence_RP.ravel(), votes.correct_RP.ravel())
+        too_few = "a half of two votes is needed: four samples of a problem"
         return [
-            reading(MODEL[0], over, "share", "none", "", details),
-            reading(
-                MODEL[1],
-                squared,
-                "",
-                "down",
-                "a half of two votes is needed: four samples of a problem",
+            self._overconfidence(over, view, votes),
+            *(
+                reading(name, _overconfidence_of(view, votes, main), *kind, none)
+                for name, kind in of_main.items()
             ),
-            reading(MODEL[2], smooth, "", "down", ""),
-            *self._parts(votes),
+            reading(squared_gap, mean(squared_RP.mean(axis=0)), "", "down", too_few),
+            reading(smooth, Estimate(gap, NAN, NAN, len(votes.problems)), "", "down", ""),
+            *self._parts(names, votes),
         ]
 
-    def _parts(self, votes: scores.Votes) -> list[Reading]:
+    def _size(self, view: RoundView, reference: RoundView | None) -> int:
+        """Samples of a vote and its check: as many as both rounds have, at least one for each."""
+        probes = [view.probe] if reference is None else [view.probe, reference.probe]
+        there = [num for p in probes if (num := most_samples(scores.scored(p)))]
+        return max(2, min([self.vote_size, *there]))
+
+    @staticmethod
+    def _overconfidence(estimand: Estimand, view: RoundView, votes: scores.Votes) -> Reading:
+        """Over all families, with the points of the reliability diagram."""
+        confidence, correct = votes.confidence_RP.ravel(), votes.correct_RP.ravel()
+        families = sorted({str(f) for f in view.probe.family})
+        details = {
+            "bins": reliability_bins(confidence, correct, rows_per_unit=len(votes.confidence_RP)),
+            "confidence": float(confidence.mean()),
+            "correct": float(correct.mean()),
+            "families": {f: as_json(_overconfidence_of(view, votes, f)) for f in families},
+        }
+        over = mean(list(votes.overconfidence().values()))
+        return reading(estimand, over, "share", "none", "", details)
+
+    @staticmethod
+    def _parts(names: Sequence[Estimand], votes: scores.Votes) -> list[Reading]:
         """ECE and the Brier score's parts, with what they are without each group of problems."""
         num_splits, num = votes.confidence_RP.shape
         bins = mass_bins(votes.first_RP.ravel()).reshape(num_splits, num)
@@ -137,20 +172,18 @@ class ModelCalibration:
         why = "two problems of about the same confidence are needed"
         ways: tuple[Better, ...] = ("down", "up", "none")
         return [
-            reading(MODEL[3], Estimate(reliability, low, high, num), "share", "down", why),
+            reading(names[3], Estimate(reliability, low, high, num), "share", "down", why),
             *(
                 reading(name, part, "", way, why)
-                for name, part, way in zip(MODEL[4:], parts, ways, strict=True)
+                for name, part, way in zip(names[4:], parts, ways, strict=True)
             ),
         ]
 
-    def _families(self, view: RoundView, votes: scores.Votes) -> dict[str, object]:
-        family_of = dict(zip(view.probe.problem, view.probe.family, strict=True))
-        score = votes.overconfidence()
-        return {
-            str(f): as_json(mean([v for p, v in score.items() if family_of[p] == f]))
-            for f in sorted(set(view.probe.family))
-        }
+
+def _overconfidence_of(view: RoundView, votes: scores.Votes, family: str) -> Estimate:
+    family_of = dict(zip(view.probe.problem, view.probe.family, strict=True))
+    score = votes.overconfidence()
+    return mean([value for problem, value in score.items() if family_of[problem] == family])
 
 
 @dataclass(frozen=True)

@@ -5,25 +5,46 @@ And collisions of answers across problems.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
 from ouroloop.monitors.estimators import scores
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.stats import NAN, UNDEFINED, Estimate, mean_in_unit, ratio
 from ouroloop.monitors.estimators.ustatistics import entropy, entropy_without_each
-from ouroloop.monitors.metrics.readings import Better, as_json, by_family, families, of, reading
+from ouroloop.monitors.metrics.readings import (
+    Kind,
+    as_json,
+    by_family,
+    families,
+    main_family_of,
+    missing,
+    of,
+    reading,
+)
 
-NO_STRATEGIES = "no panel sample has a strategy id; name strategies by the task or a canonicaliser"
+NO_STRATEGIES = "no probe sample has a strategy id; name strategies by the task or a canonicaliser"
+
+KINDS: Mapping[Estimand, Kind] = {
+    Estimand("diversity/dcp"): ("probability", "up"),
+    Estimand("diversity/gini_simpson_all"): ("probability", "none"),
+    Estimand("diversity/gini_simpson_correct"): ("probability", "none"),
+    Estimand("diversity/strategy_entropy_all"): ("nats", "none"),
+    Estimand("diversity/strategy_entropy_correct"): ("nats", "none"),
+    Estimand("diversity/hill_1"): ("strategies", "none"),
+    Estimand("diversity/hill_2"): ("strategies", "none"),
+    Estimand("diversity/collision"): ("probability", "down"),
+}
+DCP, GINI_ALL, GINI_CORRECT, ENTROPY_ALL, ENTROPY_CORRECT, HILL_1, HILL_2, COLLISION = KINDS
 
 
 @dataclass(frozen=True)
 class Diversity:
-    """Strategy diversity and answer collisions on the panel.
+    """Strategy diversity and answer collisions on the probe set.
 
     * diversity/dcp: P(two samples of a problem are both right and use different strategies), [0, 1
       - 1/S], up (M3).
@@ -43,15 +64,17 @@ class Diversity:
     * diversity/collision: P(samples of two different problems give the same answer), [0, 1], down
       (M11, pair version).
 
-    DCP, Gini-Simpson and collision are U-statistics, exactly unbiased. details: `families` (and
-    their slices), `missing_share` of strategy ids. Undefined without strategy ids (collision:
-    without answers), DCP and Gini-Simpson below two samples per problem. Measured (MONITORS.md,
-    V2): the intervals held the truth in 94 to 100 % of 400 panels of 120 problems x 8, and of 40 x
-    8. Source: Simpson 1949; Hill 1973 (Ecology 54); surface diversity is no proxy for strategies
-    (2606.29985); Shafayat 2505.21444 (collision).
+    DCP, Gini-Simpson and collision are U-statistics, exactly unbiased for any number of samples,
+    and the entropies nearly so: every sample of the round counts. details: `families`,
+    `missing_share` of strategy ids. Undefined without strategy ids (collision: without answers),
+    DCP and Gini-Simpson below two samples per problem. Measured (MONITORS.md, V2): the intervals
+    held the truth in 94 to 100 % of 400 probe sets of 120 problems x 8, and of 40 x 8. Source:
+    Simpson 1949; Hill 1973 (Ecology 54); surface diversity is no proxy for strategies (2606.29985);
+    Shafayat 2505.21444 (collision).
     """
 
     name: str = "diversity"
+    main_family: str | None = None
 
     def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
         """Read `view.probe`; families with strategies at round 0 or now take part."""
@@ -61,51 +84,42 @@ class Diversity:
         probe = view.probe.where(np.array([f in chosen for f in view.probe.family], dtype=bool))
         strategies = scores.codes(probe.strategy)[1]
         details = {"missing_share": float((strategies < 0).mean()) if len(probe) else None}
-        quantities: tuple[tuple[str, Callable[[Samples], Estimate], str, Better], ...] = (
-            ("dcp", dcp, "probability", "up"),
-            ("gini_simpson_all", gini_simpson_all, "probability", "none"),
-            ("gini_simpson_correct", gini_simpson_correct, "probability", "none"),
-            ("strategy_entropy_all", strategy_entropy, "nats", "none"),
-            ("strategy_entropy_correct", strategy_entropy_correct, "nats", "none"),
-        )
-        out = []
-        for short, estimate, unit, better in quantities:
-            parts = {**details, "families": _parts(probe, estimate)}
-            out.append(
-                reading(
-                    f"{self.name}/{short}",
-                    estimate(probe),
-                    unit,
-                    better,
-                    _why_undefined(probe),
-                    parts,
-                )
-            )
-        out += [self._hill(1, hill_1, probe), self._hill(2, hill_2, probe)]
-        why = "fewer than two panel problems, or no panel sample has a readable answer"
-        return [
-            *out,
-            reading(
-                f"{self.name}/collision", answer_collision(view.probe), "probability", "down", why
-            ),
-        ]
+        why = _why_undefined(probe)
+        main = main_family_of(self.main_family, view, reference)
+        out = [reading(DCP, dcp(probe), *KINDS[DCP], why, details)]
+        if main and main not in chosen:
+            out += missing({replace(DCP, family=main): KINDS[DCP]}, NO_STRATEGIES)
+        out += [r for f in sorted(chosen) for r in _dcp_of(f, of(probe, "family", f))]
+        for name, estimate in IN_ALL.items():
+            parts = {**details, "families": by_family(probe, estimate)}
+            out.append(reading(name, estimate(probe), *KINDS[name], why, parts))
+        out += [self._hill(HILL_1, hill_1, probe), self._hill(HILL_2, hill_2, probe)]
+        collided = answer_collision(view.probe)
+        why = "fewer than two problems, or no probe sample has a readable answer"
+        return [*out, reading(COLLISION, collided, *KINDS[COLLISION], why)]
 
-    def _hill(self, order: int, estimate: Callable[[Samples], Estimate], probe: Samples) -> Reading:
+    @staticmethod
+    def _hill(name: Estimand, estimate: Callable[[Samples], Estimate], probe: Samples) -> Reading:
         details = {
             "right": as_json(estimate(probe.where(probe.correct == 1))),
             "families": by_family(probe, estimate),
         }
-        if order == 2:
+        if name == HILL_2:
             value, low, high, num = gini_simpson_all(probe)
             details["within"] = as_json(inverse(Estimate(1 - value, 1 - high, 1 - low, num)))
-        why = (
-            NO_STRATEGIES
-            if not scores.codes(probe.strategy)[0]
-            else "two panel problems that share a strategy are needed"
-        )
-        return reading(
-            f"{self.name}/hill_{order}", estimate(probe), "strategies", "none", why, details
-        )
+        named = bool(scores.codes(probe.strategy)[0])
+        why = "two problems that share a strategy are needed" if named else NO_STRATEGIES
+        return reading(name, estimate(probe), *KINDS[name], why, details)
+
+
+def _dcp_of(family: str, rows: Samples) -> Iterator[Reading]:
+    """DCP of one family, and of its slices where it has several."""
+    name, kind = replace(DCP, family=family), KINDS[DCP]
+    yield reading(name, dcp(rows), *kind, _why_undefined(rows))
+    slices = sorted({str(part) for part in rows.slice})
+    for part in slices if len(slices) > 1 else ():
+        some = of(rows, "slice", part)
+        yield reading(replace(name, slice=part), dcp(some), *kind, _why_undefined(some))
 
 
 def dcp(rows: Samples) -> Estimate:
@@ -200,24 +214,20 @@ def _collision(rows: Samples, most: float) -> Estimate:
     return Estimate(single.value, max(0.0, low), min(1.0, high), single.num_clusters)
 
 
-def _parts(rows: Samples, estimate: Callable[[Samples], Estimate]) -> dict[str, Any]:
-    """The estimate per family and per slice within family."""
-    out: dict[str, Any] = {}
-    for family in families(rows):
-        part = of(rows, "family", family)
-        slices = sorted({str(s) for s in part.slice})
-        out[family] = {
-            **as_json(estimate(part)),
-            "slices": {s: as_json(estimate(of(part, "slice", s))) for s in slices},
-        }
-    return out
+IN_ALL: Mapping[Estimand, Callable[[Samples], Estimate]] = {
+    GINI_ALL: gini_simpson_all,
+    GINI_CORRECT: gini_simpson_correct,
+    ENTROPY_ALL: strategy_entropy,
+    ENTROPY_CORRECT: strategy_entropy_correct,
+}
+"""Of all families with strategies together, the families' own values in the details."""
 
 
 def _why_undefined(rows: Samples) -> str:
     if not len(rows):
         return NO_STRATEGIES
     if not np.isfinite(rows.correct).any():
-        return "no panel sample was scored (no gold answers)"
+        return "no probe sample was scored (no gold answers)"
     return (
         "too few samples: two samples of a problem are needed (two right ones somewhere for the"
         " right-only quantities)"

@@ -1,4 +1,4 @@
-"""Excess drift (M17): how much more concentrated the strategies are than chance alone would have made them."""
+"""Excess drift (M17): how much more concentrated the strategies are than chance alone explains."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import numpy as np
 
 from ouroloop.monitors.base import Floats, Reading, RoundView, Samples
 from ouroloop.monitors.estimators import scores
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.stats import NAN, Estimate, paired
 from ouroloop.monitors.metrics.diversity import NO_STRATEGIES
 from ouroloop.monitors.metrics.readings import Kind, as_json, missing, number, reading
 
-NAME = "drift/excess_homozygosity"
-KINDS: Mapping[str, Kind] = {NAME: ("probability", "none")}
+NAME = Estimand("drift/excess_homozygosity")
+KINDS: Mapping[Estimand, Kind] = {NAME: ("probability", "none")}
 WHY = "fewer than two problems have strategies in both rounds"
 
 
@@ -26,19 +27,20 @@ class Drift:
 
     Training on n samples of the round before is Wright-Fisher resampling: E[1 - F'] = (1 - 1/n) (1
     - sum_s q_s^2) with q = (1 - fresh) p + fresh pi, pi: round 0's shares, repeated for as many
-    rounds as have passed. About 0: no more than luck; above: selection or sharpening; below:
+    rounds as have passed. About 0: no more than chance; above: selection or sharpening; below:
     flattening, as in error accumulation. Neither way healthy (a filter that works selects too). F
     is the U-statistic over pairs of different problems, exactly unbiased; the expectation is exact
     for n alike in every round.
 
     n: samples kept in this round's pool that have a strategy. fresh_share: of the training set,
-    from round 0's distribution. low, high: the panel's noise, paired by problem (doubled, see
-    `answer_collision`), and luck's own spread, var F = 4 (sum p^3 - (sum p^2)^2) / n a round (delta
-    method), together. Checked: 300 neutral loops (4 strategies, n = 400, 1 to 5 rounds, 60 problems
-    x 8): 0 lay inside in 94 %, with 30 % fresh data in 96 %. Shares raised to the power 1.25 each
-    round (n = 1,000, 120 problems x 8) lie above luck after 1, 2, 3 rounds in 53, 97, 100 % of
-    draws; to the power 1.1 in 9, 29, 55 %; neutral ones in 2 %. details: `observed`, `neutral`,
-    `start`, `num_training`, `rounds`. Undefined in round 0, without strategies or without a pool.
+    from round 0's distribution. low, high: the sampling noise of the probe, paired by problem
+    (doubled, see `answer_collision`), and the own spread of chance, var F = 4 (sum p^3 - (sum
+    p^2)^2) / n a round (delta method), together. Checked: 300 neutral loops (4 strategies, n = 400,
+    1 to 5 rounds, 60 problems x 8): 0 lay inside in 94 %, with 30 % fresh data in 96 %. Shares
+    raised to the power 1.25 each round (n = 1,000, 120 problems x 8) lie above chance after 1, 2, 3
+    rounds in 53, 97, 100 % of draws; to the power 1.1 in 9, 29, 55 %; neutral ones in 2 %. details:
+    `observed`, `neutral`, `start`, `num_training`, `rounds`. Undefined in round 0, without
+    strategies or without a pool.
     Source: Crow & Kimura 1970, section 7.3; collapse as drift: Kazdan et al. 2410.16713, Suresh et
     al. 2412.17646.
     """
@@ -68,9 +70,9 @@ class Drift:
         excess = paired({p: v - offset for p, v in now.items()}, then, scale=slope)
         value, low, high, clusters = excess.interval()
         left = ((1 - 1 / num) * (1 - self.fresh_share) ** 2) ** 2
-        luck = 1.96 * np.sqrt(sum(left**j for j in range(rounds)) * spread(reference.probe) / num)
-        panel = 2 * (high - low) / 2
-        half = float(np.hypot(panel, luck)) if np.isfinite(panel) else NAN
+        chance = 1.96 * np.sqrt(sum(left**j for j in range(rounds)) * spread(reference.probe) / num)
+        noise = 2 * (high - low) / 2
+        half = float(np.hypot(noise, chance)) if np.isfinite(noise) else NAN
         start = float(np.nanmean([then[p] for p in then]))
         details = {
             "observed": number(float(np.nanmean(list(now.values())))),
@@ -79,7 +81,7 @@ class Drift:
             "num_training": num,
             "rounds": rounds,
             "fresh_share": self.fresh_share,
-            "panel": as_json(Estimate(value, low, high, clusters)),
+            "noise": as_json(Estimate(value, low, high, clusters)),
         }
         return [
             reading(
@@ -109,11 +111,11 @@ def neutral(rounds: int, num: int, fresh_share: float = 0.0) -> tuple[float, flo
 
 
 def fresh_share_at(temperature: float) -> float:
-    """The share of fresh data above which equally frequent strategies stay so under sampling at a temperature: max(0, 1 - T).
+    """The share of fresh data above which equally frequent strategies stay so: max(0, 1 - T).
 
-    Sampling at T multiplies a small lead by 1/T, mixing by 1 - fresh: it grows while (1 - fresh) /
-    T > 1. Assumes a well-fit student and balanced strategies; rare ones stay at a floor set by the
-    fresh data even below it.
+    Under sampling at a temperature. Sampling at T multiplies a small lead by 1/T, mixing by 1 -
+    fresh: it grows while (1 - fresh) / T > 1. Assumes a well-fit student and balanced strategies;
+    rare ones stay at a floor set by the fresh data even below it.
     """
     return max(0.0, 1 - temperature)
 

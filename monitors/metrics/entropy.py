@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import UNDEFINED, Estimate, mean, ratio
 from ouroloop.monitors.metrics.readings import Kind, by_family, missing, reading
 
-KINDS: Mapping[str, Kind] = {
-    "entropy/token": ("nats/token", "none"),
-    "entropy/trace": ("nats/trace", "none"),
+KINDS: Mapping[Estimand, Kind] = {
+    Estimand("entropy/token"): ("nats/token", "none"),
+    Estimand("entropy/trace"): ("nats/trace", "none"),
 }
 NAMES = tuple(KINDS)
 
@@ -32,11 +33,11 @@ class TraceEntropy:
     * entropy/trace: the sum per trace, nats, [0, inf), exactly unbiased; grows with length.
 
     A diagnosis, neither way healthy: falls in healthy improvement too, flat or rising in error
-    accumulation. Undefined unless the panel was sampled at temperature 1 (field `temperature`;
+    accumulation. Undefined unless the probe was sampled at temperature 1 (field `temperature`;
     without cuts): else the mean is a cross-entropy, not an entropy. Measured (MONITORS.md, V2): the
-    intervals held the truth in 95 % of 400 panels of 120 problems x 8, in 94 % of 40 x 8. Source:
-    Zhang et al. 2605.14588 (entropy contraction comes first); Cover & Thomas, chapter 4 (entropy
-    rate).
+    intervals held the truth in 95 % of 400 probe sets of 120 problems x 8, in 94 % of 40 x 8.
+    Source: Zhang et al. 2605.14588 (entropy contraction comes first); Cover & Thomas, chapter 4
+    (entropy rate).
     """
 
     name: str = "entropy"
@@ -46,13 +47,13 @@ class TraceEntropy:
         """Read `view.probe`."""
         if self.temperature != 1.0:
             why = (
-                f"panel sampled at temperature {self.temperature:g}: its log-probabilities give a"
+                f"probe sampled at temperature {self.temperature:g}: its log-probabilities give a"
                 " cross-entropy, not an entropy"
             )
             return missing(KINDS, why)
         probe = view.probe
         rows = probe.where(np.isfinite(probe.nll) & (probe.num_tokens > 0))
-        why = "no panel sample has log-probabilities"
+        why = "no probe sample has log-probabilities"
         token, trace = per_token(rows), per_trace(rows)
         return [
             reading(

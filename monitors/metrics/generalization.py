@@ -1,146 +1,137 @@
 """Held-out accuracy per family of problems.
 
-Pass@1, pass@k and greedy, and the paired change since round 0.
+Pass@1, pass@k, maj@k and greedy, and the paired change since round 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
 from ouroloop.monitors.estimators import scores
+from ouroloop.monitors.estimators.estimand import EVERY, GREEDY, OTHERS, Estimand
+from ouroloop.monitors.estimators.majority import majority_at
 from ouroloop.monitors.estimators.stats import mean_in_unit, paired
-from ouroloop.monitors.metrics.readings import as_json, families, of, reading
+from ouroloop.monitors.metrics.readings import as_json, families, main_family_of, of, reading
+
+
+class Part(NamedTuple):
+    """The same problems in both rounds; `then` is None in round 0."""
+
+    now: Samples
+    then: Samples | None
+
+    def of(self, field: str, value: str) -> Part:
+        """The rows of one family or slice."""
+        return self.where(field, lambda label: label == value)
+
+    def without(self, family: str) -> Part:
+        """The rows of every other family."""
+        return self.where("family", lambda label: label != family)
+
+    def where(self, field: str, keep: Callable[[str], bool]) -> Part:
+        """The rows whose label is to be kept."""
+        sides = [
+            None
+            if side is None
+            else side.where(np.array([keep(x) for x in getattr(side, field)], dtype=bool))
+            for side in self
+        ]
+        assert sides[0] is not None
+        return Part(sides[0], sides[1])
 
 
 @dataclass(frozen=True)
 class Generalization:
     """Held-out accuracy by family, share of right answers, [0, 1], up (M1, M2).
 
-    All unbiased, clustered by problem.
+    All unbiased for any number of samples, so every sample of the round counts; clustered by
+    problem.
 
-    * accuracy/pass_1/<family>: mean over problems of c / n.
-    * accuracy/pass_k/<family>: mean over problems of 1 - C(n - c, k) / C(n, k).
-    * accuracy/pass_1/<family>/<slice>, accuracy/pass_k/<family>/<slice>: the same on one slice,
-      where a family has several (typical, tail): pass@k saturates on easy problems, and falls in
-      the tail first.
-    * accuracy/greedy/<family>: mean of the greedy answer's 0 or 1.
-    * accuracy/general: pass_1 over the problems of all families but the main one, what the loop
-      does not train for.
+    * accuracy/pass@1: mean over problems of c / n; also on greedy answers (`samples` "greedy").
+    * accuracy/pass@{k}: mean over problems of 1 - C(n - c, k) / C(n, k).
+    * accuracy/maj@{majority_k}: chance that the vote of so many samples is right, exact over all
+      subsets (`majority_at`).
 
-    details: `k` (pass_k), `change` (paired by problem to round 0, value and interval; null without
-    a reference), `slices`, of general `families` and `main`. The main family is `main_family`, or
-    else the one with the most problems. Undefined without scored samples (pass_k: without k of them
-    in some problem; general: without another family). Measured (MONITORS.md, V2): by family the
-    intervals held the truth in 95 to 98 % of 400 panels of 120 problems x 8, in 93 to 97 % of 40 x
-    8; of slices of five to ninety problems in 92 to 100 %. Source: Chen et al. 2107.03374; Dang et
-    al. 2504.10478 (pass@k falls behind rising pass@1); paired, clustered differences: Miller
-    2411.00640.
+    Of each family; pass@1 and pass@k also on each slice where a family has several (typical, tail):
+    pass@k saturates on easy problems, and falls in the tail first. pass@1 of family "others": all
+    families but the main one, what the loop does not train for; details: `families`, `main`.
+
+    details: `change` (paired by problem to round 0, value and interval; null without a reference).
+    The main family is `main_family`, or else the one with the most problems. Undefined without
+    scored samples (pass@k, maj@k: without k of them in some problem; others: without another
+    family). Measured (MONITORS.md, V2): by family the intervals held the truth in 95 to 98 % of 400
+    panels of 120 problems x 8, in 93 to 97 % of 40 x 8; of slices of five to ninety problems in 92
+    to 100 %. Source: Chen et al. 2107.03374; Wang et al. 2203.11171; Dang et al. 2504.10478 (pass@k
+    falls behind rising pass@1); paired, clustered differences: Miller 2411.00640.
     """
 
     name: str = "accuracy"
     k: int = 4
+    majority_k: int = 8
     main_family: str | None = None
 
     def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
         """Read `view.probe` and `view.greedy`."""
-        out = []
-        for family in families(view.probe):
-            now = of(view.probe, "family", family)
-            then = of(reference.probe, "family", family) if reference is not None else None
-            out += self._family(family, now, then)
-            slices = sorted({str(s) for s in now.slice})
-            for part in slices if len(slices) > 1 else []:
-                out += self._family(
-                    f"{family}/{part}",
-                    of(now, "slice", part),
-                    None if then is None else of(then, "slice", part),
-                )
-        out.append(self._general(view.probe, reference.probe if reference is not None else None))
-        for family in families(view.greedy) if view.greedy is not None else []:
-            assert view.greedy is not None
-            now = of(view.greedy, "family", family)
-            then = (
-                of(reference.greedy, "family", family)
-                if reference is not None and reference.greedy is not None
-                else None
-            )
-            out.append(
-                self._read(
-                    f"greedy/{family}",
-                    scores.accuracy,
-                    now,
-                    then,
-                    "no greedy answer of this family was scored",
-                )
-            )
-        return out
-
-    def _family(self, name: str, now: Samples, then: Samples | None) -> list[Reading]:
-        why = f"no problem of {name} has {self.k} scored samples"
+        probe = Part(view.probe, None if reference is None else reference.probe)
+        main = main_family_of(self.main_family, view, reference)
         return [
-            self._read(
-                f"pass_1/{name}",
-                scores.accuracy,
-                now,
-                then,
-                f"no panel sample of {name} was scored",
-            ),
-            self._read(f"pass_k/{name}", lambda rows: scores.pass_at(rows, self.k), now, then, why),
+            *(r for family in families(view.probe) for r in self._family(probe, family)),
+            self._others(probe, main),
+            *self._greedy(view, reference),
         ]
 
-    def _general(self, now: Samples, then: Samples | None) -> Reading:
-        main = self.main_family if self.main_family is not None else largest_family(now)
+    def _family(self, probe: Part, family: str) -> Iterator[Reading]:
+        part = probe.of("family", family)
+        yield from self._sampled(part, family)
+        yield self._majority(part, family)
+        slices = sorted({str(name) for name in part.now.slice})
+        for name in slices if len(slices) > 1 else ():
+            yield from self._sampled(part.of("slice", name), family, name)
 
-        def rest(rows: Samples) -> Samples:
-            return rows.where(np.array([f != main for f in rows.family], dtype=bool))
+    def _sampled(self, part: Part, family: str, slice: str = EVERY) -> Iterator[Reading]:
+        one = Estimand("accuracy/pass@1", family, slice)
+        yield self._read(one, scores.accuracy, part, f"no probe sample of {family} was scored")
+        if self.k > 1:
+            some = replace(one, statistic=f"accuracy/pass@{self.k}")
+            why = f"no problem of {family} has {self.k} scored samples"
+            yield self._read(some, partial(scores.pass_at, k=self.k), part, why)
 
-        others = rest(now)
-        found = self._read(
-            "general",
-            scores.accuracy,
-            others,
-            None if then is None else rest(then),
-            "no family but the main one was scored",
-        )
+    def _majority(self, part: Part, family: str) -> Reading:
+        k = self.majority_k
+        why = f"no problem of {family} has {k} samples, one of them scored"
+        vote = partial(majority_at, k=k)
+        return self._read(Estimand(f"accuracy/maj@{k}", family), vote, part, why)
+
+    def _others(self, probe: Part, main: str) -> Reading:
+        others = probe.without(main)
+        why = "no family but the main one was scored"
+        found = self._read(Estimand("accuracy/pass@1", OTHERS), scores.accuracy, others, why)
         values = {
-            f: as_json(mean_in_unit(list(scores.accuracy(of(others, "family", f)).values())))
-            for f in families(others)
+            f: as_json(mean_in_unit(list(scores.accuracy(of(others.now, "family", f)).values())))
+            for f in families(others.now)
         }
-        return replace(
-            found, details={"change": found.details["change"], "main": main, "families": values}
-        )
+        return replace(found, details={**found.details, "main": main, "families": values})
 
-    def _read(
-        self, short: str, score: scores.Score, now: Samples, then: Samples | None, why: str
-    ) -> Reading:
-        current = score(now)
-        details: dict[str, object] = {"change": None, "slices": {}}
-        if then is not None:
-            details["change"] = as_json(paired(current, score(then)).interval())
-        for name in sorted({str(s) for s in now.slice}):
-            part = of(now, "slice", name)
-            details["slices"] |= {
-                name: as_json(mean_in_unit(list(score(part).values()), len(part)))
-            }  # type: ignore[operator]
-        if short.startswith("pass_k"):
-            details["k"] = self.k
-        num = float(np.isfinite(now.correct).sum())
-        return reading(
-            f"{self.name}/{short}",
-            mean_in_unit(list(current.values()), num),
-            "share",
-            "up",
-            why,
-            details,
-        )
+    def _greedy(self, view: RoundView, reference: RoundView | None) -> Iterator[Reading]:
+        if view.greedy is None:
+            return
+        greedy = Part(view.greedy, None if reference is None else reference.greedy)
+        why = "no greedy answer of this family was scored"
+        for family in families(view.greedy):
+            name = Estimand("accuracy/pass@1", family, samples=GREEDY)
+            yield self._read(name, scores.accuracy, greedy.of("family", family), why)
 
-
-def largest_family(samples: Samples) -> str | None:
-    """The family with the most problems, the first by name among equals; None without any."""
-    sizes = {
-        family: len(set(of(samples, "family", family).problem)) for family in families(samples)
-    }
-    return max(sizes, key=lambda family: sizes[family], default=None)
+    @staticmethod
+    def _read(estimand: Estimand, score: scores.Score, part: Part, why: str) -> Reading:
+        current, change = score(part.now), None
+        if part.then is not None:
+            change = as_json(paired(current, score(part.then)).interval())
+        num = float(np.isfinite(part.now.correct).sum())
+        found = mean_in_unit(list(current.values()), num)
+        return reading(estimand, found, "share", "up", why, {"change": change})

@@ -1,4 +1,4 @@
-"""Length of traces: a style canary (M18)."""
+"""Length of traces: a signal of style (M18)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import UNDEFINED, Estimate, mean
 from ouroloop.monitors.metrics.readings import as_json, by_family, reading
@@ -20,7 +21,7 @@ class Length:
 
     details: `families`, and `right` / `wrong`: the same among right and among wrong answers.
     Undefined without token counts. Measured (MONITORS.md, V2): the interval held the truth in 95 %
-    of 400 panels of 120 problems x 8, in 93 % of 40 x 8.
+    of 400 probe sets of 120 problems x 8, in 93 % of 40 x 8.
     """
 
     name: str = "length"
@@ -35,11 +36,11 @@ class Length:
         }
         return [
             reading(
-                "length/tokens",
+                Estimand("length/tokens"),
                 mean_tokens(rows),
                 "tokens",
                 "none",
-                "no panel sample has a token count",
+                "no probe sample has a token count",
                 details,
             )
         ]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.base import Floats, Samples
+from ouroloop.monitors.estimators.halves import first_half
 from ouroloop.monitors.estimators.scores import (
     NUM_SPLITS,
     codes,
@@ -38,7 +39,7 @@ class RareMass:
 
 @dataclass(frozen=True)
 class _Coded:
-    """A panel as numbers: problem and strategy (-1.
+    """A probe as numbers: problem and strategy (-1.
 
     None) of each row, and whether the row is right.
     """
@@ -48,7 +49,7 @@ class _Coded:
     right_N: Bools
 
     def mass(self, unit_P: Ints, rare: Ints, width: int, chosen_N: Bools) -> Floats:
-        """Per problem: share of the chosen rows that are right and use a rare strategy of the problem's unit."""
+        """Per problem: share of the chosen rows that are right by a rare strategy of its unit."""
         hit_N = chosen_N & self.right_N & (self.strategy_N >= 0)
         hit_N &= np.isin(unit_P[self.problem_N] * width + self.strategy_N, rare)
         num_P = np.bincount(self.problem_N[chosen_N], minlength=len(unit_P))
@@ -70,6 +71,37 @@ class _Coded:
         )
 
 
+@dataclass(frozen=True)
+class _Pair:
+    """Both rounds over the problems that they share; a unit is a problem or a whole family."""
+
+    then: _Coded
+    now: _Coded
+    problems: list[str]
+    labels: list[str]
+    unit_P: Ints
+    names: list[str]
+
+    @property
+    def width(self) -> int:
+        """Keys of one unit."""
+        return max(len(self.labels), 1)
+
+    def masses(self, rare: Ints, measured_N: Bools) -> Floats:
+        """Mass of the rare strategies now and then, (2, P); then on the measured rows alone."""
+        every_N = np.ones(len(self.now.problem_N), dtype=bool)
+        return np.stack(
+            [
+                self.now.mass(self.unit_P, rare, self.width, every_N),
+                self.then.mass(self.unit_P, rare, self.width, measured_N),
+            ]
+        )
+
+    def by_problem(self, mass_P: Floats) -> dict[str, float]:
+        """The masses by their problems."""
+        return dict(zip(self.problems, mass_P.tolist(), strict=True))
+
+
 def rare_mass(
     current: Samples, reference: Samples, most: float = 0.10, num_splits: int = NUM_SPLITS
 ) -> RareMass:
@@ -88,57 +120,73 @@ def rare_mass(
     Source: split-sample estimation after selection (Cox 1975, Biometrika 62); "tails disappear
     first": Shumailov et al. 2305.17493.
     """
+    pair = _pair(current, reference, most)
+    if pair is None:
+        return RareMass({}, {}, {})
+    mass, times = np.zeros((2, len(pair.problems))), np.zeros(len(pair.names) * pair.width)
+    keys = (pair.then.right_N.astype(np.int64), pair.then.strategy_N)
+    for first, second in split_halves(keys, pair.then.problem_N, num_splits):
+        rare = pair.then.rare(pair.unit_P, pair.width, first, most)
+        times[rare] += 1 / num_splits
+        mass += pair.masses(rare, second) / num_splits
+    shares: dict[str, dict[str, float]] = {}
+    for key in np.flatnonzero(times).tolist():
+        label = pair.labels[key % pair.width]
+        seen = shares.setdefault(pair.names[key // pair.width], {})
+        seen[label] = max(seen.get(label, 0.0), float(times[key]))
+    return RareMass(pair.by_problem(mass[0]), pair.by_problem(mass[1]), shares)
+
+
+def held_out_rare_mass(
+    current: Samples, reference: Samples, most: float = 0.10
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The decision rule's own split of `rare_mass`: per problem, now and then.
+
+    Rare is what one fixed half of the reference's samples shows (`halves.first_half`); its mass is
+    that in the other half, and in all current samples.
+    """
+    pair = _pair(current, reference, most)
+    if pair is None:
+        return {}, {}
+    first_N = first_half(_rows_of(_usable(reference), pair.problems))
+    rare = pair.then.rare(pair.unit_P, pair.width, first_N, most)
+    now_P, then_P = pair.masses(rare, ~first_N)
+    return pair.by_problem(now_P), pair.by_problem(then_P)
+
+
+def _pair(current: Samples, reference: Samples, most: float) -> _Pair | None:
+    """Both rounds as numbers; None when they share no problem."""
     families = families_with_strategies(reference)
     then_rows, now_rows = _usable(reference, families), _usable(current, families)
     shared = sorted(set(then_rows.problem) & set(now_rows.problem))
     if not shared:
-        return RareMass({}, {}, {})
+        return None
     labels = codes(np.concatenate([then_rows.strategy, now_rows.strategy]))[0]
-    then, now = _coded(then_rows, shared, labels), _coded(now_rows, shared, labels)
+    then, now = (_coded(_rows_of(r, shared), shared, labels) for r in (then_rows, now_rows))
     family_of = dict(zip(then_rows.problem, then_rows.family, strict=True))
-    names, unit_P = [family_of[p] for p in shared], np.arange(len(shared))
+    names, unit_P = [str(family_of[p]) for p in shared], np.arange(len(shared))
     if np.bincount(then.problem_N).min() // 2 < 1 / most:
         names, unit_P = codes(np.array(names, dtype=object))
-    width = max(len(labels), 1)
-    mass, everything, times = (
-        np.zeros((2, len(shared))),
-        np.ones(len(now.problem_N), dtype=bool),
-        np.zeros(len(names) * width),
-    )
-    for first, second in split_halves(
-        (then.right_N.astype(np.int64), then.strategy_N), then.problem_N, num_splits
-    ):
-        rare = then.rare(unit_P, width, first, most)
-        times[rare] += 1 / num_splits
-        mass += (
-            np.stack(
-                [now.mass(unit_P, rare, width, everything), then.mass(unit_P, rare, width, second)]
-            )
-            / num_splits
-        )
-    shares: dict[str, dict[str, float]] = {}
-    for key in np.flatnonzero(times).tolist():
-        seen = shares.setdefault(names[key // width], {})
-        seen[labels[key % width]] = max(seen.get(labels[key % width], 0.0), float(times[key]))
-    now_P, then_P = (dict(zip(shared, row.tolist(), strict=True)) for row in mass)
-    return RareMass(now_P, then_P, shares)
+    return _Pair(then, now, shared, labels, unit_P, names)
 
 
-def _usable(panel: Samples, families: set[str]) -> Samples:
+def _usable(probe: Samples, families: set[str] | None = None) -> Samples:
     """Scored rows of these families, of problems with at least two of them."""
-    rows = scored(panel.where(np.array([f in families for f in panel.family], dtype=bool)))
+    chosen = families_with_strategies(probe) if families is None else families
+    rows = scored(probe.where(np.array([f in chosen for f in probe.family], dtype=bool)))
     problem_N = codes(rows.problem)[1]
     return rows.where((np.bincount(problem_N) >= 2)[problem_N]) if len(rows) else rows
 
 
+def _rows_of(rows: Samples, problems: list[str]) -> Samples:
+    chosen = set(problems)
+    return rows.where(np.array([p in chosen for p in rows.problem], dtype=bool))
+
+
 def _coded(rows: Samples, problems: list[str], labels: list[str]) -> _Coded:
     problem, strategy = {p: i for i, p in enumerate(problems)}, {s: i for i, s in enumerate(labels)}
-    rows = rows.where(np.array([p in problem for p in rows.problem], dtype=bool))
     return _Coded(
         np.array([problem[p] for p in rows.problem], dtype=np.int64),
-        np.array(
-            [strategy.get(s, -1) if isinstance(s, str) else -1 for s in rows.strategy],
-            dtype=np.int64,
-        ),
+        np.array([strategy.get(s, -1) for s in rows.strategy], dtype=np.int64),
         rows.correct == 1,
     )

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ouroloop.monitors.base import Reading, Samples
+from ouroloop.monitors.base import Reading, RoundView, Samples
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.order import permuted
 from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import Estimate
@@ -37,7 +38,7 @@ def number(value: float) -> float | None:
 
 
 def reading(
-    name: str,
+    estimand: Estimand,
     estimate: Estimate,
     unit: str,
     better: Better,
@@ -45,14 +46,15 @@ def reading(
     details: Mapping[str, Any] | None = None,
     note: str = "",
 ) -> Reading:
-    """A Reading of the estimate; when its value is NaN.
+    """A Reading of the estimate; where its value is NaN, an undefined one.
 
-    An undefined one with the reason `undefined`.
+    `undefined` is the reason then, `note` the remark otherwise.
     """
     if not np.isfinite(estimate.value):
-        return replace(missing({name: (unit, better)}, undefined)[0], details=dict(details or {}))
+        found = missing({estimand: (unit, better)}, undefined)[0]
+        return replace(found, details=dict(details or {}))
     return Reading(
-        name,
+        estimand,
         estimate.value,
         estimate.low,
         estimate.high,
@@ -65,14 +67,11 @@ def reading(
     )
 
 
-def missing(kinds: Mapping[str, Kind], reason: str) -> list[Reading]:
-    """Undefined readings, name -> (unit, better), with one common reason.
-
-    Same unit and direction as when they are defined.
-    """
+def missing(kinds: Mapping[Estimand, Kind], reason: str) -> list[Reading]:
+    """Undefined readings with one common reason, unit and direction as when they are defined."""
     return [
-        Reading(name, float("nan"), unit=unit, better=better, status="undefined", reason=reason)
-        for name, (unit, better) in kinds.items()
+        Reading(estimand, float("nan"), unit=unit, better=better, status="undefined", reason=reason)
+        for estimand, (unit, better) in kinds.items()
     ]
 
 
@@ -94,6 +93,46 @@ def by_family(samples: Samples, estimate: Callable[[Samples], Estimate]) -> dict
     }
 
 
+def largest_family(samples: Samples) -> str:
+    """The family with the most problems, the first by name among equals; empty without any."""
+    sizes = {
+        family: len(set(of(samples, "family", family).problem)) for family in families(samples)
+    }
+    return max(sizes, key=lambda family: sizes[family], default="")
+
+
+def main_family_of(chosen: str | None, view: RoundView, reference: RoundView | None) -> str:
+    """The family that the loop trains: the one that was chosen, else the reference's largest."""
+    return largest_family((reference or view).probe) if chosen is None else chosen
+
+
+def most_samples(samples: Samples) -> int:
+    """Samples of the problem that has most; 0 without samples."""
+    return max(Counter(samples.problem).values(), default=0)
+
+
+def equal_sizes(
+    view: RoundView, reference: RoundView | None, most: int
+) -> tuple[int, Samples, Samples | None]:
+    """Both probes with equally many samples of a problem, and how many those are at most.
+
+    For statistics whose expectation depends on that number, which their estimands name: `most`, or
+    what the smaller of the two probes has.
+    """
+    probes = [view.probe] if reference is None else [view.probe, reference.probe]
+    size = min([most, *(num for p in probes if (num := most_samples(p)))])
+    now = some_samples(view.probe, size)
+    return size, now, None if reference is None else some_samples(reference.probe, size)
+
+
+def at(kinds: Mapping[Estimand, Kind], size: int) -> dict[Estimand, Kind]:
+    """The same table with every statistic named after the number of samples: `alive@8`."""
+    return {
+        replace(estimand, statistic=f"{estimand.statistic}@{size}"): kind
+        for estimand, kind in kinds.items()
+    }
+
+
 def some_samples(samples: Samples, num: int) -> Samples:
     """At most `num` rows of every problem, picked at random (see `monitors/estimators/order.py`).
 
@@ -101,7 +140,7 @@ def some_samples(samples: Samples, num: int) -> Samples:
 
     Not the first ones of the file: rows that somebody sorted would be a biased choice.
     """
-    if max(Counter(samples.problem).values(), default=0) <= num:
+    if most_samples(samples) <= num:
         return samples
     texts = (
         codes(getattr(samples, name))[1]

@@ -7,24 +7,27 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import Estimate, mean, share
-from ouroloop.monitors.metrics.readings import Kind, by_family, missing, reading
+from ouroloop.monitors.metrics.readings import Kind, at, by_family, equal_sizes, missing, reading
 
-KINDS: Mapping[str, Kind] = {
-    "repetition/loops": ("share", "down"),
-    "repetition/compression_all": ("ratio", "none"),
-    "repetition/compression_right": ("ratio", "none"),
-    "repetition/distinct_all": ("share", "none"),
-    "repetition/distinct_right": ("share", "none"),
+KINDS: Mapping[Estimand, Kind] = {
+    Estimand("repetition/loops"): ("share", "down"),
+    Estimand("repetition/compression_all"): ("ratio", "none"),
+    Estimand("repetition/compression_right"): ("ratio", "none"),
+    Estimand("repetition/distinct_all"): ("share", "none"),
+    Estimand("repetition/distinct_right"): ("share", "none"),
 }
-NAMES = tuple(KINDS)
+LOOPS = next(iter(KINDS))
+IN_BLOCKS = {estimand: kind for estimand, kind in KINDS.items() if estimand != LOOPS}
+"""Those that depend on how many samples of a problem lie in one block."""
 MAX_CHARS = 4_000
 
 
@@ -35,21 +38,23 @@ class Repetition:
     * repetition/loops: share of samples whose end is one unit of at most 200 characters at least
       `repeats` times in a row, over at least `loop_chars` characters, [0, 1], down. Unbiased,
       clustered by problem.
-    * repetition/compression_all, _right (right samples only): bytes / bytes after zlib, about [0.9,
-      inf), neither way healthy; more is more repetitive.
-    * repetition/distinct_all, _right: different byte n-grams / all n-grams within the windows, (0,
-      1], neither way healthy.
+    * repetition/compression_all@n, compression_right@n (right samples only): bytes / bytes after
+      zlib, about [0.9, inf), neither way healthy; more is more repetitive.
+    * repetition/distinct_all@n, distinct_right@n: different byte n-grams / all n-grams within the
+      windows, (0, 1], neither way healthy.
 
     The last two grow or fall with the bytes and outputs they see, so they are measured on blocks of
     equal size: `num_windows` windows of `window_bytes` bytes, each from one output at a place set
     by a hash (an output that is shorter gives all it has, and the block is filled up with more
-    outputs). Every block has problems of its own, in an order set by a hash; blocks are averaged, t
-    interval over blocks (none for one block). Measured on texts of 12, 24 and 48 random words:
-    compression 2.063, 2.065, 2.066 (all 3,200 joined: 3.01, 3.06, 3.09; more text compresses
+    outputs). All outputs of a problem lie in one block, and more of them repeat more, so their
+    names give the number of samples (`num_samples` of each problem, or as many as the smaller of
+    the two probes has). Every block has problems of its own, in an order set by a hash; blocks are
+    averaged, t interval over blocks (none for one block). Measured on texts of 12, 24 and 48 random
+    words: compression 2.063, 2.065, 2.066 (all 3,200 joined: 3.01, 3.06, 3.09; more text compresses
     better). Compression also sees what is alike across problems, such as a template. Measured
-    (MONITORS.md, V2): the intervals held the truth in 94 to 98 % of 400 panels of 120 problems x 8,
-    and of 40 x 8. Undefined without texts, the last four also below one full block. Source: Shaib
-    et al. 2403.00553 (compression ratio); equal lengths: Deshpande et al. 2507.15092.
+    (MONITORS.md, V2): the intervals held the truth in 94 to 98 % of 400 probe sets of 120 problems
+    x 8, and of 40 x 8. Undefined without texts, the last four also below one full block. Source:
+    Shaib et al. 2403.00553 (compression ratio); equal lengths: Deshpande et al. 2507.15092.
     """
 
     name: str = "repetition"
@@ -59,43 +64,30 @@ class Repetition:
     num_windows: int = 64
     ngram_bytes: int = 8
     most_blocks: int = 64
+    num_samples: int = 8
 
     def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
-        """Read `view.probe`."""
-        probe = view.probe.where(codes(view.probe.text)[1] >= 0)
+        """Read `view.probe`; of `reference` only how many samples a problem has."""
+        size, some, _ = equal_sizes(view, reference, self.num_samples)
+        kinds = at(IN_BLOCKS, size)
+        probe, some = (p.where(codes(p.text)[1] >= 0) for p in (view.probe, some))
         if not len(probe):
-            return missing(KINDS, "no panel sample has a text")
-        right = probe.where(probe.correct == 1)
-        blocks = [list(self.blocks(rows)) for rows in (probe, right)]
-        need = f"fewer than {self.num_windows * self.window_bytes:,} bytes of text"
-        measures: tuple[tuple[Callable[[list[bytes]], float], str], ...] = (
-            (compression, "ratio"),
-            (self._distinct, "share"),
-        )
-        out = [
-            reading(
-                NAMES[0],
-                self._loops(probe),
-                "share",
-                "down",
-                "",
-                {"families": by_family(probe, self._loops)},
-            )
+            return missing({LOOPS: KINDS[LOOPS], **kinds}, "no probe sample has a text")
+        about = {"families": by_family(probe, self._loops)}
+        return [
+            reading(LOOPS, self._loops(probe), "share", "down", "", about),
+            *self._in_blocks(kinds, some),
         ]
-        for index, (measure, unit) in enumerate(measures):
-            for kind, found in enumerate(blocks):
-                name = NAMES[1 + 2 * index + kind]
-                out.append(
-                    reading(
-                        name,
-                        mean([measure(b) for b in found]),
-                        unit,
-                        "none",
-                        need,
-                        {"num_blocks": len(found)},
-                    )
-                )
-        return out
+
+    def _in_blocks(self, kinds: Mapping[Estimand, Kind], rows: Samples) -> list[Reading]:
+        """Compression, then different n-grams; each of all rows, then of the right ones."""
+        parts = [list(self.blocks(r)) for r in (rows, rows.where(rows.correct == 1))]
+        need = f"fewer than {self.num_windows * self.window_bytes:,} bytes of text"
+        found = [(measure, part) for measure in (compression, self._distinct) for part in parts]
+        return [
+            reading(name, mean([measure(b) for b in part]), *kind, need, {"num_blocks": len(part)})
+            for (name, kind), (measure, part) in zip(kinds.items(), found, strict=True)
+        ]
 
     def blocks(self, rows: Samples) -> Iterator[list[bytes]]:
         """Windows of `rows`, in blocks of exactly num_windows * window_bytes bytes.

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ouroloop.monitors.base import Floats, Reading, RoundView, Samples
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.rarefaction import (
     Compared,
     Counted,
@@ -23,33 +24,36 @@ from ouroloop.monitors.estimators.rarefaction import (
 from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import Estimate, cut, jackknife, jackknife_groups
 from ouroloop.monitors.metrics.diversity import NO_STRATEGIES
-from ouroloop.monitors.metrics.readings import Kind, missing, number, reading
+from ouroloop.monitors.metrics.readings import Kind, at, equal_sizes, missing, number, reading
 
-KINDS: Mapping[str, Kind] = {
-    "richness/sample_coverage": ("share", "none"),
-    "richness/lower_bound": ("strategies", "up"),
-    "richness/at_equal_coverage": ("strategies", "up"),
-    "richness/retained": ("ratio", "up"),
+KINDS: Mapping[Estimand, Kind] = {
+    Estimand("richness/sample_coverage"): ("share", "none"),
+    Estimand("richness/lower_bound"): ("strategies", "up"),
+    Estimand("richness/at_equal_coverage"): ("strategies", "up"),
+    Estimand("richness/retained"): ("ratio", "up"),
 }
-NAMES = tuple(KINDS)
 
 
 @dataclass(frozen=True)
 class Richness:
-    """Different right strategies on the panel, counted per family and slice.
+    """Different right strategies on the probe set, counted per family and slice.
 
     Kinds are (family, slice, strategy).
 
-    * richness/sample_coverage: share of the right mass that belongs to kinds seen (Chao-Jost), [0,
-      1]; nearly unbiased. Neither way healthy: 1 means only that nothing was missed.
-    * richness/lower_bound: Chao1, kinds seen and at least unseen, [seen, inf), up; a bound, noisy
+    * richness/sample_coverage@n: share of the right mass that belongs to kinds seen (Chao-Jost),
+      [0, 1]; nearly unbiased. Neither way healthy: 1 means only that nothing was missed.
+    * richness/lower_bound@n: Chao1, kinds seen and at least unseen, [seen, inf), up; a bound, noisy
       (sd 23 for 64 samples of a Zipf-50).
-    * richness/at_equal_coverage: kinds expected at the lesser of round 0's and this round's
+    * richness/at_equal_coverage@n: kinds expected at the lesser of round 0's and this round's
       coverage (the other rarefied to it), [1, inf), up. A raw count would grow with the samples,
       and fall when fewer are right.
-    * richness/retained: the same over round 0's, [0, inf), up; 1: as rich as then. On two samples
+    * richness/retained@n: the same over round 0's, [0, inf), up; 1: as rich as then. On two samples
       of 60 and 240 of one Zipf-50 it reads 1.00 +- 0.03 in the mean where the raw count reads below
       0.65.
+
+    All depend on the number of samples (what is seen, and the coverage at which rounds are
+    compared), so their names give it: `num_samples` of each problem, or as many as the smaller of
+    the two probes has.
 
     Intervals: delete-a-group jackknife over problems (the same ones left out of both rounds), cut
     to the range; too wide rather than too narrow: that of `retained` held the truth in 150 of 150
@@ -62,66 +66,69 @@ class Richness:
     """
 
     name: str = "richness"
+    num_samples: int = 8
 
     def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
         """Read `view.probe` against `reference.probe`."""
-        panels = [view.probe] if reference is None else [view.probe, reference.probe]
-        right = _tables([p.where(p.correct == 1) for p in panels])
-        now, then = counted(right[0].sum(axis=0)), counted(right[-1].sum(axis=0))
-        if now.n == 0:
-            why = (
-                NO_STRATEGIES
-                if not codes(view.probe.strategy)[0]
-                else "no right panel sample has a strategy id"
+        size, probe, before = equal_sizes(view, reference, self.num_samples)
+        kinds = at(KINDS, size)
+        probes = [probe] if before is None else [probe, before]
+        right = _tables([p.where(p.correct == 1) for p in probes])
+        if not right[0].sum():
+            named = bool(codes(probe.strategy)[0])
+            return missing(
+                kinds, "no right probe sample has a strategy id" if named else NO_STRATEGIES
             )
-            return missing(KINDS, why)
-        details = {"seen": now.seen, "samples": now.n, "all": _all(_tables(panels))}
-        num = int((right[0].sum(axis=1) > 0).sum())
+        return [
+            *self._alone(kinds, right, {"all": _all(_tables(probes))}),
+            *self._compared(kinds, right, before is None),
+        ]
+
+    @staticmethod
+    def _alone(
+        kinds: Mapping[Estimand, Kind], right: list[Floats], details: dict[str, Any]
+    ) -> list[Reading]:
+        """Of this round by itself."""
+        sample_coverage, lower_bound, *_ = kinds
+        now, num = counted(right[0].sum(axis=0)), _num_groups(right)
+        details = {"seen": now.seen, "samples": now.n, **details}
         share = cut(_estimate(right[:1], num, lambda c: coverage(c[0])), 0.0, 1.0)
         bound = cut(_estimate(right[:1], num, lambda c: chao1(c[0])), now.seen)
-        out = [
-            reading(NAMES[0], share, "share", "none", "", details),
-            reading(NAMES[1], bound, "strategies", "up", ""),
+        return [
+            reading(sample_coverage, share, "share", "none", "", details),
+            reading(lower_bound, bound, "strategies", "up", ""),
         ]
+
+    @staticmethod
+    def _compared(
+        kinds: Mapping[Estimand, Kind], right: list[Floats], is_first: bool
+    ) -> list[Reading]:
+        """Against round 0, at the lesser coverage of the two."""
+        *_, equal, retained = kinds
+        now, then = (counted(table.sum(axis=0)) for table in (right[0], right[-1]))
         if then.n == 0:
-            return [
-                *out,
-                *missing(
-                    {name: KINDS[name] for name in NAMES[2:]},
-                    "no right sample had a strategy id at round 0",
-                ),
-            ]
+            why = "no right sample had a strategy id at round 0"
+            return missing({name: kinds[name] for name in (equal, retained)}, why)
         both = {
             **_json(at_equal_coverage(now, then, 1.0)),
             "doubled": _json(at_equal_coverage(now, then)),
         }
-        out.append(
-            reading(
-                NAMES[2],
-                cut(_compare(right, num, lambda b: b.now), 0.0),
-                "strategies",
-                "up",
-                "",
-                both,
-            )
-        )
-        if reference is None:
-            return [*out, *missing({NAMES[3]: KINDS[NAMES[3]]}, "round 0 is the reference")]
-        return [
-            *out,
-            reading(
-                NAMES[3],
-                cut(_compare(right, num, lambda b: b.now / b.then), 0.0),
-                "ratio",
-                "up",
-                "",
-                both,
-            ),
-        ]
+        num = _num_groups(right)
+        left = cut(_compare(right, num, lambda b: b.now), 0.0)
+        first = reading(equal, left, "strategies", "up", "", both)
+        if is_first:
+            return [first, *missing({retained: kinds[retained]}, "round 0 is the reference")]
+        share = cut(_compare(right, num, lambda b: b.now / b.then), 0.0)
+        return [first, reading(retained, share, "ratio", "up", "", both)]
 
 
-def _tables(panels: list[Samples]) -> list[Floats]:
-    """Counts of each panel by problem (P, the union, sorted) and kind (S).
+def _num_groups(tables: list[Floats]) -> int:
+    """Groups of problems with a right sample in this round."""
+    return int((tables[0].sum(axis=1) > 0).sum())
+
+
+def _tables(probes: list[Samples]) -> list[Floats]:
+    """Counts of each probe by problem (P, the union, sorted) and kind (S).
 
     As (groups of problems, kinds).
     """
@@ -133,13 +140,13 @@ def _tables(panels: list[Samples]) -> list[Floats]:
             ],
             dtype=object,
         )
-        for p in panels
+        for p in probes
     ]
     kinds, kind_N = codes(np.concatenate(labels_N))
-    problems, problem_N = codes(np.concatenate([p.problem for p in panels]))
+    problems, problem_N = codes(np.concatenate([p.problem for p in probes]))
     group_N = jackknife_groups(len(problems))[problem_N]
     num_groups, width = int(group_N.max(initial=-1)) + 1, len(kinds)
-    ends = np.cumsum([len(p) for p in panels])
+    ends = np.cumsum([len(p) for p in probes])
     out = []
     for start, end in zip([0, *ends[:-1]], ends, strict=True):
         group, kind = group_N[start:end], kind_N[start:end]

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from ouroloop.monitors.base import Floats, Objects, Pool, Reading, RoundView
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import Bools, Ints, codes
 from ouroloop.monitors.estimators.stats import (
     NAN,
@@ -25,10 +26,10 @@ from ouroloop.monitors.estimators.stats import (
 )
 from ouroloop.monitors.metrics.readings import Kind, missing, number, reading
 
-KINDS: Mapping[str, Kind] = {
-    "selection/largest_ratio": ("ratio", "down"),
-    "selection/fresh_share": ("share", "down"),
-    "selection/accuracy_gain": ("share", "up"),
+KINDS: Mapping[Estimand, Kind] = {
+    Estimand("selection/largest_ratio", samples="pool"): ("ratio", "down"),
+    Estimand("selection/fresh_share", samples="pool"): ("share", "down"),
+    Estimand("selection/accuracy_gain", samples="pool"): ("share", "up"),
 }
 NAMES = tuple(KINDS)
 NO_NAME = "(none)"
@@ -209,10 +210,31 @@ def ratios_of(
     et al. 1978), its linearised, clustered variance (Binder 1983).
     """
     names, cluster_N = codes(cluster)
-    problems, problem_N = codes(problem)
     if not kept.any():
         return []
-    width, num = len(names), len(problems)
+    fit_of = _fits(cluster_N, codes(problem)[1], kept, min_raw)
+    right_S = _right(cluster_N, correct, len(names))
+    adjusted = benjamini_yekutieli([fit.p_value() for fit in fit_of.values()])
+    return [
+        SelectionRatio(
+            names[s],
+            fit.ratio,
+            *fit.interval(0.95),
+            *fit.interval(1 - 0.05 / len(fit_of)),
+            float(p),
+            int((cluster_N == s).sum()),
+            int(kept[cluster_N == s].sum()),
+            fit.share,
+            right_S[s],
+        )
+        for (s, fit), p in zip(fit_of.items(), adjusted, strict=True)
+    ]
+
+
+def _fits(cluster_N: Ints, problem_N: Ints, kept: Bools, min_raw: int) -> dict[int, _Fit]:
+    """Log R of every cluster with at least `min_raw` rows."""
+    width, num = int(cluster_N.max()) + 1, int(problem_N.max()) + 1
+    # A cell is a problem and a cluster, so the moments cost as much as there are cells.
     cells, cell_N = np.unique(problem_N * width + cluster_N, return_inverse=True)
     raw_M, kept_M = np.bincount(cell_N).astype(float), np.bincount(cell_N, weights=kept)
     problem_M, cluster_M = cells // width, cells % width
@@ -231,28 +253,12 @@ def ratios_of(
         return np.asarray(np.sum(base_P**power) + inside, dtype=float)
 
     square_S, fourth_S = moment(2), moment(4)
-    right_S = _right(cluster_N, correct, width)
-    chosen = np.flatnonzero(raw_S >= min_raw).tolist()
-    fits = []
-    for s in chosen:
-        ratio = float(kept_S[s] / kept_M.sum() / (raw_S[s] / raw_M.sum()))
+    fits = {}
+    for s in np.flatnonzero(raw_S >= min_raw).tolist():
         share = float(raw_S[s] / raw_M.sum())
-        fits.append(_Fit(ratio, share, num, max(float(square_S[s]), 0.0), float(fourth_S[s])))
-    adjusted = benjamini_yekutieli([f.p_value() for f in fits])
-    return [
-        SelectionRatio(
-            names[s],
-            f.ratio,
-            *f.interval(0.95),
-            *f.interval(1 - 0.05 / len(fits)),
-            float(p),
-            int(raw_S[s]),
-            int(kept_S[s]),
-            f.share,
-            right_S[s],
-        )
-        for s, f, p in zip(chosen, fits, adjusted, strict=True)
-    ]
+        ratio = float(kept_S[s] / kept_M.sum()) / share
+        fits[s] = _Fit(ratio, share, num, max(float(square_S[s]), 0.0), float(fourth_S[s]))
+    return fits
 
 
 @dataclass(frozen=True)

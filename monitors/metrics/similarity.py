@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csc_array
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import Ints, Scores, codes
 from ouroloop.monitors.estimators.stats import UNDEFINED, Estimate, mean_in_unit
 from ouroloop.monitors.metrics.readings import Kind, by_family, missing, reading
@@ -34,9 +35,9 @@ TEXT_BITS = 28
 
 Its bytes (32) and the text's number within its problem.
 """
-KINDS: Mapping[str, Kind] = {
-    "similarity/effective_number_all": ("texts", "none"),
-    "similarity/effective_number_right": ("texts", "up"),
+KINDS: Mapping[Estimand, Kind] = {
+    Estimand("similarity/effective_number_all"): ("texts", "none"),
+    Estimand("similarity/effective_number_right"): ("texts", "up"),
 }
 
 
@@ -93,8 +94,8 @@ class Similarity:
     For traces that nobody can name the strategies of. Surface and strategy are not the same: where
     strategies can be named, `diversity` is the better monitor. Order 2 because order 1 does not
     converge below some 20,000 samples (Ospanov & Farnia 2410.21719). Interval: that of the mean
-    squared cosine, turned over. Measured (MONITORS.md, V2): it held the truth in 95 % of 400 panels
-    of 120 problems x 8, and of 40 x 8.
+    squared cosine, turned over. Measured (MONITORS.md, V2): it held the truth in 95 % of 400 probe
+    sets of 120 problems x 8, and of 40 x 8.
 
     embed: any embedding, for instance a sentence-transformers model's `encode`. By default texts
     are compared by their n-grams of bytes (`ngram_cosines`), without a model.
@@ -107,7 +108,7 @@ class Similarity:
         """Read `view.probe`."""
         rows = view.probe.where(codes(view.probe.text)[1] >= 0)
         if not len(rows):
-            return missing(KINDS, "no panel sample has a text")
+            return missing(KINDS, "no probe sample has a text")
         cosines = (
             ngram_cosines
             if self.embed is None
@@ -121,7 +122,7 @@ class Similarity:
         ]
 
 
-def _reading(name: str, rows: Samples, scores: Scores) -> Reading:
+def _reading(name: Estimand, rows: Samples, scores: Scores) -> Reading:
     effective = partial(effective_number, scores)
     found = effective(rows)
     why = "no problem has two samples with a text"

@@ -10,10 +10,12 @@ from functools import cached_property
 import numpy as np
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import Estimate, share
 from ouroloop.monitors.metrics.readings import as_json, by_family, missing, reading
 
+HEDGING = Estimand("style/hedging")
 MARKERS = (
     "maybe",
     "perhaps",
@@ -46,12 +48,12 @@ class Style:
 
     1]; neither way healthy.
 
-    A canary: self-distillation suppresses what a model says of its own uncertainty, and with it
-    what it does out of distribution (up to 40 % lost, Kim et al. 2603.24472). Whole words, any
-    case. Longer traces hold more markers, so details give the `right` and `wrong` samples apart and
-    `per_1000_chars`. Unbiased, clustered by problem, exact binomial interval at the effective size.
-    Undefined without texts. Measured (MONITORS.md, V2): the interval held the truth in 96 % of 400
-    panels of 120 problems x 8, and of 40 x 8.
+    A signal of style: self-distillation suppresses what a model says of its own uncertainty, and
+    with it what it does out of distribution (up to 40 % lost, Kim et al. 2603.24472). Whole words,
+    any case. Longer traces hold more markers, so details give the `right` and `wrong` samples apart
+    and `per_1000_chars`. Unbiased, clustered by problem, exact binomial interval at the effective
+    size. Undefined without texts. Measured (MONITORS.md, V2): the interval held the truth in 96 %
+    of 400 panels of 120 problems x 8, and of 40 x 8.
 
     markers: words and phrases; the default is English.
     """
@@ -63,7 +65,7 @@ class Style:
         """Read `view.probe`."""
         rows = view.probe.where(codes(view.probe.text)[1] >= 0)
         if not len(rows):
-            return missing({"style/hedging": ("share", "none")}, "no panel sample has a text")
+            return missing({HEDGING: ("share", "none")}, "no probe sample has a text")
         texts = [str(text) for text in rows.text]
         found = sum(len(self._pattern.findall(text)) for text in texts)
         details = {
@@ -72,7 +74,7 @@ class Style:
             "wrong": as_json(self.hedged(rows.where(rows.correct == 0))),
             "per_1000_chars": 1000 * found / max(sum(map(len, texts)), 1),
         }
-        return [reading("style/hedging", self.hedged(rows), "share", "none", "", details)]
+        return [reading(HEDGING, self.hedged(rows), "share", "none", "", details)]
 
     def hedged(self, rows: Samples) -> Estimate:
         """Share of the rows with a marker."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroloop.monitors.base import Floats, Pool, Reading, RoundView
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import (
     Estimate,
@@ -22,12 +23,12 @@ from ouroloop.monitors.estimators.stats import (
 from ouroloop.monitors.metrics.readings import Kind, missing, number, reading
 from ouroloop.monitors.strategies.strategy import CANONICALISERS
 
-KINDS: Mapping[str, Kind] = {
-    "supply/yield": ("share", "up"),
-    "supply/unsolved": ("share", "down"),
-    "supply/kept_per_problem": ("samples", "up"),
-    "supply/effective_problems": ("problems", "up"),
-    "supply/paths_per_problem": ("paths", "up"),
+KINDS: Mapping[Estimand, Kind] = {
+    Estimand("supply/yield", samples="pool"): ("share", "up"),
+    Estimand("supply/unsolved", samples="pool"): ("share", "down"),
+    Estimand("supply/kept_per_problem", samples="pool"): ("samples", "up"),
+    Estimand("supply/effective_problems", samples="pool"): ("problems", "up"),
+    Estimand("supply/paths_per_problem", samples="pool"): ("paths", "up"),
 }
 NAMES = tuple(KINDS)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroloop.monitors.base import Floats, Pool, Reading, RoundView
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import NUM_SPLITS, Ints, codes, split_halves
 from ouroloop.monitors.estimators.stats import (
     UNDEFINED,
@@ -23,10 +24,10 @@ from ouroloop.monitors.estimators.stats import (
 from ouroloop.monitors.metrics.readings import Kind, missing, number, reading
 from ouroloop.monitors.metrics.selection import ratios_of
 
-KINDS: Mapping[str, Kind] = {
-    "tail/hard_share": ("ratio", "up"),
-    "tail/gini": ("", "down"),
-    "tail/slice_ratio": ("ratio", "up"),
+KINDS: Mapping[Estimand, Kind] = {
+    Estimand("tail/hard_share", samples="pool"): ("ratio", "up"),
+    Estimand("tail/gini", samples="pool"): ("", "down"),
+    Estimand("tail/slice_ratio", samples="pool"): ("ratio", "up"),
 }
 NAMES = tuple(KINDS)
 
@@ -44,7 +45,7 @@ class Tails:
       200 problems x 8: a quarter with 35 % right beside 50-70 % is seen (limit below 1) in 73 % of
       draws, with 25 % in all.
     * tail/gini: Gini coefficient of the kept samples per problem, [0, 1], down; n/(n - 1)
-      corrected. Luck alone gives the value in details `at_random` (each sample kept with the
+      corrected. Chance alone gives the value in details `at_random` (each sample kept with the
       overall probability): compare with that, not with 0. Jackknife interval over problems (held
       the truth in 94 to 95 % of 500 draws of 20, 60 and 200 problems).
     * tail/slice_ratio: share of slice `tail_slice` among kept over raw samples, [0, inf), up;

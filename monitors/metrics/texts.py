@@ -11,16 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroloop.monitors.base import Floats, Reading, RoundView, Texts
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import UNDEFINED, Estimate, difference, paired, ratio
 from ouroloop.monitors.metrics.entropy import per_token
 from ouroloop.monitors.metrics.readings import Kind, as_json, missing, reading
 
-KINDS: Mapping[str, Kind] = {
-    "text/own_perplexity": ("tokens", "none"),
-    "text/entropy": ("nats/token", "none"),
-    "text/cross_entropy": ("nats/token", "none"),
-    "text/gap": ("nats/token", "none"),
+KINDS: Mapping[Estimand, Kind] = {
+    Estimand("text/own_perplexity"): ("tokens", "none"),
+    Estimand("text/entropy", samples="texts"): ("nats/token", "none"),
+    Estimand("text/cross_entropy", samples="texts"): ("nats/token", "none"),
+    Estimand("text/gap", samples="texts"): ("nats/token", "none"),
 }
 NAMES = tuple(KINDS)
 
@@ -44,7 +45,7 @@ class RealText:
     All are diagnoses, neither way healthy: entropy falls and the other two rise in verified
     improvement too, and entropy is flat in error accumulation. details: `change` since round 0,
     paired by problem (means per problem). Undefined without `texts` or their numbers; the first and
-    the last unless the panel was sampled at temperature 1 (field `temperature`; without cuts).
+    the last unless the probe was sampled at temperature 1 (field `temperature`; without cuts).
     Measured (MONITORS.md, V2): the intervals held the truth in 94 to 95 % of 400 draws of 120
     problems, in 94 to 97 % of 40. Source: Zhang et al. 2605.14588 (anchor entropy contracts first);
     Gerstgrasser et al. 2404.01413 (cross-entropy on real text).
@@ -55,11 +56,11 @@ class RealText:
 
     def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
         """Read `view.texts` and `view.probe`."""
-        own, why_own = UNDEFINED, f"panel sampled at temperature {self.temperature:g}, not 1"
+        own, why_own = UNDEFINED, f"probe sampled at temperature {self.temperature:g}, not 1"
         if self.temperature == 1.0:
             probe = view.probe
             own = per_token(probe.where(np.isfinite(probe.nll) & (probe.num_tokens > 0)))
-            why_own = "no panel sample has log-probabilities"
+            why_own = "no probe sample has log-probabilities"
         value, low, high = (float(np.exp(x)) for x in own[:3])
         perplexity = Estimate(value, low, high, own.num_clusters)
         out = [reading(NAMES[0], perplexity, "tokens", "none", why_own)]
@@ -86,7 +87,7 @@ class RealText:
             ),
         ]
 
-    def _read(self, name: str, texts: Texts, then: Texts | None, field: str) -> Reading:
+    def _read(self, name: Estimand, texts: Texts, then: Texts | None, field: str) -> Reading:
         value_N = getattr(texts, field)
         change = None
         if then is not None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ouroloop.monitors.base import Floats, Reading, RoundView, Samples
-from ouroloop.monitors.estimators.scores import codes
-from ouroloop.monitors.estimators.stats import Estimate, share
-from ouroloop.monitors.metrics.readings import by_family, reading
+from ouroloop.monitors.estimators.estimand import Estimand
+from ouroloop.monitors.estimators.scores import codes, scored
+from ouroloop.monitors.estimators.stats import Estimate, mean_in_unit, share
+from ouroloop.monitors.metrics.readings import Kind, by_family, reading
+
+KINDS: Mapping[Estimand, Kind] = {
+    Estimand("validity/right_wrong_step"): ("share", "down"),
+    Estimand("validity/wrong_step"): ("share", "down"),
+    Estimand("validity/truncated"): ("share", "down"),
+    Estimand("validity/unscored"): ("share", "down"),
+}
+RIGHT_WRONG_STEP, WRONG_STEP, TRUNCATED, UNSCORED = KINDS
 
 
 @dataclass(frozen=True)
@@ -20,46 +30,36 @@ class Validity:
       wrong step (unfaithful).
     * validity/wrong_step: the same among all checked traces.
     * validity/truncated: share of traces cut by length.
+    * validity/unscored: mean over problems of the share of samples whose answer was not judged, for
+      problems that had a judged sample at round 0; what the decision rule guards. Accuracy leaves
+      such samples out, so rows that turn from wrong to unscored would hide a collapse.
 
     Undefined when nothing could be checked. Measured (MONITORS.md, V2): the intervals held the
-    truth in 96 to 97 % of 400 panels of 120 problems x 8, in 97 to 98 % of 40 x 8. Source: Lightman
-    et al. 2305.20050 (right answers through wrong steps); Zelikman et al. 2203.14465 keep such
-    traces.
+    truth in 96 to 97 % of 400 probe sets of 120 problems x 8, in 97 to 98 % of 40 x 8. Source:
+    Lightman et al. 2305.20050 (right answers through wrong steps); Zelikman et al. 2203.14465 keep
+    such traces.
     """
 
     name: str = "validity"
 
     def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
-        """Read `view.probe`."""
+        """Read `view.probe`; of round 0 only which problems were scored."""
         probe = view.probe
         checked = probe.where(np.isfinite(probe.valid))
         right = checked.where(checked.correct == 1)
         known = probe.where(np.isfinite(probe.truncated))
+        parts = (
+            (RIGHT_WRONG_STEP, right, wrong_step, "no right probe answer has checkable steps"),
+            (WRONG_STEP, checked, wrong_step, "no probe sample has checkable steps"),
+            (TRUNCATED, known, truncated, "no probe sample says whether it was cut"),
+        )
+        lost = unscored(probe, probe if reference is None else reference.probe)
         return [
-            reading(
-                "validity/right_wrong_step",
-                wrong_step(right),
-                "share",
-                "down",
-                "no right panel answer has checkable steps",
-                {"families": by_family(right, wrong_step)},
+            *(
+                reading(name, of(rows), "share", "down", why, {"families": by_family(rows, of)})
+                for name, rows, of, why in parts
             ),
-            reading(
-                "validity/wrong_step",
-                wrong_step(checked),
-                "share",
-                "down",
-                "no panel sample has checkable steps",
-                {"families": by_family(checked, wrong_step)},
-            ),
-            reading(
-                "validity/truncated",
-                truncated(known),
-                "share",
-                "down",
-                "no panel sample says whether it was cut",
-                {"families": by_family(known, truncated)},
-            ),
+            reading(UNSCORED, lost, "share", "down", "no sample was scored at round 0"),
         ]
 
 
@@ -71,6 +71,15 @@ def wrong_step(rows: Samples) -> Estimate:
 def truncated(rows: Samples) -> Estimate:
     """Share of rows cut by length."""
     return _share(rows, rows.truncated)
+
+
+def unscored(rows: Samples, then: Samples) -> Estimate:
+    """Mean over the problems scored in `then` of the share of `rows` that were not judged."""
+    judged = set(scored(then).problem)
+    mine = rows.where(np.array([problem in judged for problem in rows.problem], dtype=bool))
+    problem_N = codes(mine.problem)[1]
+    lost_P = np.bincount(problem_N, weights=~np.isfinite(mine.correct))
+    return mean_in_unit(lost_P / np.bincount(problem_N), len(mine))
 
 
 def _share(rows: Samples, hit_N: Floats) -> Estimate:

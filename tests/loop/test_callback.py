@@ -101,7 +101,7 @@ def test_a_healthy_training_is_measured_logged_and_let_run(tmp_path):
     } == {"continue"}
     logged = training.state.log_history
     assert [entry["step"] for entry in logged] == [0, 5, 10, 12]
-    assert logged[1]["collapse/accuracy/pass_1/default"] == pytest.approx(0.6, abs=0.1)
+    assert logged[1]["collapse/accuracy/pass@1:default"] == pytest.approx(0.6, abs=0.1)
     assert logged[1]["collapse/action"] == callback().ACTIONS["continue"]
     assert all(
         isinstance(value, float | int) and np.isfinite(value)

@@ -36,7 +36,6 @@ def test_a_run_goes_through_every_round_and_every_file_is_there(tmp_path):
             "critics.parquet",
             "texts.parquet",
             "audit.parquet",
-            "evals.json",
             "readings.json",
             "decision.json",
         }

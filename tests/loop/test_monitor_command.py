@@ -87,7 +87,7 @@ def test_what_could_not_be_measured_is_said_with_its_reason(capsys, healthy):
     out = said(capsys, *healthy)[1]
     assert "missing: logprobs or nll in all 3,840 lines (trace entropy is not measured)" in out
     line = next(line for line in out.splitlines() if line.startswith("not measured: entropy/token"))
-    assert line.endswith(": no panel sample has log-probabilities")
+    assert line.endswith(": no probe sample has log-probabilities")
     assert "| entropy" not in out and "| yield" not in out and "| DCP %" in out
 
 
@@ -103,7 +103,7 @@ def test_json_is_for_scripts(capsys, collapsing):
         last["source"].endswith("r2.jsonl")
         and last["evidence"]["halt"]["log_e"] > last["evidence"]["halt"]["log_limit"]
     )
-    assert next(r for r in last["readings"] if r["name"] == "entropy/token")["value"] is None
+    assert next(r for r in last["readings"] if r["id"] == "entropy/token")["value"] is None
 
 
 @pytest.mark.slow
@@ -111,9 +111,9 @@ def test_tolerances_horizon_and_strategies_can_be_set(capsys, collapsing):
     tolerant = ("--set", "diversity_loss_share=1", "--set", "rare_loss_share=1")
     assert said(capsys, *collapsing, *tolerant)[0] == 0
     assert said(capsys, *collapsing, "--strategies", "none")[0] == 0
-    assert "entropy: panel sampled at temperature 0.7" not in said(capsys, *collapsing)[1]
+    assert "entropy: probe sampled at temperature 0.7" not in said(capsys, *collapsing)[1]
     assert (
-        "panel sampled at temperature 0.7" in said(capsys, *collapsing, "--temperature", "0.7")[1]
+        "probe sampled at temperature 0.7" in said(capsys, *collapsing, "--temperature", "0.7")[1]
     )
 
 
@@ -192,7 +192,7 @@ def test_readings_are_of_as_many_samples_in_the_baseline_as_in_other_rounds(caps
 
     def overconfidence(paths):
         rounds = json.loads(said(capsys, *paths, "--json")[1])["rounds"]
-        return next(r for r in rounds[0]["readings"] if r["name"] == "calibration/overconfidence")[
+        return next(r for r in rounds[0]["readings"] if r["id"] == "calibration/overconfidence@4")[
             "value"
         ]
 

@@ -17,7 +17,10 @@ def test_rates_and_exact_intervals_are_those_of_scipy_and_statsmodels():
     planted = canaries(np.random.default_rng(1))
     judged = np.isfinite(planted.accepted)
     readings = read(planted)
-    for name, right in (("audit/false_acceptance", 0), ("audit/false_rejection", 1)):
+    for name, right in (
+        ("audit/false_acceptance:all:all:audit", 0),
+        ("audit/false_rejection:all:all:audit", 1),
+    ):
         mine = judged & (planted.right == right)
         hits, num = int((planted.accepted[mine] != right).sum()), int(mine.sum())
         exact = binomtest(hits, num).proportion_ci(0.95, "exact")
@@ -27,7 +30,7 @@ def test_rates_and_exact_intervals_are_those_of_scipy_and_statsmodels():
         assert (readings[name].low, readings[name].high) == pytest.approx(
             proportion_confint(hits, num, method="beta")
         )
-    assert readings["audit/no_verdict"].value == pytest.approx(1 - judged.mean())
+    assert readings["audit/no_verdict:all:all:audit"].value == pytest.approx(1 - judged.mean())
 
 
 def test_none_accepted_still_allows_what_two_hundred_items_cannot_exclude():
@@ -56,6 +59,6 @@ def test_no_verdict_is_no_acceptance_and_no_rejection():
         np.array([1.0, np.nan, np.nan]),
     )
     readings = read(planted)
-    assert readings["audit/false_acceptance"].value == 1.0
-    assert readings["audit/false_rejection"].status == "undefined"
-    assert readings["audit/no_verdict"].value == pytest.approx(2 / 3)
+    assert readings["audit/false_acceptance:all:all:audit"].value == 1.0
+    assert readings["audit/false_rejection:all:all:audit"].status == "undefined"
+    assert readings["audit/no_verdict:all:all:audit"].value == pytest.approx(2 / 3)

@@ -66,7 +66,12 @@ def test_diversity_reads_the_models_true_values():
         reading = readings[f"diversity/{name}"]
         assert reading.low <= truth <= reading.high, name
         assert reading.high - reading.low < 0.15
-        assert set(reading.details["families"]["main"]["slices"]) == {"tail", "typical"}
+        assert name == "dcp" or set(reading.details["families"]) == {"main"}
+    assert {name for name in readings if name.startswith("diversity/dcp:")} == {
+        "diversity/dcp:main",
+        "diversity/dcp:main:tail",
+        "diversity/dcp:main:typical",
+    }
 
 
 def test_collision_sees_one_answer_to_every_problem():
@@ -90,7 +95,7 @@ def test_families_without_strategies_are_left_out_of_diversity():
 def test_coverage_counts_a_lost_strategy_and_gives_shares_and_accuracy():
     now = around(shares=(0.6, 0.3, 0.1, 0.0))
     readings = read(Coverage(), RoundView(1, now), RoundView(0, around()))
-    kept, alive = readings["coverage/kept"], readings["coverage/alive"]
+    kept, alive = readings["coverage/kept@8"], readings["coverage/alive@8"]
     assert (kept.value, alive.value) == (0.75, 3.0)
     assert kept.details["lost"] == ["jump"] and kept.high == 0.75
     shares = alive.details["shares_correct"]
@@ -104,13 +109,13 @@ def test_a_strategy_unseen_on_a_small_panel_may_still_be_alive():
     now = dataclasses.replace(
         then, strategy=np.where(then.strategy == "jump", "column", then.strategy)
     )
-    kept = read(Coverage(), RoundView(1, now), RoundView(0, then))["coverage/kept"]
+    kept = read(Coverage(), RoundView(1, now), RoundView(0, then))["coverage/kept@8"]
     assert kept.value == 0.75 and kept.high == 1.0
 
 
 def test_coverage_of_round_0_is_its_own_reference():
     readings = read(Coverage(), RoundView(0, around()))
-    assert readings["coverage/kept"].value == 1.0
+    assert readings["coverage/kept@8"].value == 1.0
     assert readings["coverage/rare_retention"].reason == "round 0 is the reference"
 
 
@@ -127,10 +132,10 @@ def test_model_calibration_falls_when_wrong_answers_become_unanimous():
         samples(rng, 200, accuracy=0.1, spread=0.05, confusion=1),
     )
     low, high = (read(ModelCalibration(), RoundView(0, p)) for p in (scattered, unanimous))
-    assert low["calibration/overconfidence"].high < 0 < high["calibration/overconfidence"].low
-    assert high["calibration/overconfidence"].value == pytest.approx(0.85, abs=0.06)
-    assert high["calibration/brier"].value > low["calibration/brier"].value
-    bins = high["calibration/overconfidence"].details["bins"]
+    assert low["calibration/overconfidence@8"].high < 0 < high["calibration/overconfidence@8"].low
+    assert high["calibration/overconfidence@8"].value == pytest.approx(0.85, abs=0.06)
+    assert high["calibration/brier@8"].value > low["calibration/brier@8"].value
+    bins = high["calibration/overconfidence@8"].details["bins"]
     assert sum(b["count"] for b in bins) == pytest.approx(200)
 
 
@@ -153,20 +158,20 @@ def test_the_ece_of_votes_is_about_zero_when_calibrated_and_finds_over_confidenc
             answer=np.where(drawn, "yes", "no").astype(object),
             correct=(drawn == np.repeat(favourite, 16)).astype(float),
         )
-        reading = read(ModelCalibration(), RoundView(0, panel))["calibration/ece"]
+        reading = read(ModelCalibration(), RoundView(0, panel))["calibration/ece@8"]
         values.append(np.sign(reading.value) * reading.value**2)
         held += reading.low <= 0 <= reading.high
     assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(40) and held >= 36
     unanimous = samples(rng, 200, accuracy=0.1, spread=0.05, confusion=1)
     found = read(ModelCalibration(), RoundView(0, unanimous))
-    assert found["calibration/ece"].value > 0.7 and found["calibration/ece"].low > 0.5
+    assert found["calibration/ece@8"].value > 0.7 and found["calibration/ece@8"].low > 0.5
     brier = (
-        found["calibration/reliability"].value
-        - found["calibration/resolution"].value
-        + found["calibration/uncertainty"].value
+        found["calibration/reliability@8"].value
+        - found["calibration/resolution@8"].value
+        + found["calibration/uncertainty@8"].value
     )
     assert brier == pytest.approx(
-        found["calibration/brier"].value, abs=0.05
+        found["calibration/brier@8"].value, abs=0.05
     )  # what varies within a bin is in no part
 
 
@@ -179,16 +184,20 @@ def test_critic_readings_equal_hand_counts():
         np.array([1, 0.5, 1, 0.25, 0.25, 0.75]),
     )
     readings = read(CriticCalibration(), RoundView(0, around(4), critics=critic))
-    assert readings["critic/balanced_accuracy"].value == pytest.approx((2 / 3 + 1 / 2) / 2)
-    assert readings["critic/balanced_accuracy"].details["strict"]["value"] == pytest.approx(
-        (2 / 3 + 1 / 3) / 2
+    assert readings["critic/balanced_accuracy:all:all:critiques"].value == pytest.approx(
+        (2 / 3 + 1 / 2) / 2
     )
-    assert readings["critic/unreadable"].value == pytest.approx(1 / 6)
+    assert readings["critic/balanced_accuracy:all:all:critiques"].details["strict"][
+        "value"
+    ] == pytest.approx((2 / 3 + 1 / 3) / 2)
+    assert readings["critic/unreadable:all:all:critiques"].value == pytest.approx(1 / 6)
     gaps = [[-0.1, 0.2], [-0.2, 0.7], [-0.9]]
-    assert readings["critic/overconfidence"].value == pytest.approx(
+    assert readings["critic/overconfidence:all:all:critiques"].value == pytest.approx(
         np.mean([np.mean(g) for g in gaps])
     )
-    assert readings["critic/agreement_gap"].value == pytest.approx(np.mean([0.25, 0.125, 0.0]))
+    assert readings["critic/agreement_gap:all:all:critiques"].value == pytest.approx(
+        np.mean([0.25, 0.125, 0.0])
+    )
 
 
 def test_auroc_is_the_share_of_pairs_in_the_right_order():
@@ -205,8 +214,8 @@ def test_a_critic_that_approves_everything_is_at_chance_and_over_confident():
         known, approved=np.ones(len(known.correct)), probability=np.full(len(known.correct), 0.95)
     )
     readings = read(CriticCalibration(), RoundView(0, around(4), critics=yes))
-    assert readings["critic/balanced_accuracy"].value == 0.5
-    assert readings["critic/overconfidence"].low > 0.2
+    assert readings["critic/balanced_accuracy:all:all:critiques"].value == 0.5
+    assert readings["critic/overconfidence:all:all:critiques"].low > 0.2
 
 
 def test_supply_says_plainly_that_nothing_passes():
@@ -216,22 +225,27 @@ def test_supply_says_plainly_that_nothing_passes():
         raw.problem, raw.strategy, raw.answer, raw.correct, np.zeros(1_200, dtype=bool), reason
     )
     readings = read(Supply(), RoundView(1, around(4), pool=dead))
-    reading = readings["supply/yield"]
+    reading = readings["supply/yield:all:all:pool"]
     assert reading.value == 0.0 and reading.status == "ok"
     assert (
         reading.reason == "nothing passes: 0 of 1,200 samples kept; reasons: gold 1,180, format 20"
     )
     assert reading.high == pytest.approx(1 - 0.025 ** (1 / 300))
-    assert readings["supply/unsolved"].value == 1.0
+    assert readings["supply/unsolved:all:all:pool"].value == 1.0
 
 
 def test_supply_counts():
     raw = pool(np.random.default_rng(0))
     readings = read(Supply(), RoundView(1, around(4), pool=raw))
-    assert readings["supply/yield"].value == pytest.approx(raw.kept.mean())
-    assert readings["supply/kept_per_problem"].value == pytest.approx(4 * raw.kept.mean())
-    assert sum(readings["supply/yield"].details["rejections"].values()) == (~raw.kept).sum()
-    assert "round 0" in read(Supply(), RoundView(0, around(4)))["supply/yield"].reason
+    assert readings["supply/yield:all:all:pool"].value == pytest.approx(raw.kept.mean())
+    assert readings["supply/kept_per_problem:all:all:pool"].value == pytest.approx(
+        4 * raw.kept.mean()
+    )
+    assert (
+        sum(readings["supply/yield:all:all:pool"].details["rejections"].values())
+        == (~raw.kept).sum()
+    )
+    assert "round 0" in read(Supply(), RoundView(0, around(4)))["supply/yield:all:all:pool"].reason
 
 
 def test_validity_looks_at_right_answers_only_and_ignores_what_could_not_be_checked():
@@ -253,28 +267,27 @@ def test_generalization_gives_every_family_with_its_paired_change():
     then, now = view(rng, 0), view(rng, 1, accuracy=0.8)
     readings = read(Generalization(k=4), now, then)
     assert set(readings) == {
-        "accuracy/general",
+        "accuracy/pass@1:others",
         *(
-            f"accuracy/{kind}/{f}"
-            for kind in ("pass_1", "pass_k", "greedy")
+            f"accuracy/{kind}"
             for f in ("main", "copy")
+            for kind in (f"pass@1:{f}", f"pass@4:{f}", f"maj@8:{f}", f"pass@1:{f}:all:greedy")
         ),
         *(
-            f"accuracy/{kind}/{f}/{s}"
-            for kind in ("pass_1", "pass_k")
+            f"accuracy/{kind}:{f}:{s}"
+            for kind in ("pass@1", "pass@4")
             for f in ("main", "copy")
             for s in ("typical", "tail")
         ),
     }
-    main = readings["accuracy/pass_1/main"]
+    main = readings["accuracy/pass@1:main"]
     assert main.details["change"]["low"] > 0.1
-    unchanged = readings["accuracy/pass_1/copy"].details["change"]
+    unchanged = readings["accuracy/pass@1:copy"].details["change"]
     assert unchanged["low"] < 0 < unchanged["high"]
-    assert (
-        readings["accuracy/pass_k/main"].details["k"] == 4
-        and readings["accuracy/pass_k/main"].value > main.value
-    )
-    assert read(Generalization(k=9), now, then)["accuracy/pass_k/main"].status == "undefined"
+    assert readings["accuracy/pass@4:main"].value > main.value
+    assert read(Generalization(k=9), now, then)["accuracy/pass@9:main"].status == "undefined"
+    once = read(Generalization(k=1), now, then)
+    assert once["accuracy/pass@1:main"] == main and "accuracy/pass@4:main" not in once
 
 
 def test_length_splits_right_from_wrong():
@@ -288,7 +301,7 @@ def test_length_splits_right_from_wrong():
 @pytest.mark.slow
 def test_intervals_cover_an_unchanged_model_in_most_repetitions():
     """Fresh problems each time: the interval is for the population of problems."""
-    truth = {"accuracy/pass_1/main": 0.55, "coverage/alive": 4.0}
+    truth = {"accuracy/pass@1:main": 0.55, "coverage/alive@8": 4.0}
     gini = 1 - float((np.array(SHARES) ** 2).sum())
     truth["diversity/gini_simpson_all"] = gini
     truth["diversity/dcp"] = gini * (0.55**2 + 0.2**2 / 3)
@@ -318,7 +331,7 @@ def test_general_ability_pools_the_other_families_and_compares_them_with_round_0
             *(samples(rng, 20, family=f, problem_seed=3, accuracy=0.2) for f in ("copy", "sort")),
         ),
     )
-    general = read(Generalization(), weaker, then)["accuracy/general"]
+    general = read(Generalization(), weaker, then)["accuracy/pass@1:others"]
     others = weaker.probe.where(weaker.probe.family != "main")
     assert general.value == pytest.approx(others.correct.mean()) and general.num_clusters == 40
     assert general.details["main"] == "main" and set(general.details["families"]) == {
@@ -327,11 +340,13 @@ def test_general_ability_pools_the_other_families_and_compares_them_with_round_0
     }
     assert general.details["change"]["high"] < -0.1
     assert (
-        read(Generalization(main_family="copy"), weaker, then)["accuracy/general"].num_clusters
+        read(Generalization(main_family="copy"), weaker, then)[
+            "accuracy/pass@1:others"
+        ].num_clusters
         == 100
     )
     assert (
-        read(Generalization(), RoundView(0, samples(rng, 20)))["accuracy/general"].status
+        read(Generalization(), RoundView(0, samples(rng, 20)))["accuracy/pass@1:others"].status
         == "undefined"
     )
 
@@ -340,11 +355,11 @@ def test_slices_have_readings_of_their_own():
     panel = around(200)
     readings = read(Generalization(), RoundView(0, panel))
     tail = panel.where(panel.slice == "tail")
-    assert readings["accuracy/pass_1/main/tail"].value == pytest.approx(tail.correct.mean())
+    assert readings["accuracy/pass@1:main:tail"].value == pytest.approx(tail.correct.mean())
     right = tail.correct.reshape(-1, 8).sum(axis=1)
     naive = 1 - np.array(
         [np.prod([(8 - c - j) / (8 - j) for j in range(4)]) if c <= 4 else 0.0 for c in right]
     )
-    assert readings["accuracy/pass_k/main/tail"].value == pytest.approx(naive.mean())
+    assert readings["accuracy/pass@4:main:tail"].value == pytest.approx(naive.mean())
     one_slice = around(20, tail=0.0)
-    assert "accuracy/pass_1/main/typical" not in read(Generalization(), RoundView(0, one_slice))
+    assert "accuracy/pass@1:main:typical" not in read(Generalization(), RoundView(0, one_slice))

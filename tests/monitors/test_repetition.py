@@ -79,7 +79,7 @@ def written(rng, num_words, vocabulary=400, num=60, size=16):
 
 
 def read(panel):
-    return {r.name: r for r in Repetition().measure(RoundView(0, panel), None)}
+    return {r.name: r for r in Repetition(num_samples=16).measure(RoundView(0, panel), None)}
 
 
 def test_length_and_number_of_texts_alone_move_neither_compression_nor_distinct_ngrams():
@@ -90,10 +90,10 @@ def test_length_and_number_of_texts_alone_move_neither_compression_nor_distinct_
         read(written(rng, 24, num=120)),
     )
     for name in (
-        "repetition/compression_all",
-        "repetition/distinct_all",
-        "repetition/compression_right",
-        "repetition/distinct_right",
+        "repetition/compression_all@16",
+        "repetition/distinct_all@16",
+        "repetition/compression_right@16",
+        "repetition/distinct_right@16",
     ):
         assert short[name].value == pytest.approx(long[name].value, rel=0.01)
         assert short[name].value == pytest.approx(many[name].value, rel=0.01)
@@ -108,8 +108,8 @@ def test_length_and_number_of_texts_alone_move_neither_compression_nor_distinct_
 def test_a_smaller_vocabulary_reads_as_more_repetitive():
     rng = np.random.default_rng(3)
     rich, poor = read(written(rng, 24)), read(written(rng, 24, vocabulary=20))
-    assert poor["repetition/compression_all"].low > rich["repetition/compression_all"].high
-    assert poor["repetition/distinct_all"].high < rich["repetition/distinct_all"].low
+    assert poor["repetition/compression_all@16"].low > rich["repetition/compression_all@16"].high
+    assert poor["repetition/distinct_all@16"].high < rich["repetition/distinct_all@16"].low
 
 
 def test_blocks_hold_equal_bytes_of_problems_of_their_own():
@@ -130,6 +130,6 @@ def test_loops_are_counted_and_short_panels_have_no_compression():
     readings = read(dataclasses.replace(panel, text=stuck))
     assert readings["repetition/loops"].value == 0.25
     assert (
-        readings["repetition/compression_all"].status == "undefined"
-        and "3,072 bytes" in readings["repetition/compression_all"].reason
+        readings["repetition/compression_all@4"].status == "undefined"
+        and "3,072 bytes" in readings["repetition/compression_all@4"].reason
     )

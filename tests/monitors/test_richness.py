@@ -32,10 +32,10 @@ def test_readings_are_those_of_the_pooled_counts_of_right_samples():
     count = np.unique(panel.strategy[panel.correct == 1], return_counts=True)[1]
     readings = read(panel)
     c = counted(count.astype(float))
-    assert readings["richness/sample_coverage"].value == pytest.approx(coverage(c))
-    assert readings["richness/lower_bound"].value == pytest.approx(chao1(c))
-    assert readings["richness/at_equal_coverage"].value == len(count) == alpha.sobs(count)
-    assert readings["richness/retained"].reason == "round 0 is the reference"
+    assert readings["richness/sample_coverage@4"].value == pytest.approx(coverage(c))
+    assert readings["richness/lower_bound@4"].value == pytest.approx(chao1(c))
+    assert readings["richness/at_equal_coverage@4"].value == len(count) == alpha.sobs(count)
+    assert readings["richness/retained@4"].reason == "round 0 is the reference"
 
 
 def test_the_same_strategy_in_another_slice_or_family_is_another_kind():
@@ -43,8 +43,8 @@ def test_the_same_strategy_in_another_slice_or_family_is_another_kind():
         samples(np.random.default_rng(0), 400, tail=0.0),
         samples(np.random.default_rng(0), 400, tail=0.5),
     )
-    assert read(one)["richness/lower_bound"].value == 4
-    assert read(two)["richness/lower_bound"].value == 8
+    assert read(one)["richness/lower_bound@8"].value == 4
+    assert read(two)["richness/lower_bound@8"].value == 8
 
 
 @pytest.mark.slow
@@ -55,8 +55,8 @@ def test_fewer_right_samples_alone_do_not_look_like_lost_strategies_but_lost_str
             zipf(seed, spread=0.0, accuracy=0.8),
             zipf(900 + seed, spread=0.0, accuracy=0.2),
         )
-        gaps.append(read(weaker, then)["richness/retained"].value)
-        lost.append(read(zipf(900 + seed, kinds=15), then)["richness/retained"].value)
+        gaps.append(read(weaker, then)["richness/retained@4"].value)
+        lost.append(read(zipf(900 + seed, kinds=15), then)["richness/retained@4"].value)
         raw.append(
             len(set(weaker.strategy[weaker.correct == 1]))
             / len(set(then.strategy[then.correct == 1]))
@@ -73,12 +73,12 @@ def test_intervals_hold_the_truth_at_least_as_often_as_they_say():
     for seed in range(150):
         now = zipf(1_000 + seed)
         readings = read(now, zipf(seed))
-        kept += readings["richness/retained"].low <= 1 <= readings["richness/retained"].high
+        kept += readings["richness/retained@4"].low <= 1 <= readings["richness/retained@8"].high
         truth = sum(share[int(s[1:])] for s in set(now.strategy[now.correct == 1]))
         seen += (
-            readings["richness/sample_coverage"].low
+            readings["richness/sample_coverage@4"].low
             <= truth
-            <= readings["richness/sample_coverage"].high
+            <= readings["richness/sample_coverage@4"].high
         )
     assert kept >= 140 and seen >= 138
 

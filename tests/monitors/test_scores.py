@@ -44,7 +44,7 @@ def test_overconfidence_equals_the_mean_over_all_ways_to_split():
         rest = [answers[i] for i in range(6) if i not in first]
         winners = [a for a in set(half) if half.count(a) == max(map(half.count, half))]
         expected.append(np.mean([rest.count(winner) / 3 - (winner == "7") for winner in winners]))
-    assert scores.votes(rows, num_splits=20_000).overconfidence()["p"] == pytest.approx(
+    assert scores.votes(rows, 6, num_splits=20_000).overconfidence()["p"] == pytest.approx(
         np.mean(expected), abs=0.01
     )
 
@@ -63,14 +63,14 @@ def test_overconfidence_of_a_calibrated_model_is_zero_and_the_same_half_twice_is
         rows += [(f"{p}", str(a), float(a == right), "s") for a in drawn]
         winner = np.bincount(drawn, minlength=3).argmax()
         naive.append((drawn == winner).mean() - (winner == right))
-    ours = np.array(list(scores.votes(panel(rows)).overconfidence().values()))
+    ours = np.array(list(scores.votes(panel(rows), 8).overconfidence().values()))
     assert abs(ours.mean()) < 3 * ours.std() / np.sqrt(3_000)
     assert np.mean(naive) > 0.05
 
 
 def test_votes_of_unreadable_answers_claim_nothing():
     rows = panel([("p", None, 0.0, "s")] * 4)
-    assert scores.votes(rows).overconfidence() == {"p": 0.0}
+    assert scores.votes(rows, 4).overconfidence() == {"p": 0.0}
 
 
 def test_unscored_samples_are_left_out_not_counted_as_wrong():
@@ -157,4 +157,7 @@ def test_rare_retention_by_problem_would_be_biased_without_the_split():
 def test_halves_do_not_depend_on_the_order_of_the_rows():
     rows = samples(np.random.default_rng(1), num_problems=20)
     order = np.random.default_rng(2).permutation(len(rows))
-    assert scores.votes(rows).overconfidence() == scores.votes(rows.where(order)).overconfidence()
+    assert (
+        scores.votes(rows, 8).overconfidence()
+        == scores.votes(rows.where(order), 8).overconfidence()
+    )

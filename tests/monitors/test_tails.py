@@ -78,15 +78,19 @@ def test_a_careless_filter_has_the_gini_of_luck():
             None,
         )
     }
-    luck = readings["tail/gini"].details["at_random"]
-    assert readings["tail/gini"].low < luck < readings["tail/gini"].high
+    luck = readings["tail/gini:all:all:pool"].details["at_random"]
+    assert readings["tail/gini:all:all:pool"].low < luck < readings["tail/gini:all:all:pool"].high
     k, q = 4, 0.4  # mean difference of two binomials, by the table of all outcomes
     p = np.array([1, 4, 6, 4, 1]) * q ** np.arange(5) * (1 - q) ** (k - np.arange(5))
     exact = np.sum(np.outer(p, p) * np.abs(np.subtract.outer(np.arange(5), np.arange(5)))) / (
         2 * k * q
     )
     assert gini_at_random(np.full(2_000, 4.0), q) == pytest.approx(exact, abs=0.005)
-    assert readings["tail/slice_ratio"].low < 1 < readings["tail/slice_ratio"].high
+    assert (
+        readings["tail/slice_ratio:all:all:pool"].low
+        < 1
+        < readings["tail/slice_ratio:all:all:pool"].high
+    )
 
 
 def test_a_starved_slice_has_a_ratio_below_one():
@@ -103,8 +107,8 @@ def test_a_starved_slice_has_a_ratio_below_one():
     }
     expected = (kept & (data.slice == "tail")).sum() / kept.sum() / 0.25
     assert (
-        readings["tail/slice_ratio"].value == pytest.approx(expected)
-        and readings["tail/slice_ratio"].high < 1
+        readings["tail/slice_ratio:all:all:pool"].value == pytest.approx(expected)
+        and readings["tail/slice_ratio:all:all:pool"].high < 1
     )
 
 
@@ -124,7 +128,9 @@ def test_effective_problems_are_kishs_and_paths_are_counted_by_their_calculation
             RoundView(1, samples(np.random.default_rng(0), 4), pool=data), None
         )
     }
-    assert readings["supply/paths_per_problem"].value == 1.5
-    assert readings["supply/paths_per_problem"].details["distinct_share"] == pytest.approx(3 / 5)
-    assert readings["supply/effective_problems"].value == pytest.approx(25 / 13)
+    assert readings["supply/paths_per_problem:all:all:pool"].value == 1.5
+    assert readings["supply/paths_per_problem:all:all:pool"].details[
+        "distinct_share"
+    ] == pytest.approx(3 / 5)
+    assert readings["supply/effective_problems:all:all:pool"].value == pytest.approx(25 / 13)
     assert path("no sum") != path("1+1=2")

@@ -18,7 +18,10 @@ def test_entropy_and_cross_entropy_are_means_over_tokens_with_clustered_errors()
     """Weighted least squares on a constant, clustered, is the same estimate."""
     text = texts(np.random.default_rng(0))
     readings = read(RoundView(1, samples(np.random.default_rng(1), 40), texts=text))
-    for name, value in (("text/entropy", text.entropy), ("text/cross_entropy", text.nll)):
+    for name, value in (
+        ("text/entropy:all:all:texts", text.entropy),
+        ("text/cross_entropy:all:all:texts", text.nll),
+    ):
         fit = sm.WLS(value, np.ones(len(value)), weights=text.num_tokens).fit()
         fit = fit.get_robustcov_results(
             "cluster", groups=np.unique(text.problem, return_inverse=True)[1]
@@ -35,11 +38,11 @@ def test_own_perplexity_is_the_exponential_of_the_entropy_per_token_and_the_gap_
     readings = read(now)
     token = TraceEntropy().measure(now, None)[0]
     assert readings["text/own_perplexity"].value == pytest.approx(np.exp(token.value))
-    assert readings["text/gap"].value == pytest.approx(
-        readings["text/cross_entropy"].value - token.value
+    assert readings["text/gap:all:all:texts"].value == pytest.approx(
+        readings["text/cross_entropy:all:all:texts"].value - token.value
     )
-    wide = readings["text/gap"].high - readings["text/gap"].low
-    parts = [r.high - r.low for r in (readings["text/cross_entropy"], token)]
+    wide = readings["text/gap:all:all:texts"].high - readings["text/gap:all:all:texts"].low
+    parts = [r.high - r.low for r in (readings["text/cross_entropy:all:all:texts"], token)]
     assert wide == pytest.approx(np.hypot(*parts))
 
 
@@ -54,7 +57,7 @@ def test_the_gap_of_a_model_that_writes_as_the_text_is_written_is_zero():
             rng.integers(10, 40, len(panel)).astype(float),
         )
         gap = read(RoundView(1, dataclasses.replace(panel, problem=panel.problem), texts=real))[
-            "text/gap"
+            "text/gap:all:all:texts"
         ]
         held += gap.low <= 0 <= gap.high
     assert held >= 182
@@ -65,13 +68,17 @@ def test_the_change_since_round_0_is_paired_by_problem():
     lower = dataclasses.replace(text, entropy=text.entropy - 0.1)
     panel = samples(np.random.default_rng(5), 10)
     change = read(RoundView(1, panel, texts=lower), RoundView(0, panel, texts=text))[
-        "text/entropy"
+        "text/entropy:all:all:texts"
     ].details["change"]
     assert change["value"] == pytest.approx(-0.1)
 
 
 def test_away_from_temperature_1_only_what_the_real_text_says_is_left():
     readings = read(view(np.random.default_rng(6)), temperature=0.7)
-    assert readings["text/own_perplexity"].status == readings["text/gap"].status == "undefined"
-    assert "0.7" in readings["text/gap"].reason
-    assert readings["text/entropy"].status == "ok"
+    assert (
+        readings["text/own_perplexity"].status
+        == readings["text/gap:all:all:texts"].status
+        == "undefined"
+    )
+    assert "0.7" in readings["text/gap:all:all:texts"].reason
+    assert readings["text/entropy:all:all:texts"].status == "ok"

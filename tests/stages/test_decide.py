@@ -16,22 +16,25 @@ from ouroloop.monitors.metrics.readings import some_samples
 sys.path.insert(0, str(Path(__file__).parents[1] / "monitors"))
 
 
-def test_a_baseline_is_read_with_as_many_samples_per_problem_as_any_round():
+def test_a_baseline_with_more_samples_gives_more_choices_of_a_vote_not_larger_votes():
     """The over-confidence of a vote depends on how many vote.
 
-    64 samples and 16 of one model read differently, 16 and some 16 of 64 alike.
+    Votes of 4 from 64 samples of a problem and from 8 read alike, votes of 32 do not.
     """
     from simulated_panel import samples
 
     many = samples(np.random.default_rng(0), 200, 64, accuracy=0.4, spread=0.3)
-    few = samples(np.random.default_rng(1), 200, 16, accuracy=0.4, spread=0.3)
-    some = some_samples(many, 16)
-    assert len(some) == 200 * 16 and some_samples(few, 16) is few
-    read = [
-        ModelCalibration().measure(RoundView(0, probe), None)[0].value
-        for probe in (many, few, some)
-    ]
-    assert abs(read[2] - read[1]) < 0.02 < abs(read[0] - read[1])
+    few = samples(np.random.default_rng(1), 200, 8, accuracy=0.4, spread=0.3)
+
+    def overconfidence(rows, size):
+        (first, *_) = ModelCalibration(vote_size=size).measure(RoundView(0, rows), None)
+        return first.name, first.value
+
+    (name, of_many), (same_name, of_few) = (overconfidence(rows, 8) for rows in (many, few))
+    assert name == same_name == "calibration/overconfidence@8"
+    other_name, of_more = overconfidence(many, 64)
+    assert other_name == "calibration/overconfidence@64"
+    assert abs(of_many - of_few) < 0.03 < abs(of_more - of_few)
 
 
 def test_which_samples_of_a_baseline_are_read_does_not_depend_on_the_order_of_its_rows():

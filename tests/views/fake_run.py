@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import random
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pandas as pd
 
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.round import Round
-from ouroloop.monitors.registry import measure_all
+from ouroloop.monitors.registry import measure_all, monitors_for
 
 STRATEGIES = ("column", "split", "round", "jump")
 START = {"column": 0.38, "split": 0.30, "round": 0.20, "jump": 0.12}
@@ -49,6 +48,7 @@ def make_run(
         }
     )
     _write(run / "recipe.json", recipe.to_json())
+    _write(run / "probe_set.json", {"main": "worded", "families": {}, "heldout_questions": []})
     _write(
         run / "env.json",
         {
@@ -159,10 +159,9 @@ def _round(
         },
     )
     kept = _sampling(folder, number, guarded, rng) if number else 0
-    probe = _probe(folder, number, guarded, rng)
+    _probe(folder, number, guarded, rng)
     if number:
         _training(folder, number, previous, kept, anchor)
-    _evals(folder, probe)
     _readings(folder, number)
     action, reasons = _decision(number, guarded)
     _write(
@@ -287,7 +286,7 @@ def _completion(sample: str, text: str) -> dict[str, Any]:
     }
 
 
-def _probe(folder: Path, number: int, guarded: bool, rng: random.Random) -> pd.DataFrame:
+def _probe(folder: Path, number: int, guarded: bool, rng: random.Random) -> None:
     shares, rows = mix(number, guarded), []
     for family, count in FAMILIES.items():
         base = (
@@ -323,8 +322,7 @@ def _probe(folder: Path, number: int, guarded: bool, rng: random.Random) -> pd.D
                         "text": f"{strategy} ... #### 42",
                     }
                 )
-    table = pd.DataFrame(rows)
-    table.to_parquet(folder / "probe.parquet")
+    pd.DataFrame(rows).to_parquet(folder / "probe.parquet")
     critics = [
         {
             "problem": f"worded-{i}",
@@ -363,38 +361,12 @@ def _probe(folder: Path, number: int, guarded: bool, rng: random.Random) -> pd.D
         for i in range(24)
     ]
     pd.DataFrame(canaries).to_parquet(folder / "audit.parquet")
-    return table
-
-
-def _evals(folder: Path, probe: pd.DataFrame) -> None:
-    scores: dict[str, Any] = {}
-    for family, rows in probe.groupby("family"):
-        sampled, greedy = rows[rows["kind"] == "sample"], rows[rows["kind"] == "greedy"]
-        half = 1.2 / math.sqrt(rows["problem"].nunique())
-        by_problem = sampled.groupby("problem")["correct"].mean()
-        values = {
-            "pass@1": sampled["correct"].mean(),
-            "pass@k": (1 - (1 - by_problem) ** 4).mean(),
-            "maj@k": (by_problem > 0.45).mean(),
-            "greedy": greedy["correct"].mean(),
-        }
-        scores[str(family)] = {"num_problems": len(by_problem)} | {
-            k: _interval(float(v), 0.4 * half) for k, v in values.items()
-        }
-    _write(
-        folder / "evals.json",
-        {"families": scores, "main": "worded", "k": {"pass": 4, "majority": 8}},
-    )
 
 
 def _readings(folder: Path, number: int) -> None:
     reference = Round(folder.parent / "000").view if number else None
-    readings = measure_all(Round(folder).view, reference)
-    _write(folder / "readings.json", [_finite(asdict(r)) for r in readings])
-
-
-def _interval(value: float, half: float) -> dict[str, float]:
-    return {"value": value, "low": max(0.0, value - half), "high": min(1.0, value + half)}
+    readings = measure_all(Round(folder).view, reference, monitors_for("worded"))
+    _write(folder / "readings.json", [_finite(r.to_json()) for r in readings])
 
 
 def _training(folder: Path, number: int, start: int, kept: int, anchor: float) -> None:

@@ -26,7 +26,7 @@ def test_a_run_is_read_with_all_its_rounds_and_tables(arms: tuple[Path, Path]) -
     )
     assert run.rounds[0].verdicts.empty and len(run.rounds[1].verdicts) == 200
     assert sum(1 for _ in run.rounds[1].samples()) == 200
-    assert set(run.rounds[0].evals["families"]) == set(fake_run.FAMILIES)
+    assert run.rounds[0].families == fake_run.FAMILIES and run.rounds[0].main_family == "worded"
 
 
 def test_a_round_without_its_manifest_does_not_exist(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_the_best_round_is_the_earliest_highest_that_the_panel_did_not_reject(
 
 
 def test_an_undefined_reading_is_nan_with_its_reason(arms: tuple[Path, Path]) -> None:
-    reading = read_run(arms[0]).rounds[2].reading("calibration/overconfidence")
+    reading = read_run(arms[0]).rounds[2].reading("calibration/overconfidence@8")
     assert reading is not None and math.isnan(reading.value) and "readable answer" in reading.reason
 
 

@@ -84,7 +84,7 @@ def test_model_text_cannot_become_markup(tmp_path: Path) -> None:
 
 
 def test_an_undefined_number_says_so_with_its_reason(page: str) -> None:
-    assert "undefined: no panel sample has a readable answer" in page
+    assert "undefined: no probe sample has a readable answer" in page
     assert not re.search(r">\s*nan\b", page, re.IGNORECASE)
 
 

@@ -90,7 +90,7 @@ def test_the_table_of_rounds_marks_the_best_and_explains_every_dash(
     assert "rollback (not done)" in lines[-2]
     assert (
         lines[-1]
-        == "– round 2: Over-confidence is undefined: no panel sample has a readable answer"
+        == "– round 2: Over-confidence, worded is undefined: no probe sample has a readable answer"
     )
     assert closing_text(run).endswith(
         f"checkpoint: {run.path}/rounds/{run.best_round:03d}/checkpoint"

@@ -29,13 +29,13 @@ def test_a_round_has_fewer_than_a_hundred_points_and_none_undefined(
         assert 30 < len(found) < 100
         assert all(value == value and set(name).isdisjoint("@[]") for name, value in found.items())
     assert {
-        "eval/pass_at_1",
-        "eval/pass_at_1_low",
-        "family/longer/pass_at_1",
-        "monitor/diversity/dcp_high",
+        "accuracy/pass_at_1:worded",
+        "accuracy/pass_at_1:worded_low",
+        "accuracy/pass_at_1:longer",
+        "diversity/dcp:worded_high",
         "train/seconds",
     } <= set(points(run, run.rounds[3]))
-    assert "monitor/calibration/overconfidence" not in points(run, run.rounds[2])
+    assert "calibration/overconfidence_at_8:worded" not in points(run, run.rounds[2])
 
 
 def test_the_samples_table_shows_as_many_as_asked_spread_over_the_round(
@@ -167,7 +167,7 @@ def test_a_campaign_is_a_parent_with_a_point_per_round_and_a_child_per_round(
         and parent.data.params["rounds"] == "2"
         and parent.data.tags["best_round"] == str(run.best_round)
     )
-    assert found["history"]["tracked", "eval/pass_at_1"] == [
+    assert found["history"]["tracked", "accuracy/pass_at_1:worded"] == [
         (r.number, r.score("pass@1")[0]) for r in run.rounds
     ]
     children = [
@@ -246,7 +246,9 @@ def test_a_run_that_has_grown_is_continued(recorded: Path) -> None:
     hidden.write_text(manifest)
     MlflowTracker().sync(path)
     assert ids(path)["parent"] == parent and sorted(ids(path)["rounds"]) == ["0", "1", "2"]
-    assert [step for step, _ in everything(path)["history"]["growing", "eval/pass_at_1"]] == [
+    assert [
+        step for step, _ in everything(path)["history"]["growing", "accuracy/pass_at_1:worded"]
+    ] == [
         0,
         1,
         2,

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ouroloop.evals.heldout import maj_at_k
 from ouroloop.loop.experiments.afterwards import setting_of
 from ouroloop.loop.store import read_rows
 from ouroloop.loop.views.reader import read_run
+from ouroloop.monitors.estimators.majority import right_votes
 from ouroloop.monitors.estimators.stats import mean, mean_in_unit, paired
 
 from .beginnings import (
@@ -108,7 +108,7 @@ def accuracies(
     for problem, rows in samples:
         right, answer = [row["correct"] for row in rows], [row["answer"] for row in rows]
         single[problem.id] = float(np.mean(right))
-        majority[problem.id] = maj_at_k([problem.id] * len(rows), right, answer, len(rows)).value
+        majority[problem.id] = right_votes(right, answer, len(rows))
         # Ties are split: the mean over all samples that the critic is equally sure of.
         best = max(sure[problem.id].values())
         verified[problem.id] = float(

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from ouroloop.evals.heldout import pass_at_k
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.experiments import rounds
 from ouroloop.loop.experiments.afterwards import serve, setting_of
@@ -26,6 +25,7 @@ from ouroloop.loop.stages.refine import Refiner, gather_bounded
 from ouroloop.loop.store import read_json, write_json
 from ouroloop.loop.views.reader import read_run
 from ouroloop.monitors.estimators.stats import paired
+from ouroloop.monitors.estimators.ustatistics import pass_at_k
 
 # Fresh samples of a model over all problems.
 #
@@ -137,7 +137,7 @@ def table(path: Path) -> list[dict[str, Any]]:
             (probe["slice"] == "tail") & (probe["family"] == run.rounds[0].main_family)
         ]
     )
-    at_k = int(run.rounds[0].evals["k"]["pass"])
+    at_k = int(run.recipe["probe"]["pass_at"])
     return [row | _columns(looks.get(row["round"]), looks[0], sorted(tail), at_k) for row in rows]
 
 
@@ -151,11 +151,11 @@ def _columns(
         {name: count / num for name, count in rights.items()} for rights in (right, before)
     )
     change = paired(now, then).interval()
-    names = np.repeat(tail, num).tolist()
-    outcomes = [i < right[name] for name in tail for i in range(num)]
+    right_P = np.array([right[name] for name in tail], dtype=float)
+    at_least_once_P = pass_at_k(right_P, np.full(len(tail), float(num)), at_k)
     found = (
         float(np.mean(list(now.values()))),
-        pass_at_k(names, outcomes, at_k).value,
+        float(at_least_once_P.mean()),
         change.value,
         change.low,
         change.high,

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from ouroloop.evals.heldout import maj_at_k
 from ouroloop.loop.views.reader import RoundData, read_run
 from ouroloop.monitors.base import RoundView, Samples
 from ouroloop.monitors.estimators import scores
+from ouroloop.monitors.estimators.estimand import EVERY
+from ouroloop.monitors.estimators.majority import right_votes
 from ouroloop.monitors.estimators.stats import paired
 from ouroloop.monitors.metrics.calibration import ModelCalibration
-from ouroloop.monitors.metrics.readings import of
+from ouroloop.monitors.metrics.readings import most_samples, of
 
 # Families with traces. Every strategy maps onto the sums, one alone onto the other two.
 FAMILIES = ("sum2", "sum3", "missing", "multibuy")
@@ -72,9 +73,7 @@ def votes(sampled: Samples, greedy: Samples) -> dict[str, float]:
 
     def vote(problem: str, k: int) -> float:
         chosen = by_problem[problem][:most]
-        return maj_at_k(
-            [problem] * most, sampled.correct[chosen].tolist(), sampled.answer[chosen].tolist(), k
-        ).value
+        return right_votes(sampled.correct[chosen].tolist(), sampled.answer[chosen].tolist(), k)
 
     voted = {problem: vote(problem, most) for problem in by_problem}
     single, alone = scores.accuracy(sampled), scores.accuracy(greedy)
@@ -103,7 +102,11 @@ def calibration(number: int, sampled: Samples) -> dict[str, float]:
     Vote and share come from different halves of a problem's samples
     (`ouroloop.monitors.metrics.calibration`).
     """
-    readings = {r.name: r for r in ModelCalibration().measure(RoundView(number, sampled), None)}
+    every = ModelCalibration(vote_size=most_samples(sampled), main_family="")
+    found = every.measure(RoundView(number, sampled), None)
+    readings = {
+        r.estimand.statistic.partition("@")[0]: r for r in found if r.estimand.family == EVERY
+    }
     over, ece = readings["calibration/overconfidence"], readings["calibration/ece"]
     points = {round(bin_["low"] * NUM_BINS): bin_ for bin_ in over.details.get("bins", [])}
     out = {

@@ -9,6 +9,7 @@ from typing import Any
 from ouroloop.loop.experiments import rounds
 from ouroloop.loop.views.reader import RoundData, read_run
 from ouroloop.monitors.decision.guarded import QuantityId
+from ouroloop.monitors.estimators.estimand import OTHERS, Estimand
 
 
 def table(path: Path) -> list[dict[str, Any]]:
@@ -28,7 +29,7 @@ def general(found: RoundData) -> dict[str, float]:
     named: the rule acts and names it among its reasons.
     """
     # The reading's own change is paired by problem, so narrower than a difference of two rounds.
-    reading = found.reading("accuracy/general")
+    reading = found.find(Estimand("accuracy/pass@1", OTHERS))
     change = (reading.details.get("change") if reading else None) or {}
     guards = found.decision.get("guards") or []
     guard: dict[str, Any] = next(

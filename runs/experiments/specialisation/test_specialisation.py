@@ -11,6 +11,7 @@ from ouroloop.loop.setup import prepare
 from ouroloop.loop.views.reader import RoundData
 from ouroloop.monitors.base import Reading
 from ouroloop.monitors.decision.guarded import QuantityId
+from ouroloop.monitors.estimators.estimand import Estimand
 from runs.experiments.specialisation import findings, measure, study
 
 STUDY = study.EXPERIMENT.study
@@ -52,7 +53,15 @@ OTHERS = "pass@1 of the other families"
 
 
 def told(action, reasons, change):
-    reading = Reading("accuracy/general", 0.3, 0.2, 0.4, "share", "up", details={"change": change})
+    reading = Reading(
+        Estimand("accuracy/pass@1", "others"),
+        0.3,
+        0.2,
+        0.4,
+        "share",
+        "up",
+        details={"change": change},
+    )
     decision = {
         "action": action,
         "reasons": reasons,
@@ -60,7 +69,7 @@ def told(action, reasons, change):
             {"quantity": QuantityId.OTHER_FAMILIES, "name": OTHERS, "loss_in_tolerances": 1.5}
         ],
     }
-    return RoundData(2, Path("."), {}, {}, decision, {"status": "trained"}, {}, (reading,))
+    return RoundData(2, Path("."), "", {}, decision, {"status": "trained"}, {}, (reading,))
 
 
 def test_the_rule_names_the_loss_only_where_it_acts_on_it():

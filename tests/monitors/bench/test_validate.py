@@ -51,7 +51,7 @@ def test_every_reading_is_worth_what_its_interval_says_or_depends_on_the_probe_s
             if r["defined"] != "0"
         }
         assert (
-            set(rows) - set(held) == {"calibration/smooth_ece", "critic/ece"}
+            set(rows) - set(held) == {"calibration/smooth_ece@8", "critic/ece:all:all:critiques"}
             and min(held.values()) > 0.88
         )
 

@@ -259,8 +259,8 @@ def test_an_under_confident_start_may_become_calibrated():
     first, second = rounds(accuracy=0.9, spread=0.05)
     alike = dataclasses.replace(first, probe=some_samples(first.probe, 8))  # the rule's blocks
     before, after = (
-        next(r for r in measure_all(v, None) if r.name == "calibration/overconfidence")
-        for v in (alike, second)
+        next(r for r in measure_all(v, None) if r.name == "calibration/overconfidence@8")
+        for v in (first, second)
     )
     assert before.value < -0.2 and after.value > before.value + 0.1
     decision = decide(second, first)

@@ -103,11 +103,11 @@ def test_what_depends_on_a_missing_field_is_undefined_with_a_reason(tmp_path):
         ), reading
     found = by_name(measure_all(second, first))
     for name in (
-        "accuracy/pass_1/default",
+        "accuracy/pass@1:default",
         "diversity/dcp",
-        "calibration/overconfidence",
+        "calibration/overconfidence@8",
         "entropy/token",
-        "supply/yield",
+        "supply/yield:all:all:pool",
         "validity/wrong_step",
         "validity/truncated",
         "length/tokens",
@@ -261,7 +261,7 @@ def test_only_shared_problems_are_compared_and_said_so():
             " round's, 0 of round 0's"
         ),
     )
-    assert by_name(judged.readings)["accuracy/pass_1/default"].num_clusters == 60
+    assert by_name(judged.readings)["accuracy/pass@1:default"].num_clusters == 60
     view = reader.read([("x:1", {**ROW, "problem": "other"})])
     with pytest.raises(
         TraceError, match=r"none of round 0's 60 problems, e\.g\. 'other' against 'main-0000'"
@@ -324,8 +324,8 @@ def test_the_documented_example_is_read_as_documented(tmp_path):
     assert first.probe.strategy.tolist()[:4] == ["*|+", "+|+", "*|+", "+|+"]
     assert first.probe.answer.tolist() == ["10", "10", "10", "9", "7", "7", "7", "8"]
     judged = follow(traces.views, DecisionRule(main_family="default"))
-    assert by_name(judged[0].readings)["accuracy/pass_1/default"].value == 0.75
-    assert by_name(judged[1].readings)["supply/yield"].value == 0.75
+    assert by_name(judged[0].readings)["accuracy/pass@1:default"].value == 0.75
+    assert by_name(judged[1].readings)["supply/yield:all:all:pool"].value == 0.75
     assert not any(r.status == "error" for j in judged for r in j.readings)
 
 

@@ -1,0 +1,41 @@
+"""Two halves of a problem's samples: one to pick something on, the other to measure it.
+
+What is picked on the samples that it is measured on looks better, or worse, than it is (the
+winner's curse). The decision rule needs one fixed split, for it bets on the measured half; this is
+that split, so that a reading and the rule's sentence give the same number.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ouroloop.monitors.base import Samples
+from ouroloop.monitors.estimators.order import permuted
+from ouroloop.monitors.estimators.scores import codes
+
+SECOND_HALF = "probe/second_half"
+"""Samples of an estimand: the probe's, without those that something was picked on.
+
+They are the second half in the round whose samples were picked on, and all in another round.
+"""
+
+
+def first_half(samples: Samples) -> NDArray[np.bool_]:
+    """Which rows are in the half to pick on, (N,); every problem has at most as many there.
+
+    The order of a problem's rows is random and decided by their content alone (`permuted`). The
+    half is that of the problem with most samples: one with fewer may lie in it altogether.
+
+    Args:
+        samples: scored rows only.
+    """
+    problem_N = codes(samples.problem)[1]
+    size_P = np.bincount(problem_N)
+    right_N = samples.correct == 1
+    strategy_N, answer_N = codes(samples.strategy)[1], codes(samples.answer)[1]
+    order_N = permuted(problem_N, right_N, strategy_N, answer_N)
+    place_N = np.arange(len(samples)) - np.repeat(np.cumsum(size_P) - size_P, size_P)
+    first_N = np.zeros(len(samples), dtype=bool)
+    first_N[order_N[place_N < size_P.max(initial=0) // 2]] = True
+    return first_N
