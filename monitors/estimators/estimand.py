@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 EVERY = "all"
 """All families, or all slices, together."""
+OTHERS = "others"
+"""Every family but the main one, together."""
+GREEDY = "greedy"
+"""One greedy answer per problem."""
 PROBE = "probe"
 """All samples of the probe set that the round has, at the probe's temperature."""
 SEPARATOR = ":"
@@ -23,9 +27,9 @@ class Estimand:
         statistic: which functional, with its parameters: "accuracy/pass@4", "diversity/dcp". A
             statistic whose expectation depends on the number of samples per problem names that
             number: "calibration/overconfidence@8".
-        family: the problems' family, or `EVERY`.
+        family: the problems' family, `EVERY` or `OTHERS`.
         slice: "typical", "tail", or `EVERY`.
-        samples: which samples: `PROBE`, "greedy", "pool" (this round's training samples), "texts",
+        samples: which samples: `PROBE`, `GREEDY`, "pool" (this round's training samples), "texts",
             "audit", "critiques", or a named part of one ("probe/second_half").
     """
 
@@ -35,12 +39,14 @@ class Estimand:
     samples: str = PROBE
 
     def __post_init__(self) -> None:
-        """Refuse parts that could not be read back from the id.
+        """Refuse parts of our own making that could not be read back from the id.
+
+        Families and slices are other people's labels, so any text will do: the id escapes them.
 
         Raises:
-            ValueError: a part is empty or holds the separator.
+            ValueError: the statistic or the samples are empty or hold the separator.
         """
-        for name in ("statistic", "family", "slice", "samples"):
+        for name in ("statistic", "samples"):
             part = getattr(self, name)
             if not part or SEPARATOR in part:
                 raise ValueError(
@@ -50,7 +56,7 @@ class Estimand:
     @property
     def id(self) -> str:
         """The parts joined by colons, defaults at the end left out: "diversity/dcp:sum2"."""
-        parts = [self.statistic, self.family, self.slice, self.samples]
+        parts = [self.statistic, _escaped(self.family), _escaped(self.slice), self.samples]
         defaults = [None, EVERY, EVERY, PROBE]
         while parts[-1] == defaults[len(parts) - 1]:
             parts.pop()
@@ -66,4 +72,14 @@ class Estimand:
         parts = text.split(SEPARATOR)
         if not 1 <= len(parts) <= 4:
             raise ValueError(f"{text!r} is no estimand id: expected 1 to 4 parts.")
-        return cls(*parts)
+        labels = [_unescaped(part) for part in parts[1:3]]
+        return cls(parts[0], *labels, *parts[3:])
+
+
+def _escaped(label: str) -> str:
+    """The label without a separator in it, and never empty."""
+    return label.replace("%", "%25").replace(SEPARATOR, "%3A") or "%"
+
+
+def _unescaped(text: str) -> str:
+    return "" if text == "%" else text.replace("%3A", SEPARATOR).replace("%25", "%")

@@ -14,6 +14,9 @@ from ouroloop.monitors.estimators.estimand import Estimand
         (Estimand("diversity/dcp", "sum2"), "diversity/dcp:sum2"),
         (Estimand("accuracy/pass@4", "sum2", "tail"), "accuracy/pass@4:sum2:tail"),
         (Estimand("accuracy/pass@1", samples="greedy"), "accuracy/pass@1:all:all:greedy"),
+        (Estimand("accuracy/pass@1", "a:b", "50%"), "accuracy/pass@1:a%3Ab:50%25"),
+        (Estimand("accuracy/pass@1", ""), "accuracy/pass@1:%"),
+        (Estimand("accuracy/pass@1", "%3A"), "accuracy/pass@1:%253A"),
     ],
 )
 def test_an_id_is_written_and_read_back(estimand: Estimand, written: str) -> None:
@@ -21,7 +24,7 @@ def test_an_id_is_written_and_read_back(estimand: Estimand, written: str) -> Non
     assert Estimand.parse(written) == estimand
 
 
-@pytest.mark.parametrize("parts", [("",), ("a:b",), ("a", ""), ("a", "b:c")])
+@pytest.mark.parametrize("parts", [("",), ("a:b",), ("a", "b", "c", ""), ("a", "b", "c", "d:e")])
 def test_a_part_that_could_not_be_read_back_is_refused(parts: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="expected a name without"):
         Estimand(*parts)
