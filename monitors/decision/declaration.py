@@ -14,12 +14,10 @@ from ouroloop.monitors.decision.blocks import BlockScore
 from ouroloop.monitors.decision.guards import Quantity
 from ouroloop.monitors.decision.records import StreamId
 from ouroloop.monitors.decision.tables import Pair, Tables
-from ouroloop.monitors.estimators.estimand import EVERY, PROBE, SEPARATOR, Estimand
+from ouroloop.monitors.estimators.estimand import EVERY, PROBE, Estimand
 
 MAIN = "main"
 """Stands for the main family's own name in a declaration."""
-OTHERS = "others"
-"""All families but the main one, in an estimand."""
 TAIL = "tail"
 SECOND_HALF = f"{PROBE}/second_half"
 """The half of the samples that something chosen on the first half is measured on."""
@@ -76,6 +74,8 @@ class GuardedQuantity:
         family: of its estimand; `MAIN` stands for the main family.
         slice: of its estimand.
         samples: of its estimand.
+        picked_at_baseline: whether what it counts was picked at the baseline. The table's reading
+            picks at the run's first one, and is another number than that of a later baseline.
         share: of the evidence, fixed before the run; None: an even share of the rest.
         part: which problems it is about.
         harm: how a power analysis makes it worse.
@@ -94,6 +94,7 @@ class GuardedQuantity:
     family: str = MAIN
     slice: str = EVERY
     samples: str = PROBE
+    picked_at_baseline: bool = False
     share: float | None = None
     part: Part = Part.ALL
     harm: Harm = Harm.WRONG
@@ -101,8 +102,6 @@ class GuardedQuantity:
     def estimand(self, main_family: str, size: int) -> Estimand:
         """What the quantity's value is called in a table of readings."""
         family = main_family if self.family == MAIN else self.family
-        # A family of somebody's traces may be called anything, and no name may stop a decision.
-        family = family.replace(SEPARATOR, "_") or EVERY
         return Estimand(self.statistic.format(size=size), family, self.slice, self.samples)
 
 

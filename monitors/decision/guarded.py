@@ -15,7 +15,6 @@ from enum import StrEnum
 from ouroloop.monitors.decision import blocks
 from ouroloop.monitors.decision.blocks import BlockScore
 from ouroloop.monitors.decision.declaration import (
-    OTHERS,
     SECOND_HALF,
     TAIL,
     Blocks,
@@ -26,7 +25,7 @@ from ouroloop.monitors.decision.declaration import (
     quantities,
 )
 from ouroloop.monitors.decision.tables import Bools, Pair, Tables
-from ouroloop.monitors.estimators.estimand import EVERY
+from ouroloop.monitors.estimators.estimand import EVERY, OTHERS
 
 __all__ = [
     "GUARDED",
@@ -193,6 +192,7 @@ GUARDED = (
         why_missing=NO_RARE,
         family=EVERY,
         samples=SECOND_HALF,
+        picked_at_baseline=True,
         harm=Harm.UNNAMED,
     ),
     GuardedQuantity(
@@ -216,6 +216,7 @@ GUARDED = (
         default=0.01,
         shown=(1.0, -1.0),
         samples=SECOND_HALF,
+        picked_at_baseline=True,
         harm=Harm.ONE_ANSWER,
     ),
     GuardedQuantity(

@@ -204,7 +204,7 @@ class DecisionRule:
         # The promise covers what is measured; a run that has lost a quantity is not covered.
         if lost:
             return Decision(view.round, Action.HALT, lost, unmeasured=unmeasured)
-        shown = self._shown(guards, _values(readings), baseline_readings)
+        shown = self._shown(guards, baselines[0].round, _values(readings), baseline_readings)
         idle = tuple(m.id for m in missing if m.why is Why.IDLE)
         return Weighing(self, view, baselines, guards, idle, history).decide(shown, unmeasured)
 
@@ -221,15 +221,21 @@ class DecisionRule:
     def _shown(
         self,
         guards: Iterable[Guard],
+        first: int,
         after: Values,
         baseline_readings: Mapping[int, Sequence[Reading]],
     ) -> tuple[GuardReading, ...]:
+        """The guards with the values that the tables of readings give them."""
         before = {number: _values(found) for number, found in baseline_readings.items()}
         declared = {str(q.id): q for q in self.guarded}
         out = []
         for guard in guards:
-            of = declared[guard.id.quantity].estimand(self.main_family, guard.quantity.size)
-            out.append(guard.reading(self.level, of, before.get(guard.id.baseline), after))
+            of = declared[guard.id.quantity]
+            estimand = None
+            if guard.id.baseline == first or not of.picked_at_baseline:
+                estimand = of.estimand(self.main_family, guard.quantity.size)
+            then = before.get(guard.id.baseline)
+            out.append(guard.reading(self.level, estimand, then, after))
         return tuple(out)
 
     def bets(

@@ -423,6 +423,17 @@ def test_values_come_from_the_readings_where_both_rounds_have_them_and_the_evide
     )
 
 
+def test_a_reading_about_what_the_first_baseline_had_is_not_shown_for_a_later_one():
+    first, high = (a_round(i, i, num_samples=32) for i in range(2))
+    rare = Estimand("coverage/rare_mass", samples="probe/second_half")
+    two = dataclasses.replace(RULE, num_baselines=2)
+    known = {0: [shown_as(rare, 0.5)], 1: [shown_as(rare, 0.4)]}
+    decision = two.decide(a_round(2, 2), [first, high], [shown_as(rare, 0.3)], (), known)
+    found = {g.baseline: g for g in decision.guards if g.quantity == QuantityId.RARE_STRATEGIES}
+    assert (found[0].before, found[0].after, found[0].estimand) == (0.5, 0.3, rare.id)
+    assert found[1].estimand == "" and found[1].before < 0.3
+
+
 def test_every_quantity_has_an_estimand_of_its_own_and_no_two_share_one():
     found = [
         q.estimand("main", size)
