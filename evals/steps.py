@@ -12,8 +12,8 @@ from fractions import Fraction
 from ouroloop.evals.tasks import StepCheck
 from ouroloop.monitors.arith.calculations import Equation, equations
 from ouroloop.monitors.arith.calculations import calculation_key as calculation_key
-from ouroloop.monitors.arith.equations import Side
 from ouroloop.monitors.arith.numbers import spell
+from ouroloop.monitors.arith.sides import Side
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ def check(text: str) -> StepCheck:
     found = find_calculations(text)
     for index, step in enumerate(found):
         if not step.valid:
-            value = (
-                "undefined (division by zero)" if step.expected is None else spell(step.expected)
-            )
+            value = "undefined (division by zero)"
+            if step.expected is not None:
+                value = spell(step.expected)
             return StepCheck(False, len(found), index, f"{step.text}: the left side is {value}")
-    return (
-        StepCheck(True, len(found)) if found else StepCheck(None, 0, None, "no calculation found")
-    )
+    if not found:
+        return StepCheck(None, 0, None, "no calculation found")
+    return StepCheck(True, len(found))
 
 
 def find_calculations(text: str) -> list[Calculation]:
@@ -72,7 +72,10 @@ def _checked(equation: Equation) -> Calculation:
 
 def _agree(value: Side, stated: Side) -> bool:
     """Whether `stated`, to the decimal places it is written with, is what `value` comes to."""
-    margin = Fraction(1, 10**stated.places) if stated.places else Fraction(0)
+    margin = Fraction(0)
+    if stated.places:
+        # One unit of the last place, not half of one: GSM8K's solutions cut as often as they round.
+        margin = Fraction(1, 10**stated.places)
     return any(
         shown == exact or abs(shown - exact) < margin
         for exact in value.values

@@ -17,7 +17,7 @@ from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.errors import RecipeError
 
 if TYPE_CHECKING:  # the stages import this module
-    from ouroloop.loop.stages.filters import Gate
+    from ouroloop.loop.stages.filters import Filter
     from ouroloop.monitors.base import Monitor
     from ouroloop.monitors.decision.guarded import Guarded
 
@@ -32,7 +32,7 @@ class Tracker(Protocol):
         ...
 
 
-FILTER: plugins.Kind[Gate] = plugins.Kind(
+FILTER: plugins.Kind[Filter] = plugins.Kind(
     "rejection filter", "filters.extra", "ouroloop.filters", needs=("name", "judge")
 )
 METRIC: plugins.Kind[Monitor] = plugins.Kind(

@@ -16,12 +16,13 @@ from ouroloop.loop.config import Recipe
 from ouroloop.loop.controller import Campaign, Progress
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.engines.registry import engine_maker
-from ouroloop.loop.records import Decision
 from ouroloop.loop.setup import Setting, prepare, resolve_model
 from ouroloop.loop.store import Store, sha256_of
-from ouroloop.loop.trackers.mlflow import safe_sync, start_sync
+from ouroloop.loop.trackers.process import safe_sync, start_sync
 from ouroloop.loop.views.progress import LiveProgress, closing_text, rounds_table, unreadable_notes
 from ouroloop.loop.views.reader import read_run
+from ouroloop.monitors.decision.rule import Decision
+from ouroloop.monitors.names import Action
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def _carry(store: Store, setting: Setting) -> Outcome:
     data = read_run(store.path)
     print(rounds_table(data))
     print(closing_text(data))
-    halted = decision.action == "halt" and recipe.monitors.guard
+    halted = Action(decision.action) is Action.HALT and recipe.monitors.guard
     if halted:
         print(f"halted after round {decision.round}: {' '.join(decision.reasons)}")
     return Outcome(store.path, decision, halted, _sync(store.path, recipe.name) if track else None)

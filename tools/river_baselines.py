@@ -6,7 +6,7 @@ Needs river, which is no part of the environment.
     tools/river_baselines.py --runs 100
 
 Each detector reads the wrong answers, either a round's share of them (20 numbers a run) or every
-sample's (8,000 a round), after the anchor's. Writes docs/validation/v7/river.csv.
+sample's (8,000 a round), after the anchor's. Writes docs/validation/river.csv.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def main() -> None:
     given = parser.parse_args()
     detectors()
     todo = [(name, seed) for name in REGIMES for seed in range(given.runs)]
-    cells.fill({given.out / "v7" / "river.csv": (first_alarms, todo)})
+    cells.fill({cells.Cell(given.out / "river.csv"): (first_alarms, todo)})
 
 
 if __name__ == "__main__":

@@ -15,13 +15,22 @@ MARK = {True: "met", False: "**not met**", None: "not known yet"}
 class Goal:
     """One thing that is asked of the result.
 
-    Asks: in words, with the number; met: None where too little is finished to tell.
+    Attributes:
+        asks: in words, with the number.
+        found: what was found.
+        met: None where too little is finished to know.
+        unit: of the number; "%" for a share.
     """
 
     asks: str
     found: Estimate
     met: bool | None
     unit: str = ""
+
+    @property
+    def has_result(self) -> bool:
+        """Whether there is a number at all; there is none where an arm was not run."""
+        return self.found.value == self.found.value
 
     @classmethod
     def at_least(cls, asks: str, found: Estimate, least: float, unit: str = "") -> Goal:
@@ -34,6 +43,7 @@ class Goal:
 
         Not known without one, and where it has no width: seeds that all agree show no spread.
         """
+        # x != x is true of NaN alone: an estimate without an interval.
         met = None if found.low != found.low else found.low > least
         return cls(asks, found, None if met and found.high - found.low < 1e-9 else met, unit)
 
@@ -43,25 +53,19 @@ class Goal:
 
         Not met when the estimate itself is below; between the two not known.
         """
+        # "No worse than" is a claim about one side, so the one-sided limit decides.
         shown = found.low == found.low and one_sided_low(found) >= least
-        return cls(
-            asks,
-            found,
-            (
-                True
-                if shown
-                else None
-                if found.value != found.value or found.value >= least
-                else False
-            ),
-            unit,
-        )
+        missed = found.value < least  # never so of NaN
+        met = True if shown else False if missed else None
+        return cls(asks, found, met, unit)
 
 
 def one_sided_low(found: Estimate) -> float:
     """The lower 95 % limit that belongs to a two-sided 95 % t interval."""
     from scipy import stats
 
+    # Both limits are value -+ t * standard error: the ratio of the two t's converts one into the
+    # other without knowing the standard error.
     freedom = max(1, found.num_clusters - 1)
     return found.value - (found.value - found.low) * float(
         stats.t.ppf(0.95, freedom) / stats.t.ppf(0.975, freedom)

@@ -19,69 +19,86 @@ from pathlib import Path
 
 from ouroloop.loop.engines.process import child_environment
 from ouroloop.loop.errors import EngineError
-from ouroloop.loop.experiments import rounds
-from ouroloop.loop.experiments.study import Results, Study
+from ouroloop.loop.experiments import results, rounds
+from ouroloop.loop.experiments.study import Run, Study
 from ouroloop.loop.views.progress import LiveProgress
 
-Run = tuple[str, int]
+
+@dataclass(frozen=True)
+class Place:
+    """Where a study is, and where it writes.
+
+    Attributes:
+        source: the study's folder or file; worker processes load it from there.
+        runs: the folder of its runs; `runs/tables` takes a small table of each when it is finished.
+        results: the one results file.
+        quick: whether the runs are those of `--quick`.
+    """
+
+    source: Path
+    runs: Path
+    results: Path
+    quick: bool = False
+
+    @property
+    def tables(self) -> Path:
+        """The folder of the finished runs' small tables."""
+        return self.runs / "tables"
 
 
 def run(
-    study: Study,
-    arms: Sequence[str],
-    seeds: Sequence[int],
-    runs: Path,
-    out: Path,
-    jobs: int = 1,
-    quick: bool = False,
+    study: Study, place: Place, arms: Sequence[str], seeds: Sequence[int], jobs: int = 1
 ) -> None:
     """Bring every arm of every seed to its end, seed by seed, at most `jobs` at a time.
 
-    Out/<arm>-<seed>.csv appears as each finishes.
-
-    Arms that others start from are run too. Called again, everything goes on from where it was.
+    The results file takes what is finished, also when a run fails. Arms that others start from are
+    run too. Called again, everything goes on from where it was.
 
     Raises:
         EngineError: a run failed; the others that were under way are ended first.
     """
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(143)
-    )  # so that a run does not outlive its study
+    # A terminated study ends through `finally` below, so that no worker outlives it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     wanted = [(arm, seed) for seed in seeds for arm in study.in_order(arms)]
-    todo = [run for run in wanted if not _table(out, run).exists()]
+    results.collect(study, place.tables, place.results)
+    todo = unfinished(study, place, wanted)
+    # Hours of runs: in a log, a line for every finished run is enough.
     with LiveProgress(every_seconds=3600) as progress:
         progress.say(
-            f"{study.name}: {len(wanted) - len(todo)} of {len(wanted)} runs are finished; tables in"
-            f" {out}"
+            f"{study.name}: {len(wanted) - len(todo)} of {len(wanted)} runs are finished; results"
+            f" in {place.results}"
         )
         if not todo:
             return
-        runs.mkdir(parents=True, exist_ok=True)
+        place.tables.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
-        workers = [Worker.start(study, runs, out, quick) for _ in range(min(jobs, len(todo)))]
+        workers = [Worker.start(place) for _ in range(min(jobs, len(todo)))]
         try:
-            _work(study, workers, todo, out, progress, len(wanted))
+            _work(study, place, workers, todo, progress, len(wanted))
         finally:
+            # Also after a failure: the runs that did finish are results.
             for worker in workers:
                 worker.end()
+            results.collect(study, place.tables, place.results, again=todo)
         progress.say(
             f"{study.name}: {len(todo)} runs in {(time.monotonic() - started) / 60:.1f} minutes,"
             f" {len(workers)} at a time"
         )
 
 
-def results(study: Study, out: Path) -> Results:
-    """The rows of every run whose table is there, by arm (in the study's order) and seed."""
-    found = {}
-    for arm in study.arms:
-        tables = {
-            int(path.stem.rpartition("-")[2]): path
-            for path in sorted(out.glob(f"{arm}-*.csv"))
-            if path.stem.removeprefix(f"{arm}-").isdigit()
-        }
-        if tables:
-            found[arm] = {seed: rounds.read(path) for seed, path in sorted(tables.items())}
-    return found
+def unfinished(study: Study, place: Place, wanted: Sequence[Run]) -> list[Run]:
+    """The wanted runs without results, and those whose checkpoint one of them starts from.
+
+    Results may come from another machine, a checkpoint must be here: an arm that others start from
+    runs again where only its results are there.
+    """
+    done = {(arm, s) for arm, runs in results.read(study, place.results).items() for s in runs}
+    todo = {run for run in wanted if run not in done}
+    for arm, seed in reversed(wanted):  # an arm comes after those that it needs
+        if (arm, seed) in todo:
+            needed = {(need, seed) for need in study.needs(arm)}
+            todo |= {run for run in needed if not results.table_of(place.tables, run).exists()}
+    return [run for run in wanted if run in todo]
 
 
 @dataclass
@@ -94,21 +111,22 @@ class Worker:
     since: float = 0.0
 
     @classmethod
-    def start(cls, study: Study, runs: Path, out: Path, quick: bool) -> Worker:
+    def start(cls, place: Place) -> Worker:
         """A fresh process with one core's worth of threads.
 
         Its output goes to a log beside the runs.
         """
-        log = runs / "worker.log"
+        log = place.runs / "worker.log"
         command = [
             sys.executable,
             "-m",
             "ouroloop.loop.experiments.worker",
-            study.name,
-            str(runs),
-            str(out),
-            *(["--quick"] if quick else []),
+            str(place.source),
+            str(place.runs),
+            *(["--quick"] if place.quick else []),
         ]
+        # A session of its own, so that its engine processes end with it (`end`). One thread:
+        # workers that compete for cores with several threads are far slower (LOG.md, 2026-11-22).
         with log.open("ab") as errors:
             process = subprocess.Popen(
                 command,
@@ -137,9 +155,9 @@ class Worker:
 
 def _work(
     study: Study,
+    place: Place,
     workers: Sequence[Worker],
     todo: list[Run],
-    out: Path,
     progress: LiveProgress,
     total: int,
 ) -> None:
@@ -148,49 +166,42 @@ def _work(
     for worker in workers:
         waiting.register(worker.process.stdout, selectors.EVENT_READ, worker)  # type: ignore[arg-type]
     left = list(todo)
+    # A worker without a run that can begin stays idle until another one's run has made it possible.
     while left or any(w.busy for w in workers):
         for worker in (w for w in workers if w.busy is None):
-            ready = next(
-                (
-                    r
-                    for r in left
-                    if all(_table(out, (need, r[1])).exists() for need in study.needs(r[0]))
-                ),
-                None,
-            )
+            ready = next((run for run in left if _can_begin(study, place, run)), None)
             if ready is not None:
                 left.remove(ready)
                 worker.give(ready)
         names = ", ".join(f"{w.busy[0]}-{w.busy[1]}" for w in workers if w.busy)
         progress("runs", total - len(left) - sum(w.busy is not None for w in workers), total, names)
         for key, _ in waiting.select():
-            _hear(key.data, out, progress)
+            _receive(key.data, place, progress)
     progress("runs", total, total)
 
 
-def _hear(worker: Worker, out: Path, progress: LiveProgress) -> None:
+def _can_begin(study: Study, place: Place, run: Run) -> bool:
+    """Whether every arm that this one starts from is finished here."""
+    arm, seed = run
+    return all(results.table_of(place.tables, (need, seed)).exists() for need in study.needs(arm))
+
+
+def _receive(worker: Worker, place: Place, progress: LiveProgress) -> None:
     """One reply of a worker."""
     assert worker.process.stdout is not None and worker.busy is not None
     name, minutes = f"{worker.busy[0]}-{worker.busy[1]}", (time.monotonic() - worker.since) / 60
+    # An empty line: the process closed its output, which it does only when it ends.
     line = worker.process.stdout.readline()
-    answer = (
-        json.loads(line)
-        if line
-        else {"error": f"its process ended; the last lines of {worker.log} say why"}
-    )
+    if line:
+        answer = json.loads(line)
+    else:
+        answer = {"error": f"its process ended; the last lines of {worker.log} say why"}
     if "error" in answer:
         raise EngineError(
             f"{name} failed after {minutes:.1f} minutes: {answer['error']}\nWhat was finished is"
             " kept; the same command goes on."
         )
-    told = ", ".join(
-        f"{key} {value:.3g}"
-        for key, value in list(rounds.read(_table(out, worker.busy))[-1].items())[:8]
-        if isinstance(value, float)
-    )
-    progress.say(f"{name}: {minutes:.1f} minutes; {told}")
+    last = rounds.read(results.table_of(place.tables, worker.busy))[-1]
+    shown = [f"{key} {value:.3g}" for key, value in last.items() if isinstance(value, float)]
+    progress.say(f"{name}: {minutes:.1f} minutes; {', '.join(shown[:8])}")
     worker.busy = None
-
-
-def _table(out: Path, run: Run) -> Path:
-    return out / f"{run[0]}-{run[1]}.csv"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,14 @@ from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.objectives import training
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.recipe_file import resolve
-from ouroloop.loop.records import Example, Prompt
+from ouroloop.loop.records import Prompt
+from ouroloop.loop.round import Round
+from ouroloop.loop.rows import Example
 from ouroloop.loop.setup import resolve_model
-from ouroloop.loop.stages import dataset
-from ouroloop.loop.store import write_rows
+from ouroloop.loop.tables import write_table
 
+# Problem id, prompt, completion.
 Lesson = tuple[str, Prompt, str]
-"""Problem id, prompt, completion."""
 
 
 def fine_tuned(
@@ -35,14 +35,15 @@ def fine_tuned(
 
     Raises:
         CheckpointError: the model cannot be used.
-        TrainingError: the training failed; called again, it begins anew.
+        TrainingError: the training failed; called again, it starts again.
     """
+    # train.json is written last: without it the folder is what a crash left.
     if not (folder / "train.json").exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         start = resolve_model(model)
         examples = asyncio.run(_tokenised(start, lessons, folder))
-        write_rows(folder / "examples.parquet", [asdict(e) for e in examples], dataset.SCHEMA)
+        write_table(folder / Round.examples.file, examples, Example)
         recipe = resolve({"name": folder.name, "model": model, "sft": dict(settings)})
         training.train(TrainingJob.from_recipe(recipe, start, folder, seed), folder)
     return folder / "checkpoint"

@@ -1,13 +1,14 @@
 """One line per round of a run: what a study keeps of it.
 
-Small CSV files that are committed; samples stay in the run folder.
+Small CSV files; samples stay in the run folder. The names of readings that studies use stand here
+and nowhere else (`READINGS`).
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ READINGS = {
     "yield": "supply/yield",
 }
 
+# Columns that hold words; all others hold numbers.
 TEXT = ("action", "mode", "driver", "part", "family", "label")
-"""Columns that hold words; all others hold numbers."""
 
 
 def table(path: Path) -> list[dict[str, Any]]:
@@ -131,9 +132,17 @@ def write(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 def read(path: Path) -> list[dict[str, Any]]:
     """The rows of a CSV file, numbers as floats."""
     with path.open(newline="", encoding="utf-8") as source:
-        return [dict(_typed(row)) for row in csv.DictReader(source)]
+        return [typed(row) for row in csv.DictReader(source)]
 
 
-def _typed(row: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
-    for key, value in row.items():
-        yield key, value if key in TEXT else float(value or "nan")
+def typed(row: Mapping[str, str]) -> dict[str, Any]:
+    """A row with its numbers as floats; an empty cell of a column of numbers is NaN."""
+    return {key: value if key in TEXT else _number(value) for key, value in row.items()}
+
+
+def _number(cell: str) -> float | str:
+    """A study's own columns may hold words: what is no number stays as it is."""
+    try:
+        return float(cell or "nan")
+    except ValueError:
+        return cell

@@ -15,15 +15,18 @@ from ouroloop.loop.experiments import rounds
 
 Keys = Mapping[str, Any]
 Rows = list[dict[str, Any]]
+
+# Arm and seed.
+Run = tuple[str, int]
+
+# arm -> seed -> the rows that were kept of its run.
 Results = Mapping[str, Mapping[int, Sequence[Mapping[str, Any]]]]
-"""arm -> seed -> the rows that its run came to."""
 
+# For a small model on one core.
+#
+# Plain transformers draws as vLLM does (tests/engines/test_real_engines.py), with less work per
+# token.
 SMALL_ENGINE: dict[str, Any] = {"kind": "transformers", "max_num_seqs": 512}
-"""For a small model on one core.
-
-Plain transformers draws as vLLM does (tests/engines/test_real_engines.py), with less work per
-token.
-"""
 
 
 @dataclass(frozen=True)
@@ -32,18 +35,19 @@ class Study:
 
     So that `ouroloop run` does the same.
 
-    Attributes: name: of the study; its runs lie in a folder of that name. base: recipe keys that
-        all arms share. arms: arm -> the keys in which it differs. A `model`, a teacher or a path
-        may be `@arm` (the last checkpoint of another arm's run of the
-            same seed) or `$thing` (made once, see `made`). An arm's own `seed` is added to the
-            run's.
+    Attributes:
+        name: of the study; its runs lie in a folder of that name.
+        base: recipe keys that all arms share.
+        arms: arm -> the keys in which it differs. A `model`, a teacher or a path may be `@arm` (the
+            last checkpoint of another arm's run of the same seed) or `$thing` (made once, see
+            `made`). An arm's own `seed` is added to the run's.
         made: thing -> what makes it in a folder and returns its path; called again it finds what is
             there.
         measure: run folder -> the rows to keep of it, flat and small; written as CSV.
         extra: what is sampled beyond the loop before `measure` reads, given the run folder and an
             engine (resumable: it may find its own files).
-        quick: keys that `--quick` changes in every arm; quick_arms: the arms that it runs (None:
-            all).
+        quick: keys that `--quick` changes in every arm.
+        quick_arms: the arms that `--quick` runs (None: all).
         further: arms that run only when they are named: what a finding was looked into with, beyond
             the time of the full run.
     """
@@ -102,6 +106,7 @@ class Study:
             RunStateError: an arm that is referred to has not been run.
         """
 
+        # References may stand anywhere in a recipe: a model, a teacher, a path of a task.
         def resolved(value: Any) -> Any:
             if isinstance(value, Mapping):
                 return {key: resolved(v) for key, v in value.items()}
@@ -109,6 +114,7 @@ class Study:
                 return [resolved(v) for v in value]
             if isinstance(value, str) and value.startswith("@"):
                 return str(last_checkpoint(runs / f"{value[1:]}-{seed}"))
+            # Other texts that begin with $ are environment variables, not ours.
             if isinstance(value, str) and value[:1] == "$" and value[1:] in self.made:
                 with _alone(runs / "made" / value[1:]) as folder:
                     return str(self.made[value[1:]](folder))
@@ -133,6 +139,7 @@ def last_checkpoint(run: Path) -> Path:
     Raises:
         RunStateError: the run has none.
     """
+    # A round that trained nothing has no checkpoint: the last one that is there counts.
     found = sorted(run.glob("rounds/*/checkpoint"))
     if not found:
         raise RunStateError(

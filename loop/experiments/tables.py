@@ -1,7 +1,4 @@
-"""Tables of what runs came to.
-
-One line per arm over its seeds, differences between arms seed by seed.
-"""
+"""Tables of results: a line per arm over its seeds; differences between arms seed by seed."""
 
 from __future__ import annotations
 
@@ -13,15 +10,16 @@ from ouroloop.loop.experiments.study import Results
 from ouroloop.monitors.estimators.stats import UNDEFINED, Estimate, mean
 
 Rows = Sequence[Mapping[str, Any]]
-Columns = Mapping[str, tuple[Callable[[Rows], float], str]]
-"""Heading -> (what a run's rows come to, unit: "%", "" or a word).
 
-Shares are in [0, 1] and shown as per cent.
-"""
+# Heading -> (one number from a run's rows, unit: "%", "" or a word).
+#
+# Shares are in [0, 1] and shown as per cent.
+Columns = Mapping[str, tuple[Callable[[Rows], float], str]]
 
 ALARMS = ("reinject", "rollback", "halt")
+
+# Columns beside arm and seeds; more become lines.
 WIDEST = 10
-"""Columns beside arm and seeds; more become lines."""
 
 
 def last(name: str) -> Callable[[Rows], float]:
@@ -67,10 +65,16 @@ def arm_table(results: Results, columns: Columns) -> list[str]:
                 ),
             ]
         )
+    # A wide table is turned: arms become columns.
     if len(columns) > WIDEST:
         grid = [list(row) for row in zip(*grid, strict=True)]
     head, *body = (f"| {' | '.join(row)} |" for row in grid)
     return [head, "|---" * len(grid[0]) + "|", *body]
+
+
+def average(results: Results, arm: str, column: Callable[[Rows], float]) -> Estimate:
+    """Mean over an arm's seeds; undefined without any."""
+    return mean([column(run) for run in results.get(arm, {}).values()])
 
 
 def gain(results: Results, arm: str, over: str, column: Callable[[Rows], float]) -> Estimate:
@@ -88,6 +92,7 @@ def times(results: Results, arm: str, over: str, column: Callable[[Rows], float]
     pairs = [
         (column(results[arm][s]), column(results[over][s])) for s in _shared(results, arm, over)
     ]
+    # Ratios multiply: their logarithms are what a t interval suits. NaN values are left out.
     found = mean([math.log(a / b) if a > 0 and b > 0 else math.nan for a, b in pairs])
     return Estimate(
         math.exp(found.value), math.exp(found.low), math.exp(found.high), found.num_clusters
@@ -102,6 +107,7 @@ def over_problems(results: Results, arm: str, found: Callable[[Rows], Estimate])
     The seeds share the problems, so that more of them do not make the interval narrower: it is that
     of one run, on average.
     """
+    # The limits are averaged, samples are not pooled: all seeds have the same problems.
     each = [found(run) for _, run in sorted(results.get(arm, {}).items())]
     if not each:
         return UNDEFINED
@@ -113,6 +119,7 @@ def cell(estimate: Estimate, unit: str = "") -> str:
     """`12.3 [11.0, 13.6]`; a dash where nothing is known."""
     if not math.isfinite(estimate.value):
         return "-"
+    # Shares in per cent with one digit, other numbers with two.
     scale, digits = (100, 1) if unit == "%" else (1, 2)
     shown = f"{scale * estimate.value:.{digits}f}"
     if estimate.num_clusters > 1 and math.isfinite(estimate.low):

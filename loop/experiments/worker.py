@@ -1,6 +1,6 @@
 """A process that runs a study's runs one after the other.
 
-`python -m ouroloop.loop.experiments.worker STUDY RUNS OUT [--quick]`.
+`python -m ouroloop.loop.experiments.worker STUDY RUNS [--quick]`; STUDY is a folder or a file.
 
 The libraries are imported once, training happens in this process and the engine is kept from run to
 run, which saves a third of a small run's time. Reads {"arm", "seed"} lines from standard input,
@@ -23,7 +23,7 @@ from ouroloop.loop.controller import Campaign
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.engines.worker import end_group
 from ouroloop.loop.errors import OuroloopError
-from ouroloop.loop.experiments import registry, rounds
+from ouroloop.loop.experiments import loading, results, rounds
 from ouroloop.loop.experiments.study import Study
 from ouroloop.loop.objectives import training
 from ouroloop.loop.recipe_file import resolve
@@ -45,14 +45,14 @@ LATER = {
     "interventions",
     "tracking",
 }
+
+# Keys that a run's round 0, the starting model as it is, does not depend on.
+#
+# Any other that differs makes another beginning.
 LATER_OF = {
     "sampling": {"problems_per_round", "samples_per_problem", "temperatures", "student", "systems"},
     "monitors": {"guard"},
 }
-"""Keys that a run's round 0, the starting model as it is, does not depend on.
-
-Any other that differs makes another beginning.
-"""
 BEGINNING = ("texts.parquet", "probe.parquet", "critics.parquet")
 
 
@@ -73,6 +73,7 @@ def lend_beginning(path: Path, recipe: Recipe) -> bool:
             and not (run / "strategies.json").exists()
         ):
             folder.mkdir(parents=True)
+            # Hard links: the same bytes, and no copy of what a hundred runs share.
             for name in BEGINNING:
                 (folder / name).hardlink_to(other.parent / name)
             return True
@@ -93,8 +94,8 @@ def _beginning(recipe: dict[str, Any]) -> dict[str, Any]:
 class Worker:
     """Runs of one study with an engine kept warm."""
 
-    def __init__(self, study: Study, runs: Path, out: Path, quick: bool):
-        self.study, self.runs, self.out, self.quick = study, runs, out, quick
+    def __init__(self, study: Study, runs: Path, quick: bool):
+        self.study, self.runs, self.quick = study, runs, quick
         self._engine: Engine | None = None
         self._config: dict[str, Any] = {}
 
@@ -103,9 +104,9 @@ class Worker:
 
         Returns the number of rows.
         """
-        recipe = resolve(
-            await asyncio.to_thread(self.study.recipe, arm, seed, self.runs, self.quick)
-        )  # what it makes may run a loop of its own
+        # In a thread: what a study makes (`$thing`) may run an event loop of its own.
+        keys = await asyncio.to_thread(self.study.recipe, arm, seed, self.runs, self.quick)
+        recipe = resolve(keys)
         path = self.runs / recipe.name
         begun = (path / "recipe.json").exists()
         setting = prepare(recipe)
@@ -115,6 +116,7 @@ class Worker:
             else Store.create(self.runs, recipe, sha256_of(resolve_model(recipe.model)))
         )
         lend_beginning(path, store.recipe)
+        # The engine stays warm from run to run unless its settings differ.
         config = {"kind": recipe.engine.kind, **recipe.engine.model_dump(), "lora": recipe.peft}
         if self._engine is None or config != self._config:
             await self.close()
@@ -134,7 +136,7 @@ class Worker:
         if self.study.extra is not None:
             await self.study.extra(path, self._engine)
         found = self.study.measure(path)
-        rounds.write(found, self.out / f"{recipe.name}.csv")
+        rounds.write(found, results.table_of(self.runs / "tables", (arm, seed)))
         return len(found)
 
     async def close(self) -> None:
@@ -145,13 +147,14 @@ class Worker:
 
 
 async def serve(worker: Worker, replies: TextIO) -> None:
-    """Answer lines until there are no more; what fails is told and ends nothing but that run."""
+    """Answer lines until there are no more; a failure is answered and ends only that run."""
     training.warm_up()
     while line := await asyncio.to_thread(sys.stdin.readline):
         asked = json.loads(line)
         try:
             answer: dict[str, Any] = {"rows": await worker.one(asked["arm"], asked["seed"])}
         except Exception as error:
+            # Any error is an answer: the study reports it, and the log keeps the traceback.
             import traceback
 
             traceback.print_exc()
@@ -175,16 +178,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m ouroloop.loop.experiments.worker", description=__doc__
     )
-    parser.add_argument("study")
+    parser.add_argument("study", type=Path)
     parser.add_argument("runs", type=Path)
-    parser.add_argument("out", type=Path)
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
+    # Libraries print to standard output; the parent reads replies there. So the replies keep the
+    # old descriptor, and everything else goes to the log.
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    asyncio.run(
-        serve(Worker(registry.study(given.study), given.runs, given.out, given.quick), replies)
-    )
+    study = loading.load(given.study).study
+    asyncio.run(serve(Worker(study, given.runs, given.quick), replies))
 
 
 if __name__ == "__main__":

@@ -60,7 +60,9 @@ def check_settings(sft: Mapping[str, Any], peft: Mapping[str, Any] | None) -> No
     for section, given in (("sft", sft), ("peft", peft or {})):
         known = setting_names(section)
         for name in given:
-            if name not in known:
+            # Without the package nothing can be trained, and `ouroloop run` says so; a recipe may
+            # still be read, as `ouroloop plan` does.
+            if known is not None and name not in known:
                 near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
                 owner = DEFINED_IN[section][0][2]
                 hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -70,22 +72,24 @@ def check_settings(sft: Mapping[str, Any], peft: Mapping[str, Any] | None) -> No
 
 
 @cache
-def setting_names(section: str) -> Set[str]:
-    """All fields of the section's dataclass ("sft" or "peft")."""
-    return frozenset(
-        name
-        for package, file, owner in DEFINED_IN[section]
-        for name in _fields(package, file, owner)
-    )
+def setting_names(section: str) -> Set[str] | None:
+    """All fields of the section's dataclass ("sft" or "peft").
+
+    None where a package that defines them is not installed.
+    """
+    names: set[str] = set()
+    for package, file, owner in DEFINED_IN[section]:
+        found = _fields(package, file, owner)
+        if found is None:
+            return None
+        names.update(found)
+    return frozenset(names)
 
 
-def _fields(package: str, file: str, owner: str) -> list[str]:
+def _fields(package: str, file: str, owner: str) -> list[str] | None:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise RecipeError(
-            f"{package} is not installed, so nothing can be trained. `ouroloop doctor` says how to"
-            " install it."
-        )
+        return None
     # Read, not imported: importing trl takes seconds, and a wrong name should cost none.
     tree = ast.parse((Path(spec.origin).parent / file).read_text(encoding="utf-8"))
     body = next(

@@ -97,7 +97,9 @@ def extract_answer(text: str, last_number: bool = False) -> str | None:
     ]
     if found:
         return max(found)[2]
-    numbers = _LOOSE_NUMBER.findall(plain(text)) if last_number else []
+    if not last_number:
+        return None
+    numbers = _LOOSE_NUMBER.findall(plain(text))
     return numbers[-1] if numbers else None
 
 
@@ -118,7 +120,9 @@ def canonical(answer: str) -> str | None:
         return None
     clause = _REMARK.sub("", _REASON.split(text, maxsplit=1)[0]).strip()
     hedge = _HEDGE.match(clause)
-    match = _NUMBER.fullmatch(clause[hedge.end() :] if hedge else clause)
+    if hedge:
+        clause = clause[hedge.end() :]
+    match = _NUMBER.fullmatch(clause)
     if match:
         value = _value(match)
         return None if value is None else spell(value)
@@ -166,7 +170,8 @@ def only_number(stated: str) -> str | None:
     text = plain(stated[:MAX_ANSWER])
     if _TOWER.search(text):
         return None
-    text = _SUM.sub("", text) if _SUM.match(text) else text
+    if _SUM.match(text):
+        text = _SUM.sub("", text)  # 9 * 2 = 18
     read = canonical(text)
     if read is not None and is_number(read):
         return read

@@ -15,7 +15,7 @@ from fractions import Fraction
 from functools import cached_property, lru_cache
 from itertools import pairwise
 
-from ouroloop.monitors.arith.equations import Chain, Side, chains
+from ouroloop.monitors.arith.equations import chains
 from ouroloop.monitors.arith.expressions import (
     Number,
     Tree,
@@ -24,6 +24,7 @@ from ouroloop.monitors.arith.expressions import (
     without_suffixes,
 )
 from ouroloop.monitors.arith.numbers import plain, spell
+from ouroloop.monitors.arith.sides import Chain, Side
 from ouroloop.monitors.arith.tokens import Kind, tokens
 
 MAX_CHARS = 20_000

@@ -9,19 +9,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
 
 from ouroloop.monitors.arith.expressions import (
     FACTORS,
     MAX_ITEMS,
+    OPERATORS,
     Number,
-    Tree,
     UnreadableError,
     parse,
-    spelling,
-    value,
 )
 from ouroloop.monitors.arith.numbers import PARTS
+from ouroloop.monitors.arith.sides import Chain, Side
 from ouroloop.monitors.arith.tokens import END, Kind, Token, tokens
 
 MAX_UNIT_WORDS = 3
@@ -50,51 +48,6 @@ _COMPARES = frozenset(("more", "less", "fewer", "times", "of", "off", "than"))
 """After "3 + 4 is 7" these say that 7 is no result: "is 7 more than", "is 7 times"."""
 _WITHIN = frozenset(("of", "in", "per"))
 """Between two quantities these relate them otherwise than an equation can: 8 packs of 5 bags."""
-
-
-@dataclass(frozen=True)
-class Side:
-    """One side of an equation.
-
-    places: decimal places of a bare number as written. unit: the words after its last number.
-    compact: written without blanks, 1/2. opening: the number that it starts with, if it does not
-    start with a sign or a bracket.
-    """
-
-    tree: Tree
-    places: int = 0
-    unit: str = ""
-    compact: bool = False
-    opening: Fraction | None = None
-
-    @property
-    def is_number(self) -> bool:
-        """A bare number, signed or not: nothing is calculated here."""
-        return isinstance(self.tree, Number)
-
-    def converts(self, other: Side) -> bool:
-        """Whether `self = other` says an amount in other units: 1/2 hour = 30 minutes."""
-        return bool(self.unit) and (self.is_number or (self.compact and self.unit != other.unit))
-
-    @cached_property
-    def values(self) -> tuple[Fraction, ...]:
-        """The exact values: under each reading of its suffixes; () for a division by zero."""
-        readings = (value(self.tree), value(self.tree, suffixes=False))
-        return tuple(dict.fromkeys(amount for amount in readings if amount is not None))
-
-    def __str__(self) -> str:
-        return spelling(self.tree)
-
-
-@dataclass(frozen=True)
-class Chain:
-    """`side = side = ...`: None for a side that cannot be read; () when notes stand alone.
-
-    notes: the texts of the calculator notes inside the chain.
-    """
-
-    sides: tuple[Side | None, ...]
-    notes: tuple[str, ...] = ()
 
 
 def chains(line: str) -> list[Chain]:
@@ -189,7 +142,7 @@ class _Reader:
                 self.after_word = True
             else:
                 self.unclear = True  # 3 + x, = x
-        elif len(word) == 1 and (token.glued or following.text in ("+", "-", "*", "/", "=")):
+        elif len(word) == 1 and (token.glued or following.text in (*OPERATORS, "=")):
             self.unclear = True  # 5p, 5 p + 3
         elif word.lower() in _PROSE or len(self.unit) >= MAX_UNIT_WORDS:
             self._stop(after_word=True)
@@ -231,7 +184,7 @@ class _Reader:
     @property
     def _complete(self) -> bool:
         """Whether the side so far ends in an operand."""
-        return bool(self.items) and self.items[-1] not in ("+", "-", "*", "/", "(")
+        return bool(self.items) and self.items[-1] not in (*OPERATORS, "(")
 
     def _may_negate(self, following: Token) -> bool:
         """Whether a minus sign without an operand before it is a number's own."""
@@ -275,7 +228,7 @@ class _Reader:
     @property
     def _calculates(self) -> bool:
         """Whether the side so far is a calculation."""
-        has_operator = any(item in ("+", "-", "*", "/") for item in self.items[1:])
+        has_operator = any(item in OPERATORS for item in self.items[1:])
         return self._complete and has_operator and not self.unclear
 
     def _states_a_result(self) -> bool:

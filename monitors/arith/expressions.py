@@ -16,7 +16,10 @@ MAX_ITEMS = 64
 MAX_DEPTH = 16
 """Brackets in brackets at most."""
 
-OPERATORS = "+-*/"
+OPERATORS = ("+", "-", "*", "/")
+_SIGNS = {"+": 1, "-": -1, "*": 1, "/": -1}
+_OF_TERMS = {1: "+", -1: "-"}
+_OF_FACTORS = {1: "*", -1: "/"}
 FACTORS = {"": Fraction(1), "%": Fraction(1, 100)} | {
     word: Fraction(factor) for word, factor in SCALES.items()
 }
@@ -75,7 +78,10 @@ def value(tree: Tree, suffixes: bool = True) -> Fraction | None:
     suffixes: count percent signs and scale words; otherwise they are units, 40% is 40.
     """
     if isinstance(tree, Number):
-        return tree.value * FACTORS[tree.suffix] if suffixes and tree.suffix else tree.value
+        # Most numbers have no suffix, and a product of Fractions costs a greatest divisor.
+        if suffixes and tree.suffix:
+            return tree.value * FACTORS[tree.suffix]
+        return tree.value
     if isinstance(tree, Sum):
         total = Fraction(0)
         for sign, term in tree.terms:
@@ -89,7 +95,7 @@ def value(tree: Tree, suffixes: bool = True) -> Fraction | None:
         amount = value(factor, suffixes)
         if amount is None or (sign < 0 and not amount):
             return None
-        total = total * amount if sign > 0 else total / amount
+        total *= amount**sign
     return total
 
 
@@ -104,16 +110,14 @@ def operators(tree: Tree) -> str:
     """The operators between the numbers of a tree, in order."""
     if isinstance(tree, Number):
         return ""
-    found = []
-    for index, (operator, part) in enumerate(_parts(tree)):
-        found.append((operator if index else "") + operators(part))
-    return "".join(found)
+    found = "".join(operator + operators(part) for operator, part in _parts(tree))
+    return found[1:]  # before the first part stands its sign, or nothing
 
 
 def without_suffixes(tree: Tree) -> Tree:
     """The tree with percent signs and scale words read as units: 40% is 40."""
     if isinstance(tree, Number):
-        return Number(tree.value) if tree.suffix else tree
+        return Number(tree.value)
     if isinstance(tree, Sum):
         return Sum(tuple((sign, without_suffixes(term)) for sign, term in tree.terms))
     return Product(tuple((sign, without_suffixes(factor)) for sign, factor in tree.factors))
@@ -122,9 +126,9 @@ def without_suffixes(tree: Tree) -> Tree:
 def _parts(tree: Sum | Product) -> Iterator[tuple[str, Tree]]:
     """The parts of a tree, each with the operator before it."""
     if isinstance(tree, Sum):
-        yield from (("+" if sign > 0 else "-", term) for sign, term in tree.terms)
+        yield from ((_OF_TERMS[sign], term) for sign, term in tree.terms)
     else:
-        yield from (("*" if sign > 0 else "/", factor) for sign, factor in tree.factors)
+        yield from ((_OF_FACTORS[exponent], factor) for exponent, factor in tree.factors)
 
 
 def _spelled(tree: Sum | Product) -> Iterator[str]:
@@ -132,6 +136,7 @@ def _spelled(tree: Sum | Product) -> Iterator[str]:
         if index or operator == "-":
             yield operator
         written = spelling(part)
+        # 7/3 has no decimal spelling: 6/(7/3), but 1+7/3.
         is_fraction = isinstance(part, Number) and "/" in written
         in_brackets = isinstance(part, Sum) or (isinstance(tree, Product) and is_fraction)
         if in_brackets or (isinstance(tree, Product) and isinstance(part, Product)):
@@ -157,14 +162,16 @@ class _Reader:
         while True:
             term = self._product()
             if isinstance(term, Sum) and sign > 0:
-                terms += term.terms
+                terms += term.terms  # 2+(3+4)
             else:
                 terms.append((sign, term))
             operator = self._next("+", "-")
             if operator is None:
                 break
-            sign = 1 if operator == "+" else -1
-        return terms[0][1] if len(terms) == 1 and terms[0][0] > 0 else Sum(tuple(terms))
+            sign = _SIGNS[operator]
+        if len(terms) == 1 and terms[0][0] > 0:
+            return terms[0][1]
+        return Sum(tuple(terms))
 
     def _product(self) -> Tree:
         factors: list[tuple[int, Tree]] = []
@@ -172,14 +179,16 @@ class _Reader:
         while True:
             factor = self._atom()
             if isinstance(factor, Product) and sign > 0:
-                factors += factor.factors
+                factors += factor.factors  # 2*(3/4)
             else:
                 factors.append((sign, factor))
             operator = self._next("*", "/")
             if operator is None:
                 break
-            sign = 1 if operator == "*" else -1
-        return factors[0][1] if len(factors) == 1 else Product(tuple(factors))
+            sign = _SIGNS[operator]
+        if len(factors) == 1:
+            return factors[0][1]
+        return Product(tuple(factors))
 
     def _atom(self) -> Tree:
         negative = False
@@ -188,10 +197,13 @@ class _Reader:
         tree = self._operand()
         if not negative:
             return tree
-        return Number(-tree.value, tree.suffix) if isinstance(tree, Number) else Sum(((-1, tree),))
+        if isinstance(tree, Number):
+            return Number(-tree.value, tree.suffix)
+        return Sum(((-1, tree),))
 
     def _operand(self) -> Tree:
         if self._next("("):
+            # Nothing else nests, so that this bounds the recursion here and in `value`.
             self.depth += 1
             if self.depth > MAX_DEPTH:
                 raise UnreadableError("too deep")
@@ -200,14 +212,19 @@ class _Reader:
             if not self._next(")"):
                 raise UnreadableError("a bracket stays open")
             return tree
-        item = self.items[self.position] if self.position < len(self.items) else None
+        item = self._here()
         if not isinstance(item, Number):
             raise UnreadableError("no number")
         self.position += 1
         return item
 
+    def _here(self) -> Number | str | None:
+        if self.position < len(self.items):
+            return self.items[self.position]
+        return None
+
     def _next(self, *wanted: str) -> str | None:
-        item = self.items[self.position] if self.position < len(self.items) else None
+        item = self._here()
         if isinstance(item, str) and item in wanted:
             self.position += 1
             return item

@@ -113,7 +113,7 @@ class _NumberWords:
     tens_: Fraction | None = None
 
     def after(self, amount: Fraction | None) -> None:
-        """A number in digits stands before what comes next."""
+        """This number stands before what comes next; None: none does."""
         self.before_, self.tens_ = amount, None
 
     def read(self, word: str) -> Iterator[Fraction]:
@@ -122,17 +122,21 @@ class _NumberWords:
             amount = self._amount(part)
             if amount is not None:
                 yield amount
-            self.before_ = amount
-            self.tens_ = amount if part in _TENS else None
+            self.after(amount)
+            if part in _TENS:
+                self.tens_ = amount
 
     def _amount(self, word: str) -> Fraction | None:
         singular = word if word in PARTS else word.removesuffix("s")
         if singular in PARTS:
-            count = self.before_ if self.before_ is not None else Fraction(1)
+            count = self.before_ or Fraction(1)
             if count >= 20 and count.denominator == 1:
                 return None  # "the twenty-fifth"
-            return (count if 0 < count < 20 else Fraction(1)) / PARTS[singular]
+            if not 0 < count < 20:
+                count = Fraction(1)
+            return count / PARTS[singular]
         if word not in _WORDS:
             return None
-        tens = self.tens_ if self.tens_ is not None and word in _SMALL[1:10] else Fraction(0)
-        return tens + _WORDS[word]
+        if self.tens_ is not None and word in _SMALL[1:10]:
+            return self.tens_ + _WORDS[word]
+        return _WORDS[word]

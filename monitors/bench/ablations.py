@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtr
 
 from ouroloop.monitors.bench.bench import SIZES
-from ouroloop.monitors.bench.cells import Cells, slug
+from ouroloop.monitors.bench.cells import Cell, Cells, slug
 from ouroloop.monitors.bench.regimes import REGIMES
 from ouroloop.monitors.bench.simulate import Stream
 from ouroloop.monitors.decision import evidence
@@ -145,6 +145,9 @@ def run(name: str, seed: int, size: str) -> Alarms:
 def cells(out: Path, runs: int, size: str = "500x16") -> Cells:
     """A cell for each regime."""
     return {
-        out / "v7" / size / f"{slug(name)}.csv": (run, [(name, seed, size) for seed in range(runs)])
+        Cell(out / "v7.csv", f"{size}/{slug(name)}"): (
+            run,
+            [(name, seed, size) for seed in range(runs)],
+        )
         for name in REGIMES
     }

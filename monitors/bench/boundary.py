@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ouroloop.monitors.bench import dynamics, simulate
 from ouroloop.monitors.bench.bench import SIZES, Watcher
-from ouroloop.monitors.bench.cells import Cells
+from ouroloop.monitors.bench.cells import Cell, Cells
 from ouroloop.monitors.bench.dynamics import HEALTHY, Model, Regime
 from ouroloop.monitors.bench.simulate import Stream
 from ouroloop.monitors.bench.truth import losses, truth
@@ -189,12 +189,12 @@ def true_losses(before: Model, after: Model, stream: Stream, tables: Tables) -> 
 
 
 def name_of(size: str, kind: str, together: bool, tier: str) -> str:
-    """The file of a line of the grid."""
-    return f"{prefix(tier)}{size}-{kind}-{'same' if together else 'independent'}.csv"
+    """The cell of a line of the grid."""
+    return f"{prefix(tier)}{size}-{kind}-{'same' if together else 'independent'}"
 
 
 def prefix(tier: str) -> str:
-    """What a tier's files begin with."""
+    """What the names of a tier's cells begin with."""
     return "" if tier == "halt" else f"{tier}-"
 
 
@@ -205,7 +205,7 @@ def cells(out: Path, runs: int) -> Cells:
     """
     lines = [(*line, "halt") for line in GRID] + [(*line, "watch") for line in WATCHED]
     grid: Cells = {
-        out / "v1" / name_of(size, kind, together, tier): (
+        Cell(out / "v1.csv", name_of(size, kind, together, tier)): (
             binomial,
             [(size, kind, together, s, tier) for s in range(runs)],
         )
@@ -213,7 +213,7 @@ def cells(out: Path, runs: int) -> Cells:
     }
     for size, num in (("120x8", runs), ("500x16", max(runs // 10, 1))):
         for tier in TIERS:
-            grid[out / "v1" / f"{prefix(tier)}panel-{size}.csv"] = (
+            grid[Cell(out / "v1.csv", f"{prefix(tier)}panel-{size}")] = (
                 panel,
                 [(size, seed, tier) for seed in range(num)],
             )

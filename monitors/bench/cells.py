@@ -1,4 +1,7 @@
-"""Results in cells: one small CSV file each, written when it is done, skipped when it is there."""
+"""Results in cells: a part of a CSV file each, written when it is done, skipped when it is there.
+
+One file holds all cells of a validation; its column `cell` says which rows are whose.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,22 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, is_dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 OUT = Path("docs/validation")
-Cells = dict[Path, tuple[Callable[..., Any], list[tuple[Any, ...]]]]
-"""File -> a function, and the arguments that give a row each, or a list of rows."""
+
+
+class Cell(NamedTuple):
+    """Some rows of a file: those that bear the name; all of them for the empty name."""
+
+    file: Path
+    name: str = ""
+
+
+Cells = dict[Cell, tuple[Callable[..., Any], list[tuple[Any, ...]]]]
+"""Cell -> a function, and the arguments that give a row each, or a list of rows."""
 
 
 def slug(name: str) -> str:
@@ -22,43 +35,74 @@ def slug(name: str) -> str:
     return name.replace(", ", "-").replace(" ", "-")
 
 
-def write(path: Path, rows: Sequence[Any]) -> None:
-    """Rows (mappings or dataclasses, of the same fields) as CSV, in one go."""
+def write(cell: Cell, rows: Sequence[Any]) -> None:
+    """Put a cell's rows (mappings or dataclasses, of the same fields) after those there are."""
     flat = [
         asdict(row) if is_dataclass(row) and not isinstance(row, type) else dict(row)
         for row in rows
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
+    if cell.name:
+        flat = [{"cell": cell.name, **row} for row in flat]
+    known = _rows(cell.file) if cell.name and cell.file.exists() else ()
+    cell.file.parent.mkdir(parents=True, exist_ok=True)
+    part = cell.file.with_suffix(".part")
     with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(flat[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(flat)
-    os.replace(part, path)
+        writer.writerows([*known, *flat])
+    os.replace(part, cell.file)
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    """The rows of a cell."""
+def read(cell: Cell) -> list[dict[str, str]]:
+    """The rows of a cell, in order.
+
+    Raises:
+        FileNotFoundError: it has not been worked out.
+    """
+    rows = _by_cell(cell.file, cell.file.stat().st_mtime_ns).get(cell.name)
+    if rows is None:
+        raise FileNotFoundError(f"{cell.file}: no cell {cell.name!r}; it has not been worked out.")
+    return rows
+
+
+def exists(cell: Cell) -> bool:
+    """Whether a cell has been worked out."""
+    try:
+        return bool(read(cell))
+    except FileNotFoundError:
+        return False
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+@lru_cache(maxsize=8)
+def _by_cell(path: Path, changed_ns: int) -> dict[str, list[dict[str, str]]]:
+    """Name -> its rows, without the column that names it; a changed file is read again."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for row in _rows(path):
+        found.setdefault(row.pop("cell", ""), []).append(row)
+    return found
 
 
 def fill(cells: Cells, workers: int = 1, quiet: bool = False) -> None:
     """Work out every cell that is not there yet."""
     begun = time.time()
-    for number, (path, (function, todo)) in enumerate(cells.items(), start=1):
-        if path.exists():
+    for number, (cell, (function, todo)) in enumerate(cells.items(), start=1):
+        if exists(cell):
             continue
         rows: list[Any] = []
         for done, row in enumerate(_map(function, todo, workers), start=1):
             rows += row if isinstance(row, list) else [row]
             if not quiet:
                 line = (
-                    f"\r{number} of {len(cells)}: {path.parent.name}/{path.stem}: {done} of"
+                    f"\r{number} of {len(cells)}: {cell.file.stem}/{cell.name}: {done} of"
                     f" {len(todo)}, {time.time() - begun:.0f} s "
                 )
                 print(line, end="", file=sys.stderr, flush=True)
-        write(path, rows)
+        write(cell, rows)
         if not quiet:
             print(file=sys.stderr)
 

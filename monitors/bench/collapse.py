@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.monitors.bench.bench import SIZES, run
-from ouroloop.monitors.bench.cells import Cells, slug
+from ouroloop.monitors.bench.cells import Cell, Cells, slug
 from ouroloop.monitors.bench.regimes import REGIMES
 from ouroloop.monitors.decision.rule import DecisionRule
 
@@ -27,7 +27,10 @@ def cells(
 ) -> Cells:
     """A cell for each size and regime."""
     return {
-        out / "v4" / size / f"{slug(name)}.csv": (one, [(name, seed, size) for seed in range(runs)])
+        Cell(out / "v4.csv", f"{size}/{slug(name)}"): (
+            one,
+            [(name, seed, size) for seed in range(runs)],
+        )
         for size in sizes
         for name in names
     }

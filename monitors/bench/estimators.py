@@ -28,7 +28,7 @@ from ouroloop.monitors.base import (
     Samples,
     Texts,
 )
-from ouroloop.monitors.bench.cells import Cells
+from ouroloop.monitors.bench.cells import Cell, Cells
 from ouroloop.monitors.registry import measure_all
 
 Ints = NDArray[np.int64]
@@ -316,4 +316,4 @@ def _line(size: str, name: str, truth: float, found: list[Reading], runs: int) -
 
 def cells(out: Path, runs: int) -> Cells:
     """A file per size."""
-    return {out / "v2" / f"{size}.csv": (characteristics, [(size, runs)]) for size in SIZES}
+    return {Cell(out / "v2.csv", size): (characteristics, [(size, runs)]) for size in SIZES}

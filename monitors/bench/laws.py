@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ouroloop.monitors.bench.cells import Cells
+from ouroloop.monitors.bench.cells import Cell, Cells
 from ouroloop.monitors.bench.dynamics import (
     NUM_STRATEGIES,
     NUM_TYPES,
@@ -140,4 +140,4 @@ def cells(out: Path, runs: int) -> Cells:
     lines += [("stability", t) for t in (0.5, 0.7, 0.9)] + [
         ("invasion", r) for r in (1.2, 1.5, 2.0, 4.0)
     ]
-    return {out / "v3.csv": (law, lines)}
+    return {Cell(out / "v3.csv"): (law, lines)}

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
-from ouroloop.monitors.bench.cells import Cells
+from ouroloop.monitors.bench.cells import Cell, Cells
 from ouroloop.monitors.decision import evidence
 from ouroloop.monitors.decision.evidence import Stream
 
@@ -179,7 +179,7 @@ def cells(out: Path) -> Cells:
     """All loops against round 0, and the two slow ones against round 2."""
     followed = [(loop, 0) for loop in LOOPS] + [(loop, 2) for loop in ("verify", "healthy")]
     return {
-        out / "pilot.csv": (
+        Cell(out / "pilot.csv"): (
             one,
             [(rule, *which, share) for rule in RULES for which in followed for share in SHARES],
         )

@@ -11,7 +11,7 @@ from statistics import median
 from ouroloop.monitors.bench import estimators
 from ouroloop.monitors.bench.bench import SIZES
 from ouroloop.monitors.bench.boundary import GRID, TIERS, name_of, prefix
-from ouroloop.monitors.bench.cells import read, slug
+from ouroloop.monitors.bench.cells import Cell, exists, read, slug
 from ouroloop.monitors.bench.regimes import COLLAPSING, REGIMES, STEADY
 from ouroloop.monitors.estimators.stats import clopper_pearson
 
@@ -58,12 +58,12 @@ def v1(out: Path) -> str:
             for line in GRID
         }
         names |= {
-            f"{prefix(tier)}panel-{size}.csv": (size, "the panel's eight", "as they hang together")
+            f"{prefix(tier)}panel-{size}": (size, "the panel's eight", "as they hang together")
             for size in SIZES
         }
         for name, (size, kind, together) in names.items():
-            if (path := out / "v1" / name).exists():
-                rows = read(path)
+            if exists(cell := Cell(out / "v1.csv", name)):
+                rows = read(cell)
                 hits = sum(row["alarm"] != "0" for row in rows)
                 top = max(float(row["log_e"]) for row in rows)
                 upper = 100 * clopper_pearson(hits, len(rows), 0.90)[1]
@@ -98,7 +98,7 @@ def v2(out: Path) -> str:
     Its bias in its own standard deviations, that deviation, how often the interval holds the truth.
     """
     at = {
-        size: {r["reading"]: r for r in read(out / "v2" / f"{size}.csv")}
+        size: {r["reading"]: r for r in read(Cell(out / "v2.csv", size))}
         for size in estimators.SIZES
     }
     lines = []
@@ -121,7 +121,7 @@ def v2(out: Path) -> str:
 
 def v3(out: Path) -> str:
     """The laws of the dynamics."""
-    rows = read(out / "v3.csv")
+    rows = read(Cell(out / "v3.csv"))
     return table(
         ("law", "at", "expected", "found", "allowed"),
         [
@@ -161,9 +161,9 @@ def v4(out: Path, size: str) -> str:
     """How soon each collapse is seen, at one size of the panel."""
     lines = []
     for name, regime in COLLAPSING.items():
-        if not (path := out / "v4" / size / f"{slug(name)}.csv").exists():
+        if not exists(cell := Cell(out / "v4.csv", f"{size}/{slug(name)}")):
             continue
-        rows = read(path)
+        rows = read(cell)
         there = [r for r in rows if r["event"] != "0"]
         warned = [r for r in rows if int(r["watch"]) >= int(r["onset"])]
         lead = [
@@ -205,9 +205,9 @@ def v4_false(out: Path, size: str) -> str:
     """Alarms while nothing was beyond its tolerance, at one size of the panel."""
     lines = []
     for name in REGIMES:
-        if not (path := out / "v4" / size / f"{slug(name)}.csv").exists():
+        if not exists(cell := Cell(out / "v4.csv", f"{size}/{slug(name)}")):
             continue
-        rows = read(path)
+        rows = read(cell)
         halt, num = sum(early(r, "halt") for r in rows), len(rows)
         upper = 100 * clopper_pearson(halt, num, 0.90)[1]
         lines.append(
@@ -238,11 +238,8 @@ def v4_false(out: Path, size: str) -> str:
 def v7(out: Path, size: str = "500x16") -> str:
     """Other rules on the same runs: collapse seen in time, and healthy runs disturbed."""
     rules = dict(RULES)
-    others = (
-        {(r["regime"], r["seed"]): r for r in read(out / "v7" / "river.csv")}
-        if (out / "v7" / "river.csv").exists()
-        else {}
-    )
+    river = Cell(out / "river.csv")
+    others = {(r["regime"], r["seed"]): r for r in read(river)} if exists(river) else {}
     rules = {
         rule: title
         for rule, title in rules.items()
@@ -250,10 +247,10 @@ def v7(out: Path, size: str = "500x16") -> str:
     }
     lines = []
     for name in (*COLLAPSING, *STEADY):
-        known = {r["seed"]: r for r in read(out / "v4" / size / f"{slug(name)}.csv")}
+        known = {r["seed"]: r for r in read(Cell(out / "v4.csv", f"{size}/{slug(name)}"))}
         rows = [
             known[r["seed"]] | r | others.get((name, r["seed"]), {})
-            for r in read(out / "v7" / size / f"{slug(name)}.csv")
+            for r in read(Cell(out / "v7.csv", f"{size}/{slug(name)}"))
         ]
         cells = []
         for rule in rules:
@@ -275,8 +272,8 @@ def _before_onset(
     """Share of the collapsing runs in which a rule fires while they are still healthy."""
     hits = num = 0
     for name in COLLAPSING:
-        known = {r["seed"]: r for r in read(out / "v4" / size / f"{slug(name)}.csv")}
-        for row in read(out / "v7" / size / f"{slug(name)}.csv"):
+        known = {r["seed"]: r for r in read(Cell(out / "v4.csv", f"{size}/{slug(name)}"))}
+        for row in read(Cell(out / "v7.csv", f"{size}/{slug(name)}")):
             merged = known[row["seed"]] | row | others.get((name, row["seed"]), {})
             if rule in merged:
                 num += 1
@@ -286,7 +283,7 @@ def _before_onset(
 
 def pilot(out: Path) -> str:
     """The pilot's loops by the rule, and by the normal e-process beside it."""
-    rows = read(out / "pilot.csv")
+    rows = read(Cell(out / "pilot.csv"))
     lines = []
     for loop, anchor in dict.fromkeys((r["loop"], r["anchor"]) for r in rows):
         line = [loop, f"round {anchor}"]

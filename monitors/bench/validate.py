@@ -1,6 +1,7 @@
-"""The validation, as commands: each leaves small files, and `table` writes them up in MONITORS.md.
+"""The validation, as commands: each leaves a file, and `table` writes them up in MONITORS.md.
 
-A cell (file) that is there is not worked out again. Real runs (V5) are `ouroloop study collapse`.
+A cell (part of a file) that is there is not worked out again. Real runs (V5):
+`ouroloop study runs/experiments/guarded_collapse`.
 """
 
 from __future__ import annotations

@@ -103,11 +103,9 @@ class Flow:
         if isinstance(tree, Sum):
             return self._joined("sum", [(sign, self._form(part)) for sign, part in tree.terms])
         factors = list(self._factors(tree))
-        return (
-            factors[0][1]
-            if len(factors) == 1 and factors[0][0] == 1
-            else self._joined("product", factors)
-        )
+        if len(factors) == 1 and factors[0][0] == 1:
+            return factors[0][1]
+        return self._joined("product", factors)
 
     def _factors(self, tree: Product) -> Iterator[tuple[int, Form]]:
         """The factors less what is notation.
@@ -118,12 +116,9 @@ class Flow:
         while factors:
             (sign, part), factors = factors[0], factors[1:]
             amount = part.value if isinstance(part, Number) else None
-            below = (
-                factors[0][1].value
-                if factors and factors[0][0] < 0 and isinstance(factors[0][1], Number)
-                else None
-            )
-            ratio = amount / below if sign > 0 and amount and below else None
+            ratio = None
+            if sign > 0 and amount and factors:
+                ratio = _over(amount, *factors[0])
             if ratio and ratio.denominator > 1 and self.known(ratio):
                 yield 1, Form("leaf", (self.leaf(ratio),))
                 factors = factors[1:]
@@ -175,6 +170,13 @@ class Flow:
         return Form(kind, tuple(joined) or ((1, "1"),))
 
 
+def _over(amount: Fraction, sign: int, part: Tree) -> Fraction | None:
+    """`amount` / `part` where the next factor divides by a number."""
+    if sign > 0 or not isinstance(part, Number) or not part.value:
+        return None
+    return amount / part.value
+
+
 def unsigned(form: Form) -> Form:
     """A difference without its direction: 60-140 and 140-60 ask for the same thing."""
     if form.kind != "sum":
@@ -222,4 +224,6 @@ def _without_identity(tree: Tree, result: Fraction, meant: frozenset[Fraction]) 
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= MAX_NAME else "~" + hashlib.sha256(name.encode()).hexdigest()[:16]
+    if len(name) <= MAX_NAME:
+        return name
+    return "~" + hashlib.sha256(name.encode()).hexdigest()[:16]

@@ -95,13 +95,14 @@ def _step(part: str, numbers: Givens, known: frozenset[str], results: set[Fracti
         word = token.text.lower()
         sign = token.text if token.text in _SIGNS else _WORD_SIGNS.get(word, "")
         if token.kind is Kind.NUMBER:
-            amount = token.value if token.value is not None else Fraction(0)
-            role = "R" if amount in results else "G" if numbers.index(amount) is not None else "N"
+            amount = token.value or Fraction(0)
             if brings:
                 new.add(amount)
+                spelled.append("=")
             else:
+                role = _role(amount, numbers, results)
                 operands.setdefault(amount, role)
-            spelled.append("=" if brings else role)
+                spelled.append(role)
             brings = False
         elif sign == "=":
             brings = bool(operands)
@@ -114,5 +115,14 @@ def _step(part: str, numbers: Givens, known: frozenset[str], results: set[Fracti
             words.append(word[:MAX_WORD])
             spelled.append(words[-1])
     results |= new
-    form = " ".join([*sorted(signs), *sorted(set(operands.values()))]) if operands else ""
+    form = ""
+    if operands:
+        form = " ".join([*sorted(signs), *sorted(set(operands.values()))])
     return Step(form, tuple(words), " ".join(spelled))
+
+
+def _role(amount: Fraction, numbers: Givens, results: set[Fraction]) -> str:
+    """R: a result of an earlier step; G: given; N: new."""
+    if amount in results:
+        return "R"
+    return "G" if numbers.index(amount) is not None else "N"

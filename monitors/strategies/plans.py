@@ -12,7 +12,7 @@ from fractions import Fraction
 from itertools import combinations_with_replacement
 
 from ouroloop.monitors.arith.calculations import Calculation, calculations, stated_problem
-from ouroloop.monitors.arith.expressions import Number, Product, Sum, Tree
+from ouroloop.monitors.arith.expressions import Number, Product, Sum
 from ouroloop.monitors.arith.quantities import Givens, givens
 from ouroloop.monitors.strategies.answers import answer_amount
 from ouroloop.monitors.strategies.dataflow import Flow, Form, unsigned
@@ -119,35 +119,28 @@ def _read_numbers(question: str, text: str) -> Givens:
 
 def _terms(step: Calculation) -> list[tuple[int, Fraction]]:
     """The terms of a plain sum, with signs; [] for anything else."""
-    parts = step.tree.terms if isinstance(step.tree, Sum) else ()
-    return (
-        [(sign, part.value) for sign, part in parts if isinstance(part, Number)]
-        if _plain(parts)
-        else []
-    )
+    if not isinstance(step.tree, Sum):
+        return []
+    parts = step.tree.terms
+    numbers = [(sign, part.value) for sign, part in parts if isinstance(part, Number)]
+    return numbers if len(numbers) == len(parts) else []
 
 
 def _factors(step: Calculation) -> list[Fraction]:
     """The numbers that a plain product multiplies; [] for anything else."""
-    parts = step.tree.factors if isinstance(step.tree, Product) else ()
-    return (
-        [part.value for sign, part in parts if isinstance(part, Number) and sign > 0]
-        if _plain(parts)
-        else []
-    )
-
-
-def _plain(parts: Sequence[tuple[int, Tree]]) -> bool:
-    return all(isinstance(part, Number) for _, part in parts)
+    if not isinstance(step.tree, Product):
+        return []
+    parts = step.tree.factors
+    if not all(isinstance(part, Number) for _, part in parts):
+        return []
+    return [part.value for sign, part in parts if isinstance(part, Number) and sign > 0]
 
 
 def _digits(amount: Fraction) -> list[int]:
     """The digits of a whole number of two to nine digits, ones first; [] for any other number."""
-    return (
-        [int(digit) for digit in reversed(str(amount))]
-        if amount.denominator == 1 and 10 <= amount < 10**9
-        else []
-    )
+    if amount.denominator != 1 or not 10 <= amount < 10**9:
+        return []
+    return [int(digit) for digit in reversed(str(amount))]
 
 
 def _aligned(steps: Sequence[Calculation], numbers: Givens) -> dict[int, str]:

@@ -90,9 +90,9 @@ def test_an_unknown_kind_and_settings_of_another_kind_are_refused(tmp_path: Path
         build_task("gsm9k")
     with pytest.raises(DataError, match=r"'arithmetic' cannot be made from options \['path'\]"):
         build_task("arithmetic", {"path": tmp_path})
-    with pytest.raises(DataError, match="'jsonl' cannot be made from.*'path'"):
+    with pytest.raises(DataError, match=r"'jsonl' cannot be made from.*'path'"):
         build_task("jsonl")
     with pytest.raises(DataError, match="no grader is called 'exakt'"):
         build_task("jsonl", {"path": tmp_path, "grader": "exakt"})
-    with pytest.raises(DataError, match="no family 'sum4'. Did you mean 'sum"):
+    with pytest.raises(DataError, match=r"no family 'sum4'\. Did you mean 'sum"):
         build_task("arithmetic", {"families": ["sum4"]})

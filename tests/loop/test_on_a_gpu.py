@@ -27,10 +27,10 @@ from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.engines.process import ProcessEngine
+from ouroloop.loop.experiments import loading
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.training import train
 from ouroloop.loop.records import Request, Sampling
-from ouroloop.loop.reproductions.registry import REPRODUCTIONS
 from ouroloop.loop.setup import resolve_model
 from ouroloop.loop.stages.prompts import CHAT, render
 from ouroloop.loop.store import read_json
@@ -40,6 +40,7 @@ DATA = (
     Path(os.environ.get("OUROLOOP_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
     / "gsm8k"
 )
+PUBLISHED = [p.name for p in loading.available() if Path(f"runs/recipes/{p.name}_hf.yaml").exists()]
 KNOWN, UNKNOWN = 48, 24
 """Training problems that the models are fitted to, and held-out ones."""
 CHATML = (
@@ -253,11 +254,11 @@ def settings(keys):
 
 
 @needs_data
-@pytest.mark.parametrize("name", [*REPRODUCTIONS, "gsm8k"])
+@pytest.mark.parametrize("name", [*PUBLISHED, "gsm8k"])
 def test_a_recipe_for_checkpoints_runs_through(name, models, data, tmp_path, monkeypatch):
     student, teacher = map(str, models)
     monkeypatch.setenv("OUROLOOP_DATA", str(data))
-    path = Path("runs/recipes") / (f"{name}_hf.yaml" if name in REPRODUCTIONS else f"{name}.yaml")
+    path = Path("runs/recipes") / (f"{name}_hf.yaml" if name in PUBLISHED else f"{name}.yaml")
     text = path.read_text(encoding="utf-8")
     keys = {
         "model": student,

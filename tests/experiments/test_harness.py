@@ -1,0 +1,226 @@
+"""The harness of experiments: tables of results, order of arms, what is run and what is kept."""
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+from ouroloop.loop.errors import EngineError, RunStateError
+from ouroloop.loop.experiments import harness, results, rounds, tables, worker
+from ouroloop.loop.experiments.study import Study, merge
+from ouroloop.loop.store import Store
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "loop"))
+
+
+def place(tmp_path):
+    return harness.Place(tmp_path / "study", tmp_path / "runs", tmp_path / "results.csv")
+
+
+STUDY = Study("s", {"model": "arithmetic/base"}, {"late": {"model": "@early"}, "early": {}})
+
+
+class Workers:
+    """Stand-ins for worker processes: each run leaves the table that `rows` says, or fails."""
+
+    def __init__(self, monkeypatch, rows):
+        self.began = []
+        monkeypatch.setattr(harness.Worker, "start", lambda place: self)
+        monkeypatch.setattr(harness, "_work", self.work)
+        self.rows = rows
+
+    def work(self, study, place, workers, todo, progress, total):
+        for run in todo:
+            self.began.append(run)
+            if self.rows(*run) is None:
+                raise EngineError(f"{run} failed")
+            rounds.write(self.rows(*run), results.table_of(place.tables, run))
+
+    def end(self):
+        pass
+
+
+def test_what_is_finished_is_not_run_again_and_what_was_finished_is_kept(tmp_path, monkeypatch):
+    scores = {("early", 0): [{"round": 1, "x": 0.5}], ("late", 0): None}
+    workers = Workers(monkeypatch, lambda *run: scores[run])
+    with pytest.raises(EngineError):
+        harness.run(STUDY, place(tmp_path), ["late"], [0])
+    assert list(results.read(STUDY, tmp_path / "results.csv")) == ["early"]
+    scores["late", 0] = [{"round": 1, "x": 0.7}]
+    harness.run(STUDY, place(tmp_path), ["late"], [0])
+    assert workers.began == [("early", 0), ("late", 0), ("late", 0)]
+    harness.run(STUDY, place(tmp_path), ["late"], [0])
+    assert len(workers.began) == 3
+
+
+def test_an_arm_whose_results_came_from_elsewhere_runs_again_where_its_checkpoint_is_needed(
+    tmp_path, monkeypatch
+):
+    elsewhere = {("early", 0): [{"round": "1", "x": "0.25"}]}
+    results.write(STUDY, elsewhere, tmp_path / "results.csv")
+    workers = Workers(monkeypatch, lambda arm, seed: [{"round": 1, "x": 0.5}])
+    harness.run(STUDY, place(tmp_path), ["early"], [0])
+    assert workers.began == []
+    harness.run(STUDY, place(tmp_path), ["late"], [0])
+    assert workers.began == [("early", 0), ("late", 0)]
+    assert results.read(STUDY, tmp_path / "results.csv")["early"][0] == [{"round": 1.0, "x": 0.5}]
+
+
+def test_a_results_file_keeps_every_digit_and_a_table_does_not_replace_what_is_there(tmp_path):
+    path, run = tmp_path / "results.csv", ("late", 3)
+    rounds.write([{"round": 0, "n": 123_456_789}], results.table_of(tmp_path, run))
+    results.collect(STUDY, tmp_path, path)
+    assert path.read_text() == "arm,seed,round,n\nlate,3,0,123456789\n"
+    rounds.write([{"round": 0, "n": 1, "word": "x"}], results.table_of(tmp_path, run))
+    results.collect(STUDY, tmp_path, path)
+    assert "123456789" in path.read_text(), "what is in the file counts, it may be newer"
+    results.collect(STUDY, tmp_path, path, again=[run])
+    assert results.read(STUDY, path)["late"][3] == [{"round": 0.0, "n": 1.0, "word": "x"}]
+
+
+def test_arms_stand_in_the_studys_order_and_columns_that_a_run_lacks_are_nan(tmp_path):
+    path = tmp_path / "results.csv"
+    rounds.write([{"round": 0, "a": 1.0}], results.table_of(tmp_path, ("early", 10)))
+    rounds.write([{"round": 0, "b": 2.0}], results.table_of(tmp_path, ("early", 9)))
+    rounds.write([{"round": 0, "b": 2.0}], results.table_of(tmp_path, ("late", 0)))
+    results.collect(STUDY, tmp_path, path)
+    found = results.read(STUDY, path)
+    assert list(found) == ["late", "early"] and list(found["early"]) == [9, 10]
+    assert math.isnan(found["early"][9][0]["a"]) and found["early"][9][0]["b"] == 2
+
+
+def test_merging_keys_keeps_what_is_not_named():
+    assert merge({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 5}, "e": [1]}) == {
+        "a": {"b": 5, "c": 2},
+        "d": 3,
+        "e": [1],
+    }
+
+
+@pytest.mark.slow
+def test_a_runs_rows_survive_their_file_and_hold_what_the_run_holds(tmp_path):
+    from scripted_world import Model, carry, recipe
+
+    _, path = carry(tmp_path, Model(), recipe())
+    found = rounds.table(path)
+    assert [r["round"] for r in found] == [0, 1, 2, 3] and found[0]["tokens"] == 0
+    assert 0 < found[1]["tokens"] < found[2]["tokens"] < found[3]["tokens"]
+    assert 0 <= found[2]["pass_1"] <= 1 and found[2]["alive"] >= 1
+    assert (
+        math.isnan(found[0]["kept_split"])
+        and 0 < found[2]["kept_split"] < 1
+        and 0 < found[2]["drafted_split"] < 1
+    )
+    rounds.write(found, tmp_path / "guarded-0.csv")
+    again = rounds.read(tmp_path / "guarded-0.csv")
+    for one, other in zip(found, again, strict=True):
+        assert one.keys() == other.keys()
+        for a, b in zip(one.values(), other.values(), strict=True):
+            assert a == b or math.isclose(a, b, rel_tol=1e-4) or (math.isnan(a) and math.isnan(b))
+
+
+def test_differences_between_arms_are_taken_seed_by_seed():
+    found = {
+        "a": {0: [{"x": 0.5}], 1: [{"x": 0.7}], 2: [{"x": 9.0}]},
+        "b": {0: [{"x": 0.25}], 1: [{"x": 0.35}]},
+    }
+    assert tables.times(found, "a", "b", tables.last("x"))[:3] == pytest.approx((2, 2, 2))
+    gained = tables.gain(found, "a", "b", tables.last("x"))
+    assert (
+        gained.value == pytest.approx(0.3)
+        and gained.num_clusters == 2
+        and gained.low < 0.3 < gained.high
+    )
+    assert math.isnan(tables.gain(found, "a", "c", tables.last("x")).value)
+
+
+def test_a_table_too_wide_to_read_is_turned():
+    found = {"a": {0: [{"x": 0.5}]}, "b": {0: [{"x": 0.25}]}}
+    few, many = (
+        {f"c{i}": (tables.last("x"), "%") for i in range(n)} for n in (2, tables.WIDEST + 1)
+    )
+    lines = [
+        "| arm | seeds | c0 | c1 |",
+        "|---|---|---|---|",
+        "| a | 1 | 50.0 % | 50.0 % |",
+        "| b | 1 | 25.0 % | 25.0 % |",
+    ]
+    assert tables.arm_table(found, few) == lines
+    turned = tables.arm_table(found, many)
+    assert (
+        turned[:3] == ["| arm | a | b |", "|---|---|---|", "| seeds | 1 | 1 |"]
+        and turned[3] == "| c0 | 50.0 % | 25.0 % |"
+        and len(turned) == 14
+    )
+
+
+def test_an_arm_that_starts_from_another_comes_after_it_and_gets_its_checkpoint(tmp_path):
+    arms = {
+        "late": {"model": "@early", "teachers": ["@other"]},
+        "early": {"model": "$thing"},
+        "other": {"seed": 100},
+    }
+    study = Study(
+        "s",
+        {"model": "arithmetic/base", "rounds": 1},
+        arms,
+        made={"thing": lambda folder: folder / "made"},
+    )
+    assert study.in_order(["late"]) == ["early", "other", "late"]
+    assert study.recipe("early", 2, tmp_path)["model"] == str(tmp_path / "made" / "thing" / "made")
+    assert study.recipe("other", 2, tmp_path)["seed"] == 102
+    with pytest.raises(RunStateError, match="early-2"):
+        study.recipe("late", 2, tmp_path)
+    for name in ("early-2/rounds/001", "early-2/rounds/003", "other-2/rounds/001"):
+        (tmp_path / name / "checkpoint").mkdir(parents=True)
+    found = study.recipe("late", 2, tmp_path)
+    assert found["model"] == str(tmp_path / "early-2" / "rounds" / "003" / "checkpoint")
+    assert found["teachers"] == [str(tmp_path / "other-2" / "rounds" / "001" / "checkpoint")]
+
+
+@pytest.mark.slow
+def test_arms_that_begin_alike_share_the_first_probe_and_come_to_the_same_rounds(tmp_path):
+    from scripted_world import Model, carry, recipe
+
+    def begun(name, **changes):
+        settings = recipe(name=name, rounds=1, **changes)
+        Store.create(tmp_path, settings, "none").close()
+        return worker.lend_beginning(tmp_path / name, settings)
+
+    model, other = (
+        Model(),
+        {
+            "dataset": {"replay_fraction": 0.5},
+            "sampling": {"temperatures": [0.7]},
+            "sft": {"num_train_epochs": 2},
+        },
+    )
+    carry(tmp_path, model, recipe(name="first-3", rounds=1))
+    assert begun("second-3", **other)
+    assert not worker.lend_beginning(tmp_path / "second-3", recipe(name="second-3")), (
+        "a run that has begun keeps what it has"
+    )
+    for name, changes in (
+        ("a-3", {"seed": 1}),
+        ("b-3", {"probe": {"samples": 12}}),
+        ("c-3", {"refine": {"revisions": 0}}),
+        ("d-4", {}),
+    ):
+        assert not begun(name, **changes), name
+    model.engine.requests.clear()
+    carry(tmp_path, model, recipe(name="second-3", rounds=1, **other))
+    assert not any(
+        request.id.startswith("000/") and "/probe/" in request.id
+        for request in model.engine.requests
+    )
+    _, alone = carry(tmp_path / "alone", Model(), recipe(name="second-3", rounds=1, **other))
+    for file in (
+        "000/probe.parquet",
+        "000/readings.json",
+        "001/samples.jsonl",
+        "001/decision.json",
+    ):
+        assert (tmp_path / "second-3" / "rounds" / file).read_bytes() == (
+            alone / "rounds" / file
+        ).read_bytes(), file
