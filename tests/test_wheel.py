@@ -42,7 +42,7 @@ class Installed:
         """Run the installed command, in a folder where no checkout can be found."""
         command = [str(self.folder / "bin" / "ouroloop"), *arguments]
         return subprocess.run(
-            command, cwd=self.folder, env=_clean(), capture_output=True, text=True, timeout=120
+            command, cwd=self.folder, env=_clean(), capture_output=True, text=True, timeout=300
         )
 
     def ask(self, code: str) -> str:
@@ -54,7 +54,7 @@ class Installed:
             capture_output=True,
             text=True,
             check=True,
-            timeout=120,
+            timeout=300,
         ).stdout.strip()
 
 
@@ -134,7 +134,7 @@ def test_the_core_is_what_is_installed_and_the_monitors_can_be_imported(
     assert installed.ask(code) == "[]"
 
 
-def test_help_monitor_plan_and_doctor_work_with_the_core_alone(installed: Installed) -> None:
+def test_help_monitor_plan_doctor_and_schema_work_with_the_core_alone(installed: Installed) -> None:
     assert installed.ouroloop("--help").returncode == 0
     paths = [str(_traces(installed.folder, right, n)) for n, right in enumerate((0.9, 0.2))]
     judged = installed.ouroloop("monitor", *paths, "--json")
@@ -144,6 +144,8 @@ def test_help_monitor_plan_and_doctor_work_with_the_core_alone(installed: Instal
     assert planned.returncode == 0 and "What cannot be seen" in planned.stdout, planned.stderr
     doctor = installed.ouroloop("doctor", "--json")
     assert doctor.returncode == 0 and json.loads(doctor.stdout)["ok"], doctor.stdout
+    schema = installed.ouroloop("schema")
+    assert schema.returncode == 0 and "properties" in json.loads(schema.stdout), schema.stderr
 
 
 def test_every_packaged_recipe_that_needs_no_data_of_its_own_resolves_by_its_name(
