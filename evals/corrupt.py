@@ -10,9 +10,9 @@ import random
 import re
 from fractions import Fraction
 
-from ouroloop.evals.grading import is_number
-from ouroloop.evals.numerals import DIGITS, MAX_DIGITS, to_fraction
 from ouroloop.evals.tasks import Problem, Task
+from ouroloop.monitors.arith.answers import is_number
+from ouroloop.monitors.arith.numbers import DIGITS, MAX_DIGITS, to_fraction
 
 _NUMBER = re.compile(rf"(?<![0-9.,])(?:{DIGITS})(?![0-9])")
 _EQUALS = re.compile(r"=\s*\$?\s*$")

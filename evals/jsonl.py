@@ -5,25 +5,33 @@ Knows nothing of the loop that trains on them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ouroloop.evals.corrupt import corrupt
 from ouroloop.evals.errors import DataError
-from ouroloop.evals.grading import grade
+from ouroloop.evals.graders import FinalAnswer
 from ouroloop.evals.problem_files import (
     ReadRow,
-    normalise,
     read_gsm8k,
     read_problem,
     read_problems,
     text_digest,
 )
-from ouroloop.evals.sandbox import Sandbox
+from ouroloop.evals.questions import normalised
 from ouroloop.evals.steps import check
-from ouroloop.evals.tasks import Grade, Problem, Prompts, Split, StepCheck
+from ouroloop.evals.tasks import (
+    WORKED_SOLUTIONS,
+    Capability,
+    Grade,
+    Grader,
+    Problem,
+    Prompts,
+    Split,
+    StepCheck,
+)
 
 HELDOUT_PART = 5
 """Without a held-out file every fifth problem (by the hash of its question) is held out."""
@@ -40,17 +48,21 @@ class JsonlTask:
     Splits depend on each question's text alone, not on its place: adding problems moves none.
     `reserve` holds a tenth of the training problems that have solutions. Of two problems with the
     same question (case, space and punctuation aside) the first counts, and a held-out question is
-    taken out of training. `last_number`: without a final-answer marker the last number of a text is
-    its answer. `symbolic`: compare expressions with math-verify in a sandbox (extra `verify`).
+    taken out of training. `grader` reads final answers; where it reads none (`NotScored`), the
+    texts count as free text, without numbers or steps.
     """
 
     path: Path
     heldout_path: Path | None = None
     name: str = "jsonl"
     prompts: Prompts | None = None
-    last_number: bool = False
-    symbolic: bool = False
+    grader: Grader = field(default_factory=FinalAnswer)
     read_row: ReadRow = read_problem
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """Those of worked solutions, or none where no answer is read."""
+        return WORKED_SOLUTIONS if self.grader.reads_answers else frozenset()
 
     def problems(self, split: Split) -> list[Problem]:
         """All problems of a split in file order; the splits are disjoint by question.
@@ -65,7 +77,7 @@ class JsonlTask:
 
         `correct` is None for a problem without a gold answer.
         """
-        return grade(problem.answer, text, last_number=self.last_number, symbolic=self._sandbox)
+        return self.grader.grade(problem, text)
 
     def check_steps(self, problem: Problem, text: str) -> StepCheck:
         """Check every calculation in `text`."""
@@ -82,10 +94,6 @@ class JsonlTask:
         return corrupt(self, problem, text, seed, keep_answer)
 
     @cached_property
-    def _sandbox(self) -> Sandbox | None:
-        return Sandbox("ouroloop.evals.symbolic:same_expression") if self.symbolic else None
-
-    @cached_property
     def _splits(self) -> dict[Split, list[Problem]]:
         everything = read_problems(self.path, self.read_row)
         if self.heldout_path is None:
@@ -94,14 +102,16 @@ class JsonlTask:
         else:
             heldout = read_problems(self.heldout_path, self.read_row)
             remedy = "The file of training problems must hold others than the held-out file."
-        held = {normalise(problem.question): problem.id for problem in heldout}
-        rest = [problem for problem in everything if normalise(problem.question) not in held]
+        # Held-out problems win: what they ask is taken out of training, however it is spelt.
+        held = {normalised(problem.question): problem.id for problem in heldout}
+        rest = [problem for problem in everything if normalised(problem.question) not in held]
         if shared := sorted({problem.id for problem in rest} & set(held.values())):
             raise DataError(
                 f"{self.path} and {self.heldout_path}: id {shared[0]!r} names different questions"
                 f" in the two files ({len(shared)} such ids); expected ids unique over both. Drop"
                 " the field 'id' to have ids made."
             )
+        # Only what has a solution can be a demonstration.
         reserve = [
             problem
             for problem in rest
@@ -133,4 +143,5 @@ def _part(problem: Problem, purpose: str, parts: int) -> bool:
 
     Another purpose draws another part.
     """
-    return int(text_digest(f"{purpose}:{normalise(problem.question)}")[:15], 16) % parts == 0
+    # 15 hexadecimal digits are 60 bits: plenty, and an exact integer everywhere.
+    return int(text_digest(f"{purpose}:{normalised(problem.question)}")[:15], 16) % parts == 0

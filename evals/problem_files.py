@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.evals.errors import DataError
-from ouroloop.evals.grading import canonical
+from ouroloop.evals.questions import normalised
 from ouroloop.evals.tasks import Problem
+from ouroloop.monitors.arith.answers import canonical
 from ouroloop.monitors.fence import well_formed
 
 ReadRow = Callable[[Mapping[str, Any], str], Problem]
@@ -35,14 +36,14 @@ def read_problems(path: Path, read_row: ReadRow) -> list[Problem]:
     by_id: dict[str, str] = {}
     for where, row in _rows(path):
         problem = read_row(row, where)
-        if normalise(problem.question) in by_question:
+        if normalised(problem.question) in by_question:
             continue
         if problem.id in by_id:
             raise DataError(
                 f"{where}: id {problem.id!r} belongs to another question already"
                 f" ({by_id[problem.id]}). Ids must be unique; drop the field to have one made."
             )
-        by_question[normalise(problem.question)] = problem
+        by_question[normalised(problem.question)] = problem
         by_id[problem.id] = where
     if not by_question:
         raise DataError(
@@ -102,6 +103,7 @@ def read_gsm8k(row: Mapping[str, Any], where: str) -> Problem:
             f"{where}: no field 'answer', got {sorted(row)}; expected GSM8K's 'question' and"
             " 'answer'. Use task.kind: jsonl for problems without answers."
         )
+    # From the right: a solution may hold the mark as well.
     solution, mark, gold = text.rpartition("####")
     if not mark or not gold.strip():
         raise DataError(
@@ -110,26 +112,15 @@ def read_gsm8k(row: Mapping[str, Any], where: str) -> Problem:
         )
     written = re.sub(r"<<[^<>\n]*>>", "", solution).rstrip() + f"\n#### {gold.strip()}"
     return read_problem(
-        {"family": "gsm8k", **row, "answer": gold.strip(), "solution": written}, where
-    )
-
-
-def normalise(question: str) -> str:
-    """What makes two questions the same.
-
-    Letters, digits and signs of arithmetic, lower case, single spaces.
-    """
-    return " ".join(
-        re.sub(r"[^\w+\-*/=<>.%$]+", " ", question.casefold())
-        .replace(". ", " ")
-        .rstrip(". ")
-        .split()
+        # A row's own family wins; its answer and solution are replaced.
+        {"family": "gsm8k", **row, "answer": gold.strip(), "solution": written},
+        where,
     )
 
 
 def question_id(question: str) -> str:
     """A stable id from a question's normalised text: 16 hexadecimal digits."""
-    return text_digest(normalise(question))[:16]
+    return text_digest(normalised(question))[:16]
 
 
 def text_digest(text: str) -> str:
@@ -140,6 +131,8 @@ def text_digest(text: str) -> str:
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The JSON objects of a file with their places."""
     try:
+        # "utf-8-sig" drops the mark that Windows editors put first. Only "\n" ends a line: JSON
+        # strings may hold U+2028, which splitlines would break.
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError:
         raise DataError(
@@ -161,6 +154,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         where = f"{path}:{number}"
         try:
             row = json.loads(line)
+        # A line of 100,000 brackets is data too.
         except (json.JSONDecodeError, RecursionError, ValueError) as error:
             raise DataError(
                 f"{where}: not JSON ({error}), got {line[:60]!r}; expected one object per line,"
@@ -182,6 +176,7 @@ def _text(row: Mapping[str, Any], name: str, where: str) -> str | None:
     value = row.get(name)
     if value is None:
         return None
+    # bool is an int in Python, and "True" is nobody's answer.
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise DataError(
             f"{where}: field {name!r} is a {type(value).__name__} ({str(value)[:40]!r}); expected"

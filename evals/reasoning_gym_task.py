@@ -19,11 +19,21 @@ from typing import Any
 
 from ouroloop.evals.corrupt import corrupt
 from ouroloop.evals.errors import DataError, SandboxError
-from ouroloop.evals.grading import canonical, extract_answer, grade
-from ouroloop.evals.problem_files import normalise, text_digest
+from ouroloop.evals.grading import grade
+from ouroloop.evals.problem_files import text_digest
+from ouroloop.evals.questions import normalised
 from ouroloop.evals.sandbox import Sandbox
 from ouroloop.evals.steps import check
-from ouroloop.evals.tasks import Grade, Problem, Prompts, Split, StepCheck
+from ouroloop.evals.tasks import (
+    WORKED_SOLUTIONS,
+    Capability,
+    Grade,
+    Problem,
+    Prompts,
+    Split,
+    StepCheck,
+)
+from ouroloop.monitors.arith.answers import canonical, extract_answer
 
 SEEDS: dict[Split, int] = {"train": 0, "heldout": 10**8, "reserve": 2 * 10**8}
 """First seed of each split. Splits of fewer than 10**7 problems cannot overlap by seed."""
@@ -47,6 +57,7 @@ class ReasoningGymTask:
     reserve_size: int = 200
     name: str = "reasoning_gym"
     prompts: Prompts | None = None
+    capabilities: frozenset[Capability] = WORKED_SOLUTIONS
     _sandbox: Sandbox = field(
         default_factory=lambda: Sandbox("ouroloop.evals.reasoning_gym_score:score"),
         init=False,
@@ -81,6 +92,7 @@ class ReasoningGymTask:
 
         Numbers exactly, anything else by the data set's scorer in a sandbox, full score only.
         """
+        # score_answer takes the first number of a text and drops its sign: numbers are ours.
         if _PLAIN.fullmatch(problem.answer or ""):
             return grade(problem.answer, text)
         stated = extract_answer(text)
@@ -119,6 +131,7 @@ class ReasoningGymTask:
     @cached_property
     def _splits(self) -> dict[Split, list[Problem]]:
         seen: set[str] = set()
+        # Held-out first: of a question that occurs twice, it is the training copy that goes.
         sizes: dict[Split, int] = {
             "heldout": self.heldout_size,
             "reserve": self.reserve_size,
@@ -128,7 +141,7 @@ class ReasoningGymTask:
         for split, size in sizes.items():
             for name, config in self.datasets.items():
                 for problem in _generate(name, config, SEEDS[split], size):
-                    if (key := normalise(problem.question)) not in seen:
+                    if (key := normalised(problem.question)) not in seen:
                         seen.add(key)
                         splits[split].append(problem)
             if not splits[split]:

@@ -1,68 +1,83 @@
-"""Every kind of task in one place: a plain dict from the name a recipe uses to what builds it."""
+"""The tables of built-in tasks and graders, and the calls that make the ones a recipe names."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ouroloop.evals import plugins
 from ouroloop.evals.errors import DataError
+from ouroloop.evals.graders import FinalAnswer, NotScored
 from ouroloop.evals.jsonl import JsonlTask, gsm8k_task
 from ouroloop.evals.reasoning_gym_task import ReasoningGymTask
-from ouroloop.evals.tasks import Task
+from ouroloop.evals.tasks import Grader, Task
 
 
-def build_task(
-    kind: str,
-    *,
-    path: Path | None = None,
-    heldout_path: Path | None = None,
-    datasets: Mapping[str, Mapping[str, Any]] | None = None,
-    loophole: bool = False,
-    families: Sequence[str] = (),
-) -> Task:
-    """Build the task that a recipe's `task:` block names.
-
-    Settings that a kind does not use must be absent.
+def build_task(kind: str, settings: Mapping[str, Any] | None = None) -> Task:
+    """The task that a recipe's `task:` block names; settings: those of its kind.
 
     Raises:
         DataError: an unknown kind, or a setting that is missing or does not belong to the kind.
     """
-    if kind not in TASKS:
-        raise DataError(
-            f"task.kind: no task is called {kind!r}; there are {', '.join(sorted(TASKS))}."
-        )
-    given = {
-        "path": path,
-        "heldout_path": heldout_path,
-        "datasets": datasets or None,
-        "loophole": loophole or None,
-        "families": tuple(families) or None,
-    }
-    settings = {name: value for name, value in given.items() if value is not None}
-    try:
-        return TASKS[kind](**settings)
-    except TypeError as error:
-        raise DataError(
-            f"task: kind {kind!r} cannot be built from {sorted(settings)}: {error}"
-        ) from None
+    return plugins.build(TASK, kind, settings)
 
 
-def _arithmetic(loophole: bool = False, families: tuple[str, ...] = ("sum2",)) -> Task:
+def build_grader(name: str, options: Mapping[str, Any] | None = None) -> Grader:
+    """The grader that a recipe's `task.grader` names.
+
+    Raises:
+        DataError: an unknown name, or options that it does not take.
+    """
+    return plugins.build(GRADER, name, options)
+
+
+def _arithmetic(loophole: bool = False, families: Sequence[str] = ("sum2",)) -> Task:
     from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
     from ouroloop.evals.worlds.arithmetic.world import FAMILIES
 
     if unknown := [name for name in families if name not in FAMILIES]:
         raise DataError(
-            f"task.families: the arithmetic world has no family {unknown[0]!r}; there are"
-            f" {', '.join(FAMILIES)}."
+            f"task.families: the arithmetic world has no family {unknown[0]!r}."
+            f" {plugins.nearest(unknown[0], FAMILIES)}"
         )
-    return ArithmeticTask(train_families=families, loophole=loophole)
+    return ArithmeticTask(train_families=tuple(families), loophole=loophole)
+
+
+def _from_files(
+    make: Callable[..., Task],
+    path: Path,
+    heldout_path: Path | None = None,
+    grader: str = "final_answer",
+    grader_options: Mapping[str, Any] | None = None,
+) -> Task:
+    return make(path, heldout_path, grader=build_grader(grader, grader_options))
 
 
 TASKS: dict[str, Callable[..., Task]] = {
     "arithmetic": _arithmetic,
-    "jsonl": JsonlTask,
-    "gsm8k": gsm8k_task,
+    "jsonl": partial(_from_files, JsonlTask),
+    "gsm8k": partial(_from_files, gsm8k_task),
     "reasoning_gym": ReasoningGymTask,
 }
+GRADERS: dict[str, Callable[..., Grader]] = {
+    "final_answer": FinalAnswer,
+    "last_number": partial(FinalAnswer, last_number=True),
+    "symbolic": partial(FinalAnswer, symbolic=True),
+    "none": NotScored,
+}
+TASK = plugins.Kind(
+    noun="task",
+    key="task.kind",
+    group="ouroloop.tasks",
+    built_in=TASKS,
+    needs=("name", "capabilities", "prompts", "problems", "grade", "check_steps", "strategy"),
+)
+GRADER = plugins.Kind(
+    noun="grader",
+    key="task.grader",
+    group="ouroloop.graders",
+    built_in=GRADERS,
+    needs=("reads_answers", "grade"),
+)

@@ -56,6 +56,7 @@ class Sandbox:
                 f" {self.timeout_seconds} and {self.num_workers}"
             )
         self._idle = queue.LifoQueue()
+        # None stands for a worker that has not been started.
         for _ in range(self.num_workers):
             self._idle.put(None)
 
@@ -102,6 +103,7 @@ class Sandbox:
         try:
             worker = worker or _Worker(self.function, self.timeout_seconds, self.memory_bytes)
             reply = worker.ask(request, self.timeout_seconds)
+            # A function that merely raised has left its process usable.
             if reply.get("kind") in ("timeout", "died"):
                 worker.kill()
                 worker = None
@@ -111,6 +113,7 @@ class Sandbox:
                 worker.kill()
             worker = None
             raise
+        # The slot always goes back, also when the worker is gone: the next call starts a new one.
         finally:
             self._idle.put(worker)
 
@@ -126,6 +129,7 @@ class _Worker:
             target=_serve, args=(theirs, function, timeout_seconds, memory_bytes), daemon=True
         )
         self.process.start()
+        # Or the pipe would never report its end when the worker dies.
         theirs.close()
         ready = self._read(_START_SECONDS)
         if ready.get("result") != "ready":
@@ -156,6 +160,7 @@ class _Worker:
                     "kind": "timeout",
                     "error": f"no answer within {timeout_seconds:g} s; the worker was killed",
                 }
+            # A mebibyte at most: a hostile expression must not fill our memory through its result.
             reply = json.loads(self.pipe.recv_bytes(2**20))
         except (EOFError, OSError, ValueError) as error:
             return {
@@ -180,6 +185,7 @@ def _serve(pipe: Connection, function: str, timeout_seconds: float, memory_bytes
     except (ImportError, AttributeError) as error:
         _reply(pipe, {"kind": "raised", "error": f"{type(error).__name__}: {error}"})
         raise SystemExit(0) from None
+    # After the imports: sympy alone maps more than some limits would allow.
     _limit_memory(memory_bytes)
     _reply(pipe, {"result": "ready"})
     while True:
@@ -190,6 +196,7 @@ def _serve(pipe: Connection, function: str, timeout_seconds: float, memory_bytes
         _limit_cpu(timeout_seconds)
         try:
             answer = {"result": target(*args)}
+            # Tried here, so that a result that is no JSON counts against the call, not the pipe.
             json.dumps(answer)
         except BaseException as error:  # math-verify's TimeoutException is a BaseException
             answer = {"kind": "raised", "error": f"{type(error).__name__}: {str(error)[:500]}"}
@@ -206,6 +213,7 @@ def _limit_memory(memory_bytes: int) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+        # No core dump of four gigabytes for every text that exhausts its memory.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, ValueError, OSError):
         pass

@@ -1,12 +1,14 @@
-"""What a task is: problems with (or without) gold answers, a grader.
+"""What a task is: problems with (or without) gold answers, and what it can say of texts on them.
 
-And what a task may know about steps and strategies.
+A task declares what it can do (`Capability`); nobody asks what it is called. `PlainTask` is the
+base of tasks that can do little, free text for instance: such a task needs one method.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Literal, Protocol
 
 Split = Literal["train", "heldout", "reserve"]
@@ -76,16 +78,54 @@ class Prompts:
     direct: str = "{question}\n{draft}\n{principle}\n"
 
 
+class Capability(StrEnum):
+    """What a task can do. What is not declared is never asked for, or asked for in vain."""
+
+    ANSWERS = "answers"
+    """`grade` reads a final answer from a text: a sample without one is malformed."""
+    NUMBERS = "numbers"
+    """Solutions are calculations: their dataflow names a strategy."""
+    STEPS = "steps"
+    """`check_steps` judges calculations."""
+    STRATEGIES = "strategies"
+    """`strategy` knows the true strategy of a text."""
+    CORRUPTIONS = "corruptions"
+    """`corrupt` makes texts that are wrong for certain, for the verifier audit."""
+
+
+WORKED_SOLUTIONS = frozenset(
+    {Capability.ANSWERS, Capability.NUMBERS, Capability.STEPS, Capability.CORRUPTIONS}
+)
+"""What can be done with any worked solutions of problems with numbers."""
+
+
+class Grader(Protocol):
+    """Judges the final answer in a text. Pure; never raises on a text, which is untrusted."""
+
+    @property
+    def reads_answers(self) -> bool:
+        """Whether it states the answer that it read; false where texts have none."""
+        ...
+
+    def grade(self, problem: Problem, text: str) -> Grade:
+        """The grade of `text` as a solution of `problem`."""
+        ...
+
+
 class Task(Protocol):
     """A source of problems that can grade answers to them.
 
-    `strategy` returns the *true* strategy where the task knows it (the worlds), else None, and a
-    canonicaliser of `monitors` names one. `prompts` None means: the loop's own templates.
+    `prompts` None means: the loop's own templates.
     """
 
     @property
     def name(self) -> str:
         """Short and stable; runs and reports show it."""
+        ...
+
+    @property
+    def capabilities(self) -> Collection[Capability]:
+        """What it can do."""
         ...
 
     @property
@@ -106,7 +146,10 @@ class Task(Protocol):
         ...
 
     def strategy(self, problem: Problem, text: str) -> str | None:
-        """The true strategy of `text`, or None when the task cannot know."""
+        """The true strategy of `text`, or None when it follows none.
+
+        A task without this capability says None; a canonicaliser of `monitors` names one then.
+        """
         ...
 
     def corrupt(
@@ -119,3 +162,37 @@ class Task(Protocol):
         Same seed, same text. A task that knows no better calls `ouroloop.evals.corrupt`.
         """
         ...
+
+
+class PlainTask:
+    """A task that can only pose problems. Override `problems`, and what else you can do.
+
+    Its samples are not scored, their steps are not checked, and what counts as the same strategy is
+    learned from the texts of round 0 (step templates).
+    """
+
+    name: str = "plain"
+    capabilities: Collection[Capability] = ()
+    prompts: Prompts | None = None
+
+    def problems(self, split: Split) -> list[Problem]:
+        """All problems of a split in a fixed order; splits are disjoint."""
+        raise NotImplementedError(f"{type(self).__name__}.problems: a task must pose problems")
+
+    def grade(self, problem: Problem, text: str) -> Grade:
+        """Not scored."""
+        return Grade(None, None, "not scored")
+
+    def check_steps(self, problem: Problem, text: str) -> StepCheck:
+        """Not checked."""
+        return StepCheck(None, 0, reason="this task checks no steps")
+
+    def strategy(self, problem: Problem, text: str) -> str | None:
+        """Not known."""
+        return None
+
+    def corrupt(
+        self, problem: Problem, text: str, seed: int, keep_answer: bool = False
+    ) -> str | None:
+        """Nothing is wrong for certain."""
+        return None

@@ -1,4 +1,8 @@
-"""The command line. Heavy imports live inside the commands, so that `--help` answers at once."""
+"""The command line: what carries out each command of `arguments`.
+
+Imports stand inside the commands, so that `--help` answers at once and a command needs only the
+packages that it uses: see `extras`.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,16 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ouroloop.loop.arguments import Command, parser
 from ouroloop.loop.errors import OuroloopError, RunStateError, UserError
+from ouroloop.loop.extras import explain, extra_of, require
 
 if TYPE_CHECKING:
-    from ouroloop.monitors.decision.populations import Design, Population
-    from ouroloop.monitors.decision.rule import DecisionRule
+    from ouroloop.loop.config import Recipe
+    from ouroloop.loop.runner import Outcome
+    from ouroloop.loop.views.power import PowerAnalysis
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,18 +32,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(options)
     except OuroloopError as error:
+        # The message is enough for a person; whoever debugs wants the traceback.
         if os.environ.get("OUROLOOP_DEBUG"):
             raise
         print(f"ouroloop: {error}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        # A package of an extra that was not asked for; anything else is a bug and keeps its trace.
+        extra = extra_of(error.name)
+        if extra is None:
+            raise
+        print(f"ouroloop: {explain('this command', [str(error.name)], extra)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("ouroloop: interrupted; `ouroloop resume RUN` goes on from here.", file=sys.stderr)
+        print("ouroloop: interrupted; `ouroloop resume RUN` continues it.", file=sys.stderr)
         return 130
     except BrokenPipeError:
+        # The reader of our output, such as `head`, has enough: that is no failure.
         return 0
 
 
+# --- what the commands share ---
+
+
 def _root(options: argparse.Namespace) -> Path:
+    """The folder of all runs."""
     from ouroloop.loop.store import default_root
 
     return Path(options.runs).resolve() if options.runs else default_root()
@@ -54,10 +73,29 @@ def _path(options: argparse.Namespace, name: str) -> Path:
     )
 
 
-def _run(options: argparse.Namespace) -> int:
+def _recipe(given: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe by its file or by its built-in name."""
+    from ouroloop.loop.packaged import find_recipe
     from ouroloop.loop.recipe_file import load_recipe
 
-    recipe = load_recipe(options.recipe, options.overrides)
+    return load_recipe(find_recipe(given), overrides)
+
+
+def _print(as_json: bool, to_json: Callable[[], Any], to_text: Callable[[], str]) -> None:
+    """Print one of the two forms of a result; only that one is made."""
+    if as_json:
+        print(json.dumps(to_json(), indent=1, allow_nan=False))
+    else:
+        print(to_text())
+
+
+# --- runs ---
+
+
+def _run(options: argparse.Namespace) -> int:
+    # Before the first file is made: a run that could not train would end after its first sampling.
+    require("run", "ouroloop run")
+    recipe = _recipe(options.recipe, options.overrides)
     if options.check:
         from ouroloop.loop.setup import prepare
 
@@ -65,21 +103,33 @@ def _run(options: argparse.Namespace) -> int:
         print(json.dumps(recipe.to_json(), indent=1))
         print(
             f"{options.recipe}: fine. {len(setting.problems):,} problems,"
-            f" {len(setting.probe_set.problems)} in the panel.",
+            f" {len(setting.probe_set.problems)} in the probe set.",
             file=sys.stderr,
         )
         return 0
     from ouroloop.loop import runner
 
-    return 3 if runner.run(recipe, _root(options), options.fresh).halted else 0
+    return _exit_code(runner.run(recipe, _root(options), options.fresh))
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from ouroloop.loop.config.schema import recipe_schema
+
+    print(json.dumps(recipe_schema(), indent=1))
+    return 0
 
 
 def _resume(options: argparse.Namespace) -> int:
+    require("run", "ouroloop resume")
     from ouroloop.loop import runner
-    from ouroloop.loop.recipe_file import load_recipe
 
-    changed = load_recipe(options.recipe) if options.recipe else None
-    return 3 if runner.resume(_path(options, options.run), changed).halted else 0
+    changed = _recipe(options.recipe) if options.recipe else None
+    return _exit_code(runner.resume(_path(options, options.run), changed))
+
+
+def _exit_code(outcome: Outcome) -> int:
+    """3 lets a script tell a halted run from a finished one."""
+    return 3 if outcome.halted else 0
 
 
 def _watch(options: argparse.Namespace) -> int:
@@ -90,6 +140,7 @@ def _watch(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    require("report", "ouroloop report")
     from ouroloop.loop.views.report import write_report
 
     paths = [_path(options, name) for name in options.run]
@@ -101,94 +152,83 @@ def _compare(options: argparse.Namespace) -> int:
     from ouroloop.loop.views.compare import compare, compare_table
 
     result = compare([_path(options, name) for name in options.run])
-    print(json.dumps(result, indent=1) if options.json else compare_table(result))
+    _print(options.json, lambda: result, lambda: compare_table(result))
     return 0
 
 
-def _monitor(options: argparse.Namespace) -> int:
-    from ouroloop.loop.views import monitor
+# --- traces and power ---
 
+
+def _monitor(options: argparse.Namespace) -> int:
     if options.plan:
         return _monitor_plan(options)
     if not options.traces:
         raise UserError(
-            "monitor: no traces; expected one JSONL file per round, the anchor first."
+            "monitor: no traces; expected one JSONL file per round, the baseline round first."
             " docs/traces.md says what is in them."
         )
+    from ouroloop.loop.views import monitor
+
     watched = monitor.monitor(
         options.traces,
-        options.strategies,
-        options.settings,
-        options.plan_rounds,
-        options.temperature,
-        options.keep_order,
-        options.baselines,
+        strategies=options.strategies,
+        settings=options.settings,
+        plan_rounds=options.plan_rounds,
+        temperature=options.temperature,
+        keep_order=options.keep_order,
+        baselines=options.baselines,
     )
-    print(
-        json.dumps(monitor.to_json(watched), indent=1, allow_nan=False)
-        if options.json
-        else monitor.text(watched)
-    )
+    _print(options.json, lambda: monitor.to_json(watched), lambda: monitor.text(watched))
     return watched.exit_code
 
 
 def _monitor_plan(options: argparse.Namespace) -> int:
-    from ouroloop.loop.views import monitor
-    from ouroloop.loop.views import power as plan
-    from ouroloop.monitors.decision.populations import Design
+    """Power analysis of a probe set that is only two numbers, N problems with K samples."""
+    from ouroloop.loop.views import monitor, power
     from ouroloop.monitors.traces.rows import TraceError
 
-    rule = monitor.rule_of(
-        options.settings, options.plan_rounds or max(monitor.HORIZON, len(options.traces))
-    )
+    rounds = options.plan_rounds or max(monitor.HORIZON, len(options.traces))
+    rule = monitor.rule_of(options.settings, rounds)
+    num_problems, num_samples = options.plan
     try:
-        found = (
-            plan.population_of_traces(options.traces[0], options.strategies, rule)
-            if options.traces
-            else None
+        analysis = power.of_traces(
+            rule, num_problems, num_samples, options.traces[:1], options.strategies
         )
-        others = len(found.others.problems) if found and found.others else 0
-        design = Design(options.plan[0], options.plan[1], 4 * options.plan[1], others)
     except (TraceError, ValueError) as error:
         raise UserError(str(error)) from error
-    return _print_plan(options, rule, design, found)
+    return _print_power(options, analysis)
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from ouroloop.loop.recipe_file import load_recipe
     from ouroloop.loop.setup import prepare
-    from ouroloop.loop.stages.decide import panel
-    from ouroloop.loop.views import power as plan
-    from ouroloop.monitors.decision.populations import Design
+    from ouroloop.loop.stages.decide import decision_rule
+    from ouroloop.loop.views import power
 
-    recipe = load_recipe(options.recipe, options.overrides)
-    asked, probe = prepare(recipe).probe_set, recipe.probe
-    rule = panel(recipe, asked.main)
-    found = plan.population_of_run(_root(options) / recipe.name, rule)
-    num_main = sum(p.family == asked.main for p in asked.problems)
-    others = (
-        len(found.others.problems) if found and found.others else len(asked.problems) - num_main
+    recipe = _recipe(options.recipe, options.overrides)
+    probe_set = prepare(recipe).probe_set
+    analysis = power.of_recipe(
+        decision_rule(recipe, probe_set.main),
+        families=[problem.family for problem in probe_set.problems],
+        main_family=probe_set.main,
+        num_samples=recipe.probe.samples,
+        num_baseline_samples=recipe.probe.baseline_samples,
+        run_path=_root(options) / recipe.name,
     )
-    design = Design(num_main, probe.samples, probe.baseline_samples or 4 * probe.samples, others)
-    return _print_plan(options, rule, design, found)
+    return _print_power(options, analysis)
 
 
-def _print_plan(
-    options: argparse.Namespace, rule: DecisionRule, design: Design, found: Population | None
-) -> int:
-    from ouroloop.loop.views import power as plan
+def _print_power(options: argparse.Namespace, analysis: PowerAnalysis) -> int:
+    from ouroloop.loop.views import power
 
-    planned = plan.plan(rule, design, found)
-    print(
-        json.dumps(plan.plan_json(planned), indent=1, allow_nan=False)
-        if options.json
-        else plan.plan_text(planned)
-    )
+    _print(options.json, lambda: power.to_json(analysis), lambda: power.text(analysis))
     return 0
 
 
+# --- the installation ---
+
+
 def _sync(options: argparse.Namespace) -> int:
-    from ouroloop.loop.trackers.mlflow import safe_sync
+    from ouroloop.loop.trackers.process import safe_sync
 
     failure = safe_sync(_path(options, options.run))
     if failure:
@@ -197,6 +237,7 @@ def _sync(options: argparse.Namespace) -> int:
 
 
 def _ui(options: argparse.Namespace) -> int:
+    require("mlflow", "ouroloop ui")
     from ouroloop.loop.trackers.mlflow import ui
 
     return ui(_root(options), options.port)
@@ -208,6 +249,9 @@ def _doctor(options: argparse.Namespace) -> int:
     return doctor.main(as_json=options.json, deep=options.deep)
 
 
+# --- experiments ---
+
+
 def _study(options: argparse.Namespace) -> int:
     from ouroloop.loop.experiments import command
 
@@ -215,36 +259,29 @@ def _study(options: argparse.Namespace) -> int:
 
 
 def _pretrain(options: argparse.Namespace) -> int:
+    require("run", "ouroloop pretrain")
+    from ouroloop.evals.worlds.arithmetic import card, pretrain
     from ouroloop.loop.views.progress import LiveProgress
 
-    try:
-        from ouroloop.evals.worlds.arithmetic import card, pretrain
-    except ImportError as error:
-        raise UserError(
-            f"pretrain needs torch and transformers ({error}). `ouroloop doctor` says how to"
-            " install them."
-        ) from error
     out = options.out or Path(pretrain.__file__).parent
-    for which in ("base", "teacher") if options.which == "both" else (options.which,):
+    wanted = [options.which]
+    if options.which == "both":
+        wanted = ["base", "teacher"]
+    for which in wanted:
         with LiveProgress() as progress:
             path = pretrain.pretrain(
                 pretrain.CHECKPOINTS[which],
                 out / which,
-                partial(_tell, progress, "pretraining", which),
+                partial(progress, "pretraining", note=which),
             )
-            card.write_card(path, partial(_tell, progress, "measuring", which))
+            card.write_card(path, partial(progress, "measuring", note=which))
         print(path / "README.md")
     return 0
 
 
-def _tell(
-    progress: Callable[[str, int, int, str], None], stage: str, which: str, done: int, total: int
-) -> None:
-    progress(stage, done, total, which)
-
-
 COMMANDS = {
     "run": _run,
+    "schema": _schema,
     "resume": _resume,
     "watch": _watch,
     "report": _report,

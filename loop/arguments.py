@@ -14,21 +14,25 @@ from ouroloop import __version__
 Command = Callable[[argparse.Namespace], int]
 Add = Callable[[str, str], argparse.ArgumentParser]
 """add(name of a command, what it does) -> its parser."""
+RECIPE = "YAML file, or the name of a recipe that comes with Ouroloop, e.g. demo"
 EPILOG = """\
 examples:
-  ouroloop run runs/recipes/demo.yaml                            a guarded run on the embedded small model
-  ouroloop run runs/recipes/demo.yaml --set rounds=3 --set name=short
-  ouroloop report demo unguarded                                 two arms side by side in one HTML page
-  ouroloop ui                                                    MLflow on 127.0.0.1
-  ouroloop monitor round0.jsonl round1.jsonl round2.jsonl        any loop's rounds, judged from their traces
+  ouroloop run demo                                    a guarded run on the embedded small model
+  ouroloop run demo --set rounds=3 --set name=short    the same with two keys changed
+  ouroloop report demo unguarded                       two arms side by side in one HTML page
+  ouroloop ui                                          MLflow on 127.0.0.1
+  ouroloop monitor round0.jsonl round1.jsonl           the rounds of any loop, from their traces
 
-exit codes: 0 finished; 2 wrong input (nothing was made); 3 halted by a monitor; 1 a bug or a failed engine
+exit codes:
+  0 finished; 1 a bug or a failed engine; 2 wrong input (nothing was made); 3 halted by a monitor
+
 Runs lie in ./runs, or in the folder that $OUROLOOP_RUNS or --runs names.
 """
 
 
 def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     """The whole command line. commands: name -> what carries it out."""
+    # Raw: the examples and exit codes keep their lines.
     raw = argparse.RawDescriptionHelpFormatter
     whole = argparse.ArgumentParser(
         prog="ouroloop",
@@ -39,13 +43,14 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
         formatter_class=raw,
     )
     whole.add_argument("--version", action="version", version=f"ouroloop {__version__}")
-    room = whole.add_subparsers(required=True, metavar="COMMAND")
+    commands_of = whole.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
-        sub = room.add_parser(
+        sub = commands_of.add_parser(
             name, help=text, description=text[0].upper() + text[1:] + ".", formatter_class=raw
         )
         sub.set_defaults(command=commands[name])
+        # An option of every command, not of the program: it may stand after the command.
         sub.add_argument(
             "--runs",
             type=Path,
@@ -55,28 +60,26 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
         )
         return sub
 
-    for group in (_of_runs, _of_traces_and_panels, _of_the_installation, _of_experiments):
+    # In the order of `--help`: what is used most comes first.
+    for group in (_of_runs, _of_traces, _of_power, _of_the_installation, _of_experiments):
         group(add)
     return whole
 
 
+# --- runs of the loop ---
+
+
 def _of_runs(add: Add) -> None:
     run = add("run", "start a run from a recipe")
-    run.add_argument("recipe", type=Path, help="YAML file; see runs/recipes/")
-    run.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="change a key, e.g. sampling.max_tokens=128",
-    )
+    run.add_argument("recipe", type=Path, help=RECIPE)
+    _add_overrides(run, "sampling.max_tokens=128")
     run.add_argument("--fresh", action="store_true", help="delete a run of the same name first")
     run.add_argument(
         "--check",
         action="store_true",
-        help="check the recipe and all that it names, print it resolved, make nothing",
+        help="check the recipe and every file that it names, print it resolved, make nothing",
     )
+    add("schema", "print the JSON schema of a recipe: every key, what it means, its default")
     resume = add("resume", "finish a run that was cut off")
     resume.add_argument("run", help="name or folder of the run")
     resume.add_argument(
@@ -86,7 +89,7 @@ def _of_runs(add: Add) -> None:
     watch.add_argument("run", help="name or folder of the run")
     report = add("report", "write one HTML page of a run, or of several side by side")
     report.add_argument(
-        "run", nargs="+", help="names or folders of runs; the first is the one told about"
+        "run", nargs="+", help="names or folders of runs; the page is written to the first"
     )
     report.add_argument("--out", type=Path, help="default: report.html in the first run's folder")
     compare = add("compare", "put the rounds of several runs side by side")
@@ -94,7 +97,10 @@ def _of_runs(add: Add) -> None:
     compare.add_argument("--json", action="store_true", help="for scripts")
 
 
-def _of_traces_and_panels(add: Add) -> None:
+# --- anybody's traces ---
+
+
+def _of_traces(add: Add) -> None:
     monitor = add(
         "monitor",
         "judge the rounds of any loop from its traces, one JSONL file per round; docs/traces.md is"
@@ -104,9 +110,25 @@ def _of_traces_and_panels(add: Add) -> None:
         "traces",
         nargs="*",
         type=Path,
-        help="JSONL files in the order of the rounds; the first is the anchor",
+        help="JSONL files in the order of the rounds; the first is the baseline round",
     )
+    monitor.add_argument("--json", action="store_true", help="for scripts")
     monitor.add_argument(
+        "--plan",
+        nargs=2,
+        type=_positive,
+        metavar=("N", "K"),
+        help=(
+            "judge nothing; power analysis of a probe set of N problems with K samples each, from"
+            " the first file's samples or a typical model"
+        ),
+    )
+    _of_reading(monitor.add_argument_group("how the files are read"))
+    _of_the_rule(monitor.add_argument_group("how the rounds are judged"))
+
+
+def _of_reading(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--strategies",
         metavar="NAME",
         help=(
@@ -114,7 +136,21 @@ def _of_traces_and_panels(add: Add) -> None:
             "calculations, calculation_list, dataflow, plan, answer, or none"
         ),
     )
-    monitor.add_argument(
+    group.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        help="at which the traces were sampled; trace entropy needs 1 (the default)",
+    )
+    group.add_argument(
+        "--keep-order",
+        action="store_true",
+        help="the files are in order, whatever the numbers in their names say",
+    )
+
+
+def _of_the_rule(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--set",
         action="append",
         default=[],
@@ -124,72 +160,56 @@ def _of_traces_and_panels(add: Add) -> None:
             "a field of the decision rule, e.g. accuracy_loss=0.02, alpha=0.1, main_family=algebra"
         ),
     )
-    monitor.add_argument(
+    group.add_argument(
         "--plan-rounds",
         type=_positive,
         metavar="T",
         help="rounds planned in all (default: 20, or the number of files if more)",
     )
-    monitor.add_argument(
-        "--temperature",
-        type=float,
-        default=1.0,
-        help="at which the traces were sampled; trace entropy needs 1 (the default)",
-    )
-    monitor.add_argument(
-        "--keep-order",
-        action="store_true",
-        help="the files are in order, whatever the numbers in their names say",
-    )
-    monitor.add_argument(
+    group.add_argument(
         "--baselines",
         nargs="+",
         type=int,
         default=[0],
         metavar="N",
         help=(
-            "rounds, fixed in advance, that others are held against (default: 0; the loop itself"
-            " holds them against 0 and 1, which sees losses of what round 1 gained)"
+            "baseline rounds, fixed in advance, that later rounds are compared with (default: 0;"
+            " the loop itself compares with 0 and 1, which shows the loss of what round 1 gained)"
         ),
     )
-    monitor.add_argument("--json", action="store_true", help="for scripts")
-    monitor.add_argument(
-        "--plan",
-        nargs=2,
-        type=_positive,
-        metavar=("N", "K"),
-        help=(
-            "judge nothing: say which losses N problems with K samples "
-            "each would show, on the first file's model or a typical one"
-        ),
+
+
+def _of_power(add: Add) -> None:
+    plan = add(
+        "plan", "power analysis: which losses a recipe's probe set would show, and which not"
     )
-    plan = add("plan", "say which losses a recipe's panel would show, and which not")
     plan.add_argument(
         "recipe",
         type=Path,
-        help="YAML file; where its run has a round 0, that model is taken, else a typical one",
+        help=f"{RECIPE}; where its run has a round 0, that model is taken, else a typical one",
     )
-    plan.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="change a key, e.g. probe.problems=500",
-    )
+    _add_overrides(plan, "probe.problems=500")
     plan.add_argument("--json", action="store_true", help="for scripts")
 
 
+# --- what is installed, and where runs are shown ---
+
+
 def _of_the_installation(add: Add) -> None:
-    sync = add("sync", "bring MLflow up to date with a run (again)")
+    sync = add("sync", "bring MLflow and other trackers up to date with a run (again)")
     sync.add_argument("run", help="name or folder of the run")
     ui = add("ui", "open MLflow's pages on 127.0.0.1")
     ui.add_argument("--port", type=int, default=5000)
-    doctor = add("doctor", "say what is installed, what would break, and the command that mends it")
+    doctor = add(
+        "doctor", "say what is installed, what would break, and the command that repairs it"
+    )
     doctor.add_argument("--json", action="store_true", help="for scripts")
     doctor.add_argument(
         "--deep", action="store_true", help="also import the heavy libraries (slower)"
     )
+
+
+# --- studies and worlds ---
 
 
 def _of_experiments(add: Add) -> None:
@@ -228,6 +248,17 @@ def _of_experiments(add: Add) -> None:
     pretrain.add_argument("--which", choices=["base", "teacher", "both"], default="both")
     pretrain.add_argument(
         "--out", type=Path, help="folder for the checkpoints (default: where the built-in ones lie)"
+    )
+
+
+def _add_overrides(command: argparse.ArgumentParser, example: str) -> None:
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help=f"change a key, e.g. {example}",
     )
 
 

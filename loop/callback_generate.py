@@ -1,4 +1,4 @@
-"""Samples of a fixed panel from the model that a trainer is training, as trace rows.
+"""Samples of a fixed probe set from the model that a trainer is training, as trace rows.
 
 What `CollapseMonitor` measures by default.
 """
@@ -21,9 +21,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Generate:
-    """Samples a fixed panel with `model.generate` at temperature 1, uncut.
+    """Samples a fixed probe set with `model.generate` at temperature 1, without top-k or top-p.
 
-    Four times as many at step 0. Seeded anew by the step.
+    Four times as many at step 0: the baseline's noise enters every later comparison. Seeded anew by
+    the step, so that a resumed training draws what an uninterrupted one would.
 
     problems: each with `problem` (id) and `prompt` (a text, or chat messages), and any of `family`,
     `slice`; other keys are the grader's. grade: (problem, text) -> right, wrong or None. A text on
@@ -39,6 +40,7 @@ class Generate:
 
     def __call__(self, model: Any, tokenizer: Any, step: int) -> Iterator[dict[str, Any]]:
         """The rows."""
+        # Not Python's hash(): it differs from process to process.
         torch.manual_seed(
             int.from_bytes(hashlib.sha256(f"{self.seed}:{step}".encode()).digest()[:6], "big")
         )
@@ -76,6 +78,7 @@ class Generate:
         self, model: Any, tokenizer: Any, prompts: Sequence[str]
     ) -> Iterator[tuple[str, list[float], bool]]:
         """(text, log-probabilities with the stop token's, cut by length) of each prompt."""
+        # A decoder continues from the right end; the trainer's own setting is put back.
         side, tokenizer.padding_side = tokenizer.padding_side, "left"
         try:
             inputs = tokenizer(
@@ -83,16 +86,32 @@ class Generate:
             ).to(model.device)
         finally:
             tokenizer.padding_side = side
-        stops = (
-            model.generation_config.eos_token_id
-            if model.generation_config.eos_token_id is not None
-            else tokenizer.eos_token_id
+        stops = _stop_tokens(model, tokenizer)
+        recorder = _Recorder()
+        found = model.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            generation_config=self._config(tokenizer, stops),
+            logits_processor=LogitsProcessorList([recorder]),
         )
-        stops = set(stops if isinstance(stops, list) else [stops])
-        pad = (
-            tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        )
-        config = GenerationConfig(
+        new_BT = found[:, inputs["input_ids"].shape[1] :]
+        for ids, logprobs in zip(new_BT.tolist(), recorder.finish(new_BT), strict=True):
+            # The stop token is part of the sample: its log-probability says how surely it ended.
+            stop = next((i for i, token in enumerate(ids) if token in stops), None)
+            end = len(ids) if stop is None else stop + 1
+            # Rounding can lift the log-probability of a certain token just above 0.
+            yield (
+                tokenizer.decode(ids[:end], skip_special_tokens=True),
+                [min(x, 0.0) for x in logprobs[:end]],
+                stop is None,
+            )
+
+    def _config(self, tokenizer: Any, stops: set[int]) -> GenerationConfig:
+        """Every sampling parameter is set: a checkpoint's own defaults change nothing."""
+        pad = tokenizer.pad_token_id
+        if pad is None:
+            pad = tokenizer.eos_token_id
+        return GenerationConfig(
             do_sample=True,
             temperature=1.0,
             top_k=0,
@@ -103,28 +122,23 @@ class Generate:
             eos_token_id=sorted(stops),
             pad_token_id=pad,
         )
-        recorder = _Recorder()
-        found = model.generate(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            generation_config=config,
-            logits_processor=LogitsProcessorList([recorder]),
-        )
-        new_BT = found[:, inputs["input_ids"].shape[1] :]
-        for ids, logprobs in zip(new_BT.tolist(), recorder.finish(new_BT), strict=True):
-            stop = next((i for i, token in enumerate(ids) if token in stops), None)
-            end = len(ids) if stop is None else stop + 1
-            yield (
-                tokenizer.decode(ids[:end], skip_special_tokens=True),
-                [min(x, 0.0) for x in logprobs[:end]],
-                stop is None,
-            )
+
+
+def _stop_tokens(model: Any, tokenizer: Any) -> set[int]:
+    """The ids that end a completion: the model's own list, else the tokenizer's one."""
+    stops = model.generation_config.eos_token_id
+    if stops is None:
+        stops = tokenizer.eos_token_id
+    if isinstance(stops, list):
+        return set(stops)
+    return {stops}
 
 
 class _Recorder(LogitsProcessor):  # type: ignore[misc]
     """Keeps the log-probability of every sampled token.
 
-    And of the vocabulary only the last position's.
+    A step's token is known only in the next step, so that the last distribution over the vocabulary
+    is kept until then, and no earlier one: they would be far larger than the samples.
     """
 
     def __init__(self) -> None:

@@ -9,13 +9,21 @@ from __future__ import annotations
 class OuroloopError(Exception):
     """Base of every error that Ouroloop raises on purpose."""
 
+    # What the command line ends with: 1, a bug or a failed engine.
     exit_code = 1
 
 
+# --- a person can repair these ---
+
+
 class UserError(OuroloopError):
-    """Something the user can mend; printed without a traceback, exit code 2."""
+    """Something the user can repair; printed without a traceback, exit code 2."""
 
     exit_code = 2
+
+
+class MissingExtraError(UserError, ImportError):
+    """A command needs packages of an extra that is not installed."""
 
 
 class RecipeError(UserError, ValueError):
@@ -34,6 +42,9 @@ class RunStateError(UserError, RuntimeError):
     """A run directory is in the wrong state: locked, missing, made by another recipe."""
 
 
+# --- engines and training ---
+
+
 class EngineError(OuroloopError, RuntimeError):
     """An engine failed: a request, or the whole process."""
 
@@ -41,12 +52,12 @@ class EngineError(OuroloopError, RuntimeError):
 class PromptTooLongError(EngineError):
     """A prompt and its completion do not fit into the context.
 
-    One sample's misfortune, not the run's.
+    It costs one sample and never the run.
     """
 
 
 class StaleWeightsError(EngineError):
-    """The canary saw an engine answer with other weights than those it was told to load."""
+    """The weight-sync check saw an engine answer with other weights than those it loaded."""
 
 
 class TrainingError(OuroloopError, RuntimeError):

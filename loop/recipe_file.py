@@ -5,21 +5,37 @@ Wrong keys are named with the nearest right one.
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ouroloop.evals import plugins
 from ouroloop.loop.config import Recipe
+from ouroloop.loop.config.task import SECTIONS as TASK_SECTIONS
 from ouroloop.loop.engines.remote import is_address
 from ouroloop.loop.errors import RecipeError
 
 PATH_KEYS = ("task.path", "task.heldout_path", "refine.constitution", "accelerate_config")
+MODEL_KEYS = ("model", "teachers")
+PART_KEYS = (
+    "task.kind",
+    "task.grader",
+    "engine.kind",
+    "objective",
+    "filters.extra",
+    "monitors.metrics",
+    "monitors.guarded",
+    "tracking.trackers",
+)
+OPTION_KEYS = ("task.options",)
+FILE_PART = re.compile(r"(?P<path>.+\.py):(?P<name>\w+)")
+MARKED_PATH = re.compile(r"\.{1,2}/|\$\w+/")
 BUILT_IN_MODELS = ("arithmetic/base", "arithmetic/teacher", "arithmetic/assistant")
 
 
@@ -79,37 +95,67 @@ def differing_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -
 
 def _anchored(raw: dict[str, Any], base: Path) -> dict[str, Any]:
     """Make the recipe's own relative paths independent of the working directory."""
-
-    def absolute(value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        expanded = os.path.expandvars(value)
-        if expanded.startswith("$"):
-            name = expanded[1:].split("/")[0]
-            raise RecipeError(
-                f"{value}: the environment variable {name} is not set. Set it, e.g. `export"
-                f" {name}=/path/to/data`."
-            )
-        return str((base / expanded).resolve())
-
-    def located(model: Any) -> Any:
-        return model if model in BUILT_IN_MODELS or is_address(str(model)) else absolute(model)
-
-    out = json.loads(json.dumps(raw, default=str))
+    out: dict[str, Any] = json.loads(json.dumps(raw, default=str))
     for dotted in PATH_KEYS:
-        *parents, leaf = dotted.split(".")
-        node: Any = out
-        for parent in parents:
-            node = node.get(parent) if isinstance(node, dict) else None
-        if isinstance(node, dict) and node.get(leaf) is not None:
-            node[leaf] = absolute(node[leaf])
-    for key in ("model", "teachers"):
-        value = out.get(key)
-        if isinstance(value, str):
-            out[key] = located(value)
-        elif isinstance(value, list):
-            out[key] = [located(v) for v in value]
-    return dict(out)
+        _change(out, dotted, lambda value: _absolute(value, base))
+    for dotted in MODEL_KEYS:
+        _change(out, dotted, lambda value: _located(value, base))
+    for dotted in PART_KEYS:
+        _change(out, dotted, lambda value: _named(value, base))
+    for dotted in OPTION_KEYS:
+        _change(out, dotted, lambda value: _option(value, base))
+    return out
+
+
+def _change(node: Any, dotted: str, change: Callable[[Any], Any]) -> None:
+    """Replace what stands at a dotted key, where there is something; a list item by item."""
+    *parents, leaf = dotted.split(".")
+    for parent in parents:
+        node = node.get(parent) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or node.get(leaf) is None:
+        return
+    value = node[leaf]
+    node[leaf] = [change(item) for item in value] if isinstance(value, list) else change(value)
+
+
+def _absolute(value: Any, base: Path) -> Any:
+    """A path as the recipe writes it: $NAME expanded, then relative to the recipe's folder."""
+    if not isinstance(value, str):
+        return value
+    expanded = os.path.expandvars(value)
+    if expanded.startswith("$"):
+        name = expanded[1:].split("/")[0]
+        raise RecipeError(
+            f"{value}: the environment variable {name} is not set. Set it, e.g. `export"
+            f" {name}=/path/to/data`."
+        )
+    return str((base / expanded).resolve())
+
+
+def _located(model: Any, base: Path) -> Any:
+    """A model: a built-in one, a server's address, or a checkpoint's folder."""
+    return model if model in BUILT_IN_MODELS or is_address(str(model)) else _absolute(model, base)
+
+
+def _named(part: Any, base: Path) -> Any:
+    """A part by its name, or as {use: name, options: ...}; `file.py:Name` holds a path."""
+    if isinstance(part, dict):
+        use, options = part.get("use"), part.get("options")
+        return {**part, "use": _named(use, base), "options": _option(options or {}, base)}
+    if isinstance(part, str) and (found := FILE_PART.fullmatch(part)):
+        return f"{_absolute(found['path'], base)}:{found['name']}"
+    return part
+
+
+def _option(value: Any, base: Path) -> Any:
+    """Options of somebody's own part: only what is marked as a path is one."""
+    if isinstance(value, dict):
+        return {key: _option(item, base) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_option(item, base) for item in value]
+    if isinstance(value, str) and MARKED_PATH.match(value):
+        return _absolute(value, base)
+    return value
 
 
 def _override(raw: dict[str, Any], text: str) -> None:
@@ -132,31 +178,32 @@ def _override(raw: dict[str, Any], text: str) -> None:
 
 
 def _explain(error: ValidationError) -> Iterator[str]:
+    """One line per wrong key: what is wrong with it, and what would be right."""
     for item in error.errors():
-        dotted = ".".join(str(part) for part in item["loc"]) or "recipe"
+        path, model = _place(item["loc"])
+        dotted = ".".join(path) or "recipe"
         if item["type"] == "extra_forbidden":
-            known = _keys_beside(item["loc"])
-            near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
-            hint = (
-                f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(sorted(known))}."
-            )
-            yield f"unknown key {dotted!r}. {hint}"
+            yield f"unknown key {dotted!r}. {plugins.nearest(path[-1], list(model.model_fields))}"
+        elif item["type"] == "missing":
+            meaning = model.model_fields[path[-1]].description
+            yield f"{dotted} is missing: {meaning}"
         else:
             message = item["msg"].removeprefix("Value error, ")
-            shown = (
-                ""
-                if item["type"] == "missing" or isinstance(item["input"], dict)
-                else f", got {item['input']!r}"
-            )
+            shown = "" if isinstance(item["input"], dict) else f", got {item['input']!r}"
             yield f"{dotted}: {message}{shown}"
 
 
-def _keys_beside(loc: tuple[int | str, ...]) -> list[str]:
+def _place(loc: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel]]:
+    """The dotted key of an error, and the section that it stands in."""
     model: type[BaseModel] = Recipe
-    for part in loc[:-1]:
-        annotation = (
-            model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
-        )
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            model = annotation
-    return list(model.model_fields)
+    path: list[str] = []
+    for part in loc:
+        if part in TASK_SECTIONS and path == ["task"]:  # which kind of task: not a key
+            model = TASK_SECTIONS[str(part)]
+            continue
+        path.append(str(part))
+        field = model.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel) and part != loc[-1]:
+            model = inner
+    return path, model

@@ -1,6 +1,6 @@
-"""The nouns of a run: one frozen record per thing.
+"""What is asked of a model and what it answers: one frozen record per thing.
 
-Text and the engine's own token ids travel together.
+Text and the engine's own token ids travel together. What a round's files hold is in `rows.py`.
 
 Knows nothing but `evals.tasks.Problem`. Shapes: `_T` tokens.
 """
@@ -8,28 +8,23 @@ Knows nothing but `evals.tasks.Problem`. Shapes: `_T` tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from ouroloop.evals.tasks import Problem
 from ouroloop.monitors.fence import well_formed
 
 __all__ = [
-    "Action",
     "Completion",
     "Critique",
-    "Decision",
-    "Draft",
-    "Example",
+    "Decimals",
     "Message",
     "Problem",
     "Prompt",
     "Request",
-    "Revision",
     "Sample",
     "Sampling",
     "Scored",
-    "Verdict",
 ]
 
 Message = Mapping[str, str]
@@ -41,7 +36,12 @@ Prompt = str | Sequence[Message]
 Or chat turns that the engine renders with the checkpoint's chat template.
 """
 
-Action = Literal["continue", "reinject", "rollback", "halt"]
+
+@dataclass(frozen=True)
+class Decimals:
+    """Annotation of a field: how many decimals of its numbers a JSON file keeps."""
+
+    count: int
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Completion:
     request_id: str
     prompt_token_ids: tuple[int, ...]
     token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
+    logprobs: Annotated[tuple[float, ...], Decimals(5)]
     text: str
     finish_reason: Literal["stop", "length"]
     weight_version: str
@@ -115,13 +115,6 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Draft:
-    """A first answer to a problem."""
-
-    completion: Completion
-
-
-@dataclass(frozen=True)
 class Critique:
     """A judgement of the answer before it.
 
@@ -135,32 +128,24 @@ class Critique:
 
 
 @dataclass(frozen=True)
-class Revision:
-    """An answer rewritten in the light of a critique."""
-
-    completion: Completion
-
-
-@dataclass(frozen=True)
 class Sample:
-    """One problem's way through draft -> critique -> revise (n times).
+    """One problem's way through draft -> critique -> revise (n times): a line of samples.jsonl.
 
-    `final` is what the filter judges and SFT would learn.
+    `final` is what the filters judge and training would learn.
     """
 
     id: str
     problem_id: str
     index: int
     temperature: float
-    draft: Draft
+    draft: Completion
     critiques: tuple[Critique, ...] = ()
-    revisions: tuple[Revision, ...] = ()
-    draft_prompt_token_ids: tuple[int, ...] = ()
+    revisions: tuple[Completion, ...] = ()
 
     @property
     def final(self) -> Completion:
         """The last text: the last revision, or the draft."""
-        return self.revisions[-1].completion if self.revisions else self.draft.completion
+        return self.revisions[-1] if self.revisions else self.draft
 
     @property
     def approved(self) -> bool | None:
@@ -169,53 +154,3 @@ class Sample:
         None without a critique of it or with an unreadable one.
         """
         return self.critiques[-1].approved if len(self.critiques) > len(self.revisions) else None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the gates said of one sample: kept, or every reason against it.
-
-    None means not scored; unscored is not wrong.
-    """
-
-    sample_id: str
-    problem_id: str
-    text: str
-    kept: bool
-    reasons: tuple[str, ...]
-    answer: str | None
-    correct: bool | None
-    valid: bool | None
-    strategy: str | None
-    approved: bool | None
-    agreement: float | None
-    unreadable: tuple[str, ...] = ()
-    """Readers that failed on this text, "ValueError in dataflow"; their values are None."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """One row of a training set: ids, where it came from and why.
-
-    `origin`: "kept" | "earlier" | "gold" | "demonstration" | "archive".
-    """
-
-    problem_id: str
-    prompt_token_ids: tuple[int, ...]
-    completion_token_ids: tuple[int, ...]
-    text: str
-    origin: Literal["kept", "earlier", "gold", "demonstration", "archive"]
-    round: int
-    strategy: str | None = None
-    sample_id: str | None = None
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What happens next, and why, in sentences with numbers."""
-
-    round: int
-    action: Action
-    reasons: tuple[str, ...]
-    mode: str | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)

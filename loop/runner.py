@@ -6,20 +6,23 @@ The controller knows none of these.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from ouroloop.loop import extensions
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.controller import Campaign, Progress
 from ouroloop.loop.engines.base import Engine
-from ouroloop.loop.engines.registry import ENGINES
-from ouroloop.loop.records import Decision
+from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.setup import Setting, prepare, resolve_model
 from ouroloop.loop.store import Store, sha256_of
-from ouroloop.loop.trackers.mlflow import safe_sync, start_sync
+from ouroloop.loop.trackers.process import safe_sync, start_sync
 from ouroloop.loop.views.progress import LiveProgress, closing_text, rounds_table, unreadable_notes
 from ouroloop.loop.views.reader import read_run
+from ouroloop.monitors.decision.rule import Decision
+from ouroloop.monitors.names import Action
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def _carry(store: Store, setting: Setting) -> Outcome:
     data = read_run(store.path)
     print(rounds_table(data))
     print(closing_text(data))
-    halted = decision.action == "halt" and recipe.monitors.guard
+    halted = Action(decision.action) is Action.HALT and recipe.monitors.guard
     if halted:
         print(f"halted after round {decision.round}: {' '.join(decision.reasons)}")
     return Outcome(store.path, decision, halted, _sync(store.path, recipe.name) if track else None)
@@ -81,6 +84,7 @@ def _carry(store: Store, setting: Setting) -> Outcome:
 def _run_live(store: Store, setting: Setting) -> Decision:
     """Every round, with progress on the terminal and in the store's events."""
     recipe, track = setting.recipe, setting.recipe.tracking.mlflow
+    trackers = extensions.build_all(extensions.TRACKER, recipe.tracking.trackers)
     with LiveProgress(log=_to_events(store)) as progress:
         sizes = (
             f"{recipe.rounds} rounds on {len(setting.problems):,} problems,"
@@ -99,6 +103,8 @@ def _run_live(store: Store, setting: Setting) -> Decision:
                     progress.say(line)
             if track:
                 start_sync(store.path)
+            for tracker in trackers:
+                _show(tracker, store.path)
 
         try:
             engine = build_engine(recipe, store.path / "engine.log")
@@ -119,11 +125,18 @@ def _sync(path: Path, name: str) -> str | None:
     return failure
 
 
+def _show(tracker: extensions.Tracker, run_path: Path) -> None:
+    """A tracker of the user's own; its failure is logged and hurts nothing."""
+    try:
+        tracker.sync(run_path)
+    except Exception:
+        logging.getLogger(__name__).exception("tracker %s failed", type(tracker).__name__)
+
+
 def build_engine(recipe: Recipe, log_path: Path) -> Engine:
     """The recipe's engine, not started yet."""
-    return ENGINES[recipe.engine.kind](
-        {**recipe.engine.model_dump(), "lora": recipe.peft}, log_path
-    )
+    make = engine_maker(recipe.engine.kind)
+    return make({**recipe.engine.model_dump(), "lora": recipe.peft}, log_path)
 
 
 async def carry(campaign: Campaign) -> Decision:

@@ -11,12 +11,13 @@ from pathlib import Path
 from ouroloop import evals
 from ouroloop.evals.errors import DataError as TaskDataError
 from ouroloop.evals.registry import build_task
-from ouroloop.evals.tasks import Prompts, Task
+from ouroloop.evals.tasks import Capability, Prompts, Task
+from ouroloop.loop import extensions
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.engines import remote
 from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
 from ouroloop.loop.errors import DataError, RecipeError
-from ouroloop.loop.objectives.sft_job import check_settings
+from ouroloop.loop.objectives.registry import build_objective
 from ouroloop.loop.recipe_file import BUILT_IN_MODELS
 from ouroloop.loop.records import Problem
 from ouroloop.loop.stages.constitution import Principle, load_constitution
@@ -55,19 +56,14 @@ def prepare(recipe: Recipe) -> Setting:
         UserError: a file, checkpoint, template or setting is wrong; nothing has been written.
     """
     try:
-        task = build_task(
-            recipe.task.kind,
-            path=recipe.task.path,
-            heldout_path=recipe.task.heldout_path,
-            datasets=recipe.task.datasets or None,
-            loophole=recipe.task.loophole,
-            families=recipe.task.families if recipe.task.kind == "arithmetic" else (),
-        )
+        task = build_task(recipe.task.kind, recipe.task.settings())
         problems = practised(task, recipe)
         held_out = hold_out(task.problems("reserve"), recipe.probe, {p.family for p in problems})
         probe_set = choose_probe_set(task, recipe.probe)
     except TaskDataError as error:
         raise DataError(str(error)) from error
+    check_capabilities(task, recipe)
+    extensions.check_all(recipe)
     if recipe.filters.gold and not any(p.answer is not None for p in problems):
         raise RecipeError(
             "filters.gold: no training problem has a gold answer. To filter without gold answers,"
@@ -95,7 +91,8 @@ def prepare(recipe: Recipe) -> Setting:
             "interventions.blend: weights are blended of whole models only. Leave it 0 with a peft"
             " section."
         )
-    check_settings(recipe.sft, recipe.peft)
+    objective = build_objective(recipe.objective.use, recipe.objective.options)
+    objective.check(recipe.sft, recipe.peft)
     if remote.is_address(recipe.model):
         raise RecipeError(
             f"model: {recipe.model} is a server, which cannot be trained. Name a checkpoint's"
@@ -115,7 +112,12 @@ def prepare(recipe: Recipe) -> Setting:
     return Setting(
         recipe=recipe,
         task=task,
-        prompts=resolve_prompts(task.prompts, recipe.task.prompts, chat_template),
+        prompts=resolve_prompts(
+            task.prompts,
+            recipe.task.prompts,
+            chat_template,
+            reads_answers=Capability.ANSWERS in task.capabilities,
+        ),
         problems=tuple(problems),
         demonstrations=held_out.rest,
         held_out=held_out,
@@ -127,6 +129,25 @@ def prepare(recipe: Recipe) -> Setting:
         ),
         strategy=strategist(task, recipe.monitors.canonicaliser),
     )
+
+
+def check_capabilities(task: Task, recipe: Recipe) -> None:
+    """Refuse filters that ask for what the task cannot do.
+
+    Raises:
+        RecipeError: one does.
+    """
+    if recipe.filters.format and Capability.ANSWERS not in task.capabilities:
+        raise RecipeError(
+            f"filters.format: true, but the task {task.name} reads no final answers, so every"
+            " sample would be rejected. Set `filters: {format: false}`; samples that were cut by"
+            " length are never trained on."
+        )
+    if recipe.filters.steps and Capability.STEPS not in task.capabilities:
+        raise RecipeError(
+            f"filters.steps: true, but the task {task.name} checks no steps. Set `filters:"
+            " {steps: false}`."
+        )
 
 
 def practised(task: Task, recipe: Recipe) -> list[Problem]:

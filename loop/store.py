@@ -14,11 +14,11 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,8 +27,13 @@ from ouroloop.loop.config import Recipe
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.recipe_file import differing_keys, resolve
 
-T = TypeVar("T")
-MANIFEST = "MANIFEST.json"
+RECIPE = "recipe.json"
+ENVIRONMENT = "env.json"
+EVENTS = "events.jsonl"
+LOCK = "LOCK"
+PROBE_SET = "probe_set.json"
+STRATEGIES = "strategies.json"
+"""Files of a run outside its rounds (those of a round: `round.py`)."""
 LIBRARIES = (
     "torch",
     "transformers",
@@ -65,7 +70,7 @@ class Store:
             RunStateError: a run of this name exists already.
         """
         path = root / recipe.name
-        if (path / "recipe.json").exists():
+        if (path / RECIPE).exists():
             raise RunStateError(
                 f"{path}: a run of this name exists already. Continue it with `ouroloop resume"
                 f" {recipe.name}`, choose another `name`, or pass --fresh to delete it and start"
@@ -73,8 +78,8 @@ class Store:
             )
         path.mkdir(parents=True, exist_ok=True)
         lock = _locked(path)
-        write_json(path / "env.json", environment(recipe, base_sha256))
-        write_json(path / "recipe.json", recipe.to_json())
+        write_json(path / ENVIRONMENT, environment(recipe, base_sha256))
+        write_json(path / RECIPE, recipe.to_json())
         return cls(path, recipe, lock)
 
     @classmethod
@@ -86,12 +91,12 @@ class Store:
         Raises: RunStateError: no such run, held by another process, or the recipe differs (every
             differing key is listed).
         """
-        if not (path / "recipe.json").exists():
+        if not (path / RECIPE).exists():
             raise RunStateError(
                 f"{path}: no run here (recipe.json is missing). Start one with `ouroloop run"
                 " RECIPE`."
             )
-        recipe = resolve(read_json(path / "recipe.json"), where=str(path / "recipe.json"))
+        recipe = resolve(read_json(path / RECIPE), where=str(path / RECIPE))
         if changed is not None and changed.fingerprint() != recipe.fingerprint():
             lines = "\n  ".join(differing_keys(recipe.to_json(), changed.to_json()))
             why = "the recipe differs from the one this run was started with"
@@ -110,46 +115,21 @@ class Store:
         path = root / name
         if not path.exists():
             return
-        if any(path.iterdir()) and not (path / "recipe.json").exists():
+        if any(path.iterdir()) and not (path / RECIPE).exists():
             raise RunStateError(
                 f"{path}: not a run directory (recipe.json is missing); not deleting it."
             )
         _locked(path).close()
         shutil.rmtree(path)
 
-    def round_folder(self, number: int) -> Path:
-        """The folder of a round, made when missing."""
-        folder = self.path / "rounds" / f"{number:03d}"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def is_committed(self, number: int) -> bool:
-        """Whether the round exists: its manifest was written."""
-        return (self.path / "rounds" / f"{number:03d}" / MANIFEST).exists()
-
-    def commit(self, number: int) -> None:
-        """Write the round's manifest, last and atomically: now the round exists."""
-        folder = self.round_folder(number)
-        files = sorted(
-            p
-            for p in folder.rglob("*")
-            if p.is_file() and p.name != MANIFEST and p.suffix != ".tmp"
-        )
-        entries = {
-            str(p.relative_to(folder)): {"sha256": sha256_of(p), "bytes": p.stat().st_size}
-            for p in files
-        }
-        write_json(folder / MANIFEST, {"round": number, "files": entries})
-
     def event(self, event: str, **facts: Any) -> None:
         """Append one line to events.jsonl.
 
         A line that a kill cut short is ended first, so that it spoils no other.
         """
-        line = (
-            json.dumps({"time": round(time.time(), 3), "event": event, **facts}, default=str) + "\n"
-        )
-        with (self.path / "events.jsonl").open("a+b") as file:
+        entry = {"time": round(time.time(), 3), "event": event, **facts}
+        line = json.dumps(entry, default=str) + "\n"
+        with (self.path / EVENTS).open("a+b") as file:
             if file.tell() > 0:
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
@@ -166,26 +146,9 @@ class Store:
         self._lock.close()
 
 
-def once(
-    path: Path, make: Callable[[], T], write: Callable[[Path, T], None], read: Callable[[Path], T]
-) -> T:
-    """The result of a stage: read when its file is there already.
-
-    Else made and written atomically. This is resume.
-    """
-    if not path.exists():
-        write(path, make())
-    return read(path)
-
-
-def once_json(path: Path, make: Callable[[], Any]) -> Any:
-    """`once` for a JSON file."""
-    return once(path, make, write_json, read_json)
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically; NaN becomes null, so that every reader can parse it."""
-    with _atomic(path) as tmp:
+    with atomic(path) as tmp:
         tmp.write_text(json.dumps(_finite(value), indent=1, default=str) + "\n", encoding="utf-8")
 
 
@@ -196,7 +159,7 @@ def read_json(path: Path) -> Any:
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
     """Write rows as Parquet atomically."""
-    with _atomic(path) as tmp:
+    with atomic(path) as tmp:
         pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=schema), tmp)
 
 
@@ -204,38 +167,6 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read a Parquet table as rows."""
     rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
     return rows
-
-
-class Journal:
-    """Append-only JSON lines. A line torn by a crash is dropped when the journal is opened again."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows = list(self._whole_lines())
-        self._file = path.open("a", encoding="utf-8")
-
-    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append rows in one write and flush them."""
-        rows = list(rows)
-        self._file.write("".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows))
-        self._file.flush()
-        self.rows += [dict(row) for row in rows]
-
-    def close(self) -> None:
-        """Flush to disk and close."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-
-    def _whole_lines(self) -> Iterator[dict[str, Any]]:
-        if not self.path.exists():
-            return
-        data = self.path.read_bytes()
-        good = data.rfind(b"\n") + 1
-        if good < len(data):
-            os.truncate(self.path, good)
-        for line in data[:good].splitlines():
-            yield json.loads(line)
 
 
 def sha256_of(path: Path) -> str:
@@ -267,7 +198,7 @@ def environment(recipe: Recipe, base_sha256: str) -> dict[str, Any]:
     }
 
 
-class _atomic:
+class atomic:
     """A temporary sibling that becomes `path` when the block ends well."""
 
     def __init__(self, path: Path) -> None:
@@ -286,7 +217,7 @@ class _atomic:
 
 
 def _locked(path: Path) -> IO[str]:
-    lock = (path / "LOCK").open("a+", encoding="utf-8")
+    lock = (path / LOCK).open("a+", encoding="utf-8")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

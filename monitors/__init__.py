@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MONITORS",
-    "Follower",
-    "DecisionRule",
     "Decision",
+    "DecisionRule",
+    "Follower",
     "Pool",
     "Reading",
     "RoundView",

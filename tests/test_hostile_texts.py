@@ -15,16 +15,20 @@ from pathlib import Path
 import pytest
 from hostile_texts import every_text, few_texts
 
-from ouroloop.evals.grading import canonical, extract_answer, grade, same_answer
+from ouroloop.evals.grading import grade
 from ouroloop.evals.jsonl import JsonlTask
 from ouroloop.evals.problem_files import question_id, read_problem
+from ouroloop.evals.questions import normalised
 from ouroloop.evals.reasoning_gym_task import ReasoningGymTask
 from ouroloop.evals.registry import TASKS, build_task
 from ouroloop.evals.steps import calculation_key, calculations, check
 from ouroloop.evals.tasks import Problem, Task
 from ouroloop.evals.worlds.arithmetic.world import FAMILIES
 from ouroloop.loop.records import Completion
-from ouroloop.monitors.strategies.answers import Answer
+from ouroloop.monitors.arith.answers import canonical, extract_answer, same_answer
+from ouroloop.monitors.arith.calculations import stated_problem
+from ouroloop.monitors.arith.quantities import givens
+from ouroloop.monitors.strategies.answers import answer_amount
 from ouroloop.monitors.strategies.strategy import CANONICALISERS
 from ouroloop.monitors.strategies.templates import Templates
 from ouroloop.monitors.traces.rows import read_row
@@ -47,8 +51,8 @@ STRATEGY_READERS = {**CANONICALISERS, "templates": TEMPLATES}
 FILE = Path("problems.jsonl")  # never opened: only the graders are used
 TASK_MAKERS: dict[str, Callable[[], Task]] = {
     "arithmetic": lambda: build_task("arithmetic"),
-    "jsonl": lambda: JsonlTask(FILE, last_number=True),
-    "gsm8k": lambda: build_task("gsm8k", path=FILE),
+    "jsonl": lambda: build_task("jsonl", {"path": FILE, "grader": "last_number"}),
+    "gsm8k": lambda: build_task("gsm8k", {"path": FILE}),
     "reasoning_gym": lambda: ReasoningGymTask({"chain_sum": {}}),
 }
 
@@ -60,7 +64,10 @@ def readers() -> Iterator[tuple[str, Read]]:
     for name, reader in STRATEGY_READERS.items():
         yield f"strategy {name}", lambda text, reader=reader: reader(QUESTION, text)
         yield f"strategy {name}, question", lambda text, reader=reader: reader(text, SOLUTION)
-    yield "answer number", Answer.number
+    yield "answer amount", answer_amount
+    yield "givens", givens
+    yield "stated problem", stated_problem
+    yield "question", normalised
     yield "extract_answer", extract_answer
     yield "canonical", canonical
     yield "same_answer", lambda text: same_answer(text, text)

@@ -15,15 +15,15 @@ class Engine(Protocol):
     All methods are coroutines of one event loop; `complete` may run many at a time.
     """
 
-    async def load(self, checkpoint: Path, canary: Path | None = None) -> None:
+    async def load(self, checkpoint: Path, check: Path | None = None) -> None:
         """Serve `checkpoint` from now on, then prove it.
 
-        Decode the canary prompts greedily and compare.
+        Decode the weight-sync prompts greedily and compare.
 
         The first call starts the engine. Must not be called while a `complete` is in flight.
 
         Raises:
-            StaleWeightsError: the canary's answers are not those of this checkpoint.
+            StaleWeightsError: the weight-sync check's answers are not those of this checkpoint.
             CheckpointError: the checkpoint cannot be used (no stop token, pickle weights, ...).
         """
         ...

@@ -32,6 +32,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
                 new.new_empty(*new.shape[:-2], end + self.SPARE, new.shape[-1])
                 for new in (key_states, value_states)
             )
+            # Only now are the old tokens copied: once in SPARE steps, not at every one.
             if start:
                 for buffer, there in zip(self.buffers, old, strict=True):
                     buffer[..., :start, :] = there
@@ -46,6 +47,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         self._show(end)
 
     def _show(self, end: int) -> tuple[torch.Tensor, torch.Tensor]:
+        # Views, not copies; transformers reads them as if they were the whole layer.
         self.keys, self.values = (buffer[..., :end, :] for buffer in self.buffers)
         return self.keys, self.values
 

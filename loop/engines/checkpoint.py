@@ -105,6 +105,7 @@ def _check_adapter(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: its base {base.path} is an adapter too. Merge that one into its model first."
         )
+    # PEFT saves an adapter with or without its tokenizer, depending on who saved it.
     own_tokenizer = any((path / name).exists() for name in TOKENIZER_FILES)
     if own_tokenizer:
         _check_tokenizer(path)
@@ -140,9 +141,11 @@ def _check_tokenizer(path: Path) -> None:
             f"{path}: no tokenizer (expected one of {', '.join(TOKENIZER_FILES)}). Save it:"
             " tokenizer.save_pretrained(folder)."
         )
+    # Older checkpoints name the stop token in special_tokens_map.json alone.
     token = None
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         token = token or (_read_json(path / name) or {}).get("eos_token")
+    # Added tokens are stored as mappings with their flags.
     token = token.get("content") if isinstance(token, dict) else token
     if not token:
         raise CheckpointError(
@@ -161,12 +164,14 @@ def _check_tokenizer(path: Path) -> None:
 def _vocabulary(fast: dict[str, Any]) -> set[str]:
     added = {entry["content"] for entry in fast.get("added_tokens", [])}
     vocabulary = fast.get("model", {}).get("vocab", {})
+    # Unigram models (SentencePiece) store [piece, score] pairs, BPE and WordPiece a mapping.
     return added | (
         set(vocabulary) if isinstance(vocabulary, dict) else {entry[0] for entry in vocabulary}
     )
 
 
 def _signature(config: dict[str, Any], path: Path) -> str:
+    # What changes with the library that saved it, or with the precision, makes no other model.
     stable = {key: value for key, value in config.items() if key not in VOLATILE_CONFIG_KEYS}
     digest = hashlib.sha256(json.dumps(stable, sort_keys=True).encode())
     for name in TOKENIZER_FILES:

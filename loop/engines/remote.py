@@ -4,7 +4,7 @@ Or an API), for instance `http://127.0.0.1:8000/v1#model-name`.
 
 The key comes from the environment variable OPENAI_API_KEY, never from a recipe. What the server
 wrote is tokenised by the student's engine, so that it can be trained on. A server cannot be proven
-as a checkpoint is: it has no canary, and nobody notices if its weights change.
+as a checkpoint is: it has no weight-sync check, and nobody notices if its weights change.
 """
 
 from __future__ import annotations
@@ -122,13 +122,13 @@ class RemoteEngine:
             base_url=self.url, api_key=_key(), max_retries=RETRIES, timeout=REQUEST_SECONDS
         )
 
-    async def load(self, checkpoint: Path, canary: Path | None = None) -> None:
+    async def load(self, checkpoint: Path, check: Path | None = None) -> None:
         """A server's weights are its own.
 
         Raises:
             EngineError: always.
         """
-        raise EngineError(f"{self.address}: a server cannot be told to serve {checkpoint}")
+        raise EngineError(f"{self.address}: a server cannot be asked to serve {checkpoint}")
 
     async def complete(self, request: Request) -> Completion:
         """One completion, in the student's token ids.
@@ -146,6 +146,7 @@ class RemoteEngine:
                 text, reason = await self._ask(request)
             text = well_formed(text)  # JSON may spell a lone surrogate, which no tokenizer takes
         except openai.BadRequestError as error:
+            # vLLM says it in the message, OpenAI in the code.
             if "context length" in str(error) or error.code == "context_length_exceeded":
                 raise PromptTooLongError(
                     f"request {request.id}: {self.address}: {error.message}"
@@ -154,10 +155,12 @@ class RemoteEngine:
         except openai.OpenAIError as error:
             raise EngineError(self._failed(request, error)) from None
         ((prompt_ids, ids),) = await self.tokenizer.encode([(request.prompt, text)])
+        # "length" and "content_filter" are cut; so is an empty answer, which teaches nothing.
         stopped = reason == "stop" and bool(text)
         return Completion(
             request_id=request.id,
             prompt_token_ids=tuple(prompt_ids),
+            # encode() ends every text with a stop token; a cut text has none.
             token_ids=tuple(ids if stopped else ids[:-1]),
             logprobs=(),
             text=text,
@@ -222,6 +225,7 @@ def _settings(sampling: Sampling) -> dict[str, Any]:
         "min_p": (sampling.min_p, 0.0),
         "repetition_penalty": (sampling.repetition_penalty, 1.0),
     }
+    # OpenAI's own API refuses names that it does not know, so they are sent only when set.
     extra = {name: value for name, (value, off) in ours.items() if value != off}
     settings: dict[str, Any] = {
         "temperature": sampling.temperature,

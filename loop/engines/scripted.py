@@ -65,7 +65,7 @@ class ScriptedEngine:
     surprise: Callable[[Prompt, str], tuple[float, float]] = lambda prompt, text: (-0.1, 0.2)
     scored: list[tuple[Prompt, str]] = field(default_factory=list)
 
-    async def load(self, checkpoint: Path, canary: Path | None = None) -> None:
+    async def load(self, checkpoint: Path, check: Path | None = None) -> None:
         """Record the checkpoint; nothing is read."""
         self.closed = False
         self.loaded.append(checkpoint)
@@ -143,7 +143,7 @@ class ScriptedEngine:
             )
         if self.fail_after is not None and len(self.requests) + len(self.scored) >= self.fail_after:
             raise EngineError(
-                f"scripted engine: told to fail after {self.fail_after} completions and scores"
+                f"scripted engine: set to fail after {self.fail_after} completions and scores"
             )
 
     def _version(self) -> str:

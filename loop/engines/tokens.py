@@ -28,7 +28,9 @@ class Codec:
                 f"{folder}: the tokenizer has no stop token. Set tokenizer.eos_token and save it"
                 " again."
             )
-        self.tokenizer = tokenizer
+        self.tokenizer, self.folder = tokenizer, folder
+        # all_special_ids knows the named ones (bos, eos, pad); the added-token table the rest, such
+        # as the end-of-turn tokens of chat models.
         self.special_ids = frozenset(int(i) for i in tokenizer.all_special_ids) | frozenset(
             int(i)
             for i, token in getattr(tokenizer, "added_tokens_decoder", {}).items()
@@ -71,6 +73,8 @@ class Codec:
         a text.
         """
         ids = ids[:-1] if ids and ids[-1] in self.stop_token_ids else ids
+        # Where the pair does not begin as the last token does (bytes of one character split over
+        # both), the completion is decoded alone.
         before, whole = self._decode(prompt_ids[-1:]), self._decode([*prompt_ids[-1:], *ids])
         return whole[len(before) :] if before and whole.startswith(before) else self._decode(ids)
 
@@ -87,6 +91,7 @@ class Codec:
                 "the prompt is chat turns, but the checkpoint has no chat template. Use plain"
                 " prompts (task.prompts.chat: false)."
             )
+        # return_dict=False: newer releases would return a mapping by default.
         rendered = self.tokenizer.apply_chat_template(
             turns, add_generation_prompt=generate, tokenize=True, return_dict=False
         )
@@ -94,6 +99,7 @@ class Codec:
 
     def _end_of_turn(self) -> int:
         """The stop token with which the chat template ends an assistant turn, else eos_token."""
+        # Read from the template itself: which of several stop tokens it writes is nowhere stated.
         turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
         ends = [i for i in self._chat(turns, generate=False)[-3:] if i in self.stop_token_ids]
         return ends[-1] if ends else self.eos_token_id

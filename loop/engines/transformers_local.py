@@ -1,6 +1,6 @@
 """Sampling with plain transformers.
 
-Slower than vLLM, runs wherever torch runs, and is what canaries are computed with.
+Slower than vLLM, runs wherever torch runs, and is what weight-sync checks are computed with.
 
 Runs inside the engine's child process (see `worker.py`) or the trainer's. Suffixes: `_B` requests
 in the batch, `_L` padded length, `_V` vocabulary.
@@ -56,7 +56,10 @@ def load_model(checkpoint: Checkpoint, dtype: str) -> Any:
 
 @dataclass
 class Row:
-    """One sequence on its way: `margins` is how far (in nats) the most likely token stood above the second, at each step."""
+    """One sequence being sampled.
+
+    margins: at each step, how far (in nats) the most likely token stood above the second.
+    """
 
     prompt_ids: Sequence[int]
     sampling: Sampling
@@ -83,13 +86,8 @@ def generate(model: Any, rows_B: Sequence[Row], stop_token_ids: frozenset[int]) 
     device = next(model.parameters()).device
     live = list(rows_B)
     uniforms = {id(row): _uniforms(row) for row in live}
-    width = max(len(row.prompt_ids) for row in live)
-    ids_BL = torch.zeros((len(live), width), dtype=torch.long)
-    mask_BL = torch.zeros_like(ids_BL)
-    for i, row in enumerate(live):
-        ids_BL[i, width - len(row.prompt_ids) :] = torch.tensor(row.prompt_ids)
-        mask_BL[i, width - len(row.prompt_ids) :] = 1
-    ids_BL, mask_BL = ids_BL.to(device), mask_BL.to(device)
+    ids_BL, mask_BL = (tensor.to(device) for tensor in _padded(live))
+    # Positions count real tokens only: a padded row computes what it would alone.
     positions_BL = (mask_BL.cumsum(-1) - 1).clamp(min=0)
     cache = roomy_cache(model.config)
     while live:
@@ -101,7 +99,9 @@ def generate(model: Any, rows_B: Sequence[Row], stop_token_ids: frozenset[int]) 
             use_cache=True,
             logits_to_keep=1,
         )
+        # The draw happens on the CPU in float64: the same numbers on every device.
         logits_BV = out.logits[:, -1].float().cpu()
+        # A finished row stays in the batch for a while; it gets its last number again, unused.
         step_uniforms = torch.stack(
             [
                 uniforms[id(row)][min(len(row.token_ids), row.sampling.max_tokens - 1)]
@@ -111,6 +111,7 @@ def generate(model: Any, rows_B: Sequence[Row], stop_token_ids: frozenset[int]) 
         chosen_B = choose(logits_BV, live, step_uniforms)
         _record(logits_BV, chosen_B, live, stop_token_ids)
         kept = [i for i, row in enumerate(live) if not row.finished]
+        # Also true when nothing is kept: the loop then ends.
         if len(kept) <= KEPT_SHARE * len(live):
             index = torch.tensor(kept, dtype=torch.long, device=device)
             cache.batch_select_indices(index)
@@ -119,6 +120,19 @@ def generate(model: Any, rows_B: Sequence[Row], stop_token_ids: frozenset[int]) 
         ids_BL = chosen_B[:, None].to(device)
         mask_BL = torch.cat([mask_BL, torch.ones_like(ids_BL)], dim=-1)
         positions_BL = mask_BL.sum(-1, keepdim=True) - 1
+
+
+def _padded(rows_B: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The prompts in one tensor, and which of its places are real tokens."""
+    # Padding stands on the left, so that every row's last column is its newest token.
+    # Padded places have id 0 and mask 0: no row attends to them.
+    width = max(len(row.prompt_ids) for row in rows_B)
+    ids_BL = torch.zeros((len(rows_B), width), dtype=torch.long)
+    mask_BL = torch.zeros_like(ids_BL)
+    for i, row in enumerate(rows_B):
+        ids_BL[i, width - len(row.prompt_ids) :] = torch.tensor(row.prompt_ids)
+        mask_BL[i, width - len(row.prompt_ids) :] = 1
+    return ids_BL, mask_BL
 
 
 def choose(
@@ -142,13 +156,16 @@ def choose(
             dtype=torch.float64,
         )
 
+    # Greedy rows (temperature 0) are divided by 0.01 too, and their draw is thrown away below.
     scaled_BV = logits_BV.double() / column("temperature", least=0.01)
+    # Most recipes rule no token out, and need no sorted vocabulary.
     if not any(_filters(row.sampling) for row in rows_B):
         return torch.where(
             column("temperature")[:, 0] == 0, greedy_B, _draw(scaled_BV.softmax(-1), uniforms_B)
         )
     sorted_BV, order_BV = scaled_BV.softmax(-1).sort(dim=-1, descending=True, stable=True)
     top_k = column("top_k")
+    # In vLLM's order, and each on what the one before has left: min-p, top-k, top-p.
     cut_BV = sorted_BV < column("min_p") * sorted_BV[:, :1]
     cut_BV |= (torch.arange(logits_BV.shape[-1]) >= top_k) & (top_k > 0)
     sorted_BV = sorted_BV.masked_fill(cut_BV, 0.0)
@@ -169,6 +186,7 @@ def _draw(weights_BV: torch.Tensor, uniforms_B: torch.Tensor) -> torch.Tensor:
     """The token of each row at which the cumulative weight passes the row's uniform number."""
     cumulative_BV = weights_BV.cumsum(-1)
     total_B1 = cumulative_BV[:, -1:]
+    # Rounding may put u * total on the total itself, one token past the last: stay below.
     threshold_B1 = torch.minimum(
         uniforms_B[:, None] * total_B1, torch.nextafter(total_B1, torch.zeros_like(total_B1))
     )
@@ -176,10 +194,14 @@ def _draw(weights_BV: torch.Tensor, uniforms_B: torch.Tensor) -> torch.Tensor:
 
 
 def _penalised(logits_BV: torch.Tensor, rows_B: Sequence[Row]) -> torch.Tensor:
-    """Divide positive and multiply negative logits of tokens seen in prompt or completion by the repetition penalty."""
+    """Apply the repetition penalty to tokens seen in prompt or completion.
+
+    Positive logits are divided by it, negative ones multiplied.
+    """
     if all(row.sampling.repetition_penalty == 1 for row in rows_B):
         return logits_BV
     logits_BV = logits_BV.clone()
+    # A set, not a count: the penalty is applied once however often a token has occurred.
     for logits_V, row in zip(logits_BV, rows_B, strict=True):
         seen = torch.tensor(sorted({*row.prompt_ids, *row.token_ids}))
         values = logits_V[seen]
@@ -197,6 +219,7 @@ def _record(
     rows_B: Sequence[Row],
     stop_token_ids: frozenset[int],
 ) -> None:
+    # Of the raw logits, before penalty and temperature: what vLLM calls raw_logprobs.
     logprobs_BV = logits_BV.log_softmax(-1)
     chosen = logprobs_BV.gather(-1, chosen_B[:, None])[:, 0].tolist()
     top_B2 = logprobs_BV.topk(2, dim=-1).values
@@ -212,6 +235,7 @@ def _record(
 
 
 def _uniforms(row: Row) -> torch.Tensor:
+    # All numbers of a row at once: the n-th token's number depends on seed and n alone.
     generator = torch.Generator().manual_seed(row.seed % 2**63)
     return torch.rand(row.sampling.max_tokens, generator=generator, dtype=torch.float64)
 
@@ -233,6 +257,7 @@ def score(
     ).logits[0, :-1]
     logprobs_TV = logits_TV.float().log_softmax(-1)
     own_T = logprobs_TV.gather(-1, ids[0, len(prompt_ids) :, None])[:, 0]
+    # entr is 0 where p underflows to 0; p * log p would be NaN there.
     entropies_T = torch.special.entr(logprobs_TV.exp()).sum(-1)
     return own_T.tolist(), entropies_T.tolist()
 

@@ -78,10 +78,13 @@ class VllmBackend:
                 " engine has no adapter slot."
             )
         self.codec = load_codec(checkpoint)
+        # An adapter on the base that is loaded already needs no weights swapped: vLLM keeps base
+        # and adapters apart.
         if self._engine is None:
             self._start(checkpoint)
         elif not checkpoint.is_adapter or checkpoint.weights != self._weights:
             self._reload(checkpoint.weights)
+        # After a whole checkpoint no adapter may be left over from before.
         self._adapter = self._lora_request(checkpoint) if checkpoint.is_adapter else None
         self._reset_prefix_cache()
         self._weights, self.version = checkpoint.weights, checkpoint.version
@@ -95,6 +98,7 @@ class VllmBackend:
         arguments = engine_arguments(self.config, checkpoint, on_cpu=current_platform.is_cpu())
         try:
             self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+        # Unknown names in engine.extra end as TypeError here, impossible values as ValueError.
         except (ValueError, TypeError, RuntimeError) as error:
             raise EngineError(
                 f"vLLM could not start on {checkpoint.weights}: {error}\nIts arguments were"
@@ -117,7 +121,7 @@ class VllmBackend:
             )
 
     def _lora_request(self, checkpoint: Checkpoint) -> Any:
-        """A fresh id for each load: vLLM keeps serving the first adapter that it saw under an id."""
+        """A fresh id for each load: vLLM goes on serving the first adapter seen under an id."""
         from vllm.lora.request import LoRARequest
 
         self._num_adapters += 1
@@ -148,9 +152,13 @@ class VllmBackend:
             max_tokens=sampling.max_tokens,
             min_tokens=0,
             seed=request.seed % 2**63,
+            # Our own stop tokens alone, and their token in the answer: ignore_eos turns vLLM's own
+            # reading of the checkpoint off, and the trainer learns the stop token.
             stop_token_ids=sorted(self.codec.stop_token_ids),
             ignore_eos=True,
+            # 0 means: of the sampled token, and of no other.
             logprobs=0,
+            # The codec makes the text, the same way for every engine.
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
@@ -216,6 +224,7 @@ class VllmBackend:
                 f"vLLM gave no log-probabilities for a text of {len(prompt_ids)} + {len(ids)}"
                 " tokens"
             )
+        # Below, the last len(ids) positions are the completion's.
         exact = self._num_logprobs() == int(self._engine.vllm_config.model_config.get_vocab_size())
         logprobs, entropies = [], []
         for start, end in zip(
@@ -228,6 +237,7 @@ class VllmBackend:
     def _finish(self, output: Any) -> tuple[int, Completion | EngineError]:
         key, request, prompt_ids = self._requests.pop(output.request_id)
         answer = output.outputs[0]
+        # vLLM aborts a request ("abort") when it cannot be scheduled; that is no short answer.
         if answer.finish_reason not in ("stop", "length"):
             return key, EngineError(
                 f"request {request.id}: vLLM ended it with {answer.finish_reason!r}"
@@ -286,8 +296,8 @@ def engine_arguments(
         "max_num_seqs": config["max_num_seqs"],
         "gpu_memory_utilization": config.get("gpu_memory_utilization", 0.85),
         "kv_cache_memory_bytes": config.get("kv_cache_memory_bytes"),
-        "tensor_parallel_size": config.get("tensor_parallel_size", 1),
-        "enforce_eager": config.get("enforce_eager", True),
+        "enforce_eager": True,  # graphs cost a minute at every start; extra turns them on
+        # Asked for at most: a request for more is refused by vLLM.
         "max_logprobs": SMALL_VOCABULARY,
         "seed": 0,
     }
@@ -297,6 +307,7 @@ def engine_arguments(
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(2048, config["max_model_len"]),
         }
+    # The rank must be one of vLLM's; a larger one than the adapter's only costs memory.
     if config.get("lora"):
         rank = int(config["lora"].get("r", 8))
         arguments |= {
@@ -305,6 +316,8 @@ def engine_arguments(
             "max_lora_rank": min(r for r in LORA_RANKS if r >= rank),
         }
     arguments |= dict(config.get("extra") or {})
+    # What correctness needs, whatever engine.extra says: no sampling defaults of the checkpoint,
+    # raw log-probabilities, no code from a checkpoint, no pickles.
     return arguments | {
         "generation_config": "vllm",
         "logprobs_mode": "raw_logprobs",

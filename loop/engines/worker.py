@@ -96,6 +96,8 @@ class Worker:
         An exception from the backend's step ends the process: the parent quotes the log.
         """
         while True:
+            # Idle: wait for a first request, then a little for those sent together with it, so that
+            # they share the first batch. Busy: take what came in between two steps.
             if not self.backend.busy:
                 first = inbox.get()
                 if not self.handle(first):
@@ -128,6 +130,7 @@ class Worker:
             else:
                 raise EngineError(f"unknown operation {message['op']!r}")
         except Exception as error:
+            # An error of ours says all in its message; others need a traceback in the log.
             if not isinstance(error, OuroloopError):
                 import traceback
 
@@ -141,6 +144,7 @@ class Worker:
             fields["id"], fields["prompt"], Sampling(**fields["sampling"]), fields["seed"]
         )
         prompt_ids = self.backend.codec.prompt_ids(request.prompt)
+        # Checked here because vLLM would cut the completion without a word.
         total, most = len(prompt_ids) + request.sampling.max_tokens, self.backend.max_model_len
         if total > most:
             raise PromptTooLongError(
@@ -205,12 +209,15 @@ def end_group() -> None:
 
 def main() -> None:
     """Entry point of the child."""
+    # The private copy carries the protocol; file descriptor 1 itself goes to the log, also for
+    # libraries in C that print past sys.stdout.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     settings = json.loads(sys.stdin.readline())
     inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_read_inbox, args=(inbox,), daemon=True).start()
     Worker(BACKENDS[settings["kind"]](settings["config"]), out).run(inbox)
+    # Not sys.exit: threads of the libraries would keep the process alive.
     os._exit(0)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ouroloop.loop.engines.base import Engine
-from ouroloop.loop.objectives import sft
+from ouroloop.loop.objectives import training
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.setup import Setting, prepare, resolve_model
 from ouroloop.loop.store import read_json
@@ -23,11 +23,11 @@ def setting_of(path: Path) -> Setting:
 async def serve(engine: Engine, run: RunData, number: int) -> None:
     """Load the checkpoint of a round, round 0's being the recipe's model.
 
-    And prove it by its canary.
+    And prove it by its weight-sync check.
     """
     found = run.checkpoint(number)
     assert found is not None
     checkpoint = resolve_model(str(run.recipe["model"])) if number == 0 else found
     await engine.load(
-        checkpoint, sft.canary_of(checkpoint, run.path, run.recipe["engine"]["dtype"])
+        checkpoint, training.weight_sync_of(checkpoint, run.path, run.recipe["engine"]["dtype"])
     )

@@ -8,18 +8,19 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.config import EngineConfig
-from ouroloop.loop.engines.registry import ENGINES
-from ouroloop.loop.objectives import sft
+from ouroloop.loop.engines.registry import engine_maker
+from ouroloop.loop.objectives import training
+from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.recipe_file import resolve
-from ouroloop.loop.records import Example, Prompt
+from ouroloop.loop.records import Prompt
+from ouroloop.loop.round import Round
+from ouroloop.loop.rows import Example
 from ouroloop.loop.setup import resolve_model
-from ouroloop.loop.stages import dataset
-from ouroloop.loop.store import write_rows
+from ouroloop.loop.tables import write_table
 
 # Problem id, prompt, completion.
 Lesson = tuple[str, Prompt, str]
@@ -42,18 +43,18 @@ def fine_tuned(
         folder.mkdir(parents=True)
         start = resolve_model(model)
         examples = asyncio.run(_tokenised(start, lessons, folder))
-        write_rows(folder / "examples.parquet", [asdict(e) for e in examples], dataset.SCHEMA)
+        write_table(folder / Round.examples.file, examples, Example)
         recipe = resolve({"name": folder.name, "model": model, "sft": dict(settings)})
-        sft.train(sft.SftJob.from_recipe(recipe, start, folder, seed), folder)
+        training.train(TrainingJob.from_recipe(recipe, start, folder, seed), folder)
     return folder / "checkpoint"
 
 
 async def _tokenised(start: Path, lessons: Sequence[Lesson], folder: Path) -> list[Example]:
     """The lessons in the model's own token ids."""
     config = EngineConfig(kind="transformers")
-    engine = ENGINES[config.kind](config.model_dump(), folder / "engine.log")
+    engine = engine_maker(config.kind)(config.model_dump(), folder / "engine.log")
     try:
-        await engine.load(start, sft.canary_of(start, folder))
+        await engine.load(start, training.weight_sync_of(start, folder))
         ids = await engine.encode([(prompt, text) for _, prompt, text in lessons])
     finally:
         await engine.close()

@@ -15,7 +15,7 @@ from ouroloop.loop.experiments.experiment import Experiment
 from ouroloop.loop.experiments.goals import goal_table
 from ouroloop.loop.experiments.study import Results
 from ouroloop.loop.experiments.tables import arm_table
-from ouroloop.loop.trackers import mlflow as tracking
+from ouroloop.loop.trackers import mlflow_arms as tracking
 from ouroloop.loop.views import figures
 from ouroloop.monitors.estimators.stats import mean
 

@@ -25,7 +25,7 @@ from ouroloop.loop.engines.worker import end_group
 from ouroloop.loop.errors import OuroloopError
 from ouroloop.loop.experiments import loading, results, rounds
 from ouroloop.loop.experiments.study import Study
-from ouroloop.loop.objectives import sft
+from ouroloop.loop.objectives import training
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.runner import build_engine, carry
 from ouroloop.loop.setup import prepare, resolve_model
@@ -129,7 +129,7 @@ class Worker:
             setting,
             self._engine,
             lambda *_: None,
-            trainer=partial(sft.train, here=True),
+            trainer=partial(training.train, here=True),
             proofs=self.runs,
         )
         await carry(campaign)
@@ -148,7 +148,7 @@ class Worker:
 
 async def serve(worker: Worker, replies: TextIO) -> None:
     """Answer lines until there are no more; a failure is answered and ends only that run."""
-    sft.warm_up()
+    training.warm_up()
     while line := await asyncio.to_thread(sys.stdin.readline):
         asked = json.loads(line)
         try:

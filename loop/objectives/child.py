@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ouroloop.loop import errors
 from ouroloop.loop.engines.process import child_environment, last_lines
@@ -50,19 +50,10 @@ def run_child(
             start_new_session=True,
         )
         assert child.stdout is not None
-        failure: OuroloopError | None = None
         try:
-            for line in child.stdout:
-                if not line.startswith(MARK.encode()):
-                    log.write(line)
-                    log.flush()
-                    continue
-                message = json.loads(line[len(MARK) :])
-                if "error" in message:
-                    failure = getattr(errors, message["error"])(message["message"])
-                else:
-                    on_progress(message["done"], message["total"])
+            failure = _listen(child.stdout, log, on_progress)
             code = child.wait()
+        # Also when this process is interrupted: an orphan would hold the GPU.
         finally:
             _kill_group(child)
     if failure is not None:
@@ -79,6 +70,25 @@ def run_child(
         )
 
 
+def _listen(
+    lines: IO[bytes], log: IO[bytes], on_progress: Callable[[int, int], None]
+) -> OuroloopError | None:
+    """Follow the child's output to its end; returns the error that it reported, if any."""
+    failure: OuroloopError | None = None
+    for line in lines:
+        # Libraries print progress bars and warnings: they belong to the log.
+        if not line.startswith(MARK.encode()):
+            log.write(line)
+            log.flush()
+            continue
+        message = json.loads(line[len(MARK) :])
+        if "error" in message:
+            failure = getattr(errors, message["error"])(message["message"])
+        else:
+            on_progress(message["done"], message["total"])
+    return failure
+
+
 def _kill_group(child: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
@@ -90,6 +100,7 @@ def _die_with_parent() -> None:
 
     Its end is the parent's end.
     """
+    # Blocks until the parent's end of the pipe closes, even if the parent was killed.
     while os.read(0, 4096):
         pass
     end_group()

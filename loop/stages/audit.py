@@ -1,10 +1,10 @@
-"""Planted items of known truth, judged exactly as the filter judges a sample of the round.
+"""The verifier audit: planted items of known truth, judged as the filters judge a sample.
 
 What the verifier lets through, and what it turns away.
 
-Only gates that look at one sample at a time are tried. The critic is asked by the model that
-samples in this round; a gate that compares a problem's samples (agreement, duplicates, caps) has no
-say about a single text. The truth is the plant's own: no gold answer is used here, and a filter
+Only filters that look at one sample at a time are tried. The critic is asked by the model that
+samples in this round; a filter that compares a problem's samples (agreement, duplicates, caps) has
+no say about a single text. The truth is the plant's own: no gold answer is used here, and a filter
 without gold answers does not get to see one.
 """
 
@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
-
-import pyarrow as pa
+from typing import Literal
 
 from ouroloop.evals.tasks import Task
 from ouroloop.loop.config import FilterConfig
-from ouroloop.loop.records import Completion, Critique, Draft, Problem, Sample
+from ouroloop.loop.records import Completion, Critique, Problem, Sample
+from ouroloop.loop.rows import AuditRow
 from ouroloop.loop.stages import constitution, filters
 from ouroloop.loop.stages.judging import PASSING
 from ouroloop.loop.stages.prompts import render
@@ -27,19 +26,6 @@ from ouroloop.monitors.fence import Unreadable, attempt
 
 Kind = Literal["right", "wrong_answer", "wrong_step"]
 KINDS: tuple[Kind, ...] = ("right", "wrong_answer", "wrong_step")
-SCHEMA = pa.schema(
-    {
-        "problem": pa.string(),
-        "kind": pa.string(),
-        "right": pa.float64(),
-        "accepted": pa.float64(),
-        "reasons": pa.list_(pa.string()),
-        "approved": pa.float64(),
-        "probability": pa.float64(),
-        "text": pa.string(),
-        "unreadable": pa.list_(pa.string()),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -61,7 +47,7 @@ class Planted:
 def plant(demonstrations: Sequence[Problem], task: Task, config: FilterConfig) -> list[Planted]:
     """The items, the same in every round.
 
-    A wrong step is planted only where a gate claims to look at steps: `steps` or `critic`.
+    A wrong step is planted only where a filter claims to look at steps: `steps` or `critic`.
     """
     items = []
     for problem in demonstrations:
@@ -89,14 +75,11 @@ def _corrupted(
 
 
 async def judge(
-    refiner: Refiner, demonstrations: Sequence[Problem], task: Task, progress: Progress
-) -> list[dict[str, Any]]:
-    """Rows of audit.parquet. Seeds do not depend on the round.
+    refiner: Refiner, demonstrations: Sequence[Problem], task: Task, report: Progress
+) -> list[AuditRow]:
+    """Plant the items and judge them.
 
-    So a change between rounds is the verifier's own.
-
-    accepted is null where the critic could not be asked, because the text leaves no room for a
-    critique.
+    Seeds do not depend on the round, so a change between rounds is the verifier's own.
     """
     config, refiner = refiner.recipe.filters, replace(refiner, round=0)
     planted, done = plant(demonstrations, task, config), 0
@@ -104,35 +87,24 @@ async def judge(
 
     async def one(item: Planted, prompt_ids: list[int], ids: list[int]) -> Sample:
         nonlocal done
-        text = Completion("", tuple(prompt_ids), tuple(ids), (), item.text, "stop", "")
-        critiques = (await _criticise(refiner, item, text),) if config.critic else ()
+        sample = _as_sample(item, prompt_ids, ids)
+        if config.critic:
+            critique = await _criticise(refiner, item, sample.draft)
+            sample = replace(sample, critiques=(critique,))
         done += 1
-        progress("trying the verifier", done, len(items))
-        return Sample(
-            f"canary/{item.problem.id}/{item.kind}",
-            item.problem.id,
-            KINDS.index(item.kind),
-            0.0,
-            Draft(text),
-            critiques,
-        )
+        report("trying the verifier", done, len(items))
+        return sample
 
-    prompts = refiner.prompts
-    pairs = [
-        (render(prompts, prompts.draft, question=item.problem.question), item.text)
-        for item in items
-    ]
-    encoded = await refiner.engine.encode(pairs) if pairs else []
+    encoded = await _encoded(refiner, items)
     samples = await gather_bounded(
         [one(item, *ids) for item, ids in zip(items, encoded, strict=True)],
         refiner.recipe.engine.concurrency,
     )
-    cases = filters.examine(
-        samples, {p.id: p for p in demonstrations}, task, lambda problem, text: None
-    )
-    gates = filters.single_gates(config)
+    problems = {problem.id: problem for problem in demonstrations}
+    cases = filters.examine(samples, problems, task, lambda problem, text: None)
+    tried = filters.single_filters(config)
     judged = [
-        _row(item, case, [gate.name for gate in gates if gate.objects(case)])
+        _row(item, case, [each.name for each in tried if each.objects(case)])
         for item, case in zip(items, cases, strict=True)
     ]
     return judged + [
@@ -140,46 +112,64 @@ async def judge(
     ]
 
 
-async def _criticise(refiner: Refiner, item: Planted, text: Completion) -> Critique:
-    index = KINDS.index(item.kind)
-    principle = constitution.draw(
-        refiner.principles,
-        derive_seed(refiner.recipe.seed, 0, item.problem.id, "principle_canary", index),
+async def _encoded(refiner: Refiner, items: Sequence[Planted]) -> list[tuple[list[int], list[int]]]:
+    prompts = refiner.prompts
+    pairs = [
+        (render(prompts, prompts.draft, question=item.problem.question), item.text)
+        for item in items
+    ]
+    return await refiner.engine.encode(pairs) if pairs else []
+
+
+def _as_sample(item: Planted, prompt_ids: list[int], ids: list[int]) -> Sample:
+    text = Completion("", tuple(prompt_ids), tuple(ids), (), item.text, "stop", "")
+    return Sample(
+        id=f"audit/{item.problem.id}/{item.kind}",
+        problem_id=item.problem.id,
+        index=KINDS.index(item.kind),
+        temperature=0.0,
+        draft=text,
     )
+
+
+async def _criticise(refiner: Refiner, item: Planted, text: Completion) -> Critique:
+    # The stage names are part of every request's seed: renaming one would draw every audit anew.
+    index = KINDS.index(item.kind)
+    seed = derive_seed(refiner.recipe.seed, 0, item.problem.id, "principle_canary", index)
+    principle = constitution.draw(refiner.principles, seed)
     return await refiner.criticise(item.problem, index, text, principle, "critique_canary")
 
 
-def _row(item: Planted, case: filters.Case, reasons: list[str]) -> dict[str, Any]:
+def _row(item: Planted, case: filters.Case, reasons: list[str]) -> AuditRow:
     critique = case.sample.critiques[-1] if case.sample.critiques else None
-    judged = critique is None or bool(critique.completion.prompt_token_ids)
-    return {
-        "problem": item.problem.id,
-        "kind": item.kind,
-        "right": float(item.kind == "right"),
-        "accepted": float(not reasons) if judged else None,
-        "reasons": reasons if judged else [],
-        "approved": (
-            None if critique is None or critique.approved is None else float(critique.approved)
-        ),
-        "probability": critique.probability if critique else None,
-        "text": item.text,
-        "unreadable": [failure.label for failure in case.unreadable.values()],
-    }
+    # A critique without a prompt is one for which there was no room: no verdict.
+    is_judged = critique is None or bool(critique.completion.prompt_token_ids)
+    approved = None
+    if critique is not None and critique.approved is not None:
+        approved = float(critique.approved)
+    return AuditRow(
+        problem=item.problem.id,
+        kind=item.kind,
+        right=float(item.kind == "right"),
+        accepted=float(not reasons) if is_judged else None,
+        reasons=tuple(reasons) if is_judged else (),
+        approved=approved,
+        probability=critique.probability if critique else None,
+        text=item.text,
+        unreadable=tuple(failure.label for failure in case.unreadable.values()),
+    )
 
 
-def _not_planted(item: Planted, failure: Unreadable) -> dict[str, Any]:
-    """The row of an item that the corrupter could not make.
-
-    Nothing was judged, so `accepted` is null.
-    """
-    return {
-        "problem": item.problem.id,
-        "kind": item.kind,
-        "right": 0.0,
-        "accepted": None,
-        "reasons": [],
-        "approved": None,
-        "probability": None,
-        "text": "",
-        "unreadable": [failure.label],
-    }
+def _not_planted(item: Planted, failure: Unreadable) -> AuditRow:
+    """The row of an item that the corrupter could not make: nothing was judged."""
+    return AuditRow(
+        problem=item.problem.id,
+        kind=item.kind,
+        right=0.0,
+        accepted=None,
+        reasons=(),
+        approved=None,
+        probability=None,
+        text="",
+        unreadable=(failure.label,),
+    )

@@ -1,38 +1,110 @@
-"""From kept samples to a training set.
-
-Replace | accumulate | accumulate_subsample, re-injection, decontamination.
-"""
+"""From kept samples to a training set: own examples, then replay, then decontamination."""
 
 from __future__ import annotations
 
 import random
-import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
-from ouroloop.evals.tasks import Prompts
+from ouroloop.evals.questions import normalised
+from ouroloop.evals.tasks import Task
 from ouroloop.loop.config import DatasetConfig
-from ouroloop.loop.engines.base import Engine
-from ouroloop.loop.records import Example, Problem, Sample, Verdict
-from ouroloop.loop.stages.plan import Plan
-from ouroloop.loop.stages.prompts import render
-from ouroloop.loop.stages.reserve import Reserve, as_examples, example_from_row
+from ouroloop.loop.records import Problem, Sample
+from ouroloop.loop.round import Round
+from ouroloop.loop.rows import Example, RoundPlan, Verdict
+from ouroloop.loop.stages import plan as plans
+from ouroloop.loop.stages.encode import Encoder
+from ouroloop.loop.stages.judging import graded
+from ouroloop.loop.stages.preflight import adjusted
+from ouroloop.loop.stages.refine import derive_seed
+from ouroloop.loop.stages.remedy import strategy_shares
+from ouroloop.loop.stages.reserve import Reserve
+from ouroloop.monitors.fence import Unreadable
 
-SCHEMA = pa.schema(
-    {
-        "problem_id": pa.string(),
-        "prompt_token_ids": pa.list_(pa.int32()),
-        "completion_token_ids": pa.list_(pa.int32()),
-        "text": pa.string(),
-        "origin": pa.string(),
-        "round": pa.int32(),
-        "strategy": pa.string(),
-        "sample_id": pa.string(),
-    }
-)
+if TYPE_CHECKING:  # it is made of this module's neighbours
+    from ouroloop.loop.setup import Setting
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a round's training set is made of.
+
+    Attributes:
+        kept: this round's kept samples.
+        earlier: examples of the rounds that the model descends from, oldest first; those that were
+            kept then join where the policy accumulates.
+        gold: the round's problems; their solutions join when the recipe says so.
+        reserve: what replay draws on.
+        shares: strategy -> share among round 0's right answers, which the archive brings back.
+    """
+
+    kept: Sequence[Example]
+    reserve: Reserve
+    earlier: Sequence[Example] = ()
+    gold: Sequence[Problem] = ()
+    shares: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Decontamination: which examples may be trained on.
+
+    Attributes:
+        questions: problem id -> question.
+        heldout: normalised held-out questions; no example may ask one of them.
+    """
+
+    questions: Mapping[str, str]
+    heldout: Collection[str]
+
+    def clean(self, examples: Iterable[Example]) -> list[Example]:
+        """The examples that ask no held-out question."""
+        return [
+            example
+            for example in examples
+            if normalised(self.questions.get(example.problem_id, "")) not in self.heldout
+        ]
+
+
+async def training_set(
+    round: Round,
+    history: Sequence[Round],
+    samples: Sequence[Sample],
+    setting: Setting,
+    encoder: Encoder,
+) -> list[Example]:
+    """The round's training set. `history`: the rounds before it, round 0 first."""
+    recipe, config = setting.recipe, setting.recipe.dataset
+    plan = adjusted(round.plan, round.preflight, recipe.monitors.guard)
+    practised = plans.draw(setting.problems, plan, recipe.seed)
+    items = {p.id: p for p in (*setting.problems, *setting.demonstrations)}
+    questions = {name: problem.question for name, problem in items.items()}
+    kept = kept_examples(samples, round.verdicts, round.number)
+    if config.erase_systems:
+        kept = await encoder.without_systems(kept, questions)
+    main = [row for row in history[0].probe if row.family == setting.probe_set.main]
+    sources = Sources(
+        kept=kept,
+        earlier=_examples_of(plans.lineage(history, plan.start_from)),
+        gold=practised,
+        reserve=Reserve.gather(setting.demonstrations, _examples_of(history[1:])),
+        shares=strategy_shares(main),
+    )
+    screen = Screen(questions, setting.probe_set.heldout)
+    seed = derive_seed(recipe.seed, round.number, "", "dataset", 0)
+    examples = await assemble(sources, plan, config, encoder, screen, seed)
+    if config.target == "answer":
+        examples = await encoder.answers_only(
+            examples, lambda example: final_answer(items[example.problem_id], example, setting.task)
+        )
+    return examples
+
+
+def final_answer(problem: Problem, example: Example, task: Task) -> str | None:
+    """The answer that an example's trace ends with; None where it cannot be read."""
+    grade = graded(problem, example.text, task)
+    return None if isinstance(grade, Unreadable) else grade.answer
 
 
 def kept_examples(
@@ -44,118 +116,76 @@ def kept_examples(
     """
     return [
         Example(
-            s.problem_id,
-            s.draft_prompt_token_ids,
-            s.final.token_ids,
-            s.final.text,
-            "kept",
-            number,
-            v.strategy,
-            s.id,
+            problem_id=sample.problem_id,
+            prompt_token_ids=sample.draft.prompt_token_ids,
+            completion_token_ids=sample.final.token_ids,
+            text=sample.final.text,
+            origin="kept",
+            round=number,
+            strategy=verdict.strategy,
+            sample_id=sample.id,
         )
-        for s, v in zip(samples, verdicts, strict=True)
-        if v.kept and s.final.finish_reason == "stop"
+        for sample, verdict in zip(samples, verdicts, strict=True)
+        if verdict.kept and sample.final.finish_reason == "stop"
     ]
 
 
 async def assemble(
-    kept: Sequence[Example],
-    gold: Sequence[Problem],
-    earlier: Sequence[Sequence[Mapping[str, Any]]],
-    reserve: Reserve,
-    plan: Plan,
+    sources: Sources,
+    plan: RoundPlan,
     config: DatasetConfig,
-    engine: Engine,
-    prompts: Prompts,
-    questions: Mapping[str, str],
-    heldout: Collection[str],
-    target: Mapping[str, float],
+    encoder: Encoder,
+    screen: Screen,
     seed: int,
 ) -> list[Example]:
     """The round's training set, shuffled.
 
-    Args: kept: this round's kept samples. gold: the round's problems; their solutions join when the
-        recipe says so. earlier: example tables of the rounds that this model descends from, oldest
-        first. reserve: what re-injection draws on. plan: `replay_fraction` of the result is
-        re-injected, as far as the reserve reaches; when `archive`, a part of it towards the
-        `target` shares. config: the policy, its size, gold traces. engine: tokenises
-        demonstrations. prompts: the draft template. questions: problem id -> question, for
-        decontamination. heldout: normalised held-out questions; no example may ask one of them.
-        target: strategy -> share among round 0's right answers. seed: of this round.
+    `plan.replay_fraction` of it is replayed, as far as the reserve reaches.
     """
     rng = random.Random(seed)
-    own = list(kept)
-    if config.policy != "replace":
-        own += [
-            example_from_row(row, "earlier")
-            for rows in earlier
-            for row in rows
-            if row["origin"] == "kept"
-        ]
-    most = config.size or (len(kept) if config.policy == "accumulate_subsample" else len(own))
-    own = rng.sample(own, most) if most < len(own) else own
+    own = own_examples(sources, config, rng)
     if config.gold:
-        own += await as_examples(
-            [p for p in gold if p.solution], engine, prompts, plan.round, "gold"
-        )
+        solved = [problem for problem in sources.gold if problem.solution]
+        own += await encoder.solutions(solved, plan.round, "gold")
+    replayed = await replay(own, sources, plan, encoder, rng)
+    examples = screen.clean([*own, *replayed])
+    rng.shuffle(examples)
+    return examples
+
+
+def own_examples(sources: Sources, config: DatasetConfig, rng: random.Random) -> list[Example]:
+    """This round's kept samples under the policy: replace, accumulate, accumulate_subsample."""
+    own = list(sources.kept)
+    if config.policy != "replace":
+        own += [replace(e, origin="earlier") for e in sources.earlier if e.origin == "kept"]
+    most = len(own)
+    if config.size:
+        most = config.size
+    elif config.policy == "accumulate_subsample":
+        most = len(sources.kept)
+    return rng.sample(own, most) if most < len(own) else own
+
+
+async def replay(
+    own: Sequence[Example],
+    sources: Sources,
+    plan: RoundPlan,
+    encoder: Encoder,
+    rng: random.Random,
+) -> list[Example]:
+    """As many replayed examples beside `own` as make up the plan's share of both together.
+
+    A part of them are demonstrations drawn evenly; once the plan turns to the archive, the rest
+    brings the strategies back towards round 0's shares.
+    """
+    reserve = sources.reserve
     wanted = round(len(own) * plan.replay_fraction / (1 - plan.replay_fraction))
     even = reserve.even(round(wanted * plan.demonstrations), rng)
-    own += await as_examples(even, engine, prompts, plan.round)
-    archived, demonstrations = reserve.refill(
-        own, wanted - len(even) if plan.archive else 0, target, rng
-    )
-    anchors = await as_examples(demonstrations, engine, prompts, plan.round)
-    out = [
-        e
-        for e in [*own, *archived, *anchors]
-        if normalised(questions.get(e.problem_id, "")) not in heldout
-    ]
-    rng.shuffle(out)
-    return out
+    demonstrations = await encoder.solutions(even, plan.round)
+    lost = wanted - len(even) if plan.archive else 0
+    archived, drawn = reserve.refill([*own, *demonstrations], lost, sources.shares or {}, rng)
+    return [*demonstrations, *archived, *await encoder.solutions(drawn, plan.round)]
 
 
-async def without_systems(
-    examples: Sequence[Example], questions: Mapping[str, str], engine: Engine, prompts: Prompts
-) -> list[Example]:
-    """The examples, their questions asked without the system prompts of `sampling.systems` (prompt erasing)."""
-    asked = [
-        (render(prompts, prompts.draft, question=questions[e.problem_id]), e.text) for e in examples
-    ]
-    ids = await engine.encode(asked) if asked else []
-    return [
-        replace(e, prompt_token_ids=tuple(prompt))
-        for e, (prompt, _) in zip(examples, ids, strict=True)
-    ]
-
-
-async def answers_only(
-    examples: Sequence[Example],
-    answer: Callable[[Example], str | None],
-    engine: Engine,
-    prompts: Prompts,
-) -> list[Example]:
-    """The examples with the final answer alone to learn, the trace left out.
-
-    One whose answer cannot be read is dropped.
-    """
-    texts = {
-        i: prompts.answer.replace("{answer}", said)
-        for i, e in enumerate(examples)
-        if (said := answer(e)) is not None
-    }
-    asked = render(prompts, prompts.draft)  # a chat's turn ends with a token of its own
-    ids = await engine.encode([(asked, text) for text in texts.values()]) if texts else []
-    return [
-        replace(examples[i], text=text, completion_token_ids=tuple(completion))
-        for (i, text), (_, completion) in zip(texts.items(), ids, strict=True)
-    ]
-
-
-def normalised(question: str) -> str:
-    """A question for comparison: lower case, single spaces, no punctuation at the end."""
-    return re.sub(r"\s+", " ", question).strip().rstrip(".?!").lower()
-
-
-def question_of(problems: Sequence[Problem]) -> dict[str, str]:
-    """Problem id -> question."""
-    return {p.id: p.question for p in problems}
+def _examples_of(rounds: Iterable[Round]) -> list[Example]:
+    return [example for round in rounds for example in round.examples]

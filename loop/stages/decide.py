@@ -1,60 +1,59 @@
-"""From a round's tables to held-out scores, readings and one decision.
+"""From a round's records to held-out scores, readings and one decision.
 
 The loop's side of `ouroloop.evals.heldout` and `monitors`.
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ouroloop.evals.heldout import scores_by_family
+from ouroloop.loop import extensions
 from ouroloop.loop.config import ProbeConfig, Recipe
-from ouroloop.loop.records import Action, Decision
-from ouroloop.loop.stages.plan import Stock
-from ouroloop.loop.store import once_json, read_json
-from ouroloop.monitors.base import RoundView
-from ouroloop.monitors.decision.rule import DecisionRule
+from ouroloop.loop.round import Round
+from ouroloop.loop.rows import ProbeRow
+from ouroloop.loop.stages.preflight import adjusted
+from ouroloop.monitors.base import Monitor, Reading, RoundView
+from ouroloop.monitors.decision.rule import Decision, DecisionRule
 from ouroloop.monitors.metrics.drift import Drift
 from ouroloop.monitors.metrics.entropy import TraceEntropy
 from ouroloop.monitors.metrics.generalization import Generalization
-from ouroloop.monitors.metrics.readings import of, some_samples
-from ouroloop.monitors.metrics.selection import largest_ratio, selection_ratios
+from ouroloop.monitors.metrics.readings import some_samples
 from ouroloop.monitors.metrics.texts import RealText
+from ouroloop.monitors.names import Action, FailureMode
 from ouroloop.monitors.registry import MONITORS, measure_all
 
+MODES = {
+    "A": FailureMode.DRIFT,
+    "B": FailureMode.SHARPENING,
+    "C": FailureMode.SHORTCUT,
+    "D": FailureMode.TAIL_NARROWING,
+}
+"""The rule's letters, until it emits `FailureMode` itself."""
 
-def held_out(rows: Sequence[Mapping[str, Any]], main: str, config: ProbeConfig) -> dict[str, Any]:
-    """What evals.json holds: pass@1, pass@k, maj@k and greedy by family.
 
-    With clustered intervals.
-    """
+def held_out(rows: Sequence[ProbeRow], main: str, config: ProbeConfig) -> dict[str, Any]:
+    """What evals.json holds: pass@1, pass@k, maj@k and greedy by family, with their intervals."""
     families = scores_by_family(
-        *([row[name] for row in rows] for name in ("problem", "family", "correct", "answer")),
+        [row.problem for row in rows],
+        [row.family for row in rows],
+        [row.correct for row in rows],
+        [row.answer for row in rows],
         pass_k=config.pass_at,
         majority_k=config.majority,
-        greedy=[row["kind"] == "greedy" for row in rows],
+        greedy=[row.kind == "greedy" for row in rows],
     )
-    return {
-        "main": main,
-        "k": {"pass": config.pass_at, "majority": config.majority},
-        "families": families,
-    }
+    k = {"pass": config.pass_at, "majority": config.majority}
+    return {"main": main, "k": k, "families": families}
 
 
-def main_score(evals: Mapping[str, Any]) -> float:
-    """The main family's pass@1; NaN when undefined."""
-    value = evals["families"].get(evals["main"], {}).get("pass@1", {}).get("value")
-    return math.nan if value is None else float(value)
-
-
-def panel(recipe: Recipe, main: str) -> DecisionRule:
+def decision_rule(recipe: Recipe, main: str) -> DecisionRule:
     """The decision rule with the recipe's tolerances."""
-    tolerances = recipe.monitors.model_dump(exclude={"guard", "canonicaliser", "baselines"})
+    tolerances = recipe.monitors.model_dump(
+        exclude={"guard", "canonicaliser", "baselines", "metrics", "guarded"}
+    )
     return DecisionRule(
         main_family=main,
         pass_k=recipe.probe.pass_at,
@@ -62,77 +61,85 @@ def panel(recipe: Recipe, main: str) -> DecisionRule:
         max_rollbacks=recipe.interventions.max_rollbacks,
         min_kept=recipe.dataset.min_kept,
         num_baselines=sum(a < recipe.rounds for a in recipe.monitors.baselines),
+        also_guarded=tuple(extensions.build_all(extensions.GUARDED, recipe.monitors.guarded)),
         **tolerances,
     )
 
 
-def decide(
-    rule: DecisionRule,
-    view: RoundView,
-    anchors: Sequence[RoundView],
-    folder: Path,
-    history: Sequence[Decision],
-    recipe: Recipe,
-) -> dict[str, Any]:
-    """Read the round with every monitor against round 0 (readings.json), decide.
+def read(
+    round: Round, baselines: Sequence[Round], rule: DecisionRule, recipe: Recipe
+) -> list[Reading]:
+    """Every monitor's readings of the round, compared with round 0.
 
-    And say whether the decision will be carried out.
-
-    The panel sees all samples of an anchor, the monitors as many per problem as in any other round:
-    some readings (the over-confidence of a vote) are not the same thing with more.
+    The monitors see as many samples per problem in a baseline as in any other round: some readings
+    (the over-confidence of a vote) are not the same thing with more.
     """
+    alike = [_alike(seen.view, recipe.probe.samples) for seen in (round, *baselines[:1])]
+    reference = alike[1] if baselines else None
+    return measure_all(alike[0], reference, monitors_for(round, rule, recipe))
+
+
+def decide(
+    round: Round,
+    baselines: Sequence[Round],
+    rule: DecisionRule,
+    history: Sequence[Round],
+    recipe: Recipe,
+) -> Decision:
+    """What happens next, and whether it will be carried out.
+
+    The rule sees all samples of a baseline. `history`: the rounds before this one.
+    """
+    decision = rule.decide(
+        round.view,
+        [baseline.view for baseline in baselines],
+        _heard(round.readings, recipe),
+        [past.decision for past in history],
+    )
+    is_carried_out = recipe.monitors.guard or Action(decision.action) is Action.CONTINUE
+    return replace(
+        decision,
+        mode=MODES[decision.mode] if decision.mode else None,
+        details={**decision.details, "carried_out": is_carried_out},
+    )
+
+
+def monitors_for(round: Round, rule: DecisionRule, recipe: Recipe) -> dict[str, Monitor]:
+    """Every monitor, set up for this recipe and round."""
     temperature = recipe.probe.temperature
-    monitors = {
+    return {
         **MONITORS,
         "accuracy": Generalization(k=recipe.probe.pass_at, main_family=rule.main_family),
         "entropy": TraceEntropy(temperature=temperature),
         "text": RealText(temperature=temperature),
-        "drift": Drift(fresh_share=fresh_share(folder, recipe.monitors.guard)),
-    }
-    alike = [
-        replace(v, probe=some_samples(v.probe, recipe.probe.samples)) for v in (view, *anchors[:1])
-    ]
-    readings = measure_all(alike[0], alike[1] if anchors else None, monitors)
-    once_json(folder / "readings.json", lambda: [asdict(r) for r in readings])
-    decision = asdict(rule.decide(view, anchors, readings, history))
-    guard = recipe.monitors.guard
-    return {
-        **decision,
-        "details": {
-            **decision["details"],
-            "carried_out": guard or decision["action"] == "continue",
-        },
+        "drift": Drift(fresh_share=fresh_share(round, recipe.monitors.guard)),
+        **own_metrics(recipe),
     }
 
 
-def fresh_share(folder: Path, guard: bool) -> float:
-    """The re-injected share that the round's training set was made with.
+def own_metrics(recipe: Recipe) -> dict[str, Monitor]:
+    """The metrics that the recipe itself names, `monitors.metrics`."""
+    built = extensions.build_all(extensions.METRIC, recipe.monitors.metrics)
+    return {metric.name: metric for metric in built}
 
-    The plan's, or what the gate made of it.
+
+def _heard(readings: Sequence[Reading], recipe: Recipe) -> list[Reading]:
+    """The readings that the rule sees: a user's own metric that raises is shown, and ends no run."""
+    own = own_metrics(recipe)
+    return [r for r in readings if r.status != "error" or r.name not in own]
+
+
+def fresh_share(round: Round, guard: bool) -> float:
+    """The replay fraction that the round's training set was made with.
+
+    The plan's, or what the preflight check made of it; 0 in round 0.
     """
-    gate = read_json(folder / "preflight.json") if (folder / "preflight.json").exists() else {}
-    mended = guard and gate.get("action") == "mend"
-    return float((gate if mended else read_json(folder / "plan.json")).get("replay_fraction", 0.0))
+    if round.number == 0:
+        return 0.0
+    if not round.has(Round.preflight):  # a run of an earlier version
+        return round.plan.replay_fraction
+    return adjusted(round.plan, round.preflight, guard).replay_fraction
 
 
-def stock(view: RoundView, anchor: RoundView, shares: Mapping[str, float], main: str) -> Stock:
-    """What the round left for a remedy to work with."""
-    largest = (
-        largest_ratio(selection_ratios(view.pool))
-        if view.pool is not None and view.pool.kept.any()
-        else None
-    )
-    asked = of(anchor.probe, "family", main)
-    answers = Counter(a for a in asked.answer if isinstance(a, str))
-    return Stock(
-        num_kept=int(view.pool.kept.sum()) if view.pool is not None else 0,
-        rarest=min(shares.values(), default=math.nan),
-        selection=largest[2] if largest else math.nan,
-        top_answer=max(answers.values(), default=0) / max(len(asked), 1),
-    )
-
-
-def from_json(raw: Mapping[str, Any]) -> Decision:
-    """A Decision from decision.json."""
-    action: Action = raw["action"]
-    return Decision(raw["round"], action, tuple(raw["reasons"]), raw["mode"], raw["details"])
+def _alike(view: RoundView, num_samples: int) -> RoundView:
+    return replace(view, probe=some_samples(view.probe, num_samples))

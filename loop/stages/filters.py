@@ -1,59 +1,37 @@
-"""The rejection gates. Each is tiny, sees every sample, and gives a reason or None.
+"""The rejection filters. Each is small, sees every sample, and objects or not.
 
-A sample is kept when no gate objects.
+A sample is kept when no filter objects.
 
-Gates over single samples come first in `gates`; those over the whole set (duplicates, caps) follow
-and count only what the others let pass.
+Filters over single samples come first in `chosen_filters`; those over the whole set (duplicates,
+caps) follow and count only what the others let pass.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
-
-import pyarrow as pa
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from ouroloop.evals.steps import calculation_key
 from ouroloop.evals.tasks import Task
+from ouroloop.loop import extensions
 from ouroloop.loop.config import FilterConfig
-from ouroloop.loop.records import Problem, Sample, Verdict
+from ouroloop.loop.records import Problem, Sample
+from ouroloop.loop.rows import Verdict
 from ouroloop.loop.stages.judging import Strategy, Value, judge_text
 from ouroloop.monitors.fence import Unreadable, attempt
-
-SCHEMA = pa.schema(
-    {
-        "sample_id": pa.string(),
-        "problem_id": pa.string(),
-        "question": pa.string(),
-        "gold": pa.string(),
-        "text": pa.string(),
-        "kept": pa.bool_(),
-        "reasons": pa.list_(pa.string()),
-        "answer": pa.string(),
-        "correct": pa.bool_(),
-        "valid": pa.bool_(),
-        "strategy": pa.string(),
-        "approved": pa.bool_(),
-        "agreement": pa.float64(),
-        "temperature": pa.float64(),
-        "num_tokens": pa.int64(),
-        "revised": pa.bool_(),
-        "slice": pa.string(),
-        "unreadable": pa.list_(pa.string()),
-    }
-)
 
 
 @dataclass(frozen=True)
 class Case:
     """A sample with all that can be known of it.
 
-    None = not known; a gate never rejects for what is not known, except where it says so.
+    None: not known; a filter never rejects for what is not known, except where it says so.
     """
 
     sample: Sample
+    problem: Problem
     answer: str | None
     correct: bool | None
     valid: bool | None
@@ -63,11 +41,16 @@ class Case:
 
     @property
     def text(self) -> str:
-        """The text on trial."""
+        """The text that is judged."""
         return self.sample.final.text
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether it ended by itself; a text cut by length is never trained on."""
+        return self.sample.final.finish_reason == "stop"
 
-class Gate(Protocol):
+
+class Filter(Protocol):
     """A dataclass whose fields are its settings."""
 
     @property
@@ -76,13 +59,13 @@ class Gate(Protocol):
         ...
 
     def judge(self, cases: Sequence[Case], alive: Sequence[bool]) -> list[bool]:
-        """True where the gate objects. `alive`: no earlier gate objected."""
+        """True where the filter objects. `alive`: no earlier filter objected."""
         ...
 
 
 @dataclass(frozen=True)
 class Each:
-    """A gate that looks at one sample at a time."""
+    """A filter that looks at one sample at a time."""
 
     name: str
     objects: Callable[[Case], bool]
@@ -173,47 +156,6 @@ class PerStrategy:
         return 0
 
 
-def single_gates(config: FilterConfig) -> list[Each]:
-    """Those gates that a recipe switches on which need nothing but the sample itself."""
-    chosen: list[Each] = []
-    if needed := _needed(config):
-        chosen.append(Each("unreadable", lambda c: not needed.isdisjoint(c.unreadable)))
-    if config.format:
-        chosen.append(
-            Each("format", lambda c: c.answer is None or c.sample.final.finish_reason != "stop")
-        )
-    if config.min_tokens > 1 or config.max_tokens is not None:
-        low, high = config.min_tokens, config.max_tokens or 10**9
-        chosen.append(Each("length", lambda c: not low <= len(c.sample.final.token_ids) <= high))
-    if config.gold:  # what cannot be scored is not kept either
-        chosen.append(Each("gold", lambda c: c.correct is not True))
-    if config.steps:
-        chosen.append(Each("steps", lambda c: c.valid is False))
-    if config.critic:  # a critique that cannot be read is no approval
-        chosen.append(Each("critic", lambda c: c.sample.approved is not True))
-    return chosen
-
-
-def _needed(config: FilterConfig) -> frozenset[Value]:
-    """What the recipe's gates and caps look at.
-
-    A sample of which one of these cannot be read is not kept.
-
-    The other gates take None for "nothing to object to"; a reader that failed is no such evidence.
-    """
-    needs = {
-        Value.GRADE: (
-            config.format
-            or config.gold
-            or config.agreement is not None
-            or config.per_answer is not None
-        ),
-        Value.STEPS: config.steps,
-        Value.STRATEGY: config.per_strategy is not None,
-    }
-    return frozenset(value for value, is_needed in needs.items() if is_needed)
-
-
 @dataclass(frozen=True)
 class PerAnswer:
     """At most the share `most` of the kept samples with one answer, over all problems.
@@ -236,12 +178,48 @@ class PerAnswer:
         return out
 
 
-def gates(config: FilterConfig) -> list[Gate]:
-    """The gates that a recipe switches on, in order."""
-    chosen: list[Gate] = [*single_gates(config)]
+def single_filters(config: FilterConfig) -> list[Each]:
+    """Those filters that a recipe switches on which need nothing but the sample itself."""
+    chosen: list[Each] = []
+    if needed := _needed(config):
+        chosen.append(Each("unreadable", lambda c: not needed.isdisjoint(c.unreadable)))
+    if config.format:
+        chosen.append(Each("format", lambda c: c.answer is None or not c.is_finished))
+    if config.min_tokens > 1 or config.max_tokens is not None:
+        low, high = config.min_tokens, config.max_tokens or 10**9
+        chosen.append(Each("length", lambda c: not low <= len(c.sample.final.token_ids) <= high))
+    if config.gold:  # what cannot be scored is not kept either
+        chosen.append(Each("gold", lambda c: c.correct is not True))
+    if config.steps:
+        chosen.append(Each("steps", lambda c: c.valid is False))
+    if config.critic:  # a critique that cannot be read is no approval
+        chosen.append(Each("critic", lambda c: c.sample.approved is not True))
+    return chosen
+
+
+def _needed(config: FilterConfig) -> frozenset[Value]:
+    """What the recipe's filters and caps look at.
+
+    A sample of which one of these cannot be read is not kept: the other filters take None for
+    "nothing to object to", and a reader that failed is no such evidence.
+    """
+    needs_grade = config.format or config.gold
+    needs_grade |= config.agreement is not None or config.per_answer is not None
+    needs = {
+        Value.GRADE: needs_grade,
+        Value.STEPS: config.steps,
+        Value.STRATEGY: config.per_strategy is not None,
+    }
+    return frozenset(value for value, is_needed in needs.items() if is_needed)
+
+
+def chosen_filters(config: FilterConfig) -> list[Filter]:
+    """The filters that a recipe switches on, in order."""
+    chosen: list[Filter] = [*single_filters(config)]
     if config.agreement is not None:
         least = config.agreement
         chosen.append(Each("agreement", lambda c: c.agreement is None or c.agreement < least))
+    chosen += extensions.build_all(extensions.FILTER, config.extra)
     if config.duplicates == "exact":
         chosen.append(Duplicates(lambda c: c.text.strip()))
     elif config.duplicates == "calculations":
@@ -255,62 +233,50 @@ def gates(config: FilterConfig) -> list[Gate]:
     return chosen
 
 
-def judge(
-    samples: Sequence[Sample],
-    problems: Mapping[str, Problem],
-    task: Task,
-    config: FilterConfig,
-    strategy: Strategy,
-) -> list[Verdict]:
-    """Every sample's verdict, with every gate's reason."""
-    cases = examine(samples, problems, task, strategy)
-    alive = [True] * len(cases)
-    reasons: list[list[str]] = [[] for _ in cases]
-    for gate in gates(config):
-        for i, objects in enumerate(gate.judge(cases, alive)):
-            if objects:
-                reasons[i].append(gate.name)
-        alive = [not r for r in reasons]
-    return [
-        Verdict(
-            c.sample.id,
-            c.sample.problem_id,
-            c.text,
-            not why,
-            tuple(why),
-            c.answer,
-            c.correct,
-            c.valid,
-            c.strategy,
-            c.sample.approved,
-            c.agreement,
-            tuple(failure.label for failure in c.unreadable.values()),
-        )
-        for c, why in zip(cases, reasons, strict=True)
-    ]
-
-
 def examine(
     samples: Sequence[Sample], problems: Mapping[str, Problem], task: Task, strategy: Strategy
 ) -> list[Case]:
     """Grade, check and name every sample.
 
-    And count each answer's vote share among its problem's samples (self-consistency, 2203.11171).
+    And count each answer's vote share among its problem's samples.
+
+    Source: self-consistency, Wang et al. 2203.11171.
     """
     read_N = [judge_text(problems[s.problem_id], s.final.text, task, strategy) for s in samples]
-    votes: dict[str, Counter[str]] = defaultdict(Counter)
-    asked = Counter(s.problem_id for s in samples)
-    for s, read in zip(samples, read_N, strict=True):
-        if read.grade.answer is not None:
-            votes[s.problem_id][read.grade.answer] += 1
+    asked = Counter(sample.problem_id for sample in samples)
+    votes = Counter(
+        (sample.problem_id, read.grade.answer) for sample, read in zip(samples, read_N, strict=True)
+    )
     cases = []
-    for s, read in zip(samples, read_N, strict=True):
-        answer = read.grade.answer
-        share = votes[s.problem_id][answer] / asked[s.problem_id] if answer is not None else None
-        cases.append(
-            Case(s, answer, read.grade.correct, read.valid, read.strategy, share, read.unreadable)
+    for sample, read in zip(samples, read_N, strict=True):
+        agreement = None
+        if read.grade.answer is not None:
+            voted = votes[sample.problem_id, read.grade.answer]
+            agreement = voted / asked[sample.problem_id]
+        case = Case(
+            sample=sample,
+            problem=problems[sample.problem_id],
+            answer=read.grade.answer,
+            correct=read.grade.correct,
+            valid=read.valid,
+            strategy=read.strategy,
+            agreement=agreement,
+            unreadable=read.unreadable,
         )
+        cases.append(case)
     return cases
+
+
+def judge(cases: Sequence[Case], config: FilterConfig) -> list[Verdict]:
+    """Every sample's verdict, with the reason of every filter that objects."""
+    alive = [True] * len(cases)
+    reasons: list[list[str]] = [[] for _ in cases]
+    for rejection in chosen_filters(config):
+        for i, objects in enumerate(rejection.judge(cases, alive)):
+            if objects:
+                reasons[i].append(rejection.name)
+        alive = [not found for found in reasons]
+    return [_verdict(case, tuple(found)) for case, found in zip(cases, reasons, strict=True)]
 
 
 def _calculations_or_text(case: Case) -> str:
@@ -322,21 +288,25 @@ def _calculations_or_text(case: Case) -> str:
     return case.text.strip() if isinstance(key, Unreadable) or not key else key
 
 
-def to_rows(
-    samples: Sequence[Sample], verdicts: Sequence[Verdict], problems: Mapping[str, Problem]
-) -> list[dict[str, Any]]:
-    """Rows of verdicts.parquet."""
-    return [
-        {
-            **asdict(v),
-            "reasons": list(v.reasons),
-            "unreadable": list(v.unreadable),
-            "question": problems[v.problem_id].question,
-            "gold": problems[v.problem_id].answer,
-            "temperature": s.temperature,
-            "num_tokens": len(s.final.token_ids),
-            "revised": bool(s.revisions),
-            "slice": problems[v.problem_id].slice,
-        }
-        for s, v in zip(samples, verdicts, strict=True)
-    ]
+def _verdict(case: Case, reasons: tuple[str, ...]) -> Verdict:
+    sample, problem = case.sample, case.problem
+    return Verdict(
+        sample_id=sample.id,
+        problem_id=problem.id,
+        question=problem.question,
+        gold=problem.answer,
+        text=case.text,
+        kept=not reasons,
+        reasons=reasons,
+        answer=case.answer,
+        correct=case.correct,
+        valid=case.valid,
+        strategy=case.strategy,
+        approved=sample.approved,
+        agreement=case.agreement,
+        temperature=sample.temperature,
+        num_tokens=len(sample.final.token_ids),
+        revised=bool(sample.revisions),
+        slice=problem.slice,
+        unreadable=tuple(failure.label for failure in case.unreadable.values()),
+    )

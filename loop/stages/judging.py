@@ -6,13 +6,16 @@ A reader that raises leaves its value unknown, and the reason is kept.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from ouroloop.evals.errors import DataError
 from ouroloop.evals.tasks import Grade, Problem, Task
 from ouroloop.loop.errors import OuroloopError
+from ouroloop.loop.round import Round
+from ouroloop.loop.rows import AuditRow, ProbeRow, Verdict
 from ouroloop.monitors.fence import Unreadable, attempt
 
 Strategy = Callable[[Problem, str], str | None]
@@ -72,10 +75,18 @@ def graded(problem: Problem, text: str, task: Task) -> Grade | Unreadable:
     return attempt(f"{task.name} grader", _grade, problem, text, task, passing=PASSING)
 
 
-def count(labels_N: Iterable[Iterable[str]]) -> tuple[int, dict[str, int]]:
-    """(samples with any failure, failures by label) of N samples' labels."""
-    failed = [list(labels) for labels in labels_N if labels]
-    return len(failed), dict(Counter(label for labels in failed for label in labels))
+def unreadable(round: Round) -> Iterator[dict[str, Any]]:
+    """Per table of the round on which some reader failed: on how many rows, and why."""
+    tables: dict[str, Sequence[Verdict | ProbeRow | AuditRow]] = {
+        "planted items": round.audit,
+        "samples": round.verdicts,
+        "probe samples": round.probe,
+    }
+    for what, rows in tables.items():
+        failed = [row.unreadable for row in rows if row.unreadable]
+        if failed:
+            why = Counter(label for labels in failed for label in labels)
+            yield {"what": what, "unreadable": len(failed), "of": len(rows), "why": dict(why)}
 
 
 # A plugin may also return the wrong thing. That is found here, inside the fence, and not when a

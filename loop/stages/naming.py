@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ouroloop.evals.tasks import Task
+from ouroloop.evals.tasks import Capability, Task
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.records import Problem
 from ouroloop.loop.stages.judging import Strategy
@@ -77,12 +77,14 @@ class Learned:
 
 
 def strategist(task: Task, kind: str) -> Strategy | Learned:
-    """The recipe's choice; "task" is the task's own truth.
+    """The recipe's choice; "task" is the best that the task can offer.
 
-    And the dataflow of the calculations where it has none.
+    Its own truth, or else the dataflow of its calculations, or else (free text) step templates.
     """
+    if kind == "task" and Capability.STRATEGIES in task.capabilities:
+        return task.strategy
+    if kind == "task":
+        kind = "dataflow" if Capability.NUMBERS in task.capabilities else "templates"
     if kind == "templates":
         return Learned()
-    if kind == "task" and task.name == "arithmetic":
-        return task.strategy
-    return Canonical(CANONICALISERS["dataflow" if kind == "task" else kind])
+    return Canonical(CANONICALISERS[kind])

@@ -1,21 +1,21 @@
-"""The gate before training: what the filter is about to make of every strategy and answer.
+"""The preflight check: what the filters are about to make of every strategy and answer.
 
-And whether its verifier can be trusted at all.
-
-One round ahead of every probe: share in the next model ~ (1 - fresh share) x selection ratio x
-share now. Known from the pool alone.
+And whether their verifier can be trusted at all. It looks one round ahead of every probe: share in
+the next model ~ (1 - fresh share) x selection ratio x share now, known from the pool alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from ouroloop.loop.config import Recipe
-from ouroloop.loop.stages.plan import Plan
+from ouroloop.loop.config import InterventionConfig, Recipe
+from ouroloop.loop.round import Round
+from ouroloop.loop.round_view import audit_of, pool_of
+from ouroloop.loop.rows import Preflight, PreflightAction, RoundPlan, Verdict
 from ouroloop.monitors.base import AuditItems, Pool
 from ouroloop.monitors.estimators.stats import UNDEFINED
 from ouroloop.monitors.metrics.audit import error_rate
@@ -27,88 +27,64 @@ from ouroloop.monitors.metrics.selection import (
 )
 from ouroloop.monitors.metrics.supply import starves
 
-Action = Literal["pass", "mend", "block"]
 
+def check_round(
+    round: Round, verdicts: Sequence[Verdict], recipe: Recipe, top_answer: float
+) -> Preflight:
+    """The check of a round whose samples the filters would judge so.
 
-@dataclass(frozen=True)
-class Gate:
-    """What the gate says of a round's kept samples.
-
-    Anchor_share, per_answer: what the plan becomes by "mend".
+    top_answer: share of the most repeated answer at round 0; such an answer is no shortcut.
     """
-
-    action: Action
-    reasons: tuple[str, ...]
-    replay_fraction: float
-    per_answer: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {**asdict(self), "reasons": list(self.reasons)}
+    return check(pool_of(verdicts), audit_of(round.audit), round.plan, recipe, top_answer)
 
 
-def judge(
-    pool: Pool | None, canaries: AuditItems | None, plan: Plan, recipe: Recipe, top_answer: float
-) -> Gate:
-    """Block, mend or pass.
+def check(
+    pool: Pool | None,
+    audit: AuditItems | None,
+    plan: RoundPlan,
+    recipe: Recipe,
+    top_answer: float,
+) -> Preflight:
+    """Block, adjust or pass.
 
-    * block: the wrong items that the filter accepts are significantly more than
+    * block: the wrong items that the filters accept are significantly more than
       `interventions.max_false_acceptance` allows, so more rounds would only teach what the verifier
       does not see.
     * a note, when fewer samples were kept than a training takes (`dataset.min_examples`), or the
       yield lies significantly below `monitors.min_yield`: the round's training set starves.
-    * mend, where no gold answer verifies the samples: an answer that is common over problems
+    * adjust, where no gold answer verifies the samples: an answer that is common over problems
       (`interventions.per_answer`, or twice round 0's `top_answer`), or a strategy, is selected so
       strongly that it takes over under the planned fresh share: (1 - fresh share) R > 1, by the
       limits of all clusters at once. The answer is capped; for the strategy the fresh share is
       raised to 1 - 1/R.
     """
-    limits = recipe.interventions
-    share, per_answer = plan.replay_fraction, plan.per_answer
+    passed = Preflight(PreflightAction.PASS, (), plan.replay_fraction, plan.per_answer)
     if pool is None or not pool.kept.any():
-        return Gate("pass", ("nothing was kept",), share, per_answer)
-    wrong = error_rate(canaries, 0.0) if canaries is not None else UNDEFINED
-    if np.isfinite(wrong.low) and wrong.low > limits.max_false_acceptance:
-        told = (
-            f"the filter accepts {wrong.value:.0%} of the planted wrong items (at least"
-            f" {wrong.low:.0%}; tolerated {limits.max_false_acceptance:.0%}): training on what it"
-            " keeps would teach its blind spots"
-        )
-        return Gate("block", (told,), share, per_answer)
-    level = (
-        1 - 2 * recipe.monitors.watch_alpha / recipe.rounds
-    )  # as the panel judges it after the round
-    hungry = starves(pool, recipe.monitors.min_yield, level, recipe.dataset.min_kept)
-    reasons = [hungry] if hungry else []
-    noted = len(reasons)
-    growing = takeovers(selection_ratios(pool), share)
+        return replace(passed, reasons=("nothing was kept",))
+    blind = _blind(audit, recipe.interventions)
+    if blind:
+        return replace(passed, action=PreflightAction.BLOCK, reasons=(blind,))
+    noted = _notes(pool, recipe)
+    growing = takeovers(selection_ratios(pool), plan.replay_fraction)
     if recipe.filters.gold:
-        reasons += [
-            f"{_told('strategy', r, share)}; its samples are verified, so this is noted only"
-            for r in growing[:1]
+        verified = [
+            f"{_sentence('strategy', ratio, plan.replay_fraction)}; its samples are verified, so"
+            " this is noted only"
+            for ratio in growing[:1]
         ]
-        return Gate("pass", tuple(reasons), share, per_answer)
-    common = max(limits.per_answer, 2 * top_answer if np.isfinite(top_answer) else 0.0)
-    answers = [
-        r
-        for r in takeovers(
-            ratios_of(_named(pool.answer), pool.problem, pool.kept, pool.correct), share
-        )
-        if r.raw_share > common
-    ]
-    if answers and (per_answer is None or per_answer > common):
-        per_answer = common
-        reasons.append(
-            f"{_told('answer', answers[0], share)}: at most {common:.1%} of the kept samples may"
-            " give one answer"
-        )
-    wanted = min(fresh_share(growing[0].ratio), limits.replay_fraction_max) if growing else 0.0
-    if wanted > share:
-        reasons.append(
-            f"{_told('strategy', growing[0], share)}: re-injected share {share:.0%} -> {wanted:.0%}"
-        )
-        share = wanted
-    return Gate("mend" if len(reasons) > noted else "pass", tuple(reasons), share, per_answer)
+        return replace(passed, reasons=(*noted, *verified))
+    capped = _cap_answers(passed, pool, recipe.interventions, top_answer)
+    held = _hold_back(capped, growing, recipe.interventions)
+    if held == passed:
+        return replace(passed, reasons=tuple(noted))
+    return replace(held, action=PreflightAction.ADJUST, reasons=(*noted, *held.reasons))
+
+
+def adjusted(plan: RoundPlan, found: Preflight, guard: bool) -> RoundPlan:
+    """The plan that is carried out; unguarded: as it was."""
+    if not guard or found.action is not PreflightAction.ADJUST:
+        return plan
+    return replace(plan, replay_fraction=found.replay_fraction, per_answer=found.per_answer)
 
 
 def takeovers(found: list[SelectionRatio], share: float) -> list[SelectionRatio]:
@@ -120,16 +96,58 @@ def takeovers(found: list[SelectionRatio], share: float) -> list[SelectionRatio]
     return sorted(growing, key=lambda r: -r.all_low)
 
 
-def carried_out(plan: Plan, gate: Mapping[str, Any], guard: bool) -> Plan:
-    """The plan as the gate mends it; unguarded: as it was."""
+def _blind(audit: AuditItems | None, limits: InterventionConfig) -> str:
+    """Why the verifier cannot be trusted; empty when nothing speaks against it."""
+    wrong = UNDEFINED if audit is None else error_rate(audit, 0.0)
+    if not np.isfinite(wrong.low) or wrong.low <= limits.max_false_acceptance:
+        return ""
     return (
-        replace(plan, replay_fraction=gate["replay_fraction"], per_answer=gate["per_answer"])
-        if guard and gate["action"] == "mend"
-        else plan
+        f"the filter accepts {wrong.value:.0%} of the planted wrong items (at least"
+        f" {wrong.low:.0%}; tolerated {limits.max_false_acceptance:.0%}): training on what it"
+        " keeps would teach its blind spots"
     )
 
 
-def _told(kind: str, found: SelectionRatio, share: float) -> str:
+def _notes(pool: Pool, recipe: Recipe) -> list[str]:
+    # The level at which the decision rule judges the yield after the round.
+    level = 1 - 2 * recipe.monitors.watch_alpha / recipe.rounds
+    hungry = starves(pool, recipe.monitors.min_yield, level, recipe.dataset.min_kept)
+    return [hungry] if hungry else []
+
+
+def _cap_answers(
+    found: Preflight, pool: Pool, limits: InterventionConfig, top_answer: float
+) -> Preflight:
+    """A cap on the share of one answer, where one takes over."""
+    common = max(limits.per_answer, 2 * top_answer if np.isfinite(top_answer) else 0.0)
+    ratios = ratios_of(_named(pool.answer), pool.problem, pool.kept, pool.correct)
+    growing = [r for r in takeovers(ratios, found.replay_fraction) if r.raw_share > common]
+    if not growing or (found.per_answer is not None and found.per_answer <= common):
+        return found
+    reason = (
+        f"{_sentence('answer', growing[0], found.replay_fraction)}: at most {common:.1%} of the"
+        " kept samples may give one answer"
+    )
+    return replace(found, per_answer=common, reasons=(*found.reasons, reason))
+
+
+def _hold_back(
+    found: Preflight, growing: list[SelectionRatio], limits: InterventionConfig
+) -> Preflight:
+    """A fresh share that holds the strongest strategy back, as far as the recipe allows."""
+    if not growing:
+        return found
+    share = found.replay_fraction
+    wanted = min(fresh_share(growing[0].ratio), limits.replay_fraction_max)
+    if wanted <= share:
+        return found
+    reason = (
+        f"{_sentence('strategy', growing[0], share)}: re-injected share {share:.0%} -> {wanted:.0%}"
+    )
+    return replace(found, replay_fraction=wanted, reasons=(*found.reasons, reason))
+
+
+def _sentence(kind: str, found: SelectionRatio, share: float) -> str:
     return (
         f"the filter multiplies the share of {kind} {found.cluster!r} ({found.raw_share:.1%} of the"
         f" samples) by {found.ratio:.2f} (at least {found.all_low:.2f}), more than a fresh share of"

@@ -1,56 +1,28 @@
-"""The fixed panel through the engine -> tables -> the RoundView that monitors read.
+"""The probe set through the engine: the same problems and sampling in every round.
 
-Same problems, same sampling in every round, with fresh luck.
+The random draws are each round's own: one draw for all rounds would add up to false evidence.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-import pyarrow as pa
-
-from ouroloop.evals.tasks import Task
+from ouroloop.evals.questions import normalised
+from ouroloop.evals.tasks import Grade, Task
 from ouroloop.loop.config import ProbeConfig
 from ouroloop.loop.records import Completion, Problem
+from ouroloop.loop.rows import CritiqueRow, ProbeRow
 from ouroloop.loop.stages import constitution
-from ouroloop.loop.stages.dataset import normalised
-from ouroloop.loop.stages.judging import Strategy, judge_text
+from ouroloop.loop.stages.judging import Strategy, graded, judge_text
 from ouroloop.loop.stages.naming import Learned
 from ouroloop.loop.stages.refine import Progress, Refiner, derive_seed, gather_bounded
-from ouroloop.monitors.base import AuditItems, Critics, Pool, RoundView, Samples, Texts
 
-PROBE_SCHEMA = pa.schema(
-    {
-        "problem": pa.string(),
-        "family": pa.string(),
-        "slice": pa.string(),
-        "kind": pa.string(),
-        "correct": pa.float64(),
-        "valid": pa.float64(),
-        "strategy": pa.string(),
-        "answer": pa.string(),
-        "nll": pa.float64(),
-        "num_tokens": pa.float64(),
-        "truncated": pa.float64(),
-        "text": pa.string(),
-        "unreadable": pa.list_(pa.string()),
-    }
-)
-CRITICS_SCHEMA = pa.schema(
-    {
-        "problem": pa.string(),
-        "approved": pa.float64(),
-        "probability": pa.float64(),
-        "correct": pa.float64(),
-        "agreement": pa.float64(),
-        "text": pa.string(),
-    }
-)
+Answers = list[tuple[Literal["sample", "greedy"], Completion]]
+"""What was answered to one problem: its samples in order, then the greedy answer."""
 
 
 @dataclass(frozen=True)
@@ -77,22 +49,18 @@ def choose_probe_set(task: Task, config: ProbeConfig) -> ProbeSet:
 
     `problems` of the main one, which most training problems are of, `family_problems` of others.
     """
-    heldout, train = task.problems("heldout"), task.problems("train")
-    main = Counter(p.family for p in train).most_common(1)[0][0]
-    if all(p.family != main for p in heldout):
-        main = Counter(p.family for p in heldout).most_common(1)[0][0]
-    there = sum(p.family == main and p.slice == "tail" for p in heldout)
-    num_tail = (
-        None
-        if config.tail_share is None
-        else min(round(config.tail_share * config.problems), there)
-    )
+    heldout = task.problems("heldout")
+    main = _main_family(task.problems("train"), heldout)
+    num_tail = None
+    if config.tail_share is not None:
+        there = sum(p.family == main and p.slice == "tail" for p in heldout)
+        num_tail = min(round(config.tail_share * config.problems), there)
     room = {_shelf(p, main, num_tail): config.family_problems for p in heldout}
-    room |= (
-        {(main, ""): config.problems}
-        if num_tail is None
-        else {(main, "tail"): num_tail, (main, "typical"): config.problems - num_tail}
-    )
+    if num_tail is None:
+        room[main, ""] = config.problems
+    else:
+        room[main, "tail"] = num_tail
+        room[main, "typical"] = config.problems - num_tail
     chosen = []
     for problem in heldout:
         shelf = _shelf(problem, main, num_tail)
@@ -102,221 +70,151 @@ def choose_probe_set(task: Task, config: ProbeConfig) -> ProbeSet:
     return ProbeSet(tuple(chosen), main, frozenset(normalised(p.question) for p in heldout))
 
 
+def _main_family(train: Sequence[Problem], heldout: Sequence[Problem]) -> str:
+    """The family of most training problems; of most held-out ones where none is held out of it."""
+    main = Counter(p.family for p in train).most_common(1)[0][0]
+    if all(p.family != main for p in heldout):
+        return Counter(p.family for p in heldout).most_common(1)[0][0]
+    return main
+
+
 def _shelf(problem: Problem, main: str, num_tail: int | None) -> tuple[str, str]:
     """What a problem is counted with.
 
     Its family, and in the main one its slice where the tail has a number of its own.
     """
-    return problem.family, problem.slice if problem.family == main and num_tail is not None else ""
+    has_number = problem.family == main and num_tail is not None
+    return problem.family, problem.slice if has_number else ""
 
 
 async def measure(
     refiner: Refiner,
-    panel: ProbeSet,
+    probe_set: ProbeSet,
     task: Task,
-    config: ProbeConfig,
     strategy: Strategy,
-    progress: Progress,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(probe rows, critic rows).
+    report: Progress,
+) -> tuple[list[ProbeRow], list[CritiqueRow]]:
+    """Answers to the probe set, and critiques of the main family's first samples.
 
-    `samples` (in an anchor: `baseline_samples`) at the probe's temperature and one greedy answer per
-    problem, then critiques of the main family's first samples.
+    `samples` (in a baseline round: `baseline_samples`) at the probe's temperature and one greedy
+    answer per problem.
     """
-    num = (
-        config.samples
-        if refiner.round not in refiner.recipe.monitors.baselines
-        else config.baseline_samples or 4 * config.samples
-    )
-    total, done = len(panel.problems) * (num + 1), 0
+    answers = await _answered(refiner, probe_set, report)
+    found = list(zip(probe_set.problems, answers, strict=True))
+    main = [(problem, given) for problem, given in found if problem.family == probe_set.main]
+    if isinstance(strategy, Learned):
+        strategy.learn([(problem, text.text) for problem, given in main for _, text in given])
+    rows = [
+        _row(problem, kind, text, task, strategy)
+        for problem, given in found
+        for kind, text in given
+    ]
+    critics = []
+    if refiner.recipe.refine.critique:
+        finished = [each for each in main if each[1][0][1].finish_reason == "stop"]
+        judged = finished[: refiner.recipe.probe.critiques]
+        critics = await _criticise(refiner, judged, task, report)
+    return rows, critics
 
-    async def ask(problem: Problem) -> list[tuple[str, Completion]]:
+
+async def _answered(refiner: Refiner, probe_set: ProbeSet, report: Progress) -> list[Answers]:
+    """The answers to every problem of the probe set, in its order."""
+    config = refiner.recipe.probe
+    num = config.samples
+    if refiner.round in refiner.recipe.monitors.baselines:
+        num = config.baseline_samples or 4 * config.samples
+    total, done = len(probe_set.problems) * (num + 1), 0
+
+    async def ask(problem: Problem) -> Answers:
         nonlocal done
         sampled = [refiner.probe(problem, i, config.temperature) for i in range(num)]
-        answers = await asyncio.gather(*sampled, refiner.probe(problem, num, 0.0))
-        done += len(answers)
-        progress("probing", done, total)
-        return [*(("sample", a) for a in answers[:-1]), ("greedy", answers[-1])]
+        *drawn, greedy = await asyncio.gather(*sampled, refiner.probe(problem, num, 0.0))
+        done += num + 1
+        report("probing", done, total)
+        return [*(("sample", text) for text in drawn), ("greedy", greedy)]
 
     limit = max(1, refiner.recipe.engine.concurrency // (num + 1))
-    answers = await gather_bounded([ask(p) for p in panel.problems], limit)
-    if isinstance(strategy, Learned):
-        strategy.learn(
-            [
-                (p, a.text)
-                for p, found in zip(panel.problems, answers, strict=True)
-                if p.family == panel.main
-                for _, a in found
-            ]
-        )
-    rows = [
-        _row(p, kind, a, task, strategy)
-        for p, found in zip(panel.problems, answers, strict=True)
-        for kind, a in found
-    ]
-    judged = [
-        (p, found)
-        for p, found in zip(panel.problems, answers, strict=True)
-        if p.family == panel.main and found[0][1].finish_reason == "stop"
-    ]
-    judged = judged[: config.critiques] if refiner.recipe.refine.critique else []
-    critics = await _criticise(refiner, judged, task, progress)
-    return rows, critics
+    answers: list[Answers] = await gather_bounded([ask(p) for p in probe_set.problems], limit)
+    return answers
 
 
 async def _criticise(
     refiner: Refiner,
-    judged: Sequence[tuple[Problem, list[tuple[str, Completion]]]],
+    judged: Sequence[tuple[Problem, Answers]],
     task: Task,
-    progress: Progress,
-) -> list[dict[str, Any]]:
-    """Critiques of each problem's first sample, beside the truth.
-
-    Right answer by right steps (where steps cannot be checked: right answer).
-    """
+    report: Progress,
+) -> list[CritiqueRow]:
+    """Critiques of each problem's first sample, beside the truth."""
     done = 0
 
-    async def one(problem: Problem, found: list[tuple[str, Completion]]) -> dict[str, Any]:
+    async def one(problem: Problem, answers: Answers) -> CritiqueRow:
         nonlocal done
-        principle = constitution.draw(
-            refiner.principles,
-            derive_seed(refiner.recipe.seed, 0, problem.id, "principle_probe", 0),
-        )
-        critique = await refiner.criticise(problem, 0, found[0][1], principle)
-        read = [
-            judge_text(problem, a.text, task, lambda *_: None)
-            for kind, a in found
-            if kind == "sample"
-        ]
-        grades, valid = [r.grade for r in read], read[0].valid
-        correct = (
-            grades[0].correct
-            if grades[0].correct is None or valid is None
-            else grades[0].correct and valid
-        )
-        agreement = (
-            np.mean([g.answer == grades[0].answer for g in grades[1:]])
-            if grades[0].answer is not None and len(grades) > 1
-            else None
-        )
+        seed = derive_seed(refiner.recipe.seed, 0, problem.id, "principle_probe", 0)
+        principle = constitution.draw(refiner.principles, seed)
+        critique = await refiner.criticise(problem, 0, answers[0][1], principle)
+        correct, agreement = _truth(problem, answers, task)
         done += 1
-        progress("probing the critic", done, len(judged))
-        return {
-            "problem": problem.id,
-            "approved": _number(critique.approved),
-            "probability": critique.probability,
-            "correct": _number(correct),
-            "agreement": agreement,
-            "text": critique.completion.text,
-        }
-
-    return await gather_bounded([one(p, f) for p, f in judged], refiner.recipe.engine.concurrency)
-
-
-def view(
-    number: int,
-    probe: Sequence[Mapping[str, Any]],
-    critics: Sequence[Mapping[str, Any]],
-    verdicts: Sequence[Mapping[str, Any]],
-    texts: Sequence[Mapping[str, Any]] = (),
-    canaries: Sequence[Mapping[str, Any]] = (),
-) -> RoundView:
-    """The monitors' view of a round, from its tables; an empty table is not there."""
-    judged = None
-    if critics:
-        judged = Critics(
-            _objects(critics, "problem"),
-            *(
-                _floats(critics, name)
-                for name in ("approved", "probability", "correct", "agreement")
-            ),
+        report("probing the critic", done, len(judged))
+        return CritiqueRow(
+            problem=problem.id,
+            approved=_number(critique.approved),
+            probability=critique.probability,
+            correct=_number(correct),
+            agreement=agreement,
+            text=critique.completion.text,
         )
-    sampled = [r for r in probe if r["kind"] == "sample"]
-    greedy = [r for r in probe if r["kind"] == "greedy"]
-    scored = (
-        Texts(
-            _objects(texts, "problem"),
-            *(_floats(texts, name) for name in ("nll", "entropy", "num_tokens")),
-        )
-        if texts
-        else None
+
+    rows: list[CritiqueRow] = await gather_bounded(
+        [one(*each) for each in judged], refiner.recipe.engine.concurrency
     )
-    planted = (
-        AuditItems(
-            _objects(canaries, "problem"), _floats(canaries, "right"), _floats(canaries, "accepted")
-        )
-        if canaries
-        else None
-    )
-    return RoundView(
-        number,
-        _samples(sampled),
-        _samples(greedy),
-        judged,
-        _pool(verdicts) if verdicts else None,
-        scored,
-        planted,
-    )
+    return rows
 
 
-def _pool(verdicts: Sequence[Mapping[str, Any]]) -> Pool:
-    return Pool(
-        problem=_objects(verdicts, "problem_id"),
-        strategy=_objects(verdicts, "strategy"),
-        answer=_objects(verdicts, "answer"),
-        correct=_floats(verdicts, "correct"),
-        kept=np.array([bool(v["kept"]) for v in verdicts]),
-        reason=np.array([v["reasons"][0] if v["reasons"] else "" for v in verdicts], dtype=object),
-        valid=_floats(verdicts, "valid"),
-        approved=_floats(verdicts, "approved"),
-        text=_objects(verdicts, "text"),
-        slice=_objects(verdicts, "slice") if "slice" in verdicts[0] else None,
-    )
+def _truth(problem: Problem, answers: Answers, task: Task) -> tuple[bool | None, float | None]:
+    """(whether the first sample is right, its answer's share among the other samples).
 
-
-def _samples(rows: Sequence[Mapping[str, Any]]) -> Samples:
-    texts = {
-        name: _objects(rows, name)
-        for name in ("problem", "family", "slice", "strategy", "answer", "text")
-    }
-    numbers = {
-        name: _floats(rows, name) for name in ("correct", "valid", "nll", "num_tokens", "truncated")
-    }
-    return Samples(**texts, **numbers)
+    Right: a right answer by right steps; where steps cannot be checked, a right answer.
+    """
+    first, *others = [text.text for kind, text in answers if kind == "sample"]
+    read = judge_text(problem, first, task, lambda *_: None)
+    correct, answer = read.grade.correct, read.grade.answer
+    if correct is not None and read.valid is not None:
+        correct = correct and read.valid
+    agreement = None
+    if answer is not None and others:
+        grades = [graded(problem, text, task) for text in others]
+        alike = [isinstance(grade, Grade) and grade.answer == answer for grade in grades]
+        agreement = sum(alike) / len(alike)
+    return correct, agreement
 
 
 def _row(
-    problem: Problem, kind: str, answer: Completion, task: Task, strategy: Strategy
-) -> dict[str, Any]:
+    problem: Problem,
+    kind: Literal["sample", "greedy"],
+    answer: Completion,
+    task: Task,
+    strategy: Strategy,
+) -> ProbeRow:
     read = judge_text(problem, answer.text, task, strategy)
-    return {
-        "problem": problem.id,
-        "family": problem.family,
-        "slice": problem.slice,
-        "kind": kind,
-        "correct": _number(read.grade.correct),
-        "valid": _number(read.valid),
-        "strategy": read.strategy,
-        "answer": read.grade.answer,
-        "nll": -sum(answer.logprobs) / len(answer.logprobs) if answer.logprobs else None,
-        "num_tokens": float(len(answer.token_ids)),
-        "truncated": float(answer.finish_reason == "length"),
-        "text": answer.text,
-        "unreadable": read.labels,
-    }
+    nll = None
+    if answer.logprobs:
+        nll = -sum(answer.logprobs) / len(answer.logprobs)
+    return ProbeRow(
+        problem=problem.id,
+        family=problem.family,
+        slice=problem.slice,
+        kind=kind,
+        correct=_number(read.grade.correct),
+        valid=_number(read.valid),
+        strategy=read.strategy,
+        answer=read.grade.answer,
+        nll=nll,
+        num_tokens=float(len(answer.token_ids)),
+        truncated=float(answer.finish_reason == "length"),
+        text=answer.text,
+        unreadable=tuple(read.labels),
+    )
 
 
 def _number(value: bool | None) -> float | None:
     return None if value is None else float(value)
-
-
-def _objects(rows: Sequence[Mapping[str, Any]], name: str) -> Any:
-    out = np.empty(len(rows), dtype=object)
-    out[:] = [row[name] for row in rows]
-    return out
-
-
-def _floats(rows: Sequence[Mapping[str, Any]], name: str) -> Any:
-    return np.array(
-        [np.nan if row[name] is None else float(row[name]) for row in rows], dtype=float
-    )

@@ -40,19 +40,45 @@ CHAT = Prompts(
 )
 """For instruction-tuned checkpoints. A base model takes the same with `chat: false`."""
 
+FREE_TEXT = Prompts(
+    # Bai et al. 2212.08073, section 3, with our verdict line.
+    draft="{question}",
+    critique=(
+        "Request: {question}\n\nResponse:\n{draft}\n\nReview this response. {principle}\nName"
+        " its worst fault, if it has one. End with a line that says either: verdict right, or:"
+        " verdict wrong"
+    ),
+    revise=(
+        "Request: {question}\n\nResponse:\n{draft}\n\nReview:\n{critique}\n\nRewrite the"
+        " response so that it has no such fault. {principle}"
+    ),
+    direct=(
+        "Request: {question}\n\nResponse:\n{draft}\n\nRewrite the response so that it is better."
+        " {principle}"
+    ),
+    answer="{answer}",
+    approve="right",
+    reject="wrong",
+    chat=True,
+)
+"""For tasks whose texts have no final answer."""
+
 
 def resolve_prompts(
-    task_prompts: Prompts | None, override: dict[str, Any] | None, chat_template: bool
+    task_prompts: Prompts | None,
+    override: dict[str, Any] | None,
+    chat_template: bool,
+    reads_answers: bool = True,
 ) -> Prompts:
-    """The task's own templates, or CHAT, with the recipe's `task.prompts` laid over them.
+    """The task's own templates, or the loop's, with the recipe's `task.prompts` laid over them.
 
-    `chat_template`: whether the checkpoint has one. Without it CHAT is asked as plain text, unless
-    the recipe insists on chat turns.
+    `chat_template`: whether the checkpoint has one. Without it the loop's are asked as plain text,
+    unless the recipe insists on chat turns. `reads_answers`: whether texts end in a final answer.
 
     Raises: RecipeError: an unknown key, a template without a field that it needs, or chat turns for
         a checkpoint without a chat template.
     """
-    base = task_prompts or replace(CHAT, chat=chat_template)
+    base = task_prompts or replace(CHAT if reads_answers else FREE_TEXT, chat=chat_template)
     if not override:
         return base
     unknown = set(override) - set(Prompts.__dataclass_fields__)

@@ -11,7 +11,7 @@ import hashlib
 import math
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ouroloop.evals.tasks import Prompts
 from ouroloop.loop.config import Recipe
@@ -20,19 +20,22 @@ from ouroloop.loop.errors import PromptTooLongError
 from ouroloop.loop.records import (
     Completion,
     Critique,
-    Draft,
     Problem,
     Request,
-    Revision,
     Sample,
     Sampling,
 )
 from ouroloop.loop.stages import constitution
 from ouroloop.loop.stages.prompts import read_verdict, render, verdict_line
-from ouroloop.loop.store import Journal
+from ouroloop.loop.tables import Journal
+
+if TYPE_CHECKING:  # a setting is made of the stages
+    from ouroloop.loop.setup import Setting
 
 Progress = Callable[[str, int, int], None]
 """progress(stage, done, total)"""
+STUDENT = "student"
+"""Source of what the model in training drafts itself."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,27 @@ class Refiner:
     round: int
     temperatures: tuple[float, ...]
     principles: tuple[constitution.Principle, ...] = ()
-    source: str = "student"
+    source: str = STUDENT
+
+    @classmethod
+    def of(
+        cls,
+        setting: Setting,
+        engine: Engine,
+        number: int,
+        temperatures: tuple[float, ...],
+        source: str = STUDENT,
+    ) -> Refiner:
+        """As the run's recipe says, in round `number`."""
+        return cls(
+            engine=engine,
+            recipe=setting.recipe,
+            prompts=setting.prompts,
+            round=number,
+            temperatures=temperatures,
+            principles=setting.principles,
+            source=source,
+        )
 
     async def problem(self, problem: Problem) -> list[Sample]:
         """All samples of one problem, concurrently."""
@@ -70,22 +93,24 @@ class Refiner:
             if not chosen or problem.family in chosen
             else ([], [])
         )
-        sample_id = f"{self.round:03d}/{self.source}/{problem.id}/{index}"
         return Sample(
-            sample_id,
+            self.sample_id(problem, index),
             problem.id,
             index,
             temperature,
-            Draft(draft),
+            draft,
             tuple(critiques),
             tuple(revisions),
-            draft.prompt_token_ids,
         )
+
+    def sample_id(self, problem: Problem, index: int) -> str:
+        """The id of a sample, unique in the run."""
+        return f"{self.round:03d}/{self.source}/{problem.id}/{index}"
 
     async def _refine(
         self, problem: Problem, index: int, text: Completion
-    ) -> tuple[list[Critique], list[Revision]]:
-        refine, critiques, revisions = self.recipe.refine, list[Critique](), list[Revision]()
+    ) -> tuple[list[Critique], list[Completion]]:
+        refine, critiques, revisions = self.recipe.refine, list[Critique](), list[Completion]()
         template, said = (self.prompts.revise if refine.critique else self.prompts.direct), ""
         while text.finish_reason == "stop":
             turn = len(revisions)
@@ -127,7 +152,7 @@ class Refiner:
             )
             if not text.token_ids:
                 break
-            revisions.append(Revision(text))
+            revisions.append(text)
         return critiques, revisions
 
     async def criticise(
@@ -209,35 +234,35 @@ class Refiner:
 
 
 async def collect(
-    refiner: Refiner, problems: Sequence[Problem], journal: Journal, progress: Progress
+    refiner: Refiner, problems: Sequence[Problem], journal: Journal[Sample], report: Progress
 ) -> list[Sample]:
     """Refine every problem that the journal does not hold yet.
 
     Each finished problem is journalled whole, in one write.
     """
     per_problem = refiner.recipe.sampling.samples_per_problem
-    have = {sample_from_json(row).id: row for row in journal.rows}
-    ids = {
-        p.id: [f"{refiner.round:03d}/{refiner.source}/{p.id}/{i}" for i in range(per_problem)]
-        for p in problems
-    }
-    todo = [p for p in problems if not all(i in have for i in ids[p.id])]
+    found = {sample.id: sample for sample in journal.records}
+    ids_P = [[refiner.sample_id(problem, i) for i in range(per_problem)] for problem in problems]
+    todo = [
+        problem
+        for problem, ids in zip(problems, ids_P, strict=True)
+        if not all(i in found for i in ids)
+    ]
     done, total = (len(problems) - len(todo)) * per_problem, len(problems) * per_problem
-    label = "sampling" if refiner.source == "student" else f"sampling {refiner.source}"
-    progress(label, done, total)
+    label = "sampling" if refiner.source == STUDENT else f"sampling {refiner.source}"
+    report(label, done, total)
 
     async def one(problem: Problem) -> None:
         nonlocal done
-        samples = await refiner.problem(problem)
-        journal.append(sample_to_json(s) for s in samples if s.id not in have)
+        new = [s for s in await refiner.problem(problem) if s.id not in found]
+        journal.append(new)
         done += per_problem
-        progress(label, done, total)
+        report(label, done, total)
 
-    await gather_bounded(
-        [one(p) for p in todo], limit=max(1, refiner.recipe.engine.concurrency // per_problem)
-    )
-    rows = {row["id"]: row for row in journal.rows}
-    return [sample_from_json(rows[i]) for p in problems for i in ids[p.id]]
+    limit = max(1, refiner.recipe.engine.concurrency // per_problem)
+    await gather_bounded([one(problem) for problem in todo], limit)
+    found = {sample.id: sample for sample in journal.records}
+    return [found[i] for ids in ids_P for i in ids]
 
 
 async def gather_bounded(jobs: Sequence[Coroutine[Any, Any, Any]], limit: int) -> list[Any]:
@@ -264,73 +289,9 @@ async def gather_bounded(jobs: Sequence[Coroutine[Any, Any, Any]], limit: int) -
 
 
 def derive_seed(run_seed: int, number: int, problem_id: str, stage: str, index: int) -> int:
-    """A 31-bit seed from the hash of where a request stands (consecutive seeds would share random streams across problems)."""
+    """A 31-bit seed from the hash of where a request stands.
+
+    Consecutive seeds would share random streams across problems.
+    """
     key = f"{run_seed}|{number}|{problem_id}|{stage}|{index}".encode()
     return int.from_bytes(hashlib.blake2b(key, digest_size=4).digest(), "big") >> 1
-
-
-def sample_to_json(sample: Sample) -> dict[str, Any]:
-    """A journal row."""
-    return {
-        "id": sample.id,
-        "problem_id": sample.problem_id,
-        "index": sample.index,
-        "temperature": sample.temperature,
-        "draft": _completion_to_json(sample.draft.completion),
-        "critiques": [
-            {
-                "completion": _completion_to_json(c.completion),
-                "approved": c.approved,
-                "probability": c.probability,
-                "principle": c.principle,
-            }
-            for c in sample.critiques
-        ],
-        "revisions": [_completion_to_json(r.completion) for r in sample.revisions],
-    }
-
-
-def sample_from_json(row: dict[str, Any]) -> Sample:
-    """The inverse of `sample_to_json`."""
-    draft = _completion_from_json(row["draft"])
-    critiques = tuple(
-        Critique(
-            _completion_from_json(c["completion"]), c["approved"], c["probability"], c["principle"]
-        )
-        for c in row["critiques"]
-    )
-    revisions = tuple(Revision(_completion_from_json(r)) for r in row["revisions"])
-    return Sample(
-        row["id"],
-        row["problem_id"],
-        row["index"],
-        row["temperature"],
-        Draft(draft),
-        critiques,
-        revisions,
-        draft.prompt_token_ids,
-    )
-
-
-def _completion_to_json(completion: Completion) -> dict[str, Any]:
-    return {
-        "request_id": completion.request_id,
-        "prompt_token_ids": list(completion.prompt_token_ids),
-        "token_ids": list(completion.token_ids),
-        "logprobs": [round(x, 5) for x in completion.logprobs],
-        "text": completion.text,
-        "finish_reason": completion.finish_reason,
-        "weight_version": completion.weight_version,
-    }
-
-
-def _completion_from_json(row: dict[str, Any]) -> Completion:
-    return Completion(
-        row["request_id"],
-        tuple(row["prompt_token_ids"]),
-        tuple(row["token_ids"]),
-        tuple(row["logprobs"]),
-        row["text"],
-        row["finish_reason"],
-        row["weight_version"],
-    )

@@ -8,30 +8,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
-import pyarrow as pa
-
+from ouroloop.evals.questions import normalised
 from ouroloop.evals.tasks import Prompts
 from ouroloop.loop.config import ProbeConfig
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.records import Problem, Scored
-from ouroloop.loop.stages.dataset import normalised
+from ouroloop.loop.rows import TextRow
 from ouroloop.loop.stages.prompts import render
 from ouroloop.loop.stages.refine import Progress
-
-SCHEMA = pa.schema(
-    {
-        "problem": pa.string(),
-        "family": pa.string(),
-        "nll": pa.float64(),
-        "entropy": pa.float64(),
-        "exact": pa.bool_(),
-        "num_tokens": pa.float64(),
-        "text": pa.string(),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -56,7 +42,7 @@ def hold_out(reserve: Sequence[Problem], config: ProbeConfig, families: Collecti
 
     The same ones in every run: by hash, one per subject.
 
-    At most half of the subjects are taken. AuditItems are of `families`, those that the loop
+    At most half of the subjects are taken. Audit items are of `families`, those that the loop
     practises on, where the reserve has any. What asks about a held-out subject, in whatever words,
     leaves the reserve with it.
     """
@@ -64,14 +50,12 @@ def hold_out(reserve: Sequence[Problem], config: ProbeConfig, families: Collecti
     for problem in sorted((p for p in reserve if p.solution), key=_order):
         by_subject.setdefault(_subject(problem), problem)
     free = list(by_subject.values())[: len(by_subject) // 2]
-    texts, canaries = (
-        free[: config.texts],
-        ([p for p in free if p.family in families] or free)[: config.audit_items],
-    )
-    taken = {_subject(p) for p in (*texts, *canaries)}
-    return HeldOut(
-        tuple(texts), tuple(canaries), tuple(p for p in reserve if _subject(p) not in taken)
-    )
+    texts = free[: config.texts]
+    practised = [p for p in free if p.family in families] or free
+    audit_items = practised[: config.audit_items]
+    taken = {_subject(p) for p in (*texts, *audit_items)}
+    rest = [p for p in reserve if _subject(p) not in taken]
+    return HeldOut(tuple(texts), tuple(audit_items), tuple(rest))
 
 
 def _subject(problem: Problem) -> tuple[str, ...]:
@@ -83,40 +67,39 @@ def _subject(problem: Problem) -> tuple[str, ...]:
 
 
 def _order(problem: Problem) -> str:
-    return hashlib.sha256(f"{normalised(problem.question)}|{problem.solution}".encode()).hexdigest()
+    # An order only, and the one that runs have always had: another spelling of the question here
+    # would hold out other texts than the runs that a new one is compared with.
+    question = " ".join(problem.question.split()).rstrip(".?!").lower()
+    return hashlib.sha256(f"{question}|{problem.solution}".encode()).hexdigest()
 
 
 async def measure(
-    engine: Engine, prompts: Prompts, texts: Sequence[Problem], progress: Progress
-) -> list[dict[str, Any]]:
-    """Rows of texts.parquet: each demonstration as the answer to its question.
+    engine: Engine, prompts: Prompts, texts: Sequence[Problem], report: Progress
+) -> list[TextRow]:
+    """Each demonstration as the answer to its question.
 
     Token by token under the model that the engine serves.
     """
-    progress("scoring texts", 0, len(texts))
-    scored = (
-        await engine.score(
-            [(render(prompts, prompts.draft, question=p.question), p.solution or "") for p in texts]
-        )
-        if texts
-        else []
-    )
-    progress("scoring texts", len(texts), len(texts))
-    return [_row(p, s) for p, s in zip(texts, scored, strict=True)]
+    report("scoring texts", 0, len(texts))
+    pairs = [
+        (render(prompts, prompts.draft, question=text.question), text.solution or "")
+        for text in texts
+    ]
+    scored = await engine.score(pairs) if pairs else []
+    report("scoring texts", len(texts), len(texts))
+    return [_row(text, found) for text, found in zip(texts, scored, strict=True)]
 
 
-def _row(problem: Problem, scored: Scored) -> dict[str, Any]:
-    """Means over the tokens, the stop token among them.
-
-    Null where the text did not fit into the engine's context.
-    """
+def _row(problem: Problem, scored: Scored) -> TextRow:
+    """Means over the tokens; None where the text did not fit into the engine's context."""
+    row = TextRow(problem.id, problem.family, None, None, None, None, problem.solution)
     count = len(scored.logprobs)
-    return {
-        "problem": problem.id,
-        "family": problem.family,
-        "nll": -sum(scored.logprobs) / count if count else None,
-        "entropy": sum(scored.entropies) / count if count else None,
-        "exact": scored.exact if count else None,
-        "num_tokens": float(count) if count else None,
-        "text": problem.solution,
-    }
+    if not count:
+        return row
+    return replace(
+        row,
+        nll=-sum(scored.logprobs) / count,
+        entropy=sum(scored.entropies) / count,
+        exact=scored.exact,
+        num_tokens=float(count),
+    )

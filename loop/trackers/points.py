@@ -1,7 +1,8 @@
-"""What a tracking server is told of a round, as plain names and values. Knows no server."""
+"""What trackers show of a round, as plain names and values. Knows no server."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,15 +11,16 @@ from ouroloop.loop.views.measures import BY_KEY
 from ouroloop.loop.views.reader import Json, RoundData, RunData
 from ouroloop.loop.views.report import trace
 
+# MLflow's page of a run becomes slow and unreadable beyond a hundred charts.
 MAX_POINTS = 99
+# MLflow refuses longer tags.
+MAX_TAG_LENGTH = 4000
 WITH_INTERVAL = {"pass@1": "eval/pass@1", "dcp": "monitor/diversity/dcp"}
 SCORES = ("pass@1", "greedy", "maj@k", "pass@k")
 
 
 def points(run: RunData, round: RoundData) -> dict[str, float]:
-    """Metric name -> value of one round, undefined ones left out, at most 99.
-
-    A page with more is slow and unreadable.
+    """Metric name -> value of one round, undefined ones left out, at most `MAX_POINTS`.
 
     `eval/`: scores of the main family; `family/`: pass@1 of each; `monitor/`: readings; `data/`,
     `train/`: the round's work.
@@ -27,18 +29,16 @@ def points(run: RunData, round: RoundData) -> dict[str, float]:
     for key, name in WITH_INTERVAL.items():
         value = BY_KEY[key].read(round)
         found |= {f"{name}_low": value.low, f"{name}_high": value.high}
-    found |= {
-        f"train/{key}": round.train[key]
-        for key in ("num_examples", "num_tokens", "seconds")
-        if round.train.get(key) is not None
-    }
+    for key in ("num_examples", "num_tokens", "seconds"):
+        if round.train.get(key) is not None:  # round 0 trains nothing
+            found[f"train/{key}"] = round.train[key]
     found["data/replay_fraction"] = float(round.plan.get("replay_fraction") or 0.0)
     found["data/seconds"] = run.seconds(round.number)
-    found |= {
-        f"family/{family}/pass@1": round.score("pass@1", family)[0]
-        for family in round.evals.get("families", {})
-    }
-    found |= {f"monitor/{reading.name}": reading.value for reading in round.readings}
+    for family in round.evals.get("families", {}):
+        found[f"family/{family}/pass@1"] = round.score("pass@1", family)[0]
+    for reading in round.readings:
+        found[f"monitor/{reading.name}"] = reading.value
+    # NaN is undefined: a gap in the chart says so, a 0 would lie.
     defined = [(plain(name), float(value)) for name, value in found.items() if value == value]
     return dict(defined[:MAX_POINTS])
 
@@ -48,7 +48,7 @@ def tags(run: RunData, round: RoundData) -> dict[str, str]:
     return {
         "decision": round.action,
         "decision.carried_out": str(round.carried_out).lower(),
-        "decision.reasons": "; ".join(map(str, round.decision.get("reasons", [])))[:4000],
+        "decision.reasons": "; ".join(map(str, round.decision.get("reasons", [])))[:MAX_TAG_LENGTH],
         "training": str(round.train.get("status", "none")),
         "checkpoint": str(run.checkpoint(round.number) or ""),
     }
@@ -56,9 +56,14 @@ def tags(run: RunData, round: RoundData) -> dict[str, str]:
 
 def sample_rows(round: RoundData, limit: int) -> Iterator[dict[str, str]]:
     """Up to `limit` samples evenly spaced over the round, as readable text."""
-    verdicts = round.verdicts.to_dict("records") if limit else []
-    wanted = {v["sample_id"]: v for v in verdicts[:: max(1, -(-len(verdicts) // max(1, limit)))]}
-    for chain in round.samples() if wanted else ():
+    if not limit:
+        return
+    verdicts = round.verdicts.to_dict("records")
+    step = max(1, math.ceil(len(verdicts) / limit))
+    wanted = {verdict["sample_id"]: verdict for verdict in verdicts[::step]}
+    if not wanted:
+        return
+    for chain in round.samples():
         verdict = wanted.get(chain["id"])
         if verdict is None:
             continue
@@ -66,30 +71,27 @@ def sample_rows(round: RoundData, limit: int) -> Iterator[dict[str, str]]:
         turns: dict[str, list[str]] = {}
         for kind, text in story["turns"]:
             turns.setdefault(kind, []).append(text)
-        yield {
+        row = {
             "verdict": "kept" if verdict["kept"] else "rejected",
             "reasons": ", ".join(story["reasons"]),
             "problem": story["question"],
-            **{
-                kind: "\n---\n".join(turns.get(kind, []))
-                for kind in ("draft", "critique", "revision")
-            },
-            "final": str(verdict["text"]),
-            "strategy": str(verdict.get("strategy") or ""),
         }
+        # A chain of several revisions still is one row: MLflow's table has a cell per kind.
+        for kind in ("draft", "critique", "revision"):
+            row[kind] = "\n---\n".join(turns.get(kind, []))
+        row["final"] = str(verdict["text"])
+        row["strategy"] = str(verdict.get("strategy") or "")
+        yield row
 
 
 def curve(round: RoundData) -> Iterator[tuple[int, dict[str, float]]]:
     """(step, names -> values) along the round's training."""
     for row in round.train.get("loss", []):
-        yield (
-            int(row["step"]),
-            {
-                f"train/{key}": float(row[key])
-                for key in ("loss", "entropy")
-                if row.get(key) is not None
-            },
-        )
+        values = {}
+        for key in ("loss", "entropy"):
+            if row.get(key) is not None:
+                values[f"train/{key}"] = float(row[key])
+        yield int(row["step"]), values
 
 
 def flat(values: Json, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -107,16 +109,13 @@ def weights_sha256(run: RunData, round: RoundData, checkpoint: Path) -> str:
     Of its own weights as the manifest has it, or of the base model's.
     """
     files = round.manifest.get("files", {})
-    own = next(
-        (
-            name
-            for name in files
-            if name.startswith("checkpoint/") and name.endswith(".safetensors")
-        ),
-        None,
-    )
-    inherited = "" if round.path in checkpoint.parents else str(run.env.get("base_sha256", ""))
-    return str(files[own]["sha256"]) if own else inherited
+    for name, about in files.items():
+        if name.startswith("checkpoint/") and name.endswith(".safetensors"):
+            return str(about["sha256"])
+    if round.path in checkpoint.parents:
+        # A checkpoint of the round's own, but its manifest lists no weights.
+        return ""
+    return str(run.env.get("base_sha256", ""))
 
 
 def plain(name: str) -> str:
@@ -131,11 +130,10 @@ def committed_at(round: RoundData) -> int:
 
 def began(run: RunData, number: int | None = None) -> int | None:
     """Milliseconds of the first event of the run, or of a round."""
-    times = [
-        event["time"]
-        for event in run.events
-        if "time" in event and (number is None or event.get("round") == number)
-    ]
+    events = run.events
+    if number is not None:
+        events = tuple(event for event in events if event.get("round") == number)
+    times = [event["time"] for event in events if "time" in event]
     return int(1000 * min(times)) if times else None
 
 

@@ -1,4 +1,4 @@
-"""A run in plain sentences: what happened, what was decided, and what was really done about it."""
+"""A run in plain sentences: what happened, what was decided, and what was done about it."""
 
 from __future__ import annotations
 
@@ -48,10 +48,14 @@ def steps(run: RunData) -> list[Step]:
 
 def _length(run: RunData) -> str:
     trained = [r for r in run.rounds if r.train.get("status") == "trained"]
-    seconds = sum(s for r in run.rounds if (s := run.seconds(r.number)) == s)
-    skipped = len(run.rounds) - 1 - len(trained)
-    skips = f"; {skipped} more trained nothing" if skipped > 0 else ""
-    took = f" in {clock(seconds)}" if seconds else ""
+    skips = took = ""
+    skipped = len(run.rounds) - 1 - len(trained)  # round 0 is the starting model
+    if skipped > 0:
+        skips = f"; {skipped} more trained nothing"
+    seconds = [run.seconds(r.number) for r in run.rounds]
+    known = sum(value for value in seconds if value == value)
+    if known:
+        took = f" in {clock(known)}"
     return (
         f"{_count(len(trained), 'round')} of training followed the starting model (round"
         f" 0){skips}{took}.{_end(run)}"
@@ -69,27 +73,23 @@ def _end(run: RunData) -> str:
 
 
 def _accuracy(run: RunData) -> str:
-    measure, first, last, best = (
-        BY_KEY["pass@1"],
-        run.rounds[0],
-        run.rounds[-1],
-        run.round(run.best_round),
-    )
+    measure = BY_KEY["pass@1"]
+    first, last, best = run.rounds[0], run.rounds[-1], run.round(run.best_round)
     start = measure.read(first)
     if not start.defined or best is None:
         return f"Right answers on held-out problems: {measure.text(start)}."
     if best.number == first.number:
         text = (
-            "No round that the panel accepted beats the starting model on held-out problems:"
-            f" {measure.text(start)} right."
+            "No round that the decision rule accepted beats the starting model on held-out"
+            f" problems: {measure.text(start)} right."
         )
     else:
         value = measure.read(best)
-        sure = (
-            "the intervals do not overlap"
-            if value.low > start.high
-            else "the intervals overlap, so it may be chance"
-        )
+        # Two 95 % intervals that do not overlap are a stricter criterion than a 95 % test of the
+        # difference: what is called sure here is.
+        sure = "the intervals overlap, so it may be sampling noise"
+        if value.low > start.high:
+            sure = "the intervals do not overlap"
         change = f"rose from {measure.text(start)} to {measure.text(value)}"
         text = (
             f"Right answers on held-out problems {change} in round {best.number}, the best"
@@ -105,12 +105,12 @@ def _breadth(run: RunData) -> str:
     before, after = measure.read(first), measure.read(last)
     parts = []
     if before.defined and after.defined and last is not first:
-        verb = "fell" if after.value < before.value else "rose"
-        sure = (
-            " (the intervals overlap)"
-            if before.high >= after.low and after.high >= before.low
-            else ""
-        )
+        verb = "rose"
+        if after.value < before.value:
+            verb = "fell"
+        sure = ""
+        if before.high >= after.low and after.high >= before.low:
+            sure = " (the intervals overlap)"
         change = (
             f"{verb} from {measure.text(before)} to {measure.text(after)} by the last round{sure}"
         )
@@ -121,61 +121,72 @@ def _breadth(run: RunData) -> str:
         parts.append(
             f"The most common strategy is behind {_percent(share)} of the right answers ({name})"
         )
-    return ". ".join(parts) + "." if parts else ""
+    return "".join(f"{part}. " for part in parts).rstrip()
 
 
 def _supply(run: RunData) -> str:
-    sampled, kept = (
-        sum(len(r.verdicts) for r in run.rounds),
-        sum(int(r.verdicts["kept"].sum()) for r in run.rounds if len(r.verdicts)),
-    )
+    sampled = sum(len(r.verdicts) for r in run.rounds)
+    # A round that drew no samples has an empty table without columns.
+    kept = sum(int(r.verdicts["kept"].sum()) for r in run.rounds if len(r.verdicts))
     if not sampled:
         return ""
     if not kept:
-        return f"Not one of {sampled:,} samples passed the gates: nothing could be trained on."
-    return f"Of {sampled:,} samples {kept:,} passed every gate ({_percent(kept / sampled)})."
+        return (
+            f"Not one of {sampled:,} samples passed the rejection filters: nothing could be trained"
+            " on."
+        )
+    share = _percent(kept / sampled)
+    return f"Of {sampled:,} samples {kept:,} passed every rejection filter ({share})."
 
 
 def _decisions(run: RunData) -> str:
     acted = [r for r in run.rounds if r.action != "continue"]
     if not acted:
-        return "The panel let every round continue."
-    listed = _join(
-        [
-            _after(run, action, [r for r in acted if r.action == action])
-            for action in dict.fromkeys(r.action for r in acted)
-        ]
-    )
+        return "The decision rule let every round continue."
+    by_action: dict[str, list[RoundData]] = {}
+    for round in acted:
+        by_action.setdefault(round.action, []).append(round)
+    listed = _join([_after(run, action, rounds) for action, rounds in by_action.items()])
     if not run.guarded:
         return (
-            f"The panel would have intervened ({listed}), but this is the unguarded arm: nothing"
-            " was carried out."
+            f"The decision rule would have intervened ({listed}), but this is the unguarded arm:"
+            " nothing was carried out."
         )
-    return f"The panel decided: {listed}; continue otherwise."
+    return f"Decisions: {listed}; continue otherwise."
 
 
 def _after(run: RunData, action: str, rounds: list[RoundData]) -> str:
+    text = f"{action} after {_numbered(rounds)}"
+    # In an unguarded run nothing is carried out, which is said once for all of them.
     undone = [str(r.number) for r in rounds if run.guarded and not r.carried_out]
+    if undone:
+        text += f" (not carried out after {_join(undone)})"
+    return text
+
+
+def _numbered(rounds: list[RoundData]) -> str:
+    """`round 3` or `rounds 3, 4 and 7`."""
     numbers = _join([str(r.number) for r in rounds])
-    return f"{action} after round{'s' if len(rounds) > 1 else ''} {numbers}" + (
-        f" (not carried out after {_join(undone)})" if undone else ""
-    )
+    if len(rounds) == 1:
+        return f"round {numbers}"
+    return f"rounds {numbers}"
 
 
 def _then(run: RunData, round: RoundData) -> list[str]:
     following = run.round(round.number + 1)
     if following is None:
-        return ["the run ended here"] if run.state == "finished" else []
+        if run.state == "finished":
+            return ["the run ended here"]
+        return []
+    # What was done stands in the next round's own plan, not in the decision that asked for it.
+    why = [str(reason) for reason in following.plan.get("why", [])]
     start = following.plan.get("start_from")
-    told = (
-        []
-        if start is None
-        else [
-            f"round {following.number} trained from"
-            f" {f'round {start}' if start else 'the starting model'}"
-        ]
-    )
-    return [*told, *map(str, following.plan.get("why", []))]
+    if start is None:
+        return why
+    origin = f"round {start}"
+    if start == 0:
+        origin = "the starting model"
+    return [f"round {following.number} trained from {origin}", *why]
 
 
 def _percent(share: float) -> str:
@@ -183,8 +194,13 @@ def _percent(share: float) -> str:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun}s"
 
 
 def _join(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+    """`a`, `a and b`, `a, b and c`."""
+    if len(parts) == 1:
+        return parts[0]
+    return ", ".join(parts[:-1]) + " and " + parts[-1]

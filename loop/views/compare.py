@@ -9,40 +9,24 @@ from typing import Any
 
 from ouroloop.loop.views.measures import BY_KEY, MEASURES, Measure, Value, labels
 from ouroloop.loop.views.progress import DASH, markdown
-from ouroloop.loop.views.reader import RoundData, read_run
+from ouroloop.loop.views.reader import RoundData, RunData, read_run
 
+# What fits into a terminal with two runs side by side; `--json` has all.
 TABLE_KEYS = ("pass@1", "dcp", "strategy_entropy", "overconfidence", "yield")
 
 
 def compare(paths: Sequence[Path]) -> dict[str, Any]:
-    """Every measure of every round of every run, as plain JSON values (undefined.
+    """Every measure of every round of every run, as plain JSON values.
 
-    Value null, with its reason).
+    An undefined value is null, with its reason.
 
     Raises:
         RunStateError: a path is not a run directory.
     """
     runs = [read_run(path) for path in paths]
-    names = labels(runs)
-    return {
-        "measures": {
-            m.key: {"title": m.title, "unit": m.unit, "meaning": m.meaning} for m in MEASURES
-        },
-        "runs": {
-            name: {
-                "path": str(run.path),
-                "guarded": run.guarded,
-                "state": run.state,
-                "failure": run.failure or None,
-                "best_round": run.best_round,
-                "best_checkpoint": (
-                    str(run.checkpoint(run.best_round)) if run.best_round is not None else None
-                ),
-                "rounds": {str(round.number): _round(round) for round in run.rounds},
-            }
-            for name, run in zip(names, runs, strict=True)
-        },
-    }
+    measures = {m.key: {"title": m.title, "unit": m.unit, "meaning": m.meaning} for m in MEASURES}
+    named = zip(labels(runs), runs, strict=True)
+    return {"measures": measures, "runs": {name: _run(run) for name, run in named}}
 
 
 def compare_table(comparison: dict[str, Any], keys: Sequence[str] = TABLE_KEYS) -> str:
@@ -54,28 +38,49 @@ def compare_table(comparison: dict[str, Any], keys: Sequence[str] = TABLE_KEYS) 
     """
     runs: dict[str, Any] = comparison["runs"]
     numbers = sorted({int(number) for run in runs.values() for number in run["rounds"]})
-    rows = []
-    for number in numbers:
-        row = {"round": str(number)}
-        for name, run in runs.items():
-            round = run["rounds"].get(str(number))
-            row[f"{name}: decision"] = (
-                DASH
-                if round is None
-                else round["action"] + ("" if round["carried_out"] else " (not done)")
-            )
-        for key in keys:
-            for name, run in runs.items():
-                row[f"{name}: {_short(BY_KEY[key])}"] = _cell(
-                    BY_KEY[key], run["rounds"].get(str(number))
-                )
-        rows.append(row)
-    best = [
-        f"{name}: best round {run['best_round']}, checkpoint {run['best_checkpoint']}"
-        for name, run in runs.items()
-    ]
-    failed = [f"{name}: failed: {run['failure']}" for name, run in runs.items() if run["failure"]]
-    return "\n".join([markdown(rows) if rows else "No round is finished yet.", *best, *failed])
+    lines = ["No round is finished yet."]
+    if numbers:
+        lines = [markdown([_row(runs, str(number), keys) for number in numbers])]
+    for name, run in runs.items():
+        lines.append(f"{name}: best round {run['best_round']}, checkpoint {run['best_checkpoint']}")
+    lines += [f"{name}: failed: {run['failure']}" for name, run in runs.items() if run["failure"]]
+    return "\n".join(lines)
+
+
+def _row(runs: dict[str, Any], number: str, keys: Sequence[str]) -> dict[str, str]:
+    """One round of every run; a run that is shorter has dashes."""
+    rounds = {name: run["rounds"].get(number) for name, run in runs.items()}
+    row = {"round": number}
+    for name, round in rounds.items():
+        row[f"{name}: decision"] = _decision(round)
+    # By measure, then by run: what is compared stands side by side.
+    for key in keys:
+        for name, round in rounds.items():
+            row[f"{name}: {_short(BY_KEY[key])}"] = _cell(BY_KEY[key], round)
+    return row
+
+
+def _decision(round: dict[str, Any] | None) -> str:
+    if round is None:
+        return DASH
+    if round["carried_out"]:
+        return str(round["action"])
+    return f"{round['action']} (not done)"
+
+
+def _run(run: RunData) -> dict[str, Any]:
+    best = None
+    if run.best_round is not None:
+        best = str(run.checkpoint(run.best_round))
+    return {
+        "path": str(run.path),
+        "guarded": run.guarded,
+        "state": run.state,
+        "failure": run.failure or None,
+        "best_round": run.best_round,
+        "best_checkpoint": best,
+        "rounds": {str(round.number): _round(round) for round in run.rounds},
+    }
 
 
 def _round(round: RoundData) -> dict[str, Any]:
@@ -89,14 +94,19 @@ def _round(round: RoundData) -> dict[str, Any]:
 
 
 def _plain(value: Value) -> dict[str, float | str | None]:
-    return {
-        key: None if isinstance(part, float) and math.isnan(part) else part
-        for key, part in value._asdict().items()
-    }
+    plain = value._asdict()
+    for key, part in plain.items():
+        # JSON has no NaN.
+        if isinstance(part, float) and math.isnan(part):
+            plain[key] = None
+    return plain
 
 
 def _short(measure: Measure) -> str:
-    return measure.key.replace("_", " ") + (" %" if measure.unit == "share" else "")
+    name = measure.key.replace("_", " ")
+    if measure.unit == "share":
+        return f"{name} %"
+    return name
 
 
 def _cell(measure: Measure, round: dict[str, Any] | None) -> str:

@@ -15,15 +15,20 @@ from typing import Any
 from ouroloop.loop.views.measures import Value, reliability, strategy_shares
 from ouroloop.loop.views.reader import RoundData, RunData
 
+# Stand-ins that `svg` turns into the page's text and line colours; in a PNG they are read as they
+# are.
 INK, FAINT = "#2b3443", "#c9cdd5"
-"""Stand-ins that `svg` turns into the page's text and line colours.
 
-In a PNG they are read as they are.
-"""
-
+# Arms are few and drawn as lines, strategies are many and drawn as areas.
 ARMS = ("#2a78b8", "#d1682c", "#3d9470", "#a0569c", "#8a7a2b", "#5b6b7a")
 BANDS = ("#3b7dbf", "#e0a23a", "#5aa376", "#c25b6e", "#8572b8", "#6fb3c4", "#b0895d", "#8d99a6")
+# Rounds of one arm: the first is where it began, and grey.
+FROM_GREY = ("#8d99a6", *ARMS)
+# Inches: three to a row of the page, two to a row, and one axis as long as the other.
 SIZE, WIDE, SQUARE = (4.3, 2.7), (6.0, 3.3), (4.4, 4.1)
+
+# With the date of writing in it, no figure would be the same twice.
+NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
 def curves(
@@ -34,30 +39,28 @@ def curves(
     Lines: name -> (round, value).
     """
     figure, axes = _axes()
-    scale = 100 if unit == "share" else 1
+    is_share = unit == "share"
+    scale = 100 if is_share else 1
     for (name, points), colour in zip(lines.items(), _cycle(ARMS, len(lines)), strict=True):
+        # NaN, an undefined round, is a gap in both.
         x = [number for number, _ in points]
-        y, low, high = (
-            (
-                [part * scale for part in parts]
-                for parts in zip(*(value[:3] for _, value in points), strict=True)
-            )
-            if points
-            else ([], [], [])
-        )
+        y = [value.value * scale for _, value in points]
+        low = [value.low * scale for _, value in points]
+        high = [value.high * scale for _, value in points]
         axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
         axes.plot(x, y, color=colour, marker="o", markersize=3.6, linewidth=1.8, label=name)
     axes.locator_params(axis="y", nbins=5)
     _rounds_axis(axes, [number for points in lines.values() for number, _ in points])
-    if scale == 100:
+    if is_share:
         axes.yaxis.set_major_formatter(lambda tick, _: f"{tick:g} %")
-    bottom, top = axes.get_ylim()
     if floor is None:
+        # A quantity that may be negative: the line of zero is what it is read by.
         axes.axhline(0, color=FAINT, linewidth=1.2)
-        bottom, top = axes.get_ylim()
+    bottom, top = axes.get_ylim()
     if floor is not None:
-        axes.set_ylim(bottom=min(floor, bottom) if bottom < floor else floor, top=top)
-    if scale == 100 and top > 100:
+        axes.set_ylim(bottom=min(floor, bottom), top=top)
+    if is_share and top > 100:
+        # Not more than all, with room for a marker at 100 %.
         axes.set_ylim(top=101)
     return figure
 
@@ -65,7 +68,7 @@ def curves(
 def strategy_areas(
     run: RunData, names: Sequence[str], upto: int | None = None, legend: bool = False
 ) -> Any:
-    """Strategy shares of the panel's samples as stacked areas over the rounds.
+    """Strategy shares of the probe samples as stacked areas over the rounds.
 
     `names` fixes order and colours.
     """
@@ -75,17 +78,13 @@ def strategy_areas(
     x = [float(r.number) for r in rounds]
     kept = [n for n in names if any(n in s for s in shares)]
     if len(x) == 1:
+        # An area over one round has no width: give it some.
         x, shares = [x[0] - 0.25, x[0] + 0.25], shares * 2
-    colours = [_cycle(BANDS, len(names))[list(names).index(n)] for n in kept]
-    layers = (
-        axes.stackplot(
-            x, [[s.get(n, 0.0) * 100 for s in shares] for n in kept], colors=colours, alpha=0.92
-        )
-        if kept
-        else []
-    )
-    for layer, name in zip(layers, kept, strict=True):
-        layer.set_label(name)
+    if kept:
+        colour_of = legend_colours(names, BANDS)
+        bands = [[share.get(name, 0.0) * 100 for share in shares] for name in kept]
+        colours = [colour_of[name] for name in kept]
+        axes.stackplot(x, bands, labels=kept, colors=colours, alpha=0.92)
     _rounds_axis(axes, [r.number for r in rounds])
     axes.set_ylim(0, 100)
     axes.set_xlim(x[0], x[-1])
@@ -98,25 +97,21 @@ def strategy_areas(
 
 
 def reliability_diagram(rounds: Sequence[tuple[str, RoundData]], legend: bool = False) -> Any:
-    """How often the majority answer is right against how many of the other samples agree with it.
+    """How often the majority answer is right, by how many of the other samples agree with it.
 
-    On the diagonal it is honest.
-
-    A dot's area grows with the problems behind it.
+    On the diagonal the model is calibrated. A dot's area grows with the problems behind it.
     """
     figure, axes = _axes(SQUARE)
     axes.plot([0, 100], [0, 100], color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
-    for (label, round), colour in zip(rounds, _cycle(("#8d99a6", *ARMS), len(rounds)), strict=True):
+    for (label, round), colour in zip(rounds, _cycle(FROM_GREY, len(rounds)), strict=True):
         bins = reliability(round)
-        x, y = [100 * b[0] for b in bins], [100 * b[1] for b in bins]
+        x = [100 * agreement for agreement, _, _ in bins]
+        y = [100 * right for _, right, _ in bins]
+        total = max(1, sum(count for _, _, count in bins))
+        # Square points: 8 keeps a bin of one problem visible, 98 is a bin of all of them.
+        area = [8 + 90 * count / total for _, _, count in bins]
         axes.plot(x, y, color=colour, linewidth=1.6, label=label)
-        axes.scatter(
-            x,
-            y,
-            s=[8 + 90 * b[2] / max(1, sum(c[2] for c in bins)) for b in bins],
-            color=colour,
-            linewidths=0,
-        )
+        axes.scatter(x, y, s=area, color=colour, linewidths=0)
     if legend:
         figure.legend(
             loc="outside upper center", ncols=3, frameon=False, fontsize=8.5, labelcolor=INK
@@ -140,14 +135,10 @@ def training_loss(run: RunData) -> Any:
         if not rows:
             continue
         steps = [offset + row["step"] for row in rows]
-        axes.plot(
-            steps,
-            [row["loss"] for row in rows],
-            color=ARMS[0],
-            linewidth=1.5,
-            marker="o" if len(rows) < 3 else "",
-            markersize=3,
-        )
+        losses = [row["loss"] for row in rows]
+        # One or two points make no visible line.
+        marker = "o" if len(rows) < 3 else ""
+        axes.plot(steps, losses, color=ARMS[0], linewidth=1.5, marker=marker, markersize=3)
         ticks.append((offset + rows[-1]["step"] / 2, round.number))
         offset += rows[-1]["step"]
         axes.axvline(offset, color=FAINT, linewidth=0.6, alpha=0.5)
@@ -166,17 +157,18 @@ def legend_colours(names: Sequence[str], palette: Sequence[str]) -> dict[str, st
 def svg(figure: Any, alt: str) -> str:
     """The figure as inline SVG: text stays text, colours follow the page.
 
-    Nothing is loaded from anywhere.
+    Nothing is loaded from anywhere, and the same figure gives the same bytes.
     """
     import html
 
     import matplotlib
 
     buffer = io.StringIO()
-    empty = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": alt}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata=empty)
+        figure.savefig(buffer, format="svg", transparent=True, metadata=NO_METADATA)
     text = buffer.getvalue()
+    # Inside a page: no XML header, no metadata, no ids that a second figure would repeat, no fixed
+    # size, and fonts by the page.
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' id="[a-zA-Z0-9]+(\.[a-z]+)?_\d+"', "", text)
@@ -197,9 +189,7 @@ def save_figure(draw: Callable[[Any], None], path: Path, salt: str) -> None:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         draw(figure)
-        figure.savefig(
-            path, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        )
+        figure.savefig(path, format="svg", metadata=NO_METADATA)
 
 
 def _axes(size: tuple[float, float] = SIZE) -> tuple[Any, Any]:
@@ -220,6 +210,7 @@ def _axes(size: tuple[float, float] = SIZE) -> tuple[Any, Any]:
 
 def _rounds_axis(axes: Any, numbers: Sequence[int]) -> None:
     last = max(numbers, default=0)
+    # Ten labels are as many as the width takes.
     axes.set_xticks(range(0, last + 1, max(1, math.ceil((last + 1) / 10))))
     axes.set_xlim(-0.25, last + 0.25)
     axes.set_xlabel("round")

@@ -1,6 +1,6 @@
-"""`ouroloop monitor`: the rounds of somebody else's loop, judged from their traces.
+"""`ouroloop monitor`: the rounds of any loop, judged from their traces.
 
-As a table and sentences or as JSON.
+As a table and sentences, or as JSON.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import dataclasses
 import difflib
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ouroloop.loop.errors import DataError, RecipeError
 from ouroloop.loop.views.progress import DASH, markdown
-from ouroloop.monitors.base import Samples
+from ouroloop.monitors.base import Reading, Samples
 from ouroloop.monitors.decision.evidence import plain
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.follower import Follower, Judged
@@ -25,14 +25,14 @@ from ouroloop.monitors.metrics.readings import number
 from ouroloop.monitors.traces.reader import Traces, main_family, read_traces
 from ouroloop.monitors.traces.rows import TraceError
 
+# Planned rounds when nobody says how many: the rule's own default.
 HORIZON = 20
-"""Planned rounds when nobody says how many: the rule's own default."""
 
 
 class Column(NamedTuple):
-    """One column of the table: a reading's name (`{main}`.
+    """One column of the table: a reading, and how its numbers are written.
 
-    The main family), and how its numbers are written.
+    `{main}` in the reading's name stands for the main family.
     """
 
     head: str
@@ -41,6 +41,7 @@ class Column(NamedTuple):
     digits: int
 
 
+# The readings that a person looks at first; `--json` has every one.
 COLUMNS = (
     Column("pass@1 %", "accuracy/pass_1/{main}", 100, 1),
     Column("pass@k %", "accuracy/pass_k/{main}", 100, 1),
@@ -64,7 +65,9 @@ class Watched(NamedTuple):
     @property
     def exit_code(self) -> int:
         """3 when any round has HALT evidence."""
-        return 3 if any(judged.is_halt for judged in self.rounds) else 0
+        if any(judged.is_halt for judged in self.rounds):
+            return 3
+        return 0
 
 
 def monitor(
@@ -74,46 +77,63 @@ def monitor(
     plan_rounds: int | None = None,
     temperature: float = 1.0,
     keep_order: bool = False,
-    anchors: Sequence[int] = (0,),
+    baselines: Sequence[int] = (0,),
 ) -> Watched:
-    """Read one file per round, the anchor first, and judge every round.
+    """Read one file per round, the baseline round first, and judge every round.
 
-    Anchors: the rounds that later ones are held against, 0 among them.
+    Args:
+        paths: JSONL files in the order of the rounds.
+        strategies: How strategies are named from the texts; None: `operators`, where the rows name
+            none themselves.
+        settings: `name=value` settings of the decision rule.
+        plan_rounds: Rounds planned in all, over which the chance of a false HALT is shared.
+        temperature: At which the traces were sampled.
+        keep_order: Take the files in the given order whatever their names say.
+        baselines: The rounds that later ones are compared with, 0 among them.
 
     Raises:
         DataError: the traces are wrong.
         RecipeError: a setting is wrong.
     """
-    if not anchors or anchors[0] != 0 or list(anchors) != sorted(set(anchors)):
+    if not baselines or baselines[0] != 0 or list(baselines) != sorted(set(baselines)):
         raise RecipeError(
-            f"--anchors {' '.join(map(str, anchors))}: expected rounds in ascending order,"
-            " beginning with 0, e.g. --anchors 0 1"
+            f"--baselines {' '.join(map(str, baselines))}: expected rounds in ascending order,"
+            " beginning with 0, e.g. --baselines 0 1"
         )
-    panel = dataclasses.replace(
-        rule_of(settings, plan_rounds or max(HORIZON, len(paths))), num_baselines=len(anchors)
-    )
+    rule = rule_of(settings, plan_rounds or max(HORIZON, len(paths)))
+    rule = dataclasses.replace(rule, num_baselines=len(baselines))
     try:
         traces = read_traces(paths, strategies, keep_order)
-        if not panel.main_family:
-            panel = dataclasses.replace(panel, main_family=main_family(traces.views[0]))
-        elif panel.main_family not in (known := sorted(set(traces.views[0].probe.family))):
-            raise RecipeError(
-                f"--set main_family={panel.main_family}: no such family in {paths[0]}; expected one"
-                f" of {', '.join(known)}."
-            )
+        rule = _with_main_family(rule, traces, paths[0])
         follower = Follower(
-            panel,
-            baselines=tuple(anchors),
+            rule,
+            baselines=tuple(baselines),
+            # Readings of k samples are compared over rounds, so k is what every round has.
             num_samples=min(most_samples(view.probe) for view in traces.views),
         )
+        # The two monitors with a setting that the command line can change.
         follower.monitors = {
             **follower.monitors,
-            "accuracy": Generalization(k=panel.pass_k),
+            "accuracy": Generalization(k=rule.pass_k),
             "entropy": TraceEntropy(temperature=temperature),
         }
-        return Watched(panel, traces, [follower.judge(view) for view in traces.views])
+        return Watched(rule, traces, [follower.judge(view) for view in traces.views])
     except TraceError as error:
         raise DataError(str(error)) from error
+
+
+def _with_main_family(rule: DecisionRule, traces: Traces, path: Path) -> DecisionRule:
+    """The rule with the main family of the traces, unless it names one itself."""
+    first = traces.views[0]
+    if not rule.main_family:
+        return dataclasses.replace(rule, main_family=main_family(first))
+    known = sorted(set(first.probe.family))
+    if rule.main_family not in known:
+        raise RecipeError(
+            f"--set main_family={rule.main_family}: no such family in {path}; expected one of"
+            f" {', '.join(known)}."
+        )
+    return rule
 
 
 def most_samples(samples: Samples) -> int:
@@ -127,51 +147,59 @@ def rule_of(settings: Sequence[str], rounds: int) -> DecisionRule:
     Raises:
         RecipeError: an unknown name, or an impossible value.
     """
+    # A field's type is that of its default; main_family alone has none.
     kinds: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(DecisionRule)} | {
         "main_family": ""
     }
     values: dict[str, Any] = {"main_family": "", "rounds": rounds}
-    for text in settings:
-        name, sep, value = text.partition("=")
-        if not sep or name not in kinds:
-            near = difflib.get_close_matches(name, kinds, n=1, cutoff=0.5)
-            hint = (
-                f"Did you mean {near[0]!r}?"
-                if near and near[0] != name
-                else f"Known names: {', '.join(kinds)}."
-            )
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or name not in kinds:
             raise RecipeError(
-                f"--set {text}: expected name=value with a field of the decision rule, e.g. --set"
-                f" accuracy_loss=0.02. {hint}"
+                f"--set {setting}: expected name=value with a field of the decision rule, e.g."
+                f" --set accuracy_loss=0.02. {_hint(name, kinds)}"
             )
-        kind = type(kinds[name])
-        try:
-            values[name] = kind(value)
-            if isinstance(values[name], float) and not 0 <= values[name] <= 1:
-                raise ValueError
-        except ValueError:
-            expected = {int: "a whole number", float: "a number in [0, 1]"}.get(kind, "a text")
-            raise RecipeError(
-                f"--set {text}: got {value!r}; expected {expected}, e.g. {name}={kinds[name]}."
-            ) from None
+        values[name] = _value_of(setting, value, kinds[name])
     try:
         return DecisionRule(**values)
     except ValueError as error:
         raise RecipeError(f"--set: {error}") from None
 
 
+def _value_of(setting: str, value: str, default: Any) -> Any:
+    """The text as a value of the default's type; a real number lies in [0, 1] in every field."""
+    kind = type(default)
+    try:
+        converted = kind(value)
+        if isinstance(converted, float) and not 0 <= converted <= 1:
+            raise ValueError
+        return converted
+    except ValueError:
+        expected = {int: "a whole number", float: "a number in [0, 1]"}.get(kind, "a text")
+        name = setting.partition("=")[0]
+        raise RecipeError(
+            f"--set {setting}: got {value!r}; expected {expected}, e.g. {name}={default}."
+        ) from None
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if near and near[0] != name:
+        return f"Did you mean {near[0]!r}?"
+    return f"Known names: {', '.join(known)}."
+
+
 def text(watched: Watched) -> str:
     """The table, a sentence per round, what could not be measured and why, and the verdict."""
-    rounds, names = watched.rounds, watched.traces.sources
+    rounds, sources = watched.rounds, watched.traces.sources
     out = [table(watched), ""]
-    out += [sentence(judged, name) for judged, name in zip(rounds, names, strict=True)]
-    said = [
-        *watched.traces.notes,
-        *(note for judged in rounds for note in judged.notes),
-        *unmeasured(rounds),
-    ]
-    if said:
-        out += ["", *said]
+    out += [sentence(judged, source) for judged, source in zip(rounds, sources, strict=True)]
+    notes = [*watched.traces.notes]
+    for judged in rounds:
+        notes += judged.notes
+    notes += unmeasured(rounds)
+    if notes:
+        out += ["", *notes]
     halted = [judged.decision.round for judged in rounds if judged.is_halt]
     return "\n".join([*out, "", _verdict(watched.rule, halted, len(rounds))])
 
@@ -179,11 +207,11 @@ def text(watched: Watched) -> str:
 def sentence(judged: Judged, source: str) -> str:
     """`round 3 (traces/r3.jsonl): reinject - why, with numbers`."""
     decision = judged.decision
-    mode = f" [mode {decision.mode}]" if decision.mode else ""
-    return (
-        f"round {decision.round} ({source}): {decision.action}{mode} -"
-        f" {'; '.join(decision.reasons)}"
-    )
+    mode = ""
+    if decision.mode:
+        mode = f" [mode {decision.mode}]"
+    reasons = "; ".join(decision.reasons)
+    return f"round {decision.round} ({source}): {decision.action}{mode} - {reasons}"
 
 
 def table(watched: Watched) -> str:
@@ -191,33 +219,38 @@ def table(watched: Watched) -> str:
 
     Columns that no round has are left out.
     """
-    rows = []
-    for judged in watched.rounds:
-        found = {r.name: r for r in judged.readings}
-        row = {"round": str(judged.decision.round), "decision": judged.decision.action}
-        for column in COLUMNS:
-            reading = found.get(column.name.format(main=watched.rule.main_family))
-            value, low, high = (
-                (reading.value, reading.low, reading.high) if reading else (math.nan,) * 3
-            )
-            shown = [
-                DASH if math.isnan(x) else f"{x * column.scale:.{column.digits}f}"
-                for x in (value, low, high)
-            ]
-            head = column.head.replace("@k", f"@{watched.rule.pass_k}")
-            row[head] = shown[0] if shown[1] == DASH else f"{shown[0]} [{shown[1]}, {shown[2]}]"
-        for tier in ("watch", "halt"):
-            evidence = judged.decision.details.get(tier)
-            row[f"{tier.upper()} e"] = (
-                f"{plain(evidence['log_e'])} of {plain(evidence['log_limit'])}"
-                if evidence
-                else DASH
-            )
-        rows.append(row)
-    empty = [head for head in rows[0] if all(row[head] == DASH for row in rows)]
-    return markdown(
-        [{head: cell for head, cell in row.items() if head not in empty} for row in rows]
-    )
+    rows = [_row(judged, watched.rule) for judged in watched.rounds]
+    kept = [head for head in rows[0] if any(row[head] != DASH for row in rows)]
+    return markdown([{head: row[head] for head in kept} for row in rows])
+
+
+def _row(judged: Judged, rule: DecisionRule) -> dict[str, str]:
+    """One round's cells by the heads of their columns."""
+    found = {reading.name: reading for reading in judged.readings}
+    row = {"round": str(judged.decision.round), "decision": judged.decision.action}
+    for column in COLUMNS:
+        head = column.head.replace("@k", f"@{rule.pass_k}")
+        row[head] = _cell(found.get(column.name.format(main=rule.main_family)), column)
+    for tier in ("watch", "halt"):
+        evidence = judged.decision.details.get(tier)
+        cell = DASH
+        if evidence:
+            cell = f"{plain(evidence['log_e'])} of {plain(evidence['log_limit'])}"
+        row[f"{tier.upper()} e"] = cell
+    return row
+
+
+def _cell(reading: Reading | None, column: Column) -> str:
+    """`86.2 [83.1, 89.0]`, without the interval where it has none, a dash where it is undefined."""
+
+    def written(value: float) -> str:
+        return f"{value * column.scale:.{column.digits}f}"
+
+    if reading is None or math.isnan(reading.value):
+        return DASH
+    if math.isnan(reading.low):
+        return written(reading.value)
+    return f"{written(reading.value)} [{written(reading.low)}, {written(reading.high)}]"
 
 
 def unmeasured(rounds: Sequence[Judged]) -> list[str]:
@@ -225,28 +258,32 @@ def unmeasured(rounds: Sequence[Judged]) -> list[str]:
 
     Readings of one reason and quantities without a guard in one line each.
     """
+    # One reason often explains many readings: it is written once.
     by_reason: dict[tuple[str, str], dict[str, list[int]]] = {}
     for judged in rounds:
-        number = judged.decision.round
-        items = [
-            ("not measured", r.reason, r.name)
-            for r in judged.readings
-            if r.status != "ok" and not (number == 0 and "round 0" in r.reason)
-        ]
-        items += [
-            ("not guarded", reason, name)
-            for name, reason in judged.decision.details.get("unmeasured", {}).items()
-        ]
-        for kind, reason, name in items:
-            by_reason.setdefault((kind, reason), {}).setdefault(name, []).append(number)
+        for kind, reason, name in _gaps(judged):
+            names = by_reason.setdefault((kind, reason), {})
+            names.setdefault(name, []).append(judged.decision.round)
     out = []
     for (kind, reason), names in by_reason.items():
-        numbers = sorted({n for found in names.values() for n in found})
-        where = (
-            "" if len(numbers) >= len(rounds) - 1 else f" (round {', '.join(map(str, numbers))})"
-        )
+        numbers = sorted({number for found in names.values() for number in found})
+        where = ""
+        # What is missing in (nearly) every round is a property of the run, not of a round.
+        if len(numbers) < len(rounds) - 1:
+            where = f" (round {', '.join(map(str, numbers))})"
         out.append(f"{kind}: {', '.join(names)}: {reason}{where}")
     return out
+
+
+def _gaps(judged: Judged) -> Iterator[tuple[str, str, str]]:
+    """(kind, reason, name) of what one round could not measure or guard."""
+    for reading in judged.readings:
+        # Round 0 is what others are compared with: that it is not compared itself says nothing.
+        is_expected = judged.decision.round == 0 and "round 0" in reading.reason
+        if reading.status != "ok" and not is_expected:
+            yield "not measured", reading.reason, reading.name
+    for name, reason in judged.decision.details.get("unmeasured", {}).items():
+        yield "not guarded", reason, name
 
 
 def to_json(watched: Watched) -> dict[str, Any]:
@@ -279,19 +316,17 @@ def readings_json(judged: Judged) -> Iterable[dict[str, Any]]:
         }
 
 
-def _verdict(panel: DecisionRule, halted: Sequence[int], num: int) -> str:
+def _verdict(rule: DecisionRule, halted: Sequence[int], num_rounds: int) -> str:
     chance = (
         "in a run in which no guarded quantity is ever worse than tolerated, the chance of any is"
-        f" at most {panel.alpha:.0%}"
+        f" at most {rule.alpha:.0%}"
     )
     if halted:
         return (
-            f"HALT evidence in round {', '.join(map(str, halted))} of {num - 1}: go back to a round"
-            f" before, or stop ({chance})."
+            f"HALT evidence in round {', '.join(map(str, halted))} of {num_rounds - 1}: go back to"
+            f" a round before, or stop ({chance})."
         )
-    if num == 1:
-        return "Only the anchor so far: name the later rounds' files after it."
-    return (
-        f"No HALT evidence in {num - 1} round{'s' * (num > 2)} ({chance}, over {panel.rounds}"
-        " planned rounds)."
-    )
+    if num_rounds == 1:
+        return "Only the baseline round so far: name the later rounds' files after it."
+    later = "1 round" if num_rounds == 2 else f"{num_rounds - 1} rounds"
+    return f"No HALT evidence in {later} ({chance}, over {rule.rounds} planned rounds)."

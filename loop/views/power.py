@@ -1,12 +1,14 @@
-"""What a panel of this size can show before anything is run.
+"""Power analysis: what a probe set of this size can show before anything is run.
 
-The decision rule's power as a table and plain sentences.
+The decision rule's power as a table and plain sentences (`ouroloop plan`, `ouroloop monitor
+--plan`). The numbers are simulated by `monitors.decision.power`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,98 +20,153 @@ from ouroloop.monitors.decision.power import CHANCES, WITHIN, Power, power
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.traces.reader import TraceReader, main_family, read_traces
 
+# Samples of a problem in the baseline round, per sample of a later round. The baseline's noise
+# enters every later comparison, so it is worth four times the samples once.
+BASELINE_SAMPLES = 4
 
-def population_of_run(run: Path, panel: DecisionRule) -> Population | None:
+
+@dataclass(frozen=True)
+class PowerAnalysis:
+    """The power of every guarded quantity. about: the samples that it was simulated on."""
+
+    design: Design
+    rule: DecisionRule
+    about: str
+    powers: Sequence[Power]
+
+
+def of_recipe(
+    rule: DecisionRule,
+    *,
+    families: Sequence[str],
+    main_family: str,
+    num_samples: int,
+    num_baseline_samples: int | None,
+    run_path: Path,
+) -> PowerAnalysis:
+    """Power of a recipe's probe set.
+
+    Args:
+        rule: The recipe's decision rule.
+        families: The family of every problem of the probe set.
+        main_family: The family that the rule judges first.
+        num_samples: Samples per problem and round.
+        num_baseline_samples: The same in baseline rounds; None: `BASELINE_SAMPLES` times as many.
+        run_path: The recipe's run; where it has a round 0, its samples are drawn from.
+    """
+    population = _population_of_run(run_path, rule)
+    num_main = sum(family == main_family for family in families)
+    num_others = len(families) - num_main
+    if population is not None and population.others is not None:
+        num_others = len(population.others.problems)
+    baseline = num_baseline_samples or BASELINE_SAMPLES * num_samples
+    return analyse(rule, Design(num_main, num_samples, baseline, num_others), population)
+
+
+def of_traces(
+    rule: DecisionRule,
+    num_problems: int,
+    num_samples: int,
+    paths: Sequence[Path],
+    strategies: str | None,
+) -> PowerAnalysis:
+    """Power of a probe set of so many problems and samples.
+
+    Args:
+        rule: The decision rule; an empty main family means the most common one of the file.
+        num_problems: Problems of the main family.
+        num_samples: Samples per problem and round.
+        paths: No file, or one whose samples stand for the model.
+        strategies: As `ouroloop monitor --strategies`.
+
+    Raises:
+        TraceError: the file is wrong.
+        ValueError: an impossible design.
+    """
+    population, num_others = None, 0
+    if paths:
+        view = read_traces([paths[0]], strategies).views[0]
+        family = rule.main_family or main_family(view)
+        population = of_anchor(view, family, rule.tail_slice, f"the samples of {paths[0]}")
+        if population.others is not None:
+            num_others = len(population.others.problems)
+    design = Design(num_problems, num_samples, BASELINE_SAMPLES * num_samples, num_others)
+    return analyse(rule, design, population)
+
+
+def analyse(rule: DecisionRule, design: Design, population: Population | None) -> PowerAnalysis:
+    """Simulate. Population None: a typical model."""
+    drawn_from = population or typical()
+    if design.num_others and drawn_from.others is None:
+        design = dataclasses.replace(design, num_others=0)
+    return PowerAnalysis(design, rule, drawn_from.about, power(rule, drawn_from, design))
+
+
+def _population_of_run(run_path: Path, rule: DecisionRule) -> Population | None:
     """The samples of a run's round 0, if it is there."""
-    file = run / "rounds" / "000" / "probe.parquet"
+    file = run_path / "rounds" / "000" / "probe.parquet"
     if not file.is_file():
         return None
     rows = (row for row in pq.read_table(file).to_pylist() if row["kind"] == "sample")
     view = TraceReader().read((f"{file}:{i}", row) for i, row in enumerate(rows))
-    panel = (
-        panel if panel.main_family else dataclasses.replace(panel, main_family=main_family(view))
-    )
-    return of_anchor(
-        view, panel.main_family, panel.tail_slice, f"the samples of round 0 of {run.name}"
-    )
+    family = rule.main_family or main_family(view)
+    return of_anchor(view, family, rule.tail_slice, f"the samples of round 0 of {run_path.name}")
 
 
-def population_of_traces(path: Path, strategies: str | None, panel: DecisionRule) -> Population:
-    """The samples of a trace file.
-
-    Raises:
-        TraceError: the file is wrong.
-    """
-    view = read_traces([path], strategies).views[0]
-    return of_anchor(
-        view, panel.main_family or main_family(view), panel.tail_slice, f"the samples of {path}"
-    )
-
-
-def plan(panel: DecisionRule, design: Design, population: Population | None) -> dict[str, Any]:
-    """The power of every guarded quantity, for `plan_text` or JSON.
-
-    Population None: a typical model.
-    """
-    drawn_from = population or typical()
-    if design.num_others and drawn_from.others is None:
-        design = dataclasses.replace(design, num_others=0)
-    return {
-        "design": design,
-        "panel": panel,
-        "about": drawn_from.about,
-        "powers": power(panel, drawn_from, design),
-    }
-
-
-def plan_json(planned: dict[str, Any]) -> dict[str, Any]:
+def to_json(analysis: PowerAnalysis) -> dict[str, Any]:
     """As plain JSON: `smallest` is tier -> rounds -> chance -> loss or null."""
-    powers = []
-    for p in planned["powers"]:
-        smallest: dict[str, dict[str, dict[str, float | None]]] = {}
-        for (tier, within, chance), loss in p.smallest.items():
-            smallest.setdefault(tier, {}).setdefault(str(within), {})[f"{chance:g}"] = loss
-        known = {
-            key: value if value == value else None
-            for key, value in dataclasses.asdict(dataclasses.replace(p, smallest={})).items()
-        }
-        powers.append({**known, "smallest": smallest})
     return {
-        "design": dataclasses.asdict(planned["design"]),
-        "panel": dataclasses.asdict(planned["panel"]),
-        "about": planned["about"],
-        "powers": powers,
+        "design": dataclasses.asdict(analysis.design),
+        "rule": dataclasses.asdict(analysis.rule),
+        "about": analysis.about,
+        "powers": [_power_json(p) for p in analysis.powers],
     }
 
 
-def plan_text(planned: dict[str, Any]) -> str:
+def _power_json(p: Power) -> dict[str, Any]:
+    smallest: dict[str, dict[str, dict[str, float | None]]] = {}
+    for (tier, within, chance), loss in p.smallest.items():
+        smallest.setdefault(tier, {}).setdefault(str(within), {})[f"{chance:g}"] = loss
+    # The keys of `smallest` are tuples, which JSON has not.
+    fields = dataclasses.asdict(dataclasses.replace(p, smallest={}))
+    # NaN is not JSON either: null.
+    known = {key: value if value == value else None for key, value in fields.items()}
+    return {**known, "smallest": smallest}
+
+
+def text(analysis: PowerAnalysis) -> str:
     """The table, how to read it, and what cannot be seen."""
-    design, panel, powers = planned["design"], planned["panel"], planned["powers"]
-    known = [p for p in powers if not p.why]
-    many = f" and {design.num_others:,} of other families" if design.num_others else ""
+    design, rule = analysis.design, analysis.rule
+    others = ""
+    if design.num_others:
+        others = f" and {design.num_others:,} of other families"
     out = [
         (
-            f"{design.num_problems:,} problems{many}, {design.num_samples} samples of each per"
-            f" round and {design.num_anchor} at the anchor, {panel.rounds} rounds planned, alpha"
-            f" {panel.alpha:g}. Simulated on {planned['about']}."
+            f"{design.num_problems:,} problems{others}, {design.num_samples} samples of each per"
+            f" round and {design.num_anchor} in the baseline round, {rule.rounds} rounds planned,"
+            f" alpha {rule.alpha:g}. Simulated on {analysis.about}."
         ),
         "",
     ]
+    known = [p for p in analysis.powers if not p.why]
     if known:
-        out += [markdown([_row(p, panel.rounds) for p in known]), ""]
+        out += [markdown([_row(p, rule.rounds) for p in known]), ""]
     chances = " / ".join(f"{100 * c:.0f} %" for c in CHANCES)
     out.append(
         f"A cell: the least loss that is noticed with a chance of {chances}, in the first round or"
         " within so many rounds that have it."
     )
-    return "\n".join([*out, *unseen(powers, panel.rounds)])
+    return "\n".join([*out, *unseen(analysis.powers, rule.rounds)])
 
 
 def unseen(powers: Sequence[Power], num_rounds: int) -> list[str]:
     """What cannot be detected, in plain sentences."""
     out = ["What cannot be seen:"]
     out += [f"* {p.name}: not guarded at all: {p.why}." for p in powers if p.why]
-    for p in (p for p in powers if not p.why):
+    for p in powers:
+        if p.why:
+            continue
+        # None: not even a complete loss reaches the lowest of the chances.
         least = {within: p.smallest["halt", within, CHANCES[0]] for within in WITHIN}
         if least[WITHIN[-1]] is None:
             out.append(
@@ -122,7 +179,7 @@ def unseen(powers: Sequence[Power], num_rounds: int) -> list[str]:
                 " what lasts."
             )
     out.append(
-        "* Any loss smaller than these may go on unseen, and one within its tolerance is meant to."
+        "* Any loss smaller than these may stay unseen, and one within its tolerance should."
         " More problems help most, then samples."
     )
     return out
@@ -130,16 +187,23 @@ def unseen(powers: Sequence[Power], num_rounds: int) -> list[str]:
 
 def _row(p: Power, num_rounds: int) -> dict[str, str]:
     """A line of the table; no run is longer than planned."""
-    row = {"quantity": p.name, "at the anchor": f"{p.base:.3f}", "tolerated": _loss(p.tolerance, p)}
+    row = {"quantity": p.name, "at baseline": f"{p.base:.3f}", "tolerated": _loss(p.tolerance, p)}
     for tier in ("halt", "watch"):
         for within in WITHIN:
             found = [_loss(p.smallest[tier, within, chance], p) for chance in CHANCES]
-            when = "at once" if within == 1 else f"in {min(within, num_rounds)}"
-            row[f"{tier.upper()} {when}"] = DASH if set(found) == {DASH} else " / ".join(found)
+            when = f"in {min(within, num_rounds)}"
+            if within == 1:
+                when = "at once"
+            cell = " / ".join(found)
+            if set(found) == {DASH}:
+                cell = DASH
+            row[f"{tier.upper()} {when}"] = cell
     return row
 
 
 def _loss(value: float | None, p: Power) -> str:
     if value is None:
         return DASH
-    return f"{100 * value:.0f} %" if p.relative else f"{value:.3f}"
+    if p.relative:
+        return f"{100 * value:.0f} %"
+    return f"{value:.3f}"

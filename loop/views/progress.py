@@ -5,6 +5,7 @@ A stage sees only the callable `Progress`.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import Counter
@@ -28,6 +29,8 @@ from ouroloop.loop.views.reader import RoundData, RunData
 
 DASH = "–"
 STAGE_WIDTH = 18
+# A stage that took less and had one item only is not worth a line.
+SHORT_SECONDS = 2
 
 
 class Progress(Protocol):
@@ -67,7 +70,7 @@ class LiveProgress:
         self._bars: Bars | None = None
         self._task: TaskID | None = None
         self._stage = self._note = ""
-        self._began = self._told = 0.0
+        self._began = self._reported = 0.0
         self._done_at_start = self._done = self._total = 0
 
     def __enter__(self) -> LiveProgress:
@@ -99,20 +102,17 @@ class LiveProgress:
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         """See `Progress`."""
         now = time.monotonic()
+        # A new name is the next stage, whether or not the last one reached its total.
         if stage != self._stage:
             self._end()
-            self._stage, self._began, self._done_at_start, self._told = stage, now, done, -1e9
-            if self._bars is not None:
-                self._task = self._bars.add_task(
-                    stage, total=total or None, completed=done, note=note
-                )
+            self._begin(stage, done, total, note)
         self._done, self._total, self._note = done, total, note
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, completed=done, total=total or None, note=note)
         finished = total > 0 and done >= total
-        if not finished and now - self._told >= self.every_seconds:
-            self._told = now
-            self._tell(stage, done, total, note)
+        if not finished and now - self._reported >= self.every_seconds:
+            self._reported = now
+            self._report(stage, done, total, note)
         if finished:
             self._end()
 
@@ -120,19 +120,27 @@ class LiveProgress:
         """Print a line of text without disturbing a bar."""
         self.console.print(text, markup=False, soft_wrap=True)
 
-    def _tell(self, stage: str, done: int, total: int, note: str) -> None:
+    def _begin(self, stage: str, done: int, total: int, note: str) -> None:
+        self._stage, self._began = stage, time.monotonic()
+        self._done_at_start = done
+        self._reported = -math.inf  # the first call of a stage is always reported
+        if self._bars is not None:
+            self._task = self._bars.add_task(stage, total=total or None, completed=done, note=note)
+
+    def _report(self, stage: str, done: int, total: int, note: str) -> None:
+        # On a terminal the bar itself shows this.
         if self._bars is None:
             self.say(_line(stage, done, total, note, left=self._seconds_left()))
         if self.log is not None:
             self.log(stage, done, total, note)
 
     def _seconds_left(self) -> float | None:
+        """At the speed of this stage so far; items that a resumed stage found do not count."""
         made = self._done - self._done_at_start
-        return (
-            (time.monotonic() - self._began) / made * (self._total - self._done)
-            if made > 0 and self._total
-            else None
-        )
+        if made <= 0 or not self._total:
+            return None
+        seconds_each = (time.monotonic() - self._began) / made
+        return seconds_each * (self._total - self._done)
 
     def _end(self) -> None:
         if not self._stage:
@@ -142,7 +150,7 @@ class LiveProgress:
             self._bars.remove_task(self._task)
             self._task = None
         took = time.monotonic() - self._began
-        if self._total > 1 or took > 2:
+        if self._total > 1 or took > SHORT_SECONDS:
             self.say(_line(stage, self._done, self._total, self._note, took=took))
         if self.log is not None:
             self.log(stage, self._done, self._total, self._note)
@@ -156,38 +164,47 @@ def _line(
     left: float | None = None,
     took: float | None = None,
 ) -> str:
-    count = "" if total == 1 else f" {done}/{total} ({done / total:.0%})" if total else f" {done}"
-    tail = (
-        f", took {clock(took)}"
-        if took is not None
-        else f", {clock(left)} left"
-        if left is not None
-        else ""
-    )
-    return f"{stage:<{STAGE_WIDTH}}{count}{tail}{'  ' + note if note else ''}"
+    line = f"{stage:<{STAGE_WIDTH}}"
+    if total > 1:
+        line += f" {done}/{total} ({done / total:.0%})"
+    elif total == 0:
+        line += f" {done}"
+    if took is not None:
+        line += f", took {clock(took)}"
+    elif left is not None:
+        line += f", {clock(left)} left"
+    if note:
+        line += f"  {note}"
+    return line
 
 
 def clock(seconds: float) -> str:
     """`42 s`, `3:05` or `2:10:00`."""
     whole = round(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
-    return (
-        f"{whole} s"
-        if whole < 60
-        else f"{hours}:{minutes:02d}:{whole % 60:02d}"
-        if hours
-        else f"{minutes}:{whole % 60:02d}"
-    )
+    if whole < 60:
+        return f"{whole} s"
+    if hours == 0:
+        return f"{minutes}:{whole % 60:02d}"
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}"
 
 
 def round_cells(run: RunData, round: RoundData) -> dict[str, str]:
     """One round as short texts by column; a dash is undefined."""
-    seconds = run.seconds(round.number)
-    kept = round.verdicts["kept"] if len(round.verdicts) else None
     k = round.evals.get("k", {})
+    number, decision, supply = str(round.number), round.action, DASH
+    if round.number == run.best_round:
+        number += " *"
+    if not round.carried_out:
+        decision += " (not done)"
+    if len(round.verdicts):
+        kept = round.verdicts["kept"]
+        supply = f"{int(kept.sum())}/{len(kept)}"
+    seconds = run.seconds(round.number)
     return {
-        "round": f"{round.number}{' *' if round.number == run.best_round else ''}",
-        "decision": round.action + ("" if round.carried_out else " (not done)"),
+        # * marks the best round.
+        "round": number,
+        "decision": decision,
         "pass@1 %": _cell(round, "pass@1", interval=True),
         "greedy %": _cell(round, "greedy"),
         f"maj@{k.get('majority', 'k')} %": _cell(round, "maj@k"),
@@ -195,7 +212,7 @@ def round_cells(run: RunData, round: RoundData) -> dict[str, str]:
         "strategies": _cell(round, "alive"),
         "entropy": _cell(round, "trace_entropy"),
         "over-conf. %": _cell(round, "overconfidence"),
-        "kept/sampled": f"{int(kept.sum())}/{len(kept)}" if kept is not None else DASH,
+        "kept/sampled": supply,
         "seconds": DASH if seconds != seconds else f"{seconds:.0f}",
     }
 
@@ -212,29 +229,30 @@ def rounds_table(run: RunData) -> str:
 
 
 def notes(run: RunData) -> list[str]:
-    """What has to be said below the table.
+    """What has to stand below the table.
 
     Why a dash is a dash, and which samples could not be read.
     """
-    return [
-        *undefined_notes(run),
-        *(line for round in run.rounds for line in unreadable_notes(round)),
-    ]
+    lines = undefined_notes(run)
+    for round in run.rounds:
+        lines += unreadable_notes(round)
+    return lines
 
 
+# Table of a round -> what its rows are called.
 UNREADABLE_IN = {"verdicts": "samples", "probe": "probe samples", "audit": "planted items"}
-"""Table of a round -> what its rows are called."""
 
 
 def unreadable_notes(round: RoundData) -> list[str]:
-    """One line per table in which a reader failed: "round 3: 3 of 800 samples unreadable.
+    """One line per table in which a reader failed.
 
-    3 ValueError in dataflow".
+    E.g. "round 3: 3 of 800 samples unreadable: 3 ValueError in dataflow".
     """
     lines = []
     for name, what in UNREADABLE_IN.items():
         table = getattr(round, name)
-        if "unreadable" not in table:  # an empty table, or a run of an earlier version
+        # An empty table, or a run of an earlier version.
+        if "unreadable" not in table:
             continue
         labels = Counter(label for found in table["unreadable"] for label in found)
         failed = sum(len(found) > 0 for found in table["unreadable"])
@@ -246,6 +264,10 @@ def unreadable_notes(round: RoundData) -> list[str]:
     return lines
 
 
+# The measures among the columns of `round_cells`.
+SHOWN = ("pass@1", "greedy", "maj@k", "dcp", "alive", "trace_entropy", "overconfidence")
+
+
 def undefined_notes(run: RunData) -> list[str]:
     """Why a dash is a dash, one line per measure and reason.
 
@@ -253,15 +275,16 @@ def undefined_notes(run: RunData) -> list[str]:
     """
     notes: dict[str, list[int]] = {}
     for round in run.rounds:
-        for key in ("pass@1", "greedy", "maj@k", "dcp", "alive", "trace_entropy", "overconfidence"):
-            value = BY_KEY[key].read(round)
+        for key in SHOWN:
+            measure = BY_KEY[key]
+            value = measure.read(round)
             if not value.defined:
-                notes.setdefault(f"{BY_KEY[key].title} is {BY_KEY[key].text(value)}", []).append(
-                    round.number
-                )
-    return [
-        f"{DASH} round {', '.join(map(str, numbers))}: {text}" for text, numbers in notes.items()
-    ]
+                text = f"{measure.title} is {measure.text(value)}"
+                notes.setdefault(text, []).append(round.number)
+    lines = []
+    for text, numbers in notes.items():
+        lines.append(f"{DASH} round {', '.join(map(str, numbers))}: {text}")
+    return lines
 
 
 def closing_text(run: RunData) -> str:
@@ -269,30 +292,29 @@ def closing_text(run: RunData) -> str:
     best = run.round(run.best_round)
     if best is None:
         return "No round is fit to be called best."
-    score = BY_KEY["pass@1"].text(BY_KEY["pass@1"].read(best))
-    return (
-        f"* best round: {best.number}, pass@1 {score}\n  checkpoint: {run.checkpoint(best.number)}"
-    )
+    measure = BY_KEY["pass@1"]
+    score = measure.text(measure.read(best))
+    checkpoint = run.checkpoint(best.number)
+    return f"* best round: {best.number}, pass@1 {score}\n  checkpoint: {checkpoint}"
 
 
 def markdown(rows: list[dict[str, str]]) -> str:
     """Rows with the same keys as an aligned Markdown table."""
     heads = list(rows[0])
     widths = [max(len(head), *(len(row[head]) for row in rows)) for head in heads]
-    lines = [
-        heads,
-        ["-" * width for width in widths],
-        *([row[head] for head in heads] for row in rows),
-    ]
-    return "\n".join(
-        "| "
-        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        + " |"
-        for line in lines
-    )
+    cells = [heads, ["-" * width for width in widths]]
+    cells += [[row[head] for head in heads] for row in rows]
+    lines = []
+    for line in cells:
+        padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        lines.append(f"| {' | '.join(padded)} |")
+    return "\n".join(lines)
 
 
 def _cell(round: RoundData, key: str, interval: bool = False) -> str:
     measure = BY_KEY[key]
     value = measure.read(round)
-    return measure.text(value, interval).replace(" %", "") if value.defined else DASH
+    if not value.defined:
+        return DASH
+    # The unit stands in the head of the column.
+    return measure.text(value, interval).replace(" %", "")

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import fcntl
 import json
-import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.errors import RunStateError
-from ouroloop.monitors.base import Reading
+from ouroloop.loop.round import CHECKPOINT, JOURNAL, MANIFEST, ROUNDS, Round, best_round
+from ouroloop.loop.store import ENVIRONMENT, EVENTS, LOCK, RECIPE
+from ouroloop.monitors.base import Reading, RoundView
 
 NAN = float("nan")
 Json = dict[str, Any]
@@ -26,24 +27,6 @@ MAX_REASON = 1000
 
 A server's traceback can be far longer. The event keeps all of it.
 """
-TABLES = ("probe", "critics", "texts", "audit", "verdicts", "examples")
-
-
-def best_round(rounds: Iterable[tuple[int, float, str]]) -> int | None:
-    """The round with the highest main-family pass@1 that the panel did not reject.
-
-    Args:
-        rounds: (round, main-family pass@1, action of its decision) of every committed round.
-
-    Returns: The earliest round with the highest value; rounds decided "rollback" or "halt" and
-        undefined (NaN) values do not count. None when no round is left.
-    """
-    candidates = [
-        (value, -number)
-        for number, value, action in rounds
-        if action not in ("rollback", "halt") and not math.isnan(value)
-    ]
-    return -max(candidates)[1] if candidates else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,36 +81,41 @@ class RoundData:
 
         Like the other tables below.
         """
-        return _table(self.path / "probe.parquet")
+        return _table(self.path / Round.probe.file)
 
     @cached_property
     def critics(self) -> Any:
         """critics.parquet."""
-        return _table(self.path / "critics.parquet")
+        return _table(self.path / Round.critics.file)
 
     @cached_property
     def texts(self) -> Any:
         """texts.parquet."""
-        return _table(self.path / "texts.parquet")
+        return _table(self.path / Round.texts.file)
 
     @cached_property
     def audit(self) -> Any:
         """audit.parquet."""
-        return _table(self.path / "audit.parquet")
+        return _table(self.path / Round.audit.file)
 
     @cached_property
     def verdicts(self) -> Any:
         """verdicts.parquet."""
-        return _table(self.path / "verdicts.parquet")
+        return _table(self.path / Round.verdicts.file)
 
     @cached_property
     def examples(self) -> Any:
         """examples.parquet."""
-        return _table(self.path / "examples.parquet")
+        return _table(self.path / Round.examples.file)
+
+    @property
+    def view(self) -> RoundView:
+        """What the monitors saw of the round."""
+        return Round(self.path).view
 
     def samples(self) -> Iterator[Json]:
         """The journal, chain by chain, as plain dictionaries shaped like `records.Sample`."""
-        path = self.path / "samples.jsonl"
+        path = self.path / JOURNAL
         if path.exists():
             with path.open(encoding="utf-8") as lines:
                 yield from (json.loads(line) for line in lines if line.strip())
@@ -156,7 +144,7 @@ class RunData:
 
     @property
     def best_round(self) -> int | None:
-        """See the function of the same name."""
+        """See the function of the same name in `round.py`."""
         return best_round((r.number, r.score("pass@1")[0], r.action) for r in self.rounds)
 
     def round(self, number: int | None) -> RoundData | None:
@@ -173,7 +161,7 @@ class RunData:
             return None
         if found.number == 0:
             return Path(str(self.recipe.get("model", "")))
-        return self.path / str(found.train.get("checkpoint") or found.path / "checkpoint")
+        return self.path / str(found.train.get("checkpoint") or found.path / CHECKPOINT)
 
     def seconds(self, number: int) -> float:
         """Wall-clock seconds from the (last) start of a round to its last event.
@@ -201,7 +189,7 @@ class RunData:
         last = self._last_run_event.get("event")
         if last == "run_finished":
             return "finished"
-        if _is_held(self.path / "LOCK"):
+        if _is_held(self.path / LOCK):
             return "running"
         return "failed" if last == "run_failed" else "stopped"
 
@@ -219,7 +207,7 @@ class RunData:
         return (
             reason
             if len(reason) <= MAX_REASON
-            else f"{reason[:MAX_REASON]}... (all of it: {self.path / 'events.jsonl'})"
+            else f"{reason[:MAX_REASON]}... (all of it: {self.path / EVENTS})"
         )
 
     @property
@@ -242,50 +230,37 @@ def read_run(path: Path | str, before: RunData | None = None) -> RunData:
         RunStateError: `path` is not a run directory.
     """
     path = Path(path)
-    if not (path / "recipe.json").is_file():
+    if not (path / RECIPE).is_file():
         raise RunStateError(
             f"{path}: not a run directory (no recipe.json). Give the folder of a run, e.g."
             " runs/<name>."
         )
     folders = sorted(
-        (p for p in (path / "rounds").glob("*") if p.name.isdigit()), key=lambda p: int(p.name)
+        (p for p in (path / ROUNDS).glob("*") if p.name.isdigit()), key=lambda p: int(p.name)
     )
     known = {r.path: r for r in before.rounds} if before else {}
-    unfinished = [int(p.name) for p in folders if not (p / "MANIFEST.json").is_file()]
+    unfinished = [int(p.name) for p in folders if not (p / MANIFEST).is_file()]
     return RunData(
         path=path,
-        recipe=_json(path / "recipe.json"),
-        env=_json(path / "env.json"),
-        events=tuple(_events(path / "events.jsonl")),
-        rounds=tuple(known.get(p) or _round(p) for p in folders if (p / "MANIFEST.json").is_file()),
+        recipe=_json(path / RECIPE),
+        env=_json(path / ENVIRONMENT),
+        events=tuple(_events(path / EVENTS)),
+        rounds=tuple(known.get(p) or _round(p) for p in folders if (p / MANIFEST).is_file()),
         open_round=unfinished[-1] if unfinished else None,
     )
 
 
 def _round(path: Path) -> RoundData:
-    files = {name: _json(path / f"{name}.json") for name in ("plan", "evals", "decision", "train")}
-    raw = (
-        json.loads((path / "readings.json").read_text(encoding="utf-8"))
-        if (path / "readings.json").is_file()
-        else []
-    )
     return RoundData(
         number=int(path.name),
         path=path,
-        manifest=_json(path / "MANIFEST.json"),
-        readings=tuple(_reading(r) for r in raw),
-        **files,
+        plan=_json(path / Round.plan.file),
+        evals=_json(path / Round.evals.file),
+        decision=_json(path / Round.decision.file),
+        train=_json(path / Round.training.file),
+        manifest=_json(path / MANIFEST),
+        readings=Round(path).readings,
     )
-
-
-def _reading(raw: Json) -> Reading:
-    known = {
-        key: value
-        for key, value in raw.items()
-        if key in Reading.__dataclass_fields__ and value is not None
-    }
-    numbers = {key: _number(raw.get(key)) for key in ("value", "low", "high")}
-    return Reading(**{**known, **numbers})
 
 
 def _number(value: Any) -> float:

@@ -5,9 +5,9 @@ Model text is untrusted: the template escapes it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ouroloop.loop.errors import UserError
 from ouroloop.loop.views import figures
@@ -25,7 +25,10 @@ from ouroloop.loop.views.measures import (
 )
 from ouroloop.loop.views.progress import notes, round_cells
 from ouroloop.loop.views.reader import Json, RoundData, RunData, read_run
+from ouroloop.loop.views.terms import TERMS
+from ouroloop.monitors.base import Reading
 
+# More chains than these nobody reads; the rest are in the run's samples.jsonl.
 TRACES_SHOWN = 6
 
 
@@ -58,9 +61,12 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
 def _page(runs: Sequence[RunData]) -> Json:
     names = labels(runs)
     arms = dict(zip(names, runs, strict=True))
-    strategies = list(
-        dict.fromkeys(name for run in runs for r in run.rounds for name in strategy_shares(r))
-    )
+    # One order of strategies for the whole page, so that a colour means the same in every arm.
+    seen: dict[str, None] = {}
+    for run in runs:
+        for round in run.rounds:
+            seen.update(dict.fromkeys(strategy_shares(round)))
+    strategies = list(seen)
     return {
         "title": " and ".join(names),
         "arms": [_arm(name, run, strategies) for name, run in arms.items()],
@@ -68,33 +74,27 @@ def _page(runs: Sequence[RunData]) -> Json:
         "strategy_colours": figures.legend_colours(strategies, figures.BANDS),
         "curves": list(_curves(arms)),
         "families": list(_families(arms)),
-        "glossary": [(title_of(m, runs[0]), m.meaning) for m in MEASURES] + list(TERMS),
+        "glossary": [*((title_of(m, runs[0]), m.meaning) for m in MEASURES), *TERMS],
     }
 
 
 def _curves(arms: dict[str, RunData]) -> Iterator[Json]:
     for measure in MEASURES:
-        lines = {
-            name: [(r.number, measure.read(r)) for r in run.rounds] for name, run in arms.items()
-        }
+        lines: dict[str, list[tuple[int, Value]]] = {}
+        for name, run in arms.items():
+            lines[name] = [(round.number, measure.read(round)) for round in run.rounds]
         title = title_of(measure, next(iter(arms.values())))
-        if any(value.defined for points in lines.values() for _, value in points):
+        curve: Json = {"title": title, "meaning": measure.meaning, "picture": None}
+        values = [value for points in lines.values() for _, value in points]
+        if any(value.defined for value in values):
+            # Over-confidence is the one measure that may be negative.
             floor = None if measure.key == "overconfidence" else 0.0
-            yield {
-                "title": title,
-                "meaning": measure.meaning,
-                "picture": (figures.curves(lines, measure.unit, floor), f"{title} over the rounds"),
-            }
+            drawn = figures.curves(lines, measure.unit, floor)
+            curve["picture"] = (drawn, f"{title} over the rounds")
         else:
-            reasons = dict.fromkeys(
-                measure.text(value) for points in lines.values() for _, value in points
-            )
-            yield {
-                "title": title,
-                "meaning": measure.meaning,
-                "picture": None,
-                "why": "; ".join(reasons) or "undefined: no round is finished",
-            }
+            reasons = dict.fromkeys(measure.text(value) for value in values)
+            curve["why"] = "; ".join(reasons) or "undefined: no round is finished"
+        yield curve
 
 
 def _families(arms: dict[str, RunData]) -> Iterator[Json]:
@@ -120,17 +120,11 @@ def _families(arms: dict[str, RunData]) -> Iterator[Json]:
 
 
 def _arm(name: str, run: RunData, strategies: Sequence[str]) -> Json:
-    best, first, last = (
-        run.round(run.best_round),
-        run.rounds[0] if run.rounds else None,
-        run.rounds[-1] if run.rounds else None,
-    )
-    drawn = [
-        (label, r)
-        for label, r in (("start", first), ("best", best), ("last", last))
-        if r is not None and reliability(r)
-    ]
-    unique = {r.number: (f"round {r.number} ({label})", r) for label, r in reversed(drawn)}
+    first = last = None
+    if run.rounds:
+        first, last = run.rounds[0], run.rounds[-1]
+    best = run.round(run.best_round)
+    chosen = [r for r in dict.fromkeys((first, best, last)) if r is not None]
     return {
         "name": name,
         "guarded": run.guarded,
@@ -140,31 +134,40 @@ def _arm(name: str, run: RunData, strategies: Sequence[str]) -> Json:
         "tiles": _tiles(run, first, best, last),
         "rows": [round_cells(run, r) for r in run.rounds],
         "notes": notes(run),
-        "areas": (
-            (figures.strategy_areas(run, strategies), f"strategy shares of {name}")
-            if run.rounds and strategies
-            else None
-        ),
-        "reliability": (
-            (figures.reliability_diagram(list(reversed(unique.values()))), f"reliability of {name}")
-            if unique
-            else None
-        ),
-        "reliability_keys": figures.legend_colours(
-            [label for label, _ in reversed(unique.values())], ("#8d99a6", *figures.ARMS)
-        ),
-        "loss": (
-            (figures.training_loss(run), f"training loss of {name}")
-            if any(r.train.get("loss") for r in run.rounds)
-            else None
-        ),
+        **_pictures(name, run, strategies, {"start": first, "best": best, "last": last}),
         "decisions": [step._asdict() for step in steps(run)],
         "rejections": _rejections(run),
-        "readings": _readings([r for r in dict.fromkeys((first, best, last)) if r is not None]),
+        "readings": _readings(chosen),
         "traces": _traces(run),
         "model": run.recipe.get("model", ""),
         "checkpoint": str(run.checkpoint(run.best_round) or ""),
         "fingerprint": str(run.env.get("fingerprint", ""))[:12],
+    }
+
+
+def _pictures(
+    name: str, run: RunData, strategies: Sequence[str], chosen: Mapping[str, RoundData | None]
+) -> Json:
+    """The arm's own figures, each with its description; None where there is nothing to draw."""
+    areas = reliable = loss = None
+    if run.rounds and strategies:
+        areas = (figures.strategy_areas(run, strategies), f"strategy shares of {name}")
+    # A round that is both the start and the best is drawn once, by its first name.
+    drawn: dict[int, tuple[str, RoundData]] = {}
+    for label, round in chosen.items():
+        if round is not None and reliability(round):
+            drawn.setdefault(round.number, (f"round {round.number} ({label})", round))
+    if drawn:
+        diagram = figures.reliability_diagram(list(drawn.values()))
+        reliable = (diagram, f"reliability of {name}")
+    if any(round.train.get("loss") for round in run.rounds):
+        loss = (figures.training_loss(run), f"training loss of {name}")
+    keys = [label for label, _ in drawn.values()]
+    return {
+        "areas": areas,
+        "reliability": reliable,
+        "reliability_keys": figures.legend_colours(keys, figures.FROM_GREY),
+        "loss": loss,
     }
 
 
@@ -173,44 +176,41 @@ def _tiles(
 ) -> list[tuple[str, str, str]]:
     if first is None or last is None:
         return []
+    # Three numbers that the page opens with: accuracy at its best, diversity at the end.
     tiles = [("best round", "none" if best is None else str(best.number), f"of {last.number}")]
     for key, end, label in (
         ("pass@1", best or last, "right answers"),
         ("dcp", last, "right in two ways"),
         ("alive", last, "strategies alive"),
     ):
-        shown = [
-            m.text(v, interval=False) if (v := m.read(r)).defined else "undefined"
-            for m in (BY_KEY[key],)
-            for r in (first, end)
-        ]
-        tiles.append(
-            (
-                label,
-                f"{shown[0].removesuffix(' %')} → {shown[1]}",
-                f"round {first.number} → {end.number}",
-            )
-        )
+        before, after = _tile_value(key, first), _tile_value(key, end)
+        change = f"{before.removesuffix(' %')} → {after}"
+        tiles.append((label, change, f"round {first.number} → {end.number}"))
     return tiles
+
+
+def _tile_value(key: str, round: RoundData) -> str:
+    measure = BY_KEY[key]
+    value = measure.read(round)
+    if not value.defined:
+        return "undefined"
+    return measure.text(value, interval=False)
 
 
 def _rejections(run: RunData) -> Json:
     by_round = {r.number: (rejections(r), len(r.verdicts)) for r in run.rounds if len(r.verdicts)}
+    # A sample rejected for two reasons counts in both rows.
     totals: dict[str, int] = {}
     for counts, _ in by_round.values():
         for reason, count in counts.items():
             totals[reason] = totals.get(reason, 0) + count
     rows = []
-    for reason in sorted(totals, key=lambda r: -totals[r]):
-        rows.append(
-            (
-                reason,
-                [
-                    (counts.get(reason, 0), counts.get(reason, 0) / num)
-                    for counts, num in by_round.values()
-                ],
-            )
-        )
+    for reason in sorted(totals, key=lambda reason: -totals[reason]):
+        cells = []
+        for counts, num in by_round.values():
+            count = counts.get(reason, 0)
+            cells.append((count, count / num))
+        rows.append((reason, cells))
     return {
         "rounds": list(by_round),
         "rows": rows,
@@ -222,22 +222,25 @@ def _readings(rounds: Sequence[RoundData]) -> Json:
     names = dict.fromkeys(reading.name for r in rounds for reading in r.readings)
     rows = []
     for name in names:
-        found = [r.reading(name) for r in rounds]
-        unit = next((reading.unit for reading in found if reading is not None and reading.unit), "")
-        rows.append(
-            (name, unit, ["" if reading is None else _reading(reading) for reading in found])
-        )
+        found = [round.reading(name) for round in rounds]
+        # A reading that failed has no unit; another round's has.
+        units = [reading.unit for reading in found if reading is not None and reading.unit]
+        unit = units[0] if units else ""
+        rows.append((name, unit, [_reading(reading) for reading in found]))
     return {"rounds": [r.number for r in rounds], "rows": rows}
 
 
-def _reading(reading: Any) -> str:
-    if reading.status != "ok" or reading.value != reading.value:
-        return (
-            f"{'error' if reading.status == 'error' else 'undefined'}:"
-            f" {reading.reason or 'no reason given'}"
-        )
-    interval = f" [{reading.low:.3g}, {reading.high:.3g}]" if reading.low == reading.low else ""
-    return f"{reading.value:.3g}{interval}"
+def _reading(reading: Reading | None) -> str:
+    """One cell: empty where the round has no such reading, the reason where it is undefined."""
+    if reading is None:
+        return ""
+    if reading.status == "error":
+        return f"error: {reading.reason or 'no reason given'}"
+    if reading.status != "ok" or math.isnan(reading.value):
+        return f"undefined: {reading.reason or 'no reason given'}"
+    if math.isnan(reading.low):
+        return f"{reading.value:.3g}"
+    return f"{reading.value:.3g} [{reading.low:.3g}, {reading.high:.3g}]"
 
 
 def _traces(run: RunData) -> Json:
@@ -248,41 +251,47 @@ def _traces(run: RunData) -> Json:
     round = next((r for r in reversed(run.rounds) if len(r.verdicts)), None)
     if round is None:
         return {"round": None, "items": []}
+    wanted = _chosen(round)
+    chains = {sample["id"]: sample for sample in round.samples() if sample["id"] in wanted}
+    items = [trace(row, chains.get(key)) for key, row in wanted.items()]
+    return {"round": round.number, "items": items}
+
+
+def _chosen(round: RoundData) -> dict[str, Json]:
+    """Sample id -> verdict of the samples to show."""
     rows = sorted(
         round.verdicts.to_dict("records"),
         key=lambda row: (not row.get("revised"), row["sample_id"]),
     )
     kept = [row for row in rows if row["kept"]]
-    chosen = [*kept[:1], *kept[-1:]][: len(kept)]
+    rejected = [row for row in rows if not row["kept"]]
+    # A dictionary keeps the order, and takes no sample twice.
+    chosen = {row["sample_id"]: row for row in (*kept[:1], *kept[-1:])}
     for reason in rejections(round):
-        chosen += [
-            row
-            for row in rows
-            if not row["kept"] and reason in row["reasons"] and row not in chosen
-        ][:1]
-    chosen += [
-        row
-        for row in rows
-        if not row["kept"] and row["sample_id"] not in {c["sample_id"] for c in chosen}
-    ]
-    wanted = {row["sample_id"]: row for row in chosen[:TRACES_SHOWN]}
-    chains = {sample["id"]: sample for sample in round.samples() if sample["id"] in wanted}
-    return {
-        "round": round.number,
-        "items": [trace(row, chains.get(key)) for key, row in wanted.items()],
-    }
+        for row in rejected:
+            if reason in row["reasons"] and row["sample_id"] not in chosen:
+                chosen[row["sample_id"]] = row
+                break
+    # Then any rejected ones, as long as there is room.
+    for row in rejected:
+        chosen.setdefault(row["sample_id"], row)
+    return dict(list(chosen.items())[:TRACES_SHOWN])
 
 
 def trace(verdict: Json, chain: Json | None) -> Json:
-    """One sample as texts: what was asked, every turn of draft, critique and revision.
+    """One sample as texts: what was asked, every turn of draft, critique and revision, the verdict.
 
-    And the verdict.
+    Without its chain (a journal that was lost) only the final text is there.
     """
-    turns = [("draft", _text(chain["draft"]))] if chain else [("final", str(verdict["text"]))]
-    critiques, revisions = (chain or {}).get("critiques", []), (chain or {}).get("revisions", [])
-    for index, critique in enumerate(critiques):
-        turns.append(("critique", _text(critique)))
-        turns += [("revision", _text(revisions[index]))] if index < len(revisions) else []
+    turns = [("final", str(verdict["text"]))]
+    if chain:
+        turns = [("draft", _text(chain["draft"]))]
+        revisions = chain.get("revisions", [])
+        for index, critique in enumerate(chain.get("critiques", [])):
+            turns.append(("critique", _text(critique)))
+            # A critique that finds nothing is followed by no revision.
+            if index < len(revisions):
+                turns.append(("revision", _text(revisions[index])))
     return {
         "question": str(verdict.get("question") or verdict["problem_id"]),
         "gold": verdict.get("gold"),
@@ -296,49 +305,3 @@ def trace(verdict: Json, chain: Json | None) -> Json:
 
 def _text(node: Json) -> str:
     return str((node.get("completion") or node).get("text", "")).strip()
-
-
-TERMS = (
-    (
-        "Round 0",
-        "The starting model, measured before any training: every later round is held against it.",
-    ),
-    ("Held-out", "Problems that training never sees."),
-    (
-        "[low, high]",
-        "95 % interval from within the round; problems, not samples, are the units drawn.",
-    ),
-    (
-        "Undefined",
-        "The number could not be computed; the reason stands beside it. It never means zero.",
-    ),
-    ("Kept", "The sample passed every gate, so the model may be trained on it."),
-    (
-        "Reliability",
-        (
-            "If 70 % of samples agree on an answer, an honest model is right in 70 % of such cases:"
-            " its dots lie on the dashed line."
-        ),
-    ),
-    (
-        "Decision",
-        (
-            "continue; reinject: mix demonstrations and rare strategies back in; rollback: return"
-            " to the best model; halt: stop."
-        ),
-    ),
-    (
-        "Drift, sharpening, shortcut takeover, tail narrowing",
-        (
-            "Kinds of collapse: errors pile up; one way of solving crowds out the others; one cheap"
-            " answer spreads over problems; only easy problems stay solved."
-        ),
-    ),
-    (
-        "Guarded, unguarded",
-        (
-            "In a guarded run decisions are carried out; in an unguarded one they are only written"
-            " down."
-        ),
-    ),
-)

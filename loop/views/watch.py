@@ -1,6 +1,6 @@
 """A live table of a run, from any terminal: the run directory is read again and again.
 
-The run itself is not asked.
+No connection to the process that runs it is needed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ouroloop.loop.views.progress import closing_text, round_cells, rounds_table
-from ouroloop.loop.views.reader import RunData, read_run
+from ouroloop.loop.views.reader import Json, RunData, read_run
 
 
 def watch(path: Path, console: Console | None = None, every_seconds: float = 1.0) -> RunData:
@@ -32,6 +32,7 @@ def watch(path: Path, console: Console | None = None, every_seconds: float = 1.0
     run = read_run(path)
     if console.is_terminal:
         with Live(_screen(run), console=console, auto_refresh=False, transient=True) as live:
+            # `before`: committed rounds never change and are not read again.
             while run.state == "running":
                 time.sleep(every_seconds)
                 run = read_run(path, before=run)
@@ -44,18 +45,20 @@ def watch(path: Path, console: Console | None = None, every_seconds: float = 1.0
 
 
 def _follow(run: RunData, console: Console, every_seconds: float) -> RunData:
-    told, stage = -1, ""
+    """One line per finished round and per stage, for a pipe or a file."""
+    last_shown, stage = -1, ""
     while True:
-        for round in (r for r in run.rounds if r.number > told):
-            told = round.number
-            console.print(
-                "  ".join(f"{head} {cell}" for head, cell in round_cells(run, round).items()),
-                markup=False,
-                soft_wrap=True,
-            )
+        for round in run.rounds:
+            if round.number <= last_shown:
+                continue
+            last_shown = round.number
+            cells = round_cells(run, round)
+            line = "  ".join(f"{head} {cell}" for head, cell in cells.items())
+            console.print(line, markup=False, soft_wrap=True)
         if run.state != "running":
             return run
         now = stage_line(run)
+        # The count after the colon changes all the time; in a file that is one line too many.
         if now.split(":")[0] != stage.split(":")[0]:
             console.print(now, markup=False, soft_wrap=True)
         stage = now
@@ -65,12 +68,18 @@ def _follow(run: RunData, console: Console, every_seconds: float) -> RunData:
 
 def stage_line(run: RunData) -> str:
     """What the run is doing now: `round 3 sampling: 120 of 1200`, from its latest event."""
-    last = run.events[-1] if run.events else {}
+    last: Json = {}
+    if run.events:
+        last = run.events[-1]
+    line = str(last.get("stage") or last.get("event") or "starting")
     number = last.get("round", run.open_round)
-    place = f"round {number} " if number is not None else ""
-    doing = str(last.get("stage") or last.get("event") or "starting")
-    total = f" of {last['total']}" if last.get("total") else ""
-    return f"{place}{doing}" + (f": {last['done']}{total}" if "done" in last else "")
+    if number is not None:
+        line = f"round {number} {line}"
+    if "done" in last:
+        line += f": {last['done']}"
+        if last.get("total"):  # 0: not known
+            line += f" of {last['total']}"
+    return line
 
 
 def _state_line(run: RunData) -> str:
@@ -92,8 +101,13 @@ def _screen(run: RunData) -> Group:
     table = Table(
         title=run.name, title_justify="left", header_style="dim", box=None, padding=(0, 1)
     )
-    for head in rows[0] if rows else ("round",):
-        table.add_column(head, justify="left" if head in ("round", "decision") else "right")
+    heads = ["round"]
+    if rows:
+        heads = list(rows[0])
+    for head in heads:
+        is_text = head in ("round", "decision")
+        table.add_column(head, justify="left" if is_text else "right")
     for row in rows:
+        # Text, not str: rich would read [brackets] in a cell as markup.
         table.add_row(*map(Text, row.values()))
     return Group(table, Text(stage_line(run), style="bold"))

@@ -1,218 +1,215 @@
-"""Reading the calculations of a text: "She sold 48/2 = <<48/2=24>>24 clips" -> 48/2=24.
+"""What a text calculates: every equation that it writes, and every calculation that it makes.
 
-In one pass, nothing is evaluated.
-
-At most the first `MAX_CHARS` of a text are read. Of a line with <<...>> notes only the notes count.
-A number of more than `MAX_DIGITS` is not read: an expression ends where it stands.
+The two differ. `3*4+2*5=12+10=22` writes two equations, and a step checker checks both; it makes
+one calculation, 3*4+2*5=22. A calculator note beside the prose, `48/2 = <<48/2=24>>24`, is a
+second writing of the same calculation. In one pass, nothing is evaluated by Python.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
+from ouroloop.monitors.arith.equations import chains
 from ouroloop.monitors.arith.expressions import (
-    MAX_TOKENS,
-    OPERATORS,
-    UnreadableError,
-    parse,
-    plain_number,
+    Number,
+    Tree,
+    spelling,
     value,
+    without_suffixes,
 )
+from ouroloop.monitors.arith.numbers import plain, spell
+from ouroloop.monitors.arith.sides import Chain, Side
+from ouroloop.monitors.arith.tokens import Kind, tokens
 
 MAX_CHARS = 20_000
-MAX_CALCULATIONS = 200
-MAX_UNIT_WORDS = 3
+"""Only so many first characters of a text are read."""
+MAX_EQUATIONS = 500
+MAX_PROBLEM = 120
+"""A line that only writes the problem in signs is not longer than this."""
 
-_NOTE = re.compile(r"<<([^<>\n]{1,200})>>")
-_BULLET = re.compile(r"^\s*(?:[-*•>]\s+|\(?\d{1,2}[.)]\s+(?!\s*[-+*/×÷=]))")
-_TOKEN = re.compile(
-    r"(?P<number>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)|(?P<sign>[+\-*/×÷−–()=]|(?<![A-Za-z])[xX](?![A-Za-z]))"
-    r"|(?P<word>[A-Za-z_][A-Za-z_'’]*)|(?P<skip>[ \t$€£%]+)|(?P<other>.)",
-    re.S | re.ASCII,
-)
-_SPOKEN = {"plus": "+", "minus": "-", "less": "-", "times": "*", "divided": "/", "over": "/"}
-_SPOKEN_EQUALS = ("is", "equals", "makes", "gives", "are")
-_SAME = {"×": "*", "x": "*", "X": "*", "÷": "/", "−": "-", "–": "-"}
+_MAY_EQUATE = re.compile(r"=|\b(?:is|are|equals|makes|gives)\b")
+_SIGNS_ONLY = re.compile(r"[0-9.,$ ?()+\-*/=]+")
+
+
+@dataclass(frozen=True)
+class Equation:
+    """Two neighbouring sides of a chain of which at least one calculates something.
+
+    Or two bare numbers of one unit behind a calculation: in 2+2=4=5 the second one is wrong.
+    """
+
+    left: Side
+    right: Side
+
+    def __str__(self) -> str:
+        return f"{self.left}={self.right}"
 
 
 @dataclass(frozen=True)
 class Calculation:
-    """`left`: the tokens of an expression with an operator between numbers.
+    """An expression with an operator between numbers, and the result that the text claims.
 
-    `result`: the number it is said to come to.
+    left: as written. amount: the claimed result; like `tree` it takes percent signs and scale
+    words for units, 40% is 40. result: its spelling.
     """
 
-    left: tuple[str, ...]
+    left: Tree
+    amount: Fraction
     result: str
 
+    @cached_property
+    def tree(self) -> Tree:
+        """The expression without percent signs and scale words."""
+        return without_suffixes(self.left)
+
     def __str__(self) -> str:
-        return "".join(self.left) + "=" + self.result
+        return f"{spelling(self.left)}={self.result}"
+
+
+def equations(text: str) -> list[Equation]:
+    """Every equation of a text in order, at most `MAX_EQUATIONS`.
+
+    A chain's notes come first; its prose adds what they do not hold already.
+    """
+    found: list[Equation] = []
+    for chain in read(text):
+        noted = [
+            equation
+            for note in chain.notes
+            for inner in _of_note(note)
+            for equation in _equations(inner)
+        ]
+        known = Counter(map(str, noted))
+        for equation in _equations(chain):
+            if known[str(equation)]:
+                known[str(equation)] -= 1
+            else:
+                noted.append(equation)
+        found += noted
+        if len(found) >= MAX_EQUATIONS:
+            break
+    return found[:MAX_EQUATIONS]
 
 
 def calculations(text: str) -> list[Calculation]:
-    """Every "expression = number" with an operator between numbers, in order.
+    """Every calculation of a text in order, each once, at most `MAX_EQUATIONS`.
 
-    Thousands commas, "$", "%", blanks and units are dropped: "3 bushes * 25 roses/bush = 75" is
-    3*25=75. × ÷ − and a free-standing x are * / - *, so is "of" after a fraction, and "40 plus 30
-    is 70" is 40+30=70. "2+3=5+4=9" is a running total, "3*4+2*5=12+10=22" one calculation.
+    "2+3=5+4=9" is a running total, 2+3=5 and 5+4=9; "3*4+2*5=12+10=22" is one calculation. Where
+    the prose around a note cannot be read, the note counts.
     """
     found: list[Calculation] = []
-    for line in text[:MAX_CHARS].splitlines():
-        notes = _NOTE.findall(line)
-        for part in notes or [_BULLET.sub("", line)]:
-            found += _of_line(part)
-        if len(found) >= MAX_CALCULATIONS:
+    for chain in read(text):
+        own = list(_calculations(chain.sides))
+        if not own:
+            own = [
+                step
+                for note in chain.notes
+                for inner in _of_note(note)
+                for step in _calculations(inner.sides)
+            ]
+        found += own
+        if len(found) >= MAX_EQUATIONS:
             break
-    return found[:MAX_CALCULATIONS]
+    return found[:MAX_EQUATIONS]
 
 
-def expressions(text: str) -> Iterator[tuple[str, ...]]:
-    """Expressions that stand alone on a line and are given no result, "47+35" or "47+?=82".
+def calculation_key(text: str) -> str:
+    """What makes two texts the same calculations: all of them, sorted; "" when there is none.
 
-    The problem in signs.
+    Traces that only order, word or annotate them differently are the same.
+
+    Source: RFT (Yuan et al. 2308.01825) keeps one reasoning path per distinct list of equations.
+    They compare lists in order; the order is dropped here, so that swapping two independent steps
+    does not make a new path.
     """
-    for line in text[:MAX_CHARS].splitlines():
-        if (
-            len(line) <= MAX_UNIT_WORDS * 40
-            and re.fullmatch(r"[\d.,$ ?()+\-*/×÷−–=]+", line)
-            and not calculations(line)
-        ):
-            numbers = (plain_number(m[0]) for m in _TOKEN.finditer(line) if m.lastgroup == "number")
-            yield tuple(number for number in numbers if number is not None)
+    return ";".join(sorted(map(str, calculations(text))))
 
 
-def _of_line(line: str) -> list[Calculation]:
-    reader = _Line()
-    tokens = [(str(m.lastgroup), m[0]) for m in _TOKEN.finditer(line) if m.lastgroup != "skip"]
-    for (kind, token), (_, after) in pairwise([*tokens, ("end", "")]):
-        plain = plain_number(token) if kind == "number" else None
-        if plain is not None:
-            reader.number(plain)
-        elif kind == "word":
-            reader.word(token, after)
-        elif kind == "sign":
-            reader.sign(_SAME.get(token, token), after)
-        # other characters, and a number of more than MAX_DIGITS: int() itself refuses 4,301 digits
-        else:
-            reader.stop()
-    reader.stop()
-    return reader.found
+def stated_problem(text: str) -> tuple[Fraction, ...]:
+    """The numbers of the first line that writes the problem in signs: 47+35, or 47+?=82.
 
-
-@dataclass
-class _Line:
-    """The state of reading a line.
-
-    The expression whose "=" has come (`waiting`), and the side being read.
+    Signs and numbers alone, and no result; () when there is no such line.
     """
-
-    found: list[Calculation] = field(default_factory=list)
-    waiting: list[str] | None = None
-    side: list[str] = field(default_factory=list)
-    unit_words: int = 0
-
-    @property
-    def _complete(self) -> bool:
-        return bool(self.side) and (self.side[-1] == ")" or self.side[-1][-1].isdigit())
-
-    def number(self, token: str) -> None:
-        if self._complete:
-            self.stop()
-        if self.side == ["-"]:
-            token, self.side = "-" + token, []
-        self.side.append(token)
-        self.unit_words = 0
-
-    def word(self, word: str, after: str) -> None:
-        fraction = self._complete and "/" in self.side[-2:-1]
-        operand_follows = after[:1].isdigit() or after[:1] in (".", "(")
-        if word == "of" and fraction and not self.unit_words and operand_follows:
-            self.side.append("*")
-        elif (
-            word in _SPOKEN
-            and self._complete
-            and (operand_follows or (word == "divided" and after == "by"))
-        ):
-            self.sign(_SPOKEN[word], "")
-        elif word == "by" and self.side[-1:] == ["/"]:
-            pass  # divided by
-        elif word in _SPOKEN_EQUALS and operand_follows and calculates(trimmed(self.side)):
-            self._close(more=True)
-        elif self._complete and self.unit_words < MAX_UNIT_WORDS:
-            self.unit_words += 1
-        else:
-            self.stop()
-
-    def sign(self, sign: str, after: str) -> None:
-        if len(self.side) > MAX_TOKENS:
-            self.stop()
-        if sign == "=":
-            self._close(more=True)
-        elif sign in "/-" and self._complete and after[:1].isalpha() and after not in ("x", "X"):
-            self.unit_words += 1  # 25 roses/bush, 15-minute
-        elif sign == "(" and self._complete:
-            self.stop()
-            self.side.append("(")
-        elif sign == ")" and self.side.count("(") <= self.side.count(")"):
-            self.stop()
-        else:
-            self.side.append(sign)
-            self.unit_words = 0
-
-    def stop(self) -> None:
-        """End here: prose, punctuation or the end of the line."""
-        self._close(more=False)
-        self.waiting, self.side = None, []
-
-    def _close(self, more: bool) -> None:
-        """End a side; `more`: by "=", so that another follows."""
-        side, self.side, self.unit_words = trimmed(self.side), [], 0
-        if (
-            self.waiting is not None
-            and side
-            and side[0][-1].isdigit()
-            and not self._rewritten(side, more)
-        ):
-            self.found.append(Calculation(tuple(self.waiting), side[0]))
-            self.waiting = None
-        if self.waiting is None or not side:
-            self.waiting = side if more and calculates(side) else None
-
-    def _rewritten(self, side: list[str], more: bool) -> bool:
-        """Whether `side` is what is waited for, written otherwise.
-
-        3*4+2*5 = 12+10, with its result still to come.
-        """
-        if not (more and calculates(side)):
-            return False
-        try:
-            left, first, right = (
-                value(parse(tokens)) for tokens in (self.waiting or [], side[:1], side)
-            )
-        except UnreadableError:
-            return False
-        return left is not None and left != first and left == right
+    for line in plain(text[:MAX_CHARS]).splitlines():
+        if len(line) > MAX_PROBLEM or not _SIGNS_ONLY.fullmatch(line) or calculations(line):
+            continue
+        amounts = [token.value for token in tokens(line) if token.kind is Kind.NUMBER]
+        return tuple(amount for amount in amounts if amount is not None)
+    return ()
 
 
-def calculates(side: list[str]) -> bool:
-    """Whether an operator stands between two numbers and the expression ends in a number or a bracket."""
-    numbers = [i for i, token in enumerate(side) if token[-1].isdigit()]
-    if len(numbers) < 2 or (side[-1] != ")" and not side[-1][-1].isdigit()):
+@lru_cache(maxsize=64)
+def read(text: str) -> tuple[Chain, ...]:
+    """The chains of a text, line by line. Judging asks for the same text several times."""
+    found: list[Chain] = []
+    for line in plain(text[:MAX_CHARS]).splitlines():
+        if _MAY_EQUATE.search(line):
+            found += chains(line)
+        if len(found) >= MAX_EQUATIONS:
+            break
+    return tuple(found)
+
+
+def _of_note(note: str) -> Iterable[Chain]:
+    return chains(note)
+
+
+def _equations(chain: Chain) -> Iterator[Equation]:
+    calculated = False
+    for left, right in pairwise(chain.sides):
+        if left is None or right is None:
+            calculated = False
+        elif left.is_number and right.is_number:
+            if calculated and left.unit == right.unit:
+                yield Equation(left, right)
+        elif not left.converts(right):
+            calculated = True
+            yield Equation(left, _opening(right) if _carries(left, right) else right)
+
+
+def _carries(left: Side, right: Side) -> bool:
+    """Whether `left = right` is a running total that `right` carries on with what `left` gives."""
+    return runs_on(left, right) and right.opening in left.values and not _equal(left, right)
+
+
+def _opening(side: Side) -> Side:
+    """The number that a side starts with, as a side of its own."""
+    return Side(Number(side.opening or Fraction(0)))
+
+
+def _equal(left: Side, right: Side) -> bool:
+    return not set(left.values).isdisjoint(right.values)
+
+
+def _calculations(sides: tuple[Side | None, ...]) -> Iterator[Calculation]:
+    waiting: Side | None = None
+    for index, side in enumerate(sides):
+        is_last = index == len(sides) - 1
+        if waiting is None or side is None or waiting.converts(side):
+            waiting = side
+        elif side.is_number or (is_last and side.opening not in waiting.values):
+            amount = value(side.tree, suffixes=False)
+            if amount is not None:
+                yield Calculation(waiting.tree, amount, str(side))
+            waiting = None
+        elif side.opening is not None and runs_on(waiting, side):
+            yield Calculation(waiting.tree, side.opening, spell(side.opening))
+            waiting = side
+        if waiting is not None and waiting.is_number:
+            waiting = None
+
+
+def runs_on(left: Side, right: Side) -> bool:
+    """Whether `left = right` is a running total, 2+3=5+4: `left` gives what `right` starts with.
+
+    Otherwise `right` is `left` written anew, 3*4+2*5=12+10.
+    """
+    if left.is_number or right.is_number or right.opening is None:
         return False
-    return any(token in OPERATORS for token in side[numbers[0] + 1 : numbers[-1]])
-
-
-def trimmed(side: list[str]) -> list[str]:
-    """Without operators before the first number or bracket (list dashes) and without unmatched outer brackets."""
-    start, stop = 0, len(side)
-    while start < stop and side[start] in OPERATORS:
-        start += 1
-    surplus = side.count("(") - side.count(")")
-    while surplus > 0 and start < stop and side[start] == "(":
-        start, surplus = start + 1, surplus - 1
-    while surplus < 0 and start < stop and side[stop - 1] == ")":
-        stop, surplus = stop - 1, surplus + 1
-    return side[start:stop]
+    return right.opening in left.values or not _equal(left, right)

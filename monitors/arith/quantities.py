@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from ouroloop.monitors.arith.expressions import MAX_DIGITS, plain_number
+from ouroloop.monitors.arith.numbers import PARTS, plain
+from ouroloop.monitors.arith.tokens import END, Kind, tokens
 
 MAX_CHARS = 4_000
 MAX_GIVENS = 40
@@ -39,23 +39,6 @@ _WORDS |= {
     "triple": Fraction(3),
 }
 _WORDS |= {"hundred": Fraction(100), "thousand": Fraction(1000)}
-_PARTS = {
-    "half": 2,
-    "halves": 2,
-    "third": 3,
-    "quarter": 4,
-    "fourth": 4,
-    "fifth": 5,
-    "sixth": 6,
-    "seventh": 7,
-    "eighth": 8,
-    "tenth": 10,
-}
-_TOKEN = re.compile(
-    r"(?P<top>\d{1,9})/(?P<bottom>\d{1,9})(?![\d.])|(?P<number>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?P<percent>\s?(?:%|percent))?"
-    r"|(?P<word>[A-Za-z]+)",
-    re.ASCII,
-)
 
 
 @dataclass(frozen=True)
@@ -96,31 +79,64 @@ def _amounts(text: str) -> Iterator[tuple[Fraction, bool]]:
 
     "two-thirds" gives 2/3, "forty-two" 42, "one third" and "a third" 1/3.
     """
-    before: Fraction | None = None
-    tens: Fraction | None = None
-    for match in _TOKEN.finditer(text):
-        word = (match["word"] or "").lower()
-        singular = word if word in _PARTS else word.removesuffix("s")
-        amount: Fraction | None = None
-        if match["number"]:
-            plain = plain_number(match["number"]) if len(match["number"]) <= MAX_DIGITS else None
-            amount = Fraction(plain) if plain else None
-        elif match["top"]:
-            amount = (
-                Fraction(int(match["top"]), int(match["bottom"])) if int(match["bottom"]) else None
-            )
-        elif singular in _PARTS:
-            if before is not None and before >= 20 and before.denominator == 1:
-                amount = None  # "the twenty-fifth"
+    line = [token for token in tokens(plain(text)) if token.kind is not Kind.NOTE]
+    line += [END, END]
+    words = _NumberWords()
+    at = 0
+    while at < len(line) - 2:
+        token, sign, below = line[at : at + 3]
+        at += 1
+        if token.kind is Kind.WORD:
+            yield from ((amount, False) for amount in words.read(token.text.lower()))
+        elif token.kind is Kind.NUMBER and token.value is not None:
+            is_fraction = sign.text == "/" and sign.glued and below.glued and bool(below.value)
+            if is_fraction and below.value is not None:
+                yield token.value / below.value, False
+                words.after(None)
+                at += 2
             else:
-                amount = (
-                    before if before is not None and 0 < before < 20 else Fraction(1)
-                ) / _PARTS[singular]
-        elif word in _WORDS:
-            amount = _WORDS[word]
-            if tens is not None and word in _SMALL[1:10] and text[match.start() - 1] in "- ":
-                amount += tens
-        if amount is not None:
-            yield amount, bool(match["percent"])
-        before = amount if word or match["number"] else None
-        tens = amount if word in _TENS else None
+                yield token.value, sign.text in ("%", "percent")
+                words.after(token.value)
+        elif token.kind is Kind.CLOCK and token.value is not None:
+            yield token.value, False
+            words.after(None)
+
+
+@dataclass
+class _NumberWords:
+    """Numbers in words, where the word before counts: forty-two, two thirds, the 25th part.
+
+    before_: the number that the word before was. tens_: the same, if it was twenty, thirty, ...
+    """
+
+    before_: Fraction | None = None
+    tens_: Fraction | None = None
+
+    def after(self, amount: Fraction | None) -> None:
+        """This number stands before what comes next; None: none does."""
+        self.before_, self.tens_ = amount, None
+
+    def read(self, word: str) -> Iterator[Fraction]:
+        """The numbers of a word, perhaps a hyphenated one."""
+        for part in word.split("-"):
+            amount = self._amount(part)
+            if amount is not None:
+                yield amount
+            self.after(amount)
+            if part in _TENS:
+                self.tens_ = amount
+
+    def _amount(self, word: str) -> Fraction | None:
+        singular = word if word in PARTS else word.removesuffix("s")
+        if singular in PARTS:
+            count = self.before_ or Fraction(1)
+            if count >= 20 and count.denominator == 1:
+                return None  # "the twenty-fifth"
+            if not 0 < count < 20:
+                count = Fraction(1)
+            return count / PARTS[singular]
+        if word not in _WORDS:
+            return None
+        if self.tens_ is not None and word in _SMALL[1:10]:
+            return self.tens_ + _WORDS[word]
+        return _WORDS[word]

@@ -5,7 +5,7 @@ Knows neither where the tables come from nor what is decided.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,6 +42,14 @@ from a small share; an even one would cost all others an eighth of theirs.
 Ints = NDArray[np.int64]
 
 
+class Guarded(Protocol):
+    """Further guarded quantities, somebody's own. Its tolerance is its own setting."""
+
+    def quantities(self, tables: Tables) -> Iterator[Quantity]:
+        """The quantities of a round, under names that no other quantity has."""
+        ...
+
+
 class Tolerances(Protocol):
     """How much worse each quantity may get; see `DecisionRule`."""
 
@@ -61,6 +69,8 @@ class Tolerances(Protocol):
     def unscored_gain(self) -> float: ...  # noqa: D102
     @property
     def pass_k(self) -> int: ...  # noqa: D102
+    @property
+    def also_guarded(self) -> Sequence[Guarded]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -152,6 +162,8 @@ def quantities(tables: Tables, limits: Tolerances) -> Iterator[Quantity]:
             UNSCORED,
             shown=(1.0, -1.0),
         )
+    for more in limits.also_guarded:
+        yield from more.quantities(tables)
 
 
 def rare_at_anchor(tables: Tables) -> NDArray[np.bool_]:

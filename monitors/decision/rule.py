@@ -108,6 +108,7 @@ class DecisionRule:
     max_rollbacks: int = 2
     tail_slice: str = "tail"
     num_baselines: int = 1
+    also_guarded: tuple[guarded.Guarded, ...] = ()
 
     def __post_init__(self) -> None:
         shares = {

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+from fractions import Fraction
 
-from ouroloop.monitors.arith.expressions import NUMBER, plain_number
-
-MAX_CHARS = 20_000
+from ouroloop.monitors.arith.answers import canonical, extract_answer, is_number, only_number
 
 
 @dataclass(frozen=True)
 class Answer:
-    r"""The final answer as strategy: after "####", in the last \boxed{}, else the last number.
+    """The final answer as strategy: what the text marks as its answer, else its last number.
 
     For tasks without steps.
     """
@@ -20,19 +18,17 @@ class Answer:
     name: str = "answer"
 
     def __call__(self, question: str, text: str) -> str | None:
-        """The answer as text, numbers in plain form."""
-        text = text[-MAX_CHARS:]
-        marked = text.rsplit("####", 1)[1].strip().split("\n", 1)[0] if "####" in text else ""
-        boxed = re.findall(r"\\boxed\{([^{}]{1,200})\}", text)
-        answer = marked or (boxed[-1].strip() if boxed else "")
-        if not answer:
-            numbers = NUMBER.findall(text)
-            answer = numbers[-1] if numbers else ""
-        answer = answer.strip(" $").rstrip(".")
-        return plain_number(answer) or answer or None
+        """The answer in its one spelling."""
+        stated = extract_answer(text, last_number=True)
+        if stated is None:
+            return None
+        read = canonical(stated)
+        if read is not None and is_number(read):
+            return read
+        return only_number(stated) or read
 
-    @staticmethod
-    def number(text: str) -> str | None:
-        """The answer as a number in plain form, or None when it is none."""
-        answer = Answer()("", text)
-        return plain_number(answer) if answer is not None else None
+
+def answer_amount(text: str) -> Fraction | None:
+    """The final answer as a number, or None when it is none."""
+    answer = Answer()("", text)
+    return Fraction(answer) if answer is not None and is_number(answer) else None

@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Literal
 
 from ouroloop.monitors.arith.calculations import Calculation
-from ouroloop.monitors.arith.expressions import Number, Product, Sum, Tree, UnreadableError, parse
+from ouroloop.monitors.arith.expressions import Number, Product, Sum, Tree
 from ouroloop.monitors.arith.quantities import Givens
 
 MAX_TERMS = 48
@@ -77,26 +77,19 @@ class Flow:
         """Take the next calculation; `form` says what it is when its tree must not be read."""
         self.constants_, self.now_ = [], set()
         if form is None:
-            try:
-                form = self._form(
-                    _without_identity(
-                        parse(calculation.left), Fraction(calculation.result), self.meant
-                    )
-                )
-            except UnreadableError:
-                form = Form("leaf", ((1, "?"),))
+            tree = _without_identity(calculation.tree, calculation.amount, self.meant)
+            form = self._form(tree)
         self.forms_.append(form)
-        self.results_.append(Fraction(calculation.result))
+        self.results_.append(calculation.amount)
 
-    def root(self, answer: str | None) -> Form:
+    def root(self, answer: Fraction | None) -> Form:
         """The last calculation that gives the answer, else the last one.
 
         Of a last one that arrives at a given, 47+3=50 where 50 is given, the constants: they are
         what was looked for.
         """
-        amount = Fraction(answer) if answer is not None else None
         for result, form in zip(reversed(self.results_), reversed(self.forms_), strict=True):
-            if result == amount:
+            if result == answer:
                 return form
         if self.constants_ and self.known(self.results_[-1]):
             return self._joined(
@@ -110,11 +103,9 @@ class Flow:
         if isinstance(tree, Sum):
             return self._joined("sum", [(sign, self._form(part)) for sign, part in tree.terms])
         factors = list(self._factors(tree))
-        return (
-            factors[0][1]
-            if len(factors) == 1 and factors[0][0] == 1
-            else self._joined("product", factors)
-        )
+        if len(factors) == 1 and factors[0][0] == 1:
+            return factors[0][1]
+        return self._joined("product", factors)
 
     def _factors(self, tree: Product) -> Iterator[tuple[int, Form]]:
         """The factors less what is notation.
@@ -125,12 +116,9 @@ class Flow:
         while factors:
             (sign, part), factors = factors[0], factors[1:]
             amount = part.value if isinstance(part, Number) else None
-            below = (
-                factors[0][1].value
-                if factors and factors[0][0] < 0 and isinstance(factors[0][1], Number)
-                else None
-            )
-            ratio = amount / below if sign > 0 and amount and below else None
+            ratio = None
+            if sign > 0 and amount and factors:
+                ratio = _over(amount, *factors[0])
             if ratio and ratio.denominator > 1 and self.known(ratio):
                 yield 1, Form("leaf", (self.leaf(ratio),))
                 factors = factors[1:]
@@ -182,6 +170,13 @@ class Flow:
         return Form(kind, tuple(joined) or ((1, "1"),))
 
 
+def _over(amount: Fraction, sign: int, part: Tree) -> Fraction | None:
+    """`amount` / `part` where the next factor divides by a number."""
+    if sign > 0 or not isinstance(part, Number) or not part.value:
+        return None
+    return amount / part.value
+
+
 def unsigned(form: Form) -> Form:
     """A difference without its direction: 60-140 and 140-60 ask for the same thing."""
     if form.kind != "sum":
@@ -229,4 +224,6 @@ def _without_identity(tree: Tree, result: Fraction, meant: frozenset[Fraction]) 
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= MAX_NAME else "~" + hashlib.sha256(name.encode()).hexdigest()[:16]
+    if len(name) <= MAX_NAME:
+        return name
+    return "~" + hashlib.sha256(name.encode()).hexdigest()[:16]

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 
-from ouroloop.monitors.arith.calculations import expressions
-from ouroloop.monitors.arith.expressions import MAX_DIGITS, plain_number
+from ouroloop.monitors.arith.calculations import stated_problem
+from ouroloop.monitors.arith.numbers import plain
 from ouroloop.monitors.arith.quantities import Givens, givens
+from ouroloop.monitors.arith.tokens import Kind, tokens
 
 MAX_CHARS = 20_000
 MAX_STEPS = 100
@@ -21,11 +22,7 @@ MAX_STEP_TOKENS = 60
 MAX_WORD = 24
 
 _STEP = re.compile(r"\n+|(?<=[a-zA-Z0-9)][.;!?])\s+")
-_TOKEN = re.compile(
-    r"(?P<number>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)|(?P<word>[^\W\d_]+)|(?P<sign>[+\-*/×÷−–=])|(?P<other>\S)",
-    re.ASCII,
-)
-_SIGNS = {"×": "*", "÷": "/", "−": "-", "–": "-"}
+_SIGNS = ("+", "-", "*", "/", "=")
 _SPOKEN = {
     "+": "plus add adds added adding sum total together more",
     "-": (
@@ -60,7 +57,7 @@ def steps(question: str, text: str) -> list[Step]:
     text's opening expression, "47+35"), N is new. A step's own result has no role. Words of the
     question and capitalised words inside a sentence are dropped.
     """
-    text = text[:MAX_CHARS]
+    text = plain(text[:MAX_CHARS])
     numbers = _with_stated(givens(question), text)
     known = frozenset(re.findall(r"[^\W\d_]+", question[:MAX_CHARS].lower()))
     results: set[Fraction] = set()
@@ -81,8 +78,8 @@ def _parts(text: str) -> Iterator[str]:
 
 
 def _with_stated(numbers: Givens, text: str) -> Givens:
-    stated = tuple(Fraction(number) for number in next(expressions(text), ()))
-    return replace(numbers, values=tuple(dict.fromkeys([*numbers.values, *stated])))
+    values = dict.fromkeys([*numbers.values, *stated_problem(text)])
+    return replace(numbers, values=tuple(values))
 
 
 def _step(part: str, numbers: Givens, known: frozenset[str], results: set[Fraction]) -> Step:
@@ -90,32 +87,42 @@ def _step(part: str, numbers: Givens, known: frozenset[str], results: set[Fracti
     operands: dict[Fraction, str] = {}
     signs: set[str] = set()
     new: set[Fraction] = set()
-    words, spelled = [], []
+    words: list[str] = []
+    spelled: list[str] = []
     brings = False
-    for index, match in enumerate(islice(_TOKEN.finditer(part), MAX_STEP_TOKENS)):
-        token = match[0]
-        sign = _SIGNS.get(token, token) if match["sign"] else _WORD_SIGNS.get(token.lower(), "")
-        if match["number"]:
-            plain = plain_number(token) if len(token) <= MAX_DIGITS else None
-            amount = Fraction(plain) if plain else Fraction(0)
-            role = "R" if amount in results else "G" if numbers.index(amount) is not None else "N"
+    line = [token for token in tokens(part) if token.kind is not Kind.NOTE]
+    for index, token in enumerate(line[:MAX_STEP_TOKENS]):
+        word = token.text.lower()
+        sign = token.text if token.text in _SIGNS else _WORD_SIGNS.get(word, "")
+        if token.kind is Kind.NUMBER:
+            amount = token.value or Fraction(0)
             if brings:
                 new.add(amount)
+                spelled.append("=")
             else:
+                role = _role(amount, numbers, results)
                 operands.setdefault(amount, role)
-            spelled.append("=" if brings else role)
+                spelled.append(role)
             brings = False
         elif sign == "=":
             brings = bool(operands)
         elif sign:
             signs.add(sign)
-        if match["sign"]:
-            spelled.append(token)
-        elif (
-            match["word"] and token.lower() not in known and (index == 0 or not token[0].isupper())
-        ):
-            words.append(token.lower()[:MAX_WORD])
+        if token.text in _SIGNS:
+            spelled.append(token.text)
+        is_name = index > 0 and token.text[:1].isupper()
+        if token.kind is Kind.WORD and word not in known and not is_name:
+            words.append(word[:MAX_WORD])
             spelled.append(words[-1])
     results |= new
-    form = " ".join([*sorted(signs), *sorted(set(operands.values()))]) if operands else ""
+    form = ""
+    if operands:
+        form = " ".join([*sorted(signs), *sorted(set(operands.values()))])
     return Step(form, tuple(words), " ".join(spelled))
+
+
+def _role(amount: Fraction, numbers: Givens, results: set[Fraction]) -> str:
+    """R: a result of an earlier step; G: given; N: new."""
+    if amount in results:
+        return "R"
+    return "G" if numbers.index(amount) is not None else "N"

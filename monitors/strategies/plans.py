@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations_with_replacement
 
-from ouroloop.monitors.arith.calculations import Calculation, calculations, expressions
-from ouroloop.monitors.arith.expressions import Number, Product, Sum, Tree, UnreadableError, parse
+from ouroloop.monitors.arith.calculations import Calculation, calculations, stated_problem
+from ouroloop.monitors.arith.expressions import Number, Product, Sum
 from ouroloop.monitors.arith.quantities import Givens, givens
-from ouroloop.monitors.strategies.answers import Answer
+from ouroloop.monitors.strategies.answers import answer_amount
 from ouroloop.monitors.strategies.dataflow import Flow, Form, unsigned
 
 MAX_OPERANDS = 6
@@ -49,7 +49,7 @@ class Dataflow:
         )
         for step in steps:
             flow.add(step)
-        return unsigned(flow.root(Answer.number(text))).name()
+        return unsigned(flow.root(answer_amount(text))).name()
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Plan:
         )
         for index, step in enumerate(steps):
             flow.add(step, Form("leaf", ((1, aligned[index]),)) if index in aligned else None)
-        return unsigned(flow.root(Answer.number(text))).name(distinct=True)
+        return unsigned(flow.root(answer_amount(text))).name(distinct=True)
 
 
 def _identity(numbers: Givens, amount: Fraction) -> tuple[int, str]:
@@ -113,52 +113,34 @@ def _read_numbers(question: str, text: str) -> Givens:
     When it opens by writing the problem in signs, count as well.
     """
     numbers = givens(question)
-    stated = next(expressions(text), ())
-    return Givens(
-        tuple(dict.fromkeys([*numbers.values, *(Fraction(number) for number in stated)])),
-        numbers.percents,
-    )
+    values = dict.fromkeys([*numbers.values, *stated_problem(text)])
+    return Givens(tuple(values), numbers.percents)
 
 
 def _terms(step: Calculation) -> list[tuple[int, Fraction]]:
     """The terms of a plain sum, with signs; [] for anything else."""
-    try:
-        tree = parse(step.left)
-    except UnreadableError:
+    if not isinstance(step.tree, Sum):
         return []
-    parts = tree.terms if isinstance(tree, Sum) else ()
-    return (
-        [(sign, part.value) for sign, part in parts if isinstance(part, Number)]
-        if _plain(parts)
-        else []
-    )
+    parts = step.tree.terms
+    numbers = [(sign, part.value) for sign, part in parts if isinstance(part, Number)]
+    return numbers if len(numbers) == len(parts) else []
 
 
 def _factors(step: Calculation) -> list[Fraction]:
     """The numbers that a plain product multiplies; [] for anything else."""
-    try:
-        tree = parse(step.left)
-    except UnreadableError:
+    if not isinstance(step.tree, Product):
         return []
-    parts = tree.factors if isinstance(tree, Product) else ()
-    return (
-        [part.value for sign, part in parts if isinstance(part, Number) and sign > 0]
-        if _plain(parts)
-        else []
-    )
-
-
-def _plain(parts: Sequence[tuple[int, Tree]]) -> bool:
-    return all(isinstance(part, Number) for _, part in parts)
+    parts = step.tree.factors
+    if not all(isinstance(part, Number) for _, part in parts):
+        return []
+    return [part.value for sign, part in parts if isinstance(part, Number) and sign > 0]
 
 
 def _digits(amount: Fraction) -> list[int]:
     """The digits of a whole number of two to nine digits, ones first; [] for any other number."""
-    return (
-        [int(digit) for digit in reversed(str(amount))]
-        if amount.denominator == 1 and 10 <= amount < 10**9
-        else []
-    )
+    if amount.denominator != 1 or not 10 <= amount < 10**9:
+        return []
+    return [int(digit) for digit in reversed(str(amount))]
 
 
 def _aligned(steps: Sequence[Calculation], numbers: Givens) -> dict[int, str]:
@@ -206,7 +188,7 @@ def _portions(steps: Sequence[Calculation], numbers: Givens) -> dict[Fraction, s
 
     30 and 5, where 35 is added as 30 and then 5; each counts as "P".
     """
-    results = {Fraction(step.result) for step in steps}
+    results = {step.amount for step in steps}
     added = Counter(
         amount
         for step in steps
@@ -237,5 +219,5 @@ def _detours(steps: Sequence[Calculation]) -> frozenset[Fraction]:
         for amount in (amount for sign, amount in terms if sign < 0):
             detours |= ({amount} | multiples.get(amount, set())) & added
         added |= {amount for sign, amount in terms if sign > 0}
-        multiples.setdefault(Fraction(step.result), set()).update(_factors(step))
-    return frozenset(detours - {Fraction(step.result) for step in steps})
+        multiples.setdefault(step.amount, set()).update(_factors(step))
+    return frozenset(detours - {step.amount for step in steps})

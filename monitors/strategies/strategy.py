@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from ouroloop.monitors.arith.calculations import calculations
-from ouroloop.monitors.arith.expressions import OPERATORS
+from ouroloop.monitors.arith.calculations import calculation_key, calculations
+from ouroloop.monitors.arith.expressions import operators
 from ouroloop.monitors.strategies.answers import Answer
 from ouroloop.monitors.strategies.plans import Dataflow, Plan
 
@@ -37,14 +37,14 @@ class Calculations:
 
     Traces that only order or word them differently are the same.
 
-    Source: RFT (Yuan et al. 2308.01825) keeps one reasoning path per distinct list of equations.
+    Source: RFT (Yuan et al. 2308.01825), see `calculation_key`.
     """
 
     name: str = "calculations"
 
     def __call__(self, question: str, text: str) -> str | None:
         """Sorted calculations joined by ";"."""
-        return ";".join(sorted(map(str, calculations(text)))) or None
+        return calculation_key(text) or None
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,7 @@ class Operators:
 
     def __call__(self, question: str, text: str) -> str | None:
         """Operator groups joined by "|"."""
-        groups = [
-            "".join(token for token in step.left if token in OPERATORS)
-            for step in calculations(text)
-        ]
-        return "|".join(groups) or None
+        return "|".join(operators(step.left) for step in calculations(text)) or None
 
 
 CANONICALISERS: Mapping[str, Canonicaliser] = {

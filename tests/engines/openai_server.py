@@ -1,6 +1,6 @@
 """A tiny OpenAI-compatible server of the tests' own.
 
-Answers by a Python function, fails where it is told to, and remembers what it was asked.
+Answers by a Python function, fails where it is asked to, and remembers what it was asked.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Server:
         with self.lock:
             self.asked.append((path, body))
             if self.failures:
-                return self.failures.pop(0), {"error": {"message": "told to fail"}}
+                return self.failures.pop(0), {"error": {"message": "asked to fail"}}
         if path not in ("/v1/completions", "/v1/chat/completions"):
             return 404, {"error": {"message": f"no such path: {path}"}}
         text, reason = self.answer(body)

@@ -30,13 +30,13 @@ def test_the_stop_token_may_be_written_in_either_form(tmp_path: Path, stop_token
 
 
 @pytest.mark.parametrize(
-    ("stop_token", "told"),
+    ("stop_token", "message"),
     [(None, "no stop token"), ("<end>", "'<end>' is not in the tokenizer's vocabulary")],
 )
 def test_a_tokenizer_without_a_usable_stop_token_is_refused(
-    tmp_path: Path, stop_token: object, told: str
+    tmp_path: Path, stop_token: object, message: str
 ) -> None:
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=message):
         check_checkpoint(write_fake_checkpoint(tmp_path / "c", stop_token=stop_token))
 
 
@@ -51,17 +51,17 @@ def test_pickle_weights_alone_are_refused_as_unsafe(tmp_path: Path, name: str) -
 
 
 @pytest.mark.parametrize(
-    ("missing", "told"),
+    ("missing", "message"),
     [
         ("config.json", "no config.json"),
         ("model.safetensors", r"no model\*\.safetensors"),
         ("tokenizer.json", "no tokenizer"),
     ],
 )
-def test_what_is_missing_is_named(tmp_path: Path, missing: str, told: str) -> None:
+def test_what_is_missing_is_named(tmp_path: Path, missing: str, message: str) -> None:
     folder = write_fake_checkpoint(tmp_path / "c")
     (folder / missing).unlink()
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=message):
         check_checkpoint(folder)
 
 

@@ -1,6 +1,6 @@
 """The engine's process: answers find their requests.
 
-Deaths are told with the log's last lines, nothing is left behind.
+A death is reported with the log's last lines, nothing is left behind.
 """
 
 from __future__ import annotations
@@ -133,10 +133,10 @@ def test_a_request_that_the_backend_aborts_fails_alone(carry: Callable[..., Any]
 
 
 @pytest.mark.parametrize(
-    ("prompt", "told"), [("crash", "a bug deep in a library"), ("kill", "SIGKILL")]
+    ("prompt", "message"), [("crash", "a bug deep in a library"), ("kill", "SIGKILL")]
 )
-def test_when_the_process_dies_all_that_wait_are_told_why_and_a_load_starts_a_new_one(
-    carry: Callable[..., Any], tmp_path: Path, prompt: str, told: str
+def test_when_the_process_dies_all_that_wait_learn_why_and_a_load_starts_a_new_one(
+    carry: Callable[..., Any], tmp_path: Path, prompt: str, message: str
 ) -> None:
     async def story(engine: ProcessEngine) -> None:
         outcomes = await asyncio.gather(
@@ -145,7 +145,7 @@ def test_when_the_process_dies_all_that_wait_are_told_why_and_a_load_starts_a_ne
             return_exceptions=True,
         )
         assert isinstance(outcomes[-1], EngineError)
-        assert told in str(outcomes[-1])
+        assert message in str(outcomes[-1])
         assert "engine.log" in str(outcomes[-1])
         with pytest.raises(EngineError, match="load a checkpoint first"):
             await engine.complete(request("late", "x"))
@@ -197,12 +197,12 @@ def test_new_weights_go_into_the_same_process_only_if_asked_and_if_the_model_is_
     assert carry(story, swap=swap) is same_process
 
 
-def test_a_missing_canary_is_an_error_that_gives_the_command(
+def test_a_missing_weight_sync_check_is_an_error_that_gives_the_command(
     carry: Callable[..., Any], tmp_path: Path
 ) -> None:
     async def story(engine: ProcessEngine) -> None:
         engine.config["weight_sync_check"] = True
-        with pytest.raises(CheckpointError, match=r"loop\.objectives\.sft\s+--canary"):
+        with pytest.raises(CheckpointError, match=r"loop\.objectives\.training\s+--weight-sync"):
             await engine.load(write_fake_checkpoint(tmp_path / "second"))
 
     carry(story)

@@ -15,7 +15,7 @@ from tiny import save_tiny_llama
 from ouroloop import evals
 from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
-from ouroloop.loop.engines import weight_sync as canary
+from ouroloop.loop.engines import weight_sync
 from ouroloop.loop.engines.process import ProcessEngine
 from ouroloop.loop.errors import EngineError
 from ouroloop.loop.records import Completion, Request, Sampling, Scored
@@ -39,7 +39,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     With a generation_config that would spoil sampling if anybody obeyed it.
     """
     folder = save_tiny_llama(tmp_path_factory.mktemp("checkpoints") / "model", seed=3)
-    canary.write(canary.make(folder, "float32"), folder / canary.FILE_NAME)
+    weight_sync.write(weight_sync.make(folder, "float32"), folder / weight_sync.FILE_NAME)
     spoiler = {
         "do_sample": True,
         "temperature": 0.01,
@@ -86,7 +86,7 @@ async def story(engine: ProcessEngine) -> dict[str, list[Completion]]:
 
 
 @pytest.fixture(scope="module")
-def told(
+def answers_of(
     checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], dict[str, list[Completion]]]:
     """Each engine's answers; every engine starts once."""
@@ -115,9 +115,9 @@ KINDS = pytest.mark.parametrize("kind", ["vllm", "transformers"])
 
 @KINDS
 def test_a_seeded_sample_is_the_same_again_in_another_batch_and_alone(
-    kind: str, told: Callable[[str], Any]
+    kind: str, answers_of: Callable[[str], Any]
 ) -> None:
-    answers = told(kind)
+    answers = answers_of(kind)
     assert answers["again"][::-1] == answers["sampled"] or kind == "transformers"
     same = sum(
         a.token_ids == b.token_ids
@@ -132,9 +132,9 @@ def test_a_seeded_sample_is_the_same_again_in_another_batch_and_alone(
 
 @KINDS
 def test_a_stop_token_ends_the_ids_and_never_the_text_and_the_rest_is_cut_at_max_tokens(
-    kind: str, told: Callable[[str], Any]
+    kind: str, answers_of: Callable[[str], Any]
 ) -> None:
-    sampled = told(kind)["sampled"]
+    sampled = answers_of(kind)["sampled"]
     stopped = [c for c in sampled if c.finish_reason == "stop"]
     assert 0 < len(stopped) < len(sampled)
     for completion in sampled:
@@ -149,9 +149,9 @@ def test_a_stop_token_ends_the_ids_and_never_the_text_and_the_rest_is_cut_at_max
 
 @KINDS
 def test_the_checkpoints_own_sampling_defaults_change_nothing(
-    kind: str, told: Callable[[str], Any]
+    kind: str, answers_of: Callable[[str], Any]
 ) -> None:
-    answers = told(kind)
+    answers = answers_of(kind)
     assert len({c.token_ids for c in answers["sampled"]}) > 80, (
         "96 prompts, some answered by a stop token at once"
     )
@@ -162,24 +162,26 @@ def test_the_checkpoints_own_sampling_defaults_change_nothing(
 
 @KINDS
 def test_top_k_1_is_greedy_and_a_penalty_changes_what_is_said(
-    kind: str, told: Callable[[str], Any]
+    kind: str, answers_of: Callable[[str], Any]
 ) -> None:
-    answers = told(kind)
+    answers = answers_of(kind)
     assert [c.token_ids for c in answers["top_k 1"]] == [c.token_ids for c in answers["greedy"]]
     assert [c.token_ids for c in answers["penalised"]] != [c.token_ids for c in answers["greedy"]]
 
 
 @KINDS
-def test_encode_agrees_with_complete(kind: str, told: Callable[[str], Any]) -> None:
-    (encoded,) = told(kind)["encoded"]
+def test_encode_agrees_with_complete(kind: str, answers_of: Callable[[str], Any]) -> None:
+    (encoded,) = answers_of(kind)["encoded"]
     assert encoded == [([5, 6, 66, 67, 66, 11, 66, 69], [5, 13, STOP_TOKEN]), ([14], [STOP_TOKEN])]
 
 
 @pytest.mark.parametrize("what", ["greedy", "penalised"])
 def test_both_engines_say_the_same_with_the_same_log_probabilities(
-    what: str, told: Callable[[str], Any]
+    what: str, answers_of: Callable[[str], Any]
 ) -> None:
-    for ours, theirs in zip(told("vllm")[what], told("transformers")[what], strict=True):
+    for ours, theirs in zip(
+        answers_of("vllm")[what], answers_of("transformers")[what], strict=True
+    ):
         assert ours.prompt_token_ids == theirs.prompt_token_ids
         assert ours.token_ids == theirs.token_ids
         assert ours.text == theirs.text
@@ -328,7 +330,7 @@ def test_where_not_all_probabilities_are_asked_for_the_entropy_is_a_lower_bound_
     assert min(gaps) > -1e-3 and max(gaps) > 1e-3
 
 
-def test_a_fresh_engine_for_each_checkpoint_passes_its_canary_too(
+def test_a_fresh_engine_for_each_checkpoint_passes_its_weight_sync_check_too(
     checkpoint: Path, tmp_path: Path
 ) -> None:
     async def run() -> Awaitable[None] | None:

@@ -43,7 +43,7 @@ def no_waiting(monkeypatch):
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.02)
 
 
-def test_plain_text_is_asked_as_text_with_the_pinned_sampling_and_comes_back_in_the_students_tokens():
+def test_plain_text_is_asked_with_the_pinned_sampling_and_comes_back_in_the_students_tokens():
     server = Server(lambda body: ("answer 4", "stop"))
     with serving(server) as url:
         (answer,) = ask(url, PLAIN)
@@ -102,7 +102,7 @@ def test_a_server_that_stumbles_is_asked_again_and_one_that_stays_down_is_named(
         server.failures = [500] * 99
         with pytest.raises(
             EngineError,
-            match=r"draft/0: .*/v1/completions failed: .*500.*told to fail.*ouroloop resume",
+            match=r"draft/0: .*/v1/completions failed: .*500.*asked to fail.*ouroloop resume",
         ):
             ask(url, PLAIN)
 
@@ -180,7 +180,7 @@ def test_an_address_names_a_model_and_holds_no_secret(address, says):
 def test_a_server_does_neither_load_nor_score():
     async def both():
         engine = RemoteEngine("http://127.0.0.1:1/v1#m", ScriptedEngine(), 1)
-        with pytest.raises(EngineError, match="cannot be told"):
+        with pytest.raises(EngineError, match="cannot be asked to serve"):
             await engine.load("anything")
         with pytest.raises(EngineError, match="does not score"):
             await engine.score([("a", "b")])

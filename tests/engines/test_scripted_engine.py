@@ -62,7 +62,7 @@ def test_an_answer_longer_than_allowed_is_cut(max_tokens: int, text: str, reason
     )
 
 
-def test_it_fails_after_as_many_completions_as_told_and_when_nothing_is_loaded() -> None:
+def test_it_fails_after_as_many_completions_as_set_and_when_nothing_is_loaded() -> None:
     engine = ScriptedEngine(lambda r: "yes", fail_after=2)
     with pytest.raises(EngineError, match="before load"):
         run(engine.complete(request()))
@@ -84,7 +84,7 @@ def test_encode_gives_the_ids_that_complete_gives() -> None:
     ]
 
 
-def test_a_text_is_scored_as_told_and_one_that_does_not_fit_comes_back_empty() -> None:
+def test_a_text_is_scored_as_scripted_and_one_that_does_not_fit_comes_back_empty() -> None:
     def surprise(prompt: Prompt, text: str) -> tuple[float, float]:
         if len(text) > 3:
             raise PromptTooLongError("no room")

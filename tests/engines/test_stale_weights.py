@@ -1,6 +1,6 @@
 """Serve old weights on purpose, in each way that vLLM is known to do so in silence.
 
-And see the canary stop it.
+And see the weight-sync check stop it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tiny import save_tiny_adapter, save_tiny_llama
 
-from ouroloop.loop.engines import weight_sync as canary
+from ouroloop.loop.engines import weight_sync
 from ouroloop.loop.engines.process import ProcessEngine
 from ouroloop.loop.errors import StaleWeightsError
 from ouroloop.loop.records import Request, Sampling
@@ -33,7 +33,7 @@ CONFIG = {
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two untied models, two tied ones.
 
-    And two adapters of the first tied one, each with its canary.
+    And two adapters of the first tied one, each with its weight-sync check.
     """
     folder = tmp_path_factory.mktemp("checkpoints")
     made = {f"untied{i}": save_tiny_llama(folder / f"untied{i}", seed=i) for i in (1, 2)}
@@ -43,7 +43,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         for i in (1, 2)
     }
     for path in made.values():
-        canary.write(canary.make(path, "float32"), path / canary.FILE_NAME)
+        weight_sync.write(weight_sync.make(path, "float32"), path / weight_sync.FILE_NAME)
     return made
 
 
@@ -132,7 +132,7 @@ def test_a_tied_output_layer_that_keeps_the_old_matrix_is_caught(
     async def story() -> None:
         await engine.load(checkpoints["tied1"])
         broken("repack")
-        with pytest.raises(StaleWeightsError, match="4 of 4 canary prompts"):
+        with pytest.raises(StaleWeightsError, match="4 of 4 weight-sync prompts"):
             await engine.load(checkpoints["tied2"])
         broken("")
         await engine.load(checkpoints["tied2"])

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from real_data import GSM8K, MODELS, needs_gsm8k, rows
 
-from ouroloop.evals.grading import canonical, extract_answer, grade, is_number, same_answer
+from ouroloop.evals.grading import grade
 from ouroloop.evals.problem_files import read_gsm8k
+from ouroloop.monitors.arith.answers import canonical, extract_answer, is_number, same_answer
 
 CASES = json.loads((Path(__file__).parent / "grader_cases.json").read_text(encoding="utf-8"))
 EXPLAINED = json.loads(

@@ -9,7 +9,8 @@ from real_data import GSM8K, needs_gsm8k
 
 from ouroloop.evals.errors import DataError
 from ouroloop.evals.jsonl import JsonlTask, gsm8k_task
-from ouroloop.evals.problem_files import normalise
+from ouroloop.evals.questions import normalised
+from ouroloop.evals.registry import build_task
 
 
 def write(path: Path, rows: list[Any]) -> Path:
@@ -78,11 +79,11 @@ def test_a_heldout_question_is_taken_out_of_training_however_it_is_written(tmp_p
 
 
 def test_normalising_keeps_what_changes_the_question() -> None:
-    assert normalise("What is 1.5 + 2?") == normalise("what is  1.5 + 2")
+    assert normalised("What is 1.5 + 2?") == normalised("what is  1.5 + 2")
     assert (
         len(
             {
-                normalise(q)
+                normalised(q)
                 for q in (
                     "What is 5-3?",
                     "What is 5+3?",
@@ -124,7 +125,8 @@ def test_fields_are_read_and_others_become_metadata(tmp_path: Path) -> None:
 
 def test_the_last_number_counts_only_when_asked_for(tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", sums(0, 60))
-    strict, lenient = JsonlTask(path), JsonlTask(path, last_number=True)
+    strict = build_task("jsonl", {"path": path})
+    lenient = build_task("jsonl", {"path": path, "grader": "last_number"})
     problem = strict.problems("train")[0]
     assert strict.grade(problem, f"I get {problem.answer}").correct is False
     assert lenient.grade(problem, f"I get {problem.answer}").correct is True
@@ -223,7 +225,7 @@ def test_gsm8k_is_read_whole_with_plain_solutions_and_disjoint_splits() -> None:
     assert len(heldout) == 660
     assert 70 <= len(reserve) <= 130
     questions = [
-        {normalise(problem.question) for problem in part} for part in (train, heldout, reserve)
+        {normalised(problem.question) for problem in part} for part in (train, heldout, reserve)
     ]
     assert not (
         questions[0] & questions[1] or questions[0] & questions[2] or questions[1] & questions[2]

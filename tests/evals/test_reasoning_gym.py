@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("reasoning_gym", reason="needs the extra `verify`")
 
 from ouroloop.evals.errors import DataError
-from ouroloop.evals.problem_files import normalise
+from ouroloop.evals.questions import normalised
 from ouroloop.evals.reasoning_gym_task import SEEDS, ReasoningGymTask
 
 pytestmark = pytest.mark.slow  # the library takes seconds to import, here and in the worker
@@ -31,7 +31,7 @@ def task() -> Iterator[ReasoningGymTask]:
 def test_no_question_occurs_twice_and_splits_are_far_apart(task: ReasoningGymTask) -> None:
     problems = [problem for split in SEEDS for problem in task.problems(split)]
     assert (
-        len({normalise(problem.question) for problem in problems})
+        len({normalised(problem.question) for problem in problems})
         == len(problems)
         == len({problem.id for problem in problems})
         > 400

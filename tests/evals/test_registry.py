@@ -8,7 +8,7 @@ import pytest
 
 from ouroloop.evals.errors import DataError
 from ouroloop.evals.registry import TASKS, build_task
-from ouroloop.evals.tasks import Problem, Task
+from ouroloop.evals.tasks import Capability, Problem, Task
 
 
 def settings(kind: str, folder: Path) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def settings(kind: str, folder: Path) -> dict[str, Any]:
 def task(request: pytest.FixtureRequest, tmp_path: Path) -> Task:
     if request.param == "reasoning_gym":
         pytest.importorskip("reasoning_gym", reason="needs the extra `verify`")
-    return build_task(request.param, **settings(request.param, tmp_path))
+    return build_task(request.param, settings(request.param, tmp_path))
 
 
 def test_every_task_keeps_the_contract(task: Task) -> None:
@@ -53,14 +53,15 @@ def test_every_task_keeps_the_contract(task: Task) -> None:
     assert [problem.id for problem in task.problems("train")] == [
         problem.id for problem in splits["train"]
     ]
-    assert task.name in TASKS
+    assert task.name in TASKS and set(task.capabilities) <= set(Capability)
     for problem in [*splits["train"][:20], *splits["heldout"][:20]]:
         assert task.grade(problem, f"answer {problem.answer}").correct is True
         assert task.grade(problem, f"answer {problem.answer}1").correct is False
         for text in ("", "\x00", "answer", "answer 9**9**9", "1+1=3 " * 2000):
             assert task.grade(problem, text).correct is False
             task.check_steps(problem, text)
-            task.strategy(problem, text)
+            named = task.strategy(problem, text)
+            assert named is None or Capability.STRATEGIES in task.capabilities
     for problem in splits["reserve"]:
         assert problem.solution is None or task.grade(problem, problem.solution).correct is True
 
@@ -84,9 +85,13 @@ def test_every_task_makes_wrong_texts_that_are_wrong_for_certain(task: Task) -> 
 
 
 def test_an_unknown_kind_and_settings_of_another_kind_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no task is called 'gsm9k'; there are arithmetic, gsm8k"):
+    with pytest.raises(DataError, match=r"no task is called 'gsm9k'. Did you mean 'gsm8k'\?"):
         build_task("gsm9k")
-    with pytest.raises(DataError, match="kind 'arithmetic' cannot be built from"):
-        build_task("arithmetic", path=tmp_path)
-    with pytest.raises(DataError, match="kind 'jsonl' cannot be built from"):
+    with pytest.raises(DataError, match=r"'arithmetic' cannot be made from options \['path'\]"):
+        build_task("arithmetic", {"path": tmp_path})
+    with pytest.raises(DataError, match=r"'jsonl' cannot be made from.*'path'"):
         build_task("jsonl")
+    with pytest.raises(DataError, match="no grader is called 'exakt'"):
+        build_task("jsonl", {"path": tmp_path, "grader": "exakt"})
+    with pytest.raises(DataError, match=r"no family 'sum4'\. Did you mean 'sum"):
+        build_task("arithmetic", {"families": ["sum4"]})

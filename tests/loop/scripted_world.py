@@ -93,7 +93,7 @@ class Model:
 
 
 def no_training(job, folder, tell):
-    """What sft.train leaves behind, without training."""
+    """What training.train leaves behind, without training."""
     (folder / "checkpoint").mkdir(exist_ok=True)
     tell(1, 1)
     facts = {

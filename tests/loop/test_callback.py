@@ -307,6 +307,7 @@ def test_our_own_errors_end_no_training_either(tmp_path, caplog, monkeypatch):
 
     The decision, the files and the trainer's log may fail.
     """
+    from ouroloop.loop import callback_record
     from ouroloop.monitors.metrics.diversity import Diversity
 
     def boom(*_, **__):
@@ -325,8 +326,8 @@ def test_our_own_errors_end_no_training_either(tmp_path, caplog, monkeypatch):
 
     for owner, name in (
         (callback().DecisionRule, "decide"),
-        (callback().CollapseMonitor, "_tell"),
-        (callback(), "_append"),
+        (callback().CollapseMonitor, "_log_numbers"),
+        (callback_record, "_append"),
     ):
         monkeypatch.setattr(owner, name, boom)
         training = Training(

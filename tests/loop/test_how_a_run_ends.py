@@ -55,7 +55,7 @@ def test_nothing_follows_the_failure_in_the_log_and_its_reason_is_kept(path, mon
     assert (
         run.state == "failed"
         and run.failure
-        == "EngineError: scripted engine: told to fail after 10 completions and scores"
+        == "EngineError: scripted engine: set to fail after 10 completions and scores"
     )
 
 

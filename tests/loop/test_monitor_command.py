@@ -169,7 +169,7 @@ def test_it_starts_without_any_heavy_library(healthy):
 
 
 @pytest.mark.slow
-def test_a_second_anchor_sees_the_loss_of_what_the_first_round_gained(capsys, tmp_path):
+def test_a_second_baseline_sees_the_loss_of_what_the_first_round_gained(capsys, tmp_path):
     gained = [(0.4, 0.5, 32), (0.95, 0.5, 32), (0.95, 0.9, 8), (0.95, 0.9, 8), (0.95, 0.9, 8)]
     files = [
         trace_file(tmp_path / f"r{i}.jsonl", i, n, accuracy=a, first_strategy=s)
@@ -177,16 +177,16 @@ def test_a_second_anchor_sees_the_loss_of_what_the_first_round_gained(capsys, tm
     ]
     alone, two = (
         json.loads(said(capsys, *files, "--json", *more)[1])
-        for more in ((), ("--anchors", "0", "1"))
+        for more in ((), ("--baselines", "0", "1"))
     )
     assert {row["action"] for row in alone["rounds"]} == {"continue"}
     assert two["rounds"][-1]["action"] in ("reinject", "rollback")
     assert any("since round 1" in reason for reason in two["rounds"][-1]["reasons"])
-    code, _, error = said(capsys, *files, "--anchors", "1", "0")
+    code, _, error = said(capsys, *files, "--baselines", "1", "0")
     assert code == 2 and "beginning with 0" in error
 
 
-def test_readings_are_of_as_many_samples_in_the_anchor_as_in_other_rounds(capsys, tmp_path):
+def test_readings_are_of_as_many_samples_in_the_baseline_as_in_other_rounds(capsys, tmp_path):
     files = [trace_file(tmp_path / f"r{i}.jsonl", i, n) for i, n in enumerate((64, 4))]
     few = [trace_file(tmp_path / f"few{i}.jsonl", i, 4) for i in range(2)]
 

@@ -28,7 +28,8 @@ from ouroloop.loop.__main__ import main
 from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.engines.process import ProcessEngine
 from ouroloop.loop.experiments import loading
-from ouroloop.loop.objectives.sft import SftJob, train
+from ouroloop.loop.objectives.job import TrainingJob
+from ouroloop.loop.objectives.training import train
 from ouroloop.loop.records import Request, Sampling
 from ouroloop.loop.setup import resolve_model
 from ouroloop.loop.stages.prompts import CHAT, render
@@ -108,7 +109,7 @@ def test_training_in_float32_has_the_cpus_losses(tmp_path, monkeypatch):
         folder.mkdir()
         pq.write_table(pa.Table.from_pylist(rows), folder / "examples.parquet")
         sft = {"learning_rate": 5e-4, "num_train_epochs": 3, "per_device_train_batch_size": 32}
-        job = SftJob(
+        job = TrainingJob(
             base,
             folder / "examples.parquet",
             folder / "checkpoint",
@@ -235,7 +236,7 @@ def fitted(folder, problems, hidden, layers):
             )
     pq.write_table(pa.Table.from_pylist(rows), folder / "examples.parquet")
     sft = {"learning_rate": 1e-3, "num_train_epochs": 30, "per_device_train_batch_size": 16}
-    job = SftJob(
+    job = TrainingJob(
         start,
         folder / "examples.parquet",
         folder / "fitted",

@@ -1,6 +1,6 @@
 """`ouroloop plan` and `ouroloop monitor --plan`.
 
-What a panel would show, before anything is run.
+What a probe set would show, before anything is run.
 """
 
 import json
@@ -32,7 +32,7 @@ def test_a_recipe_is_planned_on_a_typical_model_and_makes_nothing(capsys, tmp_pa
     code, out, _ = said(capsys, "plan", str(tmp_path / "r.yaml"), "--runs", str(tmp_path / "runs"))
     assert code == 0 and not (tmp_path / "runs").exists()
     assert (
-        "40 problems, 4 samples of each per round and 16 at the anchor" in out
+        "40 problems, 4 samples of each per round and 16 in the baseline round" in out
         and "a typical model: 50%" in out
     )
     assert (

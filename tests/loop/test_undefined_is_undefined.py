@@ -9,9 +9,11 @@ import pytest
 from scripted_world import Model, carry, recipe
 from trace_matrix import CASES, NUM_SAMPLES, VERDICTS, rows
 
+from ouroloop.loop.round import Round
+from ouroloop.loop.rows import ProbeRow, RoundPlan
 from ouroloop.loop.stages import decide
-from ouroloop.loop.stages.probe import view
-from ouroloop.loop.store import read_json, read_rows, write_json
+from ouroloop.loop.store import read_json, read_rows
+from ouroloop.loop.tables import to_json as record_to_json
 from ouroloop.loop.views.monitor import monitor, text, to_json
 from ouroloop.monitors.decision import guarded
 
@@ -77,15 +79,15 @@ def test_no_missing_number_ends_the_loops_decision(tmp_path, num, verdict):
     On tables that lack a column's values.
     """
     settings = recipe(rounds=1)
-    write_json(tmp_path / "plan.json", {"replay_fraction": 0.0})
     for removed in (None, "strategy", "answer", "nll", "family", "slice"):
-        seen = [
-            view(number, probe_rows(removed, num, verdict, number), [], []) for number in range(2)
-        ]
-        (tmp_path / "readings.json").unlink(missing_ok=True)
-        rule = decide.panel(settings, "sum" if removed != "family" else "default")
-        decision = decide.decide(rule, seen[1], seen[:1], tmp_path, [], settings)
-        check(json.loads(json.dumps(decision, allow_nan=False)), removed, verdict)
+        first, last = (Round.of(tmp_path / str(removed), number) for number in range(2))
+        for made in (first, last):
+            made.probe = probe_rows(removed, num, verdict, made.number)
+        last.plan = RoundPlan(1, 0, 0, (1.0,), 0.0, None, False, 10)
+        rule = decide.decision_rule(settings, "sum" if removed != "family" else "default")
+        last.readings = decide.read(last, [first], rule, settings)
+        decision = decide.decide(last, [first], rule, [], settings)
+        check(json.loads(json.dumps(record_to_json(decision), allow_nan=False)), removed, verdict)
 
 
 def probe_rows(removed, num, verdict, number):
@@ -113,7 +115,7 @@ def probe_rows(removed, num, verdict, number):
             "answer": str(row["answer"]),
         }
         blank = {"family": "default", "slice": "typical"}
-        out.append(cells | ({removed: blank.get(removed)} if removed else {}))
+        out.append(ProbeRow(**cells | ({removed: blank.get(removed)} if removed else {})))
     return out
 
 

@@ -128,5 +128,5 @@ def test_other_numbers_other_names_and_another_question_are_the_same_strategy(na
 
 
 def test_importing_the_canonicalisers_loads_no_scikit_learn():
-    code = "import sys, monitors.strategy, monitors.templates; sys.exit('sklearn' in sys.modules)"
+    code = "import sys, ouroloop.monitors.strategies.templates; sys.exit('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

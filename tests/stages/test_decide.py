@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ouroloop.loop.round import Round
+from ouroloop.loop.rows import Preflight, PreflightAction, RoundPlan
 from ouroloop.loop.stages.decide import fresh_share
-from ouroloop.loop.store import write_json
 from ouroloop.monitors.base import RoundView
 from ouroloop.monitors.metrics.calibration import ModelCalibration
 from ouroloop.monitors.metrics.readings import some_samples
@@ -48,12 +49,17 @@ def test_which_samples_of_an_anchor_are_read_does_not_depend_on_the_order_of_its
 
 @pytest.mark.parametrize(
     ("guard", "action", "share"),
-    [(True, "mend", 0.4), (False, "mend", 0.1), (True, "pass", 0.1), (True, None, 0.1)],
+    [(True, "adjust", 0.4), (False, "adjust", 0.1), (True, "pass", 0.1), (True, None, 0.1)],
 )
 def test_the_share_of_fresh_data_that_is_read_is_the_one_that_was_trained_on(
     tmp_path, guard, action, share
 ):
-    write_json(tmp_path / "plan.json", {"replay_fraction": 0.1})
+    made = Round.of(tmp_path, 1)
+    made.plan = RoundPlan(1, 0, 0, (1.0,), 0.1, None, False, 10)
     if action:
-        write_json(tmp_path / "preflight.json", {"action": action, "replay_fraction": 0.4})
-    assert fresh_share(tmp_path, guard) == share
+        made.preflight = Preflight(PreflightAction(action), (), 0.4, None)
+    assert fresh_share(made, guard) == share
+
+
+def test_round_0_was_made_of_no_fresh_data(tmp_path):
+    assert fresh_share(Round.of(tmp_path, 0), guard=True) == 0

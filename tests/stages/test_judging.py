@@ -17,12 +17,13 @@ from ouroloop.evals.tasks import Grade, Problem, StepCheck
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 from ouroloop.loop.config import FilterConfig
 from ouroloop.loop.errors import RunStateError
-from ouroloop.loop.records import Completion, Draft, Sample
-from ouroloop.loop.stages import audit
-from ouroloop.loop.stages import filters, probe
+from ouroloop.loop.records import Completion, Sample
+from ouroloop.loop.rows import AuditRow, ProbeRow, Verdict
+from ouroloop.loop.stages import audit, filters
 from ouroloop.loop.stages.judging import Value, judge_text
 from ouroloop.loop.stages.naming import Learned
 from ouroloop.loop.store import read_rows, write_rows
+from ouroloop.loop.tables import schema_of, write_table
 from ouroloop.loop.views.progress import rounds_table
 from ouroloop.loop.views.reader import read_run
 
@@ -67,15 +68,12 @@ class FussyTask(ArithmeticTask):
 
 
 def sample(text: str = HOSTILE) -> Sample:
-    return Sample(
-        "s", "p", 0, 1.0, Draft(Completion("r", (1,), (2, 3), (-0.1, -0.1), text, "stop", "v"))
-    )
+    return Sample("s", "p", 0, 1.0, Completion("r", (1,), (2, 3), (-0.1, -0.1), text, "stop", "v"))
 
 
 def verdict(task: FussyTask, **config):
-    (found,) = filters.judge(
-        [sample()], {"p": PROBLEM}, task, FilterConfig(**config), task.strategy
-    )
+    cases = filters.examine([sample()], {"p": PROBLEM}, task, task.strategy)
+    (found,) = filters.judge(cases, FilterConfig(**config))
     return found
 
 
@@ -134,7 +132,7 @@ OFF = {"format": False, "gold": False, "steps": False, "critic": False, "duplica
 
 
 @pytest.mark.parametrize(
-    ("raising", "gates"),
+    ("raising", "filtering"),
     [
         ("grade", {"gold": True}),
         ("grade", {"format": True}),
@@ -144,15 +142,17 @@ OFF = {"format": False, "gold": False, "steps": False, "critic": False, "duplica
         ("strategy", {"per_strategy": 0.5}),
     ],
 )
-def test_a_gate_keeps_no_sample_whose_value_it_needed_and_could_not_have(raising, gates):
-    found = verdict(FussyTask(raising=frozenset({raising})), **{**OFF, **gates})
+def test_a_filter_keeps_no_sample_whose_value_it_needed_and_could_not_have(raising, filtering):
+    found = verdict(FussyTask(raising=frozenset({raising})), **{**OFF, **filtering})
     assert not found.kept
     assert "unreadable" in found.reasons
     assert len(found.unreadable) == 1
-    assert "unreadable" not in verdict(FussyTask(raising=frozenset()), **{**OFF, **gates}).reasons
+    assert (
+        "unreadable" not in verdict(FussyTask(raising=frozenset()), **{**OFF, **filtering}).reasons
+    )
 
 
-def test_a_value_that_no_gate_needs_costs_no_sample():
+def test_a_value_that_no_filter_needs_costs_no_sample():
     found = verdict(
         FussyTask(raising=frozenset({"strategy"})), **{**OFF, "gold": True, "steps": True}
     )
@@ -173,12 +173,9 @@ def test_a_planted_item_that_cannot_be_made_is_written_down_and_not_judged():
 def test_a_lone_surrogate_of_an_engine_reaches_no_table(tmp_path):
     task = FussyTask(raising=frozenset())
     hostile = sample("2*3=6 \ud800")
-    rows = filters.to_rows(
-        [hostile],
-        filters.judge([hostile], {"p": PROBLEM}, task, FilterConfig(), task.strategy),
-        {"p": PROBLEM},
-    )
-    write_rows(tmp_path / "verdicts.parquet", rows, filters.SCHEMA)
+    cases = filters.examine([hostile], {"p": PROBLEM}, task, task.strategy)
+    verdicts = filters.judge(cases, FilterConfig())
+    write_table(tmp_path / "verdicts.parquet", verdicts, Verdict)
     assert read_rows(tmp_path / "verdicts.parquet")[0]["text"] == "2*3=6 \ufffd"
 
 
@@ -231,12 +228,9 @@ def test_a_run_whose_readers_raise_goes_on_and_says_how_many_samples_it_could_no
 
 
 def test_a_run_of_an_earlier_version_has_no_such_column_and_says_nothing(fussy_run):
-    for name, schema in (
-        ("verdicts", filters.SCHEMA),
-        ("probe", probe.PROBE_SCHEMA),
-        ("audit", audit.SCHEMA),
-    ):
+    for name, record in (("verdicts", Verdict), ("probe", ProbeRow), ("audit", AuditRow)):
         path = fussy_run / f"rounds/001/{name}.parquet"
+        schema = schema_of(record)
         write_rows(path, read_rows(path), schema.remove(schema.get_field_index("unreadable")))
     assert "round 1: " not in "\n".join(
         line for line in rounds_table(read_run(fussy_run)).splitlines() if "unreadable" in line

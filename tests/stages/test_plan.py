@@ -3,33 +3,48 @@
 import asyncio
 import random
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-import numpy as np
 import pytest
 
 from ouroloop.evals.tasks import Problem, Prompts
 from ouroloop.loop.config import DatasetConfig, FilterConfig, InterventionConfig
 from ouroloop.loop.recipe_file import resolve
-from ouroloop.loop.records import Decision, Example
-from ouroloop.loop.stages import dataset, plan
-from ouroloop.loop.stages.plan import Plan, Stock
-from ouroloop.loop.stages.reserve import Reserve, as_examples
+from ouroloop.loop.rows import Example, ProbeRow, RoundPlan
+from ouroloop.loop.stages import plan
+from ouroloop.loop.stages.dataset import Screen, Sources, assemble
+from ouroloop.loop.stages.encode import Encoder
+from ouroloop.loop.stages.remedy import Stock, fresh_share, remedy, strategy_shares
+from ouroloop.loop.stages.reserve import Reserve
+from ouroloop.monitors.decision.rule import Decision
+from ouroloop.monitors.names import FailureMode
 
-PLAN = Plan(3, 2, 2, (0.5, 0.9), 0.0, None, False, 100)
+PLAN = RoundPlan(3, 2, 2, (0.5, 0.9), 0.0, None, False, 100)
 LIMITS = InterventionConfig()
+NOTHING_HELD_OUT = Screen({}, ())
 
 
-def decisions(*actions, mode=None):
+@dataclass
+class Past:
+    """What planning looks at of a round."""
+
+    number: int
+    decision: Decision
+    plan: RoundPlan | None = None
+    score: float = 0.5
+
+
+def history(*actions, mode=None, plans=(), scores=None):
+    """Rounds of these decisions; `plans` from round 1 on."""
     return [
-        Decision(i, action, ("why",), mode if action != "continue" else None)
-        for i, action in enumerate(actions)
+        Past(
+            number,
+            Decision(number, action, ("why",), mode if action != "continue" else None),
+            ([None, *plans] + [None] * len(actions))[number],
+            scores[number] if scores else 0.5,
+        )
+        for number, action in enumerate(actions)
     ]
-
-
-def test_a_plan_survives_its_file():
-    full = replace(PLAN, why=("because",), teachers=(2, 0), distinct=True, per_answer=0.02)
-    assert Plan.from_json(full.to_json()) == full
 
 
 @pytest.mark.parametrize(
@@ -44,11 +59,11 @@ def test_a_plan_survives_its_file():
     ],
 )
 def test_the_fresh_share_is_the_largest_that_any_law_asks_for(temperatures, stock, share):
-    assert plan.fresh_share(temperatures, stock) == pytest.approx(share)
+    assert fresh_share(temperatures, stock) == pytest.approx(share)
 
 
 def test_sharpening_is_met_with_heat_distinct_calculations_and_a_cap_per_strategy():
-    new = plan.remedy(PLAN, LIMITS, "B", False, Stock(), back=1)
+    new = remedy(PLAN, LIMITS, FailureMode.SHARPENING, False, Stock(), back=1)
     assert (new.temperatures, new.distinct, new.per_strategy, new.archive) == (
         (1.0, 1.0),
         True,
@@ -64,33 +79,44 @@ def test_sharpening_is_met_with_heat_distinct_calculations_and_a_cap_per_strateg
 
 
 def test_a_shortcut_is_met_with_a_cap_per_answer_that_respects_answers_common_from_the_start():
-    assert plan.remedy(PLAN, LIMITS, "C", False, Stock(top_answer=0.001), 0).per_answer == 0.02
-    assert plan.remedy(PLAN, LIMITS, "C", False, Stock(top_answer=0.3), 0).per_answer == 0.6
-    assert plan.remedy(PLAN, LIMITS, "C", False, Stock(selection=4.0), 0).replay_fraction == 0.6, (
-        "limited by replay_fraction_max"
+    assert (
+        remedy(PLAN, LIMITS, FailureMode.SHORTCUT, False, Stock(top_answer=0.001), 0).per_answer
+        == 0.02
     )
+    assert (
+        remedy(PLAN, LIMITS, FailureMode.SHORTCUT, False, Stock(top_answer=0.3), 0).per_answer
+        == 0.6
+    )
+    assert (
+        remedy(PLAN, LIMITS, FailureMode.SHORTCUT, False, Stock(selection=4.0), 0).replay_fraction
+        == 0.6
+    ), "limited by replay_fraction_max"
 
 
 def test_tail_narrowing_draws_more_of_the_tail():
-    new = plan.remedy(PLAN, LIMITS, "D", False, Stock(), 0)
+    new = remedy(PLAN, LIMITS, FailureMode.TAIL_NARROWING, False, Stock(), 0)
     assert new.tail_weight == 3.0 and new.temperatures == PLAN.temperatures
     problems = [
         Problem(str(i), "?", "1", "f", "tail" if i % 4 == 0 else "typical") for i in range(4000)
     ]
-    chosen = plan.draw(problems, replace(new, num_problems=400), np.random.default_rng(0))
+    chosen = plan.draw(problems, replace(new, num_problems=400), seed=0)
     assert len({p.id for p in chosen}) == 400
     assert sum(p.slice == "tail" for p in chosen) / 400 == pytest.approx(0.5, abs=0.06)
-    even = plan.draw(problems, replace(PLAN, num_problems=400), np.random.default_rng(0))
+    even = plan.draw(problems, replace(PLAN, num_problems=400), seed=0)
     assert sum(p.slice == "tail" for p in even) / 400 == pytest.approx(0.25, abs=0.06)
 
 
 def test_earlier_teachers_and_blended_weights_come_only_when_the_recipe_allows_them():
-    assert plan.remedy(PLAN, LIMITS, "B", False, Stock(), 2).teachers == ()
+    assert remedy(PLAN, LIMITS, FailureMode.SHARPENING, False, Stock(), 2).teachers == ()
     allowed = LIMITS.model_copy(update={"teachers": 2, "blend": 0.5})
-    for mode, teachers, blend in (("A", (2, 0), 0.5), ("B", (2, 0), 0.5), ("D", (), 0.0)):
-        new = plan.remedy(PLAN, allowed, mode, False, Stock(), 2)
+    for mode, teachers, blend in (
+        (FailureMode.DRIFT, (2, 0), 0.5),
+        (FailureMode.SHARPENING, (2, 0), 0.5),
+        (FailureMode.TAIL_NARROWING, (), 0.0),
+    ):
+        new = remedy(PLAN, allowed, mode, False, Stock(), 2)
         assert (new.teachers, new.blend) == (teachers, blend)
-    assert plan.remedy(PLAN, allowed, "A", False, Stock(), 0).teachers == (0,)
+    assert remedy(PLAN, allowed, FailureMode.DRIFT, False, Stock(), 0).teachers == (0,)
 
 
 def test_a_rollback_doubles_what_is_re_injected_and_starts_again_from_where_it_is_told():
@@ -101,35 +127,40 @@ def test_a_rollback_doubles_what_is_re_injected_and_starts_again_from_where_it_i
             "interventions": {"replay_fraction": 0.25},
         }
     )
-    first = plan.next_plan(recipe, 1, [], decisions("continue"), 0, 0)
-    assert first.replay_fraction == 0.2 and not first.archive
-    after = plan.next_plan(
-        recipe,
-        3,
-        [first, replace(first, round=2)],
-        decisions("continue", "continue", "rollback"),
-        2,
-        2,
-        1,
+    first = plan.next_plan(recipe, history("continue"))
+    assert first.replay_fraction == 0.2 and not first.archive and first.round == 1
+    past = history(
+        "continue",
+        "continue",
+        "rollback",
+        plans=(first, replace(first, round=2)),
+        scores=(0.5, 0.6, 0.9),
     )
+    after = plan.next_plan(recipe, past)
+    assert after.round == 3
     assert (after.start_from, after.sample_from, after.replay_fraction) == (1, 1, 0.4)
     assert "rolled back: starting again from round 1" in after.why[-1]
 
 
 def test_an_unguarded_run_plans_as_if_nothing_had_been_said():
     recipe = resolve({"name": "x", "monitors": {"guard": False}})
-    first = plan.next_plan(recipe, 1, [], decisions("continue"), 0, 0)
-    second = plan.next_plan(recipe, 2, [first], decisions("continue", "rollback", mode="B"), 1, 0)
+    first = plan.next_plan(recipe, history("continue"))
+    past = history("continue", "rollback", mode=FailureMode.SHARPENING, plans=[first])
+    second = plan.next_plan(recipe, past)
     assert second == replace(first, round=2, sample_from=1, start_from=1)
 
 
-def test_the_plans_caps_reach_the_gates_and_never_loosen_the_recipes():
-    gates = plan.gates(
+def test_the_plans_caps_reach_the_filters_and_never_loosen_the_recipes():
+    filters = plan.filters_of(
         FilterConfig(duplicates="none", per_answer=0.01),
         replace(PLAN, distinct=True, per_answer=0.05, per_strategy=0.4),
     )
-    assert (gates.duplicates, gates.per_answer, gates.per_strategy) == ("calculations", 0.01, 0.4)
-    assert plan.gates(FilterConfig(duplicates="none"), PLAN).duplicates == "none"
+    assert (filters.duplicates, filters.per_answer, filters.per_strategy) == (
+        "calculations",
+        0.01,
+        0.4,
+    )
+    assert plan.filters_of(FilterConfig(duplicates="none"), PLAN).duplicates == "none"
 
 
 def example(strategy, number, origin="kept"):
@@ -137,12 +168,12 @@ def example(strategy, number, origin="kept"):
 
 
 def reserve(archived, demonstrations):
-    rows = [vars(example(s, 100 + i)) for i, s in enumerate(archived)]
+    kept = [example(s, 100 + i) for i, s in enumerate(archived)]
     items = [
         Problem(f"d{i}", f"{i}?", "1", "f", "typical", "solution", {"strategy": s})
         for i, s in enumerate(demonstrations)
     ]
-    return Reserve.gather(items, [rows])
+    return Reserve.gather(items, kept)
 
 
 def test_refilling_brings_the_strategies_back_to_their_shares_from_the_archive_first():
@@ -166,7 +197,7 @@ def test_refilling_brings_the_strategies_back_to_their_shares_from_the_archive_f
     ] / 160 == pytest.approx(0.17, abs=0.03)
 
 
-def test_what_the_archive_cannot_give_is_made_up_by_demonstrations_and_no_more_than_asked_is_given():
+def test_what_the_archive_cannot_give_is_made_up_by_demonstrations_and_no_more_is_given():
     own = [example("a", i) for i in range(30)]
     stock = reserve(["a"] * 5, ["b"] * 3 + ["a"] * 50)
     archived, demonstrations = stock.refill(own, 20, {"a": 0.5, "b": 0.5}, random.Random(1))
@@ -190,6 +221,15 @@ class Engine:
 PROMPTS = Prompts(draft="Q {question}", critique="", revise="", approve="right", reject="wrong")
 
 
+def assembled(intended, stock, screen=NOTHING_HELD_OUT):
+    """A training set, half of it replayed, around forty kept examples of one strategy."""
+    own = [example("a", i) for i in range(40)]
+    sources = Sources(kept=own, reserve=stock, shares={"a": 0.3, "b": 0.7})
+    intended = replace(intended, replay_fraction=0.5)
+    encoder = Encoder(Engine(), PROMPTS)
+    return asyncio.run(assemble(sources, intended, DatasetConfig(), encoder, screen, seed=0))
+
+
 @pytest.mark.parametrize(
     ("archive", "share", "archived"),
     [(False, 1.0, 0), (True, 0.0, 40), (True, 0.5, 20), (True, 1.0, 0)],
@@ -201,14 +241,8 @@ def test_after_a_call_a_part_of_what_is_re_injected_stays_real_data_drawn_evenly
 
     The archive brings back what it saw being lost.
     """
-    own = [example("a", i) for i in range(40)]
-    stock, target = reserve(["b"] * 80, [None] * 30 + ["b"] * 10), {"a": 0.3, "b": 0.7}
-    intended = replace(PLAN, archive=archive, replay_fraction=0.5, demonstrations=share)
-    made = asyncio.run(
-        dataset.assemble(
-            own, (), (), stock, intended, DatasetConfig(), Engine(), PROMPTS, {}, (), target, 0
-        )
-    )
+    stock = reserve(["b"] * 80, [None] * 30 + ["b"] * 10)
+    made = assembled(replace(PLAN, archive=archive, demonstrations=share), stock)
     assert Counter(e.origin for e in made) == Counter(
         {"kept": 40, "archive": archived, "demonstration": 40 - archived}
     )
@@ -217,30 +251,25 @@ def test_after_a_call_a_part_of_what_is_re_injected_stays_real_data_drawn_evenly
 
 
 def test_without_demonstrations_the_archive_gives_the_whole():
-    own = [example("a", i) for i in range(40)]
-    intended = replace(PLAN, archive=True, replay_fraction=0.5, demonstrations=0.5)
-    parts = (
-        own,
-        (),
-        (),
-        reserve(["b"] * 80, []),
-        intended,
-        DatasetConfig(),
-        Engine(),
-        PROMPTS,
-        {},
-        (),
-        {"a": 0.3, "b": 0.7},
-        0,
-    )
-    assert Counter(e.origin for e in asyncio.run(dataset.assemble(*parts))) == Counter(
-        {"kept": 40, "archive": 40}
-    )
+    made = assembled(replace(PLAN, archive=True, demonstrations=0.5), reserve(["b"] * 80, []))
+    assert Counter(e.origin for e in made) == Counter({"kept": 40, "archive": 40})
+
+
+def test_no_example_that_asks_a_held_out_question_is_trained_on():
+    asked = {f"p{i}": f"What is {i}?" for i in range(40)}
+    screen = Screen(asked, {"what is 3", "what is 7"})
+    made = assembled(replace(PLAN, archive=True), reserve(["b"] * 80, []), screen)
+    assert {e.problem_id for e in made if e.origin == "kept"} == set(asked) - {"p3", "p7"}
 
 
 def test_a_remedy_names_the_real_part_of_what_it_re_injects():
-    new = plan.remedy(
-        PLAN, LIMITS.model_copy(update={"demonstrations": 0.5}), "A", False, Stock(), back=1
+    new = remedy(
+        PLAN,
+        LIMITS.model_copy(update={"demonstrations": 0.5}),
+        FailureMode.DRIFT,
+        False,
+        Stock(),
+        back=1,
     )
     assert new.demonstrations == 0.5 and "of it demonstrations drawn evenly: 1 -> 0.5" in new.why
 
@@ -248,19 +277,24 @@ def test_a_remedy_names_the_real_part_of_what_it_re_injects():
 @pytest.mark.parametrize(("most", "total", "real"), [(0.9, 0.45, 0.3), (0.4, 0.4, 0.3)])
 def test_real_data_that_stood_before_the_call_stays_and_the_lost_comes_on_top(most, total, real):
     limits = LIMITS.model_copy(update={"demonstrations": 0.5, "replay_fraction_max": most})
-    new = plan.remedy(
-        replace(PLAN, replay_fraction=0.3, temperatures=(1.0,)), limits, "A", False, Stock(), back=1
+    new = remedy(
+        replace(PLAN, replay_fraction=0.3, temperatures=(1.0,)),
+        limits,
+        FailureMode.DRIFT,
+        False,
+        Stock(),
+        back=1,
     )
     assert new.replay_fraction == pytest.approx(
         total
     ) and new.replay_fraction * new.demonstrations == pytest.approx(real)
-    again = plan.remedy(new, limits, "A", False, Stock(), back=1)
+    again = remedy(new, limits, FailureMode.DRIFT, False, Stock(), back=1)
     assert again.replay_fraction * again.demonstrations >= real - 1e-9
 
 
 def test_demonstrations_become_examples_in_the_engines_own_tokens():
     item = Problem("d", "1+1?", "2", "f", "typical", "answer 2", {"strategy": "a"})
-    (made,) = asyncio.run(as_examples([item], Engine(), PROMPTS, 4))
+    (made,) = asyncio.run(Encoder(Engine(), PROMPTS).solutions([item], 4))
     assert (
         made.prompt_token_ids,
         made.completion_token_ids,
@@ -272,20 +306,24 @@ def test_demonstrations_become_examples_in_the_engines_own_tokens():
 
 def test_the_shares_to_keep_are_those_of_round_0s_right_answers():
     rows = [
-        {"kind": "sample", "correct": c, "strategy": s}
+        ProbeRow("p", "f", "typical", "sample", c, None, s, None, None, 1.0, 0.0, "")
         for c, s in [(1, "a")] * 150 + [(1, "b")] * 49 + [(0, "c")] * 50 + [(1, "d")]
     ]
-    assert plan.strategy_shares(rows) == {"a": 0.75, "b": 0.245}
-    assert plan.strategy_shares([]) == {}
+    assert strategy_shares(rows) == {"a": 0.75, "b": 0.245}
+    assert strategy_shares([]) == {}
 
 
-def test_a_round_is_held_against_round_0_and_the_anchors_on_its_own_way():
-    straight = [replace(PLAN, round=n, sample_from=n - 1) for n in range(1, 6)]
-    assert plan.anchors(straight, 0, (0, 1, 3)) == []
-    assert plan.anchors(straight, 1, (0, 1, 3)) == [0]
-    assert plan.anchors(straight, 5, (0, 1, 3)) == [0, 1, 3]
-    back = [*straight[:3], replace(PLAN, round=4, sample_from=0)]
-    assert plan.anchors(back, 4, (0, 1, 3)) == [0], "what a rollback left behind is no measure"
+def test_a_round_is_compared_with_round_0_and_the_baselines_on_its_own_way():
+    def compared(number, starts):
+        plans = [replace(PLAN, round=n, sample_from=at) for n, at in enumerate(starts, 1)]
+        rounds = history(*["continue"] * (len(plans) + 1), plans=plans)
+        return [past.number for past in plan.baselines(rounds, number, (0, 1, 3))]
+
+    straight = (0, 1, 2, 3, 4)
+    assert compared(0, straight) == []
+    assert compared(1, straight) == [0]
+    assert compared(5, straight) == [0, 1, 3]
+    assert compared(4, (0, 1, 2, 0)) == [0], "what a rollback left behind is no measure"
 
 
 def test_a_run_goes_back_to_the_best_round_in_which_nothing_was_seen_beyond_its_tolerance():
@@ -295,9 +333,9 @@ def test_a_run_goes_back_to_the_best_round_in_which_nothing_was_seen_beyond_its_
     """
     losses = [[], [-3.0, -1.0], [-3.0, 0.8], [-4.0, 2.7], [-4.0, 6.0]]
     actions = ["continue", "continue", "reinject", "continue", "rollback"]
-    told = [
-        Decision(i, a, (), None, {"guards": [{"loss_in_tolerances": loss} for loss in found]})
-        for i, (a, found) in enumerate(zip(actions, losses, strict=True))
-    ]
-    assert plan.unharmed(told, [0.5, 0.8, 0.9, 0.95, 0.96]) == 2
-    assert plan.unharmed(told[:1], [0.5]) == 0 == plan.unharmed(told[:1], [float("nan")])
+    rounds = history(*actions, scores=[0.5, 0.8, 0.9, 0.95, 0.96])
+    for past, found in zip(rounds, losses, strict=True):
+        past.decision.details["guards"] = [{"loss_in_tolerances": loss} for loss in found]
+    assert plan.unharmed(rounds) == 2
+    assert plan.unharmed(rounds[:1]) == 0
+    assert plan.unharmed([replace(rounds[0], score=float("nan"))]) == 0

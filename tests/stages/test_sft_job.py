@@ -13,8 +13,14 @@ from pathlib import Path
 import pytest
 
 from ouroloop.loop.errors import RecipeError
-from ouroloop.loop.objectives.sft import SftJob, check_settings
-from ouroloop.loop.objectives.sft_job import RESERVED, setting_names, settings_for
+from ouroloop.loop.objectives import training
+from ouroloop.loop.objectives.job import TrainingJob
+from ouroloop.loop.objectives.sft_settings import (
+    RESERVED,
+    check_settings,
+    setting_names,
+    settings_for,
+)
 from ouroloop.loop.recipe_file import resolve
 
 
@@ -57,7 +63,7 @@ def test_the_names_read_from_source_are_those_of_the_real_classes() -> None:
 
 
 def test_the_recipes_settings_win_over_defaults_and_lose_to_what_the_run_needs() -> None:
-    job = SftJob(
+    job = TrainingJob(
         Path("a"),
         Path("b"),
         Path("c/checkpoint"),
@@ -86,7 +92,7 @@ def test_training_computes_in_bfloat16_where_the_engine_does_and_only_on_a_gpu(
 ) -> None:
     assert (
         settings_for(
-            SftJob(Path("a"), Path("b"), Path("c/checkpoint"), Path("d"), dtype=dtype),
+            TrainingJob(Path("a"), Path("b"), Path("c/checkpoint"), Path("d"), dtype=dtype),
             on_gpu=on_gpu,
         )["bf16"]
         is bf16
@@ -102,16 +108,32 @@ def test_a_job_made_from_a_recipe_survives_its_file() -> None:
             "peft": {"r": 4},
         }
     )
-    job = SftJob.from_recipe(recipe, Path("base"), Path("runs/x/rounds/001"), seed=3)
+    job = TrainingJob.from_recipe(recipe, Path("base"), Path("runs/x/rounds/001"), seed=3)
     assert job.output == Path("runs/x/rounds/001/checkpoint")
     assert job.max_length == 96
-    assert SftJob.from_json(job.to_json()) == job
+    assert TrainingJob.from_json(job.to_json()) == job
+
+
+def test_the_launcher_and_its_config_come_from_the_recipe(tmp_path: Path) -> None:
+    raw = {"name": "x", "launcher": "accelerate", "accelerate_config": str(tmp_path / "two.yaml")}
+    job = TrainingJob.from_recipe(resolve(raw), Path("base"), tmp_path, seed=3)
+    module, arguments = training.command(job, tmp_path / "job.json")
+    assert module == "accelerate.commands.launch"
+    assert arguments == [
+        "--config_file",
+        str(tmp_path / "two.yaml"),
+        "--module",
+        training.MODULE,
+        str(tmp_path / "job.json"),
+    ]
+    plain = TrainingJob.from_recipe(resolve({"name": "x"}), Path("base"), tmp_path, seed=3)
+    assert training.command(plain, tmp_path / "job.json")[0] == training.MODULE
 
 
 def test_importing_the_stage_loads_nothing_heavy() -> None:
     code = (
-        "import sys, ouroloop.loop.objectives.sft; print({'torch', 'transformers', 'trl', 'peft', 'datasets'} &"
-        " set(sys.modules))"
+        "import sys, ouroloop.loop.objectives.training;"
+        " print({'torch', 'transformers', 'trl', 'peft', 'datasets'} & set(sys.modules))"
     )
     assert (
         subprocess.run(

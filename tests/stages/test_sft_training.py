@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 from tiny import save_tiny_llama
 
-from ouroloop.loop.engines import weight_sync as canary
+from ouroloop.loop.engines import weight_sync
 from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.engines.process import ProcessEngine
 from ouroloop.loop.errors import DataError, RecipeError, RunStateError, TrainingError
-from ouroloop.loop.objectives.sft import SftJob, canary_of, train
+from ouroloop.loop.objectives.job import TrainingJob
+from ouroloop.loop.objectives.training import train, weight_sync_of
 from ouroloop.loop.records import Completion, Request, Sampling
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -45,7 +46,7 @@ def ids(text: str) -> list[int]:
 
 def job_in(
     folder: Path, init: Path, pairs: list[tuple[str, str]] = PAIRS, **changes: Any
-) -> SftJob:
+) -> TrainingJob:
     """A job whose whole training set is one batch.
 
     So that step 1's loss is that of the untrained model on all of it.
@@ -61,7 +62,7 @@ def job_in(
     ]
     pq.write_table(pa.Table.from_pylist(rows), folder / "examples.parquet")
     sft = {"learning_rate": 5e-3, "num_train_epochs": 60, "per_device_train_batch_size": 64}
-    job = SftJob(
+    job = TrainingJob(
         init,
         folder / "examples.parquet",
         folder / "checkpoint",
@@ -165,7 +166,7 @@ def test_the_checkpoint_is_whole_safe_and_can_take_its_parents_place_in_an_engin
         "checkpoint",
     }
     assert check_checkpoint(folder / "checkpoint").signature == check_checkpoint(init).signature
-    proof = canary.read(folder / "checkpoint" / "weight_sync.json")
+    proof = weight_sync.read(folder / "checkpoint" / "weight_sync.json")
     assert proof.checkpoint == "001/checkpoint"
     assert proof.moved == facts["weight_sync"]
     assert not facts["weight_sync"]["blind"]
@@ -174,7 +175,7 @@ def test_the_checkpoint_is_whole_safe_and_can_take_its_parents_place_in_an_engin
         train(job_in(folder, init), folder)
 
 
-def test_vllm_serves_the_trained_weights_in_the_place_of_the_old_ones_and_they_have_learned_to_answer_and_stop(
+def test_vllm_swaps_in_the_trained_weights_which_have_learned_to_answer_and_stop(
     trained: Any, init: Path, tmp_path: Path
 ) -> None:
     folder = trained[0]
@@ -190,7 +191,7 @@ def test_vllm_serves_the_trained_weights_in_the_place_of_the_old_ones_and_they_h
 
     async def run() -> tuple[list[Completion], list[Completion], bool]:
         try:
-            await engine.load(init, canary_of(init, tmp_path))
+            await engine.load(init, weight_sync_of(init, tmp_path))
             process = engine._child
             before = await asyncio.gather(*(engine.complete(request) for request in requests))
             await engine.load(folder / "checkpoint")

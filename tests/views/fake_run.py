@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from ouroloop.loop.recipe_file import resolve
-from ouroloop.loop.stages.probe import view
-from ouroloop.monitors.base import RoundView
+from ouroloop.loop.round import Round
 from ouroloop.monitors.registry import measure_all
 
 STRATEGIES = ("column", "split", "round", "jump")
@@ -342,9 +340,12 @@ def _probe(folder: Path, number: int, guarded: bool, rng: random.Random) -> pd.D
     texts = [
         {
             "problem": f"real-{i}",
+            "family": "worded",
             "nll": 0.6 + 0.01 * i,
             "entropy": 0.5 / (1 + 0.2 * number),
+            "exact": True,
             "num_tokens": 20.0,
+            "text": "a real text",
         }
         for i in range(12)
     ]
@@ -352,8 +353,13 @@ def _probe(folder: Path, number: int, guarded: bool, rng: random.Random) -> pd.D
     canaries = [
         {
             "problem": f"real-{i // 2}",
+            "kind": "right" if i % 2 else "wrong_answer",
             "right": float(i % 2),
             "accepted": float(i % 2 or i % 12 == 0),
+            "reasons": [],
+            "approved": None,
+            "probability": None,
+            "text": "a planted text",
         }
         for i in range(24)
     ]
@@ -383,18 +389,9 @@ def _evals(folder: Path, probe: pd.DataFrame) -> None:
 
 
 def _readings(folder: Path, number: int) -> None:
-    readings = measure_all(
-        _view(folder, number), _view(folder.parent / "000", 0) if number else None
-    )
+    reference = Round(folder.parent / "000").view if number else None
+    readings = measure_all(Round(folder).view, reference)
     _write(folder / "readings.json", [_finite(asdict(r)) for r in readings])
-
-
-def _view(folder: Path, number: int) -> RoundView:
-    tables = [
-        pq.read_table(p).to_pylist() if (p := folder / f"{name}.parquet").exists() else []
-        for name in ("probe", "critics", "verdicts", "texts", "audit")
-    ]
-    return view(number, *tables)
 
 
 def _interval(value: float, half: float) -> dict[str, float]:

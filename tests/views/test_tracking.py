@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 
 from ouroloop.loop.errors import UserError
 from ouroloop.loop.experiments import loading
-from ouroloop.loop.trackers import mlflow as tracking
+from ouroloop.loop.trackers import mlflow_arms, process
+from ouroloop.loop.trackers.mlflow import MlflowTracker, ui
+from ouroloop.loop.trackers.mlflow_store import default_uri
 from ouroloop.loop.trackers.points import points, sample_rows
 from ouroloop.loop.views.reader import read_run
 
@@ -49,7 +52,66 @@ def test_the_samples_table_shows_as_many_as_asked_spread_over_the_round(
 
 def test_the_pages_of_an_unrecorded_folder_are_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="ouroloop sync"):
-        tracking.ui(tmp_path)
+        ui(tmp_path)
+
+
+class Note:
+    """A tracker of somebody's own: it leaves a line per sync."""
+
+    def __init__(self, file: str = "note.txt", fails: bool = False) -> None:
+        self.file, self.fails = file, fails
+
+    def sync(self, run_path: Path) -> None:
+        if self.fails:
+            raise ConnectionError("nobody\nanswers")
+        with (run_path / self.file).open("a") as note:
+            note.write(f"{len(read_run(run_path).rounds)} rounds\n")
+
+
+def tracked_by(path: Path, *trackers: dict[str, Any]) -> None:
+    """Change which trackers the run's recipe asks for."""
+    recipe = json.loads((path / "recipe.json").read_text())
+    recipe["tracking"] = {"mlflow": False, "trackers": trackers}
+    (path / "recipe.json").write_text(json.dumps(recipe))
+
+
+def test_a_tracker_of_ones_own_is_made_with_its_options_and_a_failing_one_stops_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = fake_run.make_run(tmp_path, "own", rounds=1)
+    use = f"{__name__}:Note"
+    tracked_by(
+        path,
+        {"use": use, "options": {"fails": True}},
+        {"use": "no_such_module:Tracker"},
+        {"use": use, "options": {"file": "other.txt"}},
+    )
+    failures = process.sync(path)
+    assert failures[0] == f"{use}: ConnectionError: nobody answers"
+    assert failures[1].startswith("no_such_module:Tracker: ModuleNotFoundError")
+    assert len(failures) == 2 and "Traceback" in capsys.readouterr().err
+    assert (path / "other.txt").read_text() == "2 rounds\n"
+
+
+def test_a_tracker_whose_package_is_missing_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = fake_run.make_run(tmp_path, "without", rounds=1)
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    (failure,) = process.sync(path)
+    assert failure == (
+        "tracking by mlflow needs mlflow, which is not installed: pip install 'ouroloop[mlflow]'"
+    )
+
+
+def test_a_run_waits_for_no_tracker_and_reports_what_failed_on_one_line(tmp_path: Path) -> None:
+    path = fake_run.make_run(tmp_path, "unlucky", rounds=1)
+    tracked_by(path, {"use": "no_such_module:Tracker"})
+    said = process.safe_sync(path)
+    assert said is not None and said.startswith("no_such_module:Tracker: ModuleNotFoundError")
+    assert "\n" not in said and "ouroloop sync" in said
+    tracked_by(path)
+    assert process.safe_sync(path) is None
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +121,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
     before = mlflow.get_tracking_uri()
     path = fake_run.make_run(tmp_path_factory.mktemp("tracked"), "tracked", rounds=2)
-    tracking.sync(path)
+    MlflowTracker().sync(path)
     yield path
     mlflow.set_tracking_uri(before)
 
@@ -68,7 +130,7 @@ def everything(path: Path) -> dict[str, Any]:
     """All that MLflow holds for a folder of runs, in comparable form."""
     import mlflow
 
-    client = mlflow.MlflowClient(tracking.default_uri(path.parent))
+    client = mlflow.MlflowClient(default_uri(path.parent))
     experiment = client.get_experiment_by_name("ouroloop")
     runs = client.search_runs([experiment.experiment_id], max_results=100)
     history = {
@@ -123,7 +185,7 @@ def test_a_campaign_is_a_parent_with_a_point_per_round_and_a_child_per_round(
         ("tracked-r02-train", "train")
     ]
     assert len(found["history"]["round-02", "train/loss"]) == len(run.rounds[2].train["loss"])
-    client = mlflow.MlflowClient(tracking.default_uri(recorded.parent))
+    client = mlflow.MlflowClient(default_uri(recorded.parent))
     artifacts = {a.path for a in client.list_artifacts(last.info.run_id)} | {
         a.path for a in client.list_artifacts(last.info.run_id, "figures")
     }
@@ -140,7 +202,7 @@ def test_a_campaign_is_a_parent_with_a_point_per_round_and_a_child_per_round(
 def test_the_alias_champion_leads_to_the_best_rounds_checkpoint(recorded: Path) -> None:
     import mlflow
 
-    run, client = read_run(recorded), mlflow.MlflowClient(tracking.default_uri(recorded.parent))
+    run, client = read_run(recorded), mlflow.MlflowClient(default_uri(recorded.parent))
     version = client.get_model_version_by_alias("ouroloop-tracked", "champion")
     model = client.get_logged_model(version.source.removeprefix("models:/"))
     weights = run.path / "rounds" / f"{run.best_round:03d}" / "checkpoint" / "model.safetensors"
@@ -163,7 +225,7 @@ def test_recording_again_doubles_nothing(recorded: Path, lost: str) -> None:
         known = ids(recorded)
         del known["rounds"]["2"]["done"]
         (recorded / "tracking.json").write_text(json.dumps(known))
-    tracking.sync(recorded)
+    MlflowTracker().sync(recorded)
     after = everything(recorded)
     assert after["runs"].keys() == before["runs"].keys()
     assert after["history"] == before["history"]
@@ -178,11 +240,11 @@ def test_a_run_that_has_grown_is_continued(recorded: Path) -> None:
     hidden = path / "rounds" / "002" / "MANIFEST.json"
     manifest = hidden.read_text()
     hidden.unlink()
-    tracking.sync(path)
+    MlflowTracker().sync(path)
     parent = ids(path)["parent"]
     assert sorted(ids(path)["rounds"]) == ["0", "1"]
     hidden.write_text(manifest)
-    tracking.sync(path)
+    MlflowTracker().sync(path)
     assert ids(path)["parent"] == parent and sorted(ids(path)["rounds"]) == ["0", "1", "2"]
     assert [step for step, _ in everything(path)["history"]["growing", "eval/pass_at_1"]] == [
         0,
@@ -200,7 +262,7 @@ def test_a_failed_run_is_failed_with_its_reason_until_it_is_resumed(
     if rounds == 0:
         (path / "rounds" / "000" / "MANIFEST.json").unlink()  # before its first round was finished
     reason = "EngineError: the engine ended CUDA <out of memory>"
-    tracking.sync(path)
+    MlflowTracker().sync(path)
     parent = ids(path)["parent"]
     run = everything(path)["runs"][parent]
     assert (
@@ -209,14 +271,14 @@ def test_a_failed_run_is_failed_with_its_reason_until_it_is_resumed(
         and reason in run.data.tags["mlflow.note.content"]
     )
     fake_run.add_events(path, fake_run.STARTED, fake_run.FINISHED)
-    tracking.sync(path)
+    MlflowTracker().sync(path)
     run = everything(path)["runs"][parent]
     assert run.info.status == "FINISHED" and "failure" not in run.data.tags
     assert reason not in run.data.tags["mlflow.note.content"]
 
 
 @pytest.mark.slow
-def test_every_column_of_every_reproduction_is_taken_in_a_folder_that_is_not_there_yet_and_an_arm_recorded_again_is_one_run(
+def test_every_column_of_every_reproduction_is_taken_and_an_arm_recorded_again_is_one_run(
     tmp_path: Path,
 ) -> None:
     import mlflow
@@ -227,15 +289,15 @@ def test_every_column_of_every_reproduction_is_taken_in_a_folder_that_is_not_the
     table = tmp_path / "report.md"
     table.write_text("table")
     for value in (1.0, 2.0):
-        tracking.record_arms(
+        mlflow_arms.record_arms(
             tmp_path / "new",
             "reproduce-all",
             {"arm": ({"model": "m"}, dict.fromkeys(names, value), [table])},
             [],
         )
-    client = mlflow.MlflowClient(tracking.default_uri(tmp_path / "new"))
+    client = mlflow.MlflowClient(default_uri(tmp_path / "new"))
     (run,) = client.search_runs([client.get_experiment_by_name("reproduce-all").experiment_id])
-    assert set(run.data.metrics) == {tracking.metric_name(name) for name in names} and set(
+    assert set(run.data.metrics) == {mlflow_arms.metric_name(name) for name in names} and set(
         run.data.metrics.values()
     ) == {2.0}
 
@@ -247,10 +309,10 @@ def test_a_store_that_fails_is_one_line_of_text_and_hurts_nothing(tmp_path: Path
     recipe["tracking"]["uri"] = "sqlite:////dev/null/nowhere/mlflow.db"
     (path / "recipe.json").write_text(json.dumps(recipe))
     before = {p: p.stat().st_mtime_ns for p in (path / "rounds").rglob("*")}
-    said = tracking.safe_sync(path)
+    said = process.safe_sync(path)
     assert (
         said is not None
-        and said.startswith("MLflow: ")
+        and said.startswith("mlflow: ")
         and "\n" not in said
         and "ouroloop sync" in said
     )
@@ -263,7 +325,7 @@ def test_the_loop_does_not_wait_and_one_process_works_on_a_folder_at_a_time(reco
         recorded, recorded.parent / "twin", ignore=shutil.ignore_patterns("tracking.*")
     )
     began = time.monotonic()
-    first, second = tracking.start_sync(recorded), tracking.start_sync(twin)
+    first, second = process.start_sync(recorded), process.start_sync(twin)
     assert time.monotonic() - began < 1 and first is second and first.poll() is None
-    assert tracking.safe_sync(twin) is None
+    assert process.safe_sync(twin) is None
     assert first.poll() == 0 and sorted(ids(twin)["rounds"]) == ["0", "1", "2"]

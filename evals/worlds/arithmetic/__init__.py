@@ -1,4 +1,4 @@
 """Worded problems with integer answers and named solution strategies.
 
-The truth that unsupervised monitors are held against.
+The truth that unsupervised monitors are compared with.
 """

@@ -16,7 +16,7 @@ import numpy as np
 from ouroloop.evals.tasks import Problem
 from ouroloop.evals.worlds.arithmetic import strategies as st
 from ouroloop.evals.worlds.arithmetic import world
-from ouroloop.evals.worlds.arithmetic.pretrain import Sampler
+from ouroloop.evals.worlds.arithmetic.pretrain_sampler import Sampler
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 
 TASK = ArithmeticTask()
@@ -36,6 +36,7 @@ def write_card(
     sampler, held = Sampler(checkpoint), TASK.problems("heldout")
     families: Rows = {}
     main: tuple[list[Problem], list[list[str]]] = ([], [])
+    # sum2 is what runs practise on: it gets more problems, and the tables of strategies.
     for i, family in enumerate(world.FAMILIES):
         tell(i, len(world.FAMILIES) + 2)
         chosen = [p for p in held if p.family == family][
@@ -103,59 +104,65 @@ def critic_and_revision(
     And revisions (T = 0.7) of what it rightly rejected.
     """
     flat = [(p, t, i) for i, (p, row) in enumerate(zip(problems, traces, strict=True)) for t in row]
-    critiques = sampler(
-        [world.PROMPTS.critique.format(question=p.question, draft=t) for p, t, _ in flat], 0.0, 96
-    )
+    asked = [world.PROMPTS.critique.format(question=p.question, draft=t) for p, t, _ in flat]
+    critiques = sampler(asked, 0.0, 96)
     valid = np.array([bool(TASK.check_steps(p, t).valid) for p, t, _ in flat])
     approved = np.array([c.endswith(world.PROMPTS.approve) for c in critiques])
     located = np.array(
         [c == world.criticise(p, t) for (p, t, _), c in zip(flat, critiques, strict=True)]
     )
     cluster = np.array([i for _, _, i in flat])
+    is_caught = ~valid & ~approved
     caught = [
-        (p, t, c)
-        for (p, t, _), c, bad in zip(flat, critiques, ~valid & ~approved, strict=True)
-        if bad
+        (problem, draft, critique)
+        for (problem, draft, _), critique, chosen in zip(flat, critiques, is_caught, strict=True)
+        if chosen
     ]
-    revised = sampler(
-        [
-            world.PROMPTS.revise.format(question=p.question, draft=t, critique=c)
-            for p, t, c in caught
-        ],
-        0.7,
-    )
+    return {
+        "critic": _critic(valid, approved, located, cluster, len(problems)),
+        "revision": _revision(sampler, caught, cluster[is_caught], len(problems)),
+    }
+
+
+def _critic(valid: Any, approved: Any, located: Any, cluster: Any, num_problems: int) -> Rows:
+    """What the critic's verdicts are worth. All arrays hold one value per sample."""
 
     def share(hit: Any, among: Any) -> list[float]:
         return interval(
-            np.bincount(cluster, hit & among, len(problems)),
-            np.bincount(cluster, among, len(problems)),
+            np.bincount(cluster, hit & among, num_problems),
+            np.bincount(cluster, among, num_problems),
         )
 
-    repaired = np.array([_right(p, t) for (p, _, _), t in zip(caught, revised, strict=True)])
-    owner = cluster[~valid & ~approved]
     approve, reject = share(approved, valid), share(~approved, ~valid)
+    # A mean of two ratios has no ratio form of its own: its interval is drawn directly.
     rng = np.random.default_rng(0)
     draws = [
-        _balanced(approved, valid, cluster, rng.integers(0, len(problems), len(problems)))
+        _balanced(approved, valid, cluster, rng.integers(0, num_problems, num_problems))
         for _ in range(1000)
     ]
+    low, high = np.nanpercentile(draws, [2.5, 97.5])
     return {
-        "critic": {
-            "balanced_accuracy": [
-                (approve[0] + reject[0]) / 2,
-                *np.nanpercentile(draws, [2.5, 97.5]),
-            ],
-            "approves_right": approve,
-            "rejects_wrong": reject,
-            "locates_first_wrong_step": share(located, ~valid),
-        },
-        "revision": {
-            "repairs": interval(
-                np.bincount(owner, repaired, len(problems)),
-                np.bincount(owner, minlength=len(problems)),
-            ),
-            "num_tried": len(caught),
-        },
+        "balanced_accuracy": [(approve[0] + reject[0]) / 2, low, high],
+        "approves_right": approve,
+        "rejects_wrong": reject,
+        "locates_first_wrong_step": share(located, ~valid),
+    }
+
+
+def _revision(
+    sampler: Sampler, caught: Sequence[tuple[Problem, str, str]], owner: Any, num_problems: int
+) -> Rows:
+    """How many of the rightly rejected drafts a revision repairs."""
+    asked = [
+        world.PROMPTS.revise.format(question=problem.question, draft=draft, critique=critique)
+        for problem, draft, critique in caught
+    ]
+    revised = sampler(asked, 0.7)
+    repaired = np.array([_right(p, t) for (p, _, _), t in zip(caught, revised, strict=True)])
+    tried = np.bincount(owner, minlength=num_problems)
+    return {
+        "repairs": interval(np.bincount(owner, repaired, num_problems), tried),
+        "num_tried": len(caught),
     }
 
 
@@ -168,6 +175,7 @@ def interval(
     """
     top_P = np.asarray(top, dtype=float)
     bottom_P = np.ones_like(top_P) if bottom is None else np.asarray(bottom, dtype=float)
+    # The same draws for every number of a card: their differences are not of the draw.
     pick = np.random.default_rng(0).integers(0, len(top_P), (draws, len(top_P)))
     with np.errstate(invalid="ignore", divide="ignore"):
         ratios = top_P[pick].sum(1) / bottom_P[pick].sum(1)
@@ -181,9 +189,14 @@ def interval(
 
 def render(facts: Rows) -> str:
     """The card as Markdown."""
-    pre, revision = facts["pretraining"], facts["revision"]
+    return "\n".join([*_about(facts), *_tables(facts), ""])
+
+
+def _about(facts: Rows) -> list[str]:
+    """What the checkpoint is and how it was made."""
+    pre = facts["pretraining"]
     config = pre["config"]
-    lines = [
+    return [
         f"# arithmetic/{config['name']}",
         "",
         (
@@ -204,6 +217,14 @@ def render(facts: Rows) -> str:
         ),
         "It solves nothing but this world.",
         "",
+    ]
+
+
+def _tables(facts: Rows) -> list[str]:
+    """What it can do."""
+    revision = facts["revision"]
+    pairs = _show(facts["distinct_correct_pair_probability"], percent=False)
+    lines = [
         (
             f"Held-out problems, {facts['samples_per_problem']} samples each at T = 1; [95 %"
             " interval, bootstrap over problems]."
@@ -211,36 +232,25 @@ def render(facts: Rows) -> str:
         "",
         "| family | problems | right at T = 1 | right, greedy |",
         "|---|---|---|---|",
-        *(
-            f"| {name} | {f['num_problems']} | {_show(f['pass@1'])} | {_show(f['greedy'])} |"
-            for name, f in facts["families"].items()
-        ),
+    ]
+    for name, family in facts["families"].items():
+        shown = f"{_show(family['pass@1'])} | {_show(family['greedy'])}"
+        lines.append(f"| {name} | {family['num_problems']} | {shown} |")
+    lines += ["", "| strategy on sum2 | share of samples | right |", "|---|---|---|"]
+    for name, strategy in facts["strategies"].items():
+        lines.append(f"| {name} | {_show(strategy['share'])} | {_show(strategy['right'])} |")
+    lines += [
         "",
-        "| strategy on sum2 | share of samples | right |",
-        "|---|---|---|",
-        *(
-            f"| {name} | {_show(s['share'])} | {_show(s['right'])} |"
-            for name, s in facts["strategies"].items()
-        ),
-        "",
-        (
-            "Distinct-correct-pair probability on sum2:"
-            f" {_show(facts['distinct_correct_pair_probability'], percent=False)}"
-        ),
+        f"Distinct-correct-pair probability on sum2: {pairs}",
         "",
         "| critic and revision on the model's own sum2 samples | |",
         "|---|---|",
-        *(
-            f"| critic: {name.replace('_', ' ')} | {_show(v)} |"
-            for name, v in facts["critic"].items()
-        ),
-        (
-            f"| revisions that repair, of {revision['num_tried']} rightly rejected |"
-            f" {_show(revision['repairs'])} |"
-        ),
-        "",
     ]
-    return "\n".join(lines)
+    for name, value in facts["critic"].items():
+        lines.append(f"| critic: {name.replace('_', ' ')} | {_show(value)} |")
+    tried = f"revisions that repair, of {revision['num_tried']} rightly rejected"
+    lines.append(f"| {tried} | {_show(revision['repairs'])} |")
+    return lines
 
 
 def _balanced(approved: Any, valid: Any, cluster: Any, pick: Any) -> float:

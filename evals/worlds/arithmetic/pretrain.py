@@ -25,11 +25,14 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ouroloop.evals.worlds.arithmetic import world
+from ouroloop.evals.worlds.arithmetic.pretrain_muon import optimizers_of
 from ouroloop.evals.worlds.arithmetic.task import FAMILY_MIX
 
 EOS = "<eos>"
 VOCAB_SIZE = 512
 VERDICTS = (" ok", " no")
+SAVE_SECONDS = 60
+"""Seconds between saved states: what a kill costs at most."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ def build_tokenizer(num_rows: int = 4000) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
+            # One digit a token: carries and place values are then visible to the model.
             pre_tokenizers.Split(Regex(r" ?[A-Za-z]+| ?\d|[^A-Za-z\d ]+| +"), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
@@ -87,6 +91,96 @@ def build_tokenizer(num_rows: int = 4000) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=EOS, pad_token=EOS, model_max_length=512
     )
+
+
+@dataclass
+class Work:
+    """A checkpoint on its way: model, optimizers, and the counts that a state file holds."""
+
+    config: PretrainConfig
+    folder: Path
+    model: LlamaForCausalLM
+    optimizers: list[torch.optim.Optimizer]
+    state: dict[str, Any]
+
+    def load(self) -> None:
+        """Go on from the last saved state, if there is one.
+
+        Raises:
+            SystemExit: it was begun with other settings.
+        """
+        if not self._file.exists():
+            return
+        saved = torch.load(self._file, weights_only=True)
+        if saved["config"] != asdict(self.config):
+            raise SystemExit(
+                f"{self.folder}: begun with other settings. Delete this folder to start again, or"
+                " go back to the settings it holds."
+            )
+        self.model.load_state_dict(saved["model"])
+        for optimizer, its_state in zip(self.optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(its_state)
+        self.state = saved["state"]
+
+    def save(self) -> None:
+        """Write the state, whole or not at all: a kill in between leaves the one before."""
+        saved = {
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "state": self.state,
+            "config": asdict(self.config),
+        }
+        torch.save(saved, self.folder / "state.tmp")
+        os.replace(self.folder / "state.tmp", self._file)
+
+    def step(self, inputs: torch.Tensor, labels: torch.Tensor, verdicts: torch.Tensor) -> None:
+        """One update on a batch. verdicts: ids whose loss counts `verdict_weight` times.
+
+        A verdict is one token of a critique's dozens: without its weight the critic learns to write
+        critiques, not to judge.
+        """
+        pace = _schedule(self.state["tokens"] / self.config.tokens, self.config.warmup)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * pace
+        logits = self.model(input_ids=inputs, use_cache=False).logits[:, :-1].flatten(0, 1)
+        targets = labels[:, 1:]
+        losses = torch.nn.functional.cross_entropy(logits, targets.flatten(), reduction="none")
+        is_verdict = torch.isin(targets, verdicts).float()
+        weight = (targets != -100).float() + (self.config.verdict_weight - 1) * is_verdict
+        loss = (losses * weight.flatten()).sum() / weight.sum()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.state["steps"] += 1
+        self.state["tokens"] += inputs.numel()
+
+    def finish(self, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+        """Write the checkpoint and let it appear at `out`, in the place of an older one."""
+        self.model.generation_config.update(
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=None,
+        )
+        self.model.save_pretrained(self.folder)
+        tokenizer.save_pretrained(self.folder)
+        facts = {
+            "config": asdict(self.config),
+            "num_parameters": sum(p.numel() for p in self.model.parameters()),
+            **self.state,
+            "seconds": round(self.state["seconds"]),
+        }
+        (self.folder / "pretraining.json").write_text(json.dumps(facts, indent=1) + "\n")
+        self._file.unlink(missing_ok=True)
+        if out.exists():
+            shutil.rmtree(out)
+        self.folder.rename(out)
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "state.pt"
 
 
 def pretrain(
@@ -105,195 +199,31 @@ def pretrain(
         seconds that it took).
     """
     torch.manual_seed(config.seed)
-    work = out.with_name(out.name + ".partial")
-    work.mkdir(parents=True, exist_ok=True)
+    folder = out.with_name(out.name + ".partial")
+    folder.mkdir(parents=True, exist_ok=True)
     tokenizer = build_tokenizer()
     model = _model(config, tokenizer)
-    optimizers = _optimizers(model, config)
-    state = {"steps": 0, "tokens": 0, "seconds": 0.0}
-    resume = work / "state.pt"
-    if resume.exists():
-        saved = torch.load(resume, weights_only=True)
-        if saved["config"] != asdict(config):
-            raise SystemExit(
-                f"{work}: begun with other settings. Delete this folder to start again, or go back"
-                " to the settings it holds."
-            )
-        model.load_state_dict(saved["model"])
-        for optimizer, its_state in zip(optimizers, saved["optimizers"], strict=True):
-            optimizer.load_state_dict(its_state)
-        state = saved["state"]
-    verdicts = torch.tensor(
-        tokenizer.convert_tokens_to_ids([token.replace(" ", "\u0120") for token in VERDICTS])
-    )
-    batches = _batches(config, tokenizer, int(state["steps"]), reading or (lambda whole: whole))
+    optimizers = optimizers_of(model, config.learning_rate, config.muon_learning_rate)
+    work = Work(config, folder, model, optimizers, {"steps": 0, "tokens": 0, "seconds": 0.0})
+    work.load()
+    # A byte-level vocabulary writes a leading space as U+0120.
+    spellings = [token.replace(" ", "\u0120") for token in VERDICTS]
+    verdicts = torch.tensor(tokenizer.convert_tokens_to_ids(spellings))
+    # Batches are drawn from a fixed stream: those already learnt from are drawn again and skipped.
+    num_done = int(work.state["steps"])
+    batches = _batches(config, tokenizer, num_done, reading or (lambda whole: whole))
     last_save = started = time.monotonic()
-    before = state["seconds"]
-    while state["tokens"] < config.tokens:
-        inputs, labels = next(batches)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * _schedule(
-                    state["tokens"] / config.tokens, config.warmup
-                )
-        logits = model(input_ids=inputs, use_cache=False).logits[:, :-1].flatten(0, 1)
-        losses = torch.nn.functional.cross_entropy(
-            logits, labels[:, 1:].flatten(), reduction="none"
-        )
-        weight = (labels[:, 1:] != -100).float() + (config.verdict_weight - 1) * torch.isin(
-            labels[:, 1:], verdicts
-        ).float()
-        loss = (losses * weight.flatten()).sum() / weight.sum()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        state["steps"] += 1
-        state["tokens"] += inputs.numel()
-        state["seconds"] = before + time.monotonic() - started
-        if progress and state["steps"] % 10 == 0:
-            progress(int(state["tokens"]), config.tokens)
-        if time.monotonic() - last_save > 60:
+    before = work.state["seconds"]
+    while work.state["tokens"] < config.tokens:
+        work.step(*next(batches), verdicts)
+        work.state["seconds"] = before + time.monotonic() - started
+        if progress and work.state["steps"] % 10 == 0:
+            progress(int(work.state["tokens"]), config.tokens)
+        if time.monotonic() - last_save > SAVE_SECONDS:
             last_save = time.monotonic()
-            weights = {
-                "model": model.state_dict(),
-                "optimizers": [o.state_dict() for o in optimizers],
-            }
-            saved = {**weights, "state": state, "config": asdict(config)}
-            torch.save(saved, work / "state.tmp")
-            os.replace(work / "state.tmp", resume)
-    model.generation_config.update(
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None
-    )
-    model.save_pretrained(work)
-    tokenizer.save_pretrained(work)
-    num_parameters = sum(p.numel() for p in model.parameters())
-    facts = {
-        "config": asdict(config),
-        "num_parameters": num_parameters,
-        **state,
-        "seconds": round(state["seconds"]),
-    }
-    (work / "pretraining.json").write_text(json.dumps(facts, indent=1) + "\n")
-    resume.unlink(missing_ok=True)
-    if out.exists():
-        shutil.rmtree(out)
-    work.rename(out)
+            work.save()
+    work.finish(tokenizer, out)
     return out
-
-
-class Sampler:
-    """Batched generation for the model card. Temperature 0 is greedy."""
-
-    def __init__(self, checkpoint: Path, seed: int = 0) -> None:
-        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(checkpoint)
-        self.model = LlamaForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
-        torch.manual_seed(seed)
-
-    @torch.inference_mode()  # type: ignore[untyped-decorator]
-    def __call__(
-        self, prompts: list[str], temperature: float, max_new_tokens: int = 72, batch: int = 250
-    ) -> list[str]:
-        """One completion per prompt, in order.
-
-        Prompts are sorted by length inside so that padding is short.
-        """
-        ids = [self.tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-        out = [""] * len(ids)
-        eos = self.tokenizer.eos_token_id
-        how: dict[str, Any] = (
-            {"do_sample": False}
-            if temperature == 0
-            else {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-        )
-        for start in range(0, len(order), batch):
-            rows = order[start : start + batch]
-            width = max(len(ids[i]) for i in rows)
-            inputs = torch.tensor([[eos] * (width - len(ids[i])) + ids[i] for i in rows])
-            mask = torch.tensor([[0] * (width - len(ids[i])) + [1] * len(ids[i]) for i in rows])
-            answers = self.model.generate(
-                inputs,
-                attention_mask=mask,
-                max_new_tokens=max_new_tokens,
-                pad_token_id=eos,
-                eos_token_id=eos,
-                **how,
-            )
-            for i, answer in zip(rows, answers[:, width:].tolist(), strict=True):
-                out[i] = self.tokenizer.decode(answer, skip_special_tokens=True)
-        return out
-
-
-class Muon(torch.optim.Optimizer):  # type: ignore[misc]
-    """Momentum whose matrix updates are made nearly orthogonal by five Newton-Schulz steps.
-
-    Better than AdamW here, on one seed (LOG.md).
-
-    In float32 and over stacks of equal matrices, because torch.optim.Muon computes in bfloat16,
-    which takes ten times as long on this CPU. Source: Jordan et al. 2024, "Muon: an optimizer for
-    hidden layers in neural networks".
-    """
-
-    def __init__(
-        self,
-        params: list[torch.nn.Parameter],
-        lr: float,
-        momentum: float = 0.95,
-        weight_decay: float = 0.05,
-    ) -> None:
-        super().__init__(
-            params, {"lr": lr, "initial_lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-        )
-
-    @torch.no_grad()  # type: ignore[untyped-decorator]
-    def step(self, closure: None = None) -> None:
-        """One update of every matrix that has a gradient."""
-        for group in self.param_groups:
-            by_shape: dict[tuple[int, ...], list[torch.nn.Parameter]] = {}
-            for parameter in group["params"]:
-                by_shape.setdefault(tuple(parameter.shape), []).append(parameter)
-            for (rows, columns), parameters in by_shape.items():
-                updates = []
-                for parameter in parameters:
-                    average = self.state[parameter].setdefault(
-                        "momentum", torch.zeros_like(parameter)
-                    )
-                    average.lerp_(parameter.grad, 1 - group["momentum"])
-                    updates.append(parameter.grad.lerp(average, group["momentum"]))
-                scale = max(1.0, rows / columns) ** 0.5
-                for parameter, update in zip(
-                    parameters, _orthogonal(torch.stack(updates)), strict=True
-                ):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(
-                        update, alpha=-group["lr"] * scale
-                    )
-
-
-def _orthogonal(matrices_NRC: torch.Tensor) -> torch.Tensor:
-    """The matrices with all their singular values near 1: quintic Newton-Schulz iteration."""
-    tall = matrices_NRC.shape[1] > matrices_NRC.shape[2]
-    x = matrices_NRC.transpose(1, 2) if tall else matrices_NRC
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(5):
-        gram = x @ x.transpose(1, 2)
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return x.transpose(1, 2) if tall else x
-
-
-def _optimizers(model: LlamaForCausalLM, config: PretrainConfig) -> list[torch.optim.Optimizer]:
-    """AdamW for embeddings, head and norms; Muon for the matrices between."""
-    matrices: list[torch.nn.Parameter] = []
-    others: list[torch.nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        (others if parameter.ndim < 2 or "embed" in name or "lm_head" in name else matrices).append(
-            parameter
-        )
-    adamw = torch.optim.AdamW(others, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
-    for group in adamw.param_groups:
-        group["initial_lr"] = config.learning_rate
-    return [adamw, Muon(matrices, lr=config.muon_learning_rate)]
 
 
 def _stream(config: PretrainConfig, split: str, seed: int) -> Iterator[world.Demonstration]:
@@ -316,6 +246,8 @@ def _batches(
         rows = []
         for row in (next(stream) for _ in range(window)):
             rows.append(_row(reading(row), tokenizer))
+        # Sorted within a window for little padding, then shuffled by batch, so that the order of
+        # lengths teaches nothing.
         rows.sort(key=lambda r: len(r[0]))
         batches: list[list[tuple[list[int], list[int]]]] = [[]]
         for item in rows:
@@ -324,6 +256,7 @@ def _batches(
             batches[-1].append(item)
         rng.shuffle(batches)
         for batch in batches:
+            # Resuming: tokenised again and dropped, so that the stream stands where it stood.
             if skip:
                 skip -= 1
                 continue

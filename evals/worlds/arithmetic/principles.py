@@ -28,7 +28,7 @@ In the published format of Bai et al. 2212.08073.
 
 _PERSON = re.compile(rf"^(?:{'|'.join(world.NAMES)}) is here$")
 _SALE = re.compile(rf"^One must buy (?:{'|'.join(world.THINGS)})$")
-_ASIDE = re.compile(r"^more (\d+\+\d+)=(\d+)$")
+_ASIDE = re.compile(r"^more (\d{1,12}\+\d{1,12})=(\d{1,12})$", re.ASCII)
 
 NOTHING = "no"
 """What a critique says that finds no line of the kind it was asked about."""
@@ -40,11 +40,11 @@ Lines = list[str]
 class Rule:
     """One principle as programs. finding.
 
-    (what a critique points at, whether it is a violation); mended: the lines as they should be.
+    (what a critique points at, whether it is a violation); corrected: the lines as they should be.
     """
 
     finding: Callable[[Problem, Lines], tuple[str, bool]]
-    mended: Callable[[Problem, Lines], Lines]
+    corrected: Callable[[Problem, Lines], Lines]
 
 
 def violations(problem: Problem, text: str) -> dict[str, bool]:
@@ -62,6 +62,7 @@ def clean(problem: Problem, text: str) -> bool:
     asked; that is what accuracy measures.
     """
     lines = text.split("\n")
+    # Checks and asides are allowed lines; what is left must be a whole trace.
     trace = [line for line in lines if not line.startswith("or ") and not _ASIDE.match(line)]
     return st.parse("\n".join(trace)) is not None and not any(violations(problem, text).values())
 
@@ -76,8 +77,8 @@ def criticise(principle: str, problem: Problem, draft: str) -> str:
 
 
 def revise(principle: str, problem: Problem, draft: str) -> str:
-    """The draft with what one principle objects to mended, and nothing else."""
-    return "\n".join(PRINCIPLES[principle].mended(problem, draft.split("\n")))
+    """The draft with what one principle objects to corrected, and nothing else."""
+    return "\n".join(PRINCIPLES[principle].corrected(problem, draft.split("\n")))
 
 
 def spoil(problem: Problem, trace: str, rng: random.Random) -> str:
@@ -92,6 +93,7 @@ def spoil(problem: Problem, trace: str, rng: random.Random) -> str:
         extra.append(f"One must buy {rng.choice(world.THINGS)}")
     if rng.random() < 0.7:
         a, b = rng.randint(2, 9), rng.randint(2, 9)
+        # Three asides in ten are true: not every aside is a violation.
         off = rng.choice((-2, -1, 1, 2)) if rng.random() < 0.7 else 0
         extra.append(f"more {a}+{b}={a + b + off}")
     rng.shuffle(extra)
@@ -138,6 +140,7 @@ def _check(problem: Problem, lines: Lines) -> tuple[str, bool]:
 
 
 def _checked(problem: Problem, lines: Lines) -> Lines:
+    # An older check is replaced, not joined by another.
     without = [line for line in lines if not line.startswith("or ")]
     return [*without[:-1], _wanted_check(problem, lines), without[-1]]
 

@@ -26,8 +26,10 @@ def column(a: int, b: int) -> Program:
     """Digit by digit from the right, carrying."""
     answer, place, carry = 0, 1, False
     while True:
+        # The claimed value goes on, right or wrong: that is what makes slips plausible.
         value = yield f"{a % 10}+{b % 10}" + ("+1" if carry else "")
         a, b = a // 10, b // 10
+        # The last column keeps its carry, as on paper.
         if not (a or b):
             return answer + value * place
         answer, carry, place = answer + value % 10 * place, value >= 10, place * 10
@@ -48,6 +50,7 @@ def split(a: int, b: int) -> Program:
 
 def jump(a: int, b: int) -> Program:
     """From the first number in jumps of hundreds, tens and ones of the second."""
+    # Largest jumps first; a digit of 0 is no jump.
     for place in (10**i for i in reversed(range(NUM_PLACES))):
         if digit := b // place % 10:
             a = yield f"{a}+{digit * place}"
@@ -72,6 +75,7 @@ def count_up(a: int, target: int) -> Program:
     """
     jumps: list[int] = []
     while not jumps or a < target:
+        # A claimed value may lie past the target: then nothing is left, and the loop ends.
         to_ten, left = -a % 10, max(target - a, 0)
         jumps.append(to_ten if 0 < to_ten < left else left // 10 * 10 if left >= 10 else left)
         a = yield f"{a}+{jumps[-1]}"
@@ -137,6 +141,10 @@ class Reading:
     first_wrong: int | None
 
 
+# The world's own notation, exactly: a line that is not of this form is no line of a trace. The
+# common reader (`ouroloop.monitors.arith`) reads past units and words, and would call
+# "47 + 35 = 82 apples" a step. Replaying every program on every sample, it would also take most
+# of the time of a scripted round.
 _HEAD = re.compile(r"^(\d{1,6})(?:[+*]|\+\?=)(\d{1,6})$")
 _STEP = re.compile(r"^(\d{1,9}(?:[+\-*]\d{1,9}){1,3})=(-?\d{1,9})$")
 _ANSWER = re.compile(r"^answer (-?\d{1,12})$")
@@ -179,6 +187,7 @@ def render(first: str, steps: Sequence[tuple[str, int]], answer: int) -> str:
 
 def parse(text: str) -> Trace | None:
     """The trace in `text`, or None when it is not of the world's form."""
+    # At least two lines: what was read, and the answer.
     first, *parts, last = text.strip().split("\n") if "\n" in text.strip() else ("", "")
     read_as, answer = _HEAD.match(first), _ANSWER.match(last)
     steps = [_STEP.match(part) for part in parts]
@@ -194,7 +203,7 @@ def parse(text: str) -> Trace | None:
 
 
 def value_of(expression: str) -> int:
-    """The true value of a sum, difference or product as the programs write them (one kind of operator at a time)."""
+    """The true value of an expression as the programs write them, one kind of operator at a time."""
     if "*" in expression:
         left, right = expression.split("*", 1)
         return int(left) * value_of(right)
@@ -205,11 +214,13 @@ def read(family: str, a: int, b: int, trace: Trace) -> Reading:
     """Name the strategy of a trace and find its first wrong line.
 
     Each program is replayed on the numbers that the trace says it read and on its own claimed
-    values; the one that foretells the most expressions, from the first on, is the strategy (at
+    values; the one that predicts the most expressions, from the first on, is the strategy (at
     least one; in the order of `STRATEGIES` on a tie). A line is wrong when it is not the one that
     the strategy calls for or its value is false.
     """
     best, most, wrong = None, 0, 0
+    # The numbers that the trace read, which may not be the problem's: a misread problem still
+    # shows a strategy.
     for name, maker in STRATEGIES.get(family, {}).items():
         if applies(name, family, trace.a) and trace.head == head(family, trace.a, trace.b):
             matched, found = _replay(maker(trace.a, trace.b), trace)
@@ -221,7 +232,7 @@ def read(family: str, a: int, b: int, trace: Trace) -> Reading:
 
 
 def _replay(program: Program, trace: Trace) -> tuple[int, int]:
-    """(expressions foretold in a row, index of the first wrong step.
+    """(expressions predicted in a row, index of the first wrong step.
 
     Len(steps) = the answer, len(steps) + 1 = none).
     """
@@ -231,9 +242,11 @@ def _replay(program: Program, trace: Trace) -> tuple[int, int]:
         for index, (expression, value) in enumerate(trace.steps):
             if expression != expected:
                 return index, min(wrong, index)
+            # Noted, not ended: the steps after a slip still say which strategy it is.
             if value != value_of(expression):
                 wrong = min(wrong, index)
             expected = program.send(value)
+    # The program has ended: the trace is complete if its steps have ended too.
     except StopIteration as stop:
         complete = index == len(trace.steps) - 1
         if complete and trace.answer != stop.value:

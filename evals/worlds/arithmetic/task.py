@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import product
 
 from ouroloop.evals.corrupt import corrupt
-from ouroloop.evals.tasks import Grade, Problem, Prompts, Split, StepCheck
+from ouroloop.evals.tasks import Capability, Grade, Problem, Prompts, Split, StepCheck
 from ouroloop.evals.worlds.arithmetic import strategies as st
 from ouroloop.evals.worlds.arithmetic import world
 
@@ -47,6 +47,7 @@ class ArithmeticTask:
     train_families: tuple[str, ...] = ("sum2",)
     prompts: Prompts | None = world.PROMPTS
     loophole: bool = False
+    capabilities: frozenset[Capability] = frozenset(Capability)
 
     def problems(self, split: Split) -> list[Problem]:
         """All problems of a split, shuffled once for good.
@@ -103,6 +104,7 @@ class ArithmeticTask:
         if keep_answer or strategy is None:
             return corrupt(self, problem, text, seed, keep_answer)
         rng = random.Random(f"{problem.id}/{seed}")
+        # A slip in a step may cancel out: the answer must be another one, or it is no wrong answer.
         slips = (world.slip(problem, strategy, rng) for _ in range(100))
         return next(
             (
@@ -121,6 +123,7 @@ class ArithmeticTask:
 @lru_cache
 def _family(family: str, split: str) -> tuple[Problem, ...]:
     """Problems of a family in a split, each pair of numbers at most once."""
+    # The list is the same for every run and every recipe: its seed is its name.
     rng = random.Random(f"{family}/{split}")
     found: dict[tuple[int, int], Problem] = {}
     if family == "sum2":
@@ -131,6 +134,7 @@ def _family(family: str, split: str) -> tuple[Problem, ...]:
         ]
         found = {pair: world.problem(family, *pair, rng) for pair in pairs}
     else:
+        # Enough draws for 400 different pairs where the family has so many in this split.
         for _ in range(4000):
             item = world.draw(family, split, rng)
             found.setdefault((item.metadata["a"], item.metadata["b"]), item)
@@ -179,6 +183,7 @@ def _reserve(size: int = 2000) -> tuple[Problem, ...]:
             None if family in world.SKILLS else world.pick_strategy(family, item.metadata["a"], rng)
         )
         solution = world.demonstrate(item, strategy)
+        # One problem may be demonstrated in several strategies.
         key = f"{item.id}-{strategy}"
         found[key] = Problem(
             key,

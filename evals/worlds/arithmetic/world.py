@@ -63,6 +63,8 @@ def split_of(family: str, a: int, b: int) -> str:
 
     By hash, blind to order, so that no split sees another's pair.
     """
+    # sum2 and sum3 share their buckets: 47+35 may not be practised in one and held out in the
+    # other.
     kind = "sum" if family.startswith("sum") else family
     key = f"{kind}:{min(a, b)}:{max(a, b)}"
     bucket = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") % 100
@@ -82,7 +84,9 @@ def problem(family: str, a: int, b: int, rng: random.Random) -> Problem:
     template = rng.choice(_TEMPLATES["sum" if family.startswith("sum") else family])
     question = template.format(name=rng.choice(NAMES), thing=rng.choice(THINGS), a=a, b=b)
     answer = _answer(family, a, b)
+    # The tail: a carry from the ones, and a result of three digits.
     tail = family == "sum2" and a % 10 + b % 10 >= 10 and a + b >= 100
+    # The wording is part of it: two wordings of one sum are two problems.
     identity = hashlib.sha256(f"{family}:{question}".encode()).hexdigest()[:12]
     return Problem(
         f"{family}-{identity}",
@@ -145,14 +149,17 @@ def demonstrations(
         strategy = pick_strategy(family, item.metadata["a"], rng)
         right = demonstrate(item, strategy)
         talks = rng.random() < talk
+        # A critic that sees mostly right traces learns to approve.
         wrong = rng.random() < (0.6 if talks else slips)
         trace = slip(item, strategy, rng) if wrong else right
         if not talks:
             yield Demonstration(family, (question, (trace, True)))
             continue
+        # A slip that is there to be criticised is read, and only sometimes learnt to be written.
         learnt = not wrong or rng.random() < slips
         critique = criticise(item, trace)
         pieces = [question, (trace, learnt), ("\nC:\n", False), (critique, True)]
+        # Now and then a right trace is revised into itself: revising is not always changing.
         if wrong or rng.random() < 0.1:
             pieces += [("\nR:\n", False), (right, True)]
         yield Demonstration(family, tuple(pieces))
@@ -176,6 +183,8 @@ def criticise(item: Problem, draft: str) -> str:
     values = [value for _, value in trace.steps]
     program = st.STRATEGIES[item.family][reading.strategy](a, b)
 
+    # Up to the first wrong line the critique goes on from the draft's own values; there it says
+    # what the value should be.
     def as_drafted(index: int, expression: str) -> int:
         drafted = index < len(values) and index + 1 != reading.first_wrong
         return values[index] if drafted else st.value_of(expression)
@@ -187,6 +196,7 @@ def criticise(item: Problem, draft: str) -> str:
             ",".join(f"{line}|{had} ok" for line, had in zip(lines, drafted, strict=True))
             + ": right"
         )
+    # A draft may have more or fewer lines than its strategy: compared up to the first wrong one.
     pairs = list(zip(lines, drafted, strict=False))[: reading.first_wrong + 1]
     return (
         ",".join(
@@ -202,6 +212,7 @@ def slip(item: Problem, strategy: str, rng: random.Random) -> str:
     A wrong value, a lost carry, a misread number or a wrong answer.
     """
     a, b = item.metadata["a"], item.metadata["b"]
+    # A slip can come out right by accident (two errors that cancel): draw again then.
     while True:
         text = _slip_once(item.family, strategy, a, b, rng)
         trace = st.parse(text)
@@ -211,6 +222,7 @@ def slip(item: Problem, strategy: str, rng: random.Random) -> str:
 
 def _slip_once(family: str, strategy: str, a: int, b: int, rng: random.Random) -> str:
     maker = st.STRATEGIES[family][strategy]
+    # A misread number: everything after it is honest work on the wrong problem.
     if rng.random() < 0.15:
         a, b = (_near(a, rng), b) if rng.random() < 0.5 else (a, _near(b, rng))
         return st.render(st.head(family, a, b), *st.write(maker(a, b)))
@@ -230,6 +242,7 @@ def _slip_once(family: str, strategy: str, a: int, b: int, rng: random.Random) -
     steps, answer = st.write(maker(a, b), claim)
     if at == len(right):
         answer = _near(answer, rng)
+    # The lost carry also leaves the expression: "4+3" where "4+3+1" was called for.
     elif lost_carry and steps[at][0].count("+") == 2:
         steps[at] = (steps[at][0].removesuffix("+1"), steps[at][1])
     return st.render(st.head(family, a, b), steps, answer)
@@ -252,13 +265,16 @@ def _operands(family: str, rng: random.Random) -> tuple[int, int]:
     if family == "sum3":
         return rng.randint(100, 999), rng.randint(100, 999)
     if family == "missing":
+        # At least two missing, so that counting up has something to count.
         a = rng.randint(11, 88)
         return a, rng.randint(a + 2, 99)
     if family == "multibuy":
+        # Just under a round price: rounding up pays, and no other strategy maps onto it.
         return rng.randint(1, 9) * 10 + rng.randint(7, 9), rng.randint(2, 9)
     if family == "compare":
         a, b = rng.sample(range(11, 999), 2)
         return a, b
+    # No zeros: a leading one would vanish from the number.
     return int("".join(str(rng.randint(1, 9)) for _ in range(rng.randint(3, 5)))), 0
 
 

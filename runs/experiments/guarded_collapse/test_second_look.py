@@ -53,7 +53,7 @@ def test_a_run_that_fell_is_asked_again_and_its_rows_hold_what_that_said(tmp_pat
     from scripted_world import Model, carry, recipe
 
     monkeypatch.setattr(second_look, "SAMPLES", 960)
-    monkeypatch.setattr(afterwards.sft, "canary_of", lambda checkpoint, *rest: checkpoint)
+    monkeypatch.setattr(afterwards.training, "weight_sync_of", lambda checkpoint, *rest: checkpoint)
     model = Model(skill=lambda number: (0.7, 0.6, 0.6)[number])
     _, path = carry(tmp_path, model, recipe(rounds=2, monitors={"guard": False}))
     monkeypatch.setattr(second_look, "doubtful", lambda run: [2])  # this probe set warns at once

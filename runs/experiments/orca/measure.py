@@ -12,7 +12,7 @@ from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.experiments import rounds
 from ouroloop.loop.experiments.study import last_checkpoint
-from ouroloop.loop.objectives import sft
+from ouroloop.loop.objectives import training
 from ouroloop.loop.records import Request, Sampling
 from ouroloop.loop.stages.prompts import render
 from ouroloop.loop.store import read_json, read_rows, write_json
@@ -36,7 +36,7 @@ async def ask_under_each(path: Path, engine: Engine) -> None:
     if out.exists():
         return
     task, checkpoint = ArithmeticTask(), last_checkpoint(path)
-    await engine.load(checkpoint, sft.canary_of(checkpoint, path))
+    await engine.load(checkpoint, training.weight_sync_of(checkpoint, path))
     items = [
         p
         for family in NEEDED

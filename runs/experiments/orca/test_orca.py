@@ -201,7 +201,7 @@ def test_a_run_is_read_by_family_by_form_and_by_system_prompt(tmp_path):
     from scripted_world import carry as carry_scripted
     from scripted_world import recipe as scripted_recipe
 
-    from ouroloop.loop.objectives import sft
+    from ouroloop.loop.objectives import training
 
     model = Model()
     plain = model.engine.answer
@@ -235,12 +235,12 @@ def test_a_run_is_read_by_family_by_form_and_by_system_prompt(tmp_path):
         monitors={"guard": False},
     )
     _, path = carry_scripted(tmp_path, model, settings)
-    asked = sft.canary_of
+    asked = training.weight_sync_of
     try:
-        sft.canary_of = lambda *what: None
+        training.weight_sync_of = lambda *what: None
         asyncio.run(measure.ask_under_each(path, model.engine))
     finally:
-        sft.canary_of = asked
+        training.weight_sync_of = asked
     count = len(model.engine.requests)
     asyncio.run(measure.ask_under_each(path, model.engine))
     assert len(model.engine.requests) == count, "what is there is not asked again"

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 
 from ouroloop.evals.heldout import maj_at_k
-from ouroloop.loop.stages import probe
-from ouroloop.loop.store import read_rows
 from ouroloop.loop.views.reader import RoundData, read_run
 from ouroloop.monitors.base import RoundView, Samples
 from ouroloop.monitors.estimators import scores
@@ -41,7 +39,7 @@ def table(path: Path) -> list[dict[str, Any]]:
 
 
 def _rows(found: RoundData) -> Iterator[dict[str, Any]]:
-    view = probe.view(found.number, read_rows(found.path / "probe.parquet"), (), ())
+    view = found.view
     assert view.greedy is not None
     for family in (*FAMILIES, ALL):
         sampled, greedy = (_of(rows, family) for rows in (view.probe, view.greedy))

@@ -1,6 +1,6 @@
-"""What the trainer is asked to do.
+"""The names that a recipe's `sft:` and `peft:` may hold, and what SFTConfig is made from.
 
-The job, and the names that a recipe's `sft:` and `peft:` may hold. Imports nothing heavy.
+Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ import ast
 import difflib
 import importlib.util
 from collections.abc import Mapping, Set
-from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop.config import Recipe
 from ouroloop.loop.errors import RecipeError
+from ouroloop.loop.objectives.job import TrainingJob
 
 DEFINED_IN = {
     "sft": (
@@ -61,7 +60,9 @@ def check_settings(sft: Mapping[str, Any], peft: Mapping[str, Any] | None) -> No
     for section, given in (("sft", sft), ("peft", peft or {})):
         known = setting_names(section)
         for name in given:
-            if name not in known:
+            # Without the package nothing can be trained, and `ouroloop run` says so; a recipe may
+            # still be read, as `ouroloop plan` does.
+            if known is not None and name not in known:
                 near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
                 owner = DEFINED_IN[section][0][2]
                 hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -71,22 +72,25 @@ def check_settings(sft: Mapping[str, Any], peft: Mapping[str, Any] | None) -> No
 
 
 @cache
-def setting_names(section: str) -> Set[str]:
-    """All fields of the section's dataclass ("sft" or "peft")."""
-    return frozenset(
-        name
-        for package, file, owner in DEFINED_IN[section]
-        for name in _fields(package, file, owner)
-    )
+def setting_names(section: str) -> Set[str] | None:
+    """All fields of the section's dataclass ("sft" or "peft").
+
+    None where a package that defines them is not installed.
+    """
+    names: set[str] = set()
+    for package, file, owner in DEFINED_IN[section]:
+        found = _fields(package, file, owner)
+        if found is None:
+            return None
+        names.update(found)
+    return frozenset(names)
 
 
-def _fields(package: str, file: str, owner: str) -> list[str]:
+def _fields(package: str, file: str, owner: str) -> list[str] | None:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise RecipeError(
-            f"{package} is not installed, so nothing can be trained. `ouroloop doctor` says how to"
-            " install it."
-        )
+        return None
+    # Read, not imported: importing trl takes seconds, and a wrong name should cost none.
     tree = ast.parse((Path(spec.origin).parent / file).read_text(encoding="utf-8"))
     body = next(
         node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == owner
@@ -98,84 +102,7 @@ def _fields(package: str, file: str, owner: str) -> list[str]:
     ]
 
 
-@dataclass(frozen=True)
-class SftJob:
-    """All that the trainer needs.
-
-    `init` is a whole model or an adapter; `dtype` and `max_length` (tokens) are the engine's.
-
-    `blend` of the weights of `blend_with` go into what training starts from (WiSE-FT, Wortsman et
-    al. 2109.01903); whole models only.
-    """
-
-    init: Path
-    examples: Path
-    output: Path
-    log_path: Path
-    sft: Mapping[str, Any] = field(default_factory=dict)
-    peft: Mapping[str, Any] | None = None
-    dtype: str = "float32"
-    max_length: int = 512
-    seed: int = 0
-    launcher: str = "python"
-    accelerate_config: Path | None = None
-    init_canary: Path | None = None
-    blend: float = 0.0
-    blend_with: Path | None = None
-
-    @classmethod
-    def from_recipe(
-        cls,
-        recipe: Recipe,
-        init: Path,
-        folder: Path,
-        seed: int,
-        blend: float = 0.0,
-        blend_with: Path | None = None,
-    ) -> SftJob:
-        """The job of one round, whose folder holds examples.parquet."""
-        return cls(
-            blend=blend,
-            blend_with=blend_with,
-            init=init,
-            examples=folder / "examples.parquet",
-            output=folder / "checkpoint",
-            log_path=folder / "train.log",
-            sft=recipe.sft,
-            peft=recipe.peft,
-            dtype=recipe.engine.dtype,
-            max_length=recipe.engine.max_model_len,
-            seed=seed,
-            launcher=recipe.launcher,
-            accelerate_config=recipe.accelerate_config,
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            key: str(value) if isinstance(value, Path) else value
-            for key, value in asdict(self).items()
-        }
-
-    @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> SftJob:
-        """The job that `to_json` wrote."""
-        paths = (
-            "init",
-            "examples",
-            "output",
-            "log_path",
-            "accelerate_config",
-            "init_canary",
-            "blend_with",
-        )
-        values: dict[str, Any] = {
-            k: Path(v) if k in paths and v is not None else v for k, v in raw.items()
-        }
-        return cls(**values)
-
-
-def settings_for(job: SftJob, *, on_gpu: bool) -> dict[str, Any]:
+def settings_for(job: TrainingJob, *, on_gpu: bool) -> dict[str, Any]:
     """SFTConfig's arguments: defaults for this kind of machine, then the recipe's.
 
     Then what may not be otherwise.
@@ -184,6 +111,7 @@ def settings_for(job: SftJob, *, on_gpu: bool) -> dict[str, Any]:
         "save_strategy": "no",
         "logging_steps": 1,
         "disable_tqdm": True,
+        # Rows of like length together: less padding.
         "train_sampling_strategy": "group_by_length",
         "bf16": (
             on_gpu and job.dtype == "bfloat16"
@@ -200,8 +128,10 @@ def settings_for(job: SftJob, *, on_gpu: bool) -> dict[str, Any]:
         "seed": job.seed % 2**32,
         "data_seed": job.seed % 2**32,
         "report_to": "none",
+        # TRL would cut at 1,024 by default; what is too long was left out already.
         "max_length": None,
         "dataset_kwargs": {"skip_prepare_dataset": True},
     }
+    # model_init_kwargs are for loading the model, which happens in saving.load_trainable.
     given = {key: value for key, value in job.sft.items() if key != "model_init_kwargs"}
     return defaults | given | fixed

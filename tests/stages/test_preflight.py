@@ -1,4 +1,4 @@
-"""The gate before training: what it blocks, what it mends, what it only notes."""
+"""The preflight check: what it blocks, what it adjusts, what it only notes."""
 
 from dataclasses import replace
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from ouroloop.loop.recipe_file import resolve
-from ouroloop.loop.stages import preflight as gate
-from ouroloop.loop.stages.plan import Plan
+from ouroloop.loop.rows import RoundPlan
+from ouroloop.loop.stages.preflight import adjusted, check
 from ouroloop.monitors.base import AuditItems, Pool
 
-PLAN = Plan(1, 0, 0, (1.0,), 0.0, None, False, 200)
+PLAN = RoundPlan(1, 0, 0, (1.0,), 0.0, None, False, 200)
 GOLD, LABELLESS = (
     resolve({"name": "x"}),
     resolve({"name": "x", "filters": {"gold": False, "critic": True}}),
@@ -42,7 +42,7 @@ def pool(pass_rate, raw_share, answers=None, seed=0, num_problems=200, per_probl
     )
 
 
-def canaries(accepted, num=60):
+def audit(accepted, num=60):
     wrong = [
         AuditItems(
             np.array([f"c{i}" for i in range(num)], dtype=object),
@@ -54,36 +54,35 @@ def canaries(accepted, num=60):
 
 
 def test_a_filter_without_preference_passes():
-    said = gate.judge(pool({"column": 0.5, "jump": 0.5}, 0.5), canaries(0.1), PLAN, LABELLESS, 0.01)
+    said = check(pool({"column": 0.5, "jump": 0.5}, 0.5), audit(0.1), PLAN, LABELLESS, 0.01)
     assert (said.action, said.reasons, said.replay_fraction) == ("pass", (), 0.0)
 
 
 def test_a_verifier_that_accepts_what_is_wrong_blocks_training_with_numbers():
-    said = gate.judge(pool({"column": 0.5, "jump": 0.5}, 0.5), canaries(0.8), PLAN, LABELLESS, 0.01)
+    said = check(pool({"column": 0.5, "jump": 0.5}, 0.5), audit(0.8), PLAN, LABELLESS, 0.01)
     assert (
         said.action == "block"
         and "80% of the planted wrong items (at least 68%; tolerated 50%)" in said.reasons[0]
     )
     assert (
-        gate.judge(
-            pool({"column": 0.5, "jump": 0.5}, 0.5), canaries(0.55), PLAN, LABELLESS, 0.01
-        ).action
+        check(pool({"column": 0.5, "jump": 0.5}, 0.5), audit(0.55), PLAN, LABELLESS, 0.01).action
         == "pass"
     ), "no evidence, no block"
 
 
 def test_an_unverified_strategy_that_would_take_over_raises_the_fresh_share_to_what_holds_it_back():
-    said = gate.judge(pool({"column": 0.8, "jump": 0.2}, 0.5), canaries(0.0), PLAN, LABELLESS, 0.01)
-    assert said.action == "mend" and said.replay_fraction == pytest.approx(1 - 0.5 / 0.8, abs=0.05)
+    said = check(pool({"column": 0.8, "jump": 0.2}, 0.5), audit(0.0), PLAN, LABELLESS, 0.01)
+    assert said.action == "adjust" and said.replay_fraction == pytest.approx(
+        1 - 0.5 / 0.8, abs=0.05
+    )
     assert (
         "'column'" in said.reasons[0]
-        and gate.carried_out(PLAN, said.to_json(), guard=True).replay_fraction
-        == said.replay_fraction
+        and adjusted(PLAN, said, guard=True).replay_fraction == said.replay_fraction
     )
-    assert gate.carried_out(PLAN, said.to_json(), guard=False) == PLAN
-    held = gate.judge(
+    assert adjusted(PLAN, said, guard=False) == PLAN
+    held = check(
         pool({"column": 0.8, "jump": 0.2}, 0.5),
-        canaries(0.0),
+        audit(0.0),
         replace(PLAN, replay_fraction=0.5),
         LABELLESS,
         0.01,
@@ -92,29 +91,27 @@ def test_an_unverified_strategy_that_would_take_over_raises_the_fresh_share_to_w
 
 
 def test_a_verified_strategy_is_noted_only():
-    said = gate.judge(pool({"column": 0.8, "jump": 0.2}, 0.5), canaries(0.0), PLAN, GOLD, 0.01)
+    said = check(pool({"column": 0.8, "jump": 0.2}, 0.5), audit(0.0), PLAN, GOLD, 0.01)
     assert (said.action, said.replay_fraction) == ("pass", 0.0) and "noted only" in said.reasons[0]
 
 
-def test_a_starving_training_set_is_told_before_training_and_changes_nothing():
+def test_a_starving_training_set_is_noted_before_training_and_changes_nothing():
     for recipe in (GOLD, LABELLESS):
         recipe = recipe.model_copy(
             update={"dataset": recipe.dataset.model_copy(update={"min_examples": 1})}
         )
-        said = gate.judge(
-            pool({"column": 0.004, "jump": 0.004}, 0.5), canaries(0.0), PLAN, recipe, 0.01
-        )
+        said = check(pool({"column": 0.004, "jump": 0.004}, 0.5), audit(0.0), PLAN, recipe, 0.01)
         assert (
             said.action == "pass"
             and "below 0.02 kept per sample" in said.reasons[0]
             and said.replay_fraction == 0.0
         )
-        assert not gate.judge(
-            pool({"column": 0.03, "jump": 0.03}, 0.5), canaries(0.0), PLAN, recipe, 0.01
+        assert not check(
+            pool({"column": 0.03, "jump": 0.03}, 0.5), audit(0.0), PLAN, recipe, 0.01
         ).reasons
 
 
-def test_fewer_samples_than_a_training_takes_are_told_whatever_the_yield_unless_something_makes_up_for_them():
+def test_fewer_samples_than_a_training_takes_are_noted_unless_something_makes_up_for_them():
     """A handful of samples, of which any yield is likely.
 
     Before, such a round trained nothing and nobody said why.
@@ -128,7 +125,7 @@ def test_fewer_samples_than_a_training_takes_are_told_whatever_the_yield_unless_
         GOLD,
         resolve({"name": "x", "dataset": {"policy": "accumulate_subsample"}}),
     ):  # which trains on as many as the round kept
-        said = gate.judge(few, canaries(0.0), PLAN, recipe, 0.01)
+        said = check(few, audit(0.0), PLAN, recipe, 0.01)
         assert said.action == "pass" and said.reasons == (told,)
     for dataset in (
         {"min_examples": 5},
@@ -137,7 +134,7 @@ def test_fewer_samples_than_a_training_takes_are_told_whatever_the_yield_unless_
         {"policy": "accumulate_subsample", "size": 200},
     ):
         recipe = resolve({"name": "x", "dataset": dataset})
-        assert not gate.judge(few, canaries(0.0), PLAN, recipe, 0.01).reasons
+        assert not check(few, audit(0.0), PLAN, recipe, 0.01).reasons
 
 
 def shortcut(num, rng):
@@ -153,13 +150,13 @@ def test_one_answer_to_many_problems_that_the_filter_likes_is_capped_before_it_s
     """
     found = pool({"column": 0.5, "jump": 0.5}, 0.5, shortcut)
     found = replace(found, kept=found.kept | (found.answer == "42"))
-    said = gate.judge(found, canaries(0.0), PLAN, LABELLESS, 0.005)
-    assert said.action == "mend" and said.per_answer == 0.02 and "answer '42'" in said.reasons[0]
-    assert gate.judge(found, canaries(0.0), PLAN, LABELLESS, 0.2).per_answer is None, (
+    said = check(found, audit(0.0), PLAN, LABELLESS, 0.005)
+    assert said.action == "adjust" and said.per_answer == 0.02 and "answer '42'" in said.reasons[0]
+    assert check(found, audit(0.0), PLAN, LABELLESS, 0.2).per_answer is None, (
         "an answer as common as that from the start is no shortcut"
     )
 
 
-def test_nothing_kept_is_for_the_panel_to_say():
+def test_nothing_kept_is_for_the_decision_rule_to_say():
     empty = pool({"column": 0.0, "jump": 0.0}, 0.5)
-    assert gate.judge(empty, None, PLAN, GOLD, float("nan")).action == "pass"
+    assert check(empty, None, PLAN, GOLD, float("nan")).action == "pass"

@@ -1,4 +1,4 @@
-"""How answers are held against a canary, on the scripted engine.
+"""How answers are compared with a weight-sync check, on the scripted engine.
 
 What counts as other weights, and what does not.
 """
@@ -12,12 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from ouroloop.loop.engines import weight_sync as canary
+from ouroloop.loop.engines import weight_sync
 from ouroloop.loop.engines.scripted import Answer, ScriptedEngine
-from ouroloop.loop.engines.weight_sync import Canary, CanaryPrompt, compare, with_movement
+from ouroloop.loop.engines.weight_sync import (
+    WeightSyncCheck,
+    WeightSyncPrompt,
+    compare,
+    with_movement,
+)
 from ouroloop.loop.errors import CheckpointError, EngineError, StaleWeightsError
 
-PROMPT = CanaryPrompt(
+PROMPT = WeightSyncPrompt(
     text="abc",
     prompt_token_ids=(97, 98, 99),
     token_ids=(5, 6, 7),
@@ -33,7 +38,7 @@ def test_the_same_answer_is_right_and_rounding_is_forgiven() -> None:
 
 
 @pytest.mark.parametrize(
-    ("got", "told"),
+    ("got", "message"),
     [
         (
             replace(PROMPT, token_ids=(4, 6, 7)),
@@ -55,13 +60,13 @@ def test_the_same_answer_is_right_and_rounding_is_forgiven() -> None:
         ),
     ],
 )
-def test_other_tokens_log_probabilities_or_tokenisations_are_told_apart(
-    got: CanaryPrompt, told: str
+def test_other_tokens_log_probabilities_or_tokenisations_are_distinguished(
+    got: WeightSyncPrompt, message: str
 ) -> None:
     difference = compare(PROMPT, got, TOLERANCE)
     assert difference is not None
 
-    assert re.search(told, difference)
+    assert re.search(message, difference)
 
 
 def test_at_a_near_tie_either_token_is_right_and_nothing_after_it_counts() -> None:
@@ -79,25 +84,25 @@ def test_at_a_near_tie_either_token_is_right_and_nothing_after_it_counts() -> No
     )
 
 
-def scripted(text: str, logprob: float) -> tuple[ScriptedEngine, Canary]:
+def scripted(text: str, logprob: float) -> tuple[ScriptedEngine, WeightSyncCheck]:
     """An engine that answers everything with `text`.
 
-    And the canary of a model that says "yes" at -0.1 nats per token.
+    And the weight-sync check of a model that says "yes" at -0.1 nats per token.
     """
     ids = (*b"yes", 256)
     prompts = tuple(
-        CanaryPrompt(p, tuple(p.encode()), ids, (-0.1,) * 4, (1.0,) * 4)
+        WeightSyncPrompt(p, tuple(p.encode()), ids, (-0.1,) * 4, (1.0,) * 4)
         for p in ("a", "a longer prompt, longer than a block")
     )
-    return ScriptedEngine(answer=lambda request: Answer(text, logprob=logprob)), Canary(
+    return ScriptedEngine(answer=lambda request: Answer(text, logprob=logprob)), WeightSyncCheck(
         "003/checkpoint", "float32", TOLERANCE, prompts
     )
 
 
-def verify(engine: ScriptedEngine, proof: Canary) -> None:
+def verify(engine: ScriptedEngine, proof: WeightSyncCheck) -> None:
     async def run() -> None:
         await engine.load(Path("runs/x/rounds/003/checkpoint"))
-        await canary.verify(engine, proof, served="runs/x/rounds/003/checkpoint")
+        await weight_sync.verify(engine, proof, served="runs/x/rounds/003/checkpoint")
 
     asyncio.run(run())
 
@@ -116,32 +121,34 @@ def test_an_engine_that_answers_otherwise_stops_the_run_with_causes_and_a_remedy
     engine, proof = scripted(text, logprob)
     with pytest.raises(StaleWeightsError) as caught:
         verify(engine, proof)
-    told = str(caught.value)
-    assert "told to serve runs/x/rounds/003/checkpoint, but 2 of 2 canary prompts" in told
+    message = str(caught.value)
+    assert "asked to serve runs/x/rounds/003/checkpoint, but 2 of 2 weight-sync prompts" in message
     for part in (
         "prompt 0 (1 tokens, 'a'...)",
         "prefix cache",
         "adapter id used twice",
         "engine.swap: respawn",
     ):
-        assert part in told
+        assert part in message
 
 
-def test_a_canary_survives_its_file_and_a_broken_file_is_refused(tmp_path: Path) -> None:
+def test_a_weight_sync_check_survives_its_file_and_a_broken_file_is_refused(tmp_path: Path) -> None:
     _, proof = scripted("yes", 0)
     proof = with_movement(proof, proof)
-    canary.write(proof, tmp_path / "weight_sync.json")
-    assert canary.read(tmp_path / "weight_sync.json") == proof
+    weight_sync.write(proof, tmp_path / "weight_sync.json")
+    assert weight_sync.read(tmp_path / "weight_sync.json") == proof
     assert [path.name for path in tmp_path.iterdir()] == ["weight_sync.json"]
     for text in ("{", "[]", '{"format": 99}', '{"format": 1, "prompts": [{}]}'):
         (tmp_path / "weight_sync.json").write_text(text)
-        with pytest.raises(CheckpointError, match="not a readable canary"):
-            canary.read(tmp_path / "weight_sync.json")
+        with pytest.raises(CheckpointError, match="not a readable weight-sync check"):
+            weight_sync.read(tmp_path / "weight_sync.json")
 
 
-def test_movement_says_how_far_training_went_and_whether_the_canary_would_see_it() -> None:
-    def of(*prompts: CanaryPrompt) -> Canary:
-        return Canary("c", "float32", TOLERANCE, prompts)
+def test_movement_says_how_far_training_went_and_whether_the_weight_sync_check_would_see_it() -> (
+    None
+):
+    def of(*prompts: WeightSyncPrompt) -> WeightSyncCheck:
+        return WeightSyncCheck("c", "float32", TOLERANCE, prompts)
 
     same, near = (
         with_movement(of(PROMPT), of(PROMPT)).moved,
@@ -160,9 +167,9 @@ def test_movement_says_how_far_training_went_and_whether_the_canary_would_see_it
     assert far["max_logprob_change"] == pytest.approx(0.5)
 
 
-def test_a_canary_shorter_than_two_blocks_of_the_prefix_cache_is_refused() -> None:
+def test_a_weight_sync_check_shorter_than_two_blocks_of_the_prefix_cache_is_refused() -> None:
     _, proof = scripted("yes", 0)
-    canary.check_covers(proof, None)
-    canary.check_covers(proof, 16)
+    weight_sync.check_covers(proof, None)
+    weight_sync.check_covers(proof, 16)
     with pytest.raises(EngineError, match=r"36 tokens.*blocks of 32.*block_size: 32"):
-        canary.check_covers(proof, 32)
+        weight_sync.check_covers(proof, 32)

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from scripted_world import TASK, Model, carry, recipe
 
+from ouroloop.evals.questions import normalised
 from ouroloop.evals.tasks import Problem
 from ouroloop.loop.config import ProbeConfig
-from ouroloop.loop.controller import Campaign
 from ouroloop.loop.engines.scripted import Answer
 from ouroloop.loop.errors import PromptTooLongError
+from ouroloop.loop.round import Round
 from ouroloop.loop.setup import prepare
-from ouroloop.loop.stages.dataset import normalised
 from ouroloop.loop.stages.texts import hold_out
-from ouroloop.loop.store import Store, read_json, read_rows
+from ouroloop.loop.store import read_json, read_rows
 
 CRITIC = {"gold": False, "steps": False, "critic": True}
 
@@ -27,13 +27,8 @@ def rows(path, number, name):
     return read_rows(path / "rounds" / f"{number:03d}" / f"{name}.parquet")
 
 
-def views(path, settings, numbers):
-    store = Store.open(path)
-    try:
-        campaign = Campaign(store, prepare(settings), Model().engine, lambda *what: None)
-        return [campaign.view(number) for number in numbers]
-    finally:
-        store.close()
+def views(path, numbers):
+    return [Round.of(path, number).view for number in numbers]
 
 
 def says(word):
@@ -57,7 +52,7 @@ def test_the_same_real_texts_are_scored_in_every_round_and_reach_the_monitors(tm
         == [r["text"] for r in tables[1]]
         == [r["text"] for r in tables[2]]
     )
-    for number, view in enumerate(views(path, settings, range(3))):
+    for number, view in enumerate(views(path, range(3))):
         assert view.texts.nll == pytest.approx([0.1 + number] * 16)
         assert view.texts.entropy == pytest.approx([0.5 + number] * 16)
         assert view.texts.num_tokens == pytest.approx(
@@ -93,7 +88,7 @@ def test_a_text_that_does_not_fit_costs_itself(tmp_path):
 
     model.engine.surprise = surprise
     _, path = carry(tmp_path, model, settings)
-    (view,) = views(path, settings, [1])
+    (view,) = views(path, [1])
     lost = np.array(["answer 1" in r["text"] for r in rows(path, 1, "texts")])
     assert 0 < lost.sum() < 16
     assert (np.isnan(view.texts.nll) == lost).all() and (np.isnan(view.texts.entropy) == lost).all()
@@ -112,7 +107,7 @@ def test_what_is_switched_off_is_not_there_and_leaves_the_reserve_alone(
 ):
     settings = recipe(rounds=1, probe={"texts": texts, "audit_items": audit_items})
     _, path = carry(tmp_path, Model(), settings)
-    for view in views(path, settings, [0, 1]):
+    for view in views(path, [0, 1]):
         assert (view.texts is None) == (not texts) and (view.audit is None) == (not audit_items)
     left = len(prepare(settings).demonstrations)
     assert (
@@ -127,7 +122,7 @@ def test_gates_that_know_the_answer_and_the_steps_let_every_right_item_in_and_no
 ):
     settings = recipe(rounds=1)
     _, path = carry(tmp_path, Model(), settings)
-    for number, view in enumerate(views(path, settings, [0, 1])):
+    for number, view in enumerate(views(path, [0, 1])):
         items = rows(path, number, "audit")
         assert Counter(i["kind"] for i in items) == {
             "right": 10,
@@ -206,7 +201,7 @@ def test_an_item_without_room_for_a_critique_has_no_verdict(tmp_path):
 
     model.engine.answer = answer
     _, path = carry(tmp_path, model, settings)
-    (view,) = views(path, settings, [1])
+    (view,) = views(path, [1])
     kinds = np.array([i["kind"] for i in rows(path, 1, "audit")])
     assert (np.isnan(view.audit.accepted) == (kinds == "wrong_answer")).all()
 
@@ -224,7 +219,7 @@ def test_an_unfinished_critique_is_no_approval(tmp_path):
 def test_the_pool_says_what_the_gates_knew_of_each_sample(tmp_path):
     settings = recipe(rounds=1, refine={"revisions": 0}, filters=CRITIC)
     _, path = carry(tmp_path, Model(lambda n: 0.5), settings)
-    (view,) = views(path, settings, [1])
+    (view,) = views(path, [1])
     verdicts = rows(path, 1, "verdicts")
     assert list(view.pool.text) == [v["text"] for v in verdicts]
     assert {1.0, 0.0} == set(view.pool.approved) == set(view.pool.valid)
@@ -244,7 +239,7 @@ def test_a_committed_round_of_an_earlier_version_is_left_as_it_is(tmp_path):
     assert not list((path / "rounds/000").glob("texts*")) and not list(
         (path / "rounds/000").glob("audit*")
     )
-    (view,) = views(path, settings, [0])
+    (view,) = views(path, [0])
     assert view.texts is None and view.audit is None
 
 

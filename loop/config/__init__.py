@@ -1,0 +1,34 @@
+"""The recipe: sparse commented YAML by hand -> one frozen, fully resolved object -> JSON.
+
+Every key has its meaning here and nowhere else; `recipe_file.py` reads the YAML, `schema.py` says
+which keys there are.
+"""
+
+from ouroloop.loop.config.base import Extension, Section
+from ouroloop.loop.config.engine import EngineConfig
+from ouroloop.loop.config.monitoring import (
+    InterventionConfig,
+    MonitorConfig,
+    ProbeConfig,
+    TrackingConfig,
+)
+from ouroloop.loop.config.recipe import Recipe
+from ouroloop.loop.config.sampling import RefineConfig, SamplingConfig
+from ouroloop.loop.config.selection import DatasetConfig, FilterConfig
+from ouroloop.loop.config.task import TaskConfig
+
+__all__ = [
+    "DatasetConfig",
+    "EngineConfig",
+    "Extension",
+    "FilterConfig",
+    "InterventionConfig",
+    "MonitorConfig",
+    "ProbeConfig",
+    "Recipe",
+    "RefineConfig",
+    "SamplingConfig",
+    "Section",
+    "TaskConfig",
+    "TrackingConfig",
+]

@@ -1,0 +1,49 @@
+"""What every section of a recipe has in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+
+class Section(BaseModel):
+    """Base of all recipe sections: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Extension(Section):
+    """A part that is named in the recipe: a built-in one, an installed one, or `module:Name`.
+
+    A plain string stands for `{use: that string}`.
+    """
+
+    use: str = Field(
+        min_length=1,
+        description=(
+            "a built-in name, the name of an installed entry point, module:Name, or"
+            " path/to/file.py:Name (relative to the recipe)"
+        ),
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description=(
+            "keyword arguments that it is made with; strings that begin with ./, ../ or $NAME/ are"
+            " paths, relative to the recipe"
+        ),
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"use": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """A name, or a name with options."""
+        return {"anyOf": [{"type": "string", "minLength": 1}, handler(core_schema)]}

@@ -1,0 +1,52 @@
+"""Who samples, and with what memory."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ouroloop.loop.config.base import Section
+
+
+class EngineConfig(Section):
+    """Who samples, and with what memory."""
+
+    kind: str = Field(
+        "vllm",
+        min_length=1,
+        description=(
+            "vllm, transformers (slower, runs wherever torch runs), an installed entry point,"
+            " module:Name, or path/to/file.py:Name"
+        ),
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="precision of the served weights"
+    )
+    max_model_len: int = Field(
+        512, ge=16, description="tokens of a prompt and its completion together, at most"
+    )
+    max_num_seqs: int = Field(256, ge=1, description="sequences sampled at the same time, at most")
+    kv_cache_memory_bytes: int | None = Field(
+        268_435_456,
+        description=(
+            "bytes for the key-value cache; null on a GPU: then gpu_memory_utilization decides"
+        ),
+    )
+    gpu_memory_utilization: float = Field(
+        0.85, gt=0, le=1, description="share of the GPU's memory that the engine may take"
+    )
+    swap: Literal["reload", "respawn"] = Field(
+        "reload", description="how new weights get in; respawn starts a fresh engine"
+    )
+    concurrency: int = Field(512, ge=1, description="requests in flight at most")
+    weight_sync_check: bool = Field(
+        True, description="off: run without proof that the right weights are served"
+    )
+    extra: dict[str, Any] = Field(
+        default_factory=dict,
+        description=(
+            "further vLLM engine arguments, passed as they are, e.g. {tensor_parallel_size: 2,"
+            " enforce_eager: false}; for an engine of your own: whatever it takes"
+        ),
+    )

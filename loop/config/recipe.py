@@ -1,0 +1,98 @@
+"""The whole recipe, its JSON and its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ouroloop.loop.config.base import Extension, Section
+from ouroloop.loop.config.engine import EngineConfig
+from ouroloop.loop.config.monitoring import (
+    InterventionConfig,
+    MonitorConfig,
+    ProbeConfig,
+    TrackingConfig,
+)
+from ouroloop.loop.config.sampling import RefineConfig, SamplingConfig
+from ouroloop.loop.config.selection import DatasetConfig, FilterConfig
+from ouroloop.loop.config.task import ArithmeticConfig, TaskConfig
+
+
+class Recipe(Section):
+    """A whole run, resolved. See `runs/recipes/` for examples."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="the run's folder; default: the recipe file's name",
+    )
+    model: str = Field(
+        "arithmetic/base",
+        description=(
+            "a checkpoint folder, or arithmetic/base, arithmetic/teacher, arithmetic/assistant"
+        ),
+    )
+    teachers: tuple[str, ...] = Field(
+        (),
+        description=(
+            "further checkpoints, or OpenAI-compatible servers (URL#model), that draft; none: the"
+            " student is its own teacher"
+        ),
+    )
+    seed: int = Field(0, ge=0, description="of everything that is drawn at random")
+    rounds: int = Field(6, ge=1, description="rounds of training; round 0 only measures")
+    init: Literal["base", "previous", "best"] = Field(
+        "previous", description="what each round's training starts from"
+    )
+    task: TaskConfig = Field(
+        ArithmeticConfig(),
+        description="where problems come from and how answers to them are judged",
+    )
+    engine: EngineConfig = Field(EngineConfig(), description="who samples, and with what memory")
+    sampling: SamplingConfig = Field(SamplingConfig(), description="how drafts are sampled")
+    refine: RefineConfig = Field(RefineConfig(), description="critique and revision")
+    filters: FilterConfig = Field(FilterConfig(), description="the rejection filters")
+    dataset: DatasetConfig = Field(
+        DatasetConfig(), description="from kept samples to a training set"
+    )
+    objective: Extension = Field(
+        Extension(use="sft"),
+        description="what a round trains on its samples with; sft is built in",
+    )
+    sft: dict[str, Any] = Field(
+        default_factory=dict,
+        description="settings of the trainer; for the objective sft exactly SFTConfig's names",
+    )
+    peft: dict[str, Any] | None = Field(
+        None, description="LoraConfig's names; null: all weights are trained"
+    )
+    launcher: Literal["python", "accelerate"] = Field(
+        "python", description="accelerate: train by `accelerate launch`, on several GPUs"
+    )
+    accelerate_config: Path | None = Field(
+        None, description="accelerate's config file; default: accelerate's own"
+    )
+    probe: ProbeConfig = Field(ProbeConfig(), description="the probe set and its fixed sampling")
+    monitors: MonitorConfig = Field(
+        MonitorConfig(), description="what is tolerated before the controller acts"
+    )
+    interventions: InterventionConfig = Field(
+        InterventionConfig(), description="what the controller may do then"
+    )
+    tracking: TrackingConfig = Field(TrackingConfig(), description="where a run is shown")
+
+    def to_json(self) -> dict[str, Any]:
+        """The resolved recipe as plain JSON values."""
+        return self.model_dump(mode="json")
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical JSON.
+
+        Same fingerprint, same run (given the same checkpoint and library versions).
+        """
+        return hashlib.sha256(
+            json.dumps(self.to_json(), sort_keys=True, separators=(",", ":")).encode()
+        ).hexdigest()

@@ -1,0 +1,158 @@
+"""Where problems come from: one section per kind of task, and nothing of one kind in another's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from ouroloop.evals import plugins
+from ouroloop.loop.config.base import Extension, Section
+
+BUILT_IN = ("arithmetic", "jsonl", "gsm8k", "reasoning_gym")
+DEFAULT = "arithmetic"
+CUSTOM = "custom"
+
+
+class TaskSection(Section):
+    """What every kind of task takes."""
+
+    families: tuple[str, ...] = Field(
+        (),
+        description=(
+            "practise on these families of the training problems; default: arithmetic: sum2,"
+            " others: all"
+        ),
+    )
+    num_problems: int | None = Field(
+        None, ge=1, description="use at most so many training problems, the first ones"
+    )
+    prompts: dict[str, Any] | None = Field(
+        None,
+        description=(
+            "templates in place of the task's own: draft, critique, revise, direct, answer,"
+            " approve, reject, chat, system"
+        ),
+    )
+
+    def settings(self) -> dict[str, Any]:
+        """What the task itself is made with: the keys of this kind alone."""
+        shared = set(TaskSection.model_fields) | {"kind"}
+        return {name: getattr(self, name) for name in type(self).model_fields if name not in shared}
+
+
+class ArithmeticConfig(TaskSection):
+    """The embedded small world, with known truth."""
+
+    kind: Literal["arithmetic"] = Field("arithmetic", description="the embedded arithmetic world")
+    loophole: bool = Field(
+        False, description="its step checker has a hole, for studies of shortcuts"
+    )
+
+    def settings(self) -> dict[str, Any]:
+        """Its problems are made for the families that are practised."""
+        families = {"families": self.families} if self.families else {}
+        return {**super().settings(), **families}
+
+
+class FileTaskSection(TaskSection):
+    """Problems from files."""
+
+    path: Path = Field(description="file of training problems, one JSON object a line")
+    heldout_path: Path | None = Field(
+        None, description="file of held-out problems; without it a fifth is split off"
+    )
+    grader: Extension = Field(
+        Extension(use="final_answer"),
+        description=(
+            "who grades a text: final_answer (after a marker), last_number, symbolic (math-verify"
+            " in a sandbox), none (nothing is scored), or one of your own"
+        ),
+    )
+
+    def settings(self) -> dict[str, Any]:
+        """The grader by name: the registry makes it."""
+        grader = {"grader": self.grader.use, "grader_options": self.grader.options}
+        return {**super().settings(), **grader}
+
+
+class JsonlConfig(FileTaskSection):
+    """Any JSONL of questions, optionally with answers, families and solutions."""
+
+    kind: Literal["jsonl"] = Field(description="questions and answers in Ouroloop's own fields")
+
+
+class Gsm8kConfig(FileTaskSection):
+    """Files in GSM8K's format."""
+
+    kind: Literal["gsm8k"] = Field(description="questions and worked solutions ending in #### N")
+
+
+class ReasoningGymConfig(TaskSection):
+    """Generated problems of reasoning-gym (extra `verify`)."""
+
+    kind: Literal["reasoning_gym"] = Field(description="generated data sets of reasoning-gym")
+    datasets: dict[str, dict[str, Any]] = Field(
+        min_length=1, description="data set name -> its settings, e.g. {chain_sum: {}}"
+    )
+
+
+class CustomConfig(TaskSection):
+    """A task of your own: `kind` names it."""
+
+    kind: str = Field(
+        description="module:Name, path/to/file.py:Name, or the name of an installed entry point",
+        json_schema_extra={"not": {"enum": list(BUILT_IN)}},
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description=(
+            "keyword arguments that the task is made with; strings that begin with ./, ../ or"
+            " $NAME/ are paths, relative to the recipe"
+        ),
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_known(cls, value: Any) -> Any:
+        kind = value.get("kind") if isinstance(value, dict) else None
+        if isinstance(kind, str) and ":" not in kind and kind not in _installed():
+            known = [*BUILT_IN, *_installed()]
+            raise ValueError(
+                f"no task is called {kind!r}. {plugins.nearest(kind, known)} One of your own is"
+                " named module:Name, or path/to/file.py:Name."
+            )
+        return value
+
+    def settings(self) -> dict[str, Any]:
+        """Its options, and nothing of ours."""
+        return dict(self.options)
+
+
+def _installed() -> list[str]:
+    return plugins.installed("ouroloop.tasks")
+
+
+def _kind_of(value: Any) -> str:
+    """Which section a mapping is: that of its `kind`; without one the arithmetic world's."""
+    kind = value.get("kind", DEFAULT) if isinstance(value, dict) else getattr(value, "kind", "")
+    return kind if kind in BUILT_IN else CUSTOM
+
+
+TaskConfig = Annotated[
+    Annotated[ArithmeticConfig, Tag("arithmetic")]
+    | Annotated[JsonlConfig, Tag("jsonl")]
+    | Annotated[Gsm8kConfig, Tag("gsm8k")]
+    | Annotated[ReasoningGymConfig, Tag("reasoning_gym")]
+    | Annotated[CustomConfig, Tag(CUSTOM)],
+    Discriminator(_kind_of),
+]
+SECTIONS: dict[str, type[TaskSection]] = {
+    "arithmetic": ArithmeticConfig,
+    "jsonl": JsonlConfig,
+    "gsm8k": Gsm8kConfig,
+    "reasoning_gym": ReasoningGymConfig,
+    CUSTOM: CustomConfig,
+}
+"""Which section a kind has, by the name that pydantic puts into an error's place."""

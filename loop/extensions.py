@@ -1,0 +1,71 @@
+"""Parts of the loop that a recipe names and that are not built in.
+
+Rejection filters, metrics, guarded quantities and trackers. Tasks and graders are found by
+`ouroloop.evals.registry`, engines and objectives by their own registries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from ouroloop.evals import plugins
+from ouroloop.evals.errors import DataError
+from ouroloop.loop.config import Extension, Recipe
+from ouroloop.loop.engines.registry import engine_maker
+from ouroloop.loop.errors import RecipeError
+
+if TYPE_CHECKING:  # the stages import this module
+    from ouroloop.loop.stages.filters import Filter
+    from ouroloop.monitors.base import Monitor
+    from ouroloop.monitors.decision.guarded import Guarded
+
+Part = TypeVar("Part")
+
+
+class Tracker(Protocol):
+    """Shows a run somewhere. It may fail without hurting the run."""
+
+    def sync(self, run_path: Path) -> None:
+        """Bring what is shown up to date with the run's committed rounds; safe to call again."""
+        ...
+
+
+FILTER: plugins.Kind[Filter] = plugins.Kind(
+    "rejection filter", "filters.extra", "ouroloop.filters", needs=("name", "judge")
+)
+METRIC: plugins.Kind[Monitor] = plugins.Kind(
+    "metric", "monitors.metrics", "ouroloop.metrics", needs=("name", "measure")
+)
+GUARDED: plugins.Kind[Guarded] = plugins.Kind(
+    "guarded quantity", "monitors.guarded", "ouroloop.guarded", needs=("quantities",)
+)
+TRACKER: plugins.Kind[Tracker] = plugins.Kind(
+    "tracker", "tracking.trackers", "ouroloop.trackers", needs=("sync",)
+)
+
+
+def build_all(kind: plugins.Kind[Part], named: Sequence[Extension]) -> list[Part]:
+    """The parts that a recipe names, in its order.
+
+    Raises:
+        RecipeError: one cannot be found, or cannot be made with its options.
+    """
+    try:
+        return [plugins.build(kind, one.use, one.options) for one in named]
+    except DataError as error:
+        raise RecipeError(str(error)) from error
+
+
+def check_all(recipe: Recipe) -> None:
+    """Make every part that the recipe names once, so that a wrong name stops nothing half-made.
+
+    Raises:
+        RecipeError: see `build_all`.
+    """
+    engine_maker(recipe.engine.kind)
+    build_all(FILTER, recipe.filters.extra)
+    build_all(METRIC, recipe.monitors.metrics)
+    build_all(GUARDED, recipe.monitors.guarded)
+    build_all(TRACKER, recipe.tracking.trackers)

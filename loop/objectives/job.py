@@ -1,0 +1,92 @@
+"""What the trainer is asked to do: one round's job, written to job.json.
+
+Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ouroloop.loop.config import Recipe
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """All that the trainer needs.
+
+    `init` is a whole model or an adapter; `dtype` and `max_length` (tokens) are the engine's.
+
+    `blend` of the weights of `blend_with` go into what training starts from (WiSE-FT, Wortsman et
+    al. 2109.01903); whole models only.
+    """
+
+    init: Path
+    examples: Path
+    output: Path
+    log_path: Path
+    sft: Mapping[str, Any] = field(default_factory=dict)
+    peft: Mapping[str, Any] | None = None
+    dtype: str = "float32"
+    max_length: int = 512
+    seed: int = 0
+    launcher: str = "python"
+    accelerate_config: Path | None = None
+    blend: float = 0.0
+    blend_with: Path | None = None
+    objective: str = "sft"
+    objective_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_recipe(
+        cls,
+        recipe: Recipe,
+        init: Path,
+        folder: Path,
+        seed: int,
+        blend: float = 0.0,
+        blend_with: Path | None = None,
+    ) -> TrainingJob:
+        """The job of one round, whose folder holds examples.parquet."""
+        return cls(
+            blend=blend,
+            blend_with=blend_with,
+            init=init,
+            examples=folder / "examples.parquet",
+            output=folder / "checkpoint",
+            log_path=folder / "train.log",
+            sft=recipe.sft,
+            peft=recipe.peft,
+            dtype=recipe.engine.dtype,
+            max_length=recipe.engine.max_model_len,
+            seed=seed,
+            launcher=recipe.launcher,
+            accelerate_config=recipe.accelerate_config,
+            objective=recipe.objective.use,
+            objective_options=recipe.objective.options,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            key: str(value) if isinstance(value, Path) else value
+            for key, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> TrainingJob:
+        """The job that `to_json` wrote."""
+        paths = (
+            "init",
+            "examples",
+            "output",
+            "log_path",
+            "accelerate_config",
+            "blend_with",
+        )
+        values: dict[str, Any] = {
+            k: Path(v) if k in paths and v is not None else v for k, v in raw.items()
+        }
+        return cls(**values)

@@ -1,0 +1,237 @@
+"""Training in a child process: job.json in, a checkpoint folder and train.json out.
+
+The same for every objective. `train` and `weight_sync_of` are the parent's side and import nothing
+heavy; `python -m ouroloop.loop.objectives.training JOB` is the child's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import hashlib
+import importlib
+import json
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ouroloop.loop.engines import weight_sync
+from ouroloop.loop.engines.checkpoint import check_checkpoint
+from ouroloop.loop.errors import OuroloopError, RunStateError
+from ouroloop.loop.objectives import saving
+from ouroloop.loop.objectives.base import Prepared
+from ouroloop.loop.objectives.child import run_child, tell, watch_parent
+from ouroloop.loop.objectives.job import TrainingJob
+from ouroloop.loop.objectives.registry import build_objective
+
+MODULE = "ouroloop.loop.objectives.training"
+
+
+def train(
+    job: TrainingJob,
+    folder: Path,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    here: bool = False,
+) -> dict[str, Any]:
+    """Train in a child process and return what train.json says.
+
+    The checkpoint appears at `job.output` whole or not at all, then train.json; what a killed
+    attempt left is cleared first.
+
+    Args:
+        job: what to train on what.
+        folder: the round's folder; receives job.json and train.json.
+        on_progress: called with (steps done, steps in all).
+        here: in this process instead, for many short runs one after the other: the libraries are
+            imported once.
+
+    Raises:
+        RecipeError: a name or value in `sft` or `peft` is wrong.
+        DataError: the examples cannot be trained on.
+        TrainingError: the child failed; its log's last lines are quoted.
+        RunStateError: the folder holds a train.json already.
+    """
+    if (folder / "train.json").exists():
+        raise RunStateError(
+            f"{folder}/train.json: this round is trained already. A round is never overwritten."
+        )
+    build_objective(job.objective, job.objective_options).check(job.sft, job.peft)
+    # A checkpoint without train.json is one whose training was killed before its proof.
+    for leftover in (job.output, _temporary(job.output)):
+        shutil.rmtree(leftover, ignore_errors=True)
+    (folder / "job.json").write_text(json.dumps(job.to_json(), indent=1) + "\n", encoding="utf-8")
+    if here:
+        run(job, folder)
+    else:
+        run_child(*command(job, folder / "job.json"), job.log_path, on_progress)
+    facts: dict[str, Any] = json.loads((folder / "train.json").read_text(encoding="utf-8"))
+    if facts["weight_sync"]["blind"]:
+        logging.getLogger(__name__).warning(
+            "%s: training moved the weight-sync check by %.2g nats at most, too little to tell"
+            " these weights from those before.",
+            job.output,
+            facts["weight_sync"]["max_logprob_change"],
+        )
+    return facts
+
+
+def warm_up() -> None:
+    """Import what training `here` needs, once, and keep the garbage collector off it.
+
+    Every training collects garbage twice or more, and would go through half a million objects of
+    the libraries: a quarter of a second.
+    """
+    importlib.import_module("trl.trainer.sft_trainer")
+    gc.freeze()
+
+
+def weight_sync_of(checkpoint: Path, folder: Path, dtype: str = "float32") -> Path:
+    """The weight-sync check of a checkpoint.
+
+    Its own, or one made (in a child process) and kept in `folder`/weight_sync until the
+    checkpoint's files change.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+        TrainingError: the child failed.
+    """
+    check_checkpoint(checkpoint)
+    own = checkpoint / weight_sync.FILE_NAME
+    if own.exists() and weight_sync.read(own).dtype == dtype:
+        return own
+    # Size and time of change stand for the content: hashing gigabytes at every load is too slow.
+    files = [
+        (file.name, file.stat().st_size, file.stat().st_mtime_ns)
+        for file in sorted(checkpoint.iterdir())
+    ]
+    digest = hashlib.sha256(repr((str(checkpoint.resolve()), files)).encode()).hexdigest()[:8]
+    made = folder / "weight_sync" / f"{checkpoint.name}-{digest}-{dtype}.json"
+    if not made.exists():
+        made.parent.mkdir(parents=True, exist_ok=True)
+        arguments = ["--weight-sync", str(checkpoint), str(made), "--dtype", dtype]
+        run_child(MODULE, arguments, made.with_suffix(".log"))
+    return made
+
+
+def command(job: TrainingJob, job_path: Path) -> tuple[str, list[str]]:
+    """The module that trains, and its arguments."""
+    if job.launcher == "python":
+        return MODULE, [str(job_path)]
+    config = ["--config_file", str(job.accelerate_config)] if job.accelerate_config else []
+    return "accelerate.commands.launch", [
+        *config,
+        "--module",
+        MODULE,
+        str(job_path),
+    ]
+
+
+def _temporary(output: Path) -> Path:
+    return output.with_name(f"{output.name}.tmp")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m ouroloop.loop.objectives.training JOB` trains.
+
+    `--weight-sync CHECKPOINT OUT` computes a checkpoint's weight-sync check.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m ouroloop.loop.objectives.training", description=main.__doc__
+    )
+    parser.add_argument("job", nargs="?", type=Path)
+    parser.add_argument("--weight-sync", nargs=2, type=Path, metavar=("CHECKPOINT", "OUT"))
+    parser.add_argument("--dtype", default="float32", choices=sorted(weight_sync.TOLERANCES))
+    options = parser.parse_args(arguments)
+    if (options.job is None) == (options.weight_sync is None):
+        parser.error("give either a job.json or --weight-sync CHECKPOINT OUT")
+    watch_parent()
+    try:
+        if options.weight_sync:
+            weight_sync.write(
+                weight_sync.make(options.weight_sync[0], options.dtype), options.weight_sync[1]
+            )
+        else:
+            run(
+                TrainingJob.from_json(json.loads(options.job.read_text(encoding="utf-8"))),
+                options.job.parent,
+            )
+    except OuroloopError as error:
+        print(error, file=sys.stderr)
+        tell(error=type(error).__name__, message=str(error))
+        return error.exit_code
+    return 0
+
+
+def run(job: TrainingJob, folder: Path) -> None:
+    """Train, save, check the weights, and only then let the checkpoint appear.
+
+    Under `accelerate launch` every rank runs this; rank 0 writes.
+    """
+    started = time.monotonic()
+    checkpoint = check_checkpoint(job.init)
+    objective = build_objective(job.objective, job.objective_options)
+    prepared = objective.prepare(job, checkpoint)
+    trainer = prepared.trainer
+    ready = time.monotonic()
+    trainer.train()
+    temporary = _temporary(job.output)
+    trainer.save_model(str(temporary))
+    facts = _facts(job, prepared)
+    facts["start_seconds"] = round(ready - started, 3)
+    facts["train_seconds"] = round(time.monotonic() - ready, 3)
+    is_main = trainer.is_world_process_zero()
+    # TRL makes its output folder, and leaves it empty unless sft.save_strategy says otherwise.
+    with contextlib.suppress(OSError):
+        Path(trainer.args.output_dir).rmdir()
+    # A process group that is left open would warn, or hang, at the end of the process.
+    trainer.accelerator.end_training()
+    # The check below loads the new weights a second time: the trainer's copy, its gradients and
+    # optimizer states must be gone by then.
+    del trainer, prepared
+    saving.free_memory()
+    if not is_main:
+        return
+    saving.complete_folder(temporary, checkpoint)
+    check = saving.checked_against_start(job, temporary)
+    # The check goes into the folder before it appears: a checkpoint is never seen without one.
+    weight_sync.write(check, temporary / weight_sync.FILE_NAME)
+    temporary.rename(job.output)
+    facts["weight_sync"] = check.moved
+    facts["seconds"] = round(time.monotonic() - started, 3)
+    # Last of all, and whole: resume takes train.json for "this round is trained".
+    written = folder / "train.json.tmp"
+    written.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    written.rename(folder / "train.json")
+
+
+def _facts(job: TrainingJob, prepared: Prepared) -> dict[str, Any]:
+    """What train.json says of a finished training, but for its times and its check."""
+    trainer = prepared.trainer
+    return {
+        "status": "trained",
+        "reason": None,
+        "objective": job.objective,
+        "num_examples": prepared.num_examples,
+        "num_refused": prepared.num_refused,
+        "num_tokens": prepared.num_tokens,
+        "num_steps": trainer.state.global_step,
+        "loss": [
+            {key: at.get(key) for key in ("step", "loss", "entropy")}
+            for at in trainer.state.log_history
+            if "loss" in at
+        ],
+        "checkpoint": "/".join(job.output.parts[-3:]),
+        "init": str(job.init),
+        "blend": job.blend,
+        "by_origin": dict(prepared.by_origin),
+        "sft_config": json.loads(json.dumps(trainer.args.to_dict(), default=str)),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,285 @@
+"""One round's data and who owns it: every table, file and decision.
+
+The class body of `Round` is the list of a round's files. Each is read and written through its
+attribute, as typed records:
+
+    if round.lacks(Round.texts):                  # what is missing is made ...
+        round.texts = await texts.measure(...)    # (written atomically, kept in memory)
+    view = texts_of(round.texts)                  # ... and what is there is read, once
+
+This is resume, and the only idiom of it. A round exists from its manifest on, which is written
+last; to a committed round no file is ever added.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar, cast, overload
+
+from ouroloop.loop import tables
+from ouroloop.loop.errors import RunStateError
+from ouroloop.loop.records import Sample
+from ouroloop.loop.round_view import audit_of, critics_of, pool_of, samples_of, texts_of
+from ouroloop.loop.rows import (
+    AuditRow,
+    CritiqueRow,
+    Example,
+    Preflight,
+    ProbeRow,
+    RoundPlan,
+    StartPlan,
+    TextRow,
+    Training,
+    Verdict,
+)
+from ouroloop.loop.store import read_json, sha256_of, write_json
+from ouroloop.monitors.base import Reading, RoundView
+from ouroloop.monitors.decision.rule import Decision
+from ouroloop.monitors.names import Action
+
+T = TypeVar("T")
+ROUNDS = "rounds"
+"""The folder of a run that holds its rounds."""
+MANIFEST = "MANIFEST.json"
+JOURNAL = "samples.jsonl"
+CHECKPOINT = "checkpoint"
+
+
+class Item(Generic[T]):
+    """A file of a round as an attribute of type T."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    def load(self, path: Path) -> T:
+        """What the file holds, or what its absence means."""
+        raise NotImplementedError
+
+    def save(self, path: Path, value: T) -> None:
+        """Write the file atomically."""
+        raise NotImplementedError
+
+    @overload
+    def __get__(self, round: None, owner: type[Round]) -> Self: ...
+
+    @overload
+    def __get__(self, round: Round, owner: type[Round]) -> T: ...
+
+    def __get__(self, round: Round | None, owner: type[Round]) -> T | Self:
+        if round is None:
+            return self
+        if self.file not in round.memory:
+            round.memory[self.file] = self.load(round.folder / self.file)
+        return cast(T, round.memory[self.file])
+
+    def __set__(self, round: Round, value: T) -> None:
+        round.write(self, value)
+
+
+class Table(Item[tuple[T, ...]]):
+    """A Parquet table; one that is not there has no rows."""
+
+    def __init__(self, file: str, record: type[T]) -> None:
+        super().__init__(file)
+        self.record = record
+
+    def load(self, path: Path) -> tuple[T, ...]:
+        """All rows."""
+        return tables.read_table(path, self.record) if path.exists() else ()
+
+    def save(self, path: Path, value: tuple[T, ...]) -> None:
+        """Write all rows."""
+        tables.write_table(path, value, self.record)
+
+    def __set__(self, round: Round, value: Sequence[T]) -> None:
+        rows = tuple(value)
+        round.write(self, rows)
+        round.memory[self.file] = rows  # a table is not read back by the process that made it
+
+
+class Json(Item[T]):
+    """A JSON file that holds one record.
+
+    What was just written is read back: NaN becomes null on the way, and a run must go on from the
+    very values that a resumed run would see.
+    """
+
+    def __init__(self, file: str, record: type[T]) -> None:
+        super().__init__(file)
+        self.record = record
+
+    def load(self, path: Path) -> T:
+        """The record.
+
+        Raises:
+            RunStateError: there is no such file.
+        """
+        if not path.exists():
+            raise RunStateError(
+                f"{path}: missing; expected a {self.record.__name__}. The round is not finished"
+                " (resume the run), or a file of it was deleted (restore it)."
+            )
+        return tables.from_json(self.record, read_json(path), path)
+
+    def save(self, path: Path, value: T) -> None:
+        """Write the record."""
+        write_json(path, tables.to_json(value))
+
+
+class JsonList(Item[tuple[T, ...]]):
+    """A JSON file that holds a list of records; one that is not there holds none."""
+
+    def __init__(self, file: str, record: type[T]) -> None:
+        super().__init__(file)
+        self.record = record
+
+    def load(self, path: Path) -> tuple[T, ...]:
+        """The records."""
+        found = read_json(path) if path.exists() else []
+        return tuple(tables.from_json(self.record, raw, path) for raw in found)
+
+    def save(self, path: Path, value: tuple[T, ...]) -> None:
+        """Write the records."""
+        write_json(path, [tables.to_json(record) for record in value])
+
+    def __set__(self, round: Round, value: Sequence[T]) -> None:
+        round.write(self, tuple(value))
+
+
+class Round:
+    """One round of a run. Round 0 is the starting model: it samples and trains nothing."""
+
+    start = Json("plan.json", StartPlan)
+    """Round 0's plan; the file is that of every other round's `plan`."""
+    plan = Json("plan.json", RoundPlan)
+    audit = Table("audit.parquet", AuditRow)
+    preflight = Json("preflight.json", Preflight)
+    verdicts = Table("verdicts.parquet", Verdict)
+    examples = Table("examples.parquet", Example)
+    training = Json("train.json", Training)
+    texts = Table("texts.parquet", TextRow)
+    probe = Table("probe.parquet", ProbeRow)
+    critics = Table("critics.parquet", CritiqueRow)
+    evals: Json[dict[str, Any]] = Json("evals.json", dict)
+    readings = JsonList("readings.json", Reading)
+    decision = Json("decision.json", Decision)
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.number = int(folder.name)
+        self.memory: dict[str, Any] = {}
+        self._view: RoundView | None = None
+        self._is_committed = (folder / MANIFEST).exists()
+
+    @classmethod
+    def of(cls, run: Path, number: int) -> Round:
+        """A round of a run directory, its folder made when missing."""
+        folder = run / ROUNDS / f"{number:03d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(folder)
+
+    @classmethod
+    def items(cls) -> Iterator[Item[Any]]:
+        """Every file that is read and written as records."""
+        yield from (item for item in vars(cls).values() if isinstance(item, Item))
+
+    # -- files ------------------------------------------------------------------
+
+    def has(self, item: Item[Any]) -> bool:
+        """Whether the file is there."""
+        return item.file in self.memory or (self.folder / item.file).exists()
+
+    def lacks(self, item: Item[Any]) -> bool:
+        """Whether the file is still to be made. A committed round lacks nothing."""
+        return not self._is_committed and not (self.folder / item.file).exists()
+
+    def write(self, item: Item[T], value: T) -> None:
+        """Write a file. Attributes do this when they are assigned to.
+
+        Raises:
+            RunStateError: the round is committed.
+        """
+        if self._is_committed:
+            raise RunStateError(
+                f"{self.folder / item.file}: the round is committed, and nothing is written to it"
+                " any more. Start a new run to measure or train otherwise."
+            )
+        item.save(self.folder / item.file, value)
+        self.memory.pop(item.file, None)
+
+    def journal(self) -> tables.Journal[Sample]:
+        """The samples, as they came."""
+        return tables.Journal(self.folder / JOURNAL, Sample)
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether the round exists: its manifest was written."""
+        return self._is_committed
+
+    def commit(self) -> None:
+        """Write the manifest, last and atomically: from here on the round exists."""
+        found = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        files = [path for path in found if path.name != MANIFEST and path.suffix != ".tmp"]
+        entries = {
+            str(path.relative_to(self.folder)): {
+                "sha256": sha256_of(path),
+                "bytes": path.stat().st_size,
+            }
+            for path in files
+        }
+        write_json(self.folder / MANIFEST, {"round": self.number, "files": entries})
+        self._is_committed = True
+
+    def release(self) -> None:
+        """Forget the tables that later rounds seldom ask for; they are read again when they do."""
+        self._view = None
+        for item in (Round.verdicts, Round.probe, Round.critics, Round.texts, Round.audit):
+            self.memory.pop(item.file, None)
+
+    # -- what it amounts to --------------------------------------------------------
+
+    @property
+    def view(self) -> RoundView:
+        """What the monitors see of the round. Kept once the round has been measured."""
+        if self._view is not None:
+            return self._view
+        view = RoundView(
+            round=self.number,
+            probe=samples_of([row for row in self.probe if row.kind == "sample"]),
+            greedy=samples_of([row for row in self.probe if row.kind == "greedy"]),
+            critics=critics_of(self.critics),
+            pool=pool_of(self.verdicts),
+            texts=texts_of(self.texts),
+            audit=audit_of(self.audit),
+        )
+        if not self.lacks(Round.critics):
+            self._view = view
+        return view
+
+    @property
+    def score(self) -> float:
+        """The main family's pass@1; NaN when undefined."""
+        main = self.evals["families"].get(self.evals["main"], {})
+        value = main.get("pass@1", {}).get("value")
+        return math.nan if value is None else float(value)
+
+
+def best_round(rounds: Iterable[tuple[int, float, str]]) -> int | None:
+    """The round with the highest main-family pass@1 that the decision rule did not reject.
+
+    Args:
+        rounds: (round, main-family pass@1, action of its decision) of every committed round.
+
+    Returns:
+        The earliest round with the highest value; rounds decided "rollback" or "halt" and undefined
+        (NaN) values do not count. None when no round is left.
+    """
+    rejected = (Action.ROLLBACK, Action.HALT)
+    candidates = [
+        (value, -number)
+        for number, value, action in rounds
+        if action not in rejected and not math.isnan(value)
+    ]
+    return -max(candidates)[1] if candidates else None

@@ -1,0 +1,95 @@
+"""From a round's records to the arrays that monitors read. An empty table is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ouroloop.loop.rows import AuditRow, CritiqueRow, ProbeRow, TextRow, Verdict
+from ouroloop.monitors.base import AuditItems, Critics, Pool, Samples, Texts
+
+
+def samples_of(rows: Sequence[ProbeRow]) -> Samples:
+    """Answers to the probe set."""
+    return Samples(
+        problem=_objects(rows, "problem"),
+        family=_objects(rows, "family"),
+        slice=_objects(rows, "slice"),
+        correct=_floats(rows, "correct"),
+        valid=_floats(rows, "valid"),
+        strategy=_objects(rows, "strategy"),
+        answer=_objects(rows, "answer"),
+        nll=_floats(rows, "nll"),
+        num_tokens=_floats(rows, "num_tokens"),
+        truncated=_floats(rows, "truncated"),
+        text=_objects(rows, "text"),
+    )
+
+
+def critics_of(rows: Sequence[CritiqueRow]) -> Critics | None:
+    """Critiques with known truth."""
+    if not rows:
+        return None
+    return Critics(
+        problem=_objects(rows, "problem"),
+        approved=_floats(rows, "approved"),
+        probability=_floats(rows, "probability"),
+        correct=_floats(rows, "correct"),
+        agreement=_floats(rows, "agreement"),
+    )
+
+
+def pool_of(verdicts: Sequence[Verdict]) -> Pool | None:
+    """A round's samples before and after the filters."""
+    if not verdicts:
+        return None
+    first_reasons = [v.reasons[0] if v.reasons else "" for v in verdicts]
+    has_slices = verdicts[0].slice is not None
+    return Pool(
+        problem=_objects(verdicts, "problem_id"),
+        strategy=_objects(verdicts, "strategy"),
+        answer=_objects(verdicts, "answer"),
+        correct=_floats(verdicts, "correct"),
+        kept=np.array([v.kept for v in verdicts], dtype=bool),
+        reason=np.array(first_reasons, dtype=object),
+        valid=_floats(verdicts, "valid"),
+        approved=_floats(verdicts, "approved"),
+        text=_objects(verdicts, "text"),
+        slice=_objects(verdicts, "slice") if has_slices else None,
+    )
+
+
+def texts_of(rows: Sequence[TextRow]) -> Texts | None:
+    """Real texts under the round's model."""
+    if not rows:
+        return None
+    return Texts(
+        problem=_objects(rows, "problem"),
+        nll=_floats(rows, "nll"),
+        entropy=_floats(rows, "entropy"),
+        num_tokens=_floats(rows, "num_tokens"),
+    )
+
+
+def audit_of(rows: Sequence[AuditRow]) -> AuditItems | None:
+    """Planted items of known truth."""
+    if not rows:
+        return None
+    return AuditItems(
+        problem=_objects(rows, "problem"),
+        right=_floats(rows, "right"),
+        accepted=_floats(rows, "accepted"),
+    )
+
+
+def _objects(rows: Sequence[Any], name: str) -> Any:
+    out = np.empty(len(rows), dtype=object)
+    out[:] = [getattr(row, name) for row in rows]
+    return out
+
+
+def _floats(rows: Sequence[Any], name: str) -> Any:
+    values = [getattr(row, name) for row in rows]
+    return np.array([np.nan if value is None else float(value) for value in values], dtype=float)

@@ -1,0 +1,226 @@
+"""What a round's files hold: one frozen record per row of a table, or per JSON file.
+
+The files' columns and keys are derived from the fields here (`tables.py`), in this order; their
+names are in `round.py`. Undefined is None, never 0; unscored is not wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Literal
+
+Int32 = Annotated[int, "int32"]
+TokenIds = tuple[Int32, ...]
+Origin = Literal["kept", "earlier", "gold", "demonstration", "archive"]
+"""Where an example comes from.
+
+kept: this round's samples. earlier: those of the rounds that the model descends from. gold: traces
+that came with the round's problems. demonstration, archive: replayed.
+"""
+
+
+# -- tables ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the rejection filters said of one sample: kept, or every reason against it.
+
+    unreadable: readers that failed on the text, "ValueError in dataflow"; their values are None.
+    """
+
+    sample_id: str
+    problem_id: str
+    question: str
+    gold: str | None
+    text: str
+    kept: bool
+    reasons: tuple[str, ...]
+    answer: str | None
+    correct: bool | None
+    valid: bool | None
+    strategy: str | None
+    approved: bool | None
+    agreement: float | None
+    temperature: float
+    num_tokens: int
+    revised: bool
+    slice: str | None = None
+    unreadable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row of a training set: token ids, where it came from and why."""
+
+    problem_id: str
+    prompt_token_ids: TokenIds
+    completion_token_ids: TokenIds
+    text: str
+    origin: Origin
+    round: Int32
+    strategy: str | None = None
+    sample_id: str | None = None
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """One answer to a problem of the probe set.
+
+    nll: nats per token, None when not known. unreadable: as in `Verdict`.
+    """
+
+    problem: str
+    family: str
+    slice: str
+    kind: Literal["sample", "greedy"]
+    correct: float | None
+    valid: float | None
+    strategy: str | None
+    answer: str | None
+    nll: float | None
+    num_tokens: float
+    truncated: float
+    text: str
+    unreadable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CritiqueRow:
+    """One critique of a sample of the probe set, beside the truth.
+
+    correct: whether the judged text is right. agreement: its answer's share among the other samples
+    of the problem.
+    """
+
+    problem: str
+    approved: float | None
+    probability: float | None
+    correct: float | None
+    agreement: float | None
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class TextRow:
+    """A real text under the round's model: means over its tokens, the stop token among them.
+
+    nll, entropy: nats per token; None where the text did not fit into the engine's context. exact:
+    False when `entropy` is a lower bound.
+    """
+
+    problem: str
+    family: str
+    nll: float | None
+    entropy: float | None
+    exact: bool | None
+    num_tokens: float | None
+    text: str | None
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """A planted item of known truth, as the rejection filters of the round judged it.
+
+    accepted: None when there was no room to ask the critic, or no item could be made. unreadable:
+    as in `Verdict`; the corrupter may fail too.
+    """
+
+    problem: str
+    kind: str
+    right: float
+    accepted: float | None
+    reasons: tuple[str, ...]
+    approved: float | None
+    probability: float | None
+    text: str
+    unreadable: tuple[str, ...] = ()
+
+
+# -- JSON files -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StartPlan:
+    """The plan of round 0: the starting model as it is."""
+
+    round: int = 0
+    start_from: int = 0
+    why: tuple[str, ...] = ("the starting model, before any training",)
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """What a round sets out to do.
+
+    Attributes:
+        sample_from: the round whose checkpoint drafts; 0 is the base model.
+        start_from: the round whose checkpoint training starts from.
+        temperatures: of the drafts, dealt out in turn.
+        replay_fraction: share of the training set that is replayed.
+        per_strategy: share of the kept samples that one strategy may have.
+        archive: whether replay brings the strategies back to round 0's shares.
+        num_problems: how many problems are drawn.
+        why: sentences.
+        distinct: one kept sample per distinct calculation of a problem.
+        per_answer: share of the kept samples that one answer may have.
+        tail_weight: how much likelier problems of the tail slice are drawn.
+        blend: weight of round 0's parameters in what training starts from.
+        teachers: rounds whose checkpoints draft a share of the problems beside `sample_from`.
+        demonstrations: share of what is replayed that is demonstrations drawn evenly; the rest is,
+            once `archive`, whatever brings the strategies back, verified samples of earlier rounds
+            first.
+    """
+
+    round: int
+    sample_from: int
+    start_from: int
+    temperatures: tuple[float, ...]
+    replay_fraction: float
+    per_strategy: float | None
+    archive: bool
+    num_problems: int
+    why: tuple[str, ...] = ()
+    distinct: bool = False
+    per_answer: float | None = None
+    tail_weight: float = 1.0
+    blend: float = 0.0
+    teachers: tuple[int, ...] = ()
+    demonstrations: float = 1.0
+
+
+class PreflightAction(StrEnum):
+    """What the preflight check does with a round."""
+
+    PASS = "pass"
+    ADJUST = "adjust"
+    BLOCK = "block"
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What the preflight check says of the samples that the filters would keep.
+
+    replay_fraction, per_answer: what the plan's become when it is adjusted.
+    """
+
+    action: PreflightAction
+    reasons: tuple[str, ...]
+    replay_fraction: float
+    per_answer: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What came of a round's training. The trainer's file holds more, which the views show.
+
+    checkpoint: the one that the round stands on, relative to the run or absolute. seconds: wall
+    clock, 0 when nothing was trained.
+    """
+
+    status: Literal["trained", "skipped"]
+    reason: str | None = None
+    checkpoint: str
+    num_examples: int
+    seconds: float = 0.0

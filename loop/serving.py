@@ -1,0 +1,81 @@
+"""Which checkpoint the engine serves, and the check that it really does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ouroloop.loop.config import EngineConfig
+from ouroloop.loop.engines import remote
+from ouroloop.loop.engines.base import Engine
+from ouroloop.loop.objectives import training
+
+
+@dataclass
+class Serving:
+    """The engine and the checkpoint that it serves.
+
+    Attributes:
+        engine: the only one that samples in this run.
+        config: the recipe's `engine` section.
+        proofs: where the weight-sync prompts of checkpoints that bring none are kept; many runs of
+            one base need but one.
+        report: progress (stage, done, total).
+        checkpoint: what is served now; None before the first load and after `free_memory`.
+    """
+
+    engine: Engine
+    config: EngineConfig
+    proofs: Path
+    report: Callable[[str, int, int], None]
+    checkpoint: Path | None = None
+
+    async def serve(self, checkpoint: Path) -> None:
+        """Swap the engine's weights, unless they are these, and prove that they are served.
+
+        Raises:
+            StaleWeightsError: the weight-sync check found other weights.
+            CheckpointError: the checkpoint cannot be used.
+        """
+        if checkpoint == self.checkpoint:
+            return
+        self.report("loading", 0, 1)
+        expected = None
+        if self.config.weight_sync_check:
+            expected = training.weight_sync_of(checkpoint, self.proofs, self.config.dtype)
+        await self.engine.load(checkpoint, expected)
+        self.checkpoint = checkpoint
+        self.report("loading", 1, 1)
+
+    async def serve_any(self, checkpoint: Path) -> None:
+        """Serve `checkpoint` if nothing is served: enough for what only needs the tokenizer."""
+        if self.checkpoint is None:
+            await self.serve(checkpoint)
+
+    @asynccontextmanager
+    async def asking(self, model: Path | str, student: Path) -> AsyncIterator[Engine]:
+        """An engine that answers as `model`: a checkpoint's folder or a server's address.
+
+        A server's answers are tokenised as the student's, whom they will train.
+        """
+        if isinstance(model, Path):
+            await self.serve(model)
+            yield self.engine
+            return
+        await self.serve(student)
+        server = remote.RemoteEngine(model, self.engine, self.config.concurrency)
+        try:
+            yield server
+        finally:
+            await server.close()
+
+    async def free_memory(self) -> None:
+        """Close the engine where the recipe starts a fresh one for every checkpoint.
+
+        Its memory is the trainer's from now on.
+        """
+        if self.config.swap == "respawn":
+            await self.engine.close()
+            self.checkpoint = None

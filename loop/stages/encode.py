@@ -1,0 +1,84 @@
+"""Texts as training examples, in the token ids of the engine that samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ouroloop.evals.tasks import Prompts
+from ouroloop.loop.engines.base import Engine
+from ouroloop.loop.records import Problem, Prompt
+from ouroloop.loop.rows import Example, Origin
+from ouroloop.loop.stages.prompts import render
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The engine as a tokeniser of prompts and the texts that answer them."""
+
+    engine: Engine
+    prompts: Prompts
+
+    async def solutions(
+        self, problems: Sequence[Problem], number: int, origin: Origin = "demonstration"
+    ) -> list[Example]:
+        """The solutions that come with problems, as examples of round `number`."""
+        pairs = [(self._asked(p.question), p.solution or "") for p in problems]
+        return [
+            Example(
+                problem_id=problem.id,
+                prompt_token_ids=prompt,
+                completion_token_ids=completion,
+                text=text,
+                origin=origin,
+                round=number,
+                strategy=problem.metadata.get("strategy"),
+            )
+            for problem, (_, text), (prompt, completion) in zip(
+                problems, pairs, await self._encode(pairs), strict=True
+            )
+        ]
+
+    async def without_systems(
+        self, examples: Sequence[Example], questions: Mapping[str, str]
+    ) -> list[Example]:
+        """The examples, asked without the system prompts of `sampling.systems`: prompt erasing.
+
+        Source: Orca 2, Mitra et al. 2311.11045.
+        """
+        pairs = [(self._asked(questions[e.problem_id]), e.text) for e in examples]
+        ids = await self._encode(pairs)
+        return [
+            replace(example, prompt_token_ids=prompt)
+            for example, (prompt, _) in zip(examples, ids, strict=True)
+        ]
+
+    async def answers_only(
+        self, examples: Sequence[Example], answer: Callable[[Example], str | None]
+    ) -> list[Example]:
+        """The examples with the final answer alone to learn, the trace left out.
+
+        One whose answer cannot be read is dropped.
+        """
+        short = []
+        for example in examples:
+            found = answer(example)
+            if found is not None:
+                text = self.prompts.answer.replace("{answer}", found)
+                short.append(replace(example, text=text))
+        # Whatever is asked, the completion's ids are those of a chat turn, its end included.
+        ids = await self._encode([(self._asked(""), example.text) for example in short])
+        return [
+            replace(example, completion_token_ids=completion)
+            for example, (_, completion) in zip(short, ids, strict=True)
+        ]
+
+    def _asked(self, question: str) -> Prompt:
+        return render(self.prompts, self.prompts.draft, question=question)
+
+    async def _encode(
+        self, pairs: Sequence[tuple[Prompt, str]]
+    ) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """(prompt_T, completion_T) token ids of each pair."""
+        found = await self.engine.encode(pairs) if pairs else []
+        return [(tuple(prompt), tuple(completion)) for prompt, completion in found]

@@ -1,0 +1,201 @@
+"""What helps against a failure mode, and how much of it.
+
+How much to replay follows two laws of populations under selection, both checked by the monitors'
+simulations: sampling at temperature T keeps balanced strategies alive only while the fresh share is
+above 1 - T, and a cluster whose share the filters multiply by R cannot take over while it is above
+1 - 1/R. 3 / (n p) of n examples hold a strategy of share p with 95 % (the rule of three).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite, nan
+from typing import Any
+
+from ouroloop.loop.config import InterventionConfig
+from ouroloop.loop.round import Round
+from ouroloop.loop.rows import ProbeRow, RoundPlan
+from ouroloop.monitors.base import RoundView
+from ouroloop.monitors.metrics import selection
+from ouroloop.monitors.metrics.drift import fresh_share_at
+from ouroloop.monitors.metrics.readings import of
+from ouroloop.monitors.names import FailureMode
+
+LEAST_FRESH = 0.10
+"""Replayed at least, whatever the laws ask for."""
+AFTER_ROLLBACK = 2.0
+"""Factor on the replay fraction that was not enough to avoid a rollback."""
+AFTER_REPLAY = 1.25
+"""Factor on a replay fraction that had begun already when the next call for more came."""
+RARE = 0.01
+"""Below this share of round 0's right answers a strategy is not one to be kept alive."""
+
+SHOWN = {
+    "replay_fraction": "re-injected share of the training set",
+    "temperatures": "temperatures",
+    "per_strategy": "cap per strategy",
+    "per_answer": "cap per answer",
+    "distinct": "distinct calculations only",
+    "tail_weight": "weight of the tail's problems",
+    "teachers": "earlier rounds that draft too",
+    "blend": "weight of round 0's parameters in the start",
+    "demonstrations": "of it demonstrations drawn evenly",
+}
+"""Field of a plan -> what its change is called in `RoundPlan.why`."""
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What the amount of a remedy depends on; NaN where it is not known.
+
+    Attributes:
+        num_kept: samples kept in the last round.
+        rarest: smallest share of a strategy alive among round 0's right answers.
+        selection: upper limit of the largest selection ratio in the last round's pool.
+        top_answer: share of the most repeated answer at round 0.
+    """
+
+    num_kept: int = 0
+    rarest: float = nan
+    selection: float = nan
+    top_answer: float = nan
+
+
+def stock_of(last: Round, first: Round, main: str) -> Stock:
+    """What a remedy after round `last` has to work with; `first` is round 0."""
+    pool = last.view.pool
+    num_kept = 0 if pool is None else int(pool.kept.sum())
+    largest = nan
+    if pool is not None and num_kept:
+        found = selection.largest_ratio(selection.selection_ratios(pool))
+        largest = found[2] if found else nan
+    shares = strategy_shares(row for row in first.probe if row.family == main)
+    return Stock(
+        num_kept=num_kept,
+        rarest=min(shares.values(), default=nan),
+        selection=largest,
+        top_answer=top_answer(first.view, main),
+    )
+
+
+def top_answer(view: RoundView, main: str) -> float:
+    """The share of the most repeated answer among a round's probe samples of the main family."""
+    asked = of(view.probe, "family", main)
+    answers = Counter(answer for answer in asked.answer if isinstance(answer, str))
+    return max(answers.values(), default=0) / max(len(asked), 1)
+
+
+def strategy_shares(rows: Iterable[ProbeRow]) -> dict[str, float]:
+    """Share of each strategy among the right samples, those below `RARE` left out."""
+    count = Counter(
+        row.strategy
+        for row in rows
+        if row.kind == "sample" and row.correct == 1 and row.strategy is not None
+    )
+    shares = {name: num / count.total() for name, num in sorted(count.items())}
+    return {name: share for name, share in shares.items() if share >= RARE}
+
+
+def fresh_share(temperatures: Sequence[float], stock: Stock) -> float:
+    """The least share of fresh data: max(0.10, 1 - T, 1 - 1/R, 3 / (n p)), of what is known."""
+    laws = [LEAST_FRESH, fresh_share_at(min(temperatures))]
+    if isfinite(stock.selection):
+        laws.append(selection.fresh_share(stock.selection))
+    if stock.num_kept and isfinite(stock.rarest) and stock.rarest > 0:
+        laws.append(3 / (stock.num_kept * stock.rarest))
+    return max(laws)
+
+
+def remedy(
+    plan: RoundPlan,
+    limits: InterventionConfig,
+    mode: FailureMode | None,
+    rolled_back: bool,
+    stock: Stock,
+    back: int,
+) -> RoundPlan:
+    """The plan with what helps against the named failure; what was begun before goes on.
+
+    Args:
+        plan: the last round's.
+        limits: the recipe's `interventions`.
+        mode: what the decline looks like; None when it has no name.
+        rolled_back: whether the last round was rejected; else more is replayed, no more.
+        stock: what the last rounds left.
+        back: the round to roll back to.
+    """
+    new = _against(plan, limits, mode, stock, back)
+    new = _replaying_more(new, limits, rolled_back, stock)
+    why = [
+        f"{text}: {_shown(getattr(plan, name))} -> {_shown(getattr(new, name))}"
+        for name, text in SHOWN.items()
+        if getattr(plan, name) != getattr(new, name)
+    ]
+    return replace(new, why=tuple(why))
+
+
+def _against(
+    plan: RoundPlan,
+    limits: InterventionConfig,
+    mode: FailureMode | None,
+    stock: Stock,
+    back: int,
+) -> RoundPlan:
+    """What a failure mode calls for beside replay."""
+    changes: dict[str, Any] = {}
+    # A decline without a name is met as sharpening is, the most frequent one.
+    if mode in (FailureMode.SHARPENING, None):
+        changes["temperatures"] = tuple(max(limits.temperature, t) for t in plan.temperatures)
+        changes["per_strategy"] = _tighter(plan.per_strategy, limits.per_strategy)
+        changes["distinct"] = True
+    if mode is FailureMode.SHORTCUT:
+        # An answer that was common from the start is no shortcut: it may have twice its share.
+        twice = 2 * stock.top_answer if isfinite(stock.top_answer) else limits.per_answer
+        changes["per_answer"] = max(twice, limits.per_answer)
+    if mode is FailureMode.TAIL_NARROWING:
+        changes["tail_weight"] = max(plan.tail_weight, limits.tail_weight)
+    if mode in (FailureMode.DRIFT, FailureMode.SHARPENING):
+        changes["teachers"] = tuple(dict.fromkeys((back, 0)))[: limits.teachers]
+        changes["blend"] = max(plan.blend, limits.blend)
+    return replace(plan, **changes)
+
+
+def _tighter(cap: float | None, limit: float | None) -> float | None:
+    if cap is None:
+        return limit
+    return min(cap, limit or 1.0)
+
+
+def _replaying_more(
+    plan: RoundPlan, limits: InterventionConfig, rolled_back: bool, stock: Stock
+) -> RoundPlan:
+    """Every remedy replays more; the demonstrations there were stay, the rest comes on top."""
+    factor = 1.0
+    if rolled_back:
+        factor = AFTER_ROLLBACK
+    elif plan.archive:
+        factor = AFTER_REPLAY
+    share = max(
+        limits.replay_fraction,
+        fresh_share(plan.temperatures, stock),
+        plan.replay_fraction * factor,
+    )
+    standing = plan.replay_fraction * plan.demonstrations
+    share = min(
+        max(share, standing + share * (1 - limits.demonstrations)),
+        max(limits.replay_fraction_max, plan.replay_fraction),
+    )
+    demonstrations = max(limits.demonstrations, standing and standing / share)
+    return replace(plan, archive=True, replay_fraction=share, demonstrations=demonstrations)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(f'{part:g}' for part in value)}]"
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.3g}"

@@ -1,0 +1,164 @@
+"""Runs in MLflow: opened once, found again by the marks that they bear.
+
+The ids are kept in the run's tracking.json, so that a later sync continues. Where that file is
+lost, or a sync was cut off before it was written, the marks (tags) find the same runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ouroloop.loop.trackers.points import began, flat
+from ouroloop.loop.views.reader import Json, RunData
+
+# Settings of MLflow that a person may still override: no reports to anyone, and a server that does
+# not answer costs seconds, not minutes.
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+# MLflow refuses longer values, and batches of more than a hundred parameters.
+MAX_PARAM_LENGTH = 6000
+MAX_PARAMS_PER_BATCH = 100
+
+
+def set_environment() -> None:
+    """Before MLflow is imported: it reads some of its settings then."""
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+
+
+def default_uri(root: Path) -> str:
+    """The database in the folder of all runs.
+
+    Absolute, for MLflow's own default depends on the working directory.
+    """
+    return f"sqlite:///{root.resolve() / 'mlflow.db'}"
+
+
+@contextlib.contextmanager
+def one_writer(root: Path) -> Iterator[None]:
+    """One writer per folder of runs at a time.
+
+    SQLite takes no two, least of all while the database is being made.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "mlflow.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+class RunStore:
+    """One campaign's runs in MLflow: a parent, and one child per round."""
+
+    def __init__(self, run: RunData, uri: str, experiment: str) -> None:
+        import mlflow
+
+        self.run, self.uri = run, uri
+        self.file = run.path / "tracking.json"
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        self.client = mlflow.MlflowClient()
+        self.experiment = self._experiment(experiment)
+        mlflow.set_experiment(experiment_id=self.experiment)
+        self.known = self._known() or self._new()
+        self.save()
+
+    @property
+    def parent(self) -> str:
+        """The id of the campaign's run."""
+        return str(self.known["parent"])
+
+    def entry(self, number: int) -> Json:
+        """What is known of a round: its `run_id`, and `done` once all of it is recorded."""
+        entry: Json = self.known["rounds"].setdefault(str(number), {})
+        return entry
+
+    def open_round(self, number: int) -> str:
+        """The id of a round's run, opened when there is none."""
+        marks = {"mlflow.parentRunId": self.parent, "ouroloop.round": str(number)}
+        run_id = self._open(f"round-{number:02d}", marks, {}, began(self.run, number))
+        self.entry(number)["run_id"] = run_id
+        return run_id
+
+    def save(self) -> None:
+        """Keep the ids. Written beside and moved: an interrupted write leaves the old file."""
+        new = self.file.with_suffix(".json.tmp")
+        new.write_text(json.dumps(self.known, indent=1), encoding="utf-8")
+        new.replace(self.file)
+
+    def _experiment(self, name: str) -> str:
+        found = self.client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        location = None
+        # A server knows where its artifacts lie; a database alone would put them into the working
+        # directory.
+        if self.uri.startswith("sqlite:"):
+            location = (self.run.path.parent / "mlartifacts").as_uri()
+        return str(self.client.create_experiment(name, artifact_location=location))
+
+    def _open_parent(self) -> str:
+        from mlflow.entities import Param
+
+        run = self.run
+        marks = {
+            "ouroloop.run": f"{run.env.get('fingerprint', '')[:12]}-{run.env.get('started', '')}",
+            "ouroloop.folder": str(run.path),
+        }
+        arm = "guarded" if run.guarded else "unguarded"
+        parent = self._open(run.name, marks, {"arm": arm}, began(run))
+        params = [Param(key, value[:MAX_PARAM_LENGTH]) for key, value in flat(run.recipe)]
+        for start in range(0, len(params), MAX_PARAMS_PER_BATCH):
+            self.client.log_batch(parent, params=params[start : start + MAX_PARAMS_PER_BATCH])
+        return parent
+
+    def _open(
+        self, name: str, marks: Mapping[str, str], tags: Mapping[str, str], started: int | None
+    ) -> str:
+        """The id of the run that bears these marks.
+
+        Found again when an earlier sync was cut off, else new.
+        """
+        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in marks.items())
+        for found in self.client.search_runs([self.experiment], filter_string=query, max_results=1):
+            return str(found.info.run_id)
+        made = self.client.create_run(
+            self.experiment, run_name=name, tags={**marks, **tags}, start_time=started
+        )
+        return str(made.info.run_id)
+
+    def _new(self) -> Json:
+        return {
+            "uri": self.uri,
+            "experiment_id": self.experiment,
+            "parent": self._open_parent(),
+            "rounds": {},
+        }
+
+    def _known(self) -> Json | None:
+        """The ids of an earlier sync, if they still lead anywhere."""
+        from mlflow.exceptions import MlflowException
+
+        if not self.file.is_file():
+            return None
+        known: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
+        if known.get("uri") != self.uri:
+            return None
+        try:
+            stage = self.client.get_run(known["parent"]).info.lifecycle_stage
+        except MlflowException:
+            # Another database of the same address: nothing there is ours.
+            return None
+        return known if stage == "active" else None

@@ -1,0 +1,99 @@
+"""Trackers in a child process: no run waits for one, and no run fails with one.
+
+    python -m ouroloop.loop.trackers.process RUN_FOLDER
+
+brings every tracker of the run up to date; its last line on standard error says what failed.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+
+from ouroloop.loop.extras import explain, extra_of
+from ouroloop.loop.trackers.registry import trackers_of
+
+LOG = "tracking.log"
+
+# The child process that works on a folder of runs. One at a time: two would write to one database.
+_running: dict[Path, subprocess.Popen[bytes]] = {}
+
+
+def start_sync(run_path: Path) -> subprocess.Popen[bytes]:
+    """Sync in a child process and return at once.
+
+    While one works on this folder of runs, that one is returned instead; the next call, or
+    `safe_sync`, brings what it missed.
+    """
+    root = run_path.resolve().parent
+    running = _running.get(root)
+    if running is not None and running.poll() is None:
+        return running
+    command = [sys.executable, "-m", "ouroloop.loop.trackers.process", str(run_path.resolve())]
+    with (run_path / LOG).open("wb") as log:
+        running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    _running[root] = running
+    return running
+
+
+def safe_sync(run_path: Path) -> str | None:
+    """Sync everything and wait for it.
+
+    Returns None, or in one line why it failed (more in the run's tracking.log).
+    """
+    try:
+        # What already works may have begun before the last round was committed.
+        running = _running.get(run_path.resolve().parent)
+        if running is not None:
+            running.wait()
+        if start_sync(run_path).wait() == 0:
+            return None
+        lines = (run_path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError as error:
+        return f"tracking: {error}"
+    last = "tracking: the sync process ended without a word"
+    if lines:
+        last = lines[-1]
+    return (
+        f"{last} (all of it: {run_path / LOG}). The run itself is whole; try again with"
+        " `ouroloop sync`."
+    )
+
+
+def sync(run_path: Path) -> list[str]:
+    """Bring every tracker up to date, in this process; returns what failed, one line each.
+
+    A tracker's error is written to standard error with its traceback, and the next one is tried.
+    """
+    recipe = json.loads((run_path / "recipe.json").read_text(encoding="utf-8"))
+    failures = []
+    for name, make in trackers_of(recipe.get("tracking") or {}):
+        try:
+            make().sync(run_path)
+        except Exception as error:
+            traceback.print_exc()
+            failures.append(_line(name, error))
+    return failures
+
+
+def _line(name: str, error: Exception) -> str:
+    """`mlflow: OperationalError: unable to open database file`, on one line."""
+    if isinstance(error, ModuleNotFoundError) and (extra := extra_of(error.name)):
+        return explain(f"tracking by {name}", [str(error.name)], extra)
+    return f"{name}: {type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def main(arguments: list[str]) -> int:
+    """The child process of `start_sync`."""
+    failures = sync(Path(arguments[0]))
+    if failures:
+        print("; ".join(failures), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,46 @@
+"""Words that a report explains at its end, after the explanations of its measures."""
+
+TERMS = (
+    (
+        "Round 0",
+        "The starting model, measured before any training: later rounds are compared with it.",
+    ),
+    ("Held-out", "Problems that training never sees."),
+    (
+        "[low, high]",
+        "95 % interval from within the round; problems, not samples, are the units drawn.",
+    ),
+    (
+        "Undefined",
+        "The number could not be computed; the reason stands beside it. It never means zero.",
+    ),
+    ("Kept", "The sample passed every rejection filter, so the model may be trained on it."),
+    (
+        "Reliability",
+        (
+            "If 70 % of samples agree on an answer, a calibrated model is right in 70 % of such"
+            " cases: its dots lie on the dashed line."
+        ),
+    ),
+    (
+        "Decision",
+        (
+            "continue; reinject: mix demonstrations and rare strategies back in; rollback: return"
+            " to the best model; halt: stop."
+        ),
+    ),
+    (
+        "Drift, sharpening, shortcut takeover, tail narrowing",
+        (
+            "Kinds of collapse: errors pile up; one way of solving crowds out the others; one cheap"
+            " answer spreads over problems; only easy problems stay solved."
+        ),
+    ),
+    (
+        "Guarded, unguarded",
+        (
+            "In a guarded run decisions are carried out; in an unguarded one they are only written"
+            " down."
+        ),
+    ),
+)

@@ -1,0 +1,222 @@
+r"""The final answer that a text states, and its one spelling: `#### $1,080.00` -> 1080.
+
+The text is untrusted: nothing in it is ever evaluated here, no pattern backtracks far and every
+length is capped.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from ouroloop.monitors.arith.numbers import (
+    DIGITS,
+    MAX_DIGITS,
+    SCALES,
+    plain,
+    spell,
+    to_fraction,
+)
+
+MAX_TEXT = 20_000
+"""Only so many last characters of a text are searched for an answer."""
+MAX_ANSWER = 512
+"""A longer answer is not read."""
+_MAX_MARKERS = 50
+
+_REST = r"(?=([^\n]{0,600}))"  # looked at, not consumed: a line may hold several markers
+_SAYS = r"(?:is|was|are|equals|(?:must|should|would|will) be)"
+_JUDGED = (  # "The answer is correct" judges one, it states none
+    r"\s+(?:correct|incorrect|right|wrong|not)\b"
+)
+_MARKERS = tuple(
+    (kind, re.compile(pattern, re.IGNORECASE | re.MULTILINE))
+    for kind, pattern in (
+        (
+            "says",
+            rf"\banswer\b[^\n.=:]{{0,40}}?(?:\b{_SAYS}\b(?!{_JUDGED})[ \t]*:?|[:=]){_REST}",
+        ),  # The answer is 72.
+        (
+            "line",
+            rf"^[ \t>*_#]{{0,8}}(?:the )?(?:final )?answer[ \t]+(?!{_SAYS}\b)([^\n:=]+)$",
+        ),  # answer 82, alone on its line
+        ("bare", rf"\banswer[ \t]+(?=[-+$]{{0,2}}[0-9.]){_REST}"),  # ... answer 82
+        ("colon", rf"^[ \t>*_#-]{{0,8}}A:{_REST}"),  # A: 18
+        ("hashes", rf"####{_REST}"),  # #### 72
+        ("tag", r"<answer>((?:[^<]|<(?!/?answer>)){0,2000})</answer>"),
+        ("boxed", r"\\boxed\s*\{"),
+    )
+)
+_ANNOTATION = re.compile(r"<<[^<>\n]{0,200}>>")
+_SENTENCE_END = re.compile(r"[.!?]+[)*_\"']*(?:\s|$)")
+_LOOSE_NUMBER = re.compile(rf"(?<![\w.])(?:(?<![)\]%])[-+])?\$?(?:{DIGITS})(?:/[0-9]+)?")
+_SUM = re.compile(r"[0-9\s+*/().,$%=x-]+=")
+
+_AROUND = " \t\r\n*_`\"'"
+_HEDGE = re.compile(
+    r"(?:(?:about|approximately|approx\.|roughly|around|exactly|only|just)\s+|[=≈~:]\s*)+",
+    re.IGNORECASE,
+)
+_REASON = re.compile(r"[\s,;(]+(?:because|since|which|so|as|where|therefore|thus)\b", re.IGNORECASE)
+_REMARK = re.compile(r"(?<=\S)\s*\([^()]*[A-Za-z=][^()]*\)[\s.]*$")
+_WORD_UNIT = r"(?!(?:pi|sqrt|sin|cos|tan|log|exp)\b)[A-Za-z][A-Za-z'’.]+(?:\^?[23])?"
+_SHORT_UNIT = (
+    r"(?:[kcm]?m|[km]?g|m?l|lbs?|oz|ft|in|mph|kph|[ap]\.?m|st|nd|rd|th|hrs?|mins?|secs?|[hsd]"
+    r"|°\s?[CF]?)(?:\^?[23])?"
+)
+_UNIT = rf"(?:{_SHORT_UNIT}\b|\s+(?:{_SHORT_UNIT}\b|{_WORD_UNIT})|-{_WORD_UNIT})"
+_UNIT += rf"(?:(?:[\s-]+|\s?/\s?)(?:{_WORD_UNIT}|{_SHORT_UNIT}\b)){{0,5}}"
+_NUMBER = re.compile(
+    r"(?:[A-Za-z]\w{0,20}\s*=\s*)?(?P<minus>negative\s|minus\s)?\s*"
+    r"(?P<sign>[-+]?)\s*(?:USD?|EUR|Rs\.?)?\s*[$€£¥₹]?\s*(?P<sign2>[-+]?)"
+    r"(?:(?P<whole>[0-9]{1,9})\s+(?=[0-9]+\s*/\s*[0-9]))?"
+    rf"\(?(?P<top>-?(?:{DIGITS}))\.?\)?(?:\s*/\s*\(?(?P<bottom>{DIGITS})\)?)?"
+    r"(?:\s*[*x]\s*10\s*(?:\^|\*\*)\s*\{?(?P<power>[-+]?[0-9]{1,3})\}?|e(?P<exponent>[-+]?[0-9]{1,3}))?"
+    rf"(?:\s*(?P<scale>{'|'.join(SCALES)})\b)?\s*[%$€£¥₹¢]?(?:{_UNIT})?[\s.,;:!?]*",
+    re.IGNORECASE,
+)
+_TOWER = re.compile(
+    r"(?:\*\*|\^)[\s{(+-]*[\w.]+[\s)}]*(?:\*\*|\^)|(?:\*\*|\^)[\s{(+-]*[0-9]{4}|[0-9)]\s*!"
+)
+
+
+def extract_answer(text: str, last_number: bool = False) -> str | None:
+    r"""The final answer that a text states, as written.
+
+    The last marker wins: `answer 82`, `#### 72`, `A: 18` (at a line's start), `\boxed{...}`,
+    `<answer>...</answer>`, `The answer is ...`. A marker with nothing after it does not count, nor
+    does an `A:` that opens a longer text. The answer runs to the end of its line or sentence.
+    Without a marker: None, or the last number of the text when `last_number` is true.
+    """
+    text = _ANNOTATION.sub("", text[-MAX_TEXT:])
+    found = [
+        (match.start(), rank, candidate)
+        for rank, (kind, pattern) in enumerate(_MARKERS)
+        for match in list(pattern.finditer(text))[-_MAX_MARKERS:]
+        if (candidate := _candidate(kind, text, match))
+    ]
+    if found:
+        return max(found)[2]
+    if not last_number:
+        return None
+    numbers = _LOOSE_NUMBER.findall(plain(text))
+    return numbers[-1] if numbers else None
+
+
+def canonical(answer: str) -> str | None:
+    """The one spelling of an answer.
+
+    Or None when it cannot be read (empty, too long, a tower of powers, division by zero).
+
+    Numbers are exact: `$1,080.00` -> `1080`, `1/2` and `50/100` -> `0.5`, `2/6` -> `1/3`, `−5
+    apples` -> `-5`, `1.8 billion` -> `1800000000`. Currency, unit and percent signs are dropped
+    (`50%` -> `50`), a variable in front too (`x = 4` -> `4`). Nothing is rounded: 0.33 is not 1/3.
+    Anything else is compared as text: lower case, one space, no outer punctuation.
+    """
+    if len(answer) > MAX_ANSWER:
+        return None
+    text = re.sub(r"\s+", " ", _unwrap(plain(answer)))
+    if not text or _TOWER.search(text):
+        return None
+    clause = _REMARK.sub("", _REASON.split(text, maxsplit=1)[0]).strip()
+    hedge = _HEDGE.match(clause)
+    if hedge:
+        clause = clause[hedge.end() :]
+    match = _NUMBER.fullmatch(clause)
+    if match:
+        value = _value(match)
+        return None if value is None else spell(value)
+    if re.search(rf"[0-9]{{{MAX_DIGITS + 1},}}", text):
+        return None
+    words = re.sub(r"\s*,\s*", ",", text).strip(" .,;:!?").casefold()
+    return re.sub(r"^\((\w+)\)$", r"\1", words) or None
+
+
+def is_number(answer: str) -> bool:
+    """Whether a *canonical* answer is a number."""
+    return re.fullmatch(r"-?[0-9]+(?:\.[0-9]+|/[0-9]+)?", answer) is not None
+
+
+def same_answer(gold: str, answer: str) -> bool:
+    """Whether two answers are the same number exactly, or the same text.
+
+    An answer that cannot be read is never the same.
+    """
+    read = canonical(answer)
+    return read is not None and read == canonical(gold)
+
+
+def _candidate(kind: str, text: str, match: re.Match[str]) -> str:
+    """What a marker marks, or "" when it marks nothing."""
+    if kind == "boxed":
+        return _braced(text, match.end())
+    raw = match[1]
+    box = re.search(r"\\boxed\s*\{", raw)
+    if box:
+        return _braced(raw, box.end())
+    if kind == "tag":
+        return raw.strip()
+    end = _SENTENCE_END.search(raw)
+    candidate = (raw[: end.start()] if end else raw).strip(_AROUND + ":")
+    opening = kind == "colon" and len(candidate.split()) > 3 and only_number(candidate) is None
+    return "" if opening else candidate
+
+
+def only_number(stated: str) -> str | None:
+    """The number in a statement that is not itself one: the only one, or what a sum comes to.
+
+    None when that is not clear.
+    """
+    text = plain(stated[:MAX_ANSWER])
+    if _TOWER.search(text):
+        return None
+    if _SUM.match(text):
+        text = _SUM.sub("", text)  # 9 * 2 = 18
+    read = canonical(text)
+    if read is not None and is_number(read):
+        return read
+    numbers = _LOOSE_NUMBER.findall(text)
+    others = re.sub(r"[0-9][0-9.,/]*(?![A-Za-z^*])", "", text, count=1)
+    clear = len(numbers) == 1 and not re.search("[0-9]", others) and len(text.split()) > 2
+    read = canonical(numbers[0]) if clear else None
+    return read if read is not None and is_number(read) else None
+
+
+def _value(match: re.Match[str]) -> Fraction | None:
+    """The exact value of a _NUMBER match; None when it is too large or divides by zero."""
+    top, bottom = to_fraction(match["top"]), to_fraction(match["bottom"] or "1")
+    exponent = int(match["power"] or match["exponent"] or 0)
+    if top is None or not bottom or abs(exponent) > MAX_DIGITS:
+        return None
+    value = top / bottom + int(match["whole"] or 0)
+    negative = (match["sign"] == "-") + (match["sign2"] == "-") + (match["minus"] is not None)
+    return (
+        Fraction(-1) ** negative
+        * value
+        * Fraction(10) ** exponent
+        * SCALES.get((match["scale"] or "").lower(), 1)
+    )
+
+
+def _unwrap(text: str) -> str:
+    """`text` without markdown, a pair of dollar signs and a box around it."""
+    text = text.strip(_AROUND).rstrip(".").strip(_AROUND)
+    box = re.match(r"\\boxed\s*\{", text)
+    if box:
+        text = _braced(text, box.end())
+    if re.fullmatch(r"\$[^$]+\$", text):
+        text = text.strip("$")
+    return text.strip(_AROUND)
+
+
+def _braced(text: str, start: int) -> str:
+    """What stands between the brace that opened just before `start` and its partner.
+
+    "" when it does not close within MAX_ANSWER.
+    """
+    depth = 1
+    for position in range(start, min(len(text), start + MAX_ANSWER)):
+        depth += {"{": 1, "}": -1}.get(text[position], 0)
+        if depth == 0:
+            return text[start:position].strip()
+    return ""

@@ -1,0 +1,292 @@
+"""Somebody's own parts in a recipe: each is one file that the core knows nothing of."""
+
+import random
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+from scripted_world import RECIPE, Model, carry, no_training
+
+from ouroloop.loop import extensions, runner
+from ouroloop.loop.engines.scripted import ScriptedEngine
+from ouroloop.loop.errors import RecipeError
+from ouroloop.loop.objectives.job import TrainingJob
+from ouroloop.loop.objectives.registry import build_objective
+from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.setup import prepare
+from ouroloop.loop.store import read_json, read_rows
+
+LETTERS = '''
+"""Free text: letters of thanks. Nothing is right or wrong, and no number is in sight."""
+
+from ouroloop.evals.tasks import PlainTask, Problem
+
+
+class Letters(PlainTask):
+    name = "letters"
+
+    def __init__(self, people=80):
+        self.people = people
+
+    def problems(self, split):
+        return [self.problem(split, i) for i in range(self.people)]
+
+    def problem(self, split, i):
+        thing = ["scarf", "book", "cake", "lamp"][i % 4]
+        kind = {"train": "friend", "heldout": "cousin", "reserve": "teacher"}[split]
+        name = "".join(chr(97 + int(digit)) for digit in str(1000 + i))
+        question = f"Thank your {kind} {name} for the {thing}."
+        solution = f"Dear {name}, the {thing} is lovely. Thank you." if split == "reserve" else None
+        return Problem(f"{split}-{i}", question, None, solution=solution)
+'''
+
+OPENINGS = ["Dear friend, ", "Hello there, ", "My dear, ", "Hey, "]
+MIDDLES = ["the present is lovely. ", "what a fine surprise. ", "I use your present daily. "]
+
+
+def write_letters(request):
+    rng = random.Random(request.seed)
+    if "/critique" in request.id:
+        return "A kind letter. verdict right" if rng.random() < 0.7 else "Too short. verdict wrong"
+    return rng.choice(OPENINGS) + rng.choice(MIDDLES) + "Thank you."
+
+
+def free_text(tmp_path, **changes):
+    (tmp_path / "letters.py").write_text(LETTERS)
+    raw = {
+        **RECIPE,
+        "rounds": 1,
+        "task": {"kind": "letters.py:Letters", "options": {"people": 60}},
+        "filters": {"gold": False, "format": False, "critic": True, "duplicates": "exact"},
+        **changes,
+    }
+    return resolve(raw, base=tmp_path)
+
+
+def test_a_task_without_numbers_is_one_file(tmp_path):
+    model = SimpleNamespace(engine=ScriptedEngine(write_letters))
+    decision, path = carry(tmp_path / "runs", model, free_text(tmp_path))
+    verdicts = read_rows(path / "rounds/001/verdicts.parquet")
+    assert {v["correct"] for v in verdicts} == {None} and {v["answer"] for v in verdicts} == {None}
+    assert all("calculation" not in request.prompt for request in model.engine.requests)
+    assert 20 < sum(v["kept"] for v in verdicts) < len(verdicts)
+    assert {reason for v in verdicts for reason in v["reasons"]} <= {
+        "critic",
+        "duplicate",
+        "per_problem",
+    }
+    named = {row["strategy"] for row in read_rows(path / "rounds/001/probe.parquet")}
+    assert (path / "strategies.json").exists() and len(named) > 1, "step templates name strategies"
+    assert decision.round == 1
+    examples = read_rows(path / "rounds/001/examples.parquet")
+    assert len(examples) >= 4 and all("Thank you." in e["text"] for e in examples)
+
+
+def test_a_filter_that_the_task_cannot_serve_is_refused_with_the_remedy(tmp_path):
+    with pytest.raises(RecipeError, match=r"reads no final answers.*format: false"):
+        prepare(free_text(tmp_path, filters={"gold": False}))
+    with pytest.raises(RecipeError, match=r"checks no steps.*steps: false"):
+        prepare(free_text(tmp_path, filters={"gold": False, "format": False, "steps": True}))
+
+
+PARTS = '''
+from ouroloop.evals.tasks import Grade
+from ouroloop.monitors.base import Reading
+from ouroloop.monitors.decision import blocks
+from ouroloop.monitors.decision.guards import Quantity
+
+
+class NoSevens:
+    """A rejection filter over single samples."""
+
+    name = "no_sevens"
+
+    def __init__(self, digit="7"):
+        self.digit = digit
+
+    def judge(self, cases, alive):
+        return [self.digit in case.text for case in cases]
+
+
+class Capitals:
+    """A metric."""
+
+    name = "capitals"
+
+    def measure(self, view, reference):
+        share = sum(text[:1].isupper() for text in view.probe.text) / len(view.probe)
+        return [Reading("capitals/share", share)]
+
+
+class Raising(Capitals):
+    name = "raising"
+
+    def measure(self, view, reference):
+        raise ZeroDivisionError("nothing to divide")
+
+
+class Half:
+    """A guarded quantity: pass@1 again, under a tolerance of its own."""
+
+    def __init__(self, tolerance):
+        self.tolerance = tolerance
+
+    def quantities(self, tables):
+        anchor, now = tables.main
+        yield Quantity("half", 1, blocks.right, anchor, now, self.tolerance, "too few")
+
+
+class Notebook:
+    """A tracker that writes beside the run."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def sync(self, run_path):
+        with open(self.path, "a") as file:
+            file.write(run_path.name + "\\n")
+
+
+class Torn(Notebook):
+    def sync(self, run_path):
+        raise OSError("no paper")
+
+
+class Polite:
+    """A grader: right is who says thanks."""
+
+    reads_answers = False
+
+    def grade(self, problem, text):
+        return Grade("thanks" in text, None, "polite")
+
+
+class Pairs:
+    """An objective on preference pairs: a kept revision is preferred to its draft."""
+
+    def __init__(self, beta=0.1):
+        self.beta = beta
+
+    def check(self, sft, peft):
+        pass
+
+    def prepare(self, job, checkpoint):
+        from ouroloop.loop.objectives.base import Prepared
+
+        folder = job.examples.parent
+        assert (folder / "verdicts.parquet").exists() and (folder / "samples.jsonl").exists()
+        return Prepared(trainer=None, num_examples=self.beta, num_tokens=0)
+
+
+def engine(config, log_path):
+    from ouroloop.loop.engines.scripted import ScriptedEngine
+
+    return ScriptedEngine(lambda request: config["extra"]["word"])
+'''
+
+
+def own(tmp_path, **changes):
+    (tmp_path / "parts.py").write_text(PARTS)
+    raw = {**RECIPE, "rounds": 1, **changes}
+    return resolve(raw, base=tmp_path)
+
+
+def test_a_filter_a_metric_and_a_guarded_quantity_are_part_of_the_round(tmp_path):
+    settings = own(
+        tmp_path,
+        filters={"extra": ["parts.py:NoSevens", {"use": "parts.py:NoSevens"}]},
+        monitors={
+            "metrics": ["parts.py:Capitals", "parts.py:Raising"],
+            "guarded": [{"use": "parts.py:Half", "options": {"tolerance": 0.5}}],
+        },
+    )
+    decision, path = carry(tmp_path / "runs", Model(lambda number: 0.9), settings)
+    verdicts = read_rows(path / "rounds/001/verdicts.parquet")
+    assert all(("no_sevens" in v["reasons"]) == ("7" in v["text"]) for v in verdicts)
+    assert any("7" in v["text"] for v in verdicts)
+    readings = {r["name"]: r for r in read_json(path / "rounds/001/readings.json")}
+    assert readings["capitals/share"]["value"] == 0
+    assert "nothing to divide" in readings["raising"]["reason"]
+    assert decision.action != "halt", "a metric of one's own that raises ends no run"
+    details = read_json(path / "rounds/001/decision.json")["details"]
+    guards = {guard["name"]: guard for guard in details["guards"]}
+    assert guards["half"]["tolerance"] == 0.5
+
+
+def test_a_grader_of_ones_own_grades_problems_from_a_file(tmp_path):
+    (tmp_path / "p.jsonl").write_text(
+        "".join(f'{{"question": "Write to {i}.", "answer": "x"}}\n' for i in range(40))
+    )
+    task = {"kind": "jsonl", "path": "p.jsonl", "grader": "parts.py:Polite"}
+    settings = own(tmp_path, task=task, filters={"format": False})
+    found = prepare(settings).task
+    problem = found.problems("train")[0]
+    assert found.grade(problem, "many thanks").correct is True
+    assert found.grade(problem, "x").correct is False
+
+
+def test_a_tracker_sees_every_committed_round_and_may_fail(tmp_path, monkeypatch, caplog):
+    note = tmp_path / "note.txt"
+    settings = own(
+        tmp_path,
+        tracking={
+            "mlflow": False,
+            "trackers": [
+                "parts.py:Torn",
+                {"use": "parts.py:Notebook", "options": {"path": "./note.txt"}},
+            ],
+        },
+    )
+    assert settings.tracking.trackers[0].use.startswith(str(tmp_path))
+    monkeypatch.setattr(runner, "build_engine", lambda recipe, log: Model().engine)
+    campaign = partial(runner.Campaign, trainer=no_training)
+    monkeypatch.setattr(runner, "Campaign", campaign)
+    with pytest.raises(RecipeError, match="cannot be made from options"):
+        extensions.build_all(extensions.TRACKER, [settings.tracking.trackers[0]])
+    ok = [{**settings.tracking.trackers[0].model_dump(), "options": {"path": "x"}}]
+    raw = settings.to_json()
+    raw["tracking"]["trackers"] = [*ok, settings.tracking.trackers[1].model_dump()]
+    outcome = runner.run(resolve(raw), tmp_path / "runs")
+    assert note.read_text().split() == [outcome.path.name] * 2
+    assert "tracker Torn failed" in caplog.text
+
+
+def test_an_engine_of_ones_own_answers(tmp_path):
+    settings = own(tmp_path, engine={"kind": "parts.py:engine", "extra": {"word": "abc"}})
+    made = runner.build_engine(settings, tmp_path / "engine.log")
+    assert made.answer(None) == "abc"
+
+
+def test_an_objective_of_ones_own_gets_the_rounds_tables(tmp_path):
+    objective = {"use": "parts.py:Pairs", "options": {"beta": 5}}
+    settings = own(tmp_path, objective=objective)
+    seen = []
+
+    def trainer(job, folder, tell):
+        made = build_objective(job.objective, job.objective_options)
+        seen.append(made.prepare(job, None).num_examples)
+        assert TrainingJob.from_json(job.to_json()) == job
+        return no_training(job, folder, tell)
+
+    carry(tmp_path / "runs", Model(), settings, trainer)
+    assert seen == [5]
+    with pytest.raises(RecipeError, match="Did you mean 'beta'"):
+        prepare(own(tmp_path, objective={"use": "parts.py:Pairs", "options": {"bta": 5}}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"filters": {"extra": ["parts.py:Nothing"]}},
+        {"monitors": {"metrics": ["parts.py:Nothing"]}},
+        {"monitors": {"guarded": ["parts.py:Nothing"]}},
+        {"tracking": {"trackers": ["parts.py:Nothing"]}},
+        {"engine": {"kind": "parts.py:Nothing"}},
+        {"objective": "parts.py:Nothing"},
+        {"task": {"kind": "parts.py:Nothing"}},
+    ],
+)
+def test_a_part_that_does_not_exist_is_found_before_anything_is_made(tmp_path, changes):
+    key = ".".join([*changes, *next(iter(changes.values()))]) if "objective" not in changes else ""
+    with pytest.raises(ValueError, match=rf"^{key}.*no 'Nothing'"):
+        prepare(own(tmp_path, **changes))

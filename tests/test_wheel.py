@@ -1,0 +1,179 @@
+"""The wheel in an environment of its own, with only the core, beside OpenAI's `evals`.
+
+Needs a package index. Without one the test is skipped, except in continuous integration (`CI` is
+set), where a wheel that nobody installed must not pass.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.slow
+
+# What the build reads; a copy, so that a stale build/ of the checkout cannot reach the wheel.
+FOLDERS = ("loop", "monitors", "evals", "ouroloop", "runs/recipes")
+FILES = ("pyproject.toml", "README.md", "LICENSE")
+
+# OpenAI's distribution of this name holds a top-level package `evals`.
+NEIGHBOUR = "evals"
+
+
+@dataclass(frozen=True)
+class Installed:
+    """An environment that holds the wheel."""
+
+    folder: Path
+
+    @property
+    def python(self) -> str:
+        return str(self.folder / "bin" / "python")
+
+    def ouroloop(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the installed command, in a folder where no checkout can be found."""
+        command = [str(self.folder / "bin" / "ouroloop"), *arguments]
+        return subprocess.run(
+            command, cwd=self.folder, env=_clean(), capture_output=True, text=True, timeout=120
+        )
+
+    def ask(self, code: str) -> str:
+        """What a line of Python prints there."""
+        return subprocess.run(
+            [self.python, "-c", code],
+            cwd=self.folder,
+            env=_clean(),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        ).stdout.strip()
+
+
+def _clean() -> dict[str, str]:
+    hidden = ("PYTHONPATH", "OUROLOOP_RUNS")
+    return {key: value for key, value in os.environ.items() if key not in hidden}
+
+
+def _pip(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    if done.returncode:
+        raise RuntimeError(f"pip {' '.join(arguments)}\n{done.stderr[-2000:]}")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """Build the wheel, then install the neighbour and it."""
+    source = tmp_path_factory.mktemp("source")
+    for folder in FOLDERS:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / folder, source / folder, symlinks=True, ignore=ignored)
+    for file in FILES:
+        shutil.copy(ROOT / file, source / file)
+    wheels = tmp_path_factory.mktemp("wheels")
+    _pip("wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(wheels), str(source))
+    (wheel,) = wheels.glob("*.whl")
+    folder = tmp_path_factory.mktemp("environment")
+    made = Installed(folder)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    try:
+        # The neighbour without its dependencies: what it imports is not the question here.
+        _pip("--python", made.python, "install", "-q", "--no-compile", "--no-deps", NEIGHBOUR)
+        _pip("--python", made.python, "install", "-q", "--no-compile", str(wheel))
+    except RuntimeError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no package index: {str(error).splitlines()[-1]}")
+    return made
+
+
+def _traces(folder: Path, right: float, number: int) -> Path:
+    """A round of 20 problems with 4 samples each."""
+    rng = random.Random(number)
+    rows = []
+    for problem in range(20):
+        for _ in range(4):
+            text = f"{problem} + 1 = {problem + 1}\nThe answer is {problem + 1}."
+            row = {"problem": str(problem), "text": text, "correct": rng.random() < right}
+            rows.append(json.dumps(row))
+    path = folder / f"round{number}.jsonl"
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+def test_no_file_of_the_neighbour_is_ours_and_everything_of_ours_has_one_name(
+    installed: Installed,
+) -> None:
+    code = (
+        "import json; from importlib.metadata import files;"
+        "print(json.dumps([[str(f) for f in files(d)] for d in ('evals', 'ouroloop')]))"
+    )
+    theirs, ours = json.loads(installed.ask(code))
+    assert "evals/__init__.py" in theirs
+    assert set(theirs).isdisjoint(ours)
+    tops = {Path(name).parts[0] for name in ours}
+    assert {top for top in tops if ".dist-info" not in top and top != ".."} == {"ouroloop"}
+
+
+def test_the_core_is_what_is_installed_and_the_monitors_can_be_imported(
+    installed: Installed,
+) -> None:
+    code = (
+        "import ouroloop.monitors, ouroloop.evals, ouroloop.loop, importlib.util as u;"
+        "print([m for m in ('torch', 'mlflow', 'jinja2', 'pandas') if u.find_spec(m)])"
+    )
+    assert installed.ask(code) == "[]"
+
+
+def test_help_monitor_plan_and_doctor_work_with_the_core_alone(installed: Installed) -> None:
+    assert installed.ouroloop("--help").returncode == 0
+    paths = [str(_traces(installed.folder, right, n)) for n, right in enumerate((0.9, 0.2))]
+    judged = installed.ouroloop("monitor", *paths, "--json")
+    assert judged.returncode in (0, 3), judged.stderr
+    assert [r["action"] != "continue" for r in json.loads(judged.stdout)["rounds"]] == [False, True]
+    planned = installed.ouroloop("monitor", "--plan", "20", "4")
+    assert planned.returncode == 0 and "What cannot be seen" in planned.stdout, planned.stderr
+    doctor = installed.ouroloop("doctor", "--json")
+    assert doctor.returncode == 0 and json.loads(doctor.stdout)["ok"], doctor.stdout
+
+
+def test_every_packaged_recipe_that_needs_no_data_of_its_own_resolves_by_its_name(
+    installed: Installed,
+) -> None:
+    names = sorted(path.stem for path in (ROOT / "runs" / "recipes").glob("*.yaml"))
+    own = [name for name in names if not name.endswith("_hf") and name != "gsm8k"]
+    code = (
+        "from pathlib import Path;"
+        "from ouroloop.loop.packaged import find_recipe;"
+        "from ouroloop.loop.recipe_file import load_recipe;"
+        "from ouroloop.loop.setup import prepare;"
+        f"[prepare(load_recipe(find_recipe(Path(name)))) for name in {own}]; print('all')"
+    )
+    assert installed.ask(code) == "all"
+
+
+def test_a_command_beyond_the_core_names_its_extra_in_one_sentence(installed: Installed) -> None:
+    for arguments, extra in (
+        (("report", "demo"), "report"),
+        (("run", "demo"), "run"),
+        (("ui",), "mlflow"),
+    ):
+        refused = installed.ouroloop(*arguments)
+        assert refused.returncode == 2
+        assert refused.stderr.rstrip().endswith(f"pip install 'ouroloop[{extra}]'")
+        assert len(refused.stderr.splitlines()) == 1
+
+
+def test_a_recipe_that_does_not_exist_lists_those_that_do(installed: Installed) -> None:
+    refused = installed.ouroloop("plan", "demoo")
+    assert refused.returncode == 2
+    assert "demo, exposure_bias" in refused.stderr
