@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from ouroloop.loop.experiments.study import Results
+from ouroloop.loop.experiments.tables import Rows
 
 
 def lines_over_rounds(
-    axes: Any, results: Results, title: str, value: Callable[[Mapping[str, Any]], float]
+    axes: Any, results: Results, title: str, value: Callable[[Rows], float]
 ) -> None:
-    """A value of every row over the rounds: a colour per arm, a thin line per seed.
+    """A column of every row over the rounds: a colour per arm, a thin line per seed.
 
     Only the first seed's bears the arm's name.
     """
@@ -20,7 +21,7 @@ def lines_over_rounds(
             label = arm if seed == min(runs) else None
             axes.plot(
                 [row["round"] for row in run],
-                [value(row) for row in run],
+                [value([row]) for row in run],
                 color=f"C{i % 10}",
                 linewidth=1,
                 alpha=0.8,

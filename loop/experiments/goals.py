@@ -55,9 +55,11 @@ class Goal:
         """
         # "No worse than" is a claim about one side, so the one-sided limit decides.
         shown = found.low == found.low and one_sided_low(found) >= least
-        missed = found.value < least  # never so of NaN
-        met = True if shown else False if missed else None
-        return cls(asks, found, met, unit)
+        if shown:
+            return cls(asks, found, True, unit)
+        if found.value < least:  # never so of NaN
+            return cls(asks, found, False, unit)
+        return cls(asks, found, None, unit)
 
 
 def one_sided_low(found: Estimate) -> float:

@@ -164,7 +164,8 @@ def _work(
     """Hand out runs whose needs are there to workers that are free, until all are done."""
     waiting = selectors.DefaultSelector()
     for worker in workers:
-        waiting.register(worker.process.stdout, selectors.EVENT_READ, worker)  # type: ignore[arg-type]
+        assert worker.process.stdout is not None
+        waiting.register(worker.process.stdout, selectors.EVENT_READ, worker)
     left = list(todo)
     # A worker without a run that can begin stays idle until another one's run has made it possible.
     while left or any(w.busy for w in workers):

@@ -54,27 +54,27 @@ def write(made: Experiment, shown: str, out: Path, words: str = "", quick: bool 
 def page(made: Experiment, found: Results, shown: str, words: str = "", quick: bool = False) -> str:
     """The claim, the published numbers, ours, what was asked, what differs, as Markdown."""
     title = made.title or made.study.name
-    lines = [f"# {title}", ""]
-    if quick:
-        lines += [f"*{QUICK}*", ""]
     # What it is about, and what was published.
-    said = " ".join(part for part in (made.paper and f"{made.paper}.", made.claim) if part)
-    lines += [said, ""] if said else []
-    lines += [*made.published, ""] if made.published else []
-    lines += [words.strip(), ""] if words else []
+    paper = f"{made.paper}." if made.paper else ""
+    blocks = [f"# {title}"]
+    if quick:
+        blocks.append(f"*{QUICK}*")
+    blocks += [f"{paper} {made.claim}".strip(), "\n".join(made.published), words.strip()]
     # What was found: the table of arms, further tables, the figure.
     commands = " and ".join(f"`{command}`" for command in _commands(made, found, shown, quick))
-    lines += [f"Here ({commands}; means over seeds, [95 % t interval]):", ""]
-    lines += [*arm_table(found, made.columns), ""]
+    blocks.append(f"Here ({commands}; means over seeds, [95 % t interval]):")
+    blocks.append("\n".join(arm_table(found, made.columns)))
     if made.notes is not None:
-        lines += [*made.notes(found), ""]
+        blocks.append("\n".join(made.notes(found)))
     if made.draw is not None:
-        lines += [f"![{title}]({FIGURE})", ""]
+        blocks.append(f"![{title}]({FIGURE})")
     # What was asked. A quick run has few arms; goals about the others are left out there.
     goals = [goal for goal in made.goals(found) if goal.has_result or not quick]
-    lines += [*goal_table(goals), ""] if goals else []
-    lines += [f"What differs: {made.differs}", ""] if made.differs else []
-    return "\n".join(lines)
+    if goals:
+        blocks.append("\n".join(goal_table(goals)))
+    if made.differs:
+        blocks.append(f"What differs: {made.differs}")
+    return "\n\n".join(block for block in blocks if block) + "\n"
 
 
 def _commands(made: Experiment, found: Results, shown: str, quick: bool) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ouroloop.loop.experiments.drawing import legend_below, lines_over_rounds
 from ouroloop.loop.experiments.study import Results
+from ouroloop.loop.experiments.tables import last
 
 
 def draw(results: Results, figure: Any) -> None:
@@ -16,5 +17,5 @@ def draw(results: Results, figure: Any) -> None:
         "text_cross_entropy": "real text, nats a token",
     }
     for axes, (name, title) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        lines_over_rounds(axes, results, title, lambda row, name=name: float(row[name]))  # type: ignore[misc]
+        lines_over_rounds(axes, results, title, last(name))
     legend_below(figure, 3)

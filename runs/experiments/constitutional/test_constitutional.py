@@ -193,9 +193,7 @@ def test_direct_revisions_ask_for_no_critique_and_both_ways_mend_by_the_same_pri
     assert asked == {"draft": 1, "critique": 4, "revise": 4} and len(with_critique.critiques) == 4
     direct, asked = refined("direct", "sum2")
     assert asked == {"draft": 1, "revise": 4} and direct.critiques == () and direct.approved is None
-    assert [r.completion.text for r in direct.revisions] == [
-        r.completion.text for r in with_critique.revisions
-    ]
+    assert [r.text for r in direct.revisions] == [r.text for r in with_critique.revisions]
 
 
 def test_helpful_drafts_stay_as_they_are():

@@ -21,6 +21,6 @@ def draw(results: Results, figure: Any) -> None:
         "skills without steps": mean_of(SKILLS, 0),
     }
     for axes, (title, value) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        lines_over_rounds(axes, results, f"{title}, pass@1", lambda row, value=value: value([row]))  # type: ignore[misc]
+        lines_over_rounds(axes, results, f"{title}, pass@1", value)
         axes.set_ylim(0, 1)
     legend_below(figure, 4)

@@ -7,6 +7,7 @@ from typing import Any
 from ouroloop.loop.experiments.drawing import legend_below, lines_over_rounds
 from ouroloop.loop.experiments.experiment import has
 from ouroloop.loop.experiments.study import Results
+from ouroloop.loop.experiments.tables import last
 from ouroloop.monitors.estimators.stats import mean
 
 from .problems import DIGITS
@@ -21,12 +22,7 @@ def draw(results: Results, figure: Any) -> None:
         arm: runs for arm, runs in results.items() if arm not in ("unreachable", "scarce")
     } or results
     for axes, family in zip(figure.subplots(1, 2), DIGITS, strict=True):
-        lines_over_rounds(
-            axes,
-            shown,
-            f"{family}, pass@1",
-            lambda row, family=family: float(row[f"{family}_pass_1"]),  # type: ignore[misc]
-        )
+        lines_over_rounds(axes, shown, f"{family}, pass@1", last(f"{family}_pass_1"))
         if has(results, "teacher_self_taught"):
             level = mean(
                 [
