@@ -83,8 +83,12 @@ def test_no_missing_number_ends_the_loops_decision(tmp_path, num, verdict):
             view(number, probe_rows(removed, num, verdict, number), [], []) for number in range(2)
         ]
         (tmp_path / "readings.json").unlink(missing_ok=True)
-        rule = decide.panel(settings, "sum" if removed != "family" else "default")
-        decision = decide.decide(rule, seen[1], seen[:1], tmp_path, [], settings)
+        main = "sum" if removed != "family" else "default"
+        readings = decide.measure(seen[1], seen[:1], tmp_path, main, settings)
+        assert [r.name for r in readings if r.status == "error"] == []
+        decision = decide.decide(
+            decide.panel(settings, main), seen[1], seen[:1], readings, [], settings
+        )
         check(json.loads(json.dumps(decision, allow_nan=False)), removed, verdict)
 
 
