@@ -76,8 +76,11 @@ def test_no_missing_number_ends_the_loops_decision(tmp_path, num, verdict):
         for made in (first, last):
             made.probe = probe_rows(removed, num, verdict, made.number)
         last.plan = RoundPlan(1, 0, 0, (1.0,), 0.0, None, False, 10)
-        rule = decide.decision_rule(settings, "sum" if removed != "family" else "default")
-        last.readings = decide.read(last, [first], rule, settings)
+        main = "sum" if removed != "family" else "default"
+        first.readings = decide.read(first, [], main, settings)
+        last.readings = decide.read(last, [first], main, settings)
+        assert [r.name for r in last.readings if r.status == "error"] == []
+        rule = decide.decision_rule(settings, main)
         decision = decide.decide(last, [first], rule, [], settings)
         check(json.loads(json.dumps(record_to_json(decision), allow_nan=False)), removed, verdict)
 

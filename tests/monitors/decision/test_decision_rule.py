@@ -14,7 +14,6 @@ from ouroloop.monitors.decision.records import Decision, StreamId
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.stats import binomial
-from ouroloop.monitors.metrics.readings import some_samples
 from ouroloop.monitors.names import FailureMode, Tier
 from ouroloop.monitors.registry import measure_all
 
@@ -257,7 +256,6 @@ def test_growing_over_confidence_is_seen():
 @pytest.mark.slow
 def test_an_under_confident_start_may_become_calibrated():
     first, second = rounds(accuracy=0.9, spread=0.05)
-    alike = dataclasses.replace(first, probe=some_samples(first.probe, 8))  # the rule's blocks
     before, after = (
         next(r for r in measure_all(v, None) if r.name == "calibration/overconfidence@8")
         for v in (first, second)
