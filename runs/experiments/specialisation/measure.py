@@ -10,6 +10,7 @@ from ouroloop.loop.experiments import rounds
 from ouroloop.loop.views.reader import RoundData, read_run
 from ouroloop.monitors.decision.guarded import QuantityId
 from ouroloop.monitors.estimators.estimand import OTHERS, Estimand
+from ouroloop.monitors.names import Action
 
 
 def table(path: Path) -> list[dict[str, Any]]:
@@ -49,7 +50,7 @@ def general(found: RoundData) -> dict[str, float]:
         **{f"change_{key}": _number(change.get(key)) for key in ("value", "low", "high")},
         "loss_in_tolerances": _number(guard.get("loss_in_tolerances")),
         "named": float(
-            found.action != "continue"
+            found.action != Action.CONTINUE
             and any(name and name in str(reason) for reason in found.decision.get("reasons", ()))
         ),
         "trained": float(found.train.get("status") != "skipped"),
