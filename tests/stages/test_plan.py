@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -335,7 +336,8 @@ def test_a_run_goes_back_to_the_best_round_in_which_nothing_was_seen_beyond_its_
     actions = ["continue", "continue", "reinject", "continue", "rollback"]
     rounds = history(*actions, scores=[0.5, 0.8, 0.9, 0.95, 0.96])
     for past, found in zip(rounds, losses, strict=True):
-        past.decision.details["guards"] = [{"loss_in_tolerances": loss} for loss in found]
+        guards = tuple(SimpleNamespace(loss_in_tolerances=loss) for loss in found)
+        past.decision = replace(past.decision, guards=guards)
     assert plan.unharmed(rounds) == 2
     assert plan.unharmed(rounds[:1]) == 0
     assert plan.unharmed([replace(rounds[0], score=float("nan"))]) == 0
