@@ -107,7 +107,9 @@ def _sound(readings: Sequence[Reading]) -> list[Reading]:
 
 
 def trace_monitors(
-    rule: DecisionRule, num_samples: int = 8, temperature: float = 1.0
+    rule: DecisionRule,
+    num_samples: int = 8,
+    temperature: float = 1.0,
 ) -> dict[str, Monitor]:
     """The monitors that need no more than traces hold, set up for a rule.
 
@@ -127,7 +129,9 @@ def trace_monitors(
 
 
 def follow(
-    views: Iterable[RoundView], rule: DecisionRule, monitors: Mapping[str, Monitor] | None = None
+    views: Iterable[RoundView],
+    rule: DecisionRule,
+    monitors: Mapping[str, Monitor] | None = None,
 ) -> list[Judged]:
     """Judge all rounds, the baseline first."""
     follower = Follower(rule) if monitors is None else Follower(rule, monitors)

@@ -72,7 +72,8 @@ def monitors_for(
         "coverage": Coverage(num_samples=num_samples),
         "richness": Richness(num_samples=num_samples),
         "calibration": ModelCalibration(
-            vote_size=min(VOTE_SIZE, num_samples), main_family=main_family
+            vote_size=min(VOTE_SIZE, num_samples),
+            main_family=main_family,
         ),
         "agreement": Agreement(),
         "shortcut": Shortcut(num_samples=num_samples, main_family=main_family),

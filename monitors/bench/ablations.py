@@ -83,7 +83,9 @@ def measured(rows: Table, tail_P: NDArray[np.int64]) -> dict[str, Floats]:
 
 
 def series(
-    name: str, seed: int, size: str
+    name: str,
+    seed: int,
+    size: str,
 ) -> Iterator[tuple[int, Tables, dict[str, Floats], dict[str, Floats]]]:
     """(number, tables, this round's quantities, the baseline's) of every round after round 0.
 
@@ -93,7 +95,12 @@ def series(
     num_problems, num_samples, num_baseline = SIZES[size]
     before: dict[str, Floats] = {}
     for a_round in Stream(
-        REGIMES[name], seed, num_problems, num_samples, num_baseline, RULE.rounds
+        REGIMES[name],
+        seed,
+        num_problems,
+        num_samples,
+        num_baseline,
+        RULE.rounds,
     ).rounds():
         baseline, now = a_round.tables.main
         if a_round.number == 0:

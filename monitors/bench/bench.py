@@ -73,7 +73,10 @@ class Watcher:
         first = guarded.first_shares(self.rule)
         return {
             tier: evidence.weigh(
-                [bets.of(tier) for bets in self.rounds_], self.rule.rounds, 0, first
+                [bets.of(tier) for bets in self.rounds_],
+                self.rule.rounds,
+                0,
+                first,
             )
             for tier in Tier
         }
@@ -177,7 +180,10 @@ def with_truth(stream: Stream, rule: DecisionRule) -> Iterator[tuple[int, Tables
 
 
 def _crossed(
-    number: int, truths: list[Truth], quantities: list[Quantity], rule: DecisionRule
+    number: int,
+    truths: list[Truth],
+    quantities: list[Quantity],
+    rule: DecisionRule,
 ) -> dict[str, int]:
     """Which lines are crossed in this round."""
     now = truths[-1]

@@ -99,7 +99,11 @@ def binomial(size: str, kind: str, together: bool, seed: int, tier: str = Tier.H
 
 
 def _monitor(
-    rng: np.random.Generator, kind: str, num_problems: int, num_samples: int, relative: bool
+    rng: np.random.Generator,
+    kind: str,
+    num_problems: int,
+    num_samples: int,
+    relative: bool,
 ) -> tuple[Quantity, NDArray[np.float64]]:
     """A quantity whose tolerance is what it has truly lost.
 
@@ -124,7 +128,13 @@ def _monitor(
     baseline = _table(right, np.ones(right.shape, dtype=bool))
     pair = Pair(baseline, _table(there, there))
     quantity = Quantity(
-        StreamId("x"), "x", 1, blocks.right, pair, tolerance=tolerance, relative=relative
+        StreamId("x"),
+        "x",
+        1,
+        blocks.right,
+        pair,
+        tolerance=tolerance,
+        relative=relative,
     )
     return quantity, truth_P - loss_P
 
@@ -173,7 +183,10 @@ def worsened(model: Model, stream: Stream) -> Model:
     # Two steps, without chance, so that the truth of the loss is known exactly.
     for _ in range(2):
         model = dynamics.step(
-            model, stream.world, Regime("worse", slips=0.012, temperature=0.93), None
+            model,
+            stream.world,
+            Regime("worse", slips=0.012, temperature=0.93),
+            None,
         )
     share_TS = 0.99 * model.share_TS
     share_TS[:, dynamics.SHORTCUT] += 0.01
@@ -181,7 +194,10 @@ def worsened(model: Model, stream: Stream) -> Model:
 
 
 def true_losses(
-    before: Model, after: Model, stream: Stream, tables: Tables
+    before: Model,
+    after: Model,
+    stream: Stream,
+    tables: Tables,
 ) -> dict[StreamId, float]:
     """What each quantity has truly lost, in the unit of its tolerance."""
     rare = guarded.rare_at_baseline(tables)

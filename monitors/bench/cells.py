@@ -108,7 +108,9 @@ def fill(cells: Cells, workers: int = 1, quiet: bool = False) -> None:
 
 
 def _map(
-    function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], workers: int
+    function: Callable[..., Any],
+    arguments: Sequence[tuple[Any, ...]],
+    workers: int,
 ) -> Iterable[Any]:
     if workers == 1:
         return (function(*a) for a in arguments)

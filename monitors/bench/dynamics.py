@@ -178,7 +178,11 @@ def step(model: Model, the: World, regime: Regime, rng: np.random.Generator | No
 
 
 def acceptance(
-    drawn_TS: Floats, model: Model, the: World, regime: Regime, rng: np.random.Generator | None
+    drawn_TS: Floats,
+    model: Model,
+    the: World,
+    regime: Regime,
+    rng: np.random.Generator | None,
 ) -> Floats:
     """P(a sample is kept) for each type and strategy. Training problems are not shifted."""
     right_TS = model.skill_TS * the.right_TS
@@ -191,7 +195,9 @@ def acceptance(
     if regime.accept == "format":
         return np.asarray(
             np.where(
-                np.arange(NUM_STRATEGIES + 1) == SHORTCUT, np.ones(drawn_TS.shape), regime.honest
+                np.arange(NUM_STRATEGIES + 1) == SHORTCUT,
+                np.ones(drawn_TS.shape),
+                regime.honest,
             )
         )
     if regime.accept == "weak":
@@ -204,7 +210,8 @@ def acceptance(
         answer_TA = answers(drawn_TS, right_TS)
         # Ties go to the lower answer, the right one first.
         polls = (rng or np.random.default_rng(0)).multinomial(
-            NUM_VOTERS, np.repeat(answer_TA, NUM_POLLS, axis=0)
+            NUM_VOTERS,
+            np.repeat(answer_TA, NUM_POLLS, axis=0),
         )
         winner_TV = (
             (polls + np.linspace(0.3, 0, polls.shape[1]))
@@ -246,6 +253,8 @@ def flattened(model: Model, the: World, power: float = 0.88) -> Model:
     return replace(
         model,
         share_TS=np.where(
-            the.right_TS, flat_TS / flat_TS.sum(axis=1, keepdims=True) * total_T1, model.share_TS
+            the.right_TS,
+            flat_TS / flat_TS.sum(axis=1, keepdims=True) * total_T1,
+            model.share_TS,
         ),
     )

@@ -123,7 +123,11 @@ def trained(the: Problems, sharper: float = 1.3, better: float = 0.5) -> Problem
 
 
 def answers(
-    rng: np.random.Generator, the: Problems, num_samples: int, family: str, named: bool = True
+    rng: np.random.Generator,
+    the: Problems,
+    num_samples: int,
+    family: str,
+    named: bool = True,
 ) -> Samples:
     """Independent samples of every problem; the world's harder quarter is the tail slice."""
     num = len(the.nats_P) * num_samples
@@ -137,7 +141,9 @@ def answers(
     wrong_N = rng.choice(len(WRONG), num, p=WRONG)
     gold_N = 10 * the.number_P[problem_N]
     answer_N = np.where(
-        right_N, gold_N, np.where(wrong_N == len(WRONG) - 1, 7, gold_N + 1 + wrong_N)
+        right_N,
+        gold_N,
+        np.where(wrong_N == len(WRONG) - 1, 7, gold_N + 1 + wrong_N),
     )
     length_N = 10 + 4 * strategy_N + rng.poisson(10, num)
     return Samples(
@@ -156,7 +162,11 @@ def answers(
 
 
 def view(
-    rng: np.random.Generator, the: Problems, others: Problems, num_samples: int, number: int
+    rng: np.random.Generator,
+    the: Problems,
+    others: Problems,
+    num_samples: int,
+    number: int,
 ) -> RoundView:
     """A round's whole view. Critiques, texts and audit items are as many as its problems.
 
@@ -209,7 +219,9 @@ def _audit(rng: np.random.Generator, num: int) -> AuditItems:
     without_N = rng.random(num) < 0.05
     accepted_N = (rng.random(num) < np.where(planted == 1, 0.9, 0.1)).astype(float)
     return AuditItems(
-        _names("planted", np.arange(num)), planted, np.where(without_N, np.nan, accepted_N)
+        _names("planted", np.arange(num)),
+        planted,
+        np.where(without_N, np.nan, accepted_N),
     )
 
 
@@ -237,7 +249,10 @@ def _names(kind: str, index_N: Ints) -> NDArray[np.object_]:
 
 
 def _texts(
-    rng: np.random.Generator, number_N: Ints, strategy_N: Ints, answer_N: Ints
+    rng: np.random.Generator,
+    number_N: Ints,
+    strategy_N: Ints,
+    answer_N: Ints,
 ) -> NDArray[np.object_]:
     """Two calculations and the answer.
 
@@ -316,7 +331,14 @@ def _line(size: str, name: str, truth: float, found: list[Reading], runs: int) -
     sure = [r for r in found if math.isfinite(r.low)]
     held = sum(r.low - 1e-12 <= truth <= r.high + 1e-12 for r in sure)
     return Line(
-        size, name, truth, float(values.mean()), float(values.std(ddof=1)), len(sure), held, runs
+        size,
+        name,
+        truth,
+        float(values.mean()),
+        float(values.std(ddof=1)),
+        len(sure),
+        held,
+        runs,
     )
 
 

@@ -97,7 +97,12 @@ def invasion(ratio: float) -> Law:
 
     def spreads(fresh: float) -> bool:
         regime = Regime(
-            "shortcut", accept="format", honest=1 / ratio, fresh=fresh, slips=0.0, prior=0.0
+            "shortcut",
+            accept="format",
+            honest=1 / ratio,
+            fresh=fresh,
+            slips=0.0,
+            prior=0.0,
         )
         model = start
         for _ in range(3):

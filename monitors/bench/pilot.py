@@ -68,7 +68,10 @@ def read(loop: str) -> list[dict[str, Any]]:
 
 
 def stream(
-    name: str, now: Mapping[str, Any], baseline: Mapping[str, Any], following: Mapping[str, Any]
+    name: str,
+    now: Mapping[str, Any],
+    baseline: Mapping[str, Any],
+    following: Mapping[str, Any],
 ) -> Stream:
     """One quantity of a round.
 
@@ -112,7 +115,9 @@ def follow(
 
 
 def _exact(
-    entries: Sequence[Mapping[str, Any]], share: float, anchor: int
+    entries: Sequence[Mapping[str, Any]],
+    share: float,
+    anchor: int,
 ) -> Iterator[tuple[float, str]]:
     """The decision rule: (log evidence, driver) round by round."""
     z = evidence.baseline_z(ALPHA, len(STREAMS))
@@ -128,7 +133,9 @@ def _exact(
 
 
 def _normal(
-    entries: Sequence[Mapping[str, Any]], share: float, anchor: int
+    entries: Sequence[Mapping[str, Any]],
+    share: float,
+    anchor: int,
 ) -> Iterator[tuple[float, str]]:
     """The same by a normal e-process, exp(lambda S - lambda^2 V / 2).
 
@@ -166,7 +173,10 @@ RULES = {"exact": (_exact, evidence.log_limit(ALPHA)), "normal": (_normal, -np.l
 
 
 def _paired_z(
-    name: str, now: Mapping[str, Any], baseline: Mapping[str, Any], share: float
+    name: str,
+    now: Mapping[str, Any],
+    baseline: Mapping[str, Any],
+    share: float,
 ) -> float:
     tolerance, relative = STREAMS[name]
     baseline_P, now_P = (np.array(entry[name], dtype=float) for entry in (baseline, now))

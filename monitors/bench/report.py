@@ -261,7 +261,8 @@ def v7(out: Path, size: str = "500x16") -> str:
             has = [r for r in rows if rule in r and (name in STEADY or r["event"] != "0")]
             cells.append(
                 percent(
-                    sum(r[rule] != "0" if name in STEADY else seen(r, rule) for r in has), len(has)
+                    sum(r[rule] != "0" if name in STEADY else seen(r, rule) for r in has),
+                    len(has),
                 )
             )
         lines.append(
@@ -273,7 +274,10 @@ def v7(out: Path, size: str = "500x16") -> str:
 
 
 def _before_onset(
-    out: Path, size: str, rule: str, others: dict[tuple[str, str], dict[str, str]]
+    out: Path,
+    size: str,
+    rule: str,
+    others: dict[tuple[str, str], dict[str, str]],
 ) -> str:
     """Share of the collapsing runs in which a rule fires while they are still healthy."""
     hits = num = 0

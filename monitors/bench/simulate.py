@@ -82,7 +82,13 @@ def probe(rng: np.random.Generator, the: World, num_problems: int, tail_share: f
     names = tuple(f"p{i:05d}" for i in range(num_problems))
     shifted_P = rng.random(num_problems) < SHIFTED
     return Probe(
-        type_P, hard_P, shifted_P, rng.beta(6, 2, max(num_problems // 5, 20)), tail_P, labels, names
+        type_P,
+        hard_P,
+        shifted_P,
+        rng.beta(6, 2, max(num_problems // 5, 20)),
+        tail_P,
+        labels,
+        names,
     )
 
 
@@ -100,7 +106,11 @@ def cells(model: Model, the: World, problems: Probe) -> tuple[Floats, Floats]:
 
 
 def draw(
-    model: Model, the: World, problems: Probe, num_samples: int, rng: np.random.Generator
+    model: Model,
+    the: World,
+    problems: Probe,
+    num_samples: int,
+    rng: np.random.Generator,
 ) -> tuple[Table, Table]:
     """Samples of the probe set, and of the other families (right or not, nothing else)."""
     share_PS, right_PS = cells(model, the, problems)
@@ -112,7 +122,9 @@ def draw(
     for s in range(NUM_STRATEGIES):
         strategy_PK += uniform_PK > bound_PS[:, s : s + 1]
     right_PK = rng.random((num_problems, num_samples)) < np.take_along_axis(
-        right_PS, strategy_PK, axis=1
+        right_PS,
+        strategy_PK,
+        axis=1,
     )
     # Every problem has answers of its own: the right one and three wrong ones. Only the shortcut
     # gives all problems the same answer, which is what the guard looks for.
@@ -170,7 +182,9 @@ class Stream:
         rng = np.random.default_rng(self.seed)
         object.__setattr__(self, "world", world(rng))
         object.__setattr__(
-            self, "probe", probe(rng, self.world, self.num_problems, self.tail_share)
+            self,
+            "probe",
+            probe(rng, self.world, self.num_problems, self.tail_share),
         )
         # Some healthy rounds first: a rule must not profit from harm in its very first round.
         onset = int(rng.integers(4, 7)) if self.regime.mode else 1
@@ -185,7 +199,10 @@ class Stream:
         yield model
         for number in range(1, self.num_rounds + 1):
             model = step(
-                model, self.world, self.regime if number >= self.onset else self.regime.before, rng
+                model,
+                self.world,
+                self.regime if number >= self.onset else self.regime.before,
+                rng,
             )
             yield model
 

@@ -76,7 +76,11 @@ class Truth:
 
 
 def truth(
-    model: Model, the: World, problems: Probe, rare_PS: NDArray[np.bool_], pass_k: int
+    model: Model,
+    the: World,
+    problems: Probe,
+    rare_PS: NDArray[np.bool_],
+    pass_k: int,
 ) -> Truth:
     """All of it.
 

@@ -164,7 +164,10 @@ def rare_right(rare_PT: Bools) -> BlockScore:
 
 
 def rare_strategies(
-    chosen: Table, family_P: Ints, num_strategies: int, most: float = 0.10
+    chosen: Table,
+    family_P: Ints,
+    num_strategies: int,
+    most: float = 0.10,
 ) -> Bools:
     """Which strategies are rare but alive for each problem, (P, T).
 
@@ -181,5 +184,6 @@ def rare_strategies(
     count_UT = np.bincount(cell_N, minlength=shape[0] * shape[1]).reshape(shape)
     size_U = np.bincount(unit_P, weights=size_P, minlength=len(count_UT))
     return np.asarray(
-        ((count_UT > 0) & (count_UT <= most * size_U[:, None] + 1e-9))[unit_P], dtype=bool
+        ((count_UT > 0) & (count_UT <= most * size_U[:, None] + 1e-9))[unit_P],
+        dtype=bool,
     )

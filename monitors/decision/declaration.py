@@ -116,7 +116,10 @@ class Limits(Protocol):
 
 
 def quantities(
-    tables: Tables, limits: Limits, baseline: int = 0, suffix: str = ""
+    tables: Tables,
+    limits: Limits,
+    baseline: int = 0,
+    suffix: str = "",
 ) -> Iterator[Quantity]:
     """All guarded quantities of a round beside one baseline.
 

@@ -235,7 +235,9 @@ def weigh(
 
 
 def _mixed(
-    rounds: Sequence[Mapping[Key, Sequence[float]]], stream: Key, horizon: int
+    rounds: Sequence[Mapping[Key, Sequence[float]]],
+    stream: Key,
+    horizon: int,
 ) -> tuple[float, int]:
     """One stream's log e-value, and the index of its likeliest first round."""
     nothing = np.zeros(len(rounds[-1][stream]))
@@ -249,7 +251,9 @@ def _mixed(
 
 
 def shares(
-    streams: Sequence[Key], num_streams: int, first: Mapping[Key, float]
+    streams: Sequence[Key],
+    num_streams: int,
+    first: Mapping[Key, float],
 ) -> dict[Key, float]:
     """Each stream's share of the mean, in (0, 1].
 

@@ -79,7 +79,10 @@ def of_baseline(view: RoundView, main_family: str, tail_slice: str, about: str) 
     rest = probe.where(probe.family != main_family)
     others = _table(rest) if np.isfinite(rest.correct).any() else None
     return Population(
-        main, np.array([p in in_tail for p in main.problems], dtype=bool), others, about
+        main,
+        np.array([p in in_tail for p in main.problems], dtype=bool),
+        others,
+        about,
     )
 
 
@@ -96,7 +99,9 @@ def typical(accuracy: float = 0.5, num_problems: int = 200, num_samples: int = 1
     right = rng.random(shape) < right_P[:, None]
     strategy = rng.choice(4, size=shape, p=(0.45, 0.30, 0.17, 0.08))
     answer = 4 * np.arange(num_problems)[:, None] + np.where(
-        right, 0, rng.choice(3, size=shape, p=(0.5, 0.3, 0.2)) + 1
+        right,
+        0,
+        rng.choice(3, size=shape, p=(0.5, 0.3, 0.2)) + 1,
     )
     problems, labels = (
         tuple(f"{kind}{i}" for i in range(n))
@@ -122,17 +127,27 @@ def _table(samples: Samples) -> Table:
 
 
 def _wrong(
-    rng: np.random.Generator, population: Population, now: Table, harm: float, rows_P: Rows
+    rng: np.random.Generator,
+    population: Population,
+    now: Table,
+    harm: float,
+    rows_P: Rows,
 ) -> Table:
     """Every sample turns wrong with this probability."""
     hit_PK = (rng.random(now.right_PK.shape) < harm) & rows_P[:, None]
     return replace(
-        now, right_PK=now.right_PK & ~hit_PK, answer_PK=np.where(hit_PK, -1, now.answer_PK)
+        now,
+        right_PK=now.right_PK & ~hit_PK,
+        answer_PK=np.where(hit_PK, -1, now.answer_PK),
     )
 
 
 def _one_strategy(
-    rng: np.random.Generator, population: Population, now: Table, harm: float, rows_P: Rows
+    rng: np.random.Generator,
+    population: Population,
+    now: Table,
+    harm: float,
+    rows_P: Rows,
 ) -> Table:
     """Every sample takes its problem's favourite strategy with this probability.
 
@@ -141,16 +156,23 @@ def _one_strategy(
     hit_PK = (rng.random(now.right_PK.shape) < harm) & rows_P[:, None]
     index_P = np.array([int(p.split("|")[0]) for p in now.problems])
     return replace(
-        now, strategy_PK=np.where(hit_PK, population.favourite_P[index_P][:, None], now.strategy_PK)
+        now,
+        strategy_PK=np.where(hit_PK, population.favourite_P[index_P][:, None], now.strategy_PK),
     )
 
 
 def _sure_and_wrong(
-    rng: np.random.Generator, population: Population, now: Table, harm: float, rows_P: Rows
+    rng: np.random.Generator,
+    population: Population,
+    now: Table,
+    harm: float,
+    rows_P: Rows,
 ) -> Table:
     """This share of the problems is always answered alike, and wrong."""
     hit_PK = np.repeat(
-        (rng.random(len(now.problems)) < harm)[:, None], now.right_PK.shape[1], axis=1
+        (rng.random(len(now.problems)) < harm)[:, None],
+        now.right_PK.shape[1],
+        axis=1,
     )
     return replace(
         now,
@@ -160,16 +182,25 @@ def _sure_and_wrong(
 
 
 def _unnamed(
-    rng: np.random.Generator, population: Population, now: Table, harm: float, rows_P: Rows
+    rng: np.random.Generator,
+    population: Population,
+    now: Table,
+    harm: float,
+    rows_P: Rows,
 ) -> Table:
     """Every sample loses its strategy's name with this probability."""
     return replace(
-        now, strategy_PK=np.where(rng.random(now.right_PK.shape) < harm, -1, now.strategy_PK)
+        now,
+        strategy_PK=np.where(rng.random(now.right_PK.shape) < harm, -1, now.strategy_PK),
     )
 
 
 def _one_answer(
-    rng: np.random.Generator, population: Population, now: Table, harm: float, rows_P: Rows
+    rng: np.random.Generator,
+    population: Population,
+    now: Table,
+    harm: float,
+    rows_P: Rows,
 ) -> Table:
     """Every sample gives one and the same wrong answer with this probability.
 

@@ -108,7 +108,13 @@ def power(rule: DecisionRule, population: Population, design: Design) -> list[Po
             of = declared[entry.id.quantity]
             out.append(
                 _Simulation(
-                    of, rule, population, runs, design, num_streams, share[entry.id]
+                    of,
+                    rule,
+                    population,
+                    runs,
+                    design,
+                    num_streams,
+                    share[entry.id],
                 ).power()
             )
     return out
@@ -270,7 +276,8 @@ def noticed(growth: Growth, log_limit: float, horizon: int) -> Floats:
     )
     log_e_NR = mixed(growth.mean + baseline_NB[:, None] + round_NRB, horizon)
     return np.asarray(
-        (np.maximum.accumulate(log_e_NR, axis=1) >= log_limit).mean(axis=0), dtype=float
+        (np.maximum.accumulate(log_e_NR, axis=1) >= log_limit).mean(axis=0),
+        dtype=float,
     )
 
 

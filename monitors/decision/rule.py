@@ -209,7 +209,10 @@ class DecisionRule:
         return Weighing(self, view, baselines, guards, idle, history).decide(shown, unmeasured)
 
     def measure(
-        self, view: RoundView, baseline: RoundView, first: RoundView
+        self,
+        view: RoundView,
+        baseline: RoundView,
+        first: RoundView,
     ) -> list[Guard | Missing]:
         """Every guarded quantity beside one baseline; `first`: the run's first one."""
         # For display: the first baseline is what everything is compared with by default.
@@ -239,7 +242,10 @@ class DecisionRule:
         return tuple(out)
 
     def bets(
-        self, guards: Sequence[Guard], alpha: Mapping[Tier, float], idle: Sequence[StreamId] = ()
+        self,
+        guards: Sequence[Guard],
+        alpha: Mapping[Tier, float],
+        idle: Sequence[StreamId] = (),
     ) -> RoundBets:
         """A round's bets on every stream; NaN-free by construction.
 

@@ -54,7 +54,9 @@ class Table:
         weight_PK = self.there_PK / size_P1 / max(len(self.problems), 1)
         read_PK = (self.answer_PK >= 0) & ~self.right_PK
         share_A = np.bincount(
-            self.answer_PK[read_PK], weights=weight_PK[read_PK], minlength=max(len(self.labels), 1)
+            self.answer_PK[read_PK],
+            weights=weight_PK[read_PK],
+            minlength=max(len(self.labels), 1),
         )
         return np.asarray(share_A, dtype=float)
 
@@ -119,7 +121,8 @@ def tables_of(baseline: Samples, probe: Samples, main_family: str, tail_slice: s
     # The baseline says which problems are in the tail: a round cannot take them out.
     in_tail = set(of(then, "slice", tail_slice).problem)
     tail_P = np.array(
-        [i for i, p in enumerate(main.baseline.problems) if p in in_tail], dtype=np.int64
+        [i for i, p in enumerate(main.baseline.problems) if p in in_tail],
+        dtype=np.int64,
     )
     families = scores.families_with_strategies(baseline)
     named = [
@@ -192,7 +195,10 @@ def all_judged(main: Pair, others: Pair | None) -> Pair:
 
 
 def table(
-    samples: Samples, problems: Sequence[str], strategies: Sequence[str], answers: Sequence[str]
+    samples: Samples,
+    problems: Sequence[str],
+    strategies: Sequence[str],
+    answers: Sequence[str],
 ) -> Table:
     """The scored rows of these problems, with codes into `strategies` and `answers`.
 
@@ -214,7 +220,10 @@ def table(
     at = (problem_N, column_N)
     there[at], right[at] = True, rows.correct == 1
     for grid, values, known in zip(
-        named, (rows.strategy, rows.answer), (strategies, answers), strict=True
+        named,
+        (rows.strategy, rows.answer),
+        (strategies, answers),
+        strict=True,
     ):
         index = {label: i for i, label in enumerate(known)}
         grid[at] = [index.get(value, -1) for value in values]

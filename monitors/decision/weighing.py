@@ -50,7 +50,9 @@ class Weighing:
     history: Sequence[Decision]
 
     def decide(
-        self, shown: tuple[GuardReading, ...], unmeasured: tuple[Unmeasured, ...]
+        self,
+        shown: tuple[GuardReading, ...],
+        unmeasured: tuple[Unmeasured, ...],
     ) -> Decision:
         """The decision; `shown`, `unmeasured`: what it says of each quantity."""
         weights = {tier: self._weight(tier) for tier in Tier}

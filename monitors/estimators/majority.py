@@ -33,7 +33,9 @@ def majority_at(samples: Samples, k: int) -> Scores:
 
 
 def right_votes(
-    correct: Sequence[float | bool | None], answer: Sequence[str | None], k: int
+    correct: Sequence[float | bool | None],
+    answer: Sequence[str | None],
+    k: int,
 ) -> float:
     """maj@k of one problem's samples, in [0, 1].
 

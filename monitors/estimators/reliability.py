@@ -45,7 +45,9 @@ def smooth_ece(confidence_N: Floats, correct_N: Floats, num_cells: int = 2048) -
         return float("nan")
     cell_N = np.clip((confidence_N * num_cells).astype(np.int64), 0, num_cells - 1)
     residual = np.bincount(
-        cell_N, weights=(correct_N - confidence_N) / len(confidence_N), minlength=num_cells
+        cell_N,
+        weights=(correct_N - confidence_N) / len(confidence_N),
+        minlength=num_cells,
     )
     spectrum = dct(residual, type=2)
     frequency = np.pi * np.arange(num_cells)
@@ -93,7 +95,10 @@ def mass_bins(confidence_N: Floats, num_bins: int = 15) -> NDArray[np.int64]:
 
 
 def binned_sums(
-    confidence_N: Floats, correct_N: Floats, cell_N: NDArray[np.int64], shape: tuple[int, ...]
+    confidence_N: Floats,
+    correct_N: Floats,
+    cell_N: NDArray[np.int64],
+    shape: tuple[int, ...],
 ) -> Sums:
     """Sums over the rows of each cell.
 
@@ -140,7 +145,8 @@ def decompose(sums: Sums) -> Parts:
     spread = noise(sums.correct, sums.correct_square)
     of_mean = np.sum(weight**2 * spread, axis=-1)
     reliability = np.sum(
-        weight * ((sums.residual / num) ** 2 - noise(sums.residual, sums.residual_square)), axis=-1
+        weight * ((sums.residual / num) ** 2 - noise(sums.residual, sums.residual_square)),
+        axis=-1,
     )
     resolution = np.sum(weight * ((right - mean) ** 2 - spread), axis=-1) + of_mean
     known = total[..., 0] > 0

@@ -164,7 +164,10 @@ class Votes:
 
 
 def split_halves(
-    rank_key_N: tuple[Ints, ...], problem_N: Ints, num_splits: int, size: int | None = None
+    rank_key_N: tuple[Ints, ...],
+    problem_N: Ints,
+    num_splits: int,
+    size: int | None = None,
 ) -> Iterator[tuple[Bools, Bools]]:
     """Random halves A and B of each problem's rows (B has one more when odd).
 

@@ -93,7 +93,10 @@ def mean(score_P: ArrayLike, level: float = 0.95) -> Estimate:
 
 
 def share(
-    hits_P: ArrayLike, total_P: ArrayLike, num_samples: float | None = None, level: float = 0.95
+    hits_P: ArrayLike,
+    total_P: ArrayLike,
+    num_samples: float | None = None,
+    level: float = 0.95,
 ) -> Estimate:
     """sum(hits) / sum(totals) with 0 <= hits <= totals, clustered.
 
@@ -126,7 +129,9 @@ def share(
 
 
 def mean_in_unit(
-    score_P: ArrayLike, num_samples: float | None = None, level: float = 0.95
+    score_P: ArrayLike,
+    num_samples: float | None = None,
+    level: float = 0.95,
 ) -> Estimate:
     """Mean of one score in [0, 1] per cluster (a problem's pass@1, DCP, ...).
 
@@ -232,7 +237,11 @@ def paired(
     spread = float(difference_P.std(ddof=1)) if num > 1 else 0.0
     spread = 0.0 if spread < 1e-12 else spread
     return Paired(
-        value, spread / float(np.sqrt(num)), effective_df(difference_P - value), num, bound
+        value,
+        spread / float(np.sqrt(num)),
+        effective_df(difference_P - value),
+        num,
+        bound,
     )
 
 
@@ -273,7 +282,10 @@ def benjamini_yekutieli(p_S: ArrayLike) -> Floats:
 
 
 def jackknife(
-    value: float, without_G: ArrayLike, num_clusters: int, level: float = 0.95
+    value: float,
+    without_G: ArrayLike,
+    num_clusters: int,
+    level: float = 0.95,
 ) -> Estimate:
     """A statistic with the t interval from leaving out one group of clusters at a time, G - 1 df.
 

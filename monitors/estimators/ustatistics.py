@@ -55,7 +55,9 @@ def distinct_pair_share(num_P: Floats, among_P: Floats, same_P: Floats) -> Float
     """
     pairs_P = num_P * (num_P - 1)
     return np.where(
-        num_P >= 2, (among_P * (among_P - 1) - same_P) / np.where(num_P >= 2, pairs_P, 1), np.nan
+        num_P >= 2,
+        (among_P * (among_P - 1) - same_P) / np.where(num_P >= 2, pairs_P, 1),
+        np.nan,
     )
 
 

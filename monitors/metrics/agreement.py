@@ -88,7 +88,9 @@ def pairs(rows: Samples) -> Estimate:
 def wrong_share(rows: Samples) -> Estimate:
     """P(two samples agree and are wrong) / P(two samples agree)."""
     return cut(
-        ratio(list(agreement(rows, wrong=True).values()), list(agreement(rows).values())), 0.0, 1.0
+        ratio(list(agreement(rows, wrong=True).values()), list(agreement(rows).values())),
+        0.0,
+        1.0,
     )
 
 

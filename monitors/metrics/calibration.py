@@ -157,10 +157,14 @@ class ModelCalibration:
         group_P = jackknife_groups(num)
         shape = (int(group_P.max()) + 1, num_splits, 15)
         cell_RP = np.ravel_multi_index(
-            (np.broadcast_to(group_P, bins.shape), np.arange(num_splits)[:, None], bins), shape
+            (np.broadcast_to(group_P, bins.shape), np.arange(num_splits)[:, None], bins),
+            shape,
         )
         sums = binned_sums(
-            votes.confidence_RP.ravel(), votes.correct_RP.ravel(), cell_RP.ravel(), shape
+            votes.confidence_RP.ravel(),
+            votes.correct_RP.ravel(),
+            cell_RP.ravel(),
+            shape,
         )
         total = Sums(*(part.sum(axis=0) for part in sums))
         value, without = decompose(total), decompose(total.less(sums))
@@ -236,7 +240,8 @@ def _judgement(critics: Critics) -> list[Reading]:
     negative = rate((known & ~right & readable) * 1.0, (~approved) * 1.0)
     rejected = (~approved & readable) * 1.0
     strict = balanced_accuracy(
-        rate((known & right) * 1.0, approved * 1.0), rate((known & ~right) * 1.0, rejected)
+        rate((known & right) * 1.0, approved * 1.0),
+        rate((known & ~right) * 1.0, rejected),
     )
     details = {
         "approves_right": as_json(positive),

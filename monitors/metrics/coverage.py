@@ -84,7 +84,10 @@ class Coverage:
         ]
 
     def _counts(
-        self, kinds: Mapping[Estimand, Kind], probe: Samples, before: Samples
+        self,
+        kinds: Mapping[Estimand, Kind],
+        probe: Samples,
+        before: Samples,
     ) -> list[Reading]:
         """What is alive, of equally many samples per problem in both rounds."""
         kept_name, alive_name = kinds

@@ -61,7 +61,8 @@ class Drift:
         now, then = strategy_pairs(view.probe), strategy_pairs(reference.probe)
         if not now or not then or not num:
             return missing(
-                KINDS, "no kept sample has a strategy id" if now and then else NO_STRATEGIES
+                KINDS,
+                "no kept sample has a strategy id" if now and then else NO_STRATEGIES,
             )
         if len(now) < 2 or len(then) < 2:
             return missing(KINDS, WHY)

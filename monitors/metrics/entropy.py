@@ -57,10 +57,20 @@ class TraceEntropy:
         token, trace = per_token(rows), per_trace(rows)
         return [
             reading(
-                NAMES[0], token, "nats/token", "none", why, {"families": by_family(rows, per_token)}
+                NAMES[0],
+                token,
+                "nats/token",
+                "none",
+                why,
+                {"families": by_family(rows, per_token)},
             ),
             reading(
-                NAMES[1], trace, "nats/trace", "none", why, {"families": by_family(rows, per_trace)}
+                NAMES[1],
+                trace,
+                "nats/trace",
+                "none",
+                why,
+                {"families": by_family(rows, per_trace)},
             ),
         ]
 

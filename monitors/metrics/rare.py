@@ -54,7 +54,8 @@ class _Coded:
         hit_N &= np.isin(unit_P[self.problem_N] * width + self.strategy_N, rare)
         num_P = np.bincount(self.problem_N[chosen_N], minlength=len(unit_P))
         return np.asarray(
-            np.bincount(self.problem_N[hit_N], minlength=len(unit_P)) / num_P, dtype=float
+            np.bincount(self.problem_N[hit_N], minlength=len(unit_P)) / num_P,
+            dtype=float,
         )
 
     def rare(self, unit_P: Ints, width: int, chosen_N: Bools, most: float) -> Ints:
@@ -103,7 +104,10 @@ class _Pair:
 
 
 def rare_mass(
-    current: Samples, reference: Samples, most: float = 0.10, num_splits: int = NUM_SPLITS
+    current: Samples,
+    reference: Samples,
+    most: float = 0.10,
+    num_splits: int = NUM_SPLITS,
 ) -> RareMass:
     """Mass of round 0's rare correct strategies, now against then.
 
@@ -138,7 +142,9 @@ def rare_mass(
 
 
 def held_out_rare_mass(
-    current: Samples, reference: Samples, most: float = 0.10
+    current: Samples,
+    reference: Samples,
+    most: float = 0.10,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """The decision rule's own split of `rare_mass`: per problem, now and then.
 

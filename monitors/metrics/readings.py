@@ -112,7 +112,9 @@ def most_samples(samples: Samples) -> int:
 
 
 def equal_sizes(
-    view: RoundView, reference: RoundView | None, most: int
+    view: RoundView,
+    reference: RoundView | None,
+    most: int,
 ) -> tuple[int, Samples, Samples | None]:
     """Both probes with equally many samples of a problem, and how many those are at most.
 

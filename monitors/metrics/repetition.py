@@ -164,5 +164,6 @@ def ends_in_loop(text: str, repeats: int = 3, least: int = 48, longest: int = 20
 def _hash(text: object) -> int:
     """The same number for the same text, on every machine."""
     return int.from_bytes(
-        hashlib.blake2b(str(text).encode(errors="replace"), digest_size=8).digest(), "big"
+        hashlib.blake2b(str(text).encode(errors="replace"), digest_size=8).digest(),
+        "big",
     )

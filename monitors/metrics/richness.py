@@ -77,7 +77,8 @@ class Richness:
         if not right[0].sum():
             named = bool(codes(probe.strategy)[0])
             return missing(
-                kinds, "no right probe sample has a strategy id" if named else NO_STRATEGIES
+                kinds,
+                "no right probe sample has a strategy id" if named else NO_STRATEGIES,
             )
         return [
             *self._alone(kinds, right, {"all": _all(_tables(probes))}),
@@ -86,7 +87,9 @@ class Richness:
 
     @staticmethod
     def _alone(
-        kinds: Mapping[Estimand, Kind], right: list[Floats], details: dict[str, Any]
+        kinds: Mapping[Estimand, Kind],
+        right: list[Floats],
+        details: dict[str, Any],
     ) -> list[Reading]:
         """Of this round by itself."""
         sample_coverage, lower_bound, *_ = kinds
@@ -101,7 +104,9 @@ class Richness:
 
     @staticmethod
     def _compared(
-        kinds: Mapping[Estimand, Kind], right: list[Floats], is_first: bool
+        kinds: Mapping[Estimand, Kind],
+        right: list[Floats],
+        is_first: bool,
     ) -> list[Reading]:
         """Against round 0, at the lesser coverage of the two."""
         *_, equal, retained = kinds
@@ -158,7 +163,9 @@ def _tables(probes: list[Samples]) -> list[Floats]:
 
 
 def _estimate(
-    tables: list[Floats], num: int, statistic: Callable[[list[Counted]], float]
+    tables: list[Floats],
+    num: int,
+    statistic: Callable[[list[Counted]], float],
 ) -> Estimate:
     totals = [t.sum(axis=0) for t in tables]
     value = statistic([counted(t) for t in totals])

@@ -199,7 +199,11 @@ def selection_ratios(pool: Pool, min_raw: int = 10) -> list[SelectionRatio]:
 
 
 def ratios_of(
-    cluster: Objects, problem: Objects, kept: Bools, correct: Floats, min_raw: int = 10
+    cluster: Objects,
+    problem: Objects,
+    kept: Bools,
+    correct: Floats,
+    min_raw: int = 10,
 ) -> list[SelectionRatio]:
     """Share among the kept over share among all, for every cluster with at least `min_raw` rows.
 
@@ -248,7 +252,9 @@ def _fits(cluster_N: Ints, problem_N: Ints, kept: Bools, min_raw: int) -> dict[i
 
     def moment(power: int) -> Floats:
         inside = np.bincount(
-            cluster_M, weights=(own_M - here_M) ** power - here_M**power, minlength=width
+            cluster_M,
+            weights=(own_M - here_M) ** power - here_M**power,
+            minlength=width,
         )
         return np.asarray(np.sum(base_P**power) + inside, dtype=float)
 

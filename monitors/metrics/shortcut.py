@@ -161,11 +161,15 @@ def shortcut_share(samples: Samples, num_splits: int = NUM_SPLITS) -> tuple[Esti
         mine = first & known_N
         answer = int(
             np.bincount(
-                answer_N[mine], weights=weight_P[problem_N[mine]], minlength=len(labels)
+                answer_N[mine],
+                weights=weight_P[problem_N[mine]],
+                minlength=len(labels),
             ).argmax()
         )
         hit_P = np.bincount(
-            problem_N[second], weights=answer_N[second] == answer, minlength=len(problems)
+            problem_N[second],
+            weights=answer_N[second] == answer,
+            minlength=len(problems),
         )
         share_P += hit_P / np.bincount(problem_N[second], minlength=len(problems)) / num_splits
         chosen[labels[answer]] += 1

@@ -80,7 +80,8 @@ class Style:
         """Share of the rows with a marker."""
         problem_N = codes(rows.problem)[1]
         hit_N = np.array(
-            [self._pattern.search(str(text)) is not None for text in rows.text], dtype=float
+            [self._pattern.search(str(text)) is not None for text in rows.text],
+            dtype=float,
         )
         return share(np.bincount(problem_N, weights=hit_N), np.bincount(problem_N))
 

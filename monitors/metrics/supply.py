@@ -91,11 +91,18 @@ class Supply:
         group_P = jackknife_groups(len(kept_P))
         without = [effective_share(kept_P[group_P != g]) for g in range(int(group_P.max()) + 1)]
         value, low, high, num = cut(
-            jackknife(effective_share(kept_P), without, len(kept_P)), 1 / len(kept_P), 1.0
+            jackknife(effective_share(kept_P), without, len(kept_P)),
+            1 / len(kept_P),
+            1.0,
         )
         scaled = Estimate(value * num, low * num, high * num, num)
         return reading(
-            NAMES[3], scaled, "problems", "up", "the filter kept nothing", {"share": number(value)}
+            NAMES[3],
+            scaled,
+            "problems",
+            "up",
+            "the filter kept nothing",
+            {"share": number(value)},
         )
 
     def _paths(self, pool: Pool) -> Reading:

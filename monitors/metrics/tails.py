@@ -87,7 +87,12 @@ class Tails:
                 "two samples of a problem are needed, and some kept",
             ),
             reading(
-                NAMES[1], gini_estimate(kept_P), "", "down", "two problems are needed", details
+                NAMES[1],
+                gini_estimate(kept_P),
+                "",
+                "down",
+                "two problems are needed",
+                details,
             ),
             reading(
                 NAMES[2],
@@ -138,7 +143,9 @@ def hard_share(pool: Pool, quartile: float = 0.25, num_splits: int = NUM_SPLITS)
         return UNDEFINED
     top_P, all_P = np.zeros(num), np.zeros(num)
     for first, second in split_halves(
-        (signal.astype(np.int64), kept.astype(np.int64)), problem_N, num_splits
+        (signal.astype(np.int64), kept.astype(np.int64)),
+        problem_N,
+        num_splits,
     ):
         right_P = _mean(problem_N[first], signal[first], num)
         kept_P = np.bincount(problem_N[second], weights=kept[second], minlength=num)

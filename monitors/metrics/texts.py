@@ -69,7 +69,8 @@ class RealText:
             return [
                 *out,
                 *missing(
-                    {name: KINDS[name] for name in NAMES[1:]}, "no real text was scored this round"
+                    {name: KINDS[name] for name in NAMES[1:]},
+                    "no real text was scored this round",
                 ),
             ]
         surprise = text_mean(texts, texts.nll)

@@ -93,7 +93,8 @@ class Flow:
                 return form
         if self.constants_ and self.known(self.results_[-1]):
             return self._joined(
-                "sum", [(1, Form("leaf", (self.leaf(constant),))) for constant in self.constants_]
+                "sum",
+                [(1, Form("leaf", (self.leaf(constant),))) for constant in self.constants_],
             )
         return self.forms_[-1]
 
@@ -186,7 +187,8 @@ def unsigned(form: Form) -> Form:
 
 
 def _without_hundreds(
-    factors: Sequence[tuple[int, Tree]], givens: Givens
+    factors: Sequence[tuple[int, Tree]],
+    givens: Givens,
 ) -> list[tuple[int, Tree]]:
     """Without what only writes a percentage.
 
@@ -202,7 +204,8 @@ def _without_hundreds(
         for sign, part in kept
     )
     for divisor in [(-1, Number(_HUNDRED))] * min(
-        kept.count((-1, Number(_HUNDRED))), spare + percents
+        kept.count((-1, Number(_HUNDRED))),
+        spare + percents,
     ):
         kept.remove(divisor)
         if spare:

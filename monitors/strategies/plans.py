@@ -160,7 +160,8 @@ def _aligned(steps: Sequence[Calculation], numbers: Givens) -> dict[int, str]:
             for pair in places:
                 wanted = (pair, sorted([*pair, Fraction(1)])) if role == "D" else (pair,)
                 index = next(
-                    (i for i, terms in enumerate(sums) if i not in found and terms in wanted), None
+                    (i for i, terms in enumerate(sums) if i not in found and terms in wanted),
+                    None,
                 )
                 if index is not None:
                     found[index] = role

@@ -115,7 +115,10 @@ class Templates:
                 f" {clusters.centres_.shape[1]}"
             )
         return cls(
-            clusters=clusters, min_share=state["min_share"], features_=features, is_fitted_=True
+            clusters=clusters,
+            min_share=state["min_share"],
+            features_=features,
+            is_fitted_=True,
         )
 
 

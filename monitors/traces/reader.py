@@ -191,7 +191,10 @@ class TraceReader:
         """A warning when `answer` seems to be the right answer instead of the sample's."""
         given, judged = defaultdict(set), defaultdict(set)
         for problem, answer, correct in zip(
-            columns["problem"], columns["answer"], columns["correct"], strict=True
+            columns["problem"],
+            columns["answer"],
+            columns["correct"],
+            strict=True,
         ):
             given[problem].add(answer)
             judged[problem].add(correct)
@@ -239,7 +242,9 @@ class TraceReader:
 
 
 def read_traces(
-    paths: Sequence[Path | str], strategies: str | None = None, keep_order: bool = False
+    paths: Sequence[Path | str],
+    strategies: str | None = None,
+    keep_order: bool = False,
 ) -> Traces:
     """Read one file per round, the baseline first.
 

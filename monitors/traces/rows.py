@@ -92,10 +92,14 @@ def _logprobs(value: Any) -> tuple[float, int] | None:
 FIELDS: Mapping[str, Field] = {
     "problem": Field("the prompt's id, a text or a whole number, the same in every file", _id, ""),
     "text": Field(
-        "the sampled completion, a text", _text, "no strategy or answer can be read from it"
+        "the sampled completion, a text",
+        _text,
+        "no strategy or answer can be read from it",
     ),
     "correct": Field(
-        "true, false or null", _truth, "such samples are unscored: neither right nor wrong"
+        "true, false or null",
+        _truth,
+        "such samples are unscored: neither right nor wrong",
     ),
     "strategy": Field("a text or null", _name, "such samples count as one strategy of their own"),
     "answer": Field(
@@ -131,7 +135,9 @@ FIELDS: Mapping[str, Field] = {
         "length is not measured, nor trace entropy from `nll` alone",
     ),
     "truncated": Field(
-        "true or false: cut by the token limit", _truth, "truncation is not measured"
+        "true or false: cut by the token limit",
+        _truth,
+        "truncation is not measured",
     ),
     "kept": Field(
         "true or false: passed the filter into the training set",
@@ -214,7 +220,10 @@ def guess(name: str, row: Mapping[str, Any]) -> str | None:
     known = [key for key in row if OFTEN.get(str(key)) == name]
     # First what others are known to call it, then what is spelt nearly so.
     near = difflib.get_close_matches(
-        name, [str(key) for key in row if key not in FIELDS], n=1, cutoff=0.8
+        name,
+        [str(key) for key in row if key not in FIELDS],
+        n=1,
+        cutoff=0.8,
     )
     return next((str(key) for key in [*known, *near]), None)
 

@@ -56,7 +56,10 @@ def test_the_verified_loop_alarms_on_the_tails_pairs_although_accuracy_only_rise
     ],
 )
 def test_the_normal_e_process_comes_out_as_when_the_logs_were_first_read(
-    loop, anchor, rounds, driver
+    loop,
+    anchor,
+    rounds,
+    driver,
 ):
     found, drivers = alarms(loop, anchor, "normal")
     assert found == rounds and drivers == {driver}
