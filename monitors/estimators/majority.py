@@ -59,7 +59,7 @@ def right_votes(
     scored = [
         (bool(right), said)
         for right, said in zip(correct, answer, strict=True)
-        if right is not None and right == right  # NaN differs from itself
+        if right is not None and right == right  # NaN differs from itself: unscored
     ]
     if len(correct) < k or not scored:
         return float("nan")
@@ -91,6 +91,8 @@ def _vote(winners: tuple[int, ...], votes: tuple[int, ...], num_samples: int, k:
         others = list(votes)
         others.remove(own)
         for j in range(1, min(own, k) + 1):
+            # Answers given fewer than j times cannot reach j: any number of their votes will do,
+            # and so will any number of abstentions.
             free = num_samples - sum(votes) + sum(count for count in others if count < j)
             rivals = [count for count in others if count >= j]
             total += comb(own, j) * sum(

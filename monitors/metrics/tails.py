@@ -1,6 +1,6 @@
 """Tail narrowing (M16): whether the kept data leave the hard problems out.
 
-Known before anything is trained on them.
+It is known before anything is trained on them.
 """
 
 from __future__ import annotations
@@ -63,15 +63,10 @@ class Tails:
     def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
         """Read `view.pool`."""
         pool = view.pool
-        if pool is None or not pool.kept.any():
-            return missing(
-                KINDS,
-                (
-                    "no training pool"
-                    if pool is None
-                    else "the filter kept nothing of the training pool"
-                ),
-            )
+        if pool is None:
+            return missing(KINDS, "no training pool")
+        if not pool.kept.any():
+            return missing(KINDS, "the filter kept nothing of the training pool")
         kept_P, raw_P = counts(pool)
         details = {"at_random": number(gini_at_random(raw_P, float(kept_P.sum() / raw_P.sum())))}
         why = (
@@ -106,9 +101,8 @@ class Tails:
     def _slice_ratio(self, pool: Pool) -> Estimate:
         if pool.slice is None:
             return UNDEFINED
-        found = {
-            r.cluster: r for r in ratios_of(pool.slice, pool.problem, pool.kept, pool.correct, 1)
-        }
+        ratios = ratios_of(pool.slice, pool.problem, pool.kept, pool.correct, min_raw=1)
+        found = {r.cluster: r for r in ratios}
         if self.tail_slice not in found:
             return UNDEFINED
         r = found[self.tail_slice]
@@ -118,9 +112,9 @@ class Tails:
 def counts(pool: Pool) -> tuple[Floats, Floats]:
     """Kept and raw samples of each problem, in the order of their names."""
     problem_N = codes(pool.problem)[1]
-    return np.bincount(problem_N, weights=pool.kept).astype(float), np.bincount(problem_N).astype(
-        float
-    )
+    kept_P = np.bincount(problem_N, weights=pool.kept)
+    raw_P = np.bincount(problem_N)
+    return kept_P.astype(float), raw_P.astype(float)
 
 
 def hard_share(pool: Pool, quartile: float = 0.25, num_splits: int = NUM_SPLITS) -> Estimate:
@@ -128,16 +122,18 @@ def hard_share(pool: Pool, quartile: float = 0.25, num_splits: int = NUM_SPLITS)
 
     Equally hard ones at the edge count in part.
     """
-    known = np.isfinite(pool.correct)
-    signal = pool.correct if known.any() else pool.kept.astype(float)
+    # Difficulty by the truth where anything was scored, else by what the filter kept.
+    signal = pool.correct
+    if not np.isfinite(signal).any():
+        signal = pool.kept.astype(float)
     used = np.isfinite(signal)
     problem_N = codes(pool.problem[used])[1]
-    large = (np.bincount(problem_N) >= 2)[problem_N] if len(problem_N) else np.zeros(0, dtype=bool)
-    problem_N, signal, kept = (
-        codes(pool.problem[used][large])[1],
-        signal[used][large],
-        pool.kept[used][large].astype(float),
-    )
+    if not len(problem_N):
+        return UNDEFINED
+    # One sample cannot be split into two halves.
+    large = (np.bincount(problem_N) >= 2)[problem_N]
+    problem_N = codes(pool.problem[used][large])[1]
+    signal, kept = signal[used][large], pool.kept[used][large].astype(float)
     num = int(problem_N.max(initial=-1)) + 1
     if not num:
         return UNDEFINED
@@ -173,8 +169,10 @@ def gini(count_P: Floats) -> float:
     num, total = len(count_P), float(count_P.sum())
     if num < 2 or total <= 0:
         return float("nan")
+    # Sorted, the sum over all pairs is a weighted sum over the ranks: O(P log P), not O(P^2).
     rank = np.arange(1, num + 1)
-    return float(np.sum((2 * rank - num - 1) * np.sort(count_P)) / ((num - 1) * total))
+    weighted = np.sum((2 * rank - num - 1) * np.sort(count_P))
+    return float(weighted / ((num - 1) * total))
 
 
 def gini_estimate(count_P: Floats) -> Estimate:
@@ -185,19 +183,20 @@ def gini_estimate(count_P: Floats) -> Estimate:
 
 
 def gini_at_random(raw_P: Floats, kept: float, num_draws: int = 20) -> float:
-    """Mean Gini coefficient when every raw sample is kept with probability `kept`.
+    """Mean Gini coefficient when every raw sample is kept with probability `kept`, simulated.
 
-    By simulation with a fixed seed.
+    Args:
+        raw_P: samples of each problem.
+        kept: chance of each to be kept.
+        num_draws: simulated filters; the seed is fixed.
     """
     rng = np.random.default_rng(0)
+    # Sorted, so that the order of the problems does not change the draws.
     sizes = np.sort(raw_P).astype(np.int64)
     drawn = [gini(rng.binomial(sizes, kept).astype(float)) for _ in range(num_draws)]
     return float(np.mean(drawn))
 
 
 def _mean(problem_N: Ints, value_N: Floats, num: int) -> Floats:
-    return np.asarray(
-        np.bincount(problem_N, weights=value_N, minlength=num)
-        / np.bincount(problem_N, minlength=num),
-        dtype=float,
-    )
+    total_P = np.bincount(problem_N, weights=value_N, minlength=num)
+    return np.asarray(total_P / np.bincount(problem_N, minlength=num), dtype=float)

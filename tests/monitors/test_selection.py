@@ -4,7 +4,7 @@ from simulated_panel import pool, samples
 from statsmodels.stats.multitest import multipletests
 
 from ouroloop.monitors.base import Pool, RoundView
-from ouroloop.monitors.estimators import stats
+from ouroloop.monitors.estimators.multiplicity import benjamini_yekutieli
 from ouroloop.monitors.metrics.selection import (
     NO_NAME,
     Selection,
@@ -17,7 +17,7 @@ from ouroloop.monitors.metrics.selection import (
 
 
 def drawn(rng, shares, kept_by_strategy, num_problems=100, size=8, spread=6.0):
-    """A pool in which the samples of a problem hang together, in strategy and in being kept."""
+    """A pool in which the samples of a problem are alike, in strategy and in being kept."""
     problem_N = np.repeat(np.arange(num_problems), size)
     own = rng.dirichlet(np.array(shares) * spread, num_problems)
     strategy_N = np.array([rng.choice(len(shares), size=size, p=p) for p in own]).ravel()
@@ -36,8 +36,8 @@ def test_adjusted_p_values_are_those_of_statsmodels():
     rng = np.random.default_rng(0)
     for num in (1, 2, 7, 40):
         p = rng.beta(0.3, 1, num)
-        assert stats.benjamini_yekutieli(p) == pytest.approx(multipletests(p, method="fdr_by")[1])
-    assert stats.benjamini_yekutieli([np.nan, 0.01]) == pytest.approx([1.0, 0.03])
+        assert benjamini_yekutieli(p) == pytest.approx(multipletests(p, method="fdr_by")[1])
+    assert benjamini_yekutieli([np.nan, 0.01]) == pytest.approx([1.0, 0.03])
 
 
 def test_ratios_equal_hand_counts_and_small_clusters_are_left_out():
