@@ -29,9 +29,12 @@ class Kind(Enum):
 class Token(NamedTuple):
     """A piece of a line. Blanks and currency signs are no tokens.
 
-    text: as written; of a note what stands between << and >>. glued: no blank and no currency
-    sign stands before it. value: of a number or a clock's hour, else None; None too for digits
-    that are no number here (too many of them, or `0900`).
+    Attributes:
+        kind: what it is.
+        text: as written; of a note what stands between << and >>.
+        glued: no blank and no currency sign stands before it.
+        value: of a number or a clock's hour, else None; None too for digits that are no number
+            here (too many of them, or `0900`).
     """
 
     kind: Kind

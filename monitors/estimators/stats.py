@@ -19,7 +19,7 @@ from scipy.special import betaincinv, ndtri, stdtr, stdtrit
 Floats = NDArray[np.float64]
 NAN = float("nan")
 
-# A sum of squares below this share of its largest possible value is rounding, not spread.
+# Less spread than this is what rounding leaves of equal scores.
 ROUNDING = 1e-12
 
 

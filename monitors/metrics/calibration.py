@@ -55,7 +55,7 @@ MODEL_KINDS: Mapping[Estimand, Kind] = {
 }
 VOTE_SIZE = 8
 """Samples of a vote and its check; more say little more and leave fewer independent choices."""
-# The usual number of equal-mass bins (Guo et al. 1706.04599 and after).
+# As many bins as Guo et al. 1706.04599 take, though of equal mass.
 NUM_BINS = 15
 CRITIC_KINDS: Mapping[Estimand, Kind] = {
     Estimand("critic/balanced_accuracy", samples="critiques"): ("share", "up"),
