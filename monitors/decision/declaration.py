@@ -127,7 +127,7 @@ def quantities(
         tables: the baseline and the round.
         limits: what is guarded, with which tolerances.
         baseline: the baseline's round.
-        suffix: what is added to names in sentences, to tell baselines apart.
+        suffix: what is added to names in sentences, so that baselines can be distinguished.
     """
     for declared in limits.guarded:
         found = declared.blocks(tables, limits.pass_k)

@@ -1,6 +1,7 @@
 """Evidence over rounds that a guarded quantity is worse than tolerated.
 
-E-processes, valid whenever one looks. Knows nothing of monitors: a stream's key may be anything.
+It consists of e-processes, which are valid whenever one looks. Knows nothing of monitors: a
+stream's key may be anything.
 
 Suffixes: `_P` problems, `_R` ways to cut a problem's samples into blocks, `_M` blocks, `_B` bets.
 Every logarithm is natural. An e-process is a bet against "healthy" that cannot be expected to win
@@ -41,10 +42,7 @@ Key = TypeVar("Key", bound=Hashable)
 # of pass@1 at 50 %. A bet of 1 could lose everything to one problem, so the largest is 0.9. A mean
 # of five bets costs at most log 5 = 1.6 nats beside the best of them, once in a run.
 BETS_B = np.array([0.03, 0.1, 0.3, 0.6, 0.9])
-"""Shares of the largest bet that can never lose all.
-
-Small ones win on large probe sets, large ones on clear losses.
-"""
+"""Shares of the largest bet that can never lose all: small ones win on large probe sets."""
 # The more of alpha it pays, the fewer standard errors are added to every tolerance (at alpha 0.05
 # and nine streams 3.1 of them), but the higher the limit: log(1 / 0.8) = 0.22 nats at a fifth.
 BASELINE_SHARE = 0.2
@@ -77,7 +75,7 @@ class Stream:
     def counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
         """Blocks of every problem and cut, (P, R), and how many of them score 1.
 
-        None if some score lies between 0 and 1.
+        The second is None if some score lies between 0 and 1.
         """
         num_PR = np.isfinite(self.block_PRM).sum(axis=2)
         ones_PRM = self.block_PRM == 1
@@ -85,9 +83,11 @@ class Stream:
         return num_PR, ones_PRM.sum(axis=2) if whole else None
 
     def tolerated(self, share: float, z: float) -> float:
-        """The loss below mean(baseline_P) that is tolerated at `share` of the tolerance.
+        """The loss below mean(baseline_P) that is tolerated.
 
-        With `z` standard errors of the baseline on top.
+        Args:
+            share: of the tolerance.
+            z: standard errors of the baseline that are added.
         """
         noise = z * self.baseline_se
         # The baseline would have to be wrong by more than `spare` before the ceiling is.
@@ -101,9 +101,9 @@ class Stream:
 
 
 def baseline_z(alpha: float, num_streams: int) -> float:
-    """Standard errors that a baseline's mean exceeds for none of the streams.
+    """Standard errors that no stream's baseline mean exceeds.
 
-    But with probability BASELINE_SHARE * alpha (normal, Bonferroni).
+    Except with probability BASELINE_SHARE * alpha in all (normal, Bonferroni).
     """
     return float(-ndtri(BASELINE_SHARE * alpha / max(num_streams, 1)))
 
@@ -111,7 +111,7 @@ def baseline_z(alpha: float, num_streams: int) -> float:
 def loss_factors(stream: Stream, share: float, z: float) -> Floats:
     """Log growth of every bet on "the mean has fallen by more than tolerated"; shape (B,).
 
-    Expectation of each exp at most 1 while it has not.
+    While it has not, the expectation of each bet's growth is at most 1.
     """
     tolerated = stream.tolerated(share, z)
     return _grow(stream, stream.baseline_P - tolerated, 1.0, 1 + tolerated)
@@ -120,7 +120,7 @@ def loss_factors(stream: Stream, share: float, z: float) -> Floats:
 def recovery_factors(stream: Stream, share: float, z: float) -> Floats:
     """Log growth of every bet on "the mean is back within the tolerance"; shape (B,).
 
-    Expectation of each exp at most 1 while it is not.
+    While it is not, the expectation of each bet's growth is at most 1.
     """
     # -z: here the baseline's noise would be an excuse, so it is taken off the tolerance.
     allowed = stream.tolerated(share, -z)
@@ -257,9 +257,12 @@ def shares(
 ) -> dict[Key, float]:
     """Each stream's share of the mean, in (0, 1].
 
-    `first` for those named in it, if others are left to share the rest.
+    They sum to 1, less the even shares of those streams that are planned and not there yet.
 
-    1 in all, less the even shares of those of `num_streams` that are not among `streams` yet.
+    Args:
+        streams: those that are there.
+        num_streams: those that are planned.
+        first: the shares of some, taken ahead if others are left to share the rest.
     """
     ahead = {stream: first[stream] for stream in streams if stream in first}
     num = max(len(streams), num_streams)
@@ -275,10 +278,10 @@ def log_limit(alpha: float) -> float:
 
 
 def spent(alpha: float, epoch: int) -> float:
-    """The alpha of the epoch-th fresh start (1, 2, ...).
+    """The alpha of the epoch-th fresh start (1, 2, ...): alpha * 6 / (pi epoch)^2.
 
-    Alpha * 6 / (pi epoch)^2, which sums to alpha over all of them: the inverse squares sum to
-    pi^2 / 6, so that no number of rollbacks has to be fixed before the run.
+    The inverse squares sum to pi^2 / 6, so this sums to alpha over all fresh starts, and no number
+    of rollbacks has to be fixed before the run.
     """
     return alpha * 6 / (pi * epoch) ** 2
 

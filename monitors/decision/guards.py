@@ -138,8 +138,8 @@ class Quantity:
     def baseline_scores(self) -> BaselineScores:
         """The baseline's side.
 
-        The variance of a mean is the spread between groups of the problem's samples. Too few
-        samples for two groups: the most that such scores can vary.
+        The variance of a mean is the spread between groups of the problem's samples; with too few
+        samples for two groups it is the most that such scores can vary.
         """
         baseline = self.pair.baseline
         mean_P = _mean_P(block_scores(baseline, self.size, self.score))
@@ -229,6 +229,7 @@ class Guard:
         Paired by problem, two-sided interval of this level.
         """
         start, scale = self.quantity.shown
+        # The start cancels in a difference, but not in a ratio.
         now_P, baseline_P = (start + scale * x for x in (self._now_P(), self.stream.baseline_P))
         if self.quantity.relative:
             value, low, high, num = ratio(now_P, baseline_P, level)

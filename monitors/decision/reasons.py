@@ -46,9 +46,9 @@ def losses(
     guards: Sequence[GuardReading],
     names: Mapping[StreamId, str],
 ) -> list[str]:
-    """A sentence per quantity that has evidence enough on its own (e-Bonferroni).
+    """A sentence for the driver, then one per quantity that has evidence enough on its own.
 
-    And in any case for the driver, which comes first.
+    Enough: e-Bonferroni over the streams.
     """
     guard = {g.stream: g for g in guards}
     out = []

@@ -1,6 +1,4 @@
-"""The samples of a probe set as integer tables, a problem per row.
-
-Knows nothing of what is guarded.
+"""The samples of a probe set as integer tables, a problem per row; knows nothing of guards.
 
 Suffixes: `_P` problems, `_K` samples of a problem, `_N` rows of samples, `_A` answers.
 """
@@ -27,9 +25,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Table:
-    """The samples of one round as numbers, a problem per row.
-
-    Columns beyond a problem's own samples are padding.
+    """The samples of one round as numbers, a problem per row; the rest of a row is padding.
 
     Attributes:
         problems: their ids.
@@ -152,7 +148,7 @@ def _families_of(samples: Samples, problems: tuple[str, ...]) -> Ints:
 def pair(baseline: Samples, now: Samples) -> Pair:
     """Both over the problems of which the baseline has scored samples, with common codes.
 
-    Where `now` has none: padding.
+    A problem of which `now` has none is a row of padding.
     """
     scored = [s.where(np.isfinite(s.correct)) for s in (baseline, now)]
     # Sorted, here and below: no code may depend on the order of the rows.
@@ -200,10 +196,16 @@ def table(
     strategies: Sequence[str],
     answers: Sequence[str],
 ) -> Table:
-    """The scored rows of these problems, with codes into `strategies` and `answers`.
+    """The scored rows of these problems as a table.
 
-    Others and None get -1. The order of a problem's rows is `permuted`: the same for every order
-    of the same rows, see `monitors/estimators/order.py`.
+    The order of a problem's rows is `permuted`: the same for every order of the same rows, see
+    `monitors/estimators/order.py`.
+
+    Args:
+        samples: the rows.
+        problems: the table's rows.
+        strategies: what strategy codes index; others and None get -1.
+        answers: the same for answers.
     """
     rows = samples.where(np.isfinite(samples.correct))
     place = {p: i for i, p in enumerate(problems)}
@@ -231,10 +233,7 @@ def table(
 
 
 def shuffled(rows: Table) -> Table:
-    """The same with every problem's samples in a random order that their content alone decides.
-
-    See `monitors/estimators/order.py`.
-    """
+    """The same with every problem's samples in a random order that their content alone decides."""
     problem_N, column_N = rows.there_PK.nonzero()
     at = (problem_N, column_N)
     order_N = permuted(problem_N, rows.right_PK[at], rows.strategy_PK[at], rows.answer_PK[at])

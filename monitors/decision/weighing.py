@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Weighing:
-    """All that one decision hangs on.
+    """All that one decision depends on.
 
     Attributes:
         rule: the rule.
@@ -155,9 +155,9 @@ class Weighing:
         )
 
     def _audits(self, names: Mapping[StreamId, str]) -> tuple[Audit, ...]:
-        """What became of the quantity that drove each action.
+        """Whether the quantity that drove each action is back within its tolerance.
 
-        Back within its tolerance, with the same guarantee, or not (yet).
+        With the same guarantee as HALT's.
         """
         out = []
         now = self._bets.recover
@@ -199,13 +199,10 @@ class Weighing:
         return attribute(self.view, baseline, self.rule.main_family, self.rule.tail_slice)
 
     def _starved(self) -> str:
-        """The sentence when too little was kept, else "".
-
-        Fewer than `min_kept`, or significantly below `min_yield` (watch_alpha split over the
-        rounds).
-        """
+        """The sentence when too little was kept, else ""."""
         pool = self.view.pool
         if pool is None or not len(pool.kept):
             return ""
+        # One-sided, and WATCH's alpha is split over the rounds: a two-sided interval has two ends.
         level = 1 - 2 * self.rule.watch_alpha / self.rule.rounds
         return starves(pool, self.rule.min_yield, level, self.rule.min_kept) or ""

@@ -222,10 +222,9 @@ def _without_hundreds(
         sign > 0 and isinstance(part, Number) and part.value in givens.percents
         for sign, part in kept
     )
-    for divisor in [(-1, Number(_HUNDRED))] * min(
-        kept.count((-1, Number(_HUNDRED))),
-        spare + percents,
-    ):
+    divisor = (-1, Number(_HUNDRED))
+    # Each division by a hundred needs a reason of its own: a percentage, or a factor of a hundred.
+    for _ in range(min(kept.count(divisor), spare + percents)):
         kept.remove(divisor)
         if spare:
             kept.remove((1, Number(_HUNDRED)))
