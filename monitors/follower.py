@@ -1,6 +1,6 @@
-"""Judging the rounds of a loop that others run.
+"""Judging the rounds of a loop that others run; knows nothing of loops.
 
-Every round is measured and decided on, nothing is carried out. Knows nothing of loops.
+Every round is measured and decided on, and no decision is carried out.
 """
 
 from __future__ import annotations
@@ -161,4 +161,6 @@ def shared(view: RoundView, reference: RoundView) -> tuple[RoundView, RoundView,
 def only(view: RoundView, problems: Collection[str]) -> RoundView:
     """The round's samples of these problems alone."""
     kept_N = np.array([p in problems for p in view.probe.problem], dtype=bool)
-    return view if kept_N.all() else replace(view, probe=view.probe.where(kept_N))
+    if kept_N.all():
+        return view
+    return replace(view, probe=view.probe.where(kept_N))

@@ -103,7 +103,7 @@ def measure_all(
 ) -> list[Reading]:
     """All readings of a round. A monitor that raises becomes one reading with status "error".
 
-    Never silent, never fatal here.
+    Whether an error ends a run is the caller's choice; here it is neither hidden nor fatal.
 
     Args:
         view: the round.
@@ -115,6 +115,7 @@ def measure_all(
         try:
             out += monitor.measure(view, reference)
         except Exception as error:
+            # Three frames: ours, and where it was raised.
             trace = traceback.format_exc(limit=-3)
             message = (
                 f"monitor {name} failed in round {view.round}: {type(error).__name__}: {error}"

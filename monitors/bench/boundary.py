@@ -1,6 +1,6 @@
 """V1: runs in which every monitor lies exactly on a tier's tolerance.
 
-How often that tier alarms, against the alpha that was promised.
+How often that tier alarms is compared with the alpha that was promised.
 """
 
 from __future__ import annotations
@@ -105,10 +105,8 @@ def _monitor(
     num_samples: int,
     relative: bool,
 ) -> tuple[Quantity, NDArray[np.float64]]:
-    """A quantity whose tolerance is what it has truly lost.
-
-    And the probabilities after the loss.
-    """
+    """A quantity whose tolerance is what it has truly lost, and P(right) after the loss, (P,)."""
+    # All three are drawn, so that a seed means the same problems whatever the kind.
     truth_P = {
         "extreme": rng.beta(0.3, 0.3, num_problems),
         "rare": rng.beta(2, 98, num_problems),
@@ -122,8 +120,11 @@ def _monitor(
         share_P[few_P] = 0.0
     loss_P = share_P * truth_P
     # At most a tenth, or two points: more would be no tolerance that anybody sets.
-    loss_P *= min(1.0, (0.1 if relative else 0.02) * truth_P.mean() / loss_P.mean())
-    tolerance = float(loss_P.mean() / truth_P.mean()) if relative else float(loss_P.mean())
+    most = 0.1 if relative else 0.02
+    loss_P *= min(1.0, most * truth_P.mean() / loss_P.mean())
+    tolerance = float(loss_P.mean())
+    if relative:
+        tolerance = float(loss_P.mean() / truth_P.mean())
     right = rng.random((num_problems, 4 * num_samples)) < truth_P[:, None]
     baseline = _table(right, np.ones(right.shape, dtype=bool))
     pair = Pair(baseline, _table(there, there))
@@ -176,18 +177,15 @@ def all_quantities(size: str, seed: int, tier: str = Tier.HALT) -> Verdict:
 
 
 def worsened(model: Model, stream: Stream) -> Model:
-    """A little of everything: slips, a lower temperature.
+    """A little of everything.
 
-    A shortcut in one sample of a hundred, and a twentieth of all other skills lost.
+    Slips, a lower temperature, a shortcut in one sample of a hundred, and a twentieth of all other
+    skills lost.
     """
+    regime = Regime("worse", slips=0.012, temperature=0.93)
     # Two steps, without chance, so that the truth of the loss is known exactly.
     for _ in range(2):
-        model = dynamics.step(
-            model,
-            stream.world,
-            Regime("worse", slips=0.012, temperature=0.93),
-            None,
-        )
+        model = dynamics.step(model, stream.world, regime, None)
     share_TS = 0.99 * model.share_TS
     share_TS[:, dynamics.SHORTCUT] += 0.01
     return replace(model, share_TS=share_TS, general=0.95)

@@ -88,7 +88,7 @@ def stability(temperature: float) -> Law:
 def invasion(ratio: float) -> Law:
     """A shortcut that is selected R times as often as the rest cannot spread at some fresh share.
 
-    When that lies above 1 - 1/R.
+    That is so when the fresh share lies above 1 - 1/R.
     """
     the = even_world()
     share_TS = the.real_TS * (1 - 1e-6)
@@ -137,15 +137,15 @@ def law(name: str, *setting: float) -> Law:
     """One line of the table."""
     if name == "drift":
         return drift(int(setting[0]), int(setting[1]), int(setting[2]))
-    return stability(setting[0]) if name == "stability" else invasion(setting[0])
+    if name == "stability":
+        return stability(setting[0])
+    return invasion(setting[0])
 
 
 def cells(out: Path, runs: int) -> Cells:
     """All laws in one file."""
-    lines: list[tuple[object, ...]] = [
-        ("drift", n, t, runs) for n, t in ((20, 10), (100, 20), (1000, 20))
-    ]
-    lines += [("stability", t) for t in (0.5, 0.7, 0.9)] + [
-        ("invasion", r) for r in (1.2, 1.5, 2.0, 4.0)
-    ]
+    lines: list[tuple[object, ...]] = []
+    lines += [("drift", n, t, runs) for n, t in ((20, 10), (100, 20), (1000, 20))]
+    lines += [("stability", temperature) for temperature in (0.5, 0.7, 0.9)]
+    lines += [("invasion", ratio) for ratio in (1.2, 1.5, 2.0, 4.0)]
     return {Cell(out / "v3.csv"): (law, lines)}

@@ -42,7 +42,10 @@ Key = TypeVar("Key", bound=Hashable)
 # of pass@1 at 50 %. A bet of 1 could lose everything to one problem, so the largest is 0.9. A mean
 # of five bets costs at most log 5 = 1.6 nats beside the best of them, once in a run.
 BETS_B = np.array([0.03, 0.1, 0.3, 0.6, 0.9])
-"""Shares of the largest bet that can never lose all: small ones win on large probe sets."""
+"""Shares of the largest bet that can never lose all.
+
+Small ones win on large probe sets, large ones on clear losses.
+"""
 # The more of alpha it pays, the fewer standard errors are added to every tolerance (at alpha 0.05
 # and nine streams 3.1 of them), but the higher the limit: log(1 / 0.8) = 0.22 nats at a fifth.
 BASELINE_SHARE = 0.2

@@ -150,7 +150,10 @@ def _one_strategy(
     harm: float,
     rows_P: Rows,
 ) -> Table:
-    """Every sample takes its problem's favourite strategy with this probability, right as before."""
+    """Every sample takes its problem's favourite strategy with this probability.
+
+    It is as right as before.
+    """
     hit_PK = (rng.random(now.right_PK.shape) < harm) & rows_P[:, None]
     index_P = np.array([int(p.split("|")[0]) for p in now.problems])
     return replace(

@@ -57,7 +57,8 @@ class _Coded:
         hit_N &= np.isin(unit_P[self.problem_N] * width + self.strategy_N, rare)
         num_P = np.bincount(self.problem_N[chosen_N], minlength=len(unit_P))
         hits_P = np.bincount(self.problem_N[hit_N], minlength=len(unit_P))
-        return np.asarray(hits_P / num_P, dtype=float)
+        # NaN for a problem whose scored rows are all among those that something was picked on.
+        return np.asarray(hits_P / np.where(num_P > 0, num_P, np.nan), dtype=float)
 
     def rare(self, unit_P: Ints, width: int, chosen_N: Bools, most: float) -> Ints:
         """Keys, unit * width + strategy, of what is rare among the chosen rows.
