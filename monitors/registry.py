@@ -121,5 +121,13 @@ def measure_all(
                 f"monitor {name} failed in round {view.round}: {type(error).__name__}: {error}"
             )
             about = {"traceback": trace}
-            out.append(Reading(Estimand(name), NAN, status="error", reason=message, details=about))
+            out.append(
+                Reading(
+                    Estimand(name),
+                    NAN,
+                    status="error",
+                    reason=message,
+                    details=about,
+                )
+            )
     return out

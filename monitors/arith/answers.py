@@ -154,7 +154,11 @@ def same_answer(gold: str, answer: str) -> bool:
     return read is not None and read == canonical(gold)
 
 
-def _candidate(kind: str, text: str, match: re.Match[str]) -> str:
+def _candidate(
+    kind: str,
+    text: str,
+    match: re.Match[str],
+) -> str:
     """What a marker marks, or "" when it marks nothing."""
     if kind == "boxed":
         return _braced(text, match.end())

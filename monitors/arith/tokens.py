@@ -97,7 +97,11 @@ def _tokens(line: str) -> Iterator[Token]:
         glued = True
 
 
-def _mixed(match: re.Match[str], glued: bool, after_equals: bool) -> Iterator[Token]:
+def _mixed(
+    match: re.Match[str],
+    glued: bool,
+    after_equals: bool,
+) -> Iterator[Token]:
     """`2 1/2` as the number 5/2, or as its four parts where that is no mixed number.
 
     In `= 5 1/2 =` the 5 may be a result and the fraction the start of the next calculation.

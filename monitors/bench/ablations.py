@@ -113,7 +113,11 @@ def series(
             yield a_round.number, a_round.tables, measured(now, a_round.tables.tail_P), before
 
 
-def worse(now: Mapping[str, Floats], before: Mapping[str, Floats], name: str) -> float:
+def worse(
+    now: Mapping[str, Floats],
+    before: Mapping[str, Floats],
+    name: str,
+) -> float:
     """One-sided p-value of a paired t-test that a quantity is no worse than before."""
     difference_P = (before[name] - now[name]) * (-1 if name in UP_IS_BAD else 1)
     spread = float(difference_P.std(ddof=1))
@@ -150,11 +154,19 @@ def run(name: str, seed: int, size: str) -> Alarms:
     return Alarms(name, seed, **found)
 
 
-def _falls(now: Mapping[str, Floats], before: Mapping[str, Floats], name: str) -> bool:
+def _falls(
+    now: Mapping[str, Floats],
+    before: Mapping[str, Floats],
+    name: str,
+) -> bool:
     return bool(now[name].mean() < (1 - FALL) * before[name].mean())
 
 
-def cells(out: Path, runs: int, size: str = "500x16") -> Cells:
+def cells(
+    out: Path,
+    runs: int,
+    size: str = "500x16",
+) -> Cells:
     """A cell for each regime."""
     return {
         Cell(out / "v7.csv", f"{size}/{slug(name)}"): (

@@ -118,7 +118,12 @@ class Run:
     halt_mode: str = ""
 
 
-def run(name: str, seed: int, size: str, rule: DecisionRule) -> Run:
+def run(
+    name: str,
+    seed: int,
+    size: str,
+    rule: DecisionRule,
+) -> Run:
     """One simulated run under the rule, stopped when all that it can show is known."""
     num_problems, num_samples, num_baseline = SIZES[size]
     stream = Stream(

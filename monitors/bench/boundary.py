@@ -55,7 +55,13 @@ class Verdict:
     log_e: float
 
 
-def binomial(size: str, kind: str, together: bool, seed: int, tier: str = Tier.HALT) -> Verdict:
+def binomial(
+    size: str,
+    kind: str,
+    together: bool,
+    seed: int,
+    tier: str = Tier.HALT,
+) -> Verdict:
     """Six monitors of right-or-wrong samples, each exactly on the tier's share of its tolerance.
 
     Three with an absolute tolerance and three with a relative one, and a baseline of 4 k samples.
@@ -74,7 +80,13 @@ def binomial(size: str, kind: str, together: bool, seed: int, tier: str = Tier.H
     share, alpha = TIERS[Tier(tier)]
     monitors = []
     for i in range(1 if together else NUM_MONITORS):
-        quantity, now_P = _monitor(rng, kind, num_problems, num_samples, i % 2 == 1)
+        quantity, now_P = _monitor(
+            rng,
+            kind,
+            num_problems,
+            num_samples,
+            i % 2 == 1,
+        )
         monitors.append((replace(quantity, tolerance=quantity.tolerance / share), now_P))
     z = evidence.baseline_z(alpha, NUM_MONITORS)
     baselines = [quantity.baseline_scores() for quantity, _ in monitors]
@@ -142,10 +154,20 @@ def _monitor(
 
 def _table(right: NDArray[np.bool_], there: NDArray[np.bool_]) -> Table:
     none = np.full(right.shape, -1, dtype=np.int64)
-    return Table(tuple(f"p{i:05d}" for i in range(len(right))), there, right & there, none, none)
+    return Table(
+        tuple(f"p{i:05d}" for i in range(len(right))),
+        there,
+        right & there,
+        none,
+        none,
+    )
 
 
-def all_quantities(size: str, seed: int, tier: str = Tier.HALT) -> Verdict:
+def all_quantities(
+    size: str,
+    seed: int,
+    tier: str = Tier.HALT,
+) -> Verdict:
     """The rule's own quantities, each having truly lost exactly what the tier tolerates.
 
     Eight of them: every simulated sample is scored, so that the share of unscored ones is no part
@@ -205,7 +227,12 @@ def true_losses(
     return {q.stream: lost[q.stream.quantity] * q.tolerance for q in quantities}
 
 
-def name_of(size: str, kind: str, together: bool, tier: str) -> str:
+def name_of(
+    size: str,
+    kind: str,
+    together: bool,
+    tier: str,
+) -> str:
     """The cell of a line of the grid."""
     return f"{prefix(tier)}{size}-{kind}-{'same' if together else 'independent'}"
 

@@ -142,7 +142,12 @@ def world(rng: np.random.Generator) -> World:
     return World(weight_T / weight_T.sum(), real_TS, right_TS, skill_TS)
 
 
-def step(model: Model, the: World, regime: Regime, rng: np.random.Generator | None) -> Model:
+def step(
+    model: Model,
+    the: World,
+    regime: Regime,
+    rng: np.random.Generator | None,
+) -> Model:
     """One round of self-training; without `rng` its expectation (infinitely many samples)."""
     # What is sampled: the model at a temperature, and of that what the filter keeps.
     there_TS = model.share_TS > 0
@@ -236,7 +241,11 @@ def answers(share_XS: Floats, right_XS: Floats) -> Floats:
     return np.asarray(out)
 
 
-def settled(the: World, healthy: Regime, num_rounds: int = 40) -> Model:
+def settled(
+    the: World,
+    healthy: Regime,
+    num_rounds: int = 40,
+) -> Model:
     """The healthy regime's own equilibrium: where every stream begins."""
     model = Model(the.real_TS, the.skill_TS, the.weight_T)
     for _ in range(num_rounds):
@@ -244,7 +253,11 @@ def settled(the: World, healthy: Regime, num_rounds: int = 40) -> Model:
     return model
 
 
-def flattened(model: Model, the: World, power: float = 0.88) -> Model:
+def flattened(
+    model: Model,
+    the: World,
+    power: float = 0.88,
+) -> Model:
     """A base model that spreads over the right strategies more evenly than the real data."""
     flat_TS = np.where(the.right_TS, model.share_TS, 0.0) ** power * the.right_TS
     total_T1 = (model.share_TS * the.right_TS).sum(axis=1, keepdims=True)

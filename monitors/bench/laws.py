@@ -43,7 +43,12 @@ def even_world() -> World:
     )
 
 
-def drift(num: int, num_rounds: int, runs: int, seed: int = 0) -> Law:
+def drift(
+    num: int,
+    num_rounds: int,
+    runs: int,
+    seed: int = 0,
+) -> Law:
     """Without selection 1 - sum p^2 falls by a factor 1 - 1/n a round. n: samples of each type."""
     the, rng = even_world(), np.random.default_rng(seed)
     regime = Regime("neutral", num_samples=num * NUM_TYPES, slips=0.0, prior=0.0)
@@ -118,7 +123,12 @@ def invasion(ratio: float) -> Law:
     )
 
 
-def _deviation(model: Model, the: World, regime: Regime, num_rounds: int = 5) -> float:
+def _deviation(
+    model: Model,
+    the: World,
+    regime: Regime,
+    num_rounds: int = 5,
+) -> float:
     for _ in range(num_rounds):
         model = replace(step(model, the, regime, None), weight_T=the.weight_T)
     return float(np.abs(model.share_TS - the.real_TS).max())

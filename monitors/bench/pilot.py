@@ -124,7 +124,12 @@ def _exact(
     for now in entries[baseline + 1 :]:
         factors = {}
         for name in STREAMS:
-            one = stream(name, now, entries[baseline], entries[baseline + 1])
+            one = stream(
+                name,
+                now,
+                entries[baseline],
+                entries[baseline + 1],
+            )
             factors[name.removesuffix("_v")] = evidence.loss_factors(one, share, z).tolist()
         rounds.append(factors)
         weight = evidence.weigh(rounds, HORIZON)
@@ -184,7 +189,12 @@ def _paired_z(
     return float(loss_P.mean() / se)
 
 
-def one(rule: str, loop: str, baseline: int, share: float) -> Alarm:
+def one(
+    rule: str,
+    loop: str,
+    baseline: int,
+    share: float,
+) -> Alarm:
     """A line of the table."""
     return follow(read(loop), loop, share, baseline, rule)
 

@@ -66,7 +66,12 @@ class Probe:
     names: tuple[str, ...]
 
 
-def probe(rng: np.random.Generator, the: World, num_problems: int, tail_share: float) -> Probe:
+def probe(
+    rng: np.random.Generator,
+    the: World,
+    num_problems: int,
+    tail_share: float,
+) -> Probe:
     """A probe set of that world: typical problems, and a tail slice of rarer and harder ones."""
     num_tail = round(tail_share * num_problems)
     typical_P = rng.choice(NUM_TYPES, num_problems - num_tail, p=the.weight_T)
@@ -88,7 +93,11 @@ def probe(rng: np.random.Generator, the: World, num_problems: int, tail_share: f
     )
 
 
-def cells(model: Model, the: World, problems: Probe) -> tuple[Floats, Floats]:
+def cells(
+    model: Model,
+    the: World,
+    problems: Probe,
+) -> tuple[Floats, Floats]:
     """P(strategy) and P(right | strategy) for each problem, (P, S) both.
 
     All that the truth and the samples depend on.

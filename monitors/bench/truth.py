@@ -107,10 +107,19 @@ def truth(
     wrong_A = np.append(wrong_PA[:, :-1].ravel() / len(right_P), wrong_PA[:, -1].mean())
     spread = float((1 - (share_PS**2).sum(axis=1)).mean())
     entropy = float(-(share_PS * np.log(np.maximum(share_PS, 1e-300))).sum(axis=1).mean())
-    return Truth({name: float(x.mean()) for name, x in score.items()}, wrong_A, spread, entropy)
+    return Truth(
+        {name: float(x.mean()) for name, x in score.items()},
+        wrong_A,
+        spread,
+        entropy,
+    )
 
 
-def losses(baseline: Truth, now: Truth, quantities: Sequence[Quantity]) -> dict[str, float]:
+def losses(
+    baseline: Truth,
+    now: Truth,
+    quantities: Sequence[Quantity],
+) -> dict[str, float]:
     """How much of its tolerance each quantity has truly lost, by its id."""
     out = {}
     for q in quantities:
@@ -132,7 +141,11 @@ def losses(baseline: Truth, now: Truth, quantities: Sequence[Quantity]) -> dict[
     return out
 
 
-def fallen(before: Mapping[str, float], now: Mapping[str, float], by: float = EVENT) -> bool:
+def fallen(
+    before: Mapping[str, float],
+    now: Mapping[str, float],
+    by: float = EVENT,
+) -> bool:
     """Whether pass@1 or the tail's pass@k lies `by` below what it was before."""
     both = (QuantityId.ACCURACY, QuantityId.TAIL_ACCURACY)
     return any(before[id] - now[id] >= by for id in both)

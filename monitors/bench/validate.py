@@ -33,7 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
     )
     parser.add_argument("what", choices=[*RUNS, "pilot", "table"])
-    parser.add_argument("--runs", type=int, default=0, help=f"runs of a cell, as committed: {RUNS}")
+    parser.add_argument(
+        "--runs",
+        type=int,
+        default=0,
+        help=f"runs of a cell, as committed: {RUNS}",
+    )
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, default=cells.OUT)
     parser.add_argument(

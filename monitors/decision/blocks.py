@@ -61,7 +61,11 @@ def cuts(num: int, size: int) -> Ints:
     ).astype(np.int64)
 
 
-def block_scores(rows: Table, size: int, score: BlockScore) -> Floats:
+def block_scores(
+    rows: Table,
+    size: int,
+    score: BlockScore,
+) -> Floats:
     """The score of every block of every cut, shape (P, R, M); NaN where one holds padding.
 
     M = 0 where there is not one block: no problems, or too few columns. Then `score` is not asked.

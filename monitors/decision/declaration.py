@@ -102,7 +102,12 @@ class GuardedQuantity:
     def estimand(self, main_family: str, size: int) -> Estimand:
         """What the quantity's value is called in a table of readings."""
         family = main_family if self.family == MAIN else self.family
-        return Estimand(self.statistic.format(size=size), family, self.slice, self.samples)
+        return Estimand(
+            self.statistic.format(size=size),
+            family,
+            self.slice,
+            self.samples,
+        )
 
 
 class Limits(Protocol):

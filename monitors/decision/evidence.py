@@ -111,7 +111,11 @@ def baseline_z(alpha: float, num_streams: int) -> float:
     return float(-ndtri(BASELINE_SHARE * alpha / max(num_streams, 1)))
 
 
-def loss_factors(stream: Stream, share: float, z: float) -> Floats:
+def loss_factors(
+    stream: Stream,
+    share: float,
+    z: float,
+) -> Floats:
     """Log growth of every bet on "the mean has fallen by more than tolerated"; shape (B,).
 
     While it has not, the expectation of each bet's growth is at most 1.
@@ -120,17 +124,31 @@ def loss_factors(stream: Stream, share: float, z: float) -> Floats:
     return _grow(stream, stream.baseline_P - tolerated, 1.0, 1 + tolerated)
 
 
-def recovery_factors(stream: Stream, share: float, z: float) -> Floats:
+def recovery_factors(
+    stream: Stream,
+    share: float,
+    z: float,
+) -> Floats:
     """Log growth of every bet on "the mean is back within the tolerance"; shape (B,).
 
     While it is not, the expectation of each bet's growth is at most 1.
     """
     # -z: here the baseline's noise would be an excuse, so it is taken off the tolerance.
     allowed = stream.tolerated(share, -z)
-    return _grow(stream, stream.baseline_P - allowed, -1.0, 1 + abs(allowed))
+    return _grow(
+        stream,
+        stream.baseline_P - allowed,
+        -1.0,
+        1 + abs(allowed),
+    )
 
 
-def _grow(stream: Stream, level_P: Floats, sign: float, worst: float) -> Floats:
+def _grow(
+    stream: Stream,
+    level_P: Floats,
+    sign: float,
+    worst: float,
+) -> Floats:
     """sum_P log mean_R prod_M (1 + lambda gain) for each bet lambda, gain = sign (level - block).
 
     No gain lies below -worst. No block, no bet.
@@ -144,7 +162,12 @@ def _grow(stream: Stream, level_P: Floats, sign: float, worst: float) -> Floats:
     share_PR = np.ones((1, 1))
     if not even:
         share_PR = least / np.maximum(num_PR, 1)
-    log_BPR = _products(stream, level_P, sign, (BETS_B / worst)[:, None, None] * share_PR)
+    log_BPR = _products(
+        stream,
+        level_P,
+        sign,
+        (BETS_B / worst)[:, None, None] * share_PR,
+    )
     if even:
         return np.asarray((log_sum(log_BPR) - log(num_PR.shape[1])).sum(axis=1))
     some_P = num_PR.any(axis=1)
@@ -153,7 +176,12 @@ def _grow(stream: Stream, level_P: Floats, sign: float, worst: float) -> Floats:
     return np.asarray(mean_BP.sum(axis=1))
 
 
-def _products(stream: Stream, level_P: Floats, sign: float, bet_BPR: Floats) -> Floats:
+def _products(
+    stream: Stream,
+    level_P: Floats,
+    sign: float,
+    bet_BPR: Floats,
+) -> Floats:
     """Logarithm of prod_M (1 + bet gain), (B, P, R).
 
     Scores of 0 and 1 are counted instead of multiplied one by one: the same number, much sooner.
@@ -231,7 +259,12 @@ def weigh(
     parts = [by_stream[stream] + log(share[stream]) for stream in by_stream]
     # 1e-9: what rounding leaves of shares that sum to 1 is no stream.
     parts += [log(unspent)] if unspent > 1e-9 else []
-    weight = Weight(float(log_sum(np.array(parts))), by_stream, 0, share)
+    weight = Weight(
+        float(log_sum(np.array(parts))),
+        by_stream,
+        0,
+        share,
+    )
     if not since:
         return weight
     return Weight(weight.log_e, by_stream, since[weight.driver], share)

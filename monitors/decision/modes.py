@@ -61,7 +61,11 @@ def attribute(
     return name_mode(symptoms(now), symptoms(then), set(of(then, "slice", tail_slice).problem))
 
 
-def name_mode(now: Symptoms, then: Symptoms, tail: Collection[str]) -> FailureMode | None:
+def name_mode(
+    now: Symptoms,
+    then: Symptoms,
+    tail: Collection[str],
+) -> FailureMode | None:
     """The mode, or None, from which quantities rose or fell since the baseline.
 
     Paired by problem, two-sided 5 % each; the first that fits:
@@ -95,7 +99,12 @@ def name_mode(now: Symptoms, then: Symptoms, tail: Collection[str]) -> FailureMo
     return FailureMode.DRIFT if accuracy < 0 else None
 
 
-def _moved(now: Symptoms, then: Symptoms, tail: Collection[str], inside: bool) -> int:
+def _moved(
+    now: Symptoms,
+    then: Symptoms,
+    tail: Collection[str],
+    inside: bool,
+) -> int:
     """The lower of the directions of pass@1 and DCP inside or outside the tail slice."""
     found = []
     for name in ("accuracy", "diversity"):

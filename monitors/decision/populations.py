@@ -73,7 +73,12 @@ class Design:
             raise ValueError(f"{self}: expected at least 2 problems and 1 sample of each")
 
 
-def of_baseline(view: RoundView, main_family: str, tail_slice: str, about: str) -> Population:
+def of_baseline(
+    view: RoundView,
+    main_family: str,
+    tail_slice: str,
+    about: str,
+) -> Population:
     """A baseline's own samples as the population."""
     probe = view.probe
     main = _table(of(probe, "family", main_family))
@@ -88,7 +93,11 @@ def of_baseline(view: RoundView, main_family: str, tail_slice: str, about: str) 
     )
 
 
-def typical(accuracy: float = 0.5, num_problems: int = 200, num_samples: int = 128) -> Population:
+def typical(
+    accuracy: float = 0.5,
+    num_problems: int = 200,
+    num_samples: int = 128,
+) -> Population:
     """A simulated model: problems differ in difficulty, four ways at 45, 30, 17 and 8 %.
 
     The harder quarter is the tail; each problem has three wrong answers.
@@ -111,20 +120,37 @@ def typical(accuracy: float = 0.5, num_problems: int = 200, num_samples: int = 1
     main = Table(problems, everywhere, right, strategy, answer, labels)
     # Mean 6.4 / (6.4 + 1.6) = 80 %.
     other = rng.random(shape) < rng.beta(6.4, 1.6, num_problems)[:, None]
-    others = Table(problems, everywhere, other, np.full(shape, -1), answer, labels)
+    others = Table(
+        problems,
+        everywhere,
+        other,
+        np.full(shape, -1),
+        answer,
+        labels,
+    )
     about = (
         f"a typical model: {accuracy:.0%} of the samples right (problems differ: Beta with"
         f" {spread:g} pseudo-samples), four strategies at 45, 30, 17 and 8 %, the hardest quarter"
         " is the tail, other families at 80 %"
     )
-    return Population(main, np.arange(num_problems) >= 0.75 * num_problems, others, about)
+    return Population(
+        main,
+        np.arange(num_problems) >= 0.75 * num_problems,
+        others,
+        about,
+    )
 
 
 def _table(samples: Samples) -> Table:
     rows = samples.where(np.isfinite(samples.correct))
     # One label more than there are answers, for a shortcut that no sample has taken yet.
     answers = [*codes(rows.answer)[0], "\0nobody's"]
-    return table(rows, sorted(set(rows.problem)), codes(rows.strategy)[0], answers)
+    return table(
+        rows,
+        sorted(set(rows.problem)),
+        codes(rows.strategy)[0],
+        answers,
+    )
 
 
 def _wrong(
@@ -218,7 +244,12 @@ HARMS: Mapping[Harm, Harming] = {
 }
 
 
-def _draw(rng: np.random.Generator, rows: Table, index_P: NDArray[np.int64], num: int) -> Table:
+def _draw(
+    rng: np.random.Generator,
+    rows: Table,
+    index_P: NDArray[np.int64],
+    num: int,
+) -> Table:
     """`num` samples of each of these problems, with replacement.
 
     Problems are named "index|place".
@@ -238,7 +269,11 @@ def _draw(rng: np.random.Generator, rows: Table, index_P: NDArray[np.int64], num
     )
 
 
-def _chosen(rng: np.random.Generator, rows: Table, num: int) -> NDArray[np.int64]:
+def _chosen(
+    rng: np.random.Generator,
+    rows: Table,
+    num: int,
+) -> NDArray[np.int64]:
     """Which problems the probe set has: all if as many are asked for, else drawn."""
     have = len(rows.problems)
     if num == have:
@@ -269,7 +304,16 @@ def drawn(
         others = None
         if rest is not None and other is not None:
             others = Pair(other, _draw(rng, rest, other_P, design.num_samples))
-        out.append(Tables(main, tail_P, main, family_P, others, all_judged(main, others)))
+        out.append(
+            Tables(
+                main,
+                tail_P,
+                main,
+                family_P,
+                others,
+                all_judged(main, others),
+            )
+        )
     return out
 
 

@@ -29,7 +29,11 @@ def change(guard: GuardReading) -> str:
     return f"{text} [{guard.note}]" if guard.note else text
 
 
-def head(tier: Tier, found: TierEvidence, watch_share: float) -> str:
+def head(
+    tier: Tier,
+    found: TierEvidence,
+    watch_share: float,
+) -> str:
     """Which tier acts, and on how much evidence."""
     beyond = "its tolerance"
     if tier is Tier.WATCH:

@@ -203,7 +203,12 @@ class DecisionRule:
         # The promise covers what is measured; a run that has lost a quantity is not covered.
         if lost:
             return Decision(view.round, Action.HALT, lost, unmeasured=unmeasured)
-        shown = self._shown(guards, baselines[0].round, _values(readings), baseline_readings)
+        shown = self._shown(
+            guards,
+            baselines[0].round,
+            _values(readings),
+            baseline_readings,
+        )
         idle = tuple(m.id for m in missing if m.why is Why.IDLE)
         return Weighing(self, view, baselines, guards, idle, history).decide(shown, unmeasured)
 

@@ -110,7 +110,12 @@ class Tables:
     has_tail: bool = False
 
 
-def tables_of(baseline: Samples, probe: Samples, main_family: str, tail_slice: str) -> Tables:
+def tables_of(
+    baseline: Samples,
+    probe: Samples,
+    main_family: str,
+    tail_slice: str,
+) -> Tables:
     """The samples of a baseline and of a round as tables."""
     then, now = of(baseline, "family", main_family), of(probe, "family", main_family)
     main = pair(then, now)
@@ -229,14 +234,28 @@ def table(
     ):
         index = {label: i for i, label in enumerate(known)}
         grid[at] = [index.get(value, -1) for value in values]
-    return shuffled(Table(tuple(problems), there, right, named[0], named[1], tuple(answers)))
+    return shuffled(
+        Table(
+            tuple(problems),
+            there,
+            right,
+            named[0],
+            named[1],
+            tuple(answers),
+        )
+    )
 
 
 def shuffled(rows: Table) -> Table:
     """The same with every problem's samples in a random order that their content alone decides."""
     problem_N, column_N = rows.there_PK.nonzero()
     at = (problem_N, column_N)
-    order_N = permuted(problem_N, rows.right_PK[at], rows.strategy_PK[at], rows.answer_PK[at])
+    order_N = permuted(
+        problem_N,
+        rows.right_PK[at],
+        rows.strategy_PK[at],
+        rows.answer_PK[at],
+    )
     source_PK = np.zeros(rows.there_PK.shape, dtype=np.int64)
     source_PK[at] = column_N[order_N]
     there = rows.there_PK

@@ -69,11 +69,21 @@ def right_votes(
         judged = [right for right, other in scored if other == said]
         if judged and 2 * sum(judged) > len(judged):
             winners.append(votes[said])
-    return _vote(tuple(sorted(winners)), tuple(sorted(votes.values())), len(correct), k)
+    return _vote(
+        tuple(sorted(winners)),
+        tuple(sorted(votes.values())),
+        len(correct),
+        k,
+    )
 
 
 @lru_cache(maxsize=8192)
-def _vote(winners: tuple[int, ...], votes: tuple[int, ...], num_samples: int, k: int) -> float:
+def _vote(
+    winners: tuple[int, ...],
+    votes: tuple[int, ...],
+    num_samples: int,
+    k: int,
+) -> float:
     """The chance that one of the right answers wins the vote of a random k-subset.
 
     Counts, for each right answer and each number j of votes for it, the subsets in which no other
@@ -102,7 +112,11 @@ def _vote(winners: tuple[int, ...], votes: tuple[int, ...], num_samples: int, k:
     return total / comb(num_samples, k)
 
 
-def _ways(rivals: Sequence[int], j: int, k: int) -> dict[tuple[int, int], int]:
+def _ways(
+    rivals: Sequence[int],
+    j: int,
+    k: int,
+) -> dict[tuple[int, int], int]:
     """(Votes spent on rivals that could reach j, rivals tied at j) -> number of subsets."""
     ways = {(0, 0): 1}
     for count in rivals:

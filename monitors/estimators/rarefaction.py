@@ -144,7 +144,14 @@ def size_at(c: Counted, target: float) -> float:
     if coverage(c, high) <= target:
         # Nothing seen once: coverage is 1 from n on, and more samples change nothing.
         return c.n if c.f1 == 0 else high
-    return float(brentq(lambda m: coverage(c, m) - target, low, high, xtol=1e-6))
+    return float(
+        brentq(
+            lambda m: coverage(c, m) - target,
+            low,
+            high,
+            xtol=1e-6,
+        )
+    )
 
 
 class Compared(NamedTuple):
@@ -157,7 +164,11 @@ class Compared(NamedTuple):
     size_then: float
 
 
-def at_equal_coverage(now: Counted, then: Counted, reach: float = 2.0) -> Compared:
+def at_equal_coverage(
+    now: Counted,
+    then: Counted,
+    reach: float = 2.0,
+) -> Compared:
     """Both samples at the largest coverage that both can reach.
 
     That is the lesser coverage of the two, each extrapolated to `reach` times its size.

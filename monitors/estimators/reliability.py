@@ -17,7 +17,11 @@ from ouroloop.monitors.estimators.stats import clopper_pearson
 Floats = NDArray[np.float64]
 
 
-def brier(confidence_N: Floats, correct_N: Floats, num_N: Floats) -> Floats:
+def brier(
+    confidence_N: Floats,
+    correct_N: Floats,
+    num_N: Floats,
+) -> Floats:
     """Brier score per row, (confidence - correct)^2, less the noise of a share of `num` votes.
 
     NaN for num < 2. E[(c_hat - y)^2] = (c - y)^2 + c (1 - c) / num, and c_hat (1 - c_hat) / (num -
@@ -29,7 +33,11 @@ def brier(confidence_N: Floats, correct_N: Floats, num_N: Floats) -> Floats:
     return np.where(num_N >= 2, square_N - noise_N, np.nan)
 
 
-def smooth_ece(confidence_N: Floats, correct_N: Floats, num_cells: int = 2048) -> float:
+def smooth_ece(
+    confidence_N: Floats,
+    correct_N: Floats,
+    num_cells: int = 2048,
+) -> float:
     """Smooth expected calibration error, in [0, 1]; 0 is calibrated. NaN without rows.
 
     Biased up by noise (0.05 at 200 rows).
@@ -59,7 +67,14 @@ def smooth_ece(confidence_N: Floats, correct_N: Floats, num_cells: int = 2048) -
         return error(least)
     if error(1.0) >= 1.0:
         return 1.0
-    return float(brentq(lambda sigma: error(sigma) - sigma, least, 1.0, xtol=1e-6))
+    return float(
+        brentq(
+            lambda sigma: error(sigma) - sigma,
+            least,
+            1.0,
+            xtol=1e-6,
+        )
+    )
 
 
 class Sums(NamedTuple):
@@ -164,7 +179,11 @@ def signed_root(square: float) -> float:
     return float(np.sign(square) * np.sqrt(abs(square)))
 
 
-def debiased_ece(confidence_N: Floats, correct_N: Floats, num_bins: int = 15) -> float:
+def debiased_ece(
+    confidence_N: Floats,
+    correct_N: Floats,
+    num_bins: int = 15,
+) -> float:
     """L2 calibration error over equal-mass bins, without the noise that makes ECE positive.
 
     About 0 if calibrated: sum_b w_b [mean_b(r)^2 - var_b(r) / n_b], r = confidence - correct: the

@@ -190,7 +190,11 @@ def split_halves(
         yield first_N, second_N
 
 
-def votes(samples: Samples, size: int, num_splits: int = NUM_SPLITS) -> Votes:
+def votes(
+    samples: Samples,
+    size: int,
+    num_splits: int = NUM_SPLITS,
+) -> Votes:
     """Votes of half of `size` samples, for every problem with so many scored ones (M10).
 
     One half votes, the other says how sure the vote is. With `num_splits` random choices of the
@@ -216,7 +220,12 @@ def votes(samples: Samples, size: int, num_splits: int = NUM_SPLITS) -> Votes:
     correct_M = np.bincount(cell_N, weights=rows.correct) / np.bincount(cell_N)
     out = np.zeros((4, num_splits, len(problems)))
     rng = np.random.default_rng(SEED + 1)
-    halves = split_halves((rows.correct.astype(np.int64), answer_N), problem_N, num_splits, size)
+    halves = split_halves(
+        (rows.correct.astype(np.int64), answer_N),
+        problem_N,
+        num_splits,
+        size,
+    )
     for index, (first_N, second_N) in enumerate(halves):
         first_M = np.bincount(cell_N[first_N], minlength=len(keys)) * readable_M
         second_M = np.bincount(cell_N[second_N], minlength=len(keys))

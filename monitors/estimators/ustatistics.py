@@ -14,7 +14,11 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-def pass_at_k(correct_P: Floats, num_P: Floats, k: int) -> Floats:
+def pass_at_k(
+    correct_P: Floats,
+    num_P: Floats,
+    k: int,
+) -> Floats:
     """P(at least one of k samples is right) per problem: 1 - C(n - c, k) / C(n, k).
 
     Range [0, 1]; NaN where n < k. Unbiased (the plug-in 1 - (1 - c/n)^k is biased down).
@@ -29,7 +33,11 @@ def pass_at_k(correct_P: Floats, num_P: Floats, k: int) -> Floats:
     return np.where(num_P >= k, 1 - miss_P, np.nan)
 
 
-def same_pairs(problem_N: Ints, category_N: Ints, num_problems: int) -> Floats:
+def same_pairs(
+    problem_N: Ints,
+    category_N: Ints,
+    num_problems: int,
+) -> Floats:
     """Ordered pairs of two samples of one problem in the same category: sum_s n_s (n_s - 1).
 
     Category -1 counts as one.
@@ -43,7 +51,11 @@ def same_pairs(problem_N: Ints, category_N: Ints, num_problems: int) -> Floats:
     return np.bincount(keys // width, weights=pairs, minlength=num_problems).astype(float)
 
 
-def distinct_pair_share(num_P: Floats, among_P: Floats, same_P: Floats) -> Floats:
+def distinct_pair_share(
+    num_P: Floats,
+    among_P: Floats,
+    same_P: Floats,
+) -> Floats:
     """[m (m - 1) - same] / [n (n - 1)] per problem; NaN for n < 2.
 
     The probability that two of n samples both lie in the chosen m and differ.
@@ -87,7 +99,11 @@ def entropy(count_S: Floats) -> float:
     return max(0.0, float(np.log(total) - mean_log))
 
 
-def entropy_without_each(problem_M: Ints, strategy_M: Ints, count_M: Floats) -> Floats:
+def entropy_without_each(
+    problem_M: Ints,
+    strategy_M: Ints,
+    count_M: Floats,
+) -> Floats:
     """`entropy` of the pooled counts with one problem left out, for each problem (jackknife).
 
     Shape (P,), P = problem_M.max() + 1. NaN where nothing is left. In O(M) for M cells: leaving a
@@ -106,7 +122,12 @@ def entropy_without_each(problem_M: Ints, strategy_M: Ints, count_M: Floats) -> 
     return np.where(left_P > 0, entropy_P, np.nan)
 
 
-def collision(problem_M: Ints, output_M: Ints, share_M: Floats, num_problems: int) -> Floats:
+def collision(
+    problem_M: Ints,
+    output_M: Ints,
+    share_M: Floats,
+    num_problems: int,
+) -> Floats:
     """Per problem: probability that a sample's output equals that of a sample of another problem.
 
     The mean over problems is the U-statistic over pairs of different problems, unbiased (the share

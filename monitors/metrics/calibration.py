@@ -137,7 +137,11 @@ class ModelCalibration:
         return max(2, min([self.vote_size, *there]))
 
     @staticmethod
-    def _overconfidence(estimand: Estimand, view: RoundView, votes: scores.Votes) -> Reading:
+    def _overconfidence(
+        estimand: Estimand,
+        view: RoundView,
+        votes: scores.Votes,
+    ) -> Reading:
         """Over all families, with the points of the reliability diagram."""
         confidence, correct = votes.confidence_RP.ravel(), votes.correct_RP.ravel()
         families = sorted({str(f) for f in view.probe.family})
@@ -188,7 +192,11 @@ class ModelCalibration:
         ]
 
 
-def _overconfidence_of(view: RoundView, votes: scores.Votes, family: str) -> Estimate:
+def _overconfidence_of(
+    view: RoundView,
+    votes: scores.Votes,
+    family: str,
+) -> Estimate:
     family_of = dict(zip(view.probe.problem, view.probe.family, strict=True))
     score = votes.overconfidence()
     return mean([value for problem, value in score.items() if family_of[problem] == family])
@@ -296,7 +304,14 @@ def _agreement(critics: Critics) -> Reading:
     if known.any():
         gap = _mean(agreement - right, scores.codes(critics.problem[known])[1])
     why = "no judged draft has a vote share and a known truth"
-    return reading(CRITIC[5], gap, "share", "none", why, {"auroc": number(auroc(agreement, right))})
+    return reading(
+        CRITIC[5],
+        gap,
+        "share",
+        "none",
+        why,
+        {"auroc": number(auroc(agreement, right))},
+    )
 
 
 def auroc(score_N: Floats, right_N: Floats) -> float:

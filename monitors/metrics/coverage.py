@@ -104,7 +104,12 @@ class Coverage:
         kept, num = UNDEFINED, len(started)
         if started:
             value, low, high, clusters = self._alive(now[s] for s in started)
-            kept = Estimate(value / num, low / num, high / num, clusters)
+            kept = Estimate(
+                value / num,
+                low / num,
+                high / num,
+                clusters,
+            )
         lost = [s for s in started if now[s].value < self.alive_share]
         about = {"started": started, "lost": lost}
         parts = {f: self._shares(of(probe, "family", f)) for f in families(probe)}
@@ -170,7 +175,11 @@ class Coverage:
         }
 
 
-def pooled_shares(rows: Samples, most: int, also: Iterable[str] = ()) -> dict[str, Estimate]:
+def pooled_shares(
+    rows: Samples,
+    most: int,
+    also: Iterable[str] = (),
+) -> dict[str, Estimate]:
     """Share of each strategy among the samples with a strategy id, clustered.
 
     Args:

@@ -97,7 +97,11 @@ class Diversity:
         return [*out, reading(COLLISION, collided, *KINDS[COLLISION], why)]
 
     @staticmethod
-    def _hill(name: Estimand, estimate: Callable[[Samples], Estimate], probe: Samples) -> Reading:
+    def _hill(
+        name: Estimand,
+        estimate: Callable[[Samples], Estimate],
+        probe: Samples,
+    ) -> Reading:
         details = {
             "right": as_json(estimate(probe.where(probe.correct == 1))),
             "families": by_family(probe, estimate),
@@ -105,7 +109,12 @@ class Diversity:
         if name == HILL_2:
             # The ends change places: where Gini-Simpson is high, equal strategies are few.
             value, low, high, num = gini_simpson_all(probe)
-            same = Estimate(1 - value, 1 - high, 1 - low, num)
+            same = Estimate(
+                1 - value,
+                1 - high,
+                1 - low,
+                num,
+            )
             details["within"] = as_json(inverse(same))
         why = NO_STRATEGIES
         if scores.codes(probe.strategy)[0]:
@@ -164,7 +173,12 @@ def strategy_entropy(rows: Samples) -> Estimate:
     square = np.sum((without_P - without_P.mean()) ** 2)
     se = float(np.sqrt((num - 1) / num * square))
     half = float(stdtrit(num - 1, 0.975)) * se
-    return Estimate(value, max(0.0, value - half), value + half, num)
+    return Estimate(
+        value,
+        max(0.0, value - half),
+        value + half,
+        num,
+    )
 
 
 def strategy_entropy_correct(rows: Samples) -> Estimate:
@@ -175,7 +189,12 @@ def strategy_entropy_correct(rows: Samples) -> Estimate:
 def hill_1(rows: Samples) -> Estimate:
     """Exp of `strategy_entropy`, with the interval's ends likewise."""
     value, low, high, num = strategy_entropy(rows)
-    return Estimate(float(np.exp(value)), float(np.exp(low)), float(np.exp(high)), num)
+    return Estimate(
+        float(np.exp(value)),
+        float(np.exp(low)),
+        float(np.exp(high)),
+        num,
+    )
 
 
 def hill_2(rows: Samples) -> Estimate:

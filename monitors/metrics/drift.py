@@ -94,7 +94,11 @@ class Drift:
         ]
 
 
-def neutral(rounds: int, num: int, fresh_share: float = 0.0) -> tuple[float, float]:
+def neutral(
+    rounds: int,
+    num: int,
+    fresh_share: float = 0.0,
+) -> tuple[float, float]:
     """(a, b): expected homozygosity after `rounds` of resampling `num` is a + b F_0.
 
     One round, with fresh data that have round 0's shares: F' = 1/n + (1 - 1/n) [(1 - fresh)^2 F +

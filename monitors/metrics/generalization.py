@@ -92,7 +92,12 @@ class Generalization:
         for name in slices if len(slices) > 1 else ():
             yield from self._sampled(part.of("slice", name), family, name)
 
-    def _sampled(self, part: Part, family: str, slice: str = EVERY) -> Iterator[Reading]:
+    def _sampled(
+        self,
+        part: Part,
+        family: str,
+        slice: str = EVERY,
+    ) -> Iterator[Reading]:
         one = Estimand("accuracy/pass@1", family, slice)
         yield self._read(one, scores.accuracy, part, f"no probe sample of {family} was scored")
         if self.k > 1:
@@ -104,7 +109,12 @@ class Generalization:
         k = self.majority_k
         why = f"no problem of {family} has {k} samples, one of them scored"
         vote = partial(majority_at, k=k)
-        return self._read(Estimand(f"accuracy/maj@{k}", family), vote, part, why)
+        return self._read(
+            Estimand(f"accuracy/maj@{k}", family),
+            vote,
+            part,
+            why,
+        )
 
     def _others(self, probe: Part, main: str) -> Reading:
         others = probe.without(main)
@@ -126,7 +136,12 @@ class Generalization:
             yield self._read(name, scores.accuracy, greedy.of("family", family), why)
 
     @staticmethod
-    def _read(estimand: Estimand, score: scores.Score, part: Part, why: str) -> Reading:
+    def _read(
+        estimand: Estimand,
+        score: scores.Score,
+        part: Part,
+        why: str,
+    ) -> Reading:
         current, change = score(part.now), None
         if part.then is not None:
             change = as_json(paired(current, score(part.then)).interval())

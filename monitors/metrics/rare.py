@@ -51,7 +51,13 @@ class _Coded:
     strategy_N: Ints
     right_N: Bools
 
-    def mass(self, unit_P: Ints, rare: Ints, width: int, chosen_N: Bools) -> Floats:
+    def mass(
+        self,
+        unit_P: Ints,
+        rare: Ints,
+        width: int,
+        chosen_N: Bools,
+    ) -> Floats:
         """Per problem: share of the chosen rows that are right by a rare strategy of its unit."""
         hit_N = chosen_N & self.right_N & (self.strategy_N >= 0)
         hit_N &= np.isin(unit_P[self.problem_N] * width + self.strategy_N, rare)
@@ -60,7 +66,13 @@ class _Coded:
         # NaN for a problem whose scored rows are all among those that something was picked on.
         return np.asarray(hits_P / np.where(num_P > 0, num_P, np.nan), dtype=float)
 
-    def rare(self, unit_P: Ints, width: int, chosen_N: Bools, most: float) -> Ints:
+    def rare(
+        self,
+        unit_P: Ints,
+        width: int,
+        chosen_N: Bools,
+        most: float,
+    ) -> Ints:
         """Keys, unit * width + strategy, of what is rare among the chosen rows.
 
         Rare: "right and this strategy" has a frequency in (0, most].
@@ -159,7 +171,11 @@ def held_out_rare_mass(
     return pair.by_problem(now_P), pair.by_problem(then_P)
 
 
-def _pair(current: Samples, reference: Samples, most: float) -> _Pair | None:
+def _pair(
+    current: Samples,
+    reference: Samples,
+    most: float,
+) -> _Pair | None:
     """Both rounds as numbers; None when they share no problem."""
     families = families_with_strategies(reference)
     then_rows, now_rows = _usable(reference, families), _usable(current, families)
@@ -189,7 +205,11 @@ def _rows_of(rows: Samples, problems: list[str]) -> Samples:
     return rows.where(np.array([p in chosen for p in rows.problem], dtype=bool))
 
 
-def _coded(rows: Samples, problems: list[str], labels: list[str]) -> _Coded:
+def _coded(
+    rows: Samples,
+    problems: list[str],
+    labels: list[str],
+) -> _Coded:
     problem = {p: i for i, p in enumerate(problems)}
     strategy = {s: i for i, s in enumerate(labels)}
     return _Coded(

@@ -91,7 +91,11 @@ def families(samples: Samples) -> list[str]:
     return sorted({str(f) for f in samples.family})
 
 
-def of(samples: Samples, field: Literal["family", "slice"], value: str) -> Samples:
+def of(
+    samples: Samples,
+    field: Literal["family", "slice"],
+    value: str,
+) -> Samples:
     """The rows of one family or slice."""
     mask: NDArray[np.bool_] = np.array([v == value for v in getattr(samples, field)], dtype=bool)
     return samples.where(mask)
@@ -112,7 +116,11 @@ def largest_family(samples: Samples) -> str:
     return max(sizes, key=lambda family: sizes[family], default="")
 
 
-def main_family_of(chosen: str | None, view: RoundView, reference: RoundView | None) -> str:
+def main_family_of(
+    chosen: str | None,
+    view: RoundView,
+    reference: RoundView | None,
+) -> str:
     """The family that the loop trains: the one that was chosen, else the reference's largest."""
     return largest_family((reference or view).probe) if chosen is None else chosen
 

@@ -141,7 +141,12 @@ def compression(block: list[bytes]) -> float:
     return len(raw) / len(zlib.compress(raw, 9))
 
 
-def ends_in_loop(text: str, repeats: int = 3, least: int = 48, longest: int = 200) -> bool:
+def ends_in_loop(
+    text: str,
+    repeats: int = 3,
+    least: int = 48,
+    longest: int = 200,
+) -> bool:
     """Whether the text ends in one unit again and again; the loop may be cut anywhere.
 
     Args:

@@ -172,7 +172,11 @@ def _estimate(
     return jackknife(value, without, num)
 
 
-def _compare(tables: list[Floats], num: int, of: Callable[[Compared], float]) -> Estimate:
+def _compare(
+    tables: list[Floats],
+    num: int,
+    of: Callable[[Compared], float],
+) -> Estimate:
     def statistic(c: list[Counted]) -> float:
         # A group may hold all that one of the rounds has: then nothing is left to compare.
         if not c[0].n or not c[-1].n:

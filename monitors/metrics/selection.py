@@ -135,7 +135,12 @@ class Selection:
         }
         num = len(set(pool.problem))
         ends = Estimate(first.ratio, low, high, num)
-        fresh = Estimate(fresh_share(first.ratio), fresh_share(low), fresh_share(high), num)
+        fresh = Estimate(
+            fresh_share(first.ratio),
+            fresh_share(low),
+            fresh_share(high),
+            num,
+        )
         return [
             reading(NAMES[0], ends, "ratio", "down", "", details),
             reading(NAMES[1], fresh, "share", "down", "", {"cluster": first.cluster}),
@@ -228,7 +233,12 @@ def ratios_of(
     ]
 
 
-def _fits(cluster_N: Ints, problem_N: Ints, kept: Bools, min_raw: int) -> dict[int, _Fit]:
+def _fits(
+    cluster_N: Ints,
+    problem_N: Ints,
+    kept: Bools,
+    min_raw: int,
+) -> dict[int, _Fit]:
     """Log R of every cluster with at least `min_raw` rows."""
     width, num = int(cluster_N.max()) + 1, int(problem_N.max()) + 1
     # A cell is a problem and a cluster, so the moments cost as much as there are cells.
@@ -255,7 +265,13 @@ def _fits(cluster_N: Ints, problem_N: Ints, kept: Bools, min_raw: int) -> dict[i
     for s in np.flatnonzero(raw_S >= min_raw).tolist():
         share = float(raw_S[s] / raw_M.sum())
         ratio = float(kept_S[s] / kept_M.sum()) / share
-        fits[s] = _Fit(ratio, share, num, max(float(square_S[s]), 0.0), float(fourth_S[s]))
+        fits[s] = _Fit(
+            ratio,
+            share,
+            num,
+            max(float(square_S[s]), 0.0),
+            float(fourth_S[s]),
+        )
     return fits
 
 
@@ -311,7 +327,11 @@ class _Fit:
         return float(2 * stdtr(df, -distance / se))
 
 
-def _right(cluster_N: Ints, correct: Floats, width: int) -> list[float]:
+def _right(
+    cluster_N: Ints,
+    correct: Floats,
+    width: int,
+) -> list[float]:
     """Share right among each cluster's scored rows; NaN without any."""
     known = np.isfinite(correct)
     num_S = np.bincount(cluster_N[known], minlength=width)

@@ -74,7 +74,11 @@ class Shortcut:
         return [top, *grown]
 
     @staticmethod
-    def _grown(estimand: Estimand, view: RoundView, reference: RoundView | None) -> Reading:
+    def _grown(
+        estimand: Estimand,
+        view: RoundView,
+        reference: RoundView | None,
+    ) -> Reading:
         """The guarded quantity's own number: picked on one half, measured on the other."""
         kinds: dict[Estimand, Kind] = {estimand: ("share", "down")}
         if reference is None:
@@ -95,7 +99,11 @@ class Shortcut:
         return reading(estimand, found, "share", "down", "", {"answer": answer, "before": before})
 
 
-def _about(probe: Samples, before: Samples | None, chosen: Counter[str]) -> dict[str, object]:
+def _about(
+    probe: Samples,
+    before: Samples | None,
+    chosen: Counter[str],
+) -> dict[str, object]:
     """What the answer is that was chosen most often."""
     if not chosen:
         return {}

@@ -114,7 +114,11 @@ class Similarity:
         ]
 
 
-def _reading(name: Estimand, rows: Samples, scores: Scores) -> Reading:
+def _reading(
+    name: Estimand,
+    rows: Samples,
+    scores: Scores,
+) -> Reading:
     effective = partial(effective_number, scores)
     found = effective(rows)
     why = "no problem has two samples with a text"
@@ -161,7 +165,12 @@ def effective_number(scores: Scores, rows: Samples) -> Estimate:
     if not alike.num_clusters:
         return UNDEFINED
     if alike.value == 0:
-        return Estimate(float("inf"), float("nan"), float("nan"), alike.num_clusters)
+        return Estimate(
+            float("inf"),
+            float("nan"),
+            float("nan"),
+            alike.num_clusters,
+        )
     # The ends change places in the reciprocal; one at 0 has none.
     low, high = (1 / x if x > 0 else float("nan") for x in (alike.high, alike.low))
     return Estimate(1 / alike.value, low, high, alike.num_clusters)

@@ -92,7 +92,12 @@ class Supply:
             1 / len(kept_P),
             1.0,
         )
-        scaled = Estimate(value * num, low * num, high * num, num)
+        scaled = Estimate(
+            value * num,
+            low * num,
+            high * num,
+            num,
+        )
         return reading(
             NAMES[3],
             scaled,
@@ -140,7 +145,12 @@ def kept_share(pool: Pool, level: float = 0.95) -> Estimate:
     return share(np.bincount(problem_N, weights=pool.kept), np.bincount(problem_N), level=level)
 
 
-def starves(pool: Pool, least: float, level: float, min_kept: int = 0) -> str | None:
+def starves(
+    pool: Pool,
+    least: float,
+    level: float,
+    min_kept: int = 0,
+) -> str | None:
     """The plain sentence when too little was kept to train on, else None.
 
     Args:

@@ -101,12 +101,23 @@ class Tails:
     def _slice_ratio(self, pool: Pool) -> Estimate:
         if pool.slice is None:
             return UNDEFINED
-        ratios = ratios_of(pool.slice, pool.problem, pool.kept, pool.correct, min_raw=1)
+        ratios = ratios_of(
+            pool.slice,
+            pool.problem,
+            pool.kept,
+            pool.correct,
+            min_raw=1,
+        )
         found = {r.cluster: r for r in ratios}
         if self.tail_slice not in found:
             return UNDEFINED
         r = found[self.tail_slice]
-        return Estimate(r.ratio, r.low, r.high, len(set(pool.problem)))
+        return Estimate(
+            r.ratio,
+            r.low,
+            r.high,
+            len(set(pool.problem)),
+        )
 
 
 def counts(pool: Pool) -> tuple[Floats, Floats]:
@@ -117,7 +128,11 @@ def counts(pool: Pool) -> tuple[Floats, Floats]:
     return kept_P.astype(float), raw_P.astype(float)
 
 
-def hard_share(pool: Pool, quartile: float = 0.25, num_splits: int = NUM_SPLITS) -> Estimate:
+def hard_share(
+    pool: Pool,
+    quartile: float = 0.25,
+    num_splits: int = NUM_SPLITS,
+) -> Estimate:
     """Kept share of the hardest `quartile` of the problems over `quartile`; see `Tails`.
 
     Equally hard ones at the edge count in part.
@@ -182,7 +197,11 @@ def gini_estimate(count_P: Floats) -> Estimate:
     return cut(jackknife(gini(count_P), without, len(count_P)), 0.0, 1.0)
 
 
-def gini_at_random(raw_P: Floats, kept: float, num_draws: int = 20) -> float:
+def gini_at_random(
+    raw_P: Floats,
+    kept: float,
+    num_draws: int = 20,
+) -> float:
     """Mean Gini coefficient when every raw sample is kept with probability `kept`, simulated.
 
     Args:
@@ -197,6 +216,10 @@ def gini_at_random(raw_P: Floats, kept: float, num_draws: int = 20) -> float:
     return float(np.mean(drawn))
 
 
-def _mean(problem_N: Ints, value_N: Floats, num: int) -> Floats:
+def _mean(
+    problem_N: Ints,
+    value_N: Floats,
+    num: int,
+) -> Floats:
     total_P = np.bincount(problem_N, weights=value_N, minlength=num)
     return np.asarray(total_P / np.bincount(problem_N, minlength=num), dtype=float)

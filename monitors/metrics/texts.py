@@ -88,7 +88,13 @@ class RealText:
             ),
         ]
 
-    def _read(self, name: Estimand, texts: Texts, then: Texts | None, field: str) -> Reading:
+    def _read(
+        self,
+        name: Estimand,
+        texts: Texts,
+        then: Texts | None,
+        field: str,
+    ) -> Reading:
         value_N = getattr(texts, field)
         change = None
         if then is not None:

@@ -188,7 +188,11 @@ class Flow:
         return Form(kind, tuple(joined) or ((1, "1"),))
 
 
-def _over(amount: Fraction, sign: int, part: Tree) -> Fraction | None:
+def _over(
+    amount: Fraction,
+    sign: int,
+    part: Tree,
+) -> Fraction | None:
     """`amount` / `part` where the next factor divides by a number."""
     if sign > 0 or not isinstance(part, Number) or not part.value:
         return None
@@ -232,7 +236,11 @@ def _without_hundreds(
     return kept
 
 
-def _without_identity(tree: Tree, result: Fraction, meant: frozenset[Fraction]) -> Tree:
+def _without_identity(
+    tree: Tree,
+    result: Fraction,
+    meant: frozenset[Fraction],
+) -> Tree:
     """221*100% = 221 or 221/1 = 221 changes nothing: the tree is the number itself."""
     if not isinstance(tree, Product):
         return tree

@@ -85,7 +85,12 @@ def _with_stated(numbers: Givens, text: str) -> Givens:
     return replace(numbers, values=tuple(values))
 
 
-def _step(part: str, numbers: Givens, known: frozenset[str], results: set[Fraction]) -> Step:
+def _step(
+    part: str,
+    numbers: Givens,
+    known: frozenset[str],
+    results: set[Fraction],
+) -> Step:
     """One step; adds its results to `results`."""
     operands: dict[Fraction, str] = {}
     signs: set[str] = set()
@@ -125,7 +130,11 @@ def _step(part: str, numbers: Givens, known: frozenset[str], results: set[Fracti
     return Step(form, tuple(words), " ".join(spelled))
 
 
-def _role(amount: Fraction, numbers: Givens, results: set[Fraction]) -> str:
+def _role(
+    amount: Fraction,
+    numbers: Givens,
+    results: set[Fraction],
+) -> str:
     """R: a result of an earlier step; G: given; N: new."""
     if amount in results:
         return "R"

@@ -176,7 +176,11 @@ def _aligned(steps: Sequence[Calculation], numbers: Givens) -> dict[int, str]:
     return {}
 
 
-def _places(first: Fraction, second: Fraction, scale: int) -> list[list[Fraction]]:
+def _places(
+    first: Fraction,
+    second: Fraction,
+    scale: int,
+) -> list[list[Fraction]]:
     """Of each place, ones first, the two digits times `scale` to the power of the place, sorted."""
     a, b = _digits(first), _digits(second)
     places = max(len(a), len(b))

@@ -59,7 +59,11 @@ def number_in(path: str) -> float | None:
     return float(numbers[-1]) if numbers else None
 
 
-def ascending(numbers: Sequence[float | None], names: Sequence[str], what: str) -> None:
+def ascending(
+    numbers: Sequence[float | None],
+    names: Sequence[str],
+    what: str,
+) -> None:
     """Complain about the first number that is less than the one before it; None: not known."""
     for i in range(1, len(names)):
         before, now = numbers[i - 1], numbers[i]
