@@ -60,7 +60,8 @@ def loop(seed, rounds=3, num=400, fresh=0.0, power=1.0):
     trained = dataclasses.replace(pool(rng, 250, 4), kept=np.arange(1_000) < num)
     now, then = samples(rng, shares=tuple(p)), samples(rng)
     return Drift(fresh_share=fresh).measure(
-        RoundView(rounds, now, pool=trained), RoundView(0, then)
+        RoundView(rounds, now, pool=trained),
+        RoundView(0, then),
     )[0]
 
 

@@ -55,7 +55,9 @@ def test_gini_simpson_is_the_plug_in_of_scikit_bio_corrected_by_k():
     counts = [5, 2, 1]
     labels = np.repeat(np.arange(3), counts)
     ours = u.distinct_pair_share(
-        np.array([8.0]), np.array([8.0]), u.same_pairs(np.zeros(8, int), labels, 1)
+        np.array([8.0]),
+        np.array([8.0]),
+        u.same_pairs(np.zeros(8, int), labels, 1),
     )
     assert ours[0] == pytest.approx(simpson(counts) * 8 / 7)
 
@@ -132,7 +134,8 @@ def test_leaving_one_problem_out_equals_recomputing_without_it():
     fast = u.entropy_without_each(keys // 4, keys % 4, count.astype(float))
     for p in range(12):
         assert fast[p] == pytest.approx(
-            u.entropy(np.bincount(strategy[problem != p]).astype(float)), abs=1e-12
+            u.entropy(np.bincount(strategy[problem != p]).astype(float)),
+            abs=1e-12,
         )
 
 
