@@ -77,7 +77,7 @@ class Completion:
 
     token_ids_T holds the stop token when finish_reason is "stop"; text never does. logprobs_T are
     raw (before temperature and cuts), in nats, one per token; empty from a server, which does not
-    tell them. finish_reason "length" means cut: such a completion is never trained on.
+    report them. finish_reason "length" means cut: such a completion is never trained on.
     """
 
     request_id: str

@@ -14,14 +14,17 @@ from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.engines.vllm_local import engine_arguments
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.setup import prepare, resolve_model
-from ouroloop.loop.stages import decide, filters, plan, preflight
-from ouroloop.loop.stages.plan import Plan, Stock
-from ouroloop.loop.stages.refine import sample_from_json
+from ouroloop.loop.records import Sample
+from ouroloop.loop.rows import RoundPlan
+from ouroloop.loop.stages import decide, filters, preflight
+from ouroloop.loop.stages.remedy import Stock, remedy
 from ouroloop.loop.store import read_rows
+from ouroloop.loop.tables import Journal
+from ouroloop.monitors.names import FailureMode
 
 sys.path[:0] = [str(Path(__file__).parents[1] / room) for room in ("monitors", "stages", "views")]
 
-ROUND = Plan(3, 2, 2, (0.5,), 0.0, None, False, 100)
+ROUND = RoundPlan(3, 2, 2, (0.5,), 0.0, None, False, 100)
 
 
 def made(**sections):
@@ -52,8 +55,9 @@ def sampled(tmp_path_factory):
         refine={"critique_temperature": 0.3, "revise_temperature": 0.2},
     )
     _, path = carry(tmp_path_factory.mktemp("runs"), model, settings)
-    lines = (path / "rounds/001/samples.jsonl").read_text().splitlines()
-    return model, [sample_from_json(json.loads(line)) for line in lines]
+    journal = Journal(path / "rounds/001/samples.jsonl", Sample)
+    journal.close()
+    return model, journal.records
 
 
 def test_every_draft_is_sampled_as_pinned_and_critics_and_revisers_at_their_own_temperature(
@@ -93,7 +97,8 @@ def judged(sampled, **sections):
     """(sample, verdict) of every sample of the round."""
     by_id = {problem.id: problem for problem in TASK.problems("train")}
     settings = made(**sections)
-    verdicts = filters.judge(sampled[1], by_id, TASK, settings.filters, TASK.strategy)
+    cases = filters.examine(sampled[1], by_id, TASK, TASK.strategy)
+    verdicts = filters.judge(cases, settings.filters)
     return list(zip(sampled[1], verdicts, strict=True))
 
 
@@ -141,7 +146,7 @@ def test_data_sets_of_reasoning_gym_are_families_of_problems():
     assert {problem.family for problem in setting.problems} == {"chain_sum"}
 
 
-# ----- interventions: what the controller does after a call -----
+# ----- interventions: what the controller does after an alarm -----
 
 
 @pytest.mark.parametrize(
@@ -159,7 +164,7 @@ def test_data_sets_of_reasoning_gym_are_families_of_problems():
 )
 def test_an_intervention_is_as_strong_as_the_recipe_says(limits, mode, what, value):
     after, usual = (
-        plan.remedy(ROUND, made(**given).interventions, mode, False, Stock(), back=1)
+        remedy(ROUND, made(**given).interventions, FailureMode(mode), False, Stock(), back=1)
         for given in (limits, {})
     )
     assert getattr(after, what) == value
@@ -167,13 +172,13 @@ def test_an_intervention_is_as_strong_as_the_recipe_says(limits, mode, what, val
         assert getattr(usual, what) != value
 
 
-def test_no_more_is_re_injected_than_the_recipe_allows():
+def test_no_more_is_replayed_than_the_recipe_allows():
     hungry = Stock(selection=10.0)  # the law asks for 90 %
     shares = []
     for given in ({}, {"interventions": {"replay_fraction_max": 0.8}}):
         limits = made(**given).interventions
         shares.append(
-            plan.remedy(ROUND, limits, "tail_narrowing", False, hungry, back=1).replay_fraction
+            remedy(ROUND, limits, FailureMode.TAIL_NARROWING, False, hungry, back=1).replay_fraction
         )
     assert shares == [0.6, 0.8]
 
@@ -182,22 +187,22 @@ def test_no_more_is_re_injected_than_the_recipe_allows():
 
 
 def test_training_is_blocked_above_the_tolerated_share_of_false_acceptances():
-    from test_gate import canaries, pool
+    from test_preflight import audit, pool
 
-    drawn, items = pool({"column": 0.5, "jump": 0.5}, 0.5), canaries(0.4)
+    drawn, items = pool({"column": 0.5, "jump": 0.5}, 0.5), audit(0.4)
     for limit, action in ((0.5, "pass"), (0.2, "block")):
         settings = made(interventions={"max_false_acceptance": limit})
-        assert preflight.judge(drawn, items, ROUND, settings, 0.01).action == action
+        assert preflight.check(drawn, items, ROUND, settings, 0.01).action == action
 
 
 def test_a_yield_below_the_recipes_least_is_noted_before_training():
-    from test_gate import canaries, pool
+    from test_preflight import audit, pool
 
-    drawn, items = pool({"column": 0.2, "jump": 0.2}, 0.5), canaries(0.0)
+    drawn, items = pool({"column": 0.2, "jump": 0.2}, 0.5), audit(0.0)
     for least, noted in ((0.02, False), (0.5, True)):
         settings = made(monitors={"min_yield": least})
-        said = preflight.judge(drawn, items, ROUND, settings, 0.01)
-        assert any(f"below {least} kept" in reason for reason in said.reasons) == noted
+        found = preflight.check(drawn, items, ROUND, settings, 0.01)
+        assert any(f"below {least} kept" in reason for reason in found.reasons) == noted
 
 
 # ----- monitors: tolerances, error rates, baselines -----
@@ -224,13 +229,16 @@ def round_view(number, seed, **model):
     ids=lambda changed: next(iter(changed["monitors"])),
 )
 def test_a_tolerance_of_the_recipe_is_that_of_a_guarded_quantity(changed):
-    anchor, now = round_view(0, 0), round_view(1, 1)
-    usual, other = (
-        {q.name: q.tolerance for q in decide.panel(made(**raw), "main").quantities(now, anchor)}
-        for raw in ({}, changed)
-    )
+    baseline, now = round_view(0, 0), round_view(1, 1)
+    usual, other = (tolerances(made(**raw), now, baseline) for raw in ({}, changed))
     moved = {name for name in usual if usual[name] != other[name]}
     assert moved and {other[name] for name in moved} == {0.123}
+
+
+def tolerances(settings, now, baseline):
+    """Guarded quantity -> tolerance, of a decision on round `now`."""
+    decision = decide.decision_rule(settings, "main").decide(now, baseline)
+    return {guard.name: guard.tolerance for guard in decision.guards}
 
 
 LARGE = {
@@ -255,12 +263,12 @@ LARGE = {
 def test_error_rates_and_the_share_of_a_tolerance_decide_when_there_is_an_alarm(
     changed, tolerances, actions
 ):
-    anchor, now = round_view(0, 0, accuracy=0.55), round_view(1, 1, accuracy=0.3)
+    baseline, now = round_view(0, 0, accuracy=0.55), round_view(1, 1, accuracy=0.3)
     rules = [
-        decide.panel(made(monitors={**tolerances, **more}), "main")
+        decide.decision_rule(made(monitors={**tolerances, **more}), "main")
         for more in ({}, changed["monitors"])
     ]
-    assert tuple(rule.decide(now, anchor).action for rule in rules) == actions
+    assert tuple(rule.decide(now, baseline).action for rule in rules) == actions
 
 
 def test_baseline_rounds_are_probed_with_more_samples(tmp_path):

@@ -49,7 +49,7 @@ def job_in(
 ) -> TrainingJob:
     """A job whose whole training set is one batch.
 
-    So that step 1's loss is that of the untrained model on all of it.
+    Step 1's loss is then that of the untrained model on all of it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
@@ -260,7 +260,7 @@ def test_an_impossible_value_is_the_recipes_fault_and_a_cut_completion_the_datas
 def test_training_starts_from_weights_blended_as_the_job_says(init: Path, tmp_path: Path) -> None:
     """A quarter of another model's weights.
 
-    With a learning rate of nothing, what is saved is the blend itself.
+    The learning rate is 0, so what is saved is the blend itself.
     """
     from safetensors.torch import load_file
 

@@ -99,7 +99,7 @@ FINISHED = {"event": "run_finished"}
 def make_failed_run(folder: Path, name: str = "broken", rounds: int = 1) -> Path:
     """A run that failed while it sampled.
 
-    As older versions did, its log goes on with one progress event.
+    Its log goes on with one progress event, as older versions wrote it.
     """
     run = make_run(folder, name, rounds=rounds, finished=False)
     add_events(run, FAILED, PROGRESS)
@@ -152,9 +152,7 @@ def _round(
             "per_strategy": 0.4 if anchor else None,
             "num_problems": 50,
             "why": (
-                ["re-injected share of the training set 0% -> 30%, from demonstrations"]
-                if anchor and number == 4
-                else []
+                ["replay fraction 0% -> 30%, from demonstrations"] if anchor and number == 4 else []
             ),
         },
     )
