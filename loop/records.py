@@ -13,11 +13,11 @@ from typing import Annotated, Literal
 
 from ouroloop.evals.tasks import Problem
 from ouroloop.monitors.fence import well_formed
+from ouroloop.monitors.records import Decimals
 
 __all__ = [
     "Completion",
     "Critique",
-    "Decimals",
     "Message",
     "Problem",
     "Prompt",
@@ -33,13 +33,6 @@ Message = Mapping[str, str]
 # Plain text for a base model, or chat turns that the engine renders with the checkpoint's chat
 # template.
 Prompt = str | Sequence[Message]
-
-
-@dataclass(frozen=True)
-class Decimals:
-    """Annotation of a field: how many decimals of its numbers a JSON file keeps."""
-
-    count: int
 
 
 @dataclass(frozen=True)

@@ -264,7 +264,7 @@ class VllmBackend:
 
 
 def entropy(logprobs: Sequence[float], whole: bool) -> float:
-    """Entropy in nats of a distribution given by its largest log-probabilities, or by all (`whole`).
+    """Entropy in nats of a distribution given by its largest log-probabilities or all (`whole`).
 
     What the largest leave over counts as one outcome. That is a lower bound: dividing the rest
     into its outcomes could only add.

@@ -161,7 +161,7 @@ def test_the_checkpoints_own_sampling_defaults_change_nothing(
 
 
 @KINDS
-def test_top_k_1_is_greedy_and_a_penalty_changes_what_is_said(
+def test_top_k_1_is_greedy_and_a_penalty_changes_the_text(
     kind: str, answers_of: Callable[[str], Any]
 ) -> None:
     answers = answers_of(kind)

@@ -108,6 +108,7 @@ def test_a_filter_that_the_task_cannot_serve_is_refused_with_the_remedy(tmp_path
 PARTS = '''
 from ouroloop.evals.tasks import Grade
 from ouroloop.monitors.base import Reading
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.decision import blocks
 from ouroloop.monitors.decision.guarded import Blocks, GuardedQuantity
 
@@ -131,7 +132,7 @@ class Capitals:
 
     def measure(self, view, reference):
         share = sum(text[:1].isupper() for text in view.probe.text) / len(view.probe)
-        return [Reading("capitals/share", share)]
+        return [Reading(Estimand("capitals/share"), share)]
 
 
 class Raising(Capitals):
@@ -221,7 +222,7 @@ def test_a_filter_a_metric_and_a_guarded_quantity_are_part_of_the_round(tmp_path
     verdicts = read_rows(path / "rounds/001/verdicts.parquet")
     assert all(("no_sevens" in v["reasons"]) == ("7" in v["text"]) for v in verdicts)
     assert any("7" in v["text"] for v in verdicts)
-    readings = {r["name"]: r for r in read_json(path / "rounds/001/readings.json")}
+    readings = {r["id"]: r for r in read_json(path / "rounds/001/readings.json")}
     assert readings["capitals/share"]["value"] == 0
     assert "nothing to divide" in readings["raising"]["reason"]
     assert decision.action != "halt", "a metric of one's own that raises ends no run"
@@ -280,11 +281,11 @@ def test_an_objective_of_ones_own_gets_the_rounds_tables(tmp_path):
     settings = own(tmp_path, objective=objective)
     seen = []
 
-    def trainer(job, folder, tell):
+    def trainer(job, folder, report):
         made = build_objective(job.objective, job.objective_options)
         seen.append(made.prepare(job, None).num_examples)
         assert TrainingJob.from_json(job.to_json()) == job
-        return no_training(job, folder, tell)
+        return no_training(job, folder, report)
 
     carry(tmp_path / "runs", Model(), settings, trainer)
     assert seen == [5]

@@ -13,9 +13,9 @@ from ouroloop.loop.config import EngineConfig
 from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.engines.vllm_local import engine_arguments
 from ouroloop.loop.recipe_file import resolve
-from ouroloop.loop.setup import prepare, resolve_model
 from ouroloop.loop.records import Sample
 from ouroloop.loop.rows import RoundPlan
+from ouroloop.loop.setup import prepare, resolve_model
 from ouroloop.loop.stages import decide, filters, preflight
 from ouroloop.loop.stages.remedy import Stock, remedy
 from ouroloop.loop.store import read_rows

@@ -86,7 +86,7 @@ def children() -> list[int]:
 def trained(
     init: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, Any], list[tuple[int, int]]]:
-    """The round's folder, train.json and the progress told.
+    """The round's folder, train.json and the reported progress.
 
     Two attempts before it were cut off, one from each side.
     """
@@ -231,7 +231,7 @@ def test_accelerate_launches_as_many_processes_as_its_config_says(
     job = job_in(tmp_path / "1", init, launcher="accelerate", accelerate_config=config)
     steps: list[tuple[int, int]] = []
     facts = train(job, tmp_path / "1", lambda done, total: steps.append((done, total)))
-    assert steps == [(i, 60) for i in range(1, 61)], "told once, by the first process"
+    assert steps == [(i, 60) for i in range(1, 61)], "reported once, by the first process"
     assert facts["loss"][-1]["loss"] < 0.5 * facts["loss"][0]["loss"]
     check_checkpoint(tmp_path / "1" / "checkpoint")
 

@@ -141,25 +141,27 @@ def _round(
     began = CLOCK + 60 * number
     events.append({"time": began, "event": "round_started", "round": number})
     previous = max(0, number - 1)
-    anchor = 0.3 if guarded and number > 3 else 0.0
+    replayed = 0.3 if guarded and number > 3 else 0.0
     _write(
         folder / "plan.json",
         {
             "round": number,
             "start_from": previous,
             "temperatures": [1.0],
-            "replay_fraction": anchor,
-            "per_strategy": 0.4 if anchor else None,
+            "replay_fraction": replayed,
+            "per_strategy": 0.4 if replayed else None,
             "num_problems": 50,
             "why": (
-                ["replay fraction 0% -> 30%, from demonstrations"] if anchor and number == 4 else []
+                ["replay fraction 0% -> 30%, from demonstrations"]
+                if replayed and number == 4
+                else []
             ),
         },
     )
     kept = _sampling(folder, number, guarded, rng) if number else 0
     _probe(folder, number, guarded, rng)
     if number:
-        _training(folder, number, previous, kept, anchor)
+        _training(folder, number, previous, kept, replayed)
     _readings(folder, number)
     action, reasons = _decision(number, guarded)
     _write(
@@ -345,7 +347,7 @@ def _probe(folder: Path, number: int, guarded: bool, rng: random.Random) -> None
         for i in range(12)
     ]
     pd.DataFrame(texts).to_parquet(folder / "texts.parquet")
-    canaries = [
+    planted = [
         {
             "problem": f"real-{i // 2}",
             "kind": "right" if i % 2 else "wrong_answer",
@@ -358,7 +360,7 @@ def _probe(folder: Path, number: int, guarded: bool, rng: random.Random) -> None
         }
         for i in range(24)
     ]
-    pd.DataFrame(canaries).to_parquet(folder / "audit.parquet")
+    pd.DataFrame(planted).to_parquet(folder / "audit.parquet")
 
 
 def _readings(folder: Path, number: int) -> None:
@@ -367,7 +369,7 @@ def _readings(folder: Path, number: int) -> None:
     _write(folder / "readings.json", [_finite(r.to_json()) for r in readings])
 
 
-def _training(folder: Path, number: int, start: int, kept: int, anchor: float) -> None:
+def _training(folder: Path, number: int, start: int, kept: int, replayed: float) -> None:
     (folder / "checkpoint").mkdir()
     (folder / "checkpoint" / "model.safetensors").write_bytes(bytes([number]) * 64)
     loss = [
@@ -389,7 +391,7 @@ def _training(folder: Path, number: int, start: int, kept: int, anchor: float) -
             "loss": loss,
             "checkpoint": f"rounds/{number:03d}/checkpoint",
             "init": str(start),
-            "by_origin": {"kept": kept, "demonstration": int(anchor * kept)},
+            "by_origin": {"kept": kept, "demonstration": int(replayed * kept)},
             "sft_config": {"learning_rate": 5e-4, "num_train_epochs": 2},
         },
     )
