@@ -25,23 +25,8 @@ from ouroloop.loop.views.reader import RoundData, RunData, read_run
 from ouroloop.loop.views.report import write_report
 from ouroloop.loop.views.statistics import STATISTICS, label, written
 from ouroloop.monitors.base import Reading
+from ouroloop.monitors.decision.guarded import QuantityId
 from ouroloop.monitors.estimators.estimand import EVERY, Estimand
-from ouroloop.monitors.estimators.halves import SECOND_HALF
-
-GUARDED = {
-    "pass@1": Estimand("accuracy/pass@1", "{main}"),
-    "distinct-correct-pair probability": Estimand("diversity/dcp", "{main}"),
-    "pass@4 of the tail": Estimand("accuracy/pass@4", "{main}", "tail"),
-    "distinct-correct-pair probability of the tail": Estimand("diversity/dcp", "{main}", "tail"),
-    "rare-strategy mass": Estimand("coverage/rare_mass", samples=SECOND_HALF),
-    "over-confidence of majority votes": Estimand("calibration/overconfidence@8", "{main}"),
-    "share of the most repeated wrong answer": Estimand(
-        "shortcut/share", "{main}", samples=SECOND_HALF
-    ),
-    "pass@1 of the other families": Estimand("accuracy/pass@1", "others"),
-    "share of unscored samples": Estimand("validity/unscored"),
-}
-"""What the decision rule guards -> the reading that shows it."""
 
 
 @pytest.fixture(scope="module")
@@ -122,40 +107,21 @@ def test_all_samples_of_a_baseline_round_count(run: RunData) -> None:
 def test_the_decisions_numbers_are_the_tables(run: RunData) -> None:
     """What the rule says of a guarded quantity is the reading of the two rounds.
 
-    Where its number is a mean over cut blocks (two samples, four, a vote), the reading, which takes
-    every block, has the same expectation.
+    Rare strategies and the shortcut are picked beside a baseline, and their readings pick beside
+    round 0: only there the two are the same number. The others may show no number of their own.
     """
+    picked = {QuantityId.RARE_STRATEGIES, QuantityId.SHORTCUT}
     for round in run.rounds[1:]:
         guards = round.decision["guards"]
         assert len(guards) >= 6
         for guard in guards:
-            name, _, since = guard["name"].partition(", since round ")
-            check_guard(guard, GUARDED[name], round, run.rounds[int(since or 0)])
-
-
-def check_guard(guard: dict[str, Any], wanted: Estimand, round: RoundData, base: RoundData) -> None:
-    """Both its numbers are the readings of its two rounds."""
-    estimand = filled(wanted, round)
-    after, before = (r.find(estimand) for r in (round, base))
-    assert after is not None and before is not None, f"no reading of {estimand.id}"
-    if guard.get("estimand"):
-        assert guard["estimand"] == estimand.id
-        assert same(guard["after"], after.value) and same(guard["before"], before.value)
-        return
-    is_picked = estimand.samples == SECOND_HALF
-    if is_picked and base.number:
-        return  # picked on another baseline than the reading's, which is round 0
-    is_exact = is_picked or estimand.statistic in ("accuracy/pass@1", "validity/unscored")
-    tolerance = 1e-9 if is_exact else 0.12
-    then = after.details["before"] if estimand.statistic == "shortcut/share" else before.value
-    assert guard["after"] == pytest.approx(after.value, abs=tolerance), guard["name"]
-    if not estimand.statistic.startswith("calibration/") or then > 0:  # below 0: compared with 0
-        assert guard["before"] == pytest.approx(then, abs=tolerance), guard["name"]
-
-
-def filled(estimand: Estimand, round: RoundData) -> Estimand:
-    family = estimand.family.format(main=round.main_family)
-    return Estimand(estimand.statistic, family, estimand.slice, estimand.samples)
+            if not guard["estimand"]:
+                assert guard["quantity"] in picked, guard["name"]
+                continue
+            wanted = Estimand.parse(guard["estimand"])
+            after, before = (r.find(wanted) for r in (round, run.rounds[guard["baseline"]]))
+            assert after is not None and same(guard["after"], after.value)
+            assert before is not None and same(guard["before"], before.value)
 
 
 def test_a_sentences_numbers_are_those_of_the_guards(run: RunData) -> None:

@@ -111,6 +111,7 @@ from ouroloop.monitors.base import Reading
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.decision import blocks
 from ouroloop.monitors.decision.guarded import Blocks, GuardedQuantity
+from ouroloop.monitors.estimators.estimand import Estimand
 
 
 class NoSevens:

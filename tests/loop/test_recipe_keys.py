@@ -13,13 +13,11 @@ from ouroloop.loop.config import EngineConfig
 from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.engines.vllm_local import engine_arguments
 from ouroloop.loop.recipe_file import resolve
-from ouroloop.loop.records import Sample
+from ouroloop.loop.round import Round
 from ouroloop.loop.rows import RoundPlan
 from ouroloop.loop.setup import prepare, resolve_model
-from ouroloop.loop.stages import decide, filters, preflight
-from ouroloop.loop.stages.remedy import Stock, remedy
-from ouroloop.loop.store import read_rows
-from ouroloop.loop.tables import Journal
+from ouroloop.loop.stages import decide, filters, preflight, remedy
+from ouroloop.loop.stages.remedy import Stock
 from ouroloop.monitors.names import FailureMode
 
 sys.path[:0] = [str(Path(__file__).parents[1] / room) for room in ("monitors", "stages", "views")]
@@ -55,7 +53,7 @@ def sampled(tmp_path_factory):
         refine={"critique_temperature": 0.3, "revise_temperature": 0.2},
     )
     _, path = carry(tmp_path_factory.mktemp("runs"), model, settings)
-    journal = Journal(path / "rounds/001/samples.jsonl", Sample)
+    journal = Round.of(path, 1).journal()
     journal.close()
     return model, journal.records
 
@@ -164,7 +162,7 @@ def test_data_sets_of_reasoning_gym_are_families_of_problems():
 )
 def test_an_intervention_is_as_strong_as_the_recipe_says(limits, mode, what, value):
     after, usual = (
-        remedy(ROUND, made(**given).interventions, FailureMode(mode), False, Stock(), back=1)
+        remedy.remedy(ROUND, made(**given).interventions, FailureMode(mode), False, Stock(), back=1)
         for given in (limits, {})
     )
     assert getattr(after, what) == value
@@ -178,7 +176,9 @@ def test_no_more_is_replayed_than_the_recipe_allows():
     for given in ({}, {"interventions": {"replay_fraction_max": 0.8}}):
         limits = made(**given).interventions
         shares.append(
-            remedy(ROUND, limits, FailureMode.TAIL_NARROWING, False, hungry, back=1).replay_fraction
+            remedy.remedy(
+                ROUND, limits, FailureMode.TAIL_NARROWING, False, hungry, back=1
+            ).replay_fraction
         )
     assert shares == [0.6, 0.8]
 
@@ -229,16 +229,12 @@ def round_view(number, seed, **model):
     ids=lambda changed: next(iter(changed["monitors"])),
 )
 def test_a_tolerance_of_the_recipe_is_that_of_a_guarded_quantity(changed):
-    baseline, now = round_view(0, 0), round_view(1, 1)
-    usual, other = (tolerances(made(**raw), now, baseline) for raw in ({}, changed))
+    usual, other = (
+        {q.id: rule.tolerance_of(q) for q in rule.guarded}
+        for rule in (decide.decision_rule(made(**raw), "main") for raw in ({}, changed))
+    )
     moved = {name for name in usual if usual[name] != other[name]}
     assert moved and {other[name] for name in moved} == {0.123}
-
-
-def tolerances(settings, now, baseline):
-    """Guarded quantity -> tolerance, of a decision on round `now`."""
-    decision = decide.decision_rule(settings, "main").decide(now, baseline)
-    return {guard.name: guard.tolerance for guard in decision.guards}
 
 
 LARGE = {
@@ -276,8 +272,8 @@ def test_baseline_rounds_are_probed_with_more_samples(tmp_path):
     _, path = carry(tmp_path, Model(), settings)
     num = []
     for number in (0, 1, 2):
-        rows = read_rows(path / f"rounds/{number:03d}/probe.parquet")
-        num.append(max(Counter(r["problem"] for r in rows if r["kind"] == "sample").values()))
+        rows = Round.of(path, number).probe
+        num.append(max(Counter(r.problem for r in rows if r.kind == "sample").values()))
     assert num == [16, 8, 16]
 
 

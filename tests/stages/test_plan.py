@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,7 +17,7 @@ from ouroloop.loop.stages.dataset import Screen, Sources, assemble
 from ouroloop.loop.stages.encode import Encoder
 from ouroloop.loop.stages.remedy import Stock, fresh_share, remedy, strategy_shares
 from ouroloop.loop.stages.reserve import Reserve
-from ouroloop.monitors.decision.records import Decision, GuardReading
+from ouroloop.monitors.decision.rule import Decision
 from ouroloop.monitors.names import FailureMode
 
 PLAN = RoundPlan(3, 2, 2, (0.5, 0.9), 0.0, None, False, 100)
@@ -45,26 +46,6 @@ def history(*actions, mode=None, plans=(), scores=None):
         )
         for number, action in enumerate(actions)
     ]
-
-
-def guard_that_lost(loss_in_tolerances):
-    """A guarded quantity of a round with this loss; its other numbers are not read."""
-    return GuardReading(
-        quantity="accuracy",
-        baseline=0,
-        name="pass@1",
-        before=0.5,
-        after=0.5,
-        change=0.0,
-        low=-0.1,
-        high=0.1,
-        level=0.95,
-        relative=False,
-        up_is_better=True,
-        num_problems=100,
-        tolerance=0.066,
-        loss_in_tolerances=loss_in_tolerances,
-    )
 
 
 @pytest.mark.parametrize(
@@ -356,7 +337,8 @@ def test_a_run_goes_back_to_the_best_round_in_which_nothing_was_seen_beyond_its_
     actions = ["continue", "continue", "reinject", "continue", "rollback"]
     rounds = history(*actions, scores=[0.5, 0.8, 0.9, 0.95, 0.96])
     for past, found in zip(rounds, losses, strict=True):
-        past.decision = replace(past.decision, guards=tuple(map(guard_that_lost, found)))
+        guards = tuple(SimpleNamespace(loss_in_tolerances=loss) for loss in found)
+        past.decision = replace(past.decision, guards=guards)
     assert plan.unharmed(rounds) == 2
     assert plan.unharmed(rounds[:1]) == 0
     assert plan.unharmed([replace(rounds[0], score=float("nan"))]) == 0
