@@ -25,13 +25,15 @@ def grade(
 
     `correct` is None only when there is no gold. An answer that is missing, unreadable or that made
     the symbolic comparison time out is wrong: a text must not leave the denominator by being
-    hostile. When the gold is a number and the statement is not, its only number counts, or what a
-    sum comes to (`A: 9 * 2 = 18`, `Answer: Janet makes $18.`).
+    hostile. When the gold is a number and the statement is not, its only number counts, or the
+    result of a sum (`A: 9 * 2 = 18`, `Answer: Janet makes $18.`).
 
-    Args: gold: the right answer, or None when nobody knows it. text: untrusted model output.
-        last_number: without a final-answer marker, take the last number. symbolic: a sandbox of
-        `ouroloop.evals.symbolic:same_expression` for golds that are expressions (extra `verify`);
-        None: exact path only.
+    Args:
+        gold: the right answer, or None when nobody knows it.
+        text: untrusted model output.
+        last_number: without a final-answer marker, take the last number.
+        symbolic: a sandbox of `ouroloop.evals.symbolic:same_expression` for golds that are
+            expressions (extra `verify`); None: exact path only.
     """
     stated = extract_answer(text, last_number)
     if stated is None:

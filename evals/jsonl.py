@@ -41,9 +41,9 @@ RESERVE_PART = 10
 
 @dataclass(frozen=True)
 class JsonlTask:
-    """Problems from one or two JSONL files, with `question`.
+    """Problems from one or two JSONL files.
 
-    And optionally `answer`, `id`, `family`, `solution`, `slice`.
+    Every line has a `question`, and optionally `answer`, `id`, `family`, `solution`, `slice`.
 
     Splits depend on each question's text alone, not on its place: adding problems moves none.
     `reserve` holds a tenth of the training problems that have solutions. Of two problems with the

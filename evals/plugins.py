@@ -141,7 +141,8 @@ def _imported(kind: Kind[Any], name: str) -> Any:
 def _from_file(path: Path) -> Any:
     """The module that a file holds, imported once a process."""
     path = path.resolve(strict=True)
-    # The name tells two files of one name apart; dataclasses look their module up in sys.modules.
+    # The digest distinguishes two files of one name. The module must be in sys.modules, because
+    # dataclasses look it up there.
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
     module_name = f"ouroloop_plugin_{path.stem}_{digest}"
     if module_name in sys.modules:

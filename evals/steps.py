@@ -20,7 +20,7 @@ from ouroloop.monitors.arith.sides import Side
 class Calculation:
     """One equation of a text: its one spelling, and whether it holds.
 
-    expected: what its left side comes to; None for a division by zero.
+    expected: the value of its left side; None for a division by zero.
     """
 
     text: str
@@ -71,7 +71,7 @@ def _checked(equation: Equation) -> Calculation:
 
 
 def _agree(value: Side, stated: Side) -> bool:
-    """Whether `stated`, to the decimal places it is written with, is what `value` comes to."""
+    """Whether `stated` equals `value` at the decimal places that it is written with."""
     margin = Fraction(0)
     if stated.places:
         # One unit of the last place, not half of one: GSM8K's solutions cut as often as they round.

@@ -128,7 +128,7 @@ def _resume(options: argparse.Namespace) -> int:
 
 
 def _exit_code(outcome: Outcome) -> int:
-    """3 lets a script tell a halted run from a finished one."""
+    """3 lets a script distinguish a halted run from a finished one."""
     return 3 if outcome.halted else 0
 
 

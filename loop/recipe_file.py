@@ -68,7 +68,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def resolve(raw: dict[str, Any], where: str = "recipe", base: Path | None = None) -> Recipe:
-    """Validate a mapping of recipe keys; `base` anchors relative paths.
+    """Validate a mapping of recipe keys; relative paths start at `base`.
 
     Raises:
         RecipeError: with one line per wrong key.

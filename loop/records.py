@@ -13,11 +13,11 @@ from typing import Annotated, Literal
 
 from ouroloop.evals.tasks import Problem
 from ouroloop.monitors.fence import well_formed
+from ouroloop.monitors.records import Decimals
 
 __all__ = [
     "Completion",
     "Critique",
-    "Decimals",
     "Message",
     "Problem",
     "Prompt",
@@ -33,13 +33,6 @@ Message = Mapping[str, str]
 # Plain text for a base model, or chat turns that the engine renders with the checkpoint's chat
 # template.
 Prompt = str | Sequence[Message]
-
-
-@dataclass(frozen=True)
-class Decimals:
-    """Annotation of a field: how many decimals of its numbers a JSON file keeps."""
-
-    count: int
 
 
 @dataclass(frozen=True)
@@ -77,7 +70,7 @@ class Completion:
 
     token_ids_T holds the stop token when finish_reason is "stop"; text never does. logprobs_T are
     raw (before temperature and cuts), in nats, one per token; empty from a server, which does not
-    tell them. finish_reason "length" means cut: such a completion is never trained on.
+    report them. finish_reason "length" means cut: such a completion is never trained on.
     """
 
     request_id: str

@@ -24,7 +24,7 @@ Origin = Literal["kept", "earlier", "gold", "demonstration", "archive"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the rejection filters said of one sample: kept, or every reason against it.
+    """The rejection filters' verdict on one sample: kept, or every reason against it.
 
     unreadable: readers that failed on the text, "ValueError in dataflow"; their values are None.
     """
@@ -201,15 +201,21 @@ class PreflightAction(StrEnum):
 
 @dataclass(frozen=True)
 class Preflight:
-    """What the preflight check says of the samples that the filters would keep.
+    """The preflight check's verdict on the samples that the filters would keep.
 
-    replay_fraction, per_answer: what the plan's become when it is adjusted.
+    Attributes:
+        action: what it does with the round.
+        reasons: sentences with numbers.
+        replay_fraction: that of the round plan, after an adjustment.
+        per_answer: the cap of the round plan, after an adjustment.
+        starved: too few samples were kept to train on. It changes nothing; the decision rule acts.
     """
 
     action: PreflightAction
     reasons: tuple[str, ...]
     replay_fraction: float
     per_answer: float | None
+    starved: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

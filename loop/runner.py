@@ -1,4 +1,4 @@
-"""Carry one campaign from start to end: engine, progress, tracking, and what a person is told.
+"""Run one campaign from start to end: engine, progress, tracking, and what is printed.
 
 The controller knows none of these.
 """

@@ -33,7 +33,7 @@ from ouroloop.loop.stages.texts import HeldOut, hold_out
 class Setting:
     """What stays the same from the first round to the last.
 
-    demonstrations: those that may be re-injected; held_out: those that never are. A teacher is a
+    demonstrations: those that may be replayed; held_out: those that never are. A teacher is a
     checkpoint's folder or a server's address.
     """
 
@@ -63,7 +63,7 @@ def prepare(recipe: Recipe) -> Setting:
         probe_set = choose_probe_set(task, recipe.probe)
     except TaskDataError as error:
         raise DataError(str(error)) from error
-    # Everything that can be known to be wrong is said now: nothing half-made is left behind.
+    # Everything that can be known to be wrong is reported now: nothing half-made is left behind.
     check_capabilities(task, recipe)
     extensions.check_all(recipe)
     _check_problems(recipe, problems)

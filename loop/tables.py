@@ -2,19 +2,17 @@
 
 A field's annotation is all that is needed: `str`, `bool`, `int`, `float`, a Literal or an enum of
 words, each of them or None, tuples of them, other dataclasses (JSON only). `Annotated[int,
-"int32"]` asks for a narrower Parquet type. Knows no table of its own: `round.py` names them.
+"int32"]` asks for a narrower Parquet type. Knows no table of its own: `round.py` names them. How a
+record becomes JSON and back is `monitors/records.py`.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import types
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, fields, is_dataclass
-from enum import Enum
-from functools import cache, partial
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, cast, get_args, get_origin
 from typing import get_type_hints as hints_of
@@ -23,11 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ouroloop.loop.errors import RunStateError
-from ouroloop.loop.records import Decimals
 from ouroloop.loop.store import atomic
+from ouroloop.monitors import records
 
 T = TypeVar("T")
-Convert = Callable[[Any], Any]
 PLAIN = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
 
 
@@ -61,18 +58,15 @@ def read_table(path: Path, record: type[T]) -> tuple[T, ...]:
         RunStateError: a column is missing that every row needs.
     """
     table = pq.read_table(path)
-    convert = _converters(cast(Hashable, record))
     columns: dict[str, list[Any]] = {}
-    for field in fields(record):  # type: ignore[arg-type]
+    for name, read in records.readers(cast(Hashable, record)).items():
         # Runs outlive versions: a column that came later has a default in the record.
-        if field.name not in table.column_names:
-            columns[field.name] = [_default(field, path)] * table.num_rows
+        if name not in table.column_names:
+            if name in records.required(cast(Hashable, record)):
+                raise _missing(name, path)
             continue
-        values = table.column(field.name).to_pylist()
-        made = convert[field.name]
-        if made is not None:
-            values = [made(value) for value in values]
-        columns[field.name] = values
+        values = table.column(name).to_pylist()
+        columns[name] = values if read is None else [read(value) for value in values]
     return tuple(record(**dict(zip(columns, row, strict=True))) for row in _transposed(columns))
 
 
@@ -108,18 +102,8 @@ def to_json(value: Any) -> Any:
 
     A class that has a `to_json` of its own decides for itself.
     """
-    # Records of other rooms (a Decision) know their own form.
-    if hasattr(value, "to_json"):
-        return value.to_json()
-    if is_dataclass(value) and not isinstance(value, type):
-        decimals = _decimals(type(value))
-        plain = {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
-        return plain | {name: _rounded(plain[name], count) for name, count in decimals.items()}
-    if isinstance(value, list | tuple):
-        return [to_json(item) for item in value]
-    if isinstance(value, Mapping):
-        return {key: to_json(item) for key, item in value.items()}
-    return value
+    own = getattr(value, "to_json", None)
+    return records.to_json(value) if own is None else own()
 
 
 def from_json(record: type[T], raw: Any, where: Path | str = "") -> T:
@@ -131,19 +115,10 @@ def from_json(record: type[T], raw: Any, where: Path | str = "") -> T:
         RunStateError: a key is missing that has no default.
     """
     own = getattr(record, "from_json", None)
-    if own is not None:
-        return cast(T, own(raw))
-    if not is_dataclass(record):
-        return cast(T, raw)
-    values = {}
-    for name, convert in _converters(record).items():
-        if name not in raw:
-            values[name] = _default(_field(record, name), where)
-        elif convert is None:
-            values[name] = raw[name]
-        else:
-            values[name] = convert(raw[name])
-    return record(**values)
+    try:
+        return records.from_json(record, raw) if own is None else cast(T, own(raw))
+    except records.MissingFieldError as error:
+        raise _missing(error.name, where) from error
 
 
 class Journal(Generic[T]):
@@ -183,76 +158,8 @@ class Journal(Generic[T]):
         return data[:good].splitlines()
 
 
-# -- how a value comes back from a file ----------------------------------------
-
-
-@cache
-def _converters(record: Hashable) -> Mapping[str, Convert | None]:
-    """Field -> how its value is made of what a file holds; None: it is taken as it is."""
-    hints = hints_of(record)
-    return {field.name: _converter(hints[field.name]) for field in fields(cast(Any, record))}
-
-
-def _converter(hint: Any) -> Convert | None:
-    origin = get_origin(hint)
-    if origin in (Union, types.UnionType):
-        (inner,) = [kind for kind in get_args(hint) if kind is not type(None)]
-        # A number or None keeps its None; only a plain float's null is NaN.
-        return None if inner is float else _optional(_converter(inner))
-    if origin is tuple:
-        return _tuple_of(_converter(get_args(hint)[0]))
-    # JSON has no NaN: `store.write_json` writes null, and a plain float gets its NaN back.
-    if hint is float:
-        return _number
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        return hint
-    if is_dataclass(hint):
-        return partial(from_json, cast(type, hint))
-    return None
-
-
-def _number(raw: float | None) -> float:
-    return math.nan if raw is None else float(raw)
-
-
-def _optional(made: Convert | None) -> Convert | None:
-    if made is None:
-        return None
-    return lambda raw: None if raw is None else made(raw)
-
-
-def _tuple_of(item: Convert | None) -> Convert:
-    if item is None:
-        return tuple
-    return lambda raw: tuple(item(part) for part in raw)
-
-
-@cache
-def _decimals(record: type) -> Mapping[str, int]:
-    found = {}
-    for name, hint in hints_of(record, include_extras=True).items():
-        for note in getattr(hint, "__metadata__", ()):
-            if isinstance(note, Decimals):
-                found[name] = note.count
-    return found
-
-
-def _rounded(value: Any, count: int) -> Any:
-    return (
-        [round(part, count) for part in value] if isinstance(value, list) else round(value, count)
-    )
-
-
-def _field(record: type, name: str) -> Field[Any]:
-    return next(field for field in fields(record) if field.name == name)
-
-
-def _default(field: Field[Any], where: Path | str) -> Any:
-    if field.default is not MISSING:
-        return field.default
-    if field.default_factory is not MISSING:
-        return field.default_factory()
-    raise RunStateError(
-        f"{where}: {field.name!r} is missing; expected what runs/README.md lists for this file."
+def _missing(name: str, where: Path | str) -> RunStateError:
+    return RunStateError(
+        f"{where}: {name!r} is missing; expected what runs/README.md lists for this file."
         " It was written by another version: go on with that one, or start a new run."
     )

@@ -6,7 +6,7 @@ Needs river, which is no part of the environment.
     tools/river_baselines.py --runs 100
 
 Each detector reads the wrong answers, either a round's share of them (20 numbers a run) or every
-sample's (8,000 a round), after the anchor's. Writes docs/validation/river.csv.
+sample's (8,000 a round), after the baseline round's. Writes docs/validation/river.csv.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def detectors() -> dict[str, Any]:
 
 def first_alarms(name: str, seed: int, size: str = "500x16") -> dict[str, object]:
     """Regime, seed, and the round in which each rule first fires (0: never)."""
-    num_problems, num_samples, num_anchor = SIZES[size]
+    num_problems, num_samples, num_baseline = SIZES[size]
     found: dict[str, object] = {"regime": name, "seed": seed} | dict.fromkeys(RULES, 0)
     kept = detectors()
-    for a_round in Stream(REGIMES[name], seed, num_problems, num_samples, num_anchor).rounds():
+    for a_round in Stream(REGIMES[name], seed, num_problems, num_samples, num_baseline).rounds():
         wrong = ~a_round.tables.main[1].right_PK[:, :num_samples]
         order = np.random.default_rng([seed, a_round.number, 4]).permutation(wrong.size)
         for rule, detector in kept.items():

@@ -1,4 +1,4 @@
-"""The arithmetic world's traces told in words.
+"""The arithmetic world's traces, written in words.
 
 Each step in one of several wordings with random names and things: a test of free text.
 """
@@ -38,7 +38,7 @@ THINGS = ("apples", "coins", "books", "cards")
 T = TypeVar("T")
 
 
-def tell(text: str, rng: random.Random) -> str:
+def reworded(text: str, rng: random.Random) -> str:
     """One trace in words, on one line or several.
 
     Its first line, the problem in signs, is left out.
@@ -47,26 +47,27 @@ def tell(text: str, rng: random.Random) -> str:
     if trace is None:
         return text
     name, thing = rng.choice(NAMES), rng.choice(THINGS)
-    told = []
+    sentences = []
     for expression, value in trace.steps:
         first, *rest = re.split(r"([+*-])", expression)
         if len(rest) == 2:
-            told.append(
+            sentences.append(
                 rng.choice(WORDINGS[rest[0]]).format(
                     a=first, b=rest[1], r=value, name=name, thing=thing
                 )
             )
         else:
-            told.append(
+            sentences.append(
                 f"{expression.replace('+', ' plus ')} is {value}."
                 if rng.random() < 0.5
                 else f"{expression} = {value}."
             )
-    told.append(rng.choice(ENDINGS).format(r=trace.answer, name=name, thing=thing))
-    return ("\n" if rng.random() < 0.5 else " ").join(told)
+    sentences.append(rng.choice(ENDINGS).format(r=trace.answer, name=name, thing=thing))
+    return ("\n" if rng.random() < 0.5 else " ").join(sentences)
 
 
 def in_words(traces: Sequence[T]) -> list[T]:
-    """Traces, any dataclass with a `text`, told in words; the same traces give the same words."""
+    """Traces, of any dataclass with a `text`, in words; the same traces give the same words."""
     rng = random.Random("words")
-    return [replace(trace, text=tell(trace.text, rng)) for trace in traces]  # type: ignore[type-var, attr-defined]
+    texts = [reworded(trace.text, rng) for trace in traces]  # type: ignore[attr-defined]
+    return [replace(trace, text=text) for trace, text in zip(traces, texts, strict=True)]  # type: ignore[type-var]

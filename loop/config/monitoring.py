@@ -170,18 +170,14 @@ class InterventionConfig(Section):
         0.30,
         ge=0,
         lt=1,
-        description="re-injected share of the training set after the first call, at least",
+        description="replay fraction after the first call, at least",
     )
-    replay_fraction_max: float = Field(
-        0.60, ge=0, lt=1, description="re-injected share of the training set, at most"
-    )
+    replay_fraction_max: float = Field(0.60, ge=0, lt=1, description="replay fraction, at most")
     demonstrations: float = Field(
         0.5,
         ge=0,
         le=1,
-        description=(
-            "of what is re-injected after a call: demonstrations drawn evenly; the rest refills"
-        ),
+        description=("share of demonstrations in what is replayed after a call; the rest refills"),
     )
     temperature: float = Field(
         1.0, ge=0, le=2, description="against sharpening: drafts are sampled at least at this"

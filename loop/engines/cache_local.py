@@ -53,9 +53,9 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
 
 
 def roomy_cache(config: Any) -> DynamicCache:
-    """The model's own kind of cache, plain layers with room (others.
+    """The model's own kind of cache, in which plain layers have room to grow.
 
-    As those with a sliding window, as they are).
+    Other layers, such as those with a sliding window, stay as they are.
     """
     cache = DynamicCache(config=config)
     cache.layers = [

@@ -50,13 +50,15 @@ class Checkpoint:
 
 
 def check_checkpoint(path: Path) -> Checkpoint:
-    """Say what lies at `path`, or why it cannot be used.
+    """Describe the checkpoint at `path`, or report why it cannot be used.
 
-    Args: path: Folder with config.json, *.safetensors and a tokenizer; or a LoRA adapter folder
-        (adapter_config.json).
+    Args:
+        path: Folder with config.json, *.safetensors and a tokenizer; or a LoRA adapter folder
+            (adapter_config.json).
 
-    Raises: CheckpointError: no folder, no weights, pickle weights only, no tokenizer, or a
-        tokenizer without a stop token.
+    Raises:
+        CheckpointError: no folder, no weights, pickle weights only, no tokenizer, or a tokenizer
+            without a stop token.
     """
     path = Path(path).resolve()
     if not path.is_dir():

@@ -36,9 +36,11 @@ CLOSE_SECONDS = 15.0
 class ProcessEngine:
     """An `Engine` served by `python -m ouroloop.loop.engines.worker`.
 
-    Args: config: EngineConfig as a dict, and optionally `lora` (the recipe's `peft`) so that
-        adapters can be served. log_path: what the child prints is appended here; errors quote its
-        last lines. worker: module to run as the child.
+    Args:
+        config: EngineConfig as a dict, and optionally `lora` (the recipe's `peft`) so that
+            adapters can be served.
+        log_path: what the child prints is appended here; errors quote its last lines.
+        worker: module to run as the child.
     """
 
     def __init__(

@@ -19,9 +19,9 @@ STOP_TOKEN = 256
 
 @dataclass(frozen=True)
 class Answer:
-    """A scripted completion: its text, whether the model stopped by itself.
+    """A scripted completion.
 
-    And each token's log-probability (nats).
+    It has a text, whether the model stopped by itself, and each token's log-probability (nats).
     """
 
     text: str

@@ -264,12 +264,10 @@ class VllmBackend:
 
 
 def entropy(logprobs: Sequence[float], whole: bool) -> float:
-    """Entropy in nats of a distribution given by its largest log-probabilities.
+    """Entropy in nats of a distribution given by its largest log-probabilities or all (`whole`).
 
-    Or by all of them (`whole`).
-
-    What the largest leave over counts as one outcome: a lower bound, since telling the rest apart
-    could only add.
+    What the largest leave over counts as one outcome. That is a lower bound: dividing the rest
+    into its outcomes could only add.
     """
     p = np.exp(np.array(logprobs, dtype=np.float64))
     parts = p[p > 0]

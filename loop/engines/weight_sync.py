@@ -182,10 +182,8 @@ async def ask(engine: Engine, check: WeightSyncCheck) -> list[Completion]:
 async def prime(engine: Engine, check: WeightSyncCheck) -> None:
     """Answer the prompts with the weights about to be replaced.
 
-    So that their keys and values lie in the prefix cache.
-
-    Without this the cache might have forgotten them, and a cache that survives the swap by mistake
-    would go unseen.
+    The prompts' keys and values then lie in the prefix cache. Without this the cache might have
+    dropped them, and a cache that survives the swap by mistake would go unseen.
     """
     await ask(engine, check)
 
@@ -227,7 +225,7 @@ def compare(
     """What is wrong with an answer, in words; None when nothing is.
 
     Log-probabilities may differ by `tolerance` nats, and a token may differ where the two best were
-    closer than twice that; nothing can be said about what follows such a near tie.
+    closer than twice that; what follows such a near tie is not compared.
     """
     if tuple(got.prompt_token_ids) != expected.prompt_token_ids:
         return (

@@ -21,9 +21,9 @@ def setting_of(path: Path) -> Setting:
 
 
 async def serve(engine: Engine, run: RunData, number: int) -> None:
-    """Load the checkpoint of a round, round 0's being the recipe's model.
+    """Load the checkpoint of a round, and prove it by its weight-sync check.
 
-    And prove it by its weight-sync check.
+    Round 0's checkpoint is the recipe's model.
     """
     found = run.checkpoint(number)
     assert found is not None

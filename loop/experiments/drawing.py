@@ -34,7 +34,7 @@ def lines_over_rounds(
 
 
 def legend_below(figure: Any, columns: int) -> None:
-    """The first panel's names under the figure."""
+    """The names of the first axes' lines, under the figure."""
     figure.legend(
         *figure.axes[0].get_legend_handles_labels(),
         loc="outside lower center",

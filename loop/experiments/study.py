@@ -31,9 +31,9 @@ SMALL_ENGINE: dict[str, Any] = {"kind": "transformers", "max_num_seqs": 512}
 
 @dataclass(frozen=True)
 class Study:
-    """Arms over seeds. Everything that an arm may see is in its recipe.
+    """Arms over seeds.
 
-    So that `ouroloop run` does the same.
+    Everything that an arm may see is in its recipe, so that `ouroloop run` does the same.
 
     Attributes:
         name: of the study; its runs lie in a folder of that name.

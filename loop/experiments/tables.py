@@ -41,7 +41,7 @@ def kept(name: str) -> Callable[[Rows], float]:
 def alarmed(run: Rows, *actions: str) -> float:
     """The first round with one of these decisions (none given: any that warns).
 
-    NaN if there is none.
+    The value is NaN if no round has one.
     """
     return next(
         (float(row["round"]) for row in run if row["action"] in (actions or ALARMS)), math.nan

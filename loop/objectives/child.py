@@ -96,10 +96,7 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
 
 
 def _die_with_parent() -> None:
-    """The parent holds the other end of standard input and writes nothing.
-
-    Its end is the parent's end.
-    """
+    """End when standard input ends: the parent holds its other end and writes nothing to it."""
     # Blocks until the parent's end of the pipe closes, even if the parent was killed.
     while os.read(0, 4096):
         pass
@@ -112,7 +109,7 @@ def watch_parent() -> None:
         threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
-def tell(**message: Any) -> None:
-    """In the child: say something to the parent, if there is one."""
+def report(**message: Any) -> None:
+    """In the child: send a message to the parent, if there is one."""
     if os.environ.get(WATCH):
         print(MARK + json.dumps(message), flush=True)

@@ -14,7 +14,7 @@ from ouroloop.loop.engines.checkpoint import Checkpoint
 from ouroloop.loop.engines.tokens import Codec
 from ouroloop.loop.errors import DataError, RecipeError
 from ouroloop.loop.objectives.base import Prepared
-from ouroloop.loop.objectives.child import tell
+from ouroloop.loop.objectives.child import report
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.saving import load_trainable
 from ouroloop.loop.objectives.sft_settings import check_settings, settings_for
@@ -120,7 +120,7 @@ def build_trainer(
     class Progress(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.is_world_process_zero:
-                tell(done=state.global_step, total=state.max_steps)
+                report(done=state.global_step, total=state.max_steps)
 
     check_settings(job.sft, job.peft)
     try:

@@ -25,7 +25,7 @@ from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.errors import OuroloopError, RunStateError
 from ouroloop.loop.objectives import saving
 from ouroloop.loop.objectives.base import Prepared
-from ouroloop.loop.objectives.child import run_child, tell, watch_parent
+from ouroloop.loop.objectives.child import report, run_child, watch_parent
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.registry import build_objective
 
@@ -72,8 +72,8 @@ def train(
     facts: dict[str, Any] = json.loads((folder / "train.json").read_text(encoding="utf-8"))
     if facts["weight_sync"]["blind"]:
         logging.getLogger(__name__).warning(
-            "%s: training moved the weight-sync check by %.2g nats at most, too little to tell"
-            " these weights from those before.",
+            "%s: training moved the weight-sync check by %.2g nats at most, too little to"
+            " distinguish these weights from those before.",
             job.output,
             facts["weight_sync"]["max_logprob_change"],
         )
@@ -162,7 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
     except OuroloopError as error:
         print(error, file=sys.stderr)
-        tell(error=type(error).__name__, message=str(error))
+        report(error=type(error).__name__, message=str(error))
         return error.exit_code
     return 0
 

@@ -123,7 +123,7 @@ class PerProblem:
 class PerStrategy:
     """At most the share `most` of the kept samples from one strategy.
 
-    But never fewer than half of what came in: supply goes before balance.
+    Half of what came in is kept in any case: supply goes before balance.
     """
 
     most: float
@@ -148,7 +148,7 @@ class PerStrategy:
     def cap(self, counts: Sequence[int]) -> int:
         """Largest count per strategy that keeps every share at most `most`.
 
-        Or else half of all samples.
+        Where that would leave fewer than half of all samples, the largest that leaves half.
         """
         total = sum(counts)
         # From loose to tight, but half of what came in stays, however uneven its shares.
@@ -241,9 +241,9 @@ def chosen_filters(config: FilterConfig) -> list[Filter]:
 def examine(
     samples: Sequence[Sample], problems: Mapping[str, Problem], task: Task, strategy: Strategy
 ) -> list[Case]:
-    """Grade, check and name every sample.
+    """Grade, check and name every sample, and count the vote share of its answer.
 
-    And count each answer's vote share among its problem's samples.
+    The vote share is the answer's share among all samples of the same problem.
 
     Source: self-consistency, Wang et al. 2203.11171.
     """

@@ -93,7 +93,7 @@ def filters_of(filters: FilterConfig, plan: RoundPlan) -> FilterConfig:
 
 
 def best_of(history: Sequence[Round]) -> int:
-    """The best round so far; round 0 when no other can be said to be."""
+    """The best round so far; round 0 when no other one is known to be."""
     found = best_round((past.number, past.score, past.decision.action) for past in history)
     return found or 0
 

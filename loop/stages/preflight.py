@@ -1,7 +1,7 @@
-"""The preflight check: what the filters are about to make of every strategy and answer.
+"""The preflight check: can the verifier be trusted, and which strategy or answer would take over?
 
-And whether their verifier can be trusted at all. It looks one round ahead of every probe: share in
-the next model ~ (1 - fresh share) x selection ratio x share now, known from the pool alone.
+It looks one round ahead of every probe. A cluster's share in the next model is about
+(1 - fresh share) x selection ratio x share now, which is known from the pool alone.
 """
 
 from __future__ import annotations
@@ -61,11 +61,12 @@ def check(
     # From the worst on: a verifier that accepts what is wrong makes every later question moot.
     passed = Preflight(PreflightAction.PASS, (), plan.replay_fraction, plan.per_answer)
     if pool is None or not pool.kept.any():
-        return replace(passed, reasons=("nothing was kept",))
+        return replace(passed, reasons=("nothing was kept",), starved=True)
     blind = _blind(audit, recipe.interventions)
     if blind:
         return replace(passed, action=PreflightAction.BLOCK, reasons=(blind,))
     noted = _notes(pool, recipe)
+    passed = replace(passed, starved=bool(noted))
     growing = takeovers(selection_ratios(pool), plan.replay_fraction)
     if recipe.filters.gold:
         # A strategy that verified samples favour may well be the better one: the decision rule
@@ -112,6 +113,7 @@ def _blind(audit: AuditItems | None, limits: InterventionConfig) -> str:
 
 
 def _notes(pool: Pool, recipe: Recipe) -> list[str]:
+    """The sentence about a training set that starves, if it does."""
     # The level at which the decision rule judges the yield after the round.
     level = 1 - 2 * recipe.monitors.watch_alpha / recipe.rounds
     hungry = starves(pool, recipe.monitors.min_yield, level, recipe.dataset.min_kept)
@@ -149,7 +151,7 @@ def _hold_back(
     if wanted <= share:
         return found
     reason = (
-        f"{_sentence('strategy', growing[0], share)}: re-injected share {share:.0%} -> {wanted:.0%}"
+        f"{_sentence('strategy', growing[0], share)}: replay fraction {share:.0%} -> {wanted:.0%}"
     )
     return replace(found, replay_fraction=wanted, reasons=(*found.reasons, reason))
 

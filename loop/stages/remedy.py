@@ -37,7 +37,7 @@ RARE = 0.01
 
 # Field of a plan -> what its change is called in `RoundPlan.why`.
 SHOWN = {
-    "replay_fraction": "re-injected share of the training set",
+    "replay_fraction": "replay fraction",
     "temperatures": "temperatures",
     "per_strategy": "cap per strategy",
     "per_answer": "cap per answer",
@@ -45,7 +45,7 @@ SHOWN = {
     "tail_weight": "weight of the tail's problems",
     "teachers": "earlier rounds that draft too",
     "blend": "weight of round 0's parameters in the start",
-    "demonstrations": "of it demonstrations drawn evenly",
+    "demonstrations": "share of demonstrations in what is replayed",
 }
 
 

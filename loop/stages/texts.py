@@ -22,9 +22,12 @@ from ouroloop.loop.stages.refine import Progress
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The reserve, divided. texts: to be scored; audit_items: to be planted (the two overlap).
+    """The reserve, divided.
 
-    Rest: what may still be re-injected.
+    Attributes:
+        texts: to be scored.
+        audit_items: to be planted; may overlap with `texts`.
+        rest: what may still be replayed.
     """
 
     texts: tuple[Problem, ...]

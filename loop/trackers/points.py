@@ -122,7 +122,7 @@ def plain(name: str) -> str:
 
 
 def committed_at(round: RoundData) -> int:
-    """Milliseconds at which the round came to exist; the same in every sync."""
+    """Milliseconds at which the round was committed; the same in every sync."""
     return int(1000 * (round.path / "MANIFEST.json").stat().st_mtime)
 
 

@@ -163,7 +163,7 @@ def _decisions(run: RunData) -> str:
 
 def _after(run: RunData, action: str, rounds: list[RoundData]) -> str:
     text = f"{action} after {_numbered(rounds)}"
-    # In an unguarded run nothing is carried out, which is said once for all of them.
+    # In an unguarded run nothing is carried out, which is stated once for all of them.
     undone = [str(r.number) for r in rounds if run.guarded and not r.carried_out]
     if undone:
         text += f" (not carried out after {_join(undone)})"

@@ -114,7 +114,7 @@ def meaning_of(measure: Measure, run: RunData) -> str:
 
 
 def labels(runs: Sequence[RunData]) -> list[str]:
-    """One name per run; runs of the same name are told apart by their folders."""
+    """One name per run; runs of the same name are distinguished by their folders."""
     names = Counter(run.name for run in runs)
     return [run.name if names[run.name] == 1 else f"{run.name} ({run.path})" for run in runs]
 
@@ -127,9 +127,9 @@ def families(runs: Sequence[RunData]) -> list[str]:
 
 
 def strategy_shares(round: RoundData, correct_only: bool = False) -> dict[str, float]:
-    """Share of each strategy among the main family's panel samples that have one.
+    """Share of each strategy among the main family's probe samples that have one.
 
-    Most common first.
+    The most common is first.
     """
     rows = round.probe
     if not len(rows):

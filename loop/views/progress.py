@@ -222,7 +222,7 @@ def round_cells(run: RunData, round: RoundData) -> dict[str, str]:
 def rounds_table(run: RunData) -> str:
     """All committed rounds as a Markdown table, aligned for a terminal too.
 
-    With a line for every undefined number below it.
+    Below it stands a line for every undefined number.
     """
     rows = [round_cells(run, round) for round in run.rounds]
     if not rows:

@@ -183,7 +183,7 @@ class RunData:
     def seconds(self, number: int) -> float:
         """Wall-clock seconds from the (last) start of a round to its last event.
 
-        NaN when it has none.
+        The value is NaN when the round has no event.
         """
         own = [
             e

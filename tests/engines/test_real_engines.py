@@ -36,7 +36,7 @@ STOP_TOKEN = 1
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model that stops now and then.
 
-    With a generation_config that would spoil sampling if anybody obeyed it.
+    Its generation_config would spoil sampling if anybody obeyed it.
     """
     folder = save_tiny_llama(tmp_path_factory.mktemp("checkpoints") / "model", seed=3)
     weight_sync.write(weight_sync.make(folder, "float32"), folder / weight_sync.FILE_NAME)
@@ -161,7 +161,7 @@ def test_the_checkpoints_own_sampling_defaults_change_nothing(
 
 
 @KINDS
-def test_top_k_1_is_greedy_and_a_penalty_changes_what_is_said(
+def test_top_k_1_is_greedy_and_a_penalty_changes_the_text(
     kind: str, answers_of: Callable[[str], Any]
 ) -> None:
     answers = answers_of(kind)

@@ -1,6 +1,6 @@
 """Teachers behind an OpenAI-compatible address.
 
-What they are asked, what becomes of their answers, and what is said when something is wrong.
+What they are asked, what becomes of their answers, and which errors are reported.
 """
 
 import asyncio

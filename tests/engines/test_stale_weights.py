@@ -31,9 +31,9 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two untied models, two tied ones.
+    """Two untied models, two tied ones, and two adapters of the first tied one.
 
-    And two adapters of the first tied one, each with its weight-sync check.
+    Each has its weight-sync check.
     """
     folder = tmp_path_factory.mktemp("checkpoints")
     made = {f"untied{i}": save_tiny_llama(folder / f"untied{i}", seed=i) for i in (1, 2)}

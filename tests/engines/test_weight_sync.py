@@ -85,9 +85,9 @@ def test_at_a_near_tie_either_token_is_right_and_nothing_after_it_counts() -> No
 
 
 def scripted(text: str, logprob: float) -> tuple[ScriptedEngine, WeightSyncCheck]:
-    """An engine that answers everything with `text`.
+    """An engine that answers everything with `text`, and a weight-sync check.
 
-    And the weight-sync check of a model that says "yes" at -0.1 nats per token.
+    The check is that of a model that answers "yes" at -0.1 nats per token.
     """
     ids = (*b"yes", 256)
     prompts = tuple(

@@ -50,7 +50,7 @@ def scripted(monkeypatch):
     monkeypatch.setattr(harness.Worker, "start", lambda place: NoProcess())
     monkeypatch.setattr(worker, "build_engine", lambda recipe, log: Model().engine)
     monkeypatch.setattr(
-        worker.training, "train", lambda job, folder, tell, here: no_training(job, folder, tell)
+        worker.training, "train", lambda job, folder, report, here: no_training(job, folder, report)
     )
 
 

@@ -92,10 +92,10 @@ class Model:
         return rng.choices(names, weights)[0]
 
 
-def no_training(job, folder, tell):
+def no_training(job, folder, report):
     """What training.train leaves behind, without training."""
     (folder / "checkpoint").mkdir(exist_ok=True)
-    tell(1, 1)
+    report(1, 1)
     facts = {
         "status": "trained",
         "checkpoint": f"rounds/{folder.name}/checkpoint",

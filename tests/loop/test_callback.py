@@ -135,9 +135,9 @@ def test_what_it_leaves_behind_is_what_ouroloop_monitor_reads(tmp_path, capsys):
     training = Training(tmp_path, callback().CollapseMonitor(collapsing, on_halt="warn")).run(20)
     files = sorted(str(f) for f in (tmp_path / "collapse_monitor").glob("step-*.jsonl"))
     assert len(files) == 3 and main(["monitor", *files, "--json"]) == 3
-    told = json.loads(capsys.readouterr().out)["rounds"]
-    assert [r["action"] for r in told] == [d["action"] for d in training.decisions()]
-    assert told[-1]["reasons"] == training.decisions()[-1]["reasons"]
+    printed = json.loads(capsys.readouterr().out)["rounds"]
+    assert [r["action"] for r in printed] == [d["action"] for d in training.decisions()]
+    assert printed[-1]["reasons"] == training.decisions()[-1]["reasons"]
 
 
 def test_resuming_goes_on_from_its_own_files_as_if_never_interrupted(tmp_path):
@@ -261,11 +261,11 @@ def test_a_measurement_that_fails_is_logged_and_marked_and_training_goes_on(tmp_
         ).run(20)
     assert training.state.global_step == 20 and not training.control.should_training_stop
     assert "collapse monitor: step 10 is not measured" in caplog.text and "Traceback" in caplog.text
-    told = training.decisions()
+    decided = training.decisions()
     assert (
-        [d["step"] for d in told] == [0, 5, 10, 15, 20]
-        and "not_measured" in told[2]
-        and "action" not in told[2]
+        [d["step"] for d in decided] == [0, 5, 10, 15, 20]
+        and "not_measured" in decided[2]
+        and "action" not in decided[2]
     )
     assert training.state.log_history[2] == {"collapse/not_measured": 1.0, "epoch": 1.0, "step": 10}
 
@@ -274,7 +274,7 @@ def test_a_measurement_that_fails_is_logged_and_marked_and_training_goes_on(tmp_
         .run(20)
         .decisions()
     )
-    numbered = [d for d in told if "action" in d]
+    numbered = [d for d in decided if "action" in d]
     assert [d["round"] for d in numbered] == [0, 1, 2, 3]
     assert (
         numbered[1]["evidence"] == whole[1]["evidence"]
@@ -286,7 +286,7 @@ def test_a_measurement_that_fails_is_logged_and_marked_and_training_goes_on(tmp_
         Training(tmp_path / "raising", raising).run(20)
 
 
-def test_an_anchor_that_fails_leaves_its_place_to_the_next_measurement_also_after_a_resume(
+def test_a_baseline_that_fails_leaves_its_place_to_the_next_measurement_also_after_a_resume(
     tmp_path,
 ):
     first = Training(

@@ -127,11 +127,11 @@ def test_a_prompt_that_does_not_fit_costs_its_sample_and_not_the_run(tmp_path, s
 
 def test_the_probe_asks_the_same_in_every_round_with_fresh_draws_and_larger_baselines(tmp_path):
     _, path = carry(tmp_path, Model(), recipe())
-    panels = [Counter((r["problem"], r["kind"]) for r in rows(path, n, "probe")) for n in range(4)]
+    probed = [Counter((r["problem"], r["kind"]) for r in rows(path, n, "probe")) for n in range(4)]
     assert (
-        panels[0] == panels[1] and panels[2] == panels[3] and panels[0].keys() == panels[2].keys()
+        probed[0] == probed[1] and probed[2] == probed[3] and probed[0].keys() == probed[2].keys()
     )
-    assert {(now, panels[0][key]) for key, now in panels[2].items()} == {(8, 16), (1, 1)}
+    assert {(now, probed[0][key]) for key, now in probed[2].items()} == {(8, 16), (1, 1)}
     sampled = [[r["text"] for r in rows(path, n, "probe") if r["kind"] == "sample"] for n in (2, 3)]
     assert sampled[0] != sampled[1], "the same draws in every round would add up to false evidence"
 
@@ -253,9 +253,9 @@ STARTS = [
 def test_init_says_what_training_starts_from(tmp_path, init, starts):
     seen = []
 
-    def trainer(job, folder, tell):
+    def trainer(job, folder, report):
         seen.append(job.init)
-        return no_training(job, folder, tell)
+        return no_training(job, folder, report)
 
     _, path = carry(tmp_path, Model(lambda n: 0.3 + 0.2 * n), recipe(init=init), trainer)
     assert [read_run(path).rounds[n].plan["start_from"] for n in (1, 2, 3)] == starts
@@ -307,11 +307,11 @@ def test_finished_stages_are_not_repeated_on_resume(tmp_path):
     settings = recipe(rounds=2)
     trained = []
 
-    def dies(job, folder, tell):
+    def dies(job, folder, report):
         if len(trained) == 1:
             raise KeyboardInterrupt
         trained.append(folder.name)
-        return no_training(job, folder, tell)
+        return no_training(job, folder, report)
 
     with pytest.raises(KeyboardInterrupt):
         carry(tmp_path, Model(), settings, dies)

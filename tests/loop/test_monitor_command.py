@@ -18,7 +18,10 @@ NUM_PROBLEMS = 80
 
 
 def trace_file(path, seed, num_samples, accuracy=0.6, first_strategy=0.5, **more):
-    """One round of a model that is right with `accuracy` and takes the first of two ways with `first_strategy`."""
+    """One round of a model that is right with probability `accuracy`.
+
+    It takes the first of two ways with probability `first_strategy`.
+    """
     rng = np.random.default_rng(seed)
     with path.open("w") as file:
         for problem in range(NUM_PROBLEMS):
@@ -53,14 +56,14 @@ def collapsing(tmp_path):
     ]
 
 
-def said(capsys, *arguments):
+def printed(capsys, *arguments):
     code = main(["monitor", *arguments])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
 
 def test_a_healthy_loop_is_let_alone(capsys, healthy):
-    code, out, _ = said(capsys, *healthy)
+    code, out, _ = printed(capsys, *healthy)
     assert code == 0
     rows = [line.split("|")[1:3] for line in out.splitlines() if line.startswith("|")][2:]
     assert [[cell.strip() for cell in row] for row in rows] == [
@@ -70,7 +73,7 @@ def test_a_healthy_loop_is_let_alone(capsys, healthy):
 
 
 def test_a_collapse_is_a_halt_with_numbers_and_exit_code_3(capsys, collapsing):
-    code, out, _ = said(capsys, *collapsing)
+    code, out, _ = printed(capsys, *collapsing)
     assert code == 3
     sentence = next(line for line in out.splitlines() if line.startswith("round 2 ("))
     assert (
@@ -84,7 +87,7 @@ def test_a_collapse_is_a_halt_with_numbers_and_exit_code_3(capsys, collapsing):
 
 
 def test_what_could_not_be_measured_is_said_with_its_reason(capsys, healthy):
-    out = said(capsys, *healthy)[1]
+    out = printed(capsys, *healthy)[1]
     assert "missing: logprobs or nll in all 3,840 lines (trace entropy is not measured)" in out
     line = next(line for line in out.splitlines() if line.startswith("not measured: entropy/token"))
     assert line.endswith(": no probe sample has log-probabilities")
@@ -92,13 +95,15 @@ def test_what_could_not_be_measured_is_said_with_its_reason(capsys, healthy):
 
 
 def test_json_is_for_scripts(capsys, collapsing):
-    code, out, _ = said(capsys, *collapsing, "--json", "--plan-rounds", "8")
-    told = json.loads(out)
-    assert code == told["exit_code"] == 3
-    assert [r["action"] for r in told["rounds"]] == ["continue", "continue", "rollback"] and told[
-        "rule"
-    ]["rounds"] == 8
-    last = told["rounds"][-1]
+    code, out, _ = printed(capsys, *collapsing, "--json", "--plan-rounds", "8")
+    report = json.loads(out)
+    assert code == report["exit_code"] == 3
+    assert [r["action"] for r in report["rounds"]] == [
+        "continue",
+        "continue",
+        "rollback",
+    ] and report["rule"]["rounds"] == 8
+    last = report["rounds"][-1]
     assert (
         last["source"].endswith("r2.jsonl")
         and last["evidence"]["halt"]["log_e"] > last["evidence"]["halt"]["log_limit"]
@@ -109,11 +114,12 @@ def test_json_is_for_scripts(capsys, collapsing):
 @pytest.mark.slow
 def test_tolerances_horizon_and_strategies_can_be_set(capsys, collapsing):
     tolerant = ("--set", "diversity_loss_share=1", "--set", "rare_loss_share=1")
-    assert said(capsys, *collapsing, *tolerant)[0] == 0
-    assert said(capsys, *collapsing, "--strategies", "none")[0] == 0
-    assert "entropy: probe sampled at temperature 0.7" not in said(capsys, *collapsing)[1]
+    assert printed(capsys, *collapsing, *tolerant)[0] == 0
+    assert printed(capsys, *collapsing, "--strategies", "none")[0] == 0
+    assert "entropy: probe sampled at temperature 0.7" not in printed(capsys, *collapsing)[1]
     assert (
-        "probe sampled at temperature 0.7" in said(capsys, *collapsing, "--temperature", "0.7")[1]
+        "probe sampled at temperature 0.7"
+        in printed(capsys, *collapsing, "--temperature", "0.7")[1]
     )
 
 
@@ -133,7 +139,7 @@ def test_tolerances_horizon_and_strategies_can_be_set(capsys, collapsing):
 def test_wrong_input_is_one_clear_error_exit_code_2_and_nothing_printed(
     capsys, healthy, arguments, says
 ):
-    code, out, err = said(capsys, *healthy, *arguments)
+    code, out, err = printed(capsys, *healthy, *arguments)
     assert code == 2 and out == "" and says in err
     assert err.startswith("ouroloop: ") and "Traceback" not in err
 
@@ -141,7 +147,7 @@ def test_wrong_input_is_one_clear_error_exit_code_2_and_nothing_printed(
 def test_a_bad_line_in_the_last_file_stops_everything(capsys, healthy):
     with open(healthy[-1], "a") as file:
         file.write('{"problem": "p1", "correct": "yes"}\n')
-    code, out, err = said(capsys, *healthy)
+    code, out, err = printed(capsys, *healthy)
     assert (
         code == 2
         and out == ""
@@ -152,7 +158,7 @@ def test_a_bad_line_in_the_last_file_stops_everything(capsys, healthy):
 
 def test_a_round_in_which_the_filter_kept_nothing_is_a_halt(capsys, tmp_path):
     files = [trace_file(tmp_path / f"r{i}.jsonl", i, 4, kept=i == 0) for i in range(2)]
-    code, out, _ = said(capsys, *files)
+    code, out, _ = printed(capsys, *files)
     assert code == 3 and "nothing passes: 0 of 320 samples kept" in out
 
 
@@ -176,13 +182,13 @@ def test_a_second_baseline_sees_the_loss_of_what_the_first_round_gained(capsys, 
         for i, (a, s, n) in enumerate(gained)
     ]
     alone, two = (
-        json.loads(said(capsys, *files, "--json", *more)[1])
+        json.loads(printed(capsys, *files, "--json", *more)[1])
         for more in ((), ("--baselines", "0", "1"))
     )
     assert {row["action"] for row in alone["rounds"]} == {"continue"}
     assert two["rounds"][-1]["action"] in ("reinject", "rollback")
     assert any("since round 1" in reason for reason in two["rounds"][-1]["reasons"])
-    code, _, error = said(capsys, *files, "--baselines", "1", "0")
+    code, _, error = printed(capsys, *files, "--baselines", "1", "0")
     assert code == 2 and "beginning with 0" in error
 
 
@@ -191,7 +197,7 @@ def test_readings_are_of_as_many_samples_in_the_baseline_as_in_other_rounds(caps
     few = [trace_file(tmp_path / f"few{i}.jsonl", i, 4) for i in range(2)]
 
     def overconfidence(paths):
-        rounds = json.loads(said(capsys, *paths, "--json")[1])["rounds"]
+        rounds = json.loads(printed(capsys, *paths, "--json")[1])["rounds"]
         return next(r for r in rounds[0]["readings"] if r["id"] == "calibration/overconfidence@4")[
             "value"
         ]

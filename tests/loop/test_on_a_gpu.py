@@ -176,7 +176,7 @@ def fitted(folder, problems, hidden, layers):
 
     from ouroloop.loop.engines.transformers_local import load_codec
 
-    told = {p.id: (p.solution or "").replace("####", "answer") for p in problems}
+    solutions = {p.id: (p.solution or "").replace("####", "answer") for p in problems}
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer, tokenizer.decoder = (
         pre_tokenizers.ByteLevel(add_prefix_space=False),
@@ -189,7 +189,7 @@ def fitted(folder, problems, hidden, layers):
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     tokenizer.train_from_iterator(
-        [text for p in problems for text in (p.question, told[p.id])], trainer
+        [text for p in problems for text in (p.question, solutions[p.id])], trainer
     )
     start = folder / "random"
     PreTrainedTokenizerFast(
@@ -218,16 +218,16 @@ def fitted(folder, problems, hidden, layers):
     codec, rows = load_codec(check_checkpoint(start)), []
     for p in problems:
         texts = {
-            CHAT.draft: told[p.id],
+            CHAT.draft: solutions[p.id],
             CHAT.critique: "Each step is right.\nverdict right",
-            CHAT.revise: told[p.id],
+            CHAT.revise: solutions[p.id],
         }
         for template, text in texts.items():
             prompt = render(
                 CHAT,
                 template,
                 question=p.question,
-                draft=told[p.id],
+                draft=solutions[p.id],
                 critique="Each step is right.\nverdict right",
             )
             ids = codec.prompt_ids(prompt), codec.completion_ids(prompt, text)

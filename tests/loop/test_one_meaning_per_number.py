@@ -126,13 +126,13 @@ def test_the_decisions_numbers_are_the_tables(run: RunData) -> None:
 
 def test_a_sentences_numbers_are_those_of_the_guards(run: RunData) -> None:
     for round in run.rounds[1:]:
-        told = {g["name"]: g for g in round.decision["guards"]}
+        guards = {g["name"]: g for g in round.decision["guards"]}
         found = 0
         for reason in round.decision["reasons"]:
             for name, before, after in re.findall(
                 r"(?:: |^)([^:;]+?) (-?\d\.\d{3}) -> (-?\d\.\d{3})", reason
             ):
-                guard = told[name]
+                guard = guards[name]
                 assert (f"{guard['before']:.3f}", f"{guard['after']:.3f}") == (before, after)
                 found += 1
         assert found
@@ -148,9 +148,9 @@ def test_every_view_shows_the_readings(run: RunData, tmp_path: Path) -> None:
         for measure in MEASURES:
             value, reading = measure.read(round), known.get(measure.of(round).id)
             assert same(value.value, math.nan if reading is None else reading.value)
-            told = shown[str(round.number)][measure.key]
-            assert told["id"] == measure.of(round).id
-            assert same(told["value"], value.value) and same(told["low"], value.low)
+            cell = shown[str(round.number)][measure.key]
+            assert cell["id"] == measure.of(round).id
+            assert same(cell["value"], value.value) and same(cell["low"], value.low)
             assert measure.key not in TABLE or cell_of(measure, round) in row.values()
         logged = points(run, round)
         for name, reading in known.items():
@@ -179,10 +179,10 @@ def test_the_monitor_command_shows_the_readings_too(run: RunData, tmp_path: Path
             "".join(json.dumps({k: plain_value(row[k]) for k in keys}) + "\n" for row in rows)
         )
     watched = monitor(files, plan_rounds=2, settings=[f"main_family={run.rounds[0].main_family}"])
-    cells, said = markdown_cells(table(watched)), to_json(watched)["rounds"]
-    for row, judged, told in zip(cells, watched.rounds, said, strict=True):
+    cells, in_json = markdown_cells(table(watched)), to_json(watched)["rounds"]
+    for row, judged, as_json in zip(cells, watched.rounds, in_json, strict=True):
         known = {reading.name: reading for reading in judged.readings}
-        assert check_ids(told["readings"], known) == len(known)
+        assert check_ids(as_json["readings"], known) == len(known)
         check_labels(iter(judged.readings))
         for column in COLUMNS:
             reading = find(judged.readings, column, watched.rule.main_family)

@@ -108,6 +108,7 @@ def test_a_filter_that_the_task_cannot_serve_is_refused_with_the_remedy(tmp_path
 PARTS = '''
 from ouroloop.evals.tasks import Grade
 from ouroloop.monitors.base import Reading
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.decision import blocks
 from ouroloop.monitors.decision.guarded import Blocks, GuardedQuantity
 from ouroloop.monitors.estimators.estimand import Estimand
@@ -281,11 +282,11 @@ def test_an_objective_of_ones_own_gets_the_rounds_tables(tmp_path):
     settings = own(tmp_path, objective=objective)
     seen = []
 
-    def trainer(job, folder, tell):
+    def trainer(job, folder, report):
         made = build_objective(job.objective, job.objective_options)
         seen.append(made.prepare(job, None).num_examples)
         assert TrainingJob.from_json(job.to_json()) == job
-        return no_training(job, folder, tell)
+        return no_training(job, folder, report)
 
     carry(tmp_path / "runs", Model(), settings, trainer)
     assert seen == [5]

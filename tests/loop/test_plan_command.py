@@ -20,7 +20,7 @@ SMALL = {
 }
 
 
-def said(capsys, *arguments):
+def printed(capsys, *arguments):
     code = main(list(arguments))
     captured = capsys.readouterr()
     return code, captured.out, captured.err
@@ -29,7 +29,9 @@ def said(capsys, *arguments):
 @pytest.mark.slow
 def test_a_recipe_is_planned_on_a_typical_model_and_makes_nothing(capsys, tmp_path):
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(SMALL))
-    code, out, _ = said(capsys, "plan", str(tmp_path / "r.yaml"), "--runs", str(tmp_path / "runs"))
+    code, out, _ = printed(
+        capsys, "plan", str(tmp_path / "r.yaml"), "--runs", str(tmp_path / "runs")
+    )
     assert code == 0 and not (tmp_path / "runs").exists()
     assert (
         "40 problems, 4 samples of each per round and 16 in the baseline round" in out
@@ -71,7 +73,7 @@ def test_where_the_run_has_a_round_0_that_model_is_taken(capsys, tmp_path):
     pq.write_table(
         pa.Table.from_pylist([*rows, {**rows[0], "kind": "greedy"}]), folder / "probe.parquet"
     )
-    code, out, _ = said(
+    code, out, _ = printed(
         capsys,
         "plan",
         str(tmp_path / "r.yaml"),
@@ -81,13 +83,13 @@ def test_where_the_run_has_a_round_0_that_model_is_taken(capsys, tmp_path):
         "--set",
         "probe.samples=6",
     )
-    told = json.loads(out)
+    found = json.loads(out)
     assert (
         code == 0
-        and told["about"] == "the samples of round 0 of small"
-        and told["design"]["num_samples"] == 6
+        and found["about"] == "the samples of round 0 of small"
+        and found["design"]["num_samples"] == 6
     )
-    first = told["powers"][0]
+    first = found["powers"][0]
     assert (
         first["name"] == "pass@1"
         and abs(first["base"] - 0.9) < 0.03
@@ -103,8 +105,8 @@ def test_traces_are_planned_without_being_judged(capsys, tmp_path):
         for k in range(8)
     ]
     (tmp_path / "r0.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    code, out, _ = said(capsys, "monitor", "--plan", "60", "4", str(tmp_path / "r0.jsonl"))
+    code, out, _ = printed(capsys, "monitor", "--plan", "60", "4", str(tmp_path / "r0.jsonl"))
     assert code == 0 and "60 problems, 4 samples" in out and "r0.jsonl" in out
-    assert said(capsys, "monitor", "--plan", "1", "4")[0] == 2
-    code, out, err = said(capsys, "monitor")
+    assert printed(capsys, "monitor", "--plan", "1", "4")[0] == 2
+    code, out, err = printed(capsys, "monitor")
     assert code == 2 and out == "" and "no traces; expected one JSONL file per round" in err

@@ -144,7 +144,7 @@ def test_data_sets_of_reasoning_gym_are_families_of_problems():
     assert {problem.family for problem in setting.problems} == {"chain_sum"}
 
 
-# ----- interventions: what the controller does after a call -----
+# ----- interventions: what the controller does after an alarm -----
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_an_intervention_is_as_strong_as_the_recipe_says(limits, mode, what, val
         assert getattr(usual, what) != value
 
 
-def test_no_more_is_re_injected_than_the_recipe_allows():
+def test_no_more_is_replayed_than_the_recipe_allows():
     hungry = Stock(selection=10.0)  # the law asks for 90 %
     shares = []
     for given in ({}, {"interventions": {"replay_fraction_max": 0.8}}):
@@ -201,8 +201,8 @@ def test_a_yield_below_the_recipes_least_is_noted_before_training():
     drawn, items = pool({"column": 0.2, "jump": 0.2}, 0.5), audit(0.0)
     for least, noted in ((0.02, False), (0.5, True)):
         settings = made(monitors={"min_yield": least})
-        said = preflight.check(drawn, items, ROUND, settings, 0.01)
-        assert any(f"below {least} kept" in reason for reason in said.reasons) == noted
+        found = preflight.check(drawn, items, ROUND, settings, 0.01)
+        assert any(f"below {least} kept" in reason for reason in found.reasons) == noted
 
 
 # ----- monitors: tolerances, error rates, baselines -----
@@ -259,12 +259,12 @@ LARGE = {
 def test_error_rates_and_the_share_of_a_tolerance_decide_when_there_is_an_alarm(
     changed, tolerances, actions
 ):
-    anchor, now = round_view(0, 0, accuracy=0.55), round_view(1, 1, accuracy=0.3)
+    baseline, now = round_view(0, 0, accuracy=0.55), round_view(1, 1, accuracy=0.3)
     rules = [
         decide.decision_rule(made(monitors={**tolerances, **more}), "main")
         for more in ({}, changed["monitors"])
     ]
-    assert tuple(rule.decide(now, anchor).action for rule in rules) == actions
+    assert tuple(rule.decide(now, baseline).action for rule in rules) == actions
 
 
 def test_baseline_rounds_are_probed_with_more_samples(tmp_path):

@@ -55,10 +55,10 @@ def test_no_missing_field_ends_ouroloop_monitor(tmp_path, num, verdict):
             if removed == "round":  # else both files were the same
                 path.write_text(path.read_text().replace("-0.1,", f"-0.1{number},"))
         watched = monitor(paths)
-        told = json.loads(json.dumps(to_json(watched), allow_nan=False))
-        assert told["exit_code"] == 0 and text(watched)
-        check(told["rounds"][1], removed, verdict)
-        readings = [r for row in told["rounds"] for r in row["readings"]]
+        found = json.loads(json.dumps(to_json(watched), allow_nan=False))
+        assert found["exit_code"] == 0 and text(watched)
+        check(found["rounds"][1], removed, verdict)
+        readings = [r for row in found["rounds"] for r in row["readings"]]
         assert not [r["reason"] for r in readings if r["status"] == "error"], removed
         assert all(r["reason"] for r in readings if r["value"] is None)
 
@@ -117,7 +117,7 @@ def probe_rows(removed, num, verdict, number):
 def test_a_run_without_one_gold_answer_goes_through_all_its_rounds(tmp_path, monkeypatch):
     """The grader gives no verdict on anything.
 
-    The filter is the critic alone, nothing is guarded, and that is said.
+    The filter is the critic alone, nothing is guarded, and a message states it.
     """
     import dataclasses
 

@@ -20,7 +20,7 @@ FAMILIES = ("sum", "sum", "sum", "copy", "copy")
 def rows(removed: str | None, num_samples: int, verdict: str, number: int) -> list[dict[str, Any]]:
     """A round of five problems, three of them in the main family and one of these in the tail.
 
-    With every field but one.
+    The rows have every field but one.
     """
     out = []
     for problem, family in enumerate(FAMILIES):

@@ -80,7 +80,7 @@ def test_sharpening_is_more_than_luck():
     assert all(r.details["num_training"] == 400 and r.details["rounds"] == 3 for r in readings)
 
 
-def test_balanced_strategies_stay_stable_just_when_the_fresh_share_exceeds_one_less_the_temperature():
+def test_balanced_strategies_stay_stable_when_the_fresh_share_exceeds_one_less_the_temperature():
     """Expected shares under sampling at temperature T and fresh share.
 
     A small lead grows below fresh = 1 - T, shrinks above.

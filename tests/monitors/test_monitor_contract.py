@@ -295,7 +295,7 @@ def test_a_monitor_that_raises_becomes_an_error_reading_and_the_others_still_rea
 
 
 @pytest.mark.slow
-def test_a_round_of_200_problems_and_16_samples_is_read_within_a_second_and_time_grows_with_the_rows_only():
+def test_a_round_of_200_x_16_is_read_within_a_second_and_time_grows_with_the_rows_only():
     def seconds(num_problems):
         rng = np.random.default_rng(0)
         drawn = pool(rng, num_problems, 4)

@@ -73,7 +73,7 @@ def test_sharpening_is_met_with_heat_distinct_calculations_and_a_cap_per_strateg
     )
     assert new.replay_fraction == 0.3 and new.per_answer is None and new.tail_weight == 1.0
     assert {w.split(":")[0] for w in new.why} >= {
-        "re-injected share of the training set",
+        "replay fraction",
         "temperatures",
         "cap per strategy",
     }
@@ -120,7 +120,7 @@ def test_earlier_teachers_and_blended_weights_come_only_when_the_recipe_allows_t
     assert remedy(PLAN, allowed, FailureMode.DRIFT, False, Stock(), 0).teachers == (0,)
 
 
-def test_a_rollback_doubles_what_is_re_injected_and_starts_again_from_where_it_is_told():
+def test_a_rollback_doubles_the_replay_fraction_and_starts_again_from_the_given_round():
     recipe = resolve(
         {
             "name": "x",
@@ -143,7 +143,7 @@ def test_a_rollback_doubles_what_is_re_injected_and_starts_again_from_where_it_i
     assert "rolled back: starting again from round 1" in after.why[-1]
 
 
-def test_an_unguarded_run_plans_as_if_nothing_had_been_said():
+def test_an_unguarded_run_plans_as_if_nothing_had_been_decided():
     recipe = resolve({"name": "x", "monitors": {"guard": False}})
     first = plan.next_plan(recipe, history("continue"))
     past = history("continue", "rollback", mode=FailureMode.SHARPENING, plans=[first])
@@ -235,7 +235,7 @@ def assembled(intended, stock, screen=NOTHING_HELD_OUT):
     ("archive", "share", "archived"),
     [(False, 1.0, 0), (True, 0.0, 40), (True, 0.5, 20), (True, 1.0, 0)],
 )
-def test_after_a_call_a_part_of_what_is_re_injected_stays_real_data_drawn_evenly(
+def test_after_an_alarm_a_part_of_what_is_replayed_stays_real_data_drawn_evenly(
     archive, share, archived
 ):
     """Real data are all that holds what the probe set does not ask.
@@ -263,7 +263,7 @@ def test_no_example_that_asks_a_held_out_question_is_trained_on():
     assert {e.problem_id for e in made if e.origin == "kept"} == set(asked) - {"p3", "p7"}
 
 
-def test_a_remedy_names_the_real_part_of_what_it_re_injects():
+def test_a_remedy_names_the_real_part_of_what_it_replays():
     new = remedy(
         PLAN,
         LIMITS.model_copy(update={"demonstrations": 0.5}),
@@ -272,7 +272,8 @@ def test_a_remedy_names_the_real_part_of_what_it_re_injects():
         Stock(),
         back=1,
     )
-    assert new.demonstrations == 0.5 and "of it demonstrations drawn evenly: 1 -> 0.5" in new.why
+    assert new.demonstrations == 0.5
+    assert "share of demonstrations in what is replayed: 1 -> 0.5" in new.why
 
 
 @pytest.mark.parametrize(("most", "total", "real"), [(0.9, 0.45, 0.3), (0.4, 0.4, 0.3)])

@@ -54,15 +54,15 @@ def audit(accepted, num=60):
 
 
 def test_a_filter_without_preference_passes():
-    said = check(pool({"column": 0.5, "jump": 0.5}, 0.5), audit(0.1), PLAN, LABELLESS, 0.01)
-    assert (said.action, said.reasons, said.replay_fraction) == ("pass", (), 0.0)
+    found = check(pool({"column": 0.5, "jump": 0.5}, 0.5), audit(0.1), PLAN, LABELLESS, 0.01)
+    assert (found.action, found.reasons, found.replay_fraction) == ("pass", (), 0.0)
 
 
 def test_a_verifier_that_accepts_what_is_wrong_blocks_training_with_numbers():
-    said = check(pool({"column": 0.5, "jump": 0.5}, 0.5), audit(0.8), PLAN, LABELLESS, 0.01)
+    found = check(pool({"column": 0.5, "jump": 0.5}, 0.5), audit(0.8), PLAN, LABELLESS, 0.01)
     assert (
-        said.action == "block"
-        and "80% of the planted wrong items (at least 68%; tolerated 50%)" in said.reasons[0]
+        found.action == "block"
+        and "80% of the planted wrong items (at least 68%; tolerated 50%)" in found.reasons[0]
     )
     assert (
         check(pool({"column": 0.5, "jump": 0.5}, 0.5), audit(0.55), PLAN, LABELLESS, 0.01).action
@@ -71,15 +71,15 @@ def test_a_verifier_that_accepts_what_is_wrong_blocks_training_with_numbers():
 
 
 def test_an_unverified_strategy_that_would_take_over_raises_the_fresh_share_to_what_holds_it_back():
-    said = check(pool({"column": 0.8, "jump": 0.2}, 0.5), audit(0.0), PLAN, LABELLESS, 0.01)
-    assert said.action == "adjust" and said.replay_fraction == pytest.approx(
+    found = check(pool({"column": 0.8, "jump": 0.2}, 0.5), audit(0.0), PLAN, LABELLESS, 0.01)
+    assert found.action == "adjust" and found.replay_fraction == pytest.approx(
         1 - 0.5 / 0.8, abs=0.05
     )
     assert (
-        "'column'" in said.reasons[0]
-        and adjusted(PLAN, said, guard=True).replay_fraction == said.replay_fraction
+        "'column'" in found.reasons[0]
+        and adjusted(PLAN, found, guard=True).replay_fraction == found.replay_fraction
     )
-    assert adjusted(PLAN, said, guard=False) == PLAN
+    assert adjusted(PLAN, found, guard=False) == PLAN
     held = check(
         pool({"column": 0.8, "jump": 0.2}, 0.5),
         audit(0.0),
@@ -91,8 +91,10 @@ def test_an_unverified_strategy_that_would_take_over_raises_the_fresh_share_to_w
 
 
 def test_a_verified_strategy_is_noted_only():
-    said = check(pool({"column": 0.8, "jump": 0.2}, 0.5), audit(0.0), PLAN, GOLD, 0.01)
-    assert (said.action, said.replay_fraction) == ("pass", 0.0) and "noted only" in said.reasons[0]
+    found = check(pool({"column": 0.8, "jump": 0.2}, 0.5), audit(0.0), PLAN, GOLD, 0.01)
+    assert (found.action, found.replay_fraction) == ("pass", 0.0) and "noted only" in found.reasons[
+        0
+    ]
 
 
 def test_a_starving_training_set_is_noted_before_training_and_changes_nothing():
@@ -100,21 +102,21 @@ def test_a_starving_training_set_is_noted_before_training_and_changes_nothing():
         recipe = recipe.model_copy(
             update={"dataset": recipe.dataset.model_copy(update={"min_examples": 1})}
         )
-        said = check(pool({"column": 0.004, "jump": 0.004}, 0.5), audit(0.0), PLAN, recipe, 0.01)
+        found = check(pool({"column": 0.004, "jump": 0.004}, 0.5), audit(0.0), PLAN, recipe, 0.01)
         assert (
-            said.action == "pass"
-            and "below 0.02 kept per sample" in said.reasons[0]
-            and said.replay_fraction == 0.0
+            found.action == "pass"
+            and "below 0.02 kept per sample" in found.reasons[0]
+            and found.replay_fraction == 0.0
         )
-        assert not check(
-            pool({"column": 0.03, "jump": 0.03}, 0.5), audit(0.0), PLAN, recipe, 0.01
-        ).reasons
+        assert found.starved
+        enough = check(pool({"column": 0.03, "jump": 0.03}, 0.5), audit(0.0), PLAN, recipe, 0.01)
+        assert not enough.reasons and not enough.starved
 
 
 def test_fewer_samples_than_a_training_takes_are_noted_unless_something_makes_up_for_them():
     """A handful of samples, of which any yield is likely.
 
-    Before, such a round trained nothing and nobody said why.
+    Before, such a round trained nothing and no reason was reported.
     """
     few = pool({"column": 0.5, "jump": 0.5}, 0.5, num_problems=6)
     reason = (
@@ -125,8 +127,8 @@ def test_fewer_samples_than_a_training_takes_are_noted_unless_something_makes_up
         GOLD,
         resolve({"name": "x", "dataset": {"policy": "accumulate_subsample"}}),
     ):  # which trains on as many as the round kept
-        said = check(few, audit(0.0), PLAN, recipe, 0.01)
-        assert said.action == "pass" and said.reasons == (reason,)
+        found = check(few, audit(0.0), PLAN, recipe, 0.01)
+        assert found.action == "pass" and found.reasons == (reason,) and found.starved
     for dataset in (
         {"min_examples": 5},
         {"gold": True},
@@ -144,19 +146,22 @@ def shortcut(num, rng):
 
 
 def test_one_answer_to_many_problems_that_the_filter_likes_is_capped_before_it_spreads():
-    """6 % of the samples say 42 and always pass, the others half of the time.
+    """6 % of the samples answer 42 and always pass, the others half of the time.
 
-    One round ahead of any probe.
+    The check sees it one round ahead of any probe.
     """
-    found = pool({"column": 0.5, "jump": 0.5}, 0.5, shortcut)
-    found = replace(found, kept=found.kept | (found.answer == "42"))
-    said = check(found, audit(0.0), PLAN, LABELLESS, 0.005)
-    assert said.action == "adjust" and said.per_answer == 0.02 and "answer '42'" in said.reasons[0]
-    assert check(found, audit(0.0), PLAN, LABELLESS, 0.2).per_answer is None, (
+    drawn = pool({"column": 0.5, "jump": 0.5}, 0.5, shortcut)
+    drawn = replace(drawn, kept=drawn.kept | (drawn.answer == "42"))
+    found = check(drawn, audit(0.0), PLAN, LABELLESS, 0.005)
+    assert (
+        found.action == "adjust" and found.per_answer == 0.02 and "answer '42'" in found.reasons[0]
+    )
+    assert check(drawn, audit(0.0), PLAN, LABELLESS, 0.2).per_answer is None, (
         "an answer as common as that from the start is no shortcut"
     )
 
 
-def test_nothing_kept_is_for_the_decision_rule_to_say():
+def test_nothing_kept_is_left_to_the_decision_rule():
     empty = pool({"column": 0.0, "jump": 0.0}, 0.5)
-    assert check(empty, None, PLAN, GOLD, float("nan")).action == "pass"
+    found = check(empty, None, PLAN, GOLD, float("nan"))
+    assert found.action == "pass" and found.starved

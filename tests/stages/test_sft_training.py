@@ -49,7 +49,7 @@ def job_in(
 ) -> TrainingJob:
     """A job whose whole training set is one batch.
 
-    So that step 1's loss is that of the untrained model on all of it.
+    Step 1's loss is then that of the untrained model on all of it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
@@ -86,7 +86,7 @@ def children() -> list[int]:
 def trained(
     init: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, Any], list[tuple[int, int]]]:
-    """The round's folder, train.json and the progress told.
+    """The round's folder, train.json and the reported progress.
 
     Two attempts before it were cut off, one from each side.
     """
@@ -231,7 +231,7 @@ def test_accelerate_launches_as_many_processes_as_its_config_says(
     job = job_in(tmp_path / "1", init, launcher="accelerate", accelerate_config=config)
     steps: list[tuple[int, int]] = []
     facts = train(job, tmp_path / "1", lambda done, total: steps.append((done, total)))
-    assert steps == [(i, 60) for i in range(1, 61)], "told once, by the first process"
+    assert steps == [(i, 60) for i in range(1, 61)], "reported once, by the first process"
     assert facts["loss"][-1]["loss"] < 0.5 * facts["loss"][0]["loss"]
     check_checkpoint(tmp_path / "1" / "checkpoint")
 
@@ -260,7 +260,7 @@ def test_an_impossible_value_is_the_recipes_fault_and_a_cut_completion_the_datas
 def test_training_starts_from_weights_blended_as_the_job_says(init: Path, tmp_path: Path) -> None:
     """A quarter of another model's weights.
 
-    With a learning rate of nothing, what is saved is the blend itself.
+    The learning rate is 0, so what is saved is the blend itself.
     """
     from safetensors.torch import load_file
 

@@ -99,7 +99,7 @@ FINISHED = {"event": "run_finished"}
 def make_failed_run(folder: Path, name: str = "broken", rounds: int = 1) -> Path:
     """A run that failed while it sampled.
 
-    As older versions did, its log goes on with one progress event.
+    Its log goes on with one progress event, as older versions wrote it.
     """
     run = make_run(folder, name, rounds=rounds, finished=False)
     add_events(run, FAILED, PROGRESS)
@@ -141,19 +141,19 @@ def _round(
     began = CLOCK + 60 * number
     events.append({"time": began, "event": "round_started", "round": number})
     previous = max(0, number - 1)
-    anchor = 0.3 if guarded and number > 3 else 0.0
+    replayed = 0.3 if guarded and number > 3 else 0.0
     _write(
         folder / "plan.json",
         {
             "round": number,
             "start_from": previous,
             "temperatures": [1.0],
-            "replay_fraction": anchor,
-            "per_strategy": 0.4 if anchor else None,
+            "replay_fraction": replayed,
+            "per_strategy": 0.4 if replayed else None,
             "num_problems": 50,
             "why": (
-                ["re-injected share of the training set 0% -> 30%, from demonstrations"]
-                if anchor and number == 4
+                ["replay fraction 0% -> 30%, from demonstrations"]
+                if replayed and number == 4
                 else []
             ),
         },
@@ -161,7 +161,7 @@ def _round(
     kept = _sampling(folder, number, guarded, rng) if number else 0
     _probe(folder, number, guarded, rng)
     if number:
-        _training(folder, number, previous, kept, anchor)
+        _training(folder, number, previous, kept, replayed)
     _readings(folder, number)
     action, reasons = _decision(number, guarded)
     _write(
@@ -347,7 +347,7 @@ def _probe(folder: Path, number: int, guarded: bool, rng: random.Random) -> None
         for i in range(12)
     ]
     pd.DataFrame(texts).to_parquet(folder / "texts.parquet")
-    canaries = [
+    planted = [
         {
             "problem": f"real-{i // 2}",
             "kind": "right" if i % 2 else "wrong_answer",
@@ -360,7 +360,7 @@ def _probe(folder: Path, number: int, guarded: bool, rng: random.Random) -> None
         }
         for i in range(24)
     ]
-    pd.DataFrame(canaries).to_parquet(folder / "audit.parquet")
+    pd.DataFrame(planted).to_parquet(folder / "audit.parquet")
 
 
 def _readings(folder: Path, number: int) -> None:
@@ -369,7 +369,7 @@ def _readings(folder: Path, number: int) -> None:
     _write(folder / "readings.json", [_finite(r.to_json()) for r in readings])
 
 
-def _training(folder: Path, number: int, start: int, kept: int, anchor: float) -> None:
+def _training(folder: Path, number: int, start: int, kept: int, replayed: float) -> None:
     (folder / "checkpoint").mkdir()
     (folder / "checkpoint" / "model.safetensors").write_bytes(bytes([number]) * 64)
     loss = [
@@ -391,7 +391,7 @@ def _training(folder: Path, number: int, start: int, kept: int, anchor: float) -
             "loss": loss,
             "checkpoint": f"rounds/{number:03d}/checkpoint",
             "init": str(start),
-            "by_origin": {"kept": kept, "demonstration": int(anchor * kept)},
+            "by_origin": {"kept": kept, "demonstration": int(replayed * kept)},
             "sft_config": {"learning_rate": 5e-4, "num_train_epochs": 2},
         },
     )

@@ -60,7 +60,7 @@ def test_a_folder_that_is_no_run_is_refused_with_the_remedy(tmp_path: Path) -> N
         ([], None),
     ],
 )
-def test_the_best_round_is_the_earliest_highest_that_the_panel_did_not_reject(
+def test_the_best_round_is_the_earliest_highest_that_the_decision_rule_did_not_reject(
     rounds: list[tuple[int, float, str]], best: int
 ) -> None:
     assert best_round(rounds) == best

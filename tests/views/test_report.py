@@ -114,8 +114,10 @@ def test_the_page_of_a_failed_run_says_why(tmp_path: Path, rounds: int) -> None:
     if rounds == 0:
         (path / "rounds" / "000" / "MANIFEST.json").unlink()
     page = write_report([path], tmp_path / "r.html").read_text()
-    said = "The run failed before its end: EngineError: the engine ended CUDA &lt;out of memory&gt;"
-    assert said in page and ">failed</span>" in page and "can be resumed" not in page
+    message = (
+        "The run failed before its end: EngineError: the engine ended CUDA &lt;out of memory&gt;"
+    )
+    assert message in page and ">failed</span>" in page and "can be resumed" not in page
     fake_run.add_events(path, fake_run.STARTED, fake_run.FINISHED)
     page = write_report([path], tmp_path / "r.html").read_text()
     assert "EngineError" not in page and ">failed</span>" not in page

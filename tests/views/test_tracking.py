@@ -105,11 +105,11 @@ def test_a_tracker_whose_package_is_missing_names_the_extra(
 
 
 def test_a_run_waits_for_no_tracker_and_reports_what_failed_on_one_line(tmp_path: Path) -> None:
-    path = fake_run.make_run(tmp_path, "unlucky", rounds=1)
+    path = fake_run.make_run(tmp_path, "untracked", rounds=1)
     tracked_by(path, {"use": "no_such_module:Tracker"})
-    said = process.safe_sync(path)
-    assert said is not None and said.startswith("tracking.trackers: no_such_module:Tracker")
-    assert "\n" not in said and "ouroloop sync" in said
+    message = process.safe_sync(path)
+    assert message is not None and message.startswith("tracking.trackers: no_such_module:Tracker")
+    assert "\n" not in message and "ouroloop sync" in message
     tracked_by(path)
     assert process.safe_sync(path) is None
 
@@ -306,17 +306,17 @@ def test_every_column_of_every_reproduction_is_taken_and_an_arm_recorded_again_i
 
 @pytest.mark.slow
 def test_a_store_that_fails_is_one_line_of_text_and_hurts_nothing(tmp_path: Path) -> None:
-    path = fake_run.make_run(tmp_path, "unlucky", rounds=1)
+    path = fake_run.make_run(tmp_path, "untracked", rounds=1)
     recipe = json.loads((path / "recipe.json").read_text())
     recipe["tracking"]["uri"] = "sqlite:////dev/null/nowhere/mlflow.db"
     (path / "recipe.json").write_text(json.dumps(recipe))
     before = {p: p.stat().st_mtime_ns for p in (path / "rounds").rglob("*")}
-    said = process.safe_sync(path)
+    message = process.safe_sync(path)
     assert (
-        said is not None
-        and said.startswith("mlflow: ")
-        and "\n" not in said
-        and "ouroloop sync" in said
+        message is not None
+        and message.startswith("mlflow: ")
+        and "\n" not in message
+        and "ouroloop sync" in message
     )
     assert {p: p.stat().st_mtime_ns for p in (path / "rounds").rglob("*")} == before
 

@@ -32,13 +32,13 @@ def write_card(
     samples: int = 8,
 ) -> Rows:
     """Measure a checkpoint; write card.json and README.md into its folder; return the numbers."""
-    tell = progress or (lambda done, total: None)
+    report = progress or (lambda done, total: None)
     sampler, held = Sampler(checkpoint), TASK.problems("heldout")
     families: Rows = {}
     main: tuple[list[Problem], list[list[str]]] = ([], [])
     # sum2 is what runs practise on: it gets more problems, and the tables of strategies.
     for i, family in enumerate(world.FAMILIES):
-        tell(i, len(world.FAMILIES) + 2)
+        report(i, len(world.FAMILIES) + 2)
         chosen = [p for p in held if p.family == family][
             : problems if family == "sum2" else family_problems
         ]
@@ -52,7 +52,7 @@ def write_card(
         }
         if family == "sum2":
             main = (chosen, traces)
-    tell(len(world.FAMILIES), len(world.FAMILIES) + 2)
+    report(len(world.FAMILIES), len(world.FAMILIES) + 2)
     facts = {
         "pretraining": json.loads((checkpoint / "pretraining.json").read_text()),
         "samples_per_problem": samples,
@@ -65,7 +65,7 @@ def write_card(
     }
     (checkpoint / "card.json").write_text(json.dumps(facts, indent=1) + "\n")
     (checkpoint / "README.md").write_text(render(facts))
-    tell(1, 1)
+    report(1, 1)
     return facts
 
 
@@ -99,9 +99,9 @@ def strategies(problems: Sequence[Problem], traces: Sequence[Sequence[str]]) -> 
 def critic_and_revision(
     sampler: Sampler, problems: Sequence[Problem], traces: Sequence[Sequence[str]]
 ) -> Rows:
-    """The critic (greedy) on the model's own samples, against the truth.
+    """The critic (greedy) on the model's own samples, compared with the truth.
 
-    And revisions (T = 0.7) of what it rightly rejected.
+    Also the revisions (T = 0.7) of what it rightly rejected.
     """
     flat = [(p, t, i) for i, (p, row) in enumerate(zip(problems, traces, strict=True)) for t in row]
     asked = [world.PROMPTS.critique.format(question=p.question, draft=t) for p, t, _ in flat]

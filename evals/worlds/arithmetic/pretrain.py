@@ -271,9 +271,10 @@ def _batches(
 def _row(
     demonstration: world.Demonstration, tokenizer: PreTrainedTokenizerFast
 ) -> tuple[list[int], list[int]]:
-    """(input ids, labels). Whoever writes a piece must also learn to stop.
+    """(input ids, labels).
 
-    Where another speaks next, the stop token is the label all the same.
+    The writer of a piece must also learn to stop: the stop token is the label at its end, even
+    where the next input is the first token of another writer's piece.
     """
     ids: list[int] = []
     labels: list[int] = []

@@ -72,8 +72,8 @@ def criticise(principle: str, problem: Problem, draft: str) -> str:
 
     What it points at, then the verdict (`right` or `wrong`).
     """
-    said, violated = PRINCIPLES[principle].finding(problem, draft.split("\n"))
-    return f"{said}: {'wrong' if violated else 'right'}"
+    finding, violated = PRINCIPLES[principle].finding(problem, draft.split("\n"))
+    return f"{finding}: {'wrong' if violated else 'right'}"
 
 
 def revise(principle: str, problem: Problem, draft: str) -> str:
@@ -114,10 +114,10 @@ def _none_like(form: re.Pattern[str]) -> Rule:
 def _asides(problem: Problem, lines: Lines) -> tuple[str, bool]:
     """Each aside, its true value and its own: `6+7=13|14 no`."""
     found = [(m[1], st.value_of(m[1]), int(m[2])) for m in map(_ASIDE.match, lines) if m]
-    said = ",".join(
+    listed = ",".join(
         f"{sum_}={true}|{value} {'ok' if true == value else 'no'}" for sum_, true, value in found
     )
-    return said or NOTHING, any(true != value for _, true, value in found)
+    return listed or NOTHING, any(true != value for _, true, value in found)
 
 
 def _true_asides(problem: Problem, lines: Lines) -> Lines:
@@ -129,7 +129,7 @@ def _true_asides(problem: Problem, lines: Lines) -> Lines:
 def _check(problem: Problem, lines: Lines) -> tuple[str, bool]:
     """The check as it should be, beside the one that is there.
 
-    That it agrees with the answer is asked here, not that both are true.
+    It must agree with the answer; whether both are true is not asked here.
     """
     found = [line for line in lines if line.startswith("or ")]
     wanted = _wanted_check(problem, lines)

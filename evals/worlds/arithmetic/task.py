@@ -84,9 +84,9 @@ class ArithmeticTask:
         return StepCheck(wrong is None, len(trace.steps) + 1, wrong)
 
     def strategy(self, problem: Problem, text: str) -> str | None:
-        """The true strategy; None for a trace that follows none.
+        """The true strategy.
 
-        And in a family without strategies.
+        None for a trace that follows none, and in a family without strategies.
         """
         if problem.family in world.SKILLS:
             return None
@@ -96,9 +96,9 @@ class ArithmeticTask:
     def corrupt(
         self, problem: Problem, text: str, seed: int, keep_answer: bool = False
     ) -> str | None:
-        """A slip of the text's own strategy that the rest is honestly built on.
+        """A slip of the text's own strategy, from which the rest of the trace follows correctly.
 
-        With `keep_answer` one false value in an otherwise right trace.
+        With `keep_answer`: one false value in an otherwise right trace.
         """
         strategy = self.strategy(problem, text)
         if keep_answer or strategy is None:

@@ -133,10 +133,14 @@ def demonstrations(
 ) -> Iterator[Demonstration]:
     """An endless stream of demonstrations.
 
-    Args: split: whose numbers are used. seed: same seed, same stream. talk: share of rows in which
-        the trace is criticised (six in ten of those traces hold a slip), and revised when it is
-        wrong. family_mix: weight of each family. slips: share of slips among the traces that are
-        learnt from, as in text that people wrote: a model of it errs where it could be right.
+    Args:
+        split: whose numbers are used.
+        seed: same seed, same stream.
+        talk: share of rows in which the trace is criticised (six in ten of those traces hold a
+            slip), and revised when it is wrong.
+        family_mix: weight of each family.
+        slips: share of slips among the traces that are learnt from, as in text that people wrote:
+            a model of it errs where it could be right.
     """
     rng = random.Random(seed)
     while True:

@@ -30,9 +30,9 @@ def _problems() -> Mapping[str, Problem]:
 
 
 def row(found: RoundData) -> dict[str, float]:
-    """One round: violations of its model's drafts on held-out problems.
+    """One round: violations of its model's drafts, and of its samples by number of revisions.
 
-    And of its samples by number of revisions; NaN where undefined.
+    The drafts answer held-out problems. A value is NaN where it is undefined.
 
     violations: per response, of four principles; on practised red-team problems, `novel_`: on the
     family that is never practised. audit: share that fails the stricter program. critic: share that

@@ -32,8 +32,8 @@ def recipe_of(arm, **changes):
 
 def test_each_principle_is_violated_criticised_and_mended_by_itself():
     assert principles.violations(ITEM, SPOILT) == dict.fromkeys(principles.PRINCIPLES, True)
-    said = {name: principles.criticise(name, ITEM, SPOILT) for name in principles.PRINCIPLES}
-    assert said == {
+    critiques = {name: principles.criticise(name, ITEM, SPOILT) for name in principles.PRINCIPLES}
+    assert critiques == {
         "privacy": "Eva is here: wrong",
         "selling": "One must buy pens: wrong",
         "falsehood": "6+7=13|14 no: wrong",
@@ -42,7 +42,7 @@ def test_each_principle_is_violated_criticised_and_mended_by_itself():
     for name in principles.PRINCIPLES:
         left = principles.violations(ITEM, principles.revise(name, ITEM, SPOILT))
         assert left == {other: other != name for other in principles.PRINCIPLES}, (
-            "a revision mends what was asked and nothing else"
+            "a revision corrects what was asked and nothing else"
         )
 
 
@@ -172,10 +172,10 @@ def refined(arm, family):
         requests[stage] += 1
         if stage == "draft":
             return SPOILT
-        text, _, told = request.prompt.partition("\nA:\n")[2].partition(
+        text, _, rest = request.prompt.partition("\nA:\n")[2].partition(
             "\nC:" if "\nC:" in request.prompt else "\nR:"
         )
-        principle = by_request[told.strip().split("\nR: ")[-1].strip()].name
+        principle = by_request[rest.strip().split("\nR: ")[-1].strip()].name
         return (
             principles.criticise(principle, ITEM, text)
             if stage == "critique"
@@ -278,9 +278,9 @@ def test_goals_are_met_by_the_published_effect_and_not_by_its_absence():
     )
     assert {goal.met for goal in findings.goals(dict.fromkeys(good, flat))} == {False}
     assert {goal.met for goal in findings.goals({})} == {None}
-    told = findings.notes(good)
-    assert any(line.startswith("| direct | 2.00") for line in told)
-    assert sum(" to " in line for line in told) == 1 + len(good)
+    lines = findings.notes(good)
+    assert any(line.startswith("| direct | 2.00") for line in lines)
+    assert sum(" to " in line for line in lines) == 1 + len(good)
 
 
 def test_the_figure_draws_every_arm():

@@ -106,9 +106,9 @@ class Step:
 
 
 def steps_of(problem: Problem, text: str) -> Iterator[Step]:
-    """The lines of a sample, as far as the true trace of the strategy that it follows.
+    """The lines of a sample, up to the length of the true trace.
 
-    Or last followed, goes on.
+    The trace is that of the strategy that the sample follows, or followed last.
     """
     lines = text.split("\n")
     truths: list[list[str]] = []

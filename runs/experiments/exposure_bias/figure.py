@@ -32,9 +32,9 @@ FEWEST = 10
 
 
 def draw(results: Results, figure: Any) -> None:
-    """Next-line accuracy by position after true lines, after the model's own, on the true course.
+    """Next-line accuracy by position, and what a vote and the critic recover.
 
-    And what a vote and the critic recover.
+    Positions: after true lines, after the model's own ones, and after own lines that are true.
     """
     base = next(iter(results))
     *by_position, bars = figure.subplots(1, 3)

@@ -42,9 +42,9 @@ def later(name: str, which: int, family: str) -> Any:
 def interval(
     results: Results, arm: str, name: str, which: int, family: str, part: str = "family"
 ) -> Estimate:
-    """`name` with its interval over problems, of the family's line.
+    """`name` with its interval over problems.
 
-    Or of that of all later positions (`part` line).
+    It is read from the family's line, or from that of all later positions (`part` line).
     """
 
     def found(run: Rows) -> Estimate:
@@ -121,7 +121,7 @@ def goals(results: Results) -> Sequence[Goal]:
 def notes(results: Results) -> Sequence[str]:
     """The gap before and after training, family by family.
 
-    And one sample's accuracy by the lines that the problem takes.
+    Below it, one sample's accuracy by the number of lines that the problem takes.
     """
     lines = [
         "| arm | family | beginnings on the true course | gap, before | gap, after |",

@@ -95,9 +95,10 @@ EMPTY: dict[str, Any] = {"part": "", **dict.fromkeys(NUMBERS, NAN)}
 def accuracies(
     samples: Samples, greedy: Sequence[Mapping[str, Any]], critiques: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """One sample, greedy, the majority's answer.
+    """Accuracy of four ways to answer, and their gains, paired by problem.
 
-    And the sample that the critic approves most surely; gains paired by problem.
+    One sample, greedy decoding, the majority's answer, and the sample that the critic approves
+    with the highest confidence.
     """
     sure: dict[str, dict[int, float]] = defaultdict(dict)
     for row in critiques:

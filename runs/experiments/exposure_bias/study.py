@@ -85,7 +85,7 @@ EXPERIMENT = Experiment(
             " ones, and perplexity does not show it |"
         ),
         (
-            "| 1905.10617 | exposure bias is either insignificant or cannot be told from the"
+            "| 1905.10617 | exposure bias is either insignificant or not distinguishable from the"
             " mismatch of data and model |"
         ),
         (

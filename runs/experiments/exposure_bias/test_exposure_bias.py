@@ -169,7 +169,7 @@ def run(single, gap, gain):
     for number in (0.0, 1.0):
         for family in FAMILIES:
             score = single[family]
-            told = {**measure.EMPTY, "round": number, "family": family, "num": 60.0}
+            common = {**measure.EMPTY, "round": number, "family": family, "num": 60.0}
             gains = {
                 f"{name}_gain{end}": gain + d
                 for name in ("majority", "verified")
@@ -183,9 +183,9 @@ def run(single, gap, gain):
                 for name in ("gap", "fall")
                 for end, d in (("", 0.0), ("_low", -0.01), ("_high", 0.01))
             }
-            out += [{**told, "part": "family", **accuracies, **gains}]
-            out += [{**told, "part": "line", "at": at, **line} for at in (1.0, 2.0, math.nan)]
-            out += [{**told, "part": "length", "at": 5.0, **accuracies}]
+            out += [{**common, "part": "family", **accuracies, **gains}]
+            out += [{**common, "part": "line", "at": at, **line} for at in (1.0, 2.0, math.nan)]
+            out += [{**common, "part": "length", "at": 5.0, **accuracies}]
     return out
 
 

@@ -79,7 +79,7 @@ GUARD: dict[str, Any] = {"monitors": {"guard": True}}
 
 # Arm -> what it changes in `BASE`. The `REGIMES`, and again under a larger probe set (`_500`).
 #
-# `guarded_archive`: what the guard re-injects is what was lost, and no real data besides.
+# `guarded_archive`: the guard replays what was lost, and no real data besides.
 # `guarded_30`: a standing share of real data from the first round. `guarded_blend`,
 # `guarded_teachers`: remedies that are off unless asked for, 30 % of round 0's weights in each
 # start, and earlier checkpoints that draft too.

@@ -44,7 +44,7 @@ def notes(results: Results) -> list[str]:
 
 
 def again(results: Results) -> list[str]:
-    """Markdown lines: what fresh samples said of rounds that were looked at again."""
+    """Markdown lines: the fresh measurements of rounds that were measured again."""
     head = (
         f"| looked at again, {second_look.SAMPLES:,} fresh samples | round | pass@1, seen | fresh |"
         " tail's pass@k, seen | fresh |"

@@ -1,6 +1,6 @@
 """Falls judged again by many fresh samples.
 
-The probe set cannot tell whether a model had truly fallen before a warning could come. `look_again`
+The probe set is too small to show whether a model had truly fallen before a warning. `look_again`
 is a `Study.extra`: it asks the main family of the probe set again, with the run's own sampling, in
 round 0 and in every round that ended too early for a late warning to be excused and that looked
 worse than round 0.
@@ -50,9 +50,9 @@ COLUMNS = (
 
 
 def doubtful(run: Rows) -> list[int]:
-    """Rounds from which on a warning would have come too late, had they truly fallen.
+    """Rounds from which on a warning would have been too late, had they truly fallen.
 
-    And in which one of `FALLING` was seen below round 0.
+    Only those in which one of `FALLING` was measured below round 0.
     """
     alarm = alarmed(run)
     late = [row for row in run[1:] if math.isnan(alarm) or row["round"] + 1 < alarm]

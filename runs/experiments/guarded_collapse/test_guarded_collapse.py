@@ -109,7 +109,7 @@ def test_the_page_shows_means_over_seeds_delays_and_modes(tmp_path):
     assert "| sharpen | 1 | - | - | - | 2 | - |" in shown
 
 
-def test_the_page_tells_what_a_second_look_said():
+def test_the_page_shows_the_second_looks_measurements():
     found = run((0.2, 0.2, 0.1), ("continue",) * 3, (0.5, 0.47, 0.45))
     assert notes.again({"replace": {4: found}}) == []
     found[0] |= {"fresh_tail_pass_k": 0.99}
@@ -130,8 +130,8 @@ def test_what_was_kept_foretells_the_next_rounds_strategies_where_the_next_round
         shares = {"drafted": (drafted, 1 - drafted, 0, 0), "kept": (kept, 1 - kept, 0, 0)}
         return {
             f"{what}_{s}": v
-            for what, told in shares.items()
-            for s, v in zip(rounds.STRATEGIES, told, strict=True)
+            for what, values in shares.items()
+            for s, v in zip(rounds.STRATEGIES, values, strict=True)
         }
 
     learnt = [row(math.nan, math.nan), row(0.2, 0.5), row(0.5, 0.6), row(0.6, 0.9), row(0.9, 0.9)]

@@ -11,7 +11,7 @@ from runs.experiments.guarded_collapse import second_look
 
 
 def rows(scores, actions, fresh=()):
-    """A run's rows; fresh: what fresh samples said of rounds 0, 1, ..."""
+    """A run's rows; fresh: the fresh measurements of rounds 0, 1, ..."""
     out = [
         {"round": i, "pass_1": s, "tail_pass_k": 0.9, "action": a}
         for i, (s, a) in enumerate(zip(scores, actions, strict=True))
@@ -49,7 +49,9 @@ def test_fresh_samples_outweigh_what_the_probe_saw_and_are_compared_with_those_o
 
 
 @pytest.mark.slow
-def test_a_run_that_fell_is_asked_again_and_its_rows_hold_what_that_said(tmp_path, monkeypatch):
+def test_a_run_that_fell_is_asked_again_and_its_rows_hold_the_new_measurements(
+    tmp_path, monkeypatch
+):
     from scripted_world import Model, carry, recipe
 
     monkeypatch.setattr(second_look, "SAMPLES", 960)

@@ -12,9 +12,9 @@ from .findings import SIZES, _accuracy, gap
 
 
 def draw(results: Results, figure: Any) -> None:
-    """Accuracy against the number of examples, a line per thing learnt.
+    """Accuracy by the number of examples, a line per thing learnt, and the gap between the two.
 
-    And the gap between the two; points are runs.
+    Points are runs.
     """
     left, right = figure.subplots(1, 2)
     for i, target in enumerate(("trace", "answer")):

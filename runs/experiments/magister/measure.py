@@ -11,9 +11,9 @@ FAMILIES = ("sum2", "sum3", "missing", "multibuy")
 
 
 def measure(path: Path) -> list[dict[str, Any]]:
-    """One row per round: greedy accuracy by family and over the families (each counts alike).
+    """One row per round: greedy accuracy by family, and how much was trained on.
 
-    And how much was trained on.
+    Over the families, each counts alike.
     """
     rows = []
     for found in read_run(path).rounds:

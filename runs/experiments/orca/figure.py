@@ -14,9 +14,9 @@ from .systems import NEEDED
 
 
 def draw(results: Results, figure: Any) -> None:
-    """Greedy accuracy by arm where steps are needed and where not.
+    """Greedy accuracy by arm where steps are needed and where not, and by family.
 
-    And by family for plain pairs and the mix.
+    The families are shown for plain pairs and the mix.
     """
     left, right = figure.subplots(1, 2)
     for i, (kind, families) in enumerate({"need steps": NEEDED, "skills": world.SKILLS}.items()):

@@ -31,9 +31,9 @@ COLUMNS: Columns = {
 
 
 def goals(results: Results) -> Sequence[Goal]:
-    """The published margin with and without a filter, what the mix adds to the base.
+    """The published margin with and without a filter, and what the mix adds to the base.
 
-    And that it learnt what each system prompt asks for.
+    The last goal is that the mix learnt what each system prompt asks for.
     """
     # Greedy answers are compared, as published; T = 1 beside them, because greedy the base is good
     # already and leaves little to gain.
@@ -73,9 +73,9 @@ def followed(run: Rows) -> float:
 
 
 def notes(results: Results) -> Sequence[str]:
-    """What the base could before, what each arm learnt.
+    """What the base could do before, and what each arm learnt.
 
-    And how each answers under every system prompt.
+    Also how each arm answers under every system prompt.
     """
     # Round 0 is the same base in every run: all of them estimate it.
     runs = [run for arm in results.values() for run in arm.values()]

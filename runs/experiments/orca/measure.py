@@ -66,9 +66,9 @@ async def ask_under_each(path: Path, engine: Engine) -> None:
 
 
 def measure(path: Path) -> list[dict[str, Any]]:
-    """The loop's rows, and: greedy accuracy by family, what was learnt by form.
+    """The loop's rows, with greedy accuracy by family, what was learnt by form, and lines.json.
 
-    And lines.json. NaN before training.
+    What is learnt is NaN before training.
     """
     run, rows = read_run(path), rounds.table(path)
     for row, found in zip(rows, run.rounds, strict=True):

@@ -45,9 +45,9 @@ def demonstrate(item: Problem, system: str, rng: random.Random) -> str:
 
 
 def form_of(text: str) -> str:
-    """`explanation` (says first what it has read), `steps` (calculations alone), `answer`.
+    """`explanation`, `steps`, `answer` or `other`.
 
-    Or `other`.
+    An explanation begins with what was read; steps are calculations alone.
     """
     if strategies.parse(text) is not None:
         return "explanation"

@@ -143,14 +143,14 @@ def run(needed, skills=0.7, form=1.0, before=0.3):
             for f in world.FAMILIES
             for key in ("greedy", "pass_1")
         }
-        told = {
+        families = {
             f"{name}_{key}": form for name in systems.NAMES.values() for key in ("right", "form")
         }
         learnt = {
             "learnt": 800,
             **{f"learnt_{key}": 0.5 for key in ("explanation", "steps", "answer", "right")},
         }
-        return {"round": number, "action": "continue", **scores, **told, **learnt}
+        return {"round": number, "action": "continue", **scores, **families, **learnt}
 
     return [row(0, before), row(1, needed)]
 
@@ -179,11 +179,11 @@ def test_the_notes_and_the_figure_show_every_arm_that_there_is():
     from matplotlib.figure import Figure
 
     found = {"plain": of_seeds(0.1, 0.2), "mix": of_seeds(0.6, 0.7)}
-    told = "\n".join(study.EXPERIMENT.notes(found))
+    page = "\n".join(study.EXPERIMENT.notes(found))
     assert (
-        "30.0 % greedy" in told
-        and "| plain | 50, 50, 50 %; 50 % of 800 | 100 %, 100 % |" in told
-        and "`(none)`" in told
+        "30.0 % greedy" in page
+        and "| plain | 50, 50, 50 %; 50 % of 800 | 100 %, 100 % |" in page
+        and "`(none)`" in page
     )
     figure = Figure()
     draw(found, figure)
@@ -215,13 +215,13 @@ def test_a_run_is_read_by_family_by_form_and_by_system_prompt(tmp_path):
                     request.sampling,
                     request.seed,
                 )
-                said = plain(bare)
+                answer = plain(bare)
                 return (
-                    said.split("\n")[-1]
+                    answer.split("\n")[-1]
                     if system == systems.ANSWER
-                    else said.split("\n", 1)[-1]
+                    else answer.split("\n", 1)[-1]
                     if system == systems.STEPS
-                    else said
+                    else answer
                 )
         return plain(request)
 

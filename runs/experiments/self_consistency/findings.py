@@ -49,9 +49,9 @@ COLUMNS: Columns = {
 
 
 def goals(results: Results) -> Sequence[Goal]:
-    """The published gain, what self-training leaves of it.
+    """The published gain, and what self-training leaves of it.
 
-    And whether the vote share stays a confidence.
+    The last goal is that the vote share stays a confidence.
     """
     arm = "gold_filtered"
     # Before: intervals over problems, one model. After training: over seeds.

@@ -63,7 +63,7 @@ def _of(samples: Samples, family: str) -> Samples:
 def votes(sampled: Samples, greedy: Samples) -> dict[str, float]:
     """Shares of problems right: one sample, greedy, the vote of k.
 
-    And the gain of the vote of all over the two, paired by problem.
+    Also the gain of the vote of all samples over the first two, paired by problem.
     """
     by_problem: dict[str, list[int]] = {}
     for i, problem in enumerate(sampled.problem):

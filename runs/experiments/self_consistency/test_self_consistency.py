@@ -108,7 +108,7 @@ def run(before, after, overconfidence=0.0):
             f"{short}_{i}": 0.5 for short, _ in measure.BIN_KEYS for i in range(measure.NUM_BINS)
         }
         paths = {f"maj_{k}": majority for k in measure.PATHS}
-        told = {
+        scores = {
             "single": single,
             "greedy": greedy,
             "overconfidence": overconfidence * number,
@@ -116,7 +116,7 @@ def run(before, after, overconfidence=0.0):
             "num": 60.0,
         }
         out += [
-            {"round": float(number), "family": family, **told, **paths, **gains, **bins}
+            {"round": float(number), "family": family, **scores, **paths, **gains, **bins}
             for family in (*measure.FAMILIES, measure.ALL)
         ]
     return out

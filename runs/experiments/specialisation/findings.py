@@ -33,9 +33,9 @@ def lost(run: Rows) -> float:
 
 
 def named(run: Rows) -> float:
-    """The first round in which it named the other families' loss among its reasons.
+    """The first round that acted on the other families' loss; NaN if there is none.
 
-    NaN if there is none.
+    `measure.is_reason_to_act` has the definition.
     """
     return next((float(row["round"]) for row in run if float(row["named"]) > 0), math.nan)
 

@@ -11,7 +11,9 @@ from ouroloop.loop.setup import prepare
 from ouroloop.loop.views.reader import RoundData
 from ouroloop.monitors.base import Reading
 from ouroloop.monitors.decision.guarded import QuantityId
+from ouroloop.monitors.decision.records import Decision, GuardReading, StreamId, TierEvidence
 from ouroloop.monitors.estimators.estimand import Estimand
+from ouroloop.monitors.names import Action, Tier
 from runs.experiments.specialisation import findings, measure, study
 
 STUDY = study.EXPERIMENT.study
@@ -49,10 +51,11 @@ def test_one_family_is_practised_all_are_probed_and_real_data_asks_no_held_out_q
     }
 
 
-OTHERS = "pass@1 of the other families"
+LIMIT = 3.0
 
 
-def told(action, reasons, change):
+def decided(action, log_e, change=None, loss=1.5):
+    """A round whose rule has this log evidence per quantity; the acting limit is `LIMIT`."""
     reading = Reading(
         Estimand("accuracy/pass@1", "others"),
         0.3,
@@ -62,30 +65,63 @@ def told(action, reasons, change):
         "up",
         details={"change": change},
     )
-    decision = {
-        "action": action,
-        "reasons": reasons,
-        "guards": [
-            {"quantity": QuantityId.OTHER_FAMILIES, "name": OTHERS, "loss_in_tolerances": 1.5}
-        ],
-    }
-    return RoundData(2, Path("."), "", {}, decision, {"status": "trained"}, {}, (reading,))
-
-
-def test_the_rule_names_the_loss_only_where_it_acts_on_it():
-    change = {"value": -0.1, "low": -0.15, "high": -0.05}
-    found = measure.general(told("rollback", [f"HALT: ... {OTHERS} 0.40 -> 0.30"], change))
-    assert (
-        found["general"],
-        found["change_high"],
-        found["loss_in_tolerances"],
-        found["named"],
-    ) == (0.3, -0.05, 1.5, 1.0)
-    assert (
-        measure.general(told("continue", [f"nearest to its limit: {OTHERS}"], None))["named"] == 0.0
+    guard = GuardReading(
+        quantity=QuantityId.OTHER_FAMILIES,
+        baseline=0,
+        name="pass@1 of the other families",
+        before=0.4,
+        after=0.3,
+        change=-0.1,
+        low=-0.15,
+        high=-0.05,
+        level=0.95,
+        relative=False,
+        up_is_better=True,
+        num_problems=100,
+        tolerance=0.066,
+        loss_in_tolerances=loss,
     )
-    assert measure.general(told("reinject", ["WATCH: pass@1"], None))["named"] == 0.0
-    assert math.isnan(measure.general(told("continue", [], None))["change_high"])
+    streams = {StreamId(name): value for name, value in log_e.items()}
+    driver = max(streams, key=streams.get) if streams else None
+    evidence = TierEvidence(max(log_e.values(), default=0), LIMIT, 0.05, driver, 1, streams)
+    # A sentence may name the quantity for any reason: it must not count.
+    sentence = f"nearest to its limit: {guard.name}"
+    decision = Decision(2, action, (sentence,), evidence={Tier.WATCH: evidence}, guards=(guard,))
+    raw = decision.to_json()
+    return RoundData(2, Path("."), "", {}, raw, {"status": "trained"}, {}, (reading,))
+
+
+def test_the_readings_and_the_loss_of_the_other_families_are_read():
+    change = {"value": -0.1, "low": -0.15, "high": -0.05}
+    found = measure.general(decided(Action.ROLLBACK, {}, change))
+    assert (found["general"], found["change_high"], found["loss_in_tolerances"]) == (
+        0.3,
+        -0.05,
+        1.5,
+    )
+    assert math.isnan(measure.general(decided(Action.CONTINUE, {}))["change_high"])
+
+
+@pytest.mark.parametrize(
+    ("action", "log_e", "loss", "expected"),
+    [
+        # It drives the evidence.
+        (Action.REINJECT, {"other_families": 4.0, "accuracy": 1.0}, 1.5, 1.0),
+        # Another quantity drives it, but its own evidence is enough.
+        (Action.REINJECT, {"other_families": 4.0, "accuracy": 5.0}, 1.5, 1.0),
+        # Its evidence is from earlier rounds: no loss is left, and another one drives.
+        (Action.REINJECT, {"other_families": 4.0, "accuracy": 5.0}, -0.5, 0.0),
+        # Another quantity alone calls for the action.
+        (Action.REINJECT, {"other_families": 1.0, "accuracy": 5.0}, 1.5, 0.0),
+        # No tier acts: a starved training set calls for the action.
+        (Action.REINJECT, {"other_families": 2.0, "accuracy": 1.0}, 1.5, 0.0),
+        (Action.CONTINUE, {"other_families": 2.0, "accuracy": 1.0}, 1.5, 0.0),
+    ],
+)
+def test_the_loss_counts_as_a_reason_only_where_the_rule_acts_on_its_evidence(
+    action, log_e, loss, expected
+):
+    assert measure.general(decided(action, log_e, loss=loss))["named"] == expected
 
 
 def run(general, target=(0.5, 0.8, 0.9), named=1, apart=0.0):

@@ -74,9 +74,9 @@ COLUMNS: Columns = {
 
 
 def goals(results: Results) -> Sequence[Goal]:
-    """Nothing beyond what the teacher solves; a warning instead of training.
+    """Nothing beyond what the teacher solves, and a warning instead of training.
 
-    And what goes on where the yield is above 0.
+    The last goals are about arms whose yield is above 0.
     """
     return [*_limit(results), *_beyond_it(results), *_without_supply(results)]
 

@@ -50,7 +50,7 @@ def sums(family: str, split: str, num: int) -> list[dict[str, Any]]:
 def problem_file(split: str, sizes: Mapping[str, int]) -> Any:
     """What `Study.made` wants: writes the sums of a split into a folder.
 
-    So many of each family; the same file every time.
+    `sizes` is the number of problems per family. The file is the same every time.
     """
 
     def make(folder: Path) -> Path:

@@ -7,8 +7,11 @@ import pytest
 from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.rows import Preflight, PreflightAction
 from ouroloop.loop.setup import prepare
-from runs.experiments.teacher_ceiling import findings, problems, study
+from ouroloop.loop.store import write_json
+from ouroloop.loop.tables import to_json
+from runs.experiments.teacher_ceiling import findings, measure, problems, study
 
 STUDY = study.EXPERIMENT.study
 
@@ -112,12 +115,24 @@ def test_every_arm_is_probed_on_both_families_and_practises_on_neither_of_their_
         assert setting.prompts.draft == world.PROMPTS.draft and not setting.prompts.chat
 
 
+@pytest.mark.parametrize("starved", [True, False])
+def test_a_warning_is_the_preflight_checks_own_flag(tmp_path, starved):
+    # The words of the reason do not count.
+    found = Preflight(PreflightAction.PASS, ("the training set starves",), 0.0, None, starved)
+    write_json(tmp_path / "preflight.json", to_json(found))
+    assert measure.warned(tmp_path) == float(starved)
+
+
+def test_a_round_without_a_preflight_check_has_no_warning(tmp_path):
+    assert measure.warned(tmp_path) == 0.0
+
+
 def run(sum3, sum4, warned=0.0, trained=1.0, solved=0):
     out = []
     for i, (three, four) in enumerate(zip(sum3, sum4, strict=True)):
-        told = {}
+        scores = {}
         for family, value in ((problems.REACHED, three), (problems.BEYOND, four)):
-            told |= {
+            scores |= {
                 f"{family}_pass_1": value,
                 f"{family}_pass_k": value,
                 f"{family}_problems": 60.0,
@@ -132,7 +147,7 @@ def run(sum3, sum4, warned=0.0, trained=1.0, solved=0):
                 "examples": 100.0,
                 "warned": warned,
                 "trained": trained,
-                **told,
+                **scores,
             }
         )
     return out

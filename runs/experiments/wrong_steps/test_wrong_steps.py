@@ -136,7 +136,7 @@ def runs(wrong, passing=(0.2, 0.21, 0.19), pass_1=0.5, critic=(math.nan, math.na
     }
     start = {**row, "round": 0, "wrong_share": 0.3, "pool_wrong": math.nan}
     shares = enumerate(zip(wrong, passing, strict=True))
-    told = {
+    columns_by_seed = {
         seed: {
             "wrong_share": w,
             "by_right_steps": 1 - w,
@@ -145,7 +145,9 @@ def runs(wrong, passing=(0.2, 0.21, 0.19), pass_1=0.5, critic=(math.nan, math.na
         }
         for seed, (w, p) in shares
     }
-    return {seed: [start, {**row, "round": 1, **columns}] for seed, columns in told.items()}
+    return {
+        seed: [start, {**row, "round": 1, **columns}] for seed, columns in columns_by_seed.items()
+    }
 
 
 def test_goals_are_met_or_missed_as_the_rows_say():
@@ -160,10 +162,10 @@ def test_goals_are_met_or_missed_as_the_rows_say():
         "gold_steps": runs((0.02, 0.01, 0.02), (0.0, 0.01, 0.0), 0.4),
     }
     assert [g.met for g in findings.goals(none) if g.has_result] == [False] * 5
-    told = "\n".join(findings.notes(rows))
+    page = "\n".join(findings.notes(rows))
     assert (
-        "| gold_critic | 20.0" in told
-        and "| gold | 20.0 [17.5, 22.5] % | 50.0 [50.0, 50.0] % | - | - |" in told
+        "| gold_critic | 20.0" in page
+        and "| gold | 20.0 [17.5, 22.5] % | 50.0 [50.0, 50.0] % | - | - |" in page
     )
     figure = Figure()
     draw(rows, figure)
@@ -206,7 +208,9 @@ def test_the_count_tells_right_from_wrong_answers_by_model(tmp_path):
     )
 
 
-def test_without_the_data_nothing_is_written_and_it_is_said(tmp_path, monkeypatch, capsys):
+def test_without_the_data_nothing_is_written_and_a_message_is_printed(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(real, "REAL", tmp_path / "real.csv")
     for folder in (None, tmp_path):
         monkeypatch.delenv("OUROLOOP_DATA", raising=False)
