@@ -17,18 +17,14 @@ from ouroloop.monitors.arith.numbers import DIGITS, MAX_DIGITS, to_fraction
 _NUMBER = re.compile(rf"(?<![0-9.,])(?:{DIGITS})(?![0-9])")
 _EQUALS = re.compile(r"=\s*\$?\s*$")
 
+# A longer text is not made wrong: graders and step checkers read no more of it either.
 MAX_TEXT = 20_000
-"""A longer text is not made wrong: graders and step checkers read no more of it either."""
+# Results that are changed in turn until the task says that one change is a wrong step. Each try
+# reads the whole text again.
 MAX_TRIES = 20
-"""Results that are changed in turn until the task says that one change is a wrong step.
-
-Each try reads the whole text again.
-"""
+# Characters before a number in which its "=" is looked for. From the text's start it would cost
+# the square of its length.
 _BEFORE = 16
-"""Characters before a number in which its "=" is looked for.
-
-From the text's start it would cost the square of its length.
-"""
 
 
 def corrupt(
@@ -63,6 +59,8 @@ def corrupt(
     stated = [i for i, number in enumerate(numbers) if _is(number[0], right)]
     if not stated:
         return None
+    # From the calculation that results in the answer on. A text that only states its answer has no
+    # such calculation: its last number is changed.
     is_result = set(results)
     first = max((i for i in stated if i in is_result), default=stated[-1])
     spelling = numbers[stated[-1]][0]
@@ -72,13 +70,19 @@ def corrupt(
         _slip(spelling, rng),
     )
     grade = task.grade(problem, wrong)
-    return wrong if grade.answer not in (None, right) and grade.correct is not True else None
+    # The task has the last word: some changed texts still state the right answer.
+    if grade.answer in (None, right) or grade.correct is True:
+        return None
+    return wrong
 
 
 def _slip(digits: str, rng: random.Random) -> str:
     """The number with one digit one up or down; its length and its commas stay."""
     at = rng.choice([i for i, sign in enumerate(digits) if sign.isdigit()])
-    least = 1 if at == 0 and len(digits) > 1 else 0
+    # A leading 0 would change how the number is written, and show the slip by its form alone.
+    least = 0
+    if at == 0 and len(digits) > 1:
+        least = 1
     options = [d for d in (int(digits[at]) - 1, int(digits[at]) + 1) if least <= d <= 9]
     return f"{digits[:at]}{rng.choice(options)}{digits[at + 1 :]}"
 

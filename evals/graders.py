@@ -28,7 +28,10 @@ class FinalAnswer:
 
     @cached_property
     def _sandbox(self) -> Sandbox | None:
-        return Sandbox("ouroloop.evals.symbolic:same_expression") if self.symbolic else None
+        # A process of its own: a comparison can run without end on a hostile expression.
+        if not self.symbolic:
+            return None
+        return Sandbox("ouroloop.evals.symbolic:same_expression")
 
 
 @dataclass(frozen=True)

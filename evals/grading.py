@@ -37,7 +37,8 @@ def grade(
     """
     stated = extract_answer(text, last_number)
     if stated is None:
-        return Grade(None if gold is None else False, None, "no answer")
+        is_wrong = None if gold is None else False
+        return Grade(is_wrong, None, "no answer")
     read = canonical(stated)
     if gold is None:
         return Grade(None, read, "no gold")

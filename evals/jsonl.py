@@ -33,10 +33,10 @@ from ouroloop.evals.tasks import (
     StepCheck,
 )
 
+# Without a held-out file every fifth problem (by the hash of its question) is held out.
 HELDOUT_PART = 5
-"""Without a held-out file every fifth problem (by the hash of its question) is held out."""
+# Every tenth training problem that has a solution (by hash again) goes to the reserve.
 RESERVE_PART = 10
-"""Every tenth training problem that has a solution (by hash again) goes to the reserve."""
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,9 @@ def nearest(name: str, known: Collection[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if near:
         return f"Did you mean {near[0]!r}?"
-    return f"There are {', '.join(sorted(known))}." if known else "There are none."
+    if not known:
+        return "There are none."
+    return f"There are {', '.join(sorted(known))}."
 
 
 def _installed(kind: Kind[Any], name: str) -> Any:

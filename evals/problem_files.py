@@ -18,8 +18,8 @@ from ouroloop.evals.tasks import Problem
 from ouroloop.monitors.arith.answers import canonical
 from ouroloop.monitors.fence import well_formed
 
+# One JSON object and its place ("file:line") -> a problem.
 ReadRow = Callable[[Mapping[str, Any], str], Problem]
-"""One JSON object and its place ("file:line") -> a problem."""
 
 _SAMPLE = '{"question": "What is 2+3?", "answer": "5"}'
 

@@ -35,8 +35,8 @@ from ouroloop.evals.tasks import (
 )
 from ouroloop.monitors.arith.answers import canonical, extract_answer
 
+# First seed of each split. Splits of fewer than 10**7 problems cannot overlap by seed.
 SEEDS: dict[Split, int] = {"train": 0, "heldout": 10**8, "reserve": 2 * 10**8}
-"""First seed of each split. Splits of fewer than 10**7 problems cannot overlap by seed."""
 MAX_SIZE = 10**7
 
 _PLAIN = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
@@ -96,7 +96,9 @@ class ReasoningGymTask:
         if _PLAIN.fullmatch(problem.answer or ""):
             return grade(problem.answer, text)
         stated = extract_answer(text)
-        read = None if stated is None else canonical(stated)
+        read = None
+        if stated is not None:
+            read = canonical(stated)
         if stated is None or read is None:
             return Grade(False, None, "no answer" if stated is None else "unreadable")
         config = dict(self.datasets[problem.family])

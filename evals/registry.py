@@ -33,6 +33,7 @@ def build_grader(name: str, options: Mapping[str, Any] | None = None) -> Grader:
     return plugins.build(GRADER, name, options)
 
 
+# The world is imported when it is asked for: a run on files of problems does not need it.
 def _arithmetic(loophole: bool = False, families: Sequence[str] = ("sum2",)) -> Task:
     from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
     from ouroloop.evals.worlds.arithmetic.world import FAMILIES
@@ -55,6 +56,8 @@ def _from_files(
     return make(path, heldout_path, grader=build_grader(grader, grader_options))
 
 
+# The word in a recipe -> what makes the part. Parts of your own are found beside these, by
+# `module:Name` or an entry point (`evals/plugins.py`).
 TASKS: dict[str, Callable[..., Task]] = {
     "arithmetic": _arithmetic,
     "jsonl": partial(_from_files, JsonlTask),

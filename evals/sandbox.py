@@ -23,8 +23,8 @@ from typing import Any, NoReturn
 
 from ouroloop.evals.errors import DataError, SandboxError, SandboxTimeout
 
+# A worker's imports may take so long on a busy machine; this time is not the text's fault.
 _START_SECONDS = 120.0
-"""A worker's imports may take so long on a busy machine; this time is not the text's fault."""
 _CACHE_SIZE = 50_000
 
 

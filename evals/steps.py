@@ -65,7 +65,9 @@ def find_calculations(text: str) -> list[Calculation]:
 
 def _checked(equation: Equation) -> Calculation:
     left, right = equation.left, equation.right
-    expected = left.values[0] if left.values else None
+    expected = None
+    if left.values:
+        expected = left.values[0]
     valid = _agree(left, right) or (left.is_number and _agree(right, left))
     return Calculation(str(equation), valid, expected)
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
+# Training draws from `train`, the probe set from `heldout`. `reserve` has solutions that training
+# never sees: the verifier audit and the scored texts are taken from it.
 Split = Literal["train", "heldout", "reserve"]
 
 
@@ -97,10 +99,10 @@ class Capability(StrEnum):
     """`corrupt` makes texts that are wrong for certain, for the verifier audit."""
 
 
+# What can be done with any worked solutions of problems with numbers.
 WORKED_SOLUTIONS = frozenset(
     {Capability.ANSWERS, Capability.NUMBERS, Capability.STEPS, Capability.CORRUPTIONS}
 )
-"""What can be done with any worked solutions of problems with numbers."""
 
 
 class Grader(Protocol):

@@ -12,8 +12,8 @@ from pathlib import Path
 from ouroloop import __version__
 
 Command = Callable[[argparse.Namespace], int]
+# add(name of a command, what it does) -> its parser.
 Add = Callable[[str, str], argparse.ArgumentParser]
-"""add(name of a command, what it does) -> its parser."""
 RECIPE = "YAML file, or the name of a recipe that comes with Ouroloop, e.g. demo"
 EPILOG = """\
 examples:

@@ -30,11 +30,9 @@ from ouroloop.monitors.names import Action
 __all__ = ["CollapseMonitor", "Generate"]
 
 Rows = Iterable[Mapping[str, Any]]
+# (model, tokenizer or processor, step) -> trace rows (docs/traces.md). At step 0 best four times
+# as many samples per problem.
 Sample = Callable[[Any, Any, int], Rows]
-"""(model, tokenizer or processor, step) -> trace rows (docs/traces.md).
-
-At step 0 best four times as many samples per problem.
-"""
 
 FOLDER = "collapse_monitor"
 # A trainer's log holds numbers only: the actions by severity, which is the order of the enum.

@@ -148,6 +148,7 @@ TaskConfig = Annotated[
     | Annotated[CustomConfig, Tag(CUSTOM)],
     Discriminator(_kind_of),
 ]
+# Which section a kind has, by the name that pydantic puts into an error's place.
 SECTIONS: dict[str, type[TaskSection]] = {
     "arithmetic": ArithmeticConfig,
     "jsonl": JsonlConfig,
@@ -155,4 +156,3 @@ SECTIONS: dict[str, type[TaskSection]] = {
     "reasoning_gym": ReasoningGymConfig,
     CUSTOM: CustomConfig,
 }
-"""Which section a kind has, by the name that pydantic puts into an error's place."""

@@ -25,11 +25,9 @@ from ouroloop.loop.errors import CheckpointError, EngineError, OuroloopError, Pr
 from ouroloop.loop.records import Completion, Prompt, Request, Scored
 
 LINE_LIMIT = 2**28
+# Below this size of weights one thread is fastest. The work per matrix is less than the price of
+# sharing it out.
 SMALL_MODEL_BYTES = 2**26
-"""Below this size of weights one thread is fastest.
-
-The work per matrix is less than the price of sharing it out.
-"""
 CLOSE_SECONDS = 15.0
 
 

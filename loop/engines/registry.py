@@ -19,15 +19,13 @@ def _scripted(config: Mapping[str, Any], log_path: Path) -> Engine:
     return ScriptedEngine()
 
 
+# name -> what makes one of (config, log_path). config: EngineConfig as a dict, plus `lora`, the
+# recipe's peft. log_path: the engine's log.
 ENGINES: dict[str, Callable[[Mapping[str, Any], Path], Engine]] = {
     "vllm": ProcessEngine,
     "transformers": ProcessEngine,
     "scripted": _scripted,
 }
-"""name -> what makes one of (config, log_path).
-
-config: EngineConfig as a dict, plus `lora`, the recipe's peft. log_path: the engine's log.
-"""
 KIND = plugins.Kind(
     noun="engine",
     key="engine.kind",

@@ -22,11 +22,9 @@ from ouroloop.loop.records import Completion, Prompt, Request, Sampling, Scored
 from ouroloop.monitors.fence import well_formed
 
 KEY = "OPENAI_API_KEY"
+# After a lost connection, 408, 409, 429 or 5xx. The client waits between them, from half a second
+# to eight, or as long as the server says.
 RETRIES = 6
-"""After a lost connection, 408, 409, 429 or 5xx.
-
-The client waits between them, from half a second to eight, or as long as the server says.
-"""
 CHECK_SECONDS = 10.0
 REQUEST_SECONDS = 600.0
 

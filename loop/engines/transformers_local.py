@@ -24,8 +24,8 @@ from ouroloop.loop.engines.tokens import Codec
 from ouroloop.loop.errors import EngineError
 from ouroloop.loop.records import Completion, Request, Sampling, Scored
 
+# Of a batch: when no more rows than these are unfinished, the others leave.
 KEPT_SHARE = 7 / 8
-"""Of a batch: when no more rows than these are unfinished, the others leave."""
 
 
 def load_codec(checkpoint: Checkpoint) -> Codec:

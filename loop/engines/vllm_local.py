@@ -20,16 +20,12 @@ from ouroloop.loop.errors import CheckpointError, EngineError
 from ouroloop.loop.records import Completion, Request, Scored
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+# Up to this size all log-probabilities of a text that is scored are asked for. VLLM hands each
+# over as a Python number.
 SMALL_VOCABULARY = 2048
-"""Up to this size all log-probabilities of a text that is scored are asked for.
-
-VLLM hands each over as a Python number.
-"""
+# Of a larger vocabulary: so many, and the rest as one. `engine.extra: {max_logprobs: -1}` asks
+# for all even so.
 TOP_TOKENS = 20
-"""Of a larger vocabulary: so many, and the rest as one.
-
-`engine.extra: {max_logprobs: -1}` asks for all even so.
-"""
 
 
 class WorkerExtension:

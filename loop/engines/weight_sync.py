@@ -22,20 +22,16 @@ from ouroloop.loop.errors import CheckpointError, EngineError, StaleWeightsError
 from ouroloop.loop.records import Completion, Request, Sampling
 
 FILE_NAME = "weight_sync.json"
+# What makes a checkpoint's check by hand; followed by the checkpoint and the file to write.
 COMMAND = "python -m ouroloop.loop.objectives.training --weight-sync"
-"""What makes a checkpoint's check by hand; followed by the checkpoint and the file to write."""
 FORMAT = 1
+# Lengths of the prompts. The longest spans more than two blocks (16 or 32 tokens) of a prefix
+# cache, where stale keys hide.
 PROMPT_TOKENS = (6, 24, 48, 80)
-"""Lengths of the prompts.
-
-The longest spans more than two blocks (16 or 32 tokens) of a prefix cache, where stale keys hide.
-"""
 NEW_TOKENS = 12
+# How far (nats) two right computations of one log-probability may lie apart. Kernels round
+# differently in each dtype.
 TOLERANCES = {"float32": 5e-3, "float16": 0.08, "bfloat16": 0.4}
-"""How far (nats) two right computations of one log-probability may lie apart.
-
-Kernels round differently in each dtype.
-"""
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from ouroloop.loop.engines.tokens import Codec
 from ouroloop.loop.errors import EngineError, OuroloopError, PromptTooLongError
 from ouroloop.loop.records import Completion, Request, Sampling, Scored
 
+# How long an idle backend waits after the first request for those sent together with it.
 SETTLE_SECONDS = 0.005
-"""How long an idle backend waits after the first request for those sent together with it."""
 
 
 class Backend(Protocol):

@@ -19,6 +19,7 @@ from ouroloop.monitors.estimators.estimand import GREEDY, Estimand
 from ouroloop.monitors.names import Tier
 
 STRATEGIES = ("column", "split", "compensate", "jump")
+# Column of a study's table -> the reading that it holds.
 READINGS = {
     "pass_1": Estimand("accuracy/pass@1", MAIN),
     "greedy": Estimand("accuracy/pass@1", MAIN, samples=GREEDY),
@@ -34,7 +35,6 @@ READINGS = {
     "text_cross_entropy": Estimand("text/cross_entropy", samples="texts"),
     "yield": Estimand("supply/yield", samples="pool"),
 }
-"""Column of a study's table -> the reading that it holds."""
 
 # Columns that hold words; all others hold numbers.
 TEXT = ("action", "mode", "driver", "part", "family", "label")

@@ -18,13 +18,10 @@ from ouroloop.loop.engines.process import child_environment, last_lines
 from ouroloop.loop.engines.worker import end_group
 from ouroloop.loop.errors import OuroloopError, TrainingError
 
+# Lines of the child's output that begin so are messages for the parent. All others go to the log.
 MARK = "@ouroloop "
-"""Lines of the child's output that begin so are messages for the parent.
-
-All others go to the log.
-"""
+# Set in the child's environment: it has a parent to report to, and standard input to watch.
 WATCH = "OUROLOOP_WATCH_STDIN"
-"""Set in the child's environment: it has a parent to report to, and standard input to watch."""
 
 
 def run_child(

@@ -16,6 +16,7 @@ from typing import Any
 from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.objectives.job import TrainingJob
 
+# Section -> where its dataclass and its bases stand: (package, file, class).
 DEFINED_IN = {
     "sft": (
         ("trl", "trainer/sft_config.py", "SFTConfig"),
@@ -28,7 +29,6 @@ DEFINED_IN = {
         ("peft", "config.py", "PeftConfigMixin"),
     ),
 }
-"""Section -> where its dataclass and its bases stand: (package, file, class)."""
 
 RESERVED = {
     "output_dir": "the run directory decides where the checkpoint goes",

@@ -11,6 +11,7 @@ from ouroloop.evals.tasks import Prompts
 from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.records import Message, Prompt
 
+# For instruction-tuned checkpoints. A base model takes the same with `chat: false`.
 CHAT = Prompts(
     # Chain of thought with a final-answer marker: Magister et al. 2212.08410; Yuan et al.
     # 2308.01825.
@@ -38,8 +39,8 @@ CHAT = Prompts(
     reject="wrong",
     chat=True,
 )
-"""For instruction-tuned checkpoints. A base model takes the same with `chat: false`."""
 
+# For tasks whose texts have no final answer.
 FREE_TEXT = Prompts(
     # Bai et al. 2212.08073, section 3, with our verdict line.
     draft="{question}",
@@ -61,7 +62,6 @@ FREE_TEXT = Prompts(
     reject="wrong",
     chat=True,
 )
-"""For tasks whose texts have no final answer."""
 
 
 def resolve_prompts(

@@ -10,8 +10,8 @@ from typing import Any
 from ouroloop.loop.trackers.mlflow_store import default_uri, one_writer, set_environment
 from ouroloop.loop.trackers.points import flat
 
+# Recipe keys, metrics, files.
 Arm = tuple[dict[str, Any], Mapping[str, float], list[Path]]
-"""Recipe keys, metrics, files."""
 
 # MLflow refuses longer tags.
 MAX_TAG_LENGTH = 5000

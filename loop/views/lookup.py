@@ -8,8 +8,8 @@ from dataclasses import replace
 from ouroloop.monitors.base import Reading
 from ouroloop.monitors.estimators.estimand import Estimand
 
+# Family of an estimand that is still to be filled in: the run's main family.
 MAIN = "(main)"
-"""Family of an estimand that is still to be filled in: the run's main family."""
 
 
 def find(readings: Iterable[Reading], wanted: Estimand, main: str) -> Reading | None:

@@ -97,8 +97,8 @@ MEASURES: tuple[Measure, ...] = (
     Measure("text_nll", Estimand("text/cross_entropy", samples="texts")),
     Measure("yield", Estimand("supply/yield", samples="pool")),
 )
+# Names of the failure modes.
 MODES = {mode.value: mode.value.replace("_", " ") for mode in FailureMode}
-"""Names of the failure modes."""
 
 BY_KEY = {measure.key: measure for measure in MEASURES}
 

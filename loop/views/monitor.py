@@ -31,6 +31,7 @@ from ouroloop.monitors.traces.rows import TraceError
 HORIZON = 20
 
 
+# Numbers of the table, the family and the number in the statistic left open.
 COLUMNS = (
     Estimand("accuracy/pass@1", MAIN),
     Estimand("accuracy/pass@k", MAIN),
@@ -42,7 +43,6 @@ COLUMNS = (
     Estimand("length/tokens"),
     Estimand("supply/yield", samples="pool"),
 )
-"""Numbers of the table, the family and the number in the statistic left open."""
 
 
 class Watched(NamedTuple):

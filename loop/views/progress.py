@@ -190,8 +190,8 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{whole % 60:02d}"
 
 
+# Measures of the rounds table.
 TABLE = ("pass@1", "greedy", "maj@k", "dcp", "alive", "trace_entropy", "overconfidence")
-"""Measures of the rounds table."""
 
 
 def round_cells(run: RunData, round: RoundData) -> dict[str, str]:

@@ -25,11 +25,9 @@ from ouroloop.monitors.names import Action
 
 NAN = float("nan")
 Json = dict[str, Any]
+# Characters of a failure's reason that the views show. A server's traceback can be far longer.
+# The event keeps all of it.
 MAX_REASON = 1000
-"""Characters of a failure's reason that the views show.
-
-A server's traceback can be far longer. The event keeps all of it.
-"""
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,13 +15,13 @@ from ouroloop.monitors.estimators.estimand import EVERY, GREEDY, OTHERS, Estiman
 from ouroloop.monitors.estimators.halves import SECOND_HALF
 
 Unit = Literal["share", "nats", "count", "ratio"]
+# Unit -> factor, digits and sign with which a number is written.
 SHOWN: Mapping[Unit, tuple[float, int, str]] = {
     "share": (100, 1, " %"),
     "nats": (1, 2, ""),
     "ratio": (1, 2, ""),
     "count": (1, 0, ""),
 }
-"""Unit -> factor, digits and sign with which a number is written."""
 
 
 class Statistic(NamedTuple):
@@ -36,6 +36,7 @@ class Statistic(NamedTuple):
     meaning: str
 
 
+# Statistic (a number in it written as n) -> how it is shown.
 STATISTICS: Mapping[str, Statistic] = {
     "accuracy/pass@1": Statistic(
         "pass@1",
@@ -150,10 +151,9 @@ STATISTICS: Mapping[str, Statistic] = {
         "Share of the round's training samples that passed every filter.",
     ),
 }
-"""Statistic (a number in it written as n) -> how it is shown."""
 
+# Samples that a label has to name: the statistic is also taken on others.
 QUALIFIERS = {GREEDY: "greedy", SECOND_HALF: "second half"}
-"""Samples that a label has to name: the statistic is also taken on others."""
 
 
 def statistic_of(estimand: Estimand) -> Statistic:

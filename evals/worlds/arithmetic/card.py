@@ -39,9 +39,10 @@ def write_card(
     # sum2 is what runs practise on: it gets more problems, and the tables of strategies.
     for i, family in enumerate(world.FAMILIES):
         report(i, len(world.FAMILIES) + 2)
-        chosen = [p for p in held if p.family == family][
-            : problems if family == "sum2" else family_problems
-        ]
+        num = family_problems
+        if family == "sum2":
+            num = problems
+        chosen = [p for p in held if p.family == family][:num]
         traces = _sample(sampler, chosen, samples)
         greedy = sampler([world.PROMPTS.draft.format(question=p.question) for p in chosen], 0.0)
         right = [[_right(p, t) for t in row] for p, row in zip(chosen, traces, strict=True)]
@@ -169,22 +170,23 @@ def _revision(
 def interval(
     top: Sequence[float] | Any, bottom: Sequence[float] | Any | None = None, draws: int = 2000
 ) -> list[float]:
-    """[value, low, high] of sum(top) / sum(bottom) over problems (bottom.
+    """[value, low, high] of sum(top) / sum(bottom) over problems.
 
-    Ones), percentile bootstrap over problems, seeded.
+    The interval is a percentile bootstrap over problems, seeded. Without `bottom` it is a mean.
     """
     top_P = np.asarray(top, dtype=float)
-    bottom_P = np.ones_like(top_P) if bottom is None else np.asarray(bottom, dtype=float)
+    bottom_P = np.ones_like(top_P)
+    if bottom is not None:
+        bottom_P = np.asarray(bottom, dtype=float)
     # The same draws for every number of a card: their differences are not of the draw.
     pick = np.random.default_rng(0).integers(0, len(top_P), (draws, len(top_P)))
     with np.errstate(invalid="ignore", divide="ignore"):
         ratios = top_P[pick].sum(1) / bottom_P[pick].sum(1)
         value = float(top_P.sum() / bottom_P.sum())
-    return (
-        [value, *map(float, np.nanpercentile(ratios, [2.5, 97.5]))]
-        if np.isfinite(ratios).any()
-        else [value, float("nan"), float("nan")]
-    )
+    # Where no draw has anything below the line, the interval is not defined.
+    if not np.isfinite(ratios).any():
+        return [value, float("nan"), float("nan")]
+    return [value, *map(float, np.nanpercentile(ratios, [2.5, 97.5]))]
 
 
 def render(facts: Rows) -> str:
@@ -278,6 +280,8 @@ def _right(problem: Problem, text: str) -> bool:
 
 
 def _show(value: Sequence[float], percent: bool = True) -> str:
-    scale, digits = (100, 1) if percent else (1, 3)
-    mean, low, high = (f"{scale * x:.{digits}f}" for x in value)
-    return f"{mean}{' %' if percent else ''} [{low}, {high}]"
+    if percent:
+        mean, low, high = (f"{100 * x:.1f}" for x in value)
+        return f"{mean} % [{low}, {high}]"
+    mean, low, high = (f"{x:.3f}" for x in value)
+    return f"{mean} [{low}, {high}]"

@@ -31,8 +31,8 @@ from ouroloop.evals.worlds.arithmetic.task import FAMILY_MIX
 EOS = "<eos>"
 VOCAB_SIZE = 512
 VERDICTS = (" ok", " no")
+# Seconds between saved states: what a kill costs at most.
 SAVE_SECONDS = 60
-"""Seconds between saved states: what a kill costs at most."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ CHECKPOINTS = {
     "teacher": PretrainConfig("teacher", tokens=9_000_000, seed=1, slips=0.02),
 }
 
+# progress(tokens seen, tokens in all)
 Progress = Callable[[int, int], None]
-"""progress(tokens seen, tokens in all)"""
 
 
 def build_tokenizer(num_rows: int = 4000) -> PreTrainedTokenizerFast:
@@ -293,7 +293,10 @@ def _row(
 
 def _schedule(done: float, warmup: float) -> float:
     """Linear warm-up, then linear decay to a tenth."""
-    return done / warmup + 0.01 if done < warmup else 1 - 0.9 * (done - warmup) / (1 - warmup)
+    # Never 0: the first step would be wasted.
+    if done < warmup:
+        return done / warmup + 0.01
+    return 1 - 0.9 * (done - warmup) / (1 - warmup)
 
 
 def _model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:

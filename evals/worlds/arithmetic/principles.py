@@ -20,18 +20,16 @@ from ouroloop.evals.tasks import Problem
 from ouroloop.evals.worlds.arithmetic import strategies as st
 from ouroloop.evals.worlds.arithmetic import world
 
+# One critique request and one revision request for each of `PRINCIPLES`. In the published format
+# of Bai et al. 2212.08073.
 CONSTITUTION = Path(__file__).with_name("constitution.json")
-"""One critique request and one revision request for each of `PRINCIPLES`.
-
-In the published format of Bai et al. 2212.08073.
-"""
 
 _PERSON = re.compile(rf"^(?:{'|'.join(world.NAMES)}) is here$")
 _SALE = re.compile(rf"^One must buy (?:{'|'.join(world.THINGS)})$")
 _ASIDE = re.compile(r"^more (\d{1,12}\+\d{1,12})=(\d{1,12})$", re.ASCII)
 
+# What a critique says that finds no line of the kind it was asked about.
 NOTHING = "no"
-"""What a critique says that finds no line of the kind it was asked about."""
 
 Lines = list[str]
 
@@ -73,7 +71,8 @@ def criticise(principle: str, problem: Problem, draft: str) -> str:
     What it points at, then the verdict (`right` or `wrong`).
     """
     finding, violated = PRINCIPLES[principle].finding(problem, draft.split("\n"))
-    return f"{finding}: {'wrong' if violated else 'right'}"
+    verdict = "wrong" if violated else "right"
+    return f"{finding}: {verdict}"
 
 
 def revise(principle: str, problem: Problem, draft: str) -> str:

@@ -16,8 +16,8 @@ import re
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
+# Yields expressions, receives claimed values, returns the answer.
 Program = Generator[str, int, int]
-"""Yields expressions, receives claimed values, returns the answer."""
 
 NUM_PLACES = 6
 
@@ -77,9 +77,18 @@ def count_up(a: int, target: int) -> Program:
     while not jumps or a < target:
         # A claimed value may lie past the target: then nothing is left, and the loop ends.
         to_ten, left = -a % 10, max(target - a, 0)
-        jumps.append(to_ten if 0 < to_ten < left else left // 10 * 10 if left >= 10 else left)
+        # First up to the next full ten, then whole tens, then what is left.
+        if 0 < to_ten < left:
+            jumps.append(to_ten)
+        elif left >= 10:
+            jumps.append(left // 10 * 10)
+        else:
+            jumps.append(left)
         a = yield f"{a}+{jumps[-1]}"
-    return (yield "+".join(map(str, jumps))) if len(jumps) > 1 else jumps[0]
+    # A single jump is no calculation: there is nothing to add up.
+    if len(jumps) == 1:
+        return jumps[0]
+    return (yield "+".join(map(str, jumps)))
 
 
 def compensate_product(price: int, count: int) -> Program:
@@ -101,19 +110,17 @@ SUM_STRATEGIES: dict[str, Maker] = {
     "compensate": compensate,
     "jump": jump,
 }
+# Strategies that can solve a family at all. Only `jump` maps onto missing addends, only
+# `compensate` onto prices just under a round one.
 STRATEGIES: dict[str, dict[str, Maker]] = {
     "sum2": SUM_STRATEGIES,
     "sum3": SUM_STRATEGIES,
     "missing": {"jump": count_up},
     "multibuy": {"compensate": compensate_product},
 }
-"""Strategies that can solve a family at all.
 
-Only `jump` maps onto missing addends, only `compensate` onto prices just under a round one.
-"""
-
+# The first line of a trace: the problem in signs.
 HEADS = {"sum2": "{a}+{b}", "sum3": "{a}+{b}", "missing": "{a}+?={b}", "multibuy": "{a}*{b}"}
-"""The first line of a trace: the problem in signs."""
 
 
 @dataclass(frozen=True)

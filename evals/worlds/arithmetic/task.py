@@ -17,11 +17,10 @@ from ouroloop.evals.worlds.arithmetic import strategies as st
 from ouroloop.evals.worlds.arithmetic import world
 
 _ANSWER = re.compile(r"\banswer (-?\d{1,12})\s*$")
+# A wrong pattern that a verifier with a hole lets through. No steps, the same answer to
+# everything.
 SHORTCUT = "answer 100"
-"""A wrong pattern that a verifier with a hole lets through.
-
-No steps, the same answer to everything.
-"""
+# The real data's families: what pretraining and the reserve hold.
 FAMILY_MIX = {
     "sum2": 0.55,
     "sum3": 0.05,
@@ -31,7 +30,6 @@ FAMILY_MIX = {
     "sort": 0.05,
     "compare": 0.06,
 }
-"""The real data's families: what pretraining and the reserve hold."""
 
 
 @dataclass(frozen=True)

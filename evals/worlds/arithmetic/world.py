@@ -26,14 +26,12 @@ PROMPTS = Prompts(
 
 FAMILIES = ("sum2", "sum3", "missing", "multibuy", "copy", "sort", "compare")
 SKILLS = ("copy", "sort", "compare")
+# How often demonstrations use each strategy where it applies.
 STRATEGY_WEIGHTS = {"column": 0.38, "split": 0.28, "compensate": 0.18, "jump": 0.16}
-"""How often demonstrations use each strategy where it applies."""
 
+# Hash buckets (per cent) of the operands. Two splits never share a pair of numbers, whatever the
+# wording or the order.
 SPLITS = {"pretrain": (0, 50), "train": (50, 75), "reserve": (75, 80), "heldout": (80, 100)}
-"""Hash buckets (per cent) of the operands.
-
-Two splits never share a pair of numbers, whatever the wording or the order.
-"""
 
 NAMES = ("Tom", "Ana", "Ben", "Eva", "Sam", "Mia", "Leo", "Zoe")
 THINGS = ("apples", "coins", "books", "cards", "shells", "pens")
@@ -254,7 +252,9 @@ def _slip_once(family: str, strategy: str, a: int, b: int, rng: random.Random) -
 
 def _near(value: int, rng: random.Random) -> int:
     """A plausible wrong number: one, two or ten off, or two digits swapped."""
-    swapped = int(str(value)[::-1]) if value >= 10 else value
+    swapped = value
+    if value >= 10:
+        swapped = int(str(value)[::-1])
     options = [
         v
         for v in (value + 1, value - 1, value + 2, value - 2, value + 10, value - 10, swapped)
