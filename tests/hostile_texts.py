@@ -145,7 +145,7 @@ def every_text() -> tuple[str, ...]:
     return tuple(dict.fromkeys(["", " ", "\n", "\t \n", *BLOCKS.values(), *framed, *_mixed()]))
 
 
-def few_texts(stride: int = 10) -> tuple[str, ...]:
+def few_texts(stride: int = 40) -> tuple[str, ...]:
     """All blocks and every `stride`-th of the other texts, for what is slow."""
     return tuple(dict.fromkeys([*BLOCKS.values(), *every_text()[::stride]]))
 

@@ -264,9 +264,9 @@ def test_init_says_what_training_starts_from(tmp_path, init, starts):
     ] == [True] * 3
 
 
-KILLED = [(False, 240)]
+KILLED = [(False, 70)]
 MORE_KILLED = [
-    *((False, n) for n in (5, 70, 415, 710, 1070)),
+    *((False, n) for n in (5, 240, 415, 710, 1070)),
     *((True, n) for n in (30, 90, 420, 680)),
 ]
 

@@ -243,6 +243,7 @@ def test_a_grader_of_ones_own_grades_problems_from_a_file(tmp_path):
     assert found.grade(problem, "x").correct is False
 
 
+@pytest.mark.slow
 def test_a_tracker_sees_the_committed_rounds_and_another_may_fail(tmp_path, monkeypatch, capsys):
     note = tmp_path / "note.txt"
     settings = own(

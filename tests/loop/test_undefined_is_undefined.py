@@ -43,8 +43,12 @@ def check(decision, removed, verdict):
         assert {QuantityId.ACCURACY, QuantityId.UNSCORED} <= guards
 
 
+# One sample per problem breaks most; the others take as long again and are for the slow part.
+FEW_AND_MORE = [NUM_SAMPLES[0], *(pytest.param(n, marks=pytest.mark.slow) for n in NUM_SAMPLES[1:])]
+
+
 @pytest.mark.parametrize("verdict", VERDICTS)
-@pytest.mark.parametrize("num", NUM_SAMPLES)
+@pytest.mark.parametrize("num", FEW_AND_MORE)
 def test_no_missing_field_ends_ouroloop_monitor(tmp_path, num, verdict):
     for removed in (r for r, n, v in CASES if (n, v) == (num, verdict)):
         paths = [tmp_path / f"{removed}-{number}.jsonl" for number in range(2)]
@@ -64,7 +68,7 @@ def test_no_missing_field_ends_ouroloop_monitor(tmp_path, num, verdict):
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
-@pytest.mark.parametrize("num", NUM_SAMPLES)
+@pytest.mark.parametrize("num", FEW_AND_MORE)
 def test_no_missing_number_ends_the_loops_decision(tmp_path, num, verdict):
     """`ouroloop.loop.stages.decide` as the controller calls it.
 

@@ -237,6 +237,7 @@ def test_a_run_of_an_earlier_version_has_no_such_column_and_says_nothing(fussy_r
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("canonicaliser", ["dataflow", "plan", "templates"])
 def test_a_model_that_writes_hostile_texts_is_carried_through_every_stage_and_view(
     tmp_path, canonicaliser

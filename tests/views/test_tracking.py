@@ -104,6 +104,7 @@ def test_a_tracker_whose_package_is_missing_names_the_extra(
     )
 
 
+@pytest.mark.slow
 def test_a_run_waits_for_no_tracker_and_reports_what_failed_on_one_line(tmp_path: Path) -> None:
     path = fake_run.make_run(tmp_path, "untracked", rounds=1)
     tracked_by(path, {"use": "no_such_module:Tracker"})
