@@ -25,6 +25,7 @@ from ouroloop.loop.errors import DataError
 from ouroloop.loop.views.monitor import HORIZON, rule_of, sentence
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.follower import Judged
+from ouroloop.monitors.names import Action
 
 __all__ = ["CollapseMonitor", "Generate"]
 
@@ -34,8 +35,8 @@ Rows = Iterable[Mapping[str, Any]]
 Sample = Callable[[Any, Any, int], Rows]
 
 FOLDER = "collapse_monitor"
-# A trainer's log holds numbers only: the actions by severity.
-ACTIONS = {"continue": 0, "reinject": 1, "rollback": 2, "halt": 3}
+# A trainer's log holds numbers only: the actions by severity, which is the order of the enum.
+ACTIONS = {action: severity for severity, action in enumerate(Action)}
 # 1 in the log of a step at which sampling or measuring failed.
 NOT_MEASURED = "collapse/not_measured"
 

@@ -284,7 +284,7 @@ def best_round(rounds: Iterable[tuple[int, float, str]]) -> int | None:
         rounds: (round, main-family pass@1, action of its decision) of every committed round.
 
     Returns:
-        The earliest round with the highest value; rounds decided "rollback" or "halt" and undefined
+        The earliest round with the highest value; rounds that the rule rejected and undefined
         (NaN) values do not count. None when no round is left.
     """
     # Ties go to the earlier round, which has trained less on its own samples.

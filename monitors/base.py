@@ -1,6 +1,6 @@
 """The monitors' contract: a RoundView in, Readings out.
 
-Read-only; undefined is NaN with a reason, never 0.
+A monitor changes nothing. What is undefined is NaN with a reason, never 0.
 """
 
 from __future__ import annotations
@@ -20,14 +20,23 @@ Objects = NDArray[np.object_]
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples of a fixed panel, one row each (`_N` rows, ragged groups allowed).
+    """Samples of a fixed probe set, one row each; every field has the shape (N,).
 
-    Clusters are problems.
+    Problems are the clusters, and may have unequal numbers of rows.
 
-    problem_N, family_N, slice_N: str. correct_N and valid_N: 1, 0 or NaN (unscored). strategy_N,
-    answer_N: str or None. nll_N: mean negative log-probability per token of the row's own tokens at
-    temperature 1, nats/token (NaN if unknown). num_tokens_N: completion tokens. truncated_N: 1 when
-    cut by length. text_N: str.
+    Attributes:
+        problem: its id.
+        family: of the problem.
+        slice: of the problem: "typical" or "tail".
+        correct: 1, 0 or NaN (unscored).
+        valid: whether every step is right: 1, 0 or NaN.
+        strategy: its name, or None.
+        answer: the final answer in its one spelling, or None.
+        nll: mean negative log-probability per token of the row's own tokens at temperature 1,
+            nats/token (NaN if unknown).
+        num_tokens: completion tokens.
+        truncated: 1 when cut by length.
+        text: the completion.
     """
 
     problem: Objects
@@ -52,12 +61,14 @@ class Samples:
 
 @dataclass(frozen=True)
 class Critics:
-    """Critiques with known truth, one row each. approved_N: 1, 0 or NaN (unreadable).
+    """Critiques with known truth, one row each; every field has the shape (N,).
 
-    Probability_N: P(approve) or NaN.
-
-    correct_N: whether the judged text was right (1, 0, NaN). problem_N: cluster. agreement_N: vote
-    share of the text's answer, or NaN.
+    Attributes:
+        problem: the cluster.
+        approved: 1, 0 or NaN (unreadable).
+        probability: P(approve) or NaN.
+        correct: whether the judged text was right: 1, 0 or NaN.
+        agreement: vote share of the text's answer, or NaN.
     """
 
     problem: Objects
@@ -69,12 +80,21 @@ class Critics:
 
 @dataclass(frozen=True)
 class Pool:
-    """The round's raw training pool, before and after the filter. kept_N: bool.
+    """The round's raw training pool, before and after the filter, one row per sample.
 
-    Reason_N: first reason or "".
+    A field that is None is not known of any row.
 
-    valid_N and approved_N (by the critic): 1, 0 or NaN; text_N: str; slice_N: str. None: not known
-    of any row.
+    Attributes:
+        problem: the cluster.
+        strategy: its name, or None.
+        answer: the final answer, or None.
+        correct: 1, 0 or NaN (unscored).
+        kept: whether it passed the filter.
+        reason: the first reason against it, or "".
+        valid: whether every step is right: 1, 0 or NaN.
+        approved: by the critic: 1, 0 or NaN.
+        text: the sample.
+        slice: of the problem.
     """
 
     problem: Objects
@@ -93,11 +113,12 @@ class Pool:
 class Texts:
     """A fixed real text under the round's model, teacher-forced; the same rows in every round.
 
-    Clusters are problems.
-
-    nll_N: mean negative log-probability of its completion's tokens, nats/token. entropy_N: mean
-    entropy of the model's next-token distribution along it, nats/token (NaN if unknown).
-    num_tokens_N: completion tokens.
+    Attributes:
+        problem: the cluster.
+        nll: mean negative log-probability of its completion's tokens, nats/token.
+        entropy: mean entropy of the model's next-token distribution along it, nats/token (NaN if
+            unknown).
+        num_tokens: completion tokens.
     """
 
     problem: Objects
@@ -108,9 +129,12 @@ class Texts:
 
 @dataclass(frozen=True)
 class AuditItems:
-    """Planted items of known truth, as the round's filter judged them. right_N: 1 or 0.
+    """Planted items of known truth, as the round's filter judged them.
 
-    Accepted_N: 1, 0 or NaN (no verdict).
+    Attributes:
+        problem: the cluster.
+        right: 1 or 0.
+        accepted: 1, 0 or NaN (no verdict).
     """
 
     problem: Objects
@@ -120,7 +144,17 @@ class AuditItems:
 
 @dataclass(frozen=True)
 class RoundView:
-    """All that a monitor may see of one round. Round 0 is the starting model: it has no pool."""
+    """All that a monitor may see of one round; None: the round has none of it.
+
+    Attributes:
+        round: its number; round 0 is the starting model and has no pool.
+        probe: the samples of the probe set.
+        greedy: one greedy answer per problem.
+        critics: critiques of known truth.
+        pool: the training pool.
+        texts: real text, scored.
+        audit: planted items.
+    """
 
     round: int
     probe: Samples
@@ -186,6 +220,7 @@ class Reading:
             ValueError: its id is not an estimand's.
         """
         fields: dict[str, Any] = {key: raw[key] for key in raw if key != "id"}
+        # JSON has no NaN: null stands for it.
         fields |= {key: float("nan") if raw[key] is None else float(raw[key]) for key in NUMBERS}
         return cls(Estimand.parse(raw["id"]), **fields)
 
@@ -194,10 +229,7 @@ NUMBERS = ("value", "low", "high")
 
 
 class Monitor(Protocol):
-    """A dataclass whose fields are its configuration.
-
-    `reference` is round 0's view, frozen (None in round 0).
-    """
+    """A dataclass whose fields are its configuration."""
 
     @property
     def name(self) -> str:
@@ -205,5 +237,10 @@ class Monitor(Protocol):
         ...
 
     def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
-        """Read the round; never change it."""
+        """Read the round; never change it.
+
+        Args:
+            view: the round.
+            reference: round 0's view, frozen; None in round 0.
+        """
         ...

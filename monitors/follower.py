@@ -1,6 +1,6 @@
-"""Judging the rounds of a loop that others run.
+"""Judging the rounds of a loop that others run; knows nothing of loops.
 
-Every round is measured and decided on, nothing is carried out. Knows nothing of loops.
+Every round is measured and decided on, and no decision is carried out.
 """
 
 from __future__ import annotations
@@ -107,7 +107,9 @@ def _sound(readings: Sequence[Reading]) -> list[Reading]:
 
 
 def trace_monitors(
-    rule: DecisionRule, num_samples: int = 8, temperature: float = 1.0
+    rule: DecisionRule,
+    num_samples: int = 8,
+    temperature: float = 1.0,
 ) -> dict[str, Monitor]:
     """The monitors that need no more than traces hold, set up for a rule.
 
@@ -127,7 +129,9 @@ def trace_monitors(
 
 
 def follow(
-    views: Iterable[RoundView], rule: DecisionRule, monitors: Mapping[str, Monitor] | None = None
+    views: Iterable[RoundView],
+    rule: DecisionRule,
+    monitors: Mapping[str, Monitor] | None = None,
 ) -> list[Judged]:
     """Judge all rounds, the baseline first."""
     follower = Follower(rule) if monitors is None else Follower(rule, monitors)
@@ -157,4 +161,6 @@ def shared(view: RoundView, reference: RoundView) -> tuple[RoundView, RoundView,
 def only(view: RoundView, problems: Collection[str]) -> RoundView:
     """The round's samples of these problems alone."""
     kept_N = np.array([p in problems for p in view.probe.problem], dtype=bool)
-    return view if kept_N.all() else replace(view, probe=view.probe.where(kept_N))
+    if kept_N.all():
+        return view
+    return replace(view, probe=view.probe.where(kept_N))

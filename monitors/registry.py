@@ -72,7 +72,8 @@ def monitors_for(
         "coverage": Coverage(num_samples=num_samples),
         "richness": Richness(num_samples=num_samples),
         "calibration": ModelCalibration(
-            vote_size=min(VOTE_SIZE, num_samples), main_family=main_family
+            vote_size=min(VOTE_SIZE, num_samples),
+            main_family=main_family,
         ),
         "agreement": Agreement(),
         "shortcut": Shortcut(num_samples=num_samples, main_family=main_family),
@@ -102,7 +103,7 @@ def measure_all(
 ) -> list[Reading]:
     """All readings of a round. A monitor that raises becomes one reading with status "error".
 
-    Never silent, never fatal here.
+    Whether an error ends a run is the caller's choice; here it is neither hidden nor fatal.
 
     Args:
         view: the round.
@@ -114,10 +115,19 @@ def measure_all(
         try:
             out += monitor.measure(view, reference)
         except Exception as error:
+            # Three frames: ours, and where it was raised.
             trace = traceback.format_exc(limit=-3)
             message = (
                 f"monitor {name} failed in round {view.round}: {type(error).__name__}: {error}"
             )
             about = {"traceback": trace}
-            out.append(Reading(Estimand(name), NAN, status="error", reason=message, details=about))
+            out.append(
+                Reading(
+                    Estimand(name),
+                    NAN,
+                    status="error",
+                    reason=message,
+                    details=about,
+                )
+            )
     return out

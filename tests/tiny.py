@@ -44,7 +44,7 @@ def save_tiny_llama(
     layers: int = 2,
     spread: float = 0.2,
 ) -> Path:
-    """Write a random Llama (about 0.1 M parameters by default) with its tokenizer to `folder` and return it.
+    """Write a random Llama (0.1 M parameters by default) with its tokenizer to `folder`.
 
     `spread` is the standard deviation of the weights: large enough that greedy continuations differ
     clearly between seeds.

@@ -8,6 +8,7 @@ from typing import Any
 
 from ouroloop.loop.experiments.study import Results
 from ouroloop.monitors.estimators.stats import UNDEFINED, Estimate, mean
+from ouroloop.monitors.names import Action
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -16,7 +17,7 @@ Rows = Sequence[Mapping[str, Any]]
 # Shares are in [0, 1] and shown as per cent.
 Columns = Mapping[str, tuple[Callable[[Rows], float], str]]
 
-ALARMS = ("reinject", "rollback", "halt")
+ALARMS = tuple(action for action in Action if action is not Action.CONTINUE)
 
 # Columns beside arm and seeds; more become lines.
 WIDEST = 10

@@ -7,10 +7,14 @@ from typing import NamedTuple
 from ouroloop.loop.views.measures import BY_KEY, MODES, strategy_shares
 from ouroloop.loop.views.progress import clock
 from ouroloop.loop.views.reader import RoundData, RunData
+from ouroloop.monitors.names import Action
 
 
 class Step(NamedTuple):
-    """One row of the decisions table. `then`: what the next round's plan says it did."""
+    """One row of the decisions table.
+
+    acts: something is to be done. then: what the next round's plan says it did.
+    """
 
     round: int
     action: str
@@ -18,6 +22,7 @@ class Step(NamedTuple):
     carried_out: bool
     then: list[str]
     mode: str
+    acts: bool
 
 
 def sentences(run: RunData) -> list[str]:
@@ -41,6 +46,7 @@ def steps(run: RunData) -> list[Step]:
             r.carried_out,
             _then(run, r),
             MODES.get(str(r.decision.get("mode")), ""),
+            r.action != Action.CONTINUE,
         )
         for r in run.rounds
     ]
@@ -140,7 +146,7 @@ def _supply(run: RunData) -> str:
 
 
 def _decisions(run: RunData) -> str:
-    acted = [r for r in run.rounds if r.action != "continue"]
+    acted = [r for r in run.rounds if r.action != Action.CONTINUE]
     if not acted:
         return "The decision rule let every round continue."
     by_action: dict[str, list[RoundData]] = {}
@@ -152,7 +158,7 @@ def _decisions(run: RunData) -> str:
             f"The decision rule would have intervened ({listed}), but this is the unguarded arm:"
             " nothing was carried out."
         )
-    return f"Decisions: {listed}; continue otherwise."
+    return f"Decisions: {listed}; {Action.CONTINUE} otherwise."
 
 
 def _after(run: RunData, action: str, rounds: list[RoundData]) -> str:

@@ -21,6 +21,7 @@ from ouroloop.loop.store import ENVIRONMENT, EVENTS, LOCK, PROBE_SET, RECIPE
 from ouroloop.loop.views.lookup import find
 from ouroloop.monitors.base import Reading, RoundView
 from ouroloop.monitors.estimators.estimand import EVERY, GREEDY, OTHERS, PROBE, Estimand
+from ouroloop.monitors.names import Action
 
 NAN = float("nan")
 Json = dict[str, Any]
@@ -49,7 +50,7 @@ class RoundData:
     @property
     def action(self) -> str:
         """What was decided after this round."""
-        return str(self.decision.get("action", "continue"))
+        return str(self.decision.get("action", Action.CONTINUE))
 
     @property
     def carried_out(self) -> bool:

@@ -1,5 +1,7 @@
 """Words that a report explains at its end, after the explanations of its measures."""
 
+from ouroloop.monitors.names import Action
+
 TERMS = (
     (
         "Round 0",
@@ -25,8 +27,8 @@ TERMS = (
     (
         "Decision",
         (
-            "continue; reinject: mix demonstrations and rare strategies back in; rollback: return"
-            " to the best model; halt: stop."
+            f"{Action.CONTINUE}; {Action.REINJECT}: mix demonstrations and rare strategies back in;"
+            f" {Action.ROLLBACK}: return to the best model; {Action.HALT}: stop."
         ),
     ),
     (

@@ -22,6 +22,7 @@ MAX_TEXT = 20_000
 """Only so many last characters of a text are searched for an answer."""
 MAX_ANSWER = 512
 """A longer answer is not read."""
+# The last marker wins, so earlier ones matter only where the later ones mark nothing.
 _MAX_MARKERS = 50
 
 _REST = r"(?=([^\n]{0,600}))"  # looked at, not consumed: a line may hold several markers
@@ -47,10 +48,13 @@ _MARKERS = tuple(
         ("boxed", r"\\boxed\s*\{"),
     )
 )
+# Calculator notes hold numbers that are no answers.
 _ANNOTATION = re.compile(r"<<[^<>\n]{0,200}>>")
 _SENTENCE_END = re.compile(r"[.!?]+[)*_\"']*(?:\s|$)")
 _LOOSE_NUMBER = re.compile(rf"(?<![\w.])(?:(?<![)\]%])[-+])?\$?(?:{DIGITS})(?:/[0-9]+)?")
 _SUM = re.compile(r"[0-9\s+*/().,$%=x-]+=")
+
+# ---- what may stand around a number without changing it ------------------------------------
 
 _AROUND = " \t\r\n*_`\"'"
 _HEDGE = re.compile(
@@ -71,10 +75,12 @@ _NUMBER = re.compile(
     r"(?P<sign>[-+]?)\s*(?:USD?|EUR|Rs\.?)?\s*[$€£¥₹]?\s*(?P<sign2>[-+]?)"
     r"(?:(?P<whole>[0-9]{1,9})\s+(?=[0-9]+\s*/\s*[0-9]))?"
     rf"\(?(?P<top>-?(?:{DIGITS}))\.?\)?(?:\s*/\s*\(?(?P<bottom>{DIGITS})\)?)?"
-    r"(?:\s*[*x]\s*10\s*(?:\^|\*\*)\s*\{?(?P<power>[-+]?[0-9]{1,3})\}?|e(?P<exponent>[-+]?[0-9]{1,3}))?"
+    r"(?:\s*[*x]\s*10\s*(?:\^|\*\*)\s*\{?(?P<power>[-+]?[0-9]{1,3})\}?"
+    r"|e(?P<exponent>[-+]?[0-9]{1,3}))?"
     rf"(?:\s*(?P<scale>{'|'.join(SCALES)})\b)?\s*[%$€£¥₹¢]?(?:{_UNIT})?[\s.,;:!?]*",
     re.IGNORECASE,
 )
+# A power of a power, a power of four digits, a factorial: too large to be worth reading.
 _TOWER = re.compile(
     r"(?:\*\*|\^)[\s{(+-]*[\w.]+[\s)}]*(?:\*\*|\^)|(?:\*\*|\^)[\s{(+-]*[0-9]{4}|[0-9)]\s*!"
 )
@@ -106,7 +112,7 @@ def extract_answer(text: str, last_number: bool = False) -> str | None:
 def canonical(answer: str) -> str | None:
     """The one spelling of an answer.
 
-    Or None when it cannot be read (empty, too long, a tower of powers, division by zero).
+    None when it cannot be read: empty, too long, a tower of powers, division by zero.
 
     Numbers are exact: `$1,080.00` -> `1080`, `1/2` and `50/100` -> `0.5`, `2/6` -> `1/3`, `−5
     apples` -> `-5`, `1.8 billion` -> `1800000000`. Currency, unit and percent signs are dropped
@@ -118,6 +124,7 @@ def canonical(answer: str) -> str | None:
     text = re.sub(r"\s+", " ", _unwrap(plain(answer)))
     if not text or _TOWER.search(text):
         return None
+    # "about 12, because ..." is 12: reasons, remarks and hedges are no part of a number.
     clause = _REMARK.sub("", _REASON.split(text, maxsplit=1)[0]).strip()
     hedge = _HEDGE.match(clause)
     if hedge:
@@ -126,6 +133,7 @@ def canonical(answer: str) -> str | None:
     if match:
         value = _value(match)
         return None if value is None else spell(value)
+    # A number too long to be read must not pass as a text that happens to be equal.
     if re.search(rf"[0-9]{{{MAX_DIGITS + 1},}}", text):
         return None
     words = re.sub(r"\s*,\s*", ",", text).strip(" .,;:!?").casefold()
@@ -146,7 +154,11 @@ def same_answer(gold: str, answer: str) -> bool:
     return read is not None and read == canonical(gold)
 
 
-def _candidate(kind: str, text: str, match: re.Match[str]) -> str:
+def _candidate(
+    kind: str,
+    text: str,
+    match: re.Match[str],
+) -> str:
     """What a marker marks, or "" when it marks nothing."""
     if kind == "boxed":
         return _braced(text, match.end())
@@ -157,15 +169,20 @@ def _candidate(kind: str, text: str, match: re.Match[str]) -> str:
     if kind == "tag":
         return raw.strip()
     end = _SENTENCE_END.search(raw)
-    candidate = (raw[: end.start()] if end else raw).strip(_AROUND + ":")
-    opening = kind == "colon" and len(candidate.split()) > 3 and only_number(candidate) is None
-    return "" if opening else candidate
+    if end:
+        raw = raw[: end.start()]
+    candidate = raw.strip(_AROUND + ":")
+    # "A: First we add the apples": here the answer's text begins, not the answer.
+    opens_a_text = kind == "colon" and len(candidate.split()) > 3
+    if opens_a_text and only_number(candidate) is None:
+        return ""
+    return candidate
 
 
 def only_number(stated: str) -> str | None:
-    """The number in a statement that is not itself one: the only one, or what a sum comes to.
+    """The number in a statement that is not itself one: the only one, or the result of a sum.
 
-    None when that is not clear.
+    None when it is not clear which number that is.
     """
     text = plain(stated[:MAX_ANSWER])
     if _TOWER.search(text):
@@ -176,9 +193,11 @@ def only_number(stated: str) -> str | None:
     if read is not None and is_number(read):
         return read
     numbers = _LOOSE_NUMBER.findall(text)
+    # What is left without the first number must hold no digit: "5 of 7" is not clear.
     others = re.sub(r"[0-9][0-9.,/]*(?![A-Za-z^*])", "", text, count=1)
-    clear = len(numbers) == 1 and not re.search("[0-9]", others) and len(text.split()) > 2
-    read = canonical(numbers[0]) if clear else None
+    if len(numbers) != 1 or re.search("[0-9]", others) or len(text.split()) <= 2:
+        return None
+    read = canonical(numbers[0])
     return read if read is not None and is_number(read) else None
 
 
@@ -189,13 +208,10 @@ def _value(match: re.Match[str]) -> Fraction | None:
     if top is None or not bottom or abs(exponent) > MAX_DIGITS:
         return None
     value = top / bottom + int(match["whole"] or 0)
+    # Signs may stand before and behind a currency sign, and "minus" before both.
     negative = (match["sign"] == "-") + (match["sign2"] == "-") + (match["minus"] is not None)
-    return (
-        Fraction(-1) ** negative
-        * value
-        * Fraction(10) ** exponent
-        * SCALES.get((match["scale"] or "").lower(), 1)
-    )
+    scale = SCALES.get((match["scale"] or "").lower(), 1)
+    return Fraction(-1) ** negative * value * Fraction(10) ** exponent * scale
 
 
 def _unwrap(text: str) -> str:
@@ -212,7 +228,7 @@ def _unwrap(text: str) -> str:
 def _braced(text: str, start: int) -> str:
     """What stands between the brace that opened just before `start` and its partner.
 
-    "" when it does not close within MAX_ANSWER.
+    Empty when it does not close within `MAX_ANSWER` characters.
     """
     depth = 1
     for position in range(start, min(len(text), start + MAX_ANSWER)):

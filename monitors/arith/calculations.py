@@ -55,8 +55,11 @@ class Equation:
 class Calculation:
     """An expression with an operator between numbers, and the result that the text claims.
 
-    left: as written. amount: the claimed result; like `tree` it takes percent signs and scale
-    words for units, 40% is 40. result: its spelling.
+    Attributes:
+        left: as written.
+        amount: the claimed result; like `tree` it takes percent signs and scale words for units,
+            40% is 40.
+        result: its spelling.
     """
 
     left: Tree
@@ -85,6 +88,7 @@ def equations(text: str) -> list[Equation]:
             for inner in _of_note(note)
             for equation in _equations(inner)
         ]
+        # The prose around a note says the same again, once for each time that the note says it.
         known = Counter(map(str, noted))
         for equation in _equations(chain):
             if known[str(equation)]:
@@ -161,6 +165,7 @@ def _of_note(note: str) -> Iterable[Chain]:
 
 
 def _equations(chain: Chain) -> Iterator[Equation]:
+    """The pairs of neighbouring sides that claim something which can be checked."""
     calculated = False
     for left, right in pairwise(chain.sides):
         if left is None or right is None:
@@ -188,6 +193,7 @@ def _equal(left: Side, right: Side) -> bool:
 
 
 def _calculations(sides: tuple[Side | None, ...]) -> Iterator[Calculation]:
+    """Each side that calculates something, with the first result that is given for it."""
     waiting: Side | None = None
     for index, side in enumerate(sides):
         is_last = index == len(sides) - 1

@@ -28,10 +28,7 @@ MAX_SIDES = 500
 """Sides of the equations of a line that are read, at most."""
 
 _BULLET = re.compile(r"^\s*(?:[-*•>]\s+|\(?[0-9]{1,2}[.)]\s+(?!\s*[-+*/=]\s))+")
-"""What may begin a line: a bullet or a number, unless an operator follows.
-
-`(2) + 3 = 5` is a sum.
-"""
+"""What may begin a line: a bullet or a number, unless an operator follows: `(2) + 3 = 5`."""
 _BOLD = re.compile(r"(?<![\w)])\*\*([^*\n]+)\*\*")
 
 _PROSE_WORDS = """
@@ -60,7 +57,23 @@ def chains(line: str) -> list[Chain]:
 
 @dataclass
 class _Reader:
-    """The state of reading a line: the chain so far and the side being read."""
+    """The state of reading a line: the chain so far and the side being read.
+
+    Attributes:
+        line: its tokens.
+        at: the next one.
+        found: the chains that have ended.
+        chain: the sides of the current chain.
+        notes: the calculator notes in it.
+        items: of the current side: numbers, operators and brackets.
+        unit: the words after its last number.
+        places: decimal places of its last number as written.
+        compact: no blank stands in it.
+        divided_at: where its last division was.
+        num_sides: sides of the whole line.
+        unclear: it holds something that cannot be read.
+        after_word: a word stands before it.
+    """
 
     line: list[Token]
     at: int = 0

@@ -147,9 +147,9 @@ def _spelled(tree: Sum | Product) -> Iterator[str]:
 
 @dataclass
 class _Reader:
-    """Recursive descent: sum = product (+|- product)*; product = atom (*|/ atom)*.
+    """Recursive descent.
 
-    Atom = [-] number | ( sum ).
+    sum = product (+|- product)*; product = atom (*|/ atom)*; atom = [-] number | ( sum ).
     """
 
     items: Sequence[Number | str]
@@ -157,6 +157,7 @@ class _Reader:
     depth: int = 0
 
     def sum(self) -> Tree:
+        """Read a sum from here on."""
         terms: list[tuple[int, Tree]] = []
         sign = 1
         while True:

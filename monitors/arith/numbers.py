@@ -11,10 +11,7 @@ import re
 from fractions import Fraction
 
 MAX_DIGITS = 64
-"""Digits of a number at most.
-
-Longer ones are not read (Python's int() is quadratic, and no problem here needs them).
-"""
+"""Digits of a number at most: Python's int() is quadratic, and no problem here needs more."""
 
 DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
 """An unsigned decimal, with or without thousands commas. Wrap in a group."""
@@ -112,12 +109,13 @@ def to_fraction(digits: str) -> Fraction | None:
 
 
 def spell(value: Fraction) -> str:
-    """The one spelling of a rational.
+    """The one spelling of a rational: an integer, else the finite decimal, else a reduced fraction.
 
-    An integer, else the finite decimal, else a reduced fraction (72, 0.5, 1/3).
+    Such as 72, 0.5 and 1/3.
     """
     if value.denominator == 1:
         return str(value.numerator)
+    # Finite in decimals exactly when the denominator has no prime factor but 2 and 5.
     rest, twos, fives = value.denominator, 0, 0
     while rest % 2 == 0:
         rest, twos = rest // 2, twos + 1

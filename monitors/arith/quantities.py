@@ -1,6 +1,6 @@
 """The numbers that a question gives, in digits and in words.
 
-"ten dogs", "3/5", "40 %", "half", "twice".
+Such as "ten dogs", "3/5", "40 %", "half" and "twice".
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from fractions import Fraction
 from ouroloop.monitors.arith.numbers import PARTS, plain
 from ouroloop.monitors.arith.tokens import END, Kind, tokens
 
+# Longer than any question that was seen; a hostile one costs no more than this.
 MAX_CHARS = 4_000
 MAX_GIVENS = 40
 
@@ -80,6 +81,7 @@ def _amounts(text: str) -> Iterator[tuple[Fraction, bool]]:
     "two-thirds" gives 2/3, "forty-two" 42, "one third" and "a third" 1/3.
     """
     line = [token for token in tokens(plain(text)) if token.kind is not Kind.NOTE]
+    # Two ends, so that the two tokens after any one can be looked at.
     line += [END, END]
     words = _NumberWords()
     at = 0
@@ -106,7 +108,9 @@ def _amounts(text: str) -> Iterator[tuple[Fraction, bool]]:
 class _NumberWords:
     """Numbers in words, where the word before counts: forty-two, two thirds, the 25th part.
 
-    before_: the number that the word before was. tens_: the same, if it was twenty, thirty, ...
+    Attributes:
+        before_: the number that the word before was.
+        tens_: the same, if it was twenty, thirty, ...
     """
 
     before_: Fraction | None = None

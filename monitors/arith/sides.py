@@ -13,9 +13,12 @@ from ouroloop.monitors.arith.expressions import Number, Tree, spelling, value
 class Side:
     """One side of an equation.
 
-    places: decimal places of a bare number as written. unit: the words after its last number.
-    compact: written without blanks, 1/2. opening: the number that it starts with, if it does not
-    start with a sign or a bracket.
+    Attributes:
+        tree: its expression.
+        places: decimal places of a bare number as written.
+        unit: the words after its last number.
+        compact: written without blanks, 1/2.
+        opening: the number that it starts with, if it does not start with a sign or a bracket.
     """
 
     tree: Tree
@@ -45,9 +48,11 @@ class Side:
 
 @dataclass(frozen=True)
 class Chain:
-    """`side = side = ...`: None for a side that cannot be read; () when notes stand alone.
+    """`side = side = ...`.
 
-    notes: the texts of the calculator notes inside the chain.
+    Attributes:
+        sides: None for one that cannot be read; () when notes stand alone.
+        notes: the texts of the calculator notes inside the chain.
     """
 
     sides: tuple[Side | None, ...]

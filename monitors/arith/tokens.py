@@ -29,9 +29,12 @@ class Kind(Enum):
 class Token(NamedTuple):
     """A piece of a line. Blanks and currency signs are no tokens.
 
-    text: as written; of a note what stands between << and >>. glued: no blank and no currency
-    sign stands before it. value: of a number or a clock's hour, else None; None too for digits
-    that are no number here (too many of them, or `0900`).
+    Attributes:
+        kind: what it is.
+        text: as written; of a note what stands between << and >>.
+        glued: no blank and no currency sign stands before it.
+        value: of a number or a clock's hour, else None; None too for digits that are no number
+            here (too many of them, or `0900`).
     """
 
     kind: Kind
@@ -94,7 +97,11 @@ def _tokens(line: str) -> Iterator[Token]:
         glued = True
 
 
-def _mixed(match: re.Match[str], glued: bool, after_equals: bool) -> Iterator[Token]:
+def _mixed(
+    match: re.Match[str],
+    glued: bool,
+    after_equals: bool,
+) -> Iterator[Token]:
     """`2 1/2` as the number 5/2, or as its four parts where that is no mixed number.
 
     In `= 5 1/2 =` the 5 may be a result and the fraction the start of the next calculation.

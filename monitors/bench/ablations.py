@@ -1,6 +1,6 @@
 """V7: other people's rules on the same runs, each as it is used.
 
-Fixed thresholds, a p-value a round, one quantity alone.
+They are fixed thresholds, a p-value a round, and one quantity alone.
 """
 
 from __future__ import annotations
@@ -61,6 +61,11 @@ def measured(rows: Table, tail_P: NDArray[np.int64]) -> dict[str, Floats]:
     all_PS = np.bincount(cell_PK.ravel(), minlength=shape[0] * shape[1]).reshape(shape)
     right_PS = np.bincount(cell_PK[rows.right_PK], minlength=shape[0] * shape[1]).reshape(shape)
     right_P, pairs = right_PS.sum(axis=1), num * (num - 1)
+    same_right_P = (right_PS * (right_PS - 1)).sum(axis=1)
+    same_P = (all_PS * (all_PS - 1)).sum(axis=1)
+    # log 1 where there is no sample: 0 log 0 counts as 0.
+    log_PS = np.log(np.maximum(all_PS, 1) / num)
+    entropy_P = -np.where(all_PS > 0, all_PS / num * log_PS, 0.0).sum(axis=1)
     miss_P = np.ones(len(tail_P))
     for j in range(4):
         miss_P = miss_P * np.clip(num - right_P[tail_P] - j, 0, None) / (num - j)
@@ -69,21 +74,17 @@ def measured(rows: Table, tail_P: NDArray[np.int64]) -> dict[str, Floats]:
     return {
         "pass@1": right_P / num,
         "pass@4 of the tail": 1 - miss_P,
-        "distinct-correct pairs": (
-            (right_P * (right_P - 1) - (right_PS * (right_PS - 1)).sum(axis=1)) / pairs
-        ),
-        "Gini-Simpson": 1 - (all_PS * (all_PS - 1)).sum(axis=1) / pairs,
-        "entropy": (
-            -np.where(all_PS > 0, all_PS / num * np.log(np.maximum(all_PS, 1) / num), 0.0).sum(
-                axis=1
-            )
-        ),
+        "distinct-correct pairs": (right_P * (right_P - 1) - same_right_P) / pairs,
+        "Gini-Simpson": 1 - same_P / pairs,
+        "entropy": entropy_P,
         "most repeated answer": often.mean(axis=1),
     }
 
 
 def series(
-    name: str, seed: int, size: str
+    name: str,
+    seed: int,
+    size: str,
 ) -> Iterator[tuple[int, Tables, dict[str, Floats], dict[str, Floats]]]:
     """(number, tables, this round's quantities, the baseline's) of every round after round 0.
 
@@ -92,9 +93,15 @@ def series(
     """
     num_problems, num_samples, num_baseline = SIZES[size]
     before: dict[str, Floats] = {}
-    for a_round in Stream(
-        REGIMES[name], seed, num_problems, num_samples, num_baseline, RULE.rounds
-    ).rounds():
+    stream = Stream(
+        regime=REGIMES[name],
+        seed=seed,
+        num_problems=num_problems,
+        num_samples=num_samples,
+        num_baseline=num_baseline,
+        num_rounds=RULE.rounds,
+    )
+    for a_round in stream.rounds():
         baseline, now = a_round.tables.main
         if a_round.number == 0:
             groups = [
@@ -106,14 +113,19 @@ def series(
             yield a_round.number, a_round.tables, measured(now, a_round.tables.tail_P), before
 
 
-def worse(now: Mapping[str, Floats], before: Mapping[str, Floats], name: str) -> float:
+def worse(
+    now: Mapping[str, Floats],
+    before: Mapping[str, Floats],
+    name: str,
+) -> float:
     """One-sided p-value of a paired t-test that a quantity is no worse than before."""
     difference_P = (before[name] - now[name]) * (-1 if name in UP_IS_BAD else 1)
     spread = float(difference_P.std(ddof=1))
     num = len(difference_P)
-    return (
-        float(stdtr(num - 1, -difference_P.mean() / spread * np.sqrt(num))) if spread > 0 else 1.0
-    )
+    if spread == 0:
+        return 1.0
+    t = difference_P.mean() / spread * np.sqrt(num)
+    return float(stdtr(num - 1, -t))
 
 
 def run(name: str, seed: int, size: str) -> Alarms:
@@ -142,11 +154,19 @@ def run(name: str, seed: int, size: str) -> Alarms:
     return Alarms(name, seed, **found)
 
 
-def _falls(now: Mapping[str, Floats], before: Mapping[str, Floats], name: str) -> bool:
+def _falls(
+    now: Mapping[str, Floats],
+    before: Mapping[str, Floats],
+    name: str,
+) -> bool:
     return bool(now[name].mean() < (1 - FALL) * before[name].mean())
 
 
-def cells(out: Path, runs: int, size: str = "500x16") -> Cells:
+def cells(
+    out: Path,
+    runs: int,
+    size: str = "500x16",
+) -> Cells:
     """A cell for each regime."""
     return {
         Cell(out / "v7.csv", f"{size}/{slug(name)}"): (

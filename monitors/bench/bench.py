@@ -1,6 +1,6 @@
 """A stream of tables through the decision rule: both tiers' evidence, round by round.
 
-Nothing is acted upon.
+No action is carried out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SIZES = {
     "500x16": (500, 16, 256),
     "200x16": (200, 16, 64),
     "120x8": (120, 8, 32),
-    "500x16-anchor-1024": (500, 16, 1024),
+    "500x16-anchor-1024": (500, 16, 1024),  # as the result files call it: a larger baseline
     "1000x32": (1000, 32, 512),
 }
 """Name -> problems, samples of each, samples of each at the baseline."""
@@ -71,18 +71,16 @@ class Watcher:
                 guards.append(guard)
         self.rounds_.append(self.rule.bets(guards, self.alpha))
         first = guarded.first_shares(self.rule)
-        return {
-            tier: evidence.weigh(
-                [bets.of(tier) for bets in self.rounds_], self.rule.rounds, 0, first
-            )
-            for tier in Tier
-        }
+        weights = {}
+        for tier in Tier:
+            bets = [of_round.of(tier) for of_round in self.rounds_]
+            weights[tier] = evidence.weigh(bets, self.rule.rounds, first=first)
+        return weights
 
     def alarms(self, weights: Mapping[Tier, Weight[StreamId]]) -> list[Tier]:
         """The tiers whose limit is reached."""
-        return [
-            tier for tier in Tier if weights[tier].log_e >= evidence.log_limit(self.alpha[tier])
-        ]
+        limits = {tier: evidence.log_limit(alpha) for tier, alpha in self.alpha.items()}
+        return [tier for tier in Tier if weights[tier].log_e >= limits[tier]]
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,12 @@ class Run:
     halt_mode: str = ""
 
 
-def run(name: str, seed: int, size: str, rule: DecisionRule) -> Run:
+def run(
+    name: str,
+    seed: int,
+    size: str,
+    rule: DecisionRule,
+) -> Run:
     """One simulated run under the rule, stopped when all that it can show is known."""
     num_problems, num_samples, num_baseline = SIZES[size]
     stream = Stream(
@@ -168,16 +171,18 @@ def with_truth(stream: Stream, rule: DecisionRule) -> Iterator[tuple[int, Tables
     """(number, tables, truth) of every round, the baseline first."""
     rare = None
     for a_round in stream.rounds():
-        rare = guarded.rare_at_baseline(a_round.tables) if rare is None else rare
-        yield (
-            a_round.number,
-            a_round.tables,
-            truth(a_round.model, stream.world, stream.probe, rare, rule.pass_k),
-        )
+        # From the baseline alone, which comes first: what is rare stays what was rare then.
+        if rare is None:
+            rare = guarded.rare_at_baseline(a_round.tables)
+        now = truth(a_round.model, stream.world, stream.probe, rare, rule.pass_k)
+        yield a_round.number, a_round.tables, now
 
 
 def _crossed(
-    number: int, truths: list[Truth], quantities: list[Quantity], rule: DecisionRule
+    number: int,
+    truths: list[Truth],
+    quantities: list[Quantity],
+    rule: DecisionRule,
 ) -> dict[str, int]:
     """Which lines are crossed in this round."""
     now = truths[-1]

@@ -1,6 +1,6 @@
 """V1: runs in which every monitor lies exactly on a tier's tolerance.
 
-How often that tier alarms, against the alpha that was promised.
+How often that tier alarms is compared with the alpha that was promised.
 """
 
 from __future__ import annotations
@@ -55,7 +55,13 @@ class Verdict:
     log_e: float
 
 
-def binomial(size: str, kind: str, together: bool, seed: int, tier: str = Tier.HALT) -> Verdict:
+def binomial(
+    size: str,
+    kind: str,
+    together: bool,
+    seed: int,
+    tier: str = Tier.HALT,
+) -> Verdict:
     """Six monitors of right-or-wrong samples, each exactly on the tier's share of its tolerance.
 
     Three with an absolute tolerance and three with a relative one, and a baseline of 4 k samples.
@@ -74,7 +80,13 @@ def binomial(size: str, kind: str, together: bool, seed: int, tier: str = Tier.H
     share, alpha = TIERS[Tier(tier)]
     monitors = []
     for i in range(1 if together else NUM_MONITORS):
-        quantity, now_P = _monitor(rng, kind, num_problems, num_samples, i % 2 == 1)
+        quantity, now_P = _monitor(
+            rng,
+            kind,
+            num_problems,
+            num_samples,
+            i % 2 == 1,
+        )
         monitors.append((replace(quantity, tolerance=quantity.tolerance / share), now_P))
     z = evidence.baseline_z(alpha, NUM_MONITORS)
     baselines = [quantity.baseline_scores() for quantity, _ in monitors]
@@ -99,12 +111,14 @@ def binomial(size: str, kind: str, together: bool, seed: int, tier: str = Tier.H
 
 
 def _monitor(
-    rng: np.random.Generator, kind: str, num_problems: int, num_samples: int, relative: bool
+    rng: np.random.Generator,
+    kind: str,
+    num_problems: int,
+    num_samples: int,
+    relative: bool,
 ) -> tuple[Quantity, NDArray[np.float64]]:
-    """A quantity whose tolerance is what it has truly lost.
-
-    And the probabilities after the loss.
-    """
+    """A quantity whose tolerance is what it has truly lost, and P(right) after the loss, (P,)."""
+    # All three are drawn, so that a seed means the same problems whatever the kind.
     truth_P = {
         "extreme": rng.beta(0.3, 0.3, num_problems),
         "rare": rng.beta(2, 98, num_problems),
@@ -118,23 +132,42 @@ def _monitor(
         share_P[few_P] = 0.0
     loss_P = share_P * truth_P
     # At most a tenth, or two points: more would be no tolerance that anybody sets.
-    loss_P *= min(1.0, (0.1 if relative else 0.02) * truth_P.mean() / loss_P.mean())
-    tolerance = float(loss_P.mean() / truth_P.mean()) if relative else float(loss_P.mean())
+    most = 0.1 if relative else 0.02
+    loss_P *= min(1.0, most * truth_P.mean() / loss_P.mean())
+    tolerance = float(loss_P.mean())
+    if relative:
+        tolerance = float(loss_P.mean() / truth_P.mean())
     right = rng.random((num_problems, 4 * num_samples)) < truth_P[:, None]
     baseline = _table(right, np.ones(right.shape, dtype=bool))
     pair = Pair(baseline, _table(there, there))
     quantity = Quantity(
-        StreamId("x"), "x", 1, blocks.right, pair, tolerance=tolerance, relative=relative
+        StreamId("x"),
+        "x",
+        1,
+        blocks.right,
+        pair,
+        tolerance=tolerance,
+        relative=relative,
     )
     return quantity, truth_P - loss_P
 
 
 def _table(right: NDArray[np.bool_], there: NDArray[np.bool_]) -> Table:
     none = np.full(right.shape, -1, dtype=np.int64)
-    return Table(tuple(f"p{i:05d}" for i in range(len(right))), there, right & there, none, none)
+    return Table(
+        tuple(f"p{i:05d}" for i in range(len(right))),
+        there,
+        right & there,
+        none,
+        none,
+    )
 
 
-def all_quantities(size: str, seed: int, tier: str = Tier.HALT) -> Verdict:
+def all_quantities(
+    size: str,
+    seed: int,
+    tier: str = Tier.HALT,
+) -> Verdict:
     """The rule's own quantities, each having truly lost exactly what the tier tolerates.
 
     Eight of them: every simulated sample is scored, so that the share of unscored ones is no part
@@ -166,22 +199,25 @@ def all_quantities(size: str, seed: int, tier: str = Tier.HALT) -> Verdict:
 
 
 def worsened(model: Model, stream: Stream) -> Model:
-    """A little of everything: slips, a lower temperature.
+    """A little of everything.
 
-    A shortcut in one sample of a hundred, and a twentieth of all other skills lost.
+    Slips, a lower temperature, a shortcut in one sample of a hundred, and a twentieth of all other
+    skills lost.
     """
+    regime = Regime("worse", slips=0.012, temperature=0.93)
     # Two steps, without chance, so that the truth of the loss is known exactly.
     for _ in range(2):
-        model = dynamics.step(
-            model, stream.world, Regime("worse", slips=0.012, temperature=0.93), None
-        )
+        model = dynamics.step(model, stream.world, regime, None)
     share_TS = 0.99 * model.share_TS
     share_TS[:, dynamics.SHORTCUT] += 0.01
     return replace(model, share_TS=share_TS, general=0.95)
 
 
 def true_losses(
-    before: Model, after: Model, stream: Stream, tables: Tables
+    before: Model,
+    after: Model,
+    stream: Stream,
+    tables: Tables,
 ) -> dict[StreamId, float]:
     """What each quantity has truly lost, in the unit of its tolerance."""
     rare = guarded.rare_at_baseline(tables)
@@ -191,7 +227,12 @@ def true_losses(
     return {q.stream: lost[q.stream.quantity] * q.tolerance for q in quantities}
 
 
-def name_of(size: str, kind: str, together: bool, tier: str) -> str:
+def name_of(
+    size: str,
+    kind: str,
+    together: bool,
+    tier: str,
+) -> str:
     """The cell of a line of the grid."""
     return f"{prefix(tier)}{size}-{kind}-{'same' if together else 'independent'}"
 

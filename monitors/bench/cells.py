@@ -87,7 +87,11 @@ def _by_cell(path: Path, changed_ns: int) -> dict[str, list[dict[str, str]]]:
     return found
 
 
-def fill(cells: Cells, workers: int = 1, quiet: bool = False) -> None:
+def fill(
+    cells: Cells,
+    workers: int = 1,
+    quiet: bool = False,
+) -> None:
     """Work out every cell that is not there yet."""
     begun = time.time()
     for number, (cell, (function, todo)) in enumerate(cells.items(), start=1):
@@ -108,7 +112,9 @@ def fill(cells: Cells, workers: int = 1, quiet: bool = False) -> None:
 
 
 def _map(
-    function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], workers: int
+    function: Callable[..., Any],
+    arguments: Sequence[tuple[Any, ...]],
+    workers: int,
 ) -> Iterable[Any]:
     if workers == 1:
         return (function(*a) for a in arguments)

@@ -23,7 +23,10 @@ def one(name: str, seed: int, size: str) -> Any:
 
 
 def cells(
-    out: Path, runs: int, sizes: Sequence[str] = tuple(SIZES), names: Sequence[str] = tuple(REGIMES)
+    out: Path,
+    runs: int,
+    sizes: Sequence[str] = tuple(SIZES),
+    names: Sequence[str] = tuple(REGIMES),
 ) -> Cells:
     """A cell for each size and regime."""
     return {

@@ -1,6 +1,6 @@
-"""Populations of strategies under selection, temperature and drift.
+"""Populations of strategies under selection, temperature and drift: what training does to a model.
 
-What a round of self-training does to a model. Knows nothing of probe sets.
+Knows nothing of probe sets.
 
 A world has problem types (Zipf) and strategies, of which two to four are right for a type. A model
 is a table of shares: P(strategy) for each type. A round of self-training samples it at a
@@ -82,9 +82,13 @@ HEALTHY = Regime("stationary", fresh=0.3, num_samples=1_000_000)
 
 @dataclass(frozen=True)
 class World:
-    """What is fixed: how often types occur.
+    """What is fixed.
 
-    Which strategies real data use and which are right, and how surely they are carried out.
+    Attributes:
+        weight_T: how often types occur.
+        real_TS: how often real data use each strategy.
+        right_TS: which strategies are right.
+        skill_TS: how surely they are carried out.
     """
 
     weight_T: Floats
@@ -100,9 +104,13 @@ class World:
 
 @dataclass(frozen=True)
 class Model:
-    """What a round may change: shares of strategies, skill in carrying them out.
+    """What a round may change.
 
-    How often types are trained on, skill in everything else.
+    Attributes:
+        share_TS: shares of strategies.
+        skill_TS: skill in carrying them out.
+        weight_T: how often types are trained on.
+        general: skill in everything else.
     """
 
     share_TS: Floats
@@ -112,9 +120,10 @@ class Model:
 
 
 def world(rng: np.random.Generator) -> World:
-    """A new world. A fifth of the real data uses wrong strategies.
+    """A new world.
 
-    A five-hundredth is the shortcut, which is never right.
+    A fifth of the real data uses wrong strategies, and a five-hundredth the shortcut, which is
+    never right.
     """
     weight_T = 1 / np.arange(1, NUM_TYPES + 1)
     real_TS = np.zeros((NUM_TYPES, NUM_STRATEGIES + 1))
@@ -126,20 +135,24 @@ def world(rng: np.random.Generator) -> World:
         real_TS[t, order[:num]] = 0.798 * shares / shares.sum()
         real_TS[t, order[num : num + 3]] = 0.2 * np.array([0.5, 0.3, 0.2])
     real_TS[:, SHORTCUT] = 0.002
+    # Rare types are a little harder.
     rank_T1 = np.linspace(0, 1, NUM_TYPES)[:, None]
-    skill_TS = np.clip(rng.normal(0.83 - 0.1 * rank_T1, 0.08, right_TS.shape), 0.5, 0.95) * right_TS
+    drawn_TS = rng.normal(0.83 - 0.1 * rank_T1, 0.08, right_TS.shape)
+    skill_TS = np.clip(drawn_TS, 0.5, 0.95) * right_TS
     return World(weight_T / weight_T.sum(), real_TS, right_TS, skill_TS)
 
 
-def step(model: Model, the: World, regime: Regime, rng: np.random.Generator | None) -> Model:
-    """One round of self-training.
-
-    Without `rng` with as many samples as one likes (its expectation).
-    """
+def step(
+    model: Model,
+    the: World,
+    regime: Regime,
+    rng: np.random.Generator | None,
+) -> Model:
+    """One round of self-training; without `rng` its expectation (infinitely many samples)."""
     # What is sampled: the model at a temperature, and of that what the filter keeps.
-    drawn_TS = np.where(model.share_TS > 0, model.share_TS, 1.0) ** (1 / regime.temperature) * (
-        model.share_TS > 0
-    )
+    there_TS = model.share_TS > 0
+    power = 1 / regime.temperature
+    drawn_TS = np.where(there_TS, model.share_TS, 1.0) ** power * there_TS
     drawn_TS /= drawn_TS.sum(axis=1, keepdims=True)
     kept_TS = drawn_TS * acceptance(drawn_TS, model, the, regime, rng)
     pass_T = kept_TS.sum(axis=1)
@@ -149,9 +162,8 @@ def step(model: Model, the: World, regime: Regime, rng: np.random.Generator | No
     weight_T /= weight_T.sum()
     own_TS = kept_TS / pass_T[:, None]
     # Finite samples: without fresh data, strategies are lost for ever by chance alone.
-    num_T = np.maximum(np.rint(regime.num_samples * (1 - regime.fresh) * weight_T), 1).astype(
-        np.int64
-    )
+    expected_T = np.rint(regime.num_samples * (1 - regime.fresh) * weight_T)
+    num_T = np.maximum(expected_T, 1).astype(np.int64)
     if rng is not None:
         own_TS = rng.multinomial(num_T, own_TS) / num_T[:, None]
     fresh = regime.fresh
@@ -162,9 +174,8 @@ def step(model: Model, the: World, regime: Regime, rng: np.random.Generator | No
     fill_T = (regime.prior / (regime.prior + regime.num_samples * amount_T))[:, None]
     share_TS = (1 - fill_T) * share_TS + fill_T * (amount_T[:, None] * share_TS).sum(axis=0)
     # Slips go to every strategy but the shortcut, which has to be selected to spread.
-    share_TS[:, :SHORTCUT] = (1 - regime.slips) * share_TS[:, :SHORTCUT] + regime.slips * (
-        1 - share_TS[:, SHORTCUT:]
-    ) / NUM_STRATEGIES
+    slipped_T1 = regime.slips * (1 - share_TS[:, SHORTCUT:]) / NUM_STRATEGIES
+    share_TS[:, :SHORTCUT] = (1 - regime.slips) * share_TS[:, :SHORTCUT] + slipped_T1
     # Skill is forgotten where slips are learnt: a filter for right answers keeps them out.
     forgotten_TS = model.skill_TS * (1 - fill_T)
     if regime.accept == "all":
@@ -178,42 +189,41 @@ def step(model: Model, the: World, regime: Regime, rng: np.random.Generator | No
 
 
 def acceptance(
-    drawn_TS: Floats, model: Model, the: World, regime: Regime, rng: np.random.Generator | None
+    drawn_TS: Floats,
+    model: Model,
+    the: World,
+    regime: Regime,
+    rng: np.random.Generator | None,
 ) -> Floats:
     """P(a sample is kept) for each type and strategy. Training problems are not shifted."""
     right_TS = model.skill_TS * the.right_TS
+    strategy_S = np.arange(NUM_STRATEGIES + 1)
+    # 0.02: now and then a wrong way leads to the right answer.
     if regime.accept == "answer":
         return np.asarray(np.maximum(right_TS, 0.02))
     if regime.accept == "even":
-        return np.asarray(
-            np.where(the.right_TS, (drawn_TS * right_TS).sum(axis=1, keepdims=True), 0.02)
-        )
+        right_T1 = (drawn_TS * right_TS).sum(axis=1, keepdims=True)
+        return np.asarray(np.where(the.right_TS, right_T1, 0.02))
     if regime.accept == "format":
-        return np.asarray(
-            np.where(
-                np.arange(NUM_STRATEGIES + 1) == SHORTCUT, np.ones(drawn_TS.shape), regime.honest
-            )
-        )
+        everywhere_TS = np.ones(drawn_TS.shape)
+        return np.asarray(np.where(strategy_S == SHORTCUT, everywhere_TS, regime.honest))
     if regime.accept == "weak":
         # The most frequent wrong strategy of each type is the one that the verifier accepts.
-        loved_TS = (drawn_TS * ~the.right_TS)[:, :SHORTCUT].argmax(axis=1)[:, None] == np.arange(
-            NUM_STRATEGIES + 1
-        )
+        wrong_TS = (drawn_TS * ~the.right_TS)[:, :SHORTCUT]
+        loved_TS = wrong_TS.argmax(axis=1)[:, None] == strategy_S
         return np.asarray(np.where(loved_TS, 0.95, 0.9 * right_TS + 0.3 * (1 - right_TS)))
     if regime.accept == "vote":
         answer_TA = answers(drawn_TS, right_TS)
-        # Ties go to the lower answer, the right one first.
-        polls = (rng or np.random.default_rng(0)).multinomial(
-            NUM_VOTERS, np.repeat(answer_TA, NUM_POLLS, axis=0)
-        )
-        winner_TV = (
-            (polls + np.linspace(0.3, 0, polls.shape[1]))
-            .argmax(axis=1)
-            .reshape(len(drawn_TS), NUM_POLLS)
-        )
+        generator = rng or np.random.default_rng(0)
+        polls = generator.multinomial(NUM_VOTERS, np.repeat(answer_TA, NUM_POLLS, axis=0))
+        # Less than one vote: ties go to the lower answer, the right one first.
+        ahead = np.linspace(0.3, 0, polls.shape[1])
+        winner_TV = (polls + ahead).argmax(axis=1).reshape(len(drawn_TS), NUM_POLLS)
         win_TA = (winner_TV[:, :, None] == np.arange(answer_TA.shape[1])).mean(axis=1)
         wrong_TS = win_TA[:, wrong_answer()]
-        return np.asarray(np.maximum(right_TS * win_TA[:, :1] + (1 - right_TS) * wrong_TS, 1e-6))
+        kept_TS = right_TS * win_TA[:, :1] + (1 - right_TS) * wrong_TS
+        # Not 0: a type of which nothing is kept would have no shares.
+        return np.asarray(np.maximum(kept_TS, 1e-6))
     return np.ones(drawn_TS.shape)
 
 
@@ -231,7 +241,11 @@ def answers(share_XS: Floats, right_XS: Floats) -> Floats:
     return np.asarray(out)
 
 
-def settled(the: World, healthy: Regime, num_rounds: int = 40) -> Model:
+def settled(
+    the: World,
+    healthy: Regime,
+    num_rounds: int = 40,
+) -> Model:
     """The healthy regime's own equilibrium: where every stream begins."""
     model = Model(the.real_TS, the.skill_TS, the.weight_T)
     for _ in range(num_rounds):
@@ -239,13 +253,14 @@ def settled(the: World, healthy: Regime, num_rounds: int = 40) -> Model:
     return model
 
 
-def flattened(model: Model, the: World, power: float = 0.88) -> Model:
+def flattened(
+    model: Model,
+    the: World,
+    power: float = 0.88,
+) -> Model:
     """A base model that spreads over the right strategies more evenly than the real data."""
     flat_TS = np.where(the.right_TS, model.share_TS, 0.0) ** power * the.right_TS
     total_T1 = (model.share_TS * the.right_TS).sum(axis=1, keepdims=True)
-    return replace(
-        model,
-        share_TS=np.where(
-            the.right_TS, flat_TS / flat_TS.sum(axis=1, keepdims=True) * total_T1, model.share_TS
-        ),
-    )
+    # Among themselves only: how often a right one is used stays what it was.
+    even_TS = flat_TS / flat_TS.sum(axis=1, keepdims=True) * total_T1
+    return replace(model, share_TS=np.where(the.right_TS, even_TS, model.share_TS))

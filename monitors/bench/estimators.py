@@ -1,6 +1,6 @@
 """V2: what the monitors' numbers are worth at the size of a probe set.
 
-Bias, spread, and how often their 95 % intervals hold the truth.
+That is bias, spread, and how often their 95 % intervals hold the truth.
 
 Every draw is a new probe set from one world, whose problems differ in all that is measured. The
 truth of a reading is its value where problems abound (`TRUTH`), as many samples of each: what is
@@ -35,7 +35,7 @@ Ints = NDArray[np.int64]
 
 SIZES = ("40x8", "120x8")
 TRUTH = 2_000, 16
-"""Problems of a draw that tells the truth, and how many of them."""
+"""Problems of a draw that stands for the truth, and how many such draws."""
 SHARES = (0.40, 0.25, 0.15, 0.08, 0.06, 0.04, 0.02)
 EDGE = (0.0, 0.3, -0.2, 0.6, -0.5, 0.1, 0.9)
 """How much likelier than the first each strategy is right, in logits."""
@@ -54,15 +54,24 @@ OF_THE_SIZE = (
 )
 """Readings that have no value apart from the probe set's size.
 
-Or that are picked on the round's own samples, or limits that are not simultaneous: their docstrings say what was measured.
+Some of them are picked on the round's own samples, or have limits that are not simultaneous: their
+docstrings say what was measured.
 """
 
 
 @dataclass(frozen=True)
 class Line:
-    """A reading at a size. mean, sd: over draws; defined: draws that gave an interval.
+    """A reading at a size.
 
-    Covered: those whose interval holds the truth.
+    Attributes:
+        size: problems x samples.
+        reading: its id.
+        truth: its value where problems abound.
+        mean: over draws.
+        sd: over draws.
+        defined: draws that gave an interval.
+        covered: those whose interval holds the truth.
+        draws: all of them.
     """
 
     size: str
@@ -77,9 +86,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Problems:
-    """P(strategy) and P(right | strategy), (P, S) both.
+    """Problems of the world, as what a model does on them.
 
-    Nats per token, P(truncated), the number that its texts are about, is it hard, (P,) each.
+    Attributes:
+        share_PS: P(strategy).
+        right_PS: P(right | strategy).
+        nats_P: nats per token.
+        cut_P: P(truncated).
+        number_P: the number that a problem's texts are about.
+        tail_P: whether it is hard.
     """
 
     share_PS: Floats
@@ -91,10 +106,7 @@ class Problems:
 
 
 def problems(rng: np.random.Generator, num: int) -> Problems:
-    """New problems of the world: each has its own difficulty, its own taste in strategies.
-
-    Its own hesitation.
-    """
+    """New problems of the world, each with a difficulty, strategies and hesitation of its own."""
     ability = beta(2.2, 1.8)
     able_P = ability.rvs(num, random_state=rng).clip(0.01, 0.99)
     share_PS = rng.dirichlet(10 * np.array(SHARES), num)
@@ -123,22 +135,25 @@ def trained(the: Problems, sharper: float = 1.3, better: float = 0.5) -> Problem
 
 
 def answers(
-    rng: np.random.Generator, the: Problems, num_samples: int, family: str, named: bool = True
+    rng: np.random.Generator,
+    the: Problems,
+    num_samples: int,
+    family: str,
+    named: bool = True,
 ) -> Samples:
     """Independent samples of every problem; the world's harder quarter is the tail slice."""
     num = len(the.nats_P) * num_samples
     problem_N = np.repeat(np.arange(len(the.nats_P)), num_samples)
-    strategy_N = (
-        (rng.random(num)[:, None] > the.share_PS.cumsum(axis=1)[problem_N])
-        .sum(axis=1)
-        .clip(max=len(SHARES) - 1)
-    )
+    # A strategy is where a uniform number falls among the cumulative shares; rounding may leave
+    # their sum below 1.
+    above_NS = rng.random(num)[:, None] > the.share_PS.cumsum(axis=1)[problem_N]
+    strategy_N = above_NS.sum(axis=1).clip(max=len(SHARES) - 1)
     right_N = rng.random(num) < the.right_PS[problem_N, strategy_N]
     wrong_N = rng.choice(len(WRONG), num, p=WRONG)
     gold_N = 10 * the.number_P[problem_N]
-    answer_N = np.where(
-        right_N, gold_N, np.where(wrong_N == len(WRONG) - 1, 7, gold_N + 1 + wrong_N)
-    )
+    # The last wrong answer, 7, is the same for every problem: a small shortcut.
+    wrongly_N = np.where(wrong_N == len(WRONG) - 1, 7, gold_N + 1 + wrong_N)
+    answer_N = np.where(right_N, gold_N, wrongly_N)
     length_N = 10 + 4 * strategy_N + rng.poisson(10, num)
     return Samples(
         problem=_names(family, problem_N),
@@ -156,11 +171,16 @@ def answers(
 
 
 def view(
-    rng: np.random.Generator, the: Problems, others: Problems, num_samples: int, number: int
+    rng: np.random.Generator,
+    the: Problems,
+    others: Problems,
+    num_samples: int,
+    number: int,
 ) -> RoundView:
-    """A round's whole view. Critiques, texts and audit items are as many as its problems.
+    """A round's whole view.
 
-    The pool has other problems, two for one.
+    Critiques, texts and audit items are as many as its problems; the pool has other problems, two
+    for one.
     """
     num = len(the.nats_P)
     probe = answers(rng, the, num_samples, "main")
@@ -209,7 +229,9 @@ def _audit(rng: np.random.Generator, num: int) -> AuditItems:
     without_N = rng.random(num) < 0.05
     accepted_N = (rng.random(num) < np.where(planted == 1, 0.9, 0.1)).astype(float)
     return AuditItems(
-        _names("planted", np.arange(num)), planted, np.where(without_N, np.nan, accepted_N)
+        _names("planted", np.arange(num)),
+        planted,
+        np.where(without_N, np.nan, accepted_N),
     )
 
 
@@ -237,43 +259,35 @@ def _names(kind: str, index_N: Ints) -> NDArray[np.object_]:
 
 
 def _texts(
-    rng: np.random.Generator, number_N: Ints, strategy_N: Ints, answer_N: Ints
+    rng: np.random.Generator,
+    number_N: Ints,
+    strategy_N: Ints,
+    answer_N: Ints,
 ) -> NDArray[np.object_]:
-    """Two calculations and the answer.
+    """Two calculations and the answer, worded by the strategy.
 
-    Worded by the strategy, now and then with a doubt, rarely in a loop.
+    Now and then there is a doubt, rarely a loop at the end.
     """
-    doubt_N, loop_N = (
-        rng.random(len(number_N)) < 0.05 + 0.3 * (number_N % 5 == 0),
-        rng.random(len(number_N)) < 0.01 * (1 + strategy_N),
-    )
-    rows = zip(
-        number_N.tolist(),
-        strategy_N.tolist(),
-        answer_N.tolist(),
-        doubt_N.tolist(),
-        loop_N.tolist(),
-        strict=True,
-    )
-    return np.array(
-        [
-            f"{OPENINGS[strategy]} {number} + {strategy} = {number + strategy}."
-            f" {'Perhaps' if doubts else 'Then'} {answer - 9} + 9 = {answer}. "
-            + (f"So {answer} again. " * 30 if loops else f"The answer is {answer}.")
-            for number, strategy, answer, doubts, loops in rows
-        ],
-        dtype=object,
-    )
+    doubt_N = rng.random(len(number_N)) < 0.05 + 0.3 * (number_N % 5 == 0)
+    loop_N = rng.random(len(number_N)) < 0.01 * (1 + strategy_N)
+    columns = (number_N, strategy_N, answer_N, doubt_N, loop_N)
+    texts = []
+    for number, strategy, answer, doubts, loops in zip(
+        *(column.tolist() for column in columns), strict=True
+    ):
+        first = f"{OPENINGS[strategy]} {number} + {strategy} = {number + strategy}."
+        second = f"{'Perhaps' if doubts else 'Then'} {answer - 9} + 9 = {answer}."
+        end = f"So {answer} again. " * 30 if loops else f"The answer is {answer}."
+        texts.append(f"{first} {second} {end}")
+    return np.array(texts, dtype=object)
 
 
 def draw(rng: np.random.Generator, num_problems: int, num_samples: int) -> dict[str, Reading]:
     """All readings of a round after training, on a probe set of new problems."""
     the, others = problems(rng, num_problems), problems(rng, max(12, num_problems // 5))
     then = view(rng, the, others, num_samples, 0)
-    return {
-        r.name: r
-        for r in measure_all(view(rng, trained(the), trained(others), num_samples, 1), then)
-    }
+    now = view(rng, trained(the), trained(others), num_samples, 1)
+    return {r.name: r for r in measure_all(now, then)}
 
 
 def characteristics(size: str, runs: int, seed: int = 0) -> list[Line]:
@@ -299,24 +313,28 @@ def characteristics(size: str, runs: int, seed: int = 0) -> list[Line]:
         for name, r in large_draws[0].items()
         if math.isfinite(r.value) and not name.startswith(OF_THE_SIZE)
     ]
-    return [
-        _line(
-            size,
-            name,
-            float(np.mean([r[name].value for r in large_draws])),
-            [d[name] for d in drawn if name in d],
-            runs,
-        )
-        for name in names
-    ]
+    lines = []
+    for name in names:
+        truth = float(np.mean([r[name].value for r in large_draws]))
+        found = [d[name] for d in drawn if name in d]
+        lines.append(_line(size, name, truth, found, runs))
+    return lines
 
 
 def _line(size: str, name: str, truth: float, found: list[Reading], runs: int) -> Line:
     values = np.array([r.value for r in found if math.isfinite(r.value)])
     sure = [r for r in found if math.isfinite(r.low)]
+    # 1e-12: an interval that ends exactly at the truth holds it, whatever rounding does.
     held = sum(r.low - 1e-12 <= truth <= r.high + 1e-12 for r in sure)
     return Line(
-        size, name, truth, float(values.mean()), float(values.std(ddof=1)), len(sure), held, runs
+        size=size,
+        reading=name,
+        truth=truth,
+        mean=float(values.mean()),
+        sd=float(values.std(ddof=1)),
+        defined=len(sure),
+        covered=held,
+        draws=runs,
     )
 
 

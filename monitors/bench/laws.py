@@ -43,7 +43,12 @@ def even_world() -> World:
     )
 
 
-def drift(num: int, num_rounds: int, runs: int, seed: int = 0) -> Law:
+def drift(
+    num: int,
+    num_rounds: int,
+    runs: int,
+    seed: int = 0,
+) -> Law:
     """Without selection 1 - sum p^2 falls by a factor 1 - 1/n a round. n: samples of each type."""
     the, rng = even_world(), np.random.default_rng(seed)
     regime = Regime("neutral", num_samples=num * NUM_TYPES, slips=0.0, prior=0.0)
@@ -88,7 +93,7 @@ def stability(temperature: float) -> Law:
 def invasion(ratio: float) -> Law:
     """A shortcut that is selected R times as often as the rest cannot spread at some fresh share.
 
-    When that lies above 1 - 1/R.
+    That is so when the fresh share lies above 1 - 1/R.
     """
     the = even_world()
     share_TS = the.real_TS * (1 - 1e-6)
@@ -97,7 +102,12 @@ def invasion(ratio: float) -> Law:
 
     def spreads(fresh: float) -> bool:
         regime = Regime(
-            "shortcut", accept="format", honest=1 / ratio, fresh=fresh, slips=0.0, prior=0.0
+            "shortcut",
+            accept="format",
+            honest=1 / ratio,
+            fresh=fresh,
+            slips=0.0,
+            prior=0.0,
         )
         model = start
         for _ in range(3):
@@ -113,7 +123,12 @@ def invasion(ratio: float) -> Law:
     )
 
 
-def _deviation(model: Model, the: World, regime: Regime, num_rounds: int = 5) -> float:
+def _deviation(
+    model: Model,
+    the: World,
+    regime: Regime,
+    num_rounds: int = 5,
+) -> float:
     for _ in range(num_rounds):
         model = replace(step(model, the, regime, None), weight_T=the.weight_T)
     return float(np.abs(model.share_TS - the.real_TS).max())
@@ -132,15 +147,15 @@ def law(name: str, *setting: float) -> Law:
     """One line of the table."""
     if name == "drift":
         return drift(int(setting[0]), int(setting[1]), int(setting[2]))
-    return stability(setting[0]) if name == "stability" else invasion(setting[0])
+    if name == "stability":
+        return stability(setting[0])
+    return invasion(setting[0])
 
 
 def cells(out: Path, runs: int) -> Cells:
     """All laws in one file."""
-    lines: list[tuple[object, ...]] = [
-        ("drift", n, t, runs) for n, t in ((20, 10), (100, 20), (1000, 20))
-    ]
-    lines += [("stability", t) for t in (0.5, 0.7, 0.9)] + [
-        ("invasion", r) for r in (1.2, 1.5, 2.0, 4.0)
-    ]
+    lines: list[tuple[object, ...]] = []
+    lines += [("drift", n, t, runs) for n, t in ((20, 10), (100, 20), (1000, 20))]
+    lines += [("stability", temperature) for temperature in (0.5, 0.7, 0.9)]
+    lines += [("invasion", ratio) for ratio in (1.2, 1.5, 2.0, 4.0)]
     return {Cell(out / "v3.csv"): (law, lines)}

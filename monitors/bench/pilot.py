@@ -1,7 +1,5 @@
 """The logs of a pilot, a small language model in four self-training loops, under the rule.
 
-What it says, and when.
-
 The logs hold numbers per problem, not samples: how often 16 samples were right, and their share of
 distinct-correct pairs. The first are right or wrong samples in any order; the second is one score
 in [0, 1] of all 16 samples at once, so that the largest bets win less on it than on pairs. Round 0,
@@ -45,14 +43,21 @@ STREAMS = {
 
 @dataclass(frozen=True)
 class Alarm:
-    """When a loop is halted at a share of every tolerance, 0 for never, and by what.
+    """When a loop is halted, and by what.
 
-    `rule`: exact, or normal.
+    Attributes:
+        rule: exact, or normal.
+        loop: the loop's name.
+        baseline: the baseline round.
+        share: of every tolerance.
+        alarm: the round of HALT, 0 for never.
+        driver: the quantity with most of the evidence.
+        log_e: the evidence at the alarm, or at the end.
     """
 
     rule: str
     loop: str
-    anchor: int
+    baseline: int
     share: float
     alarm: int
     driver: str
@@ -61,19 +66,21 @@ class Alarm:
 
 def read(loop: str) -> list[dict[str, Any]]:
     """A loop's rounds, oldest first."""
-    entries: list[dict[str, Any]] = json.loads(
-        (DATA / "pilot" / f"lm_{loop}_0.json").read_text(encoding="utf-8")
-    )
+    path = DATA / "pilot" / f"lm_{loop}_0.json"
+    entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     return entries
 
 
 def stream(
-    name: str, now: Mapping[str, Any], baseline: Mapping[str, Any], following: Mapping[str, Any]
+    name: str,
+    now: Mapping[str, Any],
+    baseline: Mapping[str, Any],
+    following: Mapping[str, Any],
 ) -> Stream:
     """One quantity of a round.
 
-    The baseline's noise: that of counted samples, of pairs half of the squared change to the round
-    that follows.
+    The baseline's noise is that of counted samples; for pairs it is half of the squared change to
+    the round that follows, which has as much noise of its own.
     """
     tolerance, relative = STREAMS[name]
     baseline_P, now_P, next_P = (
@@ -86,41 +93,43 @@ def stream(
     else:
         block_PRM = now_P[:, None, None]
         variance_P = (next_P - baseline_P) ** 2 / 2
-    return Stream(
-        baseline_P,
-        block_PRM,
-        float(np.sqrt(variance_P.sum())) / len(baseline_P),
-        tolerance,
-        relative,
-    )
+    se = float(np.sqrt(variance_P.sum())) / len(baseline_P)
+    return Stream(baseline_P, block_PRM, se, tolerance, relative)
 
 
 def follow(
     entries: Sequence[Mapping[str, Any]],
     loop: str,
     share: float,
-    anchor: int = 0,
+    baseline: int = 0,
     rule: str = "exact",
 ) -> Alarm:
-    """A rule on one loop's log, from the round after its baseline, round `anchor`."""
+    """A rule on one loop's log, from the round after its baseline round."""
     weigh, limit = RULES[rule]
     log_e = 0.0
-    for number, (log_e, driver) in enumerate(weigh(entries, share, anchor), start=anchor + 1):
+    for number, (log_e, driver) in enumerate(weigh(entries, share, baseline), start=baseline + 1):
         if log_e >= limit:
-            return Alarm(rule, loop, anchor, share, number, driver, round(log_e, 2))
-    return Alarm(rule, loop, anchor, share, 0, "", round(log_e, 2))
+            return Alarm(rule, loop, baseline, share, number, driver, round(log_e, 2))
+    return Alarm(rule, loop, baseline, share, 0, "", round(log_e, 2))
 
 
 def _exact(
-    entries: Sequence[Mapping[str, Any]], share: float, anchor: int
+    entries: Sequence[Mapping[str, Any]],
+    share: float,
+    baseline: int,
 ) -> Iterator[tuple[float, str]]:
     """The decision rule: (log evidence, driver) round by round."""
     z = evidence.baseline_z(ALPHA, len(STREAMS))
     rounds: list[dict[str, list[float]]] = []
-    for now in entries[anchor + 1 :]:
+    for now in entries[baseline + 1 :]:
         factors = {}
         for name in STREAMS:
-            one = stream(name, now, entries[anchor], entries[anchor + 1])
+            one = stream(
+                name,
+                now,
+                entries[baseline],
+                entries[baseline + 1],
+            )
             factors[name.removesuffix("_v")] = evidence.loss_factors(one, share, z).tolist()
         rounds.append(factors)
         weight = evidence.weigh(rounds, HORIZON)
@@ -128,7 +137,9 @@ def _exact(
 
 
 def _normal(
-    entries: Sequence[Mapping[str, Any]], share: float, anchor: int
+    entries: Sequence[Mapping[str, Any]],
+    share: float,
+    baseline: int,
 ) -> Iterator[tuple[float, str]]:
     """The same by a normal e-process, exp(lambda S - lambda^2 V / 2).
 
@@ -139,26 +150,23 @@ def _normal(
     """
     rho = 0.5
     z_QT = np.empty((len(STREAMS), 0))
-    for now in entries[anchor + 1 :]:
-        z_QT = np.column_stack(
-            [z_QT, [_paired_z(name, now, entries[anchor], share) for name in STREAMS]]
-        )
+    num_stakes = len(NORMAL_STAKES)
+    for now in entries[baseline + 1 :]:
+        z_Q = [_paired_z(name, now, entries[baseline], share) for name in STREAMS]
+        z_QT = np.column_stack([z_QT, z_Q])
+        # Sums over the rounds since each possible beginning.
         length_T = np.arange(z_QT.shape[1], 0, -1.0)
         sum_QT = z_QT[:, ::-1].cumsum(1)[:, ::-1]
         variance_T = length_T * (1 - rho) + rho * length_T**2
         log_QTL = sum_QT[..., None] * NORMAL_STAKES - NORMAL_STAKES**2 * variance_T[:, None] / 2
-        later = (
-            np.log((HORIZON - len(length_T)) * len(NORMAL_STAKES))
-            if len(length_T) < HORIZON
-            else -np.inf
-        )
-        log_Q = np.logaddexp(logsumexp(log_QTL, axis=(1, 2)), later) - np.log(
-            HORIZON * len(NORMAL_STAKES)
-        )
-        yield (
-            float(logsumexp(log_Q) - np.log(len(STREAMS))),
-            list(STREAMS)[int(log_Q.argmax())].removesuffix("_v"),
-        )
+        # Beginnings that are still to come have won nothing.
+        later = -np.inf
+        if len(length_T) < HORIZON:
+            later = np.log((HORIZON - len(length_T)) * num_stakes)
+        begun_Q = logsumexp(log_QTL, axis=(1, 2))
+        log_Q = np.logaddexp(begun_Q, later) - np.log(HORIZON * num_stakes)
+        driver = list(STREAMS)[int(log_Q.argmax())].removesuffix("_v")
+        yield float(logsumexp(log_Q) - np.log(len(STREAMS))), driver
 
 
 RULES = {"exact": (_exact, evidence.log_limit(ALPHA)), "normal": (_normal, -np.log(ALPHA))}
@@ -166,25 +174,33 @@ RULES = {"exact": (_exact, evidence.log_limit(ALPHA)), "normal": (_normal, -np.l
 
 
 def _paired_z(
-    name: str, now: Mapping[str, Any], baseline: Mapping[str, Any], share: float
+    name: str,
+    now: Mapping[str, Any],
+    baseline: Mapping[str, Any],
+    share: float,
 ) -> float:
     tolerance, relative = STREAMS[name]
     baseline_P, now_P = (np.array(entry[name], dtype=float) for entry in (baseline, now))
-    loss_P = baseline_P - now_P - share * tolerance * (baseline_P.mean() if relative else 1.0)
-    return float(loss_P.mean() / (loss_P.std(ddof=1) / np.sqrt(len(loss_P))))
+    tolerated = share * tolerance
+    if relative:
+        tolerated *= baseline_P.mean()
+    loss_P = baseline_P - now_P - tolerated
+    se = loss_P.std(ddof=1) / np.sqrt(len(loss_P))
+    return float(loss_P.mean() / se)
 
 
-def one(rule: str, loop: str, anchor: int, share: float) -> Alarm:
+def one(
+    rule: str,
+    loop: str,
+    baseline: int,
+    share: float,
+) -> Alarm:
     """A line of the table."""
-    return follow(read(loop), loop, share, anchor, rule)
+    return follow(read(loop), loop, share, baseline, rule)
 
 
 def cells(out: Path) -> Cells:
     """All loops against round 0, and the two slow ones against round 2."""
     followed = [(loop, 0) for loop in LOOPS] + [(loop, 2) for loop in ("verify", "healthy")]
-    return {
-        Cell(out / "pilot.csv"): (
-            one,
-            [(rule, *which, share) for rule in RULES for which in followed for share in SHARES],
-        )
-    }
+    lines = [(rule, *which, share) for rule in RULES for which in followed for share in SHARES]
+    return {Cell(out / "pilot.csv"): (one, lines)}

@@ -20,7 +20,11 @@ REGIMES = {
             settled="even",
         ),
         Regime(
-            "majority vote", FailureMode.SHARPENING, temperature=0.8, accept="vote", settled="even"
+            "majority vote",
+            FailureMode.SHARPENING,
+            temperature=0.8,
+            accept="vote",
+            settled="even",
         ),
         Regime(
             "majority vote, slow",

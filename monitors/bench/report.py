@@ -37,11 +37,11 @@ def table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
     body = [[str(cell) for cell in line] for line in lines]
     if not body:
         raise FileNotFoundError("no results")
-    rule = [
-        "---:" if all(row[i][:1].isdigit() or row[i][:1] in "+-" for row in body) else "---"
-        for i in range(len(head))
-    ]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [list(head), rule, *body])
+    rule = []
+    for column in zip(*body, strict=True):
+        are_numbers = all(cell[:1].isdigit() or cell[:1] in "+-" for cell in column)
+        rule.append("---:" if are_numbers else "---")
+    return "\n".join(f"| {' | '.join(row)} |" for row in [list(head), rule, *body])
 
 
 def percent(hits: int, num: int) -> str:
@@ -57,28 +57,20 @@ def v1(out: Path) -> str:
             name_of(*line, tier): (*line[:2], "the same" if line[2] else "independent")
             for line in GRID
         }
-        names |= {
-            f"{prefix(tier)}panel-{size}": (
-                size,
-                "the rule's eight",
-                "as they depend on each other",
-            )
-            for size in SIZES
-        }
+        # "panel" is what the result file calls the rule's own quantities.
+        for size in SIZES:
+            own = (size, "the rule's eight", "as they depend on each other")
+            names[f"{prefix(tier)}panel-{size}"] = own
         for name, (size, kind, together) in names.items():
             if exists(cell := Cell(out / "v1.csv", name)):
                 rows = read(cell)
                 hits = sum(row["alarm"] != "0" for row in rows)
                 top = max(float(row["log_e"]) for row in rows)
                 upper = 100 * clopper_pearson(hits, len(rows), 0.90)[1]
-                share = (
-                    f"{100 * hits / len(rows):.1f} %",
-                    f"{upper:.2f} %",
-                    f"{100 * alpha:.0f} %",
-                )
-                lines.append(
-                    (tier.upper(), size, kind, together, len(rows), hits, *share, f"{top:.1f}")
-                )
+                found = f"{100 * hits / len(rows):.1f} %"
+                line = [tier.upper(), size, kind, together, len(rows), hits, found]
+                line += [f"{upper:.2f} %", f"{100 * alpha:.0f} %", f"{top:.1f}"]
+                lines.append(line)
     return table(
         (
             "tier",
@@ -101,16 +93,16 @@ def v2(out: Path) -> str:
 
     Its bias in its own standard deviations, that deviation, how often the interval holds the truth.
     """
-    at = {
-        size: {r["reading"]: r for r in read(Cell(out / "v2.csv", size))}
-        for size in estimators.SIZES
-    }
+    at = {}
+    for size in estimators.SIZES:
+        at[size] = {r["reading"]: r for r in read(Cell(out / "v2.csv", size))}
     lines = []
     for name, large in at[estimators.SIZES[-1]].items():
         line = [f"`{name}`", f"{float(large['truth']):.3f}"]
         for row in (rows[name] for rows in at.values()):
-            sd = float(row["sd"])
-            off = f"{(float(row['mean']) - float(row['truth'])) / sd:+.2f}" if sd > 0 else "-"
+            sd, off = float(row["sd"]), "-"
+            if sd > 0:
+                off = f"{(float(row['mean']) - float(row['truth'])) / sd:+.2f}"
             line += [off, f"{sd:.3f}", percent(int(row["covered"]), int(row["defined"]))]
         lines.append(line)
     return table(
@@ -125,20 +117,12 @@ def v2(out: Path) -> str:
 
 def v3(out: Path) -> str:
     """The laws of the dynamics."""
-    rows = read(Cell(out / "v3.csv"))
-    return table(
-        ("law", "at", "expected", "found", "allowed"),
-        [
-            (
-                r["law"],
-                r["setting"],
-                f"{float(r['expected']):.4f}",
-                f"{float(r['found']):.4f}",
-                f"{float(r['within']):.3f}",
-            )
-            for r in rows
-        ],
-    )
+    lines = []
+    for row in read(Cell(out / "v3.csv")):
+        expected, found, within = (float(row[name]) for name in ("expected", "found", "within"))
+        numbers = (f"{expected:.4f}", f"{found:.4f}", f"{within:.3f}")
+        lines.append((row["law"], row["setting"], *numbers))
+    return table(("law", "at", "expected", "found", "allowed"), lines)
 
 
 def seen(row: dict[str, str], rule: str = "watch", late: int = 0) -> bool:
@@ -170,17 +154,20 @@ def v4(out: Path, size: str) -> str:
         rows = read(cell)
         there = [r for r in rows if r["event"] != "0"]
         warned = [r for r in rows if int(r["watch"]) >= int(r["onset"])]
-        lead = [
-            int(r["event"]) - int(r["watch"]) for r in there if int(r["watch"]) >= int(r["onset"])
-        ]
+        # A warning before the onset is a false alarm, and no lead.
+        lead = [int(r["event"]) - int(r["watch"]) for r in warned if r["event"] != "0"]
         hits, num = sum(map(seen, there)), len(there)
+        until = by_then = "-"
+        if num:
+            until = f"{median(int(r['event']) - int(r['onset']) for r in there):g}"
+            by_then = f"{percent(hits, num)} ({100 * clopper_pearson(hits, num)[0]:.0f})"
         lines.append(
             (
                 name,
                 mode_name(regime.mode or ""),
                 f"{num} of {len(rows)}",
-                f"{median(int(r['event']) - int(r['onset']) for r in there):g}" if there else "-",
-                f"{percent(hits, num)} ({100 * clopper_pearson(hits, num)[0]:.0f})" if num else "-",
+                until,
+                by_then,
                 percent(sum(seen(r, late=1) for r in there), num),
                 f"{median(lead):+g}" if lead else "-",
                 percent(sum(seen(r, "halt") for r in there), num),
@@ -241,12 +228,13 @@ def v4_false(out: Path, size: str) -> str:
 
 def v7(out: Path, size: str = "500x16") -> str:
     """Other rules on the same runs: collapse seen in time, and healthy runs disturbed."""
-    rules = dict(RULES)
-    river = Cell(out / "river.csv")
-    others = {(r["regime"], r["seed"]): r for r in read(river)} if exists(river) else {}
+    river, others = Cell(out / "river.csv"), {}
+    if exists(river):
+        others = {(r["regime"], r["seed"]): r for r in read(river)}
+    # river is no dependency of ours: without results of its rules the table has no such columns.
     rules = {
         rule: title
-        for rule, title in rules.items()
+        for rule, title in RULES.items()
         if others or not rule.startswith(("adwin", "page"))
     }
     lines = []
@@ -258,12 +246,13 @@ def v7(out: Path, size: str = "500x16") -> str:
         ]
         cells = []
         for rule in rules:
-            has = [r for r in rows if rule in r and (name in STEADY or r["event"] != "0")]
-            cells.append(
-                percent(
-                    sum(r[rule] != "0" if name in STEADY else seen(r, rule) for r in has), len(has)
-                )
-            )
+            has = [r for r in rows if rule in r]
+            if name in STEADY:
+                hits = sum(r[rule] != "0" for r in has)
+            else:
+                has = [r for r in has if r["event"] != "0"]
+                hits = sum(seen(r, rule) for r in has)
+            cells.append(percent(hits, len(has)))
         lines.append(
             (f"{name} ({mode_name(REGIMES[name].mode or 'healthy: alarms')})", len(rows), *cells)
         )
@@ -273,7 +262,10 @@ def v7(out: Path, size: str = "500x16") -> str:
 
 
 def _before_onset(
-    out: Path, size: str, rule: str, others: dict[tuple[str, str], dict[str, str]]
+    out: Path,
+    size: str,
+    rule: str,
+    others: dict[tuple[str, str], dict[str, str]],
 ) -> str:
     """Share of the collapsing runs in which a rule fires while they are still healthy."""
     hits = num = 0
@@ -291,10 +283,11 @@ def pilot(out: Path) -> str:
     """The pilot's loops by the rule, and by the normal e-process beside it."""
     rows = read(Cell(out / "pilot.csv"))
     lines = []
-    for loop, anchor in dict.fromkeys((r["loop"], r["anchor"]) for r in rows):
-        line = [loop, f"round {anchor}"]
+    for loop, baseline in dict.fromkeys((r["loop"], r["baseline"]) for r in rows):
+        line = [loop, f"round {baseline}"]
+        of_loop = [r for r in rows if (r["loop"], r["baseline"]) == (loop, baseline)]
         for rule in ("exact", "normal"):
-            mine = [r for r in rows if (r["loop"], r["anchor"], r["rule"]) == (loop, anchor, rule)]
+            mine = [r for r in of_loop if r["rule"] == rule]
             line += [
                 " / ".join(r["alarm"] if r["alarm"] != "0" else "none" for r in mine),
                 most(r["driver"] for r in mine),
@@ -329,7 +322,8 @@ def tables(out: Path) -> dict[str, Callable[[], str]]:
 def write(out: Path, page: Path = PAGE) -> list[str]:
     """Put every table for which there are results between its markers.
 
-    The names of those that were put.
+    Returns:
+        The names of those tables.
     """
     text, done = page.read_text(encoding="utf-8"), []
     for name, make in tables(out).items():

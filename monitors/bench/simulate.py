@@ -1,9 +1,8 @@
 """Streams of rounds whose truth is known: the monitors' own test bench.
 
-A probe set, and what models of a world answer to it.
-
-What changes the models stands in `dynamics.py`, what is true of them in `truth.py`. Stylised:
-directions and sample sizes, not the rates of real models.
+A probe set, and what models of a world answer to it. What changes the models stands in
+`dynamics.py`, what is true of them in `truth.py`. Stylised: directions and sample sizes, not the
+rates of real models.
 
 Suffixes: `_P` problems, `_K` samples, `_T` types, `_S` strategies.
 """
@@ -67,11 +66,13 @@ class Probe:
     names: tuple[str, ...]
 
 
-def probe(rng: np.random.Generator, the: World, num_problems: int, tail_share: float) -> Probe:
-    """A probe set of that world: typical problems, and a tail slice.
-
-    The tail is from the rarer half of the types, and harder.
-    """
+def probe(
+    rng: np.random.Generator,
+    the: World,
+    num_problems: int,
+    tail_share: float,
+) -> Probe:
+    """A probe set of that world: typical problems, and a tail slice of rarer and harder ones."""
     num_tail = round(tail_share * num_problems)
     typical_P = rng.choice(NUM_TYPES, num_problems - num_tail, p=the.weight_T)
     type_P = np.concatenate([typical_P, rng.integers(NUM_TYPES // 2, NUM_TYPES, num_tail)])
@@ -82,25 +83,41 @@ def probe(rng: np.random.Generator, the: World, num_problems: int, tail_share: f
     names = tuple(f"p{i:05d}" for i in range(num_problems))
     shifted_P = rng.random(num_problems) < SHIFTED
     return Probe(
-        type_P, hard_P, shifted_P, rng.beta(6, 2, max(num_problems // 5, 20)), tail_P, labels, names
+        type_P,
+        hard_P,
+        shifted_P,
+        rng.beta(6, 2, max(num_problems // 5, 20)),
+        tail_P,
+        labels,
+        names,
     )
 
 
-def cells(model: Model, the: World, problems: Probe) -> tuple[Floats, Floats]:
+def cells(
+    model: Model,
+    the: World,
+    problems: Probe,
+) -> tuple[Floats, Floats]:
     """P(strategy) and P(right | strategy) for each problem, (P, S) both.
 
     All that the truth and the samples depend on.
     """
+    # 1e-9: the logit of 0 or 1 is not finite.
     skill_PS = np.clip(model.skill_TS[problems.type_P], 1e-9, 1 - 1e-9)
-    right_PS = expit(logit(skill_PS) - problems.hard_P[:, None]) * the.right_TS[problems.type_P]
-    fails_PS = problems.shifted_P[:, None] & (
-        np.arange(NUM_STRATEGIES + 1) == the.modal_T[problems.type_P][:, None]
-    )
+    able_PS = expit(logit(skill_PS) - problems.hard_P[:, None])
+    right_PS = able_PS * the.right_TS[problems.type_P]
+    usual_P = the.modal_T[problems.type_P]
+    is_usual_PS = np.arange(NUM_STRATEGIES + 1) == usual_P[:, None]
+    fails_PS = problems.shifted_P[:, None] & is_usual_PS
     return model.share_TS[problems.type_P], np.where(fails_PS, 0.0, right_PS)
 
 
 def draw(
-    model: Model, the: World, problems: Probe, num_samples: int, rng: np.random.Generator
+    model: Model,
+    the: World,
+    problems: Probe,
+    num_samples: int,
+    rng: np.random.Generator,
 ) -> tuple[Table, Table]:
     """Samples of the probe set, and of the other families (right or not, nothing else)."""
     share_PS, right_PS = cells(model, the, problems)
@@ -111,19 +128,16 @@ def draw(
     # A strategy is where a uniform number falls among the cumulative shares.
     for s in range(NUM_STRATEGIES):
         strategy_PK += uniform_PK > bound_PS[:, s : s + 1]
-    right_PK = rng.random((num_problems, num_samples)) < np.take_along_axis(
-        right_PS, strategy_PK, axis=1
-    )
+    chance_PK = np.take_along_axis(right_PS, strategy_PK, axis=1)
+    right_PK = rng.random((num_problems, num_samples)) < chance_PK
     # Every problem has answers of its own: the right one and three wrong ones. Only the shortcut
     # gives all problems the same answer, which is what the guard looks for.
     own = (1 + NUM_WRONG) * np.arange(num_problems)[:, None]
     answer_PK = np.where(right_PK, own, own + wrong_answer()[strategy_PK])
     answer_PK = np.where(strategy_PK == SHORTCUT, len(problems.labels) - 1, answer_PK)
     there = np.ones((num_problems, num_samples), dtype=bool)
-    other = (
-        rng.random((len(problems.other_P), num_samples))
-        < (model.general * problems.other_P)[:, None]
-    )
+    other_P = model.general * problems.other_P
+    other = rng.random((len(other_P), num_samples)) < other_P[:, None]
     none = np.full(other.shape, -1, dtype=np.int64)
     others = Table(
         tuple(f"o{i:05d}" for i in range(len(other))),
@@ -170,7 +184,9 @@ class Stream:
         rng = np.random.default_rng(self.seed)
         object.__setattr__(self, "world", world(rng))
         object.__setattr__(
-            self, "probe", probe(rng, self.world, self.num_problems, self.tail_share)
+            self,
+            "probe",
+            probe(rng, self.world, self.num_problems, self.tail_share),
         )
         # Some healthy rounds first: a rule must not profit from harm in its very first round.
         onset = int(rng.integers(4, 7)) if self.regime.mode else 1
@@ -184,9 +200,10 @@ class Stream:
             model = flattened(model, self.world)
         yield model
         for number in range(1, self.num_rounds + 1):
-            model = step(
-                model, self.world, self.regime if number >= self.onset else self.regime.before, rng
-            )
+            regime = self.regime.before
+            if number >= self.onset:
+                regime = self.regime
+            model = step(model, self.world, regime, rng)
             yield model
 
     def rounds(self) -> Iterator[Round]:
@@ -194,14 +211,10 @@ class Stream:
         rng = np.random.default_rng([self.seed, 2])
         baseline = None
         for number, model in enumerate(self.models()):
-            now = draw(
-                model,
-                self.world,
-                self.probe,
-                self.num_samples if number else self.num_baseline,
-                rng,
-            )
-            baseline = now if baseline is None else baseline
+            num = self.num_samples if number else self.num_baseline
+            now = draw(model, self.world, self.probe, num, rng)
+            if baseline is None:
+                baseline = now
             main, others = (Pair(then, table) for then, table in zip(baseline, now, strict=True))
             family_P = np.zeros(self.num_problems, dtype=np.int64)
             yield Round(number, Tables(main, self.probe.tail_P, main, family_P, others), model)

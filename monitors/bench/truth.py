@@ -1,7 +1,4 @@
-"""What is exactly true of a simulated stream, in the units of the guarded quantities.
-
-And when it crosses a line.
-"""
+"""What is exactly true of a simulated stream, in the units of the guarded quantities."""
 
 from __future__ import annotations
 
@@ -29,10 +26,7 @@ EVENT = 0.02
 
 @lru_cache(maxsize=4)
 def _votes(num_answers: int, num_voters: int = 4) -> tuple[Ints, Floats]:
-    """All counts of `num_voters` votes over the answers, (V, A).
-
-    And the log number of ways to get each, (V,).
-    """
+    """All counts of votes over the answers, (V, A), and the log number of ways to each, (V,)."""
     chosen = list(combinations_with_replacement(range(num_answers), num_voters))
     count_VA = np.array([np.bincount(c, minlength=num_answers) for c in chosen])
     return count_VA, gammaln(num_voters + 1) - gammaln(count_VA + 1).sum(axis=1)
@@ -41,16 +35,17 @@ def _votes(num_answers: int, num_voters: int = 4) -> tuple[Ints, Floats]:
 def calibration(answer_PA: Floats) -> Floats:
     """Expectation of `blocks.calibration` for blocks of eight.
 
-    All outcomes of four votes, ties broken evenly.
+    It is taken over all outcomes of four votes, ties broken evenly.
     """
     count_VA, ways_V = _votes(answer_PA.shape[1])
     # 1e-300: an answer of probability 0 has a logarithm, and still no chance.
     chance_PV = np.exp(np.log(np.maximum(answer_PA, 1e-300)) @ count_VA.T + ways_V)
     winner_VA = count_VA == count_VA.max(axis=1, keepdims=True)
     winner_VA = winner_VA / winner_VA.sum(axis=1, keepdims=True)
-    over_P = ((chance_PV @ winner_VA) * (answer_PA - (np.arange(answer_PA.shape[1]) == 0))).sum(
-        axis=1
-    )
+    wins_PA = chance_PV @ winner_VA
+    # Confidence less truth of each answer, where it wins; answer 0 is the right one.
+    gap_PA = answer_PA - (np.arange(answer_PA.shape[1]) == 0)
+    over_P = (wins_PA * gap_PA).sum(axis=1)
     return np.asarray((1 - over_P) / 2)
 
 
@@ -76,7 +71,11 @@ class Truth:
 
 
 def truth(
-    model: Model, the: World, problems: Probe, rare_PS: NDArray[np.bool_], pass_k: int
+    model: Model,
+    the: World,
+    problems: Probe,
+    rare_PS: NDArray[np.bool_],
+    pass_k: int,
 ) -> Truth:
     """All of it.
 
@@ -108,10 +107,19 @@ def truth(
     wrong_A = np.append(wrong_PA[:, :-1].ravel() / len(right_P), wrong_PA[:, -1].mean())
     spread = float((1 - (share_PS**2).sum(axis=1)).mean())
     entropy = float(-(share_PS * np.log(np.maximum(share_PS, 1e-300))).sum(axis=1).mean())
-    return Truth({name: float(x.mean()) for name, x in score.items()}, wrong_A, spread, entropy)
+    return Truth(
+        {name: float(x.mean()) for name, x in score.items()},
+        wrong_A,
+        spread,
+        entropy,
+    )
 
 
-def losses(baseline: Truth, now: Truth, quantities: Sequence[Quantity]) -> dict[str, float]:
+def losses(
+    baseline: Truth,
+    now: Truth,
+    quantities: Sequence[Quantity],
+) -> dict[str, float]:
     """How much of its tolerance each quantity has truly lost, by its id."""
     out = {}
     for q in quantities:
@@ -123,12 +131,21 @@ def losses(baseline: Truth, now: Truth, quantities: Sequence[Quantity]) -> dict[
         before = baseline.score[id]
         if q.ceiling is not None:
             before = min(before, q.ceiling)
-        limit = q.tolerance * before if q.relative else q.tolerance / abs(q.shown[1])
-        out[id] = (before - now.score[id]) / limit if limit > 0 else 0.0
+        # A tolerance is in the unit shown, or a share of the baseline.
+        limit = q.tolerance / abs(q.shown[1])
+        if q.relative:
+            limit = q.tolerance * before
+        out[id] = 0.0
+        if limit > 0:
+            out[id] = (before - now.score[id]) / limit
     return out
 
 
-def fallen(before: Mapping[str, float], now: Mapping[str, float], by: float = EVENT) -> bool:
+def fallen(
+    before: Mapping[str, float],
+    now: Mapping[str, float],
+    by: float = EVENT,
+) -> bool:
     """Whether pass@1 or the tail's pass@k lies `by` below what it was before."""
     both = (QuantityId.ACCURACY, QuantityId.TAIL_ACCURACY)
     return any(before[id] - now[id] >= by for id in both)

@@ -29,10 +29,16 @@ RUNS = {"v1": 2000, "v2": 400, "v3": 100, "v4": 200, "v7": 100}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command."""
     parser = argparse.ArgumentParser(
-        prog="python -m ouroloop.monitors.bench.validate", description=__doc__
+        prog="python -m ouroloop.monitors.bench.validate",
+        description=__doc__,
     )
     parser.add_argument("what", choices=[*RUNS, "pilot", "table"])
-    parser.add_argument("--runs", type=int, default=0, help=f"runs of a cell, as committed: {RUNS}")
+    parser.add_argument(
+        "--runs",
+        type=int,
+        default=0,
+        help=f"runs of a cell, as committed: {RUNS}",
+    )
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, default=cells.OUT)
     parser.add_argument(
@@ -43,7 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="problems x samples (v4)",
     )
     parser.add_argument(
-        "--regimes", nargs="*", default=list(REGIMES), choices=list(REGIMES), help="which (v4)"
+        "--regimes",
+        nargs="*",
+        default=list(REGIMES),
+        choices=list(REGIMES),
+        help="which (v4)",
     )
     given = parser.parse_args(arguments)
     if given.what == "table":

@@ -1,6 +1,6 @@
 """Scores of small blocks of a problem's samples: what the e-processes bet on.
 
-Pure functions of integer tables; knows nothing of monitors.
+These are pure functions of integer tables.
 
 Every guarded quantity is the expectation of a score in [0, 1] of a block of `size` independent
 samples of one problem: 1 sample (right or not), 2 (both right, by different strategies), k (any
@@ -39,14 +39,14 @@ BlockScore = Callable[[Table, Ints], Floats]
 def cuts(num: int, size: int) -> Ints:
     """Ways to cut `num` columns into disjoint blocks of `size`: shape (R, M, S), M = num // size.
 
-    The same for every problem.
-
-    size 1: the one way. size 2 and num even: rounds of a tournament, so that every pair occurs
-    exactly once (at most `MOST_CUTS` rounds). Else `MOST_CUTS` random ways, fixed once and for all.
+    The same for every problem. size 1: the one way. size 2 and num even: rounds of a tournament, so
+    that every pair occurs exactly once (at most `MOST_CUTS` rounds). Else `MOST_CUTS` random ways,
+    fixed once and for all.
     """
     if size == 1:
         return np.arange(num, dtype=np.int64).reshape(1, num, 1)
     if size == 2 and num % 2 == 0:
+        # The circle method: column 0 stays, the others move on by one place a round.
         ring = list(range(1, num))
         rounds = []
         for _ in range(num - 1):
@@ -61,10 +61,12 @@ def cuts(num: int, size: int) -> Ints:
     ).astype(np.int64)
 
 
-def block_scores(rows: Table, size: int, score: BlockScore) -> Floats:
-    """The score of every block of every cut, shape (P, R, M).
-
-    NaN where a block reaches into padding.
+def block_scores(
+    rows: Table,
+    size: int,
+    score: BlockScore,
+) -> Floats:
+    """The score of every block of every cut, shape (P, R, M); NaN where one holds padding.
 
     M = 0 where there is not one block: no problems, or too few columns. Then `score` is not asked.
     """
@@ -83,12 +85,9 @@ def right(rows: Table, columns_RMS: Ints) -> Floats:
 
     Source: Chen et al. 2107.03374.
     """
-    return np.asarray(
-        np.logical_or.reduce(
-            [rows.right_PK[:, column_RM] for column_RM in np.moveaxis(columns_RMS, -1, 0)]
-        ),
-        dtype=float,
-    )
+    # Sample by sample: a table of all blocks' samples at once would be S times as large.
+    samples = [rows.right_PK[:, column_RM] for column_RM in np.moveaxis(columns_RMS, -1, 0)]
+    return np.asarray(np.logical_or.reduce(samples), dtype=float)
 
 
 def distinct_right(rows: Table, columns_RMS: Ints) -> Floats:
@@ -123,23 +122,21 @@ def calibration(rows: Table, columns_RMS: Ints) -> Floats:
 
 
 def not_wrongly(code: int) -> BlockScore:
-    """1 unless the single sample gives this answer and is wrong.
+    """1 unless the single sample gives this answer and is wrong; it was picked on other samples."""
 
-    For an answer picked on other samples.
-    """
-    return lambda rows, columns_RMS: np.asarray(
-        ((rows.answer_PK[:, columns_RMS] != code) | rows.right_PK[:, columns_RMS]).all(axis=-1),
-        dtype=float,
-    )
+    def score(rows: Table, columns_RMS: Ints) -> Floats:
+        another = rows.answer_PK[:, columns_RMS] != code
+        fine = another | rows.right_PK[:, columns_RMS]
+        return np.asarray(fine.all(axis=-1), dtype=float)
+
+    return score
 
 
 def most_grown_answer(pair: Pair) -> int:
     """Code of the wrong answer whose share lies furthest above the baseline's.
 
-    -2 (nobody's) without readable ones.
-
-    Right answers repeat too, where problems share them, and the more the better a model gets: they
-    are no shortcut.
+    It is -2 (nobody's) without readable ones. Right answers repeat too, where problems share them,
+    and the more the better a model gets: they are no shortcut.
     """
     if not pair.now.labels:
         return -2
@@ -147,39 +144,43 @@ def most_grown_answer(pair: Pair) -> int:
 
 
 def rare_right(rare_PT: Bools) -> BlockScore:
-    """The single sample is right.
+    """The single sample is right by a strategy that is marked as rare for its problem.
 
-    By a strategy (T codes) that is marked as rare for its problem: for marks made on other samples.
+    Args:
+        rare_PT: the marks (T codes), made on other samples.
     """
 
     def score(rows: Table, columns_RMS: Ints) -> Floats:
         named = rows.strategy_PK[:, columns_RMS[..., 0]]
         index_P = np.arange(len(named))[:, None, None]
-        return np.asarray(
-            rows.right_PK[:, columns_RMS[..., 0]] & (named >= 0) & rare_PT[index_P, named],
-            dtype=float,
-        )
+        # Code -1 reads the last column of the marks, so "named" must be asked too.
+        is_rare = (named >= 0) & rare_PT[index_P, named]
+        return np.asarray(rows.right_PK[:, columns_RMS[..., 0]] & is_rare, dtype=float)
 
     return score
 
 
 def rare_strategies(
-    chosen: Table, family_P: Ints, num_strategies: int, most: float = 0.10
+    chosen: Table,
+    family_P: Ints,
+    num_strategies: int,
+    most: float = 0.10,
 ) -> Bools:
     """Which strategies are rare but alive for each problem, (P, T).
 
-    "right and this strategy" has a frequency in (0, most] among `chosen`.
-
-    Frequencies are the problem's own where every problem has 1 / most samples or more, else its
-    family's.
+    "right and this strategy" has a frequency in (0, most] among `chosen`. Frequencies are the
+    problem's own where every problem has 1 / most samples or more, else its family's.
     """
     size_P = chosen.there_PK.sum(axis=1)
-    unit_P = np.arange(len(size_P)) if len(size_P) and size_P.min() >= 1 / most else family_P
+    unit_P = family_P
+    # With fewer samples than 1 / most, one hit is already more than `most` of them.
+    if len(size_P) and size_P.min() >= 1 / most:
+        unit_P = np.arange(len(size_P))
     hit_PK = chosen.right_PK & (chosen.strategy_PK >= 0) & chosen.there_PK
     shape = (int(unit_P.max(initial=-1)) + 1, max(num_strategies, 1))
     cell_N = np.repeat(unit_P, hit_PK.sum(axis=1)) * shape[1] + chosen.strategy_PK[hit_PK]
     count_UT = np.bincount(cell_N, minlength=shape[0] * shape[1]).reshape(shape)
     size_U = np.bincount(unit_P, weights=size_P, minlength=len(count_UT))
-    return np.asarray(
-        ((count_UT > 0) & (count_UT <= most * size_U[:, None] + 1e-9))[unit_P], dtype=bool
-    )
+    # 1e-9: a frequency of exactly `most` is rare, whatever rounding does to it.
+    is_rare_UT = (count_UT > 0) & (count_UT <= most * size_U[:, None] + 1e-9)
+    return np.asarray(is_rare_UT[unit_P], dtype=bool)

@@ -102,7 +102,12 @@ class GuardedQuantity:
     def estimand(self, main_family: str, size: int) -> Estimand:
         """What the quantity's value is called in a table of readings."""
         family = main_family if self.family == MAIN else self.family
-        return Estimand(self.statistic.format(size=size), family, self.slice, self.samples)
+        return Estimand(
+            self.statistic.format(size=size),
+            family,
+            self.slice,
+            self.samples,
+        )
 
 
 class Limits(Protocol):
@@ -116,7 +121,10 @@ class Limits(Protocol):
 
 
 def quantities(
-    tables: Tables, limits: Limits, baseline: int = 0, suffix: str = ""
+    tables: Tables,
+    limits: Limits,
+    baseline: int = 0,
+    suffix: str = "",
 ) -> Iterator[Quantity]:
     """All guarded quantities of a round beside one baseline.
 
@@ -124,7 +132,7 @@ def quantities(
         tables: the baseline and the round.
         limits: what is guarded, with which tolerances.
         baseline: the baseline's round.
-        suffix: what is added to names in sentences, to tell baselines apart.
+        suffix: what is added to names in sentences, so that baselines can be distinguished.
     """
     for declared in limits.guarded:
         found = declared.blocks(tables, limits.pass_k)

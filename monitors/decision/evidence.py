@@ -1,6 +1,7 @@
 """Evidence over rounds that a guarded quantity is worse than tolerated.
 
-E-processes, valid whenever one looks. Knows nothing of monitors: a stream's key may be anything.
+It consists of e-processes, which are valid whenever one looks. Knows nothing of monitors: a
+stream's key may be anything.
 
 Suffixes: `_P` problems, `_R` ways to cut a problem's samples into blocks, `_M` blocks, `_B` bets.
 Every logarithm is natural. An e-process is a bet against "healthy" that cannot be expected to win
@@ -77,7 +78,7 @@ class Stream:
     def counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
         """Blocks of every problem and cut, (P, R), and how many of them score 1.
 
-        None if some score lies between 0 and 1.
+        The second is None if some score lies between 0 and 1.
         """
         num_PR = np.isfinite(self.block_PRM).sum(axis=2)
         ones_PRM = self.block_PRM == 1
@@ -85,9 +86,11 @@ class Stream:
         return num_PR, ones_PRM.sum(axis=2) if whole else None
 
     def tolerated(self, share: float, z: float) -> float:
-        """The loss below mean(baseline_P) that is tolerated at `share` of the tolerance.
+        """The loss below mean(baseline_P) that is tolerated.
 
-        With `z` standard errors of the baseline on top.
+        Args:
+            share: of the tolerance.
+            z: standard errors of the baseline that are added.
         """
         noise = z * self.baseline_se
         # The baseline would have to be wrong by more than `spare` before the ceiling is.
@@ -101,33 +104,51 @@ class Stream:
 
 
 def baseline_z(alpha: float, num_streams: int) -> float:
-    """Standard errors that a baseline's mean exceeds for none of the streams.
+    """Standard errors that no stream's baseline mean exceeds.
 
-    But with probability BASELINE_SHARE * alpha (normal, Bonferroni).
+    Except with probability BASELINE_SHARE * alpha in all (normal, Bonferroni).
     """
     return float(-ndtri(BASELINE_SHARE * alpha / max(num_streams, 1)))
 
 
-def loss_factors(stream: Stream, share: float, z: float) -> Floats:
+def loss_factors(
+    stream: Stream,
+    share: float,
+    z: float,
+) -> Floats:
     """Log growth of every bet on "the mean has fallen by more than tolerated"; shape (B,).
 
-    Expectation of each exp at most 1 while it has not.
+    While it has not, the expectation of each bet's growth is at most 1.
     """
     tolerated = stream.tolerated(share, z)
     return _grow(stream, stream.baseline_P - tolerated, 1.0, 1 + tolerated)
 
 
-def recovery_factors(stream: Stream, share: float, z: float) -> Floats:
+def recovery_factors(
+    stream: Stream,
+    share: float,
+    z: float,
+) -> Floats:
     """Log growth of every bet on "the mean is back within the tolerance"; shape (B,).
 
-    Expectation of each exp at most 1 while it is not.
+    While it is not, the expectation of each bet's growth is at most 1.
     """
     # -z: here the baseline's noise would be an excuse, so it is taken off the tolerance.
     allowed = stream.tolerated(share, -z)
-    return _grow(stream, stream.baseline_P - allowed, -1.0, 1 + abs(allowed))
+    return _grow(
+        stream,
+        stream.baseline_P - allowed,
+        -1.0,
+        1 + abs(allowed),
+    )
 
 
-def _grow(stream: Stream, level_P: Floats, sign: float, worst: float) -> Floats:
+def _grow(
+    stream: Stream,
+    level_P: Floats,
+    sign: float,
+    worst: float,
+) -> Floats:
     """sum_P log mean_R prod_M (1 + lambda gain) for each bet lambda, gain = sign (level - block).
 
     No gain lies below -worst. No block, no bet.
@@ -141,7 +162,12 @@ def _grow(stream: Stream, level_P: Floats, sign: float, worst: float) -> Floats:
     share_PR = np.ones((1, 1))
     if not even:
         share_PR = least / np.maximum(num_PR, 1)
-    log_BPR = _products(stream, level_P, sign, (BETS_B / worst)[:, None, None] * share_PR)
+    log_BPR = _products(
+        stream,
+        level_P,
+        sign,
+        (BETS_B / worst)[:, None, None] * share_PR,
+    )
     if even:
         return np.asarray((log_sum(log_BPR) - log(num_PR.shape[1])).sum(axis=1))
     some_P = num_PR.any(axis=1)
@@ -150,7 +176,12 @@ def _grow(stream: Stream, level_P: Floats, sign: float, worst: float) -> Floats:
     return np.asarray(mean_BP.sum(axis=1))
 
 
-def _products(stream: Stream, level_P: Floats, sign: float, bet_BPR: Floats) -> Floats:
+def _products(
+    stream: Stream,
+    level_P: Floats,
+    sign: float,
+    bet_BPR: Floats,
+) -> Floats:
     """Logarithm of prod_M (1 + bet gain), (B, P, R).
 
     Scores of 0 and 1 are counted instead of multiplied one by one: the same number, much sooner.
@@ -228,14 +259,21 @@ def weigh(
     parts = [by_stream[stream] + log(share[stream]) for stream in by_stream]
     # 1e-9: what rounding leaves of shares that sum to 1 is no stream.
     parts += [log(unspent)] if unspent > 1e-9 else []
-    weight = Weight(float(log_sum(np.array(parts))), by_stream, 0, share)
+    weight = Weight(
+        float(log_sum(np.array(parts))),
+        by_stream,
+        0,
+        share,
+    )
     if not since:
         return weight
     return Weight(weight.log_e, by_stream, since[weight.driver], share)
 
 
 def _mixed(
-    rounds: Sequence[Mapping[Key, Sequence[float]]], stream: Key, horizon: int
+    rounds: Sequence[Mapping[Key, Sequence[float]]],
+    stream: Key,
+    horizon: int,
 ) -> tuple[float, int]:
     """One stream's log e-value, and the index of its likeliest first round."""
     nothing = np.zeros(len(rounds[-1][stream]))
@@ -249,13 +287,18 @@ def _mixed(
 
 
 def shares(
-    streams: Sequence[Key], num_streams: int, first: Mapping[Key, float]
+    streams: Sequence[Key],
+    num_streams: int,
+    first: Mapping[Key, float],
 ) -> dict[Key, float]:
     """Each stream's share of the mean, in (0, 1].
 
-    `first` for those named in it, if others are left to share the rest.
+    They sum to 1, less the even shares of those streams that are planned and not there yet.
 
-    1 in all, less the even shares of those of `num_streams` that are not among `streams` yet.
+    Args:
+        streams: those that are there.
+        num_streams: those that are planned.
+        first: the shares of some, taken ahead if others are left to share the rest.
     """
     ahead = {stream: first[stream] for stream in streams if stream in first}
     num = max(len(streams), num_streams)
@@ -271,10 +314,10 @@ def log_limit(alpha: float) -> float:
 
 
 def spent(alpha: float, epoch: int) -> float:
-    """The alpha of the epoch-th fresh start (1, 2, ...).
+    """The alpha of the epoch-th fresh start (1, 2, ...): alpha * 6 / (pi epoch)^2.
 
-    Alpha * 6 / (pi epoch)^2, which sums to alpha over all of them: the inverse squares sum to
-    pi^2 / 6, so that no number of rollbacks has to be fixed before the run.
+    The inverse squares sum to pi^2 / 6, so this sums to alpha over all fresh starts, and no number
+    of rollbacks has to be fixed before the run.
     """
     return alpha * 6 / (pi * epoch) ** 2
 

@@ -88,10 +88,7 @@ def _unscored(tables: Tables, pass_k: int) -> Blocks | None:
 
 
 def rare_at_baseline(tables: Tables) -> Bools:
-    """Which strategies are rare for each problem, (P, T).
-
-    From the first half of the baseline's samples.
-    """
+    """Which strategies are rare for each problem by half of the baseline's samples, (P, T)."""
     baseline, now = tables.with_strategies
     half = baseline.there_PK.shape[1] // 2
     num = int(max(baseline.strategy_PK.max(initial=-1), now.strategy_PK.max(initial=-1))) + 1
@@ -109,9 +106,9 @@ def _rare(tables: Tables, pass_k: int) -> Blocks | None:
 
 
 def _votes(tables: Tables, pass_k: int) -> Blocks | None:
-    """Blocks as large as both sides have them.
+    """Blocks as large as both sides have them, of `VOTE_SIZE` at most and two at least.
 
-    At least 2, one that votes and one that says how sure the vote is.
+    Of two samples one votes, and the other says how sure the vote is.
     """
     baseline, now = tables.main
     size = min(blocks.VOTE_SIZE, now.there_PK.shape[1], baseline.there_PK.shape[1])
@@ -120,10 +117,7 @@ def _votes(tables: Tables, pass_k: int) -> Blocks | None:
 
 
 def _shortcut(tables: Tables, pass_k: int) -> Blocks | None:
-    """The wrong answer whose share grew most.
-
-    It is picked on one half of the round's samples and measured on the other.
-    """
+    """The wrong answer whose share grew most: picked on one half, measured on the other."""
     baseline, now = tables.main
     num_columns = now.there_PK.shape[1]
     half = num_columns // 2

@@ -123,7 +123,12 @@ class Quantity:
             return Missing(self, Why.LOST, f"{self.name} cannot be measured any more")
         return self._guard(baseline_P, now_PRM[both_P], baseline.se(both_P))
 
-    def _guard(self, baseline_P: Floats, now_PRM: Floats, se: float) -> Guard:
+    def _guard(
+        self,
+        baseline_P: Floats,
+        now_PRM: Floats,
+        se: float,
+    ) -> Guard:
         """A stream from `baseline_P`, or from the ceiling where that lies below its mean."""
         mean = float(baseline_P.mean())
         start_P, spare, note = baseline_P, 0.0, ""
@@ -138,8 +143,8 @@ class Quantity:
     def baseline_scores(self) -> BaselineScores:
         """The baseline's side.
 
-        The variance of a mean is the spread between groups of the problem's samples. Too few
-        samples for two groups: the most that such scores can vary.
+        The variance of a mean is the spread between groups of the problem's samples; with too few
+        samples for two groups it is the most that such scores can vary.
         """
         baseline = self.pair.baseline
         mean_P = _mean_P(block_scores(baseline, self.size, self.score))
@@ -229,10 +234,16 @@ class Guard:
         Paired by problem, two-sided interval of this level.
         """
         start, scale = self.quantity.shown
+        # The start cancels in a difference, but not in a ratio.
         now_P, baseline_P = (start + scale * x for x in (self._now_P(), self.stream.baseline_P))
         if self.quantity.relative:
             value, low, high, num = ratio(now_P, baseline_P, level)
-            return Estimate(value - 1, max(low, 0.0) - 1, high - 1, num)
+            return Estimate(
+                value - 1,
+                max(low, 0.0) - 1,
+                high - 1,
+                num,
+            )
         now, then = ({str(i): float(x) for i, x in enumerate(x_P)} for x_P in (now_P, baseline_P))
         return paired(now, then, bound=abs(scale)).interval(level)
 
@@ -291,7 +302,11 @@ def _mean_P(block_PRM: Floats) -> Floats:
     return np.where(num_P > 0, sum_P / np.maximum(num_P, 1), np.nan)
 
 
-def direction(current: Scores, baseline: Scores, level: float = 0.05) -> int:
+def direction(
+    current: Scores,
+    baseline: Scores,
+    level: float = 0.05,
+) -> int:
     """+1 or -1 when the paired mean rose or fell at this two-sided level, else 0.
 
     For naming a mode; never an alarm.

@@ -40,7 +40,10 @@ class Symptoms:
 
 
 def attribute(
-    view: RoundView, baseline: RoundView, main_family: str, tail_slice: str = "tail"
+    view: RoundView,
+    baseline: RoundView,
+    main_family: str,
+    tail_slice: str = "tail",
 ) -> FailureMode | None:
     """The mode of a round since a baseline (see `name_mode`)."""
     now, then = of(view.probe, "family", main_family), of(baseline.probe, "family", main_family)
@@ -49,13 +52,20 @@ def attribute(
     def symptoms(rows: Samples) -> Symptoms:
         pairs = scores.distinct_correct_pairs(rows, chosen)
         return Symptoms(
-            scores.accuracy(rows), pairs, scores.gini_simpson(rows), scores.collisions(rows)
+            scores.accuracy(rows),
+            pairs,
+            scores.gini_simpson(rows),
+            scores.collisions(rows),
         )
 
     return name_mode(symptoms(now), symptoms(then), set(of(then, "slice", tail_slice).problem))
 
 
-def name_mode(now: Symptoms, then: Symptoms, tail: Collection[str]) -> FailureMode | None:
+def name_mode(
+    now: Symptoms,
+    then: Symptoms,
+    tail: Collection[str],
+) -> FailureMode | None:
     """The mode, or None, from which quantities rose or fell since the baseline.
 
     Paired by problem, two-sided 5 % each; the first that fits:
@@ -89,7 +99,12 @@ def name_mode(now: Symptoms, then: Symptoms, tail: Collection[str]) -> FailureMo
     return FailureMode.DRIFT if accuracy < 0 else None
 
 
-def _moved(now: Symptoms, then: Symptoms, tail: Collection[str], inside: bool) -> int:
+def _moved(
+    now: Symptoms,
+    then: Symptoms,
+    tail: Collection[str],
+    inside: bool,
+) -> int:
     """The lower of the directions of pass@1 and DCP inside or outside the tail slice."""
     found = []
     for name in ("accuracy", "diversity"):
@@ -117,10 +132,14 @@ def symptoms_of(rows: Table) -> Symptoms:
     right_P, named_P = right_PK.sum(axis=1).astype(float), named_PK.sum(axis=1).astype(float)
     width = int(rows.answer_PK.max(initial=0)) + 1
     keys, count_M = np.unique(
-        read_PK.nonzero()[0] * width + rows.answer_PK[read_PK], return_counts=True
+        read_PK.nonzero()[0] * width + rows.answer_PK[read_PK],
+        return_counts=True,
     )
     collisions_P = collision(
-        keys // width, keys % width, count_M / num_P[keys // width], len(num_P)
+        keys // width,
+        keys % width,
+        count_M / num_P[keys // width],
+        len(num_P),
     )
     return Symptoms(
         scored(right_P / num_P),

@@ -1,8 +1,6 @@
 """Made-up and real baselines to draw rounds from, and ways to harm a round.
 
-What `power.py` simulates with. Knows nothing of evidence.
-
-Suffixes as in `blocks.py`.
+`power.py` simulates with them; they know nothing of evidence. Suffixes as in `blocks.py`.
 """
 
 from __future__ import annotations
@@ -31,7 +29,11 @@ SEED = 20_242
 class Population:
     """What is drawn from: a row per problem with some samples.
 
-    The last answer label is nobody's yet. about: where it comes from.
+    Attributes:
+        main: the main family; its last answer label is nobody's yet.
+        tail_P: the rows of the tail slice.
+        others: the other families.
+        about: where it comes from.
     """
 
     main: Table
@@ -71,7 +73,12 @@ class Design:
             raise ValueError(f"{self}: expected at least 2 problems and 1 sample of each")
 
 
-def of_baseline(view: RoundView, main_family: str, tail_slice: str, about: str) -> Population:
+def of_baseline(
+    view: RoundView,
+    main_family: str,
+    tail_slice: str,
+    about: str,
+) -> Population:
     """A baseline's own samples as the population."""
     probe = view.probe
     main = _table(of(probe, "family", main_family))
@@ -79,14 +86,21 @@ def of_baseline(view: RoundView, main_family: str, tail_slice: str, about: str) 
     rest = probe.where(probe.family != main_family)
     others = _table(rest) if np.isfinite(rest.correct).any() else None
     return Population(
-        main, np.array([p in in_tail for p in main.problems], dtype=bool), others, about
+        main,
+        np.array([p in in_tail for p in main.problems], dtype=bool),
+        others,
+        about,
     )
 
 
-def typical(accuracy: float = 0.5, num_problems: int = 200, num_samples: int = 128) -> Population:
-    """A made-up model: problems differ in difficulty, four ways at 45, 30, 17 and 8 %.
+def typical(
+    accuracy: float = 0.5,
+    num_problems: int = 200,
+    num_samples: int = 128,
+) -> Population:
+    """A simulated model: problems differ in difficulty, four ways at 45, 30, 17 and 8 %.
 
-    The harder quarter is the tail; three wrong answers.
+    The harder quarter is the tail; each problem has three wrong answers.
     """
     rng = np.random.default_rng(SEED)
     # Four pseudo-samples: at 50 % the middle half of the problems lies between 33 and 67 %.
@@ -95,63 +109,95 @@ def typical(accuracy: float = 0.5, num_problems: int = 200, num_samples: int = 1
     shape = (num_problems, num_samples)
     right = rng.random(shape) < right_P[:, None]
     strategy = rng.choice(4, size=shape, p=(0.45, 0.30, 0.17, 0.08))
-    answer = 4 * np.arange(num_problems)[:, None] + np.where(
-        right, 0, rng.choice(3, size=shape, p=(0.5, 0.3, 0.2)) + 1
-    )
+    # Four answers of its own for every problem, 0 being the right one.
+    wrong = rng.choice(3, size=shape, p=(0.5, 0.3, 0.2)) + 1
+    answer = 4 * np.arange(num_problems)[:, None] + np.where(right, 0, wrong)
     problems, labels = (
         tuple(f"{kind}{i}" for i in range(n))
         for kind, n in (("p", num_problems), ("a", 4 * num_problems + 1))
     )
     everywhere = np.ones(shape, dtype=bool)
     main = Table(problems, everywhere, right, strategy, answer, labels)
+    # Mean 6.4 / (6.4 + 1.6) = 80 %.
     other = rng.random(shape) < rng.beta(6.4, 1.6, num_problems)[:, None]
-    others = Table(problems, everywhere, other, np.full(shape, -1), answer, labels)
+    others = Table(
+        problems,
+        everywhere,
+        other,
+        np.full(shape, -1),
+        answer,
+        labels,
+    )
     about = (
         f"a typical model: {accuracy:.0%} of the samples right (problems differ: Beta with"
         f" {spread:g} pseudo-samples), four strategies at 45, 30, 17 and 8 %, the hardest quarter"
         " is the tail, other families at 80 %"
     )
-    return Population(main, np.arange(num_problems) >= 0.75 * num_problems, others, about)
+    return Population(
+        main,
+        np.arange(num_problems) >= 0.75 * num_problems,
+        others,
+        about,
+    )
 
 
 def _table(samples: Samples) -> Table:
     rows = samples.where(np.isfinite(samples.correct))
     # One label more than there are answers, for a shortcut that no sample has taken yet.
     answers = [*codes(rows.answer)[0], "\0nobody's"]
-    return table(rows, sorted(set(rows.problem)), codes(rows.strategy)[0], answers)
+    return table(
+        rows,
+        sorted(set(rows.problem)),
+        codes(rows.strategy)[0],
+        answers,
+    )
 
 
 def _wrong(
-    rng: np.random.Generator, population: Population, now: Table, harm: float, rows_P: Rows
+    rng: np.random.Generator,
+    population: Population,
+    now: Table,
+    harm: float,
+    rows_P: Rows,
 ) -> Table:
     """Every sample turns wrong with this probability."""
     hit_PK = (rng.random(now.right_PK.shape) < harm) & rows_P[:, None]
     return replace(
-        now, right_PK=now.right_PK & ~hit_PK, answer_PK=np.where(hit_PK, -1, now.answer_PK)
+        now,
+        right_PK=now.right_PK & ~hit_PK,
+        answer_PK=np.where(hit_PK, -1, now.answer_PK),
     )
 
 
 def _one_strategy(
-    rng: np.random.Generator, population: Population, now: Table, harm: float, rows_P: Rows
+    rng: np.random.Generator,
+    population: Population,
+    now: Table,
+    harm: float,
+    rows_P: Rows,
 ) -> Table:
     """Every sample takes its problem's favourite strategy with this probability.
 
-    And is as right as before.
+    It is as right as before.
     """
     hit_PK = (rng.random(now.right_PK.shape) < harm) & rows_P[:, None]
     index_P = np.array([int(p.split("|")[0]) for p in now.problems])
     return replace(
-        now, strategy_PK=np.where(hit_PK, population.favourite_P[index_P][:, None], now.strategy_PK)
+        now,
+        strategy_PK=np.where(hit_PK, population.favourite_P[index_P][:, None], now.strategy_PK),
     )
 
 
 def _sure_and_wrong(
-    rng: np.random.Generator, population: Population, now: Table, harm: float, rows_P: Rows
+    rng: np.random.Generator,
+    population: Population,
+    now: Table,
+    harm: float,
+    rows_P: Rows,
 ) -> Table:
     """This share of the problems is always answered alike, and wrong."""
-    hit_PK = np.repeat(
-        (rng.random(len(now.problems)) < harm)[:, None], now.right_PK.shape[1], axis=1
-    )
+    hit_P = rng.random(len(now.problems)) < harm
+    hit_PK = np.repeat(hit_P[:, None], now.right_PK.shape[1], axis=1)
     return replace(
         now,
         right_PK=now.right_PK & ~hit_PK,
@@ -160,21 +206,27 @@ def _sure_and_wrong(
 
 
 def _unnamed(
-    rng: np.random.Generator, population: Population, now: Table, harm: float, rows_P: Rows
+    rng: np.random.Generator,
+    population: Population,
+    now: Table,
+    harm: float,
+    rows_P: Rows,
 ) -> Table:
     """Every sample loses its strategy's name with this probability."""
     return replace(
-        now, strategy_PK=np.where(rng.random(now.right_PK.shape) < harm, -1, now.strategy_PK)
+        now,
+        strategy_PK=np.where(rng.random(now.right_PK.shape) < harm, -1, now.strategy_PK),
     )
 
 
 def _one_answer(
-    rng: np.random.Generator, population: Population, now: Table, harm: float, rows_P: Rows
+    rng: np.random.Generator,
+    population: Population,
+    now: Table,
+    harm: float,
+    rows_P: Rows,
 ) -> Table:
-    """Every sample gives one and the same wrong answer with this probability.
-
-    Whatever the problem.
-    """
+    """Every sample gives one and the same wrong answer with this probability, in every problem."""
     hit_PK = rng.random(now.right_PK.shape) < harm
     return replace(
         now,
@@ -192,13 +244,20 @@ HARMS: Mapping[Harm, Harming] = {
 }
 
 
-def _draw(rng: np.random.Generator, rows: Table, index_P: NDArray[np.int64], num: int) -> Table:
+def _draw(
+    rng: np.random.Generator,
+    rows: Table,
+    index_P: NDArray[np.int64],
+    num: int,
+) -> Table:
     """`num` samples of each of these problems, with replacement.
 
     Problems are named "index|place".
     """
     size_P = rows.there_PK.sum(axis=1)[index_P]
-    at = (index_P[:, None], (rng.random((len(index_P), num)) * size_P[:, None]).astype(np.int64))
+    column_PK = (rng.random((len(index_P), num)) * size_P[:, None]).astype(np.int64)
+    at = (index_P[:, None], column_PK)
+    # The place too: a problem that was drawn twice is two problems of the probe set.
     names = tuple(f"{i}|{j}" for j, i in enumerate(index_P))
     return Table(
         names,
@@ -210,10 +269,16 @@ def _draw(rng: np.random.Generator, rows: Table, index_P: NDArray[np.int64], num
     )
 
 
-def _chosen(rng: np.random.Generator, rows: Table, num: int) -> NDArray[np.int64]:
+def _chosen(
+    rng: np.random.Generator,
+    rows: Table,
+    num: int,
+) -> NDArray[np.int64]:
     """Which problems the probe set has: all if as many are asked for, else drawn."""
     have = len(rows.problems)
-    return np.arange(have) if num == have else rng.choice(have, size=num, replace=num > have)
+    if num == have:
+        return np.arange(have)
+    return rng.choice(have, size=num, replace=num > have)
 
 
 def drawn(
@@ -239,7 +304,16 @@ def drawn(
         others = None
         if rest is not None and other is not None:
             others = Pair(other, _draw(rng, rest, other_P, design.num_samples))
-        out.append(Tables(main, tail_P, main, family_P, others, all_judged(main, others)))
+        out.append(
+            Tables(
+                main,
+                tail_P,
+                main,
+                family_P,
+                others,
+                all_judged(main, others),
+            )
+        )
     return out
 
 
@@ -253,8 +327,8 @@ def harmed(
     """The same with one quantity of the round harmed, from 0 (not) to 1 (all that there is)."""
 
     def worse(pair: Pair, rows_P: Rows | None = None) -> Pair:
-        everywhere = np.ones(len(pair.now.problems), dtype=bool)
-        rows_P = everywhere if rows_P is None else rows_P
+        if rows_P is None:
+            rows_P = np.ones(len(pair.now.problems), dtype=bool)
         apply = HARMS[quantity.harm]
         return Pair(pair.baseline, apply(rng, population, pair.now, harm, rows_P))
 

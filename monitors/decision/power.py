@@ -1,12 +1,12 @@
 """What the decision rule can see: how large a loss must be before it is noticed.
 
-By simulation through the rule's own evidence. A population of samples (a baseline's own, or a
-typical model's) is drawn from anew for the baseline and for every round, one quantity is harmed,
-and `guarded.quantities` and `evidence.loss_factors` do what they do in a run. Each quantity must
-reach the limit alone (the others are taken to bring nothing), with the loss there from the first
-round on. The bets' growth over a round is a sum over problems: its mean and its spreads (within and
-between baselines) are measured on `NUM_BASELINES` x `NUM_ROUNDS` rounds, and runs are drawn from
-the normal law with these.
+This is found by simulation through the rule's own evidence. A population of samples (a baseline's
+own, or a typical model's) is drawn from anew for the baseline and for every round, one quantity is
+harmed, and `guarded.quantities` and `evidence.loss_factors` do what they do in a run. Each quantity
+must reach the limit alone (the others are taken to bring nothing), with the loss there from the
+first round on. The bets' growth over a round is a sum over problems: its mean and its spreads
+(within and between baselines) are measured on `NUM_BASELINES` x `NUM_ROUNDS` rounds, and runs are
+drawn from the normal law with these.
 
 Suffixes as in `blocks.py`; `_B` bets, `_N` runs, `_R` rounds of a run, `_A` baselines.
 """
@@ -34,7 +34,7 @@ from ouroloop.monitors.names import Tier
 WITHIN = (1, 3, 10)
 """Rounds within which a loss that persists is to be noticed."""
 CHANCES = (0.80, 0.95)
-# Two rounds are the fewest that tell the spread within a baseline from that between baselines.
+# Two rounds are the fewest that separate the spread within a baseline from that between them.
 NUM_BASELINES, NUM_ROUNDS, NUM_RUNS = 20, 2, 2000
 HARM_L = np.geomspace(0.005, 1.0, 33)
 """Levels of harm; those between two at which everything is equally (un)likely are left out."""
@@ -76,7 +76,10 @@ class Power:
 class Growth(NamedTuple):
     """Log growth of the bets over rounds at one level of harm.
 
-    Mean_B, covariance between baselines and within one.
+    Attributes:
+        mean: (B,).
+        between: covariance between baselines, (B, B).
+        within: covariance within one, (B, B).
     """
 
     mean: Floats
@@ -105,24 +108,40 @@ def power(rule: DecisionRule, population: Population, design: Design) -> list[Po
         if isinstance(entry, Missing):
             out.append(_unknown(entry))
         else:
-            of = declared[entry.id.quantity]
-            out.append(
-                _Simulation(
-                    of, rule, population, runs, design, num_streams, share[entry.id]
-                ).power()
+            simulation = _Simulation(
+                declared=declared[entry.id.quantity],
+                rule=rule,
+                population=population,
+                runs=runs,
+                design=design,
+                num_streams=num_streams,
+                share=share[entry.id],
             )
+            out.append(simulation.power())
     return out
 
 
 def _unknown(missing: Missing) -> Power:
     """Nothing can be said of a quantity that is not measured."""
-    why = missing.reason if missing.why is Why.ABSENT else "too few samples per problem in a round"
+    why = "too few samples per problem in a round"
+    if missing.why is Why.ABSENT:
+        why = missing.reason
     return Power(missing.id.quantity, missing.quantity.name, why=why)
 
 
 @dataclass(frozen=True)
 class _Simulation:
-    """One quantity at many levels of harm."""
+    """One quantity at many levels of harm.
+
+    Attributes:
+        declared: the quantity.
+        rule: the rule whose bets are used.
+        population: what is drawn from.
+        runs: baselines, and rounds of each.
+        design: how much is sampled.
+        num_streams: planned in the run.
+        share: of the evidence that the quantity gets.
+    """
 
     declared: GuardedQuantity
     rule: DecisionRule
@@ -198,10 +217,7 @@ class _Simulation:
 
     @cached_property
     def _large(self) -> Tables:
-        """Every problem of the population with many samples.
-
-        What harm does to it is then known well.
-        """
+        """Every problem of the population with many samples: harm to it is known well."""
         others = self.population.others
         many = replace(
             self.design,
@@ -214,10 +230,8 @@ class _Simulation:
         return drawn(self.population, many, rngs[0], rngs[1:])[0]
 
     def _loss(self, harm: float) -> tuple[float, float]:
-        """(value at the baseline as shown, loss as shown) in the population itself.
-
-        Many samples, the same ones with and without the harm.
-        """
+        """(value at the baseline as shown, loss as shown) in the population itself."""
+        # The same samples with and without the harm: their own noise cancels.
         whole = self._find(self._large)
         hurt = self._find(self._harmed(self._large, harm, (SEED,)))
         size = hurt.size
@@ -226,7 +240,9 @@ class _Simulation:
         before, after = (
             float(np.nanmean(block_scores(q.pair.now, size, hurt.score))) for q in (whole, hurt)
         )
-        start = before if hurt.ceiling is None else min(before, hurt.ceiling)
+        start = before
+        if hurt.ceiling is not None:
+            start = min(before, hurt.ceiling)
         if hurt.relative:
             return hurt.as_shown(start), (start - after) / max(start, 1e-12)
         return hurt.as_shown(start), (start - after) * abs(hurt.shown[1])
@@ -258,9 +274,9 @@ def _spreads(by_baseline: list[Floats]) -> Growth:
 
 
 def noticed(growth: Growth, log_limit: float, horizon: int) -> Floats:
-    """Probability that the evidence has reached the limit by round 1, 2, ....
+    """Probability that the evidence has reached the limit by round 1, 2, ..., (R,).
 
-    The loss is there from round 1. As `evidence.weigh` mixes.
+    The loss is there from round 1; the evidence is mixed as in `evidence.weigh`.
     """
     rng = np.random.default_rng(SEED)
     num_rounds = min(max(WITHIN), horizon)
@@ -269,44 +285,43 @@ def noticed(growth: Growth, log_limit: float, horizon: int) -> Floats:
         for cov, shape in ((growth.between, (NUM_RUNS,)), (growth.within, (NUM_RUNS, num_rounds)))
     )
     log_e_NR = mixed(growth.mean + baseline_NB[:, None] + round_NRB, horizon)
-    return np.asarray(
-        (np.maximum.accumulate(log_e_NR, axis=1) >= log_limit).mean(axis=0), dtype=float
-    )
+    # Once reached, the tier has acted: what the evidence does later does not matter.
+    reached_NR = np.maximum.accumulate(log_e_NR, axis=1) >= log_limit
+    return np.asarray(reached_NR.mean(axis=0), dtype=float)
 
 
 def mixed(growth_NRB: Floats, horizon: int) -> Floats:
     """Logarithm of E after each round, (N, R), from each round's log growth.
 
-    `evidence.weigh` for many runs of one stream at once.
-
-    Per bet, sum_{j <= t} exp(L_j + ... + L_t) = exp(L_t) (1 + the same of t - 1).
+    It is `evidence.weigh` for many runs of one stream at once.
     """
+    planned = max(horizon, growth_NRB.shape[1])
     sum_NB, out = np.full(growth_NRB[:, 0].shape, -np.inf), []
     for t in range(growth_NRB.shape[1]):
+        # Per bet, sum_{j <= t} exp(L_j + ... + L_t) = exp(L_t) (1 + the same of t - 1).
         sum_NB = growth_NRB[:, t] + np.logaddexp(sum_NB, 0.0)
         started_N = np.logaddexp.reduce(sum_NB, axis=1) - np.log(sum_NB.shape[1])
-        left = max(horizon, growth_NRB.shape[1]) - t - 1
-        out.append(
-            np.logaddexp(started_N, np.log(left) if left else -np.inf)
-            - np.log(max(horizon, growth_NRB.shape[1]))
-        )
+        # Each beginning that has not been reached yet holds a bet that has won nothing.
+        left = planned - t - 1
+        later = np.log(left) if left else -np.inf
+        out.append(np.logaddexp(started_N, later) - np.log(planned))
     return np.stack(out, axis=1)
 
 
 def _normal(rng: np.random.Generator, covariance: Floats, shape: tuple[int, ...]) -> Floats:
     """Normal draws; negative eigenvalues of an estimated covariance count as 0."""
     values, vectors = np.linalg.eigh(covariance)
-    return np.asarray(
-        rng.standard_normal((*shape, len(values))) * np.sqrt(np.maximum(values, 0)) @ vectors.T,
-        dtype=float,
-    )
+    scale = np.sqrt(np.maximum(values, 0))
+    drawn_NB = rng.standard_normal((*shape, len(values))) * scale
+    return np.asarray(drawn_NB @ vectors.T, dtype=float)
 
 
 def _reach(losses: list[float], chances: list[float], wanted: float) -> float | None:
     """The least loss with this chance, between simulated ones by their logarithm.
 
-    None beyond the last.
+    None where not even the last one reaches it.
     """
+    # More harm is never seen less surely: what falls is noise of the simulation.
     rising = np.maximum.accumulate(chances)
     if rising[-1] < wanted:
         return None
@@ -314,4 +329,5 @@ def _reach(losses: list[float], chances: list[float], wanted: float) -> float | 
     if i == 0 or losses[i - 1] <= 0 or losses[i] <= losses[i - 1]:
         return losses[i]
     part = (wanted - rising[i - 1]) / (rising[i] - rising[i - 1])
-    return float(np.exp(np.log(losses[i - 1]) + part * (np.log(losses[i]) - np.log(losses[i - 1]))))
+    below, above = np.log(losses[i - 1]), np.log(losses[i])
+    return float(np.exp(below + part * (above - below)))

@@ -29,7 +29,11 @@ def change(guard: GuardReading) -> str:
     return f"{text} [{guard.note}]" if guard.note else text
 
 
-def head(tier: Tier, found: TierEvidence, watch_share: float) -> str:
+def head(
+    tier: Tier,
+    found: TierEvidence,
+    watch_share: float,
+) -> str:
     """Which tier acts, and on how much evidence."""
     beyond = "its tolerance"
     if tier is Tier.WATCH:
@@ -46,9 +50,9 @@ def losses(
     guards: Sequence[GuardReading],
     names: Mapping[StreamId, str],
 ) -> list[str]:
-    """A sentence per quantity that has evidence enough on its own (e-Bonferroni).
+    """A sentence for the driver, then one per quantity that has evidence enough on its own.
 
-    And in any case for the driver, which comes first.
+    Enough: e-Bonferroni over the streams.
     """
     guard = {g.stream: g for g in guards}
     out = []

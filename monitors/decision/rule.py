@@ -163,15 +163,14 @@ class DecisionRule:
         else:
             decision = self._compare(view, baselines, readings, history, baseline_readings or {})
         copied = copies(view.probe, view.round)
-        return replace(decision, reasons=(*decision.reasons, copied)) if copied else decision
+        if not copied:
+            return decision
+        return replace(decision, reasons=(*decision.reasons, copied))
 
     def _stopped(self, view: RoundView, readings: Sequence[Reading]) -> Decision | None:
         """The end of the run where nothing can be weighed, or nothing be trained on."""
-        errors = tuple(
-            f"{r.reason or r.name} (an error reading halts)"
-            for r in readings
-            if r.status == "error"
-        )
+        failed = [r for r in readings if r.status == "error"]
+        errors = tuple(f"{r.reason or r.name} (an error reading halts)" for r in failed)
         if errors:
             return Decision(view.round, Action.HALT, errors)
         if view.pool is not None and (sentence := nothing_passes(view.pool)):
@@ -204,12 +203,20 @@ class DecisionRule:
         # The promise covers what is measured; a run that has lost a quantity is not covered.
         if lost:
             return Decision(view.round, Action.HALT, lost, unmeasured=unmeasured)
-        shown = self._shown(guards, baselines[0].round, _values(readings), baseline_readings)
+        shown = self._shown(
+            guards,
+            baselines[0].round,
+            _values(readings),
+            baseline_readings,
+        )
         idle = tuple(m.id for m in missing if m.why is Why.IDLE)
         return Weighing(self, view, baselines, guards, idle, history).decide(shown, unmeasured)
 
     def measure(
-        self, view: RoundView, baseline: RoundView, first: RoundView
+        self,
+        view: RoundView,
+        baseline: RoundView,
+        first: RoundView,
     ) -> list[Guard | Missing]:
         """Every guarded quantity beside one baseline; `first`: the run's first one."""
         # For display: the first baseline is what everything is compared with by default.
@@ -232,6 +239,7 @@ class DecisionRule:
         for guard in guards:
             of = declared[guard.id.quantity]
             estimand = None
+            # The readings pick at the first baseline: at a later one they are another number.
             if guard.id.baseline == first or not of.picked_at_baseline:
                 estimand = of.estimand(self.main_family, guard.quantity.size)
             then = before.get(guard.id.baseline)
@@ -239,7 +247,10 @@ class DecisionRule:
         return tuple(out)
 
     def bets(
-        self, guards: Sequence[Guard], alpha: Mapping[Tier, float], idle: Sequence[StreamId] = ()
+        self,
+        guards: Sequence[Guard],
+        alpha: Mapping[Tier, float],
+        idle: Sequence[StreamId] = (),
     ) -> RoundBets:
         """A round's bets on every stream; NaN-free by construction.
 
@@ -263,8 +274,8 @@ class DecisionRule:
 
     def planned(self, streams: Sequence[StreamId]) -> int:
         """Streams of the whole run, those of baselines yet to come included."""
-        # Bonferroni and the shares of the evidence count what the run may come to have, so that
-        # no baseline that is added later changes what was promised before.
+        # Bonferroni and the shares of the evidence count all that the run may have later, so that
+        # no baseline that is added changes what was promised before.
         first = min((stream.baseline for stream in streams), default=0)
         num_first = sum(stream.baseline == first for stream in streams)
         return max(len(streams), self.num_baselines * num_first)

@@ -1,6 +1,4 @@
-"""The samples of a probe set as integer tables, a problem per row.
-
-Knows nothing of what is guarded.
+"""The samples of a probe set as integer tables, a problem per row; knows nothing of guards.
 
 Suffixes: `_P` problems, `_K` samples of a problem, `_N` rows of samples, `_A` answers.
 """
@@ -27,9 +25,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Table:
-    """The samples of one round as numbers, a problem per row.
-
-    Columns beyond a problem's own samples are padding.
+    """The samples of one round as numbers, a problem per row; the rest of a row is padding.
 
     Attributes:
         problems: their ids.
@@ -54,7 +50,9 @@ class Table:
         weight_PK = self.there_PK / size_P1 / max(len(self.problems), 1)
         read_PK = (self.answer_PK >= 0) & ~self.right_PK
         share_A = np.bincount(
-            self.answer_PK[read_PK], weights=weight_PK[read_PK], minlength=max(len(self.labels), 1)
+            self.answer_PK[read_PK],
+            weights=weight_PK[read_PK],
+            minlength=max(len(self.labels), 1),
         )
         return np.asarray(share_A, dtype=float)
 
@@ -112,14 +110,20 @@ class Tables:
     has_tail: bool = False
 
 
-def tables_of(baseline: Samples, probe: Samples, main_family: str, tail_slice: str) -> Tables:
+def tables_of(
+    baseline: Samples,
+    probe: Samples,
+    main_family: str,
+    tail_slice: str,
+) -> Tables:
     """The samples of a baseline and of a round as tables."""
     then, now = of(baseline, "family", main_family), of(probe, "family", main_family)
     main = pair(then, now)
     # The baseline says which problems are in the tail: a round cannot take them out.
     in_tail = set(of(then, "slice", tail_slice).problem)
     tail_P = np.array(
-        [i for i, p in enumerate(main.baseline.problems) if p in in_tail], dtype=np.int64
+        [i for i, p in enumerate(main.baseline.problems) if p in in_tail],
+        dtype=np.int64,
     )
     families = scores.families_with_strategies(baseline)
     named = [
@@ -149,7 +153,7 @@ def _families_of(samples: Samples, problems: tuple[str, ...]) -> Ints:
 def pair(baseline: Samples, now: Samples) -> Pair:
     """Both over the problems of which the baseline has scored samples, with common codes.
 
-    Where `now` has none: padding.
+    A problem of which `now` has none is a row of padding.
     """
     scored = [s.where(np.isfinite(s.correct)) for s in (baseline, now)]
     # Sorted, here and below: no code may depend on the order of the rows.
@@ -192,12 +196,21 @@ def all_judged(main: Pair, others: Pair | None) -> Pair:
 
 
 def table(
-    samples: Samples, problems: Sequence[str], strategies: Sequence[str], answers: Sequence[str]
+    samples: Samples,
+    problems: Sequence[str],
+    strategies: Sequence[str],
+    answers: Sequence[str],
 ) -> Table:
-    """The scored rows of these problems, with codes into `strategies` and `answers`.
+    """The scored rows of these problems as a table.
 
-    Others and None get -1. The order of a problem's rows is `permuted`: the same for every order
-    of the same rows, see `monitors/estimators/order.py`.
+    The order of a problem's rows is `permuted`: the same for every order of the same rows, see
+    `monitors/estimators/order.py`.
+
+    Args:
+        samples: the rows.
+        problems: the table's rows.
+        strategies: what strategy codes index; others and None get -1.
+        answers: the same for answers.
     """
     rows = samples.where(np.isfinite(samples.correct))
     place = {p: i for i, p in enumerate(problems)}
@@ -214,21 +227,35 @@ def table(
     at = (problem_N, column_N)
     there[at], right[at] = True, rows.correct == 1
     for grid, values, known in zip(
-        named, (rows.strategy, rows.answer), (strategies, answers), strict=True
+        named,
+        (rows.strategy, rows.answer),
+        (strategies, answers),
+        strict=True,
     ):
         index = {label: i for i, label in enumerate(known)}
         grid[at] = [index.get(value, -1) for value in values]
-    return shuffled(Table(tuple(problems), there, right, named[0], named[1], tuple(answers)))
+    return shuffled(
+        Table(
+            tuple(problems),
+            there,
+            right,
+            named[0],
+            named[1],
+            tuple(answers),
+        )
+    )
 
 
 def shuffled(rows: Table) -> Table:
-    """The same with every problem's samples in a random order that their content alone decides.
-
-    See `monitors/estimators/order.py`.
-    """
+    """The same with every problem's samples in a random order that their content alone decides."""
     problem_N, column_N = rows.there_PK.nonzero()
     at = (problem_N, column_N)
-    order_N = permuted(problem_N, rows.right_PK[at], rows.strategy_PK[at], rows.answer_PK[at])
+    order_N = permuted(
+        problem_N,
+        rows.right_PK[at],
+        rows.strategy_PK[at],
+        rows.answer_PK[at],
+    )
     source_PK = np.zeros(rows.there_PK.shape, dtype=np.int64)
     source_PK[at] = column_N[order_N]
     there = rows.there_PK

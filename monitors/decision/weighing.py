@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Weighing:
-    """All that one decision hangs on.
+    """All that one decision depends on.
 
     Attributes:
         rule: the rule.
@@ -50,7 +50,9 @@ class Weighing:
     history: Sequence[Decision]
 
     def decide(
-        self, shown: tuple[GuardReading, ...], unmeasured: tuple[Unmeasured, ...]
+        self,
+        shown: tuple[GuardReading, ...],
+        unmeasured: tuple[Unmeasured, ...],
     ) -> Decision:
         """The decision; `shown`, `unmeasured`: what it says of each quantity."""
         weights = {tier: self._weight(tier) for tier in Tier}
@@ -65,7 +67,12 @@ class Weighing:
         if acting is not None:
             mode = self._mode(found[acting].driver)
             head = reasons.head(acting, found[acting], self.rule.watch_share)
-            first, *more = reasons.losses(weights[acting], found[acting], shown, names)
+            first, *more = reasons.losses(
+                weights[acting],
+                found[acting],
+                shown,
+                names,
+            )
             sentences += [f"{head}: {first}", *more]
         starved = self._starved()
         if starved:
@@ -153,9 +160,9 @@ class Weighing:
         )
 
     def _audits(self, names: Mapping[StreamId, str]) -> tuple[Audit, ...]:
-        """What became of the quantity that drove each action.
+        """Whether the quantity that drove each action is back within its tolerance.
 
-        Back within its tolerance, with the same guarantee, or not (yet).
+        With the same guarantee as HALT's.
         """
         out = []
         now = self._bets.recover
@@ -197,13 +204,10 @@ class Weighing:
         return attribute(self.view, baseline, self.rule.main_family, self.rule.tail_slice)
 
     def _starved(self) -> str:
-        """The sentence when too little was kept, else "".
-
-        Fewer than `min_kept`, or significantly below `min_yield` (watch_alpha split over the
-        rounds).
-        """
+        """The sentence when too little was kept, else ""."""
         pool = self.view.pool
         if pool is None or not len(pool.kept):
             return ""
+        # One-sided, and WATCH's alpha is split over the rounds: a two-sided interval has two ends.
         level = 1 - 2 * self.rule.watch_alpha / self.rule.rounds
         return starves(pool, self.rule.min_yield, level, self.rule.min_kept) or ""

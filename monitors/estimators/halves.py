@@ -37,5 +37,7 @@ def first_half(samples: Samples) -> NDArray[np.bool_]:
     order_N = permuted(problem_N, right_N, strategy_N, answer_N)
     place_N = np.arange(len(samples)) - np.repeat(np.cumsum(size_P) - size_P, size_P)
     first_N = np.zeros(len(samples), dtype=bool)
-    first_N[order_N[place_N < size_P.max(initial=0) // 2]] = True
+    # The same columns for every problem, as the decision rule's tables cut them.
+    half = size_P.max(initial=0) // 2
+    first_N[order_N[place_N < half]] = True
     return first_N

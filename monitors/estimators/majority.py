@@ -33,7 +33,9 @@ def majority_at(samples: Samples, k: int) -> Scores:
 
 
 def right_votes(
-    correct: Sequence[float | bool | None], answer: Sequence[str | None], k: int
+    correct: Sequence[float | bool | None],
+    answer: Sequence[str | None],
+    k: int,
 ) -> float:
     """maj@k of one problem's samples, in [0, 1].
 
@@ -57,7 +59,7 @@ def right_votes(
     scored = [
         (bool(right), said)
         for right, said in zip(correct, answer, strict=True)
-        if right is not None and right == right  # NaN differs from itself
+        if right is not None and right == right  # NaN differs from itself: unscored
     ]
     if len(correct) < k or not scored:
         return float("nan")
@@ -67,11 +69,21 @@ def right_votes(
         judged = [right for right, other in scored if other == said]
         if judged and 2 * sum(judged) > len(judged):
             winners.append(votes[said])
-    return _vote(tuple(sorted(winners)), tuple(sorted(votes.values())), len(correct), k)
+    return _vote(
+        tuple(sorted(winners)),
+        tuple(sorted(votes.values())),
+        len(correct),
+        k,
+    )
 
 
 @lru_cache(maxsize=8192)
-def _vote(winners: tuple[int, ...], votes: tuple[int, ...], num_samples: int, k: int) -> float:
+def _vote(
+    winners: tuple[int, ...],
+    votes: tuple[int, ...],
+    num_samples: int,
+    k: int,
+) -> float:
     """The chance that one of the right answers wins the vote of a random k-subset.
 
     Counts, for each right answer and each number j of votes for it, the subsets in which no other
@@ -89,6 +101,8 @@ def _vote(winners: tuple[int, ...], votes: tuple[int, ...], num_samples: int, k:
         others = list(votes)
         others.remove(own)
         for j in range(1, min(own, k) + 1):
+            # Answers given fewer than j times cannot reach j: any number of their votes will do,
+            # and so will any number of abstentions.
             free = num_samples - sum(votes) + sum(count for count in others if count < j)
             rivals = [count for count in others if count >= j]
             total += comb(own, j) * sum(
@@ -98,7 +112,11 @@ def _vote(winners: tuple[int, ...], votes: tuple[int, ...], num_samples: int, k:
     return total / comb(num_samples, k)
 
 
-def _ways(rivals: Sequence[int], j: int, k: int) -> dict[tuple[int, int], int]:
+def _ways(
+    rivals: Sequence[int],
+    j: int,
+    k: int,
+) -> dict[tuple[int, int], int]:
     """(Votes spent on rivals that could reach j, rivals tied at j) -> number of subsets."""
     ways = {(0, 0): 1}
     for count in rivals:

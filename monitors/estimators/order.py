@@ -11,8 +11,8 @@ what they are. Two simpler ways fail:
   over rounds.
 
 So the rows are sorted by content and then permuted by a generator that is seeded with a digest of
-the content of the whole probe set. Sorting makes the result the same for every order of the same rows;
-equal rows are interchangeable. The digest behaves as a random function: given the multiset of
+the content of the whole probe set. Sorting makes the result the same for every order of the same
+rows; equal rows are interchangeable. The digest behaves as a random function: given the multiset of
 samples each order is as likely as any other, which is what independent samples have too, and
 another round has another multiset and so a fresh permutation. A baseline, whose samples stay,
 keeps its order.
@@ -44,6 +44,7 @@ def permuted(problem_N: Ints, *content_N: NDArray[np.generic]) -> Ints:
         gives rows of the same content in the same places.
     """
     ranks = [_ranks(values) for values in (problem_N, *content_N)]
+    # lexsort takes its last key first: problem by problem, then by content.
     canonical_N = np.lexsort(ranks[::-1])
     digest = hashlib.sha256(SEED)
     for rank_N in ranks:
@@ -54,6 +55,6 @@ def permuted(problem_N: Ints, *content_N: NDArray[np.generic]) -> Ints:
 
 
 def _ranks(values_N: NDArray[np.generic]) -> Ints:
-    """Dense ranks, so that values which are missing elsewhere in a list of labels change nothing."""
+    """Dense ranks, so that labels which no row has change nothing."""
     ranks_N: Ints = np.unique(values_N, return_inverse=True)[1].astype(np.int64).ravel()
     return ranks_N

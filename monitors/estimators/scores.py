@@ -1,6 +1,4 @@
-"""One number per problem from a probe's samples.
-
-What readings average and the decision rule compares with round 0.
+"""One number per problem from a probe's samples: what readings average.
 
 Every function is a symmetric function of a problem's samples: row order never matters. Unscored
 rows (correct NaN) are left out.
@@ -28,6 +26,8 @@ Scores = dict[str, float]
 """problem -> score; NaN where the problem is too small for it."""
 Score = Callable[[Samples], Scores]
 
+# One split wastes half of the samples; the spread that is left after 32 is small beside that of
+# the samples, and time grows with the number.
 NUM_SPLITS = 32
 SEED = 20_240
 
@@ -74,12 +74,10 @@ def families_with_strategies(*probes: Samples) -> set[str]:
 
 
 def distinct_correct_pairs(samples: Samples, families: Collection[str] | None = None) -> Scores:
-    """DCP per problem (see `distinct_pair_share`), for problems of `families` (default.
+    """DCP per problem (see `distinct_pair_share`), for the problems of these families.
 
-    Those with strategies).
-
-    Right samples without a strategy id count as one strategy of their own, so a failing
-    canonicaliser never looks like diversity.
+    `families` None: those with strategies. Right samples without a strategy id count as one
+    strategy of their own, so a failing canonicaliser never looks like diversity.
     """
     rows = scored(_within(samples, families))
     problems, num_P, right_P, problem_N = _counts(rows)
@@ -91,13 +89,9 @@ def distinct_correct_pairs(samples: Samples, families: Collection[str] | None = 
 def correct_pairs(samples: Samples, families: Collection[str] | None = None) -> Scores:
     """P(two samples are both right) per problem, acc^2, unbiased: c (c - 1) / [k (k - 1)]."""
     problems, num_P, right_P, _ = _counts(scored(_within(samples, families)))
-    return dict(
-        zip(
-            problems,
-            distinct_pair_share(num_P, right_P, np.zeros(len(problems))).tolist(),
-            strict=True,
-        )
-    )
+    # No pair counts as the same: what is left of DCP is that both are right.
+    share_P = distinct_pair_share(num_P, right_P, np.zeros(len(problems)))
+    return dict(zip(problems, share_P.tolist(), strict=True))
 
 
 def gini_simpson(samples: Samples) -> Scores:
@@ -124,14 +118,11 @@ def collisions(samples: Samples) -> Scores:
     known_N = answer_N >= 0
     width = max(len(labels), 1)
     keys, count_M = np.unique(problem_N[known_N] * width + answer_N[known_N], return_counts=True)
-    share_M = count_M / num_P[keys // width]
-    return dict(
-        zip(
-            problems,
-            collision(keys // width, keys % width, share_M, len(problems)).tolist(),
-            strict=True,
-        )
-    )
+    problem_M, answer_M = keys // width, keys % width
+    # A share of all samples: an unreadable answer collides with nothing.
+    share_M = count_M / num_P[problem_M]
+    score_P = collision(problem_M, answer_M, share_M, len(problems))
+    return dict(zip(problems, score_P.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -140,10 +131,13 @@ class Votes:
 
     Confidence and vote come from different halves.
 
-    confidence_RP: share of the first half's winner in the second half. correct_RP: whether that
-    winner is right. num_RP: second half's size. first_RP: the winner's share in the first half:
-    biased up as a confidence, but independent of the second half's noise, so that grouping by it
-    biases nothing.
+    Attributes:
+        problems: their ids, (P,).
+        confidence_RP: share of the first half's winner in the second half.
+        correct_RP: whether that winner is right.
+        num_RP: the second half's size.
+        first_RP: the winner's share in the first half: biased up as a confidence, but independent
+            of the second half's noise, so that grouping by it biases nothing.
     """
 
     problems: list[str]
@@ -154,17 +148,15 @@ class Votes:
 
     def overconfidence(self) -> Scores:
         """Mean over splits of confidence - correct, in [-1, 1], per problem."""
-        return dict(
-            zip(
-                self.problems,
-                (self.confidence_RP - self.correct_RP).mean(axis=0).tolist(),
-                strict=True,
-            )
-        )
+        gap_P = (self.confidence_RP - self.correct_RP).mean(axis=0)
+        return dict(zip(self.problems, gap_P.tolist(), strict=True))
 
 
 def split_halves(
-    rank_key_N: tuple[Ints, ...], problem_N: Ints, num_splits: int, size: int | None = None
+    rank_key_N: tuple[Ints, ...],
+    problem_N: Ints,
+    num_splits: int,
+    size: int | None = None,
 ) -> Iterator[tuple[Bools, Bools]]:
     """Random halves A and B of each problem's rows (B has one more when odd).
 
@@ -172,7 +164,7 @@ def split_halves(
     rows are interchangeable), then permuted at random.
 
     Args:
-        rank_key_N: what tells the rows of a problem apart.
+        rank_key_N: what distinguishes the rows of a problem.
         problem_N: each row's problem, as a number.
         num_splits: how many pairs of halves.
         size: halve that many rows of each problem, other ones in every split; None: all.
@@ -186,16 +178,23 @@ def split_halves(
     start_P = np.cumsum(size_P) - size_P
     sorted_N = problem_N[canonical]
     place_N = np.arange(len(canonical)) - start_P[sorted_N]
-    used_N = size_P[sorted_N] if size is None else np.minimum(size_P[sorted_N], size)
+    used_N = size_P[sorted_N]
+    if size is not None:
+        used_N = np.minimum(used_N, size)
     for _ in range(num_splits):
         first_N, second_N = np.zeros((2, len(canonical)), dtype=bool)
+        # A random number below 1 beside the problem's: shuffled within each problem.
         order_N = canonical[np.argsort(sorted_N + rng.random(len(canonical)))]
         first_N[order_N] = place_N < used_N // 2
         second_N[order_N] = (place_N >= used_N // 2) & (place_N < used_N)
         yield first_N, second_N
 
 
-def votes(samples: Samples, size: int, num_splits: int = NUM_SPLITS) -> Votes:
+def votes(
+    samples: Samples,
+    size: int,
+    num_splits: int = NUM_SPLITS,
+) -> Votes:
     """Votes of half of `size` samples, for every problem with so many scored ones (M10).
 
     One half votes, the other says how sure the vote is. With `num_splits` random choices of the
@@ -209,7 +208,8 @@ def votes(samples: Samples, size: int, num_splits: int = NUM_SPLITS) -> Votes:
     rows = scored(samples)
     problems, problem_N = codes(rows.problem)
     large_P = np.bincount(problem_N, minlength=len(problems)) >= max(size, 2)
-    rows = rows.where(large_P[problem_N]) if len(rows) else rows
+    if len(rows):
+        rows = rows.where(large_P[problem_N])
     problems, problem_N = codes(rows.problem)
     if not problems:
         return Votes([], *(np.zeros((num_splits, 0)) for _ in range(4)))
@@ -220,10 +220,16 @@ def votes(samples: Samples, size: int, num_splits: int = NUM_SPLITS) -> Votes:
     correct_M = np.bincount(cell_N, weights=rows.correct) / np.bincount(cell_N)
     out = np.zeros((4, num_splits, len(problems)))
     rng = np.random.default_rng(SEED + 1)
-    halves = split_halves((rows.correct.astype(np.int64), answer_N), problem_N, num_splits, size)
+    halves = split_halves(
+        (rows.correct.astype(np.int64), answer_N),
+        problem_N,
+        num_splits,
+        size,
+    )
     for index, (first_N, second_N) in enumerate(halves):
         first_M = np.bincount(cell_N[first_N], minlength=len(keys)) * readable_M
         second_M = np.bincount(cell_N[second_N], minlength=len(keys))
+        # By problem, then by votes; the random key breaks ties.
         order = np.lexsort((rng.random(len(keys)), -first_M, problem_M))
         winner_P = order[np.searchsorted(problem_M[order], np.arange(len(problems)))]
         num_P = np.bincount(problem_N[second_N], minlength=len(problems))

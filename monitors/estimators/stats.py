@@ -1,6 +1,6 @@
 """Intervals and tests over clusters: pure functions of arrays, one entry per cluster.
 
-Knows nothing of monitors.
+The one interval module of the project; it knows nothing of monitors.
 
 Suffixes: `_P` problems (clusters). Samples of one problem are never treated as independent of each
 other.
@@ -19,11 +19,14 @@ from scipy.special import betaincinv, ndtri, stdtr, stdtrit
 Floats = NDArray[np.float64]
 NAN = float("nan")
 
+# Less spread than this is what rounding leaves of equal scores.
+ROUNDING = 1e-12
+
 
 class Estimate(NamedTuple):
     """A value, its two-sided interval (95 % unless asked otherwise), the clusters behind it.
 
-    NaN: undefined.
+    A part that is undefined is NaN.
     """
 
     value: float
@@ -44,8 +47,11 @@ def effective_df(residual_P: Floats) -> float:
     1)) / P.
     """
     square = float(np.sum(residual_P**2))
-    scaled = float(np.sum((residual_P / np.sqrt(square)) ** 4)) if square > 0 else 0.0
-    return df_of_moments(len(residual_P), scaled)
+    fourth = 0.0
+    if square > 0:
+        # Scaled before the fourth power, or large residuals would overflow.
+        fourth = float(np.sum((residual_P / np.sqrt(square)) ** 4))
+    return df_of_moments(len(residual_P), fourth)
 
 
 def df_of_moments(num: int, fourth: float) -> float:
@@ -53,7 +59,10 @@ def df_of_moments(num: int, fourth: float) -> float:
     if num < 2 or fourth <= 0:
         return max(1.0, num - 1.0)
     excess = num * fourth - (num - 3) / (num - 1)
-    return float(np.clip(2 * num / excess, 1, num - 1)) if excess > 0 else num - 1.0
+    # Tails lighter than the normal law's would give more than P - 1; no more is claimed.
+    if excess <= 0:
+        return num - 1.0
+    return float(np.clip(2 * num / excess, 1, num - 1))
 
 
 def clopper_pearson(hits: float, num: float, level: float = 0.95) -> tuple[float, float]:
@@ -62,23 +71,28 @@ def clopper_pearson(hits: float, num: float, level: float = 0.95) -> tuple[float
     Source: Clopper & Pearson 1934.
     """
     tail = (1 - level) / 2
-    low = float(betaincinv(hits, num - hits + 1, tail)) if hits > 0 else 0.0
-    high = float(betaincinv(hits + 1, num - hits, 1 - tail)) if hits < num else 1.0
+    low, high = 0.0, 1.0
+    # The beta quantiles are not defined at the ends, where the limits are 0 and 1.
+    if hits > 0:
+        low = float(betaincinv(hits, num - hits + 1, tail))
+    if hits < num:
+        high = float(betaincinv(hits + 1, num - hits, 1 - tail))
     return low, high
 
 
 def binomial(hits: int, num: int, level: float = 0.95) -> Estimate:
     """Share of independent units with its exact interval; undefined for num = 0. Range [0, 1]."""
-    return Estimate(hits / num, *clopper_pearson(hits, num, level), num) if num else UNDEFINED
+    if not num:
+        return UNDEFINED
+    low, high = clopper_pearson(hits, num, level)
+    return Estimate(hits / num, low, high, num)
 
 
 def mean(score_P: ArrayLike, level: float = 0.95) -> Estimate:
     """Mean of one score per cluster with a t interval (df: `effective_df`).
 
-    NaN scores are left out.
-
-    For unbounded scores (nats, tokens). One cluster: value without an interval. All scores equal:
-    an interval of width 0.
+    For unbounded scores (nats, tokens). NaN scores are left out. One cluster: value without an
+    interval. All scores equal: an interval of width 0.
     """
     x_P = _finite(score_P)
     if len(x_P) == 0:
@@ -86,26 +100,26 @@ def mean(score_P: ArrayLike, level: float = 0.95) -> Estimate:
     value = float(x_P.mean())
     if len(x_P) == 1:
         return Estimate(value, NAN, NAN, 1)
-    half = float(
-        stdtrit(effective_df(x_P - value), (1 + level) / 2) * x_P.std(ddof=1) / np.sqrt(len(x_P))
-    )
+    se = float(x_P.std(ddof=1) / np.sqrt(len(x_P)))
+    half = float(stdtrit(effective_df(x_P - value), (1 + level) / 2)) * se
     return Estimate(value, value - half, value + half, len(x_P))
 
 
 def share(
-    hits_P: ArrayLike, total_P: ArrayLike, num_samples: float | None = None, level: float = 0.95
+    hits_P: ArrayLike,
+    total_P: ArrayLike,
+    num_samples: float | None = None,
+    level: float = 0.95,
 ) -> Estimate:
     """sum(hits) / sum(totals) with 0 <= hits <= totals, clustered.
 
-    Range [0, 1]; undefined when the totals are 0.
-
-    Exact binomial interval at the effective sample size n* = v (1 - v) / se^2 * (z / t_df)^2, where
-    se is the clustered (linearised) standard error. n* lies between the number of clusters P (each
-    cluster one coin: the most that scores in [0, 1] can vary) and `num_samples` (default: the sum
-    of totals). At 0 and 1 that bound is n* = P: P(all P scores are 0) <= (1 - mean)^P for any score
-    in [0, 1], so 1 - 0.025^(1/P) is an honest upper limit however the samples of a problem depend
-    on each other. Source: Korn & Graubard 1998 (Survey Methodology 24); the lower limit n* >= P and
-    `effective_df` are ours.
+    Range [0, 1]; undefined when the totals are 0. Exact binomial interval at the effective sample
+    size n* = v (1 - v) / se^2 * (z / t_df)^2, where se is the clustered (linearised) standard
+    error. n* lies between the number of clusters P (each cluster one coin: the most that scores in
+    [0, 1] can vary) and `num_samples` (default: the sum of totals). At 0 and 1 that bound is n* =
+    P: P(all P scores are 0) <= (1 - mean)^P for any score in [0, 1], so 1 - 0.025^(1/P) is an
+    honest upper limit however the samples of a problem depend on each other. Source: Korn &
+    Graubard 1998 (Survey Methodology 24); the lower limit n* >= P and `effective_df` are ours.
     """
     hits, total = np.asarray(hits_P, dtype=float), np.asarray(total_P, dtype=float)
     used = np.isfinite(hits) & np.isfinite(total) & (total > 0)
@@ -117,7 +131,8 @@ def share(
     effective = float(num)
     residual_P = hits - value * total
     variance = num / max(num - 1, 1) * float(np.sum(residual_P**2)) / weight**2
-    if variance > 1e-12 * value * (1 - value) and num > 1:  # less is rounding: equal scores
+    # Equal scores have no spread between clusters: then n* stays at the number of clusters.
+    if variance > ROUNDING * value * (1 - value) and num > 1:
         tail = (1 + level) / 2
         shrink = float(ndtri(tail) / stdtrit(effective_df(residual_P), tail))
         most = max(float(num), weight if num_samples is None else num_samples)
@@ -126,17 +141,23 @@ def share(
 
 
 def mean_in_unit(
-    score_P: ArrayLike, num_samples: float | None = None, level: float = 0.95
+    score_P: ArrayLike,
+    num_samples: float | None = None,
+    level: float = 0.95,
 ) -> Estimate:
     """Mean of one score in [0, 1] per cluster (a problem's pass@1, DCP, ...).
 
-    With the interval of `share`.
+    The interval is that of `share`.
 
-    `num_samples`: samples behind all scores, the most that the mean can be worth; default: no such
-    limit (infinity).
+    Args:
+        score_P: a score per cluster; NaN ones are left out.
+        num_samples: samples behind all scores, the most that the mean can be worth; None: no such
+            limit.
+        level: of the interval.
     """
     x_P = _finite(score_P)
-    return share(x_P, np.ones(len(x_P)), np.inf if num_samples is None else num_samples, level)
+    most = np.inf if num_samples is None else num_samples
+    return share(x_P, np.ones(len(x_P)), most, level)
 
 
 def ratio(top_P: ArrayLike, bottom_P: ArrayLike, level: float = 0.95) -> Estimate:
@@ -165,7 +186,12 @@ def ratio(top_P: ArrayLike, bottom_P: ArrayLike, level: float = 0.95) -> Estimat
 class Paired:
     """Mean of `current - scale * reference` over the problems that both have.
 
-    `bound`: their largest possible size.
+    Attributes:
+        value: the mean difference.
+        se: its standard error; 0 when all differences are equal.
+        df: degrees of freedom of `se`.
+        num_clusters: problems that both have.
+        bound: the largest possible size of a difference.
     """
 
     value: float
@@ -175,30 +201,25 @@ class Paired:
     bound: float
 
     def interval(self, level: float = 0.95) -> Estimate:
-        """Two-sided t interval; when every difference is the same.
-
-        The exact limit that `p_below` inverts to.
-        """
+        """Two-sided t interval; the exact limits of `p_below` when all differences are equal."""
         if self.num_clusters == 0:
             return UNDEFINED
         if self.se > 0:
             half = float(stdtrit(self.df, (1 + level) / 2)) * self.se
             return Estimate(self.value, self.value - half, self.value + half, self.num_clusters)
+        # No spread was seen, but problems that were not drawn may differ: the largest share of
+        # them that would still leave none in this sample with the chance that the level allows.
         unseen = 1 - ((1 - level) / 2) ** (1 / self.num_clusters)
-        low, high = (
-            self.value - (self.value + self.bound) * unseen,
-            self.value + (self.bound - self.value) * unseen,
-        )
+        low = self.value - (self.value + self.bound) * unseen
+        high = self.value + (self.bound - self.value) * unseen
         return Estimate(self.value, low, high, self.num_clusters)
 
     def p_below(self, threshold: float = 0.0) -> float:
         """One-sided p-value of "the true mean is at least `threshold`".
 
-        Small when the mean lies clearly below it.
-
-        t test. When all P differences are equal (se = 0) the exact bound ((bound - threshold) /
-        (bound - value))^P: a mean of at least `threshold` leaves at most that probability to a
-        single difference as low as `value`.
+        Small when the mean lies clearly below it. A t test; when all P differences are equal
+        (se = 0) the exact bound ((bound - threshold) / (bound - value))^P: a mean of at least
+        `threshold` leaves at most that probability to a single difference as low as `value`.
         """
         if self.num_clusters == 0:
             return NAN
@@ -217,9 +238,13 @@ def paired(
 ) -> Paired:
     """Compare two scores problem by problem, over the shared problems with both scores defined.
 
-    Args: current: problem -> score. reference: problem -> score; frozen. scale: the difference is
-        `current - scale * reference`; 0.9 asks for "90 % of the reference" without a ratio. bound:
-        the largest possible size of a difference (1 for scores in [0, 1], 2 for scores in [-1, 1]).
+    Args:
+        current: problem -> score.
+        reference: problem -> score; frozen.
+        scale: the difference is `current - scale * reference`; 0.9 asks for "90 % of the
+            reference" without a ratio.
+        bound: the largest possible size of a difference (1 for scores in [0, 1], 2 for scores in
+            [-1, 1]).
 
     Source: Miller 2024 (2411.00640), paired and clustered differences.
     """
@@ -230,50 +255,39 @@ def paired(
         return Paired(NAN, NAN, NAN, 0, bound)
     value = float(difference_P.mean())
     spread = float(difference_P.std(ddof=1)) if num > 1 else 0.0
-    spread = 0.0 if spread < 1e-12 else spread
+    # What rounding leaves of equal differences is no spread: the exact bound applies.
+    if spread < ROUNDING:
+        spread = 0.0
     return Paired(
-        value, spread / float(np.sqrt(num)), effective_df(difference_P - value), num, bound
+        value,
+        spread / float(np.sqrt(num)),
+        effective_df(difference_P - value),
+        num,
+        bound,
     )
 
 
 def balanced_accuracy(positive: Estimate, negative: Estimate) -> Estimate:
-    """(sensitivity + specificity) / 2 with the MOVER interval.
+    """(sensitivity + specificity) / 2 with the MOVER interval of the two shares' own intervals.
 
-    From the two shares' own intervals. Range [0, 1], chance 0.5.
-
-    Undefined without both classes. Takes the two as independent (they come from different drafts).
-    Source: Zou & Donner 2008 (Statistics in Medicine 27), after Newcombe 1998.
+    Range [0, 1], chance 0.5. Undefined without both classes. Takes the two as independent (they
+    come from different drafts). Source: Zou & Donner 2008 (Statistics in Medicine 27), after
+    Newcombe 1998.
     """
     if not (positive.num_clusters and negative.num_clusters):
         return UNDEFINED
     value = (positive.value + negative.value) / 2
-    low = value - float(np.hypot(positive.value - positive.low, negative.value - negative.low)) / 2
-    high = (
-        value + float(np.hypot(positive.high - positive.value, negative.high - negative.value)) / 2
-    )
-    return Estimate(value, low, high, min(positive.num_clusters, negative.num_clusters))
-
-
-def benjamini_yekutieli(p_S: ArrayLike) -> Floats:
-    """Adjusted p-values; NaN counts as 1.
-
-    Rejecting those <= q keeps the false discovery rate <= q under any dependence.
-
-    min over larger ranks j of p_(j) S (1 + 1/2 + ... + 1/S) / j, cut at 1.
-    Source: Benjamini & Yekutieli 2001 (Annals of Statistics 29).
-    """
-    p = np.nan_to_num(np.asarray(p_S, dtype=float), nan=1.0)
-    num = len(p)
-    rank = np.arange(1, num + 1)
-    order = np.argsort(p, kind="stable")
-    adjusted = np.minimum.accumulate((p[order] * num * np.sum(1 / rank) / rank)[::-1])[::-1]
-    out = np.empty(num)
-    out[order] = np.minimum(adjusted, 1.0)
-    return out
+    below = np.hypot(positive.value - positive.low, negative.value - negative.low)
+    above = np.hypot(positive.high - positive.value, negative.high - negative.value)
+    num = min(positive.num_clusters, negative.num_clusters)
+    return Estimate(value, value - float(below) / 2, value + float(above) / 2, num)
 
 
 def jackknife(
-    value: float, without_G: ArrayLike, num_clusters: int, level: float = 0.95
+    value: float,
+    without_G: ArrayLike,
+    num_clusters: int,
+    level: float = 0.95,
 ) -> Estimate:
     """A statistic with the t interval from leaving out one group of clusters at a time, G - 1 df.
 
@@ -284,44 +298,48 @@ def jackknife(
     """
     without = np.asarray(without_G, dtype=float)
     num = len(without)
-    if num < 2 or not np.isfinite(value) or not np.isfinite(without).all():
-        return Estimate(value, NAN, NAN, num_clusters) if np.isfinite(value) else UNDEFINED
-    half = float(
-        stdtrit(num - 1, (1 + level) / 2)
-        * np.sqrt((num - 1) / num * np.sum((without - without.mean()) ** 2))
-    )
+    if not np.isfinite(value):
+        return UNDEFINED
+    if num < 2 or not np.isfinite(without).all():
+        return Estimate(value, NAN, NAN, num_clusters)
+    square = np.sum((without - without.mean()) ** 2)
+    se = float(np.sqrt((num - 1) / num * square))
+    half = float(stdtrit(num - 1, (1 + level) / 2)) * se
     return Estimate(value, value - half, value + half, num_clusters)
 
 
 def jackknife_groups(num_clusters: int, most: int = 20) -> NDArray[np.int64]:
-    """A group for each cluster, at most `most` of them, equally large.
+    """A group for each cluster, (P,): at most `most` groups, equally large.
 
-    Neighbours (as sorted by name) in different groups.
+    Neighbours (as sorted by name) lie in different groups.
     """
-    return np.asarray(np.arange(num_clusters) % min(most, max(num_clusters, 1)), dtype=np.int64)
+    # Twenty groups: 19 degrees of freedom widen the interval by 7 %, and more only cost time.
+    num_groups = min(most, max(num_clusters, 1))
+    return np.asarray(np.arange(num_clusters) % num_groups, dtype=np.int64)
 
 
 def difference(left: Estimate, right: Estimate) -> Estimate:
     """Difference, left less right, of two independent estimates.
 
-    MOVER interval from their own. Source: Zou & Donner 2008.
+    MOVER interval from their own intervals. Source: Zou & Donner 2008.
     """
     if not (left.num_clusters and right.num_clusters):
         return UNDEFINED
     value = left.value - right.value
-    low = value - float(np.hypot(left.value - left.low, right.high - right.value))
-    high = value + float(np.hypot(left.high - left.value, right.value - right.low))
-    return Estimate(value, low, high, min(left.num_clusters, right.num_clusters))
+    # The difference is low where the left one is low and the right one is high.
+    below = float(np.hypot(left.value - left.low, right.high - right.value))
+    above = float(np.hypot(left.high - left.value, right.value - right.low))
+    num = min(left.num_clusters, right.num_clusters)
+    return Estimate(value, value - below, value + above, num)
 
 
 def cut(estimate: Estimate, least: float = -np.inf, most: float = np.inf) -> Estimate:
     """The estimate with its interval (never its value) cut to a range."""
     value, low, high, num = estimate
-    return (
-        Estimate(value, min(max(low, least), value), max(min(high, most), value), num)
-        if np.isfinite(low + high)
-        else estimate
-    )
+    if not np.isfinite(low + high):
+        return estimate
+    # Never past the value itself: an unbiased estimate may lie outside its own range.
+    return Estimate(value, min(max(low, least), value), max(min(high, most), value), num)
 
 
 def _finite(values: ArrayLike) -> Floats:

@@ -1,7 +1,4 @@
-"""Agreement of a problem's samples with each other.
-
-And whether it still follows the truth (M13).
-"""
+"""Agreement of a problem's samples with each other, and whether it follows the truth (M13)."""
 
 from __future__ import annotations
 
@@ -87,9 +84,9 @@ def pairs(rows: Samples) -> Estimate:
 
 def wrong_share(rows: Samples) -> Estimate:
     """P(two samples agree and are wrong) / P(two samples agree)."""
-    return cut(
-        ratio(list(agreement(rows, wrong=True).values()), list(agreement(rows).values())), 0.0, 1.0
-    )
+    agreed, agreed_wrong = agreement(rows), agreement(rows, wrong=True)
+    share = ratio(list(agreed_wrong.values()), list(agreed.values()))
+    return cut(share, 0.0, 1.0)
 
 
 def agreement(samples: Samples, wrong: bool = False) -> scores.Scores:
@@ -100,13 +97,17 @@ def agreement(samples: Samples, wrong: bool = False) -> scores.Scores:
     rows = scores.scored(samples)
     problems, problem_N = scores.codes(rows.problem)
     answer_N = scores.codes(rows.answer)[1]
+    # An unreadable answer agrees with nothing, but counts among the pairs.
     counted = (answer_N >= 0) & ((rows.correct == 0) | (not wrong))
     same_P = same_pairs(problem_N[counted], answer_N[counted], len(problems))
     num_P: Floats = np.bincount(problem_N, minlength=len(problems)).astype(float)
-    share_P = np.where(num_P >= 2, same_P / np.where(num_P >= 2, num_P * (num_P - 1), 1), np.nan)
+    has_pair_P = num_P >= 2
+    pairs_P = np.where(has_pair_P, num_P * (num_P - 1), 1)
+    share_P = np.where(has_pair_P, same_P / pairs_P, np.nan)
     return dict(zip(problems, share_P.tolist(), strict=True))
 
 
 def _lead(rows: Samples) -> scores.Scores:
+    """How far agreement lies above accuracy, per problem."""
     right = scores.accuracy(rows)
     return {problem: value - right[problem] for problem, value in agreement(rows).items()}

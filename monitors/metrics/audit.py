@@ -1,7 +1,4 @@
-"""Verifier audit (M13): planted items of known truth among the training candidates.
-
-And what the filter made of them.
-"""
+"""Verifier audit (M13): what the filter made of planted items of known truth."""
 
 from __future__ import annotations
 
@@ -52,6 +49,7 @@ class AuditErrors:
         out = []
         for name, right, word in ((NAMES[0], 0.0, "accepted"), (NAMES[1], 1.0, "rejected")):
             chosen = judged & (items.right == right)
+            # A mistake is the opposite of the truth: a wrong item accepted, a right one rejected.
             hit = chosen & (items.accepted == 1 - right)
             kind = "right" if right else "wrong"
             details = {word: int(hit.sum()), "judged": int(chosen.sum())}
@@ -77,19 +75,31 @@ class AuditErrors:
         ]
 
 
-def error_rate(items: AuditItems, right: float, level: float = 0.95) -> Estimate:
+def error_rate(
+    items: AuditItems,
+    right: float,
+    level: float = 0.95,
+) -> Estimate:
     """Share of the right (1.0) or wrong (0.0) items with a verdict that got the wrong one.
 
-    With an interval of this level.
+    The interval is of this level.
     """
     chosen = np.isfinite(items.accepted) & (items.right == right)
-    return _rate(items, chosen.astype(float), (items.accepted == 1 - right).astype(float), level)
-
-
-def _rate(items: AuditItems, chosen_N: Floats, hit_N: Floats, level: float = 0.95) -> Estimate:
-    problem_N = codes(items.problem)[1]
-    return share(
-        np.bincount(problem_N, weights=chosen_N * hit_N),
-        np.bincount(problem_N, weights=chosen_N),
-        level=level,
+    return _rate(
+        items,
+        chosen.astype(float),
+        (items.accepted == 1 - right).astype(float),
+        level,
     )
+
+
+def _rate(
+    items: AuditItems,
+    chosen_N: Floats,
+    hit_N: Floats,
+    level: float = 0.95,
+) -> Estimate:
+    problem_N = codes(items.problem)[1]
+    hits_P = np.bincount(problem_N, weights=chosen_N * hit_N)
+    chosen_P = np.bincount(problem_N, weights=chosen_N)
+    return share(hits_P, chosen_P, level=level)

@@ -55,6 +55,8 @@ MODEL_KINDS: Mapping[Estimand, Kind] = {
 }
 VOTE_SIZE = 8
 """Samples of a vote and its check; more say little more and leave fewer independent choices."""
+# As many bins as Guo et al. 1706.04599 take, though of equal mass.
+NUM_BINS = 15
 CRITIC_KINDS: Mapping[Estimand, Kind] = {
     Estimand("critic/balanced_accuracy", samples="critiques"): ("share", "up"),
     Estimand("critic/unreadable", samples="critiques"): ("share", "down"),
@@ -82,7 +84,6 @@ class ModelCalibration:
       unbiased; needs 4 samples.
     * calibration/smooth_ece@n: [0, 1], down; for display: biased up by noise, which also smears the
       confidences.
-
     * calibration/reliability@n, resolution@n, uncertainty@n: Murphy's parts of the Brier score,
       bias-corrected, votes grouped by their share in the first half; ranges [0, 1], down; [0, 1/4],
       up; [0, 1/4], neither (the task's own). Grouped by the second half's share, its own noise
@@ -94,8 +95,8 @@ class ModelCalibration:
     details: `bins` of the reliability diagram, mean `confidence` and `correct`, `families`.
     Clustered by problem. Undefined without scored, readable answers or with fewer than n of them in
     every problem. Measured (MONITORS.md, V2): the intervals held the truth in 94 to 97 % of 400
-    panels of 120 problems x 8, in 91 to 97 % of 40 x 8. Source: Xie et al. 2603.06604 and Huang et
-    al. 2504.02902 (over-confidence grows in self-training); Brier 1950.
+    probe sets of 120 problems x 8, in 91 to 97 % of 40 x 8. Source: Xie et al. 2603.06604 and Huang
+    et al. 2504.02902 (over-confidence grows in self-training); Brier 1950.
     """
 
     name: str = "calibration"
@@ -136,7 +137,11 @@ class ModelCalibration:
         return max(2, min([self.vote_size, *there]))
 
     @staticmethod
-    def _overconfidence(estimand: Estimand, view: RoundView, votes: scores.Votes) -> Reading:
+    def _overconfidence(
+        estimand: Estimand,
+        view: RoundView,
+        votes: scores.Votes,
+    ) -> Reading:
         """Over all families, with the points of the reliability diagram."""
         confidence, correct = votes.confidence_RP.ravel(), votes.correct_RP.ravel()
         families = sorted({str(f) for f in view.probe.family})
@@ -154,13 +159,19 @@ class ModelCalibration:
         """ECE and the Brier score's parts, with what they are without each group of problems."""
         num_splits, num = votes.confidence_RP.shape
         bins = mass_bins(votes.first_RP.ravel()).reshape(num_splits, num)
+        # Sums of each (group of problems, split, bin) at once: what is left without a group is
+        # then a subtraction, not another pass over the votes.
         group_P = jackknife_groups(num)
-        shape = (int(group_P.max()) + 1, num_splits, 15)
+        shape = (int(group_P.max()) + 1, num_splits, NUM_BINS)
         cell_RP = np.ravel_multi_index(
-            (np.broadcast_to(group_P, bins.shape), np.arange(num_splits)[:, None], bins), shape
+            (np.broadcast_to(group_P, bins.shape), np.arange(num_splits)[:, None], bins),
+            shape,
         )
         sums = binned_sums(
-            votes.confidence_RP.ravel(), votes.correct_RP.ravel(), cell_RP.ravel(), shape
+            votes.confidence_RP.ravel(),
+            votes.correct_RP.ravel(),
+            cell_RP.ravel(),
+            shape,
         )
         total = Sums(*(part.sum(axis=0) for part in sums))
         value, without = decompose(total), decompose(total.less(sums))
@@ -168,6 +179,7 @@ class ModelCalibration:
             jackknife(float(part.mean()), left.mean(axis=-1), num)
             for part, left in zip(value, without, strict=True)
         ]
+        # Interval of the square, whose noise is even, and then the root of its ends.
         reliability, low, high = (signed_root(x) for x in parts[0][:3])
         why = "two problems of about the same confidence are needed"
         ways: tuple[Better, ...] = ("down", "up", "none")
@@ -180,7 +192,11 @@ class ModelCalibration:
         ]
 
 
-def _overconfidence_of(view: RoundView, votes: scores.Votes, family: str) -> Estimate:
+def _overconfidence_of(
+    view: RoundView,
+    votes: scores.Votes,
+    family: str,
+) -> Estimate:
     family_of = dict(zip(view.probe.problem, view.probe.family, strict=True))
     score = votes.overconfidence()
     return mean([value for problem, value in score.items() if family_of[problem] == family])
@@ -189,8 +205,6 @@ def _overconfidence_of(view: RoundView, votes: scores.Votes, family: str) -> Est
 @dataclass(frozen=True)
 class CriticCalibration:
     """Is the critic right, and as often as it says? From critiques of drafts with known truth.
-
-    Clustered by problem.
 
     * critic/balanced_accuracy: mean of the share of right drafts approved and of wrong drafts
       rejected, among readable verdicts, [0, 1], chance 0.5, up; MOVER interval. details:
@@ -205,7 +219,8 @@ class CriticCalibration:
       the share leaves out the draft's own vote (with it: biased up by about (1 - share) / samples).
       details: `auroc`, how well agreement ranks right over wrong drafts (0.5: not).
 
-    Undefined without critiques of known truth; each part also without its input. Measured
+    Clustered by problem. Undefined without critiques of known truth; each part also without its
+    input. Measured
     (MONITORS.md, V2): the intervals held the truth in 94 to 99 % of 400 draws of 120 drafts'
     problems, in 94 to 100 % of 40. Source: Feng et al. 2025 (verifier quality predicts the loop's
     fate); Shafayat 2505.21444 (agreement decouples from truth).
@@ -234,9 +249,11 @@ def _judgement(critics: Critics) -> list[Reading]:
 
     positive = rate((known & right & readable) * 1.0, approved * 1.0)
     negative = rate((known & ~right & readable) * 1.0, (~approved) * 1.0)
+    # Strict: an unreadable verdict neither approves nor rejects, and so is a mistake either way.
     rejected = (~approved & readable) * 1.0
     strict = balanced_accuracy(
-        rate((known & right) * 1.0, approved * 1.0), rate((known & ~right) * 1.0, rejected)
+        rate((known & right) * 1.0, approved * 1.0),
+        rate((known & ~right) * 1.0, rejected),
     )
     details = {
         "approves_right": as_json(positive),
@@ -264,7 +281,8 @@ def _probability(critics: Critics) -> list[Reading]:
         "smooth_ece": number(smooth_ece(claimed, right)),
     }
     ece = Estimate(debiased_ece(claimed, right), NAN, NAN, len(problems))
-    parts = decompose(binned_sums(claimed, right, mass_bins(claimed), (15,)))._asdict()
+    sums = binned_sums(claimed, right, mass_bins(claimed), (NUM_BINS,))
+    parts = decompose(sums)._asdict()
     return [
         reading(CRITIC[2], _mean(claimed - right, problem_N), "share", "none", "", details),
         reading(
@@ -282,13 +300,18 @@ def _probability(critics: Critics) -> list[Reading]:
 def _agreement(critics: Critics) -> Reading:
     known = np.isfinite(critics.agreement) & np.isfinite(critics.correct)
     agreement, right = critics.agreement[known], critics.correct[known]
-    gap = (
-        _mean(agreement - right, scores.codes(critics.problem[known])[1])
-        if known.any()
-        else UNDEFINED
-    )
+    gap = UNDEFINED
+    if known.any():
+        gap = _mean(agreement - right, scores.codes(critics.problem[known])[1])
     why = "no judged draft has a vote share and a known truth"
-    return reading(CRITIC[5], gap, "share", "none", why, {"auroc": number(auroc(agreement, right))})
+    return reading(
+        CRITIC[5],
+        gap,
+        "share",
+        "none",
+        why,
+        {"auroc": number(auroc(agreement, right))},
+    )
 
 
 def auroc(score_N: Floats, right_N: Floats) -> float:
@@ -299,10 +322,10 @@ def auroc(score_N: Floats, right_N: Floats) -> float:
     num_right, num_wrong = float((right_N == 1).sum()), float((right_N == 0).sum())
     if not num_right * num_wrong:
         return NAN
-    return float(
-        (rankdata(score_N)[right_N == 1].sum() - num_right * (num_right + 1) / 2)
-        / (num_right * num_wrong)
-    )
+    # The rank sum less its least possible value counts the pairs that are in the right order.
+    rank_sum = rankdata(score_N)[right_N == 1].sum()
+    in_order = rank_sum - num_right * (num_right + 1) / 2
+    return float(in_order / (num_right * num_wrong))
 
 
 def _mean(value_N: Floats, problem_N: scores.Ints) -> Estimate:

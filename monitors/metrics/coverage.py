@@ -36,7 +36,7 @@ KINDS: Mapping[Estimand, Kind] = {
 KEPT, ALIVE, RARE, MASS = KINDS
 NONE_RIGHT = "no right probe sample has a strategy id"
 COUNTED = {estimand: KINDS[estimand] for estimand in (KEPT, ALIVE)}
-"""Those that depend on the number of samples: near the threshold chance decides."""
+"""Those that depend on the number of samples: sampling noise decides near the threshold."""
 
 
 @dataclass(frozen=True)
@@ -77,31 +77,41 @@ class Coverage:
     def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
         """Read `view.probe` against `reference.probe`."""
         size, probe, before = equal_sizes(view, reference, self.num_samples)
+        # Round 0 is its own reference: everything that is alive is kept.
+        then = probe if before is None else before
         return [
-            *self._counts(at(COUNTED, size), probe, probe if before is None else before),
+            *self._counts(at(COUNTED, size), probe, then),
             self._retention(view, reference),
             self._mass(view, reference),
         ]
 
     def _counts(
-        self, kinds: Mapping[Estimand, Kind], probe: Samples, before: Samples
+        self,
+        kinds: Mapping[Estimand, Kind],
+        probe: Samples,
+        before: Samples,
     ) -> list[Reading]:
         """What is alive, of equally many samples per problem in both rounds."""
         kept_name, alive_name = kinds
+        # Among right samples only: a strategy that always fails is no loss.
         then = pooled_shares(_right(before), self._most)
         started = sorted(s for s, e in then.items() if e.value >= self.alive_share)
         now = pooled_shares(_right(probe), self._most, started)
         if not now:
-            named = bool(scores.codes(probe.strategy)[0])
-            return missing(kinds, NONE_RIGHT if named else NO_STRATEGIES)
+            if scores.codes(probe.strategy)[0]:
+                return missing(kinds, NONE_RIGHT)
+            return missing(kinds, NO_STRATEGIES)
         kept, num = UNDEFINED, len(started)
         if started:
             value, low, high, clusters = self._alive(now[s] for s in started)
-            kept = Estimate(value / num, low / num, high / num, clusters)
-        about = {
-            "started": started,
-            "lost": [s for s in started if now[s].value < self.alive_share],
-        }
+            kept = Estimate(
+                value / num,
+                low / num,
+                high / num,
+                clusters,
+            )
+        lost = [s for s in started if now[s].value < self.alive_share]
+        about = {"started": started, "lost": lost}
         parts = {f: self._shares(of(probe, "family", f)) for f in families(probe)}
         details = {**self._shares(probe), "families": parts}
         return [
@@ -115,19 +125,23 @@ class Coverage:
         return ceil(1 / self.alive_share)
 
     def _alive(self, shares: Iterable[Estimate]) -> Estimate:
+        """How many shares reach the threshold: their values, their lower and their upper limits."""
         chosen = list(shares)
         value, low, high = (float(sum(e[i] >= self.alive_share for e in chosen)) for i in range(3))
-        return Estimate(value, low, high, max((e.num_clusters for e in chosen), default=0))
+        num = max((e.num_clusters for e in chosen), default=0)
+        return Estimate(value, low, high, num)
 
     def _retention(self, view: RoundView, reference: RoundView | None) -> Reading:
+        """Right mass of round 0's rare strategies, now over then."""
         if reference is None:
             return missing({RARE: KINDS[RARE]}, "round 0 is the reference")[0]
         mass = rare_mass(view.probe, reference.probe, self.rare_share)
-        value, low, high, num = ratio(list(mass.current.values()), list(mass.reference.values()))
-        rare = {
-            family: dict(list(shares.items())[: self.most_listed])
-            for family, shares in mass.rare.items()
-        }
+        now, before = list(mass.current.values()), list(mass.reference.values())
+        value, low, high, num = ratio(now, before)
+        rare = {}
+        for family, shares in mass.rare.items():
+            rare[family] = dict(list(shares.items())[: self.most_listed])
+        # The delta method knows no range: its lower end may lie below 0.
         found = Estimate(value, max(low, 0.0), high, num)
         return reading(RARE, found, "ratio", "up", self._none_rare, {"rare": rare})
 
@@ -135,8 +149,10 @@ class Coverage:
         """What the decision rule guards; at round 0 from the half that did not pick."""
         then = (reference or view).probe
         now, before = held_out_rare_mass(view.probe, then, self.rare_share)
-        there = any(value > 0 for value in before.values())
-        score = list((before if reference is None else now).values()) if there else []
+        # Without any mass at round 0 nothing can be lost: undefined, as for the guarded quantity.
+        score: list[float] = []
+        if any(value > 0 for value in before.values()):
+            score = list(before.values() if reference is None else now.values())
         found = mean_in_unit(score, float(len(scores.scored(view.probe))))
         return reading(MASS, found, "probability", "up", self._none_rare)
 
@@ -159,13 +175,20 @@ class Coverage:
         }
 
 
-def pooled_shares(rows: Samples, most: int, also: Iterable[str] = ()) -> dict[str, Estimate]:
+def pooled_shares(
+    rows: Samples,
+    most: int,
+    also: Iterable[str] = (),
+) -> dict[str, Estimate]:
     """Share of each strategy among the samples with a strategy id, clustered.
 
-    The `most` frequent ones and those in `also`.
+    Args:
+        rows: the samples.
+        most: so many of the most frequent strategies are listed.
+        also: listed too, even where no sample has them: share 0 with its upper limit.
 
-    A strategy in `also` that no sample has gets share 0 with its upper limit. Empty when no sample
-    has a strategy id.
+    Returns:
+        Strategy -> share. Empty when no sample has a strategy id.
     """
     rows = rows.where(scores.codes(rows.strategy)[1] >= 0)
     if not len(rows):
@@ -176,13 +199,17 @@ def pooled_shares(rows: Samples, most: int, also: Iterable[str] = ()) -> dict[st
     count_S = np.bincount(strategy_N)
     frequent = [labels[i] for i in np.argsort(-count_S, kind="stable")[:most]]
     index = {label: i for i, label in enumerate(labels)}
+    # Sorted once by strategy, each one's rows are a slice: a mask per strategy would be quadratic.
     order = np.argsort(strategy_N, kind="stable")
     start_S = np.cumsum(count_S) - count_S
     out = {}
     for label in dict.fromkeys([*frequent, *also]):
-        i = index.get(label, -1)
-        mine = problem_N[order[start_S[i] : start_S[i] + count_S[i]]] if i >= 0 else problem_N[:0]
-        out[label] = share(np.bincount(mine, minlength=len(total_P)), total_P)
+        mine_N = order[:0]
+        if label in index:
+            start = start_S[index[label]]
+            mine_N = order[start : start + count_S[index[label]]]
+        hits_P = np.bincount(problem_N[mine_N], minlength=len(total_P))
+        out[label] = share(hits_P, total_P)
     return out
 
 
@@ -192,9 +219,11 @@ def strategy_accuracy(rows: Samples, strategies: Iterable[str]) -> dict[str, Est
     labels, strategy_N = scores.codes(rows.strategy)
     index = {label: i for i, label in enumerate(labels)}
     for label in strategies:
+        # -2: no row's code, -1 being that of rows without a strategy.
         mine = rows.where(strategy_N == index.get(label, -2))
         problem_N = scores.codes(mine.problem)[1]
-        out[label] = share(np.bincount(problem_N, weights=mine.correct), np.bincount(problem_N))
+        right_P = np.bincount(problem_N, weights=mine.correct)
+        out[label] = share(right_P, np.bincount(problem_N))
     return out
 
 

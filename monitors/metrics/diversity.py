@@ -1,7 +1,4 @@
-"""Diversity of strategies, among right samples and among all.
-
-And collisions of answers across problems.
-"""
+"""Diversity of strategies among right samples and among all, and collisions of answers."""
 
 from __future__ import annotations
 
@@ -78,12 +75,13 @@ class Diversity:
 
     def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
         """Read `view.probe`; families with strategies at round 0 or now take part."""
-        chosen = scores.families_with_strategies(
-            *([view.probe] if reference is None else [view.probe, reference.probe])
-        )
+        probes = [view.probe] if reference is None else [view.probe, reference.probe]
+        # Round 0's families too: one that loses all its names now must read a loss, not vanish.
+        chosen = scores.families_with_strategies(*probes)
         probe = view.probe.where(np.array([f in chosen for f in view.probe.family], dtype=bool))
         strategies = scores.codes(probe.strategy)[1]
-        details = {"missing_share": float((strategies < 0).mean()) if len(probe) else None}
+        unnamed = float((strategies < 0).mean()) if len(probe) else None
+        details = {"missing_share": unnamed}
         why = _why_undefined(probe)
         main = main_family_of(self.main_family, view, reference)
         out = [reading(DCP, dcp(probe), *KINDS[DCP], why, details)]
@@ -99,16 +97,28 @@ class Diversity:
         return [*out, reading(COLLISION, collided, *KINDS[COLLISION], why)]
 
     @staticmethod
-    def _hill(name: Estimand, estimate: Callable[[Samples], Estimate], probe: Samples) -> Reading:
+    def _hill(
+        name: Estimand,
+        estimate: Callable[[Samples], Estimate],
+        probe: Samples,
+    ) -> Reading:
         details = {
             "right": as_json(estimate(probe.where(probe.correct == 1))),
             "families": by_family(probe, estimate),
         }
         if name == HILL_2:
+            # The ends change places: where Gini-Simpson is high, equal strategies are few.
             value, low, high, num = gini_simpson_all(probe)
-            details["within"] = as_json(inverse(Estimate(1 - value, 1 - high, 1 - low, num)))
-        named = bool(scores.codes(probe.strategy)[0])
-        why = "two problems that share a strategy are needed" if named else NO_STRATEGIES
+            same = Estimate(
+                1 - value,
+                1 - high,
+                1 - low,
+                num,
+            )
+            details["within"] = as_json(inverse(same))
+        why = NO_STRATEGIES
+        if scores.codes(probe.strategy)[0]:
+            why = "two problems that share a strategy are needed"
         return reading(name, estimate(probe), *KINDS[name], why, details)
 
 
@@ -144,23 +154,31 @@ def gini_simpson_correct(rows: Samples) -> Estimate:
 def strategy_entropy(rows: Samples) -> Estimate:
     """Entropy of the pooled strategies in nats.
 
-    T interval from leaving one problem out at a time, cut at 0.
+    The t interval comes from leaving one problem out at a time; it is cut at 0.
     """
     labels, strategy_N = scores.codes(rows.strategy)
     known_N = strategy_N >= 0
     if not labels:
         return UNDEFINED
     problems, problem_N = scores.codes(rows.problem[known_N])
+    # One cell per problem and strategy that occurs in it.
     keys, count_M = np.unique(problem_N * len(labels) + strategy_N[known_N], return_counts=True)
-    problem_M, strategy_M, counts = keys // len(labels), keys % len(labels), count_M.astype(float)
+    problem_M, strategy_M = keys // len(labels), keys % len(labels)
+    counts = count_M.astype(float)
     value = entropy(np.bincount(strategy_M, weights=counts).astype(float))
     num = len(problems)
     if num < 2:
         return Estimate(value, NAN, NAN, num)
     without_P = entropy_without_each(problem_M, strategy_M, counts)
-    se = float(np.sqrt((num - 1) / num * np.sum((without_P - without_P.mean()) ** 2)))
+    square = np.sum((without_P - without_P.mean()) ** 2)
+    se = float(np.sqrt((num - 1) / num * square))
     half = float(stdtrit(num - 1, 0.975)) * se
-    return Estimate(value, max(0.0, value - half), value + half, num)
+    return Estimate(
+        value,
+        max(0.0, value - half),
+        value + half,
+        num,
+    )
 
 
 def strategy_entropy_correct(rows: Samples) -> Estimate:
@@ -171,15 +189,18 @@ def strategy_entropy_correct(rows: Samples) -> Estimate:
 def hill_1(rows: Samples) -> Estimate:
     """Exp of `strategy_entropy`, with the interval's ends likewise."""
     value, low, high, num = strategy_entropy(rows)
-    return Estimate(float(np.exp(value)), float(np.exp(low)), float(np.exp(high)), num)
+    return Estimate(
+        float(np.exp(value)),
+        float(np.exp(low)),
+        float(np.exp(high)),
+        num,
+    )
 
 
 def hill_2(rows: Samples) -> Estimate:
-    """1 / P(samples of two different problems use the same strategy).
-
-    Among samples with a strategy.
-    """
+    """1 / P(samples of two different problems use the same strategy), where they have one."""
     named = rows.where(scores.codes(rows.strategy)[1] >= 0)
+    # A strategy in the place of an answer: the collision of strategies.
     return inverse(_collision(replace(named, answer=named.strategy), np.inf))
 
 
@@ -188,16 +209,15 @@ def inverse(probability: Estimate) -> Estimate:
     value, low, high, num = probability
     if not value > 0:
         return UNDEFINED
-    return Estimate(1 / value, 1 / high, 1 / low if low > 0 else NAN, num)
+    upper = 1 / low if low > 0 else NAN
+    return Estimate(1 / value, 1 / high, upper, num)
 
 
 def answer_collision(rows: Samples) -> Estimate:
     """Mean over problems of the share of other problems' samples with the same answer.
 
-    Interval from its projection.
-
-    Each problem enters every pair twice, so the deviations count double (Hoeffding 1948): interval
-    of `mean_in_unit` widened accordingly.
+    The interval comes from the statistic's projection: each problem enters every pair twice, so
+    its deviation counts double (Hoeffding 1948), and that of `mean_in_unit` is widened accordingly.
     """
     return _collision(rows, len(rows))
 
@@ -206,12 +226,10 @@ def _collision(rows: Samples, most: float) -> Estimate:
     if not len(scores.codes(rows.answer)[0]):
         return UNDEFINED
     score = np.array(list(scores.collisions(rows).values()))
-    single = mean_in_unit(score, most)
-    low, high = (
-        single.value - 2 * (single.value - single.low),
-        single.value + 2 * (single.high - single.value),
-    )
-    return Estimate(single.value, max(0.0, low), min(1.0, high), single.num_clusters)
+    value, low, high, num = mean_in_unit(score, most)
+    low = value - 2 * (value - low)
+    high = value + 2 * (high - value)
+    return Estimate(value, max(0.0, low), min(1.0, high), num)
 
 
 IN_ALL: Mapping[Estimand, Callable[[Samples], Estimate]] = {

@@ -24,8 +24,6 @@ NAMES = tuple(KINDS)
 class TraceEntropy:
     """Entropy of the model's own traces from the log-probabilities of what it sampled (M7, M8).
 
-    Clustered by problem.
-
     * entropy/token: sum of -log p over all sampled tokens / number of tokens, nats/token, [0, ln
       V]. E[sum_t -log p_t] = E[sum_t H_t] for traces of any random length (a martingale stopped at
       the end), so sum over sum estimates the mean entropy of the positions visited; a mean of
@@ -34,10 +32,10 @@ class TraceEntropy:
 
     A diagnosis, neither way healthy: falls in healthy improvement too, flat or rising in error
     accumulation. Undefined unless the probe was sampled at temperature 1 (field `temperature`;
-    without cuts): else the mean is a cross-entropy, not an entropy. Measured (MONITORS.md, V2): the
-    intervals held the truth in 95 % of 400 probe sets of 120 problems x 8, in 94 % of 40 x 8.
-    Source: Zhang et al. 2605.14588 (entropy contraction comes first); Cover & Thomas, chapter 4
-    (entropy rate).
+    without cuts): else the mean is a cross-entropy, not an entropy. Clustered by problem. Measured
+    (MONITORS.md, V2): the intervals held the truth in 95 % of 400 probe sets of 120 problems x 8,
+    in 94 % of 40 x 8. Source: Zhang et al. 2605.14588 (entropy contraction comes first); Cover &
+    Thomas, chapter 4 (entropy rate).
     """
 
     name: str = "entropy"
@@ -52,15 +50,26 @@ class TraceEntropy:
             )
             return missing(KINDS, why)
         probe = view.probe
+        # An empty completion has no token, and its mean is a number over nothing.
         rows = probe.where(np.isfinite(probe.nll) & (probe.num_tokens > 0))
         why = "no probe sample has log-probabilities"
         token, trace = per_token(rows), per_trace(rows)
         return [
             reading(
-                NAMES[0], token, "nats/token", "none", why, {"families": by_family(rows, per_token)}
+                NAMES[0],
+                token,
+                "nats/token",
+                "none",
+                why,
+                {"families": by_family(rows, per_token)},
             ),
             reading(
-                NAMES[1], trace, "nats/trace", "none", why, {"families": by_family(rows, per_trace)}
+                NAMES[1],
+                trace,
+                "nats/trace",
+                "none",
+                why,
+                {"families": by_family(rows, per_trace)},
             ),
         ]
 
@@ -78,4 +87,5 @@ def per_trace(rows: Samples) -> Estimate:
     problems, problem_N = codes(rows.problem)
     if not problems:
         return UNDEFINED
-    return mean(np.bincount(problem_N, weights=rows.nll * rows.num_tokens) / np.bincount(problem_N))
+    nats_P = np.bincount(problem_N, weights=rows.nll * rows.num_tokens)
+    return mean(nats_P / np.bincount(problem_N))

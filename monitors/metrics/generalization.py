@@ -1,6 +1,6 @@
-"""Held-out accuracy per family of problems.
+"""Held-out accuracy per family of problems: pass@1, pass@k, maj@k and greedy.
 
-Pass@1, pass@k, maj@k and greedy, and the paired change since round 0.
+Each with its paired change since round 0.
 """
 
 from __future__ import annotations
@@ -36,21 +36,18 @@ class Part(NamedTuple):
 
     def where(self, field: str, keep: Callable[[str], bool]) -> Part:
         """The rows whose label is to be kept."""
-        sides = [
-            None
-            if side is None
-            else side.where(np.array([keep(x) for x in getattr(side, field)], dtype=bool))
-            for side in self
-        ]
-        assert sides[0] is not None
-        return Part(sides[0], sides[1])
+
+        def kept(side: Samples) -> Samples:
+            return side.where(np.array([keep(x) for x in getattr(side, field)], dtype=bool))
+
+        return Part(kept(self.now), None if self.then is None else kept(self.then))
 
 
 @dataclass(frozen=True)
 class Generalization:
     """Held-out accuracy by family, share of right answers, [0, 1], up (M1, M2).
 
-    All unbiased for any number of samples, so every sample of the round counts; clustered by
+    All are unbiased for any number of samples, so every sample of the round counts. Clustered by
     problem.
 
     * accuracy/pass@1: mean over problems of c / n; also on greedy answers (`samples` "greedy").
@@ -66,9 +63,9 @@ class Generalization:
     The main family is `main_family`, or else the one with the most problems. Undefined without
     scored samples (pass@k, maj@k: without k of them in some problem; others: without another
     family). Measured (MONITORS.md, V2): by family the intervals held the truth in 95 to 98 % of 400
-    panels of 120 problems x 8, in 93 to 97 % of 40 x 8; of slices of five to ninety problems in 92
-    to 100 %. Source: Chen et al. 2107.03374; Wang et al. 2203.11171; Dang et al. 2504.10478 (pass@k
-    falls behind rising pass@1); paired, clustered differences: Miller 2411.00640.
+    probe sets of 120 problems x 8, in 93 to 97 % of 40 x 8; of slices of five to ninety problems in
+    92 to 100 %. Source: Chen et al. 2107.03374; Wang et al. 2203.11171; Dang et al. 2504.10478
+    (pass@k falls behind rising pass@1); paired, clustered differences: Miller 2411.00640.
     """
 
     name: str = "accuracy"
@@ -91,10 +88,16 @@ class Generalization:
         yield from self._sampled(part, family)
         yield self._majority(part, family)
         slices = sorted({str(name) for name in part.now.slice})
+        # The only slice of a family would be the family again, under a second name.
         for name in slices if len(slices) > 1 else ():
             yield from self._sampled(part.of("slice", name), family, name)
 
-    def _sampled(self, part: Part, family: str, slice: str = EVERY) -> Iterator[Reading]:
+    def _sampled(
+        self,
+        part: Part,
+        family: str,
+        slice: str = EVERY,
+    ) -> Iterator[Reading]:
         one = Estimand("accuracy/pass@1", family, slice)
         yield self._read(one, scores.accuracy, part, f"no probe sample of {family} was scored")
         if self.k > 1:
@@ -106,16 +109,21 @@ class Generalization:
         k = self.majority_k
         why = f"no problem of {family} has {k} samples, one of them scored"
         vote = partial(majority_at, k=k)
-        return self._read(Estimand(f"accuracy/maj@{k}", family), vote, part, why)
+        return self._read(
+            Estimand(f"accuracy/maj@{k}", family),
+            vote,
+            part,
+            why,
+        )
 
     def _others(self, probe: Part, main: str) -> Reading:
         others = probe.without(main)
         why = "no family but the main one was scored"
         found = self._read(Estimand("accuracy/pass@1", OTHERS), scores.accuracy, others, why)
-        values = {
-            f: as_json(mean_in_unit(list(scores.accuracy(of(others.now, "family", f)).values())))
-            for f in families(others.now)
-        }
+        values = {}
+        for family in families(others.now):
+            score = scores.accuracy(of(others.now, "family", family))
+            values[family] = as_json(mean_in_unit(list(score.values())))
         return replace(found, details={**found.details, "main": main, "families": values})
 
     def _greedy(self, view: RoundView, reference: RoundView | None) -> Iterator[Reading]:
@@ -128,7 +136,12 @@ class Generalization:
             yield self._read(name, scores.accuracy, greedy.of("family", family), why)
 
     @staticmethod
-    def _read(estimand: Estimand, score: scores.Score, part: Part, why: str) -> Reading:
+    def _read(
+        estimand: Estimand,
+        score: scores.Score,
+        part: Part,
+        why: str,
+    ) -> Reading:
         current, change = score(part.now), None
         if part.then is not None:
             change = as_json(paired(current, score(part.then)).interval())

@@ -1,7 +1,4 @@
-"""Rare-strategy mass (M5): which strategies were rare at round 0.
-
-And how much of their correct mass is left.
-"""
+"""Rare-strategy mass (M5): how much is left of the strategies that were rare at round 0."""
 
 from __future__ import annotations
 
@@ -27,9 +24,12 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class RareMass:
-    """Correct rare-strategy mass per shared problem, now and at round 0.
+    """Correct rare-strategy mass per shared problem.
 
-    `rare`: family -> strategy -> share of splits.
+    Attributes:
+        current: problem -> mass in this round.
+        reference: problem -> mass at round 0.
+        rare: family (or problem) -> strategy -> share of the splits in which it was rare.
     """
 
     current: dict[str, float]
@@ -39,36 +39,50 @@ class RareMass:
 
 @dataclass(frozen=True)
 class _Coded:
-    """A probe as numbers: problem and strategy (-1.
+    """A probe as numbers.
 
-    None) of each row, and whether the row is right.
+    Attributes:
+        problem_N: of each row.
+        strategy_N: likewise; -1 for none.
+        right_N: whether the row is right.
     """
 
     problem_N: Ints
     strategy_N: Ints
     right_N: Bools
 
-    def mass(self, unit_P: Ints, rare: Ints, width: int, chosen_N: Bools) -> Floats:
+    def mass(
+        self,
+        unit_P: Ints,
+        rare: Ints,
+        width: int,
+        chosen_N: Bools,
+    ) -> Floats:
         """Per problem: share of the chosen rows that are right by a rare strategy of its unit."""
         hit_N = chosen_N & self.right_N & (self.strategy_N >= 0)
         hit_N &= np.isin(unit_P[self.problem_N] * width + self.strategy_N, rare)
         num_P = np.bincount(self.problem_N[chosen_N], minlength=len(unit_P))
-        return np.asarray(
-            np.bincount(self.problem_N[hit_N], minlength=len(unit_P)) / num_P, dtype=float
-        )
+        hits_P = np.bincount(self.problem_N[hit_N], minlength=len(unit_P))
+        # NaN for a problem whose scored rows are all among those that something was picked on.
+        return np.asarray(hits_P / np.where(num_P > 0, num_P, np.nan), dtype=float)
 
-    def rare(self, unit_P: Ints, width: int, chosen_N: Bools, most: float) -> Ints:
-        """Keys unit * width + strategy with a frequency of "right and this strategy" in (0.
+    def rare(
+        self,
+        unit_P: Ints,
+        width: int,
+        chosen_N: Bools,
+        most: float,
+    ) -> Ints:
+        """Keys, unit * width + strategy, of what is rare among the chosen rows.
 
-        Most] among the chosen rows.
+        Rare: "right and this strategy" has a frequency in (0, most].
         """
         unit_N = unit_P[self.problem_N]
         hit_N = chosen_N & self.right_N & (self.strategy_N >= 0)
         keys, count = np.unique(unit_N[hit_N] * width + self.strategy_N[hit_N], return_counts=True)
-        return np.asarray(
-            keys[count <= most * np.bincount(unit_N[chosen_N])[keys // width] + 1e-9],
-            dtype=np.int64,
-        )
+        size_M = np.bincount(unit_N[chosen_N])[keys // width]
+        # 1e-9: a frequency of exactly `most` is rare, whatever rounding does to it.
+        return np.asarray(keys[count <= most * size_M + 1e-9], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -103,11 +117,12 @@ class _Pair:
 
 
 def rare_mass(
-    current: Samples, reference: Samples, most: float = 0.10, num_splits: int = NUM_SPLITS
+    current: Samples,
+    reference: Samples,
+    most: float = 0.10,
+    num_splits: int = NUM_SPLITS,
 ) -> RareMass:
-    """Mass of round 0's rare correct strategies, now against then.
-
-    Without the selection's own bias.
+    """Mass of round 0's rare correct strategies now and then, without the selection's own bias.
 
     Per split of round 0's samples: half A picks the pairs (unit, strategy) whose frequency of
     "right and this strategy" lies in (0, most]; half B gives their mass at round 0, p_B; all
@@ -138,7 +153,9 @@ def rare_mass(
 
 
 def held_out_rare_mass(
-    current: Samples, reference: Samples, most: float = 0.10
+    current: Samples,
+    reference: Samples,
+    most: float = 0.10,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """The decision rule's own split of `rare_mass`: per problem, now and then.
 
@@ -154,7 +171,11 @@ def held_out_rare_mass(
     return pair.by_problem(now_P), pair.by_problem(then_P)
 
 
-def _pair(current: Samples, reference: Samples, most: float) -> _Pair | None:
+def _pair(
+    current: Samples,
+    reference: Samples,
+    most: float,
+) -> _Pair | None:
     """Both rounds as numbers; None when they share no problem."""
     families = families_with_strategies(reference)
     then_rows, now_rows = _usable(reference, families), _usable(current, families)
@@ -165,6 +186,7 @@ def _pair(current: Samples, reference: Samples, most: float) -> _Pair | None:
     then, now = (_coded(_rows_of(r, shared), shared, labels) for r in (then_rows, now_rows))
     family_of = dict(zip(then_rows.problem, then_rows.family, strict=True))
     names, unit_P = [str(family_of[p]) for p in shared], np.arange(len(shared))
+    # A half of round 0's samples must be able to show a frequency of `most` in one problem.
     if np.bincount(then.problem_N).min() // 2 < 1 / most:
         names, unit_P = codes(np.array(names, dtype=object))
     return _Pair(then, now, shared, labels, unit_P, names)
@@ -183,8 +205,13 @@ def _rows_of(rows: Samples, problems: list[str]) -> Samples:
     return rows.where(np.array([p in chosen for p in rows.problem], dtype=bool))
 
 
-def _coded(rows: Samples, problems: list[str], labels: list[str]) -> _Coded:
-    problem, strategy = {p: i for i, p in enumerate(problems)}, {s: i for i, s in enumerate(labels)}
+def _coded(
+    rows: Samples,
+    problems: list[str],
+    labels: list[str],
+) -> _Coded:
+    problem = {p: i for i, p in enumerate(problems)}
+    strategy = {s: i for i, s in enumerate(labels)}
     return _Coded(
         np.array([problem[p] for p in rows.problem], dtype=np.int64),
         np.array([strategy.get(s, -1) for s in rows.strategy], dtype=np.int64),

@@ -1,6 +1,6 @@
 """Small helpers that turn estimates into Readings: undefined is NaN with a reason.
 
-Details are JSON-able (NaN becomes null).
+Details are JSON-able: NaN becomes null.
 """
 
 from __future__ import annotations
@@ -26,9 +26,12 @@ Kind = tuple[str, Better]
 
 def as_json(estimate: Estimate) -> dict[str, Any]:
     """{value, low, high, num_clusters}; null where undefined."""
+    value, low, high, num = estimate
     return {
-        name: number(part) if name != "num_clusters" else part
-        for name, part in estimate._asdict().items()
+        "value": number(value),
+        "low": number(low),
+        "high": number(high),
+        "num_clusters": num,
     }
 
 
@@ -48,22 +51,30 @@ def reading(
 ) -> Reading:
     """A Reading of the estimate; where its value is NaN, an undefined one.
 
-    `undefined` is the reason then, `note` the remark otherwise.
+    Args:
+        estimand: what it is a number of.
+        estimate: value, interval and clusters.
+        unit: of the value.
+        better: the healthy direction.
+        undefined: the reason where it is undefined.
+        details: JSON-able.
+        note: the remark where it is defined.
     """
     if not np.isfinite(estimate.value):
+        # Details stay: they often show why there is no number.
         found = missing({estimand: (unit, better)}, undefined)[0]
         return replace(found, details=dict(details or {}))
     return Reading(
-        estimand,
-        estimate.value,
-        estimate.low,
-        estimate.high,
-        unit,
-        estimate.num_clusters,
-        better,
-        "ok",
-        note,
-        dict(details or {}),
+        estimand=estimand,
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        unit=unit,
+        num_clusters=estimate.num_clusters,
+        better=better,
+        status="ok",
+        reason=note,
+        details=dict(details or {}),
     )
 
 
@@ -80,7 +91,11 @@ def families(samples: Samples) -> list[str]:
     return sorted({str(f) for f in samples.family})
 
 
-def of(samples: Samples, field: Literal["family", "slice"], value: str) -> Samples:
+def of(
+    samples: Samples,
+    field: Literal["family", "slice"],
+    value: str,
+) -> Samples:
     """The rows of one family or slice."""
     mask: NDArray[np.bool_] = np.array([v == value for v in getattr(samples, field)], dtype=bool)
     return samples.where(mask)
@@ -101,7 +116,11 @@ def largest_family(samples: Samples) -> str:
     return max(sizes, key=lambda family: sizes[family], default="")
 
 
-def main_family_of(chosen: str | None, view: RoundView, reference: RoundView | None) -> str:
+def main_family_of(
+    chosen: str | None,
+    view: RoundView,
+    reference: RoundView | None,
+) -> str:
     """The family that the loop trains: the one that was chosen, else the reference's largest."""
     return largest_family((reference or view).probe) if chosen is None else chosen
 
@@ -112,7 +131,9 @@ def most_samples(samples: Samples) -> int:
 
 
 def equal_sizes(
-    view: RoundView, reference: RoundView | None, most: int
+    view: RoundView,
+    reference: RoundView | None,
+    most: int,
 ) -> tuple[int, Samples, Samples | None]:
     """Both probes with equally many samples of a problem, and how many those are at most.
 
@@ -120,6 +141,7 @@ def equal_sizes(
     what the smaller of the two probes has.
     """
     probes = [view.probe] if reference is None else [view.probe, reference.probe]
+    # An empty probe has no say: what is measured on it will be undefined anyway.
     size = min([most, *(num for p in probes if (num := most_samples(p)))])
     now = some_samples(view.probe, size)
     return size, now, None if reference is None else some_samples(reference.probe, size)
@@ -137,11 +159,10 @@ def some_samples(samples: Samples, num: int) -> Samples:
     """At most `num` rows of every problem, picked at random (see `monitors/estimators/order.py`).
 
     The same ones however the rows are ordered.
-
-    Not the first ones of the file: rows that somebody sorted would be a biased choice.
     """
     if most_samples(samples) <= num:
         return samples
+    # Not the first ones of the file: rows that somebody sorted would be a biased choice.
     texts = (
         codes(getattr(samples, name))[1]
         for name in ("family", "slice", "strategy", "answer", "text")

@@ -1,7 +1,4 @@
-"""Repetition on the surface (M15).
-
-Samples that end in a loop, and how well equally many bytes of output compress.
-"""
+"""Repetition on the surface (M15): samples that end in a loop, and how well outputs compress."""
 
 from __future__ import annotations
 
@@ -28,6 +25,7 @@ KINDS: Mapping[Estimand, Kind] = {
 LOOPS = next(iter(KINDS))
 IN_BLOCKS = {estimand: kind for estimand, kind in KINDS.items() if estimand != LOOPS}
 """Those that depend on how many samples of a problem lie in one block."""
+# A loop at the end shows in the last characters: 3 units of 200 and more fit in.
 MAX_CHARS = 4_000
 
 
@@ -84,10 +82,11 @@ class Repetition:
         parts = [list(self.blocks(r)) for r in (rows, rows.where(rows.correct == 1))]
         need = f"fewer than {self.num_windows * self.window_bytes:,} bytes of text"
         found = [(measure, part) for measure in (compression, self._distinct) for part in parts]
-        return [
-            reading(name, mean([measure(b) for b in part]), *kind, need, {"num_blocks": len(part)})
-            for (name, kind), (measure, part) in zip(kinds.items(), found, strict=True)
-        ]
+        out = []
+        for (name, kind), (measure, part) in zip(kinds.items(), found, strict=True):
+            value = mean([measure(block) for block in part])
+            out.append(reading(name, value, *kind, need, {"num_blocks": len(part)}))
+        return out
 
     def blocks(self, rows: Samples) -> Iterator[list[bytes]]:
         """Windows of `rows`, in blocks of exactly num_windows * window_bytes bytes.
@@ -101,6 +100,8 @@ class Repetition:
             (_hash(p), str(p), _hash(t), t) for p, t in zip(rows.problem, rows.text, strict=True)
         )
         problem = None
+        # A full block ends only with its last problem: no problem may lie in two blocks, or the
+        # blocks would depend on each other and the t interval over them would be too narrow.
         for _, name, key, text in keyed:
             if room == 0 and name != problem:
                 yield block
@@ -115,14 +116,17 @@ class Repetition:
             yield block
 
     def _window(self, text: str, key: int) -> bytes:
+        """`window_bytes` bytes of a text from a place set by its hash, or all that it has."""
         raw = text.encode(errors="replace")
         start = key % max(1, len(raw) - self.window_bytes + 1)
         return raw[start : start + self.window_bytes]
 
     def _distinct(self, block: list[bytes]) -> float:
-        found = [
-            w[i : i + self.ngram_bytes] for w in block for i in range(len(w) - self.ngram_bytes + 1)
-        ]
+        """Different byte n-grams over all n-grams that lie within the windows."""
+        found = []
+        for window in block:
+            ends = range(self.ngram_bytes, len(window) + 1)
+            found += [window[end - self.ngram_bytes : end] for end in ends]
         return len(set(found)) / len(found) if found else float("nan")
 
     def _loops(self, rows: Samples) -> Estimate:
@@ -137,15 +141,22 @@ def compression(block: list[bytes]) -> float:
     return len(raw) / len(zlib.compress(raw, 9))
 
 
-def ends_in_loop(text: str, repeats: int = 3, least: int = 48, longest: int = 200) -> bool:
-    """Whether the text ends in a unit of at most `longest` characters.
+def ends_in_loop(
+    text: str,
+    repeats: int = 3,
+    least: int = 48,
+    longest: int = 200,
+) -> bool:
+    """Whether the text ends in one unit again and again; the loop may be cut anywhere.
 
-    `repeats` times or more in a row, over `least` or more characters.
-
-    The loop may be cut anywhere. The end's last 16 characters must come again one unit earlier:
-    only those distances are tried.
+    Args:
+        text: the text.
+        repeats: so many times in a row at least.
+        least: over so many characters at least.
+        longest: characters of a unit at most.
     """
     text = text.rstrip()[-MAX_CHARS:]
+    # The last 16 characters must come again one unit earlier: only those distances are tried.
     end = text[-16:]
     at = len(text) - len(end)
     if len(text) < least:
@@ -164,5 +175,6 @@ def ends_in_loop(text: str, repeats: int = 3, least: int = 48, longest: int = 20
 def _hash(text: object) -> int:
     """The same number for the same text, on every machine."""
     return int.from_bytes(
-        hashlib.blake2b(str(text).encode(errors="replace"), digest_size=8).digest(), "big"
+        hashlib.blake2b(str(text).encode(errors="replace"), digest_size=8).digest(),
+        "big",
     )

@@ -1,7 +1,4 @@
-"""Strategy richness (M6): how many strategies there are.
-
-Compared between rounds at equal coverage.
-"""
+"""Strategy richness (M6): how many strategies there are, compared at equal coverage."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ouroloop.monitors.base import Floats, Reading, RoundView, Samples
 from ouroloop.monitors.estimators.estimand import Estimand
@@ -75,10 +73,10 @@ class Richness:
         probes = [probe] if before is None else [probe, before]
         right = _tables([p.where(p.correct == 1) for p in probes])
         if not right[0].sum():
-            named = bool(codes(probe.strategy)[0])
-            return missing(
-                kinds, "no right probe sample has a strategy id" if named else NO_STRATEGIES
-            )
+            why = NO_STRATEGIES
+            if codes(probe.strategy)[0]:
+                why = "no right probe sample has a strategy id"
+            return missing(kinds, why)
         return [
             *self._alone(kinds, right, {"all": _all(_tables(probes))}),
             *self._compared(kinds, right, before is None),
@@ -86,7 +84,9 @@ class Richness:
 
     @staticmethod
     def _alone(
-        kinds: Mapping[Estimand, Kind], right: list[Floats], details: dict[str, Any]
+        kinds: Mapping[Estimand, Kind],
+        right: list[Floats],
+        details: dict[str, Any],
     ) -> list[Reading]:
         """Of this round by itself."""
         sample_coverage, lower_bound, *_ = kinds
@@ -101,7 +101,9 @@ class Richness:
 
     @staticmethod
     def _compared(
-        kinds: Mapping[Estimand, Kind], right: list[Floats], is_first: bool
+        kinds: Mapping[Estimand, Kind],
+        right: list[Floats],
+        is_first: bool,
     ) -> list[Reading]:
         """Against round 0, at the lesser coverage of the two."""
         *_, equal, retained = kinds
@@ -114,6 +116,7 @@ class Richness:
             "doubled": _json(at_equal_coverage(now, then)),
         }
         num = _num_groups(right)
+        # reach 1: by rarefaction only, which is less noisy than the extrapolation in `doubled`.
         left = cut(_compare(right, num, lambda b: b.now), 0.0)
         first = reading(equal, left, "strategies", "up", "", both)
         if is_first:
@@ -128,21 +131,11 @@ def _num_groups(tables: list[Floats]) -> int:
 
 
 def _tables(probes: list[Samples]) -> list[Floats]:
-    """Counts of each probe by problem (P, the union, sorted) and kind (S).
+    """Counts of each probe, (groups of problems, kinds); kinds and problems are the union's.
 
-    As (groups of problems, kinds).
+    The groups are those that the jackknife leaves out, the same ones of every probe.
     """
-    labels_N = [
-        np.array(
-            [
-                f"{f}\n{s}\n{k}" if isinstance(k, str) else None
-                for f, s, k in zip(p.family, p.slice, p.strategy, strict=True)
-            ],
-            dtype=object,
-        )
-        for p in probes
-    ]
-    kinds, kind_N = codes(np.concatenate(labels_N))
+    kinds, kind_N = codes(np.concatenate([_kinds(p) for p in probes]))
     problems, problem_N = codes(np.concatenate([p.problem for p in probes]))
     group_N = jackknife_groups(len(problems))[problem_N]
     num_groups, width = int(group_N.max(initial=-1)) + 1, len(kinds)
@@ -157,8 +150,18 @@ def _tables(probes: list[Samples]) -> list[Floats]:
     return out
 
 
+def _kinds(probe: Samples) -> NDArray[np.object_]:
+    """Family, slice and strategy of each row as one name; None without a strategy."""
+    names = []
+    for family, part, strategy in zip(probe.family, probe.slice, probe.strategy, strict=True):
+        names.append(f"{family}\n{part}\n{strategy}" if isinstance(strategy, str) else None)
+    return np.array(names, dtype=object)
+
+
 def _estimate(
-    tables: list[Floats], num: int, statistic: Callable[[list[Counted]], float]
+    tables: list[Floats],
+    num: int,
+    statistic: Callable[[list[Counted]], float],
 ) -> Estimate:
     totals = [t.sum(axis=0) for t in tables]
     value = statistic([counted(t) for t in totals])
@@ -169,9 +172,16 @@ def _estimate(
     return jackknife(value, without, num)
 
 
-def _compare(tables: list[Floats], num: int, of: Callable[[Compared], float]) -> Estimate:
+def _compare(
+    tables: list[Floats],
+    num: int,
+    of: Callable[[Compared], float],
+) -> Estimate:
     def statistic(c: list[Counted]) -> float:
-        return of(at_equal_coverage(c[0], c[-1], 1.0)) if c[0].n and c[-1].n else float("nan")
+        # A group may hold all that one of the rounds has: then nothing is left to compare.
+        if not c[0].n or not c[-1].n:
+            return float("nan")
+        return of(at_equal_coverage(c[0], c[-1], 1.0))
 
     return _estimate(tables, num, statistic)
 

@@ -1,6 +1,6 @@
 """Selection ratios (M12): what the filter makes of every strategy's share.
 
-Known before anything is trained on it.
+It is known before anything is trained on.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from scipy.special import stdtr, stdtrit
 
 from ouroloop.monitors.base import Floats, Objects, Pool, Reading, RoundView
 from ouroloop.monitors.estimators.estimand import Estimand
+from ouroloop.monitors.estimators.multiplicity import benjamini_yekutieli
 from ouroloop.monitors.estimators.scores import Bools, Ints, codes
 from ouroloop.monitors.estimators.stats import (
     NAN,
     UNDEFINED,
     Estimate,
-    benjamini_yekutieli,
     clopper_pearson,
     df_of_moments,
     effective_df,
@@ -39,11 +39,18 @@ NO_NAME = "(none)"
 class SelectionRatio:
     """One cluster of samples before and after the filter.
 
-    ratio: share among the kept / share among the raw, [0, inf). low, high: its 95 % interval,
-    clustered by problem. all_low, all_high: the same for all clusters at once (Bonferroni).
-    p_adjusted: Benjamini-Yekutieli over the clusters, two-sided, of "the filter does not care".
-    raw_share: of all raw samples. right: share of its scored raw samples that are right (NaN if
-    unknown).
+    Attributes:
+        cluster: its name.
+        ratio: share among the kept / share among the raw, [0, inf).
+        low: lower end of its 95 % interval, clustered by problem.
+        high: the upper end.
+        all_low: the lower end for all clusters at once (Bonferroni).
+        all_high: the upper end likewise.
+        p_adjusted: Benjamini-Yekutieli over the clusters, two-sided, of "the filter does not care".
+        num_raw: its raw samples.
+        num_kept: those of them that were kept.
+        raw_share: its share of all raw samples.
+        right: share of its scored raw samples that are right (NaN if unknown).
     """
 
     cluster: str
@@ -60,18 +67,18 @@ class SelectionRatio:
 
     def to_json(self) -> dict[str, Any]:
         """All numbers; null where undefined."""
-        return {
-            k: number(v) if isinstance(v, float) else v
-            for k, v in self.__dict__.items()
-            if k != "cluster"
-        }
+        out = {}
+        for name, value in self.__dict__.items():
+            if name != "cluster":
+                out[name] = number(value) if isinstance(value, float) else value
+        return out
 
 
 @dataclass(frozen=True)
 class Selection:
     """How the filter shifts the strategies' shares, before training.
 
-    Share next round ~ (1 - fresh) R share.
+    A strategy's share in the next round is about (1 - fresh) R times its share in this one.
 
     * selection/largest_ratio: the largest R = (share among kept) / (share among raw) of a strategy,
       [0, inf), down; the one with the highest lower limit. low, high: hold the true largest R with
@@ -101,15 +108,10 @@ class Selection:
     def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
         """Read `view.pool`."""
         pool = view.pool
-        if pool is None or not pool.kept.any():
-            return missing(
-                KINDS,
-                (
-                    "no training pool"
-                    if pool is None
-                    else "the filter kept nothing of the training pool"
-                ),
-            )
+        if pool is None:
+            return missing(KINDS, "no training pool")
+        if not pool.kept.any():
+            return missing(KINDS, "the filter kept nothing of the training pool")
         found = selection_ratios(pool, self.min_raw)
         largest = largest_ratio(found)
         gain = reading(
@@ -120,11 +122,9 @@ class Selection:
             "no kept sample was scored (no gold answers)",
         )
         if largest is None:
-            why = (
-                f"no strategy has {self.min_raw} samples in the raw pool"
-                if not found
-                else "one problem: no interval"
-            )
+            why = "one problem: no interval"
+            if not found:
+                why = f"no strategy has {self.min_raw} samples in the raw pool"
             return [*missing({name: KINDS[name] for name in NAMES[:2]}, why), gain]
         first, low, high = largest
         listed = sorted(found, key=lambda r: (-r.ratio, r.cluster))[: self.most_listed]
@@ -135,7 +135,12 @@ class Selection:
         }
         num = len(set(pool.problem))
         ends = Estimate(first.ratio, low, high, num)
-        fresh = Estimate(fresh_share(first.ratio), fresh_share(low), fresh_share(high), num)
+        fresh = Estimate(
+            fresh_share(first.ratio),
+            fresh_share(low),
+            fresh_share(high),
+            num,
+        )
         return [
             reading(NAMES[0], ends, "ratio", "down", "", details),
             reading(NAMES[1], fresh, "share", "down", "", {"cluster": first.cluster}),
@@ -144,43 +149,34 @@ class Selection:
 
 
 def fresh_share(ratio: float) -> float:
-    """The share of fresh data above which a cluster with this selection ratio cannot grow.
-
-    Max(0, 1 - 1/R).
-    """
+    """max(0, 1 - 1/R): with more fresh data a cluster with this selection ratio cannot grow."""
     return max(0.0, 1 - 1 / ratio) if ratio > 0 else 0.0
 
 
 def accuracy_gain(pool: Pool) -> Estimate:
-    """Share right among the kept less share right among the raw samples.
-
-    Of those that were scored.
-    """
+    """Share right among the kept less share right among the raw, of the scored samples."""
     known = np.isfinite(pool.correct)
-    problem_N, right, kept = (
-        codes(pool.problem[known])[1],
-        pool.correct[known],
-        pool.kept[known].astype(float),
-    )
+    problem_N = codes(pool.problem[known])[1]
+    right, kept = pool.correct[known], pool.kept[known].astype(float)
     if not kept.any():
         return UNDEFINED
     after, before = float(np.mean(right[kept == 1])), float(right.mean())
+    # The kept are part of the raw: the difference's variance is that of the difference of the two
+    # linearised means, problem by problem, not the sum of their variances.
     influence_N = kept * (right - after) / kept.sum() - (right - before) / len(right)
     influence_P: Floats = np.bincount(problem_N, weights=influence_N).astype(float)
     num, value = len(influence_P), after - before
     if num < 2:
         return Estimate(value, NAN, NAN, num)
-    half = float(
-        stdtrit(effective_df(influence_P), 0.975)
-        * np.sqrt(num / (num - 1) * np.sum(influence_P**2))
-    )
+    se = float(np.sqrt(num / (num - 1) * np.sum(influence_P**2)))
+    half = float(stdtrit(effective_df(influence_P), 0.975)) * se
     return Estimate(value, value - half, value + half, num)
 
 
 def largest_ratio(found: Sequence[SelectionRatio]) -> tuple[SelectionRatio, float, float] | None:
-    """The cluster with the highest simultaneous lower limit, that limit.
+    """The cluster with the highest simultaneous lower limit, with that limit and the highest upper.
 
-    And the highest upper limit; None without any.
+    None without any.
     """
     known = [r for r in found if np.isfinite(r.all_low + r.all_high)]
     if not known:
@@ -199,7 +195,11 @@ def selection_ratios(pool: Pool, min_raw: int = 10) -> list[SelectionRatio]:
 
 
 def ratios_of(
-    cluster: Objects, problem: Objects, kept: Bools, correct: Floats, min_raw: int = 10
+    cluster: Objects,
+    problem: Objects,
+    kept: Bools,
+    correct: Floats,
+    min_raw: int = 10,
 ) -> list[SelectionRatio]:
     """Share among the kept over share among all, for every cluster with at least `min_raw` rows.
 
@@ -213,6 +213,8 @@ def ratios_of(
     if not kept.any():
         return []
     fit_of = _fits(cluster_N, codes(problem)[1], kept, min_raw)
+    # Bonferroni: so that all the intervals hold at once, whichever cluster is looked at.
+    all_level = 1 - 0.05 / max(len(fit_of), 1)
     right_S = _right(cluster_N, correct, len(names))
     adjusted = benjamini_yekutieli([fit.p_value() for fit in fit_of.values()])
     return [
@@ -220,7 +222,7 @@ def ratios_of(
             names[s],
             fit.ratio,
             *fit.interval(0.95),
-            *fit.interval(1 - 0.05 / len(fit_of)),
+            *fit.interval(all_level),
             float(p),
             int((cluster_N == s).sum()),
             int(kept[cluster_N == s].sum()),
@@ -231,7 +233,12 @@ def ratios_of(
     ]
 
 
-def _fits(cluster_N: Ints, problem_N: Ints, kept: Bools, min_raw: int) -> dict[int, _Fit]:
+def _fits(
+    cluster_N: Ints,
+    problem_N: Ints,
+    kept: Bools,
+    min_raw: int,
+) -> dict[int, _Fit]:
     """Log R of every cluster with at least `min_raw` rows."""
     width, num = int(cluster_N.max()) + 1, int(problem_N.max()) + 1
     # A cell is a problem and a cluster, so the moments cost as much as there are cells.
@@ -239,33 +246,45 @@ def _fits(cluster_N: Ints, problem_N: Ints, kept: Bools, min_raw: int) -> dict[i
     raw_M, kept_M = np.bincount(cell_N).astype(float), np.bincount(cell_N, weights=kept)
     problem_M, cluster_M = cells // width, cells % width
     raw_S, kept_S = np.bincount(cluster_M, weights=raw_M), np.bincount(cluster_M, weights=kept_M)
-    base_P = (
-        np.bincount(problem_M, weights=kept_M) / kept_M.sum()
-        - np.bincount(problem_M, weights=raw_M) / raw_M.sum()
-    )
-    own_M = kept_M / np.where(kept_S > 0, kept_S, 1)[cluster_M] - raw_M / raw_S[cluster_M]
+    kept_P = np.bincount(problem_M, weights=kept_M) / kept_M.sum()
+    raw_P = np.bincount(problem_M, weights=raw_M) / raw_M.sum()
+    base_P = kept_P - raw_P
+    some_S = np.where(kept_S > 0, kept_S, 1)
+    own_M = kept_M / some_S[cluster_M] - raw_M / raw_S[cluster_M]
     here_M = base_P[problem_M]
 
     def moment(power: int) -> Floats:
-        inside = np.bincount(
-            cluster_M, weights=(own_M - here_M) ** power - here_M**power, minlength=width
-        )
-        return np.asarray(np.sum(base_P**power) + inside, dtype=float)
+        """Sum over problems of the residuals to a power, for each cluster."""
+        # Where a problem has no sample of the cluster, its residual is that of the base alone.
+        more_M = (own_M - here_M) ** power - here_M**power
+        inside_S = np.bincount(cluster_M, weights=more_M, minlength=width)
+        return np.asarray(np.sum(base_P**power) + inside_S, dtype=float)
 
     square_S, fourth_S = moment(2), moment(4)
     fits = {}
     for s in np.flatnonzero(raw_S >= min_raw).tolist():
         share = float(raw_S[s] / raw_M.sum())
         ratio = float(kept_S[s] / kept_M.sum()) / share
-        fits[s] = _Fit(ratio, share, num, max(float(square_S[s]), 0.0), float(fourth_S[s]))
+        fits[s] = _Fit(
+            ratio,
+            share,
+            num,
+            max(float(square_S[s]), 0.0),
+            float(fourth_S[s]),
+        )
     return fits
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """log R of one cluster: ratio, raw share, problems.
+    """log R of one cluster.
 
-    And the sums of its residuals' squares and fourth powers.
+    Attributes:
+        ratio: R.
+        share: of the raw samples.
+        num: problems.
+        square: sum of the residuals' squares.
+        fourth: sum of their fourth powers.
     """
 
     ratio: float
@@ -276,31 +295,44 @@ class _Fit:
 
     @property
     def _error(self) -> tuple[float, float]:
-        """Standard error of log R and its degrees of freedom; rounding is no error."""
-        square = self.square if self.square > 1e-24 else 0.0
-        df = df_of_moments(self.num, self.fourth / square**2 if square else 0.0)
-        return float(np.sqrt(self.num / (self.num - 1) * square)), df
+        """Standard error of log R and its degrees of freedom."""
+        square, fourth = 0.0, 0.0
+        # Less is what rounding leaves of residuals that are all 0.
+        if self.square > 1e-24:
+            square, fourth = self.square, self.fourth / self.square**2
+        se = float(np.sqrt(self.num / (self.num - 1) * square))
+        return se, df_of_moments(self.num, fourth)
 
     def interval(self, level: float) -> tuple[float, float]:
+        """Both ends for R; NaN for a single problem."""
         if self.num < 2:
             return NAN, NAN
         if self.ratio == 0:
+            # log 0 has no error: the exact limit, a problem counting as one draw.
             return 0.0, clopper_pearson(0, self.num, level)[1] / self.share
         se, df = self._error
         factor = float(np.exp(stdtrit(df, (1 + level) / 2) * se))
         return self.ratio / factor, self.ratio * factor
 
     def p_value(self) -> float:
+        """Two-sided, of R = 1; NaN for a single problem."""
         if self.num < 2:
             return NAN
         if self.ratio == 0:
             return min(1.0, 2 * (1 - self.share) ** self.num)
         se, df = self._error
         distance = abs(float(np.log(self.ratio)))
-        return float(2 * stdtr(df, -distance / se)) if se > 0 else float(distance < 1e-12)
+        if se == 0:
+            return float(distance < 1e-12)
+        return float(2 * stdtr(df, -distance / se))
 
 
-def _right(cluster_N: Ints, correct: Floats, width: int) -> list[float]:
+def _right(
+    cluster_N: Ints,
+    correct: Floats,
+    width: int,
+) -> list[float]:
+    """Share right among each cluster's scored rows; NaN without any."""
     known = np.isfinite(correct)
     num_S = np.bincount(cluster_N[known], minlength=width)
     right_S = np.bincount(cluster_N[known], weights=correct[known], minlength=width)

@@ -74,11 +74,17 @@ class Shortcut:
         return [top, *grown]
 
     @staticmethod
-    def _grown(estimand: Estimand, view: RoundView, reference: RoundView | None) -> Reading:
+    def _grown(
+        estimand: Estimand,
+        view: RoundView,
+        reference: RoundView | None,
+    ) -> Reading:
+        """The guarded quantity's own number: picked on one half, measured on the other."""
         kinds: dict[Estimand, Kind] = {estimand: ("share", "down")}
         if reference is None:
             return missing(kinds, "round 0 is the reference")[0]
         then = scored(of(reference.probe, "family", estimand.family))
+        # Only problems that both rounds have scored: the comparison is the decision rule's.
         there = set(then.problem)
         now = scored(of(view.probe, "family", estimand.family))
         now = now.where(np.array([problem in there for problem in now.problem], dtype=bool))
@@ -93,19 +99,25 @@ class Shortcut:
         return reading(estimand, found, "share", "down", "", {"answer": answer, "before": before})
 
 
-def _about(probe: Samples, before: Samples | None, chosen: Counter[str]) -> dict[str, object]:
+def _about(
+    probe: Samples,
+    before: Samples | None,
+    chosen: Counter[str],
+) -> dict[str, object]:
     """What the answer is that was chosen most often."""
     if not chosen:
         return {}
     answer, times = chosen.most_common(1)[0]
     mine = probe.where(probe.answer == answer)
     known = mine.correct[np.isfinite(mine.correct)]
+    right = number(float(known.mean())) if len(known) else None
+    then = None if before is None else number(share_of(before, answer))
     return {
         "answer": answer,
         "chosen": times / chosen.total(),
         "problems": len(set(mine.problem)),
-        "right": number(float(known.mean())) if len(known) else None,
-        "reference": None if before is None else number(share_of(before, answer)),
+        "right": right,
+        "reference": then,
     }
 
 
@@ -147,9 +159,11 @@ def shortcut_share(samples: Samples, num_splits: int = NUM_SPLITS) -> tuple[Esti
 
     Ties go to the first answer in alphabetical order.
     """
-    problem_N = codes(samples.problem)[1]
-    large = (np.bincount(problem_N) >= 2)[problem_N] if len(problem_N) else np.zeros(0, dtype=bool)
-    rows = samples.where(large)
+    rows = samples
+    problem_N = codes(rows.problem)[1]
+    if len(problem_N):
+        # One sample cannot be split into two halves.
+        rows = rows.where((np.bincount(problem_N) >= 2)[problem_N])
     problems, problem_N = codes(rows.problem)
     labels, answer_N = codes(rows.answer)
     if not labels:
@@ -161,11 +175,15 @@ def shortcut_share(samples: Samples, num_splits: int = NUM_SPLITS) -> tuple[Esti
         mine = first & known_N
         answer = int(
             np.bincount(
-                answer_N[mine], weights=weight_P[problem_N[mine]], minlength=len(labels)
+                answer_N[mine],
+                weights=weight_P[problem_N[mine]],
+                minlength=len(labels),
             ).argmax()
         )
         hit_P = np.bincount(
-            problem_N[second], weights=answer_N[second] == answer, minlength=len(problems)
+            problem_N[second],
+            weights=answer_N[second] == answer,
+            minlength=len(problems),
         )
         share_P += hit_P / np.bincount(problem_N[second], minlength=len(problems)) / num_splits
         chosen[labels[answer]] += 1
@@ -177,7 +195,5 @@ def share_of(samples: Samples, answer: str) -> float:
     problem_N = codes(samples.problem)[1]
     if not len(problem_N):
         return NAN
-    share_P: Floats = np.bincount(problem_N, weights=samples.answer == answer) / np.bincount(
-        problem_N
-    )
-    return float(share_P.mean())
+    hits_P = np.bincount(problem_N, weights=samples.answer == answer)
+    return float(np.mean(hits_P / np.bincount(problem_N)))

@@ -1,7 +1,4 @@
-"""Diversity of texts without strategy names (M14).
-
-Order-2 Vendi score on the samples of each problem.
-"""
+"""Diversity of texts without strategy names (M14): an order-2 Vendi score of each problem."""
 
 from __future__ import annotations
 
@@ -26,15 +23,10 @@ Cosines = Callable[[Sequence[str]], Floats]
 """Texts of one problem (K) -> the cosine of every two of them, (K, K)."""
 NGRAM_BYTES = (2, 3, 4)
 BEGIN, END = b"\xfe", b"\xff"
-"""Neither byte occurs in UTF-8.
-
-With them even an empty text has an n-gram, so no vector is zero.
-"""
+"""Neither byte occurs in UTF-8; with them even an empty text has an n-gram: no vector is zero."""
+# 64 bits of a key: an n-gram's size (3 bits), its bytes (32), and what is left for the text's
+# number within its problem.
 TEXT_BITS = 28
-"""A key holds an n-gram's size (3 bits).
-
-Its bytes (32) and the text's number within its problem.
-"""
 KINDS: Mapping[Estimand, Kind] = {
     Estimand("similarity/effective_number_all"): ("texts", "none"),
     Estimand("similarity/effective_number_right"): ("texts", "up"),
@@ -79,7 +71,7 @@ def _ngram_counts(texts: Sequence[str]) -> csc_array:
 
 @dataclass(frozen=True)
 class Similarity:
-    """How many different texts a problem's samples come to, [1, inf).
+    """How many different texts a problem's samples amount to, [1, inf).
 
     * similarity/effective_number_all: 1 / mean over problems of the mean squared cosine of two of
       its samples (each counted once, never a text with itself): the order-2 Vendi score, also
@@ -97,8 +89,10 @@ class Similarity:
     squared cosine, turned over. Measured (MONITORS.md, V2): it held the truth in 95 % of 400 probe
     sets of 120 problems x 8, and of 40 x 8.
 
-    embed: any embedding, for instance a sentence-transformers model's `encode`. By default texts
-    are compared by their n-grams of bytes (`ngram_cosines`), without a model.
+    Attributes:
+        name: what its readings begin with.
+        embed: any embedding, for instance a sentence-transformers model's `encode`. By default
+            texts are compared by their n-grams of bytes (`ngram_cosines`), without a model.
     """
 
     name: str = "similarity"
@@ -109,11 +103,9 @@ class Similarity:
         rows = view.probe.where(codes(view.probe.text)[1] >= 0)
         if not len(rows):
             return missing(KINDS, "no probe sample has a text")
-        cosines = (
-            ngram_cosines
-            if self.embed is None
-            else embedded_cosines(self.embed, rows.text.tolist())
-        )
+        cosines: Cosines = ngram_cosines
+        if self.embed is not None:
+            cosines = embedded_cosines(self.embed, rows.text.tolist())
         scores = mean_squared_cosines(rows, cosines)
         parts = (rows, rows.where(rows.correct == 1))
         return [
@@ -122,7 +114,11 @@ class Similarity:
         ]
 
 
-def _reading(name: Estimand, rows: Samples, scores: Scores) -> Reading:
+def _reading(
+    name: Estimand,
+    rows: Samples,
+    scores: Scores,
+) -> Reading:
     effective = partial(effective_number, scores)
     found = effective(rows)
     why = "no problem has two samples with a text"
@@ -132,10 +128,7 @@ def _reading(name: Estimand, rows: Samples, scores: Scores) -> Reading:
 
 
 def mean_squared_cosines(rows: Samples, cosines: Cosines) -> tuple[Scores, Scores]:
-    """Mean squared cosine of two samples of each problem.
-
-    Of all its samples, and of its right ones.
-    """
+    """Mean squared cosine of two samples of each problem: of all its samples, of its right ones."""
     every: Scores = {}
     right: Scores = {}
     for problem, row_K in _by_problem(rows):
@@ -167,15 +160,18 @@ def embedded_cosines(embed: Embed, texts: Sequence[str]) -> Cosines:
 
 
 def effective_number(scores: Scores, rows: Samples) -> Estimate:
-    """1 / mean over the problems of these rows of their mean squared cosine.
-
-    Infinite where that is 0.
-    """
+    """1 / mean over the problems of these rows of their mean squared cosine; infinite at 0."""
     alike = mean_in_unit([scores[problem] for problem in codes(rows.problem)[0]])
     if not alike.num_clusters:
         return UNDEFINED
     if alike.value == 0:
-        return Estimate(float("inf"), float("nan"), float("nan"), alike.num_clusters)
+        return Estimate(
+            float("inf"),
+            float("nan"),
+            float("nan"),
+            alike.num_clusters,
+        )
+    # The ends change places in the reciprocal; one at 0 has none.
     low, high = (1 / x if x > 0 else float("nan") for x in (alike.high, alike.low))
     return Estimate(1 / alike.value, low, high, alike.num_clusters)
 

@@ -44,18 +44,18 @@ MARKERS = (
 
 @dataclass(frozen=True)
 class Style:
-    """style/hedging: share of samples with at least one marker of doubt or of a second look, [0.
+    """style/hedging: share of samples with at least one marker of doubt or of a second look.
 
-    1]; neither way healthy.
+    Range [0, 1]; neither way healthy. A signal of style: self-distillation suppresses what a model
+    says of its own uncertainty, and with it what it does out of distribution (up to 40 % lost, Kim
+    et al. 2603.24472). Whole words, any case. Longer traces hold more markers, so details give the
+    `right` and `wrong` samples apart and `per_1000_chars`. Unbiased, clustered by problem, exact
+    binomial interval at the effective size. Undefined without texts. Measured (MONITORS.md, V2):
+    the interval held the truth in 96 % of 400 probe sets of 120 problems x 8, and of 40 x 8.
 
-    A signal of style: self-distillation suppresses what a model says of its own uncertainty, and
-    with it what it does out of distribution (up to 40 % lost, Kim et al. 2603.24472). Whole words,
-    any case. Longer traces hold more markers, so details give the `right` and `wrong` samples apart
-    and `per_1000_chars`. Unbiased, clustered by problem, exact binomial interval at the effective
-    size. Undefined without texts. Measured (MONITORS.md, V2): the interval held the truth in 96 %
-    of 400 panels of 120 problems x 8, and of 40 x 8.
-
-    markers: words and phrases; the default is English.
+    Attributes:
+        name: what its readings begin with.
+        markers: words and phrases; the default is English.
     """
 
     name: str = "style"
@@ -80,7 +80,8 @@ class Style:
         """Share of the rows with a marker."""
         problem_N = codes(rows.problem)[1]
         hit_N = np.array(
-            [self._pattern.search(str(text)) is not None for text in rows.text], dtype=float
+            [self._pattern.search(str(text)) is not None for text in rows.text],
+            dtype=float,
         )
         return share(np.bincount(problem_N, weights=hit_N), np.bincount(problem_N))
 

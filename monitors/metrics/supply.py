@@ -43,7 +43,6 @@ class Supply:
       interval.
     * supply/kept_per_problem: mean number of kept samples, [0, samples per problem], up; t
       interval.
-
     * supply/effective_problems: (sum k)^2 / sum k^2 over problems' kept counts k (Kish): as many
       equally fed problems carry the same weight, [1, problems], up; jackknife interval over
       problems (held the truth in 94 to 96 % of 500 draws of 20, 60, 200 problems). details:
@@ -64,11 +63,9 @@ class Supply:
         """Read `view.pool`."""
         pool = view.pool
         if pool is None or not len(pool.kept):
-            why = (
-                "round 0 has no training pool"
-                if view.round == 0
-                else "no sample was drawn for training this round"
-            )
+            why = "no sample was drawn for training this round"
+            if view.round == 0:
+                why = "round 0 has no training pool"
             return missing(KINDS, why)
         problem_N = codes(pool.problem)[1]
         total_P = np.bincount(problem_N)
@@ -91,11 +88,23 @@ class Supply:
         group_P = jackknife_groups(len(kept_P))
         without = [effective_share(kept_P[group_P != g]) for g in range(int(group_P.max()) + 1)]
         value, low, high, num = cut(
-            jackknife(effective_share(kept_P), without, len(kept_P)), 1 / len(kept_P), 1.0
+            jackknife(effective_share(kept_P), without, len(kept_P)),
+            1 / len(kept_P),
+            1.0,
         )
-        scaled = Estimate(value * num, low * num, high * num, num)
+        scaled = Estimate(
+            value * num,
+            low * num,
+            high * num,
+            num,
+        )
         return reading(
-            NAMES[3], scaled, "problems", "up", "the filter kept nothing", {"share": number(value)}
+            NAMES[3],
+            scaled,
+            "problems",
+            "up",
+            "the filter kept nothing",
+            {"share": number(value)},
         )
 
     def _paths(self, pool: Pool) -> Reading:
@@ -103,8 +112,10 @@ class Supply:
             return missing({NAMES[4]: KINDS[NAMES[4]]}, "the pool's texts are not known")[0]
         problem_N = codes(pool.problem[pool.kept])[1]
         path_N = codes(np.array([path(text) for text in pool.text[pool.kept]], dtype=object))[1]
+        # A column per (problem, path) that occurs.
         distinct = np.unique(np.stack([problem_N, path_N]), axis=1)
-        details = {"distinct_share": distinct.shape[1] / len(path_N) if len(path_N) else None}
+        distinct_share = distinct.shape[1] / len(path_N) if len(path_N) else None
+        details = {"distinct_share": distinct_share}
         return reading(
             NAMES[4],
             mean(np.bincount(distinct[0])),
@@ -118,7 +129,9 @@ class Supply:
 def effective_share(count_P: Floats) -> float:
     """Kish's effective number of problems over their number, in (0, 1]; NaN without counts."""
     square = float(np.sum(count_P**2))
-    return float(count_P.sum()) ** 2 / square / len(count_P) if square > 0 else float("nan")
+    if square == 0:
+        return float("nan")
+    return float(count_P.sum()) ** 2 / square / len(count_P)
 
 
 def path(text: str) -> str:
@@ -132,10 +145,19 @@ def kept_share(pool: Pool, level: float = 0.95) -> Estimate:
     return share(np.bincount(problem_N, weights=pool.kept), np.bincount(problem_N), level=level)
 
 
-def starves(pool: Pool, least: float, level: float, min_kept: int = 0) -> str | None:
-    """The plain sentence when fewer than `min_kept` were kept.
+def starves(
+    pool: Pool,
+    least: float,
+    level: float,
+    min_kept: int = 0,
+) -> str | None:
+    """The plain sentence when too little was kept to train on, else None.
 
-    Or kept / sampled lies below `least` by the interval of this level; else None.
+    Args:
+        pool: the round's pool.
+        least: kept / sampled must not lie below it by its interval.
+        level: of that interval.
+        min_kept: samples that a training needs.
     """
     if (num := int(pool.kept.sum())) < min_kept:
         return (
@@ -165,7 +187,6 @@ def nothing_passes(pool: Pool) -> str | None:
     """The plain sentence when the filter kept nothing; None when it kept something."""
     if pool.kept.any():
         return None
+    sentence = f"nothing passes: 0 of {len(pool.kept):,} samples kept"
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in rejections(pool).items())
-    return f"nothing passes: 0 of {len(pool.kept):,} samples kept" + (
-        f"; reasons: {reasons}" if reasons else ""
-    )
+    return f"{sentence}; reasons: {reasons}" if reasons else sentence

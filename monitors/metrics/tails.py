@@ -1,6 +1,6 @@
 """Tail narrowing (M16): whether the kept data leave the hard problems out.
 
-Known before anything is trained on them.
+It is known before anything is trained on them.
 """
 
 from __future__ import annotations
@@ -63,15 +63,10 @@ class Tails:
     def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
         """Read `view.pool`."""
         pool = view.pool
-        if pool is None or not pool.kept.any():
-            return missing(
-                KINDS,
-                (
-                    "no training pool"
-                    if pool is None
-                    else "the filter kept nothing of the training pool"
-                ),
-            )
+        if pool is None:
+            return missing(KINDS, "no training pool")
+        if not pool.kept.any():
+            return missing(KINDS, "the filter kept nothing of the training pool")
         kept_P, raw_P = counts(pool)
         details = {"at_random": number(gini_at_random(raw_P, float(kept_P.sum() / raw_P.sum())))}
         why = (
@@ -87,7 +82,12 @@ class Tails:
                 "two samples of a problem are needed, and some kept",
             ),
             reading(
-                NAMES[1], gini_estimate(kept_P), "", "down", "two problems are needed", details
+                NAMES[1],
+                gini_estimate(kept_P),
+                "",
+                "down",
+                "two problems are needed",
+                details,
             ),
             reading(
                 NAMES[2],
@@ -101,44 +101,62 @@ class Tails:
     def _slice_ratio(self, pool: Pool) -> Estimate:
         if pool.slice is None:
             return UNDEFINED
-        found = {
-            r.cluster: r for r in ratios_of(pool.slice, pool.problem, pool.kept, pool.correct, 1)
-        }
+        ratios = ratios_of(
+            pool.slice,
+            pool.problem,
+            pool.kept,
+            pool.correct,
+            min_raw=1,
+        )
+        found = {r.cluster: r for r in ratios}
         if self.tail_slice not in found:
             return UNDEFINED
         r = found[self.tail_slice]
-        return Estimate(r.ratio, r.low, r.high, len(set(pool.problem)))
+        return Estimate(
+            r.ratio,
+            r.low,
+            r.high,
+            len(set(pool.problem)),
+        )
 
 
 def counts(pool: Pool) -> tuple[Floats, Floats]:
     """Kept and raw samples of each problem, in the order of their names."""
     problem_N = codes(pool.problem)[1]
-    return np.bincount(problem_N, weights=pool.kept).astype(float), np.bincount(problem_N).astype(
-        float
-    )
+    kept_P = np.bincount(problem_N, weights=pool.kept)
+    raw_P = np.bincount(problem_N)
+    return kept_P.astype(float), raw_P.astype(float)
 
 
-def hard_share(pool: Pool, quartile: float = 0.25, num_splits: int = NUM_SPLITS) -> Estimate:
+def hard_share(
+    pool: Pool,
+    quartile: float = 0.25,
+    num_splits: int = NUM_SPLITS,
+) -> Estimate:
     """Kept share of the hardest `quartile` of the problems over `quartile`; see `Tails`.
 
     Equally hard ones at the edge count in part.
     """
-    known = np.isfinite(pool.correct)
-    signal = pool.correct if known.any() else pool.kept.astype(float)
+    # Difficulty by the truth where anything was scored, else by what the filter kept.
+    signal = pool.correct
+    if not np.isfinite(signal).any():
+        signal = pool.kept.astype(float)
     used = np.isfinite(signal)
     problem_N = codes(pool.problem[used])[1]
-    large = (np.bincount(problem_N) >= 2)[problem_N] if len(problem_N) else np.zeros(0, dtype=bool)
-    problem_N, signal, kept = (
-        codes(pool.problem[used][large])[1],
-        signal[used][large],
-        pool.kept[used][large].astype(float),
-    )
+    if not len(problem_N):
+        return UNDEFINED
+    # One sample cannot be split into two halves.
+    large = (np.bincount(problem_N) >= 2)[problem_N]
+    problem_N = codes(pool.problem[used][large])[1]
+    signal, kept = signal[used][large], pool.kept[used][large].astype(float)
     num = int(problem_N.max(initial=-1)) + 1
     if not num:
         return UNDEFINED
     top_P, all_P = np.zeros(num), np.zeros(num)
     for first, second in split_halves(
-        (signal.astype(np.int64), kept.astype(np.int64)), problem_N, num_splits
+        (signal.astype(np.int64), kept.astype(np.int64)),
+        problem_N,
+        num_splits,
     ):
         right_P = _mean(problem_N[first], signal[first], num)
         kept_P = np.bincount(problem_N[second], weights=kept[second], minlength=num)
@@ -166,8 +184,10 @@ def gini(count_P: Floats) -> float:
     num, total = len(count_P), float(count_P.sum())
     if num < 2 or total <= 0:
         return float("nan")
+    # Sorted, the sum over all pairs is a weighted sum over the ranks: O(P log P), not O(P^2).
     rank = np.arange(1, num + 1)
-    return float(np.sum((2 * rank - num - 1) * np.sort(count_P)) / ((num - 1) * total))
+    weighted = np.sum((2 * rank - num - 1) * np.sort(count_P))
+    return float(weighted / ((num - 1) * total))
 
 
 def gini_estimate(count_P: Floats) -> Estimate:
@@ -177,20 +197,29 @@ def gini_estimate(count_P: Floats) -> Estimate:
     return cut(jackknife(gini(count_P), without, len(count_P)), 0.0, 1.0)
 
 
-def gini_at_random(raw_P: Floats, kept: float, num_draws: int = 20) -> float:
-    """Mean Gini coefficient when every raw sample is kept with probability `kept`.
+def gini_at_random(
+    raw_P: Floats,
+    kept: float,
+    num_draws: int = 20,
+) -> float:
+    """Mean Gini coefficient when every raw sample is kept with probability `kept`, simulated.
 
-    By simulation with a fixed seed.
+    Args:
+        raw_P: samples of each problem.
+        kept: chance of each to be kept.
+        num_draws: simulated filters; the seed is fixed.
     """
     rng = np.random.default_rng(0)
+    # Sorted, so that the order of the problems does not change the draws.
     sizes = np.sort(raw_P).astype(np.int64)
     drawn = [gini(rng.binomial(sizes, kept).astype(float)) for _ in range(num_draws)]
     return float(np.mean(drawn))
 
 
-def _mean(problem_N: Ints, value_N: Floats, num: int) -> Floats:
-    return np.asarray(
-        np.bincount(problem_N, weights=value_N, minlength=num)
-        / np.bincount(problem_N, minlength=num),
-        dtype=float,
-    )
+def _mean(
+    problem_N: Ints,
+    value_N: Floats,
+    num: int,
+) -> Floats:
+    total_P = np.bincount(problem_N, weights=value_N, minlength=num)
+    return np.asarray(total_P / np.bincount(problem_N, minlength=num), dtype=float)

@@ -1,6 +1,6 @@
-"""The model on real text, and on its own (M7, M8, M9).
+"""The model on real text and on its own (M7, M8, M9).
 
-How far its distribution has moved from the one it started from.
+Both show how far its distribution has moved from the one that it started from.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ NAMES = tuple(KINDS)
 
 @dataclass(frozen=True)
 class RealText:
-    """Surprise and hesitation, all per token, sums over tokens.
+    """Surprise and hesitation per token, as ratios of sums over tokens.
 
-    Ratios with bias of order 1 / problems, clustered by problem.
+    Bias of order 1 / problems; clustered by problem.
 
     * text/own_perplexity: exp of the mean negative log-probability of the model's own samples at
       temperature 1 (`entropy/token`), [1, V].
@@ -47,7 +47,8 @@ class RealText:
     paired by problem (means per problem). Undefined without `texts` or their numbers; the first and
     the last unless the probe was sampled at temperature 1 (field `temperature`; without cuts).
     Measured (MONITORS.md, V2): the intervals held the truth in 94 to 95 % of 400 draws of 120
-    problems, in 94 to 97 % of 40. Source: Zhang et al. 2605.14588 (anchor entropy contracts first);
+    problems, in 94 to 97 % of 40. Source: Zhang et al. 2605.14588 (entropy on fixed text contracts
+    first);
     Gerstgrasser et al. 2404.01413 (cross-entropy on real text).
     """
 
@@ -64,16 +65,16 @@ class RealText:
         value, low, high = (float(np.exp(x)) for x in own[:3])
         perplexity = Estimate(value, low, high, own.num_clusters)
         out = [reading(NAMES[0], perplexity, "tokens", "none", why_own)]
-        texts, then = view.texts, reference.texts if reference is not None else None
+        texts, then = view.texts, None if reference is None else reference.texts
         if texts is None or not len(texts.problem):
-            return [
-                *out,
-                *missing(
-                    {name: KINDS[name] for name in NAMES[1:]}, "no real text was scored this round"
-                ),
-            ]
+            rest = {name: KINDS[name] for name in NAMES[1:]}
+            return [*out, *missing(rest, "no real text was scored this round")]
         surprise = text_mean(texts, texts.nll)
-        gap = difference(surprise, own) if np.isfinite(surprise.value + own.value) else UNDEFINED
+        gap, why_gap = UNDEFINED, "the real text has no log-probabilities"
+        if not np.isfinite(own.value):
+            why_gap = why_own
+        elif np.isfinite(surprise.value):
+            gap = difference(surprise, own)
         return [
             *out,
             self._read(NAMES[1], texts, then, "entropy"),
@@ -83,21 +84,23 @@ class RealText:
                 gap,
                 "nats/token",
                 "none",
-                why_own if not np.isfinite(own.value) else "the real text has no log-probabilities",
+                why_gap,
             ),
         ]
 
-    def _read(self, name: Estimand, texts: Texts, then: Texts | None, field: str) -> Reading:
+    def _read(
+        self,
+        name: Estimand,
+        texts: Texts,
+        then: Texts | None,
+        field: str,
+    ) -> Reading:
         value_N = getattr(texts, field)
         change = None
         if then is not None:
-            change = as_json(
-                paired(
-                    _by_problem(texts, value_N),
-                    _by_problem(then, getattr(then, field)),
-                    bound=np.inf,
-                ).interval()
-            )
+            now, before = _by_problem(texts, value_N), _by_problem(then, getattr(then, field))
+            # Nats have no largest size, so equal differences give no finite limit.
+            change = as_json(paired(now, before, bound=np.inf).interval())
         return reading(
             name,
             text_mean(texts, value_N),

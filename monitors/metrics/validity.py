@@ -47,6 +47,7 @@ class Validity:
         probe = view.probe
         checked = probe.where(np.isfinite(probe.valid))
         right = checked.where(checked.correct == 1)
+        # Each share is over the rows of which it is known: unknown is neither good nor bad.
         known = probe.where(np.isfinite(probe.truncated))
         parts = (
             (RIGHT_WRONG_STEP, right, wrong_step, "no right probe answer has checkable steps"),

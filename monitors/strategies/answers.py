@@ -25,6 +25,7 @@ class Answer:
         read = canonical(stated)
         if read is not None and is_number(read):
             return read
+        # "12 apples and no pears": the number in it, where there is only one.
         return only_number(stated) or read
 
 

@@ -1,6 +1,6 @@
 """Clusters of unit vectors that are learned once and then frozen.
 
-Nearest centre, or "new" when none is near.
+A later vector gets its nearest centre, or "new" when none is near.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float64]
 NEW = "new"
 MIN_STRUCTURE = 0.25
-"""Below this mean silhouette there is no substantial structure (Kaufman & Rousseeuw 1990.
+"""Below this mean silhouette there is no substantial structure, and one cluster is taken.
 
-Table 2.4): one cluster.
+Source: Kaufman & Rousseeuw 1990, Table 2.4.
 """
 MAX_COMPARED = 1_000
 """Vectors that the silhouette is computed on, at most: its cost is quadratic."""
@@ -27,12 +27,14 @@ MAX_COMPARED = 1_000
 class Clusters:
     """k-means on unit vectors.
 
-    num_clusters: None chooses it at the elbow of the mean silhouette, up to `max_clusters`.
-    coverage: the share of a cluster's own vectors that lie within its limit; what is farther from
-    every centre is "new".
-
-    Learned: centres_ (K, D); limits_ (K,), Euclidean distances. Clusters are numbered by size, the
-    largest first.
+    Attributes:
+        num_clusters: None chooses it at the elbow of the mean silhouette, up to `max_clusters`.
+        max_clusters: see `num_clusters`.
+        coverage: the share of a cluster's own vectors that lie within its limit; what is farther
+            from every centre is "new".
+        seed: of k-means.
+        centres_: learned, (K, D); numbered by size, the largest cluster first.
+        limits_: learned, (K,), Euclidean distances.
     """
 
     num_clusters: int | None = None
@@ -64,13 +66,12 @@ class Clusters:
         labels = self._choose(vectors)
         order = np.argsort(-np.bincount(labels), kind="stable")
         self.centres_ = np.array([vectors[labels == k].mean(axis=0) for k in order])
-        distances = [
-            np.linalg.norm(vectors[labels == k] - centre, axis=1)
-            for k, centre in zip(order, self.centres_, strict=True)
-        ]
-        self.limits_ = (
-            np.array([float(np.quantile(own, self.coverage)) for own in distances]) + 1e-6
-        )
+        limits = []
+        for k, centre in zip(order, self.centres_, strict=True):
+            own = np.linalg.norm(vectors[labels == k] - centre, axis=1)
+            limits.append(float(np.quantile(own, self.coverage)))
+        # 1e-6: a cluster of identical texts has the limit 0, and must hold those texts.
+        self.limits_ = np.array(limits) + 1e-6
         return self
 
     def label(self, vector: Matrix) -> str:
@@ -81,20 +82,18 @@ class Clusters:
         return str(nearest) if within[nearest] else NEW
 
     def _choose(self, vectors: Matrix) -> NDArray[np.int64]:
-        """Labels of the chosen number of clusters.
-
-        Where the silhouette's rise bends most, in steps of one cluster.
+        """Labels of the chosen number of clusters: where the silhouette's rise bends most.
 
         A rule of thumb: the silhouette alone keeps rising down to clusters of identical texts,
         which is finer than a strategy.
         """
+        # Here and not above: importing scikit-learn takes a second, and few runs cluster texts.
         from sklearn.cluster import KMeans
         from sklearn.metrics import silhouette_score
 
         def cluster(k: int) -> NDArray[np.int64]:
-            labels: NDArray[np.int64] = (
-                KMeans(k, n_init=5, random_state=self.seed).fit(vectors).labels_.astype(np.int64)
-            )
+            fitted = KMeans(k, n_init=5, random_state=self.seed).fit(vectors)
+            labels: NDArray[np.int64] = fitted.labels_.astype(np.int64)
             return labels
 
         num_distinct = len(np.unique(vectors.round(9), axis=0))
@@ -113,6 +112,7 @@ class Clusters:
         )
         if scores.max() < MIN_STRUCTURE:
             return np.zeros(len(vectors), dtype=np.int64)
+        # A bend needs a neighbour on both sides.
         if len(scores) < 3 or scores.argmax() == 0:
             return tried[int(scores.argmax())]
         bends = 2 * scores[1:-1] - scores[:-2] - scores[2:]
@@ -136,10 +136,8 @@ class Clusters:
         Raises:
             ValueError: centres and limits do not fit together.
         """
-        centres, limits = (
-            np.array(state["centres"], dtype=np.float64),
-            np.array(state["limits"], dtype=np.float64),
-        )
+        centres = np.array(state["centres"], dtype=np.float64)
+        limits = np.array(state["limits"], dtype=np.float64)
         if centres.ndim != 2 or limits.shape != (len(centres),) or not len(centres):
             raise ValueError(
                 f"clusters: expected one limit per centre, got centres {centres.shape} and limits"

@@ -2,8 +2,8 @@
 
 Results are replaced by what they were made of, numbers by where they come from.
 
-`Dataflow` tells the givens of a question apart and is for samples of the same question. `Plan`
-knows only the roles of numbers and is for samples of different questions; it lives in `plans.py`.
+`Dataflow` distinguishes the givens of a question and is for samples of the same question. `Plan`
+knows only the roles of numbers and is for samples of different questions. Both are in `plans.py`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from ouroloop.monitors.arith.calculations import Calculation
 from ouroloop.monitors.arith.expressions import Number, Product, Sum, Tree
 from ouroloop.monitors.arith.quantities import Givens
 
+# A sum of sums would double with every step of a hostile text (x+x, then that twice, ...): a part
+# that makes it longer than this stays one term, and a longer name is replaced by its hash.
 MAX_TERMS = 48
 MAX_NAME = 160
 _HUNDRED = Fraction(100)
+# Factors that change nothing where a text writes a percentage.
 _NEUTRAL = (Number(Fraction(1)), Number(_HUNDRED), Number(1 / _HUNDRED))
 
 Kind = Literal["leaf", "sum", "product"]
@@ -28,9 +31,11 @@ Kind = Literal["leaf", "sum", "product"]
 
 @dataclass(frozen=True)
 class Form:
-    """A canonical expression: a leaf's name.
+    """A canonical expression.
 
-    Or the (sign, name) of each term or the (exponent, name) of each factor.
+    Attributes:
+        kind: what it is.
+        parts: (sign, name) of each term, (exponent, name) of each factor, or a leaf's own one.
     """
 
     kind: Kind
@@ -41,11 +46,16 @@ class Form:
 
         `distinct`: a term that is added again and again is written once.
         """
-        parts = sorted(set(self.parts) if distinct and self.kind == "sum" else self.parts)
+        parts = sorted(self.parts)
+        if distinct and self.kind == "sum":
+            parts = sorted(set(parts))
         if len(parts) == 1 and parts[0][0] == 1:
             return _short(parts[0][1])
-        signs = {1: "+", -1: "-"} if self.kind == "sum" else {1: "*", -1: "/"}
-        return _short("(" + "".join(signs[sign] + part for sign, part in reversed(parts)) + ")")
+        signs = {1: "*", -1: "/"}
+        if self.kind == "sum":
+            signs = {1: "+", -1: "-"}
+        spelled = "".join(signs[sign] + part for sign, part in reversed(parts))
+        return _short(f"({spelled})")
 
 
 Leaf = Callable[[Fraction], tuple[int, str]]
@@ -59,6 +69,19 @@ class Flow:
     A number is the latest result of that value that is not used yet; else a given, if `known` says
     so; else a constant that the text has brought in before; else a result again, though not twice
     in one calculation (30+30 after one 30); else a new constant.
+
+    Attributes:
+        leaf: names a number that is no result.
+        known: whether a number is a given.
+        givens: the question's numbers.
+        distinct: a term that is added again and again is written once.
+        meant: numbers that are never notation, not even a factor of one.
+        forms_: of each calculation so far.
+        results_: the value that each claims.
+        used_: which results a later calculation has used.
+        constants_: those of the last calculation.
+        introduced_: all constants so far.
+        now_: results that the last calculation has used.
     """
 
     leaf: Leaf
@@ -83,17 +106,15 @@ class Flow:
         self.results_.append(calculation.amount)
 
     def root(self, answer: Fraction | None) -> Form:
-        """The last calculation that gives the answer, else the last one.
-
-        Of a last one that arrives at a given, 47+3=50 where 50 is given, the constants: they are
-        what was looked for.
-        """
+        """The last calculation that gives the answer, else the last one."""
         for result, form in zip(reversed(self.results_), reversed(self.forms_), strict=True):
             if result == answer:
                 return form
+        # It arrives at a given, 47+3=50 where 50 is given: its constants were looked for.
         if self.constants_ and self.known(self.results_[-1]):
             return self._joined(
-                "sum", [(1, Form("leaf", (self.leaf(constant),))) for constant in self.constants_]
+                "sum",
+                [(1, Form("leaf", (self.leaf(constant),))) for constant in self.constants_],
             )
         return self.forms_[-1]
 
@@ -110,7 +131,7 @@ class Flow:
     def _factors(self, tree: Product) -> Iterator[tuple[int, Form]]:
         """The factors less what is notation.
 
-        3/5 where the question says so is one number, 40/100 is 40 %, one is nothing.
+        3/5 where the question says so is one number, 40/100 is 40 %, a factor of one is nothing.
         """
         factors = _without_hundreds(tree.factors, self.givens)
         while factors:
@@ -119,6 +140,7 @@ class Flow:
             ratio = None
             if sign > 0 and amount and factors:
                 ratio = _over(amount, *factors[0])
+            # First the pair, 3/5, then single factors: the other way round would split it.
             if ratio and ratio.denominator > 1 and self.known(ratio):
                 yield 1, Form("leaf", (self.leaf(ratio),))
                 factors = factors[1:]
@@ -138,11 +160,10 @@ class Flow:
     def _number(self, amount: Fraction) -> Form:
         matches = [i for i, result in enumerate(self.results_) if result == amount]
         unused = [i for i in matches if i not in self.used_]
-        again = [
-            i
-            for i in matches
-            if i not in self.now_ and amount not in self.introduced_ and not self.known(amount)
-        ]
+        again: list[int] = []
+        # A second use is the weaker reading: a given or an earlier constant comes before it.
+        if amount not in self.introduced_ and not self.known(amount):
+            again = [i for i in matches if i not in self.now_]
         if unused or again:
             index = (unused or again)[-1]
             self.used_.add(index)
@@ -154,10 +175,7 @@ class Flow:
         return Form("leaf", (self.leaf(amount),))
 
     def _joined(self, kind: Kind, parts: Iterable[tuple[int, Form]]) -> Form:
-        """A sum of sums is one sum, a product of products one product.
-
-        As far as `MAX_TERMS` allows.
-        """
+        """A sum of sums is one sum, a product of products one product, up to `MAX_TERMS`."""
         joined: list[tuple[int, str]] = []
         for sign, form in parts:
             simple = form.kind == "leaf" and (kind == "product" or form.parts[0][0] == 1)
@@ -170,7 +188,11 @@ class Flow:
         return Form(kind, tuple(joined) or ((1, "1"),))
 
 
-def _over(amount: Fraction, sign: int, part: Tree) -> Fraction | None:
+def _over(
+    amount: Fraction,
+    sign: int,
+    part: Tree,
+) -> Fraction | None:
     """`amount` / `part` where the next factor divides by a number."""
     if sign > 0 or not isinstance(part, Number) or not part.value:
         return None
@@ -182,28 +204,31 @@ def unsigned(form: Form) -> Form:
     if form.kind != "sum":
         return form
     turned = Form("sum", tuple((-sign, name) for sign, name in form.parts))
-    return max(form, turned, key=lambda f: (sum(sign for sign, _ in f.parts), f.name()))
+
+    def more_added(candidate: Form) -> tuple[int, str]:
+        return sum(sign for sign, _ in candidate.parts), candidate.name()
+
+    # Of the two directions the one that adds more; of equal ones the later name, either way round.
+    return max(form, turned, key=more_added)
 
 
 def _without_hundreds(
-    factors: Sequence[tuple[int, Tree]], givens: Givens
+    factors: Sequence[tuple[int, Tree]],
+    givens: Givens,
 ) -> list[tuple[int, Tree]]:
-    """Without what only writes a percentage.
-
-    The /100 or *0.01 beside a given percentage, and 100*0.01.
-    """
-    kept = [
-        (-sign, Number(_HUNDRED)) if part == Number(1 / _HUNDRED) else (sign, part)
-        for sign, part in factors
-    ]
+    """The factors without the /100 or *0.01 beside a given percentage, and without 100*0.01."""
+    kept: list[tuple[int, Tree]] = []
+    for sign, part in factors:
+        is_hundredth = part == Number(1 / _HUNDRED)
+        kept.append((-sign, Number(_HUNDRED)) if is_hundredth else (sign, part))
     spare = kept.count((1, Number(_HUNDRED)))
     percents = sum(
         sign > 0 and isinstance(part, Number) and part.value in givens.percents
         for sign, part in kept
     )
-    for divisor in [(-1, Number(_HUNDRED))] * min(
-        kept.count((-1, Number(_HUNDRED))), spare + percents
-    ):
+    divisor = (-1, Number(_HUNDRED))
+    # Each division by a hundred needs a reason of its own: a percentage, or a factor of a hundred.
+    for _ in range(min(kept.count(divisor), spare + percents)):
         kept.remove(divisor)
         if spare:
             kept.remove((1, Number(_HUNDRED)))
@@ -211,15 +236,20 @@ def _without_hundreds(
     return kept
 
 
-def _without_identity(tree: Tree, result: Fraction, meant: frozenset[Fraction]) -> Tree:
+def _without_identity(
+    tree: Tree,
+    result: Fraction,
+    meant: frozenset[Fraction],
+) -> Tree:
     """221*100% = 221 or 221/1 = 221 changes nothing: the tree is the number itself."""
-    if isinstance(tree, Product) and not any(
-        part == Number(amount) for _, part in tree.factors for amount in meant
-    ):
-        for index, (sign, part) in enumerate(tree.factors):
-            others = [other for _, other in tree.factors[:index] + tree.factors[index + 1 :]]
-            if sign > 0 and part == Number(result) and all(other in _NEUTRAL for other in others):
-                return part
+    if not isinstance(tree, Product):
+        return tree
+    if any(isinstance(part, Number) and part in map(Number, meant) for _, part in tree.factors):
+        return tree
+    for index, (sign, part) in enumerate(tree.factors):
+        others = [other for _, other in tree.factors[:index] + tree.factors[index + 1 :]]
+        if sign > 0 and part == Number(result) and all(other in _NEUTRAL for other in others):
+            return part
     return tree
 
 

@@ -1,6 +1,6 @@
-"""A text as step templates: what numbers, names and the question's own words say is taken out.
+"""A text as step templates: the form of its steps, without numbers, names and the question's words.
 
-The form of the steps stays.
+What differs between two questions is taken out, what a solver does stays.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ouroloop.monitors.arith.numbers import plain
 from ouroloop.monitors.arith.quantities import Givens, givens
 from ouroloop.monitors.arith.tokens import Kind, tokens
 
+# Far above any honest text: they bound what a hostile one costs.
 MAX_CHARS = 20_000
 MAX_STEPS = 100
 MAX_STEP_TOKENS = 60
@@ -40,9 +41,11 @@ _WORD_SIGNS = {word: sign for sign, words in _SPOKEN.items() for word in words.s
 class Step:
     """One sentence or line.
 
-    form: what it does to numbers, "+ G N": the signs it uses and the roles of the numbers it uses
-    them on, each once; "" when it holds no number. words: what it says besides, lower case. text:
-    words, roles and signs in order.
+    Attributes:
+        form: what it does to numbers, "+ G N": the signs it uses and the roles of the numbers it
+            uses them on, each once; "" when it holds no number.
+        words: what it says besides, lower case.
+        text: words, roles and signs in order.
     """
 
     form: str
@@ -82,14 +85,19 @@ def _with_stated(numbers: Givens, text: str) -> Givens:
     return replace(numbers, values=tuple(values))
 
 
-def _step(part: str, numbers: Givens, known: frozenset[str], results: set[Fraction]) -> Step:
+def _step(
+    part: str,
+    numbers: Givens,
+    known: frozenset[str],
+    results: set[Fraction],
+) -> Step:
     """One step; adds its results to `results`."""
     operands: dict[Fraction, str] = {}
     signs: set[str] = set()
     new: set[Fraction] = set()
     words: list[str] = []
     spelled: list[str] = []
-    brings = False
+    brings = False  # the last sign was an equals sign: the next number is a result
     line = [token for token in tokens(part) if token.kind is not Kind.NOTE]
     for index, token in enumerate(line[:MAX_STEP_TOKENS]):
         word = token.text.lower()
@@ -110,6 +118,7 @@ def _step(part: str, numbers: Givens, known: frozenset[str], results: set[Fracti
             signs.add(sign)
         if token.text in _SIGNS:
             spelled.append(token.text)
+        # A capital inside a sentence; at its start every word has one.
         is_name = index > 0 and token.text[:1].isupper()
         if token.kind is Kind.WORD and word not in known and not is_name:
             words.append(word[:MAX_WORD])
@@ -121,7 +130,11 @@ def _step(part: str, numbers: Givens, known: frozenset[str], results: set[Fracti
     return Step(form, tuple(words), " ".join(spelled))
 
 
-def _role(amount: Fraction, numbers: Givens, results: set[Fraction]) -> str:
+def _role(
+    amount: Fraction,
+    numbers: Givens,
+    results: set[Fraction],
+) -> str:
     """R: a result of an earlier step; G: given; N: new."""
     if amount in results:
         return "R"

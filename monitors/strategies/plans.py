@@ -1,6 +1,6 @@
 """Canonicalisers that read the calculations as a plan.
 
-`Dataflow` within one question, `Plan` across questions.
+`Dataflow` compares samples of one question, `Plan` those of different questions.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ouroloop.monitors.strategies.answers import answer_amount
 from ouroloop.monitors.strategies.dataflow import Flow, Form, unsigned
 
 MAX_OPERANDS = 6
-"""Given numbers that may be taken apart by place, at most."""
+"""Given numbers that may be taken apart by place, at most: their pairs are all tried."""
 
 
 @dataclass(frozen=True)
 class Dataflow:
     """The expression that leads to the answer, over the question's numbers.
 
-    "g1" is the first of them, "c7" a constant.
+    "g1" is the first of the givens, "c7" a constant.
 
     Two texts have the same name when they combine the same givens by the same operations. Order,
     wording, units, steps written apart or together, x/2 and x*0.5, 40 % and 40/100, factors of one,
@@ -54,14 +54,17 @@ class Dataflow:
 
 @dataclass(frozen=True)
 class Plan:
-    """The same expression with roles in place of numbers.
+    """The same expression with roles in place of numbers: one plan, one name, whatever the numbers.
 
-    So that one plan has one name whatever the numbers.
+    * G: a given.
+    * c: a constant.
+    * P: a given's part of some place (40 of 47).
+    * D: its bare digit there (4 of 47).
+    * K: an amount that is added and taken away again.
 
-    G: a given. c: a constant. P: a given's part of some place (40 of 47). D: its bare digit there
-    (4 of 47). K: an amount that is added and taken away again. What is done for place after place,
-    or for item after item, is written once: the number of rounds is the size of the problem, not
-    the plan. A carry is notation. A given is taken apart only when all its places are used.
+    What is done for place after place, or for item after item, is written once: the number of
+    rounds is the size of the problem, not the plan. A carry is notation. A given is taken apart
+    only when all its places are used.
     """
 
     name: str = "plan"
@@ -73,17 +76,18 @@ class Plan:
             return None
         numbers = _read_numbers(question, text)
         aligned = _aligned(steps, numbers)
+        # Either whole places are added, or one given part by part: not both.
         roles = {} if aligned else _portions(steps, numbers)
         detours = _detours(steps)
+        # Last: an amount that comes and goes is a detour whatever else it may be.
         roles |= dict.fromkeys(detours, "K")
 
         def leaf(amount: Fraction) -> tuple[int, str]:
             known = numbers.index(amount) is not None
-            return (
-                (1, roles.get(amount) or ("G" if known else "c"))
-                if known or amount.numerator != 1 or amount == 1
-                else (-1, "c")
-            )
+            is_one_over = amount.numerator == 1 and amount != 1
+            if is_one_over and not known:
+                return -1, "c"
+            return 1, roles.get(amount) or ("G" if known else "c")
 
         flow = Flow(
             leaf,
@@ -93,7 +97,10 @@ class Plan:
             meant=detours,
         )
         for index, step in enumerate(steps):
-            flow.add(step, Form("leaf", ((1, aligned[index]),)) if index in aligned else None)
+            form = None
+            if index in aligned:
+                form = Form("leaf", ((1, aligned[index]),))
+            flow.add(step, form)
         return unsigned(flow.root(answer_amount(text))).name(distinct=True)
 
 
@@ -108,9 +115,9 @@ def _identity(numbers: Givens, amount: Fraction) -> tuple[int, str]:
 
 
 def _read_numbers(question: str, text: str) -> Givens:
-    """The question's numbers; those that the text misreads.
+    """The question's numbers, and those of a text that opens by writing the problem in signs.
 
-    When it opens by writing the problem in signs, count as well.
+    The latter count as given too, since a text may misread the question.
     """
     numbers = givens(question)
     values = dict.fromkeys([*numbers.values, *stated_problem(text)])
@@ -146,10 +153,9 @@ def _digits(amount: Fraction) -> list[int]:
 def _aligned(steps: Sequence[Calculation], numbers: Givens) -> dict[int, str]:
     """The steps that add two givens place by place: index -> "D" or "P".
 
-    {} unless every place of both is added.
-
-    7+5 and 4+3 (+1, a carry) of 47+35 are bare digits; 40+30 and 7+5 are parts. Half of the places
-    would not do: 5+4 is no sign that 55 and 64 are added.
+    {} unless every place of both is added. 7+5 and 4+3 (+1, a carry) of 47+35 are bare digits;
+    40+30 and 7+5 are parts. Half of the places would not do: 5+4 is no sign that 55 and 64 are
+    added.
     """
     sums = [sorted(amount for sign, amount in _terms(step) if sign > 0) for step in steps]
     operands = [amount for amount in numbers.values if _digits(amount)][-MAX_OPERANDS:]
@@ -158,10 +164,11 @@ def _aligned(steps: Sequence[Calculation], numbers: Givens) -> dict[int, str]:
             found: dict[int, str] = {}
             places = _places(first, second, scale)
             for pair in places:
-                wanted = (pair, sorted([*pair, Fraction(1)])) if role == "D" else (pair,)
-                index = next(
-                    (i for i, terms in enumerate(sums) if i not in found and terms in wanted), None
-                )
+                wanted = [pair]
+                if role == "D":
+                    wanted.append(sorted([*pair, Fraction(1)]))  # with a carry
+                fitting = (i for i, terms in enumerate(sums) if i not in found and terms in wanted)
+                index = next(fitting, None)
                 if index is not None:
                     found[index] = role
             if len(found) == len(places):
@@ -169,11 +176,12 @@ def _aligned(steps: Sequence[Calculation], numbers: Givens) -> dict[int, str]:
     return {}
 
 
-def _places(first: Fraction, second: Fraction, scale: int) -> list[list[Fraction]]:
-    """Of each place, ones first, the two digits times `scale` to the power of the place.
-
-    In order of size.
-    """
+def _places(
+    first: Fraction,
+    second: Fraction,
+    scale: int,
+) -> list[list[Fraction]]:
+    """Of each place, ones first, the two digits times `scale` to the power of the place, sorted."""
     a, b = _digits(first), _digits(second)
     places = max(len(a), len(b))
     a, b = a + [0] * (places - len(a)), b + [0] * (places - len(b))
@@ -184,17 +192,16 @@ def _places(first: Fraction, second: Fraction, scale: int) -> list[list[Fraction
 
 
 def _portions(steps: Sequence[Calculation], numbers: Givens) -> dict[Fraction, str]:
-    """The parts of a given that is added part by part.
+    """The parts of a given that is added part by part, each as "P".
 
-    30 and 5, where 35 is added as 30 and then 5; each counts as "P".
+    30 and 5, where 35 is added as 30 and then 5.
     """
     results = {step.amount for step in steps}
-    added = Counter(
-        amount
-        for step in steps
-        for sign, amount in _terms(step)
-        if sign > 0 and amount not in results
-    )
+    added: Counter[Fraction] = Counter()
+    for step in steps:
+        # A result that is added on is no part of a given.
+        plus = [amount for sign, amount in _terms(step) if sign > 0]
+        added.update(amount for amount in plus if amount not in results)
     wholes = numbers.values[-MAX_OPERANDS:]
     portions: dict[Fraction, str] = {}
     for amount in wholes:
@@ -209,7 +216,7 @@ def _portions(steps: Sequence[Calculation], numbers: Givens) -> dict[Fraction, s
 def _detours(steps: Sequence[Calculation]) -> frozenset[Fraction]:
     """Amounts that one sum adds and a later one takes away, as they are or multiplied.
 
-    And that are no result themselves.
+    An amount that is itself a result is none.
     """
     added: set[Fraction] = set()
     detours: set[Fraction] = set()

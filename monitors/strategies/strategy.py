@@ -49,9 +49,9 @@ class Calculations:
 
 @dataclass(frozen=True)
 class CalculationList:
-    """The calculations in the order of the text.
+    """The calculations in the order of the text: two orders are two paths.
 
-    Source: RFT (Yuan et al. 2308.01825), as there: two orders are two paths.
+    Source: RFT (Yuan et al. 2308.01825).
     """
 
     name: str = "calculation_list"
@@ -75,6 +75,7 @@ class Operators:
         return "|".join(operators(step.left) for step in calculations(text)) or None
 
 
+# These need no fitting; the ones that do are in `templates.LEARNERS`.
 CANONICALISERS: Mapping[str, Canonicaliser] = {
     c.name: c
     for c in (Calculations(), CalculationList(), Operators(), Dataflow(), Plan(), Answer())

@@ -1,6 +1,6 @@
 """Strategies of free text, learned on round 0 and then frozen.
 
-Clusters of step templates, or of a user's sentence embeddings.
+They are clusters of step templates, or of a user's sentence embeddings.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from ouroloop.monitors.fence import Unreadable, attempt
 from ouroloop.monitors.strategies.clusters import Clusters, Matrix
 from ouroloop.monitors.strategies.masking import Step, steps
 
+# Of the frozen file: a change of the features would give old centres another meaning.
 VERSION = 1
+# K-means takes time in texts times features; 5,000 texts place the centres well enough.
 MAX_TEXTS = 5_000
 MAX_FEATURES = 2_000
 MAX_GRAM = 3
@@ -31,11 +33,15 @@ class Templates:
 
     A text is the set of what its steps do to numbers; how they are worded and how often one is
     repeated does not count. Of a text without numbers it is the set of its steps' word n-grams.
-    Features that fewer than `min_share` of the fitted texts have are left out. The rest is not
-    weighted by rarity: what is rare here is mostly a coincidence of numbers, not a plan.
+    The features are not weighted by rarity: what is rare here is mostly a coincidence of numbers,
+    not a plan. A later text that is near no cluster is "new".
 
-    Learned by `fit`, once, on round 0's texts, and then frozen: features_, in the order of the
-    vectors; the centres of `clusters`. A later text that is near no cluster is "new".
+    Attributes:
+        name: in messages and in the frozen file.
+        clusters: learned by `fit`, once, on round 0's texts, and then frozen.
+        min_share: features that fewer of the fitted texts have are left out.
+        features_: learned likewise, in the order of the vectors.
+        is_fitted_: whether `fit` was called.
     """
 
     name: str = "templates"
@@ -51,7 +57,7 @@ class Templates:
     def fit(self, questions: Sequence[str], texts: Sequence[str]) -> Templates:
         """Learn the clusters of these texts, right and wrong ones alike.
 
-        At most `MAX_TEXTS`, evenly spread over the sequence.
+        At most `MAX_TEXTS` are read, evenly spread over the sequence.
 
         Raises:
             ValueError: no text has any step.
@@ -66,6 +72,7 @@ class Templates:
             )
         counts = Counter(feature for features in found for feature in features)
         least = self.min_share * len(found)
+        # The name breaks ties, so that the same texts in another order give the same features.
         common = sorted(counts, key=lambda feature: (-counts[feature], feature))[:MAX_FEATURES]
         self.features_ = tuple(sorted(feature for feature in common if counts[feature] >= least))
         self.clusters.fit(np.array([self._vector(features) for features in found]))
@@ -80,7 +87,9 @@ class Templates:
         """
         _demand_fitted(self.is_fitted_, self.name)
         features = _read(question, text)
-        return self.clusters.label(self._vector(features)) if features else None
+        if not features:
+            return None
+        return self.clusters.label(self._vector(features))
 
     def _vector(self, features: set[str]) -> Matrix:
         """(D,), of length one, or zero when no feature is known."""
@@ -115,7 +124,10 @@ class Templates:
                 f" {clusters.centres_.shape[1]}"
             )
         return cls(
-            clusters=clusters, min_share=state["min_share"], features_=features, is_fitted_=True
+            clusters=clusters,
+            min_share=state["min_share"],
+            features_=features,
+            is_fitted_=True,
         )
 
 
@@ -123,10 +135,14 @@ class Templates:
 class Embeddings:
     """Clusters of a sentence model's vectors of the masked text, where the user has such a model.
 
-    `embed` turns texts into vectors.
-
     The model sees the steps with numbers as roles and without names, so that these do not decide.
     No model comes with the library.
+
+    Attributes:
+        embed: texts to vectors.
+        name: in messages and in the frozen file.
+        clusters: learned by `fit`, once, on round 0's texts, and then frozen.
+        is_fitted_: whether `fit` was called.
     """
 
     embed: Embed
@@ -141,9 +157,8 @@ class Embeddings:
             ValueError: no text has any step, or the vectors are not one finite row per text.
         """
         chosen = _spread(list(zip(questions, texts, strict=True)))
-        found = [
-            masked for masked in (_masked(question, text) for question, text in chosen) if masked
-        ]
+        masked = (_masked(question, text) for question, text in chosen)
+        found = [text for text in masked if text]
         if not found:
             raise ValueError(
                 f"{self.name}: expected texts with words or numbers to learn from, got {len(texts)}"
@@ -161,7 +176,9 @@ class Embeddings:
         """
         _demand_fitted(self.is_fitted_, self.name)
         masked = _masked(question, text)
-        return self.clusters.label(self._vectors([masked])[0]) if masked else None
+        if not masked:
+            return None
+        return self.clusters.label(self._vectors([masked])[0])
 
     def _vectors(self, texts: Sequence[str]) -> Matrix:
         vectors = np.asarray(self.embed(texts), dtype=np.float64)
@@ -211,6 +228,7 @@ def _features(found: Sequence[Step]) -> set[str]:
     if not any(step.form for step in found):
         return {gram for step in found for gram in _grams(step.words)}
     features = set()
+    # The whole form, and each pair of its first part and another: near forms share features.
     for form in {step.form for step in found if step.form}:
         parts = form.split(" ")
         features |= {form, *(f"{parts[0]}.{part}" for part in parts[1:])}
@@ -229,7 +247,7 @@ def _masked(question: str, text: str) -> str:
 
 def _spread(items: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """At most `MAX_TEXTS` of them, evenly spread."""
-    stride = -(-len(items) // MAX_TEXTS) or 1
+    stride = -(-len(items) // MAX_TEXTS) or 1  # rounded up
     return items[::stride]
 
 

@@ -12,7 +12,11 @@ from ouroloop.monitors.traces.rows import SAMPLE, TraceError
 
 
 def read_file(path: Path | str, digest: Any = None) -> Iterator[tuple[str, Any]]:
-    """("file:line", value) of each line; blank lines are skipped. `digest.update` sees the bytes.
+    """("file:line", value) of each line; blank lines are skipped.
+
+    Args:
+        path: a JSONL file.
+        digest: its `update` gets the file's bytes, line by line.
 
     Raises:
         TraceError: the file cannot be read, or a line is not JSON.
@@ -22,12 +26,13 @@ def read_file(path: Path | str, digest: Any = None) -> Iterator[tuple[str, Any]]
             for number, line in enumerate(lines, start=1):
                 if digest is not None:
                     digest.update(line)
-                # utf-8-sig: some editors put a byte-order mark before the first line.
                 if not line.strip():
                     continue
                 where = f"{path}:{number}"
+                # utf-8-sig: some editors put a byte-order mark before the first line.
+                encoding = "utf-8-sig" if number == 1 else "utf-8"
                 try:
-                    yield where, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                    yield where, json.loads(line.decode(encoding))
                 except (ValueError, RecursionError) as error:
                     what = f"not JSON ({error})"
                     if isinstance(error, UnicodeDecodeError):
@@ -54,7 +59,11 @@ def number_in(path: str) -> float | None:
     return float(numbers[-1]) if numbers else None
 
 
-def ascending(numbers: Sequence[float | None], names: Sequence[str], what: str) -> None:
+def ascending(
+    numbers: Sequence[float | None],
+    names: Sequence[str],
+    what: str,
+) -> None:
     """Complain about the first number that is less than the one before it; None: not known."""
     for i in range(1, len(names)):
         before, now = numbers[i - 1], numbers[i]

@@ -1,9 +1,7 @@
-"""Traces of anybody's loop, one JSONL file per round and one sample per line.
+"""Traces of anybody's loop as the views that monitors read; knows nothing of a loop.
 
-As the views that monitors read. Knows nothing of a loop.
-
-The first file is the baseline: it decides whether strategies and answers are the rows' own or are
-read from the texts, for all files alike.
+One JSONL file per round, one sample per line. The first file is the baseline: it decides whether
+strategies and answers are the rows' own or are read from the texts, for all files alike.
 """
 
 from __future__ import annotations
@@ -26,6 +24,7 @@ from ouroloop.monitors.traces.rows import FIELDS, OFTEN, QUIET, SAMPLE, TraceErr
 __all__ = ["TraceError", "TraceReader", "Traces", "main_family", "read_traces"]
 
 TEXTS = "every text its own strategy"
+# Of problems whose rows name none.
 FAMILY, SLICE = "default", "typical"
 
 
@@ -40,12 +39,19 @@ class Traces:
 
 @dataclass
 class TraceReader:
-    """Makes a view of each round's rows, and remembers what was missing.
+    """Makes a view of each round's rows, the baseline first, and remembers what was missing.
 
-    The first round read is the baseline.
-
-    strategies: a name in `CANONICALISERS`; "none"; or None for the rows' own `strategy` if the
-    baseline has any, else "operators".
+    Attributes:
+        strategies: a name in `CANONICALISERS`; "none"; or None for the rows' own `strategy` if
+            the baseline has any, else "operators".
+        named_by_: what names the strategies, chosen at the baseline.
+        answers_by_: where answers come from, likewise.
+        rounds_: the number that each round's rows give.
+        lines_: rows so far.
+        without_: field -> rows without it.
+        unread_: unknown field -> rows with it.
+        unreadable_: "ValueError in dataflow" -> texts on which that reader failed.
+        warnings_: sentences.
     """
 
     strategies: str | None = None
@@ -56,7 +62,6 @@ class TraceReader:
     without_: Counter[str] = field(default_factory=Counter)
     unread_: Counter[str] = field(default_factory=Counter)
     unreadable_: Counter[str] = field(default_factory=Counter)
-    """How often a reader failed on a text, by "ValueError in dataflow"."""
     warnings_: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -115,10 +120,7 @@ class TraceReader:
         return f"{key} (is it {field_name}?)"
 
     def unreadable_notes(self) -> list[str]:
-        """One sentence per kind of failure of a strategy or answer reader.
-
-        Over all rounds so far.
-        """
+        """One sentence per kind of failure of a strategy or answer reader, in all rounds so far."""
         return [
             f"unreadable: {number:,} of {self.lines_:,} texts ({label}); they have no such value"
             for label, number in self.unreadable_.items()
@@ -155,10 +157,7 @@ class TraceReader:
             )
 
     def _choose(self, columns: dict[str, list[Any]]) -> None:
-        """From the baseline: where strategies and answers come from, in every round.
-
-        Names its strategies if from the texts.
-        """
+        """By the baseline: where strategies and answers come from in every round."""
         self.answers_by_ = "answer" if any(a is not None for a in columns["answer"]) else "text"
         if self.answers_by_ == "answer":
             self._gold_answers(columns)
@@ -190,9 +189,8 @@ class TraceReader:
     def _gold_answers(self, columns: Mapping[str, list[Any]]) -> None:
         """A warning when `answer` seems to be the right answer instead of the sample's."""
         given, judged = defaultdict(set), defaultdict(set)
-        for problem, answer, correct in zip(
-            columns["problem"], columns["answer"], columns["correct"], strict=True
-        ):
+        fields = (columns[name] for name in ("problem", "answer", "correct"))
+        for problem, answer, correct in zip(*fields, strict=True):
             given[problem].add(answer)
             judged[problem].add(correct)
         # Only problems with right and wrong samples can show it: there the answers must differ.
@@ -205,10 +203,7 @@ class TraceReader:
             )
 
     def _name(self, columns: dict[str, list[Any]]) -> None:
-        """Strategies and answers by the baseline's choice.
-
-        The baseline's own strategies were named when it was made.
-        """
+        """Strategies and answers by the baseline's choice; its own were named with that choice."""
         if self.answers_by_ == "text":
             columns["answer"] = self._read_texts("answer", columns)
         if self.named_by_ == TEXTS:
@@ -223,14 +218,12 @@ class TraceReader:
         return self._read_texts(self.named_by_, columns)
 
     def _read_texts(self, canonicaliser: str, columns: Mapping[str, list[Any]]) -> list[str | None]:
-        """What a canonicaliser reads from each text.
-
-        None without a text, and where it fails, which is counted.
-        """
+        """What a canonicaliser reads from each text; None without one, and where it fails."""
         reader = CANONICALISERS[canonicaliser]
         found: list[str | None] = []
         for question, text in zip(columns["question"], columns["text"], strict=True):
             read = None if text is None else attempt(canonicaliser, reader, question or "", text)
+            # Counted, and then as if there were no text: one hostile text ends nobody's run.
             if isinstance(read, Unreadable):
                 self.unreadable_[read.label] += 1
                 read = None
@@ -239,7 +232,9 @@ class TraceReader:
 
 
 def read_traces(
-    paths: Sequence[Path | str], strategies: str | None = None, keep_order: bool = False
+    paths: Sequence[Path | str],
+    strategies: str | None = None,
+    keep_order: bool = False,
 ) -> Traces:
     """Read one file per round, the baseline first.
 
@@ -248,8 +243,9 @@ def read_traces(
         strategies: see `TraceReader`.
         keep_order: do not complain when file names or `round` fields run backwards.
 
-    Raises: TraceError: a missing, empty, repeated or misplaced file, or a bad line: "file:line:
-        got; expected; remedy".
+    Raises:
+        TraceError: a missing, empty, repeated or misplaced file, or a bad line: "file:line: got;
+            expected; remedy".
     """
     names = [str(path) for path in paths]
     if not names:
@@ -276,7 +272,8 @@ def read_traces(
 def main_family(view: RoundView) -> str:
     """The family of most problems (of equals the first by name)."""
     families = dict(zip(view.probe.problem, view.probe.family, strict=True))
-    return str(min(Counter(families.values()).items(), key=lambda item: (-item[1], item[0]))[0])
+    counted = Counter(families.values())
+    return str(min(counted, key=lambda family: (-counted[family], family)))
 
 
 def _view(number: int, columns: Mapping[str, list[Any]]) -> RoundView:
@@ -287,14 +284,9 @@ def _view(number: int, columns: Mapping[str, list[Any]]) -> RoundView:
         "slice": _objects([x or SLICE for x in columns["slice"]]),
         "text": _objects([x or "" for x in columns["text"]]),
     }
-    probe = Samples(
-        **objects,
-        **texts,
-        **{
-            name: _numbers(columns[name])
-            for name in ("correct", "valid", "nll", "num_tokens", "truncated")
-        },
-    )
+    measured = ("correct", "valid", "nll", "num_tokens", "truncated")
+    numbers = {name: _numbers(columns[name]) for name in measured}
+    probe = Samples(**objects, **texts, **numbers)
     kept = _numbers(columns["kept"])
     chosen = np.isfinite(kept)
     if not chosen.any():
@@ -328,10 +320,8 @@ def _objects(values: Sequence[Any]) -> Any:
 
 def _digest(text: str) -> str:
     """A text's own name: equal but for blanks, equal names."""
-    return (
-        "text-"
-        + hashlib.sha256(" ".join(text.split()).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    )
+    words = " ".join(text.split()).encode("utf-8", "surrogatepass")
+    return f"text-{hashlib.sha256(words).hexdigest()[:16]}"
 
 
 def _few_at_the_baseline(views: Sequence[RoundView]) -> list[str]:

@@ -1,6 +1,6 @@
-"""The fields of a trace row, and the check of one row.
+"""The fields of a trace row, and the check of one row: what JSON must be to become a sample.
 
-What a line of JSON must be to become a sample. docs/traces.md is the same in words.
+docs/traces.md says the same in words.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ class TraceError(ValueError):
 
 @dataclass(frozen=True)
 class Field:
-    """One field. read: raises ValueError for what is not `expected`.
+    """One field.
 
-    Without: what it means that a row has none.
+    Attributes:
+        expected: what its value must be, for messages.
+        read: raises ValueError for anything else.
+        without: what it means that a row has none.
     """
 
     expected: str
@@ -82,20 +85,28 @@ def _count(value: Any) -> float:
 
 def _logprobs(value: Any) -> tuple[float, int] | None:
     """(mean negative log-probability, tokens); None for no tokens."""
-    if not isinstance(value, list) or not all(
-        type(x) in (float, int) and isfinite(x) and x <= 1e-3 for x in value
-    ):
+    if not isinstance(value, list):
         raise ValueError
-    return (-sum(value) / len(value), len(value)) if value else None
+    for x in value:
+        # 1e-3: engines round, and the logarithm of a probability near 1 may end just above 0.
+        if type(x) not in (float, int) or not isfinite(x) or x > 1e-3:
+            raise ValueError
+    if not value:
+        return None
+    return -sum(value) / len(value), len(value)
 
 
 FIELDS: Mapping[str, Field] = {
     "problem": Field("the prompt's id, a text or a whole number, the same in every file", _id, ""),
     "text": Field(
-        "the sampled completion, a text", _text, "no strategy or answer can be read from it"
+        "the sampled completion, a text",
+        _text,
+        "no strategy or answer can be read from it",
     ),
     "correct": Field(
-        "true, false or null", _truth, "such samples are unscored: neither right nor wrong"
+        "true, false or null",
+        _truth,
+        "such samples are unscored: neither right nor wrong",
     ),
     "strategy": Field("a text or null", _name, "such samples count as one strategy of their own"),
     "answer": Field(
@@ -131,7 +142,9 @@ FIELDS: Mapping[str, Field] = {
         "length is not measured, nor trace entropy from `nll` alone",
     ),
     "truncated": Field(
-        "true or false: cut by the token limit", _truth, "truncation is not measured"
+        "true or false: cut by the token limit",
+        _truth,
+        "truncation is not measured",
     ),
     "kept": Field(
         "true or false: passed the filter into the training set",
@@ -162,6 +175,7 @@ OFTEN = {
 }
 """What others often call a field."""
 SAMPLE = '{"problem": "p1", "text": "2+3=5. The answer is 5.", "correct": true}'
+NUMBER_PROMPTS = "Number the prompts if they have no ids."
 QUIET = ("question", "nll", "round")
 """Fields whose absence means nothing by itself."""
 
@@ -188,14 +202,12 @@ def read_row(row: Any, where: str) -> dict[str, Any]:
             ) from None
     if out["problem"] is None:
         hint = guess("problem", row)
+        remedy = NUMBER_PROMPTS
+        if hint:
+            remedy = f"Is it what you call {hint!r}? Rename that."
         raise TraceError(
             f"{where}: no field 'problem', got {sorted(map(str, row))}; expected"
-            f" {FIELDS['problem'].expected}, as in {SAMPLE}. "
-            + (
-                f"Is it what you call {hint!r}? Rename that."
-                if hint
-                else "Number the prompts if they have no ids."
-            )
+            f" {FIELDS['problem'].expected}, as in {SAMPLE}. {remedy}"
         )
     if out["logprobs"] is not None:
         out["nll"], num = out["logprobs"]
@@ -214,7 +226,10 @@ def guess(name: str, row: Mapping[str, Any]) -> str | None:
     known = [key for key in row if OFTEN.get(str(key)) == name]
     # First what others are known to call it, then what is spelt nearly so.
     near = difflib.get_close_matches(
-        name, [str(key) for key in row if key not in FIELDS], n=1, cutoff=0.8
+        name,
+        [str(key) for key in row if key not in FIELDS],
+        n=1,
+        cutoff=0.8,
     )
     return next((str(key) for key in [*known, *near]), None)
 
@@ -230,8 +245,6 @@ def _remedy(name: str, value: Any) -> str:
         return "Turn a score into a verdict first, e.g. score >= 1."
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return "Write it without quotation marks."
-    return (
-        "Leave the field out, or null, where it is not known."
-        if name != "problem"
-        else "Number the prompts if they have no ids."
-    )
+    if name == "problem":
+        return NUMBER_PROMPTS
+    return "Leave the field out, or null, where it is not known."

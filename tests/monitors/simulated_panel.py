@@ -55,7 +55,8 @@ def samples(
         correct=correct,
         valid=np.where(rng.random(num) < 0.1, 0.0, 1.0),
         strategy=np.array(
-            [None if strategies is None else strategies[s] for s in strategy_N], dtype=object
+            [None if strategies is None else strategies[s] for s in strategy_N],
+            dtype=object,
         ),
         answer=np.array(answer, dtype=object),
         nll=rng.gamma(4.0, 0.1, num),
@@ -111,7 +112,10 @@ def critics(rng: np.random.Generator, num_problems: int = 60, per_problem: int =
 
 
 def pool(
-    rng: np.random.Generator, num_problems: int = 100, per_problem: int = 4, kept: float = 0.4
+    rng: np.random.Generator,
+    num_problems: int = 100,
+    per_problem: int = 4,
+    kept: float = 0.4,
 ) -> Pool:
     """A training pool with a filter that keeps at random.
 
@@ -126,7 +130,9 @@ def pool(
     more = np.random.default_rng(num)
     correct = (more.random(num) < 0.5).astype(float)
     approved = np.where(
-        more.random(num) < 0.1, np.nan, (more.random(num) < 0.4 + 0.3 * correct).astype(float)
+        more.random(num) < 0.1,
+        np.nan,
+        (more.random(num) < 0.4 + 0.3 * correct).astype(float),
     )
     text = np.array(
         [
@@ -198,5 +204,11 @@ def view(
     judged, drawn = critics(rng), pool(rng) if number else None
     other = np.random.default_rng(100 + number)
     return RoundView(
-        number, probe, greedy, judged, drawn, texts(other), canaries(other) if number else None
+        number,
+        probe,
+        greedy,
+        judged,
+        drawn,
+        texts(other),
+        canaries(other) if number else None,
     )

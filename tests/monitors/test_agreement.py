@@ -14,7 +14,8 @@ def read(now, then=None):
     return {
         r.name: r
         for r in Agreement().measure(
-            RoundView(1, now), None if then is None else RoundView(0, then)
+            RoundView(1, now),
+            None if then is None else RoundView(0, then),
         )
     }
 
@@ -44,7 +45,9 @@ def test_agreement_is_unbiased(k):
     drawn = rng.choice(3, size=num * k, p=p)
     panel = samples(rng, num, k)
     panel = dataclasses.replace(
-        panel, answer=drawn.astype(str).astype(object), correct=(drawn == 0).astype(float)
+        panel,
+        answer=drawn.astype(str).astype(object),
+        correct=(drawn == 0).astype(float),
     )
     for wrong, truth in ((False, (p**2).sum()), (True, (p[1:] ** 2).sum())):
         score = np.array(list(agreement(panel, wrong).values()))
@@ -60,7 +63,8 @@ def test_agreement_that_follows_accuracy_is_no_decoupling_and_agreement_on_wrong
     same = read(samples(rng, 200, accuracy=0.5, spread=0.0, confusion=4), then)
     assert same["agreement/decoupling"].low < 0 < same["agreement/decoupling"].high
     assert same["agreement/wrong_share"].value == pytest.approx(
-        0.25 / 4 / (0.25 / 4 + 0.25), abs=0.03
+        0.25 / 4 / (0.25 / 4 + 0.25),
+        abs=0.03,
     )
 
 
@@ -68,7 +72,8 @@ def test_the_shortcut_is_found_and_measured_on_the_other_half():
     panel = samples(np.random.default_rng(2), 60)
     stuck = np.where(np.arange(len(panel)) % 4 == 0, "42", panel.answer)
     reading = Shortcut().measure(
-        RoundView(1, dataclasses.replace(panel, answer=stuck)), RoundView(0, panel)
+        RoundView(1, dataclasses.replace(panel, answer=stuck)),
+        RoundView(0, panel),
     )[0]
     assert reading.value == pytest.approx(0.25, abs=0.02)
     assert (reading.details["answer"], reading.details["chosen"], reading.details["problems"]) == (
@@ -85,7 +90,8 @@ def test_the_largest_of_many_noisy_shares_is_not_biased_up():
     for _ in range(150):
         panel = samples(rng, 60)
         panel = dataclasses.replace(
-            panel, answer=rng.integers(0, 400, len(panel)).astype(str).astype(object)
+            panel,
+            answer=rng.integers(0, 400, len(panel)).astype(str).astype(object),
         )
         ours.append(shortcut_share(panel)[0].value)
         naive.append(np.unique(panel.answer, return_counts=True)[1].max() / len(panel))

@@ -43,10 +43,14 @@ def test_items_of_one_problem_that_go_together_widen_the_interval():
     rng = np.random.default_rng(2)
     accepted = np.repeat((rng.random(40) < 0.3).astype(float), 5)
     alone = AuditItems(
-        np.array([f"c{i}" for i in range(200)], dtype=object), np.zeros(200), accepted
+        np.array([f"c{i}" for i in range(200)], dtype=object),
+        np.zeros(200),
+        accepted,
     )
     together = AuditItems(
-        np.array([f"c{i // 5}" for i in range(200)], dtype=object), np.zeros(200), accepted
+        np.array([f"c{i // 5}" for i in range(200)], dtype=object),
+        np.zeros(200),
+        accepted,
     )
     narrow, wide = error_rate(alone, 0.0), error_rate(together, 0.0)
     assert wide.value == narrow.value and wide.high - wide.low > 1.8 * (narrow.high - narrow.low)

@@ -60,7 +60,8 @@ def loop(seed, rounds=3, num=400, fresh=0.0, power=1.0):
     trained = dataclasses.replace(pool(rng, 250, 4), kept=np.arange(1_000) < num)
     now, then = samples(rng, shares=tuple(p)), samples(rng)
     return Drift(fresh_share=fresh).measure(
-        RoundView(rounds, now, pool=trained), RoundView(0, then)
+        RoundView(rounds, now, pool=trained),
+        RoundView(0, then),
     )[0]
 
 
@@ -79,7 +80,7 @@ def test_sharpening_is_more_than_luck():
     assert all(r.details["num_training"] == 400 and r.details["rounds"] == 3 for r in readings)
 
 
-def test_balanced_strategies_stay_stable_just_when_the_fresh_share_exceeds_one_less_the_temperature():
+def test_balanced_strategies_stay_stable_when_the_fresh_share_exceeds_one_less_the_temperature():
     """Expected shares under sampling at temperature T and fresh share.
 
     A small lead grows below fresh = 1 - T, shrinks above.

@@ -49,7 +49,9 @@ def test_every_exception_of_a_reader_is_data(error):
 
 def test_a_recursion_that_does_not_end_is_data_too():
     assert attempt("deep", deep, "x") == Unreadable(
-        "deep", "RecursionError", "maximum recursion depth exceeded"
+        "deep",
+        "RecursionError",
+        "maximum recursion depth exceeded",
     )
 
 

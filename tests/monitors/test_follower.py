@@ -25,14 +25,18 @@ class TenTimesTheRound:
     def measure(self, view, reference):
         return [
             SimpleNamespace(
-                name="made_up", status="ok", value=10.0 * (view.round + 1), estimand=PASS_1
+                name="made_up",
+                status="ok",
+                value=10.0 * (view.round + 1),
+                estimand=PASS_1,
             )
         ]
 
 
 def view(number):
     return RoundView(
-        number, samples(np.random.default_rng(number), 30, 8 if number else 32, accuracy=0.6)
+        number,
+        samples(np.random.default_rng(number), 30, 8 if number else 32, accuracy=0.6),
     )
 
 
@@ -42,7 +46,9 @@ def accuracy(judged):
 
 def follower(**settings):
     return Follower(
-        DecisionRule("main", num_baselines=2), {"made_up": TenTimesTheRound()}, **settings
+        DecisionRule("main", num_baselines=2),
+        {"made_up": TenTimesTheRound()},
+        **settings,
     )
 
 

@@ -41,7 +41,8 @@ def shuffled(view, rng):
     """The same view with the rows of every part in another order."""
     parts = {name: part for name in PARTS if (part := getattr(view, name)) is not None}
     return dataclasses.replace(
-        view, **{name: rows(p, rng.permutation(len(p.problem))) for name, p in parts.items()}
+        view,
+        **{name: rows(p, rng.permutation(len(p.problem))) for name, p in parts.items()},
     )
 
 
@@ -95,7 +96,9 @@ def same(left, right):
     assert [r.name for r in left] == [r.name for r in right]
     for a, b in zip(left, right, strict=True):
         assert (a.value, a.low, a.high) == pytest.approx(
-            (b.value, b.low, b.high), abs=1e-9, nan_ok=True
+            (b.value, b.low, b.high),
+            abs=1e-9,
+            nan_ok=True,
         ), a.name
         assert (a.status, a.reason, a.num_clusters) == (b.status, b.reason, b.num_clusters)
         for (path, x), (other, y) in zip(flat(dict(a.details)), flat(dict(b.details)), strict=True):
@@ -121,7 +124,8 @@ DAMAGES = {
     "one problem": lambda p: p.where(p.problem == p.problem[0]),
     "one row": lambda p: p.where(np.arange(len(p)) == 0),
     "half of the numbers missing": lambda p: edited(
-        p, correct=np.where(np.arange(len(p)) % 2 == 0, p.correct, np.nan)
+        p,
+        correct=np.where(np.arange(len(p)) % 2 == 0, p.correct, np.nan),
     ),
 }
 
@@ -159,7 +163,8 @@ def test_it_changes_nothing(name):
 @pytest.mark.parametrize("damage", sorted(DAMAGES))
 @pytest.mark.parametrize("name", NAMES)
 def test_damaged_rounds_are_undefined_with_a_reason_and_the_same_unit_never_an_error_or_a_zero(
-    name, damage
+    name,
+    damage,
 ):
     first, second = rounds()
     nothing = dict.fromkeys(PARTS[1:])
@@ -224,7 +229,8 @@ OTHER_DAMAGES = {
 @pytest.mark.parametrize("damage", sorted(OTHER_DAMAGES))
 @pytest.mark.parametrize("name", NAMES)
 def test_damaged_critics_pools_texts_and_canaries_are_undefined_with_a_reason_and_the_same_unit(
-    name, damage
+    name,
+    damage,
 ):
     first, second = rounds()
     broken = dataclasses.replace(second, **OTHER_DAMAGES[damage](second))
@@ -289,7 +295,7 @@ def test_a_monitor_that_raises_becomes_an_error_reading_and_the_others_still_rea
 
 
 @pytest.mark.slow
-def test_a_round_of_200_problems_and_16_samples_is_read_within_a_second_and_time_grows_with_the_rows_only():
+def test_a_round_of_200_x_16_is_read_within_a_second_and_time_grows_with_the_rows_only():
     def seconds(num_problems):
         rng = np.random.default_rng(0)
         drawn = pool(rng, num_problems, 4)

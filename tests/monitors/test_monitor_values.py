@@ -36,7 +36,9 @@ def test_trace_entropy_per_token_is_the_entropy_of_the_positions_visited():
         tokens.append(length)
         nll.append((-(length - 1) * np.log(1 - p) - np.log(p)) / length)
     panel = dataclasses.replace(
-        around(2_000), nll=np.array(nll), num_tokens=np.array(tokens, dtype=float)
+        around(2_000),
+        nll=np.array(nll),
+        num_tokens=np.array(tokens, dtype=float),
     )
     readings = read(TraceEntropy(), RoundView(0, panel))
     truth = -(p * np.log(p) + (1 - p) * np.log(1 - p))
@@ -107,7 +109,8 @@ def test_coverage_counts_a_lost_strategy_and_gives_shares_and_accuracy():
 def test_a_strategy_unseen_on_a_small_panel_may_still_be_alive():
     then = around(12, shares=(0.5, 0.3, 0.15, 0.05))
     now = dataclasses.replace(
-        then, strategy=np.where(then.strategy == "jump", "column", then.strategy)
+        then,
+        strategy=np.where(then.strategy == "jump", "column", then.strategy),
     )
     kept = read(Coverage(), RoundView(1, now), RoundView(0, then))["coverage/kept@8"]
     assert kept.value == 0.75 and kept.high == 1.0
@@ -149,7 +152,9 @@ def test_the_ece_of_votes_is_about_zero_when_calibrated_and_finds_over_confidenc
     for _ in range(40):
         panel = around(120, num_samples=16, spread=0.0)
         q_P = rng.uniform(
-            0.55, 1.0, 120
+            0.55,
+            1.0,
+            120,
         )  # the favourite's share, and the chance that it is the right one
         favourite = rng.random(120) < q_P
         drawn = rng.random(len(panel)) < np.repeat(q_P, 16)
@@ -171,7 +176,8 @@ def test_the_ece_of_votes_is_about_zero_when_calibrated_and_finds_over_confidenc
         + found["calibration/uncertainty@8"].value
     )
     assert brier == pytest.approx(
-        found["calibration/brier@8"].value, abs=0.05
+        found["calibration/brier@8"].value,
+        abs=0.05,
     )  # what varies within a bin is in no part
 
 
@@ -211,7 +217,9 @@ def test_auroc_is_the_share_of_pairs_in_the_right_order():
 def test_a_critic_that_approves_everything_is_at_chance_and_over_confident():
     known = critics(np.random.default_rng(0))
     yes = dataclasses.replace(
-        known, approved=np.ones(len(known.correct)), probability=np.full(len(known.correct), 0.95)
+        known,
+        approved=np.ones(len(known.correct)),
+        probability=np.full(len(known.correct), 0.95),
     )
     readings = read(CriticCalibration(), RoundView(0, around(4), critics=yes))
     assert readings["critic/balanced_accuracy:all:all:critiques"].value == 0.5
@@ -222,7 +230,12 @@ def test_supply_says_plainly_that_nothing_passes():
     raw = pool(np.random.default_rng(0), 300, 4)
     reason = np.where(np.arange(1_200) < 1_180, "gold", "format").astype(object)
     dead = Pool(
-        raw.problem, raw.strategy, raw.answer, raw.correct, np.zeros(1_200, dtype=bool), reason
+        raw.problem,
+        raw.strategy,
+        raw.answer,
+        raw.correct,
+        np.zeros(1_200, dtype=bool),
+        reason,
     )
     readings = read(Supply(), RoundView(1, around(4), pool=dead))
     reading = readings["supply/yield:all:all:pool"]

@@ -14,7 +14,8 @@ from ouroloop.monitors.estimators import rarefaction as r
 # Chao & Jost 2012 (Ecology 93), the hemlock canopy spiders; `spider` in R's iNEXT.
 GIRDLED = np.array([46, 22, 17, 15, 15, 9, 8, 6, 6, 4] + [2] * 4 + [1] * 12, dtype=float)
 LOGGED = np.array(
-    [88, 22, 16, 15, 13, 10, 8, 8, 7, 7, 7, 5] + [4] * 3 + [3] * 4 + [2] * 4 + [1] * 14, dtype=float
+    [88, 22, 16, 15, 13, 10, 8, 8, 7, 7, 7, 5] + [4] * 3 + [3] * 4 + [2] * 4 + [1] * 14,
+    dtype=float,
 )
 ZIPF = 1 / np.arange(1, 51) / np.sum(1 / np.arange(1, 51))
 
@@ -37,7 +38,9 @@ def test_the_spider_data_are_the_published_ones():
     ],
 )
 def test_rarefaction_and_extrapolation_equal_the_output_printed_in_inexts_introduction(
-    size, kinds, coverage
+    size,
+    kinds,
+    coverage,
 ):
     girdled = r.counted(GIRDLED)
     assert r.richness(girdled, size) == pytest.approx(kinds, abs=6e-4)
@@ -56,7 +59,8 @@ def test_sizes_at_a_coverage_invert_the_coverage_and_both_sites_are_compared_at_
         assert r.coverage(girdled, r.size_at(girdled, target)) == pytest.approx(target, abs=1e-5)
     both = r.at_equal_coverage(girdled, logged)
     assert both.coverage == pytest.approx(0.964, abs=6e-4) and both.size_now == pytest.approx(
-        336, abs=0.1
+        336,
+        abs=0.1,
     )
     assert both.then == pytest.approx(r.richness(logged, both.size_then))
     assert r.coverage(logged, both.size_then) == pytest.approx(both.coverage, abs=1e-5)
@@ -70,7 +74,8 @@ def test_rarefaction_equals_the_mean_over_all_subsamples():
         subsets = list(itertools.combinations(labels, size))
         assert r.richness(c, size) == pytest.approx(np.mean([len(set(s)) for s in subsets]))
     for size in range(
-        1, 7
+        1,
+        7,
     ):  # expected coverage: the next sample drawn from the rest is of a kind already seen
         hits = [
             labels[i] in [labels[j] for j in chosen]
@@ -82,7 +87,8 @@ def test_rarefaction_equals_the_mean_over_all_subsamples():
 
 
 @pytest.mark.parametrize(
-    "counts", [GIRDLED, LOGGED, np.array([5.0, 1.0, 1.0]), np.array([4.0, 2.0])]
+    "counts",
+    [GIRDLED, LOGGED, np.array([5.0, 1.0, 1.0]), np.array([4.0, 2.0])],
 )
 def test_chao1_is_scikit_bios_apart_from_its_factor(counts):
     c = r.counted(counts)

@@ -32,14 +32,16 @@ def test_smooth_ece_equals_its_definition(shift):
     confidence = rng.uniform(0, 1, 120)
     correct = (rng.random(120) < np.clip(confidence + shift, 0, 1)).astype(float)
     assert r.smooth_ece(confidence, correct) == pytest.approx(
-        brute_smooth_ece(confidence, correct), abs=2e-3
+        brute_smooth_ece(confidence, correct),
+        abs=2e-3,
     )
 
 
 def test_smooth_ece_is_one_for_a_liar_zero_for_an_oracle_and_undefined_without_rows():
     assert r.smooth_ece(np.ones(20), np.zeros(20)) == pytest.approx(1, abs=1e-3)
     assert r.smooth_ece(np.array([0.0, 1.0] * 9), np.array([0.0, 1.0] * 9)) == pytest.approx(
-        0, abs=1e-3
+        0,
+        abs=1e-3,
     )
     assert np.isnan(r.smooth_ece(np.array([]), np.array([])))
 

@@ -73,7 +73,8 @@ def written(rng, num_words, vocabulary=400, num=60, size=16):
     return dataclasses.replace(
         panel,
         text=np.array(
-            [" ".join(rng.choice(words, size=num_words)) for _ in range(len(panel))], dtype=object
+            [" ".join(rng.choice(words, size=num_words)) for _ in range(len(panel))],
+            dtype=object,
         ),
     )
 

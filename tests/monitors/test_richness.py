@@ -22,7 +22,8 @@ def read(now, then=None):
     return {
         r.name: r
         for r in Richness().measure(
-            RoundView(int(then is not None), now), None if then is None else RoundView(0, then)
+            RoundView(int(then is not None), now),
+            None if then is None else RoundView(0, then),
         )
     }
 

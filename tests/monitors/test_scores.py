@@ -45,7 +45,8 @@ def test_overconfidence_equals_the_mean_over_all_ways_to_split():
         winners = [a for a in set(half) if half.count(a) == max(map(half.count, half))]
         expected.append(np.mean([rest.count(winner) / 3 - (winner == "7") for winner in winners]))
     assert scores.votes(rows, 6, num_splits=20_000).overconfidence()["p"] == pytest.approx(
-        np.mean(expected), abs=0.01
+        np.mean(expected),
+        abs=0.01,
     )
 
 
@@ -136,7 +137,8 @@ def test_rare_retention_reads_the_share_of_the_mass_that_is_left():
     mass = rare_mass(now, then)
     assert mass.rare == {"main": {"jump": 1.0}}
     assert ratio(list(mass.current.values()), list(mass.reference.values())).value == pytest.approx(
-        0.5, abs=0.1
+        0.5,
+        abs=0.1,
     )
 
 

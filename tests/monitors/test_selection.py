@@ -4,7 +4,7 @@ from simulated_panel import pool, samples
 from statsmodels.stats.multitest import multipletests
 
 from ouroloop.monitors.base import Pool, RoundView
-from ouroloop.monitors.estimators import stats
+from ouroloop.monitors.estimators.multiplicity import benjamini_yekutieli
 from ouroloop.monitors.metrics.selection import (
     NO_NAME,
     Selection,
@@ -17,13 +17,15 @@ from ouroloop.monitors.metrics.selection import (
 
 
 def drawn(rng, shares, kept_by_strategy, num_problems=100, size=8, spread=6.0):
-    """A pool in which the samples of a problem hang together, in strategy and in being kept."""
+    """A pool in which the samples of a problem are alike, in strategy and in being kept."""
     problem_N = np.repeat(np.arange(num_problems), size)
     own = rng.dirichlet(np.array(shares) * spread, num_problems)
     strategy_N = np.array([rng.choice(len(shares), size=size, p=p) for p in own]).ravel()
     ease_P = rng.beta(8, 8, num_problems) * 2
     kept = rng.random(len(problem_N)) < np.clip(
-        np.array(kept_by_strategy)[strategy_N] * ease_P[problem_N], 0, 1
+        np.array(kept_by_strategy)[strategy_N] * ease_P[problem_N],
+        0,
+        1,
     )
     names = np.array([f"s{s}" for s in strategy_N], dtype=object)
     problem = np.array([f"p{i:04d}" for i in problem_N], dtype=object)
@@ -34,8 +36,8 @@ def test_adjusted_p_values_are_those_of_statsmodels():
     rng = np.random.default_rng(0)
     for num in (1, 2, 7, 40):
         p = rng.beta(0.3, 1, num)
-        assert stats.benjamini_yekutieli(p) == pytest.approx(multipletests(p, method="fdr_by")[1])
-    assert stats.benjamini_yekutieli([np.nan, 0.01]) == pytest.approx([1.0, 0.03])
+        assert benjamini_yekutieli(p) == pytest.approx(multipletests(p, method="fdr_by")[1])
+    assert benjamini_yekutieli([np.nan, 0.01]) == pytest.approx([1.0, 0.03])
 
 
 def test_ratios_equal_hand_counts_and_small_clusters_are_left_out():
@@ -109,7 +111,12 @@ def test_a_shortcut_is_seen_before_it_has_five_percent():
     for _ in range(11):
         rest = (1 - share) / 2
         data = drawn(
-            rng, (rest, rest, share), (0.5, 0.5, 0.675), num_problems=500, size=16, spread=60.0
+            rng,
+            (rest, rest, share),
+            (0.5, 0.5, 0.675),
+            num_problems=500,
+            size=16,
+            spread=60.0,
         )
         hit = {r.cluster: r for r in selection_ratios(data)}.get("s2")
         if hit is not None and hit.low > 1:
@@ -152,7 +159,8 @@ def test_readings_name_the_strategy_and_the_fresh_share():
         1 - 1 / largest.low
     )
     quiet = Selection().measure(
-        RoundView(1, view.probe, pool=pool(np.random.default_rng(6))), None
+        RoundView(1, view.probe, pool=pool(np.random.default_rng(6))),
+        None,
     )[0]
     assert quiet.low <= 1 <= quiet.high and not quiet.details["selected"]
 

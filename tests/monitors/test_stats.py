@@ -19,7 +19,8 @@ def test_exact_binomial_interval_agrees_with_scipy_and_statsmodels():
         exact = sps.binomtest(hits, num).proportion_ci(0.95, "exact")
         assert (ours.low, ours.high) == pytest.approx((exact.low, exact.high), abs=1e-9)
         assert (ours.low, ours.high) == pytest.approx(
-            proportion_confint(hits, num, method="beta"), abs=1e-9
+            proportion_confint(hits, num, method="beta"),
+            abs=1e-9,
         )
     assert np.isnan(stats.binomial(0, 0).value)
 
@@ -97,7 +98,9 @@ def test_equal_scores_in_few_clusters_give_a_wide_interval():
     [(5, 8, 0.5), (12, 8, 0.05), (24, 8, 0.9), (120, 8, 0.02), (120, 16, 0.6)],
 )
 def test_share_covers_the_truth_in_95_percent_of_draws_also_with_few_clusters_or_at_the_edge(
-    num, size, mean
+    num,
+    size,
+    mean,
 ):
     rng = np.random.default_rng(num)
     truth = float(np.clip(rng.normal(mean, 0.2, 400_000), 0, 1).mean())
@@ -192,7 +195,9 @@ def test_leaving_out_groups_covers_the_truth_of_a_nonlinear_statistic():
         x = rng.exponential(2.0, 100)
         groups = stats.jackknife_groups(100)
         e = stats.jackknife(
-            np.log(x.mean()), [np.log(x[groups != g].mean()) for g in range(20)], 100
+            np.log(x.mean()),
+            [np.log(x[groups != g].mean()) for g in range(20)],
+            100,
         )
         held += e.low <= np.log(2.0) <= e.high
     assert 0.92 <= held / 400 <= 0.98
@@ -202,7 +207,8 @@ def test_a_difference_of_independent_estimates_covers_the_truth():
     rng, held = np.random.default_rng(8), 0
     for _ in range(600):
         e = stats.difference(
-            stats.binomial(rng.binomial(40, 0.9), 40), stats.binomial(rng.binomial(60, 0.2), 60)
+            stats.binomial(rng.binomial(40, 0.9), 40),
+            stats.binomial(rng.binomial(60, 0.2), 60),
         )
         held += e.low <= 0.7 <= e.high
     assert held / 600 >= 0.94

@@ -87,7 +87,8 @@ def test_a_text_that_says_nothing_has_no_strategy(name, text):
 
 
 @pytest.mark.parametrize(
-    "name", ["calculations", "calculation_list", "operators", "dataflow", "plan"]
+    "name",
+    ["calculations", "calculation_list", "operators", "dataflow", "plan"],
 )
 def test_a_text_without_calculations_has_no_calculation_strategy(name):
     assert EVERY[name](QUESTION, "The answer is 7, since x = 5") is None

@@ -69,7 +69,8 @@ def test_the_measure_can_fail():
     assert information(traces, CANONICALISERS["calculations"]) < 0.2
     assert information(traces, lambda question, text: "the same") == 0
     assert information(
-        traces, lambda question, text: next(t.program for t in traces if t.text == text)
+        traces,
+        lambda question, text: next(t.program for t in traces if t.text == text),
     ) == pytest.approx(1)
 
 

@@ -34,7 +34,8 @@ def read(monitor, rows):
     return {
         r.name: r
         for r in monitor.measure(
-            RoundView(0, rows, rows.where(np.zeros(len(rows), dtype=bool))), None
+            RoundView(0, rows, rows.where(np.zeros(len(rows), dtype=bool))),
+            None,
         )
     }
 
@@ -143,7 +144,9 @@ def test_both_readings_are_those_of_explicit_ngram_counts_and_eigenvalues():
     )  # a problem's rows need not lie side by side
     flat = [text for group in texts for text in group]
     shuffled = samples(
-        [flat[i] for i in order], [problems[i] for i in order], [correct[i] for i in order]
+        [flat[i] for i in order],
+        [problems[i] for i in order],
+        [correct[i] for i in order],
     )
     found = read(Similarity(), shuffled)
 
@@ -155,10 +158,12 @@ def test_both_readings_are_those_of_explicit_ngram_counts_and_eigenvalues():
         return 1 / np.mean([mean_squared_cosine(group) for group in groups if len(group) > 1])
 
     assert found["similarity/effective_number_all"].value == pytest.approx(
-        expected(lambda c: True), rel=1e-9
+        expected(lambda c: True),
+        rel=1e-9,
     )
     assert found["similarity/effective_number_right"].value == pytest.approx(
-        expected(lambda c: c == 1), rel=1e-9
+        expected(lambda c: c == 1),
+        rel=1e-9,
     )
 
 
@@ -167,7 +172,8 @@ def test_every_cosine_is_that_of_the_explicit_counts(seed):
     texts = [*random_texts(12, seed), "", "", "4", "4", "\0ab", "ab"]
     counts = [ngram_counts(text) for text in texts]
     dot = np.array(
-        [[sum(a[gram] * b[gram] for gram in a) for b in counts] for a in counts], dtype=float
+        [[sum(a[gram] * b[gram] for gram in a) for b in counts] for a in counts],
+        dtype=float,
     )
     expected = dot / np.sqrt(np.outer(dot.diagonal(), dot.diagonal()))
     np.testing.assert_allclose(ngram_cosines(texts), expected, rtol=0, atol=1e-12)
@@ -211,7 +217,8 @@ def test_an_embedding_is_called_once_on_the_different_texts():
         return [[len(text), 1.0] for text in texts]
 
     found = read(
-        Similarity(embed=embed), samples(["a", "bbb", "a", "bbb"], problems=["p", "p", "q", "q"])
+        Similarity(embed=embed),
+        samples(["a", "bbb", "a", "bbb"], problems=["p", "p", "q", "q"]),
     )
     cosine = 4 / np.sqrt(2 * 10)
     assert calls == [["a", "bbb"]]

@@ -14,7 +14,12 @@ def graded(rng, ease_P, size=4, kept=None):
     right = rng.random(len(problem_N)) < np.asarray(ease_P)[problem_N]
     names = np.array([f"p{i:04d}" for i in problem_N], dtype=object)
     return Pool(
-        names, names, names, right.astype(float), right if kept is None else kept(right), names
+        names,
+        names,
+        names,
+        right.astype(float),
+        right if kept is None else kept(right),
+        names,
     )
 
 
@@ -97,12 +102,19 @@ def test_a_starved_slice_has_a_ratio_below_one():
     data = pool(np.random.default_rng(5), 200)
     kept = data.kept & ((data.slice != "tail") | (np.arange(len(data.kept)) % 3 == 0))
     narrowed = Pool(
-        data.problem, data.strategy, data.answer, data.correct, kept, data.reason, slice=data.slice
+        data.problem,
+        data.strategy,
+        data.answer,
+        data.correct,
+        kept,
+        data.reason,
+        slice=data.slice,
     )
     readings = {
         r.name: r
         for r in Tails().measure(
-            RoundView(1, samples(np.random.default_rng(0), 4), pool=narrowed), None
+            RoundView(1, samples(np.random.default_rng(0), 4), pool=narrowed),
+            None,
         )
     }
     expected = (kept & (data.slice == "tail")).sum() / kept.sum() / 0.25
@@ -125,7 +137,8 @@ def test_effective_problems_are_kishs_and_paths_are_counted_by_their_calculation
     readings = {
         r.name: r
         for r in Supply().measure(
-            RoundView(1, samples(np.random.default_rng(0), 4), pool=data), None
+            RoundView(1, samples(np.random.default_rng(0), 4), pool=data),
+            None,
         )
     }
     assert readings["supply/paths_per_problem:all:all:pool"].value == 1.5

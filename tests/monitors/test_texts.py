@@ -24,12 +24,14 @@ def test_entropy_and_cross_entropy_are_means_over_tokens_with_clustered_errors()
     ):
         fit = sm.WLS(value, np.ones(len(value)), weights=text.num_tokens).fit()
         fit = fit.get_robustcov_results(
-            "cluster", groups=np.unique(text.problem, return_inverse=True)[1]
+            "cluster",
+            groups=np.unique(text.problem, return_inverse=True)[1],
         )
         assert readings[name].value == pytest.approx(fit.params[0])
         half = (readings[name].high - readings[name].low) / 2
         assert half == pytest.approx(
-            2.02 * fit.bse[0], rel=0.15
+            2.02 * fit.bse[0],
+            rel=0.15,
         )  # statsmodels counts its degrees of freedom differently
 
 

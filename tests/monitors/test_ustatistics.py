@@ -13,7 +13,7 @@ JOINT = np.array(
 
 
 def brute_pairs(labels, right):
-    """Share of ordered pairs of different samples that are both right with different strategies; any pair that differs."""
+    """Shares of ordered pairs: both right by different strategies; any pair that differs."""
     pairs = list(itertools.permutations(range(len(labels)), 2))
     both = sum(right[i] and right[j] and labels[i] != labels[j] for i, j in pairs)
     return both / len(pairs), sum(labels[i] != labels[j] for i, j in pairs) / len(pairs)
@@ -55,7 +55,9 @@ def test_gini_simpson_is_the_plug_in_of_scikit_bio_corrected_by_k():
     counts = [5, 2, 1]
     labels = np.repeat(np.arange(3), counts)
     ours = u.distinct_pair_share(
-        np.array([8.0]), np.array([8.0]), u.same_pairs(np.zeros(8, int), labels, 1)
+        np.array([8.0]),
+        np.array([8.0]),
+        u.same_pairs(np.zeros(8, int), labels, 1),
     )
     assert ours[0] == pytest.approx(simpson(counts) * 8 / 7)
 
@@ -132,7 +134,8 @@ def test_leaving_one_problem_out_equals_recomputing_without_it():
     fast = u.entropy_without_each(keys // 4, keys % 4, count.astype(float))
     for p in range(12):
         assert fast[p] == pytest.approx(
-            u.entropy(np.bincount(strategy[problem != p]).astype(float)), abs=1e-12
+            u.entropy(np.bincount(strategy[problem != p]).astype(float)),
+            abs=1e-12,
         )
 
 

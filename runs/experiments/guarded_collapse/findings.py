@@ -20,6 +20,7 @@ from ouroloop.loop.experiments.tables import (
     last,
 )
 from ouroloop.monitors.estimators.stats import Estimate, binomial, mean
+from ouroloop.monitors.names import Action
 
 from .arms import ARMS, LARGER
 from .second_look import FALL, fell
@@ -171,7 +172,7 @@ def warnings(results: Results) -> list[Goal]:
     ]
     larger = [run for arm in LARGER for run in results.get(arm, {}).values()]
     spared = [
-        math.isnan(alarmed(run, "rollback", "halt"))
+        math.isnan(alarmed(run, Action.ROLLBACK, Action.HALT))
         for arm in ("healthy", "healthy_500")
         for run in results.get(arm, {}).values()
     ]

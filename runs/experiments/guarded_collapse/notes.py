@@ -14,6 +14,7 @@ from ouroloop.loop.experiments.tables import (
     cell,
 )
 from ouroloop.monitors.estimators.stats import Estimate
+from ouroloop.monitors.names import Action
 
 from . import second_look
 from .findings import UNMIXED
@@ -30,7 +31,8 @@ def notes(results: Results) -> list[str]:
     for arm, runs in results.items():
         for seed, run in runs.items():
             modes = ", ".join(sorted({str(row["mode"]) for row in run if row["mode"]})) or "-"
-            when = [alarmed(run), alarmed(run, "rollback", "halt"), fell(run), below_best(run)]
+            halted = alarmed(run, Action.ROLLBACK, Action.HALT)
+            when = [alarmed(run), halted, fell(run), below_best(run)]
             shown = " | ".join("-" if math.isnan(w) else f"{w:.0f}" for w in when)
             lines.append(f"| {arm} | {seed} | {shown} | {modes} |")
     lines += again(results)

@@ -9,6 +9,7 @@ from typing import Any
 from ouroloop.loop.experiments.goals import Goal
 from ouroloop.loop.experiments.study import Results
 from ouroloop.loop.experiments.tables import Columns, Rows, alarmed, average, first, gain, last
+from ouroloop.monitors.names import Action
 
 from ..guarded_collapse.findings import STRUCTURES
 
@@ -120,7 +121,7 @@ def notes(results: Results) -> Sequence[str]:
     ]
     for arm, runs in results.items():
         for seed, run in runs.items():
-            calls = [row for row in run if row["action"] != "continue"]
+            calls = [row for row in run if row["action"] != Action.CONTINUE]
             lines.append(
                 f"| {arm} | {seed} | {', '.join(str(row['action']) for row in run[1:])} |"
                 f" {calls[-1]['driver'] if calls else '-'} |"

@@ -12,17 +12,17 @@ from ouroloop.monitors.bench import pilot
 SHARES = pilot.SHARES
 
 
-def alarms(loop, anchor=0, rule="exact"):
+def alarms(loop, baseline=0, rule="exact"):
     """(rounds of the alarm, drivers) at the tolerance, a half and a quarter of it."""
     if not (pilot.DATA / "pilot" / f"lm_{loop}_0.json").exists():
         pytest.skip(f"needs {pilot.DATA}/pilot: set OUROLOOP_DATA to the folder that holds pilot/")
-    found = [pilot.one(rule, loop, anchor, share) for share in SHARES]
+    found = [pilot.one(rule, loop, baseline, share) for share in SHARES]
     return [a.alarm for a in found], {a.driver for a in found}
 
 
-@pytest.mark.parametrize("anchor", [0, 2])
-def test_the_healthy_loop_never_alarms(anchor):
-    assert alarms("healthy", anchor) == ([0, 0, 0], {""})
+@pytest.mark.parametrize("baseline", [0, 2])
+def test_the_healthy_loop_never_alarms(baseline):
+    assert alarms("healthy", baseline) == ([0, 0, 0], {""})
 
 
 def test_the_drifting_loop_alarms_on_accuracy_in_its_second_round():
@@ -35,8 +35,8 @@ def test_the_sharpening_loop_alarms_on_pairs_long_before_its_accuracy_recovers()
 
 
 def test_the_verified_loop_alarms_on_the_tails_pairs_although_accuracy_only_rises():
-    for anchor, latest in ((0, 8), (2, 7)):
-        rounds, drivers = alarms("verify", anchor)
+    for baseline, latest in ((0, 8), (2, 7)):
+        rounds, drivers = alarms("verify", baseline)
         assert (
             drivers == {"tail_dcp"}
             and 0 < max(rounds) <= latest
@@ -45,7 +45,7 @@ def test_the_verified_loop_alarms_on_the_tails_pairs_although_accuracy_only_rise
 
 
 @pytest.mark.parametrize(
-    ("loop", "anchor", "rounds", "driver"),
+    ("loop", "baseline", "rounds", "driver"),
     [
         ("replace", 0, [2, 1, 1], "id_acc"),
         ("sharpen", 0, [3, 2, 2], "id_dcp"),
@@ -56,11 +56,14 @@ def test_the_verified_loop_alarms_on_the_tails_pairs_although_accuracy_only_rise
     ],
 )
 def test_the_normal_e_process_comes_out_as_when_the_logs_were_first_read(
-    loop, anchor, rounds, driver
+    loop,
+    baseline,
+    rounds,
+    driver,
 ):
-    found, drivers = alarms(loop, anchor, "normal")
+    found, drivers = alarms(loop, baseline, "normal")
     assert found == rounds and drivers == {driver}
-    exact, _ = alarms(loop, anchor)
+    exact, _ = alarms(loop, baseline)
     assert all(0 <= late - soon <= 2 for late, soon in zip(exact, found, strict=True)), (
         "the exact rule pays for the noise of the baseline"
     )

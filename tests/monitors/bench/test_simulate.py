@@ -82,11 +82,13 @@ def test_samples_average_to_what_is_said_to_be_true(name):
     for quantity in guarded.quantities(tables, RULE):
         if quantity.stream.quantity != QuantityId.SHORTCUT:
             seen = np.nanmean(
-                blocks.block_scores(quantity.pair.now, quantity.size, quantity.score), axis=(1, 2)
+                blocks.block_scores(quantity.pair.now, quantity.size, quantity.score),
+                axis=(1, 2),
             )
             # the rows' means, 4 standard errors of 4,000 samples of at least 15 problems
             assert seen.mean() == pytest.approx(
-                told.score[quantity.stream.quantity], abs=4 * 0.5 / np.sqrt(4000 * 12)
+                told.score[quantity.stream.quantity],
+                abs=4 * 0.5 / np.sqrt(4000 * 12),
             ), quantity.name
     assert now[0].wrong_share == pytest.approx(told.wrong_A, abs=0.003)
 
@@ -229,7 +231,9 @@ def test_views_and_tables_give_the_same_evidence(name):
             assert found.by_quantity == pytest.approx(weights[tier].by_stream)
             assert found.log_limit == pytest.approx(evidence.log_limit(watcher.alpha[tier]))
         named = name_mode(
-            symptoms_of(main), symptoms_of(baseline), {main.problems[p] for p in tail}
+            symptoms_of(main),
+            symptoms_of(baseline),
+            {main.problems[p] for p in tail},
         )
         assert named == attribute(view, reference, "main")
         history.append(dataclasses.replace(decision, carried_out=False))

@@ -62,7 +62,9 @@ def test_an_interval_that_is_too_narrow_shows(monkeypatch):
         found = measure_all(view, reference)
         return [
             dataclasses.replace(
-                r, low=r.value - (r.value - r.low) / 4, high=r.value + (r.high - r.value) / 4
+                r,
+                low=r.value - (r.value - r.low) / 4,
+                high=r.value + (r.high - r.value) / 4,
             )
             for r in found
         ]
@@ -189,7 +191,9 @@ def test_commands_leave_files_and_the_page_gets_its_tables(tmp_path, monkeypatch
     monkeypatch.setattr(report, "GRID", (("40x8", "spread", True),))
     monkeypatch.setattr(boundary, "WATCHED", ())
     monkeypatch.setattr(
-        boundary, "all_quantities", lambda size, seed, tier: boundary.Verdict(seed, 0, 0.0)
+        boundary,
+        "all_quantities",
+        lambda size, seed, tier: boundary.Verdict(seed, 0, 0.0),
     )
     for what in ("v1", "v3"):
         assert main([what, "--runs", "2", "--out", str(tmp_path)]) == 0
@@ -227,7 +231,8 @@ def test_an_alarm_before_the_onset_is_no_detection_and_one_before_the_violation_
     assert report.seen(row(watch=10), late=1)
     assert [report.early(row(watch=t), "watch") for t in (0, 6, 7)] == [False, True, False]
     assert report.early(row(halt=3, violated_halt=0), "halt") and not report.early(
-        row(halt=0, violated_halt=0), "halt"
+        row(halt=0, violated_halt=0),
+        "halt",
     )
 
 
@@ -235,7 +240,8 @@ def test_the_baselines_that_need_river_say_so_when_it_is_absent():
     if importlib.util.find_spec("river"):
         pytest.skip("river is installed")
     spec = importlib.util.spec_from_file_location(
-        "river_baselines", ROOT / "tools" / "river_baselines.py"
+        "river_baselines",
+        ROOT / "tools" / "river_baselines.py",
     )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

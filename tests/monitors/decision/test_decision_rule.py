@@ -24,7 +24,10 @@ def rounds(num_problems=120, **model):
     """Round 0 and a later round of another model on the same problems."""
     first, second = np.random.default_rng(0), np.random.default_rng(1)
     return view(first, 0, 32, num_problems=num_problems), view(
-        second, 1, num_problems=num_problems, **model
+        second,
+        1,
+        num_problems=num_problems,
+        **model,
     )
 
 
@@ -41,7 +44,11 @@ def past(*actions):
 
 def a_round(number, seed, num_problems=120, num_samples=8, **model):
     return view(
-        np.random.default_rng(seed), number, num_samples, num_problems=num_problems, **model
+        np.random.default_rng(seed),
+        number,
+        num_samples,
+        num_problems=num_problems,
+        **model,
     )
 
 
@@ -145,7 +152,8 @@ def test_loss_in_the_tail_alone_is_tail_narrowing():
     first, second = rounds()
     tail = (second.probe.family == "main") & (second.probe.slice == "tail")
     probe = dataclasses.replace(
-        second.probe, correct=np.where(tail, second.probe.correct * 0.0, second.probe.correct)
+        second.probe,
+        correct=np.where(tail, second.probe.correct * 0.0, second.probe.correct),
     )
     decision = decide(dataclasses.replace(second, probe=probe), first)
     assert (decision.action, decision.mode) == ("rollback", FailureMode.TAIL_NARROWING)
@@ -232,7 +240,9 @@ def test_an_action_that_was_only_recorded_changes_nothing():
     history = []
     for number in range(1, 4):
         decision = decide(
-            a_round(number, number, shares=(0.97, 0.01, 0.01, 0.01)), first, history=history
+            a_round(number, number, shares=(0.97, 0.01, 0.01, 0.01)),
+            first,
+            history=history,
         )
         history.append(dataclasses.replace(decision, carried_out=False))
     assert [d.action for d in history] == ["rollback"] * 3
@@ -341,7 +351,8 @@ def test_a_family_that_vanished_from_the_probe_halts():
 def test_what_round_0_could_not_measure_is_named_and_not_guarded():
     blind = [
         dataclasses.replace(
-            v, probe=dataclasses.replace(v.probe, strategy=np.full(len(v.probe), None))
+            v,
+            probe=dataclasses.replace(v.probe, strategy=np.full(len(v.probe), None)),
         )
         for v in rounds()
     ]
@@ -453,7 +464,8 @@ def test_a_family_of_any_name_is_decided_on():
         dataclasses.replace(
             v,
             probe=dataclasses.replace(
-                v.probe, family=np.where(v.probe.family == "main", "a:b", v.probe.family)
+                v.probe,
+                family=np.where(v.probe.family == "main", "a:b", v.probe.family),
             ),
         )
         for v in rounds()

@@ -29,7 +29,8 @@ def expectation(stream_of, mean_P, num_blocks, factors):
 
 
 @pytest.mark.parametrize(
-    "mean_P", [(0.5, 0.5, 0.5), (0.9, 0.55, 0.05), (1.0, 0.5, 0.0), (0.2, 0.9, 0.4)]
+    "mean_P",
+    [(0.5, 0.5, 0.5), (0.9, 0.55, 0.05), (1.0, 0.5, 0.0), (0.2, 0.9, 0.4)],
 )
 def test_no_bet_can_be_expected_to_win_at_the_boundary_whatever_the_problems_are(mean_P):
     baseline_P = np.array((0.55, 0.6, 0.5))
@@ -72,7 +73,9 @@ def test_a_problem_with_more_samples_than_another_weighs_no_more(mean_P):
 def test_scores_of_0_and_1_are_counted_to_the_same_evidence():
     rng = np.random.default_rng(5)
     block_PRM = np.where(
-        rng.random((20, 3, 6)) < 0.2, np.nan, (rng.random((20, 3, 6)) < 0.5).astype(float)
+        rng.random((20, 3, 6)) < 0.2,
+        np.nan,
+        (rng.random((20, 3, 6)) < 0.5).astype(float),
     )
     nearly_PRM = np.where(block_PRM == 1, 1 - 1e-12, block_PRM)
     both = [
@@ -179,7 +182,9 @@ def test_every_pair_of_samples_is_bet_on_exactly_once():
 
 def two_rounds(num_samples=8, num_problems=30):
     return samples(np.random.default_rng(3), num_problems, num_samples), samples(
-        np.random.default_rng(4), num_problems, num_samples
+        np.random.default_rng(4),
+        num_problems,
+        num_samples,
     )
 
 
@@ -203,7 +208,8 @@ def test_block_means_are_the_estimators_of_the_monitors():
     close = scores.pass_at(first, 4)
     assert all(abs(value - close[p]) < 0.35 for p, value in means(table, 4, blocks.right).items())
     assert np.mean(list(means(table, 4, blocks.right).values())) == pytest.approx(
-        np.mean(list(close.values())), abs=0.03
+        np.mean(list(close.values())),
+        abs=0.03,
     )
 
 
@@ -249,7 +255,9 @@ def test_the_wrong_answer_that_grew_is_found_on_one_half_and_right_answers_are_n
         assert (now.labels[code] == "42") is found
         share = 1 - np.nanmean(
             blocks.block_scores(
-                now.columns(slice(8, None)), 1, blocks.not_wrongly(now.labels.index("42"))
+                now.columns(slice(8, None)),
+                1,
+                blocks.not_wrongly(now.labels.index("42")),
             )
         )
         assert share == pytest.approx(9 / 30 if found else 0.0)
@@ -269,7 +277,13 @@ def test_rare_strategies_are_those_seen_seldom_and_right():
 
 
 def boundary_run(
-    rng, num_streams, correlated, num_problems=40, num_samples=8, num_rounds=20, alpha=0.05
+    rng,
+    num_streams,
+    correlated,
+    num_problems=40,
+    num_samples=8,
+    num_rounds=20,
+    alpha=0.05,
 ):
     """Whether a run alarms in which every stream sits exactly on its tolerance.
 
@@ -314,7 +328,8 @@ def test_a_baseline_just_above_a_fixed_ceiling_is_charged_for_the_noise_that_may
         for spare in (0.05, 0.001, 0.0)
     )
     assert far.tolerated(1.0, 2.0) == pytest.approx(0.02) and near.tolerated(
-        1.0, 2.0
+        1.0,
+        2.0,
     ) == pytest.approx(0.039)
     assert (
         plain.tolerated(1.0, 2.0) == pytest.approx(0.04)

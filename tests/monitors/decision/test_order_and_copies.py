@@ -114,7 +114,8 @@ def test_wrong_samples_that_lose_their_verdict_are_a_loss_and_the_sentence_says_
     first = view(np.random.default_rng(0), 0, 32, num_problems=120, accuracy=0.67)
     second = view(np.random.default_rng(1), 1, 8, num_problems=120, accuracy=0.30)
     probe = dataclasses.replace(
-        second.probe, correct=np.where(second.probe.correct == 1, 1.0, np.nan)
+        second.probe,
+        correct=np.where(second.probe.correct == 1, 1.0, np.nan),
     )
     decision = RULE.decide(dataclasses.replace(second, probe=probe), first)
     assert decision.action == "rollback" and "share of unscored samples 0.000 -> 0." in " ".join(

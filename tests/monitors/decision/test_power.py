@@ -111,7 +111,9 @@ def test_what_cannot_be_measured_says_why():
     found = {
         p.quantity: p
         for p in power(
-            RULE, of_baseline(RoundView(0, blind), "main", "tail", "x"), Design(60, 8, 32)
+            RULE,
+            of_baseline(RoundView(0, blind), "main", "tail", "x"),
+            Design(60, 8, 32),
         )
     }
     assert (
@@ -169,7 +171,11 @@ def test_the_chances_are_those_of_runs_through_the_rule_itself():
             logs = []
             for r, tables in enumerate(rounds):
                 hurt = harmed(
-                    tables, population, declared, harm, np.random.default_rng((8, run, r))
+                    tables,
+                    population,
+                    declared,
+                    harm,
+                    np.random.default_rng((8, run, r)),
                 )
                 guard = find(hurt, declared.id).guard()
                 assert isinstance(guard, Guard)

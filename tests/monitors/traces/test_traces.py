@@ -39,7 +39,8 @@ def a_round(seed, num_samples=8, fields=("problem", "text", "correct", "strategy
 
 def read(tmp_path, *rounds, **settings):
     return read_traces(
-        [write(tmp_path / f"r{i}.jsonl", rows) for i, rows in enumerate(rounds)], **settings
+        [write(tmp_path / f"r{i}.jsonl", rows) for i, rows in enumerate(rounds)],
+        **settings,
     )
 
 
@@ -95,7 +96,9 @@ def test_what_is_missing_is_said_once_per_field_with_how_many_lines_lack_it(tmp_
 
 def test_what_depends_on_a_missing_field_is_undefined_with_a_reason(tmp_path):
     first, second = read(
-        tmp_path, a_round(0, 32, fields=("problem",)), a_round(1, fields=("problem",))
+        tmp_path,
+        a_round(0, 32, fields=("problem",)),
+        a_round(1, fields=("problem",)),
     ).views
     for reading in measure_all(second, first):
         assert reading.status != "error" and (
@@ -264,7 +267,8 @@ def test_only_shared_problems_are_compared_and_said_so():
     assert by_name(judged.readings)["accuracy/pass@1:default"].num_clusters == 60
     view = reader.read([("x:1", {**ROW, "problem": "other"})])
     with pytest.raises(
-        TraceError, match=r"none of round 0's 60 problems, e\.g\. 'other' against 'main-0000'"
+        TraceError,
+        match=r"none of round 0's 60 problems, e\.g\. 'other' against 'main-0000'",
     ):
         follow([views[0], view], DecisionRule("default"))
 
