@@ -95,6 +95,7 @@ def differing_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -
 
 def _anchored(raw: dict[str, Any], base: Path) -> dict[str, Any]:
     """Make the recipe's own relative paths independent of the working directory."""
+    # A copy: the caller's mapping, which may be a study's, keeps the paths that it was given.
     out: dict[str, Any] = json.loads(json.dumps(raw, default=str))
     for dotted in PATH_KEYS:
         _change(out, dotted, lambda value: _absolute(value, base))
@@ -122,6 +123,7 @@ def _absolute(value: Any, base: Path) -> Any:
     """A path as the recipe writes it: $NAME expanded, then relative to the recipe's folder."""
     if not isinstance(value, str):
         return value
+    # expandvars leaves a name that is not set as it is: it would become a folder named "$NAME".
     expanded = os.path.expandvars(value)
     if expanded.startswith("$"):
         name = expanded[1:].split("/")[0]

@@ -142,6 +142,7 @@ def _reader(kind: Any) -> Reader:
         (inner,) = (part for part in parts if part is not type(None))
         # A number or None keeps its None; only a plain float's null is NaN.
         return None if inner is float else _optional(_reader(inner))
+    # `tuple[X, ...]` has the origin `tuple` and the parts (X, ...).
     if origin is tuple:
         return _each(tuple, _reader(parts[0]))
     if isinstance(origin, type) and issubclass(origin, Mapping):

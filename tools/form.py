@@ -131,9 +131,11 @@ def measure(source: str, name: str) -> Form:
         num_code_lines=len(code_lines - docstring_lines),
         num_comment_lines=len(comment_lines),
     )
+    # Columns are counted on every line, comments and docstrings too: all of them are read.
     for number, line in enumerate(lines, start=1):
         if len(line) > MAX_COLUMNS:
             form.wide_lines.append(f"{name}:{number}: {len(line)} columns")
+    # Contexts and operators are nodes as well: one rule that anybody can repeat.
     for node in ast.walk(tree):
         form.num_nodes += 1
         form.num_conditionals += isinstance(node, ast.IfExp)

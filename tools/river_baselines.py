@@ -32,9 +32,8 @@ def detectors() -> dict[str, Any]:
         from river import drift
     except ImportError:
         sys.exit("river is not installed: this table is left as it is (see the head of this file)")
-    return {
-        rule: drift.ADWIN() if rule.startswith("adwin") else drift.PageHinkley() for rule in RULES
-    }
+    kinds = {"adwin": drift.ADWIN, "page": drift.PageHinkley}
+    return {rule: kinds[rule.partition("_")[0]]() for rule in RULES}
 
 
 def first_alarms(name: str, seed: int, size: str = "500x16") -> dict[str, object]:
@@ -44,17 +43,18 @@ def first_alarms(name: str, seed: int, size: str = "500x16") -> dict[str, object
     kept = detectors()
     for a_round in Stream(REGIMES[name], seed, num_problems, num_samples, num_baseline).rounds():
         wrong = ~a_round.tables.main[1].right_PK[:, :num_samples]
+        # The samples of a round have no order of their own: a detector must not see problem after
+        # problem, whose difficulties differ.
         order = np.random.default_rng([seed, a_round.number, 4]).permutation(wrong.size)
         for rule, detector in kept.items():
-            values = (
-                [float(wrong.mean())]
-                if rule.endswith("rounds")
-                else wrong.ravel()[order].astype(float).tolist()
-            )
+            values = wrong.ravel()[order].astype(float).tolist()
+            if rule.endswith("rounds"):
+                values = [float(wrong.mean())]
             fired = False
             for value in values:
                 detector.update(value)
                 fired |= detector.drift_detected
+            # Round 0 is the baseline: an alarm in it would be about nothing.
             if fired and a_round.number and not found[rule]:
                 found[rule] = a_round.number
     return found
@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--out", type=Path, default=cells.OUT)
     given = parser.parse_args()
+    # Ends here when river is absent, before the work is shared out among processes.
     detectors()
     todo = [(name, seed) for name in REGIMES for seed in range(given.runs)]
     cells.fill({cells.Cell(given.out / "river.csv"): (first_alarms, todo)})

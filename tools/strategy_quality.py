@@ -52,7 +52,7 @@ Name = Callable[[str, str], str | None]
 class Trace:
     """A trace of the world with its true strategy.
 
-    The program that wrote it, "column", "count_up", ...
+    `program` is the strategy: the function that wrote the trace, "column", "count_up", ...
     """
 
     problem: Problem
@@ -61,11 +61,12 @@ class Trace:
 
 
 def trace_of(problem: Problem, text: str) -> Trace | None:
-    """With the world's own reading of the text; None when it follows no strategy."""
+    """A trace with the world's own reading of the text; None when it follows no strategy."""
     strategy = TASK.strategy(problem, text)
-    return (
-        Trace(problem, text, st.STRATEGIES[problem.family][strategy].__name__) if strategy else None
-    )
+    if not strategy:
+        return None
+    # By its function: one name, such as "jump", is a different program in another family.
+    return Trace(problem, text, st.STRATEGIES[problem.family][strategy].__name__)
 
 
 def draw(
@@ -77,11 +78,10 @@ def draw(
     while len(found) < num_traces:
         problem = world.draw(rng.choices(list(mix), list(mix.values()))[0], split, rng)
         strategy = world.pick_strategy(problem.family, problem.metadata["a"], rng)
-        text = (
-            world.slip(problem, strategy, rng)
-            if rng.random() < slips
-            else world.demonstrate(problem, strategy)
-        )
+        if rng.random() < slips:
+            text = world.slip(problem, strategy, rng)
+        else:
+            text = world.demonstrate(problem, strategy)
         trace = trace_of(problem, text)
         found += [trace] if trace else []
     return found
@@ -92,8 +92,9 @@ def sample(
 ) -> list[Trace]:
     """What the small model writes at temperature 1 on held-out problems.
 
-    The strategies that it names none of left out.
+    Texts that follow no strategy are left out.
     """
+    # Heavy and needed here alone: the tests import this file for its measures.
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -130,9 +131,9 @@ def sample(
 
 
 def information(traces: Sequence[Trace], name: Name) -> float:
-    """Adjusted mutual information of names and true strategies, 1 for the same partition.
+    """Adjusted mutual information of names and true strategies.
 
-    0 in the mean for a random one.
+    It is 1 for the same partition, and 0 in the mean for a random one.
 
     Source: Vinh, Epps & Bailey 2010, arithmetic mean (scikit-learn's default). No name counts as a
     name.
@@ -144,10 +145,14 @@ def information(traces: Sequence[Trace], name: Name) -> float:
 
 
 def within_problems(traces: Sequence[Trace], name: Name) -> tuple[float, float]:
-    """Of the pairs of traces on one problem.
+    """How well pairs of traces on one problem are named.
 
-    The share of the truly same that are named the same, and of the truly different, differently.
+    Returns:
+        The share of the truly same pairs that get the same name, and of the truly different pairs
+        that get different names.
     """
+    # Across problems a name that follows the problem looks good by chance of the draw. Within a
+    # problem only the strategy differs.
     named = [
         (trace.problem.id, trace.program, name(trace.problem.question, trace.text))
         for trace in traces
@@ -170,10 +175,9 @@ def fitted(
     dress: Callable[[Sequence[Trace]], list[Trace]] = list,
     num_traces: int = 600,
 ) -> Templates:
-    """The free-text canonicaliser.
+    """The free-text canonicaliser, fitted on traces of training problems.
 
-    Fitted on traces (three in ten with a slip) of training problems: no pair of numbers is ever
-    measured.
+    Three in ten of them have a slip. No pair of numbers that it is fitted on is measured.
     """
     traces = dress(draw(mix, num_traces, seed, 0.3, "train"))
     return Templates().fit(
@@ -204,13 +208,16 @@ def judge(
     """
     row = rows[pair["problem"]]
     texts = [row[model]["solution"] for model in pair["models"]]
-    texts = texts if annotated else [re.sub(r"<<[^<>]*>>", "", text) for text in texts]
+    if not annotated:
+        # The notes give every calculation away; other models' solutions have none.
+        texts = [re.sub(r"<<[^<>]*>>", "", text) for text in texts]
     first, second = (name(row["question"], text) for text in texts)
     return first is not None and first == second
 
 
 def fitted_on_solutions(rows: Sequence[Mapping[str, Any]]) -> Templates:
     """The free-text canonicaliser, fitted on all solutions of questions that no pair is about."""
+    # Solutions of a question that is judged would make its names too good.
     asked = {pair["problem"] for number in (1, 2) for pair in pairs(number)}
     models = pairs(1)[0]["models"]
     texts = [
@@ -224,10 +231,8 @@ def fitted_on_solutions(rows: Sequence[Mapping[str, Any]]) -> Templates:
 
 def with_interval(values: Sequence[float]) -> str:
     """Mean over seeds with its 95 % t-interval, and the least."""
-    mean, half = (
-        float(np.mean(values)),
-        float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)),
-    )
+    mean = float(np.mean(values))
+    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
     return f"{mean:.3f} ± {half:.3f} (least {min(values):.3f})"
 
 
@@ -358,17 +363,17 @@ def pair_tables() -> list[str]:
 
 def main() -> None:
     """Measure everything and write the report."""
+    # Warnings of libraries about their own future would bury the report's path.
     warnings.filterwarnings("ignore", category=FutureWarning)
     text = (ROOT / "tools/strategy_quality.md").read_text(encoding="utf-8")
     seeds, traces, problems, samples = 8, 1000, 40, 16
+    labelled = ["Not measured: set OUROLOOP_DATA to the folder that holds gsm8k/.", ""]
+    if SOLUTIONS.exists():
+        labelled = pair_tables()
     parts = {
         "WORLD": world_tables(seeds, traces),
         "MODEL": model_table(4, problems, samples),
-        "PAIRS": (
-            pair_tables()
-            if SOLUTIONS.exists()
-            else ["Not measured: set OUROLOOP_DATA to the folder that holds gsm8k/.", ""]
-        ),
+        "PAIRS": labelled,
     }
     for key, lines in parts.items():
         text = text.replace(f"{{{key}}}\n", "\n".join(lines) + "\n")

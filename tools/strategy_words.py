@@ -9,7 +9,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ouroloop.evals.worlds.arithmetic import strategies as st
 
@@ -56,18 +56,18 @@ def reworded(text: str, rng: random.Random) -> str:
                     a=first, b=rest[1], r=value, name=name, thing=thing
                 )
             )
+        # Only a calculation with two numbers has wordings of its own.
+        elif rng.random() < 0.5:
+            sentences.append(f"{expression.replace('+', ' plus ')} is {value}.")
         else:
-            sentences.append(
-                f"{expression.replace('+', ' plus ')} is {value}."
-                if rng.random() < 0.5
-                else f"{expression} = {value}."
-            )
+            sentences.append(f"{expression} = {value}.")
     sentences.append(rng.choice(ENDINGS).format(r=trace.answer, name=name, thing=thing))
     return ("\n" if rng.random() < 0.5 else " ").join(sentences)
 
 
 def in_words(traces: Sequence[T]) -> list[T]:
     """Traces, of any dataclass with a `text`, in words; the same traces give the same words."""
+    # One generator for all traces, with a fixed seed: the report can be repeated.
     rng = random.Random("words")
-    texts = [reworded(trace.text, rng) for trace in traces]  # type: ignore[attr-defined]
-    return [replace(trace, text=text) for trace, text in zip(traces, texts, strict=True)]  # type: ignore[type-var]
+    found: list[Any] = [*traces]
+    return [replace(trace, text=reworded(trace.text, rng)) for trace in found]

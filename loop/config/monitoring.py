@@ -71,6 +71,7 @@ class MonitorConfig(Section):
     guard: bool = Field(
         True, description="false: decisions are recorded but not carried out (the unguarded arm)"
     )
+    # Both rates are for the whole run: all rounds and all guarded quantities share them.
     alpha: float = Field(
         0.05,
         gt=0,
@@ -86,6 +87,8 @@ class MonitorConfig(Section):
         lt=1,
         description="WATCH acts on evidence of a loss beyond this share of a tolerance",
     )
+    # Tolerances, one per guarded quantity. What a probe set can see of them in how many rounds is
+    # what `ouroloop plan` computes.
     accuracy_loss: float = Field(
         0.01, ge=0, le=1, description="pass@1, and pass@k of the tail slice"
     )

@@ -1,6 +1,6 @@
-"""A teacher behind an OpenAI-compatible address (vLLM's own server.
+"""A teacher behind an OpenAI-compatible address: vLLM's own server, or an API.
 
-Or an API), for instance `http://127.0.0.1:8000/v1#model-name`.
+An address is for instance `http://127.0.0.1:8000/v1#model-name`.
 
 The key comes from the environment variable OPENAI_API_KEY, never from a recipe. What the server
 wrote is tokenised by the student's engine, so that it can be trained on. A server cannot be proven

@@ -24,9 +24,10 @@ class Principle:
 
 
 def load_constitution(path: Path) -> tuple[Principle, ...]:
-    """Read a constitution; the published prefixes ("CritiqueRequest:".
+    """Read a constitution.
 
-    "RevisionRequest:") and suffixes ("Critique:", "Revision:") are stripped.
+    The published prefixes ("CritiqueRequest:", "RevisionRequest:") and suffixes ("Critique:",
+    "Revision:") are stripped.
 
     Raises:
         DataError: missing file, not JSON, or not of the format.

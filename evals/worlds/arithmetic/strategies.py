@@ -125,9 +125,14 @@ HEADS = {"sum2": "{a}+{b}", "sum3": "{a}+{b}", "missing": "{a}+?={b}", "multibuy
 
 @dataclass(frozen=True)
 class Trace:
-    """A parsed trace: what was read (first line and its two numbers), (expression.
+    """A parsed trace.
 
-    Claimed value) per step, and the claimed answer.
+    Attributes:
+        head: the first line, what was read.
+        a: the first number read.
+        b: the second number read.
+        steps: (expression, claimed value) of each.
+        answer: the claimed answer.
     """
 
     head: str
@@ -165,9 +170,9 @@ def applies(strategy: str, family: str, a: int) -> bool:
 def write(
     program: Program, claim: Callable[[int, str], int] = lambda _, expression: value_of(expression)
 ) -> tuple[list[tuple[str, int]], int]:
-    """Run a program; `claim(index.
+    """Run a program.
 
-    Expression)` says which value is written down (the true one by default).
+    `claim(index, expression)` is the value that is written down (by default the true one).
     """
     steps: list[tuple[str, int]] = []
     try:
@@ -239,9 +244,9 @@ def read(family: str, a: int, b: int, trace: Trace) -> Reading:
 
 
 def _replay(program: Program, trace: Trace) -> tuple[int, int]:
-    """(expressions predicted in a row, index of the first wrong step.
+    """(expressions predicted in a row, index of the first wrong step).
 
-    Len(steps) = the answer, len(steps) + 1 = none).
+    The index is len(steps) for the answer, and len(steps) + 1 for none.
     """
     wrong = len(trace.steps) + 1
     try:

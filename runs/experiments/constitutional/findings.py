@@ -71,6 +71,8 @@ def goals(results: Results) -> Sequence[Goal]:
 
 def _fewer_violations(results: Results) -> list[Goal]:
     arm = "constitutional"
+    # The audit is a stricter program that no stage of the loop reads: a model that had learnt to
+    # please the critic only would fail it.
     return [
         Goal.above(
             "violations per response fall by two thirds (interval above 66.7 %)",
@@ -102,6 +104,7 @@ def _fewer_violations(results: Results) -> list[Goal]:
 
 
 def _with_a_vote(results: Results) -> list[Goal]:
+    # Without gold answers: the filter reads the samples of the problem alone.
     return [
         Goal.above(
             "where a vote of the problem's four samples filters, violations fall by two thirds"

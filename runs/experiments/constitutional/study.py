@@ -1,6 +1,6 @@
-"""Constitutional self-training, supervised stage (Bai et al.
+"""Constitutional self-training, supervised stage (Bai et al. 2212.08073).
 
-2212.08073): drafts revised by principle, distilled into the next model's drafts.
+Drafts are revised by principle, and the revisions distilled into the next model's drafts.
 """
 
 from __future__ import annotations

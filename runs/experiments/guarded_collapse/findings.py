@@ -206,12 +206,11 @@ def counted(held: Sequence[bool]) -> tuple[Estimate, bool | None]:
 
 
 def above_frontier(results: Results) -> Estimate:
-    """How far the guarded arm's last DCP lies above the line through the fixed shares' (pass@1.
+    """How far the guarded arm's last DCP lies above the frontier, seed by seed.
 
-    DCP), seed by seed; in units of probability.
-
-    The line is piecewise linear; beyond its ends the nearest end counts. Undefined unless a seed
-    has every arm.
+    The frontier is the line through the fixed shares' points (pass@1, DCP). The distance is in
+    units of probability. The line is piecewise linear; beyond its ends the nearest end counts.
+    Undefined unless a seed has every arm.
     """
     found = []
     for seed, run in results.get("guarded", {}).items():

@@ -194,17 +194,17 @@ def test_the_notes_and_the_figure_show_every_arm_that_there_is():
     )
 
 
-@pytest.mark.slow
-def test_a_run_is_read_by_family_by_form_and_by_system_prompt(tmp_path):
+def in_form(system, text):
+    """The scripted model's text as a system prompt asks for it."""
+    if system == systems.ANSWER:
+        return text.split("\n")[-1]
+    if system == systems.STEPS:
+        return text.split("\n", 1)[-1]
+    return text
 
-    from scripted_world import Model
-    from scripted_world import carry as carry_scripted
-    from scripted_world import recipe as scripted_recipe
 
-    from ouroloop.loop.objectives import training
-
-    model = Model()
-    plain = model.engine.answer
+def obeying(plain):
+    """The scripted engine's answers, in the form that the system prompt asks for."""
 
     def answer(request):
         for system in filter(None, systems.FORMS):
@@ -215,17 +215,22 @@ def test_a_run_is_read_by_family_by_form_and_by_system_prompt(tmp_path):
                     request.sampling,
                     request.seed,
                 )
-                answer = plain(bare)
-                return (
-                    answer.split("\n")[-1]
-                    if system == systems.ANSWER
-                    else answer.split("\n", 1)[-1]
-                    if system == systems.STEPS
-                    else answer
-                )
+                return in_form(system, plain(bare))
         return plain(request)
 
-    model.engine.answer = answer
+    return answer
+
+
+@pytest.mark.slow
+def test_a_run_is_read_by_family_by_form_and_by_system_prompt(tmp_path):
+    from scripted_world import Model
+    from scripted_world import carry as carry_scripted
+    from scripted_world import recipe as scripted_recipe
+
+    from ouroloop.loop.objectives import training
+
+    model = Model()
+    model.engine.answer = obeying(model.engine.answer)
     settings = scripted_recipe(
         rounds=1,
         sampling={"systems": list(systems.FORMS), "problems_per_round": 40},

@@ -27,6 +27,7 @@ def mean_of(families: Sequence[str], which: int) -> Any:
     )
 
 
+# The last round, not the worst: which round is the worst would be picked by sampling noise.
 def lost(run: Rows) -> float:
     """General ability in round 0 less that in the last round."""
     return float(run[0]["general"]) - float(run[-1]["general"])
