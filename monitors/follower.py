@@ -77,6 +77,7 @@ class Follower:
             both = set(view.probe.problem)
             baselines = [first, *(only(later, both) for later in self.later_)]
         readings = measure_all(view, baselines[0] if baselines else None, self.monitors)
+        # An error reading would halt; here it is only reported.
         sound = _sound(readings)
         before = {b.round: _sound(self._of_baseline(b)) for b in baselines}
         decision = self.rule.decide(view, baselines, sound, self.history, before)

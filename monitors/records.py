@@ -56,6 +56,7 @@ def from_json(kind: type[T], raw: Any) -> T:
 
 
 def _read(kind: Any, raw: Any) -> Any:
+    # `tuple[X, ...]` has the origin `tuple` and the parts (X, ...).
     origin, parts = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return None if raw is None else _read(_the_other(parts), raw)

@@ -26,11 +26,14 @@ from ouroloop.monitors.bench.cells import Cell, Cells
 from ouroloop.monitors.decision import evidence
 from ouroloop.monitors.decision.evidence import Stream
 
+# The logs are no part of the repository: they are read from a folder beside it.
 DATA = Path(os.environ.get("OUROLOOP_DATA", Path("..") / "shared" / "data"))
 LOOPS = ("replace", "sharpen", "verify", "healthy")
 SHARES = (1.0, 0.5, 0.25)
 NUM_SAMPLES = 16
+# The loops have at most 12 rounds.
 ALPHA, HORIZON = 0.05, 12
+# From half a standard error to four: no one stake suits all sizes of a loss.
 NORMAL_STAKES = np.array([0.5, 1.0, 2.0, 3.0, 4.0])
 STREAMS = {
     "id_acc_v": (0.01, False),

@@ -181,6 +181,7 @@ def at_equal_coverage(
 
     Source: Chao & Jost 2012; Chao et al. 2014 (Ecological Monographs 84).
     """
+    # At equal size the sample of the richer population would be the less complete one.
     target = min(coverage(now, reach * now.n), coverage(then, reach * then.n))
     sizes = size_at(now, target), size_at(then, target)
     return Compared(target, richness(now, sizes[0]), richness(then, sizes[1]), *sizes)

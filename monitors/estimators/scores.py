@@ -173,6 +173,7 @@ def split_halves(
         Two masks (N,), disjoint.
     """
     rng = np.random.default_rng(SEED)
+    # The order of the file must not decide which half a row lies in.
     canonical = np.lexsort((*rank_key_N, problem_N))
     size_P = np.bincount(problem_N)
     start_P = np.cumsum(size_P) - size_P
@@ -249,5 +250,6 @@ def _counts(rows: Samples) -> tuple[list[str], Floats, Floats, Ints]:
 
 
 def _within(samples: Samples, families: Collection[str] | None) -> Samples:
+    # A family without strategies has none to be diverse in: its DCP would be 0 by definition.
     chosen = families_with_strategies(samples) if families is None else set(families)
     return samples.where(np.array([f in chosen for f in samples.family], dtype=bool))

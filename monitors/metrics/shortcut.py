@@ -89,6 +89,7 @@ class Shortcut:
         now = scored(of(view.probe, "family", estimand.family))
         now = now.where(np.array([problem in there for problem in now.problem], dtype=bool))
         first_N = first_half(now)
+        # As the decision rule picks it, so that the sentence and the reading agree.
         answer = most_grown_answer(now.where(first_N), then)
         if answer is None:
             why = "no readable answer, or one sample per problem: no half to pick the answer on"
@@ -171,6 +172,7 @@ def shortcut_share(samples: Samples, num_splits: int = NUM_SPLITS) -> tuple[Esti
     known_N = answer_N >= 0
     share_P, chosen = np.zeros(len(problems)), Counter[str]()
     for first, second in split_halves((answer_N,), problem_N, num_splits):
+        # Every problem weighs the same, however many of its samples are in this half.
         weight_P = 1 / np.bincount(problem_N[first], minlength=len(problems))
         mine = first & known_N
         answer = int(

@@ -62,6 +62,7 @@ class RealText:
             probe = view.probe
             own = per_token(probe.where(np.isfinite(probe.nll) & (probe.num_tokens > 0)))
             why_own = "no probe sample has log-probabilities"
+        # The exponential keeps the order, so the interval's ends are carried over.
         value, low, high = (float(np.exp(x)) for x in own[:3])
         perplexity = Estimate(value, low, high, own.num_clusters)
         out = [reading(NAMES[0], perplexity, "tokens", "none", why_own)]
