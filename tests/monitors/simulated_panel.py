@@ -169,7 +169,7 @@ def texts(rng: np.random.Generator, num_problems: int = 40, per_problem: int = 2
     )
 
 
-def canaries(
+def audit_items(
     rng: np.random.Generator,
     num: int = 200,
     accepts_wrong: float = 0.05,
@@ -178,7 +178,7 @@ def canaries(
     """Planted items, half of them right, one for each problem; 2 % get no verdict."""
     right = (np.arange(num) % 2).astype(float)
     accepted = (rng.random(num) < np.where(right == 1, accepts_right, accepts_wrong)).astype(float)
-    problem = np.array([f"canary-{i:04d}" for i in range(num)], dtype=object)
+    problem = np.array([f"planted-{i:04d}" for i in range(num)], dtype=object)
     return AuditItems(problem, right, np.where(rng.random(num) < 0.02, np.nan, accepted))
 
 
@@ -187,7 +187,7 @@ def view(
 ) -> RoundView:
     """A whole round: a main family, a second one without strategies, greedy answers, critics.
 
-    Real texts and (after round 0) a pool, canaries.
+    Real texts and (after round 0) a pool, audit_items.
     """
     copy: dict[str, Any] = {
         "num_problems": 12,
@@ -210,5 +210,5 @@ def view(
         judged,
         drawn,
         texts(other),
-        canaries(other) if number else None,
+        audit_items(other) if number else None,
     )

@@ -129,9 +129,7 @@ CASES = [
 """Problems, mean accuracy, and a + b of the beta distribution of the problems' own accuracies."""
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says_also_where_few_problems_hold_it_all() -> (
-    None
-):
+def test_the_interval_holds_the_truth_as_often_as_it_says_where_few_problems_hold_it_all() -> None:
     """One interval for every share: Clopper-Pearson at the effective size, at least one a problem.
 
     Wilson's interval at that size is a little shorter, and falls short where a few problems hold

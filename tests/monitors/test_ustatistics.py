@@ -13,7 +13,7 @@ JOINT = np.array(
 
 
 def brute_pairs(labels, right):
-    """Share of ordered pairs of different samples that are both right with different strategies; any pair that differs."""
+    """Shares of ordered pairs of samples: both right and unlike in strategy; just unlike."""
     pairs = list(itertools.permutations(range(len(labels)), 2))
     both = sum(right[i] and right[j] and labels[i] != labels[j] for i, j in pairs)
     return both / len(pairs), sum(labels[i] != labels[j] for i, j in pairs) / len(pairs)

@@ -80,7 +80,7 @@ def test_a_permutation_keeps_problems_together_and_depends_on_content_alone():
 def test_every_order_of_a_problems_samples_is_as_likely_as_any_other():
     """Two right of four, beside other problems that differ.
 
-    All six places come up evenly (6,000 panels, chi-square 5 df, p = 1e-4).
+    All six places occur equally often (6,000 probe sets, chi-square 5 df, p = 1e-4).
     """
     rng, seen = np.random.default_rng(0), Counter()
     problem_N = np.repeat(np.arange(11), [4] + [12] * 10)
@@ -173,7 +173,7 @@ def test_one_answer_copied_for_every_problem_is_named():
 def test_equal_samples_that_came_up_by_themselves_are_not_called_copies():
     """Of a model that gives one of few texts.
 
-    With neither log-probabilities nor lengths to tell samples apart.
+    With neither log-probabilities nor lengths to distinguish samples.
     """
     for seed in range(20):
         rng = np.random.default_rng(seed)
