@@ -17,6 +17,7 @@ from ouroloop.monitors.names import Action
 from ouroloop.monitors.registry import measure_all, monitors_for
 from ouroloop.monitors.traces.reader import TraceError
 
+# Their readings would be undefined in every round.
 NEEDS_MORE = ("critic", "audit")
 """Monitors of what traces cannot hold: critiques and planted items."""
 
@@ -149,6 +150,7 @@ def shared(view: RoundView, reference: RoundView) -> tuple[RoundView, RoundView,
             f" against {min(then)!r}; expected the same fixed probe set in every round. Are the ids"
             " counted anew in every file?"
         )
+    # The usual case: nothing to cut, nothing to say.
     if both == now == then:
         return view, reference, ()
     parts = [only(v, both) for v in (view, reference)]

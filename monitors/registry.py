@@ -94,6 +94,7 @@ def monitors_for(
     }
 
 
+# With the defaults: what `measure_all` uses when nobody has chosen.
 MONITORS: Mapping[str, Monitor] = monitors_for()
 
 

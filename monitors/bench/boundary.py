@@ -172,7 +172,13 @@ def all_quantities(
     (see `Tables.judged`).
     """
     num_problems, num_samples, num_baseline = SIZES[size]
-    stream = Stream(HEALTHY, seed, num_problems, num_samples, num_baseline)
+    stream = Stream(
+        HEALTHY,
+        seed,
+        num_problems,
+        num_samples,
+        num_baseline,
+    )
     rng = np.random.default_rng([seed, 3])
     before = dynamics.settled(stream.world, HEALTHY)
     # One worse model for all rounds: a loss that stays exactly on the line.

@@ -97,7 +97,13 @@ def stream(
         block_PRM = now_P[:, None, None]
         variance_P = (next_P - baseline_P) ** 2 / 2
     se = float(np.sqrt(variance_P.sum())) / len(baseline_P)
-    return Stream(baseline_P, block_PRM, se, tolerance, relative)
+    return Stream(
+        baseline_P,
+        block_PRM,
+        se,
+        tolerance,
+        relative,
+    )
 
 
 def follow(
@@ -112,8 +118,24 @@ def follow(
     log_e = 0.0
     for number, (log_e, driver) in enumerate(weigh(entries, share, baseline), start=baseline + 1):
         if log_e >= limit:
-            return Alarm(rule, loop, baseline, share, number, driver, round(log_e, 2))
-    return Alarm(rule, loop, baseline, share, 0, "", round(log_e, 2))
+            return Alarm(
+                rule,
+                loop,
+                baseline,
+                share,
+                number,
+                driver,
+                round(log_e, 2),
+            )
+    return Alarm(
+        rule,
+        loop,
+        baseline,
+        share,
+        0,
+        "",
+        round(log_e, 2),
+    )
 
 
 def _exact(

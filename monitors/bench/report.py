@@ -156,6 +156,7 @@ def v4(out: Path, size: str) -> str:
         if not exists(cell := Cell(out / "v4.csv", f"{size}/{slug(name)}")):
             continue
         rows = read(cell)
+        # Only runs in which the collapse did happen can be seen in time.
         there = [r for r in rows if r["event"] != "0"]
         warned = [r for r in rows if int(r["watch"]) >= int(r["onset"])]
         # A warning before the onset is a false alarm, and no lead.

@@ -110,6 +110,7 @@ def cells(
     right_PS = able_PS * the.right_TS[problems.type_P]
     usual_P = the.modal_T[problems.type_P]
     is_usual_PS = np.arange(NUM_STRATEGIES + 1) == usual_P[:, None]
+    # Training never sees these problems, so training accuracy cannot show the loss.
     fails_PS = problems.shifted_P[:, None] & is_usual_PS
     return model.share_TS[problems.type_P], np.where(fails_PS, 0.0, right_PS)
 

@@ -133,6 +133,7 @@ def _shortcut(tables: Tables, pass_k: int) -> Blocks | None:
 
 # ---- the table ------------------------------------------------------------------------------
 
+# The order is that of the sentences and tables; no decision depends on it.
 GUARDED = (
     GuardedQuantity(
         QuantityId.ACCURACY,

@@ -138,7 +138,14 @@ class Quantity:
             note = f"the change counts from {self.as_shown(self.ceiling):.3g}: no harm up to there"
         # Bets are on scores; the tolerance is in the unit that is shown.
         tolerance = self.tolerance / abs(self.shown[1])
-        stream = Stream(start_P, now_PRM, se, tolerance, self.relative, spare)
+        stream = Stream(
+            start_P,
+            now_PRM,
+            se,
+            tolerance,
+            self.relative,
+            spare,
+        )
         return Guard(self, stream, mean, note)
 
     def baseline_scores(self) -> BaselineScores:

@@ -115,6 +115,7 @@ def _moved(
             for side in (now, then)
         )
         found.append(direction(after, before))
+    # The lower one: either of them falling is a loss.
     return min(found)
 
 

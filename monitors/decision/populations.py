@@ -184,6 +184,7 @@ def _one_strategy(
     It is as right as before.
     """
     hit_PK = (rng.random(now.right_PK.shape) < harm) & rows_P[:, None]
+    # The problem's row in the population, from its name.
     index_P = np.array([int(p.split("|")[0]) for p in now.problems])
     return replace(
         now,

@@ -243,6 +243,7 @@ class _Simulation:
         hurt = self._find(self._harmed(self._large, harm, (SEED,)))
         size = hurt.size
         if self.declared.id == QuantityId.OVERCONFIDENCE:
+            # A vote's block is as large as both rounds allow, not as the large table does.
             size = min(size, self.design.num_samples, self.design.num_baseline)
         before, after = (
             float(np.nanmean(block_scores(q.pair.now, size, hurt.score))) for q in (whole, hurt)

@@ -93,6 +93,7 @@ class DecisionRule:
         Raises:
             ValueError: a share outside (0, 1), an unknown tolerance, two quantities of one id.
         """
+        # All faults at once: a reader of the message should not have to run it three times.
         wrong = [
             f"{name} = {getattr(self, name)}: expected a number in (0, 1)"
             for name in ("alpha", "watch_alpha", "watch_share")

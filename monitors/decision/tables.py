@@ -46,6 +46,7 @@ class Table:
     @cached_property
     def wrong_share(self) -> Floats:
         """Each wrong answer's share of all samples, every problem weighing the same."""
+        # Every problem weighs the same, however many samples it has.
         size_P1 = np.maximum(self.there_PK.sum(axis=1, keepdims=True), 1)
         weight_PK = self.there_PK / size_P1 / max(len(self.problems), 1)
         # Right answers repeat too, and are no shortcut.
@@ -193,7 +194,15 @@ def all_judged(main: Pair, others: Pair | None) -> Pair:
         )
         none = np.full(there.shape, -1, dtype=np.int64)
         problems = tuple(p for rows in parts for p in rows.problems)
-        sides.append(Table(problems, there, there, none, none))
+        sides.append(
+            Table(
+                problems,
+                there,
+                there,
+                none,
+                none,
+            )
+        )
     return Pair(sides[0], sides[1])
 
 
@@ -268,4 +277,11 @@ def shuffled(rows: Table) -> Table:
         np.where(there, np.take_along_axis(grid, source_PK, axis=1), -1)
         for grid in (rows.strategy_PK, rows.answer_PK)
     )
-    return Table(rows.problems, there, right, strategy, answer, rows.labels)
+    return Table(
+        rows.problems,
+        there,
+        right,
+        strategy,
+        answer,
+        rows.labels,
+    )

@@ -125,7 +125,7 @@ def richness(c: Counted, size: float) -> float:
     if f0 <= 0:
         return c.seen
     missed_each = 1 - c.f1 / (c.n * f0 + c.f1)
-    return c.seen + f0 * (1 - missed_each ** (size - c.n))
+    return c.seen + float(f0 * (1 - missed_each ** (size - c.n)))
 
 
 def size_at(c: Counted, target: float) -> float:

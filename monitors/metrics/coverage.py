@@ -142,8 +142,20 @@ class Coverage:
         for family, shares in mass.rare.items():
             rare[family] = dict(list(shares.items())[: self.most_listed])
         # The delta method knows no range: its lower end may lie below 0.
-        found = Estimate(value, max(low, 0.0), high, num)
-        return reading(RARE, found, "ratio", "up", self._none_rare, {"rare": rare})
+        found = Estimate(
+            value,
+            max(low, 0.0),
+            high,
+            num,
+        )
+        return reading(
+            RARE,
+            found,
+            "ratio",
+            "up",
+            self._none_rare,
+            {"rare": rare},
+        )
 
     def _mass(self, view: RoundView, reference: RoundView | None) -> Reading:
         """What the decision rule guards; at round 0 from the half that did not pick."""
@@ -154,7 +166,13 @@ class Coverage:
         if any(value > 0 for value in before.values()):
             score = list(before.values() if reference is None else now.values())
         found = mean_in_unit(score, float(len(scores.scored(view.probe))))
-        return reading(MASS, found, "probability", "up", self._none_rare)
+        return reading(
+            MASS,
+            found,
+            "probability",
+            "up",
+            self._none_rare,
+        )
 
     @property
     def _none_rare(self) -> str:

@@ -148,4 +148,11 @@ class Generalization:
         # Scored samples: the most that the mean can be worth.
         num = float(np.isfinite(part.now.correct).sum())
         found = mean_in_unit(list(current.values()), num)
-        return reading(estimand, found, "share", "up", why, {"change": change})
+        return reading(
+            estimand,
+            found,
+            "share",
+            "up",
+            why,
+            {"change": change},
+        )

@@ -12,6 +12,7 @@ from ouroloop.monitors.base import Floats, Samples
 from ouroloop.monitors.estimators.halves import first_half
 from ouroloop.monitors.estimators.scores import (
     NUM_SPLITS,
+    by_problem,
     codes,
     families_with_strategies,
     scored,
@@ -114,7 +115,7 @@ class _Pair:
 
     def by_problem(self, mass_P: Floats) -> dict[str, float]:
         """The masses by their problems."""
-        return dict(zip(self.problems, mass_P.tolist(), strict=True))
+        return by_problem(self.problems, mass_P)
 
 
 def rare_mass(

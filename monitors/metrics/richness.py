@@ -119,7 +119,14 @@ class Richness:
         num = _num_groups(right)
         # reach 1: by rarefaction only, which is less noisy than the extrapolation in `doubled`.
         left = cut(_compare(right, num, lambda b: b.now), 0.0)
-        first = reading(equal, left, "strategies", "up", "", both)
+        first = reading(
+            equal,
+            left,
+            "strategies",
+            "up",
+            "",
+            both,
+        )
         if is_first:
             return [first, *missing({retained: kinds[retained]}, "round 0 is the reference")]
         share = cut(_compare(right, num, lambda b: b.now / b.then), 0.0)

@@ -175,7 +175,12 @@ def effective_number(scores: Scores, rows: Samples) -> Estimate:
         )
     # The ends change places in the reciprocal; one at 0 has none.
     low, high = (1 / x if x > 0 else float("nan") for x in (alike.high, alike.low))
-    return Estimate(1 / alike.value, low, high, alike.num_clusters)
+    return Estimate(
+        1 / alike.value,
+        low,
+        high,
+        alike.num_clusters,
+    )
 
 
 def unit(vectors: ArrayLike) -> Floats:

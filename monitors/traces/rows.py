@@ -205,6 +205,7 @@ def read_row(row: Any, where: str) -> dict[str, Any]:
                 f" {_remedy(name, value)}"
             ) from None
     if out["problem"] is None:
+        # The commonest mistake of a first file, so it gets a guess of its own.
         hint = guess("problem", row)
         remedy = NUMBER_PROMPTS
         if hint:
