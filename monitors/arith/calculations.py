@@ -42,7 +42,7 @@ _SIGNS_ONLY = re.compile(r"[0-9.,$ ?()+\-*/=]+")
 class Equation:
     """Two neighbouring sides of a chain of which at least one calculates something.
 
-    Or two bare numbers of one unit behind a calculation: in 2+2=4=5 the second one is wrong.
+    Two bare numbers of one unit behind a calculation are one too: in 2+2=4=5 the second is wrong.
     """
 
     left: Side

@@ -251,7 +251,7 @@ def prefix(tier: str) -> str:
 def cells(out: Path, runs: int) -> Cells:
     """A cell for each line of the grid, and the rule's own quantities at two sizes.
 
-    Some of them for WATCH as well.
+    WATCH is tried on some of them.
     """
     lines = [(*line, Tier.HALT) for line in GRID] + [(*line, Tier.WATCH) for line in WATCHED]
     grid: Cells = {

@@ -180,10 +180,7 @@ class Coverage:
         return f"no strategy was right and rare (in at most {share} of the samples) at round 0"
 
     def _shares(self, rows: Samples) -> dict[str, Any]:
-        """Shares among all and among right samples and accuracy per strategy.
-
-        The `most_listed` most frequent ones.
-        """
+        """Shares among all and among right samples, and accuracy, of the commonest strategies."""
         listed = pooled_shares(rows, self.most_listed)
         right = pooled_shares(_right(rows), 0, listed)
         return {

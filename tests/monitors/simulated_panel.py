@@ -28,9 +28,7 @@ def samples(
     tail: float = 0.25,
     confusion: int = 3,
 ) -> Samples:
-    """Independent samples; problem difficulty is fixed by `problem_seed`.
-
-    So two calls draw from the same problems.
+    """Independent samples; `problem_seed` fixes the problems, so two calls can share them.
 
     A wrong answer is one of `confusion` wrong ones of its problem. Tail problems (the last `tail`
     share) are harder by `spread`.
@@ -75,7 +73,7 @@ def samples(
 def worked(problem: int, strategy: int, answer: str, number: int) -> str:
     """A solution of two calculations that ends in the answer.
 
-    Equal ones come up, others differ in words or numbers.
+    Some are equal, others differ in words or numbers.
     """
     first, opening = (
         3 + (7 * problem + strategy) % 50,
@@ -187,7 +185,7 @@ def view(
 ) -> RoundView:
     """A whole round: a main family, a second one without strategies, greedy answers, critics.
 
-    Real texts and (after round 0) a pool, audit_items.
+    Also real texts and, after round 0, a pool and audit items.
     """
     copy: dict[str, Any] = {
         "num_problems": 12,

@@ -13,7 +13,7 @@ P0 = np.array([0.4, 0.25, 0.15, 0.1, 0.06, 0.04])
 def resampled(rng, num, rounds, fresh=0.0, runs=20_000, start=P0):
     """Wright-Fisher: every round's shares are those of `num` draws from the last round's.
 
-    Mixed with the start's.
+    They are mixed with the start's.
     """
     p = np.tile(start, (runs, 1))
     for _ in range(rounds):

@@ -74,10 +74,7 @@ def check(readings):
 
 @functools.cache
 def kinds(name):
-    """Unit and direction of each reading of a healthy round.
-
-    What it has to say where it is undefined, too.
-    """
+    """Unit and direction of each reading of a healthy round, which undefined ones must have too."""
     first, second = rounds()
     return {any_size(r.name): (r.unit, r.better) for r in MONITORS[name].measure(second, first)}
 

@@ -210,10 +210,7 @@ def in_the_products_order(tables):
 
 @pytest.mark.parametrize("name", ["shortcut, fast", "sharpen, fast"])
 def test_views_and_tables_give_the_same_evidence(name):
-    """What a run of the product would weigh, from rows of samples.
-
-    Against what the bench weighs, from numbers.
-    """
+    """What a run weighs, from rows of samples, is what the bench weighs, from numbers."""
     stream = Stream(REGIMES[name], 4, 40, 8, 32, 8)
     watcher, reference, history = Watcher(RULE), None, []
     for a_round in stream.rounds():
