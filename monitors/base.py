@@ -225,6 +225,7 @@ class Reading:
         return cls(Estimand.parse(raw["id"]), **fields)
 
 
+# The fields that may be NaN.
 NUMBERS = ("value", "low", "high")
 
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 MAX_MESSAGE = 200
 """Characters of an error's message that are kept: a message may quote the whole hostile text."""
 
+# Half of a surrogate pair: legal in a Python string, illegal in UTF-8.
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -17,6 +17,7 @@ from ouroloop.monitors.names import Action
 from ouroloop.monitors.registry import measure_all, monitors_for
 from ouroloop.monitors.traces.reader import TraceError
 
+# Their readings would be undefined in every round.
 NEEDS_MORE = ("critic", "audit")
 """Monitors of what traces cannot hold: critiques and planted items."""
 
@@ -77,6 +78,7 @@ class Follower:
             both = set(view.probe.problem)
             baselines = [first, *(only(later, both) for later in self.later_)]
         readings = measure_all(view, baselines[0] if baselines else None, self.monitors)
+        # An error reading would halt; here it is only reported.
         sound = _sound(readings)
         before = {b.round: _sound(self._of_baseline(b)) for b in baselines}
         decision = self.rule.decide(view, baselines, sound, self.history, before)
@@ -148,6 +150,7 @@ def shared(view: RoundView, reference: RoundView) -> tuple[RoundView, RoundView,
             f" against {min(then)!r}; expected the same fixed probe set in every round. Are the ids"
             " counted anew in every file?"
         )
+    # The usual case: nothing to cut, nothing to say.
     if both == now == then:
         return view, reference, ()
     parts = [only(v, both) for v in (view, reference)]

@@ -12,6 +12,7 @@ from enum import StrEnum
 class Action(StrEnum):
     """What should happen after a round, from harmless to final."""
 
+    # In this order: a later one includes what an earlier one would do.
     CONTINUE = "continue"
     REINJECT = "reinject"
     ROLLBACK = "rollback"

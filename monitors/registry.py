@@ -71,6 +71,7 @@ def monitors_for(
         "diversity": Diversity(main_family=main_family),
         "coverage": Coverage(num_samples=num_samples),
         "richness": Richness(num_samples=num_samples),
+        # No more votes than every round has samples, or the statistic would be undefined.
         "calibration": ModelCalibration(
             vote_size=min(VOTE_SIZE, num_samples),
             main_family=main_family,
@@ -93,6 +94,7 @@ def monitors_for(
     }
 
 
+# With the defaults: what `measure_all` uses when nobody has chosen.
 MONITORS: Mapping[str, Monitor] = monitors_for()
 
 

@@ -94,7 +94,10 @@ def extract_answer(text: str, last_number: bool = False) -> str | None:
     does an `A:` that opens a longer text. The answer runs to the end of its line or sentence.
     Without a marker: None, or the last number of the text when `last_number` is true.
     """
+    # From the end: the answer comes last, and a text may be long.
     text = _ANNOTATION.sub("", text[-MAX_TEXT:])
+    # The start decides first, then the kind: a box inside a sentence begins later than the
+    # sentence.
     found = [
         (match.start(), rank, candidate)
         for rank, (kind, pattern) in enumerate(_MARKERS)

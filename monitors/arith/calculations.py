@@ -33,6 +33,7 @@ MAX_EQUATIONS = 500
 MAX_PROBLEM = 120
 """A line that only writes the problem in signs is not longer than this."""
 
+# A cheap test first: most lines of prose hold no equation.
 _MAY_EQUATE = re.compile(r"=|\b(?:is|are|equals|makes|gives)\b")
 _SIGNS_ONLY = re.compile(r"[0-9.,$ ?()+\-*/=]+")
 
@@ -41,7 +42,7 @@ _SIGNS_ONLY = re.compile(r"[0-9.,$ ?()+\-*/=]+")
 class Equation:
     """Two neighbouring sides of a chain of which at least one calculates something.
 
-    Or two bare numbers of one unit behind a calculation: in 2+2=4=5 the second one is wrong.
+    Two bare numbers of one unit behind a calculation are one too: in 2+2=4=5 the second is wrong.
     """
 
     left: Side
@@ -151,6 +152,7 @@ def stated_problem(text: str) -> tuple[Fraction, ...]:
 @lru_cache(maxsize=64)
 def read(text: str) -> tuple[Chain, ...]:
     """The chains of a text, line by line. Judging asks for the same text several times."""
+    # Line by line: no equation goes on over a line break.
     found: list[Chain] = []
     for line in plain(text[:MAX_CHARS]).splitlines():
         if _MAY_EQUATE.search(line):

@@ -29,6 +29,7 @@ MAX_SIDES = 500
 
 _BULLET = re.compile(r"^\s*(?:[-*•>]\s+|\(?[0-9]{1,2}[.)]\s+(?!\s*[-+*/=]\s))+")
 """What may begin a line: a bullet or a number, unless an operator follows: `(2) + 3 = 5`."""
+# Markdown's ** is bold text here, and a power between numbers.
 _BOLD = re.compile(r"(?<![\w)])\*\*([^*\n]+)\*\*")
 
 _PROSE_WORDS = """
@@ -131,6 +132,7 @@ class _Reader:
             within = not self.chain and self.unit[-1:] != [] and self.unit[-1] in _WITHIN
             self._stop()
             self.unclear = within  # 8 packs of 5 bags * 4
+        # A place is kept for it, so that the rest of the side is still skipped as one side.
         if token.value is None or token.kind is Kind.CLOCK:
             self.unclear = True  # 350 000, 0900 hours, 6:00
             self.items.append(Number(Fraction(0)))

@@ -137,6 +137,7 @@ def _spelled(tree: Sum | Product) -> Iterator[str]:
             yield operator
         written = spelling(part)
         # 7/3 has no decimal spelling: 6/(7/3), but 1+7/3.
+        # Spelt with a slash, it would else be read as two factors.
         is_fraction = isinstance(part, Number) and "/" in written
         in_brackets = isinstance(part, Sum) or (isinstance(tree, Product) and is_fraction)
         if in_brackets or (isinstance(tree, Product) and isinstance(part, Product)):

@@ -39,6 +39,7 @@ PARTS = {
 }
 """Words for one part of so many."""
 
+# One pass over the text, whatever it holds: translate is linear.
 _SPELLINGS = str.maketrans(
     {
         **dict.fromkeys("−–—‐‑‒﹣－", "-"),
@@ -61,8 +62,10 @@ _SPELLINGS = str.maketrans(
         "⅛": " 1/8",
     }
 )
+# Only special blanks join digits: 12 500 with a plain blank may be two numbers.
 _SPACED_THOUSANDS = re.compile(r"(?<=[0-9])[\u00a0\u202f\u2009](?=[0-9]{3}(?![0-9]))")
 
+# In this order: layout commands go first, so that no later pattern meets one.
 _LATEX = (
     (re.compile(r"\\(?:left|right|displaystyle|mathrm|mathbf|,|;|!|:)"), ""),
     (re.compile(r"\\[dt]?frac\s*\{\s*([0-9.]{1,40})\s*\}\s*\{\s*([0-9.]{1,40})\s*\}"), r" \1/\2"),

@@ -134,6 +134,7 @@ class _NumberWords:
         singular = word if word in PARTS else word.removesuffix("s")
         if singular in PARTS:
             count = self.before_ or Fraction(1)
+            # An ordinal, not a part.
             if count >= 20 and count.denominator == 1:
                 return None  # "the twenty-fifth"
             if not 0 < count < 20:

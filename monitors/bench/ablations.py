@@ -25,6 +25,7 @@ from ouroloop.monitors.decision.tables import Table, Tables
 
 Floats = NDArray[np.float64]
 
+# The default rule, whose accuracy stream is one of the rules that are compared.
 RULE = DecisionRule("main")
 SIX = (
     "pass@1",
@@ -34,6 +35,7 @@ SIX = (
     "entropy",
     "most repeated answer",
 )
+# All others are worse when they fall.
 UP_IS_BAD = ("most repeated answer",)
 # Published monitors warn at a fall of a tenth, or test every round at 5 %.
 FALL = 0.10
@@ -150,6 +152,7 @@ def run(name: str, seed: int, size: str) -> Alarms:
                 evidence.weigh(rounds, RULE.rounds).log_e >= evidence.log_limit(RULE.watch_alpha)
             ),
         }
+        # What was found before stays: the first alarm counts.
         found = {rule: number for rule, fired in fires.items() if fired} | found
     return Alarms(name, seed, **found)
 

@@ -143,6 +143,7 @@ def run(
         truths.append(now)
         if number == 0:
             continue
+        # The same in every round but for their samples.
         quantities = quantities or list(guarded.quantities(tables, rule))
         found = _crossed(number, truths, quantities, rule) | found
         # All that is left to find is known: the rest of the run is only simulated, not weighed.
@@ -186,6 +187,7 @@ def _crossed(
 ) -> dict[str, int]:
     """Which lines are crossed in this round."""
     now = truths[-1]
+    # In tolerances: one number for all quantities.
     loss = max(losses(truths[0], now, quantities).values())
     best = {n: max(t.score[n] for t in truths) for n in now.score}
     lines = {

@@ -55,13 +55,7 @@ class Verdict:
     log_e: float
 
 
-def binomial(
-    size: str,
-    kind: str,
-    together: bool,
-    seed: int,
-    tier: str = Tier.HALT,
-) -> Verdict:
+def binomial(size: str, kind: str, together: bool, seed: int, tier: str = Tier.HALT) -> Verdict:
     """Six monitors of right-or-wrong samples, each exactly on the tier's share of its tolerance.
 
     Three with an absolute tolerance and three with a relative one, and a baseline of 4 k samples.
@@ -75,6 +69,7 @@ def binomial(
         seed: of all that is random.
         tier: the tier that is tried.
     """
+    # The size as the result files name it.
     num_problems, num_samples = (int(x) for x in size.split("x"))
     rng = np.random.default_rng([seed, KINDS.index(kind), num_problems])
     share, alpha = TIERS[Tier(tier)]
@@ -100,6 +95,8 @@ def binomial(
             guard = replace(quantity, pair=Pair(quantity.pair.baseline, now)).guard(scores)
             if not isinstance(guard, Guard):
                 continue
+            # Copies of one stream are the strongest dependence there is: the bound must hold there
+            # too.
             growth = evidence.loss_factors(guard.stream, share, z).tolist()
             copies = range(NUM_MONITORS if together else 1)
             factors |= {f"{index} {copy}": growth for copy in copies}
@@ -128,6 +125,7 @@ def _monitor(
     # All of the loss where the samples are: the hardest case for a mean over problems.
     if kind == "ragged":
         few_P = np.arange(num_problems) % 2 == 0
+        # Every second problem, so that both kinds are of the same difficulty.
         there[few_P, max(num_samples // 4, 1) :] = False
         share_P[few_P] = 0.0
     loss_P = share_P * truth_P
@@ -174,11 +172,19 @@ def all_quantities(
     (see `Tables.judged`).
     """
     num_problems, num_samples, num_baseline = SIZES[size]
-    stream = Stream(HEALTHY, seed, num_problems, num_samples, num_baseline)
+    stream = Stream(
+        HEALTHY,
+        seed,
+        num_problems,
+        num_samples,
+        num_baseline,
+    )
     rng = np.random.default_rng([seed, 3])
     before = dynamics.settled(stream.world, HEALTHY)
+    # One worse model for all rounds: a loss that stays exactly on the line.
     after = worsened(before, stream)
     first = simulate.draw(before, stream.world, stream.probe, num_baseline, rng)
+    # Filled in the first round: the rare strategies are known only then.
     limits: dict[StreamId, float] = {}
     share = TIERS[Tier(tier)][0]
     watcher = Watcher(
@@ -245,7 +251,7 @@ def prefix(tier: str) -> str:
 def cells(out: Path, runs: int) -> Cells:
     """A cell for each line of the grid, and the rule's own quantities at two sizes.
 
-    Some of them for WATCH as well.
+    WATCH is tried on some of them.
     """
     lines = [(*line, Tier.HALT) for line in GRID] + [(*line, Tier.WATCH) for line in WATCHED]
     grid: Cells = {

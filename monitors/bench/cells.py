@@ -45,6 +45,7 @@ def write(cell: Cell, rows: Sequence[Any]) -> None:
         flat = [{"cell": cell.name, **row} for row in flat]
     known = _rows(cell.file) if cell.name and cell.file.exists() else ()
     cell.file.parent.mkdir(parents=True, exist_ok=True)
+    # Written beside it and then renamed: an interrupted run leaves no half file.
     part = cell.file.with_suffix(".part")
     with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(flat[0]), lineterminator="\n")
@@ -118,5 +119,6 @@ def _map(
 ) -> Iterable[Any]:
     if workers == 1:
         return (function(*a) for a in arguments)
+    # Chunks of four save on sending short tasks to the workers.
     with ProcessPoolExecutor(workers) as pool:
         return list(pool.map(function, *zip(*arguments, strict=True), chunksize=4))

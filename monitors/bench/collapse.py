@@ -17,6 +17,7 @@ from ouroloop.monitors.decision.rule import DecisionRule
 RULE = DecisionRule("main")
 
 
+# A function of plain values, so that it can be sent to a worker.
 def one(name: str, seed: int, size: str) -> Any:
     """A run under the defaults of the rule."""
     return run(name, seed, size, RULE)

@@ -131,6 +131,7 @@ def world(rng: np.random.Generator) -> World:
     for t in range(NUM_TYPES):
         order, num = rng.permutation(NUM_STRATEGIES), rng.integers(2, 5)
         right_TS[t, order[:num]] = True
+        # A usual strategy, and others that are rarer and rarer: rare ones are what is lost first.
         shares = np.array([1.0, 0.6, 0.3, 0.12])[:num] * rng.uniform(0.8, 1.25, num)
         real_TS[t, order[:num]] = 0.798 * shares / shares.sum()
         real_TS[t, order[num : num + 3]] = 0.2 * np.array([0.5, 0.3, 0.2])
@@ -167,6 +168,7 @@ def step(
     if rng is not None:
         own_TS = rng.multinomial(num_T, own_TS) / num_T[:, None]
     fresh = regime.fresh
+    # How much of the training set is of each type.
     amount_T = (1 - fresh) * weight_T + fresh * the.weight_T
     mix_T = (fresh * the.weight_T / amount_T)[:, None]
     share_TS = (1 - mix_T) * own_TS + mix_T * the.real_TS
@@ -249,6 +251,7 @@ def settled(
     """The healthy regime's own equilibrium: where every stream begins."""
     model = Model(the.real_TS, the.skill_TS, the.weight_T)
     for _ in range(num_rounds):
+        # Without chance, and without loss elsewhere: the start is the same for all seeds.
         model = replace(step(model, the, healthy, None), general=1.0)
     return model
 

@@ -107,8 +107,10 @@ class Problems:
 
 def problems(rng: np.random.Generator, num: int) -> Problems:
     """New problems of the world, each with a difficulty, strategies and hesitation of its own."""
+    # Mean 0.55, few problems near 0 or 1: as a usual probe set is chosen.
     ability = beta(2.2, 1.8)
     able_P = ability.rvs(num, random_state=rng).clip(0.01, 0.99)
+    # 10: problems differ visibly in which strategies are used, and yet none has just one.
     share_PS = rng.dirichlet(10 * np.array(SHARES), num)
     right_PS = expit(logit(able_P)[:, None] + EDGE)
     hard_P = able_P < ability.ppf(0.25)
@@ -194,6 +196,7 @@ def view(
     drafts = answers(rng, trained(problems(rng, 2 * num)), 4, "pool")
     critics = _critics(rng, probe.where(np.arange(len(probe)) % num_samples < 2), num)
     audit = _audit(rng, num)
+    # Mean 0.4 nats per token, as a small model has on text of its own kind.
     real_P = rng.gamma(4.0, 0.1, num)
     real = Texts(
         _names("real", np.arange(num)),
@@ -217,6 +220,7 @@ def _critics(rng: np.random.Generator, judged: Samples, num_problems: int) -> Cr
     num = 2 * num_problems
     liked_P = rng.beta(3, 3, num_problems)
     sure_N = 0.5 * np.repeat(liked_P, 2) + 0.4 * judged.correct + 0.1 * rng.standard_normal(num)
+    # The critic's liking differs by problem, so that critiques of one problem go together.
     sure_N = np.clip(sure_N, 0.01, 0.99)
     unreadable_N = rng.random(num) < 0.05
     verdict_N = np.where(unreadable_N, np.nan, (rng.random(num) < sure_N).astype(float))
@@ -237,6 +241,7 @@ def _audit(rng: np.random.Generator, num: int) -> AuditItems:
 
 def _pool(rng: np.random.Generator, drafts: Samples) -> Pool:
     """A filter that keeps what is right, most of it only when its steps are too."""
+    # Three of ten right answers with a wrong step pass, as filters on the answer alone let them.
     kept_N = (drafts.correct == 1) & ((drafts.valid == 1) | (rng.random(len(drafts)) < 0.3))
     reason_N = np.where(kept_N, "", np.where(drafts.correct == 1, "steps", "gold")).astype(object)
     approved_N = (rng.random(len(drafts)) < 0.3 + 0.5 * drafts.correct).astype(float)
@@ -297,6 +302,7 @@ def characteristics(size: str, runs: int, seed: int = 0) -> list[Line]:
         RuntimeError: a monitor failed.
     """
     num_problems, num_samples = (int(x) for x in size.split("x"))
+    # Two draws rather than one twice as large, which would need twice the memory.
     large, times = TRUTH
     large_draws = [
         draw(np.random.default_rng([seed, 1, num_samples, i]), large, num_samples)

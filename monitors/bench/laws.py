@@ -33,6 +33,7 @@ class Law:
 
 def even_world() -> World:
     """All types alike, every strategy right and equally frequent, no shortcut."""
+    # The shortcut's share is 0: it is never drawn, and cannot disturb a law.
     share = np.append(np.full(NUM_STRATEGIES, 1 / NUM_STRATEGIES), 0.0)
     right_TS = np.tile(np.arange(NUM_STRATEGIES + 1) != SHORTCUT, (NUM_TYPES, 1))
     return World(
@@ -73,6 +74,7 @@ def drift(
 def stability(temperature: float) -> Law:
     """Strategies in balance stay so at a temperature T when the fresh share lies above 1 - T."""
     the = even_world()
+    # A small nudge: only its growth or decay is asked for.
     nudge_S = np.append(1 + 1e-4 * np.cos(np.arange(NUM_STRATEGIES)), 0.0)
     nudged_TS = the.real_TS * nudge_S
     start = Model(nudged_TS / nudged_TS.sum(axis=1, keepdims=True), the.skill_TS, the.weight_T)
@@ -134,6 +136,7 @@ def _deviation(
     return float(np.abs(model.share_TS - the.real_TS).max())
 
 
+# 14 halvings: to 0.00006, far below what the laws allow.
 def _flip(happens: Callable[[float], bool], steps: int = 14) -> float:
     """Where on [0, 1) something stops happening, by halving."""
     low, high = 0.0, 0.999

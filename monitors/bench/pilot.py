@@ -26,11 +26,14 @@ from ouroloop.monitors.bench.cells import Cell, Cells
 from ouroloop.monitors.decision import evidence
 from ouroloop.monitors.decision.evidence import Stream
 
+# The logs are no part of the repository: they are read from a folder beside it.
 DATA = Path(os.environ.get("OUROLOOP_DATA", Path("..") / "shared" / "data"))
 LOOPS = ("replace", "sharpen", "verify", "healthy")
 SHARES = (1.0, 0.5, 0.25)
 NUM_SAMPLES = 16
+# The loops have at most 12 rounds.
 ALPHA, HORIZON = 0.05, 12
+# From half a standard error to four: no one stake suits all sizes of a loss.
 NORMAL_STAKES = np.array([0.5, 1.0, 2.0, 3.0, 4.0])
 STREAMS = {
     "id_acc_v": (0.01, False),
@@ -94,7 +97,13 @@ def stream(
         block_PRM = now_P[:, None, None]
         variance_P = (next_P - baseline_P) ** 2 / 2
     se = float(np.sqrt(variance_P.sum())) / len(baseline_P)
-    return Stream(baseline_P, block_PRM, se, tolerance, relative)
+    return Stream(
+        baseline_P,
+        block_PRM,
+        se,
+        tolerance,
+        relative,
+    )
 
 
 def follow(
@@ -109,8 +118,24 @@ def follow(
     log_e = 0.0
     for number, (log_e, driver) in enumerate(weigh(entries, share, baseline), start=baseline + 1):
         if log_e >= limit:
-            return Alarm(rule, loop, baseline, share, number, driver, round(log_e, 2))
-    return Alarm(rule, loop, baseline, share, 0, "", round(log_e, 2))
+            return Alarm(
+                rule,
+                loop,
+                baseline,
+                share,
+                number,
+                driver,
+                round(log_e, 2),
+            )
+    return Alarm(
+        rule,
+        loop,
+        baseline,
+        share,
+        0,
+        "",
+        round(log_e, 2),
+    )
 
 
 def _exact(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ouroloop.monitors.bench.dynamics import HEALTHY, Regime
 from ouroloop.monitors.names import FailureMode
 
+# Slow and fast variants of a failure differ in their rates alone.
 REGIMES = {
     r.name: r
     for r in (

@@ -18,6 +18,7 @@ from ouroloop.monitors.estimators.stats import clopper_pearson
 Rows = list[dict[str, str]]
 
 PAGE = Path("MONITORS.md")
+# Rule in the result files -> head of its column.
 RULES = {
     "watch": "WATCH",
     "halt": "HALT",
@@ -66,6 +67,7 @@ def v1(out: Path) -> str:
                 rows = read(cell)
                 hits = sum(row["alarm"] != "0" for row in rows)
                 top = max(float(row["log_e"]) for row in rows)
+                # The upper end of a two-sided 90 % interval is a one-sided bound of 95 %.
                 upper = 100 * clopper_pearson(hits, len(rows), 0.90)[1]
                 found = f"{100 * hits / len(rows):.1f} %"
                 line = [tier.upper(), size, kind, together, len(rows), hits, found]
@@ -125,6 +127,7 @@ def v3(out: Path) -> str:
     return table(("law", "at", "expected", "found", "allowed"), lines)
 
 
+# A rule that fires before the onset has seen nothing: there is nothing to see yet.
 def seen(row: dict[str, str], rule: str = "watch", late: int = 0) -> bool:
     """Whether a rule fired after the regime set in, at most `late` rounds after the event."""
     return int(row["onset"]) <= int(row[rule]) <= int(row["event"]) + late
@@ -141,6 +144,7 @@ def most(values: Iterable[str]) -> str:
     known = [value for value in values if value]
     if not known:
         return "-"
+    # Of equally frequent ones the first in the file.
     value, count = Counter(known).most_common(1)[0]
     return f"{value} {percent(count, len(known))}"
 
@@ -152,6 +156,7 @@ def v4(out: Path, size: str) -> str:
         if not exists(cell := Cell(out / "v4.csv", f"{size}/{slug(name)}")):
             continue
         rows = read(cell)
+        # Only runs in which the collapse did happen can be seen in time.
         there = [r for r in rows if r["event"] != "0"]
         warned = [r for r in rows if int(r["watch"]) >= int(r["onset"])]
         # A warning before the onset is a false alarm, and no lead.
@@ -256,6 +261,7 @@ def v7(out: Path, size: str = "500x16") -> str:
         lines.append(
             (f"{name} ({mode_name(REGIMES[name].mode or 'healthy: alarms')})", len(rows), *cells)
         )
+    # Fair only together: a rule that always fires sees every collapse.
     early_alarms = [_before_onset(out, size, rule, others) for rule in rules]
     lines.append(("all collapsing, before the onset", "", *early_alarms))
     return table(("regime", "runs", *rules.values()), lines)
@@ -334,6 +340,7 @@ def write(out: Path, page: Path = PAGE) -> list[str]:
             made = make()
         except FileNotFoundError:  # not worked out: what stands there stays
             continue
+        # Only what stands between the two markers is ours; the page is written by hand.
         before, rest = text.split(start)
         text = f"{before}{start}\n{made}\n{end}{rest.split(end)[1]}"
         done.append(name)

@@ -20,6 +20,7 @@ from ouroloop.monitors.decision.guards import Quantity
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+# Two points: twice the tolerance of pass@1.
 EVENT = 0.02
 """A fall of pass@1 or of the tail's pass@k that counts as the collapse having happened."""
 
@@ -28,6 +29,7 @@ EVENT = 0.02
 def _votes(num_answers: int, num_voters: int = 4) -> tuple[Ints, Floats]:
     """All counts of votes over the answers, (V, A), and the log number of ways to each, (V,)."""
     chosen = list(combinations_with_replacement(range(num_answers), num_voters))
+    # Four votes of five answers have 70 outcomes: few enough to sum over.
     count_VA = np.array([np.bincount(c, minlength=num_answers) for c in chosen])
     return count_VA, gammaln(num_voters + 1) - gammaln(count_VA + 1).sum(axis=1)
 

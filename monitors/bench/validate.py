@@ -23,6 +23,7 @@ from ouroloop.monitors.bench import (
 from ouroloop.monitors.bench.bench import SIZES
 from ouroloop.monitors.bench.regimes import REGIMES
 
+# So many runs bound a share of 5 % to about one point (V1), others to a few.
 RUNS = {"v1": 2000, "v2": 400, "v3": 100, "v4": 200, "v7": 100}
 
 

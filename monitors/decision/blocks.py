@@ -108,7 +108,9 @@ def calibration(rows: Table, columns_RMS: Ints) -> Floats:
     over-confidence is confidence - right. Unreadable answers vote for nothing; without a readable
     vote both are 0.
     """
+    # Vote and confidence from different samples: from the same, confidence would be too high.
     half = columns_RMS.shape[-1] // 2
+    # int32: these tables are the largest of all, and codes are small.
     answer = rows.answer_PK.astype(np.int32)[:, columns_RMS]
     first, second = answer[..., :half], answer[..., half:]
     votes = sum((first == first[..., i : i + 1]).astype(np.int8) for i in range(half))
@@ -180,6 +182,7 @@ def rare_strategies(
     shape = (int(unit_P.max(initial=-1)) + 1, max(num_strategies, 1))
     cell_N = np.repeat(unit_P, hit_PK.sum(axis=1)) * shape[1] + chosen.strategy_PK[hit_PK]
     count_UT = np.bincount(cell_N, minlength=shape[0] * shape[1]).reshape(shape)
+    # Samples of each unit, a problem or a family.
     size_U = np.bincount(unit_P, weights=size_P, minlength=len(count_UT))
     # 1e-9: a frequency of exactly `most` is rare, whatever rounding does to it.
     is_rare_UT = (count_UT > 0) & (count_UT <= most * size_U[:, None] + 1e-9)

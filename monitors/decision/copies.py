@@ -29,6 +29,7 @@ def copies(samples: Samples, number: int) -> str:
         return ""
     count_M, problem_M = _multiplicities(samples)
     num_problems = int(problem_M.max()) + 1
+    # Copying k times makes every multiplicity a multiple of k.
     times = int(np.gcd.reduce(count_M))
     if times < 2:
         return ""

@@ -22,6 +22,7 @@ TAIL = "tail"
 SECOND_HALF = f"{PROBE}/second_half"
 """The half of the samples that something chosen on the first half is measured on."""
 
+# The usual reason why a quantity is not guarded.
 UNSCORED = "too few scored samples at the baseline"
 
 
@@ -135,6 +136,7 @@ def quantities(
         suffix: what is added to names in sentences, so that baselines can be distinguished.
     """
     for declared in limits.guarded:
+        # None: this probe set has no such quantity, which is no fault.
         found = declared.blocks(tables, limits.pass_k)
         if found is not None:
             yield Quantity(

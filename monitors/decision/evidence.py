@@ -80,6 +80,7 @@ class Stream:
 
         The second is None if some score lies between 0 and 1.
         """
+        # Scores of 0 and 1, the usual case, need only be counted.
         num_PR = np.isfinite(self.block_PRM).sum(axis=2)
         ones_PRM = self.block_PRM == 1
         whole = ones_PRM.sum() + (self.block_PRM == 0).sum() == num_PR.sum()
@@ -253,6 +254,7 @@ def weigh(
     by_stream: dict[Key, float] = {}
     since: dict[Key, int] = {}
     for stream in rounds[-1]:
+        # Every stream by itself; their mean is again an e-process.
         by_stream[stream], since[stream] = _mixed(rounds, stream, horizon)
     share = shares(list(by_stream), num_streams, first or {})
     unspent = 1 - sum(share.values())
@@ -277,7 +279,9 @@ def _mixed(
 ) -> tuple[float, int]:
     """One stream's log e-value, and the index of its likeliest first round."""
     nothing = np.zeros(len(rounds[-1][stream]))
+    # A round without a bet multiplies by 1.
     growth_RB = np.array([r.get(stream, nothing) for r in rounds], dtype=float)
+    # Growth from each round up to now: a loss may have begun in any of them.
     since_RB = np.cumsum(growth_RB[::-1], axis=0)[::-1]
     start_R = (log_sum(since_RB) - log(since_RB.shape[1]))[:horizon]
     rest = [log(horizon - len(rounds))] if horizon > len(rounds) else []
@@ -300,6 +304,7 @@ def shares(
         num_streams: those that are planned.
         first: the shares of some, taken ahead if others are left to share the rest.
     """
+    # If the named ones were all there are, nobody would take the rest.
     ahead = {stream: first[stream] for stream in streams if stream in first}
     num = max(len(streams), num_streams)
     if len(ahead) == num or sum(ahead.values()) >= 1:

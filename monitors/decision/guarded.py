@@ -68,6 +68,7 @@ def _over(size: int, score: BlockScore) -> Callable[[Tables, int], Blocks | None
     return lambda tables, pass_k: Blocks(size, score, tables.main)
 
 
+# Defined also where no tail row is scored: then the quantity is lost, not absent.
 def _in_tail(size: int | None, score: BlockScore) -> Callable[[Tables, int], Blocks | None]:
     """The tail slice of the main family; `size` None: pass_k."""
 
@@ -90,6 +91,7 @@ def _unscored(tables: Tables, pass_k: int) -> Blocks | None:
 def rare_at_baseline(tables: Tables) -> Bools:
     """Which strategies are rare for each problem by half of the baseline's samples, (P, T)."""
     baseline, now = tables.with_strategies
+    # Columns are in a random order (`tables.shuffled`), so any half will do.
     half = baseline.there_PK.shape[1] // 2
     num = int(max(baseline.strategy_PK.max(initial=-1), now.strategy_PK.max(initial=-1))) + 1
     return blocks.rare_strategies(baseline.columns(slice(0, half)), tables.family_P, num)
@@ -121,6 +123,7 @@ def _shortcut(tables: Tables, pass_k: int) -> Blocks | None:
     baseline, now = tables.main
     num_columns = now.there_PK.shape[1]
     half = num_columns // 2
+    # Picked and measured on the same half, the largest of many noisy shares would read a gain.
     first, rest = now.columns(slice(0, half)), now.columns(slice(half, None))
     score = blocks.not_wrongly(blocks.most_grown_answer(Pair(baseline, first)))
     undefined = "" if (baseline.answer_PK >= 0).any() else NO_ANSWERS
@@ -130,6 +133,7 @@ def _shortcut(tables: Tables, pass_k: int) -> Blocks | None:
 
 # ---- the table ------------------------------------------------------------------------------
 
+# The order is that of the sentences and tables; no decision depends on it.
 GUARDED = (
     GuardedQuantity(
         QuantityId.ACCURACY,
@@ -247,6 +251,7 @@ def tolerances(declared: Sequence[GuardedQuantity] = GUARDED) -> Mapping[str, fl
     Raises:
         ValueError: two quantities have one id, or one key has two defaults.
     """
+    # Two streams of one id would overwrite each other's evidence.
     ids = [str(q.id) for q in declared]
     if twice := sorted({id for id in ids if ids.count(id) > 1}):
         raise ValueError(f"guarded quantities: got the id {twice[0]!r} twice; expected one each.")

@@ -102,6 +102,7 @@ class Quantity:
         """
         if why := self.undefined or _too_few(self.pair.baseline, self.size):
             return Missing(self, Why.ABSENT, why)
+        # The costly side, and always the same: the caller may keep it.
         baseline = known or self.baseline_scores()
         # A paired change needs two problems, a share something to be a share of.
         measured_P = np.isfinite(baseline.mean_P)
@@ -137,7 +138,14 @@ class Quantity:
             note = f"the change counts from {self.as_shown(self.ceiling):.3g}: no harm up to there"
         # Bets are on scores; the tolerance is in the unit that is shown.
         tolerance = self.tolerance / abs(self.shown[1])
-        stream = Stream(start_P, now_PRM, se, tolerance, self.relative, spare)
+        stream = Stream(
+            start_P,
+            now_PRM,
+            se,
+            tolerance,
+            self.relative,
+            spare,
+        )
         return Guard(self, stream, mean, note)
 
     def baseline_scores(self) -> BaselineScores:
@@ -147,6 +155,7 @@ class Quantity:
         samples for two groups it is the most that such scores can vary.
         """
         baseline = self.pair.baseline
+        # Over all columns; the groups below serve the variance only.
         mean_P = _mean_P(block_scores(baseline, self.size, self.score))
         wide = baseline.there_PK.shape[1]
         num_groups = min(NUM_GROUPS, wide // self.size)

@@ -47,6 +47,7 @@ def attribute(
 ) -> FailureMode | None:
     """The mode of a round since a baseline (see `name_mode`)."""
     now, then = of(view.probe, "family", main_family), of(baseline.probe, "family", main_family)
+    # By the baseline: a round that lost its names is compared all the same.
     chosen = scores.families_with_strategies(then)
 
     def symptoms(rows: Samples) -> Symptoms:
@@ -87,6 +88,7 @@ def name_mode(
         direction(getattr(now, name), getattr(then, name))
         for name in ("accuracy", "diversity", "spread")
     )
+    # Twice as often: some collisions are honest, where problems share an answer.
     rise = paired(now.collisions, then.collisions, scale=2.0, bound=2.0)
     # A shortcut comes first: it also lowers pass@1 and diversity, as every other mode does.
     if accuracy <= 0 and rise.interval().low > 0:
@@ -113,6 +115,7 @@ def _moved(
             for side in (now, then)
         )
         found.append(direction(after, before))
+    # The lower one: either of them falling is a loss.
     return min(found)
 
 
@@ -130,6 +133,7 @@ def symptoms_of(rows: Table) -> Symptoms:
     named_PK = (rows.strategy_PK >= 0) & rows.there_PK
     read_PK = (rows.answer_PK >= 0) & rows.there_PK
     right_P, named_P = right_PK.sum(axis=1).astype(float), named_PK.sum(axis=1).astype(float)
+    # One key per problem and answer.
     width = int(rows.answer_PK.max(initial=0)) + 1
     keys, count_M = np.unique(
         read_PK.nonzero()[0] * width + rows.answer_PK[read_PK],

@@ -46,6 +46,7 @@ class Population:
         """Each problem's most common strategy among right samples; -1 for none."""
         named_PK = np.where(self.main.right_PK & self.main.there_PK, self.main.strategy_PK, -1)
         num = int(named_PK.max(initial=-1)) + 1
+        # No named right sample at all: there is no favourite to move to.
         if not num:
             return np.full(len(named_PK), -1)
         count_PT = np.stack([(named_PK == s).sum(axis=1) for s in range(num)], axis=1)
@@ -83,6 +84,7 @@ def of_baseline(
     probe = view.probe
     main = _table(of(probe, "family", main_family))
     in_tail = set(of(probe, "slice", tail_slice).problem)
+    # Unscored other families cannot be guarded, so a power analysis leaves them out.
     rest = probe.where(probe.family != main_family)
     others = _table(rest) if np.isfinite(rest.correct).any() else None
     return Population(
@@ -105,6 +107,7 @@ def typical(
     rng = np.random.default_rng(SEED)
     # Four pseudo-samples: at 50 % the middle half of the problems lies between 33 and 67 %.
     spread = 4.0
+    # Sorted, the easiest first, so that the hardest quarter is the last one.
     right_P = np.sort(rng.beta(spread * accuracy, spread * (1 - accuracy), num_problems))[::-1]
     shape = (num_problems, num_samples)
     right = rng.random(shape) < right_P[:, None]
@@ -181,6 +184,7 @@ def _one_strategy(
     It is as right as before.
     """
     hit_PK = (rng.random(now.right_PK.shape) < harm) & rows_P[:, None]
+    # The problem's row in the population, from its name.
     index_P = np.array([int(p.split("|")[0]) for p in now.problems])
     return replace(
         now,
@@ -235,6 +239,7 @@ def _one_answer(
     )
 
 
+# The simplest way to make each quantity worse that leaves the others alone where it can.
 HARMS: Mapping[Harm, Harming] = {
     Harm.WRONG: _wrong,
     Harm.ONE_STRATEGY: _one_strategy,
@@ -332,6 +337,7 @@ def harmed(
         apply = HARMS[quantity.harm]
         return Pair(pair.baseline, apply(rng, population, pair.now, harm, rows_P))
 
+    # Each quantity is harmed in the table that it is computed from, and nowhere else.
     if quantity.part is Part.OTHERS and tables.others is not None:
         return replace(tables, others=worse(tables.others))
     if quantity.part is Part.JUDGED and tables.judged is not None:

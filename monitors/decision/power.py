@@ -33,9 +33,11 @@ from ouroloop.monitors.names import Tier
 
 WITHIN = (1, 3, 10)
 """Rounds within which a loss that persists is to be noticed."""
+# The usual power of a study, and nearly sure.
 CHANCES = (0.80, 0.95)
 # Two rounds are the fewest that separate the spread within a baseline from that between them.
 NUM_BASELINES, NUM_ROUNDS, NUM_RUNS = 20, 2, 2000
+# Harm from one sample in 200 to all of them, by a factor of 1.18 a step.
 HARM_L = np.geomspace(0.005, 1.0, 33)
 """Levels of harm; those between two at which everything is equally (un)likely are left out."""
 # Between levels whose chances differ by less, the curve is taken to be straight.
@@ -89,6 +91,8 @@ class Growth(NamedTuple):
 
 def power(rule: DecisionRule, population: Population, design: Design) -> list[Power]:
     """What each guarded quantity can show under this design; deterministic."""
+    # The same draws for every quantity and level of harm: differences between them are then not
+    # noise.
     runs = [
         drawn(
             population,
@@ -154,6 +158,7 @@ class _Simulation:
     def power(self) -> Power:
         """Try levels of harm, close together where the chances of being noticed change."""
         unharmed = self._find(self._large)
+        # A share of nothing cannot be lost.
         if unharmed.relative and not self._loss(0.0)[0]:
             why = "there is hardly any at the baseline"
             return Power(self.declared.id, unharmed.name, why=why)
@@ -186,6 +191,7 @@ class _Simulation:
                 chances[level] = self._chances(float(HARM_L[level]))
         before, after = chances[low], chances[high]
         if high - low > 1 and max(abs(after[key] - before[key]) for key in after) > CLOSE:
+            # Only where the chances differ: simulation is what costs time.
             self._refine(chances, low, (low + high) // 2)
             self._refine(chances, (low + high) // 2, high)
 
@@ -226,6 +232,7 @@ class _Simulation:
             num_baseline=MANY,
             num_others=0 if others is None else len(others.problems),
         )
+        # Seeds of its own: this table is no round of the runs.
         rngs = [np.random.default_rng(SEED), np.random.default_rng((SEED, 1))]
         return drawn(self.population, many, rngs[0], rngs[1:])[0]
 
@@ -236,6 +243,7 @@ class _Simulation:
         hurt = self._find(self._harmed(self._large, harm, (SEED,)))
         size = hurt.size
         if self.declared.id == QuantityId.OVERCONFIDENCE:
+            # A vote's block is as large as both rounds allow, not as the large table does.
             size = min(size, self.design.num_samples, self.design.num_baseline)
         before, after = (
             float(np.nanmean(block_scores(q.pair.now, size, hurt.score))) for q in (whole, hurt)
@@ -268,6 +276,7 @@ class _Simulation:
 
 def _spreads(by_baseline: list[Floats]) -> Growth:
     """Mean and covariances of (rounds, bets) arrays, one per baseline."""
+    # What the rounds of one baseline have in common is that baseline's own noise.
     mean_AB = np.array([logs.mean(axis=0) for logs in by_baseline])
     within = np.mean([np.cov(logs.T) for logs in by_baseline], axis=0)
     return Growth(mean_AB.mean(axis=0), np.cov(mean_AB.T) - within / NUM_ROUNDS, within)
@@ -279,6 +288,7 @@ def noticed(growth: Growth, log_limit: float, horizon: int) -> Floats:
     The loss is there from round 1; the evidence is mixed as in `evidence.weigh`.
     """
     rng = np.random.default_rng(SEED)
+    # No answer needs more rounds than the largest of `WITHIN`.
     num_rounds = min(max(WITHIN), horizon)
     baseline_NB, round_NRB = (
         _normal(rng, cov, shape)

@@ -16,6 +16,7 @@ ROUND_0 = "round 0 is the baseline: nothing to compare with yet"
 
 def change(guard: GuardReading) -> str:
     """Name, both values, the change with its interval, and the tolerance."""
+    # With the sign of a change for the worse.
     limit = -guard.tolerance if guard.up_is_better else guard.tolerance
     numbers = (guard.change, guard.low, guard.high, limit)
     if guard.relative:
@@ -74,6 +75,7 @@ def calm(guards: Sequence[GuardReading]) -> str:
     """That there is no evidence, and what lies nearest to its limit."""
     if not guards:
         return NOTHING_GUARDED
+    # In tolerances, so that quantities of different units can be compared.
     nearest = max(guards, key=lambda g: g.loss_in_tolerances)
     return f"no evidence of a loss beyond any tolerance; nearest to its limit: {change(nearest)}"
 

@@ -10,6 +10,7 @@ from ouroloop.monitors import records
 from ouroloop.monitors.names import Action, FailureMode, Tier
 
 NAN = float("nan")
+# The last one in a key counts, whatever a quantity's id holds.
 SEPARATOR = "@"
 
 
@@ -202,6 +203,7 @@ class Decision:
 
     def driver_name(self, tier: Tier) -> str:
         """How the stream that drives a tier's evidence is called; "" without one."""
+        # A driver without a reading in this round still has its name among the unmeasured.
         driver = self.evidence[tier].driver if tier in self.evidence else None
         entries: tuple[OfStream, ...] = (*self.guards, *self.unmeasured)
         named = {entry.stream: entry.name for entry in entries}

@@ -93,6 +93,7 @@ class DecisionRule:
         Raises:
             ValueError: a share outside (0, 1), an unknown tolerance, two quantities of one id.
         """
+        # All faults at once: a reader of the message should not have to run it three times.
         wrong = [
             f"{name} = {getattr(self, name)}: expected a number in (0, 1)"
             for name in ("alpha", "watch_alpha", "watch_share")
@@ -102,6 +103,7 @@ class DecisionRule:
             wrong.append(f"rounds = {self.rounds}: expected at least 1")
         if self.max_rollbacks < 0:
             wrong.append(f"max_rollbacks = {self.max_rollbacks}: expected at least 0")
+        # A misspelt tolerance would silently leave the default in force.
         known = guarded.tolerances(self.guarded)
         for name in self.tolerances.keys() - known.keys():
             near = get_close_matches(name, known, n=1) or [", ".join(known)]
@@ -187,6 +189,7 @@ class DecisionRule:
         baseline_readings: Mapping[int, Sequence[Reading]],
     ) -> Decision:
         """Measure every guarded quantity beside every baseline, then weigh."""
+        # The same quantities beside each baseline: they are different streams.
         found = [entry for b in baselines for entry in self.measure(view, b, baselines[0])]
         guards = [entry for entry in found if isinstance(entry, Guard)]
         missing = [entry for entry in found if isinstance(entry, Missing)]
@@ -220,6 +223,7 @@ class DecisionRule:
     ) -> list[Guard | Missing]:
         """Every guarded quantity beside one baseline; `first`: the run's first one."""
         # For display: the first baseline is what everything is compared with by default.
+        # (The stream's identity holds the round; the name only shows it.)
         suffix = "" if baseline is first else f", since round {baseline.round}"
         tables = tables_of(baseline.probe, view.probe, self.main_family, self.tail_slice)
         found = guarded.quantities(tables, self, baseline.round, suffix)
@@ -268,6 +272,7 @@ class DecisionRule:
             found = {g.id: evidence.loss_factors(g.stream, share, z[tier]) for g in guards}
             return {**{id: tuple(log_B.tolist()) for id, log_B in found.items()}, **still}
 
+        # At the whole tolerance and HALT's z: "recovered" is promised as strictly as HALT.
         back = {g.id: evidence.recovery_factors(g.stream, 1.0, z[Tier.HALT]) for g in guards}
         recover = {id: tuple(log_B.tolist()) for id, log_B in back.items()}
         return RoundBets(lost(Tier.WATCH, self.watch_share), lost(Tier.HALT, 1.0), recover)

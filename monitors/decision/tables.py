@@ -46,8 +46,10 @@ class Table:
     @cached_property
     def wrong_share(self) -> Floats:
         """Each wrong answer's share of all samples, every problem weighing the same."""
+        # Every problem weighs the same, however many samples it has.
         size_P1 = np.maximum(self.there_PK.sum(axis=1, keepdims=True), 1)
         weight_PK = self.there_PK / size_P1 / max(len(self.problems), 1)
+        # Right answers repeat too, and are no shortcut.
         read_PK = (self.answer_PK >= 0) & ~self.right_PK
         share_A = np.bincount(
             self.answer_PK[read_PK],
@@ -125,6 +127,7 @@ def tables_of(
         [i for i, p in enumerate(main.baseline.problems) if p in in_tail],
         dtype=np.int64,
     )
+    # By the baseline: a round that loses all its names must still be compared.
     families = scores.families_with_strategies(baseline)
     named = [
         side.where(np.array([f in families for f in side.family], dtype=bool))
@@ -191,7 +194,15 @@ def all_judged(main: Pair, others: Pair | None) -> Pair:
         )
         none = np.full(there.shape, -1, dtype=np.int64)
         problems = tuple(p for rows in parts for p in rows.problems)
-        sides.append(Table(problems, there, there, none, none))
+        sides.append(
+            Table(
+                problems,
+                there,
+                there,
+                none,
+                none,
+            )
+        )
     return Pair(sides[0], sides[1])
 
 
@@ -213,6 +224,7 @@ def table(
         answers: the same for answers.
     """
     rows = samples.where(np.isfinite(samples.correct))
+    # Rows of other problems get -1 and are left out.
     place = {p: i for i, p in enumerate(problems)}
     problem_N = np.array([place.get(p, -1) for p in rows.problem], dtype=np.int64)
     rows, problem_N = rows.where(problem_N >= 0), problem_N[problem_N >= 0]
@@ -258,10 +270,18 @@ def shuffled(rows: Table) -> Table:
     )
     source_PK = np.zeros(rows.there_PK.shape, dtype=np.int64)
     source_PK[at] = column_N[order_N]
+    # Padding stays where it is: every problem's samples fill its row from the left.
     there = rows.there_PK
     right = there & np.take_along_axis(rows.right_PK, source_PK, axis=1)
     strategy, answer = (
         np.where(there, np.take_along_axis(grid, source_PK, axis=1), -1)
         for grid in (rows.strategy_PK, rows.answer_PK)
     )
-    return Table(rows.problems, there, right, strategy, answer, rows.labels)
+    return Table(
+        rows.problems,
+        there,
+        right,
+        strategy,
+        answer,
+        rows.labels,
+    )

@@ -55,6 +55,7 @@ class Weighing:
         unmeasured: tuple[Unmeasured, ...],
     ) -> Decision:
         """The decision; `shown`, `unmeasured`: what it says of each quantity."""
+        # Both tiers in every round, whichever acts: the record shows both.
         weights = {tier: self._weight(tier) for tier in Tier}
         found = {tier: self._evidence(tier, weights[tier]) for tier in Tier}
         entries: tuple[OfStream, ...] = (*shown, *unmeasured)
@@ -141,6 +142,7 @@ class Weighing:
         past = [d.factors.of(tier) for d in self._past(tier) if d.factors is not None]
         now = self._bets.of(tier)
         first = guarded.first_shares(self.rule, self.baselines[0].round)
+        # Planned, not present: the shares are fixed before the run.
         num_streams = self.rule.planned(list(now))
         return evidence.weigh([*past, now], self.rule.rounds, num_streams, first)
 
@@ -175,6 +177,7 @@ class Weighing:
             # line after a rollback, has no audit.
             if driver is None or driver not in now:
                 continue
+            # Only rounds after the action can show a recovery.
             later = [d for d in self.history if d.round > decision.round and d.factors is not None]
             bets = [*(d.factors.recover for d in later if d.factors is not None), now]
             rounds = [{driver: found[driver]} for found in bets if driver in found]

@@ -57,6 +57,7 @@ class Estimand:
     def id(self) -> str:
         """The parts joined by colons, defaults at the end left out: "diversity/dcp:sum2"."""
         parts = [self.statistic, _escaped(self.family), _escaped(self.slice), self.samples]
+        # A statistic has no default, so the loop below always stops.
         defaults = [None, EVERY, EVERY, PROBE]
         while parts[-1] == defaults[len(parts) - 1]:
             parts.pop()

@@ -34,6 +34,7 @@ def first_half(samples: Samples) -> NDArray[np.bool_]:
     size_P = np.bincount(problem_N)
     right_N = samples.correct == 1
     strategy_N, answer_N = codes(samples.strategy)[1], codes(samples.answer)[1]
+    # The fields that the tables of the decision rule hold, and no others: their order is the same.
     order_N = permuted(problem_N, right_N, strategy_N, answer_N)
     place_N = np.arange(len(samples)) - np.repeat(np.cumsum(size_P) - size_P, size_P)
     first_N = np.zeros(len(samples), dtype=bool)

@@ -96,6 +96,7 @@ def _vote(
         num_samples: all samples; those that are in no vote abstained.
         k: size of the subset.
     """
+    # A vote is won with exactly j votes, for some j; ties are shared evenly.
     total = 0.0
     for own in winners:
         others = list(votes)

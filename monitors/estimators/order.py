@@ -46,6 +46,7 @@ def permuted(problem_N: Ints, *content_N: NDArray[np.generic]) -> Ints:
     ranks = [_ranks(values) for values in (problem_N, *content_N)]
     # lexsort takes its last key first: problem by problem, then by content.
     canonical_N = np.lexsort(ranks[::-1])
+    # Not Python's hash, which differs between processes.
     digest = hashlib.sha256(SEED)
     for rank_N in ranks:
         digest.update(rank_N[canonical_N].tobytes())

@@ -125,7 +125,7 @@ def richness(c: Counted, size: float) -> float:
     if f0 <= 0:
         return c.seen
     missed_each = 1 - c.f1 / (c.n * f0 + c.f1)
-    return c.seen + f0 * (1 - missed_each ** (size - c.n))
+    return c.seen + float(f0 * (1 - missed_each ** (size - c.n)))
 
 
 def size_at(c: Counted, target: float) -> float:
@@ -181,6 +181,7 @@ def at_equal_coverage(
 
     Source: Chao & Jost 2012; Chao et al. 2014 (Ecological Monographs 84).
     """
+    # At equal size the sample of the richer population would be the less complete one.
     target = min(coverage(now, reach * now.n), coverage(then, reach * then.n))
     sizes = size_at(now, target), size_at(then, target)
     return Compared(target, richness(now, sizes[0]), richness(then, sizes[1]), *sizes)

@@ -104,6 +104,7 @@ class Parts(NamedTuple):
 
 def mass_bins(confidence_N: Floats, num_bins: int = 15) -> NDArray[np.int64]:
     """The equal-mass bin of each row, 0 ... num_bins - 1; equal confidences share a bin."""
+    # Equal edges would make empty bins: confidences of few votes repeat.
     edges = np.unique(np.quantile(confidence_N, np.linspace(0, 1, num_bins + 1))[1:-1])
     return np.asarray(np.digitize(confidence_N, edges), dtype=np.int64)
 

@@ -6,7 +6,7 @@ rows (correct NaN) are left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,11 @@ def codes(values: Objects) -> tuple[list[str], Ints]:
     return labels, np.array([index.get(value, -1) for value in rows], dtype=np.int64)
 
 
+def by_problem(problems: Sequence[str], score_P: Floats) -> Scores:
+    """The scores, (P,), by their problems."""
+    return dict(zip(problems, score_P.tolist(), strict=True))
+
+
 def scored(samples: Samples) -> Samples:
     """The rows whose answer was judged."""
     return samples.where(np.isfinite(samples.correct))
@@ -51,13 +56,13 @@ def scored(samples: Samples) -> Samples:
 def accuracy(samples: Samples) -> Scores:
     """Share of right samples per problem, pass@1. Unbiased."""
     problems, num_P, right_P, _ = _counts(scored(samples))
-    return dict(zip(problems, (right_P / num_P).tolist(), strict=True))
+    return by_problem(problems, right_P / num_P)
 
 
 def pass_at(samples: Samples, k: int) -> Scores:
     """pass@k per problem (see `pass_at_k`); NaN with fewer than k scored samples."""
     problems, num_P, right_P, _ = _counts(scored(samples))
-    return dict(zip(problems, pass_at_k(right_P, num_P, k).tolist(), strict=True))
+    return by_problem(problems, pass_at_k(right_P, num_P, k))
 
 
 def families_with_strategies(*probes: Samples) -> set[str]:
@@ -83,7 +88,7 @@ def distinct_correct_pairs(samples: Samples, families: Collection[str] | None = 
     problems, num_P, right_P, problem_N = _counts(rows)
     right_N = rows.correct == 1
     same_P = same_pairs(problem_N[right_N], codes(rows.strategy)[1][right_N], len(problems))
-    return dict(zip(problems, distinct_pair_share(num_P, right_P, same_P).tolist(), strict=True))
+    return by_problem(problems, distinct_pair_share(num_P, right_P, same_P))
 
 
 def correct_pairs(samples: Samples, families: Collection[str] | None = None) -> Scores:
@@ -91,7 +96,7 @@ def correct_pairs(samples: Samples, families: Collection[str] | None = None) -> 
     problems, num_P, right_P, _ = _counts(scored(_within(samples, families)))
     # No pair counts as the same: what is left of DCP is that both are right.
     share_P = distinct_pair_share(num_P, right_P, np.zeros(len(problems)))
-    return dict(zip(problems, share_P.tolist(), strict=True))
+    return by_problem(problems, share_P)
 
 
 def gini_simpson(samples: Samples) -> Scores:
@@ -104,7 +109,7 @@ def gini_simpson(samples: Samples) -> Scores:
     problems, problem_N = codes(samples.problem[known_N])
     num_P = np.bincount(problem_N, minlength=len(problems)).astype(float)
     same_P = same_pairs(problem_N, strategy_N[known_N], len(problems))
-    return dict(zip(problems, distinct_pair_share(num_P, num_P, same_P).tolist(), strict=True))
+    return by_problem(problems, distinct_pair_share(num_P, num_P, same_P))
 
 
 def collisions(samples: Samples) -> Scores:
@@ -122,7 +127,7 @@ def collisions(samples: Samples) -> Scores:
     # A share of all samples: an unreadable answer collides with nothing.
     share_M = count_M / num_P[problem_M]
     score_P = collision(problem_M, answer_M, share_M, len(problems))
-    return dict(zip(problems, score_P.tolist(), strict=True))
+    return by_problem(problems, score_P)
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,7 @@ class Votes:
     def overconfidence(self) -> Scores:
         """Mean over splits of confidence - correct, in [-1, 1], per problem."""
         gap_P = (self.confidence_RP - self.correct_RP).mean(axis=0)
-        return dict(zip(self.problems, gap_P.tolist(), strict=True))
+        return by_problem(self.problems, gap_P)
 
 
 def split_halves(
@@ -173,6 +178,7 @@ def split_halves(
         Two masks (N,), disjoint.
     """
     rng = np.random.default_rng(SEED)
+    # The order of the file must not decide which half a row lies in.
     canonical = np.lexsort((*rank_key_N, problem_N))
     size_P = np.bincount(problem_N)
     start_P = np.cumsum(size_P) - size_P
@@ -249,5 +255,6 @@ def _counts(rows: Samples) -> tuple[list[str], Floats, Floats, Ints]:
 
 
 def _within(samples: Samples, families: Collection[str] | None) -> Samples:
+    # A family without strategies has none to be diverse in: its DCP would be 0 by definition.
     chosen = families_with_strategies(samples) if families is None else set(families)
     return samples.where(np.array([f in chosen for f in samples.family], dtype=bool))

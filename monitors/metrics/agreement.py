@@ -70,6 +70,7 @@ class Agreement:
         ]
         if reference is None:
             return [*out, *missing({NAMES[2]: KINDS[NAMES[2]]}, "round 0 is the reference")]
+        # 2.0: the lead lies in [-1, 1], so two of them differ by 2 at most.
         gap = paired(_lead(view.probe), _lead(reference.probe), bound=2.0).interval()
         return [
             *out,
@@ -104,7 +105,7 @@ def agreement(samples: Samples, wrong: bool = False) -> scores.Scores:
     has_pair_P = num_P >= 2
     pairs_P = np.where(has_pair_P, num_P * (num_P - 1), 1)
     share_P = np.where(has_pair_P, same_P / pairs_P, np.nan)
-    return dict(zip(problems, share_P.tolist(), strict=True))
+    return scores.by_problem(problems, share_P)
 
 
 def _lead(rows: Samples) -> scores.Scores:

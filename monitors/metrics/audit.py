@@ -45,6 +45,7 @@ class AuditErrors:
         items = view.audit
         if items is None or not len(items.problem):
             return missing(KINDS, "no planted item was judged this round")
+        # No verdict is a third outcome with a share of its own.
         judged = np.isfinite(items.accepted)
         out = []
         for name, right, word in ((NAMES[0], 0.0, "accepted"), (NAMES[1], 1.0, "rejected")):

@@ -110,6 +110,8 @@ class ModelCalibration:
         over, squared_gap, smooth, *_ = names = tuple(kinds)
         main = main_family_of(self.main_family, view, reference)
         of_main = {replace(over, family=main): kinds[over]} if main else {}
+        # Before the votes: without any answer there is a better reason to give than "too few
+        # samples".
         if not scores.codes(view.probe.answer)[0]:
             return missing({**kinds, **of_main}, "no probe sample has a readable answer")
         votes = scores.votes(view.probe, size)
@@ -151,6 +153,7 @@ class ModelCalibration:
             "correct": float(correct.mean()),
             "families": {f: as_json(_overconfidence_of(view, votes, f)) for f in families},
         }
+        # One score per problem, averaged over the splits: splits are no independent observations.
         over = mean(list(votes.overconfidence().values()))
         return reading(estimand, over, "share", "none", "", details)
 
@@ -158,6 +161,7 @@ class ModelCalibration:
     def _parts(names: Sequence[Estimand], votes: scores.Votes) -> list[Reading]:
         """ECE and the Brier score's parts, with what they are without each group of problems."""
         num_splits, num = votes.confidence_RP.shape
+        # By the first half's share, which is independent of the second half's noise.
         bins = mass_bins(votes.first_RP.ravel()).reshape(num_splits, num)
         # Sums of each (group of problems, split, bin) at once: what is left without a group is
         # then a subtraction, not another pass over the votes.
@@ -241,6 +245,7 @@ def _judgement(critics: Critics) -> list[Reading]:
     readable, approved = np.isfinite(critics.approved), critics.approved == 1
 
     def rate(chosen_N: Floats, hit_N: Floats) -> Estimate:
+        # Several drafts of one problem are one cluster.
         problem_N = scores.codes(critics.problem)[1]
         return share(
             np.bincount(problem_N, weights=chosen_N * hit_N),

@@ -142,8 +142,20 @@ class Coverage:
         for family, shares in mass.rare.items():
             rare[family] = dict(list(shares.items())[: self.most_listed])
         # The delta method knows no range: its lower end may lie below 0.
-        found = Estimate(value, max(low, 0.0), high, num)
-        return reading(RARE, found, "ratio", "up", self._none_rare, {"rare": rare})
+        found = Estimate(
+            value,
+            max(low, 0.0),
+            high,
+            num,
+        )
+        return reading(
+            RARE,
+            found,
+            "ratio",
+            "up",
+            self._none_rare,
+            {"rare": rare},
+        )
 
     def _mass(self, view: RoundView, reference: RoundView | None) -> Reading:
         """What the decision rule guards; at round 0 from the half that did not pick."""
@@ -154,7 +166,13 @@ class Coverage:
         if any(value > 0 for value in before.values()):
             score = list(before.values() if reference is None else now.values())
         found = mean_in_unit(score, float(len(scores.scored(view.probe))))
-        return reading(MASS, found, "probability", "up", self._none_rare)
+        return reading(
+            MASS,
+            found,
+            "probability",
+            "up",
+            self._none_rare,
+        )
 
     @property
     def _none_rare(self) -> str:
@@ -162,10 +180,7 @@ class Coverage:
         return f"no strategy was right and rare (in at most {share} of the samples) at round 0"
 
     def _shares(self, rows: Samples) -> dict[str, Any]:
-        """Shares among all and among right samples and accuracy per strategy.
-
-        The `most_listed` most frequent ones.
-        """
+        """Shares among all and among right samples, and accuracy, of the commonest strategies."""
         listed = pooled_shares(rows, self.most_listed)
         right = pooled_shares(_right(rows), 0, listed)
         return {

@@ -148,7 +148,12 @@ def gini_simpson_correct(rows: Samples) -> Estimate:
     chosen = families(rows)
     top, bottom = scores.distinct_correct_pairs(rows, chosen), scores.correct_pairs(rows, chosen)
     value, low, high, num = ratio(list(top.values()), list(bottom.values()))
-    return Estimate(value, max(low, 0.0), min(high, 1.0), num)
+    return Estimate(
+        value,
+        max(low, 0.0),
+        min(high, 1.0),
+        num,
+    )
 
 
 def strategy_entropy(rows: Samples) -> Estimate:
@@ -210,7 +215,12 @@ def inverse(probability: Estimate) -> Estimate:
     if not value > 0:
         return UNDEFINED
     upper = 1 / low if low > 0 else NAN
-    return Estimate(1 / value, 1 / high, upper, num)
+    return Estimate(
+        1 / value,
+        1 / high,
+        upper,
+        num,
+    )
 
 
 def answer_collision(rows: Samples) -> Estimate:
@@ -229,9 +239,15 @@ def _collision(rows: Samples, most: float) -> Estimate:
     value, low, high, num = mean_in_unit(score, most)
     low = value - 2 * (value - low)
     high = value + 2 * (high - value)
-    return Estimate(value, max(0.0, low), min(1.0, high), num)
+    return Estimate(
+        value,
+        max(0.0, low),
+        min(1.0, high),
+        num,
+    )
 
 
+# A table, so that a further statistic is one line.
 IN_ALL: Mapping[Estimand, Callable[[Samples], Estimate]] = {
     GINI_ALL: gini_simpson_all,
     GINI_CORRECT: gini_simpson_correct,

@@ -61,6 +61,7 @@ class Drift:
             return missing(KINDS, "no kept sample has a strategy id")
         if len(now) < 2 or len(then) < 2:
             return missing(KINDS, WHY)
+        # At least one: this round's pool has been trained on.
         rounds = max(view.round - reference.round, 1)
         offset, slope = neutral(rounds, num, self.fresh_share)
         excess = paired({p: v - offset for p, v in now.items()}, then, scale=slope)

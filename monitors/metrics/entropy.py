@@ -79,6 +79,7 @@ def per_token(rows: Samples) -> Estimate:
     problems, problem_N = codes(rows.problem)
     nats_P = np.bincount(problem_N, weights=rows.nll * rows.num_tokens, minlength=len(problems))
     tokens_P = np.bincount(problem_N, weights=rows.num_tokens, minlength=len(problems))
+    # Sum over sum, not a mean of means: long traces have more positions.
     return ratio(nats_P, tokens_P)
 
 

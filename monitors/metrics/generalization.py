@@ -145,6 +145,14 @@ class Generalization:
         current, change = score(part.now), None
         if part.then is not None:
             change = as_json(paired(current, score(part.then)).interval())
+        # Scored samples: the most that the mean can be worth.
         num = float(np.isfinite(part.now.correct).sum())
         found = mean_in_unit(list(current.values()), num)
-        return reading(estimand, found, "share", "up", why, {"change": change})
+        return reading(
+            estimand,
+            found,
+            "share",
+            "up",
+            why,
+            {"change": change},
+        )

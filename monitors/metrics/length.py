@@ -26,6 +26,8 @@ class Length:
 
     def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
         """Read `view.probe`."""
+        # Right and wrong apart: wrong answers are longer, so a falling accuracy alone lengthens
+        # traces.
         rows = view.probe.where(np.isfinite(view.probe.num_tokens))
         details = {
             "families": by_family(rows, mean_tokens),

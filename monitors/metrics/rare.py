@@ -12,6 +12,7 @@ from ouroloop.monitors.base import Floats, Samples
 from ouroloop.monitors.estimators.halves import first_half
 from ouroloop.monitors.estimators.scores import (
     NUM_SPLITS,
+    by_problem,
     codes,
     families_with_strategies,
     scored,
@@ -103,6 +104,7 @@ class _Pair:
 
     def masses(self, rare: Ints, measured_N: Bools) -> Floats:
         """Mass of the rare strategies now and then, (2, P); then on the measured rows alone."""
+        # This round's samples picked nothing, so all of them may measure.
         every_N = np.ones(len(self.now.problem_N), dtype=bool)
         return np.stack(
             [
@@ -113,7 +115,7 @@ class _Pair:
 
     def by_problem(self, mass_P: Floats) -> dict[str, float]:
         """The masses by their problems."""
-        return dict(zip(self.problems, mass_P.tolist(), strict=True))
+        return by_problem(self.problems, mass_P)
 
 
 def rare_mass(
@@ -146,6 +148,7 @@ def rare_mass(
         mass += pair.masses(rare, second) / num_splits
     shares: dict[str, dict[str, float]] = {}
     for key in np.flatnonzero(times).tolist():
+        # A key is unit * width + strategy.
         label = pair.labels[key % pair.width]
         seen = shares.setdefault(pair.names[key // pair.width], {})
         seen[label] = max(seen.get(label, 0.0), float(times[key]))
@@ -178,6 +181,7 @@ def _pair(
 ) -> _Pair | None:
     """Both rounds as numbers; None when they share no problem."""
     families = families_with_strategies(reference)
+    # Round 0 says which families take part.
     then_rows, now_rows = _usable(reference, families), _usable(current, families)
     shared = sorted(set(then_rows.problem) & set(now_rows.problem))
     if not shared:
@@ -194,6 +198,7 @@ def _pair(
 
 def _usable(probe: Samples, families: set[str] | None = None) -> Samples:
     """Scored rows of these families, of problems with at least two of them."""
+    # Of problems with two rows at least: one to pick on, one to measure.
     chosen = families_with_strategies(probe) if families is None else families
     rows = scored(probe.where(np.array([f in chosen for f in probe.family], dtype=bool)))
     problem_N = codes(rows.problem)[1]

@@ -172,6 +172,7 @@ def some_samples(samples: Samples, num: int) -> Samples:
     )
     problem_N = codes(samples.problem)[1]
     order_N = permuted(problem_N, *texts, *numbers)
+    # A row's place within its problem, in the random order.
     size_P = np.bincount(problem_N)
     place_N = np.arange(len(samples)) - np.repeat(np.cumsum(size_P) - size_P, size_P)
     chosen_N = np.zeros(len(samples), dtype=bool)

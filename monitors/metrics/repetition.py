@@ -137,6 +137,7 @@ class Repetition:
 
 def compression(block: list[bytes]) -> float:
     """Bytes of the windows, one a line, over their bytes after zlib at its highest level."""
+    # A line break between windows: two of them must not read as one text.
     raw = b"\n".join(block)
     return len(raw) / len(zlib.compress(raw, 9))
 

@@ -90,6 +90,7 @@ class Richness:
     ) -> list[Reading]:
         """Of this round by itself."""
         sample_coverage, lower_bound, *_ = kinds
+        # Groups, not problems: they are what the jackknife has left out.
         now, num = counted(right[0].sum(axis=0)), _num_groups(right)
         details = {"seen": now.seen, "samples": now.n, **details}
         share = cut(_estimate(right[:1], num, lambda c: coverage(c[0])), 0.0, 1.0)
@@ -118,7 +119,14 @@ class Richness:
         num = _num_groups(right)
         # reach 1: by rarefaction only, which is less noisy than the extrapolation in `doubled`.
         left = cut(_compare(right, num, lambda b: b.now), 0.0)
-        first = reading(equal, left, "strategies", "up", "", both)
+        first = reading(
+            equal,
+            left,
+            "strategies",
+            "up",
+            "",
+            both,
+        )
         if is_first:
             return [first, *missing({retained: kinds[retained]}, "round 0 is the reference")]
         share = cut(_compare(right, num, lambda b: b.now / b.then), 0.0)
@@ -139,6 +147,7 @@ def _tables(probes: list[Samples]) -> list[Floats]:
     problems, problem_N = codes(np.concatenate([p.problem for p in probes]))
     group_N = jackknife_groups(len(problems))[problem_N]
     num_groups, width = int(group_N.max(initial=-1)) + 1, len(kinds)
+    # Both probes were coded together, and are taken apart again here.
     ends = np.cumsum([len(p) for p in probes])
     out = []
     for start, end in zip([0, *ends[:-1]], ends, strict=True):

@@ -32,6 +32,7 @@ KINDS: Mapping[Estimand, Kind] = {
     Estimand("selection/accuracy_gain", samples="pool"): ("share", "up"),
 }
 NAMES = tuple(KINDS)
+# The cluster of samples without a strategy id; no canonicaliser gives a name in brackets.
 NO_NAME = "(none)"
 
 
@@ -113,6 +114,8 @@ class Selection:
         if not pool.kept.any():
             return missing(KINDS, "the filter kept nothing of the training pool")
         found = selection_ratios(pool, self.min_raw)
+        # The one that is surely large, not the one that looks largest: small clusters have wild
+        # ratios.
         largest = largest_ratio(found)
         gain = reading(
             NAMES[2],
@@ -135,6 +138,7 @@ class Selection:
         }
         num = len(set(pool.problem))
         ends = Estimate(first.ratio, low, high, num)
+        # Monotone in R, so the ends of R's interval are carried over.
         fresh = Estimate(
             fresh_share(first.ratio),
             fresh_share(low),
@@ -209,6 +213,7 @@ def ratios_of(
     is the exact binomial one for as many draws as there are problems. Source: log risk ratio (Katz
     et al. 1978), its linearised, clustered variance (Binder 1983).
     """
+    # Sorted by name, so the order of the rows does not matter.
     names, cluster_N = codes(cluster)
     if not kept.any():
         return []
@@ -251,6 +256,7 @@ def _fits(
     base_P = kept_P - raw_P
     some_S = np.where(kept_S > 0, kept_S, 1)
     own_M = kept_M / some_S[cluster_M] - raw_M / raw_S[cluster_M]
+    # The residual of R is its own less the base's: both are shares of kept less shares of raw.
     here_M = base_P[problem_M]
 
     def moment(power: int) -> Floats:

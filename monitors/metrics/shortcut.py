@@ -11,7 +11,13 @@ import numpy as np
 from ouroloop.monitors.base import Floats, Reading, RoundView, Samples
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.halves import SECOND_HALF, first_half
-from ouroloop.monitors.estimators.scores import NUM_SPLITS, codes, scored, split_halves
+from ouroloop.monitors.estimators.scores import (
+    NUM_SPLITS,
+    by_problem,
+    codes,
+    scored,
+    split_halves,
+)
 from ouroloop.monitors.estimators.stats import NAN, UNDEFINED, Estimate, mean_in_unit
 from ouroloop.monitors.metrics.readings import (
     Kind,
@@ -68,7 +74,14 @@ class Shortcut:
         estimate, chosen = shortcut_share(probe)
         why = "no probe sample has a readable answer, or no problem has two samples"
         about = _about(probe, before, chosen)
-        top = reading(name, estimate, "share", "down", why, about)
+        top = reading(
+            name,
+            estimate,
+            "share",
+            "down",
+            why,
+            about,
+        )
         main = main_family_of(self.main_family, view, reference)
         grown = [self._grown(replace(SHARE, family=main), view, reference)] if main else []
         return [top, *grown]
@@ -89,6 +102,7 @@ class Shortcut:
         now = scored(of(view.probe, "family", estimand.family))
         now = now.where(np.array([problem in there for problem in now.problem], dtype=bool))
         first_N = first_half(now)
+        # As the decision rule picks it, so that the sentence and the reading agree.
         answer = most_grown_answer(now.where(first_N), then)
         if answer is None:
             why = "no readable answer, or one sample per problem: no half to pick the answer on"
@@ -96,7 +110,14 @@ class Shortcut:
         rest = now.where(~first_N)
         found = mean_in_unit(list(wrongly(rest, answer).values()), len(rest))
         before = float(np.mean(list(wrongly(then, answer).values())))
-        return reading(estimand, found, "share", "down", "", {"answer": answer, "before": before})
+        return reading(
+            estimand,
+            found,
+            "share",
+            "down",
+            "",
+            {"answer": answer, "before": before},
+        )
 
 
 def _about(
@@ -126,7 +147,7 @@ def wrongly(rows: Samples, answer: str) -> dict[str, float]:
     problems, problem_N = codes(rows.problem)
     hit_N = (rows.answer == answer) & (rows.correct == 0)
     share_P = np.bincount(problem_N, weights=hit_N) / np.bincount(problem_N)
-    return dict(zip(problems, share_P.tolist(), strict=True))
+    return by_problem(problems, share_P)
 
 
 def most_grown_answer(now: Samples, then: Samples) -> str | None:
@@ -171,6 +192,7 @@ def shortcut_share(samples: Samples, num_splits: int = NUM_SPLITS) -> tuple[Esti
     known_N = answer_N >= 0
     share_P, chosen = np.zeros(len(problems)), Counter[str]()
     for first, second in split_halves((answer_N,), problem_N, num_splits):
+        # Every problem weighs the same, however many of its samples are in this half.
         weight_P = 1 / np.bincount(problem_N[first], minlength=len(problems))
         mine = first & known_N
         answer = int(

@@ -38,6 +38,7 @@ def ngram_cosines(texts: Sequence[str]) -> Floats:
 
     Exact: an n-gram is its own code, so nothing is hashed and no two n-grams share a count.
     """
+    # Equal texts are counted once: a collapsed model repeats itself.
     number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
     count_DG = _ngram_counts(list(number))
     dot_DD = (count_DG @ count_DG.T).toarray()
@@ -149,6 +150,7 @@ def _by_problem(rows: Samples) -> Iterator[tuple[str, Ints]]:
 
 def embedded_cosines(embed: Embed, texts: Sequence[str]) -> Cosines:
     """Cosines by a user's embedding, which is called once, on all different texts."""
+    # One call for all: embedding models are fast on batches, and collapsed texts repeat.
     distinct = sorted(set(texts))
     vector_of = dict(zip(distinct, unit(embed(distinct)), strict=True))
 
@@ -173,7 +175,12 @@ def effective_number(scores: Scores, rows: Samples) -> Estimate:
         )
     # The ends change places in the reciprocal; one at 0 has none.
     low, high = (1 / x if x > 0 else float("nan") for x in (alike.high, alike.low))
-    return Estimate(1 / alike.value, low, high, alike.num_clusters)
+    return Estimate(
+        1 / alike.value,
+        low,
+        high,
+        alike.num_clusters,
+    )
 
 
 def unit(vectors: ArrayLike) -> Floats:

@@ -16,6 +16,7 @@ from ouroloop.monitors.estimators.stats import Estimate, share
 from ouroloop.monitors.metrics.readings import as_json, by_family, missing, reading
 
 HEDGING = Estimand("style/hedging")
+# Hedges first, then words of a second look; "wait" and "actually" mostly open one.
 MARKERS = (
     "maybe",
     "perhaps",
@@ -66,6 +67,7 @@ class Style:
         rows = view.probe.where(codes(view.probe.text)[1] >= 0)
         if not len(rows):
             return missing({HEDGING: ("share", "none")}, "no probe sample has a text")
+        # Per character too: a longer trace holds more markers without more doubt.
         texts = [str(text) for text in rows.text]
         found = sum(len(self._pattern.findall(text)) for text in texts)
         details = {

@@ -110,6 +110,7 @@ class Supply:
     def _paths(self, pool: Pool) -> Reading:
         if pool.text is None:
             return missing({NAMES[4]: KINDS[NAMES[4]]}, "the pool's texts are not known")[0]
+        # Kept samples only: what the filter leaves out trains nobody.
         problem_N = codes(pool.problem[pool.kept])[1]
         path_N = codes(np.array([path(text) for text in pool.text[pool.kept]], dtype=object))[1]
         # A column per (problem, path) that occurs.

@@ -158,6 +158,7 @@ def hard_share(
         problem_N,
         num_splits,
     ):
+        # Difficulty from one half, what was kept from the other.
         right_P = _mean(problem_N[first], signal[first], num)
         kept_P = np.bincount(problem_N[second], weights=kept[second], minlength=num)
         top_P += lowest(right_P, quartile) * kept_P
@@ -170,6 +171,7 @@ def lowest(value_P: Floats, share: float) -> Floats:
 
     Ties at the edge share what is left, so that the sum is share * P.
     """
+    # Equal values form one level, and a level at the edge is in the tail in part.
     level_P = np.unique(value_P, return_inverse=True)[1]
     size = np.bincount(level_P)
     below = np.cumsum(size) - size

@@ -12,7 +12,7 @@ import numpy as np
 
 from ouroloop.monitors.base import Floats, Reading, RoundView, Texts
 from ouroloop.monitors.estimators.estimand import Estimand
-from ouroloop.monitors.estimators.scores import codes
+from ouroloop.monitors.estimators.scores import by_problem, codes
 from ouroloop.monitors.estimators.stats import UNDEFINED, Estimate, difference, paired, ratio
 from ouroloop.monitors.metrics.entropy import per_token
 from ouroloop.monitors.metrics.readings import Kind, as_json, missing, reading
@@ -62,8 +62,14 @@ class RealText:
             probe = view.probe
             own = per_token(probe.where(np.isfinite(probe.nll) & (probe.num_tokens > 0)))
             why_own = "no probe sample has log-probabilities"
+        # The exponential keeps the order, so the interval's ends are carried over.
         value, low, high = (float(np.exp(x)) for x in own[:3])
-        perplexity = Estimate(value, low, high, own.num_clusters)
+        perplexity = Estimate(
+            value,
+            low,
+            high,
+            own.num_clusters,
+        )
         out = [reading(NAMES[0], perplexity, "tokens", "none", why_own)]
         texts, then = view.texts, None if reference is None else reference.texts
         if texts is None or not len(texts.problem):
@@ -126,4 +132,4 @@ def _by_problem(texts: Texts, value_N: Floats) -> Mapping[str, float]:
     tokens_N = texts.num_tokens[known]
     total_P = np.bincount(problem_N, weights=value_N[known] * tokens_N, minlength=len(problems))
     mean_P = total_P / np.bincount(problem_N, weights=tokens_N, minlength=len(problems))
-    return dict(zip(problems, mean_P.tolist(), strict=True))
+    return by_problem(problems, mean_P)

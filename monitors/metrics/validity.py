@@ -76,6 +76,7 @@ def truncated(rows: Samples) -> Estimate:
 
 def unscored(rows: Samples, then: Samples) -> Estimate:
     """Mean over the problems scored in `then` of the share of `rows` that were not judged."""
+    # Problems that never had a gold answer have lost nothing.
     judged = set(scored(then).problem)
     mine = rows.where(np.array([problem in judged for problem in rows.problem], dtype=bool))
     problem_N = codes(mine.problem)[1]

@@ -19,6 +19,7 @@ class Answer:
 
     def __call__(self, question: str, text: str) -> str | None:
         """The answer in its one spelling."""
+        # A marked answer first; without a mark the last number is what most texts end with.
         stated = extract_answer(text, last_number=True)
         if stated is None:
             return None

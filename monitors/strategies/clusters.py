@@ -96,12 +96,15 @@ class Clusters:
             labels: NDArray[np.int64] = fitted.labels_.astype(np.int64)
             return labels
 
+        # K-means warns and gives empty clusters when asked for more than there are different
+        # vectors.
         num_distinct = len(np.unique(vectors.round(9), axis=0))
         if self.num_clusters is not None:
             return cluster(min(self.num_clusters, num_distinct))
         most = min(self.max_clusters, num_distinct, len(vectors) - 1)
         if most < 2:
             return np.zeros(len(vectors), dtype=np.int64)
+        # From two on: a silhouette needs a second cluster to compare with.
         tried = [cluster(k) for k in range(2, most + 1)]
         size = min(MAX_COMPARED, len(vectors))
         scores = np.array(

@@ -133,6 +133,7 @@ class Flow:
 
         3/5 where the question says so is one number, 40/100 is 40 %, a factor of one is nothing.
         """
+        # Percent notation goes first: 40/100*x would else be read as a division.
         factors = _without_hundreds(tree.factors, self.givens)
         while factors:
             (sign, part), factors = factors[0], factors[1:]
@@ -176,6 +177,7 @@ class Flow:
 
     def _joined(self, kind: Kind, parts: Iterable[tuple[int, Form]]) -> Form:
         """A sum of sums is one sum, a product of products one product, up to `MAX_TERMS`."""
+        # Names, not forms: a name is short, and a form could grow without bound.
         joined: list[tuple[int, str]] = []
         for sign, form in parts:
             simple = form.kind == "leaf" and (kind == "product" or form.parts[0][0] == 1)
@@ -256,4 +258,5 @@ def _without_identity(
 def _short(name: str) -> str:
     if len(name) <= MAX_NAME:
         return name
+    # The same hash for the same plan: still comparable, only not readable.
     return "~" + hashlib.sha256(name.encode()).hexdigest()[:16]

@@ -24,6 +24,7 @@ MAX_WORD = 24
 
 _STEP = re.compile(r"\n+|(?<=[a-zA-Z0-9)][.;!?])\s+")
 _SIGNS = ("+", "-", "*", "/", "=")
+# What English calls the signs; other languages keep the signs alone.
 _SPOKEN = {
     "+": "plus add adds added adding sum total together more",
     "-": (
@@ -62,6 +63,7 @@ def steps(question: str, text: str) -> list[Step]:
     """
     text = plain(text[:MAX_CHARS])
     numbers = _with_stated(givens(question), text)
+    # The question's words name its things, not the way in which it is solved.
     known = frozenset(re.findall(r"[^\W\d_]+", question[:MAX_CHARS].lower()))
     results: set[Fraction] = set()
     found = []
@@ -123,6 +125,7 @@ def _step(
         if token.kind is Kind.WORD and word not in known and not is_name:
             words.append(word[:MAX_WORD])
             spelled.append(words[-1])
+    # Only after the step: its own result is no operand of it.
     results |= new
     form = ""
     if operands:

@@ -158,6 +158,7 @@ def _aligned(steps: Sequence[Calculation], numbers: Givens) -> dict[int, str]:
     added.
     """
     sums = [sorted(amount for sign, amount in _terms(step) if sign > 0) for step in steps]
+    # At most the last six, since all their pairs are tried.
     operands = [amount for amount in numbers.values if _digits(amount)][-MAX_OPERANDS:]
     for first, second in combinations_with_replacement(operands, 2):
         for role, scale in (("D", 1), ("P", 10)):
@@ -225,6 +226,7 @@ def _detours(steps: Sequence[Calculation]) -> frozenset[Fraction]:
         terms = _terms(step)
         for amount in (amount for sign, amount in terms if sign < 0):
             detours |= ({amount} | multiples.get(amount, set())) & added
+        # After the check above: an amount must have been added before it is taken away.
         added |= {amount for sign, amount in terms if sign > 0}
         multiples.setdefault(step.amount, set()).update(_factors(step))
     return frozenset(detours - {step.amount for step in steps})

@@ -44,6 +44,7 @@ class Calculations:
 
     def __call__(self, question: str, text: str) -> str | None:
         """Sorted calculations joined by ";"."""
+        # An empty key means that nothing was read, and not that nothing was calculated.
         return calculation_key(text) or None
 
 

@@ -63,6 +63,7 @@ class Templates:
             ValueError: no text has any step.
         """
         chosen = _spread(list(zip(questions, texts, strict=True)))
+        # Through the fence: one hostile text must not end the fit.
         read = (attempt(self.name, _read, question, text) for question, text in chosen)
         found = [features for features in read if features and not isinstance(features, Unreadable)]
         if not found:
@@ -93,6 +94,7 @@ class Templates:
 
     def _vector(self, features: set[str]) -> Matrix:
         """(D,), of length one, or zero when no feature is known."""
+        # Presence, not frequency: a repeated step is the same plan.
         vector = np.array([float(feature in features) for feature in self.features_])
         length = float(np.linalg.norm(vector))
         return vector / length if length else vector
@@ -187,6 +189,7 @@ class Embeddings:
                 f"{self.name}: expected {len(texts)} vectors from embed, got an array of shape"
                 f" {vectors.shape}"
             )
+        # To length one: distances are then cosines, and long texts are no cluster of their own.
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         unit: Matrix = vectors / np.where(lengths > 0, lengths, 1.0)
         return unit
@@ -260,6 +263,7 @@ def _demand_fitted(is_fitted: bool, name: str) -> None:
 
 
 def _read_state(text: str, kind: str) -> dict[str, Any]:
+    # The file may come from anywhere, or from another version of this code.
     state = json.loads(text)
     if not isinstance(state, dict) or (state.get("kind"), state.get("version")) != (kind, VERSION):
         raise ValueError(f"expected frozen {kind} of version {VERSION}, got something else")

@@ -55,6 +55,7 @@ def read_file(path: Path | str, digest: Any = None) -> Iterator[tuple[str, Any]]
 def number_in(path: str) -> float | None:
     """The last number in a file's name."""
     # "run2-step-010.jsonl": what counts the rounds comes last.
+    # The stem only: a folder named after a date says nothing about the round.
     numbers = re.findall(r"\d+", Path(path).stem)
     return float(numbers[-1]) if numbers else None
 

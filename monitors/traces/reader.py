@@ -21,6 +21,7 @@ from ouroloop.monitors.strategies.strategy import CANONICALISERS
 from ouroloop.monitors.traces.files import ascending, number_in, read_file
 from ouroloop.monitors.traces.rows import FIELDS, OFTEN, QUIET, SAMPLE, TraceError, read_row
 
+# `TraceError` is defined beside the fields, and is part of this module's promise.
 __all__ = ["TraceError", "TraceReader", "Traces", "main_family", "read_traces"]
 
 TEXTS = "every text its own strategy"
@@ -65,6 +66,7 @@ class TraceReader:
     warnings_: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        # Checked here and not at the first row: a typo should cost no reading of files.
         known = (*CANONICALISERS, "none")
         if self.strategies is not None and self.strategies not in known:
             raise TraceError(
@@ -79,6 +81,7 @@ class TraceReader:
             TraceError: a bad row, or none at all.
         """
         columns: dict[str, list[Any]] = {name: [] for name in FIELDS}
+        # Counted by us: the rows' own `round` may start anywhere, and may be missing.
         number = len(self.rounds_)
         for where, raw in rows:
             row = read_row(raw, where)
@@ -93,6 +96,7 @@ class TraceReader:
             )
         self.rounds_.append(columns["round"][0])
         self._count(columns)
+        # The choice is made once, so that all rounds are named alike.
         if number == 0:
             self._choose(columns)
         self._name(columns)
@@ -252,6 +256,7 @@ def read_traces(
         raise TraceError("no traces; expected one JSONL file per round, the baseline first.")
     if not keep_order:
         ascending([number_in(name) for name in names], names, "numbers in the file names")
+    # One reader for all rounds: it carries the baseline's choice.
     reader, views = TraceReader(strategies), []
     # A copied file would be a round in which nothing changed, and evidence that all is well.
     seen: dict[str, str] = {}
@@ -287,6 +292,7 @@ def _view(number: int, columns: Mapping[str, list[Any]]) -> RoundView:
     measured = ("correct", "valid", "nll", "num_tokens", "truncated")
     numbers = {name: _numbers(columns[name]) for name in measured}
     probe = Samples(**objects, **texts, **numbers)
+    # NaN where a row says nothing: such rows were no candidates for training.
     kept = _numbers(columns["kept"])
     chosen = np.isfinite(kept)
     if not chosen.any():

@@ -42,6 +42,7 @@ def _text(value: Any) -> str:
 def _name(value: Any) -> str:
     """A text, or a number that stands for one: 3, 3.0 and "3" are the same name."""
     # JSON writers differ in whether 3 is an integer; True is one to Python, and is no name.
+    # 3.0 and 3 are one name, or a problem would change its id between two writers.
     if isinstance(value, float) and isfinite(value) and value == int(value):
         value = int(value)
     if (
@@ -96,6 +97,7 @@ def _logprobs(value: Any) -> tuple[float, int] | None:
     return -sum(value) / len(value), len(value)
 
 
+# In the order in which a missing field is reported.
 FIELDS: Mapping[str, Field] = {
     "problem": Field("the prompt's id, a text or a whole number, the same in every file", _id, ""),
     "text": Field(
@@ -153,6 +155,7 @@ FIELDS: Mapping[str, Field] = {
     ),
     "round": Field("the round's number, the same in the whole file", _count, ""),
 }
+# Only for messages: a field is never read under another name, which would be a guess.
 OFTEN = {
     "response": "text",
     "completion": "text",
@@ -190,6 +193,7 @@ def read_row(row: Any, where: str) -> dict[str, Any]:
         raise TraceError(
             f"{where}: got {shown(row)}; expected one JSON object per line, such as {SAMPLE}."
         )
+    # Every field is there afterwards, so that columns stay aligned.
     out: dict[str, Any] = {}
     for name, field in FIELDS.items():
         value = row.get(name)
@@ -201,6 +205,7 @@ def read_row(row: Any, where: str) -> dict[str, Any]:
                 f" {_remedy(name, value)}"
             ) from None
     if out["problem"] is None:
+        # The commonest mistake of a first file, so it gets a guess of its own.
         hint = guess("problem", row)
         remedy = NUMBER_PROMPTS
         if hint:
@@ -225,6 +230,7 @@ def guess(name: str, row: Mapping[str, Any]) -> str | None:
     """What the row may call this field."""
     known = [key for key in row if OFTEN.get(str(key)) == name]
     # First what others are known to call it, then what is spelt nearly so.
+    # 0.8 finds a typo, and does not find another word.
     near = difflib.get_close_matches(
         name,
         [str(key) for key in row if key not in FIELDS],

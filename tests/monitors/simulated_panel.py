@@ -28,9 +28,7 @@ def samples(
     tail: float = 0.25,
     confusion: int = 3,
 ) -> Samples:
-    """Independent samples; problem difficulty is fixed by `problem_seed`.
-
-    So two calls draw from the same problems.
+    """Independent samples; `problem_seed` fixes the problems, so two calls can share them.
 
     A wrong answer is one of `confusion` wrong ones of its problem. Tail problems (the last `tail`
     share) are harder by `spread`.
@@ -75,7 +73,7 @@ def samples(
 def worked(problem: int, strategy: int, answer: str, number: int) -> str:
     """A solution of two calculations that ends in the answer.
 
-    Equal ones come up, others differ in words or numbers.
+    Some are equal, others differ in words or numbers.
     """
     first, opening = (
         3 + (7 * problem + strategy) % 50,
@@ -169,7 +167,7 @@ def texts(rng: np.random.Generator, num_problems: int = 40, per_problem: int = 2
     )
 
 
-def canaries(
+def audit_items(
     rng: np.random.Generator,
     num: int = 200,
     accepts_wrong: float = 0.05,
@@ -178,7 +176,7 @@ def canaries(
     """Planted items, half of them right, one for each problem; 2 % get no verdict."""
     right = (np.arange(num) % 2).astype(float)
     accepted = (rng.random(num) < np.where(right == 1, accepts_right, accepts_wrong)).astype(float)
-    problem = np.array([f"canary-{i:04d}" for i in range(num)], dtype=object)
+    problem = np.array([f"planted-{i:04d}" for i in range(num)], dtype=object)
     return AuditItems(problem, right, np.where(rng.random(num) < 0.02, np.nan, accepted))
 
 
@@ -187,7 +185,7 @@ def view(
 ) -> RoundView:
     """A whole round: a main family, a second one without strategies, greedy answers, critics.
 
-    Real texts and (after round 0) a pool, canaries.
+    Also real texts and, after round 0, a pool and audit items.
     """
     copy: dict[str, Any] = {
         "num_problems": 12,
@@ -210,5 +208,5 @@ def view(
         judged,
         drawn,
         texts(other),
-        canaries(other) if number else None,
+        audit_items(other) if number else None,
     )

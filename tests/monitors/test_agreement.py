@@ -21,17 +21,17 @@ def read(now, then=None):
 
 
 def test_pairs_that_agree_are_counted_one_by_one_and_unreadable_answers_agree_with_none():
-    panel = samples(np.random.default_rng(0), 8, 6)
-    answer = np.where(np.arange(len(panel)) % 5 == 0, None, panel.answer)
-    panel = dataclasses.replace(panel, answer=answer)
+    probe = samples(np.random.default_rng(0), 8, 6)
+    answer = np.where(np.arange(len(probe)) % 5 == 0, None, probe.answer)
+    probe = dataclasses.replace(probe, answer=answer)
     for wrong in (False, True):
-        ours = agreement(panel, wrong)
+        ours = agreement(probe, wrong)
         for problem in ours:
-            mine = np.flatnonzero(panel.problem == problem)
+            mine = np.flatnonzero(probe.problem == problem)
             hits = [
                 answer[a] is not None
                 and answer[a] == answer[b]
-                and (not wrong or panel.correct[a] == 0)
+                and (not wrong or probe.correct[a] == 0)
                 for a, b in itertools.permutations(mine, 2)
             ]
             assert ours[problem] == pytest.approx(np.mean(hits))
@@ -43,14 +43,14 @@ def test_agreement_is_unbiased(k):
     rng, p = np.random.default_rng(k), np.array([0.5, 0.3, 0.2])
     num = 10_000
     drawn = rng.choice(3, size=num * k, p=p)
-    panel = samples(rng, num, k)
-    panel = dataclasses.replace(
-        panel,
+    probe = samples(rng, num, k)
+    probe = dataclasses.replace(
+        probe,
         answer=drawn.astype(str).astype(object),
         correct=(drawn == 0).astype(float),
     )
     for wrong, truth in ((False, (p**2).sum()), (True, (p[1:] ** 2).sum())):
-        score = np.array(list(agreement(panel, wrong).values()))
+        score = np.array(list(agreement(probe, wrong).values()))
         assert abs(score.mean() - truth) < 3 * score.std() / np.sqrt(num)
 
 
@@ -69,11 +69,11 @@ def test_agreement_that_follows_accuracy_is_no_decoupling_and_agreement_on_wrong
 
 
 def test_the_shortcut_is_found_and_measured_on_the_other_half():
-    panel = samples(np.random.default_rng(2), 60)
-    stuck = np.where(np.arange(len(panel)) % 4 == 0, "42", panel.answer)
+    probe = samples(np.random.default_rng(2), 60)
+    stuck = np.where(np.arange(len(probe)) % 4 == 0, "42", probe.answer)
     reading = Shortcut().measure(
-        RoundView(1, dataclasses.replace(panel, answer=stuck)),
-        RoundView(0, panel),
+        RoundView(1, dataclasses.replace(probe, answer=stuck)),
+        RoundView(0, probe),
     )[0]
     assert reading.value == pytest.approx(0.25, abs=0.02)
     assert (reading.details["answer"], reading.details["chosen"], reading.details["problems"]) == (
@@ -88,12 +88,12 @@ def test_the_shortcut_is_found_and_measured_on_the_other_half():
 def test_the_largest_of_many_noisy_shares_is_not_biased_up():
     rng, ours, naive = np.random.default_rng(3), [], []
     for _ in range(150):
-        panel = samples(rng, 60)
-        panel = dataclasses.replace(
-            panel,
-            answer=rng.integers(0, 400, len(panel)).astype(str).astype(object),
+        probe = samples(rng, 60)
+        probe = dataclasses.replace(
+            probe,
+            answer=rng.integers(0, 400, len(probe)).astype(str).astype(object),
         )
-        ours.append(shortcut_share(panel)[0].value)
-        naive.append(np.unique(panel.answer, return_counts=True)[1].max() / len(panel))
+        ours.append(shortcut_share(probe)[0].value)
+        naive.append(np.unique(probe.answer, return_counts=True)[1].max() / len(probe))
     assert abs(np.mean(ours) - 1 / 400) < 3 * np.std(ours) / np.sqrt(150)
     assert np.mean(naive) > 4 / 400

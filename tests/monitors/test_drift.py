@@ -13,7 +13,7 @@ P0 = np.array([0.4, 0.25, 0.15, 0.1, 0.06, 0.04])
 def resampled(rng, num, rounds, fresh=0.0, runs=20_000, start=P0):
     """Wright-Fisher: every round's shares are those of `num` draws from the last round's.
 
-    Mixed with the start's.
+    They are mixed with the start's.
     """
     p = np.tile(start, (runs, 1))
     for _ in range(rounds):
@@ -41,12 +41,12 @@ def test_with_fresh_data_the_expectation_is_that_of_the_simulated_loops(num, rou
     )
 
 
-def test_the_spread_of_luck_is_that_of_one_resampling():
+def test_the_spread_of_chance_is_that_of_one_resampling():
     observed = (resampled(np.random.default_rng(1), 500, 1, start=np.array(SHARES)) ** 2).sum(
         axis=1
     )
-    panel = samples(np.random.default_rng(2), 3_000)
-    assert np.sqrt(spread(panel) / 500) == pytest.approx(observed.std(), rel=0.05)
+    probe = samples(np.random.default_rng(2), 3_000)
+    assert np.sqrt(spread(probe) / 500) == pytest.approx(observed.std(), rel=0.05)
 
 
 def loop(seed, rounds=3, num=400, fresh=0.0, power=1.0):
@@ -74,7 +74,7 @@ def test_a_neutral_loop_reads_zero_and_its_interval_holds_it(fresh):
     assert abs(values.mean()) < 3 * values.std() / np.sqrt(120)
 
 
-def test_sharpening_is_more_than_luck():
+def test_sharpening_is_more_than_chance():
     readings = [loop(seed, power=1.3) for seed in range(20)]
     assert sum(r.low > 0 for r in readings) >= 19
     assert all(r.details["num_training"] == 400 and r.details["rounds"] == 3 for r in readings)
@@ -97,11 +97,11 @@ def test_balanced_strategies_stay_stable_when_the_fresh_share_exceeds_one_less_t
 
 
 def test_strategy_pairs_are_the_pairs_of_different_problems():
-    panel = samples(np.random.default_rng(4), 6, 3)
+    probe = samples(np.random.default_rng(4), 6, 3)
     pairs = [
-        panel.strategy[a] == panel.strategy[b]
+        probe.strategy[a] == probe.strategy[b]
         for a in range(18)
         for b in range(18)
-        if panel.problem[a] != panel.problem[b]
+        if probe.problem[a] != probe.problem[b]
     ]
-    assert np.mean(list(strategy_pairs(panel).values())) == pytest.approx(np.mean(pairs))
+    assert np.mean(list(strategy_pairs(probe).values())) == pytest.approx(np.mean(pairs))

@@ -22,8 +22,8 @@ def rounds(**model):
     return view(rng, 0, **model), view(rng, 1, **model)
 
 
-def edited(panel: Samples, **columns):
-    return dataclasses.replace(panel, **columns)
+def edited(probe: Samples, **columns):
+    return dataclasses.replace(probe, **columns)
 
 
 PARTS = ("probe", "greedy", "critics", "pool", "texts", "audit")
@@ -74,10 +74,7 @@ def check(readings):
 
 @functools.cache
 def kinds(name):
-    """Unit and direction of each reading of a healthy round.
-
-    What it has to say where it is undefined, too.
-    """
+    """Unit and direction of each reading of a healthy round, which undefined ones must have too."""
     first, second = rounds()
     return {any_size(r.name): (r.unit, r.better) for r in MONITORS[name].measure(second, first)}
 
@@ -220,15 +217,15 @@ OTHER_DAMAGES = {
     },
     "texts without entropy": lambda v: {"texts": blind(v.texts, "entropy")},
     "texts without anything": lambda v: {"texts": blind(v.texts, "entropy", "nll", "num_tokens")},
-    "no canaries": lambda v: {"audit": none_of(v.audit)},
-    "canaries without verdict": lambda v: {"audit": blind(v.audit, "accepted")},
-    "right canaries only": lambda v: {"audit": rows(v.audit, v.audit.right == 1)},
+    "no audit items": lambda v: {"audit": none_of(v.audit)},
+    "audit items without verdict": lambda v: {"audit": blind(v.audit, "accepted")},
+    "right audit items only": lambda v: {"audit": rows(v.audit, v.audit.right == 1)},
 }
 
 
 @pytest.mark.parametrize("damage", sorted(OTHER_DAMAGES))
 @pytest.mark.parametrize("name", NAMES)
-def test_damaged_critics_pools_texts_and_canaries_are_undefined_with_a_reason_and_the_same_unit(
+def test_damaged_critics_pools_texts_and_audit_items_are_undefined_with_a_reason_and_the_same_unit(
     name,
     damage,
 ):
@@ -324,10 +321,10 @@ def test_a_round_of_200_x_16_is_read_within_a_second_and_time_grows_with_the_row
 
 def test_a_strategy_per_sample_costs_no_more_than_a_few():
     rng = np.random.default_rng(0)
-    panel = samples(rng, 200, 16)
-    panel = edited(panel, strategy=np.array([f"s{i}" for i in range(len(panel))], dtype=object))
+    probe = samples(rng, 200, 16)
+    probe = edited(probe, strategy=np.array([f"s{i}" for i in range(len(probe))], dtype=object))
     start = time.process_time()
-    check(measure_all(RoundView(1, panel), RoundView(0, panel)))
+    check(measure_all(RoundView(1, probe), RoundView(0, probe)))
     assert time.process_time() - start < 2.0
 
 

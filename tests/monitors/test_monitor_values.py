@@ -35,12 +35,12 @@ def test_trace_entropy_per_token_is_the_entropy_of_the_positions_visited():
         length = rng.geometric(p)
         tokens.append(length)
         nll.append((-(length - 1) * np.log(1 - p) - np.log(p)) / length)
-    panel = dataclasses.replace(
+    probe = dataclasses.replace(
         around(2_000),
         nll=np.array(nll),
         num_tokens=np.array(tokens, dtype=float),
     )
-    readings = read(TraceEntropy(), RoundView(0, panel))
+    readings = read(TraceEntropy(), RoundView(0, probe))
     truth = -(p * np.log(p) + (1 - p) * np.log(1 - p))
     token, trace = readings["entropy/token"], readings["entropy/trace"]
     assert token.low < truth < token.high and token.value == pytest.approx(truth, rel=0.02)
@@ -54,8 +54,8 @@ def test_trace_entropy_away_from_temperature_1_is_undefined_and_says_why():
 
 
 def test_diversity_reads_the_models_true_values():
-    panel = around(spread=0.0, accuracy=0.6)
-    readings = read(Diversity(), RoundView(0, panel))
+    probe = around(spread=0.0, accuracy=0.6)
+    readings = read(Diversity(), RoundView(0, probe))
     p = np.array(SHARES) / sum(SHARES)
     gini = 1 - (p**2).sum()
     for name, truth in (
@@ -77,11 +77,11 @@ def test_diversity_reads_the_models_true_values():
 
 
 def test_collision_sees_one_answer_to_every_problem():
-    panel = around(60)
-    stuck = panel.answer.copy()
-    stuck[np.arange(len(panel)) % 4 == 0] = "42"
-    low = read(Diversity(), RoundView(0, panel))["diversity/collision"]
-    high = read(Diversity(), RoundView(0, dataclasses.replace(panel, answer=stuck)))[
+    probe = around(60)
+    stuck = probe.answer.copy()
+    stuck[np.arange(len(probe)) % 4 == 0] = "42"
+    low = read(Diversity(), RoundView(0, probe))["diversity/collision"]
+    high = read(Diversity(), RoundView(0, dataclasses.replace(probe, answer=stuck)))[
         "diversity/collision"
     ]
     assert low.value < 0.001 and high.value == pytest.approx(1 / 16, abs=0.002)
@@ -106,7 +106,7 @@ def test_coverage_counts_a_lost_strategy_and_gives_shares_and_accuracy():
     assert alive.details["families"]["main"]["shares_all"].keys() == {"column", "split", "round"}
 
 
-def test_a_strategy_unseen_on_a_small_panel_may_still_be_alive():
+def test_a_strategy_unseen_on_a_small_probe_set_may_still_be_alive():
     then = around(12, shares=(0.5, 0.3, 0.15, 0.05))
     now = dataclasses.replace(
         then,
@@ -150,20 +150,20 @@ def test_the_ece_of_votes_is_about_zero_when_calibrated_and_finds_over_confidenc
     """
     rng, values, held = np.random.default_rng(0), [], 0
     for _ in range(40):
-        panel = around(120, num_samples=16, spread=0.0)
+        probe = around(120, num_samples=16, spread=0.0)
         q_P = rng.uniform(
             0.55,
             1.0,
             120,
         )  # the favourite's share, and the chance that it is the right one
         favourite = rng.random(120) < q_P
-        drawn = rng.random(len(panel)) < np.repeat(q_P, 16)
-        panel = dataclasses.replace(
-            panel,
+        drawn = rng.random(len(probe)) < np.repeat(q_P, 16)
+        probe = dataclasses.replace(
+            probe,
             answer=np.where(drawn, "yes", "no").astype(object),
             correct=(drawn == np.repeat(favourite, 16)).astype(float),
         )
-        reading = read(ModelCalibration(), RoundView(0, panel))["calibration/ece@8"]
+        reading = read(ModelCalibration(), RoundView(0, probe))["calibration/ece@8"]
         values.append(np.sign(reading.value) * reading.value**2)
         held += reading.low <= 0 <= reading.high
     assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(40) and held >= 36
@@ -262,14 +262,14 @@ def test_supply_counts():
 
 
 def test_validity_looks_at_right_answers_only_and_ignores_what_could_not_be_checked():
-    panel = around(4, num_samples=2)
-    panel = dataclasses.replace(
-        panel,
+    probe = around(4, num_samples=2)
+    probe = dataclasses.replace(
+        probe,
         correct=np.array([1, 1, 1, 1, 0, 0, 0, 0.0]),
         valid=np.array([0, 1, np.nan, 1, 0, 0, 0, 1.0]),
         truncated=np.array([0, 0, 0, 0, 0, 0, 1, np.nan]),
     )
-    readings = read(Validity(), RoundView(0, panel))
+    readings = read(Validity(), RoundView(0, probe))
     assert readings["validity/right_wrong_step"].value == pytest.approx(1 / 3)
     assert readings["validity/wrong_step"].value == pytest.approx(4 / 7)
     assert readings["validity/truncated"].value == pytest.approx(1 / 7)
@@ -304,9 +304,9 @@ def test_generalization_gives_every_family_with_its_paired_change():
 
 
 def test_length_splits_right_from_wrong():
-    panel = around(100)
-    panel = dataclasses.replace(panel, num_tokens=np.where(panel.correct == 1, 10.0, 30.0))
-    reading = read(Length(), RoundView(0, panel))["length/tokens"]
+    probe = around(100)
+    probe = dataclasses.replace(probe, num_tokens=np.where(probe.correct == 1, 10.0, 30.0))
+    reading = read(Length(), RoundView(0, probe))["length/tokens"]
     assert reading.details["right"]["value"] == 10.0 and reading.details["wrong"]["value"] == 30.0
     assert reading.low < 10 * 0.55 + 30 * 0.45 < reading.high
 
@@ -321,8 +321,8 @@ def test_intervals_cover_an_unchanged_model_in_most_repetitions():
     hits = dict.fromkeys(truth, 0)
     chosen = {"accuracy": Generalization(), "coverage": Coverage(), "diversity": Diversity()}
     for seed in range(200):
-        panel = samples(np.random.default_rng(seed), 24, problem_seed=seed)
-        for reading in measure_all(RoundView(0, panel), None, chosen):
+        probe = samples(np.random.default_rng(seed), 24, problem_seed=seed)
+        for reading in measure_all(RoundView(0, probe), None, chosen):
             if reading.name in truth:
                 hits[reading.name] += reading.low <= truth[reading.name] <= reading.high
     assert all(count >= 182 for count in hits.values()), hits
@@ -365,9 +365,9 @@ def test_general_ability_pools_the_other_families_and_compares_them_with_round_0
 
 
 def test_slices_have_readings_of_their_own():
-    panel = around(200)
-    readings = read(Generalization(), RoundView(0, panel))
-    tail = panel.where(panel.slice == "tail")
+    probe = around(200)
+    readings = read(Generalization(), RoundView(0, probe))
+    tail = probe.where(probe.slice == "tail")
     assert readings["accuracy/pass@1:main:tail"].value == pytest.approx(tail.correct.mean())
     right = tail.correct.reshape(-1, 8).sum(axis=1)
     naive = 1 - np.array(

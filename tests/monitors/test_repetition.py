@@ -63,24 +63,24 @@ def test_hostile_text_is_read_in_no_time(text):
 
 
 def written(rng, num_words, vocabulary=400, num=60, size=16):
-    """A panel whose texts are random words: the same kind of text at any length."""
+    """A probe set whose texts are random words: the same kind of text at any length."""
     fixed = np.random.default_rng(1)
     words = [
         "".join(fixed.choice(list("abcdefghijklmnop"), size=fixed.integers(2, 9)))
         for _ in range(vocabulary)
     ]
-    panel = samples(rng, num, size)
+    probe = samples(rng, num, size)
     return dataclasses.replace(
-        panel,
+        probe,
         text=np.array(
-            [" ".join(rng.choice(words, size=num_words)) for _ in range(len(panel))],
+            [" ".join(rng.choice(words, size=num_words)) for _ in range(len(probe))],
             dtype=object,
         ),
     )
 
 
-def read(panel):
-    return {r.name: r for r in Repetition(num_samples=16).measure(RoundView(0, panel), None)}
+def read(probe):
+    return {r.name: r for r in Repetition(num_samples=16).measure(RoundView(0, probe), None)}
 
 
 def test_length_and_number_of_texts_alone_move_neither_compression_nor_distinct_ngrams():
@@ -114,21 +114,21 @@ def test_a_smaller_vocabulary_reads_as_more_repetitive():
 
 
 def test_blocks_hold_equal_bytes_of_problems_of_their_own():
-    monitor, panel = Repetition(), written(np.random.default_rng(4), 24)
-    blocks = list(monitor.blocks(panel))
+    monitor, probe = Repetition(), written(np.random.default_rng(4), 24)
+    blocks = list(monitor.blocks(probe))
     assert len(blocks) > 5 and {sum(map(len, b)) for b in blocks} == {64 * 48}
     assert all(len(b) == 64 for b in blocks)
-    of_text = dict(zip(panel.text, panel.problem, strict=True))
+    of_text = dict(zip(probe.text, probe.problem, strict=True))
     seen = [
-        {of_text[t] for w in block for t in panel.text if w.decode() in t} for block in blocks[:3]
+        {of_text[t] for w in block for t in probe.text if w.decode() in t} for block in blocks[:3]
     ]
     assert not seen[0] & seen[1] and not seen[1] & seen[2]
 
 
-def test_loops_are_counted_and_short_panels_have_no_compression():
-    panel = samples(np.random.default_rng(5), 10, 4)
-    stuck = np.where(np.arange(40) % 4 == 0, "again and again " * 8, panel.text)
-    readings = read(dataclasses.replace(panel, text=stuck))
+def test_loops_are_counted_and_short_probes_have_no_compression():
+    probe = samples(np.random.default_rng(5), 10, 4)
+    stuck = np.where(np.arange(40) % 4 == 0, "again and again " * 8, probe.text)
+    readings = read(dataclasses.replace(probe, text=stuck))
     assert readings["repetition/loops"].value == 0.25
     assert (
         readings["repetition/compression_all@4"].status == "undefined"

@@ -29,9 +29,9 @@ def read(now, then=None):
 
 
 def test_readings_are_those_of_the_pooled_counts_of_right_samples():
-    panel = zipf(0)
-    count = np.unique(panel.strategy[panel.correct == 1], return_counts=True)[1]
-    readings = read(panel)
+    probe = zipf(0)
+    count = np.unique(probe.strategy[probe.correct == 1], return_counts=True)[1]
+    readings = read(probe)
     c = counted(count.astype(float))
     assert readings["richness/sample_coverage@4"].value == pytest.approx(coverage(c))
     assert readings["richness/lower_bound@4"].value == pytest.approx(chao1(c))
@@ -89,36 +89,36 @@ def test_effective_numbers_read_the_models_own_and_their_intervals_hold_them():
     truths = np.exp(alpha.shannon(p, base=np.e)), alpha.inv_simpson(p)
     held = np.zeros(2)
     for seed in range(200):
-        panel = samples(np.random.default_rng(seed), 30, 8)
+        probe = samples(np.random.default_rng(seed), 30, 8)
         held += [
             e.low <= t <= e.high
-            for e, t in zip((hill_1(panel), hill_2(panel)), truths, strict=True)
+            for e, t in zip((hill_1(probe), hill_2(probe)), truths, strict=True)
         ]
     assert (held >= 182).all(), held
 
 
 def test_effective_numbers_are_those_of_all_pairs_and_of_grassberger():
-    panel = samples(np.random.default_rng(3), 5, 4)
-    pairs = [(a, b) for a in range(20) for b in range(20) if panel.problem[a] != panel.problem[b]]
-    same = np.mean([panel.strategy[a] == panel.strategy[b] for a, b in pairs])
-    readings = {r.name: r for r in Diversity().measure(RoundView(0, panel), None)}
+    probe = samples(np.random.default_rng(3), 5, 4)
+    pairs = [(a, b) for a in range(20) for b in range(20) if probe.problem[a] != probe.problem[b]]
+    same = np.mean([probe.strategy[a] == probe.strategy[b] for a, b in pairs])
+    readings = {r.name: r for r in Diversity().measure(RoundView(0, probe), None)}
     assert readings["diversity/hill_2"].value == pytest.approx(1 / same)
-    count = np.unique(panel.strategy, return_counts=True)[1].astype(float)
+    count = np.unique(probe.strategy, return_counts=True)[1].astype(float)
     assert readings["diversity/hill_1"].value == pytest.approx(np.exp(entropy(count)))
     within = readings["diversity/hill_2"].details["within"]["value"]
     assert within == pytest.approx(1 / (1 - readings["diversity/gini_simpson_all"].value))
 
 
-def test_effective_number_does_not_fall_because_the_samples_of_a_problem_hang_together():
+def test_effective_number_does_not_fall_because_the_samples_of_a_problem_are_alike():
     """Each problem has one strategy of its own.
 
     Pooled pairs would count its samples as repeats of the pool.
     """
     rng, values = np.random.default_rng(4), []
     for _ in range(400):
-        panel = samples(rng, 20, 8)
+        probe = samples(rng, 20, 8)
         own = rng.choice(np.array(["a", "b", "c", "d"], dtype=object), 20)
         values.append(
-            1 / hill_2(type(panel)(**{**panel.__dict__, "strategy": np.repeat(own, 8)})).value
+            1 / hill_2(type(probe)(**{**probe.__dict__, "strategy": np.repeat(own, 8)})).value
         )
     assert np.mean(values) == pytest.approx(0.25, abs=3 * np.std(values) / 20)

@@ -10,7 +10,7 @@ from ouroloop.monitors.estimators.stats import ratio
 from ouroloop.monitors.metrics.rare import rare_mass
 
 
-def panel(rows):
+def probe(rows):
     """Samples from (problem, answer, correct, strategy) tuples."""
     problem, answer, correct, strategy = (list(column) for column in zip(*rows, strict=True))
     num = len(rows)
@@ -37,7 +37,7 @@ def panel(rows):
 
 def test_overconfidence_equals_the_mean_over_all_ways_to_split():
     answers = ["7", "7", "7", "3", "3", None]
-    rows = panel([("p", a, float(a == "7"), "s") for a in answers])
+    rows = probe([("p", a, float(a == "7"), "s") for a in answers])
     expected = []
     for first in itertools.combinations(range(6), 3):
         half = [answers[i] for i in first if answers[i] is not None]
@@ -64,18 +64,18 @@ def test_overconfidence_of_a_calibrated_model_is_zero_and_the_same_half_twice_is
         rows += [(f"{p}", str(a), float(a == right), "s") for a in drawn]
         winner = np.bincount(drawn, minlength=3).argmax()
         naive.append((drawn == winner).mean() - (winner == right))
-    ours = np.array(list(scores.votes(panel(rows), 8).overconfidence().values()))
+    ours = np.array(list(scores.votes(probe(rows), 8).overconfidence().values()))
     assert abs(ours.mean()) < 3 * ours.std() / np.sqrt(3_000)
     assert np.mean(naive) > 0.05
 
 
 def test_votes_of_unreadable_answers_claim_nothing():
-    rows = panel([("p", None, 0.0, "s")] * 4)
+    rows = probe([("p", None, 0.0, "s")] * 4)
     assert scores.votes(rows, 4).overconfidence() == {"p": 0.0}
 
 
 def test_unscored_samples_are_left_out_not_counted_as_wrong():
-    rows = panel(
+    rows = probe(
         [
             ("p", "1", 1.0, "a"),
             ("p", "1", np.nan, "a"),
@@ -87,14 +87,14 @@ def test_unscored_samples_are_left_out_not_counted_as_wrong():
 
 
 def test_right_samples_without_a_strategy_never_look_diverse():
-    rows = panel(
+    rows = probe(
         [("p", "1", 1.0, None), ("p", "1", 1.0, None), ("q", "1", 1.0, "a"), ("q", "1", 1.0, None)]
     )
     assert scores.distinct_correct_pairs(rows) == {"p": 0.0, "q": 1.0}
 
 
 def test_problems_that_went_wrong_altogether_count_as_no_diversity_instead_of_vanishing():
-    rows = panel(
+    rows = probe(
         [("p", "1", 0.0, None), ("p", "1", 0.0, None), ("q", "1", 1.0, "a"), ("q", "1", 1.0, "b")]
     )
     assert scores.distinct_correct_pairs(rows) == {"p": 0.0, "q": 1.0}

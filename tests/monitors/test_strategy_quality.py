@@ -1,6 +1,4 @@
-"""How good the names are: on the world whose strategies are known.
-
-And on hand-labelled pairs of real solutions.
+"""How good the names are, where strategies are known and on hand-labelled real solutions.
 
 docs/strategy-quality.md holds the full measurement; these are its floors.
 """

@@ -75,7 +75,7 @@ def test_gini_is_scikit_bios_corrected_and_that_of_all_pairs():
     assert np.isnan(gini(np.zeros(4)))
 
 
-def test_a_careless_filter_has_the_gini_of_luck():
+def test_a_careless_filter_has_the_gini_of_chance():
     readings = {
         r.name: r
         for r in Tails().measure(
@@ -83,8 +83,8 @@ def test_a_careless_filter_has_the_gini_of_luck():
             None,
         )
     }
-    luck = readings["tail/gini:all:all:pool"].details["at_random"]
-    assert readings["tail/gini:all:all:pool"].low < luck < readings["tail/gini:all:all:pool"].high
+    chance = readings["tail/gini:all:all:pool"].details["at_random"]
+    assert readings["tail/gini:all:all:pool"].low < chance < readings["tail/gini:all:all:pool"].high
     k, q = 4, 0.4  # mean difference of two binomials, by the table of all outcomes
     p = np.array([1, 4, 6, 4, 1]) * q ** np.arange(5) * (1 - q) ** (k - np.arange(5))
     exact = np.sum(np.outer(p, p) * np.abs(np.subtract.outer(np.arange(5), np.arange(5)))) / (

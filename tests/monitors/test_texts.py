@@ -51,14 +51,14 @@ def test_own_perplexity_is_the_exponential_of_the_entropy_per_token_and_the_gap_
 def test_the_gap_of_a_model_that_writes_as_the_text_is_written_is_zero():
     rng, held = np.random.default_rng(3), 0
     for _ in range(200):
-        panel = samples(rng, 40)
+        probe = samples(rng, 40)
         real = Texts(
-            panel.problem,
-            rng.gamma(4.0, 0.1, len(panel)),
-            panel.nll,
-            rng.integers(10, 40, len(panel)).astype(float),
+            probe.problem,
+            rng.gamma(4.0, 0.1, len(probe)),
+            probe.nll,
+            rng.integers(10, 40, len(probe)).astype(float),
         )
-        gap = read(RoundView(1, dataclasses.replace(panel, problem=panel.problem), texts=real))[
+        gap = read(RoundView(1, dataclasses.replace(probe, problem=probe.problem), texts=real))[
             "text/gap:all:all:texts"
         ]
         held += gap.low <= 0 <= gap.high
@@ -68,8 +68,8 @@ def test_the_gap_of_a_model_that_writes_as_the_text_is_written_is_zero():
 def test_the_change_since_round_0_is_paired_by_problem():
     text = texts(np.random.default_rng(4))
     lower = dataclasses.replace(text, entropy=text.entropy - 0.1)
-    panel = samples(np.random.default_rng(5), 10)
-    change = read(RoundView(1, panel, texts=lower), RoundView(0, panel, texts=text))[
+    probe = samples(np.random.default_rng(5), 10)
+    change = read(RoundView(1, probe, texts=lower), RoundView(0, probe, texts=text))[
         "text/entropy:all:all:texts"
     ].details["change"]
     assert change["value"] == pytest.approx(-0.1)

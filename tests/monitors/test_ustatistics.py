@@ -78,10 +78,7 @@ def test_pass_at_k_equals_the_count_over_all_subsets():
 
 @pytest.mark.parametrize("num", [4, 8, 16])
 def test_pass_at_k_is_unbiased(num):
-    """Its expectation, summed over every outcome, is the truth.
-
-    And in the mean of 10,000 draws too.
-    """
+    """Its expectation over every outcome is the truth, and so is the mean of 10,000 draws."""
     hits = np.arange(num + 1.0)
     for p, k in itertools.product((0.02, 0.15, 0.9), (1, 2, num // 2, num)):
         expectation = np.sum(

@@ -71,7 +71,7 @@ def test_samples_average_to_what_is_said_to_be_true(name):
     first = next(stream.rounds()).tables
     model = list(stream.models())[-1]
     rare = guarded.rare_at_baseline(first)
-    told = truth(model, stream.world, stream.probe, rare, 4)
+    exact = truth(model, stream.world, stream.probe, rare, 4)
     now = draw(model, stream.world, stream.probe, 4000, np.random.default_rng(1))
     tables = dataclasses.replace(
         first,
@@ -87,10 +87,10 @@ def test_samples_average_to_what_is_said_to_be_true(name):
             )
             # the rows' means, 4 standard errors of 4,000 samples of at least 15 problems
             assert seen.mean() == pytest.approx(
-                told.score[quantity.stream.quantity],
+                exact.score[quantity.stream.quantity],
                 abs=4 * 0.5 / np.sqrt(4000 * 12),
             ), quantity.name
-    assert now[0].wrong_share == pytest.approx(told.wrong_A, abs=0.003)
+    assert now[0].wrong_share == pytest.approx(exact.wrong_A, abs=0.003)
 
 
 def test_the_healthy_regime_stays_where_it_is_and_collapsing_ones_fall():
@@ -103,9 +103,9 @@ def test_the_healthy_regime_stays_where_it_is_and_collapsing_ones_fall():
     ):
         stream = Stream(REGIMES[name], 1, 200, 4, 32)
         rare = guarded.rare_at_baseline(next(stream.rounds()).tables)
-        told = [truth(m, stream.world, stream.probe, rare, 4) for m in stream.models()]
-        assert fallen(told[0].score, told[-1].score) == falls, name
-        assert not fallen(told[0].score, told[stream.onset - 1].score), name
+        exact = [truth(m, stream.world, stream.probe, rare, 4) for m in stream.models()]
+        assert fallen(exact[0].score, exact[-1].score) == falls, name
+        assert not fallen(exact[0].score, exact[stream.onset - 1].score), name
 
 
 def test_an_improving_model_is_less_diverse_among_all_and_more_so_among_the_right():
@@ -122,12 +122,12 @@ def test_an_improving_model_is_less_diverse_among_all_and_more_so_among_the_righ
 def test_sharpening_looks_like_progress_while_strategies_die():
     stream = Stream(REGIMES["sharpen, fast"], 1, 200, 4, 32)
     rare = guarded.rare_at_baseline(next(stream.rounds()).tables)
-    told = [truth(m, stream.world, stream.probe, rare, 4) for m in stream.models()]
-    after = told[stream.onset + 1]
+    exact = [truth(m, stream.world, stream.probe, rare, 4) for m in stream.models()]
+    after = exact[stream.onset + 1]
     assert (
-        after.score[QuantityId.ACCURACY] > told[0].score[QuantityId.ACCURACY]
+        after.score[QuantityId.ACCURACY] > exact[0].score[QuantityId.ACCURACY]
         and after.score[QuantityId.RARE_STRATEGIES]
-        < 0.85 * told[0].score[QuantityId.RARE_STRATEGIES]
+        < 0.85 * exact[0].score[QuantityId.RARE_STRATEGIES]
     )
 
 
@@ -135,21 +135,21 @@ def test_no_loss_is_measured_in_tolerances_as_zero_and_a_tolerated_one_as_one():
     stream = Stream(HEALTHY, 2, 60, 8, 32, 1)
     tables = list(stream.rounds())[1].tables
     model, rare = next(stream.models()), guarded.rare_at_baseline(tables)
-    told = truth(model, stream.world, stream.probe, rare, 4)
+    exact = truth(model, stream.world, stream.probe, rare, 4)
     quantities = list(guarded.quantities(tables, RULE))
-    unchanged = losses(told, told, quantities)
+    unchanged = losses(exact, exact, quantities)
     slack = unchanged.pop(
         QuantityId.OVERCONFIDENCE
     )  # an under-confident model may become calibrated
     assert set(unchanged.values()) == {0.0} and slack < 0
     worse = dataclasses.replace(
-        told,
+        exact,
         score={
             n: (0.9 if "diversity" in n else 1) * x - 0.01 * (n == QuantityId.ACCURACY)
-            for n, x in told.score.items()
+            for n, x in exact.score.items()
         },
     )
-    lost = losses(told, worse, quantities)
+    lost = losses(exact, worse, quantities)
     assert (
         lost[QuantityId.ACCURACY] == pytest.approx(1)
         and lost[QuantityId.DIVERSITY] == pytest.approx(1)
@@ -210,10 +210,7 @@ def in_the_products_order(tables):
 
 @pytest.mark.parametrize("name", ["shortcut, fast", "sharpen, fast"])
 def test_views_and_tables_give_the_same_evidence(name):
-    """What a run of the product would weigh, from rows of samples.
-
-    Against what the bench weighs, from numbers.
-    """
+    """What a run weighs, from rows of samples, is what the bench weighs, from numbers."""
     stream = Stream(REGIMES[name], 4, 40, 8, 32, 8)
     watcher, reference, history = Watcher(RULE), None, []
     for a_round in stream.rounds():

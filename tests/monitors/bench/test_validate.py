@@ -118,7 +118,7 @@ def test_the_rule_on_its_boundary_has_lost_something_of_everything():
         assert boundary.all_quantities("120x8", 0, tier).alarm == 0
 
 
-def test_a_run_tells_when_it_collapsed_when_it_was_seen_and_by_what():
+def test_a_run_reports_when_it_collapsed_when_it_was_seen_and_by_what():
     found = run("shortcut, fast", 0, "120x8", RULE)
     assert (
         found.onset <= found.violated_watch <= found.event
@@ -135,16 +135,16 @@ def test_other_rules_measure_what_they_say():
     tables = next(Stream(HEALTHY, 1, 40, 8, 32, 1).rounds()).tables
     from ouroloop.monitors.decision import modes
 
-    told, same = (
+    exact, same = (
         ablations.measured(tables.main[0], tables.tail_P),
         modes.symptoms_of(tables.main[0]),
     )
-    assert told["pass@1"] == pytest.approx(np.array(list(same.accuracy.values())))
-    assert told["distinct-correct pairs"] == pytest.approx(np.array(list(same.diversity.values())))
-    assert told["Gini-Simpson"] == pytest.approx(np.array(list(same.spread.values())))
-    assert ablations.worse(told, told, "entropy") == 1.0
+    assert exact["pass@1"] == pytest.approx(np.array(list(same.accuracy.values())))
+    assert exact["distinct-correct pairs"] == pytest.approx(np.array(list(same.diversity.values())))
+    assert exact["Gini-Simpson"] == pytest.approx(np.array(list(same.spread.values())))
+    assert ablations.worse(exact, exact, "entropy") == 1.0
     assert (
-        ablations.worse({"entropy": told["entropy"] - np.linspace(0.1, 0.2, 40)}, told, "entropy")
+        ablations.worse({"entropy": exact["entropy"] - np.linspace(0.1, 0.2, 40)}, exact, "entropy")
         < 1e-9
     )
 

@@ -326,7 +326,7 @@ def test_a_starving_filter_reinjects():
     assert decision.action == "reinject" and "below 0.02 kept per sample" in decision.reasons[0]
 
 
-def test_too_few_samples_to_train_on_reinject_where_the_yield_alone_does_not_tell():
+def test_too_few_samples_to_train_on_reinject_where_the_yield_alone_does_not_show_it():
     first, second = rounds()
     few = dataclasses.replace(second, pool=pool(np.random.default_rng(0), 20, 4, kept=0.1))
     kept = int(few.pool.kept.sum())

@@ -1,7 +1,4 @@
-"""The e-processes: their promise held by enumeration and simulation.
-
-Their parts by other ways of computing them.
-"""
+"""The e-processes: their promise by enumeration and simulation, their parts computed otherwise."""
 
 import itertools
 import math
@@ -287,7 +284,7 @@ def boundary_run(
 ):
     """Whether a run alarms in which every stream sits exactly on its tolerance.
 
-    With a baseline that is a sample itself.
+    The baseline is a sample itself.
     """
     truth_SP = np.clip(rng.beta(2, 2, (num_streams, num_problems)), 0.02, 0.98)
     if correlated:

@@ -1,7 +1,4 @@
-"""The order of rows changes no verdict, copies are named.
-
-And samples that lose their verdict are seen.
-"""
+"""The order of rows changes no verdict; copies and samples that lose their verdict are seen."""
 
 import dataclasses
 import itertools
@@ -49,7 +46,7 @@ def test_no_order_of_the_rows_changes_anything_of_a_decision():
 def test_rows_filed_rejected_first_leave_an_unchanged_model_alone(seed, monkeypatch):
     """Rare strategies are picked on the baseline's first half and measured on its second.
 
-    Which then holds all the right samples.
+    The second half then holds all the right samples.
     """
     sizes = {0: 64, 1: 16}
     first, second = (
@@ -80,7 +77,7 @@ def test_a_permutation_keeps_problems_together_and_depends_on_content_alone():
 def test_every_order_of_a_problems_samples_is_as_likely_as_any_other():
     """Two right of four, beside other problems that differ.
 
-    All six places come up evenly (6,000 panels, chi-square 5 df, p = 1e-4).
+    All six places occur equally often (6,000 probe sets, chi-square 5 df, p = 1e-4).
     """
     rng, seen = np.random.default_rng(0), Counter()
     problem_N = np.repeat(np.arange(11), [4] + [12] * 10)
@@ -171,10 +168,7 @@ def test_one_answer_copied_for_every_problem_is_named():
 
 
 def test_equal_samples_that_came_up_by_themselves_are_not_called_copies():
-    """Of a model that gives one of few texts.
-
-    With neither log-probabilities nor lengths to tell samples apart.
-    """
+    """Samples of a model with few texts; nothing else distinguishes them."""
     for seed in range(20):
         rng = np.random.default_rng(seed)
         probe = samples(rng, 30, 8)

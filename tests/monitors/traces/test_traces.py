@@ -27,10 +27,10 @@ def write(path, rows):
     return path
 
 
-def rows_of(panel, *names):
+def rows_of(probe, *names):
     """Simulated samples as trace rows with these fields."""
-    column = {name: getattr(panel, name).tolist() for name in names}
-    return [{name: column[name][i] for name in names} for i in range(len(panel))]
+    column = {name: getattr(probe, name).tolist() for name in names}
+    return [{name: column[name][i] for name in names} for i in range(len(probe))]
 
 
 def a_round(seed, num_samples=8, fields=("problem", "text", "correct", "strategy"), **model):
@@ -119,11 +119,11 @@ def test_what_depends_on_a_missing_field_is_undefined_with_a_reason(tmp_path):
 
 
 def test_traces_give_the_same_readings_as_the_samples_they_were_written_from(tmp_path):
-    panel = samples(np.random.default_rng(0))
-    fields = [f for f in FIELDS if f in panel.__dataclass_fields__]
-    view = read(tmp_path, rows_of(panel, *fields)).views[0]
-    for name in panel.__dataclass_fields__:
-        assert list(getattr(view.probe, name)) == list(getattr(panel, name)), name
+    probe = samples(np.random.default_rng(0))
+    fields = [f for f in FIELDS if f in probe.__dataclass_fields__]
+    view = read(tmp_path, rows_of(probe, *fields)).views[0]
+    for name in probe.__dataclass_fields__:
+        assert list(getattr(view.probe, name)) == list(getattr(probe, name)), name
 
 
 def test_without_a_strategy_field_the_texts_name_it(tmp_path):
@@ -239,7 +239,7 @@ def test_the_same_file_twice_is_refused_also_under_another_name(tmp_path):
         read(tmp_path, [ROW], [ROW])
 
 
-def test_rounds_in_the_wrong_order_are_refused_unless_told_otherwise(tmp_path):
+def test_rounds_in_the_wrong_order_are_refused_unless_asked_otherwise(tmp_path):
     paths = [
         write(tmp_path / f"round{i}.jsonl", [{**ROW, "problem": f"p{i}"}]) for i in (0, 1, 10, 2)
     ]
@@ -306,7 +306,7 @@ def test_a_few_samples_at_the_baseline_are_said(tmp_path):
 def test_the_names_of_the_package_are_there_without_importing_all_of_it():
     assert all(getattr(monitors, name) is not None for name in monitors.__all__)
     with pytest.raises(AttributeError, match=r"it has .*DecisionRule"):
-        monitors.panels  # noqa: B018
+        monitors.probes  # noqa: B018
 
 
 def example(number):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from scipy.stats import binomtest
-from simulated_panel import canaries, samples
+from simulated_panel import audit_items, samples
 from statsmodels.stats.proportion import proportion_confint
 
 from ouroloop.monitors.base import AuditItems, RoundView
@@ -14,7 +14,7 @@ def read(planted):
 
 
 def test_rates_and_exact_intervals_are_those_of_scipy_and_statsmodels():
-    planted = canaries(np.random.default_rng(1))
+    planted = audit_items(np.random.default_rng(1))
     judged = np.isfinite(planted.accepted)
     readings = read(planted)
     for name, right in (
