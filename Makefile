@@ -30,13 +30,11 @@ test: setup ## every test that this machine can run: the fast ones first, then t
 test-fast: setup ## only the fast tests
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow" $(PARALLEL)
 
-# tools/form.py --check joins these as soon as every room is within its limits; until then it would
-# only hide what the others find.
-check: setup ## lint, format and types
+check: setup ## lint, format, types, and the form of the code
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy -p ouroloop -p runs.experiments
-#	@$(BIN)/python tools/form.py --check
+	@$(BIN)/python tools/form.py --check
 
 doctor: setup ## what is installed, what would break, and how to repair it
 	@$(BIN)/ouroloop doctor
