@@ -285,16 +285,17 @@ def test_mlflow_gets_the_place_the_experiment_and_as_many_rows_as_asked(tmp_path
     import fake_run
     import mlflow
 
-    from ouroloop.loop.trackers.mlflow import MlflowTracker
+    from ouroloop.loop.trackers.registry import trackers_of
 
     before = mlflow.get_tracking_uri()
     uri = f"sqlite:///{tmp_path / 'elsewhere.db'}"
-    asked = {"tracking": {"uri": uri, "experiment": "mine", "table_rows": 5}}
+    asked = {"tracking": {"mlflow": True, "uri": uri, "experiment": "mine", "table_rows": 5}}
     path = fake_run.make_run(tmp_path, "tracked", rounds=1)
     raw = json.loads((path / "recipe.json").read_text())
     (path / "recipe.json").write_text(json.dumps({**raw, **asked}))
     try:
-        MlflowTracker().sync(path)
+        for _, make in trackers_of(asked["tracking"]):
+            make().sync(path)
         found = mlflow.MlflowClient(uri).get_experiment_by_name("mine")
         assert found is not None and mlflow.MlflowClient(uri).search_runs([found.experiment_id])
     finally:

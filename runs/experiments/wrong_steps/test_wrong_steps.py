@@ -20,7 +20,7 @@ from runs.experiments.wrong_steps import findings, measure, real, study
 from runs.experiments.wrong_steps.figure import draw
 
 STUDY = study.EXPERIMENT.study
-DATA = Path(os.environ.get("OUROLOOP_DATA", Path(__file__).parents[2] / "../shared/data"))
+DATA = Path(os.environ.get("OUROLOOP_DATA", Path(__file__).parents[3] / "../shared/data"))
 
 
 def test_the_arms_differ_in_their_gates_alone_and_train_on_equally_many():
