@@ -367,6 +367,7 @@ def test_text_shows_each_fix_under_its_finding(
     assert lines[-1].endswith("1 would break")
 
 
+@pytest.mark.slow
 def test_the_environment_that_runs_these_tests_is_sound_and_read_without_heavy_imports() -> None:
     code = (
         "import sys; from ouroloop.loop import doctor; code = doctor.main();"

@@ -146,6 +146,7 @@ def test_no_reader_raises_on_any_text_of_the_corpus(name):
     assert failures(READERS[name], every_text()) == []
 
 
+@pytest.mark.slow
 def test_every_text_that_enters_the_records_can_be_encoded():
     for text in every_text():
         Completion("", (), (), (), text, "stop", "").text.encode()

@@ -231,6 +231,7 @@ def test_importing_the_rooms_loads_nothing_heavy() -> None:
     assert heavy_after("import ouroloop.loop, ouroloop.monitors, ouroloop.evals") == set()
 
 
+@pytest.mark.slow
 def test_importing_every_monitor_loads_nothing_heavy() -> None:
     paths = sorted(path.relative_to(ROOT) for path in (ROOT / "monitors").rglob("*.py"))
     names = [".".join(("ouroloop", *path.with_suffix("").parts)) for path in paths]

@@ -219,6 +219,7 @@ def test_closing_twice_and_closing_before_loading_is_fine(tmp_path: Path) -> Non
     asyncio.run(story())
 
 
+@pytest.mark.slow
 def test_the_child_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     checkpoint = write_fake_checkpoint(tmp_path / "first")
     program = f"""

@@ -27,6 +27,7 @@ def test_a_known_case_is_graded_as_before(case: dict) -> None:
         assert got.answer == case["answer"]
 
 
+@pytest.mark.slow
 @given(st.integers(-(10**30), 10**30))
 def test_an_integer_is_read_back_however_it_is_written(number: int) -> None:
     for written in (
@@ -110,6 +111,7 @@ def test_the_grader_agrees_with_the_labels_of_real_models_solutions() -> None:
     ], "list and explain each one"
 
 
+@pytest.mark.slow
 @needs_gsm8k
 def test_the_verdict_does_not_depend_on_how_a_real_answer_is_marked() -> None:
     for row in rows("model_solutions_first_660.jsonl"):

@@ -131,6 +131,7 @@ def test_words_and_unfinished_sums_are_not_left_to_math_verify(symbolic: Sandbox
     assert grade("82", "answer 47+35", symbolic=symbolic).correct is False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "hostile",
     [
@@ -152,6 +153,7 @@ def test_a_hostile_expression_is_wrong_in_time_and_the_parent_lives(
     assert grade("x^2+1", "The answer is 1 + x^2", symbolic=symbolic).correct is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slow", [r"\binom{99999999}{9999999}+x", "(x+1)^{999}-(x+2)^{998}"])
 def test_what_no_pattern_foresees_ends_with_its_worker(slow: str) -> None:
     pytest.importorskip("math_verify", reason="needs the extra `verify`")

@@ -129,6 +129,7 @@ def test_real_solutions_are_read_and_found_right_but_for_their_own_slips() -> No
     assert len(wrong) <= 0.01 * len(data)
 
 
+@pytest.mark.slow
 @needs_gsm8k
 def test_nine_in_ten_annotated_calculations_are_found_in_the_plain_prose_too() -> None:
     found = total = 0

@@ -59,6 +59,7 @@ def test_nothing_follows_the_failure_in_the_log_and_its_reason_is_kept(path, mon
     )
 
 
+@pytest.mark.slow
 def test_a_failed_run_that_is_resumed_to_its_end_is_finished_without_a_reason(path, monkeypatch):
     with pytest.raises(EngineError):
         resume(path, failing_engine(), monkeypatch)

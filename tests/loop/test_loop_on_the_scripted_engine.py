@@ -78,6 +78,7 @@ def test_training_sees_the_engines_own_token_ids_and_no_held_out_question(tmp_pa
         )
 
 
+@pytest.mark.slow
 def test_a_wrong_draft_is_criticised_and_revised(tmp_path):
     _, path = carry(tmp_path, Model(lambda n: 0.3), recipe(rounds=1))
     chains = [
@@ -107,6 +108,7 @@ def test_a_critique_of_several_lines_gets_its_probability_from_its_last_line(tmp
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["draft", "critique0", "revise0"])
 def test_a_prompt_that_does_not_fit_costs_its_sample_and_not_the_run(tmp_path, stage):
     model = Model(lambda n: 0.3)
@@ -125,6 +127,7 @@ def test_a_prompt_that_does_not_fit_costs_its_sample_and_not_the_run(tmp_path, s
     assert any(not v["text"] for v in verdicts) == (stage == "draft")
 
 
+@pytest.mark.slow
 def test_the_probe_asks_the_same_in_every_round_with_fresh_draws_and_larger_baselines(tmp_path):
     _, path = carry(tmp_path, Model(), recipe())
     probed = [Counter((r["problem"], r["kind"]) for r in rows(path, n, "probe")) for n in range(4)]
@@ -204,6 +207,7 @@ def test_nothing_that_passes_halts_with_a_plain_sentence(tmp_path):
     assert read_json(path / "rounds/001/train.json")["status"] == "skipped"
 
 
+@pytest.mark.slow
 def test_a_loop_without_gold_answers_keeps_what_the_critic_approves(tmp_path):
     settings = recipe(
         rounds=1,
@@ -219,6 +223,7 @@ def test_a_loop_without_gold_answers_keeps_what_the_critic_approves(tmp_path):
 SLOW = pytest.mark.slow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "policy",
     [
@@ -249,6 +254,7 @@ STARTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("init", "starts"), STARTS)
 def test_init_says_what_training_starts_from(tmp_path, init, starts):
     seen = []
@@ -341,6 +347,7 @@ def test_two_processes_cannot_hold_one_run(tmp_path):
     Store.open(path).close()
 
 
+@pytest.mark.slow
 def test_teachers_draft_beside_the_student(tmp_path):
     settings = recipe(rounds=1, teachers=["arithmetic/teacher"])
     model = Model()

@@ -62,6 +62,7 @@ def printed(capsys, *arguments):
     return code, captured.out, captured.err
 
 
+@pytest.mark.slow
 def test_a_healthy_loop_is_let_alone(capsys, healthy):
     code, out, _ = printed(capsys, *healthy)
     assert code == 0
@@ -86,6 +87,7 @@ def test_a_collapse_is_a_halt_with_numbers_and_exit_code_3(capsys, collapsing):
     )
 
 
+@pytest.mark.slow
 def test_what_could_not_be_measured_is_said_with_its_reason(capsys, healthy):
     out = printed(capsys, *healthy)[1]
     assert "missing: logprobs or nll in all 3,840 lines (trace entropy is not measured)" in out
@@ -94,6 +96,7 @@ def test_what_could_not_be_measured_is_said_with_its_reason(capsys, healthy):
     assert "| entropy" not in out and "| yield" not in out and "| DCP %" in out
 
 
+@pytest.mark.slow
 def test_json_is_for_scripts(capsys, collapsing):
     code, out, _ = printed(capsys, *collapsing, "--json", "--plan-rounds", "8")
     report = json.loads(out)
@@ -162,6 +165,7 @@ def test_a_round_in_which_the_filter_kept_nothing_is_a_halt(capsys, tmp_path):
     assert code == 3 and "nothing passes: 0 of 320 samples kept" in out
 
 
+@pytest.mark.slow
 def test_it_starts_without_any_heavy_library(healthy):
     code = (
         "import sys; from ouroloop.loop.__main__ import main; code = main(['monitor',"
@@ -192,6 +196,7 @@ def test_a_second_baseline_sees_the_loss_of_what_the_first_round_gained(capsys, 
     assert code == 2 and "beginning with 0" in error
 
 
+@pytest.mark.slow
 def test_readings_are_of_as_many_samples_in_the_baseline_as_in_other_rounds(capsys, tmp_path):
     files = [trace_file(tmp_path / f"r{i}.jsonl", i, n) for i, n in enumerate((64, 4))]
     few = [trace_file(tmp_path / f"few{i}.jsonl", i, 4) for i in range(2)]

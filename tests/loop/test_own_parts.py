@@ -63,6 +63,7 @@ def free_text(tmp_path, **changes):
     return resolve(raw, base=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_task_without_numbers_is_one_file(tmp_path):
     model = SimpleNamespace(engine=ScriptedEngine(write_letters))
     decision, path = carry(tmp_path / "runs", model, free_text(tmp_path))
@@ -278,6 +279,7 @@ def test_an_engine_of_ones_own_answers(tmp_path):
     assert made.answer(None) == "abc"
 
 
+@pytest.mark.slow
 def test_an_objective_of_ones_own_gets_the_rounds_tables(tmp_path):
     objective = {"use": "parts.py:Pairs", "options": {"beta": 5}}
     settings = own(tmp_path, objective=objective)

@@ -76,6 +76,7 @@ def test_every_draft_is_sampled_as_pinned_and_critics_and_revisers_at_their_own_
     assert {(s.top_p, s.top_k, s.repetition_penalty) for s in asked["probe"]} == {(1.0, 0, 1.0)}
 
 
+@pytest.mark.slow
 def test_another_seed_draws_other_problems_and_the_same_seed_the_same(tmp_path, sampled):
     def drawn(folder, settings):
         _, path = carry(tmp_path / folder, Model(), settings)
@@ -267,6 +268,7 @@ def test_error_rates_and_the_share_of_a_tolerance_decide_when_there_is_an_alarm(
     assert tuple(rule.decide(now, baseline).action for rule in rules) == actions
 
 
+@pytest.mark.slow
 def test_baseline_rounds_are_probed_with_more_samples(tmp_path):
     settings = recipe(rounds=2, monitors={"baselines": [0, 2]})
     _, path = carry(tmp_path, Model(), settings)

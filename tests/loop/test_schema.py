@@ -171,6 +171,7 @@ def plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str)) if value is not UNKNOWN else UNKNOWN
 
 
+@pytest.mark.slow
 def test_every_key_is_used_in_a_recipe_or_a_test_with_another_value_than_its_default():
     used = defaultdict(list)
     for path in RECIPES:

@@ -41,6 +41,7 @@ def says(word):
     return model
 
 
+@pytest.mark.slow
 def test_the_same_real_texts_are_scored_in_every_round_and_reach_the_monitors(tmp_path):
     model, settings = Model(), recipe(rounds=2)
     model.engine.surprise = lambda prompt, text: (-0.1 - model.round, 0.5 + model.round)
@@ -78,6 +79,7 @@ def test_held_out_demonstrations_are_never_trained_on_in_any_wording(tmp_path):
     assert not [q for q in asked if tuple(sorted(re.findall(r"\d+", q))) in numbers]
 
 
+@pytest.mark.slow
 def test_a_text_that_does_not_fit_costs_itself(tmp_path):
     model, settings = Model(), recipe(rounds=1)
 
@@ -94,6 +96,7 @@ def test_a_text_that_does_not_fit_costs_itself(tmp_path):
     assert (np.isnan(view.texts.nll) == lost).all() and (np.isnan(view.texts.entropy) == lost).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("texts", "audit_items"),
     [
@@ -117,6 +120,7 @@ def test_what_is_switched_off_is_not_there_and_leaves_the_reserve_alone(
     )
 
 
+@pytest.mark.slow
 def test_filters_that_know_the_answer_and_the_steps_accept_every_right_item_and_no_wrong_one(
     tmp_path,
 ):
@@ -137,6 +141,7 @@ def test_filters_that_know_the_answer_and_the_steps_accept_every_right_item_and_
         assert all(i["reasons"] == ["steps"] for i in items if i["kind"] == "wrong_step")
 
 
+@pytest.mark.slow
 def test_a_filter_that_does_not_claim_to_see_steps_is_not_tried_on_them(tmp_path):
     _, path = carry(tmp_path, Model(), recipe(rounds=1, filters={"steps": False}))
     assert Counter(i["kind"] for i in rows(path, 1, "audit")) == {
@@ -190,6 +195,7 @@ def test_the_critic_is_asked_under_the_weights_that_sample_the_round_with_the_sa
     assert by_round[0] == by_round[1] == by_round[2] == by_round[3]
 
 
+@pytest.mark.slow
 def test_an_item_without_room_for_a_critique_has_no_verdict(tmp_path):
     model, settings = Model(), recipe(rounds=1, filters=CRITIC)
     plain = model.answer
@@ -206,6 +212,7 @@ def test_an_item_without_room_for_a_critique_has_no_verdict(tmp_path):
     assert (np.isnan(view.audit.accepted) == (kinds == "wrong_answer")).all()
 
 
+@pytest.mark.slow
 def test_an_unfinished_critique_is_no_approval(tmp_path):
     model = Model()
     plain = model.answer
@@ -216,6 +223,7 @@ def test_an_unfinished_critique_is_no_approval(tmp_path):
     assert {i["accepted"] for i in rows(path, 1, "audit")} == {0.0}
 
 
+@pytest.mark.slow
 def test_the_pool_says_what_the_gates_knew_of_each_sample(tmp_path):
     settings = recipe(rounds=1, refine={"revisions": 0}, filters=CRITIC)
     _, path = carry(tmp_path, Model(lambda n: 0.5), settings)
@@ -230,6 +238,7 @@ def test_the_pool_says_what_the_gates_knew_of_each_sample(tmp_path):
     } == set(view.pool.slice)
 
 
+@pytest.mark.slow
 def test_a_committed_round_of_an_earlier_version_is_left_as_it_is(tmp_path):
     settings = recipe(rounds=1)
     _, path = carry(tmp_path, Model(), settings)

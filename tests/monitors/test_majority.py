@@ -53,6 +53,7 @@ def test_both_estimators_equal_the_mean_over_all_subsets(answers: list[str | Non
     assert found == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(ANSWERS), min_size=4, max_size=12), st.randoms())
 def test_the_order_of_the_rows_does_not_matter(rows: list[str | None], random: object) -> None:
     mixed = list(rows)

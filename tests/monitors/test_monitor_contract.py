@@ -319,6 +319,7 @@ def test_a_round_of_200_x_16_is_read_within_a_second_and_time_grows_with_the_row
     assert large < 25 * small
 
 
+@pytest.mark.slow
 def test_a_strategy_per_sample_costs_no_more_than_a_few():
     rng = np.random.default_rng(0)
     probe = samples(rng, 200, 16)

@@ -46,6 +46,7 @@ def test_smooth_ece_is_one_for_a_liar_zero_for_an_oracle_and_undefined_without_r
     assert np.isnan(r.smooth_ece(np.array([]), np.array([])))
 
 
+@pytest.mark.slow
 def test_debiased_error_is_unbiased_in_its_square_where_the_plain_one_is_not():
     rng = np.random.default_rng(1)
     signed, plain = [], []

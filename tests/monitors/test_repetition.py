@@ -83,6 +83,7 @@ def read(probe):
     return {r.name: r for r in Repetition(num_samples=16).measure(RoundView(0, probe), None)}
 
 
+@pytest.mark.slow
 def test_length_and_number_of_texts_alone_move_neither_compression_nor_distinct_ngrams():
     rng = np.random.default_rng(2)
     short, long, many = (

@@ -35,6 +35,7 @@ def probe(rows):
     )
 
 
+@pytest.mark.slow
 def test_overconfidence_equals_the_mean_over_all_ways_to_split():
     answers = ["7", "7", "7", "3", "3", None]
     rows = probe([("p", a, float(a == "7"), "s") for a in answers])

@@ -180,6 +180,7 @@ def test_the_verifiers_gain_is_that_of_the_kept_over_the_raw_and_its_interval_ho
     assert np.isnan(accuracy_gain(unknown).value)
 
 
+@pytest.mark.slow
 def test_time_grows_with_the_rows_not_with_rows_times_strategies():
     num = 60_000
     names = np.array([f"s{i // 12}" for i in range(num)], dtype=object)

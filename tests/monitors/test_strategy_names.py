@@ -90,6 +90,7 @@ def test_the_same_text_has_the_same_name_and_names_are_the_keys():
         assert canonicaliser("q", "1+1=2") == canonicaliser("another question", "1+1=2")
 
 
+@pytest.mark.slow
 def test_most_published_solutions_have_calculations_and_every_annotated_one_is_found():
     path = DATA / "gsm8k" / "train_first_1000.jsonl"
     if not path.exists():

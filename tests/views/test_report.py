@@ -108,6 +108,7 @@ def test_the_account_tells_the_guarded_from_the_unguarded_arm(arms: tuple[Path, 
     assert "7 rounds of training" in guarded and "intervals do not overlap" in guarded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", [0, 1])
 def test_the_page_of_a_failed_run_says_why(tmp_path: Path, rounds: int) -> None:
     path = fake_run.make_failed_run(tmp_path, rounds=rounds)

@@ -84,6 +84,7 @@ def test_a_run_that_fell_is_asked_again_and_its_rows_hold_the_new_measurements(
     assert len(model.engine.requests) == drawn, "what is there is not drawn again"
 
 
+@pytest.mark.slow
 def test_a_guarded_run_is_not_asked(tmp_path):
     from scripted_world import Model, carry, recipe
 

@@ -112,6 +112,7 @@ def test_a_skill_has_its_answer_for_a_trace_under_every_system_prompt(family):
     } == {f"answer {ITEMS[family].answer}"}
 
 
+@pytest.mark.slow
 def test_what_the_teacher_is_taught_is_none_of_what_students_practise_or_are_asked():
     lessons = systems.lessons()
     asked_of = {

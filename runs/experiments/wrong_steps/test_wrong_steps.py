@@ -109,6 +109,7 @@ def test_shares_are_of_right_answers_and_each_gates_catch_of_those_by_wrong_step
     assert before.keys() == found.keys() and math.isnan(before["pool_wrong"])
 
 
+@pytest.mark.slow
 def test_a_real_run_has_these_rows(tmp_path):
     from scripted_world import Model, carry, recipe
 

@@ -108,6 +108,7 @@ def test_a_boundary_run_alarms_when_twice_the_tolerance_is_lost(monkeypatch):
         )
 
 
+@pytest.mark.slow
 def test_the_rule_on_its_boundary_has_lost_something_of_everything():
     stream = Stream(HEALTHY, 0, 120, 8, 32, 1)
     tables = list(stream.rounds())[1].tables
@@ -118,6 +119,7 @@ def test_the_rule_on_its_boundary_has_lost_something_of_everything():
         assert boundary.all_quantities("120x8", 0, tier).alarm == 0
 
 
+@pytest.mark.slow
 def test_a_run_reports_when_it_collapsed_when_it_was_seen_and_by_what():
     found = run("shortcut, fast", 0, "120x8", RULE)
     assert (

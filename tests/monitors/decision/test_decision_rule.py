@@ -67,6 +67,7 @@ def test_impossible_settings_are_refused():
         DecisionRule("main", alpha=0)
 
 
+@pytest.mark.slow
 def test_round_0_continues():
     first, _ = rounds()
     decision = decide(first, None)
@@ -86,6 +87,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.slow
 def test_an_unchanged_model_continues_and_says_what_lies_nearest_to_its_limit():
     first, second = rounds()
     decision = decide(second, first)
@@ -104,11 +106,13 @@ def test_an_unchanged_model_continues_and_says_what_lies_nearest_to_its_limit():
     )
 
 
+@pytest.mark.slow
 def test_a_better_model_continues_although_it_is_less_diverse_among_all():
     first, second = rounds(accuracy=0.85)
     assert decide(second, first).action == "continue"
 
 
+@pytest.mark.slow
 def test_silent_loss_of_strategies_rolls_back_as_sharpening_with_numbers_in_the_reasons():
     first, second = rounds(accuracy=0.6, shares=(0.97, 0.01, 0.01, 0.01))
     decision = decide(second, first)
@@ -127,6 +131,7 @@ def test_silent_loss_of_strategies_rolls_back_as_sharpening_with_numbers_in_the_
     assert not any("pass@1 0." in r for r in decision.reasons)
 
 
+@pytest.mark.slow
 def test_drift_rolls_back_as_drift():
     first, second = rounds(accuracy=0.3)
     decision = decide(second, first)
@@ -134,6 +139,7 @@ def test_drift_rolls_back_as_drift():
     assert any("pass@1 0." in r and "tolerated -0.010" in r for r in decision.reasons)
 
 
+@pytest.mark.slow
 def test_one_answer_to_everything_is_a_shortcut():
     first, second = rounds()
     stuck = (second.probe.family == "main") & (
@@ -148,6 +154,7 @@ def test_one_answer_to_everything_is_a_shortcut():
     assert (decision.action, decision.mode) == ("rollback", FailureMode.SHORTCUT)
 
 
+@pytest.mark.slow
 def test_loss_in_the_tail_alone_is_tail_narrowing():
     first, second = rounds()
     tail = (second.probe.family == "main") & (second.probe.slice == "tail")
@@ -187,6 +194,7 @@ def test_a_loss_within_the_tolerance_but_beyond_a_quarter_of_it_reinjects():
     )
 
 
+@pytest.mark.slow
 def test_a_slow_loss_that_no_round_shows_alone_is_seen_over_rounds():
     first, history = a_round(0, 0, num_samples=32), []
     for number in range(1, 6):
@@ -196,6 +204,7 @@ def test_a_slow_loss_that_no_round_shows_alone_is_seen_over_rounds():
     assert "rollback" in [d.action for d in history]
 
 
+@pytest.mark.slow
 def test_after_an_action_that_was_carried_out_the_evidence_begins_anew_and_a_recovery_is_shown():
     first = a_round(0, 0, num_samples=32)
     bad = a_round(1, 1, shares=(0.97, 0.01, 0.01, 0.01))
@@ -235,6 +244,7 @@ def test_a_fall_from_a_later_height_is_seen_when_that_round_was_to_be_a_baseline
     assert decision.evidence[Tier.HALT].driver.baseline == 1
 
 
+@pytest.mark.slow
 def test_an_action_that_was_only_recorded_changes_nothing():
     first = a_round(0, 0, num_samples=32)
     history = []
@@ -250,6 +260,7 @@ def test_an_action_that_was_only_recorded_changes_nothing():
     assert last_e > first_e + 5
 
 
+@pytest.mark.slow
 def test_growing_over_confidence_is_seen():
     first, second = (
         a_round(i, i, n, accuracy=0.5, spread=0.5, confusion=c)
@@ -279,6 +290,7 @@ def test_an_under_confident_start_may_become_calibrated():
     assert guard.change == pytest.approx(guard.after) and "counts from 0" in guard.note
 
 
+@pytest.mark.slow
 def test_used_up_rollbacks_halt_and_the_reason_counts_them():
     first, second = rounds(accuracy=0.3)
     assert (
@@ -326,6 +338,7 @@ def test_a_starving_filter_reinjects():
     assert decision.action == "reinject" and "below 0.02 kept per sample" in decision.reasons[0]
 
 
+@pytest.mark.slow
 def test_too_few_samples_to_train_on_reinject_where_the_yield_alone_does_not_show_it():
     first, second = rounds()
     few = dataclasses.replace(second, pool=pool(np.random.default_rng(0), 20, 4, kept=0.1))
@@ -536,6 +549,7 @@ def healthy_run(seed, num_rounds=6):
     return [d.action for d in history]
 
 
+@pytest.mark.slow
 def test_a_few_healthy_runs_are_left_alone():
     assert sum(any(a != "continue" for a in healthy_run(seed)) for seed in range(8)) <= 2
 

@@ -74,6 +74,7 @@ def test_a_permutation_keeps_problems_together_and_depends_on_content_alone():
     assert permuted(np.zeros(0, int), np.zeros(0)).shape == (0,)
 
 
+@pytest.mark.slow
 def test_every_order_of_a_problems_samples_is_as_likely_as_any_other():
     """Two right of four, beside other problems that differ.
 

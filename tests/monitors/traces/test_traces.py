@@ -253,6 +253,7 @@ def test_rounds_in_the_wrong_order_are_refused_unless_asked_otherwise(tmp_path):
         read(tmp_path, [{**ROW, "round": 4}], [{**ROW, "round": 3}])
 
 
+@pytest.mark.slow
 def test_only_shared_problems_are_compared_and_said_so():
     reader = TraceReader()
     rounds = [a_round(0, 32, num_problems=60), a_round(1, num_problems=90)[: 8 * 70]]
