@@ -14,6 +14,7 @@ last; to a committed round no file is ever added.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, cast, overload
@@ -48,19 +49,19 @@ JOURNAL = "samples.jsonl"
 CHECKPOINT = "checkpoint"
 
 
-class Item(Generic[T]):
+class Item(ABC, Generic[T]):
     """A file of a round as an attribute of type T."""
 
     def __init__(self, file: str) -> None:
         self.file = file
 
+    @abstractmethod
     def load(self, path: Path) -> T:
         """What the file holds, or what its absence means."""
-        raise NotImplementedError
 
+    @abstractmethod
     def save(self, path: Path, value: T) -> None:
         """Write the file atomically."""
-        raise NotImplementedError
 
     @overload
     def __get__(self, round: None, owner: type[Round]) -> Self: ...
