@@ -11,7 +11,8 @@ from ouroloop.evals.errors import DataError
 from ouroloop.evals.questions import normalised
 from ouroloop.evals.reasoning_gym_task import SEEDS, ReasoningGymTask
 
-pytestmark = pytest.mark.slow  # the library takes seconds to import, here and in the worker
+# The library takes seconds to import, here and in the worker.
+pytestmark = pytest.mark.slow
 SETS = {
     "chain_sum": {"min_digits": 1, "max_digits": 2, "max_terms": 3},
     "gsm_symbolic": {},
