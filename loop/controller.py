@@ -83,7 +83,7 @@ class Campaign:
             self.decide(round)
             self.commit(round)
             # An unguarded arm writes decisions down and goes on: that is what it is for.
-            is_last = Action(round.decision.action) is Action.HALT
+            is_last = round.decision.action == Action.HALT
             if is_last and self.recipe.monitors.guard:
                 break
         return self.rounds[-1].decision

@@ -45,10 +45,6 @@ class Progress(Protocol):
         ...
 
 
-def silent(stage: str, done: int, total: int, note: str = "") -> None:
-    """A Progress that says nothing."""
-
-
 class LiveProgress:
     """A Progress for people: bars with counts and time left on a terminal.
 

@@ -53,10 +53,7 @@ REGIMES = {
 COLLAPSING = {name: r for name, r in REGIMES.items() if r.mode}
 STEADY = {name: r for name, r in REGIMES.items() if not r.mode}
 
-LETTERS = dict(zip("ABCD", FailureMode, strict=True))
-"""What result files that are older than the modes' names call them."""
-
 
 def mode_name(written: str) -> str:
     """A failure mode of a result file, for a table."""
-    return str(LETTERS.get(written, written)).replace("_", " ")
+    return written.replace("_", " ")
