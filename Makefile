@@ -6,10 +6,10 @@ PARALLEL := -n logical --maxprocesses 4 --dist worksteal
 # not share its memory.
 PAIRED := $(if $(shell command -v nvidia-smi),,-n logical --maxprocesses 2 --dist loadfile)
 
-.PHONY: help setup demo reproductions test test-fast check doctor clean clean-all
+.PHONY: help setup demo demo-real reproductions test test-fast check doctor clean clean-all
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make .venv ready
 	@tools/setup.sh
@@ -19,6 +19,13 @@ demo: setup ## seven guarded rounds of self-distillation on a small real model, 
 	@$(BIN)/ouroloop run unguarded --fresh
 	@$(BIN)/ouroloop report demo unguarded
 	@echo "Open the page above in a browser; \`$(BIN)/ouroloop ui\` shows the runs in MLflow."
+
+# Word problems written by people; see runs/recipes/demo_real.yaml.
+demo-real: export OUROLOOP_DATA ?= $(abspath ../shared/data)
+demo-real: setup ## the same story on SmolLM2, a real language model of 135 million parameters
+	@$(BIN)/ouroloop run demo_real --fresh || [ $$? -eq 3 ]
+	@$(BIN)/ouroloop report demo_real
+	@echo "Open the page above in a browser."
 
 reproductions: setup ## the published systems' headline results on the small world: hours; resumable, two runs at a time
 	@$(BIN)/ouroloop study $(sort $(dir $(wildcard runs/experiments/*/study.*))) --jobs 2

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ouroloop.loop.engines import seeded_sampling
 from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint
 from ouroloop.loop.errors import CheckpointError, EngineError
 from ouroloop.loop.records import Completion, Request, Scored
@@ -91,6 +92,8 @@ class VllmBackend:
         from vllm.platforms import current_platform
         from vllm.v1.engine.llm_engine import LLMEngine
 
+        if current_platform.is_cpu():
+            seeded_sampling.install()
         arguments = engine_arguments(self.config, checkpoint, on_cpu=current_platform.is_cpu())
         try:
             self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
