@@ -109,7 +109,7 @@ def _anchored(raw: dict[str, Any], base: Path) -> dict[str, Any]:
     for dotted in PATH_KEYS:
         _change(out, dotted, lambda value: _absolute(value, base))
     for dotted in DATA_KEYS:
-        _change(out, dotted, lambda value: _data(value, base))
+        _change(out, dotted, lambda value: data_path(value, base))
     for dotted in MODEL_KEYS:
         _change(out, dotted, lambda value: _located(value, base))
     for dotted in PART_KEYS:
@@ -145,7 +145,7 @@ def _absolute(value: Any, base: Path) -> Any:
     return str((base / expanded).resolve())
 
 
-def _data(value: Any, base: Path) -> Any:
+def data_path(value: Any, base: Path) -> Any:
     """A file or folder of problems, or the name of a data set on the hub, which is no path."""
     is_name = isinstance(value, str) and HUB_NAME.fullmatch(value) and not Path(value).suffix
     return value if is_name and not (base / value).exists() else _absolute(value, base)
