@@ -29,6 +29,13 @@ def check(setting: Setting, run_path: Path) -> list[Finding]:
 def problems(setting: Setting) -> Finding:
     """How many there are, and what comes with them."""
     there = setting.problems
+    num_main = sum(p.family == setting.probe_set.main for p in setting.probe_set.problems)
+    if num_main < 2:
+        what = (
+            f"{len(there):,} to train on, but {num_main} in the probe set: nothing can be compared."
+            " Hold out at least 2, better 100 (task.heldout_path, or more problems)."
+        )
+        return Finding(Level.ERROR, "problems", what)
     solved = sum(problem.solution is not None for problem in there)
     what = (
         f"{len(there):,} to train on ({solved:,} with a solution),"
