@@ -203,9 +203,12 @@ def test_a_wrong_column_is_one_sentence_and_exit_code_2(tmp_path, capsys):
 def test_a_data_sets_name_stays_a_name_and_a_files_path_becomes_absolute(tmp_path):
     def path_of(written):
         recipe = tmp_path / "r.yaml"
-        task = {"kind": "dataset", "path": written, "name": "main", "split": "test"}
-        recipe.write_text(yaml.safe_dump({"task": {**task, "heldout_split": "train"}}))
-        return load_recipe(recipe).task.path
+        raw = {"task": {"kind": "dataset", "name": "main", "split": "a", "heldout_split": "b"}}
+        raw["task"]["path"] = written
+        recipe.write_text(yaml.safe_dump(raw))
+        task = load_recipe(recipe).task
+        assert (task.name, task.split, task.heldout_split) == ("main", "a", "b")
+        return task.path
 
     assert path_of("openai/gsm8k") == "openai/gsm8k"
     assert path_of("sub/p.jsonl") == str(tmp_path / "sub/p.jsonl")
