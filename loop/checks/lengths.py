@@ -68,6 +68,7 @@ def _finding(setting: Setting) -> Finding:
     if recipe.refine.revisions:
         refined += drafted
     size = f"prompts of {median(tokens):.0f} tokens, the longest {longest} ({counter.how})"
+    # First the drafts: without them there is nothing to revise.
     cut = sum(num + drafted > room for num in tokens)
     if cut:
         level = Level.ERROR if cut == len(tokens) else Level.WARNING

@@ -136,11 +136,13 @@ def _are_solutions(rows: Sequence[Row], column: str) -> bool:
     texts = [str(row[column]) for row in rows if row.get(column) is not None]
     if not texts or worked_answer(texts[0]):
         return False
+    # The median: a few remarks among short answers do not make them solutions.
     return median(len(text.split()) for text in texts) > LONG_ANSWER
 
 
 def _grader(problems: Sequence[Problem], columns: Mapping[str, str]) -> str:
     """Who can read the answers."""
+    # Where most problems lack an answer, a filter on gold answers would throw most samples away.
     golds = [problem.answer for problem in problems if problem.answer is not None]
     if len(golds) < len(problems) / 2:
         return "none"
@@ -170,4 +172,5 @@ def _ending(solutions: Sequence[str]) -> str:
 
 def _long(tokens: Sequence[int]) -> int:
     """The length that nine of ten do not reach."""
+    # Twice the list: quantiles need at least two values.
     return round(quantiles([*tokens, *tokens], n=10)[-1]) if tokens else 0

@@ -57,6 +57,7 @@ def _line(text: str, comment: str = "") -> str:
 
 def _text(value: str) -> str:
     """A text as YAML: a JSON string is one."""
+    # Letters of other scripts stay readable in the file.
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -75,6 +76,7 @@ def _task(source: Source, survey: Survey, chat: bool) -> Iterator[str]:
         yield f"  {key}: {_text(value)}"
     if "heldout_split" not in source:
         yield "  # A fifth is held out. Held-out problems of their own: heldout_path."
+    # All columns are written out, also those that would be found: a reader sees what is used.
     columns = ", ".join(f"{name}: {_text(column)}" for name, column in survey.columns.items())
     yield f"  columns: {{{columns}}}"
     yield _line(f"  grader: {survey.grader}", GRADERS[survey.grader])
@@ -121,7 +123,7 @@ def _sampling(survey: Survey, settings: Settings) -> Iterator[str]:
         length = f"the data's long solutions have {survey.solution_tokens}"
     yield _line(f"  max_tokens: {settings.max_tokens}", length)
     yield ""
-    if settings.is_critical:
+    if not settings.is_graded:
         yield "# The model judges its own texts: there are no gold answers to judge them by."
         yield f"refine: {{critique: true, revisions: 1, max_critique_tokens: {CRITIQUE_TOKENS}}}"
     else:
