@@ -1,26 +1,27 @@
-"""Tasks from files: any JSONL of questions and answers, and GSM8K's format.
+"""Tasks from tables of questions: files in our own fields or GSM8K's, and any data set by columns.
 
 Knows nothing of the loop that trains on them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from ouroloop.evals.columns import Columns, read_table
 from ouroloop.evals.corrupt import corrupt
 from ouroloop.evals.errors import DataError
 from ouroloop.evals.graders import FinalAnswer
 from ouroloop.evals.problem_files import (
-    ReadRow,
     read_gsm8k,
-    read_problem,
     read_problems,
     text_digest,
 )
 from ouroloop.evals.questions import normalised
+from ouroloop.evals.sources import Source
 from ouroloop.evals.steps import check
 from ouroloop.evals.tasks import (
     WORKED_SOLUTIONS,
@@ -33,6 +34,8 @@ from ouroloop.evals.tasks import (
     StepCheck,
 )
 
+# A source -> its problems.
+ReadProblems = Callable[[str | Path | Source], list[Problem]]
 # Without a held-out file every fifth problem (by the hash of its question) is held out.
 HELDOUT_PART = 5
 # Every tenth training problem that has a solution (by hash again) goes to the reserve.
@@ -41,9 +44,10 @@ RESERVE_PART = 10
 
 @dataclass(frozen=True)
 class JsonlTask:
-    """Problems from one or two JSONL files.
+    """Problems from one or two tables: by default JSONL files in our own fields.
 
     Every line has a `question`, and optionally `answer`, `id`, `family`, `solution`, `slice`.
+    `read` reads another kind of table.
 
     Splits depend on each question's text alone, not on its place: adding problems moves none.
     `reserve` holds a tenth of the training problems that have solutions. Of two problems with the
@@ -52,12 +56,12 @@ class JsonlTask:
     texts count as free text, without numbers or steps.
     """
 
-    path: Path
-    heldout_path: Path | None = None
+    path: str | Path | Source
+    heldout_path: str | Path | Source | None = None
     name: str = "jsonl"
     prompts: Prompts | None = None
     grader: Grader = field(default_factory=FinalAnswer)
-    read_row: ReadRow = read_problem
+    read: ReadProblems = read_problems
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -95,12 +99,12 @@ class JsonlTask:
 
     @cached_property
     def _splits(self) -> dict[Split, list[Problem]]:
-        everything = read_problems(self.path, self.read_row)
+        everything = self.read(self.path)
         if self.heldout_path is None:
             heldout = [problem for problem in everything if _part(problem, "heldout", HELDOUT_PART)]
             remedy = "Add problems, or name a file of held-out problems (heldout_path)."
         else:
-            heldout = read_problems(self.heldout_path, self.read_row)
+            heldout = self.read(self.heldout_path)
             remedy = "The file of training problems must hold others than the held-out file."
         # Held-out problems win: what they ask is taken out of training, however it is spelt.
         held = {normalised(problem.question): problem.id for problem in heldout}
@@ -127,7 +131,9 @@ class JsonlTask:
         return {"train": train, "heldout": heldout, "reserve": reserve}
 
 
-def gsm8k_task(path: Path, heldout_path: Path | None = None, **settings: Any) -> JsonlTask:
+def gsm8k_task(
+    path: str | Path, heldout_path: str | Path | None = None, **settings: Any
+) -> JsonlTask:
     """A task from files in GSM8K's format.
 
     `question`, and an `answer` that is a worked solution ending in `#### N`.
@@ -135,7 +141,44 @@ def gsm8k_task(path: Path, heldout_path: Path | None = None, **settings: Any) ->
     A problem's `solution` is that text without its `<<48/2=24>>` annotations (no model is asked to
     write them) and with its `#### N` line.
     """
-    return JsonlTask(path, heldout_path, name="gsm8k", read_row=read_gsm8k, **settings)
+    read = partial(read_problems, read_row=read_gsm8k)
+    return JsonlTask(path, heldout_path, name="gsm8k", read=read, **settings)
+
+
+def dataset_task(
+    path: str,
+    heldout_path: Path | None = None,
+    *,
+    grader: Grader,
+    name: str | None = None,
+    split: str = "train",
+    heldout_split: str | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> JsonlTask:
+    """A task from any data set: a file, a folder of files, or a name of the Hugging Face hub.
+
+    Args:
+        path: The file, folder or name.
+        heldout_path: A file of held-out problems with the same columns.
+        grader: Reads final answers, also those of solutions that come without a column of answers.
+        name: The data set's configuration.
+        split: The split of training problems.
+        heldout_split: The split of held-out ones; None, and no `heldout_path`: a fifth is held out.
+        columns: What is read from which column: see `Columns`.
+    """
+    source = Source(str(path), name, split)
+    heldout: str | Path | Source | None = heldout_path
+    if heldout_split is not None:
+        heldout = Source(str(path), name, heldout_split)
+
+    def read_answer(solution: str) -> str | None:
+        # The grader says what a text answers; no gold is needed for that.
+        return grader.grade(Problem("", "", None), solution).answer
+
+    def read(given: str | Path | Source) -> list[Problem]:
+        return read_table(Source.of(given), Columns(**(columns or {})), read_answer)
+
+    return JsonlTask(source, heldout, name="dataset", grader=grader, read=read)
 
 
 def _part(problem: Problem, purpose: str, parts: int) -> bool:

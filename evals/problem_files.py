@@ -1,4 +1,4 @@
-"""Reading problems out of JSONL files.
+"""From rows to problems.
 
 Every complaint says file:line, what it got, what it expected and what to do.
 """
@@ -6,51 +6,27 @@ Every complaint says file:line, what it got, what it expected and what to do.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ouroloop.evals.errors import DataError
 from ouroloop.evals.questions import normalised
+from ouroloop.evals.sources import SAMPLE, Source, read_rows
 from ouroloop.evals.tasks import Problem
 from ouroloop.monitors.arith.answers import canonical
 from ouroloop.monitors.fence import well_formed
 
-# One JSON object and its place ("file:line") -> a problem.
+# A row and its place ("file:line") -> a problem.
 ReadRow = Callable[[Mapping[str, Any], str], Problem]
 
-_SAMPLE = '{"question": "What is 2+3?", "answer": "5"}'
 
+class Worked(NamedTuple):
+    """A worked solution and the final answer that it states."""
 
-def read_problems(path: Path, read_row: ReadRow) -> list[Problem]:
-    """Read a JSONL file; blank lines are skipped.
-
-    Of problems with the same question the first is kept.
-
-    Raises: DataError: the file is missing, holds no problem, or has a bad line; the message names
-        file:line.
-    """
-    by_question: dict[str, Problem] = {}
-    by_id: dict[str, str] = {}
-    for where, row in _rows(path):
-        problem = read_row(row, where)
-        if normalised(problem.question) in by_question:
-            continue
-        if problem.id in by_id:
-            raise DataError(
-                f"{where}: id {problem.id!r} belongs to another question already"
-                f" ({by_id[problem.id]}). Ids must be unique; drop the field to have one made."
-            )
-        by_question[normalised(problem.question)] = problem
-        by_id[problem.id] = where
-    if not by_question:
-        raise DataError(
-            f"{path}: the file holds no problems; expected one JSON object per line, such as"
-            f" {_SAMPLE}."
-        )
-    return list(by_question.values())
+    solution: str
+    answer: str
 
 
 def read_demonstrations(path: Path) -> list[Problem]:
@@ -60,7 +36,7 @@ def read_demonstrations(path: Path) -> list[Problem]:
         DataError: the file is missing or empty, or a line has no `solution`.
     """
     found = []
-    for where, row in _rows(path):
+    for where, row in read_rows(path):
         problem = read_problem(row, where)
         if problem.solution is None:
             raise DataError(
@@ -86,7 +62,7 @@ def read_problem(row: Mapping[str, Any], where: str) -> Problem:
     if question is None:
         raise DataError(
             f"{where}: no field 'question', got {sorted(row)}; expected one object per line, such"
-            f" as {_SAMPLE}."
+            f" as {SAMPLE}."
         )
     place = _text(row, "slice", where) or "typical"
     if place not in ("typical", "tail"):
@@ -112,6 +88,40 @@ def read_problem(row: Mapping[str, Any], where: str) -> Problem:
     )
 
 
+def read_problems(source: str | Path | Source, read_row: ReadRow = read_problem) -> list[Problem]:
+    """Read every row of a source as a problem; blank lines are skipped.
+
+    Raises: DataError: the file is missing, holds no problem, or has a bad line; the message names
+        file:line.
+    """
+    return unique(((where, read_row(row, where)) for where, row in read_rows(source)), source)
+
+
+def unique(problems: Iterable[tuple[str, Problem]], source: str | Path | Source) -> list[Problem]:
+    """Problems with their places; of those with the same question the first is kept.
+
+    Raises: DataError: there is none, or an id belongs to two questions.
+    """
+    by_question: dict[str, Problem] = {}
+    by_id: dict[str, str] = {}
+    for where, problem in problems:
+        if normalised(problem.question) in by_question:
+            continue
+        if problem.id in by_id:
+            raise DataError(
+                f"{where}: id {problem.id!r} belongs to another question already"
+                f" ({by_id[problem.id]}). Ids must be unique; drop the field to have one made."
+            )
+        by_question[normalised(problem.question)] = problem
+        by_id[problem.id] = where
+    if not by_question:
+        raise DataError(
+            f"{source}: the file holds no problems; expected one JSON object per line, such as"
+            f" {SAMPLE}."
+        )
+    return list(by_question.values())
+
+
 def read_gsm8k(row: Mapping[str, Any], where: str) -> Problem:
     """A problem from a GSM8K row.
 
@@ -124,19 +134,30 @@ def read_gsm8k(row: Mapping[str, Any], where: str) -> Problem:
             f"{where}: no field 'answer', got {sorted(row)}; expected GSM8K's 'question' and"
             " 'answer'. Use task.kind: jsonl for problems without answers."
         )
-    # From the right: a solution may hold the mark as well.
-    solution, mark, gold = text.rpartition("####")
-    if not mark or not gold.strip():
+    worked = worked_answer(text)
+    if worked is None:
         raise DataError(
             f"{where}: field 'answer' ends in {text[-40:]!r}; expected a last line '#### N'. "
             "Use task.kind: jsonl when it is the bare answer."
         )
-    written = re.sub(r"<<[^<>\n]*>>", "", solution).rstrip() + f"\n#### {gold.strip()}"
     return read_problem(
         # A row's own family wins; its answer and solution are replaced.
-        {"family": "gsm8k", **row, "answer": gold.strip(), "solution": written},
+        {"family": "gsm8k", **row, "answer": worked.answer, "solution": worked.solution},
         where,
     )
+
+
+def worked_answer(text: str) -> Worked | None:
+    """A solution in GSM8K's format without its `<<48/2=24>>` annotations, and its answer.
+
+    None: it does not end in `#### N`.
+    """
+    # From the right: a solution may hold the mark as well.
+    solution, mark, gold = text.rpartition("####")
+    if not mark or not gold.strip():
+        return None
+    plain = re.sub(r"<<[^<>\n]*>>", "", solution).rstrip()
+    return Worked(f"{plain}\n#### {gold.strip()}", gold.strip())
 
 
 def question_id(question: str) -> str:
@@ -147,45 +168,6 @@ def question_id(question: str) -> str:
 def text_digest(text: str) -> str:
     """SHA-256 in hexadecimal: the one hash behind ids and splits."""
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The JSON objects of a file with their places."""
-    try:
-        # "utf-8-sig" drops the mark that Windows editors put first. Only "\n" ends a line: JSON
-        # strings may hold U+2028, which splitlines would break.
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: no such file; expected a JSONL file of problems. Paths in a recipe are"
-            " relative to the recipe."
-        ) from None
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: not UTF-8 text (byte {error.start}); expected a JSONL file. Convert it, e.g."
-            " with iconv -t UTF-8."
-        ) from None
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}); expected a JSONL file of problems."
-        ) from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            row = json.loads(line)
-        # A line of 100,000 brackets is data too.
-        except (json.JSONDecodeError, RecursionError, ValueError) as error:
-            raise DataError(
-                f"{where}: not JSON ({error}), got {line[:60]!r}; expected one object per line,"
-                f" such as {_SAMPLE}."
-            ) from None
-        if not isinstance(row, dict):
-            raise DataError(
-                f"{where}: got a JSON {type(row).__name__}; expected an object, such as {_SAMPLE}."
-            )
-        yield where, row
 
 
 def _text(row: Mapping[str, Any], name: str, where: str) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 from ouroloop.evals import plugins
 from ouroloop.evals.errors import DataError
 from ouroloop.evals.graders import FinalAnswer, NotScored
-from ouroloop.evals.jsonl import JsonlTask, gsm8k_task
+from ouroloop.evals.jsonl import JsonlTask, dataset_task, gsm8k_task
 from ouroloop.evals.reasoning_gym_task import ReasoningGymTask
 from ouroloop.evals.tasks import Grader, Task
 
@@ -48,12 +48,13 @@ def _arithmetic(loophole: bool = False, families: Sequence[str] = ("sum2",)) -> 
 
 def _from_files(
     make: Callable[..., Task],
-    path: Path,
+    path: str,
     heldout_path: Path | None = None,
     grader: str = "final_answer",
     grader_options: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> Task:
-    return make(path, heldout_path, grader=build_grader(grader, grader_options))
+    return make(path, heldout_path, grader=build_grader(grader, grader_options), **more)
 
 
 # The word in a recipe -> what makes the part. Parts of your own are found beside these, by
@@ -62,6 +63,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "arithmetic": _arithmetic,
     "jsonl": partial(_from_files, JsonlTask),
     "gsm8k": partial(_from_files, gsm8k_task),
+    "dataset": partial(_from_files, dataset_task),
     "reasoning_gym": ReasoningGymTask,
 }
 GRADERS: dict[str, Callable[..., Grader]] = {

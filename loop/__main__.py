@@ -96,20 +96,35 @@ def _run(options: argparse.Namespace) -> int:
     # Before the first file is made: a run that could not train would end after its first sampling.
     require("run", "ouroloop run")
     recipe = _recipe(options.recipe, options.overrides)
-    if options.check:
-        from ouroloop.loop.setup import prepare
-
-        setting = prepare(recipe)
+    if options.print:
         print(json.dumps(recipe.to_json(), indent=1))
-        print(
-            f"{options.recipe}: fine. {len(setting.problems):,} problems,"
-            f" {len(setting.probe_set.problems)} in the probe set.",
-            file=sys.stderr,
-        )
+    if options.check:
+        return _check(recipe, _root(options) / recipe.name, str(options.recipe))
+    if options.print:
         return 0
     from ouroloop.loop import runner
 
     return _exit_code(runner.run(recipe, _root(options), options.fresh))
+
+
+def _check(recipe: Recipe, run_path: Path, name: str) -> int:
+    """Say what can be known of a run before it begins; an error is exit code 2."""
+    from ouroloop.loop import checks
+    from ouroloop.loop.setup import prepare
+
+    findings = checks.check(prepare(recipe), run_path)
+    print(checks.as_text(findings))
+    wrong = sum(finding.level is checks.Level.ERROR for finding in findings)
+    doubtful = sum(finding.level is checks.Level.WARNING for finding in findings)
+    verdict = "not ready to run" if wrong else "ready to run"
+    print(f"{name}: {verdict}; errors: {wrong}, warnings: {doubtful}.")
+    return 2 if wrong else 0
+
+
+def _init(options: argparse.Namespace) -> int:
+    from ouroloop.loop.starting import command
+
+    return command.init(options)
 
 
 def _schema(options: argparse.Namespace) -> int:
@@ -281,6 +296,7 @@ def _pretrain(options: argparse.Namespace) -> int:
 
 COMMANDS = {
     "run": _run,
+    "init": _init,
     "schema": _schema,
     "resume": _resume,
     "watch": _watch,

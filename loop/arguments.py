@@ -18,6 +18,8 @@ RECIPE = "YAML file, or the name of a recipe that comes with Ouroloop, e.g. demo
 EPILOG = """\
 examples:
   ouroloop run demo                                    a guarded run on the embedded small model
+  ouroloop init mine --model ./model --data p.jsonl    a recipe for your own model and data
+  ouroloop run mine.yaml --check                       what can be known of it before it runs
   ouroloop run demo --set rounds=3 --set name=short    the same with two keys changed
   ouroloop report demo unguarded                       two arms side by side in one HTML page
   ouroloop ui                                          MLflow on 127.0.0.1
@@ -77,8 +79,28 @@ def _of_runs(add: Add) -> None:
     run.add_argument(
         "--check",
         action="store_true",
-        help="check the recipe and every file that it names, print it resolved, make nothing",
+        help="compare the recipe with its data, model and probe set in ten lines, make nothing",
     )
+    run.add_argument(
+        "--print",
+        action="store_true",
+        help="print the recipe with every key and start nothing",
+    )
+    init = add("init", "write a commented recipe for your own model and data")
+    init.add_argument("name", help="of the run; the recipe is NAME.yaml in this folder")
+    init.add_argument("--model", required=True, help="as in a recipe: a folder or a name")
+    init.add_argument(
+        "--data",
+        required=True,
+        help="a .jsonl, .json, .csv, .tsv or .parquet file, a folder of these, or a hub's name",
+    )
+    init.add_argument("--config", metavar="NAME", help="the data set's configuration, e.g. main")
+    init.add_argument("--split", help="of training problems (default: train)")
+    init.add_argument("--heldout-split", metavar="SPLIT", help="default: a fifth is held out")
+    for column in ("question", "answer", "solution", "messages"):
+        init.add_argument(
+            f"--{column}", metavar="COLUMN", help="the column that holds it (default: guessed)"
+        )
     add("schema", "print the JSON schema of a recipe: every key, what it means, its default")
     resume = add("resume", "finish a run that was cut off")
     resume.add_argument("run", help="name or folder of the run")

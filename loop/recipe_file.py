@@ -23,12 +23,12 @@ from ouroloop.loop.engines.remote import is_address
 from ouroloop.loop.errors import RecipeError
 
 PATH_KEYS = (
-    "task.path",
     "task.heldout_path",
     "warm_start.path",
     "refine.constitution",
     "accelerate_config",
 )
+DATA_KEYS = ("task.path",)
 MODEL_KEYS = ("model", "teachers")
 PART_KEYS = (
     "task.kind",
@@ -42,6 +42,8 @@ PART_KEYS = (
 )
 OPTION_KEYS = ("task.options",)
 FILE_PART = re.compile(r"(?P<path>.+\.py):(?P<name>\w+)")
+# `name` or `organisation/name`.
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?")
 MARKED_PATH = re.compile(r"\.{1,2}/|\$\w+/")
 BUILT_IN_MODELS = ("arithmetic/base", "arithmetic/teacher", "arithmetic/assistant")
 
@@ -106,6 +108,8 @@ def _anchored(raw: dict[str, Any], base: Path) -> dict[str, Any]:
     out: dict[str, Any] = json.loads(json.dumps(raw, default=str))
     for dotted in PATH_KEYS:
         _change(out, dotted, lambda value: _absolute(value, base))
+    for dotted in DATA_KEYS:
+        _change(out, dotted, lambda value: data_path(value, base))
     for dotted in MODEL_KEYS:
         _change(out, dotted, lambda value: _located(value, base))
     for dotted in PART_KEYS:
@@ -139,6 +143,12 @@ def _absolute(value: Any, base: Path) -> Any:
             f" {name}=/path/to/data`."
         )
     return str((base / expanded).resolve())
+
+
+def data_path(value: Any, base: Path) -> Any:
+    """A file or folder of problems, or the name of a data set on the hub, which is no path."""
+    is_name = isinstance(value, str) and HUB_NAME.fullmatch(value) and not Path(value).suffix
+    return value if is_name and not (base / value).exists() else _absolute(value, base)
 
 
 def _located(model: Any, base: Path) -> Any:

@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from ouroloop.evals import plugins
 from ouroloop.loop.config.base import Extension, Section
 
-BUILT_IN = ("arithmetic", "jsonl", "gsm8k", "reasoning_gym")
+BUILT_IN = ("arithmetic", "jsonl", "gsm8k", "dataset", "reasoning_gym")
 DEFAULT = "arithmetic"
 CUSTOM = "custom"
 
@@ -59,7 +59,14 @@ class ArithmeticConfig(TaskSection):
 class FileTaskSection(TaskSection):
     """Problems from files."""
 
-    path: Path = Field(description="file of training problems, one JSON object a line")
+    # Not a Path: a name of the hub is none.
+    path: str = Field(
+        min_length=1,
+        description=(
+            "file of training problems (.jsonl, .json, .csv, .tsv, .parquet), a folder of these, or"
+            " the name of a data set on the Hugging Face hub, e.g. openai/gsm8k"
+        ),
+    )
     heldout_path: Path | None = Field(
         None, description="file of held-out problems; without it a fifth is split off"
     )
@@ -87,6 +94,50 @@ class Gsm8kConfig(FileTaskSection):
     """Files in GSM8K's format."""
 
     kind: Literal["gsm8k"] = Field(description="questions and worked solutions ending in #### N")
+
+
+class ColumnsConfig(Section):
+    """Which column holds what; default: the column of that very name, where there is one."""
+
+    question: str | None = Field(None, description="the questions")
+    answer: str | None = Field(
+        None, description="the final answers, or worked solutions that end in GSM8K's #### N"
+    )
+    solution: str | None = Field(
+        None, description="worked solutions; without a column of answers their final answers count"
+    )
+    messages: str | None = Field(
+        None,
+        description=(
+            "conversations, [{role: user, content: ...}, ...]: the last assistant turn is the"
+            " solution, what stands before it the question"
+        ),
+    )
+    id: str | None = Field(None, description="unique ids; without them they are made")
+    family: str | None = Field(None, description="names of the families")
+    slice: str | None = Field(None, description="typical or tail")
+
+
+class DatasetTaskConfig(FileTaskSection):
+    """Any data set by its columns: a local file or folder, or a name of the Hugging Face hub."""
+
+    kind: Literal["dataset"] = Field(description="any data set, by its columns")
+    name: str | None = Field(None, description="the data set's configuration, e.g. main")
+    split: str = Field("train", description="the split of training problems")
+    heldout_split: str | None = Field(
+        None, description="the split of held-out problems; without it a fifth is split off"
+    )
+    columns: ColumnsConfig = Field(ColumnsConfig(), description="which column holds what")
+
+    @model_validator(mode="after")
+    def _one_heldout(self) -> DatasetTaskConfig:
+        if self.heldout_split and self.heldout_path:
+            raise ValueError("name task.heldout_split or task.heldout_path, not both")
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        """The columns that are named, by name."""
+        return {**super().settings(), "columns": self.columns.model_dump(exclude_none=True)}
 
 
 class ReasoningGymConfig(TaskSection):
@@ -144,6 +195,7 @@ TaskConfig = Annotated[
     Annotated[ArithmeticConfig, Tag("arithmetic")]
     | Annotated[JsonlConfig, Tag("jsonl")]
     | Annotated[Gsm8kConfig, Tag("gsm8k")]
+    | Annotated[DatasetTaskConfig, Tag("dataset")]
     | Annotated[ReasoningGymConfig, Tag("reasoning_gym")]
     | Annotated[CustomConfig, Tag(CUSTOM)],
     Discriminator(_kind_of),
@@ -153,6 +205,7 @@ SECTIONS: dict[str, type[TaskSection]] = {
     "arithmetic": ArithmeticConfig,
     "jsonl": JsonlConfig,
     "gsm8k": Gsm8kConfig,
+    "dataset": DatasetTaskConfig,
     "reasoning_gym": ReasoningGymConfig,
     CUSTOM: CustomConfig,
 }

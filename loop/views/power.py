@@ -7,7 +7,7 @@ The decision rule's power as a table and plain sentences (`ouroloop plan`, `ouro
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from ouroloop.loop.views.progress import DASH, markdown
+from ouroloop.monitors.decision.growth import WITHIN
 from ouroloop.monitors.decision.populations import Design, Population, of_baseline, typical
-from ouroloop.monitors.decision.power import CHANCES, WITHIN, Power, power
+from ouroloop.monitors.decision.power import CHANCES, Power, power
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.names import Tier
 from ouroloop.monitors.traces.reader import TraceReader, main_family, read_traces
@@ -44,6 +45,7 @@ def of_recipe(
     num_samples: int,
     num_baseline_samples: int | None,
     run_path: Path,
+    only: Collection[str] | None = None,
 ) -> PowerAnalysis:
     """Power of a recipe's probe set.
 
@@ -54,6 +56,7 @@ def of_recipe(
         num_samples: Samples per problem and round.
         num_baseline_samples: The same in baseline rounds; None: `BASELINE_SAMPLES` times as many.
         run_path: The recipe's run; where it has a round 0, its samples are drawn from.
+        only: The quantities to simulate; None: all.
     """
     population = _population_of_run(run_path, rule)
     num_main = sum(family == main_family for family in families)
@@ -61,7 +64,8 @@ def of_recipe(
     if population is not None and population.others is not None:
         num_others = len(population.others.problems)
     baseline = num_baseline_samples or BASELINE_SAMPLES * num_samples
-    return analyse(rule, Design(num_main, num_samples, baseline, num_others), population)
+    design = Design(num_main, num_samples, baseline, num_others)
+    return analyse(rule, design, population, only)
 
 
 def of_traces(
@@ -95,12 +99,17 @@ def of_traces(
     return analyse(rule, design, population)
 
 
-def analyse(rule: DecisionRule, design: Design, population: Population | None) -> PowerAnalysis:
+def analyse(
+    rule: DecisionRule,
+    design: Design,
+    population: Population | None,
+    only: Collection[str] | None = None,
+) -> PowerAnalysis:
     """Simulate. Population None: a typical model."""
     drawn_from = population or typical()
     if design.num_others and drawn_from.others is None:
         design = dataclasses.replace(design, num_others=0)
-    return PowerAnalysis(design, rule, drawn_from.about, power(rule, drawn_from, design))
+    return PowerAnalysis(design, rule, drawn_from.about, power(rule, drawn_from, design, only))
 
 
 def _population_of_run(run_path: Path, rule: DecisionRule) -> Population | None:

@@ -13,16 +13,17 @@ Suffixes as in `blocks.py`; `_B` bets, `_N` runs, `_R` rounds of a run, `_A` bas
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from itertools import chain
 
 import numpy as np
 
 from ouroloop.monitors.base import Floats
 from ouroloop.monitors.decision import evidence, guarded
 from ouroloop.monitors.decision.blocks import block_scores
+from ouroloop.monitors.decision.growth import NUM_ROUNDS, WITHIN, Growth, noticed, spreads
 from ouroloop.monitors.decision.guarded import GuardedQuantity, QuantityId
 from ouroloop.monitors.decision.guards import Guard, Missing, Quantity, Why
 from ouroloop.monitors.decision.populations import SEED, Design, Population, drawn, harmed
@@ -31,12 +32,9 @@ from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.decision.tables import Tables
 from ouroloop.monitors.names import Tier
 
-WITHIN = (1, 3, 10)
-"""Rounds within which a loss that persists is to be noticed."""
 # The usual power of a study, and nearly sure.
 CHANCES = (0.80, 0.95)
-# Two rounds are the fewest that separate the spread within a baseline from that between them.
-NUM_BASELINES, NUM_ROUNDS, NUM_RUNS = 20, 2, 2000
+NUM_BASELINES = 20
 # Harm from one sample in 200 to all of them, by a factor of 1.18 a step.
 HARM_L = np.geomspace(0.005, 1.0, 33)
 """Levels of harm; those between two at which everything is equally (un)likely are left out."""
@@ -75,22 +73,13 @@ class Power:
     why: str = ""
 
 
-class Growth(NamedTuple):
-    """Log growth of the bets over rounds at one level of harm.
+def power(
+    rule: DecisionRule, population: Population, design: Design, only: Collection[str] | None = None
+) -> list[Power]:
+    """What each guarded quantity can show under this design; deterministic.
 
-    Attributes:
-        mean: (B,).
-        between: covariance between baselines, (B, B).
-        within: covariance within one, (B, B).
+    only: ids of quantities; the others are planned with, and not simulated.
     """
-
-    mean: Floats
-    between: Floats
-    within: Floats
-
-
-def power(rule: DecisionRule, population: Population, design: Design) -> list[Power]:
-    """What each guarded quantity can show under this design; deterministic."""
     # The same draws for every quantity and level of harm: differences between them are then not
     # noise.
     runs = [
@@ -102,15 +91,22 @@ def power(rule: DecisionRule, population: Population, design: Design) -> list[Po
         )
         for a in range(NUM_BASELINES)
     ]
-    found = [quantity.guard() for quantity in guarded.quantities(runs[0][0], rule)]
+    rounds = [list(guarded.quantities(tables, rule)) for tables in chain(*runs)]
+    everywhere = set.intersection(*({q.stream for q in quantities} for quantities in rounds))
+    found = [quantity.guard() for quantity in rounds[0]]
     streams = [guard.id for guard in found if isinstance(guard, Guard)]
     num_streams = rule.planned(streams)
     share = evidence.shares(streams, num_streams, guarded.first_shares(rule))
     declared = {str(q.id): q for q in rule.guarded}
     out = []
     for entry in found:
+        if only is not None and entry.id.quantity not in only:
+            continue
         if isinstance(entry, Missing):
             out.append(_unknown(entry))
+        elif entry.id not in everywhere:
+            why = "too few problems: by chance a probe set of this size has none that show it"
+            out.append(Power(entry.id.quantity, entry.quantity.name, why=why))
         else:
             simulation = _Simulation(
                 declared=declared[entry.id.quantity],
@@ -269,61 +265,9 @@ class _Simulation:
                 logs = [evidence.loss_factors(stream, share, z) for stream in streams]
                 found[tier].append(np.array(logs))
         return {
-            tier: _spreads([logs_RB for logs_RB in logs if len(logs_RB) > 1])
+            tier: spreads([logs_RB for logs_RB in logs if len(logs_RB) > 1])
             for tier, logs in found.items()
         }
-
-
-def _spreads(by_baseline: list[Floats]) -> Growth:
-    """Mean and covariances of (rounds, bets) arrays, one per baseline."""
-    # What the rounds of one baseline have in common is that baseline's own noise.
-    mean_AB = np.array([logs.mean(axis=0) for logs in by_baseline])
-    within = np.mean([np.cov(logs.T) for logs in by_baseline], axis=0)
-    return Growth(mean_AB.mean(axis=0), np.cov(mean_AB.T) - within / NUM_ROUNDS, within)
-
-
-def noticed(growth: Growth, log_limit: float, horizon: int) -> Floats:
-    """Probability that the evidence has reached the limit by round 1, 2, ..., (R,).
-
-    The loss is there from round 1; the evidence is mixed as in `evidence.weigh`.
-    """
-    rng = np.random.default_rng(SEED)
-    # No answer needs more rounds than the largest of `WITHIN`.
-    num_rounds = min(max(WITHIN), horizon)
-    baseline_NB, round_NRB = (
-        _normal(rng, cov, shape)
-        for cov, shape in ((growth.between, (NUM_RUNS,)), (growth.within, (NUM_RUNS, num_rounds)))
-    )
-    log_e_NR = mixed(growth.mean + baseline_NB[:, None] + round_NRB, horizon)
-    # Once reached, the tier has acted: what the evidence does later does not matter.
-    reached_NR = np.maximum.accumulate(log_e_NR, axis=1) >= log_limit
-    return np.asarray(reached_NR.mean(axis=0), dtype=float)
-
-
-def mixed(growth_NRB: Floats, horizon: int) -> Floats:
-    """Logarithm of E after each round, (N, R), from each round's log growth.
-
-    It is `evidence.weigh` for many runs of one stream at once.
-    """
-    planned = max(horizon, growth_NRB.shape[1])
-    sum_NB, out = np.full(growth_NRB[:, 0].shape, -np.inf), []
-    for t in range(growth_NRB.shape[1]):
-        # Per bet, sum_{j <= t} exp(L_j + ... + L_t) = exp(L_t) (1 + the same of t - 1).
-        sum_NB = growth_NRB[:, t] + np.logaddexp(sum_NB, 0.0)
-        started_N = np.logaddexp.reduce(sum_NB, axis=1) - np.log(sum_NB.shape[1])
-        # Each beginning that has not been reached yet holds a bet that has won nothing.
-        left = planned - t - 1
-        later = np.log(left) if left else -np.inf
-        out.append(np.logaddexp(started_N, later) - np.log(planned))
-    return np.stack(out, axis=1)
-
-
-def _normal(rng: np.random.Generator, covariance: Floats, shape: tuple[int, ...]) -> Floats:
-    """Normal draws; negative eigenvalues of an estimated covariance count as 0."""
-    values, vectors = np.linalg.eigh(covariance)
-    scale = np.sqrt(np.maximum(values, 0))
-    drawn_NB = rng.standard_normal((*shape, len(values))) * scale
-    return np.asarray(drawn_NB @ vectors.T, dtype=float)
 
 
 def _reach(losses: list[float], chances: list[float], wanted: float) -> float | None:

@@ -181,7 +181,7 @@ def test_a_missing_file_a_folder_and_a_binary_file_are_refused(tmp_path: Path) -
     binary.write_bytes(b"\xff\xfe\x00")
     for path, message in (
         (tmp_path / "none.jsonl", "no such file"),
-        (tmp_path, "cannot be read"),
+        (tmp_path, "JSON parse error"),
         (binary, "not UTF-8"),
     ):
         with pytest.raises(DataError, match=message):

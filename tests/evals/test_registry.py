@@ -12,7 +12,7 @@ from ouroloop.evals.tasks import Capability, Problem, Task
 
 
 def settings(kind: str, folder: Path) -> dict[str, Any]:
-    if kind in ("jsonl", "gsm8k"):
+    if kind in ("jsonl", "gsm8k", "dataset"):
         path = folder / "problems.jsonl"
         answer = "{} + {} = <<{}+{}={}>>{}\n#### {}" if kind == "gsm8k" else "{6}"
         rows = [

@@ -9,6 +9,7 @@ from simulated_panel import joined, samples
 
 from ouroloop.monitors.base import RoundView
 from ouroloop.monitors.decision import evidence, guarded
+from ouroloop.monitors.decision.growth import WITHIN, mixed
 from ouroloop.monitors.decision.guarded import QuantityId
 from ouroloop.monitors.decision.guards import Guard
 from ouroloop.monitors.decision.populations import (
@@ -18,7 +19,7 @@ from ouroloop.monitors.decision.populations import (
     of_baseline,
     typical,
 )
-from ouroloop.monitors.decision.power import CHANCES, WITHIN, mixed, power
+from ouroloop.monitors.decision.power import CHANCES, power
 from ouroloop.monitors.decision.records import StreamId
 from ouroloop.monitors.decision.rule import DecisionRule
 
@@ -119,6 +120,13 @@ def test_what_cannot_be_measured_says_why():
     assert (
         "no strategy ids" in found[QuantityId.DIVERSITY].why and not found[QuantityId.ACCURACY].why
     )
+
+
+def test_a_quantity_that_a_probe_set_may_lack_by_chance_says_so():
+    few = Design(12, 8, 32)
+    found = {p.quantity: p for p in power(RULE, typical(), few, only={"accuracy", "tail_accuracy"})}
+    assert list(found) == ["accuracy", "tail_accuracy"], "the others are not simulated"
+    assert not found["accuracy"].why and "too few problems" in found["tail_accuracy"].why
 
 
 @pytest.mark.slow

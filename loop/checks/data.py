@@ -1,0 +1,150 @@
+"""The data compared with the recipe: supply, answers, what the filters need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ouroloop.evals.tasks import Capability
+from ouroloop.loop.checks.findings import Finding, Level
+from ouroloop.loop.records import Problem
+from ouroloop.loop.setup import Setting
+from ouroloop.loop.stages.judging import graded
+from ouroloop.monitors.fence import Unreadable
+
+HARD_YIELD = 0.25
+"""A round that must keep more than this share of its samples often trains nothing."""
+NUM_EXAMPLES = 3
+
+
+def check(setting: Setting, run_path: Path) -> list[Finding]:
+    """The findings on problems, answers, supply and filters."""
+    return [
+        problems(setting),
+        answers(setting),
+        supply(setting),
+        filters(setting),
+    ]
+
+
+def problems(setting: Setting) -> Finding:
+    """How many there are, and what comes with them."""
+    there = setting.problems
+    num_main = sum(p.family == setting.probe_set.main for p in setting.probe_set.problems)
+    if num_main < 2:
+        what = (
+            f"{len(there):,} to train on, but {num_main} in the probe set: nothing can be compared."
+            " Hold out at least 2, better 100 (task.heldout_path, or more problems)."
+        )
+        return Finding(Level.ERROR, "problems", what)
+    solved = sum(problem.solution is not None for problem in there)
+    what = (
+        f"{len(there):,} to train on ({solved:,} with a solution),"
+        f" {len(setting.probe_set.problems):,} in the probe set,"
+        f" {len(setting.demonstrations):,} demonstrations in reserve"
+    )
+    return Finding(Level.OK, "problems", what)
+
+
+def answers(setting: Setting) -> Finding:
+    """Whether the grader accepts the gold answers themselves."""
+    # Training and probe: a grader that fits one file may not fit the held-out one.
+    everything = [*setting.problems, *setting.probe_set.problems]
+    with_gold = [problem for problem in everything if problem.answer is not None]
+    if not with_gold or Capability.ANSWERS not in setting.task.capabilities:
+        return Finding(Level.OK, "answers", "no gold answers are graded")
+    refused = [problem for problem in with_gold if not _accepts(setting, problem)]
+    if not refused:
+        what = f"the grader accepts all {len(with_gold):,} gold answers as answers"
+        return Finding(Level.OK, "answers", what)
+    shown = ", ".join(repr(str(problem.answer)[:40]) for problem in refused[:NUM_EXAMPLES])
+    # Some refused answers cost samples; all of them refused leave nothing to train on.
+    level = Level.WARNING
+    if len(refused) == len(with_gold) and setting.recipe.filters.gold:
+        level = Level.ERROR
+    what = (
+        f"the grader does not accept {len(refused):,} of {len(with_gold):,} gold answers, given as"
+        f" they are ({shown}): nothing can be right there. Name another task.grader, or the column"
+        " of the bare answers."
+    )
+    return Finding(level, "answers", what)
+
+
+def _accepts(setting: Setting, problem: Problem) -> bool:
+    """Whether the gold answer, written as the prompts ask for it, or the solution is right."""
+    # Behind the fence, as in a run: a grader may choke on somebody's gold answer too. The solution
+    # counts as well, because a grader of one's own may read no answer that stands alone.
+    text = setting.prompts.answer.replace("{answer}", problem.answer or "")
+    for written in (text, problem.solution):
+        if written is None:
+            continue
+        grade = graded(problem, written, setting.task)
+        if not isinstance(grade, Unreadable) and grade.correct:
+            return True
+    return False
+
+
+def supply(setting: Setting) -> Finding:
+    """The samples of a round against those that a training takes."""
+    recipe = setting.recipe
+    num_problems = min(recipe.sampling.problems_per_round, len(setting.problems))
+    sources = len(setting.teachers) + recipe.sampling.student
+    per_problem = recipe.sampling.samples_per_problem * sources
+    sampled = num_problems * per_problem
+    # A cap per problem binds before any filter does.
+    kept_at_most = num_problems * min(per_problem, recipe.filters.per_problem or per_problem)
+    needed = recipe.dataset.min_kept
+    size = f"{num_problems:,} problems x {per_problem} samples = {sampled:,} a round"
+    if not needed:
+        return Finding(Level.OK, "supply", f"{size}; a round trains whatever is kept")
+    if needed > kept_at_most:
+        what = (
+            f"{size}, of which at most {kept_at_most:,} can be kept, but dataset.min_examples is"
+            f" {needed}: no round could train. Set it to {max(1, kept_at_most // 4)}, or sample"
+            " more."
+        )
+        return Finding(Level.ERROR, "supply", what)
+    what = f"{size}; a round trains if {needed} ({needed / sampled:.0%}) are kept"
+    if needed > HARD_YIELD * kept_at_most:
+        what += (
+            f", of {kept_at_most:,} at most: a weak model's rounds may train nothing. Lower"
+            " dataset.min_examples, or raise sampling.samples_per_problem."
+        )
+        return Finding(Level.WARNING, "supply", what)
+    return Finding(Level.OK, "supply", what)
+
+
+def filters(setting: Setting) -> Finding:
+    """What the chosen filters need of the data and of the sampling."""
+    recipe = setting.recipe
+    chosen = recipe.filters
+    unanswered = sum(problem.answer is None for problem in setting.problems)
+    if chosen.gold and unanswered:
+        what = (
+            f"gold: {unanswered:,} of {len(setting.problems):,} problems have no gold answer; none"
+            " of their samples is kept"
+        )
+        return Finding(Level.WARNING, "filters", what)
+    # Two samples either agree or tie: a vote share of one half is then always reached.
+    if chosen.agreement is not None and recipe.sampling.samples_per_problem < 3:
+        what = (
+            f"agreement: {recipe.sampling.samples_per_problem} samples of a problem are no vote."
+            " Set sampling.samples_per_problem to 4 or more."
+        )
+        return Finding(Level.WARNING, "filters", what)
+    on = {
+        "gold answer": chosen.gold,
+        "steps": chosen.steps,
+        "critic": chosen.critic,
+        "agreement": chosen.agreement is not None,
+        "format": chosen.format,
+        "your own": bool(chosen.extra),
+    }
+    # `format` only asks for an answer; it does not ask whether the answer is right.
+    names = [name for name, is_on in on.items() if is_on]
+    if not set(names) - {"format"}:
+        what = (
+            "none judges what is right: whatever the model writes is learnt. Set `filters: {critic:"
+            " true}` or `agreement: 0.5`, unless that is meant."
+        )
+        return Finding(Level.WARNING, "filters", what)
+    return Finding(Level.OK, "filters", f"{', '.join(names)}; the data has what they need")

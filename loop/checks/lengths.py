@@ -1,0 +1,104 @@
+"""The prompts' lengths compared with the engine's context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from ouroloop.loop.checks.findings import Finding, Level
+from ouroloop.loop.engines.checkpoint import check_checkpoint
+from ouroloop.loop.records import Problem
+from ouroloop.loop.setup import Setting
+from ouroloop.loop.stages.prompts import render
+
+CHARACTERS_PER_TOKEN = 3.0
+"""Of English and digits in the vocabularies of today's models, on the low side: lengths are then
+rather over- than underestimated. Only for checkpoints whose tokenizer cannot be read here."""
+CHAT_TOKENS = 32
+"""Room for the marks of chat turns and a template's own short system prompt."""
+NUM_MEASURED = 2000
+"""Lengths are measured of so many problems at most, evenly over the file."""
+
+
+@dataclass(frozen=True)
+class Counter:
+    """Counts tokens. how: in words."""
+
+    count: Callable[[Sequence[str]], list[int]]
+    how: str
+
+    @classmethod
+    def of(cls, model: Path) -> Counter:
+        """The checkpoint's own tokenizer where it can be read without torch, else characters."""
+        file = check_checkpoint(model).tokenizer / "tokenizer.json"
+        try:
+            from tokenizers import Tokenizer
+
+            tokenizer = Tokenizer.from_file(str(file))
+        except Exception:  # one of Rust's without a class of its own, no package, or no such file
+            return cls(_by_characters, f"at {CHARACTERS_PER_TOKEN:g} characters a token")
+
+        def count(texts: Sequence[str]) -> list[int]:
+            return [len(found.ids) for found in tokenizer.encode_batch(list(texts))]
+
+        return cls(count, "counted")
+
+
+def check(setting: Setting, run_path: Path) -> list[Finding]:
+    """One finding: whether prompts, drafts and revisions fit."""
+    return [_finding(setting)]
+
+
+def _finding(setting: Setting) -> Finding:
+    recipe = setting.recipe
+    room = recipe.engine.max_model_len
+    everything = [*setting.problems, *setting.probe_set.problems]
+    measured = everything[:: max(1, len(everything) // NUM_MEASURED)]
+    prompts = [_asked(setting, problem) for problem in measured]
+    counter = Counter.of(setting.base)
+    tokens = [num + CHAT_TOKENS * setting.prompts.chat for num in counter.count(prompts)]
+    longest = max(tokens)
+    drafted = recipe.sampling.max_tokens
+    # A revision is asked with the draft and the critique in its prompt.
+    refined = 0
+    if recipe.refine.critique:
+        refined = recipe.refine.max_critique_tokens
+    if recipe.refine.revisions:
+        refined += drafted
+    size = f"prompts of {median(tokens):.0f} tokens, the longest {longest} ({counter.how})"
+    # First the drafts: without them there is nothing to revise.
+    cut = sum(num + drafted > room for num in tokens)
+    if cut:
+        level = Level.ERROR if cut == len(tokens) else Level.WARNING
+        what = (
+            f"{size}, and sampling.max_tokens {drafted} go beyond engine.max_model_len {room} for"
+            f" {cut / len(tokens):.0%} of the problems, whose answers are cut. Set it to"
+            f" {rounded(longest + drafted + refined)}."
+        )
+        return Finding(level, "lengths", what)
+    needed = longest + drafted + refined
+    if needed > room:
+        what = (
+            f"{size}: a critique or revision of the longest takes {needed} tokens,"
+            f" engine.max_model_len is {room}. Set it to {rounded(needed)}."
+        )
+        return Finding(Level.WARNING, "lengths", what)
+    what = f"{size}; {needed} of engine.max_model_len {room} are used at most"
+    return Finding(Level.OK, "lengths", what)
+
+
+def _asked(setting: Setting, problem: Problem) -> str:
+    """The text of a problem's draft prompt."""
+    prompt = render(setting.prompts, setting.prompts.draft, question=problem.question)
+    return prompt if isinstance(prompt, str) else "\n".join(turn["content"] for turn in prompt)
+
+
+def _by_characters(texts: Sequence[str]) -> list[int]:
+    return [round(len(text) / CHARACTERS_PER_TOKEN) + 1 for text in texts]
+
+
+def rounded(tokens: int) -> int:
+    """Up to a multiple of 64."""
+    return -(-tokens // 64) * 64

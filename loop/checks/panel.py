@@ -1,0 +1,79 @@
+"""What the probe set can show: the power analysis of `ouroloop plan` in a line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ouroloop.loop.checks.findings import Finding, Level
+from ouroloop.loop.config import Recipe
+from ouroloop.loop.setup import Setting
+from ouroloop.loop.stages.decide import decision_rule
+from ouroloop.loop.views import power
+from ouroloop.monitors.decision.growth import WITHIN
+from ouroloop.monitors.decision.guarded import QuantityId
+from ouroloop.monitors.decision.power import CHANCES
+from ouroloop.monitors.names import Tier
+
+COARSE = 0.10
+"""A probe set that shows no smaller fall of pass@1 is called coarse: ten points is more than most
+runs ever lose without anybody noticing."""
+SIZES = (50, 100, 200, 400, 800)
+"""Numbers of problems that are tried when the recipe's are too few."""
+
+
+def check(setting: Setting, run_path: Path) -> list[Finding]:
+    """One finding: the smallest fall of pass@1 that the guard is likely to notice."""
+    main = [p for p in setting.probe_set.problems if p.family == setting.probe_set.main]
+    scored = sum(problem.answer is not None for problem in main)
+    if not scored:
+        what = (
+            "no problem of the probe set has a gold answer: pass@1 is not measured, the texts'"
+            " diversity, length and answers are; `ouroloop plan` says what is guarded"
+        )
+        return [Finding(Level.OK, "probe set", what)]
+    if len(main) < 2:  # an error: see `data.problems`
+        return []
+    rounds = min(WITHIN[-1], setting.recipe.rounds)
+    least = _least_loss(setting, run_path, len(main))
+    size = f"{len(main)} problems x {setting.recipe.probe.samples} samples a round"
+    if least is not None and least <= COARSE:
+        what = f"{size} show a fall of pass@1 by {100 * least:.0f} points within {rounds} rounds"
+        return [Finding(Level.OK, "probe set", what)]
+    blind = "are blind: not even a fall of pass@1 to 0 shows"
+    if least is not None:
+        blind = f"are coarse: no fall of pass@1 below {100 * least:.0f} points shows"
+    needed = _needed(setting, run_path, len(main))
+    what = (
+        f"{size} {blind} ({rounds} rounds, chance {CHANCES[0]:.0%}); {needed} show"
+        f" {100 * COARSE:.0f}. Hold out more, raise probe.problems; see `ouroloop plan`."
+    )
+    return [Finding(Level.WARNING, "probe set", what)]
+
+
+def _least_loss(setting: Setting, run_path: Path, num_problems: int) -> float | None:
+    """The least fall of pass@1 that HALT notices; None: not even a complete one."""
+    recipe: Recipe = setting.recipe
+    main = setting.probe_set.main
+    # The other quantities share the evidence, so the rule is the recipe's own, but only one is
+    # simulated: all of them take ten seconds, and a check is to answer at once.
+    (found,) = power.of_recipe(
+        decision_rule(recipe, main),
+        families=[main] * num_problems,
+        main_family=main,
+        num_samples=recipe.probe.samples,
+        num_baseline_samples=recipe.probe.baseline_samples,
+        run_path=run_path,
+        only=(QuantityId.ACCURACY,),
+    ).powers
+    return found.smallest.get((Tier.HALT, WITHIN[-1], CHANCES[0]))
+
+
+def _needed(setting: Setting, run_path: Path, num_problems: int) -> str:
+    """How many problems would do."""
+    # By simulation, as the recipe's own size: samples, rounds and baselines matter as well.
+    for size in SIZES:
+        if size > num_problems:
+            least = _least_loss(setting, run_path, size)
+            if least is not None and least <= COARSE:
+                return f"{size} problems"
+    return f"more than {SIZES[-1]} problems"

@@ -1,0 +1,85 @@
+"""How the bets of many runs grow when every round has the same loss: normal draws of their growth.
+
+Suffixes as in `power.py`, which measures the growth: `_B` bets, `_N` runs, `_R` rounds, `_A`
+baselines.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ouroloop.monitors.base import Floats
+from ouroloop.monitors.decision.populations import SEED
+
+WITHIN = (1, 3, 10)
+"""Rounds within which a loss that persists is to be noticed."""
+# Two rounds are the fewest that separate the spread within a baseline from that between them.
+NUM_ROUNDS, NUM_RUNS = 2, 2000
+
+
+class Growth(NamedTuple):
+    """Log growth of the bets over rounds at one level of harm.
+
+    Attributes:
+        mean: (B,).
+        between: covariance between baselines, (B, B).
+        within: covariance within one, (B, B).
+    """
+
+    mean: Floats
+    between: Floats
+    within: Floats
+
+
+def spreads(by_baseline: list[Floats]) -> Growth:
+    """Mean and covariances of (rounds, bets) arrays, one per baseline."""
+    # What the rounds of one baseline have in common is that baseline's own noise.
+    mean_AB = np.array([logs.mean(axis=0) for logs in by_baseline])
+    within = np.mean([np.cov(logs.T) for logs in by_baseline], axis=0)
+    return Growth(mean_AB.mean(axis=0), np.cov(mean_AB.T) - within / NUM_ROUNDS, within)
+
+
+def noticed(growth: Growth, log_limit: float, horizon: int) -> Floats:
+    """Probability that the evidence has reached the limit by round 1, 2, ..., (R,).
+
+    The loss is there from round 1; the evidence is mixed as in `evidence.weigh`.
+    """
+    rng = np.random.default_rng(SEED)
+    # No answer needs more rounds than the largest of `WITHIN`.
+    num_rounds = min(max(WITHIN), horizon)
+    baseline_NB, round_NRB = (
+        _normal(rng, cov, shape)
+        for cov, shape in ((growth.between, (NUM_RUNS,)), (growth.within, (NUM_RUNS, num_rounds)))
+    )
+    log_e_NR = mixed(growth.mean + baseline_NB[:, None] + round_NRB, horizon)
+    # Once reached, the tier has acted: what the evidence does later does not matter.
+    reached_NR = np.maximum.accumulate(log_e_NR, axis=1) >= log_limit
+    return np.asarray(reached_NR.mean(axis=0), dtype=float)
+
+
+def mixed(growth_NRB: Floats, horizon: int) -> Floats:
+    """Logarithm of E after each round, (N, R), from each round's log growth.
+
+    It is `evidence.weigh` for many runs of one stream at once.
+    """
+    planned = max(horizon, growth_NRB.shape[1])
+    sum_NB, out = np.full(growth_NRB[:, 0].shape, -np.inf), []
+    for t in range(growth_NRB.shape[1]):
+        # Per bet, sum_{j <= t} exp(L_j + ... + L_t) = exp(L_t) (1 + the same of t - 1).
+        sum_NB = growth_NRB[:, t] + np.logaddexp(sum_NB, 0.0)
+        started_N = np.logaddexp.reduce(sum_NB, axis=1) - np.log(sum_NB.shape[1])
+        # Each beginning that has not been reached yet holds a bet that has won nothing.
+        left = planned - t - 1
+        later = np.log(left) if left else -np.inf
+        out.append(np.logaddexp(started_N, later) - np.log(planned))
+    return np.stack(out, axis=1)
+
+
+def _normal(rng: np.random.Generator, covariance: Floats, shape: tuple[int, ...]) -> Floats:
+    """Normal draws; negative eigenvalues of an estimated covariance count as 0."""
+    values, vectors = np.linalg.eigh(covariance)
+    scale = np.sqrt(np.maximum(values, 0))
+    drawn_NB = rng.standard_normal((*shape, len(values))) * scale
+    return np.asarray(drawn_NB @ vectors.T, dtype=float)
