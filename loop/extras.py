@@ -13,7 +13,7 @@ from ouroloop.loop.errors import MissingExtraError
 # Extra -> the modules that it brings. A test compares this table with pyproject.toml.
 MODULES = {
     "report": ("jinja2", "matplotlib", "pandas"),
-    "run": ("torch", "transformers", "trl", "accelerate", "datasets", "peft", "openai"),
+    "run": ("torch", "transformers", "trl", "accelerate", "datasets", "peft", "openai", "gguf"),
     "mlflow": ("mlflow",),
     "verify": ("math_verify", "reasoning_gym"),
 }

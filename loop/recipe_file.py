@@ -21,6 +21,7 @@ from ouroloop.loop.config.schema import section_of
 from ouroloop.loop.config.task import SECTIONS as TASK_SECTIONS
 from ouroloop.loop.engines.remote import is_address
 from ouroloop.loop.errors import RecipeError
+from ouroloop.loop.models.names import is_name
 
 PATH_KEYS = (
     "task.heldout_path",
@@ -45,7 +46,6 @@ FILE_PART = re.compile(r"(?P<path>.+\.py):(?P<name>\w+)")
 # `name` or `organisation/name`.
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?")
 MARKED_PATH = re.compile(r"\.{1,2}/|\$\w+/")
-BUILT_IN_MODELS = ("arithmetic/base", "arithmetic/teacher", "arithmetic/assistant")
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -152,8 +152,10 @@ def data_path(value: Any, base: Path) -> Any:
 
 
 def _located(model: Any, base: Path) -> Any:
-    """A model: a built-in one, a server's address, or a checkpoint's folder."""
-    return model if model in BUILT_IN_MODELS or is_address(str(model)) else _absolute(model, base)
+    """A model: a name or a server's address stays as it is, a path becomes absolute."""
+    if is_address(str(model)) or is_name(str(model), base):
+        return model
+    return _absolute(model, base)
 
 
 def _named(part: Any, base: Path) -> Any:

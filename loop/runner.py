@@ -14,8 +14,9 @@ from ouroloop.loop.config import Recipe
 from ouroloop.loop.controller import Campaign, Progress
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.engines.registry import engine_maker
-from ouroloop.loop.setup import Setting, prepare, resolve_model
-from ouroloop.loop.store import Store, sha256_of
+from ouroloop.loop.errors import RunStateError
+from ouroloop.loop.setup import Setting, prepare
+from ouroloop.loop.store import ENVIRONMENT, Store, read_json, sha256_of
 from ouroloop.loop.trackers.process import safe_sync, start_sync
 from ouroloop.loop.trackers.registry import has_trackers
 from ouroloop.loop.views.progress import LiveProgress, closing_text, rounds_table, unreadable_notes
@@ -43,7 +44,7 @@ def run(recipe: Recipe, root: Path, fresh: bool = False) -> Outcome:
     setting = prepare(recipe)
     if fresh:
         Store.delete(root, recipe.name)
-    store = Store.create(root, recipe, sha256_of(resolve_model(recipe.model)))
+    store = Store.create(root, recipe, sha256_of(setting.base))
     return _carry(store, setting)
 
 
@@ -57,10 +58,29 @@ def resume(path: Path, changed: Recipe | None = None) -> Outcome:
     store = Store.open(path, changed)
     try:
         setting = prepare(store.recipe)
+        check_same_base(store, setting.base)
     except BaseException:
         store.close()
         raise
     return _carry(store, setting)
+
+
+def check_same_base(store: Store, base: Path) -> None:
+    """Refuse to go on with other weights than a run was started with.
+
+    A recipe names its model; what lies under the name may have been exchanged since.
+
+    Raises:
+        RunStateError: the folder's sha256 is not the one that the run recorded.
+    """
+    recorded = read_json(store.path / ENVIRONMENT)["base_sha256"]
+    found = sha256_of(base)
+    if found != recorded:
+        raise RunStateError(
+            f"{store.path}: `model: {store.recipe.model}` is now {base} with sha256 {found[:12]},"
+            f" but this run was started with {recorded[:12]}. Put the old files back, or start a"
+            " run of another `name`."
+        )
 
 
 def _carry(store: Store, setting: Setting) -> Outcome:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ouroloop import evals
 from ouroloop.evals.errors import DataError as TaskDataError
 from ouroloop.evals.registry import build_task
 from ouroloop.evals.tasks import Capability, Prompts, Task
@@ -18,8 +17,8 @@ from ouroloop.loop.config import Recipe
 from ouroloop.loop.engines import remote
 from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
 from ouroloop.loop.errors import DataError, RecipeError
+from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.objectives.registry import build_objective
-from ouroloop.loop.recipe_file import BUILT_IN_MODELS
 from ouroloop.loop.records import Problem
 from ouroloop.loop.stages import warm_start
 from ouroloop.loop.stages.constitution import Principle, load_constitution
@@ -193,11 +192,3 @@ def practised(task: Task, recipe: Recipe) -> list[Problem]:
         _check_families("task.families", recipe.task.families, problems)
         problems = [p for p in problems if p.family in recipe.task.families]
     return problems[: recipe.task.num_problems]
-
-
-def resolve_model(name: str) -> Path:
-    """A checkpoint's folder: a built-in one, or the path itself."""
-    if name in BUILT_IN_MODELS:
-        world, which = name.split("/")
-        return Path(evals.__file__).parent / "worlds" / world / which
-    return Path(name)

@@ -33,7 +33,9 @@ class Recipe(Section):
     model: str = Field(
         "arithmetic/base",
         description=(
-            "a checkpoint folder, or arithmetic/base, arithmetic/teacher, arithmetic/assistant"
+            "a checkpoint's folder, a .gguf file, organisation/name[@revision] of the model hub, or"
+            " a built-in name: arithmetic/base, arithmetic/teacher, arithmetic/assistant,"
+            " smollm2-135m (docs/models.md)"
         ),
     )
     teachers: tuple[str, ...] = Field(

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.objectives import training
+from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.recipe_file import resolve
-from ouroloop.loop.setup import Setting, prepare, resolve_model
+from ouroloop.loop.setup import Setting, prepare
 from ouroloop.loop.store import read_json
 from ouroloop.loop.views.reader import RunData
 

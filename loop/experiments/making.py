@@ -13,13 +13,13 @@ from typing import Any
 
 from ouroloop.loop.config import EngineConfig
 from ouroloop.loop.engines.registry import engine_maker
+from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.objectives import training
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.records import Prompt
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import Example
-from ouroloop.loop.setup import resolve_model
 from ouroloop.loop.tables import write_table
 
 # Problem id, prompt, completion.

@@ -28,7 +28,7 @@ from ouroloop.loop.experiments.study import Study
 from ouroloop.loop.objectives import training
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.runner import build_engine, carry
-from ouroloop.loop.setup import prepare, resolve_model
+from ouroloop.loop.setup import prepare
 from ouroloop.loop.store import Store, read_json, sha256_of
 
 LATER = {
@@ -113,7 +113,7 @@ class Worker:
         store = (
             Store.open(path, recipe)
             if begun
-            else Store.create(self.runs, recipe, sha256_of(resolve_model(recipe.model)))
+            else Store.create(self.runs, recipe, sha256_of(setting.base))
         )
         lend_beginning(path, store.recipe)
         # The engine stays warm from run to run unless its settings differ.

@@ -62,7 +62,7 @@ def run_child(
             else f"ended with status {code}"
         )
         raise TrainingError(
-            f"the training process {how}. The last lines of its log"
+            f"the process of {module} {how}. The last lines of its log"
             f" {log_path}:\n{last_lines(log_path)}"
         )
 

@@ -10,8 +10,9 @@ import yaml
 from ouroloop.loop.checks import Level, data, lengths
 from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
 from ouroloop.loop.errors import DataError, UserError
+from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.recipe_file import resolve
-from ouroloop.loop.setup import prepare, resolve_model
+from ouroloop.loop.setup import prepare
 from ouroloop.loop.starting.settings import choose
 from ouroloop.loop.starting.survey import Source, Survey, look
 from ouroloop.loop.starting.writing import recipe_text

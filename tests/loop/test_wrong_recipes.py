@@ -9,7 +9,7 @@ import yaml
 
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.engines.checkpoint import check_checkpoint
-from ouroloop.loop.recipe_file import BUILT_IN_MODELS
+from ouroloop.loop.models.names import EMBEDDED
 from ouroloop.loop.setup import resolve_model
 
 BASE = {"name": "wrong", "rounds": 1}
@@ -146,8 +146,8 @@ def test_every_committed_recipe_is_valid(monkeypatch):
         assert load_recipe(path).name == path.stem
 
 
-@pytest.mark.parametrize("name", BUILT_IN_MODELS)
-def test_every_built_in_model_is_a_checkpoint_with_a_card(name):
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_every_embedded_model_is_a_checkpoint_with_a_card(name):
     assert check_checkpoint(resolve_model(name)) and (
         resolve_model(name) / "README.md"
     ).read_text().startswith(f"# {name}")

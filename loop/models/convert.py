@@ -1,0 +1,180 @@
+"""From a GGUF file to a checkpoint's folder: `python -m ouroloop.loop.models.convert GGUF FOLDER`.
+
+The child's side of `gguf_files.convert`; it alone imports torch. transformers turns the quantised
+blocks back into float32. What it leaves wrong is put right here: the stop token, which it reads
+from another field than llama.cpp writes it to, and the mark "quantised", under which nothing can
+be saved.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ouroloop.loop.errors import CheckpointError, OuroloopError
+from ouroloop.loop.objectives.child import report, watch_parent
+
+# Text that any tokenizer of words or parts of words writes in far fewer tokens than characters.
+ORDINARY = "The capital of France is Paris, and the children walked to the river."
+# A vocabulary of so many tokens is one of words or parts of words, not of characters.
+MIN_WORDS = 2_000
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What the file says of itself.
+
+    stored: name of the type that its matrices have, as torch spells it; bfloat16 for quantised
+    ones: their blocks of 4 to 8 bits carry fewer digits than bfloat16 keeps, so that float32 would
+    double the files and add none. tokens: the vocabulary; empty without a tokenizer. stops: ids
+    that end a text, the usual one first; pad: id that fills up a batch.
+    """
+
+    stored: str
+    tokens: tuple[str, ...]
+    stops: tuple[int, ...]
+    pad: int | None
+
+
+def main(arguments: list[str]) -> int:
+    """Convert; a failure is reported to the parent in one sentence, its traceback to the log."""
+    watch_parent()
+    gguf, folder = (Path(argument) for argument in arguments)
+    try:
+        convert(gguf, folder)
+    except OuroloopError as error:
+        report(error=type(error).__name__, message=str(error))
+        return error.exit_code
+    # Whatever transformers cannot read ends as one of its many kinds of error.
+    except Exception as error:
+        traceback.print_exc()
+        message = (
+            f"{gguf}: transformers cannot convert this GGUF ({type(error).__name__}: {error})."
+            " Name the model's own safetensors folder instead."
+        )
+        report(error=CheckpointError.__name__, message=message)
+        return CheckpointError.exit_code
+    return 0
+
+
+def convert(gguf: Path, folder: Path) -> None:
+    """Write safetensors, config and tokenizer of a GGUF into `folder`.
+
+    Raises:
+        CheckpointError: no GGUF, no tokenizer, or one that does not fit the weights.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    metadata = look(gguf)
+    tokenizer = read_tokenizer(gguf, metadata)
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
+    )
+    num_rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > num_rows:
+        raise CheckpointError(
+            f"{gguf}: the tokenizer has {len(tokenizer):,} tokens, the model {num_rows:,}. Put the"
+            " tokenizer.json that belongs to this model beside it."
+        )
+    # Back in float32 it is quantised no more; as long as it says so, it cannot be saved.
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.hf_quantizer, model.is_quantized = None, False
+    stops = [tokenizer.eos_token_id, *(i for i in metadata.stops if i != tokenizer.eos_token_id)]
+    for config in (model.config, model.generation_config):
+        config.eos_token_id = stops if len(stops) > 1 else stops[0]
+        config.pad_token_id = tokenizer.pad_token_id
+    model.to(getattr(torch, metadata.stored)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def look(gguf: Path) -> Metadata:
+    """Read a GGUF's fields.
+
+    Raises:
+        CheckpointError: it is none, or is cut off.
+    """
+    from gguf import GGUFReader
+
+    try:
+        reader = GGUFReader(gguf)
+    except (ValueError, IndexError, OSError) as error:
+        raise CheckpointError(
+            f"{gguf}: not a readable GGUF file ({error}). Fetch it again; a download may have been"
+            " cut off."
+        ) from error
+
+    def field(name: str) -> Any:
+        found = reader.get_field(f"tokenizer.ggml.{name}")
+        return None if found is None else found.contents()
+
+    tokens = tuple(field("tokens") or ())
+    stops = [field(name) for name in ("eos_token_id", "eot_token_id")]
+    kinds = {tensor.tensor_type.name for tensor in reader.tensors if len(tensor.shape) > 1}
+    return Metadata(
+        stored=_stored(kinds),
+        tokens=tokens,
+        stops=tuple(dict.fromkeys(i for i in stops if i is not None and i < len(tokens))),
+        pad=field("padding_token_id"),
+    )
+
+
+def _stored(kinds: set[str]) -> str:
+    """The type to store matrices of these GGUF types in: their own where they are not quantised."""
+    if kinds <= {"F32"}:
+        return "float32"
+    if kinds <= {"F16", "F32"}:
+        return "float16"
+    return "bfloat16"
+
+
+def read_tokenizer(gguf: Path, metadata: Metadata) -> Any:
+    """The tokenizer beside the file if there is one, else the one rebuilt from it.
+
+    Raises:
+        CheckpointError: there is none, none with a stop token, or one that knows no words.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    beside = gguf.with_name("tokenizer.json").exists()
+    if beside:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(gguf.parent)
+    elif metadata.tokens:
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    else:
+        raise CheckpointError(
+            f"{gguf}: no tokenizer in this GGUF. Put the model's tokenizer.json and"
+            " tokenizer_config.json beside it."
+        )
+    # The file's own statement counts: transformers read <|im_start|> as SmolLM2's stop token.
+    if metadata.stops and not beside:
+        tokenizer.eos_token = metadata.tokens[metadata.stops[0]]
+    if tokenizer.eos_token_id is None:
+        raise CheckpointError(
+            f"{gguf}: no stop token in this GGUF, so no answer could ever end. Put the model's"
+            " tokenizer.json and tokenizer_config.json beside it."
+        )
+    if tokenizer.pad_token_id is None or not beside:
+        has_own = metadata.pad is not None and metadata.pad < len(metadata.tokens)
+        tokenizer.pad_token = metadata.tokens[metadata.pad] if has_own else tokenizer.eos_token
+    _refuse_single_characters(gguf, tokenizer)
+    return tokenizer
+
+
+def _refuse_single_characters(gguf: Path, tokenizer: Any) -> None:
+    """Some vocabularies (Gemma's) are rebuilt without their merges: every character is a token."""
+    num_tokens = len(tokenizer(ORDINARY, add_special_tokens=False)["input_ids"])
+    if len(tokenizer) >= MIN_WORDS and num_tokens > 0.8 * len(ORDINARY):
+        raise CheckpointError(
+            f"{gguf}: the tokenizer that transformers rebuilds from this GGUF splits text into"
+            " single characters, which the model does not understand. Put the model's"
+            " tokenizer.json and tokenizer_config.json beside it."
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
