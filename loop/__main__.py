@@ -106,6 +106,8 @@ def _run(options: argparse.Namespace) -> int:
             f" {len(setting.probe_set.problems)} in the probe set.",
             file=sys.stderr,
         )
+        for line in setting.choices:
+            print(line, file=sys.stderr)
         return 0
     from ouroloop.loop import runner
 

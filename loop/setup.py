@@ -13,7 +13,7 @@ from ouroloop import evals
 from ouroloop.evals.errors import DataError as TaskDataError
 from ouroloop.evals.registry import build_task
 from ouroloop.evals.tasks import Capability, Prompts, Task
-from ouroloop.loop import extensions
+from ouroloop.loop import automatic, extensions
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.engines import remote
 from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
@@ -34,7 +34,7 @@ class Setting:
     """What stays the same from the first round to the last.
 
     demonstrations: those that may be replayed; held_out: those that never are. A teacher is a
-    checkpoint's folder or a server's address.
+    checkpoint's folder or a server's address. recipe: without `auto`; choices: what it became.
     """
 
     recipe: Recipe
@@ -48,6 +48,7 @@ class Setting:
     teachers: tuple[Path | str, ...]
     principles: tuple[Principle, ...]
     strategy: Strategy | Learned
+    choices: tuple[str, ...] = ()
 
 
 def prepare(recipe: Recipe) -> Setting:
@@ -67,9 +68,11 @@ def prepare(recipe: Recipe) -> Setting:
     check_capabilities(task, recipe)
     extensions.check_all(recipe)
     _check_problems(recipe, problems)
-    _check_sections(recipe)
     # A server is asked whether it answers before anything is made; a checkpoint is looked into.
     base, teachers = _models(recipe)
+    chosen = automatic.choose(recipe, check_checkpoint(base))
+    recipe = chosen.recipe
+    _check_sections(recipe)
     checkpoints = [base, *(teacher for teacher in teachers if isinstance(teacher, Path))]
     # One template for all that are asked: chat turns only where every checkpoint knows them.
     chat_template = all(has_chat_template(check_checkpoint(path)) for path in checkpoints)
@@ -97,6 +100,7 @@ def prepare(recipe: Recipe) -> Setting:
         teachers=teachers,
         principles=principles,
         strategy=strategist(task, recipe.monitors.canonicaliser),
+        choices=chosen.why,
     )
 
 
@@ -142,13 +146,13 @@ def _check_sections(recipe: Recipe) -> None:
         raise RecipeError(
             "filters.critic: true needs refine.critique: true, or nothing would ever be approved."
         )
-    if recipe.interventions.blend and recipe.peft:
+    if recipe.interventions.blend and recipe.lora:
         raise RecipeError(
             "interventions.blend: weights are blended of whole models only. Leave it 0 with a peft"
             " section."
         )
     objective = build_objective(recipe.objective.use, recipe.objective.options)
-    objective.check(recipe.sft, recipe.peft)
+    objective.check(recipe.sft, recipe.lora)
 
 
 def _models(recipe: Recipe) -> tuple[Path, tuple[Path | str, ...]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,36 @@ def check_checkpoint(path: Path) -> Checkpoint:
         version="/".join(path.parts[-2:]),
         weight_bytes=sum(file.stat().st_size for file in path.glob("*.safetensors")),
     )
+
+
+def tensor_types(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name of each tensor in a folder's safetensors files -> (its type, its shape).
+
+    Types as the files spell them: F32, BF16, ... Only headers are read.
+
+    Raises:
+        CheckpointError: a file is cut off or is no safetensors file.
+    """
+    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with file.open("rb") as handle:
+                # The format begins with the header's length, 8 bytes, little-endian.
+                length = int.from_bytes(handle.read(8), "little")
+                header = json.loads(handle.read(min(length, file.stat().st_size)))
+            entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+            found |= {n: (e["dtype"], tuple(e["shape"])) for n, e in entries.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{file}: not a readable safetensors file ({type(error).__name__}: {error}). Get"
+                " it again, or save the model once more with save_pretrained(folder)."
+            ) from None
+    return found
+
+
+def num_parameters(checkpoint: Checkpoint) -> int:
+    """Parameters of the model, an adapter's own not counted; tied ones count once."""
+    return sum(math.prod(shape) for _, shape in tensor_types(checkpoint.weights).values())
 
 
 def has_chat_template(checkpoint: Checkpoint) -> bool:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ouroloop.loop import automatic
 from ouroloop.loop.engines.base import Engine
+from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.objectives import training
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.setup import Setting, prepare, resolve_model
@@ -28,6 +30,7 @@ async def serve(engine: Engine, run: RunData, number: int) -> None:
     found = run.checkpoint(number)
     assert found is not None
     checkpoint = resolve_model(str(run.recipe["model"])) if number == 0 else found
-    await engine.load(
-        checkpoint, training.weight_sync_of(checkpoint, run.path, run.recipe["engine"]["dtype"])
-    )
+    recipe = resolve(dict(run.recipe))
+    base = check_checkpoint(resolve_model(recipe.model))
+    dtype = automatic.choose(recipe, base).recipe.engine.dtype
+    await engine.load(checkpoint, training.weight_sync_of(checkpoint, run.path, dtype))

@@ -116,6 +116,7 @@ def build_trainer(
     from trl import SFTConfig, SFTTrainer
 
     from ouroloop.loop.engines.transformers_local import load_codec
+    from ouroloop.loop.objectives.label_logits import model_within, skip_unlabelled
 
     class Progress(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -129,7 +130,7 @@ def build_trainer(
         set_seed(job.seed % 2**32)
         model, adapter = load_trainable(job, checkpoint)
         # skip_prepare_dataset (sft_settings) keeps TRL from tokenising, packing or cutting.
-        return SFTTrainer(
+        trainer = SFTTrainer(
             model=model,
             args=config,
             train_dataset=Dataset.from_list(rows),
@@ -139,3 +140,5 @@ def build_trainer(
         )
     except (ValueError, TypeError) as error:
         raise RecipeError(f"sft or peft: {error}") from error
+    skip_unlabelled(model_within(trainer.model))
+    return trainer

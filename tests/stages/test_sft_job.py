@@ -116,6 +116,7 @@ def test_a_job_made_from_a_recipe_survives_its_file() -> None:
 
 def test_the_launcher_and_its_config_come_from_the_recipe(tmp_path: Path) -> None:
     raw = {"name": "x", "launcher": "accelerate", "accelerate_config": str(tmp_path / "two.yaml")}
+    raw["peft"] = None
     job = TrainingJob.from_recipe(resolve(raw), Path("base"), tmp_path, seed=3)
     module, arguments = training.command(job, tmp_path / "job.json")
     assert module == "accelerate.commands.launch"
@@ -126,7 +127,9 @@ def test_the_launcher_and_its_config_come_from_the_recipe(tmp_path: Path) -> Non
         training.MODULE,
         str(tmp_path / "job.json"),
     ]
-    plain = TrainingJob.from_recipe(resolve({"name": "x"}), Path("base"), tmp_path, seed=3)
+    plain = TrainingJob.from_recipe(
+        resolve({"name": "x", "peft": None}), Path("base"), tmp_path, seed=3
+    )
     assert training.command(plain, tmp_path / "job.json")[0] == training.MODULE
 
 
