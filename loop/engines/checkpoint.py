@@ -101,7 +101,9 @@ def tensor_types(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
             with file.open("rb") as handle:
                 # The format begins with the header's length, 8 bytes, little-endian.
                 length = int.from_bytes(handle.read(8), "little")
-                header = json.loads(handle.read(min(length, file.stat().st_size)))
+                if length > file.stat().st_size:
+                    raise ValueError("the file is shorter than its header")
+                header = json.loads(handle.read(length))
             entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
             found |= {n: (e["dtype"], tuple(e["shape"])) for n, e in entries.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

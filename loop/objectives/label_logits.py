@@ -76,7 +76,8 @@ def _can_skip(model: Any, labels: torch.Tensor | None) -> bool:
     if labels is None or head is None or labels.device.type in FAST_IN_TRL:
         return False
     num_labels = int((labels[:, 1:] != -100).sum())
-    return num_labels * model.config.get_text_config().vocab_size <= MOST_LOGITS
+    size: int = model.config.get_text_config().vocab_size
+    return num_labels * size <= MOST_LOGITS
 
 
 def _labelled_forward(
