@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.devices import Device, FloatType, this_device
@@ -28,8 +27,7 @@ LORA_LEARNING_RATE = 2e-4
 LOW_LORA_LEARNING_RATE = 5e-5
 
 
-@dataclass(frozen=True)
-class Chosen:
+class Chosen(NamedTuple):
     """A recipe without `auto`, and a sentence for each choice and remark."""
 
     recipe: Recipe

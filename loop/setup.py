@@ -70,8 +70,7 @@ def prepare(recipe: Recipe) -> Setting:
     _check_problems(recipe, problems)
     # A server is asked whether it answers before anything is made; a checkpoint is looked into.
     base, teachers = _models(recipe)
-    chosen = automatic.choose(recipe, check_checkpoint(base))
-    recipe = chosen.recipe
+    recipe, choices = automatic.choose(recipe, check_checkpoint(base))
     _check_sections(recipe)
     checkpoints = [base, *(teacher for teacher in teachers if isinstance(teacher, Path))]
     # One template for all that are asked: chat turns only where every checkpoint knows them.
@@ -100,7 +99,7 @@ def prepare(recipe: Recipe) -> Setting:
         teachers=teachers,
         principles=principles,
         strategy=strategist(task, recipe.monitors.canonicaliser),
-        choices=chosen.why,
+        choices=choices,
     )
 
 

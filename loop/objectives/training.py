@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.engines import weight_sync
-from ouroloop.loop.engines.checkpoint import check_checkpoint
+from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint
 from ouroloop.loop.errors import NotFiniteError, OuroloopError, RunStateError
 from ouroloop.loop.objectives import finite, saving
 from ouroloop.loop.objectives.base import Prepared
@@ -181,16 +181,7 @@ def run(job: TrainingJob, folder: Path) -> None:
     finite.watch(trainer)
     ready = time.monotonic()
     temporary = _temporary(job.output)
-    rejection: NotFiniteError | None = None
-    try:
-        trainer.train()
-        trainer.save_model(str(temporary))
-        if trainer.is_world_process_zero():
-            saving.complete_folder(temporary, checkpoint)
-            saving.store_like(temporary, checkpoint)
-    except NotFiniteError as error:
-        rejection = error
-        shutil.rmtree(temporary, ignore_errors=True)
+    rejection = _why_rejected(trainer, temporary, checkpoint)
     facts = _facts(job, prepared)
     facts["start_seconds"] = round(ready - started, 3)
     facts["train_seconds"] = round(time.monotonic() - ready, 3)
@@ -214,12 +205,26 @@ def run(job: TrainingJob, folder: Path) -> None:
         facts["weight_sync"] = check.moved
     else:
         # The round stands on what it started from, as one does that trained nothing.
-        facts |= {"status": "rejected", "reason": str(rejection), "checkpoint": str(job.init)}
+        facts |= {"status": "rejected", "reason": rejection, "checkpoint": str(job.init)}
     facts["seconds"] = round(time.monotonic() - started, 3)
     # Last of all, and whole: resume takes train.json for "this round is trained".
     written = folder / "train.json.tmp"
     written.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     written.rename(folder / "train.json")
+
+
+def _why_rejected(trainer: Any, folder: Path, init: Checkpoint) -> str | None:
+    """Train and save to `folder`; None, or what was not a finite number, and nothing is saved."""
+    try:
+        trainer.train()
+        trainer.save_model(str(folder))
+        if trainer.is_world_process_zero():
+            saving.complete_folder(folder, init)
+            saving.store_like(folder, init)
+    except NotFiniteError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        return str(error)
+    return None
 
 
 def _facts(job: TrainingJob, prepared: Prepared) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def weigh_rejection(decision: Decision, round: Round, history: Sequence[Round]) 
 
 
 def _is_rejected(round: Round) -> bool:
-    return round.number > 0 and round.training.status == "rejected"
+    return round.has(Round.training) and round.training.status == "rejected"
 
 
 def job_of(recipe: Recipe, plan: RoundPlan, start: Path, folder: Path, base: Path) -> TrainingJob:
