@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ouroloop.loop import automatic
-from ouroloop.loop.devices import Device, FloatType, Gpu, device_of
+from ouroloop.loop.devices import Device, FloatType, Gpu, device_of, gpus
 from ouroloop.loop.engines.checkpoint import check_checkpoint, num_parameters
 from ouroloop.loop.errors import CheckpointError, RecipeError
 from ouroloop.loop.recipe_file import load_recipe, resolve
@@ -23,7 +23,7 @@ SLOW = Device(False, FloatType.FLOAT32, "a test says so")
 
 
 @pytest.mark.parametrize(
-    ("gpus", "cuda", "flags", "visible", "is_gpu", "fast"),
+    ("cards", "cuda", "flags", "visible", "is_gpu", "fast"),
     [
         ((NEW,), "13.0", "", None, True, "bfloat16"),
         ((NEW, OLD), "13.0", "", None, True, "float32"),
@@ -37,16 +37,38 @@ SLOW = Device(False, FloatType.FLOAT32, "a test says so")
     ],
 )
 def test_the_device_and_its_fast_type_follow_from_the_driver_torch_and_the_processor(
-    gpus: tuple[Gpu, ...],
+    cards: tuple[Gpu, ...],
     cuda: str | None,
     flags: str,
     visible: str | None,
     is_gpu: bool,
     fast: str,
 ) -> None:
-    found = device_of(gpus, cuda, frozenset(flags.split()), visible)
+    found = device_of(cards, cuda, frozenset(flags.split()), visible)
     assert (found.is_gpu, found.fast) == (is_gpu, fast)
     assert found.why
+
+
+NEW_DRIVER = "#!/bin/sh\ncase $1 in *compute_cap) echo 'NVIDIA H200, 580.95.05, 9.0';; esac\n"
+OLD_DRIVER = "#!/bin/sh\ncase $1 in *compute_cap) exit 2;; *) echo 'Tesla, K, 460.1';; esac\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        (NEW_DRIVER, Gpu("NVIDIA H200", "580.95.05", 9.0)),
+        (OLD_DRIVER, Gpu("Tesla, K", "460.1", None)),
+    ],
+    ids=["new driver", "old driver"],
+)
+def test_the_compute_capability_is_read_where_the_driver_knows_the_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, expected: Gpu
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(script)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert gpus() == (expected,)
 
 
 def checkpoint(folder: Path, *sizes: tuple[int, ...]) -> Path:

@@ -267,6 +267,31 @@ def test_rows_of_like_length_share_a_batch_by_default(
     assert padded_share(default) < 0.5 * padded_share(mixed)
 
 
+def test_padding_free_is_refused_for_a_model_that_reads_on_from_text_to_text(
+    tmp_path: Path,
+) -> None:
+    """A state-space model carries its state over a boundary that only positions mark."""
+    from transformers import MambaConfig, MambaForCausalLM
+
+    torch.manual_seed(0)
+    config = MambaConfig(
+        vocab_size=4 + len(CHARACTERS),
+        hidden_size=32,
+        state_size=8,
+        num_hidden_layers=2,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=2,
+        initializer_range=0.5,
+    )
+    MambaForCausalLM(config).save_pretrained(tmp_path / "model")
+    save_tiny_tokenizer(tmp_path / "model")
+    job = job_in(tmp_path / "run", tmp_path / "model", sft={**ONE_STEP, "padding_free": True})
+    with pytest.raises(RecipeError, match=r"sft\.padding_free: .* lets them see each other"):
+        trainer_of(job)
+    trainer_of(replace(job, sft=ONE_STEP))
+
+
 def test_packing_is_refused_and_padding_free_named_in_its_place() -> None:
     from ouroloop.loop.objectives.sft_settings import check_settings
 
