@@ -96,11 +96,10 @@ def _run(options: argparse.Namespace) -> int:
     # Before the first file is made: a run that could not train would end after its first sampling.
     require("run", "ouroloop run")
     recipe = _recipe(options.recipe, options.overrides)
-    if options.print:
-        print(json.dumps(recipe.to_json(), indent=1))
     if options.check:
         return _check(recipe, _root(options) / recipe.name, str(options.recipe))
     if options.print:
+        print(json.dumps(recipe.to_json(), indent=1))
         return 0
     from ouroloop.loop import runner
 

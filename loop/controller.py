@@ -191,6 +191,9 @@ class Campaign:
         job = train.job_of(self.recipe, round.plan, start, round.folder, self.setting.base)
         self.trainer(job, round.folder, lambda done, total: self.report("training", done, total))
         facts = round.training
+        if facts.status == "rejected":
+            self.event("training_rejected", round, reason=facts.reason)
+            return
         self.event("trained", round, seconds=facts.seconds, examples=facts.num_examples)
 
     async def measure(self, round: Round) -> None:

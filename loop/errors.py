@@ -62,3 +62,7 @@ class StaleWeightsError(EngineError):
 
 class TrainingError(OuroloopError, RuntimeError):
     """The training process failed."""
+
+
+class NotFiniteError(TrainingError):
+    """A loss or a weight is NaN or infinite: the round is rejected, and the run goes on."""

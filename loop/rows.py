@@ -222,11 +222,12 @@ class Preflight:
 class Training:
     """What came of a round's training. The trainer's file holds more, which the views show.
 
-    checkpoint: the one that the round stands on, relative to the run or absolute. seconds: wall
-    clock, 0 when nothing was trained.
+    status: rejected, where the loss or a weight stopped being finite. checkpoint: the one that the
+    round stands on, relative to the run or absolute; the one it started from unless it was trained.
+    seconds: wall clock, 0 when nothing was trained.
     """
 
-    status: Literal["trained", "skipped"]
+    status: Literal["trained", "skipped", "rejected"]
     reason: str | None = None
     checkpoint: str
     num_examples: int

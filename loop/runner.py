@@ -112,6 +112,8 @@ def _run_live(store: Store, setting: Setting) -> Decision:
             f" {len(setting.probe_set.problems)} probed"
         )
         progress.say(f"{recipe.name}: {sizes}; {store.path}")
+        for line in setting.choices:
+            progress.say(line)
 
         seen: RunData | None = None
 
@@ -154,7 +156,7 @@ def _sync(path: Path, name: str) -> str | None:
 def build_engine(recipe: Recipe, log_path: Path) -> Engine:
     """The recipe's engine, not started yet."""
     make = engine_maker(recipe.engine.kind)
-    return make({**recipe.engine.model_dump(), "lora": recipe.peft}, log_path)
+    return make({**recipe.engine.model_dump(), "lora": recipe.lora}, log_path)
 
 
 async def carry(campaign: Campaign) -> Decision:
@@ -165,7 +167,8 @@ async def carry(campaign: Campaign) -> Decision:
     An interruption (Ctrl-C, a cancelled task) is no failure: such a run counts as stopped.
     """
     store = campaign.store
-    store.event("run_started", name=campaign.setting.recipe.name)
+    setting = campaign.setting
+    store.event("run_started", name=setting.recipe.name, choices=list(setting.choices))
     try:
         decision = await campaign.run()
         store.event("run_finished", action=decision.action)

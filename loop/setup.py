@@ -12,7 +12,7 @@ from pathlib import Path
 from ouroloop.evals.errors import DataError as TaskDataError
 from ouroloop.evals.registry import build_task
 from ouroloop.evals.tasks import Capability, Prompts, Task
-from ouroloop.loop import extensions
+from ouroloop.loop import automatic, extensions
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.engines import remote
 from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
@@ -35,6 +35,7 @@ class Setting:
 
     demonstrations: those that may be replayed; held_out: those that never are; warm_start: those
     that the warm start learns from. A teacher is a checkpoint's folder or a server's address.
+    recipe: without `auto`; choices: what it became.
     """
 
     recipe: Recipe
@@ -49,6 +50,7 @@ class Setting:
     principles: tuple[Principle, ...]
     strategy: Strategy | Learned
     warm_start: tuple[Problem, ...] = ()
+    choices: tuple[str, ...] = ()
 
 
 def prepare(recipe: Recipe) -> Setting:
@@ -72,9 +74,10 @@ def prepare(recipe: Recipe) -> Setting:
     check_capabilities(task, recipe)
     extensions.check_all(recipe)
     _check_problems(recipe, problems)
-    _check_sections(recipe)
     # A server is asked whether it answers before anything is made; a checkpoint is looked into.
     base, teachers = _models(recipe)
+    recipe, choices = automatic.choose(recipe, check_checkpoint(base))
+    _check_sections(recipe)
     checkpoints = [base, *(teacher for teacher in teachers if isinstance(teacher, Path))]
     # One template for all that are asked: chat turns only where every checkpoint knows them.
     chat_template = all(has_chat_template(check_checkpoint(path)) for path in checkpoints)
@@ -99,6 +102,7 @@ def prepare(recipe: Recipe) -> Setting:
         principles=_principles(recipe),
         strategy=strategist(task, recipe.monitors.canonicaliser),
         warm_start=demonstrations,
+        choices=choices,
     )
 
 
@@ -149,13 +153,13 @@ def _check_sections(recipe: Recipe) -> None:
         raise RecipeError(
             "filters.critic: true needs refine.critique: true, or nothing would ever be approved."
         )
-    if recipe.interventions.blend and recipe.peft:
+    if recipe.interventions.blend and recipe.lora:
         raise RecipeError(
             "interventions.blend: weights are blended of whole models only. Leave it 0 with a peft"
             " section."
         )
     objective = build_objective(recipe.objective.use, recipe.objective.options)
-    objective.check(recipe.sft, recipe.peft)
+    objective.check(recipe.sft, recipe.lora)
 
 
 def _models(recipe: Recipe) -> tuple[Path, tuple[Path | str, ...]]:

@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from ouroloop.loop import doctor
+from ouroloop.loop.devices import Device, FloatType
 from ouroloop.loop.doctor import Finding, diagnose, hardware
 from ouroloop.loop.doctor.machine import ROOT, Machine, look, read_lock
 from ouroloop.loop.extras import MODULES
@@ -230,6 +231,13 @@ def test_preloading_is_advised_until_it_is_done() -> None:
     assert "preload" not in {
         finding.name for finding in diagnose(replace(machine, preload="libtcmalloc_minimal.so.4"))
     }
+
+
+def test_the_fast_number_type_is_shown_with_what_it_rests_on() -> None:
+    fast = Device(False, FloatType.BFLOAT16, "the processor has amx_bf16")
+    found = finding(replace(CPU, computes=fast), "number type")
+    assert found.what == "bfloat16 is the fast one: the processor has amx_bf16"
+    assert look().computes is not None
 
 
 def test_little_memory_and_little_disk_are_worth_a_warning() -> None:

@@ -15,11 +15,19 @@ from ouroloop.loop.setup import Setting
 
 __all__ = ["CHECKS", "Finding", "Level", "as_text", "check"]
 
+
+
+def _choices(setting: Setting, run_path: Path) -> list[Finding]:
+    """What `auto` became on this machine."""
+    return [Finding(Level.OK, "types", line) for line in setting.choices]
+
+
 # (a setting, the folder of its run) -> findings, in the order in which they are printed.
 CHECKS: tuple[Callable[[Setting, Path], list[Finding]], ...] = (
     data.check,
     lengths.check,
     panel.check,
+    _choices,
 )
 
 

@@ -20,8 +20,12 @@ class EngineConfig(Section):
             " module:Name, or path/to/file.py:Name"
         ),
     )
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="precision of the served weights"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description=(
+            "precision of the served weights; auto: bfloat16 where the device is fast in it and"
+            " the model has more than 50 M parameters, else float32"
+        ),
     )
     max_model_len: int = Field(
         512, ge=16, description="tokens of a prompt and its completion together, at most"

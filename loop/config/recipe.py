@@ -72,8 +72,12 @@ class Recipe(Section):
         default_factory=dict,
         description="settings of the trainer; for the objective sft exactly SFTConfig's names",
     )
-    peft: dict[str, Any] | None = Field(
-        None, description="LoraConfig's names; null: all weights are trained"
+    peft: dict[str, Any] | Literal["auto"] | None = Field(
+        "auto",
+        description=(
+            "LoraConfig's names; null: all weights are trained; auto: LoRA of rank 16 on every"
+            " linear layer where the model has more than 50 M parameters"
+        ),
     )
     launcher: Literal["python", "accelerate"] = Field(
         "python", description="accelerate: train by `accelerate launch`, on several GPUs"
@@ -89,6 +93,17 @@ class Recipe(Section):
         InterventionConfig(), description="what the controller may do then"
     )
     tracking: TrackingConfig = Field(TrackingConfig(), description="where a run is shown")
+
+    @property
+    def lora(self) -> dict[str, Any] | None:
+        """LoraConfig's names; None: all weights are trained.
+
+        Raises:
+            ValueError: `peft` is still auto; `automatic.choose` says what that becomes.
+        """
+        if isinstance(self.peft, str):
+            raise ValueError("peft: auto depends on the model: call automatic.choose first")
+        return self.peft
 
     def to_json(self) -> dict[str, Any]:
         """The resolved recipe as plain JSON values."""

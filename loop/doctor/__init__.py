@@ -28,6 +28,7 @@ CHECKS: tuple[Callable[[Machine], Iterator[Finding]], ...] = (
     packages.duplicates,
     packages.lock,
     hardware.processor,
+    hardware.number_type,
     hardware.room,
     packages.extras,
 )

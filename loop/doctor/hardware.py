@@ -50,6 +50,13 @@ def processor(machine: Machine) -> Iterator[Finding]:
         yield Finding("preload", "ok", what, fix)
 
 
+def number_type(machine: Machine) -> Iterator[Finding]:
+    """What `engine.dtype: auto` becomes here for a model that is not small."""
+    if machine.computes is not None:
+        found = machine.computes
+        yield Finding("number type", "ok", f"{found.fast} is the fast one: {found.why}")
+
+
 def room(machine: Machine) -> Iterator[Finding]:
     """Free memory and disk space."""
     for name, free, least in (

@@ -10,7 +10,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,8 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
+
+from ouroloop.loop import devices
 
 # The checkout, or the installed package (which has no requirements/ in it).
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +50,8 @@ class Machine:
     gpus: tuple[str, ...] = ()
     driver: str | None = None
     """Version of the NVIDIA driver; None: no driver answers."""
+    computes: devices.Device | None = None
+    """What models run on, and the type that is fast there."""
     cpu_flags: frozenset[str] = frozenset()
     preload: str = ""
     fast_libraries: tuple[str, ...] = ()
@@ -103,16 +106,19 @@ def look(root: Path = ROOT) -> Machine:
     Takes well under a second; imports no installed package.
     """
     versions, requires = _distributions()
-    gpus, driver = _nvidia()
+    gpus = devices.gpus()
+    cuda, flags = devices.torch_cuda(), devices.cpu_flags()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return Machine(
         python=sys.version_info[:3],
         platform=f"{sys.platform}-{platform.machine()}",
         versions=versions,
         requires=requires,
-        torch_cuda=_torch_cuda(),
-        gpus=gpus,
-        driver=driver,
-        cpu_flags=_cpu_flags(),
+        torch_cuda=cuda,
+        gpus=tuple(gpu.name for gpu in gpus),
+        driver=gpus[0].driver if gpus else None,
+        computes=devices.device_of(gpus, cuda, flags, visible),
+        cpu_flags=flags,
         preload=os.environ.get("LD_PRELOAD", ""),
         fast_libraries=_fast_libraries(),
         memory_bytes=_memory_bytes(),
@@ -147,41 +153,6 @@ def _distributions() -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, .
             versions[key] = (*versions.get(key, ()), distribution.version)
         requires.setdefault(key, tuple(distribution.requires or ()))
     return versions, requires
-
-
-def _torch_cuda() -> str | None:
-    """Read torch's version file: a torch that does not fit the machine may not import at all."""
-    for folder in sys.path:
-        path = Path(folder, "torch", "version.py")
-        if path.is_file():
-            found = re.search(
-                r"^cuda\b[^=]*= *'([\d.]+)'", path.read_text(encoding="utf-8"), re.MULTILINE
-            )
-            if found:
-                return found[1]
-            break  # a CPU build says `cuda = None`
-    return None
-
-
-def _nvidia() -> tuple[tuple[str, ...], str | None]:
-    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    try:
-        output = subprocess.run(
-            command, capture_output=True, text=True, timeout=30, check=True
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return (), None
-    rows = [line.rsplit(",", 1) for line in output.splitlines() if "," in line]
-    if not rows:
-        return (), None
-    return tuple(name.strip() for name, _ in rows), rows[0][1].strip()
-
-
-def _cpu_flags() -> frozenset[str]:
-    found = re.search(r"^(?:flags|Features)\s*:(.*)$", _read("/proc/cpuinfo"), re.MULTILINE)
-    if found is None:
-        return frozenset()
-    return frozenset(found[1].split())
 
 
 def _fast_libraries() -> tuple[str, ...]:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ouroloop.loop import automatic
 from ouroloop.loop.engines.base import Engine
+from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.objectives import training
 from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.recipe_file import resolve
@@ -30,6 +32,7 @@ async def serve(engine: Engine, run: RunData, number: int) -> None:
     assert found is not None
     # Round 0's may be the name of a built-in model.
     checkpoint = resolve_model(str(found))
-    await engine.load(
-        checkpoint, training.weight_sync_of(checkpoint, run.path, run.recipe["engine"]["dtype"])
-    )
+    recipe = resolve(dict(run.recipe))
+    base = check_checkpoint(resolve_model(recipe.model))
+    dtype = automatic.choose(recipe, base).recipe.engine.dtype
+    await engine.load(checkpoint, training.weight_sync_of(checkpoint, run.path, dtype))

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ouroloop.loop import automatic
 from ouroloop.loop.config import EngineConfig
+from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.objectives import training
@@ -44,14 +46,16 @@ def fine_tuned(
         start = resolve_model(model)
         examples = asyncio.run(_tokenised(start, lessons, folder))
         write_table(folder / Round.examples.file, examples, Example)
-        recipe = resolve({"name": folder.name, "model": model, "sft": dict(settings)})
+        # All weights: what a study starts from is a whole model.
+        keys = {"name": folder.name, "model": model, "sft": dict(settings), "peft": None}
+        recipe = automatic.choose(resolve(keys), check_checkpoint(start)).recipe
         training.train(TrainingJob.from_recipe(recipe, start, folder, seed), folder)
     return folder / "checkpoint"
 
 
 async def _tokenised(start: Path, lessons: Sequence[Lesson], folder: Path) -> list[Example]:
     """The lessons in the model's own token ids."""
-    config = EngineConfig(kind="transformers")
+    config = EngineConfig(kind="transformers", dtype="float32")
     engine = engine_maker(config.kind)(config.model_dump(), folder / "engine.log")
     try:
         await engine.load(start, training.weight_sync_of(start, folder))

@@ -116,8 +116,9 @@ class Worker:
             else Store.create(self.runs, recipe, sha256_of(setting.base))
         )
         lend_beginning(path, store.recipe)
+        recipe = setting.recipe
         # The engine stays warm from run to run unless its settings differ.
-        config = {"kind": recipe.engine.kind, **recipe.engine.model_dump(), "lora": recipe.peft}
+        config = {"kind": recipe.engine.kind, **recipe.engine.model_dump(), "lora": recipe.lora}
         if self._engine is None or config != self._config:
             await self.close()
             self._engine, self._config = (

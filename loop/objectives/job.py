@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ouroloop.loop.automatic import training_type
 from ouroloop.loop.config import Recipe
 
 
@@ -18,6 +19,7 @@ class TrainingJob:
     """All that the trainer needs.
 
     `init` is a whole model or an adapter; `dtype` and `max_length` (tokens) are the engine's.
+    `compute`: what training computes in, beside float32 master weights.
 
     `blend` of the weights of `blend_with` go into what training starts from (WiSE-FT, Wortsman et
     al. 2109.01903); whole models only.
@@ -30,6 +32,7 @@ class TrainingJob:
     sft: Mapping[str, Any] = field(default_factory=dict)
     peft: Mapping[str, Any] | None = None
     dtype: str = "float32"
+    compute: str = "float32"
     max_length: int = 512
     seed: int = 0
     launcher: str = "python"
@@ -58,8 +61,9 @@ class TrainingJob:
             output=folder / "checkpoint",
             log_path=folder / "train.log",
             sft=recipe.sft,
-            peft=recipe.peft,
+            peft=recipe.lora,
             dtype=recipe.engine.dtype,
+            compute=training_type(recipe.engine.dtype),
             max_length=recipe.engine.max_model_len,
             seed=seed,
             launcher=recipe.launcher,

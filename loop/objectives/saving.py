@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import gc
 import json
+import resource
 import shutil
+import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.engines import weight_sync
-from ouroloop.loop.engines.checkpoint import TOKENIZER_FILES, Checkpoint, check_checkpoint
+from ouroloop.loop.engines.checkpoint import (
+    TOKENIZER_FILES,
+    Checkpoint,
+    check_checkpoint,
+    tensor_types,
+)
+from ouroloop.loop.objectives import finite
 from ouroloop.loop.objectives.job import TrainingJob
 
 TOKENIZER_PATTERNS = (
@@ -24,18 +33,21 @@ TOKENIZER_PATTERNS = (
     "merges.txt",
     "*.jinja",
 )
+# A safetensors header's name of a type -> torch's; others (8-bit weights) are left as they are.
+TORCH_TYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
 def load_trainable(job: TrainingJob, checkpoint: Checkpoint) -> tuple[Any, Any]:
     """The model to train, and the LoraConfig when an adapter must be added to it.
 
-    Weights are float32 unless sft.model_init_kwargs.dtype says otherwise: small updates vanish in
-    bfloat16. An adapter goes on being trained under `peft`, and is merged into its model without.
+    What is trained is float32: small updates vanish in bfloat16. Under `peft` the model's own
+    weights are frozen and may have the type that training computes in. An adapter goes on being
+    trained under `peft`, and is merged into its model without.
     """
     from transformers import AutoModelForCausalLM
 
     wanted = {
-        "dtype": "float32",
+        "dtype": job.compute if job.peft else "float32",
         **(job.sft.get("model_init_kwargs") or {}),
         "use_safetensors": True,
         "trust_remote_code": False,
@@ -64,6 +76,42 @@ def load_trainable(job: TrainingJob, checkpoint: Checkpoint) -> tuple[Any, Any]:
     return model, None
 
 
+def store_like(folder: Path, init: Checkpoint) -> None:
+    """Store the saved weights in the number types of the model that training started from.
+
+    Tensor by tensor; an adapter's in the model's most common type. Training holds float32, which
+    would double a bfloat16 model's files and fill every digit with less than was measured.
+
+    Raises:
+        NotFiniteError: a weight is NaN or infinite, or does not fit into the type.
+    """
+    from safetensors.torch import load_file, save_file
+
+    types = {name: found for name, (found, _) in tensor_types(init.weights).items()}
+    common = Counter(found for found in types.values() if found in TORCH_TYPES).most_common(1)
+    for file in sorted(folder.glob("*.safetensors")):
+        tensors = load_file(file)
+        stored = {
+            name: _cast(tensor, types.get(name, common[0][0] if common else ""))
+            for name, tensor in tensors.items()
+        }
+        finite.check_weights(stored, file)
+        if any(stored[name].dtype != tensor.dtype for name, tensor in tensors.items()):
+            # Under another name first: the tensors above are views of the file.
+            written = file.with_suffix(".rewritten")
+            save_file(stored, written, metadata={"format": "pt"})
+            written.replace(file)
+
+
+def _cast(tensor: Any, wanted: str) -> Any:
+    """The tensor in the type that a safetensors header calls `wanted`, if both are floats."""
+    import torch
+
+    if wanted not in TORCH_TYPES or not tensor.is_floating_point():
+        return tensor
+    return tensor.to(getattr(torch, TORCH_TYPES[wanted]))
+
+
 def complete_folder(folder: Path, init: Checkpoint) -> None:
     """Make the saved folder a checkpoint like `init`.
 
@@ -81,8 +129,8 @@ def complete_folder(folder: Path, init: Checkpoint) -> None:
         return
     saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config = json.loads((init.weights / "config.json").read_text(encoding="utf-8"))
-    # The trained weights' own precision, and the library that wrote them.
-    config |= {key: saved[key] for key in ("dtype", "transformers_version") if key in saved}
+    # The library that wrote them; their type is the initial one's (`store_like`).
+    config |= {key: saved[key] for key in ("transformers_version",) if key in saved}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     path = init.weights / "generation_config.json"
     generation = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -120,3 +168,14 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process held: the GPU's where there is one, else resident."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # KiB on Linux, bytes on macOS.
+    return peak if sys.platform == "darwin" else 1024 * peak

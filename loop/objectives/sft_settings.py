@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ouroloop.loop.automatic import LORA_LEARNING_RATE
 from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.objectives.job import TrainingJob
 
@@ -39,8 +40,8 @@ RESERVED = {
     "dataset_text_field": "examples come tokenised",
     "chat_template_path": "examples come tokenised",
     "packing": (
-        "TRL does not pack examples that come tokenised; train_sampling_strategy: group_by_length"
-        " saves the padding"
+        "TRL does not pack examples that come tokenised; padding_free: true puts the texts of a"
+        " batch into one row instead, where they do not see each other"
     ),
     "truncation_mode": "examples are never truncated",
     "completion_only_loss": "the prompt is masked always",
@@ -67,8 +68,22 @@ def check_settings(sft: Mapping[str, Any], peft: Mapping[str, Any] | None) -> No
                 owner = DEFINED_IN[section][0][2]
                 hint = f" Did you mean {near[0]!r}?" if near else ""
                 wrong.append(f"unknown key '{section}.{name}': {owner} has no such field.{hint}")
+    wrong += _lossy_type(sft, peft)
     if wrong:
         raise RecipeError("\n".join(wrong))
+
+
+def _lossy_type(sft: Mapping[str, Any], peft: Mapping[str, Any] | None) -> list[str]:
+    """Why the type that the weights are to be loaded in cannot hold small updates, if so."""
+    given = sft.get("model_init_kwargs") or {}
+    dtype = given.get("dtype", given.get("torch_dtype", "float32"))
+    if peft or dtype == "float32":
+        return []
+    return [
+        f"sft.model_init_kwargs: all weights would be trained in {dtype}, where an update smaller"
+        " than its rounding is lost. Leave the type out: master weights are float32, and sft.bf16:"
+        " true computes in bfloat16; or train an adapter (peft: auto)."
+    ]
 
 
 @cache
@@ -113,10 +128,11 @@ def settings_for(job: TrainingJob, *, on_gpu: bool) -> dict[str, Any]:
         "disable_tqdm": True,
         # Rows of like length together: less padding.
         "train_sampling_strategy": "group_by_length",
-        "bf16": (
-            on_gpu and job.dtype == "bfloat16"
-        ),  # TRL's own default is bfloat16 on every GPU: another training than on a CPU
+        # TRL's own default is bfloat16 on every GPU, whatever the weights are served in.
+        "bf16": job.compute == "bfloat16",
     }
+    if job.peft:
+        defaults["learning_rate"] = LORA_LEARNING_RATE
     if not on_gpu:
         defaults |= {
             "use_cpu": True,

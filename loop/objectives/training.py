@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.engines import weight_sync
-from ouroloop.loop.engines.checkpoint import check_checkpoint
-from ouroloop.loop.errors import OuroloopError, RunStateError
-from ouroloop.loop.objectives import saving
+from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint
+from ouroloop.loop.errors import NotFiniteError, OuroloopError, RunStateError
+from ouroloop.loop.objectives import finite, saving
 from ouroloop.loop.objectives.base import Prepared
 from ouroloop.loop.objectives.child import report, run_child, watch_parent
 from ouroloop.loop.objectives.job import TrainingJob
@@ -70,7 +70,7 @@ def train(
     else:
         run_child(*command(job, folder / "job.json"), job.log_path, on_progress)
     facts: dict[str, Any] = json.loads((folder / "train.json").read_text(encoding="utf-8"))
-    if facts["weight_sync"]["blind"]:
+    if facts["status"] == "trained" and facts["weight_sync"]["blind"]:
         logging.getLogger(__name__).warning(
             "%s: training moved the weight-sync check by %.2g nats at most, too little to"
             " distinguish these weights from those before.",
@@ -170,17 +170,18 @@ def main(arguments: list[str] | None = None) -> int:
 def run(job: TrainingJob, folder: Path) -> None:
     """Train, save, check the weights, and only then let the checkpoint appear.
 
-    Under `accelerate launch` every rank runs this; rank 0 writes.
+    Under `accelerate launch` every rank runs this; rank 0 writes. A training that is rejected
+    leaves a train.json that says why, and no checkpoint.
     """
     started = time.monotonic()
     checkpoint = check_checkpoint(job.init)
     objective = build_objective(job.objective, job.objective_options)
     prepared = objective.prepare(job, checkpoint)
     trainer = prepared.trainer
+    finite.watch(trainer)
     ready = time.monotonic()
-    trainer.train()
     temporary = _temporary(job.output)
-    trainer.save_model(str(temporary))
+    rejection = _why_rejected(trainer, temporary, checkpoint)
     facts = _facts(job, prepared)
     facts["start_seconds"] = round(ready - started, 3)
     facts["train_seconds"] = round(time.monotonic() - ready, 3)
@@ -196,17 +197,34 @@ def run(job: TrainingJob, folder: Path) -> None:
     saving.free_memory()
     if not is_main:
         return
-    saving.complete_folder(temporary, checkpoint)
-    check = saving.checked_against_start(job, temporary)
-    # The check goes into the folder before it appears: a checkpoint is never seen without one.
-    weight_sync.write(check, temporary / weight_sync.FILE_NAME)
-    temporary.rename(job.output)
-    facts["weight_sync"] = check.moved
+    if rejection is None:
+        check = saving.checked_against_start(job, temporary)
+        # The check goes into the folder before it appears: a checkpoint is never seen without one.
+        weight_sync.write(check, temporary / weight_sync.FILE_NAME)
+        temporary.rename(job.output)
+        facts["weight_sync"] = check.moved
+    else:
+        # The round stands on what it started from, as one does that trained nothing.
+        facts |= {"status": "rejected", "reason": rejection, "checkpoint": str(job.init)}
     facts["seconds"] = round(time.monotonic() - started, 3)
     # Last of all, and whole: resume takes train.json for "this round is trained".
     written = folder / "train.json.tmp"
     written.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     written.rename(folder / "train.json")
+
+
+def _why_rejected(trainer: Any, folder: Path, init: Checkpoint) -> str | None:
+    """Train and save to `folder`; None, or what was not a finite number, and nothing is saved."""
+    try:
+        trainer.train()
+        trainer.save_model(str(folder))
+        if trainer.is_world_process_zero():
+            saving.complete_folder(folder, init)
+            saving.store_like(folder, init)
+    except NotFiniteError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        return str(error)
+    return None
 
 
 def _facts(job: TrainingJob, prepared: Prepared) -> dict[str, Any]:
@@ -229,6 +247,11 @@ def _facts(job: TrainingJob, prepared: Prepared) -> dict[str, Any]:
         "init": str(job.init),
         "blend": job.blend,
         "by_origin": dict(prepared.by_origin),
+        "compute": job.compute,
+        "num_trained_parameters": sum(
+            p.numel() for p in trainer.model.parameters() if p.requires_grad
+        ),
+        "peak_memory_bytes": saving.peak_memory_bytes(),
         "sft_config": json.loads(json.dumps(trainer.args.to_dict(), default=str)),
     }
 

@@ -9,6 +9,7 @@ from ouroloop.loop import extensions
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.round import Round
 from ouroloop.loop.stages.preflight import adjusted
+from ouroloop.loop.stages.train import weigh_rejection
 from ouroloop.monitors.base import Monitor, Reading
 from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.rule import Decision, DecisionRule
@@ -59,6 +60,7 @@ def decide(
         [past.decision for past in history],
         {baseline.number: baseline.readings for baseline in baselines},
     )
+    decision = weigh_rejection(decision, round, history)
     carried_out = recipe.monitors.guard or decision.action == Action.CONTINUE
     return replace(decision, carried_out=carried_out)
 

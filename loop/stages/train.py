@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.objectives.job import TrainingJob
+from ouroloop.loop.round import Round
 from ouroloop.loop.rows import Example, Preflight, PreflightAction, RoundPlan, Training
 from ouroloop.loop.stages.refine import derive_seed
+from ouroloop.monitors.decision.records import Decision
+from ouroloop.monitors.names import Action
 
 # Origins that count towards `dataset.min_examples`; what is replayed does not.
 OWN = ("kept", "earlier", "gold")
@@ -28,6 +32,26 @@ def skipped(
     else:
         return None
     return Training(status="skipped", reason=reason, checkpoint=str(start), num_examples=num_own)
+
+
+def weigh_rejection(decision: Decision, round: Round, history: Sequence[Round]) -> Decision:
+    """The decision of a round whose training was rejected: it says so, and a second one halts.
+
+    Once may be an unlucky batch, and the next round draws another. Two in a row share a cause that
+    no further round removes: a learning rate, or a weight of the model.
+    """
+    if not _is_rejected(round):
+        return decision
+    why = f"the training was rejected: {round.training.reason}"
+    if not _is_rejected(history[-1]):
+        return replace(decision, reasons=(f"{why}; the next round starts again", *decision.reasons))
+    remedy = "Start a new run with a lower sft.learning_rate, or look into the model's weights"
+    reasons = (f"{why}, as the round's before. {remedy}", *decision.reasons)
+    return replace(decision, action=Action.HALT, reasons=reasons)
+
+
+def _is_rejected(round: Round) -> bool:
+    return round.has(Round.training) and round.training.status == "rejected"
 
 
 def job_of(recipe: Recipe, plan: RoundPlan, start: Path, folder: Path, base: Path) -> TrainingJob:

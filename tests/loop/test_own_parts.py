@@ -274,7 +274,8 @@ def test_a_tracker_sees_the_committed_rounds_and_another_may_fail(tmp_path, monk
 
 
 def test_an_engine_of_ones_own_answers(tmp_path):
-    settings = own(tmp_path, engine={"kind": "parts.py:engine", "extra": {"word": "abc"}})
+    engine = {"kind": "parts.py:engine", "extra": {"word": "abc"}}
+    settings = own(tmp_path, engine=engine, peft=None)
     made = runner.build_engine(settings, tmp_path / "engine.log")
     assert made.answer(None) == "abc"
 

@@ -30,7 +30,7 @@ class Closing:
 
 
 def served(engine, **config):
-    settings = recipe(engine={"weight_sync_check": False, **config}).engine
+    settings = recipe(engine={"weight_sync_check": False, "dtype": "float32", **config}).engine
     return Serving(engine, settings, Path("proofs"), lambda *what: None)
 
 

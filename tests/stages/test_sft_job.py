@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -84,19 +84,30 @@ def test_the_recipes_settings_win_over_defaults_and_lose_to_what_the_run_needs()
 
 
 @pytest.mark.parametrize(
-    ("dtype", "on_gpu", "bf16"),
-    [("bfloat16", True, True), ("float32", True, False), ("bfloat16", False, False)],
+    ("compute", "on_gpu", "bf16"),
+    [("bfloat16", True, True), ("float32", True, False), ("bfloat16", False, True)],
 )
-def test_training_computes_in_bfloat16_where_the_engine_does_and_only_on_a_gpu(
-    dtype: str, on_gpu: bool, bf16: bool
+def test_training_computes_in_the_jobs_type_on_every_device(
+    compute: str, on_gpu: bool, bf16: bool
 ) -> None:
-    assert (
-        settings_for(
-            TrainingJob(Path("a"), Path("b"), Path("c/checkpoint"), Path("d"), dtype=dtype),
-            on_gpu=on_gpu,
-        )["bf16"]
-        is bf16
-    )
+    job = TrainingJob(Path("a"), Path("b"), Path("c/checkpoint"), Path("d"), compute=compute)
+    assert settings_for(job, on_gpu=on_gpu)["bf16"] is bf16
+
+
+def test_an_adapter_learns_at_loras_usual_rate_unless_the_recipe_names_one() -> None:
+    job = TrainingJob(Path("a"), Path("b"), Path("c/checkpoint"), Path("d"), peft={"r": 8})
+    assert settings_for(job, on_gpu=False)["learning_rate"] == 2e-4
+    named = replace(job, sft={"learning_rate": 1e-3})
+    assert settings_for(named, on_gpu=False)["learning_rate"] == 1e-3
+    assert "learning_rate" not in settings_for(replace(job, peft=None), on_gpu=False)
+
+
+def test_weights_that_are_all_trained_are_never_loaded_in_a_type_that_loses_updates() -> None:
+    half = {"model_init_kwargs": {"dtype": "bfloat16"}}
+    with pytest.raises(RecipeError, match=r"sft\.model_init_kwargs: .* trained in bfloat16"):
+        check_settings(half, None)
+    check_settings(half, {"r": 8})
+    check_settings({"model_init_kwargs": {"dtype": "float32"}}, None)
 
 
 def test_a_job_made_from_a_recipe_survives_its_file() -> None:
@@ -116,6 +127,7 @@ def test_a_job_made_from_a_recipe_survives_its_file() -> None:
 
 def test_the_launcher_and_its_config_come_from_the_recipe(tmp_path: Path) -> None:
     raw = {"name": "x", "launcher": "accelerate", "accelerate_config": str(tmp_path / "two.yaml")}
+    raw["peft"] = None
     job = TrainingJob.from_recipe(resolve(raw), Path("base"), tmp_path, seed=3)
     module, arguments = training.command(job, tmp_path / "job.json")
     assert module == "accelerate.commands.launch"
@@ -126,7 +138,9 @@ def test_the_launcher_and_its_config_come_from_the_recipe(tmp_path: Path) -> Non
         training.MODULE,
         str(tmp_path / "job.json"),
     ]
-    plain = TrainingJob.from_recipe(resolve({"name": "x"}), Path("base"), tmp_path, seed=3)
+    plain = TrainingJob.from_recipe(
+        resolve({"name": "x", "peft": None}), Path("base"), tmp_path, seed=3
+    )
     assert training.command(plain, tmp_path / "job.json")[0] == training.MODULE
 
 

@@ -1,0 +1,159 @@
+"""Tokens a second of a round's training beside a bare TRL script on the same rows.
+
+    python tools/training_speed.py MODEL DATA [--rows 48] [--repeats 3] [--peft]
+
+DATA: a JSON Lines file of problems with a `question` and a `solution`. Both sides train the same
+token ids with the same settings, in a process of their own for each measurement, in turn, so that
+what else the machine does meets both alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ouroloop.loop.automatic import LORA
+from ouroloop.loop.engines.checkpoint import check_checkpoint
+from ouroloop.loop.objectives.job import TrainingJob
+from ouroloop.loop.objectives.sft_settings import settings_for
+
+SIDES = ("ours", "trl")
+SETTINGS = {
+    "learning_rate": 1e-5,
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 8,
+    "save_strategy": "no",
+}
+
+
+def write_examples(model: Path, data: Path, num_rows: int, path: Path) -> None:
+    """The first problems as chat turns, in the model's token ids."""
+    from ouroloop.loop.engines.transformers_local import load_codec
+
+    codec = load_codec(check_checkpoint(model))
+    problems = [json.loads(line) for line in data.read_text(encoding="utf-8").splitlines()]
+    rows = []
+    for problem in [p for p in problems if p.get("solution")][:num_rows]:
+        prompt = [{"role": "user", "content": problem["question"]}]
+        ids = codec.prompt_ids(prompt)
+        completion = codec.completion_ids(prompt, problem["solution"])
+        rows.append({"prompt_token_ids": ids, "completion_token_ids": completion})
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def measure(side: str, job: TrainingJob) -> dict[str, Any]:
+    """Train once in this process: seconds of training and saving, tokens, peak memory."""
+    from ouroloop.loop.objectives.sft import build_trainer, read_rows
+
+    checkpoint = check_checkpoint(job.init)
+    rows = read_rows(job, checkpoint)[0]
+    trainer = build_trainer(job, checkpoint, rows) if side == "ours" else bare_trainer(job, rows)
+    started, worked = time.monotonic(), time.process_time()
+    trainer.train()
+    seconds, worked = time.monotonic() - started, time.process_time() - worked
+    losses = [at["loss"] for at in trainer.state.log_history if "loss" in at]
+    return {
+        "seconds": seconds,
+        "cpu_seconds": worked,
+        "tokens": sum(len(row["input_ids"]) for row in rows),
+        "loss": losses[-1],
+        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
+def bare_trainer(job: TrainingJob, rows: list[dict[str, list[int]]]) -> Any:
+    """What a script of TRL's documentation would do with these rows and settings."""
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import SFTConfig, SFTTrainer
+
+    return SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(job.init, dtype="float32"),
+        args=SFTConfig(**settings_for(job, on_gpu=torch.cuda.is_available())),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=AutoTokenizer.from_pretrained(job.init),
+        peft_config=LoraConfig(task_type="CAUSAL_LM", **job.peft) if job.peft else None,
+    )
+
+
+def main() -> None:
+    """Measure in turn, print every measurement and the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--rows", type=int, default=48)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--peft", action="store_true", help="LoRA in the place of all weights")
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.side:
+        job = TrainingJob.from_json(json.loads(given.data.read_text(encoding="utf-8")))
+        print(json.dumps(measure(given.side, job)))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        examples = folder / "examples.parquet"
+        write_examples(given.model, given.data, given.rows, examples)
+        job = TrainingJob(
+            init=given.model,
+            examples=examples,
+            output=folder / "checkpoint",
+            log_path=folder / "train.log",
+            sft=SETTINGS,
+            peft=dict(LORA) if given.peft else None,
+            max_length=2048,
+        )
+        (folder / "job.json").write_text(json.dumps(job.to_json()), encoding="utf-8")
+        compare(given.model, folder / "job.json", given.repeats)
+
+
+def compare(model: Path, job: Path, repeats: int) -> None:
+    """One process per measurement, the sides in turn.
+
+    Processor time beside wall-clock time: on a machine that others use too, the wall clock measures
+    them as well.
+    """
+    speeds: dict[str, list[float]] = {side: [] for side in SIDES}
+    worked: dict[str, list[float]] = {side: [] for side in SIDES}
+    # Threads that spin while they wait would take the cores from whoever else works here.
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    for repeat in range(repeats):
+        for side in SIDES:
+            command = [sys.executable, __file__, str(model), str(job), "--side", side]
+            child = subprocess.run(
+                command, capture_output=True, text=True, check=True, env=environment
+            )
+            found = json.loads(child.stdout.splitlines()[-1])
+            speeds[side].append(found["tokens"] / found["seconds"])
+            worked[side].append(found["tokens"] / found["cpu_seconds"])
+            print(
+                f"{repeat} {side:<4} {speeds[side][-1]:7.1f} tokens/s"
+                f" ({found['tokens']} tokens, {found['seconds']:.1f} s, processor"
+                f" {found['cpu_seconds']:.1f} s, last loss"
+                f" {found['loss']:.6f}, peak {found['peak_gib']:.2f} GiB)",
+                flush=True,
+            )
+    for what, of_side in (("wall clock", speeds), ("processor time", worked)):
+        ratios = [ours / trl for ours, trl in zip(*of_side.values(), strict=True)]
+        shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(f"ours / TRL by {what}: {shown}; median {statistics.median(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()
