@@ -9,8 +9,7 @@ says. What training changed is d = new - old; what the engine shows of it is the
 The share is 1 when the new weights are served and 0 when the old ones are, whatever the dtype:
 rounding lands in the error, and the error, measured on these very tokens, gives the share's
 standard error. The standard error is MacKinnon and White's HC3 (Journal of Econometrics 29, 1985):
-it allows a token's rounding to depend on the token, and a token that carries most of d alone makes
-it large instead of small.
+it allows a token's rounding to depend on the token. The classical standard error is its lower bound.
 """
 
 from __future__ import annotations
@@ -119,7 +118,7 @@ def weigh(
 
 
 def _share(served_N: FloatArray, new_N: FloatArray, old_N: FloatArray) -> tuple[float, float]:
-    """Slope of served - old on new - old through the origin, and its HC3 standard error."""
+    """Slope of served - old on new - old through the origin, and its standard error."""
     d_N = new_N - old_N
     squared = float(d_N @ d_N)
     if np.abs(d_N).max(initial=0.0) <= NO_CHANGE:
@@ -128,7 +127,10 @@ def _share(served_N: FloatArray, new_N: FloatArray, old_N: FloatArray) -> tuple[
     error_N = served_N - old_N - share * d_N
     # Leverage: a token with all of d fits the line by itself, so its own error says nothing.
     free_N = np.maximum(1.0 - d_N**2 / squared, 1e-12)
-    return share, float(np.sqrt(np.sum((d_N * error_N / free_N) ** 2))) / squared
+    robust = float(np.sqrt(np.sum((d_N * error_N / free_N) ** 2))) / squared
+    # Its error is then 0, which HC3 takes for exactness; the classical one knows the others'.
+    classical = float(np.sqrt(error_N @ error_N / max(1, len(d_N) - 1) / squared))
+    return share, max(robust, classical)
 
 
 def judge(evidence: Evidence, dtype: str) -> Verdict:
