@@ -8,12 +8,13 @@ says. What training changed is d = new - old; what the engine shows of it is the
 
 The share is 1 when the new weights are served and 0 when the old ones are, whatever the dtype:
 rounding lands in the error, and the error, measured on these very tokens, gives the share's
-standard error. The standard error is MacKinnon and White's HC3 (Journal of Econometrics 29, 1985):
-it allows a token's rounding to depend on the token. The classical standard error is its lower bound.
+standard error: MacKinnon and White's HC3 (Journal of Econometrics 29, 1985), which allows a token's
+rounding to depend on the token, and at least the classical one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -55,19 +56,25 @@ class Change:
         num_tokens: log-probabilities compared.
         rms: root mean square of new - old, in nats.
         largest: largest absolute difference, in nats.
-        expected_standard_error: of the share, at the dtype's usual rounding; infinite when nothing
-            changed.
+        dtype: what an engine will compute in.
     """
 
     num_tokens: int
     rms: float
     largest: float
-    expected_standard_error: float
+    dtype: str
 
     @property
     def is_none(self) -> bool:
         """Whether both are the same model: there are no old weights that could be served."""
         return self.largest <= NO_CHANGE
+
+    @property
+    def expected_standard_error(self) -> float:
+        """Of the share, at the dtype's usual rounding; infinite when nothing changed."""
+        if self.is_none:
+            return float("inf")
+        return ROUNDING[self.dtype] / (self.rms * math.sqrt(self.num_tokens))
 
     @property
     def has_power(self) -> bool:
@@ -95,13 +102,11 @@ class Evidence:
 def change_between(new_N: Sequence[float], old_N: Sequence[float], dtype: str) -> Change:
     """How far training moved the log-probabilities, and whether `dtype` can show it."""
     d_N = np.asarray(new_N, dtype=np.float64) - np.asarray(old_N, dtype=np.float64)
-    length = float(np.linalg.norm(d_N))
-    largest = float(np.abs(d_N).max(initial=0.0))
     return Change(
         num_tokens=len(d_N),
-        rms=length / max(1, len(d_N)) ** 0.5,
-        largest=largest,
-        expected_standard_error=ROUNDING[dtype] / length if largest > NO_CHANGE else float("inf"),
+        rms=float(np.sqrt(np.mean(d_N**2))),
+        largest=float(np.abs(d_N).max()),
+        dtype=dtype,
     )
 
 

@@ -45,11 +45,12 @@ async def ask(engine: Provable, check: WeightSyncCheck) -> list[Completion]:
 
 
 async def score(engine: Provable, texts: Sequence[WeightSyncText]) -> list[tuple[float, ...]]:
-    """The engine's log-probabilities of the texts.
-
-    One text at a time: in a batch the rounding of a text depends on its neighbours.
-    """
-    return [await engine.score_ids(text.token_ids) for text in texts]
+    """The engine's log-probabilities of the texts."""
+    # One at a time those that are compared bit by bit: in a batch the rounding of a text depends on
+    # its neighbours. The others share batches.
+    first = [await engine.score_ids(text.token_ids) for text in texts[:NUM_PRIMED]]
+    others = [engine.score_ids(text.token_ids) for text in texts[NUM_PRIMED:]]
+    return [*first, *(await asyncio.gather(*others))]
 
 
 async def prime(engine: Provable, check: WeightSyncCheck) -> list[tuple[float, ...]]:
