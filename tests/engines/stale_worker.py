@@ -36,6 +36,8 @@ class StaleBackend(VllmBackend):
             super()._repack()
 
     def _lora_request(self, checkpoint: Any) -> Any:
+        if broken("no adapter"):
+            return None
         if broken("adapter id"):
             self._num_adapters = 0
         return super()._lora_request(checkpoint)

@@ -101,7 +101,7 @@ def test_the_share_alone_catches_what_is_stale_from_the_start(
 def test_a_change_that_vanishes_in_bfloat16_is_refused_and_in_float32_is_proven(
     swap: Callable[..., None], old: Path, tmp_path: Path
 ) -> None:
-    new = changed(old, tmp_path / "new", by=1e-4)
+    new = changed(old, tmp_path / "new", by=1e-6)
     swap(new, weight_sync_truth.make_trained(new, old, examples(), "float32"))
     check = weight_sync_truth.make_trained(new, old, examples(), "bfloat16")
     assert check.change is not None and not check.change.has_power
