@@ -60,6 +60,10 @@ class StaleWeightsError(EngineError):
     """The weight-sync check saw an engine answer with other weights than those it loaded."""
 
 
+class UnprovenWeightsError(EngineError):
+    """The weight-sync check cannot tell the new weights from those that training started from."""
+
+
 class TrainingError(OuroloopError, RuntimeError):
     """The training process failed."""
 

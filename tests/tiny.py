@@ -74,8 +74,10 @@ def save_tiny_llama(
     return folder
 
 
-def save_tiny_adapter(base: Path, folder: Path, *, seed: int = 0, rank: int = 4) -> Path:
-    """Write a LoRA adapter of `base` with random (non-zero) weights to `folder` and return it."""
+def save_tiny_adapter(
+    base: Path, folder: Path, *, seed: int = 0, rank: int = 4, spread: float = 0.3
+) -> Path:
+    """Write a LoRA adapter of `base` with random weights to `folder` and return it."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -89,6 +91,6 @@ def save_tiny_adapter(base: Path, folder: Path, *, seed: int = 0, rank: int = 4)
     )
     for name, weights in adapted.named_parameters():
         if "lora_" in name:
-            torch.nn.init.normal_(weights, std=0.3)
+            torch.nn.init.normal_(weights, std=spread)
     adapted.save_pretrained(folder)
     return folder

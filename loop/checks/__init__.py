@@ -16,7 +16,6 @@ from ouroloop.loop.setup import Setting
 __all__ = ["CHECKS", "Finding", "Level", "as_text", "check"]
 
 
-
 def _choices(setting: Setting, run_path: Path) -> list[Finding]:
     """What `auto` became on this machine."""
     return [Finding(Level.OK, "types", line) for line in setting.choices]

@@ -5,6 +5,7 @@ A run can refuse a bad one at once.
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 import math
@@ -117,6 +118,20 @@ def tensor_types(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 def num_parameters(checkpoint: Checkpoint) -> int:
     """Parameters of the model, an adapter's own not counted; tied ones count once."""
     return sum(math.prod(shape) for _, shape in tensor_types(checkpoint.weights).values())
+
+
+def same_weights(one: Checkpoint, other: Checkpoint) -> bool:
+    """Whether two checkpoints hold the same model, byte for byte.
+
+    Quick where they differ: files of one size are compared up to the first difference.
+    """
+    names = {path.name for path in one.path.glob("*.safetensors")}
+    if names != {path.name for path in other.path.glob("*.safetensors")}:
+        return False
+    # Two adapters are the same model only on the same base.
+    if one.is_adapter and one.weights != other.weights:
+        return False
+    return all(filecmp.cmp(one.path / n, other.path / n, shallow=False) for n in sorted(names))
 
 
 def has_chat_template(checkpoint: Checkpoint) -> bool:

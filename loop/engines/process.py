@@ -19,8 +19,8 @@ from typing import Any
 
 import ouroloop
 from ouroloop.loop import errors
-from ouroloop.loop.engines import weight_sync
-from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint
+from ouroloop.loop.engines import weight_sync, weight_sync_proof
+from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint, same_weights
 from ouroloop.loop.errors import CheckpointError, EngineError, OuroloopError, PromptTooLongError
 from ouroloop.loop.records import Completion, Prompt, Request, Scored
 
@@ -55,7 +55,7 @@ class ProcessEngine:
         self._reader: asyncio.Task[None] | None = None
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._next_id = 0
-        self._signature: str | None = None
+        self._served: Checkpoint | None = None
 
     async def load(self, checkpoint: Path, check: Path | None = None) -> None:
         """Serve `checkpoint` and prove it. See `Engine.load`.
@@ -68,18 +68,24 @@ class ProcessEngine:
         try:
             # Another architecture or tokenizer cannot be swapped in: that engine is replaced.
             if self._child is not None and (
-                self.config.get("swap") == "respawn" or found.signature != self._signature
+                self.config.get("swap") == "respawn"
+                or self._served is None
+                or found.signature != self._served.signature
             ):
                 await self.close()
+            before: list[tuple[float, ...]] = []
             if self._child is None:
                 await self._start(found)
             elif proof is not None:
-                await weight_sync.prime(self, proof)
+                before = await weight_sync_proof.prime(self, proof)
+                # The same weights again rightly answer as before.
+                if self._served is not None and same_weights(self._served, found):
+                    before = []
             served = await self._call("load", checkpoint=str(found.path))
-            self._signature = found.signature
+            self._served = found
             if proof is not None:
-                weight_sync.check_covers(proof, served["block_size"])
-                await weight_sync.verify(self, proof, served=str(found.path))
+                weight_sync_proof.check_covers(proof, served["block_size"])
+                await weight_sync_proof.verify(self, proof, str(found.path), before)
         # Also on cancellation: a half-loaded engine must not answer the next request.
         except BaseException:
             await self.close()
@@ -121,6 +127,17 @@ class ProcessEngine:
             )
 
         return list(await asyncio.gather(*(one(prompt, text) for prompt, text in pairs)))
+
+    async def score_ids(self, token_ids: Sequence[int]) -> tuple[float, ...]:
+        """Log-probability (nats) of each token but the first, given those before it.
+
+        Raises:
+            PromptTooLongError: the text does not fit.
+            EngineError: the engine failed.
+        """
+        async with self._slots:
+            fields = await self._call("score_ids", token_ids=list(token_ids))
+        return tuple(fields["logprobs"])
 
     async def close(self) -> None:
         """End the child and everything it started."""

@@ -120,7 +120,11 @@ class Worker:
             if message["op"] == "complete":
                 self.submit(message["id"], message["request"])
             elif message["op"] == "score":
-                self.submit_text(message["id"], message["prompt"], message["text"])
+                pair = self.encode(message["prompt"], message["text"])
+                self.submit_text(message["id"], *pair)
+            elif message["op"] == "score_ids":
+                ids = message["token_ids"]
+                self.submit_text(message["id"], ids[:1], ids[1:])
             elif message["op"] == "load":
                 self.reply(message["id"], self.backend.load(Path(message["checkpoint"])))
             elif message["op"] == "encode":
@@ -154,12 +158,11 @@ class Worker:
             )
         self.backend.submit(key, request, prompt_ids)
 
-    def submit_text(self, key: int, prompt: Any, text: str) -> None:
-        """Tokenise and queue one text.
+    def submit_text(self, key: int, prompt_ids: list[int], completion_ids: list[int]) -> None:
+        """Queue one text.
 
         VLLM scores no text without sampling a token after it, so every engine asks for that room.
         """
-        prompt_ids, completion_ids = self.encode(prompt, text)
         total, most = len(prompt_ids) + len(completion_ids) + 1, self.backend.max_model_len
         if total > most:
             raise PromptTooLongError(

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop.engines import weight_sync
+from ouroloop.loop.engines import weight_sync, weight_sync_truth
 from ouroloop.loop.engines.checkpoint import (
     TOKENIZER_FILES,
     Checkpoint,
@@ -146,18 +146,17 @@ def complete_folder(folder: Path, init: Checkpoint) -> None:
 
 
 def checked_against_start(job: TrainingJob, folder: Path) -> weight_sync.WeightSyncCheck:
-    """The new checkpoint's weight-sync check, compared with that of the one it started from."""
-    made = replace(weight_sync.make(folder, job.dtype), checkpoint="/".join(job.output.parts[-2:]))
-    path = job.init / weight_sync.FILE_NAME
-    if path.exists():
-        before = weight_sync.read(path)
-        same_prompts = [p.prompt_token_ids for p in before.prompts] == [
-            p.prompt_token_ids for p in made.prompts
-        ]
-        if same_prompts and before.dtype == job.dtype:
-            return weight_sync.with_movement(made, before)
-    # A checkpoint that brings none (every base model), or one made in another precision.
-    return weight_sync.with_movement(made, weight_sync.make(job.init, job.dtype))
+    """The new checkpoint's weight-sync check, which tells it from the one it started from.
+
+    Its texts are some of the round's own examples: there training moved the weights most.
+    """
+    import pyarrow.parquet as pq
+
+    columns = ["prompt_token_ids", "completion_token_ids"]
+    table = pq.read_table(job.examples, columns=columns).to_pylist()
+    examples = [[*row["prompt_token_ids"], *row["completion_token_ids"]] for row in table]
+    made = weight_sync_truth.make_trained(folder, job.init, examples, job.dtype)
+    return replace(made, checkpoint="/".join(job.output.parts[-2:]))
 
 
 def free_memory() -> None:

@@ -17,11 +17,13 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop.engines import weight_sync
+from ouroloop.loop.engines import weight_sync, weight_sync_truth
 from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint
+from ouroloop.loop.engines.served_weights import Change
 from ouroloop.loop.errors import NotFiniteError, OuroloopError, RunStateError
 from ouroloop.loop.objectives import finite, saving
 from ouroloop.loop.objectives.base import Prepared
@@ -70,12 +72,14 @@ def train(
     else:
         run_child(*command(job, folder / "job.json"), job.log_path, on_progress)
     facts: dict[str, Any] = json.loads((folder / "train.json").read_text(encoding="utf-8"))
-    if facts["status"] == "trained" and facts["weight_sync"]["blind"]:
+    change = Change(**facts["weight_sync"]) if facts["status"] == "trained" else None
+    if change is not None and change.is_none:
         logging.getLogger(__name__).warning(
-            "%s: training moved the weight-sync check by %.2g nats at most, too little to"
-            " distinguish these weights from those before.",
+            "%s: training changed nothing: all %d log-probabilities are those of %s in %s.",
             job.output,
-            facts["weight_sync"]["max_logprob_change"],
+            change.num_tokens,
+            job.init,
+            job.dtype,
         )
     return facts
 
@@ -102,7 +106,7 @@ def weight_sync_of(checkpoint: Path, folder: Path, dtype: str = "float32") -> Pa
     """
     check_checkpoint(checkpoint)
     own = checkpoint / weight_sync.FILE_NAME
-    if own.exists() and weight_sync.read(own).dtype == dtype:
+    if weight_sync.is_for(own, dtype):
         return own
     # Size and time of change stand for the content: hashing gigabytes at every load is too slow.
     files = [
@@ -111,7 +115,7 @@ def weight_sync_of(checkpoint: Path, folder: Path, dtype: str = "float32") -> Pa
     ]
     digest = hashlib.sha256(repr((str(checkpoint.resolve()), files)).encode()).hexdigest()[:8]
     made = folder / "weight_sync" / f"{checkpoint.name}-{digest}-{dtype}.json"
-    if not made.exists():
+    if not weight_sync.is_for(made, dtype):
         made.parent.mkdir(parents=True, exist_ok=True)
         arguments = ["--weight-sync", str(checkpoint), str(made), "--dtype", dtype]
         run_child(MODULE, arguments, made.with_suffix(".log"))
@@ -153,7 +157,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.weight_sync:
             weight_sync.write(
-                weight_sync.make(options.weight_sync[0], options.dtype), options.weight_sync[1]
+                weight_sync_truth.make(options.weight_sync[0], options.dtype),
+                options.weight_sync[1],
             )
         else:
             run(
@@ -202,7 +207,7 @@ def run(job: TrainingJob, folder: Path) -> None:
         # The check goes into the folder before it appears: a checkpoint is never seen without one.
         weight_sync.write(check, temporary / weight_sync.FILE_NAME)
         temporary.rename(job.output)
-        facts["weight_sync"] = check.moved
+        facts["weight_sync"] = asdict(check.change) if check.change else None
     else:
         # The round stands on what it started from, as one does that trained nothing.
         facts |= {"status": "rejected", "reason": rejection, "checkpoint": str(job.init)}

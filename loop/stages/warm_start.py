@@ -18,7 +18,7 @@ from ouroloop.evals.questions import normalised
 from ouroloop.loop import tables
 from ouroloop.loop.cache import cache_root, link_tree
 from ouroloop.loop.config import Recipe
-from ouroloop.loop.errors import DataError
+from ouroloop.loop.errors import DataError, TrainingError
 from ouroloop.loop.objectives.job import Trainer, TrainingJob
 from ouroloop.loop.records import Problem
 from ouroloop.loop.rows import Example
@@ -100,6 +100,7 @@ def learn(job: TrainingJob, run: Path, trainer: Trainer, report: Report) -> dict
         (folder / FACTS).write_bytes((cache / FACTS).read_bytes())
     else:
         trainer(job, folder, report)
+        _refuse_rejected(folder)
         link_tree(folder, cache)
     facts = read_json(folder / FACTS)
     return {
@@ -123,3 +124,18 @@ def cached(job: TrainingJob, run: Path) -> Path:
     depends = [known, settings, sha256_of(job.examples)]
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()
     return cache_root() / "warm_starts" / digest[:16]
+
+
+def _refuse_rejected(folder: Path) -> None:
+    """A round whose training was rejected goes on from the last good model; here there is none.
+
+    Raises:
+        TrainingError: with the reason; the facts are removed, so that a resume trains again.
+    """
+    facts = read_json(folder / FACTS)
+    if facts["status"] != "trained":
+        (folder / FACTS).unlink()
+        raise TrainingError(
+            f"{folder}: the warm start was rejected: {facts['reason']}. Lower"
+            " warm_start.sft.learning_rate."
+        )

@@ -15,7 +15,7 @@ from tiny import save_tiny_llama
 from ouroloop import evals
 from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
-from ouroloop.loop.engines import weight_sync
+from ouroloop.loop.engines import weight_sync, weight_sync_truth
 from ouroloop.loop.engines.process import ProcessEngine
 from ouroloop.loop.errors import EngineError
 from ouroloop.loop.records import Completion, Request, Sampling, Scored
@@ -39,7 +39,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Its generation_config would spoil sampling if anybody obeyed it.
     """
     folder = save_tiny_llama(tmp_path_factory.mktemp("checkpoints") / "model", seed=3)
-    weight_sync.write(weight_sync.make(folder, "float32"), folder / weight_sync.FILE_NAME)
+    weight_sync.write(weight_sync_truth.make(folder, "float32"), folder / weight_sync.FILE_NAME)
     spoiler = {
         "do_sample": True,
         "temperature": 0.01,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tiny import save_tiny_adapter, save_tiny_llama
 
-from ouroloop.loop.engines import weight_sync
+from ouroloop.loop.engines import weight_sync, weight_sync_truth
 from ouroloop.loop.engines.process import ProcessEngine
 from ouroloop.loop.errors import StaleWeightsError
 from ouroloop.loop.records import Request, Sampling
@@ -43,7 +43,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         for i in (1, 2)
     }
     for path in made.values():
-        weight_sync.write(weight_sync.make(path, "float32"), path / weight_sync.FILE_NAME)
+        weight_sync.write(weight_sync_truth.make(path, "float32"), path / weight_sync.FILE_NAME)
     return made
 
 

@@ -21,6 +21,7 @@ from tiny import save_tiny_llama
 from ouroloop.loop.engines import weight_sync
 from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.engines.process import ProcessEngine
+from ouroloop.loop.engines.served_weights import Change
 from ouroloop.loop.errors import DataError, RecipeError, RunStateError, TrainingError
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.training import train, weight_sync_of
@@ -168,9 +169,12 @@ def test_the_checkpoint_is_whole_safe_and_can_take_its_parents_place_in_an_engin
     assert check_checkpoint(folder / "checkpoint").signature == check_checkpoint(init).signature
     proof = weight_sync.read(folder / "checkpoint" / "weight_sync.json")
     assert proof.checkpoint == "001/checkpoint"
-    assert proof.moved == facts["weight_sync"]
-    assert not facts["weight_sync"]["blind"]
-    assert facts["weight_sync"]["max_logprob_change"] > 0.1
+    assert proof.change == Change(**facts["weight_sync"])
+    assert proof.change.has_power
+    assert proof.change.largest > 0.1
+    learnt = {(*ids(p), *ids(c), STOP_TOKEN) for p, c in PAIRS}
+    chosen = [text.token_ids for text in proof.texts[2:]]
+    assert set(chosen) <= learnt and 384 <= sum(map(len, chosen)) < 400
     with pytest.raises(RunStateError, match="trained already"):
         train(job_in(folder, init), folder)
 
@@ -213,7 +217,7 @@ def test_an_adapter_is_trained_and_trained_on(init: Path, tmp_path: Path) -> Non
     adapter = check_checkpoint(tmp_path / "1" / "checkpoint")
     assert adapter.is_adapter
     assert adapter.weights == init
-    assert not first["weight_sync"]["blind"]
+    assert Change(**first["weight_sync"]).has_power
     second = train(job_in(tmp_path / "2", adapter.path, peft=LORA), tmp_path / "2")
     assert check_checkpoint(tmp_path / "2" / "checkpoint").weights == init
     assert second["loss"][0]["loss"] == pytest.approx(first["loss"][-1]["loss"], rel=0.2)
@@ -316,4 +320,4 @@ def test_an_objective_of_ones_own_trains_in_the_child_and_is_checked_like_ours(
     assert (facts["num_examples"], facts["num_steps"]) == (8, 2)
     assert facts["objective"] == job.objective
     check = weight_sync.read(job.output / "weight_sync.json")
-    assert check.moved is not None and check.moved["max_logprob_change"] > 0
+    assert check.change is not None and check.change.rms > 0

@@ -1,0 +1,204 @@
+"""Stale weights of a real model, served on purpose after a real, short training.
+
+SmolLM2-135M-Instruct is read from the folder that OUROLOOP_SMOLLM2 names, ASDiv's problems from
+OUROLOOP_DATA. Here bfloat16 is simulated (`rounding.py`), since the test must also run where it has
+no units; `test_real_bfloat16` runs where it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ouroloop.loop.engines import weight_sync, weight_sync_truth
+from ouroloop.loop.engines.checkpoint import check_checkpoint
+from ouroloop.loop.engines.process import ProcessEngine
+from ouroloop.loop.engines.weight_sync_proof import compare
+from ouroloop.loop.errors import StaleWeightsError
+from ouroloop.loop.objectives.job import TrainingJob
+from ouroloop.loop.objectives.training import train
+
+BASE = Path(os.environ.get("OUROLOOP_SMOLLM2", "no-such-folder"))
+DATA = Path(os.environ.get("OUROLOOP_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
+PROBLEMS = DATA / "wordproblems" / "asdiv_train.jsonl"
+FULL = {"learning_rate": 3e-5, "max_steps": 8, "per_device_train_batch_size": 8}
+ADAPTER = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(
+        not (BASE / "config.json").exists(),
+        reason=f"no SmolLM2-135M-Instruct in {BASE}: set OUROLOOP_SMOLLM2 to its folder",
+    ),
+    pytest.mark.skipif(
+        not PROBLEMS.exists(), reason=f"real data not found in {DATA}: set OUROLOOP_DATA"
+    ),
+]
+
+
+@dataclass
+class Trained:
+    """A round's folder with its examples; `check(dtype)` is the checkpoint's weight-sync check."""
+
+    folder: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint"
+
+    def check(self, dtype: str) -> Path:
+        path = self.folder / f"{dtype}.json"
+        if not path.exists():
+            rows = pq.read_table(self.folder / "examples.parquet").to_pylist()
+            texts = [[*row["prompt_token_ids"], *row["completion_token_ids"]] for row in rows]
+            made = weight_sync_truth.make_trained(self.checkpoint, BASE, texts, dtype)
+            weight_sync.write(made, path)
+        return path
+
+    def base_check(self, dtype: str) -> Path:
+        path = self.folder / f"base-{dtype}.json"
+        if not path.exists():
+            weight_sync.write(weight_sync_truth.make(BASE, dtype), path)
+        return path
+
+
+def trained_by(folder: Path, **settings: Any) -> Trained:
+    """Eight steps on ASDiv's problems, with their formulas as solutions, as a round trains them."""
+    from ouroloop.loop.engines.transformers_local import load_codec
+
+    folder.mkdir(parents=True)
+    codec = load_codec(check_checkpoint(BASE))
+    rows = []
+    for line in PROBLEMS.read_text(encoding="utf-8").splitlines():
+        problem = json.loads(line)
+        if "solution" in problem and len(rows) < 200:
+            prompt = [{"role": "user", "content": problem["question"]}]
+            ids = codec.completion_ids(prompt, problem["solution"])
+            rows.append({"prompt_token_ids": codec.prompt_ids(prompt), "completion_token_ids": ids})
+    pq.write_table(pa.Table.from_pylist(rows), folder / "examples.parquet")
+    job = TrainingJob(
+        BASE, folder / "examples.parquet", folder / "checkpoint", folder / "train.log", **settings
+    )
+    train(job, folder)
+    return Trained(folder)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return trained_by(tmp_path_factory.mktemp("whole") / "rounds" / "001", sft=FULL)
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    sft = {**FULL, "learning_rate": 2e-4}
+    return trained_by(tmp_path_factory.mktemp("adapter") / "rounds" / "001", sft=sft, peft=ADAPTER)
+
+
+@pytest.fixture
+def swap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Serve the base, then what was trained, in an engine that is broken as the call says."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("OUROLOOP_TEST_BREAK", str(tmp_path / "broken"))
+
+    def run(trained: Trained, broken: str = "", **config: Any) -> None:
+        (tmp_path / "broken").write_text(broken)
+        settings = {
+            "kind": "transformers",
+            "dtype": "float32",
+            "max_model_len": 256,
+            "max_num_seqs": 8,
+            "kv_cache_memory_bytes": 2**28,
+            **config,
+        }
+        engine = ProcessEngine(settings, tmp_path / "engine.log", worker="stale_worker")
+
+        async def story() -> None:
+            try:
+                await engine.load(BASE, trained.base_check(settings["dtype"]))
+                await engine.load(trained.checkpoint, trained.check(settings["dtype"]))
+            finally:
+                await engine.close()
+
+        asyncio.run(story())
+
+    yield run
+
+
+def test_in_bfloat16_the_prompts_alone_take_old_weights_for_new_ones(whole: Trained) -> None:
+    new, old = (
+        weight_sync.read(whole.check("bfloat16")),
+        weight_sync.read(whole.base_check("bfloat16")),
+    )
+    tolerance = weight_sync.TOLERANCES["bfloat16"]
+    pairs = zip(new.prompts, old.prompts, strict=True)
+    assert [compare(right, stale, tolerance) for right, stale in pairs] == [None] * 4
+
+
+# "simulate": bfloat16's rounding in a float32 engine.
+CASES = [("float32", ""), ("bfloat16", "simulate")]
+
+
+@pytest.mark.parametrize(("dtype", "how"), CASES)
+def test_new_weights_are_proven_and_old_ones_caught(
+    swap: Callable[..., None], whole: Trained, dtype: str, how: str
+) -> None:
+    change = weight_sync.read(whole.check(dtype)).change
+    assert change is not None and change.has_power
+    swap(whole, broken=how, dtype=dtype)
+    with pytest.raises(StaleWeightsError, match=r"they show -?0\.0\d\d \+- 0\.\d+ of the change"):
+        swap(whole, broken=f"{how} reload", dtype=dtype)
+
+
+@pytest.mark.parametrize("broken", ["reload", "repack"])
+def test_vllm_is_proven_and_its_stale_weights_or_tied_output_layer_are_caught(
+    swap: Callable[..., None], whole: Trained, broken: str
+) -> None:
+    swap(whole, kind="vllm")
+    with pytest.raises(StaleWeightsError):
+        swap(whole, broken=broken, kind="vllm")
+
+
+@pytest.mark.parametrize(("dtype", "how"), CASES)
+def test_an_adapter_is_proven_and_its_base_in_its_place_is_caught(
+    swap: Callable[..., None], adapter: Trained, dtype: str, how: str
+) -> None:
+    swap(adapter, broken=how, dtype=dtype)
+    with pytest.raises(StaleWeightsError):
+        swap(adapter, broken=f"{how} reload", dtype=dtype)
+
+
+def test_vllm_serves_an_adapter_without_merging_it_and_the_check_proves_it(
+    swap: Callable[..., None], adapter: Trained
+) -> None:
+    swap(adapter, kind="vllm", lora=ADAPTER)
+    with pytest.raises(StaleWeightsError):
+        swap(adapter, broken="no adapter", kind="vllm", lora=ADAPTER)
+
+
+def has_bfloat16_units() -> bool:
+    """By Linux's list of the processor's features, or an NVIDIA GPU that torch can use."""
+    import torch
+
+    path = Path("/proc/cpuinfo")
+    flags = path.read_text(encoding="utf-8") if path.exists() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags or torch.cuda.is_available()
+
+
+@pytest.mark.parametrize("kind", ["transformers", "vllm"])
+def test_real_bfloat16(swap: Callable[..., None], whole: Trained, kind: str) -> None:
+    """New weights are proven and old ones caught where bfloat16 is computed in bfloat16."""
+    if not has_bfloat16_units():
+        pytest.skip("no bfloat16 units: SmolLM2 in bfloat16 would take hours")
+    swap(whole, kind=kind, dtype="bfloat16")
+    with pytest.raises(StaleWeightsError):
+        swap(whole, broken="reload", kind=kind, dtype="bfloat16")
