@@ -26,7 +26,7 @@ from ouroloop.evals.steps import calculation_key, calculations, check
 from ouroloop.evals.tasks import Problem, Task
 from ouroloop.evals.worlds.arithmetic.world import FAMILIES
 from ouroloop.loop.records import Completion
-from ouroloop.monitors.arith.answers import canonical, extract_answer, same_answer
+from ouroloop.monitors.arith.answers import canonical, extract_answer
 from ouroloop.monitors.arith.calculations import stated_problem
 from ouroloop.monitors.arith.quantities import givens
 from ouroloop.monitors.strategies.answers import answer_amount
@@ -79,7 +79,6 @@ def readers() -> Iterator[tuple[str, Read]]:
     yield "question", normalised
     yield "extract_answer", extract_answer
     yield "canonical", canonical
-    yield "same_answer", lambda text: same_answer(text, text)
     yield "grade", lambda text: grade("82", text)
     yield "grade, gold", lambda text: grade(text, "The answer is 5.")
     yield "check", check
