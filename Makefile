@@ -6,6 +6,10 @@ PARALLEL := -n logical --maxprocesses 4 --dist worksteal
 # not share its memory.
 PAIRED := $(if $(shell command -v nvidia-smi),,-n logical --maxprocesses 2 --dist loadfile)
 
+# Python keeps its compiled files, whatever the shell says: without them every worker of the tests
+# and each of their child processes compiles everything again, a fifth of all that the tests take.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help setup demo demo-real reproductions test test-fast check doctor clean clean-all
 
 help: ## this list

@@ -16,6 +16,7 @@ from ouroloop.evals.questions import normalised
 from ouroloop.evals.sources import SAMPLE, Source, read_rows
 from ouroloop.evals.tasks import Problem
 from ouroloop.monitors.arith.answers import canonical
+from ouroloop.monitors.estimators.estimand import RESERVED
 from ouroloop.monitors.fence import well_formed
 
 # A row and its place ("file:line") -> a problem.
@@ -76,12 +77,19 @@ def read_problem(row: Mapping[str, Any], where: str) -> Problem:
             f"{where}: answer {answer[:60]!r} cannot be read by the grader; expected a number, a"
             " short text or an expression."
         )
+    family = _text(row, "family", where) or "default"
+    if family in RESERVED:
+        raise DataError(
+            f"{where}: field 'family' is {family!r}; expected a name other than"
+            f" {' and '.join(map(repr, sorted(RESERVED)))}, which stand for several families"
+            " together. Rename the family."
+        )
     known = ("id", "question", "answer", "family", "slice", "solution")
     return Problem(
         id=_text(row, "id", where) or question_id(question),
         question=question,
         answer=answer,
-        family=_text(row, "family", where) or "default",
+        family=family,
         slice=place,
         solution=_text(row, "solution", where),
         metadata={key: value for key, value in row.items() if key not in known},

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ouroloop.loop.arguments import Command, parser
 from ouroloop.loop.errors import OuroloopError, RunStateError, UserError
 from ouroloop.loop.extras import explain, extra_of, require
+from ouroloop.loop.views.printable import printable
 
 if TYPE_CHECKING:
     from ouroloop.loop.config import Recipe
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The message is enough for a person; whoever debugs wants the traceback.
         if os.environ.get("OUROLOOP_DEBUG"):
             raise
-        print(f"ouroloop: {error}", file=sys.stderr)
+        print(printable(f"ouroloop: {error}"), file=sys.stderr)
         return error.exit_code
     except ModuleNotFoundError as error:
         # A package of an extra that was not asked for; anything else is a bug and keeps its trace.
@@ -86,7 +87,7 @@ def _print(as_json: bool, to_json: Callable[[], Any], to_text: Callable[[], str]
     if as_json:
         print(json.dumps(to_json(), indent=1, allow_nan=False))
     else:
-        print(to_text())
+        print(printable(to_text()))
 
 
 # --- runs ---

@@ -19,6 +19,7 @@ from ouroloop.loop.setup import Setting, prepare
 from ouroloop.loop.store import ENVIRONMENT, Store, read_json, sha256_of
 from ouroloop.loop.trackers.process import safe_sync, start_sync
 from ouroloop.loop.trackers.registry import has_trackers
+from ouroloop.loop.views.printable import printable
 from ouroloop.loop.views.progress import LiveProgress, closing_text, rounds_table, unreadable_notes
 from ouroloop.loop.views.reader import RunData, read_run
 from ouroloop.monitors.decision.rule import Decision
@@ -94,11 +95,10 @@ def _carry(store: Store, setting: Setting) -> Outcome:
             _sync(store.path, recipe.name)
         raise
     data = read_run(store.path)
-    print(rounds_table(data))
-    print(closing_text(data))
+    print(printable(f"{rounds_table(data)}\n{closing_text(data)}"))
     halted = Action(decision.action) is Action.HALT and recipe.monitors.guard
     if halted:
-        print(f"halted after round {decision.round}: {' '.join(decision.reasons)}")
+        print(printable(f"halted after round {decision.round}: {' '.join(decision.reasons)}"))
     return Outcome(store.path, decision, halted, _sync(store.path, recipe.name) if track else None)
 
 

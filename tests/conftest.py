@@ -31,6 +31,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if is_slow else None
 
 
+@pytest.hookimpl(trylast=True)  # after deselection: without a GPU test nothing is looked at
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests marked `gpu` where torch and the driver cannot both serve one.
 

@@ -63,3 +63,18 @@ def test_the_exit_code_tells_whether_a_limit_is_broken(
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == code
     assert ("comments %" in done.stderr) == bool(code)
+
+
+def test_a_wide_line_beside_the_rooms_is_refused_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Comments enough for the rooms; the folders beside them need none.
+    for folder in (*form.ROOMS, *form.BESIDE):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.py").write_text("# why\nx = 1\n")
+    monkeypatch.setattr(form, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["form.py", "--check"])
+    assert form.main() == 0
+    (tmp_path / "tests" / "a.py").write_text(f"y = '{'a' * 95}'\n")
+    assert form.main() == 1
+    assert "tests/a.py:1: 101 columns" in capsys.readouterr().out

@@ -8,6 +8,7 @@ The readers are called bare here, without the fence that the loop puts around th
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from ouroloop.evals.steps import calculation_key, calculations, check
 from ouroloop.evals.tasks import Problem, Task
 from ouroloop.evals.worlds.arithmetic.world import FAMILIES
 from ouroloop.loop.records import Completion
-from ouroloop.monitors.arith.answers import canonical, extract_answer, same_answer
+from ouroloop.monitors.arith.answers import canonical, extract_answer
 from ouroloop.monitors.arith.calculations import stated_problem
 from ouroloop.monitors.arith.quantities import givens
 from ouroloop.monitors.strategies.answers import answer_amount
@@ -42,11 +43,19 @@ The bound is wide because the machine may be busy.
 QUESTION = "Tom has 47 apples and gets 35 more, then half of 10 %. How many in all?"
 SOLUTION = "47+30=77\n77+5=82"
 PROBLEM = Problem("p", QUESTION, "82")
-TEMPLATES = Templates().fit(
-    [QUESTION] * 8,
-    [SOLUTION, "40+30=70\n7+5=12\n70+12=82", "It is 5 * 4 = 20", "first add, then look"] * 2,
-)
-STRATEGY_READERS = {**CANONICALISERS, "templates": TEMPLATES}
+
+
+@functools.cache
+def templates() -> Templates:
+    """Fitted when first asked: that loads scikit-learn."""
+    texts = [SOLUTION, "40+30=70\n7+5=12\n70+12=82", "It is 5 * 4 = 20", "first add, then look"]
+    return Templates().fit([QUESTION] * 8, texts * 2)
+
+
+STRATEGY_READERS = {
+    **CANONICALISERS,
+    "templates": lambda question, text: templates()(question, text),
+}
 
 FILE = Path("problems.jsonl")  # never opened: only the graders are used
 TASK_MAKERS: dict[str, Callable[[], Task]] = {
@@ -70,7 +79,6 @@ def readers() -> Iterator[tuple[str, Read]]:
     yield "question", normalised
     yield "extract_answer", extract_answer
     yield "canonical", canonical
-    yield "same_answer", lambda text: same_answer(text, text)
     yield "grade", lambda text: grade("82", text)
     yield "grade, gold", lambda text: grade(text, "The answer is 5.")
     yield "check", check

@@ -290,7 +290,8 @@ DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/tour.md", "docs/glossary.md"]
 def test_every_file_that_a_document_names_exists(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     named = re.findall(
-        r"(?:`|\]\()((?:loop|monitors|evals|tests|tools|requirements|docs|runs/recipes)/[\w./-]*\w)(?=[`)])",
+        r"(?:`|\]\()"  # in code quotes, or as the address of a link
+        r"((?:loop|monitors|evals|tests|tools|requirements|docs|runs/recipes)/[\w./-]*\w)(?=[`)])",
         text,
     )
     assert named

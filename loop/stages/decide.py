@@ -14,7 +14,7 @@ from ouroloop.monitors.base import Monitor, Reading
 from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.rule import Decision, DecisionRule
 from ouroloop.monitors.names import Action
-from ouroloop.monitors.registry import measure_all, monitors_for
+from ouroloop.monitors.registry import MONITORS, measure_all, monitors_for
 
 
 def decision_rule(recipe: Recipe, main: str) -> DecisionRule:
@@ -56,7 +56,7 @@ def decide(
     decision = rule.decide(
         round.view,
         [baseline.view for baseline in baselines],
-        _heard(round.readings, recipe),
+        _heard(round.readings),
         [past.decision for past in history],
         {baseline.number: baseline.readings for baseline in baselines},
     )
@@ -76,22 +76,18 @@ def _monitors_of(round: Round, main: str, recipe: Recipe) -> dict[str, Monitor]:
         temperature=probe.temperature,
         fresh_share=fresh_share(round, recipe.monitors.guard),
     )
-    return {**built_in, **own_metrics(recipe)}
+    own = extensions.build_all(extensions.METRIC, recipe.monitors.metrics)
+    return {**built_in, **{metric.name: metric for metric in own}}
 
 
-def own_metrics(recipe: Recipe) -> dict[str, Monitor]:
-    """The metrics that the recipe itself names, `monitors.metrics`."""
-    built = extensions.build_all(extensions.METRIC, recipe.monitors.metrics)
-    return {metric.name: metric for metric in built}
-
-
-def _heard(readings: Sequence[Reading], recipe: Recipe) -> list[Reading]:
+def _heard(readings: Sequence[Reading]) -> list[Reading]:
     """The readings that the rule sees.
 
     A user's own metric that raises is shown, and ends no run.
     """
-    own = own_metrics(recipe)
-    return [r for r in readings if r.status != "error" or r.name not in own]
+    # The reading of a monitor that raised has the monitor's name. A metric that takes a built-in
+    # one's place by its name has to work: the rule counts on what it measures.
+    return [r for r in readings if r.status != "error" or r.name in MONITORS]
 
 
 def fresh_share(round: Round, guard: bool) -> float:

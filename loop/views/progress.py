@@ -25,6 +25,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 from ouroloop.loop.views.measures import BY_KEY, Measure
+from ouroloop.loop.views.printable import printable
 from ouroloop.loop.views.reader import RoundData, RunData
 from ouroloop.loop.views.statistics import column, label, written
 
@@ -115,7 +116,7 @@ class LiveProgress:
 
     def say(self, text: str) -> None:
         """Print a line of text without disturbing a bar."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(printable(text), markup=False, soft_wrap=True)
 
     def _begin(self, stage: str, done: int, total: int, note: str) -> None:
         self._stage, self._began = stage, time.monotonic()

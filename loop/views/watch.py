@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ouroloop.loop.views.printable import printable
 from ouroloop.loop.views.progress import closing_text, round_cells, rounds_table
 from ouroloop.loop.views.reader import Json, RunData, read_run
 
@@ -39,9 +40,13 @@ def watch(path: Path, console: Console | None = None, every_seconds: float = 1.0
                 live.update(_screen(run), refresh=True)
     else:
         run = _follow(run, console, every_seconds)
-    console.print(f"{rounds_table(run)}\n{closing_text(run)}", markup=False, soft_wrap=True)
-    console.print(_state_line(run), markup=False, soft_wrap=True)
+    _say(console, f"{rounds_table(run)}\n{closing_text(run)}\n{_state_line(run)}")
     return run
+
+
+def _say(console: Console, text: str) -> None:
+    """Print lines as they are: [brackets] are no markup, and a model's text gives no orders."""
+    console.print(printable(text), markup=False, soft_wrap=True)
 
 
 def _follow(run: RunData, console: Console, every_seconds: float) -> RunData:
@@ -54,13 +59,13 @@ def _follow(run: RunData, console: Console, every_seconds: float) -> RunData:
             last_shown = round.number
             cells = round_cells(run, round)
             line = "  ".join(f"{head} {cell}" for head, cell in cells.items())
-            console.print(line, markup=False, soft_wrap=True)
+            _say(console, line)
         if run.state != "running":
             return run
         now = stage_line(run)
         # The count after the colon changes all the time; in a file that is one line too many.
         if now.split(":")[0] != stage.split(":")[0]:
-            console.print(now, markup=False, soft_wrap=True)
+            _say(console, now)
         stage = now
         time.sleep(every_seconds)
         run = read_run(run.path, before=run)
@@ -109,5 +114,5 @@ def _screen(run: RunData) -> Group:
         table.add_column(head, justify="left" if is_text else "right")
     for row in rows:
         # Text, not str: rich would read [brackets] in a cell as markup.
-        table.add_row(*map(Text, row.values()))
-    return Group(table, Text(stage_line(run), style="bold"))
+        table.add_row(*(Text(printable(cell)) for cell in row.values()))
+    return Group(table, Text(printable(stage_line(run)), style="bold"))

@@ -148,15 +148,6 @@ def is_number(answer: str) -> bool:
     return re.fullmatch(r"-?[0-9]+(?:\.[0-9]+|/[0-9]+)?", answer) is not None
 
 
-def same_answer(gold: str, answer: str) -> bool:
-    """Whether two answers are the same number exactly, or the same text.
-
-    An answer that cannot be read is never the same.
-    """
-    read = canonical(answer)
-    return read is not None and read == canonical(gold)
-
-
 def _candidate(
     kind: str,
     text: str,

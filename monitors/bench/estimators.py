@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
-from scipy.stats import beta
+from scipy.special import betaincinv, expit, logit
 
 from ouroloop.monitors.base import (
     AuditItems,
@@ -37,6 +36,9 @@ SIZES = ("40x8", "120x8")
 TRUTH = 2_000, 16
 """Problems of a draw that stands for the truth, and how many such draws."""
 SHARES = (0.40, 0.25, 0.15, 0.08, 0.06, 0.04, 0.02)
+# How often a problem is solved, as a beta distribution: mean 0.55, few problems near 0 or 1, as a
+# usual probe set is chosen.
+ABILITY = (2.2, 1.8)
 EDGE = (0.0, 0.3, -0.2, 0.6, -0.5, 0.1, 0.9)
 """How much likelier than the first each strategy is right, in logits."""
 WRONG = (0.55, 0.3, 0.1, 0.05)
@@ -107,13 +109,11 @@ class Problems:
 
 def problems(rng: np.random.Generator, num: int) -> Problems:
     """New problems of the world, each with a difficulty, strategies and hesitation of its own."""
-    # Mean 0.55, few problems near 0 or 1: as a usual probe set is chosen.
-    ability = beta(2.2, 1.8)
-    able_P = ability.rvs(num, random_state=rng).clip(0.01, 0.99)
+    able_P = rng.beta(*ABILITY, num).clip(0.01, 0.99)
     # 10: problems differ visibly in which strategies are used, and yet none has just one.
     share_PS = rng.dirichlet(10 * np.array(SHARES), num)
     right_PS = expit(logit(able_P)[:, None] + EDGE)
-    hard_P = able_P < ability.ppf(0.25)
+    hard_P = able_P < betaincinv(*ABILITY, 0.25)
     return Problems(
         share_PS,
         right_PS,

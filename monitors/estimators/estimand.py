@@ -12,6 +12,8 @@ GREEDY = "greedy"
 """One greedy answer per problem."""
 PROBE = "probe"
 """All samples of the probe set that the round has, at the probe's temperature."""
+RESERVED = frozenset({EVERY, OTHERS})
+"""No family and no slice may have these names: its numbers would have the ids of other numbers."""
 SEPARATOR = ":"
 
 

@@ -38,9 +38,10 @@ def codes(values: Objects) -> tuple[list[str], Ints]:
     -1 for anything that is no string (missing).
     """
     rows = values.tolist()
-    labels = sorted(value for value in set(rows) if isinstance(value, str))
-    index: dict[object, int] = {label: i for i, label in enumerate(labels)}
-    return labels, np.array([index.get(value, -1) for value in rows], dtype=np.int64)
+    index: dict[object, int] = dict.fromkeys(rows, -1)
+    labels = sorted(value for value in index if isinstance(value, str))
+    index.update(zip(labels, range(len(labels)), strict=True))
+    return labels, np.fromiter(map(index.__getitem__, rows), dtype=np.int64, count=len(rows))
 
 
 def by_problem(problems: Sequence[str], score_P: Floats) -> Scores:

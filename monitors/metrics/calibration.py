@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import rankdata
 
 from ouroloop.monitors.base import Critics, Floats, Reading, RoundView
 from ouroloop.monitors.estimators import scores
@@ -327,8 +326,12 @@ def auroc(score_N: Floats, right_N: Floats) -> float:
     num_right, num_wrong = float((right_N == 1).sum()), float((right_N == 0).sum())
     if not num_right * num_wrong:
         return NAN
+    # Equal scores share the mean of their ranks. (scipy.stats.rankdata does the same, but importing
+    # scipy.stats takes 0.7 s, longer than everything else that `ouroloop monitor` imports.)
+    _, score_index_N, num_S = np.unique(score_N, return_inverse=True, return_counts=True)
+    rank_S = np.cumsum(num_S) - (num_S - 1) / 2
     # The rank sum less its least possible value counts the pairs that are in the right order.
-    rank_sum = rankdata(score_N)[right_N == 1].sum()
+    rank_sum = rank_S[score_index_N][right_N == 1].sum()
     in_order = rank_sum - num_right * (num_right + 1) / 2
     return float(in_order / (num_right * num_wrong))
 

@@ -8,7 +8,6 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csc_array
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
 from ouroloop.monitors.estimators.estimand import Estimand
@@ -24,6 +23,8 @@ Cosines = Callable[[Sequence[str]], Floats]
 NGRAM_BYTES = (2, 3, 4)
 BEGIN, END = b"\xfe", b"\xff"
 """Neither byte occurs in UTF-8; with them even an empty text has an n-gram: no vector is zero."""
+# N-grams that are counted side by side: 128 KiB a text, however long the texts are.
+CHUNK = 16_384
 # 64 bits of a key: an n-gram's size (3 bits), its bytes (32), and what is left for the text's
 # number within its problem.
 TEXT_BITS = 28
@@ -40,15 +41,14 @@ def ngram_cosines(texts: Sequence[str]) -> Floats:
     """
     # Equal texts are counted once: a collapsed model repeats itself.
     number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-    count_DG = _ngram_counts(list(number))
-    dot_DD = (count_DG @ count_DG.T).toarray()
+    dot_DD = _dot_products(list(number))
     length_D = np.sqrt(dot_DD.diagonal())
     text_K = np.array([number[text] for text in texts], dtype=np.int64)
     return np.asarray((dot_DD / np.outer(length_D, length_D))[np.ix_(text_K, text_K)])
 
 
-def _ngram_counts(texts: Sequence[str]) -> csc_array:
-    """How often each text (row) has each n-gram (column) that occurs in any of them."""
+def _dot_products(texts: Sequence[str]) -> Floats:
+    """Dot products of the texts' counts of n-grams, (D, D)."""
     marked = [BEGIN + text.encode("utf-8", "surrogatepass") + END for text in texts]
     byte_T = np.frombuffer(b"".join(marked), dtype=np.uint8).astype(np.uint64)
     text_T = np.repeat(np.arange(len(texts), dtype=np.uint64), [len(one) for one in marked])
@@ -59,15 +59,19 @@ def _ngram_counts(texts: Sequence[str]) -> csc_array:
         tagged_T = np.uint64(size << 32) | code_T
         within_T = first_T == last_T  # an n-gram across two texts belongs to neither
         keys.append(((tagged_T << np.uint64(TEXT_BITS)) | first_T)[within_T])
-    # Equal keys lie side by side once sorted, ordered by n-gram and then by text: the matrix,
-    # column by column.
-    key_N = np.sort(np.concatenate(keys))
-    start_E = np.flatnonzero(np.r_[True, key_N[1:] != key_N[:-1]])
-    count_E = np.diff(np.r_[start_E, len(key_N)]).astype(float)
-    gram_E = key_N[start_E] >> np.uint64(TEXT_BITS)
-    text_E = (key_N[start_E] & np.uint64((1 << TEXT_BITS) - 1)).astype(np.int64)
-    column_starts = np.r_[np.flatnonzero(np.r_[True, gram_E[1:] != gram_E[:-1]]), len(gram_E)]
-    return csc_array((count_E, text_E, column_starts), shape=(len(texts), len(column_starts) - 1))
+    # Equal keys lie side by side once sorted, ordered by n-gram and then by text.
+    key_E, count_E = np.unique(np.concatenate(keys), return_counts=True)
+    text_E = (key_E & np.uint64((1 << TEXT_BITS) - 1)).astype(np.int64)
+    gram_E = key_E >> np.uint64(TEXT_BITS)
+    column_E = np.concatenate([[0], np.cumsum(gram_E[1:] != gram_E[:-1])])
+    num_columns = int(column_E[-1]) + 1
+    dot_DD = np.zeros((len(texts), len(texts)))
+    for first in range(0, num_columns, CHUNK):
+        here = slice(*np.searchsorted(column_E, (first, first + CHUNK)))
+        count_DG = np.zeros((len(texts), min(CHUNK, num_columns - first)))
+        count_DG[text_E[here], column_E[here] - first] = count_E[here]
+        dot_DD += count_DG @ count_DG.T
+    return dot_DD
 
 
 @dataclass(frozen=True)

@@ -67,25 +67,25 @@ class Style:
         rows = view.probe.where(codes(view.probe.text)[1] >= 0)
         if not len(rows):
             return missing({HEDGING: ("share", "none")}, "no probe sample has a text")
-        # Per character too: a longer trace holds more markers without more doubt.
         texts = [str(text) for text in rows.text]
-        found = sum(len(self._pattern.findall(text)) for text in texts)
+        # Each text is searched once: most of this monitor's time, and four numbers use it.
+        num_of = {text: len(self._pattern.findall(text)) for text in set(texts)}
+
+        def hedged(some: Samples) -> Estimate:
+            """Share of these rows with a marker."""
+            problem_N = codes(some.problem)[1]
+            hit_N = np.array([num_of[str(text)] > 0 for text in some.text], dtype=float)
+            return share(np.bincount(problem_N, weights=hit_N), np.bincount(problem_N))
+
+        # Per character too: a longer trace holds more markers without more doubt.
+        found = sum(num_of[text] for text in texts)
         details = {
-            "families": by_family(rows, self.hedged),
-            "right": as_json(self.hedged(rows.where(rows.correct == 1))),
-            "wrong": as_json(self.hedged(rows.where(rows.correct == 0))),
+            "families": by_family(rows, hedged),
+            "right": as_json(hedged(rows.where(rows.correct == 1))),
+            "wrong": as_json(hedged(rows.where(rows.correct == 0))),
             "per_1000_chars": 1000 * found / max(sum(map(len, texts)), 1),
         }
-        return [reading(HEDGING, self.hedged(rows), "share", "none", "", details)]
-
-    def hedged(self, rows: Samples) -> Estimate:
-        """Share of the rows with a marker."""
-        problem_N = codes(rows.problem)[1]
-        hit_N = np.array(
-            [self._pattern.search(str(text)) is not None for text in rows.text],
-            dtype=float,
-        )
-        return share(np.bincount(problem_N, weights=hit_N), np.bincount(problem_N))
+        return [reading(HEDGING, hedged(rows), "share", "none", "", details)]
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:

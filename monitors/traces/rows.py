@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+from ouroloop.monitors.estimators.estimand import RESERVED
 from ouroloop.monitors.fence import well_formed
 
 
@@ -53,6 +54,14 @@ def _name(value: Any) -> str:
     ):
         raise ValueError
     return well_formed(str(value)).strip()
+
+
+def _label(value: Any) -> str:
+    """The name of a family or a slice."""
+    name = _name(value)
+    if name in RESERVED:
+        raise ValueError
+    return name
 
 
 def _id(value: Any) -> str:
@@ -117,10 +126,14 @@ FIELDS: Mapping[str, Field] = {
         "such samples vote for nothing",
     ),
     "question": Field("the prompt, a text", _text, ""),
-    "family": Field("a text", _name, 'such problems are one family, "default"'),
+    "family": Field(
+        'a text other than "all" and "others"',
+        _label,
+        'such problems are one family, "default"',
+    ),
     "slice": Field(
-        'a text; "tail" marks hard problems',
-        _name,
+        'a text other than "all" and "others"; "tail" marks hard problems',
+        _label,
         "such problems are typical, and no tail is guarded by itself",
     ),
     "valid": Field(
@@ -253,4 +266,6 @@ def _remedy(name: str, value: Any) -> str:
         return "Write it without quotation marks."
     if name == "problem":
         return NUMBER_PROMPTS
+    if isinstance(value, str) and value in RESERVED:
+        return "Rename it: that name stands for several families or slices together."
     return "Leave the field out, or null, where it is not known."

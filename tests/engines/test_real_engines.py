@@ -62,6 +62,7 @@ async def story(engine: ProcessEngine) -> dict[str, list[Completion]]:
     async def together(requests: list[Request]) -> list[Completion]:
         return list(await asyncio.gather(*(engine.complete(request) for request in requests)))
 
+    pairs = [("12 + 7 =", "19"), ("a", "")]
     sampled = [sample(f"s{i}", prompt=f"{i} + {i * 37} =", seed=i) for i in range(96)]
     with pytest.raises(EngineError, match=r"over engine\.max_model_len 192"):
         await engine.complete(sample("long", prompt="1" * 180))
@@ -81,7 +82,7 @@ async def story(engine: ProcessEngine) -> dict[str, list[Completion]]:
                 for i in range(16)
             ]
         ),
-        "encoded": [await engine.encode([("12 + 7 =", "19"), ("a", "")])],  # type: ignore[list-item]
+        "encoded": [await engine.encode(pairs)],  # type: ignore[list-item]
     }
 
 

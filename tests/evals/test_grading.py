@@ -11,7 +11,7 @@ from real_data import GSM8K, MODELS, needs_gsm8k, rows
 
 from ouroloop.evals.grading import grade
 from ouroloop.evals.problem_files import read_gsm8k
-from ouroloop.monitors.arith.answers import canonical, extract_answer, is_number, same_answer
+from ouroloop.monitors.arith.answers import canonical, extract_answer, is_number
 
 CASES = json.loads((Path(__file__).parent / "grader_cases.json").read_text(encoding="utf-8"))
 EXPLAINED = json.loads(
@@ -40,14 +40,15 @@ def test_an_integer_is_read_back_however_it_is_written(number: int) -> None:
         f"**{number}**.",
     ):
         assert canonical(written) == str(number), written
-        assert not same_answer(str(number + 1), written)
+        assert canonical(str(number + 1)) != canonical(written)
 
 
 @given(st.integers(-999, 999), st.integers(1, 999))
 def test_a_fraction_equals_its_multiples_and_nothing_else(top: int, bottom: int) -> None:
-    assert same_answer(f"{top}/{bottom}", f"{7 * top}/{7 * bottom}")
-    assert same_answer(f"{top}/{bottom}", f"\\frac{{{top}}}{{{bottom}}}") or top < 0
-    assert not same_answer(f"{top}/{bottom}", f"{top * 1000 + 1}/{bottom * 1000}")
+    read = canonical(f"{top}/{bottom}")
+    assert read is not None and read == canonical(f"{7 * top}/{7 * bottom}")
+    assert read == canonical(f"\\frac{{{top}}}{{{bottom}}}") or top < 0
+    assert read != canonical(f"{top * 1000 + 1}/{bottom * 1000}")
 
 
 @given(st.text(max_size=300), st.text(max_size=20))

@@ -156,6 +156,8 @@ BAD = [
         [{**GOOD, "id": "a"}, {"question": "another", "id": "a"}],
         r"p\.jsonl:2: id 'a' belongs to another question already \(.*p\.jsonl:1\)",
     ),
+    ([{**GOOD, "family": "all"}], r"field 'family' is 'all'; .* Rename the family"),
+    ([{**GOOD, "family": "others"}], r"field 'family' is 'others'; expected a name other than"),
     ([], r"p\.jsonl: the file holds no problems"),
     (["", "  "], r"p\.jsonl: the file holds no problems"),
     (

@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 from simulated_panel import audit_items, samples
-from statsmodels.stats.proportion import proportion_confint
 
 from ouroloop.monitors.base import AuditItems, RoundView
 from ouroloop.monitors.metrics.audit import AuditErrors, error_rate
@@ -13,7 +11,9 @@ def read(planted):
     return {r.name: r for r in AuditErrors().measure(view, None)}
 
 
-def test_rates_and_exact_intervals_are_those_of_scipy_and_statsmodels():
+def test_rates_and_exact_intervals_are_those_of_scipy_and_statsmodels(statsmodels):
+    from scipy.stats import binomtest
+
     planted = audit_items(np.random.default_rng(1))
     judged = np.isfinite(planted.accepted)
     readings = read(planted)
@@ -28,7 +28,7 @@ def test_rates_and_exact_intervals_are_those_of_scipy_and_statsmodels():
             (hits / num, exact.low, exact.high)
         )
         assert (readings[name].low, readings[name].high) == pytest.approx(
-            proportion_confint(hits, num, method="beta")
+            statsmodels.stats.proportion.proportion_confint(hits, num, method="beta")
         )
     assert readings["audit/no_verdict:all:all:audit"].value == pytest.approx(1 - judged.mean())
 

@@ -1,8 +1,5 @@
 import numpy as np
 import pytest
-import statsmodels.api as sm
-from scipy import stats as sps
-from statsmodels.stats.proportion import proportion_confint
 
 from ouroloop.monitors.estimators import stats
 
@@ -13,13 +10,15 @@ def clusters(rng, num, size, mean=0.5, spread=0.2):
     return rng.binomial(size, p).astype(float), np.full(num, float(size))
 
 
-def test_exact_binomial_interval_agrees_with_scipy_and_statsmodels():
+def test_exact_binomial_interval_agrees_with_scipy_and_statsmodels(statsmodels):
+    from scipy import stats as sps
+
     for hits, num in [(0, 7), (3, 7), (7, 7), (1, 200), (100, 200)]:
         ours = stats.binomial(hits, num)
         exact = sps.binomtest(hits, num).proportion_ci(0.95, "exact")
         assert (ours.low, ours.high) == pytest.approx((exact.low, exact.high), abs=1e-9)
         assert (ours.low, ours.high) == pytest.approx(
-            proportion_confint(hits, num, method="beta"),
+            statsmodels.stats.proportion.proportion_confint(hits, num, method="beta"),
             abs=1e-9,
         )
     assert np.isnan(stats.binomial(0, 0).value)
@@ -35,6 +34,8 @@ def test_effective_df_is_full_for_light_tails_and_small_when_one_cluster_carries
 
 
 def test_mean_has_the_students_t_interval():
+    from scipy import stats as sps
+
     x = np.random.default_rng(1).uniform(0, 9, 40)
     ours, low, high, num = stats.mean([*x, np.nan])
     assert (low, high) == pytest.approx(
@@ -46,12 +47,16 @@ def test_mean_has_the_students_t_interval():
     assert np.isnan(stats.mean([]).value)
 
 
-def test_ratio_has_the_cluster_robust_error_of_statsmodels():
+def test_ratio_has_the_cluster_robust_error_of_statsmodels(statsmodels):
+    from scipy import stats as sps
+
     rng = np.random.default_rng(2)
     size = rng.integers(1, 9, 60)
     group = np.repeat(np.arange(60), size)
     y = rng.normal(2, 1, len(group)) + rng.normal(0, 1, 60)[group]
-    fit = sm.OLS(y, np.ones(len(y))).fit(cov_type="cluster", cov_kwds={"groups": group})
+    fit = statsmodels.api.OLS(y, np.ones(len(y))).fit(
+        cov_type="cluster", cov_kwds={"groups": group}
+    )
     sums = np.bincount(group, weights=y)
     ours = stats.ratio(sums, size)
     df = stats.effective_df(sums - ours.value * size)
@@ -119,6 +124,8 @@ def test_share_is_not_needlessly_wide_in_the_middle():
 
 
 def test_paired_difference_is_the_paired_t_test_over_shared_problems():
+    from scipy import stats as sps
+
     rng = np.random.default_rng(4)
     now, then = rng.uniform(0, 1, 40), rng.uniform(0, 1, 40)
     current = {f"p{i}": v for i, v in enumerate(now)} | {"only-now": 1.0, "nan": np.nan}
@@ -172,6 +179,8 @@ def test_balanced_accuracy_covers_the_truth_and_keeps_width_at_the_edge():
 
 
 def test_leaving_out_one_at_a_time_gives_students_interval_of_a_mean():
+    from scipy import stats as sps
+
     x = np.random.default_rng(6).uniform(0, 9, 15)
     groups = stats.jackknife_groups(15)
     assert (

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ouroloop.monitors.strategies.strategy import CANONICALISERS
-from tools.strategy_quality import (
+from tools.strategy_measures import (
     CHECKPOINT,
     MIXES,
     PAIRS,

@@ -11,8 +11,8 @@ import pytest
 from ouroloop.monitors.strategies.clusters import NEW, Clusters
 from ouroloop.monitors.strategies.masking import steps
 from ouroloop.monitors.strategies.templates import Embeddings, Templates
-from tools.strategy_quality import MIXES, draw
-from tools.strategy_quality import fitted as fit_on_traces
+from tools.strategy_measures import MIXES, draw
+from tools.strategy_measures import fitted as fit_on_traces
 
 PROSE = [
     "First we look at the picture and compare both sides before we choose",

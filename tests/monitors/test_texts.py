@@ -2,7 +2,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from simulated_panel import samples, texts, view
 
 from ouroloop.monitors.base import RoundView, Texts
@@ -14,7 +13,7 @@ def read(now, then=None, **settings):
     return {r.name: r for r in RealText(**settings).measure(now, then)}
 
 
-def test_entropy_and_cross_entropy_are_means_over_tokens_with_clustered_errors():
+def test_entropy_and_cross_entropy_are_means_over_tokens_with_clustered_errors(statsmodels):
     """Weighted least squares on a constant, clustered, is the same estimate."""
     text = texts(np.random.default_rng(0))
     readings = read(RoundView(1, samples(np.random.default_rng(1), 40), texts=text))
@@ -22,7 +21,7 @@ def test_entropy_and_cross_entropy_are_means_over_tokens_with_clustered_errors()
         ("text/entropy:all:all:texts", text.entropy),
         ("text/cross_entropy:all:all:texts", text.nll),
     ):
-        fit = sm.WLS(value, np.ones(len(value)), weights=text.num_tokens).fit()
+        fit = statsmodels.api.WLS(value, np.ones(len(value)), weights=text.num_tokens).fit()
         fit = fit.get_robustcov_results(
             "cluster",
             groups=np.unique(text.problem, return_inverse=True)[1],

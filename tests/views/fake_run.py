@@ -60,7 +60,7 @@ def make_run(
     )
     events: list[dict[str, Any]] = [{"time": CLOCK, "event": "run_started", "round": 0}]
     for number in range(rounds + 1):
-        _round(run, number, guarded, rng, events)
+        _round(run, number, guarded, rng, events, seed)
     if finished:
         events.append({"time": CLOCK + 60 * (rounds + 1), "event": "run_finished", "round": rounds})
     else:
@@ -134,7 +134,12 @@ def mix(number: int, guarded: bool) -> dict[str, float]:
 
 
 def _round(
-    run: Path, number: int, guarded: bool, rng: random.Random, events: list[dict[str, Any]]
+    run: Path,
+    number: int,
+    guarded: bool,
+    rng: random.Random,
+    events: list[dict[str, Any]],
+    seed: int,
 ) -> None:
     folder = run / "rounds" / f"{number:03d}"
     folder.mkdir()
@@ -162,7 +167,7 @@ def _round(
     _probe(folder, number, guarded, rng)
     if number:
         _training(folder, number, previous, kept, replayed)
-    _readings(folder, number)
+    _readings(folder, number, (guarded, seed, number))
     action, reasons = _decision(number, guarded)
     _write(
         folder / "decision.json",
@@ -363,10 +368,16 @@ def _probe(folder: Path, number: int, guarded: bool, rng: random.Random) -> None
     pd.DataFrame(planted).to_parquet(folder / "audit.parquet")
 
 
-def _readings(folder: Path, number: int) -> None:
-    reference = Round(folder.parent / "000").view if number else None
-    readings = measure_all(Round(folder).view, reference, monitors_for("worded"))
-    _write(folder / "readings.json", [_finite(r.to_json()) for r in readings])
+READINGS: dict[tuple[bool, int, int], list[Any]] = {}
+"""By arm, seed and round, which fix a round's samples: measuring takes most of a run's time."""
+
+
+def _readings(folder: Path, number: int, story: tuple[bool, int, int]) -> None:
+    if story not in READINGS:
+        reference = Round(folder.parent / "000").view if number else None
+        readings = measure_all(Round(folder).view, reference, monitors_for("worded"))
+        READINGS[story] = [_finite(r.to_json()) for r in readings]
+    _write(folder / "readings.json", READINGS[story])
 
 
 def _training(folder: Path, number: int, start: int, kept: int, replayed: float) -> None:

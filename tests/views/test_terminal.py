@@ -9,10 +9,12 @@ import time
 from pathlib import Path
 
 import fake_run
+import pytest
 from rich.console import Console
 
 from ouroloop.loop.views import progress as progress_module
 from ouroloop.loop.views.compare import compare, compare_table
+from ouroloop.loop.views.printable import printable
 from ouroloop.loop.views.progress import LiveProgress, clock, closing_text, rounds_table
 from ouroloop.loop.views.reader import read_run
 from ouroloop.loop.views.watch import stage_line, watch
@@ -28,7 +30,9 @@ def written(console: Console) -> str:
     return file.getvalue()
 
 
-def test_piped_progress_is_plain_lines_one_every_few_seconds(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_piped_progress_is_plain_lines_one_every_few_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now = [100.0]
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
     console = plain()
@@ -52,7 +56,9 @@ def test_piped_progress_is_plain_lines_one_every_few_seconds(monkeypatch) -> Non
     assert "\x1b" not in written(console) and "\r" not in written(console)
 
 
-def test_time_left_counts_only_what_this_process_did(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_time_left_counts_only_what_this_process_did(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now = [0.0]
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
     console = plain()
@@ -181,3 +187,35 @@ def _until(true, seconds: float = 20.0) -> None:  # type: ignore[no-untyped-def]
     while not true():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\x1b[31mred\x1b[0m", "a\ufffdred\ufffd"),
+        ("\x1b]0;new title\x07b", "\ufffdb"),
+        ("\x1b]8;;http://x\x1b\\link", "\ufffdlink"),
+        ("never ended \x1b]0;title", "never ended \ufffd"),
+        ("\x9b2Jc\r\x08d\x00", "\ufffd2Jc\ufffd\ufffdd\ufffd"),
+        ("gpj.\u202eexe", "gpj.\ufffdexe"),
+        ("a\tb\nüß 日本 😀 [bold]", "a\tb\nüß 日本 😀 [bold]"),
+    ],
+)
+def test_a_terminal_obeys_nothing_that_a_model_wrote(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+@pytest.mark.parametrize("force_terminal", [False, True])
+def test_a_strategy_with_an_escape_sequence_is_shown_without_it(
+    tmp_path: Path, force_terminal: bool
+) -> None:
+    path = fake_run.make_run(tmp_path, "hostile", rounds=1)
+    decision = path / "rounds" / "001" / "decision.json"
+    raw = json.loads(decision.read_text())
+    hostile = "\x1b]0;owned\x07strategy \x9b2J lost"
+    decision.write_text(json.dumps({**raw, "action": "halt", "reasons": [hostile]}))
+    fake_run.add_events(path, {"event": "run_failed", "error": hostile})
+    console = Console(file=io.StringIO(), width=200, force_terminal=force_terminal)
+    watch(path, console=console)
+    assert "strategy" in written(console)
+    assert "owned" not in written(console) and "\x9b" not in written(console)

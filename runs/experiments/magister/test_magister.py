@@ -7,7 +7,6 @@ import itertools
 import math
 
 import pytest
-from matplotlib.figure import Figure
 
 from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.loop.recipe_file import resolve
@@ -125,6 +124,8 @@ def test_goals_are_met_or_missed_as_the_rows_say():
 
 
 def test_the_figure_is_drawn_from_the_arms_that_are_there():
+    from matplotlib.figure import Figure
+
     figure = Figure()
     draw(
         {

@@ -4,7 +4,6 @@ And the goals on made-up rows.
 """
 
 import pytest
-from matplotlib.figure import Figure
 
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.setup import prepare
@@ -141,6 +140,8 @@ def test_goals_are_met_or_missed_as_the_rows_say():
 
 
 def test_the_curve_is_drawn_from_the_arms_that_are_there():
+    from matplotlib.figure import Figure
+
     figure = Figure()
     draw(
         {

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 from ouroloop.loop.experiments import rounds
 from ouroloop.loop.recipe_file import resolve
@@ -152,6 +151,8 @@ def runs(wrong, passing=(0.2, 0.21, 0.19), pass_1=0.5, critic=(math.nan, math.na
 
 
 def test_goals_are_met_or_missed_as_the_rows_say():
+    from matplotlib.figure import Figure
+
     rows = {
         "gold": runs((0.20, 0.22, 0.21)),
         "gold_steps": runs((0.05, 0.06, 0.05), (0.1, 0.1, 0.11)),

@@ -188,6 +188,9 @@ def test_a_gold_answer_in_place_of_the_samples_answer_is_suspected(tmp_path):
             '{"problem": "p", "correct": 0.7}',
             "correct is 0.7; expected true, false or null. Turn a score into a verdict first",
         ),
+        ('{"problem": "p", "family": "all"}', "family is 'all'; expected a text other than"),
+        ('{"problem": "p", "slice": "others"}', "slice is 'others'; expected a text other than"),
+        ('{"problem": "p", "family": "others"}', "Rename it: that name stands for several"),
         ('{"problem": "p", "correct": "true"}', "Write it without quotation marks."),
         ('{"problem": "p", "text": 5}', "text is 5; expected the sampled completion"),
         (
