@@ -112,6 +112,7 @@ async def look(path: Path, engine: Engine) -> None:
         file = _file(path, number)
         if not file.exists():
             await serve(engine, run, number)
+            file.parent.mkdir(exist_ok=True)
             write_json(file, asdict(await _looked(engine, setting, number)))
     _drop_checkpoints(run)
 

@@ -170,10 +170,11 @@ def _over_the_ten(sign: str, a: Fraction, b: Fraction) -> list[Equation]:
 
 def repeated(sign: str, a: Fraction, b: Fraction) -> list[Equation]:
     """`6+6+6 = 18` for 3*6."""
-    times, each = sorted((a, b))
-    if sign != "*" or not _is_whole(times) or not 2 <= times <= MOST_REPEATED:
-        return []
-    return [("+".join([spell(each)] * int(times)), a * b)]
+    # The smaller number says how often, unless only the other one is whole.
+    for times, each in (sorted((a, b)), sorted((a, b), reverse=True)):
+        if sign == "*" and _is_whole(times) and 2 <= times <= MOST_REPEATED:
+            return [("+".join([spell(each)] * int(times)), a * b)]
+    return []
 
 
 def backwards(sign: str, a: Fraction, b: Fraction) -> list[Equation]:
