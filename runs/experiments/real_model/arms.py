@@ -87,4 +87,11 @@ ARMS: dict[str, dict[str, Any]] = {
         "sampling": {"samples_per_problem": 2},
     },
     "no_critique": {"sampling": {"samples_per_problem": 5}},
+    # Proves on a new machine that adapters are served too; run when named.
+    "adapter": {
+        "peft": {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"},
+        "sft": {"learning_rate": 5.0e-4},
+    },
 }
+
+FURTHER = ("adapter",)

@@ -10,7 +10,7 @@ from ouroloop.loop.experiments.experiment import Experiment
 from ouroloop.loop.experiments.study import Study
 
 from . import beyond, data, warm
-from .arms import ARMS, BASE
+from .arms import ARMS, BASE, FURTHER
 from .figure import draw
 from .findings import COLUMNS, goals
 
@@ -27,6 +27,7 @@ STUDY = Study(
         "probe": {"problems": 40, "baseline_samples": 8},
     },
     quick_arms=("unguarded",),
+    further=FURTHER,
 )
 
 EXPERIMENT = Experiment(
