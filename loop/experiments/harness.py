@@ -72,7 +72,8 @@ def run(
             return
         place.tables.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
-        workers = [Worker.start(place) for _ in range(min(jobs, len(todo)))]
+        num = min(jobs, len(todo))
+        workers = [Worker.start(place, max(1, (os.cpu_count() or 1) // num)) for _ in range(num)]
         try:
             _work(study, place, workers, todo, progress, len(wanted))
         finally:
@@ -111,11 +112,8 @@ class Worker:
     since: float = 0.0
 
     @classmethod
-    def start(cls, place: Place) -> Worker:
-        """A fresh process with one core's worth of threads.
-
-        Its output goes to a log beside the runs.
-        """
+    def start(cls, place: Place, threads: int) -> Worker:
+        """A fresh process with so many threads; its output goes to a log beside the runs."""
         log = place.runs / "worker.log"
         command = [
             sys.executable,
@@ -125,8 +123,9 @@ class Worker:
             str(place.runs),
             *(["--quick"] if place.quick else []),
         ]
-        # A session of its own, so that its engine processes end with it (`end`). One thread:
-        # workers that compete for cores with several threads are far slower (LOG.md, 2026-11-22).
+        # A session of its own, so that its engine processes end with it (`end`). The cores are
+        # divided: workers whose threads compete for them are far slower (LOG.md, 2026-11-22), and
+        # one that has a real model to itself would leave the others idle.
         with log.open("ab") as errors:
             process = subprocess.Popen(
                 command,
@@ -135,7 +134,7 @@ class Worker:
                 stderr=errors,
                 text=True,
                 start_new_session=True,
-                env={**child_environment(), "OMP_NUM_THREADS": "1"},
+                env={**child_environment(), "OMP_NUM_THREADS": str(threads)},
             )
         return cls(process, log)
 

@@ -25,10 +25,14 @@ class Workers:
     """Stand-ins for worker processes: each run leaves the table that `rows` says, or fails."""
 
     def __init__(self, monkeypatch, rows):
-        self.began = []
-        monkeypatch.setattr(harness.Worker, "start", lambda place: self)
+        self.began, self.threads = [], []
+        monkeypatch.setattr(harness.Worker, "start", lambda place, threads: self.start(threads))
         monkeypatch.setattr(harness, "_work", self.work)
         self.rows = rows
+
+    def start(self, threads):
+        self.threads.append(threads)
+        return self
 
     def work(self, study, place, workers, todo, progress, total):
         for run in todo:
@@ -52,6 +56,14 @@ def test_what_is_finished_is_not_run_again_and_what_was_finished_is_kept(tmp_pat
     assert workers.began == [("early", 0), ("late", 0), ("late", 0)]
     harness.run(STUDY, place(tmp_path), ["late"], [0])
     assert len(workers.began) == 3
+
+
+@pytest.mark.parametrize(("jobs", "threads"), [(1, [8]), (2, [4, 4]), (3, [2, 2, 2])])
+def test_the_cores_are_divided_among_the_workers(tmp_path, monkeypatch, jobs, threads):
+    monkeypatch.setattr(harness.os, "cpu_count", lambda: 8)
+    workers = Workers(monkeypatch, lambda *run: [{"round": 1, "x": 0.5}])
+    harness.run(STUDY, place(tmp_path), ["early"], [0, 1, 2], jobs)
+    assert workers.threads == threads
 
 
 def test_an_arm_whose_results_came_from_elsewhere_runs_again_where_its_checkpoint_is_needed(

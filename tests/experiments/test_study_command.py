@@ -47,7 +47,7 @@ def scripted(monkeypatch):
             pass
 
     monkeypatch.setattr(harness, "_work", work)
-    monkeypatch.setattr(harness.Worker, "start", lambda place: NoProcess())
+    monkeypatch.setattr(harness.Worker, "start", lambda place, threads: NoProcess())
     monkeypatch.setattr(worker, "build_engine", lambda recipe, log: Model().engine)
     monkeypatch.setattr(
         worker.training, "train", lambda job, folder, report, here: no_training(job, folder, report)

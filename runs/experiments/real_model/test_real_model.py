@@ -1,0 +1,305 @@
+"""The study of a real model: demonstrations in several ways, arms, what is looked at beyond."""
+
+import asyncio
+import json
+import math
+import random
+from collections import Counter
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from ouroloop.evals.grading import grade
+from ouroloop.evals.questions import normalised
+from ouroloop.evals.steps import check
+from ouroloop.loop.experiments import afterwards
+from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.setup import prepare
+from ouroloop.monitors.strategies.plans import Dataflow
+from runs.experiments.real_model import arms, beyond, data, demonstrations, findings, ways
+from runs.experiments.real_model import study as study_module
+from runs.experiments.real_model import warm as warm_start
+from runs.experiments.real_model.figure import draw
+
+STUDY = study_module.STUDY
+needs_data = pytest.mark.skipif(
+    not data.TRAIN.exists(),
+    reason="no word problems: point OUROLOOP_DATA at a folder with wordproblems/ in it",
+)
+
+
+def row(formula, answer, question="A question with 36 and 73 in it?", name="p"):
+    solution = f"{formula} = {answer}. The answer is {answer}."
+    return {"id": name, "question": question, "answer": answer, "solution": solution}
+
+
+# -- ways -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("way", "operation", "equations"),
+    [
+        ("by_place", "36+73", "36+70 = 106, 106+3 = 109"),
+        ("by_place", "84-46", "84-40 = 44, 44-6 = 38"),
+        ("by_place", "34*6", "6*30 = 180, 6*4 = 24, 180+24 = 204"),
+        ("both_by_place", "36+73", "30+70 = 100, 6+3 = 9, 100+9 = 109"),
+        ("both_by_place", "84-46", ""),
+        ("over_round_number", "84-46", "84-50 = 34, 34+4 = 38"),
+        ("over_round_number", "48-46", ""),
+        ("over_round_number", "8+5", "8+2 = 10, 10+3 = 13"),
+        ("over_round_number", "13-5", "13-3 = 10, 10-2 = 8"),
+        ("over_round_number", "7+2", ""),
+        ("repeated", "6*3", "6+6+6 = 18"),
+        ("repeated", "6*1", ""),
+        ("repeated", "1.5*2", "1.5+1.5 = 3"),
+        ("backwards", "10-8", "8+2 = 10"),
+        ("backwards", "48/12", "12*4 = 48"),
+        ("backwards", "7/2", ""),
+        ("in_parts", "276/12", "240/12 = 20, 36/12 = 3, 20+3 = 23"),
+        ("in_parts", "48/12", ""),
+    ],
+)
+def test_each_way_writes_its_own_equations_or_none_where_it_does_not_fit(way, operation, equations):
+    tree = ways.parse(operation)
+    found = ways.WAYS[way](tree.sign, tree.left, tree.right)
+    assert ", ".join(f"{left} = {ways.spell(amount)}" for left, amount in found) == equations
+
+
+@pytest.mark.parametrize("text", ["3(75+15)", "2**3", "abc", "12,000+1", "f(3)", "1+", "-3+5", ""])
+def test_what_is_no_plain_formula_is_not_read(text):
+    assert ways.parse(text) is None
+
+
+def random_tree(rng, depth):
+    if depth == 0 or rng.random() < 0.3:
+        return Fraction(rng.randint(1, 60))
+    return ways.Operation(
+        rng.choice("+-*/"), random_tree(rng, depth - 1), random_tree(rng, depth - 1)
+    )
+
+
+def test_a_formula_is_written_with_the_brackets_that_keep_its_value():
+    rng = random.Random(1)
+    for _ in range(500):
+        tree = random_tree(rng, 3)
+        assert ways.parse(ways.write(tree)) is not None
+        try:
+            wanted = ways.value(tree)
+        except ZeroDivisionError:
+            continue
+        assert ways.value(ways.parse(ways.write(tree))) == wanted
+
+
+def test_another_order_has_the_same_value_and_takes_no_term_away_first():
+    rng = random.Random(2)
+    seen = Counter()
+    for _ in range(500):
+        tree = random_tree(rng, 3)
+        try:
+            wanted = ways.value(tree)
+            assert ways.value(demonstrations.reordered(tree, rng)) == wanted
+        except ZeroDivisionError:
+            continue
+    for _ in range(50):
+        seen[ways.write(demonstrations.reordered(ways.parse("9-4+2"), rng))] += 1
+    assert set(seen) == {"9-4+2", "9+2-4", "2+9-4", "2-4+9"}
+
+
+# -- demonstrations ---------------------------------------------------------------------------
+
+
+def test_a_problem_gets_several_checked_solutions_the_same_for_the_same_seed():
+    problem = row("(13-4)*4", "36")
+    found = demonstrations.demonstrations(problem, seed=0)
+    assert found == demonstrations.demonstrations(problem, seed=0)
+    assert any(found != demonstrations.demonstrations(problem, seed=s) for s in range(1, 6))
+    assert 2 < len(found) <= demonstrations.MOST
+    for each in found:
+        assert check(each.text).valid and grade("36", each.text).correct
+
+
+def test_steps_are_written_with_their_results():
+    texts = {
+        each.text
+        for seed in range(20)
+        for each in demonstrations.demonstrations(row("(13-4)*4", "36"), seed)
+    }
+    assert "13-4 = 9. 9*4 = 36. The answer is 36." in texts
+    assert "(13-4)*4 = 36. The answer is 36." in texts
+    assert "First, 13-4 = 9. Then 9*4 = 36. The answer is 36." in texts
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        row("36+73", "110"),  # the formula does not give the answer
+        row("3(75+15)", "270"),
+        row("7/3", "2.33"),  # no finite decimals, so no exact step
+        row("4-9", "-5"),
+        row("5/0", "0"),
+        {"id": "p", "question": "How many?", "answer": "3"},
+    ],
+)
+def test_a_problem_without_a_sound_formula_has_no_demonstration_and_stays_a_question(problem):
+    assert demonstrations.demonstrations(problem, 0) == []
+    (written,) = demonstrations.rows([json.dumps(problem)], seed=0)
+    assert written["question"] == problem["question"] and "solution" not in written
+
+
+def test_a_wrong_step_or_a_wrong_answer_is_turned_away():
+    assert demonstrations.is_right("3+4 = 7. The answer is 7.", "7")
+    assert not demonstrations.is_right("3+4 = 8. 8-1 = 7. The answer is 7.", "7")
+    assert not demonstrations.is_right("3+4 = 7. The answer is 7.", "8")
+    assert not demonstrations.is_right("It is seven. The answer is 7.", "7")
+
+
+@needs_data
+def test_asdiv_gets_ways_that_dataflow_tells_apart(tmp_path):
+    written = data.write_file(data.TRAIN, tmp_path / "problems.jsonl")
+    rows = [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
+    shown = [each for each in rows if "solutions" in each]
+    assert len(rows) == 1758 and len(shown) > 1200
+    names = [
+        len({Dataflow()(each["question"], text) for text in each["solutions"]}) for each in shown
+    ]
+    assert np.mean(names) > 2, "formulas alone leave one way for each problem"
+    assert all(each["solution"] in each["solutions"] for each in shown)
+
+
+# -- the study --------------------------------------------------------------------------------
+
+
+@needs_data
+def test_every_arm_asks_asdiv_alone_and_differs_only_in_what_it_says(tmp_path):
+    problems = str(data.problems(tmp_path))
+    questions = set()
+    for arm in STUDY.arms:
+        keys = STUDY.keys(arm, 1)
+        keys["model"], keys["task"]["path"] = "arithmetic/base", problems
+        keys["task"]["prompts"] = {**arms.PROMPTS, "chat": False}
+        setting = prepare(resolve(keys))
+        assert {p.family for p in setting.probe_set.problems} == {"asdiv"}
+        assert setting.recipe.rounds == 8 and setting.recipe.monitors.guard == arm.startswith(
+            "guarded"
+        )
+        assert setting.recipe.dataset.replay_fraction == (0.3 if arm.endswith("_30") else 0.0)
+        questions.add(tuple(p.id for p in setting.probe_set.problems))
+    assert len(questions) == 1, "all arms are measured on the same problems"
+
+
+@needs_data
+def test_the_warm_start_sees_no_held_out_question_and_no_reserved_demonstration(tmp_path):
+    source = data.problems(tmp_path)
+    lessons = warm_start.lessons(source)
+    taught = {normalised(prompt[0]["content"]) for _, prompt, _ in lessons}
+    assert len(taught) == warm_start.NUM_PROBLEMS < len(lessons)
+    task = warm_start.JsonlTask(source, data.HELDOUT)
+    for split in ("heldout", "reserve"):
+        assert not taught & {normalised(p.question) for p in task.problems(split)}
+
+
+def test_dcp_of_counted_samples_is_the_share_of_pairs_that_are_right_and_differ():
+    assert beyond._dcp(4, ["a", "b"]) == pytest.approx(2 / 12)
+    assert beyond._dcp(4, ["a", "a", "a", "a"]) == 0
+    assert beyond._dcp(3, ["a", "b", "c"]) == pytest.approx(1)
+    assert beyond._dcp(3, []) == 0
+
+
+def small(monkeypatch, tmp_path, task):
+    """Looks at few problems; SVAMP and the prose come from files of the small world's own."""
+    others = [p for p in task.problems("heldout") if p.family == "sum2"][-6:]
+    svamp, prose = tmp_path / "svamp.jsonl", tmp_path / "prose.jsonl"
+    lines = [json.dumps({"id": p.id, "question": p.question, "answer": p.answer}) for p in others]
+    svamp.write_text("\n".join(lines), encoding="utf-8")
+    prose.write_text("\n".join(lines), encoding="utf-8")
+    for name, value in {
+        "SAMPLES": 16,
+        "NUM_PROBLEMS": 10,
+        "SVAMP": svamp,
+        "PROSE": prose,
+    }.items():
+        monkeypatch.setattr(beyond, name, value)
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_looked_at_at_both_ends_once_and_its_weights_go(tmp_path, monkeypatch):
+    from scripted_world import TASK, Model, carry, recipe
+
+    small(monkeypatch, tmp_path, TASK)
+    monkeypatch.setattr(beyond.Look, "pass_at", _pass_at_16)
+    monkeypatch.setattr(afterwards.training, "weight_sync_of", lambda checkpoint, *rest: checkpoint)
+    model = Model(skill=lambda number: (0.4, 0.5, 0.7)[number])
+    settings = recipe(name="scripted-0", rounds=2, monitors={"guard": False, "baselines": [0]})
+    _, path = carry(tmp_path, model, settings)
+    assert all(math.isnan(found["far_dcp"]) for found in beyond.table(path))
+    model.engine.requests.clear()
+    asyncio.run(beyond.look(path, model.engine))
+    drawn = len(model.engine.requests)
+    assert drawn == 2 * (10 * 16 + 6 * beyond.SVAMP_SAMPLES)
+    probed = {each["problem"] for each in beyond.read_run(path).rounds[0].probe.to_dict("records")}
+    asked = {request.id.split("/")[2] for request in model.engine.requests}
+    assert len(asked) == 16 and not asked & probed, "other problems than the probe set's"
+    before, between, after = beyond.table(path)
+    assert math.isnan(between["far_pass_1"]) and before["far_pass_64_change"] == 0
+    assert before["far_pass_1"] == pytest.approx(0.4, abs=0.12)
+    assert after["far_pass_1"] == pytest.approx(0.7, abs=0.12)
+    assert after["far_dcp_low"] < after["far_dcp_change"] < after["far_dcp_high"]
+    assert before["prose_nll"] > 0 and after["probe_tokens"] > 0
+    assert not list(path.glob("rounds/*/checkpoint"))
+    asyncio.run(beyond.look(path, model.engine))
+    assert len(model.engine.requests) == drawn, "what is there is not asked again"
+
+
+def _pass_at_16(self, k, family="far"):
+    """pass@min(k, 16): the small world's looks hold 16 samples."""
+    counts = getattr(self, family)
+    right = np.array([each.right for each in counts.values()], dtype=float)
+    num = np.array([each.num for each in counts.values()], dtype=float)
+    found = beyond.pass_at_k(right, num, min(k, int(num.min())))
+    return dict(zip(counts, found.tolist(), strict=True))
+
+
+# -- goals and figure on made-up rows ---------------------------------------------------------
+
+
+def runs(pass_1, dcp_change=-0.1, pass_64_change=-0.05, seeds=3):
+    def one(number, value, seed):
+        curve = {f"far_pass_{k}": value + 0.05 * i for i, k in enumerate(beyond.KS)}
+        changes = {
+            f"far_{name}_{part}": number * (change + shift)
+            for name, change in (("dcp", dcp_change), ("pass_64", pass_64_change))
+            for part, shift in (("change", 0), ("low", -0.02), ("high", 0.02))
+        }
+        values = {"pass_1": value + 0.002 * seed, "dcp": 0.1, "overconfidence": 0.1 * number}
+        counts = {"round": float(number), "tokens": 900.0 * number, "probe_tokens": 300.0}
+        return {**curve, **changes, **values, **counts, "far_dcp": value, "action": "continue"}
+
+    return {seed: [one(0, 0.2, 0), one(1, pass_1, seed)] for seed in range(seeds)}
+
+
+def test_goals_are_met_or_missed_as_the_rows_say():
+    results = {"unguarded": runs(0.3), "guarded": runs(0.3, 0.0, 0.03)}
+    found = {goal.asks.split(" (")[0]: goal.met for goal in findings.goals(results)}
+    assert found["unguarded gains pass@1 over round 0"] is True
+    assert found["unguarded loses pass@64, paired by problem"] is True
+    assert found["unguarded loses DCP, paired by problem"] is True
+    assert found["guarded over unguarded: pass@1"] is True
+    even = {"unguarded": runs(0.3, dcp_change=0.01), "guarded": runs(0.2)}
+    found = {goal.asks.split(" (")[0]: goal.met for goal in findings.goals(even)}
+    assert found["unguarded loses DCP, paired by problem"] is False
+    assert found["guarded over unguarded: pass@1"] is False
+    assert found["critique and revision over as many tokens without: pass@1"] is None
+
+
+def test_the_share_of_the_watching_counts_the_probe_sets_tokens():
+    (run,) = runs(0.3, seeds=1).values()
+    assert findings.watching(run) == pytest.approx(600 / 1500)
+
+
+def test_the_curves_are_drawn_from_the_arms_that_are_there():
+    figure = Figure()
+    draw({"unguarded": runs(0.3), "guarded": runs(0.25)}, figure)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["unguarded", "guarded"]
+    assert len(figure.axes) == 4

@@ -1,0 +1,49 @@
+"""The warm start: SmolLM2 trained once on our demonstrations, before round 0 of every arm.
+
+Few-shot the model is right in 6 % of ASDiv, which is too little to filter; after it in a quarter.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ouroloop.evals.jsonl import JsonlTask
+from ouroloop.loop.experiments.making import Lesson, fine_tuned
+
+from .arms import DTYPE, PROMPTS
+from .data import HELDOUT, problems
+
+MODEL = os.environ.get("OUROLOOP_STUDY_MODEL", "smollm2-135m")
+# All ways of so many problems: on two cores in float32 an hour for all 1,098, and the first 512
+# suffice for a quarter of right answers.
+NUM_PROBLEMS = 512
+SETTINGS = {
+    "learning_rate": 1.0e-4,
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 28,
+    "warmup_steps": 10,
+    "bf16": DTYPE == "bfloat16",
+}
+
+
+def start(folder: Path) -> Path:
+    """The checkpoint in `folder`, made when it is not there yet."""
+    if (folder / "train.json").exists():
+        return folder / "checkpoint"
+    source = problems(folder.parent / "problems")
+    return fine_tuned(folder, MODEL, SETTINGS, lessons(source), seed=0)
+
+
+def lessons(source: Path) -> list[Lesson]:
+    """Every demonstration of the first problems that have any.
+
+    The reserve is left out: its demonstrations are replayed, and scored as held-out text.
+    """
+    taught = [p for p in JsonlTask(source, HELDOUT).problems("train") if p.solution]
+    prompt = str(PROMPTS["draft"])
+    return [
+        (problem.id, [{"role": "user", "content": prompt.format(question=problem.question)}], text)
+        for problem in taught[:NUM_PROBLEMS]
+        for text in problem.metadata["solutions"]
+    ]
