@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ouroloop.loop.engines import seeded_sampling
+from ouroloop.loop.engines import sampler_local
 from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint
 from ouroloop.loop.errors import CheckpointError, EngineError
 from ouroloop.loop.records import Completion, Request, Scored
@@ -93,7 +93,7 @@ class VllmBackend:
         from vllm.v1.engine.llm_engine import LLMEngine
 
         if current_platform.is_cpu():
-            seeded_sampling.install()
+            sampler_local.install()
         arguments = engine_arguments(self.config, checkpoint, on_cpu=current_platform.is_cpu())
         try:
             self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))

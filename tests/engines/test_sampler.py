@@ -5,7 +5,7 @@ from scipy import stats
 
 torch = pytest.importorskip("torch")
 
-from ouroloop.loop.engines.seeded_sampling import BLOCK, draw  # noqa: E402
+from ouroloop.loop.engines.sampler_local import BLOCK, draw  # noqa: E402
 
 VOCABULARY = 1000  # no multiple of BLOCK: the last block is padded
 
