@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ouroloop.loop.engines.base import Engine
-from ouroloop.loop.objectives import training
 from ouroloop.loop.models.sources import resolve_model
+from ouroloop.loop.objectives import training
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.setup import Setting, prepare
 from ouroloop.loop.store import read_json

@@ -30,13 +30,13 @@ class Metadata:
     stored: name of the type that its matrices have, as torch spells it; bfloat16 for quantised
     ones: their blocks of 4 to 8 bits carry fewer digits than bfloat16 keeps, so that float32 would
     double the files and add none. tokens: the vocabulary; empty without a tokenizer. stops: ids
-    that end a text, the usual one first; pad: id that fills up a batch.
+    that end a text, the usual one first; pad: the token that fills up a batch.
     """
 
     stored: str
     tokens: tuple[str, ...]
     stops: tuple[int, ...]
-    pad: int | None
+    pad: str | None
 
 
 def main(arguments: list[str]) -> int:
@@ -114,12 +114,14 @@ def look(gguf: Path) -> Metadata:
 
     tokens = tuple(field("tokens") or ())
     stops = [field(name) for name in ("eos_token_id", "eot_token_id")]
+    pad_id = field("padding_token_id")
+    pad = tokens[pad_id] if pad_id is not None and pad_id < len(tokens) else None
     kinds = {tensor.tensor_type.name for tensor in reader.tensors if len(tensor.shape) > 1}
     return Metadata(
         stored=_stored(kinds),
         tokens=tokens,
         stops=tuple(dict.fromkeys(i for i in stops if i is not None and i < len(tokens))),
-        pad=field("padding_token_id"),
+        pad=pad,
     )
 
 
@@ -159,8 +161,7 @@ def read_tokenizer(gguf: Path, metadata: Metadata) -> Any:
             " tokenizer.json and tokenizer_config.json beside it."
         )
     if tokenizer.pad_token_id is None or not beside:
-        has_own = metadata.pad is not None and metadata.pad < len(metadata.tokens)
-        tokenizer.pad_token = metadata.tokens[metadata.pad] if has_own else tokenizer.eos_token
+        tokenizer.pad_token = metadata.pad or tokenizer.eos_token
     _refuse_single_characters(gguf, tokenizer)
     return tokenizer
 

@@ -56,9 +56,10 @@ def _cached(repository: str, revision: str | None) -> Path | None:
 
 def _fetched(name: str, repository: str, revision: str | None) -> Path:
     import httpx
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
-    say(f"{name}: not in the hub's cache; asking the model hub")
+    if not constants.HF_HUB_OFFLINE:
+        say(f"{name}: not in the hub's cache; asking the model hub")
     try:
         return _snapshot(repository, revision, local_files_only=False)
     except errors.GatedRepoError as error:
