@@ -87,7 +87,7 @@ def check(recipe: Recipe, shapes: list[Shape], room: Room | None = None) -> list
         size += ", both at once"
     there = f"{total / GIB:.1f} GiB of {room.name}"
     if need.most > total:
-        what = f"{size}; this machine has {there}. {_remedy(recipe, shapes, total)}"
+        what = f"larger than this machine: {size}; it has {there}. {_remedy(recipe, shapes, total)}"
         return [Finding(Level.ERROR, "memory", what)]
     if need.most > free:
         what = f"{size}; of {there}, {free / GIB:.1f} are free. End what else uses it."
