@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from ouroloop.loop.checks.model import refuse
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.controller import Campaign, Progress
 from ouroloop.loop.engines.base import Engine
@@ -43,6 +44,7 @@ def run(recipe: Recipe, root: Path, fresh: bool = False) -> Outcome:
         UserError: a wrong recipe, file or checkpoint, or a run of this name exists.
     """
     setting = prepare(recipe)
+    refuse(setting)
     if fresh:
         Store.delete(root, recipe.name)
     store = Store.create(root, recipe, sha256_of(setting.base))

@@ -1,7 +1,8 @@
 """What can be known of a run before it begins: `ouroloop run RECIPE --check`.
 
-`prepare` refuses what is wrong in itself. These checks compare what is right in itself: the data
-with the sampling and the filters, the probe set with what it is to show. `CHECKS` is the table.
+`prepare` refuses what is wrong in itself. These checks compare what is right in itself: the model
+with the machine, the data with the sampling and the filters, the probe set with what it is to show.
+`CHECKS` is the table.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ouroloop.loop.checks import data, lengths, panel
+from ouroloop.loop.checks import data, lengths, model, panel
 from ouroloop.loop.checks.findings import Finding, Level, as_text
 from ouroloop.loop.setup import Setting
 
@@ -23,6 +24,7 @@ def _choices(setting: Setting, run_path: Path) -> list[Finding]:
 
 # (a setting, the folder of its run) -> findings, in the order in which they are printed.
 CHECKS: tuple[Callable[[Setting, Path], list[Finding]], ...] = (
+    model.check,
     data.check,
     lengths.check,
     panel.check,

@@ -30,13 +30,13 @@ class Metadata:
     stored: name of the type that its matrices have, as torch spells it; bfloat16 for quantised
     ones: their blocks of 4 to 8 bits carry fewer digits than bfloat16 keeps, so that float32 would
     double the files and add none. tokens: the vocabulary; empty without a tokenizer. stops: ids
-    that end a text, the usual one first; pad: id that fills up a batch.
+    that end a text, the usual one first; pad: the token that fills up a batch.
     """
 
     stored: str
     tokens: tuple[str, ...]
     stops: tuple[int, ...]
-    pad: int | None
+    pad: str | None
 
 
 def main(arguments: list[str]) -> int:
@@ -66,11 +66,16 @@ def convert(gguf: Path, folder: Path) -> None:
     Raises:
         CheckpointError: no GGUF, no tokenizer, or one that does not fit the weights.
     """
+    metadata = look(gguf)
+    beside = gguf.with_name("tokenizer.json").exists()
+    if not beside:
+        _refuse_without_tokenizer(gguf, metadata)
+    # Only now: what can be refused is refused within a second.
     import torch
     from transformers import AutoModelForCausalLM
 
-    metadata = look(gguf)
-    tokenizer = read_tokenizer(gguf, metadata)
+    tokenizer = _tokenizer_beside(gguf) if beside else _tokenizer_inside(gguf, metadata)
+    _refuse_single_characters(gguf, tokenizer)
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
     )
@@ -114,12 +119,14 @@ def look(gguf: Path) -> Metadata:
 
     tokens = tuple(field("tokens") or ())
     stops = [field(name) for name in ("eos_token_id", "eot_token_id")]
+    pad_id = field("padding_token_id")
+    pad = tokens[pad_id] if pad_id is not None and pad_id < len(tokens) else None
     kinds = {tensor.tensor_type.name for tensor in reader.tensors if len(tensor.shape) > 1}
     return Metadata(
         stored=_stored(kinds),
         tokens=tokens,
         stops=tuple(dict.fromkeys(i for i in stops if i is not None and i < len(tokens))),
-        pad=field("padding_token_id"),
+        pad=pad,
     )
 
 
@@ -132,36 +139,44 @@ def _stored(kinds: set[str]) -> str:
     return "bfloat16"
 
 
-def read_tokenizer(gguf: Path, metadata: Metadata) -> Any:
-    """The tokenizer beside the file if there is one, else the one rebuilt from it.
-
-    Raises:
-        CheckpointError: there is none, none with a stop token, or one that knows no words.
-    """
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-    beside = gguf.with_name("tokenizer.json").exists()
-    if beside:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(gguf.parent)
-    elif metadata.tokens:
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    else:
+def _refuse_without_tokenizer(gguf: Path, metadata: Metadata) -> None:
+    """Refuse a GGUF with half a tokenizer or none, where no other lies beside it."""
+    missing = ""
+    if not metadata.tokens:
+        missing = "no tokenizer in this GGUF"
+    elif not metadata.stops:
+        # transformers would fill one in by the kind of tokenizer, right or wrong.
+        missing = "no stop token in this GGUF, so no answer could ever end"
+    if missing:
         raise CheckpointError(
-            f"{gguf}: no tokenizer in this GGUF. Put the model's tokenizer.json and"
-            " tokenizer_config.json beside it."
+            f"{gguf}: {missing}. Put the model's tokenizer.json and tokenizer_config.json beside"
+            " it, or name the model's safetensors folder instead."
         )
-    # The file's own statement counts: transformers read <|im_start|> as SmolLM2's stop token.
-    if metadata.stops and not beside:
-        tokenizer.eos_token = metadata.tokens[metadata.stops[0]]
+
+
+def _tokenizer_beside(gguf: Path) -> Any:
+    """The tokenizer in the GGUF's folder, as its own files describe it."""
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(gguf.parent)
     if tokenizer.eos_token_id is None:
         raise CheckpointError(
-            f"{gguf}: no stop token in this GGUF, so no answer could ever end. Put the model's"
-            " tokenizer.json and tokenizer_config.json beside it."
+            f"{gguf.parent}: the tokenizer beside {gguf.name} has no stop token. Put the model's"
+            " tokenizer_config.json there too; it names the eos_token."
         )
-    if tokenizer.pad_token_id is None or not beside:
-        has_own = metadata.pad is not None and metadata.pad < len(metadata.tokens)
-        tokenizer.pad_token = metadata.tokens[metadata.pad] if has_own else tokenizer.eos_token
-    _refuse_single_characters(gguf, tokenizer)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _tokenizer_inside(gguf: Path, metadata: Metadata) -> Any:
+    """The tokenizer rebuilt from the file's fields."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    # The file's own statement counts: transformers read <|im_start|> as SmolLM2's stop token.
+    tokenizer.eos_token = metadata.tokens[metadata.stops[0]]
+    tokenizer.pad_token = metadata.pad or tokenizer.eos_token
     return tokenizer
 
 

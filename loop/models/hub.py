@@ -56,11 +56,12 @@ def _cached(repository: str, revision: str | None) -> Path | None:
 
 def _fetched(name: str, repository: str, revision: str | None) -> Path:
     import httpx
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
-    say(f"{name}: not in the hub's cache; asking the model hub")
+    if not constants.HF_HUB_OFFLINE:
+        say(f"{name}: not in the hub's cache; asking the model hub")
     try:
-        return _snapshot(repository, revision, local_files_only=False)
+        folder = _snapshot(repository, revision, local_files_only=False)
     except errors.GatedRepoError as error:
         raise CheckpointError(
             f"model: {name} wants its terms accepted. Accept them on its page, and set HF_TOKEN to"
@@ -77,10 +78,22 @@ def _fetched(name: str, repository: str, revision: str | None) -> Path:
             " spelt; for a private one, set HF_TOKEN."
         ) from error
     # A missing snapshot while offline, a network that is down, a hub that is down.
-    except (errors.LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
+    except (errors.LocalEntryNotFoundError, httpx.HTTPError, ConnectionError) as error:
         raise CheckpointError(_no_hub(name, repository, revision)) from error
+    except OSError as error:
+        raise CheckpointError(
+            f"model: {name}: the hub's cache {constants.HF_HUB_CACHE} cannot be written ({error})."
+            " Set HF_HOME to a folder with enough free space."
+        ) from error
     except ValueError as error:
         raise CheckpointError(f"model: {name} is no name that the hub takes: {error}") from error
+    if not _is_whole(folder):
+        raise CheckpointError(
+            f"model: {name}: no whole weights in safetensors in {folder}. Either the model has none"
+            " (choose another, or convert it), or its download was cut off: start again where the"
+            " hub answers."
+        )
+    return folder
 
 
 def _no_hub(name: str, repository: str, revision: str | None) -> str:
@@ -115,7 +128,9 @@ def _is_whole(folder: Path) -> bool:
         index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
         shards = set(index["weight_map"].values())
     except FileNotFoundError:
-        return (folder / "config.json").exists() and any(folder.glob("*.safetensors"))
+        configs = ("config.json", "adapter_config.json")
+        has_config = any((folder / config).exists() for config in configs)
+        return has_config and any(folder.glob("*.safetensors"))
     except (OSError, ValueError, KeyError, AttributeError):
         return False
     return all((folder / shard).exists() for shard in shards)

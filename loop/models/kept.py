@@ -110,6 +110,7 @@ def _make(name: str, make: Maker) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
     # Last: only with its record does the folder count.
     write_json(_record(name), {**facts, "files": files})
+    say(f"{name}: ready in {folder}")
 
 
 @contextmanager

