@@ -84,7 +84,7 @@ def read_problem(row: Mapping[str, Any], where: str) -> Problem:
             f" {' and '.join(map(repr, sorted(RESERVED)))}, which stand for several families"
             " together. Rename the family."
         )
-    known = ("id", "question", "answer", "family", "slice", "solution")
+    known = ("id", "question", "answer", "family", "slice", "solution", "system")
     return Problem(
         id=_text(row, "id", where) or question_id(question),
         question=question,
@@ -92,6 +92,8 @@ def read_problem(row: Mapping[str, Any], where: str) -> Problem:
         family=family,
         slice=place,
         solution=_text(row, "solution", where),
+        # Blank is the usual way to write that there is none.
+        system=_text(row, "system", where) if row.get("system") else None,
         metadata={key: value for key, value in row.items() if key not in known},
     )
 
