@@ -18,6 +18,8 @@ from transformers.utils import ModelOutput
 
 # Here TRL's own kernels skip the positions without a label, and never hold all logits.
 FAST_IN_TRL = ("cuda", "xpu")
+# Up to here logits cost next to nothing, and every digit stays TRL's own.
+SMALL_VOCABULARY = 2048
 # Logits held at once, at most (1 GiB in float32; the backward pass holds three of that size).
 # A batch with more is left to TRL, which goes through the vocabulary in chunks.
 MOST_LOGITS = 2**28
@@ -77,7 +79,7 @@ def _can_skip(model: Any, labels: torch.Tensor | None) -> bool:
         return False
     num_labels = int((labels[:, 1:] != -100).sum())
     size: int = model.config.get_text_config().vocab_size
-    return num_labels * size <= MOST_LOGITS
+    return size > SMALL_VOCABULARY and num_labels * size <= MOST_LOGITS
 
 
 def _labelled_forward(

@@ -116,6 +116,7 @@ def build_trainer(
     from trl import SFTConfig, SFTTrainer
 
     from ouroloop.loop.engines.transformers_local import load_codec
+    from ouroloop.loop.objectives import batches
     from ouroloop.loop.objectives.label_logits import model_within, skip_unlabelled
 
     class Progress(TrainerCallback):  # type: ignore[misc]
@@ -141,44 +142,5 @@ def build_trainer(
     except (ValueError, TypeError) as error:
         raise RecipeError(f"sft or peft: {error}") from error
     skip_unlabelled(model_within(trainer.model))
-    if config.padding_free:
-        check_texts_apart(trainer, rows)
+    batches.arrange(trainer, rows, job)
     return trainer
-
-
-def check_texts_apart(trainer: Any, rows: list[dict[str, list[int]]]) -> None:
-    """Refuse padding_free where two texts in one row change each other's loss.
-
-    Their attention is kept apart by their positions. A model that takes no notice of positions (a
-    state-space layer, an attention of its own) would read each text as the next one's beginning.
-
-    Raises:
-        RecipeError: the loss of two texts in one row is not the sum of their own.
-    """
-    import torch
-
-    pair = sorted(rows, key=lambda row: len(row["input_ids"]))[:2]
-    model = trainer.model
-
-    def loss(texts: list[dict[str, list[int]]]) -> float:
-        batch = trainer.data_collator(texts)
-        inputs = {
-            key: value.to(model.device) if torch.is_tensor(value) else value
-            for key, value in batch.items()
-        }
-        # The sum over labels, in nats.
-        return -float(model(**inputs, use_cache=False, fused_lm_head=True).log_probs.sum())
-
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        together, apart = loss(pair), sum(loss([row]) for row in pair)
-    model.train(was_training)
-    # Rounding depends on a batch's shape: far less than this where texts are kept apart.
-    tolerance = 0.02 if model.dtype == torch.bfloat16 else 1e-3
-    if not abs(together - apart) <= tolerance * max(abs(apart), 1.0):
-        raise RecipeError(
-            f"sft.padding_free: in one row two texts have a loss of {together:.4f}, each alone"
-            f" {apart:.4f}: this model lets them see each other. Leave it out; rows of like length"
-            " share a batch anyway."
-        )

@@ -20,7 +20,7 @@ from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.engines.tokens import Codec
 from ouroloop.loop.engines.transformers_local import load_codec
 from ouroloop.loop.errors import RecipeError
-from ouroloop.loop.objectives import label_logits
+from ouroloop.loop.objectives import batches, label_logits
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.sft import build_trainer, read_rows
 from ouroloop.loop.objectives.training import run
@@ -121,6 +121,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
         "capped": save_tiny_gemma(folder / "capped"),
         "scaled": save_tiny_granite(folder / "scaled"),
     }
+
+
+@pytest.fixture(autouse=True)
+def _as_if_vocabularies_were_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_logits, "SMALL_VOCABULARY", 0)
 
 
 def trainer_of(job: TrainingJob) -> Any:
@@ -267,8 +272,35 @@ def test_rows_of_like_length_share_a_batch_by_default(
     assert padded_share(default) < 0.5 * padded_share(mixed)
 
 
+def test_a_large_models_batch_has_the_cheaper_form_with_the_same_update(
+    models: Mapping[str, Path], tmp_path: Path, plain: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "SMALL_PARAMETERS", 0)
+    job = job_in(tmp_path, models["untied"])
+    trainer = trainer_of(job)
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert "attention_mask" not in batch and len(batch["input_ids"]) == 1
+    same(trained(job), plain)
+    # What the recipe says itself stands.
+    explicit = trainer_of(replace(job, sft={**ONE_STEP, "padding_free": False}))
+    assert "attention_mask" in next(iter(explicit.get_train_dataloader()))
+
+
+def test_texts_of_one_length_stay_padded_and_long_ones_too() -> None:
+    """One after the other they would save no position, and attend over the whole row."""
+
+    def form(*lengths: int) -> str:
+        choice = batches.CheaperBatch(lambda _: "padded", lambda _: "row", 3_500_000, 576)
+        return str(choice([{"input_ids": [1] * length} for length in lengths]))
+
+    assert form(80, 80, 80) == "padded"
+    assert form(20, 80, 60) == "row"
+    assert form(*[1500, 2000] * 8) == "padded"
+    assert form(40) == "padded"
+
+
 def test_padding_free_is_refused_for_a_model_that_reads_on_from_text_to_text(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A state-space model carries its state over a boundary that only positions mark."""
     from transformers import MambaConfig, MambaForCausalLM
@@ -289,7 +321,10 @@ def test_padding_free_is_refused_for_a_model_that_reads_on_from_text_to_text(
     job = job_in(tmp_path / "run", tmp_path / "model", sft={**ONE_STEP, "padding_free": True})
     with pytest.raises(RecipeError, match=r"sft\.padding_free: .* lets them see each other"):
         trainer_of(job)
-    trainer_of(replace(job, sft=ONE_STEP))
+    # Nor does it get such batches unasked.
+    monkeypatch.setattr(batches, "SMALL_PARAMETERS", 0)
+    plain = trainer_of(replace(job, sft=ONE_STEP))
+    assert "attention_mask" in next(iter(plain.get_train_dataloader()))
 
 
 def test_packing_is_refused_and_padding_free_named_in_its_place() -> None:
