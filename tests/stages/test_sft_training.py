@@ -286,6 +286,16 @@ def test_training_starts_from_weights_blended_as_the_job_says(init: Path, tmp_pa
         assert weights.allclose(0.75 * ours[name] + 0.25 * theirs[name], atol=1e-6), name
 
 
+def test_a_training_that_changes_nothing_is_logged_and_its_weights_are_the_old_ones(
+    init: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sft = {"learning_rate": 0.0, "max_steps": 1, "per_device_train_batch_size": 8}
+    facts = train(job_in(tmp_path / "001", init, sft=sft), tmp_path / "001")
+    change = Change(**facts["weight_sync"])
+    assert change.is_none
+    assert f"moved {change.num_tokens} log-probabilities by 0 nats" in caplog.text
+
+
 OWN_OBJECTIVE = """
 from ouroloop.loop.objectives.base import Prepared
 from ouroloop.loop.objectives.sft import build_trainer, read_rows
