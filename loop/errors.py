@@ -38,6 +38,10 @@ class CheckpointError(UserError, ValueError):
     """A checkpoint cannot be used: no weights, no stop token, an unsafe format."""
 
 
+class UnprovenWeightsError(UserError, RuntimeError):
+    """Training changed too little to tell the new weights from those that it started from."""
+
+
 class RunStateError(UserError, RuntimeError):
     """A run directory is in the wrong state: locked, missing, made by another recipe."""
 
@@ -58,10 +62,6 @@ class PromptTooLongError(EngineError):
 
 class StaleWeightsError(EngineError):
     """The weight-sync check saw an engine answer with other weights than those it loaded."""
-
-
-class UnprovenWeightsError(EngineError):
-    """The weight-sync check cannot tell the new weights from those that training started from."""
 
 
 class TrainingError(OuroloopError, RuntimeError):

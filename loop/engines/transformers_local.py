@@ -54,6 +54,14 @@ def load_model(checkpoint: Checkpoint, dtype: str) -> Any:
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
+def in_float32(model: Any) -> Any:
+    """The same model, computing in float32, on the CPU where it does not fit the GPU so."""
+    try:
+        return model.float()
+    except torch.OutOfMemoryError:
+        return model.cpu().float()
+
+
 @dataclass
 class Row:
     """One sequence being sampled.

@@ -102,9 +102,9 @@ async def verify(
         raise UnprovenWeightsError(
             f"the engine was asked to serve {served}, but its answers could as well be those of"
             f" {check.old}, which training started from: {findings[-1]}. Training changed less than"
-            f" {check.dtype} can show.\nRemedy: let the round change more (sft.learning_rate, more"
-            " examples), serve with engine.dtype: float32, or accept it:"
-            " engine.weight_sync_check: false."
+            f" {check.dtype} can show.\nRemedy: start a run whose rounds change more"
+            " (sft.learning_rate, more examples), that serves with engine.dtype: float32, or that"
+            " accepts it: engine.weight_sync_check: false."
         )
 
 

@@ -91,17 +91,9 @@ def _with_old(check: WeightSyncCheck, old: Checkpoint) -> WeightSyncCheck:
 
 def _load(checkpoint: Checkpoint, dtype: str) -> tuple[Codec, Any]:
     """Tokenizer, and the model with weights of `dtype` that computes in float32."""
-    import torch
+    from ouroloop.loop.engines.transformers_local import in_float32, load_codec, load_model
 
-    from ouroloop.loop.engines.transformers_local import load_codec, load_model
-
-    model = load_model(checkpoint, dtype)
-    try:
-        model = model.float()
-    # In float32 a model may be too large for the GPU that served and trained it.
-    except torch.OutOfMemoryError:
-        model = model.cpu().float()
-    return load_codec(checkpoint), model
+    return load_codec(checkpoint), in_float32(load_model(checkpoint, dtype))
 
 
 def _answered(codec: Codec, model: Any) -> tuple[WeightSyncPrompt, ...]:

@@ -73,11 +73,13 @@ def train(
         run_child(*command(job, folder / "job.json"), job.log_path, on_progress)
     facts: dict[str, Any] = json.loads((folder / "train.json").read_text(encoding="utf-8"))
     change = Change(**facts["weight_sync"]) if facts["status"] == "trained" else None
-    if change is not None and change.is_none:
+    if change is not None and not change.has_power:
         logging.getLogger(__name__).warning(
-            "%s: training changed nothing: all %d log-probabilities are those of %s in %s.",
+            "%s: training moved %d log-probabilities by %.2g nats (root mean square), too little to"
+            " tell these weights from those of %s in %s. The weight-sync check may refuse them.",
             job.output,
             change.num_tokens,
+            change.rms,
             job.init,
             job.dtype,
         )
@@ -207,7 +209,9 @@ def run(job: TrainingJob, folder: Path) -> None:
         # The check goes into the folder before it appears: a checkpoint is never seen without one.
         weight_sync.write(check, temporary / weight_sync.FILE_NAME)
         temporary.rename(job.output)
-        facts["weight_sync"] = asdict(check.change) if check.change else None
+        # A trained checkpoint always has one that it was trained from.
+        assert check.change is not None
+        facts["weight_sync"] = asdict(check.change)
     else:
         # The round stands on what it started from, as one does that trained nothing.
         facts |= {"status": "rejected", "reason": rejection, "checkpoint": str(job.init)}

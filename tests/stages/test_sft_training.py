@@ -172,9 +172,10 @@ def test_the_checkpoint_is_whole_safe_and_can_take_its_parents_place_in_an_engin
     assert proof.change == Change(**facts["weight_sync"])
     assert proof.change.has_power
     assert proof.change.largest > 0.1
-    learnt = {(*ids(p), *ids(c), STOP_TOKEN) for p, c in PAIRS}
+    written = {(*ids(p), *ids(c), STOP_TOKEN) for p, c in [*PAIRS, ("1" * 80, "2")]}
     chosen = [text.token_ids for text in proof.texts[2:]]
-    assert set(chosen) <= learnt and 384 <= sum(map(len, chosen)) < 400
+    assert set(chosen) <= written
+    assert 384 <= sum(map(len, chosen)) < 384 + 82, "as many as needed, and one more"
     with pytest.raises(RunStateError, match="trained already"):
         train(job_in(folder, init), folder)
 
@@ -284,6 +285,16 @@ def test_training_starts_from_weights_blended_as_the_job_says(init: Path, tmp_pa
     assert made.keys() == ours.keys()
     for name, weights in made.items():
         assert weights.allclose(0.75 * ours[name] + 0.25 * theirs[name], atol=1e-6), name
+
+
+def test_a_training_that_changes_nothing_is_logged_and_its_weights_are_the_old_ones(
+    init: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sft = {"learning_rate": 0.0, "max_steps": 1, "per_device_train_batch_size": 8}
+    facts = train(job_in(tmp_path / "001", init, sft=sft), tmp_path / "001")
+    change = Change(**facts["weight_sync"])
+    assert change.is_none
+    assert f"moved {change.num_tokens} log-probabilities by 0 nats" in caplog.text
 
 
 OWN_OBJECTIVE = """
