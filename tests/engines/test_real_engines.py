@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -196,35 +198,68 @@ TEXTS = [
 ]
 
 
-async def score(kind: str, folder: Path, **changes: Any) -> list[Scored]:
+async def score(engine: ProcessEngine) -> list[Scored]:
     """The texts under the world's small checkpoint.
 
     After samples that leave their prompts in the prefix cache; the last text is too long.
     """
-    engine = ProcessEngine(
-        {**CONFIG, "weight_sync_check": False, "kind": kind, **changes}, folder / "engine.log"
+    await asyncio.gather(
+        *(engine.complete(sample(f"{i}", prompt + text)) for i, (prompt, text) in enumerate(TEXTS))
     )
+    scored, _ = await asyncio.gather(
+        engine.score([*TEXTS, (TEXTS[0][0], "1" * 300)]),
+        asyncio.gather(*(engine.complete(sample(f"s{i}", p)) for i, (p, _) in enumerate(TEXTS))),
+    )
+    return scored
+
+
+@dataclass(frozen=True)
+class OnWorld:
+    """What an engine says under the world's small checkpoint; `drawn` by temperature."""
+
+    scored: list[Scored]
+    drawn: dict[float, Any]
+
+
+async def ask_on_world(
+    kind: str, folder: Path, temperatures: Sequence[float], **changes: Any
+) -> OnWorld:
+    """One start of an engine for everything that is asked under that checkpoint."""
+    config = {
+        **CONFIG,
+        "weight_sync_check": False,
+        "kind": kind,
+        "max_num_seqs": 256,
+        "concurrency": 512,
+        **changes,
+    }
+    engine = ProcessEngine(config, folder / "engine.log")
     try:
         await engine.load(WORLD)
-        await asyncio.gather(
-            *(
-                engine.complete(sample(f"{i}", prompt + text))
-                for i, (prompt, text) in enumerate(TEXTS)
-            )
-        )
-        scored, _ = await asyncio.gather(
-            engine.score([*TEXTS, (TEXTS[0][0], "1" * 300)]),
-            asyncio.gather(
-                *(engine.complete(sample(f"s{i}", p)) for i, (p, _) in enumerate(TEXTS))
-            ),
-        )
-        return scored
+        scored = await score(engine)
+        return OnWorld(scored, {t: await drawn(engine, t) for t in temperatures})
     finally:
         await engine.close()
 
 
-def test_both_engines_score_a_text_alike_to_a_thousandth_of_a_nat(tmp_path: Path) -> None:
-    ours, theirs = (asyncio.run(score(kind, tmp_path)) for kind in ("vllm", "transformers"))
+@pytest.fixture(scope="module")
+def on_world(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], OnWorld]:
+    """Each engine's answers under the world's small checkpoint; every engine starts once."""
+    # A colder engine shows that the comparison of draws would see a difference.
+    temperatures = {"vllm": (1.0,), "transformers": (1.0, 0.8)}
+
+    @functools.cache
+    def get(kind: str) -> OnWorld:
+        folder = tmp_path_factory.mktemp(f"world-{kind}")
+        return asyncio.run(ask_on_world(kind, folder, temperatures[kind]))
+
+    return get
+
+
+def test_both_engines_score_a_text_alike_to_a_thousandth_of_a_nat(
+    on_world: Callable[[str], OnWorld],
+) -> None:
+    ours, theirs = (on_world(kind).scored for kind in ("vllm", "transformers"))
     assert len(ours) == len(theirs) == len(TEXTS) + 1
     assert ours[-1] == theirs[-1] == Scored((), (), (), exact=False, weight_version="")
     for mine, other in zip(ours[:-1], theirs[:-1], strict=True):
@@ -245,37 +280,22 @@ PROBLEMS = [p for p in ArithmeticTask().problems("heldout") if p.family in ("sum
 NUM_DRAWN = 32
 
 
-async def drawn(kind: str, folder: Path, temperature: float) -> Any:
+async def drawn(engine: ProcessEngine, temperature: float) -> Any:
     """What the world's small checkpoint answers, as kinds (strategy and verdict).
 
     [problems, draws].
     """
-    config = {
-        **CONFIG,
-        "weight_sync_check": False,
-        "kind": kind,
-        "max_num_seqs": 256,
-        "concurrency": 512,
-    }
-    task, engine, settings = (
-        ArithmeticTask(),
-        ProcessEngine(config, folder / f"{kind}.log"),
-        Sampling(temperature=temperature, max_tokens=80),
-    )
+    task, settings = ArithmeticTask(), Sampling(temperature=temperature, max_tokens=80)
     asked = [
         (p, world.PROMPTS.draft.format(question=p.question), i)
         for p in PROBLEMS
         for i in range(NUM_DRAWN)
     ]
-    try:
-        await engine.load(WORLD)
-        requests = [
-            Request(f"{p.id}/{i}", prompt, settings, 1000 * i + n)
-            for n, (p, prompt, i) in enumerate(asked)
-        ]
-        answers = await asyncio.gather(*(engine.complete(request) for request in requests))
-    finally:
-        await engine.close()
+    requests = [
+        Request(f"{p.id}/{i}", prompt, settings, 1000 * i + n)
+        for n, (p, prompt, i) in enumerate(asked)
+    ]
+    answers = await asyncio.gather(*(engine.complete(request) for request in requests))
     kinds = [
         f"{task.strategy(p, a.text)} {task.grade(p, a.text).correct}"
         for (p, _, _), a in zip(asked, answers, strict=True)
@@ -309,19 +329,18 @@ def p_value(ours: Any, theirs: Any) -> float:
 
 
 def test_both_engines_draw_strategies_and_right_answers_with_the_same_shares(
-    tmp_path: Path,
+    on_world: Callable[[str], OnWorld],
 ) -> None:
-    ours, theirs = (asyncio.run(drawn(kind, tmp_path, 1.0)) for kind in ("vllm", "transformers"))
-    assert p_value(ours, theirs) > 0.01
-    colder = asyncio.run(drawn("transformers", tmp_path, 0.8))
-    assert p_value(ours, colder) < 0.01, "the test would see a difference"
+    ours, theirs = (on_world(kind).drawn for kind in ("vllm", "transformers"))
+    assert p_value(ours[1.0], theirs[1.0]) > 0.01
+    assert p_value(ours[1.0], theirs[0.8]) < 0.01, "the test would see a difference"
 
 
 def test_where_not_all_probabilities_are_asked_for_the_entropy_is_a_lower_bound_and_says_so(
-    tmp_path: Path,
+    on_world: Callable[[str], OnWorld], tmp_path: Path
 ) -> None:
-    bound = asyncio.run(score("vllm", tmp_path, extra={"max_logprobs": 3}))
-    truth = asyncio.run(score("transformers", tmp_path))
+    bound = asyncio.run(ask_on_world("vllm", tmp_path, (), extra={"max_logprobs": 3})).scored
+    truth = on_world("transformers").scored
     pairs = list(zip(bound[:-1], truth[:-1], strict=True))
     assert not any(low.exact for low, _ in pairs)
     assert all(low.logprobs == pytest.approx(true.logprobs, abs=1e-3) for low, true in pairs)

@@ -18,8 +18,8 @@ def rows(path, number, name):
     return read_rows(path / "rounds" / f"{number:03d}" / f"{name}.parquet")
 
 
-def test_a_run_goes_through_every_round_and_every_file_is_there(tmp_path):
-    decision, path = carry(tmp_path, Model(), recipe())
+def test_a_run_goes_through_every_round_and_every_file_is_there(finished_run):
+    decision, path = finished_run
     run = read_run(path)
     assert [r.number for r in run.rounds] == [0, 1, 2, 3]
     assert decision.round == 3
@@ -57,8 +57,8 @@ def test_every_kept_sample_is_right_and_every_rejection_has_a_reason(tmp_path):
     )
 
 
-def test_training_sees_the_engines_own_token_ids_and_no_held_out_question(tmp_path):
-    _, path = carry(tmp_path, Model(), recipe(rounds=1))
+def test_training_sees_the_engines_own_token_ids_and_no_held_out_question(finished_run):
+    _, path = finished_run
     chains = {
         json.loads(line)["id"]: json.loads(line)
         for line in (path / "rounds/001/samples.jsonl").read_text().splitlines()
@@ -128,8 +128,8 @@ def test_a_prompt_that_does_not_fit_costs_its_sample_and_not_the_run(tmp_path, s
 
 
 @pytest.mark.slow
-def test_the_probe_asks_the_same_in_every_round_with_fresh_draws_and_larger_baselines(tmp_path):
-    _, path = carry(tmp_path, Model(), recipe())
+def test_the_probe_asks_the_same_in_every_round_with_fresh_draws_and_larger_baselines(finished_run):
+    _, path = finished_run
     probed = [Counter((r["problem"], r["kind"]) for r in rows(path, n, "probe")) for n in range(4)]
     assert (
         probed[0] == probed[1] and probed[2] == probed[3] and probed[0].keys() == probed[2].keys()
@@ -332,14 +332,14 @@ def test_finished_stages_are_not_repeated_on_resume(tmp_path):
     )
 
 
-def test_a_resumed_run_refuses_a_changed_recipe_and_lists_the_keys(tmp_path):
-    _, path = carry(tmp_path, Model(), recipe(rounds=1))
-    with pytest.raises(RunStateError, match=r"rounds: 1 -> 2"):
-        Store.open(path, recipe(rounds=2))
+def test_a_resumed_run_refuses_a_changed_recipe_and_lists_the_keys(finished_run):
+    _, path = finished_run
+    with pytest.raises(RunStateError, match=r"rounds: 3 -> 4"):
+        Store.open(path, recipe(rounds=4))
 
 
-def test_two_processes_cannot_hold_one_run(tmp_path):
-    _, path = carry(tmp_path, Model(), recipe(rounds=1))
+def test_two_processes_cannot_hold_one_run(finished_run):
+    _, path = finished_run
     first = Store.open(path)
     with pytest.raises(RunStateError, match="held by process"):
         Store.open(path)

@@ -112,7 +112,8 @@ def test_a_run_killed_without_warning_is_finished_by_resume_and_leaves_no_child_
         "-m",
         "ouroloop.loop",
         "run",
-        str(written(tmp_path, tracking={"mlflow": False})),
+        # One round: it is killed in its sampling, and only what follows in it is of interest.
+        str(written(tmp_path, rounds=1, tracking={"mlflow": False})),
         "--runs",
         str(root),
     ]

@@ -158,8 +158,8 @@ def test_every_file_of_a_round_is_in_the_readme_with_all_its_columns():
         assert re.search(rf"^    {re.escape(name)} ", README, re.MULTILINE), name
 
 
-def test_a_run_leaves_no_file_that_the_readme_does_not_list(tmp_path):
-    _, path = carry(tmp_path, Model(), recipe(rounds=1))
+def test_a_run_leaves_no_file_that_the_readme_does_not_list(finished_run):
+    _, path = finished_run
     left = {file.name for file in path.rglob("*") if file.is_file()}
     assert len(left) > 15
     assert {name for name in left if name not in README} == set()

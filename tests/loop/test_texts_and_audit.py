@@ -122,10 +122,9 @@ def test_what_is_switched_off_is_not_there_and_leaves_the_reserve_alone(
 
 @pytest.mark.slow
 def test_filters_that_know_the_answer_and_the_steps_accept_every_right_item_and_no_wrong_one(
-    tmp_path,
+    finished_run,
 ):
-    settings = recipe(rounds=1)
-    _, path = carry(tmp_path, Model(), settings)
+    _, path = finished_run
     for number, view in enumerate(views(path, [0, 1])):
         items = rows(path, number, "audit")
         assert Counter(i["kind"] for i in items) == {

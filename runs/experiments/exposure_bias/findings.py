@@ -34,6 +34,7 @@ def column(name: str, which: int, family: str) -> Any:
 
 def later(name: str, which: int, family: str) -> Any:
     """One number of a run, of the line of all positions from `LATER` on."""
+    # A row for each position, and one without a position (NaN) for all later ones together.
     return lambda run: float(
         next(row[name] for row in pick(run, which, family, "line") if math.isnan(row["at"]))
     )
@@ -145,6 +146,7 @@ def notes(results: Results) -> Sequence[str]:
         "model's own, built on the values that stand there; same problem, strategy and position."
         " Intervals are over problems."
     ]
+    # Before any training all arms from this base are alike: the first stands for them.
     arm = next(iter(results))
     lines += [
         "",

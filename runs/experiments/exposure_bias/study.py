@@ -22,6 +22,7 @@ STUDY = Study(
         "model": "arithmetic/base",
         "rounds": 2,
         "engine": SMALL_ENGINE,
+        # The same skill at two lengths: the third digit adds lines, and errors may add up.
         "task": {"kind": "arithmetic", "families": ["sum2", "sum3"]},
         "sampling": {
             "problems_per_round": 300,
@@ -29,6 +30,7 @@ STUDY = Study(
             "temperatures": [1.0],
             "max_tokens": 110,
         },
+        # The loop asks for no critique; the critic picks among samples in `sample_more`.
         "refine": {"critique": False, "revisions": 0, "max_critique_tokens": 200},
         "filters": {"gold": True, "duplicates": "calculations", "per_problem": None},
         "sft": {"learning_rate": 5.0e-4, "num_train_epochs": 2, "per_device_train_batch_size": 32},

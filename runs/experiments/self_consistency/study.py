@@ -35,6 +35,7 @@ STUDY = Study(
         "probe": {
             "problems": 60,
             "family_problems": 32,
+            # The paper's forty paths at its temperature.
             "samples": 40,
             "baseline_samples": 40,
             "temperature": 0.7,
@@ -49,6 +50,7 @@ STUDY = Study(
     },
     {
         "gold_filtered": {},
+        # Without gold answers: kept is what at least half of a problem's samples agree on.
         "majority_voted": {"filters": {"gold": False, "agreement": 0.5}},
     },
     measure=table,

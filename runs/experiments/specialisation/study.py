@@ -48,6 +48,7 @@ STUDY = Study(
         "tracking": {"mlflow": False},
     },
     {
+        # Shares of demonstrations of all families; `guarded` adds them only when the rule says so.
         "replay_0": {},
         "replay_10": {"dataset": {"replay_fraction": 0.1}},
         "replay_30": {"dataset": {"replay_fraction": 0.3}},

@@ -18,6 +18,7 @@ from .figure import draw
 from .findings import COLUMNS, goals, notes
 from .measure import PRACTISED, measure
 
+# Samples in every training set: a stricter filter must not mean less to learn from.
 SIZE = 200
 
 BASE: dict[str, Any] = {
