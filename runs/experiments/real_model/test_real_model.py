@@ -4,8 +4,11 @@ import asyncio
 import json
 import math
 import random
+import sys
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +17,9 @@ from matplotlib.figure import Figure
 from ouroloop.evals.grading import grade
 from ouroloop.evals.questions import normalised
 from ouroloop.evals.steps import check
-from ouroloop.loop.experiments import afterwards
+from ouroloop.loop.experiments import afterwards, results, rounds
+from ouroloop.loop.experiments.study import merge
+from ouroloop.loop.experiments.worker import Worker
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.setup import prepare
 from ouroloop.monitors.strategies.plans import Dataflow
@@ -303,3 +308,54 @@ def test_the_curves_are_drawn_from_the_arms_that_are_there():
     draw({"unguarded": runs(0.3), "guarded": runs(0.25)}, figure)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["unguarded", "guarded"]
     assert len(figure.axes) == 4
+
+
+# -- the whole way on a checkpoint of a few thousand parameters -------------------------------
+
+CHATML = (
+    "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+@needs_data
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_goes_from_the_warm_start_to_its_rows(tmp_path, monkeypatch):
+    sys.path.insert(0, str(Path(__file__).parents[3] / "tests"))
+    from tiny import save_tiny_llama
+
+    tiny = save_tiny_llama(tmp_path / "tiny", tied=True)
+    (tiny / "chat_template.jinja").write_text(CHATML, encoding="utf-8")
+    monkeypatch.setattr(warm_start, "MODEL", str(tiny))
+    monkeypatch.setattr(warm_start, "NUM_PROBLEMS", 12)
+    for name, value in {
+        "SAMPLES": 64,
+        "NUM_PROBLEMS": 2,
+        "SVAMP_PROBLEMS": 2,
+        "NUM_PROSE": 3,
+    }.items():
+        monkeypatch.setattr(beyond, name, value)
+    small = {
+        "rounds": 1,
+        "engine": {"kind": "transformers", "max_num_seqs": 64},
+        "sampling": {"problems_per_round": 4, "max_tokens": 24},
+        "probe": {"problems": 3, "baseline_samples": 8, "texts": 3},
+    }
+    study = replace(STUDY, base=merge(arms.BASE, small))
+    worker = Worker(study, tmp_path / "runs", quick=False)
+    number = asyncio.run(one_run(worker))
+    rows = rounds.read(results.table_of(tmp_path / "runs" / "tables", ("unguarded", 0)))
+    assert number == len(rows) >= 1
+    assert (tmp_path / "runs" / "made" / "warm" / "train.json").exists()
+    # Random weights solve nothing: what counts is that every number is there, and none is made up.
+    assert rows[0]["far_pass_64"] == 0 and rows[0]["svamp_pass_1"] == 0
+    assert rows[0]["prose_nll"] > 1 and rows[0]["probe_tokens"] > 0
+    assert rows[-1]["far_pass_64_change"] == 0
+
+
+async def one_run(worker):
+    try:
+        return await worker.one("unguarded", 0)
+    finally:
+        await worker.close()
