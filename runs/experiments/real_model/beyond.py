@@ -44,7 +44,7 @@ NUM_PROSE = 60
 # Prose is scored as the continuation of this, so that its first word has a distribution too.
 BEFORE_PROSE = "Question: "
 
-TEXT_VARIETY = Estimand("repetition/distinct_all")
+TEXT_VARIETY = Estimand("repetition/distinct_all@n")
 FAR = (
     *(f"far_pass_{k}" for k in KS),
     "far_dcp",

@@ -34,7 +34,7 @@ COLUMNS: Columns = {
     "pass@64, other problems": (last("far_pass_64"), "%"),
     "DCP": (last("dcp"), "%"),
     "over-confidence": (last("overconfidence"), "%"),
-    "distinct texts": (last("text_variety"), "%"),
+    "distinct byte n-grams": (last("text_variety"), "%"),
     "token entropy, nats": (last("entropy"), ""),
     "demonstrations' NLL, nats a token": (last("text_cross_entropy"), ""),
     "prose's NLL, nats a token": (last("prose_nll"), ""),
