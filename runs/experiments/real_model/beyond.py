@@ -44,7 +44,7 @@ NUM_PROSE = 60
 # Prose is scored as the continuation of this, so that its first word has a distribution too.
 BEFORE_PROSE = "Question: "
 
-TEXT_VARIETY = Estimand("repetition/distinct_all")
+TEXT_VARIETY = Estimand("repetition/distinct_all@n")
 FAR = (
     *(f"far_pass_{k}" for k in KS),
     "far_dcp",
@@ -125,6 +125,7 @@ def _file(path: Path, number: int) -> Path:
 
 
 async def _looked(engine: Engine, setting: Setting, number: int) -> Look:
+    # A source of its own: its seeds are none of the probe's.
     refiner = Refiner.of(setting, engine, number, (1.0,), source="look")
     probed = {problem.id for problem in setting.probe_set.problems}
     heldout = [p for p in setting.task.problems("heldout") if p.id not in probed]
@@ -150,6 +151,7 @@ async def _counted(
         ways = [str(each.strategy) for each in read if each.grade.correct]
         return Counted(num, len(ways), _dcp(num, ways))
 
+    # Whole problems at a time, so that their samples share the prompt's cache.
     limit = max(1, setting.recipe.engine.concurrency // num)
     found = await gather_bounded([one(problem) for problem in problems], limit)
     return dict(zip((problem.id for problem in problems), found, strict=True))

@@ -55,6 +55,7 @@ def demonstrations(row: Mapping[str, Any], seed: int) -> list[Demonstration]:
     tree = parse(formula)
     if tree is None or not _gives(tree, str(row["answer"])):
         return []
+    # By the problem's id: another problem more or less in the file changes no text.
     rng = random.Random(f"{seed}:{row['id']}")
     found: dict[str, Demonstration] = {}
     for way, equations in _candidates(tree, rng):
@@ -94,6 +95,7 @@ def _candidates(tree: Tree, rng: random.Random) -> Iterator[tuple[str, list[Equa
     for way, make in makers.items():
         if equations := _spelt(make):
             yield way, equations
+    # One operation in an unusual way is enough: the others stay plain, and the text short.
     for way in WAYS:
         if equations := _spelt(lambda way=way: _with_way(tree, way, rng)):
             yield way, equations

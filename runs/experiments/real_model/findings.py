@@ -34,7 +34,7 @@ COLUMNS: Columns = {
     "pass@64, other problems": (last("far_pass_64"), "%"),
     "DCP": (last("dcp"), "%"),
     "over-confidence": (last("overconfidence"), "%"),
-    "distinct texts": (last("text_variety"), "%"),
+    "distinct byte n-grams": (last("text_variety"), "%"),
     "token entropy, nats": (last("entropy"), ""),
     "demonstrations' NLL, nats a token": (last("text_cross_entropy"), ""),
     "prose's NLL, nats a token": (last("prose_nll"), ""),
@@ -47,9 +47,13 @@ COLUMNS: Columns = {
 }
 
 
+# -- goals --------------------------------------------------------------------------------------
+
+
 def goals(results: Results) -> list[Goal]:
     """The seed effect on a real model, and what the guard does about it."""
     return [
+        # The seed effect: more often right, in fewer ways.
         Goal.above(
             "unguarded gains pass@1 over round 0 (interval above 0)",
             average(results, "unguarded", lambda run: gained(run, "pass_1")),
@@ -65,6 +69,7 @@ def goals(results: Results) -> list[Goal]:
             lost(results, "unguarded", "far_dcp"),
             unit="%",
         ),
+        # What the guard is for, and what it may cost.
         Goal.not_below(
             "guarded over unguarded: pass@1 (no point lost, one-sided)",
             gain(results, "guarded", "unguarded", last("pass_1")),

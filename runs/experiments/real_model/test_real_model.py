@@ -3,22 +3,21 @@
 import asyncio
 import json
 import math
-import random
-from collections import Counter
-from fractions import Fraction
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from ouroloop.evals.grading import grade
 from ouroloop.evals.questions import normalised
-from ouroloop.evals.steps import check
-from ouroloop.loop.experiments import afterwards
+from ouroloop.loop.experiments import afterwards, results, rounds
+from ouroloop.loop.experiments.study import merge
+from ouroloop.loop.experiments.worker import Worker
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.setup import prepare
-from ouroloop.monitors.strategies.plans import Dataflow
-from runs.experiments.real_model import arms, beyond, data, demonstrations, findings, ways
+from runs.experiments.real_model import arms, beyond, data, findings
 from runs.experiments.real_model import study as study_module
 from runs.experiments.real_model import warm as warm_start
 from runs.experiments.real_model.figure import draw
@@ -28,144 +27,6 @@ needs_data = pytest.mark.skipif(
     not data.TRAIN.exists(),
     reason="no word problems: point OUROLOOP_DATA at a folder with wordproblems/ in it",
 )
-
-
-def row(formula, answer, question="A question with 36 and 73 in it?", name="p"):
-    solution = f"{formula} = {answer}. The answer is {answer}."
-    return {"id": name, "question": question, "answer": answer, "solution": solution}
-
-
-# -- ways -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("way", "operation", "equations"),
-    [
-        ("by_place", "36+73", "36+70 = 106, 106+3 = 109"),
-        ("by_place", "84-46", "84-40 = 44, 44-6 = 38"),
-        ("by_place", "34*6", "6*30 = 180, 6*4 = 24, 180+24 = 204"),
-        ("both_by_place", "36+73", "30+70 = 100, 6+3 = 9, 100+9 = 109"),
-        ("both_by_place", "84-46", ""),
-        ("over_round_number", "84-46", "84-50 = 34, 34+4 = 38"),
-        ("over_round_number", "48-46", ""),
-        ("over_round_number", "8+5", "8+2 = 10, 10+3 = 13"),
-        ("over_round_number", "13-5", "13-3 = 10, 10-2 = 8"),
-        ("over_round_number", "7+2", ""),
-        ("repeated", "6*3", "6+6+6 = 18"),
-        ("repeated", "6*1", ""),
-        ("repeated", "1.5*2", "1.5+1.5 = 3"),
-        ("backwards", "10-8", "8+2 = 10"),
-        ("backwards", "48/12", "12*4 = 48"),
-        ("backwards", "7/2", ""),
-        ("in_parts", "276/12", "240/12 = 20, 36/12 = 3, 20+3 = 23"),
-        ("in_parts", "48/12", ""),
-    ],
-)
-def test_each_way_writes_its_own_equations_or_none_where_it_does_not_fit(way, operation, equations):
-    tree = ways.parse(operation)
-    found = ways.WAYS[way](tree.sign, tree.left, tree.right)
-    assert ", ".join(f"{left} = {ways.spell(amount)}" for left, amount in found) == equations
-
-
-@pytest.mark.parametrize("text", ["3(75+15)", "2**3", "abc", "12,000+1", "f(3)", "1+", "-3+5", ""])
-def test_what_is_no_plain_formula_is_not_read(text):
-    assert ways.parse(text) is None
-
-
-def random_tree(rng, depth):
-    if depth == 0 or rng.random() < 0.3:
-        return Fraction(rng.randint(1, 60))
-    return ways.Operation(
-        rng.choice("+-*/"), random_tree(rng, depth - 1), random_tree(rng, depth - 1)
-    )
-
-
-def test_a_formula_is_written_with_the_brackets_that_keep_its_value():
-    rng = random.Random(1)
-    for _ in range(500):
-        tree = random_tree(rng, 3)
-        assert ways.parse(ways.write(tree)) is not None
-        try:
-            wanted = ways.value(tree)
-        except ZeroDivisionError:
-            continue
-        assert ways.value(ways.parse(ways.write(tree))) == wanted
-
-
-def test_another_order_has_the_same_value_and_takes_no_term_away_first():
-    rng = random.Random(2)
-    seen = Counter()
-    for _ in range(500):
-        tree = random_tree(rng, 3)
-        try:
-            wanted = ways.value(tree)
-            assert ways.value(demonstrations.reordered(tree, rng)) == wanted
-        except ZeroDivisionError:
-            continue
-    for _ in range(50):
-        seen[ways.write(demonstrations.reordered(ways.parse("9-4+2"), rng))] += 1
-    assert set(seen) == {"9-4+2", "9+2-4", "2+9-4", "2-4+9"}
-
-
-# -- demonstrations ---------------------------------------------------------------------------
-
-
-def test_a_problem_gets_several_checked_solutions_the_same_for_the_same_seed():
-    problem = row("(13-4)*4", "36")
-    found = demonstrations.demonstrations(problem, seed=0)
-    assert found == demonstrations.demonstrations(problem, seed=0)
-    assert any(found != demonstrations.demonstrations(problem, seed=s) for s in range(1, 6))
-    assert 2 < len(found) <= demonstrations.MOST
-    for each in found:
-        assert check(each.text).valid and grade("36", each.text).correct
-
-
-def test_steps_are_written_with_their_results():
-    texts = {
-        each.text
-        for seed in range(20)
-        for each in demonstrations.demonstrations(row("(13-4)*4", "36"), seed)
-    }
-    assert "13-4 = 9. 9*4 = 36. The answer is 36." in texts
-    assert "(13-4)*4 = 36. The answer is 36." in texts
-    assert "First, 13-4 = 9. Then 9*4 = 36. The answer is 36." in texts
-
-
-@pytest.mark.parametrize(
-    "problem",
-    [
-        row("36+73", "110"),  # the formula does not give the answer
-        row("3(75+15)", "270"),
-        row("7/3", "2.33"),  # no finite decimals, so no exact step
-        row("4-9", "-5"),
-        row("5/0", "0"),
-        {"id": "p", "question": "How many?", "answer": "3"},
-    ],
-)
-def test_a_problem_without_a_sound_formula_has_no_demonstration_and_stays_a_question(problem):
-    assert demonstrations.demonstrations(problem, 0) == []
-    (written,) = demonstrations.rows([json.dumps(problem)], seed=0)
-    assert written["question"] == problem["question"] and "solution" not in written
-
-
-def test_a_wrong_step_or_a_wrong_answer_is_turned_away():
-    assert demonstrations.is_right("3+4 = 7. The answer is 7.", "7")
-    assert not demonstrations.is_right("3+4 = 8. 8-1 = 7. The answer is 7.", "7")
-    assert not demonstrations.is_right("3+4 = 7. The answer is 7.", "8")
-    assert not demonstrations.is_right("It is seven. The answer is 7.", "7")
-
-
-@needs_data
-def test_asdiv_gets_ways_that_dataflow_tells_apart(tmp_path):
-    written = data.write_file(data.TRAIN, tmp_path / "problems.jsonl")
-    rows = [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
-    shown = [each for each in rows if "solutions" in each]
-    assert len(rows) == 1758 and len(shown) > 1200
-    names = [
-        len({Dataflow()(each["question"], text) for text in each["solutions"]}) for each in shown
-    ]
-    assert np.mean(names) > 2, "formulas alone leave one way for each problem"
-    assert all(each["solution"] in each["solutions"] for each in shown)
 
 
 # -- the study --------------------------------------------------------------------------------
@@ -247,6 +108,7 @@ def test_a_finished_run_is_looked_at_at_both_ends_once_and_its_weights_go(tmp_pa
     assert after["far_pass_1"] == pytest.approx(0.7, abs=0.12)
     assert after["far_dcp_low"] < after["far_dcp_change"] < after["far_dcp_high"]
     assert before["prose_nll"] > 0 and after["probe_tokens"] > 0
+    assert 0 < after["text_variety"] <= 1
     assert not list(path.glob("rounds/*/checkpoint"))
     asyncio.run(beyond.look(path, model.engine))
     assert len(model.engine.requests) == drawn, "what is there is not asked again"
@@ -303,3 +165,54 @@ def test_the_curves_are_drawn_from_the_arms_that_are_there():
     draw({"unguarded": runs(0.3), "guarded": runs(0.25)}, figure)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["unguarded", "guarded"]
     assert len(figure.axes) == 4
+
+
+# -- the whole way on a checkpoint of a few thousand parameters -------------------------------
+
+CHATML = (
+    "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+@needs_data
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_goes_from_the_warm_start_to_its_rows(tmp_path, monkeypatch):
+    sys.path.insert(0, str(Path(__file__).parents[3] / "tests"))
+    from tiny import save_tiny_llama
+
+    tiny = save_tiny_llama(tmp_path / "tiny", tied=True)
+    (tiny / "chat_template.jinja").write_text(CHATML, encoding="utf-8")
+    monkeypatch.setattr(warm_start, "MODEL", str(tiny))
+    monkeypatch.setattr(warm_start, "NUM_PROBLEMS", 12)
+    for name, value in {
+        "SAMPLES": 64,
+        "NUM_PROBLEMS": 2,
+        "SVAMP_PROBLEMS": 2,
+        "NUM_PROSE": 3,
+    }.items():
+        monkeypatch.setattr(beyond, name, value)
+    small = {
+        "rounds": 1,
+        "engine": {"kind": "transformers", "max_num_seqs": 64},
+        "sampling": {"problems_per_round": 4, "max_tokens": 24},
+        "probe": {"problems": 3, "baseline_samples": 8, "texts": 3},
+    }
+    study = replace(STUDY, base=merge(arms.BASE, small))
+    worker = Worker(study, tmp_path / "runs", quick=False)
+    number = asyncio.run(one_run(worker))
+    rows = rounds.read(results.table_of(tmp_path / "runs" / "tables", ("unguarded", 0)))
+    assert number == len(rows) >= 1
+    assert (tmp_path / "runs" / "made" / "warm" / "train.json").exists()
+    # Random weights solve nothing: what counts is that every number is there, and none is made up.
+    assert rows[0]["far_pass_64"] == 0 and rows[0]["svamp_pass_1"] == 0
+    assert rows[0]["prose_nll"] > 1 and rows[0]["probe_tokens"] > 0
+    assert rows[-1]["far_pass_64_change"] == 0
+
+
+async def one_run(worker):
+    try:
+        return await worker.one("unguarded", 0)
+    finally:
+        await worker.close()

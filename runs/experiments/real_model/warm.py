@@ -18,6 +18,7 @@ MODEL = os.environ.get("OUROLOOP_STUDY_MODEL", "smollm2-135m")
 # All ways of so many problems: on two cores in float32 an hour for all 1,098, and the first 512
 # suffice for a quarter of right answers.
 NUM_PROBLEMS = 512
+# All weights, at twice the rate of the rounds after it: here the model meets the task.
 SETTINGS = {
     "learning_rate": 1.0e-4,
     "num_train_epochs": 1,
@@ -29,6 +30,7 @@ SETTINGS = {
 
 def start(folder: Path) -> Path:
     """The checkpoint in `folder`, made when it is not there yet."""
+    # train.json is written last: a folder without it is what a crash left.
     if (folder / "train.json").exists():
         return folder / "checkpoint"
     source = problems(folder.parent / "problems")
