@@ -87,12 +87,7 @@ def prepare(recipe: Recipe) -> Setting:
     return Setting(
         recipe=recipe,
         task=task,
-        prompts=resolve_prompts(
-            task.prompts,
-            recipe.task.prompts,
-            chat_template,
-            reads_answers=Capability.ANSWERS in task.capabilities,
-        ),
+        prompts=_prompts(task, recipe, chat_template),
         problems=tuple(problems),
         demonstrations=held_out.rest,
         held_out=held_out,
@@ -104,6 +99,11 @@ def prepare(recipe: Recipe) -> Setting:
         warm_start=demonstrations,
         choices=choices,
     )
+
+
+def _prompts(task: Task, recipe: Recipe, chat_template: bool) -> Prompts:
+    reads_answers = Capability.ANSWERS in task.capabilities
+    return resolve_prompts(task.prompts, recipe.task.prompts, chat_template, reads_answers)
 
 
 def _principles(recipe: Recipe) -> tuple[Principle, ...]:
