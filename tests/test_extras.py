@@ -114,7 +114,7 @@ def test_what_is_neither_is_refused_with_the_names_that_there_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RecipeError, match=r"no such recipe.*demo, exposure_bias"):
+    with pytest.raises(RecipeError, match=r"no such recipe.*demo, demo_real, exposure_bias"):
         find_recipe(Path(given))
 
 

@@ -19,7 +19,7 @@ __all__ = ["CHECKS", "Finding", "Level", "as_text", "check"]
 
 def _choices(setting: Setting, run_path: Path) -> list[Finding]:
     """What `auto` became on this machine."""
-    return [Finding(Level.OK, "types", line) for line in setting.choices]
+    return [Finding(Level.OK, "types", "; ".join(setting.choices))] if setting.choices else []
 
 
 # (a setting, the folder of its run) -> findings, in the order in which they are printed.

@@ -124,8 +124,8 @@ def test_a_yaml_study_takes_a_recipe_and_its_paths_count_from_its_own_place(tmp_
     study = loading.load(tmp_path).study
     a, b = (resolve(study.keys(arm, 3)) for arm in "ab")
     assert (b.rounds, b.seed, b.name, b.tracking.mlflow) == (2, 3, "b-3", False)
-    assert b.task.path == tmp_path / "recipes" / "problems.jsonl"
-    assert a.task.path == tmp_path / "else" / "x.jsonl"
+    assert b.task.path == str(tmp_path / "recipes" / "problems.jsonl")
+    assert a.task.path == str(tmp_path / "else" / "x.jsonl")
 
 
 @pytest.mark.parametrize(

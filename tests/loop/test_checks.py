@@ -176,7 +176,8 @@ def test_a_check_prints_a_line_for_each_thing_and_makes_nothing(tmp_path, capsys
     code, printed = attempt(tmp_path, capsys, "--check")
     lines = printed.out.splitlines()
     assert code == 0 and len(lines) <= 12
-    assert [line.split()[1] for line in lines[:4]] == ["problems", "answers", "supply", "filters"]
+    names = ["model", "context", "engine", "memory", "problems", "answers", "supply", "filters"]
+    assert [line.split()[1] for line in lines[:8]] == names
     assert lines[-1].endswith("mine.yaml: ready to run; errors: 0, warnings: 1.")
 
 
@@ -223,7 +224,8 @@ def test_held_out_problems_come_from_one_place(tmp_path):
 
 
 def test_every_check_is_listed_and_findings_are_aligned():
-    assert [look.__module__.rpartition(".")[2] for look in checks.CHECKS[:3]] == [
+    assert [look.__module__.rpartition(".")[2] for look in checks.CHECKS[:4]] == [
+        "model",
         "data",
         "lengths",
         "panel",
