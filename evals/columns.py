@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from ouroloop.evals.errors import DataError
 from ouroloop.evals.problem_files import read_problem, unique, worked_answer
@@ -20,6 +20,7 @@ USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
     "answer": ("answer", "final_answer", "expected_answer", "target", "label", "output"),
     "solution": ("solution", "rationale", "explanation", "cot", "response"),
     "messages": ("messages", "conversation", "conversations"),
+    "system": ("system", "system_prompt"),
     "id": ("id", "problem_id", "uid"),
     "family": ("family", "subject", "category", "type"),
 }
@@ -41,6 +42,7 @@ class Columns:
     id: str | None = None
     family: str | None = None
     slice: str | None = None
+    system: str | None = None
 
     def to_json(self) -> dict[str, str]:
         """Those that are named."""
@@ -134,12 +136,14 @@ def _standard(row: Row, columns: Columns, read_answer: ReadAnswer, where: str) -
     used = columns.to_json()
     out = {name: value for name, value in row.items() if name not in used.values()}
     # A column of another meaning that has the name of a field is not that field.
-    for name in (*used, "question", "answer", "solution", "id", "family", "slice"):
+    for name in (*used, "question", "answer", "solution", "id", "family", "slice", "system"):
         out.pop(name, None)
-    out |= {name: row.get(column) for name, column in used.items() if name != "messages"}
+    out |= {name: _filled(row.get(column)) for name, column in used.items() if name != "messages"}
     if columns.messages:
-        out["question"], spoken = _conversation(row.get(columns.messages), columns.messages, where)
-        out.setdefault("solution", spoken)
+        spoken = _conversation(row.get(columns.messages), columns.messages, where)
+        # Columns of their own come before what is said in the conversation.
+        out = {"solution": spoken.solution, "system": spoken.system} | out
+        out["question"] = spoken.question
     if columns.question and out["question"] is None:
         raise DataError(
             f"{where}: column {columns.question!r} is empty; expected the text of a question."
@@ -153,11 +157,24 @@ def _standard(row: Row, columns: Columns, read_answer: ReadAnswer, where: str) -
     return out
 
 
-def _conversation(turns: Any, column: str, where: str) -> tuple[str, str | None]:
-    """(what stands before the last assistant turn, that turn's text or None).
+def _filled(value: Any) -> Any:
+    """A cell; a blank text is none: tables write missing values so."""
+    return None if isinstance(value, str) and not value.strip() else value
 
-    A single user turn is the question as it is; a system prompt comes before it, a blank line
-    between. Of several turns each begins with its speaker: `User: ...`, `Assistant: ...`.
+
+class Conversation(NamedTuple):
+    """A conversation as one problem; solution and system prompt may be missing."""
+
+    question: str
+    solution: str | None
+    system: str | None
+
+
+def _conversation(turns: Any, column: str, where: str) -> Conversation:
+    """The last assistant turn is the solution, system turns are the system prompt.
+
+    A single user turn is the question as it is. Of several turns each begins with its speaker:
+    `User: ...`, `Assistant: ...`.
     """
     spoken = [_turn(turn, column, where) for turn in _list(turns, column, where)]
     solution = None
@@ -174,7 +191,7 @@ def _conversation(turns: Any, column: str, where: str) -> tuple[str, str | None]
         asked = rest[0][1]
     else:
         asked = "\n\n".join(f"{role.capitalize()}: {text}" for role, text in rest)
-    return "\n\n".join([*systems, asked]), solution
+    return Conversation(asked, solution, "\n\n".join(systems) or None)
 
 
 def _list(turns: Any, column: str, where: str) -> Sequence[Any]:

@@ -76,7 +76,7 @@ def read_problem(row: Mapping[str, Any], where: str) -> Problem:
             f"{where}: answer {answer[:60]!r} cannot be read by the grader; expected a number, a"
             " short text or an expression."
         )
-    known = ("id", "question", "answer", "family", "slice", "solution")
+    known = ("id", "question", "answer", "family", "slice", "solution", "system")
     return Problem(
         id=_text(row, "id", where) or question_id(question),
         question=question,
@@ -84,6 +84,8 @@ def read_problem(row: Mapping[str, Any], where: str) -> Problem:
         family=_text(row, "family", where) or "default",
         slice=place,
         solution=_text(row, "solution", where),
+        # Blank is the usual way to write that there is none.
+        system=_text(row, "system", where) if row.get("system") else None,
         metadata={key: value for key, value in row.items() if key not in known},
     )
 

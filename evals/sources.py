@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,8 +188,10 @@ def _with_datasets(source: Source) -> Iterator[tuple[str, Row]]:
     import datasets
     from datasets.exceptions import DatasetNotFoundError
 
+    datasets.disable_progress_bars()
+    # Its retries where no network is; our own sentence says it better.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
-        datasets.disable_progress_bars()
         found = datasets.load_dataset(source.path, source.name, split=source.split)
     except (DatasetNotFoundError, FileNotFoundError) as error:
         raise DataError(

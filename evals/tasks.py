@@ -24,7 +24,7 @@ class Problem:
 
     `family` groups problems whose accuracy is reported together; `slice` is "typical" or "tail"
     (hard by construction or by base pass rate); `solution` is a demonstration in the task's own
-    format, when there is one.
+    format, when there is one; `system` is the system prompt that the question is asked under.
     """
 
     id: str
@@ -34,6 +34,7 @@ class Problem:
     slice: str = "typical"
     solution: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    system: str | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ RECIPE = "YAML file, or the name of a recipe that comes with Ouroloop, e.g. demo
 EPILOG = """\
 examples:
   ouroloop run demo                                    a guarded run on the embedded small model
+  ouroloop init mine --model ./model --data p.jsonl    a recipe for your own model and data
+  ouroloop run mine.yaml --check                       what can be known of it before it runs
   ouroloop run demo --set rounds=3 --set name=short    the same with two keys changed
   ouroloop report demo unguarded                       two arms side by side in one HTML page
   ouroloop ui                                          MLflow on 127.0.0.1

@@ -53,6 +53,7 @@ TASK_MAKERS: dict[str, Callable[[], Task]] = {
     "arithmetic": lambda: build_task("arithmetic"),
     "jsonl": lambda: build_task("jsonl", {"path": FILE, "grader": "last_number"}),
     "gsm8k": lambda: build_task("gsm8k", {"path": FILE}),
+    "dataset": lambda: build_task("dataset", {"path": FILE}),
     "reasoning_gym": lambda: ReasoningGymTask({"chain_sum": {}}),
 }
 

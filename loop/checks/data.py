@@ -29,6 +29,13 @@ def check(setting: Setting, run_path: Path) -> list[Finding]:
 def problems(setting: Setting) -> Finding:
     """How many there are, and what comes with them."""
     there = setting.problems
+    num_main = sum(p.family == setting.probe_set.main for p in setting.probe_set.problems)
+    if num_main < 2:
+        what = (
+            f"{len(there):,} to train on, but {num_main} in the probe set: nothing can be compared."
+            " Hold out at least 2, better 100 (task.heldout_path, or more problems)."
+        )
+        return Finding(Level.ERROR, "problems", what)
     solved = sum(problem.solution is not None for problem in there)
     what = (
         f"{len(there):,} to train on ({solved:,} with a solution),"
@@ -40,6 +47,7 @@ def problems(setting: Setting) -> Finding:
 
 def answers(setting: Setting) -> Finding:
     """Whether the grader accepts the gold answers themselves."""
+    # Training and probe: a grader that fits one file may not fit the held-out one.
     everything = [*setting.problems, *setting.probe_set.problems]
     with_gold = [problem for problem in everything if problem.answer is not None]
     if not with_gold or Capability.ANSWERS not in setting.task.capabilities:
@@ -49,6 +57,7 @@ def answers(setting: Setting) -> Finding:
         what = f"the grader accepts all {len(with_gold):,} gold answers as answers"
         return Finding(Level.OK, "answers", what)
     shown = ", ".join(repr(str(problem.answer)[:40]) for problem in refused[:NUM_EXAMPLES])
+    # Some refused answers cost samples; all of them refused leave nothing to train on.
     level = Level.WARNING
     if len(refused) == len(with_gold) and setting.recipe.filters.gold:
         level = Level.ERROR
@@ -62,6 +71,8 @@ def answers(setting: Setting) -> Finding:
 
 def _accepts(setting: Setting, problem: Problem) -> bool:
     """Whether the gold answer, written as the prompts ask for it, or the solution is right."""
+    # Behind the fence, as in a run: a grader may choke on somebody's gold answer too. The solution
+    # counts as well, because a grader of one's own may read no answer that stands alone.
     text = setting.prompts.answer.replace("{answer}", problem.answer or "")
     for written in (text, problem.solution):
         if written is None:
@@ -79,6 +90,7 @@ def supply(setting: Setting) -> Finding:
     sources = len(setting.teachers) + recipe.sampling.student
     per_problem = recipe.sampling.samples_per_problem * sources
     sampled = num_problems * per_problem
+    # A cap per problem binds before any filter does.
     kept_at_most = num_problems * min(per_problem, recipe.filters.per_problem or per_problem)
     needed = recipe.dataset.min_kept
     size = f"{num_problems:,} problems x {per_problem} samples = {sampled:,} a round"
@@ -112,6 +124,7 @@ def filters(setting: Setting) -> Finding:
             " of their samples is kept"
         )
         return Finding(Level.WARNING, "filters", what)
+    # Two samples either agree or tie: a vote share of one half is then always reached.
     if chosen.agreement is not None and recipe.sampling.samples_per_problem < 3:
         what = (
             f"agreement: {recipe.sampling.samples_per_problem} samples of a problem are no vote."
@@ -126,6 +139,7 @@ def filters(setting: Setting) -> Finding:
         "format": chosen.format,
         "your own": bool(chosen.extra),
     }
+    # `format` only asks for an answer; it does not ask whether the answer is right.
     names = [name for name, is_on in on.items() if is_on]
     if not set(names) - {"format"}:
         what = (

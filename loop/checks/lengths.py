@@ -11,7 +11,7 @@ from ouroloop.loop.checks.findings import Finding, Level
 from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.records import Problem
 from ouroloop.loop.setup import Setting
-from ouroloop.loop.stages.prompts import render
+from ouroloop.loop.stages.prompts import ask
 
 CHARACTERS_PER_TOKEN = 3.0
 """Of English and digits in the vocabularies of today's models, on the low side: lengths are then
@@ -68,6 +68,7 @@ def _finding(setting: Setting) -> Finding:
     if recipe.refine.revisions:
         refined += drafted
     size = f"prompts of {median(tokens):.0f} tokens, the longest {longest} ({counter.how})"
+    # First the drafts: without them there is nothing to revise.
     cut = sum(num + drafted > room for num in tokens)
     if cut:
         level = Level.ERROR if cut == len(tokens) else Level.WARNING
@@ -90,7 +91,7 @@ def _finding(setting: Setting) -> Finding:
 
 def _asked(setting: Setting, problem: Problem) -> str:
     """The text of a problem's draft prompt."""
-    prompt = render(setting.prompts, setting.prompts.draft, question=problem.question)
+    prompt = ask(setting.prompts, problem)
     return prompt if isinstance(prompt, str) else "\n".join(turn["content"] for turn in prompt)
 
 

@@ -116,6 +116,7 @@ class ColumnsConfig(Section):
     id: str | None = Field(None, description="unique ids; without them they are made")
     family: str | None = Field(None, description="names of the families")
     slice: str | None = Field(None, description="typical or tail")
+    system: str | None = Field(None, description="system prompts, one for each question")
 
 
 class DatasetTaskConfig(FileTaskSection):

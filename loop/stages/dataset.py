@@ -82,7 +82,7 @@ async def training_set(
     questions = {name: problem.question for name, problem in items.items()}
     kept = kept_examples(samples, round.verdicts, round.number)
     if config.erase_systems:
-        kept = await encoder.without_systems(kept, questions)
+        kept = await encoder.without_systems(kept, items)
     # Round 0 is what the loop must not lose: its shares are the target of every later round.
     main = [row for row in history[0].probe if row.family == setting.probe_set.main]
     sources = Sources(

@@ -9,7 +9,7 @@ from ouroloop.evals.tasks import Prompts
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.records import Problem, Prompt
 from ouroloop.loop.rows import Example, Origin
-from ouroloop.loop.stages.prompts import render
+from ouroloop.loop.stages.prompts import ask, render
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Encoder:
         self, problems: Sequence[Problem], number: int, origin: Origin = "demonstration"
     ) -> list[Example]:
         """The solutions that come with problems, as examples of round `number`."""
-        pairs = [(self._asked(p.question), p.solution or "") for p in problems]
+        pairs = [(ask(self.prompts, p), p.solution or "") for p in problems]
         return [
             Example(
                 problem_id=problem.id,
@@ -40,13 +40,13 @@ class Encoder:
         ]
 
     async def without_systems(
-        self, examples: Sequence[Example], questions: Mapping[str, str]
+        self, examples: Sequence[Example], problems: Mapping[str, Problem]
     ) -> list[Example]:
         """The examples, asked without the system prompts of `sampling.systems`: prompt erasing.
 
         Source: Orca 2, Mitra et al. 2311.11045.
         """
-        pairs = [(self._asked(questions[e.problem_id]), e.text) for e in examples]
+        pairs = [(ask(self.prompts, problems[e.problem_id]), e.text) for e in examples]
         ids = await self._encode(pairs)
         return [
             replace(example, prompt_token_ids=prompt)
@@ -67,14 +67,12 @@ class Encoder:
                 text = self.prompts.answer.replace("{answer}", found)
                 short.append(replace(example, text=text))
         # Whatever is asked, the completion's ids are those of a chat turn, its end included.
-        ids = await self._encode([(self._asked(""), example.text) for example in short])
+        asked = render(self.prompts, self.prompts.draft, question="")
+        ids = await self._encode([(asked, example.text) for example in short])
         return [
             replace(example, completion_token_ids=completion)
             for example, (_, completion) in zip(short, ids, strict=True)
         ]
-
-    def _asked(self, question: str) -> Prompt:
-        return render(self.prompts, self.prompts.draft, question=question)
 
     async def _encode(
         self, pairs: Sequence[tuple[Prompt, str]]

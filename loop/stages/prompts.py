@@ -9,7 +9,7 @@ from typing import Any
 
 from ouroloop.evals.tasks import Prompts
 from ouroloop.loop.errors import RecipeError
-from ouroloop.loop.records import Message, Prompt
+from ouroloop.loop.records import Message, Problem, Prompt
 
 # For instruction-tuned checkpoints. A base model takes the same with `chat: false`.
 CHAT = Prompts(
@@ -124,6 +124,11 @@ def render(prompts: Prompts, template: str, system: str | None = None, **fields:
         return f"{system}\n{text}" if system else text
     turns: list[Message] = [{"role": "user", "content": text}]
     return [{"role": "system", "content": system}, *turns] if system else turns
+
+
+def ask(prompts: Prompts, problem: Problem, system: str | None = None) -> Prompt:
+    """A problem's draft prompt: under `system`, or else the system prompt that it comes with."""
+    return render(prompts, prompts.draft, system or problem.system, question=problem.question)
 
 
 def read_verdict(prompts: Prompts, critique: str) -> bool | None:

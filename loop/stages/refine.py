@@ -27,7 +27,7 @@ from ouroloop.loop.records import (
     Sampling,
 )
 from ouroloop.loop.stages import constitution
-from ouroloop.loop.stages.prompts import read_verdict, render, verdict_line
+from ouroloop.loop.stages.prompts import ask, read_verdict, render, verdict_line
 from ouroloop.loop.tables import Journal
 
 if TYPE_CHECKING:  # a setting is made of the stages
@@ -82,7 +82,7 @@ class Refiner:
         systems, system = self.recipe.sampling.systems, None
         if systems:
             system = systems[index % len(systems)]
-        prompt = render(self.prompts, self.prompts.draft, system, question=problem.question)
+        prompt = ask(self.prompts, problem, system)
         max_tokens = self.recipe.sampling.max_tokens
         draft = await self._ask(problem, index, "draft", prompt, temperature, max_tokens)
         critiques: list[Critique] = []
@@ -247,7 +247,7 @@ class Refiner:
 
         Drawn afresh in each round: one draw for all rounds would add up to false evidence.
         """
-        prompt = render(self.prompts, self.prompts.draft, question=problem.question)
+        prompt = ask(self.prompts, problem)
         max_tokens = self.recipe.sampling.max_tokens
         return await self._ask(problem, index, "probe", prompt, temperature, max_tokens)
 

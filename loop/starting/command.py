@@ -7,9 +7,12 @@ from pathlib import Path
 
 import yaml
 
+from ouroloop.loop.checks import Level, data, lengths
 from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
-from ouroloop.loop.errors import UserError
+from ouroloop.loop.errors import DataError, UserError
 from ouroloop.loop.models.sources import resolve_model
+from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.setup import prepare
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.starting.settings import choose
@@ -25,17 +28,18 @@ def init(options: Namespace) -> int:
     Raises:
         UserError: the recipe exists, or the model or the data cannot be used; nothing is written.
     """
-    path = Path(f"{options.name.removesuffix('.yaml')}.yaml")
+    name = options.name.removesuffix(".yaml")
+    path = Path(f"{name}.yaml")
     if path.exists():
         raise UserError(f"init: {path} exists and is left as it is. Give another name, or move it.")
     # Resolved as the recipe's own keys will be: relative to this folder, where the recipe will lie.
-    base = resolve({"name": path.stem, "model": options.model}, base=Path.cwd())
+    base = resolve({"name": name, "model": options.model}, base=Path.cwd())
     checkpoint = check_checkpoint(resolve_model(base.model))
     given = {name: value for name in COLUMNS if (value := getattr(options, name)) is not None}
     source = _source(options)
     survey = look(source, given, checkpoint.path)
     text = recipe_text(
-        name=path.stem,
+        name=name,
         model=options.model,
         source=source,
         survey=survey,
@@ -43,7 +47,10 @@ def init(options: Namespace) -> int:
         chat=has_chat_template(checkpoint),
     )
     # What would be refused later is refused now, before a file is left behind.
-    prepare(resolve(yaml.safe_load(text), where=str(path), base=Path.cwd()))
+    setting = prepare(resolve(yaml.safe_load(text), where=str(path), base=Path.cwd()))
+    for finding in [*data.check(setting, path), *lengths.check(setting, path)]:
+        if finding.level is Level.ERROR:
+            raise DataError(f"init: {options.data}: {finding.about}: {finding.what}")
     path.write_text(text, encoding="utf-8")
     print(_report(path, survey))
     return 0

@@ -20,6 +20,7 @@ LARGE_BYTES = 100_000_000
 class Settings:
     """The numbers of a first recipe; names as in the recipe's sections."""
 
+    # What a round draws.
     problems_per_round: int
     samples_per_problem: int
     max_tokens: int
@@ -27,8 +28,8 @@ class Settings:
     min_examples: int
     probe_problems: int
     baseline_samples: int
+    # Gold answers filter, or the critic does.
     is_graded: bool
-    is_critical: bool
     learning_rate: str
 
 
@@ -40,11 +41,13 @@ def choose(survey: Survey, weight_bytes: int) -> Settings:
         weight_bytes: Size of the model's weights.
     """
     is_graded = survey.grader != "none"
+    # 200 problems x 4 samples are a few minutes of a small model on two cores.
     problems = min(survey.num_train, 200)
     samples = 8 if survey.num_train < SMALL else 4
     # Twice a long demonstration, and no less than a short chain of thought: a model that has not
     # learnt from the demonstrations yet runs on. What ends earlier costs no more.
     max_tokens = min(max(rounded(2 * survey.solution_tokens), 256), 1024)
+    # A longer context costs cache memory, so it is no longer than the longest prompt needs.
     prompt = survey.question_tokens + CHAT_TOKENS + PROMPT_TOKENS
     refined = 0 if is_graded else CRITIQUE_TOKENS + max_tokens
     return Settings(
@@ -58,6 +61,5 @@ def choose(survey: Survey, weight_bytes: int) -> Settings:
         # A small probe set is measured more often instead.
         baseline_samples=32 if survey.num_heldout < SMALL else 16,
         is_graded=is_graded,
-        is_critical=not is_graded,
         learning_rate="1.0e-4" if weight_bytes > LARGE_BYTES else "5.0e-4",
     )

@@ -25,6 +25,12 @@ LONG_ANSWER = 12
 """Words: a column of answers longer than that in the middle holds solutions."""
 MOST = 0.9
 """Answers are numbers where so many of them are."""
+# A mark in most solutions -> how to ask for it.
+ENDINGS = {
+    "\\boxed": r"Put the final answer in \boxed{}.",
+    "####": "End with a line that says: #### X",
+}
+USUAL_ENDING = "End with a line that says: The answer is X."
 _SYMBOLS = re.compile(r"\\[a-zA-Z]|\^|[a-z]\s*[+*/=-]|[+*/=-]\s*[a-z]")
 
 
@@ -47,6 +53,7 @@ class Survey:
         numeric: The share of the answers that are numbers.
         question_tokens: The longest question.
         solution_tokens: A long solution (nine of ten are shorter); 0 where there is none.
+        ending: What to ask for, so that an answer can be read; in the solutions' own way.
     """
 
     columns: Mapping[str, str]
@@ -59,6 +66,7 @@ class Survey:
     numeric: float
     question_tokens: int
     solution_tokens: int
+    ending: str
 
 
 def look(source: Source, given: Mapping[str, str], model: Path) -> Survey:
@@ -97,6 +105,7 @@ def look(source: Source, given: Mapping[str, str], model: Path) -> Survey:
         numeric=_numeric(train),
         question_tokens=max(counter.count([problem.question for problem in train])),
         solution_tokens=_long(counter.count(solutions)),
+        ending=_ending(solutions),
     )
 
 
@@ -127,11 +136,13 @@ def _are_solutions(rows: Sequence[Row], column: str) -> bool:
     texts = [str(row[column]) for row in rows if row.get(column) is not None]
     if not texts or worked_answer(texts[0]):
         return False
+    # The median: a few remarks among short answers do not make them solutions.
     return median(len(text.split()) for text in texts) > LONG_ANSWER
 
 
 def _grader(problems: Sequence[Problem], columns: Mapping[str, str]) -> str:
     """Who can read the answers."""
+    # Where most problems lack an answer, a filter on gold answers would throw most samples away.
     golds = [problem.answer for problem in problems if problem.answer is not None]
     if len(golds) < len(problems) / 2:
         return "none"
@@ -152,6 +163,14 @@ def _numeric(problems: Sequence[Problem]) -> float:
     return sum(is_number(canonical(gold) or "") for gold in golds) / len(golds)
 
 
+def _ending(solutions: Sequence[str]) -> str:
+    for mark, ending in ENDINGS.items():
+        if sum(mark in solution for solution in solutions) > len(solutions) / 2:
+            return ending
+    return USUAL_ENDING
+
+
 def _long(tokens: Sequence[int]) -> int:
     """The length that nine of ten do not reach."""
+    # Twice the list: quantiles need at least two values.
     return round(quantiles([*tokens, *tokens], n=10)[-1]) if tokens else 0

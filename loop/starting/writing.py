@@ -57,12 +57,13 @@ def _line(text: str, comment: str = "") -> str:
 
 def _text(value: str) -> str:
     """A text as YAML: a JSON string is one."""
+    # Letters of other scripts stay readable in the file.
     return json.dumps(value, ensure_ascii=False)
 
 
 def _head(name: str, model: str, survey: Survey) -> Iterator[str]:
-    yield f"# Written by `ouroloop init` for {survey.num_problems:,} problems. Every key: `ouroloop schema`."
-    yield f"# See what would happen: `ouroloop run {name}.yaml --check`."
+    yield f"# Written by `ouroloop init` for {survey.num_problems:,} problems."
+    yield f"# `ouroloop run {name}.yaml --check` checks it; `ouroloop schema` has every key."
     yield f"name: {name}"
     yield f"model: {_text(model)}"
     yield _line("rounds: 4", "of training; round 0 only measures")
@@ -74,7 +75,8 @@ def _task(source: Source, survey: Survey, chat: bool) -> Iterator[str]:
     for key, value in source.items():
         yield f"  {key}: {_text(value)}"
     if "heldout_split" not in source:
-        yield "  # A fifth is held out. Held-out problems of their own: heldout_path, heldout_split."
+        yield "  # A fifth is held out. Held-out problems of their own: heldout_path."
+    # All columns are written out, also those that would be found: a reader sees what is used.
     columns = ", ".join(f"{name}: {_text(column)}" for name, column in survey.columns.items())
     yield f"  columns: {{{columns}}}"
     yield _line(f"  grader: {survey.grader}", GRADERS[survey.grader])
@@ -86,12 +88,11 @@ def _task(source: Source, survey: Survey, chat: bool) -> Iterator[str]:
 
 def _draft(survey: Survey, chat: bool) -> str:
     """What the model is asked."""
-    question = "{question}" if chat else "Question: {question}\nAnswer:"
-    # Demonstrations show how to end, and a last number needs no mark.
-    if survey.grader in ("none", "last_number") or survey.num_solutions:
-        return question
-    ending = "End with a line that says: The answer is X."
-    return f"{{question}}\n\n{ending}" if chat else f"Question: {{question}}\n{ending}\nAnswer:"
+    question = "{question}"
+    # A last number needs no mark; what other graders read does.
+    if survey.grader not in ("none", "last_number"):
+        question += f"\n\n{survey.ending}"
+    return question if chat else f"Question: {question}\nAnswer:"
 
 
 def _warm_start(survey: Survey) -> Iterator[str]:
@@ -122,7 +123,7 @@ def _sampling(survey: Survey, settings: Settings) -> Iterator[str]:
         length = f"the data's long solutions have {survey.solution_tokens}"
     yield _line(f"  max_tokens: {settings.max_tokens}", length)
     yield ""
-    if settings.is_critical:
+    if not settings.is_graded:
         yield "# The model judges its own texts: there are no gold answers to judge them by."
         yield f"refine: {{critique: true, revisions: 1, max_critique_tokens: {CRITIQUE_TOKENS}}}"
     else:
@@ -148,15 +149,15 @@ def _selection(survey: Survey, settings: Settings) -> Iterator[str]:
     yield ""
     sampled = settings.problems_per_round * settings.samples_per_problem
     yield "dataset:"
-    yield f"  # A round samples {sampled:,} texts. It trains if it keeps so many; with fewer it only"
+    yield f"  # A round samples {sampled:,} texts. It trains if it keeps so many; else it only"
     yield "  # measures. Low, so that small data and a weak model train at least one round."
     yield f"  min_examples: {settings.min_examples}"
     yield _line("  replay_fraction: 0.1", "share of solutions from the data, where it has any")
 
 
 def _training(settings: Settings) -> Iterator[str]:
-    yield "# Models of more than 50 M parameters are trained by LoRA. `peft: null` trains all weights"
-    yield "# (take a fifth of this learning rate), `peft: {r: 32}` takes LoraConfig's names."
+    yield "# Models of more than 50 M parameters are trained by LoRA. `peft: null` trains all of"
+    yield "# them (take a fifth of this learning rate), `peft: {r: 32}` takes LoraConfig's names."
     yield _line("sft:", "SFTConfig's own names")
     yield f"  learning_rate: {settings.learning_rate}"
     yield "  num_train_epochs: 2"

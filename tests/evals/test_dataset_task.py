@@ -137,6 +137,13 @@ def test_an_empty_question_is_refused_with_its_row_and_column(tmp_path: Path) ->
         task_of(path, columns={"question": "problem"}).problems("train")
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet", ".csv"])
+def test_a_blank_text_of_an_optional_column_is_none(tmp_path: Path, suffix: str) -> None:
+    rows = [{"question": "a", "answer": "1", "solution": " ", "system": ""}]
+    (problem,) = only(tmp_path / f"p{suffix}", rows)
+    assert (problem.solution, problem.system) == (None, None)
+
+
 def test_an_optional_column_may_be_missing_in_some_lines(tmp_path: Path) -> None:
     rows = [{"q": "a", "why": "because"}, {"q": "b"}]
     found = only(tmp_path / "p.jsonl", rows, columns={"question": "q", "solution": "why"})
@@ -213,9 +220,17 @@ def test_the_last_assistant_turn_of_a_conversation_is_the_solution(
     task = task_of(write(tmp_path / f"p{suffix}", rows), heldout_path=str(other))
     found = everything(task)
     assert (found["2+3?"].answer, found["2+3?"].solution) == ("5", "The answer is 5.")
-    assert found["Be brief.\n\n1+1?"].answer == "2"
+    assert (found["1+1?"].answer, found["1+1?"].system) == ("2", "Be brief.")
+    assert found["2+3?"].system is None
     unanswered = found["User: Hi\n\nAssistant: Hello\n\nUser: 3+3?"]
     assert (unanswered.answer, unanswered.solution) == (None, None)
+
+
+def test_a_column_of_system_prompts_is_asked_with_its_question(tmp_path: Path) -> None:
+    rows = [{"question": "a", "system_prompt": "Be brief."}, {"question": "b"}]
+    found = only(tmp_path / "p.jsonl", rows, columns={"system": "system_prompt"})
+    assert {p.question: p.system for p in found} == {"a": "Be brief.", "b": None}
+    assert guessed(["question", "system_prompt"]).system == "system_prompt"
 
 
 def test_conversations_may_come_with_a_column_of_answers_and_another_name(tmp_path: Path) -> None:

@@ -45,6 +45,11 @@ def attempt(tmp_path, capsys, recipe, *more):
             "no task is called 'gsm9k'. Did you mean 'gsm8k'?",
         ),
         ({"task": {"path": "x.jsonl"}}, "unknown key 'task.path'"),
+        (
+            {"task": {"kind": "dataset", "path": "x.csv", "columns": {"anser": "a"}}},
+            "unknown key 'task.columns.anser'. Did you mean 'answer'?",
+        ),
+        ({"task": {"kind": "dataset", "path": "nobody/nothing"}}, "no hub answers"),
         ({"task": {"kind": "jsonl", "path": "x", "loophole": True}}, "unknown key 'task.loophole'"),
         (
             {"engine": {"kind": "vlm"}},
