@@ -13,8 +13,6 @@ from ouroloop.loop.errors import DataError, UserError
 from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.setup import prepare
-from ouroloop.loop.recipe_file import resolve
-from ouroloop.loop.setup import prepare
 from ouroloop.loop.starting.settings import choose
 from ouroloop.loop.starting.survey import Source, Survey, look
 from ouroloop.loop.starting.writing import recipe_text
