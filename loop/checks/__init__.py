@@ -18,10 +18,10 @@ __all__ = ["CHECKS", "Finding", "Level", "as_text", "check"]
 
 # (a setting, the folder of its run) -> findings, in the order in which they are printed.
 CHECKS: tuple[Callable[[Setting, Path], list[Finding]], ...] = (
-    model.check,
     data.check,
     lengths.check,
     panel.check,
+    model.check,
 )
 
 
