@@ -42,6 +42,7 @@ CPU = Machine(
         "peft": ("0.21.2",),
         "gguf": ("0.19.0",),
         "openai": ("3.54.0",),
+        "gguf": ("0.19.0",),
     },
     requires={
         "ouroloop": (

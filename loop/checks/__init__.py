@@ -24,10 +24,10 @@ def _choices(setting: Setting, run_path: Path) -> list[Finding]:
 
 # (a setting, the folder of its run) -> findings, in the order in which they are printed.
 CHECKS: tuple[Callable[[Setting, Path], list[Finding]], ...] = (
-    model.check,
     data.check,
     lengths.check,
     panel.check,
+    model.check,
     _choices,
 )
 

@@ -17,13 +17,13 @@ from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.store import Store, sha256_of
 from ouroloop.loop.views.reader import read_run
 
-BASE = sha256_of(resolve_model("arithmetic/base"))
+BASE_SHA256 = sha256_of(resolve_model("arithmetic/base"))
 
 
 @pytest.fixture
 def path(tmp_path):
     """A run that has been made and not begun."""
-    store = Store.create(tmp_path, recipe(rounds=1), BASE)
+    store = Store.create(tmp_path, recipe(rounds=1), BASE_SHA256)
     store.close()
     return store.path
 
@@ -123,7 +123,7 @@ def test_a_line_cut_short_by_a_kill_spoils_no_later_event(path):
 @pytest.mark.parametrize("tracked", [True, False])
 def test_a_failed_run_is_brought_to_mlflow_once_more(tmp_path, monkeypatch, tracked):
     """The last committed round has left it there as running."""
-    store = Store.create(tmp_path, recipe(rounds=1, tracking={"mlflow": tracked}), BASE)
+    store = Store.create(tmp_path, recipe(rounds=1, tracking={"mlflow": tracked}), BASE_SHA256)
     store.close()
     seen = []
     monkeypatch.setattr(runner, "safe_sync", lambda path: seen.append(read_run(path).state))
