@@ -95,18 +95,20 @@ def test_stale_weights_are_caught_though_every_prompt_is_answered_alike(
     assert "to the last bit, those before the swap" in str(caught.value)
 
 
+# Where only the tied output layer is old, its part of the change must be more than rounding.
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize(("broken", "by"), [("reload", 2e-4), ("repack", 0.01)])
 def test_vllm_is_proven_after_a_small_change_and_its_stale_weights_are_caught(
-    swap: Callable[..., None], old: Path, tmp_path: Path
+    swap: Callable[..., None], old: Path, tmp_path: Path, broken: str, by: float
 ) -> None:
-    new = changed(old, tmp_path / "new", by=2e-4)
+    new = changed(old, tmp_path / "new", by)
     check = weight_sync_truth.make_trained(new, old, examples(), "float32")
     swap(new, check, kind="vllm")
-    for broken in ("reload", "repack"):
-        with pytest.raises(StaleWeightsError, match="0 of 4 weight-sync prompts") as caught:
-            swap(new, check, broken=broken, kind="vllm")
-        # The body is new where only the tied output layer is old.
-        assert ("to the last bit" in str(caught.value)) is (broken == "reload")
+    with pytest.raises(StaleWeightsError, match="they show ") as caught:
+        swap(new, check, broken=broken, kind="vllm")
+    print(caught.value)
+    # The body is new where only the tied output layer is old.
+    assert ("to the last bit" in str(caught.value)) is (broken == "reload")
 
 
 def test_the_share_alone_catches_what_is_stale_from_the_start(
