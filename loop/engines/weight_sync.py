@@ -110,12 +110,15 @@ def write(check: WeightSyncCheck, path: Path) -> None:
 
 
 def is_for(path: Path, dtype: str) -> bool:
-    """Whether there is a check for engines of this dtype. One of another format is made again."""
+    """Whether there is a check for engines of this dtype.
+
+    One of another format, or one that cannot be read, is to be made again.
+    """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (OSError, ValueError):
         return False
-    return (raw["format"], raw["dtype"]) == (FORMAT, dtype)
+    return isinstance(raw, dict) and (raw.get("format"), raw.get("dtype")) == (FORMAT, dtype)
 
 
 def read(path: Path) -> WeightSyncCheck:

@@ -20,7 +20,12 @@ from ouroloop.loop.errors import StaleWeightsError, UnprovenWeightsError
 
 pytestmark = pytest.mark.slow
 
-CONFIG = {"kind": "transformers", "max_model_len": 128, "max_num_seqs": 16, "swap": "reload"}
+CONFIG = {
+    "max_model_len": 128,
+    "max_num_seqs": 16,
+    "kv_cache_memory_bytes": 2**26,
+    "swap": "reload",
+}
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +60,14 @@ def swap(
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.setenv("OUROLOOP_TEST_BREAK", str(tmp_path / "broken"))
 
-    def run(new: Path, check: weight_sync.WeightSyncCheck, broken: str = "") -> None:
+    def run(
+        new: Path, check: weight_sync.WeightSyncCheck, broken: str = "", kind: str = "transformers"
+    ) -> None:
         (tmp_path / "broken").write_text(broken)
         base = weight_sync_truth.make(old, check.dtype)
         for name, made in (("old", base), ("new", check)):
             weight_sync.write(made, tmp_path / f"{name}.json")
-        config = {**CONFIG, "dtype": check.dtype}
+        config = {**CONFIG, "kind": kind, "dtype": check.dtype}
         engine = ProcessEngine(config, tmp_path / "engine.log", worker="stale_worker")
 
         async def story() -> None:
@@ -86,6 +93,22 @@ def test_stale_weights_are_caught_though_every_prompt_is_answered_alike(
     with pytest.raises(StaleWeightsError, match="0 of 4 weight-sync prompts") as caught:
         swap(new, check, broken="reload")
     assert "to the last bit, those before the swap" in str(caught.value)
+
+
+# Where only the tied output layer is old, its part of the change must be more than rounding.
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("broken", "by"), [("reload", 2e-4), ("repack", 0.01)])
+def test_vllm_is_proven_after_a_small_change_and_its_stale_weights_are_caught(
+    swap: Callable[..., None], old: Path, tmp_path: Path, broken: str, by: float
+) -> None:
+    new = changed(old, tmp_path / "new", by)
+    check = weight_sync_truth.make_trained(new, old, examples(), "float32")
+    swap(new, check, kind="vllm")
+    with pytest.raises(StaleWeightsError, match="they show ") as caught:
+        swap(new, check, broken=broken, kind="vllm")
+    print(caught.value)
+    # The body is new where only the tied output layer is old.
+    assert ("to the last bit" in str(caught.value)) is (broken == "reload")
 
 
 def test_the_share_alone_catches_what_is_stale_from_the_start(

@@ -225,6 +225,17 @@ def test_a_weight_sync_check_survives_its_file_and_a_broken_file_is_refused(tmp_
             weight_sync.read(tmp_path / "weight_sync.json")
 
 
+def test_a_check_of_another_dtype_or_an_older_format_is_to_be_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "weight_sync.json"
+    assert not weight_sync.is_for(path, "bfloat16")
+    weight_sync.write(moved(0.1), path)
+    assert weight_sync.is_for(path, "bfloat16")
+    assert not weight_sync.is_for(path, "float32")
+    for text in ('{"format": 1, "dtype": "bfloat16", "prompts": []}', "[]", "{"):
+        path.write_text(text)
+        assert not weight_sync.is_for(path, "bfloat16")
+
+
 def test_a_weight_sync_check_shorter_than_two_blocks_of_the_prefix_cache_is_refused() -> None:
     _, proof = scripted("yes", 0)
     weight_sync_proof.check_covers(proof, None)
