@@ -10,13 +10,20 @@ import sys
 import pytest
 
 
+class WithoutTorch:
+    """Finds no torch. (None in `sys.modules` would not do: scipy takes that for torch itself.)"""
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            raise ImportError("not needed here")
+
+
 @pytest.fixture(scope="session")
 def skbio_alpha():
     """scikit-bio's diversities of one community."""
     with pytest.MonkeyPatch.context() as patch:
-        if "torch" not in sys.modules:
-            # Its helpers for its own tests would load torch, for nothing that is used here.
-            patch.setitem(sys.modules, "torch", None)
+        # Its helpers for its own tests would load torch, for nothing that is used here.
+        patch.setattr(sys, "meta_path", [WithoutTorch(), *sys.meta_path])
         return importlib.import_module("skbio.diversity.alpha")
 
 

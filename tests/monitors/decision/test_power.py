@@ -153,13 +153,13 @@ def test_impossible_designs_are_refused():
 
 
 @pytest.mark.slow
-def test_the_chances_are_those_of_runs_through_the_rule_itself():
+def test_the_chances_are_those_of_runs_through_the_rule_itself(small):
     """100 runs of 3 rounds, each with its own baseline.
 
     Every round through the same evidence without any normal law.
     """
     population, declared = typical(), guarded.GUARDED[0]
-    found = next(p for p in power(RULE, population, SMALL) if p.quantity == declared.id)
+    found = small[declared.id]
     tables = drawn(population, SMALL, np.random.default_rng(0), [np.random.default_rng(1)])[0]
     streams = [q.stream for q in guarded.quantities(tables, RULE)]
     alpha, num_streams = evidence.spent(RULE.alpha, 1), len(streams)
