@@ -64,8 +64,9 @@ class Prompts:
 
     draft: {question}. critique: {question} {draft} {principle}. revise: {question} {draft}
     {critique} {principle}. direct: {question} {draft} {principle}; a revision that answers no
-    critique. answer: {answer}; what a final answer looks like on its own. A verdict is read from
-    the last line that holds `approve` or `reject` as a whole word sequence; neither = unreadable.
+    critique. answer: {answer}; what a final answer looks like on its own. verdict: the last line of
+    a critique, {verdict} being `approve` or `reject`, and {finding}, where it has one, any text
+    before it. A last line of another form is unreadable.
     `chat` wraps each rendered template as one user turn (checkpoint's own chat template).
     """
 
@@ -77,6 +78,7 @@ class Prompts:
     chat: bool = False
     system: str | None = None
     answer: str = "answer {answer}"
+    verdict: str = "verdict: {verdict}"
     direct: str = "{question}\n{draft}\n{principle}\n"
 
 

@@ -23,8 +23,8 @@ CHAT = Prompts(
     # ours: it makes the critic's confidence readable.
     critique=(
         "Question: {question}\n\nSolution:\n{draft}\n\nCheck this solution step by step."
-        " {principle}\nName the first wrong step, if there is one. End with a line that says"
-        " either: verdict right, or: verdict wrong"
+        " {principle}\nName the first wrong step, if there is one. End with a line of its own"
+        " that is either `verdict: right` or `verdict: wrong`."
     ),
     revise=(
         "Question: {question}\n\nSolution:\n{draft}\n\nCritique:\n{critique}\n\nRewrite the"
@@ -46,8 +46,8 @@ FREE_TEXT = Prompts(
     draft="{question}",
     critique=(
         "Request: {question}\n\nResponse:\n{draft}\n\nReview this response. {principle}\nName"
-        " its worst fault, if it has one. End with a line that says either: verdict right, or:"
-        " verdict wrong"
+        " its worst fault, if it has one. End with a line of its own that is either"
+        " `verdict: right` or `verdict: wrong`."
     ),
     revise=(
         "Request: {question}\n\nResponse:\n{draft}\n\nReview:\n{critique}\n\nRewrite the"
@@ -101,6 +101,7 @@ def resolve_prompts(
         "revise": ("question", "draft", "critique"),
         "direct": ("question", "draft"),
         "answer": ("answer",),
+        "verdict": ("verdict",),
     }
     for name, fields in needs.items():
         for needed in fields:
@@ -129,16 +130,28 @@ def render(prompts: Prompts, template: str, system: str | None = None, **fields:
 def read_verdict(prompts: Prompts, critique: str) -> bool | None:
     """True = approved, False = rejected, None = unreadable.
 
-    Neither word, or both, in the last line that holds one.
+    Only the last line counts, and only in the form of `prompts.verdict`: a sentence that holds the
+    word `right` somewhere is no verdict. Case, blanks, emphasis (`**`), the colon and a final full
+    stop make no difference.
     """
-    for line in reversed(critique.strip().splitlines()):
-        approve, reject = (
-            re.search(rf"\b{re.escape(word)}\b", line, re.I) is not None
-            for word in (prompts.approve, prompts.reject)
-        )
-        if approve or reject:
-            return None if approve and reject else approve
+    line = _plain_line(verdict_line(critique))
+    approve, reject = _plain_line(prompts.approve), _plain_line(prompts.reject)
+    form = re.escape(_plain_line(prompts.verdict)).replace(r"\{verdict\}", "{verdict}")
+    if r"\{finding\}" in form:
+        # Both words in a line with a finding: which of them is meant is not clear.
+        if all(re.search(rf"\b{re.escape(word)}\b", line) for word in (approve, reject)):
+            return None
+        form = re.sub(r"\\{finding\\}(?:\\ )*", r".*(?<!\\w)", form)
+    for word, verdict in ((approve, True), (reject, False)):
+        if re.fullmatch(form.replace("{verdict}", re.escape(word)), line):
+            return verdict
     return None
+
+
+def _plain_line(line: str) -> str:
+    """A line without what makes no difference to a verdict."""
+    line = re.sub(r"[*_`]", "", line).replace(":", " ").casefold()
+    return re.sub(r"\s+", " ", line).strip().removesuffix(".").strip()
 
 
 def verdict_line(critique: str) -> str:
