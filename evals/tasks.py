@@ -97,6 +97,8 @@ class Capability(StrEnum):
     """`check_steps` judges calculations."""
     STRATEGIES = "strategies"
     """`strategy` knows the true strategy of a text."""
+    UNAIDED = "unaided"
+    """`grade` says right or wrong without a gold answer: by tests, a judge or a function."""
     CORRUPTIONS = "corruptions"
     """`corrupt` makes texts that are wrong for certain, for the verifier audit."""
 
@@ -113,6 +115,11 @@ class Grader(Protocol):
     @property
     def reads_answers(self) -> bool:
         """Whether it states the answer that it read; false where texts have none."""
+        ...
+
+    @property
+    def capabilities(self) -> Collection[Capability]:
+        """What can be done with texts that it grades."""
         ...
 
     def grade(self, problem: Problem, text: str) -> Grade:

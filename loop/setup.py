@@ -66,7 +66,7 @@ def prepare(recipe: Recipe) -> Setting:
     # Everything that can be known to be wrong is reported now: nothing half-made is left behind.
     check_capabilities(task, recipe)
     extensions.check_all(recipe)
-    _check_problems(recipe, problems)
+    _check_problems(recipe, problems, task)
     _check_sections(recipe)
     # A server is asked whether it answers before anything is made; a checkpoint is looked into.
     base, teachers = _models(recipe)
@@ -119,9 +119,11 @@ def check_capabilities(task: Task, recipe: Recipe) -> None:
         )
 
 
-def _check_problems(recipe: Recipe, problems: Sequence[Problem]) -> None:
+def _check_problems(recipe: Recipe, problems: Sequence[Problem], task: Task) -> None:
     """Refuse a recipe that asks for what the training problems do not have."""
-    if recipe.filters.gold and not any(p.answer is not None for p in problems):
+    is_scored = Capability.UNAIDED in task.capabilities
+    is_scored |= any(p.answer is not None for p in problems)
+    if recipe.filters.gold and not is_scored:
         raise RecipeError(
             "filters.gold: no training problem has a gold answer. To filter without gold answers,"
             " set `filters: {gold: false, critic: true, agreement: 0.5}`."

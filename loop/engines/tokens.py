@@ -181,7 +181,9 @@ def _control_ids(tokenizer: Any) -> dict[str, int]:
     # end-of-turn tokens of chat models.
     found = {
         str(token): int(number)
-        for token, number in zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
+        for token, number in zip(
+            tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True
+        )
     }
     for number, token in getattr(tokenizer, "added_tokens_decoder", {}).items():
         if token.special:

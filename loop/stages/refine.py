@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ouroloop.evals.tasks import Prompts
+from ouroloop.evals.verdicts import read_verdict, verdict_line
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.errors import PromptTooLongError
@@ -27,7 +28,7 @@ from ouroloop.loop.records import (
     Sampling,
 )
 from ouroloop.loop.stages import constitution
-from ouroloop.loop.stages.prompts import read_verdict, render, verdict_line
+from ouroloop.loop.stages.prompts import render
 from ouroloop.loop.tables import Journal
 
 if TYPE_CHECKING:  # a setting is made of the stages

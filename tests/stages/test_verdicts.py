@@ -7,9 +7,10 @@ import random
 import pytest
 from hostile_texts import few_texts
 
+from ouroloop.evals.verdicts import read_verdict
 from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
-from ouroloop.loop.stages.prompts import CHAT, FREE_TEXT, read_verdict
+from ouroloop.loop.stages.prompts import CHAT, FREE_TEXT
 
 # (critique, what it says). None: it says nothing in the wording that was asked for.
 CASES = [
