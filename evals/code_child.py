@@ -32,7 +32,15 @@ _REFUSED = (
     "signal.pthread_kill",
     "gc.",
 )
-_ON_PATHS = ("open", "os.listdir", "os.scandir", "os.remove", "os.rename", "os.mkdir", "os.rmdir")
+_ON_PATHS: tuple[str, ...] = (
+    "open",
+    "os.listdir",
+    "os.scandir",
+    "os.remove",
+    "os.rename",
+    "os.mkdir",
+    "os.rmdir",
+)
 _ON_PATHS += (
     "os.chmod",
     "os.chown",
@@ -71,9 +79,9 @@ def guard(folder: str) -> None:
         # Python's own files may be read, and only read.
         is_writing = event != "open" or any(mark in str(arguments[1] or "r") for mark in "wax+")
         is_own = where == allowed[0] or where.startswith(allowed[0] + separator)
-        if is_writing and event not in ("os.listdir", "os.scandir") and not is_own:
-            if where not in ("/dev/null",):
-                raise PermissionError(f"{event}: {text} may only be read")
+        is_listing = event in ("os.listdir", "os.scandir")
+        if is_writing and not (is_listing or is_own or where == "/dev/null"):
+            raise PermissionError(f"{event}: {text} may only be read")
 
     sys.addaudithook(refuse)
 

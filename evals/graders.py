@@ -103,7 +103,7 @@ _REFUSES = re.compile(r"\b(?:not|never|neither|nor|cannot|none|except)\b|n['’]
 
 @dataclass(frozen=True)
 class Choice:
-    """The answer is one letter, A to J: `(B)`, `B.`, `The answer is (B)`, `\\boxed{B}`.
+    r"""The answer is one letter, A to J: `(B)`, `B.`, `The answer is (B)`, `\boxed{B}`.
 
     Several letters are no answer.
     """

@@ -19,11 +19,12 @@ from ouroloop.loop.engines import remote
 from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
 from ouroloop.loop.errors import DataError, RecipeError
 from ouroloop.loop.objectives.registry import build_objective
+from ouroloop.loop.reasoning import Reasoning, ThinkingTask, opens_thought
 from ouroloop.loop.recipe_file import BUILT_IN_MODELS
 from ouroloop.loop.records import Problem
 from ouroloop.loop.stages.constitution import Principle, load_constitution
 from ouroloop.loop.stages.judging import Strategy
-from ouroloop.loop.stages.naming import Learned, strategist
+from ouroloop.loop.stages.naming import Learned, seeing, strategist
 from ouroloop.loop.stages.probe import ProbeSet, choose_probe_set
 from ouroloop.loop.stages.prompts import resolve_prompts
 from ouroloop.loop.stages.texts import HeldOut, hold_out
@@ -48,6 +49,7 @@ class Setting:
     teachers: tuple[Path | str, ...]
     principles: tuple[Principle, ...]
     strategy: Strategy | Learned
+    reasoning: Reasoning | None = None
 
 
 def prepare(recipe: Recipe) -> Setting:
@@ -79,15 +81,22 @@ def prepare(recipe: Recipe) -> Setting:
     principles: tuple[Principle, ...] = ()
     if recipe.refine.constitution:
         principles = load_constitution(recipe.refine.constitution)
+    prompts = resolve_prompts(
+        task.prompts,
+        recipe.task.prompts,
+        chat_template,
+        reads_answers=Capability.ANSWERS in task.capabilities,
+    )
+    strategy = strategist(task, recipe.monitors.canonicaliser)
+    reasoning = None
+    if recipe.reasoning is not None:
+        tokenizer = check_checkpoint(base).tokenizer
+        reasoning = Reasoning(recipe.reasoning, opens_thought(tokenizer, prompts, recipe))
+        task, strategy = ThinkingTask(task, reasoning), seeing(strategy, reasoning.seen)
     return Setting(
         recipe=recipe,
         task=task,
-        prompts=resolve_prompts(
-            task.prompts,
-            recipe.task.prompts,
-            chat_template,
-            reads_answers=Capability.ANSWERS in task.capabilities,
-        ),
+        prompts=prompts,
         problems=tuple(problems),
         demonstrations=held_out.rest,
         held_out=held_out,
@@ -96,7 +105,8 @@ def prepare(recipe: Recipe) -> Setting:
         base=base,
         teachers=teachers,
         principles=principles,
-        strategy=strategist(task, recipe.monitors.canonicaliser),
+        strategy=strategy,
+        reasoning=reasoning,
     )
 
 

@@ -1,4 +1,4 @@
-"""Programs of a model are run against tests, and none of them gets out or cheats its way through."""
+"""Programs of a model are run against tests; none gets out or cheats its way through."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hostile_texts import few_texts
@@ -56,10 +57,9 @@ CHEATS = {
     "any repr": "class E(int):\n  def __repr__(self): return 'x'\ndef add(a, b): return E()",
     "patched json": "import json\njson.dumps = lambda x: '{}'\ndef add(a, b): return 1",
     "patched builtins": "import builtins\nbuiltins.repr = lambda x: '5'\ndef add(a, b): return 1",
-    "patched assertion": "import builtins\nbuiltins.AssertionError = Exception\ndef add(a,b): return 1",
+    "patched error": "import builtins\nbuiltins.AssertionError = Exception\ndef add(a,b): return 1",
     "writes the answer": "import os\n[os.write(fd, b'{}') for fd in range(3, 9)]\nos._exit(0)",
-    "frames": "import sys\nf = sys._getframe()\nwhile f:\n  f.f_locals.clear() if 0 else 0\n  f = f.f_back\n"
-    "def add(a, b): return None",
+    "frames": "import sys\ndef add(a, b):\n  return sys._getframe(1).f_locals.get('expected')",
     "finally": "def add(a, b):\n  try:\n    return 1\n  finally:\n    raise SystemExit(0)",
 }
 BOMBS = {
@@ -75,10 +75,10 @@ BOMBS = {
     "shell": "import os\nos.system('true')\ndef add(a, b): return a + b",
     "recursion": "def add(a, b): return add(a, b)",
     "c stack": "x = eval('(' * 10**5)\ndef add(a, b): return a + b",
-    "signals": "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\ndef add(a, b): return a + b",
+    "signals": "import os, signal\nos.kill(os.getppid(), 9)\ndef add(a, b): return a + b",
     "ctypes": "import ctypes\nctypes.CDLL(None)\ndef add(a, b): return a + b",
     "long repr": "def add(a, b): return 'x' * 10**8",
-    "socket": "import socket\nsocket.create_connection(('127.0.0.1', 9))\ndef add(a, b): return a+b",
+    "socket": "import socket\nsocket.create_connection(('::1', 9))\ndef add(a, b): return a+b",
     "socket made": "import socket\nsocket.socket()\ndef add(a, b): return a + b",
 }
 
@@ -175,7 +175,7 @@ def test_no_hostile_text_raises_or_passes():
 
 
 class Server(BaseHTTPRequestHandler):
-    asked: list[dict] = []
+    asked: ClassVar[list[dict]] = []
     says = "It adds up.\nverdict: right"
 
     def do_POST(self):
