@@ -65,8 +65,9 @@ class JsonlTask:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        """Those of worked solutions, or none where no answer is read."""
-        return WORKED_SOLUTIONS if self.grader.reads_answers else frozenset()
+        """Those of the grader; one of somebody's own may leave them out."""
+        plain = WORKED_SOLUTIONS if self.grader.reads_answers else frozenset()
+        return frozenset(getattr(self.grader, "capabilities", plain))
 
     def problems(self, split: Split) -> list[Problem]:
         """All problems of a split in file order; the splits are disjoint by question.

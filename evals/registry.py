@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 from ouroloop.evals import plugins
 from ouroloop.evals.errors import DataError
-from ouroloop.evals.graders import FinalAnswer, NotScored
+from ouroloop.evals.graders import Choice, Code, ExactText, FinalAnswer, FunctionGrader, NotScored
 from ouroloop.evals.jsonl import JsonlTask, dataset_task, gsm8k_task
+from ouroloop.evals.judge import Judge
 from ouroloop.evals.reasoning_gym_task import ReasoningGymTask
 from ouroloop.evals.tasks import Grader, Task
 
@@ -27,10 +29,29 @@ def build_task(kind: str, settings: Mapping[str, Any] | None = None) -> Task:
 def build_grader(name: str, options: Mapping[str, Any] | None = None) -> Grader:
     """The grader that a recipe's `task.grader` names.
 
+    One of your own is a grader, what makes one, or a plain function (text, problem) -> bool.
+
     Raises:
         DataError: an unknown name, or options that it does not take.
     """
+    if name not in GRADERS:
+        found = plugins.find(GRADER, name)
+        if _judges_texts(found):
+            return FunctionGrader(found, dict(options or {}))
     return plugins.build(GRADER, name, options)
+
+
+def _judges_texts(found: Callable[..., Any]) -> bool:
+    """Whether it is a function of (text, problem), and not one that makes a grader."""
+    if not inspect.isfunction(found):
+        return False
+    required = [
+        parameter.name
+        for parameter in inspect.signature(found).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    return required[:2] == ["text", "problem"]
 
 
 # The world is imported when it is asked for: a run on files of problems does not need it.
@@ -70,6 +91,10 @@ GRADERS: dict[str, Callable[..., Grader]] = {
     "final_answer": FinalAnswer,
     "last_number": partial(FinalAnswer, last_number=True),
     "symbolic": partial(FinalAnswer, symbolic=True),
+    "exact": ExactText,
+    "choice": Choice,
+    "code": Code,
+    "judge": Judge,
     "none": NotScored,
 }
 TASK = plugins.Kind(

@@ -65,8 +65,9 @@ class Prompts:
 
     draft: {question}. critique: {question} {draft} {principle}. revise: {question} {draft}
     {critique} {principle}. direct: {question} {draft} {principle}; a revision that answers no
-    critique. answer: {answer}; what a final answer looks like on its own. A verdict is read from
-    the last line that holds `approve` or `reject` as a whole word sequence; neither = unreadable.
+    critique. answer: {answer}; what a final answer looks like on its own. verdict: the last line of
+    a critique, {verdict} being `approve` or `reject`, and {finding}, where it has one, any text
+    before it. A last line of another form is unreadable.
     `chat` wraps each rendered template as one user turn (checkpoint's own chat template).
     """
 
@@ -78,6 +79,7 @@ class Prompts:
     chat: bool = False
     system: str | None = None
     answer: str = "answer {answer}"
+    verdict: str = "verdict: {verdict}"
     direct: str = "{question}\n{draft}\n{principle}\n"
 
 
@@ -96,6 +98,8 @@ class Capability(StrEnum):
     """`check_steps` judges calculations."""
     STRATEGIES = "strategies"
     """`strategy` knows the true strategy of a text."""
+    UNAIDED = "unaided"
+    """`grade` says right or wrong without a gold answer: by tests, a judge or a function."""
     CORRUPTIONS = "corruptions"
     """`corrupt` makes texts that are wrong for certain, for the verifier audit."""
 
@@ -112,6 +116,11 @@ class Grader(Protocol):
     @property
     def reads_answers(self) -> bool:
         """Whether it states the answer that it read; false where texts have none."""
+        ...
+
+    @property
+    def capabilities(self) -> Collection[Capability]:
+        """What can be done with texts that it grades."""
         ...
 
     def grade(self, problem: Problem, text: str) -> Grade:

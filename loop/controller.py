@@ -68,7 +68,13 @@ class Campaign:
         """Nothing is served yet."""
         self.recipe, self.main = self.setting.recipe, self.setting.probe_set.main
         proofs = self.proofs or self.store.path
-        self.serving = Serving(self.engine, self.recipe.engine, proofs, self.report)
+        self.serving = Serving(
+            self.engine,
+            self.recipe.engine,
+            proofs,
+            self.report,
+            chat_template_kwargs=self.recipe.chat_template_kwargs,
+        )
 
     async def run(self) -> Decision:
         """Every round of the recipe, or until one is decided to be the last."""

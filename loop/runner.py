@@ -158,7 +158,7 @@ def _sync(path: Path, name: str) -> str | None:
 def build_engine(recipe: Recipe, log_path: Path) -> Engine:
     """The recipe's engine, not started yet."""
     make = engine_maker(recipe.engine.kind)
-    return make({**recipe.engine.model_dump(), "lora": recipe.lora}, log_path)
+    return make(recipe.engine_config(), log_path)
 
 
 async def carry(campaign: Campaign) -> Decision:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ouroloop.loop.config import EngineConfig
 from ouroloop.loop.engines import remote
@@ -24,6 +25,7 @@ class Serving:
             one base need but one.
         report: progress (stage, done, total).
         checkpoint: what is served now; None before the first load and after `free_memory`.
+        chat_template_kwargs: what a server's chat template is rendered with.
     """
 
     engine: Engine
@@ -31,6 +33,7 @@ class Serving:
     proofs: Path
     report: Callable[[str, int, int], None]
     checkpoint: Path | None = None
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     async def serve(self, checkpoint: Path) -> None:
         """Swap the engine's weights, unless they are these, and prove that they are served.
@@ -68,7 +71,9 @@ class Serving:
             return
         await self.serve(student)
         # The student is served beside it, for its tokenizer.
-        server = remote.RemoteEngine(model, self.engine, self.config.concurrency)
+        server = remote.RemoteEngine(
+            model, self.engine, self.config.concurrency, self.chat_template_kwargs
+        )
         try:
             yield server
         finally:

@@ -19,11 +19,12 @@ from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
 from ouroloop.loop.errors import DataError, RecipeError
 from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.objectives.registry import build_objective
+from ouroloop.loop.reasoning import Reasoning, ThinkingTask, opens_thought
 from ouroloop.loop.records import Problem
 from ouroloop.loop.stages import warm_start
 from ouroloop.loop.stages.constitution import Principle, load_constitution
 from ouroloop.loop.stages.judging import Strategy
-from ouroloop.loop.stages.naming import Learned, strategist
+from ouroloop.loop.stages.naming import Learned, seeing, strategist
 from ouroloop.loop.stages.probe import ProbeSet, choose_probe_set
 from ouroloop.loop.stages.prompts import resolve_prompts
 from ouroloop.loop.stages.texts import HeldOut, hold_out
@@ -51,6 +52,7 @@ class Setting:
     strategy: Strategy | Learned
     warm_start: tuple[Problem, ...] = ()
     choices: tuple[str, ...] = ()
+    reasoning: Reasoning | None = None
 
 
 def prepare(recipe: Recipe) -> Setting:
@@ -73,7 +75,7 @@ def prepare(recipe: Recipe) -> Setting:
     # Everything that can be known to be wrong is reported now: nothing half-made is left behind.
     check_capabilities(task, recipe)
     extensions.check_all(recipe)
-    _check_problems(recipe, problems)
+    _check_problems(recipe, problems, task)
     # A server is asked whether it answers before anything is made; a checkpoint is looked into.
     base, teachers = _models(recipe)
     recipe, choices = automatic.choose(recipe, check_checkpoint(base))
@@ -81,13 +83,15 @@ def prepare(recipe: Recipe) -> Setting:
     checkpoints = [base, *(teacher for teacher in teachers if isinstance(teacher, Path))]
     # One template for all that are asked: chat turns only where every checkpoint knows them.
     chat_template = all(has_chat_template(check_checkpoint(path)) for path in checkpoints)
-    for teacher in teachers:
-        if isinstance(teacher, str):
-            remote.check(teacher)
+    prompts = _prompts(task, recipe, chat_template)
+    strategy = strategist(task, recipe.monitors.canonicaliser)
+    reasoning = _reasoning(recipe, base, prompts)
+    if reasoning is not None:
+        task, strategy = ThinkingTask(task, reasoning), seeing(strategy, reasoning.seen)
     return Setting(
         recipe=recipe,
         task=task,
-        prompts=_prompts(task, recipe, chat_template),
+        prompts=prompts,
         problems=tuple(problems),
         demonstrations=held_out.rest,
         held_out=held_out,
@@ -95,15 +99,24 @@ def prepare(recipe: Recipe) -> Setting:
         base=base,
         teachers=teachers,
         principles=_principles(recipe),
-        strategy=strategist(task, recipe.monitors.canonicaliser),
+        strategy=strategy,
         warm_start=demonstrations,
         choices=choices,
+        reasoning=reasoning,
     )
 
 
 def _prompts(task: Task, recipe: Recipe, chat_template: bool) -> Prompts:
     reads_answers = Capability.ANSWERS in task.capabilities
     return resolve_prompts(task.prompts, recipe.task.prompts, chat_template, reads_answers)
+
+
+def _reasoning(recipe: Recipe, base: Path, prompts: Prompts) -> Reasoning | None:
+    """How thoughts are read, where the recipe says that there are any."""
+    if recipe.reasoning is None:
+        return None
+    tokenizer = check_checkpoint(base).tokenizer
+    return Reasoning(recipe.reasoning, opens_thought(tokenizer, prompts, recipe))
 
 
 def _principles(recipe: Recipe) -> tuple[Principle, ...]:
@@ -130,9 +143,11 @@ def check_capabilities(task: Task, recipe: Recipe) -> None:
         )
 
 
-def _check_problems(recipe: Recipe, problems: Sequence[Problem]) -> None:
+def _check_problems(recipe: Recipe, problems: Sequence[Problem], task: Task) -> None:
     """Refuse a recipe that asks for what the training problems do not have."""
-    if recipe.filters.gold and not any(p.answer is not None for p in problems):
+    is_scored = Capability.UNAIDED in task.capabilities
+    is_scored |= any(p.answer is not None for p in problems)
+    if recipe.filters.gold and not is_scored:
         raise RecipeError(
             "filters.gold: no training problem has a gold answer. To filter without gold answers,"
             " set `filters: {gold: false, critic: true, agreement: 0.5}`."
@@ -169,10 +184,15 @@ def _models(recipe: Recipe) -> tuple[Path, tuple[Path | str, ...]]:
             f"model: {recipe.model} is a server, which cannot be trained. Name a checkpoint's"
             " folder here, servers under `teachers`."
         )
-    teachers = tuple(
-        name if remote.is_address(name) else resolve_model(name) for name in recipe.teachers
-    )
-    return resolve_model(recipe.model), teachers
+    base = resolve_model(recipe.model)
+    teachers: list[Path | str] = []
+    for name in recipe.teachers:
+        if remote.is_address(name):
+            remote.check(name)
+            teachers.append(name)
+        else:
+            teachers.append(resolve_model(name))
+    return base, tuple(teachers)
 
 
 def _check_families(key: str, named: Sequence[str], problems: Sequence[Problem]) -> None:

@@ -12,6 +12,7 @@ from ouroloop.loop.config.monitoring import (
     ProbeConfig,
     TrackingConfig,
 )
+from ouroloop.loop.config.reasoning import ReasoningConfig
 from ouroloop.loop.config.recipe import Recipe
 from ouroloop.loop.config.sampling import RefineConfig, SamplingConfig
 from ouroloop.loop.config.selection import DatasetConfig, FilterConfig
@@ -26,6 +27,7 @@ __all__ = [
     "InterventionConfig",
     "MonitorConfig",
     "ProbeConfig",
+    "ReasoningConfig",
     "Recipe",
     "RefineConfig",
     "SamplingConfig",

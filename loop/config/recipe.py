@@ -17,6 +17,7 @@ from ouroloop.loop.config.monitoring import (
     ProbeConfig,
     TrackingConfig,
 )
+from ouroloop.loop.config.reasoning import ReasoningConfig
 from ouroloop.loop.config.sampling import RefineConfig, SamplingConfig
 from ouroloop.loop.config.selection import DatasetConfig, FilterConfig
 from ouroloop.loop.config.task import ArithmeticConfig, TaskConfig
@@ -58,6 +59,15 @@ class Recipe(Section):
         None, description="fine-tune the model on demonstrations first; null: start as it is"
     )
     engine: EngineConfig = Field(EngineConfig(), description="who samples, and with what memory")
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict,
+        description=(
+            "what the chat template is rendered with wherever it is, e.g. {enable_thinking: false}"
+        ),
+    )
+    reasoning: ReasoningConfig | None = Field(
+        None, description="how thoughts before an answer are read; null: the model writes none"
+    )
     sampling: SamplingConfig = Field(SamplingConfig(), description="how drafts are sampled")
     refine: RefineConfig = Field(RefineConfig(), description="critique and revision")
     filters: FilterConfig = Field(FilterConfig(), description="the rejection filters")
@@ -104,6 +114,16 @@ class Recipe(Section):
         if isinstance(self.peft, str):
             raise ValueError("peft: auto depends on the model: call automatic.choose first")
         return self.peft
+
+    def engine_config(self) -> dict[str, Any]:
+        """What an engine is made with: its own section, and what it needs of the others."""
+        marks = (self.reasoning.open, self.reasoning.close) if self.reasoning else ()
+        return {
+            **self.engine.model_dump(),
+            "lora": self.lora,
+            "chat_template_kwargs": self.chat_template_kwargs,
+            "thought_marks": marks,
+        }
 
     def to_json(self) -> dict[str, Any]:
         """The resolved recipe as plain JSON values."""

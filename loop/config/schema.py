@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import UnionType
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -63,10 +62,9 @@ def _key(name: str, section: type[Section], field: FieldInfo) -> Key:
 
 def section_of(field: FieldInfo) -> type[Section] | None:
     """The section under a key; an Extension is one value, not a section."""
-    inner = field.annotation
-    # `Section | None`: a section that may be left out.
-    if isinstance(inner, UnionType):
-        inner = next(kind for kind in get_args(inner) if kind is not type(None))
+    # A section that may be null is a section.
+    options = [each for each in get_args(field.annotation) if each is not type(None)]
+    inner = options[0] if len(options) == 1 else field.annotation
     if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
         return None
     return inner if issubclass(inner, Section) and inner is not Extension else None

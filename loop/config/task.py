@@ -32,7 +32,7 @@ class TaskSection(Section):
         None,
         description=(
             "templates in place of the task's own: draft, critique, revise, direct, answer,"
-            " approve, reject, chat, system"
+            " approve, reject, verdict, chat, system"
         ),
     )
 
@@ -74,7 +74,9 @@ class FileTaskSection(TaskSection):
         Extension(use="final_answer"),
         description=(
             "who grades a text: final_answer (after a marker), last_number, symbolic (math-verify"
-            " in a sandbox), none (nothing is scored), or one of your own"
+            " in a sandbox), exact (the same text), choice (one letter), code (unit tests), judge"
+            " (another model), none (nothing is scored), or one of your own, which may be a"
+            " function of (text, problem); see docs/grading.md"
         ),
     )
 

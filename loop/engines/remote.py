@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -108,13 +108,21 @@ class RemoteEngine:
         address: URL#model.
         tokenizer: the student's engine, running; it turns texts into token ids.
         concurrency: requests in flight at most.
+        chat_template_kwargs: sent with chat turns where there are any; vLLM's name.
     """
 
-    def __init__(self, address: str, tokenizer: Engine, concurrency: int):
+    def __init__(
+        self,
+        address: str,
+        tokenizer: Engine,
+        concurrency: int,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ):
         import openai
 
         self.url, self.model = split_address(address)
         self.address, self.tokenizer = address, tokenizer
+        self._template = dict(chat_template_kwargs or {})
         self._slots = asyncio.Semaphore(concurrency)
         self._client = openai.AsyncOpenAI(
             base_url=self.url, api_key=_key(), max_retries=RETRIES, timeout=REQUEST_SECONDS
@@ -174,6 +182,9 @@ class RemoteEngine:
                 model=self.model, prompt=request.prompt, seed=request.seed, **settings
             )
             return plain.choices[0].text, plain.choices[0].finish_reason
+        if self._template:
+            extra = {**settings.get("extra_body", {}), "chat_template_kwargs": self._template}
+            settings = {**settings, "extra_body": extra}
         turns: Any = [dict(turn) for turn in request.prompt]
         chat = await self._client.chat.completions.create(
             model=self.model, messages=turns, seed=request.seed, **settings

@@ -1,12 +1,17 @@
 """Text to token ids and back, the same way for every engine.
 
+What a problem, a model or a teacher wrote is text: `<|im_end|>` in a question is spelt out in
+ordinary tokens and ends no turn. Control tokens come from the chat template alone, and from the
+marks of a thought that the recipe names (`reasoning.open`, `reasoning.close`).
+
 Works on a loaded Hugging Face tokenizer; imports none.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +25,35 @@ class Codec:
     `stop_token_ids` are the tokenizer's eos_token and those of generation_config.json's
     eos_token_id that are special tokens: a default id that config classes fill in (2, in a
     tokenizer where 2 is a letter) must not end a text.
+
+    Args:
+        tokenizer: loaded by transformers.
+        folder: where it was loaded from.
+        chat_template_kwargs: what the chat template is rendered with, e.g. enable_thinking.
+        marks: the marks of a thought. Where one is a control token of this tokenizer it is kept
+            in texts and written as that token in completions.
     """
 
-    def __init__(self, tokenizer: Any, folder: Path):
+    def __init__(
+        self,
+        tokenizer: Any,
+        folder: Path,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        marks: Sequence[str] = (),
+    ):
         if tokenizer.eos_token_id is None:
             raise CheckpointError(
                 f"{folder}: the tokenizer has no stop token. Set tokenizer.eos_token and save it"
                 " again."
             )
         self.tokenizer, self.folder = tokenizer, folder
-        # all_special_ids knows the named ones (bos, eos, pad); the added-token table the rest, such
-        # as the end-of-turn tokens of chat models.
-        self.special_ids = frozenset(int(i) for i in tokenizer.all_special_ids) | frozenset(
-            int(i)
-            for i, token in getattr(tokenizer, "added_tokens_decoder", {}).items()
-            if token.special
-        )
+        self.chat_template_kwargs = dict(chat_template_kwargs or {})
+        self._control_ids = _control_ids(tokenizer)
+        self.special_ids = frozenset(self._control_ids.values())
+        self._marks = {mark: self._control_ids[mark] for mark in marks if mark in self._control_ids}
+        # The longest first: one control token may begin as another does.
+        spellings = sorted(self._control_ids, key=len, reverse=True)
+        self._control = re.compile("|".join(re.escape(each) for each in spellings) or r"(?!)")
         self.eos_token_id = int(tokenizer.eos_token_id)
         self.stop_token_ids = frozenset(
             {self.eos_token_id, *(_generation_stops(folder) & self.special_ids)}
@@ -47,7 +65,8 @@ class Codec:
         Chat turns through the chat template.
         """
         if isinstance(prompt, str):
-            ids = [int(i) for i in self.tokenizer(prompt)["input_ids"]]
+            found = self.tokenizer(prompt, split_special_tokens=True)
+            ids = [int(i) for i in found["input_ids"]]
             while (
                 ids and ids[-1] in self.stop_token_ids
             ):  # some tokenizers end every text with the stop token
@@ -63,7 +82,7 @@ class Codec:
 
     def completion_ids(self, prompt: Prompt, text: str) -> list[int]:
         """Token ids of a completion, its stop token last."""
-        ids = [int(i) for i in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
+        ids = self._with_marks(text) if self._marks else self._text_ids(text)
         return [*ids, self.eos_token_id if isinstance(prompt, str) else self._end_of_turn()]
 
     def text(self, prompt_ids: Sequence[int], ids: Sequence[int]) -> str:
@@ -79,11 +98,40 @@ class Codec:
         return whole[len(before) :] if before and whole.startswith(before) else self._decode(ids)
 
     def _decode(self, ids: Sequence[int]) -> str:
+        if not self._marks:
+            return self._decode_text(ids)
+        # Piece by piece: the marks are control tokens, which decoding would leave out.
+        spelt = {number: mark for mark, number in self._marks.items()}
+        pieces: list[str] = []
+        rest: list[int] = []
+        for number in ids:
+            if number in spelt:
+                pieces += [self._decode_text(rest), spelt[number]]
+                rest = []
+            else:
+                rest.append(number)
+        return "".join([*pieces, self._decode_text(rest)])
+
+    def _decode_text(self, ids: Sequence[int]) -> str:
         return str(
             self.tokenizer.decode(
                 list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
             )
         )
+
+    def _text_ids(self, text: str) -> list[int]:
+        """Token ids of a piece of text, in which nothing is a control token."""
+        if not text:
+            return []
+        found = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+        return [int(i) for i in found["input_ids"]]
+
+    def _with_marks(self, text: str) -> list[int]:
+        """Token ids of a completion, the marks of a thought as the control tokens that they are."""
+        ids: list[int] = []
+        for piece in re.split("(" + "|".join(map(re.escape, self._marks)) + ")", text):
+            ids += [self._marks[piece]] if piece in self._marks else self._text_ids(piece)
+        return ids
 
     def _chat(self, turns: list[dict[str, str]], generate: bool) -> list[int]:
         if not self.tokenizer.chat_template:
@@ -91,11 +139,33 @@ class Codec:
                 "the prompt is chat turns, but the checkpoint has no chat template. Use plain"
                 " prompts (task.prompts.chat: false)."
             )
-        # return_dict=False: newer releases would return a mapping by default.
+        spelt = [
+            {**turn, "content": self._control.sub(self._veil, turn["content"])} for turn in turns
+        ]
         rendered = self.tokenizer.apply_chat_template(
-            turns, add_generation_prompt=generate, tokenize=True, return_dict=False
+            spelt, add_generation_prompt=generate, tokenize=False, **self.chat_template_kwargs
         )
-        return [int(i) for i in rendered]
+        if spelt == turns:
+            # The tokenizer's own way, which is also apply_chat_template's.
+            found = self.tokenizer(rendered, add_special_tokens=False)
+            return [int(i) for i in found["input_ids"]]
+        ids: list[int] = []
+        start = 0
+        # What still looks like a control token was written by the template; between two of them
+        # the veiled ones are put back, as text.
+        for match in self._control.finditer(rendered):
+            ids += self._text_ids(self._unveiled(rendered[start : match.start()]))
+            ids.append(self._control_ids[match[0]])
+            start = match.end()
+        return ids + self._text_ids(self._unveiled(rendered[start:]))
+
+    def _veil(self, match: re.Match[str]) -> str:
+        """A stand-in for a control token's spelling, of private-use characters and its id."""
+        return f"\ue000{self._control_ids[match[0]]}\ue001"
+
+    def _unveiled(self, text: str) -> str:
+        spelt = {str(number): spelling for spelling, number in self._control_ids.items()}
+        return re.sub("\ue000([0-9]+)\ue001", lambda m: spelt.get(m[1], m[0]), text)
 
     def _end_of_turn(self) -> int:
         """The stop token with which the chat template ends an assistant turn, else eos_token."""
@@ -103,6 +173,22 @@ class Codec:
         turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
         ends = [i for i in self._chat(turns, generate=False)[-3:] if i in self.stop_token_ids]
         return ends[-1] if ends else self.eos_token_id
+
+
+def _control_ids(tokenizer: Any) -> dict[str, int]:
+    """Spelling -> id of every control token of a tokenizer."""
+    # The named ones (bos, eos, pad) first; the added-token table knows the rest, such as the
+    # end-of-turn tokens of chat models.
+    found = {
+        str(token): int(number)
+        for token, number in zip(
+            tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True
+        )
+    }
+    for number, token in getattr(tokenizer, "added_tokens_decoder", {}).items():
+        if token.special:
+            found[str(token.content)] = int(number)
+    return found
 
 
 def _generation_stops(folder: Path) -> frozenset[int]:

@@ -28,11 +28,17 @@ from ouroloop.loop.records import Completion, Request, Sampling, Scored
 KEPT_SHARE = 7 / 8
 
 
-def load_codec(checkpoint: Checkpoint) -> Codec:
-    """The checkpoint's tokenizer; code shipped inside a checkpoint is never run."""
+def load_codec(checkpoint: Checkpoint, config: Mapping[str, Any] | None = None) -> Codec:
+    """The checkpoint's tokenizer; code shipped inside a checkpoint is never run.
+
+    config: the engine's, with the recipe's `chat_template_kwargs` and `thought_marks`.
+    """
+    config = config or {}
     return Codec(
         AutoTokenizer.from_pretrained(checkpoint.tokenizer, trust_remote_code=False),
         checkpoint.tokenizer,
+        config.get("chat_template_kwargs"),
+        config.get("thought_marks", ()),
     )
 
 
@@ -274,6 +280,7 @@ class TransformersBackend:
     """The `Backend` of `worker.py` on plain transformers: what is queued becomes one batch."""
 
     def __init__(self, config: Mapping[str, Any]):
+        self.config = config
         self.dtype: str = config.get("dtype", "float32")
         self.max_model_len: int = config["max_model_len"]
         self.max_num_seqs: int = config["max_num_seqs"]
@@ -283,7 +290,7 @@ class TransformersBackend:
     def load(self, checkpoint_path: Path) -> dict[str, Any]:
         """Replace model and tokenizer."""
         checkpoint = check_checkpoint(checkpoint_path)
-        self.codec = load_codec(checkpoint)
+        self.codec = load_codec(checkpoint, self.config)
         self.model = load_model(checkpoint, self.dtype)
         self.version = checkpoint.version
         return {"weight_version": self.version, "block_size": None}

@@ -74,7 +74,7 @@ class VllmBackend:
                 f"{checkpoint.path} is a LoRA adapter, but the recipe has no peft section, so the"
                 " engine has no adapter slot."
             )
-        self.codec = load_codec(checkpoint)
+        self.codec = load_codec(checkpoint, self.config)
         # An adapter on the base that is loaded already needs no weights swapped: vLLM keeps base
         # and adapters apart.
         if self._engine is None:

@@ -118,7 +118,7 @@ class Worker:
         lend_beginning(path, store.recipe)
         recipe = setting.recipe
         # The engine stays warm from run to run unless its settings differ.
-        config = {"kind": recipe.engine.kind, **recipe.engine.model_dump(), "lora": recipe.lora}
+        config = recipe.engine_config()
         if self._engine is None or config != self._config:
             await self.close()
             self._engine, self._config = (

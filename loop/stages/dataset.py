@@ -81,6 +81,9 @@ async def training_set(
     items = {p.id: p for p in (*setting.problems, *setting.demonstrations)}
     questions = {name: problem.question for name, problem in items.items()}
     kept = kept_examples(samples, round.verdicts, round.number)
+    thoughts = setting.reasoning
+    if thoughts is not None and thoughts.config.train == "strip":
+        kept = await encoder.with_texts(kept, [thoughts.learnt(each.text) for each in kept])
     if config.erase_systems:
         kept = await encoder.without_systems(kept, items)
     # Round 0 is what the loop must not lose: its shares are the target of every later round.

@@ -66,12 +66,20 @@ class Encoder:
             if found is not None:
                 text = self.prompts.answer.replace("{answer}", found)
                 short.append(replace(example, text=text))
+        return await self.with_texts(short, [example.text for example in short])
+
+    async def with_texts(self, examples: Sequence[Example], texts: Sequence[str]) -> list[Example]:
+        """The examples with other texts to learn, in token ids made anew by the engine.
+
+        A text that is the end of a sampled one has the sampled ids where these are what its
+        tokenizer makes of it; else the new ones, since a cut may fall within a token.
+        """
         # Whatever is asked, the completion's ids are those of a chat turn, its end included.
         asked = render(self.prompts, self.prompts.draft, question="")
-        ids = await self._encode([(asked, example.text) for example in short])
+        ids = await self._encode([(asked, text) for text in texts])
         return [
-            replace(example, completion_token_ids=completion)
-            for example, (_, completion) in zip(short, ids, strict=True)
+            replace(example, text=text, completion_token_ids=completion)
+            for example, text, (_, completion) in zip(examples, texts, ids, strict=True)
         ]
 
     async def _encode(

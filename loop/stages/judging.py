@@ -87,6 +87,11 @@ def unreadable(round: Round) -> Iterator[dict[str, Any]]:
         if failed:
             why = Counter(label for labels in failed for label in labels)
             yield {"what": what, "unreadable": len(failed), "of": len(rows), "why": dict(why)}
+    silent = [row for row in round.critics if row.approved is None]
+    if silent:
+        reasons = {"no verdict in its last line": len(silent)}
+        of = len(round.critics)
+        yield {"what": "critiques", "unreadable": len(silent), "of": of, "why": reasons}
 
 
 # A plugin may also return the wrong thing. That is found here, inside the fence, and not when a

@@ -5,8 +5,8 @@ The task's truth, a canonicaliser, or clusters that are learned on round 0 and t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ouroloop.evals.tasks import Capability, Task
@@ -22,6 +22,7 @@ class Canonical:
     """A canonicaliser of `monitors` as a strategy reader."""
 
     reader: Canonicaliser
+    seen: Callable[[str], str] = str
 
     @property
     def name(self) -> str:
@@ -30,7 +31,7 @@ class Canonical:
 
     def __call__(self, problem: Problem, text: str) -> str | None:
         """The strategy of `text`, an answer to `problem`."""
-        return self.reader(problem.question, text)
+        return self.reader(problem.question, self.seen(text))
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Learned:
     path: Path | None = None
     learner_: Templates = field(default_factory=Templates)
     name: str = "templates"
+    seen: Callable[[str], str] = str
 
     def __call__(self, problem: Problem, text: str) -> str | None:
         """The text's cluster, or "new" where none is near.
@@ -54,7 +56,7 @@ class Learned:
             raise RunStateError(
                 "monitors.canonicaliser templates: nothing was learned from round 0 yet"
             )
-        return self.learner_(problem.question, text)
+        return self.learner_(problem.question, self.seen(text))
 
     def keep_in(self, path: Path) -> None:
         """Where what is learned is kept; read back when it is there already."""
@@ -70,7 +72,8 @@ class Learned:
         # Frozen after round 0: names that move would read as strategies that die.
         if self.learner_.is_fitted_:
             return
-        self.learner_.fit([problem.question for problem, _ in pairs], [text for _, text in pairs])
+        texts = [self.seen(text) for _, text in pairs]
+        self.learner_.fit([problem.question for problem, _ in pairs], texts)
         # Atomically: a resumed run must name strategies as the run before it did, or learn anew.
         if self.path is not None:
             temporary = self.path.with_suffix(".tmp")
@@ -90,3 +93,10 @@ def strategist(task: Task, kind: str) -> Strategy | Learned:
     if kind == "templates":
         return Learned()
     return Canonical(CANONICALISERS[kind])
+
+
+def seeing(strategy: Strategy | Learned, seen: Callable[[str], str]) -> Strategy | Learned:
+    """The same reader, which sees of a text what `seen` leaves: thoughts may be hidden from it."""
+    if isinstance(strategy, Canonical | Learned):
+        return replace(strategy, seen=seen)
+    return lambda problem, text: strategy(problem, seen(text))

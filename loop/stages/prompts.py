@@ -1,9 +1,8 @@
-"""Templates of the loop for checkpoints that bring none, and how a critique's verdict is read."""
+"""Templates of the loop for checkpoints that bring none."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,8 +22,8 @@ CHAT = Prompts(
     # ours: it makes the critic's confidence readable.
     critique=(
         "Question: {question}\n\nSolution:\n{draft}\n\nCheck this solution step by step."
-        " {principle}\nName the first wrong step, if there is one. End with a line that says"
-        " either: verdict right, or: verdict wrong"
+        " {principle}\nName the first wrong step, if there is one. End with a line of its own"
+        " that is either `verdict: right` or `verdict: wrong`."
     ),
     revise=(
         "Question: {question}\n\nSolution:\n{draft}\n\nCritique:\n{critique}\n\nRewrite the"
@@ -46,8 +45,8 @@ FREE_TEXT = Prompts(
     draft="{question}",
     critique=(
         "Request: {question}\n\nResponse:\n{draft}\n\nReview this response. {principle}\nName"
-        " its worst fault, if it has one. End with a line that says either: verdict right, or:"
-        " verdict wrong"
+        " its worst fault, if it has one. End with a line of its own that is either"
+        " `verdict: right` or `verdict: wrong`."
     ),
     revise=(
         "Request: {question}\n\nResponse:\n{draft}\n\nReview:\n{critique}\n\nRewrite the"
@@ -101,6 +100,7 @@ def resolve_prompts(
         "revise": ("question", "draft", "critique"),
         "direct": ("question", "draft"),
         "answer": ("answer",),
+        "verdict": ("verdict",),
     }
     for name, fields in needs.items():
         for needed in fields:
@@ -129,24 +129,3 @@ def render(prompts: Prompts, template: str, system: str | None = None, **fields:
 def ask(prompts: Prompts, problem: Problem, system: str | None = None) -> Prompt:
     """A problem's draft prompt: under `system`, or else the system prompt that it comes with."""
     return render(prompts, prompts.draft, system or problem.system, question=problem.question)
-
-
-def read_verdict(prompts: Prompts, critique: str) -> bool | None:
-    """True = approved, False = rejected, None = unreadable.
-
-    Neither word, or both, in the last line that holds one.
-    """
-    for line in reversed(critique.strip().splitlines()):
-        approve, reject = (
-            re.search(rf"\b{re.escape(word)}\b", line, re.I) is not None
-            for word in (prompts.approve, prompts.reject)
-        )
-        if approve or reject:
-            return None if approve and reject else approve
-    return None
-
-
-def verdict_line(critique: str) -> str:
-    """The line that a verdict is read from: the last one with text in it."""
-    lines: Sequence[str] = critique.strip().splitlines()
-    return lines[-1] if lines else ""

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ouroloop.evals.tasks import Prompts
+from ouroloop.evals.verdicts import read_verdict, verdict_line
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.errors import PromptTooLongError
+from ouroloop.loop.reasoning import Reasoning
 from ouroloop.loop.records import (
     Completion,
     Critique,
@@ -27,7 +29,7 @@ from ouroloop.loop.records import (
     Sampling,
 )
 from ouroloop.loop.stages import constitution
-from ouroloop.loop.stages.prompts import ask, read_verdict, render, verdict_line
+from ouroloop.loop.stages.prompts import ask, render
 from ouroloop.loop.tables import Journal
 
 if TYPE_CHECKING:  # a setting is made of the stages
@@ -50,6 +52,7 @@ class Refiner:
     temperatures: tuple[float, ...]
     principles: tuple[constitution.Principle, ...] = ()
     source: str = STUDENT
+    reasoning: Reasoning | None = None
 
     @classmethod
     def of(
@@ -69,6 +72,7 @@ class Refiner:
             temperatures=temperatures,
             principles=setting.principles,
             source=source,
+            reasoning=setting.reasoning,
         )
 
     async def problem(self, problem: Problem) -> list[Sample]:
@@ -155,8 +159,8 @@ class Refiner:
             self.prompts,
             self.prompts.revise if self.recipe.refine.critique else self.prompts.direct,
             question=problem.question,
-            draft=text.text,
-            critique=critique.completion.text if critique else "",
+            draft=self._seen(text.text),
+            critique=self._seen(critique.completion.text) if critique else "",
             principle=principle.revision_request if principle else "",
         )
         temperature = self.recipe.refine.revise_temperature
@@ -176,7 +180,7 @@ class Refiner:
             self.prompts,
             self.prompts.critique,
             question=problem.question,
-            draft=text.text,
+            draft=self._seen(text.text),
             principle=principle.critique_request if principle else "",
         )
         refine = self.recipe.refine
@@ -185,11 +189,19 @@ class Refiner:
         )
         approved, probability = None, None
         if answer.finish_reason == "stop":  # what a cut critique says so far is no verdict
-            approved = read_verdict(self.prompts, answer.text)
+            approved = read_verdict(self.prompts, self._after_thought(answer.text))
         if approved is not None and answer.logprobs:
             confidence = await self._confidence(answer)
             probability = confidence if approved else 1.0 - confidence
         return Critique(answer, approved, probability, principle.name if principle else None)
+
+    def _seen(self, text: str) -> str:
+        """What a critic or a reviser sees of a text."""
+        return self.reasoning.seen(text) if self.reasoning else text
+
+    def _after_thought(self, text: str) -> str:
+        """What a critique says at last; nothing where its thought was not closed."""
+        return (self.reasoning.answer(text) or "") if self.reasoning else text
 
     async def _confidence(self, answer: Completion) -> float:
         """The probability that the critic gave to its own verdict line.

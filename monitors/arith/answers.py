@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from ouroloop.monitors.arith.denials import is_denied
 from ouroloop.monitors.arith.numbers import (
     DIGITS,
     MAX_DIGITS,
@@ -63,7 +64,19 @@ _HEDGE = re.compile(
 )
 _REASON = re.compile(r"[\s,;(]+(?:because|since|which|so|as|where|therefore|thus)\b", re.IGNORECASE)
 _REMARK = re.compile(r"(?<=\S)\s*\([^()]*[A-Za-z=][^()]*\)[\s.]*$")
-_WORD_UNIT = r"(?!(?:pi|sqrt|sin|cos|tan|log|exp)\b)[A-Za-z][A-Za-z'’.]+(?:\^?[23])?"
+# What multiplies a number is no unit of it: 72 dozen are 864, and 72M are 72 million.
+_TIMES = {**SCALES, "dozen": 12, "dozens": 12, "k": 10**3, "m": 10**6, "b": 10**9}
+_TIMES |= {"mn": 10**6, "mln": 10**6, "mio": 10**6, "bn": 10**9, "tn": 10**12}
+# A capital M is a million and a small one metres; k is a thousand in either case.
+_SCALE = rf"{'|'.join(SCALES)}|dozens?|mn|mln|mio|bn|tn|k|(?-i:M|B)"
+# Words that turn a number into another one, or open a new clause: none of them is a unit.
+_NO_UNIT = (
+    "pi|sqrt|sin|cos|tan|log|exp|half|halves|thirds?|quarters?|fourths?|fifths?|sixths?|sevenths?"
+    "|eighths?|ninths?|tenths?|hundredths?|thousandths?|hundreds|thousands|millions|billions"
+    "|score|gross|squared|cubed|factorial|times|plus|minus|over|divided|multiplied|is|are|was|were"
+    "|be|isn['’]t|wasn['’]t|aren['’]t|can|can['’]t|cannot|not|never|nor|and|or|but|than|except"
+)
+_WORD_UNIT = rf"(?!(?:{_NO_UNIT})\b)[A-Za-z][A-Za-z'’.]+(?:\^?[23])?"
 _SHORT_UNIT = (
     r"(?:[kcm]?m|[km]?g|m?l|lbs?|oz|ft|in|mph|kph|[ap]\.?m|st|nd|rd|th|hrs?|mins?|secs?|[hsd]"
     r"|°\s?[CF]?)(?:\^?[23])?"
@@ -77,9 +90,10 @@ _NUMBER = re.compile(
     rf"\(?(?P<top>-?(?:{DIGITS}))\.?\)?(?:\s*/\s*\(?(?P<bottom>{DIGITS})\)?)?"
     r"(?:\s*[*x]\s*10\s*(?:\^|\*\*)\s*\{?(?P<power>[-+]?[0-9]{1,3})\}?"
     r"|e(?P<exponent>[-+]?[0-9]{1,3}))?"
-    rf"(?:\s*(?P<scale>{'|'.join(SCALES)})\b)?\s*[%$€£¥₹¢]?(?:{_UNIT})?[\s.,;:!?]*",
+    rf"(?:\s*(?P<scale>{_SCALE})\b)?\s*[%$€£¥₹¢]?(?:{_UNIT})?[\s.,;:!?]*",
     re.IGNORECASE,
 )
+_MULTIPLIED = re.compile(rf"[\s-]*(?:{_SCALE})\b", re.IGNORECASE)
 # A power of a power, a power of four digits, a factorial: too large to be worth reading.
 _TOWER = re.compile(
     r"(?:\*\*|\^)[\s{(+-]*[\w.]+[\s)}]*(?:\*\*|\^)|(?:\*\*|\^)[\s{(+-]*[0-9]{4}|[0-9)]\s*!"
@@ -108,8 +122,12 @@ def extract_answer(text: str, last_number: bool = False) -> str | None:
         return max(found)[2]
     if not last_number:
         return None
-    numbers = _LOOSE_NUMBER.findall(plain(text))
-    return numbers[-1] if numbers else None
+    text = plain(text)
+    numbers = list(_LOOSE_NUMBER.finditer(text))
+    # "It cannot be 72" states no answer, and no earlier number is one because of it.
+    if not numbers or is_denied(text, *numbers[-1].span()):
+        return None
+    return numbers[-1][0]
 
 
 def canonical(answer: str) -> str | None:
@@ -186,12 +204,15 @@ def only_number(stated: str) -> str | None:
     read = canonical(text)
     if read is not None and is_number(read):
         return read
-    numbers = _LOOSE_NUMBER.findall(text)
+    numbers = list(_LOOSE_NUMBER.finditer(text))
     # What is left without the first number must hold no digit: "5 of 7" is not clear.
     others = re.sub(r"[0-9][0-9.,/]*(?![A-Za-z^*])", "", text, count=1)
     if len(numbers) != 1 or re.search("[0-9]", others) or len(text.split()) <= 2:
         return None
-    read = canonical(numbers[0])
+    start, end = numbers[0].span()
+    if is_denied(text, start, end) or _MULTIPLIED.match(text, end):
+        return None
+    read = canonical(numbers[0][0])
     return read if read is not None and is_number(read) else None
 
 
@@ -204,7 +225,7 @@ def _value(match: re.Match[str]) -> Fraction | None:
     value = top / bottom + int(match["whole"] or 0)
     # Signs may stand before and behind a currency sign, and "minus" before both.
     negative = (match["sign"] == "-") + (match["sign2"] == "-") + (match["minus"] is not None)
-    scale = SCALES.get((match["scale"] or "").lower(), 1)
+    scale = _TIMES.get((match["scale"] or "").lower(), 1)
     return Fraction(-1) ** negative * value * Fraction(10) ** exponent * scale
 
 

@@ -74,6 +74,7 @@ _LATEX = (
     (re.compile(r"\\(?:times|cdot|ast)(?![A-Za-z])"), "*"),
     (re.compile(r"\\div(?![A-Za-z])"), "/"),
     (re.compile(r"\\text\s*\{([^{}]{0,80})\}"), r" \1 "),
+    (re.compile(r"\^\s*(?:\\circ|\{\s*\\circ\s*\})"), " degrees"),
     (re.compile(r"\{,\}"), ","),
     (re.compile(r"\\([$%])"), r"\1"),
     (re.compile(r"\\[()\[\]]"), ""),

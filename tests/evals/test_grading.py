@@ -145,3 +145,34 @@ def test_every_gold_answer_is_accepted_and_its_neighbours_are_not(name: str) -> 
         value = int(problem.answer.replace(",", ""))
         for wrong in (value + 1, value * 10 + 1, -value - 1):
             assert grade(problem.answer, f"#### {wrong}").correct is False
+
+
+STATEMENTS = json.loads((Path(__file__).parent / "number_cases.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("marker", ["The answer is {}.", "answer {}", "#### {}", "A: {}"])
+@pytest.mark.parametrize("statement", STATEMENTS["right"])
+def test_a_unit_or_a_remark_leaves_a_number_what_it_is(statement: str, marker: str) -> None:
+    assert grade("72", marker.format(statement)).correct is True
+
+
+@pytest.mark.parametrize("marker", ["The answer is {}.", "answer {}", "#### {}", "A: {}", "So {}."])
+@pytest.mark.parametrize("statement", STATEMENTS["wrong"])
+def test_a_multiplier_a_negation_or_a_comparative_is_no_unit(statement: str, marker: str) -> None:
+    assert grade("72", marker.format(statement)).correct is False
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The answer cannot be 72.",
+        "answer 72 is wrong",
+        "The answer is not 72.",
+        "I know that it is more than 72",
+        "It isn't 72",
+        "It can't possibly be 72!",
+    ],
+)
+def test_the_last_number_is_no_answer_where_it_is_denied(text: str) -> None:
+    assert grade("72", text, last_number=True).correct is False
+    assert grade("72", "So there are 72 of them in all.", last_number=True).correct is True

@@ -47,7 +47,7 @@ MIDDLES = ["the present is lovely. ", "what a fine surprise. ", "I use your pres
 def write_letters(request):
     rng = random.Random(request.seed)
     if "/critique" in request.id:
-        return "A kind letter. verdict right" if rng.random() < 0.7 else "Too short. verdict wrong"
+        return "A kind letter.\nverdict: right" if rng.random() < 0.7 else "Short.\nverdict: wrong"
     return rng.choice(OPENINGS) + rng.choice(MIDDLES) + "Thank you."
 
 

@@ -22,6 +22,7 @@ PROMPTS = Prompts(
     direct="{question}\nA:\n{draft}\nR:\n",
     approve="right",
     reject="wrong",
+    verdict="{finding} {verdict}",
 )
 
 FAMILIES = ("sum2", "sum3", "missing", "multibuy", "copy", "sort", "compare")
