@@ -106,7 +106,6 @@ def test_vllm_is_proven_after_a_small_change_and_its_stale_weights_are_caught(
     swap(new, check, kind="vllm")
     with pytest.raises(StaleWeightsError, match="they show ") as caught:
         swap(new, check, broken=broken, kind="vllm")
-    print(caught.value)
     # The body is new where only the tied output layer is old.
     assert ("to the last bit" in str(caught.value)) is (broken == "reload")
 
