@@ -8,8 +8,9 @@ import pytest
 
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import Preflight, PreflightAction, RoundPlan
-from ouroloop.loop.stages.decide import fresh_share
-from ouroloop.monitors.base import RoundView
+from ouroloop.loop.stages.decide import _heard, fresh_share
+from ouroloop.monitors.base import Reading, RoundView
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.metrics.calibration import ModelCalibration
 from ouroloop.monitors.metrics.readings import some_samples
 
@@ -66,3 +67,12 @@ def test_the_share_of_fresh_data_that_is_read_is_the_one_that_was_trained_on(
 
 def test_round_0_was_made_of_no_fresh_data(tmp_path):
     assert fresh_share(Round.of(tmp_path, 0), guard=True) == 0
+
+
+def test_the_rule_hears_of_a_built_in_metric_that_raised_and_not_of_a_users():
+    """By their names alone: a user's metrics are built once a round, to be measured."""
+    readings = [
+        Reading(Estimand(name), float("nan"), status="error", reason="it raised")
+        for name in ("accuracy", "mine")
+    ]
+    assert _heard(readings) == readings[:1]
