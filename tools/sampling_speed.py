@@ -71,7 +71,7 @@ async def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    config = EngineConfig(max_model_len=256).model_dump()
+    config = EngineConfig(dtype="float32", max_model_len=256, weight_sync_check=False).model_dump()
     checkpoint = check_checkpoint(options.checkpoint)
 
     from vllm import LLM

@@ -17,6 +17,7 @@ from ouroloop.evals.steps import calculation_key
 from ouroloop.evals.tasks import Task
 from ouroloop.loop import extensions
 from ouroloop.loop.config import FilterConfig
+from ouroloop.loop.reasoning import NOT_CLOSED
 from ouroloop.loop.records import Problem, Sample
 from ouroloop.loop.rows import Verdict
 from ouroloop.loop.stages.judging import Strategy, Value, judge_text
@@ -38,6 +39,8 @@ class Case:
     strategy: str | None
     agreement: float | None
     unreadable: Mapping[Value, Unreadable] = field(default_factory=dict)
+    is_closed: bool = True
+    """Whether its thought ends, where the recipe says that texts begin with thoughts."""
 
     @property
     def text(self) -> str:
@@ -188,6 +191,8 @@ def single_filters(config: FilterConfig) -> list[Each]:
     # Each filter sees every sample, so that the counts of reasons stay comparable between rounds.
     if needed := _needed(config):
         chosen.append(Each("unreadable", lambda c: not needed.isdisjoint(c.unreadable)))
+    # Free text has no format to keep, and an unfinished thought is no text for anybody.
+    chosen.append(Each("thought", lambda c: not c.is_closed))
     if config.format:
         chosen.append(Each("format", lambda c: c.answer is None or not c.is_finished))
     if config.min_tokens > 1 or config.max_tokens is not None:
@@ -268,6 +273,7 @@ def examine(
             strategy=read.strategy,
             agreement=agreement,
             unreadable=read.unreadable,
+            is_closed=read.grade.method != NOT_CLOSED,
         )
         cases.append(case)
     return cases
