@@ -14,6 +14,8 @@ PROMPT_TOKENS = 96
 """Of our longest template, without question and draft."""
 LARGE_BYTES = 100_000_000
 """Weights of more bytes than this are trained by LoRA."""
+WEAK_BYTES = 1_000_000_000
+"""A model of fewer bytes than this solves too little to learn from its own samples at once."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Settings:
     # Gold answers filter, or the critic does.
     is_graded: bool
     learning_rate: str
+    # Passes over the data's solutions before round 0; 0: none.
+    warm_epochs: int
 
 
 def choose(survey: Survey, weight_bytes: int) -> Settings:
@@ -61,5 +65,14 @@ def choose(survey: Survey, weight_bytes: int) -> Settings:
         # A small probe set is measured more often instead.
         baseline_samples=32 if survey.num_heldout < SMALL else 16,
         is_graded=is_graded,
-        learning_rate="1.0e-4" if weight_bytes > LARGE_BYTES else "5.0e-4",
+        learning_rate="2.0e-4" if weight_bytes > LARGE_BYTES else "5.0e-4",
+        warm_epochs=_warm_epochs(survey, weight_bytes),
     )
+
+
+def _warm_epochs(survey: Survey, weight_bytes: int) -> int:
+    """How often a weak model goes through the data's solutions before it begins."""
+    # The embedded models know their world already, whatever the data.
+    if not survey.num_solutions or not LARGE_BYTES < weight_bytes < WEAK_BYTES:
+        return 0
+    return 3 if survey.num_solutions < SMALL else 1

@@ -36,7 +36,7 @@ def recipe_text(
         "",
         *_task(source, survey, chat),
         "",
-        *_warm_start(survey),
+        *_warm_start(survey, settings),
         "",
         *_engine(settings),
         "",
@@ -95,9 +95,13 @@ def _draft(survey: Survey, chat: bool) -> str:
     return question if chat else f"Question: {question}\nAnswer:"
 
 
-def _warm_start(survey: Survey) -> Iterator[str]:
+def _warm_start(survey: Survey, settings: Settings) -> Iterator[str]:
     yield "# A model that solves next to nothing has nothing to learn from. Train it on worked"
-    if survey.num_solutions:
+    if settings.warm_epochs:
+        yield f"# solutions first: the data has {survey.num_solutions:,}. Leave it out for a model"
+        yield "# that can do the task already."
+        yield f"warm_start: {{epochs: {settings.warm_epochs}}}"
+    elif survey.num_solutions:
         yield f"# solutions first (the data has {survey.num_solutions:,}):"
         yield "# warm_start: {epochs: 1}"
     else:
