@@ -78,8 +78,7 @@ def prepare(recipe: Recipe) -> Setting:
     _check_problems(recipe, problems, task)
     # A server is asked whether it answers before anything is made; a checkpoint is looked into.
     base, teachers = _models(recipe)
-    recipe, choices = automatic.choose(recipe, check_checkpoint(base))
-    _check_sections(recipe)
+    recipe, choices = _chosen(recipe, base)
     checkpoints = [base, *(teacher for teacher in teachers if isinstance(teacher, Path))]
     # One template for all that are asked: chat turns only where every checkpoint knows them.
     chat_template = all(has_chat_template(check_checkpoint(path)) for path in checkpoints)
@@ -117,6 +116,13 @@ def _reasoning(recipe: Recipe, base: Path, prompts: Prompts) -> Reasoning | None
         return None
     tokenizer = check_checkpoint(base).tokenizer
     return Reasoning(recipe.reasoning, opens_thought(tokenizer, prompts, recipe))
+
+
+def _chosen(recipe: Recipe, base: Path) -> automatic.Chosen:
+    """The recipe without `auto`, its sections checked, and what was chosen."""
+    found = automatic.choose(recipe, check_checkpoint(base))
+    _check_sections(found.recipe)
+    return found
 
 
 def _principles(recipe: Recipe) -> tuple[Principle, ...]:

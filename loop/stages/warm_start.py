@@ -110,6 +110,21 @@ def learn(job: TrainingJob, run: Path, trainer: Trainer, report: Report) -> dict
     }
 
 
+def _refuse_rejected(folder: Path) -> None:
+    """No run begins on a training that was rejected; a resumed run trains again.
+
+    Raises:
+        TrainingError: with the cause.
+    """
+    facts = read_json(folder / FACTS)
+    if facts["status"] == "rejected":
+        (folder / FACTS).unlink()
+        raise TrainingError(
+            f"{folder}: the warm start was rejected: {facts['reason']}. Lower"
+            " warm_start.sft.learning_rate, or look into the model's weights."
+        )
+
+
 def cached(job: TrainingJob, run: Path) -> Path:
     """Where the result of this very training is kept for other runs, whether it is there or not.
 
