@@ -53,6 +53,27 @@ def read_problems(path: Path, read_row: ReadRow) -> list[Problem]:
     return list(by_question.values())
 
 
+def read_demonstrations(path: Path) -> list[Problem]:
+    """Read a JSONL file of solved problems; a question may come with several solutions.
+
+    Raises:
+        DataError: the file is missing or empty, or a line has no `solution`.
+    """
+    found = []
+    for where, row in _rows(path):
+        problem = read_problem(row, where)
+        if problem.solution is None:
+            raise DataError(
+                f"{where}: no field 'solution', got {sorted(row)}; expected a demonstration, such"
+                ' as {"question": "What is 2+3?", "solution": "2+3 = 5. The answer is 5."}.'
+            )
+        # Lines may share an id, a file of several solutions often does.
+        found.append(problem)
+    if not found:
+        raise DataError(f"{path}: the file holds no demonstrations; expected one object per line.")
+    return found
+
+
 def read_problem(row: Mapping[str, Any], where: str) -> Problem:
     """A problem from a row with `question`, `answer` and the like.
 

@@ -9,13 +9,14 @@ what a round has is read, what it lacks is made.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.objectives import training
-from ouroloop.loop.objectives.job import TrainingJob
+from ouroloop.loop.objectives.job import Trainer
 from ouroloop.loop.records import Sample
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import StartPlan
@@ -35,15 +36,15 @@ from ouroloop.loop.stages import (
     remedy,
     texts,
     train,
+    warm_start,
 )
 from ouroloop.loop.stages.encode import Encoder
 from ouroloop.loop.stages.sources import sources_of
-from ouroloop.loop.store import PROBE_SET, STRATEGIES, Store, write_json
+from ouroloop.loop.store import PROBE_SET, STRATEGIES, WARM_START, Store, write_json
 from ouroloop.monitors.decision.rule import Decision
 from ouroloop.monitors.names import Action
 
 Progress = Callable[[str, int, int, str], None]
-Trainer = Callable[[TrainingJob, Path, Callable[[int, int], None]], Any]
 
 
 @dataclass
@@ -72,6 +73,8 @@ class Campaign:
     async def run(self) -> Decision:
         """Every round of the recipe, or until one is decided to be the last."""
         self.begin()
+        if self.recipe.warm_start is not None:
+            await self.warm_start()
         for number in range(self.recipe.rounds + 1):
             round = self.open(number)
             self.plan(round)
@@ -95,6 +98,22 @@ class Campaign:
             self.judge(round, samples)
             await self.assemble(round, samples)
         await self.train(round)
+
+    async def warm_start(self) -> None:
+        """From the recipe's model to the one that the run starts from: round 0's."""
+        folder = self.store.path / WARM_START
+        job = warm_start.job_of(self.recipe, self.setting.base, folder)
+        if not job.examples.exists():
+            # Token ids are the engine's to say.
+            await self.serving.serve(self.setting.base)
+            encoder = Encoder(self.engine, self.setting.prompts)
+            await warm_start.write_examples(self.setting.warm_start, encoder, folder)
+        if not warm_start.is_trained(folder):
+            await self.serving.free_memory()
+            report = partial(self.report, "training")
+            facts = warm_start.learn(job, self.store.path, self.trainer, report)
+            self.store.event("warm_started", **facts)
+        self.setting = replace(self.setting, base=job.output)
 
     # -- the steps, in order ------------------------------------------------------
 
@@ -257,5 +276,6 @@ class Campaign:
         self.store.event(event, round=round.number, **facts)
 
     def report(self, stage: str, done: int, total: int) -> None:
-        """Progress of a stage of the round at work."""
-        self.progress(stage, done, total, f"round {self.rounds[-1].number}")
+        """Progress of a stage of the round at work, or of what comes before the first."""
+        note = f"round {self.rounds[-1].number}" if self.rounds else "warm start"
+        self.progress(stage, done, total, note)

@@ -17,11 +17,18 @@ from pydantic import BaseModel, ValidationError
 
 from ouroloop.evals import plugins
 from ouroloop.loop.config import Recipe
+from ouroloop.loop.config.schema import section_of
 from ouroloop.loop.config.task import SECTIONS as TASK_SECTIONS
 from ouroloop.loop.engines.remote import is_address
 from ouroloop.loop.errors import RecipeError
 
-PATH_KEYS = ("task.path", "task.heldout_path", "refine.constitution", "accelerate_config")
+PATH_KEYS = (
+    "task.path",
+    "task.heldout_path",
+    "warm_start.path",
+    "refine.constitution",
+    "accelerate_config",
+)
 MODEL_KEYS = ("model", "teachers")
 PART_KEYS = (
     "task.kind",
@@ -205,7 +212,7 @@ def _place(loc: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel]]:
             continue
         path.append(str(part))
         field = model.model_fields.get(str(part))
-        inner = field.annotation if field else None
-        if isinstance(inner, type) and issubclass(inner, BaseModel) and part != loc[-1]:
+        inner = section_of(field) if field else None
+        if inner is not None and part != loc[-1]:
             model = inner
     return path, model

@@ -21,6 +21,7 @@ from ouroloop.loop.errors import DataError, RecipeError
 from ouroloop.loop.objectives.registry import build_objective
 from ouroloop.loop.recipe_file import BUILT_IN_MODELS
 from ouroloop.loop.records import Problem
+from ouroloop.loop.stages import warm_start
 from ouroloop.loop.stages.constitution import Principle, load_constitution
 from ouroloop.loop.stages.judging import Strategy
 from ouroloop.loop.stages.naming import Learned, strategist
@@ -33,8 +34,8 @@ from ouroloop.loop.stages.texts import HeldOut, hold_out
 class Setting:
     """What stays the same from the first round to the last.
 
-    demonstrations: those that may be replayed; held_out: those that never are. A teacher is a
-    checkpoint's folder or a server's address.
+    demonstrations: those that may be replayed; held_out: those that never are; warm_start: those
+    that the warm start learns from. A teacher is a checkpoint's folder or a server's address.
     """
 
     recipe: Recipe
@@ -48,6 +49,7 @@ class Setting:
     teachers: tuple[Path | str, ...]
     principles: tuple[Principle, ...]
     strategy: Strategy | Learned
+    warm_start: tuple[Problem, ...] = ()
 
 
 def prepare(recipe: Recipe) -> Setting:
@@ -61,6 +63,10 @@ def prepare(recipe: Recipe) -> Setting:
         problems = practised(task, recipe)
         held_out = hold_out(task.problems("reserve"), recipe.probe, {p.family for p in problems})
         probe_set = choose_probe_set(task, recipe.probe)
+        # Real texts and planted items are held out of training as the probe's problems are.
+        probe_set = replace(probe_set, heldout=probe_set.heldout | held_out.questions)
+        own = (*problems, *held_out.rest)
+        demonstrations = warm_start.demonstrations(recipe, own, probe_set.heldout)
     except TaskDataError as error:
         raise DataError(str(error)) from error
     # Everything that can be known to be wrong is reported now: nothing half-made is left behind.
@@ -76,9 +82,6 @@ def prepare(recipe: Recipe) -> Setting:
     for teacher in teachers:
         if isinstance(teacher, str):
             remote.check(teacher)
-    principles: tuple[Principle, ...] = ()
-    if recipe.refine.constitution:
-        principles = load_constitution(recipe.refine.constitution)
     return Setting(
         recipe=recipe,
         task=task,
@@ -91,13 +94,18 @@ def prepare(recipe: Recipe) -> Setting:
         problems=tuple(problems),
         demonstrations=held_out.rest,
         held_out=held_out,
-        # Real texts and planted items are held out of training as the probe's problems are.
-        probe_set=replace(probe_set, heldout=probe_set.heldout | held_out.questions),
+        probe_set=probe_set,
         base=base,
         teachers=teachers,
-        principles=principles,
+        principles=_principles(recipe),
         strategy=strategist(task, recipe.monitors.canonicaliser),
+        warm_start=demonstrations,
     )
+
+
+def _principles(recipe: Recipe) -> tuple[Principle, ...]:
+    path = recipe.refine.constitution
+    return load_constitution(path) if path else ()
 
 
 def check_capabilities(task: Task, recipe: Recipe) -> None:

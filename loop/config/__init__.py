@@ -16,6 +16,7 @@ from ouroloop.loop.config.recipe import Recipe
 from ouroloop.loop.config.sampling import RefineConfig, SamplingConfig
 from ouroloop.loop.config.selection import DatasetConfig, FilterConfig
 from ouroloop.loop.config.task import TaskConfig
+from ouroloop.loop.config.warm_start import WarmStartConfig
 
 __all__ = [
     "DatasetConfig",
@@ -31,4 +32,5 @@ __all__ = [
     "Section",
     "TaskConfig",
     "TrackingConfig",
+    "WarmStartConfig",
 ]

@@ -20,6 +20,7 @@ from ouroloop.loop.config.monitoring import (
 from ouroloop.loop.config.sampling import RefineConfig, SamplingConfig
 from ouroloop.loop.config.selection import DatasetConfig, FilterConfig
 from ouroloop.loop.config.task import ArithmeticConfig, TaskConfig
+from ouroloop.loop.config.warm_start import WarmStartConfig
 
 
 class Recipe(Section):
@@ -50,6 +51,9 @@ class Recipe(Section):
     task: TaskConfig = Field(
         ArithmeticConfig(),
         description="where problems come from and how answers to them are judged",
+    )
+    warm_start: WarmStartConfig | None = Field(
+        None, description="fine-tune the model on demonstrations first; null: start as it is"
     )
     engine: EngineConfig = Field(EngineConfig(), description="who samples, and with what memory")
     sampling: SamplingConfig = Field(SamplingConfig(), description="how drafts are sampled")

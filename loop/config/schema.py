@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -43,7 +44,7 @@ def keys() -> Iterator[Key]:
         if name == "task":
             for section in SECTIONS.values():
                 yield from _keys_of(section, "task.")
-        elif (inner := _section_of(field)) is not None:
+        elif (inner := section_of(field)) is not None:
             yield from _keys_of(inner, f"{name}.")
         else:
             yield _key(name, Recipe, field)
@@ -60,9 +61,12 @@ def _key(name: str, section: type[Section], field: FieldInfo) -> Key:
     return Key(name, section, field.description or "", default, required)
 
 
-def _section_of(field: FieldInfo) -> type[Section] | None:
+def section_of(field: FieldInfo) -> type[Section] | None:
     """The section under a key; an Extension is one value, not a section."""
     inner = field.annotation
+    # `Section | None`: a section that may be left out.
+    if isinstance(inner, UnionType):
+        inner = next(kind for kind in get_args(inner) if kind is not type(None))
     if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
         return None
     return inner if issubclass(inner, Section) and inner is not Extension else None

@@ -23,11 +23,12 @@ def setting_of(path: Path) -> Setting:
 async def serve(engine: Engine, run: RunData, number: int) -> None:
     """Load the checkpoint of a round, and prove it by its weight-sync check.
 
-    Round 0's checkpoint is the recipe's model.
+    Round 0's checkpoint is that of the warm start, or the recipe's model.
     """
     found = run.checkpoint(number)
     assert found is not None
-    checkpoint = resolve_model(str(run.recipe["model"])) if number == 0 else found
+    # Round 0's may be the name of a built-in model.
+    checkpoint = resolve_model(str(found))
     await engine.load(
         checkpoint, training.weight_sync_of(checkpoint, run.path, run.recipe["engine"]["dtype"])
     )

@@ -5,7 +5,7 @@ Imports nothing heavy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,3 +90,7 @@ class TrainingJob:
             k: Path(v) if k in paths and v is not None else v for k, v in raw.items()
         }
         return cls(**values)
+
+
+# Runs a job in the folder that holds its examples; reports (steps done, steps in all).
+Trainer = Callable[[TrainingJob, Path, Callable[[int, int], None]], Any]

@@ -17,7 +17,7 @@ from typing import Any
 
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.round import CHECKPOINT, JOURNAL, MANIFEST, ROUNDS, Round, best_round
-from ouroloop.loop.store import ENVIRONMENT, EVENTS, LOCK, PROBE_SET, RECIPE
+from ouroloop.loop.store import ENVIRONMENT, EVENTS, LOCK, PROBE_SET, RECIPE, WARM_START
 from ouroloop.loop.views.lookup import find
 from ouroloop.monitors.base import Reading, RoundView
 from ouroloop.monitors.estimators.estimand import EVERY, GREEDY, OTHERS, PROBE, Estimand
@@ -169,13 +169,15 @@ class RunData:
     def checkpoint(self, number: int | None) -> Path | None:
         """Where the model of a round lies.
 
-        Round 0: the recipe's model; a round that trained nothing: what it started from.
+        Round 0: the warm start's model, else the recipe's; a round that trained nothing: what it
+        started from.
         """
         found = self.round(number)
         if found is None:
             return None
         if found.number == 0:
-            return Path(str(self.recipe.get("model", "")))
+            warm = self.path / WARM_START / CHECKPOINT
+            return warm if warm.exists() else Path(str(self.recipe.get("model", "")))
         return self.path / str(found.train.get("checkpoint") or found.path / CHECKPOINT)
 
     def seconds(self, number: int) -> float:

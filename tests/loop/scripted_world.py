@@ -62,7 +62,7 @@ class Model:
     @property
     def round(self):
         last = self.engine.loaded[-1]
-        return int(last.parent.name) if last.name == "checkpoint" else 0
+        return int(last.parent.name) if last.parent.name.isdigit() else 0
 
     def answer(self, request):
         question, _, rest = request.prompt.partition("\nA:\n")

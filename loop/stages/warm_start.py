@@ -1,0 +1,125 @@
+"""Supervised fine-tuning on demonstrations, once, before round 0.
+
+A model that solves next to nothing has no samples to learn from. Its warm start is a training like
+a round's, in the run's folder `warm_start`; what comes of it is the run's starting model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ouroloop.evals.problem_files import read_demonstrations
+from ouroloop.evals.questions import normalised
+from ouroloop.loop import tables
+from ouroloop.loop.cache import cache_root, link_tree
+from ouroloop.loop.config import Recipe
+from ouroloop.loop.errors import DataError
+from ouroloop.loop.objectives.job import Trainer, TrainingJob
+from ouroloop.loop.records import Problem
+from ouroloop.loop.rows import Example
+from ouroloop.loop.stages.encode import Encoder
+from ouroloop.loop.stages.refine import derive_seed
+from ouroloop.loop.store import ENVIRONMENT, read_json, sha256_of
+
+EXAMPLES = "examples.parquet"
+CHECKPOINT = "checkpoint"
+FACTS = "train.json"
+Report = Callable[[int, int], None]
+# What the environment says that has no part in what a training comes to.
+INCIDENTAL = ("fingerprint", "platform", "cpus", "started")
+
+
+def demonstrations(
+    recipe: Recipe, own: Iterable[Problem], held_out: Collection[str]
+) -> tuple[Problem, ...]:
+    """What the recipe's warm start learns from: solved problems, no held-out question among them.
+
+    Args:
+        recipe: the run's recipe; without a warm start there are none.
+        own: the task's problems that may be trained on.
+        held_out: normalised questions that may not.
+
+    Raises:
+        DataError: there are none, or the file of demonstrations cannot be read.
+    """
+    config = recipe.warm_start
+    if config is None:
+        return ()
+    found = read_demonstrations(config.path) if config.path else [p for p in own if p.solution]
+    clean = [problem for problem in found if normalised(problem.question) not in held_out]
+    if not clean:
+        raise DataError(
+            f"warm_start: no demonstrations, {len(found)} solutions before held-out questions were"
+            " taken out. Give the training problems a `solution`, name a file of demonstrations"
+            " under warm_start.path, or leave the section out."
+        )
+    if config.examples is not None and config.examples < len(clean):
+        seed = derive_seed(recipe.seed, 0, "", "warm start", 0)
+        clean = random.Random(seed).sample(clean, config.examples)
+    return tuple(clean)
+
+
+def job_of(recipe: Recipe, base: Path, folder: Path) -> TrainingJob:
+    """What the trainer is asked to do: a round's training, with the warm start's settings."""
+    config = recipe.warm_start
+    assert config is not None
+    sft = {**recipe.sft, "num_train_epochs": config.epochs, **config.sft}
+    seed = derive_seed(recipe.seed, 0, "", "sft", 0)
+    return TrainingJob.from_recipe(recipe.model_copy(update={"sft": sft}), base, folder, seed)
+
+
+async def write_examples(solved: Sequence[Problem], encoder: Encoder, folder: Path) -> None:
+    """The training set of the warm start."""
+    examples = await encoder.solutions(solved, 0)
+    folder.mkdir(parents=True, exist_ok=True)
+    tables.write_table(folder / EXAMPLES, examples, Example)
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether the warm start is over: its facts are written last."""
+    return (folder / FACTS).exists()
+
+
+def learn(job: TrainingJob, run: Path, trainer: Trainer, report: Report) -> dict[str, Any]:
+    """Train, or take what another run's training of the very same came to.
+
+    Returns:
+        For the run's events: seconds, examples, and whether it was taken from the cache.
+    """
+    folder = job.examples.parent
+    cache = cached(job, run)
+    taken = is_trained(cache)
+    if taken:
+        link_tree(cache / CHECKPOINT, job.output)
+        # Last, as when it was trained: its presence says that all the rest is there.
+        (folder / FACTS).write_bytes((cache / FACTS).read_bytes())
+    else:
+        trainer(job, folder, report)
+        link_tree(folder, cache)
+    facts = read_json(folder / FACTS)
+    return {
+        "seconds": facts["seconds"],
+        "examples": facts["num_examples"],
+        "from_cache": taken,
+    }
+
+
+def cached(job: TrainingJob, run: Path) -> Path:
+    """Where the result of this very training is kept for other runs, whether it is there or not.
+
+    The name is a hash of all that the result depends on: the starting weights, the examples, the
+    trainer's settings, the versions of the libraries.
+    """
+    # The run's own record: the sha256 of a large checkpoint is not taken twice.
+    known = read_json(run / ENVIRONMENT)
+    known = {key: value for key, value in known.items() if key not in INCIDENTAL}
+    where = ("init", "examples", "output", "log_path")
+    settings = {key: value for key, value in job.to_json().items() if key not in where}
+    depends = [known, settings, sha256_of(job.examples)]
+    digest = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()
+    return cache_root() / "warm_starts" / digest[:16]
