@@ -87,12 +87,7 @@ def prepare(recipe: Recipe) -> Setting:
         chat_template,
         reads_answers=Capability.ANSWERS in task.capabilities,
     )
-    strategy = strategist(task, recipe.monitors.canonicaliser)
-    reasoning = None
-    if recipe.reasoning is not None:
-        tokenizer = check_checkpoint(base).tokenizer
-        reasoning = Reasoning(recipe.reasoning, opens_thought(tokenizer, prompts, recipe))
-        task, strategy = ThinkingTask(task, reasoning), seeing(strategy, reasoning.seen)
+    task, strategy, reasoning = _reading(task, prompts, recipe, base)
     return Setting(
         recipe=recipe,
         task=task,
@@ -108,6 +103,18 @@ def prepare(recipe: Recipe) -> Setting:
         strategy=strategy,
         reasoning=reasoning,
     )
+
+
+def _reading(
+    task: Task, prompts: Prompts, recipe: Recipe, base: Path
+) -> tuple[Task, Strategy | Learned, Reasoning | None]:
+    """The task and the strategy reader, past the thoughts of a model that thinks."""
+    strategy = strategist(task, recipe.monitors.canonicaliser)
+    if recipe.reasoning is None:
+        return task, strategy, None
+    opened = opens_thought(check_checkpoint(base).tokenizer, prompts, recipe)
+    reasoning = Reasoning(recipe.reasoning, opened)
+    return ThinkingTask(task, reasoning), seeing(strategy, reasoning.seen), reasoning
 
 
 def check_capabilities(task: Task, recipe: Recipe) -> None:

@@ -26,7 +26,8 @@ _COMPARATIVE = re.compile(
 )
 _JUDGED_WRONG = re.compile(
     r"\s*(?:[A-Za-z]+\s+){0,3}?(?:is|was|are|were|be|seems?|looks?)\s+(?:[A-Za-z]+\s+){0,2}?"
-    r"(?:wrong|incorrect|false|mistaken|impossible|not|too\s+(?:high|low|many|much|few|large|small))"
+    r"(?:wrong|incorrect|false|mistaken|impossible|not"
+    r"|too\s+(?:high|low|many|much|few|large|small))"
     r"\b|\s*(?:[A-Za-z]+\s+){0,3}?(?:isn|wasn|aren|can|couldn)['’]t\b"
     r"|\s*(?:[A-Za-z]+\s+){0,2}?cannot\b|\s*or\s+(?:more|less|fewer)\b",
     re.IGNORECASE,
