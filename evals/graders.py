@@ -139,7 +139,8 @@ def read_choice(statement: str) -> str | None:
             letters = set(_LATER.findall(text))
     if len(letters) != 1:
         return None
-    return letters.pop()
+    (letter,) = letters
+    return str(letter)
 
 
 def _last_line(text: str) -> str:

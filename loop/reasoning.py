@@ -13,7 +13,7 @@ from typing import Any
 from ouroloop.evals.tasks import Grade, Problem, Prompts, StepCheck, Task
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.config.reasoning import ReasoningConfig
-from ouroloop.loop.engines.templates import rendered_question
+from ouroloop.loop.engines.template_local import rendered_question
 
 NOT_CLOSED = "unclosed thought"
 

@@ -81,12 +81,8 @@ def prepare(recipe: Recipe) -> Setting:
     principles: tuple[Principle, ...] = ()
     if recipe.refine.constitution:
         principles = load_constitution(recipe.refine.constitution)
-    prompts = resolve_prompts(
-        task.prompts,
-        recipe.task.prompts,
-        chat_template,
-        reads_answers=Capability.ANSWERS in task.capabilities,
-    )
+    reads_answers = Capability.ANSWERS in task.capabilities
+    prompts = resolve_prompts(task.prompts, recipe.task.prompts, chat_template, reads_answers)
     task, strategy, reasoning = _reading(task, prompts, recipe, base)
     return Setting(
         recipe=recipe,
