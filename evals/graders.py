@@ -76,8 +76,7 @@ class ExactText:
         """Wrong where there is no answer."""
         stated = extract_answer(text)
         if stated is None:
-            lines = text.strip().splitlines()
-            stated = lines[-1] if lines else ""
+            stated = _last_line(text)
         read = same_text_key(stated)
         gold = same_text_key(problem.answer or "")
         if not read:
@@ -117,7 +116,7 @@ class Choice:
         read = read_choice(extract_answer(text) or _last_line(text))
         if gold is None:
             return Grade(None, read, "no gold letter")
-        return Grade(read == gold, read, "choice" if read else "no answer")
+        return Grade(read == gold, read, "choice")
 
 
 def read_choice(statement: str) -> str | None:
@@ -138,12 +137,14 @@ def read_choice(statement: str) -> str | None:
             # "A" as the article, and "I", are words here.
             text = re.sub(r"\bA(?=\s+(?!or\b|and\b)[a-z])|\bI(?=\s)", " ", text)
             letters = set(_LATER.findall(text))
-    return letters.pop() if len(letters) == 1 else None
+    if len(letters) != 1:
+        return None
+    (letter,) = letters
+    return str(letter)
 
 
 def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1] if lines else ""
+    return text.strip().rpartition("\n")[2]
 
 
 _FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)

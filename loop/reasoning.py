@@ -13,6 +13,7 @@ from typing import Any
 from ouroloop.evals.tasks import Grade, Problem, Prompts, StepCheck, Task
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.config.reasoning import ReasoningConfig
+from ouroloop.loop.engines.template_local import rendered_question
 
 NOT_CLOSED = "unclosed thought"
 
@@ -90,14 +91,4 @@ def opens_thought(folder: Path, prompts: Prompts, recipe: Recipe) -> bool:
     mark = recipe.reasoning.open
     if not prompts.chat:
         return prompts.draft.rstrip().endswith(mark)
-    # The template itself says: which arguments make it open a thought is nowhere stated.
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    rendered = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "a"}],
-        tokenize=False,
-        add_generation_prompt=True,
-        **recipe.chat_template_kwargs,
-    )
-    return str(rendered).rstrip().endswith(mark)
+    return rendered_question(folder, recipe.chat_template_kwargs).rstrip().endswith(mark)

@@ -83,10 +83,7 @@ def prepare(recipe: Recipe) -> Setting:
     # One template for all that are asked: chat turns only where every checkpoint knows them.
     chat_template = all(has_chat_template(check_checkpoint(path)) for path in checkpoints)
     prompts = _prompts(task, recipe, chat_template)
-    strategy = strategist(task, recipe.monitors.canonicaliser)
-    reasoning = _reasoning(recipe, base, prompts)
-    if reasoning is not None:
-        task, strategy = ThinkingTask(task, reasoning), seeing(strategy, reasoning.seen)
+    task, strategy, reasoning = _reading(task, prompts, recipe, base)
     return Setting(
         recipe=recipe,
         task=task,
@@ -110,12 +107,16 @@ def _prompts(task: Task, recipe: Recipe, chat_template: bool) -> Prompts:
     return resolve_prompts(task.prompts, recipe.task.prompts, chat_template, reads_answers)
 
 
-def _reasoning(recipe: Recipe, base: Path, prompts: Prompts) -> Reasoning | None:
-    """How thoughts are read, where the recipe says that there are any."""
+def _reading(
+    task: Task, prompts: Prompts, recipe: Recipe, base: Path
+) -> tuple[Task, Strategy | Learned, Reasoning | None]:
+    """The task and the strategy reader, past the thoughts of a model that thinks."""
+    strategy = strategist(task, recipe.monitors.canonicaliser)
     if recipe.reasoning is None:
-        return None
-    tokenizer = check_checkpoint(base).tokenizer
-    return Reasoning(recipe.reasoning, opens_thought(tokenizer, prompts, recipe))
+        return task, strategy, None
+    opened = opens_thought(check_checkpoint(base).tokenizer, prompts, recipe)
+    reasoning = Reasoning(recipe.reasoning, opened)
+    return ThinkingTask(task, reasoning), seeing(strategy, reasoning.seen), reasoning
 
 
 def _chosen(recipe: Recipe, base: Path) -> automatic.Chosen:

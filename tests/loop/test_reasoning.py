@@ -202,3 +202,19 @@ def test_a_recipe_reaches_each_grader(tmp_path, grader, row, right, wrong):
     problem = setting.problems[0]
     assert setting.task.grade(problem, right).correct is True
     assert setting.task.grade(problem, wrong).correct is False
+
+
+def test_the_marks_are_the_recipes():
+    settings = recipe(
+        reasoning={
+            "open": "[THINK]",
+            "close": "[/THINK]",
+            "train": "strip",
+            "critic_sees": "all",
+        },
+    )
+    reasoning = prepare(settings).reasoning
+    assert reasoning is not None
+    assert reasoning.answer("[THINK]a[/THINK]answer 5") == "answer 5"
+    assert reasoning.answer("[THINK]answer 5") is None
+    assert settings.engine_config()["thought_marks"] == ("[THINK]", "[/THINK]")

@@ -82,7 +82,7 @@ def test_a_server_is_asked_beside_the_student_and_closed_whatever_happens(monkey
     closed = []
 
     class Server:
-        def __init__(self, address, engine, concurrency):
+        def __init__(self, address, engine, concurrency, chat_template_kwargs):
             self.address = address
 
         async def close(self):
