@@ -120,3 +120,20 @@ def test_a_file_without_usable_demonstrations_is_refused_before_anything_is_made
         read_demonstrations(path)
     with pytest.raises(DataError, match="no such file"):
         prepare(settings(tmp_path / "none.jsonl"))
+
+
+def test_a_warm_start_that_explodes_ends_the_run_with_its_cause_and_is_not_kept(
+    tmp_path, demonstrations, cache
+):
+    def trainer(job, folder, report):
+        facts = {**no_training(job, folder, report), "status": "rejected", "reason": "nan at 3"}
+        (folder / "train.json").write_text(json.dumps(facts))
+        return facts
+
+    with pytest.raises(TrainingError, match=r"warm start was rejected: nan at 3\. Lower"):
+        carry(tmp_path / "runs", Model(), settings(demonstrations), trainer)
+    assert not list(cache.rglob("train.json"))
+    # Resumed, it is trained again.
+    second = Trainer()
+    carry(tmp_path / "runs", Model(), settings(demonstrations), second)
+    assert second.jobs[0].output.parent.name == "warm_start"
