@@ -139,18 +139,3 @@ def cached(job: TrainingJob, run: Path) -> Path:
     depends = [known, settings, sha256_of(job.examples)]
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()
     return cache_root() / "warm_starts" / digest[:16]
-
-
-def _refuse_rejected(folder: Path) -> None:
-    """A round whose training was rejected goes on from the last good model; here there is none.
-
-    Raises:
-        TrainingError: with the reason; the facts are removed, so that a resume trains again.
-    """
-    facts = read_json(folder / FACTS)
-    if facts["status"] != "trained":
-        (folder / FACTS).unlink()
-        raise TrainingError(
-            f"{folder}: the warm start was rejected: {facts['reason']}. Lower"
-            " warm_start.sft.learning_rate."
-        )
