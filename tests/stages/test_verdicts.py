@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import pytest
 from hostile_texts import few_texts
@@ -10,6 +11,8 @@ from hostile_texts import few_texts
 from ouroloop.evals.verdicts import read_verdict
 from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
+from ouroloop.loop.rows import CritiqueRow
+from ouroloop.loop.stages.judging import unreadable
 from ouroloop.loop.stages.prompts import CHAT, FREE_TEXT
 
 # (critique, what it says). None: it says nothing in the wording that was asked for.
@@ -99,3 +102,12 @@ def test_a_hostile_text_is_no_verdict():
     for text in few_texts(200):
         assert read_verdict(CHAT, text) is None
         assert read_verdict(world.PROMPTS, text) is None
+
+
+def test_critiques_without_a_verdict_are_counted():
+    critics = [CritiqueRow("p", approved, None, 1.0, None) for approved in (1.0, None, 0.0, None)]
+    round = SimpleNamespace(audit=[], verdicts=[], probe=[], critics=critics)
+    (counts,) = unreadable(round)
+    assert (counts["what"], counts["unreadable"], counts["of"]) == ("critiques", 2, 4)
+    round.critics = critics[:1]
+    assert list(unreadable(round)) == []
