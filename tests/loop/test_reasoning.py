@@ -79,6 +79,7 @@ def thinking(**reasoning):
         sampling={"max_tokens": 250},
         refine={"max_critique_tokens": 300, "revisions": 0},
         chat_template_kwargs={"enable_thinking": True},
+        peft=None,
     )
 
 
@@ -212,6 +213,7 @@ def test_the_marks_are_the_recipes():
             "train": "strip",
             "critic_sees": "all",
         },
+        peft=None,
     )
     reasoning = prepare(settings).reasoning
     assert reasoning is not None
