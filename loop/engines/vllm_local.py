@@ -9,6 +9,7 @@ core process behind the same calls.
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ class VllmBackend:
         self._engine: Any = None
         self._weights: Path | None = None
         self._adapter: Any = None
+        self._merged: tempfile.TemporaryDirectory[str] | None = None
         self._num_adapters = 0
         self._requests: dict[str, tuple[int, Request, list[int]]] = {}
         self._texts: dict[str, tuple[int, list[int], list[int]]] = {}
@@ -75,19 +77,35 @@ class VllmBackend:
                 " engine has no adapter slot."
             )
         self.codec = load_codec(checkpoint, self.config)
+        weights, adapter = self._weights_of(checkpoint)
         # An adapter on the base that is loaded already needs no weights swapped: vLLM keeps base
         # and adapters apart.
         if self._engine is None:
-            self._start(checkpoint)
-        elif not checkpoint.is_adapter or checkpoint.weights != self._weights:
-            self._reload(checkpoint.weights)
+            self._start(checkpoint, weights)
+        elif adapter is None or weights != self._weights:
+            self._reload(weights)
         # After a whole checkpoint no adapter may be left over from before.
-        self._adapter = self._lora_request(checkpoint) if checkpoint.is_adapter else None
+        self._adapter = adapter
         self._reset_prefix_cache()
-        self._weights, self.version = checkpoint.weights, checkpoint.version
+        self._weights, self.version = weights, checkpoint.version
         return {"weight_version": self.version, "block_size": self._block_size()}
 
-    def _start(self, checkpoint: Checkpoint) -> None:
+    def _weights_of(self, checkpoint: Checkpoint) -> tuple[Path, Any]:
+        """(the folder of whole weights to load, vLLM's request for an adapter on them)."""
+        if not checkpoint.is_adapter:
+            return checkpoint.weights, None
+        from vllm.platforms import current_platform
+
+        if not current_platform.is_cpu():
+            return checkpoint.weights, self._lora_request(checkpoint)
+        from ouroloop.loop.engines import merging_local
+
+        # Kept until the next one is loaded: vLLM reads config and weights from there.
+        self._merged = tempfile.TemporaryDirectory(prefix="ouroloop-merged-")
+        merging_local.merge(checkpoint, Path(self._merged.name), self.config["dtype"])
+        return Path(self._merged.name), None
+
+    def _start(self, checkpoint: Checkpoint, weights: Path) -> None:
         from vllm import EngineArgs
         from vllm.platforms import current_platform
         from vllm.v1.engine.llm_engine import LLMEngine
@@ -95,13 +113,13 @@ class VllmBackend:
         if current_platform.is_cpu():
             sampler_local.install()
         arguments = engine_arguments(self.config, checkpoint, on_cpu=current_platform.is_cpu())
+        arguments["model"] = str(weights)
         try:
             self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
         # Unknown names in engine.extra end as TypeError here, impossible values as ValueError.
         except (ValueError, TypeError, RuntimeError) as error:
             raise EngineError(
-                f"vLLM could not start on {checkpoint.weights}: {error}\nIts arguments were"
-                f" {arguments}"
+                f"vLLM could not start on {weights}: {error}\nIts arguments were {arguments}"
             ) from error
 
     def _reload(self, weights: Path) -> None:
@@ -304,8 +322,9 @@ def engine_arguments(
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(2048, config["max_model_len"]),
         }
-    # The rank must be one of vLLM's; a larger one than the adapter's only costs memory.
-    if config.get("lora"):
+    # The rank must be one of vLLM's; a larger one than the adapter's only costs memory. On a CPU
+    # adapters are merged before they are served.
+    if config.get("lora") and not on_cpu:
         rank = int(config["lora"].get("r", 8))
         arguments |= {
             "enable_lora": True,
