@@ -61,6 +61,12 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
     return set_broken
 
 
+def on_gpu() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
 def carry(engine: ProcessEngine, story: Coroutine[None, None, None]) -> None:
     async def run() -> None:
         try:
@@ -116,7 +122,8 @@ def test_tied_models_and_adapters_are_swapped_and_an_adapter_id_used_twice_is_ca
             await engine.load(checkpoints[name])
             answers[name] = await greedy(engine)
         assert len(set(answers.values())) == 4
-        broken("adapter id")
+        # On a CPU adapters are merged: what can go stale there is the reload.
+        broken("adapter id" if on_gpu() else "reload")
         await engine.load(checkpoints["adapter1"])
         with pytest.raises(StaleWeightsError, match="adapter id used twice"):
             await engine.load(checkpoints["adapter2"])
