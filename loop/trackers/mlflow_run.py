@@ -20,7 +20,7 @@ from ouroloop.loop.trackers.points import (
 )
 from ouroloop.loop.views import figures
 from ouroloop.loop.views.account import sentences
-from ouroloop.loop.views.measures import BY_KEY, strategy_shares
+from ouroloop.loop.views.measures import BY_KEY, common_strategies
 from ouroloop.loop.views.progress import rounds_table
 from ouroloop.loop.views.reader import RoundData, RunData
 
@@ -124,10 +124,8 @@ class RunRecorder:
             mlflow.log_table(table, "samples.json")
         if len(round.probe):
             # Strategies of all rounds, so that a colour means the same in every round's figure.
-            names: dict[str, None] = {}
-            for other in self.run.rounds:
-                names.update(dict.fromkeys(strategy_shares(other)))
-            areas = figures.strategy_areas(self.run, list(names), upto=round.number, legend=True)
+            names = common_strategies(self.run.rounds, len(figures.BANDS))
+            areas = figures.strategy_areas(self.run, names, upto=round.number, legend=True)
             mlflow.log_figure(areas, "figures/strategies.png")
             diagram = figures.reliability_diagram([(f"round {round.number}", round)], legend=True)
             mlflow.log_figure(diagram, "figures/reliability.png")

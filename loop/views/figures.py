@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop.views.measures import Value, reliability, strategy_shares
+from ouroloop.loop.views.measures import Value, grouped_shares, reliability
 from ouroloop.loop.views.reader import RoundData, RunData
 
 # Stand-ins that `svg` turns into the page's text and line colours; in a PNG they are read as they
@@ -73,7 +73,7 @@ def strategy_areas(
     `names` fixes order and colours.
     """
     rounds = [r for r in run.rounds if upto is None or r.number <= upto]
-    shares = [strategy_shares(r) for r in rounds]
+    shares = [grouped_shares(r, names) for r in rounds]
     figure, axes = _axes(WIDE)
     x = [float(r.number) for r in rounds]
     kept = [n for n in names if any(n in s for s in shares)]

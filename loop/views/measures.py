@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -126,6 +126,10 @@ def families(runs: Sequence[RunData]) -> list[str]:
     return list(main | dict.fromkeys(found))
 
 
+# The label of the strategies that have no colour of their own.
+ALL_OTHERS = "all others"
+
+
 def strategy_shares(round: RoundData, correct_only: bool = False) -> dict[str, float]:
     """Share of each strategy among the main family's probe samples that have one.
 
@@ -138,6 +142,30 @@ def strategy_shares(round: RoundData, correct_only: bool = False) -> dict[str, f
     rows = rows[rows["correct"] == 1] if correct_only else rows
     shares = rows["strategy"].dropna().value_counts(normalize=True)
     return {str(name): float(share) for name, share in shares.items()}
+
+
+def common_strategies(rounds: Iterable[RoundData], most: int) -> list[str]:
+    """At most `most` names to draw strategies by, the most common over these rounds first.
+
+    Where there are more, the last name stands for all the others: real text has hundreds.
+    """
+    total: dict[str, float] = defaultdict(float)
+    for round in rounds:
+        for name, share in strategy_shares(round).items():
+            total[name] += share
+    ranked = sorted(total, key=lambda name: -total[name])
+    if len(total) <= most:
+        return ranked
+    return [*ranked[: most - 1], ALL_OTHERS]
+
+
+def grouped_shares(round: RoundData, names: Sequence[str]) -> dict[str, float]:
+    """`strategy_shares` by these names; what has none of them counts as `ALL_OTHERS`."""
+    shares = strategy_shares(round)
+    out = {name: share for name, share in shares.items() if name in names}
+    if rest := sum(share for name, share in shares.items() if name not in names):
+        out[ALL_OTHERS] = rest
+    return out
 
 
 def reliability(round: RoundData) -> list[tuple[float, float, float]]:

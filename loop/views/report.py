@@ -17,12 +17,12 @@ from ouroloop.loop.views.measures import (
     MEASURES,
     Measure,
     Value,
+    common_strategies,
     families,
     labels,
     meaning_of,
     rejections,
     reliability,
-    strategy_shares,
     title_of,
 )
 from ouroloop.loop.views.progress import notes, round_cells
@@ -65,11 +65,8 @@ def _page(runs: Sequence[RunData]) -> Json:
     names = labels(runs)
     arms = dict(zip(names, runs, strict=True))
     # One order of strategies for the whole page, so that a colour means the same in every arm.
-    seen: dict[str, None] = {}
-    for run in runs:
-        for round in run.rounds:
-            seen.update(dict.fromkeys(strategy_shares(round)))
-    strategies = list(seen)
+    rounds = [round for run in runs for round in run.rounds]
+    strategies = common_strategies(rounds, len(figures.BANDS))
     return {
         "title": " and ".join(names),
         "arms": [_arm(name, run, strategies) for name, run in arms.items()],

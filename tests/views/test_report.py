@@ -127,3 +127,17 @@ def test_the_page_of_a_failed_run_says_why(tmp_path: Path, rounds: int) -> None:
 def test_a_report_of_no_run_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run was given"):
         write_report([], tmp_path / "r.html")
+
+
+def test_hundreds_of_strategies_are_drawn_as_the_common_ones_and_all_others(monkeypatch):
+    from ouroloop.loop.views import figures, measures
+
+    many = {f"s{i}": 2.0**-i for i in range(1, 300)}
+    monkeypatch.setattr(measures, "strategy_shares", lambda round, correct_only=False: many)
+    names = measures.common_strategies([object()], len(figures.BANDS))
+    assert names == [*(f"s{i}" for i in range(1, len(figures.BANDS))), measures.ALL_OTHERS]
+    shares = measures.grouped_shares(object(), names)
+    assert sum(shares.values()) == pytest.approx(sum(many.values()))
+    assert list(shares) == names
+    few = measures.common_strategies([object()], 1000)
+    assert few == list(many) and measures.ALL_OTHERS not in measures.grouped_shares(object(), few)
