@@ -19,13 +19,14 @@ SIZES = (
     "rounds=2",
     "teachers=[]",
     "engine.dtype=auto",
-    "engine.max_model_len=256",
+    "engine.max_model_len=640",
     "engine.kv_cache_memory_bytes=134217728",
     "sampling.problems_per_round=8",
     "sampling.samples_per_problem=2",
-    "sampling.max_tokens=24",
-    "refine.max_critique_tokens=16",
-    "dataset.min_examples=4",
+    # Most of the model's answers end within so many; what is cut is not trained on.
+    "sampling.max_tokens=96",
+    "refine.max_critique_tokens=32",
+    "dataset.min_examples=2",
     "sft.num_train_epochs=1",
     "sft.gradient_accumulation_steps=1",
     "probe.problems=4",
@@ -79,11 +80,12 @@ def data(tmp_path_factory):
 @pytest.mark.parametrize("name", ["rft_hf", "collapse_hf", "constitutional_hf"])
 def test_a_recipe_for_checkpoints_trains_two_rounds(name, model, data, tmp_path, monkeypatch):
     monkeypatch.setenv("OUROLOOP_DATA", str(data))
-    recipe = load_recipe(RECIPES / f"{name}.yaml", [f"model={model}", *SIZES])
+    sizes = [*SIZES, "refine.revisions=1"] if name == "constitutional_hf" else SIZES
+    recipe = load_recipe(RECIPES / f"{name}.yaml", [f"model={model}", *sizes])
     outcome = run(recipe, tmp_path)
     found = read_run(outcome.path)
     assert [r.number for r in found.rounds] == [0, 1, 2]
     for number in (1, 2):
         assert found.round(number).train["status"] == "trained"
-        assert found.round(number).train["num_examples"] >= 4
+        assert found.round(number).train["num_examples"] >= 2
     assert os.path.exists(found.checkpoint(2))

@@ -55,7 +55,8 @@ def settings(path=None, **warm):
 
 def test_every_round_starts_from_what_the_demonstrations_made(tmp_path, demonstrations):
     trainer, model = Trainer(), Model()
-    _, path = carry(tmp_path / "runs", model, settings(demonstrations, epochs=2), trainer)
+    chosen = recipe(**ONE_ROUND, warm_start={"path": str(demonstrations), "epochs": 2})
+    _, path = carry(tmp_path / "runs", model, chosen, trainer)
     warm = path / "warm_start"
     assert [job.output.parent for job in trainer.jobs] == [warm, path / "rounds" / "001"]
     assert trainer.jobs[0].sft["num_train_epochs"] == 2

@@ -302,9 +302,8 @@ def test_the_made_teacher_answers_in_the_form_that_is_asked_for(tmp_path, monkey
     (tmp_path / "run/rounds/001/checkpoint").symlink_to(checkpoint)
 
     async def ask():
-        engine = ENGINES["vllm"](
-            resolve({"name": "x"}).engine.model_dump(), tmp_path / "engine.log"
-        )
+        config = resolve({"name": "x", "engine": {"dtype": "float32"}}).engine
+        engine = ENGINES["vllm"](config.model_dump(), tmp_path / "engine.log")
         try:
             await measure.ask_under_each(tmp_path / "run", engine)
         finally:
