@@ -1,7 +1,7 @@
 """A recipe for checkpoints (`*_hf.yaml`), as it stands but for model and sizes, on SmolLM2.
 
-RFT's trains on the solutions that come with the problems. The others depend on what so small a model
-writes of itself: at T = 1 most of its answers are cut, and a round keeps nothing.
+RFT's trains on the solutions that come with the problems. The others depend on what so small a
+model writes of itself: at T = 1 most of its answers are cut, and a round keeps nothing.
 """
 
 import json
