@@ -30,7 +30,7 @@ EXAMPLES = "examples.parquet"
 CHECKPOINT = "checkpoint"
 FACTS = "train.json"
 Report = Callable[[int, int], None]
-# What the environment says that has no part in what a training comes to.
+# What the environment says that does not influence a training.
 INCIDENTAL = ("fingerprint", "platform", "cpus", "started")
 
 
@@ -86,7 +86,7 @@ def is_trained(folder: Path) -> bool:
 
 
 def learn(job: TrainingJob, run: Path, trainer: Trainer, report: Report) -> dict[str, Any]:
-    """Train, or take what another run's training of the very same came to.
+    """Train, or take the result of another run that trained exactly the same.
 
     Returns:
         For the run's events: seconds, examples, and whether it was taken from the cache.
