@@ -15,6 +15,7 @@ import pytest
 from tiny import CHARACTERS, save_tiny_adapter, save_tiny_llama
 
 from ouroloop.loop.engines import weight_sync, weight_sync_truth
+from ouroloop.loop.engines.checkpoint import check_checkpoint, same_weights
 from ouroloop.loop.engines.process import ProcessEngine
 from ouroloop.loop.errors import StaleWeightsError, UnprovenWeightsError
 
@@ -155,4 +156,6 @@ def test_the_same_weights_in_another_folder_rightly_answer_as_before(
     swap: Callable[..., None], old: Path, tmp_path: Path
 ) -> None:
     new = changed(old, tmp_path / "new", by=0.0)
+    # This is why the answers may be those of before the swap, to the last bit.
+    assert same_weights(check_checkpoint(old), check_checkpoint(new))
     swap(new, replace(weight_sync_truth.make(new, "bfloat16"), checkpoint="new"))
