@@ -41,12 +41,15 @@ class Problem:
 class Grade:
     """correct None = could not be scored (no gold answer).
 
-    Unscored is not wrong. `answer` is the canonical final answer read from the text.
+    Unscored is not wrong. `answer` is the canonical final answer read from the text; `method` says
+    how it was judged, in words for people. `is_closed` False: the text ended inside a thought, and
+    has no answer therefore.
     """
 
     correct: bool | None
     answer: str | None
     method: str
+    is_closed: bool = True
 
 
 @dataclass(frozen=True)

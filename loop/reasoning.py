@@ -15,8 +15,6 @@ from ouroloop.loop.config import Recipe
 from ouroloop.loop.config.reasoning import ReasoningConfig
 from ouroloop.loop.engines.template_local import rendered_question
 
-NOT_CLOSED = "unclosed thought"
-
 
 @dataclass(frozen=True)
 class Reasoning:
@@ -73,7 +71,8 @@ class ThinkingTask:
         """The grade of what stands after the thought."""
         answer = self.reasoning.answer(text)
         if answer is None:
-            return Grade(None if problem.answer is None else False, None, NOT_CLOSED)
+            correct = None if problem.answer is None else False
+            return Grade(correct, None, "unclosed thought", is_closed=False)
         return self.task.grade(problem, answer)
 
     def check_steps(self, problem: Problem, text: str) -> StepCheck:

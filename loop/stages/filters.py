@@ -17,7 +17,6 @@ from ouroloop.evals.steps import calculation_key
 from ouroloop.evals.tasks import Task
 from ouroloop.loop import extensions
 from ouroloop.loop.config import FilterConfig
-from ouroloop.loop.reasoning import NOT_CLOSED
 from ouroloop.loop.records import Problem, Sample
 from ouroloop.loop.rows import Verdict
 from ouroloop.loop.stages.judging import Strategy, Value, judge_text
@@ -273,7 +272,7 @@ def examine(
             strategy=read.strategy,
             agreement=agreement,
             unreadable=read.unreadable,
-            is_closed=read.grade.method != NOT_CLOSED,
+            is_closed=read.grade.is_closed,
         )
         cases.append(case)
     return cases

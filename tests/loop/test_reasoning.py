@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from scripted_world import TASK, Model, carry, recipe
 
 from ouroloop.evals.tasks import Problem
+from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 from ouroloop.loop.config import ReasoningConfig
 from ouroloop.loop.engines.scripted import Answer, ScriptedEngine, draw
-from ouroloop.loop.reasoning import NOT_CLOSED, Reasoning, ThinkingTask
+from ouroloop.loop.reasoning import Reasoning, ThinkingTask
 from ouroloop.loop.recipe_file import resolve
-from ouroloop.loop.records import Prompt
+from ouroloop.loop.records import Completion, Prompt, Sample
 from ouroloop.loop.round import Round
 from ouroloop.loop.setup import prepare
+from ouroloop.loop.stages import filters
 
 THOUGHT = "<think>1+1=3\nanswer 7</think>\n"
 
@@ -48,7 +51,7 @@ def test_an_unclosed_thought_is_wrong_with_its_reason_and_unscored_without_gold(
     task = ThinkingTask(TASK, marks())
     problem = next(p for p in TASK.problems("train") if p.answer)
     found = task.grade(problem, f"<think>answer {problem.answer}")
-    assert (found.correct, found.answer, found.method) == (False, None, NOT_CLOSED)
+    assert (found.correct, found.answer, found.is_closed) == (False, None, False)
     assert task.grade(problem, f"<think>answer 7</think>answer {problem.answer}").correct is True
     no_gold = Problem("p", "?", None)
     assert task.grade(no_gold, "<think>answer 7").correct is None
@@ -81,6 +84,18 @@ def thinking(**reasoning):
         chat_template_kwargs={"enable_thinking": True},
         peft=None,
     )
+
+
+def test_what_a_grader_calls_its_method_closes_no_thought():
+    class Wordy(ArithmeticTask):
+        def grade(self, problem, text):
+            return replace(super().grade(problem, text), method="unclosed thought")
+
+    problem = TASK.problems("train")[0]
+    said = Completion("r", (1,), (2, 3), (-0.1, -0.1), str(problem.solution), "stop", "v")
+    sample = Sample("s", problem.id, 0, 1.0, said)
+    (case,) = filters.examine([sample], {problem.id: problem}, Wordy(), TASK.strategy)
+    assert case.is_closed and case.correct
 
 
 @pytest.mark.parametrize("train", ["keep", "strip"])
