@@ -10,25 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ouroloop.loop.checks import data, lengths, model, panel
+from ouroloop.loop.checks import data, lengths, model, probe_set
 from ouroloop.loop.checks.findings import Finding, Level, as_text
 from ouroloop.loop.setup import Setting
 
 __all__ = ["CHECKS", "Finding", "Level", "as_text", "check"]
 
 
-def _choices(setting: Setting, run_path: Path) -> list[Finding]:
-    """What `auto` became on this machine."""
-    return [Finding(Level.OK, "types", "; ".join(setting.choices))] if setting.choices else []
-
-
 # (a setting, the folder of its run) -> findings, in the order in which they are printed.
 CHECKS: tuple[Callable[[Setting, Path], list[Finding]], ...] = (
     data.check,
     lengths.check,
-    panel.check,
+    probe_set.check,
     model.check,
-    _choices,
 )
 
 

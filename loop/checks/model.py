@@ -20,7 +20,7 @@ LOCAL_ENGINES = ("vllm", "transformers")
 
 
 def check(setting: Setting, run_path: Path) -> list[Finding]:
-    """The findings on the model, its context, what the engine needs of it, and memory."""
+    """The findings on the model, its context, what the engine needs of it, memory and types."""
     names = {setting.base: setting.recipe.model}
     for name, teacher in zip(setting.recipe.teachers, setting.teachers, strict=True):
         if isinstance(teacher, Path):
@@ -31,6 +31,7 @@ def check(setting: Setting, run_path: Path) -> list[Finding]:
         *_contexts(setting, shapes),
         *_engine(setting, shapes),
         *memory.check(setting.recipe, list(shapes.values())),
+        *_choices(setting),
     ]
 
 
@@ -136,6 +137,13 @@ def _heads(setting: Setting, name: str, shape: Shape) -> Iterator[str]:
             f"engine.extra.tensor_parallel_size: {parts} neither divides the {kv_heads} key-value"
             f" heads of {name} nor is a multiple of them. Set it to {kv_heads}."
         )
+
+
+def _choices(setting: Setting) -> list[Finding]:
+    """What `auto` became on this machine."""
+    if not setting.choices:
+        return []
+    return [Finding(Level.OK, "types", "; ".join(setting.choices))]
 
 
 def _count(number: int | None) -> str:

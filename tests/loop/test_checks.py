@@ -8,7 +8,7 @@ import yaml
 
 from ouroloop.loop import checks
 from ouroloop.loop.__main__ import main
-from ouroloop.loop.checks import Level, data, lengths, panel
+from ouroloop.loop.checks import Level, data, lengths, probe_set
 from ouroloop.loop.checks.findings import Finding, as_text
 from ouroloop.loop.recipe_file import load_recipe, resolve
 from ouroloop.loop.setup import prepare
@@ -65,7 +65,7 @@ def test_without_gold_answers_nothing_is_graded(prepared):
     setting = prepared(free, {"grader": "none"}, filters={"gold": False, "format": False})
     assert data.answers(setting).level is Level.OK
     assert "none judges what is right" in data.filters(setting).what
-    assert panel.check(setting, NOWHERE)[0].level is Level.OK
+    assert probe_set.check(setting, NOWHERE)[0].level is Level.OK
 
 
 # ----- supply and filters -----
@@ -149,13 +149,13 @@ def test_without_a_readable_tokenizer_lengths_go_by_characters(tmp_path, monkeyp
 
 @pytest.mark.slow
 def test_a_small_probe_set_is_a_warning_with_the_size_that_would_do(prepared):
-    (found,) = panel.check(prepared(rows()), NOWHERE)
+    (found,) = probe_set.check(prepared(rows()), NOWHERE)
     assert found.level is Level.WARNING
     assert "coarse" in found.what and "problems show 10" in found.what
 
 
 def test_a_probe_set_of_usual_size_is_fine(prepared):
-    (found,) = panel.check(prepared(rows(700), probe={"problems": 120}), NOWHERE)
+    (found,) = probe_set.check(prepared(rows(700), probe={"problems": 120}), NOWHERE)
     assert found.level is Level.OK and "show a fall of pass@1 by" in found.what
 
 
@@ -223,10 +223,10 @@ def test_held_out_problems_come_from_one_place(tmp_path):
 
 
 def test_every_check_is_listed_and_findings_are_aligned():
-    assert [look.__module__.rpartition(".")[2] for look in checks.CHECKS[:4]] == [
+    assert [look.__module__.rpartition(".")[2] for look in checks.CHECKS] == [
         "data",
         "lengths",
-        "panel",
+        "probe_set",
         "model",
     ]
     findings = [Finding(Level.OK, "a", "fine"), Finding(Level.WARNING, "bcd", "hm")]
