@@ -9,11 +9,14 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from ouroloop.loop.engines.tokens import Codec
+from ouroloop.loop.engines.transformers_local import left_padded
 from ouroloop.monitors.fence import Unreadable, attempt
 
 _log = logging.getLogger(__name__)
@@ -26,9 +29,14 @@ class Generate:
     Four times as many at step 0: the baseline's noise enters every later comparison. Seeded anew by
     the step, so that a resumed training draws what an uninterrupted one would.
 
-    problems: each with `problem` (id) and `prompt` (a text, or chat messages), and any of `family`,
-    `slice`; other keys are the grader's. grade: (problem, text) -> right, wrong or None. A text on
-    which it raises is unscored, and a warning is logged.
+    Prompts become token ids as in the loop's engines: what they spell like a control token is text.
+
+    Attributes:
+        problems: each with `problem` (id) and `prompt` (a plain text, or chat messages, which the
+            tokenizer's chat template renders), and any of `family`, `slice`; other keys are the
+            grader's.
+        grade: (problem, text) -> right, wrong or None. A text on which it raises is unscored, and a
+            warning is logged.
     """
 
     problems: Sequence[Mapping[str, Any]]
@@ -44,12 +52,12 @@ class Generate:
         torch.manual_seed(
             int.from_bytes(hashlib.sha256(f"{self.seed}:{step}".encode()).digest()[:6], "big")
         )
+        # A model of the hub has no folder: its stop tokens are asked of the model (`_stop_tokens`).
+        codec = Codec(tokenizer, Path(tokenizer.name_or_path))
         wanted = [p for p in self.problems for _ in range(self.samples * (1 if step else 4))]
         for start in range(0, len(wanted), self.batch_size):
             batch = wanted[start : start + self.batch_size]
-            completions = self._complete(
-                model, tokenizer, [_prompt(p["prompt"], tokenizer) for p in batch]
-            )
+            completions = self._complete(model, codec, [p["prompt"] for p in batch])
             for problem, (text, logprobs, is_cut) in zip(batch, completions, strict=True):
                 about = {
                     key: problem[key] for key in ("problem", "family", "slice") if key in problem
@@ -75,33 +83,28 @@ class Generate:
         return verdict
 
     def _complete(
-        self, model: Any, tokenizer: Any, prompts: Sequence[str]
+        self, model: Any, codec: Codec, prompts: Sequence[Any]
     ) -> Iterator[tuple[str, list[float], bool]]:
         """(text, log-probabilities with the stop token's, cut by length) of each prompt."""
-        # A decoder continues from the right end; the trainer's own setting is put back.
-        side, tokenizer.padding_side = tokenizer.padding_side, "left"
-        try:
-            inputs = tokenizer(
-                list(prompts), return_tensors="pt", padding=True, add_special_tokens=False
-            ).to(model.device)
-        finally:
-            tokenizer.padding_side = side
-        stops = _stop_tokens(model, tokenizer)
+        asked_B = [codec.prompt_ids(prompt) for prompt in prompts]
+        ids_BL, mask_BL = left_padded(asked_B)
+        stops = _stop_tokens(model, codec.tokenizer)
         recorder = _Recorder()
         found = model.generate(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            generation_config=self._config(tokenizer, stops),
+            input_ids=ids_BL.to(model.device),
+            attention_mask=mask_BL.to(model.device),
+            generation_config=self._config(codec.tokenizer, stops),
             logits_processor=LogitsProcessorList([recorder]),
         )
-        new_BT = found[:, inputs["input_ids"].shape[1] :]
-        for ids, logprobs in zip(new_BT.tolist(), recorder.finish(new_BT), strict=True):
+        new_BT = found[:, ids_BL.shape[1] :]
+        rows = zip(asked_B, new_BT.tolist(), recorder.finish(new_BT), strict=True)
+        for asked, ids, logprobs in rows:
             # The stop token is part of the sample: its log-probability says how surely it ended.
             stop = next((i for i, token in enumerate(ids) if token in stops), None)
             end = len(ids) if stop is None else stop + 1
             # Rounding can lift the log-probability of a certain token just above 0.
             yield (
-                tokenizer.decode(ids[:end], skip_special_tokens=True),
+                codec.text(asked, ids[:stop]),
                 [min(x, 0.0) for x in logprobs[:end]],
                 stop is None,
             )
@@ -155,11 +158,3 @@ class _Recorder(LogitsProcessor):  # type: ignore[misc]
         """Log-probabilities, one list per row."""
         self.logprobs.append(self.before.gather(1, new_BT[:, -1:])[:, 0])
         return torch.stack(self.logprobs, dim=1).tolist()  # type: ignore[no-any-return]
-
-
-def _prompt(prompt: Any, tokenizer: Any) -> str:
-    if isinstance(prompt, str):
-        return prompt
-    return str(
-        tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True)
-    )

@@ -9,6 +9,12 @@ import string
 from pathlib import Path
 
 CHARACTERS = string.digits + string.ascii_letters + " +-=.,:?!\n"
+# A chat template that marks turns by control tokens, and may open a thought.
+CHATML = (
+    "{% for turn in messages %}<bos>{{ turn['role'] }}\n{{ turn['content'] }}<eos>\n{% endfor %}"
+    "{% if add_generation_prompt %}<bos>assistant\n"
+    "{% if thinking is defined and thinking %}<think>{% endif %}{% endif %}"
+)
 
 
 def save_tiny_tokenizer(folder: Path, stop_token: str | None = "<eos>") -> None:

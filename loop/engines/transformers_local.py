@@ -100,7 +100,9 @@ def generate(model: Any, rows_B: Sequence[Row], stop_token_ids: frozenset[int]) 
     device = next(model.parameters()).device
     live = list(rows_B)
     uniforms = {id(row): _uniforms(row) for row in live}
-    ids_BL, mask_BL = (tensor.to(device) for tensor in _padded(live))
+    ids_BL, mask_BL = (
+        tensor.to(device) for tensor in left_padded([row.prompt_ids for row in live])
+    )
     # Positions count real tokens only: a padded row computes what it would alone.
     positions_BL = (mask_BL.cumsum(-1) - 1).clamp(min=0)
     cache = roomy_cache(model.config)
@@ -136,16 +138,16 @@ def generate(model: Any, rows_B: Sequence[Row], stop_token_ids: frozenset[int]) 
         positions_BL = mask_BL.sum(-1, keepdim=True) - 1
 
 
-def _padded(rows_B: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The prompts in one tensor, and which of its places are real tokens."""
+def left_padded(prompts_B: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The prompts' token ids in one tensor, (B, L), and which of its places are real tokens."""
     # Padding stands on the left, so that every row's last column is its newest token.
     # Padded places have id 0 and mask 0: no row attends to them.
-    width = max(len(row.prompt_ids) for row in rows_B)
-    ids_BL = torch.zeros((len(rows_B), width), dtype=torch.long)
+    width = max(len(ids) for ids in prompts_B)
+    ids_BL = torch.zeros((len(prompts_B), width), dtype=torch.long)
     mask_BL = torch.zeros_like(ids_BL)
-    for i, row in enumerate(rows_B):
-        ids_BL[i, width - len(row.prompt_ids) :] = torch.tensor(row.prompt_ids)
-        mask_BL[i, width - len(row.prompt_ids) :] = 1
+    for i, ids in enumerate(prompts_B):
+        ids_BL[i, width - len(ids) :] = torch.tensor(ids)
+        mask_BL[i, width - len(ids) :] = 1
     return ids_BL, mask_BL
 
 

@@ -425,43 +425,6 @@ def test_in_a_real_sft_trainer_it_measures_resumes_and_stops(tmp_path):
     assert second.state.global_step == 6 and "pass@1 1.000 -> 0.000" in decisions[-1]["reasons"][0]
 
 
-def test_generated_rows_have_the_models_own_log_probabilities_and_are_the_same_for_the_same_step(
-    tmp_path,
-):
-    import torch
-    from tiny import save_tiny_llama
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    folder = save_tiny_llama(tmp_path / "model")
-    model, tokenizer = (
-        AutoModelForCausalLM.from_pretrained(folder).eval(),
-        AutoTokenizer.from_pretrained(folder),
-    )
-    problems = [
-        {"problem": "a", "prompt": "1 + 1 =", "family": "f"},
-        {"problem": "b", "prompt": "20 + 30 ="},
-    ]
-    generate = callback().Generate(
-        problems, lambda p, text: None, samples=3, max_new_tokens=6, batch_size=4
-    )
-    rows = list(generate(model, tokenizer, 5))
-    assert (
-        len(rows) == 6
-        and rows == list(generate(model, tokenizer, 5))
-        and rows != list(generate(model, tokenizer, 6))
-    )
-    row = next(r for r in rows if r["truncated"] and len(r["text"]) == 6)
-    prompt = tokenizer(
-        "1 + 1 =" if row["problem"] == "a" else "20 + 30 =", add_special_tokens=False
-    )["input_ids"]
-    ids = tokenizer(row["text"], add_special_tokens=False)["input_ids"]
-    with torch.no_grad():
-        logits = model(torch.tensor([prompt + ids])).logits[0].log_softmax(-1)
-    assert row["logprobs"] == pytest.approx(
-        [float(logits[len(prompt) - 1 + t, token]) for t, token in enumerate(ids)], abs=1e-3
-    )
-
-
 def test_a_text_that_a_strategy_reader_fails_on_is_warned_of_and_training_goes_on(
     tmp_path, monkeypatch, caplog
 ):
@@ -480,14 +443,3 @@ def test_a_text_that_a_strategy_reader_fails_on_is_warned_of_and_training_goes_o
         training = Training(tmp_path, callback().CollapseMonitor(healthy, every_steps=5)).run(5)
     assert [row["step"] for row in training.decisions()] == [0, 5]
     assert "(ValueError in operators)" in caplog.text
-
-
-def test_a_users_grader_that_raises_leaves_its_sample_unscored(caplog):
-    def grade(problem, text):
-        return int(text) == 4
-
-    generate = callback().Generate([], grade)
-    with caplog.at_level(logging.WARNING):
-        verdicts = [generate._grade({"problem": "p7"}, text) for text in ("4", "5", "9" * 5_000)]
-    assert verdicts == [True, False, None]
-    assert "problem p7 is unscored: ValueError in grade" in caplog.text
