@@ -65,49 +65,25 @@ def job_in(folder: Path, init: Path, copies: int = 1, **changes: Any) -> Trainin
     return replace(job, **changes)
 
 
-def save_tiny_gemma(folder: Path) -> Path:
-    """A model that caps its logits and ties its output layer to its embedding."""
-    from transformers import Gemma2Config, Gemma2ForCausalLM
+# Of every tiny model here, whatever its architecture.
+SIZES = {
+    "vocab_size": 4 + len(CHARACTERS),
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "bos_token_id": 2,
+}
+HEADS = {"intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2}
+
+
+def save_tiny(kind: str, folder: Path, **settings: Any) -> Path:
+    """A random model of an architecture of transformers ("Gemma2"), with its tokenizer."""
+    import transformers
 
     torch.manual_seed(3)
-    config = Gemma2Config(
-        vocab_size=4 + len(CHARACTERS),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=16,
-        final_logit_softcapping=5.0,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=2,
-        initializer_range=0.2,
-    )
-    Gemma2ForCausalLM(config).save_pretrained(folder)
-    save_tiny_tokenizer(folder)
-    return folder
-
-
-def save_tiny_granite(folder: Path) -> Path:
-    """A model that divides its logits by a number of its config."""
-    from transformers import GraniteConfig, GraniteForCausalLM
-
-    torch.manual_seed(3)
-    config = GraniteConfig(
-        vocab_size=4 + len(CHARACTERS),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        logits_scaling=3.0,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=2,
-        initializer_range=0.2,
-    )
-    GraniteForCausalLM(config).save_pretrained(folder)
+    config = getattr(transformers, f"{kind}Config")(**SIZES, **settings)
+    getattr(transformers, f"{kind}ForCausalLM")(config).save_pretrained(folder)
     save_tiny_tokenizer(folder)
     return folder
 
@@ -115,11 +91,16 @@ def save_tiny_granite(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     folder = tmp_path_factory.mktemp("models")
+    spread = {"initializer_range": 0.2}
+    capped = {**HEADS, **spread, "head_dim": 16, "final_logit_softcapping": 5.0}
+    scaled = {**HEADS, **spread, "logits_scaling": 3.0}
     return {
         "untied": save_tiny_llama(folder / "untied", spread=0.1),
         "tied": save_tiny_llama(folder / "tied", tied=True, spread=0.1),
-        "capped": save_tiny_gemma(folder / "capped"),
-        "scaled": save_tiny_granite(folder / "scaled"),
+        # It caps its logits, and ties its output layer to its embedding.
+        "capped": save_tiny("Gemma2", folder / "capped", **capped),
+        # It divides its logits by a number of its config.
+        "scaled": save_tiny("Granite", folder / "scaled", **scaled),
     }
 
 
@@ -133,6 +114,10 @@ def trainer_of(job: TrainingJob) -> Any:
     return build_trainer(job, checkpoint, read_rows(job, checkpoint)[0])
 
 
+def first_batch(trainer: Any) -> Any:
+    return next(iter(trainer.get_train_dataloader()))
+
+
 def loss_and_gradients(trainer: Any, batch: Mapping[str, Any]) -> tuple[float, dict[str, Any]]:
     loss = trainer.compute_loss(
         trainer.model, dict(batch), num_items_in_batch=(batch["labels"] != -100).sum()
@@ -140,6 +125,14 @@ def loss_and_gradients(trainer: Any, batch: Mapping[str, Any]) -> tuple[float, d
     loss.backward()
     named = trainer.model.named_parameters()
     return loss.item(), {name: p.grad for name, p in named if p.grad is not None}
+
+
+def positions_asked(trainer: Any) -> list[int]:
+    """For how many positions the output layer is called, from now on; TRL never calls it."""
+    asked: list[int] = []
+    head = label_logits.model_within(trainer.model).get_output_embeddings()
+    head.register_forward_hook(lambda _, inputs, output: asked.append(len(inputs[0])))
+    return asked
 
 
 HEAD_TOO = {**LORA, "target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}
@@ -170,11 +163,8 @@ def test_logits_at_the_labels_alone_give_trls_loss_and_gradients(
     ours = trainer_of(job)
     monkeypatch.setattr(label_logits, "skip_unlabelled", lambda model: None)
     trls = trainer_of(job)
-    batch = next(iter(ours.get_train_dataloader()))
-    # A hook on the output layer sees how many positions it is asked for; TRL never calls it.
-    asked: list[int] = []
-    head = label_logits.model_within(ours.model).get_output_embeddings()
-    head.register_forward_hook(lambda _, inputs, output: asked.append(len(inputs[0])))
+    batch = first_batch(ours)
+    asked = positions_asked(ours)
     loss, gradients = loss_and_gradients(ours, batch)
     expected, right = loss_and_gradients(trls, batch)
     assert asked == [int((batch["labels"] != -100).sum())]
@@ -191,11 +181,9 @@ def test_a_batch_with_more_logits_than_fit_is_left_to_trl_with_the_same_loss(
     models: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = trainer_of(job_in(tmp_path, models["untied"]))
-    batch = next(iter(trainer.get_train_dataloader()))
+    batch = first_batch(trainer)
     loss, _ = loss_and_gradients(trainer, batch)
-    asked: list[int] = []
-    head = trainer.model.get_output_embeddings()
-    head.register_forward_hook(lambda *_: asked.append(1))
+    asked = positions_asked(trainer)
     monkeypatch.setattr(label_logits, "MOST_LOGITS", 10)
     assert loss_and_gradients(trainer, batch)[0] == pytest.approx(loss, rel=1e-5)
     assert not asked
@@ -205,7 +193,7 @@ def test_an_output_layer_that_is_called_otherwise_is_left_to_trl(
     models: Mapping[str, Path], tmp_path: Path
 ) -> None:
     trainer = trainer_of(job_in(tmp_path, models["untied"]))
-    batch = next(iter(trainer.get_train_dataloader()))
+    batch = first_batch(trainer)
     loss, _ = loss_and_gradients(trainer, batch)
     other = torch.nn.Linear(2, 2)
     native = trainer.model.get_output_embeddings
@@ -278,12 +266,12 @@ def test_a_large_models_batch_has_the_cheaper_form_with_the_same_update(
     monkeypatch.setattr(batches, "SMALL_PARAMETERS", 0)
     job = job_in(tmp_path, models["untied"])
     trainer = trainer_of(job)
-    batch = next(iter(trainer.get_train_dataloader()))
+    batch = first_batch(trainer)
     assert "attention_mask" not in batch and len(batch["input_ids"]) == 1
     same(trained(job), plain)
     # What the recipe says itself stands.
     explicit = trainer_of(replace(job, sft={**ONE_STEP, "padding_free": False}))
-    assert "attention_mask" in next(iter(explicit.get_train_dataloader()))
+    assert "attention_mask" in first_batch(explicit)
 
 
 def test_texts_of_one_length_stay_padded_and_long_ones_too() -> None:
@@ -303,28 +291,14 @@ def test_padding_free_is_refused_for_a_model_that_reads_on_from_text_to_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A state-space model carries its state over a boundary that only positions mark."""
-    from transformers import MambaConfig, MambaForCausalLM
-
-    torch.manual_seed(0)
-    config = MambaConfig(
-        vocab_size=4 + len(CHARACTERS),
-        hidden_size=32,
-        state_size=8,
-        num_hidden_layers=2,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=2,
-        initializer_range=0.5,
-    )
-    MambaForCausalLM(config).save_pretrained(tmp_path / "model")
-    save_tiny_tokenizer(tmp_path / "model")
+    save_tiny("Mamba", tmp_path / "model", state_size=8, initializer_range=0.5)
     job = job_in(tmp_path / "run", tmp_path / "model", sft={**ONE_STEP, "padding_free": True})
     with pytest.raises(RecipeError, match=r"sft\.padding_free: .* lets them see each other"):
         trainer_of(job)
     # Nor does it get such batches unasked.
     monkeypatch.setattr(batches, "SMALL_PARAMETERS", 0)
     plain = trainer_of(replace(job, sft=ONE_STEP))
-    assert "attention_mask" in next(iter(plain.get_train_dataloader()))
+    assert "attention_mask" in first_batch(plain)
 
 
 def test_packing_is_refused_and_padding_free_named_in_its_place() -> None:

@@ -74,13 +74,14 @@ BASE: dict[str, Any] = {
 }
 
 GUARD: dict[str, Any] = {"monitors": {"guard": True}}
+REAL_30: dict[str, Any] = {"dataset": {"replay_fraction": 0.3}}
 
 ARMS: dict[str, dict[str, Any]] = {
     # T = 0.7 and the answer filter alone: what people run.
     "unguarded": {},
-    "real_30": {"dataset": {"replay_fraction": 0.3}},
+    "real_30": REAL_30,
     "guarded": GUARD,
-    "guarded_30": {**GUARD, "dataset": {"replay_fraction": 0.3}},
+    "guarded_30": {**GUARD, **REAL_30},
     # Critique and revision, and as many sampled tokens without: see `findings.py`.
     "critique": {
         "refine": {"critique": True, "revisions": 1, "max_critique_tokens": 48},

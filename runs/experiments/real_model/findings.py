@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ouroloop.loop.experiments.goals import Goal
 from ouroloop.loop.experiments.study import Results
 from ouroloop.loop.experiments.tables import (
@@ -26,20 +28,25 @@ def watching(run: Rows) -> float:
     return probed / (probed + float(run[-1]["tokens"]))
 
 
+def share(name: str) -> tuple[Callable[[Rows], float], str]:
+    """The last row's value in per cent."""
+    return last(name), "%"
+
+
 COLUMNS: Columns = {
     "rounds": (last("round"), ""),
-    "pass@1": (last("pass_1"), "%"),
-    "greedy": (last("greedy"), "%"),
-    "pass@8": (last("pass_k"), "%"),
-    "pass@64, other problems": (last("far_pass_64"), "%"),
-    "DCP": (last("dcp"), "%"),
-    "over-confidence": (last("overconfidence"), "%"),
-    "distinct byte n-grams": (last("text_variety"), "%"),
+    "pass@1": share("pass_1"),
+    "greedy": share("greedy"),
+    "pass@8": share("pass_k"),
+    "pass@64, other problems": share("far_pass_64"),
+    "DCP": share("dcp"),
+    "over-confidence": share("overconfidence"),
+    "distinct byte n-grams": share("text_variety"),
     "token entropy, nats": (last("entropy"), ""),
     "demonstrations' NLL, nats a token": (last("text_cross_entropy"), ""),
     "prose's NLL, nats a token": (last("prose_nll"), ""),
-    "SVAMP, pass@1": (last("svamp_pass_1"), "%"),
-    "SVAMP, pass@8": (last("svamp_pass_8"), "%"),
+    "SVAMP, pass@1": share("svamp_pass_1"),
+    "SVAMP, pass@8": share("svamp_pass_8"),
     "first WATCH or HALT": (alarmed, "round"),
     "first HALT": (lambda run: alarmed(run, Action.ROLLBACK, Action.HALT), "round"),
     "sampled tokens, thousands": (lambda run: float(run[-1]["tokens"]) / 1000, ""),
@@ -52,27 +59,25 @@ COLUMNS: Columns = {
 
 def goals(results: Results) -> list[Goal]:
     """The seed effect on a real model, and what the guard does about it."""
+
+    def more(arm: str, over: str, name: str) -> Estimate:
+        return gain(results, arm, over, last(name))
+
     return [
         # The seed effect: more often right, in fewer ways.
-        Goal.above(
-            "unguarded gains pass@1 over round 0 (interval above 0)",
+        shown(
+            "unguarded gains pass@1 over round 0",
             average(results, "unguarded", lambda run: gained(run, "pass_1")),
-            unit="%",
         ),
-        Goal.above(
-            "unguarded loses pass@64, paired by problem (interval above 0)",
+        shown(
+            "unguarded loses pass@64, paired by problem",
             lost(results, "unguarded", "far_pass_64"),
-            unit="%",
         ),
-        Goal.above(
-            "unguarded loses DCP, paired by problem (interval above 0)",
-            lost(results, "unguarded", "far_dcp"),
-            unit="%",
-        ),
+        shown("unguarded loses DCP, paired by problem", lost(results, "unguarded", "far_dcp")),
         # What the guard is for, and what it may cost.
         Goal.not_below(
             "guarded over unguarded: pass@1 (no point lost, one-sided)",
-            gain(results, "guarded", "unguarded", last("pass_1")),
+            more("guarded", "unguarded", "pass_1"),
             -LOSS,
             "%",
         ),
@@ -82,22 +87,21 @@ def goals(results: Results) -> list[Goal]:
             0.0,
             "%",
         ),
-        Goal.above(
-            "guarded over unguarded: DCP (interval above 0)",
-            gain(results, "guarded", "unguarded", last("far_dcp")),
-            unit="%",
+        shown("guarded over unguarded: DCP", more("guarded", "unguarded", "far_dcp")),
+        shown(
+            "guarded on a standing 30 % over that share alone: DCP",
+            more("guarded_30", "real_30", "far_dcp"),
         ),
-        Goal.above(
-            "guarded on a standing 30 % over that share alone: DCP (interval above 0)",
-            gain(results, "guarded_30", "real_30", last("far_dcp")),
-            unit="%",
-        ),
-        Goal.above(
-            "critique and revision over as many tokens without: pass@1 (interval above 0)",
-            gain(results, "critique", "no_critique", last("pass_1")),
-            unit="%",
+        shown(
+            "critique and revision over as many tokens without: pass@1",
+            more("critique", "no_critique", "pass_1"),
         ),
     ]
+
+
+def shown(asks: str, found: Estimate) -> Goal:
+    """A share that is asked to be above 0, and its interval with it."""
+    return Goal.above(f"{asks} (interval above 0)", found, unit="%")
 
 
 def gained(run: Rows, name: str) -> float:
