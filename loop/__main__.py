@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -45,9 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"ouroloop: {explain('this command', [str(error.name)], extra)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as signalled:
         print("ouroloop: interrupted; `ouroloop resume RUN` continues it.", file=sys.stderr)
-        return 130
+        # As a shell reports a process that a signal ended: 128 and the signal's number.
+        return 128 + (signal.SIGTERM if isinstance(signalled, Terminated) else signal.SIGINT)
     except BrokenPipeError:
         # The reader of our output, such as `head`, has enough: that is no failure.
         return 0
@@ -93,6 +95,23 @@ def _print(as_json: bool, to_json: Callable[[], Any], to_text: Callable[[], str]
 # --- runs ---
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a run as Ctrl-C does."""
+
+
+def _end_children_on_sigterm() -> None:
+    """Let SIGTERM end a run through every `finally`, which closes engines and ends trainings.
+
+    By default it would end this process at once. Its children notice that their standard input has
+    ended, but only once the library that they are in lets Python go on.
+    """
+
+    def unwind(*_: object) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, unwind)
+
+
 def _run(options: argparse.Namespace) -> int:
     # Before the first file is made: a run that could not train would end after its first sampling.
     require("run", "ouroloop run")
@@ -104,6 +123,7 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     from ouroloop.loop import runner
 
+    _end_children_on_sigterm()
     return _exit_code(runner.run(recipe, _root(options), options.fresh))
 
 
@@ -138,6 +158,7 @@ def _resume(options: argparse.Namespace) -> int:
     require("run", "ouroloop resume")
     from ouroloop.loop import runner
 
+    _end_children_on_sigterm()
     changed = _recipe(options.recipe) if options.recipe else None
     return _exit_code(runner.resume(_path(options, options.run), changed))
 

@@ -245,6 +245,48 @@ asyncio.run(main())
     assert not child.exists()
 
 
+RUN = """
+import asyncio, sys
+from pathlib import Path
+from ouroloop.loop import __main__, runner
+from ouroloop.loop.engines.process import ProcessEngine
+from ouroloop.loop.objectives.child import run_child
+
+async def story(folder):
+    engine = ProcessEngine({config!r}, folder / "engine.log", worker="fake_worker")
+    try:
+        await engine.load(folder / "first")
+        children = lambda trainer, _: print(engine._child.pid, trainer, flush=True)
+        run_child("stubborn_child", [], folder / "train.log", children)
+    finally:
+        await engine.close()
+
+runner.run = lambda *_: asyncio.run(story(Path({folder!r})))
+sys.exit(__main__.main(["run", "demo"]))
+"""
+
+
+def test_a_terminated_run_ends_its_engine_and_its_training_at_once(tmp_path: Path) -> None:
+    write_fake_checkpoint(tmp_path / "first")
+    program = RUN.format(config=CONFIG, folder=str(tmp_path))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
+    run = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert run.stdout is not None
+    pids = run.stdout.readline().split()
+    assert len(pids) == 2 and all((Path("/proc") / pid).exists() for pid in pids)
+    run.terminate()
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 128 + signal.SIGTERM and "`ouroloop resume RUN` continues it" in said
+    assert not [pid for pid in pids if (Path("/proc") / pid).exists()]
+    assert "closed in good order" in (tmp_path / "engine.log").read_text()
+
+
 def test_the_end_of_a_long_log_is_quoted_and_a_missing_one_is_no_error(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("\n".join(f"line {i}" for i in range(10_000)))
