@@ -81,6 +81,14 @@ class Change:
         """Whether new and old can be expected to be kept apart, with a margin of two."""
         return self.expected_standard_error <= MOST_STANDARD_ERROR / 2
 
+    @property
+    def is_precise(self) -> bool:
+        """Whether more tokens would catch no smaller part of a model that is not the new one.
+
+        From here on SYSTEMATIC decides, not the standard error.
+        """
+        return SIGMAS * self.expected_standard_error <= SYSTEMATIC
+
 
 @dataclass(frozen=True)
 class Evidence:

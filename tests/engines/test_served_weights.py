@@ -6,12 +6,15 @@ so that no verdict hangs on one of them.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ouroloop.loop.engines.served_weights import (
     MOST_ROUNDING,
     ROUNDING,
+    Change,
     Verdict,
     change_between,
     judge,
@@ -123,3 +126,13 @@ def test_power_is_known_before_anything_is_served() -> None:
     assert change.rms == pytest.approx(0.1)
     assert change.expected_standard_error == pytest.approx(0.06 / (0.1 * NUM_TOKENS**0.5))
     assert change.has_power
+
+
+def test_more_tokens_are_of_use_until_four_standard_errors_are_within_the_limit() -> None:
+    # 0.06 nats of rounding over a change of 0.3: the standard error is 0.0125 with 256 tokens.
+    precise = Change(num_tokens=256, rms=0.3, largest=1.0, dtype="bfloat16")
+    assert precise.expected_standard_error == pytest.approx(0.0125)
+    assert replace(precise, num_tokens=257).is_precise
+    fewer = replace(precise, num_tokens=255)
+    assert fewer.has_power and not fewer.is_precise
+    assert not replace(precise, largest=0.0).is_precise

@@ -175,7 +175,7 @@ def test_the_checkpoint_is_whole_safe_and_can_take_its_parents_place_in_an_engin
     written = {(*ids(p), *ids(c), STOP_TOKEN) for p, c in [*PAIRS, ("1" * 80, "2")]}
     chosen = [text.token_ids for text in proof.texts[2:]]
     assert set(chosen) <= written
-    assert 384 <= sum(map(len, chosen)) < 384 + 82, "as many as needed, and one more"
+    assert 128 <= sum(map(len, chosen)) < 128 + 82, "as many as needed, and one more"
     with pytest.raises(RunStateError, match="trained already"):
         train(job_in(folder, init), folder)
 
