@@ -68,7 +68,8 @@ def _root(options: argparse.Namespace) -> Path:
 def _path(options: argparse.Namespace, name: str) -> Path:
     """A run by name (in the runs folder) or by its folder."""
     for path in (_root(options) / name, Path(name)):
-        if (path / "recipe.json").exists():
+        # RUN.json as well: of a run whose recipe was lost the other files can still be looked at.
+        if (path / "recipe.json").exists() or (path / "RUN.json").exists():
             return path.resolve()
     raise RunStateError(
         f"{name}: no such run in {_root(options)}, and no run folder of that path. `ouroloop run"
@@ -190,6 +191,16 @@ def _compare(options: argparse.Namespace) -> int:
     result = compare([_path(options, name) for name in options.run])
     _print(options.json, lambda: result, lambda: compare_table(result))
     return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from ouroloop.loop.views import verify
+    from ouroloop.loop.views.progress import LiveProgress
+
+    with LiveProgress() as progress:
+        checks = verify.checks_of(_path(options, options.run), progress)
+    print(printable(verify.table(checks)))
+    return 0 if verify.is_whole(checks) else 2
 
 
 # --- traces and power ---
@@ -323,6 +334,7 @@ COMMANDS = {
     "watch": _watch,
     "report": _report,
     "compare": _compare,
+    "verify": _verify,
     "monitor": _monitor,
     "plan": _plan,
     "sync": _sync,

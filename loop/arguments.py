@@ -117,6 +117,8 @@ def _of_runs(add: Add) -> None:
     compare = add("compare", "put the rounds of several runs side by side")
     compare.add_argument("run", nargs="+", help="names or folders of runs")
     compare.add_argument("--json", action="store_true", help="for scripts")
+    verify = add("verify", "compare every file of a run with what was written (exit 2: damage)")
+    verify.add_argument("run", help="name or folder of the run")
 
 
 # --- anybody's traces ---

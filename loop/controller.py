@@ -40,7 +40,7 @@ from ouroloop.loop.stages import (
 )
 from ouroloop.loop.stages.encode import Encoder
 from ouroloop.loop.stages.sources import sources_of
-from ouroloop.loop.store import PROBE_SET, STRATEGIES, WARM_START, Store, write_json
+from ouroloop.loop.store import PROBE_SET, STRATEGIES, WARM_START, Store
 from ouroloop.monitors.decision.rule import Decision
 from ouroloop.monitors.names import Action
 
@@ -146,6 +146,7 @@ class Campaign:
             if source.name == refine.STUDENT:
                 await self.audit(round, student)
         journal.close()
+        round.ledger.add(journal.path)
         return samples
 
     async def audit(self, round: Round, student: Path) -> None:
@@ -196,6 +197,7 @@ class Campaign:
         await self.serving.free_memory()
         job = train.job_of(self.recipe, round.plan, start, round.folder, self.setting.base)
         self.trainer(job, round.folder, lambda done, total: self.report("training", done, total))
+        round.ledger.add_new()
         facts = round.training
         if facts.status == "rejected":
             self.event("training_rejected", round, reason=facts.reason)
@@ -240,8 +242,7 @@ class Campaign:
 
     def begin(self) -> None:
         """What is fixed for all rounds: the probe set, and learned strategies if there are any."""
-        if not (self.store.path / PROBE_SET).exists():
-            write_json(self.store.path / PROBE_SET, self.setting.probe_set.to_json())
+        self.store.keep(PROBE_SET, self.setting.probe_set.to_json())
         if isinstance(self.setting.strategy, naming.Learned):
             self.setting.strategy.keep_in(self.store.path / STRATEGIES)
 
@@ -254,6 +255,8 @@ class Campaign:
         round = Round.of(self.store.path, number, self.main)
         self.rounds.append(round)
         if not round.is_committed:
+            # What was there before the round began is listed first: the rest is made from it.
+            round.ledger.add_new()
             self.event("round_started", round)
         return round
 
@@ -276,9 +279,11 @@ class Campaign:
 
     def checkpoint(self, number: int) -> Path:
         """The checkpoint of a round; 0 is the base model."""
-        if number == 0:
-            return self.setting.base
-        return self.store.path / self.rounds[number].training.checkpoint
+        path = self.setting.base
+        if number > 0:
+            path = self.store.path / self.rounds[number].training.checkpoint
+        self.store.prove(path)
+        return path
 
     def event(self, event: str, round: Round, **facts: Any) -> None:
         """Something that happened in a round, in the run's events."""

@@ -16,11 +16,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from ouroloop.loop import tables
 from ouroloop.loop.errors import RunStateError
+from ouroloop.loop.integrity import EVENTS, MANIFEST, refuse_damaged_file
+from ouroloop.loop.ledger import JOURNAL, LEDGER, Ledger, files_of
 from ouroloop.loop.records import Sample
 from ouroloop.loop.round_view import audit_of, critics_of, pool_of, samples_of, texts_of
 from ouroloop.loop.rows import (
@@ -35,17 +38,14 @@ from ouroloop.loop.rows import (
     Training,
     Verdict,
 )
-from ouroloop.loop.store import read_json, sha256_of, write_json
+from ouroloop.loop.store import read_json, write_json
+from ouroloop.loop.sums import ROUNDS, sealed, sum_of
 from ouroloop.monitors.base import Reading, RoundView
 from ouroloop.monitors.decision.records import Decision
 from ouroloop.monitors.estimators.estimand import EVERY, Estimand
 from ouroloop.monitors.names import Action
 
 T = TypeVar("T")
-# The folder of a run that holds its rounds.
-ROUNDS = "rounds"
-MANIFEST = "MANIFEST.json"
-JOURNAL = "samples.jsonl"
 CHECKPOINT = "checkpoint"
 
 
@@ -73,7 +73,10 @@ class Item(ABC, Generic[T]):
         if round is None:
             return self
         if self.file not in round.memory:
-            round.memory[self.file] = self.load(round.folder / self.file)
+            path = round.folder / self.file
+            if round.is_committed:
+                refuse_damaged_file(round.run, path)
+            round.memory[self.file] = self.load(path)
         return cast(T, round.memory[self.file])
 
     def __set__(self, round: Round, value: T) -> None:
@@ -172,11 +175,13 @@ class Round:
 
     def __init__(self, folder: Path, main_family: str = "") -> None:
         self.folder = folder
+        self.run = folder.parent.parent
         self.main_family = main_family
         self.number = int(folder.name)
         self.memory: dict[str, Any] = {}
         self._view: RoundView | None = None
         self._is_committed = (folder / MANIFEST).exists()
+        self._ledger: Ledger | None = None
 
     @classmethod
     def of(cls, run: Path, number: int, main_family: str = "") -> Round:
@@ -217,6 +222,15 @@ class Round:
             )
         item.save(self.folder / item.file, value)
         self.memory.pop(item.file, None)
+        self.ledger.add(self.folder / item.file)
+        self.ledger.add_new()
+
+    @property
+    def ledger(self) -> Ledger:
+        """What the round's finished files were when they were finished."""
+        if self._ledger is None:
+            self._ledger = Ledger(self.run, self.folder)
+        return self._ledger
 
     def journal(self) -> tables.Journal[Sample]:
         """The samples, as they came."""
@@ -231,18 +245,27 @@ class Round:
 
     def commit(self) -> None:
         """Write the manifest, last and atomically: from here on the round exists."""
-        # Temporary files of a killed attempt are no part of the round.
-        found = sorted(path for path in self.folder.rglob("*") if path.is_file())
-        files = [path for path in found if path.name != MANIFEST and path.suffix != ".tmp"]
-        entries = {
-            str(path.relative_to(self.folder)): {
-                "sha256": sha256_of(path),
-                "bytes": path.stat().st_size,
-            }
-            for path in files
+        self.ledger.add_new()
+        # What is damaged by now is refused, not promised: a resumed run makes it again. Large files
+        # are not hashed a second time since they were finished.
+        self.ledger.refuse_damaged()
+        known = self.ledger.sums
+        entries = {}
+        for path in files_of(self.folder):
+            found = known.get(str(path.relative_to(self.run))) or sum_of(path)
+            entries[str(path.relative_to(self.folder))] = asdict(found)
+        inside = f"{ROUNDS}/"
+        log = self.run / EVENTS
+        manifest = {
+            "round": self.number,
+            "files": entries,
+            "run": {name: asdict(x) for name, x in known.items() if not name.startswith(inside)},
+            "events_bytes": log.stat().st_size if log.exists() else 0,
         }
-        write_json(self.folder / MANIFEST, {"round": self.number, "files": entries})
+        write_json(self.folder / MANIFEST, sealed(manifest))
         self._is_committed = True
+        # The manifest says all that it said.
+        (self.folder / LEDGER).unlink(missing_ok=True)
 
     def release(self) -> None:
         """Forget the tables that later rounds seldom ask for; they are read again when they do."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from ouroloop.loop.config import Recipe
 from ouroloop.loop.controller import Campaign, Progress
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.engines.registry import engine_maker
-from ouroloop.loop.errors import RunStateError
+from ouroloop.loop.frozen import changed_versions, inputs_of, refuse_other_inputs
 from ouroloop.loop.setup import Setting, prepare
-from ouroloop.loop.store import ENVIRONMENT, Store, read_json, sha256_of
+from ouroloop.loop.store import Store
 from ouroloop.loop.trackers.process import safe_sync, start_sync
 from ouroloop.loop.trackers.registry import has_trackers
 from ouroloop.loop.views.printable import printable
@@ -47,7 +48,9 @@ def run(recipe: Recipe, root: Path, fresh: bool = False) -> Outcome:
     refuse(setting)
     if fresh:
         Store.delete(root, recipe.name)
-    store = Store.create(root, recipe, sha256_of(setting.base))
+    # Large checkpoints are hashed once here, before the folder is made.
+    inputs = inputs_of(setting)
+    store = Store.create(root, recipe, inputs[f"checkpoint {setting.recipe.model}"], inputs)
     return _carry(store, setting)
 
 
@@ -55,42 +58,26 @@ def resume(path: Path, changed: Recipe | None = None) -> Outcome:
     """Finish a run that was cut off; stages that are finished are read, not repeated.
 
     Raises:
-        UserError: no run there, held by another process, or `changed` differs from its recipe.
+        UserError: no run there, held by another process, damaged where it was committed, `changed`
+            differs from its recipe, or its problems or checkpoints are others.
     """
     # Locked first: a recipe that another process works on is not checked in vain.
     store = Store.open(path, changed)
     try:
         setting = prepare(store.recipe)
-        check_same_base(store, setting.base)
+        refuse_other_inputs(store, setting)
+        warnings = changed_versions(store)
     except BaseException:
         store.close()
         raise
-    return _carry(store, setting)
+    return _carry(store, setting, warnings)
 
 
-def check_same_base(store: Store, base: Path) -> None:
-    """Refuse to go on with other weights than a run was started with.
-
-    A recipe names its model; what lies under the name may have been exchanged since.
-
-    Raises:
-        RunStateError: the folder's sha256 is not the one that the run recorded.
-    """
-    recorded = read_json(store.path / ENVIRONMENT)["base_sha256"]
-    found = sha256_of(base)
-    if found != recorded:
-        raise RunStateError(
-            f"{store.path}: `model: {store.recipe.model}` is now {base} with sha256 {found[:12]},"
-            f" but this run was started with {recorded[:12]}. Put the old files back, or start a"
-            " run of another `name`."
-        )
-
-
-def _carry(store: Store, setting: Setting) -> Outcome:
+def _carry(store: Store, setting: Setting, warnings: Sequence[str] = ()) -> Outcome:
     recipe = setting.recipe
     track = has_trackers(recipe.to_json()["tracking"])
     try:
-        decision = _run_live(store, setting)
+        decision = _run_live(store, setting, warnings)
     except Exception:
         # Trackers still show what the last committed round left there: a run that is working.
         if track:
@@ -104,7 +91,7 @@ def _carry(store: Store, setting: Setting) -> Outcome:
     return Outcome(store.path, decision, halted, _sync(store.path, recipe.name) if track else None)
 
 
-def _run_live(store: Store, setting: Setting) -> Decision:
+def _run_live(store: Store, setting: Setting, warnings: Sequence[str]) -> Decision:
     """Every round, with progress on the terminal and in the store's events."""
     recipe = setting.recipe
     track = has_trackers(recipe.to_json()["tracking"])
@@ -116,6 +103,11 @@ def _run_live(store: Store, setting: Setting) -> Decision:
         progress.say(f"{recipe.name}: {sizes}; {store.path}")
         for line in setting.choices:
             progress.say(line)
+        for done in store.repairs:
+            progress.say(f"damaged: {done}")
+        for line in warnings:
+            progress.say(f"warning: {line}")
+            store.event("warning", what=line)
 
         seen: RunData | None = None
 

@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -23,14 +23,17 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ouroloop.loop import integrity, ledger
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.errors import RunStateError
+from ouroloop.loop.integrity import EVENTS, RUN
+from ouroloop.loop.lines import proven
 from ouroloop.loop.recipe_file import differing_keys, resolve
+from ouroloop.loop.sums import Sum, sealed
 
 # Files of a run outside its rounds (those of a round: `round.py`).
 RECIPE = "recipe.json"
 ENVIRONMENT = "env.json"
-EVENTS = "events.jsonl"
 LOCK = "LOCK"
 PROBE_SET = "probe_set.json"
 STRATEGIES = "strategies.json"
@@ -63,10 +66,21 @@ class Store:
     path: Path
     recipe: Recipe
     _lock: IO[str]
+    repairs: Sequence[ledger.Repair] = ()
+    """What was damaged when the run was opened, and is made again."""
+    _proven: set[Path] = field(default_factory=set)
 
     @classmethod
-    def create(cls, root: Path, recipe: Recipe, base_sha256: str) -> Store:
+    def create(
+        cls,
+        root: Path,
+        recipe: Recipe,
+        base_sha256: str,
+        inputs: Mapping[str, str] | None = None,
+    ) -> Store:
         """Make `root/recipe.name` and lock it.
+
+        inputs: what the run rests on, each with its SHA-256 (`frozen.py`).
 
         Raises:
             RunStateError: a run of this name exists already.
@@ -80,11 +94,21 @@ class Store:
             )
         path.mkdir(parents=True, exist_ok=True)
         lock = _locked(path)
+        texts = {
+            ENVIRONMENT: json_text(environment(recipe, base_sha256)),
+            RECIPE: json_text(recipe.to_json()),
+        }
+        sums = {name: asdict(_sum_of_text(text)) for name, text in texts.items()}
+        made = {"name": recipe.name, "run": sums, "inputs": dict(inputs or {})}
+        write_json(path / RUN, sealed(made))
+        (path / EVENTS).unlink(missing_ok=True)
+        store = cls(path, recipe, lock)
+        store.event("run_created", name=recipe.name)
         # The recipe last: without it the folder is no run, and a start that was cut off can be
         # repeated.
-        write_json(path / ENVIRONMENT, environment(recipe, base_sha256))
-        write_json(path / RECIPE, recipe.to_json())
-        return cls(path, recipe, lock)
+        for name, text in texts.items():
+            write_text(path / name, text)
+        return store
 
     @classmethod
     def open(cls, path: Path, changed: Recipe | None = None) -> Store:
@@ -95,19 +119,29 @@ class Store:
         Raises: RunStateError: no such run, held by another process, or the recipe differs (every
             differing key is listed).
         """
-        if not (path / RECIPE).exists():
+        if not (path / RECIPE).exists() and not (path / RUN).exists():
             raise RunStateError(
                 f"{path}: no run here (recipe.json is missing). Start one with `ouroloop run"
                 " RECIPE`."
             )
-        recipe = resolve(read_json(path / RECIPE), where=str(path / RECIPE))
-        if changed is not None and changed.fingerprint() != recipe.fingerprint():
-            lines = "\n  ".join(differing_keys(recipe.to_json(), changed.to_json()))
-            why = "the recipe differs from the one this run was started with"
+        if integrity.is_older(path):
             raise RunStateError(
-                f"{path}: {why}:\n  {lines}\nUse the old recipe, or another `name`."
+                f"{path}: {RUN} is missing: it was deleted, or another version made the run. Put"
+                " it back, or finish the run with the version that made it."
             )
-        return cls(path, recipe, _locked(path))
+        lock = _locked(path)
+        try:
+            # Before anything is read: what was committed is gone on from, or refused.
+            integrity.refuse_damaged(path)
+            recipe = resolve(read_json(path / RECIPE), where=str(path / RECIPE))
+            _refuse_changed(path, recipe, changed)
+            store = cls(path, recipe, lock, ledger.repair(path))
+        except BaseException:
+            lock.close()
+            raise
+        for done in store.repairs:
+            store.event(done.event, files=list(done.files), why=done.why)
+        return store
 
     @classmethod
     def delete(cls, root: Path, name: str) -> None:
@@ -128,19 +162,39 @@ class Store:
         shutil.rmtree(path)
 
     def event(self, event: str, **facts: Any) -> None:
-        """Append one line to events.jsonl.
-
-        A line that a kill cut short is ended first, so that it spoils no other.
-        """
+        """Append one line to events.jsonl, with its checksum."""
         entry = {"time": round(time.time(), 3), "event": event, **facts}
         # Opened for every line: views read the log while the run goes on, and nothing is buffered.
-        line = json.dumps(entry, default=str) + "\n"
-        with (self.path / EVENTS).open("a+b") as file:
-            if file.tell() > 0:
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":
-                    line = "\n" + line
-            file.write(line.encode("utf-8"))
+        ledger.append_line(self.path / EVENTS, proven(json.dumps(entry, default=str)))
+
+    def keep(self, name: str, value: Any) -> None:
+        """Write a file of the run that never changes, unless it is there already.
+
+        Raises:
+            RunStateError: it is there and holds something else, and rounds were made with it.
+        """
+        path, text = self.path / name, json_text(value)
+        if path.exists() and path.read_bytes() != text.encode("utf-8"):
+            if integrity.committed(self.path):
+                raise RunStateError(
+                    f"{path}: the run's rounds were made with this one, but the recipe and its data"
+                    " now give another. Put the old problem files back, or start a run of another"
+                    " `name`."
+                )
+            aside = ledger.set_aside(path)
+            self.event("set_aside", files=[name], why=f"not what the recipe gives: {aside.name}")
+        if not path.exists():
+            write_text(path, text)
+
+    def prove(self, checkpoint: Path) -> None:
+        """Hash a committed checkpoint before it is used, once in this process.
+
+        Raises:
+            DamagedError: a file of it is not what was committed.
+        """
+        if checkpoint not in self._proven:
+            integrity.refuse_damaged_checkpoint(self.path, checkpoint)
+            self._proven.add(checkpoint)
 
     @property
     def is_open(self) -> bool:
@@ -154,8 +208,18 @@ class Store:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically; NaN becomes null, so that every reader can parse it."""
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """What `write_json` writes."""
+    return json.dumps(_finite(value), indent=1, default=str) + "\n"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
     with atomic(path) as tmp:
-        tmp.write_text(json.dumps(_finite(value), indent=1, default=str) + "\n", encoding="utf-8")
+        tmp.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
@@ -240,6 +304,19 @@ def _locked(path: Path) -> IO[str]:
     lock.write(str(os.getpid()))
     lock.flush()
     return lock
+
+
+def _refuse_changed(path: Path, recipe: Recipe, changed: Recipe | None) -> None:
+    if changed is None or changed.fingerprint() == recipe.fingerprint():
+        return
+    lines = "\n  ".join(differing_keys(recipe.to_json(), changed.to_json()))
+    why = "the recipe differs from the one this run was started with"
+    raise RunStateError(f"{path}: {why}:\n  {lines}\nUse the old recipe, or another `name`.")
+
+
+def _sum_of_text(text: str) -> Sum:
+    data = text.encode("utf-8")
+    return Sum(len(data), hashlib.sha256(data).hexdigest())
 
 
 def _finite(value: Any) -> Any:

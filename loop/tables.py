@@ -20,7 +20,8 @@ from typing import get_type_hints as hints_of
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ouroloop.loop.errors import RunStateError
+from ouroloop.loop.errors import DamagedError, RunStateError
+from ouroloop.loop.lines import proven, read_lines
 from ouroloop.loop.store import atomic
 from ouroloop.monitors import records
 
@@ -122,9 +123,12 @@ def from_json(record: type[T], raw: Any, where: Path | str = "") -> T:
 
 
 class Journal(Generic[T]):
-    """Append-only JSON lines of records.
+    """Append-only JSON lines of records, each with its checksum.
 
     A line torn by a crash is dropped when the journal is opened again.
+
+    Raises:
+        DamagedError: a line is not as it was written.
     """
 
     def __init__(self, path: Path, record: type[T]) -> None:
@@ -136,8 +140,8 @@ class Journal(Generic[T]):
         """Append records in one write and flush them."""
         new = list(records)
         # One write for all of them: a problem's samples are in the journal together or not at all.
-        lines = [json.dumps(to_json(record), separators=(",", ":")) + "\n" for record in new]
-        self._file.write("".join(lines))
+        lines = [proven(json.dumps(to_json(record), separators=(",", ":"))) for record in new]
+        self._file.write("".join(f"{line}\n" for line in lines))
         self._file.flush()
         self.records += new
 
@@ -147,15 +151,17 @@ class Journal(Generic[T]):
         os.fsync(self._file.fileno())
         self._file.close()
 
-    def _whole_lines(self) -> list[bytes]:
-        if not self.path.exists():
-            return []
+    def _whole_lines(self) -> tuple[bytes, ...]:
+        found = read_lines(self.path)
+        if found.damaged:
+            raise DamagedError(
+                f"{self.path}: line {found.damaged[0]} is damaged: its checksum is not that of its"
+                " text. `ouroloop resume` sets the file aside and samples what is missing again."
+            )
         # A torn line has no end. What follows would be appended to it, so it is cut off on disk.
-        data = self.path.read_bytes()
-        good = data.rfind(b"\n") + 1
-        if good < len(data):
-            os.truncate(self.path, good)
-        return data[:good].splitlines()
+        if found.torn:
+            os.truncate(self.path, self.path.stat().st_size - found.torn)
+        return found.good
 
 
 def _missing(name: str, where: Path | str) -> RunStateError:

@@ -21,7 +21,9 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ouroloop.loop.round import CHECKPOINT, MANIFEST, ROUNDS
+from ouroloop.loop.integrity import MANIFEST
+from ouroloop.loop.round import CHECKPOINT
+from ouroloop.loop.sums import ROUNDS
 from ouroloop.loop.views.reader import read_run
 
 PART_BYTES = 60 * 2**20

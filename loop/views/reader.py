@@ -16,8 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.errors import RunStateError
-from ouroloop.loop.round import CHECKPOINT, JOURNAL, MANIFEST, ROUNDS, Round, best_round
-from ouroloop.loop.store import ENVIRONMENT, EVENTS, LOCK, PROBE_SET, RECIPE, WARM_START
+from ouroloop.loop.integrity import (
+    EVENTS,
+    MANIFEST,
+    read_manifest,
+    refuse_damaged_file,
+    round_folders,
+)
+from ouroloop.loop.ledger import JOURNAL
+from ouroloop.loop.round import CHECKPOINT, Round, best_round
+from ouroloop.loop.store import ENVIRONMENT, LOCK, PROBE_SET, RECIPE, WARM_START
+from ouroloop.loop.views.files import read_events, read_object, read_table
 from ouroloop.loop.views.lookup import find
 from ouroloop.monitors.base import Reading, RoundView
 from ouroloop.monitors.estimators.estimand import EVERY, GREEDY, OTHERS, PROBE, Estimand
@@ -95,32 +104,32 @@ class RoundData:
 
         Like the other tables below.
         """
-        return _table(self.path / Round.probe.file)
+        return read_table(self.path / Round.probe.file)
 
     @cached_property
     def critics(self) -> Any:
         """critics.parquet."""
-        return _table(self.path / Round.critics.file)
+        return read_table(self.path / Round.critics.file)
 
     @cached_property
     def texts(self) -> Any:
         """texts.parquet."""
-        return _table(self.path / Round.texts.file)
+        return read_table(self.path / Round.texts.file)
 
     @cached_property
     def audit(self) -> Any:
         """audit.parquet."""
-        return _table(self.path / Round.audit.file)
+        return read_table(self.path / Round.audit.file)
 
     @cached_property
     def verdicts(self) -> Any:
         """verdicts.parquet."""
-        return _table(self.path / Round.verdicts.file)
+        return read_table(self.path / Round.verdicts.file)
 
     @cached_property
     def examples(self) -> Any:
         """examples.parquet."""
-        return _table(self.path / Round.examples.file)
+        return read_table(self.path / Round.examples.file)
 
     @cached_property
     def view(self) -> RoundView:
@@ -130,6 +139,7 @@ class RoundData:
     def samples(self) -> Iterator[Json]:
         """The journal, chain by chain, as plain dictionaries shaped like `records.Sample`."""
         path = self.path / JOURNAL
+        refuse_damaged_file(self.path.parent.parent, path)
         # Line by line: a journal holds token ids and log-probabilities, and can be large.
         if path.exists():
             with path.open(encoding="utf-8") as lines:
@@ -253,63 +263,34 @@ def read_run(path: Path | str, before: RunData | None = None) -> RunData:
             f"{path}: not a run directory (no recipe.json). Give the folder of a run, e.g."
             " runs/<name>."
         )
-    # Other things may lie beside the rounds: editors and file managers leave their own.
-    folders = sorted(
-        (p for p in (path / ROUNDS).glob("*") if p.name.isdigit()), key=lambda p: int(p.name)
-    )
+    folders = round_folders(path)
     # A committed round never changes, so one that was read before is good for ever.
     known = {r.path: r for r in before.rounds} if before else {}
-    main = str(_json(path / PROBE_SET).get("main", ""))
+    main = str(read_object(path, path / PROBE_SET).get("main", ""))
     unfinished = [int(p.name) for p in folders if not (p / MANIFEST).is_file()]
     committed = [p for p in folders if (p / MANIFEST).is_file()]
     return RunData(
         path=path,
-        recipe=_json(path / RECIPE),
-        env=_json(path / ENVIRONMENT),
-        events=tuple(_events(path / EVENTS)),
+        recipe=read_object(path, path / RECIPE),
+        env=read_object(path, path / ENVIRONMENT),
+        events=tuple(read_events(path / EVENTS)),
         rounds=tuple(known.get(p) or _round(p, main) for p in committed),
         open_round=unfinished[-1] if unfinished else None,
     )
 
 
 def _round(path: Path, main_family: str) -> RoundData:
+    run = path.parent.parent
     return RoundData(
         number=int(path.name),
         path=path,
         main_family=main_family,
-        plan=_json(path / Round.plan.file),
-        decision=_json(path / Round.decision.file),
-        train=_json(path / Round.training.file),
-        manifest=_json(path / MANIFEST),
+        plan=read_object(run, path / Round.plan.file),
+        decision=read_object(run, path / Round.decision.file),
+        train=read_object(run, path / Round.training.file),
+        manifest=read_manifest(path / MANIFEST),
         readings=Round(path).readings,
     )
-
-
-def _json(path: Path) -> Json:
-    if not path.is_file():
-        return {}
-    return dict(json.loads(path.read_text(encoding="utf-8")))
-
-
-def _events(path: Path) -> Iterator[Json]:
-    """Every whole line; the last one may still be being written."""
-    if not path.is_file():
-        return
-    for line in path.read_text(encoding="utf-8").splitlines():
-        # A run that works appends to its log while it is read here.
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            continue
-
-
-def _table(path: Path) -> Any:
-    # Here, not above: pandas is slow to import, and most commands show no table.
-    import pandas as pd
-
-    if not path.is_file():
-        return pd.DataFrame()
-    return pd.read_parquet(path)
 
 
 def _is_held(lock: Path) -> bool:

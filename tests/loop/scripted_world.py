@@ -11,6 +11,8 @@ from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 from ouroloop.loop.controller import Campaign
 from ouroloop.loop.engines.scripted import ScriptedEngine
+from ouroloop.loop.ledger import Ledger
+from ouroloop.loop.lines import proven
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.store import Store, write_json
@@ -121,3 +123,18 @@ def carry(root, model, settings, trainer=no_training):
         return asyncio.run(campaign.run()), path
     finally:
         store.close()
+
+
+def uncommit(path, number, *lost):
+    """As a kill leaves the last round of a run: not committed, and without the files `lost`."""
+    folder = path / "rounds" / f"{number:03d}"
+    for name in ("MANIFEST.json", *lost):
+        (folder / name).unlink()
+    Ledger(path, folder).add_new()
+    events = [json.loads(line) for line in (path / "events.jsonl").read_text().splitlines()]
+    kept = []
+    for event in events:
+        del event["crc32"]
+        if not (event["event"] == "round_committed" and event["round"] == number):
+            kept.append(proven(json.dumps(event)))
+    (path / "events.jsonl").write_text("".join(f"{line}\n" for line in kept))

@@ -104,14 +104,18 @@ def test_a_line_cut_short_by_a_kill_spoils_no_later_event(path):
 
     The new beginning must be readable.
     """
-    (path / "events.jsonl").write_text(
-        '{"time": 1, "event": "run_started"}\n{"time": 2, "event": "run_fai'
-    )
+    store = Store.open(path)
+    store.event("run_started")
+    store.close()
+    with (path / "events.jsonl").open("a") as log:
+        log.write('{"time": 2, "event": "run_fai')
     store = Store.open(path)
     store.event("run_started", name="again")
     store.event("progress", note="né")
     assert [event["event"] for event in read_run(path).events] == [
+        "run_created",
         "run_started",
+        "log_repaired",
         "run_started",
         "progress",
     ]

@@ -17,12 +17,12 @@ from ouroloop.loop.checks.memory import GIB, Room
 from ouroloop.loop.devices import Device, FloatType
 from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.errors import RecipeError, RunStateError
+from ouroloop.loop.frozen import inputs_of, refuse_other_inputs
 from ouroloop.loop.models.shape import Matrix, Shape, read_shape
 from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.recipe_file import resolve
-from ouroloop.loop.runner import check_same_base
 from ouroloop.loop.setup import Setting, prepare
-from ouroloop.loop.store import Store, sha256_of
+from ouroloop.loop.store import Store
 
 BASE = resolve_model("arithmetic/base")
 NOWHERE = Path("no-such-run")
@@ -267,14 +267,14 @@ def test_a_model_that_cannot_be_used_is_one_message_and_exit_code_2(
 
 def test_a_run_does_not_go_on_with_other_weights_under_the_same_name(tmp_path: Path) -> None:
     folder = shutil.copytree(BASE, tmp_path / "model")
-    settings = resolve({"name": "run", "model": str(folder)})
-    store = Store.create(tmp_path / "runs", settings, sha256_of(folder))
+    setting = prepare(resolve({"name": "run", "model": str(folder)}))
+    store = Store.create(tmp_path / "runs", setting.recipe, "none", inputs_of(setting))
     try:
-        check_same_base(store, folder)
+        refuse_other_inputs(store, setting)
         (weights,) = folder.glob("*.safetensors")
         weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
-        with pytest.raises(RunStateError, match=r"was started with .* Put the old files back"):
-            check_same_base(store, folder)
+        with pytest.raises(RunStateError, match=r"checkpoint .* at the start, .*Put the old files"):
+            refuse_other_inputs(store, setting)
     finally:
         store.close()
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from scripted_world import Model, carry, no_training, recipe
+from scripted_world import Model, carry, no_training, recipe, uncommit
 
 from ouroloop.loop.controller import Campaign
 from ouroloop.loop.errors import RunStateError
-from ouroloop.loop.round import JOURNAL, MANIFEST, Json, JsonList, Round, Table
+from ouroloop.loop.integrity import MANIFEST
+from ouroloop.loop.ledger import JOURNAL
+from ouroloop.loop.round import Json, JsonList, Round, Table
 from ouroloop.loop.rows import Example, ProbeRow, RoundPlan, Training
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.store import Store, read_json, sha256_of
@@ -120,8 +122,7 @@ def test_a_scripted_run_reads_no_table_that_it_made_and_a_resumed_one_each_at_mo
     settings = recipe(rounds=2)
     _, path = carry(tmp_path, Model(), settings)
     assert reads == []
-    (path / "rounds/002" / MANIFEST).unlink()
-    (path / "rounds/002/decision.json").unlink()
+    uncommit(path, 2, "decision.json")
     carry(tmp_path, Model(), settings)
     assert 0 < len(reads) == len(set(reads))
 

@@ -1,0 +1,276 @@
+"""The files of the round at work: what they were when they were finished, and what is damaged.
+
+A manifest is written when a round is committed. Until then files.jsonl lists every finished file of
+the round with its size and SHA-256, in the order in which they were made. When a run is opened, a
+file that is not as listed is set aside, with all that was made after it: those files may rest on
+it. Nothing is deleted, and the round makes them again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ouroloop.loop import integrity
+from ouroloop.loop.integrity import EVENTS
+from ouroloop.loop.lines import proven, read_lines
+from ouroloop.loop.sums import Check, Status, Sum, examine, sum_of
+
+LEDGER = "files.jsonl"
+JOURNAL = "samples.jsonl"
+# Files of a run outside its rounds that never change once they are made, and that no round can do
+# without. They are made before round 0 ends, whose manifest lists them.
+FROZEN = ("probe_set.json", "strategies.json", "warm_start")
+# What a training leaves is one thing: without one of its files the others are of no use.
+WHOLE = ("checkpoint", "warm_start")
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What was done when a run was opened: for the event log and for people."""
+
+    event: str
+    files: tuple[str, ...]
+    why: str
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.files)}: {self.why}"
+
+
+class Ledger:
+    """The list of one round. Paths are relative to the run."""
+
+    def __init__(self, run: Path, round_folder: Path) -> None:
+        self.run, self.folder = run, round_folder
+        self.path = round_folder / LEDGER
+        self.sums = _sums_of(read_lines(self.path).good)
+
+    def add(self, path: Path) -> None:
+        """List a finished file; of a file that was made twice the last line counts."""
+        file, found = str(path.relative_to(self.run)), sum_of(path)
+        # Taken out first: the order is that in which the files were made.
+        self.sums.pop(file, None)
+        self.sums[file] = found
+        append_line(self.path, _line(file, found))
+
+    def add_new(self) -> list[str]:
+        """List every finished file that is not listed yet; returns their names."""
+        found = _finished(self.folder)
+        # What is frozen is there by the end of round 0, and its manifest lists it.
+        if int(self.folder.name) == 0:
+            found += _frozen(self.run)
+        new = [path for path in found if str(path.relative_to(self.run)) not in self.sums]
+        for path in new:
+            self.add(path)
+        return [str(path.relative_to(self.run)) for path in new]
+
+    def refuse_damaged(self) -> None:
+        """Refuse to commit a file that is not what it was when it was finished.
+
+        Raises:
+            DamagedError: names it.
+        """
+        integrity.refuse_other_than(self.run, self.sums, integrity.is_small)
+
+    def keep(self, files: Iterable[str]) -> None:
+        """List these alone."""
+        kept = {file: self.sums[file] for file in files}
+        _rewrite(self.path, [_line(file, found) for file, found in kept.items()])
+        self.sums = kept
+
+
+def repair(run: Path) -> list[Repair]:
+    """Make what is not committed whole again: the event log, and the round at work."""
+    found = _repair_log(run)
+    folders = integrity.round_folders(run)
+    if folders and not (folders[-1] / integrity.MANIFEST).exists():
+        found += _repair_round(run, folders[-1])
+    return found
+
+
+def open_round(run: Path) -> list[Check]:
+    """The files of the round at work, compared with what they were when they were finished."""
+    folders = integrity.round_folders(run)
+    if not folders or (folders[-1] / integrity.MANIFEST).exists():
+        return []
+    folder, found = folders[-1], []
+    for path in (folder / LEDGER, folder / JOURNAL):
+        lines = read_lines(path)
+        if lines.damaged:
+            got = f"line {lines.damaged[0]} without"
+            name = str(path.relative_to(run))
+            found.append(Check(name, Status.CONTENT, "lines with their checksums", got))
+    if not (folder / LEDGER).exists() and _finished(folder):
+        file = str((folder / LEDGER).relative_to(run))
+        found.append(Check(file, Status.MISSING, "a list of the round's files", "no such file"))
+    sums = Ledger(run, folder).sums
+    return [*found, *(examine(run, file, wanted) for file, wanted in sums.items())]
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file or folder to the first free NAME.damaged-N; returns the new path."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    path.rename(aside)
+    return aside
+
+
+def _repair_log(run: Path) -> list[Repair]:
+    path = run / EVENTS
+    check = integrity.check_log(run, integrity.promises(run))
+    if check.status is Status.OK:
+        return []
+    lines = read_lines(path)
+    if path.exists():
+        aside = set_aside(path)
+    else:
+        # Its mere presence says that the log is shorter than the manifests know.
+        aside = path.with_name(f"{EVENTS}.damaged-1")
+        aside.touch()
+    _rewrite(path, [line.decode("utf-8") for line in lines.good])
+    why = f"damaged ({check.got}); {len(lines.good)} lines go on, what it was is in {aside.name}"
+    return [Repair("log_repaired", (EVENTS,), why)]
+
+
+def _repair_round(run: Path, folder: Path) -> list[Repair]:
+    """Set aside what is damaged and what was made after it, then list what is not listed."""
+    lines = read_lines(folder / LEDGER)
+    was_listed = (folder / LEDGER).exists()
+    ledger = Ledger(run, folder)
+    why = ""
+    if lines.damaged:
+        # Of what was listed from there on nothing is known: it may be whole, or not.
+        why = f"line {lines.damaged[0]} of {LEDGER} is damaged"
+        ledger.sums = _sums_of(lines.good[: lines.damaged[0] - 1])
+        set_aside(folder / LEDGER)
+    files = list(ledger.sums)
+    checks = [examine(run, file, ledger.sums[file]) for file in files]
+    bad = [number for number, check in enumerate(checks) if check.status is not Status.OK]
+    suspects: list[str] = []
+    if bad:
+        why = why or str(checks[bad[0]])
+        suspects = files[bad[0] :]
+    if lines.damaged:
+        there = [str(path.relative_to(run)) for path in _finished(folder)]
+        suspects += [file for file in there if file not in ledger.sums]
+    found = _repair_journal(run, folder, suspects)
+    if why:
+        moved = _set_all_aside(run, suspects, journal=str((folder / JOURNAL).relative_to(run)))
+        ledger.keep(file for file in files if file not in suspects and (run / file).exists())
+        found.append(Repair("set_aside", tuple(moved), why))
+    new = ledger.add_new()
+    if new and not was_listed:
+        found.append(
+            Repair("files_listed", tuple(new), f"taken as they are: no {LEDGER} was there")
+        )
+    return found
+
+
+def _repair_journal(run: Path, folder: Path, suspects: list[str]) -> list[Repair]:
+    """Keep a damaged journal's whole lines: each of them is a sample that need not be made again.
+
+    A journal that was finished once is known by its sum, one that grows by its lines alone; the end
+    of a torn line is normal in the latter.
+    """
+    path = folder / JOURNAL
+    lines = read_lines(path)
+    file = str(path.relative_to(run))
+    is_torn_after_its_end = file in suspects and lines.torn > 0
+    if not lines.damaged and not is_torn_after_its_end:
+        return []
+    aside = set_aside(path)
+    _rewrite(path, [line.decode("utf-8") for line in lines.good])
+    lost = len(lines.damaged) + (lines.torn > 0)
+    why = f"{lost} damaged lines are sampled again; what it was is in {aside.name}"
+    return [Repair("set_aside", (file,), why)]
+
+
+def _set_all_aside(run: Path, files: Iterable[str], journal: str) -> list[str]:
+    """Set aside each file, or the whole folder of a training that it belongs to; returns which.
+
+    The journal is left: it goes on from its whole lines.
+    """
+    units = list(dict.fromkeys(_unit(file) for file in files))
+    for unit in units:
+        if unit != journal and (run / unit).exists():
+            set_aside(run / unit)
+    return units
+
+
+def _unit(file: str) -> str:
+    parts = file.split("/")
+    for number, part in enumerate(parts[:-1]):
+        if part in WHOLE:
+            return "/".join(parts[: number + 1])
+    return file
+
+
+def _finished(folder: Path) -> list[Path]:
+    """The finished files of a round. Logs and the journal grow; they are the manifest's to list."""
+    return [path for path in files_of(folder) if path.suffix != ".log" and path.name != JOURNAL]
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of a folder that belong to a run, in order of name.
+
+    Temporary files of a killed attempt, and what was set aside, do not.
+    """
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [path for path in found if _belongs(path.relative_to(folder))]
+
+
+def _belongs(path: Path) -> bool:
+    if path.name in (integrity.MANIFEST, LEDGER) or path.suffix == ".tmp":
+        return False
+    is_temporary = any(part.endswith(".tmp") for part in path.parts)
+    return not is_temporary and not any(".damaged-" in part for part in path.parts)
+
+
+def _frozen(run: Path) -> list[Path]:
+    found: list[Path] = []
+    for name in FROZEN:
+        path = run / name
+        if path.is_file():
+            found.append(path)
+        elif path.is_dir():
+            found += files_of(path)
+    return found
+
+
+def _sums_of(lines: Iterable[bytes]) -> dict[str, Sum]:
+    sums: dict[str, Sum] = {}
+    for line in lines:
+        entry = json.loads(line)
+        # Taken out first: the order is that in which the files were made, the last time.
+        sums.pop(entry["file"], None)
+        sums[entry["file"]] = Sum(entry["bytes"], entry["sha256"])
+    return sums
+
+
+def _line(file: str, found: Sum) -> str:
+    return proven(json.dumps({"file": file, **asdict(found)}, separators=(",", ":")))
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line in one write, after cutting off one that a kill cut short."""
+    with path.open("a+b") as file:
+        end = file.tell()
+        if end > 0:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(f"{line}\n".encode())
+
+
+def _rewrite(path: Path, lines: Iterable[str]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write("".join(f"{line}\n" for line in lines))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

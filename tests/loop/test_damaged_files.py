@@ -1,0 +1,274 @@
+"""Every file of a run, damaged in every way: always noticed, named, and never a traceback.
+
+Committed files are refused; those of the round at work are set aside and made again.
+"""
+
+import contextlib
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from scripted_world import Model, carry, no_training, recipe
+
+from ouroloop.loop import integrity, ledger
+from ouroloop.loop.__main__ import main
+from ouroloop.loop.errors import DamagedError
+from ouroloop.loop.round import Round
+from ouroloop.loop.store import Store
+from ouroloop.loop.sums import Status, sum_of
+from ouroloop.loop.tables import Journal
+from ouroloop.loop.views import verify as shown
+from ouroloop.loop.views.reader import read_run
+
+# Written anew or appended to by whoever likes: no number of the run rests on them.
+CHANGING = {"LOCK"}
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def append(path):
+    path.write_bytes(path.read_bytes() + b"\0")
+
+
+DAMAGES = (truncate, flip, empty, Path.unlink, append)
+
+
+@pytest.fixture(scope="module")
+def weighty_run(tmp_path_factory):
+    """A scripted run whose rounds leave weights."""
+
+    def train(job, folder, report):
+        facts = no_training(job, folder, report)
+        (folder / "checkpoint" / "model.safetensors").write_bytes(bytes(range(256)))
+        return facts
+
+    root = tmp_path_factory.mktemp("weighty")
+    return carry(root, Model(), recipe(rounds=2), train)[1]
+
+
+def files_of(run):
+    found = (path.relative_to(run) for path in sorted(run.rglob("*")) if path.is_file())
+    return [str(file) for file in found if file.name not in CHANGING]
+
+
+def called(*arguments):
+    """(exit code, what was printed) of a command; a traceback would be raised here."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        code = main([*map(str, arguments)])
+    return code, out.getvalue()
+
+
+def test_a_whole_run_is_whole_and_every_file_is_listed(weighty_run):
+    checks = shown.checks_of(weighty_run)
+    assert {check.status for check in checks} == {Status.OK}
+    manifests = {
+        file for file in files_of(weighty_run) if file.endswith(("MANIFEST.json", "RUN.json"))
+    }
+    assert {check.file for check in checks} | manifests == set(files_of(weighty_run))
+    assert called("verify", weighty_run)[0] == 0
+    Store.open(weighty_run).close()
+
+
+@pytest.mark.slow
+def test_every_damage_of_every_committed_file_is_noticed_without_a_traceback(weighty_run, tmp_path):
+    """Not parametrised: a case takes milliseconds, and pytest's own work a hundred times that."""
+    tried = 0
+    for file in files_of(weighty_run):
+        for damage in DAMAGES:
+            run = shutil.copytree(weighty_run, tmp_path / "run")
+            case = f"{damage.__name__} {file}"
+            damage(run / file)
+            code, text = called("verify", run)
+            assert code == 2 and Path(file).name in text, case
+            assert_refused_or_repaired(run, file, case)
+            for command in (["compare", run], ["watch", run]):
+                code, text = called(*command)
+                assert code in (0, 2), f"{command} {case}"
+                assert code == 0 or Path(file).name in text, f"{command} {case}"
+            shutil.rmtree(run)
+            tried += 1
+    assert tried >= 108
+
+
+def assert_refused_or_repaired(run, file, case):
+    """Going on with the run: the log is repaired, everything else refused and left as it is."""
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    if file == "events.jsonl":
+        store = Store.open(run)
+        store.close()
+        assert [repair.event for repair in store.repairs] == ["log_repaired"], case
+        assert called("verify", run)[0] == 0, case
+        return
+    with pytest.raises(DamagedError) as found:
+        Store.open(run)
+    assert Path(file).name in str(found.value) and "Put the file back" in str(found.value), case
+    after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert {**before, run / "LOCK": b""} == {**after, run / "LOCK": b""}, case
+
+
+@pytest.mark.parametrize("file", ["readings.json", "probe.parquet", "verdicts.parquet"])
+def test_a_report_of_damaged_tables_ends_in_one_sentence(weighty_run, tmp_path, file):
+    run = shutil.copytree(weighty_run, tmp_path / "run")
+    flip(run / "rounds" / "001" / file)
+    code, text = called("report", run)
+    assert code == 2 and f"rounds/001/{file}: sha256: expected" in text
+
+
+def test_a_table_that_is_damaged_while_the_run_works_is_not_read(weighty_run, tmp_path):
+    run = shutil.copytree(weighty_run, tmp_path / "run")
+    flip(run / "rounds" / "001" / "verdicts.parquet")
+    with pytest.raises(DamagedError, match=r"verdicts\.parquet"):
+        _ = Round(run / "rounds" / "001").verdicts
+    with pytest.raises(DamagedError, match=r"verdicts\.parquet"):
+        _ = read_run(run).rounds[1].verdicts
+
+
+def test_large_weights_are_hashed_when_they_are_used_and_by_verify(
+    weighty_run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(integrity, "LARGE_BYTES", 255)
+    run = shutil.copytree(weighty_run, tmp_path / "run")
+    weights = run / "rounds" / "001" / "checkpoint" / "model.safetensors"
+    hashed = []
+    plain = sum_of
+    monkeypatch.setattr(
+        "ouroloop.loop.sums.sum_of", lambda path: hashed.append(path) or plain(path)
+    )
+    flip(weights)
+    store = Store.open(run)
+    assert weights not in hashed, "opened in the time that small files take"
+    with pytest.raises(DamagedError, match=r"checkpoint/model\.safetensors: sha256"):
+        store.prove(weights.parent)
+    store.prove(run / "rounds" / "002" / "checkpoint")
+    store.prove(run / "rounds" / "002" / "checkpoint")
+    assert hashed.count(run / "rounds" / "002" / "checkpoint" / "model.safetensors") == 1
+    store.close()
+    assert called("verify", run)[0] == 2
+
+
+# -- the round at work ------------------------------------------------------------
+
+
+class Killed(Exception):
+    """Stands for a kill."""
+
+
+def cut(root, at_item):
+    """A run whose round 1 was killed right after `at_item` was written."""
+    settings = recipe(rounds=1)
+    plain = Round.write
+
+    def write(round, item, value):
+        plain(round, item, value)
+        if round.number == 1 and item.file == at_item:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Round, "write", write)
+        with pytest.raises(Killed):
+            carry(root, Model(), settings)
+    return root / "scripted"
+
+
+@pytest.fixture(scope="module")
+def cut_run(tmp_path_factory):
+    """Round 1 has all but its decision: (the run, the same run uninterrupted)."""
+    whole = carry(tmp_path_factory.mktemp("whole"), Model(), recipe(rounds=1))[1]
+    return cut(tmp_path_factory.mktemp("cut"), "readings.json"), whole
+
+
+OPEN = sorted(
+    {item.file for item in Round.items()} - {"decision.json"} | {"samples.jsonl", "files.jsonl"}
+)
+QUICK = {("flip", "verdicts.parquet"), ("truncate", "samples.jsonl"), ("unlink", "files.jsonl")}
+
+
+def cases():
+    for file in OPEN:
+        for damage in DAMAGES:
+            marks = [] if (damage.__name__, file) in QUICK else [pytest.mark.slow]
+            yield pytest.param(file, damage, marks=marks, id=f"{damage.__name__}-{file}")
+
+
+@pytest.mark.parametrize(("file", "damage"), list(cases()))
+def test_a_damaged_file_of_the_round_at_work_is_set_aside_and_made_again(
+    cut_run, tmp_path, file, damage
+):
+    cut_path, whole = cut_run
+    run = shutil.copytree(cut_path, tmp_path / "scripted")
+    path = run / "rounds" / "001" / file
+    before = {p.name: p.read_bytes() for p in path.parent.iterdir() if p.is_file()}
+    damage(path)
+    damaged = path.read_bytes() if path.exists() else None
+    assert called("verify", run)[0] == 2
+    carry(tmp_path, Model(), recipe(rounds=1))
+    assert called("verify", run)[0] == 0
+    noticed = [
+        event for event in read_run(run).events if event["event"] in ("set_aside", "files_listed")
+    ]
+    assert noticed, "it is said"
+    aside = {p.read_bytes() for p in path.parent.iterdir() if ".damaged-" in p.name and p.is_file()}
+    assert damaged is None or damaged in aside, "what was found is kept"
+    kept = aside | {p.read_bytes() for p in path.parent.iterdir() if p.is_file()}
+    lost = [
+        name
+        for name, data in before.items()
+        if name not in (file, "files.jsonl") and data not in kept
+    ]
+    assert lost == [], "nothing that was whole is lost"
+    for name in ("readings.json", "decision.json", "examples.parquet", "verdicts.parquet"):
+        assert (path.parent / name).read_bytes() == (whole / "rounds/001" / name).read_bytes(), name
+
+
+def test_a_journal_with_a_damaged_line_keeps_the_others(cut_run, tmp_path):
+    run = shutil.copytree(cut(tmp_path / "first", "audit.parquet"), tmp_path / "scripted")
+    journal = run / "rounds" / "001" / "samples.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[3] = lines[3].replace(b"0", b"1", 1)
+    journal.write_bytes(b"".join(lines))
+    with pytest.raises(DamagedError, match="line 4 is damaged"):
+        Journal(journal, dict)
+    model = Model()
+    carry(tmp_path, model, recipe(rounds=1))
+    drafts = [
+        r for r in model.engine.requests if r.id.startswith("001/student") and "/draft/" in r.id
+    ]
+    assert len({request.id.split("/")[2] for request in drafts}) == 1, "one problem is asked again"
+
+
+def test_a_file_that_is_damaged_before_the_commit_is_refused_and_made_again(tmp_path):
+    settings = recipe(rounds=1)
+    plain = Round.commit
+
+    def commit(round):
+        if round.number == 1:
+            flip(round.folder / "probe.parquet")
+        plain(round)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Round, "commit", commit)
+        with pytest.raises(DamagedError, match=r"rounds/001/probe\.parquet: sha256"):
+            carry(tmp_path, Model(), settings)
+    _, run = carry(tmp_path, Model(), settings)
+    assert called("verify", run)[0] == 0
+
+
+def test_the_ledger_ends_with_the_round(weighty_run):
+    assert not list(weighty_run.rglob(ledger.LEDGER))
+    events = [json.loads(line) for line in (weighty_run / "events.jsonl").read_text().splitlines()]
+    assert all("crc32" in event for event in events)
