@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ouroloop.evals.errors import DataError
-from ouroloop.evals.tasks import Turn
+from ouroloop.evals.tasks import Problem, Turn
 from ouroloop.monitors.fence import well_formed
 
 FORM = '[{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]'
@@ -56,6 +56,18 @@ def flat(turns: Sequence[Turn]) -> str:
     if len(turns) == 1:
         return turns[0].content
     return "\n\n".join(f"{turn.role.capitalize()}: {turn.content}" for turn in turns)
+
+
+def questions_of(problem: Problem) -> Iterator[str]:
+    """All that a problem's conversation asks, its own question last; each as one text.
+
+    What its earlier assistant turns answer is asked too: a training text that holds it gives the
+    answer away.
+    """
+    for number, turn in enumerate(problem.messages):
+        if turn.role == "assistant":
+            yield flat(problem.messages[:number])
+    yield problem.question
 
 
 def _joined(spoken: Iterable[tuple[str, str]]) -> list[Turn]:

@@ -28,6 +28,7 @@ PATH_KEYS = (
     "task.sources.heldout_path",
     "warm_start.path",
     "refine.constitution",
+    "refine.shots",
     "accelerate_config",
 )
 DATA_KEYS = ("task.path", "task.sources.path")
