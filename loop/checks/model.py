@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ouroloop.loop.checks import memory
+from ouroloop.loop.checks import memory, turns
 from ouroloop.loop.checks.findings import Finding, Level
 from ouroloop.loop.devices import BFLOAT16_FLAGS, FloatType, this_device
 from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
@@ -32,6 +32,7 @@ def check(setting: Setting, run_path: Path) -> list[Finding]:
         *_engine(setting, shapes),
         *memory.check(setting.recipe, list(shapes.values())),
         *_choices(setting),
+        *turns.check(setting),
     ]
 
 

@@ -129,7 +129,13 @@ def _sampling(survey: Survey, settings: Settings) -> Iterator[str]:
     yield ""
     if not settings.is_graded:
         yield "# The model judges its own texts: there are no gold answers to judge them by."
-        yield f"refine: {{critique: true, revisions: 1, max_critique_tokens: {CRITIQUE_TOKENS}}}"
+        form = ""
+        if survey.num_conversations:
+            yield "# Critique and revision are asked for as further turns of the conversation."
+            form = " form: turns,"
+        asked = f"critique: true,{form} revisions: 1, max_critique_tokens: {CRITIQUE_TOKENS}"
+        yield f"refine: {{{asked}}}"
+        yield "# Principles to appeal to: constitution: principles.json (docs/constitution.md)."
     else:
         yield "# Gold answers judge the samples. Critique and revision cost three times as many"
         yield "# tokens: {critique: true, revisions: 1}."
