@@ -9,11 +9,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 # Training draws from `train`, the probe set from `heldout`. `reserve` has solutions that training
 # never sees: the verifier audit and the scored texts are taken from it.
 Split = Literal["train", "heldout", "reserve"]
+
+
+class Turn(NamedTuple):
+    """One turn of a conversation."""
+
+    role: Literal["user", "assistant"]
+    content: str
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,10 @@ class Problem:
     `family` groups problems whose accuracy is reported together; `slice` is "typical" or "tail"
     (hard by construction or by base pass rate); `solution` is a demonstration in the task's own
     format, when there is one; `system` is the system prompt that the question is asked under.
+
+    `messages` are the turns of a conversation of several, the last one the user's; empty where the
+    question alone is asked. `question` then holds all of them as one text, each with its speaker:
+    what tells problems apart, and what readers of strategies see.
     """
 
     id: str
@@ -35,6 +46,7 @@ class Problem:
     solution: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     system: str | None = None
+    messages: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True)
