@@ -91,9 +91,7 @@ def load_baseline(job: TrainingJob) -> Any:
     return model.to(getattr(torch, job.compute)) if job.peft else model
 
 
-def check_ids(
-    where: str, prompt: Sequence[int], completion: Sequence[int], codec: Codec
-) -> None:
+def check_ids(where: str, prompt: Sequence[int], completion: Sequence[int], codec: Codec) -> None:
     """Refuse a text that nobody should learn from.
 
     Raises:

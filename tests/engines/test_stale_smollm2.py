@@ -101,7 +101,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     sft = {**FULL, "learning_rate": 2e-4}
-    return trained_by(tmp_path_factory.mktemp("adapter") / "rounds" / "001", settings=sft, peft=ADAPTER)
+    return trained_by(
+        tmp_path_factory.mktemp("adapter") / "rounds" / "001", settings=sft, peft=ADAPTER
+    )
 
 
 @pytest.fixture
