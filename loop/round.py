@@ -30,6 +30,7 @@ from ouroloop.loop.rows import (
     AuditRow,
     CritiqueRow,
     Example,
+    Pair,
     Preflight,
     ProbeRow,
     RoundPlan,
@@ -166,6 +167,7 @@ class Round:
     preflight = Json("preflight.json", Preflight)
     verdicts = Table("verdicts.parquet", Verdict)
     examples = Table("examples.parquet", Example)
+    pairs = Table("pairs.parquet", Pair)
     training = Json("train.json", Training)
     texts = Table("texts.parquet", TextRow)
     probe = Table("probe.parquet", ProbeRow)
