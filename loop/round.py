@@ -22,11 +22,19 @@ from typing import Any, Generic, Self, TypeVar, cast, overload
 from ouroloop.loop import tables
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.records import Sample
-from ouroloop.loop.round_view import audit_of, critics_of, pool_of, samples_of, texts_of
+from ouroloop.loop.round_view import (
+    audit_of,
+    critics_of,
+    judge_of,
+    pool_of,
+    samples_of,
+    texts_of,
+)
 from ouroloop.loop.rows import (
     AuditRow,
     CritiqueRow,
     Example,
+    JudgementRow,
     Preflight,
     ProbeRow,
     RoundPlan,
@@ -167,6 +175,7 @@ class Round:
     texts = Table("texts.parquet", TextRow)
     probe = Table("probe.parquet", ProbeRow)
     critics = Table("critics.parquet", CritiqueRow)
+    judgements = Table("judgements.parquet", JudgementRow)
     readings = JsonList("readings.json", Reading)
     decision = Json("decision.json", Decision)
 
@@ -217,6 +226,7 @@ class Round:
             )
         item.save(self.folder / item.file, value)
         self.memory.pop(item.file, None)
+        self._view = None  # it was made of what was there before
 
     def journal(self) -> tables.Journal[Sample]:
         """The samples, as they came."""
@@ -247,7 +257,8 @@ class Round:
     def release(self) -> None:
         """Forget the tables that later rounds seldom ask for; they are read again when they do."""
         self._view = None
-        for item in (Round.verdicts, Round.probe, Round.critics, Round.texts, Round.audit):
+        measured = (Round.probe, Round.critics, Round.judgements, Round.texts)
+        for item in (Round.verdicts, Round.audit, *measured):
             self.memory.pop(item.file, None)
 
     # -- what it amounts to --------------------------------------------------------
@@ -259,12 +270,13 @@ class Round:
             return self._view
         view = RoundView(
             round=self.number,
-            probe=samples_of([row for row in self.probe if row.kind == "sample"]),
+            probe=samples_of([row for row in self.probe if row.kind == "sample"], self.judgements),
             greedy=samples_of([row for row in self.probe if row.kind == "greedy"]),
             critics=critics_of(self.critics),
             pool=pool_of(self.verdicts),
             texts=texts_of(self.texts),
             audit=audit_of(self.audit),
+            judge=judge_of(self.judgements),
         )
         # Before its last table is there (the preflight check looks earlier) it may still change.
         if not self.lacks(Round.critics):

@@ -110,6 +110,7 @@ class Pool:
         approved: by the critic: 1, 0 or NaN.
         text: the sample.
         slice: of the problem.
+        cluster: the response cluster's label, or None.
     """
 
     problem: Objects
@@ -122,6 +123,7 @@ class Pool:
     approved: Floats | None = None
     text: Objects | None = None
     slice: Objects | None = None
+    cluster: Objects | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,29 @@ class AuditItems:
 
 
 @dataclass(frozen=True)
+class Judgements:
+    """Verdicts of a frozen judge, one row each; every field has the shape (N,).
+
+    Attributes:
+        problem: the cluster.
+        family: of the problem; "" for planted items.
+        criterion: what was judged.
+        principle: the one of the criterion's principles that was asked about.
+        approved: 1, 0 or NaN (unreadable).
+        truth: whether a planted item deserves approval: 1 or 0; NaN for answers of the probe set.
+        num_tokens: of the judge's prompt and verdict.
+    """
+
+    problem: Objects
+    family: Objects
+    criterion: Objects
+    principle: Objects
+    approved: Floats
+    truth: Floats
+    num_tokens: Floats
+
+
+@dataclass(frozen=True)
 class RoundView:
     """All that a monitor may see of one round; None: the round has none of it.
 
@@ -169,6 +194,7 @@ class RoundView:
         pool: the training pool.
         texts: real text, scored.
         audit: planted items.
+        judge: verdicts of a frozen judge.
     """
 
     round: int
@@ -178,6 +204,7 @@ class RoundView:
     pool: Pool | None = None
     texts: Texts | None = None
     audit: AuditItems | None = None
+    judge: Judgements | None = None
 
 
 @dataclass(frozen=True)

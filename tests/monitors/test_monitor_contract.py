@@ -26,7 +26,7 @@ def edited(probe: Samples, **columns):
     return dataclasses.replace(probe, **columns)
 
 
-PARTS = ("probe", "greedy", "critics", "pool", "texts", "audit")
+PARTS = ("probe", "greedy", "critics", "pool", "texts", "audit", "judge")
 
 
 def rows(part, chosen):
@@ -247,6 +247,9 @@ OTHER_DAMAGES = {
     "texts without anything": lambda v: {"texts": blind(v.texts, "entropy", "nll", "num_tokens")},
     "no audit items": lambda v: {"audit": none_of(v.audit)},
     "audit items without verdict": lambda v: {"audit": blind(v.audit, "accepted")},
+    "no judgement": lambda v: {"judge": none_of(v.judge)},
+    "judgements without verdict": lambda v: {"judge": blind(v.judge, "approved", "num_tokens")},
+    "planted items only": lambda v: {"judge": rows(v.judge, v.judge.problem == "item1")},
     "right audit items only": lambda v: {"audit": rows(v.audit, v.audit.right == 1)},
 }
 
@@ -277,6 +280,7 @@ def hurt(part, rng):
         if (
             column is None
             or name in ("problem", "family", "slice", "kept", "reason", "right", "approvals")
+            or name in ("criterion", "principle")
             or rng.random() < 0.6
         ):
             continue
