@@ -13,8 +13,8 @@ agreement_gap}; entropy/{token, trace}; text/{own_perplexity, entropy, cross_ent
 drift/excess_homozygosity; validity/{right_wrong_step, wrong_step, truncated, unscored};
 supply/{yield, unsolved, kept_per_problem, effective_problems, paths_per_problem};
 selection/{largest_ratio, fresh_share, accuracy_gain}; tail/{hard_share, gini, slice_ratio};
-audit/{false_acceptance, false_rejection, no_verdict}; responses/approved_<criterion>; principle/<name>;
-judge/{balanced_accuracy, unreadable, tokens}; length/tokens; style/hedging;
+audit/{false_acceptance, false_rejection, no_verdict}; responses/approved_<criterion>;
+principle/<name>; judge/{balanced_accuracy, unreadable, tokens}; length/tokens; style/hedging;
 similarity/{effective_number_all, effective_number_right}; repetition/{loops, compression_all@n,
 compression_right@n, distinct_all@n, distinct_right@n}.
 """

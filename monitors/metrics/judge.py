@@ -34,8 +34,8 @@ KINDS: Mapping[Estimand, Kind] = {
 class FrozenJudge:
     """What a judge says that is the same in every round, and how far it can be believed.
 
-    * responses/approved_<criterion>: mean over problems of the share of their judged answers that it
-      approves, [0, 1], up; of every family, and of all together. t interval.
+    * responses/approved_<criterion>: mean over problems of the share of their judged answers that
+      it approves, [0, 1], up; of every family, and of all together. t interval.
     * principle/<name>: the same of the answers that were asked about one principle.
     * judge/balanced_accuracy: mean of the share of planted right items approved and of wrong ones
       rejected, among readable verdicts, [0, 1], chance 0.5, up; MOVER interval. Judged once, in
