@@ -27,6 +27,7 @@ from ouroloop.loop.stages import (
     dataset,
     decide,
     filters,
+    frozen_judge,
     judging,
     naming,
     pairs,
@@ -135,7 +136,8 @@ class Campaign:
         if round.number == 0:
             round.start = StartPlan()
         else:
-            stock = remedy.stock_of(self.history[-1], self.rounds[0], self.main)
+            gold = self.recipe.monitors.gold
+            stock = remedy.stock_of(self.history[-1], self.rounds[0], self.main, gold)
             round.plan = plan.next_plan(self.recipe, self.history, stock)
 
     async def sample(self, round: Round) -> list[Sample]:
@@ -170,8 +172,14 @@ class Campaign:
         cases = filters.examine(samples, problems, self.setting.task, self.setting.strategy)
         verdicts = filters.judge(cases, plan.filters_of(self.recipe.filters, round.plan))
         if round.lacks(Round.preflight):
-            common = remedy.top_answer(self.rounds[0].view, self.main)
-            round.preflight = preflight.check_round(round, verdicts, self.recipe, common)
+            first = self.rounds[0].view
+            round.preflight = preflight.check_round(
+                round,
+                verdicts,
+                self.recipe,
+                top_answer=remedy.top_answer(first, self.main),
+                top_cluster=remedy.top_cluster(first, self.main),
+            )
         found = round.preflight
         self.event("preflight", round, action=found.action, reasons=found.reasons)
         # The filters are asked again only where their caps changed.
@@ -235,6 +243,19 @@ class Campaign:
             refiner = self.refiner(round, (self.recipe.probe.temperature,))
             round.probe, round.critics = await probe.measure(
                 refiner, setting.probe_set, setting.task, setting.strategy, self.report
+            )
+        await self.watch(round)
+
+    async def watch(self, round: Round) -> None:
+        """What the frozen judge says of the round's answers, if the recipe has one."""
+        judge, problems = self.setting.judge, self.setting.probe_set.problems
+        if judge is None or not round.lacks(Round.judgements):
+            return
+        model, student = judge.model or self.checkpoint(0), self.checkpoint(round.number)
+        async with self.serving.asking(model, student) as engine:
+            refiner = self.refiner(round, (0.0,), engine=engine)
+            round.judgements = await frozen_judge.measure(
+                refiner, judge, round.probe, problems, self.report
             )
 
     def decide(self, round: Round) -> None:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from ouroloop.evals import plugins
 from ouroloop.loop.config import Recipe
+from ouroloop.loop.config.judge import BASELINE
 from ouroloop.loop.config.schema import item_of, section_of
 from ouroloop.loop.config.task import SECTIONS as TASK_SECTIONS
 from ouroloop.loop.engines.remote import is_address
@@ -31,10 +32,12 @@ PATH_KEYS = (
     "refine.shots",
     "pairs.principles",
     "pairs.few_shots",
+    "judge.principles",
+    "judge.items",
     "accelerate_config",
 )
 DATA_KEYS = ("task.path", "task.sources.path")
-MODEL_KEYS = ("model", "teachers")
+MODEL_KEYS = ("model", "teachers", "judge.model")
 PART_KEYS = (
     "task.kind",
     "task.grader",
@@ -163,7 +166,7 @@ def data_path(value: Any, base: Path) -> Any:
 
 def _located(model: Any, base: Path) -> Any:
     """A model: a name or a server's address stays as it is, a path becomes absolute."""
-    if is_address(str(model)) or is_name(str(model), base):
+    if is_address(str(model)) or model == BASELINE or is_name(str(model), base):
         return model
     return _absolute(model, base)
 

@@ -25,11 +25,19 @@ from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.integrity import EVENTS, MANIFEST, refuse_damaged_file
 from ouroloop.loop.ledger import JOURNAL, LEDGER, Ledger, files_of
 from ouroloop.loop.records import Sample
-from ouroloop.loop.round_view import audit_of, critics_of, pool_of, samples_of, texts_of
+from ouroloop.loop.round_view import (
+    audit_of,
+    critics_of,
+    judge_of,
+    pool_of,
+    samples_of,
+    texts_of,
+)
 from ouroloop.loop.rows import (
     AuditRow,
     CritiqueRow,
     Example,
+    JudgementRow,
     Pair,
     Preflight,
     ProbeRow,
@@ -172,6 +180,7 @@ class Round:
     texts = Table("texts.parquet", TextRow)
     probe = Table("probe.parquet", ProbeRow)
     critics = Table("critics.parquet", CritiqueRow)
+    judgements = Table("judgements.parquet", JudgementRow)
     readings = JsonList("readings.json", Reading)
     decision = Json("decision.json", Decision)
 
@@ -224,6 +233,7 @@ class Round:
             )
         item.save(self.folder / item.file, value)
         self.memory.pop(item.file, None)
+        self._view = None  # it was made of what was there before
         self.ledger.add(self.folder / item.file)
         self.ledger.add_new()
 
@@ -272,7 +282,8 @@ class Round:
     def release(self) -> None:
         """Forget the tables that later rounds seldom ask for; they are read again when they do."""
         self._view = None
-        for item in (Round.verdicts, Round.probe, Round.critics, Round.texts, Round.audit):
+        measured = (Round.probe, Round.critics, Round.judgements, Round.texts)
+        for item in (Round.verdicts, Round.audit, *measured):
             self.memory.pop(item.file, None)
 
     # -- what it amounts to --------------------------------------------------------
@@ -284,12 +295,13 @@ class Round:
             return self._view
         view = RoundView(
             round=self.number,
-            probe=samples_of([row for row in self.probe if row.kind == "sample"]),
+            probe=samples_of([row for row in self.probe if row.kind == "sample"], self.judgements),
             greedy=samples_of([row for row in self.probe if row.kind == "greedy"]),
             critics=critics_of(self.critics),
             pool=pool_of(self.verdicts),
             texts=texts_of(self.texts),
             audit=audit_of(self.audit),
+            judge=judge_of(self.judgements),
         )
         # Before its last table is there (the preflight check looks earlier) it may still change.
         if not self.lacks(Round.critics):

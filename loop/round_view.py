@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ouroloop.loop.rows import AuditRow, CritiqueRow, ProbeRow, TextRow, Verdict
-from ouroloop.monitors.base import AuditItems, Critics, Pool, Samples, Texts
+from ouroloop.loop.rows import AuditRow, CritiqueRow, JudgementRow, ProbeRow, TextRow, Verdict
+from ouroloop.monitors.base import AuditItems, Critics, Judgements, Pool, Samples, Texts
 
 
-def samples_of(rows: Sequence[ProbeRow]) -> Samples:
-    """Answers to the probe set."""
+def samples_of(rows: Sequence[ProbeRow], judgements: Sequence[JudgementRow] = ()) -> Samples:
+    """Answers to the probe set, with what the frozen judge made of them."""
     return Samples(
         problem=_objects(rows, "problem"),
         family=_objects(rows, "family"),
@@ -25,6 +26,39 @@ def samples_of(rows: Sequence[ProbeRow]) -> Samples:
         num_tokens=_floats(rows, "num_tokens"),
         truncated=_floats(rows, "truncated"),
         text=_objects(rows, "text"),
+        approvals=_approvals(rows, judgements),
+    )
+
+
+def _approvals(rows: Sequence[ProbeRow], judgements: Sequence[JudgementRow]) -> dict[str, Any]:
+    """Criterion -> (N,) 1, 0 or NaN, where an answer was not judged or a verdict not readable."""
+    # An answer is known by its place among its problem's samples.
+    place: dict[tuple[str, int], int] = {}
+    num: Counter[str] = Counter()
+    for i, row in enumerate(rows):
+        place[row.problem, num[row.problem]] = i
+        num[row.problem] += 1
+    found: dict[str, Any] = {}
+    for each in judgements:
+        if each.truth is None:
+            values = found.setdefault(each.criterion, np.full(len(rows), np.nan))
+            if each.approved is not None:
+                values[place[each.problem, each.index]] = each.approved
+    return found
+
+
+def judge_of(rows: Sequence[JudgementRow]) -> Judgements | None:
+    """The frozen judge's verdicts one by one."""
+    if not rows:
+        return None
+    return Judgements(
+        problem=_objects(rows, "problem"),
+        family=_objects(rows, "family"),
+        criterion=_objects(rows, "criterion"),
+        principle=_objects(rows, "principle"),
+        approved=_floats(rows, "approved"),
+        truth=_floats(rows, "truth"),
+        num_tokens=_floats(rows, "num_tokens"),
     )
 
 

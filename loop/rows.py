@@ -15,8 +15,8 @@ Int32 = Annotated[int, "int32"]
 TokenIds = tuple[Int32, ...]
 # Where an example comes from. kept: this round's samples. earlier: those of the rounds that the
 # model descends from. gold: traces that came with the round's problems. Replayed: demonstration
-# (real data), archive (verified samples of earlier rounds).
-Origin = Literal["kept", "earlier", "gold", "demonstration", "archive"]
+# (real data), archive (verified samples of earlier rounds), baseline (samples of round 0's model).
+Origin = Literal["kept", "earlier", "gold", "demonstration", "archive", "baseline"]
 # Why one text of a preference pair is the better one (`pairs.sources`).
 PairOrigin = Literal["revision", "compared", "gold"]
 
@@ -133,6 +133,28 @@ class CritiqueRow:
 
 
 @dataclass(frozen=True)
+class JudgementRow:
+    """What the frozen judge made of one text under one criterion.
+
+    index: of the answer among its problem's samples. approved: None when the verdict could not be
+    read. truth: whether a planted item deserves approval; None for an answer to the probe set.
+    num_tokens: of the judge's prompt and verdict together, its cost; 0 for a prompt that a server
+    does not count.
+    """
+
+    problem: str
+    family: str
+    index: int
+    criterion: str
+    principle: str
+    approved: float | None
+    probability: float | None
+    num_tokens: float
+    truth: float | None
+    text: str
+
+
+@dataclass(frozen=True)
 class TextRow:
     """A real text under the round's model: means over its tokens, the stop token among them.
 
@@ -195,6 +217,7 @@ class RoundPlan:
         why: sentences.
         distinct: one kept sample per distinct calculation of a problem.
         per_answer: share of the kept samples that one answer may have.
+        per_cluster: share of the kept samples that one response cluster may have.
         tail_weight: how much likelier problems of the tail slice are drawn.
         blend: weight of round 0's parameters in what training starts from.
         teachers: rounds whose checkpoints draft a share of the problems beside `sample_from`.
@@ -216,6 +239,7 @@ class RoundPlan:
     why: tuple[str, ...] = ()
     distinct: bool = False
     per_answer: float | None = None
+    per_cluster: float | None = None
     tail_weight: float = 1.0
     blend: float = 0.0
     teachers: tuple[int, ...] = ()
@@ -241,6 +265,7 @@ class Preflight:
         reasons: sentences with numbers.
         replay_fraction: that of the round plan, after an adjustment.
         per_answer: the cap of the round plan, after an adjustment.
+        per_cluster: likewise.
         starved: too few samples were kept to train on. It changes nothing; the decision rule acts.
     """
 
@@ -249,6 +274,7 @@ class Preflight:
     replay_fraction: float
     per_answer: float | None
     starved: bool = False
+    per_cluster: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

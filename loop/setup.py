@@ -14,6 +14,7 @@ from ouroloop.evals.registry import build_task
 from ouroloop.evals.tasks import Capability, Form, Prompts, Task
 from ouroloop.loop import automatic, extensions
 from ouroloop.loop.config import Recipe
+from ouroloop.loop.config.judge import BASELINE
 from ouroloop.loop.engines import remote
 from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
 from ouroloop.loop.errors import DataError, RecipeError
@@ -22,7 +23,7 @@ from ouroloop.loop.objectives.registry import build_objective
 from ouroloop.loop.reasoning import Reasoning, ThinkingTask, opens_thought
 from ouroloop.loop.records import Problem
 from ouroloop.loop.round import Round
-from ouroloop.loop.stages import warm_start
+from ouroloop.loop.stages import frozen_judge, warm_start
 from ouroloop.loop.stages.constitution import (
     Principle,
     Shots,
@@ -62,6 +63,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     reasoning: Reasoning | None = None
     shots: Shots = field(default_factory=Shots)
+    judge: frozen_judge.Judge | None = None
 
 
 def prepare(recipe: Recipe) -> Setting:
@@ -88,7 +90,9 @@ def prepare(recipe: Recipe) -> Setting:
     # A server is asked whether it answers before anything is made; a checkpoint is looked into.
     base, teachers = _models(recipe)
     recipe, choices = _chosen(recipe, base)
-    checkpoints = [base, *(teacher for teacher in teachers if isinstance(teacher, Path))]
+    judge = _judge(recipe, teachers, probe_set)
+    others = (*teachers, judge.model if judge else None)
+    checkpoints = [base, *(model for model in others if isinstance(model, Path))]
     # One template for all that are asked: chat turns only where every checkpoint knows them.
     chat_template = all(has_chat_template(check_checkpoint(path)) for path in checkpoints)
     prompts = _prompts(task, recipe, chat_template)
@@ -109,6 +113,7 @@ def prepare(recipe: Recipe) -> Setting:
         choices=choices,
         reasoning=reasoning,
         shots=_shots(recipe),
+        judge=judge,
     )
 
 
@@ -143,6 +148,21 @@ def _chosen(recipe: Recipe, base: Path) -> automatic.Chosen:
     found = automatic.choose(recipe, check_checkpoint(base))
     _check_sections(found.recipe)
     return found
+
+
+def _judge(
+    recipe: Recipe, teachers: Sequence[Path | str], probe_set: ProbeSet
+) -> frozen_judge.Judge | None:
+    """The frozen judge, never the model that also filters."""
+    if recipe.judge is None:
+        return None
+    _check_families("judge.families", recipe.judge.families, probe_set.problems, "probe")
+    # Round 0's model is known only after a warm start: None stands for it.
+    model = None if recipe.judge.model == BASELINE else _model(recipe.judge.model)
+    judge = frozen_judge.judge_of(recipe, model)
+    if judge is not None:
+        frozen_judge.refuse_the_same(recipe, judge, teachers)
+    return judge
 
 
 def _principles(recipe: Recipe) -> tuple[Principle, ...]:
@@ -205,6 +225,11 @@ def _check_sections(recipe: Recipe) -> None:
         raise RecipeError(
             "interventions.blend: weights are blended of whole models only. Leave it 0 with a peft"
             " section."
+        )
+    if recipe.init == "best" and not recipe.monitors.gold:
+        raise RecipeError(
+            "init: best: the best round is the one with most right answers, which monitors.gold:"
+            " false hides. Set `init: previous`."
         )
     _check_objectives(recipe)
 
@@ -276,22 +301,25 @@ def _models(recipe: Recipe) -> tuple[Path, tuple[Path | str, ...]]:
             " folder here, servers under `teachers`."
         )
     base = resolve_model(recipe.model)
-    teachers: list[Path | str] = []
-    for name in recipe.teachers:
-        if remote.is_address(name):
-            remote.check(name)
-            teachers.append(name)
-        else:
-            teachers.append(resolve_model(name))
-    return base, tuple(teachers)
+    return base, tuple(_model(name) for name in recipe.teachers)
 
 
-def _check_families(key: str, named: Sequence[str], problems: Sequence[Problem]) -> None:
+def _model(name: str) -> Path | str:
+    """A checkpoint's folder, or the address of a server, which is asked whether it answers."""
+    if remote.is_address(name):
+        remote.check(name)
+        return name
+    return resolve_model(name)
+
+
+def _check_families(
+    key: str, named: Sequence[str], problems: Sequence[Problem], kind: str = "training"
+) -> None:
     there = sorted({p.family for p in problems})
     unknown = [name for name in named if name not in there]
     if unknown:
         raise RecipeError(
-            f"{key}: no training problem is of family {unknown[0]!r}. There are {', '.join(there)}."
+            f"{key}: no {kind} problem is of family {unknown[0]!r}. There are {', '.join(there)}."
         )
 
 

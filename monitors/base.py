@@ -37,6 +37,9 @@ class Samples:
         num_tokens: completion tokens.
         truncated: 1 when cut by length.
         text: the completion.
+        cluster: the response cluster's label, or None; of a clustering that was fitted on the
+            baseline's texts and is frozen. By default nobody has one.
+        approvals: criterion -> 1, 0 or NaN (not judged), by a frozen judge.
     """
 
     problem: Objects
@@ -50,13 +53,25 @@ class Samples:
     num_tokens: Floats
     truncated: Floats
     text: Objects
+    cluster: Objects = field(default_factory=lambda: np.empty(0, dtype=object))
+    approvals: Mapping[str, Floats] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # The default knows no length; every row gets its None here.
+        if not len(self.cluster) and len(self.problem):
+            object.__setattr__(self, "cluster", np.full(len(self.problem), None, dtype=object))
 
     def __len__(self) -> int:
         return len(self.problem)
 
     def where(self, mask: NDArray[np.bool_]) -> Samples:
         """The rows where `mask` is true, in order."""
-        return Samples(**{name: getattr(self, name)[mask] for name in self.__dataclass_fields__})
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        approvals = {name: values[mask] for name, values in fields.pop("approvals").items()}
+        return Samples(
+            **{name: values[mask] for name, values in fields.items()},
+            approvals=approvals,
+        )
 
 
 @dataclass(frozen=True)
@@ -95,6 +110,7 @@ class Pool:
         approved: by the critic: 1, 0 or NaN.
         text: the sample.
         slice: of the problem.
+        cluster: the response cluster's label, or None.
     """
 
     problem: Objects
@@ -107,6 +123,7 @@ class Pool:
     approved: Floats | None = None
     text: Objects | None = None
     slice: Objects | None = None
+    cluster: Objects | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +160,29 @@ class AuditItems:
 
 
 @dataclass(frozen=True)
+class Judgements:
+    """Verdicts of a frozen judge, one row each; every field has the shape (N,).
+
+    Attributes:
+        problem: the cluster.
+        family: of the problem; "" for planted items.
+        criterion: what was judged.
+        principle: the one of the criterion's principles that was asked about.
+        approved: 1, 0 or NaN (unreadable).
+        truth: whether a planted item deserves approval: 1 or 0; NaN for answers of the probe set.
+        num_tokens: of the judge's prompt and verdict.
+    """
+
+    problem: Objects
+    family: Objects
+    criterion: Objects
+    principle: Objects
+    approved: Floats
+    truth: Floats
+    num_tokens: Floats
+
+
+@dataclass(frozen=True)
 class RoundView:
     """All that a monitor may see of one round; None: the round has none of it.
 
@@ -154,6 +194,7 @@ class RoundView:
         pool: the training pool.
         texts: real text, scored.
         audit: planted items.
+        judge: verdicts of a frozen judge.
     """
 
     round: int
@@ -163,6 +204,7 @@ class RoundView:
     pool: Pool | None = None
     texts: Texts | None = None
     audit: AuditItems | None = None
+    judge: Judgements | None = None
 
 
 @dataclass(frozen=True)

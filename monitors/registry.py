@@ -13,7 +13,8 @@ agreement_gap}; entropy/{token, trace}; text/{own_perplexity, entropy, cross_ent
 drift/excess_homozygosity; validity/{right_wrong_step, wrong_step, truncated, unscored};
 supply/{yield, unsolved, kept_per_problem, effective_problems, paths_per_problem};
 selection/{largest_ratio, fresh_share, accuracy_gain}; tail/{hard_share, gini, slice_ratio};
-audit/{false_acceptance, false_rejection, no_verdict}; length/tokens; style/hedging;
+audit/{false_acceptance, false_rejection, no_verdict}; responses/approved_<criterion>;
+principle/<name>; judge/{balanced_accuracy, unreadable, tokens}; length/tokens; style/hedging;
 similarity/{effective_number_all, effective_number_right}; repetition/{loops, compression_all@n,
 compression_right@n, distinct_all@n, distinct_right@n}.
 """
@@ -34,6 +35,7 @@ from ouroloop.monitors.metrics.diversity import Diversity
 from ouroloop.monitors.metrics.drift import Drift
 from ouroloop.monitors.metrics.entropy import TraceEntropy
 from ouroloop.monitors.metrics.generalization import Generalization
+from ouroloop.monitors.metrics.judge import FrozenJudge
 from ouroloop.monitors.metrics.length import Length
 from ouroloop.monitors.metrics.repetition import Repetition
 from ouroloop.monitors.metrics.richness import Richness
@@ -87,6 +89,7 @@ def monitors_for(
         "selection": Selection(),
         "tail": Tails(),
         "audit": AuditErrors(),
+        "judge": FrozenJudge(),
         "length": Length(),
         "style": Style(),
         "similarity": Similarity(),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ouroloop.loop.checks import data, lengths, model, probe_set
+from ouroloop.loop.checks import data, judge, lengths, model, probe_set
 from ouroloop.loop.checks.findings import Finding, Level, as_text
 from ouroloop.loop.setup import Setting
 
@@ -22,6 +22,7 @@ CHECKS: tuple[Callable[[Setting, Path], list[Finding]], ...] = (
     data.check,
     lengths.check,
     probe_set.check,
+    judge.check,
     model.check,
 )
 

@@ -25,6 +25,12 @@ def check(setting: Setting, run_path: Path) -> list[Finding]:
     """One finding: the smallest fall of pass@1 that the guard is likely to notice."""
     main = [p for p in setting.probe_set.problems if p.family == setting.probe_set.main]
     scored = sum(problem.answer is not None for problem in main)
+    if scored and not setting.recipe.monitors.gold:
+        what = (
+            "monitors.gold: false: right answers are shown and not guarded; `ouroloop plan` says"
+            " what is"
+        )
+        return [Finding(Level.OK, "probe set", what)]
     if not scored:
         what = (
             "no problem of the probe set has a gold answer: pass@1 is not measured, the texts'"

@@ -6,6 +6,7 @@ which keys there are.
 
 from ouroloop.loop.config.base import Extension, Section
 from ouroloop.loop.config.engine import EngineConfig
+from ouroloop.loop.config.judge import JudgeConfig
 from ouroloop.loop.config.monitoring import (
     InterventionConfig,
     MonitorConfig,
@@ -26,6 +27,7 @@ __all__ = [
     "Extension",
     "FilterConfig",
     "InterventionConfig",
+    "JudgeConfig",
     "MonitorConfig",
     "PairsConfig",
     "ProbeConfig",

@@ -71,6 +71,13 @@ class MonitorConfig(Section):
     guard: bool = Field(
         True, description="false: decisions are recorded but not carried out (the unguarded arm)"
     )
+    gold: bool = Field(
+        True,
+        description=(
+            "false: the guard does not see which answers are right, as if there were no gold"
+            " answers; they are still shown"
+        ),
+    )
     # Both rates are for the whole run: all rounds and all guarded quantities share them.
     alpha: float = Field(
         0.05,
@@ -190,6 +197,15 @@ class InterventionConfig(Section):
         gt=0,
         le=1,
         description="against sharpening: share of the kept samples per strategy at most",
+    )
+    per_cluster: float = Field(
+        0.20,
+        gt=0,
+        le=1,
+        description=(
+            "against canned responses: share of the kept samples per response cluster, or the"
+            " largest cluster's at round 0 if that is more"
+        ),
     )
     per_answer: float = Field(
         0.02,

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from ouroloop.loop.config.base import Extension, Section
 from ouroloop.loop.config.engine import EngineConfig
+from ouroloop.loop.config.judge import JudgeConfig
 from ouroloop.loop.config.monitoring import (
     InterventionConfig,
     MonitorConfig,
@@ -122,6 +123,9 @@ class Recipe(Section):
     probe: ProbeConfig = Field(ProbeConfig(), description="the probe set and its fixed sampling")
     monitors: MonitorConfig = Field(
         MonitorConfig(), description="what is tolerated before the controller acts"
+    )
+    judge: JudgeConfig | None = Field(
+        None, description="a frozen model that judges the probe set's answers; null: none does"
     )
     interventions: InterventionConfig = Field(
         InterventionConfig(), description="what the controller may do then"

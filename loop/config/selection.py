@@ -41,6 +41,12 @@ class FilterConfig(Section):
     per_strategy: float | None = Field(
         None, gt=0, le=1, description="share of the kept samples per strategy at most"
     )
+    per_cluster: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="share of the kept samples per response cluster at most",
+    )
     per_answer: float | None = Field(
         None,
         gt=0,
@@ -100,7 +106,14 @@ class DatasetConfig(Section):
         ),
     )
     replay_fraction: float = Field(
-        0.0, ge=0, lt=1, description="share of reserve demonstrations in the training set"
+        0.0, ge=0, lt=1, description="share of the training set that is replayed"
+    )
+    replay_source: Literal["demonstrations", "baseline"] = Field(
+        "demonstrations",
+        description=(
+            "what is replayed evenly: the reserve's demonstrations, or samples that round 0's"
+            " model drafted and that were kept; these also where there are no demonstrations"
+        ),
     )
     min_examples: int = Field(
         16,

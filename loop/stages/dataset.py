@@ -100,12 +100,14 @@ async def training_set(
     kept = await as_learnt(kept, setting, encoder, items)
     # Round 0 is what the loop must not lose: its shares are the target of every later round.
     main = [row for row in history[0].probe if row.family == setting.probe_set.main]
+    real = setting.demonstrations if config.replay_source == "demonstrations" else ()
+    at_baseline = [past for past in history[1:] if past.plan.sample_from == 0]
     sources = Sources(
         kept=kept,
         earlier=_examples_of(plans.lineage(history, plan.start_from)),
         gold=practised,
-        reserve=Reserve.gather(setting.demonstrations, _examples_of(history[1:])),
-        shares=strategy_shares(main),
+        reserve=Reserve.gather(real, _examples_of(history[1:]), _examples_of(at_baseline)),
+        shares=strategy_shares(main, recipe.monitors.gold),
     )
     # Last, over everything: a held-out question may hide among demonstrations as well.
     screen = Screen(questions, setting.probe_set.heldout)
@@ -208,17 +210,23 @@ async def replay(
 ) -> list[Example]:
     """As many replayed examples beside `own` as make up the plan's share of both together.
 
-    A part of them are demonstrations drawn evenly; once the plan turns to the archive, the rest
-    brings the strategies back towards round 0's shares.
+    A part of them are demonstrations drawn evenly, or samples of round 0's model where there are
+    none; once the plan turns to the archive, the rest brings the strategies back towards round 0's
+    shares.
     """
     reserve = sources.reserve
     # share = replayed / (own + replayed), solved for what is replayed.
     wanted = round(len(own) * plan.replay_fraction / (1 - plan.replay_fraction))
-    even = reserve.even(round(wanted * plan.demonstrations), rng)
-    demonstrations = await encoder.solutions(even, plan.round)
-    lost = wanted - len(even) if plan.archive else 0
-    archived, drawn = reserve.refill([*own, *demonstrations], lost, sources.shares or {}, rng)
-    return [*demonstrations, *archived, *await encoder.solutions(drawn, plan.round)]
+    num_even = round(wanted * plan.demonstrations)
+    even = reserve.even(num_even, rng)
+    steady = await encoder.solutions(even, plan.round)
+    steady += reserve.of_baseline(num_even, own, rng)
+    lost = wanted - len(steady) if plan.archive else 0
+    archived, drawn = reserve.refill([*own, *steady], lost, sources.shares or {}, rng)
+    replayed = [*steady, *archived, *await encoder.solutions(drawn, plan.round)]
+    # Free text may have no strategies to bring back: then all of it is round 0's.
+    missing = wanted - len(replayed) if plan.archive else 0
+    return [*replayed, *reserve.of_baseline(missing, [*own, *replayed], rng)]
 
 
 def _examples_of(rounds: Iterable[Round]) -> list[Example]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from ouroloop.loop import extensions
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.round import Round
 from ouroloop.loop.stages.preflight import adjusted
 from ouroloop.loop.stages.train import weigh_rejection, weigh_starvation
-from ouroloop.monitors.base import Monitor, Reading
+from ouroloop.monitors.base import Monitor, Reading, RoundView
 from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.rule import Decision, DecisionRule
 from ouroloop.monitors.names import Action
@@ -20,7 +22,7 @@ from ouroloop.monitors.registry import MONITORS, measure_all, monitors_for
 def decision_rule(recipe: Recipe, main: str) -> DecisionRule:
     """The decision rule with the recipe's tolerances."""
     settings = recipe.monitors.model_dump(
-        exclude={"guard", "canonicaliser", "baselines", "metrics", "guarded"}
+        exclude={"guard", "gold", "canonicaliser", "baselines", "metrics", "guarded"}
     )
     tolerances = {name: settings.pop(name) for name in guarded.tolerances()}
     return DecisionRule(
@@ -53,9 +55,10 @@ def decide(
     recipe: Recipe,
 ) -> Decision:
     """What happens next, and whether it will be carried out. `history`: the rounds before."""
+    is_scored = recipe.monitors.gold
     decision = rule.decide(
-        round.view,
-        [baseline.view for baseline in baselines],
+        _guarded(round.view, is_scored),
+        [_guarded(baseline.view, is_scored) for baseline in baselines],
         _heard(round.readings),
         [past.decision for past in history],
         {baseline.number: baseline.readings for baseline in baselines},
@@ -64,6 +67,14 @@ def decide(
     decision = weigh_rejection(decision, round, history, recipe)
     carried_out = recipe.monitors.guard or decision.action == Action.CONTINUE
     return replace(decision, carried_out=carried_out)
+
+
+def _guarded(view: RoundView, is_scored: bool) -> RoundView:
+    """What the guard sees of a round: without gold, no answer of it is right or wrong."""
+    if is_scored:
+        return view
+    unknown = np.full(len(view.probe), np.nan)
+    return replace(view, probe=replace(view.probe, correct=unknown, valid=unknown), greedy=None)
 
 
 def _monitors_of(round: Round, main: str, recipe: Recipe) -> dict[str, Monitor]:

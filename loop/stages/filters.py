@@ -38,6 +38,7 @@ class Case:
     strategy: str | None
     agreement: float | None
     unreadable: Mapping[Value, Unreadable] = field(default_factory=dict)
+    cluster: str | None = None
     is_closed: bool = True
     """Whether its thought ends, where the recipe says that texts begin with thoughts."""
 
@@ -122,21 +123,23 @@ class PerProblem:
 
 
 @dataclass(frozen=True)
-class PerStrategy:
-    """At most the share `most` of the kept samples from one strategy.
+class PerGroup:
+    """At most the share `most` of the kept samples from one group, a strategy or a cluster.
 
     Half of what came in is kept in any case: supply goes before balance.
     """
 
     most: float
-    name: str = "per_strategy"
+    group: Callable[[Case], str | None]
+    name: str
 
     def judge(self, cases: Sequence[Case], alive: Sequence[bool]) -> list[bool]:
         """True beyond the cap; spread evenly over the round's problems."""
         members: dict[str, list[int]] = defaultdict(list)
         for i, (case, live) in enumerate(zip(cases, alive, strict=True)):
-            if live and case.strategy is not None:
-                members[case.strategy].append(i)
+            group = self.group(case)
+            if live and group is not None:
+                members[group].append(i)
         counts = [len(m) for m in members.values()]
         cap = self.cap(counts)
         # First each problem's first sample, then its second: a cap must not silence problems.
@@ -148,7 +151,7 @@ class PerStrategy:
         return out
 
     def cap(self, counts: Sequence[int]) -> int:
-        """Largest count per strategy that keeps every share at most `most`.
+        """Largest count per group that keeps every share at most `most`.
 
         Where that would leave fewer than half of all samples, the largest that leaves half.
         """
@@ -238,7 +241,9 @@ def chosen_filters(config: FilterConfig) -> list[Filter]:
     if config.per_answer is not None:
         chosen.append(PerAnswer(config.per_answer))
     if config.per_strategy is not None:
-        chosen.append(PerStrategy(config.per_strategy))
+        chosen.append(PerGroup(config.per_strategy, lambda c: c.strategy, "per_strategy"))
+    if config.per_cluster is not None:
+        chosen.append(PerGroup(config.per_cluster, lambda c: c.cluster, "per_cluster"))
     return chosen
 
 

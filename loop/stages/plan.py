@@ -39,7 +39,7 @@ def next_plan(recipe: Recipe, history: Sequence[Round], stock: Stock = NOTHING_K
     current, action = last.number, Action(last.decision.action)
     if recipe.monitors.guard and action in (Action.REINJECT, Action.ROLLBACK):
         is_rejected = action is Action.ROLLBACK
-        back = unharmed(history)
+        back = unharmed(history, recipe.monitors.gold)
         mode = FailureMode(last.decision.mode) if last.decision.mode else None
         plan = remedy(plan, recipe.interventions, mode, is_rejected, stock, back)
         if is_rejected:
@@ -95,9 +95,13 @@ def filters_of(filters: FilterConfig, plan: RoundPlan) -> FilterConfig:
     per_answer = plan.per_answer
     if filters.per_answer is not None:
         per_answer = min(filters.per_answer, plan.per_answer or 1.0)
+    per_cluster = plan.per_cluster
+    if filters.per_cluster is not None:
+        per_cluster = min(filters.per_cluster, plan.per_cluster or 1.0)
     changes = {
         "per_strategy": plan.per_strategy,
         "per_answer": per_answer,
+        "per_cluster": per_cluster,
         "duplicates": "calculations" if plan.distinct else filters.duplicates,
     }
     return filters.model_copy(update=changes)
@@ -109,20 +113,24 @@ def best_of(history: Sequence[Round]) -> int:
     return found or 0
 
 
-def unharmed(history: Sequence[Round]) -> int:
+def unharmed(history: Sequence[Round], gold: bool = True) -> int:
     """The round to roll back to.
 
     It has the highest score of those in which no guarded quantity was even seen beyond its
-    tolerance. Round 0 always is one. The most accurate round would be the wrong one: where a model
-    sharpens, the last rounds before the alarm are the most accurate and already narrow.
+    tolerance; without gold, where no score is known, it is the last of them. Round 0 always is one.
+    The most accurate round would be the wrong one: where a model sharpens, the last rounds before
+    the alarm are the most accurate and already narrow.
     """
     safe = []
     for past in history:
         is_within = not any(guard.loss_in_tolerances > 1 for guard in past.decision.guards)
         is_accepted = past.decision.action in (Action.CONTINUE, Action.REINJECT)
-        if is_accepted and is_within and isfinite(past.score):
-            safe.append((past.score, -past.number))
-    return -max(safe, default=(0.0, 0))[1]
+        if is_accepted and is_within:
+            safe.append(past)
+    scored = [(past.score, -past.number) for past in safe if isfinite(past.score)]
+    if gold and scored:
+        return -max(scored)[1]
+    return max((past.number for past in safe), default=0)
 
 
 def lineage(history: Sequence[Round], start_from: int) -> list[Round]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from ouroloop.monitors.base import AuditItems, Pool
 from ouroloop.monitors.estimators.stats import UNDEFINED
 from ouroloop.monitors.metrics.audit import error_rate
 from ouroloop.monitors.metrics.selection import (
+    NO_NAME,
     SelectionRatio,
     fresh_share,
     ratios_of,
@@ -29,13 +31,19 @@ from ouroloop.monitors.metrics.supply import starves
 
 
 def check_round(
-    round: Round, verdicts: Sequence[Verdict], recipe: Recipe, top_answer: float
+    round: Round,
+    verdicts: Sequence[Verdict],
+    recipe: Recipe,
+    top_answer: float,
+    top_cluster: float = nan,
 ) -> Preflight:
     """The check of a round whose samples the filters would judge so.
 
     top_answer: share of the most repeated answer at round 0; such an answer is no shortcut.
+    top_cluster: share of the largest response cluster at round 0, likewise.
     """
-    return check(pool_of(verdicts), audit_of(round.audit), round.plan, recipe, top_answer)
+    pool, audit = pool_of(verdicts), audit_of(round.audit)
+    return check(pool, audit, round.plan, recipe, top_answer, top_cluster)
 
 
 def check(
@@ -44,6 +52,7 @@ def check(
     plan: RoundPlan,
     recipe: Recipe,
     top_answer: float,
+    top_cluster: float = nan,
 ) -> Preflight:
     """Block, adjust or pass.
 
@@ -53,13 +62,20 @@ def check(
     * a note, when fewer samples were kept than a training takes (`dataset.min_examples`), or the
       yield lies significantly below `monitors.min_yield`: the round's training set starves.
     * adjust, where no gold answer verifies the samples: an answer that is common over problems
-      (`interventions.per_answer`, or twice round 0's `top_answer`), or a strategy, is selected so
+      (`interventions.per_answer`, or twice round 0's `top_answer`), a response cluster
+      (`interventions.per_cluster`, or round 0's `top_cluster`), or a strategy, is selected so
       strongly that it takes over under the planned fresh share: (1 - fresh share) R > 1, by the
-      limits of all clusters at once. The answer is capped; for the strategy the fresh share is
-      raised to 1 - 1/R.
+      limits of all clusters at once. Answer and response cluster are capped; for the strategy the
+      fresh share is raised to 1 - 1/R.
     """
     # From the worst on: a verifier that accepts what is wrong makes every later question moot.
-    passed = Preflight(PreflightAction.PASS, (), plan.replay_fraction, plan.per_answer)
+    passed = Preflight(
+        PreflightAction.PASS,
+        (),
+        plan.replay_fraction,
+        plan.per_answer,
+        per_cluster=plan.per_cluster,
+    )
     if pool is None or not pool.kept.any():
         return replace(passed, reasons=("nothing was kept",), starved=True)
     blind = _blind(audit, recipe.interventions)
@@ -78,6 +94,7 @@ def check(
         ]
         return replace(passed, reasons=(*noted, *verified))
     capped = _cap_answers(passed, pool, recipe.interventions, top_answer)
+    capped = _cap_clusters(capped, pool, recipe.interventions, top_cluster)
     held = _hold_back(capped, growing, recipe.interventions)
     if held == passed:
         return replace(passed, reasons=tuple(noted))
@@ -88,7 +105,12 @@ def adjusted(plan: RoundPlan, found: Preflight, guard: bool) -> RoundPlan:
     """The plan that is carried out; unguarded: as it was."""
     if not guard or found.action is not PreflightAction.ADJUST:
         return plan
-    return replace(plan, replay_fraction=found.replay_fraction, per_answer=found.per_answer)
+    return replace(
+        plan,
+        replay_fraction=found.replay_fraction,
+        per_answer=found.per_answer,
+        per_cluster=found.per_cluster,
+    )
 
 
 def takeovers(found: list[SelectionRatio], share: float) -> list[SelectionRatio]:
@@ -139,6 +161,31 @@ def _cap_answers(
     return replace(found, per_answer=common, reasons=(*found.reasons, reason))
 
 
+def _cap_clusters(
+    found: Preflight, pool: Pool, limits: InterventionConfig, top_cluster: float
+) -> Preflight:
+    """A cap on the share of one response cluster, where one takes over."""
+    if pool.cluster is None:
+        return found
+    common = limits.per_cluster
+    if np.isfinite(top_cluster):
+        common = max(common, top_cluster)
+    ratios = ratios_of(_named(pool.cluster), pool.problem, pool.kept, pool.correct)
+    # Texts near no cluster have nothing in common: they cannot take over as one.
+    growing = [
+        ratio
+        for ratio in takeovers(ratios, found.replay_fraction)
+        if ratio.raw_share > common and ratio.cluster != NO_NAME
+    ]
+    if not growing or (found.per_cluster is not None and found.per_cluster <= common):
+        return found
+    reason = (
+        f"{_sentence('response cluster', growing[0], found.replay_fraction)}: at most"
+        f" {common:.1%} of the kept samples may belong to one response cluster"
+    )
+    return replace(found, per_cluster=common, reasons=(*found.reasons, reason))
+
+
 def _hold_back(
     found: Preflight, growing: list[SelectionRatio], limits: InterventionConfig
 ) -> Preflight:
@@ -166,4 +213,4 @@ def _sentence(kind: str, found: SelectionRatio, share: float) -> str:
 
 def _named(answers: Any) -> Any:
     # Samples without an answer are a cluster of their own: they too can take over.
-    return np.array([a if isinstance(a, str) else "(none)" for a in answers], dtype=object)
+    return np.array([a if isinstance(a, str) else NO_NAME for a in answers], dtype=object)

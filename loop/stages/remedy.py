@@ -9,7 +9,7 @@ above 1 - T, and a cluster whose share the filters multiply by R cannot take ove
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, nan
 from typing import Any
@@ -41,6 +41,7 @@ SHOWN = {
     "temperatures": "temperatures",
     "per_strategy": "cap per strategy",
     "per_answer": "cap per answer",
+    "per_cluster": "cap per response cluster",
     "distinct": "distinct calculations only",
     "tail_weight": "weight of the tail's problems",
     "teachers": "earlier rounds that draft too",
@@ -58,16 +59,23 @@ class Stock:
         rarest: smallest share of a strategy alive among round 0's right answers.
         selection: upper limit of the largest selection ratio in the last round's pool.
         top_answer: share of the most repeated answer at round 0.
+        top_cluster: share of the largest response cluster at round 0.
+        scored: whether it is known, and may be looked at, which samples are right.
     """
 
     num_kept: int = 0
     rarest: float = nan
     selection: float = nan
     top_answer: float = nan
+    top_cluster: float = nan
+    scored: bool = True
 
 
-def stock_of(last: Round, first: Round, main: str) -> Stock:
-    """What a remedy after round `last` has to work with; `first` is round 0."""
+def stock_of(last: Round, first: Round, main: str, gold: bool = True) -> Stock:
+    """What a remedy after round `last` has to work with; `first` is round 0.
+
+    `gold`: whether it may depend on which answers are right.
+    """
     pool = last.view.pool
     num_kept = 0 if pool is None else int(pool.kept.sum())
     # Without a kept sample no strategy was selected, and the ratio is undefined.
@@ -75,12 +83,15 @@ def stock_of(last: Round, first: Round, main: str) -> Stock:
     if pool is not None and num_kept:
         found = selection.largest_ratio(selection.selection_ratios(pool))
         largest = found[2] if found else nan
-    shares = strategy_shares(row for row in first.probe if row.family == main)
+    asked = [row for row in first.probe if row.family == main]
+    shares = strategy_shares(asked, gold)
     return Stock(
         num_kept=num_kept,
         rarest=min(shares.values(), default=nan),
         selection=largest,
         top_answer=top_answer(first.view, main),
+        top_cluster=top_cluster(first.view, main),
+        scored=gold and any(row.correct is not None for row in asked),
     )
 
 
@@ -91,13 +102,22 @@ def top_answer(view: RoundView, main: str) -> float:
     return max(answers.values(), default=0) / max(len(asked), 1)
 
 
-def strategy_shares(rows: Iterable[ProbeRow]) -> dict[str, float]:
-    """Share of each strategy among the right samples, those below `RARE` left out."""
-    count = Counter(
-        row.strategy
-        for row in rows
-        if row.kind == "sample" and row.correct == 1 and row.strategy is not None
-    )
+def top_cluster(view: RoundView, main: str) -> float:
+    """The share of the largest response cluster among the main family's probe samples; or NaN."""
+    asked = of(view.probe, "family", main)
+    clusters = Counter(name for name in asked.cluster if isinstance(name, str))
+    return max(clusters.values()) / len(asked) if clusters else nan
+
+
+def strategy_shares(rows: Sequence[ProbeRow], gold: bool = True) -> dict[str, float]:
+    """Share of each strategy among the right samples, those below `RARE` left out.
+
+    Among all samples where none is scored, or without `gold`, where no score may be looked at.
+    """
+    named = [row for row in rows if row.kind == "sample" and row.strategy is not None]
+    if gold and any(row.correct is not None for row in named):
+        named = [row for row in named if row.correct == 1]
+    count = Counter(row.strategy for row in named if row.strategy is not None)
     shares = {name: num / count.total() for name, num in sorted(count.items())}
     return {name: share for name, share in shares.items() if share >= RARE}
 
@@ -155,18 +175,31 @@ def _against(
         changes["temperatures"] = tuple(max(limits.temperature, t) for t in plan.temperatures)
         changes["per_strategy"] = _tighter(plan.per_strategy, limits.per_strategy)
         changes["distinct"] = True
+    if mode is FailureMode.CANNED:
+        changes["temperatures"] = tuple(max(limits.temperature, t) for t in plan.temperatures)
+        changes["per_cluster"] = _tighter(plan.per_cluster, _cluster_cap(limits, stock))
+    if mode in (FailureMode.SHARPENING, None) and not stock.scored:
+        # Nobody knows which of the texts are right, so a strategy may be a canned response too.
+        changes["per_cluster"] = _tighter(plan.per_cluster, _cluster_cap(limits, stock))
     if mode is FailureMode.SHORTCUT:
         # An answer that was common from the start is no shortcut: it may have twice its share.
         twice = 2 * stock.top_answer if isfinite(stock.top_answer) else limits.per_answer
         changes["per_answer"] = max(twice, limits.per_answer)
     if mode is FailureMode.TAIL_NARROWING:
         changes["tail_weight"] = max(plan.tail_weight, limits.tail_weight)
-    if mode in (FailureMode.DRIFT, FailureMode.SHARPENING):
+    if mode in (FailureMode.DRIFT, FailureMode.SHARPENING, FailureMode.CANNED):
         # Earlier checkpoints as further teachers, and weights nearer to round 0's: what has moved
         # is the model itself, and more data of its own kind would not bring it back.
         changes["teachers"] = tuple(dict.fromkeys((back, 0)))[: limits.teachers]
         changes["blend"] = max(plan.blend, limits.blend)
     return replace(plan, **changes)
+
+
+def _cluster_cap(limits: InterventionConfig, stock: Stock) -> float:
+    """No response cluster more common than the largest was at round 0: that one was no canned."""
+    if isfinite(stock.top_cluster):
+        return max(limits.per_cluster, stock.top_cluster)
+    return limits.per_cluster
 
 
 def _tighter(cap: float | None, limit: float | None) -> float | None:

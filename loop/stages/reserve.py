@@ -1,6 +1,7 @@
 """What replay draws on.
 
-Real demonstrations, and an archive of verified samples in strategies that have become rare.
+Real demonstrations, an archive of verified samples in strategies that have become rare, and, where
+there are no demonstrations, samples of round 0's model.
 """
 
 from __future__ import annotations
@@ -16,14 +17,27 @@ from ouroloop.loop.rows import Example
 
 @dataclass(frozen=True)
 class Reserve:
-    """Demonstrations (`Problem.solution`) and, by strategy, verified examples of earlier rounds."""
+    """Demonstrations (`Problem.solution`) and, by strategy, verified examples of earlier rounds.
+
+    baseline: kept samples that round 0's model drafted; they stand in for demonstrations where
+    there are none.
+    """
 
     demonstrations: tuple[Problem, ...]
     archive: Mapping[str, tuple[Example, ...]]
+    baseline: tuple[Example, ...] = ()
 
     @classmethod
-    def gather(cls, demonstrations: Sequence[Problem], earlier: Sequence[Example]) -> Reserve:
-        """From the task's reserve split and the examples of earlier rounds, oldest first."""
+    def gather(
+        cls,
+        demonstrations: Sequence[Problem],
+        earlier: Sequence[Example],
+        drafted_at_baseline: Sequence[Example] = (),
+    ) -> Reserve:
+        """From the task's reserve split and the examples of earlier rounds, oldest first.
+
+        `drafted_at_baseline`: those of the rounds that round 0's model drafted.
+        """
         archive: dict[str, dict[tuple[int, ...], Example]] = defaultdict(dict)
         for example in earlier:
             if example.origin == "kept" and example.strategy is not None:
@@ -31,7 +45,10 @@ class Reserve:
                 stored = replace(example, origin="archive")
                 archive[example.strategy].setdefault(_ids(example), stored)
         kept = {name: tuple(found.values()) for name, found in sorted(archive.items())}
-        return cls(tuple(p for p in demonstrations if p.solution), kept)
+        baseline = [
+            replace(e, origin="baseline") for e in drafted_at_baseline if e.origin == "kept"
+        ]
+        return cls(tuple(p for p in demonstrations if p.solution), kept, tuple(baseline))
 
     def refill(
         self, own: Sequence[Example], num: int, target: Mapping[str, float], rng: random.Random
@@ -73,6 +90,18 @@ class Reserve:
     def even(self, num: int, rng: random.Random) -> list[Problem]:
         """At most `num` demonstrations drawn evenly."""
         return rng.sample(self.demonstrations, min(num, len(self.demonstrations)))
+
+    def of_baseline(self, num: int, own: Sequence[Example], rng: random.Random) -> list[Example]:
+        """At most `num` samples of round 0's model drawn evenly; none beside demonstrations.
+
+        None that `own` has: in a round that round 0's model drafts again, they may be the same.
+        """
+        # Even over all families, so helpful samples come back as often as they were mixed in.
+        if self.demonstrations:
+            return []
+        known = {_ids(example) for example in own}
+        stock = [example for example in self.baseline if _ids(example) not in known]
+        return rng.sample(stock, min(num, len(stock)))
 
 
 def _ids(example: Example) -> tuple[int, ...]:

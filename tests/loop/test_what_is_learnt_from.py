@@ -150,3 +150,25 @@ def test_what_cannot_be_learnt_from_is_refused_before_anything_is_made(changes, 
     with pytest.raises((RecipeError, UserError)) as caught:
         prepare(recipe(**changes))
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["demonstrations", "baseline"])
+def test_what_is_replayed_is_real_data_or_what_round_0s_model_drafted(tmp_path, source):
+    settings = recipe(
+        **{**ONE, "rounds": 3},
+        monitors={"guard": False},
+        dataset={"replay_fraction": 0.3, "replay_source": source},
+    )
+    _, path = carry(tmp_path, Model(), settings)
+    origins = {"demonstrations": "demonstration", "baseline": "baseline"}
+    found = []
+    for number in (1, 2, 3):
+        rows = read_rows(path / "rounds" / f"{number:03d}" / "examples.parquet")
+        replayed = [row for row in rows if row["origin"] != "kept"]
+        assert {row["origin"] for row in replayed} <= {origins[source]}
+        found.append(len(replayed) / len(rows))
+        if source == "baseline":
+            assert {row["round"] for row in replayed} <= {1}, "round 0's model drafted in round 1"
+    # In round 1 all samples are round 0's model's, and there is nothing to replay beside them.
+    assert found[0] == (0 if source == "baseline" else pytest.approx(0.3, abs=0.02))
+    assert found[1:] == [pytest.approx(0.3, abs=0.02)] * 2

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ouroloop.monitors.base import AuditItems, Critics, Pool, RoundView, Samples, Texts
+from ouroloop.monitors.base import AuditItems, Critics, Judgements, Pool, RoundView, Samples, Texts
 
 STRATEGIES = ("column", "split", "round", "jump")
 SHARES = (0.45, 0.30, 0.17, 0.08)
@@ -91,7 +91,7 @@ def joined(*parts: Samples) -> Samples:
     return Samples(
         **{
             name: np.concatenate([getattr(p, name) for p in parts])
-            for name in Samples.__dataclass_fields__
+            for name in Samples.__dataclass_fields__.keys() - {"approvals"}
         }
     )
 
@@ -180,6 +180,34 @@ def audit_items(
     return AuditItems(problem, right, np.where(rng.random(num) < 0.02, np.nan, accepted))
 
 
+def judgements(
+    rng: np.random.Generator,
+    num_problems: int = 30,
+    approved: float = 0.7,
+    num_items: int = 40,
+    skill: float = 0.9,
+) -> Judgements:
+    """Two answers of each problem under two criteria, of which one has two principles; then items.
+
+    An answer is approved with probability `approved`, an item of known truth judged as it deserves
+    with probability `skill`.
+    """
+    criteria = {"harmless": ("privacy", "selling"), "helpful": ("check",)}
+    rows = []
+    for i in range(2 * num_problems):
+        for criterion, principles in criteria.items():
+            principle = principles[i % len(principles)]
+            said = float(rng.random() < approved)
+            rows.append((f"main-{i // 2:04d}", "main", criterion, principle, said, np.nan))
+    for i in range(num_items):
+        truth = float(i % 2)
+        said = truth if rng.random() < skill else 1 - truth
+        rows.append((f"item{i}", "", "harmless", "privacy", said, truth))
+    problem, family, criterion, principle, said, truth = zip(*rows, strict=True)
+    objects = (np.array(each, dtype=object) for each in (problem, family, criterion, principle))
+    return Judgements(*objects, np.array(said), np.array(truth), np.full(len(rows), 50.0))
+
+
 def view(
     rng: np.random.Generator, number: int = 1, num_samples: int = 8, **model: Any
 ) -> RoundView:
@@ -209,4 +237,5 @@ def view(
         drawn,
         texts(other),
         audit_items(other) if number else None,
+        judgements(other),
     )

@@ -1,0 +1,70 @@
+"""The frozen judge: a model that watches the run and never trains in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from ouroloop.loop.config.base import Section
+
+BASELINE = "baseline"
+"""`judge.model` that stands for round 0's model."""
+
+
+class JudgeConfig(Section):
+    """A frozen model approves or rejects the probe set's answers, by principle, in every round.
+
+    It asks in the critic's words (`task.prompts.critique`), greedily and with the same seeds in
+    every round; so a change of its approvals is the judged model's own.
+    """
+
+    model: str = Field(
+        BASELINE,
+        min_length=1,
+        description=(
+            "baseline: round 0's model; or another checkpoint, named as in `model`, or a server"
+            " (URL#model)"
+        ),
+    )
+    principles: Path | None = Field(
+        None, description="constitution that it judges by; default: refine.constitution"
+    )
+    criteria: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description=(
+            "criterion -> the principles that it stands for, one of which is drawn for each"
+            " answer; default: every principle is a criterion of its own"
+        ),
+    )
+    families: tuple[str, ...] = Field(
+        (), description="answers to problems of these families are judged; default: all"
+    )
+    samples: int = Field(
+        2,
+        ge=1,
+        description=(
+            "answers of a problem that are judged; in a baseline round as many times more as the"
+            " probe has"
+        ),
+    )
+    max_tokens: int = Field(96, ge=1, description="tokens of a verdict with its reasons, at most")
+    items: Path | None = Field(
+        None,
+        description=(
+            'JSONL of texts of known truth, {"question": ..., "text": ..., "principle": ...,'
+            ' "approve": true} a line: in round 0 the judge itself is audited with them'
+        ),
+    )
+
+    @field_validator("criteria")
+    @classmethod
+    def _named(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for name, principles in value.items():
+            # A criterion's name is a part of a reading's id, whose parts are joined by colons.
+            if not name or ":" in name or not principles:
+                raise ValueError(
+                    f"criteria: {name!r} needs a name without a colon and at least one principle,"
+                    " e.g. {harmless: [privacy, selling]}"
+                )
+        return value

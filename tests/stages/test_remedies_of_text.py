@@ -1,0 +1,237 @@
+"""What helps text that nobody scores: caps per response cluster, replay of round 0's samples."""
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ouroloop.evals.tasks import Problem, Prompts
+from ouroloop.loop.config import DatasetConfig, FilterConfig, InterventionConfig
+from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.records import Completion, Sample
+from ouroloop.loop.rows import Example, PreflightAction, ProbeRow, RoundPlan
+from ouroloop.loop.stages import filters, plan, preflight
+from ouroloop.loop.stages.dataset import Screen, Sources, assemble
+from ouroloop.loop.stages.encode import Encoder
+from ouroloop.loop.stages.remedy import Stock, remedy, strategy_shares, top_cluster
+from ouroloop.loop.stages.reserve import Reserve
+from ouroloop.monitors.base import Pool, RoundView, Samples
+from ouroloop.monitors.decision.rule import Decision
+from ouroloop.monitors.names import FailureMode
+
+PLAN = RoundPlan(3, 2, 2, (0.5, 0.9), 0.0, None, False, 100)
+LIMITS = InterventionConfig()
+
+
+# ----- the plan -----
+
+
+@pytest.mark.parametrize(
+    ("top", "before", "cap"), [(0.05, None, 0.2), (0.35, None, 0.35), (0.05, 0.1, 0.1)]
+)
+def test_canned_responses_are_met_with_a_cap_per_cluster_that_the_largest_of_round_0_fits_under(
+    top, before, cap
+):
+    allowed = LIMITS.model_copy(update={"teachers": 2, "blend": 0.5})
+    stock = Stock(top_cluster=top, scored=False)
+    new = remedy(replace(PLAN, per_cluster=before), allowed, FailureMode.CANNED, False, stock, 1)
+    assert new.per_cluster == pytest.approx(cap)
+    assert new.temperatures == (1.0, 1.0) and new.archive and new.replay_fraction >= 0.3
+    assert (new.teachers, new.blend) == ((1, 0), 0.5)
+    assert before is not None or any("cap per response cluster" in why for why in new.why)
+
+
+@pytest.mark.parametrize("mode", [FailureMode.SHARPENING, None])
+def test_sharpening_caps_response_clusters_only_where_no_answer_is_known_to_be_right(mode):
+    stock = Stock(top_cluster=0.1)
+    assert remedy(PLAN, LIMITS, mode, False, stock, 1).per_cluster is None
+    free = replace(stock, scored=False)
+    assert remedy(PLAN, LIMITS, mode, False, free, 1).per_cluster == LIMITS.per_cluster
+
+
+def probe_row(strategy, correct):
+    return ProbeRow(
+        "p", "f", "typical", "sample", correct, None, strategy, None, None, 1.0, 0.0, ""
+    )
+
+
+def test_without_gold_the_shares_to_keep_are_those_of_all_samples():
+    rows = [probe_row("a", 1.0)] * 30 + [probe_row("b", 0.0)] * 70
+    assert strategy_shares(rows) == {"a": 1.0}
+    assert strategy_shares(rows, gold=False) == {"a": 0.3, "b": 0.7}
+    unscored = [replace(row, correct=None) for row in rows]
+    assert strategy_shares(unscored) == {"a": 0.3, "b": 0.7}
+
+
+def test_the_largest_cluster_of_round_0_is_that_of_the_main_family():
+    def samples(family, clusters):
+        num = len(clusters)
+        known = np.full(num, np.nan)
+        names = np.full(num, family, dtype=object)
+        return Samples(
+            names, names, names, known, known, names, names, known, known, known, names,
+            cluster=np.array(clusters, dtype=object),
+        )  # fmt: skip
+
+    view = RoundView(0, samples("main", ["a", "a", "b", None]))
+    assert top_cluster(view, "main") == 0.5
+    assert np.isnan(top_cluster(view, "other"))
+    assert np.isnan(top_cluster(RoundView(0, samples("main", [None, None])), "main"))
+
+
+@dataclass
+class Past:
+    number: int
+    decision: Decision
+    score: float
+
+
+def test_without_gold_a_run_goes_back_to_the_last_round_within_every_tolerance():
+    losses = [[], [0.5], [0.9], [2.0], [6.0]]
+    scores = [0.9, 0.5, 0.4, 0.3, 0.2]
+    rounds = []
+    for number, (found, score) in enumerate(zip(losses, scores, strict=True)):
+        action = "rollback" if number == 4 else "continue"
+        guards = tuple(SimpleNamespace(loss_in_tolerances=loss) for loss in found)
+        rounds.append(Past(number, replace(Decision(number, action, ()), guards=guards), score))
+    assert plan.unharmed(rounds) == 0, "with gold: the most accurate one"
+    assert plan.unharmed(rounds, gold=False) == 2
+    unscored = [replace(past, score=float("nan")) for past in rounds]
+    assert plan.unharmed(unscored) == 2, "free text has no score, whatever the recipe says"
+
+
+# ----- the filter -----
+
+
+def case(index, cluster):
+    text = Completion("", (1,), (2,), (), f"text {index}", "stop", "")
+    sample = Sample(f"s{index}", f"p{index // 2}", index % 2, 1.0, text)
+    problem = Problem(f"p{index // 2}", "?", None)
+    return filters.Case(sample, problem, None, None, None, None, None, cluster=cluster)
+
+
+def test_no_response_cluster_has_more_than_its_share_of_what_is_kept():
+    names = ["canned"] * 60 + ["a", "b", "c", "d", None] * 28
+    cases = [case(i, name) for i, name in enumerate(names)]
+    free = {"gold": False, "format": False, "duplicates": "none", "per_problem": None}
+
+    def kept(**more):
+        verdicts = filters.judge(cases, FilterConfig(**free, **more))
+        return Counter(name for name, verdict in zip(names, verdicts, strict=True) if verdict.kept)
+
+    assert kept() == Counter(names)
+    capped = kept(per_cluster=0.25)
+    named = sum(num for name, num in capped.items() if name is not None)
+    assert capped["canned"] <= 0.25 * named and capped["a"] == 28 and capped[None] == 28
+
+
+def test_the_plans_cap_per_cluster_reaches_the_filter_and_never_loosens_the_recipes():
+    tight = replace(PLAN, per_cluster=0.1)
+    assert plan.filters_of(FilterConfig(), tight).per_cluster == 0.1
+    assert plan.filters_of(FilterConfig(per_cluster=0.05), tight).per_cluster == 0.05
+    assert plan.filters_of(FilterConfig(per_cluster=0.3), PLAN).per_cluster == 0.3
+
+
+# ----- the preflight check -----
+
+
+def drawn(share, pass_rate, num=800):
+    """A pool in which a cluster of this share passes the filters at its own rate."""
+    rng = np.random.default_rng(0)
+    unlike = np.array([None, "a", "b"], dtype=object)
+    cluster = np.where(rng.random(num) < share, "canned", rng.choice(unlike, num)).astype(object)
+    is_canned = cluster == "canned"
+    kept = rng.random(num) < np.where(is_canned, pass_rate, 0.3)
+    problem = np.array([f"p{i // 4}" for i in range(num)], dtype=object)
+    none = np.full(num, None, dtype=object)
+    return Pool(problem, none, none, np.full(num, np.nan), kept, none, cluster=cluster)
+
+
+@pytest.mark.parametrize(
+    ("share", "pass_rate", "top", "cap"),
+    [
+        (0.3, 0.9, 0.05, 0.2),
+        (0.3, 0.9, 0.25, 0.25),
+        (0.3, 0.9, 0.5, None),
+        (0.3, 0.3, 0.05, None),
+        (0.05, 0.9, 0.01, None),
+    ],
+    ids=["grows", "above round 0's largest", "no larger than then", "not favoured", "still rare"],
+)
+def test_a_response_cluster_that_the_filters_let_take_over_is_capped_before_training(
+    share, pass_rate, top, cap
+):
+    recipe = resolve({"name": "x", "filters": {"gold": False, "agreement": 0.5}})
+    found = preflight.check(drawn(share, pass_rate), None, PLAN, recipe, 0.5, top)
+    assert found.per_cluster == cap
+    if cap is not None:
+        assert found.action is PreflightAction.ADJUST
+        assert any("response cluster 'canned'" in reason for reason in found.reasons)
+        assert preflight.adjusted(PLAN, found, guard=True).per_cluster == cap
+        assert preflight.adjusted(PLAN, found, guard=False).per_cluster is None
+
+
+# ----- replay of round 0's samples -----
+
+
+def example(number, origin="kept", strategy=None):
+    return Example(f"p{number}", (1, number), (2, number), "text", origin, 1, strategy)
+
+
+class Engine:
+    async def encode(self, pairs):
+        return [([len(prompt)], [len(text), 0]) for prompt, text in pairs]
+
+
+PROMPTS = Prompts(draft="Q {question}", critique="", revise="", approve="right", reject="wrong")
+
+
+def assembled(reserve, **changes):
+    """A training set, half of it replayed, around forty kept examples without a strategy."""
+    own = [example(i) for i in range(40)]
+    sources = Sources(kept=own, reserve=reserve, shares={})
+    intended = replace(PLAN, replay_fraction=0.5, **changes)
+    encoder = Encoder(Engine(), PROMPTS)
+    screen = Screen({}, ())
+    return asyncio.run(assemble(sources, intended, DatasetConfig(), encoder, screen, seed=0))
+
+
+def test_without_demonstrations_samples_that_round_0s_model_drafted_are_replayed():
+    earlier = [example(100 + i) for i in range(60)] + [example(900, "demonstration")]
+    reserve = Reserve.gather([], [], earlier)
+    for changes in ({}, {"archive": True, "demonstrations": 0.5}):
+        made = assembled(reserve, **changes)
+        assert Counter(e.origin for e in made) == Counter({"kept": 40, "baseline": 40})
+        given = [e.problem_id for e in made if e.origin == "baseline"]
+        assert len(set(given)) == 40 and "p900" not in given
+
+
+def test_what_is_learnt_from_already_is_not_replayed_and_no_more_than_there_is():
+    reserve = Reserve.gather([], [], [example(i) for i in range(30, 50)])
+    made = assembled(reserve, archive=True)
+    replayed = [e.problem_id for e in made if e.origin == "baseline"]
+    assert sorted(replayed) == [f"p{i}" for i in range(40, 50)]
+
+
+def test_where_there_are_demonstrations_they_are_replayed_and_no_sample_of_round_0s_model():
+    solved = [Problem(f"d{i}", "?", "1", "f", "typical", "solution") for i in range(100)]
+    reserve = Reserve.gather(solved, [], [example(100 + i) for i in range(60)])
+    assert {e.origin for e in assembled(reserve)} == {"kept", "demonstration"}
+
+
+def test_strategies_that_became_rare_come_back_from_the_archive_beside_round_0s_samples():
+    archived = [example(200 + i, strategy="b") for i in range(30)]
+    reserve = Reserve.gather([], archived, [example(100 + i) for i in range(60)])
+    own = [example(i, strategy="a") for i in range(40)]
+    sources = Sources(kept=own, reserve=reserve, shares={"a": 0.5, "b": 0.5})
+    intended = replace(PLAN, replay_fraction=0.5, archive=True, demonstrations=0.5)
+    encoder = Encoder(Engine(), PROMPTS)
+    config = DatasetConfig()
+    screen = Screen({}, ())
+    made = asyncio.run(assemble(sources, intended, config, encoder, screen, seed=0))
+    assert Counter(e.origin for e in made) == Counter({"kept": 40, "archive": 20, "baseline": 20})
+    assert reserve.of_baseline(5, own, random.Random(0))
