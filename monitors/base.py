@@ -37,6 +37,9 @@ class Samples:
         num_tokens: completion tokens.
         truncated: 1 when cut by length.
         text: the completion.
+        cluster: the response cluster's label, or None; of a clustering that was fitted on the
+            baseline's texts and is frozen. By default nobody has one.
+        approvals: criterion -> 1, 0 or NaN (not judged), by a frozen judge.
     """
 
     problem: Objects
@@ -50,13 +53,25 @@ class Samples:
     num_tokens: Floats
     truncated: Floats
     text: Objects
+    cluster: Objects = field(default_factory=lambda: np.empty(0, dtype=object))
+    approvals: Mapping[str, Floats] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # The default knows no length; every row gets its None here.
+        if not len(self.cluster) and len(self.problem):
+            object.__setattr__(self, "cluster", np.full(len(self.problem), None, dtype=object))
 
     def __len__(self) -> int:
         return len(self.problem)
 
     def where(self, mask: NDArray[np.bool_]) -> Samples:
         """The rows where `mask` is true, in order."""
-        return Samples(**{name: getattr(self, name)[mask] for name in self.__dataclass_fields__})
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        approvals = {name: values[mask] for name, values in fields.pop("approvals").items()}
+        return Samples(
+            **{name: values[mask] for name, values in fields.items()},
+            approvals=approvals,
+        )
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,7 @@ def view(
     both = Samples(
         **{
             name: np.concatenate([getattr(probe, name), getattr(rest, name)])
-            for name in Samples.__dataclass_fields__
+            for name in Samples.__dataclass_fields__.keys() - {"approvals"}
         }
     )
     drafts = answers(rng, trained(problems(rng, 2 * num)), 4, "pool")

@@ -91,7 +91,7 @@ def joined(*parts: Samples) -> Samples:
     return Samples(
         **{
             name: np.concatenate([getattr(p, name) for p in parts])
-            for name in Samples.__dataclass_fields__
+            for name in Samples.__dataclass_fields__.keys() - {"approvals"}
         }
     )
 
