@@ -7,8 +7,10 @@ from typing import Any
 
 from ouroloop.loop.experiments.study import SMALL_ENGINE, merge
 
-# sum2 alone leaves a critic nothing to do: at T = 0.7 one draft in eight is rejected in round 1,
-# one in forty in round 2 (a pilot). Missing addends and multiples are where this base errs.
+# sum2 at T = 0.7 leaves a critic nothing to do: in a pilot it rejected one draft in eight in round 1
+# and one in forty in round 2. At T = 1 every other draft is wrong, and missing addends and
+# multiples are where this base errs most.
+TEMPERATURE = 1.0
 PRACTISED = ("sum2", "missing", "multibuy")
 
 SAMPLES = 4
@@ -21,7 +23,7 @@ BASE: dict[str, Any] = {
     "rounds": 4,
     "engine": SMALL_ENGINE,
     "task": {"kind": "arithmetic", "families": list(PRACTISED)},
-    "sampling": {"samples_per_problem": SAMPLES, "temperatures": [0.7], "max_tokens": 80},
+    "sampling": {"samples_per_problem": SAMPLES, "temperatures": [TEMPERATURE], "max_tokens": 80},
     "refine": {"critique": False, "revisions": 0, "max_critique_tokens": 128},
     "filters": {"duplicates": "none", "per_problem": None},
     "dataset": {"policy": "replace", "replay_fraction": 0.0},

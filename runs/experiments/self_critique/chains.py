@@ -1,8 +1,8 @@
 """Drafts of a run's models, criticised and revised in every way at once, beside the truth.
 
 `look` is a `Study.extra`: of the last model (and, in one arm, of the starting model) it samples
-what the loop does not: chains on every family, the same drafts revised with and without a
-critique, and the verdicts of the starting model's critic, a frozen judge, on the same drafts.
+what the loop does not: chains on every family with steps, the same drafts revised with and
+without a critique, and the verdicts of the starting model's critic, a frozen judge, on them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.evals.tasks import Task
+from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.experiments.afterwards import serve, setting_of
 from ouroloop.loop.records import Completion, Critique, Problem
@@ -87,7 +88,9 @@ async def _drafted(
         }
         return chain, problem, answered.draft
 
-    jobs = [one(problem, i) for problem in setting.probe_set.problems for i in range(num)]
+    # The skills are answered without steps: pretraining criticised and revised none of them.
+    asked = [p for p in setting.probe_set.problems if p.family not in world.SKILLS]
+    jobs = [one(problem, i) for problem in asked for i in range(num)]
     return await gather_bounded(jobs, setting.recipe.engine.concurrency)
 
 

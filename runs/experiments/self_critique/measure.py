@@ -25,8 +25,8 @@ from .chains import Chain, right
 MAIN_FAMILY = "sum2"
 OTHERS = tuple(family for family in world.FAMILIES if family != MAIN_FAMILY)
 
-# What a critique and a revision change is told by family, and on the tail of the practised one.
-PARTS = (MAIN_FAMILY, "tail", *OTHERS)
+# A revision is measured by family, where there are steps, and on the tail of the main one.
+PARTS = (MAIN_FAMILY, "tail", *(f for f in OTHERS if f not in world.SKILLS))
 WAYS = ("answering", "direct")
 
 OVERCONFIDENCE = Estimand("calibration/overconfidence@n")
@@ -54,7 +54,7 @@ def table(path: Path) -> list[dict[str, Any]]:
     return out
 
 
-# -- calibration ---------------------------------------------------
+# -- calibration -------------------------------------------------
 
 
 def confidence(found: RoundData) -> dict[str, float]:
@@ -102,7 +102,7 @@ def by_tokens(drawn: Any, name: str) -> dict[str, float]:
     }
 
 
-# -- what was kept, and what it cost ---------------------------------------------------
+# -- what was kept, and what it cost -------------------------------------------------
 
 
 def supply(found: RoundData) -> dict[str, float]:
@@ -157,11 +157,11 @@ def changed(
     return {"repaired": average(repaired), "spoilt": average(spoilt)}
 
 
-# -- chains of the first and the last model ---------------------------------------------------
+# -- chains of the first and the last model -------------------------------------------------
 
 
 def critics(looked: Sequence[Chain]) -> dict[str, float]:
-    """The model's own critic and the frozen judge on the same drafts of all families.
+    """The model's own critic and the frozen judge on the same drafts of all families with steps.
 
     _accuracy: balanced, of readable verdicts; _approves_wrong: approved ones among wrong drafts;
     _over: P(approve) less the share of drafts that deserve it.
