@@ -7,8 +7,8 @@ from typing import Any
 
 from ouroloop.loop.experiments.study import SMALL_ENGINE, merge
 
-# sum2 at T = 0.7 leaves a critic nothing to do: in a pilot it rejected one draft in eight in round 1
-# and one in forty in round 2. At T = 1 every other draft is wrong, and missing addends and
+# sum2 at T = 0.7 leaves a critic nothing to do: in a pilot it rejected one draft in eight in round
+# 1 and one in forty in round 2. At T = 1 every other draft is wrong, and missing addends and
 # multiples are where this base errs most.
 TEMPERATURE = 1.0
 PRACTISED = ("sum2", "missing", "multibuy")

@@ -74,9 +74,9 @@ def by_family(results: Results) -> list[str]:
     """Right answers gained by a revision, points of all drafts, by family and on the tail."""
     lines = [
         "",
-        "What a revision changes, of drafts at the loop's temperature: right answers after it less right drafts, in points of"
-        " all drafts; `answering` revises what the model's own critique rejects, `direct` every"
-        " draft. Held-out problems; the model that is asked stands first.",
+        "What a revision changes, of drafts at the loop's temperature: right answers after it less"
+        " right drafts, in points of all drafts; `answering` revises what the model's own critique"
+        " rejects, `direct` every draft. Held-out problems; the model that is asked stands first.",
         "",
         f"| model | revision | {' | '.join(PARTS)} |",
         "|---" * (len(PARTS) + 2) + "|",
