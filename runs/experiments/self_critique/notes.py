@@ -81,7 +81,7 @@ def by_family(results: Results) -> list[str]:
         f"| model | revision | {' | '.join(PARTS)} |",
         "|---" * (len(PARTS) + 2) + "|",
     ]
-    asked = [(FIRST, "the base", first)]
+    asked = [(FIRST, "the start", first)]
     asked += [(arm, arm, last) for arm in results if GUARDED not in arm]
     for arm, shown, which in asked:
         for way in WAYS:
@@ -115,7 +115,7 @@ def sureness(results: Results) -> list[str]:
         f"| model | {' | '.join(CALIBRATION)} |",
         "|---" * (len(CALIBRATION) + 1) + "|",
     ]
-    asked = [(FIRST, "the base", first)] + [(arm, arm, last) for arm in results]
+    asked = [(FIRST, "the start", first)] + [(arm, arm, last) for arm in results]
     for arm, shown, which in asked:
         if results.get(arm):
             cells = [cell(average(results, arm, which(n)), "%") for n in CALIBRATION.values()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ouroloop.loop.experiments.experiment import Experiment
 from ouroloop.loop.experiments.study import Study
 
-from . import chains
+from . import chains, reviser
 from .arms import ARMS, BASE
 from .figure import draw
 from .findings import COLUMNS, goals
@@ -16,6 +16,7 @@ STUDY = Study(
     "self_critique",
     BASE,
     ARMS,
+    made={"reviser": reviser.make},
     measure=table,
     extra=chains.look,
     quick={"rounds": 2, "probe": {"problems": 40}},

@@ -12,13 +12,13 @@ from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.views.reader import read_run
-from runs.experiments.self_critique import arms, chains, findings, measure, notes
+from runs.experiments.self_critique import arms, chains, findings, measure, notes, reviser
 from runs.experiments.self_critique.figure import draw
 from runs.experiments.self_critique.study import STUDY
 
 
 def recipe_of(arm):
-    return resolve(STUDY.keys(arm, 3))
+    return resolve({**STUDY.keys(arm, 3), "model": "arithmetic/base"})
 
 
 # -- what each arm may see -------------------------------------------------
@@ -65,6 +65,27 @@ def test_no_arm_trains_on_what_it_is_measured_on_and_guarded_ones_draw_the_same_
         for refined in arms.REFINING:
             plain, guarded = (recipe_of(arms.name_of(filtered, refined, g)) for g in (False, True))
             assert plain.sampling == guarded.sampling
+
+
+def test_the_start_learns_to_revise_with_and_without_a_critique_from_held_back_numbers():
+    found = list(reviser.lessons())
+    assert len(found) == reviser.DRAFTS + 3 * reviser.CONVERSATIONS
+    critiques, revisions, direct = (found[reviser.DRAFTS + i :: 3] for i in range(3))
+    wrong = []
+    for (_, asked, critique), (_, answering, right), (_, directly, same) in zip(
+        critiques, revisions, direct, strict=True
+    ):
+        # One turn, once with its critique and once without: the same draft, the same revision.
+        question, draft = asked.removesuffix("\nC:\n").split("\nA:\n")
+        assert answering == f"{question}\nA:\n{draft}\nC:\n{critique}\nR:\n"
+        assert directly == f"{question}\nA:\n{draft}\nR:\n" and right == same
+        wrong.append(critique.endswith(": wrong"))
+        assert (draft == right) is not wrong[-1]
+    assert sum(wrong) / len(wrong) == pytest.approx(reviser.WRONG, abs=0.05)
+    learnt = {prompt.split("\nA:\n")[0] for _, prompt, _ in found}
+    task = ArithmeticTask(train_families=world.FAMILIES)
+    asked = {p.question for split in ("train", "heldout") for p in task.problems(split)}
+    assert not {q for q in learnt if not q.startswith(("Copy", "Sort"))} & asked
 
 
 # -- chains, on the scripted world -------------------------------------------------
@@ -251,7 +272,7 @@ def test_the_page_shows_differences_families_calibration_and_tokens():
     lines = notes.notes(found)
     assert any(line.startswith("| gold_both - gold_drafts | 15.") for line in lines)
     assert any(line.startswith("| free_both_guarded - free_both |") for line in lines)
-    assert sum(line.startswith("| the base |") for line in lines) == len(measure.WAYS) + 1
+    assert sum(line.startswith("| the start |") for line in lines) == len(measure.WAYS) + 1
     assert notes.notes({}), "the tables have heads before anything is finished"
     figure = Figure()
     draw(found, figure)
