@@ -58,6 +58,11 @@ def rarest(run: Rows) -> float:
     return min(float(run[-1][f"share_{s}"]) for s in rounds.STRATEGIES)
 
 
+def miscalibration(run: Rows) -> float:
+    """How far the last round's votes are from calibrated, whether too sure or not sure enough."""
+    return abs(float(run[-1]["overconfidence"]))
+
+
 COLUMNS: Columns = {
     "pass@1": (last("pass_1"), "%"),
     "greedy": (last("greedy"), "%"),
@@ -121,14 +126,16 @@ def breadth(results: Results) -> list[Goal]:
 
 def accuracy(results: Results) -> list[Goal]:
     """Neither confidence nor accuracy is lost to the guard."""
-    less_sure = gain(results, "answer_filtered", "guarded", last("overconfidence"))
+    # The distance from calibrated, not the signed number: being less sure is no merit below zero.
+    closer = gain(results, "answer_filtered", "guarded", miscalibration)
     greedy, majority = (
         gain(results, "guarded", "answer_filtered", last(name)) for name in ("greedy", "maj_k")
     )
     return [
         Goal.above(
-            "guarded is less over-confident than answer-filtered (interval above 0)",
-            less_sure,
+            "guarded is closer to calibrated than answer-filtered (absolute over-confidence, interval"
+            " above 0)",
+            closer,
             unit="%",
         ),
         Goal.not_below(

@@ -195,6 +195,25 @@ def test_what_is_asked_is_met_only_when_every_run_shows_it():
     assert met(guarded)["guarded: the rarest strategy's share"] is False
 
 
+def test_less_confidence_is_no_merit_below_zero():
+    def ended(overconfidence):
+        rows = run((0.2, 0.3, 0.3), ("continue",) * 3)
+        rows[-1]["overconfidence"] = overconfidence
+        return rows
+
+    def met(unguarded, guarded):
+        results = {
+            "answer_filtered": {i: ended(unguarded + i / 1000) for i in range(3)},
+            "guarded": {i: ended(guarded - i / 2000) for i in range(3)},
+        }
+        (goal,) = [g for g in findings.accuracy(results) if "calibrated" in g.asks]
+        return goal.met
+
+    assert met(0.09, 0.02) is True
+    # Further below zero than the other is above it: 7 points less confident, and no closer.
+    assert met(0.02, -0.05) is False and met(0.02, -0.01) is True
+
+
 def test_runs_that_ended_early_are_drawn_too(tmp_path):
     found = {
         "guarded": {0: run((0.2, 0.3, 0.1), ("continue",) * 3), 1: run((0.2,), ("halt",), (0.5,))}

@@ -1,0 +1,75 @@
+"""What is kept of a run: its rows in results.csv."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ouroloop.evals.tasks import Problem
+from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
+from ouroloop.loop.experiments import rounds
+from ouroloop.loop.views.reader import RoundData, read_run
+
+# The lines that a trace calls for after the model's own lines: that study's reader of beginnings.
+from ..exposure_bias.beginnings import next_lines, steps_of
+from . import longer
+from .longer import DIGITS, Answer
+
+
+def table(path: Path) -> list[dict[str, Any]]:
+    """`rounds.table`, what was trained on, and the sums by number of digits."""
+    return [
+        {**row, **trained(found), **by_digits(longer.read(path, found.number))}
+        for row, found in zip(rounds.table(path), read_run(path).rounds, strict=True)
+    ]
+
+
+def trained(found: RoundData) -> dict[str, float]:
+    """Examples, and the share of the round's kept samples whose answer is wrong."""
+    kept = found.verdicts[found.verdicts["kept"]] if len(found.verdicts) else found.verdicts
+    return {
+        "examples": float(len(found.examples)),
+        "wrong_traces": average(1.0 - (c is True or c == 1) for c in kept["correct"])
+        if len(kept)
+        else math.nan,
+    }
+
+
+def by_digits(answers: Sequence[Answer]) -> dict[str, float]:
+    """Sums of d digits.
+
+    digits_d: right at T = 1; greedy_d: greedy. line_d: right lines among those that follow the
+    model's own lines of a strategy, from the second on. compounded_d: what digits_d would be if
+    lines were as often right as those of two digits, and longer sums only took more of them.
+    """
+    task, out = ArithmeticTask(), dict[str, float]()
+    items = {p.id: p for d in DIGITS for p in longer.problems(d)}
+    lines, needed = dict[int, float](), dict[int, list[int]]()
+    for d in DIGITS:
+        mine = [(items[a["problem"]], a) for a in answers if a["digits"] == d]
+        drawn = [(p, a["text"]) for p, a in mine if a["index"] >= 0]
+        greedy = [(p, a["text"]) for p, a in mine if a["index"] < 0]
+        out[f"digits_{d}"] = average(task.grade(p, t).correct is True for p, t in drawn)
+        out[f"greedy_{d}"] = average(task.grade(p, t).correct is True for p, t in greedy)
+        steps = [step for p, t in drawn if begins(p, t) for step in steps_of(p, t) if step.followed]
+        lines[d] = out[f"line_{d}"] = average(step.right for step in steps)
+        needed[d] = [len(list(steps_of(p, t))) for p, t in drawn if begins(p, t)]
+    for d in DIGITS:
+        out[f"compounded_{d}"] = average(lines[DIGITS[0]] ** num for num in needed[d])
+    return out
+
+
+def begins(problem: Problem, text: str) -> bool:
+    """Whether a text begins with the problem's first line, so that lines can be called for.
+
+    An answer alone has no lines.
+    """
+    return bool(next_lines(problem.family, text.split("\n")[:1]))
+
+
+def average(values: Iterable[Any]) -> float:
+    """The mean; NaN of none."""
+    found = [float(value) for value in values]
+    return sum(found) / len(found) if found else math.nan
