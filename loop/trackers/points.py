@@ -10,6 +10,7 @@ from pathlib import Path
 from ouroloop.loop.views.measures import MEASURES
 from ouroloop.loop.views.reader import Json, RoundData, RunData
 from ouroloop.loop.views.report import trace
+from ouroloop.loop.views.responses import JUDGED_BY
 
 # MLflow's page of a run becomes slow and unreadable beyond a hundred charts.
 MAX_POINTS = 99
@@ -35,7 +36,9 @@ def points(run: RunData, round: RoundData) -> dict[str, float]:
             found[f"train/{key}"] = round.train[key]
     found["data/replay_fraction"] = float(round.plan.get("replay_fraction") or 0.0)
     found["data/seconds"] = run.seconds(round.number)
-    found |= {reading.name: reading.value for reading in round.readings}
+    # What a frozen judge says is asked for on purpose: it must not fall behind the limit.
+    by_judge = [r for r in round.readings if r.estimand.statistic.startswith(JUDGED_BY)]
+    found |= {reading.name: reading.value for reading in (*by_judge, *round.readings)}
     # NaN is undefined: a gap in the chart says so, a 0 would lie.
     defined = [(plain(name), float(value)) for name, value in found.items() if value == value]
     return dict(defined[:MAX_POINTS])
