@@ -40,7 +40,7 @@ from ouroloop.loop.stages import (
 )
 from ouroloop.loop.stages.encode import Encoder
 from ouroloop.loop.stages.sources import sources_of
-from ouroloop.loop.store import PROBE_SET, STRATEGIES, WARM_START, Store, write_json
+from ouroloop.loop.store import CLUSTERS, PROBE_SET, STRATEGIES, WARM_START, Store, write_json
 from ouroloop.monitors.decision.rule import Decision
 from ouroloop.monitors.names import Action
 
@@ -159,7 +159,10 @@ class Campaign:
     def judge(self, round: Round, samples: list[Sample]) -> None:
         """The filters' verdicts, under the plan as the preflight check adjusts it."""
         problems = {p.id: p for p in plan.draw(self.setting.problems, round.plan, self.recipe.seed)}
-        cases = filters.examine(samples, problems, self.setting.task, self.setting.strategy)
+        setting = self.setting
+        cases = filters.examine(
+            samples, problems, setting.task, setting.strategy, setting.responses
+        )
         verdicts = filters.judge(cases, plan.filters_of(self.recipe.filters, round.plan))
         if round.lacks(Round.preflight):
             common = remedy.top_answer(self.rounds[0].view, self.main)
@@ -214,7 +217,12 @@ class Campaign:
             await self.serving.serve(model)
             refiner = self.refiner(round, (self.recipe.probe.temperature,))
             round.probe, round.critics = await probe.measure(
-                refiner, setting.probe_set, setting.task, setting.strategy, self.report
+                refiner,
+                setting.probe_set,
+                setting.task,
+                setting.strategy,
+                self.report,
+                setting.responses,
             )
 
     def decide(self, round: Round) -> None:
@@ -239,11 +247,13 @@ class Campaign:
     # -- what the steps share -------------------------------------------------------
 
     def begin(self) -> None:
-        """What is fixed for all rounds: the probe set, and learned strategies if there are any."""
+        """What is fixed for all rounds: the probe set, and what was learned on round 0 before."""
         if not (self.store.path / PROBE_SET).exists():
             write_json(self.store.path / PROBE_SET, self.setting.probe_set.to_json())
         if isinstance(self.setting.strategy, naming.Learned):
             self.setting.strategy.keep_in(self.store.path / STRATEGIES)
+        if self.setting.responses is not None:
+            self.setting.responses.keep_in(self.store.path / CLUSTERS)
 
     def open(self, number: int) -> Round:
         """The round at work from now on; earlier ones make room in memory."""

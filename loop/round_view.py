@@ -25,6 +25,7 @@ def samples_of(rows: Sequence[ProbeRow]) -> Samples:
         num_tokens=_floats(rows, "num_tokens"),
         truncated=_floats(rows, "truncated"),
         text=_objects(rows, "text"),
+        cluster=_objects(rows, "cluster"),
     )
 
 

@@ -21,7 +21,7 @@ from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.objectives.registry import build_objective
 from ouroloop.loop.reasoning import Reasoning, ThinkingTask, opens_thought
 from ouroloop.loop.records import Problem
-from ouroloop.loop.stages import warm_start
+from ouroloop.loop.stages import clustering, warm_start
 from ouroloop.loop.stages.constitution import Principle, load_constitution
 from ouroloop.loop.stages.judging import Strategy
 from ouroloop.loop.stages.naming import Learned, seeing, strategist
@@ -53,6 +53,7 @@ class Setting:
     warm_start: tuple[Problem, ...] = ()
     choices: tuple[str, ...] = ()
     reasoning: Reasoning | None = None
+    responses: clustering.Responses | None = None
 
 
 def prepare(recipe: Recipe) -> Setting:
@@ -99,12 +100,21 @@ def prepare(recipe: Recipe) -> Setting:
         warm_start=demonstrations,
         choices=choices,
         reasoning=reasoning,
+        responses=_responses(task, recipe, probe_set, reasoning),
     )
 
 
 def _prompts(task: Task, recipe: Recipe, chat_template: bool) -> Prompts:
     reads_answers = Capability.ANSWERS in task.capabilities
     return resolve_prompts(task.prompts, recipe.task.prompts, chat_template, reads_answers)
+
+
+def _responses(
+    task: Task, recipe: Recipe, probe_set: ProbeSet, reasoning: Reasoning | None
+) -> clustering.Responses | None:
+    """Response clusters of the texts past the thoughts, where the recipe wants them."""
+    seen = reasoning.seen if reasoning is not None else str
+    return clustering.responses_of(recipe.monitors.clusters, task, probe_set.problems, seen)
 
 
 def _reading(

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from ouroloop.loop.config.base import Extension, Section
+from ouroloop.loop.config.clusters import ClusterConfig
 
 
 class ProbeConfig(Section):
@@ -137,6 +138,9 @@ class MonitorConfig(Section):
             "what counts as the same strategy; templates: clusters of free text, learned on round 0"
             " and frozen"
         ),
+    )
+    clusters: ClusterConfig = Field(
+        ClusterConfig(), description="which answers count as alike where nobody scores them"
     )
     metrics: tuple[Extension, ...] = Field(
         (),
