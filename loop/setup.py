@@ -22,7 +22,7 @@ from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.objectives.registry import build_objective
 from ouroloop.loop.reasoning import Reasoning, ThinkingTask, opens_thought
 from ouroloop.loop.records import Problem
-from ouroloop.loop.stages import frozen_judge, warm_start
+from ouroloop.loop.stages import clustering, frozen_judge, warm_start
 from ouroloop.loop.stages.constitution import Principle, load_constitution
 from ouroloop.loop.stages.judging import Strategy
 from ouroloop.loop.stages.naming import Learned, seeing, strategist
@@ -55,6 +55,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     reasoning: Reasoning | None = None
     judge: frozen_judge.Judge | None = None
+    responses: clustering.Responses | None = None
 
 
 def prepare(recipe: Recipe) -> Setting:
@@ -104,12 +105,22 @@ def prepare(recipe: Recipe) -> Setting:
         choices=choices,
         reasoning=reasoning,
         judge=judge,
+        responses=_responses(task, recipe, probe_set, reasoning),
     )
 
 
 def _prompts(task: Task, recipe: Recipe, chat_template: bool) -> Prompts:
     reads_answers = Capability.ANSWERS in task.capabilities
     return resolve_prompts(task.prompts, recipe.task.prompts, chat_template, reads_answers)
+
+
+def _responses(
+    task: Task, recipe: Recipe, probe_set: ProbeSet, reasoning: Reasoning | None
+) -> clustering.Responses | None:
+    """Response clusters of the texts past the thoughts, where the recipe wants them."""
+    seen = reasoning.seen if reasoning is not None else str
+    monitors, problems = recipe.monitors, probe_set.problems
+    return clustering.responses_of(monitors.clusters, task, problems, seen, monitors.gold)
 
 
 def _reading(
