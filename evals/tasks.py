@@ -9,11 +9,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 # Training draws from `train`, the probe set from `heldout`. `reserve` has solutions that training
 # never sees: the verifier audit and the scored texts are taken from it.
 Split = Literal["train", "heldout", "reserve"]
+
+
+class Turn(NamedTuple):
+    """One turn of a conversation."""
+
+    role: Literal["user", "assistant"]
+    content: str
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,10 @@ class Problem:
     `family` groups problems whose accuracy is reported together; `slice` is "typical" or "tail"
     (hard by construction or by base pass rate); `solution` is a demonstration in the task's own
     format, when there is one; `system` is the system prompt that the question is asked under.
+
+    `messages` are the turns of a conversation of several, the last one the user's; empty where the
+    question alone is asked. `question` then holds all of them as one text, each with its speaker:
+    what tells problems apart, and what readers of strategies see.
     """
 
     id: str
@@ -35,6 +46,7 @@ class Problem:
     solution: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     system: str | None = None
+    messages: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,17 @@ class StepCheck:
     reason: str = ""
 
 
+class Form(StrEnum):
+    """How critiques and revisions are asked for."""
+
+    PROMPTS = "prompts"
+    """By the templates, each a prompt of its own."""
+    TURNS = "turns"
+    """As further turns of the conversation, in the checkpoint's chat template."""
+    PAPER = "paper"
+    """As one text with `CritiqueRequest:` and `RevisionRequest:` (Bai et al. 2212.08073)."""
+
+
 @dataclass(frozen=True)
 class Prompts:
     """The templates of a loop (str.format fields) and how to read a critique's verdict.
@@ -69,6 +92,9 @@ class Prompts:
     a critique, {verdict} being `approve` or `reject`, and {finding}, where it has one, any text
     before it. A last line of another form is unreadable.
     `chat` wraps each rendered template as one user turn (checkpoint's own chat template).
+
+    `form`: in those other than `prompts`, critique, revise and direct are not used. `asks_verdict`:
+    whether a critique is asked for a verdict in these forms.
     """
 
     draft: str
@@ -81,6 +107,8 @@ class Prompts:
     answer: str = "answer {answer}"
     verdict: str = "verdict: {verdict}"
     direct: str = "{question}\n{draft}\n{principle}\n"
+    form: Form = Form.PROMPTS
+    asks_verdict: bool = True
 
 
 class Capability(StrEnum):

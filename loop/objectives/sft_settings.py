@@ -45,7 +45,7 @@ RESERVED = {
     ),
     "truncation_mode": "examples are never truncated",
     "completion_only_loss": "the prompt is masked always",
-    "assistant_only_loss": "the prompt is masked always",
+    "assistant_only_loss": "only answers are learnt; dataset.learn_turns: all learns every turn",
 }
 
 

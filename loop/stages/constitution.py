@@ -1,17 +1,31 @@
-"""Principles that critiques appeal to, in the published JSON format.
+"""Principles that critiques appeal to, and worked critiques of them, in the published JSON formats.
 
-{name: {"prompt": [critique request, ...], "edit_request": revision request}}
+CritiqueRevisionInstructions.json: {name: {"prompt": [critique request, ...], "edit_request":
+revision request}}. CritiqueRevisionFewShotPrompts.json: [dialogue, ...]. The principles by which
+answers are compared are in `comparison.py`.
+
+Source: Bai et al. 2212.08073, section 3 and appendix C.1.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.errors import DataError
+from ouroloop.loop.records import Prompt
+from ouroloop.loop.stages.dialogue import Dialogue, Speaker, read_dialogue
+from ouroloop.monitors.fence import well_formed
+
+PRINCIPLES_FORMAT = "{name: {prompt: [...], edit_request: ...}}"
+SHOTS_FORMAT = (
+    '["\\n\\nHuman: ...\\n\\nAssistant: ...\\n\\nCritiqueRequest: ...\\n\\nCritique: ...'
+    '\\n\\nRevisionRequest: ...\\n\\nRevision: ...", ...]'
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +37,49 @@ class Principle:
     revision_request: str
 
 
+@dataclass
+class Shots:
+    """Worked dialogues that are put before critique and revision requests.
+
+    Where all of them are too long for the engine's context, the first ones are left out, each
+    whole. Since the last `counted`: `asked` requests, `cut` of which lost some; `fewest` were left.
+    """
+
+    dialogues: tuple[Dialogue, ...] = ()
+    asked: int = 0
+    cut: int = 0
+    fewest: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.fewest = len(self.dialogues)
+
+    def tried(self, make: Callable[[tuple[Dialogue, ...]], Prompt]) -> Iterator[Prompt]:
+        """The prompt with all of them, with all but the first, and so on to none.
+
+        The next one is asked for only where the one before it was too long.
+        """
+        num = len(self.dialogues)
+        for start in range(num + 1):
+            if start == 0:
+                self.asked += 1
+            elif start == 1:
+                self.cut += 1
+            self.fewest = min(self.fewest, num - start)
+            yield make(self.dialogues[start:])
+
+    def counted(self) -> Iterator[dict[str, int]]:
+        """The counts, where some request lost shots; begins to count anew."""
+        if self.cut:
+            yield {
+                "requests": self.asked,
+                "cut": self.cut,
+                "fewest": self.fewest,
+                "of": len(self.dialogues),
+            }
+        self.asked = self.cut = 0
+        self.fewest = len(self.dialogues)
+
+
 def load_constitution(path: Path) -> tuple[Principle, ...]:
     """Read a constitution.
 
@@ -32,14 +89,7 @@ def load_constitution(path: Path) -> tuple[Principle, ...]:
     Raises:
         DataError: missing file, not JSON, or not of the format.
     """
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such constitution (refine.constitution).") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: not JSON: {error}. Expected {{name: {{prompt: [...], edit_request: ...}}}}."
-        ) from None
+    raw = read_published(path, "refine.constitution", PRINCIPLES_FORMAT)
     principles = []
     if not isinstance(raw, dict):
         raw = {}
@@ -56,10 +106,63 @@ def load_constitution(path: Path) -> tuple[Principle, ...]:
             for request in requests
         ]
     if not principles:
-        raise DataError(
-            f"{path}: no principle found. Expected {{name: {{prompt: [...], edit_request: ...}}}}."
-        )
+        raise DataError(f"{path}: no principle found. Expected {PRINCIPLES_FORMAT}.")
     return tuple(principles)
+
+
+def load_critique_shots(path: Path) -> tuple[Dialogue, ...]:
+    """Read worked dialogues that are put before critique and revision requests.
+
+    Each holds a conversation, a critique request, the critique, a revision request and the
+    revision.
+
+    Raises:
+        DataError: missing file, not JSON, or not of the format; the message names the dialogue.
+    """
+    raw = read_published(path, "refine.shots", SHOTS_FORMAT)
+    if not isinstance(raw, list) or not raw or not all(isinstance(text, str) for text in raw):
+        raise DataError(
+            f"{path}: got {str(raw)[:60]!r}; expected a list of dialogues, {SHOTS_FORMAT}."
+        )
+    shots = []
+    # What must follow the conversation, in this order.
+    asked = [
+        Speaker.ASSISTANT,
+        Speaker.CRITIQUE_REQUEST,
+        Speaker.CRITIQUE,
+        Speaker.REVISION_REQUEST,
+        Speaker.REVISION,
+    ]
+    for number, text in enumerate(raw, start=1):
+        try:
+            shot = read_dialogue(text)
+        except ValueError as error:
+            raise DataError(f"{path}, dialogue {number}: {error}.") from None
+        speakers = [speaker for speaker, _ in shot]
+        if speakers[-5:] != asked or speakers[0] is not Speaker.HUMAN:
+            raise DataError(
+                f"{path}, dialogue {number}: got {', '.join(speakers) or 'nothing'}; expected"
+                f" Human, ..., {', '.join(asked)}."
+            )
+        shots.append(shot)
+    return tuple(shots)
+
+
+def read_published(path: Path, key: str, expected: str) -> Any:
+    """A JSON file that a recipe key names.
+
+    Raises:
+        DataError: it is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: no such file ({key}); expected JSON of the form {expected}. Paths in a recipe"
+            " are relative to the recipe."
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON ({error}); expected {expected}.") from None
 
 
 def _requests(entry: Any) -> list[str]:
@@ -82,4 +185,4 @@ def draw(principles: tuple[Principle, ...], seed: int) -> Principle | None:
 
 
 def _bare(text: str, prefix: str, suffix: str) -> str:
-    return text.strip().removeprefix(prefix).removesuffix(suffix).strip()
+    return well_formed(text.strip().removeprefix(prefix).removesuffix(suffix).strip())

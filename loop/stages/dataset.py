@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ouroloop.evals.conversations import questions_of
 from ouroloop.evals.questions import normalised
 from ouroloop.evals.tasks import Task
 from ouroloop.loop.config import DatasetConfig
@@ -51,11 +52,11 @@ class Screen:
     """Decontamination: which examples may be trained on.
 
     Attributes:
-        questions: problem id -> question.
+        questions: problem id -> all questions of its conversation.
         heldout: normalised held-out questions; no example may ask one of them.
     """
 
-    questions: Mapping[str, str]
+    questions: Mapping[str, Sequence[str]]
     heldout: Collection[str]
 
     def clean(self, examples: Iterable[Example]) -> list[Example]:
@@ -63,7 +64,10 @@ class Screen:
         return [
             example
             for example in examples
-            if normalised(self.questions.get(example.problem_id, "")) not in self.heldout
+            if not any(
+                normalised(question) in self.heldout
+                for question in self.questions.get(example.problem_id, ())
+            )
         ]
 
 
@@ -79,7 +83,7 @@ async def training_set(
     plan = adjusted(round.plan, round.preflight, recipe.monitors.guard)
     practised = plans.draw(setting.problems, plan, recipe.seed)
     items = {p.id: p for p in (*setting.problems, *setting.demonstrations)}
-    questions = {name: problem.question for name, problem in items.items()}
+    questions = {name: tuple(questions_of(problem)) for name, problem in items.items()}
     kept = kept_examples(samples, round.verdicts, round.number)
     thoughts = setting.reasoning
     if thoughts is not None and thoughts.config.train == "strip":

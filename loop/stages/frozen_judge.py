@@ -23,7 +23,7 @@ from ouroloop.loop.errors import DataError, RecipeError
 from ouroloop.loop.records import Completion, Problem
 from ouroloop.loop.rows import JudgementRow, ProbeRow
 from ouroloop.loop.stages import constitution
-from ouroloop.loop.stages.constitution import Principle
+from ouroloop.loop.stages.constitution import Principle, Shots
 from ouroloop.loop.stages.refine import Progress, Refiner, derive_seed, gather_bounded
 
 SOURCE = "judge"
@@ -237,7 +237,10 @@ def _pinned(refiner: Refiner, config: JudgeConfig) -> Refiner:
     greedy = {"critique_temperature": 0.0, "max_critique_tokens": config.max_tokens}
     refine = refiner.recipe.refine.model_copy(update=greedy)
     recipe = refiner.recipe.model_copy(update={"refine": refine})
-    return replace(refiner, recipe=recipe, round=0, source=SOURCE)
+    # A verdict is always asked for, also where revisions need none; worked critiques that end
+    # without one would teach the judge to leave it out.
+    prompts = replace(refiner.prompts, asks_verdict=True)
+    return replace(refiner, recipe=recipe, prompts=prompts, round=0, source=SOURCE, shots=Shots())
 
 
 async def _judged(refiner: Refiner, case: Case) -> JudgementRow:

@@ -62,7 +62,7 @@ def attempt(tmp_path, capsys, recipe, *more):
         ({"model": "http://127.0.0.1:1/v1#m"}, "a server, which cannot be trained"),
         ({"teachers": ["http://127.0.0.1:1/v1"]}, "no model is named"),
         ({"teachers": ["http://127.0.0.1:1/v1#m"]}, "no server answers"),
-        ({"refine": {"constitution": "none.json"}}, "no such constitution"),
+        ({"refine": {"constitution": "none.json"}}, "no such file (refine.constitution)"),
         ({"sft": {"learning_rat": 1e-4}}, "learning_rate"),
         ({"task": {"kind": "arithmetic", "prompts": {"draft": "no field"}}}, "{question}"),
         ({"task": {"kind": "arithmetic", "prompts": {"chat": True}}}, "no chat template"),
