@@ -34,6 +34,8 @@ def points(run: RunData, round: RoundData) -> dict[str, float]:
         if round.train.get(key) is not None:  # round 0 trains nothing
             found[f"train/{key}"] = round.train[key]
     found["data/replay_fraction"] = float(round.plan.get("replay_fraction") or 0.0)
+    if len(round.pairs):
+        found["data/pairs"] = float(len(round.pairs))
     found["data/seconds"] = run.seconds(round.number)
     found |= {reading.name: reading.value for reading in round.readings}
     # NaN is undefined: a gap in the chart says so, a 0 would lie.
@@ -47,6 +49,8 @@ def tags(run: RunData, round: RoundData) -> dict[str, str]:
         "decision": round.action,
         "decision.carried_out": str(round.carried_out).lower(),
         "decision.reasons": "; ".join(map(str, round.decision.get("reasons", [])))[:MAX_TAG_LENGTH],
+        "objective": round.objective,
+        "stage": str(round.plan.get("stage", "")),
         "training": str(round.train.get("status", "none")),
         "checkpoint": str(run.checkpoint(round.number) or ""),
     }
@@ -86,7 +90,7 @@ def curve(round: RoundData) -> Iterator[tuple[int, dict[str, float]]]:
     """(step, names -> values) along the round's training."""
     for row in round.train.get("loss", []):
         values = {}
-        for key in ("loss", "entropy"):
+        for key in ("loss", "entropy", "rewards/margins", "rewards/accuracies"):
             if row.get(key) is not None:
                 values[f"train/{key}"] = float(row[key])
         yield int(row["step"]), values
