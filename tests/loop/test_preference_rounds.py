@@ -185,8 +185,12 @@ def test_who_compares_is_the_model_that_samples_or_round_0s(tmp_path, judge, rou
         return -0.1, 0.2
 
     model.engine.surprise = surprise
-    pairs = {"sources": ["compared"], "judge": judge, "confidence": 0.5}
-    carry(tmp_path, model, recipe(rounds=2, objective="dpo", pairs=pairs))
+    settings = recipe(
+        rounds=2,
+        objective="dpo",
+        pairs={"sources": ["compared"], "judge": judge, "confidence": 0.5},
+    )
+    carry(tmp_path, model, settings)
     assert served == rounds
 
 
