@@ -1,6 +1,6 @@
 """A round from problems to decision, and rounds until the end. The story only.
 
-plan -> sample -> judge -> assemble -> train -> measure -> decide -> commit
+plan -> sample -> judge -> assemble (or pair) -> train -> measure -> decide -> commit
 
 What each step does is in `stages/`, what a round's files are in `round.py`. Resume costs nothing:
 what a round has is read, what it lacks is made.
@@ -30,6 +30,7 @@ from ouroloop.loop.stages import (
     frozen_judge,
     judging,
     naming,
+    pairs,
     plan,
     preflight,
     probe,
@@ -100,10 +101,14 @@ class Campaign:
 
     async def learn(self, round: Round) -> None:
         """From problems to the round's checkpoint."""
-        if round.lacks(Round.examples):
+        table = train.table_of(self.recipe, round.number)
+        if round.lacks(table):
             samples = await self.sample(round)
             self.judge(round, samples)
-            await self.assemble(round, samples)
+            if table is Round.pairs:
+                await self.pair(round, samples)
+            else:
+                await self.assemble(round, samples)
         await self.train(round)
 
     async def warm_start(self) -> None:
@@ -196,10 +201,21 @@ class Campaign:
         counts = {"samples": len(samples), "kept": num_kept, "examples": len(round.examples)}
         self.event("filtered", round, **counts)
 
+    async def pair(self, round: Round, samples: list[Sample]) -> None:
+        """The training set of a preference round: of two texts on a prompt the better one."""
+        by_baseline = self.recipe.pairs.judge == "baseline"
+        judge = self.checkpoint(0 if by_baseline else round.plan.sample_from)
+        await self.serving.serve(judge)
+        encoder = Encoder(self.engine, self.setting.prompts)
+        round.pairs = await pairs.training_pairs(round, samples, self.setting, encoder, self.report)
+        num_kept = sum(verdict.kept for verdict in round.verdicts)
+        counts = {"samples": len(samples), "kept": num_kept, "pairs": len(round.pairs)}
+        self.event("paired", round, **counts)
+
     async def train(self, round: Round) -> None:
         """Training in a child process, unless there is a reason not to."""
         start = self.checkpoint(round.plan.start_from)
-        skipped = train.skipped(round.examples, round.preflight, start, self.recipe)
+        skipped = train.skipped(round, start, self.recipe)
         if skipped is not None:
             round.training = skipped
             self.event("training_skipped", round, reason=skipped.reason)

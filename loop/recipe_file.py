@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from ouroloop.evals import plugins
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.config.judge import BASELINE
-from ouroloop.loop.config.schema import section_of
+from ouroloop.loop.config.schema import item_of, section_of
 from ouroloop.loop.config.task import SECTIONS as TASK_SECTIONS
 from ouroloop.loop.engines.remote import is_address
 from ouroloop.loop.errors import RecipeError
@@ -32,6 +32,8 @@ PATH_KEYS = (
     "refine.shots",
     "judge.principles",
     "judge.items",
+    "pairs.principles",
+    "pairs.few_shots",
     "accelerate_config",
 )
 DATA_KEYS = ("task.path", "task.sources.path")
@@ -124,6 +126,7 @@ def _anchored(raw: dict[str, Any], base: Path) -> dict[str, Any]:
         change_at(out, dotted, lambda value: _named(value, base))
     for dotted in OPTION_KEYS:
         change_at(out, dotted, lambda value: _option(value, base))
+    change_at(out, "stages", lambda stage: _staged(stage, base))
     return out
 
 
@@ -179,6 +182,13 @@ def _named(part: Any, base: Path) -> Any:
     if isinstance(part, str) and (found := FILE_PART.fullmatch(part)):
         return f"{_absolute(found['path'], base)}:{found['name']}"
     return part
+
+
+def _staged(stage: Any, base: Path) -> Any:
+    """A stage, whose objective may be a part of one's own."""
+    if not isinstance(stage, dict) or "objective" not in stage:
+        return stage
+    return {**stage, "objective": _named(stage["objective"], base)}
 
 
 def _option(value: Any, base: Path) -> Any:
@@ -237,7 +247,7 @@ def _place(loc: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel]]:
             continue
         path.append(str(part))
         field = model.model_fields.get(str(part))
-        inner = section_of(field) if field else None
+        inner = (section_of(field) or item_of(field)) if field else None
         if inner is not None and part != loc[-1]:
             model = inner
     return path, model

@@ -35,6 +35,7 @@ from ouroloop.loop.rows import (
     CritiqueRow,
     Example,
     JudgementRow,
+    Pair,
     Preflight,
     ProbeRow,
     RoundPlan,
@@ -171,6 +172,7 @@ class Round:
     preflight = Json("preflight.json", Preflight)
     verdicts = Table("verdicts.parquet", Verdict)
     examples = Table("examples.parquet", Example)
+    pairs = Table("pairs.parquet", Pair)
     training = Json("train.json", Training)
     texts = Table("texts.parquet", TextRow)
     probe = Table("probe.parquet", ProbeRow)

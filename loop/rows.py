@@ -17,6 +17,8 @@ TokenIds = tuple[Int32, ...]
 # model descends from. gold: traces that came with the round's problems. Replayed: demonstration
 # (real data), archive (verified samples of earlier rounds), baseline (samples of round 0's model).
 Origin = Literal["kept", "earlier", "gold", "demonstration", "archive", "baseline"]
+# Why one text of a preference pair is the better one (`pairs.sources`).
+PairOrigin = Literal["revision", "compared", "gold"]
 
 
 # -- tables ---------------------------------------------------------------------
@@ -69,6 +71,28 @@ class Example:
     strategy: str | None = None
     sample_id: str | None = None
     learnt_prompt_positions: TokenIds = ()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One row of a preference round's training set: of two texts on a prompt the better one.
+
+    probability: that `chosen` is the better one, by the model that compared them, under
+    `principle`.
+    """
+
+    problem_id: str
+    prompt_token_ids: TokenIds
+    chosen_token_ids: TokenIds
+    rejected_token_ids: TokenIds
+    chosen: str
+    rejected: str
+    origin: PairOrigin
+    round: Int32
+    chosen_id: str
+    rejected_id: str
+    probability: float | None = None
+    principle: str | None = None
 
 
 @dataclass(frozen=True)
@@ -203,6 +227,8 @@ class RoundPlan:
         demonstrations: share of what is replayed that is demonstrations drawn evenly; the rest is,
             once `archive`, whatever brings the strategies back, verified samples of earlier rounds
             first.
+        stage: the recipe's stage that the round belongs to, from 1.
+        objective: what the round trains with.
     """
 
     round: int
@@ -221,6 +247,8 @@ class RoundPlan:
     blend: float = 0.0
     teachers: tuple[int, ...] = ()
     demonstrations: float = 1.0
+    stage: int = 1
+    objective: str = "sft"
 
 
 class PreflightAction(StrEnum):

@@ -22,6 +22,7 @@ from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.objectives.registry import build_objective
 from ouroloop.loop.reasoning import Reasoning, ThinkingTask, opens_thought
 from ouroloop.loop.records import Problem
+from ouroloop.loop.round import Round
 from ouroloop.loop.stages import clustering, frozen_judge, warm_start
 from ouroloop.loop.stages.constitution import (
     Principle,
@@ -31,9 +32,11 @@ from ouroloop.loop.stages.constitution import (
 )
 from ouroloop.loop.stages.judging import Strategy
 from ouroloop.loop.stages.naming import Learned, seeing, strategist
+from ouroloop.loop.stages.preferring import Panel
 from ouroloop.loop.stages.probe import ProbeSet, choose_probe_set
 from ouroloop.loop.stages.prompts import resolve_prompts
 from ouroloop.loop.stages.texts import HeldOut, hold_out
+from ouroloop.loop.stages.train import table_of
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,8 @@ def _check_problems(recipe: Recipe, problems: Sequence[Problem], task: Task) -> 
         )
     if recipe.dataset.gold and not any(p.solution for p in problems):
         raise RecipeError("dataset.gold: true, but no training problem comes with a solution.")
+    if any(table_of(recipe, number) is Round.pairs for number in _first_rounds(recipe)):
+        _check_pairs(recipe, is_scored)
     _check_families("refine.families", recipe.refine.families, problems)
 
 
@@ -237,8 +242,66 @@ def _check_sections(recipe: Recipe) -> None:
             "init: best: the best round is the one with most right answers, which monitors.gold:"
             " false hides. Set `init: previous`."
         )
-    objective = build_objective(recipe.objective.use, recipe.objective.options)
-    objective.check(recipe.sft, recipe.lora)
+    _check_objectives(recipe)
+
+
+def _check_objectives(recipe: Recipe) -> None:
+    """Refuse an objective, of any stage, with wrong settings or with nothing to learn from."""
+    for number in _first_rounds(recipe):
+        held = recipe.at(number)
+        objective = build_objective(held.objective.use, held.objective.options)
+        try:
+            objective.check(held.trainer_settings, recipe.lora)
+        except RecipeError as error:
+            where = f"stages.{recipe.stage_of(number) - 1}: " if recipe.stages else ""
+            raise RecipeError(f"{where}{error}") from None
+
+
+def _first_rounds(recipe: Recipe) -> list[int]:
+    """The first round of each stage; round 1 where there are no stages."""
+    firsts = [1]
+    for stage in recipe.stages[:-1]:
+        firsts.append(firsts[-1] + stage.rounds)
+    return firsts
+
+
+def _check_pairs(recipe: Recipe, is_scored: bool) -> None:
+    """Refuse sources of preference pairs that this recipe's samples cannot feed."""
+    sources, refine = recipe.pairs.sources, recipe.refine
+    if "revision" in sources and not refine.revisions:
+        raise RecipeError(
+            "pairs.sources: revision, but refine.revisions is 0: no draft is revised. Set it to 1,"
+            " or name another source (compared, gold)."
+        )
+    per_problem = recipe.sampling.samples_per_problem
+    for source in ("compared", "gold"):
+        if source in sources and per_problem < 2:
+            raise RecipeError(
+                f"pairs.sources: {source} needs two samples of a problem, and"
+                f" sampling.samples_per_problem is {per_problem}. Set it to 4."
+            )
+    if "gold" in sources and not is_scored:
+        raise RecipeError(
+            "pairs.sources: gold, but no training problem has a gold answer: nobody knows which"
+            " sample is wrong. Set `pairs: {sources: [compared]}`, or [revision]."
+        )
+    if "compared" in sources and (recipe.filters.per_problem or 2) < 2:
+        raise RecipeError(
+            "pairs.sources: compared needs two kept samples of a problem, and filters.per_problem"
+            " is 1. Set it to 4, or to null."
+        )
+    if recipe.dataset.target == "answer":
+        raise RecipeError(
+            "dataset.target: answer leaves the traces out, and preference pairs are of whole texts."
+            " Leave it out, or train with `objective: sft`."
+        )
+    if not recipe.sampling.student and not recipe.teachers:
+        raise RecipeError(
+            "sampling.student: false: nobody drafts, and gold traces alone make no preference"
+            " pairs. Name `teachers`, or let the student draft."
+        )
+    # Loaded now, so that a file of the wrong form stops nothing half-made.
+    Panel.of(recipe.pairs, chat=False)
 
 
 def _models(recipe: Recipe) -> tuple[Path, tuple[Path | str, ...]]:

@@ -115,7 +115,7 @@ def main() -> None:
             examples=examples,
             output=folder / "checkpoint",
             log_path=folder / "train.log",
-            sft=SETTINGS,
+            settings=SETTINGS,
             peft=dict(LORA) if given.peft else None,
             max_length=2048,
         )

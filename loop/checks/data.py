@@ -6,9 +6,12 @@ from pathlib import Path
 
 from ouroloop.evals.tasks import Capability
 from ouroloop.loop.checks.findings import Finding, Level
+from ouroloop.loop.config import StageConfig
 from ouroloop.loop.records import Problem
+from ouroloop.loop.round import Round
 from ouroloop.loop.setup import Setting
 from ouroloop.loop.stages.judging import graded
+from ouroloop.loop.stages.train import table_of
 from ouroloop.monitors.fence import Unreadable
 
 HARD_YIELD = 0.25
@@ -23,6 +26,7 @@ def check(setting: Setting, run_path: Path) -> list[Finding]:
         answers(setting),
         supply(setting),
         filters(setting),
+        *schedule(setting),
     ]
 
 
@@ -111,6 +115,25 @@ def supply(setting: Setting) -> Finding:
         )
         return Finding(Level.WARNING, "supply", what)
     return Finding(Level.OK, "supply", what)
+
+
+def schedule(setting: Setting) -> list[Finding]:
+    """Which rounds train with what, where the recipe has stages or preference pairs."""
+    recipe = setting.recipe
+    is_of_pairs = [
+        table_of(recipe, number) is Round.pairs for number in range(1, recipe.rounds + 1)
+    ]
+    if not recipe.stages and not any(is_of_pairs):
+        return []
+    parts = []
+    first = 1
+    for stage in recipe.stages or (StageConfig(rounds=recipe.rounds, objective=recipe.objective),):
+        last = first + stage.rounds - 1
+        rounds = f"round {first}" if first == last else f"rounds {first} to {last}"
+        learnt = f" on pairs ({', '.join(recipe.pairs.sources)})" if is_of_pairs[first - 1] else ""
+        parts.append(f"{rounds}: {stage.objective.use}{learnt}")
+        first = last + 1
+    return [Finding(Level.OK, "stages", "; ".join(parts))]
 
 
 def filters(setting: Setting) -> Finding:

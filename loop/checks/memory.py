@@ -119,7 +119,15 @@ def _serving(recipe: Recipe, shape: Shape) -> int:
 
 
 def _training(recipe: Recipe, shape: Shape) -> tuple[int, str]:
-    if recipe.objective.use != "sft":
+    """The largest need of any stage, and how it comes about."""
+    stages = [recipe.at(number) for number in range(1, recipe.rounds + 1)]
+    return max((_training_of(stage, shape) for stage in stages), key=lambda need: need[0])
+
+
+def _training_of(recipe: Recipe, shape: Shape) -> tuple[int, str]:
+    # A reference model is asked before the first step, when there are no gradients yet: it and the
+    # trained model together are smaller than what follows.
+    if recipe.objective.use not in ("sft", "dpo"):
         return 0, f"objective {recipe.objective.use}: not known"
     count = shape.num_parameters
     if isinstance(recipe.peft, dict):
@@ -128,9 +136,10 @@ def _training(recipe: Recipe, shape: Shape) -> tuple[int, str]:
         own = adapted * BYTES["float32"] * (PLAIN_COPIES + ADAM_COPIES)
         return frozen + own, f"LoRA on {adapted / 1e6:.1f} M weights"
     # Weights are trained in float32 unless the recipe loads them otherwise.
-    given = (recipe.sft.get("model_init_kwargs") or {}).get("dtype", "float32")
+    settings = recipe.trainer_settings
+    given = (settings.get("model_init_kwargs") or {}).get("dtype", "float32")
     copies, how = PLAIN_COPIES, "all weights"
-    if recipe.sft.get("optim", ADAM[0]) in ADAM:
+    if settings.get("optim", ADAM[0]) in ADAM:
         copies, how = copies + ADAM_COPIES, "all weights by AdamW"
     return count * BYTES.get(str(given), 2) * copies, how
 

@@ -14,6 +14,7 @@ from ouroloop.loop.config.monitoring import (
     ProbeConfig,
     TrackingConfig,
 )
+from ouroloop.loop.config.preference import PairsConfig, StageConfig
 from ouroloop.loop.config.reasoning import ReasoningConfig
 from ouroloop.loop.config.recipe import Recipe
 from ouroloop.loop.config.sampling import RefineConfig, SamplingConfig
@@ -30,12 +31,14 @@ __all__ = [
     "InterventionConfig",
     "JudgeConfig",
     "MonitorConfig",
+    "PairsConfig",
     "ProbeConfig",
     "ReasoningConfig",
     "Recipe",
     "RefineConfig",
     "SamplingConfig",
     "Section",
+    "StageConfig",
     "TaskConfig",
     "TrackingConfig",
     "WarmStartConfig",

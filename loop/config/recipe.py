@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ouroloop.loop.config.base import Extension, Section
 from ouroloop.loop.config.engine import EngineConfig
@@ -18,11 +18,14 @@ from ouroloop.loop.config.monitoring import (
     ProbeConfig,
     TrackingConfig,
 )
+from ouroloop.loop.config.preference import PairsConfig, StageConfig
 from ouroloop.loop.config.reasoning import ReasoningConfig
 from ouroloop.loop.config.sampling import RefineConfig, SamplingConfig
 from ouroloop.loop.config.selection import DatasetConfig, FilterConfig
 from ouroloop.loop.config.task import ArithmeticConfig, TaskConfig
 from ouroloop.loop.config.warm_start import WarmStartConfig
+
+DEFAULT_OBJECTIVE = Extension(use="sft")
 
 
 class Recipe(Section):
@@ -48,7 +51,11 @@ class Recipe(Section):
         ),
     )
     seed: int = Field(0, ge=0, description="of everything that is drawn at random")
-    rounds: int = Field(6, ge=1, description="rounds of training; round 0 only measures")
+    rounds: int = Field(
+        6,
+        ge=1,
+        description="rounds of training; round 0 only measures. With `stages`: all of theirs",
+    )
     init: Literal["base", "previous", "best"] = Field(
         "previous", description="what each round's training starts from"
     )
@@ -76,12 +83,29 @@ class Recipe(Section):
         DatasetConfig(), description="from kept samples to a training set"
     )
     objective: Extension = Field(
-        Extension(use="sft"),
-        description="what a round trains on its samples with; sft is built in",
+        DEFAULT_OBJECTIVE,
+        description="what a round trains on its samples with; sft and dpo are built in",
+    )
+    stages: tuple[StageConfig, ...] = Field(
+        (),
+        description=(
+            "objectives one after the other: {rounds, objective}, and under sft or dpo what differs"
+            " from those sections; none: `objective` in every round"
+        ),
     )
     sft: dict[str, Any] = Field(
         default_factory=dict,
         description="settings of the trainer; for the objective sft exactly SFTConfig's names",
+    )
+    dpo: dict[str, Any] = Field(
+        default_factory=dict,
+        description=(
+            "settings of the trainer for the objective dpo: exactly DPOConfig's names (beta,"
+            " loss_type, loss_weights, ...)"
+        ),
+    )
+    pairs: PairsConfig = Field(
+        PairsConfig(), description="the preference pairs that the objective dpo learns from"
     )
     peft: dict[str, Any] | Literal["auto"] | None = Field(
         "auto",
@@ -107,6 +131,65 @@ class Recipe(Section):
         InterventionConfig(), description="what the controller may do then"
     )
     tracking: TrackingConfig = Field(TrackingConfig(), description="where a run is shown")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count_rounds(cls, raw: Any) -> Any:
+        """Where the stages say how many rounds there are, nobody has to say it again."""
+        if not isinstance(raw, dict) or "rounds" in raw or not isinstance(raw.get("stages"), list):
+            return raw
+        counts = [stage.get("rounds") for stage in raw["stages"] if isinstance(stage, dict)]
+        if counts and all(isinstance(count, int) for count in counts):
+            return {**raw, "rounds": sum(counts)}
+        return raw
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> Self:
+        if not self.stages:
+            return self
+        total = sum(stage.rounds for stage in self.stages)
+        if self.rounds != total:
+            raise ValueError(
+                f"rounds: got {self.rounds}; expected {total}, the rounds of all `stages`. Leave"
+                " `rounds` out."
+            )
+        if self.objective != DEFAULT_OBJECTIVE:
+            raise ValueError(
+                f"objective: got {self.objective.use!r} beside `stages`, which name their own."
+                " Leave `objective` out."
+            )
+        return self
+
+    def stage_of(self, number: int) -> int:
+        """The stage of a round, counted from 1; without `stages` there is one."""
+        last = 0
+        for i, stage in enumerate(self.stages, start=1):
+            last += stage.rounds
+            if number <= last:
+                return i
+        return max(1, len(self.stages))
+
+    def at(self, number: int) -> Recipe:
+        """The recipe as it holds in a round: with the objective and the settings of its stage."""
+        if not self.stages:
+            return self
+        stage = self.stages[self.stage_of(number) - 1]
+        changes = {
+            "objective": stage.objective,
+            "sft": {**self.sft, **stage.sft},
+            "dpo": {**self.dpo, **stage.dpo},
+        }
+        return self.model_copy(update=changes)
+
+    @property
+    def settings_section(self) -> Literal["sft", "dpo"]:
+        """The section that holds the objective's settings of the trainer."""
+        return "dpo" if self.objective.use == "dpo" else "sft"
+
+    @property
+    def trainer_settings(self) -> dict[str, Any]:
+        """The settings of the objective's trainer."""
+        return self.dpo if self.settings_section == "dpo" else self.sft
 
     @property
     def lora(self) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -68,3 +68,13 @@ def section_of(field: FieldInfo) -> type[Section] | None:
     if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
         return None
     return inner if issubclass(inner, Section) and inner is not Extension else None
+
+
+def item_of(field: FieldInfo) -> type[Section] | None:
+    """The section that every item of a list is; None for other keys."""
+    if get_origin(field.annotation) is not tuple:
+        return None
+    for each in get_args(field.annotation):
+        if isinstance(each, type) and issubclass(each, Section) and each is not Extension:
+            return each
+    return None

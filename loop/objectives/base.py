@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol
 
 from ouroloop.loop.engines.checkpoint import Checkpoint
 from ouroloop.loop.objectives.job import TrainingJob
+
+
+class LearnsFrom(StrEnum):
+    """What the loop makes of a round's samples for an objective; an own one says it too."""
+
+    EXAMPLES = "examples"
+    """examples.parquet: kept samples, replay, gold traces."""
+    PAIRS = "pairs"
+    """pairs.parquet: of a prompt a preferred text and one that is not."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +39,15 @@ class Prepared:
 class Objective(Protocol):
     """Turns a round's tables into a trainer; `training.py` does everything else.
 
-    Made from the recipe's `objective`, with its options as keyword arguments.
+    Made from the recipe's `objective`, with its options as keyword arguments. One that learns from
+    preference pairs says so in a class attribute, `learns_from = "pairs"`; without it an objective
+    learns from examples.
     """
 
-    def check(self, sft: Mapping[str, Any], peft: Mapping[str, Any] | None) -> None:
+    def check(self, settings: Mapping[str, Any], peft: Mapping[str, Any] | None) -> None:
         """Refuse settings of the recipe before anything is made; imports nothing heavy.
+
+        settings: the section `dpo` for the objective dpo, `sft` for every other.
 
         Raises:
             RecipeError: one line per wrong name or value.
@@ -43,9 +57,9 @@ class Objective(Protocol):
     def prepare(self, job: TrainingJob, checkpoint: Checkpoint) -> Prepared:
         """The trainer of one round, in the training process.
 
-        The round's folder is `job.examples.parent`: examples.parquet holds the training set,
-        verdicts.parquet and samples.jsonl all drafts, critiques and revisions with their verdicts
-        (an objective on preference pairs reads those).
+        `job.examples` is the table that the objective learns from. Its folder is the round's:
+        verdicts.parquet and samples.jsonl hold all drafts, critiques and revisions with their
+        verdicts.
 
         Raises:
             DataError: the tables cannot be trained on.

@@ -64,7 +64,7 @@ def arrange(trainer: Any, rows: Sequence[Text], job: TrainingJob) -> None:
                 f" {apart:.4f}: this model lets them see each other. Leave it out; rows of like"
                 " length share a batch anyway."
             )
-    elif is_on_cpu and "padding_free" not in job.sft and num_weights > SMALL_PARAMETERS:
+    elif is_on_cpu and "padding_free" not in job.settings and num_weights > SMALL_PARAMETERS:
         padded = trainer.data_collator
         row = type(padded)(pad_token_id=padded.pad_token_id, padding_free=True)
         if _is_same(trainer, *losses_of_two(trainer, row, rows)):

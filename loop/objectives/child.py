@@ -106,6 +106,18 @@ def watch_parent() -> None:
         threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
+def progress_reporter() -> Any:
+    """In the child: a callback of transformers' Trainer that reports every step."""
+    from transformers import TrainerCallback
+
+    class Progress(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.is_world_process_zero:
+                report(done=state.global_step, total=state.max_steps)
+
+    return Progress()
+
+
 def report(**message: Any) -> None:
     """In the child: send a message to the parent, if there is one."""
     if os.environ.get(WATCH):

@@ -21,15 +21,17 @@ class TrainingJob:
     `init` is a whole model or an adapter; `dtype` and `max_length` (tokens) are the engine's.
     `compute`: what training computes in, beside float32 master weights.
 
-    `blend` of the weights of `blend_with` go into what training starts from (WiSE-FT, Wortsman et
-    al. 2109.01903); whole models only.
+    `examples`: the table that is learnt from, examples.parquet or pairs.parquet. `settings`: those
+    of the objective's trainer, from the recipe's section `sft` or `dpo`. `baseline`: round 0's
+    checkpoint; `blend` of its weights go into what training starts from (WiSE-FT, Wortsman et al.
+    2109.01903); whole models only.
     """
 
     init: Path
     examples: Path
     output: Path
     log_path: Path
-    sft: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     peft: Mapping[str, Any] | None = None
     dtype: str = "float32"
     compute: str = "float32"
@@ -38,7 +40,7 @@ class TrainingJob:
     launcher: str = "python"
     accelerate_config: Path | None = None
     blend: float = 0.0
-    blend_with: Path | None = None
+    baseline: Path | None = None
     objective: str = "sft"
     objective_options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -50,17 +52,18 @@ class TrainingJob:
         folder: Path,
         seed: int,
         blend: float = 0.0,
-        blend_with: Path | None = None,
+        baseline: Path | None = None,
+        table: str = "examples.parquet",
     ) -> TrainingJob:
-        """The job of one round, whose folder holds examples.parquet."""
+        """The job of one round, whose folder holds the table. recipe: as it holds in the round."""
         return cls(
             blend=blend,
-            blend_with=blend_with,
+            baseline=baseline,
             init=init,
-            examples=folder / "examples.parquet",
+            examples=folder / table,
             output=folder / "checkpoint",
             log_path=folder / "train.log",
-            sft=recipe.sft,
+            settings=recipe.trainer_settings,
             peft=recipe.lora,
             dtype=recipe.engine.dtype,
             compute=training_type(recipe.engine.dtype),
@@ -88,7 +91,7 @@ class TrainingJob:
             "output",
             "log_path",
             "accelerate_config",
-            "blend_with",
+            "baseline",
         )
         values: dict[str, Any] = {
             k: Path(v) if k in paths and v is not None else v for k, v in raw.items()

@@ -11,6 +11,7 @@ import resource
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from ouroloop.loop.engines.checkpoint import (
     check_checkpoint,
     tensor_types,
 )
+from ouroloop.loop.engines.tokens import Codec
+from ouroloop.loop.errors import DataError
 from ouroloop.loop.objectives import finite
 from ouroloop.loop.objectives.job import TrainingJob
 
@@ -33,6 +36,8 @@ TOKENIZER_PATTERNS = (
     "merges.txt",
     "*.jinja",
 )
+# What follows a prompt: in examples.parquet, and in pairs.parquet.
+TEXT_COLUMNS = ("completion_token_ids", "chosen_token_ids", "rejected_token_ids")
 # A safetensors header's name of a type -> torch's; others (8-bit weights) are left as they are.
 TORCH_TYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
@@ -48,7 +53,7 @@ def load_trainable(job: TrainingJob, checkpoint: Checkpoint) -> tuple[Any, Any]:
 
     wanted = {
         "dtype": job.compute if job.peft else "float32",
-        **(job.sft.get("model_init_kwargs") or {}),
+        **(job.settings.get("model_init_kwargs") or {}),
         "use_safetensors": True,
         "trust_remote_code": False,
     }
@@ -59,9 +64,9 @@ def load_trainable(job: TrainingJob, checkpoint: Checkpoint) -> tuple[Any, Any]:
 
         model = PeftModel.from_pretrained(model, str(checkpoint.path), is_trainable=bool(job.peft))
         return (model if job.peft else model.merge_and_unload()), None
-    if job.blend and job.blend_with:
+    if job.blend and job.baseline:
         other = AutoModelForCausalLM.from_pretrained(
-            check_checkpoint(job.blend_with).weights, **wanted
+            check_checkpoint(job.baseline).weights, **wanted
         ).state_dict()
         model.load_state_dict(
             {
@@ -74,6 +79,36 @@ def load_trainable(job: TrainingJob, checkpoint: Checkpoint) -> tuple[Any, Any]:
 
         return model, LoraConfig(**{"task_type": "CAUSAL_LM", **job.peft})
     return model, None
+
+
+def load_baseline(job: TrainingJob) -> Any:
+    """Round 0's model, whole, in the type that the trained model has."""
+    import torch
+
+    assert job.baseline is not None, "the loop names the baseline of every round's job"
+    plain = replace(job, init=job.baseline, peft=None, blend=0.0)
+    model, _ = load_trainable(plain, check_checkpoint(job.baseline))
+    return model.to(getattr(torch, job.compute)) if job.peft else model
+
+
+def check_ids(where: str, prompt: Sequence[int], completion: Sequence[int], codec: Codec) -> None:
+    """Refuse a text that nobody should learn from.
+
+    Raises:
+        DataError: no stop token at the end, or an id that the tokenizer does not have.
+    """
+    # A text without its stop token teaches never to stop. The loop leaves such out; this is the
+    # last line of defence.
+    if not completion or completion[-1] not in codec.stop_token_ids:
+        raise DataError(
+            f"{where}: the completion does not end with a stop token"
+            f" {sorted(codec.stop_token_ids)}, so it was cut."
+        )
+    if max(*prompt, *completion) >= len(codec.tokenizer):
+        raise DataError(
+            f"{where}: token id {max(*prompt, *completion)} is not in the tokenizer of"
+            f" {codec.folder}."
+        )
 
 
 def store_like(folder: Path, init: Checkpoint) -> None:
@@ -150,13 +185,19 @@ def checked_against_start(job: TrainingJob, folder: Path) -> weight_sync.WeightS
 
     Its texts are some of the round's own examples: there training moved the weights most.
     """
-    import pyarrow.parquet as pq
-
-    columns = ["prompt_token_ids", "completion_token_ids"]
-    table = pq.read_table(job.examples, columns=columns).to_pylist()
-    examples = [[*row["prompt_token_ids"], *row["completion_token_ids"]] for row in table]
+    examples = learnt_texts(job.examples)
     made = weight_sync_truth.make_trained(folder, job.init, examples, job.dtype)
     return replace(made, checkpoint="/".join(job.output.parts[-2:]))
+
+
+def learnt_texts(table: Path) -> list[list[int]]:
+    """Token ids of every text of a training set, its prompt included; of a pair both texts."""
+    import pyarrow.parquet as pq
+
+    found = pq.read_table(table)
+    texts = [name for name in TEXT_COLUMNS if name in found.column_names]
+    rows = found.select(["prompt_token_ids", *texts]).to_pylist()
+    return [[*row["prompt_token_ids"], *row[name]] for row in rows for name in texts]
 
 
 def free_memory() -> None:

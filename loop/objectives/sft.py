@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ouroloop.loop.engines.checkpoint import Checkpoint
-from ouroloop.loop.engines.tokens import Codec
 from ouroloop.loop.errors import DataError, RecipeError
 from ouroloop.loop.objectives.base import Prepared
-from ouroloop.loop.objectives.child import report
+from ouroloop.loop.objectives.child import progress_reporter
 from ouroloop.loop.objectives.job import TrainingJob
-from ouroloop.loop.objectives.saving import load_trainable
+from ouroloop.loop.objectives.saving import check_ids, load_trainable
 from ouroloop.loop.objectives.sft_settings import check_settings, settings_for
 
 
@@ -24,9 +23,9 @@ from ouroloop.loop.objectives.sft_settings import check_settings, settings_for
 class Sft:
     """The built-in objective. The recipe's `sft:` holds SFTConfig's names, `peft:` LoraConfig's."""
 
-    def check(self, sft: Mapping[str, Any], peft: Mapping[str, Any] | None) -> None:
+    def check(self, settings: Mapping[str, Any], peft: Mapping[str, Any] | None) -> None:
         """Refuse names that SFTConfig or LoraConfig do not have. See `Objective.check`."""
-        check_settings(sft, peft)
+        check_settings(settings, peft)
 
     def prepare(self, job: TrainingJob, checkpoint: Checkpoint) -> Prepared:
         """SFTTrainer on the round's examples. See `Objective.prepare`."""
@@ -57,7 +56,7 @@ def read_rows(
 
     codec = load_codec(checkpoint)
     # Never longer than what the engine could have sampled.
-    limit = min(job.max_length, job.sft.get("max_length") or job.max_length)
+    limit = min(job.max_length, job.settings.get("max_length") or job.max_length)
     table = pq.read_table(job.examples).to_pylist()
     rows: list[dict[str, list[int]]] = []
     origins: list[str] = []
@@ -67,7 +66,7 @@ def read_rows(
             list(example["prompt_token_ids"]),
             list(example["completion_token_ids"]),
         )
-        _check_example(where, prompt, completion, codec)
+        check_ids(where, prompt, completion, codec)
         if len(prompt) + len(completion) <= limit:
             # -100 is the label that the loss ignores: the prompt is read, not learnt.
             labels = [-100] * len(prompt) + completion
@@ -84,26 +83,6 @@ def read_rows(
     return rows, origins, len(table) - len(rows)
 
 
-def _check_example(where: str, prompt: list[int], completion: list[int], codec: Codec) -> None:
-    """Refuse what nobody should learn from.
-
-    Raises:
-        DataError: no stop token at the end, or an id that the tokenizer does not have.
-    """
-    # A text without its stop token teaches never to stop. kept_examples leaves such out; this
-    # is the last line of defence.
-    if not completion or completion[-1] not in codec.stop_token_ids:
-        raise DataError(
-            f"{where}: the completion does not end with a stop token"
-            f" {sorted(codec.stop_token_ids)}, so it was cut."
-        )
-    if max(*prompt, *completion) >= len(codec.tokenizer):
-        raise DataError(
-            f"{where}: token id {max(*prompt, *completion)} is not in the tokenizer of"
-            f" {codec.folder}."
-        )
-
-
 def build_trainer(
     job: TrainingJob, checkpoint: Checkpoint, rows: list[dict[str, list[int]]]
 ) -> Any:
@@ -114,19 +93,14 @@ def build_trainer(
     """
     import torch
     from datasets import Dataset
-    from transformers import TrainerCallback, set_seed
+    from transformers import set_seed
     from trl import SFTConfig, SFTTrainer
 
     from ouroloop.loop.engines.transformers_local import load_codec
     from ouroloop.loop.objectives import batches
     from ouroloop.loop.objectives.label_logits import model_within, skip_unlabelled
 
-    class Progress(TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if state.is_world_process_zero:
-                report(done=state.global_step, total=state.max_steps)
-
-    check_settings(job.sft, job.peft)
+    check_settings(job.settings, job.peft)
     try:
         config = SFTConfig(**settings_for(job, on_gpu=torch.cuda.is_available()))
         # Before the model is made: LoRA's matrices are drawn at random.
@@ -139,7 +113,7 @@ def build_trainer(
             train_dataset=Dataset.from_list(rows),
             processing_class=load_codec(checkpoint).tokenizer,
             peft_config=adapter,
-            callbacks=[Progress()],
+            callbacks=[progress_reporter()],
         )
     except (ValueError, TypeError) as error:
         raise RecipeError(f"sft or peft: {error}") from error

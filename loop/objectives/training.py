@@ -32,6 +32,10 @@ from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.registry import build_objective
 
 MODULE = "ouroloop.loop.objectives.training"
+# What train.json keeps of every logged step; the rewards are a preference objective's (in units of
+# beta times nats: how much likelier than under the reference, chosen minus rejected).
+CURVES = ("step", "loss", "entropy")
+MARGINS = ("rewards/margins", "rewards/accuracies")
 
 
 def train(
@@ -53,7 +57,7 @@ def train(
             imported once.
 
     Raises:
-        RecipeError: a name or value in `sft` or `peft` is wrong.
+        RecipeError: a name or value in `sft`, `dpo` or `peft` is wrong.
         DataError: the examples cannot be trained on.
         TrainingError: the child failed; its log's last lines are quoted.
         RunStateError: the folder holds a train.json already.
@@ -62,7 +66,7 @@ def train(
         raise RunStateError(
             f"{folder}/train.json: this round is trained already. A round is never overwritten."
         )
-    build_objective(job.objective, job.objective_options).check(job.sft, job.peft)
+    build_objective(job.objective, job.objective_options).check(job.settings, job.peft)
     # A checkpoint without train.json is one whose training was killed before its proof.
     for leftover in (job.output, _temporary(job.output)):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -248,7 +252,7 @@ def _facts(job: TrainingJob, prepared: Prepared) -> dict[str, Any]:
         "num_tokens": prepared.num_tokens,
         "num_steps": trainer.state.global_step,
         "loss": [
-            {key: at.get(key) for key in ("step", "loss", "entropy")}
+            {key: at.get(key) for key in CURVES} | {key: at[key] for key in MARGINS if key in at}
             for at in trainer.state.log_history
             if "loss" in at
         ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ouroloop.evals.conversations import questions_of
 from ouroloop.evals.questions import normalised
@@ -25,6 +25,18 @@ from ouroloop.monitors.fence import Unreadable
 
 if TYPE_CHECKING:  # it is made of this module's neighbours
     from ouroloop.loop.setup import Setting
+
+
+class OfProblem(Protocol):
+    """What is trained on, with the id of the problem that it answers."""
+
+    @property
+    def problem_id(self) -> str:
+        """The problem's id."""
+        ...
+
+
+T = TypeVar("T", bound=OfProblem)
 
 
 @dataclass(frozen=True)
@@ -59,8 +71,8 @@ class Screen:
     questions: Mapping[str, Sequence[str]]
     heldout: Collection[str]
 
-    def clean(self, examples: Iterable[Example]) -> list[Example]:
-        """The examples that ask no held-out question."""
+    def clean(self, examples: Iterable[T]) -> list[T]:
+        """The examples, or pairs, that ask no held-out question."""
         return [
             example
             for example in examples
@@ -85,11 +97,7 @@ async def training_set(
     items = {p.id: p for p in (*setting.problems, *setting.demonstrations)}
     questions = {name: tuple(questions_of(problem)) for name, problem in items.items()}
     kept = kept_examples(samples, round.verdicts, round.number)
-    thoughts = setting.reasoning
-    if thoughts is not None and thoughts.config.train == "strip":
-        kept = await encoder.with_texts(kept, [thoughts.learnt(each.text) for each in kept])
-    if config.erase_systems:
-        kept = await encoder.without_systems(kept, items)
+    kept = await as_learnt(kept, setting, encoder, items)
     # Round 0 is what the loop must not lose: its shares are the target of every later round.
     main = [row for row in history[0].probe if row.family == setting.probe_set.main]
     real = setting.demonstrations if config.replay_source == "demonstrations" else ()
@@ -110,6 +118,21 @@ async def training_set(
             examples, lambda example: final_answer(items[example.problem_id], example, setting.task)
         )
     return examples
+
+
+async def as_learnt(
+    examples: Sequence[Example], setting: Setting, encoder: Encoder, items: Mapping[str, Problem]
+) -> list[Example]:
+    """The samples as the recipe has them learnt: without thoughts, without system prompts.
+
+    items: problem id -> problem.
+    """
+    learnt, thoughts = list(examples), setting.reasoning
+    if thoughts is not None and thoughts.config.train == "strip":
+        learnt = await encoder.with_texts(learnt, [thoughts.learnt(each.text) for each in learnt])
+    if setting.recipe.dataset.erase_systems:
+        learnt = await encoder.without_systems(learnt, items)
+    return learnt
 
 
 def final_answer(problem: Problem, example: Example, task: Task) -> str | None:

@@ -11,7 +11,7 @@ from ouroloop.loop import extensions
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.round import Round
 from ouroloop.loop.stages.preflight import adjusted
-from ouroloop.loop.stages.train import weigh_rejection
+from ouroloop.loop.stages.train import weigh_rejection, weigh_starvation
 from ouroloop.monitors.base import Monitor, Reading, RoundView
 from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.rule import Decision, DecisionRule
@@ -71,7 +71,8 @@ def decide(
         [past.decision for past in history],
         {baseline.number: baseline.readings for baseline in baselines},
     )
-    decision = weigh_rejection(decision, round, history)
+    decision = weigh_starvation(decision, round, recipe)
+    decision = weigh_rejection(decision, round, history, recipe)
     carried_out = recipe.monitors.guard or decision.action == Action.CONTINUE
     return replace(decision, carried_out=carried_out)
 
@@ -112,9 +113,10 @@ def _heard(readings: Sequence[Reading]) -> list[Reading]:
 def fresh_share(round: Round, guard: bool) -> float:
     """The replay fraction that the round's training set was made with.
 
-    The plan's, or what the preflight check made of it; 0 in round 0.
+    The plan's, or what the preflight check made of it; 0 in round 0, and where the round learns
+    from preference pairs, which are its own.
     """
-    if round.number == 0:
+    if round.number == 0 or round.has(Round.pairs):
         return 0.0
     if not round.has(Round.preflight):  # a run of an earlier version
         return round.plan.replay_fraction

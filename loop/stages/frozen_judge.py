@@ -19,6 +19,7 @@ from typing import Any
 
 from ouroloop.evals import plugins
 from ouroloop.loop.config import JudgeConfig, ProbeConfig, Recipe
+from ouroloop.loop.config.judge import BASELINE
 from ouroloop.loop.errors import DataError, RecipeError
 from ouroloop.loop.records import Completion, Problem
 from ouroloop.loop.rows import JudgementRow, ProbeRow
@@ -288,6 +289,14 @@ def refuse_the_same(recipe: Recipe, judge: Judge, teachers: Sequence[Path | str]
             f"judge.model: {judge.config.model} is also the grader's model (task.grader), and"
             " filters.gold: true lets it choose what is learnt: the judge that watches must be"
             " another model than the one that filters. Name another in judge.model."
+        )
+    objectives = {recipe.at(number).objective.use for number in range(1, recipe.rounds + 1)}
+    compares = "dpo" in objectives and "compared" in recipe.pairs.sources
+    if compares and recipe.pairs.judge == BASELINE and judge.model is None:
+        raise RecipeError(
+            "judge.model: baseline also chooses between two samples (pairs.judge: baseline), so it"
+            " decides what is learnt: the judge that watches must be another model than the one"
+            " that filters. Name another in judge.model, or set `pairs: {judge: student}`."
         )
 
 

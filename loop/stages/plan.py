@@ -47,7 +47,18 @@ def next_plan(recipe: Recipe, history: Sequence[Round], stock: Stock = NOTHING_K
             plan = replace(plan, why=(*plan.why, f"rolled back: starting again from round {back}"))
     # STaR trains the base model anew in each round; others go on from the last or the best.
     starts = {"base": 0, "previous": current, "best": best_of(history)}
-    return replace(plan, sample_from=current, start_from=starts[recipe.init])
+    plan = replace(plan, sample_from=current, start_from=starts[recipe.init])
+    return _in_stage(plan, recipe)
+
+
+def _in_stage(plan: RoundPlan, recipe: Recipe) -> RoundPlan:
+    """The plan with the stage that the recipe has for its round, named where it begins."""
+    stage, num_stages = recipe.stage_of(plan.round), len(recipe.stages)
+    objective = recipe.at(plan.round).objective.use
+    why = plan.why
+    if num_stages and (plan.round == 1 or stage != recipe.stage_of(plan.round - 1)):
+        why = (*why, f"stage {stage} of {num_stages} begins: objective {objective}")
+    return replace(plan, stage=stage, objective=objective, why=why)
 
 
 def first_plan(recipe: Recipe) -> RoundPlan:

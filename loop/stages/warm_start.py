@@ -19,8 +19,11 @@ from ouroloop.evals.questions import normalised
 from ouroloop.loop import tables
 from ouroloop.loop.cache import cache_root, link_tree
 from ouroloop.loop.config import Recipe
+from ouroloop.loop.config.recipe import DEFAULT_OBJECTIVE
 from ouroloop.loop.errors import DataError, TrainingError
+from ouroloop.loop.objectives.base import LearnsFrom
 from ouroloop.loop.objectives.job import Trainer, TrainingJob
+from ouroloop.loop.objectives.registry import learns_from
 from ouroloop.loop.records import Problem
 from ouroloop.loop.rows import Example
 from ouroloop.loop.stages.encode import Encoder
@@ -73,9 +76,16 @@ def job_of(recipe: Recipe, base: Path, folder: Path) -> TrainingJob:
     """What the trainer is asked to do: a round's training, with the warm start's settings."""
     config = recipe.warm_start
     assert config is not None
-    sft = {**recipe.sft, "num_train_epochs": config.epochs, **config.sft}
+    changes: dict[str, Any] = {
+        "sft": {**recipe.sft, "num_train_epochs": config.epochs, **config.sft}
+    }
+    objective = recipe.at(1).objective
+    # Demonstrations are no preference pairs.
+    if learns_from(objective.use, objective.options) is LearnsFrom.PAIRS:
+        objective = DEFAULT_OBJECTIVE
+    changes["objective"] = objective
     seed = derive_seed(recipe.seed, 0, "", "sft", 0)
-    return TrainingJob.from_recipe(recipe.model_copy(update={"sft": sft}), base, folder, seed)
+    return TrainingJob.from_recipe(recipe.model_copy(update=changes), base, folder, seed)
 
 
 async def write_examples(solved: Sequence[Problem], encoder: Encoder, folder: Path) -> None:

@@ -95,13 +95,15 @@ def trained_by(folder: Path, **settings: Any) -> Trained:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    return trained_by(tmp_path_factory.mktemp("whole") / "rounds" / "001", sft=FULL)
+    return trained_by(tmp_path_factory.mktemp("whole") / "rounds" / "001", settings=FULL)
 
 
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     sft = {**FULL, "learning_rate": 2e-4}
-    return trained_by(tmp_path_factory.mktemp("adapter") / "rounds" / "001", sft=sft, peft=ADAPTER)
+    return trained_by(
+        tmp_path_factory.mktemp("adapter") / "rounds" / "001", settings=sft, peft=ADAPTER
+    )
 
 
 @pytest.fixture

@@ -114,7 +114,7 @@ def test_training_in_float32_has_the_cpus_losses(tmp_path, monkeypatch):
             folder / "examples.parquet",
             folder / "checkpoint",
             folder / "train.log",
-            sft=sft,
+            settings=sft,
             max_length=192,
         )
         return [at["loss"] for at in train(job, folder, lambda *_: None)["loss"]]
@@ -241,7 +241,7 @@ def fitted(folder, problems, hidden, layers):
         folder / "examples.parquet",
         folder / "fitted",
         folder / "train.log",
-        sft=sft,
+        settings=sft,
         dtype="bfloat16",
         max_length=2048,
     )

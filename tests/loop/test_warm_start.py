@@ -59,8 +59,8 @@ def test_every_round_starts_from_what_the_demonstrations_made(tmp_path, demonstr
     _, path = carry(tmp_path / "runs", model, chosen, trainer)
     warm = path / "warm_start"
     assert [job.output.parent for job in trainer.jobs] == [warm, path / "rounds" / "001"]
-    assert trainer.jobs[0].sft["num_train_epochs"] == 2
-    assert "num_train_epochs" not in trainer.jobs[1].sft
+    assert trainer.jobs[0].settings["num_train_epochs"] == 2
+    assert "num_train_epochs" not in trainer.jobs[1].settings
     assert trainer.jobs[1].init == warm / "checkpoint"
     assert model.engine.loaded[:2] == [prepare(settings()).base, warm / "checkpoint"]
     assert read_run(path).checkpoint(0) == warm / "checkpoint"

@@ -15,12 +15,8 @@ import pytest
 from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.objectives import training
 from ouroloop.loop.objectives.job import TrainingJob
-from ouroloop.loop.objectives.sft_settings import (
-    RESERVED,
-    check_settings,
-    setting_names,
-    settings_for,
-)
+from ouroloop.loop.objectives.settings import setting_names
+from ouroloop.loop.objectives.sft_settings import RESERVED, check_settings, settings_for
 from ouroloop.loop.recipe_file import resolve
 
 
@@ -68,7 +64,7 @@ def test_the_recipes_settings_win_over_defaults_and_lose_to_what_the_run_needs()
         Path("b"),
         Path("c/checkpoint"),
         Path("d"),
-        sft={"logging_steps": 7, "bf16": True, "max_length": 64},
+        settings={"logging_steps": 7, "bf16": True, "max_length": 64},
         seed=2**40 + 5,
     )
     cpu, gpu = settings_for(job, on_gpu=False), settings_for(job, on_gpu=True)
@@ -97,7 +93,7 @@ def test_training_computes_in_the_jobs_type_on_every_device(
 def test_an_adapter_learns_at_loras_usual_rate_unless_the_recipe_names_one() -> None:
     job = TrainingJob(Path("a"), Path("b"), Path("c/checkpoint"), Path("d"), peft={"r": 8})
     assert settings_for(job, on_gpu=False)["learning_rate"] == 2e-4
-    named = replace(job, sft={"learning_rate": 1e-3})
+    named = replace(job, settings={"learning_rate": 1e-3})
     assert settings_for(named, on_gpu=False)["learning_rate"] == 1e-3
     assert "learning_rate" not in settings_for(replace(job, peft=None), on_gpu=False)
 

@@ -58,7 +58,7 @@ def job_in(folder: Path, init: Path, copies: int = 1, **changes: Any) -> Trainin
         folder / "examples.parquet",
         folder / "checkpoint",
         folder / "train.log",
-        sft=ONE_STEP,
+        settings=ONE_STEP,
         max_length=128,
         seed=7,
     )
@@ -166,7 +166,7 @@ def test_logits_at_the_labels_alone_give_trls_loss_and_gradients(
     loss_type: str,
 ) -> None:
     sft = {**ONE_STEP, "loss_type": loss_type}
-    job = job_in(tmp_path, models[model], peft=peft, sft=sft)
+    job = job_in(tmp_path, models[model], peft=peft, settings=sft)
     ours = trainer_of(job)
     monkeypatch.setattr(label_logits, "skip_unlabelled", lambda model: None)
     trls = trainer_of(job)
@@ -252,7 +252,7 @@ def plain(models: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) 
 def test_a_setting_that_saves_memory_or_padding_changes_neither_loss_nor_update(
     models: Mapping[str, Path], tmp_path: Path, plain: Any, settings: dict[str, Any]
 ) -> None:
-    same(trained(job_in(tmp_path, models["untied"], sft={**ONE_STEP, **settings})), plain)
+    same(trained(job_in(tmp_path, models["untied"], settings={**ONE_STEP, **settings})), plain)
 
 
 def padded_share(trainer: Any) -> float:
@@ -267,8 +267,8 @@ def test_rows_of_like_length_share_a_batch_by_default(
     # transformers sorts within stretches of fifty batches, and of fewer where rows are few.
     job = job_in(tmp_path, models["untied"], copies=16)
     sft = {**ONE_STEP, "per_device_train_batch_size": 4}
-    default = trainer_of(replace(job, sft=sft))
-    mixed = trainer_of(replace(job, sft={**sft, "train_sampling_strategy": "random"}))
+    default = trainer_of(replace(job, settings=sft))
+    mixed = trainer_of(replace(job, settings={**sft, "train_sampling_strategy": "random"}))
     assert padded_share(default) < 0.5 * padded_share(mixed)
 
 
@@ -282,7 +282,7 @@ def test_a_large_models_batch_has_the_cheaper_form_with_the_same_update(
     assert "attention_mask" not in batch and len(batch["input_ids"]) == 1
     same(trained(job), plain)
     # What the recipe says itself stands.
-    explicit = trainer_of(replace(job, sft={**ONE_STEP, "padding_free": False}))
+    explicit = trainer_of(replace(job, settings={**ONE_STEP, "padding_free": False}))
     assert "attention_mask" in next(iter(explicit.get_train_dataloader()))
 
 
@@ -318,12 +318,12 @@ def test_padding_free_is_refused_for_a_model_that_reads_on_from_text_to_text(
     )
     MambaForCausalLM(config).save_pretrained(tmp_path / "model")
     save_tiny_tokenizer(tmp_path / "model")
-    job = job_in(tmp_path / "run", tmp_path / "model", sft={**ONE_STEP, "padding_free": True})
+    job = job_in(tmp_path / "run", tmp_path / "model", settings={**ONE_STEP, "padding_free": True})
     with pytest.raises(RecipeError, match=r"sft\.padding_free: .* lets them see each other"):
         trainer_of(job)
     # Nor does it get such batches unasked.
     monkeypatch.setattr(batches, "SMALL_PARAMETERS", 0)
-    plain = trainer_of(replace(job, sft=ONE_STEP))
+    plain = trainer_of(replace(job, settings=ONE_STEP))
     assert "attention_mask" in next(iter(plain.get_train_dataloader()))
 
 

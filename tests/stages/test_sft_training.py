@@ -68,7 +68,7 @@ def job_in(
         folder / "examples.parquet",
         folder / "checkpoint",
         folder / "train.log",
-        sft=sft,
+        settings=sft,
         max_length=64,
         seed=7,
     )
@@ -246,7 +246,7 @@ def test_an_impossible_value_is_the_recipes_fault_and_a_cut_completion_the_datas
 ) -> None:
     job = job_in(tmp_path / "1", init)
     with pytest.raises(RecipeError, match=r"sft or peft: .*no_such_strategy"):
-        train(replace(job, sft={"save_strategy": "no_such_strategy"}), tmp_path / "1")
+        train(replace(job, settings={"save_strategy": "no_such_strategy"}), tmp_path / "1")
     table = pq.read_table(job.examples).to_pylist()
     table[3]["completion_token_ids"] = table[3]["completion_token_ids"][:-1]
     pq.write_table(pa.Table.from_pylist(table), job.examples)
@@ -275,8 +275,8 @@ def test_training_starts_from_weights_blended_as_the_job_says(init: Path, tmp_pa
         folder,
         init,
         blend=0.25,
-        blend_with=other,
-        sft={"learning_rate": 0.0, "num_train_epochs": 1, "per_device_train_batch_size": 64},
+        baseline=other,
+        settings={"learning_rate": 0.0, "num_train_epochs": 1, "per_device_train_batch_size": 64},
     )
     assert train(job, folder)["blend"] == 0.25
     ours, theirs, made = (
@@ -291,7 +291,7 @@ def test_a_training_that_changes_nothing_is_logged_and_its_weights_are_the_old_o
     init: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     sft = {"learning_rate": 0.0, "max_steps": 1, "per_device_train_batch_size": 8}
-    facts = train(job_in(tmp_path / "001", init, sft=sft), tmp_path / "001")
+    facts = train(job_in(tmp_path / "001", init, settings=sft), tmp_path / "001")
     change = Change(**facts["weight_sync"])
     assert change.is_none
     assert f"moved {change.num_tokens} log-probabilities by 0 nats" in caplog.text
@@ -325,7 +325,7 @@ def test_an_objective_of_ones_own_trains_in_the_child_and_is_checked_like_ours(
         init,
         objective=f"{tmp_path}/own.py:FirstOnes",
         objective_options={"count": 8},
-        sft={"learning_rate": 5e-3, "max_steps": 2, "per_device_train_batch_size": 8},
+        settings={"learning_rate": 5e-3, "max_steps": 2, "per_device_train_batch_size": 8},
     )
     facts = train(job, tmp_path / "001")
     assert (facts["num_examples"], facts["num_steps"]) == (8, 2)

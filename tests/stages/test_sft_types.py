@@ -88,7 +88,7 @@ def test_small_updates_survive_in_float32_master_weights_and_are_lost_without_th
     exact = in_type(half, tmp_path / "exact", torch.float32)
     right = plain_adamw(exact, torch.float32)
     lost = plain_adamw(half, torch.bfloat16)
-    job = job_in(tmp_path / "run", half, sft=ADAM | BATCH, compute="bfloat16")
+    job = job_in(tmp_path / "run", half, settings=ADAM | BATCH, compute="bfloat16")
     trained_in_process(job)
     ours = load_file(job.output / "model.safetensors")
     assert ours["model.layers.0.mlp.up_proj.weight"].dtype == torch.bfloat16
@@ -117,7 +117,7 @@ def test_a_checkpoint_has_its_bases_type(
     base: Path, half: Path, tmp_path: Path, peft: dict[str, Any] | None
 ) -> None:
     for name, start, expected in (("full", base, "F32"), ("half", half, "BF16")):
-        job = job_in(tmp_path / name, start, peft=peft, sft={**ADAM, "max_steps": 1})
+        job = job_in(tmp_path / name, start, peft=peft, settings={**ADAM, "max_steps": 1})
         trained_in_process(job)
         assert {kind for kind, _ in tensor_types(job.output).values()} == {expected}
         if peft is None:
@@ -170,7 +170,7 @@ def test_a_training_that_explodes_is_rejected_with_step_loss_and_learning_rate(
     base: Path, tmp_path: Path
 ) -> None:
     sft = {**BATCH, "learning_rate": 1e9, "max_steps": 9}
-    reason = rejected(job_in(tmp_path, base, sft=sft), here=False)
+    reason = rejected(job_in(tmp_path, base, settings=sft), here=False)
     assert "at step 2 of 9" in reason
     assert "learning rate 8" in reason and "loss" in reason
 
@@ -189,12 +189,12 @@ def test_a_weight_that_is_nan_from_the_start_is_seen_at_the_first_step(
     base: Path, tmp_path: Path
 ) -> None:
     start = with_nan(base, tmp_path / "nan", "model.layers.0.self_attn.q_proj.weight", 3)
-    reason = rejected(job_in(tmp_path / "run", start, sft={**BATCH, "max_steps": 9}))
+    reason = rejected(job_in(tmp_path / "run", start, settings={**BATCH, "max_steps": 9}))
     assert "the loss was nan at step 1 of 9" in reason
 
 
 def test_a_weight_that_no_loss_sees_is_found_when_it_is_saved(base: Path, tmp_path: Path) -> None:
     # The token "!" stands in no example, so its embedding takes no part in any loss.
     start = with_nan(base, tmp_path / "nan", "model.embed_tokens.weight", ids("!")[0])
-    reason = rejected(job_in(tmp_path / "run", start, sft={**BATCH, "max_steps": 1}))
+    reason = rejected(job_in(tmp_path / "run", start, settings={**BATCH, "max_steps": 1}))
     assert "model.embed_tokens.weight (64 of 4864 values)" in reason
