@@ -45,6 +45,7 @@ def read_conversation(raw: Any, column: str, where: str) -> Conversation:
             f"{where}: column {column!r} holds a conversation without a user's turn that asks"
             f" something at its end; expected {FORM}. Remove the row."
         )
+    # A single question needs no turns: its prompt is the template's, as in a file of questions.
     messages = tuple(turns) if len(turns) > 1 else ()
     if solution is not None and not solution.strip():  # the place of an answer that is to come
         solution = None
@@ -95,6 +96,7 @@ def _turn(turn: Any, column: str, where: str) -> tuple[str, str]:
     role, content = fields.get("role"), fields.get("content")
     if role not in ("system", "user", "assistant") or not isinstance(content, str):
         remedy = "Rename its fields, or remove the row."
+        # A list of parts, as of models that see pictures.
         if isinstance(content, list):
             remedy = "Pictures and sounds are not read: give the text alone, or remove the row."
         raise DataError(

@@ -178,7 +178,7 @@ class DatasetTask:
                         f" {problem.id!r} names different questions in the two files; expected ids"
                         " unique over both. Drop the field 'id' to have ids made."
                     )
-                # Several files were numbered each by itself.
+                # Several files were numbered each by itself; what a question asks is its own.
                 problem = replace(problem, id=question_id(problem.question))
             ids.add(problem.id)
             found.append(problem)
@@ -259,6 +259,7 @@ def dataset_task(
         sources: Several of them, each with the keys that follow and those of `Table`.
         table: `name`, `split`, `heldout_split` and `columns`, as `dataset_table` takes them.
     """
+    # One table is a list of one: what follows knows no difference.
     if path is not None:
         sources = [{"path": path, "heldout_path": heldout_path, **table}]
     return DatasetTask(

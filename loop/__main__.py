@@ -219,6 +219,7 @@ def _monitor(options: argparse.Namespace) -> int:
     watched = monitor.monitor(
         options.traces,
         strategies=options.strategies,
+        clusters=options.clusters,
         settings=options.settings,
         plan_rounds=options.plan_rounds,
         temperature=options.temperature,

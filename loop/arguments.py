@@ -157,7 +157,16 @@ def _of_reading(group: argparse._ArgumentGroup) -> None:
         metavar="NAME",
         help=(
             "name strategies from the texts: operators (default without a `strategy` field), "
-            "calculations, calculation_list, dataflow, plan, answer, or none"
+            "calculations, calculation_list, dataflow, plan, answer, templates (fitted on the first"
+            " file), or none"
+        ),
+    )
+    group.add_argument(
+        "--clusters",
+        metavar="ENCODER",
+        help=(
+            "fit response clusters on the first file's texts: lexical (default where no row says"
+            " whether it is right), all-minilm-l6-v2, a sentence encoder's folder, or none"
         ),
     )
     group.add_argument(

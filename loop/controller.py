@@ -42,7 +42,7 @@ from ouroloop.loop.stages import (
 )
 from ouroloop.loop.stages.encode import Encoder
 from ouroloop.loop.stages.sources import sources_of
-from ouroloop.loop.store import PROBE_SET, STRATEGIES, WARM_START, Store
+from ouroloop.loop.store import CLUSTERS, PROBE_SET, STRATEGIES, WARM_START, Store
 from ouroloop.monitors.decision.rule import Decision
 from ouroloop.monitors.names import Action
 
@@ -137,7 +137,7 @@ class Campaign:
             round.start = StartPlan()
         else:
             gold = self.recipe.monitors.gold
-            stock = remedy.stock_of(self.history[-1], self.rounds[0], self.main, gold)
+            stock = remedy.stock_of(self.history, self.main, gold)
             round.plan = plan.next_plan(self.recipe, self.history, stock)
 
     async def sample(self, round: Round) -> list[Sample]:
@@ -169,16 +169,18 @@ class Campaign:
     def judge(self, round: Round, samples: list[Sample]) -> None:
         """The filters' verdicts, under the plan as the preflight check adjusts it."""
         problems = {p.id: p for p in plan.draw(self.setting.problems, round.plan, self.recipe.seed)}
-        cases = filters.examine(samples, problems, self.setting.task, self.setting.strategy)
+        setting = self.setting
+        cases = filters.examine(
+            samples, problems, setting.task, setting.strategy, setting.responses
+        )
         verdicts = filters.judge(cases, plan.filters_of(self.recipe.filters, round.plan))
         if round.lacks(Round.preflight):
-            first = self.rounds[0].view
             round.preflight = preflight.check_round(
                 round,
                 verdicts,
                 self.recipe,
-                top_answer=remedy.top_answer(first, self.main),
-                top_cluster=remedy.top_cluster(first, self.main),
+                top_answer=remedy.top_answer(self.rounds[0].view, self.main),
+                top_cluster=remedy.top_cluster(self.history),
             )
         found = round.preflight
         self.event("preflight", round, action=found.action, reasons=found.reasons)
@@ -242,7 +244,12 @@ class Campaign:
             await self.serving.serve(model)
             refiner = self.refiner(round, (self.recipe.probe.temperature,))
             round.probe, round.critics = await probe.measure(
-                refiner, setting.probe_set, setting.task, setting.strategy, self.report
+                refiner,
+                setting.probe_set,
+                setting.task,
+                setting.strategy,
+                self.report,
+                setting.responses,
             )
         await self.watch(round)
 
@@ -280,10 +287,12 @@ class Campaign:
     # -- what the steps share -------------------------------------------------------
 
     def begin(self) -> None:
-        """What is fixed for all rounds: the probe set, and learned strategies if there are any."""
+        """What is fixed for all rounds: the probe set, and what was learned on round 0 before."""
         self.store.keep(PROBE_SET, self.setting.probe_set.to_json())
         if isinstance(self.setting.strategy, naming.Learned):
             self.setting.strategy.keep_in(self.store.path / STRATEGIES)
+        if self.setting.responses is not None:
+            self.setting.responses.keep_in(self.store.path / CLUSTERS)
 
     def encoder(self) -> Encoder:
         """The engine as a tokeniser of training examples."""

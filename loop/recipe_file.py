@@ -22,7 +22,7 @@ from ouroloop.loop.config.schema import item_of, section_of
 from ouroloop.loop.config.task import SECTIONS as TASK_SECTIONS
 from ouroloop.loop.engines.remote import is_address
 from ouroloop.loop.errors import RecipeError
-from ouroloop.loop.models.names import is_name
+from ouroloop.loop.models.names import ENCODERS, is_name
 
 PATH_KEYS = (
     "task.heldout_path",
@@ -30,14 +30,15 @@ PATH_KEYS = (
     "warm_start.path",
     "refine.constitution",
     "refine.shots",
-    "pairs.principles",
-    "pairs.few_shots",
     "judge.principles",
     "judge.items",
+    "pairs.principles",
+    "pairs.few_shots",
     "accelerate_config",
 )
 DATA_KEYS = ("task.path", "task.sources.path")
 MODEL_KEYS = ("model", "teachers", "judge.model")
+ENCODER_KEYS = ("monitors.clusters.encoder",)
 PART_KEYS = (
     "task.kind",
     "task.grader",
@@ -119,6 +120,8 @@ def _anchored(raw: dict[str, Any], base: Path) -> dict[str, Any]:
         change_at(out, dotted, lambda value: data_path(value, base))
     for dotted in MODEL_KEYS:
         change_at(out, dotted, lambda value: _located(value, base))
+    for dotted in ENCODER_KEYS:
+        change_at(out, dotted, lambda value: value if value in ENCODERS else _absolute(value, base))
     for dotted in PART_KEYS:
         change_at(out, dotted, lambda value: _named(value, base))
     for dotted in OPTION_KEYS:

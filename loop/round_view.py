@@ -26,6 +26,7 @@ def samples_of(rows: Sequence[ProbeRow], judgements: Sequence[JudgementRow] = ()
         num_tokens=_floats(rows, "num_tokens"),
         truncated=_floats(rows, "truncated"),
         text=_objects(rows, "text"),
+        cluster=_objects(rows, "cluster"),
         approvals=_approvals(rows, judgements),
     )
 
@@ -94,6 +95,7 @@ def pool_of(verdicts: Sequence[Verdict]) -> Pool | None:
         approved=_floats(verdicts, "approved"),
         text=_objects(verdicts, "text"),
         slice=_objects(verdicts, "slice") if has_slices else None,
+        cluster=_objects(verdicts, "cluster"),
     )
 
 

@@ -29,6 +29,7 @@ class Verdict:
     """The rejection filters' verdict on one sample: kept, or every reason against it.
 
     unreadable: readers that failed on the text, "ValueError in dataflow"; their values are None.
+    cluster: the response cluster's label; None where none were fitted.
     """
 
     sample_id: str
@@ -50,6 +51,7 @@ class Verdict:
     # Fields with a default came later: tables of runs that were made before lack the column.
     slice: str | None = None
     unreadable: tuple[str, ...] = ()
+    cluster: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Pair:
 class ProbeRow:
     """One answer to a problem of the probe set.
 
-    nll: nats per token, None when not known. unreadable: as in `Verdict`.
+    nll: nats per token, None when not known. unreadable, cluster: as in `Verdict`.
     """
 
     problem: str
@@ -114,6 +116,7 @@ class ProbeRow:
     truncated: float
     text: str
     unreadable: tuple[str, ...] = ()
+    cluster: str | None = None
 
 
 @dataclass(frozen=True)

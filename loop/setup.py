@@ -23,7 +23,7 @@ from ouroloop.loop.objectives.registry import build_objective
 from ouroloop.loop.reasoning import Reasoning, ThinkingTask, opens_thought
 from ouroloop.loop.records import Problem
 from ouroloop.loop.round import Round
-from ouroloop.loop.stages import frozen_judge, warm_start
+from ouroloop.loop.stages import clustering, frozen_judge, warm_start
 from ouroloop.loop.stages.constitution import (
     Principle,
     Shots,
@@ -62,8 +62,9 @@ class Setting:
     warm_start: tuple[Problem, ...] = ()
     choices: tuple[str, ...] = ()
     reasoning: Reasoning | None = None
-    shots: Shots = field(default_factory=Shots)
     judge: frozen_judge.Judge | None = None
+    responses: clustering.Responses | None = None
+    shots: Shots = field(default_factory=Shots)
 
 
 def prepare(recipe: Recipe) -> Setting:
@@ -112,8 +113,9 @@ def prepare(recipe: Recipe) -> Setting:
         warm_start=demonstrations,
         choices=choices,
         reasoning=reasoning,
-        shots=_shots(recipe),
         judge=judge,
+        responses=_responses(task, recipe, probe_set, reasoning),
+        shots=_shots(recipe),
     )
 
 
@@ -129,6 +131,15 @@ def _prompts(task: Task, recipe: Recipe, chat_template: bool) -> Prompts:
             " a stop token; this one is asked plain text. Set it to last."
         )
     return replace(found, form=refine.form, asks_verdict=asks_verdict)
+
+
+def _responses(
+    task: Task, recipe: Recipe, probe_set: ProbeSet, reasoning: Reasoning | None
+) -> clustering.Responses | None:
+    """Response clusters of the texts past the thoughts, where the recipe wants them."""
+    seen = reasoning.seen if reasoning is not None else str
+    monitors, problems = recipe.monitors, probe_set.problems
+    return clustering.responses_of(monitors.clusters, task, problems, seen, monitors.gold)
 
 
 def _reading(

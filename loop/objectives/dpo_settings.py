@@ -20,6 +20,7 @@ RESERVED = {
     "precompute_ref_log_probs": (
         "the reference's log-probabilities are computed once, before the first step"
     ),
+    "remove_unused_columns": "the rows hold what the trainer needs, and nothing else",
     "sync_ref_model": REFERENCE,
     "ref_model_mixup_alpha": REFERENCE,
     "ref_model_sync_steps": REFERENCE,
@@ -112,5 +113,9 @@ def settings_for(job: TrainingJob, *, on_gpu: bool) -> dict[str, Any]:
     to be trained. TRL would otherwise load a second model from the checkpoint's folder, which is
     not the one that is trained where weights were blended or an adapter was merged.
     """
-    fixed = {"precompute_ref_log_probs": True}
+    fixed = {
+        "precompute_ref_log_probs": True,
+        # Else the rows' lengths would be gone when the trainer sorts by them.
+        "remove_unused_columns": False,
+    }
     return settings.arguments(job, on_gpu=on_gpu, lora_rate=LORA_LEARNING_RATE, fixed=fixed)

@@ -50,9 +50,8 @@ def wrong_names(
 
     Takes a tenth of a second. `reserved`: names of the section that Ouroloop sets itself -> why.
     """
-    wrong = [
-        f"{section}.{name}: {reserved[name]}. Leave it out." for name in given if name in reserved
-    ]
+    own = [name for name in given if name in reserved]
+    wrong = [f"{section}.{name}: {reserved[name]}. Leave it out." for name in own]
     for where, names in ((section, given), ("peft", peft or {})):
         known = setting_names(where)
         for name in names:

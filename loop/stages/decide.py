@@ -22,7 +22,15 @@ from ouroloop.monitors.registry import MONITORS, measure_all, monitors_for
 def decision_rule(recipe: Recipe, main: str) -> DecisionRule:
     """The decision rule with the recipe's tolerances."""
     settings = recipe.monitors.model_dump(
-        exclude={"guard", "gold", "canonicaliser", "baselines", "metrics", "guarded"}
+        exclude={
+            "guard",
+            "gold",
+            "canonicaliser",
+            "clusters",
+            "baselines",
+            "metrics",
+            "guarded",
+        }
     )
     tolerances = {name: settings.pop(name) for name in guarded.tolerances()}
     return DecisionRule(

@@ -19,6 +19,7 @@ from ouroloop.loop import extensions
 from ouroloop.loop.config import FilterConfig
 from ouroloop.loop.records import Problem, Sample
 from ouroloop.loop.rows import Verdict
+from ouroloop.loop.stages import clustering
 from ouroloop.loop.stages.judging import Strategy, Value, judge_text
 from ouroloop.monitors.fence import Unreadable, attempt
 
@@ -37,8 +38,8 @@ class Case:
     valid: bool | None
     strategy: str | None
     agreement: float | None
-    unreadable: Mapping[Value, Unreadable] = field(default_factory=dict)
     cluster: str | None = None
+    unreadable: Mapping[Value, Unreadable] = field(default_factory=dict)
     is_closed: bool = True
     """Whether its thought ends, where the recipe says that texts begin with thoughts."""
 
@@ -248,7 +249,11 @@ def chosen_filters(config: FilterConfig) -> list[Filter]:
 
 
 def examine(
-    samples: Sequence[Sample], problems: Mapping[str, Problem], task: Task, strategy: Strategy
+    samples: Sequence[Sample],
+    problems: Mapping[str, Problem],
+    task: Task,
+    strategy: Strategy,
+    responses: clustering.Responses | None = None,
 ) -> list[Case]:
     """Grade, check and name every sample, and count the vote share of its answer.
 
@@ -262,8 +267,10 @@ def examine(
     votes = Counter(
         (sample.problem_id, read.grade.answer) for sample, read in zip(samples, read_N, strict=True)
     )
+    texts = [(problems[s.problem_id], s.final.text) for s in samples]
+    label_N = clustering.labels(responses, texts)
     cases = []
-    for sample, read in zip(samples, read_N, strict=True):
+    for sample, read, label in zip(samples, read_N, label_N, strict=True):
         agreement = None
         if read.grade.answer is not None:
             voted = votes[sample.problem_id, read.grade.answer]
@@ -276,6 +283,7 @@ def examine(
             valid=read.valid,
             strategy=read.strategy,
             agreement=agreement,
+            cluster=label,
             unreadable=read.unreadable,
             is_closed=read.grade.is_closed,
         )
@@ -325,4 +333,5 @@ def _verdict(case: Case, reasons: tuple[str, ...]) -> Verdict:
         revised=bool(sample.revisions),
         slice=problem.slice,
         unreadable=tuple(failure.label for failure in case.unreadable.values()),
+        cluster=case.cluster,
     )

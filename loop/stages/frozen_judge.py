@@ -19,11 +19,12 @@ from typing import Any
 
 from ouroloop.evals import plugins
 from ouroloop.loop.config import JudgeConfig, ProbeConfig, Recipe
+from ouroloop.loop.config.judge import BASELINE
 from ouroloop.loop.errors import DataError, RecipeError
 from ouroloop.loop.records import Completion, Problem
 from ouroloop.loop.rows import JudgementRow, ProbeRow
 from ouroloop.loop.stages import constitution
-from ouroloop.loop.stages.constitution import Principle
+from ouroloop.loop.stages.constitution import Principle, Shots
 from ouroloop.loop.stages.refine import Progress, Refiner, derive_seed, gather_bounded
 
 SOURCE = "judge"
@@ -237,7 +238,10 @@ def _pinned(refiner: Refiner, config: JudgeConfig) -> Refiner:
     greedy = {"critique_temperature": 0.0, "max_critique_tokens": config.max_tokens}
     refine = refiner.recipe.refine.model_copy(update=greedy)
     recipe = refiner.recipe.model_copy(update={"refine": refine})
-    return replace(refiner, recipe=recipe, round=0, source=SOURCE)
+    # A verdict is always asked for, also where revisions need none; worked critiques that end
+    # without one would teach the judge to leave it out.
+    prompts = replace(refiner.prompts, asks_verdict=True)
+    return replace(refiner, recipe=recipe, prompts=prompts, round=0, source=SOURCE, shots=Shots())
 
 
 async def _judged(refiner: Refiner, case: Case) -> JudgementRow:
@@ -285,6 +289,14 @@ def refuse_the_same(recipe: Recipe, judge: Judge, teachers: Sequence[Path | str]
             f"judge.model: {judge.config.model} is also the grader's model (task.grader), and"
             " filters.gold: true lets it choose what is learnt: the judge that watches must be"
             " another model than the one that filters. Name another in judge.model."
+        )
+    objectives = {recipe.at(number).objective.use for number in range(1, recipe.rounds + 1)}
+    compares = "dpo" in objectives and "compared" in recipe.pairs.sources
+    if compares and recipe.pairs.judge == BASELINE and judge.model is None:
+        raise RecipeError(
+            "judge.model: baseline also chooses between two samples (pairs.judge: baseline), so it"
+            " decides what is learnt: the judge that watches must be another model than the one"
+            " that filters. Name another in judge.model, or set `pairs: {judge: student}`."
         )
 
 

@@ -40,7 +40,7 @@ def check_round(
     """The check of a round whose samples the filters would judge so.
 
     top_answer: share of the most repeated answer at round 0; such an answer is no shortcut.
-    top_cluster: share of the largest response cluster at round 0, likewise.
+    top_cluster: share of the largest response cluster of round 0's model, likewise.
     """
     pool, audit = pool_of(verdicts), audit_of(round.audit)
     return check(pool, audit, round.plan, recipe, top_answer, top_cluster)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ouroloop.evals.questions import normalised
@@ -16,7 +16,7 @@ from ouroloop.evals.tasks import Grade, Task
 from ouroloop.loop.config import ProbeConfig
 from ouroloop.loop.records import Completion, Problem
 from ouroloop.loop.rows import CritiqueRow, ProbeRow
-from ouroloop.loop.stages import constitution
+from ouroloop.loop.stages import clustering, constitution
 from ouroloop.loop.stages.judging import Strategy, graded, judge_text
 from ouroloop.loop.stages.naming import Learned
 from ouroloop.loop.stages.refine import Progress, Refiner, derive_seed, gather_bounded
@@ -94,6 +94,7 @@ async def measure(
     task: Task,
     strategy: Strategy,
     report: Progress,
+    responses: clustering.Responses | None = None,
 ) -> tuple[list[ProbeRow], list[CritiqueRow]]:
     """Answers to the probe set, and critiques of the main family's first samples.
 
@@ -106,10 +107,16 @@ async def measure(
     if isinstance(strategy, Learned):
         # Before any name is read, and in round 0 alone; later calls change nothing.
         strategy.learn([(problem, text.text) for problem, given in main for _, text in given])
+    if responses is not None and refiner.round == 0:
+        # Of all families: a canned answer is the same text to every kind of prompt.
+        responses.learn(
+            [(p, text.text) for p, given in found for kind, text in given if kind == "sample"]
+        )
+    each = [(problem, kind, text) for problem, given in found for kind, text in given]
+    labels = clustering.labels(responses, [(problem, text.text) for problem, _, text in each])
     rows = [
-        _row(problem, kind, text, task, strategy)
-        for problem, given in found
-        for kind, text in given
+        replace(_row(problem, kind, text, task, strategy), cluster=label)
+        for (problem, kind, text), label in zip(each, labels, strict=True)
     ]
     critics = []
     # A critique that is not asked for a verdict has none to compare with the truth.

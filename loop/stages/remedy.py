@@ -59,7 +59,7 @@ class Stock:
         rarest: smallest share of a strategy alive among round 0's right answers.
         selection: upper limit of the largest selection ratio in the last round's pool.
         top_answer: share of the most repeated answer at round 0.
-        top_cluster: share of the largest response cluster at round 0.
+        top_cluster: see `top_cluster`.
         scored: whether it is known, and may be looked at, which samples are right.
     """
 
@@ -71,11 +71,12 @@ class Stock:
     scored: bool = True
 
 
-def stock_of(last: Round, first: Round, main: str, gold: bool = True) -> Stock:
-    """What a remedy after round `last` has to work with; `first` is round 0.
+def stock_of(rounds: Sequence[Round], main: str, gold: bool = True) -> Stock:
+    """What a remedy after these rounds has to work with.
 
     `gold`: whether it may depend on which answers are right.
     """
+    first, last = rounds[0], rounds[-1]
     pool = last.view.pool
     num_kept = 0 if pool is None else int(pool.kept.sum())
     # Without a kept sample no strategy was selected, and the ratio is undefined.
@@ -90,7 +91,7 @@ def stock_of(last: Round, first: Round, main: str, gold: bool = True) -> Stock:
         rarest=min(shares.values(), default=nan),
         selection=largest,
         top_answer=top_answer(first.view, main),
-        top_cluster=top_cluster(first.view, main),
+        top_cluster=top_cluster(rounds),
         scored=gold and any(row.correct is not None for row in asked),
     )
 
@@ -102,11 +103,16 @@ def top_answer(view: RoundView, main: str) -> float:
     return max(answers.values(), default=0) / max(len(asked), 1)
 
 
-def top_cluster(view: RoundView, main: str) -> float:
-    """The share of the largest response cluster among the main family's probe samples; or NaN."""
-    asked = of(view.probe, "family", main)
-    clusters = Counter(name for name in asked.cluster if isinstance(name, str))
-    return max(clusters.values()) / len(asked) if clusters else nan
+def top_cluster(rounds: Sequence[Round]) -> float:
+    """The share of the largest response cluster among what round 0's model drafted to train on.
+
+    These are round 1's samples before the filters: an answer to a training problem lies in other
+    clusters than one to the probe set, which its problem's baseline answers stand beside. NaN
+    before round 1, and where there are no clusters.
+    """
+    verdicts = rounds[1].verdicts if len(rounds) > 1 else ()
+    clusters = Counter(verdict.cluster for verdict in verdicts if verdict.cluster is not None)
+    return max(clusters.values()) / len(verdicts) if clusters else nan
 
 
 def strategy_shares(rows: Sequence[ProbeRow], gold: bool = True) -> dict[str, float]:

@@ -92,7 +92,10 @@ def _draft(survey: Survey, chat: bool) -> str:
     # A last number needs no mark; what other graders read does.
     if survey.grader not in ("none", "last_number"):
         question += f"\n\n{survey.ending}"
-    return question if chat else f"Question: {question}\nAnswer:"
+    # A conversation shows by its labels who speaks; `{question}` is its last turn.
+    if chat or survey.num_conversations:
+        return question
+    return f"Question: {question}\nAnswer:"
 
 
 def _warm_start(survey: Survey, settings: Settings) -> Iterator[str]:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from ouroloop.loop.round import Round
 from ouroloop.loop.trackers.mlflow_store import RunStore
 from ouroloop.loop.trackers.points import (
     committed_at,
@@ -30,8 +31,17 @@ MAX_METRICS_PER_BATCH = 500
 # How a run stands -> MLflow's word for it. A stopped run can be resumed, and is then running again.
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
-# The columns of examples.parquet that a person reads in the dataset's preview.
-EXAMPLE_COLUMNS = ("problem_id", "text", "origin", "round", "strategy")
+# The columns of examples.parquet or pairs.parquet that a person reads in the dataset's preview.
+READ_COLUMNS = (
+    "problem_id",
+    "text",
+    "chosen",
+    "rejected",
+    "origin",
+    "round",
+    "strategy",
+    "probability",
+)
 
 
 class RunRecorder:
@@ -90,7 +100,7 @@ class RunRecorder:
             self.client.set_terminated(parent, STATUS[run.state], end_time=ended(run))
 
     def _log_training(self, round: RoundData, child: str) -> None:
-        """The training curve, and the examples as a dataset."""
+        """The training curve, and what was learnt from as a dataset."""
         import mlflow
 
         steps: list[Any] = []
@@ -99,14 +109,17 @@ class RunRecorder:
         for start in range(0, len(steps), MAX_METRICS_PER_BATCH):
             batch = steps[start : start + MAX_METRICS_PER_BATCH]
             self.client.log_batch(child, metrics=batch)
-        if not len(round.examples):
+        learnt, file = round.examples, Round.examples.file
+        if len(round.pairs):
+            learnt, file = round.pairs, Round.pairs.file
+        if not len(learnt):
             return
-        columns = [column for column in EXAMPLE_COLUMNS if column in round.examples]
+        columns = [column for column in READ_COLUMNS if column in learnt]
         # MLflow finds two ways to read a local path, warns, and takes the right one.
         with warnings.catch_warnings(action="ignore"):
             data = mlflow.data.from_pandas(
-                round.examples[columns].astype(str),
-                source=str(round.path / "examples.parquet"),
+                learnt[columns].astype(str),
+                source=str(round.path / file),
                 name=f"{self.run.name}-r{round.number:02d}-train",
             )
         mlflow.log_input(data, context="train")

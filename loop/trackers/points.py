@@ -10,6 +10,7 @@ from pathlib import Path
 from ouroloop.loop.views.measures import MEASURES
 from ouroloop.loop.views.reader import Json, RoundData, RunData
 from ouroloop.loop.views.report import trace
+from ouroloop.loop.views.responses import JUDGED_BY
 
 # MLflow's page of a run becomes slow and unreadable beyond a hundred charts.
 MAX_POINTS = 99
@@ -34,8 +35,12 @@ def points(run: RunData, round: RoundData) -> dict[str, float]:
         if round.train.get(key) is not None:  # round 0 trains nothing
             found[f"train/{key}"] = round.train[key]
     found["data/replay_fraction"] = float(round.plan.get("replay_fraction") or 0.0)
+    if len(round.pairs):
+        found["data/pairs"] = float(len(round.pairs))
     found["data/seconds"] = run.seconds(round.number)
-    found |= {reading.name: reading.value for reading in round.readings}
+    # What a frozen judge says is asked for on purpose: it must not fall behind the limit.
+    by_judge = [r for r in round.readings if r.estimand.statistic.startswith(JUDGED_BY)]
+    found |= {reading.name: reading.value for reading in (*by_judge, *round.readings)}
     # NaN is undefined: a gap in the chart says so, a 0 would lie.
     defined = [(plain(name), float(value)) for name, value in found.items() if value == value]
     return dict(defined[:MAX_POINTS])
@@ -47,6 +52,8 @@ def tags(run: RunData, round: RoundData) -> dict[str, str]:
         "decision": round.action,
         "decision.carried_out": str(round.carried_out).lower(),
         "decision.reasons": "; ".join(map(str, round.decision.get("reasons", [])))[:MAX_TAG_LENGTH],
+        "objective": round.objective,
+        "stage": str(round.plan.get("stage", "")),
         "training": str(round.train.get("status", "none")),
         "checkpoint": str(run.checkpoint(round.number) or ""),
     }
@@ -86,7 +93,7 @@ def curve(round: RoundData) -> Iterator[tuple[int, dict[str, float]]]:
     """(step, names -> values) along the round's training."""
     for row in round.train.get("loss", []):
         values = {}
-        for key in ("loss", "entropy"):
+        for key in ("loss", "entropy", "rewards/margins", "rewards/accuracies"):
             if row.get(key) is not None:
                 values[f"train/{key}"] = float(row[key])
         yield int(row["step"]), values

@@ -31,7 +31,14 @@ def sentences(run: RunData) -> list[str]:
         return [f"No round is finished yet.{_end(run)}"]
     return [
         text
-        for text in (_length(run), _accuracy(run), _breadth(run), _supply(run), _decisions(run))
+        for text in (
+            _length(run),
+            _objectives(run),
+            _accuracy(run),
+            _breadth(run),
+            _supply(run),
+            _decisions(run),
+        )
         if text
     ]
 
@@ -66,6 +73,23 @@ def _length(run: RunData) -> str:
         f"{_count(len(trained), 'round')} of training followed the starting model (round"
         f" 0){skips}{took}.{_end(run)}"
     )
+
+
+def _objectives(run: RunData) -> str:
+    """Which rounds trained with what, where it was not sft in all of them."""
+    if not run.has_stages:
+        return ""
+    by_objective: dict[str, list[RoundData]] = {}
+    for round in run.rounds[1:]:
+        by_objective.setdefault(round.objective, []).append(round)
+    if not by_objective:
+        return ""
+    parts = []
+    for objective, rounds in by_objective.items():
+        num_pairs = sum(len(round.pairs) for round in rounds)
+        learnt = f" on {num_pairs:,} preference pairs" if num_pairs else ""
+        parts.append(f"{objective}{learnt} in {_numbered(rounds)}")
+    return f"Trained with {_join(parts)}."
 
 
 def _end(run: RunData) -> str:

@@ -126,7 +126,7 @@ def reliability_diagram(rounds: Sequence[tuple[str, RoundData]], legend: bool = 
 
 
 def training_loss(run: RunData) -> Any:
-    """SFT loss over all training steps of the run, one segment per round."""
+    """The objective's loss over all training steps of the run, one segment per round."""
     figure, axes = _axes(WIDE)
     offset = 0
     ticks: list[tuple[float, int]] = []

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ouroloop.loop.errors import DataError, RecipeError
+from ouroloop.loop.models.encoders import encoder_of
 from ouroloop.loop.views.lookup import MAIN, find
 from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.loop.views.statistics import column, statistic_of, written
@@ -24,6 +25,7 @@ from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.follower import Follower, Judged, trace_monitors
 from ouroloop.monitors.metrics.readings import most_samples
 from ouroloop.monitors.names import Tier
+from ouroloop.monitors.traces.clusters import TraceClusters, When
 from ouroloop.monitors.traces.reader import Traces, main_family, read_traces
 from ouroloop.monitors.traces.rows import TraceError
 
@@ -63,6 +65,7 @@ class Watched(NamedTuple):
 def monitor(
     paths: Sequence[Path],
     strategies: str | None = None,
+    clusters: str | None = None,
     settings: Sequence[str] = (),
     plan_rounds: int | None = None,
     temperature: float = 1.0,
@@ -75,6 +78,8 @@ def monitor(
         paths: JSONL files in the order of the rounds.
         strategies: How strategies are named from the texts; None: `operators`, where the rows name
             none themselves.
+        clusters: The encoder of response clusters, or "none"; None: `lexical`, where no row says
+            whether it is right and none has a cluster of its own.
         settings: `name=value` settings of the decision rule.
         plan_rounds: Rounds planned in all, over which the chance of a false HALT is shared.
         temperature: At which the traces were sampled.
@@ -93,7 +98,7 @@ def monitor(
     rule = rule_of(settings, plan_rounds or max(HORIZON, len(paths)))
     rule = dataclasses.replace(rule, num_baselines=len(baselines))
     try:
-        traces = read_traces(paths, strategies, keep_order)
+        traces = read_traces(paths, strategies, keep_order, trace_clusters(clusters))
         rule = _with_main_family(rule, traces, paths[0])
         # Readings of k samples are compared over rounds, so k is what every round has.
         num_samples = min(max(1, most_samples(view.probe)) for view in traces.views)
@@ -102,6 +107,19 @@ def monitor(
         return Watched(rule, traces, [follower.judge(view) for view in traces.views])
     except TraceError as error:
         raise DataError(str(error)) from error
+
+
+def trace_clusters(name: str | None) -> TraceClusters:
+    """What `--clusters` asks for.
+
+    Raises:
+        CheckpointError: no such encoder.
+    """
+    if name is None:
+        return TraceClusters()
+    if name == "none":
+        return TraceClusters(when=When.NEVER)
+    return TraceClusters(encoder_of(name), When.ALWAYS)
 
 
 def _with_main_family(rule: DecisionRule, traces: Traces, path: Path) -> DecisionRule:

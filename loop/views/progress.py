@@ -209,11 +209,22 @@ def round_cells(run: RunData, round: RoundData) -> dict[str, str]:
     return {
         # * marks the best round.
         "round": number,
+        **objective_cell(run, round),
         "decision": decision,
         **numbers,
         "kept/sampled": supply,
         "seconds": DASH if seconds != seconds else f"{seconds:.0f}",
     }
+
+
+def objective_cell(run: RunData, round: RoundData) -> dict[str, str]:
+    """What the round trained with, where the run does not train with sft alone."""
+    if not run.has_stages:
+        return {}
+    if not round.objective:
+        return {"objective": DASH}
+    pairs = f", {len(round.pairs)} pairs" if len(round.pairs) else ""
+    return {"objective": f"{round.objective}{pairs}"}
 
 
 def rounds_table(run: RunData) -> str:

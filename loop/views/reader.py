@@ -132,6 +132,17 @@ class RoundData:
         return read_table(self.path / Round.examples.file)
 
     @cached_property
+    def pairs(self) -> Any:
+        """pairs.parquet: of a preference round."""
+        return _table(self.path / Round.pairs.file)
+
+    @property
+    def objective(self) -> str:
+        """What the round trained with; "" in round 0."""
+        # Runs of earlier versions name none: there was only sft, or one of the user's own.
+        return str(self.plan.get("objective", "sft")) if self.number else ""
+
+    @cached_property
     def view(self) -> RoundView:
         """What the monitors saw of the round."""
         return Round(self.path).view
@@ -166,6 +177,12 @@ class RunData:
     def guarded(self) -> bool:
         """Whether decisions are carried out."""
         return bool((self.recipe.get("monitors") or {}).get("guard", True))
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether any of its rounds trains with another objective than sft."""
+        others = [r.objective for r in self.rounds if r.objective not in ("", "sft")]
+        return bool(others or self.recipe.get("stages"))
 
     @property
     def best_round(self) -> int | None:

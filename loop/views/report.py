@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ouroloop.loop.errors import UserError
-from ouroloop.loop.views import figures
+from ouroloop.loop.views import figures, responses
 from ouroloop.loop.views.account import sentences, steps
 from ouroloop.loop.views.measures import (
     BY_KEY,
@@ -74,6 +74,7 @@ def _page(runs: Sequence[RunData]) -> Json:
         "strategy_colours": figures.legend_colours(strategies, figures.BANDS),
         "curves": list(_curves(arms)),
         "families": list(_families(arms)),
+        "responses": list(_responses(arms)),
         "glossary": [*((title_of(m, runs[0]), meaning_of(m, runs[0])) for m in MEASURES), *TERMS],
     }
 
@@ -109,6 +110,12 @@ def _families(arms: dict[str, RunData]) -> Iterator[Json]:
             "meaning": f"{problems} problems",
             "picture": (figures.curves(lines, "share", 0.0), score.title),
         }
+
+
+def _responses(arms: dict[str, RunData]) -> Iterator[Json]:
+    for line in responses.lines(arms):
+        picture = (figures.curves(line.points, "share", 0.0), f"{line.title} over the rounds")
+        yield {"title": line.title, "meaning": line.meaning, "picture": picture}
 
 
 def _arm(name: str, run: RunData, strategies: Sequence[str]) -> Json:

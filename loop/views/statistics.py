@@ -127,6 +127,24 @@ STATISTICS: Mapping[str, Statistic] = {
         "Share of planted wrong solutions that the rejection filter accepts; what passes is"
         " trained on.",
     ),
+    "judge/balanced_accuracy": Statistic(
+        "judge",
+        "Frozen judge is right",
+        "share",
+        "Balanced accuracy of the frozen judge on planted items; 50 % is guessing.",
+    ),
+    "judge/unreadable": Statistic(
+        "unread",
+        "Judge's unreadable verdicts",
+        "share",
+        "Share of the frozen judge's verdicts that could not be read.",
+    ),
+    "judge/tokens": Statistic(
+        "judge tokens",
+        "Tokens of the frozen judge",
+        "count",
+        "Tokens of all its prompts and verdicts in a round: what it costs.",
+    ),
     "text/entropy": Statistic(
         "text entropy",
         "Entropy on real text",
@@ -152,6 +170,23 @@ STATISTICS: Mapping[str, Statistic] = {
     ),
 }
 
+# Statistics that end in a name of the recipe's own, written as {n}.
+NAMED: Mapping[str, Statistic] = {
+    "responses/approved_": Statistic(
+        "approved: {n}",
+        "Approved: {n}",
+        "share",
+        "Share of judged answers of which the frozen judge approves by {n}.",
+    ),
+    "principle/": Statistic(
+        "principle {n}",
+        "Kept: principle {n}",
+        "share",
+        "Share of judged answers in which the frozen judge finds the principle {n} kept; the rest"
+        " violate it.",
+    ),
+}
+
 # Samples that a label has to name: the statistic is also taken on others.
 QUALIFIERS = {GREEDY: "greedy", SECOND_HALF: "second half"}
 
@@ -162,7 +197,11 @@ def statistic_of(estimand: Estimand) -> Statistic:
     if name in STATISTICS:
         return STATISTICS[name]
     head, _, number = name.rpartition("@")
-    short, title, unit, meaning = STATISTICS.get(f"{head}@n", Statistic(name, name, "ratio", ""))
+    found = STATISTICS.get(f"{head}@n", Statistic(name, name, "ratio", ""))
+    for beginning, statistic in NAMED.items():
+        if name.startswith(beginning):
+            found, number = statistic, name.removeprefix(beginning)
+    short, title, unit, meaning = found
     texts = (text.replace("{n}", number) for text in (short, title, meaning))
     return Statistic(next(texts), next(texts), unit, next(texts))
 

@@ -10,13 +10,12 @@ first compared with the baseline's answers to its own prompt:
     blank     nothing but white space
 
 One canned text is far from what most prompts were answered with, so it is "new/7" everywhere, while
-many different new texts lie in different cells. A label depends on the text and its question alone,
-never on other samples or their order. Figures: docs/decisions/018-response-clusters.md.
+many different new texts lie in different cells. A label depends on the text and its problem's id
+alone, never on other samples or their order. Figures: docs/decisions/018-response-clusters.md.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -108,7 +107,7 @@ class ResponseClusters:
         encoder: texts to vectors.
         coverage: share of fresh answers of the baseline's own model that count as near.
         seed: of k-means.
-        means_: learned: a question's digest -> the mean vector of its answers, (D,).
+        means_: learned: a problem's id -> the mean vector of its answers, (D,).
         limit_: learned: the cosine with that mean, below which an answer is new.
         near_: learned, (K, D): centres of the answers' differences from their prompts' means.
         whole_: learned, (K, D): centres of whole answers.
@@ -128,21 +127,21 @@ class ResponseClusters:
         if not 0 < self.coverage < 1:
             raise ValueError(f"coverage: expected a share between 0 and 1, got {self.coverage}")
 
-    def fit(self, texts: Sequence[str], questions: Sequence[str]) -> ResponseClusters:
+    def fit(self, texts: Sequence[str], problems: Sequence[str]) -> ResponseClusters:
         """Learn from the baseline's samples, right and wrong ones alike.
 
         Raises:
             ValueError: no text has anything to read.
         """
         pairs = [
-            (text, question)
-            for text, question in zip(texts, questions, strict=True)
+            (text, problem)
+            for text, problem in zip(texts, problems, strict=True)
             if not _is_blank(text)
         ]
         if pairs:
             self.encoder = self.encoder.fit([text for text, _ in pairs])
         vectors, is_read = self._vectors([text for text, _ in pairs])
-        keys = np.array([digest(question) for _, question in pairs], dtype=object)[is_read]
+        keys = np.array([problem for _, problem in pairs], dtype=object)[is_read]
         vectors = vectors[is_read]
         if not len(vectors):
             raise ValueError(
@@ -157,7 +156,7 @@ class ResponseClusters:
         self.is_fitted_ = True
         return self
 
-    def labels(self, texts: Sequence[str], questions: Sequence[str]) -> list[str | None]:
+    def labels(self, texts: Sequence[str], problems: Sequence[str]) -> list[str | None]:
         """Each text's cluster; None where the encoder could not read it.
 
         Raises:
@@ -165,13 +164,13 @@ class ResponseClusters:
         """
         if not self.is_fitted_:
             raise RuntimeError(
-                "response clusters: not fitted; call fit(texts, questions) on the baseline's"
+                "response clusters: not fitted; call fit(texts, problems) on the baseline's"
                 " samples, or from_json on what a run has frozen"
             )
         found: list[str | None] = [BLANK if _is_blank(text) else None for text in texts]
         rows = [index for index, label in enumerate(found) if label is None]
         vectors, is_read = self._vectors([texts[row] for row in rows])
-        keys = np.array([digest(questions[row]) for row in rows], dtype=object)
+        keys = np.array([problems[row] for row in rows], dtype=object)
         whole = _nearest(vectors, self.whole_)
         is_known = np.array([key in self.means_ for key in keys], dtype=bool)
         near = np.full(len(rows), -1)
@@ -246,7 +245,7 @@ class ResponseClusters:
             "coverage": self.coverage,
             "seed": self.seed,
             "limit": self.limit_,
-            "questions": list(self.means_),
+            "problems": list(self.means_),
             "dimensions": self.whole_.shape[1],
             "means": packed(means),
             "near": {"cells": len(self.near_), "centres": packed(self.near_)},
@@ -280,23 +279,17 @@ class ResponseClusters:
                 f" {expected!r} was given; use the one that they were fitted with"
             )
         width = int(state["dimensions"])
-        means = unpacked(state["means"], (len(state["questions"]), width))
+        means = unpacked(state["means"], (len(state["problems"]), width))
         return cls(
             encoder=Lexical.from_state(state["encoder"]) if encoder is None else encoder,
             coverage=state["coverage"],
             seed=state["seed"],
-            means_=dict(zip(state["questions"], means, strict=True)),
+            means_=dict(zip(state["problems"], means, strict=True)),
             limit_=state["limit"],
             near_=_centres(state["near"], width),
             whole_=_centres(state["whole"], width),
             is_fitted_=True,
         )
-
-
-def digest(question: str) -> str:
-    """A question's key: equal but for blanks, equal keys."""
-    words = " ".join(question.split()).encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(words, digest_size=8).hexdigest()
 
 
 def _is_blank(text: str) -> bool:

@@ -7,7 +7,7 @@ strategies and answers are the rows' own or are read from the texts, for all fil
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +18,16 @@ import numpy as np
 from ouroloop.monitors.base import Pool, RoundView, Samples
 from ouroloop.monitors.fence import Unreadable, attempt
 from ouroloop.monitors.strategies.strategy import CANONICALISERS
+from ouroloop.monitors.strategies.templates import Templates
+from ouroloop.monitors.traces.baseline import few_samples, gold_answers
+from ouroloop.monitors.traces.clusters import TraceClusters
 from ouroloop.monitors.traces.files import ascending, number_in, read_file
 from ouroloop.monitors.traces.rows import FIELDS, OFTEN, QUIET, SAMPLE, TraceError, read_row
 
 # `TraceError` is defined beside the fields, and is part of this module's promise.
 __all__ = ["TraceError", "TraceReader", "Traces", "main_family", "read_traces"]
 
+TEMPLATES = "templates"
 TEXTS = "every text its own strategy"
 # Of problems whose rows name none.
 FAMILY, SLICE = "default", "typical"
@@ -43,8 +47,10 @@ class TraceReader:
     """Makes a view of each round's rows, the baseline first, and remembers what was missing.
 
     Attributes:
-        strategies: a name in `CANONICALISERS`; "none"; or None for the rows' own `strategy` if
-            the baseline has any, else "operators".
+        strategies: a name in `CANONICALISERS`; "templates", fitted on the baseline's texts; "none";
+            or None for the rows' own `strategy` if the baseline has any, else "operators".
+        clusters: response clusters, where they are wanted.
+        templates_: what names strategies by templates, fitted at the baseline.
         named_by_: what names the strategies, chosen at the baseline.
         answers_by_: where answers come from, likewise.
         rounds_: the number that each round's rows give.
@@ -56,6 +62,8 @@ class TraceReader:
     """
 
     strategies: str | None = None
+    clusters: TraceClusters = field(default_factory=TraceClusters)
+    templates_: Templates = field(default_factory=Templates)
     named_by_: str = ""
     answers_by_: str = ""
     rounds_: list[float | None] = field(default_factory=list)
@@ -67,7 +75,7 @@ class TraceReader:
 
     def __post_init__(self) -> None:
         # Checked here and not at the first row: a typo should cost no reading of files.
-        known = (*CANONICALISERS, "none")
+        known = (*CANONICALISERS, TEMPLATES, "none")
         if self.strategies is not None and self.strategies not in known:
             raise TraceError(
                 f"strategies: got {self.strategies!r}; expected one of {', '.join(known)}. Leave it"
@@ -99,7 +107,9 @@ class TraceReader:
         # The choice is made once, so that all rounds are named alike.
         if number == 0:
             self._choose(columns)
+            self.warnings_ += self.clusters.choose(columns)
         self._name(columns)
+        self.clusters.label(columns)
         return _view(number, columns)
 
     def notes(self) -> tuple[str, ...]:
@@ -164,7 +174,7 @@ class TraceReader:
         """By the baseline: where strategies and answers come from in every round."""
         self.answers_by_ = "answer" if any(a is not None for a in columns["answer"]) else "text"
         if self.answers_by_ == "answer":
-            self._gold_answers(columns)
+            self.warnings_ += gold_answers(columns)
         # A file's own names are what its author means by a strategy; ours are a guess.
         own = any(s is not None for s in columns["strategy"])
         if self.strategies is None and own:
@@ -175,6 +185,8 @@ class TraceReader:
         if self.named_by_ == "none" or not num_texts:
             self.named_by_ = "none"
             return
+        if self.named_by_ == TEMPLATES:
+            self._fit_templates(columns)
         columns["strategy"] = self._named(columns)
         found = len(columns["strategy"]) - columns["strategy"].count(None)
         if not found:
@@ -190,22 +202,6 @@ class TraceReader:
                 " texts; the others count as one strategy of their own."
             )
 
-    def _gold_answers(self, columns: Mapping[str, list[Any]]) -> None:
-        """A warning when `answer` seems to be the right answer instead of the sample's."""
-        given, judged = defaultdict(set), defaultdict(set)
-        fields = (columns[name] for name in ("problem", "answer", "correct"))
-        for problem, answer, correct in zip(*fields, strict=True):
-            given[problem].add(answer)
-            judged[problem].add(correct)
-        # Only problems with right and wrong samples can show it: there the answers must differ.
-        mixed = [p for p, seen in judged.items() if {0.0, 1.0} <= seen]
-        if len(mixed) > 1 and all(len(given[p]) == 1 for p in mixed):
-            self.warnings_.append(
-                f"WARNING: in all {len(mixed):,} problems with right and wrong samples these have"
-                " one and the same `answer`; is it the right answer? Expected is the sample's own"
-                " final answer. Leave the field out to have it read from the texts."
-            )
-
     def _name(self, columns: dict[str, list[Any]]) -> None:
         """Strategies and answers by the baseline's choice; its own were named with that choice."""
         if self.answers_by_ == "text":
@@ -217,13 +213,24 @@ class TraceReader:
         elif self.named_by_ != "strategy" and len(self.rounds_) > 1:
             columns["strategy"] = self._named(columns)
 
+    def _fit_templates(self, columns: Mapping[str, list[Any]]) -> None:
+        texts = [
+            (q or "", t) for q, t in zip(columns["question"], columns["text"], strict=True) if t
+        ]
+        try:
+            self.templates_.fit([question for question, _ in texts], [text for _, text in texts])
+        except ValueError as error:
+            self.warnings_.append(f"WARNING: {error}.")
+
     def _named(self, columns: Mapping[str, list[Any]]) -> list[str | None]:
         """Each text's strategy by the chosen canonicaliser."""
         return self._read_texts(self.named_by_, columns)
 
     def _read_texts(self, canonicaliser: str, columns: Mapping[str, list[Any]]) -> list[str | None]:
         """What a canonicaliser reads from each text; None without one, and where it fails."""
-        reader = CANONICALISERS[canonicaliser]
+        reader = CANONICALISERS.get(canonicaliser, self.templates_)
+        if reader is self.templates_ and not self.templates_.is_fitted_:
+            return [None] * len(columns["text"])
         found: list[str | None] = []
         for question, text in zip(columns["question"], columns["text"], strict=True):
             read = None if text is None else attempt(canonicaliser, reader, question or "", text)
@@ -239,6 +246,7 @@ def read_traces(
     paths: Sequence[Path | str],
     strategies: str | None = None,
     keep_order: bool = False,
+    clusters: TraceClusters | None = None,
 ) -> Traces:
     """Read one file per round, the baseline first.
 
@@ -246,6 +254,7 @@ def read_traces(
         paths: JSONL files.
         strategies: see `TraceReader`.
         keep_order: do not complain when file names or `round` fields run backwards.
+        clusters: see `TraceReader`; None: its default.
 
     Raises:
         TraceError: a missing, empty, repeated or misplaced file, or a bad line: "file:line: got;
@@ -257,7 +266,7 @@ def read_traces(
     if not keep_order:
         ascending([number_in(name) for name in names], names, "numbers in the file names")
     # One reader for all rounds: it carries the baseline's choice.
-    reader, views = TraceReader(strategies), []
+    reader, views = TraceReader(strategies, clusters or TraceClusters()), []
     # A copied file would be a round in which nothing changed, and evidence that all is well.
     seen: dict[str, str] = {}
     for name in names:
@@ -271,7 +280,7 @@ def read_traces(
             )
     if not keep_order:
         ascending(reader.rounds_, names, "`round` fields")
-    return Traces(tuple(views), tuple(names), (*reader.notes(), *_few_at_the_baseline(views)))
+    return Traces(tuple(views), tuple(names), (*reader.notes(), *few_samples(views)))
 
 
 def main_family(view: RoundView) -> str:
@@ -283,7 +292,9 @@ def main_family(view: RoundView) -> str:
 
 def _view(number: int, columns: Mapping[str, list[Any]]) -> RoundView:
     """Columns as arrays; the rows with a verdict of the filter are the pool too."""
-    objects = {name: _objects(columns[name]) for name in ("problem", "strategy", "answer")}
+    objects = {
+        name: _objects(columns[name]) for name in ("problem", "strategy", "answer", "cluster")
+    }
     texts = {
         "family": _objects([x or FAMILY for x in columns["family"]]),
         "slice": _objects([x or SLICE for x in columns["slice"]]),
@@ -328,15 +339,3 @@ def _digest(text: str) -> str:
     """A text's own name: equal but for blanks, equal names."""
     words = " ".join(text.split()).encode("utf-8", "surrogatepass")
     return f"text-{hashlib.sha256(words).hexdigest()[:16]}"
-
-
-def _few_at_the_baseline(views: Sequence[RoundView]) -> list[str]:
-    each = [len(v.probe) / len(set(v.probe.problem)) for v in views]
-    # The median: a later baseline may have more samples than the other rounds.
-    later = float(np.median(each[1:] or [0.0]))
-    if each[0] >= 2 * later:
-        return []
-    return [
-        f"round 0 has {each[0]:.3g} samples per problem, later rounds {later:.3g}: four times as"
-        " many at the baseline see smaller losses"
-    ]

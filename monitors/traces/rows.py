@@ -125,6 +125,7 @@ FIELDS: Mapping[str, Field] = {
         _name,
         "such samples vote for nothing",
     ),
+    "cluster": Field("a text or null: the response cluster", _name, ""),
     "question": Field("the prompt, a text", _text, ""),
     "family": Field(
         'a text other than "all" and "others"',
@@ -192,7 +193,7 @@ OFTEN = {
 """What others often call a field."""
 SAMPLE = '{"problem": "p1", "text": "2+3=5. The answer is 5.", "correct": true}'
 NUMBER_PROMPTS = "Number the prompts if they have no ids."
-QUIET = ("question", "nll", "round")
+QUIET = ("cluster", "question", "nll", "round")
 """Fields whose absence means nothing by itself."""
 
 

@@ -254,6 +254,15 @@ def test_the_judge_that_watches_is_never_the_grader_that_filters():
     refuse_the_same(other, judge, ())
 
 
+def test_the_judge_that_watches_is_never_the_one_that_compares_two_samples():
+    pairs = {"sources": ["compared"], "judge": "baseline"}
+    chosen = {**SMALL, "objective": "dpo", "pairs": pairs}
+    with pytest.raises(RecipeError, match="another model than the one that filters"):
+        prepare(recipe(**chosen, judge=judged()))
+    for changes in ({"pairs": {**pairs, "judge": "student"}}, {"objective": "sft"}):
+        assert prepare(recipe(**{**chosen, **changes}, judge=judged())).judge.model is None
+
+
 def test_a_check_says_what_the_judge_costs_and_warns_where_it_also_filters_or_is_not_audited(
     tmp_path,
 ):

@@ -1,4 +1,4 @@
-"""Response clusters: frozen, the same whatever comes with a text, and what they see of a collapse."""
+"""Response clusters: frozen, each text by itself, and what they see of a collapse."""
 
 import json
 import random
@@ -20,7 +20,7 @@ SUBJECTS = {
     "law": "court judge appeal contract clause witness verdict statute fine lawyer deed jury oath",
     "music": "chord violin tempo rhythm scale drum choir note melody tune bass flute string bow",
 }
-LINKS = "and then because while after before although since unless until so when if but".split()
+LINKS = ("and", "then", "because", "while", "after", "before", "although", "since", "unless", "if")
 
 
 def answers(num, seed):
@@ -123,7 +123,7 @@ def test_blank_texts_are_a_cluster_of_their_own(fitted):
 
 
 def test_hostile_texts_get_labels_or_none_and_cost_nobody_else_theirs(fitted):
-    plain, questions = answers(1, 10)
+    plain, _ = answers(1, 10)
     labels = fitted.labels([*BLOCKS.values(), *plain], ["q"] * (len(BLOCKS) + len(plain)))
     assert all(label is None or label.count("/") == 1 or label == "blank" for label in labels)
     assert labels[len(BLOCKS) :] == fitted.labels(plain, ["q"] * len(plain))
@@ -144,7 +144,7 @@ def test_a_sentence_encoder_that_fails_on_one_text_leaves_the_others_their_label
         None,
         *clusters.labels(texts, questions),
     ]
-    with pytest.raises(ValueError, match="'mine'.*'lexical'"):
+    with pytest.raises(ValueError, match=r"'mine'.*'lexical'"):
         ResponseClusters.from_json(clusters.to_json())
     again = ResponseClusters.from_json(clusters.to_json(), Pretrained("mine", embed))
     assert again.labels(texts, questions) == clusters.labels(texts, questions)
@@ -153,7 +153,7 @@ def test_a_sentence_encoder_that_fails_on_one_text_leaves_the_others_their_label
 def test_wrong_uses_say_what_is_wrong(fitted):
     with pytest.raises(RuntimeError, match="fit"):
         ResponseClusters().labels(["a"], ["b"])
-    with pytest.raises(ValueError, match="0 texts|2 texts"):
+    with pytest.raises(ValueError, match=r"got 2 texts"):
         ResponseClusters().fit(["", " "], ["q", "q"])
     with pytest.raises(ValueError, match="coverage"):
         ResponseClusters(coverage=1.0)

@@ -19,7 +19,7 @@ from ouroloop.loop.stages.dataset import Screen, Sources, assemble
 from ouroloop.loop.stages.encode import Encoder
 from ouroloop.loop.stages.remedy import Stock, remedy, strategy_shares, top_cluster
 from ouroloop.loop.stages.reserve import Reserve
-from ouroloop.monitors.base import Pool, RoundView, Samples
+from ouroloop.monitors.base import Pool
 from ouroloop.monitors.decision.rule import Decision
 from ouroloop.monitors.names import FailureMode
 
@@ -67,20 +67,14 @@ def test_without_gold_the_shares_to_keep_are_those_of_all_samples():
     assert strategy_shares(unscored) == {"a": 0.3, "b": 0.7}
 
 
-def test_the_largest_cluster_of_round_0_is_that_of_the_main_family():
-    def samples(family, clusters):
-        num = len(clusters)
-        known = np.full(num, np.nan)
-        names = np.full(num, family, dtype=object)
-        return Samples(
-            names, names, names, known, known, names, names, known, known, known, names,
-            cluster=np.array(clusters, dtype=object),
-        )  # fmt: skip
+def test_the_largest_cluster_is_that_of_what_round_0s_model_drafted():
+    def round_of(*clusters):
+        return SimpleNamespace(verdicts=[SimpleNamespace(cluster=name) for name in clusters])
 
-    view = RoundView(0, samples("main", ["a", "a", "b", None]))
-    assert top_cluster(view, "main") == 0.5
-    assert np.isnan(top_cluster(view, "other"))
-    assert np.isnan(top_cluster(RoundView(0, samples("main", [None, None])), "main"))
+    rounds = [round_of(), round_of("a", "a", "b", None), round_of("b", "b", "b")]
+    assert top_cluster(rounds) == top_cluster(rounds[:2]) == 0.5
+    assert np.isnan(top_cluster(rounds[:1]))
+    assert np.isnan(top_cluster([round_of(), round_of(None, None)]))
 
 
 @dataclass

@@ -24,7 +24,8 @@ REVISIONS = 4
 
 
 @cache
-def _problems() -> Mapping[str, Problem]:
+def problems() -> Mapping[str, Problem]:
+    """Every problem that a run may ask, by its id."""
     task = ArithmeticTask(train_families=(RED_TEAM, *HELPFUL))
     return {p.id: p for split in ("train", "heldout") for p in task.problems(split)}
 
@@ -40,8 +41,7 @@ def row(found: RoundData) -> dict[str, float]:
     """
     probe = found.probe[found.probe["kind"] == "sample"]
     main, novel = (
-        [(_problems()[p], text) for p, text in _texts(probe, family)]
-        for family in (RED_TEAM, NOVEL)
+        [(problems()[p], text) for p, text in _texts(probe, family)] for family in (RED_TEAM, NOVEL)
     )
     broken = [principles.violations(*pair) for pair in main]
     # No critique was asked for: the share is undefined, not zero.
@@ -67,7 +67,7 @@ def by_revisions(samples: Any) -> dict[str, float]:
     after, right = defaultdict[int, list[float]](list), defaultdict[int, list[float]](list)
     task = ArithmeticTask()
     for sample in samples:
-        problem = _problems()[sample["problem_id"]]
+        problem = problems()[sample["problem_id"]]
         if problem.family == RED_TEAM:
             for n, part in enumerate([sample["draft"], *sample["revisions"]]):
                 after[n].append(_violations(problem, part["text"]))

@@ -1,0 +1,26 @@
+"""Response clusters: which answers of the probe set count as alike."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ouroloop.loop.config.base import Section
+
+
+class ClusterConfig(Section):
+    """Response clusters, fitted on round 0's probe samples of all families and then frozen."""
+
+    when: Literal["unscored", "always", "never"] = Field(
+        "unscored",
+        description="unscored: only where no problem of the probe set has a right answer",
+    )
+    encoder: str = Field(
+        "lexical",
+        min_length=1,
+        description=(
+            "texts to vectors: lexical (built in, no model), all-minilm-l6-v2 (fetched once), or"
+            " the folder of a sentence encoder"
+        ),
+    )

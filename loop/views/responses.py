@@ -1,0 +1,88 @@
+"""What nobody scored, over the rounds: the frozen judge's approvals, and the responses' diversity.
+
+A number comes from the round's readings; a guarded quantity of responses that no metric reads comes
+from the decision, which has it beside round 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ouroloop.loop.views.measures import Measure, Value
+from ouroloop.loop.views.reader import Json, RoundData, RunData
+from ouroloop.loop.views.statistics import label, statistic_of
+from ouroloop.monitors.estimators.estimand import EVERY, Estimand
+
+JUDGED_BY = ("responses/", "principle/")
+"""What the statistics begin with that are drawn here."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One number over the rounds of several arms: arm -> (round, value)."""
+
+    title: str
+    meaning: str
+    points: Mapping[str, Sequence[tuple[int, Value]]]
+
+
+def lines(arms: Mapping[str, RunData]) -> Iterator[Line]:
+    """Every such number that some arm has, those of readings first."""
+    drawn = dict.fromkeys(
+        reading.estimand
+        for run in arms.values()
+        for round in run.rounds
+        for reading in round.readings
+        if reading.estimand.statistic.startswith(JUDGED_BY)
+    )
+    for estimand in _without_repeats(list(drawn)):
+        measure = Measure(estimand.id, estimand)
+        points = {
+            name: [(round.number, measure.read(round)) for round in run.rounds]
+            for name, run in arms.items()
+        }
+        yield Line(label(estimand), statistic_of(estimand).meaning, points)
+    yield from _guarded(arms)
+
+
+def _without_repeats(found: Sequence[Estimand]) -> list[Estimand]:
+    """Without those of the only family: they are the numbers of all families."""
+    count: dict[str, int] = {}
+    for estimand in found:
+        if estimand.family != EVERY:
+            count[estimand.statistic] = count.get(estimand.statistic, 0) + 1
+    return [e for e in found if e.family == EVERY or count[e.statistic] > 1]
+
+
+def _guarded(arms: Mapping[str, RunData]) -> Iterator[Line]:
+    """Guarded quantities of responses that have no reading: as compared with round 0."""
+    names: dict[str, str] = {}
+    for run in arms.values():
+        for round in run.rounds:
+            for guard in _guards(round):
+                names.setdefault(guard["quantity"], guard["name"])
+    for quantity, name in names.items():
+        points = {arm: list(_points(run, quantity)) for arm, run in arms.items()}
+        yield Line(name[:1].upper() + name[1:], "As the guard compares it with round 0.", points)
+
+
+def _guards(round: RoundData) -> Iterator[Json]:
+    for guard in round.decision.get("guards", []):
+        is_of_responses = str(guard.get("estimand", "")).startswith(JUDGED_BY)
+        has_reading = any(reading.name == guard.get("estimand") for reading in round.readings)
+        if guard.get("baseline") == 0 and is_of_responses and not has_reading:
+            yield guard
+
+
+def _points(run: RunData, quantity: str) -> Iterator[tuple[int, Value]]:
+    first = True
+    for round in run.rounds:
+        for guard in _guards(round):
+            if guard["quantity"] != quantity:
+                continue
+            # Round 0 has no decision of its own on it: what it was is beside the first round's.
+            if first:
+                yield 0, Value(float(guard["before"]))
+                first = False
+            yield round.number, Value(float(guard["after"]))

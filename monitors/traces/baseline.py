@@ -1,0 +1,42 @@
+"""What a baseline file looks like it gets wrong."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ouroloop.monitors.base import RoundView
+
+
+def gold_answers(columns: Mapping[str, list[Any]]) -> list[str]:
+    """A warning when `answer` seems to be the right answer instead of the sample's."""
+    given, judged = defaultdict(set), defaultdict(set)
+    fields = (columns[name] for name in ("problem", "answer", "correct"))
+    for problem, answer, correct in zip(*fields, strict=True):
+        given[problem].add(answer)
+        judged[problem].add(correct)
+    # Only problems with right and wrong samples can show it: there the answers must differ.
+    mixed = [p for p, seen in judged.items() if {0.0, 1.0} <= seen]
+    if len(mixed) < 2 or any(len(given[p]) != 1 for p in mixed):
+        return []
+    return [
+        f"WARNING: in all {len(mixed):,} problems with right and wrong samples these have"
+        " one and the same `answer`; is it the right answer? Expected is the sample's own"
+        " final answer. Leave the field out to have it read from the texts."
+    ]
+
+
+def few_samples(views: Sequence[RoundView]) -> list[str]:
+    """A remark when the baseline has no more samples than the rounds that it is compared with."""
+    each = [len(v.probe) / len(set(v.probe.problem)) for v in views]
+    # The median: a later baseline may have more samples than the other rounds.
+    later = float(np.median(each[1:] or [0.0]))
+    if each[0] >= 2 * later:
+        return []
+    return [
+        f"round 0 has {each[0]:.3g} samples per problem, later rounds {later:.3g}: four times as"
+        " many at the baseline see smaller losses"
+    ]

@@ -1,0 +1,88 @@
+"""What is kept of a run: a row per round in results.csv."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from typing import Any
+
+from ouroloop.evals.worlds.arithmetic import principles
+from ouroloop.loop.experiments.rounds import tokens
+from ouroloop.loop.views.reader import RoundData
+from ouroloop.monitors.estimators.estimand import Estimand
+from runs.experiments.constitutional import measure as constitutional
+
+RED_TEAM, HELPFUL = constitutional.RED_TEAM, constitutional.HELPFUL
+APPROVALS = ("harmless", "helpful")
+
+
+def row(found: RoundData) -> dict[str, Any]:
+    """One round: violations by programs, help by answers, diversity by clusters.
+
+    NaN where a value is undefined. violations, greedy_violations: per response to a red-team
+    problem, of four principles. pass_1, greedy: right answers to red-team problems; helpful,
+    helpful_greedy: of helpful families. Neither training nor guard saw which answers are right.
+    apart: share of pairs of a problem's samples in different response clusters. approved_*: by the
+    frozen judge. tokens: sampled for training.
+    """
+    probe = found.probe
+    sampled, greedy = probe[probe["kind"] == "sample"], probe[probe["kind"] == "greedy"]
+    decision = found.decision
+    watch = decision.get("evidence", {}).get("watch") or {}
+    return {
+        "round": found.number,
+        "action": found.action,
+        "carried_out": float(found.carried_out),
+        "mode": decision.get("mode") or "",
+        "driver": str(watch.get("driver") or ""),
+        "violations": _violations(sampled),
+        "greedy_violations": _violations(greedy),
+        "pass_1": _right(sampled, (RED_TEAM,)),
+        "greedy": _right(greedy, (RED_TEAM,)),
+        "helpful": _right(sampled, HELPFUL),
+        "helpful_greedy": _right(greedy, HELPFUL),
+        "apart": apart(sampled),
+        **{f"approved_{name}": _reading(found, name) for name in APPROVALS},
+        "replay_fraction": found.plan.get("replay_fraction", math.nan),
+        "examples": found.train.get("num_examples", math.nan),
+        "tokens": sum(tokens(sample) for sample in found.samples()) if found.number else 0,
+    }
+
+
+def apart(sampled: Any) -> float:
+    """Mean over problems of the unbiased share of sample pairs in different response clusters."""
+    clusters: dict[str, list[str]] = defaultdict(list)
+    if "cluster" not in sampled:
+        return math.nan
+    for problem, cluster in zip(sampled["problem"], sampled["cluster"], strict=True):
+        clusters[problem].append(str(cluster))
+    shares = []
+    for labels in clusters.values():
+        num = len(labels)
+        alike = sum(n * (n - 1) for n in Counter(labels).values())
+        if num > 1:
+            shares.append(1 - alike / (num * (num - 1)))
+    return _average(shares)
+
+
+def _violations(rows: Any) -> float:
+    mine = rows[rows["family"] == RED_TEAM]
+    problems = constitutional.problems()
+    counts = [
+        float(sum(principles.violations(problems[problem], text).values()))
+        for problem, text in zip(mine["problem"], mine["text"], strict=True)
+    ]
+    return _average(counts)
+
+
+def _right(rows: Any, families: tuple[str, ...]) -> float:
+    return float(rows[rows["family"].isin(families)]["correct"].mean())
+
+
+def _reading(found: RoundData, criterion: str) -> float:
+    reading = found.find(Estimand(f"responses/approved_{criterion}"))
+    return math.nan if reading is None else reading.value
+
+
+def _average(values: list[float]) -> float:
+    return sum(values) / len(values) if values else math.nan

@@ -1,0 +1,68 @@
+"""Twenty rounds of constitutional self-training without gold answers, guarded and not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from ouroloop.evals.worlds.arithmetic import principles
+from ouroloop.loop.experiments.experiment import Experiment
+from ouroloop.loop.experiments.study import SMALL_ENGINE, Study, merge
+from ouroloop.loop.views.reader import read_run
+
+from .findings import COLUMNS, goals, notes
+from .injected import RECIPE
+from .measure import row
+
+ITEMS = RECIPE.with_name("arithmetic_judge_items.jsonl")
+
+
+def shipped() -> dict[str, Any]:
+    """The recipe as it is shipped, its relative paths made absolute."""
+    found: dict[str, Any] = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
+    found["refine"]["constitution"] = str(principles.CONSTITUTION)
+    found["judge"]["items"] = str(ITEMS)
+    return found
+
+
+STUDY = Study(
+    "guarded_constitution",
+    merge(
+        shipped(),
+        {
+            "rounds": 20,
+            "engine": SMALL_ENGINE,
+            "probe": {"texts": 8},
+            "tracking": {"mlflow": False},
+        },
+    ),
+    {
+        "guarded": {},
+        "unguarded": {"monitors": {"guard": False}},
+        # As published: every revision is learnt, whatever a problem's samples agree on. This is the
+        # loop that loses right answers, and the one that a guard is for.
+        "unfiltered": {"filters": {"agreement": None}},
+        "unfiltered_unguarded": {"filters": {"agreement": None}, "monitors": {"guard": False}},
+    },
+    measure=lambda path: [row(found) for found in read_run(path).rounds],
+    quick={
+        "rounds": 3,
+        "sampling": {"problems_per_round": 60},
+        "probe": {"problems": 40, "family_problems": 6, "critiques": 20},
+    },
+    quick_arms=("guarded", "unguarded"),
+)
+
+EXPERIMENT = Experiment(
+    STUDY,
+    title="A constitution without collapse: guarded and not",
+    claim=(
+        "Guarded by a frozen judge and by its responses' diversity alone, a long constitutional run"
+        " gets harmless, keeps its help and does not collapse."
+    ),
+    columns=COLUMNS,
+    goals=goals,
+    seeds=(0, 1, 2, 3, 4),
+    notes=notes,
+)

@@ -1,0 +1,291 @@
+"""Stages of a run: rounds of sft, then rounds of dpo on pairs, on the scripted engine."""
+
+import json
+
+import pytest
+from scripted_world import TASK, Model, carry, no_training, recipe
+
+from ouroloop.loop import checks
+from ouroloop.loop.engines.scripted import STOP_TOKEN
+from ouroloop.loop.errors import EngineError, RecipeError
+from ouroloop.loop.objectives.registry import OBJECTIVES, learns_from
+from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.round import Round
+from ouroloop.loop.setup import prepare
+from ouroloop.loop.stages import plan
+from ouroloop.loop.trackers.points import points, tags
+from ouroloop.loop.views.account import sentences
+from ouroloop.loop.views.progress import rounds_table
+from ouroloop.loop.views.reader import read_run
+from ouroloop.monitors.names import Action
+
+TWO_STAGES = [
+    {"rounds": 1, "objective": "sft", "sft": {"learning_rate": 1e-3}},
+    {
+        "rounds": 2,
+        "objective": {"use": "dpo", "options": {"reference": "baseline"}},
+        "dpo": {"learning_rate": 1e-5},
+    },
+]
+KEYS = {
+    "rounds": 3,
+    "stages": TWO_STAGES,
+    "sft": {"num_train_epochs": 2},
+    "dpo": {"beta": 0.3},
+    # The scripted model scores every text alike: a confidence of one half takes the first.
+    "pairs": {"sources": ["revision", "gold", "compared"], "per_problem": 3, "confidence": 0.5},
+}
+
+
+class Recording:
+    """A trainer that trains nothing and keeps the jobs that it is given."""
+
+    def __init__(self):
+        self.jobs = {}
+
+    def __call__(self, job, folder, report):
+        self.jobs[int(folder.name)] = job
+        return no_training(job, folder, report)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    trainer = Recording()
+    _, path = carry(tmp_path_factory.mktemp("runs"), Model(), recipe(**KEYS), trainer)
+    return trainer.jobs, path
+
+
+def test_each_round_trains_with_its_stages_objective_and_settings(finished):
+    jobs, path = finished
+    assert [jobs[n].objective for n in (1, 2, 3)] == ["sft", "dpo", "dpo"]
+    assert jobs[1].settings == {"num_train_epochs": 2, "learning_rate": 1e-3}
+    assert jobs[2].settings == {"beta": 0.3, "learning_rate": 1e-5}
+    assert jobs[2].objective_options == {"reference": "baseline"}
+    assert [jobs[n].examples.name for n in (1, 2)] == ["examples.parquet", "pairs.parquet"]
+    base = prepare(recipe(**KEYS)).base
+    assert jobs[3].baseline == base and jobs[3].init == path / "rounds/002/checkpoint"
+
+
+def test_the_plan_says_the_stage_and_where_it_begins(finished):
+    rounds = [Round.of(finished[1], n) for n in (1, 2, 3)]
+    assert [(r.plan.stage, r.plan.objective) for r in rounds] == [
+        (1, "sft"),
+        (2, "dpo"),
+        (2, "dpo"),
+    ]
+    assert "stage 1 of 2 begins: objective sft" in rounds[0].plan.why
+    assert "stage 2 of 2 begins: objective dpo" in rounds[1].plan.why
+    assert not any("stage" in sentence for sentence in rounds[2].plan.why)
+
+
+def test_a_preference_round_has_pairs_of_its_own_samples_and_no_examples(finished):
+    _, path = finished
+    by_id = {problem.id: problem for problem in TASK.problems("train")}
+    round = Round.of(path, 2)
+    assert round.is_committed and not (round.folder / "examples.parquet").exists()
+    assert len(round.pairs) >= 16 and {p.origin for p in round.pairs} >= {"revision", "compared"}
+    kept = {verdict.sample_id: verdict.kept for verdict in round.verdicts}
+    for pair in round.pairs:
+        question = bytes(pair.prompt_token_ids).decode()
+        assert by_id[pair.problem_id].question in question
+        assert kept[pair.chosen_id] and pair.chosen_id.startswith("002/")
+        for ids, text in (
+            (pair.chosen_token_ids, pair.chosen),
+            (pair.rejected_token_ids, pair.rejected),
+        ):
+            assert ids == (*text.encode(), STOP_TOKEN)
+    assert not (Round.of(path, 1).folder / "pairs.parquet").exists()
+
+
+def test_views_and_trackers_say_which_round_trained_with_what(finished):
+    run = read_run(finished[1])
+    first, third = run.rounds[1], run.rounds[3]
+    num = [len(round.pairs) for round in run.rounds]
+    assert f"sft in round 1 and dpo on {num[2] + num[3]} preference pairs" in " ".join(
+        sentences(run)
+    )
+    assert f"dpo, {num[3]} pairs" in rounds_table(run)
+    assert points(run, third)["data/pairs"] == num[3] and "data/pairs" not in points(run, first)
+    assert (tags(run, third)["objective"], tags(run, third)["stage"]) == ("dpo", "2")
+
+
+def test_runs_of_sft_alone_look_as_before(tmp_path):
+    _, path = carry(tmp_path, Model(), recipe(rounds=1))
+    run = read_run(path)
+    assert "objective" not in rounds_table(run)
+    assert not any("Trained with" in sentence for sentence in sentences(run))
+
+
+@pytest.mark.parametrize("where", ["sampling", "comparing"])
+def test_a_preference_round_that_was_cut_off_goes_on_to_the_same_pairs(tmp_path, where):
+    keys = {
+        **KEYS,
+        "rounds": 1,
+        "stages": [{"rounds": 1, "objective": "dpo"}],
+        "probe": {"texts": 0, "audit_items": 0},
+    }
+    _, whole = carry(tmp_path / "whole", Model(), recipe(**keys))
+    model = Model()
+    answer = model.engine.answer
+
+    def dies(request):
+        asked = [r for r in model.engine.requests if is_draft(r)]
+        # Problems wait for each other: by then some are finished.
+        if is_draft(request) and len(asked) > 80:
+            raise EngineError("gone")
+        return answer(request)
+
+    def dies_comparing(prompt, text):
+        if "Options:" in prompt:
+            raise EngineError("gone")
+        return -0.1, 0.2
+
+    if where == "sampling":
+        model.engine.answer = dies
+    else:
+        model.engine.surprise = dies_comparing
+    with pytest.raises(EngineError):
+        carry(tmp_path / "cut", model, recipe(**keys))
+    second = Model()
+    _, cut = carry(tmp_path / "cut", second, recipe(**keys))
+    file = "rounds/001/pairs.parquet"
+    assert (cut / file).read_bytes() == (whole / file).read_bytes()
+    drafts = [request for request in second.engine.requests if is_draft(request)]
+    assert len(drafts) < 100, "what was sampled before is not sampled again"
+
+
+def is_draft(request):
+    return request.id.startswith("001") and "/draft/" in request.id
+
+
+def test_too_few_pairs_skip_the_training_and_the_decision_says_that_supply_starves(tmp_path):
+    keys = {
+        "rounds": 1,
+        "objective": "dpo",
+        "pairs": {"sources": ["gold"]},
+        "monitors": {"guard": True},
+    }
+    # All right: no sample is wrong, and nothing stands against anything.
+    decision, path = carry(tmp_path, Model(lambda number: 1.0), recipe(**keys))
+    round = Round.of(path, 1)
+    assert round.training.status == "skipped"
+    reason = "0 preference pairs (pairs.sources: gold); dataset.min_examples asks for 4"
+    assert round.training.reason == reason
+    assert round.decision.starved and decision.action in (Action.REINJECT, Action.HALT)
+    assert round.decision.reasons[0] == f"{reason}: the training set starves"
+
+
+@pytest.mark.parametrize(("judge", "rounds"), [("student", {0, 1}), ("baseline", {0})])
+def test_who_compares_is_the_model_that_samples_or_round_0s(tmp_path, judge, rounds):
+    model, served = Model(), set()
+
+    def surprise(prompt, text):
+        if "Options:" in prompt:
+            served.add(model.round)
+        return -0.1, 0.2
+
+    model.engine.surprise = surprise
+    settings = recipe(
+        rounds=2,
+        objective="dpo",
+        pairs={"sources": ["compared"], "judge": judge, "confidence": 0.5},
+    )
+    carry(tmp_path, model, settings)
+    assert served == rounds
+
+
+# -- recipes ---------------------------------------------------------------------------------
+
+
+def test_the_stages_say_how_many_rounds_there_are():
+    stages = [{"rounds": 4, "objective": "sft"}, {"rounds": 4, "objective": "dpo"}]
+    settings = resolve({"name": "x", "stages": stages})
+    assert settings.rounds == 8
+    assert [settings.at(n).objective.use for n in (1, 4, 5, 8)] == ["sft", "sft", "dpo", "dpo"]
+    assert resolve(settings.to_json()) == settings
+    assert plan.first_plan(settings).stage == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"rounds": 3, "stages": [{"rounds": 4, "objective": "sft"}]}, "got 3; expected 4"),
+        ({"objective": "dpo", "stages": [{"rounds": 4, "objective": "sft"}]}, "Leave `objective`"),
+        ({"stages": [{"round": 4, "objective": "sft"}]}, "unknown key 'stages.0.round'"),
+        ({"stages": [{"rounds": 4}]}, "stages.0.objective is missing"),
+        ({"pairs": {"source": ["gold"]}}, "Did you mean 'sources'?"),
+        ({"pairs": {"confidence": 0.4}}, "pairs.confidence"),
+        ({"pairs": {"sources": []}}, "pairs.sources"),
+    ],
+)
+def test_a_schedule_that_contradicts_itself_is_refused(changes, says):
+    with pytest.raises(RecipeError) as caught:
+        resolve({"name": "x", **changes})
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"dpo": {"bta": 1}}, "unknown key 'dpo.bta'"),
+        ({"dpo": {"loss_type": "sigmoud"}}, "Did you mean 'sigmoid'"),
+        ({"objective": {"use": "dpo", "options": {"refrence": "start"}}}, "'reference'"),
+        ({"objective": {"use": "dpo", "options": {"reference": "x"}}}, "start, baseline"),
+        ({"refine": {"revisions": 0}}, "refine.revisions is 0"),
+        ({"pairs": {"sources": ["compared"]}, "filters": {"per_problem": 1}}, "two kept samples"),
+        ({"pairs": {"sources": ["gold"]}, "sampling": {"samples_per_problem": 1}}, "two samples"),
+        ({"dataset": {"target": "answer"}}, "dataset.target"),
+        ({"dataset": {"gold": True}, "sampling": {"student": False}}, "nobody drafts"),
+        ({"pairs": {"sources": ["compared"], "principles": "/nowhere.json"}}, "no such file"),
+    ],
+)
+def test_a_preference_stage_that_cannot_work_is_refused_before_anything_is_made(changes, says):
+    with pytest.raises(ValueError, match=r"(?s).*") as caught:
+        prepare(recipe(**{"objective": "dpo", **changes}))
+    assert says in str(caught.value)
+
+
+def test_a_wrong_setting_of_a_later_stage_is_refused_with_its_place():
+    stages = [{"rounds": 1, "objective": "sft"}, {"rounds": 1, "objective": "dpo", "dpo": {"b": 1}}]
+    with pytest.raises(RecipeError, match=r"^stages\.1: unknown key 'dpo\.b'"):
+        prepare(recipe(rounds=2, stages=stages))
+
+
+def test_gold_pairs_need_gold_answers(tmp_path):
+    lines = [json.dumps({"question": f"Say {i}."}) for i in range(40)]
+    (tmp_path / "p.jsonl").write_text("\n".join(lines))
+    raw = {
+        "task": {"kind": "jsonl", "path": str(tmp_path / "p.jsonl"), "grader": "none"},
+        "filters": {"gold": False, "format": False},
+        "objective": "dpo",
+    }
+    with pytest.raises(RecipeError, match="no training problem has a gold answer"):
+        prepare(resolve({"name": "x", **raw, "pairs": {"sources": ["gold"]}}))
+    prepare(resolve({"name": "x", **raw, "pairs": {"sources": ["compared"]}}))
+
+
+def test_the_check_of_a_recipe_shows_its_stages(tmp_path):
+    found = checks.check(prepare(recipe(**KEYS)), tmp_path)
+    (shown,) = [finding.what for finding in found if finding.about == "stages"]
+    assert shown == ("round 1: sft; rounds 2 to 3: dpo on pairs (revision, gold, compared)")
+
+
+def test_every_objective_says_what_it_learns_from():
+    assert {name: learns_from(name, {}) for name in OBJECTIVES} == {
+        "sft": "examples",
+        "dpo": "pairs",
+    }
+
+
+def test_paths_of_a_stages_own_objective_are_relative_to_the_recipe(tmp_path):
+    stages = [{"rounds": 1, "objective": "own.py:Mine"}]
+    settings = resolve({"name": "x", "stages": stages}, base=tmp_path)
+    assert settings.stages[0].objective.use == f"{tmp_path}/own.py:Mine"
+
+
+def test_a_warm_start_before_a_preference_stage_is_supervised(tmp_path):
+    from ouroloop.loop.stages import warm_start
+
+    settings = recipe(objective="dpo", warm_start={"epochs": 2}, peft=None)
+    job = warm_start.job_of(settings, tmp_path / "base", tmp_path / "warm_start")
+    assert job.objective == "sft" and job.settings == {"num_train_epochs": 2.0}

@@ -1,0 +1,73 @@
+"""The page on what nobody scored: approvals by criterion and principle, guarded responses."""
+
+import json
+
+import fake_run
+
+from ouroloop.loop.views import responses
+from ouroloop.loop.views.reader import read_run
+from ouroloop.loop.views.report import write_report
+from ouroloop.loop.views.statistics import label
+from ouroloop.monitors.base import Reading
+from ouroloop.monitors.estimators.estimand import Estimand
+
+GUARD = {
+    "quantity": "apart",
+    "baseline": 0,
+    "name": "share of sample pairs in different response clusters",
+    "estimand": "responses/apart",
+}
+
+
+def with_a_judge(path, families=("worded",)):
+    """The same run, its rounds judged: approval falls by a tenth a round."""
+    for folder in sorted((path / "rounds").iterdir()):
+        number, value = int(folder.name), 0.9 - 0.1 * int(folder.name)
+        estimands = [Estimand("responses/approved_harmless"), Estimand("principle/privacy")]
+        estimands += [Estimand("responses/approved_harmless", family) for family in families]
+        new = [Reading(e, value, value - 0.05, value + 0.05, "share", 40) for e in estimands]
+        kept = json.loads((folder / "readings.json").read_text())
+        (folder / "readings.json").write_text(json.dumps(kept + [r.to_json() for r in new]))
+        decision = json.loads((folder / "decision.json").read_text())
+        if number:
+            decision["guards"] = [
+                *decision.get("guards", []),
+                {**GUARD, "before": 0.8, "after": 0.8 - 0.2 * number},
+                {**GUARD, "baseline": 1, "before": 0.6, "after": 0.1},
+            ]
+        (folder / "decision.json").write_text(json.dumps(decision))
+    return path
+
+
+def test_approvals_are_drawn_by_round_and_a_single_family_is_not_drawn_twice(tmp_path):
+    path = with_a_judge(fake_run.make_run(tmp_path, "judged", rounds=2))
+    found = {line.title: line for line in responses.lines({"judged": read_run(path)})}
+    assert list(found) == [
+        "Approved: harmless",
+        "Kept: principle privacy",
+        "Share of sample pairs in different response clusters",
+    ]
+    values = [round(value.value, 3) for _, value in found["Approved: harmless"].points["judged"]]
+    assert values == [0.9, 0.8, 0.7]
+    apart = found["Share of sample pairs in different response clusters"].points["judged"]
+    assert [(n, round(value.value, 3)) for n, value in apart] == [(0, 0.8), (1, 0.6), (2, 0.4)]
+
+
+def test_families_are_drawn_apart_where_there_are_several(tmp_path):
+    run = fake_run.make_run(tmp_path, "judged", rounds=1)
+    path = with_a_judge(run, families=("worded", "copying"))
+    titles = [line.title for line in responses.lines({"judged": read_run(path)})]
+    assert "Approved: harmless, worded" in titles and "Approved: harmless, copying" in titles
+
+
+def test_the_page_has_the_section_where_something_is_judged_and_only_there(tmp_path):
+    path = fake_run.make_run(tmp_path, "judged", rounds=1)
+    before = write_report([path], tmp_path / "before.html").read_text()
+    assert "What nobody scored" not in before
+    after = write_report([with_a_judge(path)], tmp_path / "after.html").read_text()
+    assert "What nobody scored" in after and "Approved: harmless" in after
+    assert after.count("<svg") == before.count("<svg") + 3
+
+
+def test_a_criterion_of_the_recipes_own_has_a_label_and_a_unit():
+    assert label(Estimand("responses/approved_no lies", "copy")) == "Approved: no lies, copy"
