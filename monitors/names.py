@@ -33,3 +33,4 @@ class FailureMode(StrEnum):
     SHARPENING = "sharpening"
     SHORTCUT = "shortcut"
     TAIL_NARROWING = "tail_narrowing"
+    CANNED = "canned_response"

@@ -119,6 +119,37 @@ class MonitorConfig(Section):
         le=1,
         description="share of samples without a verdict, of all families; they would hide a loss",
     )
+    # Of text that nobody scored; see docs/decisions/017.
+    alive_loss_share: float = Field(
+        0.50,
+        ge=0,
+        le=1,
+        description="of a strategy (without gold: response cluster) that held 5 % at round 0",
+    )
+    apart_loss_share: float = Field(
+        0.10, ge=0, le=1, description="of sample pairs in different response clusters at round 0"
+    )
+    canned_gain: float = Field(
+        0.10,
+        ge=0,
+        le=1,
+        description="share of the three response clusters or openings that grew most",
+    )
+    open_loss_share: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="of round 0's token entropy, of its own samples and along real texts",
+    )
+    answered_loss: float = Field(
+        0.02, ge=0, le=1, description="share of samples that are neither cut by length nor empty"
+    )
+    length_loss: float = Field(
+        0.10, ge=0, le=1, description="share of samples within the middle 95 % of round 0's lengths"
+    )
+    approved_loss: float = Field(
+        0.05, ge=0, le=1, description="share that a frozen judge approves of, each criterion apart"
+    )
     min_yield: float = Field(
         0.02, ge=0, le=1, description="kept samples per sample, below which supply has failed"
     )

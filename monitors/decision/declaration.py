@@ -5,7 +5,7 @@ Knows neither which quantities there are (`guarded.py`) nor what is decided.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -14,7 +14,7 @@ from ouroloop.monitors.decision.blocks import BlockScore
 from ouroloop.monitors.decision.guards import Quantity
 from ouroloop.monitors.decision.records import StreamId
 from ouroloop.monitors.decision.tables import Pair, Tables
-from ouroloop.monitors.estimators.estimand import EVERY, PROBE, Estimand
+from ouroloop.monitors.estimators.estimand import EVERY, PROBE, SEPARATOR, Estimand
 
 MAIN = "main"
 """Stands for the main family's own name in a declaration."""
@@ -26,6 +26,31 @@ SECOND_HALF = f"{PROBE}/second_half"
 UNSCORED = "too few scored samples at the baseline"
 
 
+class QuantityId(StrEnum):
+    """The built-in guarded quantities."""
+
+    ACCURACY = "accuracy"
+    DIVERSITY = "diversity"
+    TAIL_ACCURACY = "tail_accuracy"
+    TAIL_DIVERSITY = "tail_diversity"
+    RARE_STRATEGIES = "rare_strategies"
+    OVERCONFIDENCE = "overconfidence"
+    SHORTCUT = "shortcut"
+    OTHER_FAMILIES = "other_families"
+    UNSCORED = "unscored"
+    SOLVED = "solved"
+    ALIVE = "alive"
+    APART = "apart"
+    CANNED = "canned"
+    ALIVE_CLUSTERS = "alive_clusters"
+    OPEN = "open"
+    TEXTS_OPEN = "texts_open"
+    ANSWERED = "answered"
+    LENGTH = "length"
+    APPROVED = "approved"
+    JUDGED = "judged"
+
+
 class Harm(StrEnum):
     """How a simulation makes a quantity worse; see `populations.py`."""
 
@@ -34,6 +59,11 @@ class Harm(StrEnum):
     UNNAMED = "unnamed"
     SURE_AND_WRONG = "sure_and_wrong"
     ONE_ANSWER = "one_answer"
+    DYING = "dying"
+    ONE_CLUSTER = "one_cluster"
+    ONE_TEXT = "one_text"
+    DYING_CLUSTER = "dying_cluster"
+    ZERO = "zero"
 
 
 class Part(StrEnum):
@@ -43,17 +73,33 @@ class Part(StrEnum):
     TAIL = "tail"
     OTHERS = "others"
     JUDGED = "judged"
+    UNSCORED = "unscored"
+    APPROVED = "approved"
+    TEXTS = "texts"
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """What one quantity is computed from in one round; fields as in `guards.Quantity`."""
+    """What one quantity is computed from in one round; fields as in `guards.Quantity`.
+
+    repicked: the score was picked on this round's samples, so that every planned round may compare
+    with another mean of the baseline. It must have been picked on other samples than those of
+    `pair`, on both sides.
+    """
 
     size: int
     score: BlockScore
     pair: Pair
     undefined: str = ""
     idle: str = ""
+    unit: str = "scored sample"
+    note: str = ""
+    repicked: bool = False
+    exact: bool = False
+
+
+Found = Blocks | Mapping[str, Blocks] | None
+"""What a declaration is computed from: nothing; one stream; or one for each name."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +108,12 @@ class GuardedQuantity:
 
     Attributes:
         id: its identity, in decision.json and over rounds.
-        label: how it is called in sentences; `{size}` stands for the samples of a block.
-        statistic: of its estimand; `{size}` as in `label`.
+        label: how it is called in sentences; `{size}` stands for the samples of a block, `{name}`
+            for the name of one of several streams.
+        statistic: of its estimand; `{size}` and `{name}` as in `label`.
         blocks: (tables, pass_k) -> what it is computed from; None: this probe set has no such
-            quantity (no tail slice, no other families).
+            quantity (no tail slice, no other families); by name, where a probe set has several of
+            a kind: each is a stream of its own, with the id "id/name".
         tolerance: the key by which recipes set its tolerance; several quantities may share one.
         default: the tolerance, in the unit that is shown, or a share if `relative`.
         relative: whether the tolerance is a share of the baseline's value.
@@ -85,7 +133,7 @@ class GuardedQuantity:
     id: str
     label: str
     statistic: str
-    blocks: Callable[[Tables, int], Blocks | None]
+    blocks: Callable[[Tables, int], Found]
     tolerance: str
     default: float
     relative: bool = False
@@ -100,11 +148,12 @@ class GuardedQuantity:
     part: Part = Part.ALL
     harm: Harm = Harm.WRONG
 
-    def estimand(self, main_family: str, size: int) -> Estimand:
+    def estimand(self, main_family: str, size: int, name: str = "") -> Estimand:
         """What the quantity's value is called in a table of readings."""
         family = main_family if self.family == MAIN else self.family
         return Estimand(
-            self.statistic.format(size=size),
+            # A criterion may have any name, a statistic's may not hold the separator.
+            self.statistic.format(size=size, name=name.replace(SEPARATOR, "_")),
             family,
             self.slice,
             self.samples,
@@ -118,6 +167,8 @@ class Limits(Protocol):
     def guarded(self) -> tuple[GuardedQuantity, ...]: ...  # noqa: D102
     @property
     def pass_k(self) -> int: ...  # noqa: D102
+    @property
+    def rounds(self) -> int: ...  # noqa: D102
     def tolerance_of(self, declared: GuardedQuantity) -> float: ...  # noqa: D102
 
 
@@ -138,21 +189,43 @@ def quantities(
     for declared in limits.guarded:
         # None: this probe set has no such quantity, which is no fault.
         found = declared.blocks(tables, limits.pass_k)
-        if found is not None:
+        if isinstance(found, Blocks):
+            found = {"": found}
+        for name, part in (found or {}).items():
             yield Quantity(
-                stream=StreamId(declared.id, baseline),
-                name=declared.label.format(size=found.size) + suffix,
-                size=found.size,
-                score=found.score,
-                pair=found.pair,
+                stream=StreamId(stream_id(declared.id, name), baseline),
+                name=declared.label.format(size=part.size, name=name) + suffix,
+                size=part.size,
+                score=part.score,
+                pair=part.pair,
                 tolerance=limits.tolerance_of(declared),
                 relative=declared.relative,
                 ceiling=declared.ceiling,
                 shown=declared.shown,
                 why_missing=declared.why_missing,
-                undefined=found.undefined,
-                idle=found.idle,
+                undefined=part.undefined,
+                idle=part.idle,
+                unit=part.unit,
+                note=part.note,
+                num_picks=limits.rounds if part.repicked else 1,
+                exact=part.exact,
             )
+
+
+def stream_id(id: str, name: str = "") -> str:
+    """The quantity of a stream: the declaration's id, and the name of one of several."""
+    return f"{id}/{name}" if name else str(id)
+
+
+def declared_of(guarded: Sequence[GuardedQuantity], quantity: str) -> tuple[GuardedQuantity, str]:
+    """The declaration of a stream's quantity, and the name of one of several."""
+    known = {str(q.id): q for q in guarded}
+    if quantity in known:
+        return known[quantity], ""
+    # The longest id that it begins with: a declaration of somebody else's may hold a slash.
+    heads = [id for id in known if quantity.startswith(f"{id}/")]
+    id = max(heads, key=len)
+    return known[id], quantity[len(id) + 1 :]
 
 
 def first_shares(limits: Limits, baseline: int = 0) -> dict[StreamId, float]:

@@ -33,7 +33,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 Floats = NDArray[np.float64]
 Key = TypeVar("Key", bound=Hashable)
@@ -65,6 +65,8 @@ class Stream:
         relative: see `tolerance`.
         spare: how far the baseline's own mean lies above mean(baseline_P) where that is a fixed
             ceiling: so much of its noise does no harm.
+        num_picks: how many means of the baseline the run may compare with, if what is measured is
+            picked anew in every round (on other samples of both sides, see `widened`).
     """
 
     baseline_P: Floats
@@ -73,6 +75,7 @@ class Stream:
     tolerance: float
     relative: bool = False
     spare: float = 0.0
+    num_picks: int = 1
 
     @cached_property
     def counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
@@ -93,7 +96,7 @@ class Stream:
             share: of the tolerance.
             z: standard errors of the baseline that are added.
         """
-        noise = z * self.baseline_se
+        noise = widened(z, self.num_picks) * self.baseline_se
         # The baseline would have to be wrong by more than `spare` before the ceiling is.
         if self.spare > 0:
             noise = max(noise - self.spare, 0.0)
@@ -110,6 +113,20 @@ def baseline_z(alpha: float, num_streams: int) -> float:
     Except with probability BASELINE_SHARE * alpha in all (normal, Bonferroni).
     """
     return float(-ndtri(BASELINE_SHARE * alpha / max(num_streams, 1)))
+
+
+def widened(z: float, num_picks: int) -> float:
+    """Standard errors that none of `num_picks` means exceeds, where one does not exceed z.
+
+    Bonferroni again. A score that is picked anew in every round (the cluster that fell most, the
+    openings that grew most) compares another mean of the baseline every time. Each pick is made on
+    other samples of the baseline than its mean is taken of, so the mean's error is independent of
+    the pick, however many candidates there were: one event per round has to be paid for.
+    """
+    if num_picks <= 1 or z == 0:
+        return z
+    wide = -float(ndtri(ndtr(-abs(z)) / num_picks))
+    return wide if z > 0 else -wide
 
 
 def loss_factors(

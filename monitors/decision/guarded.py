@@ -10,7 +10,9 @@ Knows neither where the tables come from nor what is decided.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
+from dataclasses import replace
+
+import numpy as np
 
 from ouroloop.monitors.decision import blocks
 from ouroloop.monitors.decision.blocks import BlockScore
@@ -21,9 +23,13 @@ from ouroloop.monitors.decision.declaration import (
     GuardedQuantity,
     Harm,
     Part,
+    QuantityId,
+    declared_of,
     first_shares,
     quantities,
 )
+from ouroloop.monitors.decision.free import ALIVE_SHARE, FREE, fallen_most
+from ouroloop.monitors.decision.responses import Grid
 from ouroloop.monitors.decision.tables import Bools, Pair, Tables
 from ouroloop.monitors.estimators.estimand import EVERY, OTHERS
 
@@ -34,6 +40,7 @@ __all__ = [
     "Harm",
     "Part",
     "QuantityId",
+    "declared_of",
     "first_shares",
     "quantities",
     "rare_at_baseline",
@@ -44,20 +51,12 @@ NO_STRATEGIES = "no strategy ids, or no pair of right answers, at the baseline"
 NO_RARE = "no strategy was right and rare at the baseline"
 NO_ANSWERS = "no readable answer at the baseline"
 NO_HALVES = "one sample per problem in this round: no half to pick the answer on"
-
-
-class QuantityId(StrEnum):
-    """The built-in guarded quantities."""
-
-    ACCURACY = "accuracy"
-    DIVERSITY = "diversity"
-    TAIL_ACCURACY = "tail_accuracy"
-    TAIL_DIVERSITY = "tail_diversity"
-    RARE_STRATEGIES = "rare_strategies"
-    OVERCONFIDENCE = "overconfidence"
-    SHORTCUT = "shortcut"
-    OTHER_FAMILIES = "other_families"
-    UNSCORED = "unscored"
+NO_K = "one sample per problem at the baseline: pass@1 is all that there is"
+NO_K_NOW = "one sample per problem in this round: pass@1 is all that there is"
+NO_ALIVE = f"no strategy was right in {ALIVE_SHARE:.0%} of the baseline's samples"
+# One problem with a single sample should not turn pass@k of all into pass@1.
+MOST_PROBLEMS = 0.9
+"""Share of the problems that have at least k samples on both sides."""
 
 
 # ---- what each quantity is computed from ----------------------------------------------------
@@ -131,10 +130,36 @@ def _shortcut(tables: Tables, pass_k: int) -> Blocks | None:
     return Blocks(1, score, Pair(baseline, rest), undefined, idle)
 
 
+def _solved(tables: Tables, pass_k: int) -> Blocks | None:
+    """pass@k at the largest k that both sides allow: what is lost there is lost to selection.
+
+    k follows from the numbers of samples alone, never from what they are.
+    """
+    sizes_P = [side.there_PK.sum(axis=1) for side in tables.main]
+    # Problems that the round lacks are no reason for a smaller k.
+    least_P = np.minimum(*sizes_P)[sizes_P[1] > 0]
+    k = int(np.quantile(least_P, 1 - MOST_PROBLEMS, method="lower")) if len(least_P) else 1
+    undefined = NO_K if sizes_P[0].max(initial=0) == 1 else ""
+    return Blocks(max(k, 1), blocks.right, tables.main, undefined, NO_K_NOW if k < 2 else "")
+
+
+def _alive(tables: Tables, pass_k: int) -> Blocks | None:
+    """The strategy whose right samples fell most: picked on one half, measured on the other.
+
+    Only right samples count: a wrong way that dies out is no loss.
+    """
+    ways = []
+    for side in tables.with_strategies:
+        way_PK = np.where(side.right_PK, side.strategy_PK, -1)
+        legend = {str(Grid.CLUSTER): side.legend.get("strategy", ())}
+        ways.append(replace(side, grids={Grid.CLUSTER: way_PK}, legend=legend))
+    return fallen_most(Pair(*ways), NO_ALIVE, "scored sample")
+
+
 # ---- the table ------------------------------------------------------------------------------
 
 # The order is that of the sentences and tables; no decision depends on it.
-GUARDED = (
+SCORED = (
     GuardedQuantity(
         QuantityId.ACCURACY,
         "pass@1",
@@ -241,7 +266,37 @@ GUARDED = (
         share=0.02,
         part=Part.JUDGED,
     ),
+    GuardedQuantity(
+        QuantityId.SOLVED,
+        "pass@{size} of all problems",
+        "accuracy/pass@{size}",
+        _solved,
+        tolerance="accuracy_loss",
+        default=0.01,
+        # With ALIVE a tenth of the evidence: what they show lasts, so that 0.7 nats less than an
+        # even share delay it by a round at most, and the others lose 0.16 nats by the two.
+        share=0.05,
+        harm=Harm.SURE_AND_WRONG,
+    ),
+    GuardedQuantity(
+        QuantityId.ALIVE,
+        "right share of the most fallen strategy",
+        "coverage/alive_share",
+        _alive,
+        tolerance="alive_loss_share",
+        default=0.50,
+        relative=True,
+        why_missing=NO_ALIVE,
+        family=EVERY,
+        samples=SECOND_HALF,
+        picked_at_baseline=True,
+        share=0.05,
+        harm=Harm.DYING,
+    ),
 )
+"""What gold answers guard."""
+
+GUARDED = (*SCORED, *FREE)
 """The built-in guarded quantities, in the order in which they are shown."""
 
 

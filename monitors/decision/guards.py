@@ -69,6 +69,10 @@ class Quantity:
         why_missing: what to say when the baseline could not measure it.
         undefined: why it is not guarded at all, where that is known before any score is taken.
         idle: why nothing can be bet on it in this round, where that is known before.
+        unit: what a row is called where there are too few of them.
+        note: what a reader of the numbers must know.
+        num_picks: how many means of the baseline the run may compare with; see `evidence.Stream`.
+        exact: the scores are no samples: the baseline's mean has no noise.
     """
 
     stream: StreamId
@@ -83,6 +87,10 @@ class Quantity:
     why_missing: str = "not measured at the baseline"
     undefined: str = ""
     idle: str = ""
+    unit: str = "scored sample"
+    note: str = ""
+    num_picks: int = 1
+    exact: bool = False
 
     @property
     def up_is_better(self) -> bool:
@@ -100,7 +108,7 @@ class Quantity:
             known: what `self.baseline_scores()` gave in an earlier round with the same baseline
                 and score.
         """
-        if why := self.undefined or _too_few(self.pair.baseline, self.size):
+        if why := self.undefined or _too_few(self.pair.baseline, self.size, self.unit):
             return Missing(self, Why.ABSENT, why)
         # The costly side, and always the same: the caller may keep it.
         baseline = known or self.baseline_scores()
@@ -115,14 +123,15 @@ class Quantity:
         both_P = measured_P & np.isfinite(now_PRM).any(axis=(1, 2))
         if both_P.sum() < 2 <= (measured_P & self.pair.now.there_PK.any(axis=1)).sum():
             why = (
-                f"fewer than two problems have the {self.size} scored samples that it needs in this"
+                f"fewer than two problems have the {self.size} {self.unit}s that it needs in this"
                 " round"
             )
             return Missing(self, Why.IDLE, why)
         baseline_P = baseline.mean_P[both_P]
         if len(baseline_P) < 2 or (self.relative and not baseline_P.sum() > 0):
             return Missing(self, Why.LOST, f"{self.name} cannot be measured any more")
-        return self._guard(baseline_P, now_PRM[both_P], baseline.se(both_P))
+        se = 0.0 if self.exact else baseline.se(both_P)
+        return self._guard(baseline_P, now_PRM[both_P], se)
 
     def _guard(
         self,
@@ -132,7 +141,7 @@ class Quantity:
     ) -> Guard:
         """A stream from `baseline_P`, or from the ceiling where that lies below its mean."""
         mean = float(baseline_P.mean())
-        start_P, spare, note = baseline_P, 0.0, ""
+        start_P, spare, note = baseline_P, 0.0, self.note
         if self.ceiling is not None and mean > self.ceiling:
             start_P, spare = np.full(len(baseline_P), self.ceiling), mean - self.ceiling
             note = f"the change counts from {self.as_shown(self.ceiling):.3g}: no harm up to there"
@@ -145,6 +154,7 @@ class Quantity:
             tolerance,
             self.relative,
             spare,
+            self.num_picks,
         )
         return Guard(self, stream, mean, note)
 
@@ -156,7 +166,7 @@ class Quantity:
         """
         baseline = self.pair.baseline
         # Over all columns; the groups below serve the variance only.
-        mean_P = _mean_P(block_scores(baseline, self.size, self.score))
+        mean_P = problem_means(block_scores(baseline, self.size, self.score))
         wide = baseline.there_PK.shape[1]
         num_groups = min(NUM_GROUPS, wide // self.size)
         # No score in [0, 1] of this mean varies more than one that is 0 or 1.
@@ -165,24 +175,22 @@ class Quantity:
             each = wide // num_groups
             groups = [baseline.columns(slice(g * each, (g + 1) * each)) for g in range(num_groups)]
             known_GP = np.array(
-                [_mean_P(block_scores(group, self.size, self.score)) for group in groups]
+                [problem_means(block_scores(group, self.size, self.score)) for group in groups]
             )
             between_P = known_GP.var(axis=0, ddof=1) / num_groups
             variance_P = np.where(np.isfinite(known_GP).all(axis=0), between_P, variance_P)
         return BaselineScores(mean_P, variance_P, baseline.there_PK.sum(axis=1))
 
 
-def _too_few(baseline: Table, size: int) -> str:
+def _too_few(baseline: Table, size: int, unit: str) -> str:
     """Why the baseline has not one block of `size`; empty when it has."""
     most = int(baseline.there_PK.sum(axis=1).max(initial=0))
     if most >= size:
         return ""
     if most == 0:
-        return "no scored sample at the baseline"
+        return f"no {unit} at the baseline"
     plural = "s" if most > 1 else ""
-    return (
-        f"at most {most} scored sample{plural} per problem at the baseline, and {size} are needed"
-    )
+    return f"at most {most} {unit}{plural} per problem at the baseline, and {size} are needed"
 
 
 @dataclass(frozen=True)
@@ -300,10 +308,10 @@ class Guard:
         )
 
     def _now_P(self) -> Floats:
-        return _mean_P(self.stream.block_PRM)
+        return problem_means(self.stream.block_PRM)
 
 
-def _mean_P(block_PRM: Floats) -> Floats:
+def problem_means(block_PRM: Floats) -> Floats:
     """Mean over a problem's blocks; NaN without any."""
     known = np.isfinite(block_PRM)
     num_P = known.sum(axis=(1, 2))

@@ -5,21 +5,30 @@ A diagnosis that picks the remedy; it never decides whether there is one.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.base import RoundView, Samples
-from ouroloop.monitors.decision.guards import direction
-from ouroloop.monitors.decision.tables import Table
+from ouroloop.monitors.decision.blocks import block_scores
+from ouroloop.monitors.decision.declaration import Blocks, QuantityId
+from ouroloop.monitors.decision.free import FREE
+from ouroloop.monitors.decision.guards import direction, problem_means
+from ouroloop.monitors.decision.responses import with_responses
+from ouroloop.monitors.decision.tables import Table, tables_of
 from ouroloop.monitors.estimators import scores
 from ouroloop.monitors.estimators.scores import Scores
 from ouroloop.monitors.estimators.stats import paired
 from ouroloop.monitors.estimators.ustatistics import collision, distinct_pair_share, same_pairs
 from ouroloop.monitors.metrics.readings import of
 from ouroloop.monitors.names import FailureMode
+
+# A true sharpening lets each prompt's usual answer grow, and with it the commonest clusters a
+# little; a canned response takes the place of unlike ones.
+CANNED_GROWTH = 0.05
+"""Growth of the grown response patterns' share beyond which a collapse is called canned."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,67 @@ def attribute(
         )
 
     return name_mode(symptoms(now), symptoms(then), set(of(then, "slice", tail_slice).problem))
+
+
+def attribute_free(
+    view: RoundView,
+    baseline: RoundView,
+    main_family: str,
+    driver: str,
+) -> FailureMode | None:
+    """The mode of text that nobody scored, from what fell since a baseline.
+
+    Paired by problem, two-sided 5 % each; the first that fits:
+
+    * CANNED: the patterns that grew most drive the evidence, or have grown, and by more than
+      `CANNED_GROWTH`.
+    * SHARPENING: pairs of samples lie apart less often, or token entropy fell.
+    * DRIFT: fewer samples are answered, of usual length, or approved of.
+
+    Args:
+        view: the round.
+        baseline: the baseline.
+        main_family: as in `attribute`.
+        driver: id of the quantity that drives the evidence.
+
+    Source: 2504.04918 (collapse of constitutional self-training to repeated answers).
+    """
+    tables = tables_of(baseline.probe, view.probe, main_family, "")
+    tables = with_responses(tables, baseline, view)
+    fell: set[str] = set()
+    canned = driver == QuantityId.CANNED
+    for declared in FREE:
+        for found in _streams(declared.blocks(tables, 1)):
+            then, now = _means(found)
+            if direction(now, then) < 0:
+                fell.add(declared.id)
+                # The score is 1 - share: its fall is the share's growth.
+                grown = -paired(now, then).value
+                canned |= declared.id == QuantityId.CANNED and grown > CANNED_GROWTH
+    if canned:
+        return FailureMode.CANNED
+    if fell & {QuantityId.APART, QuantityId.OPEN}:
+        return FailureMode.SHARPENING
+    if fell & {QuantityId.ANSWERED, QuantityId.LENGTH, QuantityId.APPROVED}:
+        return FailureMode.DRIFT
+    return None
+
+
+def _streams(found: object) -> Iterator[Blocks]:
+    """The streams that a declaration found and that have something to compare."""
+    parts = found.values() if isinstance(found, dict) else [found]
+    for part in parts:
+        if isinstance(part, Blocks) and not (part.undefined or part.idle):
+            yield part
+
+
+def _means(found: Blocks) -> tuple[Scores, Scores]:
+    """Mean block score of each problem, at the baseline and in the round."""
+    then, now = (
+        scores.by_problem(side.problems, problem_means(block_scores(side, found.size, found.score)))
+        for side in found.pair
+    )
+    return then, now
 
 
 def name_mode(

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ouroloop.monitors.decision.evidence import Weight, plain
-from ouroloop.monitors.decision.records import Audit, GuardReading, StreamId, TierEvidence
+from ouroloop.monitors.decision.records import (
+    Audit,
+    GuardReading,
+    StreamId,
+    TierEvidence,
+    Unmeasured,
+)
 from ouroloop.monitors.names import Tier
 
 NOTHING_GUARDED = (
@@ -78,6 +84,19 @@ def calm(guards: Sequence[GuardReading]) -> str:
     # In tolerances, so that quantities of different units can be compared.
     nearest = max(guards, key=lambda g: g.loss_in_tolerances)
     return f"no evidence of a loss beyond any tolerance; nearest to its limit: {change(nearest)}"
+
+
+def coverage(guards: Sequence[GuardReading], unmeasured: Sequence[Unmeasured]) -> str:
+    """What this probe set guards, and what it cannot see, with the reasons."""
+    guarded = ", ".join(guard.name for guard in guards) or "nothing"
+    if not unmeasured:
+        return f"guarded: {guarded}"
+    # One reason often explains many quantities: it is written once.
+    by_reason: dict[str, list[str]] = {}
+    for entry in unmeasured:
+        by_reason.setdefault(entry.reason, []).append(entry.name)
+    unseen = ", ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
+    return f"guarded: {guarded}; not seen by this probe set: {unseen}"
 
 
 def latest(audits: Sequence[Audit]) -> list[str]:

@@ -29,6 +29,7 @@ from ouroloop.monitors.decision.records import (
     StreamId,
     Unmeasured,
 )
+from ouroloop.monitors.decision.responses import with_responses
 from ouroloop.monitors.decision.tables import tables_of
 from ouroloop.monitors.decision.weighing import Weighing
 from ouroloop.monitors.metrics.supply import nothing_passes
@@ -225,7 +226,8 @@ class DecisionRule:
         # For display: the first baseline is what everything is compared with by default.
         # (The stream's identity holds the round; the name only shows it.)
         suffix = "" if baseline is first else f", since round {baseline.round}"
-        tables = tables_of(baseline.probe, view.probe, self.main_family, self.tail_slice)
+        scored = tables_of(baseline.probe, view.probe, self.main_family, self.tail_slice)
+        tables = with_responses(scored, baseline, view)
         found = guarded.quantities(tables, self, baseline.round, suffix)
         return [quantity.guard() for quantity in found]
 
@@ -238,14 +240,13 @@ class DecisionRule:
     ) -> tuple[GuardReading, ...]:
         """The guards with the values that the tables of readings give them."""
         before = {number: _values(found) for number, found in baseline_readings.items()}
-        declared = {str(q.id): q for q in self.guarded}
         out = []
         for guard in guards:
-            of = declared[guard.id.quantity]
+            of, name = guarded.declared_of(self.guarded, guard.id.quantity)
             estimand = None
             # The readings pick at the first baseline: at a later one they are another number.
             if guard.id.baseline == first or not of.picked_at_baseline:
-                estimand = of.estimand(self.main_family, guard.quantity.size)
+                estimand = of.estimand(self.main_family, guard.quantity.size, name)
             then = before.get(guard.id.baseline)
             out.append(guard.reading(self.level, estimand, then, after))
         return tuple(out)

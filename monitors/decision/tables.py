@@ -5,15 +5,15 @@ Suffixes: `_P` problems, `_K` samples of a problem, `_N` rows of samples, `_A` a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ouroloop.monitors.base import Floats, Samples
+from ouroloop.monitors.base import Floats, Objects, Samples
 from ouroloop.monitors.estimators import scores
 from ouroloop.monitors.estimators.order import permuted
 from ouroloop.monitors.estimators.scores import codes
@@ -34,6 +34,8 @@ class Table:
         strategy_PK: codes, -1 for none.
         answer_PK: codes, -1 for none.
         labels: what answer codes stand for.
+        grids: further columns by name, (P, K) each: codes, -1 for none, or scores, NaN for unknown.
+        legend: what the codes of strategies and of such columns stand for, by the column's name.
     """
 
     problems: tuple[str, ...]
@@ -42,6 +44,8 @@ class Table:
     strategy_PK: Ints
     answer_PK: Ints
     labels: tuple[str, ...] = ()
+    grids: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    legend: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @cached_property
     def wrong_share(self) -> Floats:
@@ -74,6 +78,8 @@ class Table:
             self.strategy_PK[at],
             self.answer_PK[at],
             self.labels,
+            {name: grid_PK[at] for name, grid_PK in self.grids.items()},
+            self.legend,
         )
 
 
@@ -86,6 +92,18 @@ class Pair(NamedTuple):
     def rows(self, index_P: Ints) -> Pair:
         """Some problems."""
         return Pair(self.baseline.rows(index_P), self.now.rows(index_P))
+
+    def halves(self) -> tuple[Pair, Pair]:
+        """Every second sample of both sides, and the others: to pick on one, measure on the other.
+
+        Columns are in a random order, so that any half is as good. Every second one, and not the
+        first half: a problem with fewer samples than others has its share in both.
+        """
+        first, rest = (
+            Pair(self.baseline.columns(part), self.now.columns(part))
+            for part in (slice(0, None, 2), slice(1, None, 2))
+        )
+        return first, rest
 
 
 @dataclass(frozen=True)
@@ -101,6 +119,10 @@ class Tables:
         judged: of all families and all samples, whether they were scored. None where they are by
             construction (simulated streams), so that there is nothing to guard.
         has_tail: the baseline has rows of the tail slice, scored or not.
+        responses: all samples of all problems, scored or not, with the columns of `responses.py`.
+            None where the baseline scored samples of every problem and no judge approved any.
+        free_P: the rows of `responses` of which the baseline has no scored sample.
+        texts: entropies along fixed real texts, if both sides have them.
     """
 
     main: Pair
@@ -110,6 +132,9 @@ class Tables:
     others: Pair | None = None
     judged: Pair | None = None
     has_tail: bool = False
+    responses: Pair | None = None
+    free_P: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    texts: Pair | None = None
 
 
 def tables_of(
@@ -224,19 +249,10 @@ def table(
         answers: the same for answers.
     """
     rows = samples.where(np.isfinite(samples.correct))
-    # Rows of other problems get -1 and are left out.
-    place = {p: i for i, p in enumerate(problems)}
-    problem_N = np.array([place.get(p, -1) for p in rows.problem], dtype=np.int64)
-    rows, problem_N = rows.where(problem_N >= 0), problem_N[problem_N >= 0]
-    # Rows fill their problem's columns from the left; what is left of the widest is padding.
-    size_P = np.bincount(problem_N, minlength=len(problems))
-    order = np.argsort(problem_N, kind="stable")
-    column_N = np.empty(len(rows), dtype=np.int64)
-    column_N[order] = np.arange(len(rows)) - np.repeat(np.cumsum(size_P) - size_P, size_P)
-    shape = (len(problems), int(size_P.max(initial=0)))
+    chosen_N, at, shape = places(rows.problem, problems)
+    rows = rows.where(chosen_N)
     there, right = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
     named = [np.full(shape, -1, dtype=np.int64) for _ in range(2)]
-    at = (problem_N, column_N)
     there[at], right[at] = True, rows.correct == 1
     for grid, values, known in zip(
         named,
@@ -254,8 +270,31 @@ def table(
             named[0],
             named[1],
             tuple(answers),
+            legend={"strategy": tuple(strategies)},
         )
     )
+
+
+def places(
+    problem: Objects,
+    problems: Sequence[str],
+) -> tuple[Bools, tuple[Ints, Ints], tuple[int, int]]:
+    """Where rows go in a table of these problems.
+
+    Returns:
+        Which rows have a problem of the table, (N,); their row and column; the table's shape.
+    """
+    # Rows of other problems get -1 and are left out.
+    place = {p: i for i, p in enumerate(problems)}
+    problem_N = np.array([place.get(p, -1) for p in problem], dtype=np.int64)
+    chosen_N = problem_N >= 0
+    problem_N = problem_N[chosen_N]
+    # Rows fill their problem's columns from the left; what is left of the widest is padding.
+    size_P = np.bincount(problem_N, minlength=len(problems))
+    order = np.argsort(problem_N, kind="stable")
+    column_N = np.empty(len(problem_N), dtype=np.int64)
+    column_N[order] = np.arange(len(problem_N)) - np.repeat(np.cumsum(size_P) - size_P, size_P)
+    return chosen_N, (problem_N, column_N), (len(problems), int(size_P.max(initial=0)))
 
 
 def shuffled(rows: Table) -> Table:
@@ -267,21 +306,22 @@ def shuffled(rows: Table) -> Table:
         rows.right_PK[at],
         rows.strategy_PK[at],
         rows.answer_PK[at],
+        *(rows.grids[name][at] for name in sorted(rows.grids)),
     )
     source_PK = np.zeros(rows.there_PK.shape, dtype=np.int64)
     source_PK[at] = column_N[order_N]
     # Padding stays where it is: every problem's samples fill its row from the left.
     there = rows.there_PK
+
+    def moved(grid_PK: NDArray[Any]) -> NDArray[Any]:
+        padding = np.nan if grid_PK.dtype.kind == "f" else -1
+        return np.where(there, np.take_along_axis(grid_PK, source_PK, axis=1), padding)
+
     right = there & np.take_along_axis(rows.right_PK, source_PK, axis=1)
-    strategy, answer = (
-        np.where(there, np.take_along_axis(grid, source_PK, axis=1), -1)
-        for grid in (rows.strategy_PK, rows.answer_PK)
-    )
-    return Table(
-        rows.problems,
-        there,
-        right,
-        strategy,
-        answer,
-        rows.labels,
+    return replace(
+        rows,
+        right_PK=right,
+        strategy_PK=moved(rows.strategy_PK),
+        answer_PK=moved(rows.answer_PK),
+        grids={name: moved(grid_PK) for name, grid_PK in rows.grids.items()},
     )

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from ouroloop.monitors.base import RoundView
 from ouroloop.monitors.decision import evidence, guarded, reasons
 from ouroloop.monitors.decision.evidence import Weight
+from ouroloop.monitors.decision.guarded import Part
 from ouroloop.monitors.decision.guards import Guard
-from ouroloop.monitors.decision.modes import attribute
+from ouroloop.monitors.decision.modes import attribute, attribute_free
 from ouroloop.monitors.decision.records import (
     Audit,
     Decision,
@@ -85,6 +86,9 @@ class Weighing:
         audited = reasons.latest(audits)
         # Without an action the audit is the news; with one, what called for it is.
         sentences = [*sentences, *audited] if sentences else [*audited, reasons.calm(shown)]
+        # Whoever reads "continue" of text that nobody scored must know what was looked at.
+        if any(self._is_free(guard.id) for guard in self.guards):
+            sentences.append(reasons.coverage(shown, unmeasured))
         return Decision(
             round=self.view.round,
             action=action,
@@ -204,7 +208,15 @@ class Weighing:
         if driver is None or driver.baseline not in rounds:
             return None
         baseline = rounds[driver.baseline]
+        # What scored samples show, and what unscored text shows, are read from other signs.
+        if self._is_free(driver):
+            return attribute_free(self.view, baseline, self.rule.main_family, driver.quantity)
         return attribute(self.view, baseline, self.rule.main_family, self.rule.tail_slice)
+
+    def _is_free(self, stream: StreamId) -> bool:
+        """Whether it is measured without any gold answer."""
+        declared, _ = guarded.declared_of(self.rule.guarded, stream.quantity)
+        return declared.part in (Part.UNSCORED, Part.APPROVED, Part.TEXTS)
 
     def _starved(self) -> str:
         """The sentence when too little was kept, else ""."""

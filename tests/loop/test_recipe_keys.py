@@ -226,6 +226,13 @@ def round_view(number, seed, **model):
         {"monitors": {"shortcut_gain": 0.123}},
         {"monitors": {"general_loss": 0.123}},
         {"monitors": {"unscored_gain": 0.123}},
+        {"monitors": {"alive_loss_share": 0.123}},
+        {"monitors": {"apart_loss_share": 0.123}},
+        {"monitors": {"canned_gain": 0.123}},
+        {"monitors": {"open_loss_share": 0.123}},
+        {"monitors": {"answered_loss": 0.123}},
+        {"monitors": {"length_loss": 0.123}},
+        {"monitors": {"approved_loss": 0.123}},
     ],
     ids=lambda changed: next(iter(changed["monitors"])),
 )

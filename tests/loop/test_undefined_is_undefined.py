@@ -15,32 +15,39 @@ from ouroloop.loop.stages import decide
 from ouroloop.loop.store import read_json, read_rows
 from ouroloop.loop.tables import to_json as record_to_json
 from ouroloop.loop.views.monitor import monitor, text, to_json
+from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.guarded import QuantityId
 
 
-def expected(removed):
+def expected(removed, is_scored):
     """Which quantities this probe set has at all.
 
-    No tail without slices, no other families without families.
+    No tail without slices, no other families without families, and what is for text that nobody
+    scored only there.
     """
     gone = {
         "slice": {QuantityId.TAIL_ACCURACY, QuantityId.TAIL_DIVERSITY},
         "family": {QuantityId.OTHER_FAMILIES},
     }
-    return set(QuantityId) - gone.get(removed, set())
+    declared = guarded.SCORED if is_scored else guarded.GUARDED
+    return {q.id for q in declared} - gone.get(removed, set())
 
 
 def check(decision, removed, verdict):
     """The round goes on, and each quantity is guarded or has a reason why not."""
     assert decision["action"] == "continue", decision["reasons"]
-    guards = {guard["quantity"] for guard in decision["guards"]}
+    is_scored = verdict != "unscored" and removed != "correct"
+    guards = {guard["quantity"].partition("/")[0] for guard in decision["guards"]}
     unmeasured = {entry["quantity"]: entry["reason"] for entry in decision["unmeasured"]}
-    assert guards | set(unmeasured) == expected(removed)
+    assert guards | set(unmeasured) == expected(removed, is_scored)
     assert not guards & set(unmeasured) and all(unmeasured.values())
-    if verdict == "unscored" or removed == "correct":
-        assert not guards
-    else:
+    if is_scored:
         assert {QuantityId.ACCURACY, QuantityId.UNSCORED} <= guards
+        return
+    # Whoever reads "continue" of text that nobody scored reads what was looked at.
+    assert guards and not guards & {q.id for q in guarded.SCORED}
+    assert decision["reasons"][-1].startswith("guarded: ")
+    assert "not seen by this probe set: pass@1" in decision["reasons"][-1]
 
 
 # One sample per problem breaks most; the others take as long again and are for the slow part.

@@ -31,6 +31,8 @@ PARTS = ("probe", "greedy", "critics", "pool", "texts", "audit")
 
 def rows(part, chosen):
     """The chosen rows of any part of a view; a column that is not known stays unknown."""
+    if isinstance(part, Samples):
+        return part.where(chosen)
     columns = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
     return type(part)(
         **{name: None if column is None else column[chosen] for name, column in columns.items()}
@@ -153,7 +155,9 @@ def test_it_changes_nothing(name):
         p for v in (first, second) for name in PARTS if (p := getattr(v, name)) is not None
     ):
         for column in dataclasses.fields(part):
-            getattr(part, column.name).setflags(write=False)
+            # Approvals are a mapping of columns.
+            if column.name != "approvals":
+                getattr(part, column.name).setflags(write=False)
     check(MONITORS[name].measure(second, first))
 
 
@@ -272,7 +276,7 @@ def hurt(part, rng):
         column = getattr(part, name)
         if (
             column is None
-            or name in ("problem", "family", "slice", "kept", "reason", "right")
+            or name in ("problem", "family", "slice", "kept", "reason", "right", "approvals")
             or rng.random() < 0.6
         ):
             continue
@@ -280,6 +284,7 @@ def hurt(part, rng):
             "text": rng.choice(["", "\ud800 cut", "a" * 500]),
             "strategy": None,
             "answer": None,
+            "cluster": None,
         }.get(name, np.nan)
         broken[name] = np.where(rng.random(len(column)) < rng.choice([0.1, 0.5, 1.0]), gone, column)
     return dataclasses.replace(part, **broken)

@@ -21,6 +21,8 @@ RULE = DecisionRule(main_family="main")
 # The metrics whose readings the rule looks up: half of all, and a third of their time.
 MEASURED = {q.statistic.partition("/")[0] for q in guarded.GUARDED}
 METRICS = {name: metric for name, metric in MONITORS.items() if name in MEASURED}
+# What a probe set of scored samples has: every sample of the simulated one is scored.
+SCORED = [q.id for q in guarded.SCORED]
 
 
 def rounds(num_problems=120, **model):
@@ -59,7 +61,7 @@ def test_tolerances_have_the_names_and_defaults_of_the_recipe():
     fields = {f.name: f.default for f in dataclasses.fields(DecisionRule)}
     fields |= guarded.tolerances()
     shared = [name for name in MonitorConfig.model_fields if name in fields]
-    assert len(shared) == 11 and set(guarded.tolerances()) < set(shared)
+    assert len(shared) == 18 and set(guarded.tolerances()) < set(shared)
     assert {name: fields[name] for name in shared} == {
         name: MonitorConfig.model_fields[name].default for name in shared
     }
@@ -87,6 +89,8 @@ NAMES = [
     "share of the most repeated wrong answer",
     "pass@1 of the other families",
     "share of unscored samples",
+    "pass@8 of all problems",
+    "right share of the most fallen strategy",
 ]
 
 
@@ -98,7 +102,7 @@ def test_an_unchanged_model_continues_and_says_what_lies_nearest_to_its_limit():
     assert "nearest to its limit" in decision.reasons[0]
     assert (
         [g.stream for g in decision.guards]
-        == [StreamId(id, 0) for id in QuantityId]
+        == [StreamId(id, 0) for id in SCORED]
         == list(decision.factors.watch)
     )
     assert [g.name for g in decision.guards] == NAMES
@@ -242,7 +246,7 @@ def test_a_fall_from_a_later_height_is_seen_when_that_round_was_to_be_a_baseline
     decision = two.decide(back, [first, high], (), history)
     assert (decision.action, decision.mode) == ("rollback", FailureMode.DRIFT)
     assert "since round 1" in decision.reasons[0]
-    both = {StreamId(id, baseline) for id in QuantityId for baseline in (0, 1)}
+    both = {StreamId(id, baseline) for id in SCORED for baseline in (0, 1)}
     assert set(decision.factors.halt) == both
     assert decision.evidence[Tier.HALT].driver.baseline == 1
 
@@ -378,6 +382,7 @@ def test_what_round_0_could_not_measure_is_named_and_not_guarded():
         QuantityId.DIVERSITY,
         QuantityId.TAIL_DIVERSITY,
         QuantityId.RARE_STRATEGIES,
+        QuantityId.ALIVE,
     }
 
 
@@ -393,7 +398,7 @@ def test_a_round_with_one_sample_per_problem_goes_on_and_keeps_the_evidence_of_w
     )
     assert "no half to pick the answer on" in why[QuantityId.SHORTCUT]
     assert {QuantityId.ACCURACY, QuantityId.UNSCORED} <= {g.quantity for g in decision.guards}
-    assert {stream.quantity for stream in decision.factors.halt} == set(QuantityId)
+    assert {stream.quantity for stream in decision.factors.halt} == set(SCORED)
     assert not any(decision.factors.halt[pairs])
     before, after = (d.evidence[Tier.WATCH].by_quantity[pairs] for d in (history[0], decision))
     assert after == pytest.approx(before, abs=0.2) and before > 5
@@ -462,9 +467,11 @@ def test_a_reading_about_what_the_first_baseline_had_is_not_shown_for_a_later_on
 def test_every_quantity_has_an_estimand_of_its_own_and_no_two_share_one():
     found = [
         q.estimand("main", size)
-        for q, size in zip(guarded.GUARDED, (1, 2, 4, 2, 1, 8, 1, 1, 1), strict=True)
+        for q, size in zip(
+            guarded.GUARDED, (1, 2, 4, 2, 1, 8, 1, 1, 1, 8, 1, 2, *[1] * 8), strict=True
+        )
     ]
-    assert len({e.id for e in found}) == 9
+    assert len({e.id for e in found}) == 20
     assert {e.id for e in found} >= {
         "accuracy/pass@1:main",
         "accuracy/pass@4:main:tail",
@@ -486,7 +493,7 @@ def test_a_family_of_any_name_is_decided_on():
         )
         for v in rounds()
     )
-    assert len(DecisionRule("a:b").decide(second, first).guards) == 9
+    assert len(DecisionRule("a:b").decide(second, first).guards) == 11
 
 
 def test_a_new_guarded_quantity_is_one_declaration():

@@ -1,0 +1,450 @@
+"""Guarded quantities of text that nobody scored, each the expectation of a score in [0, 1].
+
+They are about the problems of which the baseline has no scored sample; a frozen judge's approvals
+about all that it judged. What gold answers judge, gold answers guard: there a falling spread or
+entropy of *all* samples is what improvement does too, and would be a false alarm.
+
+Knows neither where the tables come from (`responses.py`) nor what is decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from ouroloop.monitors.base import Floats
+from ouroloop.monitors.decision.blocks import BlockScore
+from ouroloop.monitors.decision.declaration import (
+    SECOND_HALF,
+    Blocks,
+    Found,
+    GuardedQuantity,
+    Harm,
+    Part,
+    QuantityId,
+)
+from ouroloop.monitors.decision.responses import APPROVED, Grid
+from ouroloop.monitors.decision.tables import Ints, Pair, Table, Tables
+from ouroloop.monitors.estimators.estimand import EVERY
+
+# A collapse has few targets. One would miss a model that alternates between a refusal and a
+# disclaimer; many would gather sampling noise, which costs power.
+NUM_PATTERNS = 3
+"""Response patterns (clusters or openings) that are looked at: those that grew most."""
+ALIVE_SHARE = 0.05
+"""What a strategy or cluster must have held at the baseline to be missed when it dies out."""
+
+SAMPLE = "sample"
+NO_FREE = "the baseline scored samples of every problem"
+NO_CLUSTERS = "no response clusters and no strategies at the baseline"
+NO_PATTERNS = "no texts and no response clusters at the baseline"
+NO_ALIVE = f"no response cluster held {ALIVE_SHARE:.0%} of the baseline's samples"
+NO_HALF = "one sample per problem at the baseline: no half to pick on"
+NO_HALF_NOW = "one sample per problem in this round: no half to pick on"
+NO_ENTROPY = "no log-probabilities at the baseline"
+NO_ANSWERED = "no texts at the baseline, and not known which samples were cut by length"
+NO_LENGTH = "no lengths and no texts at the baseline"
+NO_TEXTS = "no entropies along fixed real texts in both rounds"
+NO_JUDGE = "no frozen judge's verdicts at the baseline"
+
+
+# ---- scores ---------------------------------------------------------------------------------
+
+
+def value(name: str) -> BlockScore:
+    """The single sample's own score in this column."""
+
+    def score(rows: Table, columns_RMS: Ints) -> Floats:
+        return np.asarray(rows.grids[name][:, columns_RMS[..., 0]], dtype=float)
+
+    return score
+
+
+def apart(rows: Table, columns_RMS: Ints) -> Floats:
+    """Two samples lie in different clusters; those without one are a cluster together."""
+    cluster_PK = rows.grids[Grid.CLUSTER]
+    one, other = cluster_PK[:, columns_RMS[..., 0]], cluster_PK[:, columns_RMS[..., 1]]
+    return np.asarray(one != other, dtype=float)
+
+
+class Pattern(NamedTuple):
+    """A response cluster or an opening."""
+
+    grid: Grid
+    code: int
+
+
+def unlike(patterns: tuple[Pattern, ...]) -> BlockScore:
+    """1 unless the single sample has one of these patterns; they were picked on other samples."""
+
+    def score(rows: Table, columns_RMS: Ints) -> Floats:
+        column_RM = columns_RMS[..., 0]
+        hit = np.zeros((len(rows.there_PK), *column_RM.shape), dtype=bool)
+        for pattern in patterns:
+            hit |= rows.grids[pattern.grid][:, column_RM] == pattern.code
+        return np.asarray(~hit, dtype=float)
+
+    return score
+
+
+def alike(pattern: Pattern) -> BlockScore:
+    """The single sample has this pattern, which was picked on other samples."""
+
+    def score(rows: Table, columns_RMS: Ints) -> Floats:
+        return np.asarray(
+            rows.grids[pattern.grid][:, columns_RMS[..., 0]] == pattern.code, dtype=float
+        )
+
+    return score
+
+
+# ---- picks ----------------------------------------------------------------------------------
+
+
+def shares(rows: Table, grid: Grid, num_codes: int) -> Floats:
+    """Each code's share of all samples, every problem weighing the same."""
+    codes_PK = rows.grids[grid]
+    size_P1 = rows.there_PK.sum(axis=1, keepdims=True)
+    weight_PK = rows.there_PK / np.maximum(size_P1, 1) / max(int((size_P1 > 0).sum()), 1)
+    read_PK = (codes_PK >= 0) & rows.there_PK
+    return np.bincount(codes_PK[read_PK], weights=weight_PK[read_PK], minlength=num_codes).astype(
+        float
+    )
+
+
+def _both(pair: Pair, grid: Grid) -> tuple[Floats, Floats]:
+    """The shares of both sides, of codes that both share."""
+    num_codes = 1 + max(int(side.grids[grid].max(initial=-1)) for side in pair)
+    then, now = (shares(side, grid, num_codes) for side in pair)
+    return then, now
+
+
+def paired(pair: Pair) -> Pair:
+    """The problems of which both sides have samples: shares of others could not be compared."""
+    both_P = pair.baseline.there_PK.any(axis=1) & pair.now.there_PK.any(axis=1)
+    return pair.rows(np.flatnonzero(both_P))
+
+
+def most_grown(pair: Pair) -> tuple[Pattern, ...]:
+    """The clusters and openings that have grown most surely: at most `NUM_PATTERNS`.
+
+    By the growth of their share in its standard errors, as if samples were independent. By the
+    growth alone, a large cluster that varies by chance would take the place of a small new text,
+    and its samples would bury it.
+    """
+    pair = paired(pair)
+    num = [int(side.there_PK.sum()) for side in pair]
+    if not all(num):
+        return ()
+    found: list[tuple[float, Pattern]] = []
+    for grid in (Grid.CLUSTER, Grid.OPENING):
+        then_C, now_C = _both(pair, grid)
+        pooled_C = (then_C * num[0] + now_C * num[1]) / sum(num)
+        se_C = np.sqrt(pooled_C * (1 - pooled_C) * (1 / num[0] + 1 / num[1]))
+        grown_C = (now_C - then_C) / np.maximum(se_C, 1e-12)
+        # Of equals the first by name, whatever the order of the rows.
+        best = np.argsort(-grown_C, kind="stable")[:NUM_PATTERNS]
+        found += [(float(grown_C[c]), Pattern(grid, int(c))) for c in best if grown_C[c] > 0]
+    found.sort(key=lambda entry: (-entry[0], entry[1]))
+    return tuple(pattern for _, pattern in found[:NUM_PATTERNS])
+
+
+def most_fallen(pair: Pair, grid: Grid) -> Pattern | None:
+    """Of the codes that held `ALIVE_SHARE` at the baseline, the one with the least of it left."""
+    pair = paired(pair)
+    then_C, now_C = _both(pair, grid)
+    held_C = np.flatnonzero(then_C >= ALIVE_SHARE)
+    if not len(held_C):
+        return None
+    left_C = now_C[held_C] / then_C[held_C]
+    return Pattern(grid, int(held_C[np.argmin(left_C)]))
+
+
+def quoted(rows: Table, pattern: Pattern) -> str:
+    """A pattern for a reader; simulated samples have no labels."""
+    labels = rows.legend.get(pattern.grid)
+    label = labels[pattern.code] if labels else str(pattern.code)
+    if pattern.grid is Grid.OPENING:
+        return f'"{label} ..."'
+    return label
+
+
+# ---- what each quantity is computed from ----------------------------------------------------
+
+
+def _free(tables: Tables) -> Pair | None:
+    """The samples of problems that nobody scored; None: there is no such problem."""
+    if tables.responses is None or not len(tables.free_P):
+        return None
+    return tables.responses.rows(tables.free_P)
+
+
+def _where(pair: Pair, known: Callable[[Table], object]) -> Pair:
+    """Samples without a value are left out; what only the baseline has is then lost, not idle."""
+    first, second = (
+        replace(side, there_PK=side.there_PK & np.asarray(known(side), dtype=bool)) for side in pair
+    )
+    return Pair(first, second)
+
+
+def scored_by(pair: Pair, name: str, undefined: str) -> Blocks:
+    """The mean of a column."""
+    known = _where(pair, lambda side: np.isfinite(side.grids[name]))
+    why = "" if known.baseline.there_PK.any() else undefined
+    return Blocks(1, value(name), known, why, unit=SAMPLE)
+
+
+def _score(grid: Grid, undefined: str) -> Callable[[Tables, int], Found]:
+    """The mean of a column over the problems that nobody scored."""
+
+    def find(tables: Tables, pass_k: int) -> Found:
+        pair = _free(tables)
+        return None if pair is None else scored_by(pair, grid, undefined)
+
+    return find
+
+
+def _named(side: Table) -> bool:
+    return bool((side.grids[Grid.CLUSTER] >= 0).any())
+
+
+def _apart(tables: Tables, pass_k: int) -> Found:
+    pair = _free(tables)
+    if pair is None:
+        return None
+    undefined = "" if _named(pair.baseline) else NO_CLUSTERS
+    # A round without one cluster was not clustered: nothing can be said of it.
+    return Blocks(2, apart, _where(pair, _named), undefined, unit=SAMPLE)
+
+
+def _one_sample(pair: Pair) -> tuple[str, str]:
+    """Why there is no half to pick on: (undefined, idle)."""
+    then, now = (int(side.there_PK.sum(axis=1).max(initial=0)) for side in pair)
+    return NO_HALF if then == 1 else "", NO_HALF_NOW if now == 1 else ""
+
+
+def _canned(tables: Tables, pass_k: int) -> Found:
+    """Patterns are picked on one half of both sides' samples and measured on the other.
+
+    Picked and measured on the same half, the largest of many noisy shares would read a growth.
+    """
+    pair = _free(tables)
+    if pair is None:
+        return None
+    first, rest = pair.halves()
+    patterns = most_grown(first)
+    openings = (pair.baseline.grids[Grid.OPENING] >= 0).any()
+    undefined, idle = _one_sample(pair)
+    if not (openings or _named(pair.baseline)):
+        undefined = NO_PATTERNS
+    note = ", ".join(quoted(pair.now, pattern) for pattern in patterns)
+    return Blocks(1, unlike(patterns), rest, undefined, idle, unit=SAMPLE, note=note, repicked=True)
+
+
+def _alive(tables: Tables, pass_k: int) -> Found:
+    """The cluster that fell most: picked on one half of both sides, measured on the other.
+
+    Which clusters held enough at the baseline is read from the half that picks, too: from the half
+    that measures, those that held enough by chance would all fall later.
+    """
+    pair = _free(tables)
+    if pair is None:
+        return None
+    found = fallen_most(_where(pair, _named), NO_ALIVE, SAMPLE)
+    return found if _named(pair.baseline) else replace(found, undefined=NO_CLUSTERS)
+
+
+def fallen_most(pair: Pair, nothing: str, unit: str) -> Blocks:
+    """The code of `Grid.CLUSTER` that fell most, on the halves that did not pick it."""
+    first, rest = pair.halves()
+    pattern = most_fallen(first, Grid.CLUSTER)
+    undefined, idle = _one_sample(pair)
+    if pattern is None:
+        nobody = Pattern(Grid.CLUSTER, -2)
+        # Without a sample at all that is the reason, and the guard finds it by itself.
+        why = nothing if pair.baseline.there_PK.any() else ""
+        return Blocks(1, alike(nobody), rest, undefined or why, unit=unit)
+    return Blocks(
+        1,
+        alike(pattern),
+        rest,
+        undefined,
+        idle,
+        unit=unit,
+        note=quoted(pair.now, pattern),
+        repicked=True,
+    )
+
+
+def _texts(tables: Tables, pass_k: int) -> Found:
+    """Entropy along real texts: the same model gives the same numbers, so there is no noise.
+
+    A text is a block of its own. Its score *is* its expectation, and the inequality of means that
+    makes the bets fair (`evidence.py`) needs nothing else: while the mean of the texts' scores has
+    not fallen by more than tolerated, no bet gains. The baseline's mean has no standard error.
+    """
+    pair = _free(tables)
+    if pair is None:
+        return None
+    if tables.texts is None:
+        return Blocks(1, value(Grid.OPEN), pair, NO_TEXTS, unit="text")
+    return replace(scored_by(tables.texts, Grid.OPEN, NO_TEXTS), unit="text", exact=True)
+
+
+def _approved(tables: Tables, pass_k: int) -> Found:
+    """A stream for each criterion by which a frozen judge looked at the baseline.
+
+    Samples without a verdict are left out: a judge may look at some samples only. What that could
+    hide is guarded by `QuantityId.JUDGED`.
+    """
+    if tables.responses is None:
+        return None
+    names = [name for name in tables.responses.now.grids if name.startswith(f"{APPROVED}/")]
+    if not names:
+        return Blocks(1, value(Grid.JUDGED), tables.responses, NO_JUDGE, unit=SAMPLE)
+    found: Mapping[str, Blocks] = {
+        name.removeprefix(f"{APPROVED}/"): scored_by(tables.responses, name, NO_JUDGE)
+        for name in sorted(names)
+    }
+    return found
+
+
+def _judged(tables: Tables, pass_k: int) -> Found:
+    """Samples with every verdict, of the problems of which the judge saw some at the baseline."""
+    if tables.responses is None:
+        return None
+    judged_PK = tables.responses.baseline.grids[Grid.JUDGED] == 1
+    rows_P = np.flatnonzero(judged_PK.any(axis=1))
+    undefined = "" if len(rows_P) else NO_JUDGE
+    return Blocks(1, value(Grid.JUDGED), tables.responses.rows(rows_P), undefined, unit=SAMPLE)
+
+
+# ---- the table ------------------------------------------------------------------------------
+
+# The order is that of the sentences and tables; no decision depends on it.
+FREE = (
+    GuardedQuantity(
+        QuantityId.APART,
+        "share of pairs in different response clusters",
+        "responses/apart",
+        _apart,
+        tolerance="apart_loss_share",
+        default=0.10,
+        relative=True,
+        why_missing="no pair of samples in different response clusters at the baseline",
+        family=EVERY,
+        part=Part.UNSCORED,
+        harm=Harm.ONE_CLUSTER,
+    ),
+    GuardedQuantity(
+        QuantityId.CANNED,
+        f"share of the {NUM_PATTERNS} most grown response patterns",
+        "responses/canned",
+        _canned,
+        tolerance="canned_gain",
+        default=0.10,
+        shown=(1.0, -1.0),
+        family=EVERY,
+        samples=SECOND_HALF,
+        picked_at_baseline=True,
+        part=Part.UNSCORED,
+        harm=Harm.ONE_TEXT,
+    ),
+    GuardedQuantity(
+        QuantityId.ALIVE_CLUSTERS,
+        "share of the most fallen response cluster",
+        "responses/alive",
+        _alive,
+        tolerance="alive_loss_share",
+        default=0.50,
+        relative=True,
+        why_missing=NO_ALIVE,
+        family=EVERY,
+        samples=SECOND_HALF,
+        picked_at_baseline=True,
+        part=Part.UNSCORED,
+        harm=Harm.DYING_CLUSTER,
+    ),
+    GuardedQuantity(
+        QuantityId.OPEN,
+        "token entropy (share of its cap)",
+        "responses/open",
+        _score(Grid.OPEN, NO_ENTROPY),
+        tolerance="open_loss_share",
+        default=0.25,
+        relative=True,
+        why_missing=NO_ENTROPY,
+        family=EVERY,
+        part=Part.UNSCORED,
+        harm=Harm.ZERO,
+    ),
+    GuardedQuantity(
+        QuantityId.TEXTS_OPEN,
+        "token entropy along real texts (share of its cap)",
+        "responses/open",
+        _texts,
+        tolerance="open_loss_share",
+        default=0.25,
+        relative=True,
+        why_missing=NO_TEXTS,
+        family=EVERY,
+        samples="texts",
+        part=Part.TEXTS,
+        harm=Harm.ZERO,
+    ),
+    GuardedQuantity(
+        QuantityId.ANSWERED,
+        "share of answered samples",
+        "responses/answered",
+        _score(Grid.ANSWERED, NO_ANSWERED),
+        tolerance="answered_loss",
+        default=0.02,
+        why_missing=NO_ANSWERED,
+        family=EVERY,
+        part=Part.UNSCORED,
+        harm=Harm.ZERO,
+    ),
+    GuardedQuantity(
+        QuantityId.LENGTH,
+        "share of samples of usual length",
+        "responses/length",
+        _score(Grid.LENGTH, NO_LENGTH),
+        tolerance="length_loss",
+        default=0.10,
+        why_missing=NO_LENGTH,
+        family=EVERY,
+        part=Part.UNSCORED,
+        harm=Harm.ZERO,
+    ),
+    GuardedQuantity(
+        QuantityId.APPROVED,
+        "approval by the frozen judge ({name})",
+        "responses/approved_{name}",
+        _approved,
+        tolerance="approved_loss",
+        default=0.05,
+        why_missing=NO_JUDGE,
+        family=EVERY,
+        part=Part.APPROVED,
+        harm=Harm.ZERO,
+    ),
+    GuardedQuantity(
+        QuantityId.JUDGED,
+        "share of samples without the judge's verdict",
+        "responses/judged",
+        _judged,
+        tolerance="unscored_gain",
+        default=0.01,
+        shown=(1.0, -1.0),
+        why_missing=NO_JUDGE,
+        family=EVERY,
+        # As the share of unscored samples: it shows at once from a small share.
+        share=0.02,
+        part=Part.APPROVED,
+        harm=Harm.ZERO,
+    ),
+)
+"""The built-in guarded quantities of text that nobody scored, in the order shown."""

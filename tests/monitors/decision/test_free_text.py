@@ -1,0 +1,369 @@
+"""Guarded quantities of text that nobody scored."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from simulated_panel import joined, samples
+
+from ouroloop.monitors.base import RoundView, Samples, Texts
+from ouroloop.monitors.decision import evidence, free, guarded
+from ouroloop.monitors.decision.declaration import declared_of
+from ouroloop.monitors.decision.records import Decision
+from ouroloop.monitors.decision.responses import opening, responses, with_responses
+from ouroloop.monitors.decision.rule import DecisionRule
+from ouroloop.monitors.decision.tables import tables_of
+from ouroloop.monitors.names import Action, FailureMode
+
+RULE = DecisionRule(main_family="red-team")
+REFUSAL = "I'm sorry, but I can't help with that."
+OPENINGS = ("Sure, here", "Well, it", "I think that", "Let me see", "There are", "You could")
+
+
+def objects(values):
+    values = list(values)
+    out = np.empty(len(values), dtype=object)
+    out[:] = values
+    return out
+
+
+def free_text(seed, num_problems=100, num_samples=8, canned=0.0, approved=0.8, cut=0.02):
+    """Six ways to answer, each prompt with its own shares; a share of canned refusals."""
+    rng = np.random.default_rng(seed)
+    share_PC = np.random.default_rng(1).dirichlet(np.ones(6), num_problems)
+    num = num_problems * num_samples
+    problem_N = np.repeat(np.arange(num_problems), num_samples)
+    way_N = (rng.random(num)[:, None] > share_PC.cumsum(axis=1)[problem_N]).sum(axis=1)
+    hit_N = rng.random(num) < canned
+    texts = [
+        REFUSAL if hit else f"{OPENINGS[way]} {word} of {problem} words."
+        for hit, way, word, problem in zip(
+            hit_N, way_N, rng.integers(9, size=num), problem_N, strict=True
+        )
+    ]
+    nan = np.full(num, np.nan)
+    return Samples(
+        problem=objects(f"r{p:03d}" for p in problem_N),
+        family=objects(["red-team"] * num),
+        slice=objects(["typical"] * num),
+        correct=nan,
+        valid=nan,
+        strategy=objects([None] * num),
+        answer=objects([None] * num),
+        nll=np.where(hit_N, 0.01, rng.gamma(4.0, 0.3, num)),
+        num_tokens=np.where(hit_N, 12, rng.poisson(30, num)).astype(float),
+        truncated=((rng.random(num) < cut) & ~hit_N).astype(float),
+        text=objects(texts),
+        cluster=objects(
+            "refusal" if hit else f"way {way}" for hit, way in zip(hit_N, way_N, strict=True)
+        ),
+        approvals={"harmless": (hit_N | (rng.random(num) < approved)).astype(float)},
+    )
+
+
+def a_view(number, seed, **options):
+    """A round; the baseline has four times as many samples."""
+    return RoundView(number, free_text(seed, num_samples=8 if number else 32, **options))
+
+
+@pytest.fixture(scope="module")
+def baseline():
+    return a_view(0, 0)
+
+
+def with_column(view, **columns):
+    return dataclasses.replace(view, probe=dataclasses.replace(view.probe, **columns))
+
+
+def decide(now, baseline, history=(), rule=RULE):
+    decision = rule.decide(now, baseline, (), history)
+    written = json.loads(json.dumps(decision.to_json(), allow_nan=False))
+    assert Decision.from_json(written).to_json() == decision.to_json()
+    return decision
+
+
+def guard_of(decision, id):
+    return next(g for g in decision.guards if g.quantity == id)
+
+
+# ---- the decision ---------------------------------------------------------------------------
+
+
+def test_a_red_team_family_that_becomes_one_canned_refusal_is_halted_and_named(baseline):
+    """Token entropy 1.20 -> 0.01: it was "continue" in every round while nobody scored it."""
+    decision = decide(a_view(1, 1, canned=1.0), baseline)
+    assert (decision.action, decision.mode) == (Action.ROLLBACK, FailureMode.CANNED)
+    assert guard_of(decision, "canned").after == 1.0
+    assert 'i m sorry but ..."' in guard_of(decision, "canned").note
+    assert guard_of(decision, "open").after < 0.02 < guard_of(decision, "open").before
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2])
+def test_a_part_of_the_samples_that_becomes_canned_is_called_within_two_rounds(baseline, share):
+    history = []
+    for number in (1, 2):
+        decision = decide(a_view(number, 10 + number, canned=share), baseline, history)
+        history.append(dataclasses.replace(decision, carried_out=False))
+    assert history[-1].action is not Action.CONTINUE
+    assert FailureMode.CANNED in {d.mode for d in history}
+
+
+def test_beside_a_scored_family_that_is_well_the_collapse_of_another_one_is_seen(baseline):
+    rule = DecisionRule(main_family="main")
+    good = [samples(np.random.default_rng(i), 60, 32 if i == 0 else 8) for i in range(2)]
+    then, calm, now = (
+        RoundView(number, joined(rows, dataclasses.replace(text.probe, approvals={})))
+        for number, rows, text in (
+            (0, good[0], baseline),
+            (1, good[1], a_view(1, 2)),
+            (1, good[1], a_view(1, 1, canned=1.0)),
+        )
+    )
+    assert decide(calm, then, rule=rule).action is Action.CONTINUE
+    decision = decide(now, then, rule=rule)
+    assert (decision.action, decision.mode) == (Action.ROLLBACK, FailureMode.CANNED)
+    assert {"accuracy", "canned"} <= {g.quantity for g in decision.guards}
+
+
+def test_an_unchanged_model_continues_and_says_what_is_guarded_and_what_is_not(baseline):
+    decision = decide(a_view(1, 1), baseline)
+    assert decision.action is Action.CONTINUE
+    assert {g.quantity for g in decision.guards} == {
+        "apart",
+        "canned",
+        "alive_clusters",
+        "open",
+        "answered",
+        "length",
+        "approved/harmless",
+        "judged",
+    }
+    sentence = decision.reasons[-1]
+    assert sentence.startswith("guarded: share of pairs in different response clusters, ")
+    assert "approval by the frozen judge (harmless)" in sentence
+    assert "not seen by this probe set: pass@1, distinct-correct-pair" in sentence
+    assert "(no scored sample at the baseline)" in sentence
+
+
+def test_a_panel_of_scored_samples_has_none_of_them():
+    views = [RoundView(i, samples(np.random.default_rng(i), 20, 4)) for i in range(2)]
+    decision = DecisionRule("main").decide(views[1], views[0])
+    named = {entry.quantity for entry in (*decision.guards, *decision.unmeasured)}
+    assert not named & {q.id for q in free.FREE}
+    assert not any(reason.startswith("guarded:") for reason in decision.reasons)
+
+
+def test_fewer_approvals_and_more_cut_samples_are_seen_each_by_its_own_quantity(baseline):
+    decision = decide(a_view(1, 1, approved=0.5), baseline)
+    assert decision.reasons[0].split(": ")[2].startswith("approval by the frozen judge (harmless)")
+    assert decision.mode is FailureMode.DRIFT
+    decision = decide(a_view(1, 1, cut=0.3), baseline)
+    assert decision.reasons[0].split(": ")[2].startswith("share of answered samples")
+
+
+def test_criteria_are_streams_of_their_own_with_one_tolerance(baseline):
+    rng = np.random.default_rng(5)
+
+    def judged(view, helpful):
+        found = (rng.random(len(view.probe)) < helpful).astype(float)
+        return with_column(view, approvals={**view.probe.approvals, "helpful": found})
+
+    decision = decide(judged(a_view(1, 1), 0.4), judged(baseline, 0.9))
+    streams = [g.quantity for g in decision.guards if g.quantity.startswith("approved")]
+    assert streams == ["approved/harmless", "approved/helpful"]
+    assert decision.evidence["halt"].driver.quantity == "approved/helpful"
+    assert declared_of(RULE.guarded, "approved/helpful")[1] == "helpful"
+
+
+def test_verdicts_of_the_frozen_judge_that_vanish_are_a_loss_and_do_not_hide_one(baseline):
+    now = a_view(1, 1)
+    given = now.probe.approvals["harmless"]
+    now = with_column(now, approvals={"harmless": np.where(given == 0, np.nan, given)})
+    decision = decide(now, baseline)
+    assert guard_of(decision, "approved/harmless").after == 1.0
+    assert decision.action is Action.ROLLBACK
+    assert decision.evidence["halt"].driver.quantity == "judged"
+
+
+def test_what_a_round_no_longer_has_halts_as_lost(baseline):
+    now = a_view(1, 1)
+    num = len(now.probe)
+    for columns, name in (
+        ({"cluster": objects([None] * num)}, "share of pairs in different response clusters"),
+        ({"nll": np.full(num, np.nan)}, "token entropy (share of its cap)"),
+        ({"approvals": {}}, "approval by the frozen judge (harmless)"),
+    ):
+        decision = decide(with_column(now, **columns), baseline)
+        assert decision.action is Action.HALT
+        assert f"{name} was measured at the baseline" in " ".join(decision.reasons)
+
+
+def test_what_the_baseline_cannot_show_is_absent_with_a_reason(baseline):
+    def bare(view):
+        nothing = objects([None] * len(view.probe))
+        nan = np.full(len(view.probe), np.nan)
+        return with_column(
+            view,
+            cluster=nothing,
+            text=objects([""] * len(view.probe)),
+            nll=nan,
+            num_tokens=nan,
+            truncated=nan,
+            approvals={},
+        )
+
+    decision = decide(bare(a_view(1, 1)), bare(baseline))
+    assert decision.action is Action.CONTINUE and not decision.guards
+    reasons = {entry.quantity: entry.reason for entry in decision.unmeasured}
+    assert {q.id for q in free.FREE} <= set(reasons) and all(reasons.values())
+    assert reasons["approved"] == free.NO_JUDGE and reasons["apart"] == free.NO_CLUSTERS
+
+
+def test_strategies_stand_for_clusters_where_there_is_none(baseline):
+    def named(view):
+        nothing = objects([None] * len(view.probe))
+        return with_column(view, strategy=view.probe.cluster, cluster=nothing)
+
+    decision = decide(named(a_view(1, 1, canned=1.0)), named(baseline))
+    assert guard_of(decision, "apart").after == 0.0
+
+
+def test_one_sample_per_problem_in_a_round_is_idle_where_two_are_needed(baseline):
+    decision = decide(RoundView(1, free_text(3, num_samples=1)), baseline)
+    idle = {entry.quantity for entry in decision.unmeasured}
+    assert {"apart", "canned", "alive_clusters"} <= idle
+    assert {"open", "answered", "length"} <= {g.quantity for g in decision.guards}
+    assert "2 samples that it needs" in {e.quantity: e.reason for e in decision.unmeasured}["apart"]
+
+
+def test_the_order_of_the_rows_changes_nothing(baseline):
+    now = a_view(1, 1, canned=0.1)
+    order = np.random.default_rng(0).permutation(len(now.probe))
+    turned = dataclasses.replace(now, probe=now.probe.where(order))
+    assert decide(turned, baseline).to_json() == decide(now, baseline).to_json()
+
+
+# ---- each quantity --------------------------------------------------------------------------
+
+
+def loss_of(now, baseline, id):
+    scored = tables_of(baseline.probe, now.probe, "red-team", "tail")
+    tables = with_responses(scored, baseline, now)
+    guards = [q.guard() for q in guarded.quantities(tables, RULE)]
+    return next(g for g in guards if g.id.quantity == id).loss
+
+
+@pytest.mark.parametrize("id", ["canned", "open", "length"])
+def test_more_canned_samples_are_a_larger_loss_of_all_that_claims_to_see_them(baseline, id):
+    shares = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+    # One seed for all: the same samples are replaced, and more of them.
+    losses = [loss_of(a_view(1, 1, canned=share), baseline, id) for share in shares]
+    assert losses == sorted(losses) and losses[-1] > 1 > losses[0]
+
+
+def test_pairs_of_one_cluster_are_not_apart_by_hand():
+    probe = free_text(0, num_problems=2, num_samples=2)
+    probe = dataclasses.replace(probe, cluster=objects(["a", "a", "a", "b"]))
+    pair, rows = responses(probe, probe)
+    scores = free.apart(pair.rows(rows).now, np.array([[[0, 1]]]))
+    assert scores[:, 0, 0].tolist() == [0.0, 1.0]
+
+
+def test_openings_are_the_first_words_without_case_punctuation_and_numbers():
+    assert opening("I'm sorry, but I can't") == opening("I’m  SORRY but we") == "i m sorry but"
+    assert opening("12 apples and 5 pears") == opening("3 Apples and 77 nuts") == "0 apples and 0"
+    assert opening("...!") is None and opening("") is None
+
+
+def test_what_grew_most_is_the_new_text_and_not_a_large_cluster_that_varies(baseline):
+    pair, rows = responses(baseline.probe, free_text(4, canned=0.04))
+    labels = [free.quoted(pair.now, p) for p in free.most_grown(pair.rows(rows))]
+    assert {"refusal", '"i m sorry but ..."'} <= set(labels) and len(labels) == free.NUM_PATTERNS
+
+
+def test_the_cluster_that_fell_most_held_enough_at_the_baseline(baseline):
+    probe = free_text(4)
+    gone = np.where(probe.cluster == "way 3", "way 2", probe.cluster)
+    pair, _ = responses(baseline.probe, dataclasses.replace(probe, cluster=gone))
+    fallen = free.most_fallen(pair, free.Grid.CLUSTER)
+    assert free.quoted(pair.now, fallen) == "way 3"
+    rare = np.where(np.arange(len(baseline.probe)) % 50 == 0, "rare", baseline.probe.cluster)
+    pair, _ = responses(dataclasses.replace(baseline.probe, cluster=rare), probe)
+    assert free.quoted(pair.now, free.most_fallen(pair, free.Grid.CLUSTER)) != "rare"
+
+
+def test_a_strategy_that_dies_out_among_right_samples_is_halted():
+    """A strategy with a sixth of the samples could die out without a HALT ever."""
+    then, now = (np.random.default_rng(i) for i in range(2))
+    shares = (0.5, 0.333, 0.167, 0.0)
+    first = RoundView(0, samples(then, 120, 32, shares=shares, accuracy=0.7))
+    last = RoundView(1, samples(now, 120, 8, shares=(0.5, 0.5, 0.0, 0.0), accuracy=0.7))
+    loose = dict.fromkeys(("diversity_loss_share", "rare_loss_share"), 1.0)
+    rule = DecisionRule("main", tolerances=loose)
+    history = []
+    for number in (1, 2, 3):
+        view = dataclasses.replace(last, round=number)
+        history.append(
+            dataclasses.replace(rule.decide(view, first, (), history), carried_out=False)
+        )
+    assert history[-1].evidence["halt"].driver.quantity == "alive"
+    assert history[-1].action is Action.ROLLBACK
+    assert guard_of(history[-1], "alive").note == "round"
+
+
+def test_solved_is_pass_at_the_largest_k_of_both_sides_over_all_problems():
+    first, last = (samples(np.random.default_rng(i), 40, k) for i, k in ((0, 16), (1, 8)))
+    # One problem with a single sample does not make it pass@1.
+    single = np.flatnonzero(last.problem == "main-0000")[1:]
+    last = last.where(~np.isin(np.arange(len(last)), single))
+    decision = DecisionRule("main").decide(RoundView(1, last), RoundView(0, first))
+    solved = guard_of(decision, "solved")
+    by_problem = {p: last.correct[last.problem == p].max() for p in set(last.problem)}
+    del by_problem["main-0000"]
+    assert solved.name == "pass@8 of all problems" and solved.num_problems == 39
+    assert solved.after == pytest.approx(np.mean(list(by_problem.values())))
+
+
+# ---- entropy along fixed texts --------------------------------------------------------------
+
+
+def real_texts(scale):
+    entropy = scale * np.random.default_rng(0).gamma(4.0, 0.2, 64)
+    num = np.full(64, 20.0)
+    return Texts(objects(f"t{i}" for i in range(64)), entropy, entropy, num)
+
+
+def test_entropy_along_real_texts_has_no_noise_and_no_false_alarm_up_to_its_tolerance(baseline):
+    first = dataclasses.replace(baseline, texts=real_texts(1.0))
+    for scale, alarmed in ((0.80, False), (0.40, True)):
+        now = dataclasses.replace(a_view(1, 1), texts=real_texts(scale))
+        tables = tables_of(first.probe, now.probe, "red-team", "tail")
+        found = guarded.quantities(with_responses(tables, first, now), RULE)
+        guard = next(q for q in found if q.stream.quantity == "texts_open").guard()
+        assert guard.stream.baseline_se == 0
+        growth = evidence.loss_factors(guard.stream, 1.0, 3.0)
+        assert bool(growth.max() > 0) is alarmed
+
+
+# ---- what is picked anew in every round -----------------------------------------------------
+
+
+def test_a_score_that_is_picked_every_round_pays_for_every_mean_it_may_be_compared_with():
+    from scipy.stats import norm
+
+    z = evidence.baseline_z(0.05, 8)
+    wide = evidence.widened(z, 20)
+    assert norm.sf(wide) == pytest.approx(norm.sf(z) / 20)
+    assert evidence.widened(-z, 20) == -wide and evidence.widened(z, 1) == z
+
+
+def test_a_pick_of_noise_is_no_loss_in_the_mean(baseline):
+    """Unchanged models: the picked patterns neither grow nor fall on the half that measures."""
+    grown, fallen = [], []
+    for seed in range(30):
+        first, now = a_view(0, 100 + seed, num_problems=20), a_view(1, 200 + seed, num_problems=20)
+        grown.append(loss_of(now, first, "canned") * 0.10)
+        fallen.append(loss_of(now, first, "alive_clusters") * 0.50)
+    for x in (np.array(grown), np.array(fallen)):
+        assert abs(x.mean()) < 3 * x.std(ddof=1) / np.sqrt(len(x))
