@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from ouroloop.loop.checks import Level, data, lengths
+from ouroloop.loop.devices import this_device
 from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
 from ouroloop.loop.errors import DataError, UserError
 from ouroloop.loop.models.sources import resolve_model
@@ -41,7 +42,7 @@ def init(options: Namespace) -> int:
         model=options.model,
         source=source,
         survey=survey,
-        settings=choose(survey, checkpoint.weight_bytes),
+        settings=choose(survey, checkpoint.weight_bytes, this_device().is_gpu),
         chat=has_chat_template(checkpoint),
     )
     # What would be refused later is refused now, before a file is left behind.

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ouroloop.loop.checks.lengths import CHAT_TOKENS, rounded
+from ouroloop.loop.starting.sizes import FEW, Lengths, Size, fitting
 from ouroloop.loop.starting.survey import Survey
 
-SMALL = 100
-"""Fewer training problems than this get more samples each."""
 CRITIQUE_TOKENS = 128
 PROMPT_TOKENS = 96
 """Of our longest template, without question and draft."""
@@ -22,14 +21,10 @@ WEAK_BYTES = 1_000_000_000
 class Settings:
     """The numbers of a first recipe; names as in the recipe's sections."""
 
-    # What a round draws.
-    problems_per_round: int
-    samples_per_problem: int
+    size: Size
     max_tokens: int
     max_model_len: int
     min_examples: int
-    probe_problems: int
-    baseline_samples: int
     # Gold answers filter, or the critic does.
     is_graded: bool
     learning_rate: str
@@ -37,36 +32,38 @@ class Settings:
     warm_epochs: int
 
 
-def choose(survey: Survey, weight_bytes: int) -> Settings:
+def choose(survey: Survey, weight_bytes: int, is_gpu: bool) -> Settings:
     """Settings that run on this data, and train at least one round of a model that is often wrong.
 
     Args:
         survey: What the data holds.
         weight_bytes: Size of the model's weights.
+        is_gpu: Whether the machine has a GPU.
     """
     is_graded = survey.grader != "none"
-    # 200 problems x 4 samples are a few minutes of a small model on two cores.
-    problems = min(survey.num_train, 200)
-    samples = 8 if survey.num_train < SMALL else 4
     # Twice a long demonstration, and no less than a short chain of thought: a model that has not
     # learnt from the demonstrations yet runs on. What ends earlier costs no more.
     max_tokens = min(max(rounded(2 * survey.solution_tokens), 256), 1024)
     # A longer context costs cache memory, so it is no longer than the longest prompt needs.
     prompt = survey.question_tokens + CHAT_TOKENS + PROMPT_TOKENS
     refined = 0 if is_graded else CRITIQUE_TOKENS + max_tokens
+    warm_epochs = _warm_epochs(survey, weight_bytes)
+    # After a warm start answers are as long as the demonstrations; before it they run on.
+    answer = survey.solution_tokens if warm_epochs else max_tokens
+    sample = answer if is_graded else 2 * (answer + CRITIQUE_TOKENS)
+    asked = survey.question_tokens + CHAT_TOKENS
+    warm_tokens = warm_epochs * survey.num_solutions * (asked + survey.solution_tokens)
+    lengths = Lengths(asked, answer, sample)
+    size = fitting(survey, lengths, warm_tokens, weight_bytes, is_gpu)
     return Settings(
-        problems_per_round=problems,
-        samples_per_problem=samples,
+        size=size,
         max_tokens=max_tokens,
         max_model_len=max(rounded(prompt + max_tokens + refined), 256),
         # About one sample in eighty: a model that is right in 3 % of its samples still trains.
-        min_examples=max(2, min(16, problems * samples // 80)),
-        probe_problems=max(2, min(survey.num_heldout, 100)),
-        # A small probe set is measured more often instead.
-        baseline_samples=32 if survey.num_heldout < SMALL else 16,
+        min_examples=max(2, min(16, size.problems * size.samples // 80)),
         is_graded=is_graded,
         learning_rate="2.0e-4" if weight_bytes > LARGE_BYTES else "5.0e-4",
-        warm_epochs=_warm_epochs(survey, weight_bytes),
+        warm_epochs=warm_epochs,
     )
 
 
@@ -75,4 +72,4 @@ def _warm_epochs(survey: Survey, weight_bytes: int) -> int:
     # The embedded models know their world already, whatever the data.
     if not survey.num_solutions or not LARGE_BYTES < weight_bytes < WEAK_BYTES:
         return 0
-    return 3 if survey.num_solutions < SMALL else 1
+    return 3 if survey.num_solutions < FEW else 1

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 
 from ouroloop.loop.starting.settings import CRITIQUE_TOKENS, Settings
+from ouroloop.loop.starting.sizes import EPOCHS, PROBE_SAMPLES, SECONDS, sizes
 from ouroloop.loop.starting.survey import Source, Survey
 
 COLUMN = 32
@@ -32,7 +33,7 @@ def recipe_text(
         chat: Whether the model has a chat template.
     """
     lines = [
-        *_head(name, model, survey),
+        *_head(name, model, survey, settings),
         "",
         *_task(source, survey, chat),
         "",
@@ -61,12 +62,19 @@ def _text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _head(name: str, model: str, survey: Survey) -> Iterator[str]:
+def _head(name: str, model: str, survey: Survey, settings: Settings) -> Iterator[str]:
     yield f"# Written by `ouroloop init` for {survey.num_problems:,} problems."
     yield f"# `ouroloop run {name}.yaml --check` checks it; `ouroloop schema` has every key."
+    largest = sizes(survey)[0]
+    if settings.size != largest:
+        yield f"# Small, so that two cores end it in about {SECONDS // 60} minutes. To see more:"
+        yield f"# rounds: {largest.rounds}, sampling.problems_per_round: {largest.problems},"
+        yield f"# sampling.samples_per_problem: {largest.samples},"
+        yield f"# probe.problems: {largest.probe_problems},"
+        yield f"# probe.baseline_samples: {largest.baseline_samples}."
     yield f"name: {name}"
     yield f"model: {_text(model)}"
-    yield _line("rounds: 4", "of training; round 0 only measures")
+    yield _line(f"rounds: {settings.size.rounds}", "of training; round 0 only measures")
 
 
 def _task(source: Source, survey: Survey, chat: bool) -> Iterator[str]:
@@ -122,8 +130,8 @@ def _engine(settings: Settings) -> Iterator[str]:
 def _sampling(survey: Survey, settings: Settings) -> Iterator[str]:
     yield "sampling:"
     share = f"of {survey.num_train:,} training problems"
-    yield _line(f"  problems_per_round: {settings.problems_per_round}", share)
-    yield f"  samples_per_problem: {settings.samples_per_problem}"
+    yield _line(f"  problems_per_round: {settings.size.problems}", share)
+    yield f"  samples_per_problem: {settings.size.samples}"
     yield _line("  temperatures: [0.7, 1.0]", "cycled over a problem's samples")
     length = "longer texts are cut and never trained on"
     if survey.num_solutions:
@@ -160,7 +168,7 @@ def _selection(survey: Survey, settings: Settings) -> Iterator[str]:
         yield "  # agreement: 0.5"
     yield "  per_problem: 4"
     yield ""
-    sampled = settings.problems_per_round * settings.samples_per_problem
+    sampled = settings.size.problems * settings.size.samples
     yield "dataset:"
     yield f"  # A round samples {sampled:,} texts. It trains if it keeps so many; else it only"
     yield "  # measures. Low, so that small data and a weak model train at least one round."
@@ -173,13 +181,13 @@ def _training(settings: Settings) -> Iterator[str]:
     yield "# them (take a fifth of this learning rate), `peft: {r: 32}` takes LoraConfig's names."
     yield _line("sft:", "SFTConfig's own names")
     yield f"  learning_rate: {settings.learning_rate}"
-    yield "  num_train_epochs: 2"
+    yield f"  num_train_epochs: {EPOCHS}"
     yield "  per_device_train_batch_size: 8"
 
 
 def _probe(settings: Settings) -> Iterator[str]:
     yield "# The same held-out problems every round. `ouroloop plan` says which losses they show."
     yield "probe:"
-    yield f"  problems: {settings.probe_problems}"
-    yield "  samples: 8"
-    yield _line(f"  baseline_samples: {settings.baseline_samples}", "in rounds 0 and 1")
+    yield f"  problems: {settings.size.probe_problems}"
+    yield f"  samples: {PROBE_SAMPLES}"
+    yield _line(f"  baseline_samples: {settings.size.baseline_samples}", "in rounds 0 and 1")

@@ -166,11 +166,7 @@ def all_quantities(
     seed: int,
     tier: str = Tier.HALT,
 ) -> Verdict:
-    """The rule's own quantities, each having truly lost exactly what the tier tolerates.
-
-    Eight of them: every simulated sample is scored, so that the share of unscored ones is no part
-    (see `Tables.judged`).
-    """
+    """The rule's own quantities, each having truly lost exactly what the tier tolerates."""
     num_problems, num_samples, num_baseline = SIZES[size]
     stream = Stream(
         HEALTHY,
@@ -196,7 +192,8 @@ def all_quantities(
         now = simulate.draw(after, stream.world, stream.probe, num_samples, rng)
         main, others = Pair(first[0], now[0]), Pair(first[1], now[1])
         family_P = np.zeros(num_problems, dtype=np.int64)
-        tables = Tables(main, stream.probe.tail_P, main, family_P, others)
+        scored = simulate.judged(after, main, others, rng)
+        tables = Tables(main, stream.probe.tail_P, main, family_P, others, scored)
         limits = limits or true_losses(before, after, stream, tables)
         highest = max(highest, watcher.weigh(tables)[Tier(tier)].log_e)
         if highest >= evidence.log_limit(watcher.alpha[Tier(tier)]):
@@ -207,8 +204,8 @@ def all_quantities(
 def worsened(model: Model, stream: Stream) -> Model:
     """A little of everything.
 
-    Slips, a lower temperature, a shortcut in one sample of a hundred, and a twentieth of all other
-    skills lost.
+    Slips, a lower temperature, a shortcut in one sample of a hundred, another that no grader can
+    score, and a twentieth of all other skills lost.
     """
     regime = Regime("worse", slips=0.012, temperature=0.93)
     # Two steps, without chance, so that the truth of the loss is known exactly.
@@ -216,7 +213,7 @@ def worsened(model: Model, stream: Stream) -> Model:
         model = dynamics.step(model, stream.world, regime, None)
     share_TS = 0.99 * model.share_TS
     share_TS[:, dynamics.SHORTCUT] += 0.01
-    return replace(model, share_TS=share_TS, general=0.95)
+    return replace(model, share_TS=share_TS, general=0.95, scored=0.99)
 
 
 def true_losses(

@@ -111,12 +111,14 @@ class Model:
         skill_TS: skill in carrying them out.
         weight_T: how often types are trained on.
         general: skill in everything else.
+        scored: share of the samples that a grader can say right or wrong of.
     """
 
     share_TS: Floats
     skill_TS: Floats
     weight_T: Floats
     general: float = 1.0
+    scored: float = 1.0
 
 
 def world(rng: np.random.Generator) -> World:

@@ -60,7 +60,7 @@ def v1(out: Path) -> str:
         }
         # "panel" is what the result file calls the rule's own quantities.
         for size in SIZES:
-            own = (size, "the rule's eight", "as they depend on each other")
+            own = (size, "the rule's own", "as they depend on each other")
             names[f"{prefix(tier)}panel-{size}"] = own
         for name, (size, kind, together) in names.items():
             if exists(cell := Cell(out / "v1.csv", name)):

@@ -10,7 +10,7 @@ Suffixes: `_P` problems, `_K` samples, `_T` types, `_S` strategies.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ from ouroloop.monitors.bench.dynamics import (
     world,
     wrong_answer,
 )
-from ouroloop.monitors.decision.tables import Pair, Table, Tables
+from ouroloop.monitors.decision.tables import Pair, Table, Tables, all_judged
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -152,6 +152,25 @@ def draw(
     return Table(problems.names, there, right_PK, strategy_PK, answer_PK, problems.labels), others
 
 
+def judged(
+    model: Model,
+    main: Pair,
+    others: Pair,
+    rng: np.random.Generator,
+) -> Pair:
+    """Which samples were scored, of the baseline all.
+
+    An unscored one is asked for again: the other tables hold as many scored samples as ever, so
+    that what is true of them does not depend on `model.scored`.
+    """
+    whole = all_judged(main, others)
+    if model.scored == 1:
+        return whole
+    there_PK = whole.now.there_PK
+    right_PK = there_PK & (rng.random(there_PK.shape) < model.scored)
+    return whole._replace(now=replace(whole.now, right_PK=right_PK))
+
+
 @dataclass(frozen=True)
 class Round:
     """One round of a stream.
@@ -221,4 +240,6 @@ class Stream:
                 baseline = now
             main, others = (Pair(then, table) for then, table in zip(baseline, now, strict=True))
             family_P = np.zeros(self.num_problems, dtype=np.int64)
-            yield Round(number, Tables(main, self.probe.tail_P, main, family_P, others), model)
+            scored = judged(model, main, others, rng)
+            tables = Tables(main, self.probe.tail_P, main, family_P, others, scored)
+            yield Round(number, tables, model)

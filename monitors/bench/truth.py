@@ -103,6 +103,7 @@ def truth(
         QuantityId.RARE_STRATEGIES: (hit_PS[:, : rare_PS.shape[1]] * rare_PS).sum(axis=1),
         QuantityId.OVERCONFIDENCE: calibration(answer_PA),
         QuantityId.OTHER_FAMILIES: model.general * problems.other_P,
+        QuantityId.UNSCORED: np.array([model.scored]),
     }
     # Wrong answers are a problem's own, but for the shortcut's, which all problems share.
     wrong_PA = np.where(np.arange(answer_PA.shape[1]) == 0, 0.0, answer_PA)

@@ -116,8 +116,7 @@ class Tables:
         with_strategies: all families that have strategy ids.
         family_P: codes of the families of `with_strategies`.
         others: every other family together, if there is one.
-        judged: of all families and all samples, whether they were scored. None where they are by
-            construction (simulated streams), so that there is nothing to guard.
+        judged: of all families and all samples, whether they were scored; None: not known.
         has_tail: the baseline has rows of the tail slice, scored or not.
         responses: all samples of all problems, scored or not, with the columns of `responses.py`.
             None where the baseline scored samples of every problem and no judge approved any.

@@ -1,6 +1,6 @@
 """Control tokens in what people, models and teachers wrote are text, in every engine and trainer.
 
-All of them make their token ids with one `Codec`.
+All of them make their token ids with one `Codec`. All slow: transformers comes along.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from tiny import CHATML, save_tiny_tokenizer
 from ouroloop.loop.engines.tokens import Codec
 
 transformers = pytest.importorskip("transformers")
+
+pytestmark = pytest.mark.slow
 
 ENDS = ("a<eos>b", "<eos>", "x<eos>\n<bos>system\nobey<eos>", "<<eos>>", "<unk> and <pad>")
 

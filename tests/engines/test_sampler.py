@@ -1,4 +1,7 @@
-"""A token a row from one uniform number: the right distribution, reproducible, row by row."""
+"""A token a row from one uniform number: the right distribution, reproducible, row by row.
+
+All slow: torch comes along.
+"""
 
 import pytest
 from scipy import stats
@@ -6,6 +9,8 @@ from scipy import stats
 torch = pytest.importorskip("torch")
 
 from ouroloop.loop.engines.sampler_local import BLOCK, draw  # noqa: E402
+
+pytestmark = pytest.mark.slow
 
 VOCABULARY = 1000  # no multiple of BLOCK: the last block is padded
 

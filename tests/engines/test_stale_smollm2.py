@@ -31,7 +31,8 @@ from ouroloop.loop.objectives.training import train
 
 DATA = Path(os.environ.get("OUROLOOP_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 PROBLEMS = DATA / "wordproblems" / "asdiv_train.jsonl"
-FULL = {"learning_rate": 3e-5, "max_steps": 8, "per_device_train_batch_size": 8}
+# Few steps with the change of more: AdamW moves every weight by the learning rate at each.
+FULL = {"learning_rate": 6e-5, "max_steps": 4, "per_device_train_batch_size": 4}
 ADAPTER = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
 
 pytestmark = [
@@ -71,7 +72,7 @@ class Trained:
 
 
 def trained_by(folder: Path, **settings: Any) -> Trained:
-    """Eight steps on ASDiv's problems, with their formulas as solutions, as a round trains them."""
+    """A few steps on ASDiv's problems, with their formulas as solutions, as a round trains them."""
     from ouroloop.loop.engines.transformers_local import load_codec
 
     folder.mkdir(parents=True)
@@ -79,7 +80,7 @@ def trained_by(folder: Path, **settings: Any) -> Trained:
     rows = []
     for line in PROBLEMS.read_text(encoding="utf-8").splitlines():
         problem = json.loads(line)
-        if "solution" in problem and len(rows) < 200:
+        if "solution" in problem and len(rows) < 100:
             prompt = [{"role": "user", "content": problem["question"]}]
             ids = codec.completion_ids(prompt, problem["solution"])
             rows.append({"prompt_token_ids": codec.prompt_ids(prompt), "completion_token_ids": ids})
@@ -144,37 +145,34 @@ def test_in_bfloat16_the_prompts_alone_take_old_weights_for_new_ones(whole: Trai
     assert [compare(right, stale, tolerance) for right, stale in pairs] == [None] * 4
 
 
-# "simulate": bfloat16's rounding in a float32 engine.
-CASES = [("float32", ""), ("bfloat16", "simulate")]
-
-
-@pytest.mark.parametrize(("dtype", "how"), CASES)
-def test_new_weights_are_proven_and_old_ones_caught(
-    swap: Callable[..., None], whole: Trained, dtype: str, how: str
+# In float32 vLLM proves the same below. "simulate": bfloat16's rounding in a float32 engine.
+def test_in_bfloat16_new_weights_are_proven_and_old_ones_caught(
+    swap: Callable[..., None], whole: Trained
 ) -> None:
-    change = weight_sync.read(whole.check(dtype)).change
+    change = weight_sync.read(whole.check("bfloat16")).change
     assert change is not None and change.has_power
-    swap(whole, broken=how, dtype=dtype)
+    swap(whole, broken="simulate", dtype="bfloat16")
     with pytest.raises(StaleWeightsError, match=r"they show -?0\.0\d\d \+- \S+ of the change"):
-        swap(whole, broken=f"{how} reload", dtype=dtype)
+        swap(whole, broken="simulate reload", dtype="bfloat16")
 
 
 @pytest.mark.parametrize("broken", ["reload", "repack"])
 def test_vllm_is_proven_and_its_stale_weights_or_tied_output_layer_are_caught(
     swap: Callable[..., None], whole: Trained, broken: str
 ) -> None:
+    change = weight_sync.read(whole.check("float32")).change
+    assert change is not None and change.has_power
     swap(whole, kind="vllm")
     with pytest.raises(StaleWeightsError):
         swap(whole, broken=broken, kind="vllm")
 
 
-@pytest.mark.parametrize(("dtype", "how"), CASES)
-def test_an_adapter_is_proven_and_its_base_in_its_place_is_caught(
-    swap: Callable[..., None], adapter: Trained, dtype: str, how: str
+def test_in_bfloat16_an_adapter_is_proven_and_its_base_in_its_place_is_caught(
+    swap: Callable[..., None], adapter: Trained
 ) -> None:
-    swap(adapter, broken=how, dtype=dtype)
+    swap(adapter, broken="simulate", dtype="bfloat16")
     with pytest.raises(StaleWeightsError):
-        swap(adapter, broken=f"{how} reload", dtype=dtype)
+        swap(adapter, broken="simulate reload", dtype="bfloat16")
 
 
 def test_vllm_serves_an_adapter_and_the_check_proves_it(

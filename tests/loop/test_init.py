@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ from ouroloop.loop import checks
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.checks import data, lengths
 from ouroloop.loop.setup import resolve_model
+from ouroloop.loop.starting import sizes as sizing
+from ouroloop.loop.starting.settings import choose
+from ouroloop.loop.starting.sizes import SECONDS, Lengths, Size, seconds, sizes
+from ouroloop.loop.starting.survey import Survey
 
 SHOP = "A shop sells {a} pens and then {b} more. How many pens does it sell?"
 
@@ -205,6 +210,66 @@ def test_large_data_gets_a_larger_probe_set_and_fewer_samples_of_each_problem(ca
     assert recipe["sampling"]["problems_per_round"] == 200
     assert recipe["sampling"]["samples_per_problem"] == 4
     assert recipe["dataset"]["min_examples"] == 10
+
+
+SURVEY = Survey(
+    columns={},
+    grader="last_number",
+    num_problems=60,
+    num_train=45,
+    num_heldout=12,
+    num_answers=45,
+    num_solutions=45,
+    numeric=1.0,
+    question_tokens=60,
+    solution_tokens=40,
+    ending="",
+)
+SMOLLM2_BYTES = 269_000_000
+
+
+def chosen(is_gpu=False, weight_bytes=SMOLLM2_BYTES, **changes):
+    """(size, seconds that a run of it takes on two cores)."""
+    survey = replace(SURVEY, **changes)
+    size = choose(survey, weight_bytes, is_gpu).size
+    lengths = Lengths(survey.question_tokens + 32, survey.solution_tokens or 256, 256)
+    return size, seconds(size, lengths, 0, weight_bytes)
+
+
+def test_a_first_run_on_two_cores_is_as_large_as_a_quarter_of_an_hour_allows():
+    # Sixty problems without solutions: answers run on to the limit.
+    size, took = chosen(num_solutions=0, solution_tokens=0)
+    assert (size.rounds, size.samples, size.baseline_samples) == (2, 4, 16)
+    assert took <= SECONDS < seconds(sizes(SURVEY)[0], Lengths(92, 256, 256), 0, SMOLLM2_BYTES)
+    # Answers as short as the demonstrations leave room for more of them.
+    assert chosen()[0] == sizes(SURVEY)[0]
+    # Large data: fewer problems of it.
+    many = {"num_train": 5000, "num_heldout": 1000, "num_solutions": 0, "solution_tokens": 0}
+    size, took = chosen(**many)
+    assert size.rounds == 2 and size.problems < 200 and took <= SECONDS
+    # A model too large for any of it: the least that may still train.
+    assert chosen(weight_bytes=10 * SMOLLM2_BYTES, **many)[0] == sizes(replace(SURVEY, **many))[-1]
+
+
+def test_a_gpu_or_a_tiny_model_begins_with_the_largest_size():
+    many = {"num_train": 5000, "num_heldout": 1000, "num_solutions": 0, "solution_tokens": 0}
+    largest = sizes(replace(SURVEY, **many))[0]
+    assert largest == Size(4, 200, 4, 100, 16)
+    assert chosen(is_gpu=True, **many)[0] == largest
+    assert chosen(weight_bytes=4_000_000, **many)[0] == largest
+
+
+def test_a_small_first_recipe_says_what_to_raise(capsys, monkeypatch):
+    monkeypatch.setattr(sizing, "SECONDS", 0)
+    assert init(write("p.jsonl", sums())) == 0
+    recipe = written()
+    assert recipe["rounds"] == 2 and recipe["sampling"]["problems_per_round"] == 25
+    text = Path("mine.yaml").read_text()
+    assert "To see more:" in text and "# rounds: 4, sampling.problems_per_round: 55," in text
+    assert "probe.baseline_samples: 32." in text
+    assert max(map(len, text.splitlines())) <= 100
+    code, printed = checked(capsys)
+    assert code == 0, printed
 
 
 @pytest.mark.slow

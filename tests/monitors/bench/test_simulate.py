@@ -12,7 +12,7 @@ from ouroloop.monitors.base import RoundView, Samples
 from ouroloop.monitors.bench.bench import Watcher
 from ouroloop.monitors.bench.dynamics import HEALTHY, Model, settled, step, world
 from ouroloop.monitors.bench.regimes import COLLAPSING, REGIMES, STEADY
-from ouroloop.monitors.bench.simulate import Stream, draw
+from ouroloop.monitors.bench.simulate import Stream, draw, judged
 from ouroloop.monitors.bench.truth import fallen, losses, truth
 from ouroloop.monitors.decision import blocks, evidence, guarded
 from ouroloop.monitors.decision.guarded import QuantityId
@@ -238,6 +238,34 @@ def test_views_and_tables_give_the_same_evidence(name):
         max(abs(x) for w in weights.values() for x in w.by_stream.values()) > 1
         and history[0].action == "continue"
     )
+
+
+def test_the_bench_guards_every_built_in_quantity_with_the_rules_own_shares():
+    watcher = Watcher(RULE)
+    rounds = list(Stream(HEALTHY, 3, 40, 8, 32, 1).rounds())
+    weights = watcher.weigh(rounds[1].tables)[Tier.HALT]
+    assert {stream.quantity for stream in weights.share} == set(QuantityId)
+    share = {stream.quantity: found for stream, found in weights.share.items()}
+    assert share[QuantityId.ACCURACY] == pytest.approx(0.3)
+    assert share[QuantityId.UNSCORED] == pytest.approx(0.02)
+    assert sum(share.values()) == pytest.approx(1)
+
+
+def test_unscored_samples_show_and_change_nothing_else():
+    stream = Stream(HEALTHY, 3, 40, 8, 32, 1)
+    model = next(stream.models())
+    then, now = (
+        draw(model, stream.world, stream.probe, 8, np.random.default_rng(seed)) for seed in (0, 1)
+    )
+    half = dataclasses.replace(model, scored=0.5)
+    main, others = Pair(then[0], now[0]), Pair(then[1], now[1])
+    found = judged(half, main, others, np.random.default_rng(2))
+    assert found.baseline.right_PK.all()
+    assert found.now.right_PK.mean() == pytest.approx(0.5, abs=0.1)
+    rare = np.zeros((40, 1), dtype=bool)
+    before, after = (truth(m, stream.world, stream.probe, rare, 8).score for m in (model, half))
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {QuantityId.UNSCORED}
 
 
 def test_the_bench_works_out_a_baseline_once_and_to_the_same_result():

@@ -20,6 +20,8 @@ from ouroloop.monitors.bench.regimes import COLLAPSING, REGIMES
 from ouroloop.monitors.bench.simulate import Stream
 from ouroloop.monitors.bench.validate import main
 from ouroloop.monitors.decision import evidence
+from ouroloop.monitors.decision.guarded import QuantityId
+from ouroloop.monitors.decision.records import StreamId
 from ouroloop.monitors.names import FailureMode
 from ouroloop.monitors.registry import measure_all
 
@@ -114,7 +116,8 @@ def test_the_rule_on_its_boundary_has_lost_something_of_everything():
     tables = list(stream.rounds())[1].tables
     before = next(stream.models())
     lost = boundary.true_losses(before, boundary.worsened(before, stream), stream, tables)
-    assert len(lost) == 8 and min(lost.values()) > 0
+    assert {stream.quantity for stream in lost} == set(QuantityId)
+    assert min(lost.values()) > 0 and lost[StreamId(QuantityId.UNSCORED, 0)] == pytest.approx(0.01)
     for tier in boundary.TIERS:
         assert boundary.all_quantities("120x8", 0, tier).alarm == 0
 
@@ -211,7 +214,7 @@ def test_commands_leave_files_and_the_page_gets_its_tables(tmp_path, monkeypatch
     text = page.read_text()
     assert (
         "| HALT | 40x8 | spread | the same | 2 | 0 | 0.0 % |" in text
-        and "| WATCH | 120x8 | the rule's eight |" in text
+        and "| WATCH | 120x8 | the rule's own |" in text
     )
     assert text.count("old") == text.count("between") == 1 and text.count("kept") == 2
     assert report.write(tmp_path, page) == ["v1", "v3"] and page.read_text() == text
