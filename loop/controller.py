@@ -183,6 +183,7 @@ class Campaign:
         )
         num_kept = sum(verdict.kept for verdict in round.verdicts)
         counts = {"samples": len(samples), "kept": num_kept, "examples": len(round.examples)}
+        counts["held_out_copies"] = len(round.screened.copies)
         self.event("filtered", round, **counts)
 
     async def train(self, round: Round) -> None:

@@ -33,6 +33,7 @@ from ouroloop.loop.rows import (
     Preflight,
     ProbeRow,
     RoundPlan,
+    Screened,
     StartPlan,
     TextRow,
     Training,
@@ -166,6 +167,7 @@ class Round:
     preflight = Json("preflight.json", Preflight)
     verdicts = Table("verdicts.parquet", Verdict)
     examples = Table("examples.parquet", Example)
+    screened = Json("screened.json", Screened)
     training = Json("train.json", Training)
     texts = Table("texts.parquet", TextRow)
     probe = Table("probe.parquet", ProbeRow)

@@ -218,6 +218,32 @@ class Preflight:
     starved: bool = False
 
 
+@dataclass(frozen=True)
+class Copy:
+    """An example that was left out of a training set: a held-out question, or a text that holds it.
+
+    by: the same question, a near copy of it, or a text (solution, draft, revision) that holds one.
+    """
+
+    problem_id: str
+    origin: Origin
+    by: Literal["question", "near", "text"]
+    question: str
+
+
+@dataclass(frozen=True)
+class Screened:
+    """What decontamination left out of a round's training set.
+
+    Attributes:
+        num_examples: before.
+        copies: all that were left out.
+    """
+
+    num_examples: int
+    copies: tuple[Copy, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """What came of a round's training. The trainer's file holds more, which the views show.

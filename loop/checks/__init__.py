@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ouroloop.loop.checks import data, lengths, model, panel
+from ouroloop.loop.checks import copies, data, lengths, model, panel
 from ouroloop.loop.checks.findings import Finding, Level, as_text
 from ouroloop.loop.setup import Setting
 
@@ -25,6 +25,7 @@ def _choices(setting: Setting, run_path: Path) -> list[Finding]:
 # (a setting, the folder of its run) -> findings, in the order in which they are printed.
 CHECKS: tuple[Callable[[Setting, Path], list[Finding]], ...] = (
     data.check,
+    copies.check,
     lengths.check,
     panel.check,
     model.check,

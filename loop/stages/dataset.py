@@ -7,12 +7,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ouroloop.evals.near import Copies
 from ouroloop.evals.questions import normalised
 from ouroloop.evals.tasks import Task
 from ouroloop.loop.config import DatasetConfig
 from ouroloop.loop.records import Problem, Sample
 from ouroloop.loop.round import Round
-from ouroloop.loop.rows import Example, RoundPlan, Verdict
+from ouroloop.loop.rows import Copy, Example, RoundPlan, Screened, Verdict
 from ouroloop.loop.stages import plan as plans
 from ouroloop.loop.stages.encode import Encoder
 from ouroloop.loop.stages.judging import graded
@@ -24,6 +25,8 @@ from ouroloop.monitors.fence import Unreadable
 
 if TYPE_CHECKING:  # it is made of this module's neighbours
     from ouroloop.loop.setup import Setting
+
+NO_COPIES = Copies.of(())
 
 
 @dataclass(frozen=True)
@@ -53,18 +56,37 @@ class Screen:
     Attributes:
         questions: problem id -> question.
         heldout: normalised held-out questions; no example may ask one of them.
+        copies: the same questions, for near copies and for texts that hold one.
     """
 
     questions: Mapping[str, str]
     heldout: Collection[str]
+    copies: Copies = NO_COPIES
 
-    def clean(self, examples: Iterable[Example]) -> list[Example]:
-        """The examples that ask no held-out question."""
-        return [
-            example
-            for example in examples
-            if normalised(self.questions.get(example.problem_id, "")) not in self.heldout
-        ]
+    def clean(self, examples: Sequence[Example]) -> tuple[list[Example], Screened]:
+        """The examples that neither ask nor hold a held-out question, and what was left out."""
+        kept: list[Example] = []
+        left_out: list[Copy] = []
+        # Many examples ask one question.
+        found: dict[str, str | None] = {}
+        for example in examples:
+            question = self.questions.get(example.problem_id, "")
+            if question not in found:
+                found[question] = self.copies.find(question)
+            copy = self._copy(example, question, found[question])
+            if copy is None:
+                kept.append(example)
+            else:
+                left_out.append(copy)
+        return kept, Screened(len(examples), tuple(left_out))
+
+    def _copy(self, example: Example, question: str, near: str | None) -> Copy | None:
+        if normalised(question) in self.heldout:
+            return Copy(example.problem_id, example.origin, "question", question)
+        if near is not None:
+            return Copy(example.problem_id, example.origin, "near", near)
+        held = self.copies.find(example.text)
+        return None if held is None else Copy(example.problem_id, example.origin, "text", held)
 
 
 async def training_set(
@@ -96,9 +118,9 @@ async def training_set(
         shares=strategy_shares(main),
     )
     # Last, over everything: a held-out question may hide among demonstrations as well.
-    screen = Screen(questions, setting.probe_set.heldout)
+    screen = Screen(questions, setting.probe_set.heldout, setting.copies)
     seed = derive_seed(recipe.seed, round.number, "", "dataset", 0)
-    examples = await assemble(sources, plan, config, encoder, screen, seed)
+    examples, round.screened = await assemble(sources, plan, config, encoder, screen, seed)
     if config.target == "answer":
         examples = await encoder.answers_only(
             examples, lambda example: final_answer(items[example.problem_id], example, setting.task)
@@ -142,8 +164,8 @@ async def assemble(
     encoder: Encoder,
     screen: Screen,
     seed: int,
-) -> list[Example]:
-    """The round's training set, shuffled.
+) -> tuple[list[Example], Screened]:
+    """The round's training set, shuffled, and what decontamination left out of it.
 
     `plan.replay_fraction` of it is replayed, as far as the reserve reaches.
     """
@@ -153,9 +175,9 @@ async def assemble(
         solved = [problem for problem in sources.gold if problem.solution]
         own += await encoder.solutions(solved, plan.round, "gold")
     replayed = await replay(own, sources, plan, encoder, rng)
-    examples = screen.clean([*own, *replayed])
+    examples, screened = screen.clean([*own, *replayed])
     rng.shuffle(examples)
-    return examples
+    return examples, screened
 
 
 def own_examples(sources: Sources, config: DatasetConfig, rng: random.Random) -> list[Example]:

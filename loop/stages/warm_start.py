@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ouroloop.evals.near import Copies
 from ouroloop.evals.problem_files import read_demonstrations
 from ouroloop.evals.questions import normalised
 from ouroloop.loop import tables
@@ -35,7 +36,7 @@ INCIDENTAL = ("fingerprint", "platform", "cpus", "started")
 
 
 def demonstrations(
-    recipe: Recipe, own: Iterable[Problem], held_out: Collection[str]
+    recipe: Recipe, own: Iterable[Problem], held_out: Collection[str], copies: Copies
 ) -> tuple[Problem, ...]:
     """What the recipe's warm start learns from: solved problems, no held-out question among them.
 
@@ -43,6 +44,7 @@ def demonstrations(
         recipe: the run's recipe; without a warm start there are none.
         own: the task's problems that may be trained on.
         held_out: normalised questions that may not.
+        copies: finds near copies of them in questions and solutions.
 
     Raises:
         DataError: there are none, or the file of demonstrations cannot be read.
@@ -51,7 +53,13 @@ def demonstrations(
     if config is None:
         return ()
     found = read_demonstrations(config.path) if config.path else [p for p in own if p.solution]
-    clean = [problem for problem in found if normalised(problem.question) not in held_out]
+    clean = [
+        problem
+        for problem in found
+        if normalised(problem.question) not in held_out
+        and copies.find(problem.question) is None
+        and copies.find(problem.solution or "") is None
+    ]
     if not clean:
         raise DataError(
             f"warm_start: no demonstrations, {len(found)} solutions before held-out questions were"
