@@ -3,8 +3,8 @@
 Two texts of one template are different problems as long as their numbers differ. So a text counts
 as a copy of a held-out question if both hold:
 
-* every number of the question occurs in the text, as often, and numbers that follow each other
-  within a clause do so there;
+* every number of the question occurs in the text, as often, after or before the same word as in
+  the question; numbers that follow each other within a clause do so there;
 * at least `SHARE` of the question's word pairs occur in the text. Every number counts as the same
   word, and pairs do not cross clauses: a number in words, clauses in another order, a sentence
   before or after change few of them. In a question with numbers every name counts as the same word
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -48,6 +48,8 @@ _CLAUSE_ENDS = frozenset(".,;:!?()[]{}\"“”…|")
 # No token looks like these.
 NUMBER, NAME = "<number>", "<name>"
 Pair = tuple[str, str]
+# A number, "before" or "after", and the word there.
+Beside = tuple[str, str, str]
 # Digits of a number that a word may go on: "three hundred thousand" and no more.
 MAX_JOINED = 6
 
@@ -61,12 +63,14 @@ class Features:
         literal: the same with names as they are.
         numbers: each number with how often it occurs.
         runs: numbers that follow each other within a clause.
+        beside: (number, side, word) of each number and the words before and after it.
     """
 
     pairs: frozenset[Pair]
     literal: frozenset[Pair]
     numbers: Mapping[str, int]
     runs: frozenset[Pair]
+    beside: frozenset[Beside]
 
     @property
     def asked(self) -> frozenset[Pair]:
@@ -82,6 +86,7 @@ def features(text: str) -> Features:
     literal: set[Pair] = set()
     numbers: Counter[str] = Counter()
     runs: set[Pair] = set()
+    beside: set[Beside] = set()
     for clause in clauses:
         words, values = _words(clause)
         hidden = [NAME if word in names else word for word in words]
@@ -89,7 +94,14 @@ def features(text: str) -> Features:
         literal |= set(zip(words, words[1:], strict=False))
         pairs |= set(zip(hidden, hidden[1:], strict=False))
         runs |= set(zip(values, values[1:], strict=False))
-    return Features(frozenset(pairs), frozenset(literal), numbers, frozenset(runs))
+        beside |= set(_beside(hidden, values))
+    return Features(
+        pairs=frozenset(pairs),
+        literal=frozenset(literal),
+        numbers=numbers,
+        runs=frozenset(runs),
+        beside=frozenset(beside),
+    )
 
 
 @dataclass(frozen=True)
@@ -135,8 +147,11 @@ class Copies:
         has_numbers = all(given.numbers.get(n, 0) >= count for n, count in asked.numbers.items())
         if not has_numbers or not asked.runs <= given.runs:
             return False
-        there = given.pairs if asked.numbers else given.literal
-        return len(asked.asked & there) >= _least(len(asked.asked), self._share)
+        there = {number for number, _, _ in asked.beside & given.beside}
+        if not {number for number, _, _ in asked.beside} <= there:
+            return False
+        words = given.pairs if asked.numbers else given.literal
+        return len(asked.asked & words) >= _least(len(asked.asked), self._share)
 
 
 def _least(count: int, share: float) -> int:
@@ -187,6 +202,19 @@ def _words(clause: Iterable[str]) -> tuple[list[str], list[str]]:
         else:
             words.append(_bare(token))
     return words, values
+
+
+def _beside(words: Sequence[str], values: Iterable[str]) -> Iterator[Beside]:
+    """What stands before and after each number of a clause."""
+    left = iter(values)
+    for at, word in enumerate(words):
+        if word != NUMBER:
+            continue
+        value = next(left)
+        if at > 0:
+            yield value, "before", words[at - 1]
+        if at + 1 < len(words):
+            yield value, "after", words[at + 1]
 
 
 def _value(word: str) -> str | None:

@@ -17,15 +17,17 @@ NUM_SHOWN = 80
 
 def check(setting: Setting, run_path: Path) -> list[Finding]:
     """One finding: the share of training problems that ask a held-out question, or nearly so."""
-    found = list(copies_in(setting, setting.problems))
-    share = len(found) / max(1, len(setting.problems))
+    # Everything that may be trained on; a problem may be a demonstration too.
+    there = {problem.id: problem for problem in (*setting.problems, *setting.demonstrations)}
+    found = list(copies_in(setting, there.values()))
+    share = len(found) / max(1, len(there))
     limit = setting.recipe.dataset.max_copies
     if not found:
         what = "no training problem asks a held-out question, in these or in other words"
         return [Finding(Level.OK, "copies", what)]
     problem, question = found[0]
     what = (
-        f"{len(found):,} of {len(setting.problems):,} training problems ({share:.1%}) are near"
+        f"{len(found):,} of {len(there):,} training problems ({share:.1%}) are near"
         f" copies of held-out questions, and left out of every training set; {problem.id!r} asks"
         f" {problem.question[:NUM_SHOWN]!r}, held out is {question[:NUM_SHOWN]!r}"
     )
