@@ -33,10 +33,16 @@ def normalised(question: str) -> str:
     return " ".join(_FULL_STOP.sub("", text).split())
 
 
-def _folded(text: str) -> str:
-    visible = "".join(sign for sign in text if unicodedata.category(sign) != "Cf")
+def visible(text: str) -> str:
+    """A text without what shows nothing, in one spelling of letters and signs (NFKC)."""
+    if text.isascii():
+        return text
+    shown = "".join(sign for sign in text if unicodedata.category(sign) != "Cf")
     # Before NFKC, which would make 21/2 of 2½.
-    signs = plain_signs(_BLANK.sub("", visible))
+    return unicodedata.normalize("NFKC", plain_signs(_BLANK.sub("", shown)))
+
+
+def _folded(text: str) -> str:
     # Case folding can undo a composition (Unicode 3.13, D147), so NFKC stands on both sides.
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", signs).casefold())
+    folded = unicodedata.normalize("NFKC", visible(text).casefold())
     return plain_signs(_BLANK.sub("", folded))

@@ -200,6 +200,7 @@ class Campaign:
         )
         num_kept = sum(verdict.kept for verdict in round.verdicts)
         counts = {"samples": len(samples), "kept": num_kept, "examples": len(round.examples)}
+        counts["held_out_copies"] = len(round.screened.copies)
         self.event("filtered", round, **counts)
 
     async def pair(self, round: Round, samples: list[Sample]) -> None:
@@ -211,6 +212,7 @@ class Campaign:
         round.pairs = await pairs.training_pairs(round, samples, self.setting, encoder, self.report)
         num_kept = sum(verdict.kept for verdict in round.verdicts)
         counts = {"samples": len(samples), "kept": num_kept, "pairs": len(round.pairs)}
+        counts["held_out_copies"] = len(round.screened.copies)
         self.event("paired", round, **counts)
 
     async def train(self, round: Round) -> None:

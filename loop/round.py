@@ -42,6 +42,7 @@ from ouroloop.loop.rows import (
     Preflight,
     ProbeRow,
     RoundPlan,
+    Screened,
     StartPlan,
     TextRow,
     Training,
@@ -176,6 +177,7 @@ class Round:
     verdicts = Table("verdicts.parquet", Verdict)
     examples = Table("examples.parquet", Example)
     pairs = Table("pairs.parquet", Pair)
+    screened = Json("screened.json", Screened)
     training = Json("train.json", Training)
     texts = Table("texts.parquet", TextRow)
     probe = Table("probe.parquet", ProbeRow)

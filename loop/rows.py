@@ -19,6 +19,8 @@ TokenIds = tuple[Int32, ...]
 Origin = Literal["kept", "earlier", "gold", "demonstration", "archive", "baseline"]
 # Why one text of a preference pair is the better one (`pairs.sources`).
 PairOrigin = Literal["revision", "compared", "gold"]
+# How an example asks or holds a held-out question.
+By = Literal["question", "near", "text"]
 
 
 # -- tables ---------------------------------------------------------------------
@@ -71,6 +73,11 @@ class Example:
     strategy: str | None = None
     sample_id: str | None = None
     learnt_prompt_positions: TokenIds = ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that is learnt."""
+        return (self.text,)
 
 
 @dataclass(frozen=True)
@@ -278,6 +285,32 @@ class Preflight:
     per_answer: float | None
     starved: bool = False
     per_cluster: float | None = None
+
+
+@dataclass(frozen=True)
+class Copy:
+    """An example that was left out of a training set: a held-out question, or a text that holds it.
+
+    by: the same question, a near copy of it, or a text (solution, draft, revision) that holds one.
+    """
+
+    problem_id: str
+    origin: Origin | PairOrigin
+    by: By
+    question: str
+
+
+@dataclass(frozen=True)
+class Screened:
+    """What decontamination left out of a round's training set.
+
+    Attributes:
+        num_examples: before.
+        copies: all that were left out.
+    """
+
+    num_examples: int
+    copies: tuple[Copy, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

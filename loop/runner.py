@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ouroloop.loop.checks import copies
 from ouroloop.loop.checks.model import refuse
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.controller import Campaign, Progress
@@ -46,6 +47,7 @@ def run(recipe: Recipe, root: Path, fresh: bool = False) -> Outcome:
     """
     setting = prepare(recipe)
     refuse(setting)
+    copies.refuse(setting)
     if fresh:
         Store.delete(root, recipe.name)
     # Large checkpoints are hashed once here, before the folder is made.

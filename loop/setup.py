@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ouroloop.evals.errors import DataError as TaskDataError
+from ouroloop.evals.near import Copies
 from ouroloop.evals.registry import build_task
 from ouroloop.evals.tasks import Capability, Form, Prompts, Task
 from ouroloop.loop import automatic, extensions
@@ -45,7 +46,7 @@ class Setting:
 
     demonstrations: those that may be replayed; held_out: those that never are; warm_start: those
     that the warm start learns from. A teacher is a checkpoint's folder or a server's address.
-    recipe: without `auto`; choices: what it became.
+    recipe: without `auto`; choices: what it became. copies: finds held-out questions in texts.
     """
 
     recipe: Recipe
@@ -60,6 +61,7 @@ class Setting:
     principles: tuple[Principle, ...]
     strategy: Strategy | Learned
     warm_start: tuple[Problem, ...] = ()
+    copies: Copies = Copies.of(())
     choices: tuple[str, ...] = ()
     reasoning: Reasoning | None = None
     judge: frozen_judge.Judge | None = None
@@ -81,7 +83,9 @@ def prepare(recipe: Recipe) -> Setting:
         # Real texts and planted items are held out of training as the probe's problems are.
         probe_set = replace(probe_set, heldout=probe_set.heldout | held_out.questions)
         own = (*problems, *held_out.rest)
-        demonstrations = warm_start.demonstrations(recipe, own, probe_set.heldout)
+        asked = (*task.problems("heldout"), *held_out.texts, *held_out.audit_items)
+        copies = Copies.of(problem.question for problem in asked)
+        demonstrations = warm_start.demonstrations(recipe, own, probe_set.heldout, copies)
     except TaskDataError as error:
         raise DataError(str(error)) from error
     # Everything that can be known to be wrong is reported now: nothing half-made is left behind.
@@ -111,6 +115,7 @@ def prepare(recipe: Recipe) -> Setting:
         principles=_principles(recipe),
         strategy=strategy,
         warm_start=demonstrations,
+        copies=copies,
         choices=choices,
         reasoning=reasoning,
         judge=judge,

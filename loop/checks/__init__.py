@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ouroloop.loop.checks import data, judge, lengths, model, probe_set
+from ouroloop.loop.checks import copies, data, judge, lengths, model, probe_set
 from ouroloop.loop.checks.findings import Finding, Level, as_text
 from ouroloop.loop.setup import Setting
 
@@ -20,6 +20,7 @@ __all__ = ["CHECKS", "Finding", "Level", "as_text", "check"]
 # (a setting, the folder of its run) -> findings, in the order in which they are printed.
 CHECKS: tuple[Callable[[Setting, Path], list[Finding]], ...] = (
     data.check,
+    copies.check,
     lengths.check,
     probe_set.check,
     judge.check,

@@ -115,6 +115,15 @@ class DatasetConfig(Section):
             " model drafted and that were kept; these also where there are no demonstrations"
         ),
     )
+    max_copies: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description=(
+            "share of the training problems that are near copies of held-out questions, at most;"
+            " with more the run does not start (those below are left out of every training set)"
+        ),
+    )
     min_examples: int = Field(
         16,
         ge=1,

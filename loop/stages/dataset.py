@@ -8,12 +8,22 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ouroloop.evals.conversations import questions_of
+from ouroloop.evals.near import Copies
 from ouroloop.evals.questions import normalised
 from ouroloop.evals.tasks import Task
 from ouroloop.loop.config import DatasetConfig
 from ouroloop.loop.records import Problem, Sample
 from ouroloop.loop.round import Round
-from ouroloop.loop.rows import Example, RoundPlan, Verdict
+from ouroloop.loop.rows import (
+    By,
+    Copy,
+    Example,
+    Origin,
+    PairOrigin,
+    RoundPlan,
+    Screened,
+    Verdict,
+)
 from ouroloop.loop.stages import plan as plans
 from ouroloop.loop.stages.encode import Encoder
 from ouroloop.loop.stages.judging import graded
@@ -26,13 +36,25 @@ from ouroloop.monitors.fence import Unreadable
 if TYPE_CHECKING:  # it is made of this module's neighbours
     from ouroloop.loop.setup import Setting
 
+NO_COPIES = Copies.of(())
+
 
 class OfProblem(Protocol):
-    """What is trained on, with the id of the problem that it answers."""
+    """What is trained on: an example, or a preference pair."""
 
     @property
     def problem_id(self) -> str:
-        """The problem's id."""
+        """The problem that it answers."""
+        ...
+
+    @property
+    def origin(self) -> Origin | PairOrigin:
+        """Where it comes from."""
+        ...
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that would be learnt."""
         ...
 
 
@@ -66,21 +88,45 @@ class Screen:
     Attributes:
         questions: problem id -> all questions of its conversation.
         heldout: normalised held-out questions; no example may ask one of them.
+        copies: the same questions, for near copies and for texts that hold one.
     """
 
     questions: Mapping[str, Sequence[str]]
     heldout: Collection[str]
+    copies: Copies = NO_COPIES
 
-    def clean(self, examples: Iterable[T]) -> list[T]:
-        """The examples, or pairs, that ask no held-out question."""
-        return [
-            example
-            for example in examples
-            if not any(
-                normalised(question) in self.heldout
-                for question in self.questions.get(example.problem_id, ())
-            )
-        ]
+    def clean(self, candidates: Sequence[T]) -> tuple[list[T], Screened]:
+        """Those that neither ask nor hold a held-out question, and what was left out."""
+        kept: list[T] = []
+        left_out: list[Copy] = []
+        # Many examples answer one problem.
+        asked: dict[str, tuple[By, str] | None] = {}
+        for each in candidates:
+            name = each.problem_id
+            if name not in asked:
+                asked[name] = self._asked(self.questions.get(name, ()))
+            copy = asked[name] or self._held(each.texts)
+            if copy is None:
+                kept.append(each)
+            else:
+                left_out.append(Copy(name, each.origin, *copy))
+        return kept, Screened(len(candidates), tuple(left_out))
+
+    def _asked(self, questions: Iterable[str]) -> tuple[By, str] | None:
+        """How a held-out question is asked by one of these, and which one."""
+        for question in questions:
+            if normalised(question) in self.heldout:
+                return "question", question
+            near = self.copies.find(question)
+            if near is not None:
+                return "near", near
+        return None
+
+    def _held(self, texts: Iterable[str]) -> tuple[By, str] | None:
+        """The held-out question that one of these texts holds."""
+        held = (self.copies.find(text) for text in texts)
+        found = next((question for question in held if question is not None), None)
+        return None if found is None else ("text", found)
 
 
 async def training_set(
@@ -110,9 +156,9 @@ async def training_set(
         shares=strategy_shares(main, recipe.monitors.gold),
     )
     # Last, over everything: a held-out question may hide among demonstrations as well.
-    screen = Screen(questions, setting.probe_set.heldout)
+    screen = Screen(questions, setting.probe_set.heldout, setting.copies)
     seed = derive_seed(recipe.seed, round.number, "", "dataset", 0)
-    examples = await assemble(sources, plan, config, encoder, screen, seed)
+    examples, round.screened = await assemble(sources, plan, config, encoder, screen, seed)
     if config.target == "answer":
         examples = await encoder.answers_only(
             examples, lambda example: final_answer(items[example.problem_id], example, setting.task)
@@ -171,8 +217,8 @@ async def assemble(
     encoder: Encoder,
     screen: Screen,
     seed: int,
-) -> list[Example]:
-    """The round's training set, shuffled.
+) -> tuple[list[Example], Screened]:
+    """The round's training set, shuffled, and what decontamination left out of it.
 
     `plan.replay_fraction` of it is replayed, as far as the reserve reaches.
     """
@@ -182,9 +228,9 @@ async def assemble(
         solved = [problem for problem in sources.gold if problem.solution]
         own += await encoder.solutions(solved, plan.round, "gold")
     replayed = await replay(own, sources, plan, encoder, rng)
-    examples = screen.clean([*own, *replayed])
+    examples, screened = screen.clean([*own, *replayed])
     rng.shuffle(examples)
-    return examples
+    return examples, screened
 
 
 def own_examples(sources: Sources, config: DatasetConfig, rng: random.Random) -> list[Example]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ouroloop.evals.conversations import questions_of
 from ouroloop.loop.records import Completion, Problem, Sample
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import Example, Pair, PairOrigin, Verdict
@@ -41,6 +42,11 @@ class Candidate:
         """The problem that both texts answer."""
         return self.chosen.problem_id
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Both texts."""
+        return self.chosen.text, self.rejected.text
+
 
 async def training_pairs(
     round: Round,
@@ -66,9 +72,10 @@ async def training_pairs(
         else:
             candidates += await compared(judged, round.number, setting, encoder, seeds, report)
     candidates = await _as_learnt(candidates, setting, encoder, items)
-    questions = {name: problem.question for name, problem in items.items()}
-    screen = Screen(questions, setting.probe_set.heldout)
-    chosen = select(screen.clean(candidates), config.per_problem)
+    questions = {name: tuple(questions_of(problem)) for name, problem in items.items()}
+    screen = Screen(questions, setting.probe_set.heldout, setting.copies)
+    clean, round.screened = screen.clean(candidates)
+    chosen = select(clean, config.per_problem)
     random.Random(seeds.of("")).shuffle(chosen)
     return [_pair(candidate) for candidate in chosen]
 

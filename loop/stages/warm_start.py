@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.evals.conversations import questions_of
+from ouroloop.evals.near import Copies
 from ouroloop.evals.problem_files import read_demonstrations
 from ouroloop.evals.questions import normalised
 from ouroloop.loop import tables
@@ -39,7 +40,7 @@ INCIDENTAL = ("fingerprint", "platform", "cpus", "started")
 
 
 def demonstrations(
-    recipe: Recipe, own: Iterable[Problem], held_out: Collection[str]
+    recipe: Recipe, own: Iterable[Problem], held_out: Collection[str], copies: Copies
 ) -> tuple[Problem, ...]:
     """What the recipe's warm start learns from: solved problems, no held-out question among them.
 
@@ -47,6 +48,7 @@ def demonstrations(
         recipe: the run's recipe; without a warm start there are none.
         own: the task's problems that may be trained on.
         held_out: normalised questions that may not.
+        copies: finds near copies of them in questions and solutions.
 
     Raises:
         DataError: there are none, or the file of demonstrations cannot be read.
@@ -58,7 +60,11 @@ def demonstrations(
     clean = [
         problem
         for problem in found
-        if not any(normalised(asked) in held_out for asked in questions_of(problem))
+        if copies.find(problem.solution or "") is None
+        and not any(
+            normalised(asked) in held_out or copies.find(asked) is not None
+            for asked in questions_of(problem)
+        )
     ]
     if not clean:
         raise DataError(

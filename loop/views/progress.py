@@ -245,8 +245,21 @@ def notes(run: RunData) -> list[str]:
     """
     lines = undefined_notes(run)
     for round in run.rounds:
-        lines += unreadable_notes(round)
+        lines += [*unreadable_notes(round), *copies_notes(round)]
     return lines
+
+
+def copies_notes(round: RoundData) -> list[str]:
+    """A line where held-out questions were found in what the round was to train on."""
+    copies = round.screened.get("copies", [])
+    if not copies:
+        return []
+    by = Counter(str(copy["by"]) for copy in copies)
+    ways = {"question": "the same question", "near": "nearly the same", "text": "in the text"}
+    how = ", ".join(f"{by[name]:,} {words}" for name, words in ways.items() if by[name])
+    of = round.screened["num_examples"]
+    what = f"{len(copies):,} of {of:,} examples held a held-out question and were left out ({how})"
+    return [f"round {round.number}: {what}"]
 
 
 # Table of a round -> what its rows are called.

@@ -53,6 +53,7 @@ class RoundData:
     plan: Json
     decision: Json
     train: Json
+    screened: Json
     manifest: Json
     readings: tuple[Reading, ...]
 
@@ -305,6 +306,7 @@ def _round(path: Path, main_family: str) -> RoundData:
         plan=read_object(run, path / Round.plan.file),
         decision=read_object(run, path / Round.decision.file),
         train=read_object(run, path / Round.training.file),
+        screened=read_object(run, path / Round.screened.file),
         manifest=read_manifest(path / MANIFEST),
         readings=Round(path).readings,
     )

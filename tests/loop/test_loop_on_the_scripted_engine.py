@@ -296,6 +296,7 @@ def test_a_run_killed_anywhere_and_resumed_equals_an_uninterrupted_one(tmp_path,
             "events.jsonl",
             "LOCK",
             "env.json",
+            "RUN.json",
             "MANIFEST.json",
             "train.json",
         ):

@@ -273,7 +273,9 @@ def test_a_run_does_not_go_on_with_other_weights_under_the_same_name(tmp_path: P
         refuse_other_inputs(store, setting)
         (weights,) = folder.glob("*.safetensors")
         weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
-        with pytest.raises(RunStateError, match=r"checkpoint .* at the start, .*Put the old files"):
+        with pytest.raises(
+            RunStateError, match=r"(?s)checkpoint .* at the start, .*Put the old files"
+        ):
             refuse_other_inputs(store, setting)
     finally:
         store.close()

@@ -228,7 +228,8 @@ def assembled(intended, stock, screen=NOTHING_HELD_OUT):
     sources = Sources(kept=own, reserve=stock, shares={"a": 0.3, "b": 0.7})
     intended = replace(intended, replay_fraction=0.5)
     encoder = Encoder(Engine(), PROMPTS)
-    return asyncio.run(assemble(sources, intended, DatasetConfig(), encoder, screen, seed=0))
+    made = assemble(sources, intended, DatasetConfig(), encoder, screen, seed=0)
+    return asyncio.run(made)[0]
 
 
 @pytest.mark.parametrize(

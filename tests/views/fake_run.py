@@ -107,8 +107,9 @@ def make_failed_run(folder: Path, name: str = "broken", rounds: int = 1) -> Path
 
 
 def seal(folder: Path) -> None:
-    """Write the manifest of a round folder: from here on the round exists."""
+    """Write the manifest of a round folder, again after a change: the round exists from here on."""
     files = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    files.pop("MANIFEST.json", None)
     sums = {
         n: {"sha256": hashlib.sha256(p.read_bytes()).hexdigest(), "bytes": p.stat().st_size}
         for n, p in files.items()

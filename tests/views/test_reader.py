@@ -192,6 +192,7 @@ def test_a_round_that_trained_nothing_names_the_checkpoint_it_kept(tmp_path: Pat
     path = fake_run.make_run(tmp_path, "skipped", rounds=2)
     train = path / "rounds" / "002" / "train.json"
     train.write_text(json.dumps({"status": "skipped", "checkpoint": "rounds/001/checkpoint"}))
+    fake_run.seal(train.parent)
     run = read_run(path)
     assert run.checkpoint(2) == path / "rounds" / "001" / "checkpoint"
     assert run.checkpoint(0) == Path("arithmetic/base")

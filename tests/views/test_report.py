@@ -75,6 +75,7 @@ def test_model_text_cannot_become_markup(tmp_path: Path) -> None:
     verdicts.to_parquet(folder / "verdicts.parquet")
     probe = pd.read_parquet(folder / "probe.parquet")
     probe.assign(strategy=attack).to_parquet(folder / "probe.parquet")
+    fake_run.seal(folder)
     page = write_report([path], tmp_path / "r.html").read_text()
     tags = Tags()
     tags.feed(page)
@@ -98,6 +99,7 @@ def test_a_run_that_kept_nothing_says_so(tmp_path: Path) -> None:
     path = fake_run.make_run(tmp_path, "starved", rounds=1)
     verdicts = path / "rounds" / "001" / "verdicts.parquet"
     pd.read_parquet(verdicts).assign(kept=False).to_parquet(verdicts)
+    fake_run.seal(verdicts.parent)
     assert any("Not one of 200 samples passed" in line for line in sentences(read_run(path)))
 
 

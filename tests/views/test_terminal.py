@@ -214,6 +214,7 @@ def test_a_strategy_with_an_escape_sequence_is_shown_without_it(
     raw = json.loads(decision.read_text())
     hostile = "\x1b]0;owned\x07strategy \x9b2J lost"
     decision.write_text(json.dumps({**raw, "action": "halt", "reasons": [hostile]}))
+    fake_run.seal(decision.parent)
     fake_run.add_events(path, {"event": "run_failed", "error": hostile})
     console = Console(file=io.StringIO(), width=200, force_terminal=force_terminal)
     watch(path, console=console)

@@ -1,0 +1,130 @@
+"""A run goes on with what it was started with, or says what differs and stops."""
+
+import json
+
+import pytest
+import yaml
+from scripted_world import recipe
+
+from ouroloop.loop import frozen
+from ouroloop.loop.errors import RunStateError
+from ouroloop.loop.frozen import changed_versions, inputs_of, refuse_other_inputs
+from ouroloop.loop.integrity import RUN
+from ouroloop.loop.recipe_file import load_recipe
+from ouroloop.loop.setup import prepare
+from ouroloop.loop.store import PROBE_SET, Store
+from ouroloop.loop.sums import unseal
+
+
+def problems(first, count):
+    return [
+        {
+            "question": f"Ann has {n} pens and finds {n + 2}. How many has she?",
+            "answer": str(2 * n + 2),
+        }
+        for n in range(first, first + count)
+    ]
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """(its store, what makes the setting anew) of a run on two files of problems."""
+    write(tmp_path / "train.jsonl", problems(1, 30))
+    write(tmp_path / "held.jsonl", problems(100, 10))
+    (tmp_path / "own.json").write_text(json.dumps(CONSTITUTION))
+    raw = {
+        "name": "own",
+        "task": {"kind": "jsonl", "path": "train.jsonl", "heldout_path": "held.jsonl"},
+        "refine": {"constitution": "own.json"},
+        "probe": {"problems": 4},
+    }
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(raw))
+    setting = prepare(load_recipe(tmp_path / "own.yaml"))
+    store = Store.create(tmp_path / "runs", setting.recipe, "none", inputs_of(setting))
+    yield store, lambda: prepare(store.recipe)
+    store.close()
+
+
+CONSTITUTION = {"right": {"prompt": ["Is it right?"], "edit_request": "Make it right."}}
+
+
+def test_the_same_files_are_gone_on_with_whatever_their_line_ends(begun, tmp_path):
+    store, again = begun
+    path = tmp_path / "train.jsonl"
+    path.write_text(path.read_text().replace("\n", "\r\n"))
+    refuse_other_inputs(store, again())
+
+
+@pytest.mark.parametrize(
+    ("file", "row", "named"),
+    [("train.jsonl", 20, "training problems"), ("held.jsonl", 1, "probe set")],
+)
+def test_a_changed_problem_is_named_and_the_run_does_not_go_on(begun, tmp_path, file, row, named):
+    store, again = begun
+    lines = (tmp_path / file).read_text().splitlines()
+    lines[row] = lines[row].replace("pens", "pins")
+    (tmp_path / file).write_text("\n".join(lines) + "\n")
+    with pytest.raises(RunStateError, match=rf"(?s){named}: sha256 .* at the start.*Put the old"):
+        refuse_other_inputs(store, again())
+
+
+def test_a_held_out_question_outside_the_probe_set_counts_as_well(begun, tmp_path):
+    store, again = begun
+    write(tmp_path / "held.jsonl", problems(100, 9))
+    with pytest.raises(RunStateError, match="held-out questions") as found:
+        refuse_other_inputs(store, again())
+    assert "probe set" not in str(found.value)
+    assert str(tmp_path / "held.jsonl") in str(found.value)
+
+
+def test_another_constitution_is_named(begun, tmp_path):
+    store, again = begun
+    text = (tmp_path / "own.json").read_text()
+    (tmp_path / "own.json").write_text(text.replace("right", "short"))
+    with pytest.raises(RunStateError, match="principles: sha256"):
+        refuse_other_inputs(store, again())
+
+
+def test_another_library_version_is_a_warning_that_names_both(begun, monkeypatch):
+    store, _ = begun
+    assert changed_versions(store) == []
+    plain = frozen.environment
+
+    def upgraded(recipe, base_sha256):
+        found = plain(recipe, base_sha256)
+        return {**found, "versions": {**found["versions"], "numpy": "9.9"}}
+
+    monkeypatch.setattr(frozen, "environment", upgraded)
+    (line,) = changed_versions(store)
+    assert line.startswith("numpy is 9.9, the run was started with ")
+
+
+def test_a_probe_set_that_the_recipe_no_longer_gives_is_not_measured(finished_run, tmp_path):
+    """Whoever opens a store without comparing the inputs is stopped here."""
+    import shutil
+
+    run = shutil.copytree(finished_run[1], tmp_path / "scripted")
+    store = Store.open(run)
+    with pytest.raises(RunStateError, match="now give another"):
+        store.keep(PROBE_SET, {"main": "other"})
+    store.close()
+
+
+def test_a_probe_set_of_a_run_without_rounds_is_set_aside_and_written_again(tmp_path):
+    store = Store.create(tmp_path, recipe(), "none")
+    (store.path / PROBE_SET).write_text("{")
+    store.keep(PROBE_SET, {"main": "f"})
+    assert json.loads((store.path / PROBE_SET).read_text()) == {"main": "f"}
+    assert (store.path / f"{PROBE_SET}.damaged-1").read_text() == "{"
+    store.close()
+
+
+def test_the_digests_stand_in_the_run(begun):
+    store, again = begun
+    recorded = unseal(store.path / RUN)["inputs"]
+    assert recorded == inputs_of(again())
+    assert {"training problems", "probe set", "checkpoint arithmetic/base"} <= set(recorded)
