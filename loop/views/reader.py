@@ -135,7 +135,7 @@ class RoundData:
     @cached_property
     def pairs(self) -> Any:
         """pairs.parquet: of a preference round."""
-        return _table(self.path / Round.pairs.file)
+        return read_table(self.path / Round.pairs.file)
 
     @property
     def objective(self) -> str:
