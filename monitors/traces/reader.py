@@ -283,7 +283,9 @@ def main_family(view: RoundView) -> str:
 
 def _view(number: int, columns: Mapping[str, list[Any]]) -> RoundView:
     """Columns as arrays; the rows with a verdict of the filter are the pool too."""
-    objects = {name: _objects(columns[name]) for name in ("problem", "strategy", "answer")}
+    objects = {
+        name: _objects(columns[name]) for name in ("problem", "strategy", "answer", "cluster")
+    }
     texts = {
         "family": _objects([x or FAMILY for x in columns["family"]]),
         "slice": _objects([x or SLICE for x in columns["slice"]]),
@@ -291,7 +293,7 @@ def _view(number: int, columns: Mapping[str, list[Any]]) -> RoundView:
     }
     measured = ("correct", "valid", "nll", "num_tokens", "truncated")
     numbers = {name: _numbers(columns[name]) for name in measured}
-    probe = Samples(**objects, **texts, **numbers)
+    probe = Samples(**objects, **texts, **numbers, approvals=_approvals(columns["approved"]))
     # NaN where a row says nothing: such rows were no candidates for training.
     kept = _numbers(columns["kept"])
     chosen = np.isfinite(kept)
@@ -312,6 +314,12 @@ def _view(number: int, columns: Mapping[str, list[Any]]) -> RoundView:
         slice=rows.slice if has_slice else None,
     )
     return RoundView(number, probe, pool=pool)
+
+
+def _approvals(verdicts: Sequence[Mapping[str, float | None] | None]) -> dict[str, Any]:
+    """Criterion -> every row's verdict; NaN where a row has none."""
+    criteria = sorted({name for found in verdicts for name in found or ()})
+    return {name: _numbers([(found or {}).get(name) for found in verdicts]) for name in criteria}
 
 
 def _numbers(values: Sequence[Any]) -> Any:
