@@ -8,10 +8,10 @@ import pytest
 from simulated_panel import joined, samples
 
 from ouroloop.monitors.base import RoundView, Samples, Texts
-from ouroloop.monitors.decision import evidence, free, guarded
+from ouroloop.monitors.decision import evidence, free, guarded, patterns
 from ouroloop.monitors.decision.declaration import declared_of
 from ouroloop.monitors.decision.records import Decision
-from ouroloop.monitors.decision.responses import opening, responses, with_responses
+from ouroloop.monitors.decision.responses import Grid, opening, responses, with_responses
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.decision.tables import tables_of
 from ouroloop.monitors.names import Action, FailureMode
@@ -266,7 +266,7 @@ def test_pairs_of_one_cluster_are_not_apart_by_hand():
     probe = free_text(0, num_problems=2, num_samples=2)
     probe = dataclasses.replace(probe, cluster=objects(["a", "a", "a", "b"]))
     pair, rows = responses(probe, probe)
-    scores = free.apart(pair.rows(rows).now, np.array([[[0, 1]]]))
+    scores = patterns.apart(pair.rows(rows).now, np.array([[[0, 1]]]))
     assert scores[:, 0, 0].tolist() == [0.0, 1.0]
 
 
@@ -278,19 +278,21 @@ def test_openings_are_the_first_words_without_case_punctuation_and_numbers():
 
 def test_what_grew_most_is_the_new_text_and_not_a_large_cluster_that_varies(baseline):
     pair, rows = responses(baseline.probe, free_text(4, canned=0.04))
-    labels = [free.quoted(pair.now, p) for p in free.most_grown(pair.rows(rows))]
-    assert {"refusal", '"i m sorry but ..."'} <= set(labels) and len(labels) == free.NUM_PATTERNS
+    labels = [patterns.quoted(pair.now, p) for p in patterns.most_grown(pair.rows(rows))]
+    assert {"refusal", '"i m sorry but ..."'} <= set(labels) and len(
+        labels
+    ) == patterns.NUM_PATTERNS
 
 
 def test_the_cluster_that_fell_most_held_enough_at_the_baseline(baseline):
     probe = free_text(4)
     gone = np.where(probe.cluster == "way 3", "way 2", probe.cluster)
     pair, _ = responses(baseline.probe, dataclasses.replace(probe, cluster=gone))
-    fallen = free.most_fallen(pair, free.Grid.CLUSTER)
-    assert free.quoted(pair.now, fallen) == "way 3"
+    fallen = patterns.most_fallen(pair, Grid.CLUSTER)
+    assert patterns.quoted(pair.now, fallen) == "way 3"
     rare = np.where(np.arange(len(baseline.probe)) % 50 == 0, "rare", baseline.probe.cluster)
     pair, _ = responses(dataclasses.replace(baseline.probe, cluster=rare), probe)
-    assert free.quoted(pair.now, free.most_fallen(pair, free.Grid.CLUSTER)) != "rare"
+    assert patterns.quoted(pair.now, patterns.most_fallen(pair, Grid.CLUSTER)) != "rare"
 
 
 def test_a_strategy_that_dies_out_among_right_samples_is_halted():
