@@ -167,38 +167,58 @@ class ResponseClusters:
                 "response clusters: not fitted; call fit(texts, problems) on the baseline's"
                 " samples, or from_json on what a run has frozen"
             )
-        found: list[str | None] = [BLANK if _is_blank(text) else None for text in texts]
-        rows = [index for index, label in enumerate(found) if label is None]
+        rows = [row for row, text in enumerate(texts) if not _is_blank(text)]
         vectors, is_read = self._vectors([texts[row] for row in rows])
         keys = np.array([problems[row] for row in rows], dtype=object)
         whole = _nearest(vectors, self.whole_)
-        is_known = np.array([key in self.means_ for key in keys], dtype=bool)
-        near = np.full(len(rows), -1)
-        if is_known.any():
-            own = vectors[is_known]
-            cells = _nearest(self._differences(own, keys[is_known]), self.near_)
-            is_near = self._cosines(own, keys[is_known]) >= self.limit_
-            near[is_known] = np.where(is_near, cells, -1)
+        near = self._near(vectors, keys)
+        found: list[str | None] = [BLANK] * len(texts)
         for index, row in enumerate(rows):
-            if near[index] >= 0:
+            if not is_read[index]:
+                found[row] = None
+            elif near[index] >= 0:
                 found[row] = f"{NEAR}/{near[index]}"
-            elif is_read[index]:
-                found[row] = f"{NEW if is_known[index] else ALL}/{whole[index]}"
+            elif keys[index] in self.means_:
+                found[row] = f"{NEW}/{whole[index]}"
+            else:
+                found[row] = f"{ALL}/{whole[index]}"
         return found
+
+    def _near(self, vectors: Matrix, keys: NDArray[np.object_]) -> NDArray[np.int64]:
+        """The cell of each answer that is near its prompt's mean, -1 for the others."""
+        near = np.full(len(vectors), -1)
+        is_known = np.array([key in self.means_ for key in keys], dtype=bool)
+        if not is_known.any():
+            return near
+        own, keys = vectors[is_known], keys[is_known]
+        cells = _nearest(self._differences(own, keys), self.near_)
+        is_near = self._cosines(own, keys) >= self.limit_
+        near[is_known] = np.where(is_near, cells, -1)
+        return near
 
     def _vectors(self, texts: Sequence[str]) -> tuple[Matrix, NDArray[np.bool_]]:
         """Vectors of all texts, and which of them are to be believed."""
         found = attempt(self.encoder.name, self.encoder, texts)
         if isinstance(found, Unreadable):
-            # One hostile text must not cost the others their labels: each by itself.
-            each = [attempt(self.encoder.name, self.encoder, [text]) for text in texts]
-            read = [vector for vector in each if not isinstance(vector, Unreadable)]
-            width = read[0].shape[1] if read else self.whole_.shape[1]
-            nothing = np.full((1, width), np.nan)
-            rows = [nothing if isinstance(vector, Unreadable) else vector for vector in each]
-            found = np.concatenate(rows) if rows else np.zeros((0, width))
+            found = self._one_by_one(texts)
         is_read = np.isfinite(found).all(axis=1)
         return np.where(is_read[:, None], found, 0.0), is_read
+
+    def _one_by_one(self, texts: Sequence[str]) -> Matrix:
+        """Vectors of texts of which some cannot be read: those are NaN.
+
+        One hostile text must not cost the others their labels.
+        """
+        width = self.whole_.shape[1]
+        read: dict[int, Matrix] = {}
+        for row, text in enumerate(texts):
+            vector = attempt(self.encoder.name, self.encoder, [text])
+            if not isinstance(vector, Unreadable):
+                read[row], width = vector[0], vector.shape[1]
+        vectors = np.full((len(texts), width), np.nan)
+        for row, one in read.items():
+            vectors[row] = one
+        return vectors
 
     def _learn_prompts(self, vectors: Matrix, keys: NDArray[np.object_]) -> None:
         """The prompts' means, and how far from them a fresh answer may lie."""
@@ -237,7 +257,7 @@ class ResponseClusters:
 
     def to_json(self) -> str:
         """Settings and what was learned."""
-        means = np.array(list(self.means_.values())) if self.means_ else np.zeros((0, 0))
+        means = list(self.means_.values())
         state = {
             "kind": "response clusters",
             "version": VERSION,
@@ -247,7 +267,7 @@ class ResponseClusters:
             "limit": self.limit_,
             "problems": list(self.means_),
             "dimensions": self.whole_.shape[1],
-            "means": packed(means),
+            "means": packed(np.array(means)),
             "near": {"cells": len(self.near_), "centres": packed(self.near_)},
             "whole": {"cells": len(self.whole_), "centres": packed(self.whole_)},
         }
@@ -272,16 +292,19 @@ class ResponseClusters:
             raise ValueError(
                 f"expected frozen response clusters of version {VERSION}, got something else"
             )
-        expected = Lexical.name if encoder is None else encoder.name
-        if state["encoder"]["name"] != expected:
+        kept = state["encoder"]
+        if encoder is None and kept["name"] == Lexical.name:
+            encoder = Lexical.from_state(kept)
+        given = getattr(encoder, "name", None)
+        if encoder is None or kept["name"] != given:
             raise ValueError(
-                f"response clusters: fitted with the encoder {state['encoder']['name']!r}, but"
-                f" {expected!r} was given; use the one that they were fitted with"
+                f"response clusters: fitted with the encoder {kept['name']!r}, but {given!r} was"
+                " given; use the one that they were fitted with"
             )
         width = int(state["dimensions"])
         means = unpacked(state["means"], (len(state["problems"]), width))
         return cls(
-            encoder=Lexical.from_state(state["encoder"]) if encoder is None else encoder,
+            encoder=encoder,
             coverage=state["coverage"],
             seed=state["seed"],
             means_=dict(zip(state["problems"], means, strict=True)),
@@ -313,5 +336,4 @@ def _nearest(vectors: Matrix, centres: Matrix) -> NDArray[np.int64]:
 
 
 def _centres(state: Mapping[str, Any], width: int) -> Matrix:
-    num = int(state["cells"])
-    return unpacked(state["centres"], (num, width if num else 0))
+    return unpacked(state["centres"], (int(state["cells"]), width))
