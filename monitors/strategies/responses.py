@@ -138,6 +138,7 @@ class ResponseClusters:
             for text, problem in zip(texts, problems, strict=True)
             if not _is_blank(text)
         ]
+        # An encoder that was fitted on nothing has no axes to project on.
         if pairs:
             self.encoder = self.encoder.fit([text for text, _ in pairs])
         vectors, is_read = self._vectors([text for text, _ in pairs])
@@ -150,6 +151,7 @@ class ResponseClusters:
             )
         self._learn_prompts(vectors, keys)
         self.whole_ = self._cells(vectors)
+        # Differences exist only for prompts with enough answers to have a mean.
         is_known = np.array([key in self.means_ for key in keys])
         if is_known.any():
             self.near_ = self._cells(self._differences(vectors[is_known], keys[is_known]))
@@ -201,6 +203,7 @@ class ResponseClusters:
         found = attempt(self.encoder.name, self.encoder, texts)
         if isinstance(found, Unreadable):
             found = self._one_by_one(texts)
+        # k-means refuses what is not finite; such a text gets no label.
         is_read = np.isfinite(found).all(axis=1)
         return np.where(is_read[:, None], found, 0.0), is_read
 
@@ -231,6 +234,7 @@ class ResponseClusters:
             # Without itself: a fresh answer will not be part of the mean either.
             others = _unit((own.sum(axis=0) - own) / (len(own) - 1))
             cosines.append((own * others).sum(axis=1))
+        # One limit for all prompts: a dozen answers say little about a quantile of their own.
         if cosines:
             self.limit_ = float(np.quantile(np.concatenate(cosines), 1 - self.coverage))
 
@@ -246,6 +250,7 @@ class ResponseClusters:
         """Centres of k-means, the largest cell first."""
         from sklearn.cluster import KMeans
 
+        # Evenly spread and not the first: families come one after the other.
         stride = -(-len(vectors) // MAX_TEXTS)  # rounded up
         chosen = vectors[::stride]
         # K-means warns and gives empty cells when asked for more than there are different vectors.

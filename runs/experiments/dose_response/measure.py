@@ -75,6 +75,7 @@ def view(number: int, texts: Sequence[str], problems: Sequence[str], labels: Seq
         column[:] = list(values)
         return column
 
+    # Nobody scored them, and nothing else is known: only texts and clusters can show a dose.
     unknown = np.full(num, np.nan)
     probe = Samples(
         problem=objects(problems),
@@ -132,6 +133,7 @@ def responses(source: Source, encoder: Encoder, repetitions: int) -> Iterator[di
     texts, problems = np.array(source.texts, dtype=object), np.array(source.problems, dtype=object)
     first, rows = list(source.baseline), list(source.now)
     clusters = ResponseClusters(encoder).fit(texts[first], problems[first])
+    # Labels of the very texts that were fitted on, as a run's round 0 has them.
     labels = clusters.labels(texts[first], problems[first])
     baseline = view(0, texts[first], problems[first], labels)
     at_home = quantities(baseline, baseline)
@@ -139,6 +141,7 @@ def responses(source: Source, encoder: Encoder, repetitions: int) -> Iterator[di
         for share in SHARES:
             found: dict[str, list[float]] = {}
             for repetition in range(repetitions if share else 1):
+                # The same draws for every share: larger doses replace the same samples and more.
                 rng = np.random.default_rng(repetition)
                 given = dosed(texts[rows], problems[rows], kind, share, rng)
                 now = view(1, given, problems[rows], clusters.labels(given, problems[rows]))

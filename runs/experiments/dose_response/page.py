@@ -44,6 +44,7 @@ def falls(curve: Rows) -> bool | None:
 def seen_from(curve: Rows) -> float | None:
     """The smallest share from which on nearly all repetitions lie below the undosed round."""
     start, below = curve[0]["mean"], None
+    # From the largest dose down: a quantity that recovers in between has not seen the smaller one.
     for row in reversed(curve[1:]):
         if not row["high"] < start:
             break

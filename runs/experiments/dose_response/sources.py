@@ -71,12 +71,14 @@ def _rows(path: Path) -> Iterator[dict[str, object]]:
 
 
 def _one_draw(name: str, rows: list[tuple[str, str]]) -> Source:
+    # Two or four answers to a prompt are too few for a baseline and a round of their own.
     every = tuple(range(len(rows)))
     return Source(name, tuple(t for _, t in rows), tuple(p for p, _ in rows), every, every)
 
 
 def _two_draws(name: str, rows: list[tuple[str, str]]) -> Source:
     """A prompt's samples in random order: the first are the baseline's."""
+    # Shuffled: a file may hold a prompt's samples sorted by something.
     rng = np.random.default_rng(0)
     problems = np.array([problem for problem, _ in rows])
     baseline, now = [], []
