@@ -25,6 +25,8 @@ from ouroloop.monitors.strategies.clusters import Matrix
 from ouroloop.monitors.strategies.packing import as_kept, packed, unpacked
 
 Hashes = NDArray[np.uint64]
+Grams = tuple[tuple[Hashes, NDArray[np.int64]], ...]
+"""Different hashes and their counts; of words, then of characters."""
 
 MAX_CHARS = 20_000
 """Far above any honest text: it bounds what a hostile one costs."""
@@ -81,7 +83,7 @@ class Lexical:
         unit: Matrix = vectors / np.where(lengths > 0, lengths, 1.0)
         return unit
 
-    def _weighted(self, read: Sequence[tuple[tuple[Hashes, Hashes], ...]]) -> Any:
+    def _weighted(self, read: Sequence[Grams]) -> Any:
         """(N, BUCKETS), sparse: each part of a text (words, characters) at length one."""
         idf = np.log((1 + self.num_texts_) / (1 + self.counts_)) + 1
         # An empty part first, so that there is one to concatenate without any text.
@@ -124,7 +126,7 @@ class Lexical:
         return cls(counts_=counts, num_texts_=int(state["num_texts"]), axes_=axes)
 
 
-def grams(text: str) -> tuple[tuple[Hashes, Hashes], ...]:
+def grams(text: str) -> Grams:
     """Hashes with their counts: of words and pairs of words, and of runs of four characters."""
     plain = " ".join(text[:MAX_CHARS].lower().split())
     found = (_word_hashes(plain), _run_hashes(plain))

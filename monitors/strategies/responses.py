@@ -204,8 +204,9 @@ class ResponseClusters:
         if isinstance(found, Unreadable):
             found = self._one_by_one(texts)
         # k-means refuses what is not finite; such a text gets no label.
-        is_read = np.isfinite(found).all(axis=1)
-        return np.where(is_read[:, None], found, 0.0), is_read
+        is_read = np.asarray(np.isfinite(found).all(axis=1), dtype=np.bool_)
+        vectors: Matrix = np.where(is_read[:, np.newaxis], found, 0.0)
+        return vectors, is_read
 
     def _one_by_one(self, texts: Sequence[str]) -> Matrix:
         """Vectors of texts of which some cannot be read: those are NaN.
