@@ -139,7 +139,6 @@ FIELDS: Mapping[str, Field] = {
         _name,
         "such samples vote for nothing",
     ),
-    "cluster": Field("a text or null: the response cluster", _name, ""),
     "question": Field("the prompt, a text", _text, ""),
     "family": Field(
         'a text other than "all" and "others"',
