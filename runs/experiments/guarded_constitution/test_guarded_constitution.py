@@ -95,7 +95,7 @@ def test_the_model_that_stands_is_the_last_that_was_not_rejected():
 
 def test_goals_are_met_by_what_is_hoped_for_and_not_by_a_collapse(monkeypatch):
     simulated = [
-        {"kind": "injected", "watch": "5", "halt": "0", "onset": "5"},
+        {"kind": "own", "watch": "5", "halt": "0", "onset": "5"},
         {"kind": "null", "watch": "0", "halt": "0", "onset": "0"},
     ] * 100
     monkeypatch.setattr(findings, "read_injected", lambda: simulated)
@@ -117,10 +117,10 @@ def test_goals_are_met_by_what_is_hoped_for_and_not_by_a_collapse(monkeypatch):
 
 
 def test_an_alarm_before_the_onset_is_no_call():
-    early = {"kind": "injected", "watch": "2", "halt": "0", "onset": "5"}
-    late = {"kind": "injected", "watch": "0", "halt": "0", "onset": "5"}
-    called = {"kind": "injected", "watch": "6", "halt": "0", "onset": "5"}
-    found = findings.called_in_time([early, late, called, called], "watch")
+    early = {"kind": "own", "watch": "2", "halt": "0", "onset": "5"}
+    late = {"kind": "own", "watch": "0", "halt": "0", "onset": "5"}
+    called = {"kind": "own", "watch": "6", "halt": "0", "onset": "5"}
+    found = findings.called_in_time([early, late, called, called], "own", "watch")
     assert found.value == pytest.approx(2 / 3)
 
 
@@ -163,7 +163,7 @@ def test_a_drawn_probe_has_as_many_samples_and_verdicts_as_a_round_and_no_gold(w
 
 
 def test_a_tenth_of_the_samples_becomes_the_canned_text_and_is_judged_as_that(world):
-    text = replace(world.canned(np.random.default_rng(1)), text="Eva is here\nanswer 1")
+    text = replace(world.canned(np.random.default_rng(1), "own"), text="Eva is here\nanswer 1")
     rows, verdicts = world.draw(np.random.default_rng(2), 200, text)
     share = np.mean([row.text == text.text for row in rows])
     assert share == pytest.approx(injected.SHARE, abs=0.02)
@@ -177,6 +177,6 @@ def test_a_canned_text_is_called_and_an_unchanged_model_is_not(world, monkeypatc
     # Half of the mass: forty problems are too few for a tenth within two rounds.
     monkeypatch.setattr(injected, "SHARE", 0.5)
     monkeypatch.setattr(injected, "ROUNDS", 4)
-    called = list(injected.runs(world, 3, "injected", 0))
+    called = list(injected.runs(world, 3, "new", 0))
     assert all(row.onset <= row.watch < row.onset + injected.WITHIN for row in called)
     assert not any(row.halt for row in injected.runs(world, 3, "null", 0))

@@ -95,7 +95,7 @@ def test_a_red_team_family_that_becomes_one_canned_refusal_is_halted_and_named(b
     decision = decide(a_view(1, 1, canned=1.0), baseline)
     assert (decision.action, decision.mode) == (Action.ROLLBACK, FailureMode.CANNED)
     assert guard_of(decision, "canned").after == 1.0
-    assert 'i m sorry but ..."' in guard_of(decision, "canned").note
+    assert "I can't help with that." in guard_of(decision, "canned").note
     assert guard_of(decision, "open").after < 0.02 < guard_of(decision, "open").before
 
 
@@ -278,10 +278,23 @@ def test_openings_are_the_first_words_without_case_punctuation_and_numbers():
 
 def test_what_grew_most_is_the_new_text_and_not_a_large_cluster_that_varies(baseline):
     pair, rows = responses(baseline.probe, free_text(4, canned=0.04))
-    labels = [patterns.quoted(pair.now, p) for p in patterns.most_grown(pair.rows(rows))]
-    assert {"refusal", '"i m sorry but ..."'} <= set(labels) and len(
-        labels
-    ) == patterns.NUM_PATTERNS
+    found = patterns.most_grown(pair.rows(rows))
+    labels = [patterns.quoted(pair.now, pattern) for pattern in found]
+    assert labels[0] == repr(REFUSAL) and len(labels) <= patterns.NUM_PATTERNS
+    # Its cluster and its first words grew with it, and are no further patterns.
+    assert not {"refusal", '"i m sorry but ..."'} & set(labels)
+
+
+def test_a_text_that_was_there_before_is_not_buried_among_those_that_look_like_it(baseline):
+    probe = free_text(4)
+    known = probe.text[0]
+    text = np.where(np.arange(len(probe)) % 10 == 0, known, probe.text)
+    same = (np.arange(len(probe)) % 10 == 0, probe.cluster[0])
+    cluster = np.where(same[0], same[1], probe.cluster)
+    grown = dataclasses.replace(probe, text=text, cluster=cluster)
+    pair, rows = responses(baseline.probe, grown)
+    first = patterns.most_grown(pair.rows(rows))[0]
+    assert first.grid is Grid.TEXT and patterns.quoted(pair.now, first) == repr(known)
 
 
 def test_the_cluster_that_fell_most_held_enough_at_the_baseline(baseline):
