@@ -14,7 +14,7 @@ from ouroloop.monitors.decision.records import Decision
 from ouroloop.monitors.decision.responses import Grid, opening, responses, with_responses
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.decision.tables import tables_of
-from ouroloop.monitors.names import Action, FailureMode
+from ouroloop.monitors.names import Action, FailureMode, Tier
 
 RULE = DecisionRule(main_family="red-team")
 REFUSAL = "I'm sorry, but I can't help with that."
@@ -107,6 +107,26 @@ def test_a_part_of_the_samples_that_becomes_canned_is_called_within_two_rounds(b
         history.append(dataclasses.replace(decision, carried_out=False))
     assert history[-1].action is not Action.CONTINUE
     assert FailureMode.CANNED in {d.mode for d in history}
+
+
+def test_the_audit_of_a_remedy_says_whether_canned_responses_are_gone(baseline):
+    def usual(number, seed, share):
+        # As long and as surprising as any other answer, so that the patterns alone show it.
+        view, rng = a_view(number, seed, canned=share), np.random.default_rng(seed)
+        num = len(view.probe)
+        tokens = rng.poisson(30, num).astype(float)
+        return with_column(view, num_tokens=tokens, nll=rng.gamma(4.0, 0.3, num))
+
+    def after(share):
+        history = [decide(usual(1, 11, 0.3), baseline)]
+        assert history[0].evidence[Tier.HALT].driver.quantity == "canned"
+        for number in (2, 3, 4):
+            history.append(decide(usual(number, 20 + number, share), baseline, history))
+        (audit, *_) = history[-1].audits
+        assert (audit.quantity, audit.round) == ("canned", 1)
+        return audit.recovered
+
+    assert after(0.0) and not after(0.3)
 
 
 def test_beside_a_scored_family_that_is_well_the_collapse_of_another_one_is_seen(baseline):
