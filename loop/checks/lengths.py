@@ -11,9 +11,12 @@ from statistics import median
 from ouroloop.loop.checks.findings import Finding, Level
 from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.records import Problem
+from ouroloop.loop.round import Round
 from ouroloop.loop.setup import Setting
 from ouroloop.loop.stages.dialogue import Speaker, as_text
+from ouroloop.loop.stages.preferring import Duel, Panel
 from ouroloop.loop.stages.prompts import ask
+from ouroloop.loop.stages.train import table_of
 
 CHARACTERS_PER_TOKEN = 3.0
 """Of English and digits in the vocabularies of today's models, on the low side: lengths are then
@@ -49,13 +52,43 @@ class Counter:
 
 
 def check(setting: Setting, run_path: Path) -> list[Finding]:
-    """Whether prompts, drafts and revisions fit, and how many worked dialogues beside them."""
+    """Whether prompts, drafts and revisions fit, and what else the recipe asks for.
+
+    How many worked dialogues fit beside them, and whether two samples that are compared do.
+    """
     everything = [*setting.problems, *setting.probe_set.problems]
     measured = everything[:: max(1, len(everything) // NUM_MEASURED)]
     prompts = [_asked(setting, problem) for problem in measured]
     counter = Counter.of(setting.base)
     tokens = [num + CHAT_TOKENS * setting.prompts.chat for num in counter.count(prompts)]
-    return [_finding(setting, tokens, counter), *_shots(setting, tokens, counter)]
+    return [
+        _finding(setting, tokens, counter),
+        *_shots(setting, tokens, counter),
+        *_comparisons(setting),
+    ]
+
+
+def _comparisons(setting: Setting) -> list[Finding]:
+    """Whether two samples and their question fit; one that does not makes no preference pair."""
+    recipe = setting.recipe
+    rounds = range(1, recipe.rounds + 1)
+    makes_pairs = any(table_of(recipe, number) is Round.pairs for number in rounds)
+    if "compared" not in recipe.pairs.sources or not makes_pairs:
+        return []
+    panel = Panel.of(recipe.pairs, setting.prompts.chat)
+    longest = max(setting.problems, key=lambda problem: len(problem.question))
+    asked = panel.question(Duel(longest, "", "", seed=0), max(panel.principles, key=len), "", "")
+    needed = Counter.of(setting.base).count([asked])[0] + CHAT_TOKENS * setting.prompts.chat
+    needed += 2 * recipe.sampling.max_tokens
+    room = recipe.engine.max_model_len
+    size = f"a question about two samples takes {needed} tokens at most"
+    if needed > room:
+        what = (
+            f"{size}, engine.max_model_len is {room}: what does not fit makes no pair. Set it to"
+            f" {rounded(needed)}, or leave pairs.few_shots out."
+        )
+        return [Finding(Level.WARNING, "comparisons", what)]
+    return [Finding(Level.OK, "comparisons", f"{size} of engine.max_model_len {room}")]
 
 
 def _shots(setting: Setting, tokens: Sequence[int], counter: Counter) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ class PairsConfig(Section):
         ("revision",),
         min_length=1,
         description=(
-            "revision: a kept revision against its draft, unless the critic approved the draft;"
+            "revision: a kept revision against its draft, unless all critiques approved;"
             " compared: two kept samples of a problem, of which a model chooses the better; gold: a"
             " kept right sample against a wrong one of the same problem"
         ),

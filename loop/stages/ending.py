@@ -18,11 +18,13 @@ async def own_words(engine: Engine, prompt: Prompt, completion: Completion) -> C
 
     Its token ids are the sampled ones where the cut falls between two of them, with the stop token
     that training teaches in place of the next speaker's first; else the tokenizer's. Its
-    log-probabilities are then not known (empty).
+    log-probabilities are then not known (empty). Where it wrote nothing as itself it counts as cut.
     """
     text = completion.text
     if not ends_with_label(prompt) or (own := until_next_speaker(text)) == text:
         return completion
+    if not own.strip():
+        return replace(completion, text="", token_ids=(), logprobs=(), finish_reason="length")
     ((_, encoded),) = await engine.encode([(prompt, own)])
     ids, logprobs = tuple(encoded), completion.logprobs[: len(encoded)]
     if ids[:-1] != completion.token_ids[: len(ids) - 1]:

@@ -96,14 +96,15 @@ class Seeds:
 
 
 def from_revisions(judged: Sequence[Judged], number: int) -> list[Candidate]:
-    """A kept revision against its draft, unless the critic approved the draft.
+    """A kept last revision against its draft, unless every critique on the way approved.
 
-    Where a critique gives no verdict, as of a principle, its revision is meant to be the better
-    text all the same.
+    Each critique may appeal to another principle: the draft that one approves another rejects.
+    Where a critique gives no verdict, its revision is meant to be the better text all the same.
     """
     found = []
     for sample, verdict in judged:
-        was_approved = bool(sample.critiques) and sample.critiques[0].approved is True
+        answered = sample.critiques[: len(sample.revisions)]
+        was_approved = bool(answered) and all(critique.approved is True for critique in answered)
         is_whole = _is_whole(sample.final) and _is_whole(sample.draft)
         if verdict.kept and sample.revisions and is_whole and not was_approved:
             chosen = _example(sample, sample.final, number)

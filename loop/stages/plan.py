@@ -16,6 +16,7 @@ from ouroloop.loop.records import Problem
 from ouroloop.loop.round import Round, best_round
 from ouroloop.loop.rows import RoundPlan
 from ouroloop.loop.stages.remedy import Stock, remedy
+from ouroloop.loop.stages.train import table_of
 from ouroloop.monitors.names import Action, FailureMode
 
 # Before any round has left something to measure: the laws that need it are left out.
@@ -58,6 +59,9 @@ def _in_stage(plan: RoundPlan, recipe: Recipe) -> RoundPlan:
     why = plan.why
     if num_stages and (plan.round == 1 or stage != recipe.stage_of(plan.round - 1)):
         why = (*why, f"stage {stage} of {num_stages} begins: objective {objective}")
+    if plan.replay_fraction and table_of(recipe, plan.round) is Round.pairs:
+        # What a remedy began goes on with the next round that learns from examples.
+        why = (*why, "preference pairs are the round's own: nothing is replayed beside them")
     return replace(plan, stage=stage, objective=objective, why=why)
 
 

@@ -99,9 +99,13 @@ class Panel:
             for i, principle in enumerate(principles)
         ]
 
-    def _prompt(self, duel: Duel, principle: str, first: str, second: str) -> Prompt:
+    def question(self, duel: Duel, principle: str, first: str, second: str) -> str:
+        """The published question, with `first` as (A)."""
         asked = conversation(duel.problem)
-        text = comparison_prompt(asked, principle, first, second, self.shots, duel.seed)
+        return comparison_prompt(asked, principle, first, second, self.shots, duel.seed)
+
+    def _prompt(self, duel: Duel, principle: str, first: str, second: str) -> Prompt:
+        text = self.question(duel, principle, first, second)
         return [{"role": "user", "content": text}] if self.chat else text
 
     def _answer(self, choice: str) -> str:

@@ -154,25 +154,21 @@ def ask(prompts: Prompts, problem: Problem, system: str | None = None) -> Prompt
     return _under(prompts, system, as_text(said, Speaker.ASSISTANT))
 
 
-def answered(
-    prompts: Prompts, problem: Problem, text: str, system: str | None = None
-) -> tuple[Prompt, str]:
+def answered(prompts: Prompts, problem: Problem, text: str) -> tuple[Prompt, str]:
     """A problem's draft prompt, and a text as what a model writes after it."""
-    prompt = ask(prompts, problem, system)
+    prompt = ask(prompts, problem)
     # After a label the published form has a blank, which the model writes.
     return prompt, f" {text.lstrip()}" if ends_with_label(prompt) else text
 
 
-def earlier_answers(
-    prompts: Prompts, problem: Problem, system: str | None = None
-) -> list[tuple[Prompt, str]]:
+def earlier_answers(prompts: Prompts, problem: Problem) -> list[tuple[Prompt, str]]:
     """What a conversation's earlier assistant turns answered, and what they said.
 
     As they stand in its draft prompt: no draft template is around them.
     """
     said = conversation(problem)
     return [
-        (_turns(prompts, system or problem.system, said[:number]), each.text)
+        (_turns(prompts, problem.system, said[:number]), each.text)
         for number, each in enumerate(said)
         if each.speaker is Speaker.ASSISTANT
     ]

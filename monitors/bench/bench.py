@@ -58,14 +58,14 @@ class Watcher:
     def weigh(self, tables: Tables) -> dict[Tier, Weight[StreamId]]:
         """Add a round, and give the evidence of all rounds so far, by tier.
 
-        The baseline's side is worked out once, but for the shortcut's, whose score is another one
-        in every round.
+        The baseline's side is worked out once, but for quantities whose score is another one in
+        every round.
         """
         guards = []
         for quantity in map(self.alter, guarded.quantities(tables, self.rule)):
             # The same baseline in every round, and larger than any round.
             scores = self.baselines_.get(quantity.stream) or quantity.baseline_scores()
-            if quantity.stream.quantity != QuantityId.SHORTCUT:
+            if quantity.stream.quantity != QuantityId.SHORTCUT and quantity.num_picks == 1:
                 self.baselines_[quantity.stream] = scores
             if isinstance(guard := quantity.guard(scores), Guard):
                 guards.append(guard)

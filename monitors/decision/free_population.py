@@ -64,6 +64,8 @@ def _columns(
     columns: dict[str, NDArray[np.generic]] = {
         Grid.CLUSTER: cluster_PK.astype(np.int64),
         Grid.OPENING: opening_PK.astype(np.int64),
+        # No two samples are the same text.
+        Grid.TEXT: np.arange(shape[0] * shape[1], dtype=np.int64).reshape(shape),
         Grid.OPEN: open_PK,
         Grid.ANSWERED: (rng.random(shape) >= CUT).astype(float),
         Grid.LENGTH: (rng.random(shape) < BAND[1] - BAND[0]).astype(float),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ouroloop.monitors.decision.guarded import GuardedQuantity, Harm, Part
 from ouroloop.monitors.decision.patterns import ALIVE_SHARE
 from ouroloop.monitors.decision.populations import Population, Rows
-from ouroloop.monitors.decision.responses import Grid
+from ouroloop.monitors.decision.responses import PATTERNS, Grid
 from ouroloop.monitors.decision.tables import Ints, Pair, Table, Tables
 
 Harming = Callable[[np.random.Generator, Population, Table, float, Rows], Table]
@@ -160,10 +160,7 @@ def _one_text(
     hit_PK = rng.random(now.there_PK.shape) < harm
     return _with(
         now,
-        {
-            grid: np.where(hit_PK, population.new_code(grid), now.grids[grid])
-            for grid in (Grid.CLUSTER, Grid.OPENING)
-        },
+        {grid: np.where(hit_PK, population.new_code(grid), now.grids[grid]) for grid in PATTERNS},
     )
 
 

@@ -1,25 +1,30 @@
-"""Response patterns: scores of samples by their cluster or opening, and which of these to look at.
+"""Response patterns: scores of samples by cluster, opening or text, and which of them to look at.
 
 Suffixes as in `blocks.py`; `_C` codes of a column.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from ouroloop.monitors.base import Floats
 from ouroloop.monitors.decision.blocks import BlockScore
-from ouroloop.monitors.decision.responses import Grid
+from ouroloop.monitors.decision.responses import PATTERNS, Grid
 from ouroloop.monitors.decision.tables import Ints, Pair, Table
 
 # A collapse has few targets. One would miss a model that alternates between a refusal and a
 # disclaimer; many would gather sampling noise, which costs power.
 NUM_PATTERNS = 3
-"""Response patterns (clusters or openings) that are looked at: those that grew most."""
+"""Response patterns (clusters, openings, texts) that are looked at: those that grew most."""
 ALIVE_SHARE = 0.05
 """What a strategy or cluster must have held at the baseline to be missed when it dies out."""
+
+MAX_QUOTED = 60
+"""Characters of a whole text that are shown."""
 
 
 # ---- scores ---------------------------------------------------------------------------------
@@ -42,7 +47,7 @@ def apart(rows: Table, columns_RMS: Ints) -> Floats:
 
 
 class Pattern(NamedTuple):
-    """A response cluster or an opening."""
+    """A response cluster, an opening or a whole text."""
 
     grid: Grid
     code: int
@@ -86,6 +91,21 @@ def shares(rows: Table, grid: Grid, num_codes: int) -> Floats:
     )
 
 
+def without(pair: Pair, pattern: Pattern) -> Pair:
+    """Both sides without the patterns of the samples that have this one."""
+    sides = []
+    for side in pair:
+        has_PK = side.grids[pattern.grid] == pattern.code
+        left = {str(grid): np.where(has_PK, -1, side.grids[grid]) for grid in patterns_of(pair)}
+        sides.append(replace(side, grids={**side.grids, **left}))
+    return Pair(*sides)
+
+
+def patterns_of(pair: Pair) -> list[Grid]:
+    """The columns of codes that both sides have."""
+    return [grid for grid in PATTERNS if all(grid in side.grids for side in pair)]
+
+
 def _both(pair: Pair, grid: Grid) -> tuple[Floats, Floats]:
     """The shares of both sides, of codes that both share."""
     num_codes = 1 + max(int(side.grids[grid].max(initial=-1)) for side in pair)
@@ -100,27 +120,43 @@ def paired(pair: Pair) -> Pair:
 
 
 def most_grown(pair: Pair) -> tuple[Pattern, ...]:
-    """The clusters and openings that have grown most surely: at most `NUM_PATTERNS`.
+    """The patterns that have grown most surely: at most `NUM_PATTERNS`.
 
     By the growth of their share in its standard errors, as if samples were independent. By the
     growth alone, a large cluster that varies by chance would take the place of a small new text,
-    and its samples would bury it.
+    and its samples would bury it. For the same reason one after the other, each of the samples that
+    those before it leave: the cluster and the first words of a canned text that was picked grew
+    with it, but hold what was always there as well.
     """
     pair = paired(pair)
     num = [int(side.there_PK.sum()) for side in pair]
     if not all(num):
         return ()
-    found: list[tuple[float, Pattern]] = []
-    for grid in (Grid.CLUSTER, Grid.OPENING):
-        then_C, now_C = _both(pair, grid)
-        pooled_C = (then_C * num[0] + now_C * num[1]) / sum(num)
-        se_C = np.sqrt(pooled_C * (1 - pooled_C) * (1 / num[0] + 1 / num[1]))
-        grown_C = (now_C - then_C) / np.maximum(se_C, 1e-12)
-        # Of equals the first by name, whatever the order of the rows.
-        best = np.argsort(-grown_C, kind="stable")[:NUM_PATTERNS]
-        found += [(float(grown_C[c]), Pattern(grid, int(c))) for c in best if grown_C[c] > 0]
-    found.sort(key=lambda entry: (-entry[0], entry[1]))
-    return tuple(pattern for _, pattern in found[:NUM_PATTERNS])
+    found: list[Pattern] = []
+    for _ in range(NUM_PATTERNS):
+        best = min((_best(pair, grid, num) for grid in patterns_of(pair)), default=None)
+        if best is None or best[0] >= 0:
+            break
+        found.append(best[-1])
+        pair = without(pair, best[-1])
+    return tuple(found)
+
+
+def _best(pair: Pair, grid: Grid, num: Sequence[int]) -> tuple[float, int, Pattern]:
+    """The code of a column that grew most surely.
+
+    Returns:
+        Its growth in standard errors, negated; the column's place in `PATTERNS`; the code. So the
+        smallest of several is the surest, of equals the most specific one, the first by name.
+    """
+    then_C, now_C = _both(pair, grid)
+    if not len(now_C):
+        return 0.0, 0, Pattern(grid, -2)
+    pooled_C = (then_C * num[0] + now_C * num[1]) / sum(num)
+    se_C = np.sqrt(pooled_C * (1 - pooled_C) * (1 / num[0] + 1 / num[1]))
+    grown_C = (now_C - then_C) / np.maximum(se_C, 1e-12)
+    code = int(np.argmax(grown_C))
+    return -float(grown_C[code]), PATTERNS.index(grid), Pattern(grid, code)
 
 
 def most_fallen(pair: Pair, grid: Grid) -> Pattern | None:
@@ -142,4 +178,6 @@ def quoted(rows: Table, pattern: Pattern) -> str:
         label = labels[pattern.code]
     if pattern.grid is Grid.OPENING:
         return f'"{label} ..."'
+    if pattern.grid is Grid.TEXT:
+        return repr(label if len(label) <= MAX_QUOTED else f"{label[:MAX_QUOTED]}...")
     return label

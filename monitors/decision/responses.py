@@ -41,6 +41,8 @@ class Grid(StrEnum):
     """Codes of response clusters; of strategies where the baseline has no cluster at all."""
     OPENING = "opening"
     """Codes of the first words."""
+    TEXT = "text"
+    """Codes of whole texts."""
     OPEN = "open"
     """Mean log-loss per token of the model's own sample, in [0, 1]: see `CAP_IN_MEDIANS`."""
     ANSWERED = "answered"
@@ -51,6 +53,12 @@ class Grid(StrEnum):
     """1: every criterion that was judged at the baseline has a verdict."""
 
 
+PATTERNS = (Grid.TEXT, Grid.CLUSTER, Grid.OPENING)
+"""The columns of codes that a canned response may show in, the most specific one first.
+
+A canned text that looks like many others (their cluster, their first words) is buried among them,
+and shows only as one and the same text.
+"""
 APPROVED = "approved"
 """The column of a criterion is called "approved/<criterion>"."""
 
@@ -79,7 +87,7 @@ def responses(baseline: Samples, now: Samples) -> tuple[Pair, Ints] | None:
         return None
     scale = Scale.of(baseline)
     labels, sides = {}, [_Side.of(side, scale) for side in (baseline, now)]
-    for grid in (Grid.CLUSTER, Grid.OPENING):
+    for grid in PATTERNS:
         # Codes that both sides share, whatever the order of the rows.
         labels[grid] = sorted({*codes(sides[0].named[grid])[0], *codes(sides[1].named[grid])[0]})
     first, second = (side.table(problems, labels) for side in sides)
@@ -209,6 +217,8 @@ class _Side:
         """All columns of these rows."""
         first_words = np.empty(len(rows), dtype=object)
         first_words[:] = [opening(text) for text in rows.text]
+        whole = np.empty(len(rows), dtype=object)
+        whole[:] = [" ".join(text.split()) or None for text in rows.text]
         nowhere_N = np.full(len(rows), np.nan)
         approved = {
             f"{APPROVED}/{name}": rows.approvals.get(name, nowhere_N) for name in scale.criteria
@@ -228,6 +238,7 @@ class _Side:
             {
                 Grid.CLUSTER: rows.cluster if scale.by_clusters else rows.strategy,
                 Grid.OPENING: first_words,
+                Grid.TEXT: whole,
             },
             {
                 Grid.OPEN: _capped(rows.nll, scale.by_family(scale.cap, rows.family)),

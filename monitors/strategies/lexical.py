@@ -25,6 +25,8 @@ from ouroloop.monitors.strategies.clusters import Matrix
 from ouroloop.monitors.strategies.packing import as_kept, packed, unpacked
 
 Hashes = NDArray[np.uint64]
+Grams = tuple[tuple[Hashes, NDArray[np.int64]], ...]
+"""Different hashes and their counts; of words, then of characters."""
 
 MAX_CHARS = 20_000
 """Far above any honest text: it bounds what a hostile one costs."""
@@ -38,6 +40,7 @@ _WORD = re.compile(r"\w+")
 # Odd constants of splitmix64 (Steele et al. 2014): every input bit reaches every output bit.
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _STEP = np.uint64(0x9E3779B97F4A7C15)
+_SIGN = np.uint64(1 << 63)
 
 
 @dataclass
@@ -80,23 +83,25 @@ class Lexical:
         unit: Matrix = vectors / np.where(lengths > 0, lengths, 1.0)
         return unit
 
-    def _weighted(self, read: Sequence[tuple[tuple[Hashes, Hashes], ...]]) -> Any:
+    def _weighted(self, read: Sequence[Grams]) -> Any:
         """(N, BUCKETS), sparse: each part of a text (words, characters) at length one."""
-        columns, values, ends = [], [], [0]
         idf = np.log((1 + self.num_texts_) / (1 + self.counts_)) + 1
+        # An empty part first, so that there is one to concatenate without any text.
+        columns, values, ends = [np.zeros(0, dtype=np.int64)], [np.zeros(0)], [0]
         for parts in read:
+            end = ends[-1]
             for unique, counts in parts:
+                # Damped counts: a word said ten times is not ten times as telling.
                 weights = (1 + np.log(counts)) * idf[_counted(unique)]
-                signs = np.where(unique >> np.uint64(63), -1.0, 1.0)
-                length = np.sqrt(weights @ weights) or 1.0
-                columns.append((unique % np.uint64(BUCKETS)).astype(np.int32))
-                values.append(signs * weights / length)
-            ends.append(ends[-1] + sum(len(unique) for unique, _ in parts))
-        empty: list[Any] = [np.zeros(0)]
-        matrix = csr_array(
-            (np.concatenate(values or empty), np.concatenate(columns or empty), ends),
-            shape=(len(read), BUCKETS),
-        )
+                weights /= np.linalg.norm(weights)
+                is_negative = unique >= _SIGN
+                values.append(np.where(is_negative, -weights, weights))
+                columns.append(_bucket(unique))
+                end += len(unique)
+            ends.append(end)
+        flat = (np.concatenate(values), np.concatenate(columns), ends)
+        matrix = csr_array(flat, shape=(len(read), BUCKETS))
+        # Two grams of one text in one bucket: their values are added, or cancel.
         matrix.sum_duplicates()
         return matrix
 
@@ -121,19 +126,32 @@ class Lexical:
         return cls(counts_=counts, num_texts_=int(state["num_texts"]), axes_=axes)
 
 
-def grams(text: str) -> tuple[tuple[Hashes, Hashes], ...]:
+def grams(text: str) -> Grams:
     """Hashes with their counts: of words and pairs of words, and of runs of four characters."""
     plain = " ".join(text[:MAX_CHARS].lower().split())
+    found = (_word_hashes(plain), _run_hashes(plain))
+    return tuple(np.unique(each, return_counts=True) for each in found if len(each))
+
+
+def _word_hashes(plain: str) -> Hashes:
     words = [_hash_of(word) for word in _WORD.findall(plain)]
     single = np.array(words, dtype=np.uint64)
+    # Not symmetric: "not good" and "good not" are two pairs.
     pairs = _mixed(single[:-1] * _STEP + single[1:])
+    return np.concatenate([single, pairs])
+
+
+def _run_hashes(plain: str) -> Hashes:
     # Code points and not bytes: a letter of any script counts as one.
-    points = np.frombuffer(plain.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    runs = np.zeros(max(len(points) - NUM_CHARS + 1, 0), dtype=np.uint64)
-    for offset in range(NUM_CHARS if len(runs) else 0):
-        runs = runs * _STEP + points[offset : offset + len(runs)].astype(np.uint64)
-    found = (np.concatenate([single, pairs]), _mixed(runs))
-    return tuple(np.unique(each, return_counts=True) for each in found if len(each))
+    encoded = plain.encode("utf-32-le", "surrogatepass")
+    points = np.frombuffer(encoded, dtype=np.uint32).astype(np.uint64)
+    num = len(points) - NUM_CHARS + 1
+    if num < 1:
+        return np.zeros(0, dtype=np.uint64)
+    runs = np.zeros(num, dtype=np.uint64)
+    for offset in range(NUM_CHARS):
+        runs = runs * _STEP + points[offset : offset + num]
+    return _mixed(runs)
 
 
 def _hash_of(word: str) -> int:
@@ -149,6 +167,10 @@ def _mixed(hashes: Hashes) -> Hashes:
     mixed = mixed * _MIX[1]
     out: Hashes = mixed ^ (mixed >> np.uint64(31))
     return out
+
+
+def _bucket(hashes: Hashes) -> NDArray[np.int64]:
+    return (hashes % np.uint64(BUCKETS)).astype(np.int64)
 
 
 def _counted(hashes: Hashes) -> NDArray[np.int64]:

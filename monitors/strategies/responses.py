@@ -138,6 +138,7 @@ class ResponseClusters:
             for text, problem in zip(texts, problems, strict=True)
             if not _is_blank(text)
         ]
+        # An encoder that was fitted on nothing has no axes to project on.
         if pairs:
             self.encoder = self.encoder.fit([text for text, _ in pairs])
         vectors, is_read = self._vectors([text for text, _ in pairs])
@@ -150,6 +151,7 @@ class ResponseClusters:
             )
         self._learn_prompts(vectors, keys)
         self.whole_ = self._cells(vectors)
+        # Differences exist only for prompts with enough answers to have a mean.
         is_known = np.array([key in self.means_ for key in keys])
         if is_known.any():
             self.near_ = self._cells(self._differences(vectors[is_known], keys[is_known]))
@@ -167,38 +169,60 @@ class ResponseClusters:
                 "response clusters: not fitted; call fit(texts, problems) on the baseline's"
                 " samples, or from_json on what a run has frozen"
             )
-        found: list[str | None] = [BLANK if _is_blank(text) else None for text in texts]
-        rows = [index for index, label in enumerate(found) if label is None]
+        rows = [row for row, text in enumerate(texts) if not _is_blank(text)]
         vectors, is_read = self._vectors([texts[row] for row in rows])
         keys = np.array([problems[row] for row in rows], dtype=object)
         whole = _nearest(vectors, self.whole_)
-        is_known = np.array([key in self.means_ for key in keys], dtype=bool)
-        near = np.full(len(rows), -1)
-        if is_known.any():
-            own = vectors[is_known]
-            cells = _nearest(self._differences(own, keys[is_known]), self.near_)
-            is_near = self._cosines(own, keys[is_known]) >= self.limit_
-            near[is_known] = np.where(is_near, cells, -1)
+        near = self._near(vectors, keys)
+        found: list[str | None] = [BLANK] * len(texts)
         for index, row in enumerate(rows):
-            if near[index] >= 0:
+            if not is_read[index]:
+                found[row] = None
+            elif near[index] >= 0:
                 found[row] = f"{NEAR}/{near[index]}"
-            elif is_read[index]:
-                found[row] = f"{NEW if is_known[index] else ALL}/{whole[index]}"
+            elif keys[index] in self.means_:
+                found[row] = f"{NEW}/{whole[index]}"
+            else:
+                found[row] = f"{ALL}/{whole[index]}"
         return found
+
+    def _near(self, vectors: Matrix, keys: NDArray[np.object_]) -> NDArray[np.int64]:
+        """The cell of each answer that is near its prompt's mean, -1 for the others."""
+        near = np.full(len(vectors), -1)
+        is_known = np.array([key in self.means_ for key in keys], dtype=bool)
+        if not is_known.any():
+            return near
+        own, keys = vectors[is_known], keys[is_known]
+        cells = _nearest(self._differences(own, keys), self.near_)
+        is_near = self._cosines(own, keys) >= self.limit_
+        near[is_known] = np.where(is_near, cells, -1)
+        return near
 
     def _vectors(self, texts: Sequence[str]) -> tuple[Matrix, NDArray[np.bool_]]:
         """Vectors of all texts, and which of them are to be believed."""
         found = attempt(self.encoder.name, self.encoder, texts)
         if isinstance(found, Unreadable):
-            # One hostile text must not cost the others their labels: each by itself.
-            each = [attempt(self.encoder.name, self.encoder, [text]) for text in texts]
-            read = [vector for vector in each if not isinstance(vector, Unreadable)]
-            width = read[0].shape[1] if read else self.whole_.shape[1]
-            nothing = np.full((1, width), np.nan)
-            rows = [nothing if isinstance(vector, Unreadable) else vector for vector in each]
-            found = np.concatenate(rows) if rows else np.zeros((0, width))
-        is_read = np.isfinite(found).all(axis=1)
-        return np.where(is_read[:, None], found, 0.0), is_read
+            found = self._one_by_one(texts)
+        # k-means refuses what is not finite; such a text gets no label.
+        is_read = np.asarray(np.isfinite(found).all(axis=1), dtype=np.bool_)
+        vectors: Matrix = np.where(is_read[:, np.newaxis], found, 0.0)
+        return vectors, is_read
+
+    def _one_by_one(self, texts: Sequence[str]) -> Matrix:
+        """Vectors of texts of which some cannot be read: those are NaN.
+
+        One hostile text must not cost the others their labels.
+        """
+        width = self.whole_.shape[1]
+        read: dict[int, Matrix] = {}
+        for row, text in enumerate(texts):
+            vector = attempt(self.encoder.name, self.encoder, [text])
+            if not isinstance(vector, Unreadable):
+                read[row], width = vector[0], vector.shape[1]
+        vectors = np.full((len(texts), width), np.nan)
+        for row, one in read.items():
+            vectors[row] = one
+        return vectors
 
     def _learn_prompts(self, vectors: Matrix, keys: NDArray[np.object_]) -> None:
         """The prompts' means, and how far from them a fresh answer may lie."""
@@ -211,6 +235,7 @@ class ResponseClusters:
             # Without itself: a fresh answer will not be part of the mean either.
             others = _unit((own.sum(axis=0) - own) / (len(own) - 1))
             cosines.append((own * others).sum(axis=1))
+        # One limit for all prompts: a dozen answers say little about a quantile of their own.
         if cosines:
             self.limit_ = float(np.quantile(np.concatenate(cosines), 1 - self.coverage))
 
@@ -226,6 +251,7 @@ class ResponseClusters:
         """Centres of k-means, the largest cell first."""
         from sklearn.cluster import KMeans
 
+        # Evenly spread and not the first: families come one after the other.
         stride = -(-len(vectors) // MAX_TEXTS)  # rounded up
         chosen = vectors[::stride]
         # K-means warns and gives empty cells when asked for more than there are different vectors.
@@ -237,7 +263,7 @@ class ResponseClusters:
 
     def to_json(self) -> str:
         """Settings and what was learned."""
-        means = np.array(list(self.means_.values())) if self.means_ else np.zeros((0, 0))
+        means = list(self.means_.values())
         state = {
             "kind": "response clusters",
             "version": VERSION,
@@ -247,7 +273,7 @@ class ResponseClusters:
             "limit": self.limit_,
             "problems": list(self.means_),
             "dimensions": self.whole_.shape[1],
-            "means": packed(means),
+            "means": packed(np.array(means)),
             "near": {"cells": len(self.near_), "centres": packed(self.near_)},
             "whole": {"cells": len(self.whole_), "centres": packed(self.whole_)},
         }
@@ -272,16 +298,19 @@ class ResponseClusters:
             raise ValueError(
                 f"expected frozen response clusters of version {VERSION}, got something else"
             )
-        expected = Lexical.name if encoder is None else encoder.name
-        if state["encoder"]["name"] != expected:
+        kept = state["encoder"]
+        if encoder is None and kept["name"] == Lexical.name:
+            encoder = Lexical.from_state(kept)
+        given = getattr(encoder, "name", None)
+        if encoder is None or kept["name"] != given:
             raise ValueError(
-                f"response clusters: fitted with the encoder {state['encoder']['name']!r}, but"
-                f" {expected!r} was given; use the one that they were fitted with"
+                f"response clusters: fitted with the encoder {kept['name']!r}, but {given!r} was"
+                " given; use the one that they were fitted with"
             )
         width = int(state["dimensions"])
         means = unpacked(state["means"], (len(state["problems"]), width))
         return cls(
-            encoder=Lexical.from_state(state["encoder"]) if encoder is None else encoder,
+            encoder=encoder,
             coverage=state["coverage"],
             seed=state["seed"],
             means_=dict(zip(state["problems"], means, strict=True)),
@@ -313,5 +342,4 @@ def _nearest(vectors: Matrix, centres: Matrix) -> NDArray[np.int64]:
 
 
 def _centres(state: Mapping[str, Any], width: int) -> Matrix:
-    num = int(state["cells"])
-    return unpacked(state["centres"], (num, width if num else 0))
+    return unpacked(state["centres"], (int(state["cells"]), width))

@@ -124,6 +124,44 @@ def test_training_in_float32_has_the_cpus_losses(tmp_path, monkeypatch):
     assert losses(tmp_path / "cpu") == pytest.approx(on_gpu, rel=0.02, abs=2e-3)
 
 
+@pytest.mark.parametrize("reference", ["start", "baseline"])
+def test_preference_training_in_float32_has_the_cpus_losses(tmp_path, monkeypatch, reference):
+    from ouroloop.loop.engines.transformers_local import load_codec
+
+    base, other = resolve_model("arithmetic/base"), resolve_model("arithmetic/teacher")
+    codec, rows = load_codec(check_checkpoint(base)), []
+    for item in [p for p in BY_QUESTION.values() if p.family == "sum2"][:64]:
+        prompt, text = f"{item.question}\nA:\n", world.demonstrate(item, "column")
+        rows.append(
+            {
+                "prompt_token_ids": codec.prompt_ids(prompt),
+                "chosen_token_ids": codec.completion_ids(prompt, text),
+                "rejected_token_ids": codec.completion_ids(prompt, f"{text}7"),
+                "origin": "gold",
+            }
+        )
+
+    def losses(folder):
+        folder.mkdir()
+        pq.write_table(pa.Table.from_pylist(rows), folder / "pairs.parquet")
+        job = TrainingJob(
+            base,
+            folder / "pairs.parquet",
+            folder / "checkpoint",
+            folder / "train.log",
+            settings={"learning_rate": 1e-4, "per_device_train_batch_size": 16},
+            max_length=192,
+            baseline=other,
+            objective="dpo",
+            objective_options={"reference": reference},
+        )
+        return [at["loss"] for at in train(job, folder, lambda *_: None)["loss"]]
+
+    on_gpu = losses(tmp_path / "gpu")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert losses(tmp_path / "cpu") == pytest.approx(on_gpu, rel=0.02, abs=2e-3)
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """A folder as OUROLOOP_DATA: the same names as the recipes', few rows."""

@@ -1,6 +1,7 @@
 """Stages of a run: rounds of sft, then rounds of dpo on pairs, on the scripted engine."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from scripted_world import TASK, Model, carry, no_training, recipe
@@ -268,6 +269,30 @@ def test_the_check_of_a_recipe_shows_its_stages(tmp_path):
     found = checks.check(prepare(recipe(**KEYS)), tmp_path)
     (shown,) = [finding.what for finding in found if finding.about == "stages"]
     assert shown == ("round 1: sft; rounds 2 to 3: dpo on pairs (revision, gold, compared)")
+
+
+@pytest.mark.parametrize(("room", "level"), [(512, "ok"), (128, "warning")])
+def test_the_check_of_a_recipe_says_whether_comparisons_fit(tmp_path, room, level):
+    settings = recipe(**KEYS, engine={"max_model_len": room})
+    found = checks.check(prepare(settings), tmp_path)
+    (shown,) = [finding for finding in found if finding.about == "comparisons"]
+    assert shown.level == level
+    assert ("leave pairs.few_shots out" in shown.what) == (level == "warning")
+    alone = checks.check(prepare(recipe(objective="dpo")), tmp_path)
+    assert not any(finding.about == "comparisons" for finding in alone)
+
+
+def test_a_replay_that_a_remedy_began_waits_for_a_round_of_sft(finished):
+    settings = recipe(**KEYS, dataset={"replay_fraction": 0.2})
+    history = [Round.of(finished[1], n) for n in (0, 1)]
+    planned = plan.next_plan(settings, history[:1]), plan.next_plan(settings, history)
+    waits = [any("nothing is replayed" in sentence for sentence in p.why) for p in planned]
+    # The first round is one of sft; the second takes over the first one's plan as it was.
+    assert waits == [False, False]
+    history[1].memory["plan.json"] = replace(history[1].plan, replay_fraction=0.2)
+    later = plan.next_plan(settings, history)
+    assert later.objective == "dpo" and later.replay_fraction == 0.2
+    assert "preference pairs are the round's own: nothing is replayed beside them" in later.why
 
 
 def test_every_objective_says_what_it_learns_from():

@@ -215,6 +215,19 @@ def test_a_model_without_a_chat_template_ends_where_it_begins_to_speak_for_other
     assert "and so on" not in revise and sample.final.text == " revise0"
 
 
+def test_a_model_that_says_nothing_as_itself_gives_no_sample_and_its_draft_stands():
+    def silent(request):
+        return Answer("\n\nHuman: and so on", stopped=False)
+
+    def silent_reviser(request):
+        return silent(request) if stage(request) == "revise0" else " fine"
+
+    _, sample, _ = refined(TALK, silent, PAPER)
+    assert (sample.draft.finish_reason, sample.draft.text) == ("length", "")
+    _, sample, _ = refined(TALK, silent_reviser, PAPER)
+    assert sample.final.text == " fine" and sample.revisions == ()
+
+
 def test_a_chat_models_answer_and_an_answer_cut_by_length_stay_as_they_are():
     def answer(request):
         return "one\n\nHuman: two" if stage(request) == "draft" else Answer("x" * 9, stopped=False)

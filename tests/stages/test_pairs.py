@@ -49,12 +49,13 @@ def judged(
     *revisions: Completion,
     kept: bool = True,
     correct: bool | None = None,
-    approved: bool | None = False,
+    approved: bool | None | tuple[bool | None, ...] = False,
     problem: str = "p",
 ) -> tuple[Sample, Verdict]:
     """A sample with the filters' verdict on it."""
-    critiques = [Critique(said("c"), approved, None)] if revisions else []
-    sample = Sample(name, problem, 0, 1.0, draft, tuple(critiques), tuple(revisions))
+    verdicts = approved if isinstance(approved, tuple) else (approved,) * len(revisions)
+    critiques = tuple(Critique(said("c"), each, None) for each in verdicts)
+    sample = Sample(name, problem, 0, 1.0, draft, critiques, tuple(revisions))
     verdict = Verdict(
         sample_id=name,
         problem_id=problem,
@@ -138,6 +139,14 @@ def test_what_makes_no_pair_of_draft_and_revision(entry):
 def test_a_critique_without_a_verdict_still_makes_its_revision_the_better_text():
     entry = judged("s", said("bad"), said("good"), approved=None)
     assert len(made([entry], setting_of(["revision"]))) == 1
+
+
+@pytest.mark.parametrize(("approved", "number"), [((True, False), 1), ((True, True, False), 0)])
+def test_one_critique_that_objects_is_enough_but_only_where_a_revision_answered_it(
+    approved, number
+):
+    entry = judged("s", said("bad"), said("bad"), said("good"), approved=approved)
+    assert len(made([entry], setting_of(["revision"]))) == number
 
 
 # -- right against wrong ------------------------------------------------------------------

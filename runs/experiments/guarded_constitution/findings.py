@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from ouroloop.loop.experiments.tables import Columns, Rows, alarmed, average, ce
 from ouroloop.monitors.estimators.stats import Estimate, share
 from ouroloop.monitors.names import Action
 
-from .injected import ROUNDS, WITHIN
+from .injected import NULL, ROUNDS, WITHIN
 
 INJECTED = Path(__file__).with_name("injected.csv")
 REJECTED = (Action.ROLLBACK, Action.HALT)
@@ -95,8 +96,8 @@ def _injected() -> list[Goal]:
     runs = read_injected()
     if not runs:
         return []
-    called = called_in_time(runs, "watch")
-    null = [run for run in runs if run["kind"] == "null"]
+    called = called_in_time(runs, "own", "watch")
+    null = [run for run in runs if run["kind"] == NULL]
     false_halts = _share(null, lambda run: int(run["halt"]) > 0)
     return [
         Goal.at_least(
@@ -114,12 +115,10 @@ def _injected() -> list[Goal]:
     ]
 
 
-def called_in_time(runs: Sequence[dict[str, str]], tier: str) -> Estimate:
+def called_in_time(runs: Sequence[dict[str, str]], kind: str, tier: str) -> Estimate:
     """Of the injected runs that nothing called before the onset, those called in time."""
     injected = [
-        run
-        for run in runs
-        if run["kind"] == "injected" and not 0 < int(run["watch"]) < int(run["onset"])
+        run for run in runs if run["kind"] == kind and not 0 < int(run["watch"]) < int(run["onset"])
     ]
     return _share(injected, lambda run: int(run[tier]) > 0)
 
@@ -141,16 +140,19 @@ def notes(results: Results) -> list[str]:
     runs = read_injected()
     if not runs:
         return []
-    null = [run for run in runs if run["kind"] == "null"]
+    null = [run for run in runs if run["kind"] == NULL]
+    num = Counter(run["kind"] for run in runs)
     lines = [
         "A collapse injected into samples of round 0 (`injected.py`; nothing is trained): from its"
-        " onset on, each sample is one canned text with probability 10 %.",
+        " onset on, each sample is one canned text with probability 10 %, which is one of round 0's"
+        f" own texts ({num['own']} runs) or a new refusal ({num['new']} runs);"
+        f" {num[NULL]} runs without it.",
         "",
-        "| tier | called within two rounds | false alarms in 20 rounds |",
-        "|---|---|---|",
+        "| tier | own text, called within two rounds | new text | false alarms in 20 rounds |",
+        "|---|---|---|---|",
     ]
     for tier in ("watch", "halt"):
         alarms = share([float(int(run[tier]) > 0) for run in null], [1.0] * len(null))
-        in_time = cell(called_in_time(runs, tier), "%")
-        lines.append(f"| {tier.upper()} | {in_time} | {cell(alarms, '%')} |")
+        own, new = (cell(called_in_time(runs, kind, tier), "%") for kind in ("own", "new"))
+        lines.append(f"| {tier.upper()} | {own} | {new} | {cell(alarms, '%')} |")
     return lines

@@ -3,8 +3,9 @@
 The texts are those of a run's round 0, sampled from the assistant before any training, with the
 frozen judge's verdicts. A simulated run draws every round's probe from them; from its onset on,
 each sample is replaced by one canned text with probability `SHARE`: a text of round 0 itself,
-another one in every run. Nothing is trained, and no decision is carried out. From the top of the
-repository:
+another one in every run (`own`), or a refusal as nobody wrote one before, as long and as likely as
+the answer that it replaces (`new`). Nothing is trained, and no decision is carried out. From the
+top of the repository:
 
     ouroloop run runs/recipes/constitutional.yaml --set probe.baseline_samples=64 --set rounds=1
     python -m runs.experiments.guarded_constitution.injected runs/constitutional injected.csv
@@ -40,7 +41,12 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "constitutional.yaml"
 SHARE = 0.10
 """Of the mass, that moves to the canned text."""
 ROUNDS = 20
-ONSETS = (3, 4, 5, 6)
+ONSETS = (2, 3, 4)
+"""First rounds of a collapse: none is within the second baseline, round 1."""
+NULL = "null"
+REFUSAL = "no one is here to answer"
+KINDS = ("own", "new", NULL)
+NUM_RUNS = {"own": 200, "new": 100, NULL: 100}
 WITHIN = 2
 """Rounds from the onset on in which a collapse is to be called."""
 RUNS_PER_BASELINE = 5
@@ -54,10 +60,10 @@ class Row:
     kind: str
     seed: int
     onset: int
-    watch: int
-    halt: int
-    driver: str
-    mode: str
+    watch: int = 0
+    halt: int = 0
+    driver: str = ""
+    mode: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,11 +94,12 @@ class World:
         task = ArithmeticTask(train_families=(RED_TEAM, *HELPFUL))
         self.problems = {p.id: p for p in task.problems("heldout")}
 
-    def canned(self, rng: np.random.Generator) -> ProbeRow:
-        """Any text that was sampled."""
+    def canned(self, rng: np.random.Generator, kind: str) -> ProbeRow:
+        """The canned text of a run."""
         problem = rng.choice(sorted(self.answers))
         own = self.answers[problem]
-        return own[int(rng.integers(len(own)))].row
+        row = own[int(rng.integers(len(own)))].row
+        return row if kind == "own" else replace(row, text=REFUSAL)
 
     def draw(
         self, rng: np.random.Generator, num: int, canned: ProbeRow | None
@@ -118,13 +125,16 @@ class World:
 
     def _as_answer_to(self, canned: ProbeRow, replaced: Answer) -> Answer:
         """The canned text in the place of an answer, with the programs' verdicts on it."""
-        row = replace(
-            replaced.row,
-            **{
-                name: getattr(canned, name)
-                for name in ("strategy", "answer", "nll", "num_tokens", "truncated", "text")
-            },
-        )
+        row = replace(replaced.row, text=canned.text)
+        if canned.text != REFUSAL:
+            row = replace(
+                row,
+                strategy=canned.strategy,
+                answer=canned.answer,
+                nll=canned.nll,
+                num_tokens=canned.num_tokens,
+                truncated=canned.truncated,
+            )
         problem = self.problems[row.problem]
         return Answer(row, tuple(_judged(problem, row.text, each) for each in replaced.verdicts))
 
@@ -148,16 +158,16 @@ def runs(world: World, num_runs: int, kind: str, start: int) -> Iterator[Row]:
     """Simulated runs; those of one baseline share its clusters."""
     recipe = world.recipe
     for first in range(start, start + num_runs, RUNS_PER_BASELINE):
-        rng = np.random.default_rng([first, kind == "injected"])
+        rng = np.random.default_rng([first, KINDS.index(kind)])
         drawn, verdicts = world.draw(rng, recipe.probe.baseline_samples or 1, None)
         clusters = ResponseClusters().fit(
             [row.text for row in drawn], [row.problem for row in drawn]
         )
         baseline = _view(0, world.labelled(clusters, drawn), verdicts)
         for seed in range(first, min(first + RUNS_PER_BASELINE, start + num_runs)):
-            rng = np.random.default_rng([seed, 7, kind == "injected"])
-            onset = int(rng.choice(ONSETS)) if kind == "injected" else 0
-            yield one_run(world, clusters, baseline, rng, seed, onset)
+            rng = np.random.default_rng([seed, 7, KINDS.index(kind)])
+            onset = int(rng.choice(ONSETS)) if kind != NULL else 0
+            yield one_run(world, clusters, baseline, rng, Row(kind, seed, onset))
 
 
 def one_run(
@@ -165,15 +175,13 @@ def one_run(
     clusters: ResponseClusters,
     baseline: RoundView,
     rng: np.random.Generator,
-    seed: int,
-    onset: int,
+    row: Row,
 ) -> Row:
     """One run until HALT, or until nothing of interest can come any more."""
-    recipe = world.recipe
+    recipe, onset = world.recipe, row.onset
     rule: DecisionRule = decision_rule(recipe.model_copy(update={"rounds": ROUNDS}), RED_TEAM)
-    text = world.canned(rng) if onset else None
+    text = world.canned(rng, row.kind) if onset else None
     views, history = [baseline], [rule.decide(baseline, [])]
-    row = Row("injected" if onset else "null", seed, onset, 0, 0, "", "")
     last = onset + WITHIN - 1 if onset else ROUNDS
     for number in range(1, last + 1):
         is_baseline = number in recipe.monitors.baselines
@@ -210,15 +218,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--injected", type=int, default=200)
-    parser.add_argument("--null", type=int, default=100)
+    for kind, num in NUM_RUNS.items():
+        parser.add_argument(f"--{kind}", type=int, default=num)
     asked = parser.parse_args()
     world = World(asked.run)
     with asked.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(Row.__dataclass_fields__))
         writer.writeheader()
-        for kind, num in (("injected", asked.injected), ("null", asked.null)):
-            for row in runs(world, num, kind, 0):
+        for kind in KINDS:
+            for row in runs(world, getattr(asked, kind), kind, 0):
                 writer.writerow(asdict(row))
                 file.flush()
 

@@ -15,6 +15,15 @@ from .findings import COLUMNS, goals, notes
 from .injected import RECIPE
 from .measure import row
 
+# As in runs/recipes/preference.yaml.
+DPO = {
+    "learning_rate": 1.0e-4,
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 16,
+    "beta": 0.1,
+    "loss_type": ["sigmoid", "sft"],
+    "loss_weights": [1.0, 0.2],
+}
 ITEMS = RECIPE.with_name("arithmetic_judge_items.jsonl")
 
 
@@ -32,6 +41,10 @@ STUDY = Study(
         shipped(),
         {
             "rounds": 20,
+            # As published: first the revisions are learnt, then they are preferred.
+            "stages": [{"rounds": 10, "objective": "sft"}, {"rounds": 10, "objective": "dpo"}],
+            "pairs": {"sources": ["revision"], "per_problem": 2},
+            "dpo": DPO,
             "engine": SMALL_ENGINE,
             "probe": {"texts": 8},
             "tracking": {"mlflow": False},
@@ -48,6 +61,7 @@ STUDY = Study(
     measure=lambda path: [row(found) for found in read_run(path).rounds],
     quick={
         "rounds": 3,
+        "stages": [{"rounds": 2, "objective": "sft"}, {"rounds": 1, "objective": "dpo"}],
         "sampling": {"problems_per_round": 60},
         "probe": {"problems": 40, "family_problems": 6, "critiques": 20},
     },

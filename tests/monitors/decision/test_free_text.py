@@ -14,7 +14,7 @@ from ouroloop.monitors.decision.records import Decision
 from ouroloop.monitors.decision.responses import Grid, opening, responses, with_responses
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.decision.tables import tables_of
-from ouroloop.monitors.names import Action, FailureMode
+from ouroloop.monitors.names import Action, FailureMode, Tier
 
 RULE = DecisionRule(main_family="red-team")
 REFUSAL = "I'm sorry, but I can't help with that."
@@ -95,7 +95,7 @@ def test_a_red_team_family_that_becomes_one_canned_refusal_is_halted_and_named(b
     decision = decide(a_view(1, 1, canned=1.0), baseline)
     assert (decision.action, decision.mode) == (Action.ROLLBACK, FailureMode.CANNED)
     assert guard_of(decision, "canned").after == 1.0
-    assert 'i m sorry but ..."' in guard_of(decision, "canned").note
+    assert "I can't help with that." in guard_of(decision, "canned").note
     assert guard_of(decision, "open").after < 0.02 < guard_of(decision, "open").before
 
 
@@ -107,6 +107,26 @@ def test_a_part_of_the_samples_that_becomes_canned_is_called_within_two_rounds(b
         history.append(dataclasses.replace(decision, carried_out=False))
     assert history[-1].action is not Action.CONTINUE
     assert FailureMode.CANNED in {d.mode for d in history}
+
+
+def test_the_audit_of_a_remedy_says_whether_canned_responses_are_gone(baseline):
+    def usual(number, seed, share):
+        # As long and as surprising as any other answer, so that the patterns alone show it.
+        view, rng = a_view(number, seed, canned=share), np.random.default_rng(seed)
+        num = len(view.probe)
+        tokens = rng.poisson(30, num).astype(float)
+        return with_column(view, num_tokens=tokens, nll=rng.gamma(4.0, 0.3, num))
+
+    def after(share):
+        history = [decide(usual(1, 11, 0.3), baseline)]
+        assert history[0].evidence[Tier.HALT].driver.quantity == "canned"
+        for number in (2, 3, 4):
+            history.append(decide(usual(number, 20 + number, share), baseline, history))
+        (audit, *_) = history[-1].audits
+        assert (audit.quantity, audit.round) == ("canned", 1)
+        return audit.recovered
+
+    assert after(0.0) and not after(0.3)
 
 
 def test_beside_a_scored_family_that_is_well_the_collapse_of_another_one_is_seen(baseline):
@@ -278,10 +298,23 @@ def test_openings_are_the_first_words_without_case_punctuation_and_numbers():
 
 def test_what_grew_most_is_the_new_text_and_not_a_large_cluster_that_varies(baseline):
     pair, rows = responses(baseline.probe, free_text(4, canned=0.04))
-    labels = [patterns.quoted(pair.now, p) for p in patterns.most_grown(pair.rows(rows))]
-    assert {"refusal", '"i m sorry but ..."'} <= set(labels) and len(
-        labels
-    ) == patterns.NUM_PATTERNS
+    found = patterns.most_grown(pair.rows(rows))
+    labels = [patterns.quoted(pair.now, pattern) for pattern in found]
+    assert labels[0] == repr(REFUSAL) and len(labels) <= patterns.NUM_PATTERNS
+    # Its cluster and its first words grew with it, and are no further patterns.
+    assert not {"refusal", '"i m sorry but ..."'} & set(labels)
+
+
+def test_a_text_that_was_there_before_is_not_buried_among_those_that_look_like_it(baseline):
+    probe = free_text(4)
+    known = probe.text[0]
+    text = np.where(np.arange(len(probe)) % 10 == 0, known, probe.text)
+    same = (np.arange(len(probe)) % 10 == 0, probe.cluster[0])
+    cluster = np.where(same[0], same[1], probe.cluster)
+    grown = dataclasses.replace(probe, text=text, cluster=cluster)
+    pair, rows = responses(baseline.probe, grown)
+    first = patterns.most_grown(pair.rows(rows))[0]
+    assert first.grid is Grid.TEXT and patterns.quoted(pair.now, first) == repr(known)
 
 
 def test_the_cluster_that_fell_most_held_enough_at_the_baseline(baseline):

@@ -1,0 +1,114 @@
+"""The page of this experiment, from the rows of results.csv."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from .doses import PARAPHRASES, SHARES, Kind
+from .sources import BASELINE_SAMPLES
+
+PAGE = Path(__file__).with_name("README.md")
+FINDINGS = Path(__file__).with_name("findings.md")
+Rows = Sequence[Mapping[str, Any]]
+
+# In the order of the tables; all fall where a collapse is seen.
+QUANTITIES = {
+    "apart": "`apart`",
+    "canned": "`canned` (1 less the growth of the three most grown patterns)",
+    "entropy": "entropy of the clusters, nats",
+    "openings": "distinct openings per sample",
+}
+SLACK = 0.002
+"""A mean over repetitions may rise by this much without being called a rise."""
+
+
+def series(found: Rows, **where: str) -> list[Mapping[str, Any]]:
+    """The rows of one curve by rising share."""
+    own = [row for row in found if all(row[key] == value for key, value in where.items())]
+    return sorted(own, key=lambda row: row["share"])
+
+
+def falls(curve: Rows) -> bool | None:
+    """Whether the mean never rises and falls in the end; None where it is undefined."""
+    means = [row["mean"] for row in curve]
+    if not means or any(math.isnan(value) for value in means):
+        return None
+    never_rises = all(after <= before + SLACK for before, after in pairwise(means))
+    return never_rises and means[-1] < means[0] - SLACK
+
+
+def seen_from(curve: Rows) -> float | None:
+    """The smallest share from which on nearly all repetitions lie below the undosed round."""
+    start, below = curve[0]["mean"], None
+    # From the largest dose down: a quantity that recovers in between has not seen the smaller one.
+    for row in reversed(curve[1:]):
+        if not row["high"] < start:
+            break
+        below = row["share"]
+    return below
+
+
+def page(found: Rows) -> str:
+    """The whole page as Markdown."""
+    lines = [
+        "# Dose-response of the quantities for unscored text",
+        "",
+        "Real texts; a share x of a round's samples is replaced, and the guarded quantities are",
+        "measured beside the baseline. Written by `python -m runs.experiments.dose_response.measure"
+        " SAMPLES`",
+        "(OUROLOOP_DATA names the data, SAMPLES a folder of model samples) from `results.csv`.",
+        "",
+        f"* one refusal: one text for all prompts; paraphrases: one of {len(PARAPHRASES)} refusals;"
+        " one opening: ten words, then the own text; each prompt's own text: the prompt's first"
+        " sample again (sharpening).",
+        f"* Mean over {_most(found, 'repetitions')} draws of the dose. **Falls**: the mean never"
+        f" rises by more than {SLACK} from dose to dose. Seen from: the smallest share from which"
+        " on 97.5 % of the draws lie below the round without a dose.",
+        f"* Clusters are fitted on the baseline. Of the model's samples, {BASELINE_SAMPLES} of each"
+        " prompt are the baseline and the others the round; conversations (two answers per prompt)"
+        " and GSM8K solutions (four) are both at once.",
+        "",
+    ]
+    if FINDINGS.exists():
+        lines += [FINDINGS.read_text(encoding="utf-8").strip(), ""]
+    lines += ["![Dose-response](figure.svg)", ""]
+    for quantity, title in QUANTITIES.items():
+        lines += [f"## {title}", "", *table(found, quantity), ""]
+    return "\n".join(lines)
+
+
+def table(found: Rows, quantity: str) -> list[str]:
+    """A row per source, encoder and kind."""
+    heads = " | ".join(f"{share:.0%}" for share in SHARES)
+    lines = [
+        f"| source | encoder | replaced by | {heads} | falls | seen from |",
+        "|---" * (len(SHARES) + 5) + "|",
+    ]
+    for source in _each(found, "source"):
+        for encoder in _each(found, "encoder"):
+            for kind in Kind:
+                where = {"source": source, "encoder": encoder, "kind": kind, "quantity": quantity}
+                curve = series(found, **where)
+                if curve:
+                    lines.append(f"| {source} | {encoder} | {kind} | {_cells(curve)} |")
+    return lines
+
+
+def _cells(curve: Rows) -> str:
+    verdict = {True: "yes", False: "no", None: "-"}[falls(curve)]
+    least = seen_from(curve)
+    seen = "-" if least is None else f"{least:.0%}"
+    means = " | ".join(f"{row['mean']:.3f}" for row in curve)
+    return f"{means} | {verdict} | {seen}"
+
+
+def _each(found: Rows, key: str) -> Iterable[str]:
+    return dict.fromkeys(row[key] for row in found)
+
+
+def _most(found: Rows, key: str) -> int:
+    return int(max(row[key] for row in found))
