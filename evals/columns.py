@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from dataclasses import fields as fields_of
+from typing import Any
 
+from ouroloop.evals.conversations import read_conversation
 from ouroloop.evals.errors import DataError
 from ouroloop.evals.problem_files import read_problem, unique, worked_answer
 from ouroloop.evals.sources import Row, Source, read_rows
-from ouroloop.evals.tasks import Problem
+from ouroloop.evals.tasks import Problem, Turn
 
 # The answer that a worked solution states, or None: a grader's reading.
 ReadAnswer = Callable[[str], str | None]
@@ -63,7 +65,7 @@ class Columns:
                 )
         # A table of conversations may hold a column `question` too: what is named comes first.
         asked = {"question", "messages"} & set(named)
-        rest = [f.name for f in fields(self) if f.name in there and f.name not in named]
+        rest = [f.name for f in fields_of(self) if f.name in there and f.name not in named]
         if asked or "question" in rest:
             rest = [name for name in rest if name not in ("question", "messages")]
             if not asked:
@@ -122,16 +124,25 @@ def read_table(source: Source, columns: Columns, read_answer: ReadAnswer) -> lis
         ids = [row.get(found.id) for _, row in rows]
         if len({str(one) for one in ids}) < len(ids):
             found = Columns(**{**found.to_json(), "id": None})
-    return unique(
-        (
-            (where, read_problem(_standard(row, found, read_answer, where), where))
-            for where, row in rows
-        ),
-        source,
-    )
+    return unique(_problems(rows, found, read_answer), source)
 
 
-def _standard(row: Row, columns: Columns, read_answer: ReadAnswer, where: str) -> dict[str, Any]:
+def _problems(
+    rows: Iterable[tuple[str, Row]], columns: Columns, read_answer: ReadAnswer
+) -> Iterator[tuple[str, Problem]]:
+    for where, row in rows:
+        fields = _standard(row, columns, where)
+        messages: tuple[Turn, ...] = ()
+        if columns.messages:
+            spoken = read_conversation(row.get(columns.messages), columns.messages, where)
+            # Columns of their own come before what is said in the conversation.
+            fields = {"solution": spoken.solution, "system": spoken.system} | fields
+            fields["question"], messages = spoken.question, spoken.messages
+        _split_answer(fields, columns, read_answer)
+        yield where, replace(read_problem(fields, where), messages=messages)
+
+
+def _standard(row: Row, columns: Columns, where: str) -> dict[str, Any]:
     """A row in Ouroloop's own fields; columns without a meaning stay beside them."""
     used = columns.to_json()
     out = {name: value for name, value in row.items() if name not in used.values()}
@@ -139,77 +150,23 @@ def _standard(row: Row, columns: Columns, read_answer: ReadAnswer, where: str) -
     for name in (*used, "question", "answer", "solution", "id", "family", "slice", "system"):
         out.pop(name, None)
     out |= {name: _filled(row.get(column)) for name, column in used.items() if name != "messages"}
-    if columns.messages:
-        spoken = _conversation(row.get(columns.messages), columns.messages, where)
-        # Columns of their own come before what is said in the conversation.
-        out = {"solution": spoken.solution, "system": spoken.system} | out
-        out["question"] = spoken.question
     if columns.question and out["question"] is None:
         raise DataError(
             f"{where}: column {columns.question!r} is empty; expected the text of a question."
             " Remove the row, or name another column in task.columns."
         )
-    answer, solution = out.get("answer"), out.get("solution")
-    if isinstance(answer, str) and (worked := worked_answer(answer)):
-        out["solution"], out["answer"] = solution or worked.solution, worked.answer
-    elif columns.answer is None and isinstance(solution, str):
-        out["answer"] = read_answer(solution)
     return out
+
+
+def _split_answer(fields: dict[str, Any], columns: Columns, read_answer: ReadAnswer) -> None:
+    """The final answer out of a worked one, or out of the solution where there is no other."""
+    answer, solution = fields.get("answer"), fields.get("solution")
+    if isinstance(answer, str) and (worked := worked_answer(answer)):
+        fields["solution"], fields["answer"] = solution or worked.solution, worked.answer
+    elif columns.answer is None and isinstance(solution, str):
+        fields["answer"] = read_answer(solution)
 
 
 def _filled(value: Any) -> Any:
     """A cell; a blank text is none: tables write missing values so."""
     return None if isinstance(value, str) and not value.strip() else value
-
-
-class Conversation(NamedTuple):
-    """A conversation as one problem; solution and system prompt may be missing."""
-
-    question: str
-    solution: str | None
-    system: str | None
-
-
-def _conversation(turns: Any, column: str, where: str) -> Conversation:
-    """The last assistant turn is the solution, system turns are the system prompt.
-
-    A single user turn is the question as it is. Of several turns each begins with its speaker:
-    `User: ...`, `Assistant: ...`.
-    """
-    spoken = [_turn(turn, column, where) for turn in _list(turns, column, where)]
-    solution = None
-    if spoken and spoken[-1][0] == "assistant":
-        solution = spoken.pop()[1]
-    if not any(role == "user" for role, _ in spoken):
-        raise DataError(
-            f"{where}: column {column!r} holds a conversation without a user's turn; expected"
-            ' [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}].'
-        )
-    systems = [text for role, text in spoken if role == "system"]
-    rest = [(role, text) for role, text in spoken if role != "system"]
-    if len(rest) == 1:
-        asked = rest[0][1]
-    else:
-        asked = "\n\n".join(f"{role.capitalize()}: {text}" for role, text in rest)
-    return Conversation(asked, solution, "\n\n".join(systems) or None)
-
-
-def _list(turns: Any, column: str, where: str) -> Sequence[Any]:
-    if isinstance(turns, list) and turns:
-        return turns
-    raise DataError(
-        f"{where}: column {column!r} is a {type(turns).__name__} ({str(turns)[:40]!r}); expected a"
-        ' list of turns, [{"role": "user", "content": ...}, ...].'
-    )
-
-
-def _turn(turn: Any, column: str, where: str) -> tuple[str, str]:
-    """(role, text) of one turn."""
-    role = turn.get("role") if isinstance(turn, dict) else None
-    content = turn.get("content") if isinstance(turn, dict) else None
-    if role not in ("system", "user", "assistant") or not isinstance(content, str):
-        raise DataError(
-            f"{where}: column {column!r} holds the turn {str(turn)[:60]!r}; expected"
-            ' {"role": "system", "user" or "assistant", "content": text}.'
-        )
-    return role, content

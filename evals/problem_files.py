@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ouroloop.evals.conversations import read_conversation
 from ouroloop.evals.errors import DataError
 from ouroloop.evals.questions import normalised
 from ouroloop.evals.sources import SAMPLE, Source, read_rows
@@ -33,12 +35,14 @@ class Worked(NamedTuple):
 def read_demonstrations(path: Path) -> list[Problem]:
     """Read a JSONL file of solved problems; a question may come with several solutions.
 
+    A line has a `question` and a `solution`, or a conversation in `messages` that ends in one.
+
     Raises:
         DataError: the file is missing or empty, or a line has no `solution`.
     """
     found = []
     for where, row in read_rows(path):
-        problem = read_problem(row, where)
+        problem = _demonstration(row, where)
         if problem.solution is None:
             raise DataError(
                 f"{where}: no field 'solution', got {sorted(row)}; expected a demonstration, such"
@@ -49,6 +53,16 @@ def read_demonstrations(path: Path) -> list[Problem]:
     if not found:
         raise DataError(f"{path}: the file holds no demonstrations; expected one object per line.")
     return found
+
+
+def _demonstration(row: Mapping[str, Any], where: str) -> Problem:
+    if "messages" not in row or "question" in row:
+        return read_problem(row, where)
+    spoken = read_conversation(row["messages"], "messages", where)
+    said = {key: getattr(spoken, key) for key in ("question", "solution", "system")}
+    # Fields of their own come before what is said in the conversation.
+    rest = {key: value for key, value in row.items() if key != "messages"}
+    return replace(read_problem({**said, **rest}, where), messages=spoken.messages)
 
 
 def read_problem(row: Mapping[str, Any], where: str) -> Problem:
@@ -63,7 +77,7 @@ def read_problem(row: Mapping[str, Any], where: str) -> Problem:
     if question is None:
         raise DataError(
             f"{where}: no field 'question', got {sorted(row)}; expected one object per line, such"
-            f" as {SAMPLE}."
+            f" as {SAMPLE}. Conversations and other columns are read by task.kind: dataset."
         )
     place = _text(row, "slice", where) or "typical"
     if place not in ("typical", "tail"):
@@ -78,12 +92,7 @@ def read_problem(row: Mapping[str, Any], where: str) -> Problem:
             " short text or an expression."
         )
     family = _text(row, "family", where) or "default"
-    if family in RESERVED:
-        raise DataError(
-            f"{where}: field 'family' is {family!r}; expected a name other than"
-            f" {' and '.join(map(repr, sorted(RESERVED)))}, which stand for several families"
-            " together. Rename the family."
-        )
+    check_family(family, f"{where}: field 'family'")
     known = ("id", "question", "answer", "family", "slice", "solution", "system")
     return Problem(
         id=_text(row, "id", where) or question_id(question),
@@ -96,6 +105,20 @@ def read_problem(row: Mapping[str, Any], where: str) -> Problem:
         system=_text(row, "system", where) if row.get("system") else None,
         metadata={key: value for key, value in row.items() if key not in known},
     )
+
+
+def check_family(name: str, where: str) -> None:
+    """Refuse what no family can be called.
+
+    Raises:
+        DataError: the name stands for several families.
+    """
+    if name in RESERVED:
+        raise DataError(
+            f"{where} is {name!r}; expected a name other than"
+            f" {' and '.join(map(repr, sorted(RESERVED)))}, which stand for several families"
+            " together. Rename the family."
+        )
 
 
 def read_problems(source: str | Path | Source, read_row: ReadRow = read_problem) -> list[Problem]:

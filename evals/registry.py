@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.evals import plugins
+from ouroloop.evals.dataset import dataset_task, gsm8k_task, jsonl_task
 from ouroloop.evals.errors import DataError
 from ouroloop.evals.graders import Choice, Code, ExactText, FinalAnswer, FunctionGrader, NotScored
-from ouroloop.evals.jsonl import JsonlTask, dataset_task, gsm8k_task
 from ouroloop.evals.judge import Judge
 from ouroloop.evals.reasoning_gym_task import ReasoningGymTask
 from ouroloop.evals.tasks import Grader, Task
@@ -69,7 +69,7 @@ def _arithmetic(loophole: bool = False, families: Sequence[str] = ("sum2",)) -> 
 
 def _from_files(
     make: Callable[..., Task],
-    path: str,
+    path: str | None,
     heldout_path: Path | None = None,
     grader: str = "final_answer",
     grader_options: Mapping[str, Any] | None = None,
@@ -82,7 +82,7 @@ def _from_files(
 # `module:Name` or an entry point (`evals/plugins.py`).
 TASKS: dict[str, Callable[..., Task]] = {
     "arithmetic": _arithmetic,
-    "jsonl": partial(_from_files, JsonlTask),
+    "jsonl": partial(_from_files, jsonl_task),
     "gsm8k": partial(_from_files, gsm8k_task),
     "dataset": partial(_from_files, dataset_task),
     "reasoning_gym": ReasoningGymTask,

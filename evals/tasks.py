@@ -71,6 +71,17 @@ class StepCheck:
     reason: str = ""
 
 
+class Form(StrEnum):
+    """How critiques and revisions are asked for."""
+
+    PROMPTS = "prompts"
+    """By the templates, each a prompt of its own."""
+    TURNS = "turns"
+    """As further turns of the conversation, in the checkpoint's chat template."""
+    PAPER = "paper"
+    """As one text with `CritiqueRequest:` and `RevisionRequest:` (Bai et al. 2212.08073)."""
+
+
 @dataclass(frozen=True)
 class Prompts:
     """The templates of a loop (str.format fields) and how to read a critique's verdict.
@@ -81,6 +92,9 @@ class Prompts:
     a critique, {verdict} being `approve` or `reject`, and {finding}, where it has one, any text
     before it. A last line of another form is unreadable.
     `chat` wraps each rendered template as one user turn (checkpoint's own chat template).
+
+    `form`: in those other than `prompts`, critique, revise and direct are not used. `asks_verdict`:
+    whether a critique is asked for a verdict in these forms.
     """
 
     draft: str
@@ -93,6 +107,8 @@ class Prompts:
     answer: str = "answer {answer}"
     verdict: str = "verdict: {verdict}"
     direct: str = "{question}\n{draft}\n{principle}\n"
+    form: Form = Form.PROMPTS
+    asks_verdict: bool = True
 
 
 class Capability(StrEnum):

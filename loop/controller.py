@@ -117,7 +117,7 @@ class Campaign:
         if not job.examples.exists():
             # Token ids are the engine's to say.
             await self.serving.serve(self.setting.base)
-            encoder = Encoder(self.engine, self.setting.prompts)
+            encoder = self.encoder()
             await warm_start.write_examples(self.setting.warm_start, encoder, folder)
         if not warm_start.is_trained(folder):
             await self.serving.free_memory()
@@ -151,6 +151,8 @@ class Campaign:
             if source.name == refine.STUDENT:
                 await self.audit(round, student)
         journal.close()
+        for counts in self.setting.shots.counted():
+            self.event("shots_cut", round, **counts)
         return samples
 
     async def audit(self, round: Round, student: Path) -> None:
@@ -181,7 +183,7 @@ class Campaign:
         """The training set: kept samples, what the policy adds, replay; no held-out question."""
         # Where nobody drafted, nothing is served yet, and token ids are the engine's to say.
         await self.serving.serve_any(self.checkpoint(round.plan.start_from))
-        encoder = Encoder(self.engine, self.setting.prompts)
+        encoder = self.encoder()
         round.examples = await dataset.training_set(
             round, self.history, samples, self.setting, encoder
         )
@@ -260,6 +262,10 @@ class Campaign:
             write_json(self.store.path / PROBE_SET, self.setting.probe_set.to_json())
         if isinstance(self.setting.strategy, naming.Learned):
             self.setting.strategy.keep_in(self.store.path / STRATEGIES)
+
+    def encoder(self) -> Encoder:
+        """The engine as a tokeniser of training examples."""
+        return Encoder(self.engine, self.setting.prompts, self.recipe.dataset.learn_turns)
 
     def open(self, number: int) -> Round:
         """The round at work from now on; earlier ones make room in memory."""

@@ -25,13 +25,15 @@ from ouroloop.loop.models.names import is_name
 
 PATH_KEYS = (
     "task.heldout_path",
+    "task.sources.heldout_path",
     "warm_start.path",
     "refine.constitution",
+    "refine.shots",
     "pairs.principles",
     "pairs.few_shots",
     "accelerate_config",
 )
-DATA_KEYS = ("task.path",)
+DATA_KEYS = ("task.path", "task.sources.path")
 MODEL_KEYS = ("model", "teachers")
 PART_KEYS = (
     "task.kind",
@@ -109,28 +111,33 @@ def _anchored(raw: dict[str, Any], base: Path) -> dict[str, Any]:
     # A copy: the caller's mapping, which may be a study's, keeps the paths that it was given.
     out: dict[str, Any] = json.loads(json.dumps(raw, default=str))
     for dotted in PATH_KEYS:
-        _change(out, dotted, lambda value: _absolute(value, base))
+        change_at(out, dotted, lambda value: _absolute(value, base))
     for dotted in DATA_KEYS:
-        _change(out, dotted, lambda value: data_path(value, base))
+        change_at(out, dotted, lambda value: data_path(value, base))
     for dotted in MODEL_KEYS:
-        _change(out, dotted, lambda value: _located(value, base))
+        change_at(out, dotted, lambda value: _located(value, base))
     for dotted in PART_KEYS:
-        _change(out, dotted, lambda value: _named(value, base))
+        change_at(out, dotted, lambda value: _named(value, base))
     for dotted in OPTION_KEYS:
-        _change(out, dotted, lambda value: _option(value, base))
-    _change(out, "stages", lambda stage: _staged(stage, base))
+        change_at(out, dotted, lambda value: _option(value, base))
+    change_at(out, "stages", lambda stage: _staged(stage, base))
     return out
 
 
-def _change(node: Any, dotted: str, change: Callable[[Any], Any]) -> None:
+def change_at(node: Any, dotted: str, change: Callable[[Any], Any]) -> None:
     """Replace what stands at a dotted key, where there is something; a list item by item."""
-    *parents, leaf = dotted.split(".")
-    for parent in parents:
-        node = node.get(parent) if isinstance(node, dict) else None
-    if not isinstance(node, dict) or node.get(leaf) is None:
+    if isinstance(node, list):
+        for item in node:
+            change_at(item, dotted, change)
         return
-    value = node[leaf]
-    node[leaf] = [change(item) for item in value] if isinstance(value, list) else change(value)
+    name, _, rest = dotted.partition(".")
+    if not isinstance(node, dict) or node.get(name) is None:
+        return
+    value = node[name]
+    if rest:
+        change_at(value, rest, change)
+    else:
+        node[name] = [change(item) for item in value] if isinstance(value, list) else change(value)
 
 
 def _absolute(value: Any, base: Path) -> Any:

@@ -54,7 +54,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Example:
-    """One row of a training set: token ids, where it came from and why."""
+    """One row of a training set: token ids, where it came from and why.
+
+    learnt_prompt_positions: places in the prompt that are learnt beside the completion, those of
+    earlier assistant turns (`dataset.learn_turns: all`).
+    """
 
     problem_id: str
     prompt_token_ids: TokenIds
@@ -64,6 +68,7 @@ class Example:
     round: Int32
     strategy: str | None = None
     sample_id: str | None = None
+    learnt_prompt_positions: TokenIds = ()
 
 
 @dataclass(frozen=True)

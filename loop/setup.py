@@ -6,12 +6,12 @@ A wrong input must leave nothing half-made.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ouroloop.evals.errors import DataError as TaskDataError
 from ouroloop.evals.registry import build_task
-from ouroloop.evals.tasks import Capability, Prompts, Task
+from ouroloop.evals.tasks import Capability, Form, Prompts, Task
 from ouroloop.loop import automatic, extensions
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.engines import remote
@@ -23,7 +23,12 @@ from ouroloop.loop.reasoning import Reasoning, ThinkingTask, opens_thought
 from ouroloop.loop.records import Problem
 from ouroloop.loop.round import Round
 from ouroloop.loop.stages import warm_start
-from ouroloop.loop.stages.constitution import Principle, load_constitution
+from ouroloop.loop.stages.constitution import (
+    Principle,
+    Shots,
+    load_constitution,
+    load_critique_shots,
+)
 from ouroloop.loop.stages.judging import Strategy
 from ouroloop.loop.stages.naming import Learned, seeing, strategist
 from ouroloop.loop.stages.preferring import Panel
@@ -56,6 +61,7 @@ class Setting:
     warm_start: tuple[Problem, ...] = ()
     choices: tuple[str, ...] = ()
     reasoning: Reasoning | None = None
+    shots: Shots = field(default_factory=Shots)
 
 
 def prepare(recipe: Recipe) -> Setting:
@@ -102,12 +108,22 @@ def prepare(recipe: Recipe) -> Setting:
         warm_start=demonstrations,
         choices=choices,
         reasoning=reasoning,
+        shots=_shots(recipe),
     )
 
 
 def _prompts(task: Task, recipe: Recipe, chat_template: bool) -> Prompts:
     reads_answers = Capability.ANSWERS in task.capabilities
-    return resolve_prompts(task.prompts, recipe.task.prompts, chat_template, reads_answers)
+    found = resolve_prompts(task.prompts, recipe.task.prompts, chat_template, reads_answers)
+    refine = recipe.refine
+    needs_verdict = refine.revise_when == "rejected" or recipe.filters.critic
+    asks_verdict = refine.form is Form.PROMPTS or needs_verdict
+    if recipe.dataset.learn_turns == "all" and not found.chat:
+        raise RecipeError(
+            "dataset.learn_turns: all needs a checkpoint with a chat template, whose turns end with"
+            " a stop token; this one is asked plain text. Set it to last."
+        )
+    return replace(found, form=refine.form, asks_verdict=asks_verdict)
 
 
 def _reading(
@@ -132,6 +148,11 @@ def _chosen(recipe: Recipe, base: Path) -> automatic.Chosen:
 def _principles(recipe: Recipe) -> tuple[Principle, ...]:
     path = recipe.refine.constitution
     return load_constitution(path) if path else ()
+
+
+def _shots(recipe: Recipe) -> Shots:
+    path = recipe.refine.shots
+    return Shots(load_critique_shots(path) if path else ())
 
 
 def check_capabilities(task: Task, recipe: Recipe) -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from hostile_texts import every_text, few_texts
 
+from ouroloop.evals.dataset import jsonl_task
 from ouroloop.evals.grading import grade
-from ouroloop.evals.jsonl import JsonlTask
 from ouroloop.evals.problem_files import question_id, read_problem
 from ouroloop.evals.questions import normalised
 from ouroloop.evals.reasoning_gym_task import ReasoningGymTask
@@ -187,4 +187,4 @@ def test_an_over_long_number_ends_its_calculation_and_nothing_else(name):
 
 def test_a_huge_exponent_is_an_answer_that_the_corrupter_leaves_alone():
     """It used to be made exact, a number of a thousand million digits: no fence ends that."""
-    assert JsonlTask(FILE).corrupt(PROBLEM, "2+3=5\n#### 1e999999999", 0) is None
+    assert jsonl_task(FILE).corrupt(PROBLEM, "2+3=5\n#### 1e999999999", 0) is None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from statistics import median
 
@@ -12,6 +13,7 @@ from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.records import Problem
 from ouroloop.loop.round import Round
 from ouroloop.loop.setup import Setting
+from ouroloop.loop.stages.dialogue import Speaker, as_text
 from ouroloop.loop.stages.preferring import Duel, Panel
 from ouroloop.loop.stages.prompts import ask
 from ouroloop.loop.stages.train import table_of
@@ -50,8 +52,20 @@ class Counter:
 
 
 def check(setting: Setting, run_path: Path) -> list[Finding]:
-    """Whether prompts, drafts and revisions fit, and comparisons where the recipe asks for any."""
-    return [_finding(setting), *_comparisons(setting)]
+    """Whether prompts, drafts and revisions fit, and what else the recipe asks for.
+
+    How many worked dialogues fit beside them, and whether two samples that are compared do.
+    """
+    everything = [*setting.problems, *setting.probe_set.problems]
+    measured = everything[:: max(1, len(everything) // NUM_MEASURED)]
+    prompts = [_asked(setting, problem) for problem in measured]
+    counter = Counter.of(setting.base)
+    tokens = [num + CHAT_TOKENS * setting.prompts.chat for num in counter.count(prompts)]
+    return [
+        _finding(setting, tokens, counter),
+        *_shots(setting, tokens, counter),
+        *_comparisons(setting),
+    ]
 
 
 def _comparisons(setting: Setting) -> list[Finding]:
@@ -77,14 +91,35 @@ def _comparisons(setting: Setting) -> list[Finding]:
     return [Finding(Level.OK, "comparisons", f"{size} of engine.max_model_len {room}")]
 
 
-def _finding(setting: Setting) -> Finding:
+def _shots(setting: Setting, tokens: Sequence[int], counter: Counter) -> Iterator[Finding]:
+    """How many of `refine.shots` have room before the request of a revision."""
+    recipe, dialogues = setting.recipe, setting.shots.dialogues
+    if not dialogues:
+        return
+    shots = counter.count([as_text(shot, Speaker.HUMAN) for shot in dialogues])
+    rest = recipe.refine.max_critique_tokens + 2 * recipe.sampling.max_tokens
+
+    def fitting(prompt: int) -> int:
+        """The last ones are kept: the first are left out."""
+        used = list(accumulate(reversed(shots), initial=prompt + rest))
+        return sum(num <= recipe.engine.max_model_len for num in used[1:])
+
+    usual, fewest = fitting(round(median(tokens))), fitting(max(tokens))
+    what = (
+        f"of {len(dialogues)} worked dialogues ({sum(shots)} tokens) the last {usual} have room"
+        f" before a usual conversation, {fewest} before the longest"
+    )
+    if usual == len(dialogues):
+        yield Finding(Level.OK, "shots", what)
+        return
+    needed = round(median(tokens)) + rest + sum(shots)
+    what += f"; all of them would take engine.max_model_len {rounded(needed)}"
+    yield Finding(Level.WARNING, "shots", what)
+
+
+def _finding(setting: Setting, tokens: Sequence[int], counter: Counter) -> Finding:
     recipe = setting.recipe
     room = recipe.engine.max_model_len
-    everything = [*setting.problems, *setting.probe_set.problems]
-    measured = everything[:: max(1, len(everything) // NUM_MEASURED)]
-    prompts = [_asked(setting, problem) for problem in measured]
-    counter = Counter.of(setting.base)
-    tokens = [num + CHAT_TOKENS * setting.prompts.chat for num in counter.count(prompts)]
     longest = max(tokens)
     drafted = recipe.sampling.max_tokens
     # A revision is asked with the draft and the critique in its prompt.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ouroloop.loop.checks import memory
+from ouroloop.loop.checks import memory, turns
 from ouroloop.loop.checks.findings import Finding, Level
 from ouroloop.loop.devices import BFLOAT16_FLAGS, FloatType, this_device
 from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
@@ -31,6 +31,7 @@ def check(setting: Setting, run_path: Path) -> list[Finding]:
         *_contexts(setting, shapes),
         *_engine(setting, shapes),
         *memory.check(setting.recipe, list(shapes.values())),
+        *turns.check(setting),
     ]
 
 

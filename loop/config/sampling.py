@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from ouroloop.evals.tasks import Form
 from ouroloop.loop.config.base import Section
 
 
@@ -73,6 +74,23 @@ class RefineConfig(Section):
         None,
         description="principles, {name: {prompt: [...], edit_request: ...}}; one drawn per turn",
     )
+    form: Form = Field(
+        Form.PROMPTS,
+        description=(
+            "how critiques and revisions are asked for: prompts (by the templates), turns (further"
+            " turns of the conversation, in the chat template; without one as paper), paper (one"
+            " text with CritiqueRequest: and RevisionRequest:, Bai et al. 2212.08073). In turns and"
+            " paper a verdict is asked for only where revise_when: rejected or filters.critic needs"
+            " it"
+        ),
+    )
+    shots: Path | None = Field(
+        None,
+        description=(
+            "worked dialogues that are put before critique and revision requests in the forms turns"
+            " and paper, as in CritiqueRevisionFewShotPrompts.json"
+        ),
+    )
     families: tuple[str, ...] = Field(
         (),
         description=(
@@ -86,5 +104,10 @@ class RefineConfig(Section):
             raise ValueError(
                 "refine.revisions > 0 needs refine.critique: true, or refine.revise_when: always"
                 " (direct revision, without a critique)"
+            )
+        if self.shots and self.form is Form.PROMPTS:
+            raise ValueError(
+                "refine.shots are put before requests in the forms turns and paper: set"
+                " refine.form: paper, or put worked examples into task.prompts"
             )
         return self

@@ -85,6 +85,13 @@ class DatasetConfig(Section):
         "trace",
         description="answer: learn the final answers without their traces (`task.prompts.answer`)",
     )
+    learn_turns: Literal["last", "all"] = Field(
+        "last",
+        description=(
+            "of a demonstration that is a conversation: learn its last assistant turn, or all of"
+            " them; of what the model wrote itself only its own answer is learnt"
+        ),
+    )
     erase_systems: bool = Field(
         False,
         description=(

@@ -13,6 +13,10 @@ from ouroloop.loop.config.base import Extension, Section
 BUILT_IN = ("arithmetic", "jsonl", "gsm8k", "dataset", "reasoning_gym")
 DEFAULT = "arithmetic"
 CUSTOM = "custom"
+PATH = (
+    "file of training problems (.jsonl, .json, .csv, .tsv, .parquet), a folder of these, or the"
+    " name of a data set on the Hugging Face hub, e.g. openai/gsm8k"
+)
 
 
 class TaskSection(Section):
@@ -60,13 +64,7 @@ class FileTaskSection(TaskSection):
     """Problems from files."""
 
     # Not a Path: a name of the hub is none.
-    path: str = Field(
-        min_length=1,
-        description=(
-            "file of training problems (.jsonl, .json, .csv, .tsv, .parquet), a folder of these, or"
-            " the name of a data set on the Hugging Face hub, e.g. openai/gsm8k"
-        ),
-    )
+    path: str = Field(min_length=1, description=PATH)
     heldout_path: Path | None = Field(
         None, description="file of held-out problems; without it a fifth is split off"
     )
@@ -111,8 +109,8 @@ class ColumnsConfig(Section):
     messages: str | None = Field(
         None,
         description=(
-            "conversations, [{role: user, content: ...}, ...]: the last assistant turn is the"
-            " solution, what stands before it the question"
+            "conversations, [{role: user, content: ...}, ...]: what the last user turn asks is"
+            " answered with all turns before it; an assistant turn at the end is the solution"
         ),
     )
     id: str | None = Field(None, description="unique ids; without them they are made")
@@ -121,10 +119,57 @@ class ColumnsConfig(Section):
     system: str | None = Field(None, description="system prompts, one for each question")
 
 
+class SourceConfig(Section):
+    """One of several files or data sets that a task takes its problems from."""
+
+    path: str = Field(min_length=1, description="file, folder or name, as task.path")
+    family: str | None = Field(
+        None, min_length=1, description="the family of all its problems; default: its column family"
+    )
+    name: str | None = Field(None, description="the data set's configuration, e.g. main")
+    split: str = Field("train", description="the split of training problems")
+    heldout_path: Path | None = Field(None, description="file of held-out problems")
+    heldout_split: str | None = Field(None, description="the split of held-out problems")
+    heldout_share: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description=(
+            "share that is held out, by the hash of each question, where no file or split is named;"
+            " 1: only measured, never trained on"
+        ),
+    )
+    num_problems: int | None = Field(
+        None, ge=1, description="use at most so many that are not held out, the first ones"
+    )
+    columns: ColumnsConfig = Field(ColumnsConfig(), description="which column holds what")
+
+    @model_validator(mode="after")
+    def _one_heldout(self) -> SourceConfig:
+        if self.heldout_split and self.heldout_path:
+            raise ValueError("name heldout_split or heldout_path, not both")
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        """All keys, the columns that are named by name."""
+        named = self.columns.model_dump(exclude_none=True)
+        return {key: getattr(self, key) for key in type(self).model_fields} | {"columns": named}
+
+
 class DatasetTaskConfig(FileTaskSection):
     """Any data set by its columns: a local file or folder, or a name of the Hugging Face hub."""
 
     kind: Literal["dataset"] = Field(description="any data set, by its columns")
+    path: str | None = Field(  # type: ignore[assignment]
+        None, min_length=1, description=f"{PATH}; or see sources"
+    )
+    sources: tuple[SourceConfig, ...] = Field(
+        (),
+        description=(
+            "several files, folders or names in place of path, each with a family:"
+            " [{path: red_team.jsonl, family: red_team}, {path: sums.csv, family: helpful}]"
+        ),
+    )
     name: str | None = Field(None, description="the data set's configuration, e.g. main")
     split: str = Field("train", description="the split of training problems")
     heldout_split: str | None = Field(
@@ -133,14 +178,28 @@ class DatasetTaskConfig(FileTaskSection):
     columns: ColumnsConfig = Field(ColumnsConfig(), description="which column holds what")
 
     @model_validator(mode="after")
-    def _one_heldout(self) -> DatasetTaskConfig:
+    def _one_of_each(self) -> DatasetTaskConfig:
         if self.heldout_split and self.heldout_path:
             raise ValueError("name task.heldout_split or task.heldout_path, not both")
+        if bool(self.sources) == (self.path is not None):
+            raise ValueError("name task.path, or several task.sources; one of the two is needed")
+        of_one = ("name", "split", "heldout_path", "heldout_split", "columns")
+        if self.sources and (named := [key for key in of_one if key in self.model_fields_set]):
+            raise ValueError(
+                f"task.{named[0]} belongs to task.path; give it to each of the sources"
+            )
         return self
 
     def settings(self) -> dict[str, Any]:
         """The columns that are named, by name."""
-        return {**super().settings(), "columns": self.columns.model_dump(exclude_none=True)}
+        settings = super().settings()
+        if self.sources:
+            sources = [source.settings() for source in self.sources]
+            return {key: settings[key] for key in ("path", "grader", "grader_options")} | {
+                "sources": sources
+            }
+        del settings["sources"]
+        return {**settings, "columns": self.columns.model_dump(exclude_none=True)}
 
 
 class ReasoningGymConfig(TaskSection):

@@ -142,9 +142,16 @@ class Codec:
         spelt = [
             {**turn, "content": self._control.sub(self._veil, turn["content"])} for turn in turns
         ]
-        rendered = self.tokenizer.apply_chat_template(
-            spelt, add_generation_prompt=generate, tokenize=False, **self.chat_template_kwargs
-        )
+        try:
+            rendered = self.tokenizer.apply_chat_template(
+                spelt, add_generation_prompt=generate, tokenize=False, **self.chat_template_kwargs
+            )
+        except Exception as error:  # whatever a template of somebody's raises
+            roles = ", ".join(turn["role"] for turn in turns)
+            raise EngineError(
+                f"{self.folder}: the chat template refuses the turns {roles[:200]} ({error})."
+                " Take such problems out, or use plain prompts (task.prompts.chat: false)."
+            ) from None
         if spelt == turns:
             # The tokenizer's own way, which is also apply_chat_template's.
             found = self.tokenizer(rendered, add_special_tokens=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib
 import os
@@ -18,13 +19,21 @@ from ouroloop.loop.errors import UserError
 from ouroloop.loop.experiments import rounds
 from ouroloop.loop.experiments.experiment import Experiment
 from ouroloop.loop.experiments.study import Study, merge
+from ouroloop.loop.recipe_file import change_at
 
 # Where this repository keeps its experiments, one folder each.
 HOME = Path("runs/experiments")
 
 # What makes a folder an experiment.
 FILES = ("study.py", "study.yaml")
-RECIPE_PATHS = ("task.path", "task.heldout_path", "refine.constitution")
+RECIPE_PATHS = (
+    "task.path",
+    "task.heldout_path",
+    "task.sources.path",
+    "task.sources.heldout_path",
+    "refine.constitution",
+    "refine.shots",
+)
 
 
 class StudyFile(BaseModel):
@@ -164,16 +173,15 @@ def _located(keys: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     `$VARIABLE/...` is expanded; a reference to another arm (`@arm`) stays as it is.
     """
-    out = dict(keys)
+    out = copy.deepcopy(dict(keys))
     for dotted in RECIPE_PATHS:
-        section, leaf = dotted.split(".")
-        value = out.get(section, {}).get(leaf) if isinstance(out.get(section), Mapping) else None
-        if isinstance(value, str) and not value.startswith("@"):
-            out[section] = {**out[section], leaf: _absolute(value, folder)}
+        change_at(out, dotted, lambda value: _absolute(value, folder))
     return out
 
 
-def _absolute(value: str, folder: Path) -> str:
+def _absolute(value: Any, folder: Path) -> Any:
+    if not isinstance(value, str) or value.startswith("@"):
+        return value
     expanded = os.path.expandvars(value)
     if expanded.startswith("$"):
         raise UserError(f"{value}: that environment variable is not set; set it to a folder.")

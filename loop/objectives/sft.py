@@ -69,9 +69,11 @@ def read_rows(
         check_ids(where, prompt, completion, codec)
         if len(prompt) + len(completion) <= limit:
             # -100 is the label that the loss ignores: the prompt is read, not learnt.
-            rows.append(
-                {"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion}
-            )
+            labels = [-100] * len(prompt) + completion
+            # But for assistant turns of a demonstration that are to be learnt as well.
+            for place in example.get("learnt_prompt_positions") or ():
+                labels[place] = prompt[place]
+            rows.append({"input_ids": prompt + completion, "labels": labels})
             origins.append(example.get("origin") or "kept")
     if not rows:
         remedy = "Raise engine.max_model_len or sft.max_length."

@@ -23,7 +23,7 @@ RESERVED = {
         " batch into one row instead, where they do not see each other"
     ),
     "completion_only_loss": "the prompt is masked always",
-    "assistant_only_loss": "the prompt is masked always",
+    "assistant_only_loss": "only answers are learnt; dataset.learn_turns: all learns every turn",
 }
 
 

@@ -20,7 +20,7 @@ from ouroloop.loop.records import Completion, Critique, Problem, Sample
 from ouroloop.loop.rows import AuditRow
 from ouroloop.loop.stages import constitution, filters
 from ouroloop.loop.stages.judging import PASSING
-from ouroloop.loop.stages.prompts import ask
+from ouroloop.loop.stages.prompts import answered
 from ouroloop.loop.stages.refine import Progress, Refiner, derive_seed, gather_bounded
 from ouroloop.monitors.fence import Unreadable, attempt
 
@@ -116,7 +116,7 @@ async def judge(
 
 async def _encoded(refiner: Refiner, items: Sequence[Planted]) -> list[tuple[list[int], list[int]]]:
     prompts = refiner.prompts
-    pairs = [(ask(prompts, item.problem), item.text) for item in items]
+    pairs = [answered(prompts, item.problem, item.text) for item in items]
     return await refiner.engine.encode(pairs) if pairs else []
 
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.errors import DataError
+from ouroloop.loop.records import Prompt
 from ouroloop.loop.stages.dialogue import Dialogue, Speaker, read_dialogue
 from ouroloop.monitors.fence import well_formed
 
@@ -33,6 +35,49 @@ class Principle:
     name: str
     critique_request: str
     revision_request: str
+
+
+@dataclass
+class Shots:
+    """Worked dialogues that are put before critique and revision requests.
+
+    Where all of them are too long for the engine's context, the first ones are left out, each
+    whole. Since the last `counted`: `asked` requests, `cut` of which lost some; `fewest` were left.
+    """
+
+    dialogues: tuple[Dialogue, ...] = ()
+    asked: int = 0
+    cut: int = 0
+    fewest: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.fewest = len(self.dialogues)
+
+    def tried(self, make: Callable[[tuple[Dialogue, ...]], Prompt]) -> Iterator[Prompt]:
+        """The prompt with all of them, with all but the first, and so on to none.
+
+        The next one is asked for only where the one before it was too long.
+        """
+        num = len(self.dialogues)
+        for start in range(num + 1):
+            if start == 0:
+                self.asked += 1
+            elif start == 1:
+                self.cut += 1
+            self.fewest = min(self.fewest, num - start)
+            yield make(self.dialogues[start:])
+
+    def counted(self) -> Iterator[dict[str, int]]:
+        """The counts, where some request lost shots; begins to count anew."""
+        if self.cut:
+            yield {
+                "requests": self.asked,
+                "cut": self.cut,
+                "fewest": self.fewest,
+                "of": len(self.dialogues),
+            }
+        self.asked = self.cut = 0
+        self.fewest = len(self.dialogues)
 
 
 def load_constitution(path: Path) -> tuple[Principle, ...]:

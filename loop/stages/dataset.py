@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from ouroloop.evals.conversations import questions_of
 from ouroloop.evals.questions import normalised
 from ouroloop.evals.tasks import Task
 from ouroloop.loop.config import DatasetConfig
@@ -63,11 +64,11 @@ class Screen:
     """Decontamination: which examples may be trained on.
 
     Attributes:
-        questions: problem id -> question.
+        questions: problem id -> all questions of its conversation.
         heldout: normalised held-out questions; no example may ask one of them.
     """
 
-    questions: Mapping[str, str]
+    questions: Mapping[str, Sequence[str]]
     heldout: Collection[str]
 
     def clean(self, examples: Iterable[T]) -> list[T]:
@@ -75,7 +76,10 @@ class Screen:
         return [
             example
             for example in examples
-            if normalised(self.questions.get(example.problem_id, "")) not in self.heldout
+            if not any(
+                normalised(question) in self.heldout
+                for question in self.questions.get(example.problem_id, ())
+            )
         ]
 
 
@@ -91,7 +95,7 @@ async def training_set(
     plan = adjusted(round.plan, round.preflight, recipe.monitors.guard)
     practised = plans.draw(setting.problems, plan, recipe.seed)
     items = {p.id: p for p in (*setting.problems, *setting.demonstrations)}
-    questions = {name: problem.question for name, problem in items.items()}
+    questions = {name: tuple(questions_of(problem)) for name, problem in items.items()}
     kept = kept_examples(samples, round.verdicts, round.number)
     kept = await as_learnt(kept, setting, encoder, items)
     # Round 0 is what the loop must not lose: its shares are the target of every later round.

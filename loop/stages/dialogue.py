@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from ouroloop.evals.tasks import Problem
-from ouroloop.loop.records import Message
+from ouroloop.loop.records import Message, Prompt
 from ouroloop.monitors.fence import well_formed
 
 
@@ -91,6 +91,11 @@ def as_turns(dialogue: Iterable[Said]) -> list[Message]:
         else:
             turns.append({"role": role, "content": text})
     return list(turns)
+
+
+def ends_with_label(prompt: Prompt) -> bool:
+    """Whether a prompt is plain text that ends with a label: somebody else's comes after it."""
+    return isinstance(prompt, str) and bool(re.search(rf"(?:^|\n\n)(?:{_LABELS}):$", prompt))
 
 
 def until_next_speaker(text: str) -> str:

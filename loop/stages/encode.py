@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from ouroloop.evals.tasks import Prompts
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.records import Problem, Prompt
 from ouroloop.loop.rows import Example, Origin
-from ouroloop.loop.stages.prompts import ask, render
+from ouroloop.loop.stages.prompts import answered, earlier_answers
+
+_log = logging.getLogger(__name__)
+# Whatever is asked, the ids of an answer are the same.
+NOTHING = Problem("", "", None)
 
 
 @dataclass(frozen=True)
@@ -18,13 +24,14 @@ class Encoder:
 
     engine: Engine
     prompts: Prompts
+    learn_turns: Literal["last", "all"] = "last"
 
     async def solutions(
         self, problems: Sequence[Problem], number: int, origin: Origin = "demonstration"
     ) -> list[Example]:
         """The solutions that come with problems, as examples of round `number`."""
-        pairs = [(ask(self.prompts, p), p.solution or "") for p in problems]
-        return [
+        pairs = [answered(self.prompts, p, p.solution or "") for p in problems]
+        examples = [
             Example(
                 problem_id=problem.id,
                 prompt_token_ids=prompt,
@@ -38,6 +45,40 @@ class Encoder:
                 problems, pairs, await self._encode(pairs), strict=True
             )
         ]
+        if self.learn_turns == "last":
+            return examples
+        return await self._with_earlier_turns(examples, problems)
+
+    async def _with_earlier_turns(
+        self, examples: Sequence[Example], problems: Sequence[Problem]
+    ) -> list[Example]:
+        """The examples with the earlier assistant turns of their conversations to learn as well.
+
+        A turn is learnt, its stop token last, where its ids in the whole conversation are those
+        that would be sampled after the turns before it. A template that rewrites earlier turns
+        (one that leaves thoughts out) has others: such a turn is read only, and counted.
+        """
+        earlier_P = [earlier_answers(self.prompts, problem) for problem in problems]
+        encoded = iter(await self._encode([pair for earlier in earlier_P for pair in earlier]))
+        learnt, num_skipped = [], 0
+        for example, earlier in zip(examples, earlier_P, strict=True):
+            ids, positions = example.prompt_token_ids, list[int]()
+            for prompt, answer in (next(encoded) for _ in earlier):
+                turn = range(len(prompt), len(prompt) + len(answer))
+                if ids[: turn.stop] == (*prompt, *answer):
+                    positions.extend(turn)
+                else:
+                    num_skipped += 1
+            learnt.append(replace(example, learnt_prompt_positions=tuple(positions)))
+        if num_skipped:
+            num_turns = sum(map(len, earlier_P))
+            _log.warning(
+                "dataset.learn_turns: %d of %d earlier assistant turns are read, not learnt: the"
+                " chat template writes them otherwise once more turns follow",
+                num_skipped,
+                num_turns,
+            )
+        return learnt
 
     async def without_systems(
         self, examples: Sequence[Example], problems: Mapping[str, Problem]
@@ -46,10 +87,10 @@ class Encoder:
 
         Source: Orca 2, Mitra et al. 2311.11045.
         """
-        pairs = [(ask(self.prompts, problems[e.problem_id]), e.text) for e in examples]
+        pairs = [answered(self.prompts, problems[e.problem_id], e.text) for e in examples]
         ids = await self._encode(pairs)
         return [
-            replace(example, prompt_token_ids=prompt)
+            replace(example, prompt_token_ids=prompt, learnt_prompt_positions=())
             for example, (prompt, _) in zip(examples, ids, strict=True)
         ]
 
@@ -74,9 +115,8 @@ class Encoder:
         A text that is the end of a sampled one has the sampled ids where these are what its
         tokenizer makes of it; else the new ones, since a cut may fall within a token.
         """
-        # Whatever is asked, the completion's ids are those of a chat turn, its end included.
-        asked = render(self.prompts, self.prompts.draft, question="")
-        ids = await self._encode([(asked, text) for text in texts])
+        pairs = [answered(self.prompts, NOTHING, text) for text in texts]
+        ids = await self._encode(pairs)
         return [
             replace(example, text=text, completion_token_ids=completion)
             for example, text, (_, completion) in zip(examples, texts, ids, strict=True)

@@ -112,7 +112,8 @@ async def measure(
         for kind, text in given
     ]
     critics = []
-    if refiner.recipe.refine.critique:
+    # A critique that is not asked for a verdict has none to compare with the truth.
+    if refiner.recipe.refine.critique and refiner.prompts.asks_verdict:
         # A cut answer has no end to judge.
         finished = [each for each in main if each[1][0][1].finish_reason == "stop"]
         judged = finished[: refiner.recipe.probe.critiques]

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ouroloop.evals.tasks import Prompts
@@ -29,7 +30,8 @@ from ouroloop.loop.records import (
     Sampling,
 )
 from ouroloop.loop.stages import constitution
-from ouroloop.loop.stages.prompts import ask, render
+from ouroloop.loop.stages.ending import own_words
+from ouroloop.loop.stages.prompts import ask, ask_critique, ask_revision
 from ouroloop.loop.tables import Journal
 
 if TYPE_CHECKING:  # a setting is made of the stages
@@ -51,6 +53,7 @@ class Refiner:
     round: int
     temperatures: tuple[float, ...]
     principles: tuple[constitution.Principle, ...] = ()
+    shots: constitution.Shots = field(default_factory=constitution.Shots)
     source: str = STUDENT
     reasoning: Reasoning | None = None
 
@@ -71,6 +74,7 @@ class Refiner:
             round=number,
             temperatures=temperatures,
             principles=setting.principles,
+            shots=setting.shots,
             source=source,
             reasoning=setting.reasoning,
         )
@@ -88,7 +92,7 @@ class Refiner:
             system = systems[index % len(systems)]
         prompt = ask(self.prompts, problem, system)
         max_tokens = self.recipe.sampling.max_tokens
-        draft = await self._ask(problem, index, "draft", prompt, temperature, max_tokens)
+        draft = await self._ask(problem, index, "draft", [prompt], temperature, max_tokens)
         critiques: list[Critique] = []
         revisions: list[Completion] = []
         chosen = self.recipe.refine.families
@@ -155,17 +159,12 @@ class Refiner:
         turn: int,
     ) -> Completion:
         """The text rewritten: in the light of a critique, or directly where there is none."""
-        prompt = render(
-            self.prompts,
-            self.prompts.revise if self.recipe.refine.critique else self.prompts.direct,
-            question=problem.question,
-            draft=self._seen(text.text),
-            critique=self._seen(critique.completion.text) if critique else "",
-            principle=principle.revision_request if principle else "",
-        )
+        said = self._seen(critique.completion.text) if critique else None
+        make = partial(ask_revision, self.prompts, problem, self._seen(text.text), said, principle)
         temperature = self.recipe.refine.revise_temperature
         max_tokens = self.recipe.sampling.max_tokens
-        return await self._ask(problem, index, f"revise{turn}", prompt, temperature, max_tokens)
+        tried = self.shots.tried(make)
+        return await self._ask(problem, index, f"revise{turn}", tried, temperature, max_tokens)
 
     async def criticise(
         self,
@@ -176,16 +175,15 @@ class Refiner:
         stage: str = "critique0",
     ) -> Critique:
         """One critique of a text, its verdict, and P(approve)."""
-        prompt = render(
-            self.prompts,
-            self.prompts.critique,
-            question=problem.question,
-            draft=self._seen(text.text),
-            principle=principle.critique_request if principle else "",
-        )
+        make = partial(ask_critique, self.prompts, problem, self._seen(text.text), principle)
         refine = self.recipe.refine
         answer = await self._ask(
-            problem, index, stage, prompt, refine.critique_temperature, refine.max_critique_tokens
+            problem,
+            index,
+            stage,
+            self.shots.tried(make),
+            refine.critique_temperature,
+            refine.max_critique_tokens,
         )
         approved, probability = None, None
         if answer.finish_reason == "stop":  # what a cut critique says so far is no verdict
@@ -220,21 +218,22 @@ class Refiner:
         problem: Problem,
         index: int,
         stage: str,
-        prompt: Prompt,
+        prompts: Iterable[Prompt],
         temperature: float,
         max_tokens: int,
     ) -> Completion:
-        request = Request(
-            id=f"{self.round:03d}/{self.source}/{problem.id}/{stage}/{index}",
-            prompt=prompt,
-            sampling=self._sampling(stage, temperature, max_tokens),
-            seed=self._seed(problem, f"{self.source}/{stage}", index),
-        )
-        try:
-            return await self.engine.complete(request)
-        except PromptTooLongError:
-            # A sample without room is data: cut before its first word, so no filter lets it pass.
-            return Completion(request.id, (), (), (), "", "length", "")
+        """A completion of the first of these prompts that fits into the context."""
+        request_id = f"{self.round:03d}/{self.source}/{problem.id}/{stage}/{index}"
+        sampling = self._sampling(stage, temperature, max_tokens)
+        seed = self._seed(problem, f"{self.source}/{stage}", index)
+        for prompt in prompts:
+            try:
+                found = await self.engine.complete(Request(request_id, prompt, sampling, seed))
+            except PromptTooLongError:
+                continue
+            return await own_words(self.engine, prompt, found)
+        # A sample without room is data: cut before its first word, so no filter lets it pass.
+        return Completion(request_id, (), (), (), "", "length", "")
 
     def _sampling(self, stage: str, temperature: float, max_tokens: int) -> Sampling:
         """The recipe's cut-offs where the loop samples; none where something is measured."""
@@ -261,7 +260,7 @@ class Refiner:
         """
         prompt = ask(self.prompts, problem)
         max_tokens = self.recipe.sampling.max_tokens
-        return await self._ask(problem, index, "probe", prompt, temperature, max_tokens)
+        return await self._ask(problem, index, "probe", [prompt], temperature, max_tokens)
 
 
 async def collect(

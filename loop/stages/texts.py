@@ -16,7 +16,7 @@ from ouroloop.loop.config import ProbeConfig
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.records import Problem, Scored
 from ouroloop.loop.rows import TextRow
-from ouroloop.loop.stages.prompts import ask
+from ouroloop.loop.stages.prompts import answered
 from ouroloop.loop.stages.refine import Progress
 
 
@@ -86,7 +86,7 @@ async def measure(
     Token by token under the model that the engine serves.
     """
     report("scoring texts", 0, len(texts))
-    pairs = [(ask(prompts, text), text.solution or "") for text in texts]
+    pairs = [answered(prompts, text, text.solution or "") for text in texts]
     scored = await engine.score(pairs) if pairs else []
     report("scoring texts", len(texts), len(texts))
     return [_row(text, found) for text, found in zip(texts, scored, strict=True)]

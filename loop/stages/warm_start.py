@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ouroloop.evals.conversations import questions_of
 from ouroloop.evals.problem_files import read_demonstrations
 from ouroloop.evals.questions import normalised
 from ouroloop.loop import tables
@@ -54,7 +55,11 @@ def demonstrations(
     if config is None:
         return ()
     found = read_demonstrations(config.path) if config.path else [p for p in own if p.solution]
-    clean = [problem for problem in found if normalised(problem.question) not in held_out]
+    clean = [
+        problem
+        for problem in found
+        if not any(normalised(asked) in held_out for asked in questions_of(problem))
+    ]
     if not clean:
         raise DataError(
             f"warm_start: no demonstrations, {len(found)} solutions before held-out questions were"

@@ -50,6 +50,7 @@ class Survey:
         num_heldout: Held-out problems.
         num_answers: Training problems with a gold answer.
         num_solutions: Training problems with a worked solution.
+        num_conversations: Training problems that are conversations of several turns.
         numeric: The share of the answers that are numbers.
         question_tokens: The longest question.
         solution_tokens: A long solution (nine of ten are shorter); 0 where there is none.
@@ -63,6 +64,7 @@ class Survey:
     num_heldout: int
     num_answers: int
     num_solutions: int
+    num_conversations: int
     numeric: float
     question_tokens: int
     solution_tokens: int
@@ -102,6 +104,7 @@ def look(source: Source, given: Mapping[str, str], model: Path) -> Survey:
         num_heldout=len(heldout),
         num_answers=sum(problem.answer is not None for problem in train),
         num_solutions=len(solutions),
+        num_conversations=sum(bool(problem.messages) for problem in train),
         numeric=_numeric(train),
         question_tokens=max(counter.count([problem.question for problem in train])),
         solution_tokens=_long(counter.count(solutions)),

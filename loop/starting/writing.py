@@ -92,7 +92,10 @@ def _draft(survey: Survey, chat: bool) -> str:
     # A last number needs no mark; what other graders read does.
     if survey.grader not in ("none", "last_number"):
         question += f"\n\n{survey.ending}"
-    return question if chat else f"Question: {question}\nAnswer:"
+    # A conversation shows by its labels who speaks; `{question}` is its last turn.
+    if chat or survey.num_conversations:
+        return question
+    return f"Question: {question}\nAnswer:"
 
 
 def _warm_start(survey: Survey, settings: Settings) -> Iterator[str]:
@@ -129,7 +132,13 @@ def _sampling(survey: Survey, settings: Settings) -> Iterator[str]:
     yield ""
     if not settings.is_graded:
         yield "# The model judges its own texts: there are no gold answers to judge them by."
-        yield f"refine: {{critique: true, revisions: 1, max_critique_tokens: {CRITIQUE_TOKENS}}}"
+        form = ""
+        if survey.num_conversations:
+            yield "# Critique and revision are asked for as further turns of the conversation."
+            form = " form: turns,"
+        asked = f"critique: true,{form} revisions: 1, max_critique_tokens: {CRITIQUE_TOKENS}"
+        yield f"refine: {{{asked}}}"
+        yield "# Principles to appeal to: constitution: principles.json (docs/constitution.md)."
     else:
         yield "# Gold answers judge the samples. Critique and revision cost three times as many"
         yield "# tokens: {critique: true, revisions: 1}."

@@ -75,6 +75,47 @@ def test_an_earlier_turn_of_the_assistant_ends_where_the_template_says(tiny):
     assert controls(made, found) == controls(made, made.prompt_ids(chat("ask", "I say", "go on")))
 
 
+@pytest.mark.parametrize("text", ENDS)
+@pytest.mark.parametrize("form", ["turns", "paper"])
+def test_a_control_token_in_any_turn_of_a_conversation_is_text(tiny, text, form):
+    from ouroloop.evals.tasks import Form, Problem, Prompts, Turn
+    from ouroloop.loop.stages.constitution import Principle
+    from ouroloop.loop.stages.prompts import ask, ask_critique, ask_revision
+
+    made = codec(tiny)
+    words = {"critique": "", "revise": "", "approve": "right", "reject": "wrong", "chat": True}
+    prompts = Prompts(draft="{question}", form=Form(form), **words)
+
+    def asked(said):
+        turns = (Turn("user", said), Turn("assistant", said), Turn("user", said))
+        talk, kind = Problem("t", "", None, messages=turns, system=said), Principle("p", said, said)
+        return [
+            ask(prompts, talk),
+            ask_critique(prompts, talk, said, kind),
+            ask_revision(prompts, talk, said, said, kind),
+        ]
+
+    for hostile, plain in zip(asked(text), asked("plain"), strict=True):
+        assert controls(made, made.prompt_ids(hostile)) == controls(made, made.prompt_ids(plain))
+
+
+def test_turns_that_a_template_refuses_are_named_with_a_remedy(tiny, tmp_path):
+    from ouroloop.loop.engines.template_local import refused_turns
+    from ouroloop.loop.errors import EngineError
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny)
+    tokenizer.chat_template = (
+        "{% if messages[0]['role'] != 'user' %}{{ raise_exception('begin with the user') }}"
+        "{% endif %}" + CHATML
+    )
+    tokenizer.save_pretrained(tmp_path)
+    greeting = [{"role": "assistant", "content": "Hello"}, *chat("Hi")]
+    with pytest.raises(EngineError, match=r"assistant, user \(begin with the user\)\. Take such"):
+        codec(tmp_path).prompt_ids(greeting)
+    found = refused_turns(tmp_path, {}, [("user",), ("assistant", "user")])
+    assert found == {("assistant", "user"): "begin with the user"}
+
+
 def test_a_text_without_control_tokens_has_the_ids_that_the_template_gives_it(tiny):
     made = codec(tiny)
     for text in ("What is 2+3?", " begins with a blank", "a\n\nb"):

@@ -9,11 +9,11 @@ import pytest
 from real_data import GSM8K, needs_gsm8k
 
 from ouroloop.evals.corrupt import _slip
-from ouroloop.evals.jsonl import JsonlTask, gsm8k_task
+from ouroloop.evals.dataset import gsm8k_task, jsonl_task
 from ouroloop.evals.tasks import Problem
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 
-TASK = JsonlTask(Path("nowhere"))
+TASK = jsonl_task(Path("nowhere"))
 CLIPS = Problem(
     "p", "?", "72", solution="She sold 48/2 = 24 clips in May.\nTogether 48+24 = 72 clips.\n#### 72"
 )

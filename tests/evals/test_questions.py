@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ouroloop.evals.jsonl import JsonlTask
+from ouroloop.evals.dataset import jsonl_task
 from ouroloop.evals.problem_files import question_id
 from ouroloop.evals.questions import normalised
 from ouroloop.loop.stages import dataset, probe, texts
@@ -81,6 +81,6 @@ def test_a_held_out_question_in_disguise_leaves_training(tmp_path: Path) -> None
     rows = [{"question": other, "answer": "-1"} for _, other in DISGUISES]
     rows += [{"question": f"What is {number}+1?", "answer": number + 1} for number in range(9)]
     train.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = JsonlTask(train, heldout)
+    task = jsonl_task(train, heldout)
     assert len(task.problems("train")) == 9
     assert [problem.question for problem in task.problems("heldout")] == [QUESTION]

@@ -231,3 +231,77 @@ def test_every_check_is_listed_and_findings_are_aligned():
     ]
     findings = [Finding(Level.OK, "a", "fine"), Finding(Level.WARNING, "bcd", "hm")]
     assert as_text(findings).splitlines() == ["ok       a    fine", "warning  bcd  hm"]
+
+
+# ----- conversations -----
+
+
+@pytest.fixture
+def talking(tmp_path):
+    """A setting of conversations with worked dialogues, and a chat template of somebody's."""
+
+    def make(room, template="{{ messages[0]['content'] }}", system=False):
+        from dataclasses import replace
+
+        shot = (
+            "\n\nHuman: a\n\nAssistant: b\n\nCritiqueRequest: c\n\nCritique: "
+            + "d" * 300
+            + "\n\nRevisionRequest: e\n\nRevision: f"
+        )
+        (tmp_path / "shots.json").write_text(json.dumps([shot] * 4))
+        first = [{"role": "system", "content": "s"}] if system else []
+        spoken = [("user", "Hi"), ("assistant", "Hello"), ("user", "What is {0}?")]
+        table = [
+            {
+                "messages": first
+                + [{"role": role, "content": said.format(a)} for role, said in spoken]
+            }
+            for a in range(40)
+        ]
+        path = tmp_path / "talk.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in table))
+        raw = {
+            "name": "talking",
+            "task": {"kind": "dataset", "path": str(path), "grader": "none"},
+            "engine": {"max_model_len": room},
+            "sampling": {"max_tokens": 32},
+            "refine": {"form": "turns", "shots": str(tmp_path / "shots.json")},
+            "filters": {"gold": False, "format": False, "critic": True},
+        }
+        setting = prepare(resolve(raw))
+        # The embedded model has no chat template: its tokenizer is given one.
+        folder = tmp_path / "model"
+        if not folder.exists():
+            import shutil
+
+            shutil.copytree(setting.base, folder)
+            (folder / "chat_template.jinja").write_text(template)
+        return replace(setting, base=folder, prompts=replace(setting.prompts, chat=True))
+
+    return make
+
+
+def test_worked_dialogues_that_have_no_room_are_counted_before_the_run(talking):
+    (_, found) = lengths.check(talking(4096), NOWHERE)
+    assert found.level is Level.OK and "the last 4 have room" in found.what
+    (_, found) = lengths.check(talking(900), NOWHERE)
+    assert found.level is Level.WARNING and "of 4 worked dialogues" in found.what
+    assert "the last 2 have room" in found.what and "engine.max_model_len" in found.what
+
+
+def test_a_template_that_refuses_a_conversations_turns_is_an_error_before_the_run(talking):
+    from ouroloop.loop.checks import turns
+
+    assert list(turns.check(talking(1024))) == []
+
+
+def test_a_template_without_a_system_turn_is_found(talking):
+    from ouroloop.loop.checks import turns
+
+    template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    )
+    (found,) = turns.check(talking(1024, template, system=True))
+    assert found.level is Level.ERROR
+    assert "refuses the turns system, user, assistant, user of 40 problems" in found.what
+    assert "(no system role)" in found.what

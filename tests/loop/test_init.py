@@ -178,6 +178,26 @@ def test_conversations_become_questions_and_solutions(capsys):
     assert "grader accepts all" in checked(capsys)[1]
 
 
+def test_conversations_of_several_turns_are_criticised_in_further_turns(capsys):
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Tell me about place {a}"},
+                {"role": "assistant", "content": "Which of them?"},
+                {"role": "user", "content": "The largest."},
+            ],
+            "family": "talk",
+        }
+        for a in range(60)
+    ]
+    assert init(write("p.jsonl", rows)) == 0
+    recipe = written()
+    assert recipe["refine"]["form"] == "turns" and recipe["filters"]["critic"] is True
+    assert recipe["task"]["prompts"]["draft"] == "{question}"
+    code, printed = checked(capsys)
+    assert code == 0, printed
+
+
 def test_large_data_gets_a_larger_probe_set_and_fewer_samples_of_each_problem(capsys):
     assert init(write("p.jsonl", sums(700))) == 0
     recipe = written()

@@ -52,6 +52,7 @@ def test_a_schema_is_the_types_of_the_fields_in_their_order():
             "round": pa.int32(),
             "strategy": pa.string(),
             "sample_id": pa.string(),
+            "learnt_prompt_positions": pa.list_(pa.int32()),
         }
     )
     verdict = schema_of(Verdict)

@@ -257,7 +257,7 @@ def test_without_demonstrations_the_archive_gives_the_whole():
 
 
 def test_no_example_that_asks_a_held_out_question_is_trained_on():
-    asked = {f"p{i}": f"What is {i}?" for i in range(40)}
+    asked = {f"p{i}": (f"What is {i}?",) for i in range(40)}
     screen = Screen(asked, {"what is 3", "what is 7"})
     made = assembled(replace(PLAN, archive=True), reserve(["b"] * 80, []), screen)
     assert {e.problem_id for e in made if e.origin == "kept"} == set(asked) - {"p3", "p7"}

@@ -367,3 +367,27 @@ def test_of_a_conversation_only_the_last_answer_and_its_stop_token_are_learnt(
     assert codec.tokenizer.decode(learnt) == "4<eos>"
     # The earlier answer and its stop token stand in the prompt, where nothing is learnt.
     assert set(found["labels"][: len(prompt)]) == {-100}
+
+
+def test_where_all_answers_of_a_conversation_are_learnt_the_loss_is_that_of_their_tokens(
+    models: Mapping[str, Path], tmp_path: Path
+) -> None:
+    # Two answers, of two tokens each with their stop tokens; the second is the completion.
+    prompt, completion = [4, 5, 6, 7, 1, 8, 9, 10], [11, 1]
+    row = {
+        "prompt_token_ids": prompt,
+        "completion_token_ids": completion,
+        "learnt_prompt_positions": [3, 4],
+    }
+    path = tmp_path / "examples.parquet"
+    pq.write_table(pa.Table.from_pylist([row]), path)
+    job = replace(job_in(tmp_path, models["untied"]), examples=path)
+    trainer = trainer_of(job)
+    batch = next(iter(trainer.get_train_dataloader()))
+    loss, _ = loss_and_gradients(trainer, batch)
+    ids = torch.tensor([prompt + completion], device=trainer.model.device)
+    with torch.no_grad():
+        logprobs = trainer.model(input_ids=ids).logits[0].log_softmax(-1)
+    learnt = [3, 4, 8, 9]
+    expected = -sum(float(logprobs[place - 1, ids[0, place]]) for place in learnt) / len(learnt)
+    assert loss == pytest.approx(expected, rel=1e-4)

@@ -56,7 +56,7 @@ def test_the_warm_start_sees_no_held_out_question_and_no_reserved_demonstration(
     lessons = warm_start.lessons(source)
     taught = {normalised(prompt[0]["content"]) for _, prompt, _ in lessons}
     assert len(taught) == warm_start.NUM_PROBLEMS < len(lessons)
-    task = warm_start.JsonlTask(source, data.HELDOUT)
+    task = warm_start.jsonl_task(source, data.HELDOUT)
     for split in ("heldout", "reserve"):
         assert not taught & {normalised(p.question) for p in task.problems(split)}
 

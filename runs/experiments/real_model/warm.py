@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ouroloop.evals.jsonl import JsonlTask
+from ouroloop.evals.dataset import jsonl_task
 from ouroloop.loop.experiments.making import Lesson, fine_tuned
 
 from .arms import DTYPE, PROMPTS
@@ -42,7 +42,7 @@ def lessons(source: Path) -> list[Lesson]:
 
     The reserve is left out: its demonstrations are replayed, and scored as held-out text.
     """
-    taught = [p for p in JsonlTask(source, HELDOUT).problems("train") if p.solution]
+    taught = [p for p in jsonl_task(source, HELDOUT).problems("train") if p.solution]
     prompt = str(PROMPTS["draft"])
     return [
         (problem.id, [{"role": "user", "content": prompt.format(question=problem.question)}], text)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from real_data import GSM8K, needs_gsm8k
 
+from ouroloop.evals.dataset import gsm8k_task, jsonl_task
 from ouroloop.evals.errors import DataError
-from ouroloop.evals.jsonl import JsonlTask, gsm8k_task
 from ouroloop.evals.questions import normalised
 from ouroloop.evals.registry import build_task
 
@@ -29,7 +29,7 @@ def sums(start: int, number: int, **more: Any) -> list[dict[str, Any]]:
 
 
 def test_a_file_is_split_by_hash_into_disjoint_parts_that_cover_it(tmp_path: Path) -> None:
-    task = JsonlTask(write(tmp_path / "p.jsonl", sums(0, 500, solution="add them")))
+    task = jsonl_task(write(tmp_path / "p.jsonl", sums(0, 500, solution="add them")))
     parts = {
         split: {problem.question for problem in task.problems(split)}
         for split in ("train", "heldout", "reserve")
@@ -42,8 +42,8 @@ def test_a_file_is_split_by_hash_into_disjoint_parts_that_cover_it(tmp_path: Pat
 def test_a_problem_keeps_its_split_and_id_when_the_file_grows_or_is_shuffled(
     tmp_path: Path,
 ) -> None:
-    small = JsonlTask(write(tmp_path / "small.jsonl", sums(0, 100)))
-    large = JsonlTask(write(tmp_path / "large.jsonl", list(reversed(sums(0, 300)))))
+    small = jsonl_task(write(tmp_path / "small.jsonl", sums(0, 100)))
+    large = jsonl_task(write(tmp_path / "large.jsonl", list(reversed(sums(0, 300)))))
     for split in ("train", "heldout"):
         assert {problem.id for problem in small.problems(split)} <= {
             problem.id for problem in large.problems(split)
@@ -53,7 +53,7 @@ def test_a_problem_keeps_its_split_and_id_when_the_file_grows_or_is_shuffled(
 def test_without_solutions_there_is_no_reserve_and_without_answers_nothing_is_scored(
     tmp_path: Path,
 ) -> None:
-    task = JsonlTask(
+    task = jsonl_task(
         write(tmp_path / "p.jsonl", [{"question": f"Say {n} nicely."} for n in range(50)])
     )
     assert task.problems("reserve") == []
@@ -73,7 +73,7 @@ def test_a_heldout_question_is_taken_out_of_training_however_it_is_written(tmp_p
         ],
     )
     heldout = write(tmp_path / "heldout.jsonl", [{"question": "what is 5+3?", "answer": "8"}])
-    task = JsonlTask(train, heldout)
+    task = jsonl_task(train, heldout)
     assert [problem.question for problem in task.problems("train")] == ["What is 5-3?"]
     assert len(task.problems("heldout")) == 1
 
@@ -108,7 +108,7 @@ def test_fields_are_read_and_others_become_metadata(tmp_path: Path) -> None:
         "solution": "2+3=5\nanswer 5",
         "source": "me",
     }
-    task = JsonlTask(
+    task = jsonl_task(
         write(tmp_path / "p.jsonl", sums(0, 60)), write(tmp_path / "h.jsonl", ["", row])
     )
     (problem,) = task.problems("heldout")
@@ -175,7 +175,7 @@ def test_a_bad_file_is_refused_with_its_place_and_a_remedy(
     tmp_path: Path, lines: list[Any], message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
-        JsonlTask(write(tmp_path / "p.jsonl", lines)).problems("train")
+        jsonl_task(write(tmp_path / "p.jsonl", lines)).problems("train")
 
 
 def test_a_missing_file_a_folder_and_a_binary_file_are_refused(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_missing_file_a_folder_and_a_binary_file_are_refused(tmp_path: Path) -
         (binary, "not UTF-8"),
     ):
         with pytest.raises(DataError, match=message):
-            JsonlTask(path).problems("train")
+            jsonl_task(path).problems("train")
 
 
 def test_ids_that_mean_different_questions_in_the_two_files_are_refused(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_ids_that_mean_different_questions_in_the_two_files_are_refused(tmp_path
         [{**row, "id": number} for number, row in enumerate(sums(start, 5))] for start in (0, 100)
     )
     with pytest.raises(DataError, match="id '0' names different questions"):
-        JsonlTask(
+        jsonl_task(
             write(tmp_path / "t.jsonl", train), write(tmp_path / "h.jsonl", heldout)
         ).problems("train")
 
@@ -203,7 +203,7 @@ def test_ids_that_mean_different_questions_in_the_two_files_are_refused(tmp_path
 def test_training_that_is_all_held_out_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", sums(0, 20))
     with pytest.raises(DataError, match="0 for training"):
-        JsonlTask(path, path).problems("train")
+        jsonl_task(path, path).problems("train")
 
 
 def test_a_gsm8k_row_without_its_last_line_is_refused(tmp_path: Path) -> None:
