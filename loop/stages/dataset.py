@@ -95,6 +95,14 @@ class Screen:
     heldout: Collection[str]
     copies: Copies = NO_COPIES
 
+    @classmethod
+    def of(
+        cls, problems: Iterable[Problem], heldout: Collection[str], copies: Copies = NO_COPIES
+    ) -> Screen:
+        """The screen of all that may be trained on, every question of a conversation included."""
+        asked = {problem.id: tuple(questions_of(problem)) for problem in problems}
+        return cls(asked, heldout, copies)
+
     def clean(self, candidates: Sequence[T]) -> tuple[list[T], Screened]:
         """Those that neither ask nor hold a held-out question, and what was left out."""
         kept: list[T] = []
@@ -141,7 +149,6 @@ async def training_set(
     plan = adjusted(round.plan, round.preflight, recipe.monitors.guard)
     practised = plans.draw(setting.problems, plan, recipe.seed)
     items = {p.id: p for p in (*setting.problems, *setting.demonstrations)}
-    questions = {name: tuple(questions_of(problem)) for name, problem in items.items()}
     kept = kept_examples(samples, round.verdicts, round.number)
     kept = await as_learnt(kept, setting, encoder, items)
     # Round 0 is what the loop must not lose: its shares are the target of every later round.
@@ -156,7 +163,7 @@ async def training_set(
         shares=strategy_shares(main, recipe.monitors.gold),
     )
     # Last, over everything: a held-out question may hide among demonstrations as well.
-    screen = Screen(questions, setting.probe_set.heldout, setting.copies)
+    screen = Screen.of(items.values(), setting.probe_set.heldout, setting.copies)
     seed = derive_seed(recipe.seed, round.number, "", "dataset", 0)
     examples, round.screened = await assemble(sources, plan, config, encoder, screen, seed)
     if config.target == "answer":

@@ -72,8 +72,7 @@ async def training_pairs(
         else:
             candidates += await compared(judged, round.number, setting, encoder, seeds, report)
     candidates = await _as_learnt(candidates, setting, encoder, items)
-    questions = {name: tuple(questions_of(problem)) for name, problem in items.items()}
-    screen = Screen(questions, setting.probe_set.heldout, setting.copies)
+    screen = Screen.of(setting.problems, setting.probe_set.heldout, setting.copies)
     clean, round.screened = screen.clean(candidates)
     chosen = select(clean, config.per_problem)
     random.Random(seeds.of("")).shuffle(chosen)
