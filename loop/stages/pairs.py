@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ouroloop.evals.conversations import questions_of
 from ouroloop.loop.records import Completion, Problem, Sample
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import Example, Pair, PairOrigin, Verdict
