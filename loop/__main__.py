@@ -11,7 +11,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +101,8 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, which ends a run as Ctrl-C does."""
 
 
-def _end_children_on_sigterm() -> None:
+@contextmanager
+def _children_end_on_sigterm() -> Iterator[None]:
     """Let SIGTERM end a run through every `finally`, which closes engines and ends trainings.
 
     By default it would end this process at once. Its children notice that their standard input has
@@ -110,7 +112,11 @@ def _end_children_on_sigterm() -> None:
     def unwind(*_: object) -> None:
         raise Terminated
 
-    signal.signal(signal.SIGTERM, unwind)
+    before = signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -124,8 +130,8 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     from ouroloop.loop import runner
 
-    _end_children_on_sigterm()
-    return _exit_code(runner.run(recipe, _root(options), options.fresh))
+    with _children_end_on_sigterm():
+        return _exit_code(runner.run(recipe, _root(options), options.fresh))
 
 
 def _check(recipe: Recipe, run_path: Path, name: str) -> int:
@@ -159,9 +165,9 @@ def _resume(options: argparse.Namespace) -> int:
     require("run", "ouroloop resume")
     from ouroloop.loop import runner
 
-    _end_children_on_sigterm()
     changed = _recipe(options.recipe) if options.recipe else None
-    return _exit_code(runner.resume(_path(options, options.run), changed))
+    with _children_end_on_sigterm():
+        return _exit_code(runner.resume(_path(options, options.run), changed))
 
 
 def _exit_code(outcome: Outcome) -> int:

@@ -1,7 +1,9 @@
 """The memory that serving and training take at least, and what this machine has.
 
 Lower bounds: weights, gradients, the optimiser's state, the key-value cache that is asked for.
-Activations come on top and depend on the texts, so only what exceeds the whole machine is refused.
+Activations come on top and depend on the texts: what a batch of the longest would take is said, and
+only what exceeds the whole machine without it is refused. docs/memory.md compares both with what
+was measured.
 """
 
 from __future__ import annotations
@@ -25,6 +27,15 @@ PLAIN_COPIES = 2
 # AdamW's first and second moment, as wide as the weight too (Kingma and Ba 1412.6980).
 ADAM_COPIES = 2
 ADAM = ("adamw_torch", "adamw_torch_fused", "adamw")
+# Numbers that the backward pass keeps for each that goes into or comes out of a layer's matrices
+# (norms, rotated keys, products of the gate come on top). Measured: 1.1 (docs/memory.md).
+KEPT_NUMBERS = 1.2
+# Of the logits at the learnt positions: they, their softmax and their gradient, in float32; more of
+# them than MOST_LOGITS are worked out in chunks.
+LOGIT_COPIES = 3
+MOST_LOGITS = 2**28
+# Rows of a batch when a recipe does not say; transformers' own number.
+BATCH = 8
 # What LoRA adapts when a recipe does not say; peft's own table has these two for most models.
 USUAL_TARGETS = ("q_proj", "v_proj")
 ADAPTER: Mapping[str, Any] = {"r": 16, "target_modules": "all-linear"}
@@ -81,8 +92,10 @@ def check(recipe: Recipe, shapes: list[Shape], room: Room | None = None) -> list
     total, free = room.total * devices, room.free * devices
     size = (
         f"serving takes at least {need.serving / GIB:.2f} GiB, training"
-        f" {need.training / GIB:.2f} ({need.how}), without activations"
+        f" {need.training / GIB:.2f} ({need.how})"
     )
+    if need.training:
+        size += f", and up to {activations(recipe, shapes[0]) / GIB:.1f} of activations"
     if need.stays:
         size += ", both at once"
     there = f"{total / GIB:.1f} GiB of {room.name}"
@@ -142,6 +155,20 @@ def _training_of(recipe: Recipe, shape: Shape) -> tuple[int, str]:
     if settings.get("optim", ADAM[0]) in ADAM:
         copies, how = copies + ADAM_COPIES, "all weights by AdamW"
     return count * BYTES.get(str(given), 2) * copies, how
+
+
+def activations(recipe: Recipe, shape: Shape) -> int:
+    """What a batch of texts as long as the context adds to training, in bytes; a rough bound."""
+    sft = recipe.sft
+    tokens = int(sft.get("per_device_train_batch_size", BATCH)) * recipe.engine.max_model_len
+    layers = shape.layers or 1
+    kept = KEPT_NUMBERS * sum(matrix.rows + matrix.columns for matrix in shape.linear)
+    if sft.get("gradient_checkpointing"):
+        # Every layer's input, and one layer's numbers at a time.
+        kept = layers * (shape.heads or 0) * (shape.head_size or 0) + kept / layers
+    logits = min(tokens * (shape.vocabulary or 0), MOST_LOGITS)
+    width = BYTES.get(recipe.engine.dtype, 2)
+    return int(tokens * kept * width) + LOGIT_COPIES * BYTES["float32"] * logits
 
 
 def _adapter_parameters(shape: Shape, peft: Mapping[str, Any]) -> int:

@@ -75,10 +75,10 @@ def wrong(setting: Setting) -> list[str]:
 # ----- context and engine -----
 
 
-def test_the_embedded_model_is_described_in_four_lines(changed) -> None:
+def test_the_embedded_model_is_described_in_five_lines(changed) -> None:
     found = model.check(changed(), NOWHERE)
-    assert [f.level for f in found] == [Level.OK] * 4
-    assert [f.about for f in found] == ["model", "context", "engine", "memory"]
+    assert [f.level for f in found] == [Level.OK] * 5
+    assert [f.about for f in found] == ["model", "context", "engine", "memory", "types"]
     assert "LlamaForCausalLM, 1.0 M parameters in F32, no chat template" in found[0].what
 
 
@@ -182,6 +182,52 @@ def test_an_adapter_costs_its_own_matrices_and_the_frozen_weights() -> None:
 
 def test_an_optimiser_without_moments_needs_half() -> None:
     assert memory.need_of(recipe(sft={"optim": "sgd"}), [BILLION]).training == 8 * GIB
+
+
+def model_of(layers: int, hidden: int, keys: int, inner: int, heads: int, **more: int) -> Shape:
+    """The shape of a Llama or Qwen2. keys: width of the keys; inner: of the gate."""
+    widths = {
+        "q_proj": (hidden, hidden),
+        "k_proj": (keys, hidden),
+        "v_proj": (keys, hidden),
+        "o_proj": (hidden, hidden),
+        "gate_proj": (inner, hidden),
+        "up_proj": (inner, hidden),
+        "down_proj": (hidden, inner),
+    }
+    linear = [Matrix(f"layers.{i}.{name}", *w) for i in range(layers) for name, w in widths.items()]
+    sizes = {"layers": layers, "heads": heads, "head_size": hidden // heads, **more}
+    return replace(BILLION, linear=tuple(linear), **sizes)
+
+
+SMOLLM2 = model_of(30, 576, 192, 1536, heads=9, vocabulary=49_152, num_parameters=134_515_008)
+QWEN = model_of(28, 1536, 256, 8960, heads=12, vocabulary=151_936, num_parameters=1_543_714_304)
+
+
+def total(batch: int, tokens: int, shape: Shape, dtype: str, **sft: object) -> int:
+    """Training with batches of so many texts of so many tokens, in bytes."""
+    engine = {"dtype": dtype, "max_model_len": tokens}
+    made = recipe(engine=engine, sft={"per_device_train_batch_size": batch, **sft})
+    return memory.need_of(made, [shape]).training + memory.activations(made, shape)
+
+
+def test_activations_are_what_was_measured_and_somewhat_more() -> None:
+    # SmolLM2 on a CPU in float32: what 8 further texts of 128 tokens took (docs/memory.md).
+    more = total(12, 128, SMOLLM2, "float32") - total(4, 128, SMOLLM2, "float32")
+    assert 1.0 <= more / 1_583e6 <= 1.5
+    # A model of Qwen2.5-1.5B's shape on an H100, checkpointed: 26.2 and 28.3 GiB at most.
+    checkpointed = {"gradient_checkpointing": True}
+    short = total(8, 234, QWEN, "bfloat16", **checkpointed)
+    assert short / GIB == pytest.approx(26.2, abs=1.0)
+    assert total(8, 1430, QWEN, "bfloat16", **checkpointed) / GIB == pytest.approx(28.3, abs=1.0)
+
+
+def test_checkpointing_keeps_a_layers_input_in_place_of_all_its_numbers() -> None:
+    whole = total(8, 1024, QWEN, "bfloat16")
+    less = total(8, 1024, QWEN, "bfloat16", gradient_checkpointing=True)
+    assert (whole - less) / GIB > 15
+    (found,) = memory.check(recipe(), [QWEN], room(1000))
+    assert "and up to 24.1 of activations, both at once; of" in found.what
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,8 @@ def test_a_prompt_that_opens_a_thought_is_found_in_a_plain_template():
     assert prepare(recipe()).reasoning is None
 
 
+# Slow: transformers comes along.
+@pytest.mark.slow
 def test_a_prompt_that_opens_a_thought_is_found_in_a_chat_template(tmp_path):
     transformers = pytest.importorskip("transformers")
     from tiny import save_tiny_tokenizer
