@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ouroloop.loop.arguments import Command, parser
 from ouroloop.loop.errors import OuroloopError, RunStateError, UserError
 from ouroloop.loop.extras import explain, extra_of, require
+from ouroloop.loop.secrets import redacted
 from ouroloop.loop.views.printable import printable
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The message is enough for a person; whoever debugs wants the traceback.
         if os.environ.get("OUROLOOP_DEBUG"):
             raise
-        print(printable(f"ouroloop: {error}"), file=sys.stderr)
+        print(printable(f"ouroloop: {redacted(str(error))}"), file=sys.stderr)
         return error.exit_code
     except ModuleNotFoundError as error:
         # A package of an extra that was not asked for; anything else is a bug and keeps its trace.

@@ -18,6 +18,7 @@ from ouroloop.loop.controller import Campaign, Progress
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.frozen import changed_versions, inputs_of, refuse_other_inputs
+from ouroloop.loop.secrets import redacted
 from ouroloop.loop.setup import Setting, prepare
 from ouroloop.loop.store import Store
 from ouroloop.loop.trackers.process import safe_sync, start_sync
@@ -177,7 +178,7 @@ async def carry(campaign: Campaign) -> Decision:
 
 
 def _record_failure(store: Store, error: Exception) -> None:
-    store.event("run_failed", error=f"{type(error).__name__}: {error}")
+    store.event("run_failed", error=redacted(f"{type(error).__name__}: {error}"))
 
 
 def _to_events(store: Store) -> Progress:

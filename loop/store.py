@@ -86,14 +86,21 @@ class Store:
             RunStateError: a run of this name exists already.
         """
         path = root / recipe.name
+        if (path / RECIPE).exists() and not (path / RUN).exists():
+            raise RunStateError(
+                f"{path}: holds a recipe.json but no {RUN}, so it is no run of this version. Choose"
+                " another `name`, or delete the folder by hand."
+            )
         if (path / RECIPE).exists():
             raise RunStateError(
                 f"{path}: a run of this name exists already. Continue it with `ouroloop resume"
                 f" {recipe.name}`, choose another `name`, or pass --fresh to delete it and start"
                 " again."
             )
+        _refuse_foreign(path)
         path.mkdir(parents=True, exist_ok=True)
         lock = _locked(path)
+        recipe.expose_secrets()
         texts = {
             ENVIRONMENT: json_text(environment(recipe, base_sha256)),
             RECIPE: json_text(recipe.to_json()),
@@ -154,10 +161,7 @@ class Store:
         if not path.exists():
             return
         # A typing error must not delete a folder of other things.
-        if any(path.iterdir()) and not (path / RECIPE).exists():
-            raise RunStateError(
-                f"{path}: not a run directory (recipe.json is missing); not deleting it."
-            )
+        _refuse_foreign(path)
         _locked(path).close()
         shutil.rmtree(path)
 
@@ -304,6 +308,23 @@ def _locked(path: Path) -> IO[str]:
     lock.write(str(os.getpid()))
     lock.flush()
     return lock
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse a folder that holds something and was not marked by a run.
+
+    Raises:
+        RunStateError: it is such a folder, or no folder.
+    """
+    if not path.exists() or (path / RUN).is_file():
+        return
+    # A run that was killed right at its beginning has its lock and no more.
+    if path.is_dir() and {found.name for found in path.iterdir()} <= {LOCK}:
+        return
+    raise RunStateError(
+        f"{path}: not the folder of a run ({RUN} is missing), and not empty. Nothing is written to"
+        " it or deleted from it. Choose another `name`; delete the run of an older version by hand."
+    )
 
 
 def _refuse_changed(path: Path, recipe: Recipe, changed: Recipe | None) -> None:

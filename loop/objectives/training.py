@@ -30,6 +30,7 @@ from ouroloop.loop.objectives.base import Prepared
 from ouroloop.loop.objectives.child import report, run_child, watch_parent
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.registry import build_objective
+from ouroloop.loop.secrets import masked
 
 MODULE = "ouroloop.loop.objectives.training"
 
@@ -66,6 +67,7 @@ def train(
     # A checkpoint without train.json is one whose training was killed before its proof.
     for leftover in (job.output, _temporary(job.output)):
         shutil.rmtree(leftover, ignore_errors=True)
+    job.expose_secrets()
     (folder / "job.json").write_text(json.dumps(job.to_json(), indent=1) + "\n", encoding="utf-8")
     if here:
         run(job, folder)
@@ -261,7 +263,7 @@ def _facts(job: TrainingJob, prepared: Prepared) -> dict[str, Any]:
             p.numel() for p in trainer.model.parameters() if p.requires_grad
         ),
         "peak_memory_bytes": saving.peak_memory_bytes(),
-        "sft_config": json.loads(json.dumps(trainer.args.to_dict(), default=str)),
+        "sft_config": masked(json.loads(json.dumps(trainer.args.to_dict(), default=str))),
     }
 
 

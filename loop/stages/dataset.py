@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ouroloop.evals.near import Copies
+from ouroloop.evals.near import NO_COPIES, Copies
 from ouroloop.evals.questions import normalised
 from ouroloop.evals.tasks import Task
 from ouroloop.loop.config import DatasetConfig
@@ -25,8 +25,6 @@ from ouroloop.monitors.fence import Unreadable
 
 if TYPE_CHECKING:  # it is made of this module's neighbours
     from ouroloop.loop.setup import Setting
-
-NO_COPIES = Copies.of(())
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ouroloop.loop.secrets import redacted
 from ouroloop.loop.trackers.points import began, flat
 from ouroloop.loop.views.reader import Json, RunData
 
@@ -141,7 +142,7 @@ class RunStore:
 
     def _new(self) -> Json:
         return {
-            "uri": self.uri,
+            "uri": redacted(self.uri),
             "experiment_id": self.experiment,
             "parent": self._open_parent(),
             "rounds": {},
@@ -154,7 +155,7 @@ class RunStore:
         if not self.file.is_file():
             return None
         known: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
-        if known.get("uri") != self.uri:
+        if known.get("uri") != redacted(self.uri):
             return None
         try:
             stage = self.client.get_run(known["parent"]).info.lifecycle_stage

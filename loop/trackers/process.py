@@ -14,7 +14,9 @@ import traceback
 from pathlib import Path
 
 from ouroloop.evals.errors import DataError
+from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.extras import explain, extra_of
+from ouroloop.loop.secrets import redacted, unmasked
 from ouroloop.loop.trackers.registry import trackers_of
 
 LOG = "tracking.log"
@@ -70,13 +72,17 @@ def sync(run_path: Path) -> list[str]:
     A tracker's error is written to standard error with its traceback, and the next one is tried.
     """
     recipe = json.loads((run_path / "recipe.json").read_text(encoding="utf-8"))
+    try:
+        tracking = unmasked({"tracking": recipe.get("tracking") or {}})["tracking"]
+    except RecipeError as error:
+        return [str(error)]
     failures = []
-    for name, make in trackers_of(recipe.get("tracking") or {}):
+    for name, make in trackers_of(tracking):
         try:
             make().sync(run_path)
         except Exception as error:
-            traceback.print_exc()
-            failures.append(_line(name, error))
+            print(redacted(traceback.format_exc()), file=sys.stderr)
+            failures.append(redacted(_line(name, error)))
     return failures
 
 
