@@ -19,6 +19,7 @@ from ouroloop.loop.arguments import Command, parser
 from ouroloop.loop.errors import OuroloopError, RunStateError, UserError
 from ouroloop.loop.extras import explain, extra_of, require
 from ouroloop.loop.secrets import redacted
+from ouroloop.loop.storage import storage_error
 from ouroloop.loop.views.printable import printable
 
 if TYPE_CHECKING:
@@ -46,12 +47,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"ouroloop: {explain('this command', [str(error.name)], extra)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("ouroloop: interrupted; `ouroloop resume RUN` continues it.", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         # The reader of our output, such as `head`, has enough: that is no failure.
         return 0
+    except OSError as error:
+        known = storage_error(error, _root(options))
+        if known is None or os.environ.get("OUROLOOP_DEBUG"):
+            raise
+        print(printable(f"ouroloop: {known}"), file=sys.stderr)
+        return known.exit_code
+    except KeyboardInterrupt:
+        print("ouroloop: interrupted; `ouroloop resume RUN` continues it.", file=sys.stderr)
+        return 130
 
 
 # --- what the commands share ---
@@ -257,7 +264,7 @@ def _print_power(options: argparse.Namespace, analysis: PowerAnalysis) -> int:
 def _sync(options: argparse.Namespace) -> int:
     from ouroloop.loop.trackers.process import safe_sync
 
-    failure = safe_sync(_path(options, options.run))
+    failure = safe_sync(_path(options, options.run), seconds=None)
     if failure:
         print(f"ouroloop: {failure}", file=sys.stderr)
     return 1 if failure else 0

@@ -6,6 +6,7 @@ The controller knows none of these.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -178,7 +179,9 @@ async def carry(campaign: Campaign) -> Decision:
 
 
 def _record_failure(store: Store, error: Exception) -> None:
-    store.event("run_failed", error=redacted(f"{type(error).__name__}: {error}"))
+    # A disk that is full takes no event either: the error itself is what is shown.
+    with contextlib.suppress(OSError):
+        store.event("run_failed", error=redacted(f"{type(error).__name__}: {error}"))
 
 
 def _to_events(store: Store) -> Progress:

@@ -29,6 +29,7 @@ from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.integrity import EVENTS, RUN
 from ouroloop.loop.lines import proven
 from ouroloop.loop.recipe_file import differing_keys, resolve
+from ouroloop.loop.storage import naming
 from ouroloop.loop.sums import Sum, sealed
 
 # Files of a run outside its rounds (those of a round: `round.py`).
@@ -281,14 +282,16 @@ class atomic:
     def __enter__(self) -> Path:
         return self.tmp
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            # On disk before it is renamed: after a power cut the file is whole or not there.
-            with self.tmp.open("rb") as handle:
-                os.fsync(handle.fileno())
-            self.tmp.replace(self.path)
-        else:
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if kind is not None:
             self.tmp.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno is not None:
+                error.filename = str(self.path)
+            return
+        # On disk before it is renamed: after a power cut the file is whole or not there.
+        with naming(self.path), self.tmp.open("rb") as handle:
+            os.fsync(handle.fileno())
+        self.tmp.replace(self.path)
 
 
 def _locked(path: Path) -> IO[str]:

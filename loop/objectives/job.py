@@ -5,6 +5,7 @@ Imports nothing heavy.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -76,6 +77,11 @@ class TrainingJob:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, *** for secrets among the settings."""
         return secrets.masked(self._plain())
+
+    def write(self, path: Path) -> None:
+        """Write the job for a child process, which finds the secrets in its environment."""
+        self.expose_secrets()
+        path.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
 
     def expose_secrets(self) -> None:
         """Put the secrets into this process's environment, where the child finds them."""
