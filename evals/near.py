@@ -21,6 +21,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 
 from ouroloop.evals.questions import visible
@@ -30,11 +31,10 @@ SHARE = 0.85
 MIN_PAIRS = 4
 """A question of fewer word pairs says too little: only all of them make a copy."""
 
-_UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
-    " sixteen seventeen eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_UNITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+_UNITS += ["eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen"]
+_UNITS += ["eighteen", "nineteen"]
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _VALUES = {word: n for n, word in enumerate(_UNITS)} | {
     word: 10 * n for n, word in enumerate(_TENS, 2)
 }
@@ -44,7 +44,7 @@ _TOKEN = re.compile(
     r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|[^\W\d_]+(?:['’][^\W\d_]+)?|[^\s\w]"
 )
 _HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])")
-_CLAUSE_ENDS = frozenset(".,;:!?()[]{}\"“”…|")
+_CLAUSE_ENDS = frozenset('.,;:!?()[]{}"“”…|')
 # No token looks like these.
 NUMBER, NAME = "<number>", "<name>"
 Pair = tuple[str, str]
@@ -91,9 +91,9 @@ def features(text: str) -> Features:
         words, values = _words(clause)
         hidden = [NAME if word in names else word for word in words]
         numbers.update(values)
-        literal |= set(zip(words, words[1:], strict=False))
-        pairs |= set(zip(hidden, hidden[1:], strict=False))
-        runs |= set(zip(values, values[1:], strict=False))
+        literal |= set(pairwise(words))
+        pairs |= set(pairwise(hidden))
+        runs |= set(pairwise(values))
         beside |= set(_beside(hidden, values))
     return Features(
         pairs=frozenset(pairs),
@@ -240,3 +240,6 @@ def _joined(before: str, word: str) -> str | None:
     is_tens = value % 100 >= 20 and value % 10 == 0 and _VALUES[word] < 10
     return str(value + _VALUES[word]) if is_tens or value % 100 == 0 else None
 
+
+# Where nothing is held out.
+NO_COPIES = Copies.of(())

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 from ouroloop.loop.arguments import Command, parser
 from ouroloop.loop.errors import OuroloopError, RunStateError, UserError
 from ouroloop.loop.extras import explain, extra_of, require
+from ouroloop.loop.secrets import redacted
+from ouroloop.loop.storage import storage_error
 from ouroloop.loop.views.printable import printable
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The message is enough for a person; whoever debugs wants the traceback.
         if os.environ.get("OUROLOOP_DEBUG"):
             raise
-        print(printable(f"ouroloop: {error}"), file=sys.stderr)
+        print(printable(f"ouroloop: {redacted(str(error))}"), file=sys.stderr)
         return error.exit_code
     except ModuleNotFoundError as error:
         # A package of an extra that was not asked for; anything else is a bug and keeps its trace.
@@ -47,13 +49,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"ouroloop: {explain('this command', [str(error.name)], extra)}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # The reader of our output, such as `head`, has enough: that is no failure.
+        return 0
+    except OSError as error:
+        known = storage_error(error, _root(options))
+        if known is None or os.environ.get("OUROLOOP_DEBUG"):
+            raise
+        print(printable(f"ouroloop: {known}"), file=sys.stderr)
+        return known.exit_code
     except KeyboardInterrupt as signalled:
         print("ouroloop: interrupted; `ouroloop resume RUN` continues it.", file=sys.stderr)
         # As a shell reports a process that a signal ended: 128 and the signal's number.
         return 128 + (signal.SIGTERM if isinstance(signalled, Terminated) else signal.SIGINT)
-    except BrokenPipeError:
-        # The reader of our output, such as `head`, has enough: that is no failure.
-        return 0
 
 
 # --- what the commands share ---
@@ -289,7 +297,7 @@ def _print_power(options: argparse.Namespace, analysis: PowerAnalysis) -> int:
 def _sync(options: argparse.Namespace) -> int:
     from ouroloop.loop.trackers.process import safe_sync
 
-    failure = safe_sync(_path(options, options.run))
+    failure = safe_sync(_path(options, options.run), seconds=None)
     if failure:
         print(f"ouroloop: {failure}", file=sys.stderr)
     return 1 if failure else 0

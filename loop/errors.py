@@ -46,6 +46,10 @@ class RunStateError(UserError, RuntimeError):
     """A run directory is in the wrong state: locked, missing, made by another recipe."""
 
 
+class StorageError(UserError, OSError):
+    """A disk is full, or a folder cannot be written to."""
+
+
 class DamagedError(RunStateError):
     """A file of a run is not what was written to it."""
 

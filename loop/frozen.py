@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ouroloop.loop.environment import environment
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.integrity import RUN
 from ouroloop.loop.records import Problem
 from ouroloop.loop.setup import Setting
-from ouroloop.loop.store import ENVIRONMENT, Store, environment, read_json, sha256_of
+from ouroloop.loop.store import ENVIRONMENT, Store, read_json, sha256_of
 from ouroloop.loop.sums import unseal
 from ouroloop.monitors.records import to_json
 

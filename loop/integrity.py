@@ -30,6 +30,7 @@ MANIFEST = "MANIFEST.json"
 # Written when a run is made: it marks the folder as a run, and lists what was written with it.
 RUN = "RUN.json"
 EVENTS = "events.jsonl"
+CHECKPOINT = "checkpoint"
 # Weights beyond this size are hashed when they are first used, not when a run is opened: a long
 # run's checkpoints take minutes to read, and it goes on from one or two of them.
 LARGE_BYTES = 64 * 2**20
@@ -159,13 +160,19 @@ def refuse_damaged(run: Path) -> None:
     """Refuse to go on from what is not what was committed; nothing is changed.
 
     Large files are compared by their size alone; `refuse_damaged_checkpoint` hashes them once they
-    are used.
+    are used. A checkpoint whose folder is gone was taken away to make room: the run goes on unless
+    it needs it.
 
     Raises:
         DamagedError: names the files, what was expected and what was found.
     """
     small = verify(run, hashing=is_small)
-    _refuse(run, [check for check in small if check.file != EVENTS])
+    _refuse(run, [c for c in small if c.file != EVENTS and not _is_taken_away(run, c)])
+
+
+def _is_taken_away(run: Path, check: Check) -> bool:
+    folder, found, _ = check.file.partition(f"/{CHECKPOINT}/")
+    return bool(found) and not (run / folder / CHECKPOINT).exists()
 
 
 def is_small(wanted: Sum) -> bool:
@@ -185,7 +192,7 @@ def refuse_other_than(
 
 
 def refuse_damaged_checkpoint(run: Path, folder: Path) -> None:
-    """Hash the large files of a checkpoint that lies in the run, before it is used.
+    """Look for a checkpoint that lies in the run and hash its large files, before it is used.
 
     Raises:
         DamagedError: see `refuse_damaged`.
@@ -194,8 +201,11 @@ def refuse_damaged_checkpoint(run: Path, folder: Path) -> None:
         return
     inside = f"{folder.relative_to(run)}/"
     promised = _promised_with(run, folder).items()
-    large = {f: wanted for f, wanted in promised if f.startswith(inside) and not is_small(wanted)}
-    refuse_other_than(run, large)
+    files = {file: wanted for file, wanted in promised if file.startswith(inside)}
+    if folder.exists():
+        # The small ones were hashed when the run was opened.
+        files = {file: wanted for file, wanted in files.items() if not is_small(wanted)}
+    refuse_other_than(run, files)
 
 
 def _refuse(run: Path, checks: list[Check]) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from ouroloop.loop import integrity
 from ouroloop.loop.integrity import EVENTS
 from ouroloop.loop.lines import proven, read_lines
+from ouroloop.loop.storage import naming
 from ouroloop.loop.sums import Check, Status, Sum, examine, sum_of
 
 LEDGER = "files.jsonl"
@@ -25,7 +26,7 @@ JOURNAL = "samples.jsonl"
 # without. They are made before round 0 ends, whose manifest lists them.
 FROZEN = ("probe_set.json", "strategies.json", "warm_start")
 # What a training leaves is one thing: without one of its files the others are of no use.
-WHOLE = ("checkpoint", "warm_start")
+WHOLE = (integrity.CHECKPOINT, "warm_start")
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,7 @@ def _line(file: str, found: Sum) -> str:
 
 def append_line(path: Path, line: str) -> None:
     """Append one line in one write, after cutting off one that a kill cut short."""
-    with path.open("a+b") as file:
+    with naming(path), path.open("a+b") as file:
         end = file.tell()
         if end > 0:
             file.seek(-1, os.SEEK_END)

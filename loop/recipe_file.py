@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ouroloop.evals import plugins
+from ouroloop.loop import secrets
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.config.judge import BASELINE
 from ouroloop.loop.config.schema import item_of, section_of
@@ -66,7 +67,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: the file is missing, is not YAML, has an unknown key or an impossible value.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecipeError(
             f"{path}: no such recipe. Recipes that come with Ouroloop lie in runs/recipes/."
@@ -84,6 +85,40 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return resolve(raw, where=str(path), base=path.parent)
 
 
+class _OneOfEach(yaml.SafeLoader):
+    """YAML in which a key stands once: of two equal ones the first would be lost silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping.
+
+        Raises:
+            yaml.constructor.ConstructorError: a key stands twice, with both lines.
+        """
+        lines: dict[Any, int] = {}
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key, line = self.construct_object(key_node, deep=True), key_node.start_mark.line + 1
+            if isinstance(key, Hashable) and key in lines:
+                raise yaml.constructor.ConstructorError(
+                    None,
+                    None,
+                    f"key {key!r} stands in line {lines[key]} and again in line {line}; remove one",
+                )
+            if isinstance(key, Hashable):
+                lines[key] = line
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_yaml(text: str) -> Any:
+    """Plain YAML values.
+
+    Raises:
+        yaml.YAMLError: not YAML, a tag that would make an object, or a key that stands twice.
+    """
+    return yaml.load(text, Loader=_OneOfEach)  # a SafeLoader
+
+
 def resolve(raw: dict[str, Any], where: str = "recipe", base: Path | None = None) -> Recipe:
     """Validate a mapping of recipe keys; relative paths start at `base`.
 
@@ -92,6 +127,7 @@ def resolve(raw: dict[str, Any], where: str = "recipe", base: Path | None = None
     """
     if base is not None:
         raw = _anchored(raw, base)
+    raw = secrets.unmasked(raw)
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
@@ -216,7 +252,7 @@ def _override(raw: dict[str, Any], text: str) -> None:
             raise RecipeError(f"--set {text}: {parent} is not a section")
         node = child
     try:
-        node[leaf] = yaml.safe_load(value)
+        node[leaf] = read_yaml(value)
     except yaml.YAMLError:
         raise RecipeError(f"--set {text}: the value is not YAML") from None
 
@@ -234,6 +270,8 @@ def _explain(error: ValidationError) -> Iterator[str]:
         else:
             message = item["msg"].removeprefix("Value error, ")
             shown = "" if isinstance(item["input"], dict) else f", got {item['input']!r}"
+            if secrets.is_secret_key(path[-1] if path else ""):
+                shown = ""
             yield f"{dotted}: {message}{shown}"
 
 

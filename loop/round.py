@@ -56,7 +56,6 @@ from ouroloop.monitors.estimators.estimand import EVERY, Estimand
 from ouroloop.monitors.names import Action
 
 T = TypeVar("T")
-CHECKPOINT = "checkpoint"
 
 
 class Item(ABC, Generic[T]):

@@ -6,6 +6,7 @@ The controller knows none of these.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from ouroloop.loop.controller import Campaign, Progress
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.frozen import changed_versions, inputs_of, refuse_other_inputs
+from ouroloop.loop.secrets import redacted
 from ouroloop.loop.setup import Setting, prepare
 from ouroloop.loop.store import Store
 from ouroloop.loop.trackers.process import safe_sync, start_sync
@@ -177,7 +179,9 @@ async def carry(campaign: Campaign) -> Decision:
 
 
 def _record_failure(store: Store, error: Exception) -> None:
-    store.event("run_failed", error=f"{type(error).__name__}: {error}")
+    # A disk that is full takes no event either: the error itself is what is shown.
+    with contextlib.suppress(OSError):
+        store.event("run_failed", error=redacted(f"{type(error).__name__}: {error}"))
 
 
 def _to_events(store: Store) -> Progress:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ouroloop.evals.errors import DataError as TaskDataError
-from ouroloop.evals.near import Copies
+from ouroloop.evals.near import NO_COPIES, Copies
 from ouroloop.evals.registry import build_task
 from ouroloop.evals.tasks import Capability, Form, Prompts, Task
 from ouroloop.loop import automatic, extensions
@@ -62,7 +62,7 @@ class Setting:
     principles: tuple[Principle, ...]
     strategy: Strategy | Learned
     warm_start: tuple[Problem, ...] = ()
-    copies: Copies = Copies.of(())
+    copies: Copies = NO_COPIES
     choices: tuple[str, ...] = ()
     reasoning: Reasoning | None = None
     judge: frozen_judge.Judge | None = None

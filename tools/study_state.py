@@ -21,8 +21,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ouroloop.loop.integrity import MANIFEST
-from ouroloop.loop.round import CHECKPOINT
+from ouroloop.loop.integrity import CHECKPOINT, MANIFEST
 from ouroloop.loop.sums import ROUNDS
 from ouroloop.loop.views.reader import read_run
 

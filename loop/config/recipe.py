@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from ouroloop.loop import secrets
 from ouroloop.loop.config.base import Extension, Section
 from ouroloop.loop.config.engine import EngineConfig
 from ouroloop.loop.config.judge import JudgeConfig
@@ -26,6 +27,8 @@ from ouroloop.loop.config.task import ArithmeticConfig, TaskConfig
 from ouroloop.loop.config.warm_start import WarmStartConfig
 
 DEFAULT_OBJECTIVE = Extension(use="sft")
+# What else lies in the folder of all runs.
+RESERVED = frozenset({"recipes", "experiments", "studies", "tables", "mlartifacts", "mlruns"})
 
 
 class Recipe(Section):
@@ -191,6 +194,15 @@ class Recipe(Section):
         """The settings of the objective's trainer."""
         return self.dpo if self.settings_section == "dpo" else self.sft
 
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, value: str) -> str:
+        if value.casefold() in RESERVED:
+            raise ValueError(
+                f"is reserved: {', '.join(sorted(RESERVED))} lie in the folder of the runs"
+            )
+        return value
+
     @property
     def lora(self) -> dict[str, Any] | None:
         """LoraConfig's names; None: all weights are trained.
@@ -213,8 +225,12 @@ class Recipe(Section):
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The resolved recipe as plain JSON values."""
-        return self.model_dump(mode="json")
+        """The resolved recipe as plain JSON values, *** for its secrets."""
+        return secrets.masked(self.model_dump(mode="json"))
+
+    def expose_secrets(self) -> None:
+        """Put the secrets into this process's environment, where its children find them."""
+        secrets.expose(self.model_dump(mode="json"))
 
     def fingerprint(self) -> str:
         """SHA-256 of the canonical JSON.

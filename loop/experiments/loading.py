@@ -19,7 +19,7 @@ from ouroloop.loop.errors import UserError
 from ouroloop.loop.experiments import rounds
 from ouroloop.loop.experiments.experiment import Experiment
 from ouroloop.loop.experiments.study import Study, merge
-from ouroloop.loop.recipe_file import change_at
+from ouroloop.loop.recipe_file import change_at, read_yaml
 
 # Where this repository keeps its experiments, one folder each.
 HOME = Path("runs/experiments")
@@ -160,7 +160,7 @@ def _from_yaml(path: Path) -> Experiment:
 
 def _mapping(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a readable YAML file: {error}") from None
     if not isinstance(raw, dict):

@@ -5,11 +5,13 @@ Imports nothing heavy.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ouroloop.loop import secrets
 from ouroloop.loop.automatic import training_type
 from ouroloop.loop.config import Recipe
 
@@ -76,7 +78,19 @@ class TrainingJob:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Plain JSON values, *** for secrets among the settings."""
+        return secrets.masked(self._plain())
+
+    def write(self, path: Path) -> None:
+        """Write the job for a child process, which finds the secrets in its environment."""
+        self.expose_secrets()
+        path.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+
+    def expose_secrets(self) -> None:
+        """Put the secrets into this process's environment, where the child finds them."""
+        secrets.expose(self._plain())
+
+    def _plain(self) -> dict[str, Any]:
         return {
             key: str(value) if isinstance(value, Path) else value
             for key, value in asdict(self).items()
@@ -84,7 +98,12 @@ class TrainingJob:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> TrainingJob:
-        """The job that `to_json` wrote."""
+        """The job that `to_json` wrote; secrets are taken from the environment.
+
+        Raises:
+            RecipeError: one is not there.
+        """
+        raw = secrets.unmasked(raw)
         paths = (
             "init",
             "examples",

@@ -30,6 +30,8 @@ from ouroloop.loop.objectives.base import Prepared
 from ouroloop.loop.objectives.child import report, run_child, watch_parent
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.registry import build_objective
+from ouroloop.loop.secrets import masked
+from ouroloop.loop.storage import storage_error
 
 MODULE = "ouroloop.loop.objectives.training"
 # What train.json keeps of every logged step; the rewards are a preference objective's (in units of
@@ -70,7 +72,7 @@ def train(
     # A checkpoint without train.json is one whose training was killed before its proof.
     for leftover in (job.output, _temporary(job.output)):
         shutil.rmtree(leftover, ignore_errors=True)
-    (folder / "job.json").write_text(json.dumps(job.to_json(), indent=1) + "\n", encoding="utf-8")
+    job.write(folder / "job.json")
     if here:
         run(job, folder)
     else:
@@ -171,10 +173,13 @@ def main(arguments: list[str] | None = None) -> int:
                 TrainingJob.from_json(json.loads(options.job.read_text(encoding="utf-8"))),
                 options.job.parent,
             )
-    except OuroloopError as error:
-        print(error, file=sys.stderr)
-        report(error=type(error).__name__, message=str(error))
-        return error.exit_code
+    except Exception as error:
+        known = error if isinstance(error, OuroloopError) else storage_error(error)
+        if known is None:
+            raise
+        print(known, file=sys.stderr)
+        report(error=type(known).__name__, message=str(known))
+        return known.exit_code
     return 0
 
 
@@ -265,7 +270,7 @@ def _facts(job: TrainingJob, prepared: Prepared) -> dict[str, Any]:
             p.numel() for p in trainer.model.parameters() if p.requires_grad
         ),
         "peak_memory_bytes": saving.peak_memory_bytes(),
-        "sft_config": json.loads(json.dumps(trainer.args.to_dict(), default=str)),
+        "sft_config": masked(json.loads(json.dumps(trainer.args.to_dict(), default=str))),
     }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ouroloop.evals.conversations import questions_of
-from ouroloop.evals.near import Copies
+from ouroloop.evals.near import NO_COPIES, Copies
 from ouroloop.evals.questions import normalised
 from ouroloop.evals.tasks import Task
 from ouroloop.loop.config import DatasetConfig
@@ -35,8 +35,6 @@ from ouroloop.monitors.fence import Unreadable
 
 if TYPE_CHECKING:  # it is made of this module's neighbours
     from ouroloop.loop.setup import Setting
-
-NO_COPIES = Copies.of(())
 
 
 class OfProblem(Protocol):

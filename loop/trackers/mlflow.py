@@ -20,6 +20,7 @@ from ouroloop.loop.trackers.mlflow_store import (
     RunStore,
     default_uri,
     one_writer,
+    refuse_damaged_store,
     set_environment,
 )
 from ouroloop.loop.views.reader import read_run
@@ -47,9 +48,10 @@ class MlflowTracker:
         set_environment()
         run = read_run(run_path.resolve())
         root = run.path.parent
+        uri = self.uri or default_uri(root)
         with one_writer(root):
-            store = RunStore(run, self.uri or default_uri(root), self.experiment)
-            recorder = RunRecorder(run, store, self.table_rows)
+            refuse_damaged_store(uri)
+            recorder = RunRecorder(run, RunStore(run, uri, self.experiment), self.table_rows)
             for round in run.rounds:
                 recorder.log_round(round)
             recorder.close()

@@ -10,10 +10,12 @@ import contextlib
 import fcntl
 import json
 import os
+import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
+from ouroloop.evals.errors import DataError
+from ouroloop.loop.secrets import redacted
 from ouroloop.loop.trackers.points import began, flat
 from ouroloop.loop.views.reader import Json, RunData
 
@@ -31,6 +33,7 @@ ENVIRONMENT = {
 # MLflow refuses longer values, and batches of more than a hundred parameters.
 MAX_PARAM_LENGTH = 6000
 MAX_PARAMS_PER_BATCH = 100
+SQLITE_SECONDS = 5.0
 
 
 def set_environment() -> None:
@@ -57,6 +60,30 @@ def one_writer(root: Path) -> Iterator[None]:
     with (root / "mlflow.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def refuse_damaged_store(uri: str) -> None:
+    """Refuse an SQLite database that SQLite itself finds damaged; another store is not looked at.
+
+    Raises:
+        DataError: with the path and the remedy; MLflow's own errors are pages long.
+    """
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or not path.is_file():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=SQLITE_SECONDS)) as database:
+            found = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.OperationalError:
+        # Held by another process, or not to be opened: MLflow says so itself.
+        return
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        raise DataError(
+            f"{path}: MLflow's database is damaged ({' '.join(found.split())}). Move it aside, or"
+            " put a copy back; then `ouroloop sync RUN` records each run anew."
+        )
 
 
 class RunStore:
@@ -141,7 +168,7 @@ class RunStore:
 
     def _new(self) -> Json:
         return {
-            "uri": self.uri,
+            "uri": redacted(self.uri),
             "experiment_id": self.experiment,
             "parent": self._open_parent(),
             "rounds": {},
@@ -153,8 +180,13 @@ class RunStore:
 
         if not self.file.is_file():
             return None
-        known: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
-        if known.get("uri") != self.uri:
+        try:
+            known = dict(json.loads(self.file.read_text(encoding="utf-8")))
+            known["parent"], dict(known["rounds"])
+        except (ValueError, TypeError, KeyError):
+            # Damaged: the marks find the same runs.
+            return None
+        if known.get("uri") != redacted(self.uri):
             return None
         try:
             stage = self.client.get_run(known["parent"]).info.lifecycle_stage

@@ -7,17 +7,27 @@ brings every tracker of the run up to date; its last line on standard error says
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
+import time
 import traceback
 from pathlib import Path
 
 from ouroloop.evals.errors import DataError
+from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.extras import explain, extra_of
+from ouroloop.loop.secrets import redacted, unmasked
+from ouroloop.loop.storage import storage_error
 from ouroloop.loop.trackers.registry import trackers_of
 
 LOG = "tracking.log"
+# The end of a run waits so long for its trackers, which then go on alone.
+END_SECONDS = 10.0
+# Nobody may be waiting any more: a sync that takes longer than this hangs, and is ended.
+SYNC_SECONDS = 1800
 
 # The child process that works on a folder of runs. One at a time: two would write to one database.
 _running: dict[Path, subprocess.Popen[bytes]] = {}
@@ -40,17 +50,25 @@ def start_sync(run_path: Path) -> subprocess.Popen[bytes]:
     return running
 
 
-def safe_sync(run_path: Path) -> str | None:
-    """Sync everything and wait for it.
+def safe_sync(run_path: Path, seconds: float | None = END_SECONDS) -> str | None:
+    """Sync everything and wait for it, at most `seconds`; None waits to its end.
 
-    Returns None, or in one line why it failed (more in the run's tracking.log).
+    Returns None, or in one line why it failed or is not over (more in the run's tracking.log).
     """
+    until = None if seconds is None else time.monotonic() + seconds
     try:
         # What already works may have begun before the last round was committed.
-        running = _running.get(run_path.resolve().parent)
+        running = _running.pop(run_path.resolve().parent, None)
         if running is not None:
-            running.wait()
-        if start_sync(run_path).wait() == 0:
+            _wait(running, until)
+        # Where that one still works, the new one waits for it, in a process that nobody waits for.
+        child = start_sync(run_path)
+        if _wait(child, until) is None:
+            return (
+                f"tracking: still at work after {seconds:.0f} s, and left to itself"
+                f" ({run_path / LOG})."
+            )
+        if child.returncode == 0:
             return None
         lines = (run_path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError as error:
@@ -64,19 +82,30 @@ def safe_sync(run_path: Path) -> str | None:
     )
 
 
+def _wait(child: subprocess.Popen[bytes], until: float | None) -> int | None:
+    """Its exit code; None where it has none at that moment."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(None if until is None else max(0.0, until - time.monotonic()))
+    return child.returncode
+
+
 def sync(run_path: Path) -> list[str]:
     """Bring every tracker up to date, in this process; returns what failed, one line each.
 
     A tracker's error is written to standard error with its traceback, and the next one is tried.
     """
     recipe = json.loads((run_path / "recipe.json").read_text(encoding="utf-8"))
+    try:
+        tracking = unmasked({"tracking": recipe.get("tracking") or {}})["tracking"]
+    except RecipeError as error:
+        return [str(error)]
     failures = []
-    for name, make in trackers_of(recipe.get("tracking") or {}):
+    for name, make in trackers_of(tracking):
         try:
             make().sync(run_path)
         except Exception as error:
-            traceback.print_exc()
-            failures.append(_line(name, error))
+            print(redacted(traceback.format_exc()), file=sys.stderr)
+            failures.append(redacted(_line(name, error)))
     return failures
 
 
@@ -84,14 +113,18 @@ def _line(name: str, error: Exception) -> str:
     """`mlflow: OperationalError: unable to open database file`, on one line."""
     if isinstance(error, ModuleNotFoundError) and (extra := extra_of(error.name)):
         return explain(f"tracking by {name}", [str(error.name)], extra)
-    text = " ".join(str(error).split())
+    known = storage_error(error)
+    text = " ".join(str(known or error).split())
+    if known is not None:
+        return f"{name}: {text}"
     if isinstance(error, DataError):
         return text  # it begins with the recipe's key, and says what to do
     return f"{name}: {type(error).__name__}: {text}"
 
 
 def main(arguments: list[str]) -> int:
-    """The child process of `start_sync`."""
+    """The child process of `start_sync`; a tracker that hangs ends with it after a while."""
+    signal.alarm(SYNC_SECONDS)
     failures = sync(Path(arguments[0]))
     if failures:
         print("; ".join(failures), file=sys.stderr)

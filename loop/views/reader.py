@@ -17,6 +17,7 @@ from typing import Any
 
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.integrity import (
+    CHECKPOINT,
     EVENTS,
     MANIFEST,
     read_manifest,
@@ -24,7 +25,7 @@ from ouroloop.loop.integrity import (
     round_folders,
 )
 from ouroloop.loop.ledger import JOURNAL
-from ouroloop.loop.round import CHECKPOINT, Round, best_round
+from ouroloop.loop.round import Round, best_round
 from ouroloop.loop.store import ENVIRONMENT, LOCK, PROBE_SET, RECIPE, WARM_START
 from ouroloop.loop.views.files import read_events, read_object, read_table
 from ouroloop.loop.views.lookup import find

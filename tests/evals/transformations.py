@@ -9,8 +9,8 @@ UNITS += ["eighteen", "nineteen", "twenty"]
 TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 # What begins a sentence and is no name.
 STARTERS = re.compile(
-    r"(If|How|What|There|The|An?|In|He|She|They|Each|On|At|For|When|After|Before|Every|It|One|Some|To"
-    r"|Last|This|My|During|All|Of|Your|Calculate|Find)"
+    r"(If|How|What|There|The|An?|In|He|She|They|Each|On|At|For|When|After|Before|Every|It|One"
+    r"|Some|To|Last|This|My|During|All|Of|Your|Calculate|Find)"
 )
 
 

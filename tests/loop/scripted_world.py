@@ -14,6 +14,7 @@ from ouroloop.loop.engines.scripted import ScriptedEngine
 from ouroloop.loop.ledger import Ledger
 from ouroloop.loop.lines import proven
 from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.round import Round
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.store import Store, write_json
 
@@ -138,3 +139,9 @@ def uncommit(path, number, *lost):
         if not (event["event"] == "round_committed" and event["round"] == number):
             kept.append(proven(json.dumps(event)))
     (path / "events.jsonl").write_text("".join(f"{line}\n" for line in kept))
+
+
+def recommit(path, number):
+    """Commit a round again whose files a test has changed."""
+    (path / "rounds" / f"{number:03d}" / "MANIFEST.json").unlink()
+    Round.of(path, number).commit()

@@ -161,6 +161,18 @@ def test_large_weights_are_hashed_when_they_are_used_and_by_verify(
     assert called("verify", run)[0] == 2
 
 
+def test_a_checkpoint_that_was_taken_away_is_missed_only_by_who_needs_it(weighty_run, tmp_path):
+    """People make room by hand; a run goes on from its last rounds."""
+    run = shutil.copytree(weighty_run, tmp_path / "run")
+    shutil.rmtree(run / "rounds" / "001" / "checkpoint")
+    assert called("verify", run)[0] == 2
+    store = Store.open(run)
+    store.prove(run / "rounds" / "002" / "checkpoint")
+    with pytest.raises(DamagedError, match=r"001/checkpoint/model\.safetensors: missing"):
+        store.prove(run / "rounds" / "001" / "checkpoint")
+    store.close()
+
+
 # -- the round at work ------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from scripted_world import recipe
 
-from ouroloop.loop import frozen
+from ouroloop.loop import frozen, runner
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.frozen import changed_versions, inputs_of, refuse_other_inputs
 from ouroloop.loop.integrity import RUN
@@ -70,6 +70,17 @@ def test_a_changed_problem_is_named_and_the_run_does_not_go_on(begun, tmp_path, 
     (tmp_path / file).write_text("\n".join(lines) + "\n")
     with pytest.raises(RunStateError, match=rf"(?s){named}: sha256 .* at the start.*Put the old"):
         refuse_other_inputs(store, again())
+
+
+def test_a_resumed_run_stops_before_anything_is_made(begun, tmp_path):
+    store, _ = begun
+    store.close()
+    write(tmp_path / "train.jsonl", problems(2, 30))
+    before = {path: path.read_bytes() for path in store.path.iterdir()}
+    with pytest.raises(RunStateError, match="training problems: sha256"):
+        runner.resume(store.path)
+    assert before == {path: path.read_bytes() for path in store.path.iterdir()}
+    Store.open(store.path).close()
 
 
 def test_a_held_out_question_outside_the_probe_set_counts_as_well(begun, tmp_path):

@@ -83,6 +83,8 @@ def test_the_embedded_model_writes_critiques_and_revisions_that_can_be_read(fini
 
 def test_mlflow_holds_the_run_and_a_child_per_round(finished):
     _, path = finished
+    # The run's end waits ten seconds; a busy machine may need more.
+    assert main(["sync", str(path)]) == 0
     assert read_json(path / "tracking.json")
     code = (
         "import mlflow,sys; mlflow.set_tracking_uri('sqlite:///'+sys.argv[1]);"

@@ -8,7 +8,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from scripted_world import TASK, Model, carry, recipe
+from scripted_world import TASK, Model, carry, recipe, recommit
 
 from ouroloop.evals.questions import normalised
 from ouroloop.evals.tasks import Problem
@@ -243,6 +243,7 @@ def test_a_committed_round_of_an_earlier_version_is_left_as_it_is(tmp_path):
     _, path = carry(tmp_path, Model(), settings)
     for name in ("texts", "audit"):
         (path / f"rounds/000/{name}.parquet").unlink()
+    recommit(path, 0)
     carry(tmp_path, Model(), settings)
     assert not list((path / "rounds/000").glob("texts*")) and not list(
         (path / "rounds/000").glob("audit*")

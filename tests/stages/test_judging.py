@@ -228,10 +228,13 @@ def test_a_run_whose_readers_raise_goes_on_and_says_how_many_samples_it_could_no
 
 
 def test_a_run_of_an_earlier_version_has_no_such_column_and_says_nothing(fussy_run):
+    from scripted_world import recommit
+
     for name, record in (("verdicts", Verdict), ("probe", ProbeRow), ("audit", AuditRow)):
         path = fussy_run / f"rounds/001/{name}.parquet"
         schema = schema_of(record)
         write_rows(path, read_rows(path), schema.remove(schema.get_field_index("unreadable")))
+    recommit(fussy_run, 1)
     assert "round 1: " not in "\n".join(
         line for line in rounds_table(read_run(fussy_run)).splitlines() if "unreadable" in line
     )

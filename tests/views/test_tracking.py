@@ -108,11 +108,11 @@ def test_a_tracker_whose_package_is_missing_names_the_extra(
 def test_a_run_waits_for_no_tracker_and_reports_what_failed_on_one_line(tmp_path: Path) -> None:
     path = fake_run.make_run(tmp_path, "untracked", rounds=1)
     tracked_by(path, {"use": "no_such_module:Tracker"})
-    message = process.safe_sync(path)
+    message = process.safe_sync(path, seconds=None)
     assert message is not None and message.startswith("tracking.trackers: no_such_module:Tracker")
     assert "\n" not in message and "ouroloop sync" in message
     tracked_by(path)
-    assert process.safe_sync(path) is None
+    assert process.safe_sync(path, seconds=None) is None
 
 
 @pytest.fixture(scope="module")
@@ -312,7 +312,7 @@ def test_a_store_that_fails_is_one_line_of_text_and_hurts_nothing(tmp_path: Path
     recipe["tracking"]["uri"] = "sqlite:////dev/null/nowhere/mlflow.db"
     (path / "recipe.json").write_text(json.dumps(recipe))
     before = {p: p.stat().st_mtime_ns for p in (path / "rounds").rglob("*")}
-    message = process.safe_sync(path)
+    message = process.safe_sync(path, seconds=None)
     assert (
         message is not None
         and message.startswith("mlflow: ")
@@ -330,5 +330,5 @@ def test_the_loop_does_not_wait_and_one_process_works_on_a_folder_at_a_time(reco
     began = time.monotonic()
     first, second = process.start_sync(recorded), process.start_sync(twin)
     assert time.monotonic() - began < 1 and first is second and first.poll() is None
-    assert process.safe_sync(twin) is None
+    assert process.safe_sync(twin, seconds=None) is None
     assert first.poll() == 0 and sorted(ids(twin)["rounds"]) == ["0", "1", "2"]

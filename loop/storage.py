@@ -1,0 +1,54 @@
+"""Full disks and folders that cannot be written to: one sentence, with path and remedy."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ouroloop.loop.errors import StorageError
+
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full. Free some space, or name a folder on another disk",
+    errno.EDQUOT: "the quota is used up. Free some space, or name a folder on another disk",
+    errno.EROFS: "the file system is read-only. Make it writable, or name another folder",
+    errno.EACCES: "this user has no permission. Change it, or name another folder",
+    errno.EPERM: "this user has no permission. Change it, or name another folder",
+}
+_ANYWHERE = "a folder of the run"
+# Libraries in other languages say it in words alone.
+_WORDS = {"No space left on device": errno.ENOSPC, "Read-only file system": errno.EROFS}
+
+
+def storage_error(error: BaseException, folder: Path | None = None) -> StorageError | None:
+    """The sentence for an error of the disk; None where it is another error.
+
+    Args:
+        error: what was raised, whose causes are looked at too.
+        folder: named where the error does not say which file it was.
+    """
+    at: BaseException | None = error
+    while at is not None:
+        number = at.errno if isinstance(at, OSError) else None
+        if number not in _REMEDIES:
+            number = next((n for words, n in _WORDS.items() if words in str(at)), None)
+        if number is not None:
+            where = getattr(at, "filename", None) or folder or _ANYWHERE
+            return StorageError(
+                f"{where}: cannot be used: {_REMEDIES[number]} ($OUROLOOP_RUNS or --runs). What"
+                " was finished is kept: `ouroloop resume RUN` goes on from there."
+            )
+        at = at.__cause__ or at.__context__
+    return None
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of the disk say which file they were about; a write to an open file does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise

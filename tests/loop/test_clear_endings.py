@@ -1,0 +1,167 @@
+"""Full disks, read-only folders, damaged databases, hanging trackers: one sentence and an end."""
+
+import errno
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from scripted_world import recipe
+
+from ouroloop.loop import runner
+from ouroloop.loop.__main__ import main
+from ouroloop.loop.errors import StorageError
+from ouroloop.loop.objectives import training
+from ouroloop.loop.storage import storage_error
+from ouroloop.loop.store import Store, write_json
+from ouroloop.loop.trackers import process
+from ouroloop.loop.trackers.mlflow_store import refuse_damaged_store
+
+FULL = Path("/dev/full")
+on_linux = pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full, a disk without room")
+
+
+def started(root):
+    store = Store.create(root, recipe(tracking={"mlflow": False}), "none")
+    store.close()
+    return store.path
+
+
+@on_linux
+def test_a_full_disk_is_named_with_the_file_and_the_way_to_go_on(tmp_path, capsys, monkeypatch):
+    path = started(tmp_path)
+
+    def fill(run, changed=None):
+        """As when the disk is full from here on: the log takes no line more."""
+        (path / "events.jsonl").unlink()
+        (path / "events.jsonl").symlink_to(FULL)
+        Store(run, recipe(), (path / "LOCK").open()).event("round_started", round=0)
+
+    monkeypatch.setattr(runner, "resume", fill)
+    assert main(["resume", "scripted", "--runs", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"ouroloop: {path}/events.jsonl: cannot be used: the disk is full.")
+    assert "`ouroloop resume RUN` goes on" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EROFS, "the file system is read-only"),
+        (errno.EACCES, "no permission"),
+        (errno.EDQUOT, "the quota is used up"),
+    ],
+)
+def test_every_way_of_not_being_able_to_write_has_a_sentence(
+    tmp_path, capsys, monkeypatch, number, says
+):
+    def refuse(self, *args, **kwargs):
+        raise OSError(number, os.strerror(number), str(self))
+
+    (tmp_path / "r.yaml").write_text("name: r\n")
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert main(["run", str(tmp_path / "r.yaml"), "--runs", str(tmp_path / "runs")]) == 2
+    said = capsys.readouterr().err
+    assert str(tmp_path / "runs" / "r") in said and says in said and "--runs" in said
+
+
+def test_other_errors_of_the_system_keep_their_traceback(tmp_path, monkeypatch):
+    def gone(self, *args, **kwargs):
+        raise FileNotFoundError(errno.ENOENT, "no such file", "x")
+
+    (tmp_path / "r.yaml").write_text("name: r\n")
+    monkeypatch.setattr(Path, "mkdir", gone)
+    with pytest.raises(FileNotFoundError):
+        main(["run", str(tmp_path / "r.yaml"), "--runs", str(tmp_path / "runs")])
+
+
+def test_what_a_library_says_in_words_is_understood():
+    error = RuntimeError("I/O error: No space left on device (os error 28)")
+    found = storage_error(error)
+    assert isinstance(found, StorageError) and "the disk is full" in str(found)
+    assert storage_error(RuntimeError("something else")) is None
+
+
+def test_a_file_that_cannot_be_written_is_named_by_the_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        Path, "write_text", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "full"))
+    )
+    with pytest.raises(OSError, match=r"a\.json") as found:
+        write_json(tmp_path / "a.json", {})
+    assert found.value.errno == errno.ENOSPC
+
+
+def test_a_trainer_without_room_says_so_to_its_parent(tmp_path, monkeypatch, capsys):
+    def full(job, folder):
+        raise RuntimeError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(training, "run", full)
+    monkeypatch.setenv("OUROLOOP_WATCH_STDIN", "1")
+    monkeypatch.setattr(training, "watch_parent", lambda: None)
+    job = {"init": "a", "examples": "b", "output": "c", "log_path": "d"}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    assert training.main([str(tmp_path / "job.json")]) == 2
+    assert '"error": "StorageError"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", ["garbage", "cut"])
+def test_a_damaged_mlflow_database_is_named_with_the_remedy(tmp_path, damage):
+    import sqlite3
+
+    path = tmp_path / "mlflow.db"
+    with sqlite3.connect(path) as database:
+        database.execute("create table runs (name text)")
+        database.executemany("insert into runs values (?)", [("x" * 500,)] * 500)
+    database.close()
+    refuse_damaged_store(f"sqlite:///{path}")
+    data = path.read_bytes()
+    path.write_bytes(b"garbage" * 999 if damage == "garbage" else data[: len(data) // 2])
+    with pytest.raises(
+        ValueError, match=r"mlflow\.db: MLflow's database is damaged .*Move it aside"
+    ):
+        refuse_damaged_store(f"sqlite:///{path}")
+
+
+class Hangs:
+    """A tracker that never comes back."""
+
+    def sync(self, run_path):
+        time.sleep(600)
+
+
+@pytest.mark.parametrize("already", [False, True])
+def test_the_end_of_a_run_does_not_wait_for_a_tracker_that_hangs(tmp_path, monkeypatch, already):
+    path = started(tmp_path)
+    raw = json.loads((path / "recipe.json").read_text())
+    raw["tracking"]["trackers"] = [{"use": f"{Path(__file__)}:Hangs", "options": {}}]
+    (path / "recipe.json").write_text(json.dumps(raw))
+    children = []
+    plain = process.start_sync
+
+    def start(run_path):
+        children.append(plain(run_path))
+        return children[-1]
+
+    monkeypatch.setattr(process, "start_sync", start)
+    if already:
+        start(path)
+    before = time.monotonic()
+    message = process.safe_sync(path, seconds=1.0)
+    assert time.monotonic() - before < 5
+    assert "still at work after 1 s" in message and "tracking.log" in message
+    for child in children:
+        child.kill()
+        child.wait()
+
+
+def test_ten_seconds_are_the_limit_and_a_hanging_sync_ends_by_itself():
+    assert process.END_SECONDS <= 10
+    alarmed = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process.signal, "alarm", alarmed.append)
+        patch.setattr(process, "sync", lambda path: [])
+        process.main([sys.executable])
+    assert alarmed == [process.SYNC_SECONDS]
