@@ -63,10 +63,10 @@ REFINING: dict[str, dict[str, Any]] = {
 }
 
 # Problems of a round, so that every arm samples as many tokens (drafts, critiques and revisions
-# together) as `both`. Measured before the study: a draft takes 33 tokens, a critique 54, a revision
-# about 33; `both` revises some three drafts in ten at first and, by the fall of wrong drafts, about
-# half of that on average. The page shows what was realised.
-PROBLEMS: dict[str, int] = {"drafts": 182, "critique": 69, "direct": 91, "both": 60}
+# together) as `both`. By one run of `both` and one of `drafts`: over the rounds a draft takes 30
+# tokens, a direct revision as many, a critique 54, and a sample of `both` 98, for it revises one
+# draft in four at first and one in twenty at last. The page shows what was realised.
+PROBLEMS: dict[str, int] = {"drafts": 196, "critique": 71, "direct": 98, "both": 60}
 
 GUARDED = "_guarded"
 

@@ -162,6 +162,19 @@ def calibration(results: Results) -> list[Goal]:
         )
         for name, measured in measures.items()
     ]
+    # Nothing that a round trains on is a critique.
+    found.append(
+        Goal.above(
+            "free_critique: more of its critiques end without a verdict in the last round than in"
+            " the first (interval above 0)",
+            average(
+                results,
+                name_of("free", "critique"),
+                lambda run: float(run[-1]["unreadable"]) - float(run[1]["unreadable"]),
+            ),
+            unit="%",
+        )
+    )
     found.append(
         Goal.above(
             "free_critique: its own critic approves more of its wrong drafts than the frozen judge"

@@ -141,10 +141,11 @@ def changed(
     """Of the round's own revised samples: how many were repaired, and how many spoilt.
 
     repaired: a wrong draft became right, as a share of revised wrong drafts; spoilt: a right one
-    became wrong, as a share of revised right ones.
+    became wrong, as a share of revised right ones. unreadable: critiques without a verdict.
     """
-    repaired, spoilt = list[float](), list[float]()
+    repaired, spoilt, unreadable = list[float](), list[float](), list[float]()
     for sample in samples:
+        unreadable += [float(c["approved"] is None) for c in sample["critiques"]]
         if not sample["revisions"]:
             continue
         problem = problems[sample["problem_id"]]
@@ -154,7 +155,11 @@ def changed(
             spoilt.append(1 - after)
         else:
             repaired.append(after)
-    return {"repaired": average(repaired), "spoilt": average(spoilt)}
+    return {
+        "repaired": average(repaired),
+        "spoilt": average(spoilt),
+        "unreadable": average(unreadable),
+    }
 
 
 # -- chains of the first and the last model -------------------------------------------------
@@ -164,7 +169,8 @@ def critics(looked: Sequence[Chain]) -> dict[str, float]:
     """The model's own critic and the frozen judge on the same drafts of all families with steps.
 
     _accuracy: balanced, of readable verdicts; _approves_wrong: approved ones among wrong drafts;
-    _over: P(approve) less the share of drafts that deserve it.
+    _unreadable: share of drafts without a verdict; _over: P(approve) less the share of drafts that
+    deserve it.
     """
     out: dict[str, float] = {}
     for who in ("own", "frozen"):
@@ -177,6 +183,7 @@ def critics(looked: Sequence[Chain]) -> dict[str, float]:
         out |= {
             f"{who}_accuracy": (approves[1.0] + 1 - approves[0.0]) / 2,
             f"{who}_approves_wrong": approves[0.0],
+            f"{who}_unreadable": average(c[f"{who}_approved"] is None for c in looked),
             f"{who}_over": average(c[f"{who}_probability"] - c["sound"] for c in sure),
         }
     return out

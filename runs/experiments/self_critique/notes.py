@@ -102,6 +102,7 @@ CALIBRATION = {
     "frozen judge": "frozen_accuracy",
     "own critic approves wrong drafts": "own_approves_wrong",
     "frozen judge approves them": "frozen_approves_wrong",
+    "own critic, no verdict": "own_unreadable",
     "own critic, over-confidence": "own_over",
 }
 
@@ -131,13 +132,15 @@ def tokens(results: Results) -> list[str]:
         "Sampled tokens over the run, thousands; the round of the first WATCH or HALT:",
         "",
         "| arm | drafts | critiques | revisions | all | wrong drafts repaired, of revised ones"
-        " | right ones spoilt | first alarm | rounds |",
-        "|---" * 9 + "|",
+        " | right ones spoilt | critiques without a verdict, first round | ... last round"
+        " | first alarm | rounds |",
+        "|---" * 11 + "|",
     ]
     for arm in results:
         spent = [average(results, arm, total(kind)) for kind in kinds]
         every = average(results, arm, lambda run: float(run[-1]["tokens"]) / 1000)
         changed = [average(results, arm, over_rounds(n)) for n in ("repaired", "spoilt")]
+        changed += [average(results, arm, which("unreadable")) for which in (in_round_1, last)]
         cells = [cell(e) for e in (*spent, every)] + [cell(e, "%") for e in changed]
         cells += [cell(average(results, arm, c)) for c in (alarmed, last("round"))]
         lines.append(f"| {arm} | {' | '.join(cells)} |")
@@ -147,6 +150,11 @@ def tokens(results: Results) -> list[str]:
 def total(name: str) -> Callable[[Rows], float]:
     """The sum over the rounds, in thousands."""
     return lambda run: sum(float(row[name]) for row in run) / 1000
+
+
+def in_round_1(name: str) -> Callable[[Rows], float]:
+    """The value of the round that the starting model sampled."""
+    return lambda run: float(run[1][name])
 
 
 def over_rounds(name: str) -> Callable[[Rows], float]:

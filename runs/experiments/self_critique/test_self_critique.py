@@ -166,6 +166,7 @@ def test_a_critic_is_measured_on_readable_verdicts_and_on_every_probability():
     )
     assert found["own_accuracy"] == 0.75 and found["own_approves_wrong"] == 0.5
     assert found["own_over"] == pytest.approx((0.9 - 1 + 0.8 + 0.1) / 3)
+    assert found["own_unreadable"] == 0.25 and found["frozen_unreadable"] == 0
     assert found["frozen_accuracy"] == 1 and found["frozen_over"] == 0
     assert all(math.isnan(value) for value in measure.critics([]).values())
 
@@ -183,13 +184,15 @@ def test_a_revision_is_repaired_or_spoilt_by_its_draft():
     item = next(p for p in ArithmeticTask().problems("train") if p.family == "sum2")
     good, bad = world.demonstrate(item, "column"), "answer 0"
 
-    def sample(draft, *revisions):
+    def sample(approved, draft, *revisions):
         parts = [{"text": text} for text in revisions]
-        return {"problem_id": item.id, "draft": {"text": draft}, "revisions": parts}
+        said = {"draft": {"text": draft}, "critiques": [{"approved": approved}]}
+        return {"problem_id": item.id, **said, "revisions": parts}
 
-    asked = [sample(bad, good), sample(bad, bad), sample(good, bad), sample(good)]
+    asked = [sample(False, bad, good), sample(False, bad, bad), sample(False, good, bad)]
+    asked.append(sample(None, good))
     found = measure.changed(asked, {item.id: item}, ArithmeticTask())
-    assert found == {"repaired": 0.5, "spoilt": 1.0}
+    assert found == {"repaired": 0.5, "spoilt": 1.0, "unreadable": 0.25}
 
 
 # -- goals and page -------------------------------------------------
@@ -199,7 +202,15 @@ COLUMNS = (
     *("pass_1", "greedy", "pass_k", "tail_pass_1", "dcp", "overconfidence", "over_others"),
     *("token_gap", "others_token_gap", "token_auroc", "others_token_auroc"),
     *("own_accuracy", "frozen_accuracy", "own_approves_wrong", "frozen_approves_wrong"),
-    *("own_over", "frozen_over", "kept_right", "kept_revised", "repaired", "spoilt"),
+    *(
+        "own_over",
+        "own_unreadable",
+        "unreadable",
+        "kept_right",
+        "kept_revised",
+        "repaired",
+        "spoilt",
+    ),
     *("draft_tokens", "critique_tokens", "revision_tokens"),
     *(f"{family}_pass_1" for family in measure.OTHERS),
     *(f"{way}_{part}" for way in measure.WAYS for part in measure.PARTS),
