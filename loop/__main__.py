@@ -11,8 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ouroloop.loop.arguments import Command, parser
 from ouroloop.loop.errors import OuroloopError, RunStateError, UserError
 from ouroloop.loop.extras import explain, extra_of, require
+from ouroloop.loop.interrupts import Terminated, children_end_on_sigterm
 from ouroloop.loop.secrets import redacted
 from ouroloop.loop.storage import storage_error
 from ouroloop.loop.views.printable import printable
@@ -105,28 +105,6 @@ def _print(as_json: bool, to_json: Callable[[], Any], to_text: Callable[[], str]
 # --- runs ---
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a run as Ctrl-C does."""
-
-
-@contextmanager
-def _children_end_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end a run through every `finally`, which closes engines and ends trainings.
-
-    By default it would end this process at once. Its children notice that their standard input has
-    ended, but only once the library that they are in lets Python go on.
-    """
-
-    def unwind(*_: object) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, unwind)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _run(options: argparse.Namespace) -> int:
     # Before the first file is made: a run that could not train would end after its first sampling.
     require("run", "ouroloop run")
@@ -138,7 +116,7 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     from ouroloop.loop import runner
 
-    with _children_end_on_sigterm():
+    with children_end_on_sigterm():
         return _exit_code(runner.run(recipe, _root(options), options.fresh))
 
 
@@ -174,7 +152,7 @@ def _resume(options: argparse.Namespace) -> int:
     from ouroloop.loop import runner
 
     changed = _recipe(options.recipe) if options.recipe else None
-    with _children_end_on_sigterm():
+    with children_end_on_sigterm():
         return _exit_code(runner.resume(_path(options, options.run), changed))
 
 

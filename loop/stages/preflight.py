@@ -85,20 +85,24 @@ def check(
     passed = replace(passed, starved=bool(noted))
     growing = takeovers(selection_ratios(pool), plan.replay_fraction)
     if recipe.filters.gold:
-        # A strategy that verified samples favour may well be the better one: the decision rule
-        # judges the diversity that is lost, and nothing is adjusted ahead of it.
-        verified = [
-            f"{_sentence('strategy', ratio, plan.replay_fraction)}; its samples are verified, so"
-            " this is noted only"
-            for ratio in growing[:1]
-        ]
-        return replace(passed, reasons=(*noted, *verified))
+        return replace(passed, reasons=(*noted, *_verified(growing, plan.replay_fraction)))
     capped = _cap_answers(passed, pool, recipe.interventions, top_answer)
     capped = _cap_clusters(capped, pool, recipe.interventions, top_cluster)
     held = _hold_back(capped, growing, recipe.interventions)
     if held == passed:
         return replace(passed, reasons=tuple(noted))
     return replace(held, action=PreflightAction.ADJUST, reasons=(*noted, *held.reasons))
+
+
+def _verified(growing: list[SelectionRatio], share: float) -> list[str]:
+    """A note where a strategy of verified samples takes over, which adjusts nothing.
+
+    It may well be the better one: the decision rule judges the diversity that is lost.
+    """
+    return [
+        f"{_sentence('strategy', ratio, share)}; its samples are verified, so this is noted only"
+        for ratio in growing[:1]
+    ]
 
 
 def adjusted(plan: RoundPlan, found: Preflight, guard: bool) -> RoundPlan:

@@ -69,12 +69,7 @@ class Weighing:
         if acting is not None:
             mode = self._mode(found[acting].driver)
             head = reasons.head(acting, found[acting], self.rule.watch_share)
-            first, *more = reasons.losses(
-                weights[acting],
-                found[acting],
-                shown,
-                names,
-            )
+            first, *more = reasons.losses(weights[acting], found[acting], shown, names)
             sentences += [f"{head}: {first}", *more]
         starved = self._starved()
         if starved:

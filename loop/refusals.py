@@ -1,0 +1,169 @@
+"""What a recipe asks for and its task or its own sections cannot give: refused with a remedy.
+
+What one key may hold is the schema's to say (`loop/config/`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from ouroloop.evals.tasks import Capability, Task
+from ouroloop.loop.config import Recipe
+from ouroloop.loop.errors import RecipeError
+from ouroloop.loop.objectives.registry import build_objective
+from ouroloop.loop.records import Problem
+from ouroloop.loop.round import Round
+from ouroloop.loop.stages.preferring import Panel
+from ouroloop.loop.stages.train import table_of
+
+
+def check_capabilities(task: Task, recipe: Recipe) -> None:
+    """Refuse filters that ask for what the task cannot do.
+
+    Raises:
+        RecipeError: one does.
+    """
+    if recipe.filters.format and Capability.ANSWERS not in task.capabilities:
+        raise RecipeError(
+            f"filters.format: true, but the task {task.name} reads no final answers, so every"
+            " sample would be rejected. Set `filters: {format: false}`; samples that were cut by"
+            " length are never trained on."
+        )
+    if recipe.filters.steps and Capability.STEPS not in task.capabilities:
+        raise RecipeError(
+            f"filters.steps: true, but the task {task.name} checks no steps. Set `filters:"
+            " {steps: false}`."
+        )
+
+
+def check_problems(recipe: Recipe, problems: Sequence[Problem], task: Task) -> None:
+    """Refuse a recipe that asks for what the training problems do not have.
+
+    Raises:
+        RecipeError: it does.
+    """
+    is_scored = Capability.UNAIDED in task.capabilities
+    is_scored |= any(p.answer is not None for p in problems)
+    if recipe.filters.gold and not is_scored:
+        raise RecipeError(
+            "filters.gold: no training problem has a gold answer. To filter without gold answers,"
+            " set `filters: {gold: false, critic: true, agreement: 0.5}`."
+        )
+    if recipe.dataset.gold and not any(p.solution for p in problems):
+        raise RecipeError("dataset.gold: true, but no training problem comes with a solution.")
+    for number in _first_rounds(recipe):
+        with _of_stage(recipe, number):
+            if table_of(recipe, number) is Round.pairs:
+                _check_pairs(recipe, is_scored)
+    check_families("refine.families", recipe.refine.families, problems)
+
+
+def check_sections(recipe: Recipe) -> None:
+    """Refuse sections that contradict each other.
+
+    Raises:
+        RecipeError: two do.
+    """
+    if not recipe.sampling.student and not recipe.teachers and not recipe.dataset.gold:
+        raise RecipeError(
+            "sampling.student: false: nobody drafts. Name `teachers`, or set `dataset.gold: true`"
+            " to learn from gold traces alone."
+        )
+    if not recipe.refine.critique and recipe.filters.critic:
+        raise RecipeError(
+            "filters.critic: true needs refine.critique: true, or nothing would ever be approved."
+        )
+    if recipe.interventions.blend and recipe.lora:
+        raise RecipeError(
+            "interventions.blend: weights are blended of whole models only. Leave it 0 with a peft"
+            " section."
+        )
+    if recipe.init == "best" and not recipe.monitors.gold:
+        raise RecipeError(
+            "init: best: the best round is the one with most right answers, which monitors.gold:"
+            " false hides. Set `init: previous`."
+        )
+    _check_objectives(recipe)
+
+
+def _check_pairs(recipe: Recipe, is_scored: bool) -> None:
+    """Refuse sources of preference pairs that this recipe's samples cannot feed."""
+    sources, refine = recipe.pairs.sources, recipe.refine
+    if "revision" in sources and not refine.revisions:
+        raise RecipeError(
+            "pairs.sources: revision, but refine.revisions is 0: no draft is revised. Set it to 1,"
+            " or name another source (compared, gold)."
+        )
+    per_problem = recipe.sampling.samples_per_problem
+    for source in ("compared", "gold"):
+        if source in sources and per_problem < 2:
+            raise RecipeError(
+                f"pairs.sources: {source} needs two samples of a problem, and"
+                f" sampling.samples_per_problem is {per_problem}. Set it to 4."
+            )
+    if "gold" in sources and not is_scored:
+        raise RecipeError(
+            "pairs.sources: gold, but no training problem has a gold answer: nobody knows which"
+            " sample is wrong. Set `pairs: {sources: [compared]}`, or [revision]."
+        )
+    if "compared" in sources and (recipe.filters.per_problem or 2) < 2:
+        raise RecipeError(
+            "pairs.sources: compared needs two kept samples of a problem, and filters.per_problem"
+            " is 1. Set it to 4, or to null."
+        )
+    if recipe.dataset.target == "answer":
+        raise RecipeError(
+            "dataset.target: answer leaves the traces out, and preference pairs are of whole texts."
+            " Leave it out, or train with `objective: sft`."
+        )
+    if not recipe.sampling.student and not recipe.teachers:
+        raise RecipeError(
+            "sampling.student: false: nobody drafts, and gold traces alone make no preference"
+            " pairs. Name `teachers`, or let the student draft."
+        )
+    # Loaded now, so that a file of the wrong form stops nothing half-made.
+    Panel.of(recipe.pairs, chat=False)
+
+
+def _check_objectives(recipe: Recipe) -> None:
+    """Refuse an objective, of any stage, with wrong settings or with nothing to learn from."""
+    for number in _first_rounds(recipe):
+        held = recipe.at(number)
+        with _of_stage(recipe, number):
+            objective = build_objective(held.objective.use, held.objective.options)
+            objective.check(held.trainer_settings, recipe.lora)
+
+
+def check_families(
+    key: str, named: Sequence[str], problems: Sequence[Problem], kind: str = "training"
+) -> None:
+    """Refuse families, named under this key of the recipe, that no problem is of.
+
+    Raises:
+        RecipeError: there is none of one of them.
+    """
+    there = sorted({p.family for p in problems})
+    unknown = [name for name in named if name not in there]
+    if unknown:
+        raise RecipeError(
+            f"{key}: no {kind} problem is of family {unknown[0]!r}. There are {', '.join(there)}."
+        )
+
+
+@contextmanager
+def _of_stage(recipe: Recipe, number: int) -> Iterator[None]:
+    """Names the stage of a round in what is wrong with it."""
+    try:
+        yield
+    except RecipeError as error:
+        where = f"stages.{recipe.stage_of(number) - 1}: " if recipe.stages else ""
+        raise RecipeError(f"{where}{error}") from None
+
+
+def _first_rounds(recipe: Recipe) -> list[int]:
+    """The first round of each stage; round 1 where there are no stages."""
+    firsts = [1]
+    for stage in recipe.stages[:-1]:
+        firsts.append(firsts[-1] + stage.rounds)
+    return firsts
