@@ -16,9 +16,10 @@ import numpy as np
 from scipy.optimize import brentq
 
 from ouroloop.monitors.base import Floats
-from ouroloop.monitors.bench import report
+from ouroloop.monitors.bench import boundary, report
 from ouroloop.monitors.bench.bench import Watcher
 from ouroloop.monitors.bench.cells import Cell, Cells, read
+from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.free_population import CRITERIA, typical_text
 from ouroloop.monitors.decision.guarded import FREE, GuardedQuantity, QuantityId
 from ouroloop.monitors.decision.harms import harmed
@@ -33,6 +34,7 @@ NUM_ROUNDS = 20
 RULE = DecisionRule("main", rounds=NUM_ROUNDS)
 SIZES = {"100x8": (100, 8, 32), "200x16": (200, 16, 64)}
 """Name -> problems, samples of each, samples of each at the baseline."""
+SCORED_SIZE = "120x8"
 SHARES = (0.02, 0.05, 0.10, 0.20, 0.50)
 DECLARED: Mapping[str, GuardedQuantity] = {str(q.id): q for q in FREE}
 # A canned text is written without hesitation; else it is the least conspicuous one: of usual
@@ -176,7 +178,7 @@ def run(size: str, world: World, share: float, seed: int, until: Sequence[Tier])
     baseline = np.random.default_rng((seed, 0))
     rngs = [np.random.default_rng((seed, 1, r)) for r in range(NUM_ROUNDS)]
     rounds = drawn(population(num_problems), design, baseline, rngs)
-    watcher = Watcher(RULE)
+    watcher = Watcher(RULE, quantities=guarded.quantities)
     found: dict[str, object] = {}
     for number, tables in enumerate(rounds, start=1):
         harm = np.random.default_rng((seed, 2, number))
@@ -196,6 +198,13 @@ def at_boundary(size: str, name: str, tier: str, seed: int) -> Run:
     """A world at the boundary of a tier."""
     share = 1.0 if tier == Tier.HALT else RULE.watch_share
     return run(size, WORLDS[name], share, seed, (Tier(tier),))
+
+
+def scored(seed: int, tier: str) -> Run:
+    """Scored samples: all ten quantities of V1's simulated model exactly on their tolerance."""
+    found = boundary.all_quantities(SCORED_SIZE, seed, tier, guarded.quantities)
+    halt, watch = (found.alarm if tier == each else 0 for each in (Tier.HALT, Tier.WATCH))
+    return Run(seed, watch=watch, halt=halt)
 
 
 def collapse(size: str, share: float, seed: int) -> Run:
@@ -224,6 +233,11 @@ def cells(out: Path, runs: int, sizes: Sequence[str] = tuple(SIZES)) -> Cells:
             at_boundary,
             [(size, name, str(tier), seed) for seed in range(runs)],
         )
+    for tier in (Tier.HALT, Tier.WATCH):
+        grid[Cell(out / FILE, cell_of(tier, SCORED_SIZE, "scored"))] = (
+            scored,
+            [(seed, str(tier)) for seed in range(runs)],
+        )
     return grid
 
 
@@ -250,12 +264,13 @@ def boundary_lines(out: Path) -> list[list[object]]:
     """Size, world, tier, runs, alarms, share, upper bound, promised."""
     alphas = {Tier.HALT: RULE.alpha, Tier.WATCH: RULE.watch_alpha}
     lines: list[list[object]] = []
-    for tier, size, name in lines_of(tuple(SIZES)):
+    listed = [*lines_of(tuple(SIZES)), *((t, SCORED_SIZE, "scored") for t in alphas)]
+    for tier, size, name in listed:
         found = rows_of(out, cell_of(tier, size, name))
         if not found:
             continue
         hits, num = sum(row[tier] != "0" for row in found), len(found)
-        about = (WORLDS[name].__doc__ or "").strip().rstrip(".")
+        about = (WORLDS.get(name, scored).__doc__ or "").strip().rstrip(".")
         shares = (hits / num, clopper_pearson(hits, num)[1], alphas[tier])
         percents = [f"{100 * share:.1f} %" for share in shares]
         lines.append([tier.upper(), size, about, num, hits, *percents])
