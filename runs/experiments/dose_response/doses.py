@@ -64,14 +64,15 @@ def dosed(
     own: dict[str, str] = {}
     for text, problem in zip(texts, problems, strict=True):
         own.setdefault(problem, text)
-    replaced = {
-        Kind.ONE_REFUSAL: lambda text, problem: REFUSAL,
-        Kind.ONE_OPENING: lambda text, problem: OPENING + text,
-        Kind.PARAPHRASES: lambda text, problem: str(rng.choice(PARAPHRASES)),
-        Kind.OWN: lambda text, problem: own[problem],
-    }[kind]
-    hit = rng.random(len(texts)) < share
-    return [
-        replaced(text, problem) if is_hit else text
-        for text, problem, is_hit in zip(texts, problems, hit, strict=True)
-    ]
+    given = list(texts)
+    for row in np.flatnonzero(rng.random(len(texts)) < share):
+        match kind:
+            case Kind.ONE_REFUSAL:
+                given[row] = REFUSAL
+            case Kind.ONE_OPENING:
+                given[row] = OPENING + texts[row]
+            case Kind.PARAPHRASES:
+                given[row] = str(rng.choice(PARAPHRASES))
+            case Kind.OWN:
+                given[row] = own[problems[row]]
+    return given

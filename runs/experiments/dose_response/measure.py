@@ -130,12 +130,11 @@ def _mean(guard: Guard | Missing, since_baseline: bool) -> float:
 
 def responses(source: Source, encoder: Encoder, repetitions: int) -> Iterator[dict[str, Any]]:
     """Rows of results.csv: mean and 95 % range of each quantity over the repetitions."""
-    texts, problems = np.array(source.texts, dtype=object), np.array(source.problems, dtype=object)
-    first, rows = list(source.baseline), list(source.now)
-    clusters = ResponseClusters(encoder).fit(texts[first], problems[first])
+    before, before_of = source.rows(source.baseline)
+    texts, problems = source.rows(source.now)
+    clusters = ResponseClusters(encoder).fit(before, before_of)
     # Labels of the very texts that were fitted on, as a run's round 0 has them.
-    labels = clusters.labels(texts[first], problems[first])
-    baseline = view(0, texts[first], problems[first], labels)
+    baseline = view(0, before, before_of, clusters.labels(before, before_of))
     at_home = quantities(baseline, baseline)
     for kind in Kind:
         for share in SHARES:
@@ -143,8 +142,8 @@ def responses(source: Source, encoder: Encoder, repetitions: int) -> Iterator[di
             for repetition in range(repetitions if share else 1):
                 # The same draws for every share: larger doses replace the same samples and more.
                 rng = np.random.default_rng(repetition)
-                given = dosed(texts[rows], problems[rows], kind, share, rng)
-                now = view(1, given, problems[rows], clusters.labels(given, problems[rows]))
+                given = dosed(texts, problems, kind, share, rng)
+                now = view(1, given, problems, clusters.labels(given, problems))
                 for name, value in quantities(now, baseline).items():
                     found.setdefault(name, []).append(value)
             for name, values in found.items():
@@ -159,15 +158,15 @@ def responses(source: Source, encoder: Encoder, repetitions: int) -> Iterator[di
                     "low": round(float(low), 5),
                     "high": round(float(high), 5),
                     "baseline": round(at_home[name], 5),
-                    "samples": len(rows),
-                    "prompts": len(set(problems[rows])),
+                    "samples": len(texts),
+                    "prompts": len(set(problems)),
                     "repetitions": len(values),
                 }
 
 
 def everything(data: Path, samples: Path, encoders: Sequence[Encoder]) -> list[dict[str, Any]]:
     """All rows, source by source."""
-    out = []
+    out: list[dict[str, Any]] = []
     for source in sources(data, samples):
         for encoder in encoders:
             out += responses(source, encoder, REPETITIONS)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,10 @@ class Source:
     problems: tuple[str, ...]
     baseline: tuple[int, ...]
     now: tuple[int, ...]
+
+    def rows(self, chosen: Sequence[int]) -> tuple[list[str], list[str]]:
+        """(texts, problems) of these rows."""
+        return [self.texts[row] for row in chosen], [self.problems[row] for row in chosen]
 
 
 def sources(data: Path, samples: Path) -> Iterator[Source]:
@@ -64,7 +69,7 @@ def sources(data: Path, samples: Path) -> Iterator[Source]:
         yield _one_draw("GSM8K solutions of four models", rows)
 
 
-def _rows(path: Path) -> Iterator[dict[str, object]]:
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             yield json.loads(line)
