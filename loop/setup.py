@@ -5,7 +5,8 @@ A wrong input must leave nothing half-made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -216,8 +217,10 @@ def _check_problems(recipe: Recipe, problems: Sequence[Problem], task: Task) -> 
         )
     if recipe.dataset.gold and not any(p.solution for p in problems):
         raise RecipeError("dataset.gold: true, but no training problem comes with a solution.")
-    if any(table_of(recipe, number) is Round.pairs for number in _first_rounds(recipe)):
-        _check_pairs(recipe, is_scored)
+    for number in _first_rounds(recipe):
+        with _of_stage(recipe, number):
+            if table_of(recipe, number) is Round.pairs:
+                _check_pairs(recipe, is_scored)
     _check_families("refine.families", recipe.refine.families, problems)
 
 
@@ -249,12 +252,19 @@ def _check_objectives(recipe: Recipe) -> None:
     """Refuse an objective, of any stage, with wrong settings or with nothing to learn from."""
     for number in _first_rounds(recipe):
         held = recipe.at(number)
-        objective = build_objective(held.objective.use, held.objective.options)
-        try:
+        with _of_stage(recipe, number):
+            objective = build_objective(held.objective.use, held.objective.options)
             objective.check(held.trainer_settings, recipe.lora)
-        except RecipeError as error:
-            where = f"stages.{recipe.stage_of(number) - 1}: " if recipe.stages else ""
-            raise RecipeError(f"{where}{error}") from None
+
+
+@contextmanager
+def _of_stage(recipe: Recipe, number: int) -> Iterator[None]:
+    """Names the stage of a round in what is wrong with it."""
+    try:
+        yield
+    except RecipeError as error:
+        where = f"stages.{recipe.stage_of(number) - 1}: " if recipe.stages else ""
+        raise RecipeError(f"{where}{error}") from None
 
 
 def _first_rounds(recipe: Recipe) -> list[int]:

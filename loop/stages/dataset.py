@@ -71,6 +71,11 @@ class Screen:
     questions: Mapping[str, Sequence[str]]
     heldout: Collection[str]
 
+    @classmethod
+    def of(cls, problems: Iterable[Problem], heldout: Collection[str]) -> Screen:
+        """The screen of all that may be trained on, every question of a conversation included."""
+        return cls({problem.id: tuple(questions_of(problem)) for problem in problems}, heldout)
+
     def clean(self, examples: Iterable[T]) -> list[T]:
         """The examples, or pairs, that ask no held-out question."""
         return [
@@ -95,7 +100,6 @@ async def training_set(
     plan = adjusted(round.plan, round.preflight, recipe.monitors.guard)
     practised = plans.draw(setting.problems, plan, recipe.seed)
     items = {p.id: p for p in (*setting.problems, *setting.demonstrations)}
-    questions = {name: tuple(questions_of(problem)) for name, problem in items.items()}
     kept = kept_examples(samples, round.verdicts, round.number)
     kept = await as_learnt(kept, setting, encoder, items)
     # Round 0 is what the loop must not lose: its shares are the target of every later round.
@@ -110,7 +114,7 @@ async def training_set(
         shares=strategy_shares(main, recipe.monitors.gold),
     )
     # Last, over everything: a held-out question may hide among demonstrations as well.
-    screen = Screen(questions, setting.probe_set.heldout)
+    screen = Screen.of(items.values(), setting.probe_set.heldout)
     seed = derive_seed(recipe.seed, round.number, "", "dataset", 0)
     examples = await assemble(sources, plan, config, encoder, screen, seed)
     if config.target == "answer":

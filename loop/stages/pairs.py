@@ -66,8 +66,7 @@ async def training_pairs(
         else:
             candidates += await compared(judged, round.number, setting, encoder, seeds, report)
     candidates = await _as_learnt(candidates, setting, encoder, items)
-    questions = {name: problem.question for name, problem in items.items()}
-    screen = Screen(questions, setting.probe_set.heldout)
+    screen = Screen.of(setting.problems, setting.probe_set.heldout)
     chosen = select(screen.clean(candidates), config.per_problem)
     random.Random(seeds.of("")).shuffle(chosen)
     return [_pair(candidate) for candidate in chosen]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from scripted_world import TASK, Model, carry, no_training, recipe
@@ -14,7 +15,7 @@ from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.round import Round
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.stages import plan
-from ouroloop.loop.trackers.points import points, tags
+from ouroloop.loop.trackers.points import curve, points, tags
 from ouroloop.loop.views.account import sentences
 from ouroloop.loop.views.progress import rounds_table
 from ouroloop.loop.views.reader import read_run
@@ -246,10 +247,26 @@ def test_a_preference_stage_that_cannot_work_is_refused_before_anything_is_made(
     assert says in str(caught.value)
 
 
-def test_a_wrong_setting_of_a_later_stage_is_refused_with_its_place():
-    stages = [{"rounds": 1, "objective": "sft"}, {"rounds": 1, "objective": "dpo", "dpo": {"b": 1}}]
-    with pytest.raises(RecipeError, match=r"^stages\.1: unknown key 'dpo\.b'"):
+@pytest.mark.parametrize(
+    ("stage", "says"),
+    [
+        ({"objective": "dpo", "dpo": {"b": 1}}, "stages.1: unknown key 'dpo.b'"),
+        ({"objective": "dpoo"}, "stages.1: objective: no objective is called 'dpoo'"),
+    ],
+)
+def test_what_is_wrong_with_a_later_stage_is_refused_with_its_place(stage, says):
+    stages = [{"rounds": 1, "objective": "sft"}, {"rounds": 1, **stage}]
+    with pytest.raises(RecipeError) as caught:
         prepare(recipe(rounds=2, stages=stages))
+    assert str(caught.value).startswith(says)
+
+
+def test_trackers_follow_margin_and_accuracy_of_the_rewards_along_a_training():
+    step = {"step": 1, "loss": 0.7, "entropy": None}
+    rewards = {"rewards/margins": 0.1, "rewards/accuracies": 0.5}
+    round = SimpleNamespace(train={"loss": [{**step, **rewards}]})
+    followed = {"train/loss": 0.7, "train/rewards/margins": 0.1, "train/rewards/accuracies": 0.5}
+    assert list(curve(round)) == [(1, followed)]
 
 
 def test_gold_pairs_need_gold_answers(tmp_path):

@@ -49,7 +49,7 @@ def judged(
     *revisions: Completion,
     kept: bool = True,
     correct: bool | None = None,
-    approved: bool | None | tuple[bool | None, ...] = False,
+    approved: bool | tuple[bool | None, ...] | None = False,
     problem: str = "p",
 ) -> tuple[Sample, Verdict]:
     """A sample with the filters' verdict on it."""
