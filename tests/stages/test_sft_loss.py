@@ -379,9 +379,8 @@ def test_where_all_answers_of_a_conversation_are_learnt_the_loss_is_that_of_thei
         "completion_token_ids": completion,
         "learnt_prompt_positions": [3, 4],
     }
-    path = tmp_path / "examples.parquet"
-    pq.write_table(pa.Table.from_pylist([row]), path)
-    job = replace(job_in(tmp_path, models["untied"]), examples=path)
+    job = job_in(tmp_path, models["untied"])
+    pq.write_table(pa.Table.from_pylist([row]), job.examples)
     trainer = trainer_of(job)
     batch = next(iter(trainer.get_train_dataloader()))
     loss, _ = loss_and_gradients(trainer, batch)
