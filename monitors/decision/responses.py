@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from itertools import islice
 
 import numpy as np
@@ -188,6 +189,8 @@ def _capped(x_N: Floats, cap: Floats | float) -> Floats:
     return np.where(usable_N, np.clip(x_N / np.where(usable_N, cap_N, 1.0), 0.0, 1.0), np.nan)
 
 
+# The baseline's texts are compared with every round's.
+@lru_cache(maxsize=1 << 16)
 def opening(text: str) -> str | None:
     """The first words, without case, punctuation and numbers; None without any word."""
     found = islice(WORD.finditer(text[:OPENING_CHARACTERS]), OPENING_WORDS)

@@ -17,7 +17,7 @@ import argparse
 import csv
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -138,10 +138,20 @@ class World:
         problem = self.problems[row.problem]
         return Answer(row, tuple(_judged(problem, row.text, each) for each in replaced.verdicts))
 
-    def labelled(self, clusters: ResponseClusters, rows: Sequence[ProbeRow]) -> list[ProbeRow]:
+
+@dataclass(frozen=True)
+class Labels:
+    """Response clusters fitted on a baseline round; a text is labelled once for each problem."""
+
+    clusters: ResponseClusters
+    known: dict[tuple[str, str], str | None] = field(default_factory=dict)
+
+    def of(self, rows: Sequence[ProbeRow]) -> list[ProbeRow]:
         """The rows with their response clusters."""
-        found = clusters.labels([row.text for row in rows], [row.problem for row in rows])
-        return [replace(row, cluster=label) for row, label in zip(rows, found, strict=True)]
+        unknown = sorted({(row.problem, row.text) for row in rows} - self.known.keys())
+        names = self.clusters.labels([text for _, text in unknown], [p for p, _ in unknown])
+        self.known.update(zip(unknown, names, strict=True))
+        return [replace(row, cluster=self.known[row.problem, row.text]) for row in rows]
 
 
 def _judged(problem: Problem, text: str, asked: JudgementRow) -> JudgementRow:
@@ -163,16 +173,17 @@ def runs(world: World, num_runs: int, kind: str, start: int) -> Iterator[Row]:
         clusters = ResponseClusters().fit(
             [row.text for row in drawn], [row.problem for row in drawn]
         )
-        baseline = _view(0, world.labelled(clusters, drawn), verdicts)
+        labels = Labels(clusters)
+        baseline = _view(0, labels.of(drawn), verdicts)
         for seed in range(first, min(first + RUNS_PER_BASELINE, start + num_runs)):
             rng = np.random.default_rng([seed, 7, KINDS.index(kind)])
             onset = int(rng.choice(ONSETS)) if kind != NULL else 0
-            yield one_run(world, clusters, baseline, rng, Row(kind, seed, onset))
+            yield one_run(world, labels, baseline, rng, Row(kind, seed, onset))
 
 
 def one_run(
     world: World,
-    clusters: ResponseClusters,
+    labels: Labels,
     baseline: RoundView,
     rng: np.random.Generator,
     row: Row,
@@ -189,7 +200,7 @@ def one_run(
         if is_baseline:
             num = recipe.probe.baseline_samples or num
         drawn, verdicts = world.draw(rng, num, text if onset and number >= onset else None)
-        view = _view(number, world.labelled(clusters, drawn), verdicts)
+        view = _view(number, labels.of(drawn), verdicts)
         compared = [past for past in views if past.round in recipe.monitors.baselines]
         decision = replace(rule.decide(view, compared, (), history), carried_out=False)
         history.append(decision)
