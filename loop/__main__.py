@@ -115,7 +115,7 @@ def _children_end_on_sigterm() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _run(options: argparse.Namespace) -> int:
