@@ -250,9 +250,9 @@ def _promised_with(run: Path, path: Path) -> dict[str, Sum]:
 def _promised_by(run: Path, manifest: Path) -> Iterator[tuple[str, Sum]]:
     listed = read_manifest(manifest)
     folder = manifest.parent.relative_to(run)
+    yield from _sums(listed, "run")
     for file, wanted in _sums(listed, "files"):
         yield str(folder / file), wanted
-    yield from _sums(listed, "run")
 
 
 def _sums(manifest: Mapping[str, Any], key: str) -> Iterator[tuple[str, Sum]]:
