@@ -149,9 +149,8 @@ def check_log(run: Path, found: Promises) -> Check:
     if size == 0 or (size < found.log_bytes and not was_repaired):
         return Check(EVENTS, Status.SIZE, expected, f"{size:,} bytes")
     lines = read_lines(path)
-    if lines.damaged or lines.torn:
-        first = lines.damaged[0] if lines.damaged else len(lines.good) + 1
-        got = f"other lines, the first of them line {first}"
+    if lines.first_bad is not None:
+        got = f"other lines, the first of them line {lines.first_bad}"
         return Check(EVENTS, Status.CONTENT, expected, got)
     return Check(EVENTS, Status.OK)
 
