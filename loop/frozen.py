@@ -108,5 +108,6 @@ def _digest(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    # repr for what JSON does not know: metadata is a task's own.
-    return json.dumps(value, sort_keys=True, default=repr) + "\n"
+    # Metadata is a task's own: of what JSON does not know the type alone counts, for its repr may
+    # hold an address in memory.
+    return json.dumps(value, sort_keys=True, default=lambda x: type(x).__name__) + "\n"

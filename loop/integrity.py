@@ -149,9 +149,8 @@ def check_log(run: Path, found: Promises) -> Check:
     if size == 0 or (size < found.log_bytes and not was_repaired):
         return Check(EVENTS, Status.SIZE, expected, f"{size:,} bytes")
     lines = read_lines(path)
-    if lines.damaged or lines.torn:
-        first = lines.damaged[0] if lines.damaged else len(lines.good) + 1
-        got = f"other lines, the first of them line {first}"
+    if lines.first_bad is not None:
+        got = f"other lines, the first of them line {lines.first_bad}"
         return Check(EVENTS, Status.CONTENT, expected, got)
     return Check(EVENTS, Status.OK)
 
@@ -250,9 +249,9 @@ def _promised_with(run: Path, path: Path) -> dict[str, Sum]:
 def _promised_by(run: Path, manifest: Path) -> Iterator[tuple[str, Sum]]:
     listed = read_manifest(manifest)
     folder = manifest.parent.relative_to(run)
+    yield from _sums(listed, "run")
     for file, wanted in _sums(listed, "files"):
         yield str(folder / file), wanted
-    yield from _sums(listed, "run")
 
 
 def _sums(manifest: Mapping[str, Any], key: str) -> Iterator[tuple[str, Sum]]:

@@ -98,15 +98,14 @@ def open_round(run: Path) -> list[Check]:
     if not folders or (folders[-1] / integrity.MANIFEST).exists():
         return []
     folder, found = folders[-1], []
-    for path in (folder / LEDGER, folder / JOURNAL):
-        lines = read_lines(path)
-        if lines.damaged:
-            got = f"line {lines.damaged[0]} without"
-            name = str(path.relative_to(run))
-            found.append(Check(name, Status.CONTENT, "lines with their checksums", got))
-    if not (folder / LEDGER).exists() and _finished(folder):
+    ledger, journal = read_lines(folder / LEDGER), read_lines(folder / JOURNAL)
+    for name, bad in ((LEDGER, ledger.first_bad), (JOURNAL, min(journal.damaged, default=None))):
+        if bad is not None:
+            file = str((folder / name).relative_to(run))
+            found.append(Check(file, Status.CONTENT, "lines with checksums", f"line {bad} without"))
+    if not ledger.good and _finished(folder):
         file = str((folder / LEDGER).relative_to(run))
-        found.append(Check(file, Status.MISSING, "a list of the round's files", "no such file"))
+        found.append(Check(file, Status.MISSING, "a list of the round's files", "nothing"))
     sums = Ledger(run, folder).sums
     return [*found, *(examine(run, file, wanted) for file, wanted in sums.items())]
 
@@ -140,13 +139,13 @@ def _repair_log(run: Path) -> list[Repair]:
 def _repair_round(run: Path, folder: Path) -> list[Repair]:
     """Set aside what is damaged and what was made after it, then list what is not listed."""
     lines = read_lines(folder / LEDGER)
-    was_listed = (folder / LEDGER).exists()
+    was_listed, bad_line = bool(lines.good), lines.first_bad
     ledger = Ledger(run, folder)
     why = ""
-    if lines.damaged:
+    if bad_line is not None:
         # Of what was listed from there on nothing is known: it may be whole, or not.
-        why = f"line {lines.damaged[0]} of {LEDGER} is damaged"
-        ledger.sums = _sums_of(lines.good[: lines.damaged[0] - 1])
+        why = f"line {bad_line} of {LEDGER} is damaged"
+        ledger.sums = _sums_of(lines.good[: bad_line - 1])
         set_aside(folder / LEDGER)
     files = list(ledger.sums)
     checks = [examine(run, file, ledger.sums[file]) for file in files]
@@ -155,7 +154,7 @@ def _repair_round(run: Path, folder: Path) -> list[Repair]:
     if bad:
         why = why or str(checks[bad[0]])
         suspects = files[bad[0] :]
-    if lines.damaged:
+    if bad_line is not None:
         there = [str(path.relative_to(run)) for path in _finished(folder)]
         suspects += [file for file in there if file not in ledger.sums]
     found = _repair_journal(run, folder, suspects)

@@ -30,6 +30,12 @@ class Lines:
     damaged: tuple[int, ...]
     torn: int
 
+    @property
+    def first_bad(self) -> int | None:
+        """The number of the first line that does not prove itself, one without an end included."""
+        after_all = len(self.good) + len(self.damaged) + 1
+        return min(self.damaged, default=after_all if self.torn else None)
+
 
 def proven(line: str) -> str:
     """A JSON object on one line, with its checksum as the last key.

@@ -8,9 +8,10 @@ from scripted_world import recipe
 
 from ouroloop.loop import frozen, runner
 from ouroloop.loop.errors import RunStateError
-from ouroloop.loop.frozen import changed_versions, inputs_of, refuse_other_inputs
+from ouroloop.loop.frozen import changed_versions, digest_of, inputs_of, refuse_other_inputs
 from ouroloop.loop.integrity import RUN
 from ouroloop.loop.recipe_file import load_recipe
+from ouroloop.loop.records import Problem
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.store import PROBE_SET, Store
 from ouroloop.loop.sums import unseal
@@ -132,6 +133,12 @@ def test_a_probe_set_of_a_run_without_rounds_is_set_aside_and_written_again(tmp_
     assert json.loads((store.path / PROBE_SET).read_text()) == {"main": "f"}
     assert (store.path / f"{PROBE_SET}.damaged-1").read_text() == "{"
     store.close()
+
+
+def test_a_digest_does_not_depend_on_where_an_object_lies_in_memory():
+    one, other = (Problem("p", "q", "1", metadata={"check": object()}) for _ in range(2))
+    assert digest_of([one]) == digest_of([other])
+    assert digest_of([one]) != digest_of([Problem("p", "q", "2")])
 
 
 def test_the_digests_stand_in_the_run(begun):
