@@ -28,7 +28,7 @@ BASE: dict[str, Any] = {
     "filters": {"duplicates": "none", "per_problem": None},
     "dataset": {"policy": "replace", "replay_fraction": 0.0},
     "sft": {
-        "learning_rate": 1.0e-3,
+        "learning_rate": 5.0e-4,
         "max_steps": STEPS,
         "per_device_train_batch_size": 32,
     },
@@ -82,6 +82,18 @@ def _arm(filtered: str, refined: str, guarded: bool) -> dict[str, Any]:
     return merge(keys, {"sampling": sampling, "monitors": {"guard": guarded}})
 
 
+# As many drafts as `both`, of the same problems and seeds, and nothing else: a third of its tokens.
+# What `both` adds to this is what critique and revision do to the same drafts; what `drafts` adds
+# is what as many tokens buy in more of them.
+FEW = "few"
+
 ARMS: dict[str, dict[str, Any]] = {
-    name_of(*how): _arm(*how) for how in product(FILTERS, REFINING, (False, True))
+    **{name_of(*how): _arm(*how) for how in product(FILTERS, REFINING, (False, True))},
+    **{
+        name_of(filtered, FEW): merge(
+            _arm(filtered, "drafts", False),
+            {"sampling": {"problems_per_round": PROBLEMS["both"]}},
+        )
+        for filtered in FILTERS
+    },
 }

@@ -9,7 +9,7 @@ from ouroloop.loop.experiments.study import Results
 from ouroloop.loop.experiments.tables import Columns, Rows, average, gain, kept, last
 from ouroloop.monitors.estimators.stats import Estimate, mean
 
-from .arms import FILTERS, REFINING, name_of
+from .arms import FEW, FILTERS, REFINING, name_of
 from .measure import OTHERS
 
 # What may be lost without counting as a loss.
@@ -105,6 +105,15 @@ def refining(results: Results) -> list[Goal]:
                         unit="%",
                     )
                 )
+        # Of the same drafts: is it worth more than nothing, at three times the tokens?
+        found.append(
+            Goal.above(
+                f"{said[filtered]}: both over the same drafts alone (a third of the tokens), pass@1"
+                " (interval above 0)",
+                gain(results, name_of(filtered, "both"), name_of(filtered, FEW), _pass_1),
+                unit="%",
+            )
+        )
         # What the critique itself adds to a revision.
         found.append(
             Goal.above(

@@ -16,7 +16,7 @@ from ouroloop.loop.experiments.tables import (
     last,
 )
 
-from .arms import FILTERS, GUARDED, REFINING, name_of
+from .arms import FEW, FILTERS, GUARDED, REFINING, name_of
 from .chains import FIRST
 from .findings import LONGER, others, practised
 from .measure import PARTS, WAYS
@@ -56,6 +56,7 @@ def differences(results: Results) -> list[str]:
             plain = name_of(filtered, "drafts")
             if refined != "drafts":
                 lines += _difference(results, name_of(filtered, refined), plain)
+        lines += _difference(results, name_of(filtered, "both"), name_of(filtered, FEW))
         for refined in REFINING:
             lines += _difference(
                 results, name_of(filtered, refined, True), name_of(filtered, refined)
