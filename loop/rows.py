@@ -19,6 +19,17 @@ TokenIds = tuple[Int32, ...]
 Origin = Literal["kept", "earlier", "gold", "demonstration", "archive", "baseline"]
 # Why one text of a preference pair is the better one (`pairs.sources`).
 PairOrigin = Literal["revision", "compared", "gold"]
+# Of an example or of a pair.
+AnyOrigin = Literal[
+    "kept",
+    "earlier",
+    "gold",
+    "demonstration",
+    "archive",
+    "baseline",
+    "revision",
+    "compared",
+]
 # How an example asks or holds a held-out question.
 By = Literal["question", "near", "text"]
 
@@ -295,7 +306,7 @@ class Copy:
     """
 
     problem_id: str
-    origin: Origin | PairOrigin
+    origin: AnyOrigin
     by: By
     question: str
 

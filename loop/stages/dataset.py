@@ -15,11 +15,10 @@ from ouroloop.loop.config import DatasetConfig
 from ouroloop.loop.records import Problem, Sample
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import (
+    AnyOrigin,
     By,
     Copy,
     Example,
-    Origin,
-    PairOrigin,
     RoundPlan,
     Screened,
     Verdict,
@@ -46,7 +45,7 @@ class OfProblem(Protocol):
         ...
 
     @property
-    def origin(self) -> Origin | PairOrigin:
+    def origin(self) -> AnyOrigin:
         """Where it comes from."""
         ...
 

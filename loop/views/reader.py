@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -54,9 +54,9 @@ class RoundData:
     plan: Json
     decision: Json
     train: Json
-    screened: Json
     manifest: Json
     readings: tuple[Reading, ...]
+    screened: Json = field(default_factory=dict)
 
     @property
     def action(self) -> str:

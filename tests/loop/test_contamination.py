@@ -101,7 +101,7 @@ def test_every_source_of_examples_is_screened_by_question_and_by_text(origin, qu
     from ouroloop.evals.questions import normalised
 
     example = Example("p", (1,), (2,), text, origin, 1)
-    screen = Screen({"p": question}, {normalised(HELD)}, Copies.of([HELD]))
+    screen = Screen({"p": (question,)}, {normalised(HELD)}, Copies.of([HELD]))
     kept, screened = screen.clean([example])
     assert screened.num_examples == 1
     assert [copy.by for copy in screened.copies] == ([by] if by else [])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scripted_world import BY_QUESTION, Model, carry, recipe
+from scripted_world import BY_QUESTION, Model, carry, recipe, uncommit
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))
 from openai_server import Server, serving
@@ -167,8 +167,7 @@ def test_a_round_that_was_cut_off_before_its_judgement_is_judged_and_not_probed_
     shutil.copytree(run[1], tmp_path / run[1].name)
     folder = tmp_path / run[1].name / "rounds" / "001"
     before = Round(folder).judgements
-    for name in ("MANIFEST.json", "judgements.parquet", "readings.json", "decision.json"):
-        (folder / name).unlink()
+    uncommit(folder.parents[1], 1, "judgements.parquet", "readings.json", "decision.json")
     recipe_path = folder.parents[1] / "recipe.json"
     model = Assistant()
     carry(tmp_path, model, resolve(json.loads(recipe_path.read_text())))

@@ -220,6 +220,7 @@ SURVEY = Survey(
     num_heldout=12,
     num_answers=45,
     num_solutions=45,
+    num_conversations=0,
     numeric=1.0,
     question_tokens=60,
     solution_tokens=40,

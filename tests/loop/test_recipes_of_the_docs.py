@@ -22,9 +22,11 @@ SHOWN = [
 
 @pytest.mark.parametrize("text", SHOWN)
 def test_a_recipe_of_a_page_has_no_unknown_key(tmp_path: Path, text: str) -> None:
-    recipe = resolve({"name": "shown", **yaml.safe_load(text)}, base=tmp_path)
-    assert recipe.task.kind == "dataset"
+    shown = yaml.safe_load(text)
+    recipe = resolve({"name": "shown", **shown}, base=tmp_path)
+    # A page may show one section alone.
+    assert recipe.task.kind == "dataset" or "task" not in shown
 
 
 def test_the_pages_show_recipes() -> None:
-    assert len(SHOWN) == 3
+    assert len(SHOWN) == 4

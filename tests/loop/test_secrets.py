@@ -63,7 +63,7 @@ def test_no_file_of_a_run_holds_a_secret_and_the_run_uses_them(tmp_path):
     seen = []
 
     def train(job, folder, report):
-        seen.append(job.sft["hub_token"])
+        seen.append(job.settings["hub_token"])
         (folder / "job.json").write_text(json.dumps(job.to_json()))
         return no_training(job, folder, report)
 
@@ -124,7 +124,7 @@ def test_a_job_is_the_same_in_the_child(tmp_path):
     job = TrainingJob.from_recipe(recipe(**SECRETIVE, peft=None), tmp_path, tmp_path, seed=0)
     job.expose_secrets()
     raw = json.loads(json.dumps(job.to_json()))
-    assert raw["sft"]["hub_token"] == "***" and TrainingJob.from_json(raw) == job
+    assert raw["settings"]["hub_token"] == "***" and TrainingJob.from_json(raw) == job
 
 
 def test_a_wrong_recipe_does_not_print_its_secret():

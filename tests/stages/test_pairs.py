@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ouroloop.evals.near import NO_COPIES
 from ouroloop.evals.tasks import Problem, Prompts
 from ouroloop.loop.config import PairsConfig
 from ouroloop.loop.engines.scripted import STOP_TOKEN, ScriptedEngine
@@ -86,6 +87,7 @@ def setting_of(sources, heldout=(), **config):
         problems=tuple(Problem(name, f"Q {name}", None) for name in names),
         probe_set=SimpleNamespace(heldout=frozenset(heldout)),
         reasoning=None,
+        copies=NO_COPIES,
     )
 
 

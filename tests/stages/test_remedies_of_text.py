@@ -191,7 +191,8 @@ def assembled(reserve, **changes):
     intended = replace(PLAN, replay_fraction=0.5, **changes)
     encoder = Encoder(Engine(), PROMPTS)
     screen = Screen({}, ())
-    return asyncio.run(assemble(sources, intended, DatasetConfig(), encoder, screen, seed=0))
+    made, _ = asyncio.run(assemble(sources, intended, DatasetConfig(), encoder, screen, seed=0))
+    return made
 
 
 def test_without_demonstrations_samples_that_round_0s_model_drafted_are_replayed():
@@ -226,6 +227,6 @@ def test_strategies_that_became_rare_come_back_from_the_archive_beside_round_0s_
     encoder = Encoder(Engine(), PROMPTS)
     config = DatasetConfig()
     screen = Screen({}, ())
-    made = asyncio.run(assemble(sources, intended, config, encoder, screen, seed=0))
+    made, _ = asyncio.run(assemble(sources, intended, config, encoder, screen, seed=0))
     assert Counter(e.origin for e in made) == Counter({"kept": 40, "archive": 20, "baseline": 20})
     assert reserve.of_baseline(5, own, random.Random(0))

@@ -36,6 +36,7 @@ def with_a_judge(path, families=("worded",)):
                 {**GUARD, "baseline": 1, "before": 0.6, "after": 0.1},
             ]
         (folder / "decision.json").write_text(json.dumps(decision))
+        fake_run.seal(folder)
     return path
 
 

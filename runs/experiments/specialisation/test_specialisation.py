@@ -88,7 +88,7 @@ def decided(action, log_e, change=None, loss=1.5):
     sentence = f"nearest to its limit: {guard.name}"
     decision = Decision(2, action, (sentence,), evidence={Tier.WATCH: evidence}, guards=(guard,))
     raw = decision.to_json()
-    return RoundData(2, Path("."), "", {}, raw, {"status": "trained"}, {}, (reading,))
+    return RoundData(2, Path("run/rounds/002"), "", {}, raw, {"status": "trained"}, {}, (reading,))
 
 
 def test_the_readings_and_the_loss_of_the_other_families_are_read():

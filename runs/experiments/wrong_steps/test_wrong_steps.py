@@ -55,7 +55,7 @@ def test_no_pair_of_numbers_of_the_probe_set_is_practised():
 
 
 def made_round(probe, verdicts):
-    found = RoundData(1, Path("."), {}, {}, {}, {}, {}, ())
+    found = RoundData(1, Path("run/rounds/001"), {}, {}, {}, {}, {}, ())
     found.__dict__.update(
         probe=pd.DataFrame(probe, columns=["family", "kind", "correct", "valid"]),
         verdicts=pd.DataFrame(verdicts),
