@@ -90,10 +90,10 @@ def prepare(recipe: Recipe) -> Setting:
     extensions.check_all(recipe)
     _check_problems(recipe, problems, task)
     # A server is asked whether it answers before anything is made; a checkpoint is looked into.
-    base, teachers = _models(recipe)
+    base, teachers, judge_model = _models(recipe)
     recipe, choices = _chosen(recipe, base)
-    judge = _judge(recipe, teachers, probe_set)
-    others = (*teachers, judge.model if judge else None)
+    judge = frozen_judge.judge_of(recipe, judge_model, teachers, probe_set.problems)
+    others = (*teachers, judge_model)
     checkpoints = [base, *(model for model in others if isinstance(model, Path))]
     # One template for all that are asked: chat turns only where every checkpoint knows them.
     chat_template = all(has_chat_template(check_checkpoint(path)) for path in checkpoints)
@@ -160,21 +160,6 @@ def _chosen(recipe: Recipe, base: Path) -> automatic.Chosen:
     found = automatic.choose(recipe, check_checkpoint(base))
     _check_sections(found.recipe)
     return found
-
-
-def _judge(
-    recipe: Recipe, teachers: Sequence[Path | str], probe_set: ProbeSet
-) -> frozen_judge.Judge | None:
-    """The frozen judge, never the model that also filters."""
-    if recipe.judge is None:
-        return None
-    _check_families("judge.families", recipe.judge.families, probe_set.problems, "probe")
-    # Round 0's model is known only after a warm start: None stands for it.
-    model = None if recipe.judge.model == BASELINE else _model(recipe.judge.model)
-    judge = frozen_judge.judge_of(recipe, model)
-    if judge is not None:
-        frozen_judge.refuse_the_same(recipe, judge, teachers)
-    return judge
 
 
 def _principles(recipe: Recipe) -> tuple[Principle, ...]:
@@ -314,15 +299,21 @@ def _check_pairs(recipe: Recipe, is_scored: bool) -> None:
     Panel.of(recipe.pairs, chat=False)
 
 
-def _models(recipe: Recipe) -> tuple[Path, tuple[Path | str, ...]]:
-    """(the checkpoint to train, the teachers: checkpoints' folders or servers' addresses)."""
+def _models(recipe: Recipe) -> tuple[Path, tuple[Path | str, ...], Path | str | None]:
+    """(the checkpoint to train, the teachers, the judge): folders, servers' addresses.
+
+    The judge is None where there is none, or where it is round 0's model, which is known only after
+    a warm start.
+    """
     if remote.is_address(recipe.model):
         raise RecipeError(
             f"model: {recipe.model} is a server, which cannot be trained. Name a checkpoint's"
             " folder here, servers under `teachers`."
         )
     base = resolve_model(recipe.model)
-    return base, tuple(_model(name) for name in recipe.teachers)
+    judge = recipe.judge.model if recipe.judge else BASELINE
+    watching = None if judge == BASELINE else _model(judge)
+    return base, tuple(_model(name) for name in recipe.teachers), watching
 
 
 def _model(name: str) -> Path | str:
@@ -333,14 +324,12 @@ def _model(name: str) -> Path | str:
     return resolve_model(name)
 
 
-def _check_families(
-    key: str, named: Sequence[str], problems: Sequence[Problem], kind: str = "training"
-) -> None:
+def _check_families(key: str, named: Sequence[str], problems: Sequence[Problem]) -> None:
     there = sorted({p.family for p in problems})
     unknown = [name for name in named if name not in there]
     if unknown:
         raise RecipeError(
-            f"{key}: no {kind} problem is of family {unknown[0]!r}. There are {', '.join(there)}."
+            f"{key}: no training problem is of family {unknown[0]!r}. There are {', '.join(there)}."
         )
 
 

@@ -223,10 +223,11 @@ def test_held_out_problems_come_from_one_place(tmp_path):
 
 
 def test_every_check_is_listed_and_findings_are_aligned():
-    assert [look.__module__.rpartition(".")[2] for look in checks.CHECKS[:4]] == [
+    assert [look.__module__.rpartition(".")[2] for look in checks.CHECKS[:5]] == [
         "data",
         "lengths",
         "panel",
+        "judge",
         "model",
     ]
     findings = [Finding(Level.OK, "a", "fine"), Finding(Level.WARNING, "bcd", "hm")]
