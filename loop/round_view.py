@@ -41,6 +41,7 @@ def _approvals(rows: Sequence[ProbeRow], judgements: Sequence[JudgementRow]) -> 
         num[row.problem] += 1
     found: dict[str, Any] = {}
     for each in judgements:
+        # Planted items are no answers of the model.
         if each.truth is None:
             values = found.setdefault(each.criterion, np.full(len(rows), np.nan))
             if each.approved is not None:

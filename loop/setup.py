@@ -89,11 +89,10 @@ def prepare(recipe: Recipe) -> Setting:
     extensions.check_all(recipe)
     refusals.check_problems(recipe, problems, task)
     # A server is asked whether it answers before anything is made; a checkpoint is looked into.
-    base, teachers = _models(recipe)
+    base, teachers, judge_model = _models(recipe)
     recipe, choices = _chosen(recipe, base)
-    judge = _judge(recipe, teachers, probe_set)
-    asked_models = (base, *teachers, judge.model if judge else None)
-    prompts = _prompts(task, recipe, asked_models)
+    judge = frozen_judge.judge_of(recipe, judge_model, teachers, probe_set.problems)
+    prompts = _prompts(task, recipe, (base, *teachers, judge_model))
     task, strategy, reasoning = _reading(task, prompts, recipe, base)
     return Setting(
         recipe=recipe,
@@ -162,21 +161,6 @@ def _chosen(recipe: Recipe, base: Path) -> automatic.Chosen:
     return found
 
 
-def _judge(
-    recipe: Recipe, teachers: Sequence[Path | str], probe_set: ProbeSet
-) -> frozen_judge.Judge | None:
-    """The frozen judge, never the model that also filters."""
-    if recipe.judge is None:
-        return None
-    refusals.check_families("judge.families", recipe.judge.families, probe_set.problems, "probe")
-    # Round 0's model is known only after a warm start: None stands for it.
-    model = None if recipe.judge.model == BASELINE else _model(recipe.judge.model)
-    judge = frozen_judge.judge_of(recipe, model)
-    if judge is not None:
-        frozen_judge.refuse_the_same(recipe, judge, teachers)
-    return judge
-
-
 def _principles(recipe: Recipe) -> tuple[Principle, ...]:
     path = recipe.refine.constitution
     return load_constitution(path) if path else ()
@@ -187,15 +171,21 @@ def _shots(recipe: Recipe) -> Shots:
     return Shots(load_critique_shots(path) if path else ())
 
 
-def _models(recipe: Recipe) -> tuple[Path, tuple[Path | str, ...]]:
-    """(the checkpoint to train, the teachers: checkpoints' folders or servers' addresses)."""
+def _models(recipe: Recipe) -> tuple[Path, tuple[Path | str, ...], Path | str | None]:
+    """(the checkpoint to train, the teachers, the judge): folders, servers' addresses.
+
+    The judge is None where there is none, or where it is round 0's model, which is known only after
+    a warm start.
+    """
     if remote.is_address(recipe.model):
         raise RecipeError(
             f"model: {recipe.model} is a server, which cannot be trained. Name a checkpoint's"
             " folder here, servers under `teachers`."
         )
     base = resolve_model(recipe.model)
-    return base, tuple(_model(name) for name in recipe.teachers)
+    judge = recipe.judge.model if recipe.judge else BASELINE
+    watching = None if judge == BASELINE else _model(judge)
+    return base, tuple(_model(name) for name in recipe.teachers), watching
 
 
 def _model(name: str) -> Path | str:

@@ -26,6 +26,7 @@ def check(setting: Setting, run_path: Path) -> list[Finding]:
             " or a server in judge.model, or set `filters: {critic: false}`."
         )
         found.append(Finding(Level.WARNING, "judge", what))
+    # Both kinds are needed: a judge that approves of everything is right on all right items.
     right = sum(item.approve for item in judge.items)
     if min(right, len(judge.items) - right) < FEW_ITEMS:
         what = (
@@ -46,6 +47,7 @@ def _cost(setting: Setting) -> str:
     num_problems = sum(
         not families or problem.family in families for problem in setting.probe_set.problems
     )
+    # Of a usual round; a baseline round has as many times more as it is probed with.
     samples = min(judge.config.samples, setting.recipe.probe.samples)
     num = num_problems * samples * len(judge.criteria)
     return (

@@ -70,16 +70,29 @@ class Case:
 # -- before the run ----------------------------------------------------------------
 
 
-def judge_of(recipe: Recipe, model: Path | str | None) -> Judge | None:
+def judge_of(
+    recipe: Recipe,
+    model: Path | str | None,
+    teachers: Sequence[Path | str],
+    asked: Sequence[Problem],
+) -> Judge | None:
     """The recipe's judge, its files read and its criteria checked.
 
+    Args:
+        recipe: the run's recipe; without a judge there is none.
+        model: see `Judge`.
+        teachers: checkpoints' folders or servers' addresses; none of them may watch and filter.
+        asked: the probe set's problems.
+
     Raises:
-        RecipeError: no principles are named, or a criterion names one that is not there.
+        RecipeError: no principles are named, a criterion names one that is not there, no problem is
+            of a named family, or the judge also chooses what is learnt.
         DataError: the principles or the items cannot be read.
     """
     config = recipe.judge
     if config is None:
         return None
+    # By default it judges by what the critic was told to look for.
     path = config.principles or recipe.refine.constitution
     if path is None:
         raise RecipeError(
@@ -87,8 +100,17 @@ def judge_of(recipe: Recipe, model: Path | str | None) -> Judge | None:
             " or under refine.constitution."
         )
     criteria = _criteria(config, constitution.load_constitution(path), path)
+    there = sorted({problem.family for problem in asked})
+    for family in config.families:
+        if family not in there:
+            raise RecipeError(
+                f"judge.families: no problem of the probe set is of family {family!r}."
+                f" {plugins.nearest(family, there)}"
+            )
     items = _items(config.items, criteria) if config.items else ()
-    return Judge(config, model, criteria, items)
+    judge = Judge(config, model, criteria, items)
+    refuse_the_same(recipe, judge, teachers)
+    return judge
 
 
 def _criteria(
@@ -184,6 +206,7 @@ async def measure(
         report("judging", done, len(cases))
         return row
 
+    # Each verdict is one request: the engine batches them as it does a round's samples.
     jobs = [one(case) for case in cases]
     found: list[JudgementRow] = await gather_bounded(jobs, recipe.engine.concurrency)
     return found
@@ -216,6 +239,7 @@ def _answers(
         if index >= num or not is_asked or row.truncated:
             continue
         for criterion, principles in judge.criteria.items():
+            # Not of this round: the same place is asked about the same principle every time.
             drawn = derive_seed(seed, 0, row.problem, f"{SOURCE}/{criterion}", index)
             principle = constitution.draw(principles, drawn)
             if principle is not None:
@@ -302,6 +326,7 @@ def refuse_the_same(recipe: Recipe, judge: Judge, teachers: Sequence[Path | str]
 
 def _addresses(task: Mapping[str, Any]) -> set[str]:
     """The servers that the task's grader asks."""
+    # A grader's options are its own: any that is an address may be its model.
     grader = task.get("grader")
     options = grader.get("options", {}) if isinstance(grader, dict) else {}
     return {value for value in options.values() if isinstance(value, str) and "://" in value}

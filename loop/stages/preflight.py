@@ -69,13 +69,7 @@ def check(
       fresh share is raised to 1 - 1/R.
     """
     # From the worst on: a verifier that accepts what is wrong makes every later question moot.
-    passed = Preflight(
-        PreflightAction.PASS,
-        (),
-        plan.replay_fraction,
-        plan.per_answer,
-        per_cluster=plan.per_cluster,
-    )
+    passed = _passed(plan)
     if pool is None or not pool.kept.any():
         return replace(passed, reasons=("nothing was kept",), starved=True)
     blind = _blind(audit, recipe.interventions)
@@ -103,6 +97,17 @@ def _verified(growing: list[SelectionRatio], share: float) -> list[str]:
         f"{_sentence('strategy', ratio, share)}; its samples are verified, so this is noted only"
         for ratio in growing[:1]
     ]
+
+
+def _passed(plan: RoundPlan) -> Preflight:
+    """The check of a round that is carried out as planned."""
+    return Preflight(
+        PreflightAction.PASS,
+        (),
+        plan.replay_fraction,
+        plan.per_answer,
+        per_cluster=plan.per_cluster,
+    )
 
 
 def adjusted(plan: RoundPlan, found: Preflight, guard: bool) -> RoundPlan:

@@ -62,6 +62,7 @@ def _guarded(arms: Mapping[str, RunData]) -> Iterator[Line]:
         for round in run.rounds:
             for guard in _guards(round):
                 names.setdefault(guard["quantity"], guard["name"])
+    # A quantity keeps its first name, whatever number of samples a later round names.
     for quantity, name in names.items():
         points = {arm: list(_points(run, quantity)) for arm, run in arms.items()}
         yield Line(name[:1].upper() + name[1:], "As the guard compares it with round 0.", points)
@@ -70,6 +71,7 @@ def _guarded(arms: Mapping[str, RunData]) -> Iterator[Line]:
 def _guards(round: RoundData) -> Iterator[Json]:
     for guard in round.decision.get("guards", []):
         is_of_responses = str(guard.get("estimand", "")).startswith(JUDGED_BY)
+        # Drawn as a reading already, with its interval.
         has_reading = any(reading.name == guard.get("estimand") for reading in round.readings)
         if guard.get("baseline") == 0 and is_of_responses and not has_reading:
             yield guard
