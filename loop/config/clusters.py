@@ -16,6 +16,14 @@ class ClusterConfig(Section):
         "unscored",
         description="unscored: only where no problem of the probe set has a right answer",
     )
+    samples: int = Field(
+        16,
+        ge=12,
+        description=(
+            "samples per problem that round 0 draws beside the probe's for the fit alone: fitted on"
+            " what is measured, clusters would make round 0 look more diverse than it is"
+        ),
+    )
     encoder: str = Field(
         "lexical",
         min_length=1,
