@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -157,7 +157,7 @@ def _repair_round(run: Path, folder: Path) -> list[Repair]:
     if bad_line is not None:
         there = [str(path.relative_to(run)) for path in _finished(folder)]
         suspects += [file for file in there if file not in ledger.sums]
-    found = _repair_journal(run, folder, suspects)
+    found = _repair_journal(run, folder, {checks[number].file for number in bad})
     if why:
         moved = _set_all_aside(run, suspects, journal=str((folder / JOURNAL).relative_to(run)))
         ledger.keep(file for file in files if file not in suspects and (run / file).exists())
@@ -170,7 +170,7 @@ def _repair_round(run: Path, folder: Path) -> list[Repair]:
     return found
 
 
-def _repair_journal(run: Path, folder: Path, suspects: list[str]) -> list[Repair]:
+def _repair_journal(run: Path, folder: Path, bad: Collection[str]) -> list[Repair]:
     """Keep a damaged journal's whole lines: each of them is a sample that need not be made again.
 
     A journal that was finished once is known by its sum, one that grows by its lines alone; the end
@@ -179,13 +179,11 @@ def _repair_journal(run: Path, folder: Path, suspects: list[str]) -> list[Repair
     path = folder / JOURNAL
     lines = read_lines(path)
     file = str(path.relative_to(run))
-    is_torn_after_its_end = file in suspects and lines.torn > 0
-    if not lines.damaged and not is_torn_after_its_end:
+    if not path.exists() or (not lines.damaged and file not in bad):
         return []
     aside = set_aside(path)
     _rewrite(path, [line.decode("utf-8") for line in lines.good])
-    lost = len(lines.damaged) + (lines.torn > 0)
-    why = f"{lost} damaged lines are sampled again; what it was is in {aside.name}"
+    why = f"{len(lines.good)} lines are whole and go on; what it was is in {aside.name}"
     return [Repair("set_aside", (file,), why)]
 
 

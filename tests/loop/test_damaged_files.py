@@ -161,6 +161,18 @@ def test_large_weights_are_hashed_when_they_are_used_and_by_verify(
     assert called("verify", run)[0] == 2
 
 
+def test_the_remedy_that_is_named_makes_the_round_again(weighty_run, tmp_path):
+    run = shutil.copytree(weighty_run, tmp_path / "scripted")
+    flip(run / "rounds" / "002" / "readings.json")
+    with pytest.raises(DamagedError, match="delete the folder of the first damaged round"):
+        Store.open(run)
+    shutil.rmtree(run / "rounds" / "002")
+    carry(tmp_path, Model(), recipe(rounds=2))
+    assert called("verify", run)[0] == 0
+    made, was = (path / "rounds" / "002" / "readings.json" for path in (run, weighty_run))
+    assert made.read_bytes() == was.read_bytes()
+
+
 def test_a_checkpoint_that_was_taken_away_is_missed_only_by_who_needs_it(weighty_run, tmp_path):
     """People make room by hand; a run goes on from its last rounds."""
     run = shutil.copytree(weighty_run, tmp_path / "run")
