@@ -28,7 +28,7 @@ from ouroloop.monitors.base import (
     Texts,
 )
 from ouroloop.monitors.bench.cells import Cell, Cells
-from ouroloop.monitors.registry import measure_all
+from ouroloop.monitors.registry import MONITORS, measure_all
 
 Ints = NDArray[np.int64]
 
@@ -288,11 +288,15 @@ def _texts(
 
 
 def draw(rng: np.random.Generator, num_problems: int, num_samples: int) -> dict[str, Reading]:
-    """All readings of a round after training, on a probe set of new problems."""
+    """All readings of a round after training, on a probe set of new problems.
+
+    No simulated round has a frozen judge, so its readings are left out.
+    """
     the, others = problems(rng, num_problems), problems(rng, max(12, num_problems // 5))
     then = view(rng, the, others, num_samples, 0)
     now = view(rng, trained(the), trained(others), num_samples, 1)
-    return {r.name: r for r in measure_all(now, then)}
+    monitors = {name: monitor for name, monitor in MONITORS.items() if name != "judge"}
+    return {r.name: r for r in measure_all(now, then, monitors)}
 
 
 def characteristics(size: str, runs: int, seed: int = 0) -> list[Line]:
