@@ -15,7 +15,7 @@ from ouroloop.monitors.bench.regimes import COLLAPSING, REGIMES, STEADY
 from ouroloop.monitors.bench.simulate import Stream, draw, judged
 from ouroloop.monitors.bench.truth import fallen, losses, truth
 from ouroloop.monitors.decision import blocks, evidence, guarded
-from ouroloop.monitors.decision.guarded import GUARDED, QuantityId
+from ouroloop.monitors.decision.guarded import SCORED, QuantityId
 from ouroloop.monitors.decision.guards import Guard
 from ouroloop.monitors.decision.modes import attribute, name_mode, symptoms_of
 from ouroloop.monitors.decision.rule import DecisionRule
@@ -246,7 +246,7 @@ def test_the_bench_guards_its_nine_quantities_with_the_rules_own_shares():
     watcher = Watcher(RULE)
     rounds = list(Stream(HEALTHY, 3, 40, 8, 32, 1).rounds())
     weights = watcher.weigh(rounds[1].tables)[Tier.HALT]
-    expected = {QuantityId(q.id) for q in GUARDED} - set(LATER)
+    expected = {q.id for q in SCORED} - set(LATER)
     assert {stream.quantity for stream in weights.share} == expected
     share = {stream.quantity: found for stream, found in weights.share.items()}
     assert share[QuantityId.ACCURACY] == pytest.approx(0.3)
