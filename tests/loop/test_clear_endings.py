@@ -125,18 +125,23 @@ def test_a_damaged_mlflow_database_is_named_with_the_remedy(tmp_path, damage):
         refuse_damaged_store(f"sqlite:///{path}")
 
 
-class Hangs:
-    """A tracker that never comes back."""
+HANGS = """
+import time
 
+class Hangs:
     def sync(self, run_path):
         time.sleep(600)
+"""
 
 
 @pytest.mark.parametrize("already", [False, True])
 def test_the_end_of_a_run_does_not_wait_for_a_tracker_that_hangs(tmp_path, monkeypatch, already):
     path = started(tmp_path)
+    # A file of its own: the child that loads it has no test folder on its path.
+    tracker = tmp_path / "hangs.py"
+    tracker.write_text(HANGS)
     raw = json.loads((path / "recipe.json").read_text())
-    raw["tracking"]["trackers"] = [{"use": f"{Path(__file__)}:Hangs", "options": {}}]
+    raw["tracking"]["trackers"] = [{"use": f"{tracker}:Hangs", "options": {}}]
     (path / "recipe.json").write_text(json.dumps(raw))
     children = []
     plain = process.start_sync
