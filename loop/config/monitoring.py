@@ -117,6 +117,14 @@ class MonitorConfig(Section):
             " `probe.baseline_samples`. 0 belongs to them"
         ),
     )
+    texts_since: int = Field(
+        0,
+        ge=0,
+        description=(
+            "first baseline round whose wording is guarded (clusters, openings, entropy, length);"
+            " before it texts are meant to change, as by a constitution"
+        ),
+    )
     general_loss: float = Field(
         0.05, ge=0, le=1, description="pass@1 of all other families together"
     )
@@ -203,6 +211,15 @@ class MonitorConfig(Section):
                 "baselines must be rounds in ascending order, beginning with 0, e.g. [0, 1, 4]"
             )
         return value
+
+    @model_validator(mode="after")
+    def _a_baseline(self) -> MonitorConfig:
+        if self.texts_since not in self.baselines:
+            raise ValueError(
+                f"monitors.texts_since: {self.texts_since} is none of monitors.baselines"
+                f" {list(self.baselines)}; name one of them, or add it there"
+            )
+        return self
 
 
 class InterventionConfig(Section):

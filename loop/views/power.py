@@ -62,6 +62,8 @@ def of_recipe(
         num_free: Problems that nobody can score.
         only: The quantities to simulate; None: all.
     """
+    # One baseline is simulated: it stands for the first one that is compared with.
+    rule = dataclasses.replace(rule, texts_since=0)
     population = _population_of_run(run_path, rule)
     num_main = sum(family == main_family for family in families)
     num_others = len(families) - num_main

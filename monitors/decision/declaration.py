@@ -51,6 +51,19 @@ class QuantityId(StrEnum):
     JUDGED = "judged"
 
 
+WORDING = frozenset(
+    {
+        QuantityId.APART,
+        QuantityId.CANNED,
+        QuantityId.ALIVE_CLUSTERS,
+        QuantityId.OPEN,
+        QuantityId.TEXTS_OPEN,
+        QuantityId.LENGTH,
+    }
+)
+"""The quantities that any change of what is usually said moves, a wanted one as well."""
+
+
 class Harm(StrEnum):
     """How a simulation makes a quantity worse; see `populations.py`."""
 
@@ -169,6 +182,8 @@ class Limits(Protocol):
     def pass_k(self) -> int: ...  # noqa: D102
     @property
     def rounds(self) -> int: ...  # noqa: D102
+    @property
+    def texts_since(self) -> int: ...  # noqa: D102
     def tolerance_of(self, declared: GuardedQuantity) -> float: ...  # noqa: D102
 
 
@@ -186,6 +201,9 @@ def quantities(
         baseline: the baseline's round.
         suffix: what is added to names in sentences, so that baselines can be distinguished.
     """
+    waiting = ""
+    if baseline < limits.texts_since:
+        waiting = f"texts are meant to change until round {limits.texts_since}"
     for declared in limits.guarded:
         # None: this probe set has no such quantity, which is no fault.
         found = declared.blocks(tables, limits.pass_k)
@@ -204,7 +222,7 @@ def quantities(
                 shown=declared.shown,
                 why_missing=declared.why_missing,
                 undefined=part.undefined,
-                idle=part.idle,
+                idle=waiting if declared.id in WORDING and waiting else part.idle,
                 unit=part.unit,
                 note=part.note,
                 num_picks=limits.rounds if part.repicked else 1,

@@ -72,6 +72,8 @@ class DecisionRule:
         max_rollbacks: rollbacks before HALT evidence ends the run.
         tail_slice: the slice that is guarded by itself.
         num_baselines: baselines planned, those yet to come included.
+        texts_since: first baseline whose wording later rounds are compared with; the streams of
+            earlier ones wait, and their share of the evidence with them.
     """
 
     main_family: str
@@ -87,6 +89,7 @@ class DecisionRule:
     max_rollbacks: int = 2
     tail_slice: str = "tail"
     num_baselines: int = 1
+    texts_since: int = 0
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing.

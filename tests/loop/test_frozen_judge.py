@@ -298,3 +298,13 @@ def test_without_gold_the_guard_sees_no_right_answer_and_the_readings_do(run):
     known = [np.isfinite(view.probe.correct).any() for view in seen]
     assert known == [True, True, False, False]
     assert next(r for r in second.readings if r.name == "accuracy/pass@1:sum2").status == "ok"
+
+
+def test_wording_is_guarded_from_a_baseline_on_that_the_recipe_names():
+    rule = decide.decision_rule(
+        recipe(**{**SMALL, "rounds": 4, "monitors": {"baselines": [0, 2], "texts_since": 2}}),
+        "sum2",
+    )
+    assert rule.texts_since == 2 and rule.num_baselines == 2
+    with pytest.raises(RecipeError, match="none of monitors"):
+        recipe(**{**SMALL, "monitors": {"baselines": [0, 1], "texts_since": 2}})

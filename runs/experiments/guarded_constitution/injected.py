@@ -41,8 +41,8 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "constitutional.yaml"
 SHARE = 0.10
 """Of the mass, that moves to the canned text."""
 ROUNDS = 20
-ONSETS = (2, 3, 4)
-"""First rounds of a collapse: none is within the second baseline, round 1."""
+ONSETS = (4, 5, 6)
+"""First rounds of a collapse: none before the recipe's baseline of wording, round 3."""
 NULL = "null"
 REFUSAL = "no one is here to answer"
 KINDS = ("own", "new", NULL)

@@ -129,6 +129,28 @@ def test_the_audit_of_a_remedy_says_whether_canned_responses_are_gone(baseline):
     assert after(0.0) and not after(0.3)
 
 
+def test_wording_is_compared_with_the_baseline_from_which_on_it_should_no_longer_change(baseline):
+    """A constitution rewrites texts in its first rounds; a collapse after them is called."""
+    rule = DecisionRule(main_family="red-team", num_baselines=2, texts_since=1, rounds=4)
+    rewritten = [a_view(number, 40 + number, canned=0.4, approved=0.9) for number in (1, 2)]
+    later = dataclasses.replace(
+        rewritten[0], round=1, probe=free_text(51, num_samples=32, canned=0.4)
+    )
+    first = rule.decide(later, baseline)
+    assert first.action is Action.CONTINUE
+    waiting = {u.quantity: u.reason for u in first.unmeasured}
+    assert "until round 1" in waiting["canned"] and "apart" in waiting
+    assert {"approved/harmless", "answered"} <= {guard.quantity for guard in first.guards}
+    second = rule.decide(rewritten[1], [baseline, later], (), [first])
+    assert second.action is Action.CONTINUE
+    assert {g.baseline for g in second.guards if g.quantity == "canned"} == {1}
+    collapsed = rule.decide(a_view(2, 60, canned=0.9), [baseline, later], (), [first])
+    assert (collapsed.action, collapsed.mode) == (Action.ROLLBACK, FailureMode.CANNED)
+    # Without it the wanted change alone would have ended the first round.
+    impatient = dataclasses.replace(rule, texts_since=0)
+    assert impatient.decide(later, baseline).action is Action.ROLLBACK
+
+
 def test_beside_a_scored_family_that_is_well_the_collapse_of_another_one_is_seen(baseline):
     rule = DecisionRule(main_family="main")
     good = [samples(np.random.default_rng(i), 60, 32 if i == 0 else 8) for i in range(2)]
