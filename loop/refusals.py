@@ -14,7 +14,7 @@ from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.objectives.registry import build_objective
 from ouroloop.loop.records import Problem
 from ouroloop.loop.round import Round
-from ouroloop.loop.stages.preferring import Panel
+from ouroloop.loop.stages.preferring import Comparer
 from ouroloop.loop.stages.train import table_of
 
 
@@ -123,7 +123,7 @@ def _check_pairs(recipe: Recipe, is_scored: bool) -> None:
             " pairs. Name `teachers`, or let the student draft."
         )
     # Loaded now, so that a file of the wrong form stops nothing half-made.
-    Panel.of(recipe.pairs, chat=False)
+    Comparer.of(recipe.pairs, chat=False)
 
 
 def _check_objectives(recipe: Recipe) -> None:
