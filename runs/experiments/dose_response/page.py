@@ -80,6 +80,9 @@ def page(found: Rows) -> str:
         f"* Clusters are fitted on the baseline. Of the model's samples, {BASELINE_SAMPLES} of each"
         " prompt are the baseline and the others the round; conversations (two answers per prompt)"
         " and GSM8K solutions (four) are both at once.",
+        "* The model's samples: `probe.parquet` of round 0 of `runs/recipes/demo_real.yaml`"
+        " (SmolLM2-135M after its warm start; 16 samples of 64 ASDiv problems at temperature 1), as"
+        " `asdiv_samples.jsonl` with `problem` and `text` in each row.",
         "",
     ]
     if FINDINGS.exists():
