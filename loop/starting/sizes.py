@@ -16,8 +16,8 @@ START_SECONDS = 150
 """Of them: starting engines and trainings, and proving the served weights after each swap."""
 MEASURED_BYTES = 270e6
 """Weights of SmolLM2-135M, for which the speeds below hold; others go by their size."""
-# On two idle cores without bfloat16 units, float32: short answers sampled by vLLM in batches, and
-# LoRA on rows of a hundred tokens.
+# On two cores without bfloat16 units, float32: short answers sampled by vLLM in batches; LoRA on
+# rows of 128 tokens, 108 of which a core trains on in a second (docs/memory.md).
 SAMPLED_PER_SECOND = 490
 TRAINED_PER_SECOND = 180
 PROBE_SAMPLES = 8
