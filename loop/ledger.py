@@ -146,6 +146,7 @@ def _repair_round(run: Path, folder: Path) -> list[Repair]:
         # Of what was listed from there on nothing is known: it may be whole, or not.
         why = f"line {bad_line} of {LEDGER} is damaged"
         ledger.sums = _sums_of(lines.good[: bad_line - 1])
+    if (folder / LEDGER).exists() and (bad_line is not None or not was_listed):
         set_aside(folder / LEDGER)
     files = list(ledger.sums)
     checks = [examine(run, file, ledger.sums[file]) for file in files]
