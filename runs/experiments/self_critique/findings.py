@@ -75,6 +75,7 @@ def goals(results: Results) -> list[Goal]:
         *refining(results),
         *guarding(results),
         *calibration(results),
+        *eroding(results),
         Goal(
             f"every arm sampled within {EQUAL:.0%} of the tokens of `both` (largest difference)",
             (unequal := largest_difference(results)),
@@ -171,19 +172,6 @@ def calibration(results: Results) -> list[Goal]:
         )
         for name, measured in measures.items()
     ]
-    # Nothing that a round trains on is a critique.
-    found.append(
-        Goal.above(
-            "free_critique: more of its critiques end without a verdict in the last round than in"
-            " the first (interval above 0)",
-            average(
-                results,
-                name_of("free", "critique"),
-                lambda run: float(run[-1]["unreadable"]) - float(run[1]["unreadable"]),
-            ),
-            unit="%",
-        )
-    )
     found.append(
         Goal.above(
             "free_critique: its own critic approves more of its wrong drafts than the frozen judge"
@@ -199,6 +187,29 @@ def calibration(results: Results) -> list[Goal]:
         )
     )
     return found
+
+
+def eroding(results: Results) -> list[Goal]:
+    """Critic and reviser get worse by training: nothing that a round learns is a critique.
+
+    From the first round, which the starting model sampled, to the last one.
+    """
+    both, critique = name_of("gold", "both"), name_of("free", "critique")
+    asked = (
+        (f"{both}: fewer of the wrong drafts that are revised come out right", both, "repaired", 1),
+        (f"{both}: more of the right drafts that are revised come out wrong", both, "spoilt", -1),
+        (f"{both}: more of its critiques end without a verdict", both, "unreadable", -1),
+        (f"{critique}: more of its critiques end without a verdict", critique, "unreadable", -1),
+    )
+    return [
+        Goal.above(f"{asks} (interval above 0)", average(results, arm, worse(name, sign)), unit="%")
+        for asks, arm, name, sign in asked
+    ]
+
+
+def worse(name: str, sign: int) -> Callable[[Rows], float]:
+    """How much worse the last round is than the first; sign: 1 where a fall is worse, else -1."""
+    return lambda run: sign * (float(run[1][name]) - float(run[-1][name]))
 
 
 def distance(name: str) -> Callable[[Rows, int], float]:

@@ -280,6 +280,20 @@ def test_calibration_is_a_distance_so_that_both_sides_of_zero_count():
     assert all(further[asks] is True and nearer[asks] is False for asks in asked)
 
 
+def test_a_critic_that_is_forgotten_is_seen_between_the_first_round_and_the_last():
+    def eroded(by):
+        runs = {}
+        for seed in range(3):
+            rows = ended(0.1, seed)
+            later = {name: rows[-1][name] + by + seed / 500 for name in ("spoilt", "unreadable")}
+            runs[seed] = [*rows, {**rows[-1], **later, "repaired": 0.5 - by - seed / 500}]
+            runs[seed][1] = {**runs[seed][1], "repaired": 0.5}
+        return dict.fromkeys(("gold_both", "free_critique"), runs)
+
+    assert {goal.met for goal in findings.eroding(eroded(0.1))} == {True}
+    assert {goal.met for goal in findings.eroding(eroded(-0.1))} == {False}
+
+
 def test_unequal_tokens_are_a_goal_that_is_missed():
     found = results_of(0.05)
     (asks,) = [asks for asks in met(found) if "of the tokens of `both`" in asks]

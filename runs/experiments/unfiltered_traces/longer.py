@@ -1,6 +1,6 @@
 """Sums of more digits than any practised one, answered by a run's last model.
 
-`ask` is a `Study.extra`: it samples what the probe set does not hold. Numbers of four and five
+`ask` is a `Study.extra`: it samples what the probe set does not hold. Numbers of four
 digits are in none of the world's texts, not even in pretraining; the strategies know no limit.
 """
 
@@ -24,11 +24,11 @@ from ouroloop.loop.views.reader import read_run
 # The arm whose runs also ask the starting model, which all arms share.
 FIRST = "gold_traces"
 
-DIGITS = (2, 3, 4, 5)
+DIGITS = (2, 3, 4)
 PROBLEMS, SAMPLES = 24, 4
 
-# The longest trace of five digits takes about 100 tokens; an answer that runs on is wrong.
-MAX_TOKENS = 160
+# The longest trace of four digits takes about 80 tokens; an answer that runs on is wrong.
+MAX_TOKENS = 128
 
 Answer = dict[str, Any]
 

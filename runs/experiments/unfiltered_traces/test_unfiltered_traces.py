@@ -86,7 +86,11 @@ def test_longer_sums_are_compared_with_what_more_lines_alone_would_cost():
     assert found["digits_4"] == 0 and found["line_4"] == pytest.approx(4 / 5)
     assert found["compounded_4"] == pytest.approx((5 / 6) ** 5)
     assert found["compounded_2"] == pytest.approx((5 / 6) ** 3)
-    assert math.isnan(found["digits_3"]) and math.isnan(found["line_5"])
+    # A sum that is misread at two digits costs longer ones as much: the first line counts too.
+    misread = measure.by_digits([*answers, *answered(2, [lambda item: "99+99\n9+9=18"])])
+    assert misread["head_2"] == pytest.approx(2 / 3) and misread["line_2"] == found["line_2"]
+    assert misread["compounded_4"] == pytest.approx(2 / 3 * (5 / 6) ** 5)
+    assert math.isnan(found["digits_3"]) and math.isnan(found["line_3"])
 
 
 def test_an_answer_alone_has_no_lines_and_is_graded_all_the_same():
@@ -124,7 +128,7 @@ def test_a_run_is_asked_once_and_its_table_holds_what_it_answered(tmp_path, monk
     assert len(model.engine.requests) == before, "what is there is not sampled again"
     first, last = measure.table(path)
     assert len(longer.read(path, 0)) == len(longer.read(path, 1)) > 0 and not longer.read(path, 5)
-    assert 0.3 < last["digits_5"] < 0.7 and last["line_5"] == 1
+    assert 0.3 < last["digits_4"] < 0.7 and last["line_4"] == 1
     assert 0.2 < last["wrong_traces"] < 0.8 and math.isnan(first["wrong_traces"])
 
 
@@ -132,6 +136,7 @@ def run(pass_1, seed, longest=0.1, line=0.5):
     row = {"round": 1.0, "action": "continue", "examples": 800.0, "wrong_traces": 0.4, "dcp": 0.2}
     row |= dict.fromkeys(("pass_1", "greedy", "pass_k", "sum3_pass_1"), pass_1 + seed / 1000)
     for d in longer.DIGITS:
+        row[f"head_{d}"] = 0.9
         row |= {f"digits_{d}": longest + seed / 900, f"greedy_{d}": 0.5, f"compounded_{d}": 0.4}
         row[f"line_{d}"] = line + seed / 1000
     before = {f"line_{d}": 0.8 for d in longer.DIGITS}
@@ -152,7 +157,7 @@ def results_of(unfiltered, answers, **changes):
 
 def test_goals_are_met_by_the_effect_and_not_by_its_opposite():
     hurts = findings.goals(results_of(0.3, 0.6))
-    assert {goal.met for goal in hurts} == {True} and len(hurts) == 11
+    assert {goal.met for goal in hurts} == {True} and len(hurts) == 10
     other = {g.asks: g.met for g in findings.goals(results_of(0.95, 0.6, longest=0.5, line=0.9))}
     assert {goal.met for goal in findings.goals({})} == {None}
     assert set(other.values()) == {False}
