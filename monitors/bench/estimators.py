@@ -288,13 +288,11 @@ def _texts(
 
 
 def draw(rng: np.random.Generator, num_problems: int, num_samples: int) -> dict[str, Reading]:
-    """All readings of a round after training, on a probe set of new problems.
-
-    No simulated round has a frozen judge, so its readings are left out.
-    """
+    """All readings of a round after training, on a probe set of new problems."""
     the, others = problems(rng, num_problems), problems(rng, max(12, num_problems // 5))
     then = view(rng, the, others, num_samples, 0)
     now = view(rng, trained(the), trained(others), num_samples, 1)
+    # No simulated round has a frozen judge.
     monitors = {name: monitor for name, monitor in MONITORS.items() if name != "judge"}
     return {r.name: r for r in measure_all(now, then, monitors)}
 
