@@ -28,7 +28,7 @@ from ouroloop.monitors.base import (
     Texts,
 )
 from ouroloop.monitors.bench.cells import Cell, Cells
-from ouroloop.monitors.registry import MONITORS, measure_all
+from ouroloop.monitors.registry import measure_all
 
 Ints = NDArray[np.int64]
 
@@ -293,8 +293,7 @@ def draw(rng: np.random.Generator, num_problems: int, num_samples: int) -> dict[
     then = view(rng, the, others, num_samples, 0)
     now = view(rng, trained(the), trained(others), num_samples, 1)
     # No simulated round has a frozen judge.
-    monitors = {name: monitor for name, monitor in MONITORS.items() if name != "judge"}
-    return {r.name: r for r in measure_all(now, then, monitors)}
+    return {r.name: r for r in measure_all(now, then) if not r.name.startswith("judge/")}
 
 
 def characteristics(size: str, runs: int, seed: int = 0) -> list[Line]:
