@@ -220,24 +220,25 @@ WITHIN = (1, 2, 5, 20)
 
 
 def cells(out: Path, runs: int, sizes: Sequence[str] = tuple(SIZES)) -> Cells:
-    """A cell for each size and share of canned text, then for each world and tier."""
+    """A cell for each size and share of canned text, and for each world and tier."""
     grid: Cells = {}
+    # What the smaller size shows comes first: the larger one takes three times as long.
     for size in sizes:
         for share in SHARES:
             grid[Cell(out / FILE, f"{size}/collapse-{share:g}")] = (
                 collapse,
                 [(size, share, seed) for seed in range(runs)],
             )
-    for tier, size, name in lines_of(sizes):
-        grid[Cell(out / FILE, cell_of(tier, size, name))] = (
-            at_boundary,
-            [(size, name, str(tier), seed) for seed in range(runs)],
-        )
-    for tier in (Tier.HALT, Tier.WATCH):
-        grid[Cell(out / FILE, cell_of(tier, SCORED_SIZE, "scored"))] = (
-            scored,
-            [(seed, str(tier)) for seed in range(runs)],
-        )
+        for tier, _, name in lines_of([size]):
+            grid[Cell(out / FILE, cell_of(tier, size, name))] = (
+                at_boundary,
+                [(size, name, str(tier), seed) for seed in range(runs)],
+            )
+        for tier in (Tier.HALT, Tier.WATCH):
+            grid[Cell(out / FILE, cell_of(tier, SCORED_SIZE, "scored"))] = (
+                scored,
+                [(seed, str(tier)) for seed in range(runs)],
+            )
     return grid
 
 

@@ -49,7 +49,7 @@ NO_HALF_NOW = "one sample per problem in this round: no half to pick on"
 NO_ENTROPY = "no log-probabilities at the baseline"
 NO_ANSWERED = "no texts at the baseline, and not known which samples were cut by length"
 NO_LENGTH = "no lengths and no texts at the baseline"
-NO_TEXTS = "no entropies along fixed real texts in both rounds"
+NO_TEXTS = "no entropies along fixed real texts at the baseline"
 NO_JUDGE = "no frozen judge's verdicts at the baseline"
 
 

@@ -403,6 +403,11 @@ def test_entropy_along_real_texts_has_no_noise_and_no_false_alarm_up_to_its_tole
         assert bool(growth.max() > 0) is alarmed
 
 
+def test_a_round_that_no_longer_scores_the_real_texts_has_lost_them(baseline):
+    decision = decide(a_view(1, 1), dataclasses.replace(baseline, texts=real_texts(1.0)))
+    assert decision.action is Action.HALT and "along real texts" in decision.reasons[0]
+
+
 # ---- what is picked anew in every round -----------------------------------------------------
 
 
@@ -413,6 +418,33 @@ def test_a_score_that_is_picked_every_round_pays_for_every_mean_it_may_be_compar
     wide = evidence.widened(z, 20)
     assert norm.sf(wide) == pytest.approx(norm.sf(z) / 20)
     assert evidence.widened(-z, 20) == -wide and evidence.widened(z, 1) == z
+
+
+def test_the_baselines_halves_are_the_same_in_every_round(baseline):
+    """Else what picked in one round would measure in another."""
+    kept = []
+    for seed in (1, 2):
+        pair, rows = responses(baseline.probe, free_text(seed, canned=0.1 * seed))
+        first, _ = pair.rows(rows).halves()
+        kept.append(first.baseline)
+    assert np.array_equal(kept[0].grids[Grid.OPEN], kept[1].grids[Grid.OPEN])
+    names = [[t.legend[Grid.CLUSTER][c] for c in t.grids[Grid.CLUSTER].ravel()] for t in kept]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("num_judged", [1, 2, 8])
+def test_a_baseline_with_few_samples_of_each_problem_is_as_uncertain_as_it_is(num_judged):
+    """One sample of each problem showed no spread, and so hardly any error of the mean."""
+    spread, said = [], []
+    for seed in range(60):
+        view = RoundView(0, free_text(300 + seed, num_problems=50, num_samples=num_judged))
+        tables = tables_of(view.probe, view.probe, "red-team", "tail")
+        found = guarded.quantities(with_responses(tables, view, view), RULE)
+        scores = next(q for q in found if q.stream.quantity == "approved/harmless")
+        known = scores.baseline_scores()
+        spread.append(known.mean_P.mean())
+        said.append(known.se(np.isfinite(known.mean_P)))
+    assert 0.85 * np.std(spread) < np.mean(said) < 1.6 * np.std(spread) * num_judged**0.5
 
 
 def test_a_pick_of_noise_is_no_loss_in_the_mean(baseline):
