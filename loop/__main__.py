@@ -216,15 +216,20 @@ def _monitor_plan(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
+    from ouroloop.evals.tasks import Capability
     from ouroloop.loop.setup import prepare
     from ouroloop.loop.stages.decide import decision_rule
     from ouroloop.loop.views import power
 
     recipe = _recipe(options.recipe, options.overrides)
-    probe_set = prepare(recipe).probe_set
+    setting = prepare(recipe)
+    probe_set = setting.probe_set
+    unaided = Capability.UNAIDED in setting.task.capabilities
+    scored = [p for p in probe_set.problems if unaided or p.answer is not None]
     analysis = power.of_recipe(
         decision_rule(recipe, probe_set.main),
-        families=[problem.family for problem in probe_set.problems],
+        families=[problem.family for problem in scored],
+        num_free=len(probe_set.problems) - len(scored),
         main_family=probe_set.main,
         num_samples=recipe.probe.samples,
         num_baseline_samples=recipe.probe.baseline_samples,

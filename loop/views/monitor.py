@@ -20,6 +20,7 @@ from ouroloop.loop.views.statistics import column, statistic_of, written
 from ouroloop.monitors.base import Reading
 from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.evidence import plain
+from ouroloop.monitors.decision.reasons import coverage
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.follower import Follower, Judged, trace_monitors
@@ -78,8 +79,8 @@ def monitor(
         paths: JSONL files in the order of the rounds.
         strategies: How strategies are named from the texts; None: `operators`, where the rows name
             none themselves.
-        clusters: The encoder of response clusters, or "none"; None: `lexical`, where no row says
-            whether it is right and none has a cluster of its own.
+        clusters: The encoder of response clusters, or "none"; None: `lexical`, where some problem
+            has no row that says whether it is right, and no row has a cluster of its own.
         settings: `name=value` settings of the decision rule.
         plan_rounds: Rounds planned in all, over which the chance of a false HALT is shared.
         temperature: At which the traces were sampled.
@@ -195,7 +196,11 @@ def text(watched: Watched) -> str:
     if notes:
         out += ["", *notes]
     halted = [judged.decision.round for judged in rounds if judged.is_halt]
-    return "\n".join([*out, "", _verdict(watched.rule, halted, len(rounds))])
+    last = rounds[-1].decision
+    verdict = [_verdict(watched.rule, halted, len(rounds))]
+    if last.guards or last.unmeasured:
+        verdict.append(f"Round {last.round}: {coverage(last.guards, last.unmeasured)}.")
+    return "\n".join([*out, "", *verdict])
 
 
 def sentence(judged: Judged, source: str) -> str:
@@ -204,7 +209,9 @@ def sentence(judged: Judged, source: str) -> str:
     mode = ""
     if decision.mode:
         mode = f" [{decision.mode.replace('_', ' ')}]"
-    reasons = "; ".join(decision.reasons)
+    # What is guarded is said once, at the end: it is much the same in every round.
+    covered = coverage(decision.guards, decision.unmeasured)
+    reasons = "; ".join(reason for reason in decision.reasons if reason != covered)
     return f"round {decision.round} ({source}): {decision.action}{mode} - {reasons}"
 
 

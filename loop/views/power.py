@@ -15,10 +15,12 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from ouroloop.loop.views.progress import DASH, markdown
+from ouroloop.monitors.decision.free_population import typical_text
 from ouroloop.monitors.decision.growth import WITHIN
 from ouroloop.monitors.decision.populations import Design, Population, of_baseline, typical
 from ouroloop.monitors.decision.power import CHANCES, Power, power
 from ouroloop.monitors.decision.rule import DecisionRule
+from ouroloop.monitors.decision.tables import Table
 from ouroloop.monitors.names import Tier
 from ouroloop.monitors.traces.reader import TraceReader, main_family, read_traces
 
@@ -45,26 +47,29 @@ def of_recipe(
     num_samples: int,
     num_baseline_samples: int | None,
     run_path: Path,
+    num_free: int = 0,
     only: Collection[str] | None = None,
 ) -> PowerAnalysis:
     """Power of a recipe's probe set.
 
     Args:
         rule: The recipe's decision rule.
-        families: The family of every problem of the probe set.
+        families: The family of every problem of the probe set that can be scored.
         main_family: The family that the rule judges first.
         num_samples: Samples per problem and round.
         num_baseline_samples: The same in baseline rounds; None: `BASELINE_SAMPLES` times as many.
         run_path: The recipe's run; where it has a round 0, its samples are drawn from.
+        num_free: Problems that nobody can score.
         only: The quantities to simulate; None: all.
     """
     population = _population_of_run(run_path, rule)
     num_main = sum(family == main_family for family in families)
     num_others = len(families) - num_main
-    if population is not None and population.others is not None:
-        num_others = len(population.others.problems)
+    if population is not None:
+        num_others = _size(population.others) or num_others
+        num_free = _size(population.free)
     baseline = num_baseline_samples or BASELINE_SAMPLES * num_samples
-    design = Design(num_main, num_samples, baseline, num_others)
+    design = Design(num_main, num_samples, baseline, num_others, num_free)
     return analyse(rule, design, population, only)
 
 
@@ -79,7 +84,7 @@ def of_traces(
 
     Args:
         rule: The decision rule; an empty main family means the most common one of the file.
-        num_problems: Problems of the main family.
+        num_problems: Problems of the main family; where the file scores none, of all families.
         num_samples: Samples per problem and round.
         paths: No file, or one whose samples stand for the model.
         strategies: As `ouroloop monitor --strategies`.
@@ -88,14 +93,16 @@ def of_traces(
         TraceError: the file is wrong.
         ValueError: an impossible design.
     """
-    population, num_others = None, 0
+    population, num_others, num_free = None, 0, 0
     if paths:
         view = read_traces([paths[0]], strategies).views[0]
         family = rule.main_family or main_family(view)
         population = of_baseline(view, family, rule.tail_slice, f"the samples of {paths[0]}")
-        if population.others is not None:
-            num_others = len(population.others.problems)
-    design = Design(num_problems, num_samples, BASELINE_SAMPLES * num_samples, num_others)
+        num_others, num_free = _size(population.others), _size(population.free)
+        if not population.main.problems:
+            num_problems, num_free = 0, num_problems
+    baseline = BASELINE_SAMPLES * num_samples
+    design = Design(num_problems, num_samples, baseline, num_others, num_free)
     return analyse(rule, design, population)
 
 
@@ -106,10 +113,26 @@ def analyse(
     only: Collection[str] | None = None,
 ) -> PowerAnalysis:
     """Simulate. Population None: a typical model."""
-    drawn_from = population or typical()
+    drawn_from = population or _typical(design)
     if design.num_others and drawn_from.others is None:
         design = dataclasses.replace(design, num_others=0)
     return PowerAnalysis(design, rule, drawn_from.about, power(rule, drawn_from, design, only))
+
+
+def _size(rows: Table | None) -> int:
+    return 0 if rows is None else len(rows.problems)
+
+
+def _typical(design: Design) -> Population:
+    """A typical model of scored problems, of text that nobody scores, or of both."""
+    if not design.num_free:
+        return typical()
+    text = typical_text()
+    if not design.num_problems:
+        return text
+    scored = typical()
+    about = f"{scored.about}; and {text.about}"
+    return dataclasses.replace(scored, free=text.free, texts=text.texts, about=about)
 
 
 def _population_of_run(run_path: Path, rule: DecisionRule) -> Population | None:
@@ -147,12 +170,15 @@ def _power_json(p: Power) -> dict[str, Any]:
 def text(analysis: PowerAnalysis) -> str:
     """The table, how to read it, and what cannot be seen."""
     design, rule = analysis.design, analysis.rule
-    others = ""
-    if design.num_others:
-        others = f" and {design.num_others:,} of other families"
+    kinds = [
+        (design.num_problems, "problems"),
+        (design.num_others, "of other families"),
+        (design.num_free, "problems that nobody scores"),
+    ]
+    sizes = " and ".join(f"{num:,} {kind}" for num, kind in kinds if num)
     out = [
         (
-            f"{design.num_problems:,} problems{others}, {design.num_samples} samples of each per"
+            f"{sizes}, {design.num_samples} samples of each per"
             f" round and {design.num_baseline} in the baseline round, {rule.rounds} rounds planned,"
             f" alpha {rule.alpha:g}. Simulated on {analysis.about}."
         ),

@@ -5,7 +5,7 @@ No action is carried out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,16 @@ TAIL_SHARE = {"1000x32": 0.5}
 """Share of the probe set that is of the tail slice; elsewhere a quarter."""
 
 
+LATER = (QuantityId.SOLVED, QuantityId.ALIVE)
+"""Quantities that came after the runs of V1 to V7, which go on showing what they showed."""
+
+
+def first_nine(tables: Tables, rule: DecisionRule) -> list[Quantity]:
+    """The quantities that V1 to V7 are about."""
+    found = guarded.quantities(tables, rule)
+    return [quantity for quantity in found if quantity.stream.quantity not in LATER]
+
+
 @dataclass
 class Watcher:
     """`DecisionRule` without views and actions.
@@ -43,10 +53,12 @@ class Watcher:
     Attributes:
         rule: the rule.
         alter: what to change in a quantity (its tolerance, say) before it is weighed.
+        quantities: what is guarded.
     """
 
     rule: DecisionRule
     alter: Callable[[Quantity], Quantity] = lambda quantity: quantity
+    quantities: Callable[[Tables, DecisionRule], Iterable[Quantity]] = first_nine
     baselines_: dict[StreamId, BaselineScores] = field(default_factory=dict)
     rounds_: list[RoundBets] = field(default_factory=list)
 
@@ -58,14 +70,14 @@ class Watcher:
     def weigh(self, tables: Tables) -> dict[Tier, Weight[StreamId]]:
         """Add a round, and give the evidence of all rounds so far, by tier.
 
-        The baseline's side is worked out once, but for the shortcut's, whose score is another one
-        in every round.
+        The baseline's side is worked out once, but for quantities whose score is another one in
+        every round.
         """
         guards = []
-        for quantity in map(self.alter, guarded.quantities(tables, self.rule)):
+        for quantity in map(self.alter, self.quantities(tables, self.rule)):
             # The same baseline in every round, and larger than any round.
             scores = self.baselines_.get(quantity.stream) or quantity.baseline_scores()
-            if quantity.stream.quantity != QuantityId.SHORTCUT:
+            if quantity.stream.quantity != QuantityId.SHORTCUT and quantity.num_picks == 1:
                 self.baselines_[quantity.stream] = scores
             if isinstance(guard := quantity.guard(scores), Guard):
                 guards.append(guard)
@@ -144,7 +156,7 @@ def run(
         if number == 0:
             continue
         # The same in every round but for their samples.
-        quantities = quantities or list(guarded.quantities(tables, rule))
+        quantities = quantities or first_nine(tables, rule)
         found = _crossed(number, truths, quantities, rule) | found
         # All that is left to find is known: the rest of the run is only simulated, not weighed.
         if "watch" in found and "halt" in found and ("event" in found or not stream.regime.mode):

@@ -5,6 +5,7 @@ How often that tier alarms is compared with the alpha that was promised.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.bench import dynamics, simulate
-from ouroloop.monitors.bench.bench import SIZES, Watcher
+from ouroloop.monitors.bench.bench import SIZES, Watcher, first_nine
 from ouroloop.monitors.bench.cells import Cell, Cells
 from ouroloop.monitors.bench.dynamics import HEALTHY, Model, Regime
 from ouroloop.monitors.bench.simulate import Stream
@@ -165,11 +166,12 @@ def all_quantities(
     size: str,
     seed: int,
     tier: str = Tier.HALT,
+    quantities: Callable[[Tables, DecisionRule], Iterable[Quantity]] = first_nine,
 ) -> Verdict:
     """The rule's own quantities, each having truly lost exactly what the tier tolerates.
 
     Eight of them: every simulated sample is scored, so that the share of unscored ones is no part
-    (see `Tables.judged`).
+    (see `Tables.judged`). With `guarded.quantities` those that came later, too.
     """
     num_problems, num_samples, num_baseline = SIZES[size]
     stream = Stream(
@@ -190,6 +192,7 @@ def all_quantities(
     watcher = Watcher(
         replace(RULE, rounds=NUM_ROUNDS),
         lambda q: replace(q, tolerance=limits[q.stream] / share, ceiling=None),
+        quantities,
     )
     highest = -np.inf
     for number in range(1, NUM_ROUNDS + 1):

@@ -16,6 +16,7 @@ from ouroloop.monitors.bench.dynamics import Model, World
 from ouroloop.monitors.bench.simulate import Probe
 from ouroloop.monitors.decision.guarded import QuantityId
 from ouroloop.monitors.decision.guards import Quantity
+from ouroloop.monitors.decision.patterns import ALIVE_SHARE
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -60,12 +61,16 @@ class Truth:
         wrong_A: share of each wrong answer over all problems.
         gini_simpson: of all samples' strategies, the mean over problems.
         entropy: likewise, nats.
+        right_P: P(right) of each problem.
+        way_S: P(right, by this strategy), the mean over problems.
     """
 
     score: Mapping[str, float]
     wrong_A: Floats
     gini_simpson: float
     entropy: float
+    right_P: Floats
+    way_S: Floats
 
     def shown(self, quantity: Quantity) -> float:
         """In the unit that a reader sees."""
@@ -114,6 +119,8 @@ def truth(
         wrong_A,
         spread,
         entropy,
+        right_P,
+        hit_PS.mean(axis=0),
     )
 
 
@@ -130,7 +137,12 @@ def losses(
         if id == QuantityId.SHORTCUT:
             out[id] = float((now.wrong_A - baseline.wrong_A).max()) / q.tolerance
             continue
-        before = baseline.score[id]
+        if id == QuantityId.ALIVE:
+            held_S = baseline.way_S >= ALIVE_SHARE
+            left = float((now.way_S[held_S] / baseline.way_S[held_S]).min(initial=1.0))
+            out[id] = (1 - left) / q.tolerance
+            continue
+        before, after = (_score(side, q) for side in (baseline, now))
         if q.ceiling is not None:
             before = min(before, q.ceiling)
         # A tolerance is in the unit shown, or a share of the baseline.
@@ -139,8 +151,16 @@ def losses(
             limit = q.tolerance * before
         out[id] = 0.0
         if limit > 0:
-            out[id] = (before - now.score[id]) / limit
+            out[id] = (before - after) / limit
     return out
+
+
+def _score(of: Truth, quantity: Quantity) -> float:
+    """The expectation of a quantity's score."""
+    if quantity.stream.quantity == QuantityId.SOLVED:
+        # The k of pass@k follows from the samples of a round.
+        return float((1 - (1 - of.right_P) ** quantity.size).mean())
+    return of.score[quantity.stream.quantity]
 
 
 def fallen(

@@ -19,12 +19,13 @@ from ouroloop.monitors.bench import (
     laws,
     pilot,
     report,
+    unscored,
 )
 from ouroloop.monitors.bench.bench import SIZES
 from ouroloop.monitors.bench.regimes import REGIMES
 
 # So many runs bound a share of 5 % to about one point (V1), others to a few.
-RUNS = {"v1": 2000, "v2": 400, "v3": 100, "v4": 200, "v7": 100}
+RUNS = {"v1": 2000, "v2": 400, "v3": 100, "v4": 200, "v7": 100, "unscored": 200}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,8 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "v7": lambda: ablations.cells(given.out, runs),
         "v4": lambda: collapse.cells(given.out, runs, given.sizes, given.regimes),
         "pilot": lambda: pilot.cells(given.out),
+        "unscored": lambda: unscored.cells(given.out, runs),
     }
     cells.fill(todo[given.what](), given.workers)
+    if given.what == "unscored":
+        print("written:", unscored.write(given.out))
     return 0
 
 

@@ -28,13 +28,16 @@ from ouroloop.monitors.decision.declaration import (
     first_shares,
     quantities,
 )
-from ouroloop.monitors.decision.free import ALIVE_SHARE, FREE, fallen_most
+from ouroloop.monitors.decision.free import FREE, fallen_most
+from ouroloop.monitors.decision.patterns import ALIVE_SHARE
 from ouroloop.monitors.decision.responses import Grid
 from ouroloop.monitors.decision.tables import Bools, Pair, Tables
 from ouroloop.monitors.estimators.estimand import EVERY, OTHERS
 
 __all__ = [
+    "FREE",
     "GUARDED",
+    "SCORED",
     "Blocks",
     "GuardedQuantity",
     "Harm",

@@ -171,6 +171,13 @@ class Quantity:
         num_groups = min(NUM_GROUPS, wide // self.size)
         # No score in [0, 1] of this mean varies more than one that is 0 or 1.
         variance_P = mean_P * (1 - mean_P)
+        # One block shows no spread: its mean is 0 or 1. The mean over problems bounds what such
+        # scores vary within a problem, as it holds what problems differ by, too.
+        num_P = baseline.there_PK.sum(axis=1)
+        if np.isfinite(mean_P).any():
+            whole = float(np.nanmean(mean_P))
+            is_single_P = num_P // self.size == 1
+            variance_P = np.where(is_single_P, np.fmax(variance_P, whole * (1 - whole)), variance_P)
         if num_groups > 1:
             each = wide // num_groups
             groups = [baseline.columns(slice(g * each, (g + 1) * each)) for g in range(num_groups)]
@@ -179,7 +186,7 @@ class Quantity:
             )
             between_P = known_GP.var(axis=0, ddof=1) / num_groups
             variance_P = np.where(np.isfinite(known_GP).all(axis=0), between_P, variance_P)
-        return BaselineScores(mean_P, variance_P, baseline.there_PK.sum(axis=1))
+        return BaselineScores(mean_P, variance_P, num_P)
 
 
 def _too_few(baseline: Table, size: int, unit: str) -> str:

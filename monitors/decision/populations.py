@@ -1,26 +1,24 @@
-"""Made-up and real baselines to draw rounds from, and ways to harm a round.
+"""Made-up and real baselines to draw rounds from; `harms.py` harms a round.
 
 `power.py` simulates with them; they know nothing of evidence. Suffixes as in `blocks.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.base import RoundView, Samples
-from ouroloop.monitors.decision.guarded import GuardedQuantity, Harm, Part
+from ouroloop.monitors.decision.responses import Grid, responses, texts
 from ouroloop.monitors.decision.tables import Pair, Table, Tables, all_judged, table
 from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.metrics.readings import of
 
 Rows = NDArray[np.bool_]
-Harming = Callable[[np.random.Generator, "Population", Table, float, Rows], Table]
-"""(generator, population, a round, how much from 0 to 1, the problems to harm) -> the round."""
 
 SEED = 20_242
 
@@ -34,12 +32,16 @@ class Population:
         tail_P: the rows of the tail slice.
         others: the other families.
         about: where it comes from.
+        free: problems of which nobody scored a sample, with the columns of `responses.py`.
+        texts: entropies along fixed real texts, a text per row.
     """
 
     main: Table
     tail_P: Rows
     others: Table | None
     about: str
+    free: Table | None = None
+    texts: Table | None = None
 
     @cached_property
     def favourite_P(self) -> NDArray[np.int64]:
@@ -52,6 +54,22 @@ class Population:
         count_PT = np.stack([(named_PK == s).sum(axis=1) for s in range(num)], axis=1)
         return np.where(count_PT.any(axis=1), count_PT.argmax(axis=1), -1)
 
+    @cached_property
+    def common_cluster_P(self) -> NDArray[np.int64]:
+        """Each unscored problem's most common cluster; -1 for none."""
+        if self.free is None:
+            return np.empty(0, dtype=np.int64)
+        cluster_PK = self.free.grids[Grid.CLUSTER]
+        num = int(cluster_PK.max(initial=-1)) + 1
+        if not num:
+            return np.full(len(cluster_PK), -1)
+        count_PC = np.stack([(cluster_PK == c).sum(axis=1) for c in range(num)], axis=1)
+        return np.where(count_PC.any(axis=1), count_PC.argmax(axis=1), -1)
+
+    def new_code(self, grid: Grid) -> int:
+        """A cluster or opening that no sample has."""
+        return 0 if self.free is None else int(self.free.grids[grid].max(initial=-1)) + 1
+
 
 @dataclass(frozen=True)
 class Design:
@@ -62,15 +80,21 @@ class Design:
         num_samples: of each problem in a round.
         num_baseline: of each problem at the baseline.
         num_others: problems of the other families.
+        num_free: problems of which nobody scores a sample.
     """
 
     num_problems: int
     num_samples: int
     num_baseline: int
     num_others: int = 0
+    num_free: int = 0
 
     def __post_init__(self) -> None:
-        if self.num_problems < 2 or self.num_samples < 1 or self.num_baseline < 1:
+        if (
+            max(self.num_problems, self.num_free) < 2
+            or self.num_samples < 1
+            or self.num_baseline < 1
+        ):
             raise ValueError(f"{self}: expected at least 2 problems and 1 sample of each")
 
 
@@ -87,11 +111,19 @@ def of_baseline(
     # Unscored other families cannot be guarded, so a power analysis leaves them out.
     rest = probe.where(probe.family != main_family)
     others = _table(rest) if np.isfinite(rest.correct).any() else None
+    found = responses(probe, probe)
+    free = None
+    if found is not None and len(found[1]):
+        free = found[0].now.rows(found[1])
+    # Beside itself: only one side of the pair is of use here.
+    along = texts(view.texts, view.texts)
     return Population(
         main,
         np.array([p in in_tail for p in main.problems], dtype=bool),
         others,
         about,
+        free,
+        None if along is None else along.now,
     )
 
 
@@ -156,99 +188,6 @@ def _table(samples: Samples) -> Table:
     )
 
 
-def _wrong(
-    rng: np.random.Generator,
-    population: Population,
-    now: Table,
-    harm: float,
-    rows_P: Rows,
-) -> Table:
-    """Every sample turns wrong with this probability."""
-    hit_PK = (rng.random(now.right_PK.shape) < harm) & rows_P[:, None]
-    return replace(
-        now,
-        right_PK=now.right_PK & ~hit_PK,
-        answer_PK=np.where(hit_PK, -1, now.answer_PK),
-    )
-
-
-def _one_strategy(
-    rng: np.random.Generator,
-    population: Population,
-    now: Table,
-    harm: float,
-    rows_P: Rows,
-) -> Table:
-    """Every sample takes its problem's favourite strategy with this probability.
-
-    It is as right as before.
-    """
-    hit_PK = (rng.random(now.right_PK.shape) < harm) & rows_P[:, None]
-    # The problem's row in the population, from its name.
-    index_P = np.array([int(p.split("|")[0]) for p in now.problems])
-    return replace(
-        now,
-        strategy_PK=np.where(hit_PK, population.favourite_P[index_P][:, None], now.strategy_PK),
-    )
-
-
-def _sure_and_wrong(
-    rng: np.random.Generator,
-    population: Population,
-    now: Table,
-    harm: float,
-    rows_P: Rows,
-) -> Table:
-    """This share of the problems is always answered alike, and wrong."""
-    hit_P = rng.random(len(now.problems)) < harm
-    hit_PK = np.repeat(hit_P[:, None], now.right_PK.shape[1], axis=1)
-    return replace(
-        now,
-        right_PK=now.right_PK & ~hit_PK,
-        answer_PK=np.where(hit_PK, len(now.labels) - 1, now.answer_PK),
-    )
-
-
-def _unnamed(
-    rng: np.random.Generator,
-    population: Population,
-    now: Table,
-    harm: float,
-    rows_P: Rows,
-) -> Table:
-    """Every sample loses its strategy's name with this probability."""
-    return replace(
-        now,
-        strategy_PK=np.where(rng.random(now.right_PK.shape) < harm, -1, now.strategy_PK),
-    )
-
-
-def _one_answer(
-    rng: np.random.Generator,
-    population: Population,
-    now: Table,
-    harm: float,
-    rows_P: Rows,
-) -> Table:
-    """Every sample gives one and the same wrong answer with this probability, in every problem."""
-    hit_PK = rng.random(now.right_PK.shape) < harm
-    return replace(
-        now,
-        right_PK=now.right_PK & ~hit_PK,
-        answer_PK=np.where(hit_PK, len(now.labels) - 1, now.answer_PK),
-    )
-
-
-# The simplest way to make each quantity worse that leaves the others alone where it can.
-HARMS: Mapping[Harm, Harming] = {
-    Harm.WRONG: _wrong,
-    Harm.ONE_STRATEGY: _one_strategy,
-    Harm.UNNAMED: _unnamed,
-    Harm.SURE_AND_WRONG: _sure_and_wrong,
-    Harm.ONE_ANSWER: _one_answer,
-}
-
-
 def _draw(
     rng: np.random.Generator,
     rows: Table,
@@ -271,6 +210,8 @@ def _draw(
         rows.strategy_PK[at],
         rows.answer_PK[at],
         rows.labels,
+        {name: grid_PK[at] for name, grid_PK in rows.grids.items()},
+        rows.legend,
     )
 
 
@@ -281,7 +222,8 @@ def _chosen(
 ) -> NDArray[np.int64]:
     """Which problems the probe set has: all if as many are asked for, else drawn."""
     have = len(rows.problems)
-    if num == have:
+    # Nothing to draw from: a probe set without a scored problem.
+    if num == have or not have:
         return np.arange(have)
     return rng.choice(have, size=num, replace=num > have)
 
@@ -303,12 +245,20 @@ def drawn(
     if rest is not None:
         other_P = _chosen(baseline, rest, design.num_others)
         other = _draw(baseline, rest, other_P, design.num_baseline)
+    free = population.free if design.num_free else None
+    free_P, first = index_P, None
+    if free is not None:
+        free_P = _chosen(baseline, free, design.num_free)
+        first = _draw(baseline, free, free_P, design.num_baseline)
     out = []
     for rng in rounds:
         main = Pair(then, _draw(rng, population.main, index_P, design.num_samples))
-        others = None
+        others, responses = None, None
         if rest is not None and other is not None:
             others = Pair(other, _draw(rng, rest, other_P, design.num_samples))
+        if free is not None and first is not None:
+            responses = Pair(first, _draw(rng, free, free_P, design.num_samples))
+        along = population.texts if responses is not None else None
         out.append(
             Tables(
                 main,
@@ -317,34 +267,9 @@ def drawn(
                 family_P,
                 others,
                 all_judged(main, others),
+                responses=responses,
+                free_P=np.arange(len(free_P) if responses is not None else 0),
+                texts=None if along is None else Pair(along, along),
             )
         )
     return out
-
-
-def harmed(
-    tables: Tables,
-    population: Population,
-    quantity: GuardedQuantity,
-    harm: float,
-    rng: np.random.Generator,
-) -> Tables:
-    """The same with one quantity of the round harmed, from 0 (not) to 1 (all that there is)."""
-
-    def worse(pair: Pair, rows_P: Rows | None = None) -> Pair:
-        if rows_P is None:
-            rows_P = np.ones(len(pair.now.problems), dtype=bool)
-        apply = HARMS[quantity.harm]
-        return Pair(pair.baseline, apply(rng, population, pair.now, harm, rows_P))
-
-    # Each quantity is harmed in the table that it is computed from, and nowhere else.
-    if quantity.part is Part.OTHERS and tables.others is not None:
-        return replace(tables, others=worse(tables.others))
-    if quantity.part is Part.JUDGED and tables.judged is not None:
-        return replace(tables, judged=worse(tables.judged))
-    # Harm to the main family is harm to all families with strategies: here it is the only one.
-    rows_P = None
-    if quantity.part is Part.TAIL:
-        rows_P = np.isin(np.arange(len(tables.main.now.problems)), tables.tail_P)
-    main = worse(tables.main, rows_P)
-    return replace(tables, main=main, with_strategies=main)

@@ -26,7 +26,8 @@ from ouroloop.monitors.decision.blocks import block_scores
 from ouroloop.monitors.decision.growth import NUM_ROUNDS, WITHIN, Growth, noticed, spreads
 from ouroloop.monitors.decision.guarded import GuardedQuantity, QuantityId
 from ouroloop.monitors.decision.guards import Guard, Missing, Quantity, Why
-from ouroloop.monitors.decision.populations import SEED, Design, Population, drawn, harmed
+from ouroloop.monitors.decision.harms import harmed
+from ouroloop.monitors.decision.populations import SEED, Design, Population, drawn
 from ouroloop.monitors.decision.records import StreamId
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.decision.tables import Tables
@@ -97,7 +98,6 @@ def power(
     streams = [guard.id for guard in found if isinstance(guard, Guard)]
     num_streams = rule.planned(streams)
     share = evidence.shares(streams, num_streams, guarded.first_shares(rule))
-    declared = {str(q.id): q for q in rule.guarded}
     out = []
     for entry in found:
         if only is not None and entry.id.quantity not in only:
@@ -109,7 +109,8 @@ def power(
             out.append(Power(entry.id.quantity, entry.quantity.name, why=why))
         else:
             simulation = _Simulation(
-                declared=declared[entry.id.quantity],
+                declared=guarded.declared_of(rule.guarded, entry.id.quantity)[0],
+                stream=entry.id,
                 rule=rule,
                 population=population,
                 runs=runs,
@@ -135,6 +136,7 @@ class _Simulation:
 
     Attributes:
         declared: the quantity.
+        stream: its stream, one of several where a judge has several criteria.
         rule: the rule whose bets are used.
         population: what is drawn from.
         runs: baselines, and rounds of each.
@@ -144,6 +146,7 @@ class _Simulation:
     """
 
     declared: GuardedQuantity
+    stream: StreamId
     rule: DecisionRule
     population: Population
     runs: Sequence[Sequence[Tables]]
@@ -157,7 +160,7 @@ class _Simulation:
         # A share of nothing cannot be lost.
         if unharmed.relative and not self._loss(0.0)[0]:
             why = "there is hardly any at the baseline"
-            return Power(self.declared.id, unharmed.name, why=why)
+            return Power(self.stream.quantity, unharmed.name, why=why)
         chances: dict[int, Chances] = {}
         self._refine(chances, 0, len(HARM_L) - 1)
         levels = sorted(chances)
@@ -171,7 +174,7 @@ class _Simulation:
         # The name in a round of the design: a vote's blocks are as large as its samples allow.
         name = self._find(self.runs[0][0]).name
         return Power(
-            self.declared.id,
+            self.stream.quantity,
             name,
             found[0][0],
             unharmed.tolerance,
@@ -200,12 +203,12 @@ class _Simulation:
         }
 
     def _find(self, tables: Tables) -> Quantity:
-        stream = StreamId(self.declared.id)
-        return next(q for q in guarded.quantities(tables, self.rule) if q.stream == stream)
+        return next(q for q in guarded.quantities(tables, self.rule) if q.stream == self.stream)
 
     def _harmed(self, tables: Tables, harm: float, seed: tuple[int, ...]) -> Tables:
         rng = np.random.default_rng(seed)
-        return harmed(tables, self.population, self.declared, harm, rng)
+        column = self.stream.quantity
+        return harmed(tables, self.population, self.declared, harm, rng, column)
 
     def _chances(self, harm: float) -> Chances:
         out: dict[tuple[Tier, int], float] = {}
@@ -220,13 +223,14 @@ class _Simulation:
     @cached_property
     def _large(self) -> Tables:
         """Every problem of the population with many samples: harm to it is known well."""
-        others = self.population.others
+        others, free = self.population.others, self.population.free
         many = replace(
             self.design,
             num_problems=len(self.population.main.problems),
             num_samples=MANY,
             num_baseline=MANY,
             num_others=0 if others is None else len(others.problems),
+            num_free=0 if free is None else len(free.problems),
         )
         # Seeds of its own: this table is no round of the runs.
         rngs = [np.random.default_rng(SEED), np.random.default_rng((SEED, 1))]
@@ -238,8 +242,8 @@ class _Simulation:
         whole = self._find(self._large)
         hurt = self._find(self._harmed(self._large, harm, (SEED,)))
         size = hurt.size
-        if self.declared.id == QuantityId.OVERCONFIDENCE:
-            # A vote's block is as large as both rounds allow, not as the large table does.
+        if self.declared.id in (QuantityId.OVERCONFIDENCE, QuantityId.SOLVED):
+            # Such a block is as large as both rounds allow, not as the large table does.
             size = min(size, self.design.num_samples, self.design.num_baseline)
         before, after = (
             float(np.nanmean(block_scores(q.pair.now, size, hurt.score))) for q in (whole, hurt)

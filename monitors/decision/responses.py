@@ -94,14 +94,17 @@ def criteria(baseline: Samples) -> list[str]:
 def texts(baseline: Texts | None, now: Texts | None) -> Pair | None:
     """Entropies along fixed real texts, capped at twice the baseline's median; None without them.
 
-    They are no samples: the same model gives the same numbers.
+    They are no samples: the same model gives the same numbers. A round without any has lost them.
     """
-    if baseline is None or now is None or not np.isfinite(baseline.entropy).any():
+    if baseline is None or not np.isfinite(baseline.entropy).any():
         return None
     problems = sorted(set(baseline.problem))
     cap = CAP_IN_MEDIANS * float(np.nanmedian(baseline.entropy))
 
-    def side(rows: Texts) -> Table:
+    def side(rows: Texts | None) -> Table:
+        if rows is None:
+            unknown = np.full(len(baseline.problem), np.nan)
+            rows = Texts(baseline.problem, unknown, unknown, unknown)
         chosen_N, at, shape = places(rows.problem, problems)
         return _table(problems, at, shape, {Grid.OPEN: _capped(rows.entropy, cap)[chosen_N]})
 

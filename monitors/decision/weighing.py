@@ -86,9 +86,7 @@ class Weighing:
         audited = reasons.latest(audits)
         # Without an action the audit is the news; with one, what called for it is.
         sentences = [*sentences, *audited] if sentences else [*audited, reasons.calm(shown)]
-        # Whoever reads "continue" of text that nobody scored must know what was looked at.
-        if any(self._is_free(guard.id) for guard in self.guards):
-            sentences.append(reasons.coverage(shown, unmeasured))
+        sentences += self._covered(shown, unmeasured)
         return Decision(
             round=self.view.round,
             action=action,
@@ -212,6 +210,14 @@ class Weighing:
         if self._is_free(driver):
             return attribute_free(self.view, baseline, self.rule.main_family, driver.quantity)
         return attribute(self.view, baseline, self.rule.main_family, self.rule.tail_slice)
+
+    def _covered(
+        self, shown: tuple[GuardReading, ...], unmeasured: tuple[Unmeasured, ...]
+    ) -> list[str]:
+        """What is guarded: who reads "continue" of unscored text must know what was looked at."""
+        if any(self._is_free(guard.id) for guard in self.guards):
+            return [reasons.coverage(shown, unmeasured)]
+        return []
 
     def _is_free(self, stream: StreamId) -> bool:
         """Whether it is measured without any gold answer."""

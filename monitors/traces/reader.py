@@ -302,7 +302,7 @@ def _view(number: int, columns: Mapping[str, list[Any]]) -> RoundView:
     }
     measured = ("correct", "valid", "nll", "num_tokens", "truncated")
     numbers = {name: _numbers(columns[name]) for name in measured}
-    probe = Samples(**objects, **texts, **numbers)
+    probe = Samples(**objects, **texts, **numbers, approvals=_approvals(columns["approved"]))
     # NaN where a row says nothing: such rows were no candidates for training.
     kept = _numbers(columns["kept"])
     chosen = np.isfinite(kept)
@@ -323,6 +323,12 @@ def _view(number: int, columns: Mapping[str, list[Any]]) -> RoundView:
         slice=rows.slice if has_slice else None,
     )
     return RoundView(number, probe, pool=pool)
+
+
+def _approvals(verdicts: Sequence[Mapping[str, float | None] | None]) -> dict[str, Any]:
+    """Criterion -> every row's verdict; NaN where a row has none."""
+    criteria = sorted({name for found in verdicts for name in found or ()})
+    return {name: _numbers([(found or {}).get(name) for found in verdicts]) for name in criteria}
 
 
 def _numbers(values: Sequence[Any]) -> Any:

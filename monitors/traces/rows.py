@@ -106,6 +106,20 @@ def _logprobs(value: Any) -> tuple[float, int] | None:
     return -sum(value) / len(value), len(value)
 
 
+OVERALL = "overall"
+"""The criterion of a verdict that names none."""
+
+
+def _approved(value: Any) -> dict[str, float | None]:
+    """Criterion -> 1, 0 or None."""
+    if not isinstance(value, Mapping):
+        return {OVERALL: _truth(value)}
+    found = {_name(name): None if x is None else _truth(x) for name, x in value.items()}
+    if not all(found):
+        raise ValueError
+    return found
+
+
 # In the order in which a missing field is reported.
 FIELDS: Mapping[str, Field] = {
     "problem": Field("the prompt's id, a text or a whole number, the same in every file", _id, ""),
@@ -125,7 +139,6 @@ FIELDS: Mapping[str, Field] = {
         _name,
         "such samples vote for nothing",
     ),
-    "cluster": Field("a text or null: the response cluster", _name, ""),
     "question": Field("the prompt, a text", _text, ""),
     "family": Field(
         'a text other than "all" and "others"',
@@ -162,6 +175,16 @@ FIELDS: Mapping[str, Field] = {
         _truth,
         "truncation is not measured",
     ),
+    "cluster": Field(
+        "a text, or null: the response cluster, by a clustering that is frozen at the baseline",
+        _name,
+        "",
+    ),
+    "approved": Field(
+        "true, false or null, or an object of these by criterion: a frozen judge's verdicts",
+        _approved,
+        "",
+    ),
     "kept": Field(
         "true or false: passed the filter into the training set",
         _truth,
@@ -193,7 +216,7 @@ OFTEN = {
 """What others often call a field."""
 SAMPLE = '{"problem": "p1", "text": "2+3=5. The answer is 5.", "correct": true}'
 NUMBER_PROMPTS = "Number the prompts if they have no ids."
-QUIET = ("cluster", "question", "nll", "round")
+QUIET = ("question", "nll", "cluster", "approved", "round")
 """Fields whose absence means nothing by itself."""
 
 

@@ -12,6 +12,9 @@ import pytest
 import yaml
 
 from ouroloop.loop.__main__ import main
+from ouroloop.loop.views import power
+from ouroloop.monitors.decision import guarded
+from ouroloop.monitors.decision.rule import DecisionRule
 
 SMALL = {
     "name": "small",
@@ -110,3 +113,27 @@ def test_traces_are_planned_without_being_judged(capsys, tmp_path):
     assert printed(capsys, "monitor", "--plan", "1", "4")[0] == 2
     code, out, err = printed(capsys, "monitor")
     assert code == 2 and out == "" and "no traces; expected one JSONL file per round" in err
+
+
+def test_problems_that_nobody_scores_are_planned_on_a_typical_model_of_text(tmp_path):
+    rule = DecisionRule("red-team", rounds=7)
+
+    def planned(families):
+        return power.of_recipe(
+            rule,
+            families=families,
+            main_family="red-team",
+            num_samples=4,
+            num_baseline_samples=None,
+            run_path=tmp_path,
+            num_free=30,
+            only=("answered",),
+        )
+
+    (found,) = planned([]).powers
+    assert found.quantity == "answered" and found.base == pytest.approx(0.98, abs=0.01)
+    assert found.smallest["halt", 10, 0.8] > rule.tolerance_of(guarded.FREE[5])
+    assert power.text(planned([])).startswith("30 problems that nobody scores, 4 samples of each")
+    both = planned(["red-team"] * 20)
+    assert "20 problems and 30 problems that nobody scores" in power.text(both)
+    assert "a typical model: 50%" in both.about and "text that nobody scores" in both.about

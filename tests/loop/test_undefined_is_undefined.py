@@ -19,7 +19,7 @@ from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.guarded import QuantityId
 
 
-def expected(removed, is_scored):
+def expected(removed, is_scored, has_judge):
     """Which quantities this probe set has at all.
 
     No tail without slices, no other families without families, and what is for text that nobody
@@ -30,16 +30,18 @@ def expected(removed, is_scored):
         "family": {QuantityId.OTHER_FAMILIES},
     }
     declared = guarded.SCORED if is_scored else guarded.GUARDED
-    return {q.id for q in declared} - gone.get(removed, set())
+    # A frozen judge's approvals are guarded whether somebody scored the samples or not.
+    judged = {QuantityId.APPROVED, QuantityId.JUDGED} if has_judge else set()
+    return ({q.id for q in declared} | judged) - gone.get(removed, set())
 
 
-def check(decision, removed, verdict):
+def check(decision, removed, verdict, has_judge=False):
     """The round goes on, and each quantity is guarded or has a reason why not."""
     assert decision["action"] == "continue", decision["reasons"]
     is_scored = verdict != "unscored" and removed != "correct"
     guards = {guard["quantity"].partition("/")[0] for guard in decision["guards"]}
     unmeasured = {entry["quantity"]: entry["reason"] for entry in decision["unmeasured"]}
-    assert guards | set(unmeasured) == expected(removed, is_scored)
+    assert guards | set(unmeasured) == expected(removed, is_scored, has_judge)
     assert not guards & set(unmeasured) and all(unmeasured.values())
     if is_scored:
         assert {QuantityId.ACCURACY, QuantityId.UNSCORED} <= guards
@@ -68,7 +70,7 @@ def test_no_missing_field_ends_ouroloop_monitor(tmp_path, num, verdict):
         watched = monitor(paths)
         found = json.loads(json.dumps(to_json(watched), allow_nan=False))
         assert found["exit_code"] == 0 and text(watched)
-        check(found["rounds"][1], removed, verdict)
+        check(found["rounds"][1], removed, verdict, has_judge=removed != "approved")
         readings = [r for row in found["rounds"] for r in row["readings"]]
         assert not [r["reason"] for r in readings if r["status"] == "error"], removed
         assert all(r["reason"] for r in readings if r["value"] is None)
@@ -148,6 +150,7 @@ def test_a_run_without_one_gold_answer_goes_through_all_its_rounds(tmp_path, mon
     assert all(row["correct"] is None for row in read_rows(path / "rounds/000/probe.parquet"))
     written = read_json(path / "rounds/002/decision.json")
     why = {entry["quantity"]: entry["reason"] for entry in written["unmeasured"]}
-    assert not written["guards"]
+    guards = {guard["quantity"] for guard in written["guards"]}
+    assert {"apart", "canned", "open", "answered", "length"} <= guards
     assert why[QuantityId.ACCURACY] == "no scored sample at the baseline"
-    assert "no guarded quantity could be measured" in decision.reasons[0]
+    assert "not seen by this probe set: pass@1" in decision.reasons[-1]

@@ -45,6 +45,8 @@ def rows(removed: str | None, num_samples: int, verdict: str, number: int) -> li
                 "nll": 0.15,
                 "num_tokens": 2,
                 "truncated": False,
+                "cluster": f"cluster {sample % 2}",
+                "approved": {"harmless": True, "helpful": sample % 2 == 0},
                 "kept": True,
                 "round": number,
             }

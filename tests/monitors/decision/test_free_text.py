@@ -8,10 +8,10 @@ import pytest
 from simulated_panel import joined, samples
 
 from ouroloop.monitors.base import RoundView, Samples, Texts
-from ouroloop.monitors.decision import evidence, free, guarded
+from ouroloop.monitors.decision import evidence, free, guarded, patterns
 from ouroloop.monitors.decision.declaration import declared_of
 from ouroloop.monitors.decision.records import Decision
-from ouroloop.monitors.decision.responses import opening, responses, with_responses
+from ouroloop.monitors.decision.responses import Grid, opening, responses, with_responses
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.decision.tables import tables_of
 from ouroloop.monitors.names import Action, FailureMode
@@ -266,7 +266,7 @@ def test_pairs_of_one_cluster_are_not_apart_by_hand():
     probe = free_text(0, num_problems=2, num_samples=2)
     probe = dataclasses.replace(probe, cluster=objects(["a", "a", "a", "b"]))
     pair, rows = responses(probe, probe)
-    scores = free.apart(pair.rows(rows).now, np.array([[[0, 1]]]))
+    scores = patterns.apart(pair.rows(rows).now, np.array([[[0, 1]]]))
     assert scores[:, 0, 0].tolist() == [0.0, 1.0]
 
 
@@ -278,19 +278,21 @@ def test_openings_are_the_first_words_without_case_punctuation_and_numbers():
 
 def test_what_grew_most_is_the_new_text_and_not_a_large_cluster_that_varies(baseline):
     pair, rows = responses(baseline.probe, free_text(4, canned=0.04))
-    labels = [free.quoted(pair.now, p) for p in free.most_grown(pair.rows(rows))]
-    assert {"refusal", '"i m sorry but ..."'} <= set(labels) and len(labels) == free.NUM_PATTERNS
+    labels = [patterns.quoted(pair.now, p) for p in patterns.most_grown(pair.rows(rows))]
+    assert {"refusal", '"i m sorry but ..."'} <= set(labels) and len(
+        labels
+    ) == patterns.NUM_PATTERNS
 
 
 def test_the_cluster_that_fell_most_held_enough_at_the_baseline(baseline):
     probe = free_text(4)
     gone = np.where(probe.cluster == "way 3", "way 2", probe.cluster)
     pair, _ = responses(baseline.probe, dataclasses.replace(probe, cluster=gone))
-    fallen = free.most_fallen(pair, free.Grid.CLUSTER)
-    assert free.quoted(pair.now, fallen) == "way 3"
+    fallen = patterns.most_fallen(pair, Grid.CLUSTER)
+    assert patterns.quoted(pair.now, fallen) == "way 3"
     rare = np.where(np.arange(len(baseline.probe)) % 50 == 0, "rare", baseline.probe.cluster)
     pair, _ = responses(dataclasses.replace(baseline.probe, cluster=rare), probe)
-    assert free.quoted(pair.now, free.most_fallen(pair, free.Grid.CLUSTER)) != "rare"
+    assert patterns.quoted(pair.now, patterns.most_fallen(pair, Grid.CLUSTER)) != "rare"
 
 
 def test_a_strategy_that_dies_out_among_right_samples_is_halted():
@@ -346,6 +348,11 @@ def test_entropy_along_real_texts_has_no_noise_and_no_false_alarm_up_to_its_tole
         assert bool(growth.max() > 0) is alarmed
 
 
+def test_a_round_that_no_longer_scores_the_real_texts_has_lost_them(baseline):
+    decision = decide(a_view(1, 1), dataclasses.replace(baseline, texts=real_texts(1.0)))
+    assert decision.action is Action.HALT and "along real texts" in decision.reasons[0]
+
+
 # ---- what is picked anew in every round -----------------------------------------------------
 
 
@@ -356,6 +363,33 @@ def test_a_score_that_is_picked_every_round_pays_for_every_mean_it_may_be_compar
     wide = evidence.widened(z, 20)
     assert norm.sf(wide) == pytest.approx(norm.sf(z) / 20)
     assert evidence.widened(-z, 20) == -wide and evidence.widened(z, 1) == z
+
+
+def test_the_baselines_halves_are_the_same_in_every_round(baseline):
+    """Else what picked in one round would measure in another."""
+    kept = []
+    for seed in (1, 2):
+        pair, rows = responses(baseline.probe, free_text(seed, canned=0.1 * seed))
+        first, _ = pair.rows(rows).halves()
+        kept.append(first.baseline)
+    assert np.array_equal(kept[0].grids[Grid.OPEN], kept[1].grids[Grid.OPEN])
+    names = [[t.legend[Grid.CLUSTER][c] for c in t.grids[Grid.CLUSTER].ravel()] for t in kept]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("num_judged", [1, 2, 8])
+def test_a_baseline_with_few_samples_of_each_problem_is_as_uncertain_as_it_is(num_judged):
+    """One sample of each problem showed no spread, and so hardly any error of the mean."""
+    spread, said = [], []
+    for seed in range(60):
+        view = RoundView(0, free_text(300 + seed, num_problems=50, num_samples=num_judged))
+        tables = tables_of(view.probe, view.probe, "red-team", "tail")
+        found = guarded.quantities(with_responses(tables, view, view), RULE)
+        scores = next(q for q in found if q.stream.quantity == "approved/harmless")
+        known = scores.baseline_scores()
+        spread.append(known.mean_P.mean())
+        said.append(known.se(np.isfinite(known.mean_P)))
+    assert 0.85 * np.std(spread) < np.mean(said) < 1.6 * np.std(spread) * num_judged**0.5
 
 
 def test_a_pick_of_noise_is_no_loss_in_the_mean(baseline):

@@ -9,13 +9,14 @@ from simulated_panel import joined, samples
 
 from ouroloop.monitors.base import RoundView
 from ouroloop.monitors.decision import evidence, guarded
+from ouroloop.monitors.decision.free_population import typical_text
 from ouroloop.monitors.decision.growth import WITHIN, mixed
 from ouroloop.monitors.decision.guarded import QuantityId
 from ouroloop.monitors.decision.guards import Guard
+from ouroloop.monitors.decision.harms import harmed
 from ouroloop.monitors.decision.populations import (
     Design,
     drawn,
-    harmed,
     of_baseline,
     typical,
 )
@@ -54,11 +55,43 @@ def find(tables, id):
 @pytest.mark.slow
 def test_every_guarded_quantity_is_judged_and_harmed_in_its_own_way(small):
     tables = drawn(typical(), SMALL, np.random.default_rng(0), [np.random.default_rng(1)])[0]
-    assert list(small) == list(QuantityId) and not any(p.why for p in small.values())
-    for declared in guarded.GUARDED:
+    scored = [q.id for q in guarded.SCORED]
+    assert list(small) == scored and not any(p.why for p in small.values())
+    for declared in guarded.SCORED:
         hurt = harmed(tables, typical(), declared, 0.9, np.random.default_rng(2))
         calm, worse = (find(t, declared.id).guard() for t in (tables, hurt))
         assert worse.loss > max(calm.loss, 0) + 1, (declared.id, declared.harm)
+
+
+def test_every_quantity_of_text_that_nobody_scored_is_harmed_in_its_own_way():
+    design = Design(0, 8, 32, num_free=40)
+    seeds = [np.random.default_rng(1)]
+    tables = drawn(typical_text(60, 64), design, np.random.default_rng(0), seeds)[0]
+    streams = [q.stream for q in guarded.quantities(tables, RULE)]
+    measured = [s for s in streams if isinstance(find(tables, s.quantity).guard(), Guard)]
+    assert {guarded.declared_of(RULE.guarded, s.quantity)[0].id for s in measured} == {
+        q.id for q in guarded.FREE
+    }
+    for stream in measured:
+        declared = guarded.declared_of(RULE.guarded, stream.quantity)[0]
+        rng = np.random.default_rng(2)
+        hurt = harmed(tables, typical_text(60, 64), declared, 0.9, rng, stream.quantity)
+        calm, worse = (find(t, stream.quantity).guard() for t in (tables, hurt))
+        assert worse.loss > max(calm.loss, 0) + 0.5, (stream, declared.harm)
+
+
+@pytest.mark.slow
+def test_what_can_be_seen_of_text_that_nobody_scored():
+    design = Design(0, 8, 32, num_free=60)
+    found = {p.quantity: p for p in power(RULE, typical_text(60, 64), design)}
+    assert found["accuracy"].why == "no scored sample at the baseline"
+    known = {name: p for name, p in found.items() if not p.why}
+    assert {"apart", "canned", "open", "approved/harmless"} <= set(known)
+    for p in known.values():
+        # What lies within the tolerance is never said to be noticed by HALT.
+        least = p.smallest["halt", 10, 0.80]
+        assert least is not None and least > p.tolerance
+        assert p.smallest["watch", 10, 0.80] < least
 
 
 @pytest.mark.slow
