@@ -14,7 +14,15 @@ class ClusterConfig(Section):
 
     when: Literal["unscored", "always", "never"] = Field(
         "unscored",
-        description="unscored: only where no problem of the probe set has a right answer",
+        description="unscored: where some problem of the probe set has no right answer",
+    )
+    samples: int = Field(
+        16,
+        ge=12,
+        description=(
+            "samples per problem that round 0 draws beside the probe's for the fit alone: fitted on"
+            " what is measured, clusters would make round 0 look more diverse than it is"
+        ),
     )
     encoder: str = Field(
         "lexical",

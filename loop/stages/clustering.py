@@ -23,19 +23,27 @@ Pairs = Sequence[tuple[Problem, str]]
 class Responses:
     """The run's response clusters (`ouroloop.monitors.strategies.responses`).
 
-    Fitted on round 0's probe samples of all families and kept in the run folder.
+    Fitted on samples of round 0's model for the whole probe set, all families, which are drawn for
+    this alone, and kept in the run folder.
 
     Attributes:
         encoder: texts to vectors.
         seen: what of a text is compared; a thought may be hidden.
+        samples: of each problem of the probe set, drawn for the fit alone.
         path: where what was learned is kept.
         learned_: what was learned; None before round 0 was measured.
     """
 
     encoder: Encoder = field(default_factory=Lexical)
     seen: Callable[[str], str] = str
+    samples: int = 16
     path: Path | None = None
     learned_: ResponseClusters | None = None
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether there are clusters to label by."""
+        return self.learned_ is not None
 
     def keep_in(self, path: Path) -> None:
         """Where what is learned is kept; read back when it is there already.
@@ -108,8 +116,9 @@ def responses_of(
     Raises:
         CheckpointError: the encoder cannot be had.
     """
+    # A few problems with answers, such as helpful prompts beside others, do not score the rest.
     is_scored = Capability.UNAIDED in task.capabilities
-    is_scored |= any(problem.answer is not None for problem in problems)
+    is_scored |= all(problem.answer is not None for problem in problems)
     if config.when == "never" or (config.when == "unscored" and is_scored and gold):
         return None
-    return Responses(encoder_of(config.encoder), seen)
+    return Responses(encoder_of(config.encoder), seen, config.samples)

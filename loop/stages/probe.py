@@ -101,16 +101,23 @@ async def measure(
     `samples` (in a baseline round: `baseline_samples`) at the probe's temperature and one greedy
     answer per problem.
     """
-    answers = await _answered(refiner, probe_set, report)
-    found = list(zip(probe_set.problems, answers, strict=True))
+    num_fit = 0
+    if responses is not None and refiner.round == 0 and not responses.is_learned:
+        num_fit = responses.samples
+    answered = await _answered(refiner, probe_set, report, num_fit)
+    found = [(p, given) for p, (given, _) in zip(probe_set.problems, answered, strict=True)]
     main = [(problem, given) for problem, given in found if problem.family == probe_set.main]
     if isinstance(strategy, Learned):
         # Before any name is read, and in round 0 alone; later calls change nothing.
         strategy.learn([(problem, text.text) for problem, given in main for _, text in given])
-    if responses is not None and refiner.round == 0:
+    if responses is not None and num_fit:
         # Of all families: a canned answer is the same text to every kind of prompt.
         responses.learn(
-            [(p, text.text) for p, given in found for kind, text in given if kind == "sample"]
+            [
+                (problem, text.text)
+                for problem, (_, spare) in zip(probe_set.problems, answered, strict=True)
+                for text in spare
+            ]
         )
     each = [(problem, kind, text) for problem, given in found for kind, text in given]
     labels = clustering.labels(responses, [(problem, text.text) for problem, _, text in each])
@@ -128,26 +135,34 @@ async def measure(
     return rows, critics
 
 
-async def _answered(refiner: Refiner, probe_set: ProbeSet, report: Progress) -> list[Answers]:
-    """The answers to every problem of the probe set, in its order."""
+async def _answered(
+    refiner: Refiner, probe_set: ProbeSet, report: Progress, num_fit: int
+) -> list[tuple[Answers, list[Completion]]]:
+    """The answers to every problem of the probe set, in its order; `num_fit` more beside them."""
     config = refiner.recipe.probe
     # Baselines are compared with all later rounds, so their noise is paid for in each of these.
     num = config.samples
     if refiner.round in refiner.recipe.monitors.baselines:
         num = config.baseline_samples or 4 * config.samples
-    total, done = len(probe_set.problems) * (num + 1), 0
+    num_all = num + 1 + num_fit
+    total, done = len(probe_set.problems) * num_all, 0
 
-    async def ask(problem: Problem) -> Answers:
+    async def ask(problem: Problem) -> tuple[Answers, list[Completion]]:
         nonlocal done
-        sampled = [refiner.probe(problem, i, config.temperature) for i in range(num)]
-        *drawn, greedy = await asyncio.gather(*sampled, refiner.probe(problem, num, 0.0))
-        done += num + 1
+        # The greedy answer's number stays what it is without a fit: seeds hang on the numbers.
+        heats = [*[config.temperature] * num, 0.0, *[config.temperature] * num_fit]
+        asked = [refiner.probe(problem, i, heat) for i, heat in enumerate(heats)]
+        drawn = await asyncio.gather(*asked)
+        done += num_all
         report("probing", done, total)
-        return [*(("sample", text) for text in drawn), ("greedy", greedy)]
+        answers: Answers = [("sample", text) for text in drawn[:num]]
+        return [*answers, ("greedy", drawn[num])], drawn[num + 1 :]
 
-    limit = max(1, refiner.recipe.engine.concurrency // (num + 1))
-    answers: list[Answers] = await gather_bounded([ask(p) for p in probe_set.problems], limit)
-    return answers
+    limit = max(1, refiner.recipe.engine.concurrency // num_all)
+    answered: list[tuple[Answers, list[Completion]]] = await gather_bounded(
+        [ask(problem) for problem in probe_set.problems], limit
+    )
+    return answered
 
 
 async def _criticise(

@@ -48,6 +48,7 @@ def test_clusters_are_fitted_on_the_first_file_and_frozen(unscored):
     assert share_of_commonest(traces.views[1]) < 0.4
     assert share_of_commonest(traces.views[2]) == pytest.approx(0.5, abs=0.1)
     assert any("fitted on round 0's 192 texts by the encoder 'lexical'" in n for n in traces.notes)
+    assert any("too high by at most about 0.05" in note for note in traces.notes)
     alone = read_traces([unscored[0], unscored[2]])
     assert alone.views[1].probe.cluster.tolist() == traces.views[2].probe.cluster.tolist()
 
@@ -62,6 +63,10 @@ def test_scored_traces_have_clusters_only_when_asked(tmp_path):
     scored = trace_file(tmp_path / "r0.jsonl", 0, 12, correct=True)
     (plain,) = read_traces([scored]).views
     assert set(plain.probe.cluster) == {None}
+    with scored.open("a") as file:
+        file.write('{"problem": "free", "text": "one more"}\n')
+    (mixed,) = read_traces([scored]).views
+    assert None not in set(mixed.probe.cluster)
     (asked,) = read_traces([scored], clusters=TraceClusters(when=When.ALWAYS)).views
     assert None not in set(asked.probe.cluster)
 

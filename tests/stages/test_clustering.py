@@ -2,6 +2,7 @@
 
 import random
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,8 @@ def test_what_is_hidden_of_a_text_is_not_compared():
     ("when", "answers", "task", "wanted"),
     [
         ("unscored", [None, None], Plain, True),
-        ("unscored", [None, "7"], Plain, False),
+        ("unscored", [None, "7"], Plain, True),
+        ("unscored", ["7", "8"], Plain, False),
         ("unscored", [None], Unaided, False),
         ("always", ["7"], Unaided, True),
         ("never", [None], Plain, False),
@@ -112,8 +114,14 @@ def test_an_encoder_is_a_name_or_a_folder_beside_the_recipe(tmp_path):
 def test_a_run_labels_probe_samples_and_verdicts_by_round_0_and_a_resumed_run_alike(tmp_path):
     from scripted_world import Model, carry, recipe
 
-    settings = recipe(rounds=1, monitors={"clusters": {"when": "always"}})
-    _, path = carry(tmp_path, Model(), settings)
+    settings = recipe(rounds=1, monitors={"clusters": {"when": "always", "samples": 13}})
+    model = Model()
+    _, path = carry(tmp_path, model, settings)
+    # What clusters are fitted on is drawn beside what round 0 measures, and in round 0 alone.
+    probed = [request for request in model.engine.requests if "/probe/" in request.id]
+    of_round = Counter(request.id.split("/")[0] for request in probed)
+    num_problems = len({row.problem for row in Round.of(path, 0).probe})
+    assert of_round["000"] == num_problems * (16 + 1 + 13)
     kept = (path / "clusters.json").read_bytes()
     first, second = (Round.of(path, number) for number in (0, 1))
     for round in (first, second):

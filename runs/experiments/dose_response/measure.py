@@ -104,7 +104,7 @@ def quantities(now: RoundView, baseline: RoundView) -> dict[str, float]:
         id = quantity.stream.quantity
         if id not in (QuantityId.APART, QuantityId.CANNED):
             continue
-        out[str(id)] = _mean(quantity.guard(), since_baseline=id is QuantityId.CANNED)
+        out[str(id)] = _mean(quantity.guard(), since_baseline=id == QuantityId.CANNED)
     shares = np.array(list(Counter(now.probe.cluster).values())) / len(now.probe)
     firsts = {opening(text) for text in now.probe.text}
     return {

@@ -23,7 +23,7 @@ QUANTITIES = {
     "openings": "distinct openings per sample",
 }
 SLACK = 0.002
-"""A mean over repetitions may rise by this much without being called a rise."""
+"""A mean may rise by this much, or by two standard errors, without being called a rise."""
 
 
 def series(found: Rows, **where: str) -> list[Mapping[str, Any]]:
@@ -37,8 +37,17 @@ def falls(curve: Rows) -> bool | None:
     means = [row["mean"] for row in curve]
     if not means or any(math.isnan(value) for value in means):
         return None
-    never_rises = all(after <= before + SLACK for before, after in pairwise(means))
+    never_rises = all(
+        after["mean"] <= before["mean"] + max(SLACK, 2 * math.hypot(_error(before), _error(after)))
+        for before, after in pairwise(curve)
+    )
     return never_rises and means[-1] < means[0] - SLACK
+
+
+def _error(row: Mapping[str, Any]) -> float:
+    """The standard error of a mean over repetitions, from their 95 % range."""
+    deviation = (row["high"] - row["low"]) / (2 * 1.96)
+    return float(deviation / math.sqrt(row["repetitions"]))
 
 
 def seen_from(curve: Rows) -> float | None:
@@ -65,12 +74,15 @@ def page(found: Rows) -> str:
         f"* one refusal: one text for all prompts; paraphrases: one of {len(PARAPHRASES)} refusals;"
         " one opening: ten words, then the own text; each prompt's own text: the prompt's first"
         " sample again (sharpening).",
-        f"* Mean over {_most(found, 'repetitions')} draws of the dose. **Falls**: the mean never"
-        f" rises by more than {SLACK} from dose to dose. Seen from: the smallest share from which"
-        " on 97.5 % of the draws lie below the round without a dose.",
+        f"* Mean over {_most(found, 'repetitions')} draws of the dose. **Falls**: from dose to dose"
+        f" the mean never rises by more than {SLACK} and two standard errors. Seen from: the"
+        " smallest share from which on 97.5 % of the draws lie below the round without a dose.",
         f"* Clusters are fitted on the baseline. Of the model's samples, {BASELINE_SAMPLES} of each"
         " prompt are the baseline and the others the round; conversations (two answers per prompt)"
         " and GSM8K solutions (four) are both at once.",
+        "* The model's samples: `probe.parquet` of round 0 of `runs/recipes/demo_real.yaml`"
+        " (SmolLM2-135M after its warm start; 16 samples of 64 ASDiv problems at temperature 1), as"
+        " `asdiv_samples.jsonl` with `problem` and `text` in each row.",
         "",
     ]
     if FINDINGS.exists():
@@ -85,11 +97,15 @@ def table(found: Rows, quantity: str) -> list[str]:
     """A row per source, encoder and kind."""
     heads = " | ".join(f"{share:.0%}" for share in SHARES)
     lines = [
-        f"| source | encoder | replaced by | {heads} | falls | seen from |",
-        "|---" * (len(SHARES) + 5) + "|",
+        f"| source | encoder | replaced by | baseline | {heads} | falls | seen from |",
+        "|---" * (len(SHARES) + 6) + "|",
     ]
+    encoders = list(_each(found, "encoder"))
+    # Openings are read from the texts, whatever the encoder.
+    if quantity == "openings":
+        encoders = encoders[:1]
     for source in _each(found, "source"):
-        for encoder in _each(found, "encoder"):
+        for encoder in encoders:
             for kind in Kind:
                 where = {"source": source, "encoder": encoder, "kind": kind, "quantity": quantity}
                 curve = series(found, **where)
@@ -103,7 +119,7 @@ def _cells(curve: Rows) -> str:
     least = seen_from(curve)
     seen = "-" if least is None else f"{least:.0%}"
     means = " | ".join(f"{row['mean']:.3f}" for row in curve)
-    return f"{means} | {verdict} | {seen}"
+    return f"{curve[0]['baseline']:.3f} | {means} | {verdict} | {seen}"
 
 
 def _each(found: Rows, key: str) -> Iterable[str]:

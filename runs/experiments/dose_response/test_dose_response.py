@@ -80,7 +80,13 @@ def test_a_dose_replaces_its_share_and_nothing_else():
 def test_falls_and_seen_from_read_a_curve():
     def curve(*values):
         return [
-            {"share": share, "mean": mean, "low": mean - 0.01, "high": mean + 0.01}
+            {
+                "share": share,
+                "mean": mean,
+                "low": mean - 0.01,
+                "high": mean + 0.01,
+                "repetitions": 20,
+            }
             for share, mean in zip(SHARES, values, strict=True)
         ]
 
