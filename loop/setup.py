@@ -33,7 +33,7 @@ from ouroloop.loop.stages.constitution import (
 )
 from ouroloop.loop.stages.judging import Strategy
 from ouroloop.loop.stages.naming import Learned, seeing, strategist
-from ouroloop.loop.stages.preferring import Panel
+from ouroloop.loop.stages.preferring import Comparer
 from ouroloop.loop.stages.probe import ProbeSet, choose_probe_set
 from ouroloop.loop.stages.prompts import resolve_prompts
 from ouroloop.loop.stages.texts import HeldOut, hold_out
@@ -296,7 +296,7 @@ def _check_pairs(recipe: Recipe, is_scored: bool) -> None:
             " pairs. Name `teachers`, or let the student draft."
         )
     # Loaded now, so that a file of the wrong form stops nothing half-made.
-    Panel.of(recipe.pairs, chat=False)
+    Comparer.of(recipe.pairs, chat=False)
 
 
 def _models(recipe: Recipe) -> tuple[Path, tuple[Path | str, ...], Path | str | None]:

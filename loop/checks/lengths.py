@@ -14,7 +14,7 @@ from ouroloop.loop.records import Problem
 from ouroloop.loop.round import Round
 from ouroloop.loop.setup import Setting
 from ouroloop.loop.stages.dialogue import Speaker, as_text
-from ouroloop.loop.stages.preferring import Duel, Panel
+from ouroloop.loop.stages.preferring import Comparer, Comparison
 from ouroloop.loop.stages.prompts import ask
 from ouroloop.loop.stages.train import table_of
 
@@ -75,9 +75,10 @@ def _comparisons(setting: Setting) -> list[Finding]:
     makes_pairs = any(table_of(recipe, number) is Round.pairs for number in rounds)
     if "compared" not in recipe.pairs.sources or not makes_pairs:
         return []
-    panel = Panel.of(recipe.pairs, setting.prompts.chat)
+    comparer = Comparer.of(recipe.pairs, setting.prompts.chat)
     longest = max(setting.problems, key=lambda problem: len(problem.question))
-    asked = panel.question(Duel(longest, "", "", seed=0), max(panel.principles, key=len), "", "")
+    empty, principle = Comparison(longest, "", "", seed=0), max(comparer.principles, key=len)
+    asked = comparer.question(empty, principle, "", "")
     needed = Counter.of(setting.base).count([asked])[0] + CHAT_TOKENS * setting.prompts.chat
     needed += 2 * recipe.sampling.max_tokens
     room = recipe.engine.max_model_len

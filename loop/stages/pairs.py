@@ -17,7 +17,7 @@ from ouroloop.loop.round import Round
 from ouroloop.loop.rows import Example, Pair, PairOrigin, Verdict
 from ouroloop.loop.stages.dataset import Screen, as_learnt
 from ouroloop.loop.stages.encode import Encoder
-from ouroloop.loop.stages.preferring import Duel, Panel
+from ouroloop.loop.stages.preferring import Comparer, Comparison
 from ouroloop.loop.stages.refine import Progress, derive_seed
 
 if TYPE_CHECKING:  # it is made of this module's neighbours
@@ -136,16 +136,15 @@ async def compared(
     config = setting.recipe.pairs
     items = {problem.id: problem for problem in setting.problems}
     seen = setting.reasoning.seen if setting.reasoning else str
-    duos = comparable(judged, config.per_problem, seeds)
-    duels = [
-        Duel(items[a.problem_id], seen(a.final.text), seen(b.final.text), seeds.of(a.id))
-        for a, b in duos
+    drawn = comparable(judged, config.per_problem, seeds)
+    comparisons = [
+        Comparison(items[a.problem_id], seen(a.final.text), seen(b.final.text), seeds.of(a.id))
+        for a, b in drawn
     ]
-    panel = Panel.of(config, encoder.prompts.chat)
+    comparer = Comparer.of(config, encoder.prompts.chat)
     found = []
-    for (a, b), preference in zip(
-        duos, await panel.compare(encoder.engine, duels, report), strict=True
-    ):
+    preferences = await comparer.compare(encoder.engine, comparisons, report)
+    for (a, b), preference in zip(drawn, preferences, strict=True):
         probability = preference.first_is_better
         if probability is None:
             continue
@@ -160,7 +159,7 @@ async def compared(
 def comparable(
     judged: Sequence[Judged], most: int | None, seeds: Seeds
 ) -> list[tuple[Sample, Sample]]:
-    """Kept samples of one prompt, two and two, each once; at most `most` duos of a problem."""
+    """Kept samples of one prompt in twos, each once; at most `most` twos of a problem."""
     found: list[tuple[Sample, Sample]] = []
     count: Counter[str] = Counter()
     for group in by_prompt(judged):

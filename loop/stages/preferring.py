@@ -35,7 +35,7 @@ AT_A_TIME = 64
 
 
 @dataclass(frozen=True)
-class Duel:
+class Comparison:
     """Two texts that answer one problem. seed: of the principle that they are compared by."""
 
     problem: Problem
@@ -46,7 +46,7 @@ class Duel:
 
 @dataclass(frozen=True)
 class Preference:
-    """What the model makes of a duel.
+    """What the model makes of a comparison.
 
     first_is_better: probability, over both orders; None where the question did not fit into the
     engine's context.
@@ -57,7 +57,7 @@ class Preference:
 
 
 @dataclass(frozen=True)
-class Panel:
+class Comparer:
     """What comparisons appeal to: principles, and worked comparisons before every question."""
 
     principles: tuple[str, ...] = (PRINCIPLE,)
@@ -65,7 +65,7 @@ class Panel:
     chat: bool = False
 
     @classmethod
-    def of(cls, config: PairsConfig, chat: bool) -> Panel:
+    def of(cls, config: PairsConfig, chat: bool) -> Comparer:
         """As the recipe's `pairs` section says. chat: questions are asked as chat turns.
 
         Raises:
@@ -76,22 +76,22 @@ class Panel:
         return cls(found, shots, chat)
 
     async def compare(
-        self, engine: Engine, duels: Sequence[Duel], report: Progress
+        self, engine: Engine, comparisons: Sequence[Comparison], report: Progress
     ) -> list[Preference]:
-        """The preference of the model that `engine` serves, for each duel."""
+        """The preference of the model that `engine` serves, for each comparison."""
         found: list[Preference] = []
-        report("comparing", 0, len(duels))
-        for start in range(0, len(duels), AT_A_TIME):
-            found += await self._compare(engine, duels[start : start + AT_A_TIME])
-            report("comparing", len(found), len(duels))
+        report("comparing", 0, len(comparisons))
+        for start in range(0, len(comparisons), AT_A_TIME):
+            found += await self._compare(engine, comparisons[start : start + AT_A_TIME])
+            report("comparing", len(found), len(comparisons))
         return found
 
-    async def _compare(self, engine: Engine, duels: Sequence[Duel]) -> list[Preference]:
-        principles = [random.Random(duel.seed).choice(self.principles) for duel in duels]
+    async def _compare(self, engine: Engine, comparisons: Sequence[Comparison]) -> list[Preference]:
+        principles = [random.Random(one.seed).choice(self.principles) for one in comparisons]
         asked: list[tuple[Prompt, str]] = []
-        for duel, principle in zip(duels, principles, strict=True):
-            for first, second in ((duel.first, duel.second), (duel.second, duel.first)):
-                prompt = self._prompt(duel, principle, first, second)
+        for one, principle in zip(comparisons, principles, strict=True):
+            for first, second in ((one.first, one.second), (one.second, one.first)):
+                prompt = self._prompt(one, principle, first, second)
                 asked += [(prompt, self._answer(choice)) for choice in CHOICES]
         scored = await engine.score(asked)
         return [
@@ -99,13 +99,13 @@ class Panel:
             for i, principle in enumerate(principles)
         ]
 
-    def question(self, duel: Duel, principle: str, first: str, second: str) -> str:
+    def question(self, comparison: Comparison, principle: str, first: str, second: str) -> str:
         """The published question, with `first` as (A)."""
-        asked = conversation(duel.problem)
-        return comparison_prompt(asked, principle, first, second, self.shots, duel.seed)
+        asked = conversation(comparison.problem)
+        return comparison_prompt(asked, principle, first, second, self.shots, comparison.seed)
 
-    def _prompt(self, duel: Duel, principle: str, first: str, second: str) -> Prompt:
-        text = self.question(duel, principle, first, second)
+    def _prompt(self, comparison: Comparison, principle: str, first: str, second: str) -> Prompt:
+        text = self.question(comparison, principle, first, second)
         return [{"role": "user", "content": text}] if self.chat else text
 
     def _answer(self, choice: str) -> str:
@@ -114,7 +114,7 @@ class Panel:
 
 
 def probability_of_first(scored: Sequence[Scored]) -> float | None:
-    """The probability that the first text of a duel is the better one.
+    """The probability that the first text of a comparison is the better one.
 
     Args:
         scored: (A) and (B) with the first text as (A), then both with the second text as (A).

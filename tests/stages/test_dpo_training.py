@@ -242,6 +242,25 @@ def test_an_adapter_learns_the_pairs_and_goes_on_with_itself_for_a_reference(
         assert "model.safetensors" not in found and "ref" not in found
 
 
+def test_an_adapter_can_be_kept_near_to_round_0s_model_instead_of_itself(
+    tmp_path: Path, init: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    first = tmp_path / "001"
+    settings = {**ONE_BATCH, "learning_rate": 1e-2}
+    train(job_in(first, init, peft=LORA, settings=settings), first)
+    job = job_in(tmp_path / "002", first / "checkpoint", peft=LORA, baseline=init)
+    own, baseline = trainer_of(job), trainer_of(job, "baseline")
+    model = AutoModelForCausalLM.from_pretrained(init).eval()
+    prompt, chosen, _ = TRIPLES[0]
+    expected = pytest.approx(logprob(model, prompt, chosen), abs=1e-3)
+    assert baseline.train_dataset[0]["ref_chosen_logps"] == expected
+    assert own.train_dataset[0]["ref_chosen_logps"] != expected
+    for trainer in (own, baseline):
+        assert list(trainer.model.peft_config) == ["default"] and trainer.ref_model is None
+
+
 def test_a_loss_that_is_no_longer_finite_rejects_the_round(tmp_path: Path, init: Path) -> None:
     settings = {**ONE_BATCH, "learning_rate": 1e9, "max_grad_norm": 1e12}
     facts = train(job_in(tmp_path, init, settings=settings), tmp_path)

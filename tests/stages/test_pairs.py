@@ -21,7 +21,7 @@ from ouroloop.loop.rows import Verdict
 from ouroloop.loop.stages import pairs
 from ouroloop.loop.stages.encode import Encoder
 from ouroloop.loop.stages.pairs import Seeds
-from ouroloop.loop.stages.preferring import PRINCIPLE, Duel, Panel
+from ouroloop.loop.stages.preferring import PRINCIPLE, Comparer, Comparison
 
 PROMPTS = Prompts(draft="{question}", critique="", revise="", approve="right", reject="wrong")
 SEEDS = Seeds(0, 3)
@@ -203,19 +203,19 @@ def judge(quality, letter_bias=0.0):
     return ScriptedEngine(surprise=surprise, loaded=[Path("w")])
 
 
-def preferences(engine, duels, **panel):
-    return asyncio.run(Panel(**panel).compare(engine, duels, lambda *what: None))
+def preferences(engine, comparisons, **settings):
+    return asyncio.run(Comparer(**settings).compare(engine, comparisons, lambda *what: None))
 
 
-DUEL = Duel(Problem("p", "Which?", None), "good", "bad", seed=1)
+COMPARISON = Comparison(Problem("p", "Which?", None), "good", "bad", seed=1)
 
 
 @pytest.mark.parametrize("chat", [False, True])
 @pytest.mark.parametrize("letter_bias", [0.0, 3.0, -8.0])
 def test_a_bias_towards_a_letter_cancels_over_both_orders(letter_bias, chat):
     engine = judge({"good": 1.5}, letter_bias)
-    swapped = replace(DUEL, first="bad", second="good")
-    first, second = preferences(engine, [DUEL, swapped], chat=chat)
+    swapped = replace(COMPARISON, first="bad", second="good")
+    first, second = preferences(engine, [COMPARISON, swapped], chat=chat)
     expected = 1 / (1 + 2.718281828459045**-1.5)
     assert first.first_is_better == pytest.approx(expected, abs=1e-9)
     assert second.first_is_better == pytest.approx(1 - expected, abs=1e-9)
@@ -223,7 +223,7 @@ def test_a_bias_towards_a_letter_cancels_over_both_orders(letter_bias, chat):
 
 def test_one_order_alone_would_have_followed_the_letter():
     engine = judge({"good": 1.5}, letter_bias=-8.0)
-    preferences(engine, [DUEL])
+    preferences(engine, [COMPARISON])
     scores = [engine.surprise(prompt, text)[0] for prompt, text in engine.scored]
     a_first, b_first = scores[0], scores[1]
     assert a_first < b_first, "asked once, the model would have chosen the bad text"
@@ -231,7 +231,7 @@ def test_one_order_alone_would_have_followed_the_letter():
 
 def test_the_question_is_the_published_one_with_one_principle_in_both_orders():
     engine = judge({})
-    (found,) = preferences(engine, [DUEL], principles=("Be kind.", "Be brief."))
+    (found,) = preferences(engine, [COMPARISON], principles=("Be kind.", "Be brief."))
     prompts = list(dict.fromkeys(prompt for prompt, _ in engine.scored))
     assert len(prompts) == 2 and found.principle in ("Be kind.", "Be brief.")
     for prompt, options in zip(prompts, (("good", "bad"), ("bad", "good")), strict=True):
@@ -265,7 +265,7 @@ def test_a_question_that_does_not_fit_makes_no_pair_and_costs_no_other():
         return (-1.0 if text == " (A)" else -2.0), 0.1
 
     engine = ScriptedEngine(surprise=surprise, loaded=[Path("w")])
-    short, long = DUEL, replace(DUEL, first="long")
+    short, long = COMPARISON, replace(COMPARISON, first="long")
     found = preferences(engine, [short, long])
     assert [p.first_is_better for p in found] == [pytest.approx(0.5), None]
 
@@ -285,14 +285,14 @@ def test_principles_and_worked_comparisons_come_from_the_published_files(tmp_pat
     shot = {"prompt": "\n\nHuman: Hi\n\nAssistant:", "corrects": ["yes"], "incorrects": ["no"]}
     (tmp_path / "s.json").write_text(json.dumps([shot]))
     config = PairsConfig(principles=tmp_path / "p.json", few_shots=tmp_path / "s.json")
-    panel = Panel.of(config, chat=False)
+    comparer = Comparer.of(config, chat=False)
     engine = judge({})
-    (found,) = asyncio.run(panel.compare(engine, [DUEL], lambda *what: None))
+    (found,) = asyncio.run(comparer.compare(engine, [COMPARISON], lambda *what: None))
     assert found.principle == "Please be kind."
     asked = engine.scored[0][0]
     assert asked.count("Please be kind.") == 2 and asked.index("Human: Hi") < asked.index("Which?")
     with pytest.raises(DataError, match="no such file"):
-        Panel.of(PairsConfig(principles=tmp_path / "nothing.json"), chat=False)
+        Comparer.of(PairsConfig(principles=tmp_path / "nothing.json"), chat=False)
 
 
 # -- selection --------------------------------------------------------------------------------
