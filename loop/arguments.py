@@ -165,8 +165,8 @@ def _of_reading(group: argparse._ArgumentGroup) -> None:
         "--clusters",
         metavar="ENCODER",
         help=(
-            "fit response clusters on the first file's texts: lexical (default where no row says"
-            " whether it is right), all-minilm-l6-v2, a sentence encoder's folder, or none"
+            "fit response clusters on the first file's texts: lexical (default where nobody"
+            " scored a problem), all-minilm-l6-v2, a sentence encoder's folder, or none"
         ),
     )
     group.add_argument(

@@ -14,7 +14,7 @@ class ClusterConfig(Section):
 
     when: Literal["unscored", "always", "never"] = Field(
         "unscored",
-        description="unscored: only where no problem of the probe set has a right answer",
+        description="unscored: where some problem of the probe set has no right answer",
     )
     samples: int = Field(
         16,

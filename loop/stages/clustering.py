@@ -116,8 +116,9 @@ def responses_of(
     Raises:
         CheckpointError: the encoder cannot be had.
     """
+    # A few problems with answers, such as helpful prompts beside others, do not score the rest.
     is_scored = Capability.UNAIDED in task.capabilities
-    is_scored |= any(problem.answer is not None for problem in problems)
+    is_scored |= all(problem.answer is not None for problem in problems)
     if config.when == "never" or (config.when == "unscored" and is_scored and gold):
         return None
     return Responses(encoder_of(config.encoder), seen, config.samples)

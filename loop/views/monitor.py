@@ -79,8 +79,8 @@ def monitor(
         paths: JSONL files in the order of the rounds.
         strategies: How strategies are named from the texts; None: `operators`, where the rows name
             none themselves.
-        clusters: The encoder of response clusters, or "none"; None: `lexical`, where no row says
-            whether it is right and none has a cluster of its own.
+        clusters: The encoder of response clusters, or "none"; None: `lexical`, where some problem
+            has no row that says whether it is right, and no row has a cluster of its own.
         settings: `name=value` settings of the decision rule.
         plan_rounds: Rounds planned in all, over which the chance of a false HALT is shared.
         temperature: At which the traces were sampled.

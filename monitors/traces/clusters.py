@@ -25,7 +25,7 @@ class When(StrEnum):
     """On which traces clusters are fitted, where the rows bring none of their own."""
 
     UNSCORED = "unscored"
-    """Where the baseline has no row with a verdict on its answer."""
+    """Where the baseline has a problem of which no row has a verdict on its answer."""
     ALWAYS = "always"
     NEVER = "never"
 
@@ -46,7 +46,12 @@ class TraceClusters:
 
     def choose(self, columns: Columns) -> Iterator[str]:
         """Fit on the baseline's rows, if so wanted; sentences about it."""
-        is_scored = any(value is not None for value in columns["correct"])
+        scored = {
+            problem
+            for problem, correct in zip(columns["problem"], columns["correct"], strict=True)
+            if correct is not None
+        }
+        is_scored = scored >= set(columns["problem"])
         has_own = any(label is not None for label in columns["cluster"])
         skips = self.when is When.NEVER or (self.when is When.UNSCORED and is_scored)
         pairs = [

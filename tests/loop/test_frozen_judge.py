@@ -34,7 +34,7 @@ JUDGE = {
     "principles": str(principles.CONSTITUTION),
     "criteria": CRITERIA,
     "families": ["sum2"],
-    "samples": 2,
+    "samples": 3,
     "max_tokens": 60,
 }
 PROBE = {"problems": 10, "family_problems": 2, "samples": 4, "baseline_samples": 8, "pass_at": 4}
@@ -115,14 +115,14 @@ def test_every_judged_answer_gets_the_verdict_that_the_judge_gave_on_its_own_tex
             assert row.approved == float(not broken)
             assert row.principle in CRITERIA[row.criterion] and row.num_tokens > 20
         # In a baseline round as many times more as the probe has.
-        assert len(asked) == 10 * (4 if number == 0 else 2) * len(CRITERIA)
+        assert len(asked) == 10 * (6 if number == 0 else 3) * len(CRITERIA)
         assert {row.family for row in asked} == {"sum2"}
 
 
 def test_approvals_stand_beside_the_answers_and_what_was_not_judged_is_not_known(run):
     first, second = (round.view.probe for round in rounds_of(run[1]))
     assert set(first.approvals) == {"harmless", "helpful"}
-    for probe, share in ((first, 0.5), (second, 0.5)):
+    for probe, share in ((first, 0.75), (second, 0.75)):
         approved = probe.approvals["harmless"]
         assert approved.shape == (len(probe),)
         assert np.isnan(approved[probe.family != "sum2"]).all()
@@ -275,7 +275,7 @@ def test_a_check_says_what_the_judge_costs_and_warns_where_it_also_filters_or_is
         return checks.judge.check(prepare(recipe(**settings)), tmp_path)
 
     (fine,) = found()
-    assert fine.level is Level.OK and "= 40 verdicts a round" in fine.what
+    assert fine.level is Level.OK and "= 60 verdicts a round" in fine.what
     (same,) = found(refine={"critique": True, "revisions": 0}, filters={"critic": True})
     assert same.level is Level.WARNING and "judge.model" in same.what
     (blind,) = found(judge=judged())

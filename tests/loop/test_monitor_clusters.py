@@ -63,6 +63,10 @@ def test_scored_traces_have_clusters_only_when_asked(tmp_path):
     scored = trace_file(tmp_path / "r0.jsonl", 0, 12, correct=True)
     (plain,) = read_traces([scored]).views
     assert set(plain.probe.cluster) == {None}
+    with scored.open("a") as file:
+        file.write('{"problem": "free", "text": "one more"}\n')
+    (mixed,) = read_traces([scored]).views
+    assert None not in set(mixed.probe.cluster)
     (asked,) = read_traces([scored], clusters=TraceClusters(when=When.ALWAYS)).views
     assert None not in set(asked.probe.cluster)
 

@@ -154,6 +154,7 @@ def test_data_sets_of_reasoning_gym_are_families_of_problems():
         ({"interventions": {"temperature": 1.3}}, "sharpening", "temperatures", (1.3,)),
         ({"interventions": {"per_strategy": 0.2}}, "sharpening", "per_strategy", 0.2),
         ({"interventions": {"per_answer": 0.1}}, "shortcut", "per_answer", 0.1),
+        ({"interventions": {"per_cluster": 0.1}}, "canned_response", "per_cluster", 0.1),
         ({"interventions": {"tail_weight": 5.0}}, "tail_narrowing", "tail_weight", 5.0),
         ({"interventions": {"teachers": 1}}, "drift", "teachers", (1,)),
         ({"interventions": {"blend": 0.25}}, "drift", "blend", 0.25),

@@ -87,7 +87,8 @@ def test_what_is_hidden_of_a_text_is_not_compared():
     ("when", "answers", "task", "wanted"),
     [
         ("unscored", [None, None], Plain, True),
-        ("unscored", [None, "7"], Plain, False),
+        ("unscored", [None, "7"], Plain, True),
+        ("unscored", ["7", "8"], Plain, False),
         ("unscored", [None], Unaided, False),
         ("always", ["7"], Unaided, True),
         ("never", [None], Plain, False),

@@ -21,7 +21,7 @@ def draw(found: Rows, path: Path) -> None:
     # Without a date and with fixed ids, the same numbers give the same file.
     matplotlib.rcParams["svg.hashsalt"] = "dose_response"
     figure = Figure(figsize=(13, 6), layout="constrained")
-    axes = figure.subplots(len(SHOWN), len(Kind), sharex=True)
+    axes = figure.subplots(len(SHOWN), len(Kind), sharex=True, sharey="row")
     names = list(dict.fromkeys(row["source"] for row in found))
     for row, quantity in enumerate(SHOWN):
         for column, kind in enumerate(Kind):
