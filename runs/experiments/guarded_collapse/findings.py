@@ -133,8 +133,8 @@ def accuracy(results: Results) -> list[Goal]:
     )
     return [
         Goal.above(
-            "guarded is closer to calibrated than answer-filtered (absolute over-confidence, interval"
-            " above 0)",
+            "guarded is closer to calibrated than answer-filtered (absolute over-confidence,"
+            " interval above 0)",
             closer,
             unit="%",
         ),
