@@ -66,6 +66,8 @@ STUDY = Study(
         "probe": {"problems": 40, "family_problems": 6, "critiques": 20},
     },
     quick_arms=("guarded", "unguarded"),
+    # By estimate 25 minutes a run of twenty rounds on one core: the two arms above take four hours.
+    further=("unfiltered", "unfiltered_unguarded"),
 )
 
 EXPERIMENT = Experiment(
