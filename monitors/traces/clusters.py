@@ -61,6 +61,7 @@ class TraceClusters:
         ]
         if has_own or skips or not pairs:
             return
+        # All rounds are labelled by this one fit; what the rows name themselves is left as it is.
         fitted = ResponseClusters(self.encoder)
         try:
             fitted.fit([text for text, _ in pairs], [problem for _, problem in pairs])
@@ -72,6 +73,7 @@ class TraceClusters:
             f"response clusters: fitted on round 0's {len(pairs):,} texts by the encoder"
             f" {self.encoder.name!r}, then frozen"
         )
+        # The median: a few problems with more samples do not help the others.
         usual = float(np.median(list(Counter(problem for _, problem in pairs).values())))
         if usual >= MIN_ANSWERS:
             yield (
