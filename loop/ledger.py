@@ -24,7 +24,7 @@ LEDGER = "files.jsonl"
 JOURNAL = "samples.jsonl"
 # Files of a run outside its rounds that never change once they are made, and that no round can do
 # without. They are made before round 0 ends, whose manifest lists them.
-FROZEN = ("probe_set.json", "strategies.json", "warm_start")
+FROZEN = ("probe_set.json", "strategies.json", "clusters.json", "warm_start")
 # What a training leaves is one thing: without one of its files the others are of no use.
 WHOLE = (integrity.CHECKPOINT, "warm_start")
 
