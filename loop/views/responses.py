@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from ouroloop.loop.views.measures import Measure, Value
 from ouroloop.loop.views.reader import Json, RoundData, RunData
 from ouroloop.loop.views.statistics import label, statistic_of
+from ouroloop.monitors.decision.declaration import WORDING
 from ouroloop.monitors.estimators.estimand import EVERY, Estimand
 
-JUDGED_BY = ("responses/", "principle/")
+JUDGED_BY = ("responses/approved_", "principle/")
 """What the statistics begin with that are drawn here."""
 
 
@@ -56,25 +57,26 @@ def _without_repeats(found: Sequence[Estimand]) -> list[Estimand]:
 
 
 def _guarded(arms: Mapping[str, RunData]) -> Iterator[Line]:
-    """Guarded quantities of responses that have no reading: as compared with round 0."""
+    """Guarded quantities of responses, as compared with the first baseline that they have."""
     names: dict[str, str] = {}
     for run in arms.values():
         for round in run.rounds:
             for guard in _guards(round):
                 names.setdefault(guard["quantity"], guard["name"])
-    # A quantity keeps its first name, whatever number of samples a later round names.
+    # A quantity keeps its first name, whatever a later round calls it.
     for quantity, name in names.items():
         points = {arm: list(_points(run, quantity)) for arm, run in arms.items()}
-        yield Line(name[:1].upper() + name[1:], "As the guard compares it with round 0.", points)
+        meaning = "As the guard compares it with the first round drawn."
+        yield Line(name[:1].upper() + name[1:], meaning, points)
 
 
 def _guards(round: RoundData) -> Iterator[Json]:
-    for guard in round.decision.get("guards", []):
-        is_of_responses = str(guard.get("estimand", "")).startswith(JUDGED_BY)
-        # Drawn as a reading already, with its interval.
-        has_reading = any(reading.name == guard.get("estimand") for reading in round.readings)
-        if guard.get("baseline") == 0 and is_of_responses and not has_reading:
-            yield guard
+    first = min((guard["baseline"] for guard in _of_responses(round)), default=0)
+    yield from (guard for guard in _of_responses(round) if guard["baseline"] == first)
+
+
+def _of_responses(round: RoundData) -> list[Json]:
+    return [guard for guard in round.decision.get("guards", []) if guard["quantity"] in WORDING]
 
 
 def _points(run: RunData, quantity: str) -> Iterator[tuple[int, Value]]:
@@ -83,8 +85,8 @@ def _points(run: RunData, quantity: str) -> Iterator[tuple[int, Value]]:
         for guard in _guards(round):
             if guard["quantity"] != quantity:
                 continue
-            # Round 0 has no decision of its own on it: what it was is beside the first round's.
+            # A baseline has no decision on itself: what it was is beside the next round's.
             if first:
-                yield 0, Value(float(guard["before"]))
+                yield int(guard["baseline"]), Value(float(guard["before"]))
                 first = False
             yield round.number, Value(float(guard["after"]))

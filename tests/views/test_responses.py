@@ -15,7 +15,7 @@ GUARD = {
     "quantity": "apart",
     "baseline": 0,
     "name": "share of sample pairs in different response clusters",
-    "estimand": "responses/apart",
+    "estimand": "",
 }
 
 
