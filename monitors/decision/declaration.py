@@ -161,6 +161,10 @@ class GuardedQuantity:
     part: Part = Part.ALL
     harm: Harm = Harm.WRONG
 
+    def called(self, size: int, name: str = "") -> str:
+        """How it is called in sentences; without a name, the brackets around one are left out."""
+        return self.label.format(size=size, name=name).removesuffix(" ()")
+
     def estimand(self, main_family: str, size: int, name: str = "") -> Estimand:
         """What the quantity's value is called in a table of readings."""
         family = main_family if self.family == MAIN else self.family
@@ -212,7 +216,7 @@ def quantities(
         for name, part in (found or {}).items():
             yield Quantity(
                 stream=StreamId(stream_id(declared.id, name), baseline),
-                name=declared.label.format(size=part.size, name=name) + suffix,
+                name=declared.called(part.size, name) + suffix,
                 size=part.size,
                 score=part.score,
                 pair=part.pair,

@@ -61,7 +61,7 @@ def test_tolerances_have_the_names_and_defaults_of_the_recipe():
     fields = {f.name: f.default for f in dataclasses.fields(DecisionRule)}
     fields |= guarded.tolerances()
     shared = [name for name in MonitorConfig.model_fields if name in fields]
-    assert len(shared) == 18 and set(guarded.tolerances()) < set(shared)
+    assert len(shared) == 19 and set(guarded.tolerances()) < set(shared)
     assert {name: fields[name] for name in shared} == {
         name: MonitorConfig.model_fields[name].default for name in shared
     }
