@@ -93,8 +93,13 @@ def test_an_interrupted_run_is_stopped_and_has_not_failed(path, monkeypatch):
         return model.answer(request)
 
     engine.answer = interrupt
-    with pytest.raises(KeyboardInterrupt):
-        resume(path, engine, monkeypatch)
+    # A shell starts what it puts into the background with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            resume(path, engine, monkeypatch)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (read_run(path).state, read_run(path).failure) == ("stopped", "")
     assert "run_failed" not in [event["event"] for event in events(path)]
 
