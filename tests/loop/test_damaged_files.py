@@ -216,8 +216,11 @@ def cut_run(tmp_path_factory):
     return cut(tmp_path_factory.mktemp("cut"), "readings.json"), whole
 
 
+# What a run without preference pairs and without a judge has.
 OPEN = sorted(
-    {item.file for item in Round.items()} - {"decision.json"} | {"samples.jsonl", "files.jsonl"}
+    {item.file for item in Round.items()}
+    - {"decision.json", "pairs.parquet", "judgements.parquet"}
+    | {"samples.jsonl", "files.jsonl"}
 )
 QUICK = {("flip", "verdicts.parquet"), ("truncate", "samples.jsonl"), ("unlink", "files.jsonl")}
 
