@@ -218,8 +218,7 @@ def cut_run(tmp_path_factory):
 
 # What a run without preference pairs and without a judge has.
 OPEN = sorted(
-    {item.file for item in Round.items()}
-    - {"decision.json", "pairs.parquet", "judgements.parquet"}
+    {item.file for item in Round.items()} - {"decision.json", "pairs.parquet", "judgements.parquet"}
     | {"samples.jsonl", "files.jsonl"}
 )
 QUICK = {("flip", "verdicts.parquet"), ("truncate", "samples.jsonl"), ("unlink", "files.jsonl")}

@@ -288,6 +288,7 @@ def test_the_check_of_a_recipe_shows_its_stages(tmp_path):
     assert shown == ("round 1: sft; rounds 2 to 3: dpo on pairs (revision, gold, compared)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("room", "level"), [(512, "ok"), (128, "warning")])
 def test_the_check_of_a_recipe_says_whether_comparisons_fit(tmp_path, room, level):
     settings = recipe(**KEYS, engine={"max_model_len": room})

@@ -107,6 +107,9 @@ SETS: dict[str, Maker] = {
 }
 
 
+QUICK = ("empty texts", "one sample", "one problem", "two problems", "clusters given")
+
+
 @pytest.fixture
 def written(tmp_path: Path) -> Callable[[str], list[str]]:
     def write(name: str) -> list[str]:
@@ -127,7 +130,9 @@ def test_there_are_twenty() -> None:
     assert len(SETS) == 20
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SETS]
+)
 def test_each_set_gets_a_verdict_that_says_what_was_guarded(
     name: str, written: Callable[[str], list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:

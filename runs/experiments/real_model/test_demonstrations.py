@@ -144,6 +144,7 @@ def test_a_wrong_step_or_a_wrong_answer_is_turned_away():
     assert not demonstrations.is_right("It is seven. The answer is 7.", "7")
 
 
+@pytest.mark.slow
 @needs_data
 def test_asdiv_gets_ways_that_dataflow_tells_apart(tmp_path):
     written = data.write_file(data.TRAIN, tmp_path / "problems.jsonl")

@@ -32,6 +32,7 @@ needs_data = pytest.mark.skipif(
 # -- the study --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_data
 def test_every_arm_asks_asdiv_alone_and_differs_only_in_what_it_says(tmp_path):
     problems = str(data.problems(tmp_path))
@@ -50,6 +51,7 @@ def test_every_arm_asks_asdiv_alone_and_differs_only_in_what_it_says(tmp_path):
     assert len(questions) == 1, "all arms are measured on the same problems"
 
 
+@pytest.mark.slow
 @needs_data
 def test_the_warm_start_sees_no_held_out_question_and_no_reserved_demonstration(tmp_path):
     source = data.problems(tmp_path)
