@@ -116,7 +116,8 @@ def test_json_is_for_scripts(capsys, collapsing):
 
 @pytest.mark.slow
 def test_tolerances_horizon_and_strategies_can_be_set(capsys, collapsing):
-    tolerant = ("--set", "diversity_loss_share=1", "--set", "rare_loss_share=1")
+    shares = ("diversity_loss_share", "rare_loss_share", "alive_loss_share")
+    tolerant = [part for share in shares for part in ("--set", f"{share}=1")]
     assert printed(capsys, *collapsing, *tolerant)[0] == 0
     assert printed(capsys, *collapsing, "--strategies", "none")[0] == 0
     assert "entropy: probe sampled at temperature 0.7" not in printed(capsys, *collapsing)[1]
