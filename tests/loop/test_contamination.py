@@ -65,7 +65,6 @@ def leaky(tmp_path):
         (2, {}, Level.WARNING),
         (3, {}, Level.ERROR),
         (1, {"max_copies": 0.0}, Level.ERROR),
-        (10, {"max_copies": 0.5}, Level.WARNING),
     ],
 )
 def test_the_share_of_copies_decides_and_is_said(leaky, num_leaks, dataset, level):
@@ -73,6 +72,12 @@ def test_the_share_of_copies_decides_and_is_said(leaky, num_leaks, dataset, leve
     assert found.level is level
     if num_leaks:
         assert found.what.startswith(f"{num_leaks} of 50 training problems")
+
+
+def test_a_recipe_may_allow_more_copies(leaky):
+    allowed = load_recipe(leaky(10), ["dataset.max_copies=0.5"])
+    (found,) = copies.check(prepare(allowed), Path())
+    assert found.level is Level.WARNING
 
 
 def test_a_run_on_too_many_copies_does_not_start(leaky, tmp_path, capsys):

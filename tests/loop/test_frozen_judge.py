@@ -30,12 +30,14 @@ REQUESTS = {
     for name, entry in json.loads(principles.CONSTITUTION.read_text()).items()
 }
 CRITERIA = {"harmless": ["privacy", "falsehood"], "helpful": ["check"]}
-JUDGE = {
-    "principles": str(principles.CONSTITUTION),
-    "criteria": CRITERIA,
-    "families": ["sum2"],
-    "samples": 3,
-    "max_tokens": 60,
+WATCHED = {
+    "judge": {
+        "principles": str(principles.CONSTITUTION),
+        "criteria": CRITERIA,
+        "families": ["sum2"],
+        "samples": 3,
+        "max_tokens": 60,
+    }
 }
 PROBE = {"problems": 10, "family_problems": 2, "samples": 4, "baseline_samples": 8, "pass_at": 4}
 SMALL = {
@@ -48,7 +50,7 @@ SMALL = {
 
 
 def judged(**changes):
-    return {**JUDGE, **changes}
+    return {**WATCHED["judge"], **changes}
 
 
 class Assistant(Model):
@@ -181,7 +183,7 @@ def test_a_server_may_judge(tmp_path):
         return f"No.\n{'wrong' if 'Eva is here' in body['prompt'] else 'right'}", "stop"
 
     with serving(Server(answer)) as url:
-        settings = recipe(**SMALL, judge=judged(model=f"{url}#teacher"))
+        settings = recipe(**SMALL, judge={**judged(), "model": f"{url}#teacher"})
         _, path = carry(tmp_path, Assistant(), settings)
     first, second = (round.view.probe for round in rounds_of(path))
     assert np.nanmean(first.approvals["helpful"]) < 0.8

@@ -112,7 +112,7 @@ def test_an_encoder_is_a_name_or_a_folder_beside_the_recipe(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_labels_probe_samples_and_verdicts_by_round_0_and_a_resumed_run_alike(tmp_path):
-    from scripted_world import Model, carry, recipe
+    from scripted_world import Model, carry, recipe, uncommit
 
     settings = recipe(rounds=1, monitors={"clusters": {"when": "always", "samples": 13}})
     model = Model()
@@ -134,8 +134,7 @@ def test_a_run_labels_probe_samples_and_verdicts_by_round_0_and_a_resumed_run_al
     assert {row.cluster.split("/")[0] for row in first.probe} >= {"near"}
     # Round 1 is made again from what round 0 had learned.
     before = [row.cluster for row in second.probe]
-    for name in ("MANIFEST.json", "decision.json", "readings.json", "critics.parquet"):
-        (path / "rounds" / "001" / name).unlink()
+    uncommit(path, 1, "decision.json", "readings.json", "critics.parquet")
     carry(tmp_path, Model(), settings)
     assert [row.cluster for row in Round.of(path, 1).probe] == before
     assert (path / "clusters.json").read_bytes() == kept
