@@ -10,7 +10,7 @@ PAIRED := $(if $(shell command -v nvidia-smi),,-n logical --maxprocesses 2 --dis
 # and each of their child processes compiles everything again, a fifth of all that the tests take.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo demo-real reproductions test test-real test-fast check doctor clean clean-all
+.PHONY: help setup demo demo-real reproductions test test-long test-fast check doctor clean clean-all
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,10 +36,10 @@ reproductions: setup ## the published systems' headline results on the small wor
 
 test: setup ## every test that this machine can run: the fast ones first, then those on the real libraries
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow" $(PARALLEL)
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "slow and not real_model" $(PAIRED)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "slow and not long" $(PAIRED)
 
-test-real: setup ## the tests that train and serve SmolLM2: a quarter of an hour, once `make demo-real` has fetched it
-	@$(BIN)/pytest -q -m real_model
+test-long: setup ## the tests that take minutes each; those on SmolLM2 once `make demo-real` has fetched it
+	@$(BIN)/pytest -q -m long
 
 test-fast: setup ## only the fast tests
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow" $(PARALLEL)

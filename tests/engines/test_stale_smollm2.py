@@ -36,7 +36,7 @@ ADAPTER = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.real_model,
+    pytest.mark.long,
     pytest.mark.timeout(1800),
     needs_smollm2,
     pytest.mark.skipif(

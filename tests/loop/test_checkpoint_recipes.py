@@ -80,7 +80,7 @@ def data(tmp_path_factory):
     return folder
 
 
-@pytest.mark.real_model
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["rft_hf"])
 def test_a_recipe_for_checkpoints_trains_two_rounds(name, model, data, tmp_path, monkeypatch):
     monkeypatch.setenv("OUROLOOP_DATA", str(data))

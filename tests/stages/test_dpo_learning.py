@@ -24,7 +24,7 @@ from ouroloop.loop.records import Sampling
 from ouroloop.loop.setup import resolve_model
 from ouroloop.loop.stages.prompts import ask
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1200)]
 
 TASK = ArithmeticTask()
 BASE = resolve_model("arithmetic/base")
