@@ -56,7 +56,9 @@ CONSTITUTION = {"right": {"prompt": ["Is it right?"], "edit_request": "Make it r
 def test_the_same_files_are_gone_on_with_whatever_their_line_ends(begun, tmp_path):
     store, again = begun
     path = tmp_path / "train.jsonl"
-    path.write_text(path.read_text().replace("\n", "\r\n"))
+    before = path.read_bytes()
+    path.write_bytes(before.replace(b"\n", b"\r\n"))
+    assert path.read_bytes() != before
     refuse_other_inputs(store, again())
 
 

@@ -39,6 +39,7 @@ def test_a_start_that_was_killed_at_once_can_be_repeated(tmp_path):
     store.close()
     (store.path / RECIPE).unlink()
     Store.create(tmp_path, recipe(), "none").close()
+    assert (store.path / RECIPE).is_file()
 
 
 @pytest.mark.parametrize("name", ["recipes", "Recipes", "experiments", "studies", "mlruns"])
