@@ -5,7 +5,7 @@ the family, the slice and the samples (`estimators/estimand.py`). `@n` stands fo
 
 accuracy/{pass@1, pass@n, maj@n}; diversity/{dcp, gini_simpson_all, gini_simpson_correct,
 strategy_entropy_all, strategy_entropy_correct, hill_1, hill_2, collision}; coverage/{kept@n,
-alive@n, rare_retention, rare_mass}; richness/{sample_coverage@n, lower_bound@n,
+alive@n, rare_retention, rare_mass}; ways/several@n; richness/{sample_coverage@n, lower_bound@n,
 at_equal_coverage@n, retained@n}; calibration/{overconfidence@n, brier@n, smooth_ece@n, ece@n,
 reliability@n, resolution@n, uncertainty@n}; agreement/{pairs, wrong_share, decoupling};
 shortcut/{top_answer@n, share}; critic/{balanced_accuracy, unreadable, overconfidence, brier, ece,
@@ -47,6 +47,7 @@ from ouroloop.monitors.metrics.supply import Supply
 from ouroloop.monitors.metrics.tails import Tails
 from ouroloop.monitors.metrics.texts import RealText
 from ouroloop.monitors.metrics.validity import Validity
+from ouroloop.monitors.metrics.ways import Ways
 
 
 def monitors_for(
@@ -72,6 +73,7 @@ def monitors_for(
         "accuracy": Generalization(k=pass_k, majority_k=majority_k, main_family=main_family),
         "diversity": Diversity(main_family=main_family),
         "coverage": Coverage(num_samples=num_samples),
+        "ways": Ways(num_samples=num_samples, main_family=main_family),
         "richness": Richness(num_samples=num_samples),
         # No more votes than every round has samples, or the statistic would be undefined.
         "calibration": ModelCalibration(

@@ -9,49 +9,104 @@ import io
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import log
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from ouroloop.loop.views import tips
 from ouroloop.loop.views.measures import Value, grouped_shares, reliability
 from ouroloop.loop.views.reader import RoundData, RunData
+from ouroloop.loop.views.statistics import SHOWN, Unit, with_unit
+from ouroloop.monitors.decision.evidence import plain
+from ouroloop.monitors.names import Action
 
 # Stand-ins that `svg` turns into the page's text and line colours; in a PNG they are read as they
 # are.
 INK, FAINT = "#2b3443", "#c9cdd5"
 
-# Arms are few and drawn as lines, strategies are many and drawn as areas.
-ARMS = ("#2a78b8", "#d1682c", "#3d9470", "#a0569c", "#8a7a2b", "#5b6b7a")
-BANDS = ("#3b7dbf", "#e0a23a", "#5aa376", "#c25b6e", "#8572b8", "#6fb3c4", "#b0895d", "#8d99a6")
+# Okabe & Ito's colours, which colour-blind readers can tell apart (their yellow is too pale for a
+# line). Arms are few and drawn as lines, strategies are many and drawn as areas.
+ARMS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+BANDS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#8d99a6")
+# Unsolved, then one way, two, and three or more: the darker, the better.
+WAYS = ("#c9cdd5", "#d55e00", "#56b4e9", "#0072b2")
 # Rounds of one arm: the first is where it began, and grey.
 FROM_GREY = ("#8d99a6", *ARMS)
 # Inches: three to a row of the page, two to a row, and one axis as long as the other.
 SIZE, WIDE, SQUARE = (4.3, 2.7), (6.0, 3.3), (4.4, 4.1)
 
+# What the guard did, above the round after which it did it.
+SIGNS = {Action.REINJECT: "^", Action.ROLLBACK: "<", Action.HALT: "s"}
+DASHED = (0, (4, 3))
+# Axis of the evidence: from a tenth to a million.
+LEAST_LOG_E, MOST_LOG_E = log(0.1), log(1e6)
+
+
+class Mark(NamedTuple):
+    """A round after which the guard spoke."""
+
+    round: int
+    action: Action
+    carried_out: bool
+
+
+class Limit(NamedTuple):
+    """The worst value that is tolerated of a number, from its baseline round on."""
+
+    baseline: int
+    worst: float
+
+
 # With the date of writing in it, no figure would be the same twice.
 NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
+@dataclass(frozen=True)
+class Line:
+    """One arm's number over the rounds.
+
+    Attributes:
+        points: (round, value); an undefined value is a gap.
+        marks: (round, action) where the guard spoke, and whether it was carried out.
+        limits: the worst values that are tolerated.
+    """
+
+    points: Sequence[tuple[int, Value]]
+    marks: Sequence[Mark] = ()
+    limits: Sequence[Limit] = ()
+
+
 def curves(
-    lines: Mapping[str, Sequence[tuple[int, Value]]], unit: str, floor: float | None = None
+    lines: Mapping[str, Line],
+    unit: Unit,
+    floor: float | None = None,
 ) -> Any:
     """One line per arm over the rounds, its 95 % interval as a band, undefined rounds as gaps.
 
-    Lines: name -> (round, value).
+    A sign above a round says what the guard did there, a dashed line what it tolerates.
     """
     figure, axes = _axes()
-    is_share = unit == "share"
-    scale = 100 if is_share else 1
-    for (name, points), colour in zip(lines.items(), _cycle(ARMS, len(lines)), strict=True):
+    scale = SHOWN[unit][0]
+    for i, (name, line) in enumerate(lines.items()):
+        colour = ARMS[i % len(ARMS)]
         # NaN, an undefined round, is a gap in both.
-        x = [number for number, _ in points]
-        y = [value.value * scale for _, value in points]
-        low = [value.low * scale for _, value in points]
-        high = [value.high * scale for _, value in points]
+        x = [number for number, _ in line.points]
+        y = [value.value * scale for _, value in line.points]
+        low = [value.low * scale for _, value in line.points]
+        high = [value.high * scale for _, value in line.points]
         axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
         axes.plot(x, y, color=colour, marker="o", markersize=3.6, linewidth=1.8, label=name)
+        for baseline, worst in line.limits:
+            ends = [baseline, max(x, default=baseline)]
+            axes.plot(ends, [worst * scale] * 2, color=colour, linewidth=1, linestyle=DASHED)
+        draw_marks(axes, line.marks, colour, i)
+        who = f"{name}, " if len(lines) > 1 else ""
+        for (number, value), height in zip(line.points, y, strict=True):
+            tips.add(axes, number, height, f"{who}round {number}: {with_unit(value, unit)}")
     axes.locator_params(axis="y", nbins=5)
-    _rounds_axis(axes, [number for points in lines.values() for number, _ in points])
-    if is_share:
+    _rounds_axis(axes, [number for line in lines.values() for number, _ in line.points])
+    if unit == "share":
         axes.yaxis.set_major_formatter(lambda tick, _: f"{tick:g} %")
     if floor is None:
         # A quantity that may be negative: the line of zero is what it is read by.
@@ -59,9 +114,59 @@ def curves(
     bottom, top = axes.get_ylim()
     if floor is not None:
         axes.set_ylim(bottom=min(floor, bottom), top=top)
-    if is_share and top > 100:
+    if unit == "share" and top > 100:
         # Not more than all, with room for a marker at 100 %.
         axes.set_ylim(top=101)
+    return figure
+
+
+def draw_marks(axes: Any, marks: Sequence[Mark], colour: str, row: int = 0) -> None:
+    """Above the rounds where the guard spoke, what it did; `row`: one for each arm."""
+    for mark in marks:
+        axes.axvline(mark.round, color=colour, linewidth=0.8, alpha=0.45, linestyle=(0, (1, 2)))
+        axes.plot(
+            [mark.round],
+            [1.04 + 0.075 * row],
+            transform=axes.get_xaxis_transform(),
+            clip_on=False,
+            linestyle="",
+            marker=SIGNS[mark.action],
+            markersize=5,
+            color=colour,
+            # Hollow: written down, and nothing was done.
+            markerfacecolor=colour if mark.carried_out else "none",
+        )
+
+
+def evidence(
+    lines: Mapping[str, Sequence[tuple[int, float]]],
+    limits: Sequence[tuple[int, float]],
+    marks: Sequence[Mark],
+) -> Any:
+    """The evidence of one tier over the rounds, on a logarithmic axis, with its limit.
+
+    Args:
+        lines: name -> (round, log e-value); the first is that of all quantities together, which is
+            what acts; of the others each is a quantity's own.
+        limits: (round, log of the limit).
+        marks: where the guard spoke.
+    """
+    figure, axes = _axes(WIDE)
+    for i, (name, points) in enumerate(lines.items()):
+        colour = INK if i == 0 else BANDS[(i - 1) % len(BANDS)]
+        x = [number for number, _ in points]
+        # Tens of nats are as convincing as hundreds, and would flatten everything else.
+        y = [min(max(log_e, LEAST_LOG_E), MOST_LOG_E) for _, log_e in points]
+        axes.plot(x, y, color=colour, marker="o", markersize=3, linewidth=2.4 if i == 0 else 1.3)
+        for (number, log_e), height in zip(points, y, strict=True):
+            tips.add(axes, number, height, f"{name}, round {number}: e = {plain(log_e)}")
+    axes.plot(*zip(*limits, strict=True), color=INK, linewidth=1.2, linestyle=DASHED)
+    draw_marks(axes, marks, INK)
+    _rounds_axis(axes, [number for points in lines.values() for number, _ in points])
+    low, high = axes.get_ylim()
+    ticks = [log(10) * power for power in range(math.ceil(low / log(10)), int(high / log(10)) + 1)]
+    axes.set_yticks(ticks, [plain(tick) for tick in ticks])
+    axes.set_ylabel("evidence e")
     return figure
 
 
@@ -73,19 +178,35 @@ def strategy_areas(
     `names` fixes order and colours.
     """
     rounds = [r for r in run.rounds if upto is None or r.number <= upto]
-    shares = [grouped_shares(r, names) for r in rounds]
+    shares = {r.number: grouped_shares(r, names) for r in rounds}
+    return areas(shares, legend_colours(names, BANDS), legend)
+
+
+def areas(
+    by_round: Mapping[int, Mapping[str, float]],
+    colour_of: Mapping[str, str],
+    legend: bool = False,
+) -> Any:
+    """Shares by round and name as stacked areas, in the order of `colour_of`."""
     figure, axes = _axes(WIDE)
-    x = [float(r.number) for r in rounds]
-    kept = [n for n in names if any(n in s for s in shares)]
+    x, shares = [float(number) for number in by_round], list(by_round.values())
+    kept = [name for name in colour_of if any(name in share for share in shares)]
+    for number, share in by_round.items():
+        height = 0.0
+        for name in kept:
+            part = share.get(name, 0.0) * 100
+            # In the middle of its band; a band that cannot be seen cannot be pointed at.
+            if part >= 2:
+                tips.add(axes, number, height + part / 2, f"round {number}: {name} {part:.0f} %")
+            height += part
     if len(x) == 1:
         # An area over one round has no width: give it some.
         x, shares = [x[0] - 0.25, x[0] + 0.25], shares * 2
     if kept:
-        colour_of = legend_colours(names, BANDS)
         bands = [[share.get(name, 0.0) * 100 for share in shares] for name in kept]
         colours = [colour_of[name] for name in kept]
         axes.stackplot(x, bands, labels=kept, colors=colours, alpha=0.92)
-    _rounds_axis(axes, [r.number for r in rounds])
+    _rounds_axis(axes, list(by_round))
     axes.set_ylim(0, 100)
     axes.set_xlim(x[0], x[-1])
     if legend and kept:
@@ -102,7 +223,7 @@ def reliability_diagram(rounds: Sequence[tuple[str, RoundData]], legend: bool = 
     On the diagonal the model is calibrated. A dot's area grows with the problems behind it.
     """
     figure, axes = _axes(SQUARE)
-    axes.plot([0, 100], [0, 100], color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
+    axes.plot([0, 100], [0, 100], color=FAINT, linewidth=1, linestyle=DASHED)
     for (label, round), colour in zip(rounds, _cycle(FROM_GREY, len(rounds)), strict=True):
         bins = reliability(round)
         x = [100 * agreement for agreement, _, _ in bins]
@@ -112,6 +233,9 @@ def reliability_diagram(rounds: Sequence[tuple[str, RoundData]], legend: bool = 
         area = [8 + 90 * count / total for _, _, count in bins]
         axes.plot(x, y, color=colour, linewidth=1.6, label=label)
         axes.scatter(x, y, s=area, color=colour, linewidths=0)
+        for agreement, right, count in bins:
+            text = f"{label}: {100 * right:.0f} % right where {100 * agreement:.0f} % agree"
+            tips.add(axes, 100 * agreement, 100 * right, f"{text} ({count:g} problems)")
     if legend:
         figure.legend(
             loc="outside upper center", ncols=3, frameon=False, fontsize=8.5, labelcolor=INK
@@ -175,6 +299,8 @@ def svg(figure: Any, alt: str) -> str:
     text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
     text = re.sub(r"font: ([^;\"]*?)(\d+(?:\.\d+)?px) [^;\"]*", r"font-size: \2", text)
     text = text.replace(INK, "var(--ink)").replace(FAINT, "var(--line)")
+    width, height = (72 * inches for inches in figure.get_size_inches())
+    text = text.replace("</svg>", f"{tips.svg(figure, width, height)}</svg>")
     return text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(alt, quote=True)}" ', 1)
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ouroloop.loop.views.lookup import MAIN
 from ouroloop.loop.views.reader import NAN, RoundData, RunData
-from ouroloop.loop.views.statistics import SHOWN, Unit, label, statistic_of, written
+from ouroloop.loop.views.statistics import Unit, label, statistic_of, with_unit
 from ouroloop.monitors.estimators.estimand import GREEDY, Estimand
 from ouroloop.monitors.names import FailureMode
 
@@ -76,8 +76,7 @@ class Measure:
         """`71.2 % [68.0, 74.1]`, or `undefined: reason`."""
         if not value.defined:
             return f"undefined: {value.reason or 'no value was recorded'}"
-        number, bracket, ends = written(value, self.unit, interval).partition(" [")
-        return f"{number}{SHOWN[self.unit][2]}{bracket}{ends}"
+        return with_unit(value, self.unit, interval)
 
 
 MEASURES: tuple[Measure, ...] = (
@@ -87,7 +86,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("pass@k", Estimand("accuracy/pass@k", MAIN)),
     Measure("dcp", Estimand("diversity/dcp", MAIN)),
     Measure("strategy_entropy", Estimand("diversity/strategy_entropy_all")),
-    Measure("alive", Estimand("coverage/alive@n")),
+    Measure("ways", Estimand("ways/several@n", MAIN)),
     Measure("rare", Estimand("coverage/rare_retention")),
     Measure("trace_entropy", Estimand("entropy/token")),
     Measure("overconfidence", Estimand("calibration/overconfidence@n", MAIN)),
@@ -166,6 +165,18 @@ def grouped_shares(round: RoundData, names: Sequence[str]) -> dict[str, float]:
     if rest := sum(share for name, share in shares.items() if name not in names):
         out[ALL_OTHERS] = rest
     return out
+
+
+# Problems by the ways in which they are solved, as `monitors/metrics/ways.py` counts them.
+WAYS_NAMES = ("unsolved", "one way", "two ways", "three or more")
+
+
+def ways_shares(round: RoundData) -> dict[str, float]:
+    """Share of the main family's problems that are solved in so many ways; empty where unknown."""
+    found = round.find(BY_KEY["ways"].estimand)
+    if found is None or "shares" not in found.details:
+        return {}
+    return dict(zip(WAYS_NAMES, found.details["shares"], strict=True))
 
 
 def reliability(round: RoundData) -> list[tuple[float, float, float]]:

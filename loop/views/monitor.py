@@ -39,7 +39,7 @@ COLUMNS = (
     Estimand("accuracy/pass@1", MAIN),
     Estimand("accuracy/pass@k", MAIN),
     Estimand("diversity/dcp", MAIN),
-    Estimand("coverage/alive@n"),
+    Estimand("ways/several@n", MAIN),
     Estimand("coverage/rare_retention"),
     Estimand("calibration/overconfidence@n", MAIN),
     Estimand("entropy/token"),

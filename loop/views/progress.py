@@ -188,7 +188,7 @@ def clock(seconds: float) -> str:
 
 
 # Measures of the rounds table.
-TABLE = ("pass@1", "greedy", "maj@k", "dcp", "alive", "trace_entropy", "overconfidence")
+TABLE = ("pass@1", "greedy", "maj@k", "dcp", "ways", "trace_entropy", "overconfidence")
 
 
 def round_cells(run: RunData, round: RoundData) -> dict[str, str]:
@@ -285,10 +285,6 @@ def unreadable_notes(round: RoundData) -> list[str]:
                 f"round {round.number}: {failed:,} of {len(table):,} {what} unreadable: {why}"
             )
     return lines
-
-
-# The measures among the columns of `round_cells`.
-SHOWN = ("pass@1", "greedy", "maj@k", "dcp", "alive", "trace_entropy", "overconfidence")
 
 
 def undefined_notes(run: RunData) -> list[str]:

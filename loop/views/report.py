@@ -5,18 +5,17 @@ Model text is untrusted: the template escapes it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ouroloop.loop.errors import UserError
-from ouroloop.loop.views import figures, responses
+from ouroloop.loop.views import figures, page_tables, responses, side_by_side, steering
 from ouroloop.loop.views.account import sentences, steps
 from ouroloop.loop.views.measures import (
     BY_KEY,
     MEASURES,
+    WAYS_NAMES,
     Measure,
-    Value,
     common_strategies,
     families,
     labels,
@@ -24,15 +23,39 @@ from ouroloop.loop.views.measures import (
     rejections,
     reliability,
     title_of,
+    ways_shares,
 )
 from ouroloop.loop.views.progress import notes, round_cells
 from ouroloop.loop.views.reader import Json, RoundData, RunData, read_run
 from ouroloop.loop.views.terms import TERMS
-from ouroloop.monitors.base import Reading
 from ouroloop.monitors.estimators.estimand import Estimand
+from ouroloop.monitors.names import Action
 
 # More chains than these nobody reads; the rest are in the run's samples.jsonl.
 TRACES_SHOWN = 6
+# The sections that a reader may want to go to, by their anchors.
+CONTENTS = {
+    "steering": "When and why it was steered",
+    "rounds": "Over the rounds",
+    "strategies": "Strategies in use",
+    "ways": "Ways per problem",
+    "sides": "The same problem, round by round",
+    "calibration": "Does it know when it is right?",
+    "families": "By family of problems",
+    "responses": "What nobody scored",
+    "decisions": "Decisions",
+    "table": "All rounds",
+    "rejected": "Why samples were rejected",
+    "traces": "Sample traces",
+    "loss": "Training loss",
+    "readings": "Every reading",
+    "glossary": "What the numbers mean",
+}
+SIGNS = (
+    "Signs above a round say what the guard did after it: \u25b2 re-inject, \u25c0 roll back,"
+    " \u25a0 halt; hollow: noted and not carried out."
+)
+WAYS = dict(zip(WAYS_NAMES, figures.WAYS, strict=True))
 
 
 def write_report(runs: Sequence[Path], out: Path) -> Path:
@@ -67,27 +90,29 @@ def _page(runs: Sequence[RunData]) -> Json:
     # One order of strategies for the whole page, so that a colour means the same in every arm.
     rounds = [round for run in runs for round in run.rounds]
     strategies = common_strategies(rounds, len(figures.BANDS))
+    drawn = list(_responses(arms))
     return {
         "title": " and ".join(names),
+        "contents": {k: v for k, v in CONTENTS.items() if k != "responses" or drawn},
+        "signs": SIGNS,
         "arms": [_arm(name, run, strategies) for name, run in arms.items()],
         "colours": figures.legend_colours(names, figures.ARMS),
+        "ways_colours": WAYS,
         "strategy_colours": figures.legend_colours(strategies, figures.BANDS),
         "curves": list(_curves(arms)),
         "families": list(_families(arms)),
-        "responses": list(_responses(arms)),
+        "responses": drawn,
         "glossary": [*((title_of(m, runs[0]), meaning_of(m, runs[0])) for m in MEASURES), *TERMS],
     }
 
 
 def _curves(arms: dict[str, RunData]) -> Iterator[Json]:
     for measure in MEASURES:
-        lines: dict[str, list[tuple[int, Value]]] = {}
-        for name, run in arms.items():
-            lines[name] = [(round.number, measure.read(round)) for round in run.rounds]
+        lines = _lines(arms, measure)
         first = next(iter(arms.values()))
         title, meaning = title_of(measure, first), meaning_of(measure, first)
         curve: Json = {"title": title, "meaning": meaning, "picture": None}
-        values = [value for points in lines.values() for _, value in points]
+        values = [value for line in lines.values() for _, value in line.points]
         if any(value.defined for value in values):
             # Over-confidence is the one measure that may be negative.
             floor = None if measure.key == "overconfidence" else 0.0
@@ -99,23 +124,47 @@ def _curves(arms: dict[str, RunData]) -> Iterator[Json]:
         yield curve
 
 
+def _lines(arms: dict[str, RunData], measure: Measure) -> dict[str, figures.Line]:
+    return {
+        name: figures.Line(
+            [(round.number, measure.read(round)) for round in run.rounds],
+            steering.marks(run),
+            steering.limits(run, measure),
+        )
+        for name, run in arms.items()
+    }
+
+
 def _families(arms: dict[str, RunData]) -> Iterator[Json]:
     for family in families(list(arms.values())):
         score = Measure(family, Estimand("accuracy/pass@1", family))
-        lines = {n: [(r.number, score.read(r)) for r in run.rounds] for n, run in arms.items()}
         sizes = (r.families.get(family, 0) for run in arms.values() for r in run.rounds)
         problems = max(sizes, default=0)
         yield {
             "title": family,
             "meaning": f"{problems} problems",
-            "picture": (figures.curves(lines, "share", 0.0), score.title),
+            "picture": (figures.curves(_lines(arms, score), "share", 0.0), score.title),
         }
 
 
 def _responses(arms: dict[str, RunData]) -> Iterator[Json]:
-    for line in responses.lines(arms):
-        picture = (figures.curves(line.points, "share", 0.0), f"{line.title} over the rounds")
-        yield {"title": line.title, "meaning": line.meaning, "picture": picture}
+    for found in responses.lines(arms):
+        lines = {
+            name: figures.Line(points, steering.marks(arms[name]))
+            for name, points in found.points.items()
+        }
+        picture = (figures.curves(lines, "share", 0.0), f"{found.title} over the rounds")
+        yield {"title": found.title, "meaning": found.meaning, "picture": picture}
+
+
+def _evidence(name: str, run: RunData) -> Iterator[Json]:
+    for found in steering.evidence(run):
+        drawn = figures.evidence(found.lines, found.limits, found.marks)
+        yield {
+            "tier": found.tier.upper(),
+            "colours": found.colours,
+            "picture": (drawn, f"evidence of {found.tier} of {name} over the rounds"),
+        }
 
 
 def _arm(name: str, run: RunData, strategies: Sequence[str]) -> Json:
@@ -127,16 +176,18 @@ def _arm(name: str, run: RunData, strategies: Sequence[str]) -> Json:
     return {
         "name": name,
         "guarded": run.guarded,
-        "state": run.state,
+        "tag": _tag(run),
         "path": str(run.path),
         "account": sentences(run),
+        "evidence": list(_evidence(name, run)),
+        "side_by_side": side_by_side.rows(run),
         "tiles": _tiles(run, first, best, last),
         "rows": [round_cells(run, r) for r in run.rounds],
         "notes": notes(run),
         **_pictures(name, run, strategies, {"start": first, "best": best, "last": last}),
         "decisions": [step._asdict() for step in steps(run)],
-        "rejections": _rejections(run),
-        "readings": _readings(chosen),
+        "rejections": page_tables.rejected(run),
+        "readings": page_tables.readings(chosen),
         "traces": _traces(run),
         "model": run.recipe.get("model", ""),
         "checkpoint": str(run.checkpoint(run.best_round) or ""),
@@ -144,11 +195,20 @@ def _arm(name: str, run: RunData, strategies: Sequence[str]) -> Json:
     }
 
 
+def _tag(run: RunData) -> str:
+    """How the run ended, where it did not end as planned; empty otherwise."""
+    if run.rounds and run.rounds[-1].action == Action.HALT and run.rounds[-1].carried_out:
+        return "halted"
+    return "" if run.state == "finished" else run.state
+
+
 def _pictures(
     name: str, run: RunData, strategies: Sequence[str], chosen: Mapping[str, RoundData | None]
 ) -> Json:
     """The arm's own figures, each with its description; None where there is nothing to draw."""
-    areas = reliable = loss = None
+    areas = ways = reliable = loss = None
+    if found := {r.number: shares for r in run.rounds if (shares := ways_shares(r))}:
+        ways = (figures.areas(found, WAYS), f"ways per problem of {name}")
     if run.rounds and strategies:
         areas = (figures.strategy_areas(run, strategies), f"strategy shares of {name}")
     # A round that is both the start and the best is drawn once, by its first name.
@@ -164,6 +224,7 @@ def _pictures(
     keys = [label for label, _ in drawn.values()]
     return {
         "areas": areas,
+        "ways": ways,
         "reliability": reliable,
         "reliability_keys": figures.legend_colours(keys, figures.FROM_GREY),
         "loss": loss,
@@ -180,7 +241,7 @@ def _tiles(
     for key, end, label in (
         ("pass@1", best or last, "right answers"),
         ("dcp", last, "right in two ways"),
-        ("alive", last, "strategies alive"),
+        ("ways", last, "solved in two ways or more"),
     ):
         before, after = _tile_value(key, first), _tile_value(key, end)
         change = f"{before.removesuffix(' %')} → {after}"
@@ -194,52 +255,6 @@ def _tile_value(key: str, round: RoundData) -> str:
     if not value.defined:
         return "undefined"
     return measure.text(value, interval=False)
-
-
-def _rejections(run: RunData) -> Json:
-    by_round = {r.number: (rejections(r), len(r.verdicts)) for r in run.rounds if len(r.verdicts)}
-    # A sample rejected for two reasons counts in both rows.
-    totals: dict[str, int] = {}
-    for counts, _ in by_round.values():
-        for reason, count in counts.items():
-            totals[reason] = totals.get(reason, 0) + count
-    rows = []
-    for reason in sorted(totals, key=lambda reason: -totals[reason]):
-        cells = []
-        for counts, num in by_round.values():
-            count = counts.get(reason, 0)
-            cells.append((count, count / num))
-        rows.append((reason, cells))
-    return {
-        "rounds": list(by_round),
-        "rows": rows,
-        "sampled": [num for _, num in by_round.values()],
-    }
-
-
-def _readings(rounds: Sequence[RoundData]) -> Json:
-    names = dict.fromkeys(reading.name for r in rounds for reading in r.readings)
-    rows = []
-    for name in names:
-        found = [round.reading(name) for round in rounds]
-        # A reading that failed has no unit; another round's has.
-        units = [reading.unit for reading in found if reading is not None and reading.unit]
-        unit = units[0] if units else ""
-        rows.append((name, unit, [_reading(reading) for reading in found]))
-    return {"rounds": [r.number for r in rounds], "rows": rows}
-
-
-def _reading(reading: Reading | None) -> str:
-    """One cell: empty where the round has no such reading, the reason where it is undefined."""
-    if reading is None:
-        return ""
-    if reading.status == "error":
-        return f"error: {reading.reason or 'no reason given'}"
-    if reading.status != "ok" or math.isnan(reading.value):
-        return f"undefined: {reading.reason or 'no reason given'}"
-    if math.isnan(reading.low):
-        return f"{reading.value:.3g}"
-    return f"{reading.value:.3g} [{reading.low:.3g}, {reading.high:.3g}]"
 
 
 def _traces(run: RunData) -> Json:

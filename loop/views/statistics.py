@@ -69,12 +69,12 @@ STATISTICS: Mapping[str, Statistic] = {
         "nats",
         "How evenly the strategies are used; 0 means that only one is left.",
     ),
-    "coverage/alive@n": Statistic(
-        "alive",
-        "Strategies alive",
-        "count",
-        "Number of strategies behind at least one in a hundred of the right held-out samples, of"
-        " {n} per problem.",
+    "ways/several@n": Statistic(
+        "2+ ways",
+        "Solved in two ways or more",
+        "share",
+        "Share of held-out problems whose right answers, among {n} samples, come by two strategies"
+        " or more.",
     ),
     "coverage/rare_retention": Statistic(
         "rare kept",
@@ -243,3 +243,9 @@ def written(value: Interval, unit: Unit, interval: bool = True) -> str:
     if interval and not (math.isnan(value.low) or math.isnan(value.high)):
         text += f" [{value.low * scale:.{digits}f}, {value.high * scale:.{digits}f}]"
     return text
+
+
+def with_unit(value: Interval, unit: Unit, interval: bool = True) -> str:
+    """`71.2 % [68.0, 74.1]`: as `written`, for a place without a head that names the unit."""
+    number, bracket, ends = written(value, unit, interval).partition(" [")
+    return f"{number}{SHOWN[unit][2]}{bracket}{ends}"

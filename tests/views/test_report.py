@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 
 from ouroloop.loop.errors import UserError
+from ouroloop.loop.views import side_by_side, steering
 from ouroloop.loop.views.account import sentences
+from ouroloop.loop.views.measures import BY_KEY, ways_shares
 from ouroloop.loop.views.reader import read_run
 from ouroloop.loop.views.report import write_report
 
@@ -52,12 +54,14 @@ def test_the_page_loads_nothing_and_runs_nothing(page: str) -> None:
 
 def test_both_arms_and_every_section_are_on_the_page(page: str) -> None:
     headings = (
-        "Over the rounds|Strategies in use|Does it know|By family|Decisions|All rounds|Why samples"
-        " were rejected|Sample traces"
+        "When and why|Over the rounds|Strategies in use|Ways per problem|The same problem|Does it"
+        " know|By family|Decisions|All rounds|Why samples were rejected|Sample traces"
     )
     for heading in (headings + "|Training loss|Every reading|What the numbers mean").split("|"):
         assert heading in page
-    assert page.count("<svg") == 15 + 2 + 2 + 4 + 2  # curves, areas, reliability, families, loss
+    assert (
+        page.count("<svg") == 15 + 2 + 2 + 2 + 4 + 2
+    )  # curves, areas, ways, reliability, families, loss
     assert "no, only noted" in page and "round 4 trained from round 3" in page
 
 
@@ -143,3 +147,107 @@ def test_hundreds_of_strategies_are_drawn_as_the_common_ones_and_all_others(monk
     assert list(shares) == names
     few = measures.common_strategies([object()], 1000)
     assert few == list(many) and measures.ALL_OTHERS not in measures.grouped_shares(object(), few)
+
+
+def steered(path: Path) -> Path:
+    """The run with decisions as the rule writes them: evidence, a driver, tolerances."""
+    for folder in sorted((path / "rounds").iterdir()):
+        number = int(folder.name)
+        guard = {
+            "quantity": "diversity",
+            "baseline": 0,
+            "name": "distinct pairs",
+            "estimand": "diversity/dcp:worded",
+            "before": 0.4,
+            "after": 0.3,
+            "tolerance": 0.1,
+            "relative": True,
+            "up_is_better": True,
+            "note": "",
+        }
+        evidence = {
+            tier: {
+                "log_e": 0.5 * number,
+                "log_limit": limit,
+                "by_quantity": {"diversity@0": 0.7 * number, "accuracy@0": 0.0},
+            }
+            for tier, limit in (("watch", 1.8), ("halt", 3.7))
+        }
+        decision = json.loads((folder / "decision.json").read_text())
+        decision |= {"guards": [guard], "evidence": evidence}
+        (folder / "decision.json").write_text(json.dumps(decision))
+        fake_run.seal(folder)
+    return path
+
+
+def test_evidence_limits_and_marks_are_drawn_with_the_numbers_of_the_decision(tmp_path: Path):
+    path = steered(fake_run.make_run(tmp_path, "steered", rounds=4))
+    run = read_run(path)
+    assert [mark[:2] for mark in steering.marks(run)] == [(3, "reinject")]
+    watch, halt = steering.evidence(run)
+    # A quantity that nobody bet on is not drawn.
+    assert list(watch.lines) == ["all together", "distinct pairs"] == list(halt.lines)
+    assert watch.limits[0] == (0, 1.8)
+    (limit,) = steering.limits(run, BY_KEY["dcp"])
+    assert limit.worst == pytest.approx(0.36) and steering.limits(run, BY_KEY["pass@1"]) == []
+    page = write_report([path], tmp_path / "r.html").read_text()
+    # exp(0.5 * 3) and exp(0.7 * 3): what a point says is what the decision file says.
+    assert "all together, round 3: e = 4.48" in page
+    assert "distinct pairs, round 3: e = 8.17" in page
+    assert page.index("When and why it was steered") < page.index("Over the rounds")
+
+
+def test_every_point_says_the_number_of_its_reading(page: str, arms: tuple[Path, Path]) -> None:
+    run = read_run(arms[0])
+    value = BY_KEY["pass@1"].read(run.rounds[2])
+    text = BY_KEY["pass@1"].text(value)
+    assert f"{run.name}, round 2: {text}" in page
+    assert 'class="tip" tabindex="-1"' in page
+
+
+def test_ways_per_problem_fall_where_strategies_die_within_problems(arms) -> None:
+    guarded, unguarded = (read_run(path) for path in arms)
+    first, last = unguarded.rounds[0], unguarded.rounds[-1]
+    assert sum(ways_shares(first).values()) == pytest.approx(1)
+    assert ways_shares(last)["three or more"] < ways_shares(first)["three or more"]
+    ways = BY_KEY["ways"]
+    assert ways.read(last).value < ways.read(guarded.rounds[-1]).value
+    several = ways_shares(last)["two ways"] + ways_shares(last)["three or more"]
+    assert ways.read(last).value == pytest.approx(several)
+
+
+def test_the_same_problems_are_shown_in_every_chosen_round(arms) -> None:
+    run = read_run(arms[1])
+    rows = side_by_side.rows(run)
+    assert len(rows) == 3
+    for row in rows:
+        assert [cell.round for cell in row.cells] == sorted({0, 3, run.best_round, 7})
+        for cell in row.cells:
+            shown = sum(way.count for way in cell.ways)
+            assert shown == cell.samples or (cell.more and shown < cell.samples)
+            counts = [way.count for way in cell.ways]
+            assert counts == sorted(counts, reverse=True)
+            assert all(way.right is None or way.right <= way.count for way in cell.ways)
+
+
+def test_free_text_is_grouped_by_response_cluster(tmp_path: Path) -> None:
+    path = fake_run.make_run(tmp_path, "free", rounds=1)
+    for folder in sorted((path / "rounds").iterdir()):
+        probe = pd.read_parquet(folder / "probe.parquet")
+        labels = ["refusal" if i % 4 else f"own {i % 3}" for i in range(len(probe))]
+        probe = probe.assign(strategy=None, correct=float("nan"), cluster=labels)
+        probe.to_parquet(folder / "probe.parquet")
+        fake_run.seal(folder)
+    rows = side_by_side.rows(read_run(path))
+    ways = [way for row in rows for cell in row.cells for way in cell.ways]
+    assert ways and {way.right for way in ways} == {None}
+    assert "refusal" in {way.label for way in ways}
+
+
+def test_a_halted_run_says_so(tmp_path: Path) -> None:
+    path = fake_run.make_run(tmp_path, "ended", rounds=2)
+    folder = path / "rounds" / "002"
+    decision = json.loads((folder / "decision.json").read_text()) | {"action": "halt"}
+    (folder / "decision.json").write_text(json.dumps(decision))
+    fake_run.seal(folder)
+    assert ">halted</span>" in write_report([path], tmp_path / "r.html").read_text()

@@ -1,0 +1,73 @@
+"""In how many ways a problem is solved: diversity within problems, in a number that can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ouroloop.monitors.base import Reading, RoundView, Samples
+from ouroloop.monitors.estimators import scores
+from ouroloop.monitors.estimators.estimand import Estimand
+from ouroloop.monitors.estimators.stats import mean_in_unit
+from ouroloop.monitors.metrics.diversity import NO_STRATEGIES
+from ouroloop.monitors.metrics.readings import (
+    Kind,
+    at,
+    equal_sizes,
+    main_family_of,
+    missing,
+    of,
+    reading,
+)
+
+KINDS: Mapping[Estimand, Kind] = {Estimand("ways/several"): ("share", "up")}
+# Problems with more ways than this are counted together: a picture of four shades can be read.
+MOST = 3
+
+
+@dataclass(frozen=True)
+class Ways:
+    """Ways per problem on the probe set: the distinct strategies among its right samples.
+
+    * ways/several@n: share of the scored problems that are solved in two ways or more, [0, 1], up.
+      For the family that the loop trains.
+
+    `num_samples` of each problem are read, or as many as the smaller of the two probes has, since
+    more samples find more ways. Strategies that are alive on the whole say nothing about a loss
+    within problems: four can stay alive while each problem keeps one.
+
+    details: `shares`, the shares of problems solved in 0, 1, 2, and 3 or more ways. Undefined
+    without strategy ids. Source: distinct right paths per problem (Yuan et al. 2308.01825).
+    """
+
+    name: str = "ways"
+    num_samples: int = 8
+    main_family: str | None = None
+
+    def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
+        """Read `view.probe`; `reference` fixes the number of samples."""
+        main = main_family_of(self.main_family, view, reference)
+        size, probe, _ = equal_sizes(view, reference, self.num_samples)
+        kinds = {replace(e, family=main): kind for e, kind in at(KINDS, size).items()}
+        rows = scores.scored(of(probe, "family", main))
+        if not main or not scores.codes(rows.strategy)[0]:
+            return missing(kinds if main else at(KINDS, size), NO_STRATEGIES)
+        ways_P = ways(rows)
+        counts = np.bincount(np.minimum(ways_P, MOST), minlength=MOST + 1)
+        details = {"shares": (counts / len(ways_P)).tolist()}
+        found = mean_in_unit((ways_P >= 2).astype(float), len(rows))
+        return [reading(e, found, *kind, "", details) for e, kind in kinds.items()]
+
+
+def ways(rows: Samples) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Distinct strategies among the right samples of each problem, (P,).
+
+    A right sample without a strategy id is a way, too: all of a problem's are one.
+    """
+    problems, problem_N = scores.codes(rows.problem)
+    is_right_N = rows.correct == 1
+    pairs = np.stack([problem_N, scores.codes(rows.strategy)[1]])[:, is_right_N]
+    found = np.unique(pairs, axis=1)[0]
+    return np.bincount(found, minlength=len(problems)).astype(np.int64)
