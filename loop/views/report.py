@@ -11,6 +11,8 @@ from pathlib import Path
 from ouroloop.loop.errors import UserError
 from ouroloop.loop.views import figures, page_tables, responses, side_by_side, steering
 from ouroloop.loop.views.account import sentences, steps
+from ouroloop.loop.views.arms import Arm
+from ouroloop.loop.views.arms import arms as arms_of
 from ouroloop.loop.views.measures import (
     BY_KEY,
     MEASURES,
@@ -18,7 +20,6 @@ from ouroloop.loop.views.measures import (
     Measure,
     common_strategies,
     families,
-    labels,
     meaning_of,
     rejections,
     reliability,
@@ -85,31 +86,33 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
 
 
 def _page(runs: Sequence[RunData]) -> Json:
-    names = labels(runs)
-    arms = dict(zip(names, runs, strict=True))
+    groups = arms_of(runs)
+    names = [group.name for group in groups]
+    # Where only one run can be shown it is an arm's first.
+    arms = {group.name: group.first for group in groups}
     # One order of strategies for the whole page, so that a colour means the same in every arm.
-    rounds = [round for run in runs for round in run.rounds]
+    rounds = [round for run in arms.values() for round in run.rounds]
     strategies = common_strategies(rounds, len(figures.BANDS))
     drawn = list(_responses(arms))
     return {
         "title": " and ".join(names),
         "contents": {k: v for k, v in CONTENTS.items() if k != "responses" or drawn},
         "signs": SIGNS,
-        "arms": [_arm(name, run, strategies) for name, run in arms.items()],
+        "arms": [_arm(group, strategies) for group in groups],
         "colours": figures.legend_colours(names, figures.ARMS),
         "ways_colours": WAYS,
         "strategy_colours": figures.legend_colours(strategies, figures.BANDS),
-        "curves": list(_curves(arms)),
-        "families": list(_families(arms)),
+        "curves": list(_curves(groups)),
+        "families": list(_families(groups)),
         "responses": drawn,
         "glossary": [*((title_of(m, runs[0]), meaning_of(m, runs[0])) for m in MEASURES), *TERMS],
     }
 
 
-def _curves(arms: dict[str, RunData]) -> Iterator[Json]:
+def _curves(groups: Sequence[Arm]) -> Iterator[Json]:
     for measure in MEASURES:
-        lines = _lines(arms, measure)
-        first = next(iter(arms.values()))
+        lines = _lines(groups, measure)
+        first = groups[0].first
         title, meaning = title_of(measure, first), meaning_of(measure, first)
         curve: Json = {"title": title, "meaning": meaning, "picture": None}
         values = [value for line in lines.values() for _, value in line.points]
@@ -124,26 +127,31 @@ def _curves(arms: dict[str, RunData]) -> Iterator[Json]:
         yield curve
 
 
-def _lines(arms: dict[str, RunData], measure: Measure) -> dict[str, figures.Line]:
+def _lines(groups: Sequence[Arm], measure: Measure) -> dict[str, figures.Line]:
+    """A line for each arm; what the guard did and tolerates is one run's."""
     return {
-        name: figures.Line(
-            [(round.number, measure.read(round)) for round in run.rounds],
-            steering.marks(run),
-            steering.limits(run, measure),
-        )
-        for name, run in arms.items()
+        group.name: figures.Line(group.points(measure), *_steered(group, measure))
+        for group in groups
     }
 
 
-def _families(arms: dict[str, RunData]) -> Iterator[Json]:
-    for family in families(list(arms.values())):
+def _steered(
+    group: Arm, measure: Measure
+) -> tuple[Sequence[figures.Mark], Sequence[figures.Limit]]:
+    if len(group.runs) > 1:
+        return [], []
+    return steering.marks(group.first), steering.limits(group.first, measure)
+
+
+def _families(groups: Sequence[Arm]) -> Iterator[Json]:
+    runs = [run for group in groups for run in group.runs]
+    for family in families(runs):
         score = Measure(family, Estimand("accuracy/pass@1", family))
-        sizes = (r.families.get(family, 0) for run in arms.values() for r in run.rounds)
-        problems = max(sizes, default=0)
+        problems = max((r.families.get(family, 0) for run in runs for r in run.rounds), default=0)
         yield {
             "title": family,
             "meaning": f"{problems} problems",
-            "picture": (figures.curves(_lines(arms, score), "share", 0.0), score.title),
+            "picture": (figures.curves(_lines(groups, score), "share", 0.0), score.title),
         }
 
 
@@ -167,7 +175,8 @@ def _evidence(name: str, run: RunData) -> Iterator[Json]:
         }
 
 
-def _arm(name: str, run: RunData, strategies: Sequence[str]) -> Json:
+def _arm(group: Arm, strategies: Sequence[str]) -> Json:
+    name, run = group.name, group.first
     first = last = None
     if run.rounds:
         first, last = run.rounds[0], run.rounds[-1]
@@ -177,6 +186,7 @@ def _arm(name: str, run: RunData, strategies: Sequence[str]) -> Json:
         "name": name,
         "guarded": run.guarded,
         "tag": _tag(run),
+        "seeds": [f"{run.path}, {_tag(run) or run.state}" for run in group.runs],
         "path": str(run.path),
         "account": sentences(run),
         "evidence": list(_evidence(name, run)),
