@@ -3,6 +3,7 @@
 Their recipes are right, their pages say what their results files hold, and the index counts them.
 """
 
+import ast
 import subprocess
 from pathlib import Path
 
@@ -108,3 +109,12 @@ def test_recipes_of_the_small_world_load():
     for name in PUBLISHED:
         recipe = load_recipe(RECIPES / f"{name}.yaml")
         assert recipe.name == name and recipe.model.startswith(("arithmetic/", "/")), name
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiments_find_each_other_from_any_folder(name):
+    # `ouroloop study` finds a study by its path; the repository need not be on Python's.
+    for path in (HOME / name).glob("[!t]*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            module = node.module if isinstance(node, ast.ImportFrom) and not node.level else ""
+            assert not (module or "").startswith("runs"), f"{path}: import {module} relatively"

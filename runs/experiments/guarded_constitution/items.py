@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.evals.worlds.arithmetic import principles, world
-from runs.experiments.constitutional import assistant
+from ..constitutional import assistant
 
 FAMILY = "sum2"
 NUM_EACH = 25
