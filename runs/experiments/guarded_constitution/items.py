@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.evals.worlds.arithmetic import principles, world
+
 from ..constitutional import assistant
 
 FAMILY = "sum2"

@@ -10,6 +10,7 @@ from ouroloop.evals.worlds.arithmetic import principles
 from ouroloop.loop.experiments.rounds import tokens
 from ouroloop.loop.views.reader import RoundData
 from ouroloop.monitors.estimators.estimand import Estimand
+
 from ..constitutional import measure as constitutional
 
 RED_TEAM, HELPFUL = constitutional.RED_TEAM, constitutional.HELPFUL
