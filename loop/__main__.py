@@ -178,9 +178,12 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from ouroloop.loop.views.compare import compare, compare_table
+    from ouroloop.loop.views.compare import compare, compare_table, write_comparison
 
     result = compare([_path(options, name) for name in options.run])
+    if options.out:
+        print(write_comparison(result, options.out))
+        return 0
     _print(options.json, lambda: result, lambda: compare_table(result))
     return 0
 

@@ -114,9 +114,17 @@ def _of_runs(add: Add) -> None:
         "run", nargs="+", help="names or folders of runs; the page is written to the first"
     )
     report.add_argument("--out", type=Path, help="default: report.html in the first run's folder")
-    compare = add("compare", "put the rounds of several runs side by side")
+    compare = add(
+        "compare", "put the rounds of several runs side by side; of several seeds, their means"
+    )
     compare.add_argument("run", nargs="+", help="names or folders of runs")
     compare.add_argument("--json", action="store_true", help="for scripts")
+    compare.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write every measure of every round to a .csv or .parquet file, a row each",
+    )
     verify = add("verify", "compare every file of a run with what was written (exit 2: damage)")
     verify.add_argument("run", help="name or folder of the run")
 

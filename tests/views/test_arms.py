@@ -5,9 +5,12 @@ import statistics
 from pathlib import Path
 
 import fake_run
+import pandas as pd
 import pytest
 
+from ouroloop.loop.errors import UserError
 from ouroloop.loop.views.arms import arms
+from ouroloop.loop.views.compare import compare, compare_table, write_comparison
 from ouroloop.loop.views.measures import BY_KEY
 from ouroloop.loop.views.reader import read_run
 from ouroloop.loop.views.report import write_report
@@ -54,3 +57,24 @@ def test_the_page_of_several_seeds_says_what_its_lines_are(paths: list[Path], tm
     page = write_report(paths, tmp_path / "r.html").read_text()
     assert "<b>3 seeds.</b>" in page and "steered, round 1: " in page
     assert all(str(path) in page for path in paths)
+
+
+def test_comparing_several_seeds_shows_their_mean_and_each_seeds_numbers(
+    paths: list[Path], tmp_path: Path
+) -> None:
+    both = compare(paths)
+    assert json.loads(json.dumps(both, allow_nan=False)) == both
+    table = compare_table(both)
+    assert "| 3 continue" in table and "steered: mean of 3 seeds" in table
+    value = arms([read_run(path) for path in paths])[0].points(BY_KEY["pass@1"])[1][1]
+    shown = BY_KEY["pass@1"].text(value).replace(" %", "")
+    assert f"| {shown} " in table
+    for name, read in (("all.csv", pd.read_csv), ("deep/all.parquet", pd.read_parquet)):
+        found = read(write_comparison(both, tmp_path / name))
+        assert len(found) == 4 * 3 * len(both["measures"])
+        one = found[(found["run"] == "steered-2") & (found["measure"] == "pass@1")]
+        assert list(one["round"]) == [0, 1, 2] and set(one["seed"]) == {2}
+        own = BY_KEY["pass@1"].read(read_run(paths[1]).rounds[2])
+        assert one["value"].iloc[2] == pytest.approx(own.value)
+    with pytest.raises(UserError, match=r"expected .csv or .parquet"):
+        write_comparison(both, tmp_path / "all.xlsx")
