@@ -63,7 +63,14 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
         return sub
 
     # In the order of `--help`: what is used most comes first.
-    for group in (_of_runs, _of_traces, _of_power, _of_the_installation, _of_experiments):
+    for group in (
+        _of_runs,
+        _of_views,
+        _of_traces,
+        _of_power,
+        _of_the_installation,
+        _of_experiments,
+    ):
         group(add)
     return whole
 
@@ -107,6 +114,12 @@ def _of_runs(add: Add) -> None:
     resume.add_argument(
         "--recipe", type=Path, help="refuse to go on unless this recipe is still the run's own"
     )
+
+
+# --- looking at runs ---
+
+
+def _of_views(add: Add) -> None:
     watch = add("watch", "follow a run live from another terminal")
     watch.add_argument("run", help="name or folder of the run")
     report = add("report", "write one HTML page of a run, or of several side by side")
