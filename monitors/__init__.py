@@ -2,8 +2,9 @@
 
 Knows neither `loop` nor `evals`; numpy and scipy only.
 
-`from ouroloop.monitors import read_traces, follow` judges traces of any loop; what is named here is
-loaded when it is first asked for.
+`from ouroloop.monitors import read_traces, follow` judges traces of any loop from files,
+`from_frame` and `from_arrays` from tables and arrays; what is named here is loaded when it is first
+asked for.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ouroloop.monitors.decision.records import Decision
     from ouroloop.monitors.decision.rule import DecisionRule
     from ouroloop.monitors.follower import Follower, follow
+    from ouroloop.monitors.frames import TraceMonitor, from_arrays, from_frame
     from ouroloop.monitors.registry import MONITORS, measure_all
     from ouroloop.monitors.traces.reader import TraceError, TraceReader, read_traces
 
@@ -31,8 +33,11 @@ __all__ = [
     "RoundView",
     "Samples",
     "TraceError",
+    "TraceMonitor",
     "TraceReader",
     "follow",
+    "from_arrays",
+    "from_frame",
     "measure_all",
     "read_traces",
 ]
@@ -47,6 +52,9 @@ _HOMES = {
     "DecisionRule": "decision.rule",
     "Decision": "decision.records",
     "GuardedQuantity": "decision.guarded",
+    "TraceMonitor": "frames",
+    "from_arrays": "frames",
+    "from_frame": "frames",
     "MONITORS": "registry",
     "measure_all": "registry",
     "TraceError": "traces.rows",
