@@ -30,6 +30,7 @@ from ouroloop.loop.store import ENVIRONMENT, LOCK, PROBE_SET, RECIPE, WARM_START
 from ouroloop.loop.views.files import read_events, read_object, read_table
 from ouroloop.loop.views.lookup import find
 from ouroloop.monitors.base import Reading, RoundView
+from ouroloop.monitors.decision.records import Decision
 from ouroloop.monitors.estimators.estimand import EVERY, GREEDY, OTHERS, PROBE, Estimand
 from ouroloop.monitors.names import Action
 
@@ -62,6 +63,11 @@ class RoundData:
     def action(self) -> str:
         """What was decided after this round."""
         return str(self.decision.get("action", Action.CONTINUE))
+
+    @cached_property
+    def decided(self) -> Decision:
+        """`decision` as the record that it is."""
+        return Decision.from_json(self.decision)
 
     @property
     def carried_out(self) -> bool:
