@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.views.account import steps
 from ouroloop.loop.views.measures import MODES
 from ouroloop.loop.views.progress import DASH, markdown
-from ouroloop.loop.views.reader import RoundData, RunData
+from ouroloop.loop.views.reader import RoundData, RunData, read_run
 from ouroloop.monitors.decision.evidence import log_limit, plain
 from ouroloop.monitors.decision.records import Audit, Decision, GuardReading, StreamId
 from ouroloop.monitors.names import Action, Tier
@@ -89,12 +90,13 @@ def room(guard: GuardReading) -> float:
     return 1 - guard.loss_in_tolerances
 
 
-def explain(run: RunData, number: int | None = None) -> str:
-    """The decision of a round, in words and numbers.
+def explain(path: Path, number: int | None = None) -> str:
+    """The decision of a run's round, in words and numbers; None: of its last finished one.
 
     Raises:
         RunStateError: there is no such round.
     """
+    run = read_run(path)
     round = round_of(run, number)
     decided = round.decided
     parts = [

@@ -120,6 +120,11 @@ class RoundData:
         return read_table(self.path / Round.critics.file)
 
     @cached_property
+    def judgements(self) -> Any:
+        """judgements.parquet: of a run with a frozen judge."""
+        return read_table(self.path / Round.judgements.file)
+
+    @cached_property
     def texts(self) -> Any:
         """texts.parquet."""
         return read_table(self.path / Round.texts.file)
