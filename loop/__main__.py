@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,6 +176,22 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _explain(options: argparse.Namespace) -> int:
+    from ouroloop.loop.views import explain
+
+    print(printable(explain.explain(_path(options, options.run), options.round)))
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    require("report", "ouroloop show")
+    from ouroloop.loop.views import show
+
+    wanted = show.Wanted(options.problem, options.strategy, options.rejected)
+    print(printable(show.show(_path(options, options.run), options.round, wanted, options.limit)))
+    return 0
+
+
 def _compare(options: argparse.Namespace) -> int:
     from ouroloop.loop.views.compare import compare, compare_table, write_comparison
 
@@ -308,23 +323,9 @@ def _study(options: argparse.Namespace) -> int:
 
 def _pretrain(options: argparse.Namespace) -> int:
     require("run", "ouroloop pretrain")
-    from ouroloop.evals.worlds.arithmetic import card, pretrain
-    from ouroloop.loop.views.progress import LiveProgress
+    from ouroloop.loop.starting import worlds
 
-    out = options.out or Path(pretrain.__file__).parent
-    wanted = [options.which]
-    if options.which == "both":
-        wanted = ["base", "teacher"]
-    for which in wanted:
-        with LiveProgress() as progress:
-            path = pretrain.pretrain(
-                pretrain.CHECKPOINTS[which],
-                out / which,
-                partial(progress, "pretraining", note=which),
-            )
-            card.write_card(path, partial(progress, "measuring", note=which))
-        print(path / "README.md")
-    return 0
+    return worlds.pretrain(options.which, options.out)
 
 
 COMMANDS = {
@@ -333,6 +334,8 @@ COMMANDS = {
     "schema": _schema,
     "resume": _resume,
     "watch": _watch,
+    "explain": _explain,
+    "show": _show,
     "report": _report,
     "compare": _compare,
     "verify": _verify,

@@ -21,6 +21,8 @@ examples:
   ouroloop init mine --model ./model --data p.jsonl    a recipe for your own model and data
   ouroloop run mine.yaml --check                       what can be known of it before it runs
   ouroloop run demo --set rounds=3 --set name=short    the same with two keys changed
+  ouroloop explain demo --round 2                      why it was decided so, with the numbers
+  ouroloop show demo --round 2 --rejected steps        samples of a round, and what became of them
   ouroloop report demo unguarded                       two arms side by side in one HTML page
   ouroloop ui                                          MLflow on 127.0.0.1
   ouroloop monitor round0.jsonl round1.jsonl           the rounds of any loop, from their traces
@@ -29,6 +31,27 @@ exit codes:
   0 finished; 1 a bug or a failed engine; 2 wrong input (nothing was made); 3 halted by a monitor
 
 Runs lie in ./runs, or in the folder that $OUROLOOP_RUNS or --runs names.
+"""
+
+EXPLAIN = """\
+what it prints:
+  why              the decision's own sentences
+  evidence         of both tiers against their limits, and the quantity that drives it
+  quantities       then, now, change and interval, tolerance, room left (0 = at the tolerance)
+  done next        what the next round's plan changed
+  did it help      what a later round's audit found about the quantity that spoke
+
+example:
+  ouroloop explain demo --round 2
+"""
+SHOW = """\
+Without a choice: counts by reason and by strategy. Choices combine. Model text stands behind a bar.
+
+examples:
+  ouroloop show demo --round 7                         what there is to choose from
+  ouroloop show demo --round 7 --problem 5f0f9b        draft, critique, revision, verdict, probe
+  ouroloop show demo --round 7 --strategy column       the samples of one strategy
+  ouroloop show demo --round 7 --rejected steps        what a filter rejected, and the texts
 """
 
 
@@ -122,6 +145,7 @@ def _of_runs(add: Add) -> None:
 def _of_views(add: Add) -> None:
     watch = add("watch", "follow a run live from another terminal")
     watch.add_argument("run", help="name or folder of the run")
+    _of_asking(add)
     report = add("report", "write one HTML page of a run, or of several side by side")
     report.add_argument(
         "run", nargs="+", help="names or folders of runs; the page is written to the first"
@@ -140,6 +164,24 @@ def _of_views(add: Add) -> None:
     )
     verify = add("verify", "compare every file of a run with what was written (exit 2: damage)")
     verify.add_argument("run", help="name or folder of the run")
+
+
+def _of_asking(add: Add) -> None:
+    explain = add("explain", "say why a round was decided as it was, in words and numbers")
+    explain.epilog = EXPLAIN
+    show = add("show", "show a problem's way through a round, or the samples of one kind")
+    show.epilog = SHOW
+    for command in (explain, show):
+        command.add_argument("run", help="name or folder of the run")
+        command.add_argument(
+            "--round", type=_round, metavar="N", help="its number (default: the last finished one)"
+        )
+    show.add_argument("--problem", metavar="ID", help="its id, or a part that no other id has")
+    show.add_argument("--strategy", metavar="NAME", help="a strategy's or response cluster's name")
+    show.add_argument("--rejected", metavar="REASON", help="what a rejection filter is called")
+    show.add_argument(
+        "--limit", type=_positive, default=5, metavar="N", help="samples shown whole (default: 5)"
+    )
 
 
 # --- anybody's traces ---
@@ -314,6 +356,12 @@ def _add_overrides(command: argparse.ArgumentParser, example: str) -> None:
         dest="overrides",
         help=f"change a key, e.g. {example}",
     )
+
+
+def _round(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected a round's number, 0 or more")
+    return int(text)
 
 
 def _positive(text: str) -> int:

@@ -306,7 +306,10 @@ class TrackingConfig(Section):
     mlflow: bool = Field(True, description="record every committed round in MLflow")
     uri: str | None = Field(None, description="default: sqlite in the folder of all runs")
     experiment: str = Field("ouroloop", description="MLflow's experiment")
-    table_rows: int = Field(64, ge=0, description="samples shown per round")
+    table_rows: int = Field(64, ge=0, description="samples in a round's table")
+    traces: int = Field(
+        48, ge=0, description="samples of a round as MLflow traces, draft to verdict; 0: none"
+    )
     trackers: tuple[Extension, ...] = Field(
         (),
         description=(

@@ -1,8 +1,9 @@
 """MLflow: a run directory is copied into it round by round.
 
-One parent run per campaign holds a metric point per round; one nested child run per round holds its
-dataset, samples, figures, training curve and decision. `mlflow_run` says what is recorded,
-`mlflow_store` where, `mlflow_arms` records a study.
+One parent run per campaign holds the headline numbers, a point per round, and the report; one
+nested child run per round holds everything else of it. `mlflow_run` says what is recorded,
+`mlflow_traces` and `mlflow_models` the samples and checkpoints, `mlflow_store` where, `mlflow_arms`
+records a study. docs/mlflow.md says where each answer stands.
 """
 
 from __future__ import annotations
@@ -32,16 +33,22 @@ class MlflowTracker:
     Args:
         uri: MLflow's tracking URI; default: a database in the folder of all runs.
         experiment: The experiment's name.
-        table_rows: Samples shown per round.
+        table_rows: Samples in a round's table.
+        traces: Samples of a round as traces.
     """
 
     # The keys of the recipe's section `tracking` that are its options.
-    OPTIONS = ("uri", "experiment", "table_rows")
+    OPTIONS = ("uri", "experiment", "table_rows", "traces")
 
     def __init__(
-        self, uri: str | None = None, experiment: str = "ouroloop", table_rows: int = 64
+        self,
+        uri: str | None = None,
+        experiment: str = "ouroloop",
+        table_rows: int = 64,
+        traces: int = 48,
     ) -> None:
-        self.uri, self.experiment, self.table_rows = uri, experiment, table_rows
+        self.uri, self.experiment = uri, experiment
+        self.table_rows, self.traces = table_rows, traces
 
     def sync(self, run_path: Path) -> None:
         """See `Tracker.sync`. May raise anything that MLflow does."""
@@ -51,7 +58,8 @@ class MlflowTracker:
         uri = self.uri or default_uri(root)
         with one_writer(root):
             refuse_damaged_store(uri)
-            recorder = RunRecorder(run, RunStore(run, uri, self.experiment), self.table_rows)
+            store = RunStore(run, uri, self.experiment)
+            recorder = RunRecorder(run, store, self.table_rows, self.traces)
             for round in run.rounds:
                 recorder.log_round(round)
             recorder.close()

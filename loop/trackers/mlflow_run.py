@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
+import tempfile
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.round import Round
+from ouroloop.loop.trackers.headline import headline
+from ouroloop.loop.trackers.mlflow_models import log_checkpoint, move_aliases
 from ouroloop.loop.trackers.mlflow_store import RunStore
+from ouroloop.loop.trackers.mlflow_traces import link, log_traces
+from ouroloop.loop.trackers.notes import note_of_round, note_of_run
 from ouroloop.loop.trackers.points import (
     committed_at,
     curve,
     ended,
-    plain,
     points,
     sample_rows,
     tags,
-    weights_sha256,
 )
+from ouroloop.loop.trackers.trace_drafts import drafts
 from ouroloop.loop.views import figures
-from ouroloop.loop.views.account import sentences
-from ouroloop.loop.views.measures import BY_KEY, common_strategies
-from ouroloop.loop.views.progress import rounds_table
+from ouroloop.loop.views.measures import common_strategies
 from ouroloop.loop.views.reader import RoundData, RunData
+from ouroloop.loop.views.report import write_report
 
 # MLflow takes a thousand metrics in a batch at most.
 MAX_METRICS_PER_BATCH = 500
+# MLflow refuses longer tags, and a note is one.
+MAX_NOTE_LENGTH = 7900
 
 # How a run stands -> MLflow's word for it. A stopped run can be resumed, and is then running again.
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
-# The columns of examples.parquet or pairs.parquet that a person reads in the dataset's preview.
+# The columns of a round's tables that a person reads in the preview of a dataset.
 READ_COLUMNS = (
     "problem_id",
+    "problem",
+    "family",
+    "slice",
+    "correct",
     "text",
     "chosen",
     "rejected",
@@ -49,11 +59,17 @@ class RunRecorder:
 
     Recording twice changes nothing: metric points carry the time at which the round was committed,
     and MLflow stores equal points once.
+
+    Args:
+        run: what is recorded.
+        store: where.
+        table_rows: samples in a round's table.
+        traces: samples of a round as traces.
     """
 
-    def __init__(self, run: RunData, store: RunStore, table_rows: int) -> None:
+    def __init__(self, run: RunData, store: RunStore, table_rows: int, traces: int) -> None:
         self.run, self.store, self.client = run, store, store.client
-        self.table_rows = table_rows
+        self.table_rows, self.traces = table_rows, traces
 
     def log_round(self, round: RoundData) -> None:
         """Record a committed round, unless it is recorded already."""
@@ -68,21 +84,21 @@ class RunRecorder:
             self.client.log_batch(child, metrics=measured, tags=_tags(tags(self.run, round)))
             self._log_training(round, child)
             self._log_artifacts(round, child)
-            self._log_checkpoint(round, child)
+            self._log_datasets(round, child)
+            log_checkpoint(self.run, round, self.store, child)
+        self._log_traces(round, child)
         self.client.set_terminated(child, "FINISHED", end_time=committed_at(round))
-        # The parent's charts have one point per round.
-        self.client.log_batch(self.store.parent, metrics=measured)
+        # The parent's charts have one point per round: few of them, those that are read first.
+        shown = _metrics(headline(self.run, round), round.number, committed_at(round))
+        self.client.log_batch(self.store.parent, metrics=shown)
         entry["done"] = True
         self.store.save()
 
     def close(self) -> None:
-        """Write on the parent how the run stands, in words and tags.
-
-        Move `champion` to the best checkpoint.
-        """
+        """Write on the parent how the run stands, in words and tags; move the aliases."""
         run, parent = self.run, self.store.parent
         shown = {
-            "mlflow.note.content": "\n\n".join([*sentences(run), rounds_table(run)]),
+            "mlflow.note.content": note_of_run(run)[:MAX_NOTE_LENGTH],
             "best_round": str(run.best_round),
         }
         if run.rounds:
@@ -93,36 +109,72 @@ class RunRecorder:
             # The failure of an attempt that has since been resumed.
             self.client.delete_tag(parent, "failure")
         self.client.log_batch(parent, tags=_tags(shown))
-        self._move_champion()
+        self._note_rounds()
+        move_aliases(run, self.store)
         if run.state == "running":
             self.client.update_run(parent, status="RUNNING")
-        else:
-            self.client.set_terminated(parent, STATUS[run.state], end_time=ended(run))
+            return
+        self._log_report()
+        self.client.set_terminated(parent, STATUS[run.state], end_time=ended(run))
+
+    def _note_rounds(self) -> None:
+        """The decision of each round on its page; what it led to is known later."""
+        for round in self.run.rounds:
+            entry = self.store.entry(round.number)
+            note = note_of_round(self.run, round)[:MAX_NOTE_LENGTH]
+            digest = hashlib.sha256(note.encode()).hexdigest()[:12]
+            if entry.get("note") != digest:
+                self.client.set_tag(entry["run_id"], "mlflow.note.content", note)
+                entry["note"] = digest
+        self.store.save()
+
+    def _log_report(self) -> None:
+        """The report and the figures of the whole run, once it does not work any more."""
+        run, parent = self.run, self.store.parent
+        stand = f"{run.state} after {len(run.rounds)} rounds"
+        if not run.rounds or self.store.known.get("report") == stand:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            page = write_report([run.path], Path(folder) / "report.html")
+            self.client.log_artifact(parent, str(page))
+        names = common_strategies(run.rounds, len(figures.BANDS))
+        if names:
+            areas = figures.strategy_areas(run, names, legend=True)
+            self.client.log_figure(parent, areas, "figures/strategies.png")
+        chosen = {
+            r.number: r for r in (run.rounds[0], run.round(run.best_round), run.rounds[-1]) if r
+        }
+        lines = [(f"round {number}", round) for number, round in chosen.items()]
+        diagram = figures.reliability_diagram(lines, legend=True)
+        self.client.log_figure(parent, diagram, "figures/reliability.png")
+        self.store.known["report"] = stand
+        self.store.save()
 
     def _log_training(self, round: RoundData, child: str) -> None:
-        """The training curve, and what was learnt from as a dataset."""
-        import mlflow
-
+        """The training curve."""
         steps: list[Any] = []
         for step, values in curve(round):
             steps += _metrics(values, step, committed_at(round))
         for start in range(0, len(steps), MAX_METRICS_PER_BATCH):
             batch = steps[start : start + MAX_METRICS_PER_BATCH]
             self.client.log_batch(child, metrics=batch)
+
+    def _log_datasets(self, round: RoundData, child: str) -> None:
+        """What was learnt from and what was measured on, on the round's page and the run's."""
         learnt, file = round.examples, Round.examples.file
         if len(round.pairs):
             learnt, file = round.pairs, Round.pairs.file
-        if not len(learnt):
-            return
-        columns = [column for column in READ_COLUMNS if column in learnt]
-        # MLflow finds two ways to read a local path, warns, and takes the right one.
-        with warnings.catch_warnings(action="ignore"):
-            data = mlflow.data.from_pandas(
-                learnt[columns].astype(str),
-                source=str(round.path / file),
-                name=f"{self.run.name}-r{round.number:02d}-train",
-            )
-        mlflow.log_input(data, context="train")
+        train = _dataset(learnt, round, file, f"{self.run.name}-r{round.number:02d}-train")
+        probe = _dataset(round.probe, round, Round.probe.file, f"{self.run.name}-probe-set")
+        found = {"train": train, "probe": probe}
+        for context, dataset in found.items():
+            if dataset is None:
+                continue
+            given = _dataset_input(dataset, context)
+            self.client.log_inputs(child, [given])
+            # The probe set is the same in every round; round 0's answers stand for it.
+            if context == "train" or round.number == 0:
+                self.client.log_inputs(self.store.parent, [given])
 
     def _log_artifacts(self, round: RoundData, child: str) -> None:
         """The decision, some samples as a table, and two figures."""
@@ -143,67 +195,33 @@ class RunRecorder:
             diagram = figures.reliability_diagram([(f"round {round.number}", round)], legend=True)
             mlflow.log_figure(diagram, "figures/reliability.png")
 
-    def _log_checkpoint(self, round: RoundData, child: str) -> None:
-        """A LoggedModel that names the checkpoint's place and fingerprint.
+    def _log_traces(self, round: RoundData, child: str) -> None:
+        """Samples from draft to verdict: on the round's page, and on the run's."""
+        seed = int(self.run.recipe.get("seed", 0))
+        found = drafts(round, self.traces, seed)
+        ids = log_traces(self.run, round, found, self.store.uri, self.store.experiment, child)
+        link(self.client, ids, self.store.parent)
 
-        The weights stay where they are.
-        """
-        import mlflow
 
-        path, value = self.run.checkpoint(round.number), round.score("pass@1")[0]
-        if path is None or self._model(child) is not None:
-            return
-        name = f"{self.run.name}-round-{round.number:02d}"
-        params = {"path": str(path), "sha256": weights_sha256(self.run, round, path)}
-        model = mlflow.create_external_model(name=name, source_run_id=child, params=params)
-        if value == value:  # NaN is undefined, and MLflow's charts would break on it
-            mlflow.log_metric(
-                plain(BY_KEY["pass@1"].of(round).id),
-                value,
-                timestamp=committed_at(round),
-                step=round.number,
-                model_id=model.model_id,
-            )
+def _dataset(table: Any, round: RoundData, file: str, name: str) -> Any:
+    """A round's Parquet table as MLflow names it; None for an empty one."""
+    import mlflow
 
-    def _move_champion(self) -> None:
-        """One registered model per run, one version per round that was ever best.
-
-        The alias is what moves, back too.
-        """
-        from mlflow.exceptions import MlflowException
-
-        known, best = self.store.known, self.run.best_round
-        child = known["rounds"].get(str(best), {}).get("run_id")
-        if not child or known.get("champion") == best:
-            return
-        model = self._model(child)
-        if model is None:
-            return
-        name = f"ouroloop-{self.run.name}"
-        with contextlib.suppress(MlflowException):  # it exists already
-            self.client.create_registered_model(name)
-        versions = self.client.search_model_versions(f"name = '{name}' and run_id = '{child}'")
-        if versions:
-            version = versions[0]
-        else:
-            version = self.client.create_model_version(
-                name,
-                source=f"models:/{model}",
-                run_id=child,
-                model_id=model,
-                description=f"Round {best}: {self.run.checkpoint(best)}",
-            )
-        self.client.set_registered_model_alias(name, "champion", version.version)
-        known["champion"] = best
-        self.store.save()
-
-    def _model(self, child: str) -> str | None:
-        """The id of the LoggedModel of a round's run."""
-        query = f"source_run_id = '{child}'"
-        found = self.client.search_logged_models(
-            [self.store.experiment], filter_string=query, max_results=1
+    if not len(table):
+        return None
+    columns = [column for column in READ_COLUMNS if column in table]
+    # MLflow finds two ways to read a local path, warns, and takes the right one.
+    with warnings.catch_warnings(action="ignore"):
+        return mlflow.data.from_pandas(
+            table[columns].astype(str), source=str(round.path / file), name=name
         )
-        return str(found[0].model_id) if found else None
+
+
+def _dataset_input(dataset: Any, context: str) -> Any:
+    from mlflow.entities import DatasetInput, InputTag
+
+    tag = InputTag("mlflow.data.context", context)
+    return DatasetInput(dataset._to_mlflow_entity(), [tag])
 
 
 def _metrics(values: Mapping[str, float], step: int, at: int) -> list[Any]:

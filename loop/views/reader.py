@@ -30,6 +30,7 @@ from ouroloop.loop.store import ENVIRONMENT, LOCK, PROBE_SET, RECIPE, WARM_START
 from ouroloop.loop.views.files import read_events, read_object, read_table
 from ouroloop.loop.views.lookup import find
 from ouroloop.monitors.base import Reading, RoundView
+from ouroloop.monitors.decision.records import Decision
 from ouroloop.monitors.estimators.estimand import EVERY, GREEDY, OTHERS, PROBE, Estimand
 from ouroloop.monitors.names import Action
 
@@ -62,6 +63,11 @@ class RoundData:
     def action(self) -> str:
         """What was decided after this round."""
         return str(self.decision.get("action", Action.CONTINUE))
+
+    @cached_property
+    def decided(self) -> Decision:
+        """`decision` as the record that it is."""
+        return Decision.from_json(self.decision)
 
     @property
     def carried_out(self) -> bool:
@@ -112,6 +118,11 @@ class RoundData:
     def critics(self) -> Any:
         """critics.parquet."""
         return read_table(self.path / Round.critics.file)
+
+    @cached_property
+    def judgements(self) -> Any:
+        """judgements.parquet: of a run with a frozen judge."""
+        return read_table(self.path / Round.judgements.file)
 
     @cached_property
     def texts(self) -> Any:

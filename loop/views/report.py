@@ -13,6 +13,7 @@ from ouroloop.loop.views import figures, page_tables, responses, side_by_side, s
 from ouroloop.loop.views.account import sentences, steps
 from ouroloop.loop.views.arms import Arm
 from ouroloop.loop.views.arms import arms as arms_of
+from ouroloop.loop.views.chains import turns
 from ouroloop.loop.views.measures import (
     BY_KEY,
     MEASURES,
@@ -307,15 +308,9 @@ def trace(verdict: Json, chain: Json | None) -> Json:
 
     Without its chain (a journal that was lost) only the final text is there.
     """
-    turns = [("final", str(verdict["text"]))]
+    texts = [("final", str(verdict["text"]))]
     if chain:
-        turns = [("draft", _text(chain["draft"]))]
-        revisions = chain.get("revisions", [])
-        for index, critique in enumerate(chain.get("critiques", [])):
-            turns.append(("critique", _text(critique)))
-            # A critique that finds nothing is followed by no revision.
-            if index < len(revisions):
-                turns.append(("revision", _text(revisions[index])))
+        texts = [(turn.kind, turn.text) for turn in turns(chain)]
     return {
         "question": str(verdict.get("question") or verdict["problem_id"]),
         "gold": verdict.get("gold"),
@@ -323,9 +318,5 @@ def trace(verdict: Json, chain: Json | None) -> Json:
         "kept": bool(verdict["kept"]),
         "reasons": [str(reason) for reason in verdict["reasons"]],
         "strategy": verdict.get("strategy"),
-        "turns": turns,
+        "turns": texts,
     }
-
-
-def _text(node: Json) -> str:
-    return str((node.get("completion") or node).get("text", "")).strip()

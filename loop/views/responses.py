@@ -15,7 +15,8 @@ from ouroloop.loop.views.statistics import label, statistic_of
 from ouroloop.monitors.decision.declaration import WORDING
 from ouroloop.monitors.estimators.estimand import EVERY, Estimand
 
-JUDGED_BY = ("responses/approved_", "principle/")
+APPROVED = "responses/approved_"
+JUDGED_BY = (APPROVED, "principle/")
 """What the statistics begin with that are drawn here."""
 
 

@@ -1,0 +1,87 @@
+"""What the pages of a run and of its rounds say in words; Markdown, the answer first.
+
+MLflow shows three lines of a note and folds the rest away.
+"""
+
+from __future__ import annotations
+
+from ouroloop.loop.views.account import Step, sentences, steps
+from ouroloop.loop.views.explain import outcome_of
+from ouroloop.loop.views.measures import BY_KEY
+from ouroloop.loop.views.progress import DASH, markdown, rounds_table
+from ouroloop.loop.views.reader import RoundData, RunData
+from ouroloop.monitors.names import Action
+
+WHERE_TO_LOOK = """\
+**Where to look.** *Model metrics*: `1_headline`; `decision/action` (0 continue, 1 reinject,
+2 rollback, 3 halt); `evidence/watch` and `evidence/halt` (log e) with their limits; `tolerance`
+(room of each guarded quantity in tolerances, 0 is the limit). *Traces*: samples of each round from
+draft to verdict. *Artifacts*: `report.html`. *Child runs*: everything else of each round."""
+
+
+def note_of_run(run: RunData) -> str:
+    """Which checkpoint to take, what happened, when it was steered and why, whether it helped."""
+    parts = []
+    if run.failure:
+        parts.append(f"**Failed:** {run.failure}")
+    parts.append(f"**Checkpoint to take:** {_best(run)}")
+    parts.append(f"**What happened:** {' '.join(sentences(run))}")
+    steered = [step for step in steps(run) if step.acts]
+    if steered:
+        rows = [_steered(run, step) for step in steered]
+        parts.append(f"**When it was steered, why, and whether it helped:**\n\n{markdown(rows)}")
+    return "\n\n".join([*parts, WHERE_TO_LOOK, rounds_table(run)])
+
+
+def note_of_round(run: RunData, round: RoundData) -> str:
+    """The decision in one sentence, what was done next, whether it helped."""
+    step = next(step for step in steps(run) if step.round == round.number)
+    mode = f" ({step.mode})" if step.mode else ""
+    first, *more = step.reasons or ["no reason was recorded"]
+    parts = [f"**{step.action}**{mode}{_undone(step)}: {first}.", *more]
+    if step.then:
+        parts.append(f"**Done next:** {'; '.join(step.then)}.")
+    helped = _helped(run, step)
+    if helped != DASH:
+        parts.append(f"**Did it help:** {helped}.")
+    return "\n\n".join(parts)
+
+
+def _best(run: RunData) -> str:
+    best = run.round(run.best_round)
+    if best is None:
+        return "none yet: no round is fit to be called best."
+    measure = BY_KEY["pass@1"]
+    score = measure.text(measure.read(best))
+    return (
+        f"round {best.number} (pass@1 {score}), `{run.checkpoint(best.number)}`; registered as"
+        f" `{registered_name(run)}@champion`."
+    )
+
+
+def registered_name(run: RunData) -> str:
+    """The name of a run's models in MLflow's registry."""
+    return f"ouroloop-{run.name}"
+
+
+def _steered(run: RunData, step: Step) -> dict[str, str]:
+    row = {
+        "round": str(step.round),
+        "action": f"{step.action}{_undone(step)}",
+        "why": "; ".join(step.reasons[:2]),
+        "done next": "; ".join(step.then) or DASH,
+        "did it help": _helped(run, step),
+    }
+    # A bar would end the cell.
+    return {head: " ".join(cell.replace("|", "¦").split()) for head, cell in row.items()}
+
+
+def _helped(run: RunData, step: Step) -> str:
+    if step.action == Action.CONTINUE or not step.carried_out:
+        return DASH
+    outcome = outcome_of(run, step.round)
+    return outcome.sentence if outcome is not None else "no later round has audited it"
+
+
+def _undone(step: Step) -> str:
+    return "" if step.carried_out else ", not carried out"

@@ -1,0 +1,348 @@
+"""What happened to single problems and samples in a round: `ouroloop show RUN --round 7`.
+
+A problem's way through the round, the samples of one strategy, or those that one reason rejected.
+Model text is untrusted: every line of it stands behind a bar, so that none can pass for ours.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ouroloop.loop.errors import UserError
+from ouroloop.loop.views.chains import Turn, turns
+from ouroloop.loop.views.explain import round_of
+from ouroloop.loop.views.measures import rejections
+from ouroloop.loop.views.progress import DASH, markdown
+from ouroloop.loop.views.reader import Json, RoundData, RunData, read_run
+
+BAR = "  | "
+# Characters of a text in a table's cell.
+CELL_WIDTH = 72
+MAX_NAMES, MAX_ROWS = 12, 20
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which samples of a round are shown; None: whichever.
+
+    Attributes:
+        problem: a problem's id, or a part of it that only one problem has.
+        strategy: the name of a strategy or of a response cluster.
+        rejected: a rejection filter's name.
+    """
+
+    problem: str | None = None
+    strategy: str | None = None
+    rejected: str | None = None
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether nothing was chosen."""
+        return all(getattr(self, field.name) is None for field in fields(self))
+
+
+def show(path: Path, number: int | None, wanted: Wanted, limit: int = 5) -> str:
+    """The chosen samples of a round as text; what there is to choose from, if nothing is chosen.
+
+    Args:
+        path: the run's folder.
+        number: of the round; None: the last finished one.
+        wanted: the choice.
+        limit: samples shown whole.
+
+    Raises:
+        RunStateError: there is no such round.
+        UserError: the round has no such problem, strategy or reason.
+    """
+    run = read_run(path)
+    round = round_of(run, number)
+    if wanted.is_everything:
+        return _overview(run, round)
+    verdicts, answers = _records(round.verdicts), _records(round.probe)
+    parts = [f"{run.name}, round {round.number}"]
+    if wanted.problem is not None:
+        problem = _problem(round, wanted.problem, verdicts, answers)
+        verdicts = [row for row in verdicts if row["problem_id"] == problem]
+        answers = [row for row in answers if row["problem"] == problem]
+        parts[0] += f", problem {_one_line(problem)}"
+    if wanted.strategy is not None:
+        names = [name for row in (*verdicts, *answers) for name in _names(row)]
+        _refuse_unknown("strategy", wanted.strategy, names, round)
+        verdicts = [row for row in verdicts if wanted.strategy in _names(row)]
+        answers = [row for row in answers if wanted.strategy in _names(row)]
+        parts[0] += f", strategy {_one_line(wanted.strategy)}"
+    if wanted.rejected is not None:
+        reasons = [reason for row in verdicts for reason in row["reasons"]]
+        _refuse_unknown("reason", wanted.rejected, reasons, round)
+        verdicts = [row for row in verdicts if wanted.rejected in row["reasons"]]
+        answers = []
+        parts[0] += f", rejected by {_one_line(wanted.rejected)}"
+    parts += _samples(round, verdicts, limit)
+    parts += _probe(round, answers)
+    return "\n\n".join(parts)
+
+
+# -- what there is ------------------------------------------------------------------------------
+
+
+def _overview(run: RunData, round: RoundData) -> str:
+    """Counts by reason and by strategy, and the commands that lead on."""
+    verdicts = _records(round.verdicts)
+    command = f"ouroloop show {run.name} --round {round.number}"
+    kept = sum(bool(row["kept"]) for row in verdicts)
+    parts = [f"{run.name}, round {round.number}: {len(verdicts):,} samples, {kept:,} kept"]
+    against = rejections(round)
+    if against:
+        rows = [{"rejected by": name, "samples": f"{num:,}"} for name, num in against.items()]
+        parts.append(markdown(rows))
+    names = Counter(_strategy(row) for row in verdicts or _records(round.probe) if _strategy(row))
+    if names:
+        head = "strategy" if verdicts else "strategy of the probe samples"
+        rows = []
+        for name, num in names.most_common(MAX_NAMES):
+            rows.append({head: _one_line(name), "samples": f"{num:,}"})
+        parts.append(markdown(rows))
+    lines = ["Look closer with"]
+    ids = _problems(verdicts, _records(round.probe))
+    if ids:
+        lines.append(f"  {command} --problem {_one_line(ids[0])}")
+    if names:
+        lines.append(f"  {command} --strategy '{_one_line(names.most_common(1)[0][0])}'")
+    if against:
+        lines.append(f"  {command} --rejected {next(iter(against))}")
+    return "\n\n".join([*parts, "\n".join(lines)])
+
+
+def _problem(
+    round: RoundData, wanted: str, verdicts: Sequence[Json], answers: Sequence[Json]
+) -> str:
+    """The id of the problem that is meant.
+
+    Raises:
+        UserError: no problem, or more than one, has this in its id.
+    """
+    ids = _problems(verdicts, answers)
+    if wanted in ids:
+        return wanted
+    part_of = [id for id in ids if wanted in id]
+    if len(part_of) == 1:
+        return part_of[0]
+    if part_of:
+        raise UserError(
+            f"{round.path}: {wanted!r} is part of {len(part_of)} problems' ids:"
+            f" {_some(part_of)}. Give more of one."
+        )
+    near = get_close_matches(wanted, ids, n=3, cutoff=0.5) or ids[:3]
+    raise UserError(
+        f"{round.path}: no problem {wanted!r} was drafted or probed in this round; there are"
+        f" {len(ids):,}, such as {_some(near)}. Another round may have drawn it."
+    )
+
+
+def _problems(verdicts: Sequence[Json], answers: Sequence[Json]) -> list[str]:
+    """Ids of all problems, drafted ones first."""
+    drafted = (str(row["problem_id"]) for row in verdicts)
+    return list(dict.fromkeys([*drafted, *(str(row["problem"]) for row in answers)]))
+
+
+def _refuse_unknown(what: str, wanted: str, found: Sequence[str], round: RoundData) -> None:
+    counts = Counter(found)
+    if wanted in counts:
+        return
+    names = [name for name, _ in counts.most_common()]
+    raise UserError(
+        f"{round.path}: no sample with the {what} {wanted!r} here; expected one of"
+        f" {_some(names) or '(there are none)'}."
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(_one_line(name) for name in names[:MAX_NAMES])
+    if len(names) > MAX_NAMES:
+        shown += f" and {len(names) - MAX_NAMES} more"
+    return shown
+
+
+# -- samples of the round -----------------------------------------------------------------------
+
+
+def _samples(round: RoundData, verdicts: Sequence[Json], limit: int) -> Iterator[str]:
+    if round.number == 0:
+        yield "Round 0 measures the starting model: it drafts nothing."
+        return
+    if not verdicts:
+        yield "No sample was drafted for it in this round."
+        return
+    kept = sum(bool(row["kept"]) for row in verdicts)
+    yield f"{len(verdicts):,} samples, {kept:,} kept{_first(verdicts)}\n{_samples_table(verdicts)}"
+    shown = verdicts[:limit]
+    chains = _chains(round, {str(row["sample_id"]) for row in shown})
+    learnt = _learnt(round)
+    for row in shown:
+        yield _sample(row, chains.get(str(row["sample_id"])), learnt)
+    if len(verdicts) > limit:
+        yield f"{len(verdicts) - limit:,} more; --limit {len(verdicts)} shows them whole."
+
+
+def _samples_table(verdicts: Sequence[Json]) -> str:
+    rows = []
+    for row in verdicts[:MAX_ROWS]:
+        rows.append(
+            {
+                "sample": _one_line(row["sample_id"]),
+                "verdict": _verdict(row),
+                "right": _yes_no(row.get("correct")),
+                "steps": _yes_no(row.get("valid")),
+                "answer": _one_line(row.get("answer") or DASH),
+                "gold": _one_line(row.get("gold") or DASH),
+                "strategy": _one_line(_strategy(row) or DASH),
+            }
+        )
+    return markdown(rows)
+
+
+def _sample(verdict: Json, chain: Json | None, learnt: set[str]) -> str:
+    """One sample: the question, every turn, the verdict and why, whether it was learnt from."""
+    lines = [f"--- {_one_line(verdict['sample_id'])}: {_verdict(verdict)}"]
+    lines += _text("question", str(verdict.get("question") or ""))
+    if chain is None:
+        # The journal was lost; the verdict holds the final text.
+        lines += _text("final", str(verdict["text"]))
+    else:
+        for turn in turns(chain):
+            lines += _text(f"{turn.kind} ({_about(turn)})", turn.text)
+    facts = [f"right: {_yes_no(verdict.get('correct'))}"]
+    facts.append(f"steps right: {_yes_no(verdict.get('valid'))}")
+    for name in ("answer", "gold", "strategy", "cluster"):
+        facts.append(f"{name}: {_one_line(verdict.get(name) or DASH)}")
+    facts.append(f"learnt from: {_yes_no(verdict['sample_id'] in learnt)}")
+    return "\n".join([*lines, f"verdict: {_verdict(verdict)}", *(f"  {fact}" for fact in facts)])
+
+
+def _about(turn: Turn) -> str:
+    facts = [f"{turn.num_tokens} tokens"]
+    if turn.mean_logprob is not None:
+        facts.append(f"{turn.mean_logprob:.3f} nats per token")
+    if turn.is_cut:
+        facts.append("cut by length")
+    if turn.kind == "critique":
+        facts.append({True: "approves", False: "rejects", None: "unreadable"}[turn.approved])
+    if turn.probability is not None:
+        facts.append(f"P(approve) {turn.probability:.2f}")
+    return ", ".join(facts)
+
+
+def _chains(round: RoundData, ids: set[str]) -> dict[str, Json]:
+    return {str(chain["id"]): chain for chain in round.samples() if chain["id"] in ids}
+
+
+def _learnt(round: RoundData) -> set[str]:
+    """Ids of the samples that the round trained on."""
+    if len(round.pairs):
+        return {str(id) for id in (*round.pairs["chosen_id"], *round.pairs["rejected_id"])}
+    if not len(round.examples) or "sample_id" not in round.examples:
+        return set()
+    return {str(id) for id in round.examples["sample_id"].dropna()}
+
+
+# -- the probe set's answers --------------------------------------------------------------------
+
+
+def _probe(round: RoundData, answers: Sequence[Json]) -> Iterator[str]:
+    """The answers of the round's own model to held-out problems."""
+    if not answers:
+        return
+    rows = []
+    for row in answers[:MAX_ROWS]:
+        rows.append(
+            {
+                "problem": _one_line(row["problem"]),
+                "kind": str(row["kind"]),
+                "right": _yes_no(row.get("correct")),
+                "steps": _yes_no(row.get("valid")),
+                "answer": _one_line(row.get("answer") or DASH),
+                "strategy": _one_line(_strategy(row) or DASH),
+                "text": _one_line(row["text"]),
+            }
+        )
+    text = f"{len(answers):,} answers of this round's model to the probe set{_first(answers)}"
+    yield f"{text}\n{markdown(rows)}"
+    yield from _judgements(round, {str(row["problem"]) for row in answers})
+
+
+def _judgements(round: RoundData, problems: set[str]) -> Iterator[str]:
+    """What the frozen judge made of these problems' answers."""
+    table = round.judgements
+    if not len(table) or len(problems) > 1:
+        return
+    rows = []
+    for row in _records(table[table["problem"].isin(problems) & table["truth"].isna()]):
+        rows.append(
+            {
+                "answer": str(row["index"]),
+                "criterion": _one_line(row["criterion"]),
+                "approved": _yes_no(row["approved"]),
+                "principle": _one_line(row["principle"]),
+            }
+        )
+    if rows:
+        yield f"The frozen judge's verdicts\n{markdown(rows)}"
+
+
+# -- cells and texts ----------------------------------------------------------------------------
+
+
+def _records(table: Any) -> list[Json]:
+    """A table's rows; what is unknown is None, never NaN."""
+    rows: list[Json] = table.astype(object).where(table.notna(), None).to_dict("records")
+    for row in rows:
+        # pandas reads a list as an array.
+        if "reasons" in row:
+            row["reasons"] = [str(reason) for reason in row["reasons"]]
+    return rows
+
+
+def _first(rows: Sequence[Json]) -> str:
+    return f" (the first {MAX_ROWS})" if len(rows) > MAX_ROWS else ""
+
+
+def _names(row: Json) -> list[str]:
+    """The strategy and the response cluster, those that there are."""
+    found = (row.get("strategy"), row.get("cluster"))
+    return [str(name) for name in found if name is not None]
+
+
+def _strategy(row: Json) -> str:
+    """The strategy, or where there is none the response cluster."""
+    return next(iter(_names(row)), "")
+
+
+def _verdict(row: Json) -> str:
+    if row["kept"]:
+        return "kept"
+    return f"rejected ({', '.join(_one_line(reason) for reason in row['reasons'])})"
+
+
+def _yes_no(value: Any) -> str:
+    """Of a flag, or of 1 and 0; unscored is neither."""
+    if value is None:
+        return DASH
+    return "yes" if value else "no"
+
+
+def _one_line(text: object) -> str:
+    """A text as a cell: one line, no bar that would end the cell, not too wide."""
+    line = " ".join(str(text).split()).replace("|", "¦")
+    if len(line) > CELL_WIDTH:
+        return f"{line[: CELL_WIDTH - 3]}..."
+    return line
+
+
+def _text(label: str, text: str) -> list[str]:
+    """A label, and below it every line of the text behind a bar."""
+    return [label, *(f"{BAR}{line}" for line in text.strip().splitlines() or [""])]
