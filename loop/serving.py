@@ -11,6 +11,7 @@ from typing import Any
 from ouroloop.loop.config import EngineConfig
 from ouroloop.loop.engines import remote
 from ouroloop.loop.engines.base import Engine
+from ouroloop.loop.journal import JournalledEngine
 from ouroloop.loop.objectives import training
 
 
@@ -28,7 +29,7 @@ class Serving:
         chat_template_kwargs: what a server's chat template is rendered with.
     """
 
-    engine: Engine
+    engine: JournalledEngine
     config: EngineConfig
     proofs: Path
     report: Callable[[str, int, int], None]
@@ -75,7 +76,7 @@ class Serving:
             model, self.engine, self.config.concurrency, self.chat_template_kwargs
         )
         try:
-            yield server
+            yield self.engine.beside(server, model)
         finally:
             await server.close()
 

@@ -32,7 +32,6 @@ from ouroloop.loop.records import (
 from ouroloop.loop.stages import constitution
 from ouroloop.loop.stages.ending import own_words
 from ouroloop.loop.stages.prompts import ask, ask_critique, ask_revision
-from ouroloop.loop.tables import Journal
 
 if TYPE_CHECKING:  # a setting is made of the stages
     from ouroloop.loop.setup import Setting
@@ -263,37 +262,23 @@ class Refiner:
         return await self._ask(problem, index, "probe", [prompt], temperature, max_tokens)
 
 
-async def collect(
-    refiner: Refiner, problems: Sequence[Problem], journal: Journal[Sample], report: Progress
-) -> list[Sample]:
-    """Refine every problem that the journal does not hold yet.
-
-    Each finished problem is journalled whole, in one write.
-    """
+async def collect(refiner: Refiner, problems: Sequence[Problem], report: Progress) -> list[Sample]:
+    """Every problem's samples, in the order of the problems."""
     per_problem = refiner.recipe.sampling.samples_per_problem
-    found = {sample.id: sample for sample in journal.records}
-    ids_P = [[refiner.sample_id(problem, i) for i in range(per_problem)] for problem in problems]
-    # A problem is journalled whole; one that a crash caught in the middle is asked again.
-    todo = [
-        problem
-        for problem, ids in zip(problems, ids_P, strict=True)
-        if not all(i in found for i in ids)
-    ]
-    done, total = (len(problems) - len(todo)) * per_problem, len(problems) * per_problem
+    done, total = 0, len(problems) * per_problem
     label = "sampling" if refiner.source == STUDENT else f"sampling {refiner.source}"
     report(label, done, total)
 
-    async def one(problem: Problem) -> None:
+    async def one(problem: Problem) -> list[Sample]:
         nonlocal done
-        new = [s for s in await refiner.problem(problem) if s.id not in found]
-        journal.append(new)
+        samples = await refiner.problem(problem)
         done += per_problem
         report(label, done, total)
+        return samples
 
     limit = max(1, refiner.recipe.engine.concurrency // per_problem)
-    await gather_bounded([one(problem) for problem in todo], limit)
-    found = {sample.id: sample for sample in journal.records}
-    return [found[i] for ids in ids_P for i in ids]
+    samples_P: list[list[Sample]] = await gather_bounded([one(p) for p in problems], limit)
+    return [sample for samples in samples_P for sample in samples]
 
 
 async def gather_bounded(jobs: Sequence[Coroutine[Any, Any, Any]], limit: int) -> list[Any]:
