@@ -68,6 +68,13 @@ class PromptTooLongError(EngineError):
     """
 
 
+class NoAnswerError(EngineError):
+    """No server gave a usable answer to a request.
+
+    It costs one sample, which is counted, and the run only where too many are lost.
+    """
+
+
 class StaleWeightsError(EngineError):
     """The weight-sync check saw an engine answer with other weights than those it loaded."""
 

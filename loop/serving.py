@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop.config import EngineConfig
+from ouroloop.loop.config import EngineConfig, ServersConfig
 from ouroloop.loop.engines import remote
 from ouroloop.loop.engines.base import Engine
+from ouroloop.loop.engines.pacing import Limits
 from ouroloop.loop.objectives import training
 
 
@@ -26,6 +27,7 @@ class Serving:
         report: progress (stage, done, total).
         checkpoint: what is served now; None before the first load and after `free_memory`.
         chat_template_kwargs: what a server's chat template is rendered with.
+        servers: the recipe's `servers` section.
     """
 
     engine: Engine
@@ -34,6 +36,7 @@ class Serving:
     report: Callable[[str, int, int], None]
     checkpoint: Path | None = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    servers: ServersConfig = field(default_factory=ServersConfig)
 
     async def serve(self, checkpoint: Path) -> None:
         """Swap the engine's weights, unless they are these, and prove that they are served.
@@ -71,9 +74,9 @@ class Serving:
             return
         await self.serve(student)
         # The student is served beside it, for its tokenizer.
-        server = remote.RemoteEngine(
-            model, self.engine, self.config.concurrency, self.chat_template_kwargs
-        )
+        # How many samples may be dropped is for the stages to say.
+        limits = Limits(**self.servers.model_dump(exclude={"max_dropped"}))
+        server = remote.RemoteEngine(model, self.engine, limits, self.chat_template_kwargs)
         try:
             yield server
         finally:

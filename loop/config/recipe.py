@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from ouroloop.loop import secrets
-from ouroloop.loop.config.base import Extension, Section
+from ouroloop.loop.config.base import Extension, ModelName, Section
 from ouroloop.loop.config.engine import EngineConfig
 from ouroloop.loop.config.judge import JudgeConfig
 from ouroloop.loop.config.monitoring import (
@@ -23,6 +23,7 @@ from ouroloop.loop.config.preference import PairsConfig, StageConfig
 from ouroloop.loop.config.reasoning import ReasoningConfig
 from ouroloop.loop.config.sampling import RefineConfig, SamplingConfig
 from ouroloop.loop.config.selection import DatasetConfig, FilterConfig
+from ouroloop.loop.config.servers import ServersConfig
 from ouroloop.loop.config.task import ArithmeticConfig, TaskConfig
 from ouroloop.loop.config.warm_start import WarmStartConfig
 
@@ -46,11 +47,11 @@ class Recipe(Section):
             " smollm2-135m (docs/models.md)"
         ),
     )
-    teachers: tuple[str, ...] = Field(
+    teachers: tuple[ModelName, ...] = Field(
         (),
         description=(
-            "further checkpoints, or OpenAI-compatible servers (URL#model), that draft; none: the"
-            " student is its own teacher"
+            "further checkpoints, or OpenAI-compatible servers (URL#model, or a list of servers of"
+            " one model, which share the work), that draft; none: the student is its own teacher"
         ),
     )
     seed: int = Field(0, ge=0, description="of everything that is drawn at random")
@@ -70,6 +71,9 @@ class Recipe(Section):
         None, description="fine-tune the model on demonstrations first; null: start as it is"
     )
     engine: EngineConfig = Field(EngineConfig(), description="who samples, and with what memory")
+    servers: ServersConfig = Field(
+        ServersConfig(), description="how servers of teachers and judges are asked"
+    )
     chat_template_kwargs: dict[str, Any] = Field(
         default_factory=dict,
         description=(

@@ -18,7 +18,7 @@ from ouroloop.evals.tasks import Prompts
 from ouroloop.evals.verdicts import read_verdict, verdict_line
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.engines.base import Engine
-from ouroloop.loop.errors import PromptTooLongError
+from ouroloop.loop.errors import NoAnswerError, PromptTooLongError
 from ouroloop.loop.reasoning import Reasoning
 from ouroloop.loop.records import (
     Completion,
@@ -30,6 +30,7 @@ from ouroloop.loop.records import (
     Sampling,
 )
 from ouroloop.loop.stages import constitution
+from ouroloop.loop.stages.dropped import Drops
 from ouroloop.loop.stages.ending import own_words
 from ouroloop.loop.stages.prompts import ask, ask_critique, ask_revision
 from ouroloop.loop.tables import Journal
@@ -85,8 +86,16 @@ class Refiner:
         return list(await asyncio.gather(*(self.sample(problem, i) for i in indices)))
 
     async def sample(self, problem: Problem, index: int) -> Sample:
-        """One way through draft, critique and revision."""
+        """One way through draft, critique and revision, or why there was none."""
         temperature = self.temperatures[index % len(self.temperatures)]
+        try:
+            return await self._sample(problem, index, temperature)
+        except NoAnswerError as error:
+            name = self.sample_id(problem, index)
+            nothing = Completion(name, (), (), (), "", "length", "")
+            return Sample(name, problem.id, index, temperature, nothing, dropped=str(error))
+
+    async def _sample(self, problem: Problem, index: int, temperature: float) -> Sample:
         systems, system = self.recipe.sampling.systems, None
         if systems:
             system = systems[index % len(systems)]
@@ -268,7 +277,11 @@ async def collect(
 ) -> list[Sample]:
     """Refine every problem that the journal does not hold yet.
 
-    Each finished problem is journalled whole, in one write.
+    Each finished problem is journalled whole, in one write. Dropped samples are journalled last: a
+    run that stopped for too many of them asks for them again.
+
+    Raises:
+        EngineError: servers left more unanswered than the recipe allows.
     """
     per_problem = refiner.recipe.sampling.samples_per_problem
     found = {sample.id: sample for sample in journal.records}
@@ -282,16 +295,23 @@ async def collect(
     done, total = (len(problems) - len(todo)) * per_problem, len(problems) * per_problem
     label = "sampling" if refiner.source == STUDENT else f"sampling {refiner.source}"
     report(label, done, total)
+    drops = Drops(label, refiner.recipe.servers.max_dropped, total)
+    dropped: list[Sample] = []
 
     async def one(problem: Problem) -> None:
         nonlocal done
         new = [s for s in await refiner.problem(problem) if s.id not in found]
-        journal.append(new)
+        journal.append([sample for sample in new if not sample.dropped])
+        for sample in new:
+            if sample.dropped:
+                dropped.append(sample)
+                drops.add(sample.dropped)
         done += per_problem
         report(label, done, total)
 
     limit = max(1, refiner.recipe.engine.concurrency // per_problem)
     await gather_bounded([one(problem) for problem in todo], limit)
+    journal.append(dropped)
     found = {sample.id: sample for sample in journal.records}
     return [found[i] for ids in ids_P for i in ids]
 
