@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
@@ -51,39 +51,35 @@ class Pace:
 
 
 class Turns:
-    """Whose turn it is at one server: requests in flight, rates, and times when it is not asked.
+    """One server's rates, requests in flight, and times when it is not asked.
 
     Attributes:
-        num_waiting: requests that were given to the server and are not answered yet.
+        num_in_flight: requests that it was given and has not answered yet.
         free_at: monotonic seconds before which it is not asked.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.num_waiting = 0
+        self.num_in_flight = 0
         self.free_at = 0.0
         self._failures = 0
-        self._slots = asyncio.Semaphore(limits.concurrency)
         rates = (limits.requests_per_minute, limits.tokens_per_minute)
         self._requests, self._tokens = (Pace(rate) if rate else None for rate in rates)
 
-    @asynccontextmanager
-    async def turn(self, num_tokens: float) -> AsyncIterator[Callable[[int | None], None]]:
-        """A request's turn; yields a function that takes the tokens that were really used."""
-        self.num_waiting += 1
-        try:
-            async with self._slots:
-                while (wait := self.free_at - time.monotonic()) > 0:
-                    await asyncio.sleep(wait)
-                if self._requests:
-                    await self._requests.take(1)
-                if self._tokens:
-                    await self._tokens.take(num_tokens)
-                yield lambda used: self._correct(num_tokens, used)
-        finally:
-            self.num_waiting -= 1
+    @property
+    def has_room(self) -> bool:
+        """Whether one more request may be in flight."""
+        return self.num_in_flight < self.limits.concurrency
 
-    def _correct(self, taken: float, used: int | None) -> None:
+    async def pace(self, num_tokens: float) -> None:
+        """Wait until the rates allow a request of so many tokens."""
+        if self._requests:
+            await self._requests.take(1)
+        if self._tokens:
+            await self._tokens.take(num_tokens)
+
+    def correct(self, taken: float, used: int | None) -> None:
+        """So many tokens were really used, where the server says."""
         if self._tokens and used is not None:
             self._tokens.give_back(taken - used)
 
@@ -105,14 +101,41 @@ class Turns:
         self.free_at = max(self.free_at, time.monotonic() + seconds)
 
 
-def next_turn(turns: Sequence[Turns]) -> int:
-    """The index of the server to ask: one that may be asked now, with the fewest requests."""
-    now = time.monotonic()
+class Queue:
+    """Requests that wait for any of several servers.
 
-    def cost(index: int) -> tuple[float, int]:
-        return max(0.0, turns[index].free_at - now), turns[index].num_waiting
+    One is given to a server when it can be asked, not before: it would wait with a server that is
+    put aside meanwhile.
+    """
 
-    return min(range(len(turns)), key=cost)
+    def __init__(self, turns: Sequence[Turns]) -> None:
+        self.turns = turns
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[int]:
+        """A request's turn; yields the index of the server to ask."""
+        index = await self._free()
+        self.turns[index].num_in_flight += 1
+        try:
+            yield index
+        finally:
+            self.turns[index].num_in_flight -= 1
+            async with self._changed:
+                self._changed.notify()
+
+    async def _free(self) -> int:
+        while True:
+            now = time.monotonic()
+            roomy = [index for index, each in enumerate(self.turns) if each.has_room]
+            free = [index for index in roomy if self.turns[index].free_at <= now]
+            if free:
+                return min(free, key=lambda index: self.turns[index].num_in_flight)
+            # Until a server is asked again, or has answered a request.
+            waits = [self.turns[index].free_at - now for index in roomy]
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(waits, default=None)), self._changed:
+                    await self._changed.wait()
 
 
 def backoff(attempt: int) -> float:

@@ -18,7 +18,7 @@ from typing import Any
 
 from ouroloop.loop.engines.answers import Answer
 from ouroloop.loop.engines.base import Engine
-from ouroloop.loop.engines.pacing import Limits, backoff, next_turn
+from ouroloop.loop.engines.pacing import Limits, Queue, backoff
 from ouroloop.loop.engines.remote_server import KEY, LostAnswerError, Server, key, split_address
 from ouroloop.loop.errors import CheckpointError, EngineError, NoAnswerError
 from ouroloop.loop.records import Completion, Prompt, Request, Scored
@@ -118,6 +118,7 @@ class RemoteEngine:
         self.model, self.tokenizer, self.limits = model, tokenizer, limits
         self._template = dict(chat_template_kwargs or {})
         self._servers = [Server(address, limits) for address in model.split()]
+        self._queue = Queue([server.turns for server in self._servers])
 
     async def load(self, checkpoint: Path, check: Path | None = None) -> None:
         """A server's weights are its own.
@@ -167,15 +168,16 @@ class RemoteEngine:
         for attempt in range(self.limits.attempts):
             if attempt:
                 await asyncio.sleep(backoff(attempt))
-            server = self._servers[next_turn([server.turns for server in self._servers])]
-            try:
-                answer = await server.ask(request, self._template)
-            except LostAnswerError as error:
-                server.turns.failed()
-                last = f"{server.url}: {error}"
-                continue
-            server.turns.succeeded()
-            return answer, server.address
+            async with self._queue.turn() as index:
+                server = self._servers[index]
+                try:
+                    answer = await server.ask(request, self._template)
+                except LostAnswerError as error:
+                    server.turns.failed()
+                    last = f"{server.url}: {error}"
+                else:
+                    server.turns.succeeded()
+                    return answer, server.address
         raise NoAnswerError(
             f"request {request.id}: no usable answer in {self.limits.attempts} attempts; the last:"
             f" {last}"

@@ -60,7 +60,7 @@ class Server:
         )
 
     async def ask(self, request: Request, template: Mapping[str, Any]) -> Answer:
-        """One attempt, when it is its turn.
+        """One attempt, as soon as the rates allow it.
 
         Raises:
             LostAnswerError: worth another attempt.
@@ -69,25 +69,24 @@ class Server:
         import openai
 
         wanted = _size(request.prompt) / 4 + request.sampling.max_tokens
-        async with self.turns.turn(wanted) as correct:
-            try:
-                # The client's own limit is between two bytes: a trickle would go on for ever.
-                async with asyncio.timeout(self.limits.timeout_seconds):
-                    body = await self._body(request, template)
-            except openai.APIStatusError as error:
-                self._refused(request, error)
-            except (TimeoutError, openai.APITimeoutError):
-                seconds = self.limits.timeout_seconds
-                raise LostAnswerError(f"no answer in {seconds:g} s") from None
-            except openai.OpenAIError as error:
-                raise LostAnswerError(f"{error.__cause__ or error}") from None
-            try:
-                model = self.model if self.limits.check_model else None
-                answer = read_answer(body, not isinstance(request.prompt, str), model)
-            except MalformedAnswerError as error:
-                raise LostAnswerError(f"status 200 with no usable answer: {error}") from None
-            correct(answer.num_tokens)
-            return answer
+        await self.turns.pace(wanted)
+        try:
+            # The client's own limit is between two bytes: a trickle would go on for ever.
+            async with asyncio.timeout(self.limits.timeout_seconds):
+                body = await self._body(request, template)
+        except openai.APIStatusError as error:
+            self._refused(request, error)
+        except (TimeoutError, openai.APITimeoutError):
+            raise LostAnswerError(f"no answer in {self.limits.timeout_seconds:g} s") from None
+        except openai.OpenAIError as error:
+            raise LostAnswerError(f"{error.__cause__ or error}") from None
+        try:
+            model = self.model if self.limits.check_model else None
+            answer = read_answer(body, not isinstance(request.prompt, str), model)
+        except MalformedAnswerError as error:
+            raise LostAnswerError(f"status 200 with no usable answer: {error}") from None
+        self.turns.correct(wanted, answer.num_tokens)
+        return answer
 
     async def _body(self, request: Request, template: Mapping[str, Any]) -> bytes:
         """The bytes of an answer of status 200."""

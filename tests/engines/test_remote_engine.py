@@ -5,17 +5,19 @@ What they are asked, what becomes of their answers, and which errors are reporte
 
 import asyncio
 import json
+import threading
 import time
 from email.utils import formatdate
 from itertools import pairwise
 
 import pytest
-from malformed_answers import malformed
+from malformed_answers import malformed, right
 from openai_server import Server, serving
 
 from ouroloop.loop.config import ServersConfig
 from ouroloop.loop.engines import pacing, remote, remote_server
-from ouroloop.loop.engines.pacing import Limits
+from ouroloop.loop.engines.answers import MalformedAnswerError, read_answer
+from ouroloop.loop.engines.pacing import Limits, Queue, Turns
 from ouroloop.loop.engines.remote import RemoteEngine
 from ouroloop.loop.engines.scripted import STOP_TOKEN, ScriptedEngine
 from ouroloop.loop.errors import (
@@ -115,30 +117,37 @@ def test_an_answer_that_was_cut_filtered_or_empty_is_never_one_to_train_on(text,
     assert answer.finish_reason == "length" and STOP_TOKEN not in answer.token_ids
 
 
-@pytest.mark.parametrize("request_", [PLAIN, CHAT], ids=["plain", "chat"])
-def test_two_hundred_malformed_answers_are_each_asked_again_and_in_the_end_given_up(request_):
-    bodies = malformed(is_chat=request_ is CHAT)
-    assert len(bodies) == 200
+@pytest.mark.parametrize("is_chat", [False, True], ids=["plain", "chat"])
+def test_of_two_hundred_malformed_answers_none_is_taken_for_one(is_chat):
+    bodies = malformed(is_chat)
+    assert len({body for _, body in bodies}) > 150 and len(bodies) == 200
+    for what, body in bodies:
+        with pytest.raises(MalformedAnswerError):
+            found = read_answer(body, is_chat, "teacher")
+            pytest.fail(f"{what} was read as {found}")
+    assert read_answer(json.dumps(right(is_chat)).encode(), is_chat, "teacher").is_whole
 
+
+@pytest.mark.slow
+@pytest.mark.parametrize("request_", [PLAIN, CHAT], ids=["plain", "chat"])
+def test_malformed_answers_of_a_server_are_asked_for_again_and_in_the_end_given_up(request_):
     async def each():
-        lost = []
+        engine = engine_at(url, attempts=2)
         for what, body in bodies:
             answers[:] = [body]
             found = await engine.complete(request_)
             assert found.text == "answer 4" and found.finish_reason == "stop", what
             answers[:] = [body] * 2
-            try:
+            with pytest.raises(NoAnswerError):
                 await engine.complete(request_)
-            except NoAnswerError:
-                lost.append(what)
-        return lost
+        await engine.close()
 
+    bodies = malformed(is_chat=request_ is CHAT, num=100)
     answers = []
     server = Server(lambda body: answers.pop(0) if answers else ("answer 4", "stop"))
     with serving(server) as url:
-        engine = engine_at(url, attempts=2)
-        assert asyncio.run(each()) == [what for what, _ in bodies]
-    assert len(server.asked) == 800
+        asyncio.run(each())
+    assert len(server.asked) == 400
 
 
 def test_a_sample_that_is_given_up_says_what_was_wrong_and_where():
@@ -199,12 +208,14 @@ def test_an_answer_without_end_is_not_read_to_its_end(monkeypatch):
 
 
 def test_a_server_that_hangs_is_waited_for_as_long_as_the_recipe_says():
-    server = Server(lambda body: (time.sleep(0.6), ("late", "stop"))[1])
+    over = threading.Event()
+    server = Server(lambda body: (over.wait(60), ("late", "stop"))[1])
     started = time.monotonic()
     with serving(server) as url:
         with pytest.raises(NoAnswerError, match=r"no answer in 0\.2 s"):
             ask(url, PLAIN, timeout_seconds=0.2, attempts=2)
-        assert 0.4 <= time.monotonic() - started < 0.6 and len(server.asked) == 2
+        over.set()
+    assert 0.4 <= time.monotonic() - started < 30
 
 
 def test_a_connection_may_take_as_long_as_the_recipe_says():
@@ -226,7 +237,7 @@ def test_a_pause_that_a_server_asks_for_is_kept(value):
     with serving(server) as url:
         ask(url, PLAIN)
     # An HTTP date has whole seconds.
-    assert 0.9 <= time.monotonic() - started < 4
+    assert time.monotonic() - started >= 0.9
 
 
 @pytest.mark.parametrize("value", ["3600", "soon", "-5", "nan"])
@@ -237,73 +248,117 @@ def test_a_pause_is_kept_up_to_the_recipes_limit_and_what_is_no_time_is_none(val
     with serving(server) as url:
         ask(url, PLAIN, retry_after_seconds=0.1)
     seconds = time.monotonic() - started
-    assert (seconds >= 0.1) == (value == "3600") and seconds < 1
+    assert seconds >= 0.1 or value != "3600"
+    assert seconds < 60
 
 
 def test_no_more_requests_a_minute_than_the_recipe_says():
-    times = []
-    server = Server(lambda body: (times.append(time.monotonic()), ("4", "stop"))[1])
-    with serving(server) as url:
+    started = time.monotonic()
+    with serving(Server(lambda body: ("4", "stop"))) as url:
         ask(url, *[PLAIN] * 5, requests_per_minute=600)
-    assert times[-1] - times[0] >= 0.35
+    assert time.monotonic() - started >= 0.4
 
 
-def test_no_more_tokens_a_minute_than_the_recipe_says_by_the_servers_own_count():
-    asked = 7 / 4 + 9
-    times = []
+def test_tokens_are_paced_by_their_estimate_and_corrected_by_the_servers_own_count(monkeypatch):
+    clock = Clock(monkeypatch)
+    turns = Turns(limits(tokens_per_minute=600))
+
+    async def some():
+        await turns.pace(20)
+        await turns.pace(10)
+        assert clock.now == 2.0, "the first of them takes two seconds of the rate"
+        turns.correct(taken=10, used=50)
+        await turns.pace(10)
+        assert clock.now == 7.0, "and the second took five"
+        turns.correct(taken=10, used=None)
+
+    asyncio.run(some())
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr(pacing.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(pacing.asyncio, "sleep", self.sleep)
+
+    async def sleep(self, seconds):
+        self.now += max(0.0, seconds)
+
+
+def test_the_servers_count_reaches_the_rate():
+    seen = []
 
     def answer(body):
-        times.append(time.monotonic())
-        about = {"choices": [{"text": "4", "finish_reason": "stop"}]}
-        return json.dumps({**about, "usage": {"total_tokens": counted}}).encode()
+        seen.append(body)
+        usage = {"usage": {"total_tokens": 77}}
+        return json.dumps({"choices": [{"text": "4", "finish_reason": "stop"}], **usage}).encode()
+
+    async def one():
+        engine = engine_at(url, tokens_per_minute=60_000)
+        await engine.complete(PLAIN)
+        left = engine._servers[0].turns._tokens.free_at - time.monotonic()
+        await engine.close()
+        return left
 
     with serving(Server(answer)) as url:
-        # Six hundred requests a minute of the size that is estimated before.
-        rate = round(600 * asked)
-        counted = round(asked)
-        ask(url, *[PLAIN] * 4, tokens_per_minute=rate, concurrency=1)
-        estimated = times[-1] - times[0]
-        times.clear()
-        counted = round(3 * asked)
-        ask(url, *[PLAIN] * 4, tokens_per_minute=rate, concurrency=1)
-    assert 0.25 <= estimated < 0.6 <= times[-1] - times[0]
+        left = asyncio.run(one())
+    assert 0.077 - 30 < left <= 0.077
 
 
-def test_several_servers_share_the_work_and_one_that_is_down_costs_nothing_but_a_few_attempts():
-    slowly = lambda body: (time.sleep(0.02), ("answer 4", "stop"))[1]  # noqa: E731
+def test_several_servers_share_the_work_and_one_that_is_down_costs_a_few_attempts():
+    def slowly(body):
+        time.sleep(0.02)
+        return "answer 4", "stop"
+
     first, second = Server(slowly), Server(slowly)
     with serving(first) as one, serving(second) as two:
         found = ask([one, two], *[PLAIN] * 20, concurrency=2)
         shares = [len(first.asked), len(second.asked)]
         assert {answer.weight_version for answer in found} == {f"{one}#teacher", f"{two}#teacher"}
-        assert sum(shares) == 20 and min(shares) >= 5
+        assert sum(shares) == 20 and min(shares) >= 3
         first.failures = [500] * 99
-        found = ask([one, two], *[PLAIN] * 20, concurrency=2, set_aside_seconds=60)
+        found = ask([one, two], *[PLAIN] * 20, concurrency=2, set_aside_seconds=600)
     assert len(found) == 20 and {answer.weight_version for answer in found} == {f"{two}#teacher"}
-    # Three in a row put it aside; those in flight or queued by then may fail too.
-    assert 3 <= len(first.asked) - shares[0] <= 10
+    # Three in a row put it aside; one more may be in flight by then.
+    assert 3 <= len(first.asked) - shares[0] <= 4
 
 
-def test_a_server_that_was_put_aside_is_asked_again_after_a_while():
-    first, second = (Server(lambda body: ("answer 4", "stop")) for _ in range(2))
-    first.failures = [503] * pacing.PATIENCE
+def test_a_server_that_was_put_aside_is_asked_again_after_a_while(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(pacing.time, "monotonic", lambda: now[0])
+    first, _ = turns = [Turns(limits(set_aside_seconds=30)) for _ in range(2)]
 
-    async def one_after_the_other():
-        engine = engine_at(*urls, set_aside_seconds=0.3)
-        until = time.monotonic() + 0.9
-        while time.monotonic() < until:
-            times.append(time.monotonic())
-            by.append((await engine.complete(PLAIN)).weight_version)
-            await asyncio.sleep(0.01)
-        await engine.close()
+    async def asked():
+        async with Queue(turns).turn() as index:
+            return index
 
-    times, by = [], []
-    with serving(first) as one, serving(second) as two:
-        urls = (one, two)
-        asyncio.run(one_after_the_other())
-    assert by[0] == f"{two}#teacher", "the first one failed"
-    back = by.index(f"{one}#teacher")
-    assert 0.25 <= times[back] - times[0] < 0.6
+    assert asyncio.run(asked()) == 0
+    for _ in range(pacing.PATIENCE):
+        first.failed()
+    assert asyncio.run(asked()) == 1
+    now[0] = 30.0
+    assert asyncio.run(asked()) == 0
+    first.failed()
+    assert asyncio.run(asked()) == 1, "it still fails"
+    now[0] = 60.0
+    first.succeeded()
+    first.failed()
+    assert asyncio.run(asked()) == 0, "one lost answer among many says little"
+
+
+def test_requests_wait_for_the_first_server_that_is_asked_again():
+    turns = [Turns(limits(set_aside_seconds=seconds)) for seconds in (60, 0.05)]
+
+    async def asked():
+        for each in turns:
+            for _ in range(pacing.PATIENCE):
+                each.failed()
+        async with Queue(turns).turn() as index:
+            return index
+
+    assert asyncio.run(asked()) == 1
 
 
 def test_waits_between_attempts_grow_and_are_drawn_from_nothing_to_the_whole(monkeypatch):
