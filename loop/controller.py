@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.engines.base import Engine
+from ouroloop.loop.journal import Journal, JournalledEngine
+from ouroloop.loop.ledger import JOURNAL, identity
 from ouroloop.loop.objectives import training
 from ouroloop.loop.objectives.job import Trainer
 from ouroloop.loop.records import Sample
@@ -71,8 +73,13 @@ class Campaign:
         """Nothing is served yet."""
         self.recipe, self.main = self.setting.recipe, self.setting.probe_set.main
         proofs = self.proofs or self.store.path
+        self.journal = Journal()
+        # Every stage asks through the journal, and knows nothing of it.
+        fingerprint, identify = self.store.recipe.fingerprint(), partial(identity, self.store.path)
+        engine = JournalledEngine(self.engine, self.journal, fingerprint, identify)
+        self.engine = engine
         self.serving = Serving(
-            self.engine,
+            engine,
             self.recipe.engine,
             proofs,
             self.report,
@@ -143,22 +150,27 @@ class Campaign:
             round.plan = plan.next_plan(self.recipe, self.history, stock)
 
     async def sample(self, round: Round) -> list[Sample]:
-        """Draft, critique, revise; every finished problem is journalled."""
+        """Draft, critique, revise."""
         student = self.checkpoint(round.plan.sample_from)
         samples: list[Sample] = []
-        journal = round.journal()
-        for source in sources_of(round.plan, self.setting, self.checkpoint):
-            async with self.serving.asking(source.model, student) as engine:
-                refiner = self.refiner(round, round.plan.temperatures, source.name, engine)
-                samples += await refine.collect(refiner, source.problems, journal, self.report)
+        sources = sources_of(round.plan, self.setting, self.checkpoint)
+        num_problems = sum(len(source.problems) for source in sources)
+        num_samples = num_problems * self.recipe.sampling.samples_per_problem
+        # Earlier versions wrote the file sample by sample: of a run of theirs it may be a part.
+        is_whole = round.has(Round.samples) and len(round.samples) == num_samples
+        for source in sources:
+            if not is_whole:
+                async with self.serving.asking(source.model, student) as engine:
+                    refiner = self.refiner(round, round.plan.temperatures, source.name, engine)
+                    samples += await refine.collect(refiner, source.problems, self.report)
             # While the student is still served: loading a checkpoint is slow.
             if source.name == refine.STUDENT:
                 await self.audit(round, student)
-        journal.close()
-        round.ledger.add(journal.path)
-        for counts in self.setting.shots.counted():
-            self.event("shots_cut", round, **counts)
-        return dropped.set_apart(round, samples)
+        if not is_whole:
+            round.samples = samples
+            for counts in self.setting.shots.counted():
+                self.event("shots_cut", round, **counts)
+        return dropped.set_apart(round, round.samples)
 
     async def audit(self, round: Round, student: Path) -> None:
         """Planted items before the verifier, under the model that samples."""
@@ -278,6 +290,7 @@ class Campaign:
         if not round.is_committed:
             for counts in judging.unreadable(round):
                 self.event("unreadable", round, **counts)
+            self.journal.end()
             round.commit()
             self.event("round_committed", round, action=round.decision.action)
             self.committed(round.number)
@@ -307,7 +320,8 @@ class Campaign:
         if not round.is_committed:
             # What was there before the round began is listed first: the rest is made from it.
             round.ledger.add_new()
-            self.event("round_started", round)
+            num_answers = self.journal.begin(round.folder / JOURNAL)
+            self.event("round_started", round, answers=num_answers)
         return round
 
     @property

@@ -199,7 +199,7 @@ def refuse_damaged_checkpoint(run: Path, folder: Path) -> None:
     if not folder.is_relative_to(run):
         return
     inside = f"{folder.relative_to(run)}/"
-    promised = _promised_with(run, folder).items()
+    promised = promised_with(run, folder).items()
     files = {file: wanted for file, wanted in promised if file.startswith(inside)}
     if folder.exists():
         # The small ones were hashed when the run was opened.
@@ -227,12 +227,12 @@ def refuse_damaged_file(run: Path, path: Path) -> None:
         DamagedError: it is not what was committed.
     """
     file = str(path.relative_to(run))
-    wanted = _promised_with(run, path).get(file)
+    wanted = promised_with(run, path).get(file)
     if wanted is not None:
         refuse_other_than(run, {file: wanted})
 
 
-def _promised_with(run: Path, path: Path) -> dict[str, Sum]:
+def promised_with(run: Path, path: Path) -> dict[str, Sum]:
     """What the manifest that is responsible for a path lists, relative to the run."""
     place = path.relative_to(run).parts
     number = place[1] if place[0] == ROUNDS else "000"

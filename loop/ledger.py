@@ -8,9 +8,10 @@ it. Nothing is deleted, and the round makes them again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,10 +19,10 @@ from ouroloop.loop import integrity
 from ouroloop.loop.integrity import EVENTS
 from ouroloop.loop.lines import proven, read_lines
 from ouroloop.loop.storage import naming
-from ouroloop.loop.sums import Check, Status, Sum, examine, sum_of
+from ouroloop.loop.sums import ROUNDS, Check, Status, Sum, examine, sum_of
 
 LEDGER = "files.jsonl"
-JOURNAL = "samples.jsonl"
+JOURNAL = "answers.jsonl"
 # Files of a run outside its rounds that never change once they are made, and that no round can do
 # without. They are made before round 0 ends, whose manifest lists them.
 FROZEN = ("probe_set.json", "strategies.json", "clusters.json", "warm_start")
@@ -89,7 +90,32 @@ def repair(run: Path) -> list[Repair]:
     folders = integrity.round_folders(run)
     if folders and not (folders[-1] / integrity.MANIFEST).exists():
         found += _repair_round(run, folders[-1])
+    elif folders:
+        # A kill came between the manifest and what goes with it.
+        remove_working_files(folders[-1])
     return found
+
+
+def remove_working_files(folder: Path) -> None:
+    """Remove what only a round at work needs: its manifest says all that the list said."""
+    for name in (LEDGER, JOURNAL):
+        (folder / name).unlink(missing_ok=True)
+
+
+def identity(run: Path, checkpoint: Path) -> str:
+    """What tells a checkpoint from every other one, without reading it.
+
+    Of one that lies in the run: its place and the sums of its files as the run lists them. One from
+    outside is frozen by its digest in RUN.json, which a resumed run compares: its place is enough.
+    """
+    if not checkpoint.is_relative_to(run):
+        return str(checkpoint)
+    place = checkpoint.relative_to(run)
+    number = place.parts[1] if place.parts[0] == ROUNDS else "000"
+    listed = Ledger(run, run / ROUNDS / number).sums | integrity.promised_with(run, checkpoint)
+    files = sorted(file for file in listed if file.startswith(f"{place}/"))
+    text = "\n".join(f"{file} {listed[file].sha256}" for file in files)
+    return f"{place} {hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def open_round(run: Path) -> list[Check]:
@@ -158,9 +184,9 @@ def _repair_round(run: Path, folder: Path) -> list[Repair]:
     if bad_line is not None:
         there = [str(path.relative_to(run)) for path in _finished(folder)]
         suspects += [file for file in there if file not in ledger.sums]
-    found = _repair_journal(run, folder, {checks[number].file for number in bad})
+    found = _repair_journal(run, folder)
     if why:
-        moved = _set_all_aside(run, suspects, journal=str((folder / JOURNAL).relative_to(run)))
+        moved = _set_all_aside(run, suspects)
         ledger.keep(file for file in files if file not in suspects and (run / file).exists())
         found.append(Repair("set_aside", tuple(moved), why))
     new = ledger.add_new()
@@ -171,31 +197,26 @@ def _repair_round(run: Path, folder: Path) -> list[Repair]:
     return found
 
 
-def _repair_journal(run: Path, folder: Path, bad: Collection[str]) -> list[Repair]:
-    """Keep a damaged journal's whole lines: each of them is a sample that need not be made again.
+def _repair_journal(run: Path, folder: Path) -> list[Repair]:
+    """Keep a damaged journal's whole lines: each of them is an answer that need not be asked again.
 
-    A journal that was finished once is known by its sum, one that grows by its lines alone; the end
-    of a torn line is normal in the latter.
+    It grows, so its lines alone vouch for it; a torn end is normal.
     """
     path = folder / JOURNAL
     lines = read_lines(path)
-    file = str(path.relative_to(run))
-    if not path.exists() or (not lines.damaged and file not in bad):
+    if not lines.damaged:
         return []
     aside = set_aside(path)
     _rewrite(path, [line.decode("utf-8") for line in lines.good])
     why = f"{len(lines.good)} lines are whole and go on; what it was is in {aside.name}"
-    return [Repair("set_aside", (file,), why)]
+    return [Repair("set_aside", (str(path.relative_to(run)),), why)]
 
 
-def _set_all_aside(run: Path, files: Iterable[str], journal: str) -> list[str]:
-    """Set aside each file, or the whole folder of a training that it belongs to; returns which.
-
-    The journal is left: it goes on from its whole lines.
-    """
+def _set_all_aside(run: Path, files: Iterable[str]) -> list[str]:
+    """Set aside each file, or the whole folder of a training that it belongs to; returns which."""
     units = list(dict.fromkeys(_unit(file) for file in files))
     for unit in units:
-        if unit != journal and (run / unit).exists():
+        if (run / unit).exists():
             set_aside(run / unit)
     return units
 
@@ -209,21 +230,21 @@ def _unit(file: str) -> str:
 
 
 def _finished(folder: Path) -> list[Path]:
-    """The finished files of a round. Logs and the journal grow; they are the manifest's to list."""
-    return [path for path in files_of(folder) if path.suffix != ".log" and path.name != JOURNAL]
+    """The finished files of a round. Logs grow; they are the manifest's to list."""
+    return [path for path in files_of(folder) if path.suffix != ".log"]
 
 
 def files_of(folder: Path) -> list[Path]:
     """The files of a folder that belong to a run, in order of name.
 
-    Temporary files of a killed attempt, and what was set aside, do not.
+    Temporary files of a killed attempt, what was set aside, and what goes with the manifest do not.
     """
     found = sorted(path for path in folder.rglob("*") if path.is_file())
     return [path for path in found if _belongs(path.relative_to(folder))]
 
 
 def _belongs(path: Path) -> bool:
-    if path.name in (integrity.MANIFEST, LEDGER) or path.suffix == ".tmp":
+    if path.name in (integrity.MANIFEST, LEDGER, JOURNAL) or path.suffix == ".tmp":
         return False
     is_temporary = any(part.endswith(".tmp") for part in path.parts)
     return not is_temporary and not any(".damaged-" in part for part in path.parts)

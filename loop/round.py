@@ -13,6 +13,7 @@ last; to a committed round no file is ever added.
 
 from __future__ import annotations
 
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +24,8 @@ from typing import Any, Generic, Self, TypeVar, cast, overload
 from ouroloop.loop import tables
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.integrity import EVENTS, MANIFEST, refuse_damaged_file
-from ouroloop.loop.ledger import JOURNAL, LEDGER, Ledger, files_of
+from ouroloop.loop.ledger import Ledger, files_of, remove_working_files
+from ouroloop.loop.lines import proven, read_lines
 from ouroloop.loop.records import Sample
 from ouroloop.loop.round_view import (
     audit_of,
@@ -49,7 +51,7 @@ from ouroloop.loop.rows import (
     Training,
     Verdict,
 )
-from ouroloop.loop.store import read_json, write_json
+from ouroloop.loop.store import atomic, read_json, write_json
 from ouroloop.loop.sums import ROUNDS, sealed, sum_of
 from ouroloop.monitors.base import Reading, RoundView
 from ouroloop.monitors.decision.records import Decision
@@ -166,12 +168,28 @@ class JsonList(Item[tuple[T, ...]]):
         round.write(self, tuple(value))
 
 
+class JsonLines(JsonList[T]):
+    """A file of one record per line, each with its checksum; one that is not there holds none."""
+
+    def load(self, path: Path) -> tuple[T, ...]:
+        """The records."""
+        lines = read_lines(path).good
+        return tuple(tables.from_json(self.record, json.loads(line), path) for line in lines)
+
+    def save(self, path: Path, value: tuple[T, ...]) -> None:
+        """Write the records."""
+        raws = (json.dumps(tables.to_json(each), separators=(",", ":")) for each in value)
+        with atomic(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+            file.writelines(f"{proven(raw)}\n" for raw in raws)
+
+
 class Round:
     """One round of a run. Round 0 is the starting model: it samples and trains nothing."""
 
     start = Json("plan.json", StartPlan)
     """Round 0's plan; the file is that of every other round's `plan`."""
     plan = Json("plan.json", RoundPlan)
+    samples = JsonLines("samples.jsonl", Sample)
     audit = Table("audit.parquet", AuditRow)
     preflight = Json("preflight.json", Preflight)
     dropped = Table("dropped.parquet", DroppedRow)
@@ -247,12 +265,6 @@ class Round:
             self._ledger = Ledger(self.run, self.folder)
         return self._ledger
 
-    def journal(self) -> tables.Journal[Sample]:
-        """The samples, as they came."""
-        # No attribute like the others: it grows while the round samples, so that a crash costs the
-        # problems at work and nothing before them.
-        return tables.Journal(self.folder / JOURNAL, Sample)
-
     @property
     def is_committed(self) -> bool:
         """Whether the round exists: its manifest was written."""
@@ -279,14 +291,13 @@ class Round:
         }
         write_json(self.folder / MANIFEST, sealed(manifest))
         self._is_committed = True
-        # The manifest says all that it said.
-        (self.folder / LEDGER).unlink(missing_ok=True)
+        remove_working_files(self.folder)
 
     def release(self) -> None:
         """Forget the tables that later rounds seldom ask for; they are read again when they do."""
         self._view = None
         measured = (Round.probe, Round.critics, Round.judgements, Round.texts)
-        for item in (Round.verdicts, Round.audit, *measured):
+        for item in (Round.samples, Round.verdicts, Round.audit, *measured):
             self.memory.pop(item.file, None)
 
     # -- what it amounts to --------------------------------------------------------

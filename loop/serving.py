@@ -12,6 +12,7 @@ from ouroloop.loop.config import EngineConfig, ServersConfig
 from ouroloop.loop.engines import remote
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.engines.pacing import Limits
+from ouroloop.loop.journal import JournalledEngine
 from ouroloop.loop.objectives import training
 
 
@@ -30,7 +31,7 @@ class Serving:
         servers: the recipe's `servers` section.
     """
 
-    engine: Engine
+    engine: JournalledEngine
     config: EngineConfig
     proofs: Path
     report: Callable[[str, int, int], None]
@@ -78,7 +79,7 @@ class Serving:
         limits = Limits(**self.servers.model_dump(exclude={"max_dropped"}))
         server = remote.RemoteEngine(model, self.engine, limits, self.chat_template_kwargs)
         try:
-            yield server
+            yield self.engine.beside(server, model)
         finally:
             await server.close()
 

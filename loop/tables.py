@@ -1,4 +1,4 @@
-"""Dataclasses as files: Parquet tables, JSON records and journals, each derived from its type.
+"""Dataclasses as files: Parquet tables and JSON records, each derived from its type.
 
 A field's annotation is all that is needed: `str`, `bool`, `int`, `float`, a Literal or an enum of
 words, each of them or None, tuples of them, other dataclasses (JSON only). `Annotated[int,
@@ -8,21 +8,17 @@ record becomes JSON and back is `monitors/records.py`.
 
 from __future__ import annotations
 
-import json
-import os
 import types
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 from typing import get_type_hints as hints_of
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ouroloop.loop.errors import DamagedError, RunStateError
-from ouroloop.loop.lines import proven, read_lines
-from ouroloop.loop.storage import naming
+from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.store import atomic
 from ouroloop.monitors import records
 
@@ -121,49 +117,6 @@ def from_json(record: type[T], raw: Any, where: Path | str = "") -> T:
         return records.from_json(record, raw) if own is None else cast(T, own(raw))
     except records.MissingFieldError as error:
         raise _missing(error.name, where) from error
-
-
-class Journal(Generic[T]):
-    """Append-only JSON lines of records, each with its checksum.
-
-    A line torn by a crash is dropped when the journal is opened again.
-
-    Raises:
-        DamagedError: a line is not as it was written.
-    """
-
-    def __init__(self, path: Path, record: type[T]) -> None:
-        self.path = path
-        self.records = [from_json(record, json.loads(line), path) for line in self._whole_lines()]
-        self._file = path.open("a", encoding="utf-8")
-
-    def append(self, records: Iterable[T]) -> None:
-        """Append records in one write and flush them."""
-        new = list(records)
-        # One write for all of them: a problem's samples are in the journal together or not at all.
-        lines = [proven(json.dumps(to_json(record), separators=(",", ":"))) for record in new]
-        with naming(self.path):
-            self._file.write("".join(f"{line}\n" for line in lines))
-            self._file.flush()
-        self.records += new
-
-    def close(self) -> None:
-        """Flush to disk and close."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-
-    def _whole_lines(self) -> tuple[bytes, ...]:
-        found = read_lines(self.path)
-        if found.damaged:
-            raise DamagedError(
-                f"{self.path}: line {found.damaged[0]} is damaged: its checksum is not that of its"
-                " text. `ouroloop resume` sets the file aside and samples what is missing again."
-            )
-        # A torn line has no end. What follows would be appended to it, so it is cut off on disk.
-        if found.torn:
-            os.truncate(self.path, self.path.stat().st_size - found.torn)
-        return found.good
 
 
 def _missing(name: str, where: Path | str) -> RunStateError:

@@ -33,7 +33,6 @@ from ouroloop.loop.stages import constitution
 from ouroloop.loop.stages.dropped import Drops
 from ouroloop.loop.stages.ending import own_words
 from ouroloop.loop.stages.prompts import ask, ask_critique, ask_revision
-from ouroloop.loop.tables import Journal
 
 if TYPE_CHECKING:  # a setting is made of the stages
     from ouroloop.loop.setup import Setting
@@ -272,48 +271,31 @@ class Refiner:
         return await self._ask(problem, index, "probe", [prompt], temperature, max_tokens)
 
 
-async def collect(
-    refiner: Refiner, problems: Sequence[Problem], journal: Journal[Sample], report: Progress
-) -> list[Sample]:
-    """Refine every problem that the journal does not hold yet.
-
-    Each finished problem is journalled whole, in one write. Dropped samples are journalled last: a
-    run that stopped for too many of them asks for them again.
+async def collect(refiner: Refiner, problems: Sequence[Problem], report: Progress) -> list[Sample]:
+    """Every problem's samples, in the order of the problems; dropped ones among them.
 
     Raises:
         EngineError: servers left more unanswered than the recipe allows.
     """
     per_problem = refiner.recipe.sampling.samples_per_problem
-    found = {sample.id: sample for sample in journal.records}
-    ids_P = [[refiner.sample_id(problem, i) for i in range(per_problem)] for problem in problems]
-    # A problem is journalled whole; one that a crash caught in the middle is asked again.
-    todo = [
-        problem
-        for problem, ids in zip(problems, ids_P, strict=True)
-        if not all(i in found for i in ids)
-    ]
-    done, total = (len(problems) - len(todo)) * per_problem, len(problems) * per_problem
+    done, total = 0, len(problems) * per_problem
     label = "sampling" if refiner.source == STUDENT else f"sampling {refiner.source}"
     report(label, done, total)
     drops = Drops(label, refiner.recipe.servers.max_dropped, total)
-    dropped: list[Sample] = []
 
-    async def one(problem: Problem) -> None:
+    async def one(problem: Problem) -> list[Sample]:
         nonlocal done
-        new = [s for s in await refiner.problem(problem) if s.id not in found]
-        journal.append([sample for sample in new if not sample.dropped])
-        for sample in new:
+        samples = await refiner.problem(problem)
+        for sample in samples:
             if sample.dropped:
-                dropped.append(sample)
                 drops.add(sample.dropped)
         done += per_problem
         report(label, done, total)
+        return samples
 
     limit = max(1, refiner.recipe.engine.concurrency // per_problem)
-    await gather_bounded([one(problem) for problem in todo], limit)
-    journal.append(dropped)
-    found = {sample.id: sample for sample in journal.records}
-    return [found[i] for ids in ids_P for i in ids]
+    samples_P: list[list[Sample]] = await gather_bounded([one(p) for p in problems], limit)
+    return [sample for samples in samples_P for sample in samples]
 
 
 async def gather_bounded(jobs: Sequence[Coroutine[Any, Any, Any]], limit: int) -> list[Any]:

@@ -24,7 +24,6 @@ from ouroloop.loop.integrity import (
     refuse_damaged_file,
     round_folders,
 )
-from ouroloop.loop.ledger import JOURNAL
 from ouroloop.loop.round import Round, best_round
 from ouroloop.loop.store import ENVIRONMENT, LOCK, PROBE_SET, RECIPE, WARM_START
 from ouroloop.loop.views.files import read_events, read_object, read_table
@@ -155,10 +154,10 @@ class RoundData:
         return Round(self.path).view
 
     def samples(self) -> Iterator[Json]:
-        """The journal, chain by chain, as plain dictionaries shaped like `records.Sample`."""
-        path = self.path / JOURNAL
+        """samples.jsonl, chain by chain, as plain dictionaries shaped like `records.Sample`."""
+        path = self.path / Round.samples.file
         refuse_damaged_file(self.path.parent.parent, path)
-        # Line by line: a journal holds token ids and log-probabilities, and can be large.
+        # Line by line: it holds token ids and log-probabilities, and can be large.
         if path.exists():
             with path.open(encoding="utf-8") as lines:
                 yield from (json.loads(line) for line in lines if line.strip())

@@ -280,7 +280,7 @@ def _chosen(round: RoundData) -> dict[str, Json]:
 def trace(verdict: Json, chain: Json | None) -> Json:
     """One sample as texts: what was asked, every turn of draft, critique and revision, the verdict.
 
-    Without its chain (a journal that was lost) only the final text is there.
+    Without its chain (samples.jsonl was lost) only the final text is there.
     """
     turns = [("final", str(verdict["text"]))]
     if chain:

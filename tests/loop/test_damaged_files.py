@@ -18,7 +18,6 @@ from ouroloop.loop.errors import DamagedError
 from ouroloop.loop.round import Round
 from ouroloop.loop.store import Store
 from ouroloop.loop.sums import Status, sum_of
-from ouroloop.loop.tables import Journal
 from ouroloop.loop.views import verify as shown
 from ouroloop.loop.views.reader import read_run
 
@@ -219,7 +218,7 @@ def cut_run(tmp_path_factory):
 # What a run without preference pairs and without a judge has.
 OPEN = sorted(
     {item.file for item in Round.items()} - {"decision.json", "pairs.parquet", "judgements.parquet"}
-    | {"samples.jsonl", "files.jsonl"}
+    | {"files.jsonl"}
 )
 QUICK = {("flip", "verdicts.parquet"), ("truncate", "samples.jsonl"), ("unlink", "files.jsonl")}
 
@@ -254,7 +253,7 @@ def test_a_damaged_file_of_the_round_at_work_is_set_aside_and_made_again(
     lost = [
         name
         for name, data in before.items()
-        if name not in (file, "files.jsonl") and data not in kept
+        if name not in (file, "files.jsonl", "answers.jsonl") and data not in kept
     ]
     assert lost == [], "nothing that was whole is lost"
     for name in ("readings.json", "decision.json", "examples.parquet", "verdicts.parquet"):
@@ -263,18 +262,19 @@ def test_a_damaged_file_of_the_round_at_work_is_set_aside_and_made_again(
 
 def test_a_journal_with_a_damaged_line_keeps_the_others(cut_run, tmp_path):
     run = shutil.copytree(cut(tmp_path / "first", "audit.parquet"), tmp_path / "scripted")
-    journal = run / "rounds" / "001" / "samples.jsonl"
+    journal = run / "rounds" / "001" / ledger.JOURNAL
     lines = journal.read_bytes().splitlines(keepends=True)
+    damaged = json.loads(lines[3])["answer"]["request_id"]
     lines[3] = lines[3].replace(b"0", b"1", 1)
     journal.write_bytes(b"".join(lines))
-    with pytest.raises(DamagedError, match="line 4 is damaged"):
-        Journal(journal, dict)
+    assert called("verify", run)[0] == 2
     model = Model()
     carry(tmp_path, model, recipe(rounds=1))
     drafts = [
-        r for r in model.engine.requests if r.id.startswith("001/student") and "/draft/" in r.id
+        r.id for r in model.engine.requests if r.id.startswith("001/student") and "/draft/" in r.id
     ]
-    assert len({request.id.split("/")[2] for request in drafts}) == 1, "one problem is asked again"
+    assert drafts == [damaged], "one answer is asked for again"
+    assert called("verify", run)[0] == 0
 
 
 def test_a_file_that_is_damaged_before_the_commit_is_refused_and_made_again(tmp_path):

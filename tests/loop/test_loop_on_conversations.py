@@ -100,7 +100,7 @@ def test_the_run_ends_well_and_was_trained_on_both_families(run):
 
 
 def test_kept_samples_follow_the_conversation_whose_control_tokens_are_text(run):
-    samples = {sample.id: sample for sample in Round.of(run[2], 1).journal().records}
+    samples = {sample.id: sample for sample in Round.of(run[2], 1).samples}
     kept = [e for e in Round.of(run[2], 1).examples if e.origin == "kept"]
     talks = [e for e in kept if "Secret" in decoded(run, e.prompt_token_ids)]
     assert talks
@@ -114,7 +114,7 @@ def test_kept_samples_follow_the_conversation_whose_control_tokens_are_text(run)
 
 
 def test_revisions_are_asked_for_after_a_worked_dialogue_and_all_turns(run):
-    samples = Round.of(run[2], 1).journal().records
+    samples = Round.of(run[2], 1).samples
     revised = [sample for sample in samples if sample.revisions]
     assert revised, "random weights stop now and then"
     asked = [decoded(run, sample.revisions[0].prompt_token_ids) for sample in revised]

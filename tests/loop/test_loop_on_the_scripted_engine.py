@@ -301,12 +301,7 @@ def test_a_run_killed_anywhere_and_resumed_equals_an_uninterrupted_one(tmp_path,
             "train.json",
         ):
             continue
-        if file.name == "samples.jsonl":
-            assert sorted(file.read_text().splitlines()) == sorted(
-                (cut / name).read_text().splitlines()
-            ), name
-        else:
-            assert file.read_bytes() == (cut / name).read_bytes(), name
+        assert file.read_bytes() == (cut / name).read_bytes(), name
 
 
 @pytest.mark.slow

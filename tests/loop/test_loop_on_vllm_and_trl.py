@@ -17,6 +17,9 @@ import yaml
 
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.engines.served_weights import Change
+from ouroloop.loop.ledger import JOURNAL
+from ouroloop.loop.lines import read_lines
+from ouroloop.loop.round import Round
 from ouroloop.loop.store import read_json, read_rows
 from ouroloop.loop.views.reader import read_run
 
@@ -122,7 +125,7 @@ def test_a_run_killed_without_warning_is_finished_by_resume_and_leaves_no_child_
     process = subprocess.Popen(
         command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    journal = root / "real/rounds/001/samples.jsonl"
+    journal = root / "real/rounds/001" / JOURNAL
     # Generous: vLLM starts in half a minute, and in several on a machine that is busy otherwise.
     for _ in range(6000):
         if journal.exists() and journal.read_bytes().count(b"\n") > 20:
@@ -131,7 +134,7 @@ def test_a_run_killed_without_warning_is_finished_by_resume_and_leaves_no_child_
         time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    before = journal.read_text().splitlines()
+    before = [json.loads(line)["answer"] for line in read_lines(journal).good]
     for _ in range(100):
         if not _members(process.pid):
             break
@@ -139,10 +142,14 @@ def test_a_run_killed_without_warning_is_finished_by_resume_and_leaves_no_child_
     assert not _members(process.pid), "a child outlived the run"
     assert main(["resume", str(root / "real"), "--runs", str(root)]) == 0
     assert read_run(root / "real").state == "finished"
-    after = journal.read_text().splitlines()
-    whole = [line for line in before if line.endswith("}")]
-    assert after[: len(whole)] == whole, "rows that were there are not sampled again"
-    assert len({json.loads(line)["id"] for line in after}) == len(after) == 160
+    run = read_run(root / "real")
+    started = [event for event in run.events if event["event"] == "round_started"]
+    assert started[-1]["answers"] == len(before) > 20, "what was there is not sampled again"
+    samples = Round.of(root / "real", 1).samples
+    drafts = {sample.draft.request_id: sample.draft.token_ids for sample in samples}
+    kept = [answer for answer in before if "/draft/" in answer["request_id"]]
+    assert all(drafts[answer["request_id"]] == tuple(answer["token_ids"]) for answer in kept)
+    assert kept and len(drafts) == len(samples) == 160
 
 
 @pytest.mark.skipif(

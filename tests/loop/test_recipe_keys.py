@@ -53,9 +53,7 @@ def sampled(tmp_path_factory):
         refine={"critique_temperature": 0.3, "revise_temperature": 0.2},
     )
     _, path = carry(tmp_path_factory.mktemp("runs"), model, settings)
-    journal = Round.of(path, 1).journal()
-    journal.close()
-    return model, journal.records
+    return model, Round.of(path, 1).samples
 
 
 def test_every_draft_is_sampled_as_pinned_and_critics_and_revisers_at_their_own_temperature(

@@ -24,6 +24,7 @@ from ouroloop.loop.__main__ import main
 from ouroloop.loop.engines.process import child_environment
 from ouroloop.loop.engines.scripted import STOP_TOKEN
 from ouroloop.loop.errors import EngineError
+from ouroloop.loop.ledger import JOURNAL
 from ouroloop.loop.setup import resolve_model
 from ouroloop.loop.store import read_json, read_rows
 from ouroloop.loop.views.reader import read_run
@@ -132,11 +133,11 @@ def test_a_run_that_lost_its_server_goes_on_when_it_is_back_and_asks_for_the_res
         )
         with pytest.raises(EngineError, match="ouroloop resume"):
             carry(tmp_path, Model(), settings)
-        before = (tmp_path / "scripted" / "rounds" / "001" / "samples.jsonl").read_text()
+        before = (tmp_path / "scripted" / "rounds" / "001" / JOURNAL).read_text()
         server.answer, server.failures, server.asked = answer, [], []
-        _, path = carry(tmp_path, Model(), settings)
-    after = (path / "rounds" / "001" / "samples.jsonl").read_text()
-    assert before and after.startswith(before) and len(server.asked) == 24 - before.count("\n")
+        carry(tmp_path, Model(), settings)
+    num_before = before.count('"request_id":"001/teacher0')
+    assert num_before > 0 and len(server.asked) == 24 - num_before
 
 
 def test_a_round_with_vllms_own_server_as_the_teacher(tmp_path):

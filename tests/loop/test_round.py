@@ -13,7 +13,7 @@ from scripted_world import Model, carry, no_training, recipe, uncommit
 from ouroloop.loop.controller import Campaign
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.integrity import MANIFEST
-from ouroloop.loop.ledger import JOURNAL
+from ouroloop.loop.ledger import JOURNAL, LEDGER
 from ouroloop.loop.round import Json, JsonList, Round, Table
 from ouroloop.loop.rows import Example, ProbeRow, RoundPlan, Training
 from ouroloop.loop.setup import prepare
@@ -155,7 +155,7 @@ def test_every_file_of_a_round_is_in_the_readme_with_all_its_columns():
         written = {"id" if f.name == "estimand" else f.name for f in fields(item.record)}
         missing = written - named
         assert missing == set(), f"{item.file}: runs/README.md does not say what {missing} is"
-    for name in (JOURNAL, MANIFEST):
+    for name in (JOURNAL, LEDGER, MANIFEST):
         assert re.search(rf"^    {re.escape(name)} ", README, re.MULTILINE), name
 
 

@@ -8,6 +8,7 @@ import pytest
 from scripted_world import recipe
 
 from ouroloop.loop import serving
+from ouroloop.loop.journal import Journal, JournalledEngine
 from ouroloop.loop.rows import RoundPlan
 from ouroloop.loop.serving import Serving
 from ouroloop.loop.setup import prepare
@@ -31,7 +32,8 @@ class Closing:
 
 def served(engine, **config):
     settings = recipe(engine={"weight_sync_check": False, "dtype": "float32", **config}).engine
-    return Serving(engine, settings, Path("proofs"), lambda *what: None)
+    journalled = JournalledEngine(engine, Journal(), "recipe", str)
+    return Serving(journalled, settings, Path("proofs"), lambda *what: None)
 
 
 def test_a_checkpoint_that_is_served_already_is_not_loaded_again():
@@ -94,7 +96,8 @@ def test_a_server_is_asked_beside_the_student_and_closed_whatever_happens(monkey
 
     async def story():
         async with found.asking("http://teacher", FIRST) as teacher:
-            assert teacher.address == "http://teacher"
+            assert teacher.engine.address == "http://teacher"
+            assert teacher.journal is found.engine.journal
             raise KeyError
 
     with pytest.raises(KeyError):

@@ -11,9 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from ouroloop.loop.errors import RunStateError
+from ouroloop.loop.lines import read_lines
 from ouroloop.loop.records import Completion, Critique, Sample
+from ouroloop.loop.round import Round
 from ouroloop.loop.rows import AuditRow, Example, ProbeRow, RoundPlan, Verdict
-from ouroloop.loop.tables import Journal, from_json, read_table, schema_of, to_json, write_table
+from ouroloop.loop.tables import from_json, read_table, schema_of, to_json, write_table
 
 EXAMPLE = Example("p", (1, 2), (3,), "text", "kept", 4, strategy=None, sample_id="s")
 
@@ -125,22 +127,15 @@ SAMPLE = Sample(
 )
 
 
-def test_a_journal_gives_back_its_samples_and_drops_a_torn_line(tmp_path):
-    path = tmp_path / "samples.jsonl"
-    journal = Journal(path, Sample)
-    journal.append([SAMPLE, replace(SAMPLE, id="second")])
-    journal.close()
-    whole = path.read_bytes()
-    path.write_bytes(whole + whole[:40])
-    again = Journal(path, Sample)
-    assert [sample.id for sample in again.records] == [SAMPLE.id, "second"]
-    assert path.read_bytes() == whole
-    found = again.records[0]
-    assert found.draft.logprobs == (-0.12346, -1.0), "five decimals are enough, and a third shorter"
-    assert found.final.text == "revised" and found.critiques[0].probability == 0.25
-    again.append([replace(SAMPLE, id="third")])
-    again.close()
-    assert [sample.id for sample in Journal(path, Sample).records][2] == "third"
+def test_samples_are_read_as_they_were_written_with_five_decimals(tmp_path):
+    made = Round.of(tmp_path, 1)
+    assert made.samples == ()
+    made.samples = [SAMPLE, replace(SAMPLE, id="second")]
+    found = Round.of(tmp_path, 1).samples
+    assert [sample.id for sample in found] == [SAMPLE.id, "second"]
+    assert found[0].draft.logprobs == (-0.12346, -1.0), "enough, and a third shorter"
+    assert found[0].final.text == "revised" and found[0].critiques[0].probability == 0.25
+    assert read_lines(made.folder / "samples.jsonl").first_bad is None
 
 
 def test_an_annotation_chooses_the_parquet_type():
