@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ouroloop.loop import errors
-from ouroloop.loop.engines.process import child_environment, last_lines
+from ouroloop.loop.engines import children
 from ouroloop.loop.engines.worker import end_group
 from ouroloop.loop.errors import OuroloopError, TrainingError
 
@@ -36,7 +36,7 @@ def run_child(
         OuroloopError: what the child reported.
         TrainingError: it died otherwise; its log's last lines are quoted.
     """
-    environment = {**child_environment(), WATCH: "1"}
+    environment = {**children.environment(), WATCH: "1"}
     with log_path.open("ab") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
@@ -63,7 +63,7 @@ def run_child(
         )
         raise TrainingError(
             f"the process of {module} {how}. The last lines of its log"
-            f" {log_path}:\n{last_lines(log_path)}"
+            f" {log_path}:\n{children.last_lines(log_path)}"
         )
 
 
