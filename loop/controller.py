@@ -76,6 +76,7 @@ class Campaign:
             proofs,
             self.report,
             chat_template_kwargs=self.recipe.chat_template_kwargs,
+            supervision=self.recipe.supervision,
         )
 
     async def run(self) -> Decision:

@@ -104,3 +104,11 @@ class TrainerSilentError(TrainingError, TimeoutError):
 
 class NotFiniteError(TrainingError):
     """A loss or a weight is NaN or infinite: the round is rejected, and the run goes on."""
+
+
+def named(name: str, message: str, otherwise: type[OuroloopError]) -> OuroloopError:
+    """The error that a child process reported by its class's name."""
+    kind = globals().get(name)
+    if isinstance(kind, type) and issubclass(kind, OuroloopError):
+        return kind(message)
+    return otherwise(message)

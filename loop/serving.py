@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop.config import EngineConfig
+from ouroloop.loop.config import EngineConfig, SupervisionConfig
 from ouroloop.loop.engines import remote
 from ouroloop.loop.engines.base import Engine
+from ouroloop.loop.engines.pipe import TimeLimits
 from ouroloop.loop.objectives import training
 
 
@@ -26,6 +27,7 @@ class Serving:
         report: progress (stage, done, total).
         checkpoint: what is served now; None before the first load and after `free_memory`.
         chat_template_kwargs: what a server's chat template is rendered with.
+        supervision: the recipe's time limits.
     """
 
     engine: Engine
@@ -34,6 +36,7 @@ class Serving:
     report: Callable[[str, int, int], None]
     checkpoint: Path | None = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    supervision: SupervisionConfig = SupervisionConfig()
 
     async def serve(self, checkpoint: Path) -> None:
         """Swap the engine's weights, unless they are these, and prove that they are served.
@@ -48,7 +51,9 @@ class Serving:
         self.report("loading", 0, 1)
         expected = None
         if self.config.weight_sync_check:
-            expected = training.weight_sync_of(checkpoint, self.proofs, self.config.dtype)
+            limits = TimeLimits(self.supervision.start_s, self.supervision.trainer_silence_s)
+            dtype = self.config.dtype
+            expected = training.weight_sync_of(checkpoint, self.proofs, dtype, limits)
         # Only after the check has passed is the checkpoint the one that is served.
         await self.engine.load(checkpoint, expected)
         self.checkpoint = checkpoint

@@ -19,6 +19,7 @@ from ouroloop.loop.config.reasoning import ReasoningConfig
 from ouroloop.loop.config.recipe import Recipe
 from ouroloop.loop.config.sampling import RefineConfig, SamplingConfig
 from ouroloop.loop.config.selection import DatasetConfig, FilterConfig
+from ouroloop.loop.config.supervision import SupervisionConfig
 from ouroloop.loop.config.task import TaskConfig
 from ouroloop.loop.config.warm_start import WarmStartConfig
 
@@ -39,6 +40,7 @@ __all__ = [
     "SamplingConfig",
     "Section",
     "StageConfig",
+    "SupervisionConfig",
     "TaskConfig",
     "TrackingConfig",
     "WarmStartConfig",

@@ -53,11 +53,3 @@ class SupervisionConfig(Section):
             " twice the gradient accumulation (the same effective batch), down to 1"
         ),
     )
-    teacher_s: float = Field(
-        600.0,
-        gt=0,
-        description="seconds that one request to a server may take, all its repetitions together",
-    )
-    teacher_connect_s: float = Field(
-        10.0, gt=0, description="seconds that connecting to a server may take"
-    )

@@ -24,7 +24,6 @@ from ouroloop.loop.errors import (
     AnswerTooLargeError,
     EngineError,
     EngineLostError,
-    OuroloopError,
 )
 
 # One line holds the log-probabilities of a whole text, a few MB at most; asyncio allows 64 KiB.
@@ -39,14 +38,14 @@ MAX_PART_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Limits:
+class TimeLimits:
     """Seconds without a sign of progress, at most: while a checkpoint is loaded, and otherwise."""
 
     start_s: float = 1800.0
     silence_s: float = 600.0
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Limits:
+    def of(cls, config: Mapping[str, Any]) -> TimeLimits:
         """Those of the recipe's section `supervision`, which an engine's settings hold."""
         given = config.get("supervision")
         return cls(given["start_s"], given["engine_silence_s"]) if given else cls()
@@ -66,7 +65,7 @@ class Pipe:
         is_open: whether requests can be sent.
     """
 
-    def __init__(self, child: asyncio.subprocess.Process, log_path: Path, limits: Limits):
+    def __init__(self, child: asyncio.subprocess.Process, log_path: Path, limits: TimeLimits):
         self.child = child
         self.log_path = log_path
         self.limits = limits
@@ -84,7 +83,7 @@ class Pipe:
         worker: str,
         settings: Mapping[str, Any],
         log_path: Path,
-        limits: Limits,
+        limits: TimeLimits,
         weight_bytes: int | None = None,
     ) -> Pipe:
         """Start `python -m worker`, whose first line is `settings`."""
@@ -129,13 +128,19 @@ class Pipe:
     async def close(self) -> None:
         """End the child and everything it started."""
         # Asked politely first: vLLM's own processes free the GPU's memory only when they end well.
-        with contextlib.suppress(EngineError, ConnectionError, asyncio.TimeoutError, TimeoutError):
-            await asyncio.wait_for(self._send({"id": -1, "op": "close"}), CLOSE_SECONDS)
-            await asyncio.wait_for(self.child.wait(), CLOSE_SECONDS)
+        if self.is_open:
+            with contextlib.suppress(EngineError, ConnectionError, TimeoutError):
+                await asyncio.wait_for(self._send({"id": -1, "op": "close"}), CLOSE_SECONDS)
+                await asyncio.wait_for(self.child.wait(), CLOSE_SECONDS)
         self._end(EngineError("the engine was closed while the request was in flight"))
-        await asyncio.wait(self._tasks, timeout=END_SECONDS)
-        for task in self._tasks:
-            task.cancel()
+        reader, watcher = self._tasks
+        watcher.cancel()
+        # A process that left the group may hold the pipe open: nobody waits for that one.
+        ends = {reader, asyncio.ensure_future(self.child.wait())}
+        await asyncio.wait(ends, timeout=END_SECONDS)
+        reader.cancel()
+        # A turn of the loop, in which it sees the ends of the pipes.
+        await asyncio.sleep(0)
 
     def obituary(self) -> str:
         """How the process ended, and the end of its log."""
@@ -159,7 +164,7 @@ class Pipe:
         try:
             async for frame in frames(self.child.stdout):
                 self._take(frame)
-            with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.child.wait(), END_SECONDS)
         finally:
             self._end()
@@ -205,7 +210,8 @@ class Pipe:
         if waiting is None or waiting.future.done():
             return
         if "error" in frame:
-            error = _error(str(frame["error"]), str(frame.get("message")))
+            message = str(frame.get("message"))
+            error = errors.named(str(frame["error"]), message, EngineError)
             waiting.future.set_exception(error)
         else:
             waiting.future.set_result(frame["ok"])
@@ -245,12 +251,7 @@ class Pipe:
         """Nothing of the child remains, and all who wait learn why. Again, it does nothing."""
         self.is_open = False
         children.kill_group(self.child.pid)
+        if self.child.stdin is not None:
+            self.child.stdin.close()
         for key in list(self._waiting):
             self._fail(key, error or EngineLostError(self.obituary()))
-
-
-def _error(name: str, message: str) -> OuroloopError:
-    kind = getattr(errors, name, None)
-    if isinstance(kind, type) and issubclass(kind, OuroloopError):
-        return kind(message)
-    return EngineError(message)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from ouroloop.loop.engines import weight_sync, weight_sync_proof
 from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint, same_weights
-from ouroloop.loop.engines.pipe import Limits, Pipe
+from ouroloop.loop.engines.pipe import TimeLimits, Pipe
 from ouroloop.loop.errors import (
     AnswerLostError,
     CheckpointError,
@@ -165,7 +165,7 @@ class ProcessEngine:
     async def _start(self, checkpoint: Checkpoint) -> None:
         await self.close()
         settings = {"kind": self.config.get("kind", "vllm"), "config": self.config}
-        limits = Limits.of(self.config)
+        limits = TimeLimits.of(self.config)
         self._pipe = await Pipe.open(
             self.worker, settings, self.log_path, limits, checkpoint.weight_bytes
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,10 +26,10 @@ def _log(event: str, facts: Mapping[str, Any]) -> None:
 
 
 class SupervisedEngine:
-    """An `Engine` around a `ProcessEngine`.
+    """An `Engine` around one `ProcessEngine` after the other.
 
     Args:
-        inner: the engine; every start of it proves its weights, as the first one did.
+        make: makes one, not started; each proves its weights before anything is asked of it.
         restarts: of the process for each checkpoint that is loaded, at most; and of a request whose
             answer was damaged.
         report: called with (event, facts) at each.
@@ -36,22 +37,21 @@ class SupervisedEngine:
 
     def __init__(
         self,
-        inner: ProcessEngine,
+        make: Callable[[], ProcessEngine],
         restarts: int = RESTARTS,
         report: Callable[[str, Mapping[str, Any]], None] = _log,
     ):
-        self.inner, self.restarts, self.report = inner, restarts, report
+        self.make, self.restarts, self.report = make, restarts, report
+        self.inner = make()
         self._served: tuple[Path, Path | None] | None = None
         self._num_restarts = 0
-        # Which process answers: of all whose requests were lost with one, the first starts another.
-        self._generation = 0
         self._lock = asyncio.Lock()
 
     @classmethod
     def of(cls, config: Mapping[str, Any], log_path: Path) -> SupervisedEngine:
         """As the registry makes engines; `config` holds the recipe's section `supervision`."""
         restarts = (config.get("supervision") or {}).get("restarts", RESTARTS)
-        return cls(ProcessEngine(config, log_path), restarts)
+        return cls(partial(ProcessEngine, config, log_path), restarts)
 
     async def load(self, checkpoint: Path, check: Path | None = None) -> None:
         """Serve `checkpoint` and prove it. See `Engine.load`."""
@@ -59,7 +59,7 @@ class SupervisedEngine:
         try:
             await self.inner.load(checkpoint, check)
         except EngineLostError as error:
-            await self._restart(self._generation, error)
+            await self._restart(self.inner, error)
         except BaseException:
             self._served = None
             raise
@@ -93,33 +93,36 @@ class SupervisedEngine:
         """Ask until there is an answer, or an error that asking again would not change."""
         num_lost = 0
         while True:
-            generation = self._generation
+            asked = self.inner
             try:
                 return await ask()
             except EngineLostError as error:
-                await self._restart(generation, error)
+                await self._restart(asked, error)
             except AnswerLostError as error:
                 num_lost += 1
                 self.report("answer_lost", {"why": str(error)})
                 if num_lost > self.restarts:
                     raise
 
-    async def _restart(self, generation: int, lost: EngineLostError) -> None:
-        """Start the process again and prove its weights, unless another request did so already.
+    async def _restart(self, asked: ProcessEngine, lost: EngineLostError) -> None:
+        """Start another in the place of `asked`, unless another request did so already.
+
+        Until its weights are proven all requests go to the old one, which refuses them as lost.
 
         Raises:
             EngineError: it was lost more often than `restarts`.
         """
         async with self._lock:
-            while generation == self._generation:
+            while asked is self.inner:
                 if self._served is None:
                     raise lost
                 self._refuse_more(lost)
                 self._num_restarts += 1
                 facts = {"restart": self._num_restarts, "of": self.restarts, "why": str(lost)}
                 self.report("engine_restarted", facts)
+                fresh = self.make()
                 try:
-                    await self.inner.load(*self._served)
+                    await fresh.load(*self._served)
                 except EngineLostError as error:
                     lost = error
                 except BaseException:
@@ -127,7 +130,8 @@ class SupervisedEngine:
                     self._served = None
                     raise
                 else:
-                    self._generation += 1
+                    self.inner = fresh
+                    await asked.close()
 
     def _refuse_more(self, lost: EngineLostError) -> None:
         if self._num_restarts < self.restarts:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from ouroloop.loop.engines import heartbeat
-from ouroloop.loop.engines.pipe import Limits
+from ouroloop.loop.engines.pipe import TimeLimits
 from ouroloop.loop.engines.tokens import Codec
 from ouroloop.loop.errors import EngineError, OuroloopError, PromptTooLongError
 from ouroloop.loop.records import Completion, Request, Sampling, Scored
@@ -240,7 +240,7 @@ def main() -> None:
     inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_read_inbox, args=(inbox,), daemon=True).start()
     worker = Worker(BACKENDS[settings["kind"]](settings["config"]), out)
-    limits = Limits.of(settings["config"])
+    limits = TimeLimits.of(settings["config"])
     heartbeat.begin(lambda: worker.write({"beat": True}), limits.silence_s)
     worker.run(inbox)
     # Not sys.exit: threads of the libraries would keep the process alive.
