@@ -85,6 +85,7 @@ class Campaign:
             self.report,
             chat_template_kwargs=self.recipe.chat_template_kwargs,
             servers=self.recipe.servers,
+            supervision=self.recipe.supervision,
         )
 
     async def run(self) -> Decision:

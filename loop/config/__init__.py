@@ -20,6 +20,7 @@ from ouroloop.loop.config.recipe import Recipe
 from ouroloop.loop.config.sampling import RefineConfig, SamplingConfig
 from ouroloop.loop.config.selection import DatasetConfig, FilterConfig
 from ouroloop.loop.config.servers import ServersConfig
+from ouroloop.loop.config.supervision import SupervisionConfig
 from ouroloop.loop.config.task import TaskConfig
 from ouroloop.loop.config.warm_start import WarmStartConfig
 
@@ -41,6 +42,7 @@ __all__ = [
     "Section",
     "ServersConfig",
     "StageConfig",
+    "SupervisionConfig",
     "TaskConfig",
     "TrackingConfig",
     "WarmStartConfig",

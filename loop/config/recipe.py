@@ -24,6 +24,7 @@ from ouroloop.loop.config.reasoning import ReasoningConfig
 from ouroloop.loop.config.sampling import RefineConfig, SamplingConfig
 from ouroloop.loop.config.selection import DatasetConfig, FilterConfig
 from ouroloop.loop.config.servers import ServersConfig
+from ouroloop.loop.config.supervision import SupervisionConfig
 from ouroloop.loop.config.task import ArithmeticConfig, TaskConfig
 from ouroloop.loop.config.warm_start import WarmStartConfig
 
@@ -138,6 +139,10 @@ class Recipe(Section):
         InterventionConfig(), description="what the controller may do then"
     )
     tracking: TrackingConfig = Field(TrackingConfig(), description="where a run is shown")
+    supervision: SupervisionConfig = Field(
+        SupervisionConfig(),
+        description="how long a part may be without progress, and what is tried then",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -226,6 +231,7 @@ class Recipe(Section):
             "lora": self.lora,
             "chat_template_kwargs": self.chat_template_kwargs,
             "thought_marks": marks,
+            "supervision": self.supervision.model_dump(),
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -239,8 +245,10 @@ class Recipe(Section):
     def fingerprint(self) -> str:
         """SHA-256 of the canonical JSON.
 
-        Same fingerprint, same run (given the same checkpoint and library versions).
+        Same fingerprint, same run (given the same checkpoint and library versions). `supervision`
+        is left out: it changes no result.
         """
+        rest = {key: value for key, value in self.to_json().items() if key != "supervision"}
         return hashlib.sha256(
-            json.dumps(self.to_json(), sort_keys=True, separators=(",", ":")).encode()
+            json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()
         ).hexdigest()

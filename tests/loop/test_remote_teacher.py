@@ -21,7 +21,7 @@ from openai_server import Server, serving
 
 from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.loop.__main__ import main
-from ouroloop.loop.engines.process import child_environment
+from ouroloop.loop.engines import children
 from ouroloop.loop.engines.scripted import STOP_TOKEN
 from ouroloop.loop.errors import EngineError
 from ouroloop.loop.ledger import JOURNAL
@@ -170,7 +170,7 @@ def test_a_round_with_vllms_own_server_as_the_teacher(tmp_path):
         "--max-num-batched-tokens",
         "2048",
     ]
-    environment = {**child_environment(), "OMP_NUM_THREADS": "1"}
+    environment = {**children.environment(), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         command, stdout=log, stderr=log, env=environment, start_new_session=True
     )
