@@ -28,6 +28,7 @@ from ouroloop.loop.stages import (
     audit,
     dataset,
     decide,
+    dropped,
     filters,
     frozen_judge,
     judging,
@@ -83,6 +84,8 @@ class Campaign:
             proofs,
             self.report,
             chat_template_kwargs=self.recipe.chat_template_kwargs,
+            servers=self.recipe.servers,
+            supervision=self.recipe.supervision,
         )
 
     async def run(self) -> Decision:
@@ -164,12 +167,11 @@ class Campaign:
             # While the student is still served: loading a checkpoint is slow.
             if source.name == refine.STUDENT:
                 await self.audit(round, student)
-        if is_whole:
-            return list(round.samples)
-        round.samples = samples
-        for counts in self.setting.shots.counted():
-            self.event("shots_cut", round, **counts)
-        return samples
+        if not is_whole:
+            round.samples = samples
+            for counts in self.setting.shots.counted():
+                self.event("shots_cut", round, **counts)
+        return dropped.set_apart(round, round.samples)
 
     async def audit(self, round: Round, student: Path) -> None:
         """Planted items before the verifier, under the model that samples."""
@@ -211,10 +213,7 @@ class Campaign:
         round.examples = await dataset.training_set(
             round, self.history, samples, self.setting, encoder
         )
-        num_kept = sum(verdict.kept for verdict in round.verdicts)
-        counts = {"samples": len(samples), "kept": num_kept, "examples": len(round.examples)}
-        counts["held_out_copies"] = len(round.screened.copies)
-        self.event("filtered", round, **counts)
+        self.event("filtered", round, examples=len(round.examples), **dropped.counts_of(round))
 
     async def pair(self, round: Round, samples: list[Sample]) -> None:
         """The training set of a preference round: of two texts on a prompt the better one."""
@@ -223,10 +222,7 @@ class Campaign:
         await self.serving.serve(judge)
         encoder = Encoder(self.engine, self.setting.prompts)
         round.pairs = await pairs.training_pairs(round, samples, self.setting, encoder, self.report)
-        num_kept = sum(verdict.kept for verdict in round.verdicts)
-        counts = {"samples": len(samples), "kept": num_kept, "pairs": len(round.pairs)}
-        counts["held_out_copies"] = len(round.screened.copies)
-        self.event("paired", round, **counts)
+        self.event("paired", round, pairs=len(round.pairs), **dropped.counts_of(round))
 
     async def train(self, round: Round) -> None:
         """Training in a child process, unless there is a reason not to."""

@@ -68,6 +68,31 @@ class PromptTooLongError(EngineError):
     """
 
 
+class NoAnswerError(EngineError):
+    """No server gave a usable answer to a request.
+
+    It costs one sample, which is counted, and the run only where too many are lost.
+    """
+
+
+class AnswerTooLargeError(PromptTooLongError):
+    """An engine answered one request with more than its pipe takes.
+
+    It costs one sample and never the run.
+    """
+
+
+class EngineLostError(EngineError):
+    """An engine's process died, or was ended because it gave no sign of progress.
+
+    The same requests may be asked again of a new one.
+    """
+
+
+class AnswerLostError(EngineError):
+    """An answer was damaged on its way; the engine lives. The request may be asked again."""
+
+
 class StaleWeightsError(EngineError):
     """The weight-sync check saw an engine answer with other weights than those it loaded."""
 
@@ -76,5 +101,21 @@ class TrainingError(OuroloopError, RuntimeError):
     """The training process failed."""
 
 
+class OutOfMemoryError(TrainingError, MemoryError):
+    """Training needed more memory than there is, or was killed by the system for its memory."""
+
+
+class TrainerSilentError(TrainingError, TimeoutError):
+    """A trainer gave no sign of progress for too long, and was ended."""
+
+
 class NotFiniteError(TrainingError):
     """A loss or a weight is NaN or infinite: the round is rejected, and the run goes on."""
+
+
+def named(name: str, message: str, otherwise: type[OuroloopError]) -> OuroloopError:
+    """The error that a child process reported by its class's name."""
+    kind = globals().get(name)
+    if isinstance(kind, type) and issubclass(kind, OuroloopError):
+        return kind(message)
+    return otherwise(message)

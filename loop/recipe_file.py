@@ -204,7 +204,9 @@ def data_path(value: Any, base: Path) -> Any:
 
 
 def _located(model: Any, base: Path) -> Any:
-    """A model: a name or a server's address stays as it is, a path becomes absolute."""
+    """A model: a name or servers' addresses stay as they are, a path becomes absolute."""
+    if isinstance(model, list):
+        return [_located(each, base) for each in model]
     if is_address(str(model)) or model == BASELINE or is_name(str(model), base):
         return model
     return _absolute(model, base)

@@ -123,7 +123,8 @@ class Critique:
 class Sample:
     """One problem's way through draft -> critique -> revise (n times): a line of samples.jsonl.
 
-    `final` is what the filters judge and training would learn.
+    `final` is what the filters judge and training would learn. dropped: why no server gave a usable
+    answer; such a sample is counted, and left out of everything else.
     """
 
     id: str
@@ -133,6 +134,7 @@ class Sample:
     draft: Completion
     critiques: tuple[Critique, ...] = ()
     revisions: tuple[Completion, ...] = ()
+    dropped: str = ""
 
     @property
     def final(self) -> Completion:

@@ -38,6 +38,7 @@ from ouroloop.loop.round_view import (
 from ouroloop.loop.rows import (
     AuditRow,
     CritiqueRow,
+    DroppedRow,
     Example,
     JudgementRow,
     Pair,
@@ -191,6 +192,7 @@ class Round:
     samples = JsonLines("samples.jsonl", Sample)
     audit = Table("audit.parquet", AuditRow)
     preflight = Json("preflight.json", Preflight)
+    dropped = Table("dropped.parquet", DroppedRow)
     verdicts = Table("verdicts.parquet", Verdict)
     examples = Table("examples.parquet", Example)
     pairs = Table("pairs.parquet", Pair)
@@ -310,7 +312,7 @@ class Round:
             probe=samples_of([row for row in self.probe if row.kind == "sample"], self.judgements),
             greedy=samples_of([row for row in self.probe if row.kind == "greedy"]),
             critics=critics_of(self.critics),
-            pool=pool_of(self.verdicts),
+            pool=pool_of(self.verdicts, self.dropped),
             texts=texts_of(self.texts),
             audit=audit_of(self.audit),
             judge=judge_of(self.judgements),

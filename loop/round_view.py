@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from ouroloop.loop.rows import AuditRow, CritiqueRow, JudgementRow, ProbeRow, TextRow, Verdict
+from ouroloop.loop.rows import (
+    AuditRow,
+    CritiqueRow,
+    DroppedRow,
+    JudgementRow,
+    ProbeRow,
+    TextRow,
+    Verdict,
+)
 from ouroloop.monitors.base import AuditItems, Critics, Judgements, Pool, Samples, Texts
 
 
@@ -77,7 +85,7 @@ def critics_of(rows: Sequence[CritiqueRow]) -> Critics | None:
     )
 
 
-def pool_of(verdicts: Sequence[Verdict]) -> Pool | None:
+def pool_of(verdicts: Sequence[Verdict], dropped: Sequence[DroppedRow] = ()) -> Pool | None:
     """A round's samples before and after the filters."""
     if not verdicts:
         return None
@@ -97,6 +105,7 @@ def pool_of(verdicts: Sequence[Verdict]) -> Pool | None:
         text=_objects(verdicts, "text"),
         slice=_objects(verdicts, "slice") if has_slices else None,
         cluster=_objects(verdicts, "cluster"),
+        dropped=_objects(dropped, "problem_id"),
     )
 
 

@@ -193,6 +193,15 @@ class TextRow:
 
 
 @dataclass(frozen=True)
+class DroppedRow:
+    """A sample that was dropped: no server gave a usable answer to one of its requests."""
+
+    sample_id: str
+    problem_id: str
+    why: str
+
+
+@dataclass(frozen=True)
 class AuditRow:
     """A planted item of known truth, as the rejection filters of the round judged it.
 

@@ -25,7 +25,13 @@ from ouroloop.loop.store import Store
 from ouroloop.loop.trackers.process import safe_sync, start_sync
 from ouroloop.loop.trackers.registry import has_trackers
 from ouroloop.loop.views.printable import printable
-from ouroloop.loop.views.progress import LiveProgress, closing_text, rounds_table, unreadable_notes
+from ouroloop.loop.views.progress import (
+    LiveProgress,
+    closing_text,
+    dropped_notes,
+    rounds_table,
+    unreadable_notes,
+)
 from ouroloop.loop.views.reader import RunData, read_run
 from ouroloop.monitors.decision.rule import Decision
 from ouroloop.monitors.names import Action
@@ -125,7 +131,7 @@ def _run_live(store: Store, setting: Setting, warnings: Sequence[str]) -> Decisi
                     f"round {number}: {found.action}. "
                     + " ".join(str(r) for r in found.decision["reasons"][:2])
                 )
-                for line in unreadable_notes(found):
+                for line in [*dropped_notes(found), *unreadable_notes(found)]:
                     progress.say(line)
             # In a process of its own: a tracker that hangs must not hold the run up.
             if track:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop.config import EngineConfig
+from ouroloop.loop.config import EngineConfig, ServersConfig, SupervisionConfig
 from ouroloop.loop.engines import remote
 from ouroloop.loop.engines.base import Engine
+from ouroloop.loop.engines.pacing import Limits
+from ouroloop.loop.engines.pipe import TimeLimits
 from ouroloop.loop.journal import JournalledEngine
 from ouroloop.loop.objectives import training
 
@@ -27,6 +29,8 @@ class Serving:
         report: progress (stage, done, total).
         checkpoint: what is served now; None before the first load and after `free_memory`.
         chat_template_kwargs: what a server's chat template is rendered with.
+        servers: the recipe's `servers` section.
+        supervision: the recipe's time limits.
     """
 
     engine: JournalledEngine
@@ -35,6 +39,8 @@ class Serving:
     report: Callable[[str, int, int], None]
     checkpoint: Path | None = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    servers: ServersConfig = field(default_factory=ServersConfig)
+    supervision: SupervisionConfig = field(default_factory=SupervisionConfig)
 
     async def serve(self, checkpoint: Path) -> None:
         """Swap the engine's weights, unless they are these, and prove that they are served.
@@ -49,7 +55,9 @@ class Serving:
         self.report("loading", 0, 1)
         expected = None
         if self.config.weight_sync_check:
-            expected = training.weight_sync_of(checkpoint, self.proofs, self.config.dtype)
+            limits = TimeLimits(self.supervision.start_s, self.supervision.trainer_silence_s)
+            dtype = self.config.dtype
+            expected = training.weight_sync_of(checkpoint, self.proofs, dtype, limits)
         # Only after the check has passed is the checkpoint the one that is served.
         await self.engine.load(checkpoint, expected)
         self.checkpoint = checkpoint
@@ -71,10 +79,10 @@ class Serving:
             yield self.engine
             return
         await self.serve(student)
-        # The student is served beside it, for its tokenizer.
-        server = remote.RemoteEngine(
-            model, self.engine, self.config.concurrency, self.chat_template_kwargs
-        )
+        # The student is served beside it, for its tokenizer. What may be dropped is for
+        # the stages to say.
+        limits = Limits(**self.servers.model_dump(exclude={"max_dropped"}))
+        server = remote.RemoteEngine(model, self.engine, limits, self.chat_template_kwargs)
         try:
             yield self.engine.beside(server, model)
         finally:

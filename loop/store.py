@@ -128,6 +128,9 @@ class Store:
             integrity.refuse_damaged(path)
             recipe = resolve(read_json(path / RECIPE), where=str(path / RECIPE))
             _refuse_changed(path, recipe, changed)
+            if changed is not None:
+                # The one section that may differ: it changes no result.
+                recipe = recipe.model_copy(update={"supervision": changed.supervision})
             store = cls(path, recipe, lock, ledger.repair(path))
         except BaseException:
             lock.close()

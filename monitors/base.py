@@ -111,6 +111,7 @@ class Pool:
         text: the sample.
         slice: of the problem.
         cluster: the response cluster's label, or None.
+        dropped: the problems of samples that no server answered; they have no row.
     """
 
     problem: Objects
@@ -124,6 +125,7 @@ class Pool:
     text: Objects | None = None
     slice: Objects | None = None
     cluster: Objects | None = None
+    dropped: Objects | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ reliability@n, resolution@n, uncertainty@n}; agreement/{pairs, wrong_share, deco
 shortcut/{top_answer@n, share}; critic/{balanced_accuracy, unreadable, overconfidence, brier, ece,
 agreement_gap}; entropy/{token, trace}; text/{own_perplexity, entropy, cross_entropy, gap};
 drift/excess_homozygosity; validity/{right_wrong_step, wrong_step, truncated, unscored};
-supply/{yield, unsolved, kept_per_problem, effective_problems, paths_per_problem};
+supply/{yield, unsolved, kept_per_problem, effective_problems, paths_per_problem, dropped};
 selection/{largest_ratio, fresh_share, accuracy_gain}; tail/{hard_share, gini, slice_ratio};
 audit/{false_acceptance, false_rejection, no_verdict}; responses/approved_<criterion>;
 principle/<name>; judge/{balanced_accuracy, unreadable, tokens}; length/tokens; style/hedging;

@@ -55,7 +55,7 @@ ONLY_IN = {
     "trl": ("loop/objectives/*",),
     "vllm": ("loop/engines/*",),
     "mlflow": ("loop/trackers/*",),
-    "openai": ("loop/engines/remote.py",),
+    "openai": ("loop/engines/remote*.py",),
 }
 """Library -> the only files that may import it."""
 

@@ -19,6 +19,8 @@ from ouroloop.loop.config.reasoning import ReasoningConfig
 from ouroloop.loop.config.recipe import Recipe
 from ouroloop.loop.config.sampling import RefineConfig, SamplingConfig
 from ouroloop.loop.config.selection import DatasetConfig, FilterConfig
+from ouroloop.loop.config.servers import ServersConfig
+from ouroloop.loop.config.supervision import SupervisionConfig
 from ouroloop.loop.config.task import TaskConfig
 from ouroloop.loop.config.warm_start import WarmStartConfig
 
@@ -38,7 +40,9 @@ __all__ = [
     "RefineConfig",
     "SamplingConfig",
     "Section",
+    "ServersConfig",
     "StageConfig",
+    "SupervisionConfig",
     "TaskConfig",
     "TrackingConfig",
     "WarmStartConfig",

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -47,3 +55,18 @@ class Extension(Section):
     ) -> JsonSchemaValue:
         """A name, or a name with options."""
         return {"anyOf": [{"type": "string", "minLength": 1}, handler(core_schema)]}
+
+
+def _joined(value: Any) -> Any:
+    """Servers of one model as one name: no address holds a blank."""
+    if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
+        return " ".join(value)
+    return value
+
+
+ModelName = Annotated[
+    str,
+    BeforeValidator(_joined),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+"""A checkpoint's name or folder, a server's address, or a list of addresses."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from ouroloop.loop.config.base import Section
+from ouroloop.loop.config.base import ModelName, Section
 
 BASELINE = "baseline"
 """`judge.model` that stands for round 0's model."""
@@ -19,12 +19,12 @@ class JudgeConfig(Section):
     every round; so a change of its approvals is the judged model's own.
     """
 
-    model: str = Field(
+    model: ModelName = Field(
         BASELINE,
         min_length=1,
         description=(
             "baseline: round 0's model; or another checkpoint, named as in `model`, or a server"
-            " (URL#model)"
+            " (URL#model, or a list of servers of one model)"
         ),
     )
     principles: Path | None = Field(

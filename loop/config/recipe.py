@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from ouroloop.loop import secrets
-from ouroloop.loop.config.base import Extension, Section
+from ouroloop.loop.config.base import Extension, ModelName, Section
 from ouroloop.loop.config.engine import EngineConfig
 from ouroloop.loop.config.judge import JudgeConfig
 from ouroloop.loop.config.monitoring import (
@@ -23,6 +23,8 @@ from ouroloop.loop.config.preference import PairsConfig, StageConfig
 from ouroloop.loop.config.reasoning import ReasoningConfig
 from ouroloop.loop.config.sampling import RefineConfig, SamplingConfig
 from ouroloop.loop.config.selection import DatasetConfig, FilterConfig
+from ouroloop.loop.config.servers import ServersConfig
+from ouroloop.loop.config.supervision import SupervisionConfig
 from ouroloop.loop.config.task import ArithmeticConfig, TaskConfig
 from ouroloop.loop.config.warm_start import WarmStartConfig
 
@@ -46,11 +48,11 @@ class Recipe(Section):
             " smollm2-135m (docs/models.md)"
         ),
     )
-    teachers: tuple[str, ...] = Field(
+    teachers: tuple[ModelName, ...] = Field(
         (),
         description=(
-            "further checkpoints, or OpenAI-compatible servers (URL#model), that draft; none: the"
-            " student is its own teacher"
+            "further checkpoints, or OpenAI-compatible servers (URL#model, or a list of servers of"
+            " one model, which share the work), that draft; none: the student is its own teacher"
         ),
     )
     seed: int = Field(0, ge=0, description="of everything that is drawn at random")
@@ -70,6 +72,9 @@ class Recipe(Section):
         None, description="fine-tune the model on demonstrations first; null: start as it is"
     )
     engine: EngineConfig = Field(EngineConfig(), description="who samples, and with what memory")
+    servers: ServersConfig = Field(
+        ServersConfig(), description="how servers of teachers and judges are asked"
+    )
     chat_template_kwargs: dict[str, Any] = Field(
         default_factory=dict,
         description=(
@@ -134,6 +139,10 @@ class Recipe(Section):
         InterventionConfig(), description="what the controller may do then"
     )
     tracking: TrackingConfig = Field(TrackingConfig(), description="where a run is shown")
+    supervision: SupervisionConfig = Field(
+        SupervisionConfig(),
+        description="how long a part may be without progress, and what is tried then",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -222,6 +231,7 @@ class Recipe(Section):
             "lora": self.lora,
             "chat_template_kwargs": self.chat_template_kwargs,
             "thought_marks": marks,
+            "supervision": self.supervision.model_dump(),
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -235,8 +245,10 @@ class Recipe(Section):
     def fingerprint(self) -> str:
         """SHA-256 of the canonical JSON.
 
-        Same fingerprint, same run (given the same checkpoint and library versions).
+        Same fingerprint, same run (given the same checkpoint and library versions). `supervision`
+        is left out: it changes no result.
         """
+        rest = {key: value for key, value in self.to_json().items() if key != "supervision"}
         return hashlib.sha256(
-            json.dumps(self.to_json(), sort_keys=True, separators=(",", ":")).encode()
+            json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()
         ).hexdigest()

@@ -9,8 +9,8 @@ from typing import Any
 from ouroloop.evals import plugins
 from ouroloop.evals.errors import DataError
 from ouroloop.loop.engines.base import Engine
-from ouroloop.loop.engines.process import ProcessEngine
 from ouroloop.loop.engines.scripted import ScriptedEngine
+from ouroloop.loop.engines.supervised import SupervisedEngine
 from ouroloop.loop.errors import RecipeError
 
 
@@ -22,8 +22,8 @@ def _scripted(config: Mapping[str, Any], log_path: Path) -> Engine:
 # name -> what makes one of (config, log_path). config: EngineConfig as a dict, plus `lora`, the
 # recipe's peft. log_path: the engine's log.
 ENGINES: dict[str, Callable[[Mapping[str, Any], Path], Engine]] = {
-    "vllm": ProcessEngine,
-    "transformers": ProcessEngine,
+    "vllm": SupervisedEngine.of,
+    "transformers": SupervisedEngine.of,
     "scripted": _scripted,
 }
 KIND = plugins.Kind(

@@ -1,6 +1,8 @@
 """A teacher behind an OpenAI-compatible address: vLLM's own server, or an API.
 
-An address is for instance `http://127.0.0.1:8000/v1#model-name`.
+An address is for instance `http://127.0.0.1:8000/v1#model-name`; several of one model, separated by
+blanks, share the work. What may go wrong with an answer costs that answer, not the run: it is asked
+for again, in the end its sample is dropped and counted.
 
 The key comes from the environment variable OPENAI_API_KEY, never from a recipe. What the server
 wrote is tokenised by the student's engine, so that it can be trained on. A server cannot be proven
@@ -10,23 +12,20 @@ as a checkpoint is: it has no weight-sync check, and nobody notices if its weigh
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from ouroloop.loop.engines.answers import Answer
 from ouroloop.loop.engines.base import Engine
-from ouroloop.loop.errors import CheckpointError, EngineError, PromptTooLongError, RecipeError
-from ouroloop.loop.records import Completion, Prompt, Request, Sampling, Scored
-from ouroloop.monitors.fence import well_formed
+from ouroloop.loop.engines.pacing import Limits, Queue, backoff
+from ouroloop.loop.engines.remote_server import KEY, LostAnswerError, Server, key, split_address
+from ouroloop.loop.errors import CheckpointError, EngineError, NoAnswerError
+from ouroloop.loop.records import Completion, Prompt, Request, Scored
 
-KEY = "OPENAI_API_KEY"
-# After a lost connection, 408, 409, 429 or 5xx. The client waits between them, from half a second
-# to eight, or as long as the server says.
-RETRIES = 6
 CHECK_SECONDS = 10.0
-REQUEST_SECONDS = 600.0
+# No tokenizer of text has longer tokens, but for runs of blanks.
+CHARACTERS_PER_TOKEN = 64
 
 
 def is_address(name: str) -> bool:
@@ -34,33 +33,31 @@ def is_address(name: str) -> bool:
     return name.startswith(("http://", "https://"))
 
 
-def split_address(address: str) -> tuple[str, str]:
-    """(base URL, model name) of `URL#model`.
+def check(model: str) -> None:
+    """Ask each server which models it has; of several, one that is down may join later.
 
-    Raises: RecipeError: no model is named, or the address holds what may be a secret: recipes are
-        kept and shown.
+    Raises: RecipeError: an address is not of the form URL#model. CheckpointError: no server
+        answers, one refuses, is none of the kind, or does not have the model.
     """
-    url, _, model = address.partition("#")
-    parts = urlsplit(url)
-    if parts.username or parts.password or parts.query:
-        raise RecipeError(
-            f"{parts.scheme}://{parts.hostname}: an address holds no user, password or query. Put"
-            f" the key into {KEY}."
-        )
-    if not model or not parts.hostname:
-        raise RecipeError(
-            f"{address}: no model is named. Write URL#model, e.g."
-            " http://127.0.0.1:8000/v1#model-name; GET URL/models lists them."
-        )
-    return url, model
+    addresses = model.split()
+    # All forms first: a misspelt address is no server that is down.
+    for address in addresses:
+        split_address(address)
+    silent = []
+    for address in addresses:
+        try:
+            _check_one(address)
+        except _SilentError as error:
+            silent.append(error)
+    if len(silent) == len(addresses):
+        raise silent[0]
 
 
-def check(address: str) -> None:
-    """Ask the server which models it has.
+class _SilentError(CheckpointError):
+    """No server answers at an address."""
 
-    Raises: RecipeError: the address is not of the form URL#model. CheckpointError: no server
-        answers, it refuses, it is none of the kind, or it does not have the model.
-    """
+
+def _check_one(address: str) -> None:
     import openai
 
     url, model = split_address(address)
@@ -70,7 +67,7 @@ def check(address: str) -> None:
     )
     try:
         with openai.OpenAI(
-            base_url=url, api_key=_key(), max_retries=1, timeout=CHECK_SECONDS
+            base_url=url, api_key=key(), max_retries=1, timeout=CHECK_SECONDS
         ) as client:
             there = [found.id for found in client.models.list().data or ()]
     except openai.APIStatusError as error:
@@ -83,7 +80,7 @@ def check(address: str) -> None:
             f"{url}/models: expected a list of models, got status {error.status_code}. {remedy}"
         ) from None
     except openai.APIConnectionError as error:
-        raise CheckpointError(
+        raise _SilentError(
             f"{url}: no server answers ({error.__cause__ or error}). {remedy}"
         ) from None
     except (openai.OpenAIError, AttributeError, TypeError, ValueError) as error:
@@ -105,28 +102,23 @@ class RemoteEngine:
     the recipe sets them; what a recipe leaves out, the server's own defaults decide.
 
     Args:
-        address: URL#model.
+        model: URL#model, or several of them.
         tokenizer: the student's engine, running; it turns texts into token ids.
-        concurrency: requests in flight at most.
+        limits: how the servers are asked.
         chat_template_kwargs: sent with chat turns where there are any; vLLM's name.
     """
 
     def __init__(
         self,
-        address: str,
+        model: str,
         tokenizer: Engine,
-        concurrency: int,
+        limits: Limits,
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ):
-        import openai
-
-        self.url, self.model = split_address(address)
-        self.address, self.tokenizer = address, tokenizer
+        self.model, self.tokenizer, self.limits = model, tokenizer, limits
         self._template = dict(chat_template_kwargs or {})
-        self._slots = asyncio.Semaphore(concurrency)
-        self._client = openai.AsyncOpenAI(
-            base_url=self.url, api_key=_key(), max_retries=RETRIES, timeout=REQUEST_SECONDS
-        )
+        self._servers = [Server(address, limits) for address in model.split()]
+        self._queue = Queue([server.turns for server in self._servers])
 
     async def load(self, checkpoint: Path, check: Path | None = None) -> None:
         """A server's weights are its own.
@@ -134,75 +126,61 @@ class RemoteEngine:
         Raises:
             EngineError: always.
         """
-        raise EngineError(f"{self.address}: a server cannot be asked to serve {checkpoint}")
+        raise EngineError(f"{self.model}: a server cannot be asked to serve {checkpoint}")
 
     async def complete(self, request: Request) -> Completion:
         """One completion, in the student's token ids.
 
-        An answer that the server cut, filtered or left empty counts as cut by length.
+        An answer that the server cut, filtered or left empty counts as cut by length; so does one
+        that has more tokens than asked for, of which the first are kept.
 
         Raises:
             PromptTooLongError: it does not fit into the server's context.
-            EngineError: the server refused, or failed more often than it is worth asking.
+            NoAnswerError: no server gave a usable answer.
+            EngineError: the server refuses all requests.
         """
-        import openai
-
-        try:
-            async with self._slots:
-                text, reason = await self._ask(request)
-            text = well_formed(text)  # JSON may spell a lone surrogate, which no tokenizer takes
-        except openai.BadRequestError as error:
-            # vLLM says it in the message, OpenAI in the code.
-            if "context length" in str(error) or error.code == "context_length_exceeded":
-                raise PromptTooLongError(
-                    f"request {request.id}: {self.address}: {error.message}"
-                ) from None
-            raise EngineError(self._failed(request, error)) from None
-        except openai.OpenAIError as error:
-            raise EngineError(self._failed(request, error)) from None
-        ((prompt_ids, ids),) = await self.tokenizer.encode([(request.prompt, text)])
-        # "length" and "content_filter" are cut; so is an empty answer, which teaches nothing.
-        stopped = reason == "stop" and bool(text)
+        answer, address = await self._answer(request)
+        most = request.sampling.max_tokens
+        text = answer.text[: most * CHARACTERS_PER_TOKEN]
+        prompt_ids, ids = await self._tokens(request.prompt, text)
+        # encode() ends every text with a stop token; a cut text has none.
+        is_whole = answer.is_whole and len(text) == len(answer.text) and len(ids) - 1 <= most
+        while len(ids) - 1 > most:
+            text = text[: min(len(text) - 1, len(text) * most // (len(ids) - 1))]
+            prompt_ids, ids = await self._tokens(request.prompt, text)
         return Completion(
             request_id=request.id,
             prompt_token_ids=tuple(prompt_ids),
-            # encode() ends every text with a stop token; a cut text has none.
-            token_ids=tuple(ids if stopped else ids[:-1]),
+            token_ids=tuple(ids if is_whole else ids[:-1]),
             logprobs=(),
             text=text,
-            finish_reason="stop" if stopped else "length",
-            weight_version=self.address,
+            finish_reason="stop" if is_whole else "length",
+            weight_version=address,
         )
 
-    async def _ask(self, request: Request) -> tuple[str, str]:
-        """(text, finish reason)."""
-        settings = _settings(request.sampling)
-        if isinstance(request.prompt, str):
-            plain = await self._client.completions.create(
-                model=self.model, prompt=request.prompt, seed=request.seed, **settings
-            )
-            return plain.choices[0].text, plain.choices[0].finish_reason
-        if self._template:
-            extra = {**settings.get("extra_body", {}), "chat_template_kwargs": self._template}
-            settings = {**settings, "extra_body": extra}
-        turns: Any = [dict(turn) for turn in request.prompt]
-        chat = await self._client.chat.completions.create(
-            model=self.model, messages=turns, seed=request.seed, **settings
-        )
-        return chat.choices[0].message.content or "", chat.choices[0].finish_reason
+    async def _tokens(self, prompt: Prompt, text: str) -> tuple[list[int], list[int]]:
+        ((prompt_ids, ids),) = await self.tokenizer.encode([(prompt, text)])
+        return prompt_ids, ids
 
-    def _failed(self, request: Request, error: Exception) -> str:
-        plain = isinstance(request.prompt, str)
-        asked = "completions" if plain else "chat/completions"
-        hint = (
-            " Plain prompts need a server with /completions; a student with a chat template is"
-            " asked in chat turns."
-            if plain
-            else ""
-        )
-        return (
-            f"request {request.id}: {self.url}/{asked} failed: {error}. What was sampled is kept:"
-            f" `ouroloop resume` goes on.{hint}"
+    async def _answer(self, request: Request) -> tuple[Answer, str]:
+        """A usable answer, and the address that it came from; another server may be asked next."""
+        last = ""
+        for attempt in range(self.limits.attempts):
+            if attempt:
+                await asyncio.sleep(backoff(attempt))
+            async with self._queue.turn() as index:
+                server = self._servers[index]
+                try:
+                    answer = await server.ask(request, self._template)
+                except LostAnswerError as error:
+                    server.turns.failed()
+                    last = f"{server.url}: {error}"
+                else:
+                    server.turns.succeeded()
+                    return answer, server.address
+        raise NoAnswerError(
+            f"request {request.id}: no usable answer in {self.limits.attempts} attempts; the last:"
+            f" {last}"
         )
 
     async def encode(
@@ -217,37 +195,9 @@ class RemoteEngine:
         Raises:
             EngineError: always.
         """
-        raise EngineError(f"{self.address}: a server does not score given texts")
+        raise EngineError(f"{self.model}: a server does not score given texts")
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
-
-
-def _settings(sampling: Sampling) -> dict[str, Any]:
-    """What both kinds of request take.
-
-    `max_tokens` is the older name of the limit, and the one that every server knows.
-    """
-    ours = {
-        "top_k": (sampling.top_k, 0),
-        "min_p": (sampling.min_p, 0.0),
-        "repetition_penalty": (sampling.repetition_penalty, 1.0),
-    }
-    # OpenAI's own API refuses names that it does not know, so they are sent only when set.
-    extra = {name: value for name, (value, off) in ours.items() if value != off}
-    settings: dict[str, Any] = {
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "max_tokens": sampling.max_tokens,
-        "n": 1,
-    }
-    return {**settings, "extra_body": extra} if extra else settings
-
-
-def _key() -> str:
-    """The key, or a word where none is set.
-
-    A server of one's own wants none, but the client does.
-    """
-    return os.environ.get(KEY) or "none"
+        for server in self._servers:
+            await server.client.close()

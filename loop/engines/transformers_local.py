@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from ouroloop.loop.engines import heartbeat
 from ouroloop.loop.engines.cache_local import roomy_cache
 from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint
 from ouroloop.loop.engines.tokens import Codec
@@ -115,6 +116,7 @@ def generate(model: Any, rows_B: Sequence[Row], stop_token_ids: frozenset[int]) 
             use_cache=True,
             logits_to_keep=1,
         )
+        heartbeat.beat()
         # The draw happens on the CPU in float64: the same numbers on every device.
         logits_BV = out.logits[:, -1].float().cpu()
         # A finished row stays in the batch for a while; it gets its last number again, unused.

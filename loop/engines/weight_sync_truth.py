@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ouroloop.loop.engines import heartbeat
 from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint
 from ouroloop.loop.engines.tokens import Codec
 from ouroloop.loop.engines.weight_sync import (
@@ -122,6 +123,7 @@ def _answered(codec: Codec, model: Any) -> tuple[WeightSyncPrompt, ...]:
 
 
 def _scored(model: Any, token_ids: Sequence[int]) -> tuple[float, ...]:
+    heartbeat.beat()
     """Log-probability of each token but the first."""
     from ouroloop.loop.engines.transformers_local import score
 

@@ -2,9 +2,12 @@
 
 Reads one JSON object per line from standard input, the first one {"kind": ..., "config": ...}, then
 {"id", "op", ...}; answers each with {"id", "ok"} or {"id", "error", "message"} on a private copy of
-standard output. Standard output itself is pointed at standard error (the log), so that a library's
-print cannot corrupt the protocol. When the parent goes away, standard input ends and the whole
-process group dies.
+standard output. While it works it writes {"beat": true}, and {"idle": ID} when it has answered all
+messages up to that one: a parent that still waits for one of them has lost its answer.
+
+Standard output itself is pointed at standard error (the log), so that a library's print cannot
+corrupt the protocol. When the parent goes away, standard input ends and the whole process group
+dies.
 """
 
 from __future__ import annotations
@@ -16,10 +19,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from ouroloop.loop.engines import heartbeat
+from ouroloop.loop.engines.pipe import TimeLimits
 from ouroloop.loop.engines.tokens import Codec
 from ouroloop.loop.errors import EngineError, OuroloopError, PromptTooLongError
 from ouroloop.loop.records import Completion, Request, Sampling, Scored
@@ -89,6 +94,7 @@ class Worker:
     def __init__(self, backend: Backend, out: TextIO):
         self.backend = backend
         self.out = out
+        self.last_id = 0
 
     def run(self, inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
         """Serve until a `close` message.
@@ -99,6 +105,8 @@ class Worker:
             # Idle: wait for a first request, then a little for those sent together with it, so that
             # they share the first batch. Busy: take what came in between two steps.
             if not self.backend.busy:
+                if inbox.empty():
+                    self.write({"idle": self.last_id})
                 first = inbox.get()
                 if not self.handle(first):
                     return
@@ -109,9 +117,11 @@ class Worker:
             if self.backend.busy:
                 for key, outcome in self.backend.step():
                     self.reply(key, outcome)
+                heartbeat.beat()
 
     def handle(self, message: dict[str, Any]) -> bool:
         """Act on one message; False ends the process."""
+        self.last_id = message["id"]
         if message["op"] == "close":
             self.backend.close()
             self.reply(message["id"], {})
@@ -128,9 +138,7 @@ class Worker:
             elif message["op"] == "load":
                 self.reply(message["id"], self.backend.load(Path(message["checkpoint"])))
             elif message["op"] == "encode":
-                self.reply(
-                    message["id"], [self.encode(prompt, text) for prompt, text in message["pairs"]]
-                )
+                self.reply(message["id"], self.encode_all(message["pairs"]))
             else:
                 raise EngineError(f"unknown operation {message['op']!r}")
         except Exception as error:
@@ -177,6 +185,14 @@ class Worker:
             prompt, text
         )
 
+    def encode_all(self, pairs: Sequence[tuple[Any, str]]) -> list[tuple[list[int], list[int]]]:
+        """Token ids of many pairs, which may take a while."""
+        encoded = []
+        for prompt, text in pairs:
+            encoded.append(self.encode(prompt, text))
+            heartbeat.beat()
+        return encoded
+
     def reply(self, key: int, outcome: Any) -> None:
         """Send one answer."""
         if isinstance(outcome, Completion | Scored):
@@ -190,7 +206,11 @@ class Worker:
             }
         else:
             answer = {"id": key, "ok": outcome}
-        self.out.write(json.dumps(answer) + "\n")
+        self.write(answer)
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Send one line. An answer begins with its id: so it is known even of one too long."""
+        self.out.write(json.dumps(line) + "\n")
         self.out.flush()
 
 
@@ -219,7 +239,10 @@ def main() -> None:
     settings = json.loads(sys.stdin.readline())
     inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_read_inbox, args=(inbox,), daemon=True).start()
-    Worker(BACKENDS[settings["kind"]](settings["config"]), out).run(inbox)
+    worker = Worker(BACKENDS[settings["kind"]](settings["config"]), out)
+    limits = TimeLimits.of(settings["config"])
+    heartbeat.begin(lambda: worker.write({"beat": True}), limits.silence_s)
+    worker.run(inbox)
     # Not sys.exit: threads of the libraries would keep the process alive.
     os._exit(0)
 

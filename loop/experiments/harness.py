@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ouroloop.loop.engines.process import child_environment
+from ouroloop.loop.engines import children
 from ouroloop.loop.errors import EngineError
 from ouroloop.loop.experiments import results, rounds
 from ouroloop.loop.experiments.study import Run, Study
@@ -134,7 +134,7 @@ class Worker:
                 stderr=errors,
                 text=True,
                 start_new_session=True,
-                env={**child_environment(), "OMP_NUM_THREADS": str(threads)},
+                env={**children.environment(), "OMP_NUM_THREADS": str(threads)},
             )
         return cls(process, log)
 

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import re
+import select
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from ouroloop.loop import errors
-from ouroloop.loop.engines.process import child_environment, last_lines
+from ouroloop.loop.engines import children, heartbeat
+from ouroloop.loop.engines.pipe import TimeLimits
 from ouroloop.loop.engines.worker import end_group
-from ouroloop.loop.errors import OuroloopError, TrainingError
+from ouroloop.loop.errors import (
+    OuroloopError,
+    OutOfMemoryError,
+    TrainerSilentError,
+    TrainingError,
+)
 
 # Lines of the child's output that begin so are messages for the parent. All others go to the log.
 MARK = "@ouroloop "
 # Set in the child's environment: it has a parent to report to, and standard input to watch.
 WATCH = "OUROLOOP_WATCH_STDIN"
+# Where a recipe's `supervision` is not given.
+LIMITS = TimeLimits(start_s=1800.0, silence_s=1800.0)
+CHUNK_BYTES = 2**16
+# How accelerate and torch's launcher say that a process of theirs was killed.
+KILLED_BELOW = re.compile(r"Signals\.SIGKILL|Signal 9 \(SIGKILL\)|exitcode\s*:\s*-9\b")
 
 
 def run_child(
@@ -29,14 +42,19 @@ def run_child(
     arguments: list[str],
     log_path: Path,
     on_progress: Callable[[int, int], None] = lambda *_: None,
+    limits: TimeLimits = LIMITS,
 ) -> None:
     """Run `python -m module arguments` to its end, in a process group that dies with this process.
 
+    limits: seconds to the first sign of progress, and from one to the next.
+
     Raises:
         OuroloopError: what the child reported.
+        TrainerSilentError: no sign of progress for so long; it was ended.
+        OutOfMemoryError: it was killed as the system does where memory runs out.
         TrainingError: it died otherwise; its log's last lines are quoted.
     """
-    environment = {**child_environment(), WATCH: "1"}
+    environment = {**children.environment(), WATCH: "1"}
     with log_path.open("ab") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
@@ -46,50 +64,102 @@ def run_child(
             env=environment,
             start_new_session=True,
         )
+        children.started(child.pid)
         assert child.stdout is not None
         try:
-            failure = _listen(child.stdout, log, on_progress)
-            code = child.wait()
+            failure = _listen(_lines(child.stdout, limits), log, on_progress)
+            code = child.wait(limits.silence_s)
+        except (_SilentError, subprocess.TimeoutExpired) as silent:
+            raise TrainerSilentError(
+                f"the process of {module} gave no sign of progress for {silent.timeout:g} s"
+                f" (supervision.start_s, supervision.trainer_silence_s) and was ended."
+                f" {_end_of(log_path)}"
+            ) from None
         # Also when this process is interrupted: an orphan would hold the GPU.
         finally:
-            _kill_group(child)
+            children.kill_group(child.pid)
+            child.wait()
     if failure is not None:
         raise failure
     if code:
-        how = (
-            f"was killed by signal {signal.Signals(-code).name}"
-            if code < 0
-            else f"ended with status {code}"
+        raise _death(module, code, log_path)
+
+
+def _death(module: str, code: int, log_path: Path) -> TrainingError:
+    """Why a child ended that had reported nothing."""
+    said = f"the process of {module} {children.how_it_ended(code)}"
+    # A launcher of several processes ends with a status of its own and says what killed them.
+    by_launcher = KILLED_BELOW.search(children.last_lines(log_path))
+    if code in (-signal.SIGKILL, 128 + signal.SIGKILL) or by_launcher:
+        return OutOfMemoryError(
+            f"{said}, as the system does where memory runs out. {_end_of(log_path)}"
         )
-        raise TrainingError(
-            f"the process of {module} {how}. The last lines of its log"
-            f" {log_path}:\n{last_lines(log_path)}"
-        )
+    return TrainingError(f"{said}. {_end_of(log_path)}")
+
+
+def _end_of(log_path: Path) -> str:
+    return f"The last lines of its log {log_path}:\n{children.last_lines(log_path)}"
+
+
+class _SilentError(Exception):
+    """No sign of progress for `timeout` seconds."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+
+
+def _lines(stream: IO[bytes], limits: TimeLimits) -> Iterator[bytes]:
+    """The child's lines to their end.
+
+    Raises:
+        _SilentError: none of them was a message for too long. What a library prints is no progress.
+    """
+    limit_s, since, rest = limits.start_s, time.monotonic(), b""
+    while True:
+        left_s = since + limit_s - time.monotonic()
+        if not select.select([stream], [], [], max(0.0, left_s))[0]:
+            raise _SilentError(limit_s)
+        chunk = os.read(stream.fileno(), CHUNK_BYTES)
+        if not chunk:
+            break
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line.startswith(MARK.encode()):
+                limit_s, since = limits.silence_s, time.monotonic()
+            yield line + b"\n"
+        if len(rest) > CHUNK_BYTES:
+            yield rest
+            rest = b""
+    if rest:
+        yield rest
 
 
 def _listen(
-    lines: IO[bytes], log: IO[bytes], on_progress: Callable[[int, int], None]
+    lines: Iterable[bytes], log: IO[bytes], on_progress: Callable[[int, int], None]
 ) -> OuroloopError | None:
     """Follow the child's output to its end; returns the error that it reported, if any."""
     failure: OuroloopError | None = None
     for line in lines:
-        # Libraries print progress bars and warnings: they belong to the log.
-        if not line.startswith(MARK.encode()):
+        message = _message_in(line)
+        if message is None:
             log.write(line)
             log.flush()
-            continue
-        message = json.loads(line[len(MARK) :])
-        if "error" in message:
-            failure = getattr(errors, message["error"])(message["message"])
-        else:
+        elif "error" in message:
+            failure = errors.named(message["error"], str(message.get("message")), TrainingError)
+        elif "done" in message:
             on_progress(message["done"], message["total"])
     return failure
 
 
-def _kill_group(child: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+def _message_in(line: bytes) -> dict[str, Any] | None:
+    """A message for the parent; None for what belongs to the log: progress bars, damaged lines."""
+    if not line.startswith(MARK.encode()):
+        return None
+    try:
+        found = json.loads(line[len(MARK) :])
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _die_with_parent() -> None:
@@ -111,6 +181,10 @@ def progress_reporter() -> Any:
     from transformers import TrainerCallback
 
     class Progress(TrainerCallback):  # type: ignore[misc]
+        def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            # A step of many accumulated batches takes minutes on a small device.
+            heartbeat.beat()
+
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.is_world_process_zero:
                 report(done=state.global_step, total=state.max_steps)

@@ -9,11 +9,31 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ouroloop.loop import secrets
 from ouroloop.loop.automatic import training_type
-from ouroloop.loop.config import Recipe
+from ouroloop.loop.config import Recipe, SupervisionConfig
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Why a trainer was started again, and with what: rows per device and gradient accumulation."""
+
+    cause: Literal["memory", "silence"]
+    batch: int
+    accumulation: int
+    next_batch: int
+    next_accumulation: int
+
+    def __str__(self) -> str:
+        if self.cause == "silence":
+            return "the trainer fell silent and was started again"
+        return (
+            f"the trainer ran out of memory with {self.batch} rows per device and"
+            f" {self.accumulation} steps of accumulation, and was started again with"
+            f" {self.next_batch} and {self.next_accumulation} (the same effective batch)"
+        )
 
 
 @dataclass(frozen=True)
@@ -26,7 +46,7 @@ class TrainingJob:
     `examples`: the table that is learnt from, examples.parquet or pairs.parquet. `settings`: those
     of the objective's trainer, from the recipe's section `sft` or `dpo`. `baseline`: round 0's
     checkpoint; `blend` of its weights go into what training starts from (WiSE-FT, Wortsman et al.
-    2109.01903); whole models only.
+    2109.01903); whole models only. `retries`: what was tried before this attempt.
     """
 
     init: Path
@@ -45,6 +65,8 @@ class TrainingJob:
     baseline: Path | None = None
     objective: str = "sft"
     objective_options: Mapping[str, Any] = field(default_factory=dict)
+    supervision: SupervisionConfig = SupervisionConfig()
+    retries: tuple[Retry, ...] = ()
 
     @classmethod
     def from_recipe(
@@ -75,6 +97,7 @@ class TrainingJob:
             accelerate_config=recipe.accelerate_config,
             objective=recipe.objective.use,
             objective_options=recipe.objective.options,
+            supervision=recipe.supervision,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -91,10 +114,11 @@ class TrainingJob:
         secrets.expose(self._plain())
 
     def _plain(self) -> dict[str, Any]:
-        return {
+        plain = {
             key: str(value) if isinstance(value, Path) else value
             for key, value in asdict(self).items()
         }
+        return {**plain, "supervision": self.supervision.model_dump()}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> TrainingJob:
@@ -115,6 +139,9 @@ class TrainingJob:
         values: dict[str, Any] = {
             k: Path(v) if k in paths and v is not None else v for k, v in raw.items()
         }
+        # A job of an earlier version has neither.
+        values["supervision"] = SupervisionConfig(**values.get("supervision", {}))
+        values["retries"] = tuple(Retry(**retry) for retry in values.get("retries", ()))
         return cls(**values)
 
 

@@ -21,15 +21,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop.engines import weight_sync, weight_sync_truth
+from ouroloop.loop.engines import heartbeat, weight_sync, weight_sync_truth
 from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint
+from ouroloop.loop.engines.pipe import TimeLimits
 from ouroloop.loop.engines.served_weights import Change
-from ouroloop.loop.errors import NotFiniteError, OuroloopError, RunStateError
+from ouroloop.loop.errors import NotFiniteError, OuroloopError, RunStateError, TrainingError
 from ouroloop.loop.objectives import finite, saving
 from ouroloop.loop.objectives.base import Prepared
-from ouroloop.loop.objectives.child import report, run_child, watch_parent
+from ouroloop.loop.objectives.child import LIMITS, report, run_child, watch_parent
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.registry import build_objective
+from ouroloop.loop.objectives.retries import Attempts, memory_error
 from ouroloop.loop.secrets import masked
 from ouroloop.loop.storage import storage_error
 
@@ -49,7 +51,8 @@ def train(
     """Train in a child process and return what train.json says.
 
     The checkpoint appears at `job.output` whole or not at all, then train.json; what a killed
-    attempt left is cleared first.
+    attempt left is cleared first. A child that runs out of memory, or gives no sign of progress, is
+    started again as `job.supervision` says; train.json names each such `retries`.
 
     Args:
         job: what to train on what.
@@ -61,7 +64,8 @@ def train(
     Raises:
         RecipeError: a name or value in `sft`, `dpo` or `peft` is wrong.
         DataError: the examples cannot be trained on.
-        TrainingError: the child failed; its log's last lines are quoted.
+        TrainingError: the child failed; its log's last lines are quoted. OutOfMemoryError and
+            TrainerSilentError: so did the last one that may be tried.
         RunStateError: the folder holds a train.json already.
     """
     if (folder / "train.json").exists():
@@ -69,14 +73,12 @@ def train(
             f"{folder}/train.json: this round is trained already. A round is never overwritten."
         )
     build_objective(job.objective, job.objective_options).check(job.settings, job.peft)
-    # A checkpoint without train.json is one whose training was killed before its proof.
-    for leftover in (job.output, _temporary(job.output)):
-        shutil.rmtree(leftover, ignore_errors=True)
-    job.write(folder / "job.json")
     if here:
+        _clear(job)
+        job.write(folder / "job.json")
         run(job, folder)
     else:
-        run_child(*command(job, folder / "job.json"), job.log_path, on_progress)
+        Attempts(job).carry_out(lambda attempt: _run_in_child(attempt, folder, on_progress))
     facts: dict[str, Any] = json.loads((folder / "train.json").read_text(encoding="utf-8"))
     change = Change(**facts["weight_sync"]) if facts["status"] == "trained" else None
     if change is not None and not change.has_power:
@@ -92,6 +94,24 @@ def train(
     return facts
 
 
+def _clear(job: TrainingJob) -> None:
+    # A checkpoint without train.json is one whose training was killed before its proof.
+    for leftover in (job.output, _temporary(job.output)):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _run_in_child(job: TrainingJob, folder: Path, on_progress: Callable[[int, int], None]) -> None:
+    _clear(job)
+    job.write(folder / "job.json")
+    limits = TimeLimits(job.supervision.start_s, job.supervision.trainer_silence_s)
+    try:
+        run_child(*command(job, folder / "job.json"), job.log_path, on_progress, limits)
+    except TrainingError:
+        # It is written last of all: what ended badly then was only the process's own end.
+        if not (folder / "train.json").exists():
+            raise
+
+
 def warm_up() -> None:
     """Import what training `here` needs, once, and keep the garbage collector off it.
 
@@ -102,7 +122,9 @@ def warm_up() -> None:
     gc.freeze()
 
 
-def weight_sync_of(checkpoint: Path, folder: Path, dtype: str = "float32") -> Path:
+def weight_sync_of(
+    checkpoint: Path, folder: Path, dtype: str = "float32", limits: TimeLimits = LIMITS
+) -> Path:
     """The weight-sync check of a checkpoint.
 
     Its own, or one made (in a child process) and kept in `folder`/weight_sync until the
@@ -126,7 +148,7 @@ def weight_sync_of(checkpoint: Path, folder: Path, dtype: str = "float32") -> Pa
     if not weight_sync.is_for(made, dtype):
         made.parent.mkdir(parents=True, exist_ok=True)
         arguments = ["--weight-sync", str(checkpoint), str(made), "--dtype", dtype]
-        run_child(MODULE, arguments, made.with_suffix(".log"))
+        run_child(MODULE, arguments, made.with_suffix(".log"), limits=limits)
     return made
 
 
@@ -162,6 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
     if (options.job is None) == (options.weight_sync is None):
         parser.error("give either a job.json or --weight-sync CHECKPOINT OUT")
     watch_parent()
+    heartbeat.begin(lambda: report(beat=True), LIMITS.silence_s)
     try:
         if options.weight_sync:
             weight_sync.write(
@@ -169,12 +192,12 @@ def main(arguments: list[str] | None = None) -> int:
                 options.weight_sync[1],
             )
         else:
-            run(
-                TrainingJob.from_json(json.loads(options.job.read_text(encoding="utf-8"))),
-                options.job.parent,
-            )
+            job = TrainingJob.from_json(json.loads(options.job.read_text(encoding="utf-8")))
+            heartbeat.begin(lambda: report(beat=True), job.supervision.trainer_silence_s)
+            run(job, options.job.parent)
     except Exception as error:
-        known = error if isinstance(error, OuroloopError) else storage_error(error)
+        known = error if isinstance(error, OuroloopError) else memory_error(error)
+        known = known or storage_error(error)
         if known is None:
             raise
         print(known, file=sys.stderr)
@@ -235,7 +258,9 @@ def _why_rejected(trainer: Any, folder: Path, init: Checkpoint) -> str | None:
     """Train and save to `folder`; None, or what was not a finite number, and nothing is saved."""
     try:
         trainer.train()
+        heartbeat.beat()
         trainer.save_model(str(folder))
+        heartbeat.beat()
         if trainer.is_world_process_zero():
             saving.complete_folder(folder, init)
             saving.store_like(folder, init)
@@ -256,6 +281,7 @@ def _facts(job: TrainingJob, prepared: Prepared) -> dict[str, Any]:
         "num_refused": prepared.num_refused,
         "num_tokens": prepared.num_tokens,
         "num_steps": trainer.state.global_step,
+        "retries": [asdict(retry) for retry in job.retries],
         "loss": [
             {key: at.get(key) for key in CURVES} | {key: at[key] for key in MARGINS if key in at}
             for at in trainer.state.log_history

@@ -20,11 +20,12 @@ from typing import Any
 from ouroloop.evals import plugins
 from ouroloop.loop.config import JudgeConfig, ProbeConfig, Recipe
 from ouroloop.loop.config.judge import BASELINE
-from ouroloop.loop.errors import DataError, RecipeError
-from ouroloop.loop.records import Completion, Problem
+from ouroloop.loop.errors import DataError, NoAnswerError, RecipeError
+from ouroloop.loop.records import Completion, Critique, Problem
 from ouroloop.loop.rows import JudgementRow, ProbeRow
 from ouroloop.loop.stages import constitution
 from ouroloop.loop.stages.constitution import Principle, Shots
+from ouroloop.loop.stages.dropped import Drops
 from ouroloop.loop.stages.refine import Progress, Refiner, derive_seed, gather_bounded
 
 SOURCE = "judge"
@@ -198,10 +199,11 @@ async def measure(
     if number == 0:
         cases += _planted(judge)
     asker, done = _pinned(refiner, judge.config), 0
+    drops = Drops("judging", recipe.servers.max_dropped, len(cases))
 
     async def one(case: Case) -> JudgementRow:
         nonlocal done
-        row = await _judged(asker, case)
+        row = await _judged(asker, case, drops)
         done += 1
         report("judging", done, len(cases))
         return row
@@ -268,11 +270,16 @@ def _pinned(refiner: Refiner, config: JudgeConfig) -> Refiner:
     return replace(refiner, recipe=recipe, prompts=prompts, round=0, source=SOURCE, shots=Shots())
 
 
-async def _judged(refiner: Refiner, case: Case) -> JudgementRow:
+async def _judged(refiner: Refiner, case: Case, drops: Drops) -> JudgementRow:
     text = Completion("", (), (), (), case.text, "stop", "")
     # `Refiner` measures without cut-offs what a stage named critique asks at temperature 0.
     stage = f"critique_{case.criterion}"
-    critique = await refiner.criticise(case.problem, case.index, text, case.principle, stage)
+    try:
+        critique = await refiner.criticise(case.problem, case.index, text, case.principle, stage)
+    except NoAnswerError as error:
+        drops.add(str(error))
+        # Not known, as a verdict that cannot be read.
+        critique = Critique(Completion("", (), (), (), "", "length", ""), None, None)
     asked = critique.completion
     return JudgementRow(
         problem=case.problem.id,

@@ -18,7 +18,7 @@ from ouroloop.evals.tasks import Prompts
 from ouroloop.evals.verdicts import read_verdict, verdict_line
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.engines.base import Engine
-from ouroloop.loop.errors import PromptTooLongError
+from ouroloop.loop.errors import NoAnswerError, PromptTooLongError
 from ouroloop.loop.reasoning import Reasoning
 from ouroloop.loop.records import (
     Completion,
@@ -30,6 +30,7 @@ from ouroloop.loop.records import (
     Sampling,
 )
 from ouroloop.loop.stages import constitution
+from ouroloop.loop.stages.dropped import Drops
 from ouroloop.loop.stages.ending import own_words
 from ouroloop.loop.stages.prompts import ask, ask_critique, ask_revision
 
@@ -84,8 +85,16 @@ class Refiner:
         return list(await asyncio.gather(*(self.sample(problem, i) for i in indices)))
 
     async def sample(self, problem: Problem, index: int) -> Sample:
-        """One way through draft, critique and revision."""
+        """One way through draft, critique and revision, or why there was none."""
         temperature = self.temperatures[index % len(self.temperatures)]
+        try:
+            return await self._sample(problem, index, temperature)
+        except NoAnswerError as error:
+            name = self.sample_id(problem, index)
+            nothing = Completion(name, (), (), (), "", "length", "")
+            return Sample(name, problem.id, index, temperature, nothing, dropped=str(error))
+
+    async def _sample(self, problem: Problem, index: int, temperature: float) -> Sample:
         systems, system = self.recipe.sampling.systems, None
         if systems:
             system = systems[index % len(systems)]
@@ -263,15 +272,23 @@ class Refiner:
 
 
 async def collect(refiner: Refiner, problems: Sequence[Problem], report: Progress) -> list[Sample]:
-    """Every problem's samples, in the order of the problems."""
+    """Every problem's samples, in the order of the problems; dropped ones among them.
+
+    Raises:
+        EngineError: servers left more unanswered than the recipe allows.
+    """
     per_problem = refiner.recipe.sampling.samples_per_problem
     done, total = 0, len(problems) * per_problem
     label = "sampling" if refiner.source == STUDENT else f"sampling {refiner.source}"
     report(label, done, total)
+    drops = Drops(label, refiner.recipe.servers.max_dropped, total)
 
     async def one(problem: Problem) -> list[Sample]:
         nonlocal done
         samples = await refiner.problem(problem)
+        for sample in samples:
+            if sample.dropped:
+                drops.add(sample.dropped)
         done += per_problem
         report(label, done, total)
         return samples

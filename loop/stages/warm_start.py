@@ -155,7 +155,7 @@ def cached(job: TrainingJob, run: Path) -> Path:
     # The run's own record: the sha256 of a large checkpoint is not taken twice.
     known = read_json(run / ENVIRONMENT)
     known = {key: value for key, value in known.items() if key not in INCIDENTAL}
-    where = ("init", "examples", "output", "log_path")
+    where = ("init", "examples", "output", "log_path", "supervision", "retries")
     settings = {key: value for key, value in job.to_json().items() if key not in where}
     depends = [known, settings, sha256_of(job.examples)]
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()

@@ -166,7 +166,11 @@ def _supply(run: RunData) -> str:
             " on."
         )
     share = _percent(kept / sampled)
-    return f"Of {sampled:,} samples {kept:,} passed every rejection filter ({share})."
+    text = f"Of {sampled:,} samples {kept:,} passed every rejection filter ({share})."
+    dropped = sum(len(r.dropped) for r in run.rounds)
+    if dropped:
+        text += f" {dropped:,} more were dropped, because no server gave a usable answer."
+    return text
 
 
 def _decisions(run: RunData) -> str:

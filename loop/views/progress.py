@@ -245,8 +245,18 @@ def notes(run: RunData) -> list[str]:
     """
     lines = undefined_notes(run)
     for round in run.rounds:
-        lines += [*unreadable_notes(round), *copies_notes(round)]
+        lines += [*dropped_notes(round), *unreadable_notes(round), *copies_notes(round)]
     return lines
+
+
+def dropped_notes(round: RoundData) -> list[str]:
+    """A line where servers left samples without a usable answer."""
+    found = round.dropped
+    if not len(found):
+        return []
+    of = len(found) + len(round.verdicts)
+    what = f"{len(found):,} of {of:,} samples were dropped, no server gave a usable answer"
+    return [f"round {round.number}: {what}; e.g. {found['why'].iloc[0]}"]
 
 
 def copies_notes(round: RoundData) -> list[str]:

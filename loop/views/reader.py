@@ -134,6 +134,11 @@ class RoundData:
         return read_table(self.path / Round.audit.file)
 
     @cached_property
+    def dropped(self) -> Any:
+        """dropped.parquet."""
+        return read_table(self.path / Round.dropped.file)
+
+    @cached_property
     def verdicts(self) -> Any:
         """verdicts.parquet."""
         return read_table(self.path / Round.verdicts.file)

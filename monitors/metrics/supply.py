@@ -29,6 +29,7 @@ KINDS: Mapping[Estimand, Kind] = {
     Estimand("supply/kept_per_problem", samples="pool"): ("samples", "up"),
     Estimand("supply/effective_problems", samples="pool"): ("problems", "up"),
     Estimand("supply/paths_per_problem", samples="pool"): ("paths", "up"),
+    Estimand("supply/dropped", samples="pool"): ("share", "down"),
 }
 NAMES = tuple(KINDS)
 
@@ -51,6 +52,8 @@ class Supply:
       paths among them, [1, kept samples], up; t interval. A path is the multiset of calculations,
       else the text itself. Counts what is there: fewer kept samples show fewer. details:
       `distinct_share`, paths / kept samples.
+    * supply/dropped: share of the samples asked for that no server gave a usable answer to, [0, 1],
+      down; clustered by problem. They count in nothing else. details: `dropped`, `asked`.
 
     Undefined without a pool (round 0); the last two also when nothing was kept, or its texts are
     not known. Source: Kish 1965; Yuan et al. 2308.01825 (distinct paths); Amin et al. 2502.08924
@@ -82,6 +85,7 @@ class Supply:
             reading(NAMES[2], mean(kept_P), "samples", "up", ""),
             self._effective(kept_P.astype(float)),
             self._paths(pool),
+            self._dropped(pool),
         ]
 
     def _effective(self, kept_P: Floats) -> Reading:
@@ -125,6 +129,17 @@ class Supply:
             "the filter kept nothing",
             details,
         )
+
+    def _dropped(self, pool: Pool) -> Reading:
+        if pool.dropped is None:
+            why = "which samples were asked for in vain is not known"
+            return missing({NAMES[5]: KINDS[NAMES[5]]}, why)[0]
+        asked = np.concatenate([pool.problem, pool.dropped])
+        problem_N = codes(asked)[1]
+        is_dropped = np.arange(len(asked)) >= len(pool.problem)
+        found = share(np.bincount(problem_N, weights=is_dropped), np.bincount(problem_N))
+        details = {"dropped": len(pool.dropped), "asked": len(asked)}
+        return reading(NAMES[5], found, "share", "down", "", details)
 
 
 def effective_share(count_P: Floats) -> float:

@@ -14,11 +14,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Server:
     """`answer(body)` gives (text, finish reason) of a request's JSON body.
 
-    `failures` are statuses to send first, one per request.
+    `failures` are statuses to send first, one per request. An answer that is bytes is sent as it
+    is, with status 200. `headers` go with every failure.
     """
 
-    def __init__(self, answer, models=("teacher",), failures=(), key=None):
+    def __init__(self, answer, models=("teacher",), failures=(), key=None, headers=None):
         self.answer, self.models, self.failures, self.key = answer, models, list(failures), key
+        self.headers = headers or {}
         self.asked: list[tuple[str, dict]] = []
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
@@ -41,7 +43,10 @@ class Server:
                 return self.failures.pop(0), {"error": {"message": "asked to fail"}}
         if path not in ("/v1/completions", "/v1/chat/completions"):
             return 404, {"error": {"message": f"no such path: {path}"}}
-        text, reason = self.answer(body)
+        found = self.answer(body)
+        if isinstance(found, bytes):
+            return 200, found
+        text, reason = found
         about = {"id": "x", "created": 0, "model": body["model"]}
         if path == "/v1/completions":
             return 200, {
@@ -82,12 +87,16 @@ def serving(server):
             self.send(*server.counted(self.path, body, self.headers.get("Authorization")))
 
         def send(self, status, value):
-            content = json.dumps(value).encode()
+            content = value if isinstance(value, bytes) else json.dumps(value).encode()
             self.send_response(status)
+            for name, given in server.headers.items() if status != 200 else ():
+                self.send_header(name, given)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            # Whoever asked may have given up.
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(content)
 
         def log_message(self, *what):
             pass

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 from fake_checkpoint import write_fake_checkpoint
 
-from ouroloop.loop.engines.process import ProcessEngine, last_lines
+from ouroloop.loop.engines.children import last_lines
+from ouroloop.loop.engines.process import ProcessEngine
 from ouroloop.loop.errors import CheckpointError, EngineError
 from ouroloop.loop.records import Completion, Request, Sampling, Scored
 
@@ -187,12 +188,12 @@ def test_new_weights_go_into_the_same_process_only_if_asked_and_if_the_model_is_
     carry: Callable[..., Any], tmp_path: Path, swap: str, same_model: bool, same_process: bool
 ) -> None:
     async def story(engine: ProcessEngine) -> bool:
-        before = engine._child
+        before = engine.pid
         await engine.load(
             write_fake_checkpoint(tmp_path / "second", hidden=8 if same_model else 16)
         )
         assert (await engine.complete(request("a", "x"))).weight_version == "second"
-        return engine._child is before
+        return engine.pid == before
 
     assert carry(story, swap=swap) is same_process
 
@@ -229,7 +230,7 @@ from ouroloop.loop.engines.process import ProcessEngine
 async def main():
     engine = ProcessEngine({CONFIG!r}, Path({str(tmp_path / "engine.log")!r}), worker="fake_worker")
     await engine.load(Path({str(checkpoint)!r}))
-    print(engine._child.pid, flush=True)
+    print(engine.pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
 """
@@ -256,7 +257,7 @@ async def story(folder):
     engine = ProcessEngine({config!r}, folder / "engine.log", worker="fake_worker")
     try:
         await engine.load(folder / "first")
-        children = lambda trainer, _: print(engine._child.pid, trainer, flush=True)
+        children = lambda trainer, _: print(engine.pid, trainer, flush=True)
         run_child("stubborn_child", [], folder / "train.log", children)
     finally:
         await engine.close()

@@ -21,13 +21,18 @@ from openai_server import Server, serving
 
 from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.loop.__main__ import main
-from ouroloop.loop.engines.process import child_environment
+from ouroloop.loop.engines import children, remote
+from ouroloop.loop.engines.pacing import Limits
 from ouroloop.loop.engines.scripted import STOP_TOKEN
 from ouroloop.loop.errors import EngineError
 from ouroloop.loop.ledger import JOURNAL
+from ouroloop.loop.round import Round
 from ouroloop.loop.setup import resolve_model
 from ouroloop.loop.store import read_json, read_rows
+from ouroloop.loop.views.account import sentences
+from ouroloop.loop.views.progress import rounds_table
 from ouroloop.loop.views.reader import read_run
+from ouroloop.loop.views.report import write_report
 
 pytestmark = pytest.mark.slow
 
@@ -114,11 +119,7 @@ def test_a_server_and_the_student_draft_for_the_same_problems_under_each_system_
     assert sum(body["prompt"].startswith("Explain.\n") for _, body in server.asked) == 12
 
 
-def test_a_run_that_lost_its_server_goes_on_when_it_is_back_and_asks_for_the_rest_only(
-    tmp_path, monkeypatch
-):
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
-    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.002)
+def test_a_run_that_lost_its_server_goes_on_when_it_is_back_and_asks_for_the_rest_only(tmp_path):
     server = Server(right)
     with serving(server) as url:
         settings = recipe(
@@ -126,18 +127,115 @@ def test_a_run_that_lost_its_server_goes_on_when_it_is_back_and_asks_for_the_res
             teachers=[f"{url}#teacher"],
             engine={"weight_sync_check": False, "concurrency": 2},
             refine={"critique": False, "revisions": 0},
+            servers={"attempts": 1, "set_aside_seconds": 0},
         )
         answer = server.answer
-        server.answer = lambda body: (
-            answer(body) if len(server.asked) < 10 else ("", server.failures.extend([500] * 99))[0]
-        )
-        with pytest.raises(EngineError, match="ouroloop resume"):
+
+        def until_it_is_lost(body):
+            if len(server.asked) >= 10:
+                server.failures.extend([500] * 99)
+            return answer(body)
+
+        server.answer = until_it_is_lost
+        says = r"sampling teacher0: 3 of 24 got no usable .*max_dropped: 0.1 .*`ouroloop resume`"
+        with pytest.raises(EngineError, match=says):
             carry(tmp_path, Model(), settings)
         before = (tmp_path / "scripted" / "rounds" / "001" / JOURNAL).read_text()
         server.answer, server.failures, server.asked = answer, [], []
-        carry(tmp_path, Model(), settings)
+        _, path = carry(tmp_path, Model(), settings)
     num_before = before.count('"request_id":"001/teacher0')
     assert num_before > 0 and len(server.asked) == 24 - num_before
+    assert Round.of(path, 1).dropped == (), "those that were dropped before were asked again"
+
+
+def test_samples_that_no_server_answers_are_dropped_counted_and_shown(tmp_path):
+    """Of every third question a draft is answered with rubbish, whatever is tried."""
+    questions = []
+
+    def answer(body):
+        question = body["prompt"].split("\nA:\n")[0]
+        if question not in questions:
+            questions.append(question)
+        is_lost = questions.index(question) % 3 == 0 and body["seed"] % 2 == 0
+        return b'{"choices": [' if is_lost else right(body)
+
+    server = Server(answer)
+    with serving(server) as url:
+        settings = recipe(
+            **ONE,
+            teachers=[f"{url}#teacher"],
+            refine={"critique": False, "revisions": 0},
+            servers={"attempts": 2, "max_dropped": 0.5, "set_aside_seconds": 0},
+        )
+        _, path = carry(tmp_path, Model(), settings)
+    round = Round.of(path, 1)
+    lost = {row.sample_id for row in round.dropped}
+    samples = {sample.id: sample for sample in round.samples}
+    assert lost == {name for name, sample in samples.items() if sample.dropped}
+    assert 0 < len(lost) < 8 and len(round.verdicts) == 24 - len(lost) and len(samples) == 24
+    assert lost.isdisjoint(verdict.sample_id for verdict in round.verdicts)
+    assert all("2 attempts" in row.why and "Invalid JSON" in row.why for row in round.dropped)
+    run = read_run(path)
+    found = run.round(1).reading("supply/dropped:all:all:pool")
+    assert found.value == len(lost) / 24
+    assert found.details == {"dropped": len(lost), "asked": 24}
+    assert [e["dropped"] for e in run.events if e["event"] == "filtered"] == [len(lost)]
+    assert f"round 1: {len(lost)} of 24 samples were dropped" in rounds_table(run)
+    assert f"{len(lost)} more were dropped" in " ".join(sentences(run))
+    html = write_report([path], tmp_path / "report.html").read_text()
+    assert f"{len(lost)} of 24 samples were dropped" in html
+    assert samples_of_teacher_asked(server) > 24, "each was asked for again before"
+
+
+def samples_of_teacher_asked(server):
+    return sum(path == "/v1/completions" for path, _ in server.asked)
+
+
+def test_servers_are_asked_as_the_recipe_says_and_a_list_of_them_is_one_teacher(
+    tmp_path, monkeypatch
+):
+    made = []
+
+    class Remote(remote.RemoteEngine):
+        def __init__(self, model, tokenizer, limits, template):
+            made.append((model, limits))
+            super().__init__(model, tokenizer, limits, template)
+
+    monkeypatch.setattr(remote, "RemoteEngine", Remote)
+    first, second = Server(right), Server(right)
+    with serving(first) as one, serving(second) as two:
+        settings = recipe(
+            **ONE,
+            teachers=[[f"{one}#teacher", f"{two}#teacher"]],
+            refine={"critique": False, "revisions": 0},
+            servers={
+                "timeout_seconds": 50,
+                "connect_seconds": 20,
+                "attempts": 3,
+                "retry_after_seconds": 9,
+                "set_aside_seconds": 7,
+                "concurrency": 2,
+                "requests_per_minute": 60_000,
+                "tokens_per_minute": 10_000_000,
+                "check_model": False,
+                "max_dropped": 0.25,
+            },
+        )
+        assert settings.teachers == (f"{one}#teacher {two}#teacher",)
+        carry(tmp_path, Model(), settings)
+        expected = Limits(
+            timeout_seconds=50,
+            connect_seconds=20,
+            attempts=3,
+            retry_after_seconds=9,
+            set_aside_seconds=7,
+            concurrency=2,
+            requests_per_minute=60_000,
+            tokens_per_minute=10_000_000,
+            check_model=False,
+        )
+        assert made == [(f"{one}#teacher {two}#teacher", expected)]
+    assert len(first.asked) + len(second.asked) == 24 and first.asked and second.asked
 
 
 def test_a_round_with_vllms_own_server_as_the_teacher(tmp_path):
@@ -170,7 +268,7 @@ def test_a_round_with_vllms_own_server_as_the_teacher(tmp_path):
         "--max-num-batched-tokens",
         "2048",
     ]
-    environment = {**child_environment(), "OMP_NUM_THREADS": "1"}
+    environment = {**children.environment(), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         command, stdout=log, stderr=log, env=environment, start_new_session=True
     )

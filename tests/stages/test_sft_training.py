@@ -197,11 +197,11 @@ def test_vllm_swaps_in_the_trained_weights_which_have_learned_to_answer_and_stop
     async def run() -> tuple[list[Completion], list[Completion], bool]:
         try:
             await engine.load(init, weight_sync_of(init, tmp_path))
-            process = engine._child
+            process = engine.pid
             before = await asyncio.gather(*(engine.complete(request) for request in requests))
             await engine.load(folder / "checkpoint")
             after = await asyncio.gather(*(engine.complete(request) for request in requests))
-            return before, after, engine._child is process
+            return before, after, engine.pid == process
         finally:
             await engine.close()
 
