@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ouroloop.loop import interrupts
 from ouroloop.loop.arguments import Command, parser
 from ouroloop.loop.errors import OuroloopError, RunStateError, UserError
 from ouroloop.loop.extras import explain, extra_of, require
-from ouroloop.loop import interrupts
 from ouroloop.loop.secrets import redacted
 from ouroloop.loop.storage import storage_error
 from ouroloop.loop.views.printable import printable
@@ -226,6 +226,7 @@ def _monitor(options: argparse.Namespace) -> int:
             "monitor: no traces; expected one JSONL file per round, the baseline round first."
             " docs/traces.md says what is in them."
         )
+    from ouroloop.loop.traces.frameworks import Scoring
     from ouroloop.loop.views import monitor
 
     watched = monitor.monitor(
@@ -237,6 +238,8 @@ def _monitor(options: argparse.Namespace) -> int:
         temperature=options.temperature,
         keep_order=options.keep_order,
         baselines=options.baselines,
+        framework=options.framework,
+        scoring=Scoring(options.reward, options.pass_mark),
     )
     _print(options.json, lambda: monitor.to_json(watched), lambda: monitor.text(watched))
     return watched.exit_code

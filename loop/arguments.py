@@ -243,6 +243,27 @@ def _of_reading(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="the files are in order, whatever the numbers in their names say",
     )
+    group.add_argument(
+        "--from",
+        dest="framework",
+        metavar="FRAMEWORK",
+        help=(
+            "what wrote them, where they are not in our format: trl, ms-swift, verl, openrlhf,"
+            " nemo-rl, lm-eval or inspect; folders are searched, rounds are the steps"
+        ),
+    )
+    group.add_argument(
+        "--reward",
+        metavar="COLUMN",
+        help="with --from: the reward that says whether a sample is right, where there are several",
+    )
+    group.add_argument(
+        "--pass-mark",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="with --from: a sample is right whose reward is at least this (default: 1)",
+    )
 
 
 def _of_the_rule(group: argparse._ArgumentGroup) -> None:

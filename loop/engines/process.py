@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from ouroloop.loop.engines import weight_sync, weight_sync_proof
 from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint, same_weights
-from ouroloop.loop.engines.pipe import TimeLimits, Pipe
+from ouroloop.loop.engines.pipe import Pipe, TimeLimits
 from ouroloop.loop.errors import (
     AnswerLostError,
     CheckpointError,

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ouroloop.loop.errors import DataError, RecipeError
 from ouroloop.loop.models.encoders import encoder_of
+from ouroloop.loop.traces.frameworks import Scoring, read_framework
 from ouroloop.loop.views.lookup import MAIN, find
 from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.loop.views.statistics import column, statistic_of, written
@@ -72,6 +73,8 @@ def monitor(
     temperature: float = 1.0,
     keep_order: bool = False,
     baselines: Sequence[int] = (0,),
+    framework: str | None = None,
+    scoring: Scoring | None = None,
 ) -> Watched:
     """Read one file per round, the baseline round first, and judge every round.
 
@@ -86,6 +89,8 @@ def monitor(
         temperature: At which the traces were sampled.
         keep_order: Take the files in the given order whatever their names say.
         baselines: The rounds that later ones are compared with, 0 among them.
+        framework: What wrote the files, where it was another than this project.
+        scoring: How that framework's rewards become verdicts.
 
     Raises:
         DataError: the traces are wrong.
@@ -96,10 +101,15 @@ def monitor(
             f"--baselines {' '.join(map(str, baselines))}: expected rounds in ascending order,"
             " beginning with 0, e.g. --baselines 0 1"
         )
-    rule = rule_of(settings, plan_rounds or max(HORIZON, len(paths)))
-    rule = dataclasses.replace(rule, num_baselines=len(baselines))
+    rule = rule_of(settings, plan_rounds or HORIZON)
     try:
-        traces = read_traces(paths, strategies, keep_order, trace_clusters(clusters))
+        if framework is None:
+            traces = read_traces(paths, strategies, keep_order, trace_clusters(clusters))
+        else:
+            own = trace_clusters(clusters)
+            traces = read_framework(framework, paths, scoring, strategies, own)
+        planned = plan_rounds or max(HORIZON, len(traces.views))
+        rule = dataclasses.replace(rule, rounds=planned, num_baselines=len(baselines))
         rule = _with_main_family(rule, traces, paths[0])
         # Readings of k samples are compared over rounds, so k is what every round has.
         num_samples = min(max(1, most_samples(view.probe)) for view in traces.views)

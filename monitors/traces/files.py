@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -15,14 +16,15 @@ def read_file(path: Path | str, digest: Any = None) -> Iterator[tuple[str, Any]]
     """("file:line", value) of each line; blank lines are skipped.
 
     Args:
-        path: a JSONL file.
+        path: a JSONL file, gzipped if it ends in .gz.
         digest: its `update` gets the file's bytes, line by line.
 
     Raises:
         TraceError: the file cannot be read, or a line is not JSON.
     """
     try:
-        with Path(path).open("rb") as lines:
+        opened = gzip.open if str(path).endswith(".gz") else open
+        with opened(path, "rb") as lines:
             for number, line in enumerate(lines, start=1):
                 if digest is not None:
                     digest.update(line)

@@ -24,7 +24,7 @@ from ouroloop.monitors.traces.clusters import TraceClusters
 from ouroloop.monitors.traces.files import ascending, number_in, read_file
 from ouroloop.monitors.traces.rows import FIELDS, OFTEN, QUIET, SAMPLE, TraceError, read_row
 
-# `TraceError` is defined beside the fields, and is part of this module's promise.
+# `TraceError` is part of this module's promise.
 __all__ = ["TraceError", "TraceReader", "Traces", "main_family", "read_traces"]
 
 TEMPLATES = "templates"
@@ -132,6 +132,10 @@ class TraceReader:
         if field_name is None or self.without_[field_name] != self.lines_:
             return key
         return f"{key} (is it {field_name}?)"
+
+    def traces(self, views: Sequence[RoundView], names: Sequence[str]) -> Traces:
+        """The views that were read, from where, and what has to be said about them."""
+        return Traces(tuple(views), tuple(names), (*self.notes(), *few_samples(views)))
 
     def unreadable_notes(self) -> list[str]:
         """One sentence per kind of failure of a strategy or answer reader, in all rounds so far."""
@@ -251,7 +255,7 @@ def read_traces(
     """Read one file per round, the baseline first.
 
     Args:
-        paths: JSONL files.
+        paths: JSONL files, gzipped or not.
         strategies: see `TraceReader`.
         keep_order: do not complain when file names or `round` fields run backwards.
         clusters: see `TraceReader`; None: its default.
@@ -260,8 +264,7 @@ def read_traces(
         TraceError: a missing, empty, repeated or misplaced file, or a bad line: "file:line: got;
             expected; remedy".
     """
-    names = [str(path) for path in paths]
-    if not names:
+    if not (names := [str(path) for path in paths]):
         raise TraceError("no traces; expected one JSONL file per round, the baseline first.")
     if not keep_order:
         ascending([number_in(name) for name in names], names, "numbers in the file names")
@@ -280,7 +283,7 @@ def read_traces(
             )
     if not keep_order:
         ascending(reader.rounds_, names, "`round` fields")
-    return Traces(tuple(views), tuple(names), (*reader.notes(), *few_samples(views)))
+    return reader.traces(views, names)
 
 
 def main_family(view: RoundView) -> str:

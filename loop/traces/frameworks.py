@@ -1,0 +1,332 @@
+"""What other training and evaluation frameworks write, as the rows of docs/traces.md.
+
+One entry of `FRAMEWORKS` for each: how one of its records becomes rows. A record with a step joins
+the round of that step, whatever file it stands in; without one, every file is a round.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ouroloop.loop.traces.records import SUFFIXES, read_records
+from ouroloop.monitors.traces.clusters import TraceClusters
+from ouroloop.monitors.traces.files import number_in
+from ouroloop.monitors.traces.reader import TraceReader, Traces
+from ouroloop.monitors.traces.rows import TraceError
+
+Record = Mapping[str, Any]
+Row = dict[str, Any]
+Rows = list[tuple[str, Row]]
+"""(place, row), a place being "file:record"."""
+
+# What a log of rewards holds beside them.
+NO_REWARDS = frozenset({"step", "gen_step", "advantage", "advantages", "entropy", "idx", "index"})
+# How Inspect's scorers write a verdict.
+VERDICTS = {"C": True, "I": False, "N": False}
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How a number becomes a verdict.
+
+    Attributes:
+        reward: the column that says whether a sample is right; None: the only one there is.
+        pass_mark: a sample is right from this value on.
+    """
+
+    reward: str | None = None
+    pass_mark: float = 1.0
+
+    def verdict(self, value: Any) -> bool | None:
+        """True, false, or None where it is not known."""
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        if isinstance(value, str):
+            return VERDICTS.get(value)
+        if isinstance(value, bool):
+            return value
+        # NaN: a reward function that had nothing to say.
+        if not isinstance(value, int | float) or value != value:
+            return None
+        return value >= self.pass_mark
+
+    def of(self, record: Record, usual: Sequence[str] = ()) -> bool | None:
+        """The verdict in a record of named rewards.
+
+        Args:
+            record: all its columns.
+            usual: what the framework calls it, tried in this order.
+
+        Raises:
+            TraceError: several columns may be meant, or the named one is missing.
+        """
+        if self.reward is not None:
+            if self.reward not in record:
+                raise TraceError(
+                    f"--reward {self.reward}: got columns {_listed(record)}; expected one of them."
+                )
+            return self.verdict(record[self.reward])
+        for name in usual:
+            if name in record:
+                return self.verdict(record[name])
+        found = [name for name, value in record.items() if _is_reward(name, value)]
+        if len(found) > 1:
+            raise TraceError(
+                f"several rewards: got {', '.join(found)}; expected the one that says whether a"
+                f" sample is right. Name it: --reward {found[0]}."
+            )
+        return self.verdict(record[found[0]]) if found else None
+
+
+@dataclass(frozen=True)
+class Framework:
+    """A framework's samples.
+
+    Attributes:
+        files: what it writes, for messages and for `--help`.
+        rows: the rows of one record.
+    """
+
+    files: str
+    rows: Callable[[Record, Scoring], Iterator[Row]]
+
+
+def read_framework(
+    framework: str,
+    paths: Sequence[Path | str],
+    scoring: Scoring | None = None,
+    strategies: str | None = None,
+    clusters: TraceClusters | None = None,
+) -> Traces:
+    """Read the samples that another framework wrote, the baseline first.
+
+    Args:
+        framework: a key of `FRAMEWORKS`.
+        paths: its files, or folders of them.
+        scoring: how its rewards become verdicts.
+        strategies: see `TraceReader`.
+        clusters: see `TraceReader`; None: its default.
+
+    Raises:
+        TraceError: as `read_traces`.
+    """
+    reader, views, names = TraceReader(strategies, clusters or TraceClusters()), [], []
+    for source, rows in read_rounds(framework, paths, scoring or Scoring()):
+        views.append(reader.read(rows))
+        names.append(source)
+    if not views:
+        raise TraceError(f"--from {framework}: no samples in {', '.join(map(str, paths))}.")
+    return reader.traces(views, names)
+
+
+def read_rounds(
+    name: str, paths: Sequence[Path | str], scoring: Scoring
+) -> Iterator[tuple[str, Rows]]:
+    """(source, rows) of each round, in order.
+
+    Args:
+        name: a key of `FRAMEWORKS`.
+        paths: files, or folders of them.
+        scoring: how rewards become verdicts.
+
+    Raises:
+        TraceError: no such framework, file or field.
+    """
+    if name not in FRAMEWORKS:
+        known = "; ".join(f"{key}: {framework.files}" for key, framework in FRAMEWORKS.items())
+        raise TraceError(f"--from {name}: unknown; expected one of these ({known}).")
+    by_round: dict[tuple[float, str], Rows] = {}
+    for index, path in enumerate(_files(paths)):
+        for where, record in read_records(path):
+            step = record.get("step", record.get("gen_step"))
+            for row in _rows(name, record, scoring, where):
+                own = row.pop("round", step)
+                number = _first(own)
+                # Without a step the file is the round, in the order in which it was given.
+                key = (float(index), str(path)) if number is None else (number, f"step {number:g}")
+                by_round.setdefault(key, []).append((where, row))
+    for (_, source), rows in sorted(by_round.items(), key=lambda item: item[0][0]):
+        yield source, rows
+
+
+def _rows(name: str, record: Record, scoring: Scoring, where: str) -> Iterator[Row]:
+    framework = FRAMEWORKS[name]
+    try:
+        yield from framework.rows(record, scoring)
+    except TraceError as error:
+        raise TraceError(f"{where}: {error}") from None
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise TraceError(
+            f"{where}: no record of {name} ({type(error).__name__}: {error}), got columns"
+            f" {_listed(record)}; expected {framework.files}."
+        ) from None
+
+
+def _files(paths: Sequence[Path | str]) -> list[Path]:
+    """Every file, those of a folder in the order of the numbers in their names."""
+    out: list[Path] = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            out.append(path)
+            continue
+        found = [file for file in path.rglob("*") if file.name.endswith(SUFFIXES)]
+        if not found:
+            raise TraceError(f"{path}: no file ending in {', '.join(SUFFIXES)}.")
+        out += sorted(found, key=lambda file: (number_in(str(file)) or 0.0, str(file)))
+    return out
+
+
+# --- one function for each framework ---
+
+
+def _completions(record: Record, scoring: Scoring) -> Iterator[Row]:
+    """TRL's and ms-swift's log: a record is one sample, or a list in each column."""
+    if isinstance(record["completion"], list) and isinstance(record.get("prompt"), list):
+        is_table = len(record["completion"]) == len(record["prompt"]) and not _is_chat(
+            record["completion"]
+        )
+        if is_table:
+            num = len(record["completion"])
+            lists = {k: v for k, v in record.items() if isinstance(v, list) and len(v) == num}
+            for i in range(num):
+                yield from _completions({k: v[i] for k, v in lists.items()}, scoring)
+            return
+    yield {
+        **_asked(record.get("prompt", record.get("messages"))),
+        "text": _text(record["completion"]),
+        "correct": scoring.of(record),
+        "round": record.get("step", record.get("gen_step")),
+    }
+
+
+def _generations(record: Record, scoring: Scoring) -> Iterator[Row]:
+    """Verl's and OpenRLHF's dumps: input, output, and a score."""
+    row = {
+        **_asked(record["input"]),
+        "text": _text(record["output"]),
+        "correct": scoring.of(record, ("acc", "score", "reward")),
+    }
+    if isinstance(record.get("data_source"), str):
+        row["family"] = record["data_source"]
+    yield row
+
+
+def _nemo(record: Record, scoring: Scoring) -> Iterator[Row]:
+    """NeMo-RL's train_data_step files: the texts of the turns, and the reward."""
+    content = record["content"]
+    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], list):
+        content = content[0]
+    turns = content if isinstance(content, list) else [content]
+    yield {
+        **_asked("\n".join(map(_text, turns[:-1])) if len(turns) > 1 else record.get("idx")),
+        "text": _text(turns[-1]),
+        "correct": scoring.of(record, ("rewards", "reward")),
+    }
+
+
+def _lm_eval(record: Record, scoring: Scoring) -> Iterator[Row]:
+    """lm-evaluation-harness's --log_samples: one document with all its responses."""
+    responses = record["resps"][0]
+    texts = responses if isinstance(responses, list) else [responses]
+    # The metric is that of the first response after the filter; of the others nothing is known.
+    known = scoring.of(record, ("exact_match", "acc", "pass@1"))
+    for text in texts:
+        row: Row = {
+            "problem": str(record["doc_id"]),
+            "text": _text(text),
+            "correct": known if len(texts) == 1 else None,
+        }
+        question = record.get("doc", {}).get("question")
+        if isinstance(question, str):
+            row["question"] = question
+        yield row
+
+
+def _inspect(record: Record, scoring: Scoring) -> Iterator[Row]:
+    """A sample of an Inspect log; its epochs are a problem's samples."""
+    output = record["output"]
+    text = output.get("completion")
+    if text is None:
+        text = output["choices"][0]["message"]["content"]
+    scores = record.get("scores") or {}
+    name = scoring.reward or next(iter(scores), None)
+    score = scores.get(name) or {}
+    row: Row = {
+        "problem": str(record["id"]),
+        "question": _text(record["input"]),
+        "text": _text(text),
+    }
+    row["correct"] = scoring.verdict(score.get("value"))
+    if isinstance(score.get("answer"), str):
+        row["answer"] = score["answer"]
+    yield row
+
+
+FRAMEWORKS: Mapping[str, Framework] = {
+    "trl": Framework("completions_*.parquet of log_completions", _completions),
+    "ms-swift": Framework("completions.jsonl of log_completions", _completions),
+    "verl": Framework("N.jsonl of rollout_data_dir or validation_data_dir", _generations),
+    "openrlhf": Framework("JSONL with input, output and reward", _generations),
+    "nemo-rl": Framework("train_data_stepN.jsonl", _nemo),
+    "lm-eval": Framework("samples_*.jsonl of --log_samples, one file a round", _lm_eval),
+    "inspect": Framework("a log as .json or .eval, one file a round", _inspect),
+}
+
+
+# --- parts of records ---
+
+
+def _asked(prompt: Any) -> Row:
+    """The problem's id and question; prompts without an id are known by their text."""
+    text = _text(prompt)
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return {"problem": f"prompt-{digest[:16]}", "question": text}
+
+
+def _text(value: Any) -> str:
+    """A text, or the turns of a conversation, the system's first."""
+    if isinstance(value, str):
+        return value
+    if _is_chat(value):
+        # A lone turn is its content: "assistant:" before every answer would be no part of it.
+        if len(value) == 1:
+            return _text(value[0]["content"])
+        return "\n".join(f"{turn.get('role', '')}: {_text(turn['content'])}" for turn in value)
+    if isinstance(value, list):
+        return "".join(_text(part.get("text", "")) for part in value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    raise TypeError(f"expected a text or a conversation, got {type(value).__name__}")
+
+
+def _is_chat(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(turn, dict) and "content" in turn for turn in value)
+    )
+
+
+def _is_reward(name: str, value: Any) -> bool:
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    is_number = isinstance(value, int | float)
+    return name not in NO_REWARDS and is_number
+
+
+def _first(step: Any) -> float | None:
+    """The step as a number; columns of lists repeat it."""
+    if isinstance(step, list):
+        step = step[0] if step else None
+    try:
+        return None if step is None else float(step)
+    except (TypeError, ValueError):
+        return None
+
+
+def _listed(record: Record) -> str:
+    return ", ".join(sorted(map(str, record))) or "none"

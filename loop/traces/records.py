@@ -1,0 +1,96 @@
+"""Records of other frameworks' files: JSONL (gzipped or not), JSON, Parquet, Inspect's archives."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ouroloop.monitors.traces.rows import TraceError
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet", ".eval")
+
+Records = Iterator[tuple[str, dict[str, Any]]]
+
+
+def read_records(path: Path) -> Records:
+    """(place, record) of every record of a file.
+
+    Raises:
+        TraceError: the file is missing, of another kind, or not what its name says.
+    """
+    name = path.name
+    try:
+        if name.endswith((".jsonl", ".jsonl.gz")):
+            yield from _lines(path)
+        elif name.endswith(".json"):
+            yield from _json(path)
+        elif name.endswith(".parquet"):
+            yield from _parquet(path)
+        elif name.endswith(".eval"):
+            yield from _archive(path)
+        else:
+            raise TraceError(f"{path}: expected a file ending in {', '.join(SUFFIXES)}.")
+    except FileNotFoundError:
+        raise TraceError(f"{path}: no such file; expected what the framework wrote.") from None
+    except (OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise TraceError(f"{path}: cannot be read ({error}).") from None
+
+
+def _lines(path: Path) -> Records:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield _record(line, f"{path}:{number}")
+
+
+def _json(path: Path) -> Records:
+    yield from _samples(_parsed(path.read_bytes(), str(path)), str(path))
+
+
+def _samples(whole: Any, where: str) -> Records:
+    """Of a log with `samples`, of a list, or the one record that a file is."""
+    found = whole.get("samples", whole) if isinstance(whole, dict) else whole
+    for number, record in enumerate(found if isinstance(found, list) else [found], start=1):
+        yield f"{where}:{number}", _object(record, f"{where}:{number}")
+
+
+def _archive(path: Path) -> Records:
+    """A log in parts: one JSON file for each sample."""
+    with zipfile.ZipFile(path) as archive:
+        names = sorted(n for n in archive.namelist() if n.startswith("samples/"))
+        for name in names:
+            yield _record(archive.read(name), f"{path}:{name}")
+
+
+def _parquet(path: Path) -> Records:
+    import pyarrow.parquet as parquet
+    from pyarrow.lib import ArrowInvalid
+
+    try:
+        rows = parquet.read_table(path).to_pylist()
+    except ArrowInvalid as error:
+        raise TraceError(f"{path}: no Parquet file ({error}).") from None
+    for number, row in enumerate(rows, start=1):
+        yield f"{path}:{number}", row
+
+
+def _record(line: bytes, where: str) -> tuple[str, dict[str, Any]]:
+    return where, _object(_parsed(line, where), where)
+
+
+def _parsed(raw: bytes, where: str) -> Any:
+    try:
+        return json.loads(raw.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise TraceError(f"{where}: not JSON ({error}), got {raw[:60]!r}.") from None
+
+
+def _object(record: Any, where: str) -> dict[str, Any]:
+    if not isinstance(record, dict):
+        raise TraceError(f"{where}: got {str(record)[:60]!r}; expected an object of columns.")
+    return record

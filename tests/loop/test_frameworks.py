@@ -1,0 +1,252 @@
+"""Samples as other frameworks write them, each as its own writer's code does."""
+
+import gzip
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from ouroloop.loop.__main__ import main
+from ouroloop.loop.traces.frameworks import FRAMEWORKS, Scoring, read_framework
+from ouroloop.monitors.traces.rows import TraceError
+
+PROMPTS = {f"What is {i}+{i}?": i + i for i in range(2, 14)}
+
+
+def samples(step: int):
+    """(prompt, text, right) of every sample of a step; one in four is wrong, later one in two."""
+    for i, (prompt, gold) in enumerate(PROMPTS.items()):
+        for k in range(4):
+            right = (i + k) % (4 - 2 * step) != 0
+            yield prompt, f"{i + k}: the answer is {gold if right else gold + 1}.", right
+
+
+def lines(path: Path, records) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def chat(prompt):
+    return [{"role": "user", "content": prompt}]
+
+
+def verl(folder):
+    for step in (0, 1):
+        records = [
+            {"input": p, "output": t, "gts": "4", "score": 1.0 if r else 0.0, "step": step}
+            for p, t, r in samples(step)
+        ]
+        lines(folder / f"{step}.jsonl", records)
+    return [folder]
+
+
+def openrlhf(folder):
+    return [
+        lines(
+            folder / f"round{step}.jsonl",
+            [{"input": p, "output": t, "reward": float(r)} for p, t, r in samples(step)],
+        )
+        for step in (0, 1)
+    ]
+
+
+def nemo(folder):
+    # Every column of a batch of one is a list of one.
+    for step in (0, 1):
+        records = [
+            {"content": [[p, t]], "rewards": [float(r)], "input_lengths": [9], "idx": i}
+            for i, (p, t, r) in enumerate(samples(step))
+        ]
+        lines(folder / f"train_data_step{step}.jsonl", records)
+    return [folder]
+
+
+def swift(folder):
+    # One record a step, a list in each column, the step as a text.
+    records = []
+    for step in (0, 1):
+        rows = list(samples(step))
+        records.append(
+            {
+                "step": [str(step)] * len(rows),
+                "prompt": [p for p, _, _ in rows],
+                "completion": [t for _, t, _ in rows],
+                "MathAccuracy": [float(r) for _, _, r in rows],
+                "advantages": [0.0] * len(rows),
+            }
+        )
+    path = lines(folder / "completions.jsonl", records)
+    packed = path.with_suffix(".jsonl.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    return [packed]
+
+
+def trl(folder):
+    import pandas as pd
+
+    (folder / "completions").mkdir()
+    for step in (0, 1):
+        rows = list(samples(step))
+        table = pd.DataFrame(
+            {
+                "step": [step] * len(rows),
+                "prompt": [chat(p) for p, _, _ in rows],
+                "completion": [[{"role": "assistant", "content": t}] for _, t, _ in rows],
+                "accuracy_reward": [float(r) for _, _, r in rows],
+                "advantage": [0.5] * len(rows),
+            }
+        )
+        table.to_parquet(folder / "completions" / f"completions_{step:05d}.parquet")
+    return [folder / "completions"]
+
+
+def lm_eval(folder):
+    out = []
+    for step in (0, 1):
+        records = [
+            {
+                "doc_id": i // 4,
+                "doc": {"question": p, "answer": "#### 4"},
+                "target": "4",
+                "arguments": {"gen_args_0": {"arg_0": p}},
+                "resps": [[t]],
+                "filtered_resps": [t],
+                "filter": "strict-match",
+                "exact_match": float(r),
+            }
+            for i, (p, t, r) in enumerate(samples(step))
+        ]
+        out.append(lines(folder / f"samples_gsm8k_{step}.jsonl", records))
+    return out
+
+
+def inspect_samples(step):
+    return [
+        {
+            "id": i // 4,
+            "epoch": i % 4 + 1,
+            "input": chat(p) if i % 2 else p,
+            "target": "4",
+            "output": {"model": "m", "choices": [{"message": {"role": "assistant", "content": t}}]}
+            if i % 3
+            else {"completion": t},
+            "scores": {"match": {"value": "C" if r else "I", "answer": t.split()[-1]}},
+        }
+        for i, (p, t, r) in enumerate(samples(step))
+    ]
+
+
+def inspect_log(folder):
+    first = folder / "log0.json"
+    first.write_text(json.dumps({"version": 2, "eval": {}, "samples": inspect_samples(0)}))
+    second = folder / "log1.eval"
+    with zipfile.ZipFile(second, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("header.json", "{}")
+        for i, sample in enumerate(inspect_samples(1)):
+            archive.writestr(f"samples/{i:03d}.json", json.dumps(sample))
+    return [first, second]
+
+
+WRITERS = {
+    "verl": verl,
+    "openrlhf": openrlhf,
+    "nemo-rl": nemo,
+    "ms-swift": swift,
+    "trl": trl,
+    "lm-eval": lm_eval,
+    "inspect": inspect_log,
+}
+
+
+def test_every_framework_has_a_writer():
+    assert WRITERS.keys() == FRAMEWORKS.keys()
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_the_samples_of_a_framework_are_read_as_they_are(name, tmp_path):
+    traces = read_framework(name, WRITERS[name](tmp_path))
+    assert len(traces.views) == 2
+    for step, view in enumerate(traces.views):
+        wanted = sorted((t, float(r)) for _, t, r in samples(step))
+        got = sorted(zip(view.probe.text, view.probe.correct, strict=True))
+        assert got == wanted
+        assert len(set(view.probe.problem)) == len(PROMPTS)
+    # The same prompts have the same ids in both rounds, whatever file they stood in.
+    first, second = (set(view.probe.problem) for view in traces.views)
+    assert first == second
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_strangers_loop_is_judged_by_one_command(name, tmp_path, capsys):
+    paths = WRITERS[name](tmp_path)
+    status = main(["monitor", "--from", name, *map(str, paths)])
+    out = capsys.readouterr().out
+    assert status in (0, 3) and "| 1     | " in out and "pass@1" in out
+
+
+def test_of_several_rewards_the_right_one_has_to_be_named(tmp_path):
+    record = {"prompt": "p", "completion": "t", "format": 1.0, "accuracy": 0.0, "step": 0}
+    path = lines(tmp_path / "a.jsonl", [record])
+    with pytest.raises(TraceError, match=r"a.jsonl:1: several rewards: got format, accuracy"):
+        read_framework("trl", [path])
+    (view,) = read_framework("trl", [path], Scoring("accuracy")).views
+    assert list(view.probe.correct) == [0.0]
+    with pytest.raises(TraceError, match="--reward nothing: got columns accuracy"):
+        read_framework("trl", [path], Scoring("nothing"))
+
+
+def test_the_pass_mark_turns_a_reward_into_a_verdict(tmp_path):
+    rewards = (-1.0, 0.4, 0.6, 1.0, float("nan"))
+    records = [{"input": "p", "output": f"{r}", "reward": r} for r in rewards]
+    path = lines(tmp_path / "a.jsonl", records)
+    (view,) = read_framework("openrlhf", [path], Scoring(pass_mark=0.5)).views
+    assert list(view.probe.correct)[:4] == [0, 0, 1, 1] and view.probe.correct[4] != 0
+
+
+def test_of_several_responses_of_a_document_none_is_scored(tmp_path):
+    record = {"doc_id": 3, "doc": {}, "resps": [["a", "b"]], "exact_match": 1.0}
+    (view,) = read_framework("lm-eval", [lines(tmp_path / "s.jsonl", [record])]).views
+    assert list(view.probe.text) == ["a", "b"] and all(c != c for c in view.probe.correct)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b"{", "not JSON"),
+        ("a.jsonl", b"[1]", "expected an object of columns"),
+        ("a.jsonl", b'{"prompt": 1}', "no record of verl"),
+        ("a.jsonl", b'{"input": {"a": 1}, "output": "t", "score": 1}', "no record of verl"),
+        ("a.parquet", b"no", "no Parquet file"),
+        ("a.eval", b"no", "cannot be read"),
+        ("a.jsonl.gz", b"no", "cannot be read"),
+        ("a.txt", b"no", "expected a file ending in"),
+        ("a.jsonl", b"", "no samples"),
+    ],
+)
+def test_a_wrong_file_gets_one_sentence(tmp_path, name, content, message, capsys):
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert main(["monitor", "--from", "verl", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+
+
+def test_an_unknown_framework_and_a_missing_file_are_said(tmp_path, capsys):
+    assert main(["monitor", "--from", "other", str(tmp_path)]) == 2
+    assert "expected one of these (trl: completions_" in capsys.readouterr().err
+    assert main(["monitor", "--from", "verl", str(tmp_path / "none.jsonl")]) == 2
+    assert "no such file" in capsys.readouterr().err
+    assert main(["monitor", "--from", "verl", str(tmp_path)]) == 2
+    assert "no file ending in" in capsys.readouterr().err
+
+
+def test_our_own_format_may_be_gzipped(tmp_path, capsys):
+    rows = [{"problem": p, "text": t, "correct": r} for p, t, r in samples(0)]
+    for step in (0, 1):
+        raw = "".join(json.dumps(row | {"step": step}) + "\n" for row in rows)
+        (tmp_path / f"r{step}.jsonl.gz").write_bytes(gzip.compress(raw.encode()))
+    assert main(["monitor", *(str(tmp_path / f"r{s}.jsonl.gz") for s in (0, 1))]) == 0
+    assert "| 1     | continue" in capsys.readouterr().out
