@@ -241,6 +241,11 @@ def _monitor(options: argparse.Namespace) -> int:
         framework=options.framework,
         scoring=Scoring(options.reward, options.pass_mark),
     )
+    if options.html:
+        from ouroloop.loop.views.trace_page import write_trace_page
+
+        require("report", "ouroloop monitor --html")
+        write_trace_page(watched, options.html.stem, options.html)
     _print(options.json, lambda: monitor.to_json(watched), lambda: monitor.text(watched))
     return watched.exit_code
 

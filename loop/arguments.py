@@ -201,6 +201,9 @@ def _of_traces(add: Add) -> None:
     )
     monitor.add_argument("--json", action="store_true", help="for scripts")
     monitor.add_argument(
+        "--html", type=Path, metavar="FILE", help="write the rounds as one HTML page, too"
+    )
+    monitor.add_argument(
         "--plan",
         nargs=2,
         type=_positive,

@@ -65,7 +65,7 @@ class TrainingJob:
     baseline: Path | None = None
     objective: str = "sft"
     objective_options: Mapping[str, Any] = field(default_factory=dict)
-    supervision: SupervisionConfig = SupervisionConfig()
+    supervision: SupervisionConfig = field(default_factory=SupervisionConfig)
     retries: tuple[Retry, ...] = ()
 
     @classmethod

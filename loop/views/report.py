@@ -67,12 +67,16 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
         RunStateError: a path is not a run directory.
         UserError: no run was given.
     """
+    if not runs:
+        raise UserError("report: no run was given. Give at least one folder, e.g. runs/<name>.")
+    return write_page([read_run(path) for path in runs], out)
+
+
+def write_page(runs: Sequence[RunData], out: Path) -> Path:
+    """Write the page of these runs, read already, to `out` and return it."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    if not runs:
-        raise UserError("report: no run was given. Give at least one folder, e.g. runs/<name>.")
-    data = [read_run(path) for path in runs]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -82,7 +86,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     )
     environment.filters["picture"] = lambda figure_alt: Markup(figures.svg(*figure_alt))
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(environment.get_template("report.html").render(_page(data)), encoding="utf-8")
+    out.write_text(environment.get_template("report.html").render(_page(runs)), encoding="utf-8")
     return out
 
 

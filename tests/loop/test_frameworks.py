@@ -250,3 +250,15 @@ def test_our_own_format_may_be_gzipped(tmp_path, capsys):
         (tmp_path / f"r{step}.jsonl.gz").write_bytes(gzip.compress(raw.encode()))
     assert main(["monitor", *(str(tmp_path / f"r{s}.jsonl.gz") for s in (0, 1))]) == 0
     assert "| 1     | continue" in capsys.readouterr().out
+
+
+def test_a_strangers_loop_has_a_page_to_look_at(tmp_path, capsys):
+    page = tmp_path / "pages" / "verl.html"
+    main(["monitor", "--from", "verl", *map(str, WRITERS["verl"](tmp_path)), "--html", str(page)])
+    text = page.read_text()
+    assert "| 1     | " in capsys.readouterr().out
+    assert "<title>verl" in text and "unguarded" in text and "Ways per problem" in text
+    # The numbers of the page are those of the table.
+    (_, later) = read_framework("verl", [tmp_path]).views
+    assert f"round 1: {100 * later.probe.correct.mean():.1f} %" in text
+    assert "the answer is" in text, "the answers themselves, side by side"
