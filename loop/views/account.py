@@ -62,6 +62,10 @@ def steps(run: RunData) -> list[Step]:
 
 
 def _length(run: RunData) -> str:
+    if not run.recipe.get("model"):
+        # Traces tell neither what was trained nor how long it took.
+        later = _count(len(run.rounds) - 1, "later round")
+        return f"A baseline round and {later} of a loop, judged from their samples."
     trained = [r for r in run.rounds if r.train.get("status") == "trained"]
     skips = took = ""
     skipped = len(run.rounds) - 1 - len(trained)  # round 0 is the starting model

@@ -182,6 +182,7 @@ def _evidence(name: str, run: RunData) -> Iterator[Json]:
 
 def _arm(group: Arm, strategies: Sequence[str]) -> Json:
     name, run = group.name, group.first
+    model = str(run.recipe.get("model", ""))
     first = last = None
     if run.rounds:
         first, last = run.rounds[0], run.rounds[-1]
@@ -204,8 +205,8 @@ def _arm(group: Arm, strategies: Sequence[str]) -> Json:
         "rejections": page_tables.rejected(run),
         "readings": page_tables.readings(chosen),
         "traces": _traces(run),
-        "model": run.recipe.get("model", ""),
-        "checkpoint": str(run.checkpoint(run.best_round) or ""),
+        "model": model,
+        "checkpoint": str(run.checkpoint(run.best_round) or "") if model else "",
         "fingerprint": str(run.env.get("fingerprint", ""))[:12],
     }
 

@@ -261,4 +261,5 @@ def test_a_strangers_loop_has_a_page_to_look_at(tmp_path, capsys):
     # The numbers of the page are those of the table.
     (_, later) = read_framework("verl", [tmp_path]).views
     assert f"round 1: {100 * later.probe.correct.mean():.1f} %" in text
+    assert "A baseline round and 1 later round of a loop" in text and "<small>starting" not in text
     assert "the answer is" in text, "the answers themselves, side by side"
