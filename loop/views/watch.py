@@ -5,6 +5,7 @@ No connection to the process that runs it is needed.
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -14,8 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ouroloop.loop.views.printable import printable
-from ouroloop.loop.views.progress import closing_text, round_cells, rounds_table
+from ouroloop.loop.views.progress import clock, closing_text, round_cells, rounds_table
 from ouroloop.loop.views.reader import Json, RunData, read_run
+from ouroloop.monitors.decision.evidence import plain
+
+# Rounds whose mean pace stands for the rounds to come.
+PACE_ROUNDS = 3
 
 
 def watch(path: Path, console: Console | None = None, every_seconds: float = 1.0) -> RunData:
@@ -60,6 +65,8 @@ def _follow(run: RunData, console: Console, every_seconds: float) -> RunData:
             cells = round_cells(run, round)
             line = "  ".join(f"{head} {cell}" for head, cell in cells.items())
             _say(console, line)
+            if round is run.rounds[-1]:
+                _say(console, "\n".join(standing(run)))
         if run.state != "running":
             return run
         now = stage_line(run)
@@ -115,4 +122,39 @@ def _screen(run: RunData) -> Group:
     for row in rows:
         # Text, not str: rich would read [brackets] in a cell as markup.
         table.add_row(*(Text(printable(cell)) for cell in row.values()))
-    return Group(table, Text(printable(stage_line(run)), style="bold"))
+    below = [Text(printable(line)) for line in standing(run)]
+    return Group(table, *below, Text(printable(stage_line(run)), style="bold"))
+
+
+def standing(run: RunData) -> list[str]:
+    """How the run stands: evidence against its limits, the last decision's reason, time left."""
+    lines = []
+    if run.rounds:
+        last = run.rounds[-1]
+        evidence = last.decision.get("evidence", {})
+        parts = [
+            f"{tier.upper()} e = {plain(found['log_e'])} of {plain(found['log_limit'])}"
+            for tier, found in evidence.items()
+        ]
+        if parts:
+            lines.append(f"evidence after round {last.number}: {', '.join(parts)}")
+        lines += [f"{last.action}: {reason}" for reason in last.decision.get("reasons", [])[:1]]
+    left = seconds_left(run)
+    planned = int(run.recipe.get("rounds", 0))
+    if left is not None:
+        lines.append(f"about {clock(left)} left for {planned} rounds, at the pace of the last ones")
+    return lines
+
+
+def seconds_left(run: RunData) -> float | None:
+    """Until the last planned round ends, at the mean pace of the last rounds; None: not known."""
+    planned = int(run.recipe.get("rounds", 0))
+    # Round 0 trains nothing, and the first rounds probe more.
+    paces = [s for r in run.rounds[1:][-PACE_ROUNDS:] if not math.isnan(s := run.seconds(r.number))]
+    if not paces or run.state != "running":
+        return None
+    pace = sum(paces) / len(paces)
+    spent = 0.0
+    if run.open_round is not None and not math.isnan(run.seconds(run.open_round)):
+        spent = min(run.seconds(run.open_round), pace)
+    return max(0.0, pace * (planned - run.rounds[-1].number) - spent)

@@ -17,7 +17,7 @@ from ouroloop.loop.views.compare import compare, compare_table
 from ouroloop.loop.views.printable import printable
 from ouroloop.loop.views.progress import LiveProgress, clock, closing_text, rounds_table
 from ouroloop.loop.views.reader import read_run
-from ouroloop.loop.views.watch import stage_line, watch
+from ouroloop.loop.views.watch import seconds_left, stage_line, standing, watch
 
 
 def plain() -> Console:
@@ -220,3 +220,27 @@ def test_a_strategy_with_an_escape_sequence_is_shown_without_it(
     watch(path, console=console)
     assert "strategy" in written(console)
     assert "owned" not in written(console) and "\x9b" not in written(console)
+
+
+def test_watching_says_how_the_run_stands(tmp_path: Path) -> None:
+    path = fake_run.make_run(tmp_path, "live", rounds=3, finished=False)
+    recipe = json.loads((path / "recipe.json").read_text()) | {"rounds": 7}
+    (path / "recipe.json").write_text(json.dumps(recipe))
+    folder = path / "rounds" / "003"
+    decision = json.loads((folder / "decision.json").read_text())
+    tier = {"log_e": 1.0, "log_limit": 1.83, "by_quantity": {}}
+    decision["evidence"] = {"watch": tier, "halt": tier | {"log_limit": 3.71}}
+    (folder / "decision.json").write_text(json.dumps(decision))
+    fake_run.seal(folder)
+    with (path / "LOCK").open("w") as lock:
+        lock.write(str(os.getpid()))
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run = read_run(path)
+        # A round of the story takes 41.5 s; of four to come the fourth has been at work for 5 s.
+        assert seconds_left(run) == pytest.approx(4 * 41.5 - 5)
+        lines = standing(run)
+    assert lines[0] == "evidence after round 3: WATCH e = 2.72 of 6.23, HALT e = 2.72 of 40.9"
+    assert lines[1].startswith("reinject: distinct correct pairs fell by 12 %")
+    assert lines[2] == "about 2:41 left for 7 rounds, at the pace of the last ones"
+    assert seconds_left(read_run(path)) is None, "nobody works on it any more"
