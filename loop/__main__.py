@@ -205,6 +205,20 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
+def _publish(options: argparse.Namespace) -> int:
+    from ouroloop.loop.views.card import release
+    from ouroloop.loop.views.reader import read_run
+
+    found = release(read_run(_path(options, options.run)), options.round)
+    if options.dry_run:
+        print("\n".join(f"{size:>14,} {name}" for name, size in found.files))
+    if options.dry_run or options.to is None:
+        print(printable(found.card))
+    else:
+        print(found.push(options.to, options.private))
+    return 0
+
+
 def _verify(options: argparse.Namespace) -> int:
     from ouroloop.loop.views import verify
     from ouroloop.loop.views.progress import LiveProgress
@@ -348,6 +362,7 @@ COMMANDS = {
     "show": _show,
     "report": _report,
     "compare": _compare,
+    "publish": _publish,
     "verify": _verify,
     "monitor": _monitor,
     "plan": _plan,

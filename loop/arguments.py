@@ -162,6 +162,12 @@ def _of_views(add: Add) -> None:
         metavar="FILE",
         help="write every measure of every round to a .csv or .parquet file, a row each",
     )
+    publish = add("publish", "make a model card of a run, and send a checkpoint to a hub")
+    publish.add_argument("run", help="name or folder of the run")
+    publish.add_argument("--round", type=int, metavar="N", help="default: the best round")
+    publish.add_argument("--to", metavar="ORG/NAME", help="where; without it the card is printed")
+    publish.add_argument("--private", action="store_true", help="for you alone")
+    publish.add_argument("--dry-run", action="store_true", help="list what would be sent")
     verify = add("verify", "compare every file of a run with what was written (exit 2: damage)")
     verify.add_argument("run", help="name or folder of the run")
 
