@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ouroloop.loop import retention
 from ouroloop.loop.engines.base import Engine
-from ouroloop.loop.journal import Journal, JournalledEngine
-from ouroloop.loop.ledger import JOURNAL, identity
+from ouroloop.loop.journal import Journal, journalled
+from ouroloop.loop.ledger import JOURNAL
 from ouroloop.loop.objectives import training
 from ouroloop.loop.objectives.job import Trainer
 from ouroloop.loop.records import Sample
@@ -71,19 +72,11 @@ class Campaign:
     def __post_init__(self) -> None:
         """Nothing is served yet."""
         self.recipe, self.main = self.setting.recipe, self.setting.probe_set.main
-        proofs = self.proofs or self.store.path
-        self.journal = Journal()
+        self.journal, proofs = Journal(), self.proofs or self.store.path
         # Every stage asks through the journal, and knows nothing of it.
-        fingerprint, identify = self.store.recipe.fingerprint(), partial(identity, self.store.path)
-        engine = JournalledEngine(self.engine, self.journal, fingerprint, identify)
+        engine = journalled(self.engine, self.journal, self.store)
+        self.serving = Serving.of(engine, self.recipe, proofs, self.report)
         self.engine = engine
-        self.serving = Serving(
-            engine,
-            self.recipe.engine,
-            proofs,
-            self.report,
-            chat_template_kwargs=self.recipe.chat_template_kwargs,
-        )
 
     async def run(self) -> Decision:
         """Every round of the recipe, or until one is decided to be the last."""
@@ -92,19 +85,24 @@ class Campaign:
             await self.warm_start()
         for number in range(self.recipe.rounds + 1):
             round = self.open(number)
-            self.plan(round)
-            if number == 0:
-                await self.audit(round, self.setting.base)
-            elif round.lacks(Round.training):
-                await self.learn(round)
-            await self.measure(round)
-            self.decide(round)
-            self.commit(round)
+            if not round.is_committed:
+                await self.work(round)
             # An unguarded arm writes decisions down and goes on: that is what it is for.
             is_last = round.decision.action == Action.HALT
             if is_last and self.recipe.monitors.guard:
                 break
         return self.rounds[-1].decision
+
+    async def work(self, round: Round) -> None:
+        """One round, from its plan to its manifest."""
+        self.plan(round)
+        if round.number == 0:
+            await self.audit(round, self.setting.base)
+        elif round.lacks(Round.training):
+            await self.learn(round)
+        await self.measure(round)
+        self.decide(round)
+        self.commit(round)
 
     async def learn(self, round: Round) -> None:
         """From problems to the round's checkpoint."""
@@ -152,19 +150,16 @@ class Campaign:
         student = self.checkpoint(round.plan.sample_from)
         samples: list[Sample] = []
         sources = sources_of(round.plan, self.setting, self.checkpoint)
-        num_problems = sum(len(source.problems) for source in sources)
-        num_samples = num_problems * self.recipe.sampling.samples_per_problem
-        # Earlier versions wrote the file sample by sample: of a run of theirs it may be a part.
-        is_whole = round.has(Round.samples) and len(round.samples) == num_samples
+        lacks_samples = round.lacks(Round.samples)
         for source in sources:
-            if not is_whole:
+            if lacks_samples:
                 async with self.serving.asking(source.model, student) as engine:
                     refiner = self.refiner(round, round.plan.temperatures, source.name, engine)
                     samples += await refine.collect(refiner, source.problems, self.report)
             # While the student is still served: loading a checkpoint is slow.
             if source.name == refine.STUDENT:
                 await self.audit(round, student)
-        if is_whole:
+        if not lacks_samples:
             return list(round.samples)
         round.samples = samples
         for counts in self.setting.shots.counted():
@@ -211,10 +206,7 @@ class Campaign:
         round.examples = await dataset.training_set(
             round, self.history, samples, self.setting, encoder
         )
-        num_kept = sum(verdict.kept for verdict in round.verdicts)
-        counts = {"samples": len(samples), "kept": num_kept, "examples": len(round.examples)}
-        counts["held_out_copies"] = len(round.screened.copies)
-        self.event("filtered", round, **counts)
+        self.event("filtered", round, **dataset.selected(round), examples=len(round.examples))
 
     async def pair(self, round: Round, samples: list[Sample]) -> None:
         """The training set of a preference round: of two texts on a prompt the better one."""
@@ -223,10 +215,7 @@ class Campaign:
         await self.serving.serve(judge)
         encoder = Encoder(self.engine, self.setting.prompts)
         round.pairs = await pairs.training_pairs(round, samples, self.setting, encoder, self.report)
-        num_kept = sum(verdict.kept for verdict in round.verdicts)
-        counts = {"samples": len(samples), "kept": num_kept, "pairs": len(round.pairs)}
-        counts["held_out_copies"] = len(round.screened.copies)
-        self.event("paired", round, **counts)
+        self.event("paired", round, **dataset.selected(round), pairs=len(round.pairs))
 
     async def train(self, round: Round) -> None:
         """Training in a child process, unless there is a reason not to."""
@@ -291,14 +280,14 @@ class Campaign:
         round.decision = decide.decide(round, baselines, rule, self.history, self.recipe)
 
     def commit(self, round: Round) -> None:
-        """From here on the round exists, and never changes."""
-        if not round.is_committed:
-            for counts in judging.unreadable(round):
-                self.event("unreadable", round, **counts)
-            self.journal.end()
-            round.commit()
-            self.event("round_committed", round, action=round.decision.action)
-            self.committed(round.number)
+        """From here on the round exists, and its tables never change."""
+        for counts in judging.unreadable(round):
+            self.event("unreadable", round, **counts)
+        self.journal.end()
+        round.commit()
+        self.event("round_committed", round, action=round.decision.action)
+        retention.prune(self.store, self.rounds, self.recipe)
+        self.committed(round.number)
 
     # -- what the steps share -------------------------------------------------------
 

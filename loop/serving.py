@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop.config import EngineConfig
+from ouroloop.loop.config import EngineConfig, Recipe
 from ouroloop.loop.engines import remote
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.journal import JournalledEngine
@@ -35,6 +35,18 @@ class Serving:
     report: Callable[[str, int, int], None]
     checkpoint: Path | None = None
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        engine: JournalledEngine,
+        recipe: Recipe,
+        proofs: Path,
+        report: Callable[[str, int, int], None],
+    ) -> Serving:
+        """As the recipe says."""
+        template = recipe.chat_template_kwargs
+        return cls(engine, recipe.engine, proofs, report, chat_template_kwargs=template)
 
     async def serve(self, checkpoint: Path) -> None:
         """Swap the engine's weights, unless they are these, and prove that they are served.
