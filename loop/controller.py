@@ -74,9 +74,8 @@ class Campaign:
         self.recipe, self.main = self.setting.recipe, self.setting.probe_set.main
         self.journal, proofs = Journal(), self.proofs or self.store.path
         # Every stage asks through the journal, and knows nothing of it.
-        engine = journalled(self.engine, self.journal, self.store)
+        self.engine = engine = journalled(self.engine, self.journal, self.store)
         self.serving = Serving.of(engine, self.recipe, proofs, self.report)
-        self.engine = engine
 
     async def run(self) -> Decision:
         """Every round of the recipe, or until one is decided to be the last."""
@@ -88,8 +87,7 @@ class Campaign:
             if not round.is_committed:
                 await self.work(round)
             # An unguarded arm writes decisions down and goes on: that is what it is for.
-            is_last = round.decision.action == Action.HALT
-            if is_last and self.recipe.monitors.guard:
+            if round.decision.action == Action.HALT and self.recipe.monitors.guard:
                 break
         return self.rounds[-1].decision
 
@@ -127,8 +125,8 @@ class Campaign:
             await warm_start.write_examples(self.setting.warm_start, encoder, folder)
         if not warm_start.is_trained(folder):
             await self.serving.free_memory()
-            report = partial(self.report, "training")
-            facts = warm_start.learn(job, self.store.path, self.trainer, report)
+            progress = partial(self.report, "training")
+            facts = warm_start.learn(job, self.store.path, self.trainer, progress)
             self.store.event("warm_started", **facts)
         self.setting = replace(self.setting, base=job.output)
 
@@ -314,8 +312,7 @@ class Campaign:
         if not round.is_committed:
             # What was there before the round began is listed first: the rest is made from it.
             round.ledger.add_new()
-            num_answers = self.journal.begin(round.folder / JOURNAL)
-            self.event("round_started", round, answers=num_answers)
+            self.event("round_started", round, answers=self.journal.begin(round.folder / JOURNAL))
         return round
 
     @property
