@@ -16,13 +16,16 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from ouroloop.loop.engines.base import Engine
+from ouroloop.loop.ledger import identity
 from ouroloop.loop.lines import proven, read_lines
 from ouroloop.loop.records import Completion, Prompt, Request, Scored
 from ouroloop.loop.storage import naming
+from ouroloop.loop.store import Store
 
 _KEY = re.compile(rb'^\{"key":"([0-9a-f]{32})"')
 
@@ -146,6 +149,12 @@ class JournalledEngine:
     def _key(self, *asked: Any) -> str:
         text = json.dumps([self.recipe, self.model, *asked], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def journalled(engine: Engine, journal: Journal, store: Store) -> JournalledEngine:
+    """The engine of a run behind the run's journal."""
+    fingerprint, identify = store.recipe.fingerprint(), partial(identity, store.path)
+    return JournalledEngine(engine, journal, fingerprint, identify)
 
 
 def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:

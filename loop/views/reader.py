@@ -20,6 +20,7 @@ from ouroloop.loop.integrity import (
     CHECKPOINT,
     EVENTS,
     MANIFEST,
+    PRUNED,
     read_manifest,
     refuse_damaged_file,
     round_folders,
@@ -223,6 +224,14 @@ class RunData:
             warm = self.path / WARM_START / CHECKPOINT
             return warm if warm.exists() else Path(str(self.recipe.get("model", "")))
         return self.path / str(found.train.get("checkpoint") or found.path / CHECKPOINT)
+
+    def place(self, number: int | None) -> str:
+        """Where the model of a round lies, or lay, for people; empty for no such round."""
+        path, found = self.checkpoint(number), self.round(number)
+        if path is None or found is None:
+            return ""
+        is_pruned = PRUNED in found.manifest and not path.exists()
+        return f"{path} (pruned)" if is_pruned else str(path)
 
     def seconds(self, number: int) -> float:
         """Wall-clock seconds from the (last) start of a round to its last event.

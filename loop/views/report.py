@@ -206,7 +206,7 @@ def _arm(group: Arm, strategies: Sequence[str]) -> Json:
         "readings": page_tables.readings(chosen),
         "traces": _traces(run),
         "model": model,
-        "checkpoint": str(run.checkpoint(run.best_round) or "") if model else "",
+        "checkpoint": run.place(run.best_round) if model else "",
         "fingerprint": str(run.env.get("fingerprint", ""))[:12],
     }
 
