@@ -61,7 +61,7 @@ class Interrupted:
     """A run that was ended by signals at a certain moment."""
 
     # A second on a free machine; tests share theirs.
-    limit = 3.0
+    limit = 2.0
 
     def __init__(self, folder, numbers, engine=None, trainer=None, **environment):
         tally = folder / "tally"
