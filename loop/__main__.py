@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ouroloop.loop.arguments import Command, parser
 from ouroloop.loop.errors import OuroloopError, RunStateError, UserError
 from ouroloop.loop.extras import explain, extra_of, require
-from ouroloop.loop.interrupts import Terminated, children_end_on_sigterm
+from ouroloop.loop import interrupts
 from ouroloop.loop.secrets import redacted
 from ouroloop.loop.storage import storage_error
 from ouroloop.loop.views.printable import printable
@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The message is enough for a person; whoever debugs wants the traceback.
         if os.environ.get("OUROLOOP_DEBUG"):
             raise
-        print(printable(f"ouroloop: {redacted(str(error))}"), file=sys.stderr)
+        said = "\n".join([str(error), *getattr(error, "__notes__", ())])
+        print(printable(f"ouroloop: {redacted(said)}"), file=sys.stderr)
         return error.exit_code
     except ModuleNotFoundError as error:
         # A package of an extra that was not asked for; anything else is a bug and keeps its trace.
@@ -59,9 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(printable(f"ouroloop: {known}"), file=sys.stderr)
         return known.exit_code
     except KeyboardInterrupt as signalled:
-        print("ouroloop: interrupted; `ouroloop resume RUN` continues it.", file=sys.stderr)
+        interrupts.say()
         # As a shell reports a process that a signal ended: 128 and the signal's number.
-        return 128 + (signal.SIGTERM if isinstance(signalled, Terminated) else signal.SIGINT)
+        is_term = isinstance(signalled, interrupts.Terminated)
+        return 128 + (signal.SIGTERM if is_term else signal.SIGINT)
 
 
 # --- what the commands share ---
@@ -116,7 +118,7 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     from ouroloop.loop import runner
 
-    with children_end_on_sigterm():
+    with interrupts.ending_at_once():
         return _exit_code(runner.run(recipe, _root(options), options.fresh))
 
 
@@ -152,7 +154,7 @@ def _resume(options: argparse.Namespace) -> int:
     from ouroloop.loop import runner
 
     changed = _recipe(options.recipe) if options.recipe else None
-    with children_end_on_sigterm():
+    with interrupts.ending_at_once():
         return _exit_code(runner.resume(_path(options, options.run), changed))
 
 

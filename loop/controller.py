@@ -235,13 +235,13 @@ class Campaign:
         # The plan as it was: the preflight check adjusts what is trained on, not from where.
         await self.serving.free_memory()
         job = train.job_of(self.recipe, round.plan, start, round.folder, self.setting.base)
-        self.trainer(job, round.folder, lambda done, total: self.report("training", done, total))
+        self.trainer(job, round.folder, partial(self.report, "training"))
         round.ledger.add_new()
         facts = round.training
         if facts.status == "rejected":
             self.event("training_rejected", round, reason=facts.reason)
             return
-        self.event("trained", round, seconds=facts.seconds, examples=facts.num_examples)
+        self.event("trained", round, **train.outcome(round))
 
     async def measure(self, round: Round) -> None:
         """The round's model on real texts and on the probe set, which no training ever sees."""

@@ -8,16 +8,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from ouroloop.loop import interrupts
 from ouroloop.loop.checks import copies
 from ouroloop.loop.checks.model import refuse
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.controller import Campaign, Progress
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.engines.registry import engine_maker
+from ouroloop.loop.engines.supervised import SupervisedEngine
+from ouroloop.loop.errors import EngineError, StorageError, TrainingError
 from ouroloop.loop.frozen import changed_versions, inputs_of, refuse_other_inputs
 from ouroloop.loop.secrets import redacted
 from ouroloop.loop.setup import Setting, prepare
@@ -61,6 +66,7 @@ def run(recipe: Recipe, root: Path, fresh: bool = False) -> Outcome:
     # Large checkpoints are hashed once here, before the folder is made.
     inputs = inputs_of(setting)
     store = Store.create(root, recipe, inputs[f"checkpoint {setting.recipe.model}"], inputs)
+    interrupts.at_work(store.path, store.event)
     return _carry(store, setting)
 
 
@@ -73,11 +79,14 @@ def resume(path: Path, changed: Recipe | None = None) -> Outcome:
     """
     # Locked first: a recipe that another process works on is not checked in vain.
     store = Store.open(path, changed)
+    interrupts.at_work(store.path, store.event)
     try:
         setting = prepare(store.recipe)
         refuse_other_inputs(store, setting)
         warnings = changed_versions(store)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            interrupts.record()
         store.close()
         raise
     return _carry(store, setting, warnings)
@@ -88,7 +97,10 @@ def _carry(store: Store, setting: Setting, warnings: Sequence[str] = ()) -> Outc
     track = has_trackers(recipe.to_json()["tracking"])
     try:
         decision = _run_live(store, setting, warnings)
-    except Exception:
+    except Exception as error:
+        # What a person repairs outside the run; a wrong recipe is not gone on with.
+        if isinstance(error, EngineError | TrainingError | StorageError):
+            error.add_note(f"Go on with: {interrupts.resume_command(store.path)}")
         # Trackers still show what the last committed round left there: a run that is working.
         if track:
             _sync(store.path, recipe.name)
@@ -144,7 +156,22 @@ def _run_live(store: Store, setting: Setting, warnings: Sequence[str]) -> Decisi
             _record_failure(store, error)
             store.close()
             raise
+        if isinstance(engine, SupervisedEngine):
+            engine.report = partial(_engine_event, store, progress)
         return asyncio.run(_run_and_close(Campaign(store, setting, engine, progress, committed)))
+
+
+def _engine_event(
+    store: Store, progress: LiveProgress, event: str, facts: Mapping[str, Any]
+) -> None:
+    """What became of the engine's process, for people and for the run's events."""
+    store.event(event, **{**facts, "why": redacted(str(facts["why"]))})
+    # Of many lines the first says what happened, the others are the log's.
+    why = str(facts["why"]).splitlines()[0]
+    said = "an answer was lost, and is asked for again"
+    if event == "engine_restarted":
+        said = f"the engine is started again ({facts['restart']} of {facts['of']})"
+    progress.say(f"warning: {said}: {redacted(why)}")
 
 
 def _sync(path: Path, name: str) -> str | None:
@@ -179,6 +206,9 @@ async def carry(campaign: Campaign) -> Decision:
         return decision
     except Exception as error:
         _record_failure(store, error)
+        raise
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        interrupts.record()
         raise
     finally:
         store.close()

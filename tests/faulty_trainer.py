@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from faults import FOREVER, TrainerFaults
@@ -53,7 +54,7 @@ def run(job: TrainingJob, folder: Path) -> None:
         "loss": [],
         "by_origin": {},
         "weight_sync": {"num_tokens": 1, "rms": 1.0, "largest": 1.0, "dtype": "float32"},
-        "retries": [*job.retries],
+        "retries": [asdict(retry) for retry in job.retries],
     }
     (folder / "train.json").write_text(json.dumps(facts))
 

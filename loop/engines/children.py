@@ -54,6 +54,11 @@ def started(pid: int) -> None:
     _groups.add(pid)
 
 
+def ended(pid: int) -> None:
+    """Forget a child that has ended by itself: its number may become another process's."""
+    _groups.discard(pid)
+
+
 def kill_group(pid: int) -> None:
     """Kill a child and what it started itself, which may have outlived it."""
     _groups.discard(pid)
@@ -76,11 +81,11 @@ def how_it_ended(code: int | None) -> str:
     return f"ended with status {code}"
 
 
-def last_lines(path: Path, count: int = 15, most_bytes: int = 16_384) -> str:
-    """The end of a log, indented, for an error message."""
+def last_lines(path: Path, count: int = 15, most_bytes: int = 16_384, since: int = 0) -> str:
+    """The end of a log, indented, for an error message; nothing from before the byte `since`."""
     try:
         with path.open("rb") as log:
-            log.seek(max(0, path.stat().st_size - most_bytes))
+            log.seek(max(since, path.stat().st_size - most_bytes))
             lines = log.read().decode(errors="replace").splitlines()
     except OSError:
         lines = []

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ouroloop.loop.engines.pipe import TimeLimits
 from ouroloop.loop.errors import CheckpointError, TrainingError
 from ouroloop.loop.extras import require
 from ouroloop.loop.models.kept import log_path, made_once, say
@@ -22,6 +23,8 @@ from ouroloop.loop.store import sha256_of
 
 # Raised when a conversion comes out otherwise than before: what is kept is then made anew.
 FORM = 1
+# A conversion is one call of a library, which gives no sign before its end.
+CONVERSION_LIMITS = TimeLimits(start_s=4 * 3600.0)
 # One model in several files: transformers reads only whole ones.
 PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 # A tokenizer beside the GGUF is preferred to the one that can be rebuilt from it.
@@ -88,7 +91,10 @@ def convert(gguf: Path, folder: Path, name: str) -> None:
     require("run", f"reading {gguf.name}")
     say(f"{gguf.name}: converting to safetensors, once (up to some minutes)")
     try:
-        run_child("ouroloop.loop.models.convert", [str(gguf), str(folder)], log_path(name))
+        arguments = [str(gguf), str(folder)]
+        run_child(
+            "ouroloop.loop.models.convert", arguments, log_path(name), limits=CONVERSION_LIMITS
+        )
     except TrainingError as error:
         raise CheckpointError(
             f"{gguf}: the conversion failed. It holds all weights in float32: see that there is"

@@ -56,6 +56,8 @@ def run_child(
     """
     environment = {**children.environment(), WATCH: "1"}
     with log_path.open("ab") as log:
+        # Earlier attempts wrote into the same log.
+        begin = log.tell()
         child = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stdin=subprocess.PIPE,
@@ -82,14 +84,14 @@ def run_child(
     if failure is not None:
         raise failure
     if code:
-        raise _death(module, code, log_path)
+        raise _death(module, code, log_path, begin)
 
 
-def _death(module: str, code: int, log_path: Path) -> TrainingError:
+def _death(module: str, code: int, log_path: Path, begin: int) -> TrainingError:
     """Why a child ended that had reported nothing."""
     said = f"the process of {module} {children.how_it_ended(code)}"
     # A launcher of several processes ends with a status of its own and says what killed them.
-    by_launcher = KILLED_BELOW.search(children.last_lines(log_path))
+    by_launcher = KILLED_BELOW.search(children.last_lines(log_path, since=begin))
     if code in (-signal.SIGKILL, 128 + signal.SIGKILL) or by_launcher:
         return OutOfMemoryError(
             f"{said}, as the system does where memory runs out. {_end_of(log_path)}"

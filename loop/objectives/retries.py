@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from ouroloop.loop.errors import OutOfMemoryError, TrainerSilentError
 from ouroloop.loop.objectives.job import Retry, TrainingJob
@@ -24,6 +26,16 @@ def memory_error(error: BaseException) -> OutOfMemoryError | None:
         said = " ".join(str(error).split())[:500]
         return OutOfMemoryError(f"training ran out of memory: {said or type(error).__name__}")
     return None
+
+
+def retries_in(facts: Mapping[str, Any]) -> tuple[Retry, ...]:
+    """What a train.json says was tried before the training that it is of."""
+    return tuple(Retry(**retry) for retry in facts.get("retries", ()))
+
+
+def retries_of(folder: Path) -> tuple[Retry, ...]:
+    """The same of a round's folder."""
+    return retries_in(json.loads((folder / "train.json").read_text(encoding="utf-8")))
 
 
 def batch_of(job: TrainingJob) -> tuple[int, int]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.objectives.base import LearnsFrom
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.registry import learns_from
+from ouroloop.loop.objectives.retries import retries_of
 from ouroloop.loop.round import Round, Table
 from ouroloop.loop.rows import Example, Pair, PreflightAction, RoundPlan, Training
 from ouroloop.loop.stages.refine import derive_seed
@@ -39,6 +41,16 @@ def skipped(round: Round, start: Path, recipe: Recipe) -> Training | None:
     else:
         return None
     return Training(status="skipped", reason=reason, checkpoint=str(start), num_examples=num_own)
+
+
+def outcome(round: Round) -> dict[str, Any]:
+    """What the run's events say of a training; `retries` where it was not the first attempt."""
+    facts = round.training
+    said: dict[str, Any] = {"seconds": facts.seconds, "examples": facts.num_examples}
+    retries = retries_of(round.folder)
+    if retries:
+        said["retries"] = [str(retry) for retry in retries]
+    return said
 
 
 def num_learnt(round: Round) -> int:

@@ -17,6 +17,7 @@ import traceback
 from pathlib import Path
 
 from ouroloop.evals.errors import DataError
+from ouroloop.loop.engines import children
 from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.extras import explain, extra_of
 from ouroloop.loop.secrets import redacted, unmasked
@@ -41,11 +42,17 @@ def start_sync(run_path: Path) -> subprocess.Popen[bytes]:
     """
     root = run_path.resolve().parent
     running = _running.get(root)
-    if running is not None and running.poll() is None:
-        return running
+    if running is not None:
+        if running.poll() is None:
+            return running
+        children.ended(running.pid)
     command = [sys.executable, "-m", "ouroloop.loop.trackers.process", str(run_path.resolve())]
     with (run_path / LOG).open("wb") as log:
-        running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        # A group of its own, so that an interrupted run can end what a tracker started.
+        running = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    children.started(running.pid)
     _running[root] = running
     return running
 
@@ -86,6 +93,7 @@ def _wait(child: subprocess.Popen[bytes], until: float | None) -> int | None:
     """Its exit code; None where it has none at that moment."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(None if until is None else max(0.0, until - time.monotonic()))
+        children.ended(child.pid)
     return child.returncode
 
 

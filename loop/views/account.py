@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ouroloop.loop.objectives.retries import retries_in
 from ouroloop.loop.views.measures import BY_KEY, MODES, strategy_shares
 from ouroloop.loop.views.progress import clock
 from ouroloop.loop.views.reader import RoundData, RunData
@@ -37,6 +38,7 @@ def sentences(run: RunData) -> list[str]:
             _accuracy(run),
             _breadth(run),
             _supply(run),
+            _retries(run),
             _decisions(run),
         )
         if text
@@ -90,6 +92,16 @@ def _objectives(run: RunData) -> str:
         learnt = f" on {num_pairs:,} preference pairs" if num_pairs else ""
         parts.append(f"{objective}{learnt} in {_numbered(rounds)}")
     return f"Trained with {_join(parts)}."
+
+
+def _retries(run: RunData) -> str:
+    """What was tried before a training succeeded: memory, or silence."""
+    parts = [
+        f"in round {round.number} {retry}"
+        for round in run.rounds
+        for retry in retries_in(round.train)
+    ]
+    return f"While training, {'; '.join(parts)}." if parts else ""
 
 
 def _end(run: RunData) -> str:
