@@ -62,7 +62,11 @@ def headline(run: RunData, round: RoundData) -> dict[str, float]:
     for place, measure in enumerate(headline_measures(run), start=1):
         short = statistic_of(measure.of(run.rounds[0])).short
         found[f"1_headline/{place:02d} {short}"] = measure.read(round).value
-    found["decision/action"] = float(ACTIONS[Action(round.action)])
+    action = Action(round.action)
+    # Round 0 decides nothing, unless it halts. In the table of the run's page names stand in the
+    # order in which they first came: those that round 0 lacks shall not come after this one.
+    if round.number or action is not Action.CONTINUE:
+        found["decision/action"] = float(ACTIONS[action])
     found |= dict(_evidence(round))
     found |= _rooms(round)
     return {plain(name): value for name, value in found.items() if value == value}

@@ -231,7 +231,7 @@ def _about(turn: Turn) -> str:
     if turn.is_cut:
         facts.append("cut by length")
     if turn.kind == "critique":
-        facts.append({True: "approves", False: "rejects", None: "unreadable"}[turn.approved])
+        facts.append({True: "approves", False: "rejects", None: "no verdict"}[turn.approved])
     if turn.probability is not None:
         facts.append(f"P(approve) {turn.probability:.2f}")
     return ", ".join(facts)
