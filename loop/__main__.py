@@ -345,6 +345,12 @@ def _study(options: argparse.Namespace) -> int:
     return command.study(options, _root(options))
 
 
+def _bench(options: argparse.Namespace) -> int:
+    from ouroloop.loop.alarms import command
+
+    return command.alarms(options)
+
+
 def _pretrain(options: argparse.Namespace) -> int:
     require("run", "ouroloop pretrain")
     from ouroloop.loop.starting import worlds
@@ -370,6 +376,7 @@ COMMANDS = {
     "ui": _ui,
     "doctor": _doctor,
     "study": _study,
+    "bench": _bench,
     "pretrain": _pretrain,
 }
 

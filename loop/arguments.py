@@ -369,12 +369,52 @@ def _of_experiments(add: Add) -> None:
     study.add_argument(
         "--no-mlflow", dest="mlflow", action="store_false", help="no MLflow run per arm"
     )
+    _of_the_bench(
+        add("bench", "compare detectors of collapse on many runs; docs/alarms.md describes it")
+    )
     pretrain = add("pretrain", "rebuild a world's small checkpoints")
     pretrain.add_argument("world", choices=["arithmetic"])
     pretrain.add_argument("--which", choices=["base", "teacher", "both"], default="both")
     pretrain.add_argument(
         "--out", type=Path, help="folder for the checkpoints (default: where the built-in ones lie)"
     )
+
+
+def _of_the_bench(bench: argparse.ArgumentParser) -> None:
+    bench.add_argument("what", choices=["alarms"], help="alarms under a locked budget")
+    bench.add_argument("--size", choices=["120x8", "500x16"], default="120x8")
+    bench.add_argument(
+        "--seeds",
+        type=_positive,
+        default=4,
+        metavar="N",
+        help="simulated runs of each regime in each world (default: 4, 680 runs)",
+    )
+    bench.add_argument(
+        "--no-simulation",
+        action="store_true",
+        help="real runs only; thresholds then stay uncalibrated",
+    )
+    bench.add_argument(
+        "--healthy",
+        nargs="+",
+        default=[],
+        metavar="PATTERN",
+        help="names of runs in --runs that are healthy by their design, e.g. 'fixed_30*'",
+    )
+    bench.add_argument("--only", nargs="+", metavar="NAME", help="of the built-in detectors")
+    bench.add_argument(
+        "--add",
+        nargs="+",
+        default=[],
+        metavar="MODULE:NAME",
+        help="detectors of your own; also path/to/file.py:NAME",
+    )
+    bench.add_argument(
+        "--data", type=Path, help="folder of the traces (default: in the cache, see docs/alarms.md)"
+    )
+    bench.add_argument("--out", type=Path, help="folder of the table (default: that of the traces)")
+    bench.add_argument("--jobs", type=_positive, default=1, help="processes, one core each")
 
 
 def _add_overrides(command: argparse.ArgumentParser, example: str) -> None:

@@ -12,25 +12,12 @@ from ouroloop.monitors.bench import estimators
 from ouroloop.monitors.bench.bench import SIZES
 from ouroloop.monitors.bench.boundary import GRID, TIERS, name_of, prefix
 from ouroloop.monitors.bench.cells import Cell, exists, read, slug
-from ouroloop.monitors.bench.regimes import COLLAPSING, REGIMES, STEADY, mode_name
+from ouroloop.monitors.bench.regimes import COLLAPSING, REGIMES, mode_name
 from ouroloop.monitors.estimators.stats import clopper_pearson
 
 Rows = list[dict[str, str]]
 
 PAGE = Path("MONITORS.md")
-# Rule in the result files -> head of its column.
-RULES = {
-    "watch": "WATCH",
-    "halt": "HALT",
-    "gini_simpson_falls_a_tenth": "Gini-Simpson -10 %",
-    "any_of_six_below_5_percent": "p < 0.05, any of six",
-    "entropy_falls_a_tenth": "entropy alone, -10 %",
-    "accuracy_alone": "accuracy alone",
-    "adwin_rounds": "ADWIN, rounds",
-    "page_hinkley_rounds": "Page-Hinkley, rounds",
-    "adwin_samples": "ADWIN, samples",
-    "page_hinkley_samples": "Page-Hinkley, samples",
-}
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
@@ -231,60 +218,6 @@ def v4_false(out: Path, size: str) -> str:
     return table(head, lines)
 
 
-def v7(out: Path, size: str = "500x16") -> str:
-    """Other rules on the same runs: collapse seen in time, and healthy runs disturbed."""
-    river, others = Cell(out / "river.csv"), {}
-    if exists(river):
-        others = {(r["regime"], r["seed"]): r for r in read(river)}
-    # river is no dependency of ours: without results of its rules the table has no such columns.
-    rules = {
-        rule: title
-        for rule, title in RULES.items()
-        if others or not rule.startswith(("adwin", "page"))
-    }
-    lines = []
-    for name in (*COLLAPSING, *STEADY):
-        known = {r["seed"]: r for r in read(Cell(out / "v4.csv", f"{size}/{slug(name)}"))}
-        rows = [
-            known[r["seed"]] | r | others.get((name, r["seed"]), {})
-            for r in read(Cell(out / "v7.csv", f"{size}/{slug(name)}"))
-        ]
-        cells = []
-        for rule in rules:
-            has = [r for r in rows if rule in r]
-            if name in STEADY:
-                hits = sum(r[rule] != "0" for r in has)
-            else:
-                has = [r for r in has if r["event"] != "0"]
-                hits = sum(seen(r, rule) for r in has)
-            cells.append(percent(hits, len(has)))
-        lines.append(
-            (f"{name} ({mode_name(REGIMES[name].mode or 'healthy: alarms')})", len(rows), *cells)
-        )
-    # Fair only together: a rule that always fires sees every collapse.
-    early_alarms = [_before_onset(out, size, rule, others) for rule in rules]
-    lines.append(("all collapsing, before the onset", "", *early_alarms))
-    return table(("regime", "runs", *rules.values()), lines)
-
-
-def _before_onset(
-    out: Path,
-    size: str,
-    rule: str,
-    others: dict[tuple[str, str], dict[str, str]],
-) -> str:
-    """Share of the collapsing runs in which a rule fires while they are still healthy."""
-    hits = num = 0
-    for name in COLLAPSING:
-        known = {r["seed"]: r for r in read(Cell(out / "v4.csv", f"{size}/{slug(name)}"))}
-        for row in read(Cell(out / "v7.csv", f"{size}/{slug(name)}")):
-            merged = known[row["seed"]] | row | others.get((name, row["seed"]), {})
-            if rule in merged:
-                num += 1
-                hits += 0 < int(merged[rule]) < int(merged["onset"])
-    return percent(hits, num)
-
-
 def pilot(out: Path) -> str:
     """The pilot's loops by the rule, and by the normal e-process beside it."""
     rows = read(Cell(out / "pilot.csv"))
@@ -315,7 +248,7 @@ def pilot(out: Path) -> str:
 def tables(out: Path) -> dict[str, Callable[[], str]]:
     """Name of a place in the page -> what stands there."""
     found: dict[str, Callable[[], str]] = {
-        make.__name__: partial(make, out) for make in (v1, v2, v3, v7, pilot)
+        make.__name__: partial(make, out) for make in (v1, v2, v3, pilot)
     }
     for size in SIZES:
         found |= {

@@ -188,7 +188,10 @@ class Round:
 
 @dataclass(frozen=True)
 class Stream:
-    """One run: `onset` - 1 healthy rounds after the baseline, then the regime."""
+    """One run: `onset` - 1 healthy rounds after the baseline, then the regime.
+
+    With a `world_seed`, runs of different seeds share a world and its probe set.
+    """
 
     regime: Regime
     seed: int
@@ -197,19 +200,24 @@ class Stream:
     num_baseline: int = 256
     num_rounds: int = 20
     tail_share: float = 0.25
+    world_seed: int | None = None
 
     world: World = field(init=False)
     probe: Probe = field(init=False)
     onset: int = field(init=False)
 
     def __post_init__(self) -> None:
-        rng = np.random.default_rng(self.seed)
+        shared = self.world_seed
+        rng = np.random.default_rng(self.seed if shared is None else shared)
         object.__setattr__(self, "world", world(rng))
         object.__setattr__(
             self,
             "probe",
             probe(rng, self.world, self.num_problems, self.tail_share),
         )
+        # The onset is the run's own, even where the world is shared.
+        if shared is not None:
+            rng = np.random.default_rng([self.seed, 5])
         # Some healthy rounds first: a rule must not profit from harm in its very first round.
         onset = int(rng.integers(4, 7)) if self.regime.mode else 1
         object.__setattr__(self, "onset", onset)

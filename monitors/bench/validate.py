@@ -1,7 +1,8 @@
 """The validation, as commands: each leaves a file, and `table` writes them up in MONITORS.md.
 
 A cell (part of a file) that is there is not worked out again. Real runs (V5):
-`ouroloop study runs/experiments/guarded_collapse`.
+`ouroloop study runs/experiments/guarded_collapse`; other people's rules (V7): `ouroloop bench
+alarms`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ouroloop.monitors.bench import (
-    ablations,
     boundary,
     cells,
     collapse,
@@ -25,7 +25,7 @@ from ouroloop.monitors.bench.bench import SIZES
 from ouroloop.monitors.bench.regimes import REGIMES
 
 # So many runs bound a share of 5 % to about one point (V1), others to a few.
-RUNS = {"v1": 2000, "v2": 400, "v3": 100, "v4": 200, "v7": 100, "unscored": 200}
+RUNS = {"v1": 2000, "v2": 400, "v3": 100, "v4": 200, "unscored": 200}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,7 +66,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "v1": lambda: boundary.cells(given.out, runs),
         "v2": lambda: estimators.cells(given.out, runs),
         "v3": lambda: laws.cells(given.out, runs),
-        "v7": lambda: ablations.cells(given.out, runs),
         "v4": lambda: collapse.cells(given.out, runs, given.sizes, given.regimes),
         "pilot": lambda: pilot.cells(given.out),
         "unscored": lambda: unscored.cells(given.out, runs),

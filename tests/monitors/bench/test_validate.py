@@ -6,13 +6,12 @@ Each experiment can fail, and the tables say what the files hold.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ouroloop.monitors.bench import ablations, boundary, cells, estimators, laws, report
+from ouroloop.monitors.bench import boundary, cells, estimators, laws, report
 from ouroloop.monitors.bench.bench import SIZES, run
 from ouroloop.monitors.bench.collapse import RULE
 from ouroloop.monitors.bench.dynamics import HEALTHY
@@ -136,33 +135,6 @@ def test_a_run_reports_when_it_collapsed_when_it_was_seen_and_by_what():
     assert (quiet.event, quiet.violated_halt, quiet.halt) == (0, 0, 0)
 
 
-def test_other_rules_measure_what_they_say():
-    tables = next(Stream(HEALTHY, 1, 40, 8, 32, 1).rounds()).tables
-    from ouroloop.monitors.decision import modes
-
-    exact, same = (
-        ablations.measured(tables.main[0], tables.tail_P),
-        modes.symptoms_of(tables.main[0]),
-    )
-    assert exact["pass@1"] == pytest.approx(np.array(list(same.accuracy.values())))
-    assert exact["distinct-correct pairs"] == pytest.approx(np.array(list(same.diversity.values())))
-    assert exact["Gini-Simpson"] == pytest.approx(np.array(list(same.spread.values())))
-    assert ablations.worse(exact, exact, "entropy") == 1.0
-    assert (
-        ablations.worse({"entropy": exact["entropy"] - np.linspace(0.1, 0.2, 40)}, exact, "entropy")
-        < 1e-9
-    )
-
-
-def test_entropy_is_blind_to_drift_and_alarmed_by_improvement_accuracy_is_blind_to_sharpening():
-    drifting, better, sharper = (
-        ablations.run(name, 0, "120x8") for name in ("drift, fast", "improving", "answer filter")
-    )
-    assert drifting.entropy_falls_a_tenth == 0 and drifting.accuracy_alone > 0
-    assert better.entropy_falls_a_tenth > 0 and better.accuracy_alone == 0
-    assert sharper.accuracy_alone == 0
-
-
 def test_a_cell_is_written_once_and_read_back(tmp_path):
     calls = []
     path = tmp_path / "deep" / "cells.csv"
@@ -239,19 +211,6 @@ def test_an_alarm_before_the_onset_is_no_detection_and_one_before_the_violation_
         row(halt=0, violated_halt=0),
         "halt",
     )
-
-
-def test_the_baselines_that_need_river_say_so_when_it_is_absent():
-    if importlib.util.find_spec("river"):
-        pytest.skip("river is installed")
-    spec = importlib.util.spec_from_file_location(
-        "river_baselines",
-        ROOT / "tools" / "river_baselines.py",
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with pytest.raises(SystemExit, match="river is not installed"):
-        module.detectors()
 
 
 def committed(validation, cell):

@@ -1,0 +1,34 @@
+"""The detectors that come with the benchmark: name -> what makes one, anew for every run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ouroloop.monitors.bench.alarms.detectors.base import Detector
+from ouroloop.monitors.bench.alarms.detectors.own import Halt, Watch
+from ouroloop.monitors.bench.alarms.detectors.paired import (
+    BonferroniZ,
+    Cusum,
+    Glr,
+    MixtureSprt,
+)
+from ouroloop.monitors.bench.alarms.detectors.published import Mtr, PitMonitor
+from ouroloop.monitors.bench.alarms.detectors.streams import Adwin, PageHinkley
+from ouroloop.monitors.bench.alarms.detectors.thresholds import DcpOfBest, Entropy
+
+__all__ = ["DETECTORS", "Detector"]
+
+DETECTORS: Mapping[str, Callable[[], Detector]] = {
+    "watch": Watch,
+    "halt": Halt,
+    "bonferroni-z": BonferroniZ,
+    "cusum": Cusum,
+    "glr": Glr,
+    "mixture-sprt": MixtureSprt,
+    "dcp-of-best": DcpOfBest,
+    "entropy": Entropy,
+    "adwin": Adwin,
+    "page-hinkley": PageHinkley,
+    "pit-monitor": PitMonitor,
+    "mtr": Mtr,
+}

@@ -1,0 +1,44 @@
+"""One number and a threshold: what most loops that watch themselves do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ouroloop.monitors.bench.alarms.history import History, Round
+
+
+def mean_dcp(of: Round) -> float:
+    """DCP, the mean over problems."""
+    return float(np.nanmean(of.pairs_P))
+
+
+def mean_entropy(of: Round, num_samples: int) -> float:
+    """Entropy of the strategies, the mean over problems, by groups of so many samples; nats."""
+    return float(np.nanmean(of.entropy_P(num_samples)))
+
+
+@dataclass(frozen=True)
+class DcpOfBest:
+    """How far DCP lies below its best so far, as a share: "DCP < c x its best"."""
+
+    name: str = "DCP below its best"
+
+    def score(self, history: History) -> float:
+        """See `Detector`."""
+        best = max(mean_dcp(of) for of in history.rounds)
+        return 1 - mean_dcp(history.now) / best if best > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Entropy:
+    """How far the entropy of strategies lies below the baseline's, as a share."""
+
+    name: str = "entropy"
+
+    def score(self, history: History) -> float:
+        """See `Detector`."""
+        num_samples = int(history.now.num_P.max())
+        before = mean_entropy(history.baseline, num_samples)
+        return 1 - mean_entropy(history.now, num_samples) / before if before > 0 else 0.0
