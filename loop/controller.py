@@ -37,6 +37,7 @@ from ouroloop.loop.stages import (
     refine,
     remedy,
     texts,
+    traces,
     train,
     warm_start,
 )
@@ -200,20 +201,17 @@ class Campaign:
         )
         num_kept = sum(verdict.kept for verdict in round.verdicts)
         counts = {"samples": len(samples), "kept": num_kept, "examples": len(round.examples)}
-        counts["held_out_copies"] = len(round.screened.copies)
-        self.event("filtered", round, **counts)
+        self.event("filtered", round, **counts, held_out_copies=len(round.screened.copies))
 
     async def pair(self, round: Round, samples: list[Sample]) -> None:
         """The training set of a preference round: of two texts on a prompt the better one."""
         by_baseline = self.recipe.pairs.judge == "baseline"
-        judge = self.checkpoint(0 if by_baseline else round.plan.sample_from)
-        await self.serving.serve(judge)
+        await self.serving.serve(self.checkpoint(0 if by_baseline else round.plan.sample_from))
         encoder = Encoder(self.engine, self.setting.prompts)
         round.pairs = await pairs.training_pairs(round, samples, self.setting, encoder, self.report)
         num_kept = sum(verdict.kept for verdict in round.verdicts)
         counts = {"samples": len(samples), "kept": num_kept, "pairs": len(round.pairs)}
-        counts["held_out_copies"] = len(round.screened.copies)
-        self.event("paired", round, **counts)
+        self.event("paired", round, **counts, held_out_copies=len(round.screened.copies))
 
     async def train(self, round: Round) -> None:
         """Training in a child process, unless there is a reason not to."""
@@ -253,6 +251,9 @@ class Campaign:
                 self.report,
                 setting.responses,
             )
+        if round.lacks(Round.traces):
+            await self.serving.serve(model)
+            round.traces = await traces.measure(self.engine, setting, self.rounds[0], self.report)
         await self.watch(round)
 
     async def watch(self, round: Round) -> None:

@@ -32,6 +32,7 @@ from ouroloop.loop.round_view import (
     pool_of,
     samples_of,
     texts_of,
+    traces_of,
 )
 from ouroloop.loop.rows import (
     AuditRow,
@@ -45,6 +46,7 @@ from ouroloop.loop.rows import (
     Screened,
     StartPlan,
     TextRow,
+    TraceRow,
     Training,
     Verdict,
 )
@@ -181,6 +183,7 @@ class Round:
     texts = Table("texts.parquet", TextRow)
     probe = Table("probe.parquet", ProbeRow)
     critics = Table("critics.parquet", CritiqueRow)
+    traces = Table("traces.parquet", TraceRow)
     judgements = Table("judgements.parquet", JudgementRow)
     readings = JsonList("readings.json", Reading)
     decision = Json("decision.json", Decision)
@@ -283,7 +286,7 @@ class Round:
     def release(self) -> None:
         """Forget the tables that later rounds seldom ask for; they are read again when they do."""
         self._view = None
-        measured = (Round.probe, Round.critics, Round.judgements, Round.texts)
+        measured = (Round.probe, Round.critics, Round.judgements, Round.texts, Round.traces)
         for item in (Round.verdicts, Round.audit, *measured):
             self.memory.pop(item.file, None)
 
@@ -301,6 +304,7 @@ class Round:
             critics=critics_of(self.critics),
             pool=pool_of(self.verdicts),
             texts=texts_of(self.texts),
+            traces=traces_of(self.traces),
             audit=audit_of(self.audit),
             judge=judge_of(self.judgements),
         )
