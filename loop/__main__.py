@@ -284,6 +284,7 @@ def _monitor_plan(options: argparse.Namespace) -> int:
 def _plan(options: argparse.Namespace) -> int:
     from ouroloop.evals.tasks import Capability
     from ouroloop.loop.setup import prepare
+    from ouroloop.loop.stages import traces
     from ouroloop.loop.stages.decide import decision_rule
     from ouroloop.loop.views import power
 
@@ -300,6 +301,7 @@ def _plan(options: argparse.Namespace) -> int:
         num_samples=recipe.probe.samples,
         num_baseline_samples=recipe.probe.baseline_samples,
         run_path=_root(options) / recipe.name,
+        notes=traces.costs(recipe.probe, len(probe_set.problems)),
     )
     return _print_power(options, analysis)
 

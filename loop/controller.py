@@ -41,6 +41,7 @@ from ouroloop.loop.stages import (
     refine,
     remedy,
     texts,
+    traces,
     train,
     warm_start,
 )
@@ -209,8 +210,7 @@ class Campaign:
     async def pair(self, round: Round, samples: list[Sample]) -> None:
         """The training set of a preference round: of two texts on a prompt the better one."""
         by_baseline = self.recipe.pairs.judge == "baseline"
-        judge = self.checkpoint(0 if by_baseline else round.plan.sample_from)
-        await self.serving.serve(judge)
+        await self.serving.serve(self.checkpoint(0 if by_baseline else round.plan.sample_from))
         encoder = Encoder(self.engine, self.setting.prompts)
         round.pairs = await pairs.training_pairs(round, samples, self.setting, encoder, self.report)
         self.event("paired", round, pairs=len(round.pairs), **dropped.counts_of(round))
@@ -253,6 +253,9 @@ class Campaign:
                 self.report,
                 setting.responses,
             )
+        if round.lacks(Round.traces):
+            await self.serving.serve(model)
+            round.traces = await traces.measure(self.engine, setting, self.rounds[0], self.report)
         await self.watch(round)
 
     async def watch(self, round: Round) -> None:

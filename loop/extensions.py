@@ -15,6 +15,7 @@ from ouroloop.loop.config import Extension, Recipe
 from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.trackers.registry import TRACKER
+from ouroloop.monitors.decision.retained import retained
 
 if TYPE_CHECKING:  # the stages import this module
     from ouroloop.loop.stages.filters import Filter
@@ -31,7 +32,11 @@ METRIC: plugins.Kind[Monitor] = plugins.Kind(
     "metric", "monitors.metrics", "ouroloop.metrics", needs=("name", "measure")
 )
 GUARDED: plugins.Kind[GuardedQuantity] = plugins.Kind(
-    "guarded quantity", "monitors.guarded", "ouroloop.guarded", needs=("id", "blocks", "tolerance")
+    "guarded quantity",
+    "monitors.guarded",
+    "ouroloop.guarded",
+    built_in={"retained": retained},
+    needs=("id", "blocks", "tolerance"),
 )
 
 
@@ -43,7 +48,7 @@ def build_all(kind: plugins.Kind[Part], named: Sequence[Extension]) -> list[Part
     """
     try:
         return [plugins.build(kind, one.use, one.options) for one in named]
-    except DataError as error:
+    except (DataError, ValueError) as error:
         raise RecipeError(str(error)) from error
 
 

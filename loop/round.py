@@ -34,6 +34,7 @@ from ouroloop.loop.round_view import (
     pool_of,
     samples_of,
     texts_of,
+    traces_of,
 )
 from ouroloop.loop.rows import (
     AuditRow,
@@ -48,6 +49,7 @@ from ouroloop.loop.rows import (
     Screened,
     StartPlan,
     TextRow,
+    TraceRow,
     Training,
     Verdict,
 )
@@ -201,6 +203,7 @@ class Round:
     texts = Table("texts.parquet", TextRow)
     probe = Table("probe.parquet", ProbeRow)
     critics = Table("critics.parquet", CritiqueRow)
+    traces = Table("traces.parquet", TraceRow)
     judgements = Table("judgements.parquet", JudgementRow)
     readings = JsonList("readings.json", Reading)
     decision = Json("decision.json", Decision)
@@ -296,7 +299,7 @@ class Round:
     def release(self) -> None:
         """Forget the tables that later rounds seldom ask for; they are read again when they do."""
         self._view = None
-        measured = (Round.probe, Round.critics, Round.judgements, Round.texts)
+        measured = (Round.probe, Round.critics, Round.judgements, Round.texts, Round.traces)
         learnt = (Round.samples, Round.examples, Round.pairs)
         for item in (*learnt, Round.verdicts, Round.audit, *measured):
             self.memory.pop(item.file, None)
@@ -315,6 +318,7 @@ class Round:
             critics=critics_of(self.critics),
             pool=pool_of(self.verdicts, self.dropped),
             texts=texts_of(self.texts),
+            traces=traces_of(self.traces),
             audit=audit_of(self.audit),
             judge=judge_of(self.judgements),
         )

@@ -15,9 +15,10 @@ from ouroloop.loop.rows import (
     JudgementRow,
     ProbeRow,
     TextRow,
+    TraceRow,
     Verdict,
 )
-from ouroloop.monitors.base import AuditItems, Critics, Judgements, Pool, Samples, Texts
+from ouroloop.monitors.base import AuditItems, Critics, Judgements, Pool, Samples, Texts, Traces
 
 
 def samples_of(rows: Sequence[ProbeRow], judgements: Sequence[JudgementRow] = ()) -> Samples:
@@ -117,6 +118,22 @@ def texts_of(rows: Sequence[TextRow]) -> Texts | None:
         problem=_objects(rows, "problem"),
         nll=_floats(rows, "nll"),
         entropy=_floats(rows, "entropy"),
+        num_tokens=_floats(rows, "num_tokens"),
+    )
+
+
+def traces_of(rows: Sequence[TraceRow]) -> Traces | None:
+    """Round 0's chosen answers under the round's model."""
+    if not rows:
+        return None
+    return Traces(
+        problem=_objects(rows, "problem"),
+        family=_objects(rows, "family"),
+        slice=_objects(rows, "slice"),
+        group=_objects(rows, "group"),
+        share=_floats(rows, "share"),
+        text=_objects(rows, "text"),
+        logprob=_floats(rows, "logprob"),
         num_tokens=_floats(rows, "num_tokens"),
     )
 

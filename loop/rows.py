@@ -21,14 +21,7 @@ Origin = Literal["kept", "earlier", "gold", "demonstration", "archive", "baselin
 PairOrigin = Literal["revision", "compared", "gold"]
 # Of an example or of a pair.
 AnyOrigin = Literal[
-    "kept",
-    "earlier",
-    "gold",
-    "demonstration",
-    "archive",
-    "baseline",
-    "revision",
-    "compared",
+    "kept", "earlier", "gold", "demonstration", "archive", "baseline", "revision", "compared"
 ]
 # How an example asks or holds a held-out question.
 By = Literal["question", "near", "text"]
@@ -202,6 +195,25 @@ class DroppedRow:
 
 
 @dataclass(frozen=True)
+class TraceRow:
+    """An answer of round 0's model, chosen once, under the round's model.
+
+    group: its strategy; its response cluster where nobody scored the problem. share: of the
+    problem's answers in round 0, those of the group (right ones, where scored). logprob: nats, sum
+    over the tokens at temperature 1, with the stop token; None where the text did not fit.
+    """
+
+    problem: str
+    family: str
+    slice: str
+    group: str
+    share: float
+    logprob: float | None
+    num_tokens: float | None
+    text: str
+
+
+@dataclass(frozen=True)
 class AuditRow:
     """A planted item of known truth, as the rejection filters of the round judged it.
 
@@ -322,12 +334,7 @@ class Copy:
 
 @dataclass(frozen=True)
 class Screened:
-    """What decontamination left out of a round's training set.
-
-    Attributes:
-        num_examples: before.
-        copies: all that were left out.
-    """
+    """What decontamination left out of a round's training set: `copies` of `num_examples`."""
 
     num_examples: int
     copies: tuple[Copy, ...] = ()

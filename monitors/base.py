@@ -147,6 +147,33 @@ class Texts:
 
 
 @dataclass(frozen=True)
+class Traces:
+    """Answers of round 0's model under the round's model, teacher-forced.
+
+    The same rows in every round.
+
+    Attributes:
+        problem: the cluster.
+        family: of the problem.
+        slice: of the problem.
+        group: the answer's strategy; its response cluster where nobody scored the problem.
+        share: of the problem's answers in round 0, those of the group.
+        text: the answer.
+        logprob: log-probability of the whole answer at temperature 1, nats; NaN if unknown.
+        num_tokens: completion tokens, the stop token among them.
+    """
+
+    problem: Objects
+    family: Objects
+    slice: Objects
+    group: Objects
+    share: Floats
+    text: Objects
+    logprob: Floats
+    num_tokens: Floats
+
+
+@dataclass(frozen=True)
 class AuditItems:
     """Planted items of known truth, as the round's filter judged them.
 
@@ -195,6 +222,7 @@ class RoundView:
         critics: critiques of known truth.
         pool: the training pool.
         texts: real text, scored.
+        traces: round 0's answers, scored.
         audit: planted items.
         judge: verdicts of a frozen judge.
     """
@@ -205,6 +233,7 @@ class RoundView:
     critics: Critics | None = None
     pool: Pool | None = None
     texts: Texts | None = None
+    traces: Traces | None = None
     audit: AuditItems | None = None
     judge: Judgements | None = None
 

@@ -10,6 +10,7 @@ at_equal_coverage@n, retained@n}; calibration/{overconfidence@n, brier@n, smooth
 reliability@n, resolution@n, uncertainty@n}; agreement/{pairs, wrong_share, decoupling};
 shortcut/{top_answer@n, share}; critic/{balanced_accuracy, unreadable, overconfidence, brier, ece,
 agreement_gap}; entropy/{token, trace}; text/{own_perplexity, entropy, cross_entropy, gap};
+traces/{retained, retained_token, dcp};
 drift/excess_homozygosity; validity/{right_wrong_step, wrong_step, truncated, unscored};
 supply/{yield, unsolved, kept_per_problem, effective_problems, paths_per_problem, dropped};
 selection/{largest_ratio, fresh_share, accuracy_gain}; tail/{hard_share, gini, slice_ratio};
@@ -38,6 +39,7 @@ from ouroloop.monitors.metrics.generalization import Generalization
 from ouroloop.monitors.metrics.judge import FrozenJudge
 from ouroloop.monitors.metrics.length import Length
 from ouroloop.monitors.metrics.repetition import Repetition
+from ouroloop.monitors.metrics.retained import Retained
 from ouroloop.monitors.metrics.richness import Richness
 from ouroloop.monitors.metrics.selection import Selection
 from ouroloop.monitors.metrics.shortcut import Shortcut
@@ -85,6 +87,7 @@ def monitors_for(
         "critic": CriticCalibration(),
         "entropy": TraceEntropy(temperature=temperature),
         "text": RealText(temperature=temperature),
+        "traces": Retained(),
         "drift": Drift(fresh_share=fresh_share),
         "validity": Validity(),
         "supply": Supply(),

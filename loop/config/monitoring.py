@@ -45,6 +45,14 @@ class ProbeConfig(Section):
             " reserve"
         ),
     )
+    traces: int = Field(
+        8,
+        ge=0,
+        description=(
+            "round 0's answers to each problem that every round scores token by token, dealt out"
+            " over its strategies (right answers) or response clusters; 0 = off"
+        ),
+    )
     audit_items: int = Field(
         40,
         ge=0,
@@ -198,8 +206,9 @@ class MonitorConfig(Section):
     guarded: tuple[Extension, ...] = Field(
         (),
         description=(
-            "guarded quantities of your own (entry points: ouroloop.guarded): their losses are"
-            " evidence for WATCH and HALT"
+            "guarded quantities beside the default ones: retained (what `probe.traces` shows), or"
+            " your own (entry points: ouroloop.guarded): their losses are evidence for WATCH and"
+            " HALT"
         ),
     )
 

@@ -94,6 +94,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("let_in", Estimand("audit/false_acceptance", samples="audit")),
     Measure("text_entropy", Estimand("text/entropy", samples="texts")),
     Measure("text_nll", Estimand("text/cross_entropy", samples="texts")),
+    Measure("retained", Estimand("traces/retained", samples="traces")),
     Measure("yield", Estimand("supply/yield", samples="pool")),
 )
 # Names of the failure modes.

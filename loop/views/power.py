@@ -31,12 +31,16 @@ BASELINE_SAMPLES = 4
 
 @dataclass(frozen=True)
 class PowerAnalysis:
-    """The power of every guarded quantity. about: the samples that it was simulated on."""
+    """The power of every guarded quantity.
+
+    about: the samples that it was simulated on. notes: what else is to be known, in sentences.
+    """
 
     design: Design
     rule: DecisionRule
     about: str
     powers: Sequence[Power]
+    notes: tuple[str, ...] = ()
 
 
 def of_recipe(
@@ -49,6 +53,7 @@ def of_recipe(
     run_path: Path,
     num_free: int = 0,
     only: Collection[str] | None = None,
+    notes: tuple[str, ...] = (),
 ) -> PowerAnalysis:
     """Power of a recipe's probe set.
 
@@ -61,6 +66,7 @@ def of_recipe(
         run_path: The recipe's run; where it has a round 0, its samples are drawn from.
         num_free: Problems that nobody can score.
         only: The quantities to simulate; None: all.
+        notes: See `PowerAnalysis`.
     """
     # One baseline is simulated: it stands for the first one that is compared with.
     rule = dataclasses.replace(rule, texts_since=0)
@@ -72,7 +78,7 @@ def of_recipe(
         num_free = _size(population.free)
     baseline = num_baseline_samples or BASELINE_SAMPLES * num_samples
     design = Design(num_main, num_samples, baseline, num_others, num_free)
-    return analyse(rule, design, population, only)
+    return dataclasses.replace(analyse(rule, design, population, only), notes=notes)
 
 
 def of_traces(
@@ -194,7 +200,7 @@ def text(analysis: PowerAnalysis) -> str:
         f"A cell: the least loss that is noticed with a chance of {chances}, in the first round or"
         " within so many rounds that have it."
     )
-    return "\n".join([*out, *unseen(analysis.powers, rule.rounds)])
+    return "\n".join([*out, *unseen(analysis.powers, rule.rounds), *analysis.notes])
 
 
 def unseen(powers: Sequence[Power], num_rounds: int) -> list[str]:

@@ -159,6 +159,25 @@ STATISTICS: Mapping[str, Statistic] = {
         "Negative log-probability per token of those demonstrations; rises as the model forgets"
         " what it did not write itself.",
     ),
+    "traces/retained": Statistic(
+        "retained",
+        "Retained probability",
+        "share",
+        "What round 0's answers kept of their probability, each strategy of a problem alike; falls"
+        " as strategies die. Scored token by token: no sampling noise.",
+    ),
+    "traces/retained_token": Statistic(
+        "retained/token",
+        "Retained probability per token",
+        "share",
+        "The same per token: for answers of any length.",
+    ),
+    "traces/dcp": Statistic(
+        "scored DCP",
+        "Two right, two ways (scored)",
+        "share",
+        "Distinct-correct-pair probability, from round 0's answers and their probability now.",
+    ),
     "length/tokens": Statistic(
         "tokens", "Length", "count", "Mean number of tokens of a held-out sample."
     ),

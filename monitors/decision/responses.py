@@ -16,8 +16,9 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from ouroloop.monitors.base import Floats, Objects, RoundView, Samples, Texts
+from ouroloop.monitors.base import Floats, Objects, RoundView, Samples, Texts, Traces
 from ouroloop.monitors.decision.tables import Ints, Pair, Table, Tables, places, shuffled
+from ouroloop.monitors.estimators.retained import kept
 from ouroloop.monitors.estimators.scores import codes
 
 # Four words hold "I'm sorry, but I" and "As an AI language" apart from what follows them, which
@@ -36,7 +37,7 @@ CAP_IN_MEDIANS = 2.0
 
 
 class Grid(StrEnum):
-    """The columns of `Tables.responses` and `Tables.texts`."""
+    """The columns of `Tables.responses`, `Tables.texts` and `Tables.traces`."""
 
     CLUSTER = "cluster"
     """Codes of response clusters; of strategies where the baseline has no cluster at all."""
@@ -52,6 +53,8 @@ class Grid(StrEnum):
     """1: as long as the middle 95 % of the baseline's samples of the family."""
     JUDGED = "judged"
     """1: every criterion that was judged at the baseline has a verdict."""
+    RETAINED = "retained"
+    """Share of the probability of a strategy's answers that is left, a strategy per column."""
 
 
 PATTERNS = (Grid.TEXT, Grid.CLUSTER, Grid.OPENING)
@@ -66,6 +69,7 @@ APPROVED = "approved"
 
 def with_responses(tables: Tables, baseline: RoundView, now: RoundView) -> Tables:
     """The same tables, and what is known of samples that nobody scored."""
+    tables = replace(tables, traces=retained(baseline.traces, now.traces))
     found = responses(baseline.probe, now.probe)
     if found is None:
         return tables
@@ -116,6 +120,25 @@ def texts(baseline: Texts | None, now: Texts | None) -> Pair | None:
             rows = Texts(baseline.problem, unknown, unknown, unknown)
         chosen_N, at, shape = places(rows.problem, problems)
         return _table(problems, at, shape, {Grid.OPEN: _capped(rows.entropy, cap)[chosen_N]})
+
+    return Pair(side(baseline), side(now))
+
+
+def retained(baseline: Traces | None, now: Traces | None) -> Pair | None:
+    """What round 0's answers kept of their probability since the baseline, which kept all of it.
+
+    None without them at the baseline. A round without any has lost them.
+    """
+    if baseline is None or not np.isfinite(baseline.logprob).any():
+        return None
+    problems = sorted(set(baseline.problem))
+
+    def side(traces: Traces | None) -> Table:
+        if traces is None:
+            traces = replace(baseline, logprob=np.full(len(baseline.problem), np.nan))
+        found = kept(traces, baseline)
+        chosen_N, at, shape = places(found.problem_G, problems)
+        return _table(problems, at, shape, {Grid.RETAINED: found.whole_G[chosen_N]})
 
     return Pair(side(baseline), side(now))
 

@@ -122,6 +122,7 @@ class Tables:
             None where the baseline scored samples of every problem and no judge approved any.
         free_P: the rows of `responses` of which the baseline has no scored sample.
         texts: entropies along fixed real texts, if both sides have them.
+        traces: what round 0's answers kept of their probability; None: the baseline scored none.
     """
 
     main: Pair
@@ -134,6 +135,7 @@ class Tables:
     responses: Pair | None = None
     free_P: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     texts: Pair | None = None
+    traces: Pair | None = None
 
 
 def tables_of(
