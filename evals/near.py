@@ -21,6 +21,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from math import ceil
 
@@ -119,7 +120,10 @@ class Copies:
     @classmethod
     def of(cls, questions: Iterable[str], share: float = SHARE) -> Copies:
         """An index of held-out questions; each is listed under few of its pairs."""
-        unique = tuple(dict.fromkeys(questions))
+        return _indexed(tuple(dict.fromkeys(questions)), share)
+
+    @classmethod
+    def _made(cls, unique: tuple[str, ...], share: float) -> Copies:
         found = tuple(features(question) for question in unique)
         pairs = Counter(pair for each in found for pair in each.asked)
         numbers = Counter(number for each in found for number in each.numbers)
@@ -152,6 +156,12 @@ class Copies:
             return False
         words = given.pairs if asked.numbers else given.literal
         return len(asked.asked & words) >= _least(len(asked.asked), self._share)
+
+
+# The setup of a run, of its check and of every arm of a study ask for the same questions' index.
+@lru_cache(maxsize=4)
+def _indexed(questions: tuple[str, ...], share: float) -> Copies:
+    return Copies._made(questions, share)
 
 
 def _least(count: int, share: float) -> int:

@@ -42,9 +42,20 @@ class MissingFieldError(TypeError):
 
 # -- writing ------------------------------------------------------------------
 
+# Types whose values are JSON as they are.
+_PLAIN = frozenset({str, int, bool, type(None)})
+
 
 def to_json(value: Any) -> Any:
     """The value as dicts, lists, texts, numbers, booleans and None."""
+    # First what there is most of: a sample holds thousands of token ids and log-probabilities.
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is float:
+        return value if isfinite(value) else None
+    if kind is tuple or kind is list:
+        return [item if type(item) in _PLAIN else to_json(item) for item in value]
     if isinstance(value, Enum):
         return value.value
     # Before dataclasses: an id may be one, and is written as one text.

@@ -45,6 +45,7 @@ _LABELS = "|".join(Speaker)
 # A label counts at the beginning of a paragraph only.
 _BEGINNING = re.compile(rf"(?:^|\n\n)({_LABELS}):")
 _WITHIN = re.compile(rf"\n{{2,}}(?=(?:{_LABELS}):)")
+_END = re.compile(rf"(?:^|\n\n)(?:{_LABELS}):$")
 
 
 def conversation(problem: Problem) -> Dialogue:
@@ -95,7 +96,8 @@ def as_turns(dialogue: Iterable[Said]) -> list[Message]:
 
 def ends_with_label(prompt: Prompt) -> bool:
     """Whether a prompt is plain text that ends with a label: somebody else's comes after it."""
-    return isinstance(prompt, str) and bool(re.search(rf"(?:^|\n\n)(?:{_LABELS}):$", prompt))
+    # Most prompts are long and end otherwise: their end is looked at first.
+    return isinstance(prompt, str) and ":" in prompt[-2:] and bool(_END.search(prompt))
 
 
 def until_next_speaker(text: str) -> str:

@@ -196,6 +196,7 @@ def quantities(
     limits: Limits,
     baseline: int = 0,
     suffix: str = "",
+    only: GuardedQuantity | None = None,
 ) -> Iterator[Quantity]:
     """All guarded quantities of a round beside one baseline.
 
@@ -204,11 +205,12 @@ def quantities(
         limits: what is guarded, with which tolerances.
         baseline: the baseline's round.
         suffix: what is added to names in sentences, so that baselines can be distinguished.
+        only: one of what is guarded, the others' blocks are not computed; None: all.
     """
     waiting = ""
     if baseline < limits.texts_since:
         waiting = f"texts are meant to change until round {limits.texts_since}"
-    for declared in limits.guarded:
+    for declared in limits.guarded if only is None else (only,):
         # None: this probe set has no such quantity, which is no fault.
         found = declared.blocks(tables, limits.pass_k)
         if isinstance(found, Blocks):

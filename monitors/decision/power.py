@@ -203,7 +203,8 @@ class _Simulation:
         }
 
     def _find(self, tables: Tables) -> Quantity:
-        return next(q for q in guarded.quantities(tables, self.rule) if q.stream == self.stream)
+        found = guarded.quantities(tables, self.rule, only=self.declared)
+        return next(quantity for quantity in found if quantity.stream == self.stream)
 
     def _harmed(self, tables: Tables, harm: float, seed: tuple[int, ...]) -> Tables:
         rng = np.random.default_rng(seed)

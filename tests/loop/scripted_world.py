@@ -45,11 +45,37 @@ RECIPE = {
 }
 
 
+# A sixth of the texts: for how a run is carried out, whatever its numbers are.
+SMALL = {
+    "sampling": {"problems_per_round": 8, "samples_per_problem": 2},
+    "probe": {
+        "problems": 6,
+        "family_problems": 1,
+        "samples": 4,
+        "baseline_samples": 4,
+        "pass_at": 4,
+        "majority": 4,
+        "critiques": 4,
+        "texts": 4,
+        "audit_items": 4,
+    },
+}
+
+
 def recipe(**changes):
-    raw = json.loads(json.dumps(RECIPE))
+    return resolve(_changed(RECIPE, changes))
+
+
+def small(**changes):
+    """The same recipe with few samples and a small probe set."""
+    return resolve(_changed(_changed(RECIPE, SMALL), changes))
+
+
+def _changed(raw, changes):
+    raw = json.loads(json.dumps(raw))
     for key, value in changes.items():
         raw[key] = {**raw[key], **value} if isinstance(value, dict) and key in raw else value
-    return resolve(raw)
+    return raw
 
 
 class Model:

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from scripted_world import Model, carry, no_training, recipe
+from scripted_world import Model, carry, no_training, small
 
 from ouroloop.loop import integrity, ledger
 from ouroloop.loop.__main__ import main
@@ -56,7 +56,7 @@ def weighty_run(tmp_path_factory):
         return facts
 
     root = tmp_path_factory.mktemp("weighty")
-    return carry(root, Model(), recipe(rounds=2), train)[1]
+    return carry(root, Model(), small(rounds=2), train)[1]
 
 
 def files_of(run):
@@ -166,7 +166,7 @@ def test_the_remedy_that_is_named_makes_the_round_again(weighty_run, tmp_path):
     with pytest.raises(DamagedError, match="delete the folder of the first damaged round"):
         Store.open(run)
     shutil.rmtree(run / "rounds" / "002")
-    carry(tmp_path, Model(), recipe(rounds=2))
+    carry(tmp_path, Model(), small(rounds=2))
     assert called("verify", run)[0] == 0
     made, was = (path / "rounds" / "002" / "readings.json" for path in (run, weighty_run))
     assert made.read_bytes() == was.read_bytes()
@@ -193,7 +193,7 @@ class Killed(Exception):
 
 def cut(root, at_item):
     """A run whose round 1 was killed right after `at_item` was written."""
-    settings = recipe(rounds=1)
+    settings = small(rounds=1)
     plain = Round.write
 
     def write(round, item, value):
@@ -211,7 +211,7 @@ def cut(root, at_item):
 @pytest.fixture(scope="module")
 def cut_run(tmp_path_factory):
     """Round 1 has all but its decision: (the run, the same run uninterrupted)."""
-    whole = carry(tmp_path_factory.mktemp("whole"), Model(), recipe(rounds=1))[1]
+    whole = carry(tmp_path_factory.mktemp("whole"), Model(), small(rounds=1))[1]
     return cut(tmp_path_factory.mktemp("cut"), "readings.json"), whole
 
 
@@ -241,7 +241,7 @@ def test_a_damaged_file_of_the_round_at_work_is_set_aside_and_made_again(
     damage(path)
     damaged = path.read_bytes() if path.exists() else None
     assert called("verify", run)[0] == 2
-    carry(tmp_path, Model(), recipe(rounds=1))
+    carry(tmp_path, Model(), small(rounds=1))
     assert called("verify", run)[0] == 0
     noticed = [
         event for event in read_run(run).events if event["event"] in ("set_aside", "files_listed")
@@ -269,7 +269,7 @@ def test_a_journal_with_a_damaged_line_keeps_the_others(cut_run, tmp_path):
     journal.write_bytes(b"".join(lines))
     assert called("verify", run)[0] == 2
     model = Model()
-    carry(tmp_path, model, recipe(rounds=1))
+    carry(tmp_path, model, small(rounds=1))
     drafts = [
         r.id for r in model.engine.requests if r.id.startswith("001/student") and "/draft/" in r.id
     ]
@@ -278,7 +278,7 @@ def test_a_journal_with_a_damaged_line_keeps_the_others(cut_run, tmp_path):
 
 
 def test_a_file_that_is_damaged_before_the_commit_is_refused_and_made_again(tmp_path):
-    settings = recipe(rounds=1)
+    settings = small(rounds=1)
     plain = Round.commit
 
     def commit(round):

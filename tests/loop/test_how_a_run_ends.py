@@ -8,7 +8,7 @@ import signal
 from functools import partial
 
 import pytest
-from scripted_world import Model, no_training, recipe
+from scripted_world import Model, no_training, small
 
 from ouroloop.loop import runner
 from ouroloop.loop.controller import Campaign
@@ -23,7 +23,7 @@ BASE_SHA256 = sha256_of(resolve_model("arithmetic/base"))
 @pytest.fixture
 def path(tmp_path):
     """A run that has been made and not begun."""
-    store = Store.create(tmp_path, recipe(rounds=1), BASE_SHA256)
+    store = Store.create(tmp_path, small(rounds=1), BASE_SHA256)
     store.close()
     return store.path
 
@@ -132,7 +132,7 @@ def test_a_line_cut_short_by_a_kill_spoils_no_later_event(path):
 @pytest.mark.parametrize("tracked", [True, False])
 def test_a_failed_run_is_brought_to_mlflow_once_more(tmp_path, monkeypatch, tracked):
     """The last committed round has left it there as running."""
-    store = Store.create(tmp_path, recipe(rounds=1, tracking={"mlflow": tracked}), BASE_SHA256)
+    store = Store.create(tmp_path, small(rounds=1, tracking={"mlflow": tracked}), BASE_SHA256)
     store.close()
     seen = []
     monkeypatch.setattr(runner, "safe_sync", lambda path: seen.append(read_run(path).state))

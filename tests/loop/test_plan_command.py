@@ -130,10 +130,11 @@ def test_problems_that_nobody_scores_are_planned_on_a_typical_model_of_text(tmp_
             only=("answered",),
         )
 
-    (found,) = planned([]).powers
+    free = planned([])
+    (found,) = free.powers
     assert found.quantity == "answered" and found.base == pytest.approx(0.98, abs=0.01)
     assert found.smallest["halt", 10, 0.8] > rule.tolerance_of(guarded.FREE[5])
-    assert power.text(planned([])).startswith("30 problems that nobody scores, 4 samples of each")
+    assert power.text(free).startswith("30 problems that nobody scores, 4 samples of each")
     both = planned(["red-team"] * 20)
     assert "20 problems and 30 problems that nobody scores" in power.text(both)
     assert "a typical model: 50%" in both.about and "text that nobody scores" in both.about

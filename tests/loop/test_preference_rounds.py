@@ -5,7 +5,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from scripted_world import TASK, Model, carry, no_training, recipe
+from scripted_world import SMALL, TASK, Model, carry, no_training, recipe, small
 
 from ouroloop.loop import checks
 from ouroloop.loop.engines.scripted import STOP_TOKEN
@@ -111,22 +111,29 @@ def test_views_and_trackers_say_which_round_trained_with_what(finished):
     assert (tags(run, third)["objective"], tags(run, third)["stage"]) == ("dpo", "2")
 
 
-def test_runs_of_sft_alone_look_as_before(tmp_path):
-    _, path = carry(tmp_path, Model(), recipe(rounds=1))
-    run = read_run(path)
+def test_runs_of_sft_alone_look_as_before(finished_run):
+    run = read_run(finished_run[1])
     assert "objective" not in rounds_table(run)
     assert not any("Trained with" in sentence for sentence in sentences(run))
 
 
+PAIRS_ALONE = {
+    **KEYS,
+    "rounds": 1,
+    "stages": [{"rounds": 1, "objective": "dpo"}],
+    "probe": {**SMALL["probe"], "texts": 0, "audit_items": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A preference round that nothing interrupted."""
+    return carry(tmp_path_factory.mktemp("whole"), Model(), recipe(**PAIRS_ALONE))[1]
+
+
 @pytest.mark.parametrize("where", ["sampling", "comparing"])
-def test_a_preference_round_that_was_cut_off_goes_on_to_the_same_pairs(tmp_path, where):
-    keys = {
-        **KEYS,
-        "rounds": 1,
-        "stages": [{"rounds": 1, "objective": "dpo"}],
-        "probe": {"texts": 0, "audit_items": 0},
-    }
-    _, whole = carry(tmp_path / "whole", Model(), recipe(**keys))
+def test_a_preference_round_that_was_cut_off_goes_on_to_the_same_pairs(tmp_path, whole, where):
+    keys = PAIRS_ALONE
     model = Model()
     answer = model.engine.answer
 
@@ -187,9 +194,10 @@ def test_who_compares_is_the_model_that_samples_or_round_0s(tmp_path, judge, rou
         return -0.1, 0.2
 
     model.engine.surprise = surprise
-    settings = recipe(
+    settings = small(
         rounds=2,
         objective="dpo",
+        sampling={"samples_per_problem": 4},
         pairs={"sources": ["compared"], "judge": judge, "confidence": 0.5},
     )
     carry(tmp_path, model, settings)

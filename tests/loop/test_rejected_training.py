@@ -2,7 +2,7 @@
 
 import json
 
-from scripted_world import Model, carry, no_training, recipe
+from scripted_world import Model, carry, no_training, small
 
 from ouroloop.loop.round import Round
 from ouroloop.loop.store import write_json
@@ -35,7 +35,7 @@ def rejecting(*rounds):
 
 def calm(**changes):
     """Nothing but the training decides: the guard's tolerances are wide."""
-    return recipe(monitors={"guard": True}, **changes)
+    return small(monitors={"guard": True}, **changes)
 
 
 def events(path, kind):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from scripted_world import Model, carry, no_training, recipe, uncommit
+from scripted_world import Model, carry, no_training, small, uncommit
 
 from ouroloop.loop.controller import Campaign
 from ouroloop.loop.errors import RunStateError
@@ -120,7 +120,7 @@ def test_a_scripted_run_reads_no_table_that_it_made_and_a_resumed_one_each_at_mo
     tmp_path, reads
 ):
     """Four rounds took 153 reads when every stage opened its own files."""
-    settings = recipe(rounds=2)
+    settings = small(rounds=2)
     _, path = carry(tmp_path, Model(), settings)
     assert reads == []
     uncommit(path, 2, "decision.json")
@@ -130,7 +130,7 @@ def test_a_scripted_run_reads_no_table_that_it_made_and_a_resumed_one_each_at_mo
 
 @pytest.mark.slow
 def test_a_long_run_keeps_the_tables_of_baselines_and_of_the_last_two_rounds_in_memory(tmp_path):
-    settings = recipe(rounds=3, monitors={"baselines": [0]})
+    settings = small(rounds=3, monitors={"baselines": [0]})
     store = Store.create(tmp_path, settings, "none")
     campaign = Campaign(
         store, prepare(settings), Model().engine, lambda *what: None, trainer=no_training

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from scripted_world import TASK, Model, carry, no_training, recipe
+from scripted_world import TASK, Model, carry, no_training, small
 
 from ouroloop.evals.errors import DataError as FileError
 from ouroloop.evals.problem_files import read_demonstrations
@@ -50,12 +50,12 @@ class Trainer:
 
 
 def settings(path=None, **warm):
-    return recipe(**ONE_ROUND, warm_start={"path": str(path) if path else None, **warm})
+    return small(**ONE_ROUND, warm_start={"path": str(path) if path else None, **warm})
 
 
 def test_every_round_starts_from_what_the_demonstrations_made(tmp_path, demonstrations):
     trainer, model = Trainer(), Model()
-    chosen = recipe(**ONE_ROUND, warm_start={"path": str(demonstrations), "epochs": 2})
+    chosen = small(**ONE_ROUND, warm_start={"path": str(demonstrations), "epochs": 2})
     _, path = carry(tmp_path / "runs", model, chosen, trainer)
     warm = path / "warm_start"
     assert [job.output.parent for job in trainer.jobs] == [warm, path / "rounds" / "001"]

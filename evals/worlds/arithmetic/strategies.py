@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 # Yields expressions, receives claimed values, returns the answer.
 Program = Generator[str, int, int]
@@ -222,6 +223,8 @@ def value_of(expression: str) -> int:
     return sum(int(term) for term in re.findall(r"[+-]?\d+", expression))
 
 
+# Of one text both its strategy and its steps are asked for, by several readers.
+@lru_cache(maxsize=2**12)
 def read(family: str, a: int, b: int, trace: Trace) -> Reading:
     """Name the strategy of a trace and find its first wrong line.
 
