@@ -211,7 +211,7 @@ def view(
         critics,
         _pool(rng, drafts) if number else None,
         real,
-        audit if number else None,
+        audit=audit if number else None,
     )
 
 
