@@ -19,7 +19,7 @@ import pyarrow as pa
 from ouroloop.loop import tables
 from ouroloop.loop.integrity import refuse_damaged_file
 from ouroloop.loop.round import Round
-from ouroloop.loop.rows import Origin, Example
+from ouroloop.loop.rows import Example, Origin
 
 IDS = ("prompt_token_ids", "completion_token_ids")
 # Where a round remembers its own.
