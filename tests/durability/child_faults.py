@@ -91,7 +91,8 @@ def disturbed(
 
 
 def _fault(name: str, what: str, kind: type[Faults], **settings: Any) -> Fault:
-    return Fault(name, what, partial(disturbed, name, kind, json.dumps(settings)))
+    quick = int(name in ("engine death", "out of memory"))
+    return Fault(name, what, partial(disturbed, name, kind, json.dumps(settings)), quick=quick)
 
 
 FAULTS = (

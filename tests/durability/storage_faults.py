@@ -223,9 +223,14 @@ FAULTS = (
         quick=0,
     ),
     Fault("disk full", "the run's disk (a small tmpfs) has no room at some moment", full_disk),
-    Fault("read-only folder", "the run's disk is read-only when it is resumed", read_only),
+    Fault("read-only folder", "the run's disk is read-only when it is resumed", read_only, quick=0),
     Fault("two hosts", _host_note(), two_hosts, quick=1 if os.geteuid() == 0 else 0),
-    Fault("stuck tracker lock", "a tracker waits for a lock that is held for ever", stuck_lock),
+    Fault(
+        "stuck tracker lock",
+        "a tracker waits for a lock that is held for ever",
+        stuck_lock,
+        quick=0,
+    ),
     Fault(
         "corrupt MLflow store", "MLflow's SQLite file holds random bytes", corrupt_store, quick=0
     ),
