@@ -36,7 +36,7 @@ RECIPE = {
 }
 PATIENCE_S = 1800.0
 # Training takes its time and writes it down; so does what a GPU or another batch may round.
-LEAVE_OUT = ("train.json", "train.log")
+LEAVE_OUT = ("train.json",)
 
 
 def start(root: Path) -> tuple[subprocess.Popen[bytes], float]:
