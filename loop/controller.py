@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ouroloop.loop import retention
 from ouroloop.loop.engines.base import Engine
-from ouroloop.loop.journal import Journal, JournalledEngine
-from ouroloop.loop.ledger import JOURNAL, identity
+from ouroloop.loop.journal import Journal, journalled
+from ouroloop.loop.ledger import JOURNAL
 from ouroloop.loop.objectives import training
 from ouroloop.loop.objectives.job import Trainer
 from ouroloop.loop.records import Sample
@@ -72,21 +73,10 @@ class Campaign:
     def __post_init__(self) -> None:
         """Nothing is served yet."""
         self.recipe, self.main = self.setting.recipe, self.setting.probe_set.main
-        proofs = self.proofs or self.store.path
-        self.journal = Journal()
+        self.journal, proofs = Journal(), self.proofs or self.store.path
         # Every stage asks through the journal, and knows nothing of it.
-        fingerprint, identify = self.store.recipe.fingerprint(), partial(identity, self.store.path)
-        engine = JournalledEngine(self.engine, self.journal, fingerprint, identify)
-        self.engine = engine
-        self.serving = Serving(
-            engine,
-            self.recipe.engine,
-            proofs,
-            self.report,
-            chat_template_kwargs=self.recipe.chat_template_kwargs,
-            servers=self.recipe.servers,
-            supervision=self.recipe.supervision,
-        )
+        self.engine = engine = journalled(self.engine, self.journal, self.store)
+        self.serving = Serving.of(engine, self.recipe, proofs, self.report)
 
     async def run(self) -> Decision:
         """Every round of the recipe, or until one is decided to be the last."""
@@ -95,19 +85,23 @@ class Campaign:
             await self.warm_start()
         for number in range(self.recipe.rounds + 1):
             round = self.open(number)
-            self.plan(round)
-            if number == 0:
-                await self.audit(round, self.setting.base)
-            elif round.lacks(Round.training):
-                await self.learn(round)
-            await self.measure(round)
-            self.decide(round)
-            self.commit(round)
+            if not round.is_committed:
+                await self.work(round)
             # An unguarded arm writes decisions down and goes on: that is what it is for.
-            is_last = round.decision.action == Action.HALT
-            if is_last and self.recipe.monitors.guard:
+            if round.decision.action == Action.HALT and self.recipe.monitors.guard:
                 break
         return self.rounds[-1].decision
+
+    async def work(self, round: Round) -> None:
+        """One round, from its plan to its manifest."""
+        self.plan(round)
+        if round.number == 0:
+            await self.audit(round, self.setting.base)
+        elif round.lacks(Round.training):
+            await self.learn(round)
+        await self.measure(round)
+        self.decide(round)
+        self.commit(round)
 
     async def learn(self, round: Round) -> None:
         """From problems to the round's checkpoint."""
@@ -132,8 +126,8 @@ class Campaign:
             await warm_start.write_examples(self.setting.warm_start, encoder, folder)
         if not warm_start.is_trained(folder):
             await self.serving.free_memory()
-            report = partial(self.report, "training")
-            facts = warm_start.learn(job, self.store.path, self.trainer, report)
+            progress = partial(self.report, "training")
+            facts = warm_start.learn(job, self.store.path, self.trainer, progress)
             self.store.event("warm_started", **facts)
         self.setting = replace(self.setting, base=job.output)
 
@@ -155,19 +149,16 @@ class Campaign:
         student = self.checkpoint(round.plan.sample_from)
         samples: list[Sample] = []
         sources = sources_of(round.plan, self.setting, self.checkpoint)
-        num_problems = sum(len(source.problems) for source in sources)
-        num_samples = num_problems * self.recipe.sampling.samples_per_problem
-        # Earlier versions wrote the file sample by sample: of a run of theirs it may be a part.
-        is_whole = round.has(Round.samples) and len(round.samples) == num_samples
+        lacks_samples = round.lacks(Round.samples)
         for source in sources:
-            if not is_whole:
+            if lacks_samples:
                 async with self.serving.asking(source.model, student) as engine:
                     refiner = self.refiner(round, round.plan.temperatures, source.name, engine)
                     samples += await refine.collect(refiner, source.problems, self.report)
             # While the student is still served: loading a checkpoint is slow.
             if source.name == refine.STUDENT:
                 await self.audit(round, student)
-        if not is_whole:
+        if lacks_samples:
             round.samples = samples
             for counts in self.setting.shots.counted():
                 self.event("shots_cut", round, **counts)
@@ -287,14 +278,14 @@ class Campaign:
         round.decision = decide.decide(round, baselines, rule, self.history, self.recipe)
 
     def commit(self, round: Round) -> None:
-        """From here on the round exists, and never changes."""
-        if not round.is_committed:
-            for counts in judging.unreadable(round):
-                self.event("unreadable", round, **counts)
-            self.journal.end()
-            round.commit()
-            self.event("round_committed", round, action=round.decision.action)
-            self.committed(round.number)
+        """From here on the round exists, and its tables never change."""
+        for counts in judging.unreadable(round):
+            self.event("unreadable", round, **counts)
+        self.journal.end()
+        round.commit()
+        self.event("round_committed", round, action=round.decision.action)
+        retention.prune(self.store, self.rounds, self.recipe)
+        self.committed(round.number)
 
     # -- what the steps share -------------------------------------------------------
 
@@ -321,8 +312,7 @@ class Campaign:
         if not round.is_committed:
             # What was there before the round began is listed first: the rest is made from it.
             round.ledger.add_new()
-            num_answers = self.journal.begin(round.folder / JOURNAL)
-            self.event("round_started", round, answers=num_answers)
+            self.event("round_started", round, answers=self.journal.begin(round.folder / JOURNAL))
         return round
 
     @property

@@ -41,6 +41,9 @@ def inputs_of(setting: Setting) -> dict[str, str]:
         # What a server serves is not ours to hash.
         if isinstance(teacher, Path):
             found[f"checkpoint {name}"] = sha256_of(teacher)
+    judge = setting.judge
+    if judge is not None and isinstance(judge.model, Path):
+        found[f"checkpoint {judge.config.model}"] = sha256_of(judge.model)
     return found
 
 

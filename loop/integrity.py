@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop.errors import DamagedError
+from ouroloop.loop.errors import DamagedError, RunStateError
 from ouroloop.loop.lines import read_lines
 from ouroloop.loop.sums import (
     REMEDY,
@@ -31,6 +31,8 @@ MANIFEST = "MANIFEST.json"
 RUN = "RUN.json"
 EVENTS = "events.jsonl"
 CHECKPOINT = "checkpoint"
+# A key of a manifest: which of its folders the run took away to make room.
+PRUNED = "pruned"
 # Weights beyond this size are hashed when they are first used, not when a run is opened: a long
 # run's checkpoints take minutes to read, and it goes on from one or two of them.
 LARGE_BYTES = 64 * 2**20
@@ -51,18 +53,20 @@ class Promises:
         sums: file, relative to the run -> what it must be.
         damaged: manifests that are missing or not as they were written.
         log_bytes: the event log is at least this long.
+        pruned: files that the run took away itself.
     """
 
     sums: Mapping[str, Sum]
     damaged: tuple[Check, ...]
     log_bytes: int = 0
+    pruned: frozenset[str] = frozenset()
 
 
 def promises(run: Path) -> Promises:
     """Read a run's manifests. One of an older version has no seal, and is taken as it is."""
     sums: dict[str, Sum] = {}
     bad: list[Check] = []
-    log_bytes = 0
+    log_bytes, pruned = 0, set[str]()
     manifests = committed(run) if is_older(run) else [run / RUN, *committed(run)]
     for path in manifests:
         file = str(path.relative_to(run))
@@ -73,11 +77,13 @@ def promises(run: Path) -> Promises:
             bad.append(Check(file, status, "a sealed manifest", _got(error)))
             continue
         log_bytes = max(log_bytes, int(listed.get("events_bytes", 0)))
-        sums |= dict(_promised_by(run, path))
+        promised = dict(_promised_by(run, path))
+        sums |= promised
+        pruned |= {name for name in promised if _is_pruned(run, path, listed, name)}
     for folder in _uncommitted_but_finished(run):
         file = f"{ROUNDS}/{folder.name}/{MANIFEST}"
         bad.append(Check(file, Status.MISSING, "a sealed manifest", "no such file"))
-    return Promises(sums, tuple(bad), log_bytes)
+    return Promises(sums, tuple(bad), log_bytes, frozenset(pruned))
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -126,8 +132,10 @@ def verify(
     """
     found = promises(run)
     yield from found.damaged
-    total, done = sum(wanted.bytes for wanted in found.sums.values()), 0
-    for file, wanted in found.sums.items():
+    yield from (Check(file, Status.PRUNED) for file in found.sums if file in found.pruned)
+    sums = {file: wanted for file, wanted in found.sums.items() if file not in found.pruned}
+    total, done = sum(wanted.bytes for wanted in sums.values()), 0
+    for file, wanted in sums.items():
         yield examine(run, file, wanted, hashing(wanted))
         done += wanted.bytes
         if report is not None:
@@ -174,6 +182,12 @@ def _is_taken_away(run: Path, check: Check) -> bool:
     return bool(found) and not (run / folder / CHECKPOINT).exists()
 
 
+def _is_pruned(run: Path, manifest: Path, listed: Mapping[str, Any], file: str) -> bool:
+    folders = [manifest.parent / name for name in listed.get(PRUNED, ())]
+    # One that was put back is compared like every other.
+    return any((run / file).is_relative_to(each) and not each.exists() for each in folders)
+
+
 def is_small(wanted: Sum) -> bool:
     """Whether a file is hashed whenever a run is opened."""
     return wanted.bytes <= LARGE_BYTES
@@ -195,9 +209,16 @@ def refuse_damaged_checkpoint(run: Path, folder: Path) -> None:
 
     Raises:
         DamagedError: see `refuse_damaged`.
+        RunStateError: it was pruned.
     """
     if not folder.is_relative_to(run):
         return
+    manifest = folder.parent / MANIFEST
+    if not folder.exists() and manifest.exists() and PRUNED in read_manifest(manifest):
+        raise RunStateError(
+            f"{folder}: was pruned after its round, as the recipe's `keep` says. Put it back from a"
+            " copy of the run, or run again under another `name` with `keep: {last: all}`."
+        )
     inside = f"{folder.relative_to(run)}/"
     promised = promised_with(run, folder).items()
     files = {file: wanted for file, wanted in promised if file.startswith(inside)}
@@ -208,7 +229,7 @@ def refuse_damaged_checkpoint(run: Path, folder: Path) -> None:
 
 
 def _refuse(run: Path, checks: list[Check]) -> None:
-    bad = [check for check in checks if check.status is not Status.OK]
+    bad = [check for check in checks if check.is_damaged]
     if not bad:
         return
     lines = [str(check) for check in bad[:MAX_NAMED]]

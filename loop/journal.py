@@ -14,16 +14,23 @@ import hashlib
 import json
 import os
 import re
+from array import array
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from ouroloop.loop.engines.base import Engine
+from ouroloop.loop.ledger import identity
 from ouroloop.loop.lines import proven, read_lines
 from ouroloop.loop.records import Completion, Prompt, Request, Scored
 from ouroloop.loop.storage import naming
+from ouroloop.loop.store import Store
 
+# Fields of an answer with a number for every token.
+FLOATS = frozenset({"logprobs", "entropies"})
 _KEY = re.compile(rb'^\{"key":"([0-9a-f]{32})"')
 
 
@@ -65,7 +72,6 @@ class Journal:
         """Keep an answer."""
         if self._file is None:
             return
-        # Every digit, unlike samples.jsonl: a resumed round must make the same files.
         line = proven(json.dumps({"key": key, "answer": answer}, separators=(",", ":")))
         with naming(Path(self._file.name)):
             self._file.write(f"{line}\n".encode())
@@ -114,9 +120,9 @@ class JournalledEngine:
         key = self._key("complete", request.id, request.prompt, sampling, request.seed)
         found = self.journal.take(key)
         if found is not None:
-            return Completion(**_with_tuples(found))
+            return Completion(**_unpacked(found))
         answer = await self.engine.complete(request)
-        self.journal.add(key, vars(answer))
+        self.journal.add(key, _packed(answer))
         return answer
 
     async def encode(
@@ -133,10 +139,10 @@ class JournalledEngine:
         key = self._key("score", prompt, text)
         found = self.journal.take(key)
         if found is not None:
-            return Scored(**_with_tuples(found))
+            return Scored(**_unpacked(found))
         # One by one: of a list that is cut off no text would be kept.
         (answer,) = await self.engine.score([(prompt, text)])
-        self.journal.add(key, vars(answer))
+        self.journal.add(key, _packed(answer))
         return answer
 
     async def close(self) -> None:
@@ -148,6 +154,27 @@ class JournalledEngine:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON knows lists only; the records hold tuples."""
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+def journalled(engine: Engine, journal: Journal, store: Store) -> JournalledEngine:
+    """The engine of a run behind the run's journal."""
+    fingerprint, identify = store.recipe.fingerprint(), partial(identity, store.path)
+    return JournalledEngine(engine, journal, fingerprint, identify)
+
+
+def _packed(answer: Completion | Scored) -> dict[str, Any]:
+    """An answer's fields as JSON values.
+
+    Numbers with every digit, for a resumed round must make the same files. As text they would take
+    twice the room and most of the time.
+    """
+    fields = dict(vars(answer))
+    for name in FLOATS & fields.keys():
+        fields[name] = b64encode(array("d", fields[name]).tobytes()).decode()
+    return fields
+
+
+def _unpacked(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `_packed`. JSON knows lists only; the records hold tuples."""
+    found = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+    for name in FLOATS & found.keys():
+        found[name] = tuple(array("d", b64decode(found[name])))
+    return found

@@ -23,6 +23,7 @@ from ouroloop.loop.sums import ROUNDS, Check, Status, Sum, examine, sum_of
 
 LEDGER = "files.jsonl"
 JOURNAL = "answers.jsonl"
+SAMPLES = "samples.jsonl"
 # Files of a run outside its rounds that never change once they are made, and that no round can do
 # without. They are made before round 0 ends, whose manifest lists them.
 FROZEN = ("probe_set.json", "strategies.json", "clusters.json", "warm_start")
@@ -189,6 +190,11 @@ def _repair_round(run: Path, folder: Path) -> list[Repair]:
         moved = _set_all_aside(run, suspects)
         ledger.keep(file for file in files if file not in suspects and (run / file).exists())
         found.append(Repair("set_aside", tuple(moved), why))
+    partial = folder / SAMPLES
+    if was_listed and partial.exists() and str(partial.relative_to(run)) not in ledger.sums:
+        # Earlier versions wrote it sample by sample. A whole one that a kill left unlisted is made
+        # again from the journal.
+        set_aside(partial)
     new = ledger.add_new()
     if new and not was_listed:
         found.append(

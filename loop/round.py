@@ -24,7 +24,7 @@ from typing import Any, Generic, Self, TypeVar, cast, overload
 from ouroloop.loop import tables
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.integrity import EVENTS, MANIFEST, refuse_damaged_file
-from ouroloop.loop.ledger import Ledger, files_of, remove_working_files
+from ouroloop.loop.ledger import SAMPLES, Ledger, files_of, remove_working_files
 from ouroloop.loop.lines import proven, read_lines
 from ouroloop.loop.records import Sample
 from ouroloop.loop.round_view import (
@@ -189,7 +189,7 @@ class Round:
     start = Json("plan.json", StartPlan)
     """Round 0's plan; the file is that of every other round's `plan`."""
     plan = Json("plan.json", RoundPlan)
-    samples = JsonLines("samples.jsonl", Sample)
+    samples = JsonLines(SAMPLES, Sample)
     audit = Table("audit.parquet", AuditRow)
     preflight = Json("preflight.json", Preflight)
     dropped = Table("dropped.parquet", DroppedRow)
@@ -297,7 +297,8 @@ class Round:
         """Forget the tables that later rounds seldom ask for; they are read again when they do."""
         self._view = None
         measured = (Round.probe, Round.critics, Round.judgements, Round.texts)
-        for item in (Round.samples, Round.verdicts, Round.audit, *measured):
+        learnt = (Round.samples, Round.examples, Round.pairs)
+        for item in (*learnt, Round.verdicts, Round.audit, *measured):
             self.memory.pop(item.file, None)
 
     # -- what it amounts to --------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop.config import EngineConfig, ServersConfig, SupervisionConfig
+from ouroloop.loop.config import EngineConfig, Recipe, ServersConfig, SupervisionConfig
 from ouroloop.loop.engines import remote
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.engines.pacing import Limits
@@ -41,6 +41,25 @@ class Serving:
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     servers: ServersConfig = field(default_factory=ServersConfig)
     supervision: SupervisionConfig = field(default_factory=SupervisionConfig)
+
+    @classmethod
+    def of(
+        cls,
+        engine: JournalledEngine,
+        recipe: Recipe,
+        proofs: Path,
+        report: Callable[[str, int, int], None],
+    ) -> Serving:
+        """As the recipe says."""
+        return cls(
+            engine,
+            recipe.engine,
+            proofs,
+            report,
+            chat_template_kwargs=recipe.chat_template_kwargs,
+            servers=recipe.servers,
+            supervision=recipe.supervision,
+        )
 
     async def serve(self, checkpoint: Path) -> None:
         """Swap the engine's weights, unless they are these, and prove that they are served.

@@ -40,9 +40,13 @@ class Sum:
 
 
 class Status(StrEnum):
-    """What was found of a file: as promised, not there, of another size, of other content."""
+    """What was found of a file: as promised, not there, of another size, of other content.
+
+    pruned: not there, and the run itself took it away (`retention.py`).
+    """
 
     OK = "ok"
+    PRUNED = "pruned"
     MISSING = "missing"
     SIZE = "size"
     CONTENT = "sha256"
@@ -59,6 +63,11 @@ class Check:
     status: Status
     expected: str = ""
     got: str = ""
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether something is wrong with it."""
+        return self.status not in (Status.OK, Status.PRUNED)
 
     @property
     def round(self) -> str:

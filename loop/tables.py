@@ -49,13 +49,22 @@ def write_table(path: Path, rows: Sequence[T], record: type[T]) -> None:
         pq.write_table(pa.Table.from_arrays(columns, schema=schema), temporary)
 
 
-def read_table(path: Path, record: type[T]) -> tuple[T, ...]:
+def read_columns(path: Path, names: Sequence[str]) -> pa.Table:
+    """Some columns of a Parquet table, as Arrow has them."""
+    return pq.read_table(path, columns=list(names))
+
+
+def read_table(path: Path, record: type[T], rows: Sequence[int] | None = None) -> tuple[T, ...]:
     """Read a Parquet table as records; a column that it lacks takes the field's default.
+
+    rows: the numbers of those that are wanted, in the order in which they are returned.
 
     Raises:
         RunStateError: a column is missing that every row needs.
     """
     table = pq.read_table(path)
+    if rows is not None:
+        table = table.take(pa.array(rows, pa.int64()))
     columns: dict[str, list[Any]] = {}
     for name, read in records.readers(cast(Hashable, record)).items():
         # Runs outlive versions: a column that came later has a default in the record.

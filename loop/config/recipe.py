@@ -13,6 +13,7 @@ from ouroloop.loop import secrets
 from ouroloop.loop.config.base import Extension, ModelName, Section
 from ouroloop.loop.config.engine import EngineConfig
 from ouroloop.loop.config.judge import JudgeConfig
+from ouroloop.loop.config.keep import KeepConfig
 from ouroloop.loop.config.monitoring import (
     InterventionConfig,
     MonitorConfig,
@@ -138,6 +139,7 @@ class Recipe(Section):
     interventions: InterventionConfig = Field(
         InterventionConfig(), description="what the controller may do then"
     )
+    keep: KeepConfig = Field(KeepConfig(), description="which checkpoints outlive their rounds")
     tracking: TrackingConfig = Field(TrackingConfig(), description="where a run is shown")
     supervision: SupervisionConfig = Field(
         SupervisionConfig(),

@@ -12,7 +12,7 @@ from ouroloop.loop.records import Completion, Prompt, Request, Scored
 class Engine(Protocol):
     """A model that completes prompts.
 
-    All methods are coroutines of one event loop; `complete` may run many at a time.
+    All methods are coroutines of one event loop; `complete` and `score` may run many at a time.
     """
 
     async def load(self, checkpoint: Path, check: Path | None = None) -> None:

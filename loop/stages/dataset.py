@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ouroloop.evals.conversations import questions_of
@@ -24,6 +25,7 @@ from ouroloop.loop.rows import (
     Verdict,
 )
 from ouroloop.loop.stages import plan as plans
+from ouroloop.loop.stages.earlier import Kept, Place, drawn
 from ouroloop.loop.stages.encode import Encoder
 from ouroloop.loop.stages.judging import graded
 from ouroloop.loop.stages.preflight import adjusted
@@ -64,8 +66,8 @@ class Sources:
 
     Attributes:
         kept: this round's kept samples.
-        earlier: examples of the rounds that the model descends from, oldest first; those that were
-            kept then join where the policy accumulates.
+        earlier: what the rounds kept that the model descends from, oldest first; it joins where the
+            policy accumulates.
         gold: the round's problems; their solutions join when the recipe says so.
         reserve: what replay draws on.
         shares: strategy -> share among round 0's right answers, which the archive brings back.
@@ -73,7 +75,7 @@ class Sources:
 
     kept: Sequence[Example]
     reserve: Reserve
-    earlier: Sequence[Example] = ()
+    earlier: Sequence[Kept] = ()
     gold: Sequence[Problem] = ()
     shares: Mapping[str, float] | None = None
 
@@ -154,9 +156,9 @@ async def training_set(
     at_baseline = [past for past in history[1:] if past.plan.sample_from == 0]
     sources = Sources(
         kept=kept,
-        earlier=_examples_of(plans.lineage(history, plan.start_from)),
+        earlier=_kept_in(plans.lineage(history, plan.start_from)),
         gold=practised,
-        reserve=Reserve.gather(real, _examples_of(history[1:]), _examples_of(at_baseline)),
+        reserve=Reserve.gather(real, _kept_in(history[1:]), _kept_in(at_baseline)),
         shares=strategy_shares(main, recipe.monitors.gold),
     )
     # Last, over everything: a held-out question may hide among demonstrations as well.
@@ -239,16 +241,20 @@ async def assemble(
 
 def own_examples(sources: Sources, config: DatasetConfig, rng: random.Random) -> list[Example]:
     """This round's kept samples under the policy: replace, accumulate, accumulate_subsample."""
-    own = list(sources.kept)
+    own: list[Example | Place] = list(sources.kept)
     if config.policy != "replace":
-        own += [replace(e, origin="earlier") for e in sources.earlier if e.origin == "kept"]
+        own += chain.from_iterable(kept.places() for kept in sources.earlier)
     # `size` bounds what the model wrote itself; gold traces and replay come on top.
     most = len(own)
     if config.size:
         most = config.size
     elif config.policy == "accumulate_subsample":
         most = len(sources.kept)
-    return rng.sample(own, most) if most < len(own) else own
+    if most < len(own):
+        own = rng.sample(own, most)
+    # Read only what was drawn, then put it where it was.
+    earlier = iter(drawn([each for each in own if isinstance(each, Place)], "earlier"))
+    return [next(earlier) if isinstance(each, Place) else each for each in own]
 
 
 async def replay(
@@ -279,5 +285,14 @@ async def replay(
     return [*replayed, *reserve.of_baseline(missing, [*own, *replayed], rng)]
 
 
-def _examples_of(rounds: Iterable[Round]) -> list[Example]:
-    return [example for round in rounds for example in round.examples]
+def _kept_in(rounds: Iterable[Round]) -> list[Kept]:
+    return [Kept.in_round(round) for round in rounds]
+
+
+def selected(round: Round) -> dict[str, int]:
+    """How many samples there were, were kept, and were left out as copies of held-out questions."""
+    return {
+        "samples": len(round.verdicts),
+        "kept": sum(verdict.kept for verdict in round.verdicts),
+        "held_out_copies": len(round.screened.copies),
+    }

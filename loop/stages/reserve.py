@@ -8,47 +8,43 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 
 from ouroloop.loop.records import Problem
 from ouroloop.loop.rows import Example
+from ouroloop.loop.stages.earlier import Kept, Place, drawn, key_of
 
 
 @dataclass(frozen=True)
 class Reserve:
-    """Demonstrations (`Problem.solution`) and, by strategy, verified examples of earlier rounds.
+    """Demonstrations (`Problem.solution`) and verified examples of earlier rounds.
 
-    baseline: kept samples that round 0's model drafted; they stand in for demonstrations where
-    there are none.
+    Attributes:
+        demonstrations: solved problems.
+        earlier: what earlier rounds kept, oldest first.
+        baseline: what was kept of the samples of round 0's model; they stand in for demonstrations
+            where there are none.
     """
 
     demonstrations: tuple[Problem, ...]
-    archive: Mapping[str, tuple[Example, ...]]
-    baseline: tuple[Example, ...] = ()
+    earlier: Sequence[Kept]
+    baseline: Sequence[Kept] = ()
 
     @classmethod
     def gather(
         cls,
         demonstrations: Sequence[Problem],
-        earlier: Sequence[Example],
-        drafted_at_baseline: Sequence[Example] = (),
+        earlier: Sequence[Kept],
+        drafted_at_baseline: Sequence[Kept] = (),
     ) -> Reserve:
-        """From the task's reserve split and the examples of earlier rounds, oldest first.
+        """From the task's reserve split and earlier rounds, oldest first.
 
-        `drafted_at_baseline`: those of the rounds that round 0's model drafted.
+        `drafted_at_baseline`: the rounds that round 0's model drafted.
         """
-        archive: dict[str, dict[tuple[int, ...], Example]] = defaultdict(dict)
-        for example in earlier:
-            if example.origin == "kept" and example.strategy is not None:
-                # The oldest of equal examples stays: it stands nearest to round 0.
-                stored = replace(example, origin="archive")
-                archive[example.strategy].setdefault(_ids(example), stored)
-        kept = {name: tuple(found.values()) for name, found in sorted(archive.items())}
-        baseline = [
-            replace(e, origin="baseline") for e in drafted_at_baseline if e.origin == "kept"
-        ]
-        return cls(tuple(p for p in demonstrations if p.solution), kept, tuple(baseline))
+        solved = tuple(p for p in demonstrations if p.solution)
+        return cls(solved, earlier, drafted_at_baseline)
 
     def refill(
         self, own: Sequence[Example], num: int, target: Mapping[str, float], rng: random.Random
@@ -62,7 +58,7 @@ class Reserve:
         demonstrations drawn evenly.
         """
         have = Counter(example.strategy for example in own)
-        known = {_ids(example) for example in own}
+        stock = self._archive({key_of(example) for example in own}) if num else {}
         used = {example.problem_id for example in own}
         lacking = {
             strategy: max(0.0, share * (len(own) + num) - have[strategy])
@@ -70,22 +66,32 @@ class Reserve:
         }
         # Where all strategies together lack more than `num`, each gets its part of it.
         scale = num / max(sum(lacking.values()), num, 1)
-        archived: list[Example] = []
+        archived: list[Place] = []
         # No problem twice: a demonstration of one that the model solved already teaches little.
         unused = [p for p in self.demonstrations if p.id not in used]
         chosen: dict[str, Problem] = {}
         for strategy, lack in lacking.items():
             left = num - len(archived) - len(chosen)
             wanted = min(int(scale * lack + rng.random()), left)  # rounded at random: no bias
-            stock = [e for e in self.archive.get(strategy, ()) if _ids(e) not in known]
-            taken = rng.sample(stock, min(wanted, len(stock)))
+            shelf = stock.get(strategy, [])
+            taken = rng.sample(shelf, min(wanted, len(shelf)))
             archived += taken
             more = [p for p in unused if p.metadata.get("strategy") == strategy]
-            drawn = rng.sample(more, min(wanted - len(taken), len(more)))
-            chosen |= {p.id: p for p in drawn}
+            solved = rng.sample(more, min(wanted - len(taken), len(more)))
+            chosen |= {p.id: p for p in solved}
         rest = [p for p in unused if p.id not in chosen]
         missing = num - len(archived) - len(chosen)
-        return archived, [*chosen.values(), *rng.sample(rest, min(missing, len(rest)))]
+        more = rng.sample(rest, min(missing, len(rest)))
+        return drawn(archived, "archive"), [*chosen.values(), *more]
+
+    def _archive(self, known: Collection[bytes]) -> dict[str, list[Place]]:
+        """Strategy -> what is kept of it, without what is known already; no two are the same."""
+        found: dict[str, dict[bytes, Place]] = defaultdict(dict)
+        for place in chain.from_iterable(kept.places() for kept in self.earlier):
+            if place.strategy is not None and place.key not in known:
+                # The oldest of equal examples stays: it stands nearest to round 0.
+                found[place.strategy].setdefault(place.key, place)
+        return {strategy: list(shelf.values()) for strategy, shelf in found.items()}
 
     def even(self, num: int, rng: random.Random) -> list[Problem]:
         """At most `num` demonstrations drawn evenly."""
@@ -97,13 +103,9 @@ class Reserve:
         None that `own` has: in a round that round 0's model drafts again, they may be the same.
         """
         # Even over all families, so helpful samples come back as often as they were mixed in.
-        if self.demonstrations:
+        if self.demonstrations or not num:
             return []
-        known = {_ids(example) for example in own}
-        stock = [example for example in self.baseline if _ids(example) not in known]
-        return rng.sample(stock, min(num, len(stock)))
-
-
-def _ids(example: Example) -> tuple[int, ...]:
-    """What makes two examples the same for training."""
-    return example.prompt_token_ids + example.completion_token_ids
+        known = {key_of(example) for example in own}
+        places = chain.from_iterable(kept.places() for kept in self.baseline)
+        stock = [place for place in places if place.key not in known]
+        return drawn(rng.sample(stock, min(num, len(stock))), "baseline")

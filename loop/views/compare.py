@@ -75,7 +75,7 @@ def _decision(round: dict[str, Any] | None) -> str:
 def _run(run: RunData) -> dict[str, Any]:
     best = None
     if run.best_round is not None:
-        best = str(run.checkpoint(run.best_round))
+        best = run.place(run.best_round)
     return {
         "path": str(run.path),
         "guarded": run.guarded,

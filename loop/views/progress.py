@@ -326,7 +326,7 @@ def closing_text(run: RunData) -> str:
         return "No round is fit to be called best."
     measure = BY_KEY["pass@1"]
     score = measure.text(measure.read(best))
-    checkpoint = run.checkpoint(best.number)
+    checkpoint = run.place(best.number)
     return f"* best round: {best.number}, pass@1 {score}\n  checkpoint: {checkpoint}"
 
 

@@ -20,6 +20,7 @@ from ouroloop.loop.integrity import (
     CHECKPOINT,
     EVENTS,
     MANIFEST,
+    PRUNED,
     read_manifest,
     refuse_damaged_file,
     round_folders,
@@ -213,20 +214,34 @@ class RunData:
             return warm if warm.exists() else Path(str(self.recipe.get("model", "")))
         return self.path / str(found.train.get("checkpoint") or found.path / CHECKPOINT)
 
+    def place(self, number: int | None) -> str:
+        """Where the model of a round lies, or lay, for people; empty for no such round."""
+        path, found = self.checkpoint(number), self.round(number)
+        if path is None or found is None:
+            return ""
+        is_pruned = PRUNED in found.manifest and not path.exists()
+        return f"{path} (pruned)" if is_pruned else str(path)
+
     def seconds(self, number: int) -> float:
         """Wall-clock seconds from the (last) start of a round to its last event.
 
         The value is NaN when the round has no event.
         """
-        own = [
-            e
-            for e in self.events
-            if e.get("round") == number
-            and "time" in e
-            and not str(e.get("event", "")).startswith("run_")
-        ]
-        starts = [float(e["time"]) for e in own if e.get("event") == "round_started"]
-        return float(own[-1]["time"]) - starts[-1] if starts else NAN
+        return self._seconds.get(number, NAN)
+
+    @cached_property
+    def _seconds(self) -> dict[int, float]:
+        """Of every round that has an event, in one pass: a long run's log has a million lines."""
+        began: dict[int, float] = {}
+        found: dict[int, float] = {}
+        for event in self.events:
+            name, number = str(event.get("event", "")), event.get("round")
+            if not isinstance(number, int) or "time" not in event or name.startswith("run_"):
+                continue
+            if name == "round_started":
+                began[number] = float(event["time"])
+            found[number] = float(event["time"]) - began.get(number, NAN)
+        return found
 
     @property
     def state(self) -> str:

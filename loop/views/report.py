@@ -139,7 +139,7 @@ def _arm(name: str, run: RunData, strategies: Sequence[str]) -> Json:
         "readings": _readings(chosen),
         "traces": _traces(run),
         "model": run.recipe.get("model", ""),
-        "checkpoint": str(run.checkpoint(run.best_round) or ""),
+        "checkpoint": run.place(run.best_round),
         "fingerprint": str(run.env.get("fingerprint", ""))[:12],
     }
 

@@ -29,11 +29,15 @@ def table(checks: list[Check]) -> str:
     rows = [
         {"round": check.round, "file": check.name, "status": check.status.value} for check in checks
     ]
-    damaged = [check for check in checks if check.status is not Status.OK]
-    closing = [f"{len(checks)} files, {len(damaged)} damaged", *(f"  {check}" for check in damaged)]
+    damaged = [check for check in checks if check.is_damaged]
+    num_pruned = sum(check.status is Status.PRUNED for check in checks)
+    counts = f"{len(checks)} files, {len(damaged)} damaged"
+    if num_pruned:
+        counts += f", {num_pruned} pruned (recipe key `keep`)"
+    closing = [counts, *(f"  {check}" for check in damaged)]
     return "\n".join([markdown(rows), *closing])
 
 
 def is_whole(checks: list[Check]) -> bool:
     """Whether every file is as it was written."""
-    return all(check.status is Status.OK for check in checks)
+    return not any(check.is_damaged for check in checks)

@@ -1,18 +1,21 @@
 """A run goes on with what it was started with, or says what differs and stops."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
 from scripted_world import recipe
 
 from ouroloop.loop import frozen, runner
+from ouroloop.loop.config import JudgeConfig
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.frozen import changed_versions, digest_of, inputs_of, refuse_other_inputs
 from ouroloop.loop.integrity import RUN
 from ouroloop.loop.recipe_file import load_recipe
 from ouroloop.loop.records import Problem
 from ouroloop.loop.setup import prepare
+from ouroloop.loop.stages.frozen_judge import Judge
 from ouroloop.loop.store import PROBE_SET, Store
 from ouroloop.loop.sums import unseal
 
@@ -148,3 +151,16 @@ def test_the_digests_stand_in_the_run(begun):
     recorded = unseal(store.path / RUN)["inputs"]
     assert recorded == inputs_of(again())
     assert {"training problems", "probe set", "checkpoint arithmetic/base"} <= set(recorded)
+
+
+def test_a_judge_that_is_a_checkpoint_is_frozen_as_a_teacher_is(begun, tmp_path):
+    _, again = begun
+    model = tmp_path / "judge"
+    model.mkdir()
+    (model / "model.safetensors").write_bytes(b"1")
+    judge = Judge(JudgeConfig(model=str(model)), model, {}, ())
+    setting = replace(again(), judge=judge)
+    before = inputs_of(setting)[f"checkpoint {model}"]
+    (model / "model.safetensors").write_bytes(b"2")
+    assert inputs_of(setting)[f"checkpoint {model}"] != before
+    assert f"checkpoint {model}" not in inputs_of(again())

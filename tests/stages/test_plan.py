@@ -14,6 +14,7 @@ from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.rows import Example, ProbeRow, RoundPlan
 from ouroloop.loop.stages import plan
 from ouroloop.loop.stages.dataset import Screen, Sources, assemble
+from ouroloop.loop.stages.earlier import Kept
 from ouroloop.loop.stages.encode import Encoder
 from ouroloop.loop.stages.remedy import Stock, fresh_share, remedy, strategy_shares
 from ouroloop.loop.stages.reserve import Reserve
@@ -174,7 +175,7 @@ def reserve(archived, demonstrations):
         Problem(f"d{i}", f"{i}?", "1", "f", "typical", "solution", {"strategy": s})
         for i, s in enumerate(demonstrations)
     ]
-    return Reserve.gather(items, kept)
+    return Reserve.gather(items, [Kept.of(kept)])
 
 
 def test_refilling_brings_the_strategies_back_to_their_shares_from_the_archive_first():

@@ -16,6 +16,7 @@ from ouroloop.loop.records import Completion, Sample
 from ouroloop.loop.rows import Example, PreflightAction, ProbeRow, RoundPlan
 from ouroloop.loop.stages import filters, plan, preflight
 from ouroloop.loop.stages.dataset import Screen, Sources, assemble
+from ouroloop.loop.stages.earlier import Kept
 from ouroloop.loop.stages.encode import Encoder
 from ouroloop.loop.stages.remedy import Stock, remedy, strategy_shares, top_cluster
 from ouroloop.loop.stages.reserve import Reserve
@@ -197,7 +198,7 @@ def assembled(reserve, **changes):
 
 def test_without_demonstrations_samples_that_round_0s_model_drafted_are_replayed():
     earlier = [example(100 + i) for i in range(60)] + [example(900, "demonstration")]
-    reserve = Reserve.gather([], [], earlier)
+    reserve = Reserve.gather([], [], [Kept.of(earlier)])
     for changes in ({}, {"archive": True, "demonstrations": 0.5}):
         made = assembled(reserve, **changes)
         assert Counter(e.origin for e in made) == Counter({"kept": 40, "baseline": 40})
@@ -206,7 +207,7 @@ def test_without_demonstrations_samples_that_round_0s_model_drafted_are_replayed
 
 
 def test_what_is_learnt_from_already_is_not_replayed_and_no_more_than_there_is():
-    reserve = Reserve.gather([], [], [example(i) for i in range(30, 50)])
+    reserve = Reserve.gather([], [], [Kept.of(example(i) for i in range(30, 50))])
     made = assembled(reserve, archive=True)
     replayed = [e.problem_id for e in made if e.origin == "baseline"]
     assert sorted(replayed) == [f"p{i}" for i in range(40, 50)]
@@ -214,13 +215,15 @@ def test_what_is_learnt_from_already_is_not_replayed_and_no_more_than_there_is()
 
 def test_where_there_are_demonstrations_they_are_replayed_and_no_sample_of_round_0s_model():
     solved = [Problem(f"d{i}", "?", "1", "f", "typical", "solution") for i in range(100)]
-    reserve = Reserve.gather(solved, [], [example(100 + i) for i in range(60)])
+    reserve = Reserve.gather(solved, [], [Kept.of(example(100 + i) for i in range(60))])
     assert {e.origin for e in assembled(reserve)} == {"kept", "demonstration"}
 
 
 def test_strategies_that_became_rare_come_back_from_the_archive_beside_round_0s_samples():
     archived = [example(200 + i, strategy="b") for i in range(30)]
-    reserve = Reserve.gather([], archived, [example(100 + i) for i in range(60)])
+    reserve = Reserve.gather(
+        [], [Kept.of(archived)], [Kept.of(example(100 + i) for i in range(60))]
+    )
     own = [example(i, strategy="a") for i in range(40)]
     sources = Sources(kept=own, reserve=reserve, shares={"a": 0.5, "b": 0.5})
     intended = replace(PLAN, replay_fraction=0.5, archive=True, demonstrations=0.5)
