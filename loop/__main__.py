@@ -59,11 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(printable(f"ouroloop: {known}"), file=sys.stderr)
         return known.exit_code
-    except KeyboardInterrupt as signalled:
-        interrupts.say()
+    except KeyboardInterrupt:
+        # `run` and `resume` end otherwise: see `interrupts`.
+        print("ouroloop: interrupted.", file=sys.stderr)
         # As a shell reports a process that a signal ended: 128 and the signal's number.
-        is_term = isinstance(signalled, interrupts.Terminated)
-        return 128 + (signal.SIGTERM if is_term else signal.SIGINT)
+        return 128 + signal.SIGINT
 
 
 # --- what the commands share ---

@@ -137,7 +137,7 @@ class TrainerFaults(Faults):
         return cls(**json.loads(os.environ.get(TRAINER, "{}")))
 
 
-HANGING_TRACKER = """
+HANGING_TRACKERS = """
 import fcntl, time
 from pathlib import Path
 

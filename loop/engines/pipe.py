@@ -124,6 +124,9 @@ class Pipe:
             return await future
         finally:
             self._waiting.pop(key, None)
+            if future.done() and not future.cancelled():
+                # Marked as seen: where sending failed, nobody awaits it.
+                future.exception()
 
     async def close(self) -> None:
         """End the child and everything it started."""
@@ -153,6 +156,9 @@ class Pipe:
     async def _send(self, message: Mapping[str, Any]) -> None:
         assert self.child.stdin is not None
         try:
+            # asyncio itself only warns of it, at every write.
+            if self.child.stdin.is_closing():
+                raise ConnectionResetError
             self.child.stdin.write(json.dumps(message).encode() + b"\n")
             await self.child.stdin.drain()
         except (ConnectionError, RuntimeError):

@@ -81,7 +81,12 @@ def safe_sync(run_path: Path, seconds: float | None = END_SECONDS) -> str | None
     except OSError as error:
         return f"tracking: {error}"
     last = "tracking: the sync process ended without a word"
-    if lines:
+    if child.returncode == -signal.SIGALRM:
+        last = (
+            f"tracking: not over after {SYNC_SECONDS} s, and ended. Another process may hold its"
+            " lock, or its server does not answer"
+        )
+    elif lines:
         last = lines[-1]
     return (
         f"{last} (all of it: {run_path / LOG}). The run itself is whole; try again with"

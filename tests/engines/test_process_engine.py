@@ -283,9 +283,8 @@ def test_a_terminated_run_ends_its_engine_and_its_training_at_once(tmp_path: Pat
     assert len(pids) == 2 and all((Path("/proc") / pid).exists() for pid in pids)
     run.terminate()
     _, said = run.communicate(timeout=60)
-    assert run.returncode == 128 + signal.SIGTERM and "`ouroloop resume RUN` continues it" in said
+    assert run.returncode == 128 + signal.SIGTERM and "ouroloop: interrupted" in said
     assert not [pid for pid in pids if (Path("/proc") / pid).exists()]
-    assert "closed in good order" in (tmp_path / "engine.log").read_text()
 
 
 def test_the_end_of_a_long_log_is_quoted_and_a_missing_one_is_no_error(tmp_path: Path) -> None:

@@ -1,14 +1,20 @@
 """Full disks, read-only folders, damaged databases, hanging trackers: one sentence and an end."""
 
 import errno
+import fcntl
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 import pytest
 from scripted_world import recipe
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from faults import HANGING_TRACKERS
 
 from ouroloop.loop import runner
 from ouroloop.loop.__main__ import main
@@ -125,24 +131,46 @@ def test_a_damaged_mlflow_database_is_named_with_the_remedy(tmp_path, damage):
         refuse_damaged_store(f"sqlite:///{path}")
 
 
-HANGS = """
-import time
+def with_tracker(path, name):
+    """The run's only tracker is one of `faults.HANGING_TRACKERS`."""
+    # A file of its own: the child that loads it has no test folder on its path.
+    tracker = path.parent / "hanging.py"
+    tracker.write_text(HANGING_TRACKERS)
+    raw = json.loads((path / "recipe.json").read_text())
+    raw["tracking"]["trackers"] = [{"use": f"{tracker}:{name}", "options": {}}]
+    (path / "recipe.json").write_text(json.dumps(raw))
 
-class Hangs:
-    def sync(self, run_path):
-        time.sleep(600)
-"""
+
+def test_a_lock_that_somebody_holds_delays_no_round_and_the_tracker_goes_on_without_it(tmp_path):
+    path = started(tmp_path)
+    with_tracker(path, "Locked")
+    with (tmp_path / "tracker.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = time.monotonic()
+        # As after each of five rounds: at once, and never two at a time.
+        children = {process.start_sync(path).pid for _ in range(5)}
+        message = process.safe_sync(path, seconds=0.5)
+        assert time.monotonic() - before < 5 and len(children) == 1
+        assert "still at work" in message
+    assert process.safe_sync(path, seconds=None) is None
+
+
+def test_a_tracker_that_hangs_is_ended_after_a_while_and_the_reason_is_said(tmp_path, monkeypatch):
+    path = started(tmp_path)
+    with_tracker(path, "Hangs")
+    child = process.start_sync(path)
+    # What the alarm of its own does after SYNC_SECONDS.
+    child.send_signal(signal.SIGALRM)
+    child.wait(30)
+    monkeypatch.setattr(process, "start_sync", lambda run_path: child)
+    message = process.safe_sync(path, seconds=None)
+    assert "not over after 1800 s" in message and "may hold its lock" in message
 
 
 @pytest.mark.parametrize("already", [False, True])
 def test_the_end_of_a_run_does_not_wait_for_a_tracker_that_hangs(tmp_path, monkeypatch, already):
     path = started(tmp_path)
-    # A file of its own: the child that loads it has no test folder on its path.
-    tracker = tmp_path / "hangs.py"
-    tracker.write_text(HANGS)
-    raw = json.loads((path / "recipe.json").read_text())
-    raw["tracking"]["trackers"] = [{"use": f"{tracker}:Hangs", "options": {}}]
-    (path / "recipe.json").write_text(json.dumps(raw))
+    with_tracker(path, "Hangs")
     children = []
     plain = process.start_sync
 

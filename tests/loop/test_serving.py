@@ -53,7 +53,7 @@ def test_a_checkpoint_that_is_served_already_is_not_loaded_again():
 def test_every_load_is_proven_by_the_checkpoints_own_prompts(monkeypatch):
     asked = []
 
-    def weight_sync_of(checkpoint, folder, dtype):
+    def weight_sync_of(checkpoint, folder, dtype, limits):
         asked.append((checkpoint, folder, dtype))
         return Path("expected.json")
 
