@@ -347,6 +347,4 @@ def best_round(rounds: Iterable[tuple[int, float, str]]) -> int | None:
         for number, value, action in rounds
         if action not in rejected and not math.isnan(value)
     ]
-    if not candidates:
-        return None
-    return -max(candidates)[1]
+    return -max(candidates)[1] if candidates else None

@@ -1,7 +1,6 @@
 """A run directory, read. Every view starts here; nothing here writes, and no stage is known.
 
-A round exists from its MANIFEST.json on: rounds without one are not read (their number is
-`open_round`).
+A round exists from its MANIFEST.json on; the number of one without is `open_round`.
 """
 
 from __future__ import annotations
