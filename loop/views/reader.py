@@ -48,8 +48,7 @@ class RoundData:
 
     number: int
     path: Path
-    main_family: str
-    """The family whose accuracy stands for the round; `probe_set.json` of the run names it."""
+    main_family: str  # its accuracy stands for the round; the run's probe_set.json names it
     plan: Json
     decision: Json
     train: Json
