@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import test_damaged_files as damaged
-from faults import HANGING_TRACKER
+from faults import HANGING_TRACKERS
 from scripted_world import Model, carry, no_training, recipe
 from trials import Fault, Trial
 from worlds import (
@@ -171,7 +171,7 @@ def stuck_lock(folder: Path, seed: str, number: int) -> Trial:
     root = folder / "run"
     root.mkdir()
     tracker = root / "hanging.py"
-    tracker.write_text(HANGING_TRACKER)
+    tracker.write_text(HANGING_TRACKERS)
     write_recipe(root, tracking={"mlflow": False, "trackers": [f"{tracker}:Locked"]})
     (root / "runs").mkdir()
     with (root / "runs" / "tracker.lock").open("a") as lock:

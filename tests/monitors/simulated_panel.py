@@ -117,7 +117,8 @@ def pool(
 ) -> Pool:
     """A training pool with a filter that keeps at random.
 
-    Half of it is right, and its last quarter of problems is the tail slice.
+    Half of it is right, and its last quarter of problems is the tail slice. Three more samples were
+    dropped.
     """
     num = num_problems * per_problem
     chosen = rng.random(num) < kept
@@ -152,6 +153,7 @@ def pool(
         approved,
         text,
         part,
+        dropped=problem[:3],
     )
 
 

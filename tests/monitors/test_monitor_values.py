@@ -262,7 +262,7 @@ def test_supply_counts():
 
 
 def test_samples_that_no_server_answered_have_a_share_of_their_own_and_count_in_nothing_else():
-    raw = pool(np.random.default_rng(0))
+    raw = dataclasses.replace(pool(np.random.default_rng(0)), dropped=None)
     lost = raw.problem[[0, 0, 5]]
     some = dataclasses.replace(raw, dropped=lost)
     before, after = (read(Supply(), RoundView(1, around(4), pool=each)) for each in (raw, some))
