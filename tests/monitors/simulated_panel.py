@@ -117,8 +117,7 @@ def pool(
 ) -> Pool:
     """A training pool with a filter that keeps at random.
 
-    Half of it is right, and its last quarter of problems is the tail slice. Three more samples were
-    dropped.
+    Half of it is right, and its last quarter of problems is the tail slice.
     """
     num = num_problems * per_problem
     chosen = rng.random(num) < kept
@@ -153,7 +152,6 @@ def pool(
         approved,
         text,
         part,
-        dropped=problem[:3],
     )
 
 
@@ -240,4 +238,5 @@ def view(
         texts(other),
         audit_items(other) if number else None,
         judgements(other),
+        drawn.problem[:3] if drawn is not None else None,
     )

@@ -262,19 +262,18 @@ def test_supply_counts():
 
 
 def test_samples_that_no_server_answered_have_a_share_of_their_own_and_count_in_nothing_else():
-    raw = dataclasses.replace(pool(np.random.default_rng(0)), dropped=None)
-    lost = raw.problem[[0, 0, 5]]
-    some = dataclasses.replace(raw, dropped=lost)
-    before, after = (read(Supply(), RoundView(1, around(4), pool=each)) for each in (raw, some))
+    raw = pool(np.random.default_rng(0))
+
+    def measured(dropped):
+        return read(Supply(), RoundView(1, around(4), pool=raw, dropped=dropped))
+
+    before, after = measured(None), measured(raw.problem[[0, 0, 5]])
     found = after["supply/dropped:all:all:pool"]
     assert found.value == 3 / (len(raw.kept) + 3) and found.low < found.value < found.high
     assert found.details == {"dropped": 3, "asked": len(raw.kept) + 3}
     assert after["supply/yield:all:all:pool"] == before["supply/yield:all:all:pool"]
     assert "not known" in before["supply/dropped:all:all:pool"].reason
-    none = dataclasses.replace(raw, dropped=np.array([], dtype=object))
-    assert (
-        read(Supply(), RoundView(1, around(4), pool=none))["supply/dropped:all:all:pool"].value == 0
-    )
+    assert measured(np.array([], dtype=object))["supply/dropped:all:all:pool"].value == 0
 
 
 def test_validity_looks_at_right_answers_only_and_ignores_what_could_not_be_checked():
