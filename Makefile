@@ -10,10 +10,10 @@ PAIRED := $(if $(shell command -v nvidia-smi),,-n logical --maxprocesses 2 --dis
 # and each of their child processes compiles everything again, a fifth of all that the tests take.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo demo-real reproductions test test-long test-fast check doctor clean clean-all
+.PHONY: help setup demo demo-real reproductions test test-long test-durability test-fast check doctor clean clean-all
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make .venv ready
 	@tools/setup.sh
@@ -40,6 +40,9 @@ test: setup ## every test that this machine can run: the fast ones first, then t
 
 test-long: setup ## the tests that take minutes each; those on SmolLM2 once `make demo-real` has fetched it
 	@$(BIN)/pytest -q -m long
+
+test-durability: setup ## every fault on purpose, hundreds of kills among them: an hour, resumable (SEED=0 ONLY="...")
+	@$(BIN)/python tests/durability/run.py --seed $(or $(SEED),0) --write $(if $(ONLY),--only $(ONLY))
 
 test-fast: setup ## only the fast tests
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow" $(PARALLEL)

@@ -30,6 +30,7 @@ from ouroloop.loop.records import Sample
 from ouroloop.loop.round_view import (
     audit_of,
     critics_of,
+    dropped_of,
     judge_of,
     pool_of,
     samples_of,
@@ -188,8 +189,7 @@ class JsonLines(JsonList[T]):
 class Round:
     """One round of a run. Round 0 is the starting model: it samples and trains nothing."""
 
-    start = Json("plan.json", StartPlan)
-    """Round 0's plan; the file is that of every other round's `plan`."""
+    start = Json("plan.json", StartPlan)  # round 0's; the file is every other round's `plan`
     plan = Json("plan.json", RoundPlan)
     samples = JsonLines(SAMPLES, Sample)
     audit = Table("audit.parquet", AuditRow)
@@ -316,7 +316,8 @@ class Round:
             probe=samples_of([row for row in self.probe if row.kind == "sample"], self.judgements),
             greedy=samples_of([row for row in self.probe if row.kind == "greedy"]),
             critics=critics_of(self.critics),
-            pool=pool_of(self.verdicts, self.dropped),
+            pool=pool_of(self.verdicts),
+            dropped=dropped_of(self.dropped),
             texts=texts_of(self.texts),
             traces=traces_of(self.traces),
             audit=audit_of(self.audit),
@@ -341,8 +342,7 @@ def best_round(rounds: Iterable[tuple[int, float, str]]) -> int | None:
         rounds: (round, main-family pass@1, action of its decision) of every committed round.
 
     Returns:
-        The earliest round with the highest value; rounds that the rule rejected and undefined
-        (NaN) values do not count. None when no round is left.
+        The earliest with the highest value, NaN left out; None when no round is left.
     """
     # Ties go to the earlier round, which has trained less on its own samples.
     rejected = (Action.ROLLBACK, Action.HALT)
@@ -351,6 +351,4 @@ def best_round(rounds: Iterable[tuple[int, float, str]]) -> int | None:
         for number, value, action in rounds
         if action not in rejected and not math.isnan(value)
     ]
-    if not candidates:
-        return None
-    return -max(candidates)[1]
+    return -max(candidates)[1] if candidates else None

@@ -86,7 +86,7 @@ def critics_of(rows: Sequence[CritiqueRow]) -> Critics | None:
     )
 
 
-def pool_of(verdicts: Sequence[Verdict], dropped: Sequence[DroppedRow] = ()) -> Pool | None:
+def pool_of(verdicts: Sequence[Verdict]) -> Pool | None:
     """A round's samples before and after the filters."""
     if not verdicts:
         return None
@@ -106,8 +106,12 @@ def pool_of(verdicts: Sequence[Verdict], dropped: Sequence[DroppedRow] = ()) -> 
         text=_objects(verdicts, "text"),
         slice=_objects(verdicts, "slice") if has_slices else None,
         cluster=_objects(verdicts, "cluster"),
-        dropped=_objects(dropped, "problem_id"),
     )
+
+
+def dropped_of(rows: Sequence[DroppedRow]) -> Any:
+    """The problems of samples that no server answered."""
+    return _objects(rows, "problem_id")
 
 
 def texts_of(rows: Sequence[TextRow]) -> Texts | None:

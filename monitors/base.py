@@ -111,7 +111,6 @@ class Pool:
         text: the sample.
         slice: of the problem.
         cluster: the response cluster's label, or None.
-        dropped: the problems of samples that no server answered; they have no row.
     """
 
     problem: Objects
@@ -125,7 +124,6 @@ class Pool:
     text: Objects | None = None
     slice: Objects | None = None
     cluster: Objects | None = None
-    dropped: Objects | None = None
 
 
 @dataclass(frozen=True)
@@ -225,6 +223,7 @@ class RoundView:
         traces: round 0's answers, scored.
         audit: planted items.
         judge: verdicts of a frozen judge.
+        dropped: the problems of samples that no server answered; the pool has no row of them.
     """
 
     round: int
@@ -236,6 +235,7 @@ class RoundView:
     traces: Traces | None = None
     audit: AuditItems | None = None
     judge: Judgements | None = None
+    dropped: Objects | None = None
 
 
 @dataclass(frozen=True)

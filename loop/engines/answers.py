@@ -84,6 +84,7 @@ def read_answer(body: bytes, is_chat: bool, model: str | None) -> Answer:
     try:
         found = kind.model_validate_json(body)
     except ValidationError as error:
+        # Without its input: a model's text has no place in an error.
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the body"
         raise MalformedAnswerError(f"{where}: {first['msg']}") from None
@@ -92,6 +93,7 @@ def read_answer(body: bytes, is_chat: bool, model: str | None) -> Answer:
             f"model: answered by {found.model[:80]!r}, asked was {model!r}"
             " (`servers.check_model: false` where a proxy renames)"
         )
+    # One was asked for; a server that sends several is not worth an error.
     choice = found.choices[0]
     text = choice.message.content if isinstance(choice, _Turn) else choice.text
     return Answer(
@@ -110,5 +112,6 @@ def _is_same(asked: str, answered: str) -> bool:
 
 
 def _total(usage: Any) -> int | None:
+    # A rate rests on it and nothing else, so a strange count costs no answer.
     total = usage.get("total_tokens") if isinstance(usage, dict) else None
     return total if isinstance(total, int) and total >= 0 else None

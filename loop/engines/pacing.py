@@ -41,6 +41,7 @@ class Pace:
 
     async def take(self, units: float) -> None:
         """Wait until these units may be used."""
+        # Before the wait, not after it: who comes meanwhile stands behind this one.
         start = max(time.monotonic(), self.free_at)
         self.free_at = start + units * self.seconds_each
         await asyncio.sleep(start - time.monotonic())
@@ -73,6 +74,7 @@ class Turns:
 
     async def pace(self, num_tokens: float) -> None:
         """Wait until the rates allow a request of so many tokens."""
+        # One after the other: the later of the two times is the one that counts.
         if self._requests:
             await self._requests.take(1)
         if self._tokens:
@@ -115,6 +117,7 @@ class Queue:
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[int]:
         """A request's turn; yields the index of the server to ask."""
+        # Nothing is awaited between the choice and the count, so no two take one place.
         index = await self._free()
         self.turns[index].num_in_flight += 1
         try:
@@ -129,6 +132,7 @@ class Queue:
             now = time.monotonic()
             roomy = [index for index, each in enumerate(self.turns) if each.has_room]
             free = [index for index in roomy if self.turns[index].free_at <= now]
+            # The one with the fewest: servers of different speed share the work by it.
             if free:
                 return min(free, key=lambda index: self.turns[index].num_in_flight)
             # Until a server is asked again, or has answered a request.
@@ -150,6 +154,7 @@ def backoff(attempt: int) -> float:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that a `retry-after` header asks for, given as such or as an HTTP date."""
     value = headers.get("retry-after", "")
+    # A time that is over, or NaN, is no wait: max() takes its first argument then.
     try:
         return max(0.0, float(value))
     except ValueError:

@@ -141,10 +141,12 @@ class RemoteEngine:
         """
         answer, address = await self._answer(request)
         most = request.sampling.max_tokens
+        # Cut before it is encoded: a text of megabytes would hold the tokenizer up.
         text = answer.text[: most * CHARACTERS_PER_TOKEN]
         prompt_ids, ids = await self._tokens(request.prompt, text)
         # encode() ends every text with a stop token; a cut text has none.
         is_whole = answer.is_whole and len(text) == len(answer.text) and len(ids) - 1 <= most
+        # The tokenizer has no way back from ids to text, so the text is cut until it fits.
         while len(ids) - 1 > most:
             text = text[: min(len(text) - 1, len(text) * most // (len(ids) - 1))]
             prompt_ids, ids = await self._tokens(request.prompt, text)

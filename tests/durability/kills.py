@@ -58,11 +58,13 @@ def interrupted(name: str, number_of_signal: int, folder: Path, seed: str, numbe
     child = Child.of(root, lambda: play(root))
     # Not in the first instants: before a run has begun there is nothing to resume.
     code = child.wait(rng.uniform(0.3, 0.9) * before.seconds)
-    if finished(code):
-        return Trial(name, number, 0, 0, note="finished before the signal")
     sent = time.monotonic()
-    code = child.end(number_of_signal)
+    if not finished(code):
+        code = child.end(number_of_signal)
     seconds = time.monotonic() - sent
+    # The signal came too late: nothing was tried.
+    if finished(code):
+        return Trial(name, number, 0, 0)
     said = child.text()
     faults = []
     if seconds > GONE_S:
@@ -98,5 +100,6 @@ FAULTS = (
         "`kill` at a random moment of a scripted run",
         functools.partial(interrupted, "SIGTERM", signal.SIGTERM),
         enough=5,
+        quick=0,
     ),
 )

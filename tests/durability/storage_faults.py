@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import test_damaged_files as damaged
-from faults import HANGING_TRACKER
+from faults import HANGING_TRACKERS
 from scripted_world import Model, carry, no_training, recipe
 from trials import Fault, Trial
 from worlds import (
@@ -171,7 +171,7 @@ def stuck_lock(folder: Path, seed: str, number: int) -> Trial:
     root = folder / "run"
     root.mkdir()
     tracker = root / "hanging.py"
-    tracker.write_text(HANGING_TRACKER)
+    tracker.write_text(HANGING_TRACKERS)
     write_recipe(root, tracking={"mlflow": False, "trackers": [f"{tracker}:Locked"]})
     (root / "runs").mkdir()
     with (root / "runs" / "tracker.lock").open("a") as lock:
@@ -223,9 +223,14 @@ FAULTS = (
         quick=0,
     ),
     Fault("disk full", "the run's disk (a small tmpfs) has no room at some moment", full_disk),
-    Fault("read-only folder", "the run's disk is read-only when it is resumed", read_only),
+    Fault("read-only folder", "the run's disk is read-only when it is resumed", read_only, quick=0),
     Fault("two hosts", _host_note(), two_hosts, quick=1 if os.geteuid() == 0 else 0),
-    Fault("stuck tracker lock", "a tracker waits for a lock that is held for ever", stuck_lock),
+    Fault(
+        "stuck tracker lock",
+        "a tracker waits for a lock that is held for ever",
+        stuck_lock,
+        quick=0,
+    ),
     Fault(
         "corrupt MLflow store", "MLflow's SQLite file holds random bytes", corrupt_store, quick=0
     ),

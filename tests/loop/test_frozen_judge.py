@@ -17,12 +17,12 @@ from ouroloop.evals.worlds.arithmetic import principles
 from ouroloop.loop import checks
 from ouroloop.loop.checks import Level
 from ouroloop.loop.config import JudgeConfig
-from ouroloop.loop.errors import DataError, RecipeError
+from ouroloop.loop.errors import DataError, EngineError, RecipeError
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.round import Round
 from ouroloop.loop.setup import prepare, resolve_model
 from ouroloop.loop.stages import decide
-from ouroloop.loop.stages.frozen_judge import refuse_the_same
+from ouroloop.loop.stages.frozen_judge import Judge, refuse_the_same
 
 CRITIQUE = "{question}\nA:\n{draft}\nC: {principle}\n"
 REQUESTS = {
@@ -190,6 +190,26 @@ def test_a_server_may_judge(tmp_path):
     assert np.nanmean(second.approvals["helpful"]) == 1.0
 
 
+@pytest.mark.slow
+def test_verdicts_that_no_server_gives_are_not_known_and_too_many_of_them_stop_the_run(tmp_path):
+    def answer(body):
+        return b"null" if body["seed"] % 12 == 0 else ("No.\nright", "stop")
+
+    server = Server(answer)
+    with serving(server) as url:
+        watched = {
+            "judge": {**judged(), "model": f"{url}#teacher"},
+            "servers": {"attempts": 1, "set_aside_seconds": 0, "max_dropped": 0.5},
+        }
+        _, path = carry(tmp_path / "some", Assistant(), recipe(**SMALL, **watched))
+        rows = Round.of(path, 0).judgements
+        lost = [row for row in rows if row.approved is None]
+        assert 0 < len(lost) < len(rows) / 2 and all(row.text == "" for row in lost)
+        server.answer = lambda body: b"null"
+        with pytest.raises(EngineError, match=r"judging: \d+ of \d+ got no usable answer"):
+            carry(tmp_path / "all", Assistant(), recipe(**SMALL, **watched))
+
+
 # ----- what is refused, and what a check says -----
 
 
@@ -253,6 +273,16 @@ def test_the_judge_that_watches_is_never_the_grader_that_filters():
         refuse_the_same(graded, judge, ())
     other = recipe(task={**task, "grader": {"use": "judge", "options": {"model": f"{url}2"}}})
     refuse_the_same(other, judge, ())
+
+
+def test_one_server_in_common_makes_a_teacher_of_the_judge():
+    url = "http://127.0.0.1:9/v1#m"
+    critic = recipe(filters={"critic": True})
+    both = f"http://127.0.0.1:8/v1#m {url}"
+    judge = Judge(JudgeConfig(**judged(model=both)), both, {}, ())
+    refuse_the_same(critic, judge, (f"{url}2",))
+    with pytest.raises(RecipeError, match="another model than the one that filters"):
+        refuse_the_same(critic, judge, (f"{url}2", f"http://127.0.0.1:7/v1#m {url}"))
 
 
 def test_the_judge_that_watches_is_never_the_one_that_compares_two_samples():

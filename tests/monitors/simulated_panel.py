@@ -238,4 +238,5 @@ def view(
         texts(other),
         audit_items(other) if number else None,
         judgements(other),
+        drawn.problem[:3] if drawn is not None else None,
     )

@@ -261,6 +261,21 @@ def test_supply_counts():
     assert "round 0" in read(Supply(), RoundView(0, around(4)))["supply/yield:all:all:pool"].reason
 
 
+def test_samples_that_no_server_answered_have_a_share_of_their_own_and_count_in_nothing_else():
+    raw = pool(np.random.default_rng(0))
+
+    def measured(dropped):
+        return read(Supply(), RoundView(1, around(4), pool=raw, dropped=dropped))
+
+    before, after = measured(None), measured(raw.problem[[0, 0, 5]])
+    found = after["supply/dropped:all:all:pool"]
+    assert found.value == 3 / (len(raw.kept) + 3) and found.low < found.value < found.high
+    assert found.details == {"dropped": 3, "asked": len(raw.kept) + 3}
+    assert after["supply/yield:all:all:pool"] == before["supply/yield:all:all:pool"]
+    assert "not known" in before["supply/dropped:all:all:pool"].reason
+    assert measured(np.array([], dtype=object))["supply/dropped:all:all:pool"].value == 0
+
+
 def test_validity_looks_at_right_answers_only_and_ignores_what_could_not_be_checked():
     probe = around(4, num_samples=2)
     probe = dataclasses.replace(
