@@ -31,8 +31,6 @@ from ouroloop.loop.views.report import write_report
 
 # MLflow takes a thousand metrics in a batch at most.
 MAX_METRICS_PER_BATCH = 500
-# MLflow refuses longer tags, and a note is one.
-MAX_NOTE_LENGTH = 7900
 
 # How a run stands -> MLflow's word for it. A stopped run can be resumed, and is then running again.
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
@@ -98,7 +96,7 @@ class RunRecorder:
         """Write on the parent how the run stands, in words and tags; move the aliases."""
         run, parent = self.run, self.store.parent
         shown = {
-            "mlflow.note.content": note_of_run(run)[:MAX_NOTE_LENGTH],
+            "mlflow.note.content": note_of_run(run),
             "best_round": str(run.best_round),
         }
         if run.rounds:
@@ -121,7 +119,7 @@ class RunRecorder:
         """The decision of each round on its page; what it led to is known later."""
         for round in self.run.rounds:
             entry = self.store.entry(round.number)
-            note = note_of_round(self.run, round)[:MAX_NOTE_LENGTH]
+            note = note_of_round(self.run, round)
             digest = hashlib.sha256(note.encode()).hexdigest()[:12]
             if entry.get("note") != digest:
                 self.client.set_tag(entry["run_id"], "mlflow.note.content", note)
