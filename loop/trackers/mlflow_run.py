@@ -84,6 +84,7 @@ class RunRecorder:
             self._log_artifacts(round, child)
             self._log_datasets(round, child)
             log_checkpoint(self.run, round, self.store, child)
+        # After the run's own data: a trace links to its run, and a cut-off sync repeats both.
         self._log_traces(round, child)
         self.client.set_terminated(child, "FINISHED", end_time=committed_at(round))
         # The parent's charts have one point per round: few of them, those that are read first.
@@ -129,6 +130,7 @@ class RunRecorder:
     def _log_report(self) -> None:
         """The report and the figures of the whole run, once it does not work any more."""
         run, parent = self.run, self.store.parent
+        # Drawing takes seconds, so it is done once for each way in which the run has stood still.
         stand = f"{run.state} after {len(run.rounds)} rounds"
         if not run.rounds or self.store.known.get("report") == stand:
             return
