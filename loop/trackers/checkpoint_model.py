@@ -70,8 +70,12 @@ class CheckpointModel:
         return asyncio.run(self._complete(requests))
 
     async def _complete(self, requests: Sequence[Request]) -> list[str]:
+        # The checkpoint itself says whether it is an adapter; `peft` is for whoever trains one.
+        recipe = self.recipe.model_copy(update={"peft": None})
         # Not vLLM: whoever tries a model by hand shall not need the GPU that the run had.
-        config = {**self.recipe.engine_config(), "kind": "transformers"}
+        config = {**recipe.engine_config(), "kind": "transformers"}
+        # The process is new and has served no other weights, and base models bring no check.
+        config["weight_sync_check"] = False
         with tempfile.TemporaryDirectory() as folder:
             engine = engine_maker("transformers")(config, Path(folder) / "engine.log")
             try:

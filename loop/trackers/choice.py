@@ -21,6 +21,7 @@ def choose_samples(round: RoundData, limit: int, seed: int) -> list[Json]:
     rng = random.Random(f"{seed}/{round.number}/samples")
     kept = _in_turn((row for row in rows if row["kept"]), stratum, rng)
     rejected = _in_turn((row for row in rows if not row["kept"]), _reason, rng)
+    # Where one side runs out, the other fills the rest.
     mixed = [row for pair in zip_longest(kept, rejected) for row in pair if row is not None]
     return mixed[:limit]
 
@@ -38,6 +39,7 @@ def choose_answers(round: RoundData, limit: int, seed: int) -> list[Json]:
         firsts.setdefault(str(row["problem"]), {**row, "index": 0})
     # Not of the round: whoever follows a problem over the rounds finds it in each.
     rng = random.Random(f"{seed}/probe")
+    # Sorted: a round's rows come in the order in which its answers were finished.
     rows = [firsts[problem] for problem in sorted(firsts)]
     return _in_turn(rows, lambda row: f"{row['family']}/{row['slice']}", rng)[:limit]
 
@@ -63,5 +65,6 @@ def _in_turn(
     for row in rows:
         strata[stratum_of(row)].append(row)
     ordered: list[Sequence[Json]] = sorted(strata.values(), key=len, reverse=True)
+    # The largest first: where there are more strata than places, rare ones are left out.
     shuffled = [rng.sample(found, len(found)) for found in ordered]
     return [row for turn in zip_longest(*shuffled) for row in turn if row is not None]

@@ -91,8 +91,11 @@ def ui(root: Path, port: int = 5000) -> NoReturn:
     for experiment in _experiments(root):
         # MLflow opens an experiment on its pages for chat applications; this address leads to the
         # training runs.
-        page = f"experiments/{experiment}/runs?workflowType=machine_learning"
-        print(f"runs: http://127.0.0.1:{port}/#/{page}", flush=True)
+        page = f"http://127.0.0.1:{port}/#/experiments/{experiment}"
+        print(f"runs: {page}/runs?workflowType=machine_learning", flush=True)
+        # Without the last part the list hides what is older than a week.
+        query = "workflowType=machine_learning&startTimeLabel=ALL"
+        print(f"samples: {page}/traces?{query}", flush=True)
     os.execve(sys.executable, command, {**ENVIRONMENT, **os.environ})
 
 

@@ -39,6 +39,7 @@ def log_checkpoint(run: RunData, round: RoundData, store: RunStore, child: str) 
         "sha256": weights_sha256(run, round, path),
     }
     with tempfile.TemporaryDirectory() as folder:
+        # This file is all that MLflow keeps of the checkpoint.
         reference = Path(folder) / REFERENCE
         reference.write_text(json.dumps(about, indent=1), encoding="utf-8")
         model = mlflow.pyfunc.log_model(

@@ -31,8 +31,6 @@ from ouroloop.loop.views.report import write_report
 
 # MLflow takes a thousand metrics in a batch at most.
 MAX_METRICS_PER_BATCH = 500
-# MLflow refuses longer tags, and a note is one.
-MAX_NOTE_LENGTH = 7900
 
 # How a run stands -> MLflow's word for it. A stopped run can be resumed, and is then running again.
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
@@ -86,6 +84,7 @@ class RunRecorder:
             self._log_artifacts(round, child)
             self._log_datasets(round, child)
             log_checkpoint(self.run, round, self.store, child)
+        # After the run's own data: a trace links to its run, and a cut-off sync repeats both.
         self._log_traces(round, child)
         self.client.set_terminated(child, "FINISHED", end_time=committed_at(round))
         # The parent's charts have one point per round: few of them, those that are read first.
@@ -98,7 +97,7 @@ class RunRecorder:
         """Write on the parent how the run stands, in words and tags; move the aliases."""
         run, parent = self.run, self.store.parent
         shown = {
-            "mlflow.note.content": note_of_run(run)[:MAX_NOTE_LENGTH],
+            "mlflow.note.content": note_of_run(run),
             "best_round": str(run.best_round),
         }
         if run.rounds:
@@ -121,7 +120,7 @@ class RunRecorder:
         """The decision of each round on its page; what it led to is known later."""
         for round in self.run.rounds:
             entry = self.store.entry(round.number)
-            note = note_of_round(self.run, round)[:MAX_NOTE_LENGTH]
+            note = note_of_round(self.run, round)
             digest = hashlib.sha256(note.encode()).hexdigest()[:12]
             if entry.get("note") != digest:
                 self.client.set_tag(entry["run_id"], "mlflow.note.content", note)
@@ -131,6 +130,7 @@ class RunRecorder:
     def _log_report(self) -> None:
         """The report and the figures of the whole run, once it does not work any more."""
         run, parent = self.run, self.store.parent
+        # Drawing takes seconds, so it is done once for each way in which the run has stood still.
         stand = f"{run.state} after {len(run.rounds)} rounds"
         if not run.rounds or self.store.known.get("report") == stand:
             return

@@ -92,6 +92,7 @@ def _entities(
 
 def _span_entities(draft: TraceDraft, id: str, digest: str, began: int) -> Iterator[Any]:
     """The root, and below it one span after the other."""
+    # Ids from the digest: a repeated sync writes over the same rows.
     root = _span_id(digest, 0)
     inputs, outputs = {"question": draft.question}, {"text": draft.text}
     whole = SpanDraft(draft.name, "CHAIN", inputs, outputs)

@@ -5,6 +5,8 @@ MLflow shows three lines of a note and folds the rest away.
 
 from __future__ import annotations
 
+import re
+
 from ouroloop.loop.views.account import Step, sentences, steps
 from ouroloop.loop.views.explain import outcome_of
 from ouroloop.loop.views.measures import BY_KEY
@@ -12,6 +14,9 @@ from ouroloop.loop.views.progress import DASH, markdown, rounds_table
 from ouroloop.loop.views.reader import RoundData, RunData
 from ouroloop.monitors.names import Action
 
+# MLflow refuses longer tags than 8,000 characters, and a note is one.
+MAX_LENGTH = 7900
+CUT = "\n... (the rest: `report.html` under Artifacts, or `ouroloop explain`)"
 WHERE_TO_LOOK = """\
 **Where to look.** *Model metrics*: `1_headline`; `decision/action` (0 continue, 1 reinject,
 2 rollback, 3 halt); `evidence/watch` and `evidence/halt` (log e) with their limits; `tolerance`
@@ -30,7 +35,22 @@ def note_of_run(run: RunData) -> str:
     if steered:
         rows = [_steered(run, step) for step in steered]
         parts.append(f"**When it was steered, why, and whether it helped:**\n\n{markdown(rows)}")
-    return "\n\n".join([*parts, WHERE_TO_LOOK, rounds_table(run)])
+    return fitted("\n\n".join([*parts, WHERE_TO_LOOK, rounds_table(run)]))
+
+
+def fitted(note: str) -> str:
+    """The note with as many whole lines as MLflow takes, and a word where more were cut off."""
+    # The cells were padded for a terminal.
+    lines = [re.sub(r" {2,}|-{4,}", _narrow, line) for line in note.splitlines()]
+    if len("\n".join(lines)) <= MAX_LENGTH:
+        return "\n".join(lines)
+    while lines and len("\n".join(lines)) + len(CUT) > MAX_LENGTH:
+        lines.pop()
+    return "\n".join([*lines, CUT])
+
+
+def _narrow(found: re.Match[str]) -> str:
+    return " " if found[0].startswith(" ") else "---"
 
 
 def note_of_round(run: RunData, round: RoundData) -> str:
@@ -44,7 +64,7 @@ def note_of_round(run: RunData, round: RoundData) -> str:
     helped = _helped(run, step)
     if helped != DASH:
         parts.append(f"**Did it help:** {helped}.")
-    return "\n\n".join(parts)
+    return fitted("\n\n".join(parts))
 
 
 def _best(run: RunData) -> str:

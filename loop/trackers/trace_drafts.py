@@ -71,6 +71,7 @@ def drafts(round: RoundData, limit: int, seed: int) -> list[TraceDraft]:
     if chosen:
         num_answers = int(PROBE_SHARE * limit)
     answers = choose_answers(round, num_answers, seed)
+    # A run without a probe set gives their places back to samples.
     wanted = {str(row["sample_id"]): row for row in chosen[: limit - len(answers)]}
     chains = {str(c["id"]): c for c in round.samples() if c["id"] in wanted} if wanted else {}
     found = [_of_sample(row, chains.get(id)) for id, row in wanted.items()]
@@ -83,6 +84,7 @@ def drafts(round: RoundData, limit: int, seed: int) -> list[TraceDraft]:
 
 def _of_sample(verdict: Json, chain: Json | None) -> TraceDraft:
     question, text = str(verdict.get("question") or verdict["problem_id"]), str(verdict["text"])
+    # All that is known of a sample whose journal was lost.
     spans = [SpanDraft("final", "LLM", {"question": question}, text)]
     judgements = list(_judgements(verdict))
     if chain is not None:
@@ -113,6 +115,7 @@ def _of_answer(row: Json, judged: Mapping[tuple[str, int], Sequence[Judgement]])
     facts: Json = {"cut_by_length": bool(row["truncated"])}
     if row["nll"] is not None and row["nll"] == row["nll"]:
         facts["mean_logprob"] = -row["nll"]
+    # The probe's table holds no prompt: the problem's id stands for the question.
     answer = SpanDraft(
         "answer", "LLM", {"problem": problem}, text, facts, num_tokens=int(row["num_tokens"])
     )

@@ -77,6 +77,7 @@ def outcome_of(run: RunData, number: int) -> Outcome | None:
             if audit.round != number or Tier.HALT not in decided.evidence:
                 continue
             found = Outcome(audit, later.number, _recovery_limit(run, decided))
+            # Once shown, a recovery stays shown; later losses are other rounds' business.
             if audit.recovered:
                 return found
     return found
@@ -142,6 +143,7 @@ def _evidence(decided: Decision) -> str:
 
 def _guards(decided: Decision) -> str:
     """Every guarded quantity, nearest to its tolerance first."""
+    # The driver need not be the nearest: evidence counts problems and rounds, too.
     drivers = {found.driver for found in decided.evidence.values()}
     nearest_first = sorted(decided.guards, key=room)
     rows = [_guard_row(guard, decided, guard.stream in drivers) for guard in nearest_first]

@@ -127,6 +127,7 @@ def _problem(
         UserError: no problem, or more than one, has this in its id.
     """
     ids = _problems(verdicts, answers)
+    # An id that is a part of another one is still itself.
     if wanted in ids:
         return wanted
     part_of = [id for id in ids if wanted in id]
@@ -180,6 +181,7 @@ def _samples(round: RoundData, verdicts: Sequence[Json], limit: int) -> Iterator
         return
     kept = sum(bool(row["kept"]) for row in verdicts)
     yield f"{len(verdicts):,} samples, {kept:,} kept{_first(verdicts)}\n{_samples_table(verdicts)}"
+    # Whole samples are long, and the journal is large: only the chains that are shown are kept.
     shown = verdicts[:limit]
     chains = _chains(round, {str(row["sample_id"]) for row in shown})
     learnt = _learnt(round)

@@ -297,7 +297,15 @@ def test_mlflow_gets_the_place_the_experiment_and_as_many_rows_as_asked(tmp_path
 
     before = mlflow.get_tracking_uri()
     uri = f"sqlite:///{tmp_path / 'elsewhere.db'}"
-    asked = {"tracking": {"mlflow": True, "uri": uri, "experiment": "mine", "table_rows": 5}}
+    asked = {
+        "tracking": {
+            "mlflow": True,
+            "uri": uri,
+            "experiment": "mine",
+            "table_rows": 5,
+            "traces": 3,
+        }
+    }
     path = fake_run.make_run(tmp_path, "tracked", rounds=1)
     raw = json.loads((path / "recipe.json").read_text())
     (path / "recipe.json").write_text(json.dumps({**raw, **asked}))
@@ -306,5 +314,12 @@ def test_mlflow_gets_the_place_the_experiment_and_as_many_rows_as_asked(tmp_path
             make().sync(path)
         found = mlflow.MlflowClient(uri).get_experiment_by_name("mine")
         assert found is not None and mlflow.MlflowClient(uri).search_runs([found.experiment_id])
+        known = json.loads((path / "tracking.json").read_text())
+        shown = mlflow.search_traces(
+            locations=[found.experiment_id],
+            run_id=known["rounds"]["1"]["run_id"],
+            return_type="list",
+        )
+        assert len(shown) == 3
     finally:
         mlflow.set_tracking_uri(before)

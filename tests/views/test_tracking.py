@@ -168,9 +168,13 @@ def test_a_campaign_is_a_parent_with_a_point_per_round_and_a_child_per_round(
         and parent.data.params["rounds"] == "2"
         and parent.data.tags["best_round"] == str(run.best_round)
     )
-    assert found["history"]["tracked", "accuracy/pass_at_1:worded"] == [
+    assert found["history"]["tracked", "1_headline/01 pass_at_1"] == [
         (r.number, r.score("pass@1")[0]) for r in run.rounds
     ]
+    assert found["history"]["round-01", "accuracy/pass_at_1:worded"][0] == (
+        1,
+        run.rounds[1].score("pass@1")[0],
+    )
     children = [
         r
         for r in found["runs"].values()
@@ -182,9 +186,10 @@ def test_a_campaign_is_a_parent_with_a_point_per_round_and_a_child_per_round(
         last.data.tags["decision"] == "continue"
         and last.data.tags["decision.carried_out"] == "true"
     )
-    assert [(d.dataset.name, d.tags[0].value) for d in last.inputs.dataset_inputs] == [
-        ("tracked-r02-train", "train")
-    ]
+    assert {(d.dataset.name, d.tags[0].value) for d in last.inputs.dataset_inputs} == {
+        ("tracked-r02-train", "train"),
+        ("tracked-probe-set", "probe"),
+    }
     assert len(found["history"]["round-02", "train/loss"]) == len(run.rounds[2].train["loss"])
     client = mlflow.MlflowClient(default_uri(recorded.parent))
     artifacts = {a.path for a in client.list_artifacts(last.info.run_id)} | {
@@ -248,7 +253,7 @@ def test_a_run_that_has_grown_is_continued(recorded: Path) -> None:
     MlflowTracker().sync(path)
     assert ids(path)["parent"] == parent and sorted(ids(path)["rounds"]) == ["0", "1", "2"]
     assert [
-        step for step, _ in everything(path)["history"]["growing", "accuracy/pass_at_1:worded"]
+        step for step, _ in everything(path)["history"]["growing", "1_headline/01 pass_at_1"]
     ] == [
         0,
         1,
