@@ -153,12 +153,11 @@ def _sound(scores: Sequence[float]) -> list[float]:
 
 
 def rules_of(name: str, scored: Sequence[Scored], limit: float | None) -> list[Rule]:
-    """The detector at every budget, and at its own limit if it has one."""
-    healthy = [s for s in scored if s.facts.healthy and s.facts.split == Split.CALIBRATION]
-    rules = [Rule(name, budget, calibrated(healthy, budget)) for budget in BUDGETS]
+    """The detector at every budget, or at its own limit if it has one."""
     if limit is not None:
-        rules.append(Rule(name, None, limit))
-    return rules
+        return [Rule(name, None, limit)]
+    healthy = [s for s in scored if s.facts.healthy and s.facts.split == Split.CALIBRATION]
+    return [Rule(name, budget, calibrated(healthy, budget)) for budget in BUDGETS]
 
 
 def alarm_of(rule: Rule, run: Scored) -> int:

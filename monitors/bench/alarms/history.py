@@ -20,6 +20,8 @@ Ints = NDArray[np.int64]
 
 MAIN = "main"
 """The family that is practised; all others are counted together."""
+OTHER = "other"
+"""What a simulated run calls those."""
 TAIL = "tail"
 # Four of eight samples: with more, a tail problem is nearly always solved.
 PASS_K = 4

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.bench import simulate
-from ouroloop.monitors.bench.alarms.history import MAIN, PASS_K, TAIL
+from ouroloop.monitors.bench.alarms.history import MAIN, OTHER, PASS_K, TAIL
 from ouroloop.monitors.bench.alarms.lock import ROUNDS, RunKey
 from ouroloop.monitors.bench.dynamics import NUM_TYPES, Model, World
 from ouroloop.monitors.bench.regimes import REGIMES
@@ -82,7 +82,7 @@ def simulated(key: RunKey, size: Size) -> tuple[dict[str, NDArray[Any]], Truth]:
         parts.append(_rows(a_round.number, main, MAIN, slice_P))
         if others is not None:
             typical_P = np.full(len(others.now.problems), "typical")
-            parts.append(_rows(a_round.number, others.now, "others", typical_P))
+            parts.append(_rows(a_round.number, others.now, OTHER, typical_P))
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     onset = stream.onset if stream.regime.mode else 0
     return columns, Truth(onset, _events(levels))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from ouroloop.monitors.bench.alarms.detectors.base import Detector
-from ouroloop.monitors.bench.alarms.detectors.own import Halt, Watch
+from ouroloop.monitors.bench.alarms.detectors.own import Evidence, Shipped
 from ouroloop.monitors.bench.alarms.detectors.paired import (
     BonferroniZ,
     Cusum,
@@ -15,12 +16,15 @@ from ouroloop.monitors.bench.alarms.detectors.paired import (
 from ouroloop.monitors.bench.alarms.detectors.published import Mtr, PitMonitor
 from ouroloop.monitors.bench.alarms.detectors.streams import Adwin, PageHinkley
 from ouroloop.monitors.bench.alarms.detectors.thresholds import DcpOfBest, Entropy
+from ouroloop.monitors.names import Tier
 
 __all__ = ["DETECTORS", "Detector"]
 
 DETECTORS: Mapping[str, Callable[[], Detector]] = {
-    "watch": Watch,
-    "halt": Halt,
+    "watch": partial(Evidence, Tier.WATCH),
+    "halt": partial(Evidence, Tier.HALT),
+    "watch-shipped": partial(Shipped, Tier.WATCH),
+    "halt-shipped": partial(Shipped, Tier.HALT),
     "bonferroni-z": BonferroniZ,
     "cusum": Cusum,
     "glr": Glr,

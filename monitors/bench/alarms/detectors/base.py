@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log
 from typing import Protocol
 
 from ouroloop.monitors.bench.alarms.history import History
@@ -11,9 +12,9 @@ class Detector(Protocol):
     """Scores the latest round of a run.
 
     The benchmark chooses the threshold, on healthy runs, and a score above it is an alarm; so a
-    detector has none, and any increasing function of its score would do as well. A detector whose
-    own threshold was fixed in advance may have an attribute `limit: float`, from which on it
-    alarms: the table then shows it as it is, too.
+    detector has none, and any increasing function of its score would do as well. One whose own
+    threshold was fixed in advance may have an attribute `limit: float`, from which on it alarms: it
+    is then shown as it is, and not calibrated.
     """
 
     @property
@@ -28,3 +29,14 @@ class Detector(Protocol):
         run, so that it may keep what it has worked out. NaN counts as no alarm.
         """
         ...
+
+
+def odds_of_change(log_e: float, history: History) -> float:
+    """Log of a mixture over evenly likely first rounds, by the share of those not yet past.
+
+    A mixture falls by itself while nothing happens, for ever fewer first rounds are left that have
+    lost nothing: one threshold for all rounds would then be passed in the first one or never. What
+    is left is one plus the odds that the change has begun. Source: Shiryaev 1963.
+    """
+    left = max(history.planned + 2 - len(history.rounds), 1)
+    return log_e - log(left / history.planned)
