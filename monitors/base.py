@@ -220,9 +220,9 @@ class RoundView:
         critics: critiques of known truth.
         pool: the training pool.
         texts: real text, scored.
-        traces: round 0's answers, scored.
         audit: planted items.
         judge: verdicts of a frozen judge.
+        traces: round 0's answers, scored.
     """
 
     round: int
@@ -231,9 +231,9 @@ class RoundView:
     critics: Critics | None = None
     pool: Pool | None = None
     texts: Texts | None = None
-    traces: Traces | None = None
     audit: AuditItems | None = None
     judge: Judgements | None = None
+    traces: Traces | None = None
 
 
 @dataclass(frozen=True)
