@@ -220,10 +220,10 @@ class RoundView:
         critics: critiques of known truth.
         pool: the training pool.
         texts: real text, scored.
-        traces: round 0's answers, scored.
         audit: planted items.
         judge: verdicts of a frozen judge.
         dropped: the problems of samples that no server answered; the pool has no row of them.
+        traces: round 0's answers, scored.
     """
 
     round: int
@@ -232,10 +232,10 @@ class RoundView:
     critics: Critics | None = None
     pool: Pool | None = None
     texts: Texts | None = None
-    traces: Traces | None = None
     audit: AuditItems | None = None
     judge: Judgements | None = None
     dropped: Objects | None = None
+    traces: Traces | None = None
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ def choose(rows: Sequence[ProbeRow], most: int, gold: bool = True) -> list[Trace
     num = Counter(row.problem for row in rows if row.kind == "sample")
     found: dict[str, dict[str, list[ProbeRow]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
+        # Where nobody scores, a strategy would be a guess about text that may hold no calculation.
         group = row.strategy if row.problem in scored else row.cluster or row.strategy
         is_right = row.correct == 1 or row.problem not in scored
         if row.kind == "sample" and is_right and group is not None and not row.truncated:
@@ -52,10 +53,12 @@ def choose(rows: Sequence[ProbeRow], most: int, gold: bool = True) -> list[Trace
     ]
 
 
+# A tuple, so that whoever prints it need not ask whether there is one.
 def costs(config: ProbeConfig, num_problems: int) -> tuple[str, ...]:
     """A sentence: what a round scores, beside what its probe samples; none where it scores none."""
     if not config.traces:
         return ()
+    # In texts, not tokens: before round 0 nobody knows how long they will be.
     scored, sampled = num_problems * config.traces, num_problems * (config.samples + 1)
     what = (
         f"up to {config.traces} answers of round 0 to each of {num_problems} problems are scored"
@@ -83,12 +86,21 @@ async def measure(
 
     Chosen while round 0 (`first`) is at work; once it is committed, those that it scored.
     """
+    # Never chosen anew: a resumed run has to score what the rounds before it did.
     traces: Sequence[TraceRow] = first.traces
     if not first.is_committed:
         recipe = setting.recipe
         traces = choose(first.probe, recipe.probe.traces, recipe.monitors.gold)
+    return await score(engine, setting, traces, report)
+
+
+async def score(
+    engine: Engine, setting: Setting, traces: Sequence[TraceRow], report: Progress
+) -> list[TraceRow]:
+    """These answers under the model that the engine serves."""
     problems = {problem.id: problem for problem in setting.probe_set.problems}
     report("scoring traces", 0, len(traces))
+    # The text as it was sampled: `answered` would put a blank where the model wrote none.
     pairs = [(ask(setting.prompts, problems[trace.problem]), trace.text) for trace in traces]
     scored = await engine.score(pairs) if pairs else []
     report("scoring traces", len(traces), len(traces))

@@ -14,10 +14,10 @@ from ouroloop.monitors.estimators.estimand import EVERY
 
 ID = "retained"
 NO_TRACES = "no answers of round 0 were scored at the baseline"
-# WATCH bets beyond a quarter of it: on the small world the runs that were well kept 71 % or more,
-# and those that lost their strategies fell below within two rounds.
-LOSS = 1.0
-"""Nothing can be lost beyond it, so that HALT never acts on it."""
+# WATCH bets beyond a quarter of it. On the small world runs with 30 % real data kept 65 % and more
+# while they improved, and the others fell below 60 % within three rounds.
+LOSS = 1.6
+"""More than there is to lose, so that HALT never acts on it."""
 
 
 def retained(loss: float = LOSS) -> GuardedQuantity:
@@ -27,15 +27,16 @@ def retained(loss: float = LOSS) -> GuardedQuantity:
     What the bets add to a plain threshold is inertia: a loss little beyond it must last.
 
     Args:
-        loss: tolerated, in (0, 1]; WATCH bets beyond its share `watch_share`, HALT beyond it.
+        loss: tolerated; WATCH bets beyond its share `watch_share`, HALT beyond it, and from 1 on
+            never.
 
     Raises:
-        ValueError: outside (0, 1].
+        ValueError: not above 0.
     """
-    if not 0 < loss <= 1:
+    if not loss > 0:
         raise ValueError(
-            f"monitors.guarded: retained: got loss {loss:g}; expected a number in (0, 1]: the"
-            " share of the probability that may be lost."
+            f"monitors.guarded: retained: got loss {loss:g}; expected a number above 0: the share"
+            " of the probability that may be lost, 1 and more for one that only WATCH acts on."
         )
     return GuardedQuantity(
         ID,
@@ -55,6 +56,7 @@ def retained(loss: float = LOSS) -> GuardedQuantity:
 
 
 def _retained(tables: Tables, pass_k: int) -> Found:
+    # Asked for by name, so that "there is none" has to be said, not passed over.
     if tables.traces is None:
         return Blocks(1, value(Grid.RETAINED), tables.main, NO_TRACES)
     return Blocks(1, value(Grid.RETAINED), tables.traces, unit="strategy", exact=True)

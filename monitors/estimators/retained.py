@@ -53,6 +53,7 @@ class Kept:
         that round 0 had not.
         """
         at_G = codes(self.problem_G)[1]
+        # What a sample of round 0's model did so often, one of this model does so often.
         mass_G = self.share_G * self.ratio_G
         total_P = np.bincount(at_G, weights=mass_G)
         alike_P = np.bincount(at_G, weights=mass_G**2)
@@ -68,6 +69,7 @@ def kept(now: Traces, then: Traces) -> Kept:
     then_N = np.array([before.get(key, np.nan) for key in _keys(now)], dtype=float)
     known_N = np.isfinite(now.logprob) & np.isfinite(then_N) & (now.num_tokens > 0)
     gain_N = (now.logprob - then_N)[known_N]
+    # Sorted: no number may depend on the order of the rows.
     pairs = list(zip(now.problem[known_N], now.group[known_N], strict=True))
     groups = sorted(set(pairs))
     place = {pair: i for i, pair in enumerate(groups)}

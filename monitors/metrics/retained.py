@@ -44,6 +44,7 @@ class Retained:
     def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
         """Read `view.traces`."""
         now = view.traces
+        # Round 0 compared with itself: the run's first value is 1, not missing.
         then = now if reference is None else reference.traces
         if now is None or then is None:
             return missing(KINDS, "no answers of round 0 were scored")

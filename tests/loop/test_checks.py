@@ -175,7 +175,7 @@ def attempt(tmp_path, capsys, *more, **sections):
 def test_a_check_prints_a_line_for_each_thing_and_makes_nothing(tmp_path, capsys):
     code, printed = attempt(tmp_path, capsys, "--check")
     lines = printed.out.splitlines()
-    assert code == 0 and len(lines) <= 13
+    assert code == 0 and len(lines) <= 14
     assert [line.split()[1] for line in lines[:4]] == ["problems", "answers", "supply", "filters"]
     assert lines[-1].endswith("mine.yaml: ready to run; errors: 0, warnings: 1.")
 
@@ -228,6 +228,7 @@ def test_every_check_is_listed_and_findings_are_aligned():
         "copies",
         "lengths",
         "probe_set",
+        "traces",
         "judge",
         "model",
     ]

@@ -353,6 +353,20 @@ def _probe(folder: Path, number: int, guarded: bool, rng: random.Random) -> None
         for i in range(12)
     ]
     pd.DataFrame(texts).to_parquet(folder / "texts.parquet")
+    traces = [
+        {
+            "problem": f"worded-{i // 2}",
+            "family": "worded",
+            "slice": "typical",
+            "group": "split" if i % 2 else "column",
+            "share": 0.4,
+            "logprob": -5.0 - 0.5 * number * (i % 2),
+            "num_tokens": 20.0,
+            "text": f"answer {i}",
+        }
+        for i in range(12)
+    ]
+    pd.DataFrame(traces).to_parquet(folder / "traces.parquet")
     planted = [
         {
             "problem": f"real-{i // 2}",
