@@ -139,6 +139,7 @@ def test_a_run_that_lost_its_server_goes_on_when_it_is_back_and_asks_for_the_res
     assert before and after.startswith(before) and len(server.asked) == 24 - before.count("\n")
 
 
+@pytest.mark.long
 def test_a_round_with_vllms_own_server_as_the_teacher(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
