@@ -2,9 +2,9 @@
 SHELL := bash
 BIN := .venv/bin
 PARALLEL := -n logical --maxprocesses 4 --dist worksteal
-# Slow tests run in pairs, file by file; on one GPU one after the other, for two engines would
+# Slow tests run in pairs, file by file, the longest first (tests/conftest.py); on one GPU one after the other, for two engines would
 # not share its memory.
-PAIRED := $(if $(shell command -v nvidia-smi),,-n logical --maxprocesses 2 --dist loadfile)
+PAIRED := $(if $(shell command -v nvidia-smi),,-n logical --maxprocesses 2 --dist loadfile --no-loadscope-reorder)
 
 # Python keeps its compiled files, whatever the shell says: without them every worker of the tests
 # and each of their child processes compiles everything again, a fifth of all that the tests take.

@@ -36,12 +36,33 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if is_slow else None
 
 
+# The slow tests' files that take longest. Whole files are given to the workers, and one that came
+# last would be waited for by all others.
+LONGEST = (
+    "tests/loop/test_loop_on_vllm_and_trl.py",
+    "tests/engines/test_real_engines.py",
+    "tests/stages/test_sft_training.py",
+    "tests/test_wheel.py",
+    "tests/loop/test_loop_with_adapters.py",
+    "tests/engines/test_stale_weights.py",
+    "tests/engines/test_small_changes.py",
+    "tests/stages/test_dpo_training.py",
+    "tests/loop/test_loop_on_conversations.py",
+    "tests/loop/test_init.py",
+    "tests/views/test_tracking.py",
+    "tests/monitors/decision/test_decision_rule.py",
+    "tests/monitors/decision/test_power.py",
+)
+
+
 @pytest.hookimpl(trylast=True)  # after deselection: without a GPU test nothing is looked at
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked `gpu` where torch and the driver cannot both serve one.
+    """Longest files first; skip `gpu` tests where torch and the driver cannot both serve one.
 
-    `-ra` then lists them with this reason.
+    `-ra` then lists those with this reason.
     """
+    places = {file: place for place, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked and not ((machine := look()).driver and machine.torch_cuda):
         for item in marked:

@@ -393,6 +393,9 @@ def test_the_deep_look_sees_an_import_that_fails_and_those_that_work(
 ) -> None:
     (tmp_path / "mlflow.py").write_text("raise OSError('libmissing.so: no such file')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    # The others take a minute, and the tests of training and of vLLM import them.
+    assert "import torch" in hardware.IMPORTS
+    monkeypatch.setattr(hardware, "IMPORTS", ("import torch", "import mlflow"))
     imports = {
         finding.what.split(":")[0]: finding
         for finding in diagnose(CPU, deep=True)

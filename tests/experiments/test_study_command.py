@@ -185,6 +185,7 @@ def test_the_command_lists_what_there_is(capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_example_runs_on_worker_processes_with_real_training(tmp_path):
     command = ["study", "runs/experiments/replay_fraction", "--quick", "--runs", str(tmp_path)]
     assert main([*command, "--arms", "replay_0", "replay_50", "--jobs", "2", "--no-mlflow"]) == 0

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import test_one_meaning_per_number as one_meaning
 import yaml
 
 from ouroloop.loop.__main__ import main
@@ -38,6 +39,16 @@ RECIPE = {
     "filters": {"steps": True},
     "sft": {"learning_rate": 5e-4, "num_train_epochs": 1, "per_device_train_batch_size": 16},
     "probe": {"problems": 30, "family_problems": 4, "samples": 8, "critiques": 20},
+}
+# Of a run that is asked for nothing but that it goes on.
+FEW = {
+    "problems": 8,
+    "family_problems": 1,
+    "samples": 2,
+    "baseline_samples": 2,
+    "critiques": 0,
+    "pass_at": 2,
+    "majority": 2,
 }
 DATA = Path(os.environ.get("OUROLOOP_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 
@@ -110,6 +121,10 @@ def test_the_report_of_a_real_run_is_one_page(finished):
     assert page.count("<svg") >= 5 and "http://" not in page.replace("http://www.w3.org", "")
 
 
+def test_a_real_run_shows_one_value_per_number(finished, tmp_path):
+    one_meaning.check_everything(read_run(finished[1]), tmp_path)
+
+
 def test_a_run_killed_without_warning_is_finished_by_resume_and_leaves_no_child_behind(tmp_path):
     root = tmp_path / "out"
     command = [
@@ -118,7 +133,7 @@ def test_a_run_killed_without_warning_is_finished_by_resume_and_leaves_no_child_
         "ouroloop.loop",
         "run",
         # One round: it is killed in its sampling, and only what follows in it is of interest.
-        str(written(tmp_path, rounds=1, tracking={"mlflow": False})),
+        str(written(tmp_path, rounds=1, probe=FEW, tracking={"mlflow": False})),
         "--runs",
         str(root),
     ]
@@ -152,6 +167,7 @@ def test_a_run_killed_without_warning_is_finished_by_resume_and_leaves_no_child_
     assert kept and len(drafts) == len(samples) == 160
 
 
+@pytest.mark.long
 @pytest.mark.skipif(
     not (DATA / "gsm8k").is_dir(), reason=f"real data not found in {DATA}: set OUROLOOP_DATA"
 )

@@ -210,8 +210,12 @@ def test_every_headline_statistic_has_its_own_entry() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_demo_shows_one_value_per_number_too(tmp_path: Path) -> None:
-    """The demo's recipe, shortened, with the embedded model, as `ouroloop run` carries it out."""
+    """The demo's recipe, shortened, with the embedded model, as `ouroloop run` carries it out.
+
+    Another run on the real libraries is asked the same in test_loop_on_vllm_and_trl.py.
+    """
     import subprocess
     import sys
 
@@ -223,7 +227,11 @@ def test_the_demo_shows_one_value_per_number_too(tmp_path: Path) -> None:
         [*command, "--runs", str(tmp_path)], cwd=root, capture_output=True, text=True, timeout=800
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    found = read_run(tmp_path / "short")
+    check_everything(read_run(tmp_path / "short"), tmp_path)
+
+
+def check_everything(found: RunData, tmp_path: Path) -> None:
+    """What does not depend on the recipe of the scripted run."""
     test_a_round_has_each_estimand_once_and_a_label_of_its_own_for_each(found)
     test_a_sentences_numbers_are_those_of_the_guards(found)
     test_every_view_shows_the_readings(found, tmp_path)

@@ -238,6 +238,7 @@ def test_servers_are_asked_as_the_recipe_says_and_a_list_of_them_is_one_teacher(
     assert len(first.asked) + len(second.asked) == 24 and first.asked and second.asked
 
 
+@pytest.mark.long
 def test_a_round_with_vllms_own_server_as_the_teacher(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

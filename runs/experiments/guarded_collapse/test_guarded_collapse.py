@@ -223,6 +223,7 @@ def test_runs_that_ended_early_are_drawn_too(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_planted_base_has_learnt_from_a_few_shortcuts_and_is_made_once(tmp_path):
     from ouroloop.loop.store import read_rows
     from runs.experiments.guarded_collapse import planted

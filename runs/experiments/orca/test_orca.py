@@ -291,6 +291,7 @@ def test_two_workers_make_a_thing_one_after_the_other(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_made_teacher_answers_in_the_form_that_is_asked_for(tmp_path, monkeypatch):
     from ouroloop.loop.engines.registry import ENGINES
 
