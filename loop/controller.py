@@ -312,6 +312,9 @@ class Campaign:
             # What was there before the round began is listed first: the rest is made from it.
             round.ledger.add_new()
             self.event("round_started", round)
+        elif not round.lacks(Round.decision):
+            # Before anything is sampled: the round at work could not be decided on in the end.
+            decide.check_rule(round)
         return round
 
     @property

@@ -17,11 +17,12 @@ from ouroloop.monitors.bench.bench import SIZES
 from ouroloop.monitors.bench.cells import Cell, Cells, slug
 from ouroloop.monitors.bench.regimes import REGIMES
 from ouroloop.monitors.bench.simulate import Stream
-from ouroloop.monitors.decision import evidence
+from ouroloop.monitors.decision import evidence, tiers
 from ouroloop.monitors.decision.guarded import quantities
 from ouroloop.monitors.decision.guards import BaselineScores, Guard
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.decision.tables import Table, Tables
+from ouroloop.monitors.names import Tier
 
 Floats = NDArray[np.float64]
 
@@ -133,24 +134,22 @@ def worse(
 def run(name: str, seed: int, size: str) -> Alarms:
     """One run under every rule."""
     found: dict[str, int] = {}
-    rounds: list[dict[str, list[float]]] = []
+    rounds: list[dict[str, tuple[float, ...]]] = []
     scores: BaselineScores | None = None
-    # One stream alone needs no share of the evidence and no correction for others.
-    z = evidence.baseline_z(RULE.watch_alpha, 1)
     for number, tables, now, before in series(name, seed, size):
         quantity = next(quantities(tables, RULE))
         scores = scores or quantity.baseline_scores()
         guard = quantity.guard(scores)
         assert isinstance(guard, Guard)
-        growth = evidence.loss_factors(guard.stream, RULE.watch_share, z)
-        rounds.append({quantity.name: growth.tolist()})
+        growth_CB = evidence.loss_factors(guard.stream, RULE.watch_share)
+        # One stream alone needs no share of the evidence.
+        rounds.append({quantity.name: tiers.flat(growth_CB)})
+        log_e = evidence.weigh(rounds, RULE.rounds, log_pay_C=tiers.pay(Tier.WATCH)).log_e
         fires = {
             "gini_simpson_falls_a_tenth": _falls(now, before, "Gini-Simpson"),
             "entropy_falls_a_tenth": _falls(now, before, "entropy"),
             "any_of_six_below_5_percent": min(worse(now, before, n) for n in SIX) < LEVEL,
-            "accuracy_alone": (
-                evidence.weigh(rounds, RULE.rounds).log_e >= evidence.log_limit(RULE.watch_alpha)
-            ),
+            "accuracy_alone": log_e >= tiers.limit(Tier.WATCH, RULE.watch_alpha),
         }
         # What was found before stays: the first alarm counts.
         found = {rule: number for rule, fired in fires.items() if fired} | found
