@@ -72,7 +72,7 @@ BASELINE_SHARE = 0.01
 # WATCH need not be exact: its first cell costs nothing, and its limit was found by simulation.
 FREE_C = LOG_PAY_C - LOG_PAY_C[0]
 """Log f of each cell for WATCH."""
-WATCH_ALPHA, WATCH_LIMIT, WATCH_SLOPE = 0.20, 0.80, 0.55
+WATCH_ALPHA, WATCH_LIMIT, WATCH_SLOPE = 0.20, 0.60, 0.60
 """WATCH's limit at this alpha, in nats, and how it rises with log(1 / alpha)."""
 
 
