@@ -270,6 +270,7 @@ class Campaign:
     def decide(self, round: Round) -> None:
         """Every monitor's readings, and what happens next."""
         if not round.lacks(Round.decision):
+            decide.check_rule(round)
             return
         rule = decide.decision_rule(self.recipe, self.main)
         baselines = plan.baselines(self.rounds, round.number, self.recipe.monitors.baselines)
@@ -312,9 +313,6 @@ class Campaign:
             # What was there before the round began is listed first: the rest is made from it.
             round.ledger.add_new()
             self.event("round_started", round)
-        elif not round.lacks(Round.decision):
-            # Before anything is sampled: the round at work could not be decided on in the end.
-            decide.check_rule(round)
         return round
 
     @property

@@ -34,7 +34,7 @@ an unknown parameter). Ours: unlike problems, blocks, means over cuts, cells.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import exp, log, pi
 from typing import Generic, TypeVar
@@ -57,23 +57,16 @@ LARGEST_BET = 0.9
 
 Z_C = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0])
 """Upper ends of the cells, in standard errors by which the baseline's mean is too high."""
-# A mean in the first cell, below its expectation or at it, does no harm. Paying a fifth for it and
-# the rest evenly for the others was the best of what was tried for both tiers (decision 021).
+# Paying a fifth for the first, harmless cell and the rest evenly was the best of what was tried.
 FIRST_CELL = 0.2
 PAID_C = np.full(len(Z_C), (1 - FIRST_CELL) / (len(Z_C) - 1))
 PAID_C[0] = FIRST_CELL
 """What is paid for each cell: P(cell) * f. They sum to 1."""
 LOG_PAY_C = np.log(PAID_C / np.diff(ndtr(Z_C), prepend=0.0))
 """log f of each cell."""
-# P(beyond the last cell) is 3e-7 a stream: a hundredth of alpha pays for 1,700 streams at 5 %, and
-# for 34 at 0.1 %.
+# P(beyond the last cell) is 3e-7 a stream: at 5 % a hundredth of alpha pays for 1,700 streams.
 BASELINE_SHARE = 0.01
 """Share of alpha that pays for a baseline that lies beyond the last cell."""
-# WATCH need not be exact: its first cell costs nothing, and its limit was found by simulation.
-FREE_C = LOG_PAY_C - LOG_PAY_C[0]
-"""Log f of each cell for WATCH."""
-WATCH_ALPHA, WATCH_LIMIT, WATCH_SLOPE = 0.20, 0.60, 0.60
-"""WATCH's limit at this alpha, in nats, and how it rises with log(1 / alpha)."""
 
 
 @dataclass(frozen=True)
@@ -160,8 +153,7 @@ def widened(z: float, num_picks: int) -> float:
 def loss_factors(stream: Stream, share: float, z_C: Floats = Z_C) -> Floats:
     """Log growth of every bet on "the mean has fallen by more than tolerated"; shape (C, B).
 
-    While it has not, and the baseline's mean is too high by at most z_c standard errors, the
-    expectation of each of cell c's bets is at most 1.
+    By expectation no bet of cell c gains while it has not, if the baseline is z_c too high at most.
     """
     tolerated_C = np.array([stream.tolerated(share, float(z)) for z in z_C])
     return _grow(stream, stream.baseline_P - tolerated_C[:, None], 1.0, 1 + tolerated_C)
@@ -170,8 +162,7 @@ def loss_factors(stream: Stream, share: float, z_C: Floats = Z_C) -> Floats:
 def recovery_factors(stream: Stream, share: float, z_C: Floats = Z_C) -> Floats:
     """Log growth of every bet on "the mean is back within the tolerance"; shape (C, B).
 
-    While it is not, and the baseline's mean is too low by at most z_c standard errors, the
-    expectation of each of cell c's bets is at most 1.
+    By expectation no bet of cell c gains while it is not, if the baseline is z_c too low at most.
     """
     allowed_C = np.array([stream.tolerated(share, float(z), recovered=True) for z in z_C])
     return _grow(stream, stream.baseline_P - allowed_C[:, None], -1.0, 1 + np.abs(allowed_C))
@@ -283,11 +274,10 @@ def weigh(
     """
     if not rounds[-1] and not num_streams:
         return Weight(0.0)
-    by_stream: dict[Key, float] = {}
-    since: dict[Key, int] = {}
-    for stream in rounds[-1]:
-        # Every stream by itself; their mean is again an e-process.
-        by_stream[stream], since[stream] = _mixed(rounds, stream, horizon, log_pay_C)
+    # Every stream by itself; their mean is again an e-process.
+    found = {stream: _mixed(rounds, stream, horizon, log_pay_C) for stream in rounds[-1]}
+    by_stream = {stream: log_e for stream, (log_e, _) in found.items()}
+    since = {stream: start for stream, (_, start) in found.items()}
     share = shares(list(by_stream), num_streams, first or {})
     unspent = 1 - sum(share.values())
     parts = [by_stream[stream] + log(share[stream]) for stream in by_stream]
@@ -295,9 +285,7 @@ def weigh(
     # worth what its cheapest cell is.
     parts += [log(unspent) + float(log_pay_C.min())] if unspent > 1e-9 else []
     weight = Weight(float(log_sum(np.array(parts))), by_stream, 0, share)
-    if not since:
-        return weight
-    return Weight(weight.log_e, by_stream, since[weight.driver], share)
+    return replace(weight, since=since[weight.driver]) if since else weight
 
 
 def _mixed(
@@ -325,13 +313,9 @@ def _mixed(
 
 
 def shares(
-    streams: Sequence[Key],
-    num_streams: int,
-    first: Mapping[Key, float],
+    streams: Sequence[Key], num_streams: int, first: Mapping[Key, float]
 ) -> dict[Key, float]:
-    """Each stream's share of the mean, in (0, 1].
-
-    They sum to 1, less the even shares of those streams that are planned and not there yet.
+    """Each stream's share of the mean: they sum to 1 with those that are planned and not there.
 
     Args:
         streams: those that are there.
@@ -350,11 +334,6 @@ def shares(
 def log_limit(alpha: float) -> float:
     """What HALT's `log_e` must reach: log of 1 / (the alpha that is left over)."""
     return -log(alpha * (1 - BASELINE_SHARE))
-
-
-def watch_limit(alpha: float) -> float:
-    """What WATCH's `log_e` must reach, by simulation; see `WATCH_SLOPE`."""
-    return WATCH_SLOPE * log(WATCH_ALPHA / alpha) + WATCH_LIMIT
 
 
 def spent(alpha: float, epoch: int) -> float:
