@@ -7,6 +7,8 @@ import pytest
 from simulated_panel import joined, pool, samples, view
 
 from ouroloop.loop.config import MonitorConfig
+from ouroloop.loop.errors import RunStateError
+from ouroloop.loop.stages.decide import check_rule
 from ouroloop.monitors.base import Pool, Reading, RoundView
 from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.guarded import Blocks, GuardedQuantity, QuantityId
@@ -277,6 +279,10 @@ def test_bets_of_an_earlier_rule_are_refused_and_still_read():
     assert read.factors.watch == bets
     with pytest.raises(ValueError, match=r"round 1: got 5 bets on .* earlier rule"):
         decide(a_round(2, 2), first, history=[read])
+    # A run finds out when it is resumed, before anything is sampled.
+    check_rule(SimpleNamespace(decision=old))
+    with pytest.raises(RunStateError, match="start a new run"):
+        check_rule(SimpleNamespace(decision=read))
 
 
 @pytest.mark.slow
