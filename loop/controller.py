@@ -273,6 +273,7 @@ class Campaign:
     def decide(self, round: Round) -> None:
         """Every monitor's readings, and what happens next."""
         if not round.lacks(Round.decision):
+            decide.check_rule(round)
             return
         rule = decide.decision_rule(self.recipe, self.main)
         baselines = plan.baselines(self.rounds, round.number, self.recipe.monitors.baselines)

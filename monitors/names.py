@@ -27,7 +27,7 @@ class Tier(StrEnum):
 
 
 class FailureMode(StrEnum):
-    """The kind of collapse that a decline looks like: a diagnosis that picks the remedy."""
+    """The kind of collapse: what a decline looks like, and what remedies are made for."""
 
     DRIFT = "drift"
     SHARPENING = "sharpening"

@@ -9,12 +9,14 @@ import numpy as np
 
 from ouroloop.loop import extensions
 from ouroloop.loop.config import Recipe
+from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.round import Round
 from ouroloop.loop.stages.preflight import adjusted
 from ouroloop.loop.stages.train import weigh_rejection, weigh_starvation
 from ouroloop.monitors.base import Monitor, Reading, RoundView
 from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.rule import Decision, DecisionRule
+from ouroloop.monitors.decision.tiers import check_history
 from ouroloop.monitors.names import Action
 from ouroloop.monitors.registry import MONITORS, measure_all, monitors_for
 
@@ -53,6 +55,18 @@ def read(round: Round, baselines: Sequence[Round], main: str, recipe: Recipe) ->
     """
     reference = baselines[0].view if baselines else None
     return measure_all(round.view, reference, _monitors_of(round, main, recipe))
+
+
+def check_rule(round: Round) -> None:
+    """Refuse to go on from a round that was decided under an earlier rule.
+
+    Raises:
+        RunStateError: its bets are not those of this rule.
+    """
+    try:
+        check_history([round.decision])
+    except ValueError as error:
+        raise RunStateError(str(error)) from error
 
 
 def decide(

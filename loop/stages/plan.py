@@ -17,7 +17,8 @@ from ouroloop.loop.round import Round, best_round
 from ouroloop.loop.rows import RoundPlan
 from ouroloop.loop.stages.remedy import Stock, remedy
 from ouroloop.loop.stages.train import table_of
-from ouroloop.monitors.names import Action, FailureMode
+from ouroloop.monitors.decision.modes import remedied_as
+from ouroloop.monitors.names import Action
 
 # Before any round has left something to measure: the laws that need it are left out.
 NOTHING_KNOWN = Stock()
@@ -41,7 +42,8 @@ def next_plan(recipe: Recipe, history: Sequence[Round], stock: Stock = NOTHING_K
     if recipe.monitors.guard and action in (Action.REINJECT, Action.ROLLBACK):
         is_rejected = action is Action.ROLLBACK
         back = unharmed(history, recipe.monitors.gold)
-        mode = FailureMode(last.decision.mode) if last.decision.mode else None
+        # By the quantity that spoke: the mode's name is only a reading of signs.
+        mode = remedied_as(last.decision.spoke)
         plan = remedy(plan, recipe.interventions, mode, is_rejected, stock, back)
         if is_rejected:
             current = back

@@ -151,7 +151,7 @@ def remedy(
     Args:
         plan: the last round's.
         limits: the recipe's `interventions`.
-        mode: what the decline looks like; None when it has no name.
+        mode: the failure that the quantity which spoke calls for; None: of no known quantity.
         rolled_back: whether the last round was rejected; else more is replayed, no more.
         stock: what the last rounds left.
         back: the round to roll back to.
@@ -175,7 +175,7 @@ def _against(
 ) -> RoundPlan:
     """What a failure mode calls for beside replay."""
     changes: dict[str, Any] = {}
-    # A decline without a name is met as sharpening is, the most frequent one.
+    # What is met with nothing of its own is met as sharpening is, the most frequent failure.
     if mode in (FailureMode.SHARPENING, None):
         # Heat and caps act on what is sampled and kept, distinct calculations on what is learnt.
         changes["temperatures"] = tuple(max(limits.temperature, t) for t in plan.temperatures)

@@ -5,19 +5,20 @@ No action is carried out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ouroloop.monitors.bench.dynamics import PREJUDICED
 from ouroloop.monitors.bench.regimes import REGIMES
 from ouroloop.monitors.bench.simulate import Stream
-from ouroloop.monitors.bench.truth import Truth, fallen, losses, truth
-from ouroloop.monitors.decision import evidence, guarded
+from ouroloop.monitors.bench.truth import Truth, died, fallen, losses, truth
+from ouroloop.monitors.decision import evidence, guarded, tiers
 from ouroloop.monitors.decision.evidence import Weight
 from ouroloop.monitors.decision.guarded import QuantityId
 from ouroloop.monitors.decision.guards import BaselineScores, Guard, Quantity
 from ouroloop.monitors.decision.modes import name_mode, symptoms_of
-from ouroloop.monitors.decision.records import RoundBets, StreamId
+from ouroloop.monitors.decision.records import Bets, StreamId
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.decision.tables import Tables
 from ouroloop.monitors.names import FailureMode, Tier
@@ -36,16 +37,6 @@ TAIL_SHARE = {"1000x32": 0.5}
 """Share of the probe set that is of the tail slice; elsewhere a quarter."""
 
 
-LATER = (QuantityId.SOLVED, QuantityId.ALIVE)
-"""Quantities that came after the runs of V1 to V7, which go on showing what they showed."""
-
-
-def first_nine(tables: Tables, rule: DecisionRule) -> list[Quantity]:
-    """The quantities that V1 to V7 are about."""
-    found = guarded.quantities(tables, rule)
-    return [quantity for quantity in found if quantity.stream.quantity not in LATER]
-
-
 @dataclass
 class Watcher:
     """`DecisionRule` without views and actions.
@@ -53,14 +44,14 @@ class Watcher:
     Attributes:
         rule: the rule.
         alter: what to change in a quantity (its tolerance, say) before it is weighed.
-        quantities: what is guarded.
+        tiers: what is weighed.
     """
 
     rule: DecisionRule
     alter: Callable[[Quantity], Quantity] = lambda quantity: quantity
-    quantities: Callable[[Tables, DecisionRule], Iterable[Quantity]] = first_nine
+    tiers: Sequence[Tier] = tuple(Tier)
     baselines_: dict[StreamId, BaselineScores] = field(default_factory=dict)
-    rounds_: list[RoundBets] = field(default_factory=list)
+    rounds_: dict[Tier, list[Bets]] = field(default_factory=dict)
 
     @property
     def alpha(self) -> dict[Tier, float]:
@@ -74,25 +65,27 @@ class Watcher:
         every round.
         """
         guards = []
-        for quantity in map(self.alter, self.quantities(tables, self.rule)):
+        for quantity in map(self.alter, guarded.quantities(tables, self.rule)):
             # The same baseline in every round, and larger than any round.
             scores = self.baselines_.get(quantity.stream) or quantity.baseline_scores()
             if quantity.stream.quantity != QuantityId.SHORTCUT and quantity.num_picks == 1:
                 self.baselines_[quantity.stream] = scores
             if isinstance(guard := quantity.guard(scores), Guard):
                 guards.append(guard)
-        self.rounds_.append(self.rule.bets(guards, self.alpha))
         first = guarded.first_shares(self.rule)
         weights = {}
-        for tier in Tier:
-            bets = [of_round.of(tier) for of_round in self.rounds_]
-            weights[tier] = evidence.weigh(bets, self.rule.rounds, first=first)
+        for tier in self.tiers:
+            bets = self.rounds_.setdefault(tier, [])
+            bets.append(self.rule.lost(tier, guards))
+            weights[tier] = evidence.weigh(
+                bets, self.rule.rounds, first=first, log_pay_C=tiers.pay(tier)
+            )
         return weights
 
     def alarms(self, weights: Mapping[Tier, Weight[StreamId]]) -> list[Tier]:
         """The tiers whose limit is reached."""
-        limits = {tier: evidence.log_limit(alpha) for tier, alpha in self.alpha.items()}
-        return [tier for tier in Tier if weights[tier].log_e >= limits[tier]]
+        limits = {tier: tiers.limit(tier, alpha) for tier, alpha in self.alpha.items()}
+        return [tier for tier in self.tiers if weights[tier].log_e >= limits[tier]]
 
 
 @dataclass(frozen=True)
@@ -103,7 +96,8 @@ class Run:
         regime: its name.
         seed: of the stream.
         onset: first round of the regime.
-        event: first round with pass@1 or the tail's pass@k truly 2 points below the baseline.
+        event: first round with pass@1 or the tail's pass@k truly 2 points below the baseline, or
+            DCP a quarter; where a strategy is to die, or three quarters of it gone.
         from_best: the same, below the best round so far.
         violated_watch: first round with a quantity truly beyond WATCH's share of its tolerance.
         violated_halt: the same for the whole tolerance.
@@ -148,6 +142,7 @@ def run(
         TAIL_SHARE.get(size, 0.25),
     )
     watcher = Watcher(rule)
+    dying = stream.regime.accept == PREJUDICED
     found: dict[str, Any] = {}
     truths: list[Truth] = []
     quantities: list[Quantity] = []
@@ -156,8 +151,8 @@ def run(
         if number == 0:
             continue
         # The same in every round but for their samples.
-        quantities = quantities or first_nine(tables, rule)
-        found = _crossed(number, truths, quantities, rule) | found
+        quantities = quantities or list(guarded.quantities(tables, rule))
+        found = _crossed(number, truths, quantities, rule, dying) | found
         # All that is left to find is known: the rest of the run is only simulated, not weighed.
         if "watch" in found and "halt" in found and ("event" in found or not stream.regime.mode):
             continue
@@ -196,6 +191,7 @@ def _crossed(
     truths: list[Truth],
     quantities: list[Quantity],
     rule: DecisionRule,
+    dying: bool,
 ) -> dict[str, int]:
     """Which lines are crossed in this round."""
     now = truths[-1]
@@ -203,7 +199,7 @@ def _crossed(
     loss = max(losses(truths[0], now, quantities).values())
     best = {n: max(t.score[n] for t in truths) for n in now.score}
     lines = {
-        "event": fallen(truths[0].score, now.score),
+        "event": fallen(truths[0].score, now.score) or (dying and died(truths[0], now)),
         "from_best": fallen(best, now.score),
         "violated_watch": loss > rule.watch_share,
         "violated_halt": loss > 1,

@@ -5,7 +5,6 @@ How often that tier alarms is compared with the alpha that was promised.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.bench import dynamics, simulate
-from ouroloop.monitors.bench.bench import SIZES, Watcher, first_nine
+from ouroloop.monitors.bench.bench import SIZES, Watcher
 from ouroloop.monitors.bench.cells import Cell, Cells
 from ouroloop.monitors.bench.dynamics import HEALTHY, Model, Regime
 from ouroloop.monitors.bench.simulate import Stream
 from ouroloop.monitors.bench.truth import losses, truth
-from ouroloop.monitors.decision import blocks, evidence, guarded
+from ouroloop.monitors.decision import blocks, evidence, guarded, tiers
 from ouroloop.monitors.decision.guards import Guard, Quantity
 from ouroloop.monitors.decision.records import StreamId
 from ouroloop.monitors.decision.rule import DecisionRule
@@ -84,12 +83,11 @@ def binomial(size: str, kind: str, together: bool, seed: int, tier: str = Tier.H
             i % 2 == 1,
         )
         monitors.append((replace(quantity, tolerance=quantity.tolerance / share), now_P))
-    z = evidence.baseline_z(alpha, NUM_MONITORS)
     baselines = [quantity.baseline_scores() for quantity, _ in monitors]
-    rounds: list[dict[str, list[float]]] = []
+    rounds: list[dict[str, tuple[float, ...]]] = []
     highest = -np.inf
     for number in range(1, NUM_ROUNDS + 1):
-        factors: dict[str, list[float]] = {}
+        factors: dict[str, tuple[float, ...]] = {}
         for index, ((quantity, now_P), scores) in enumerate(zip(monitors, baselines, strict=True)):
             there = quantity.pair.now.there_PK
             now = _table(rng.random(there.shape) < now_P[:, None], there)
@@ -98,12 +96,13 @@ def binomial(size: str, kind: str, together: bool, seed: int, tier: str = Tier.H
                 continue
             # Copies of one stream are the strongest dependence there is: the bound must hold there
             # too.
-            growth = evidence.loss_factors(guard.stream, share, z).tolist()
+            growth = tiers.flat(evidence.loss_factors(guard.stream, share))
             copies = range(NUM_MONITORS if together else 1)
             factors |= {f"{index} {copy}": growth for copy in copies}
         rounds.append(factors)
-        highest = max(highest, evidence.weigh(rounds, NUM_ROUNDS, NUM_MONITORS).log_e)
-        if highest >= evidence.log_limit(alpha):
+        weight = evidence.weigh(rounds, NUM_ROUNDS, NUM_MONITORS, log_pay_C=tiers.pay(Tier(tier)))
+        highest = max(highest, weight.log_e)
+        if highest >= tiers.limit(Tier(tier), alpha):
             return Verdict(seed, number, highest)
     return Verdict(seed, 0, round(highest, 4))
 
@@ -162,16 +161,8 @@ def _table(right: NDArray[np.bool_], there: NDArray[np.bool_]) -> Table:
     )
 
 
-def all_quantities(
-    size: str,
-    seed: int,
-    tier: str = Tier.HALT,
-    quantities: Callable[[Tables, DecisionRule], Iterable[Quantity]] = first_nine,
-) -> Verdict:
-    """The rule's own quantities, each having truly lost exactly what the tier tolerates.
-
-    With `guarded.quantities` for `quantities` those that came later, too.
-    """
+def all_quantities(size: str, seed: int, tier: str = Tier.HALT) -> Verdict:
+    """The rule's own quantities, each having truly lost exactly what the tier tolerates."""
     num_problems, num_samples, num_baseline = SIZES[size]
     stream = Stream(
         HEALTHY,
@@ -191,7 +182,7 @@ def all_quantities(
     watcher = Watcher(
         replace(RULE, rounds=NUM_ROUNDS),
         lambda q: replace(q, tolerance=limits[q.stream] / share, ceiling=None),
-        quantities,
+        (Tier(tier),),
     )
     highest = -np.inf
     for number in range(1, NUM_ROUNDS + 1):
@@ -202,7 +193,7 @@ def all_quantities(
         tables = Tables(main, stream.probe.tail_P, main, family_P, others, scored)
         limits = limits or true_losses(before, after, stream, tables)
         highest = max(highest, watcher.weigh(tables)[Tier(tier)].log_e)
-        if highest >= evidence.log_limit(watcher.alpha[Tier(tier)]):
+        if highest >= tiers.limit(Tier(tier), watcher.alpha[Tier(tier)]):
             return Verdict(seed, number, round(highest, 4))
     return Verdict(seed, 0, round(highest, 4))
 

@@ -32,6 +32,8 @@ SHORTCUT = NUM_STRATEGIES
 NUM_WRONG = 3
 # A majority is taken over as many votes as a usual round has samples; its chance over 64 polls.
 NUM_VOTERS, NUM_POLLS = 16, 64
+PREJUDICED = "prejudiced"
+"""A filter that lets one right strategy die; see `Regime.accept`."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Regime:
         accept: what is kept of the samples: `all`, `answer` (right ones), `even` (right ones, as
             many of every right strategy's samples), `vote` (those that agree with the majority of
             16), `weak` (a verifier that accepts one wrong strategy per type), `format` (a reward
-            that honest samples get with probability `honest`, the shortcut always).
+            that honest samples get with probability `honest`, the shortcut always), `prejudiced`
+            (as `even`, but samples of one right strategy only with probability `honest`).
         slips: share of samples that are learnt as any strategy at all.
         honest: see `accept`.
         learn: share of the remaining errors that practice removes in a round.
@@ -100,6 +103,13 @@ class World:
     def modal_T(self) -> Ints:
         """Each type's most frequent right strategy."""
         return np.asarray((self.real_TS * self.right_TS).argmax(axis=1))
+
+    @property
+    def dying(self) -> int:
+        """The strategy that a prejudiced filter kills: the third of all in right answers."""
+        # Of the twelve it is one with a tenth of them: no rare one, and none that carries all.
+        mass_S = self.weight_T @ (self.real_TS * self.right_TS * self.skill_TS)
+        return int(np.argsort(-mass_S)[2])
 
 
 @dataclass(frozen=True)
@@ -205,9 +215,12 @@ def acceptance(
     # 0.02: now and then a wrong way leads to the right answer.
     if regime.accept == "answer":
         return np.asarray(np.maximum(right_TS, 0.02))
-    if regime.accept == "even":
+    if regime.accept in ("even", PREJUDICED):
         right_T1 = (drawn_TS * right_TS).sum(axis=1, keepdims=True)
-        return np.asarray(np.where(the.right_TS, right_T1, 0.02))
+        even_TS = np.where(the.right_TS, right_T1, 0.02)
+        if regime.accept == PREJUDICED:
+            even_TS = np.where(strategy_S == the.dying, regime.honest * even_TS, even_TS)
+        return np.asarray(even_TS)
     if regime.accept == "format":
         everywhere_TS = np.ones(drawn_TS.shape)
         return np.asarray(np.where(strategy_S == SHORTCUT, everywhere_TS, regime.honest))

@@ -23,7 +23,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from ouroloop.monitors.bench.cells import Cell, Cells
-from ouroloop.monitors.decision import evidence
+from ouroloop.monitors.decision import evidence, tiers
 from ouroloop.monitors.decision.evidence import Stream
 
 # The logs are no part of the repository: they are read from a folder beside it.
@@ -144,8 +144,7 @@ def _exact(
     baseline: int,
 ) -> Iterator[tuple[float, str]]:
     """The decision rule: (log evidence, driver) round by round."""
-    z = evidence.baseline_z(ALPHA, len(STREAMS))
-    rounds: list[dict[str, list[float]]] = []
+    rounds: list[dict[str, tuple[float, ...]]] = []
     for now in entries[baseline + 1 :]:
         factors = {}
         for name in STREAMS:
@@ -155,7 +154,8 @@ def _exact(
                 entries[baseline],
                 entries[baseline + 1],
             )
-            factors[name.removesuffix("_v")] = evidence.loss_factors(one, share, z).tolist()
+            growth_CB = evidence.loss_factors(one, share)
+            factors[name.removesuffix("_v")] = tiers.flat(growth_CB)
         rounds.append(factors)
         weight = evidence.weigh(rounds, HORIZON)
         yield weight.log_e, weight.driver

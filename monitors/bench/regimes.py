@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ouroloop.monitors.bench.dynamics import HEALTHY, Regime
+from ouroloop.monitors.bench.dynamics import HEALTHY, PREJUDICED, Regime
 from ouroloop.monitors.names import FailureMode
 
 # Slow and fast variants of a failure differ in their rates alone.
@@ -44,6 +44,13 @@ REGIMES = {
             slips=0.0005,
         ),
         Regime("weak verifier", FailureMode.DRIFT, accept="weak", fresh=0.1),
+        Regime(
+            "death of a strategy",
+            FailureMode.SHARPENING,
+            accept=PREJUDICED,
+            honest=0.6,
+            settled="even",
+        ),
         HEALTHY,
         Regime("improving", fresh=0.4, accept="even", learn=0.05),
         Regime("relaxing", fresh=0.3, start="flattened"),

@@ -24,6 +24,8 @@ Ints = NDArray[np.int64]
 # Two points: twice the tolerance of pass@1.
 EVENT = 0.02
 """A fall of pass@1 or of the tail's pass@k that counts as the collapse having happened."""
+EVENT_SHARE, DEATH_SHARE = 0.25, 0.75
+"""Shares of DCP, and of a strategy's right samples, whose loss counts likewise."""
 
 
 @lru_cache(maxsize=4)
@@ -169,6 +171,13 @@ def fallen(
     now: Mapping[str, float],
     by: float = EVENT,
 ) -> bool:
-    """Whether pass@1 or the tail's pass@k lies `by` below what it was before."""
+    """Whether pass@1 or the tail's pass@k lies `by` below what it was, or DCP a quarter."""
     both = (QuantityId.ACCURACY, QuantityId.TAIL_ACCURACY)
-    return any(before[id] - now[id] >= by for id in both)
+    left = (1 - EVENT_SHARE) * before[QuantityId.DIVERSITY]
+    return any(before[id] - now[id] >= by for id in both) or now[QuantityId.DIVERSITY] <= left
+
+
+def died(before: Truth, now: Truth) -> bool:
+    """Whether three quarters of some strategy's right samples are gone."""
+    held_S = before.way_S >= ALIVE_SHARE
+    return bool((now.way_S[held_S] <= (1 - DEATH_SHARE) * before.way_S[held_S]).any())

@@ -19,7 +19,6 @@ from ouroloop.monitors.base import Floats
 from ouroloop.monitors.bench import boundary, report
 from ouroloop.monitors.bench.bench import Watcher
 from ouroloop.monitors.bench.cells import Cell, Cells, read
-from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.free_population import CRITERIA, typical_text
 from ouroloop.monitors.decision.guarded import FREE, GuardedQuantity, QuantityId
 from ouroloop.monitors.decision.harms import harmed
@@ -178,7 +177,7 @@ def run(size: str, world: World, share: float, seed: int, until: Sequence[Tier])
     baseline = np.random.default_rng((seed, 0))
     rngs = [np.random.default_rng((seed, 1, r)) for r in range(NUM_ROUNDS)]
     rounds = drawn(population(num_problems), design, baseline, rngs)
-    watcher = Watcher(RULE, quantities=guarded.quantities)
+    watcher = Watcher(RULE, tiers=until)
     found: dict[str, object] = {}
     for number, tables in enumerate(rounds, start=1):
         harm = np.random.default_rng((seed, 2, number))
@@ -202,7 +201,7 @@ def at_boundary(size: str, name: str, tier: str, seed: int) -> Run:
 
 def scored(seed: int, tier: str) -> Run:
     """Scored samples: all ten quantities of V1's simulated model exactly on their tolerance."""
-    found = boundary.all_quantities(SCORED_SIZE, seed, tier, guarded.quantities)
+    found = boundary.all_quantities(SCORED_SIZE, seed, tier)
     halt, watch = (found.alarm if tier == each else 0 for each in (Tier.HALT, Tier.WATCH))
     return Run(seed, watch=watch, halt=halt)
 

@@ -3,10 +3,10 @@
 It consists of e-processes, which are valid whenever one looks. Knows nothing of monitors: a
 stream's key may be anything.
 
-Suffixes: `_P` problems, `_R` ways to cut a problem's samples into blocks, `_M` blocks, `_B` bets.
-Every logarithm is natural. An e-process is a bet against "healthy" that cannot be expected to win
-while it is true: P(it ever reaches 1 / alpha) <= alpha (Ville), whatever the dependence between
-rounds and whenever one stops.
+Suffixes: `_P` problems, `_R` ways to cut a problem's samples into blocks, `_M` blocks, `_B` bets,
+`_C` cells of the baseline's error. Every logarithm is natural. An e-process is a bet against
+"healthy" that cannot be expected to win while it is true: P(it ever reaches 1 / alpha) <= alpha
+(Ville), whatever the dependence between rounds and whenever one stops.
 
 A block's score y in [0, 1] has the mean mu_i of its problem i; disjoint blocks and different
 problems are independent given the round's model. For one bet lambda per round, the expectation of
@@ -18,15 +18,23 @@ disjoint blocks lose against all pairs. Problems with unequal numbers M_i of blo
 lambda_i in proportion to 1 / M_i, so that each counts alike: (1 + lambda_i x_i)^M_i <= exp(lambda_i
 M_i x_i), whose product over problems is at most 1 while the plain mean of x_i is at most 0.
 
+The baseline is a sample, too: its mean lies z standard errors above its expectation. The line of z
+is cut into cells (z', z_c], and for each cell the same bets are made against a baseline that is
+lower by z_c standard errors. E = min_c f_c E_c, where f_c is what cell c is paid for. Whichever
+cell the error lies in, E <= f_c E_c there, and E_c is an e-process given the baseline; so the
+expectation of E is at most sum_c P(cell c) f_c = 1: the error is paid for once in a run, together
+with the evidence, instead of in full every round (decision 021).
+
 Source: Podkopaev & Ramdas 2110.06177 (a tolerated change is no alarm); Waudby-Smith & Ramdas
 2010.09686 (betting on bounded means); Shin et al. 2203.03532 (mixtures over the unknown start);
-Vovk & Wang 1912.06116 (means of e-values). Ours: unlike problems, blocks, means over cuts.
+Vovk & Wang 1912.06116 (means of e-values); Wasserman et al. 1912.11436 (the least of e-values over
+an unknown parameter). Ours: unlike problems, blocks, means over cuts, cells.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import exp, log, pi
 from typing import Generic, TypeVar
@@ -38,18 +46,27 @@ from scipy.special import ndtr, ndtri
 Floats = NDArray[np.float64]
 Key = TypeVar("Key", bound=Hashable)
 
-# The best bet is near (loss beyond the tolerance) / (variance of a block score): 0.04 for a point
-# of pass@1 at 50 %. A bet of 1 could lose everything to one problem, so the largest is 0.9. A mean
-# of five bets costs at most log 5 = 1.6 nats beside the best of them, once in a run.
-BETS_B = np.array([0.03, 0.1, 0.3, 0.6, 0.9])
-"""Shares of the largest bet that can never lose all.
+# The best bet on a loss that lies D standard errors of a round's mean beyond its tolerance is D of
+# these units, so that four bets serve probe sets of every size. A mean of four bets costs at most
+# log 4 = 1.4 nats beside the best of them, once in a run.
+BETS_B = np.array([0.5, 1.0, 2.0, 4.0])
+"""Bets, in one over the standard error of a round's mean times its number of blocks."""
+# A bet of 1 could lose everything to one problem.
+LARGEST_BET = 0.9
+"""Share of the largest bet that can never lose all."""
 
-Small ones win on large probe sets, large ones on clear losses.
-"""
-# The more of alpha it pays, the fewer standard errors are added to every tolerance (at alpha 0.05
-# and nine streams 3.1 of them), but the higher the limit: log(1 / 0.8) = 0.22 nats at a fifth.
-BASELINE_SHARE = 0.2
-"""Share of alpha that pays for the baseline being a sample itself."""
+Z_C = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0])
+"""Upper ends of the cells, in standard errors by which the baseline's mean is too high."""
+# Paying a fifth for the first, harmless cell and the rest evenly was the best of what was tried.
+FIRST_CELL = 0.2
+PAID_C = np.full(len(Z_C), (1 - FIRST_CELL) / (len(Z_C) - 1))
+PAID_C[0] = FIRST_CELL
+"""What is paid for each cell: P(cell) * f. They sum to 1."""
+LOG_PAY_C = np.log(PAID_C / np.diff(ndtr(Z_C), prepend=0.0))
+"""log f of each cell."""
+# P(beyond the last cell) is 3e-7 a stream: at 5 % a hundredth of alpha pays for 1,700 streams.
+BASELINE_SHARE = 0.01
+"""Share of alpha that pays for a baseline that lies beyond the last cell."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +106,17 @@ class Stream:
         whole = ones_PRM.sum() + (self.block_PRM == 0).sum() == num_PR.sum()
         return num_PR, ones_PRM.sum(axis=2) if whole else None
 
-    def tolerated(self, share: float, z: float) -> float:
+    def tolerated(self, share: float, z: float, recovered: bool = False) -> float:
         """The loss below mean(baseline_P) that is tolerated.
 
         Args:
             share: of the tolerance.
-            z: standard errors of the baseline that are added.
+            z: standard errors that the baseline's mean may be wrong by; added to the tolerance.
+            recovered: they are taken off: a bet on recovery may not profit from them.
         """
         noise = widened(z, self.num_picks) * self.baseline_se
+        if recovered:
+            noise = -noise
         # The baseline would have to be wrong by more than `spare` before the ceiling is.
         if self.spare > 0:
             noise = max(noise - self.spare, 0.0)
@@ -106,117 +126,100 @@ class Stream:
             return part * float(self.baseline_P.mean()) + (1 - part) * noise
         return share * self.tolerance + noise
 
+    @cached_property
+    def scale(self) -> float:
+        """Blocks times the standard error of their mean: what one bet's growth varies by.
 
-def baseline_z(alpha: float, num_streams: int) -> float:
-    """Standard errors that no stream's baseline mean exceeds.
-
-    Except with probability BASELINE_SHARE * alpha in all (normal, Bonferroni).
-    """
-    return float(-ndtri(BASELINE_SHARE * alpha / max(num_streams, 1)))
+        From the baseline and from how many blocks there are, never from how they score.
+        """
+        variance = float((self.baseline_P * (1 - self.baseline_P)).mean())
+        num_P = self.counts[0].max(axis=1)
+        num_P = num_P[num_P > 0]
+        # Of problems with unequal numbers each weighs as the one with the fewest.
+        return float(num_P.min()) * float(np.sqrt(variance * (1 / num_P).sum()))
 
 
 def widened(z: float, num_picks: int) -> float:
-    """Standard errors that none of `num_picks` means exceeds, where one does not exceed z.
+    """Standard errors that none of `num_picks` means exceeds, where one does not exceed z >= 0.
 
-    Bonferroni again. A score that is picked anew in every round (the cluster that fell most, the
+    Bonferroni. A score that is picked anew in every round (the cluster that fell most, the
     openings that grew most) compares another mean of the baseline every time. Each pick is made on
     other samples of the baseline than its mean is taken of, so the mean's error is independent of
     the pick, however many candidates there were: one event per round has to be paid for.
     """
-    if num_picks <= 1 or z == 0:
-        return z
-    wide = -float(ndtri(ndtr(-abs(z)) / num_picks))
-    return wide if z > 0 else -wide
+    return z if num_picks <= 1 else -float(ndtri(ndtr(-z) / num_picks))
 
 
-def loss_factors(
-    stream: Stream,
-    share: float,
-    z: float,
-) -> Floats:
-    """Log growth of every bet on "the mean has fallen by more than tolerated"; shape (B,).
+def loss_factors(stream: Stream, share: float, z_C: Floats = Z_C) -> Floats:
+    """Log growth of every bet on "the mean has fallen by more than tolerated"; shape (C, B).
 
-    While it has not, the expectation of each bet's growth is at most 1.
+    By expectation no bet of cell c gains while it has not, if the baseline is z_c too high at most.
     """
-    tolerated = stream.tolerated(share, z)
-    return _grow(stream, stream.baseline_P - tolerated, 1.0, 1 + tolerated)
+    tolerated_C = np.array([stream.tolerated(share, float(z)) for z in z_C])
+    return _grow(stream, stream.baseline_P - tolerated_C[:, None], 1.0, 1 + tolerated_C)
 
 
-def recovery_factors(
-    stream: Stream,
-    share: float,
-    z: float,
-) -> Floats:
-    """Log growth of every bet on "the mean is back within the tolerance"; shape (B,).
+def recovery_factors(stream: Stream, share: float, z_C: Floats = Z_C) -> Floats:
+    """Log growth of every bet on "the mean is back within the tolerance"; shape (C, B).
 
-    While it is not, the expectation of each bet's growth is at most 1.
+    By expectation no bet of cell c gains while it is not, if the baseline is z_c too low at most.
     """
-    # -z: here the baseline's noise would be an excuse, so it is taken off the tolerance.
-    allowed = stream.tolerated(share, -z)
-    return _grow(
-        stream,
-        stream.baseline_P - allowed,
-        -1.0,
-        1 + abs(allowed),
-    )
+    allowed_C = np.array([stream.tolerated(share, float(z), recovered=True) for z in z_C])
+    return _grow(stream, stream.baseline_P - allowed_C[:, None], -1.0, 1 + np.abs(allowed_C))
 
 
-def _grow(
-    stream: Stream,
-    level_P: Floats,
-    sign: float,
-    worst: float,
-) -> Floats:
-    """sum_P log mean_R prod_M (1 + lambda gain) for each bet lambda, gain = sign (level - block).
+def _grow(stream: Stream, level_CP: Floats, sign: float, worst_C: Floats) -> Floats:
+    """sum_P log mean_R prod_M (1 + lambda gain) for each cell and bet, (C, B).
 
-    No gain lies below -worst. No block, no bet.
+    gain = sign (level - block); no gain of a cell lies below -worst.
     """
     num_PR, _ = stream.counts
     if not num_PR.any():
-        return np.zeros(len(BETS_B))
+        return np.zeros((len(worst_C), len(BETS_B)))
     least, most = int(num_PR[num_PR > 0].min()), int(num_PR.max())
     # The common case, every problem with as many blocks, needs one bet for all of them.
     even = least == most and bool(num_PR.all())
-    share_PR = np.ones((1, 1))
+    share_RP = np.ones((1, 1))
     if not even:
-        share_PR = least / np.maximum(num_PR, 1)
-    log_BPR = _products(
-        stream,
-        level_P,
-        sign,
-        (BETS_B / worst)[:, None, None] * share_PR,
-    )
+        share_RP = (least / np.maximum(num_PR, 1)).T
+    # 1e-9: a baseline of which every score is 0, or 1, does not vary.
+    bet_CB = np.minimum(BETS_B / max(stream.scale, 1e-9), LARGEST_BET / worst_C[:, None])
+    log_CBRP = _products(stream, level_CP, sign, bet_CB[..., None, None] * share_RP)
+    if num_PR.shape[1] == 1:
+        return np.asarray(log_CBRP.sum(axis=(2, 3)))
     if even:
-        return np.asarray((log_sum(log_BPR) - log(num_PR.shape[1])).sum(axis=1))
+        return np.asarray((log_sum(log_CBRP, axis=2) - log(num_PR.shape[1])).sum(axis=2))
     some_P = num_PR.any(axis=1)
     cuts_P = (num_PR > 0).sum(axis=1)[some_P]
-    mean_BP = log_sum(np.where(num_PR > 0, log_BPR, -np.inf)[:, some_P]) - np.log(cuts_P)
-    return np.asarray(mean_BP.sum(axis=1))
+    log_CBRP = np.where(num_PR.T > 0, log_CBRP, -np.inf)[..., some_P]
+    return np.asarray((log_sum(log_CBRP, axis=2) - np.log(cuts_P)).sum(axis=2))
 
 
-def _products(
-    stream: Stream,
-    level_P: Floats,
-    sign: float,
-    bet_BPR: Floats,
-) -> Floats:
-    """Logarithm of prod_M (1 + bet gain), (B, P, R).
+def _products(stream: Stream, level_CP: Floats, sign: float, bet_CBRP: Floats) -> Floats:
+    """Logarithm of prod_M (1 + bet gain), (C, B, R, P).
 
     Scores of 0 and 1 are counted instead of multiplied one by one: the same number, much sooner.
     """
     num_PR, ones_PR = stream.counts
     if ones_PR is not None:
-        won_BPR, lost_BPR = (np.log1p(bet_BPR * sign * (level_P[:, None] - y)) for y in (1.0, 0.0))
-        return np.asarray(ones_PR * (won_BPR - lost_BPR) + num_PR * lost_BPR)
-    gain_PRM = np.nan_to_num(sign * (level_P[:, None, None] - stream.block_PRM))
-    return np.stack([np.log1p(bet_PR[..., None] * gain_PRM).sum(axis=2) for bet_PR in bet_BPR])
+        gain_CBRP = sign * level_CP[:, None, None, :]
+        lost_CBRP = np.log1p(bet_CBRP * gain_CBRP)
+        won_CBRP = np.log1p(bet_CBRP * (gain_CBRP - sign))
+        return np.asarray(ones_PR.T * (won_CBRP - lost_CBRP) + num_PR.T * lost_CBRP)
+    out = np.empty((*bet_CBRP.shape[:2], *num_PR.T.shape))
+    for c, level_P in enumerate(level_CP):
+        # Blocks first: sums over many short rows would take several times as long.
+        gain_MRP = np.nan_to_num(sign * (level_P - stream.block_PRM.T))
+        for b, bet_RP in enumerate(bet_CBRP[c]):
+            out[c, b] = np.log1p(bet_RP * gain_MRP).sum(axis=0)
+    return out
 
 
-def log_sum(log_x: Floats) -> Floats:
-    """Log sum exp over the last axis; some of it is finite."""
+def log_sum(log_x: Floats, axis: int = -1) -> Floats:
+    """Log sum exp over an axis; some of it is finite."""
     # The largest is taken out first, or exp would overflow.
-    most = log_x.max(axis=-1, keepdims=True)
-    return np.asarray(most[..., 0] + np.log(np.exp(log_x - most).sum(axis=-1)))
+    most = log_x.max(axis=axis, keepdims=True)
+    return np.asarray(most.squeeze(axis) + np.log(np.exp(log_x - most).sum(axis=axis)))
 
 
 @dataclass(frozen=True)
@@ -250,71 +253,69 @@ def weigh(
     horizon: int,
     num_streams: int = 0,
     first: Mapping[Key, float] | None = None,
+    log_pay_C: Floats = LOG_PAY_C,
 ) -> Weight[Key]:
     """The e-process of every stream after these rounds, and their mean.
 
-    Each stream mixes over bets and over the round in which the loss may have begun, evenly over
-    `horizon` rounds: E_t = (1 / T) [ sum_{j <= t} mean_B exp(sum_{u = j..t} L_u) + T - t ].
+    In each cell a stream mixes over bets and over the round in which the loss may have begun,
+    evenly over `horizon` rounds: E_t = (1 / T) [ sum_{j <= t} mean_B exp(sum_{u = j..t} L_u) + T -
+    t ]. Its evidence is the least of f E_t over the cells.
 
     Args:
-        rounds: stream -> log growth of each bet, one mapping per round, oldest first. The streams
-            are those of the last; where an earlier round lacks one, nothing was bet on it.
+        rounds: stream -> log growth of each bet of each cell, one mapping per round, oldest first.
+            The streams are those of the last; where an earlier round lacks one, nothing was bet on
+            it.
         horizon: T, rounds planned. When more have passed, no new beginning is bet on, the old ones
             go on: other shares for more rounds than were planned would not be fixed before the run.
-        num_streams: streams planned; each that is not there yet counts as one that has won nothing
-            (e = 1).
+        num_streams: streams planned; each that is not there yet counts as one that has won nothing.
         first: shares of the mean that some streams get ahead of the others, which share the rest
             evenly; fixed before the run.
+        log_pay_C: log f of each cell.
     """
     if not rounds[-1] and not num_streams:
         return Weight(0.0)
-    by_stream: dict[Key, float] = {}
-    since: dict[Key, int] = {}
-    for stream in rounds[-1]:
-        # Every stream by itself; their mean is again an e-process.
-        by_stream[stream], since[stream] = _mixed(rounds, stream, horizon)
+    # Every stream by itself; their mean is again an e-process.
+    found = {stream: _mixed(rounds, stream, horizon, log_pay_C) for stream in rounds[-1]}
+    by_stream = {stream: log_e for stream, (log_e, _) in found.items()}
+    since = {stream: start for stream, (_, start) in found.items()}
     share = shares(list(by_stream), num_streams, first or {})
     unspent = 1 - sum(share.values())
     parts = [by_stream[stream] + log(share[stream]) for stream in by_stream]
-    # 1e-9: what rounding leaves of shares that sum to 1 is no stream.
-    parts += [log(unspent)] if unspent > 1e-9 else []
-    weight = Weight(
-        float(log_sum(np.array(parts))),
-        by_stream,
-        0,
-        share,
-    )
-    if not since:
-        return weight
-    return Weight(weight.log_e, by_stream, since[weight.driver], share)
+    # 1e-9: what rounding leaves of shares that sum to 1 is no stream. One that has won nothing is
+    # worth what its cheapest cell is.
+    parts += [log(unspent) + float(log_pay_C.min())] if unspent > 1e-9 else []
+    weight = Weight(float(log_sum(np.array(parts))), by_stream, 0, share)
+    return replace(weight, since=since[weight.driver]) if since else weight
 
 
 def _mixed(
     rounds: Sequence[Mapping[Key, Sequence[float]]],
     stream: Key,
     horizon: int,
+    log_pay_C: Floats,
 ) -> tuple[float, int]:
     """One stream's log e-value, and the index of its likeliest first round."""
     nothing = np.zeros(len(rounds[-1][stream]))
     # A round without a bet multiplies by 1.
-    growth_RB = np.array([r.get(stream, nothing) for r in rounds], dtype=float)
+    growth_RN = np.array([r.get(stream, nothing) for r in rounds], dtype=float)
+    growth_RCB = growth_RN.reshape(len(rounds), len(log_pay_C), -1)
     # Growth from each round up to now: a loss may have begun in any of them.
-    since_RB = np.cumsum(growth_RB[::-1], axis=0)[::-1]
-    start_R = (log_sum(since_RB) - log(since_RB.shape[1]))[:horizon]
-    rest = [log(horizon - len(rounds))] if horizon > len(rounds) else []
-    log_e = float(log_sum(np.array([*start_R, *rest]))) - log(horizon)
+    since_RCB = np.cumsum(growth_RCB[::-1], axis=0)[::-1]
+    start_RC = (log_sum(since_RCB) - log(since_RCB.shape[2]))[:horizon]
+    rest_RC = np.full((1, len(log_pay_C)), -np.inf)
+    if horizon > len(rounds):
+        rest_RC[:] = log(horizon - len(rounds))
+    log_e_C = log_sum(np.concatenate([start_RC, rest_RC]).T) - log(horizon) + log_pay_C
+    cell = int(np.argmin(log_e_C))
     # Of equal starts the latest: before its baseline nothing was bet on a stream.
-    return log_e, len(start_R) - 1 - int(np.argmax(start_R[::-1]))
+    start_R = start_RC[::-1, cell]
+    return float(log_e_C[cell]), len(start_R) - 1 - int(np.argmax(start_R))
 
 
 def shares(
-    streams: Sequence[Key],
-    num_streams: int,
-    first: Mapping[Key, float],
+    streams: Sequence[Key], num_streams: int, first: Mapping[Key, float]
 ) -> dict[Key, float]:
-    """Each stream's share of the mean, in (0, 1].
-
-    They sum to 1, less the even shares of those streams that are planned and not there yet.
+    """Each stream's share of the mean: they sum to 1 with those that are planned and not there.
 
     Args:
         streams: those that are there.
@@ -331,7 +332,7 @@ def shares(
 
 
 def log_limit(alpha: float) -> float:
-    """What `log_e` must reach: log of 1 / (the alpha that the baseline's own noise left over)."""
+    """What HALT's `log_e` must reach: log of 1 / (the alpha that is left over)."""
     return -log(alpha * (1 - BASELINE_SHARE))
 
 

@@ -1,7 +1,7 @@
 """How the bets of many runs grow when every round has the same loss: normal draws of their growth.
 
-Suffixes as in `power.py`, which measures the growth: `_B` bets, `_N` runs, `_R` rounds, `_A`
-baselines.
+Suffixes as in `power.py`, which measures the growth: `_B` bets of all cells, `_C` cells, `_N` runs,
+`_R` rounds, `_A` baselines.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def spreads(by_baseline: list[Floats]) -> Growth:
     return Growth(mean_AB.mean(axis=0), np.cov(mean_AB.T) - within / NUM_ROUNDS, within)
 
 
-def noticed(growth: Growth, log_limit: float, horizon: int) -> Floats:
+def noticed(growth: Growth, log_limit: float, horizon: int, log_pay_C: Floats) -> Floats:
     """Probability that the evidence has reached the limit by round 1, 2, ..., (R,).
 
     The loss is there from round 1; the evidence is mixed as in `evidence.weigh`.
@@ -53,27 +53,31 @@ def noticed(growth: Growth, log_limit: float, horizon: int) -> Floats:
         _normal(rng, cov, shape)
         for cov, shape in ((growth.between, (NUM_RUNS,)), (growth.within, (NUM_RUNS, num_rounds)))
     )
-    log_e_NR = mixed(growth.mean + baseline_NB[:, None] + round_NRB, horizon)
+    growth_NRB = growth.mean + baseline_NB[:, None] + round_NRB
+    log_e_NR = mixed(growth_NRB, horizon, log_pay_C)
     # Once reached, the tier has acted: what the evidence does later does not matter.
     reached_NR = np.maximum.accumulate(log_e_NR, axis=1) >= log_limit
     return np.asarray(reached_NR.mean(axis=0), dtype=float)
 
 
-def mixed(growth_NRB: Floats, horizon: int) -> Floats:
+def mixed(growth_NRB: Floats, horizon: int, log_pay_C: Floats) -> Floats:
     """Logarithm of E after each round, (N, R), from each round's log growth.
 
     It is `evidence.weigh` for many runs of one stream at once.
     """
-    planned = max(horizon, growth_NRB.shape[1])
-    sum_NB, out = np.full(growth_NRB[:, 0].shape, -np.inf), []
-    for t in range(growth_NRB.shape[1]):
+    num_runs, num_rounds, _ = growth_NRB.shape
+    growth_NRCB = growth_NRB.reshape(num_runs, num_rounds, len(log_pay_C), -1)
+    planned = max(horizon, num_rounds)
+    sum_NCB, out = np.full(growth_NRCB[:, 0].shape, -np.inf), []
+    for t in range(num_rounds):
         # Per bet, sum_{j <= t} exp(L_j + ... + L_t) = exp(L_t) (1 + the same of t - 1).
-        sum_NB = growth_NRB[:, t] + np.logaddexp(sum_NB, 0.0)
-        started_N = np.logaddexp.reduce(sum_NB, axis=1) - np.log(sum_NB.shape[1])
+        sum_NCB = growth_NRCB[:, t] + np.logaddexp(sum_NCB, 0.0)
+        started_NC = np.logaddexp.reduce(sum_NCB, axis=2) - np.log(sum_NCB.shape[2])
         # Each beginning that has not been reached yet holds a bet that has won nothing.
         left = planned - t - 1
         later = np.log(left) if left else -np.inf
-        out.append(np.logaddexp(started_N, later) - np.log(planned))
+        log_e_NC = np.logaddexp(started_NC, later) - np.log(planned) + log_pay_C
+        out.append(log_e_NC.min(axis=1))
     return np.stack(out, axis=1)
 
 

@@ -1,11 +1,11 @@
 """Which kind of collapse: the failure mode that the sign pattern of a decline looks like.
 
-A diagnosis that picks the remedy; it never decides whether there is one.
+A diagnosis for the reader: it decides nothing, and picks no remedy (`REMEDIED_AS` does).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from ouroloop.monitors.decision.blocks import block_scores
 from ouroloop.monitors.decision.declaration import Blocks, QuantityId
 from ouroloop.monitors.decision.free import FREE
 from ouroloop.monitors.decision.guards import direction, problem_means
+from ouroloop.monitors.decision.records import StreamId
 from ouroloop.monitors.decision.responses import with_responses
 from ouroloop.monitors.decision.tables import Table, tables_of
 from ouroloop.monitors.estimators import scores
@@ -25,10 +26,50 @@ from ouroloop.monitors.estimators.ustatistics import collision, distinct_pair_sh
 from ouroloop.monitors.metrics.readings import of
 from ouroloop.monitors.names import FailureMode
 
+REMEDIED_AS: Mapping[str, FailureMode] = {
+    QuantityId.ACCURACY: FailureMode.DRIFT,
+    QuantityId.OTHER_FAMILIES: FailureMode.DRIFT,
+    QuantityId.UNSCORED: FailureMode.DRIFT,
+    QuantityId.ANSWERED: FailureMode.DRIFT,
+    QuantityId.LENGTH: FailureMode.DRIFT,
+    QuantityId.APPROVED: FailureMode.DRIFT,
+    QuantityId.JUDGED: FailureMode.DRIFT,
+    QuantityId.DIVERSITY: FailureMode.SHARPENING,
+    QuantityId.TAIL_DIVERSITY: FailureMode.SHARPENING,
+    QuantityId.RARE_STRATEGIES: FailureMode.SHARPENING,
+    QuantityId.OVERCONFIDENCE: FailureMode.SHARPENING,
+    QuantityId.SOLVED: FailureMode.SHARPENING,
+    QuantityId.ALIVE: FailureMode.SHARPENING,
+    QuantityId.APART: FailureMode.SHARPENING,
+    QuantityId.ALIVE_CLUSTERS: FailureMode.SHARPENING,
+    QuantityId.OPEN: FailureMode.SHARPENING,
+    QuantityId.TEXTS_OPEN: FailureMode.SHARPENING,
+    QuantityId.SHORTCUT: FailureMode.SHORTCUT,
+    QuantityId.TAIL_ACCURACY: FailureMode.TAIL_NARROWING,
+    QuantityId.CANNED: FailureMode.CANNED,
+}
+"""Quantity -> the failure whose remedy its fall calls for.
+
+The sign pattern below is no guide to a remedy: it named all ten real drifting runs sharpening,
+since DCP falls with pass@1. What spoke is known for certain.
+"""
+
 # A true sharpening lets each prompt's usual answer grow, and with it the commonest clusters a
 # little; a canned response takes the place of unlike ones.
 CANNED_GROWTH = 0.05
 """Growth of the grown response patterns' share beyond which a collapse is called canned."""
+
+
+def remedied_as(driver: StreamId | None) -> FailureMode | None:
+    """The failure whose remedy a stream's fall calls for; None for a quantity of somebody else's.
+
+    Args:
+        driver: the stream that spoke.
+    """
+    if driver is None:
+        return None
+    # A judge's criteria are streams of one quantity, "approved/harmless".
+    return REMEDIED_AS.get(driver.quantity.partition("/")[0])
 
 
 @dataclass(frozen=True)

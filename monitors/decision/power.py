@@ -21,7 +21,7 @@ from itertools import chain
 import numpy as np
 
 from ouroloop.monitors.base import Floats
-from ouroloop.monitors.decision import evidence, guarded
+from ouroloop.monitors.decision import evidence, guarded, tiers
 from ouroloop.monitors.decision.blocks import block_scores
 from ouroloop.monitors.decision.growth import NUM_ROUNDS, WITHIN, Growth, noticed, spreads
 from ouroloop.monitors.decision.guarded import GuardedQuantity, QuantityId
@@ -96,8 +96,10 @@ def power(
     everywhere = set.intersection(*({q.stream for q in quantities} for quantities in rounds))
     found = [quantity.guard() for quantity in rounds[0]]
     streams = [guard.id for guard in found if isinstance(guard, Guard)]
-    num_streams = rule.planned(streams)
-    share = evidence.shares(streams, num_streams, guarded.first_shares(rule))
+    share = {
+        tier: evidence.shares(streams, rule.planned(streams, tier), guarded.first_shares(rule))
+        for tier in Tier
+    }
     out = []
     for entry in found:
         if only is not None and entry.id.quantity not in only:
@@ -115,8 +117,7 @@ def power(
                 population=population,
                 runs=runs,
                 design=design,
-                num_streams=num_streams,
-                share=share[entry.id],
+                share={tier: share[tier][entry.id] for tier in Tier},
             )
             out.append(simulation.power())
     return out
@@ -141,8 +142,7 @@ class _Simulation:
         population: what is drawn from.
         runs: baselines, and rounds of each.
         design: how much is sampled.
-        num_streams: planned in the run.
-        share: of the evidence that the quantity gets.
+        share: of each tier's evidence that the quantity gets.
     """
 
     declared: GuardedQuantity
@@ -151,8 +151,7 @@ class _Simulation:
     population: Population
     runs: Sequence[Sequence[Tables]]
     design: Design
-    num_streams: int
-    share: float
+    share: Mapping[Tier, float]
 
     def power(self) -> Power:
         """Try levels of harm, close together where the chances of being noticed change."""
@@ -215,8 +214,8 @@ class _Simulation:
         out: dict[tuple[Tier, int], float] = {}
         for tier, growth in self._growth(harm).items():
             # The quantity must reach the limit alone, so its share of the mean is in the way.
-            limit = evidence.log_limit(self._tiers[tier][1]) - float(np.log(self.share))
-            chance_R = noticed(growth, limit, self.rule.rounds)
+            limit = tiers.limit(tier, self._tiers[tier][1]) - float(np.log(self.share[tier]))
+            chance_R = noticed(growth, limit, self.rule.rounds, tiers.pay(tier))
             for within in WITHIN:
                 out[tier, within] = float(chance_R[min(within, self.rule.rounds) - 1])
         return out
@@ -265,9 +264,8 @@ class _Simulation:
                 for r, tables in enumerate(rounds)
             ]
             streams = [entry.stream for entry in entries if isinstance(entry, Guard)]
-            for tier, (share, alpha) in self._tiers.items():
-                z = evidence.baseline_z(alpha, self.num_streams)
-                logs = [evidence.loss_factors(stream, share, z) for stream in streams]
+            for tier, (share, _) in self._tiers.items():
+                logs = [evidence.loss_factors(stream, share).ravel() for stream in streams]
                 found[tier].append(np.array(logs))
         return {
             tier: spreads([logs_RB for logs_RB in logs if len(logs_RB) > 1])

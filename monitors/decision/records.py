@@ -201,6 +201,14 @@ class Decision:
     starved: bool = False
     carried_out: bool = True
 
+    @property
+    def spoke(self) -> StreamId | None:
+        """The stream that drove the tier that acted; None where no tier did."""
+        for tier in (Tier.HALT, Tier.WATCH):
+            if tier in self.evidence and self.evidence[tier].reached:
+                return self.evidence[tier].driver
+        return None
+
     def driver_name(self, tier: Tier) -> str:
         """How the stream that drives a tier's evidence is called; "" without one."""
         # A driver without a reading in this round still has its name among the unmeasured.

@@ -5,8 +5,8 @@ quantities at once: WATCH (a quarter of every tolerance, alpha 0.20: cheap, reve
 HALT (the whole tolerance, alpha 0.05: back to a good checkpoint, or the end). Guarantee: in a run
 in which no guarded quantity is ever worse than tolerated, P(any HALT) <= alpha, whatever the number
 of rounds and the dependence between quantities. It rests on the probe's samples being drawn afresh
-every round, and on the baseline's mean lying within the normal limits that a fifth of alpha pays
-for.
+every round, and on the error of a baseline's mean being normal. WATCH's limit was found by
+simulation (decision 021).
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from difflib import get_close_matches
 from typing import Any
 
 from ouroloop.monitors.base import Reading, RoundView
-from ouroloop.monitors.decision import evidence, guarded, reasons
+from ouroloop.monitors.decision import evidence, guarded, reasons, tiers
 from ouroloop.monitors.decision.copies import copies
+from ouroloop.monitors.decision.declaration import WORDING
 from ouroloop.monitors.decision.guarded import GuardedQuantity
 from ouroloop.monitors.decision.guards import Guard, Missing, Why
 from ouroloop.monitors.decision.records import (
@@ -217,6 +218,7 @@ class DecisionRule:
             baseline_readings,
         )
         idle = tuple(m.id for m in missing if m.why is Why.IDLE)
+        tiers.check_history(history)
         return Weighing(self, view, baselines, guards, idle, history).decide(shown, unmeasured)
 
     def measure(
@@ -254,40 +256,63 @@ class DecisionRule:
             out.append(guard.reading(self.level, estimand, then, after))
         return tuple(out)
 
-    def bets(
-        self,
-        guards: Sequence[Guard],
-        alpha: Mapping[Tier, float],
-        idle: Sequence[StreamId] = (),
-    ) -> RoundBets:
+    def bets(self, guards: Sequence[Guard], idle: Sequence[StreamId] = ()) -> RoundBets:
         """A round's bets on every stream; NaN-free by construction.
 
         Args:
             guards: the quantities that were measured.
-            alpha: of both tiers.
             idle: streams that this round cannot bet on. They stay in the mean, without growth: if
                 they left it, the others' shares would no longer be fixed before the run.
         """
-        planned = self.planned([*(g.id for g in guards), *idle])
-        z = {tier: evidence.baseline_z(alpha[tier], planned) for tier in Tier}
-        still: Bets = {stream: (0.0,) * len(evidence.BETS_B) for stream in idle}
+        # At the whole tolerance: "recovered" is promised as strictly as HALT.
+        recover = {g.id: tiers.flat(evidence.recovery_factors(g.stream, 1.0)) for g in guards}
+        watch, halt = (self.lost(tier, guards, idle) for tier in (Tier.WATCH, Tier.HALT))
+        return RoundBets(watch, halt, recover)
 
-        def lost(tier: Tier, share: float) -> Bets:
-            found = {g.id: evidence.loss_factors(g.stream, share, z[tier]) for g in guards}
-            return {**{id: tuple(log_B.tolist()) for id, log_B in found.items()}, **still}
+    def lost(self, tier: Tier, guards: Sequence[Guard], idle: Sequence[StreamId] = ()) -> Bets:
+        """A tier's bets on a loss; arguments as in `bets`."""
+        streams = [*(g.id for g in guards), *idle]
+        share, weighed = self.watch_share, set(streams)
+        if tier is Tier.HALT:
+            share, weighed = 1.0, self.halting(streams)
+        found: Bets = {
+            g.id: tiers.flat(evidence.loss_factors(g.stream, share))
+            for g in guards
+            if g.id in weighed
+        }
+        nothing = (0.0,) * tiers.NUM_BETS
+        return {**found, **{stream: nothing for stream in idle if stream in weighed}}
 
-        # At the whole tolerance and HALT's z: "recovered" is promised as strictly as HALT.
-        back = {g.id: evidence.recovery_factors(g.stream, 1.0, z[Tier.HALT]) for g in guards}
-        recover = {id: tuple(log_B.tolist()) for id, log_B in back.items()}
-        return RoundBets(lost(Tier.WATCH, self.watch_share), lost(Tier.HALT, 1.0), recover)
+    def halting(self, streams: Iterable[StreamId]) -> set[StreamId]:
+        """The streams that HALT weighs: those since the first baseline that can say something.
 
-    def planned(self, streams: Sequence[StreamId]) -> int:
-        """Streams of the whole run, those of baselines yet to come included."""
-        # Bonferroni and the shares of the evidence count all that the run may have later, so that
-        # no baseline that is added changes what was promised before.
+        A run that is better than at the first baseline in everything is no collapse: what it has
+        lost since a later baseline is for WATCH to say. Wording waits for the baseline from which
+        on it is meant to stay.
+        """
+        known = list(streams)
+        rounds = {stream.baseline for stream in known}
+        first = min(rounds, default=0)
+        settled = min((r for r in rounds if r >= self.texts_since), default=first)
+        return {
+            stream
+            for stream in known
+            if stream.baseline == first
+            or (stream.baseline == settled and stream.quantity in WORDING)
+        }
+
+    def planned(self, streams: Sequence[StreamId], tier: Tier) -> int:
+        """Streams that a tier weighs in the whole run, those of baselines yet to come included."""
+        # The shares of the evidence count all that the run may have later, so that no baseline
+        # that is added changes what was promised before.
         first = min((stream.baseline for stream in streams), default=0)
-        num_first = sum(stream.baseline == first for stream in streams)
-        return max(len(streams), self.num_baselines * num_first)
+        of_first = [stream for stream in streams if stream.baseline == first]
+        if tier is Tier.WATCH:
+            return max(len(streams), self.num_baselines * len(of_first))
+        later = 0
+        if first < self.texts_since:
+            later = sum(stream.quantity in WORDING for stream in of_first)
+        return max(len(streams), len(of_first) + later)
 
 
 def _values(readings: Iterable[Reading]) -> Values:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ouroloop.monitors.base import RoundView
-from ouroloop.monitors.decision import evidence, guarded, reasons
+from ouroloop.monitors.decision import evidence, guarded, reasons, tiers
 from ouroloop.monitors.decision.evidence import Weight
 from ouroloop.monitors.decision.guarded import Part
 from ouroloop.monitors.decision.guards import Guard
@@ -133,20 +133,20 @@ class Weighing:
 
     @cached_property
     def _bets(self) -> RoundBets:
-        return self.rule.bets(self.guards, self._alpha, self.idle)
+        return self.rule.bets(self.guards, self.idle)
 
     def _weight(self, tier: Tier) -> Weight[StreamId]:
         past = [d.factors.of(tier) for d in self._past(tier) if d.factors is not None]
         now = self._bets.of(tier)
         first = guarded.first_shares(self.rule, self.baselines[0].round)
         # Planned, not present: the shares are fixed before the run.
-        num_streams = self.rule.planned(list(now))
-        return evidence.weigh([*past, now], self.rule.rounds, num_streams, first)
+        num_streams = self.rule.planned(list(now), tier)
+        return evidence.weigh([*past, now], self.rule.rounds, num_streams, first, tiers.pay(tier))
 
     def _evidence(self, tier: Tier, weight: Weight[StreamId]) -> TierEvidence:
         rounds = [*(d.round for d in self._past(tier)), self.view.round]
         alpha = self._alpha[tier]
-        limit = evidence.log_limit(alpha)
+        limit = tiers.limit(tier, alpha)
         if not weight.by_stream:  # nothing is guarded
             return TierEvidence(weight.log_e, limit, alpha, None, self.view.round, {})
         return TierEvidence(

@@ -18,8 +18,9 @@ from ouroloop.loop.stages.earlier import Kept
 from ouroloop.loop.stages.encode import Encoder
 from ouroloop.loop.stages.remedy import Stock, fresh_share, remedy, strategy_shares
 from ouroloop.loop.stages.reserve import Reserve
+from ouroloop.monitors.decision.records import StreamId, TierEvidence
 from ouroloop.monitors.decision.rule import Decision
-from ouroloop.monitors.names import FailureMode
+from ouroloop.monitors.names import FailureMode, Tier
 
 PLAN = RoundPlan(3, 2, 2, (0.5, 0.9), 0.0, None, False, 100)
 LIMITS = InterventionConfig()
@@ -36,12 +37,19 @@ class Past:
     score: float = 0.5
 
 
-def history(*actions, mode=None, plans=(), scores=None):
+def decided(number, action, driver=None):
+    """A decision; the quantity `driver`, if any, has reached WATCH's limit."""
+    stream = StreamId(driver) if driver else None
+    found = TierEvidence(2.0, 1.0, 0.2, stream, number, {stream: 2.0} if stream else {})
+    return Decision(number, action, ("why",), evidence={Tier.WATCH: found})
+
+
+def history(*actions, driver=None, plans=(), scores=None):
     """Rounds of these decisions; `plans` from round 1 on."""
     return [
         Past(
             number,
-            Decision(number, action, ("why",), mode if action != "continue" else None),
+            decided(number, action, driver if action != "continue" else None),
             ([None, *plans] + [None] * len(actions))[number],
             scores[number] if scores else 0.5,
         )
@@ -121,6 +129,17 @@ def test_earlier_teachers_and_blended_weights_come_only_when_the_recipe_allows_t
     assert remedy(PLAN, allowed, FailureMode.DRIFT, False, Stock(), 0).teachers == (0,)
 
 
+def test_the_quantity_that_spoke_picks_the_remedy_whatever_the_signs_are_called():
+    """All ten real drifting runs were named sharpening, and were given its remedy."""
+    recipe = resolve({"name": "x", "monitors": {"guard": True}})
+    heat = {}
+    for driver in ("accuracy", "diversity", "somebody_elses"):
+        past = history("continue", "reinject", driver=driver, plans=[plan.first_plan(recipe)])
+        past[1].decision = replace(past[1].decision, mode=FailureMode.SHARPENING)
+        heat[driver] = plan.next_plan(recipe, past).distinct
+    assert heat == {"accuracy": False, "diversity": True, "somebody_elses": True}
+
+
 def test_a_rollback_doubles_the_replay_fraction_and_starts_again_from_the_given_round():
     recipe = resolve(
         {
@@ -147,7 +166,7 @@ def test_a_rollback_doubles_the_replay_fraction_and_starts_again_from_the_given_
 def test_an_unguarded_run_plans_as_if_nothing_had_been_decided():
     recipe = resolve({"name": "x", "monitors": {"guard": False}})
     first = plan.next_plan(recipe, history("continue"))
-    past = history("continue", "rollback", mode=FailureMode.SHARPENING, plans=[first])
+    past = history("continue", "rollback", driver="diversity", plans=[first])
     second = plan.next_plan(recipe, past)
     assert second == replace(first, round=2, sample_from=1, start_from=1)
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from ouroloop.monitors.base import RoundView, Samples
-from ouroloop.monitors.bench.bench import LATER, Watcher
+from ouroloop.monitors.bench.bench import Watcher
 from ouroloop.monitors.bench.dynamics import HEALTHY, Model, settled, step, world
 from ouroloop.monitors.bench.regimes import COLLAPSING, REGIMES, STEADY
 from ouroloop.monitors.bench.simulate import Stream, draw, judged
 from ouroloop.monitors.bench.truth import fallen, losses, truth
-from ouroloop.monitors.decision import blocks, evidence, guarded
+from ouroloop.monitors.decision import blocks, guarded, tiers
 from ouroloop.monitors.decision.guarded import SCORED, QuantityId
 from ouroloop.monitors.decision.guards import Guard
 from ouroloop.monitors.decision.modes import attribute, name_mode, symptoms_of
@@ -81,7 +81,8 @@ def test_samples_average_to_what_is_said_to_be_true(name):
     )
     for quantity in guarded.quantities(tables, RULE):
         # What grew or fell most is another number in every round.
-        if quantity.stream.quantity not in (QuantityId.SHORTCUT, *LATER):
+        picked = (QuantityId.SHORTCUT, QuantityId.SOLVED, QuantityId.ALIVE)
+        if quantity.stream.quantity not in picked:
             seen = np.nanmean(
                 blocks.block_scores(quantity.pair.now, quantity.size, quantity.score),
                 axis=(1, 2),
@@ -213,7 +214,7 @@ def in_the_products_order(tables):
 def test_views_and_tables_give_the_same_evidence(name):
     """What a run weighs, from rows of samples, is what the bench weighs, from numbers."""
     stream = Stream(REGIMES[name], 4, 40, 8, 32, 8)
-    watcher = Watcher(RULE, quantities=guarded.quantities)
+    watcher = Watcher(RULE)
     reference, history = None, []
     for a_round in stream.rounds():
         baseline, main = a_round.tables.main
@@ -228,7 +229,7 @@ def test_views_and_tables_give_the_same_evidence(name):
             found = decision.evidence[tier]
             assert found.log_e == pytest.approx(weights[tier].log_e), (tier, a_round.number)
             assert found.by_quantity == pytest.approx(weights[tier].by_stream)
-            assert found.log_limit == pytest.approx(evidence.log_limit(watcher.alpha[tier]))
+            assert found.log_limit == pytest.approx(tiers.limit(tier, watcher.alpha[tier]))
         named = name_mode(
             symptoms_of(main),
             symptoms_of(baseline),
@@ -242,12 +243,11 @@ def test_views_and_tables_give_the_same_evidence(name):
     )
 
 
-def test_the_bench_guards_its_nine_quantities_with_the_rules_own_shares():
+def test_the_bench_guards_what_the_rule_guards_with_the_rules_own_shares():
     watcher = Watcher(RULE)
     rounds = list(Stream(HEALTHY, 3, 40, 8, 32, 1).rounds())
     weights = watcher.weigh(rounds[1].tables)[Tier.HALT]
-    expected = {q.id for q in SCORED} - set(LATER)
-    assert {stream.quantity for stream in weights.share} == expected
+    assert {stream.quantity for stream in weights.share} == {q.id for q in SCORED}
     share = {stream.quantity: found for stream, found in weights.share.items()}
     assert share[QuantityId.ACCURACY] == pytest.approx(0.3)
     assert share[QuantityId.UNSCORED] == pytest.approx(0.02)
@@ -273,13 +273,13 @@ def test_unscored_samples_show_and_change_nothing_else():
 
 def test_the_bench_works_out_a_baseline_once_and_to_the_same_result():
     stream = Stream(REGIMES["drift, fast"], 6, 40, 8, 32, 6)
-    kept = Watcher(RULE, quantities=guarded.quantities)
+    kept = Watcher(RULE)
     for a_round in stream.rounds():
         if a_round.number:
             weights = kept.weigh(a_round.tables)
             fresh = [q.guard() for q in guarded.quantities(a_round.tables, RULE)]
-            bets = RULE.bets([g for g in fresh if isinstance(g, Guard)], kept.alpha)
-            assert bets == kept.rounds_[-1]
+            bets = RULE.bets([g for g in fresh if isinstance(g, Guard)])
+            assert all(bets.of(tier) == kept.rounds_[tier][-1] for tier in Tier)
     assert weights[Tier.WATCH].driver
 
 

@@ -7,10 +7,12 @@ import pytest
 from simulated_panel import joined, pool, samples, view
 
 from ouroloop.loop.config import MonitorConfig
+from ouroloop.loop.errors import RunStateError
+from ouroloop.loop.stages.decide import check_rule
 from ouroloop.monitors.base import Pool, Reading, RoundView
 from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.guarded import Blocks, GuardedQuantity, QuantityId
-from ouroloop.monitors.decision.records import Decision, StreamId
+from ouroloop.monitors.decision.records import Decision, RoundBets, StreamId
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.stats import binomial
@@ -244,11 +246,43 @@ def test_a_fall_from_a_later_height_is_seen_when_that_round_was_to_be_a_baseline
         and two.decide(back, [first], (), history).action == "continue"
     )
     decision = two.decide(back, [first, high], (), history)
-    assert (decision.action, decision.mode) == ("rollback", FailureMode.DRIFT)
+    # A run that is no worse than at its start is not stopped, however high it was in between.
+    assert (decision.action, decision.mode) == ("reinject", FailureMode.DRIFT)
     assert "since round 1" in decision.reasons[0]
     both = {StreamId(id, baseline) for id in SCORED for baseline in (0, 1)}
-    assert set(decision.factors.halt) == both
-    assert decision.evidence[Tier.HALT].driver.baseline == 1
+    assert set(decision.factors.watch) == set(decision.factors.recover) == both
+    assert set(decision.factors.halt) == {stream for stream in both if stream.baseline == 0}
+    assert decision.evidence[Tier.WATCH].driver.baseline == 1
+    shares = [two.planned(list(decision.factors.of(tier)), tier) for tier in Tier]
+    assert sorted(shares) == [len(SCORED), 2 * len(SCORED)]
+
+
+def test_wording_halts_since_the_baseline_from_which_on_it_is_meant_to_stay():
+    late = dataclasses.replace(RULE, num_baselines=3, texts_since=1)
+    streams = [StreamId(id, round) for id in ("accuracy", "apart") for round in (0, 1, 3)]
+    assert late.halting(streams) == {
+        StreamId("accuracy", 0),
+        StreamId("apart", 0),
+        StreamId("apart", 1),
+    }
+    assert RULE.halting(streams) == {StreamId("accuracy", 0), StreamId("apart", 0)}
+    # Before round 1 there is, its stream has its place already.
+    assert late.planned(streams[::3], Tier.HALT) == 3
+
+
+def test_bets_of_an_earlier_rule_are_refused_and_still_read():
+    first = a_round(0, 0, num_samples=32)
+    old = decide(a_round(1, 1), first)
+    bets = dict.fromkeys(old.factors.watch, (0.0,) * 5)
+    raw = dataclasses.replace(old, factors=RoundBets(bets, bets, bets)).to_json()
+    read = Decision.from_json(raw)
+    assert read.factors.watch == bets
+    with pytest.raises(ValueError, match=r"round 1: got 5 bets on .* earlier rule"):
+        decide(a_round(2, 2), first, history=[read])
+    # A run finds out when it is resumed, before anything is sampled.
+    check_rule(SimpleNamespace(decision=old))
+    with pytest.raises(RunStateError, match="start a new run"):
+        check_rule(SimpleNamespace(decision=read))
 
 
 @pytest.mark.slow

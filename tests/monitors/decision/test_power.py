@@ -8,7 +8,7 @@ import pytest
 from simulated_panel import joined, samples
 
 from ouroloop.monitors.base import RoundView
-from ouroloop.monitors.decision import evidence, guarded
+from ouroloop.monitors.decision import evidence, guarded, tiers
 from ouroloop.monitors.decision.free_population import typical_text
 from ouroloop.monitors.decision.growth import WITHIN, mixed
 from ouroloop.monitors.decision.guarded import QuantityId
@@ -34,13 +34,16 @@ def small():
 
 
 def test_many_runs_at_once_mix_as_the_evidence_does():
-    growth = np.random.default_rng(0).normal(0.3, 1, (5, 7, 4))
+    log_pay_C = np.array([-0.5, 0.3])
+    growth = np.random.default_rng(0).normal(0.3, 1, (5, 7, 2 * 4))
     for horizon in (20, 7, 3):
         if horizon >= 7:
-            got = mixed(growth, horizon)
+            got = mixed(growth, horizon, log_pay_C)
             want = [
                 [
-                    evidence.weigh([{"x": g.tolist()} for g in run[: t + 1]], horizon).log_e
+                    evidence.weigh(
+                        [{"x": g.tolist()} for g in run[: t + 1]], horizon, log_pay_C=log_pay_C
+                    ).log_e
                     for t in range(7)
                 ]
                 for run in growth
@@ -195,10 +198,8 @@ def test_the_chances_are_those_of_runs_through_the_rule_itself(small):
     found = small[declared.id]
     tables = drawn(population, SMALL, np.random.default_rng(0), [np.random.default_rng(1)])[0]
     streams = [q.stream for q in guarded.quantities(tables, RULE)]
-    alpha, num_streams = evidence.spent(RULE.alpha, 1), len(streams)
-    share = evidence.shares(streams, num_streams, guarded.first_shares(RULE))[StreamId(declared.id)]
-    limit = evidence.log_limit(alpha) - np.log(share)
-    z = evidence.baseline_z(alpha, num_streams)
+    share = evidence.shares(streams, 0, guarded.first_shares(RULE))[StreamId(declared.id)]
+    limit = evidence.log_limit(evidence.spent(RULE.alpha, 1)) - np.log(share)
     for within in (1, 3):
         harm = found.smallest["halt", within, 0.80] / found.base
         hits = 0
@@ -220,7 +221,8 @@ def test_the_chances_are_those_of_runs_through_the_rule_itself(small):
                 )
                 guard = find(hurt, declared.id).guard()
                 assert isinstance(guard, Guard)
-                logs.append({declared.id: evidence.loss_factors(guard.stream, 1.0, z).tolist()})
+                growth_CB = evidence.loss_factors(guard.stream, 1.0)
+                logs.append({declared.id: tiers.flat(growth_CB)})
             hits += any(
                 evidence.weigh(logs[: t + 1], RULE.rounds).log_e >= limit for t in range(within)
             )

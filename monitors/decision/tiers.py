@@ -1,0 +1,57 @@
+"""What a tier's evidence is made of, and what it must reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import log
+
+from ouroloop.monitors.base import Floats
+from ouroloop.monitors.decision import evidence
+from ouroloop.monitors.decision.records import Decision
+from ouroloop.monitors.names import Tier
+
+# WATCH's actions are cheap and reversible, so it need not be exact: its first cell costs nothing,
+# and its limit is what fewer than a fifth of the runs reach that have every quantity on WATCH's
+# boundary, in the worst of the worlds that were tried (decision 021).
+FREE_C = evidence.LOG_PAY_C - evidence.LOG_PAY_C[0]
+"""Log of what WATCH's evidence is multiplied with in each cell."""
+WATCH_ALPHA, WATCH_LIMIT, WATCH_SLOPE = 0.20, 0.60, 0.60
+"""WATCH's limit at this alpha, in nats, and how it rises with log(1 / alpha)."""
+
+NUM_BETS = len(evidence.Z_C) * len(evidence.BETS_B)
+"""Bets on a stream in a round: all of every cell."""
+
+
+def pay(tier: Tier) -> Floats:
+    """Log of what a tier pays for each cell of the baseline's error, (C,)."""
+    return FREE_C if tier is Tier.WATCH else evidence.LOG_PAY_C
+
+
+def limit(tier: Tier, alpha: float) -> float:
+    """What a tier's log e-value must reach: proven for HALT, simulated for WATCH."""
+    if tier is Tier.HALT:
+        return evidence.log_limit(alpha)
+    return WATCH_LIMIT + WATCH_SLOPE * log(WATCH_ALPHA / alpha)
+
+
+def flat(growth_CB: Floats) -> tuple[float, ...]:
+    """The growth of a stream's bets as they stand in decision.json: cell by cell."""
+    return tuple(growth_CB.ravel().tolist())
+
+
+def check_history(history: Iterable[Decision]) -> None:
+    """Refuse to go on from the bets of an earlier rule.
+
+    Raises:
+        ValueError: a decision holds other bets than this rule makes.
+    """
+    for decision in history:
+        bets = {} if decision.factors is None else decision.factors.watch
+        for stream, growth in bets.items():
+            if len(growth) != NUM_BETS:
+                raise ValueError(
+                    f"decision of round {decision.round}: got {len(growth)} bets on {stream};"
+                    f" expected the {NUM_BETS} of this rule. It was made under an earlier rule,"
+                    " whose evidence cannot be added to: start a new run, or go on with the"
+                    " version that began it. Views of the old run work as before."
+                )
