@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from ouroloop.monitors.bench.alarms.detectors.base import odds_of_change
 from ouroloop.monitors.bench.alarms.history import History, Round
 from ouroloop.monitors.bench.bench import Watcher
-from ouroloop.monitors.decision import evidence, guarded
+from ouroloop.monitors.decision import evidence, tiers
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.names import Tier
 
@@ -37,7 +37,7 @@ def log_e_of(history: History, tier: Tier) -> float:
     known = _KNOWN.get(history.baseline)
     if known is None:
         rule = replace(RULE, rounds=history.planned)
-        known = _KNOWN[history.baseline] = _Weighed(Watcher(rule, quantities=guarded.quantities))
+        known = _KNOWN[history.baseline] = _Weighed(Watcher(rule))
     for number in range(1 + len(known.log_e), len(history.rounds)):
         weights = known.watcher.weigh(history.until(number).tables())
         known.log_e.append({each: float(weights[each].log_e) for each in Tier})
@@ -75,7 +75,7 @@ class Shipped:
     def limit(self) -> float:
         """Of the log e-value."""
         alpha = {Tier.WATCH: RULE.watch_alpha, Tier.HALT: evidence.spent(RULE.alpha, 1)}
-        return evidence.log_limit(alpha[self.tier])
+        return tiers.limit(self.tier, alpha[self.tier])
 
     def score(self, history: History) -> float:
         """See `Detector`."""
