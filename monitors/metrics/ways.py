@@ -32,7 +32,7 @@ class Ways:
     """Ways per problem on the probe set: the distinct strategies among its right samples.
 
     * ways/several@n: share of the scored problems that are solved in two ways or more, [0, 1], up.
-      For the family that the loop trains.
+      Of the families with strategies, and of the one that the loop trains.
 
     `num_samples` of each problem are read, or as many as the smaller of the two probes has, since
     more samples find more ways. Strategies that are alive on the whole say nothing about a loss
@@ -50,15 +50,23 @@ class Ways:
         """Read `view.probe`; `reference` fixes the number of samples."""
         main = main_family_of(self.main_family, view, reference)
         size, probe, _ = equal_sizes(view, reference, self.num_samples)
-        kinds = {replace(e, family=main): kind for e, kind in at(KINDS, size).items()}
-        rows = scores.scored(of(probe, "family", main))
-        if not main or not scores.codes(rows.strategy)[0]:
-            return missing(kinds if main else at(KINDS, size), NO_STRATEGIES)
-        ways_P = ways(rows)
-        counts = np.bincount(np.minimum(ways_P, MOST), minlength=MOST + 1)
-        details = {"shares": (counts / len(ways_P)).tolist()}
-        found = mean_in_unit((ways_P >= 2).astype(float), len(rows))
-        return [reading(e, found, *kind, "", details) for e, kind in kinds.items()]
+        ((estimand, kind),) = at(KINDS, size).items()
+        named = scores.families_with_strategies(probe)
+        rows = probe.where(np.array([f in named for f in probe.family], dtype=bool))
+        of_main = replace(estimand, family=main)
+        found = [_reading(estimand, kind, rows)]
+        return found + [_reading(of_main, kind, of(rows, "family", main))] * bool(main)
+
+
+def _reading(estimand: Estimand, kind: Kind, samples: Samples) -> Reading:
+    rows = scores.scored(samples)
+    if not scores.codes(rows.strategy)[0]:
+        return missing({estimand: kind}, NO_STRATEGIES)[0]
+    ways_P = ways(rows)
+    counts = np.bincount(np.minimum(ways_P, MOST), minlength=MOST + 1)
+    details = {"shares": (counts / len(ways_P)).tolist()}
+    found = mean_in_unit((ways_P >= 2).astype(float), len(rows))
+    return reading(estimand, found, *kind, "", details)
 
 
 def ways(rows: Samples) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
