@@ -9,6 +9,7 @@ import contextlib
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from ouroloop import __version__
 from ouroloop.loop.trackers.mlflow_store import RunStore
@@ -50,6 +51,7 @@ def log_checkpoint(run: RunData, round: RoundData, store: RunStore, child: str) 
             # Named, so that MLflow does not import everything to find out.
             pip_requirements=[f"ouroloop[run,mlflow]=={__version__}"],
             params=about,
+            signature=_signature(run),
         )
     if value == value:  # NaN is undefined, and MLflow's charts would break on it
         mlflow.log_metric(
@@ -59,6 +61,20 @@ def log_checkpoint(run: RunData, round: RoundData, store: RunStore, child: str) 
             step=round.number,
             model_id=model.model_id,
         )
+
+
+def _signature(run: RunData) -> Any:
+    """What `predict` may be asked for; MLflow ignores what no signature names."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import DataType, ParamSchema, ParamSpec
+
+    longest = int((run.recipe.get("sampling") or {}).get("max_tokens", 256))
+    params = [
+        ParamSpec("temperature", DataType.double, 0.0),
+        ParamSpec("max_tokens", DataType.long, longest),
+        ParamSpec("seed", DataType.long, 0),
+    ]
+    return ModelSignature(params=ParamSchema(params))
 
 
 def move_aliases(run: RunData, store: RunStore) -> None:

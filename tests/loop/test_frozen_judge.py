@@ -340,3 +340,16 @@ def test_wording_is_guarded_from_a_baseline_on_that_the_recipe_names():
     assert rule.texts_since == 2 and rule.num_baselines == 2
     with pytest.raises(RecipeError, match="none of monitors"):
         recipe(**{**SMALL, "monitors": {"baselines": [0, 1], "texts_since": 2}})
+
+
+def test_the_judges_verdicts_are_shown_on_the_answers_that_they_are_of(run):
+    from ouroloop.loop.trackers.trace_drafts import drafts
+    from ouroloop.loop.views.reader import read_run
+
+    shown = {d.tags["problem"]: d for d in drafts(read_run(run[1]).rounds[0], 40, seed=0)}
+    first_of_each = [r for r in rounds_of(run[1])[0].judgements if r.truth is None and not r.index]
+    assert {row.criterion for row in first_of_each} == set(CRITERIA)
+    for row in first_of_each:
+        (said,) = [j for j in shown[row.problem].judgements if j.name == f"judge_{row.criterion}"]
+        assert said.value is bool(row.approved) and said.by_model
+        assert said.rationale.startswith(f"{row.principle}: ")

@@ -322,6 +322,8 @@ def test_a_registered_model_is_loaded_by_its_alias_without_its_weights_being_cop
     model = mlflow.pyfunc.load_model(f"models:/{name}@baseline")
     answers = model.predict(["Add 24 and 67.\nA:\n", "Add 12 and 15.\nA:\n"])
     assert [answer.splitlines()[-1] for answer in answers] == ["answer 91", "answer 27"]
+    (short,) = model.predict(["Add 12 and 15.\nA:\n"], params={"max_tokens": 4})
+    assert answers[1].startswith(short) and len(short) < len(answers[1])
 
 
 @pytest.mark.slow

@@ -122,7 +122,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
     before = mlflow.get_tracking_uri()
     path = fake_run.make_run(tmp_path_factory.mktemp("tracked"), "tracked", rounds=2)
-    MlflowTracker().sync(path)
+    MlflowTracker(traces=4).sync(path)
     yield path
     mlflow.set_tracking_uri(before)
 
@@ -231,7 +231,7 @@ def test_recording_again_doubles_nothing(recorded: Path, lost: str) -> None:
         known = ids(recorded)
         del known["rounds"]["2"]["done"]
         (recorded / "tracking.json").write_text(json.dumps(known))
-    MlflowTracker().sync(recorded)
+    MlflowTracker(traces=4).sync(recorded)
     after = everything(recorded)
     assert after["runs"].keys() == before["runs"].keys()
     assert after["history"] == before["history"]
@@ -246,11 +246,11 @@ def test_a_run_that_has_grown_is_continued(recorded: Path) -> None:
     hidden = path / "rounds" / "002" / "MANIFEST.json"
     manifest = hidden.read_text()
     hidden.unlink()
-    MlflowTracker().sync(path)
+    MlflowTracker(traces=4).sync(path)
     parent = ids(path)["parent"]
     assert sorted(ids(path)["rounds"]) == ["0", "1"]
     hidden.write_text(manifest)
-    MlflowTracker().sync(path)
+    MlflowTracker(traces=4).sync(path)
     assert ids(path)["parent"] == parent and sorted(ids(path)["rounds"]) == ["0", "1", "2"]
     assert [
         step for step, _ in everything(path)["history"]["growing", "1_headline/01 pass_at_1"]
@@ -270,7 +270,7 @@ def test_a_failed_run_is_failed_with_its_reason_until_it_is_resumed(
     if rounds == 0:
         (path / "rounds" / "000" / "MANIFEST.json").unlink()  # before its first round was finished
     reason = "EngineError: the engine ended CUDA <out of memory>"
-    MlflowTracker().sync(path)
+    MlflowTracker(traces=4).sync(path)
     parent = ids(path)["parent"]
     run = everything(path)["runs"][parent]
     assert (
@@ -279,7 +279,7 @@ def test_a_failed_run_is_failed_with_its_reason_until_it_is_resumed(
         and reason in run.data.tags["mlflow.note.content"]
     )
     fake_run.add_events(path, fake_run.STARTED, fake_run.FINISHED)
-    MlflowTracker().sync(path)
+    MlflowTracker(traces=4).sync(path)
     run = everything(path)["runs"][parent]
     assert run.info.status == "FINISHED" and "failure" not in run.data.tags
     assert reason not in run.data.tags["mlflow.note.content"]
