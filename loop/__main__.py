@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,12 @@ def _recipe(given: Path, overrides: Sequence[str] = ()) -> Recipe:
     return load_recipe(find_recipe(given), overrides)
 
 
+def _elsewhere(package: str, name: str) -> Command:
+    """A command that stands in its own package, imported when it is asked for."""
+    home = f"ouroloop.loop.{package}.command"
+    return lambda options: getattr(import_module(home), name)(options)
+
+
 def _print(as_json: bool, to_json: Callable[[], Any], to_text: Callable[[], str]) -> None:
     """Print one of the two forms of a result; only that one is made."""
     if as_json:
@@ -132,12 +139,6 @@ def _check(recipe: Recipe, run_path: Path, name: str) -> int:
     verdict = "not ready to run" if wrong else "ready to run"
     print(f"{name}: {verdict}; errors: {wrong}, warnings: {doubtful}.")
     return 2 if wrong else 0
-
-
-def _init(options: argparse.Namespace) -> int:
-    from ouroloop.loop.starting import command
-
-    return command.init(options)
 
 
 def _schema(options: argparse.Namespace) -> int:
@@ -303,12 +304,6 @@ def _study(options: argparse.Namespace) -> int:
     return command.study(options, _root(options))
 
 
-def _bench(options: argparse.Namespace) -> int:
-    from ouroloop.loop.alarms import command
-
-    return command.alarms(options)
-
-
 def _pretrain(options: argparse.Namespace) -> int:
     require("run", "ouroloop pretrain")
     from ouroloop.evals.worlds.arithmetic import card, pretrain
@@ -332,7 +327,7 @@ def _pretrain(options: argparse.Namespace) -> int:
 
 COMMANDS = {
     "run": _run,
-    "init": _init,
+    "init": _elsewhere("starting", "init"),
     "schema": _schema,
     "resume": _resume,
     "watch": _watch,
@@ -345,7 +340,7 @@ COMMANDS = {
     "ui": _ui,
     "doctor": _doctor,
     "study": _study,
-    "bench": _bench,
+    "bench": _elsewhere("alarms", "alarms"),
     "pretrain": _pretrain,
 }
 
