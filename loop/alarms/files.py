@@ -63,7 +63,7 @@ FACTS = pa.schema(
 """A row a run; an outcome's column holds the round in which it is truly lost, 0 for never."""
 
 
-def write_samples(folder: Path, facts: RunFacts, columns: Mapping[str, Sequence[Any]]) -> None:
+def write_samples(folder: Path, facts: RunFacts, columns: Mapping[str, Any]) -> None:
     """Write a run's samples, atomically."""
     num = len(columns["round"])
     arrays = []
