@@ -12,6 +12,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +97,12 @@ def _recipe(given: Path, overrides: Sequence[str] = ()) -> Recipe:
     return load_recipe(find_recipe(given), overrides)
 
 
+def _elsewhere(package: str, name: str) -> Command:
+    """A command that stands in its own package, imported when it is asked for."""
+    home = f"ouroloop.loop.{package}.command"
+    return lambda options: getattr(import_module(home), name)(options)
+
+
 def _print(as_json: bool, to_json: Callable[[], Any], to_text: Callable[[], str]) -> None:
     """Print one of the two forms of a result; only that one is made."""
     if as_json:
@@ -133,12 +141,6 @@ def _check(recipe: Recipe, run_path: Path, name: str) -> int:
     verdict = "not ready to run" if wrong else "ready to run"
     print(f"{name}: {verdict}; errors: {wrong}, warnings: {doubtful}.")
     return 2 if wrong else 0
-
-
-def _init(options: argparse.Namespace) -> int:
-    from ouroloop.loop.starting import command
-
-    return command.init(options)
 
 
 def _schema(options: argparse.Namespace) -> int:
@@ -347,12 +349,6 @@ def _study(options: argparse.Namespace) -> int:
     return command.study(options, _root(options))
 
 
-def _bench(options: argparse.Namespace) -> int:
-    from ouroloop.loop.alarms import command
-
-    return command.alarms(options)
-
-
 def _pretrain(options: argparse.Namespace) -> int:
     require("run", "ouroloop pretrain")
     from ouroloop.loop.starting import worlds
@@ -362,7 +358,7 @@ def _pretrain(options: argparse.Namespace) -> int:
 
 COMMANDS = {
     "run": _run,
-    "init": _init,
+    "init": _elsewhere("starting", "init"),
     "schema": _schema,
     "resume": _resume,
     "watch": _watch,
@@ -378,7 +374,7 @@ COMMANDS = {
     "ui": _ui,
     "doctor": _doctor,
     "study": _study,
-    "bench": _bench,
+    "bench": _elsewhere("alarms", "alarms"),
     "pretrain": _pretrain,
 }
 

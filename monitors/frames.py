@@ -129,6 +129,7 @@ class TraceMonitor:
 
     def _judge(self, given: RoundRows) -> Judged:
         number = len(self.rounds)
+        # Evidence multiplies over rounds: the same samples twice would count twice.
         if given.digest in self.seen_:
             raise TraceError(
                 f"round {number}: the same rows as round {self.seen_[given.digest]}; expected fresh"
@@ -159,6 +160,7 @@ class TraceMonitor:
                 f" {near[0]}. Without main_family that of most problems is taken."
             )
         self.rule = replace(self.rule, main_family=family)
+        # k of over-confidence and maj@k; a number that a round does not have would be undefined.
         num_samples = min(self.samples, max(1, most_samples(view.probe)))
         return Follower(self.rule, trace_monitors(self.rule, num_samples))
 
@@ -171,6 +173,7 @@ class TraceMonitor:
         if self.baseline_ is None:
             return given
         first = self.baseline_
+        # Of a round without strategies every sample would seem to take the same one.
         if missing := sorted(first.columns - given.columns - {*NOT_COMPARED}):
             raise TraceError(
                 f"round {number}: no column {missing[0]!r}, which round 0 has; expected the same"

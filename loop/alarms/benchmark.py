@@ -62,6 +62,7 @@ def bench(plan: Plan, progress: Progress) -> table.Result:
     """
     # A name that is wrong should cost no simulation.
     makers = [_maker(name) for name in plan.detectors]
+    # Results are kept by the name that the table shows.
     titles = [make().name for make in makers]
     if twice := sorted({title for title in titles if titles.count(title) > 1}):
         raise DataError(
@@ -130,6 +131,7 @@ def _check_lock(plan: Plan) -> None:
 
 def fingerprint(size: str) -> str:
     """Of what the simulation makes today: the first run of each regime."""
+    # All regimes, for each goes through another part of the simulation.
     first = {key.regime: key for key in reversed(lock.keys())}
     digest = hashlib.sha256()
     for key in first.values():
@@ -142,6 +144,7 @@ def fingerprint(size: str) -> str:
 
 def simulate_run(data: Path, key: lock.RunKey, size: str) -> RunFacts:
     """Make a locked run's file, unless it is there; what is true of it is always worked out."""
+    # Simulating takes a tenth of a second; only the file is saved by its being there.
     columns, truth = simulated(key, SIZES[size])
     facts = RunFacts(
         run=key.name,

@@ -42,6 +42,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
             f"bench alarms --only {unknown[0]}: no such detector; expected some of"
             f" {', '.join(DETECTORS)}. Those of your own: --add."
         )
+    # A folder for each version and size: runs of different ones must not be mixed.
     data = options.data or cache_root() / "alarms" / f"v{VERSION}-{options.size}"
     return Plan(
         data=data,

@@ -63,7 +63,7 @@ FACTS = pa.schema(
 """A row a run; an outcome's column holds the round in which it is truly lost, 0 for never."""
 
 
-def write_samples(folder: Path, facts: RunFacts, columns: Mapping[str, Sequence[Any]]) -> None:
+def write_samples(folder: Path, facts: RunFacts, columns: Mapping[str, Any]) -> None:
     """Write a run's samples, atomically."""
     num = len(columns["round"])
     arrays = []
@@ -71,6 +71,7 @@ def write_samples(folder: Path, facts: RunFacts, columns: Mapping[str, Sequence[
         if column.name in columns:
             values = pa.array(columns[column.name], from_pandas=True)
         else:
+            # The run's own facts, in every row: a file can be read without runs.parquet.
             values = pa.repeat(pa.scalar(getattr(facts, column.name)), num)
         if pa.types.is_dictionary(column.type):
             values = values.cast(pa.string()).dictionary_encode()
@@ -115,7 +116,7 @@ def _array(column: Any) -> Any:
     column = column.combine_chunks()
     if not pa.types.is_dictionary(column.type):
         return column.to_numpy(zero_copy_only=False)
-    names = np.append(np.array(column.dictionary.to_pylist(), dtype=object), None)
+    names = np.array([*column.dictionary.to_pylist(), None], dtype=object)
     return names[column.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
 
 

@@ -65,6 +65,7 @@ def rounds_of(frame: Any) -> list[RoundRows]:
     _check_columns(columns)
     num = len(columns["problem"])
     numbers = columns.get("round", [None] * num)
+    # A row of no round could belong to any: no guess is made.
     unknown = [row for row, number in enumerate(numbers) if number is None]
     if unknown and len(unknown) < num:
         raise TraceError(
@@ -120,6 +121,7 @@ def _named(frame: Any) -> Mapping[Any, Sequence[Any]]:
         elif isinstance(frame, list | tuple):
             hint = " For rows as dictionaries: pandas.DataFrame(rows)."
         raise TraceError(f"frame: got a {type(frame).__name__}; expected {EXPECTED}.{hint}")
+    # Where a name occurs twice, to_dict would keep the last column without a word.
     twice = sorted({str(name) for name in names if names.count(name) > 1})
     if twice:
         raise TraceError(
@@ -242,6 +244,7 @@ def columns_from_arrays(
             f" {', '.join(FIELDS)}."
         )
     num_problems, num_samples = verdict.shape
+    # The order of the rows names the problems, so that it must be the same in every round.
     ids = np.arange(num_problems) if problem is None else problem
     given = {"correct": correct, "strategy": strategy, "answer": answer, "problem": ids, **others}
     columns: Columns = {}

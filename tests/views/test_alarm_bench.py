@@ -3,11 +3,14 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
+from ouroloop import __version__
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.alarms import benchmark, files, real
 from ouroloop.loop.errors import DataError
@@ -15,6 +18,7 @@ from ouroloop.monitors import from_frame
 from ouroloop.monitors.bench.alarms import lock
 from ouroloop.monitors.bench.alarms.simulation import Size
 
+ROOT = Path(__file__).resolve().parents[2]
 OWN = '''
 class Mine:
     """Alarmed by wrong answers."""
@@ -169,3 +173,9 @@ def test_arms_are_the_names_without_their_seeds():
     names = ("sharpen-3", "sharpen_seed3", "sharpen-s12", "fixed_30", "7", "demo")
     arms = [real._SEED.sub("", name) or name for name in names]
     assert arms[:3] == ["sharpen"] * 3 and arms[4:] == ["7", "demo"]
+
+
+def test_the_citation_names_this_version():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["version"] == __version__ and cited["license"] == "Apache-2.0"
+    assert cited["authors"] == [{"name": "The Ouroloop developers"}]

@@ -142,6 +142,7 @@ def calibrated(healthy: Sequence[Scored], budget: float) -> float:
     An order statistic of the runs' largest scores; infinite where there are too few runs to
     promise it. Source: split conformal prediction (Papadopoulos et al. 2002, Vovk et al. 2005).
     """
+    # A run without any finite score can have no alarm, whatever the threshold.
     largest = sorted(max(_sound(run.scores), default=-math.inf) for run in healthy)
     # 1e-9: 0.95 x 20 must be 19.
     place = math.ceil((1 - budget) * (len(largest) + 1) - 1e-9)
@@ -181,8 +182,11 @@ def false_alarms(rule: Rule, scored: Sequence[Scored]) -> FalseAlarms | None:
         regime: _share([alarms[r.facts.run] > 0 for r in healthy if r.facts.regime == regime])
         for regime in dict.fromkeys(run.facts.regime for run in healthy)
     }
+    # Of equal ones the first in the order of the runs.
     worst = max(shares, key=lambda regime: shares[regime])
+    # A run ends with its first alarm: what would come after is nobody's run.
     at_risk = sum(alarms[run.facts.run] or run.facts.rounds for run in healthy)
+    # Only collapsing runs have an onset; before it they are as healthy as the others.
     early = [
         0 < alarm_of(rule, run) < run.facts.onset for run in scored if run.facts.healthy is False
     ]
@@ -228,6 +232,7 @@ def _power(rule: Rule, regime: str, outcome: str, runs: Sequence[Scored]) -> Pow
         is_true = alarm >= max(onset, 1)
         if is_true:
             delays.append(alarm - onset)
+        # Runs in which the outcome is never lost say nothing of whether it is seen in time.
         if event:
             lost += 1
             seen += is_true and alarm <= event

@@ -56,6 +56,7 @@ class Round:
     def tail_solved_P(self) -> Floats:
         """Unbiased pass@4 of the tail's problems; NaN with fewer samples."""
         num_P = self.num_P[self.tail_P]
+        # Wrong samples, and not right ones: with four of them drawn, a miss is easily counted.
         wrong_P = num_P - (self.main.right_PK & self.main.there_PK)[self.tail_P].sum(axis=1)
         miss_P = np.ones(len(self.tail_P))
         for taken in range(PASS_K):
@@ -75,6 +76,7 @@ class Round:
     @cached_property
     def pairs_P(self) -> Floats:
         """Share of pairs of samples that are both right, by different strategies (DCP)."""
+        # Samples without a strategy are in no pair: whether they differ is not known.
         right_P = self.right_PS.sum(axis=1)
         same_P = (self.right_PS * (self.right_PS - 1)).sum(axis=1)
         return _over(right_P * (right_P - 1) - same_P, self.num_P * (self.num_P - 1))
@@ -93,6 +95,7 @@ class Round:
         A plug-in entropy must not be compared with one of more samples.
         """
         width = self.main.there_PK.shape[1]
+        # The last group would be smaller, and its plug-in entropy too low: it is left out.
         groups = range(0, max(width - num_samples + 1, 1), num_samples)
         found = []
         for first in groups:
@@ -143,6 +146,7 @@ class History:
 
     def tables(self) -> Tables:
         """The latest round beside the baseline, as the decision rule reads them."""
+        # The simulation, and every reader of files, names all strategies in one way.
         main = Pair(self.baseline.main, self.now.main)
         others = None
         if self.baseline.others is not None and self.now.others is not None:
@@ -163,14 +167,17 @@ def history_of(columns: Columns, planned: int) -> History:
     baseline does not have.
     """
     correct_N = np.array([np.nan if x is None else float(x) for x in columns["correct"]])
+    # Unscored is not wrong: such samples are no evidence of anything.
     scored_N = np.isfinite(correct_N)
     known = {name: np.asarray(columns[name], dtype=object)[scored_N] for name in _NAMES}
     number_N = np.asarray(columns["round"])[scored_N]
     right_N = correct_N[scored_N] == 1
+    # Over all rounds at once, or a code would change its meaning from round to round.
     labels = {name: _labels(known[name]) for name in ("strategy", "answer")}
     codes = {name: _codes(known[name], labels[name]) for name in labels}
     is_main_N = known["family"] == MAIN
     first = number_N == number_N.min()
+    # By the baseline: a problem that comes later has nothing to be compared with.
     problems = [sorted(set(known["problem"][first & part])) for part in (is_main_N, ~is_main_N)]
     in_tail = set(known["problem"][first & (known["slice"] == TAIL)])
     tail_P = np.array([i for i, p in enumerate(problems[0]) if p in in_tail], dtype=np.int64)
@@ -198,6 +205,7 @@ def history_of(columns: Columns, planned: int) -> History:
     rounds = []
     for number in sorted(set(number_N.tolist())):
         now_N = number_N == number
+        # A round may lack a family altogether; the baseline says whether there is one.
         others = table(now_N & ~is_main_N, problems[1]) if problems[1] else None
         rounds.append(Round(table(now_N & is_main_N, problems[0]), others, tail_P))
     return History(tuple(rounds), planned)

@@ -78,6 +78,7 @@ def keys(seeds: int = SEEDS) -> tuple[RunKey, ...]:
     """The locked runs; with fewer seeds a part of them, with more seeds others beside them."""
     found = []
     for number, regime in enumerate((*HEALTHY, *COLLAPSING)):
+        # Collapsing runs choose nothing, so there are none in the calibration worlds.
         worlds = [(world, Split.EVALUATION) for world in EVALUATION_WORLDS]
         if regime in HEALTHY:
             worlds += [(world, Split.CALIBRATION) for world in CALIBRATION_WORLDS]

@@ -77,6 +77,7 @@ def simulated(key: RunKey, size: Size) -> tuple[dict[str, NDArray[Any]], Truth]:
     tail = set(stream.probe.tail_P.tolist())
     slice_P = np.array([TAIL if i in tail else "typical" for i in range(size.problems)])
     for a_round in stream.rounds():
+        # Exact, from the model: the samples of the round are not looked at.
         levels.append(_levels(a_round.model, stream.world, stream.probe, other))
         main, others = a_round.tables.main.now, a_round.tables.others
         parts.append(_rows(a_round.number, main, MAIN, slice_P))
@@ -110,7 +111,7 @@ def _rows(
 
 def _named(names: NDArray[Any], code_PK: NDArray[np.int64]) -> NDArray[Any]:
     """Codes as names; -1 as None."""
-    return np.append(names, None)[code_PK.ravel()]
+    return np.array([*names, None], dtype=object)[code_PK.ravel()]
 
 
 def _other_structures(stream: Stream) -> Probe:
@@ -133,6 +134,7 @@ def _levels(model: Model, the: World, probe: Probe, other: Probe) -> dict[str, f
     share_PS, able_PS = simulate.cells(model, the, probe)
     hit_PS = share_PS * able_PS
     right_P = hit_PS.sum(axis=1)
+    # P(right) of a problem: the sum over strategies of share and skill.
     elsewhere_P = np.multiply(*simulate.cells(model, the, other)).sum(axis=1)
     return {
         "pass@1": float(right_P.mean()),
@@ -149,6 +151,7 @@ def _events(levels: list[dict[str, float]]) -> dict[str, int]:
     lost: dict[str, list[bool]] = {name: [] for name in OUTCOMES}
     for now in levels:
         fall = {name: first[name] - now[name] for name in first}
+        # In every round anew: an outcome that recovers was lost all the same.
         lost["accuracy"].append(max(fall["pass@1"], fall["tail"]) >= POINTS)
         lost["diversity"].append(fall["pairs"] >= PAIRS * first["pairs"])
         lost["event"].append(lost["accuracy"][-1] or lost["diversity"][-1])

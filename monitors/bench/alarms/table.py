@@ -129,6 +129,7 @@ def page(of: Result, command: str) -> str:
     """The whole result in Markdown."""
     parts = [_head(of, command)]
     for budget in (*lock.BUDGETS, None):
+        # A table for each budget: detectors of different budgets must not be compared.
         alarms = [each for each in of.false_alarms if each.rule.budget == budget]
         if not alarms:
             continue
@@ -212,6 +213,7 @@ def _by_outcome(of: Result, alarms: Sequence[FalseAlarms]) -> str:
     """A row for each outcome: what is seen before it is lost, all regimes' runs together."""
     lines = []
     for outcome in OUTCOMES:
+        # All regimes together: some of them lose an outcome in a few runs only.
         cells, num = [], 0
         for each in alarms:
             mine = [p for p in of.powers if p.rule == each.rule and p.outcome == outcome]
@@ -228,6 +230,7 @@ def _real(of: Result, alarms: Sequence[FalseAlarms]) -> str:
         cells = []
         for each in alarms:
             found = of.real[each.rule][arm]
+            # Median of the alarms alone; runs without one are in the count before it.
             hits = sorted(number for number in found if number)
             at = f", round {hits[len(hits) // 2]}" if hits else ""
             cells.append(f"{len(hits)} of {len(found)}{at}")

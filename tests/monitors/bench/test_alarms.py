@@ -43,7 +43,7 @@ def test_the_locked_runs_are_those_that_were_locked():
     # A change of runs, worlds, seeds or budgets is another benchmark: raise VERSION, too.
     assert (lock.VERSION, lock.digest()) == (1, "e138e6b158e31064")
     assert len(keys) == len({key.seed for key in keys}) == len({key.name for key in keys}) == 680
-    assert {key.regime for key in keys} == REGIMES.keys()
+    assert {key.regime for key in keys} <= REGIMES.keys()
     for key in keys:
         assert key.is_healthy == (REGIMES[key.regime].mode is None)
         assert key.split == Split.EVALUATION or key.is_healthy

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,7 @@ def losses(baseline: Round, now: Round) -> tuple[Floats, float]:
 
 def _z(loss_P: Floats) -> float:
     """Mean over standard error, problems being the clusters."""
+    # Problems without samples on one side are left out of this quantity alone.
     loss_P = loss_P[np.isfinite(loss_P)]
     if len(loss_P) < 2 or not (spread := float(loss_P.std(ddof=1))):
         return 0.0
@@ -56,6 +58,7 @@ def _repeated(baseline: Round, now: Round) -> tuple[Floats, Floats]:
     """Share of each problem's samples that do not give today's most repeated wrong answer."""
     wrong_PK = now.main.there_PK & ~now.main.right_PK & (now.main.answer_PK >= 0)
     problem_N, _ = wrong_PK.nonzero()
+    # One line for each answer and problem: how often it is given counts below.
     given = np.unique(np.column_stack([now.main.answer_PK[wrong_PK], problem_N]), axis=0)
     num_A = np.bincount(given[:, 0], minlength=max(len(now.main.labels), 1))
     share_A = np.where(num_A >= SHARED, now.main.wrong_share, 0.0)
@@ -76,7 +79,7 @@ def losses_so_far(history: History) -> tuple[Floats, float]:
     return np.array([z_Q for z_Q, _ in found]), float(np.mean([shared for _, shared in found]))
 
 
-def variance_of_sum(num: Floats | int, shared: float) -> Floats:
+def variance_of_sum(num: NDArray[Any], shared: float) -> Floats:
     """Of the sum of z over so many rounds that share a baseline."""
     return np.asarray(num * (1 - shared) + num**2 * shared)
 
@@ -107,6 +110,7 @@ class Cusum:
         z_TQ, _ = losses_so_far(history)
         sum_Q = np.zeros(z_TQ.shape[1])
         for z_Q in z_TQ:
+            # Begun anew at 0: what was gained before is no credit against a loss.
             sum_Q = np.maximum(sum_Q + z_Q - self.allowance, 0.0)
         return float(sum_Q.max())
 
@@ -125,6 +129,7 @@ class Glr:
         """See `Detector`."""
         z_TQ, shared = losses_so_far(history)
         num_T = np.arange(1.0, len(z_TQ) + 1)
+        # Sums over the last n rounds, n = 1 ... T: every possible first round of a loss.
         sum_TQ = z_TQ[::-1].cumsum(axis=0)
         ratio_TQ = np.maximum(sum_TQ, 0.0) ** 2 / (2 * variance_of_sum(num_T, shared)[:, None])
         return float(ratio_TQ.max())

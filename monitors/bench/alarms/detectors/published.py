@@ -45,6 +45,7 @@ class PitMonitor:
             values_P = transforms(history.baseline, now, len(self.counts_))
             found, _ = np.histogram(values_P, bins=BINS, range=(0, 1))
             self.counts_.append(found.astype(float))
+        # Counts since each possible first round, the latest one first.
         since_TB = np.cumsum(self.counts_[::-1], axis=0)
         # The marginal likelihood of a histogram with a flat prior, over that of uniform values.
         num_T = since_TB.sum(axis=1)
@@ -62,6 +63,7 @@ def transforms(baseline: Round, now: Round, number: int) -> Floats:
     right_P, before_P = now.right_P * now.num_P, baseline.right_P * baseline.num_P
     known_P = np.isfinite(right_P) & np.isfinite(before_P)
     right_P, num_P = right_P[known_P], now.num_P[known_P]
+    # Half a right and half a wrong answer beforehand (Jeffreys): no prediction is certain.
     a_P = 0.5 + before_P[known_P]
     b_P = 0.5 + (baseline.num_P[known_P] - before_P[known_P])
     below_P, at_P = (betabinom.cdf(right_P - less, num_P, a_P, b_P) for less in (1, 0))
@@ -70,7 +72,7 @@ def transforms(baseline: Round, now: Round, number: int) -> Floats:
     return np.asarray(below_P + uniform_P * (at_P - below_P))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Mtr:
     """A trust that falls with entropy, with drift from the baseline, and with the tail's coverage.
 
@@ -81,22 +83,27 @@ class Mtr:
     Attributes:
         name: of the table.
         memory: weight of the rounds before.
+        lost_: the mean loss of every round so far.
     """
 
     name: str = "MTR (after the abstract)"
     memory: float = 0.5
+    lost_: list[float] = field(default_factory=list)
 
     def score(self, history: History) -> float:
         """See `Detector`."""
+        for now in history.rounds[1 + len(self.lost_) :]:
+            self.lost_.append(_lost(history.baseline, now))
         distrust = 0.0
-        for now in history.rounds[1:]:
-            distrust = self.memory * distrust + (1 - self.memory) * _distrust(history.baseline, now)
+        for lost in self.lost_:
+            distrust = self.memory * distrust + (1 - self.memory) * lost
         return distrust
 
 
-def _distrust(baseline: Round, now: Round) -> float:
+def _lost(baseline: Round, now: Round) -> float:
     """Mean of three losses, each in [0, 1] where there is any."""
     num_samples = int(now.num_P.max())
+    # Equally many samples on both sides, for entropies by counting depend on the number.
     entropies = [mean_entropy(of, num_samples) for of in (baseline, now)]
     tails = [float(np.nanmean(of.tail_solved_P)) for of in (baseline, now) if len(of.tail_P)]
     ratios = [now / then for then, now in (entropies, tails or (1.0, 1.0)) if then > 0]

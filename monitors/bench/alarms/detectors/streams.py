@@ -37,6 +37,7 @@ class Adwin:
         found = [wrong_share(of) for of in history.rounds]
         share_T, num_T = (np.array(values) for values in zip(*found, strict=True))
         wrong_T = share_T * num_T
+        # Every cut between two rounds: samples before it, and after it.
         before_T, after_T = num_T.cumsum()[:-1], num_T[::-1].cumsum()[::-1][1:]
         first_T = wrong_T.cumsum()[:-1] / before_T
         last_T = wrong_T[::-1].cumsum()[::-1][1:] / after_T
@@ -62,6 +63,7 @@ class PageHinkley:
     def score(self, history: History) -> float:
         """See `Detector`."""
         share_T = np.array([wrong_share(of)[0] for of in history.rounds])
+        # The running mean, as in river: with the baseline's a slow change would count fully.
         mean_T = share_T.cumsum() / np.arange(1, len(share_T) + 1)
         sum_T = (share_T - mean_T - self.delta).cumsum()
         return float(sum_T[-1] - min(sum_T.min(), 0.0))
