@@ -46,7 +46,7 @@ class ProbeConfig(Section):
         ),
     )
     traces: int = Field(
-        8,
+        4,
         ge=0,
         description=(
             "round 0's answers to each problem that every round scores token by token, dealt out"

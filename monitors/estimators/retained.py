@@ -67,7 +67,8 @@ def kept(now: Traces, then: Traces) -> Kept:
     """
     before = dict(zip(_keys(then), then.logprob, strict=True))
     then_N = np.array([before.get(key, np.nan) for key in _keys(now)], dtype=float)
-    known_N = np.isfinite(now.logprob) & np.isfinite(then_N) & (now.num_tokens > 0)
+    named_N = np.array([isinstance(group, str) for group in now.group], dtype=bool)
+    known_N = named_N & np.isfinite(now.logprob) & np.isfinite(then_N) & (now.num_tokens > 0)
     gain_N = (now.logprob - then_N)[known_N]
     # Sorted: no number may depend on the order of the rows.
     pairs = list(zip(now.problem[known_N], now.group[known_N], strict=True))

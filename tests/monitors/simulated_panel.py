@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from ouroloop.monitors.base import AuditItems, Critics, Judgements, Pool, RoundView, Samples, Texts
+from ouroloop.monitors.base import (
+    AuditItems,
+    Critics,
+    Judgements,
+    Pool,
+    RoundView,
+    Samples,
+    Texts,
+    Traces,
+)
 
 STRATEGIES = ("column", "split", "round", "jump")
 SHARES = (0.45, 0.30, 0.17, 0.08)
@@ -167,6 +176,22 @@ def texts(rng: np.random.Generator, num_problems: int = 40, per_problem: int = 2
     )
 
 
+def traces(rng: np.random.Generator, num_problems: int = 40) -> Traces:
+    """Two answers by each of two strategies, of about 6 nats."""
+    rows = [(p, s, a) for p in range(num_problems) for s in range(2) for a in range(2)]
+    num = len(rows)
+    constant = np.array(["main"] * num, dtype=object), np.array(["typical"] * num, dtype=object)
+    return Traces(
+        np.array([f"main-{p:04d}" for p, _, _ in rows], dtype=object),
+        *constant,
+        np.array([f"s{s}" for _, s, _ in rows], dtype=object),
+        np.full(num, 0.3),
+        np.array([f"answer {s} {a}" for _, s, a in rows], dtype=object),
+        -rng.gamma(12.0, 0.5, num),
+        np.full(num, 20.0),
+    )
+
+
 def audit_items(
     rng: np.random.Generator,
     num: int = 200,
@@ -238,5 +263,6 @@ def view(
         texts(other),
         audit_items(other) if number else None,
         judgements(other),
-        drawn.problem[:3] if drawn is not None else None,
+        dropped=drawn.problem[:3] if drawn is not None else None,
+        traces=traces(other),
     )

@@ -26,7 +26,7 @@ def edited(probe: Samples, **columns):
     return dataclasses.replace(probe, **columns)
 
 
-PARTS = ("probe", "greedy", "critics", "pool", "texts", "audit", "judge")
+PARTS = ("probe", "greedy", "critics", "pool", "texts", "audit", "judge", "traces")
 
 
 def rows(part, chosen):

@@ -20,9 +20,8 @@ from ouroloop.loop.runner import build_engine
 from ouroloop.loop.stages import traces
 from ouroloop.loop.views.reader import read_run
 
+from .findings import DEMO
 from .measure import table
-
-DEMO = Path(__file__).with_name("demo.csv")
 
 
 async def scores(path: Path, engine: Engine, most: int) -> dict[int, list[TraceRow]]:

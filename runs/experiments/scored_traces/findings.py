@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from ouroloop.loop.experiments import rounds
 from ouroloop.loop.experiments.goals import Goal
 from ouroloop.loop.experiments.study import Results
 from ouroloop.loop.experiments.tables import Columns, Rows, kept, last
 from ouroloop.monitors.estimators.stats import Estimate
+
+# What `afterwards.py` writes.
+DEMO = Path(__file__).with_name("demo.csv")
 
 # What counts as the loss: a quarter of round 0's distinct-correct pairs, two points of the others.
 DCP_LEFT = 0.75
@@ -18,6 +23,9 @@ POINTS = 0.02
 RETAINED_LEFT = 0.60
 # The tolerance of the sampled quantity, on the scored one.
 SCORED_DCP_LEFT = 0.90
+
+# Runs of a kind below which nothing that all of them show is called shown.
+FEWEST = 3
 
 COLLAPSING, HEALTHY = ("sharpen",), ("fixed_30",)
 
@@ -87,19 +95,26 @@ def notes(results: Results) -> Sequence[str]:
         f"| run | {' | '.join(SIGNALS)} |",
         "|---" * (len(SIGNALS) + 1) + "|",
     ]
-    for arm, runs in results.items():
-        for seed, run in runs.items():
-            found = [signal(run) for signal in SIGNALS.values()]
-            cells = ["-" if math.isnan(x) else f"{x:.0f}" for x in found]
-            out.append(f"| {arm}-{seed} | {' | '.join(cells)} |")
+    named = {f"{arm}-{seed}": run for arm, of in results.items() for seed, run in of.items()}
+    for name, run in {**named, **demos()}.items():
+        found = [signal(run) for signal in SIGNALS.values()]
+        cells = ["-" if math.isnan(x) else f"{x:.0f}" for x in found]
+        out.append(f"| {name} | {' | '.join(cells)} |")
     names = ("dcp", "scored_dcp", "retained", "retained_token", "text_retained", "watch_share")
     out += ["", f"| run | round | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
-    for arm, runs in results.items():
-        for seed, run in runs.items():
-            for row in run:
-                cells = ["-" if math.isnan(row[n]) else f"{row[n]:.3f}" for n in names]
-                out.append(f"| {arm}-{seed} | {row['round']:.0f} | {' | '.join(cells)} |")
+    for name, run in {**named, **demos()}.items():
+        for row in run:
+            cells = ["-" if math.isnan(row[n]) else f"{row[n]:.3f}" for n in names]
+            out.append(f"| {name} | {row['round']:.0f} | {' | '.join(cells)} |")
     return out
+
+
+def demos(path: Path = DEMO) -> dict[str, Rows]:
+    """The demo's runs by name, as `afterwards.py` scored them."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rounds.read(path):
+        found.setdefault(str(row["label"]), []).append(row)
+    return dict(found)
 
 
 def goals(results: Results) -> Sequence[Goal]:
@@ -135,4 +150,6 @@ def _no_later(name: str, signal: Callable[[Rows], float], runs: Sequence[Rows]) 
 def _goal(asks: str, hits: int, runs: Sequence[Rows]) -> Goal:
     share = hits / len(runs) if runs else math.nan
     found = Estimate(share, math.nan, math.nan, len(runs))
-    return Goal.at_least(f"{asks} (share of the runs)", found, 1.0, unit="%")
+    # A signal that was seen once may have been early by chance; one miss is a miss.
+    met = None if len(runs) < FEWEST and hits == len(runs) else hits == len(runs)
+    return Goal(f"{asks} (share of {len(runs)} runs)", found, met, unit="%")

@@ -52,10 +52,16 @@ def test_a_signal_speaks_in_the_first_round_in_which_it_is_so():
 
 
 def test_goals_are_met_by_early_signals_in_collapse_and_silence_in_health_and_only_by_these():
-    good = findings.goals({"sharpen": {0: COLLAPSING}, "fixed_30": {0: HEALTHY}})
-    assert [goal.met for goal in good] == [True] * 5
-    bad = findings.goals({"sharpen": {0: COLLAPSING}, "fixed_30": {0: COLLAPSING}})
-    assert [goal.met for goal in bad] == [True, True, False, False, True]
+    bad, good = dict.fromkeys(range(3), COLLAPSING), dict.fromkeys(range(3), HEALTHY)
+    right = findings.goals({"sharpen": bad, "fixed_30": good})
+    assert [goal.met for goal in right] == [True] * 5
+    wrong = findings.goals({"sharpen": bad, "fixed_30": bad})
+    assert [goal.met for goal in wrong] == [True, True, False, False, True]
+
+
+def test_what_one_run_shows_is_not_known_yet_but_one_miss_is_a_miss():
+    once = findings.goals({"sharpen": {0: COLLAPSING}, "fixed_30": {0: COLLAPSING}})
+    assert [goal.met for goal in once] == [None, None, False, False, None]
     assert [goal.met for goal in findings.goals({})] == [None] * 5
 
 
