@@ -93,6 +93,7 @@ def test_a_run_that_is_cut_off_goes_on_from_what_was_carried(tmp_path: Path) -> 
     assert "arm-0.csv" in names and "weights" not in names
 
 
+@pytest.mark.slow
 def test_the_script_for_a_gpu_runs_dry_without_one(tmp_path: Path) -> None:
     for name in ("tools", "runs/experiments/real_model"):
         shutil.copytree(ROOT / name, tmp_path / name)

@@ -96,6 +96,7 @@ def test_in_a_world_of_one_template_no_training_problem_is_a_copy():
     assert copies.find(asked) == asked
 
 
+@pytest.mark.slow
 def test_ten_thousand_problems_against_a_thousand_take_seconds():
     """Every question of one template, the worst case for an index of words."""
     rng = random.Random(0)

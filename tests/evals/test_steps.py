@@ -116,6 +116,7 @@ def test_a_hostile_text_is_read_within_a_second(hostile: str) -> None:
     assert time.perf_counter() - start < 1
 
 
+@pytest.mark.slow
 @needs_gsm8k
 def test_real_solutions_are_read_and_found_right_but_for_their_own_slips() -> None:
     data = rows("train_first_1000.jsonl") + rows("test_first_660.jsonl")

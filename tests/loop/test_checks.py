@@ -292,6 +292,7 @@ def test_worked_dialogues_that_have_no_room_are_counted_before_the_run(talking):
     assert "the last 2 have room" in found.what and "engine.max_model_len" in found.what
 
 
+@pytest.mark.slow
 def test_a_template_that_refuses_a_conversations_turns_is_an_error_before_the_run(talking):
     from ouroloop.loop.checks import turns
 

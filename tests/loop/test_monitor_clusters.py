@@ -104,6 +104,7 @@ def test_strategies_by_templates_are_learned_from_the_first_file(tmp_path, unsco
         read_traces(unscored, "template")
 
 
+@pytest.mark.slow
 def test_the_command_takes_an_encoder_and_refuses_what_is_none(unscored, tmp_path, capsys):
     paths = [str(path) for path in unscored]
     for arguments in (["--clusters", "lexical"], [], ["--strategies", "templates"]):

@@ -131,7 +131,7 @@ def whole(tmp_path_factory):
     return carry(tmp_path_factory.mktemp("whole"), Model(), recipe(**PAIRS_ALONE))[1]
 
 
-@pytest.mark.parametrize("where", ["sampling", "comparing"])
+@pytest.mark.parametrize("where", ["sampling", pytest.param("comparing", marks=pytest.mark.slow)])
 def test_a_preference_round_that_was_cut_off_goes_on_to_the_same_pairs(tmp_path, whole, where):
     keys = PAIRS_ALONE
     model = Model()
@@ -184,7 +184,10 @@ def test_too_few_pairs_skip_the_training_and_the_decision_says_that_supply_starv
     assert round.decision.reasons[0] == f"{reason}: the training set starves"
 
 
-@pytest.mark.parametrize(("judge", "rounds"), [("student", {0, 1}), ("baseline", {0})])
+@pytest.mark.parametrize(
+    ("judge", "rounds"),
+    [("student", {0, 1}), pytest.param("baseline", {0}, marks=pytest.mark.slow)],
+)
 def test_who_compares_is_the_model_that_samples_or_round_0s(tmp_path, judge, rounds):
     model, served = Model(), set()
 
@@ -290,6 +293,7 @@ def test_gold_pairs_need_gold_answers(tmp_path):
     prepare(resolve({"name": "x", **raw, "pairs": {"sources": ["compared"]}}))
 
 
+@pytest.mark.slow
 def test_the_check_of_a_recipe_shows_its_stages(tmp_path):
     found = checks.check(prepare(recipe(**KEYS)), tmp_path)
     (shown,) = [finding.what for finding in found if finding.about == "stages"]

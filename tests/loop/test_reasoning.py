@@ -98,7 +98,7 @@ def test_what_a_grader_calls_its_method_closes_no_thought():
     assert case.is_closed and case.correct
 
 
-@pytest.mark.parametrize("train", ["keep", "strip"])
+@pytest.mark.parametrize("train", ["keep", pytest.param("strip", marks=pytest.mark.slow)])
 def test_a_round_of_a_thinking_model_keeps_closed_thoughts_alone(tmp_path, train):
     model = Thinker(lambda number: 0.8)
     _, path = carry(tmp_path, model, thinking(train=train))

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from scripted_world import Model, carry, no_training, small
 
 from ouroloop.loop.round import Round
@@ -68,6 +69,7 @@ def test_two_rejections_in_a_row_halt_the_run(tmp_path):
     assert Round.of(path, 2).is_committed
 
 
+@pytest.mark.slow
 def test_two_rejections_that_are_apart_do_not(tmp_path):
     trainer, jobs = rejecting(1, 3)
     decision, _ = carry(tmp_path, Model(lambda n: 0.6), calm(), trainer)

@@ -157,7 +157,14 @@ def test_some_sets_get_a_power_analysis_or_a_reason(
     assert said.out if code == 0 else len(said.err.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["canned", "each prompt its own text", "entropy falls"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "canned",
+        pytest.param("each prompt its own text", marks=pytest.mark.slow),
+        pytest.param("entropy falls", marks=pytest.mark.slow),
+    ],
+)
 def test_a_collapse_is_called(
     name: str, written: Callable[[str], list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:

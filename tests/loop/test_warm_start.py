@@ -74,6 +74,7 @@ def test_several_solutions_of_a_question_are_learnt_and_no_held_out_one(tmp_path
     assert not any(held_out in bytes(e["prompt_token_ids"]).decode() for e in examples)
 
 
+@pytest.mark.slow
 def test_without_a_file_the_tasks_own_solutions_are_learnt():
     setting = prepare(settings(examples=17))
     assert len(setting.warm_start) == 17 and all(p.solution for p in setting.warm_start)

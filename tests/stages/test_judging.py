@@ -227,6 +227,7 @@ def test_a_run_whose_readers_raise_goes_on_and_says_how_many_samples_it_could_no
     )
 
 
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_has_no_such_column_and_says_nothing(fussy_run):
     from scripted_world import recommit
 

@@ -18,6 +18,9 @@ from ouroloop.loop.rows import Example
 from ouroloop.loop.stages.encode import Encoder
 from ouroloop.loop.tables import read_table, write_table
 
+# All of them: transformers comes along.
+pytestmark = pytest.mark.slow
+
 transformers = pytest.importorskip("transformers")
 
 PROMPTS = Prompts(

@@ -118,7 +118,10 @@ def test_the_constitution_is_in_the_published_format_with_a_principle_for_each_p
     )
 
 
-@pytest.mark.parametrize("arm", study.STUDY.arms)
+ONE, *OTHERS = study.STUDY.arms
+
+
+@pytest.mark.parametrize("arm", [ONE, *(pytest.param(a, marks=pytest.mark.slow) for a in OTHERS)])
 def test_every_arm_draws_as_many_samples_of_the_same_model_without_gold_answers(arm):
     recipe, base = recipe_of(arm), recipe_of("constitutional")
     for same in ("sft", "rounds", "engine", "probe", "task"):

@@ -99,6 +99,7 @@ def test_falls_and_seen_from_read_a_curve():
     assert page.falls(curve(*[float("nan")] * 6)) is None
 
 
+@pytest.mark.slow
 def test_a_small_source_is_measured_from_files_to_rows(tmp_path):
     words = ["sun", "tree", "lake", "wind", "road", "hill", "bird", "rain", "door", "fish"]
     rng = np.random.default_rng(0)

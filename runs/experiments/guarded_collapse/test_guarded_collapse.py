@@ -35,7 +35,10 @@ def test_every_arm_is_a_right_recipe_with_the_same_problems_samples_probe_set_an
     assert recipe.monitors.guard is arm.startswith("guarded")
 
 
-@pytest.mark.parametrize("arm", arms.REGIMES)
+ONE, *OTHERS = arms.REGIMES
+
+
+@pytest.mark.parametrize("arm", [ONE, *(pytest.param(a, marks=pytest.mark.slow) for a in OTHERS)])
 def test_under_the_larger_probe_set_the_same_is_drawn_and_trained_on(arm):
     small, large = recipe_of(arm, 3), recipe_of(f"{arm}_500", 3)
     for same in ("task", "sampling", "refine", "filters", "dataset", "sft", "seed"):

@@ -48,6 +48,7 @@ def test_the_control_arms_differ_in_epochs_and_student_alone():
     assert [keys["dataset"]["target"] for keys in naive] == ["trace", "answer"]
 
 
+@pytest.mark.slow
 def test_no_question_of_the_probe_set_is_trained_on_and_all_practised_families_are_probed():
     setting = prepare(resolve(STUDY.keys("trace_1600", 0)))
     assert {p.family for p in setting.problems} == set(measure.FAMILIES) and set(

@@ -76,6 +76,7 @@ def test_the_arms_have_the_same_teacher_problems_and_size_and_differ_in_the_sign
     assert [arm for arm, r in found.items() if not r.filters.gold] == ["mix_unfiltered"]
 
 
+@pytest.mark.slow
 def test_every_student_is_asked_without_a_system_prompt_about_questions_that_nobody_practised():
     for arm in STUDY.arms:
         setting = prepare(recipe(arm))

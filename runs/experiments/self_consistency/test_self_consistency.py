@@ -45,6 +45,7 @@ def test_the_arms_differ_in_the_filter_alone_and_the_voted_one_never_sees_a_gold
     assert one.probe.samples == one.probe.majority == max(measure.PATHS)
 
 
+@pytest.mark.slow
 def test_the_probe_set_asks_nothing_that_is_practised_and_every_family_of_traces_has_problems():
     setting = prepare(resolve(STUDY.keys("gold_filtered", 0, quick=True)))
     asked = [p for p in setting.probe_set.problems if p.family in measure.FAMILIES]

@@ -431,6 +431,7 @@ def test_the_baselines_halves_are_the_same_in_every_round(baseline):
     assert names[0] == names[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_judged", [1, 2, 8])
 def test_a_baseline_with_few_samples_of_each_problem_is_as_uncertain_as_it_is(num_judged):
     """One sample of each problem showed no spread, and so hardly any error of the mean."""
@@ -446,6 +447,7 @@ def test_a_baseline_with_few_samples_of_each_problem_is_as_uncertain_as_it_is(nu
     assert 0.85 * np.std(spread) < np.mean(said) < 1.6 * np.std(spread) * num_judged**0.5
 
 
+@pytest.mark.slow
 def test_a_pick_of_noise_is_no_loss_in_the_mean(baseline):
     """Unchanged models: the picked patterns neither grow nor fall on the half that measures."""
     grown, fallen = [], []

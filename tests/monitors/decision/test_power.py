@@ -158,6 +158,7 @@ def test_what_cannot_be_measured_says_why():
     )
 
 
+@pytest.mark.slow
 def test_a_quantity_that_a_probe_set_may_lack_by_chance_says_so():
     few = Design(12, 8, 32)
     found = {p.quantity: p for p in power(RULE, typical(), few, only={"accuracy", "tail_accuracy"})}
