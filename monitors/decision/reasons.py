@@ -12,7 +12,7 @@ from ouroloop.monitors.decision.records import (
     TierEvidence,
     Unmeasured,
 )
-from ouroloop.monitors.names import Tier
+from ouroloop.monitors.names import FailureMode, Tier
 
 NOTHING_GUARDED = (
     "no guarded quantity could be measured at the baseline, so none can have got worse"
@@ -75,6 +75,19 @@ def losses(
             e = plain(weight.by_stream[stream])
             out.append(f"{now}, e = {e} from round {found.since} on")
     return out
+
+
+def named(mode: FailureMode, rightly: float | None) -> str:
+    """What the decline looks like, and how much that name is worth.
+
+    Args:
+        mode: the failure mode.
+        rightly: the share of simulated alarms with this name that it was right for, if measured.
+    """
+    worth = "how often that name is right was not measured"
+    if rightly is not None:
+        worth = f"a name that was right for {rightly:.0%} of simulated alarms; it decides nothing"
+    return f"it looks like {mode.replace('_', ' ')} ({worth})"
 
 
 def calm(guards: Sequence[GuardReading]) -> str:

@@ -12,7 +12,7 @@ from ouroloop.monitors.decision import evidence, guarded, reasons, tiers
 from ouroloop.monitors.decision.evidence import Weight
 from ouroloop.monitors.decision.guarded import Part
 from ouroloop.monitors.decision.guards import Guard
-from ouroloop.monitors.decision.modes import attribute, attribute_free
+from ouroloop.monitors.decision.modes import NAMED_RIGHTLY, attribute, attribute_free
 from ouroloop.monitors.decision.records import (
     Audit,
     Decision,
@@ -71,6 +71,8 @@ class Weighing:
             head = reasons.head(acting, found[acting], self.rule.watch_share)
             first, *more = reasons.losses(weights[acting], found[acting], shown, names)
             sentences += [f"{head}: {first}", *more]
+        if mode is not None:
+            sentences.append(reasons.named(mode, NAMED_RIGHTLY.get(mode)))
         starved = self._starved()
         if starved:
             sentences.append(starved)

@@ -6,6 +6,8 @@ Each experiment can fail, and the tables say what the files hold.
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from ouroloop.monitors.bench.simulate import Stream
 from ouroloop.monitors.bench.validate import main
 from ouroloop.monitors.decision import tiers
 from ouroloop.monitors.decision.guarded import SCORED, QuantityId
+from ouroloop.monitors.decision.modes import NAMED_RIGHTLY
 from ouroloop.monitors.decision.records import StreamId
 from ouroloop.monitors.names import FailureMode, Tier
 from ouroloop.monitors.registry import measure_all
@@ -233,6 +236,19 @@ def test_committed_boundary_runs_alarmed_seldom_enough(cell):
     alpha = boundary.TIERS["watch" if cell.startswith("watch-") else "halt"][1]
     assert len(rows) >= 200 and hits / len(rows) <= alpha
     assert len(rows) < 2000 or clopper_pearson(hits, len(rows), 0.90)[1] <= alpha + 0.01
+
+
+def test_a_modes_name_is_shown_with_the_share_of_committed_alarms_that_it_was_right_for():
+    right, named = Counter(), Counter()
+    for size, name in itertools.product(("120x8", "500x16"), COLLAPSING):
+        cell = cells.Cell(RESULTS / "v4_before_021.csv", f"{size}/{cells.slug(name)}")
+        for row in cells.read(cell) if cells.exists(cell) else ():
+            for mode in filter(None, (row["watch_mode"], row["halt_mode"])):
+                named[mode] += 1
+                right[mode] += mode == COLLAPSING[name].mode
+    shares = {mode: right[mode] / named[mode] for mode in named}
+    assert shares == pytest.approx({str(m): x for m, x in NAMED_RIGHTLY.items()}, abs=0.006)
+    assert min(named.values()) > 300
 
 
 @pytest.mark.parametrize("name", list(REGIMES))
