@@ -87,7 +87,7 @@ def test_a_module_that_no_extra_brings_is_a_bug_and_keeps_its_traceback(
     def broken(options: object) -> int:
         raise ModuleNotFoundError("No module named 'typo'", name="typo")
 
-    monkeypatch.setitem(sys.modules["ouroloop.loop.__main__"].COMMANDS, "doctor", broken)
+    monkeypatch.setattr("ouroloop.loop.commands.installation._doctor", broken)
     with pytest.raises(ModuleNotFoundError):
         main(["doctor"])
 
