@@ -10,9 +10,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from ouroloop.loop.best import best_round
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.integrity import CHECKPOINT, MANIFEST, PRUNED, read_manifest
-from ouroloop.loop.round import Round, best_round
+from ouroloop.loop.round import Round
 from ouroloop.loop.stages import plan
 from ouroloop.loop.store import Store, write_json
 from ouroloop.loop.sums import sealed

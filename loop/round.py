@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, cast, overload
@@ -59,7 +59,6 @@ from ouroloop.loop.sums import ROUNDS, sealed, sum_of
 from ouroloop.monitors.base import Reading, RoundView
 from ouroloop.monitors.decision.records import Decision
 from ouroloop.monitors.estimators.estimand import EVERY, Estimand
-from ouroloop.monitors.names import Action
 
 T = TypeVar("T")
 
@@ -333,22 +332,3 @@ class Round:
         """The main family's pass@1; NaN when undefined."""
         wanted = Estimand("accuracy/pass@1", self.main_family or EVERY)
         return next((r.value for r in self.readings if r.estimand == wanted), math.nan)
-
-
-def best_round(rounds: Iterable[tuple[int, float, str]]) -> int | None:
-    """The round with the highest main-family pass@1 that the decision rule did not reject.
-
-    Args:
-        rounds: (round, main-family pass@1, action of its decision) of every committed round.
-
-    Returns:
-        The earliest with the highest value, NaN left out; None when no round is left.
-    """
-    # Ties go to the earlier round, which has trained less on its own samples.
-    rejected = (Action.ROLLBACK, Action.HALT)
-    candidates = [
-        (value, -number)
-        for number, value, action in rounds
-        if action not in rejected and not math.isnan(value)
-    ]
-    return -max(candidates)[1] if candidates else None

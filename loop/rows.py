@@ -20,14 +20,9 @@ Origin = Literal["kept", "earlier", "gold", "demonstration", "archive", "baselin
 # Why one text of a preference pair is the better one (`pairs.sources`).
 PairOrigin = Literal["revision", "compared", "gold"]
 # Of an example or of a pair.
-AnyOrigin = Literal[
-    "kept", "earlier", "gold", "demonstration", "archive", "baseline", "revision", "compared"
-]
+AnyOrigin = Literal[Origin, PairOrigin]
 # How an example asks or holds a held-out question.
 By = Literal["question", "near", "text"]
-
-
-# -- tables ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -230,9 +225,6 @@ class AuditRow:
     probability: float | None
     text: str
     unreadable: tuple[str, ...] = ()
-
-
-# -- JSON files -------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

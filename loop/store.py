@@ -320,3 +320,23 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(v) for v in value]
     return value
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a living process holds LOCK.
+
+    The file stays behind with its number; the lock on it does not.
+    """
+    # The number may have gone to another process since: the lock decides.
+    try:
+        os.kill(int(lock.read_text().split()[0]), 0)
+    except PermissionError:
+        return True
+    except (OSError, ValueError, IndexError):
+        return False
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import re
 import subprocess
 import sys
@@ -316,6 +317,9 @@ def test_every_import_of_an_example_in_the_documentation_names_what_exists(
     document: str, line: str
 ) -> None:
     (statement,) = ast.parse(line).body
+    if isinstance(statement, ast.Import):
+        assert all(importlib.util.find_spec(alias.name) for alias in statement.names), line
+        return
     assert isinstance(statement, ast.ImportFrom) and statement.module, f"{document}: {line}"
     if statement.module.split(".")[0] != "ouroloop":
         return

@@ -11,9 +11,10 @@ from math import isfinite
 
 import numpy as np
 
+from ouroloop.loop.best import best_round
 from ouroloop.loop.config import FilterConfig, Recipe
 from ouroloop.loop.records import Problem
-from ouroloop.loop.round import Round, best_round
+from ouroloop.loop.round import Round
 from ouroloop.loop.rows import RoundPlan
 from ouroloop.loop.stages.remedy import Stock, remedy
 from ouroloop.loop.stages.train import table_of

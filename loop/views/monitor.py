@@ -96,17 +96,13 @@ def monitor(
         DataError: the traces are wrong.
         RecipeError: a setting is wrong.
     """
-    if not baselines or baselines[0] != 0 or list(baselines) != sorted(set(baselines)):
-        raise RecipeError(
-            f"--baselines {' '.join(map(str, baselines))}: expected rounds in ascending order,"
-            " beginning with 0, e.g. --baselines 0 1"
-        )
+    _check_baselines(baselines)
     rule = rule_of(settings, plan_rounds or HORIZON)
     try:
+        own = trace_clusters(clusters)
         if framework is None:
-            traces = read_traces(paths, strategies, keep_order, trace_clusters(clusters))
+            traces = read_traces(paths, strategies, keep_order, own)
         else:
-            own = trace_clusters(clusters)
             traces = read_framework(framework, paths, scoring, strategies, own)
         planned = plan_rounds or max(HORIZON, len(traces.views))
         rule = dataclasses.replace(rule, rounds=planned, num_baselines=len(baselines))
@@ -118,6 +114,14 @@ def monitor(
         return Watched(rule, traces, [follower.judge(view) for view in traces.views])
     except TraceError as error:
         raise DataError(str(error)) from error
+
+
+def _check_baselines(baselines: Sequence[int]) -> None:
+    if not baselines or baselines[0] != 0 or list(baselines) != sorted(set(baselines)):
+        raise RecipeError(
+            f"--baselines {' '.join(map(str, baselines))}: expected rounds in ascending order,"
+            " beginning with 0, e.g. --baselines 0 1"
+        )
 
 
 def trace_clusters(name: str | None) -> TraceClusters:

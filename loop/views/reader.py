@@ -5,15 +5,14 @@ A round exists from its MANIFEST.json on; the number of one without is `open_rou
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ouroloop.loop.best import best_round
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.integrity import (
     CHECKPOINT,
@@ -24,8 +23,8 @@ from ouroloop.loop.integrity import (
     refuse_damaged_file,
     round_folders,
 )
-from ouroloop.loop.round import Round, best_round
-from ouroloop.loop.store import ENVIRONMENT, LOCK, PROBE_SET, RECIPE, WARM_START
+from ouroloop.loop.round import Round
+from ouroloop.loop.store import ENVIRONMENT, LOCK, PROBE_SET, RECIPE, WARM_START, is_held
 from ouroloop.loop.views.files import read_events, read_object, read_table
 from ouroloop.loop.views.lookup import find
 from ouroloop.monitors.base import Reading, RoundView
@@ -265,7 +264,7 @@ class RunData:
         # that somebody holds is being resumed.
         if last == "run_finished":
             return "finished"
-        if _is_held(self.path / LOCK):
+        if is_held(self.path / LOCK):
             return "running"
         if last == "run_failed":
             return "failed"
@@ -339,23 +338,3 @@ def _round(path: Path, main_family: str) -> RoundData:
         manifest=read_manifest(path / MANIFEST),
         readings=Round(path).readings,
     )
-
-
-def _is_held(lock: Path) -> bool:
-    """Whether a living process holds LOCK.
-
-    The file stays behind with its number; the lock on it does not.
-    """
-    # The number may have gone to another process since: the lock decides.
-    try:
-        os.kill(int(lock.read_text().split()[0]), 0)
-    except PermissionError:
-        return True
-    except (OSError, ValueError, IndexError):
-        return False
-    with lock.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False

@@ -12,9 +12,10 @@ from pathlib import Path
 import fake_run
 import pytest
 
+from ouroloop.loop.best import best_round
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.views.measures import MEASURES, labels
-from ouroloop.loop.views.reader import best_round, read_run
+from ouroloop.loop.views.reader import read_run
 from ouroloop.monitors.registry import MONITORS
 
 
