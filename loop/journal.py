@@ -174,7 +174,10 @@ def _packed(answer: Completion | Scored) -> dict[str, Any]:
 
 def _unpacked(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `_packed`. JSON knows lists only; the records hold tuples."""
-    found = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-    for name in FLOATS & found.keys():
-        found[name] = tuple(array("d", b64decode(found[name])))
+    found: dict[str, Any] = dict(fields)
+    for name, value in fields.items():
+        if name in FLOATS:
+            found[name] = tuple(array("d", b64decode(value)))
+        elif isinstance(value, list):
+            found[name] = tuple(value)
     return found

@@ -76,7 +76,7 @@ class Completion:
     request_id: str
     prompt_token_ids: tuple[int, ...]
     token_ids: tuple[int, ...]
-    # Five decimals in a journal: engines differ from each other by more.
+    # Five decimals in samples.jsonl: engines differ from each other by more.
     logprobs: Annotated[tuple[float, ...], Decimals(5)]
     text: str
     finish_reason: Literal["stop", "length"]

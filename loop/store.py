@@ -1,4 +1,4 @@
-"""The run directory: atomic files, journals, manifests, lock, resume.
+"""The run directory: atomic files, manifests, lock, resume.
 
 Knows files, not models (see runs/README.md for every file).
 """

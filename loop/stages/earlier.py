@@ -19,7 +19,7 @@ import pyarrow as pa
 from ouroloop.loop import tables
 from ouroloop.loop.integrity import refuse_damaged_file
 from ouroloop.loop.round import Round
-from ouroloop.loop.rows import AnyOrigin, Example
+from ouroloop.loop.rows import Example, Origin
 
 IDS = ("prompt_token_ids", "completion_token_ids")
 # Where a round remembers its own.
@@ -88,7 +88,7 @@ class Place(NamedTuple):
         return self.kept.index.strategies_N[self.number]
 
 
-def drawn(places: Sequence[Place], origin: AnyOrigin) -> list[Example]:
+def drawn(places: Sequence[Place], origin: Origin) -> list[Example]:
     """The examples at these places, in their order; each table is read once."""
     by_round: dict[int, list[int]] = {}
     for i, place in enumerate(places):
