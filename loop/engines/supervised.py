@@ -128,6 +128,7 @@ class SupervisedEngine:
                 except BaseException:
                     # Nothing is asked of weights that could not be proven.
                     self._served = None
+                    await fresh.close()
                     raise
                 else:
                     self.inner = fresh

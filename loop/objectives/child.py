@@ -132,6 +132,9 @@ def _lines(stream: IO[bytes], limits: TimeLimits) -> Iterator[bytes]:
         if len(rest) > CHUNK_BYTES:
             yield rest
             rest = b""
+        # Where a library prints without end, there always is something to read.
+        if time.monotonic() > since + limit_s:
+            raise _SilentError(limit_s)
     if rest:
         yield rest
 
@@ -146,7 +149,8 @@ def _listen(
         if message is None:
             log.write(line)
             log.flush()
-        elif "error" in message:
+        # Of several processes' errors the cause is the one of memory: the others follow from it.
+        elif "error" in message and not isinstance(failure, OutOfMemoryError):
             failure = errors.named(message["error"], str(message.get("message")), TrainingError)
         elif "done" in message:
             on_progress(message["done"], message["total"])

@@ -238,3 +238,51 @@ def test_a_line_too_long_whose_request_is_unreadable_is_only_skipped() -> None:
     first, second = read_all(b"x" * 4000 + b'\n{"id": 2}\n')
     assert first == Oversized(None, b"x" * 256) and second == {"id": 2}
     assert [frame.id for frame in read_all(b'{"id": 9, ' + b"x" * 4000)] == [9]
+
+
+@pytest.mark.slow
+def test_a_real_engine_that_dies_is_proven_again_and_answers_as_one_that_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ouroloop.loop.models.sources import resolve_model
+    from ouroloop.loop.objectives import training
+
+    checkpoint = resolve_model("arithmetic/base")
+    proof = training.weight_sync_of(checkpoint, tmp_path)
+    config = {
+        "kind": "transformers",
+        "dtype": "float32",
+        "max_model_len": 256,
+        "max_num_seqs": 4,
+        "concurrency": 8,
+        "supervision": PATIENT,
+    }
+    asked = [
+        Request(f"r{i}", f"Add {i} and {2 * i + 11}.\nA:\n", Sampling(max_tokens=32), seed=i)
+        for i in range(20)
+    ]
+
+    def answered(faults: EngineFaults) -> tuple[list[Completion], list[str]]:
+        for name, value in faults.environment().items():
+            monkeypatch.setenv(name, value)
+        events: list[str] = []
+
+        async def story() -> list[Completion]:
+            engine = SupervisedEngine(
+                partial(ProcessEngine, config, tmp_path / "engine.log", "faulty_worker"),
+                report=lambda event, facts: events.append(event),
+            )
+            try:
+                await engine.load(checkpoint, proof)
+                return list(await asyncio.gather(*(engine.complete(each) for each in asked)))
+            finally:
+                await engine.close()
+
+        return asyncio.run(asyncio.wait_for(story(), 400)), events
+
+    plain, quiet = answered(EngineFaults())
+    # The proof's own answers count: a process gives them before its first completion.
+    faulty, events = answered(EngineFaults(dies_every=25))
+    assert quiet == [] and events == ["engine_restarted"] * len(events) and events
+    assert [c.token_ids for c in faulty] == [c.token_ids for c in plain]
+    assert [c.request_id for c in faulty] == [each.id for each in asked]

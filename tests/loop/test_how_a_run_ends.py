@@ -102,6 +102,8 @@ def test_an_interrupted_run_is_stopped_and_has_not_failed(path, monkeypatch):
         signal.signal(signal.SIGINT, before)
     assert (read_run(path).state, read_run(path).failure) == ("stopped", "")
     assert "run_failed" not in [event["event"] for event in events(path)]
+    last = events(path)[-1]
+    assert last["event"] == "run_interrupted" and last["resume"].endswith(str(path))
 
 
 def test_a_line_cut_short_by_a_kill_spoils_no_later_event(path):

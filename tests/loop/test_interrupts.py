@@ -118,7 +118,10 @@ def check(ended, number, record_property):
     assert not [pid for pid in ended.children if is_alive(pid)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+# The second one is also carried on to its end.
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_run_that_is_sampling_ends_at_once_and_is_resumed_by_the_command_it_prints(
     tmp_path, number, record_property
 ):
@@ -138,6 +141,7 @@ def test_a_run_that_is_sampling_ends_at_once_and_is_resumed_by_the_command_it_pr
         assert ended.events()[-1]["event"] == "run_finished"
 
 
+@pytest.mark.slow
 def test_a_run_that_is_training_ends_at_once(tmp_path, record_property):
     trainer = TrainerFaults(silent_after=1, tally=str(tmp_path / "tally"))
     ended = Interrupted(tmp_path, [signal.SIGTERM], trainer=trainer)

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from faults import TrainerFaults
 
+from ouroloop.loop.engines.pipe import TimeLimits
 from ouroloop.loop.errors import OutOfMemoryError, TrainerSilentError, TrainingError
 from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.objectives import training
@@ -162,3 +163,10 @@ def test_damaged_messages_and_endless_lines_go_to_the_log_and_hang_nothing(tmp_p
     assert seen == [(1, 2)]
     log = (tmp_path / "log").read_text()
     assert "{broken" in log and log.count("x") == 300_000
+
+
+def test_what_a_library_prints_is_no_sign_of_progress(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "chatty.py").write_text("while True: print('still here', flush=True)\n")
+    with pytest.raises(TrainerSilentError, match="still here"):
+        run_child("chatty", [], tmp_path / "log", limits=TimeLimits(start_s=0.5))

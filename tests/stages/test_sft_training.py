@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from tiny import save_tiny_llama
 
+from ouroloop.loop.config import SupervisionConfig
 from ouroloop.loop.engines import weight_sync
 from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.engines.process import ProcessEngine
@@ -109,10 +110,40 @@ def trained(
     with pytest.raises(
         TrainingError, match=r"killed by signal SIGKILL.*train\.log(?s:.*)Loading weights"
     ):
-        train(job, folder, kill)
+        train(replace(job, supervision=SupervisionConfig(halve_batch=False)), folder, kill)
     assert not (folder / "checkpoint").exists()
     assert not (folder / "train.json").exists()
     return folder, train(job, folder, lambda done, total: steps.append((done, total))), steps
+
+
+def test_a_training_killed_for_its_memory_goes_on_in_smaller_batches_and_learns_the_same(
+    init: Path, tmp_path: Path
+) -> None:
+    def made(folder: Path, num_kills: int) -> dict[str, Any]:
+        settings = {**job_in(folder, init).settings, "num_train_epochs": 4}
+        kills = iter(range(num_kills))
+
+        def kill(done: int, total: int) -> None:
+            if next(kills, None) is not None:
+                os.kill(children()[0], signal.SIGKILL)
+
+        return train(job_in(folder, init, settings=settings), folder, kill)
+
+    plain, killed = made(tmp_path / "plain", 0), made(tmp_path / "killed", 1)
+    assert plain["retries"] == []
+    assert killed["retries"] == [
+        {
+            "cause": "memory",
+            "batch": 64,
+            "accumulation": 1,
+            "next_batch": 32,
+            "next_accumulation": 2,
+        }
+    ]
+    assert killed["num_steps"] == plain["num_steps"] == 4
+    losses = [[at["loss"] for at in facts["loss"]] for facts in (plain, killed)]
+    # Sums in another order, and no more than that.
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 def test_progress_is_told_step_by_step_and_train_json_holds_the_account(trained: Any) -> None:
