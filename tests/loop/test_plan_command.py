@@ -40,6 +40,7 @@ def test_a_recipe_is_planned_on_a_typical_model_and_makes_nothing(capsys, tmp_pa
         "40 problems, 4 samples of each per round and 16 in the baseline round" in out
         and "a typical model: 50%" in out
     )
+    assert "up to 4 answers of round 0 to each of 40 problems are scored every round" in out
     assert (
         "| pass@1 " in out
         and "HALT at once" in out
