@@ -164,7 +164,11 @@ def test_real_runs_are_shown_beside_the_simulated_ones(data, arms, tmp_path):
     assert not found["unguarded"].events
     samples = files.read_samples(files.samples_path(data, "guarded"))
     assert set(samples["family"]) >= {"main"} and len(set(samples["round"])) > 1
-    assert run("--data", tmp_path / "only", "--no-simulation", *options) == 0
+    # Without simulated runs nothing is calibrated; what has a limit of its own is shown.
+    own = ("--only", "watch-shipped", "--runs", runs)
+    assert run("--data", tmp_path / "only", "--no-simulation", *own) == 0
+    alone = (tmp_path / "only" / "alarms.md").read_text()
+    assert "## At their own limits" in alone and "| unguarded |" in alone and "5%" not in alone
     with pytest.raises(DataError, match="no run in it"):
         real.run_folders(tmp_path / "only" / "traces")
 

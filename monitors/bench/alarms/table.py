@@ -130,17 +130,22 @@ def page(of: Result, command: str) -> str:
     parts = [_head(of, command)]
     for budget in (*lock.BUDGETS, None):
         # A table for each budget: detectors of different budgets must not be compared.
-        alarms = [each for each in of.false_alarms if each.rule.budget == budget]
-        if not alarms:
+        rules = [rule for rule in of.rules if rule.budget == budget]
+        alarms = [each for each in of.false_alarms if each.rule in rules]
+        has_real = any(of.real[rule] for rule in rules)
+        # Without a healthy run to judge them nothing is known of the rules but what they do.
+        if not alarms and not has_real:
             continue
         title = "At their own limits"
         if budget is not None:
             title = f"At {budget:.0%} false alarms per {lock.ROUNDS} rounds"
-        parts += [f"## {title}", _summary(of, alarms), _by_regime(of, alarms, "event")]
-        if budget is not None:
+        parts += [f"## {title}"]
+        if alarms:
+            parts += [_summary(of, alarms), _by_regime(of, alarms, "event")]
+        if alarms and budget is not None:
             parts += [_by_outcome(of, alarms)]
-        if any(of.real[each.rule] for each in alarms):
-            parts += [_real(of, alarms)]
+        if has_real:
+            parts += [_real(of, rules)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -223,19 +228,19 @@ def _by_outcome(of: Result, alarms: Sequence[FalseAlarms]) -> str:
     return table(("seen by", "runs", *(each.rule.detector for each in alarms)), lines)
 
 
-def _real(of: Result, alarms: Sequence[FalseAlarms]) -> str:
+def _real(of: Result, rules: Sequence[Rule]) -> str:
     """A row for each arm of real runs: runs with an alarm, and the median of its round."""
     lines = []
-    for arm in dict.fromkeys(arm for each in alarms for arm in of.real[each.rule]):
+    for arm in dict.fromkeys(arm for rule in rules for arm in of.real[rule]):
         cells = []
-        for each in alarms:
-            found = of.real[each.rule][arm]
+        for rule in rules:
+            found = of.real[rule][arm]
             # Median of the alarms alone; runs without one are in the count before it.
             hits = sorted(number for number in found if number)
             at = f", round {hits[len(hits) // 2]}" if hits else ""
             cells.append(f"{len(hits)} of {len(found)}{at}")
         lines.append((arm, *cells))
-    return table(("real runs with an alarm", *(each.rule.detector for each in alarms)), lines)
+    return table(("real runs with an alarm", *(rule.detector for rule in rules)), lines)
 
 
 def _mean(values: Iterable[float]) -> float:
