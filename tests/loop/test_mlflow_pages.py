@@ -320,7 +320,12 @@ def test_a_registered_model_is_loaded_by_its_alias_without_its_weights_being_cop
     stored = [p for p in (recorded.path.parent / "mlartifacts").rglob("*") if p.is_file()]
     assert not [p for p in stored if p.suffix in (".safetensors", ".bin", ".pt")]
     model = mlflow.pyfunc.load_model(f"models:/{name}@baseline")
-    answers = model.predict(["Add 24 and 67.\nA:\n", "Add 12 and 15.\nA:\n"])
+    answers = model.predict(
+        [
+            "There are 24 shells here and 67 there. How many in all?\nA:\n",
+            "Add 12 and 15.\nA:\n",
+        ]
+    )
     assert [answer.splitlines()[-1] for answer in answers] == ["answer 91", "answer 27"]
     (short,) = model.predict(["Add 12 and 15.\nA:\n"], params={"max_tokens": 4})
     assert answers[1].startswith(short) and len(short) < len(answers[1])
