@@ -277,13 +277,29 @@ MORE_KILLED = [
 ]
 
 
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """The run of some settings that nothing interrupted, made once for each."""
+    made = {}
+
+    def get(settings):
+        key = settings.filters.critic
+        if key not in made:
+            made[key] = carry(tmp_path_factory.mktemp("whole"), Model(), settings)[1]
+        return made[key]
+
+    return get
+
+
 @pytest.mark.parametrize(
     ("critic", "after"),
     [*KILLED, *(pytest.param(*where, marks=pytest.mark.slow) for where in MORE_KILLED)],
 )
-def test_a_run_killed_anywhere_and_resumed_equals_an_uninterrupted_one(tmp_path, critic, after):
+def test_a_run_killed_anywhere_and_resumed_equals_an_uninterrupted_one(
+    tmp_path, whole_run, critic, after
+):
     settings = recipe(rounds=2, filters={"critic": critic})
-    _, whole = carry(tmp_path / "whole", Model(), settings)
+    whole = whole_run(settings)
     model = Model()
     model.engine.fail_after = after
     with pytest.raises(EngineError):
