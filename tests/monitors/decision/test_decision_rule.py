@@ -111,7 +111,7 @@ def test_an_unchanged_model_continues_and_says_what_lies_nearest_to_its_limit():
     assert (
         decision.evidence[Tier.HALT].log_e
         < decision.evidence[Tier.HALT].log_limit
-        == pytest.approx(-np.log(0.04 * 6 / np.pi**2))
+        == pytest.approx(-np.log(0.99 * 0.05 * 6 / np.pi**2))
     )
 
 
