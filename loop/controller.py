@@ -123,8 +123,7 @@ class Campaign:
         if not job.examples.exists():
             # Token ids are the engine's to say.
             await self.serving.serve(self.setting.base)
-            encoder = self.encoder()
-            await warm_start.write_examples(self.setting.warm_start, encoder, folder)
+            await warm_start.write_examples(self.setting.warm_start, self.encoder(), folder)
         if not warm_start.is_trained(folder):
             await self.serving.free_memory()
             progress = partial(self.report, "training")
@@ -201,9 +200,8 @@ class Campaign:
         """The training set: kept samples, what the policy adds, replay; no held-out question."""
         # Where nobody drafted, nothing is served yet, and token ids are the engine's to say.
         await self.serving.serve_any(self.checkpoint(round.plan.start_from))
-        encoder = self.encoder()
         round.examples = await dataset.training_set(
-            round, self.history, samples, self.setting, encoder
+            round, self.history, samples, self.setting, self.encoder()
         )
         self.event("filtered", round, examples=len(round.examples), **dropped.counts_of(round))
 
@@ -228,11 +226,10 @@ class Campaign:
         job = train.job_of(self.recipe, round.plan, start, round.folder, self.setting.base)
         self.trainer(job, round.folder, partial(self.report, "training"))
         round.ledger.add_new()
-        facts = round.training
-        if facts.status == "rejected":
-            self.event("training_rejected", round, reason=facts.reason)
-            return
-        self.event("trained", round, **train.outcome(round))
+        if round.training.status == "rejected":
+            self.event("training_rejected", round, reason=round.training.reason)
+        else:
+            self.event("trained", round, **train.outcome(round))
 
     async def measure(self, round: Round) -> None:
         """The round's model on real texts and on the probe set, which no training ever sees."""
