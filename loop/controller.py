@@ -140,8 +140,7 @@ class Campaign:
         if round.number == 0:
             round.start = StartPlan()
         else:
-            gold = self.recipe.monitors.gold
-            stock = remedy.stock_of(self.history, self.main, gold)
+            stock = remedy.stock_of(self.history, self.main, self.recipe.monitors.gold)
             round.plan = plan.next_plan(self.recipe, self.history, stock)
 
     async def sample(self, round: Round) -> list[Sample]:
