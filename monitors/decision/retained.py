@@ -14,7 +14,7 @@ from ouroloop.monitors.estimators.estimand import EVERY
 
 ID = "retained"
 NO_TRACES = "no answers of round 0 were scored at the baseline"
-# WATCH bets beyond a quarter of it. On the small world runs with 30 % real data kept 65 % and more
+# WATCH bets beyond a quarter of it. On the small world runs with 30 % real data kept 64 % and more
 # while they improved, and the others fell below 60 % within three rounds.
 LOSS = 1.6
 """More than there is to lose, so that HALT never acts on it."""
