@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ouroloop.loop import automatic
 from ouroloop.loop.config import Recipe
+from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.errors import CheckpointError
 from ouroloop.loop.integrity import refuse_damaged_checkpoint
@@ -70,8 +72,9 @@ class CheckpointModel:
         return asyncio.run(self._complete(requests))
 
     async def _complete(self, requests: Sequence[Request]) -> list[str]:
-        # The checkpoint itself says whether it is an adapter; `peft` is for whoever trains one.
-        recipe = self.recipe.model_copy(update={"peft": None})
+        # What is `auto` in the recipe was chosen for the run's own base model.
+        base = check_checkpoint(resolve_model(self.recipe.model))
+        recipe = automatic.choose(self.recipe, base).recipe
         # Not vLLM: whoever tries a model by hand shall not need the GPU that the run had.
         config = {**recipe.engine_config(), "kind": "transformers"}
         # The process is new and has served no other weights, and base models bring no check.

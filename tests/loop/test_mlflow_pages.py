@@ -416,7 +416,7 @@ def test_the_page_of_a_round_lists_its_traces_in_a_browser(recorded, pages, tmp_
 def test_the_headline_numbers_stand_first_in_a_browser(recorded, pages, tmp_path):
     address = f"{pages}/runs/{recorded.ids['parent']}"
     query = "?workflowType=machine_learning"
-    shown = page(f"{address}/model-metrics{query}", tmp_path / "m", r"1_headline")
+    shown = page(f"{address}/model-metrics{query}", tmp_path / "m", r"05 alive")
     heads = [line.strip() for line in shown.splitlines()]
     order = [
         heads.index(name)
