@@ -23,7 +23,7 @@ SCORED = (
     "maj@k",
     "pass@k",
     "dcp",
-    "alive",
+    "ways",
     "rare",
     "overconfidence",
     "trace_entropy",

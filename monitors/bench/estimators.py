@@ -53,6 +53,7 @@ OF_THE_SIZE = (
     "supply/effective_problems",
     "drift/",
     "shortcut/share",
+    "ways/",
 )
 """Readings that have no value apart from the probe set's size.
 
@@ -293,7 +294,9 @@ def draw(rng: np.random.Generator, num_problems: int, num_samples: int) -> dict[
     then = view(rng, the, others, num_samples, 0)
     now = view(rng, trained(the), trained(others), num_samples, 1)
     # No simulated round has a frozen judge.
-    return {r.name: r for r in measure_all(now, then) if not r.name.startswith("judge/")}
+    # Not drawn here: a judge, servers that do not answer, and traces, which are exact.
+    absent = ("judge/", "traces/", "supply/dropped")
+    return {r.name: r for r in measure_all(now, then) if not r.name.startswith(absent)}
 
 
 def characteristics(size: str, runs: int, seed: int = 0) -> list[Line]:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))
+from openai_server import Server, serving
 from scripted_world import TASK, Model, carry, recipe
 
 from ouroloop.evals.tasks import Problem
@@ -141,22 +146,26 @@ def test_engines_and_teachers_get_the_templates_arguments_and_the_marks():
     config = thinking().engine_config()
     assert config["chat_template_kwargs"] == {"enable_thinking": True}
     assert config["thought_marks"] == ("<think>", "</think>")
+    from ouroloop.loop.config import ServersConfig
+    from ouroloop.loop.engines.pacing import Limits
     from ouroloop.loop.engines.remote import RemoteEngine
     from ouroloop.loop.records import Request, Sampling
 
-    sent = {}
-
-    async def create(**settings):
-        sent.update(settings)
-        message = SimpleNamespace(content="5")
-        return SimpleNamespace(choices=[SimpleNamespace(message=message, finish_reason="stop")])
-
-    engine = RemoteEngine("http://127.0.0.1:1/v1#m", ScriptedEngine(), 1, {"enable_thinking": True})
-    completions = SimpleNamespace(create=create)
-    engine._client = SimpleNamespace(chat=SimpleNamespace(completions=completions))
+    server = Server(lambda body: ("5", "stop"))
     turns = [{"role": "user", "content": "2+3?"}]
-    asyncio.run(engine._ask(Request("r", turns, Sampling(top_k=5), 0)))
-    assert sent["extra_body"] == {"top_k": 5, "chat_template_kwargs": {"enable_thinking": True}}
+
+    async def ask(url):
+        limits = Limits(**ServersConfig().model_dump(exclude={"max_dropped"}))
+        engine = RemoteEngine(f"{url}#teacher", ScriptedEngine(), limits, {"enable_thinking": True})
+        try:
+            return await engine.complete(Request("r", turns, Sampling(top_k=5), 0))
+        finally:
+            await engine.close()
+
+    with serving(server) as url:
+        assert asyncio.run(ask(url)).text == "5"
+    ((_, body),) = server.asked
+    assert body["top_k"] == 5 and body["chat_template_kwargs"] == {"enable_thinking": True}
 
 
 def test_a_prompt_that_opens_a_thought_is_found_in_a_plain_template():
