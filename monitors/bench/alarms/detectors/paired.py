@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr, logsumexp
 
-from ouroloop.monitors.bench.alarms.detectors.base import odds_of_change
 from ouroloop.monitors.bench.alarms.history import History, Round
 
 Floats = NDArray[np.float64]
@@ -165,5 +164,4 @@ class MixtureSprt:
         total = logsumexp(log_TQ)
         if later > 0:
             total = np.logaddexp(total, np.log(later * z_TQ.shape[1]))
-        log_e = float(total - np.log(max(history.planned, len(z_TQ)) * z_TQ.shape[1]))
-        return odds_of_change(log_e, history)
+        return float(total - np.log(max(history.planned, len(z_TQ)) * z_TQ.shape[1]))

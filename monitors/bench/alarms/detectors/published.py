@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from scipy.special import gammaln, logsumexp
 from scipy.stats import betabinom
 
-from ouroloop.monitors.bench.alarms.detectors.base import odds_of_change
 from ouroloop.monitors.bench.alarms.detectors.thresholds import mean_entropy
 from ouroloop.monitors.bench.alarms.history import History, Round
 
@@ -55,7 +54,7 @@ class PitMonitor:
         total = logsumexp(log_T)
         if later > 0:
             total = np.logaddexp(total, np.log(later))
-        return odds_of_change(float(total - np.log(max(history.planned, len(log_T)))), history)
+        return float(total - np.log(max(history.planned, len(log_T))))
 
 
 def transforms(baseline: Round, now: Round, number: int) -> Floats:
