@@ -36,12 +36,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import exp, log, pi
+from math import exp, inf, isinf, log, pi
 from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, stdtrit
 
 Floats = NDArray[np.float64]
 Key = TypeVar("Key", bound=Hashable)
@@ -82,6 +82,7 @@ class Stream:
         relative: see `tolerance`.
         spare: how far the baseline's own mean lies above mean(baseline_P) where that is a fixed
             ceiling: so much of its noise does no harm.
+        df: degrees of freedom of `baseline_se`.
         num_picks: how many means of the baseline the run may compare with, if what is measured is
             picked anew in every round (on other samples of both sides, see `widened`).
     """
@@ -93,6 +94,7 @@ class Stream:
     relative: bool = False
     spare: float = 0.0
     num_picks: int = 1
+    df: float = inf
 
     @cached_property
     def counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
@@ -114,13 +116,11 @@ class Stream:
             z: standard errors that the baseline's mean may be wrong by; added to the tolerance.
             recovered: they are taken off: a bet on recovery may not profit from them.
         """
-        noise = widened(z, self.num_picks) * self.baseline_se
+        noise = widened(z, self.num_picks, self.df) * self.baseline_se
         if recovered:
             noise = -noise
-        # The baseline would have to be wrong by more than `spare` before the ceiling is.
         if self.spare > 0:
             noise = max(noise - self.spare, 0.0)
-        # If the true baseline is lower by `noise`, so is the share of it that may be lost.
         if self.relative:
             part = share * self.tolerance
             return part * float(self.baseline_P.mean()) + (1 - part) * noise
@@ -139,15 +139,15 @@ class Stream:
         return float(num_P.min()) * float(np.sqrt(variance * (1 / num_P).sum()))
 
 
-def widened(z: float, num_picks: int) -> float:
+def widened(z: float, num_picks: int, df: float = inf) -> float:
     """Standard errors that none of `num_picks` means exceeds, where one does not exceed z >= 0.
 
-    Bonferroni. A score that is picked anew in every round (the cluster that fell most, the
-    openings that grew most) compares another mean of the baseline every time. Each pick is made on
-    other samples of the baseline than its mean is taken of, so the mean's error is independent of
-    the pick, however many candidates there were: one event per round has to be paid for.
+    Bonferroni, and Student's t where few problems hold the error. A score that is picked anew in
+    every round compares another mean of the baseline every time; each pick is made on other samples
+    of the baseline, so that it is independent of the mean's error: one event a round is to be paid.
     """
-    return z if num_picks <= 1 else -float(ndtri(ndtr(-z) / num_picks))
+    tail = ndtr(-z) / max(num_picks, 1)
+    return -float(ndtri(tail) if isinf(df) else stdtrit(df, tail))
 
 
 def loss_factors(stream: Stream, share: float, z_C: Floats = Z_C) -> Floats:

@@ -131,13 +131,14 @@ class Quantity:
         if len(baseline_P) < 2 or (self.relative and not baseline_P.sum() > 0):
             return Missing(self, Why.LOST, f"{self.name} cannot be measured any more")
         se = 0.0 if self.exact else baseline.se(both_P)
-        return self._guard(baseline_P, now_PRM[both_P], se)
+        return self._guard(baseline_P, now_PRM[both_P], se, baseline.df(both_P))
 
     def _guard(
         self,
         baseline_P: Floats,
         now_PRM: Floats,
         se: float,
+        df: float,
     ) -> Guard:
         """A stream from `baseline_P`, or from the ceiling where that lies below its mean."""
         mean = float(baseline_P.mean())
@@ -147,15 +148,8 @@ class Quantity:
             note = f"the change counts from {self.as_shown(self.ceiling):.3g}: no harm up to there"
         # Bets are on scores; the tolerance is in the unit that is shown.
         tolerance = self.tolerance / abs(self.shown[1])
-        stream = Stream(
-            start_P,
-            now_PRM,
-            se,
-            tolerance,
-            self.relative,
-            spare,
-            self.num_picks,
-        )
+        relative, num_picks = self.relative, self.num_picks
+        stream = Stream(start_P, now_PRM, se, tolerance, relative, spare, num_picks, df)
         return Guard(self, stream, mean, note)
 
     def baseline_scores(self) -> BaselineScores:
@@ -186,7 +180,7 @@ class Quantity:
             )
             between_P = known_GP.var(axis=0, ddof=1) / num_groups
             variance_P = np.where(np.isfinite(known_GP).all(axis=0), between_P, variance_P)
-        return BaselineScores(mean_P, variance_P, num_P)
+        return BaselineScores(mean_P, variance_P, num_P, num_groups)
 
 
 def _too_few(baseline: Table, size: int, unit: str) -> str:
@@ -208,11 +202,13 @@ class BaselineScores:
         mean_P: its mean; NaN: not measured.
         variance_P: the variance of that mean by sampling.
         num_P: the number of samples.
+        num_groups: groups whose spread the variance is; below two it is an upper bound.
     """
 
     mean_P: Floats
     variance_P: Floats
     num_P: NDArray[np.int64]
+    num_groups: int = 1
 
     def se(self, chosen_P: NDArray[np.bool_]) -> float:
         """Standard error of the mean over some problems, which are fixed.
@@ -222,6 +218,14 @@ class BaselineScores:
         """
         spread = float(np.sqrt(self.variance_P[chosen_P].sum())) / int(chosen_P.sum())
         return max(spread, 2 / max(int(self.num_P[chosen_P].sum()), 1))
+
+    def df(self, chosen_P: NDArray[np.bool_]) -> float:
+        """Degrees of freedom of `se` (Welch and Satterthwaite): few problems may hold all of it."""
+        variance_P = self.variance_P[chosen_P]
+        if self.num_groups < 2 or not variance_P.any():
+            return float("inf")
+        alike = float(variance_P.sum() ** 2 / (variance_P**2).sum())
+        return (self.num_groups - 1) * alike
 
 
 @dataclass(frozen=True)

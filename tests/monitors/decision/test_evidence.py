@@ -9,6 +9,7 @@ from simulated_panel import samples
 
 from ouroloop.monitors.decision import blocks, evidence, tiers
 from ouroloop.monitors.decision.evidence import Stream
+from ouroloop.monitors.decision.guards import BaselineScores
 from ouroloop.monitors.decision.tables import Pair, Table, pair
 from ouroloop.monitors.estimators import scores
 
@@ -334,6 +335,17 @@ def test_what_is_paid_for_the_cells_of_the_baselines_error_is_at_most_one_by_exp
     assert (np.diff(pay_C) > 0).all(), "a larger error is paid more"
     # Beyond the last cell nothing is bet: alpha pays for it.
     assert 1700 * norm.sf(evidence.Z_C[-1]) <= evidence.BASELINE_SHARE * 0.05
+
+
+def test_an_error_that_few_problems_hold_is_taken_for_a_larger_one():
+    """A run of an unchanged model was halted: its tail lay 4.8 estimated errors too high."""
+    from scipy.stats import norm, t
+
+    assert t.sf(evidence.widened(3.0, 1, 12.0), 12.0) == pytest.approx(norm.sf(3.0))
+    assert evidence.widened(3.0, 20, 1e6) == pytest.approx(evidence.widened(3.0, 20), abs=1e-3)
+    variance_P = np.array([0.04, 0.04, 0.0, 0.0])
+    scores_ = BaselineScores(np.full(4, 0.5), variance_P, np.full(4, 32), num_groups=4)
+    assert scores_.df(np.ones(4, dtype=bool)) == pytest.approx(3 * 2)
 
 
 def test_the_evidence_with_an_estimated_baseline_cannot_be_expected_to_win_either():
