@@ -73,7 +73,7 @@ def _of_the_bench(bench: argparse.ArgumentParser) -> None:
         type=positive,
         default=4,
         metavar="N",
-        help="simulated runs of each regime in each world (default: 4, 680 runs)",
+        help="simulated runs of each regime in each world (default: 4, 720 runs)",
     )
     bench.add_argument(
         "--no-simulation",

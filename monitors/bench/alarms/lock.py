@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 
-VERSION = 1
+VERSION = 2
 
 HEALTHY = ("stationary", "improving", "relaxing")
 COLLAPSING = (
@@ -24,6 +24,7 @@ COLLAPSING = (
     "shortcut, fast",
     "tail narrowing",
     "weak verifier",
+    "death of a strategy",
 )
 """Names in `ouroloop.monitors.bench.regimes`."""
 
