@@ -27,6 +27,9 @@ from ouroloop.loop.engines.process import ProcessEngine
 from ouroloop.loop.errors import CheckpointError, EngineError
 from ouroloop.loop.records import Completion, Request, Sampling, Scored
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 CONFIG = {"kind": "fake", "max_model_len": 64, "concurrency": 8, "weight_sync_check": False}
 

@@ -29,6 +29,9 @@ from ouroloop.loop.errors import (
 )
 from ouroloop.loop.records import Request, Sampling
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 PLAIN = Request(
     "000/teacher0/p/draft/0", "2+2\nA:\n", Sampling(temperature=0.7, max_tokens=9), seed=5
 )

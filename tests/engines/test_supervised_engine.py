@@ -29,6 +29,9 @@ from ouroloop.loop.errors import (
 )
 from ouroloop.loop.records import Completion, Request, Sampling
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 # Long enough for a busy machine where nothing is wrong.
 PATIENT = {"start_s": 60.0, "engine_silence_s": 60.0}
 CONFIG = {

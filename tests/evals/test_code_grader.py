@@ -19,7 +19,11 @@ from ouroloop.evals.graders import last_code_block, read_tests
 from ouroloop.evals.registry import build_grader
 from ouroloop.evals.tasks import Problem
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="resource limits are POSIX's")
+# Every test starts processes: see `make test-fast`.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="resource limits are POSIX's"),
+]
 
 TESTS = ["assert add(2, 3) == 5", "assert add(-1, 1) == 0"]
 QUICK = Limits(seconds=2.0, memory_bytes=2**29, output_bytes=2**16)

@@ -11,6 +11,9 @@ from ouroloop.loop.errors import UserError
 from ouroloop.loop.experiments import harness, loading, report, results, worker
 from ouroloop.loop.recipe_file import resolve
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "loop"))
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -13,6 +13,9 @@ from ouroloop.loop.checks.findings import Finding, as_text
 from ouroloop.loop.recipe_file import load_recipe, resolve
 from ouroloop.loop.setup import prepare
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 NOWHERE = Path("no-such-run")
 
 

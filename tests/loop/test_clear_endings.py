@@ -25,6 +25,9 @@ from ouroloop.loop.store import Store, write_json
 from ouroloop.loop.trackers import process
 from ouroloop.loop.trackers.mlflow_store import refuse_damaged_store
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 FULL = Path("/dev/full")
 on_linux = pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full, a disk without room")
 

@@ -23,6 +23,9 @@ from ouroloop.loop.views.reader import read_run
 sys.path.insert(0, str(Path(__file__).parents[1] / "evals"))
 from transformations import all_of_them, number_word, zero_width
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 STORY = "Ann has {a} red pens and her brother has {b} blue ones. How many pens have they together?"
 
 

@@ -19,6 +19,9 @@ from ouroloop.loop.stages.frozen_judge import Judge
 from ouroloop.loop.store import PROBE_SET, Store
 from ouroloop.loop.sums import unseal
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 
 def problems(first, count):
     return [

@@ -18,6 +18,9 @@ from faults import EngineFaults, TrainerFaults, child_path, is_alive, wait_until
 
 from ouroloop.loop import interrupts
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import hashlib, os, signal, sys, time

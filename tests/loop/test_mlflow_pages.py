@@ -34,6 +34,9 @@ from ouroloop.loop.views.explain import room
 from ouroloop.loop.views.reader import read_run
 from ouroloop.monitors.names import Action
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 

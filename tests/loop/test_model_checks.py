@@ -24,6 +24,9 @@ from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.setup import Setting, prepare
 from ouroloop.loop.store import Store
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 BASE = resolve_model("arithmetic/base")
 NOWHERE = Path("no-such-run")
 CPU = Device(is_gpu=False, fast=FloatType.FLOAT32, why="a test's")

@@ -16,6 +16,9 @@ from ouroloop.loop.views import power
 from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.rule import DecisionRule
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "name": "small",
     "rounds": 7,

@@ -21,6 +21,9 @@ from ouroloop.loop.views.progress import rounds_table
 from ouroloop.loop.views.reader import read_run
 from ouroloop.monitors.names import Action
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 TWO_STAGES = [
     {"rounds": 1, "objective": "sft", "sft": {"learning_rate": 1e-3}},
     {

@@ -9,6 +9,9 @@ from ouroloop.loop.round import Round
 from ouroloop.loop.store import write_json
 from ouroloop.monitors.names import Action
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 REASON = "the loss was nan at step 3 of 9 (learning rate 5)"
 
 

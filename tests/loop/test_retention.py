@@ -23,6 +23,9 @@ from ouroloop.monitors.decision.records import Decision
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.names import Action
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "sampling": {"problems_per_round": 12, "samples_per_problem": 4, "max_tokens": 96},
     "refine": {"critique": False, "revisions": 0},

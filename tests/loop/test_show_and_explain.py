@@ -19,6 +19,9 @@ from ouroloop.loop.views.reader import read_run
 from ouroloop.monitors.decision.evidence import plain
 from ouroloop.monitors.names import Action, Tier
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 # One baseline: its quantities are audited after a rollback, too.
 ONE = {"baselines": [0]}
 ESCAPE = "\x1b]0;owned\x07\x1b[2J"

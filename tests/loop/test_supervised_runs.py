@@ -29,6 +29,9 @@ from ouroloop.loop.store import Store, sha256_of, write_json
 from ouroloop.loop.views.account import sentences
 from ouroloop.loop.views.reader import read_run
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 
 def copying(job, folder, report):
     """No training: the checkpoint is a copy of the one before, so that a process can load it."""

@@ -21,6 +21,9 @@ from ouroloop.loop.objectives.child import run_child
 from ouroloop.loop.objectives.job import Retry, TrainingJob
 from ouroloop.loop.objectives.retries import batch_of, halved, memory_error
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def trained(tmp_path, monkeypatch):

@@ -12,6 +12,9 @@ from ouroloop.loop.setup import prepare
 from ouroloop.loop.store import read_rows
 from ouroloop.loop.views.reader import read_run
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 ONE_ROUND = {"rounds": 1, "refine": {"critique": False, "revisions": 0}}
 
 

@@ -12,6 +12,9 @@ from fake_model import start_python
 from ouroloop.loop.errors import CheckpointError
 from ouroloop.loop.models import kept
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -18,6 +18,9 @@ from ouroloop.monitors.follower import Follower, trace_monitors
 from ouroloop.monitors.names import Action
 from ouroloop.monitors.traces.frames import columns_of
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = ("problem", "family", "slice", "correct", "strategy", "answer")
 COLLAPSED = (0.97, 0.01, 0.01, 0.01)

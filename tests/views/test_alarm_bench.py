@@ -18,6 +18,9 @@ from ouroloop.monitors import from_frame
 from ouroloop.monitors.bench.alarms import lock
 from ouroloop.monitors.bench.alarms.simulation import Size
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 OWN = '''
 class Mine:

@@ -15,6 +15,9 @@ from ouroloop.loop.views.measures import BY_KEY
 from ouroloop.loop.views.reader import read_run
 from ouroloop.loop.views.report import write_report
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 
 def of_seed(folder: Path, name: str, seed: int, guarded: bool = True) -> Path:
     path = fake_run.make_run(folder, name, guarded, rounds=2, seed=seed)

@@ -16,6 +16,9 @@ from ouroloop.loop.views.measures import BY_KEY, ways_shares
 from ouroloop.loop.views.reader import read_run
 from ouroloop.loop.views.report import write_report
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 ALLOWED_URLS = ("http://www.w3.org/",)
 
 

@@ -3,6 +3,7 @@
 import json
 
 import fake_run
+import pytest
 
 from ouroloop.loop.views import responses
 from ouroloop.loop.views.reader import read_run
@@ -10,6 +11,9 @@ from ouroloop.loop.views.report import write_report
 from ouroloop.loop.views.statistics import label
 from ouroloop.monitors.base import Reading
 from ouroloop.monitors.estimators.estimand import Estimand
+
+# Every test carries a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
 
 GUARD = {
     "quantity": "apart",

@@ -19,6 +19,9 @@ from ouroloop.loop.trackers.mlflow_store import default_uri
 from ouroloop.loop.trackers.points import points, sample_rows
 from ouroloop.loop.views.reader import read_run
 
+# Every test starts processes, or carries a run or a page out: see `make test-fast`.
+pytestmark = pytest.mark.slow
+
 
 def test_a_round_has_fewer_than_a_hundred_points_and_none_undefined(
     arms: tuple[Path, Path],
