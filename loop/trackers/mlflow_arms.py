@@ -13,7 +13,7 @@ from ouroloop.loop.trackers.points import flat
 # Recipe keys, metrics, files.
 Arm = tuple[dict[str, Any], Mapping[str, float], list[Path]]
 
-# MLflow refuses longer tags.
+# MLflow takes 8,000 characters; a value beyond this is a text that nobody compares.
 MAX_TAG_LENGTH = 5000
 
 

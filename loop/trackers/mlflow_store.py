@@ -58,6 +58,7 @@ def one_writer(root: Path) -> Iterator[None]:
     """
     root.mkdir(parents=True, exist_ok=True)
     with (root / "mlflow.lock").open("a") as lock:
+        # Held by the open file, not by its existence: who is killed leaves no stale lock.
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -73,6 +74,8 @@ def refuse_damaged_store(uri: str) -> None:
         return
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=SQLITE_SECONDS)) as database:
+            # Not integrity_check, which also compares every index with its table: minutes in a
+            # large database.
             found = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
     except sqlite3.OperationalError:
         # Held by another process, or not to be opened: MLflow says so itself.
@@ -168,6 +171,7 @@ class RunStore:
 
     def _new(self) -> Json:
         return {
+            # An address may hold a password, and this file goes wherever the run's folder goes.
             "uri": redacted(self.uri),
             "experiment_id": self.experiment,
             "parent": self._open_parent(),
@@ -186,6 +190,7 @@ class RunStore:
         except (ValueError, TypeError, KeyError):
             # Damaged: the marks find the same runs.
             return None
+        # The recipe names another store by now, where these ids lead nowhere.
         if known.get("uri") != redacted(self.uri):
             return None
         try:
