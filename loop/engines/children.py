@@ -63,7 +63,7 @@ def kill_group(pid: int) -> None:
     """Kill a child and what it started itself, which may have outlived it."""
     _groups.discard(pid)
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        # Not SIGTERM: callers have asked politely before, or must end within a second.
+        # Not SIGTERM: what hangs does not listen, and the others were asked politely before.
         os.killpg(pid, signal.SIGKILL)
 
 

@@ -146,8 +146,9 @@ def read_rounds(
         for where, record in read_records(path):
             step = record.get("step", record.get("gen_step"))
             for row in _rows(name, record, scoring, where):
-                own = row.pop("round", step)
-                number = _first(own)
+                # A step beside columns of lists is the record's, and no row has one of its own.
+                own = row.pop("round", None)
+                number = _first(step if own is None else own)
                 # Without a step the file is the round, in the order in which it was given.
                 key = (float(index), str(path)) if number is None else (number, f"step {number:g}")
                 by_round.setdefault(key, []).append((where, row))
