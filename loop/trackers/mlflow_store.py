@@ -89,6 +89,13 @@ def refuse_damaged_store(uri: str) -> None:
         )
 
 
+def quoted(text: str) -> str:
+    """A text as MLflow's search takes it: between marks of the kind that it does not hold."""
+    # A folder may be called "o'brien"; MLflow knows no way to escape a mark.
+    mark = '"' if "'" in text else "'"
+    return f"{mark}{text}{mark}"
+
+
 class RunStore:
     """One campaign's runs in MLflow: a parent, and one child per round."""
 
@@ -161,7 +168,7 @@ class RunStore:
 
         Found again when an earlier sync was cut off, else new.
         """
-        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in marks.items())
+        query = " and ".join(f"tags.`{key}` = {quoted(value)}" for key, value in marks.items())
         for found in self.client.search_runs([self.experiment], filter_string=query, max_results=1):
             return str(found.info.run_id)
         made = self.client.create_run(
