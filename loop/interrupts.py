@@ -104,9 +104,11 @@ def _guard(reader: int, handled: frozenset[int]) -> None:
 
 
 def _end(number: int) -> None:
+    # What a shell reports of a process that a signal ended, so that scripts see no difference.
     code = 128 + number
     try:
         children.kill_all()
+        # Before anything is written: a disk that hangs must not keep the process.
         deadline = threading.Timer(GRACE_SECONDS, os._exit, (code,))
         deadline.daemon = True
         deadline.start()

@@ -31,6 +31,7 @@ from ouroloop.loop.store import Store
 
 # Fields of an answer with a number for every token.
 FLOATS = frozenset({"logprobs", "entropies"})
+# It rests on `Journal.add`, which writes the key first: what is found need not be parsed.
 _KEY = re.compile(rb'^\{"key":"([0-9a-f]{32})"')
 
 
@@ -60,11 +61,14 @@ class Journal:
             # What a kill cut short has no end, and the next line would be appended to it.
             if lines.torn:
                 os.truncate(path, path.stat().st_size - lines.torn)
+            # Unbuffered: what waits in Python's own buffer dies with the process.
             self._file = path.open("ab", buffering=0)
         return len(self._found)
 
     def take(self, key: str) -> dict[str, Any] | None:
         """The answer that was given before, once; None where there is none."""
+        # Taken out, so that memory falls as the round catches up. A text that is asked for twice is
+        # asked of the engine the second time, which gives the same answer.
         line = self._found.pop(key, None)
         return None if line is None else dict(json.loads(line)["answer"])
 
@@ -168,6 +172,7 @@ def _packed(answer: Completion | Scored) -> dict[str, Any]:
     """
     fields = dict(vars(answer))
     for name in FLOATS & fields.keys():
+        # In the machine's byte order: a journal lives for one round, on one machine.
         fields[name] = b64encode(array("d", fields[name]).tobytes()).decode()
     return fields
 

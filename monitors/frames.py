@@ -50,6 +50,7 @@ class TraceMonitor:
     reader: TraceReader = field(default_factory=TraceReader)
     samples: int = SAMPLES
     rounds: list[Judged] = field(default_factory=list)
+    # With an underscore, as in scikit-learn: learnt from the rounds, not given.
     follower_: Follower | None = None
     baseline_: RoundRows | None = None
     seen_: dict[str, int] = field(default_factory=dict)
@@ -142,6 +143,7 @@ class TraceMonitor:
         view = reader.read(given.rows)
         follower = self.follower_ or self._begun(view)
         judged = follower.judge(view)
+        # All that can raise lies above: from here on the monitor changes as a whole.
         self.reader, self.follower_ = reader, follower
         # Its rows are in the follower's view; only what they say of problems is needed here.
         self.baseline_ = self.baseline_ or replace(given, rows=())
@@ -223,6 +225,7 @@ def from_frame(
     """
     found = rounds_of(frame)
     monitor = _monitor(rule, main_family, strategies, samples)
+    # Of all rounds in the table: with another k in each round the numbers could not be compared.
     monitor.samples = min(samples, *(given.num_samples for given in found))
     for given in found:
         monitor._judge(given)

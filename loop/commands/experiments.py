@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ouroloop.loop.commands.shared import (
     Add,
@@ -12,9 +11,6 @@ from ouroloop.loop.commands.shared import (
     root_of,
 )
 from ouroloop.loop.extras import require
-
-if TYPE_CHECKING:
-    pass
 
 
 def add_commands(add: Add) -> None:
@@ -67,6 +63,8 @@ def add_commands(add: Add) -> None:
 
 def _of_the_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("what", choices=["alarms"], help="alarms under a locked budget")
+    # The keys of SIZES in monitors/bench/alarms/simulation.py, spelt out: `--help` must not wait
+    # for numpy.
     bench.add_argument("--size", choices=["120x8", "500x16"], default="120x8")
     bench.add_argument(
         "--seeds",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
 
 from ouroloop.loop.commands.shared import (
     Add,
@@ -12,9 +11,6 @@ from ouroloop.loop.commands.shared import (
     run_path,
 )
 from ouroloop.loop.extras import require
-
-if TYPE_CHECKING:
-    pass
 
 
 def add_commands(add: Add) -> None:
@@ -37,6 +33,8 @@ def add_commands(add: Add) -> None:
 def _sync(options: argparse.Namespace) -> int:
     from ouroloop.loop.trackers.process import safe_sync
 
+    # Whoever asks for a sync waits to its end, and wants its failure as an exit code; the end of a
+    # run does neither (`trackers/process.py`).
     failure = safe_sync(run_path(options, options.run), seconds=None)
     if failure:
         print(f"ouroloop: {failure}", file=sys.stderr)

@@ -92,6 +92,7 @@ def _check(recipe: Recipe, run_path: Path, name: str) -> int:
     doubtful = sum(finding.level is checks.Level.WARNING for finding in findings)
     verdict = "not ready to run" if wrong else "ready to run"
     print(f"{name}: {verdict}; errors: {wrong}, warnings: {doubtful}.")
+    # The code of every other wrong input: a script may put --check before an overnight run.
     return 2 if wrong else 0
 
 
@@ -112,6 +113,7 @@ def _resume(options: argparse.Namespace) -> int:
     require("run", "ouroloop resume")
     from ouroloop.loop import runner
 
+    # Only compared with the run's own recipe: under another one the rounds would not be one run.
     changed = recipe_of(options.recipe) if options.recipe else None
     with interrupts.ending_at_once():
         return _exit_code(runner.resume(run_path(options, options.run), changed))

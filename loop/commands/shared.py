@@ -36,6 +36,7 @@ def root_of(options: argparse.Namespace) -> Path:
 
 def run_path(options: argparse.Namespace, name: str) -> Path:
     """A run by name (in the runs folder) or by its folder."""
+    # The folder of runs first: a folder `demo` in the working directory must not hide the run.
     for path in (root_of(options) / name, Path(name)):
         # RUN.json as well: of a run whose recipe was lost the other files can still be looked at.
         if (path / "recipe.json").exists() or (path / "RUN.json").exists():
@@ -57,6 +58,7 @@ def recipe_of(given: Path, overrides: Sequence[str] = ()) -> Recipe:
 def print_result(as_json: bool, to_json: Callable[[], Any], to_text: Callable[[], str]) -> None:
     """Print one of the two forms of a result; only that one is made."""
     if as_json:
+        # NaN is no JSON, though Python writes it: a view has to say null where it knows no value.
         print(json.dumps(to_json(), indent=1, allow_nan=False))
     else:
         print(printable(to_text()))

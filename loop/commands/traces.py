@@ -162,6 +162,7 @@ def _monitor(options: argparse.Namespace) -> int:
             "monitor: no traces; expected one JSONL file per round, the baseline round first."
             " docs/traces.md says what is in them."
         )
+    # Below every check of the command line: these bring numpy and scipy, which take a second.
     from ouroloop.loop.traces.frameworks import Scoring
     from ouroloop.loop.views import monitor
 
@@ -180,6 +181,7 @@ def _monitor(options: argparse.Namespace) -> int:
     if options.html:
         from ouroloop.loop.views.trace_page import write_trace_page
 
+        # The page first: where it cannot be written, no verdict on the terminal hides the error.
         require("report", "ouroloop monitor --html")
         write_trace_page(watched, options.html.stem, options.html)
     print_result(options.json, lambda: monitor.to_json(watched), lambda: monitor.text(watched))
@@ -194,6 +196,8 @@ def _monitor_plan(options: argparse.Namespace) -> int:
     rounds = options.plan_rounds or max(monitor.HORIZON, len(options.traces))
     rule = monitor.rule_of(options.settings, rounds)
     num_problems, num_samples = options.plan
+    # The first file alone: a plan is made before the loop runs, and knows no more than its
+    # baseline.
     try:
         analysis = power.of_traces(
             rule, num_problems, num_samples, options.traces[:1], options.strategies
@@ -214,6 +218,8 @@ def _plan(options: argparse.Namespace) -> int:
     setting = prepare(recipe)
     probe_set = setting.probe_set
     unaided = Capability.UNAIDED in setting.task.capabilities
+    # Tests and judges need no gold answer; of the others a problem without one is never scored, so
+    # that it adds nothing to the power of a scored quantity.
     scored = [p for p in probe_set.problems if unaided or p.answer is not None]
     analysis = power.of_recipe(
         decision_rule(recipe, probe_set.main),

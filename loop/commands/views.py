@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ouroloop.loop.commands.shared import (
     Add,
@@ -15,10 +14,6 @@ from ouroloop.loop.commands.shared import (
 )
 from ouroloop.loop.extras import require
 from ouroloop.loop.views.printable import printable
-
-if TYPE_CHECKING:
-    pass
-
 
 EXPLAIN = """\
 what it prints:
@@ -120,6 +115,8 @@ def _report(options: argparse.Namespace) -> int:
 def _explain(options: argparse.Namespace) -> int:
     from ouroloop.loop.views import explain
 
+    # Through `printable`, like every text here that quotes a model or a file: it may hold
+    # characters that a terminal obeys.
     print(printable(explain.explain(run_path(options, options.run), options.round)))
     return 0
 
@@ -153,6 +150,7 @@ def _publish(options: argparse.Namespace) -> int:
     found = release(read_run(run_path(options, options.run)), options.round)
     if options.dry_run:
         print("\n".join(f"{size:>14,} {name}" for name, size in found.files))
+    # Nothing is sent unless a place was named: --to has no default.
     if options.dry_run or options.to is None:
         print(printable(found.card))
     else:

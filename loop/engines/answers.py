@@ -88,6 +88,7 @@ def read_answer(body: bytes, is_chat: bool, model: str | None) -> Answer:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the body"
         raise MalformedAnswerError(f"{where}: {first['msg']}") from None
+    # A server that names no model is believed: the field is missing from several of them.
     if model is not None and found.model is not None and not _is_same(model, found.model):
         raise MalformedAnswerError(
             f"model: answered by {found.model[:80]!r}, asked was {model!r}"
@@ -98,6 +99,7 @@ def read_answer(body: bytes, is_chat: bool, model: str | None) -> Answer:
     text = choice.message.content if isinstance(choice, _Turn) else choice.text
     return Answer(
         text=text or "",
+        # A server that gives no reason counts as one that cut: nobody knows that it did not.
         is_whole=choice.finish_reason == "stop" and bool(text),
         num_tokens=_total(found.usage),
     )

@@ -63,11 +63,13 @@ def kill_group(pid: int) -> None:
     """Kill a child and what it started itself, which may have outlived it."""
     _groups.discard(pid)
     with contextlib.suppress(ProcessLookupError, PermissionError):
+        # Not SIGTERM: what hangs does not listen, and the others were asked politely before.
         os.killpg(pid, signal.SIGKILL)
 
 
 def kill_all() -> None:
     """Kill every group that this process has started. Safe in any thread, and twice."""
+    # A copy, for `kill_group` takes each out of the set.
     for pid in tuple(_groups):
         kill_group(pid)
 
@@ -85,6 +87,8 @@ def last_lines(path: Path, count: int = 15, most_bytes: int = 16_384, since: int
     """The end of a log, indented, for an error message; nothing from before the byte `since`."""
     try:
         with path.open("rb") as log:
+            # The end alone: an engine's log of a long run has many MB. The cut may fall into a
+            # character, hence `replace`.
             log.seek(max(since, path.stat().st_size - most_bytes))
             lines = log.read().decode(errors="replace").splitlines()
     except OSError:

@@ -14,6 +14,7 @@ from typing import Any
 
 # An answer begins with the number of its request, which is readable in one of any size.
 HEAD_BYTES = 256
+# It rests on `Worker.write`, which puts the id before everything else.
 _ID = re.compile(rb'\s*\{\s*"id"\s*:\s*(\d+)\s*,')
 
 
@@ -41,10 +42,12 @@ async def frames(stream: asyncio.StreamReader) -> AsyncIterator[Frame]:
         try:
             line = await stream.readuntil()
         except asyncio.IncompleteReadError as error:
+            # The stream has ended. What is left has no line end: the child died while it wrote.
             if error.partial:
                 yield Garbled(error.partial[:HEAD_BYTES])
             return
         except asyncio.LimitOverrunError:
+            # Waits for nothing: the line is over the limit, so more than a head is in the buffer.
             head = await stream.readexactly(HEAD_BYTES)
             yield Oversized(_id_in(head), head)
             await _skip_line(stream)
@@ -64,6 +67,7 @@ async def _skip_line(stream: asyncio.StreamReader) -> None:
             await stream.readuntil()
             return
         except asyncio.LimitOverrunError as error:
+            # In these bytes there is no line end, so nothing of the next line is thrown away.
             await stream.readexactly(error.consumed)
         except asyncio.IncompleteReadError:
             return

@@ -12,6 +12,8 @@ from collections.abc import Callable
 SIGNS_PER_LIMIT = 8
 MAX_SECONDS_BETWEEN = 1.0
 
+# State of the module: a worker is a process of its own, and whatever does the work (vLLM's steps,
+# a tokenizer's loop, the trainer) can call `beat` without being handed an object.
 _send: Callable[[], None] | None = None
 _seconds_between = MAX_SECONDS_BETWEEN
 _last = 0.0

@@ -42,6 +42,7 @@ class Pace:
     async def take(self, units: float) -> None:
         """Wait until these units may be used."""
         # Before the wait, not after it: who comes meanwhile stands behind this one.
+        # Never before now: minutes in which nothing was asked are not saved up for a burst.
         start = max(time.monotonic(), self.free_at)
         self.free_at = start + units * self.seconds_each
         await asyncio.sleep(start - time.monotonic())
@@ -92,6 +93,7 @@ class Turns:
     def failed(self) -> None:
         """One more failure in a row: after a few the server is put aside for a while."""
         self._failures += 1
+        # Also at every further one: a server that comes back has to answer once to be trusted.
         if self._failures >= PATIENCE:
             self._not_before(self.limits.set_aside_seconds)
 

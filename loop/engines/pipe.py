@@ -179,6 +179,8 @@ class Pipe:
         """End a child that gives no sign of progress while somebody waits for it."""
         silent_s, num_seen = 0.0, -1
         while self.is_open:
+            # A load is one call into a library, which gives no sign before it is over: it has a
+            # limit of its own, and a request in flight beside it waits as long.
             is_loading = any(waiting.op == "load" for waiting in self._waiting.values())
             limit_s = self.limits.start_s if is_loading else self.limits.silence_s
             part_s = min(limit_s / PARTS, MAX_PART_SECONDS)
@@ -186,6 +188,8 @@ class Pipe:
             if not self._waiting or self._num_signs != num_seen:
                 silent_s, num_seen = 0.0, self._num_signs
                 continue
+            # Added up, not read from a clock: a machine that slept, or a parent that was busy for
+            # minutes, adds one part.
             silent_s += part_s
             if silent_s >= limit_s:
                 key = "start_s" if is_loading else "engine_silence_s"
@@ -232,6 +236,7 @@ class Pipe:
 
     def _give_up(self, last_id: int) -> None:
         """The child has answered all that it was sent up to here, so what still waits was lost."""
+        # Ids only grow: a higher one was sent after the child had said that it is idle.
         for key in [key for key in self._waiting if key <= last_id]:
             text = f"an answer of the engine could not be read; see {self.log_path}"
             self._fail(key, AnswerLostError(text))

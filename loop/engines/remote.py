@@ -157,6 +157,7 @@ class RemoteEngine:
             logprobs=(),
             text=text,
             finish_reason="stop" if is_whole else "length",
+            # Where a checkpoint has its fingerprint: a server's weights cannot be proven.
             weight_version=address,
         )
 
@@ -169,6 +170,7 @@ class RemoteEngine:
         last = ""
         for attempt in range(self.limits.attempts):
             if attempt:
+                # Outside the turn: no place at a server is held by somebody who does not ask.
                 await asyncio.sleep(backoff(attempt))
             async with self._queue.turn() as index:
                 server = self._servers[index]

@@ -115,10 +115,13 @@ class Server:
     def _refused(self, request: Request, error: Any) -> NoReturn:
         """What a status other than 200 means for the request, and for the run."""
         status, where = error.status_code, f"request {request.id}: {self.address}"
+        # Before the refusals, for its status is 400 like that of a malformed request, while only
+        # the prompt's own problem is to blame.
         # vLLM says it in the message, OpenAI in the code.
         if "context length" in str(error) or error.code == "context_length_exceeded":
             raise PromptTooLongError(f"{where}: {error.message}") from None
         if status in HOPELESS:
+            # Ends the run: every other request would be refused in the same way.
             raise EngineError(_hopeless(request, self.url, error)) from None
         if status < 500 and status not in PASSING:
             raise NoAnswerError(f"{where}: refused: {error}") from None

@@ -17,6 +17,7 @@ from ouroloop.loop.engines.process import ProcessEngine
 from ouroloop.loop.errors import AnswerLostError, EngineError, EngineLostError
 from ouroloop.loop.records import Completion, Prompt, Request, Scored
 
+# Where nobody gives a recipe; the same as the default of its `supervision.restarts`.
 RESTARTS = 3
 Answer = TypeVar("Answer")
 
@@ -45,6 +46,8 @@ class SupervisedEngine:
         self.inner = make()
         self._served: tuple[Path, Path | None] | None = None
         self._num_restarts = 0
+        # Of a hundred requests in flight all see the same death: the first one restarts, the others
+        # find `inner` replaced and ask that.
         self._lock = asyncio.Lock()
 
     @classmethod
@@ -55,12 +58,15 @@ class SupervisedEngine:
 
     async def load(self, checkpoint: Path, check: Path | None = None) -> None:
         """Serve `checkpoint` and prove it. See `Engine.load`."""
+        # Anew for each checkpoint: over a hundred rounds a few losses are no sign of a fault.
         self._served, self._num_restarts = (checkpoint, check), 0
         try:
             await self.inner.load(checkpoint, check)
         except EngineLostError as error:
             await self._restart(self.inner, error)
         except BaseException:
+            # Refused, not lost, for instance by the weight-sync check: a restart would serve the
+            # same weights again.
             self._served = None
             raise
 
@@ -86,6 +92,8 @@ class SupervisedEngine:
 
     async def close(self) -> None:
         """End the child and everything it started."""
+        # From here on a request that loses its engine fails: a process that it started would be
+        # one that nobody ends.
         self._served = None
         await self.inner.close()
 

@@ -20,6 +20,7 @@ _WORDS = ("out of memory", "can't allocate memory", "not enough memory", "Cannot
 
 def memory_error(error: BaseException) -> OutOfMemoryError | None:
     """The same error as one of ours where it is one of memory, else None."""
+    # By its name: torch's class cannot be asked for without importing torch.
     is_own_kind = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     in_words = isinstance(error, RuntimeError | OSError) and any(w in str(error) for w in _WORDS)
     if is_own_kind or in_words:
@@ -83,6 +84,7 @@ class Attempts:
             try:
                 return run(self.job)
             except OutOfMemoryError as error:
+                # Not counted, unlike silences: halving ends by itself, at one row per device.
                 smaller = halved(self.job) if self.job.supervision.halve_batch else None
                 if smaller is None:
                     raise OutOfMemoryError(f"{error}\n{self._remedy()}") from error

@@ -30,6 +30,8 @@ class Drops:
             EngineError: it is one too many.
         """
         self.count += 1
+        # At the first one too many, not at the stage's end: with a dead server that may be a
+        # day later.
         if self.count > self.most * self.total:
             raise EngineError(
                 f"{self.what}: {self.count:,} of {self.total:,} got no usable answer, and"

@@ -92,6 +92,7 @@ def drawn(places: Sequence[Place], origin: Origin) -> list[Example]:
     """The examples at these places, in their order; each table is read once."""
     by_round: dict[int, list[int]] = {}
     for i, place in enumerate(places):
+        # By identity: a round's `Kept` is one object (`Kept.in_round`), so this means the round.
         by_round.setdefault(id(place.kept), []).append(i)
     found: dict[int, Example] = {}
     for chosen in by_round.values():
@@ -106,6 +107,7 @@ def key_of(example: Example) -> bytes:
 
 
 def _key(ids_T: np.ndarray) -> bytes:
+    # 128 bits: of a million rows two that are unlike collide with a probability of 1e-27.
     return blake2b(ids_T.tobytes(), digest_size=16).digest()
 
 
@@ -121,6 +123,7 @@ def _read(round: Round) -> Index:
     keys = tuple(_key(np.concatenate(pair)) for pair in zip(prompts, completions, strict=True))
 
     def take(places: Sequence[int]) -> list[Example]:
+        # Places count the kept rows; the file also has replayed ones and demonstrations.
         return list(tables.read_table(path, Example, [int(rows_N[place]) for place in places]))
 
     return Index(keys, tuple(table.column("strategy").to_pylist()), take)
@@ -129,5 +132,6 @@ def _read(round: Round) -> Index:
 def _lists(column: pa.ChunkedArray) -> Iterator[np.ndarray]:
     """Each row's numbers, without Python objects for them."""
     array = column.combine_chunks()
+    # int64 as in `key_of`: hashes are of bytes, and the same ids of another width would differ.
     values, offsets = array.values.to_numpy().astype(np.int64), array.offsets.to_numpy()
     return (values[offsets[i] : offsets[i + 1]] for i in range(len(array)))

@@ -26,6 +26,7 @@ Rows = list[tuple[str, Row]]
 # What a log of rewards holds beside them.
 NO_REWARDS = frozenset({"step", "gen_step", "advantage", "advantages", "entropy", "idx", "index"})
 # How Inspect's scorers write a verdict.
+# C correct, I incorrect, N no answer. P, partly correct, is not in it: it stays unknown.
 VERDICTS = {"C": True, "I": False, "N": False}
 
 
@@ -47,6 +48,7 @@ class Scoring:
             value = value[0]
         if isinstance(value, str):
             return VERDICTS.get(value)
+        # Before the numbers, for Python's truth values are some: no pass mark applies to a verdict.
         if isinstance(value, bool):
             return value
         # NaN: a reward function that had nothing to say.
@@ -144,8 +146,9 @@ def read_rounds(
         for where, record in read_records(path):
             step = record.get("step", record.get("gen_step"))
             for row in _rows(name, record, scoring, where):
-                own = row.pop("round", step)
-                number = _first(own)
+                # A step beside columns of lists is the record's, and no row has one of its own.
+                own = row.pop("round", None)
+                number = _first(step if own is None else own)
                 # Without a step the file is the round, in the order in which it was given.
                 key = (float(index), str(path)) if number is None else (number, f"step {number:g}")
                 by_round.setdefault(key, []).append((where, row))
@@ -176,6 +179,7 @@ def _files(paths: Sequence[Path | str]) -> list[Path]:
         found = [file for file in path.rglob("*") if file.name.endswith(SUFFIXES)]
         if not found:
             raise TraceError(f"{path}: no file ending in {', '.join(SUFFIXES)}.")
+        # By number: as a text `step_10` comes before `step_9`.
         out += sorted(found, key=lambda file: (number_in(str(file)) or 0.0, str(file)))
     return out
 
@@ -283,6 +287,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
 def _asked(prompt: Any) -> Row:
     """The problem's id and question; prompts without an id are known by their text."""
     text = _text(prompt)
+    # A cut emoji is a lone surrogate, which JSON allows and UTF-8 refuses.
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     return {"problem": f"prompt-{digest[:16]}", "question": text}
 

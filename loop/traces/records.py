@@ -36,6 +36,7 @@ def read_records(path: Path) -> Records:
             raise TraceError(f"{path}: expected a file ending in {', '.join(SUFFIXES)}.")
     except FileNotFoundError:
         raise TraceError(f"{path}: no such file; expected what the framework wrote.") from None
+    # zipfile raises NotImplementedError for a compression that it does not know, e.g. zstd.
     except (OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
         raise TraceError(f"{path}: cannot be read ({error}).") from None
 
@@ -62,6 +63,7 @@ def _samples(whole: Any, where: str) -> Records:
 def _archive(path: Path) -> Records:
     """A log in parts: one JSON file for each sample."""
     with zipfile.ZipFile(path) as archive:
+        # What else is in it (header, summaries, journal) describes these or says them again.
         names = sorted(n for n in archive.namelist() if n.startswith("samples/"))
         for name in names:
             yield _record(archive.read(name), f"{path}:{name}")
@@ -72,6 +74,7 @@ def _parquet(path: Path) -> Records:
     from pyarrow.lib import ArrowInvalid
 
     try:
+        # ArrowInvalid is a ValueError, and no OSError: `read_records` would let it through.
         rows = parquet.read_table(path).to_pylist()
     except ArrowInvalid as error:
         raise TraceError(f"{path}: no Parquet file ({error}).") from None
@@ -85,6 +88,7 @@ def _record(line: bytes, where: str) -> tuple[str, dict[str, Any]]:
 
 def _parsed(raw: bytes, where: str) -> Any:
     try:
+        # -sig: what went through Windows may begin with a byte order mark.
         return json.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise TraceError(f"{where}: not JSON ({error}), got {raw[:60]!r}.") from None

@@ -41,12 +41,14 @@ ACTIONS = {action: number for number, action in enumerate(Action)}
 
 def headline_measures(run: RunData) -> tuple[Measure, ...]:
     """At most `NUM_HEADLINES` measures, the same in every round of a run."""
+    # Round 0 decides for the whole run: a chart that begins later looks as if something happened.
     first = run.rounds[0]
     if BY_KEY["pass@1"].read(first).defined:
         return tuple(BY_KEY[key] for key in SCORED)
     asked = dict.fromkeys(r.estimand for r in first.readings if _is_approval(r.estimand))
     approvals = [Measure(estimand.id, estimand) for estimand in asked]
     others = [BY_KEY[key] for key in FREE]
+    # Less one: LENGTH. Approvals give way, for a constitution may have dozens of principles.
     room_left = NUM_HEADLINES - len(others) - 1
     return (*approvals[:room_left], LENGTH, *others)
 

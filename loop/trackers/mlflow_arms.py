@@ -7,13 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop.trackers.mlflow_store import default_uri, one_writer, set_environment
+from ouroloop.loop.trackers.mlflow_store import (
+    default_uri,
+    one_writer,
+    quoted,
+    set_environment,
+)
 from ouroloop.loop.trackers.points import flat
 
 # Recipe keys, metrics, files.
 Arm = tuple[dict[str, Any], Mapping[str, float], list[Path]]
 
-# MLflow refuses longer tags.
+# MLflow takes 8,000 characters; a value beyond this is a text that nobody compares.
 MAX_TAG_LENGTH = 5000
 
 
@@ -55,7 +60,7 @@ def _experiment(client: Any, name: str, root: Path) -> str:
 
 def _run_of(client: Any, experiment_id: str, arm: str) -> dict[str, str]:
     """What `mlflow.start_run` takes to continue the arm's run, or to make it."""
-    query = f"attributes.run_name = '{arm}'"
+    query = f"attributes.run_name = {quoted(arm)}"
     # An arm that is recorded a second time replaces its numbers, and gets no second run.
     for known in client.search_runs([experiment_id], filter_string=query, max_results=1):
         return {"run_id": known.info.run_id}

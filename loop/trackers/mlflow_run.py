@@ -121,6 +121,7 @@ class RunRecorder:
         for round in self.run.rounds:
             entry = self.store.entry(round.number)
             note = note_of_round(self.run, round)
+            # Compared by hash, here: one request for each round at every sync would make it slow.
             digest = hashlib.sha256(note.encode()).hexdigest()[:12]
             if entry.get("note") != digest:
                 self.client.set_tag(entry["run_id"], "mlflow.note.content", note)

@@ -58,6 +58,7 @@ def one_writer(root: Path) -> Iterator[None]:
     """
     root.mkdir(parents=True, exist_ok=True)
     with (root / "mlflow.lock").open("a") as lock:
+        # Held by the open file, not by its existence: who is killed leaves no stale lock.
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -73,6 +74,8 @@ def refuse_damaged_store(uri: str) -> None:
         return
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=SQLITE_SECONDS)) as database:
+            # Not integrity_check, which also compares every index with its table: minutes in a
+            # large database.
             found = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
     except sqlite3.OperationalError:
         # Held by another process, or not to be opened: MLflow says so itself.
@@ -84,6 +87,13 @@ def refuse_damaged_store(uri: str) -> None:
             f"{path}: MLflow's database is damaged ({' '.join(found.split())}). Move it aside, or"
             " put a copy back; then `ouroloop sync RUN` records each run anew."
         )
+
+
+def quoted(text: str) -> str:
+    """A text as MLflow's search takes it: between marks of the kind that it does not hold."""
+    # A folder may be called "o'brien"; MLflow knows no way to escape a mark.
+    mark = '"' if "'" in text else "'"
+    return f"{mark}{text}{mark}"
 
 
 class RunStore:
@@ -158,7 +168,7 @@ class RunStore:
 
         Found again when an earlier sync was cut off, else new.
         """
-        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in marks.items())
+        query = " and ".join(f"tags.`{key}` = {quoted(value)}" for key, value in marks.items())
         for found in self.client.search_runs([self.experiment], filter_string=query, max_results=1):
             return str(found.info.run_id)
         made = self.client.create_run(
@@ -168,6 +178,7 @@ class RunStore:
 
     def _new(self) -> Json:
         return {
+            # An address may hold a password, and this file goes wherever the run's folder goes.
             "uri": redacted(self.uri),
             "experiment_id": self.experiment,
             "parent": self._open_parent(),
@@ -186,6 +197,7 @@ class RunStore:
         except (ValueError, TypeError, KeyError):
             # Damaged: the marks find the same runs.
             return None
+        # The recipe names another store by now, where these ids lead nowhere.
         if known.get("uri") != redacted(self.uri):
             return None
         try:

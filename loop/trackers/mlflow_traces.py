@@ -63,6 +63,7 @@ def _entities(
     from mlflow.entities import TraceInfo, TraceLocation, TraceState
 
     digest = hashlib.sha256(f"{child}/{draft.key}".encode()).hexdigest()
+    # The lengths are OpenTelemetry's: 128 bits for a trace, below 64 for a span.
     id = f"tr-{digest[:32]}"
     # MLflow lists the latest trace first: what was chosen first shall stand first.
     began = committed_at(round) - place * MS

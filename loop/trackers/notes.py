@@ -45,6 +45,7 @@ def fitted(note: str) -> str:
     if len("\n".join(lines)) <= MAX_LENGTH:
         return "\n".join(lines)
     while lines and len("\n".join(lines)) + len(CUT) > MAX_LENGTH:
+        # Whole lines: half a row would break the table above it.
         lines.pop()
     return "\n".join([*lines, CUT])
 

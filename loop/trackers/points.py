@@ -14,7 +14,7 @@ from ouroloop.loop.views.responses import JUDGED_BY
 
 # MLflow's page of a run becomes slow and unreadable beyond a hundred charts.
 MAX_POINTS = 99
-# MLflow refuses longer tags.
+# Half of what MLflow takes: nobody reads more of a round's reasons in a cell.
 MAX_TAG_LENGTH = 4000
 WITH_INTERVAL = ("pass@1", "dcp")
 
@@ -116,6 +116,7 @@ def weights_sha256(run: RunData, round: RoundData, checkpoint: Path) -> str:
     files = round.manifest.get("files", {})
     for name, about in files.items():
         if name.startswith("checkpoint/") and name.endswith(".safetensors"):
+            # Of weights in several files the first one's: enough to tell checkpoints apart.
             return str(about["sha256"])
     if round.path in checkpoint.parents:
         # A checkpoint of the round's own, but its manifest lists no weights.
@@ -130,6 +131,8 @@ def plain(name: str) -> str:
 
 def committed_at(round: RoundData) -> int:
     """Milliseconds at which the round was committed; the same in every sync."""
+    # The manifest is the last file of a commit, and who changes it later puts its time back
+    # (`retention._mark`): the time is part of what makes two metric points equal.
     return int(1000 * (round.path / "MANIFEST.json").stat().st_mtime)
 
 

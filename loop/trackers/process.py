@@ -47,6 +47,7 @@ def start_sync(run_path: Path) -> subprocess.Popen[bytes]:
             return running
         children.ended(running.pid)
     command = [sys.executable, "-m", "ouroloop.loop.trackers.process", str(run_path.resolve())]
+    # Written anew: only what the latest sync says is still true.
     with (run_path / LOG).open("wb") as log:
         # A group of its own, so that an interrupted run can end what a tracker started.
         running = subprocess.Popen(
@@ -81,6 +82,7 @@ def safe_sync(run_path: Path, seconds: float | None = END_SECONDS) -> str | None
     except OSError as error:
         return f"tracking: {error}"
     last = "tracking: the sync process ended without a word"
+    # `main` sets the alarm and handles it nowhere, so that it ends whatever hangs, C code too.
     if child.returncode == -signal.SIGALRM:
         last = (
             f"tracking: not over after {SYNC_SECONDS} s, and ended. Another process may hold its"

@@ -64,12 +64,14 @@ def arms(runs: Sequence[RunData]) -> list[Arm]:
 
 def _arm(names: Sequence[str], runs: Sequence[RunData]) -> Arm:
     same = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    # Digits go too: `guarded-s1` and `guarded-s12` have `guarded-s1` in common, which is a seed's.
     shared = "".join(letters[0] for letters in same).rstrip("-_ .0123456789")
     return Arm(names[0] if len(names) == 1 else shared or names[0], tuple(runs))
 
 
 def _mean(values: Sequence[Value]) -> Value:
     defined = [value.value for value in values if value.defined]
+    # One of the undefined values itself, for it knows why it is undefined.
     if not defined:
         return values[0]
     found = mean(defined)

@@ -52,6 +52,7 @@ class Release:
         hub = HfApi()
         try:
             hub.create_repo(to, private=private, exist_ok=True)
+            # The card first: weights shall stand nowhere without what is known of them.
             hub.upload_file(path_or_fileobj=self.card.encode(), path_in_repo=CARD, repo_id=to)
             found = hub.upload_folder(repo_id=to, folder_path=self.folder, ignore_patterns=[CARD])
         except (HfHubHTTPError, HFValidationError, HTTPError, OSError) as error:
@@ -122,6 +123,7 @@ def _limits(run: RunData) -> list[str]:
     if not run.guarded:
         lines.append("* The guard was off: decisions were written down and not carried out.")
     last = run.rounds[-1]
+    # Of the last round: what was missing at first may have been measured since.
     gaps = dict.fromkeys(gap["name"] for gap in last.decision.get("unmeasured", []))
     if gaps:
         lines.append(f"* Not guarded, for want of what they need: {', '.join(gaps)}.")

@@ -56,6 +56,7 @@ def turns(chain: Json) -> Iterator[Turn]:
 
 
 def _turn(kind: Literal["draft", "critique", "revision"], node: Json) -> Turn:
+    # A critique holds its completion beside its verdict; drafts and revisions are completions.
     completion = node.get("completion") or node
     return Turn(
         kind=kind,

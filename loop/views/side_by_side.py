@@ -12,7 +12,7 @@ from typing import Any
 from ouroloop.loop.views.reader import RoundData, RunData
 from ouroloop.monitors.names import Action
 
-# Three columns and three ways fit a page; a phone scrolls.
+# As many columns and ways fit a page; a phone scrolls.
 MOST_ROUNDS = 4
 MOST_WAYS = 3
 PROBLEMS_SHOWN = 3
@@ -52,6 +52,7 @@ def rows(run: RunData) -> list[Row]:
     if not chosen:
         return []
     tables = [_by_problem(round) for round in chosen]
+    # Problems that every round answered: an empty cell would look like a loss.
     shared = sorted(set.intersection(*(set(table) for table in tables)))
     if not shared:
         return []
@@ -109,6 +110,7 @@ def _cell(round: RoundData, part: Any) -> Cell:
 
 def _way(label: str, part: Any) -> Way:
     scored = part["correct"].dropna()
+    # The first one as it was sampled: the best or the shortest would show no usual answer.
     text = str(part["text"].iloc[0])
     # A text that is its own label would be shown twice.
     name = "" if label == text else str(label)

@@ -39,6 +39,7 @@ def limits(run: RunData, measure: Measure) -> list[Limit]:
             before, tolerance = float(guard["before"]), float(guard["tolerance"])
             part = before * tolerance if guard["relative"] else tolerance
             worst = before - part if guard["up_is_better"] else before + part
+            # The first round's: a baseline is frozen, so that later ones say the same.
             found.setdefault(guard["baseline"], Limit(guard["baseline"], worst))
     return list(found.values())
 

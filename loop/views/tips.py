@@ -28,6 +28,7 @@ class Tip:
 def add(axes: Any, x: float, y: float, text: str) -> None:
     """Let the point (x, y) of the axes say `text`; NaN says nothing."""
     if y == y:
+        # On the figure itself: it is drawn elsewhere, and a table beside it would outlive it.
         vars(axes.figure).setdefault("tips", []).append(Tip(axes, x, y, text))
 
 
@@ -39,6 +40,7 @@ def svg(figure: Any, width: float, height: float) -> str:
 def _elements(figure: Any, width: float, height: float) -> Iterator[str]:
     for tip in vars(figure).get("tips", []):
         at = figure.transFigure.inverted().transform(tip.axes.transData.transform((tip.x, tip.y)))
+        # SVG counts from the top, matplotlib from the bottom.
         x, y = float(at[0]) * width, (1 - float(at[1])) * height
         # A text in the middle of the picture fits either way; one at an edge has to turn inwards.
         anchor = "start" if at[0] < 1 / 3 else "end" if at[0] > 2 / 3 else "middle"

@@ -11,6 +11,8 @@ from ouroloop.loop.views.report import write_page
 from ouroloop.monitors.base import RoundView
 from ouroloop.monitors.follower import Judged
 
+# By looking, so that a table which RoundData gets some day is emptied here too. `view` and
+# `_by_estimand` are made of other attributes and read no file.
 TABLES = [
     name
     for name, found in vars(RoundData).items()
@@ -50,5 +52,6 @@ def _round(view: RoundView, judged: Judged, main: str, source: Path) -> RoundDat
     probe = pd.DataFrame({name: getattr(view.probe, name) for name in names})
     # There are no files to read any table from: all but the samples are empty.
     empty = {name: pd.DataFrame() for name in TABLES}
+    # A cached_property keeps its value in the instance: what stands there is never computed.
     vars(found).update(empty | {"probe": probe.assign(kind="sample")})
     return found

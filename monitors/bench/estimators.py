@@ -174,11 +174,7 @@ def answers(
 
 
 def view(
-    rng: np.random.Generator,
-    the: Problems,
-    others: Problems,
-    num_samples: int,
-    number: int,
+    rng: np.random.Generator, the: Problems, others: Problems, num_samples: int, number: int
 ) -> RoundView:
     """A round's whole view.
 
@@ -293,8 +289,7 @@ def draw(rng: np.random.Generator, num_problems: int, num_samples: int) -> dict[
     the, others = problems(rng, num_problems), problems(rng, max(12, num_problems // 5))
     then = view(rng, the, others, num_samples, 0)
     now = view(rng, trained(the), trained(others), num_samples, 1)
-    # No simulated round has a frozen judge.
-    # Not drawn here: a judge, servers that do not answer, and traces, which are exact.
+    # Not drawn here: a frozen judge, servers that do not answer, and traces, which are exact.
     absent = ("judge/", "traces/", "supply/dropped")
     return {r.name: r for r in measure_all(now, then) if not r.name.startswith(absent)}
 

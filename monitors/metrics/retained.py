@@ -52,6 +52,7 @@ class Retained:
         why = "no answer of round 0 was scored in both rounds"
         if not len(found.problem_G):
             return missing(KINDS, why)
+        # Beside the means, in which one strategy that died among many is lost.
         least = {"least": float(np.min(found.ratio_G)), "strategies": len(found.problem_G)}
         values = (found.mean_P(found.whole_G), found.mean_P(found.token_G), found.distinct_P)
         return [

@@ -55,7 +55,9 @@ class Ways:
         rows = probe.where(np.array([f in named for f in probe.family], dtype=bool))
         of_main = replace(estimand, family=main)
         found = [_reading(estimand, kind, rows)]
-        return found + [_reading(of_main, kind, of(rows, "family", main))] * bool(main)
+        if main:
+            found.append(_reading(of_main, kind, of(rows, "family", main)))
+        return found
 
 
 def _reading(estimand: Estimand, kind: Kind, samples: Samples) -> Reading:
@@ -77,5 +79,6 @@ def ways(rows: Samples) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     problems, problem_N = scores.codes(rows.problem)
     is_right_N = rows.correct == 1
     pairs = np.stack([problem_N, scores.codes(rows.strategy)[1]])[:, is_right_N]
+    # The problems of the distinct (problem, strategy) pairs: each as often as it has ways.
     found = np.unique(pairs, axis=1)[0]
     return np.bincount(found, minlength=len(problems)).astype(np.int64)

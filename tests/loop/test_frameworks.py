@@ -179,6 +179,15 @@ def test_the_samples_of_a_framework_are_read_as_they_are(name, tmp_path):
     assert first == second
 
 
+def test_a_step_beside_columns_of_lists_is_the_round(tmp_path):
+    (path,) = swift(tmp_path)
+    records = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+    # Once for the record, where others repeat it for every sample.
+    once = lines(tmp_path / "once.jsonl", [{**r, "step": int(r["step"][0])} for r in records])
+    views = read_framework("ms-swift", [once]).views
+    assert [len(view.probe) for view in views] == [4 * len(PROMPTS)] * 2
+
+
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_strangers_loop_is_judged_by_one_command(name, tmp_path, capsys):
     paths = WRITERS[name](tmp_path)

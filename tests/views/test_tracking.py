@@ -15,7 +15,7 @@ from ouroloop.loop.errors import UserError
 from ouroloop.loop.experiments import loading
 from ouroloop.loop.trackers import mlflow_arms, process
 from ouroloop.loop.trackers.mlflow import MlflowTracker, ui
-from ouroloop.loop.trackers.mlflow_store import default_uri
+from ouroloop.loop.trackers.mlflow_store import default_uri, quoted
 from ouroloop.loop.trackers.points import points, sample_rows
 from ouroloop.loop.views.reader import read_run
 
@@ -303,7 +303,7 @@ def test_every_column_of_every_reproduction_is_taken_and_an_arm_recorded_again_i
         mlflow_arms.record_arms(
             tmp_path / "new",
             "reproduce-all",
-            {"arm": ({"model": "m"}, dict.fromkeys(names, value), [table])},
+            {"nobody's": ({"model": "m"}, dict.fromkeys(names, value), [table])},
             [],
         )
     client = mlflow.MlflowClient(default_uri(tmp_path / "new"))
@@ -340,3 +340,11 @@ def test_the_loop_does_not_wait_and_one_process_works_on_a_folder_at_a_time(reco
     assert time.monotonic() - began < 1 and first is second and first.poll() is None
     assert process.safe_sync(twin, seconds=None) is None
     assert first.poll() == 0 and sorted(ids(twin)["rounds"]) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("folder", ["/runs/demo", "/data/o'brien/runs/demo"])
+def test_a_folder_is_found_again_whatever_it_is_called(folder: str) -> None:
+    from mlflow.utils.search_utils import SearchUtils
+
+    (found,) = SearchUtils.parse_search_filter(f"tags.`ouroloop.folder` = {quoted(folder)}")
+    assert found["value"] == folder

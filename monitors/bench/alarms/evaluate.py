@@ -54,6 +54,8 @@ class Scored:
         """The first round with a score above the threshold (or at it), 0 for none."""
         for number, score in enumerate(self.scores, start=1):
             # NaN compares as false: no alarm.
+            # A calibrated threshold is a score that some healthy run had, so it must be exceeded; a
+            # detector's own limit is where its rule acts, so meeting it is enough.
             if score > threshold or (reaches and score == threshold):
                 return number
         return 0
@@ -229,6 +231,7 @@ def _power(rule: Rule, regime: str, outcome: str, runs: Sequence[Scored]) -> Pow
     for run in runs:
         alarm, onset, event = alarm_of(rule, run), run.facts.onset, run.facts.events[outcome]
         # An alarm before the onset is a false one, and no detection of anything later.
+        # At least 1: 0 is no alarm, and would pass where the onset is not known.
         is_true = alarm >= max(onset, 1)
         if is_true:
             delays.append(alarm - onset)

@@ -93,5 +93,6 @@ def keys(seeds: int = SEEDS) -> tuple[RunKey, ...]:
 
 def digest() -> str:
     """Of everything that is locked, as text."""
+    # With the default seeds: who runs fewer or more of them has not changed what is locked.
     parts = [str(VERSION), str(ROUNDS), str(BUDGETS), *map(repr, keys())]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

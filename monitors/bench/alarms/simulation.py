@@ -116,6 +116,7 @@ def _named(names: NDArray[Any], code_PK: NDArray[np.int64]) -> NDArray[Any]:
 
 def _other_structures(stream: Stream) -> Probe:
     """Problems of all types alike, which no round samples."""
+    # 6: the simulation itself uses 1, 2 and 5. The truth costs the run none of its random numbers.
     rng = np.random.default_rng([stream.seed, 6])
     type_P = np.repeat(np.arange(NUM_TYPES), OTHERS_OF_A_TYPE)
     return Probe(

@@ -49,6 +49,7 @@ def result(scored: Mapping[str, Sequence[Scored]], limits: Mapping[str, float | 
     rules = [rule for name, runs in scored.items() for rule in rules_of(name, runs, limits[name])]
     alarms = [false_alarms(rule, scored[rule.detector]) for rule in rules]
     found = [power for rule in rules for power in powers(rule, scored[rule.detector])]
+    # Any detector's will do: all of them score the same runs.
     runs = tuple(run.facts for run in next(iter(scored.values()), ()))
     real = {rule: _real_alarms(rule, scored[rule.detector]) for rule in rules}
     return Result(
@@ -141,7 +142,7 @@ def page(of: Result, command: str) -> str:
             title = f"At {budget:.0%} false alarms per {lock.ROUNDS} rounds"
         parts += [f"## {title}"]
         if alarms:
-            parts += [_summary(of, alarms), _by_regime(of, alarms, "event")]
+            parts += [_summary(of, alarms), _by_regime(of, alarms)]
         if alarms and budget is not None:
             parts += [_by_outcome(of, alarms)]
         if has_real:
@@ -200,9 +201,9 @@ def _summary(of: Result, alarms: Sequence[FalseAlarms]) -> str:
     return table(head, lines)
 
 
-def _by_regime(of: Result, alarms: Sequence[FalseAlarms], outcome: str) -> str:
-    """A row for each regime, a column for each detector."""
-    found = {(p.rule, p.regime): p for p in of.powers if p.outcome == outcome}
+def _by_regime(of: Result, alarms: Sequence[FalseAlarms]) -> str:
+    """A row for each regime, a column for each detector: what is seen by the event."""
+    found = {(p.rule, p.regime): p for p in of.powers if p.outcome == "event"}
     lines = []
     for regime in dict.fromkeys(p.regime for p in of.powers):
         cells = [found[each.rule, regime] for each in alarms]

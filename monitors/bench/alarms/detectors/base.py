@@ -38,5 +38,6 @@ def odds_of_change(log_e: float, history: History) -> float:
     lost nothing: one threshold for all rounds would then be passed in the first one or never. What
     is left is one plus the odds that the change has begun. Source: Shiryaev 1963.
     """
+    # From the latest round to the last planned one, both counted; `rounds` has the baseline, too.
     left = max(history.planned + 2 - len(history.rounds), 1)
     return log_e - log(left / history.planned)

@@ -67,6 +67,7 @@ def transforms(baseline: Round, now: Round, number: int) -> Floats:
     b_P = 0.5 + (baseline.num_P[known_P] - before_P[known_P])
     below_P, at_P = (betabinom.cdf(right_P - less, num_P, a_P, b_P) for less in (1, 0))
     # Counts are discrete: a uniform number between the two steps makes the transform uniform.
+    # Seeded by the round: a score must not change when it is asked for again.
     uniform_P = np.random.default_rng(number).random(len(right_P))
     return np.asarray(below_P + uniform_P * (at_P - below_P))
 

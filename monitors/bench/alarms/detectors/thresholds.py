@@ -11,6 +11,7 @@ from ouroloop.monitors.bench.alarms.history import History, Round
 
 def mean_dcp(of: Round) -> float:
     """DCP, the mean over problems."""
+    # NaN has a problem with fewer than two samples: it has no pair, which is not the same as 0.
     return float(np.nanmean(of.pairs_P))
 
 
@@ -39,6 +40,7 @@ class Entropy:
 
     def score(self, history: History) -> float:
         """See `Detector`."""
+        # The baseline has more samples, and an entropy by counting rises with their number.
         num_samples = int(history.now.num_P.max())
         before = mean_entropy(history.baseline, num_samples)
         return 1 - mean_entropy(history.now, num_samples) / before if before > 0 else 0.0
