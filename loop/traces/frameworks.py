@@ -257,6 +257,12 @@ def _inspect(record: Record, scoring: Scoring) -> Iterator[Row]:
     if text is None:
         text = output["choices"][0]["message"]["content"]
     scores = record.get("scores") or {}
+    # Several scorers measure several things; which of them means right nobody can guess.
+    if scoring.reward is None and len(scores) > 1:
+        raise TraceError(
+            f"several scorers: got {', '.join(scores)}; expected the one that says whether a sample"
+            f" is right. Name it: --reward {next(iter(scores))}."
+        )
     name = scoring.reward or next(iter(scores), None)
     score = scores.get(name) or {}
     row: Row = {

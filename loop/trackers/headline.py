@@ -89,7 +89,9 @@ def _rooms(round: RoundData) -> dict[str, float]:
     nearest: dict[str, float] = {}
     for guard in round.decided.guards:
         name = f"tolerance/{guard.quantity.partition('/')[0]}"
-        nearest[name] = min(room(guard), nearest.get(name, float("inf")))
+        # A loss that is no number says nothing of how near it is, and would hide the others.
+        if (left := room(guard)) == left:
+            nearest[name] = min(left, nearest.get(name, float("inf")))
     return nearest
 
 

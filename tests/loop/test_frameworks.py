@@ -207,6 +207,17 @@ def test_of_several_rewards_the_right_one_has_to_be_named(tmp_path):
         read_framework("trl", [path], Scoring("nothing"))
 
 
+def test_of_several_scorers_of_inspect_the_right_one_has_to_be_named(tmp_path):
+    sample = inspect_samples(0)[0]
+    sample["scores"]["style"] = {"value": "I"}
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps({"samples": [sample]}))
+    with pytest.raises(TraceError, match="several scorers: got match, style"):
+        read_framework("inspect", [path])
+    (view,) = read_framework("inspect", [path], Scoring("style")).views
+    assert list(view.probe.correct) == [0.0]
+
+
 def test_the_pass_mark_turns_a_reward_into_a_verdict(tmp_path):
     rewards = (-1.0, 0.4, 0.6, 1.0, float("nan"))
     records = [{"input": "p", "output": f"{r}", "reward": r} for r in rewards]
