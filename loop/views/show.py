@@ -100,12 +100,21 @@ def _overview(run: RunData, round: RoundData) -> str:
     if against:
         rows = [{"rejected by": name, "samples": f"{num:,}"} for name, num in against.items()]
         parts.append(markdown(rows))
-    names = Counter(_strategy(row) for row in verdicts or _records(round.probe) if _strategy(row))
+    named = [_strategy(row) for row in verdicts or _records(round.probe)]
+    names = Counter(name for name in named if name)
     if names:
         head = "strategy" if verdicts else "strategy of the probe samples"
         rows = []
         for name, num in names.most_common(MAX_NAMES):
             rows.append({head: _one_line(name), "samples": f"{num:,}"})
+        # What the table leaves out is counted as well: its numbers add up to the samples.
+        shown = names.most_common(MAX_NAMES)
+        others = names.total() - sum(num for _, num in shown)
+        if others:
+            label = f"({len(names) - len(shown)} more)"
+            rows.append({head: label, "samples": f"{others:,}"})
+        if len(named) > names.total():
+            rows.append({head: "(none named)", "samples": f"{len(named) - names.total():,}"})
         parts.append(markdown(rows))
     lines = ["Look closer with"]
     ids = _problems(verdicts, _records(round.probe))
