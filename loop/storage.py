@@ -56,14 +56,14 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(out: Path, option: str) -> Iterator[None]:
-    """A file that the user named and that cannot be written is one sentence.
+    """A file or folder that the user named and that cannot be written is one sentence.
 
     Args:
-        out: the file.
+        out: the file or folder.
         option: what named it, such as `report --out`.
 
     Raises:
-        StorageError: it is a folder, or cannot be made there.
+        StorageError: it is of the other kind, or cannot be made there.
     """
     try:
         yield
@@ -72,6 +72,6 @@ def writing(out: Path, option: str) -> Iterator[None]:
         if error.filename is not None and Path(error.filename) not in (out, *out.parents):
             raise
         raise StorageError(
-            f"{option} {out}: cannot be written ({error.strerror or error}); expected a file in a"
-            " folder that can be written to. Name another one."
+            f"{option} {out}: cannot be written ({error.strerror or error}); expected a place that"
+            " can be written to. Name another one."
         ) from None
