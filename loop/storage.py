@@ -52,3 +52,26 @@ def naming(path: Path) -> Iterator[None]:
         if error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
+
+
+@contextmanager
+def writing(out: Path, option: str) -> Iterator[None]:
+    """A file or folder that the user named and that cannot be written is one sentence.
+
+    Args:
+        out: the file or folder.
+        option: what named it, such as `report --out`.
+
+    Raises:
+        StorageError: it is of the other kind, or cannot be made there.
+    """
+    try:
+        yield
+    except OSError as error:
+        # Other files are read meanwhile: their errors are not about this one.
+        if error.filename is not None and Path(error.filename) not in (out, *out.parents):
+            raise
+        raise StorageError(
+            f"{option} {out}: cannot be written ({error.strerror or error}); expected a place that"
+            " can be written to. Name another one."
+        ) from None

@@ -8,6 +8,7 @@ import shlex
 from ouroloop.loop.alarms.benchmark import NUMBERS, PAGE, Plan, bench
 from ouroloop.loop.cache import cache_root
 from ouroloop.loop.errors import UserError
+from ouroloop.loop.storage import writing
 from ouroloop.loop.views.printable import printable
 from ouroloop.loop.views.progress import LiveProgress
 from ouroloop.monitors.bench.alarms.detectors import DETECTORS
@@ -17,6 +18,9 @@ from ouroloop.monitors.bench.alarms.lock import VERSION
 def alarms(options: argparse.Namespace) -> int:
     """Make or read the runs, score them, write and print the table."""
     plan = plan_of(options)
+    with writing(plan.data, "bench alarms --data"), writing(plan.out, "bench alarms --out"):
+        for folder in (plan.data, plan.out):
+            folder.mkdir(parents=True, exist_ok=True)
     with LiveProgress() as progress:
         bench(plan, progress)
     print(printable((plan.out / PAGE).read_text(encoding="utf-8")))

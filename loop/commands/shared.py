@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -88,3 +89,15 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"got {text!r}; expected a whole number of at least 1")
     return int(text)
+
+
+def finite(text: str) -> float:
+    """For `type=`: the number, or an error that says what is expected."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    # Nothing is at least NaN: every comparison with it would silently be false.
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected a finite number")
+    return number

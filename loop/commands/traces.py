@@ -10,6 +10,7 @@ from ouroloop.loop.commands.shared import (
     RECIPE,
     Add,
     add_overrides,
+    finite,
     positive,
     print_result,
     recipe_of,
@@ -17,6 +18,7 @@ from ouroloop.loop.commands.shared import (
 )
 from ouroloop.loop.errors import UserError
 from ouroloop.loop.extras import require
+from ouroloop.loop.storage import writing
 
 if TYPE_CHECKING:
     from ouroloop.loop.views.power import PowerAnalysis
@@ -117,7 +119,7 @@ def _of_reading(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--pass-mark",
-        type=float,
+        type=finite,
         default=1.0,
         metavar="X",
         help="with --from: a sample is right whose reward is at least this (default: 1)",
@@ -183,7 +185,8 @@ def _monitor(options: argparse.Namespace) -> int:
 
         # The page first: where it cannot be written, no verdict on the terminal hides the error.
         require("report", "ouroloop monitor --html")
-        write_trace_page(watched, options.html.stem, options.html)
+        with writing(options.html, "monitor --html"):
+            write_trace_page(watched, options.html.stem, options.html)
     print_result(options.json, lambda: monitor.to_json(watched), lambda: monitor.text(watched))
     return watched.exit_code
 

@@ -13,6 +13,7 @@ from ouroloop.loop.commands.shared import (
     run_path,
 )
 from ouroloop.loop.extras import require
+from ouroloop.loop.storage import writing
 from ouroloop.loop.views.printable import printable
 
 EXPLAIN = """\
@@ -108,7 +109,9 @@ def _report(options: argparse.Namespace) -> int:
     from ouroloop.loop.views.report import write_report
 
     paths = [run_path(options, name) for name in options.run]
-    print(write_report(paths, options.out or paths[0] / "report.html"))
+    out = options.out or paths[0] / "report.html"
+    with writing(out, "report --out"):
+        print(write_report(paths, out))
     return 0
 
 
@@ -137,16 +140,19 @@ def _compare(options: argparse.Namespace) -> int:
 
     result = compare([run_path(options, name) for name in options.run])
     if options.out:
-        print(write_comparison(result, options.out))
+        with writing(options.out, "compare --out"):
+            print(write_comparison(result, options.out))
         return 0
     print_result(options.json, lambda: result, lambda: compare_table(result))
     return 0
 
 
 def _publish(options: argparse.Namespace) -> int:
-    from ouroloop.loop.views.card import release
+    from ouroloop.loop.views.card import check_target, release
     from ouroloop.loop.views.reader import read_run
 
+    if options.to is not None:
+        check_target(options.to)
     found = release(read_run(run_path(options, options.run)), options.round)
     if options.dry_run:
         print("\n".join(f"{size:>14,} {name}" for name, size in found.files))

@@ -6,13 +6,14 @@ the round of that step, whatever file it stands in; without one, every file is a
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.traces.records import SUFFIXES, read_records
+from ouroloop.loop.traces.steps import Steps
+from ouroloop.loop.traces.texts import asked, is_chat, text_of
 from ouroloop.monitors.traces.clusters import TraceClusters
 from ouroloop.monitors.traces.files import number_in
 from ouroloop.monitors.traces.reader import TraceReader, Traces
@@ -136,19 +137,25 @@ def read_rounds(
         scoring: how rewards become verdicts.
 
     Raises:
-        TraceError: no such framework, file or field.
+        TraceError: no such framework, file or field; a step that is no number, or that only some
+            records have.
     """
     if name not in FRAMEWORKS:
         known = "; ".join(f"{key}: {framework.files}" for key, framework in FRAMEWORKS.items())
         raise TraceError(f"--from {name}: unknown; expected one of these ({known}).")
     by_round: dict[tuple[float, str], Rows] = {}
+    steps, filters = Steps(), set[str]()
     for index, path in enumerate(_files(paths)):
         for where, record in read_records(path):
             step = record.get("step", record.get("gen_step"))
             for row in _rows(name, record, scoring, where):
-                # A step beside columns of lists is the record's, and no row has one of its own.
+                if "filter" in row:
+                    filters.add(str(row.pop("filter")))
+                if len(filters) > 1:
+                    raise TraceError(_several_filters(where, sorted(filters)))
+                # A record with a list in each column may give its one step beside the lists.
                 own = row.pop("round", None)
-                number = _first(step if own is None else own)
+                number = steps.read(step if own is None else own, where)
                 # Without a step the file is the round, in the order in which it was given.
                 key = (float(index), str(path)) if number is None else (number, f"step {number:g}")
                 by_round.setdefault(key, []).append((where, row))
@@ -190,7 +197,7 @@ def _files(paths: Sequence[Path | str]) -> list[Path]:
 def _completions(record: Record, scoring: Scoring) -> Iterator[Row]:
     """TRL's and ms-swift's log: a record is one sample, or a list in each column."""
     if isinstance(record["completion"], list) and isinstance(record.get("prompt"), list):
-        is_table = len(record["completion"]) == len(record["prompt"]) and not _is_chat(
+        is_table = len(record["completion"]) == len(record["prompt"]) and not is_chat(
             record["completion"]
         )
         if is_table:
@@ -199,9 +206,14 @@ def _completions(record: Record, scoring: Scoring) -> Iterator[Row]:
             for i in range(num):
                 yield from _completions({k: v[i] for k, v in lists.items()}, scoring)
             return
+        if not is_chat(record["completion"]) and not is_chat(record["prompt"]):
+            raise TraceError(
+                f"got {len(record['prompt'])} prompts and {len(record['completion'])} completions;"
+                " expected columns of one length."
+            )
     yield {
-        **_asked(record.get("prompt", record.get("messages"))),
-        "text": _text(record["completion"]),
+        **asked(record.get("prompt", record.get("messages"))),
+        "text": text_of(record["completion"]),
         "correct": scoring.of(record),
         "round": record.get("step", record.get("gen_step")),
     }
@@ -210,8 +222,8 @@ def _completions(record: Record, scoring: Scoring) -> Iterator[Row]:
 def _generations(record: Record, scoring: Scoring) -> Iterator[Row]:
     """Verl's and OpenRLHF's dumps: input, output, and a score."""
     row = {
-        **_asked(record["input"]),
-        "text": _text(record["output"]),
+        **asked(record["input"]),
+        "text": text_of(record["output"]),
         "correct": scoring.of(record, ("acc", "score", "reward")),
     }
     if isinstance(record.get("data_source"), str):
@@ -226,28 +238,52 @@ def _nemo(record: Record, scoring: Scoring) -> Iterator[Row]:
         content = content[0]
     turns = content if isinstance(content, list) else [content]
     yield {
-        **_asked("\n".join(map(_text, turns[:-1])) if len(turns) > 1 else record.get("idx")),
-        "text": _text(turns[-1]),
+        **asked("\n".join(map(text_of, turns[:-1])) if len(turns) > 1 else record.get("idx")),
+        "text": text_of(turns[-1]),
         "correct": scoring.of(record, ("rewards", "reward")),
     }
 
 
 def _lm_eval(record: Record, scoring: Scoring) -> Iterator[Row]:
-    """lm-evaluation-harness's --log_samples: one document with all its responses."""
+    """lm-evaluation-harness's --log_samples: one document with all its responses.
+
+    A metric may be called as in its results, "exact_match,strict-match": of that filter.
+    """
+    metric, _, wanted = (scoring.reward or "").partition(",")
+    if wanted:
+        if record.get("filter") != wanted:
+            return
+        scoring = replace(scoring, reward=metric)
     responses = record["resps"][0]
     texts = responses if isinstance(responses, list) else [responses]
+    if any(isinstance(text, list) for text in texts):
+        raise TraceError(
+            "got log-likelihoods of given answers; expected responses that the model generated"
+            " (output_type: generate_until)."
+        )
     # The metric is that of the first response after the filter; of the others nothing is known.
     known = scoring.of(record, ("exact_match", "acc", "pass@1"))
     for text in texts:
         row: Row = {
             "problem": str(record["doc_id"]),
-            "text": _text(text),
+            "text": text_of(text),
             "correct": known if len(texts) == 1 else None,
         }
         question = record.get("doc", {}).get("question")
         if isinstance(question, str):
             row["question"] = question
+        if "filter" in record:
+            row["filter"] = record["filter"]
         yield row
+
+
+def _several_filters(where: str, found: Sequence[str]) -> str:
+    # A document stands in the file once for each filter, with the same responses.
+    return (
+        f"{where}: got the same responses under the filters {', '.join(found)}; expected those of"
+        f" one, or every sample would count {len(found)} times. Name it: --reward"
+        f" exact_match,{found[0]}."
+    )
 
 
 def _inspect(record: Record, scoring: Scoring) -> Iterator[Row]:
@@ -267,8 +303,8 @@ def _inspect(record: Record, scoring: Scoring) -> Iterator[Row]:
     score = scores.get(name) or {}
     row: Row = {
         "problem": str(record["id"]),
-        "question": _text(record["input"]),
-        "text": _text(text),
+        "question": text_of(record["input"]),
+        "text": text_of(text),
     }
     row["correct"] = scoring.verdict(score.get("value"))
     if isinstance(score.get("answer"), str):
@@ -287,56 +323,11 @@ FRAMEWORKS: Mapping[str, Framework] = {
 }
 
 
-# --- parts of records ---
-
-
-def _asked(prompt: Any) -> Row:
-    """The problem's id and question; prompts without an id are known by their text."""
-    text = _text(prompt)
-    # A cut emoji is a lone surrogate, which JSON allows and UTF-8 refuses.
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return {"problem": f"prompt-{digest[:16]}", "question": text}
-
-
-def _text(value: Any) -> str:
-    """A text, or the turns of a conversation, the system's first."""
-    if isinstance(value, str):
-        return value
-    if _is_chat(value):
-        # A lone turn is its content: "assistant:" before every answer would be no part of it.
-        if len(value) == 1:
-            return _text(value[0]["content"])
-        return "\n".join(f"{turn.get('role', '')}: {_text(turn['content'])}" for turn in value)
-    if isinstance(value, list):
-        return "".join(_text(part.get("text", "")) for part in value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    raise TypeError(f"expected a text or a conversation, got {type(value).__name__}")
-
-
-def _is_chat(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(turn, dict) and "content" in turn for turn in value)
-    )
-
-
 def _is_reward(name: str, value: Any) -> bool:
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     is_number = isinstance(value, int | float)
     return name not in NO_REWARDS and is_number
-
-
-def _first(step: Any) -> float | None:
-    """The step as a number; columns of lists repeat it."""
-    if isinstance(step, list):
-        step = step[0] if step else None
-    try:
-        return None if step is None else float(step)
-    except (TypeError, ValueError):
-        return None
 
 
 def _listed(record: Record) -> str:

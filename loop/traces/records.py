@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from typing import Any
 from ouroloop.monitors.traces.rows import TraceError
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet", ".eval")
+
+# What reading a file that was cut or damaged raises, by the library that unpacks it.
+UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 Records = Iterator[tuple[str, dict[str, Any]]]
 
@@ -36,8 +40,7 @@ def read_records(path: Path) -> Records:
             raise TraceError(f"{path}: expected a file ending in {', '.join(SUFFIXES)}.")
     except FileNotFoundError:
         raise TraceError(f"{path}: no such file; expected what the framework wrote.") from None
-    # zipfile raises NotImplementedError for a compression that it does not know, e.g. zstd.
-    except (OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+    except UNREADABLE as error:
         raise TraceError(f"{path}: cannot be read ({error}).") from None
 
 

@@ -154,6 +154,8 @@ def _breadth(run: RunData) -> str:
         verb = "rose"
         if after.value < before.value:
             verb = "fell"
+        elif after.value == before.value:
+            verb = "went"
         sure = ""
         if before.high >= after.low and after.high >= before.low:
             sure = " (the intervals overlap)"

@@ -63,6 +63,23 @@ class Release:
         return str(found)
 
 
+def check_target(to: str) -> None:
+    """Refuse a name that no hub would take: a dry run has to say so, too.
+
+    Raises:
+        UserError: it is not `org/name`.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
+
+    try:
+        validate_repo_id(to)
+    except HFValidationError as error:
+        raise UserError(
+            f"publish --to {to}: expected ORG/NAME, such as me/model. {error}"
+        ) from None
+
+
 def release(run: RunData, number: int | None = None) -> Release:
     """The checkpoint of a round with its card.
 

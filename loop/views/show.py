@@ -11,18 +11,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 from ouroloop.loop.errors import UserError
+from ouroloop.loop.views.cells import (
+    behind_a_bar,
+    names_of,
+    one_line,
+    records_of,
+    strategy_of,
+    verdict_of,
+    yes_no,
+)
 from ouroloop.loop.views.chains import Turn, turns
 from ouroloop.loop.views.explain import round_of
 from ouroloop.loop.views.measures import rejections
 from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.loop.views.reader import Json, RoundData, RunData, read_run
 
-BAR = "  | "
-# Characters of a text in a table's cell.
-CELL_WIDTH = 72
 MAX_NAMES, MAX_ROWS = 12, 20
 
 
@@ -63,25 +68,25 @@ def show(path: Path, number: int | None, wanted: Wanted, limit: int = 5) -> str:
     round = round_of(run, number)
     if wanted.is_everything:
         return _overview(run, round)
-    verdicts, answers = _records(round.verdicts), _records(round.probe)
+    verdicts, answers = records_of(round.verdicts), records_of(round.probe)
     parts = [f"{run.name}, round {round.number}"]
     if wanted.problem is not None:
         problem = _problem(round, wanted.problem, verdicts, answers)
         verdicts = [row for row in verdicts if row["problem_id"] == problem]
         answers = [row for row in answers if row["problem"] == problem]
-        parts[0] += f", problem {_one_line(problem)}"
+        parts[0] += f", problem {one_line(problem)}"
     if wanted.strategy is not None:
-        names = [name for row in (*verdicts, *answers) for name in _names(row)]
+        names = [name for row in (*verdicts, *answers) for name in names_of(row)]
         _refuse_unknown("strategy", wanted.strategy, names, round)
-        verdicts = [row for row in verdicts if wanted.strategy in _names(row)]
-        answers = [row for row in answers if wanted.strategy in _names(row)]
-        parts[0] += f", strategy {_one_line(wanted.strategy)}"
+        verdicts = [row for row in verdicts if wanted.strategy in names_of(row)]
+        answers = [row for row in answers if wanted.strategy in names_of(row)]
+        parts[0] += f", strategy {one_line(wanted.strategy)}"
     if wanted.rejected is not None:
         reasons = [reason for row in verdicts for reason in row["reasons"]]
         _refuse_unknown("reason", wanted.rejected, reasons, round)
         verdicts = [row for row in verdicts if wanted.rejected in row["reasons"]]
         answers = []
-        parts[0] += f", rejected by {_one_line(wanted.rejected)}"
+        parts[0] += f", rejected by {one_line(wanted.rejected)}"
     parts += _samples(round, verdicts, limit)
     parts += _probe(round, answers)
     return "\n\n".join(parts)
@@ -92,7 +97,7 @@ def show(path: Path, number: int | None, wanted: Wanted, limit: int = 5) -> str:
 
 def _overview(run: RunData, round: RoundData) -> str:
     """Counts by reason and by strategy, and the commands that lead on."""
-    verdicts = _records(round.verdicts)
+    verdicts = records_of(round.verdicts)
     command = f"ouroloop show {run.name} --round {round.number}"
     kept = sum(bool(row["kept"]) for row in verdicts)
     parts = [f"{run.name}, round {round.number}: {len(verdicts):,} samples, {kept:,} kept"]
@@ -100,19 +105,28 @@ def _overview(run: RunData, round: RoundData) -> str:
     if against:
         rows = [{"rejected by": name, "samples": f"{num:,}"} for name, num in against.items()]
         parts.append(markdown(rows))
-    names = Counter(_strategy(row) for row in verdicts or _records(round.probe) if _strategy(row))
+    named = [strategy_of(row) for row in verdicts or records_of(round.probe)]
+    names = Counter(name for name in named if name)
     if names:
         head = "strategy" if verdicts else "strategy of the probe samples"
         rows = []
         for name, num in names.most_common(MAX_NAMES):
-            rows.append({head: _one_line(name), "samples": f"{num:,}"})
+            rows.append({head: one_line(name), "samples": f"{num:,}"})
+        # What the table leaves out is counted as well: its numbers add up to the samples.
+        shown = names.most_common(MAX_NAMES)
+        others = names.total() - sum(num for _, num in shown)
+        if others:
+            label = f"({len(names) - len(shown)} more)"
+            rows.append({head: label, "samples": f"{others:,}"})
+        if len(named) > names.total():
+            rows.append({head: "(none named)", "samples": f"{len(named) - names.total():,}"})
         parts.append(markdown(rows))
     lines = ["Look closer with"]
-    ids = _problems(verdicts, _records(round.probe))
+    ids = _problems(verdicts, records_of(round.probe))
     if ids:
-        lines.append(f"  {command} --problem {_one_line(ids[0])}")
+        lines.append(f"  {command} --problem {one_line(ids[0])}")
     if names:
-        lines.append(f"  {command} --strategy '{_one_line(names.most_common(1)[0][0])}'")
+        lines.append(f"  {command} --strategy '{one_line(names.most_common(1)[0][0])}'")
     if against:
         lines.append(f"  {command} --rejected {next(iter(against))}")
     return "\n\n".join([*parts, "\n".join(lines)])
@@ -163,7 +177,7 @@ def _refuse_unknown(what: str, wanted: str, found: Sequence[str], round: RoundDa
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(_one_line(name) for name in names[:MAX_NAMES])
+    shown = ", ".join(one_line(name) for name in names[:MAX_NAMES])
     if len(names) > MAX_NAMES:
         shown += f" and {len(names) - MAX_NAMES} more"
     return shown
@@ -196,13 +210,13 @@ def _samples_table(verdicts: Sequence[Json]) -> str:
     for row in verdicts[:MAX_ROWS]:
         rows.append(
             {
-                "sample": _one_line(row["sample_id"]),
-                "verdict": _verdict(row),
-                "right": _yes_no(row.get("correct")),
-                "steps": _yes_no(row.get("valid")),
-                "answer": _one_line(row.get("answer") or DASH),
-                "gold": _one_line(row.get("gold") or DASH),
-                "strategy": _one_line(_strategy(row) or DASH),
+                "sample": one_line(row["sample_id"]),
+                "verdict": verdict_of(row),
+                "right": yes_no(row.get("correct")),
+                "steps": yes_no(row.get("valid")),
+                "answer": one_line(row.get("answer") or DASH),
+                "gold": one_line(row.get("gold") or DASH),
+                "strategy": one_line(strategy_of(row) or DASH),
             }
         )
     return markdown(rows)
@@ -210,20 +224,20 @@ def _samples_table(verdicts: Sequence[Json]) -> str:
 
 def _sample(verdict: Json, chain: Json | None, learnt: set[str]) -> str:
     """One sample: the question, every turn, the verdict and why, whether it was learnt from."""
-    lines = [f"--- {_one_line(verdict['sample_id'])}: {_verdict(verdict)}"]
-    lines += _text("question", str(verdict.get("question") or ""))
+    lines = [f"--- {one_line(verdict['sample_id'])}: {verdict_of(verdict)}"]
+    lines += behind_a_bar("question", str(verdict.get("question") or ""))
     if chain is None:
         # The journal was lost; the verdict holds the final text.
-        lines += _text("final", str(verdict["text"]))
+        lines += behind_a_bar("final", str(verdict["text"]))
     else:
         for turn in turns(chain):
-            lines += _text(f"{turn.kind} ({_about(turn)})", turn.text)
-    facts = [f"right: {_yes_no(verdict.get('correct'))}"]
-    facts.append(f"steps right: {_yes_no(verdict.get('valid'))}")
+            lines += behind_a_bar(f"{turn.kind} ({_about(turn)})", turn.text)
+    facts = [f"right: {yes_no(verdict.get('correct'))}"]
+    facts.append(f"steps right: {yes_no(verdict.get('valid'))}")
     for name in ("answer", "gold", "strategy", "cluster"):
-        facts.append(f"{name}: {_one_line(verdict.get(name) or DASH)}")
-    facts.append(f"learnt from: {_yes_no(verdict['sample_id'] in learnt)}")
-    return "\n".join([*lines, f"verdict: {_verdict(verdict)}", *(f"  {fact}" for fact in facts)])
+        facts.append(f"{name}: {one_line(verdict.get(name) or DASH)}")
+    facts.append(f"learnt from: {yes_no(verdict['sample_id'] in learnt)}")
+    return "\n".join([*lines, f"verdict: {verdict_of(verdict)}", *(f"  {fact}" for fact in facts)])
 
 
 def _about(turn: Turn) -> str:
@@ -263,13 +277,13 @@ def _probe(round: RoundData, answers: Sequence[Json]) -> Iterator[str]:
     for row in answers[:MAX_ROWS]:
         rows.append(
             {
-                "problem": _one_line(row["problem"]),
+                "problem": one_line(row["problem"]),
                 "kind": str(row["kind"]),
-                "right": _yes_no(row.get("correct")),
-                "steps": _yes_no(row.get("valid")),
-                "answer": _one_line(row.get("answer") or DASH),
-                "strategy": _one_line(_strategy(row) or DASH),
-                "text": _one_line(row["text"]),
+                "right": yes_no(row.get("correct")),
+                "steps": yes_no(row.get("valid")),
+                "answer": one_line(row.get("answer") or DASH),
+                "strategy": one_line(strategy_of(row) or DASH),
+                "text": one_line(row["text"]),
             }
         )
     text = f"{len(answers):,} answers of this round's model to the probe set{_first(answers)}"
@@ -283,13 +297,13 @@ def _judgements(round: RoundData, problems: set[str]) -> Iterator[str]:
     if not len(table) or len(problems) > 1:
         return
     rows = []
-    for row in _records(table[table["problem"].isin(problems) & table["truth"].isna()]):
+    for row in records_of(table[table["problem"].isin(problems) & table["truth"].isna()]):
         rows.append(
             {
                 "answer": str(row["index"]),
-                "criterion": _one_line(row["criterion"]),
-                "approved": _yes_no(row["approved"]),
-                "principle": _one_line(row["principle"]),
+                "criterion": one_line(row["criterion"]),
+                "approved": yes_no(row["approved"]),
+                "principle": one_line(row["principle"]),
             }
         )
     if rows:
@@ -299,52 +313,5 @@ def _judgements(round: RoundData, problems: set[str]) -> Iterator[str]:
 # -- cells and texts ----------------------------------------------------------------------------
 
 
-def _records(table: Any) -> list[Json]:
-    """A table's rows; what is unknown is None, never NaN."""
-    rows: list[Json] = table.astype(object).where(table.notna(), None).to_dict("records")
-    for row in rows:
-        # pandas reads a list as an array.
-        if "reasons" in row:
-            row["reasons"] = [str(reason) for reason in row["reasons"]]
-    return rows
-
-
 def _first(rows: Sequence[Json]) -> str:
     return f" (the first {MAX_ROWS})" if len(rows) > MAX_ROWS else ""
-
-
-def _names(row: Json) -> list[str]:
-    """The strategy and the response cluster, those that there are."""
-    found = (row.get("strategy"), row.get("cluster"))
-    return [str(name) for name in found if name is not None]
-
-
-def _strategy(row: Json) -> str:
-    """The strategy, or where there is none the response cluster."""
-    return next(iter(_names(row)), "")
-
-
-def _verdict(row: Json) -> str:
-    if row["kept"]:
-        return "kept"
-    return f"rejected ({', '.join(_one_line(reason) for reason in row['reasons'])})"
-
-
-def _yes_no(value: Any) -> str:
-    """Of a flag, or of 1 and 0; unscored is neither."""
-    if value is None:
-        return DASH
-    return "yes" if value else "no"
-
-
-def _one_line(text: object) -> str:
-    """A text as a cell: one line, no bar that would end the cell, not too wide."""
-    line = " ".join(str(text).split()).replace("|", "¦")
-    if len(line) > CELL_WIDTH:
-        return f"{line[: CELL_WIDTH - 3]}..."
-    return line
-
-
-def _text(label: str, text: str) -> list[str]:
-    """A label, and below it every line of the text behind a bar."""
-    return [label, *(f"{BAR}{line}" for line in text.strip().splitlines() or [""])]

@@ -152,7 +152,8 @@ def _best(pair: Pair, grid: Grid, num: Sequence[int]) -> tuple[float, int, Patte
     then_C, now_C = _both(pair, grid)
     if not len(now_C):
         return 0.0, 0, Pattern(grid, -2)
-    pooled_C = (then_C * num[0] + now_C * num[1]) / sum(num)
+    # A share of all samples may come out as 1 + 2e-16: its variance must not be negative.
+    pooled_C = np.minimum((then_C * num[0] + now_C * num[1]) / sum(num), 1.0)
     se_C = np.sqrt(pooled_C * (1 - pooled_C) * (1 / num[0] + 1 / num[1]))
     grown_C = (now_C - then_C) / np.maximum(se_C, 1e-12)
     code = int(np.argmax(grown_C))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,11 @@ def read_file(path: Path | str, digest: Any = None) -> Iterator[tuple[str, Any]]
         raise TraceError(
             f"{path}: no such file; expected a JSONL file of one round's samples."
         ) from None
-    except OSError as error:
+    # Of a gzipped file that was cut (EOFError), damaged (zlib) or is none.
+    except (OSError, EOFError, zlib.error) as error:
+        why = getattr(error, "strerror", None) or error
         raise TraceError(
-            f"{path}: cannot be read ({error.strerror}); expected a JSONL file of one round's"
-            " samples."
+            f"{path}: cannot be read ({why}); expected a JSONL file of one round's samples."
         ) from None
 
 

@@ -232,7 +232,7 @@ def columns_from_arrays(
     Raises:
         TraceError: an array of another shape, or of no known field.
     """
-    verdict = np.asarray(correct)
+    verdict = _array("correct", correct)
     if verdict.ndim != 2 or not verdict.size:
         raise TraceError(
             f"correct: got an array of shape {verdict.shape}; expected two axes, problems x"
@@ -258,9 +258,24 @@ def columns_from_arrays(
     return columns
 
 
+def _array(name: str, values: Any, dtype: Any = None) -> Any:
+    """The values as an array.
+
+    Raises:
+        TraceError: its rows are not of one length.
+    """
+    try:
+        return np.asarray(values, dtype=dtype)
+    except ValueError:
+        raise TraceError(
+            f"{name}: got rows of different lengths; expected an array of problems x samples. Fill"
+            " up `correct` with NaN, or use from_frame, which takes any number of samples."
+        ) from None
+
+
 def _cells(name: str, values: Any, expected: tuple[int, ...]) -> Any:
     """The values as an array of objects: numbers and texts side by side keep their kinds."""
-    cells = np.asarray(values, dtype=object)
+    cells = _array(name, values, dtype=object)
     if cells.shape[: len(expected)] != expected:
         raise TraceError(
             f"{name}: got an array of shape {cells.shape}; expected {expected}, as `correct` has"

@@ -215,11 +215,9 @@ def cut_run(tmp_path_factory):
     return cut(tmp_path_factory.mktemp("cut"), "readings.json"), whole
 
 
-# What a run without preference pairs and without a judge has.
-OPEN = sorted(
-    {item.file for item in Round.items()} - {"decision.json", "pairs.parquet", "judgements.parquet"}
-    | {"files.jsonl"}
-)
+# What a run without preference pairs, a judge and servers has.
+ABSENT = {"decision.json", "pairs.parquet", "judgements.parquet", "dropped.parquet"}
+OPEN = sorted({item.file for item in Round.items()} - ABSENT | {"files.jsonl"})
 QUICK = {("flip", "verdicts.parquet"), ("truncate", "samples.jsonl"), ("unlink", "files.jsonl")}
 
 

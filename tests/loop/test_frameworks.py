@@ -28,6 +28,21 @@ def lines(path: Path, records) -> Path:
     return path
 
 
+def dump(step) -> bytes:
+    """One line as verl writes it."""
+    return f'{{"input": "p", "output": "t", "score": 1, "step": {step}}}\n'.encode()
+
+
+def damaged() -> bytes:
+    """A gzipped file that was overwritten in its middle."""
+    whole = bytearray(gzip.compress("".join(map(str, range(9999))).encode()))
+    whole[200:250] = bytes(50)
+    return bytes(whole)
+
+
+DAMAGED = damaged()
+
+
 def chat(prompt):
     return [{"role": "user", "content": prompt}]
 
@@ -244,6 +259,10 @@ def test_of_several_responses_of_a_document_none_is_scored(tmp_path):
         ("a.jsonl.gz", b"no", "cannot be read"),
         ("a.txt", b"no", "expected a file ending in"),
         ("a.jsonl", b"", "no samples"),
+        ("a.jsonl.gz", DAMAGED, "cannot be read"),
+        ("a.jsonl", dump(0) + dump("1" + "0" * 400), "a.jsonl:2: step is '1000"),
+        ("a.jsonl", dump(0) + dump("NaN"), "a.jsonl:2: step is 'nan'; expected the number"),
+        ("a.jsonl", dump(0) + dump("null"), "a.jsonl:2: no step, while "),
     ],
 )
 def test_a_wrong_file_gets_one_sentence(tmp_path, name, content, message, capsys):
@@ -283,3 +302,52 @@ def test_a_strangers_loop_has_a_page_to_look_at(tmp_path, capsys):
     assert f"round 1: {100 * later.probe.correct.mean():.1f} %" in text
     assert "A baseline round and 1 later round of a loop" in text and "<small>starting" not in text
     assert "the answer is" in text, "the answers themselves, side by side"
+
+
+def test_the_one_step_of_a_record_of_lists_may_stand_beside_them(tmp_path):
+    record = {"prompt": ["p", "q"], "completion": ["a", "b"], "reward": [1.0, 0.0]}
+    path = lines(tmp_path / "a.jsonl", [record | {"step": 0}, record | {"step": 4}])
+    assert read_framework("ms-swift", [path]).sources == ("step 0", "step 4")
+    uneven = lines(tmp_path / "b.jsonl", [record | {"completion": ["a"]}])
+    with pytest.raises(TraceError, match="got 2 prompts and 1 completions"):
+        read_framework("ms-swift", [uneven])
+
+
+def test_of_several_filters_one_has_to_be_named_or_samples_would_count_twice(tmp_path):
+    records = [
+        {"doc_id": 1, "resps": [["a"]], "filter": name, "exact_match": score}
+        for name, score in (("strict-match", 0.0), ("flexible-extract", 1.0))
+    ]
+    path = lines(tmp_path / "s.jsonl", records)
+    with pytest.raises(TraceError, match="--reward exact_match,flexible-extract"):
+        read_framework("lm-eval", [path])
+    scoring = Scoring("exact_match,strict-match")
+    (view,) = read_framework("lm-eval", [path], scoring).views
+    assert list(view.probe.correct) == [0.0]
+
+
+def test_scored_answers_that_nobody_generated_are_refused(tmp_path):
+    record = {"doc_id": 1, "resps": [[["-1.5", "False"]], [["-0.5", "True"]]], "acc": 1.0}
+    with pytest.raises(TraceError, match="got log-likelihoods of given answers"):
+        read_framework("lm-eval", [lines(tmp_path / "s.jsonl", [record])])
+
+
+def test_a_page_that_cannot_be_written_and_a_mark_that_is_no_number_are_said(tmp_path, capsys):
+    command = ["monitor", "--from", "verl", *map(str, WRITERS["verl"](tmp_path))]
+    assert main([*command, "--html", str(tmp_path)]) == 2
+    assert f"monitor --html {tmp_path}: cannot be written (Is a directory)" in (
+        capsys.readouterr().err
+    )
+    with pytest.raises(SystemExit):
+        main([*command, "--pass-mark", "nan"])
+    assert "got 'nan'; expected a finite number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [5, 20])
+def test_our_own_gzipped_file_that_was_cut_or_damaged_gets_one_sentence(tmp_path, size, capsys):
+    path = tmp_path / "r0.jsonl.gz"
+    whole = gzip.compress(b'{"problem": "p", "text": "t"}\n' * 999)
+    for content in (whole[:size], DAMAGED):
+        path.write_bytes(content)
+        assert main(["monitor", str(path)]) == 2
+        assert f"{path}: cannot be read (" in capsys.readouterr().err

@@ -148,6 +148,9 @@ def test_without_a_choice_the_round_is_counted_and_the_named_commands_work(steer
     text = shown(capsys, "show", str(steered), "--round", "1")
     kept = sum(verdict.kept for verdict in round.verdicts)
     assert f"{len(round.verdicts)} samples, {kept} kept" in text
+    # Every sample is counted in the table of strategies, also one of which none is named.
+    table = text.split("| strategy")[1].split("\n\n")[0].splitlines()[2:]
+    assert sum(int(cells(line)[1].replace(",", "")) for line in table) == len(round.verdicts)
     commands = re.findall(r"  ouroloop (show .*)", text)
     assert len(commands) == 3
     for command in commands:

@@ -213,6 +213,7 @@ def test_a_wrong_round_is_refused_and_the_monitor_goes_on_as_if_it_had_not_been(
     ("arrays", "said"),
     [
         ({"correct": [1, 0, 1]}, "shape (3,); expected two axes"),
+        ({"correct": [[1, 0], [1]]}, "correct: got rows of different lengths"),
         ({"correct": [[1, 0]], "strategy": [["a"]]}, "shape (1, 1); expected (1, 2)"),
         ({"correct": [[1, 0]], "colour": [["a", "b"]]}, "got 'colour'; expected fields"),
         ({"correct": [[1, 0]], "problem": ["a", "b"]}, "problem: got an array of shape (2,)"),

@@ -62,3 +62,9 @@ def test_a_hub_that_does_not_answer_is_one_sentence(path: Path, monkeypatch, cap
     assert main(["publish", str(path), "--round", "2", "--to", "me/it"]) == 2
     error = capsys.readouterr().err
     assert "the hub refused or did not answer" in error and "--dry-run" in error
+
+
+@pytest.mark.parametrize("name", ["a name", "a/b/c", "-x/y"])
+def test_a_dry_run_refuses_the_names_that_a_hub_would_refuse(path: Path, name, capsys) -> None:
+    assert main(["publish", str(path), f"--to={name}", "--dry-run"]) == 2
+    assert f"publish --to {name}: expected ORG/NAME" in capsys.readouterr().err

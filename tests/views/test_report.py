@@ -117,6 +117,14 @@ def test_the_account_tells_the_guarded_from_the_unguarded_arm(arms: tuple[Path, 
     assert "7 rounds of training" in guarded and "intervals do not overlap" in guarded
 
 
+def test_a_number_that_stayed_is_not_said_to_have_risen(tmp_path: Path, monkeypatch) -> None:
+    run = read_run(fake_run.make_run(tmp_path, "same", rounds=1))
+    value = BY_KEY["dcp"].read(run.rounds[0])
+    monkeypatch.setattr(type(BY_KEY["dcp"]), "read", lambda self, round: value)
+    (said,) = [line for line in sentences(run) if "(DCP)" in line]
+    assert "(DCP) went from" in said
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rounds", [0, 1])
 def test_the_page_of_a_failed_run_says_why(tmp_path: Path, rounds: int) -> None:

@@ -12,6 +12,7 @@ import fake_run
 import pytest
 from rich.console import Console
 
+from ouroloop.loop.__main__ import main
 from ouroloop.loop.views import progress as progress_module
 from ouroloop.loop.views.compare import compare, compare_table
 from ouroloop.loop.views.printable import printable
@@ -244,3 +245,14 @@ def test_watching_says_how_the_run_stands(tmp_path: Path) -> None:
     assert lines[1].startswith("reinject: distinct correct pairs fell by 12 %")
     assert lines[2] == "about 2:46 left for 7 rounds, at the pace of the last ones"
     assert seconds_left(read_run(path)) is None, "nobody works on it any more"
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_an_output_that_cannot_be_written_is_one_sentence(
+    command: str, arms: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "out.csv"
+    folder.mkdir()
+    assert main([command, str(arms[0]), "--out", str(folder)]) == 2
+    said = f"{command} --out {folder}: cannot be written (Is a directory)"
+    assert said in capsys.readouterr().err

@@ -327,6 +327,15 @@ def test_what_grew_most_is_the_new_text_and_not_a_large_cluster_that_varies(base
     assert not {"refusal", '"i m sorry but ..."'} & set(labels)
 
 
+def test_one_text_for_all_samples_has_a_share_of_one_and_no_negative_variance():
+    # Shares are sums of weights, so that one of all samples may be a little more than 1.
+    shares = np.array([1.0]), np.array([1.0 + 4e-16])
+    with np.errstate(invalid="raise"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(patterns, "_both", lambda pair, grid: shares)
+        growth, _, _ = patterns._best(None, Grid.TEXT, (3, 7))
+    assert np.isfinite(growth)
+
+
 def test_a_text_that_was_there_before_is_not_buried_among_those_that_look_like_it(baseline):
     probe = free_text(4)
     known = probe.text[0]
