@@ -139,6 +139,8 @@ class Busy:
     def __init__(self, answered=lambda engine: None):
         self.model, self.answered = Model(), answered
         self.asked, self.got = [], []
+        # Where the round at work began in both.
+        self.began = 0, 0
 
     async def load(self, checkpoint, check=None):
         await self.model.engine.load(checkpoint, check)
@@ -188,6 +190,7 @@ def carry(root, engine, setting, one_round=False):
     campaign = Campaign(store, setting, engine, lambda *what: None, trainer=no_training)
 
     def committed(number):
+        engine.began = len(engine.asked), len(engine.got)
         if one_round:
             raise Committed
 
@@ -208,14 +211,15 @@ def test_a_kill_repeats_the_requests_in_flight_and_no_others(tmp_path, num_kills
         if len(engine.got) in points:
             copy = tmp_path / str(len(engine.got))
             shutil.copytree(tmp_path / "whole", copy)
-            left.append((copy, set(engine.asked), list(engine.got)))
+            # Its own round alone: round 1's audit rightly asks what round 0's asked before.
+            asked, got = engine.began
+            left.append((copy, set(engine.asked[asked:]), engine.got[got:]))
 
     engine = Busy(snapshot)
     whole = carry(tmp_path / "whole", engine, setting)
     assert len(left) == num_kills and len(engine.got) > NUM_REQUESTS
     for root, asked, got in left:
         resumed = Busy()
-        # Its own round alone: round 1's audit rightly asks round 0's model what round 0 asked.
         run = carry(root, resumed, setting, one_round=True)
         # The answer upon which the kill came never reached the journal.
         repeated = [name for name in resumed.asked if name in asked]
