@@ -70,7 +70,7 @@ STATISTICS: Mapping[str, Statistic] = {
         "How evenly the strategies are used; 0 means that only one is left.",
     ),
     "ways/several@n": Statistic(
-        "2+ ways",
+        "two ways",
         "Solved in two ways or more",
         "share",
         "Share of held-out problems whose right answers, among {n} samples, come by two strategies"

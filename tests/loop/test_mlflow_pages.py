@@ -419,11 +419,11 @@ def test_the_page_of_a_round_lists_its_traces_in_a_browser(recorded, pages, tmp_
 def test_the_headline_numbers_stand_first_in_a_browser(recorded, pages, tmp_path):
     address = f"{pages}/runs/{recorded.ids['parent']}"
     query = "?workflowType=machine_learning"
-    shown = page(f"{address}/model-metrics{query}", tmp_path / "m", r"05 alive")
+    shown = page(f"{address}/model-metrics{query}", tmp_path / "m", r"05 two ways")
     heads = [line.strip() for line in shown.splitlines()]
     order = [
         heads.index(name)
-        for name in ("01 pass_at_1", "02 maj_at_8", "03 pass_at_4", "04 DCP", "05 alive")
+        for name in ("01 pass_at_1", "02 maj_at_8", "03 pass_at_4", "04 DCP", "05 two ways")
     ]
     assert order == sorted(order)
     others = [heads.index(name) for name in heads if re.match(r"(evidence|tolerance) \(", name)]

@@ -190,7 +190,9 @@ def test_a_second_baseline_sees_the_loss_of_what_the_first_round_gained(capsys, 
         json.loads(printed(capsys, *files, "--json", *more)[1])
         for more in ((), ("--baselines", "0", "1"))
     )
-    assert {row["action"] for row in alone["rounds"]} == {"continue"}
+    # Beside round 0 one of two strategies has fallen; what round 1 gained is known to `two` alone.
+    assert {row["action"] for row in alone["rounds"]} <= {"continue", "reinject"}
+    assert not any("since round 1" in r for row in alone["rounds"] for r in row["reasons"])
     assert two["rounds"][-1]["action"] in ("reinject", "rollback")
     assert any("since round 1" in reason for reason in two["rounds"][-1]["reasons"])
     code, _, error = printed(capsys, *files, "--baselines", "1", "0")
