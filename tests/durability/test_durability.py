@@ -10,6 +10,7 @@ RUN = Path(__file__).with_name("run.py")
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_faults_brought_about_on_purpose_lose_no_row(tmp_path):
     # A process of its own: runs are forks of it, which threads of other tests would break.
     command = [sys.executable, str(RUN), "--quick", "--cache", str(tmp_path)]
