@@ -178,6 +178,7 @@ def test_a_round_that_was_cut_off_before_its_judgement_is_judged_and_not_probed_
 
 
 @pytest.mark.slow
+@pytest.mark.long  # a judge behind a server is asked by scripted tests too
 def test_a_server_may_judge(tmp_path):
     def answer(body):
         return f"No.\n{'wrong' if 'Eva is here' in body['prompt'] else 'right'}", "stop"
