@@ -189,7 +189,7 @@ def corrupt_store(folder: Path, seed: str, number: int) -> Trial:
     garbage = random.Random(seed).randbytes(4096)
     database.write_bytes((b"SQLite format 3\0" if number % 2 else b"") + garbage)
     write_recipe(root, tracking={"mlflow": True, "uri": f"sqlite:///{database}"})
-    trial = _tracked("corrupt MLflow store", number, root, "tracking: ")
+    trial = _tracked("corrupt MLflow store", number, root, "database is damaged")
     # The end of the run waits ten seconds at most; a busy machine takes longer to load MLflow.
     runs = str(root / "runs")
     child = Child.of(root, lambda: main(["sync", NAME, "--runs", runs]))
