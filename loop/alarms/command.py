@@ -8,7 +8,6 @@ import shlex
 from ouroloop.loop.alarms.benchmark import NUMBERS, PAGE, Plan, bench
 from ouroloop.loop.cache import cache_root
 from ouroloop.loop.errors import UserError
-from ouroloop.loop.storage import writing
 from ouroloop.loop.views.printable import printable
 from ouroloop.loop.views.progress import LiveProgress
 from ouroloop.monitors.bench.alarms.detectors import DETECTORS
@@ -18,9 +17,6 @@ from ouroloop.monitors.bench.alarms.lock import VERSION
 def alarms(options: argparse.Namespace) -> int:
     """Make or read the runs, score them, write and print the table."""
     plan = plan_of(options)
-    with writing(plan.data, "bench alarms --data"), writing(plan.out, "bench alarms --out"):
-        for folder in (plan.data, plan.out):
-            folder.mkdir(parents=True, exist_ok=True)
     with LiveProgress() as progress:
         bench(plan, progress)
     print(printable((plan.out / PAGE).read_text(encoding="utf-8")))
@@ -48,9 +44,15 @@ def plan_of(options: argparse.Namespace) -> Plan:
         )
     # A folder for each version and size: runs of different ones must not be mixed.
     data = options.data or cache_root() / "alarms" / f"v{VERSION}-{options.size}"
+    out = options.out or data
+    for option, folder in (("--data", data), ("--out", out)):
+        if folder.is_file():
+            raise UserError(
+                f"bench alarms {option} {folder}: got a file; expected a folder. Name another one."
+            )
     return Plan(
         data=data,
-        out=options.out or data,
+        out=out,
         size=options.size,
         seeds=0 if options.no_simulation else options.seeds,
         detectors=(*only, *options.add),

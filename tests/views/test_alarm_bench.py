@@ -186,3 +186,12 @@ def test_the_citation_names_this_version():
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert cited["version"] == __version__ and cited["license"] == "Apache-2.0"
     assert cited["authors"] == [{"name": "The Ouroloop developers"}]
+
+
+@pytest.mark.parametrize("option", ["--data", "--out"])
+def test_a_file_in_the_place_of_a_folder_is_refused(option, tmp_path, capsys):
+    place = tmp_path / "file"
+    place.write_text("mine")
+    assert main(["bench", "alarms", option, str(place), "--seeds", "1"]) == 2
+    assert f"bench alarms {option} {place}: got a file" in capsys.readouterr().err
+    assert place.read_text() == "mine"
