@@ -290,8 +290,10 @@ def _refuse_foreign(path: Path) -> None:
     """
     if not path.exists() or (path / RUN).is_file():
         return
-    # A run that was killed right at its beginning has its lock and no more.
-    if path.is_dir() and {found.name for found in path.iterdir()} <= {LOCK}:
+    # A run that was killed right at its beginning has its lock, and the file that was to become
+    # its mark (`atomic`), and no more.
+    begun = (f".{RUN}.", LOCK)
+    if path.is_dir() and all(found.name.startswith(begun) for found in path.iterdir()):
         return
     raise RunStateError(
         f"{path}: not the folder of a run ({RUN} is missing), and not empty. Nothing is written to"

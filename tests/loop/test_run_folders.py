@@ -78,3 +78,14 @@ def test_other_yaml_is_read_as_ever():
     assert read_yaml(text) == yaml.safe_load(text)
     with pytest.raises(yaml.YAMLError):
         read_yaml("a: !!python/object:os.system {}")
+
+
+def test_a_start_that_was_killed_while_it_marked_its_folder_can_be_repeated(tmp_path):
+    folder = tmp_path / "scripted"
+    folder.mkdir()
+    (folder / "LOCK").write_text("1\n")
+    # What `atomic` leaves of a file that a kill did not let become RUN.json.
+    (folder / ".RUN.json.4711.tmp").write_text('{"na')
+    store = Store.create(tmp_path, recipe(), "none")
+    assert (folder / "RUN.json").is_file() and (folder / "recipe.json").is_file()
+    store.close()
