@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
 
+from ouroloop.loop.views.cells import strategy_of
 from ouroloop.loop.views.reader import Json, RoundData
 
 
@@ -19,7 +20,7 @@ def choose_samples(round: RoundData, limit: int, seed: int) -> list[Json]:
     """
     rows = round.verdicts.to_dict("records")
     rng = random.Random(f"{seed}/{round.number}/samples")
-    kept = _in_turn((row for row in rows if row["kept"]), stratum, rng)
+    kept = _in_turn((row for row in rows if row["kept"]), strategy_of, rng)
     rejected = _in_turn((row for row in rows if not row["kept"]), _reason, rng)
     # Where one side runs out, the other fills the rest.
     mixed = [row for pair in zip_longest(kept, rejected) for row in pair if row is not None]
@@ -42,15 +43,6 @@ def choose_answers(round: RoundData, limit: int, seed: int) -> list[Json]:
     # Sorted: a round's rows come in the order in which its answers were finished.
     rows = [firsts[problem] for problem in sorted(firsts)]
     return _in_turn(rows, lambda row: f"{row['family']}/{row['slice']}", rng)[:limit]
-
-
-def stratum(row: Json) -> str:
-    """The strategy, without one the response cluster."""
-    for name in ("strategy", "cluster"):
-        # pandas has NaN for some unknown values.
-        if isinstance(row.get(name), str):
-            return str(row[name])
-    return ""
 
 
 def _reason(row: Json) -> str:

@@ -25,7 +25,8 @@ def records_of(table: Any) -> list[Json]:
 def names_of(row: Json) -> list[str]:
     """The strategy and the response cluster, those that there are."""
     found = (row.get("strategy"), row.get("cluster"))
-    return [str(name) for name in found if name is not None]
+    # pandas has NaN for some unknown values.
+    return [name for name in found if isinstance(name, str)]
 
 
 def strategy_of(row: Json) -> str:

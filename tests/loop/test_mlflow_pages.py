@@ -22,7 +22,7 @@ from scripted_world import Model, carry, recipe
 
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 from ouroloop.loop.round import Round
-from ouroloop.loop.trackers.choice import choose_answers, choose_samples, stratum
+from ouroloop.loop.trackers.choice import choose_answers, choose_samples
 from ouroloop.loop.trackers.headline import ACTIONS, NUM_HEADLINES, headline, headline_measures
 from ouroloop.loop.trackers.mlflow import MlflowTracker
 from ouroloop.loop.trackers.mlflow_run import RunRecorder
@@ -30,6 +30,7 @@ from ouroloop.loop.trackers.mlflow_store import ENVIRONMENT, default_uri
 from ouroloop.loop.trackers.notes import fitted, note_of_round, note_of_run
 from ouroloop.loop.trackers.points import plain, points
 from ouroloop.loop.trackers.trace_drafts import drafts
+from ouroloop.loop.views.cells import strategy_of
 from ouroloop.loop.views.explain import room
 from ouroloop.loop.views.reader import read_run
 from ouroloop.monitors.names import Action
@@ -117,8 +118,8 @@ def test_the_choice_shows_kept_and_rejected_every_reason_and_every_strategy(stee
     kept = [row for row in rows if row["kept"]]
     count = Counter(bool(row["kept"]) for row in chosen)
     assert count[True] >= min(12, len(kept)) and count[False] >= min(12, len(rows) - len(kept))
-    strategies = {stratum(row) for row in kept}
-    assert {stratum(row) for row in chosen if row["kept"]} == strategies and len(strategies) > 2
+    strategies = {strategy_of(row) for row in kept}
+    assert {strategy_of(row) for row in chosen if row["kept"]} == strategies and len(strategies) > 2
     reasons = {row["reasons"][0] for row in rows if not row["kept"]}
     assert {row["reasons"][0] for row in chosen if not row["kept"]} == reasons
 

@@ -227,6 +227,12 @@ def committed(validation, cell):
     return cells.read(found)
 
 
+def enough(rows):
+    """What fewer than 200 runs show is no evidence yet: the summary says so."""
+    if len(rows) < 200:
+        pytest.skip(f"{len(rows)} runs, none of them against it; 200 are needed to say so")
+
+
 @pytest.mark.parametrize("cell", [cell.name for cell in boundary.cells(RESULTS, 2000)])
 def test_committed_boundary_runs_alarmed_seldom_enough(cell):
     from ouroloop.monitors.estimators.stats import clopper_pearson
@@ -234,8 +240,8 @@ def test_committed_boundary_runs_alarmed_seldom_enough(cell):
     rows = committed("v1", cell)
     hits = sum(r["alarm"] != "0" for r in rows)
     alpha = boundary.TIERS["watch" if cell.startswith("watch-") else "halt"][1]
-    # With few runs the table's upper bound says how little they show.
-    assert rows and hits / len(rows) <= alpha
+    assert hits / len(rows) <= alpha
+    enough(rows)
     assert len(rows) < 2000 or clopper_pearson(hits, len(rows), 0.90)[1] <= alpha + 0.01
 
 
@@ -257,7 +263,8 @@ def test_committed_runs_are_what_the_code_gives_and_hardly_any_was_halted_too_ea
     rows = committed("v4", f"120x8/{cells.slug(name)}")
     found = {n: str(x) for n, x in dataclasses.asdict(run(name, 0, "120x8", RULE)).items()}
     assert found == rows[0]
-    assert sum(report.early(r, "halt") for r in rows) <= max(1, 0.05 * len(rows))
+    assert sum(report.early(r, "halt") for r in rows) <= 0.05 * len(rows)
+    enough(rows)
 
 
 @pytest.mark.parametrize("name", [n for n, r in COLLAPSING.items() if r.mode in SILENT])
