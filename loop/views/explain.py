@@ -151,16 +151,18 @@ def _guards(decided: Decision) -> str:
         return ""
     head = (
         "Guarded quantities, the nearest to its tolerance first (room: tolerances left, 0 is the"
-        " limit; > drives the evidence)"
+        " limit; > drives the evidence; change: of the problems that both rounds answered)"
     )
-    return f"{head}\n{markdown(rows)}"
+    # A level and a change that do not fit each other need the reason beside them.
+    notes = [f"  * {guard.name}: {guard.note}" for guard in nearest_first if guard.note]
+    return "\n".join([f"{head}\n{markdown(rows)}", *notes])
 
 
 def _guard_row(guard: GuardReading, decided: Decision, drives: bool) -> dict[str, str]:
     change = [_signed(x, guard.relative) for x in (guard.change, guard.low, guard.high)]
     limit = -guard.tolerance if guard.up_is_better else guard.tolerance
     row = {
-        "quantity": f"{'> ' if drives else ''}{guard.name}",
+        "quantity": f"{'> ' if drives else ''}{guard.name}{' *' if guard.note else ''}",
         "baseline round": str(guard.baseline),
         "then": _number(guard.before),
         "now": _number(guard.after),

@@ -95,18 +95,24 @@ def test_every_guarded_quantity_has_a_row_and_the_nearest_to_its_tolerance_stand
     round = read_run(steered).rounds[2]
     text = explain(steered, 2)
     start = text.index("Guarded quantities")
-    table = [cells(line) for line in text[start:].split("\n\n")[0].splitlines()[1:]]
+    lines = text[start:].split("\n\n")[0].splitlines()[1:]
+    notes = [line for line in lines if line.startswith("  * ")]
+    table = [cells(line) for line in lines if line not in notes]
     rows = [dict(zip(table[0], row, strict=True)) for row in table[2:]]
     assert len(rows) == len(round.decided.guards) > 5
     rooms = [float(row["room"]) for row in rows]
     assert rooms == sorted(rooms) and rooms[0] < 0
     by_stream = {(g.name, str(g.baseline)): g for g in round.decided.guards}
     for row in rows:
-        guard = by_stream[row["quantity"].removeprefix("> "), row["baseline round"]]
+        name = row["quantity"].removeprefix("> ").removesuffix(" *")
+        guard = by_stream[name, row["baseline round"]]
+        # Where the change is not that of the two levels, the note beside it says why.
+        assert row["quantity"].endswith(" *") == (f"  * {name}: {guard.note}" in notes)
         assert row["now"] == f"{guard.after:.3f}" and row["then"] == f"{guard.before:.3f}"
         assert float(row["room"]) == pytest.approx(room(guard), abs=0.06)
         evidence = round.decided.evidence[Tier.HALT].by_quantity
         assert row["e HALT"] == plain(evidence[guard.stream])
+    assert any("the change counts from" in note for note in notes)
     drivers = {found.driver for found in round.decided.evidence.values()}
     assert sum(row["quantity"].startswith("> ") for row in rows) == len(drivers)
 

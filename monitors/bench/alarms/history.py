@@ -96,7 +96,7 @@ class Round:
         """
         width = self.main.there_PK.shape[1]
         # The last group would be smaller, and its plug-in entropy too low: it is left out.
-        groups = range(0, max(width - num_samples + 1, 1), num_samples)
+        groups = range(0, max(width - num_samples + 1, 1), max(num_samples, 1))
         found = []
         for first in groups:
             there_PK = np.zeros_like(self.main.there_PK)

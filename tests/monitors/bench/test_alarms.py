@@ -1,6 +1,7 @@
 """The alarm benchmark: what is locked, what a detector sees, and how it is judged."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -121,6 +122,19 @@ def test_every_detector_scores_a_collapse_above_all_that_was_before_it(name, fas
         assert max(scores[known.onset :]) < 0.1
     else:
         assert max(scores[known.onset + 3 :]) > max(scores[: known.onset - 1])
+
+
+@pytest.mark.parametrize("name", list(DETECTORS))
+@pytest.mark.filterwarnings("error")
+def test_a_round_that_nobody_answered_is_no_fall_and_no_warning(name, fast_drift):
+    history, _ = fast_drift
+    rounds = list(history.until(8).rounds)
+    empty = replace(rounds[4].main, there_PK=np.zeros_like(rounds[4].main.there_PK))
+    rounds[4] = replace(rounds[4], main=empty)
+    scores = scores_of(DETECTORS[name](), replace(history, rounds=rounds))
+    # NaN alarms at no threshold: in that round alone, and only where there is no value.
+    assert all(map(math.isfinite, scores[:3] + scores[4:]))
+    assert not scores[3] > max(scores_of(DETECTORS[name](), history))
 
 
 @pytest.mark.parametrize("name", list(DETECTORS))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln, logsumexp
 from scipy.stats import betabinom
 
-from ouroloop.monitors.bench.alarms.detectors.thresholds import mean_entropy
+from ouroloop.monitors.bench.alarms.detectors.thresholds import known_mean, mean_entropy
 from ouroloop.monitors.bench.alarms.history import History, Round
 
 Floats = NDArray[np.float64]
@@ -105,8 +105,9 @@ def _lost(baseline: Round, now: Round) -> float:
     num_samples = int(now.num_P.max())
     # Equally many samples on both sides, for entropies by counting depend on the number.
     entropies = [mean_entropy(of, num_samples) for of in (baseline, now)]
-    tails = [float(np.nanmean(of.tail_solved_P)) for of in (baseline, now) if len(of.tail_P)]
-    ratios = [now / then for then, now in (entropies, tails or (1.0, 1.0)) if then > 0]
+    tails = [known_mean(of.tail_solved_P) for of in (baseline, now) if len(of.tail_P)]
+    # What one of the two rounds lacks has not fallen.
+    ratios = [now / then for then, now in (entropies, tails or (1.0, 1.0)) if then > 0 <= now]
     return float(np.mean([*(1 - ratio for ratio in ratios), _drift(baseline, now)]))
 
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ouroloop.monitors.bench.alarms.history import History, Round
+from ouroloop.monitors.bench.alarms.history import History
 
 
-def wrong_share(of: Round) -> tuple[float, float]:
-    """(share of wrong answers, samples)."""
-    num = float(of.num_P.sum())
-    right = float((of.main.right_PK & of.main.there_PK).sum())
-    return 1 - right / num, num
+def wrong_and_all(history: History) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(wrong answers, answers) of every round that has any: the others add nothing to a stream."""
+    rounds = [of for of in history.rounds if of.num_P.any()]
+    num_T = np.array([of.num_P.sum() for of in rounds], dtype=float)
+    right_T = np.array([(of.main.right_PK & of.main.there_PK).sum() for of in rounds])
+    return num_T - right_T, num_T
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,9 @@ class Adwin:
 
     def score(self, history: History) -> float:
         """See `Detector`."""
-        found = [wrong_share(of) for of in history.rounds]
-        share_T, num_T = (np.array(values) for values in zip(*found, strict=True))
-        wrong_T = share_T * num_T
+        wrong_T, num_T = wrong_and_all(history)
+        if len(num_T) < 2:
+            return 0.0
         # Every cut between two rounds: samples before it, and after it.
         before_T, after_T = num_T.cumsum()[:-1], num_T[::-1].cumsum()[::-1][1:]
         first_T = wrong_T.cumsum()[:-1] / before_T
@@ -62,7 +64,8 @@ class PageHinkley:
 
     def score(self, history: History) -> float:
         """See `Detector`."""
-        share_T = np.array([wrong_share(of)[0] for of in history.rounds])
+        wrong_T, num_T = wrong_and_all(history)
+        share_T = wrong_T / num_T
         # The running mean, as in river: with the baseline's a slow change would count fully.
         mean_T = share_T.cumsum() / np.arange(1, len(share_T) + 1)
         sum_T = (share_T - mean_T - self.delta).cumsum()

@@ -5,19 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ouroloop.monitors.bench.alarms.history import History, Round
+
+
+def known_mean(value_P: NDArray[np.float64]) -> float:
+    """The mean over the problems that have a value; NaN where none has one."""
+    known = value_P[np.isfinite(value_P)]
+    return float(known.mean()) if known.size else np.nan
 
 
 def mean_dcp(of: Round) -> float:
     """DCP, the mean over problems."""
     # NaN has a problem with fewer than two samples: it has no pair, which is not the same as 0.
-    return float(np.nanmean(of.pairs_P))
+    return known_mean(of.pairs_P)
 
 
 def mean_entropy(of: Round, num_samples: int) -> float:
     """Entropy of the strategies, the mean over problems, by groups of so many samples; nats."""
-    return float(np.nanmean(of.entropy_P(num_samples)))
+    return known_mean(of.entropy_P(num_samples))
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,8 @@ class DcpOfBest:
 
     def score(self, history: History) -> float:
         """See `Detector`."""
-        best = max(mean_dcp(of) for of in history.rounds)
+        # `max` would keep a NaN that comes first, and drop one that comes later.
+        best = np.fmax.reduce([mean_dcp(of) for of in history.rounds])
         return 1 - mean_dcp(history.now) / best if best > 0 else 0.0
 
 
