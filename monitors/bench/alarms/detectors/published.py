@@ -103,11 +103,12 @@ class Mtr:
 def _lost(baseline: Round, now: Round) -> float:
     """Mean of three losses, each in [0, 1] where there is any."""
     num_samples = int(now.num_P.max())
+    if num_samples == 0:
+        return 0.0
     # Equally many samples on both sides, for entropies by counting depend on the number.
     entropies = [mean_entropy(of, num_samples) for of in (baseline, now)]
     tails = [known_mean(of.tail_solved_P) for of in (baseline, now) if len(of.tail_P)]
-    # What one of the two rounds lacks has not fallen.
-    ratios = [now / then for then, now in (entropies, tails or (1.0, 1.0)) if then > 0 <= now]
+    ratios = [now / then for then, now in (entropies, tails or (1.0, 1.0)) if then > 0]
     return float(np.mean([*(1 - ratio for ratio in ratios), _drift(baseline, now)]))
 
 
