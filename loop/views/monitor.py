@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from ouroloop.loop.errors import DataError, RecipeError
 from ouroloop.loop.models.encoders import encoder_of
 from ouroloop.loop.traces.frameworks import Scoring, read_framework
+from ouroloop.loop.traces.tables import read_own
 from ouroloop.loop.views.lookup import MAIN, find
 from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.loop.views.statistics import column, statistic_of, written
@@ -28,7 +29,7 @@ from ouroloop.monitors.follower import Follower, Judged, trace_monitors
 from ouroloop.monitors.metrics.readings import most_samples
 from ouroloop.monitors.names import Tier
 from ouroloop.monitors.traces.clusters import TraceClusters, When
-from ouroloop.monitors.traces.reader import Traces, main_family, read_traces
+from ouroloop.monitors.traces.reader import Traces, main_family
 from ouroloop.monitors.traces.rows import TraceError
 
 # Planned rounds when nobody says how many: the rule's own default.
@@ -76,10 +77,10 @@ def monitor(
     framework: str | None = None,
     scoring: Scoring | None = None,
 ) -> Watched:
-    """Read one file per round, the baseline round first, and judge every round.
+    """Read every round, the baseline round first, and judge it.
 
     Args:
-        paths: JSONL files in the order of the rounds.
+        paths: one file per round, in their order; or one file with a column `round`.
         strategies: How strategies are named from the texts; None: `operators`, where the rows name
             none themselves.
         clusters: The encoder of response clusters, or "none"; None: `lexical`, where some problem
@@ -101,7 +102,7 @@ def monitor(
     try:
         own = trace_clusters(clusters)
         if framework is None:
-            traces = read_traces(paths, strategies, keep_order, own)
+            traces = read_own(paths, strategies, keep_order, own)
         else:
             traces = read_framework(framework, paths, scoring, strategies, own)
         planned = plan_rounds or max(HORIZON, len(traces.views))

@@ -14,9 +14,10 @@ from ouroloop.monitors.bench.regimes import REGIMES
 from ouroloop.monitors.bench.simulate import Stream
 from ouroloop.monitors.bench.truth import Truth, died, fallen, losses, truth
 from ouroloop.monitors.decision import evidence, guarded, tiers
+from ouroloop.monitors.decision.baseline_error import BaselineScores
 from ouroloop.monitors.decision.evidence import Weight
 from ouroloop.monitors.decision.guarded import QuantityId
-from ouroloop.monitors.decision.guards import BaselineScores, Guard, Quantity
+from ouroloop.monitors.decision.guards import Guard, Quantity
 from ouroloop.monitors.decision.modes import name_mode, symptoms_of
 from ouroloop.monitors.decision.records import Bets, StreamId
 from ouroloop.monitors.decision.rule import DecisionRule

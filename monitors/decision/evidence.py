@@ -20,10 +20,11 @@ M_i x_i), whose product over problems is at most 1 while the plain mean of x_i i
 
 The baseline is a sample, too: its mean lies z standard errors above its expectation. The line of z
 is cut into cells (z', z_c], and for each cell the same bets are made against a baseline that is
-lower by z_c standard errors. E = min_c f_c E_c, where f_c is what cell c is paid for. Whichever
-cell the error lies in, E <= f_c E_c there, and E_c is an e-process given the baseline; so the
-expectation of E is at most sum_c P(cell c) f_c = 1: the error is paid for once in a run, together
-with the evidence, instead of in full every round (decision 021).
+lower by z_c standard errors (or by less, see `baseline_error.py`). E = min_c f_c E_c, where f_c is
+what cell c is paid for. Whichever cell the error lies in, E <= f_c E_c there, and E_c is an
+e-process given the baseline; so the expectation of E is at most sum_c P(cell c) f_c = 1: the error
+is paid for once in a run, together with the evidence, instead of in full every round (decision
+021).
 
 Source: Podkopaev & Ramdas 2110.06177 (a tolerated change is no alarm); Waudby-Smith & Ramdas
 2010.09686 (betting on bounded means); Shin et al. 2203.03532 (mixtures over the unknown start);
@@ -36,12 +37,14 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import exp, inf, isinf, log, pi
+from math import exp, inf, log, pi
 from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import ndtr
+
+from ouroloop.monitors.decision.baseline_error import HOEFFDING_SHARE, limits
 
 Floats = NDArray[np.float64]
 Key = TypeVar("Key", bound=Hashable)
@@ -64,6 +67,9 @@ PAID_C[0] = FIRST_CELL
 """What is paid for each cell: P(cell) * f. They sum to 1."""
 LOG_PAY_C = np.log(PAID_C / np.diff(ndtr(Z_C), prepend=0.0))
 """log f of each cell."""
+# An error lies beyond an end if either of its two limits is wrong: 1 + s times as often. As f
+# rises, sum_c P(cell c) f_c <= f_0 + (1 + s) sum_c (f_c - f_c-1) P(beyond c-1) = 1 + s (1 - f_0).
+LOG_PAY_C -= np.log1p(HOEFFDING_SHARE * -np.expm1(LOG_PAY_C[0]))
 # P(beyond the last cell) is 3e-7 a stream: at 5 % a hundredth of alpha pays for 1,700 streams.
 BASELINE_SHARE = 0.01
 """Share of alpha that pays for a baseline that lies beyond the last cell."""
@@ -85,6 +91,7 @@ class Stream:
         df: degrees of freedom of `baseline_se`.
         num_picks: how many means of the baseline the run may compare with, if what is measured is
             picked anew in every round (on other samples of both sides, see `widened`).
+        num_blocks: independent blocks of the baseline, see `limits`.
     """
 
     baseline_P: Floats
@@ -95,6 +102,7 @@ class Stream:
     spare: float = 0.0
     num_picks: int = 1
     df: float = inf
+    num_blocks: int = 0
 
     @cached_property
     def counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
@@ -108,23 +116,25 @@ class Stream:
         whole = ones_PRM.sum() + (self.block_PRM == 0).sum() == num_PR.sum()
         return num_PR, ones_PRM.sum(axis=2) if whole else None
 
-    def tolerated(self, share: float, z: float, recovered: bool = False) -> float:
-        """The loss below mean(baseline_P) that is tolerated.
+    def tolerated(self, share: float, z_C: Floats, recovered: bool = False) -> Floats:
+        """The losses below mean(baseline_P) that are tolerated, (C,).
 
         Args:
             share: of the tolerance.
-            z: standard errors that the baseline's mean may be wrong by; added to the tolerance.
+            z_C: standard errors that the baseline's mean may be wrong by; added to the tolerance.
             recovered: they are taken off: a bet on recovery may not profit from them.
         """
-        noise = widened(z, self.num_picks, self.df) * self.baseline_se
+        own = float(self.baseline_P.mean()) + self.spare
+        mean = 1 - own if recovered else own
+        noise_C = limits(z_C, self.baseline_se, mean, self.num_blocks, self.num_picks, self.df)
         if recovered:
-            noise = -noise
+            noise_C = -noise_C
         if self.spare > 0:
-            noise = max(noise - self.spare, 0.0)
+            noise_C = np.maximum(noise_C - self.spare, 0.0)
         if self.relative:
             part = share * self.tolerance
-            return part * float(self.baseline_P.mean()) + (1 - part) * noise
-        return share * self.tolerance + noise
+            return np.asarray(part * float(self.baseline_P.mean()) + (1 - part) * noise_C)
+        return share * self.tolerance + noise_C
 
     @cached_property
     def scale(self) -> float:
@@ -139,23 +149,12 @@ class Stream:
         return float(num_P.min()) * float(np.sqrt(variance * (1 / num_P).sum()))
 
 
-def widened(z: float, num_picks: int, df: float = inf) -> float:
-    """Standard errors that none of `num_picks` means exceeds, where one does not exceed z >= 0.
-
-    Bonferroni, and Student's t where few problems hold the error. A score that is picked anew in
-    every round compares another mean of the baseline every time; each pick is made on other samples
-    of the baseline, so that it is independent of the mean's error: one event a round is to be paid.
-    """
-    tail = ndtr(-z) / max(num_picks, 1)
-    return -float(ndtri(tail) if isinf(df) else stdtrit(df, tail))
-
-
 def loss_factors(stream: Stream, share: float, z_C: Floats = Z_C) -> Floats:
     """Log growth of every bet on "the mean has fallen by more than tolerated"; shape (C, B).
 
     By expectation no bet of cell c gains while it has not, if the baseline is z_c too high at most.
     """
-    tolerated_C = np.array([stream.tolerated(share, float(z)) for z in z_C])
+    tolerated_C = stream.tolerated(share, z_C)
     return _grow(stream, stream.baseline_P - tolerated_C[:, None], 1.0, 1 + tolerated_C)
 
 
@@ -164,7 +163,7 @@ def recovery_factors(stream: Stream, share: float, z_C: Floats = Z_C) -> Floats:
 
     By expectation no bet of cell c gains while it is not, if the baseline is z_c too low at most.
     """
-    allowed_C = np.array([stream.tolerated(share, float(z), recovered=True) for z in z_C])
+    allowed_C = stream.tolerated(share, z_C, recovered=True)
     return _grow(stream, stream.baseline_P - allowed_C[:, None], -1.0, 1 + np.abs(allowed_C))
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ouroloop.monitors.base import Floats
+from ouroloop.monitors.decision.baseline_error import BaselineScores
 from ouroloop.monitors.decision.blocks import BlockScore, block_scores
 from ouroloop.monitors.decision.evidence import Stream
 from ouroloop.monitors.decision.records import GuardReading, StreamId
@@ -131,7 +131,8 @@ class Quantity:
         if len(baseline_P) < 2 or (self.relative and not baseline_P.sum() > 0):
             return Missing(self, Why.LOST, f"{self.name} cannot be measured any more")
         se = 0.0 if self.exact else baseline.se(both_P)
-        return self._guard(baseline_P, now_PRM[both_P], se, baseline.df(both_P))
+        of_baseline = se, baseline.df(both_P), baseline.num_blocks(both_P, self.size)
+        return self._guard(baseline_P, now_PRM[both_P], *of_baseline)
 
     def _guard(
         self,
@@ -139,6 +140,7 @@ class Quantity:
         now_PRM: Floats,
         se: float,
         df: float,
+        num_blocks: int,
     ) -> Guard:
         """A stream from `baseline_P`, or from the ceiling where that lies below its mean."""
         mean = float(baseline_P.mean())
@@ -148,8 +150,17 @@ class Quantity:
             note = f"the change counts from {self.as_shown(self.ceiling):.3g}: no harm up to there"
         # Bets are on scores; the tolerance is in the unit that is shown.
         tolerance = self.tolerance / abs(self.shown[1])
-        relative, num_picks = self.relative, self.num_picks
-        stream = Stream(start_P, now_PRM, se, tolerance, relative, spare, num_picks, df)
+        stream = Stream(
+            start_P,
+            now_PRM,
+            se,
+            tolerance,
+            self.relative,
+            spare,
+            num_picks=self.num_picks,
+            df=df,
+            num_blocks=num_blocks,
+        )
         return Guard(self, stream, mean, note)
 
     def baseline_scores(self) -> BaselineScores:
@@ -192,40 +203,6 @@ def _too_few(baseline: Table, size: int, unit: str) -> str:
         return f"no {unit} at the baseline"
     plural = "s" if most > 1 else ""
     return f"at most {most} {unit}{plural} per problem at the baseline, and {size} are needed"
-
-
-@dataclass(frozen=True)
-class BaselineScores:
-    """A score at the baseline, per problem.
-
-    Attributes:
-        mean_P: its mean; NaN: not measured.
-        variance_P: the variance of that mean by sampling.
-        num_P: the number of samples.
-        num_groups: groups whose spread the variance is; below two it is an upper bound.
-    """
-
-    mean_P: Floats
-    variance_P: Floats
-    num_P: NDArray[np.int64]
-    num_groups: int = 1
-
-    def se(self, chosen_P: NDArray[np.bool_]) -> float:
-        """Standard error of the mean over some problems, which are fixed.
-
-        Never below that of 2 samples among all: no spread in a finite sample is no proof of
-        certainty.
-        """
-        spread = float(np.sqrt(self.variance_P[chosen_P].sum())) / int(chosen_P.sum())
-        return max(spread, 2 / max(int(self.num_P[chosen_P].sum()), 1))
-
-    def df(self, chosen_P: NDArray[np.bool_]) -> float:
-        """Degrees of freedom of `se` (Welch and Satterthwaite): few problems may hold all of it."""
-        variance_P = self.variance_P[chosen_P]
-        if self.num_groups < 2 or not variance_P.any():
-            return float("inf")
-        alike = float(variance_P.sum() ** 2 / (variance_P**2).sum())
-        return (self.num_groups - 1) * alike
 
 
 @dataclass(frozen=True)

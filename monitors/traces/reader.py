@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ __all__ = ["TraceError", "TraceReader", "Traces", "main_family", "read_traces"]
 
 TEMPLATES = "templates"
 TEXTS = "every text its own strategy"
+RowsOf = Callable[[str, Any], Iterable[tuple[str, Any]]]
 # Of problems whose rows name none.
 FAMILY, SLICE = "default", "typical"
 
@@ -251,6 +252,7 @@ def read_traces(
     strategies: str | None = None,
     keep_order: bool = False,
     clusters: TraceClusters | None = None,
+    rows_of: RowsOf = read_file,
 ) -> Traces:
     """Read one file per round, the baseline first.
 
@@ -259,6 +261,7 @@ def read_traces(
         strategies: see `TraceReader`.
         keep_order: do not complain when file names or `round` fields run backwards.
         clusters: see `TraceReader`; None: its default.
+        rows_of: reads a file, see `read_file`.
 
     Raises:
         TraceError: a missing, empty, repeated or misplaced file, or a bad line: "file:line: got;
@@ -274,7 +277,7 @@ def read_traces(
     seen: dict[str, str] = {}
     for name in names:
         digest = hashlib.sha256()
-        views.append(reader.read(read_file(name, digest)))
+        views.append(reader.read(rows_of(name, digest)))
         twin = seen.setdefault(digest.hexdigest(), name)
         if twin is not name:
             raise TraceError(

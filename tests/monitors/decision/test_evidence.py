@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from simulated_panel import samples
 
-from ouroloop.monitors.decision import blocks, evidence, tiers
+from ouroloop.monitors.decision import baseline_error, blocks, evidence, tiers
+from ouroloop.monitors.decision.baseline_error import BaselineScores
 from ouroloop.monitors.decision.evidence import Stream
-from ouroloop.monitors.decision.guards import BaselineScores
 from ouroloop.monitors.decision.tables import Pair, Table, pair
 from ouroloop.monitors.estimators import scores
+from ouroloop.monitors.names import Tier
 
 EXACT_C = np.zeros(1)
 """One cell: a baseline without an error."""
@@ -326,23 +327,76 @@ def test_what_is_paid_for_the_cells_of_the_baselines_error_is_at_most_one_by_exp
     from scipy.stats import norm
 
     pay_C = np.exp(evidence.LOG_PAY_C)
+    # Either limit may be wrong: so often, at most, the error lies beyond an end.
+    wrong = 1 + baseline_error.HOEFFDING_SHARE
     for num_picks in (1, 20):
-        upper_C = np.array([evidence.widened(z, num_picks) for z in evidence.Z_C])
-        # The chance that none of the means is too high by more than each end, and so each cell's.
-        within_C = np.maximum(1 - num_picks * norm.sf(upper_C), 0)
-        cell_C = np.diff(within_C, prepend=0.0)
-        assert (cell_C * pay_C).sum() == pytest.approx(1, abs=1e-6)
+        upper_C = np.array([baseline_error.widened(z, num_picks) for z in evidence.Z_C])
+        beyond_C = np.minimum(wrong * num_picks * norm.sf(upper_C), 1.0)
+        # The dearest way to spread the error over the cells: as much in the last ones as may be.
+        cell_C = -np.diff(np.concatenate([[1.0], beyond_C]))
+        assert (cell_C * pay_C).sum() == pytest.approx(1, abs=2e-5)
     assert (np.diff(pay_C) > 0).all(), "a larger error is paid more"
     # Beyond the last cell nothing is bet: alpha pays for it.
     assert 1700 * norm.sf(evidence.Z_C[-1]) <= evidence.BASELINE_SHARE * 0.05
+
+
+@pytest.mark.parametrize(("num", "expected"), [(20, 0.9), (60, 0.98), (60, 0.5), (960, 0.999)])
+def test_hoeffdings_limit_is_exceeded_as_seldom_as_it_says(num, expected):
+    """By enumeration, of scores of 0 and 1: nothing about it is asymptotic."""
+    from scipy.stats import binom
+
+    ones_N = np.arange(num + 1)
+    for rate in np.array([1.0, 3.0, 6.0]) / num:
+        error_N = np.array(
+            [n / num - baseline_error.hoeffding(n / num, np.array([rate]))[0] for n in ones_N]
+        )
+        wrong = binom.pmf(ones_N[error_N > expected + 1e-9], num, expected).sum()
+        assert wrong <= math.exp(-num * rate) + 1e-12
+
+
+def test_the_nearer_of_two_limits_counts_and_usually_it_is_students():
+    z_C = evidence.Z_C
+    usual = baseline_error.limits(z_C, 0.006, 0.6, num_blocks=3840, df=300.0)
+    assert usual.tolist() == [baseline_error.widened(z, 1, 300.0) * 0.006 for z in z_C]
+    # One of 60 answers unlike the others: its spread is one problem's.
+    few = baseline_error.limits(z_C, 1 / 30, 59 / 60, num_blocks=60, df=1.0)
+    assert few[0] == 0 and (np.diff(few) > 0).all() and few[-1] < 0.35
+    assert baseline_error.widened(5.0, 1, 1.0) / 30 > 1e4
+    # What bounds it from below without a search does so, and is no idle bound.
+    for mean in (0.02, 0.5, 0.98):
+        rate_C = np.array([0.001, 0.01, 0.1])
+        found_C = baseline_error.hoeffding(mean, rate_C)
+        least_C = baseline_error._at_least(mean, rate_C)
+        assert (least_C <= found_C).all() and (least_C > found_C / 3).all()
+    # A baseline that is known exactly has no error, however few blocks it is the mean of.
+    assert not baseline_error.limits(z_C, 0.0, 0.9, num_blocks=4).any()
+
+
+def test_a_collapse_of_a_small_probe_set_is_seen_where_one_problem_holds_the_baselines_spread():
+    """30 prompts x 4 samples, half of them to pick on: 1 canned text of 60, and then 25."""
+    baseline_P = np.ones(30)
+    baseline_P[0] = 0.5
+    now_PRM = np.ones((30, 1, 2))
+    now_PRM[:25, 0, 0] = 0.0
+    seen = []
+    for num_blocks in (0, 60):
+        stream = Stream(
+            baseline_P, now_PRM, 1 / 30, 0.1, num_picks=20, df=1.0, num_blocks=num_blocks
+        )
+        growth = tiers.flat(evidence.loss_factors(stream, 0.25))
+        weight = evidence.weigh([{"canned": growth}], 20, 8, log_pay_C=tiers.pay(Tier.WATCH))
+        seen.append(weight.log_e >= tiers.limit(Tier.WATCH, 0.2))
+    assert seen == [False, True]
 
 
 def test_an_error_that_few_problems_hold_is_taken_for_a_larger_one():
     """A run of an unchanged model was halted: its tail lay 4.8 estimated errors too high."""
     from scipy.stats import norm, t
 
-    assert t.sf(evidence.widened(3.0, 1, 12.0), 12.0) == pytest.approx(norm.sf(3.0))
-    assert evidence.widened(3.0, 20, 1e6) == pytest.approx(evidence.widened(3.0, 20), abs=1e-3)
+    assert t.sf(baseline_error.widened(3.0, 1, 12.0), 12.0) == pytest.approx(norm.sf(3.0))
+    assert baseline_error.widened(3.0, 20, 1e6) == pytest.approx(
+        baseline_error.widened(3.0, 20), abs=1e-3
+    )
     variance_P = np.array([0.04, 0.04, 0.0, 0.0])
     scores_ = BaselineScores(np.full(4, 0.5), variance_P, np.full(4, 32), num_groups=4)
     assert scores_.df(np.ones(4, dtype=bool)) == pytest.approx(3 * 2)
@@ -382,16 +436,12 @@ def test_a_baseline_just_above_a_fixed_ceiling_is_charged_for_the_noise_that_may
         Stream(np.full(10, 0.5), np.zeros((10, 1, 1)), 0.01, 0.02, spare=spare)
         for spare in (0.05, 0.001, 0.0)
     )
-    assert far.tolerated(1.0, 2.0) == pytest.approx(0.02) and near.tolerated(
-        1.0,
-        2.0,
-    ) == pytest.approx(0.039)
-    assert (
-        plain.tolerated(1.0, 2.0) == pytest.approx(0.04)
-        and far.tolerated(1.0, 2.0, recovered=True)
-        == near.tolerated(1.0, 2.0, recovered=True)
-        == 0.02
-    )
+    z_C = np.array([2.0])
+    assert far.tolerated(1.0, z_C) == pytest.approx(0.02)
+    assert near.tolerated(1.0, z_C) == pytest.approx(0.039)
+    assert plain.tolerated(1.0, z_C) == pytest.approx(0.04)
+    assert far.tolerated(1.0, z_C, recovered=True) == 0.02
+    assert near.tolerated(1.0, z_C, recovered=True) == 0.02
 
 
 def test_a_loss_well_beyond_the_tolerance_is_seen_at_once():

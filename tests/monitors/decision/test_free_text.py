@@ -8,7 +8,7 @@ import pytest
 from simulated_panel import joined, samples
 
 from ouroloop.monitors.base import RoundView, Samples, Texts
-from ouroloop.monitors.decision import evidence, free, guarded, patterns
+from ouroloop.monitors.decision import baseline_error, evidence, free, guarded, patterns
 from ouroloop.monitors.decision.declaration import declared_of
 from ouroloop.monitors.decision.records import Decision
 from ouroloop.monitors.decision.responses import Grid, opening, responses, with_responses
@@ -424,8 +424,8 @@ def test_a_score_that_is_picked_every_round_pays_for_every_mean_it_may_be_compar
     from scipy.stats import norm
 
     for z in (0.0, 3.0):
-        assert norm.sf(evidence.widened(z, 20)) == pytest.approx(norm.sf(z) / 20)
-        assert evidence.widened(z, 1) == pytest.approx(z)
+        assert norm.sf(baseline_error.widened(z, 20)) == pytest.approx(norm.sf(z) / 20)
+        assert baseline_error.widened(z, 1) == pytest.approx(z)
 
 
 def test_the_baselines_halves_are_the_same_in_every_round(baseline):

@@ -1,0 +1,145 @@
+"""Our own format in the files that people have: a table of all rounds, as CSV, Parquet or JSON."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ouroloop.loop.traces.records import UNREADABLE, read_records
+from ouroloop.monitors.traces.clusters import TraceClusters
+from ouroloop.monitors.traces.files import read_file
+from ouroloop.monitors.traces.reader import TraceReader, Traces, read_traces
+from ouroloop.monitors.traces.rows import TraceError
+
+Rows = Iterator[tuple[str, Any]]
+
+DELIMITERS: Mapping[str, str] = {".csv": ",", ".tsv": "\t"}
+TABLES = (*DELIMITERS, ".parquet", ".json")
+
+
+def read_own(
+    paths: Sequence[Path | str],
+    strategies: str | None = None,
+    keep_order: bool = False,
+    clusters: TraceClusters | None = None,
+) -> Traces:
+    """Read traces of docs/traces.md: one file per round, or one file with a column `round`.
+
+    Args:
+        paths: JSONL (gzipped or not), JSON, CSV, TSV or Parquet files.
+        strategies: see `TraceReader`.
+        keep_order: see `read_traces`.
+        clusters: see `TraceReader`.
+
+    Raises:
+        TraceError: as `read_traces`, or a table that cannot be read.
+    """
+    if len(paths) != 1:
+        return read_traces(paths, strategies, keep_order, clusters, rows_of)
+    reader = TraceReader(strategies, clusters or TraceClusters())
+    rounds = _by_round(rows_of(str(paths[0])), str(paths[0]))
+    views = [reader.read(rows) for rows in rounds.values()]
+    names = [f"{paths[0]}, round {number:g}" for number in rounds]
+    return reader.traces(views, names if len(names) > 1 else [str(paths[0])])
+
+
+def rows_of(path: str, digest: Any = None) -> Rows:
+    """(place, row) of every row of a file, by its suffix; JSONL where it says nothing else.
+
+    Args:
+        path: the file.
+        digest: its `update` gets the file's bytes.
+
+    Raises:
+        TraceError: the file cannot be read, or is not what its name says.
+    """
+    suffix = Path(path.removesuffix(".gz")).suffix.lower()
+    if suffix not in TABLES:
+        yield from read_file(path, digest)
+        return
+    if digest is not None and Path(path).is_file():
+        digest.update(Path(path).read_bytes())
+    if suffix in DELIMITERS:
+        yield from _cells(path, DELIMITERS[suffix])
+    elif suffix == ".json" and not _is_list(path):
+        yield from read_file(path)
+    else:
+        yield from read_records(Path(path))
+
+
+def _by_round(rows: Rows, path: str) -> dict[float, list[tuple[str, Any]]]:
+    """The rows of each round, rounds ascending; all are round 0 where none names one."""
+    found: dict[Any, list[tuple[str, Any]]] = {}
+    for where, row in rows:
+        number = row.get("round") if isinstance(row, Mapping) else None
+        # What is no number is one group, whose first row the reader refuses by its place.
+        known = isinstance(number, int | float) and number == number
+        found.setdefault(float(number) if known else None, []).append((where, row))
+    if None in found and len(found) > 1:
+        where, _ = found[None][0]
+        raise TraceError(
+            f"{where}: no round, where other rows of {path} have one; expected a number in every"
+            " row, or in none. Fill the column, or drop it."
+        )
+    if None in found or not found:
+        return {0.0: found.get(None, [])}
+    return {number: found[number] for number in sorted(found)}
+
+
+def _is_list(path: str) -> bool:
+    """Whether a JSON file is one list; many are JSONL under another name."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+    except OSError:
+        return False
+
+
+def _cells(path: str, delimiter: str) -> Rows:
+    """Rows of a table of texts; an empty cell is a value that is not known."""
+    opened: Callable[..., Any] = gzip.open if path.endswith(".gz") else open
+    try:
+        # A long completion is one cell: the module's own limit is 128 KiB.
+        csv.field_size_limit(2**27)
+        # newline="": a completion may hold line ends of its own. -sig: Excel writes the mark.
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+            for row in (table := csv.DictReader(file, delimiter=delimiter, strict=True)):
+                where = f"{path}:{table.line_num}"
+                if None in row or None in row.values():
+                    raise TraceError(
+                        f"{where}: got another number of cells than the first line has columns;"
+                        " expected a cell for each. Put texts into quotation marks."
+                    )
+                yield where, {name: _read(name, cell) for name, cell in row.items() if cell != ""}
+    except FileNotFoundError:
+        raise TraceError(f"{path}: no such file; expected a table of samples.") from None
+    except (*UNREADABLE, UnicodeDecodeError, csv.Error) as error:
+        raise TraceError(
+            f"{path}: cannot be read ({error}); expected a table with one sample a row, in UTF-8."
+        ) from None
+
+
+VERDICTS: Mapping[str, bool] = dict.fromkeys(("true", "1", "1.0"), True) | dict.fromkeys(
+    ("false", "0", "0.0"), False
+)
+"""As pandas, spreadsheets and people write them; "1.0" is what pandas makes of a gap's column."""
+NUMBERS = ("nll", "num_tokens", "round")
+JSON = ("logprobs",)
+
+
+def _read(name: str, cell: str) -> Any:
+    """What a cell stands for; as it is where it does not look so, for the reader to refuse."""
+    if name in ("correct", "valid", "truncated", "kept"):
+        return VERDICTS.get(cell.strip().lower(), cell)
+    try:
+        if name in NUMBERS:
+            return float(cell)
+        if name in JSON or (name == "approved" and cell.lstrip().startswith("{")):
+            return json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell
+    return VERDICTS.get(cell.strip().lower(), cell) if name == "approved" else cell
