@@ -33,15 +33,18 @@ def add_commands(add: Add) -> None:
 def _of_monitor(add: Add) -> None:
     monitor = add(
         "monitor",
-        "judge the rounds of any loop from its traces, one JSONL file per round; docs/traces.md is"
-        " the format",
+        "judge the rounds of any loop from its traces: one file per round, or one table of all"
+        " rounds; docs/traces.md is the format",
         _monitor,
     )
     monitor.add_argument(
         "traces",
         nargs="*",
         type=Path,
-        help="JSONL files in the order of the rounds; the first is the baseline round",
+        help=(
+            "JSONL, JSON, CSV, TSV or Parquet files in the order of the rounds, the baseline round"
+            " first; or one file with a column `round`"
+        ),
     )
     monitor.add_argument("--json", action="store_true", help="for scripts")
     monitor.add_argument(
@@ -161,7 +164,8 @@ def _monitor(options: argparse.Namespace) -> int:
         return _monitor_plan(options)
     if not options.traces:
         raise UserError(
-            "monitor: no traces; expected one JSONL file per round, the baseline round first."
+            "monitor: no traces; expected one file per round, the baseline round first, or one with"
+            " a column `round`."
             " docs/traces.md says what is in them."
         )
     # Below every check of the command line: these bring numpy and scipy, which take a second.

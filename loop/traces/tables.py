@@ -77,8 +77,8 @@ def _by_round(rows: Rows, path: str) -> dict[float, list[tuple[str, Any]]]:
     for where, row in rows:
         number = row.get("round") if isinstance(row, Mapping) else None
         # What is no number is one group, whose first row the reader refuses by its place.
-        known = isinstance(number, int | float) and number == number
-        found.setdefault(float(number) if known else None, []).append((where, row))
+        known = float(number) if isinstance(number, int | float) and number == number else None
+        found.setdefault(known, []).append((where, row))
     if None in found and len(found) > 1:
         where, _ = found[None][0]
         raise TraceError(

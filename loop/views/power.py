@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from ouroloop.loop.traces.tables import read_own
 from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.monitors.decision.free_population import typical_text
 from ouroloop.monitors.decision.growth import WITHIN
@@ -22,7 +23,7 @@ from ouroloop.monitors.decision.power import CHANCES, Power, power
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.decision.tables import Table
 from ouroloop.monitors.names import Tier
-from ouroloop.monitors.traces.reader import TraceReader, main_family, read_traces
+from ouroloop.monitors.traces.reader import TraceReader, main_family
 
 # Samples of a problem in the baseline round, per sample of a later round. The baseline's noise
 # enters every later comparison, so it is worth four times the samples once.
@@ -103,7 +104,7 @@ def of_traces(
     """
     population, num_others, num_free = None, 0, 0
     if paths:
-        view = read_traces([paths[0]], strategies).views[0]
+        view = read_own([paths[0]], strategies).views[0]
         family = rule.main_family or main_family(view)
         population = of_baseline(view, family, rule.tail_slice, f"the samples of {paths[0]}")
         num_others, num_free = _size(population.others), _size(population.free)

@@ -6,11 +6,15 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ouroloop.monitors.traces.rows import SAMPLE, TraceError
+
+
+RowsOf = Callable[[str, Any], Iterable[tuple[str, Any]]]
+"""Reads a file: (path, digest of its bytes or None) -> its rows, see `read_file`."""
 
 
 def read_file(path: Path | str, digest: Any = None) -> Iterator[tuple[str, Any]]:

@@ -1,14 +1,14 @@
 """Traces of anybody's loop as the views that monitors read; knows nothing of a loop.
 
-One JSONL file per round, one sample per line. The first file is the baseline: it decides whether
-strategies and answers are the rows' own or are read from the texts, for all files alike.
+One file per round, one sample per row. The first is the baseline: it decides whether strategies and
+answers are the rows' own or are read from the texts, for all files alike.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ouroloop.monitors.strategies.strategy import CANONICALISERS
 from ouroloop.monitors.strategies.templates import Templates
 from ouroloop.monitors.traces.baseline import few_samples, gold_answers
 from ouroloop.monitors.traces.clusters import TraceClusters
-from ouroloop.monitors.traces.files import ascending, number_in, read_file
+from ouroloop.monitors.traces.files import RowsOf, ascending, number_in, read_file
 from ouroloop.monitors.traces.rows import FIELDS, OFTEN, QUIET, SAMPLE, TraceError, read_row
 
 # `TraceError` is part of this module's promise.
@@ -29,7 +29,6 @@ __all__ = ["TraceError", "TraceReader", "Traces", "main_family", "read_traces"]
 
 TEMPLATES = "templates"
 TEXTS = "every text its own strategy"
-RowsOf = Callable[[str, Any], Iterable[tuple[str, Any]]]
 # Of problems whose rows name none.
 FAMILY, SLICE = "default", "typical"
 
@@ -257,23 +256,22 @@ def read_traces(
     """Read one file per round, the baseline first.
 
     Args:
-        paths: JSONL files, gzipped or not.
+        paths: files that `rows_of` reads.
         strategies: see `TraceReader`.
         keep_order: do not complain when file names or `round` fields run backwards.
         clusters: see `TraceReader`; None: its default.
-        rows_of: reads a file, see `read_file`.
+        rows_of: reads a file; `read_file`: of JSONL.
 
     Raises:
         TraceError: a missing, empty, repeated or misplaced file, or a bad line: "file:line: got;
             expected; remedy".
     """
     if not (names := [str(path) for path in paths]):
-        raise TraceError("no traces; expected one JSONL file per round, the baseline first.")
+        raise TraceError("no traces; expected one file per round, the baseline first.")
     if not keep_order:
         ascending([number_in(name) for name in names], names, "numbers in the file names")
-    # One reader for all rounds: it carries the baseline's choice.
     reader, views = TraceReader(strategies, clusters or TraceClusters()), []
-    # A copied file would be a round in which nothing changed, and evidence that all is well.
+    # A copied file would be a round without a change.
     seen: dict[str, str] = {}
     for name in names:
         digest = hashlib.sha256()

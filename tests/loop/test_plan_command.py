@@ -116,7 +116,7 @@ def test_traces_are_planned_without_being_judged(capsys, tmp_path):
     assert code == 0 and "60 problems, 4 samples" in out and "r0.jsonl" in out
     assert printed(capsys, "monitor", "--plan", "1", "4")[0] == 2
     code, out, err = printed(capsys, "monitor")
-    assert code == 2 and out == "" and "no traces; expected one JSONL file per round" in err
+    assert code == 2 and out == "" and "no traces; expected one file per round" in err
 
 
 def test_problems_that_nobody_scores_are_planned_on_a_typical_model_of_text(tmp_path):
