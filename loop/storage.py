@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,24 @@ def naming(path: Path) -> Iterator[None]:
         if error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
+
+
+def to_disk(*paths: Path) -> None:
+    """Wait until files, and the names in folders, are on the disk: a power cut keeps them.
+
+    A file that was renamed may be lost with the power until its folder is on the disk as well.
+    """
+    for path in paths:
+        with naming(path):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            except OSError as error:
+                # Some network file systems know no such thing for a folder.
+                if error.errno != errno.EINVAL or not path.is_dir():
+                    raise
+            finally:
+                os.close(descriptor)
 
 
 @contextmanager
