@@ -19,16 +19,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import worlds
 from scripted_world import Model, small
+from trials import Fault, Trial
 
 from ouroloop.loop.controller import Campaign
 from ouroloop.loop.errors import RunStateError
-from ouroloop.loop.ledger import JOURNAL
+from ouroloop.loop.ledger import JOURNAL, LEDGER
 from ouroloop.loop.setup import Setting, prepare
 from ouroloop.loop.store import Store, write_json
+from ouroloop.loop.views.verify import checks_of, is_whole
 
 # Those of Python's audit events that come before something on a disk changes.
 OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link"}
+NAME = "SIGKILL, every file operation"
 SETTINGS = small(
     name="crashing",
     rounds=2,
@@ -37,6 +41,8 @@ SETTINGS = small(
 )
 # A training that is made again leaves other bytes: its times, and on many machines its weights.
 TRAINED = ("train.json", "model.safetensors")
+# Its presence says that a round's samples are judged, and that it is not trained yet or was.
+FILTERED = Path(SETTINGS.name, "rounds", "002", "verdicts.parquet")
 Signature = dict[str, tuple[int, int, int]]
 
 
@@ -172,7 +178,57 @@ def carry(root: Path, setting: Setting) -> Path:
 def record(root: Path) -> tuple[Path, list[Path], Setting]:
     """(a whole run, the folders of all states before its end, what it was set up with)."""
     setting = prepare(SETTINGS)
-    states = root / "states"
-    with recorded(root / "whole" / SETTINGS.name, states):
+    with recorded(root / "whole" / SETTINGS.name, root / "states"):
         whole = carry(root / "whole", setting)
-    return whole, sorted(states.iterdir()), setting
+    return whole, sorted((root / "states").iterdir()), setting
+
+
+def record_repair(root: Path, state: Path, setting: Setting) -> list[Path]:
+    """The states while a damaged run is opened, repaired and goes on to the end of a round."""
+    shutil.copytree(state, root / "repaired")
+    run = root / "repaired" / SETTINGS.name
+    last = sorted((run / "rounds").iterdir())[-1]
+    for path in (run / "events.jsonl", last / LEDGER, last / "verdicts.parquet"):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    with recorded(run, root / "repairs"):
+        Store.open(run).close()
+    return sorted((root / "repairs").iterdir())
+
+
+def fault_of(state: Path, whole: Path, setting: Setting) -> str:
+    """What is wrong with the run that goes on from a state; empty where nothing is."""
+    try:
+        run = carry(state, setting)
+    except Exception as error:
+        return f"{state.name}: {type(error).__name__}: {error}"[:300]
+    if lost := worlds.lost_rows(run, whole, TRAINED):
+        return f"{state.name}: {lost} rows differ"
+    if not is_whole(checks_of(run)):
+        return f"{state.name}: not whole"
+    left = [path for path in run.rglob("*") if path.name.endswith(".tmp")]
+    return f"{state.name}: left behind: {left[0].relative_to(run)}" if left else ""
+
+
+def every_point(folder: Path, seed: str, number: int) -> Trial:
+    """All of them, and all of a repair."""
+    whole, states, setting = record(folder)
+    before_training = [state for state in states if (state / FILTERED).exists()]
+    states += record_repair(folder, before_training[len(before_training) // 4], setting)
+    faults = [fault for state in states if (fault := fault_of(state, whole, setting))]
+    survived = len(states) - len(faults)
+    return Trial(NAME, number, len(states), survived, len(faults), note="; ".join(faults[:3]))
+
+
+FAULTS = (
+    Fault(
+        NAME,
+        "the process of a scripted run with a trainer that never leaves the same bytes ends before"
+        " each operation on a file, and in the middle of each write to one that grows; so does the"
+        " repair of a damaged one",
+        every_point,
+        enough=1,
+        quick=0,
+    ),
+)
