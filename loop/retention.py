@@ -61,6 +61,7 @@ def wanted(history: Sequence[Round], recipe: Recipe) -> set[int]:
 def prune(store: Store, history: Sequence[Round], recipe: Recipe) -> None:
     """Take away the checkpoints that are neither needed nor wanted, and say so in the events.
 
+    After each commit, and at a run's end: a kill may have come between the last commit and this.
     The manifest says so before it happens and goes on listing their sums: one that is put back is
     compared with them.
     """

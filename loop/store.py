@@ -71,23 +71,7 @@ class Store:
             RunStateError: a run of this name exists already.
         """
         path = root / recipe.name
-        if (path / RECIPE).exists() and not (path / RUN).exists():
-            raise RunStateError(
-                f"{path}: holds a recipe.json but no {RUN}, so it is no run of this version. Choose"
-                " another `name`, or delete the folder by hand."
-            )
-        if (path / RECIPE).exists():
-            raise RunStateError(
-                f"{path}: a run of this name exists already. Continue it with `ouroloop resume"
-                f" {recipe.name}`, choose another `name`, or pass --fresh to delete it and start"
-                " again."
-            )
-        _refuse_foreign(path)
-        if path.exists() and not _is_beginning(path):
-            raise RunStateError(
-                f"{path}: a run whose {RECIPE} is missing. Put that file back from a copy of the"
-                " run, choose another `name`, or pass --fresh to delete it and start again."
-            )
+        _refuse_taken(path)
         recipe.apply_privacy()
         path.mkdir(parents=True, exist_ok=True)
         lock = locked(path)
@@ -272,6 +256,31 @@ class atomic:
         to_disk(self.tmp)
         self.tmp.replace(self.path)
         to_disk(self.path.parent)
+
+
+def _refuse_taken(path: Path) -> None:
+    """Refuse a folder in which no run can be started.
+
+    Raises:
+        RunStateError: it holds a run, what is left of one, or something else.
+    """
+    if (path / RECIPE).exists() and not (path / RUN).exists():
+        raise RunStateError(
+            f"{path}: holds a recipe.json but no {RUN}, so it is no run of this version. Choose"
+            " another `name`, or delete the folder by hand."
+        )
+    if (path / RECIPE).exists():
+        raise RunStateError(
+            f"{path}: a run of this name exists already. Continue it with `ouroloop resume"
+            f" {path.name}`, choose another `name`, or pass --fresh to delete it and start"
+            " again."
+        )
+    _refuse_foreign(path)
+    if path.exists() and not _is_beginning(path):
+        raise RunStateError(
+            f"{path}: a run whose {RECIPE} is missing. Put that file back from a copy of the"
+            " run, choose another `name`, or pass --fresh to delete it and start again."
+        )
 
 
 def _refuse_foreign(path: Path) -> None:

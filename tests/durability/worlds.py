@@ -37,7 +37,9 @@ from ouroloop.loop.__main__ import main
 from ouroloop.loop.controller import Campaign
 from ouroloop.loop.engines import registry
 from ouroloop.loop.integrity import EVENTS, MANIFEST, RUN
+from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.records import Completion, Request
+from ouroloop.loop.setup import prepare
 from ouroloop.loop.store import RECIPE as RECIPE_FILE
 
 # A run that takes longer hangs.
@@ -186,6 +188,8 @@ def reference(does: Callable[[Path], int] = play, changes: str = "{}") -> Refere
 def undisturbed(root: Path, does: Callable[[Path], int] = play, **changes: Any) -> Reference:
     """The run of a recipe that nothing happens to; kept in `root`."""
     write_recipe(root, **changes)
+    # Here, not in every child: the index of held-out questions is kept by its process.
+    prepare(resolve(RECIPE))
     child = Child.of(root, lambda: does(root))
     code = child.wait()
     if code not in (0, 3):

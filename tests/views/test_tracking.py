@@ -48,7 +48,7 @@ def test_a_copied_run_was_committed_when_the_run_was(
 ) -> None:
     """Else its points would be others than those that MLflow has already."""
     found = [committed_at(round) for round in read_run(arms[0]).rounds]
-    assert found == sorted(found) and abs(found[-1] / 1000 - time.time()) < 3600
+    assert found == sorted(found) and found[1] - found[0] == 60_000
     # As `cp -r` does, which keeps no times.
     copied = shutil.copytree(arms[0], tmp_path / arms[0].name, copy_function=shutil.copyfile)
     for manifest in copied.rglob("MANIFEST.json"):
