@@ -63,7 +63,7 @@ def interrupted(name: str, number_of_signal: int, folder: Path, seed: str, numbe
         code = child.end(number_of_signal)
     seconds = time.monotonic() - sent
     said = child.text()
-    # The signal came too late: nothing was tried. Its last words come when there is no run any more.
+    # The signal came too late, and nothing was tried: a run says its last words when it is over.
     if finished(code) or "* best round" in said:
         return Trial(name, number, 0, 0)
     faults = []
