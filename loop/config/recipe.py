@@ -32,7 +32,10 @@ from ouroloop.loop.config.warm_start import WarmStartConfig
 
 DEFAULT_OBJECTIVE = Extension(use="sft")
 # What else lies in the folder of all runs.
-RESERVED = frozenset({"recipes", "experiments", "studies", "tables", "mlartifacts", "mlruns"})
+RESERVED = frozenset(
+    {"recipes", "experiments", "studies", "tables", "weight_sync"}
+    | {"mlartifacts", "mlruns", "mlflow.db", "mlflow.lock"}
+)
 
 
 class Recipe(Section):

@@ -49,7 +49,9 @@ def test_a_start_that_was_killed_at_once_can_be_repeated(tmp_path):
     assert (store.path / RECIPE).is_file()
 
 
-@pytest.mark.parametrize("name", ["recipes", "Recipes", "experiments", "studies", "mlruns"])
+@pytest.mark.parametrize(
+    "name", ["recipes", "Recipes", "experiments", "studies", "mlruns", "mlflow.db"]
+)
 def test_names_of_other_folders_are_refused(name):
     with pytest.raises(RecipeError, match="is reserved"):
         resolve({"name": name})
