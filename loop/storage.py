@@ -13,7 +13,7 @@ from ouroloop.loop.errors import StorageError
 _REMEDIES = {
     errno.ENOSPC: "the disk is full. Free some space, or name a folder on another disk",
     errno.EDQUOT: "the quota is used up. Free some space, or name a folder on another disk",
-    errno.EFBIG: "no file may be so large here (`ulimit -f`). Raise the limit, or name another folder",
+    errno.EFBIG: "no file may be so large here (`ulimit -f`). Raise it, or name another folder",
     errno.EIO: "the disk fails (an input/output error). See to it, or name another folder",
     errno.EROFS: "the file system is read-only. Make it writable, or name another folder",
     errno.EACCES: "this user has no permission. Change it, or name another folder",
