@@ -2,8 +2,7 @@
 
 plan -> sample -> judge -> assemble (or pair) -> train -> measure -> decide -> commit
 
-What each step does is in `stages/`, what a round's files are in `round.py`. Resume costs nothing:
-what a round has is read, what it lacks is made.
+Each step is in `stages/`. To resume: what a round (`round.py`) has is read, what it lacks is made.
 """
 
 from __future__ import annotations
@@ -91,6 +90,7 @@ class Campaign:
             # An unguarded arm writes decisions down and goes on: that is what it is for.
             if round.decision.action == Action.HALT and self.recipe.monitors.guard:
                 break
+        retention.prune(self.store, self.rounds, self.recipe)
         return self.rounds[-1].decision
 
     async def work(self, round: Round) -> None:

@@ -33,6 +33,8 @@ EVENTS = "events.jsonl"
 CHECKPOINT = "checkpoint"
 # A key of a manifest: which of its folders the run took away to make room.
 PRUNED = "pruned"
+# Another: when the round was committed, in Unix seconds.
+COMMITTED = "time"
 # Weights beyond this size are hashed when they are first used, not when a run is opened: a long
 # run's checkpoints take minutes to read, and it goes on from one or two of them.
 LARGE_BYTES = 64 * 2**20

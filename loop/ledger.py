@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 from ouroloop.loop import integrity
 from ouroloop.loop.integrity import EVENTS
 from ouroloop.loop.lines import proven, read_lines
-from ouroloop.loop.storage import naming
+from ouroloop.loop.storage import naming, to_disk
 from ouroloop.loop.sums import ROUNDS, Check, Status, Sum, examine, sum_of
 
 LEDGER = "files.jsonl"
@@ -29,6 +30,8 @@ SAMPLES = "samples.jsonl"
 FROZEN = ("probe_set.json", "strategies.json", "clusters.json", "warm_start")
 # What a training leaves is one thing: without one of its files the others are of no use.
 WHOLE = (integrity.CHECKPOINT, "warm_start")
+# In a round's folder; the last of them is written last.
+TRAINED = ("job.json", integrity.CHECKPOINT, "train.json")
 
 
 @dataclass(frozen=True)
@@ -89,12 +92,23 @@ def repair(run: Path) -> list[Repair]:
     """Make what is not committed whole again: the event log, and the round at work."""
     found = _repair_log(run)
     folders = integrity.round_folders(run)
+    remove_temporary(run)
     if folders and not (folders[-1] / integrity.MANIFEST).exists():
         found += _repair_round(run, folders[-1])
     elif folders:
         # A kill came between the manifest and what goes with it.
         remove_working_files(folders[-1])
     return found
+
+
+def remove_temporary(run: Path) -> None:
+    """Remove what a killed process had not renamed yet, or had renamed in order to delete it."""
+    # Those of the run's own folder are left: its trackers may still be at work there.
+    for path in (run / ROUNDS).glob("*/.*.tmp"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def remove_working_files(folder: Path) -> None:
@@ -185,6 +199,8 @@ def _repair_round(run: Path, folder: Path) -> list[Repair]:
     if bad_line is not None:
         there = [str(path.relative_to(run)) for path in _finished(folder)]
         suspects += [file for file in there if file not in ledger.sums]
+    if any(_is_trained(file) for file in suspects):
+        suspects = list(dict.fromkeys([*suspects, *filter(_is_trained, files)]))
     found = _repair_journal(run, folder)
     if why:
         moved = _set_all_aside(run, suspects)
@@ -235,9 +251,22 @@ def _unit(file: str) -> str:
     return file
 
 
+def _is_trained(file: str) -> bool:
+    """Whether a file, relative to the run, is one that a round's training left."""
+    place = file.split("/")
+    return place[0] == ROUNDS and place[2] in TRAINED
+
+
 def _finished(folder: Path) -> list[Path]:
-    """The finished files of a round. Logs grow; they are the manifest's to list."""
-    return [path for path in files_of(folder) if path.suffix != ".log"]
+    """The finished files of a round. Logs grow; they are the manifest's to list.
+
+    What a training leaves is finished with its last file: until then it is made again, and need not
+    become the same.
+    """
+    found = [path for path in files_of(folder) if path.suffix != ".log"]
+    if (folder / TRAINED[-1]).exists():
+        return found
+    return [path for path in found if path.relative_to(folder).parts[0] not in TRAINED]
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -300,3 +329,4 @@ def _rewrite(path: Path, lines: Iterable[str]) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    to_disk(path.parent)

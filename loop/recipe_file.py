@@ -14,10 +14,12 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from ouroloop.evals import plugins
 from ouroloop.loop import secrets
 from ouroloop.loop.config import Recipe
+from ouroloop.loop.config.base import Extension
 from ouroloop.loop.config.judge import BASELINE
 from ouroloop.loop.config.schema import item_of, section_of
 from ouroloop.loop.config.task import SECTIONS as TASK_SECTIONS
@@ -54,6 +56,8 @@ OPTION_KEYS = ("task.options",)
 FILE_PART = re.compile(r"(?P<path>.+\.py):(?P<name>\w+)")
 # `name` or `organisation/name`.
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?")
+# How pydantic calls one of the kinds that a value may be of: it is no key.
+BRANCH = re.compile(r"constrained-\w+|[\w-]+\[.*\]|int|float|str|bool")
 MARKED_PATH = re.compile(r"\.{1,2}/|\$\w+/")
 
 
@@ -261,20 +265,41 @@ def _override(raw: dict[str, Any], text: str) -> None:
 
 def _explain(error: ValidationError) -> Iterator[str]:
     """One line per wrong key: what is wrong with it, and what would be right."""
+    seen: dict[str, list[str]] = {}
+    for item in error.errors():
+        dotted = ".".join(_place(item["loc"])[0])
+        seen.setdefault(dotted, []).append(_expected(item))
     for item in error.errors():
         path, model = _place(item["loc"])
         dotted = ".".join(path) or "recipe"
+        # A value that may be of several kinds has one error for each kind, and gets one line.
+        messages = seen.pop(".".join(path), None)
+        if messages is None:
+            continue
         if item["type"] == "extra_forbidden":
             yield f"unknown key {dotted!r}. {plugins.nearest(path[-1], list(model.model_fields))}"
         elif item["type"] == "missing":
             meaning = model.model_fields[path[-1]].description
             yield f"{dotted} is missing: {meaning}"
         else:
-            message = item["msg"].removeprefix("Value error, ")
+            message = ", or ".join(messages).replace(" or expected ", " or ")
             shown = "" if isinstance(item["input"], dict) else f", got {item['input']!r}"
             if secrets.is_secret_key(path[-1] if path else ""):
                 shown = ""
             yield f"{dotted}: {message}{shown}"
+
+
+def _expected(item: ErrorDetails) -> str:
+    """What an error says, in a recipe's words instead of pydantic's."""
+    if item["type"] in ("model_type", "model_attributes_type"):
+        is_part = item["ctx"]["class_name"] == Extension.__name__
+        return "expected " + ("a name, or {use: name, options: ...}" if is_part else "a section")
+    words = {"path_type": "expected a path", "dict_type": "expected a mapping of keys"}
+    if item["type"] in words:
+        return words[item["type"]]
+    message = item["msg"].removeprefix("Value error, ")
+    message = message.replace("Input should be ", "expected ", 1)
+    return message.replace("a valid integer", "a whole number", 1).replace("a valid ", "a ", 1)
 
 
 def _place(loc: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel]]:
@@ -284,6 +309,8 @@ def _place(loc: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel]]:
     for part in loc:
         if part in TASK_SECTIONS and path == ["task"]:  # which kind of task: not a key
             model = TASK_SECTIONS[str(part)]
+            continue
+        if part not in model.model_fields and BRANCH.fullmatch(str(part)):
             continue
         path.append(str(part))
         field = model.model_fields.get(str(part))

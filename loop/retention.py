@@ -61,6 +61,7 @@ def wanted(history: Sequence[Round], recipe: Recipe) -> set[int]:
 def prune(store: Store, history: Sequence[Round], recipe: Recipe) -> None:
     """Take away the checkpoints that are neither needed nor wanted, and say so in the events.
 
+    After each commit, and at a run's end: a kill may have come between the last commit and this.
     The manifest says so before it happens and goes on listing their sums: one that is put back is
     compared with them.
     """
@@ -72,27 +73,18 @@ def prune(store: Store, history: Sequence[Round], recipe: Recipe) -> None:
     places = {store.path / past.training.checkpoint for past in history[1:] if past.number in kept}
     for past in history[1:]:
         folder = past.folder / CHECKPOINT
-        _finish(folder)
         if folder in places or not folder.exists():
             continue
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         if keep.last == "auto" and size < SMALL_BYTES:
             continue
         _mark(past.folder / MANIFEST)
-        # Renamed first: half a checkpoint would count as a damaged one.
-        folder.rename(_doomed(folder))
-        _finish(folder)
+        # Renamed first: half a checkpoint would count as a damaged one. What a kill leaves of it
+        # goes when the run is opened (`ledger.remove_temporary`).
+        doomed = folder.with_name(f".{folder.name}.pruned.tmp")
+        folder.rename(doomed)
+        shutil.rmtree(doomed)
         store.event("checkpoint_pruned", round=past.number, bytes=size)
-
-
-def _doomed(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.pruned.tmp")
-
-
-def _finish(folder: Path) -> None:
-    """Delete what was renamed, also where a kill came between."""
-    if _doomed(folder).exists():
-        shutil.rmtree(_doomed(folder))
 
 
 def _mark(manifest: Path) -> None:
@@ -101,5 +93,5 @@ def _mark(manifest: Path) -> None:
         return
     made = manifest.stat()
     write_json(manifest, sealed({**listed, PRUNED: [CHECKPOINT]}))
-    # Its time of change is when the round was committed.
+    # Of a round of an older version its time of change alone says when it was committed.
     os.utime(manifest, ns=(made.st_atime_ns, made.st_mtime_ns))

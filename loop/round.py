@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -23,7 +24,7 @@ from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from ouroloop.loop import tables
 from ouroloop.loop.errors import RunStateError
-from ouroloop.loop.integrity import EVENTS, MANIFEST, refuse_damaged_file
+from ouroloop.loop.integrity import COMMITTED, EVENTS, MANIFEST, refuse_damaged_file
 from ouroloop.loop.ledger import SAMPLES, Ledger, files_of, remove_working_files
 from ouroloop.loop.lines import proven, read_lines
 from ouroloop.loop.records import Sample
@@ -54,6 +55,7 @@ from ouroloop.loop.rows import (
     Training,
     Verdict,
 )
+from ouroloop.loop.storage import to_disk
 from ouroloop.loop.store import atomic, read_json, write_json
 from ouroloop.loop.sums import ROUNDS, sealed, sum_of
 from ouroloop.monitors.base import Reading, RoundView
@@ -284,13 +286,20 @@ class Round:
             found = known.get(str(path.relative_to(self.run))) or sum_of(path)
             entries[str(path.relative_to(self.folder))] = asdict(found)
         inside = f"{ROUNDS}/"
+        frozen = {name: asdict(x) for name, x in known.items() if not name.startswith(inside)}
         log = self.run / EVENTS
         manifest = {
             "round": self.number,
+            COMMITTED: round(time.time(), 3),
             "files": entries,
-            "run": {name: asdict(x) for name, x in known.items() if not name.startswith(inside)},
+            "run": frozen,
             "events_bytes": log.stat().st_size if log.exists() else 0,
         }
+        # All of it, before the manifest says that it is there. A trainer writes as it likes, and a
+        # file's name is its folder's to keep.
+        paths = [*files_of(self.folder), *(self.run / name for name in frozen), log]
+        there = [path for path in paths if path.exists()]
+        to_disk(*there, *{path.parent for path in there}, self.folder.parent)
         write_json(self.folder / MANIFEST, sealed(manifest))
         self._is_committed = True
         remove_working_files(self.folder)

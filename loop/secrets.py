@@ -1,9 +1,10 @@
 """Secrets of a recipe: used, but never stored, logged or shown.
 
-A secret is the value of a key that is named like one (`hub_token`, `api_key`, `password`), or the
-password in an address (`postgresql://user:password@host/runs`). Wherever a recipe or a job is
-written, *** stands for it. Whoever reads it back takes the secret from an environment variable that
-is named after its key, as child processes do; a recipe may have *** from the beginning.
+A secret is the value of a key that is named like one (`hub_token`, `api_key`, `password`), or what
+an address holds (`postgresql://user:password@host/runs`, `https://token@host`, `?token=`). Wherever
+a recipe or a job is written, *** stands for it. Whoever reads it back takes the secret from an
+environment variable that is named after its key, as child processes do; a recipe may have *** from
+the beginning.
 """
 
 from __future__ import annotations
@@ -28,11 +29,16 @@ _NO_SECRET = re.compile(
     r"(?:bos|eos|pad|unk|sep|cls|mask|stop|image|video|audio|chat|tool|boi|eoi)_token",
     re.IGNORECASE,
 )
-_ADDRESS = re.compile(r"(?P<before>[A-Za-z][\w+.-]*://[^\s/:@]*:)(?P<secret>[^\s/]+)(?=@)")
+# A password; a name alone before @ is a user of a database, but a token on the web.
+_ADDRESS = re.compile(
+    r"(?P<before>[A-Za-z][\w+.-]*://[^\s/:@]*:|https?://(?=[^\s/:@]+@))(?P<secret>[^\s/]+)(?=@)"
+)
+_QUERY = re.compile(r"(?P<before>[?&](?P<key>[\w-]+)=)(?P<secret>[^\s&#\"']+)")
 
 
 def is_secret_key(key: str) -> bool:
     """Whether a key is named like one that holds a secret."""
+    key = key.replace("-", "_")
     return _KEY.fullmatch(key) is not None and _NO_SECRET.fullmatch(key) is None
 
 
@@ -84,7 +90,7 @@ def redacted(text: str) -> str:
     # The longest first: one secret may be a part of another.
     for secret in sorted(filter(None, known), key=len, reverse=True):
         text = text.replace(secret, MASK)
-    return _ADDRESS.sub(rf"\g<before>{MASK}", text)
+    return _in_address(text, lambda _: MASK)
 
 
 def _changed(values: Mapping[str, Any], change: Callable[[str, str], str]) -> dict[str, Any]:
@@ -101,4 +107,22 @@ def _leaf(dotted: str, key: str, value: Any, change: Callable[[str, str], str]) 
         return value
     if is_secret_key(key):
         return change(dotted, value)
-    return _ADDRESS.sub(lambda found: found["before"] + change(dotted, found["secret"]), value)
+
+    def changed(found: dict[str, str]) -> str:
+        # A password and a token of one address are two secrets, in two variables.
+        name = f"{dotted}.{found['key']}" if "key" in found else dotted
+        return change(name, found["secret"])
+
+    return _in_address(value, changed)
+
+
+def _in_address(text: str, change: Callable[[dict[str, str]], str]) -> str:
+    """`text` with the secrets of every address in it replaced; given are the parts of a match."""
+
+    def replaced(found: re.Match[str]) -> str:
+        parts = found.groupdict()
+        if "key" in parts and not is_secret_key(parts["key"]):
+            return found[0]
+        return str(parts["before"]) + change(parts)
+
+    return _QUERY.sub(replaced, _ADDRESS.sub(replaced, text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +13,18 @@ from ouroloop.loop.errors import StorageError
 _REMEDIES = {
     errno.ENOSPC: "the disk is full. Free some space, or name a folder on another disk",
     errno.EDQUOT: "the quota is used up. Free some space, or name a folder on another disk",
+    errno.EFBIG: "no file may be so large here (`ulimit -f`). Raise it, or name another folder",
+    errno.EIO: "the disk fails (an input/output error). See to it, or name another folder",
     errno.EROFS: "the file system is read-only. Make it writable, or name another folder",
     errno.EACCES: "this user has no permission. Change it, or name another folder",
     errno.EPERM: "this user has no permission. Change it, or name another folder",
 }
 _ANYWHERE = "a folder of the run"
 # Libraries in other languages say it in words alone.
-_WORDS = {"No space left on device": errno.ENOSPC, "Read-only file system": errno.EROFS}
+_WORDS = {
+    os.strerror(number): number
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+}
 
 
 def storage_error(error: BaseException, folder: Path | None = None) -> StorageError | None:
@@ -52,6 +58,24 @@ def naming(path: Path) -> Iterator[None]:
         if error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
+
+
+def to_disk(*paths: Path) -> None:
+    """Wait until files, and the names in folders, are on the disk: a power cut keeps them.
+
+    A file that was renamed may be lost with the power until its folder is on the disk as well.
+    """
+    for path in paths:
+        with naming(path):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            except OSError as error:
+                # Some network file systems know no such thing for a folder.
+                if error.errno != errno.EINVAL or not path.is_dir():
+                    raise
+            finally:
+                os.close(descriptor)
 
 
 @contextmanager

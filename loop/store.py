@@ -5,7 +5,6 @@ Knows files, not models (see runs/README.md for every file).
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
@@ -26,14 +25,14 @@ from ouroloop.loop.environment import environment
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.integrity import EVENTS, RUN
 from ouroloop.loop.lines import proven
+from ouroloop.loop.lock import LOCK, locked
 from ouroloop.loop.recipe_file import differing_keys, resolve
-from ouroloop.loop.storage import naming
+from ouroloop.loop.storage import to_disk
 from ouroloop.loop.sums import Sum, sealed
 
 # Files of a run outside its rounds (those of a round: `round.py`).
 RECIPE = "recipe.json"
 ENVIRONMENT = "env.json"
-LOCK = "LOCK"
 PROBE_SET = "probe_set.json"
 STRATEGIES = "strategies.json"
 CLUSTERS = "clusters.json"
@@ -72,20 +71,10 @@ class Store:
             RunStateError: a run of this name exists already.
         """
         path = root / recipe.name
-        if (path / RECIPE).exists() and not (path / RUN).exists():
-            raise RunStateError(
-                f"{path}: holds a recipe.json but no {RUN}, so it is no run of this version. Choose"
-                " another `name`, or delete the folder by hand."
-            )
-        if (path / RECIPE).exists():
-            raise RunStateError(
-                f"{path}: a run of this name exists already. Continue it with `ouroloop resume"
-                f" {recipe.name}`, choose another `name`, or pass --fresh to delete it and start"
-                " again."
-            )
-        _refuse_foreign(path)
+        _refuse_taken(path)
+        recipe.apply_privacy()
         path.mkdir(parents=True, exist_ok=True)
-        lock = _locked(path)
+        lock = locked(path)
         recipe.expose_secrets()
         texts = {
             ENVIRONMENT: json_text(environment(recipe, base_sha256)),
@@ -101,6 +90,7 @@ class Store:
         # repeated.
         for name, text in texts.items():
             write_text(path / name, text)
+        to_disk(root)
         return store
 
     @classmethod
@@ -112,17 +102,17 @@ class Store:
         Raises: RunStateError: no such run, held by another process, or the recipe differs (every
             differing key is listed).
         """
-        if not (path / RECIPE).exists() and not (path / RUN).exists():
+        # Also where a start was cut off before it wrote the recipe: there is nothing to lose.
+        if not path.is_dir() or _is_beginning(path):
             raise RunStateError(
-                f"{path}: no run here (recipe.json is missing). Start one with `ouroloop run"
-                " RECIPE`."
+                f"{path}: no run here ({RECIPE} is missing). Start one with `ouroloop run RECIPE`."
             )
         if integrity.is_older(path):
             raise RunStateError(
                 f"{path}: {RUN} is missing: it was deleted, or another version made the run. Put"
                 " it back, or finish the run with the version that made it."
             )
-        lock = _locked(path)
+        lock = locked(path)
         try:
             # Before anything is read: what was committed is gone on from, or refused.
             integrity.refuse_damaged(path)
@@ -131,6 +121,7 @@ class Store:
             if changed is not None:
                 # The one section that may differ: it changes no result.
                 recipe = recipe.model_copy(update={"supervision": changed.supervision})
+            recipe.apply_privacy()
             store = cls(path, recipe, lock, ledger.repair(path))
         except BaseException:
             lock.close()
@@ -146,13 +137,17 @@ class Store:
         Raises:
             RunStateError: held by another process, or not a run directory.
         """
-        path = root / name
+        path, doomed = root / name, root / f".{name}.deleted.tmp"
+        if doomed.exists():
+            shutil.rmtree(doomed)
         if not path.exists():
             return
         # A typing error must not delete a folder of other things.
         _refuse_foreign(path)
-        _locked(path).close()
-        shutil.rmtree(path)
+        locked(path).close()
+        # Renamed first: of half a run that a kill left, the next one would take over the rounds.
+        path.rename(doomed)
+        shutil.rmtree(doomed)
 
     def event(self, event: str, **facts: Any) -> None:
         """Append one line to events.jsonl, with its checksum."""
@@ -258,28 +253,34 @@ class atomic:
                 error.filename = str(self.path)
             return
         # On disk before it is renamed: after a power cut the file is whole or not there.
-        with naming(self.path), self.tmp.open("rb") as handle:
-            os.fsync(handle.fileno())
+        to_disk(self.tmp)
         self.tmp.replace(self.path)
+        to_disk(self.path.parent)
 
 
-def _locked(path: Path) -> IO[str]:
-    # flock is let go by the system when the process ends, however it ends: no stale lock.
-    lock = (path / LOCK).open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read().strip() or "another process"
-        lock.close()
+def _refuse_taken(path: Path) -> None:
+    """Refuse a folder in which no run can be started.
+
+    Raises:
+        RunStateError: it holds a run, what is left of one, or something else.
+    """
+    if (path / RECIPE).exists() and not (path / RUN).exists():
         raise RunStateError(
-            f"{path}: held by process {holder}. Watch it with `ouroloop watch {path.name}`, or end"
-            " that process first."
-        ) from None
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
-    return lock
+            f"{path}: holds a recipe.json but no {RUN}, so it is no run of this version. Choose"
+            " another `name`, or delete the folder by hand."
+        )
+    if (path / RECIPE).exists():
+        raise RunStateError(
+            f"{path}: a run of this name exists already. Continue it with `ouroloop resume"
+            f" {path.name}`, choose another `name`, or pass --fresh to delete it and start"
+            " again."
+        )
+    _refuse_foreign(path)
+    if path.exists() and not _is_beginning(path):
+        raise RunStateError(
+            f"{path}: a run whose {RECIPE} is missing. Put that file back from a copy of the"
+            " run, choose another `name`, or pass --fresh to delete it and start again."
+        )
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -288,16 +289,24 @@ def _refuse_foreign(path: Path) -> None:
     Raises:
         RunStateError: it is such a folder, or no folder.
     """
-    if not path.exists() or (path / RUN).is_file():
-        return
-    # A run that was killed right at its beginning has its lock, and the file that was to become
-    # its mark (`atomic`), and no more.
-    begun = (f".{RUN}.", LOCK)
-    if path.is_dir() and all(found.name.startswith(begun) for found in path.iterdir()):
+    if not path.exists() or (path / RUN).is_file() or _is_beginning(path):
         return
     raise RunStateError(
         f"{path}: not the folder of a run ({RUN} is missing), and not empty. Nothing is written to"
         " it or deleted from it. Choose another `name`; delete the run of an older version by hand."
+    )
+
+
+def _is_beginning(path: Path) -> bool:
+    """Whether a folder holds what a start leaves that is killed before it has written the recipe.
+
+    An empty one is such a beginning too.
+    """
+    files = (LOCK, RUN, ENVIRONMENT, EVENTS)
+    # What `atomic` had not renamed yet.
+    begun = tuple(f".{name}." for name in (*files, RECIPE))
+    return path.is_dir() and all(
+        found.name in files or found.name.startswith(begun) for found in path.iterdir()
     )
 
 
@@ -322,23 +331,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(v) for v in value]
     return value
-
-
-def is_held(lock: Path) -> bool:
-    """Whether a living process holds LOCK.
-
-    The file stays behind with its number; the lock on it does not.
-    """
-    # The number may have gone to another process since: the lock decides.
-    try:
-        os.kill(int(lock.read_text().split()[0]), 0)
-    except PermissionError:
-        return True
-    except (OSError, ValueError, IndexError):
-        return False
-    with lock.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -31,7 +32,10 @@ from ouroloop.loop.config.warm_start import WarmStartConfig
 
 DEFAULT_OBJECTIVE = Extension(use="sft")
 # What else lies in the folder of all runs.
-RESERVED = frozenset({"recipes", "experiments", "studies", "tables", "mlartifacts", "mlruns"})
+RESERVED = frozenset(
+    {"recipes", "experiments", "studies", "tables", "weight_sync"}
+    | {"mlartifacts", "mlruns", "mlflow.db", "mlflow.lock"}
+)
 
 
 class Recipe(Section):
@@ -139,6 +143,13 @@ class Recipe(Section):
     interventions: InterventionConfig = Field(
         InterventionConfig(), description="what the controller may do then"
     )
+    private: bool = Field(
+        False,
+        description=(
+            "every file and folder that the run and its processes make can be read by this user"
+            " alone (modes 0600 and 0700); false: as the umask says"
+        ),
+    )
     keep: KeepConfig = Field(KeepConfig(), description="which checkpoints outlive their rounds")
     tracking: TrackingConfig = Field(TrackingConfig(), description="where a run is shown")
     supervision: SupervisionConfig = Field(
@@ -239,6 +250,11 @@ class Recipe(Section):
     def to_json(self) -> dict[str, Any]:
         """The resolved recipe as plain JSON values, *** for its secrets."""
         return secrets.masked(self.model_dump(mode="json"))
+
+    def apply_privacy(self) -> None:
+        """Where the recipe is private: so is all that this process and its children make."""
+        if self.private:
+            os.umask(0o077)
 
     def expose_secrets(self) -> None:
         """Put the secrets into this process's environment, where its children find them."""

@@ -29,7 +29,7 @@ from ouroloop.loop.records import Problem
 from ouroloop.loop.rows import Example
 from ouroloop.loop.stages.encode import Encoder
 from ouroloop.loop.stages.refine import derive_seed
-from ouroloop.loop.store import ENVIRONMENT, read_json, sha256_of
+from ouroloop.loop.store import ENVIRONMENT, read_json, sha256_of, write_text
 
 EXAMPLES = "examples.parquet"
 CHECKPOINT = "checkpoint"
@@ -118,7 +118,7 @@ def learn(job: TrainingJob, run: Path, trainer: Trainer, report: Report) -> dict
     if taken:
         link_tree(cache / CHECKPOINT, job.output)
         # Last, as when it was trained: its presence says that all the rest is there.
-        (folder / FACTS).write_bytes((cache / FACTS).read_bytes())
+        write_text(folder / FACTS, (cache / FACTS).read_text(encoding="utf-8"))
     else:
         trainer(job, folder, report)
         _refuse_rejected(folder)

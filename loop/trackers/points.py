@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ouroloop.loop.integrity import COMMITTED, MANIFEST
 from ouroloop.loop.views.measures import MEASURES
 from ouroloop.loop.views.reader import Json, RoundData, RunData
 from ouroloop.loop.views.report import trace
@@ -109,15 +111,22 @@ def flat(values: Json, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def weights_sha256(run: RunData, round: RoundData, checkpoint: Path) -> str:
-    """The checkpoint's fingerprint.
+    """The checkpoint's fingerprint: SHA-256 in hexadecimal digits.
 
-    Of its own weights as the manifest has it, or of the base model's.
+    Of its own weights as the manifest has it, or of the base model's. Of weights in several files
+    it is that of the lines `SHA-256  name`, in order of name, which `sha256sum *.safetensors`
+    prints in the checkpoint's folder.
     """
-    files = round.manifest.get("files", {})
-    for name, about in files.items():
-        if name.startswith("checkpoint/") and name.endswith(".safetensors"):
-            # Of weights in several files the first one's: enough to tell checkpoints apart.
-            return str(about["sha256"])
+    sums = {
+        name.removeprefix("checkpoint/"): str(about["sha256"])
+        for name, about in sorted(round.manifest.get("files", {}).items())
+        if name.startswith("checkpoint/") and name.endswith(".safetensors")
+    }
+    if len(sums) == 1:
+        return next(iter(sums.values()))
+    if sums:
+        lines = "".join(f"{found}  {name}\n" for name, found in sums.items())
+        return hashlib.sha256(lines.encode()).hexdigest()
     if round.path in checkpoint.parents:
         # A checkpoint of the round's own, but its manifest lists no weights.
         return ""
@@ -131,9 +140,12 @@ def plain(name: str) -> str:
 
 def committed_at(round: RoundData) -> int:
     """Milliseconds at which the round was committed; the same in every sync."""
-    # The manifest is the last file of a commit, and who changes it later puts its time back
-    # (`retention._mark`): the time is part of what makes two metric points equal.
-    return int(1000 * (round.path / "MANIFEST.json").stat().st_mtime)
+    # It is part of what makes two metric points equal, so a copied run must have it too.
+    said = round.manifest.get(COMMITTED)
+    # Older versions did not say it. The manifest is the last file of a commit, and who changes it
+    # later puts its time back (`retention._mark`).
+    time = (round.path / MANIFEST).stat().st_mtime if said is None else float(said)
+    return int(1000 * time)
 
 
 def began(run: RunData, number: int | None = None) -> int | None:

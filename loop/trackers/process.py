@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -110,6 +111,9 @@ def sync(run_path: Path) -> list[str]:
     A tracker's error is written to standard error with its traceback, and the next one is tried.
     """
     recipe = json.loads((run_path / "recipe.json").read_text(encoding="utf-8"))
+    # As `Recipe.apply_privacy` does: `ouroloop sync` is no child of the run.
+    if recipe.get("private"):
+        os.umask(0o077)
     try:
         tracking = unmasked({"tracking": recipe.get("tracking") or {}})["tracking"]
     except RecipeError as error:

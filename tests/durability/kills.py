@@ -62,10 +62,10 @@ def interrupted(name: str, number_of_signal: int, folder: Path, seed: str, numbe
     if not finished(code):
         code = child.end(number_of_signal)
     seconds = time.monotonic() - sent
-    # The signal came too late: nothing was tried.
-    if finished(code):
-        return Trial(name, number, 0, 0)
     said = child.text()
+    # The signal came too late, and nothing was tried: a run says its last words when it is over.
+    if finished(code) or "* best round" in said:
+        return Trial(name, number, 0, 0)
     faults = []
     if seconds > GONE_S:
         faults.append(f"gone after {seconds:.1f} s")

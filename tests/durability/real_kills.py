@@ -15,28 +15,16 @@ import tempfile
 import time
 from pathlib import Path
 
+import test_loop_on_vllm_and_trl as real
 from trials import ROOT, Fault, Trial
 from worlds import finished, lost_rows
 
-NAME = "real"
-RECIPE = {
-    "name": NAME,
-    "rounds": 2,
-    "task": {"kind": "arithmetic"},
-    "sampling": {
-        "problems_per_round": 40,
-        "samples_per_problem": 4,
-        "temperatures": [0.8, 1.0],
-        "max_tokens": 80,
-    },
-    "filters": {"steps": True},
-    "sft": {"learning_rate": 5e-4, "num_train_epochs": 1, "per_device_train_batch_size": 16},
-    "probe": {"problems": 30, "family_problems": 4, "samples": 8, "critiques": 20},
-    "tracking": {"mlflow": False},
-}
+# One round: it starts an engine, samples, trains, measures and commits, and so do later ones.
+RECIPE = {**real.RECIPE, "rounds": 1, "tracking": {"mlflow": False}}
+NAME = RECIPE["name"]
 PATIENCE_S = 1800.0
 # Kills of one run.
-MOST_KILLS = 2
+MOST_KILLS = 4
 # Training takes its time and writes it down; so does what a GPU or another batch may round.
 LEAVE_OUT = ("train.json",)
 
@@ -45,7 +33,7 @@ def start(root: Path) -> tuple[subprocess.Popen[bytes], float]:
     """`ouroloop run`, or `resume` where there is a run, in a process group of its own."""
     runs = root / "runs"
     what = ["run", str(root / "recipe.yaml")]
-    if (runs / NAME / "RUN.json").exists():
+    if (runs / NAME / "recipe.json").exists():
         what = ["resume", NAME]
     command = [sys.executable, "-m", "ouroloop.loop", *what, "--runs", str(runs)]
     with (root / "said.txt").open("ab") as out:

@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import child_faults
+import crash_points
 import kills
 import long_run
 import real_kills
@@ -34,6 +35,7 @@ from trials import ROOT, Cache, Fault, code_digest, table
 
 FAULTS: tuple[Fault, ...] = (
     *kills.FAULTS,
+    *crash_points.FAULTS,
     *child_faults.FAULTS,
     *teacher_faults.FAULTS,
     *storage_faults.FAULTS,

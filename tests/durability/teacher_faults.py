@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 import threading
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from worlds import NAME, Child, finished, write_recipe
 
 from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.loop.engines import pacing
+from ouroloop.loop.errors import EngineError
 from ouroloop.loop.round import Round
 
 NUM_ANSWERS = 200
@@ -31,8 +33,11 @@ def right(body: dict[str, Any]) -> tuple[str, str]:
     return world.demonstrate(item, None if item.family in world.SKILLS else "column"), "stop"
 
 
-def _play(root: Path, server: Server, **servers: Any) -> int:
-    """A round with this server as its teacher. In a child, which also serves."""
+def _play(root: Path, server: Server, is_repaired: bool = False, **servers: Any) -> int:
+    """A round with this server as its teacher. In a child, which also serves.
+
+    is_repaired: the run is to end with an error, and is resumed with a server that answers well.
+    """
     # The waits between attempts are tested elsewhere; here they would be most of the time.
     pacing.FIRST_WAIT = pacing.LONGEST_WAIT = 0.01
     with serving(server) as url:
@@ -45,6 +50,10 @@ def _play(root: Path, server: Server, **servers: Any) -> int:
             servers={"set_aside_seconds": 0.01, **servers},
         )
         code = worlds.play(root)
+        if is_repaired:
+            assert code == EngineError.exit_code, f"ended with {code} where nothing was answered"
+            server.answer = right
+            code = worlds.play(root)
     (root / "asked.txt").write_text(str(len(server.asked)))
     return code
 
@@ -106,6 +115,22 @@ def always_malformed(folder: Path, seed: str, number: int) -> Trial:
     return Trial(name, number, dropped, dropped if is_counted else 0, dropped, note=note)
 
 
+def none_usable(folder: Path, seed: str, number: int) -> Trial:
+    """A teacher that answers nothing but rubbish: the run ends with one sentence, and can go on."""
+    bodies = itertools.cycle([body for _, body in malformed(is_chat=False, seed=number)])
+    root = folder / "run"
+    server = Server(lambda body: next(bodies))
+    child = Child.of(root, lambda: _play(root, server, is_repaired=True, attempts=2))
+    code, said = child.wait(), child.text()
+    if code is None:
+        child.end()
+    # The server's own threads may say that nobody waits for their answer any more.
+    is_clear = re.search(r"^ouroloop: .* got no usable answer, .*max_dropped", said, re.MULTILINE)
+    if not finished(code) or not is_clear:
+        return Trial(NONE_USABLE, number, 1, 0, note=f"{code}: {said[-300:]}")
+    return Trial(NONE_USABLE, number, 1, 1, _dropped(root))
+
+
 def hanging(folder: Path, seed: str, number: int) -> Trial:
     """A teacher that hangs for a while in the middle of the round."""
     rng = random.Random(seed)
@@ -129,6 +154,7 @@ def hanging(folder: Path, seed: str, number: int) -> Trial:
     return Trial(name, number, 1, 1, _dropped(root), asked - NUM_ANSWERS)
 
 
+NONE_USABLE = "only rubbish from a server"
 FAULTS = (
     Fault(
         "malformed answers",
@@ -144,6 +170,13 @@ FAULTS = (
         " rows lost, and counted in the round",
         always_malformed,
         enough=30,
+        quick=0,
+    ),
+    Fault(
+        NONE_USABLE,
+        "no answer of a teacher is ever usable: the run ends with one sentence, and goes on once"
+        " the teacher answers well",
+        none_usable,
         quick=0,
     ),
     Fault(

@@ -6,7 +6,21 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+import crash_points
+
 RUN = Path(__file__).with_name("run.py")
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_operation_on_a_file_leaves_a_run_that_goes_on_as_if_nothing_had_been(
+    tmp_path,
+):
+    whole, states, setting = crash_points.record(tmp_path)
+    assert len(states) > 150, "the recorder looks at every file"
+    # A fifth of them, and not the same part of every file's writing; `run.py` tries all.
+    faults = [crash_points.fault_of(state, whole, setting) for state in states[::5]]
+    assert [fault for fault in faults if fault] == []
 
 
 @pytest.mark.slow

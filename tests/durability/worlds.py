@@ -37,17 +37,19 @@ from ouroloop.loop.__main__ import main
 from ouroloop.loop.controller import Campaign
 from ouroloop.loop.engines import registry
 from ouroloop.loop.integrity import EVENTS, MANIFEST, RUN
+from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.records import Completion, Request
+from ouroloop.loop.setup import prepare
+from ouroloop.loop.store import RECIPE as RECIPE_FILE
 
 # A run that takes longer hangs.
 PATIENCE_S = 300.0
 NAME = "scripted"
-RECIPE: dict[str, Any] = {
-    **scripted_world.RECIPE,
-    "name": NAME,
-    "rounds": 2,
-    "engine": {"kind": "scripted", "weight_sync_check": False, "concurrency": 8},
-}
+RECIPE: dict[str, Any] = scripted_world.small_keys(
+    name=NAME,
+    rounds=2,
+    engine={"kind": "scripted", "weight_sync_check": False, "concurrency": 8},
+)
 # Times, process numbers and absolute paths stand in them.
 CHANGING = {EVENTS, "LOCK", RUN, MANIFEST, "env.json", "job.json"}
 
@@ -93,7 +95,8 @@ def play(root: Path, trainer: Any = scripted_world.no_training, engine: Any = No
     if trainer is not None:
         runner.Campaign = partial(Campaign, trainer=trainer)  # type: ignore[misc, assignment]
     runs = root / "runs"
-    if (runs / NAME / RUN).exists():
+    # As a person does: a start that was cut off before there was a recipe is no run to resume.
+    if (runs / NAME / RECIPE_FILE).exists():
         return main(["resume", NAME, "--runs", str(runs)])
     return main(["run", str(root / "recipe.yaml"), "--runs", str(runs)])
 
@@ -185,6 +188,8 @@ def reference(does: Callable[[Path], int] = play, changes: str = "{}") -> Refere
 def undisturbed(root: Path, does: Callable[[Path], int] = play, **changes: Any) -> Reference:
     """The run of a recipe that nothing happens to; kept in `root`."""
     write_recipe(root, **changes)
+    # Here, not in every child: the index of held-out questions is kept by its process.
+    prepare(resolve(RECIPE))
     child = Child.of(root, lambda: does(root))
     code = child.wait()
     if code not in (0, 3):

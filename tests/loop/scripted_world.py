@@ -68,7 +68,12 @@ def recipe(**changes):
 
 def small(**changes):
     """The same recipe with few samples and a small probe set."""
-    return resolve(_changed(_changed(RECIPE, SMALL), changes))
+    return resolve(small_keys(**changes))
+
+
+def small_keys(**changes):
+    """Its keys, before they are resolved."""
+    return _changed(_changed(RECIPE, SMALL), changes)
 
 
 def _changed(raw, changes):

@@ -62,6 +62,8 @@ def test_a_full_disk_is_named_with_the_file_and_the_way_to_go_on(tmp_path, capsy
         (errno.EROFS, "the file system is read-only"),
         (errno.EACCES, "no permission"),
         (errno.EDQUOT, "the quota is used up"),
+        (errno.EFBIG, "`ulimit -f`"),
+        (errno.EIO, "an input/output error"),
     ],
 )
 def test_every_way_of_not_being_able_to_write_has_a_sentence(

@@ -6,6 +6,7 @@ Committed files are refused; those of the round at work are set aside and made a
 import contextlib
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -13,10 +14,11 @@ import pytest
 from scripted_world import Model, carry, no_training, small
 
 from ouroloop.loop import integrity, ledger
+from ouroloop.loop import round as round_module
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.errors import DamagedError
 from ouroloop.loop.round import Round
-from ouroloop.loop.store import Store
+from ouroloop.loop.store import Store, write_json
 from ouroloop.loop.sums import Status, sum_of
 from ouroloop.loop.views import verify as shown
 from ouroloop.loop.views.reader import read_run
@@ -295,3 +297,111 @@ def test_the_ledger_ends_with_the_round(weighty_run):
     assert not list(weighty_run.rglob(ledger.LEDGER))
     events = [json.loads(line) for line in (weighty_run / "events.jsonl").read_text().splitlines()]
     assert all("crc32" in event for event in events)
+
+
+class Trainer:
+    """It never leaves the same bytes twice, as a GPU does not; `dies` ends its first attempt."""
+
+    def __init__(self, dies=None):
+        self.attempts, self.dies = 0, dies
+
+    def __call__(self, job, folder, report):
+        self.attempts += 1
+        shutil.rmtree(job.output, ignore_errors=True)
+        # A second attempt may have another batch, and so another job.
+        (folder / "job.json").write_text(f'{{"attempt": {self.attempts}}}')
+        job.output.mkdir()
+        (job.output / "model.safetensors").write_bytes(bytes(self.attempts))
+        if self.attempts == 1 and self.dies is not None:
+            raise self.dies
+        return no_training(job, folder, report)
+
+
+def test_a_training_that_was_killed_before_its_end_is_made_again_and_may_come_out_otherwise(
+    tmp_path,
+):
+    """What it left was listed when the run was resumed, and the commit refused what replaced it."""
+    trainer = Trainer(dies=Killed())
+    with pytest.raises(Killed):
+        carry(tmp_path, Model(), small(rounds=1), trainer)
+    assert list(tmp_path.rglob("model.safetensors"))
+    _, run = carry(tmp_path, Model(), small(rounds=1), trainer)
+    assert called("verify", run)[0] == 0
+    assert (run / "rounds/001/checkpoint/model.safetensors").read_bytes() == bytes(2)
+
+
+@pytest.mark.parametrize("file", ["train.json", "job.json", "checkpoint/model.safetensors"])
+def test_one_damaged_file_of_a_training_makes_all_of_it_again(tmp_path, monkeypatch, file):
+    trainer = Trainer()
+    plain = Round.write
+
+    def write(round, item, value):
+        if round.number == 1 and item.file == "readings.json":
+            raise Killed
+        plain(round, item, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Round, "write", write)
+        with pytest.raises(Killed):
+            carry(tmp_path, Model(), small(rounds=1), trainer)
+    append(tmp_path / "scripted/rounds/001" / file)
+    _, run = carry(tmp_path, Model(), small(rounds=1), trainer)
+    assert trainer.attempts == 2 and called("verify", run)[0] == 0
+    aside = {path.name for path in (run / "rounds/001").glob("*.damaged-1")}
+    assert {f"{name}.damaged-1" for name in ledger.TRAINED} <= aside
+
+
+# -- power cuts ---------------------------------------------------------------------
+
+
+def test_a_committed_round_is_on_the_disk_before_its_manifest_and_the_manifest_before_the_event(
+    tmp_path, monkeypatch
+):
+    """Of a file its bytes, and of each folder the names in it: else a power cut loses both."""
+    forced, missing, steps = {}, [], []
+    plain, event, sealed = os.fsync, Store.event, round_module.sealed
+
+    def fsync(descriptor):
+        plain(descriptor)
+        about = os.fstat(descriptor)
+        forced[about.st_ino] = about.st_mtime_ns
+
+    def check(step, but):
+        steps.append(step)
+        folder = integrity.round_folders(run)[-1]
+        paths = [run, run / "rounds", folder, *folder.rglob("*"), *run.glob("*.json*")]
+        for path in paths:
+            about = path.stat()
+            if path.name not in but and forced.get(about.st_ino, 0) < about.st_mtime_ns:
+                missing.append(f"{step}: {path.relative_to(tmp_path)}")
+
+    def before_manifest(value):
+        check("manifest", {"files.jsonl", "answers.jsonl"})
+        return sealed(value)
+
+    def before_event(store, what, **facts):
+        if what == "round_committed":
+            # Only the files that are gone with the manifest were taken out of it since.
+            assert forced[(integrity.committed(run)[-1]).stat().st_ino]
+            steps.append("event")
+        event(store, what, **facts)
+
+    run = tmp_path / "scripted"
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Store, "event", before_event)
+    monkeypatch.setattr(round_module, "sealed", before_manifest)
+    carry(tmp_path, Model(), small(rounds=1), Trainer())
+    assert missing == [] and steps == ["manifest", "event"] * 2
+
+
+def test_a_file_that_is_written_atomically_is_in_its_folder_for_good(tmp_path, monkeypatch):
+    """After a power cut the commit's event was there and its manifest was not: "damaged"."""
+    forced = []
+    plain = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: forced.append(os.fstat(descriptor)) or plain(descriptor)
+    )
+    write_json(tmp_path / "a.json", {})
+    inodes = [(tmp_path / "a.json").stat().st_ino, tmp_path.stat().st_ino]
+    assert [about.st_ino for about in forced] == inodes
+    assert forced[1].st_mtime_ns == tmp_path.stat().st_mtime_ns, "after the file has its name"

@@ -132,26 +132,31 @@ def test_by_default_small_checkpoints_stay_and_of_large_ones_the_last_two(
     assert kept_in(carry(tmp_path, model, monitors=monitors)) == kept
 
 
-@pytest.mark.parametrize("at", ["_mark", "_finish"])
+@pytest.mark.parametrize("at", ["mark", "delete", "commit"])
 def test_a_kill_while_it_is_pruned_leaves_a_whole_run(tmp_path, monkeypatch, at):
+    """Whether the manifest says it already, the folder is renamed, or neither."""
     keep = {"best": 1, "last": 1, "baseline": False}
 
     class Killed(Exception):
         pass
 
-    plain, calls = getattr(retention, at), []
+    def dies(*_):
+        raise Killed
 
-    def dies(path):
-        calls.append(path)
-        doomed = path.with_name(".checkpoint.pruned.tmp")
-        if at == "_mark" or doomed.exists():
-            if at == "_mark":
-                plain(path)
+    plain = retention.prune
+
+    def prune(store, history, recipe):
+        if len(history) == 6:
             raise Killed
-        plain(path)
+        plain(store, history, recipe)
 
+    where, what, how = {
+        "mark": (retention, "_mark", dies),
+        "delete": (retention.shutil, "rmtree", dies),
+        "commit": (retention, "prune", prune),
+    }[at]
     with monkeypatch.context() as patch:
-        patch.setattr(retention, at, dies)
+        patch.setattr(where, what, how)
         with pytest.raises(Killed):
             carry(tmp_path, keep=keep)
     run = tmp_path / "scripted"

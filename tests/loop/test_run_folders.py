@@ -1,13 +1,20 @@
 """Only what a run has marked is written to or deleted."""
 
+import json
+import os
+import subprocess
+
 import pytest
 import yaml
-from scripted_world import recipe
+from scripted_world import Model, carry, recipe, small
 
+from ouroloop.loop import store as store_module
 from ouroloop.loop.__main__ import main
-from ouroloop.loop.errors import RecipeError, RunStateError
+from ouroloop.loop.errors import DamagedError, RecipeError, RunStateError
 from ouroloop.loop.recipe_file import read_yaml, resolve
+from ouroloop.loop.round import Round
 from ouroloop.loop.store import RECIPE, Store
+from ouroloop.loop.trackers import process
 
 
 @pytest.mark.parametrize("held", ["notes.txt", "recipe.json", "rounds/000/plan.json"])
@@ -42,7 +49,9 @@ def test_a_start_that_was_killed_at_once_can_be_repeated(tmp_path):
     assert (store.path / RECIPE).is_file()
 
 
-@pytest.mark.parametrize("name", ["recipes", "Recipes", "experiments", "studies", "mlruns"])
+@pytest.mark.parametrize(
+    "name", ["recipes", "Recipes", "experiments", "studies", "mlruns", "mlflow.db"]
+)
 def test_names_of_other_folders_are_refused(name):
     with pytest.raises(RecipeError, match="is reserved"):
         resolve({"name": name})
@@ -78,6 +87,83 @@ def test_other_yaml_is_read_as_ever():
     assert read_yaml(text) == yaml.safe_load(text)
     with pytest.raises(yaml.YAMLError):
         read_yaml("a: !!python/object:os.system {}")
+
+
+def test_a_start_that_was_killed_before_its_recipe_is_no_run_to_resume(tmp_path, monkeypatch):
+    """A resume was refused as of a damaged run, and told to put back what there never was."""
+    plain = store_module.write_text
+
+    def dies(path, text):
+        if path.name == RECIPE:
+            raise KeyboardInterrupt
+        plain(path, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "write_text", dies)
+        with pytest.raises(KeyboardInterrupt):
+            Store.create(tmp_path, recipe(), "none")
+    assert (tmp_path / "scripted" / "RUN.json").exists()
+    with pytest.raises(RunStateError, match=r"no run here .*Start one with `ouroloop run RECIPE`"):
+        Store.open(tmp_path / "scripted")
+    Store.create(tmp_path, recipe(), "none").close()
+    Store.open(tmp_path / "scripted").close()
+
+
+def test_a_run_whose_recipe_was_lost_is_not_begun_anew_with_its_old_rounds(tmp_path):
+    store = Store.create(tmp_path, recipe(), "none")
+    store.close()
+    Round.of(store.path, 0)
+    (store.path / RECIPE).unlink()
+    with pytest.raises(RunStateError, match=r"recipe\.json is missing"):
+        Store.create(tmp_path, recipe(rounds=1), "none")
+    with pytest.raises(DamagedError, match=r"recipe\.json: missing"):
+        Store.open(store.path)
+
+
+def test_fresh_that_is_killed_leaves_no_half_of_a_run(tmp_path, monkeypatch):
+    store = Store.create(tmp_path, recipe(), "none")
+    store.close()
+
+    def dies(path):
+        (path / RECIPE).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module.shutil, "rmtree", dies)
+        with pytest.raises(KeyboardInterrupt):
+            Store.delete(tmp_path, "scripted")
+    assert not store.path.exists()
+    Store.delete(tmp_path, "scripted")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_private_run_is_readable_by_its_user_alone(tmp_path):
+    before = os.umask(0o022)
+    try:
+        _, run = carry(tmp_path, Model(), small(rounds=1, private=True, name="hidden"))
+        _, other = carry(tmp_path, Model(), small(rounds=1, name="open"))
+        child = subprocess.run(["sh", "-c", "umask"], capture_output=True, text=True, check=True)
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in [run, *run.rglob("*")]}
+    assert modes == {0o600, 0o700}
+    # What the process makes from then on is private as well, and so is what its children make.
+    assert child.stdout.strip() == "0077" and other.stat().st_mode & 0o077 == 0
+
+
+def test_a_sync_of_its_own_keeps_a_private_run_private(tmp_path):
+    store = Store.create(tmp_path, small(private=False), "none")
+    store.close()
+    before = os.umask(0o022)
+    try:
+        process.sync(store.path)
+        assert os.umask(0o022) == 0o022
+        raw = json.loads((store.path / RECIPE).read_text())
+        (store.path / RECIPE).write_text(json.dumps({**raw, "private": True}))
+        process.sync(store.path)
+        assert os.umask(0o022) == 0o077
+    finally:
+        os.umask(before)
 
 
 def test_a_start_that_was_killed_while_it_marked_its_folder_can_be_repeated(tmp_path):

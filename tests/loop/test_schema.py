@@ -105,7 +105,7 @@ def test_importing_the_config_loads_neither_torch_nor_pyarrow():
 
 SECTIONS = {key.name.split(".")[0] for key in KEYS if "." in key.name}
 NAMES = {key.name for key in KEYS}
-RECIPE_MAKERS = {"recipe", "made", "own", "free_text"}
+RECIPE_MAKERS = {"recipe", "small", "made", "own", "free_text"}
 """Helpers of tests that make a recipe from keyword arguments."""
 UNKNOWN = object()
 """A value that is computed: the scan cannot say that it is the default."""

@@ -127,6 +127,30 @@ def test_a_job_is_the_same_in_the_child(tmp_path):
     assert raw["settings"]["hub_token"] == "***" and TrainingJob.from_json(raw) == job
 
 
+ADDRESSES = {
+    "https://hf_secret@host/v1": ("https://***@host/v1", "OUROLOOP_SECRET_TRACKING_URI"),
+    "https://host/x?a=1&token=hf_secret&b=2": (
+        "https://host/x?a=1&token=***&b=2",
+        "OUROLOOP_SECRET_TRACKING_URI_TOKEN",
+    ),
+    "postgresql://user@host/db?sslmode=require": (None, None),
+}
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_a_token_in_an_address_is_a_secret_and_the_name_of_a_databases_user_is_none(address):
+    masked, variable = ADDRESSES[address]
+    raw = {"tracking": {"uri": address}}
+    shown = secrets.masked(raw)["tracking"]["uri"]
+    assert shown == (masked or address)
+    assert secrets.redacted(f"no answer from {address}") == f"no answer from {shown}"
+    secrets.expose(raw)
+    assert variable is None or os.environ.pop(variable) == "hf_secret"
+    if variable is not None:
+        os.environ[variable] = "hf_secret"
+        assert secrets.unmasked({"tracking": {"uri": shown}}) == raw
+
+
 def test_a_wrong_recipe_does_not_print_its_secret():
     with pytest.raises(RecipeError) as found:
         resolve({"name": "r", "token": "hf_shown"})
@@ -141,6 +165,9 @@ def test_a_wrong_recipe_does_not_print_its_secret():
         ("token", True),
         ("api_key", True),
         ("apiKey", True),
+        ("x-api-key", True),
+        ("hf-token", True),
+        ("eos-token", False),
         ("aws_secret_access_key", True),
         ("password", True),
         ("db_password", True),

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from ouroloop.loop.integrity import COMMITTED
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.round import Round
 from ouroloop.monitors.registry import measure_all, monitors_for
@@ -114,7 +115,8 @@ def seal(folder: Path) -> None:
         n: {"sha256": hashlib.sha256(p.read_bytes()).hexdigest(), "bytes": p.stat().st_size}
         for n, p in files.items()
     }
-    _write(folder / "MANIFEST.json", {"files": sums})
+    made = CLOCK + 60.0 * int(folder.name)
+    _write(folder / "MANIFEST.json", {COMMITTED: made, "files": sums})
 
 
 def accuracy(number: int, guarded: bool) -> float:

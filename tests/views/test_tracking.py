@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from ouroloop.loop.experiments import loading
 from ouroloop.loop.trackers import mlflow_arms, process
 from ouroloop.loop.trackers.mlflow import MlflowTracker, ui
 from ouroloop.loop.trackers.mlflow_store import default_uri, quoted
-from ouroloop.loop.trackers.points import points, sample_rows
+from ouroloop.loop.trackers.points import committed_at, points, sample_rows, weights_sha256
 from ouroloop.loop.views.reader import read_run
 
 # Every test starts processes, or carries a run or a page out: see `make test-fast`.
@@ -39,6 +41,37 @@ def test_a_round_has_fewer_than_a_hundred_points_and_none_undefined(
         "train/seconds",
     } <= set(points(run, run.rounds[3]))
     assert "calibration/overconfidence_at_8:worded" not in points(run, run.rounds[2])
+
+
+def test_a_copied_run_was_committed_when_the_run_was(
+    arms: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Else its points would be others than those that MLflow has already."""
+    found = [committed_at(round) for round in read_run(arms[0]).rounds]
+    assert found == sorted(found) and found[1] - found[0] == 60_000
+    # As `cp -r` does, which keeps no times.
+    copied = shutil.copytree(arms[0], tmp_path / arms[0].name, copy_function=shutil.copyfile)
+    for manifest in copied.rglob("MANIFEST.json"):
+        os.utime(manifest, (0, 0))
+    assert [committed_at(round) for round in read_run(copied).rounds] == found
+
+
+def test_weights_in_several_files_have_one_digest_that_each_of_them_changes(
+    arms: tuple[Path, Path],
+) -> None:
+    run = read_run(arms[0])
+
+    def digest(*sums: str) -> str:
+        names = ["model.safetensors"]
+        if len(sums) > 1:
+            names = [f"model-{n}-of-{len(sums)}.safetensors" for n in range(len(sums))]
+        files = {f"checkpoint/{n}": {"sha256": s} for n, s in zip(names, sums, strict=True)}
+        round = replace(run.rounds[1], manifest={"files": {**files, "plan.json": {"sha256": "p"}}})
+        return weights_sha256(run, round, round.path / "checkpoint")
+
+    assert digest("a" * 64) == "a" * 64
+    several = {digest("a", "b"), digest("a", "c"), digest("c", "b"), digest("b", "a")}
+    assert len(several) == 4 and all(len(each) == 64 for each in several)
 
 
 def test_the_samples_table_shows_as_many_as_asked_spread_over_the_round(
