@@ -16,6 +16,7 @@ import pandas as pd
 
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.round import Round
+from ouroloop.loop.stages import costs
 from ouroloop.monitors.registry import measure_all, monitors_for
 
 STRATEGIES = ("column", "split", "round", "jump")
@@ -391,6 +392,7 @@ def _readings(folder: Path, number: int, story: tuple[bool, int, int]) -> None:
     if story not in READINGS:
         reference = Round(folder.parent / "000").view if number else None
         readings = measure_all(Round(folder).view, reference, monitors_for("worded"))
+        readings += costs.read(Round(folder))
         READINGS[story] = [_finite(r.to_json()) for r in readings]
     _write(folder / "readings.json", READINGS[story])
 
