@@ -122,8 +122,8 @@ class RefineConfig(Section):
             )
         if self.criticise == "failing" and not self.revisions:
             raise ValueError(
-                "refine.criticise: failing needs refine.revisions > 0: a critique saves no text that"
-                " a filter rejects. Set criticise: undecided, or revisions: 1"
+                "refine.criticise: failing needs refine.revisions > 0: a critique saves no text"
+                " that a filter rejects. Set criticise: undecided, or revisions: 1"
             )
         if self.shots and self.form is Form.PROMPTS:
             raise ValueError(

@@ -33,7 +33,7 @@ class Counting:
 
     async def complete(self, request):
         answer = await self.ask(request)
-        number, source, *_, stage, _ = request.id.split("/")
+        number, *_, stage, _ = request.id.split("/")
         # The audit asks under round 0's names, so that its seeds stay the same.
         kind = "audit" if stage == "critique_canary" else stage.rstrip("0123456789")
         self.tokens[int(number), kind] += len(answer.token_ids)

@@ -337,6 +337,7 @@ def _probe(folder: Path, number: int, guarded: bool, rng: random.Random) -> None
             "probability": 0.7,
             "correct": float(i % 3 > 0),
             "agreement": None,
+            "num_tokens": 9.0,
         }
         for i in range(30)
     ]
@@ -378,6 +379,7 @@ def _probe(folder: Path, number: int, guarded: bool, rng: random.Random) -> None
             "approved": None,
             "probability": None,
             "text": "a planted text",
+            "num_tokens": 0.0,
         }
         for i in range(24)
     ]
