@@ -65,6 +65,17 @@ def choose(recipe: Recipe, base: Checkpoint, device: Device | None = None) -> Ch
     return Chosen(recipe.model_copy(update=changes), tuple(why))
 
 
+def sized(recipe: Recipe, size: int, device: Device) -> Recipe:
+    """As `choose` makes it, of a model of `size` weights that is not here."""
+    changes: dict[str, Any] = {}
+    if recipe.engine.dtype == AUTO:
+        dtype, _ = _dtype(size, device)
+        changes["engine"] = recipe.engine.model_copy(update={"dtype": dtype})
+    if recipe.peft == AUTO:
+        changes["peft"], _ = _peft(recipe, None, size)
+    return recipe.model_copy(update=changes)
+
+
 def training_type(dtype: str, device: Device | None = None) -> FloatType:
     """What training computes in, beside float32 master weights.
 
@@ -83,9 +94,9 @@ def _dtype(size: int, device: Device) -> tuple[FloatType, str]:
     return device.fast, device.why
 
 
-def _peft(recipe: Recipe, base: Checkpoint, size: int) -> tuple[dict[str, Any] | None, str]:
+def _peft(recipe: Recipe, base: Checkpoint | None, size: int) -> tuple[dict[str, Any] | None, str]:
     """LoraConfig's names or None, and why."""
-    if base.is_adapter:
+    if base is not None and base.is_adapter:
         own = json.loads((base.path / "adapter_config.json").read_text(encoding="utf-8"))
         named = {key: own[key] for key in LORA if key in own}
         return {**LORA, **named}, "the model is an adapter, which goes on being trained"

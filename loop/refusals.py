@@ -74,6 +74,12 @@ def check_sections(recipe: Recipe) -> None:
         raise RecipeError(
             "filters.critic: true needs refine.critique: true, or nothing would ever be approved."
         )
+    if recipe.refine.criticise == "failing" and recipe.filters.critic:
+        raise RecipeError(
+            "refine.criticise: failing leaves what passes without a critique, and filters.critic:"
+            " true rejects what was not approved: nothing would be kept. Set `refine: {criticise:"
+            " undecided}`, or all."
+        )
     if recipe.interventions.blend and recipe.lora:
         raise RecipeError(
             "interventions.blend: weights are blended of whole models only. Leave it 0 with a peft"

@@ -19,7 +19,6 @@ TokenIds = tuple[Int32, ...]
 Origin = Literal["kept", "earlier", "gold", "demonstration", "archive", "baseline"]
 # Why one text of a preference pair is the better one (`pairs.sources`).
 PairOrigin = Literal["revision", "compared", "gold"]
-# Of an example or of a pair.
 AnyOrigin = Literal[Origin, PairOrigin]
 # How an example asks or holds a held-out question.
 By = Literal["question", "near", "text"]
@@ -105,7 +104,8 @@ class Pair:
 class ProbeRow:
     """One answer to a problem of the probe set.
 
-    nll: nats per token, None when not known. unreadable, cluster: as in `Verdict`.
+    nll: nats per token, None when not known. unreadable, cluster: as in `Verdict`. num_fit_tokens:
+    on a problem's greedy answer, tokens of its samples that only response clusters were fitted on.
     """
 
     problem: str
@@ -123,14 +123,15 @@ class ProbeRow:
     text: str
     unreadable: tuple[str, ...] = ()
     cluster: str | None = None
+    num_fit_tokens: float | None = None
 
 
 @dataclass(frozen=True)
 class CritiqueRow:
     """One critique of a sample of the probe set, beside the truth.
 
-    correct: whether the judged text is right. agreement: its answer's share among the other samples
-    of the problem.
+    correct: whether the judged text is right. agreement: its answer's share among the problem's
+    other samples. num_tokens: of the critique.
     """
 
     problem: str
@@ -139,6 +140,7 @@ class CritiqueRow:
     correct: float | None
     agreement: float | None
     text: str | None = None
+    num_tokens: float | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class JudgementRow:
     index: of the answer among its problem's samples. approved: None when the verdict could not be
     read. truth: whether a planted item deserves approval; None for an answer to the probe set.
     num_tokens: of the judge's prompt and verdict together, its cost; 0 for a prompt that a server
-    does not count.
+    does not count. num_sampled: of the verdict alone.
     """
 
     problem: str
@@ -161,6 +163,7 @@ class JudgementRow:
     num_tokens: float
     truth: float | None
     text: str
+    num_sampled: float | None = None
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,7 @@ class AuditRow:
     """A planted item of known truth, as the rejection filters of the round judged it.
 
     accepted: None when there was no room to ask the critic, or no item could be made. unreadable:
-    as in `Verdict`; the corrupter may fail too.
+    as in `Verdict`; the corrupter may fail too. num_tokens: of the critique; 0 without one.
     """
 
     problem: str
@@ -225,6 +228,7 @@ class AuditRow:
     probability: float | None
     text: str
     unreadable: tuple[str, ...] = ()
+    num_tokens: float | None = None
 
 
 @dataclass(frozen=True)
@@ -250,8 +254,8 @@ class RoundPlan:
         num_problems: how many problems are drawn.
         why: sentences.
         distinct: one kept sample per distinct calculation of a problem.
-        per_answer: share of the kept samples that one answer may have.
-        per_cluster: share of the kept samples that one response cluster may have.
+        per_answer, per_cluster: share of the kept samples that one answer, one response cluster
+            may have.
         tail_weight: how much likelier problems of the tail slice are drawn.
         blend: weight of round 0's parameters in what training starts from.
         teachers: rounds whose checkpoints draft a share of the problems beside `sample_from`.
@@ -297,9 +301,7 @@ class Preflight:
     Attributes:
         action: what it does with the round.
         reasons: sentences with numbers.
-        replay_fraction: that of the round plan, after an adjustment.
-        per_answer: the cap of the round plan, after an adjustment.
-        per_cluster: likewise.
+        replay_fraction, per_answer, per_cluster: of the round plan, after an adjustment.
         starved: too few samples were kept to train on. It changes nothing; the decision rule acts.
     """
 

@@ -101,3 +101,11 @@ def finite(text: str) -> float:
     if not math.isfinite(number):
         raise argparse.ArgumentTypeError(f"got {text!r}; expected a finite number")
     return number
+
+
+def rate(text: str) -> float:
+    """For `type=`: a finite number above 0, or an error that says what is expected."""
+    number = finite(text)
+    if number <= 0:
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected a number above 0")
+    return number

@@ -13,8 +13,10 @@ from ouroloop.loop.commands.shared import (
     finite,
     positive,
     print_result,
+    rate,
     recipe_of,
     root_of,
+    run_path,
 )
 from ouroloop.loop.errors import UserError
 from ouroloop.loop.extras import require
@@ -75,6 +77,39 @@ def _of_power(add: Add) -> None:
     )
     add_overrides(plan, "probe.problems=500")
     plan.add_argument("--json", action="store_true", help="for scripts")
+    _of_hardware(plan.add_argument_group("what it takes, in the place of the power analysis"))
+
+
+def _of_hardware(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--hardware",
+        metavar="NAME",
+        help=(
+            "tokens by purpose, memory, time and disk on this: 8xH100, 1x24GB, cpu, ...;"
+            " docs/scale.md has the arithmetic"
+        ),
+    )
+    group.add_argument(
+        "--from",
+        dest="measured",
+        metavar="RUN",
+        help=(
+            "a run, or a file of --json, whose rates and lengths are taken; default: the recipe's"
+            " own run where it has one"
+        ),
+    )
+    group.add_argument(
+        "--model-config",
+        type=Path,
+        metavar="FILE",
+        help="a config.json in the place of the recipe's model, which need not be here",
+    )
+    for name, what in (
+        ("--sampling-rate", "tokens a second that one engine samples"),
+        ("--training-rate", "tokens a second that training learns"),
+        ("--draft-tokens", "mean length of a draft and of a probe answer"),
+    ):
+        group.add_argument(name, type=rate, metavar="X", help=what)
 
 
 def _of_reading(group: argparse._ArgumentGroup) -> None:
@@ -215,6 +250,8 @@ def _monitor_plan(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
+    if options.hardware is not None:
+        return _plan_hardware(options)
     from ouroloop.evals.tasks import Capability
     from ouroloop.loop.setup import prepare
     from ouroloop.loop.stages import traces
@@ -239,6 +276,34 @@ def _plan(options: argparse.Namespace) -> int:
         notes=traces.costs(recipe.probe, len(probe_set.problems)),
     )
     return _print_power(options, analysis)
+
+
+def _plan_hardware(options: argparse.Namespace) -> int:
+    """What a recipe takes on some hardware; nothing is simulated and no engine is asked."""
+    from ouroloop.loop.capacity import hardware, plan
+    from ouroloop.loop.capacity.measured import Measured, from_file, from_run
+    from ouroloop.loop.views import capacity
+    from ouroloop.loop.views.reader import read_run
+
+    there = hardware.parse(options.hardware)
+    recipe = recipe_of(options.recipe, options.overrides)
+    own, given = root_of(options) / recipe.name, options.measured
+    measured = Measured()
+    if given is not None and Path(given).is_file():
+        measured = from_file(Path(given))
+    elif given is not None:
+        measured = from_run(read_run(run_path(options, given)))
+    elif (own / "rounds" / "001" / "MANIFEST.json").is_file():
+        measured = from_run(read_run(own))
+    measured = measured.but(
+        sampling_rate=options.sampling_rate,
+        training_rate=options.training_rate,
+        draft_tokens=options.draft_tokens,
+        probe_tokens=options.draft_tokens,
+    )
+    found = plan.capacity(recipe, there, measured, options.model_config)
+    print_result(options.json, lambda: plan.to_json(found), lambda: capacity.text(found))
+    return 0
 
 
 def _print_power(options: argparse.Namespace, analysis: PowerAnalysis) -> int:

@@ -10,6 +10,8 @@ from pydantic import Field, field_validator, model_validator
 from ouroloop.evals.tasks import Form
 from ouroloop.loop.config.base import Section
 
+Criticise = Literal["all", "failing", "undecided"]
+
 
 class SamplingConfig(Section):
     """How drafts are sampled. Everything is pinned.
@@ -61,6 +63,14 @@ class RefineConfig(Section):
     """Critique and revision (Bai et al. 2212.08073, supervised stage)."""
 
     critique: bool = Field(True, description="whether drafts are criticised")
+    criticise: Criticise = Field(
+        "all",
+        description=(
+            "texts that are: all; failing: those that a filter rejects which needs no critic, so"
+            " that what passes stays as drafted; undecided: those that no such filter rejects, so"
+            " that none is spent on what is lost. Filters that compare samples have no say here"
+        ),
+    )
     revisions: int = Field(1, ge=0, le=8, description="critique-revise turns at most per sample")
     revise_when: Literal["rejected", "always"] = Field(
         "rejected", description="revise what the critique rejects, or every draft"
@@ -104,6 +114,16 @@ class RefineConfig(Section):
             raise ValueError(
                 "refine.revisions > 0 needs refine.critique: true, or refine.revise_when: always"
                 " (direct revision, without a critique)"
+            )
+        if self.criticise != "all" and not self.critique:
+            raise ValueError(
+                f"refine.criticise: {self.criticise} needs refine.critique: true; nothing is"
+                " criticised without"
+            )
+        if self.criticise == "failing" and not self.revisions:
+            raise ValueError(
+                "refine.criticise: failing needs refine.revisions > 0: a critique saves no text"
+                " that a filter rejects. Set criticise: undecided, or revisions: 1"
             )
         if self.shots and self.form is Form.PROMPTS:
             raise ValueError(

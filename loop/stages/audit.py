@@ -150,6 +150,7 @@ def _row(item: Planted, case: filters.Case, reasons: list[str]) -> AuditRow:
         probability=None,
         text=item.text,
         unreadable=tuple(failure.label for failure in case.unreadable.values()),
+        num_tokens=float(sum(len(c.completion.token_ids) for c in case.sample.critiques)),
     )
     for critique in case.sample.critiques[-1:]:
         if critique.approved is not None:
@@ -173,4 +174,5 @@ def _not_planted(item: Planted, failure: Unreadable) -> AuditRow:
         probability=None,
         text="",
         unreadable=(failure.label,),
+        num_tokens=0.0,
     )

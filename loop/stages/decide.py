@@ -11,6 +11,7 @@ from ouroloop.loop import extensions
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.round import Round
+from ouroloop.loop.stages import costs
 from ouroloop.loop.stages.preflight import adjusted
 from ouroloop.loop.stages.train import weigh_rejection, weigh_starvation
 from ouroloop.monitors.base import Monitor, Reading, RoundView
@@ -54,7 +55,8 @@ def read(round: Round, baselines: Sequence[Round], main: str, recipe: Recipe) ->
     They are the one table of the round's numbers: whatever shows one looks it up there.
     """
     reference = baselines[0].view if baselines else None
-    return measure_all(round.view, reference, _monitors_of(round, main, recipe))
+    measured = measure_all(round.view, reference, _monitors_of(round, main, recipe))
+    return [*measured, *costs.read(round)]
 
 
 def check_rule(round: Round) -> None:

@@ -292,6 +292,7 @@ async def _judged(refiner: Refiner, case: Case, drops: Drops) -> JudgementRow:
         num_tokens=float(len(asked.prompt_token_ids) + len(asked.token_ids)),
         truth=_number(case.truth),
         text=asked.text,
+        num_sampled=float(len(asked.token_ids)),
     )
 
 

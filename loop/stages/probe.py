@@ -102,7 +102,8 @@ async def measure(
     answer per problem.
     """
     num_fit = 0
-    if responses is not None and refiner.round == 0 and not responses.is_learned:
+    # Also when a cut-off round 0 had learned already: its journal answers, and the costs agree.
+    if responses is not None and refiner.round == 0:
         num_fit = responses.samples
     answered = await _answered(refiner, probe_set, report, num_fit)
     found = [(p, given) for p, (given, _) in zip(probe_set.problems, answered, strict=True)]
@@ -125,14 +126,12 @@ async def measure(
         replace(_row(problem, kind, text, task, strategy), cluster=label)
         for (problem, kind, text), label in zip(each, labels, strict=True)
     ]
-    critics = []
-    # A critique that is not asked for a verdict has none to compare with the truth.
-    if refiner.recipe.refine.critique and refiner.prompts.asks_verdict:
-        # A cut answer has no end to judge.
-        finished = [each for each in main if each[1][0][1].finish_reason == "stop"]
-        judged = finished[: refiner.recipe.probe.critiques]
-        critics = await _criticise(refiner, judged, task, report)
-    return rows, critics
+    spent = {
+        problem.id: sum(len(text.token_ids) for text in spare)
+        for problem, (_, spare) in zip(probe_set.problems, answered, strict=True)
+    }
+    rows = [_with_fit(row, spent[row.problem]) for row in rows]
+    return rows, await _criticise(refiner, main, task, report)
 
 
 async def _answered(
@@ -167,12 +166,17 @@ async def _answered(
 
 async def _criticise(
     refiner: Refiner,
-    judged: Sequence[tuple[Problem, Answers]],
+    answered: Sequence[tuple[Problem, Answers]],
     task: Task,
     report: Progress,
 ) -> list[CritiqueRow]:
-    """Critiques of each problem's first sample, beside the truth."""
-    done = 0
+    """Critiques of the problems' first samples, as many as the recipe wants, beside the truth."""
+    # A critique that is not asked for a verdict has none to compare with the truth.
+    if not refiner.recipe.refine.critique or not refiner.prompts.asks_verdict:
+        return []
+    # A cut answer has no end to judge.
+    finished = [each for each in answered if each[1][0][1].finish_reason == "stop"]
+    judged, done = finished[: refiner.recipe.probe.critiques], 0
 
     async def one(problem: Problem, answers: Answers) -> CritiqueRow:
         nonlocal done
@@ -189,6 +193,7 @@ async def _criticise(
             correct=_number(correct),
             agreement=agreement,
             text=critique.completion.text,
+            num_tokens=float(len(critique.completion.token_ids)),
         )
 
     rows: list[CritiqueRow] = await gather_bounded(
@@ -241,6 +246,13 @@ def _row(
         text=answer.text,
         unreadable=tuple(read.labels),
     )
+
+
+def _with_fit(row: ProbeRow, num_tokens: int) -> ProbeRow:
+    """A greedy answer says what was sampled of its problem beside it, for the fit alone."""
+    if row.kind != "greedy" or not num_tokens:
+        return row
+    return replace(row, num_fit_tokens=float(num_tokens))
 
 
 def _number(value: bool | None) -> float | None:

@@ -33,6 +33,7 @@ from ouroloop.loop.stages import constitution
 from ouroloop.loop.stages.dropped import Drops
 from ouroloop.loop.stages.ending import own_words
 from ouroloop.loop.stages.prompts import ask, ask_critique, ask_revision
+from ouroloop.loop.stages.triage import Triage
 
 if TYPE_CHECKING:  # a setting is made of the stages
     from ouroloop.loop.setup import Setting
@@ -56,6 +57,7 @@ class Refiner:
     shots: constitution.Shots = field(default_factory=constitution.Shots)
     source: str = STUDENT
     reasoning: Reasoning | None = None
+    triage: Triage | None = None
 
     @classmethod
     def of(
@@ -77,6 +79,7 @@ class Refiner:
             shots=setting.shots,
             source=source,
             reasoning=setting.reasoning,
+            triage=Triage.of(setting.recipe, setting.task),
         )
 
     async def problem(self, problem: Problem) -> list[Sample]:
@@ -124,11 +127,13 @@ class Refiner:
     async def _refine(
         self, problem: Problem, index: int, text: Completion
     ) -> tuple[list[Critique], list[Completion]]:
-        """(critiques, revisions) of a draft: in turns, until one is approved or cut."""
+        """(critiques, revisions) of a draft: in turns, until one is approved, spared or cut."""
         critiques: list[Critique] = []
         revisions: list[Completion] = []
         while text.finish_reason == "stop" and self._is_wanted(len(revisions)):
             turn, critique = len(revisions), None
+            if self.triage and not self.triage.is_asked(problem, text):
+                break
             # One principle for the critique and the revision that answers it.
             seed = self._seed(problem, f"principle{turn}", index)
             principle = constitution.draw(self.principles, seed)

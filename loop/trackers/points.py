@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ouroloop.loop.costs import COST
 from ouroloop.loop.integrity import COMMITTED, MANIFEST
 from ouroloop.loop.views.measures import MEASURES
 from ouroloop.loop.views.reader import Json, RoundData, RunData
@@ -40,9 +41,9 @@ def points(run: RunData, round: RoundData) -> dict[str, float]:
     if len(round.pairs):
         found["data/pairs"] = float(len(round.pairs))
     found["data/seconds"] = run.seconds(round.number)
-    # What a frozen judge says is asked for on purpose: it must not fall behind the limit.
-    by_judge = [r for r in round.readings if r.estimand.statistic.startswith(JUDGED_BY)]
-    found |= {reading.name: reading.value for reading in (*by_judge, *round.readings)}
+    # What a frozen judge says, and what a round costs, must not fall behind the limit.
+    first = [r for r in round.readings if r.estimand.statistic.startswith((*JUDGED_BY, COST))]
+    found |= {reading.name: reading.value for reading in (*first, *round.readings)}
     # NaN is undefined: a gap in the chart says so, a 0 would lie.
     defined = [(plain(name), float(value)) for name, value in found.items() if value == value]
     return dict(defined[:MAX_POINTS])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ouroloop.loop.objectives.retries import retries_in
+from ouroloop.loop.views import costs
 from ouroloop.loop.views.measures import BY_KEY, MODES, strategy_shares
 from ouroloop.loop.views.progress import clock
 from ouroloop.loop.views.reader import RoundData, RunData
@@ -38,6 +39,7 @@ def sentences(run: RunData) -> list[str]:
             _accuracy(run),
             _breadth(run),
             _supply(run),
+            costs.sentence(run.rounds),
             _retries(run),
             _decisions(run),
         )

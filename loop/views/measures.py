@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from ouroloop.loop.costs import TOTAL, WATCHED
 from ouroloop.loop.views.lookup import MAIN
 from ouroloop.loop.views.reader import NAN, RoundData, RunData
 from ouroloop.loop.views.statistics import Unit, label, statistic_of, with_unit
@@ -96,6 +97,8 @@ MEASURES: tuple[Measure, ...] = (
     Measure("text_nll", Estimand("text/cross_entropy", samples="texts")),
     Measure("retained", Estimand("traces/retained", samples="traces")),
     Measure("yield", Estimand("supply/yield", samples="pool")),
+    Measure("sampled", TOTAL),
+    Measure("watched", WATCHED),
 )
 # Names of the failure modes.
 MODES = {mode.value: mode.value.replace("_", " ") for mode in FailureMode}

@@ -24,6 +24,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
+from ouroloop.loop.views import costs
 from ouroloop.loop.views.measures import BY_KEY, Measure
 from ouroloop.loop.views.printable import printable
 from ouroloop.loop.views.reader import RoundData, RunData
@@ -316,14 +317,15 @@ def undefined_notes(run: RunData) -> list[str]:
 
 
 def closing_text(run: RunData) -> str:
-    """The last words of a run: the best round and where its checkpoint lies."""
+    """The last words of a run: the best round, where its checkpoint lies, and what was sampled."""
     best = run.round(run.best_round)
-    if best is None:
-        return "No round is fit to be called best."
-    measure = BY_KEY["pass@1"]
-    score = measure.text(measure.read(best))
-    checkpoint = run.place(best.number)
-    return f"* best round: {best.number}, pass@1 {score}\n  checkpoint: {checkpoint}"
+    lines = ["No round is fit to be called best."]
+    if best is not None:
+        measure = BY_KEY["pass@1"]
+        score = measure.text(measure.read(best))
+        lines = [f"* best round: {best.number}, pass@1 {score}"]
+        lines.append(f"  checkpoint: {run.place(best.number)}")
+    return "\n".join(filter(None, [*lines, costs.sentence(run.rounds)]))
 
 
 def markdown(rows: list[dict[str, str]]) -> str:

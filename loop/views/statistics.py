@@ -187,6 +187,15 @@ STATISTICS: Mapping[str, Statistic] = {
         "share",
         "Share of the round's training samples that passed every filter.",
     ),
+    "cost/sampled": Statistic(
+        "sampled", "Tokens sampled", "count", "All that the round's models wrote, in tokens."
+    ),
+    "cost/watched": Statistic(
+        "watched",
+        "Tokens that only watch",
+        "share",
+        "Share of the sampled tokens that measure and are never trained on: probe, audit, judge.",
+    ),
 }
 
 # Statistics that end in a name of the recipe's own, written as {n}.

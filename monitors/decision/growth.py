@@ -6,6 +6,7 @@ Suffixes as in `power.py`, which measures the growth: `_B` bets of all cells, `_
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -46,13 +47,10 @@ def noticed(growth: Growth, log_limit: float, horizon: int, log_pay_C: Floats) -
 
     The loss is there from round 1; the evidence is mixed as in `evidence.weigh`.
     """
-    rng = np.random.default_rng(SEED)
     # No answer needs more rounds than the largest of `WITHIN`.
     num_rounds = min(max(WITHIN), horizon)
-    baseline_NB, round_NRB = (
-        _normal(rng, cov, shape)
-        for cov, shape in ((growth.between, (NUM_RUNS,)), (growth.within, (NUM_RUNS, num_rounds)))
-    )
+    noise_NB, noise_NRB = _noise(num_rounds, len(growth.mean))
+    baseline_NB, round_NRB = noise_NB @ _root(growth.between), noise_NRB @ _root(growth.within)
     growth_NRB = growth.mean + baseline_NB[:, None] + round_NRB
     log_e_NR = mixed(growth_NRB, horizon, log_pay_C)
     # Once reached, the tier has acted: what the evidence does later does not matter.
@@ -66,24 +64,30 @@ def mixed(growth_NRB: Floats, horizon: int, log_pay_C: Floats) -> Floats:
     It is `evidence.weigh` for many runs of one stream at once.
     """
     num_runs, num_rounds, _ = growth_NRB.shape
-    growth_NRCB = growth_NRB.reshape(num_runs, num_rounds, len(log_pay_C), -1)
     planned = max(horizon, num_rounds)
-    sum_NCB, out = np.full(growth_NRCB[:, 0].shape, -np.inf), []
-    for t in range(num_rounds):
-        # Per bet, sum_{j <= t} exp(L_j + ... + L_t) = exp(L_t) (1 + the same of t - 1).
-        sum_NCB = growth_NRCB[:, t] + np.logaddexp(sum_NCB, 0.0)
-        started_NC = np.logaddexp.reduce(sum_NCB, axis=2) - np.log(sum_NCB.shape[2])
-        # Each beginning that has not been reached yet holds a bet that has won nothing.
-        left = planned - t - 1
-        later = np.log(left) if left else -np.inf
-        log_e_NC = np.logaddexp(started_NC, later) - np.log(planned) + log_pay_C
-        out.append(log_e_NC.min(axis=1))
+    with np.errstate(over="ignore", divide="ignore"):
+        # Plain products: one too large to write down is infinite, and has reached any limit.
+        factor_NRCB = np.exp(growth_NRB).reshape(num_runs, num_rounds, len(log_pay_C), -1)
+        sum_NCB, out = np.zeros(factor_NRCB[:, 0].shape), []
+        for t in range(num_rounds):
+            # Per bet, sum_{j <= t} exp(L_j + ... + L_t) = exp(L_t) (1 + the same of t - 1).
+            sum_NCB = factor_NRCB[:, t] * (1 + sum_NCB)
+            # Each beginning that has not been reached yet holds a bet that has won nothing.
+            mixed_NC = (sum_NCB.mean(axis=2) + planned - t - 1) / planned
+            out.append((np.log(mixed_NC) + log_pay_C).min(axis=1))
     return np.stack(out, axis=1)
 
 
-def _normal(rng: np.random.Generator, covariance: Floats, shape: tuple[int, ...]) -> Floats:
-    """Normal draws; negative eigenvalues of an estimated covariance count as 0."""
+@lru_cache(maxsize=4)
+def _noise(num_rounds: int, num_bets: int) -> tuple[Floats, Floats]:
+    """Standard normal draws (N, B) and (N, R, B), the same for every quantity and harm."""
+    rng = np.random.default_rng(SEED)
+    return rng.standard_normal((NUM_RUNS, num_bets)), rng.standard_normal(
+        (NUM_RUNS, num_rounds, num_bets)
+    )
+
+
+def _root(covariance: Floats) -> Floats:
+    """What makes standard normal rows have this covariance; negative eigenvalues count as 0."""
     values, vectors = np.linalg.eigh(covariance)
-    scale = np.sqrt(np.maximum(values, 0))
-    drawn_NB = rng.standard_normal((*shape, len(values))) * scale
-    return np.asarray(drawn_NB @ vectors.T, dtype=float)
+    return np.asarray(np.sqrt(np.maximum(values, 0))[:, None] * vectors.T, dtype=float)

@@ -17,6 +17,7 @@ import pandas as pd
 from ouroloop.loop.integrity import COMMITTED
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.round import Round
+from ouroloop.loop.stages import costs
 from ouroloop.monitors.registry import measure_all, monitors_for
 
 STRATEGIES = ("column", "split", "round", "jump")
@@ -338,6 +339,7 @@ def _probe(folder: Path, number: int, guarded: bool, rng: random.Random) -> None
             "probability": 0.7,
             "correct": float(i % 3 > 0),
             "agreement": None,
+            "num_tokens": 9.0,
         }
         for i in range(30)
     ]
@@ -379,6 +381,7 @@ def _probe(folder: Path, number: int, guarded: bool, rng: random.Random) -> None
             "approved": None,
             "probability": None,
             "text": "a planted text",
+            "num_tokens": 0.0,
         }
         for i in range(24)
     ]
@@ -393,6 +396,7 @@ def _readings(folder: Path, number: int, story: tuple[bool, int, int]) -> None:
     if story not in READINGS:
         reference = Round(folder.parent / "000").view if number else None
         readings = measure_all(Round(folder).view, reference, monitors_for("worded"))
+        readings += costs.read(Round(folder))
         READINGS[story] = [_finite(r.to_json()) for r in readings]
     _write(folder / "readings.json", READINGS[story])
 
