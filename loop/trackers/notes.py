@@ -17,15 +17,15 @@ from ouroloop.monitors.names import Action
 # MLflow refuses longer tags than 8,000 characters, and a note is one.
 MAX_LENGTH = 7900
 CUT = "\n... (the rest: `report.html` under Artifacts, or `ouroloop explain`)"
-WHERE_TO_LOOK = """\
-**Where to look.** *Model metrics*: `1_headline`; `decision/action` (0 continue, 1 reinject,
-2 rollback, 3 halt); `evidence/watch` and `evidence/halt` (log e) with their limits; `tolerance`
-(room of each guarded quantity in tolerances, 0 is the limit). *Traces*: samples of each round from
-draft to verdict. *Artifacts*: `report.html`. *Child runs*: everything else of each round."""
 
 
-def note_of_run(run: RunData) -> str:
-    """Which checkpoint to take, what happened, when it was steered and why, whether it helped."""
+def note_of_run(run: RunData, where_to_look: str) -> str:
+    """Which checkpoint to take, what happened, when it was steered and why, whether it helped.
+
+    Args:
+        run: the run.
+        where_to_look: one paragraph: where the tracker's own pages show the rest.
+    """
     parts = []
     if run.failure:
         parts.append(f"**Failed:** {run.failure}")
@@ -35,7 +35,7 @@ def note_of_run(run: RunData) -> str:
     if steered:
         rows = [_steered(run, step) for step in steered]
         parts.append(f"**When it was steered, why, and whether it helped:**\n\n{markdown(rows)}")
-    return fitted("\n\n".join([*parts, WHERE_TO_LOOK, rounds_table(run)]))
+    return fitted("\n\n".join([*parts, where_to_look, rounds_table(run)]))
 
 
 def fitted(note: str) -> str:
@@ -74,15 +74,7 @@ def _best(run: RunData) -> str:
         return "none yet: no round is fit to be called best."
     measure = BY_KEY["pass@1"]
     score = measure.text(measure.read(best))
-    return (
-        f"round {best.number} (pass@1 {score}), `{run.checkpoint(best.number)}`; registered as"
-        f" `{registered_name(run)}@champion`."
-    )
-
-
-def registered_name(run: RunData) -> str:
-    """The name of a run's models in MLflow's registry."""
-    return f"ouroloop-{run.name}"
+    return f"round {best.number} (pass@1 {score}), `{run.checkpoint(best.number)}`."
 
 
 def _steered(run: RunData, step: Step) -> dict[str, str]:
