@@ -8,11 +8,10 @@ from __future__ import annotations
 import re
 
 from ouroloop.loop.views.account import Step, sentences, steps
-from ouroloop.loop.views.explain import outcome_of
+from ouroloop.loop.views.explain import helped
 from ouroloop.loop.views.measures import BY_KEY
 from ouroloop.loop.views.progress import DASH, markdown, rounds_table
 from ouroloop.loop.views.reader import RoundData, RunData
-from ouroloop.monitors.names import Action
 
 # MLflow refuses longer tags than 8,000 characters, and a note is one.
 MAX_LENGTH = 7900
@@ -62,9 +61,8 @@ def note_of_round(run: RunData, round: RoundData) -> str:
     parts = [f"**{step.action}**{mode}{_undone(step)}: {first}.", *more]
     if step.then:
         parts.append(f"**Done next:** {'; '.join(step.then)}.")
-    helped = _helped(run, step)
-    if helped != DASH:
-        parts.append(f"**Did it help:** {helped}.")
+    if did := helped(run, step):
+        parts.append(f"**Did it help:** {did}.")
     return fitted("\n\n".join(parts))
 
 
@@ -83,17 +81,10 @@ def _steered(run: RunData, step: Step) -> dict[str, str]:
         "action": f"{step.action}{_undone(step)}",
         "why": "; ".join(step.reasons[:2]),
         "done next": "; ".join(step.then) or DASH,
-        "did it help": _helped(run, step),
+        "did it help": helped(run, step) or DASH,
     }
     # A bar would end the cell.
     return {head: " ".join(cell.replace("|", "¦").split()) for head, cell in row.items()}
-
-
-def _helped(run: RunData, step: Step) -> str:
-    if step.action == Action.CONTINUE or not step.carried_out:
-        return DASH
-    outcome = outcome_of(run, step.round)
-    return outcome.sentence if outcome is not None else "no later round has audited it"
 
 
 def _undone(step: Step) -> str:
