@@ -55,7 +55,7 @@ check: setup ## lint, format, types, and the form of the code
 
 docs: setup ## the documentation site, into site/: a warning fails it
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo "Open site/index.html in a browser."
+	@echo "Open site/index.html in a browser; \`$(BIN)/python -m http.server -d site\` serves it with its search."
 
 doctor: setup ## what is installed, what would break, and how to repair it
 	@$(BIN)/ouroloop doctor

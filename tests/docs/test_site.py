@@ -67,7 +67,7 @@ def test_the_reference_has_every_key_command_metric_and_guarded_quantity(site: P
         for name in ("recipe", "commands", "metrics", "api")
     }
     assert not [key.name for key in keys() if f"<code>{key.name}</code>" not in pages["recipe"]]
-    for command in ("run", "init", "monitor", "study", "bench alarms"):
+    for command in ("run", "init", "monitor", "study", "bench"):
         assert f"ouroloop {command}</" in pages["commands"] or f"{command}<a" in pages["commands"]
     assert not [name for name in monitors_for() if f'id="{name}"' not in pages["metrics"]]
     assert not [q.id for q in GUARDED if f"<code>{q.id}</code>" not in pages["metrics"]]
