@@ -10,7 +10,7 @@ PAIRED := $(if $(shell command -v nvidia-smi),,-n logical --maxprocesses 2 --dis
 # and each of their child processes compiles everything again, a fifth of all that the tests take.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo demo-real reproductions test test-long test-durability test-fast check doctor clean clean-all
+.PHONY: help setup demo demo-real reproductions test test-long test-durability test-fast check docs doctor clean clean-all
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,11 +53,15 @@ check: setup ## lint, format, types, and the form of the code
 	@$(BIN)/mypy -p ouroloop -p runs.experiments
 	@$(BIN)/python tools/form.py --check
 
+docs: setup ## the documentation site, into site/: a warning fails it
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Open site/index.html in a browser; \`$(BIN)/python -m http.server -d site\` serves it with its search."
+
 doctor: setup ## what is installed, what would break, and how to repair it
 	@$(BIN)/ouroloop doctor
 
 clean: ## remove caches; runs and .venv stay
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 clean-all: clean ## remove .venv too

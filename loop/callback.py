@@ -20,6 +20,7 @@ import torch
 from transformers import Trainer, TrainerCallback
 
 from ouroloop.loop.callback_generate import Generate
+from ouroloop.loop.callback_progress import DEFAULT_MEASUREMENTS, Progress, measurements_left
 from ouroloop.loop.callback_record import Record, free_name
 from ouroloop.loop.errors import DataError
 from ouroloop.loop.views.monitor import HORIZON, rule_of, sentence
@@ -52,8 +53,9 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
         sample: Gives the rows of a fixed probe set under the current model; called in evaluation
             mode without gradients. `Generate` is a ready one.
         every_steps: Measure after every so many optimizer steps.
-        each_epoch: Measure after every epoch; the default when neither of the others is asked for.
+        each_epoch: Measure after every epoch.
         on_evaluation: Measure whenever the trainer evaluates; the readings join its metrics.
+            When none of the three is asked for: ten times, evenly spread over the training.
         on_halt: "stop" sets `control.should_training_stop`; "warn" only logs a warning.
         tolerances: Fields of `DecisionRule`, e.g. {"accuracy_loss": 0.02}.
         plan_rounds: How many times it will be measured in all.
@@ -61,6 +63,8 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
         on_error: What an error in `sample`, in its rows or in the measurement does. "log": it is
             logged with its traceback, this measurement is marked "not measured", and training goes
             on; if it was the first, the next one that succeeds is the baseline. "raise": for tests.
+        quiet: Say nothing on the terminal but warnings: not what it measures, what came of it, how
+            long that took and what is still to come.
 
     Readings stand in `state.log_history` as `collapse/<reading>`; after `attach(trainer)` they also
     go to the trainer's reporters. In `output_dir/collapse_monitor` lie the rows of each measurement
@@ -82,6 +86,7 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
         plan_rounds: int = HORIZON,
         strategies: str | None = None,
         on_error: Literal["log", "raise"] = "log",
+        quiet: bool = False,
     ) -> None:
         if on_error not in ("log", "raise"):
             raise DataError(
@@ -95,7 +100,7 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
             )
         self.sample, self.strategies = sample, strategies
         self.every_steps, self.on_evaluation = every_steps, on_evaluation
-        self.each_epoch = each_epoch or not (every_steps or on_evaluation)
+        self.each_epoch, self.quiet = each_epoch, quiet
         self.on_halt, self.on_error = on_halt, on_error
         settings = [f"{name}={value}" for name, value in (tolerances or {}).items()]
         self.rule: DecisionRule = rule_of(settings, plan_rounds)
@@ -118,6 +123,7 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Read back what was measured before this checkpoint, or measure the baseline."""
         self._start_anew()
+        self._choose_steps(state)
         folder = _folder(args)
         if state.is_world_process_zero:
             with self._fence(f"reading back {folder}; it begins anew") as failed:
@@ -164,8 +170,20 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
     def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Measure what came out."""
         self._measure(args, state, control, **more)
+        if state.is_world_process_zero:
+            self.progress.over()
+
+    def _choose_steps(self, state: Any) -> None:
+        """When to measure, where nothing was asked for."""
+        if self.every_steps or self.each_epoch or self.on_evaluation:
+            return
+        # Not every epoch: a training of one epoch would be measured when it is too late.
+        max_steps = int(getattr(state, "max_steps", 0) or 0)
+        self.every_steps = math.ceil(max_steps / DEFAULT_MEASUREMENTS) or None
+        self.each_epoch = self.every_steps is None
 
     def _start_anew(self) -> None:
+        self.progress = Progress(tell=_silent) if self.quiet else Progress()
         self.record = Record(self.rule, self.strategies)
         self.steps, self.judged = [], []
 
@@ -186,13 +204,14 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
         logs: dict[str, float] = {}
         halt = False
         if state.is_world_process_zero:
+            began = self.progress.clock()
             judged = self._judged_or_not(_folder(args), step, model, processing_class)
             halt = judged is not None and judged.is_halt
+            self._tell(judged, state, self.progress.clock() - began)
             with self._fence(f"the decision of step {step} is not logged"):
                 logs = _logs(judged)
-                if judged is not None:
-                    level = logging.WARNING if halt else logging.INFO
-                    _log.log(level, "collapse monitor: %s", sentence(judged, f"step {step}"))
+                if judged is not None and halt:
+                    _log.warning("collapse monitor: %s", sentence(judged, f"step {step}"))
                 self._log_numbers(state, control, logs)
         self.steps.append(step)
         # Every process has to stop in the same step, or the others wait for it for ever.
@@ -207,7 +226,11 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
         before = self.record.copy()
         with self._fence(f"step {step} is not measured") as failed:
             with _undisturbed(model):
-                rows = [dict(row) for row in self.sample(model, processing_class, step)]
+                # `Generate` knows how many there will be; a function of the user's need not.
+                num_rows = getattr(self.sample, "num_rows", None)
+                total = num_rows(step) if num_rows else None
+                sampled = self.sample(model, processing_class, step)
+                rows = list(self.progress.watched(sampled, step, total))
             judged = self.record.judge(folder, step, rows)
             self.judged.append(judged)
             return judged
@@ -215,6 +238,22 @@ class CollapseMonitor(TrainerCallback):  # type: ignore[misc]
         with self._fence(f"writing down that step {step} is not measured"):
             self.record.skip(folder, step, failed[0])
         return None
+
+    def _tell(self, judged: Judged | None, state: Any, seconds: float) -> None:
+        """Say what came of a measurement, and after the first one how long the others will take."""
+        step = int(state.global_step)
+        outcome = "not measured"
+        if judged is not None:
+            reason = (judged.decision.reasons or ["no reason"])[0]
+            outcome = f"{judged.decision.action}: {reason}"
+        self.progress.measured(step, seconds, outcome)
+        left = measurements_left(self.every_steps, step, int(getattr(state, "max_steps", 0) or 0))
+        if judged is None or left is None or judged.decision.round:
+            return
+        share = None
+        if num_rows := getattr(self.sample, "num_rows", None):
+            share = num_rows(step + 1) / max(1, num_rows(step))
+        self.progress.forecast(left, share, seconds)
 
     @contextmanager
     def _fence(self, what: str) -> Iterator[list[Exception]]:
@@ -297,6 +336,10 @@ def _logs(judged: Judged | None) -> dict[str, float]:
         logs[f"collapse/{tier}_log_e"] = evidence.log_e
     logs["collapse/action"] = float(ACTIONS[judged.decision.action])
     return logs
+
+
+def _silent(line: str) -> None:
+    """Where a person asked for quiet."""
 
 
 def _folder(args: Any) -> Path:

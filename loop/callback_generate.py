@@ -46,6 +46,10 @@ class Generate:
     batch_size: int = 32
     seed: int = 0
 
+    def num_rows(self, step: int) -> int:
+        """How many rows a call at this step gives."""
+        return len(self.problems) * self.samples * (1 if step else 4)
+
     def __call__(self, model: Any, tokenizer: Any, step: int) -> Iterator[dict[str, Any]]:
         """The rows."""
         # Not Python's hash(): it differs from process to process.

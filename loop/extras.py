@@ -15,6 +15,8 @@ MODULES = {
     "report": ("jinja2", "matplotlib", "pandas"),
     "run": ("torch", "transformers", "trl", "accelerate", "datasets", "peft", "openai", "gguf"),
     "mlflow": ("mlflow",),
+    "wandb": ("wandb",),
+    "trackio": ("trackio",),
     "verify": ("math_verify", "reasoning_gym"),
 }
 

@@ -56,6 +56,8 @@ ONLY_IN = {
     "trl": ("loop/objectives/*",),
     "vllm": ("loop/engines/*",),
     "mlflow": ("loop/trackers/*",),
+    "wandb": ("loop/trackers/wandb.py",),
+    "trackio": ("loop/trackers/trackio.py",),
     "openai": ("loop/engines/remote*.py",),
 }
 """Library -> the only files that may import it."""
@@ -67,6 +69,8 @@ HEAVY = {
     "transformers",
     "vllm",
     "mlflow",
+    "wandb",
+    "trackio",
     "trl",
     "datasets",
     "peft",

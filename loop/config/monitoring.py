@@ -310,7 +310,7 @@ class InterventionConfig(Section):
 
 
 class TrackingConfig(Section):
-    """MLflow. It may fail without hurting the run."""
+    """MLflow, and other trackers. Each may fail without hurting the run."""
 
     mlflow: bool = Field(True, description="record every committed round in MLflow")
     uri: str | None = Field(None, description="default: sqlite in the folder of all runs")
@@ -322,7 +322,7 @@ class TrackingConfig(Section):
     trackers: tuple[Extension, ...] = Field(
         (),
         description=(
-            "trackers of your own (entry points: ouroloop.trackers); like MLflow, they may fail"
-            " without hurting the run"
+            "wandb, trackio (with `options`: docs/trackers.md), and trackers of your own (entry"
+            " points: ouroloop.trackers)"
         ),
     )

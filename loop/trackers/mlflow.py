@@ -24,6 +24,7 @@ from ouroloop.loop.trackers.mlflow_store import (
     refuse_damaged_store,
     set_environment,
 )
+from ouroloop.loop.trackers.page import bring_up_to_date
 from ouroloop.loop.views.reader import read_run
 
 
@@ -59,10 +60,7 @@ class MlflowTracker:
         with one_writer(root):
             refuse_damaged_store(uri)
             store = RunStore(run, uri, self.experiment)
-            recorder = RunRecorder(run, store, self.table_rows, self.traces)
-            for round in run.rounds:
-                recorder.log_round(round)
-            recorder.close()
+            bring_up_to_date(run, RunRecorder(run, store, self.table_rows, self.traces))
 
 
 def ui(root: Path, port: int = 5000) -> NoReturn:

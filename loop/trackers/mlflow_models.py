@@ -13,7 +13,6 @@ from typing import Any
 
 from ouroloop import __version__
 from ouroloop.loop.trackers.mlflow_store import RunStore
-from ouroloop.loop.trackers.notes import registered_name
 from ouroloop.loop.trackers.points import committed_at, plain, weights_sha256
 from ouroloop.loop.views.measures import BY_KEY
 from ouroloop.loop.views.reader import RoundData, RunData
@@ -21,6 +20,11 @@ from ouroloop.loop.views.reader import RoundData, RunData
 LOADER = "ouroloop.loop.trackers.checkpoint_model"
 # What the loader reads, instead of weights.
 REFERENCE = "checkpoint.json"
+
+
+def registered_name(run: RunData) -> str:
+    """The name of a run's models in MLflow's registry."""
+    return f"ouroloop-{run.name}"
 
 
 def log_checkpoint(run: RunData, round: RoundData, store: RunStore, child: str) -> None:
@@ -82,9 +86,9 @@ def move_aliases(run: RunData, store: RunStore) -> None:
 
     One registered model per run, one version per round that ever had an alias.
     """
-    aliases = store.known.setdefault("aliases", {})
+    aliases = store.memory.known.setdefault("aliases", {})
     for alias, number in (("baseline", 0), ("champion", run.best_round)):
-        child = store.known["rounds"].get(str(number), {}).get("run_id")
+        child = store.memory.known["rounds"].get(str(number), {}).get("run_id")
         if not child or aliases.get(alias) == number:
             continue
         version = _version(run, store, child, int(number or 0))
@@ -92,7 +96,7 @@ def move_aliases(run: RunData, store: RunStore) -> None:
             continue
         store.client.set_registered_model_alias(registered_name(run), alias, version)
         aliases[alias] = number
-        store.save()
+        store.memory.save()
 
 
 def _version(run: RunData, store: RunStore, child: str, number: int) -> str | None:

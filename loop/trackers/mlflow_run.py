@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.round import Round
-from ouroloop.loop.trackers.headline import headline
-from ouroloop.loop.trackers.mlflow_models import log_checkpoint, move_aliases
+from ouroloop.loop.trackers.mlflow_models import log_checkpoint, move_aliases, registered_name
 from ouroloop.loop.trackers.mlflow_store import RunStore
 from ouroloop.loop.trackers.mlflow_traces import link, log_traces
-from ouroloop.loop.trackers.notes import note_of_round, note_of_run
+from ouroloop.loop.trackers.page import digest_of
 from ouroloop.loop.trackers.points import (
     committed_at,
     curve,
@@ -27,13 +24,20 @@ from ouroloop.loop.trackers.trace_drafts import drafts
 from ouroloop.loop.views import figures
 from ouroloop.loop.views.measures import common_strategies
 from ouroloop.loop.views.reader import RoundData, RunData
-from ouroloop.loop.views.report import write_report
 
 # MLflow takes a thousand metrics in a batch at most.
 MAX_METRICS_PER_BATCH = 500
 
 # How a run stands -> MLflow's word for it. A stopped run can be resumed, and is then running again.
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
+
+NOTE = "mlflow.note.content"
+WHERE_TO_LOOK = """\
+**Where to look.** *Model metrics*: `1_headline`; `decision/action` (0 continue, 1 reinject,
+2 rollback, 3 halt); `evidence/watch` and `evidence/halt` (log e) with their limits; `tolerance`
+(room of each guarded quantity in tolerances, 0 is the limit). *Traces*: samples of each round from
+draft to verdict. *Artifacts*: `report.html`. *Child runs*: everything else of each round.
+*Model registry*: the checkpoint to take, as"""
 
 # The columns of a round's tables that a person reads in the preview of a dataset.
 READ_COLUMNS = (
@@ -53,7 +57,7 @@ READ_COLUMNS = (
 
 
 class RunRecorder:
-    """Records committed rounds, then how the whole run stands.
+    """A `Page` that is MLflow's: the run as a parent, and each of its rounds as a child.
 
     Recording twice changes nothing: metric points carry the time at which the round was committed,
     and MLflow stores equal points once.
@@ -67,15 +71,14 @@ class RunRecorder:
 
     def __init__(self, run: RunData, store: RunStore, table_rows: int, traces: int) -> None:
         self.run, self.store, self.client = run, store, store.client
+        self.memory = store.memory
+        self.where_to_look = f"{WHERE_TO_LOOK} `{registered_name(run)}@champion`."
         self.table_rows, self.traces = table_rows, traces
 
-    def log_round(self, round: RoundData) -> None:
-        """Record a committed round, unless it is recorded already."""
+    def log_round(self, round: RoundData, numbers: Mapping[str, float]) -> None:
+        """See `Page.log_round`; and all the rest of the round, on a page of its own."""
         import mlflow
 
-        entry = self.store.entry(round.number)
-        if entry.get("done"):
-            return
         child = self.store.open_round(round.number)
         measured = _metrics(points(self.run, round), round.number, committed_at(round))
         with mlflow.start_run(run_id=child):
@@ -88,56 +91,27 @@ class RunRecorder:
         self._log_traces(round, child)
         self.client.set_terminated(child, "FINISHED", end_time=committed_at(round))
         # The parent's charts have one point per round: few of them, those that are read first.
-        shown = _metrics(headline(self.run, round), round.number, committed_at(round))
+        shown = _metrics(numbers, round.number, committed_at(round))
         self.client.log_batch(self.store.parent, metrics=shown)
-        entry["done"] = True
-        self.store.save()
+        # A round takes seconds here: a sync that is cut off shall not begin with the first again.
+        self.memory.entry(round.number)["done"] = True
+        self.memory.save()
 
-    def close(self) -> None:
-        """Write on the parent how the run stands, in words and tags; move the aliases."""
-        run, parent = self.run, self.store.parent
-        shown = {
-            "mlflow.note.content": note_of_run(run),
-            "best_round": str(run.best_round),
-        }
-        if run.rounds:
-            shown["decision"] = run.rounds[-1].action
-        if run.failure:
-            shown["failure"] = run.failure
-        elif "failure" in self.client.get_run(parent).data.tags:
-            # The failure of an attempt that has since been resumed.
-            self.client.delete_tag(parent, "failure")
-        self.client.log_batch(parent, tags=_tags(shown))
-        self._note_rounds()
-        move_aliases(run, self.store)
-        if run.state == "running":
-            self.client.update_run(parent, status="RUNNING")
-            return
-        self._log_report()
-        self.client.set_terminated(parent, STATUS[run.state], end_time=ended(run))
-
-    def _note_rounds(self) -> None:
-        """The decision of each round on its page; what it led to is known later."""
-        for round in self.run.rounds:
-            entry = self.store.entry(round.number)
-            note = note_of_round(self.run, round)
+    def write(self, note: str, decisions: Mapping[int, str]) -> None:
+        """See `Page.write`: the description of the run's page, and of each round's."""
+        self.client.set_tag(self.store.parent, NOTE, note)
+        for number, decision in decisions.items():
+            entry = self.memory.entry(number)
             # Compared by hash, here: one request for each round at every sync would make it slow.
-            digest = hashlib.sha256(note.encode()).hexdigest()[:12]
+            digest = digest_of(decision)
             if entry.get("note") != digest:
-                self.client.set_tag(entry["run_id"], "mlflow.note.content", note)
+                self.client.set_tag(entry["run_id"], NOTE, decision)
                 entry["note"] = digest
-        self.store.save()
 
-    def _log_report(self) -> None:
-        """The report and the figures of the whole run, once it does not work any more."""
+    def attach(self, report: Path) -> None:
+        """See `Page.attach`; and the figures of the whole run."""
         run, parent = self.run, self.store.parent
-        # Drawing takes seconds, so it is done once for each way in which the run has stood still.
-        stand = f"{run.state} after {len(run.rounds)} rounds"
-        if not run.rounds or self.store.known.get("report") == stand:
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            page = write_report([run.path], Path(folder) / "report.html")
-            self.client.log_artifact(parent, str(page))
+        self.client.log_artifact(parent, str(report))
         names = common_strategies(run.rounds, len(figures.BANDS))
         if names:
             areas = figures.strategy_areas(run, names, legend=True)
@@ -148,8 +122,24 @@ class RunRecorder:
         lines = [(f"round {number}", round) for number, round in chosen.items()]
         diagram = figures.reliability_diagram(lines, legend=True)
         self.client.log_figure(parent, diagram, "figures/reliability.png")
-        self.store.known["report"] = stand
-        self.store.save()
+
+    def close(self) -> None:
+        """See `Page.close`: status and tags of the run's page; and the aliases move."""
+        run, parent = self.run, self.store.parent
+        shown = {"best_round": str(run.best_round)}
+        if run.rounds:
+            shown["decision"] = run.rounds[-1].action
+        if run.failure:
+            shown["failure"] = run.failure
+        elif "failure" in self.client.get_run(parent).data.tags:
+            # The failure of an attempt that has since been resumed.
+            self.client.delete_tag(parent, "failure")
+        self.client.log_batch(parent, tags=_tags(shown))
+        move_aliases(run, self.store)
+        if run.state == "running":
+            self.client.update_run(parent, status="RUNNING")
+            return
+        self.client.set_terminated(parent, STATUS[run.state], end_time=ended(run))
 
     def _log_training(self, round: RoundData, child: str) -> None:
         """The training curve."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from ouroloop.evals.errors import DataError
 from ouroloop.loop.secrets import redacted
+from ouroloop.loop.trackers.page import Memory
 from ouroloop.loop.trackers.points import began, flat
 from ouroloop.loop.views.reader import Json, RunData
 
@@ -103,37 +103,26 @@ class RunStore:
         import mlflow
 
         self.run, self.uri = run, uri
-        self.file = run.path / "tracking.json"
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
         self.client = mlflow.MlflowClient()
         self.experiment = self._experiment(experiment)
         mlflow.set_experiment(experiment_id=self.experiment)
-        self.known = self._known() or self._new()
-        self.save()
+        file = run.path / "tracking.json"
+        self.memory = Memory(file, self._known(file) or self._new())
+        self.memory.save()
 
     @property
     def parent(self) -> str:
         """The id of the campaign's run."""
-        return str(self.known["parent"])
-
-    def entry(self, number: int) -> Json:
-        """What is known of a round: its `run_id`, and `done` once all of it is recorded."""
-        entry: Json = self.known["rounds"].setdefault(str(number), {})
-        return entry
+        return str(self.memory.known["parent"])
 
     def open_round(self, number: int) -> str:
         """The id of a round's run, opened when there is none."""
         marks = {"mlflow.parentRunId": self.parent, "ouroloop.round": str(number)}
         run_id = self._open(f"round-{number:02d}", marks, {}, began(self.run, number))
-        self.entry(number)["run_id"] = run_id
+        self.memory.entry(number)["run_id"] = run_id
         return run_id
-
-    def save(self) -> None:
-        """Keep the ids. Written beside and moved: an interrupted write leaves the old file."""
-        new = self.file.with_suffix(".json.tmp")
-        new.write_text(json.dumps(self.known, indent=1), encoding="utf-8")
-        new.replace(self.file)
 
     def _experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
@@ -185,17 +174,13 @@ class RunStore:
             "rounds": {},
         }
 
-    def _known(self) -> Json | None:
+    def _known(self, file: Path) -> Json | None:
         """The ids of an earlier sync, if they still lead anywhere."""
         from mlflow.exceptions import MlflowException
 
-        if not self.file.is_file():
-            return None
-        try:
-            known = dict(json.loads(self.file.read_text(encoding="utf-8")))
-            known["parent"], dict(known["rounds"])
-        except (ValueError, TypeError, KeyError):
-            # Damaged: the marks find the same runs.
+        known = Memory(file).known
+        if "parent" not in known:
+            # Missing or damaged: the marks find the same runs.
             return None
         # The recipe names another store by now, where these ids lead nowhere.
         if known.get("uri") != redacted(self.uri):

@@ -8,24 +8,23 @@ from __future__ import annotations
 import re
 
 from ouroloop.loop.views.account import Step, sentences, steps
-from ouroloop.loop.views.explain import outcome_of
+from ouroloop.loop.views.explain import helped
 from ouroloop.loop.views.measures import BY_KEY
 from ouroloop.loop.views.progress import DASH, markdown, rounds_table
 from ouroloop.loop.views.reader import RoundData, RunData
-from ouroloop.monitors.names import Action
 
 # MLflow refuses longer tags than 8,000 characters, and a note is one.
 MAX_LENGTH = 7900
 CUT = "\n... (the rest: `report.html` under Artifacts, or `ouroloop explain`)"
-WHERE_TO_LOOK = """\
-**Where to look.** *Model metrics*: `1_headline`; `decision/action` (0 continue, 1 reinject,
-2 rollback, 3 halt); `evidence/watch` and `evidence/halt` (log e) with their limits; `tolerance`
-(room of each guarded quantity in tolerances, 0 is the limit). *Traces*: samples of each round from
-draft to verdict. *Artifacts*: `report.html`. *Child runs*: everything else of each round."""
 
 
-def note_of_run(run: RunData) -> str:
-    """Which checkpoint to take, what happened, when it was steered and why, whether it helped."""
+def note_of_run(run: RunData, where_to_look: str) -> str:
+    """Which checkpoint to take, what happened, when it was steered and why, whether it helped.
+
+    Args:
+        run: the run.
+        where_to_look: one paragraph: where the tracker's own pages show the rest.
+    """
     parts = []
     if run.failure:
         parts.append(f"**Failed:** {run.failure}")
@@ -35,7 +34,7 @@ def note_of_run(run: RunData) -> str:
     if steered:
         rows = [_steered(run, step) for step in steered]
         parts.append(f"**When it was steered, why, and whether it helped:**\n\n{markdown(rows)}")
-    return fitted("\n\n".join([*parts, WHERE_TO_LOOK, rounds_table(run)]))
+    return fitted("\n\n".join([*parts, where_to_look, rounds_table(run)]))
 
 
 def fitted(note: str) -> str:
@@ -62,9 +61,8 @@ def note_of_round(run: RunData, round: RoundData) -> str:
     parts = [f"**{step.action}**{mode}{_undone(step)}: {first}.", *more]
     if step.then:
         parts.append(f"**Done next:** {'; '.join(step.then)}.")
-    helped = _helped(run, step)
-    if helped != DASH:
-        parts.append(f"**Did it help:** {helped}.")
+    if did := helped(run, step):
+        parts.append(f"**Did it help:** {did}.")
     return fitted("\n\n".join(parts))
 
 
@@ -74,15 +72,7 @@ def _best(run: RunData) -> str:
         return "none yet: no round is fit to be called best."
     measure = BY_KEY["pass@1"]
     score = measure.text(measure.read(best))
-    return (
-        f"round {best.number} (pass@1 {score}), `{run.checkpoint(best.number)}`; registered as"
-        f" `{registered_name(run)}@champion`."
-    )
-
-
-def registered_name(run: RunData) -> str:
-    """The name of a run's models in MLflow's registry."""
-    return f"ouroloop-{run.name}"
+    return f"round {best.number} (pass@1 {score}), `{run.checkpoint(best.number)}`."
 
 
 def _steered(run: RunData, step: Step) -> dict[str, str]:
@@ -91,17 +81,10 @@ def _steered(run: RunData, step: Step) -> dict[str, str]:
         "action": f"{step.action}{_undone(step)}",
         "why": "; ".join(step.reasons[:2]),
         "done next": "; ".join(step.then) or DASH,
-        "did it help": _helped(run, step),
+        "did it help": helped(run, step) or DASH,
     }
     # A bar would end the cell.
     return {head: " ".join(cell.replace("|", "¦").split()) for head, cell in row.items()}
-
-
-def _helped(run: RunData, step: Step) -> str:
-    if step.action == Action.CONTINUE or not step.carried_out:
-        return DASH
-    outcome = outcome_of(run, step.round)
-    return outcome.sentence if outcome is not None else "no later round has audited it"
 
 
 def _undone(step: Step) -> str:

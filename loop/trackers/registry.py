@@ -9,12 +9,14 @@ from typing import Any
 from ouroloop.evals import plugins
 from ouroloop.loop.trackers.base import Tracker
 from ouroloop.loop.trackers.mlflow import MlflowTracker
+from ouroloop.loop.trackers.trackio import TrackioTracker
+from ouroloop.loop.trackers.wandb import WandbTracker
 
 TRACKER: plugins.Kind[Tracker] = plugins.Kind(
     "tracker",
     "tracking.trackers",
     "ouroloop.trackers",
-    built_in={"mlflow": MlflowTracker},
+    built_in={"mlflow": MlflowTracker, "wandb": WandbTracker, "trackio": TrackioTracker},
     needs=("sync",),
 )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ouroloop.loop.errors import RunStateError
-from ouroloop.loop.views.account import steps
+from ouroloop.loop.views.account import Step, steps
 from ouroloop.loop.views.measures import MODES
 from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.loop.views.reader import RoundData, RunData, read_run
@@ -81,6 +81,14 @@ def outcome_of(run: RunData, number: int) -> Outcome | None:
             if audit.recovered:
                 return found
     return found
+
+
+def helped(run: RunData, step: Step) -> str:
+    """Whether a round's action helped, as later rounds found; empty where nothing was done."""
+    if not step.acts or not step.carried_out:
+        return ""
+    outcome = outcome_of(run, step.round)
+    return outcome.sentence if outcome is not None else "no later round has audited it"
 
 
 def room(guard: GuardReading) -> float:

@@ -14,6 +14,7 @@ from ouroloop.loop.views.account import sentences, steps
 from ouroloop.loop.views.arms import Arm
 from ouroloop.loop.views.arms import arms as arms_of
 from ouroloop.loop.views.chains import turns
+from ouroloop.loop.views.explain import helped
 from ouroloop.loop.views.measures import (
     BY_KEY,
     MEASURES,
@@ -201,12 +202,13 @@ def _arm(group: Arm, strategies: Sequence[str]) -> Json:
         "rows": [round_cells(run, r) for r in run.rounds],
         "notes": notes(run),
         **_pictures(name, run, strategies, {"start": first, "best": best, "last": last}),
-        "decisions": [step._asdict() for step in steps(run)],
+        "decisions": [{**step._asdict(), "helped": helped(run, step)} for step in steps(run)],
         "rejections": page_tables.rejected(run),
         "readings": page_tables.readings(chosen),
         "traces": _traces(run),
         "model": model,
         "checkpoint": run.place(run.best_round) if model else "",
+        "checkpoint_round": run.best_round,
         "fingerprint": str(run.env.get("fingerprint", ""))[:12],
     }
 

@@ -142,7 +142,8 @@ def test_as_many_traces_as_asked_for_a_quarter_of_them_of_the_probe_set(steered)
 
 def test_the_notes_answer_the_five_questions(steered):
     run = read_run(steered)
-    note = note_of_run(run)
+    note = note_of_run(run, "Where to look.")
+    assert "\n\nWhere to look.\n\n" in note
     assert note.startswith("**Checkpoint to take:** round ")
     assert str(run.checkpoint(run.best_round)) in note.splitlines()[0]
     acted = [round for round in run.rounds if round.action != Action.CONTINUE]
@@ -176,9 +177,9 @@ def recorded(steered):
     seconds = []
     log_round = RunRecorder.log_round
 
-    def timed(self, round):
+    def timed(self, round, numbers):
         began = time.process_time()
-        log_round(self, round)
+        log_round(self, round, numbers)
         seconds.append(time.process_time() - began)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -276,7 +277,9 @@ def test_report_figures_notes_and_datasets_stand_on_the_pages(recorded):
     files = {a.path for where in ("", "figures") for a in client.list_artifacts(parent, where)}
     assert {"report.html", "figures/strategies.png", "figures/reliability.png"} <= files
     whole = client.get_run(parent)
-    assert whole.data.tags["mlflow.note.content"] == note_of_run(run)
+    note = whole.data.tags["mlflow.note.content"]
+    assert note.startswith("**Checkpoint to take:** round ")
+    assert "`ouroloop-scripted@champion`" in note and "*Traces*" in note
     named = [(d.dataset.name, d.tags[0].value) for d in whole.inputs.dataset_inputs]
     assert ("scripted-probe-set", "probe") in named and ("scripted-r01-train", "train") in named
     for round in run.rounds:

@@ -91,6 +91,19 @@ def test_model_text_cannot_become_markup(tmp_path: Path) -> None:
     assert not any(name.startswith("on") for _, attributes in tags.seen for name in attributes)
 
 
+def test_the_card_begins_with_the_checkpoint_and_an_action_says_whether_it_helped(
+    page: str, arms: tuple[Path, Path]
+) -> None:
+    for path in arms:
+        run = read_run(path)
+        card = page.split(f"{run.name}<span", 1)[1]
+        first = f"<b>Checkpoint to take:</b> round {run.best_round}, <code>"
+        assert first + run.place(run.best_round) in card.split("rounds of training")[0]
+    # The guarded arm acted once; what the other one only noted could not help.
+    assert page.count("<b>Did it help:</b>") == 1
+    assert "<b>Did it help:</b> no later round has audited it." in page
+
+
 def test_an_undefined_number_says_so_with_its_reason(page: str) -> None:
     assert "undefined: no probe sample has a readable answer" in page
     assert not re.search(r">\s*nan\b", page, re.IGNORECASE)

@@ -1,0 +1,144 @@
+"""Every block of the documentation has a mark, every command is one, every recipe resolves.
+
+What is run is run in `test_blocks_run.py`; nothing here starts anything.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from doc_pages import ALL, OUTPUT, ROOT, Block, Mark, blocks
+
+from ouroloop.loop.commands.parser import parser
+from ouroloop.loop.recipe_file import resolve
+
+MARKED = [block for block in ALL if block.language != OUTPUT]
+CONSOLE = [block for block in MARKED if block.language in ("console", "bash")]
+# Programs beside ours that the pages name.
+OTHERS = {"python", "trackio", "wandb", "pip"}
+
+
+@pytest.mark.parametrize("block", MARKED, ids=str)
+def test_every_block_says_what_is_done_with_it(block: Block) -> None:
+    assert block.mark is not Mark.MISSING, (
+        f"{block}: a block without a mark. Write one of the comments of tests/docs/doc_pages.py"
+        " before it, or call it `text` if it is output."
+    )
+    needs_about = block.mark in (Mark.FILE, Mark.NOT_RUN)
+    assert bool(block.about) == needs_about, f"{block}: its mark lacks, or has, a word too many"
+    assert block.language, f"{block}: a block without a language"
+
+
+def test_a_block_without_a_mark_or_with_a_wrong_one_is_seen(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "glossary.md"
+    made = tmp_path / "page.md"
+    made.write_text("```console\nls\n```\n\n<!-- later -->\n```console\nls\n```\n")
+    found = _of(made)
+    assert [block.mark for block in found] == [Mark.MISSING, Mark.MISSING]
+    assert list(blocks(page)) == []
+
+
+def _of(page: Path) -> list[Block]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("doc_pages.ROOT", page.parent)
+        return list(blocks(page))
+
+
+def test_blocks_that_are_not_run_are_few_and_each_has_its_reason() -> None:
+    left_out = [block for block in MARKED if block.mark is Mark.NOT_RUN]
+    # Whoever adds one raises the number on purpose.
+    assert len(left_out) == 14, "\n".join(f"{block}: {block.about}" for block in left_out)
+    tests = re.findall(r"tests/[\w/]+\.py", " ".join(block.about for block in left_out))
+    assert tests and all((ROOT / name).is_file() for name in tests)
+
+
+def check(command: list[str]) -> None:
+    """Raise where a command of ours is none, or has an option that it does not know."""
+    while command and re.fullmatch(r"[A-Z_]+=.*", command[0]):
+        command = command[1:]
+    if command[0] == "make":
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert command[1] in targets, f"make {command[1]}: no such target"
+    elif command[0] == "ouroloop":
+        try:
+            parser().parse_args(command[1:])
+        except SystemExit as error:
+            raise AssertionError(f"{' '.join(command)}: not a command") from error
+    else:
+        assert command[0] in OTHERS, f"{command[0]}: a program that no page may name"
+
+
+@pytest.mark.parametrize("block", CONSOLE, ids=str)
+def test_every_command_of_a_page_is_one_with_options_that_it_has(block: Block) -> None:
+    assert block.commands
+    for command in block.commands:
+        check(command)
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "RELIABILITY.md"])
+def test_the_commands_of_the_pages_beside_the_docs_are_ones(name: str) -> None:
+    shown = [block for block in blocks(ROOT / name) if block.language in ("", "console", "bash")]
+    num = 0
+    for block in shown:
+        for line in block.text.splitlines():
+            if not re.match(r"(ouroloop|make) [a-z]", line):
+                continue
+            words = Block(name, block.line, "console", f"{line}\n", Mark.RUN, "").commands[0]
+            check(words)
+            num += 1
+    assert num or name == "RELIABILITY.md"
+
+
+@pytest.mark.parametrize("wrong", ["ouroloop rum demo", "ouroloop show demo --rond 2", "make tea"])
+def test_a_wrong_command_is_found(wrong: str) -> None:
+    with pytest.raises(AssertionError):
+        check(wrong.split())
+
+
+def _recipes() -> list[Block]:
+    is_file = [b for b in MARKED if b.mark is Mark.FILE and b.about.endswith(".yaml")]
+    studies = [b for b in is_file if b.about.endswith("study.yaml")]
+    return [
+        *(b for b in MARKED if b.mark is Mark.RECIPE),
+        *(b for b in is_file if b not in studies),
+    ]
+
+
+@pytest.mark.parametrize("block", _recipes(), ids=str)
+def test_a_recipe_of_a_page_has_no_unknown_key(tmp_path: Path, block: Block) -> None:
+    for other in ALL:
+        if other.mark is Mark.FILE and other.about.endswith((".py", ".csv", ".jsonl", ".json")):
+            file = tmp_path / other.about
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(other.text)
+    shown = yaml.safe_load(block.text)
+    recipe = resolve({"name": "shown", **shown}, base=tmp_path)
+    assert recipe.name == shown.get("name", "shown")
+
+
+def test_every_recipe_block_is_checked_as_one() -> None:
+    yamls = [b for b in MARKED if b.language == "yaml" and not b.about.endswith("study.yaml")]
+    assert {str(b) for b in yamls} == {str(b) for b in _recipes()} and len(yamls) >= 8
+
+
+@pytest.mark.parametrize("block", [b for b in MARKED if b.language == "python"], ids=str)
+def test_python_of_a_page_compiles(block: Block) -> None:
+    compile(block.text, str(block), "exec")
+
+
+@pytest.mark.parametrize("block", [b for b in MARKED if b.language == "json"], ids=str)
+def test_json_of_a_page_is_json(block: Block) -> None:
+    if block.about.endswith(".jsonl"):
+        assert [json.loads(line) for line in block.text.splitlines()]
+    else:
+        assert json.loads(block.text)
+
+
+def test_the_commands_that_a_stranger_needs_stand_on_a_page() -> None:
+    commands = [command for block in CONSOLE for command in block.commands]
+    shown = {command[1] for command in commands if command[0] == "ouroloop"}
+    assert {"init", "run", "resume", "explain", "show", "report", "monitor", "study"} <= shown
