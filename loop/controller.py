@@ -58,6 +58,7 @@ Progress = Callable[[str, int, int, str], None]
 class Campaign:
     """One run: where it is kept, what never changes, who samples, and its rounds so far.
 
+    trainer: default: a child process that imports its libraries while the engine samples.
     proofs: where the weight-sync prompts of checkpoints that bring none are kept; default: in the
     run. Many runs of one base need but one.
     """
@@ -67,7 +68,7 @@ class Campaign:
     engine: Engine
     progress: Progress
     committed: Callable[[int], None] = lambda number: None
-    trainer: Trainer = training.train
+    trainer: Trainer | None = None
     proofs: Path | None = None
     rounds: list[Round] = field(default_factory=list)
 
@@ -78,6 +79,8 @@ class Campaign:
         # Every stage asks through the journal, and knows nothing of it.
         self.engine = engine = journalled(self.engine, self.journal, self.store)
         self.serving = Serving.of(engine, self.recipe, proofs, self.report)
+        self.warm = training.warm_trainer(self.recipe) if self.trainer is None else None
+        self.carry_out = self.trainer or partial(training.train, warm=self.warm)
 
     async def run(self) -> Decision:
         """Every round of the recipe, or until one is decided to be the last."""
@@ -106,6 +109,7 @@ class Campaign:
 
     async def learn(self, round: Round) -> None:
         """From problems to the round's checkpoint."""
+        self.warm_trainer()
         table = train.table_of(self.recipe, round.number)
         if round.lacks(table):
             samples = await self.sample(round)
@@ -119,6 +123,8 @@ class Campaign:
     async def warm_start(self) -> None:
         """From the recipe's model to the one that the run starts from: round 0's."""
         folder = self.store.path / WARM_START
+        if not warm_start.is_trained(folder):
+            self.warm_trainer()
         job = warm_start.job_of(self.recipe, self.setting.base, folder)
         if not job.examples.exists():
             # Token ids are the engine's to say.
@@ -127,7 +133,7 @@ class Campaign:
         if not warm_start.is_trained(folder):
             await self.serving.free_memory()
             progress = partial(self.report, "training")
-            facts = warm_start.learn(job, self.store.path, self.trainer, progress)
+            facts = warm_start.learn(job, self.store.path, self.carry_out, progress)
             self.store.event("warm_started", **facts)
         self.setting = replace(self.setting, base=job.output)
 
@@ -223,7 +229,7 @@ class Campaign:
         # The plan as it was: the preflight check adjusts what is trained on, not from where.
         await self.serving.free_memory()
         job = train.job_of(self.recipe, round.plan, start, round.folder, self.setting.base)
-        self.trainer(job, round.folder, partial(self.report, "training"))
+        self.carry_out(job, round.folder, partial(self.report, "training"))
         round.ledger.add_new()
         if round.training.status == "rejected":
             self.event("training_rejected", round, reason=round.training.reason)
@@ -339,6 +345,16 @@ class Campaign:
             path = self.store.path / self.rounds[number].training.checkpoint
         self.store.prove(path)
         return path
+
+    def warm_trainer(self) -> None:
+        """Let the trainer import its libraries meanwhile: a round would wait seconds for them."""
+        if self.warm is not None:
+            self.warm.start()
+
+    def close(self) -> None:
+        """End the trainer that waits for another round."""
+        if self.warm is not None:
+            self.warm.close()
 
     def event(self, event: str, round: Round, **facts: Any) -> None:
         """Something that happened in a round, in the run's events."""

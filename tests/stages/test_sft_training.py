@@ -24,8 +24,10 @@ from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.engines.process import ProcessEngine
 from ouroloop.loop.engines.served_weights import Change
 from ouroloop.loop.errors import DataError, RecipeError, RunStateError, TrainingError
+from ouroloop.loop.objectives import training
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.training import train, weight_sync_of
+from ouroloop.loop.objectives.warm import WarmTrainer, warm_up
 from ouroloop.loop.records import Completion, Request, Sampling
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -144,6 +146,30 @@ def test_a_training_killed_for_its_memory_goes_on_in_smaller_batches_and_learns_
     losses = [[at["loss"] for at in facts["loss"]] for facts in (plain, killed)]
     # Sums in another order, and no more than that.
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_a_warm_trainer_makes_the_same_bytes_as_a_fresh_process_every_time(
+    init: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    settings = {**job_in(tmp_path / "any", init).settings, "num_train_epochs": 4}
+    warm = WarmTrainer(training.MODULE, forks=True)
+    folders = [tmp_path / name / "rounds" / "001" for name in ("fresh", "first", "second")]
+    try:
+        for folder, trainer in zip(folders, (None, warm, warm), strict=True):
+            facts = train(job_in(folder, init, settings=settings), folder, warm=trainer)
+            assert facts["retries"] == []
+    finally:
+        warm.close()
+    fresh, *others = [
+        {file.name: file.read_bytes() for file in (folder / "checkpoint").iterdir()}
+        for folder in folders
+    ]
+    assert "model.safetensors" in fresh and others == [fresh, fresh]
+    # A GPU could not be used in a fork of a process that had used it, and would be held by one.
+    warm_up()
+    assert not torch.cuda.is_initialized()
 
 
 def test_progress_is_told_step_by_step_and_train_json_holds_the_account(trained: Any) -> None:
