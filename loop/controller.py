@@ -79,7 +79,7 @@ class Campaign:
         # Every stage asks through the journal, and knows nothing of it.
         self.engine = engine = journalled(self.engine, self.journal, self.store)
         self.serving = Serving.of(engine, self.recipe, proofs, self.report)
-        self.warm = training.warm_trainer(self.recipe) if self.trainer is None else None
+        self.warm = training.warm_trainer(self.recipe, wanted=self.trainer is None)
         self.carry_out = self.trainer or partial(training.train, warm=self.warm)
 
     async def run(self) -> Decision:
@@ -109,22 +109,18 @@ class Campaign:
 
     async def learn(self, round: Round) -> None:
         """From problems to the round's checkpoint."""
-        self.warm_trainer()
+        self.warm.start()
         table = train.table_of(self.recipe, round.number)
         if round.lacks(table):
             samples = await self.sample(round)
             self.judge(round, samples)
-            if table is Round.pairs:
-                await self.pair(round, samples)
-            else:
-                await self.assemble(round, samples)
+            make = self.pair if table is Round.pairs else self.assemble
+            await make(round, samples)
         await self.train(round)
 
     async def warm_start(self) -> None:
         """From the recipe's model to the one that the run starts from: round 0's."""
         folder = self.store.path / WARM_START
-        if not warm_start.is_trained(folder):
-            self.warm_trainer()
         job = warm_start.job_of(self.recipe, self.setting.base, folder)
         if not job.examples.exists():
             # Token ids are the engine's to say.
@@ -231,10 +227,8 @@ class Campaign:
         job = train.job_of(self.recipe, round.plan, start, round.folder, self.setting.base)
         self.carry_out(job, round.folder, partial(self.report, "training"))
         round.ledger.add_new()
-        if round.training.status == "rejected":
-            self.event("training_rejected", round, reason=round.training.reason)
-        else:
-            self.event("trained", round, **train.outcome(round))
+        event, facts = train.outcome(round)
+        self.event(event, round, **facts)
 
     async def measure(self, round: Round) -> None:
         """The round's model on real texts and on the probe set, which no training ever sees."""
@@ -345,16 +339,6 @@ class Campaign:
             path = self.store.path / self.rounds[number].training.checkpoint
         self.store.prove(path)
         return path
-
-    def warm_trainer(self) -> None:
-        """Let the trainer import its libraries meanwhile: a round would wait seconds for them."""
-        if self.warm is not None:
-            self.warm.start()
-
-    def close(self) -> None:
-        """End the trainer that waits for another round."""
-        if self.warm is not None:
-            self.warm.close()
 
     def event(self, event: str, round: Round, **facts: Any) -> None:
         """Something that happened in a round, in the run's events."""

@@ -211,7 +211,7 @@ async def carry(campaign: Campaign) -> Decision:
         interrupts.record()
         raise
     finally:
-        campaign.close()
+        campaign.warm.close()
         store.close()
 
 

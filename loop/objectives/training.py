@@ -25,7 +25,7 @@ from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint
 from ouroloop.loop.engines.pipe import TimeLimits
 from ouroloop.loop.engines.served_weights import Change
 from ouroloop.loop.errors import NotFiniteError, OuroloopError, RunStateError, TrainingError
-from ouroloop.loop.objectives import finite, saving
+from ouroloop.loop.objectives import finite, launcher, saving
 from ouroloop.loop.objectives.base import Prepared
 from ouroloop.loop.objectives.child import LIMITS, report, run_child, watch_parent
 from ouroloop.loop.objectives.job import TrainingJob
@@ -83,6 +83,12 @@ def train(
     else:
         Attempts(job).carry_out(lambda attempt: _run_in_child(attempt, folder, on_progress, warm))
     facts: dict[str, Any] = json.loads((folder / "train.json").read_text(encoding="utf-8"))
+    _warn_if_weak(facts, job)
+    return facts
+
+
+def _warn_if_weak(facts: dict[str, Any], job: TrainingJob) -> None:
+    """Say so where the training moved too little for the weight-sync check."""
     change = Change(**facts["weight_sync"]) if facts["status"] == "trained" else None
     if change is not None and not change.has_power:
         logging.getLogger(__name__).warning(
@@ -94,7 +100,6 @@ def train(
             job.init,
             job.dtype,
         )
-    return facts
 
 
 def _clear(job: TrainingJob) -> None:
@@ -114,7 +119,7 @@ def _run_in_child(
     job.write(path)
     limits = TimeLimits(job.supervision.start_s, job.supervision.trainer_silence_s)
     try:
-        if warm is not None and job.launcher == "python":
+        if warm is not None and warm.is_on and job.launcher == "python":
             warm.run(path, job.log_path, on_progress, limits)
         else:
             run_child(*command(job, path), job.log_path, on_progress, limits)
@@ -124,11 +129,10 @@ def _run_in_child(
             raise
 
 
-def warm_trainer(recipe: Recipe) -> WarmTrainer | None:
-    """What trains the rounds of a recipe warm; None where each starts a process of its own."""
-    if recipe.launcher != "python" or not recipe.supervision.warm_trainer:
-        return None
-    return WarmTrainer(MODULE)
+def warm_trainer(recipe: Recipe, wanted: bool = True) -> WarmTrainer:
+    """What trains the rounds of a recipe warm; off where each starts a process of its own."""
+    is_on = wanted and recipe.launcher == "python" and recipe.supervision.warm_trainer
+    return WarmTrainer(MODULE, is_on=is_on)
 
 
 def weight_sync_of(
@@ -165,13 +169,8 @@ def command(job: TrainingJob, job_path: Path) -> tuple[str, list[str]]:
     """The module that trains, and its arguments."""
     if job.launcher == "python":
         return MODULE, [str(job_path)]
-    config = ["--config_file", str(job.accelerate_config)] if job.accelerate_config else []
-    return "accelerate.commands.launch", [
-        *config,
-        "--module",
-        MODULE,
-        str(job_path),
-    ]
+    told = launcher.arguments(job.accelerate_config)
+    return launcher.MODULE, [*told, "--module", MODULE, str(job_path)]
 
 
 def _temporary(output: Path) -> Path:
@@ -309,6 +308,7 @@ def _facts(job: TrainingJob, prepared: Prepared) -> dict[str, Any]:
         "num_refused": prepared.num_refused,
         "num_tokens": prepared.num_tokens,
         "num_steps": trainer.state.global_step,
+        "num_processes": trainer.accelerator.num_processes,
         "retries": [asdict(retry) for retry in job.retries],
         "loss": [
             {key: at.get(key) for key in CURVES} | {key: at[key] for key in MARGINS if key in at}
@@ -321,7 +321,10 @@ def _facts(job: TrainingJob, prepared: Prepared) -> dict[str, Any]:
         "by_origin": dict(prepared.by_origin),
         "compute": job.compute,
         "num_trained_parameters": sum(
-            p.numel() for p in trainer.model.parameters() if p.requires_grad
+            # DeepSpeed leaves an empty tensor where it holds a part.
+            getattr(p, "ds_numel", p.numel())
+            for p in trainer.model.parameters()
+            if p.requires_grad
         ),
         "peak_memory_bytes": saving.peak_memory_bytes(),
         "sft_config": masked(json.loads(json.dumps(trainer.args.to_dict(), default=str))),

@@ -47,10 +47,11 @@ class WarmTrainer:
     Args:
         module: `python -m module --standby` waits for jobs.
         forks: whether each job gets a fork of it; default: where no GPU is.
+        is_on: False: nothing is started, and nothing may be run.
     """
 
-    def __init__(self, module: str, forks: bool | None = None):
-        self.module = module
+    def __init__(self, module: str, forks: bool | None = None, is_on: bool = True):
+        self.module, self.is_on = module, is_on
         self.forks = not this_device().is_gpu if forks is None else forks
         self._child: subprocess.Popen[bytes] | None = None
         # What the process inherited: of a job it is told what came since, its secrets.
@@ -63,7 +64,7 @@ class WarmTrainer:
 
     def start(self) -> None:
         """Start the process unless one waits already; does not wait for its imports."""
-        if self._child is not None and self._child.poll() is None:
+        if not self.is_on or (self._child is not None and self._child.poll() is None):
             return
         # One that died while it waited did no harm, however it died.
         self.close()

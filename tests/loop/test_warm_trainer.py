@@ -227,4 +227,4 @@ def test_a_run_trains_all_its_rounds_in_one_warm_process_which_ends_with_it(tmp_
     ],
 )
 def test_the_recipe_says_whether_a_trainer_waits(keys, is_warm):
-    assert (training.warm_trainer(recipe(**keys)) is not None) is is_warm
+    assert training.warm_trainer(recipe(**keys)).is_on is is_warm
