@@ -57,6 +57,7 @@ Progress = Callable[[str, int, int, str], None]
 class Campaign:
     """One run: where it is kept, what never changes, who samples, and its rounds so far.
 
+    trainer: default: a child process that imports its libraries while the engine samples.
     proofs: where the weight-sync prompts of checkpoints that bring none are kept; default: in the
     run. Many runs of one base need but one.
     """
@@ -66,7 +67,7 @@ class Campaign:
     engine: Engine
     progress: Progress
     committed: Callable[[int], None] = lambda number: None
-    trainer: Trainer = training.train
+    trainer: Trainer | None = None
     proofs: Path | None = None
     rounds: list[Round] = field(default_factory=list)
 
@@ -77,6 +78,8 @@ class Campaign:
         # Every stage asks through the journal, and knows nothing of it.
         self.engine = engine = journalled(self.engine, self.journal, self.store)
         self.serving = Serving.of(engine, self.recipe, proofs, self.report)
+        self.warm = training.warm_trainer(self.recipe, wanted=self.trainer is None)
+        self.carry_out = self.trainer or partial(training.train, warm=self.warm)
 
     async def run(self) -> Decision:
         """Every round of the recipe, or until one is decided to be the last."""
@@ -106,14 +109,13 @@ class Campaign:
 
     async def learn(self, round: Round) -> None:
         """From problems to the round's checkpoint."""
+        self.warm.start()
         table = train.table_of(self.recipe, round.number)
         if round.lacks(table):
             samples = await self.sample(round)
             self.judge(round, samples)
-            if table is Round.pairs:
-                await self.pair(round, samples)
-            else:
-                await self.assemble(round, samples)
+            make = self.pair if table is Round.pairs else self.assemble
+            await make(round, samples)
         await self.train(round)
 
     async def warm_start(self) -> None:
@@ -127,7 +129,7 @@ class Campaign:
         if not warm_start.is_trained(folder):
             await self.serving.free_memory()
             progress = partial(self.report, "training")
-            facts = warm_start.learn(job, self.store.path, self.trainer, progress)
+            facts = warm_start.learn(job, self.store.path, self.carry_out, progress)
             self.store.event("warm_started", **facts)
         self.setting = replace(self.setting, base=job.output)
 
@@ -223,12 +225,10 @@ class Campaign:
         # The plan as it was: the preflight check adjusts what is trained on, not from where.
         await self.serving.free_memory()
         job = train.job_of(self.recipe, round.plan, start, round.folder, self.setting.base)
-        self.trainer(job, round.folder, partial(self.report, "training"))
+        self.carry_out(job, round.folder, partial(self.report, "training"))
         round.ledger.add_new()
-        if round.training.status == "rejected":
-            self.event("training_rejected", round, reason=round.training.reason)
-        else:
-            self.event("trained", round, **train.outcome(round))
+        event, facts = train.outcome(round)
+        self.event(event, round, **facts)
 
     async def measure(self, round: Round) -> None:
         """The round's model on real texts and on the probe set, which no training ever sees."""

@@ -14,6 +14,7 @@ from ouroloop.evals.errors import DataError
 from ouroloop.loop.config import Extension, Recipe
 from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.errors import RecipeError
+from ouroloop.loop.objectives import launcher
 from ouroloop.loop.trackers.registry import TRACKER
 from ouroloop.monitors.decision.retained import retained
 
@@ -55,6 +56,8 @@ def build_all(kind: plugins.Kind[Part], named: Sequence[Extension]) -> list[Part
 def check_all(recipe: Recipe) -> None:
     """Make every part that the recipe names once, so that a wrong name stops nothing half-made.
 
+    The launcher's config is looked up.
+
     Raises:
         RecipeError: see `build_all`.
     """
@@ -63,3 +66,5 @@ def check_all(recipe: Recipe) -> None:
     build_all(METRIC, recipe.monitors.metrics)
     build_all(GUARDED, recipe.monitors.guarded)
     build_all(TRACKER, recipe.tracking.trackers)
+    if recipe.accelerate_config is not None:
+        launcher.arguments(recipe.accelerate_config)

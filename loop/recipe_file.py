@@ -26,6 +26,7 @@ from ouroloop.loop.config.task import SECTIONS as TASK_SECTIONS
 from ouroloop.loop.engines.remote import is_address
 from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.models.names import ENCODERS, is_name
+from ouroloop.loop.objectives.launcher import config_names
 
 PATH_KEYS = (
     "task.heldout_path",
@@ -37,8 +38,8 @@ PATH_KEYS = (
     "judge.items",
     "pairs.principles",
     "pairs.few_shots",
-    "accelerate_config",
 )
+LAUNCHER_KEYS = ("accelerate_config",)
 DATA_KEYS = ("task.path", "task.sources.path")
 MODEL_KEYS = ("model", "teachers", "judge.model")
 ENCODER_KEYS = ("monitors.clusters.encoder",)
@@ -162,6 +163,8 @@ def _anchored(raw: dict[str, Any], base: Path) -> dict[str, Any]:
         change_at(out, dotted, lambda value: _located(value, base))
     for dotted in ENCODER_KEYS:
         change_at(out, dotted, lambda value: value if value in ENCODERS else _absolute(value, base))
+    for dotted in LAUNCHER_KEYS:
+        change_at(out, dotted, lambda value: _launched(value, base))
     for dotted in PART_KEYS:
         change_at(out, dotted, lambda value: _named(value, base))
     for dotted in OPTION_KEYS:
@@ -214,6 +217,12 @@ def _located(model: Any, base: Path) -> Any:
     if is_address(str(model)) or model == BASELINE or is_name(str(model), base):
         return model
     return _absolute(model, base)
+
+
+def _launched(value: Any, base: Path) -> Any:
+    """A config of accelerate's: the name of one of ours, or a path."""
+    is_own = isinstance(value, str) and value in config_names()
+    return value if is_own and not (base / value).exists() else _absolute(value, base)
 
 
 def _named(part: Any, base: Path) -> Any:

@@ -193,7 +193,7 @@ def build_engine(recipe: Recipe, log_path: Path) -> Engine:
 async def carry(campaign: Campaign) -> Decision:
     """A campaign to its end, its beginning and end written to the store's events.
 
-    The store is closed, the engine is not.
+    The store and the trainer are closed, the engine is not.
 
     An interruption (Ctrl-C, a cancelled task) is no failure: such a run counts as stopped.
     """
@@ -211,6 +211,7 @@ async def carry(campaign: Campaign) -> Decision:
         interrupts.record()
         raise
     finally:
+        campaign.warm.close()
         store.close()
 
 

@@ -1,10 +1,12 @@
-"""Tokens a second of a round's training beside a bare TRL script on the same rows.
+"""Tokens a second of a round's training beside a bare TRL script and a plain loop on the same rows.
 
     python tools/training_speed.py MODEL DATA [--rows 48] [--repeats 3] [--peft]
 
-DATA: a JSON Lines file of problems with a `question` and a `solution`. Both sides train the same
+DATA: a JSON Lines file of problems with a `question` and a `solution`. All sides train the same
 token ids with the same settings, in a process of their own for each measurement, in turn, so that
-what else the machine does meets both alike.
+what else the machine does meets them alike. `plain` is what somebody would write for speed without
+any trainer: rows of like length together, logits only where there are labels, the device's fast
+type.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +29,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ouroloop.loop.automatic import LORA
+from ouroloop.loop.automatic import LORA, training_type
+from ouroloop.loop.devices import this_device
 from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.sft_settings import settings_for
 
-SIDES = ("ours", "trl")
+SIDES = ("ours", "trl", "plain")
 SETTINGS = {
     "learning_rate": 1e-5,
     "num_train_epochs": 1,
@@ -61,16 +65,26 @@ def measure(side: str, job: TrainingJob) -> dict[str, Any]:
 
     checkpoint = check_checkpoint(job.init)
     rows = read_rows(job, checkpoint)[0]
+    if side == "plain":
+        return account(rows, PlainLoop(job, rows).train)
     trainer = build_trainer(job, checkpoint, rows) if side == "ours" else bare_trainer(job, rows)
+
+    def train() -> float:
+        trainer.train()
+        return float([at["loss"] for at in trainer.state.log_history if "loss" in at][-1])
+
+    return account(rows, train)
+
+
+def account(rows: list[dict[str, list[int]]], train: Callable[[], float]) -> dict[str, Any]:
+    """What a training costs; `train` gives its last loss."""
     started, worked = time.monotonic(), time.process_time()
-    trainer.train()
-    seconds, worked = time.monotonic() - started, time.process_time() - worked
-    losses = [at["loss"] for at in trainer.state.log_history if "loss" in at]
+    loss = train()
     return {
-        "seconds": seconds,
-        "cpu_seconds": worked,
+        "seconds": time.monotonic() - started,
+        "cpu_seconds": time.process_time() - worked,
         "tokens": sum(len(row["input_ids"]) for row in rows),
-        "loss": losses[-1],
+        "loss": loss,
         "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
 
@@ -90,6 +104,69 @@ def bare_trainer(job: TrainingJob, rows: list[dict[str, list[int]]]) -> Any:
         processing_class=AutoTokenizer.from_pretrained(job.init),
         peft_config=LoraConfig(task_type="CAUSAL_LM", **job.peft) if job.peft else None,
     )
+
+
+class PlainLoop:
+    """A training loop of torch alone, on batches padded to their longest row."""
+
+    def __init__(self, job: TrainingJob, rows: list[dict[str, list[int]]]):
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        torch.manual_seed(job.seed)
+        frozen = job.compute if job.peft else "float32"
+        self.model = AutoModelForCausalLM.from_pretrained(job.init, dtype=frozen)
+        self.inner = self.model
+        if job.peft:
+            from peft import LoraConfig, get_peft_model
+
+            self.model = get_peft_model(
+                self.model,
+                LoraConfig(task_type="CAUSAL_LM", **job.peft),
+                autocast_adapter_dtype=True,
+            )
+            self.inner = self.model.get_base_model()
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        # The defaults of transformers' Trainer.
+        rate = float(job.settings["learning_rate"])
+        self.optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.0)
+        self.trained, self.rows = trained, rows
+        self.size = int(job.settings["per_device_train_batch_size"])
+        self.is_bfloat16 = job.compute == "bfloat16"
+
+    def train(self) -> float:
+        """One epoch, longest rows first; the last loss."""
+        import torch
+
+        self.model.train()
+        rows = sorted(self.rows, key=lambda row: -len(row["input_ids"]))
+        batches = [rows[i : i + self.size] for i in range(0, len(rows), self.size)]
+        decay = torch.optim.lr_scheduler.LinearLR(self.optimizer, 1.0, 0.0, len(batches))
+        for batch in batches:
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.is_bfloat16):
+                loss = self.loss(batch)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
+            self.optimizer.step()
+            decay.step()
+            self.optimizer.zero_grad()
+        return float(loss)
+
+    def loss(self, batch: list[dict[str, list[int]]]) -> Any:
+        """Mean over the batch's labels, in nats."""
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
+        def padded(name: str, value: int) -> torch.Tensor:
+            rows = [torch.tensor(row[name]) for row in batch]
+            return pad_sequence(rows, batch_first=True, padding_value=value)
+
+        ids, labels = padded("input_ids", 0), padded("labels", -100)
+        # Padding on the right is hidden from every real position by causality.
+        hidden = self.inner.model(input_ids=ids, use_cache=False).last_hidden_state
+        mask = labels[:, 1:] != -100
+        logits = self.inner.lm_head(hidden[:, :-1][mask])
+        return torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][mask])
 
 
 def main() -> None:
@@ -118,6 +195,7 @@ def main() -> None:
             settings=SETTINGS,
             peft=dict(LORA) if given.peft else None,
             max_length=2048,
+            compute=training_type(this_device().fast),
         )
         (folder / "job.json").write_text(json.dumps(job.to_json()), encoding="utf-8")
         compare(given.model, folder / "job.json", given.repeats)
@@ -149,10 +227,14 @@ def compare(model: Path, job: Path, repeats: int) -> None:
                 f" {found['loss']:.6f}, peak {found['peak_gib']:.2f} GiB)",
                 flush=True,
             )
+    print(f"load average {os.getloadavg()[0]:.1f}")
     for what, of_side in (("wall clock", speeds), ("processor time", worked)):
-        ratios = [ours / trl for ours, trl in zip(*of_side.values(), strict=True)]
-        shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-        print(f"ours / TRL by {what}: {shown}; median {statistics.median(ratios):.2f}")
+        for other in SIDES[1:]:
+            pairs = zip(of_side["ours"], of_side[other], strict=True)
+            ratios = [ours / theirs for ours, theirs in pairs]
+            shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+            median = statistics.median(ratios)
+            print(f"ours / {other} by {what}: {shown}; median {median:.2f}")
 
 
 if __name__ == "__main__":

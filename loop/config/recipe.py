@@ -131,7 +131,11 @@ class Recipe(Section):
         "python", description="accelerate: train by `accelerate launch`, on several GPUs"
     )
     accelerate_config: Path | None = Field(
-        None, description="accelerate's config file; default: accelerate's own"
+        None,
+        description=(
+            "accelerate's config file, or one that comes with Ouroloop: one_gpu, several_gpus,"
+            " deepspeed_zero3, several_nodes, two_cpu_processes; default: accelerate's own"
+        ),
     )
     probe: ProbeConfig = Field(ProbeConfig(), description="the probe set and its fixed sampling")
     monitors: MonitorConfig = Field(

@@ -26,6 +26,7 @@ from ouroloop.loop.errors import OuroloopError
 from ouroloop.loop.experiments import loading, results, rounds
 from ouroloop.loop.experiments.study import Study
 from ouroloop.loop.objectives import training
+from ouroloop.loop.objectives.warm import warm_up
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.runner import build_engine, carry
 from ouroloop.loop.setup import prepare
@@ -149,7 +150,7 @@ class Worker:
 
 async def serve(worker: Worker, replies: TextIO) -> None:
     """Answer lines until there are no more; a failure is answered and ends only that run."""
-    training.warm_up()
+    warm_up()
     while line := await asyncio.to_thread(sys.stdin.readline):
         asked = json.loads(line)
         try:

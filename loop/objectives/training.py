@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import hashlib
-import importlib
 import json
 import logging
 import shutil
@@ -21,17 +19,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ouroloop.loop.config import Recipe
 from ouroloop.loop.engines import heartbeat, weight_sync, weight_sync_truth
 from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint
 from ouroloop.loop.engines.pipe import TimeLimits
 from ouroloop.loop.engines.served_weights import Change
 from ouroloop.loop.errors import NotFiniteError, OuroloopError, RunStateError, TrainingError
-from ouroloop.loop.objectives import finite, saving
+from ouroloop.loop.objectives import finite, launcher, saving
 from ouroloop.loop.objectives.base import Prepared
 from ouroloop.loop.objectives.child import LIMITS, report, run_child, watch_parent
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.registry import build_objective
 from ouroloop.loop.objectives.retries import Attempts, memory_error
+from ouroloop.loop.objectives.warm import FORK, ONCE, WarmTrainer, wait_for_jobs, warm_up
 from ouroloop.loop.secrets import masked
 from ouroloop.loop.storage import storage_error
 
@@ -47,6 +47,7 @@ def train(
     folder: Path,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     here: bool = False,
+    warm: WarmTrainer | None = None,
 ) -> dict[str, Any]:
     """Train in a child process and return what train.json says.
 
@@ -60,6 +61,8 @@ def train(
         on_progress: called with (steps done, steps in all).
         here: in this process instead, for many short runs one after the other: the libraries are
             imported once.
+        warm: the child that has imported them already; default: one is started. `accelerate launch`
+            starts its own.
 
     Raises:
         RecipeError: a name or value in `sft`, `dpo` or `peft` is wrong.
@@ -78,8 +81,14 @@ def train(
         job.write(folder / "job.json")
         run(job, folder)
     else:
-        Attempts(job).carry_out(lambda attempt: _run_in_child(attempt, folder, on_progress))
+        Attempts(job).carry_out(lambda attempt: _run_in_child(attempt, folder, on_progress, warm))
     facts: dict[str, Any] = json.loads((folder / "train.json").read_text(encoding="utf-8"))
+    _warn_if_weak(facts, job)
+    return facts
+
+
+def _warn_if_weak(facts: dict[str, Any], job: TrainingJob) -> None:
+    """Say so where the training moved too little for the weight-sync check."""
     change = Change(**facts["weight_sync"]) if facts["status"] == "trained" else None
     if change is not None and not change.has_power:
         logging.getLogger(__name__).warning(
@@ -91,7 +100,6 @@ def train(
             job.init,
             job.dtype,
         )
-    return facts
 
 
 def _clear(job: TrainingJob) -> None:
@@ -100,26 +108,31 @@ def _clear(job: TrainingJob) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _run_in_child(job: TrainingJob, folder: Path, on_progress: Callable[[int, int], None]) -> None:
+def _run_in_child(
+    job: TrainingJob,
+    folder: Path,
+    on_progress: Callable[[int, int], None],
+    warm: WarmTrainer | None,
+) -> None:
     _clear(job)
-    job.write(folder / "job.json")
+    path = folder / "job.json"
+    job.write(path)
     limits = TimeLimits(job.supervision.start_s, job.supervision.trainer_silence_s)
     try:
-        run_child(*command(job, folder / "job.json"), job.log_path, on_progress, limits)
+        if warm is not None and warm.is_on and job.launcher == "python":
+            warm.run(path, job.log_path, on_progress, limits)
+        else:
+            run_child(*command(job, path), job.log_path, on_progress, limits)
     except TrainingError:
         # It is written last of all: what ended badly then was only the process's own end.
         if not (folder / "train.json").exists():
             raise
 
 
-def warm_up() -> None:
-    """Import what training `here` needs, once, and keep the garbage collector off it.
-
-    Every training collects garbage twice or more, and would go through half a million objects of
-    the libraries: a quarter of a second.
-    """
-    importlib.import_module("trl.trainer.sft_trainer")
-    gc.freeze()
+def warm_trainer(recipe: Recipe, wanted: bool = True) -> WarmTrainer:
+    """What trains the rounds of a recipe warm; off where each starts a process of its own."""
+    is_on = wanted and recipe.launcher == "python" and recipe.supervision.warm_trainer
+    return WarmTrainer(MODULE, is_on=is_on)
 
 
 def weight_sync_of(
@@ -156,13 +169,8 @@ def command(job: TrainingJob, job_path: Path) -> tuple[str, list[str]]:
     """The module that trains, and its arguments."""
     if job.launcher == "python":
         return MODULE, [str(job_path)]
-    config = ["--config_file", str(job.accelerate_config)] if job.accelerate_config else []
-    return "accelerate.commands.launch", [
-        *config,
-        "--module",
-        MODULE,
-        str(job_path),
-    ]
+    told = launcher.arguments(job.accelerate_config)
+    return launcher.MODULE, [*told, "--module", MODULE, str(job_path)]
 
 
 def _temporary(output: Path) -> Path:
@@ -172,29 +180,48 @@ def _temporary(output: Path) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     """`python -m ouroloop.loop.objectives.training JOB` trains.
 
-    `--weight-sync CHECKPOINT OUT` computes a checkpoint's weight-sync check.
+    `--standby fork|once` waits for jobs on standard input (warm.py). `--weight-sync CHECKPOINT OUT`
+    computes a checkpoint's weight-sync check.
     """
     parser = argparse.ArgumentParser(
         prog="python -m ouroloop.loop.objectives.training", description=main.__doc__
     )
     parser.add_argument("job", nargs="?", type=Path)
+    parser.add_argument("--standby", choices=(FORK, ONCE))
     parser.add_argument("--weight-sync", nargs=2, type=Path, metavar=("CHECKPOINT", "OUT"))
     parser.add_argument("--dtype", default="float32", choices=sorted(weight_sync.TOLERANCES))
     options = parser.parse_args(arguments)
-    if (options.job is None) == (options.weight_sync is None):
-        parser.error("give either a job.json or --weight-sync CHECKPOINT OUT")
-    watch_parent()
+    given = (options.job, options.standby, options.weight_sync)
+    if sum(what is not None for what in given) != 1:
+        parser.error("give a job.json, --standby fork|once, or --weight-sync CHECKPOINT OUT")
+    orders = watch_parent()
+    if options.standby:
+        warm_up()
+        return wait_for_jobs(orders, _train, forks=options.standby == FORK)
+    if options.job is not None:
+        return _train(options.job)
+    checkpoint, out = options.weight_sync
+    return _reporting(
+        lambda: weight_sync.write(weight_sync_truth.make(checkpoint, options.dtype), out)
+    )
+
+
+def _train(path: Path) -> int:
+    """Run a job.json; the exit code."""
+
+    def work() -> None:
+        job = TrainingJob.from_json(json.loads(path.read_text(encoding="utf-8")))
+        heartbeat.begin(lambda: report(beat=True), job.supervision.trainer_silence_s)
+        run(job, path.parent)
+
+    return _reporting(work)
+
+
+def _reporting(work: Callable[[], None]) -> int:
+    """Do the child's work; the exit code. The parent hears of errors that have a name."""
     heartbeat.begin(lambda: report(beat=True), LIMITS.silence_s)
     try:
-        if options.weight_sync:
-            weight_sync.write(
-                weight_sync_truth.make(options.weight_sync[0], options.dtype),
-                options.weight_sync[1],
-            )
-        else:
-            job = TrainingJob.from_json(json.loads(options.job.read_text(encoding="utf-8")))
-            heartbeat.begin(lambda: report(beat=True), job.supervision.trainer_silence_s)
-            run(job, options.job.parent)
+        work()
     except Exception as error:
         known = error if isinstance(error, OuroloopError) else memory_error(error)
         known = known or storage_error(error)
@@ -281,6 +308,7 @@ def _facts(job: TrainingJob, prepared: Prepared) -> dict[str, Any]:
         "num_refused": prepared.num_refused,
         "num_tokens": prepared.num_tokens,
         "num_steps": trainer.state.global_step,
+        "num_processes": trainer.accelerator.num_processes,
         "retries": [asdict(retry) for retry in job.retries],
         "loss": [
             {key: at.get(key) for key in CURVES} | {key: at[key] for key in MARGINS if key in at}
@@ -293,7 +321,10 @@ def _facts(job: TrainingJob, prepared: Prepared) -> dict[str, Any]:
         "by_origin": dict(prepared.by_origin),
         "compute": job.compute,
         "num_trained_parameters": sum(
-            p.numel() for p in trainer.model.parameters() if p.requires_grad
+            # DeepSpeed leaves an empty tensor where it holds a part.
+            getattr(p, "ds_numel", p.numel())
+            for p in trainer.model.parameters()
+            if p.requires_grad
         ),
         "peak_memory_bytes": saving.peak_memory_bytes(),
         "sft_config": masked(json.loads(json.dumps(trainer.args.to_dict(), default=str))),

@@ -43,14 +43,16 @@ def skipped(round: Round, start: Path, recipe: Recipe) -> Training | None:
     return Training(status="skipped", reason=reason, checkpoint=str(start), num_examples=num_own)
 
 
-def outcome(round: Round) -> dict[str, Any]:
-    """What the run's events say of a training; `retries` where it was not the first attempt."""
+def outcome(round: Round) -> tuple[str, dict[str, Any]]:
+    """The run's event of a training, with its facts; `retries` if it was not the first attempt."""
     facts = round.training
+    if facts.status == "rejected":
+        return "training_rejected", {"reason": facts.reason}
     said: dict[str, Any] = {"seconds": facts.seconds, "examples": facts.num_examples}
     retries = retries_of(round.folder)
     if retries:
         said["retries"] = [str(retry) for retry in retries]
-    return said
+    return "trained", said
 
 
 def num_learnt(round: Round) -> int:

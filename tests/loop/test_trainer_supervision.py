@@ -1,5 +1,6 @@
 """A trainer that runs out of memory, falls silent or dies: what is tried, and what is said."""
 
+import contextlib
 import json
 import logging
 import sys
@@ -11,7 +12,7 @@ from scripted_world import recipe
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from faults import TrainerFaults
+from faults import TrainerFaults, is_alive, wait_until
 
 from ouroloop.loop.engines.pipe import TimeLimits
 from ouroloop.loop.errors import OutOfMemoryError, TrainerSilentError, TrainingError
@@ -91,6 +92,39 @@ def test_a_silent_trainer_is_ended_and_started_again(trained, tmp_path):
     facts, _ = trained(faults, trainer_silence_s=0.5)
     assert [retry["cause"] for retry in facts["retries"]] == ["silence"]
     assert facts["retries"][0]["next_batch"] == 8, "its batch is not to blame"
+
+
+def test_the_ranks_of_a_launcher_end_with_its_training(tmp_path, monkeypatch):
+    """Each leads a session of its own, which no kill of the launcher's group reaches."""
+    monkeypatch.setattr(training, "MODULE", "faulty_trainer")
+    for name, value in TrainerFaults(silent_after=1).environment().items():
+        monkeypatch.setenv(name, value)
+    keys = {"launcher": "accelerate", "accelerate_config": "two_cpu_processes"}
+    settings = recipe(peft=None, engine={"dtype": "float32"}, **keys)
+    job = TrainingJob.from_recipe(settings, resolve_model("arithmetic/base"), tmp_path, seed=1)
+
+    def ranks():
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                said = path.read_bytes().decode(errors="replace").split("\0")
+                is_one = str(tmp_path / "job.json") in said and "accelerate.commands" not in str(
+                    said
+                )
+                found += [int(path.parent.name)] if is_one else []
+        return found
+
+    seen = []
+
+    def interrupt(done, total):
+        seen.extend(wait_until(lambda: len(ranks()) == 2 and ranks()))
+        raise KeyboardInterrupt
+
+    # Held, or the end of the pipe would come with the end of the traceback's frames.
+    with pytest.raises(KeyboardInterrupt) as held:
+        training.train(job, tmp_path, interrupt)
+    assert held is not None and len(seen) == 2
+    wait_until(lambda: not [pid for pid in seen if is_alive(pid)], 20)
 
 
 @pytest.mark.parametrize("restarts", [0, 1])

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from ouroloop.loop.errors import RecipeError
-from ouroloop.loop.objectives import training
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.settings import setting_names
 from ouroloop.loop.objectives.sft_settings import RESERVED, check_settings, settings_for
@@ -119,25 +118,6 @@ def test_a_job_made_from_a_recipe_survives_its_file() -> None:
     assert job.output == Path("runs/x/rounds/001/checkpoint")
     assert job.max_length == 96
     assert TrainingJob.from_json(job.to_json()) == job
-
-
-def test_the_launcher_and_its_config_come_from_the_recipe(tmp_path: Path) -> None:
-    raw = {"name": "x", "launcher": "accelerate", "accelerate_config": str(tmp_path / "two.yaml")}
-    raw["peft"] = None
-    job = TrainingJob.from_recipe(resolve(raw), Path("base"), tmp_path, seed=3)
-    module, arguments = training.command(job, tmp_path / "job.json")
-    assert module == "accelerate.commands.launch"
-    assert arguments == [
-        "--config_file",
-        str(tmp_path / "two.yaml"),
-        "--module",
-        training.MODULE,
-        str(tmp_path / "job.json"),
-    ]
-    plain = TrainingJob.from_recipe(
-        resolve({"name": "x", "peft": None}), Path("base"), tmp_path, seed=3
-    )
-    assert training.command(plain, tmp_path / "job.json")[0] == training.MODULE
 
 
 def test_importing_the_stage_loads_nothing_heavy() -> None:

@@ -9,6 +9,9 @@ import asyncio
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from tiny import save_tiny_llama
 
 from ouroloop.loop.config import SupervisionConfig
@@ -24,8 +28,10 @@ from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.engines.process import ProcessEngine
 from ouroloop.loop.engines.served_weights import Change
 from ouroloop.loop.errors import DataError, RecipeError, RunStateError, TrainingError
+from ouroloop.loop.objectives import joining, launcher, training
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.training import train, weight_sync_of
+from ouroloop.loop.objectives.warm import WarmTrainer, warm_up
 from ouroloop.loop.records import Completion, Request, Sampling
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -146,6 +152,30 @@ def test_a_training_killed_for_its_memory_goes_on_in_smaller_batches_and_learns_
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
+def test_a_warm_trainer_makes_the_same_bytes_as_a_fresh_process_every_time(
+    init: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    settings = {**job_in(tmp_path / "any", init).settings, "num_train_epochs": 4}
+    warm = WarmTrainer(training.MODULE, forks=True)
+    folders = [tmp_path / name / "rounds" / "001" for name in ("fresh", "first", "second")]
+    try:
+        for folder, trainer in zip(folders, (None, warm, warm), strict=True):
+            facts = train(job_in(folder, init, settings=settings), folder, warm=trainer)
+            assert facts["retries"] == []
+    finally:
+        warm.close()
+    fresh, *others = [
+        {file.name: file.read_bytes() for file in (folder / "checkpoint").iterdir()}
+        for folder in folders
+    ]
+    assert "model.safetensors" in fresh and others == [fresh, fresh]
+    # A GPU could not be used in a fork of a process that had used it, and would be held by one.
+    warm_up()
+    assert not torch.cuda.is_initialized()
+
+
 def test_progress_is_told_step_by_step_and_train_json_holds_the_account(trained: Any) -> None:
     folder, facts, steps = trained
     assert steps == [(i, 60) for i in range(1, 61)]
@@ -256,20 +286,73 @@ def test_an_adapter_is_trained_and_trained_on(init: Path, tmp_path: Path) -> Non
     assert second["loss"][-1]["loss"] < first["loss"][-1]["loss"]
 
 
-def test_accelerate_launches_as_many_processes_as_its_config_says(
-    init: Path, tmp_path: Path
-) -> None:
-    config = tmp_path / "two_processes.yaml"
-    config.write_text(
-        "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_CPU\nuse_cpu:"
-        " true\nnum_processes: 2\nnum_machines: 1\n"
+@pytest.mark.long
+def test_two_processes_of_accelerate_learn_what_one_learns(init: Path, tmp_path: Path) -> None:
+    """Over gloo, by the committed config: half of every batch each."""
+    folders = {name: tmp_path / name / "rounds" / "001" for name in ("one", "two")}
+    epochs = {"learning_rate": 5e-3, "num_train_epochs": 4}
+    one = job_in(
+        folders["one"], init, settings={**epochs, "per_device_train_batch_size": len(PAIRS)}
     )
-    job = job_in(tmp_path / "1", init, launcher="accelerate", accelerate_config=config)
+    two = job_in(
+        folders["two"],
+        init,
+        settings={**epochs, "per_device_train_batch_size": len(PAIRS) // 2},
+        launcher="accelerate",
+        accelerate_config=Path("two_cpu_processes"),
+    )
     steps: list[tuple[int, int]] = []
-    facts = train(job, tmp_path / "1", lambda done, total: steps.append((done, total)))
-    assert steps == [(i, 60) for i in range(1, 61)], "reported once, by the first process"
-    assert facts["loss"][-1]["loss"] < 0.5 * facts["loss"][0]["loss"]
-    check_checkpoint(tmp_path / "1" / "checkpoint")
+    alone = train(one, folders["one"], here=True)
+    together = train(two, folders["two"], lambda done, total: steps.append((done, total)))
+    assert (alone["num_processes"], together["num_processes"]) == (1, 2)
+    assert steps == [(i, 4) for i in range(1, 5)], "reported once, by the first process"
+    # Sums in another order, and no more than that; the first step's weights are the same ones.
+    losses = [[at["loss"] for at in facts["loss"]] for facts in (alone, together)]
+    assert losses[1][0] == pytest.approx(losses[0][0], rel=1e-5)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert together["loss"][0]["entropy"] == pytest.approx(alone["loss"][0]["entropy"], rel=1e-4)
+
+    written = [{file.name for file in (f / "checkpoint").iterdir()} for f in folders.values()]
+    assert written[0] == written[1]
+    found = [check_checkpoint(folder / "checkpoint") for folder in folders.values()]
+    assert found[0].signature == found[1].signature
+    proofs = [weight_sync.read(one.path / weight_sync.FILE_NAME) for one in found]
+    assert [p.token_ids for p in proofs[0].prompts] == [p.token_ids for p in proofs[1].prompts]
+    for mine, theirs in zip(proofs[0].texts, proofs[1].texts, strict=True):
+        assert mine.token_ids == theirs.token_ids
+        assert mine.logprobs == pytest.approx(theirs.logprobs, abs=1e-2)
+    assert proofs[1].change is not None and proofs[1].change.has_power
+
+
+@pytest.mark.long
+def test_a_second_machine_joins_the_trainings_of_a_run(init: Path, tmp_path: Path) -> None:
+    """Both machines are this one; what they share is the run's folder and an address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    nodes = yaml.safe_load((launcher.CONFIGS / "several_nodes.yaml").read_text())
+    cpu = yaml.safe_load((launcher.CONFIGS / "two_cpu_processes.yaml").read_text())
+    config = tmp_path / "nodes.yaml"
+    where = {"main_process_ip": "127.0.0.1", "main_process_port": port}
+    config.write_text(yaml.safe_dump({**cpu, "num_machines": nodes["num_machines"], **where}))
+    folder = tmp_path / "run" / "rounds" / "001"
+    settings = {"num_train_epochs": 2, "per_device_train_batch_size": len(PAIRS) // 2}
+    job = job_in(folder, init, settings=settings, launcher="accelerate", accelerate_config=config)
+    command = [sys.executable, "-m", joining.__name__, str(tmp_path / "run"), "--machine-rank", "1"]
+    second = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        facts = train(job, folder)
+        assert second.stdout is not None
+        assert second.stdout.readline() == f"joining {folder / 'job.json'}\n"
+        # Between the two the processes print their losses.
+        ended = next(line for line in second.stdout if "the launcher ended" in line)
+        assert ended.endswith("with status 0\n")
+    finally:
+        second.kill()
+        second.communicate()
+    assert (facts["num_processes"], facts["num_steps"]) == (2, 2)
+    assert joining.open_job(tmp_path / "run") is None
+    check_checkpoint(folder / "checkpoint")
 
 
 def test_an_impossible_value_is_the_recipes_fault_and_a_cut_completion_the_datas(
