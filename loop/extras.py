@@ -15,6 +15,7 @@ MODULES = {
     "report": ("jinja2", "matplotlib", "pandas"),
     "run": ("torch", "transformers", "trl", "accelerate", "datasets", "peft", "openai", "gguf"),
     "mlflow": ("mlflow",),
+    "ray": ("ray",),
     "verify": ("math_verify", "reasoning_gym"),
 }
 

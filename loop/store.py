@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from ouroloop.loop import integrity, ledger
 from ouroloop.loop.config import Recipe
+from ouroloop.loop.config.recipe import WITHOUT_EFFECT
 from ouroloop.loop.environment import environment
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.integrity import EVENTS, RUN
@@ -129,8 +130,9 @@ class Store:
             recipe = resolve(read_json(path / RECIPE), where=str(path / RECIPE))
             _refuse_changed(path, recipe, changed)
             if changed is not None:
-                # The one section that may differ: it changes no result.
-                recipe = recipe.model_copy(update={"supervision": changed.supervision})
+                recipe = recipe.model_copy(
+                    update={section: getattr(changed, section) for section in WITHOUT_EFFECT}
+                )
             store = cls(path, recipe, lock, ledger.repair(path))
         except BaseException:
             lock.close()

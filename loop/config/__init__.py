@@ -15,6 +15,7 @@ from ouroloop.loop.config.monitoring import (
     TrackingConfig,
 )
 from ouroloop.loop.config.preference import PairsConfig, StageConfig
+from ouroloop.loop.config.ray import RayConfig
 from ouroloop.loop.config.reasoning import ReasoningConfig
 from ouroloop.loop.config.recipe import Recipe
 from ouroloop.loop.config.sampling import RefineConfig, SamplingConfig
@@ -35,6 +36,7 @@ __all__ = [
     "MonitorConfig",
     "PairsConfig",
     "ProbeConfig",
+    "RayConfig",
     "ReasoningConfig",
     "Recipe",
     "RefineConfig",

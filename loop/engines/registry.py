@@ -19,11 +19,19 @@ def _scripted(config: Mapping[str, Any], log_path: Path) -> Engine:
     return ScriptedEngine()
 
 
+def _ray(config: Mapping[str, Any], log_path: Path) -> Engine:
+    """Actors of a Ray cluster, which need the extra `ray`."""
+    from ouroloop.loop.engines.ray_cluster import ray_engine
+
+    return ray_engine(config, log_path)
+
+
 # name -> what makes one of (config, log_path). config: EngineConfig as a dict, plus `lora`, the
 # recipe's peft. log_path: the engine's log.
 ENGINES: dict[str, Callable[[Mapping[str, Any], Path], Engine]] = {
     "vllm": SupervisedEngine.of,
     "transformers": SupervisedEngine.of,
+    "ray": _ray,
     "scripted": _scripted,
 }
 KIND = plugins.Kind(
