@@ -19,7 +19,7 @@ class RayConfig(Section):
 
     address: str | None = Field(
         None,
-        pattern=r"^(?!ray://)\S+$",
+        pattern=r"^(auto|[\w.:\[\]-]+:\d+)$",
         description=(
             "host:port of the cluster's head, or auto; null: $RAY_ADDRESS, else a cluster that"
             " runs on this machine, else a new one on it"

@@ -26,13 +26,14 @@ from ouroloop.loop.config.reasoning import ReasoningConfig
 from ouroloop.loop.config.sampling import RefineConfig, SamplingConfig
 from ouroloop.loop.config.selection import DatasetConfig, FilterConfig
 from ouroloop.loop.config.servers import ServersConfig
+from ouroloop.loop.config.students import StudentsConfig
 from ouroloop.loop.config.supervision import SupervisionConfig
 from ouroloop.loop.config.task import ArithmeticConfig, TaskConfig
 from ouroloop.loop.config.warm_start import WarmStartConfig
 
 DEFAULT_OBJECTIVE = Extension(use="sft")
 # Sections that say where and how patiently something is done. A run may be resumed with others.
-WITHOUT_EFFECT = ("ray", "supervision")
+WITHOUT_EFFECT = ("ray", "students", "supervision")
 # What else lies in the folder of all runs.
 RESERVED = frozenset({"recipes", "experiments", "studies", "tables", "mlartifacts", "mlruns"})
 
@@ -78,6 +79,9 @@ class Recipe(Section):
     engine: EngineConfig = Field(EngineConfig(), description="who samples, and with what memory")
     ray: RayConfig = Field(
         RayConfig(), description="for `engine: {kind: ray}`: how its actors lie on the cluster"
+    )
+    students: StudentsConfig = Field(
+        StudentsConfig(), description="for `engine: {kind: server}`: who samples as the student"
     )
     servers: ServersConfig = Field(
         ServersConfig(), description="how servers of teachers and judges are asked"
@@ -241,6 +245,8 @@ class Recipe(Section):
             "thought_marks": marks,
             "supervision": self.supervision.model_dump(),
             "ray": self.ray.model_dump(),
+            "students": self.students.model_dump(),
+            "servers": self.servers.model_dump(),
         }
 
     def to_json(self) -> dict[str, Any]:

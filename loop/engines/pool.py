@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.engines.pipe import TimeLimits
 from ouroloop.loop.engines.supervised import RESTARTS
-from ouroloop.loop.errors import EngineError, EngineLostError
+from ouroloop.loop.errors import AnswerLostError, EngineError, EngineLostError
 from ouroloop.loop.records import Completion, Prompt, Request, Scored
 
 Answer = TypeVar("Answer")
@@ -199,6 +199,16 @@ class PooledEngine:
                         f"a request lost {num_lost} engines, where supervision.restarts allows"
                         f" {self.restarts}: it may be what ends them. At last {error}"
                     ) from error
+            except AnswerLostError as error:
+                # Damaged on its way; the engine lives.
+                num_lost += 1
+                self.report("answer_lost", {"why": str(error)})
+                if num_lost > self.restarts:
+                    raise
+            except EngineError:
+                # Closed because another request saw its loss first.
+                if seat.engine is engine or self._served is None:
+                    raise
             finally:
                 seat.num_in_flight -= 1
 
@@ -281,9 +291,10 @@ class PooledEngine:
             await self._tell()
 
     async def _replace(self, seat: _Seat) -> None:
+        # Before the other is closed: what is in flight there is then asked again.
+        old, seat.engine = seat.engine, self.site.make(seat.index)
         with suppress(EngineError):
-            await seat.engine.close()
-        seat.engine = self.site.make(seat.index)
+            await old.close()
 
     async def _stop_starting(self) -> None:
         tasks = [seat.starting for seat in self._seats if seat.starting is not None]

@@ -10,6 +10,7 @@ from ouroloop.evals import plugins
 from ouroloop.evals.errors import DataError
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.engines.scripted import ScriptedEngine
+from ouroloop.loop.engines.students import server_engine
 from ouroloop.loop.engines.supervised import SupervisedEngine
 from ouroloop.loop.errors import RecipeError
 
@@ -32,6 +33,7 @@ ENGINES: dict[str, Callable[[Mapping[str, Any], Path], Engine]] = {
     "vllm": SupervisedEngine.of,
     "transformers": SupervisedEngine.of,
     "ray": _ray,
+    "server": server_engine,
     "scripted": _scripted,
 }
 KIND = plugins.Kind(

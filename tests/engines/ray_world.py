@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,11 @@ NODE = {"num_cpus": 2, "object_store_memory": STORE_BYTES}
 
 
 @contextmanager
-def two_nodes() -> Iterator[Any]:
-    """The cluster, with this process connected to it. The first node is the head: it stays."""
+def two_nodes(environment: Mapping[str, str] | None = None) -> Iterator[Any]:
+    """The cluster, with this process connected to it. The first node is the head: it stays.
+
+    environment: of all that runs there.
+    """
     import ray
     from ray.cluster_utils import Cluster
 
@@ -29,6 +32,8 @@ def two_nodes() -> Iterator[Any]:
         # Set before the first process starts: workers inherit it from their node.
         patch.setenv("PYTHONPATH", child_path())
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        for name, value in (environment or {}).items():
+            patch.setenv(name, value)
         head = {**NODE, "include_dashboard": False}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
@@ -38,3 +43,9 @@ def two_nodes() -> Iterator[Any]:
         finally:
             ray.shutdown()
             cluster.shutdown()
+
+
+def worker_node(cluster: Any) -> Any:
+    """The node that can be removed."""
+    (node,) = [each for each in cluster.list_all_nodes() if each is not cluster.head_node]
+    return node

@@ -179,7 +179,7 @@ def test_a_node_that_is_removed_in_mid_round_changes_no_row_and_one_that_joins_i
         first = await rows_while(engine, lambda: cluster.remove_node(gone, allow_graceful=False))
         left = engine.num_up
         again = await rows(engine)
-        await asyncio.to_thread(cluster.add_node, **NODE)
+        cluster.add_node(**NODE)
         while engine.num_up < 2:
             await asyncio.sleep(0.05)
         return first, again, left
