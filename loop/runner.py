@@ -174,7 +174,9 @@ def _engine_event(
         said = f"the engine is started again ({facts['restart']} of {facts['of']})"
     elif event in ("engine_lost", "engine_given_up"):
         left = f"{facts['left']} of {facts['of']} engines go on"
-        said = f"engine {facts['member']} is {event.removeprefix('engine_').replace('_', ' ')}; {left}"
+        said = (
+            f"engine {facts['member']} is {event.removeprefix('engine_').replace('_', ' ')}; {left}"
+        )
     progress.say(f"warning: {said}: {redacted(why)}")
 
 

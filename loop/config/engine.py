@@ -17,7 +17,8 @@ class EngineConfig(Section):
         min_length=1,
         description=(
             "vllm, transformers (slower, runs wherever torch runs), ray (one of these in each actor"
-            " of a Ray cluster), server (`students` names it), an installed entry point, module:Name, or path/to/file.py:Name"
+            " of a Ray cluster), server (section `students` names it), an installed entry point,"
+            " module:Name, or path/to/file.py:Name"
         ),
     )
     actor: Literal["vllm", "transformers"] = Field(

@@ -1,7 +1,7 @@
-"""Several engines of one model as one: work is sharded by problem, and what was lost is asked again.
+"""Several engines of one model as one: work is sharded by problem, lost requests are asked again.
 
 Every request carries its own seed, so neither the number of members nor the one that answers
-changes a row. What the members are, is for their `Site` to say: actors of a Ray cluster, or servers.
+changes a row. What the members are is for their `Site` to say: actors of a Ray cluster, or servers.
 """
 
 from __future__ import annotations

@@ -156,9 +156,7 @@ def bundle_of(config: Mapping[str, Any], nodes: list[dict[str, float]]) -> dict[
     return {name: amount for name, amount in wanted.items() if amount}
 
 
-def count_of(
-    wanted: int | str, bundle: Mapping[str, float], nodes: list[dict[str, float]]
-) -> int:
+def count_of(wanted: int | str, bundle: Mapping[str, float], nodes: list[dict[str, float]]) -> int:
     """How many actors: as many as the recipe says, or as the nodes have room for.
 
     Raises:

@@ -98,7 +98,7 @@ async def _answering(http: Any, wait_s: float) -> None:
 
 
 async def _reload(http: Any, checkpoint: Checkpoint) -> None:
-    """vLLM's weights in place, what it packed of the old ones, and its prefix cache."""
+    """VLLM's weights in place, what it packed of the old ones, and its prefix cache."""
     path = str(checkpoint.path)
     call = {"method": "reload_weights", "kwargs": {"weights_path": path}}
     await _posted(http, "/collective_rpc", call, DEV_MODE)

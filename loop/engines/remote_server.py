@@ -100,7 +100,9 @@ class Server:
         except (TimeoutError, openai.APITimeoutError):
             raise LostAnswerError(f"no answer in {self.limits.timeout_seconds:g} s") from None
         except openai.OpenAIError as error:
-            raise LostAnswerError(f"{error.__cause__ or error}") from None
+            cause = error.__cause__ or error
+            # Errors of a broken connection have no message.
+            raise LostAnswerError(str(cause) or type(cause).__name__) from None
 
     async def _body(self, asked: Mapping[str, Any]) -> bytes:
         kind: Any = self.client.completions
@@ -108,7 +110,9 @@ class Server:
             kind = self.client.chat.completions
         # Read in pieces: what comes without end must not fill the memory.
         body = bytearray()
-        async with kind.with_streaming_response.create(**{"model": self.model, **asked}) as response:
+        async with kind.with_streaming_response.create(
+            **{"model": self.model, **asked}
+        ) as response:
             chunks = aiter(response.iter_bytes())
             while chunk := await _next(chunks):
                 body += chunk

@@ -101,12 +101,13 @@ class StudentServer:
             "finish_reason": reason,
         }
         if not self.is_plain:
-            values = [
-                logprob(weights, [*prompt, *ids[:n]], token) for n, token in enumerate(ids)
-            ]
+            values = [logprob(weights, [*prompt, *ids[:n]], token) for n, token in enumerate(ids)]
             choice |= {"token_ids": ids, "logprobs": {"token_logprobs": values}}
             if "prompt_logprobs" in body:
-                choice["prompt_logprobs"] = [None, *map(self.position(weights, prompt), range(1, len(prompt)))]
+                choice["prompt_logprobs"] = [
+                    None,
+                    *map(self.position(weights, prompt), range(1, len(prompt))),
+                ]
         return 200, {"id": "x", "object": "text_completion", "created": 0, "choices": [choice]}
 
     @staticmethod
@@ -120,6 +121,11 @@ class StudentServer:
             }
 
         return at
+
+
+class Server(ThreadingHTTPServer):
+    # More connections at once than the five that it would let wait.
+    request_queue_size = 256
 
 
 @contextlib.contextmanager
@@ -148,7 +154,7 @@ def serving(server: StudentServer, port: int = 0) -> Iterator[str]:
         def log_message(self, *what: Any) -> None:
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    http = Server(("127.0.0.1", port), Handler)
     threading.Thread(target=http.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{http.server_port}/v1#student"

@@ -224,7 +224,7 @@ def test_nothing_is_asked_before_a_load_or_after_the_end() -> None:
             await engine.complete(request(0))
         await engine.load(CHECKPOINT)
         assert await engine.encode([("a", "b")]) == [([97], [98, 256])]
-        assert len((await engine.score([("a", "b"), ("a", "c")]))) == 2
+        assert len(await engine.score([("a", "b"), ("a", "c")])) == 2
         await engine.close()
         await engine.close()
         with pytest.raises(EngineError, match="load a checkpoint first"):

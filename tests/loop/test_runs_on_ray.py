@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from scripted_world import no_training, small
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "engines")]
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))
 
 from ray_world import NODE, two_nodes, worker_node
 
