@@ -1,4 +1,4 @@
-"""A real `vllm serve` as the student: given each round's weights, and caught when it keeps others."""
+"""A real `vllm serve` as the student: given each round's weights, caught when it keeps others."""
 
 from __future__ import annotations
 
