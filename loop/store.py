@@ -5,7 +5,6 @@ Knows files, not models (see runs/README.md for every file).
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
@@ -15,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,10 +22,12 @@ import pyarrow.parquet as pq
 from ouroloop.loop import integrity, ledger
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.config.recipe import WITHOUT_EFFECT
+from ouroloop.loop.engines.moved import moved
 from ouroloop.loop.environment import environment
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.integrity import EVENTS, RUN
 from ouroloop.loop.lines import proven
+from ouroloop.loop.lock import LOCK, Lock, locked
 from ouroloop.loop.recipe_file import differing_keys, resolve
 from ouroloop.loop.storage import naming
 from ouroloop.loop.sums import Sum, sealed
@@ -34,7 +35,6 @@ from ouroloop.loop.sums import Sum, sealed
 # Files of a run outside its rounds (those of a round: `round.py`).
 RECIPE = "recipe.json"
 ENVIRONMENT = "env.json"
-LOCK = "LOCK"
 PROBE_SET = "probe_set.json"
 STRATEGIES = "strategies.json"
 CLUSTERS = "clusters.json"
@@ -52,7 +52,9 @@ class Store:
 
     path: Path
     recipe: Recipe
-    _lock: IO[str]
+    _lock: Lock
+    fingerprint: str
+    """Of the recipe as the run was started with it."""
     repairs: Sequence[ledger.Repair] = ()
     """What was damaged when the run was opened, and is made again."""
     _proven: set[Path] = field(default_factory=set)
@@ -86,7 +88,7 @@ class Store:
             )
         _refuse_foreign(path)
         path.mkdir(parents=True, exist_ok=True)
-        lock = _locked(path)
+        lock = locked(path)
         recipe.expose_secrets()
         texts = {
             ENVIRONMENT: json_text(environment(recipe, base_sha256)),
@@ -96,7 +98,7 @@ class Store:
         made = {"name": recipe.name, "run": sums, "inputs": dict(inputs or {})}
         write_json(path / RUN, sealed(made))
         (path / EVENTS).unlink(missing_ok=True)
-        store = cls(path, recipe, lock)
+        store = cls(path, recipe, lock, recipe.fingerprint())
         store.event("run_created", name=recipe.name)
         # The recipe last: without it the folder is no run, and a start that was cut off can be
         # repeated.
@@ -123,17 +125,20 @@ class Store:
                 f"{path}: {RUN} is missing: it was deleted, or another version made the run. Put"
                 " it back, or finish the run with the version that made it."
             )
-        lock = _locked(path)
+        lock = locked(path)
         try:
             # Before anything is read: what was committed is gone on from, or refused.
             integrity.refuse_damaged(path)
-            recipe = resolve(read_json(path / RECIPE), where=str(path / RECIPE))
+            written = read_json(path / RECIPE)
+            # Known by what was written, wherever its inputs lie now.
+            fingerprint = resolve(written, where=str(path / RECIPE)).fingerprint()
+            recipe = resolve(moved(written), where=str(path / RECIPE))
             _refuse_changed(path, recipe, changed)
             if changed is not None:
                 recipe = recipe.model_copy(
                     update={section: getattr(changed, section) for section in WITHOUT_EFFECT}
                 )
-            store = cls(path, recipe, lock, ledger.repair(path))
+            store = cls(path, recipe, lock, fingerprint, ledger.repair(path))
         except BaseException:
             lock.close()
             raise
@@ -153,11 +158,12 @@ class Store:
             return
         # A typing error must not delete a folder of other things.
         _refuse_foreign(path)
-        _locked(path).close()
+        locked(path).close()
         shutil.rmtree(path)
 
     def event(self, event: str, **facts: Any) -> None:
         """Append one line to events.jsonl, with its checksum."""
+        self._lock.refuse_lost()
         entry = {"time": round(time.time(), 3), "event": event, **facts}
         # Opened for every line: views read the log while the run goes on, and nothing is buffered.
         ledger.append_line(self.path / EVENTS, proven(json.dumps(entry, default=str)))
@@ -265,25 +271,6 @@ class atomic:
         self.tmp.replace(self.path)
 
 
-def _locked(path: Path) -> IO[str]:
-    # flock is let go by the system when the process ends, however it ends: no stale lock.
-    lock = (path / LOCK).open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read().strip() or "another process"
-        lock.close()
-        raise RunStateError(
-            f"{path}: held by process {holder}. Watch it with `ouroloop watch {path.name}`, or end"
-            " that process first."
-        ) from None
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
-    return lock
-
-
 def _refuse_foreign(path: Path) -> None:
     """Refuse a folder that holds something and was not marked by a run.
 
@@ -324,23 +311,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(v) for v in value]
     return value
-
-
-def is_held(lock: Path) -> bool:
-    """Whether a living process holds LOCK.
-
-    The file stays behind with its number; the lock on it does not.
-    """
-    # The number may have gone to another process since: the lock decides.
-    try:
-        os.kill(int(lock.read_text().split()[0]), 0)
-    except PermissionError:
-        return True
-    except (OSError, ValueError, IndexError):
-        return False
-    with lock.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False

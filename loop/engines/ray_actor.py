@@ -17,6 +17,7 @@ from typing import Any
 
 import ouroloop
 from ouroloop.loop import errors
+from ouroloop.loop.engines import moved
 from ouroloop.loop.engines.pipe import CLOSE_SECONDS, MAX_PART_SECONDS, PARTS, TimeLimits
 from ouroloop.loop.engines.pool import NoRoomError, Report
 from ouroloop.loop.engines.process import ProcessEngine
@@ -35,9 +36,11 @@ class EngineActor:
         config: EngineConfig as a dict, its `kind` that of a local engine.
         log_path: the log of the engine's process; on storage that the node sees.
         worker: module to run as that process.
+        moves: where checkpoints lie now (`moved.py`).
     """
 
-    def __init__(self, config: Mapping[str, Any], log_path: Path, worker: str):
+    def __init__(self, config: Mapping[str, Any], log_path: Path, worker: str, moves: str = ""):
+        os.environ[moved.VARIABLE] = moves
         self._events: list[Event] = []
         restarts = (config.get("supervision") or {}).get("restarts", RESTARTS)
         make = partial(ProcessEngine, config, log_path, worker)

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ouroloop.loop.engines import moved
 from ouroloop.loop.engines.pipe import TimeLimits
 from ouroloop.loop.engines.pool import PooledEngine, Report, _log
 from ouroloop.loop.engines.ray_actor import ActorEngine, EngineActor
@@ -97,7 +98,7 @@ class RayCluster:
             "scheduling_strategy": placed,
         }
         actor = ray.remote(EngineActor).options(**options)
-        arguments = (self.config, log_path, self.worker)
+        arguments = (self.config, log_path, self.worker, os.environ.get(moved.VARIABLE, ""))
         limits = TimeLimits.of(self.config)
         return ActorEngine(lambda: actor.remote(*arguments), limits, self._said)
 

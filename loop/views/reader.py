@@ -23,8 +23,9 @@ from ouroloop.loop.integrity import (
     refuse_damaged_file,
     round_folders,
 )
+from ouroloop.loop.lock import LOCK, is_held
 from ouroloop.loop.round import Round
-from ouroloop.loop.store import ENVIRONMENT, LOCK, PROBE_SET, RECIPE, WARM_START, is_held
+from ouroloop.loop.store import ENVIRONMENT, PROBE_SET, RECIPE, WARM_START
 from ouroloop.loop.views.files import read_events, read_object, read_table
 from ouroloop.loop.views.lookup import find
 from ouroloop.monitors.base import Reading, RoundView
