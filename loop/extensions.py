@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ouroloop.evals import plugins
 from ouroloop.evals.errors import DataError
+from ouroloop.loop import extras
 from ouroloop.loop.config import Extension, Recipe
 from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.errors import RecipeError
@@ -60,8 +61,11 @@ def check_all(recipe: Recipe) -> None:
 
     Raises:
         RecipeError: see `build_all`.
+        MissingExtraError: a part needs packages that are not installed.
     """
     engine_maker(recipe.engine.kind)
+    if recipe.engine.kind == "ray":
+        extras.require("ray", "engine.kind: ray")
     build_all(FILTER, recipe.filters.extra)
     build_all(METRIC, recipe.monitors.metrics)
     build_all(GUARDED, recipe.monitors.guarded)

@@ -17,6 +17,7 @@ MODULES = {
     "mlflow": ("mlflow",),
     "wandb": ("wandb",),
     "trackio": ("trackio",),
+    "ray": ("ray",),
     "verify": ("math_verify", "reasoning_gym"),
 }
 

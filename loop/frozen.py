@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ouroloop.loop.engines.moved import moved
 from ouroloop.loop.environment import environment
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.integrity import RUN
@@ -63,7 +64,7 @@ def refuse_other_inputs(store: Store, setting: Setting) -> None:
     Raises:
         RunStateError: names everything that differs.
     """
-    recorded: Mapping[str, str] = unseal(store.path / RUN)["inputs"]
+    recorded = _recorded(store)
     now = inputs_of(setting)
     # What only one of them knows was added or dropped by another version.
     lines = [
@@ -77,6 +78,29 @@ def refuse_other_inputs(store: Store, setting: Setting) -> None:
             f"{store.path}: not what this run was started with:\n  {shown}\nPut the old files back"
             f" ({_where(setting)}), or start a run of another `name`."
         )
+
+
+def digests_of(store: Store, setting: Setting) -> dict[Path, str]:
+    """The checkpoints that the run does not hold -> SHA-256, as it was started with them."""
+    recorded, recipe = _recorded(store), setting.recipe
+    named = [(recipe.model, setting.base), *zip(recipe.teachers, setting.teachers, strict=True)]
+    if setting.judge is not None:
+        named.append((setting.judge.config.model, setting.judge.model or ""))
+    return {
+        place: recorded[f"checkpoint {name}"]
+        for name, place in named
+        if isinstance(place, Path) and f"checkpoint {name}" in recorded
+    }
+
+
+def _recorded(store: Store) -> dict[str, str]:
+    """What RUN.json says of the inputs, by the names that they have on this host."""
+    inputs: Mapping[str, str] = unseal(store.path / RUN)["inputs"]
+    found = {}
+    for name, digest in inputs.items():
+        kind, _, place = name.partition(" ")
+        found[f"{kind} {moved(place)}" if kind == "checkpoint" else name] = digest
+    return found
 
 
 def changed_versions(store: Store) -> list[str]:

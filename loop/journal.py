@@ -158,10 +158,15 @@ class JournalledEngine:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def journalled(engine: Engine, journal: Journal, store: Store) -> JournalledEngine:
-    """The engine of a run behind the run's journal."""
-    fingerprint, identify = store.recipe.fingerprint(), partial(identity, store.path)
-    return JournalledEngine(engine, journal, fingerprint, identify)
+def journalled(
+    engine: Engine, journal: Journal, store: Store, outside: Mapping[Path, str]
+) -> JournalledEngine:
+    """The engine of a run behind the run's journal.
+
+    outside: checkpoints that do not lie in the run -> their digests, as far as they are known.
+    """
+    identify = partial(identity, store.path, outside=outside)
+    return JournalledEngine(engine, journal, store.fingerprint, identify)
 
 
 def _packed(answer: Completion | Scored) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -117,14 +117,15 @@ def remove_working_files(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def identity(run: Path, checkpoint: Path) -> str:
+def identity(run: Path, checkpoint: Path, outside: Mapping[Path, str] | None = None) -> str:
     """What tells a checkpoint from every other one, without reading it.
 
     Of one that lies in the run: its place and the sums of its files as the run lists them. One from
-    outside is frozen by its digest in RUN.json, which a resumed run compares: its place is enough.
+    outside is frozen by its digest in RUN.json, which a resumed run compares: this digest, or its
+    place where `outside` does not know it.
     """
     if not checkpoint.is_relative_to(run):
-        return str(checkpoint)
+        return (outside or {}).get(checkpoint, str(checkpoint))
     place = checkpoint.relative_to(run)
     number = place.parts[1] if place.parts[0] == ROUNDS else "000"
     listed = Ledger(run, run / ROUNDS / number).sums | integrity.promised_with(run, checkpoint)

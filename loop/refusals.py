@@ -59,6 +59,21 @@ def check_problems(recipe: Recipe, problems: Sequence[Problem], task: Task) -> N
     check_families("refine.families", recipe.refine.families, problems)
 
 
+def check_students(recipe: Recipe) -> None:
+    """Refuse servers without the engine that asks them, and that engine without servers.
+
+    Raises:
+        RecipeError: one without the other.
+    """
+    if (recipe.engine.kind == "server") == bool(recipe.students.addresses):
+        return
+    raise RecipeError(
+        f"students.addresses: got {len(recipe.students.addresses)} servers with engine.kind:"
+        f" {recipe.engine.kind}; `engine: {{kind: server}}` and `students: {{addresses:"
+        " [http://127.0.0.1:8000/v1#student]}` go together. Set both or neither."
+    )
+
+
 def check_sections(recipe: Recipe) -> None:
     """Refuse sections that contradict each other.
 

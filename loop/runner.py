@@ -20,6 +20,7 @@ from ouroloop.loop.checks.model import refuse
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.controller import Campaign, Progress
 from ouroloop.loop.engines.base import Engine
+from ouroloop.loop.engines.pool import PooledEngine
 from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.engines.supervised import SupervisedEngine
 from ouroloop.loop.errors import EngineError, StorageError, TrainingError
@@ -156,7 +157,7 @@ def _run_live(store: Store, setting: Setting, warnings: Sequence[str]) -> Decisi
             _record_failure(store, error)
             store.close()
             raise
-        if isinstance(engine, SupervisedEngine):
+        if isinstance(engine, SupervisedEngine | PooledEngine):
             engine.report = partial(_engine_event, store, progress)
         return asyncio.run(_run_and_close(Campaign(store, setting, engine, progress, committed)))
 
@@ -171,6 +172,11 @@ def _engine_event(
     said = "an answer was lost, and is asked for again"
     if event == "engine_restarted":
         said = f"the engine is started again ({facts['restart']} of {facts['of']})"
+    elif event in ("engine_lost", "engine_given_up"):
+        left = f"{facts['left']} of {facts['of']} engines go on"
+        said = (
+            f"engine {facts['member']} is {event.removeprefix('engine_').replace('_', ' ')}; {left}"
+        )
     progress.say(f"warning: {said}: {redacted(why)}")
 
 

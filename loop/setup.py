@@ -183,6 +183,9 @@ def _models(recipe: Recipe) -> tuple[Path, tuple[Path | str, ...], Path | str | 
             " folder here, servers under `teachers`."
         )
     base = resolve_model(recipe.model)
+    refusals.check_students(recipe)
+    if recipe.students.addresses:
+        remote.check(" ".join(recipe.students.addresses))
     judge = recipe.judge.model if recipe.judge else BASELINE
     watching = None if judge == BASELINE else _model(judge)
     return base, tuple(_model(name) for name in recipe.teachers), watching

@@ -14,18 +14,20 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ouroloop.loop import integrity, ledger
 from ouroloop.loop.config import Recipe
+from ouroloop.loop.config.recipe import WITHOUT_EFFECT
+from ouroloop.loop.engines.moved import moved
 from ouroloop.loop.environment import environment
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.integrity import EVENTS, RUN
 from ouroloop.loop.lines import proven
-from ouroloop.loop.lock import LOCK, locked
+from ouroloop.loop.lock import LOCK, Lock, locked
 from ouroloop.loop.recipe_file import differing_keys, resolve
 from ouroloop.loop.storage import to_disk
 from ouroloop.loop.sums import Sum, sealed
@@ -50,7 +52,9 @@ class Store:
 
     path: Path
     recipe: Recipe
-    _lock: IO[str]
+    _lock: Lock
+    fingerprint: str
+    """Of the recipe as the run was started with it."""
     repairs: Sequence[ledger.Repair] = ()
     """What was damaged when the run was opened, and is made again."""
     _proven: set[Path] = field(default_factory=set)
@@ -84,7 +88,7 @@ class Store:
         made = {"name": recipe.name, "run": sums, "inputs": dict(inputs or {})}
         write_json(path / RUN, sealed(made))
         (path / EVENTS).unlink(missing_ok=True)
-        store = cls(path, recipe, lock)
+        store = cls(path, recipe, lock, recipe.fingerprint())
         store.event("run_created", name=recipe.name)
         # The recipe last: without it the folder is no run, and a start that was cut off can be
         # repeated.
@@ -116,13 +120,17 @@ class Store:
         try:
             # Before anything is read: what was committed is gone on from, or refused.
             integrity.refuse_damaged(path)
-            recipe = resolve(read_json(path / RECIPE), where=str(path / RECIPE))
+            written = read_json(path / RECIPE)
+            # Known by what was written, wherever its inputs lie now.
+            fingerprint = resolve(written, where=str(path / RECIPE)).fingerprint()
+            recipe = resolve(moved(written), where=str(path / RECIPE))
             _refuse_changed(path, recipe, changed)
             if changed is not None:
-                # The one section that may differ: it changes no result.
-                recipe = recipe.model_copy(update={"supervision": changed.supervision})
+                recipe = recipe.model_copy(
+                    update={section: getattr(changed, section) for section in WITHOUT_EFFECT}
+                )
             recipe.apply_privacy()
-            store = cls(path, recipe, lock, ledger.repair(path))
+            store = cls(path, recipe, lock, fingerprint, ledger.repair(path))
         except BaseException:
             lock.close()
             raise
@@ -151,6 +159,7 @@ class Store:
 
     def event(self, event: str, **facts: Any) -> None:
         """Append one line to events.jsonl, with its checksum."""
+        self._lock.refuse_lost()
         entry = {"time": round(time.time(), 3), "event": event, **facts}
         # Opened for every line: views read the log while the run goes on, and nothing is buffered.
         ledger.append_line(self.path / EVENTS, proven(json.dumps(entry, default=str)))

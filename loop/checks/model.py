@@ -16,7 +16,7 @@ from ouroloop.loop.setup import Setting
 # Sizes of a head that vLLM's CPU build computes with.
 # Source: vllm 0.31, v1/attention/backends/cpu_attn.py, get_supported_head_sizes.
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
-LOCAL_ENGINES = ("vllm", "transformers")
+LOCAL_ENGINES = ("vllm", "transformers", "ray")
 
 
 def check(setting: Setting, run_path: Path) -> list[Finding]:
@@ -100,8 +100,9 @@ def _engine(setting: Setting, shapes: dict[str, Shape]) -> Iterator[Finding]:
             wrong = True
             yield Finding(Level.ERROR, "engine", what)
     device = this_device()
+    is_here = engine.kind == engine.computes
     is_slow = engine.dtype in (FloatType.BFLOAT16, "float16") and not device.is_gpu
-    if is_slow and device.fast is FloatType.FLOAT32:
+    if is_here and is_slow and device.fast is FloatType.FLOAT32:
         wrong = True
         what = (
             f"engine.dtype: {engine.dtype}, which this processor emulates, some hundred times"
@@ -111,13 +112,15 @@ def _engine(setting: Setting, shapes: dict[str, Shape]) -> Iterator[Finding]:
     if not wrong:
         shape = shapes[setting.recipe.model]
         heads = f"{_count(shape.heads)} heads of {_count(shape.head_size)}"
-        yield Finding(Level.OK, "engine", f"{engine.kind} in {engine.dtype}; {heads}")
+        kind = engine.kind if is_here else f"{engine.computes} in actors of a Ray cluster,"
+        yield Finding(Level.OK, "engine", f"{kind} in {engine.dtype}; {heads}")
 
 
 def _heads(setting: Setting, name: str, shape: Shape) -> Iterator[str]:
     engine = setting.recipe.engine
-    on_cpu = not this_device().is_gpu
-    if engine.kind == "vllm" and on_cpu and shape.head_size not in (None, *CPU_HEAD_SIZES):
+    # What the nodes of a cluster are is not known here.
+    on_cpu = engine.kind == "vllm" and not this_device().is_gpu
+    if on_cpu and shape.head_size not in (None, *CPU_HEAD_SIZES):
         yield (
             f"{name} has heads of {shape.head_size}, and vLLM's CPU build computes heads of"
             f" {', '.join(map(str, CPU_HEAD_SIZES))}. Sample with `engine: {{kind: transformers}}`."

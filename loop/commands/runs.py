@@ -16,6 +16,7 @@ from ouroloop.loop.commands.shared import (
     root_of,
     run_path,
 )
+from ouroloop.loop.engines import moved
 from ouroloop.loop.extras import require
 
 if TYPE_CHECKING:
@@ -61,6 +62,13 @@ def add_commands(add: Add) -> None:
     )
     resume = add("resume", "finish a run that was cut off", _resume)
     resume.add_argument("run", help="name or folder of the run")
+    resume.add_argument(
+        "--moved",
+        action="append",
+        default=[],
+        metavar="OLD=NEW",
+        help="paths of the recipe that begin with OLD begin with NEW on this host",
+    )
     resume.add_argument(
         "--recipe", type=Path, help="refuse to go on unless this recipe is still the run's own"
     )
@@ -113,6 +121,7 @@ def _resume(options: argparse.Namespace) -> int:
     require("run", "ouroloop resume")
     from ouroloop.loop import runner
 
+    moved.remember(options.moved)
     # Only compared with the run's own recipe: under another one the rounds would not be one run.
     changed = recipe_of(options.recipe) if options.recipe else None
     with interrupts.ending_at_once():

@@ -15,11 +15,13 @@ from ouroloop.loop.config.monitoring import (
     TrackingConfig,
 )
 from ouroloop.loop.config.preference import PairsConfig, StageConfig
+from ouroloop.loop.config.ray import RayConfig
 from ouroloop.loop.config.reasoning import ReasoningConfig
 from ouroloop.loop.config.recipe import Recipe
 from ouroloop.loop.config.sampling import RefineConfig, SamplingConfig
 from ouroloop.loop.config.selection import DatasetConfig, FilterConfig
 from ouroloop.loop.config.servers import ServersConfig
+from ouroloop.loop.config.students import StudentsConfig
 from ouroloop.loop.config.supervision import SupervisionConfig
 from ouroloop.loop.config.task import TaskConfig
 from ouroloop.loop.config.warm_start import WarmStartConfig
@@ -35,6 +37,7 @@ __all__ = [
     "MonitorConfig",
     "PairsConfig",
     "ProbeConfig",
+    "RayConfig",
     "ReasoningConfig",
     "Recipe",
     "RefineConfig",
@@ -42,6 +45,7 @@ __all__ = [
     "Section",
     "ServersConfig",
     "StageConfig",
+    "StudentsConfig",
     "SupervisionConfig",
     "TaskConfig",
     "TrackingConfig",

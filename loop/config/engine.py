@@ -16,9 +16,13 @@ class EngineConfig(Section):
         "vllm",
         min_length=1,
         description=(
-            "vllm, transformers (slower, runs wherever torch runs), an installed entry point,"
+            "vllm, transformers (slower, runs wherever torch runs), ray (one of these in each actor"
+            " of a Ray cluster), server (section `students` names it), an installed entry point,"
             " module:Name, or path/to/file.py:Name"
         ),
+    )
+    actor: Literal["vllm", "transformers"] = Field(
+        "vllm", description="for kind ray: the engine in each actor; section `ray` says how many"
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
@@ -54,3 +58,8 @@ class EngineConfig(Section):
             " enforce_eager: false}; for an engine of your own: whatever it takes"
         ),
     )
+
+    @property
+    def computes(self) -> str:
+        """The kind of engine that holds the model, wherever it runs."""
+        return self.actor if self.kind == "ray" else self.kind

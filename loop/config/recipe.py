@@ -22,15 +22,19 @@ from ouroloop.loop.config.monitoring import (
     TrackingConfig,
 )
 from ouroloop.loop.config.preference import PairsConfig, StageConfig
+from ouroloop.loop.config.ray import RayConfig
 from ouroloop.loop.config.reasoning import ReasoningConfig
 from ouroloop.loop.config.sampling import RefineConfig, SamplingConfig
 from ouroloop.loop.config.selection import DatasetConfig, FilterConfig
 from ouroloop.loop.config.servers import ServersConfig
+from ouroloop.loop.config.students import StudentsConfig
 from ouroloop.loop.config.supervision import SupervisionConfig
 from ouroloop.loop.config.task import ArithmeticConfig, TaskConfig
 from ouroloop.loop.config.warm_start import WarmStartConfig
 
 DEFAULT_OBJECTIVE = Extension(use="sft")
+# Sections that say where and how patiently something is done. A run may be resumed with others.
+WITHOUT_EFFECT = ("ray", "students", "supervision")
 # What else lies in the folder of all runs.
 RESERVED = frozenset(
     {"recipes", "experiments", "studies", "tables", "weight_sync"}
@@ -77,6 +81,12 @@ class Recipe(Section):
         None, description="fine-tune the model on demonstrations first; null: start as it is"
     )
     engine: EngineConfig = Field(EngineConfig(), description="who samples, and with what memory")
+    ray: RayConfig = Field(
+        RayConfig(), description="for `engine: {kind: ray}`: how its actors lie on the cluster"
+    )
+    students: StudentsConfig = Field(
+        StudentsConfig(), description="for `engine: {kind: server}`: who samples as the student"
+    )
     servers: ServersConfig = Field(
         ServersConfig(), description="how servers of teachers and judges are asked"
     )
@@ -249,6 +259,9 @@ class Recipe(Section):
             "chat_template_kwargs": self.chat_template_kwargs,
             "thought_marks": marks,
             "supervision": self.supervision.model_dump(),
+            "ray": self.ray.model_dump(),
+            "students": self.students.model_dump(),
+            "servers": self.servers.model_dump(),
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -267,10 +280,10 @@ class Recipe(Section):
     def fingerprint(self) -> str:
         """SHA-256 of the canonical JSON.
 
-        Same fingerprint, same run (given the same checkpoint and library versions). `supervision`
-        is left out: it changes no result.
+        Same fingerprint, same run (given the same checkpoint and library versions). What changes
+        no result (`WITHOUT_EFFECT`) is left out.
         """
-        rest = {key: value for key, value in self.to_json().items() if key != "supervision"}
+        rest = {k: value for k, value in self.to_json().items() if k not in WITHOUT_EFFECT}
         return hashlib.sha256(
             json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()
         ).hexdigest()

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Requirements of an extra, by the distribution that states them, that are compared with what is
 # installed. pip does not record which extras were asked for, so only installed packages count.
 OPTIONAL = {
-    "ouroloop": ("report", "run", "mlflow", "verify", "cpu", "gpu"),
+    "ouroloop": ("report", "run", "mlflow", "ray", "verify", "cpu", "gpu"),
     "trl": ("vllm",),
 }
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ouroloop.loop.engines.moved import moved
 from ouroloop.loop.errors import CheckpointError
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json")
@@ -143,7 +144,7 @@ def has_chat_template(checkpoint: Checkpoint) -> bool:
 
 
 def _check_adapter(path: Path) -> Checkpoint:
-    named = (_read_json(path / "adapter_config.json") or {}).get("base_model_name_or_path")
+    named = moved((_read_json(path / "adapter_config.json") or {}).get("base_model_name_or_path"))
     if not named or not Path(named).is_dir():
         raise CheckpointError(
             f"{path}/adapter_config.json: base_model_name_or_path is {named!r}, which is no local"

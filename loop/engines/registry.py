@@ -10,6 +10,7 @@ from ouroloop.evals import plugins
 from ouroloop.evals.errors import DataError
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.engines.scripted import ScriptedEngine
+from ouroloop.loop.engines.students import server_engine
 from ouroloop.loop.engines.supervised import SupervisedEngine
 from ouroloop.loop.errors import RecipeError
 
@@ -19,11 +20,20 @@ def _scripted(config: Mapping[str, Any], log_path: Path) -> Engine:
     return ScriptedEngine()
 
 
+def _ray(config: Mapping[str, Any], log_path: Path) -> Engine:
+    """Actors of a Ray cluster, which need the extra `ray`."""
+    from ouroloop.loop.engines.ray_cluster import ray_engine
+
+    return ray_engine(config, log_path)
+
+
 # name -> what makes one of (config, log_path). config: EngineConfig as a dict, plus `lora`, the
 # recipe's peft. log_path: the engine's log.
 ENGINES: dict[str, Callable[[Mapping[str, Any], Path], Engine]] = {
     "vllm": SupervisedEngine.of,
     "transformers": SupervisedEngine.of,
+    "ray": _ray,
+    "server": server_engine,
     "scripted": _scripted,
 }
 KIND = plugins.Kind(

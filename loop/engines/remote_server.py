@@ -66,21 +66,9 @@ class Server:
             LostAnswerError: worth another attempt.
             EngineError, PromptTooLongError, NoAnswerError: as `RemoteEngine.complete`.
         """
-        import openai
-
         # Four characters a token are the usual rule; the answer's own count corrects it.
         wanted = _size(request.prompt) / 4 + request.sampling.max_tokens
-        await self.turns.pace(wanted)
-        try:
-            # The client's own limit is between two bytes: a trickle would go on for ever.
-            async with asyncio.timeout(self.limits.timeout_seconds):
-                body = await self._body(request, template)
-        except openai.APIStatusError as error:
-            self._refused(request, error)
-        except (TimeoutError, openai.APITimeoutError):
-            raise LostAnswerError(f"no answer in {self.limits.timeout_seconds:g} s") from None
-        except openai.OpenAIError as error:
-            raise LostAnswerError(f"{error.__cause__ or error}") from None
+        body = await self.post(request, asked_of(request, template), wanted)
         try:
             model = self.model if self.limits.check_model else None
             answer = read_answer(body, not isinstance(request.prompt, str), model)
@@ -89,21 +77,41 @@ class Server:
         self.turns.correct(wanted, answer.num_tokens)
         return answer
 
-    async def _body(self, request: Request, template: Mapping[str, Any]) -> bytes:
-        """The bytes of an answer of status 200."""
-        settings = settings_of(request.sampling)
+    async def post(self, request: Request, asked: Mapping[str, Any], num_tokens: float) -> bytes:
+        """The body of an answer of status 200, asked for as soon as the rates allow it.
+
+        Args:
+            request: for messages.
+            asked: what is sent beside the model's name; `messages` are asked as chat turns.
+            num_tokens: that it may use.
+
+        Raises:
+            LostAnswerError, EngineError, PromptTooLongError, NoAnswerError: as `ask`.
+        """
+        import openai
+
+        await self.turns.pace(num_tokens)
+        try:
+            # The client's own limit is between two bytes: a trickle would go on for ever.
+            async with asyncio.timeout(self.limits.timeout_seconds):
+                return await self._body(asked)
+        except openai.APIStatusError as error:
+            self._refused(request, error)
+        except (TimeoutError, openai.APITimeoutError):
+            raise LostAnswerError(f"no answer in {self.limits.timeout_seconds:g} s") from None
+        except openai.OpenAIError as error:
+            cause = error.__cause__ or error
+            # Errors of a broken connection have no message.
+            raise LostAnswerError(str(cause) or type(cause).__name__) from None
+
+    async def _body(self, asked: Mapping[str, Any]) -> bytes:
         kind: Any = self.client.completions
-        asked: dict[str, Any] = {"prompt": request.prompt}
-        if not isinstance(request.prompt, str):
+        if "messages" in asked:
             kind = self.client.chat.completions
-            asked = {"messages": [dict(turn) for turn in request.prompt]}
-            if template:
-                extra = {**settings.get("extra_body", {}), "chat_template_kwargs": template}
-                settings = {**settings, "extra_body": extra}
         # Read in pieces: what comes without end must not fill the memory.
         body = bytearray()
         async with kind.with_streaming_response.create(
-            model=self.model, seed=request.seed, **asked, **settings
+            **{"model": self.model, **asked}
         ) as response:
             chunks = aiter(response.iter_bytes())
             while chunk := await _next(chunks):
@@ -158,6 +166,17 @@ def _size(prompt: Prompt) -> int:
     """Characters."""
     turns = [{"content": prompt}] if isinstance(prompt, str) else prompt
     return sum(len(turn["content"]) for turn in turns)
+
+
+def asked_of(request: Request, template: Mapping[str, Any]) -> dict[str, Any]:
+    """What a request for text sends; `template`: what a chat template is rendered with."""
+    settings = {"seed": request.seed, **settings_of(request.sampling)}
+    if isinstance(request.prompt, str):
+        return {"prompt": request.prompt, **settings}
+    if template:
+        extra = {**settings.get("extra_body", {}), "chat_template_kwargs": template}
+        settings = {**settings, "extra_body": extra}
+    return {"messages": [dict(turn) for turn in request.prompt], **settings}
 
 
 def settings_of(sampling: Sampling) -> dict[str, Any]:

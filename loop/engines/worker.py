@@ -82,9 +82,17 @@ def transformers_backend(config: Mapping[str, Any]) -> Backend:
     return TransformersBackend(config)
 
 
+def server_backend(config: Mapping[str, Any]) -> Backend:
+    """One server that samples as the student."""
+    from ouroloop.loop.engines.remote_student import ServerBackend
+
+    return ServerBackend(config)
+
+
 BACKENDS: dict[str, Callable[[Mapping[str, Any]], Backend]] = {
     "vllm": vllm_backend,
     "transformers": transformers_backend,
+    "server": server_backend,
 }
 
 

@@ -19,6 +19,7 @@ from faults import HANGING_TRACKERS
 from ouroloop.loop import runner
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.errors import StorageError
+from ouroloop.loop.lock import locked
 from ouroloop.loop.objectives import training
 from ouroloop.loop.storage import storage_error
 from ouroloop.loop.store import Store, write_json
@@ -46,7 +47,7 @@ def test_a_full_disk_is_named_with_the_file_and_the_way_to_go_on(tmp_path, capsy
         """As when the disk is full from here on: the log takes no line more."""
         (path / "events.jsonl").unlink()
         (path / "events.jsonl").symlink_to(FULL)
-        Store(run, recipe(), (path / "LOCK").open()).event("round_started", round=0)
+        Store(run, recipe(), locked(path), "").event("round_started", round=0)
 
     monkeypatch.setattr(runner, "resume", fill)
     assert main(["resume", "scripted", "--runs", str(tmp_path)]) == 2

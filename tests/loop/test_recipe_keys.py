@@ -9,9 +9,15 @@ import numpy as np
 import pytest
 from scripted_world import TASK, Model, carry, recipe
 
+from ouroloop.loop import extras
+from ouroloop.loop.__main__ import main
+from ouroloop.loop.checks import model
 from ouroloop.loop.config import EngineConfig
 from ouroloop.loop.engines.checkpoint import check_checkpoint
+from ouroloop.loop.engines.ray_cluster import bundle_of
+from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.engines.vllm_local import engine_arguments
+from ouroloop.loop.errors import CheckpointError, RecipeError
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import RoundPlan
@@ -323,3 +329,58 @@ def test_mlflow_gets_the_place_the_experiment_and_as_many_rows_as_asked(tmp_path
         assert len(shown) == 3
     finally:
         mlflow.set_tracking_uri(before)
+
+
+# ----- engines on other machines -----
+
+
+def test_actors_and_servers_are_laid_out_by_the_recipe_and_change_no_fingerprint():
+    plain = made(engine={"kind": "ray", "actor": "transformers"}, peft=None)
+    placed = made(
+        engine={"kind": "ray", "actor": "transformers"},
+        peft=None,
+        ray={"address": "head:6379", "actors": 3, "gpus_per_actor": 2, "cpus_per_actor": 4},
+    )
+    assert placed.fingerprint() == plain.fingerprint()
+    assert made(engine={"kind": "ray"}, peft=None).fingerprint() != plain.fingerprint()
+    config = placed.engine_config()
+    site = engine_maker("ray")(config, Path("engine.log")).site
+    assert site.config["kind"] == "transformers" and placed.engine.computes == "transformers"
+    assert site.layout == placed.ray.model_dump()
+    nodes = [{"CPU": 16.0, "GPU": 5.0}, {"CPU": 16.0, "GPU": 1.0}]
+    assert bundle_of(config, nodes) == {"GPU": 2.0, "CPU": 4.0}
+    with pytest.raises(RecipeError, match=r"ray\.address"):
+        made(ray={"address": "ray://head:10001"})
+    students = {"addresses": ["http://127.0.0.1:1/v1#m"], "reload": "lora"}
+    served = made(engine={"kind": "server"}, peft=None, students=students)
+    assert served.fingerprint() == made(engine={"kind": "server"}, peft=None).fingerprint()
+    site = engine_maker("server")(served.engine_config(), Path("engine.log")).site
+    assert site.make(0).config["address"] == "http://127.0.0.1:1/v1#m"
+    assert site.make(0).config["students"]["reload"] == "lora"
+
+
+def test_servers_and_the_engine_that_asks_them_go_together():
+    with pytest.raises(RecipeError, match=r"got 0 servers with engine\.kind: server"):
+        prepare(made(engine={"kind": "server"}))
+    with pytest.raises(RecipeError, match=r"got 1 servers with engine\.kind: vllm"):
+        prepare(made(students={"addresses": ["http://127.0.0.1:1/v1#m"]}))
+    # Asked before anything is made.
+    with pytest.raises(CheckpointError, match="no server answers"):
+        prepare(
+            made(engine={"kind": "server"}, students={"addresses": ["http://127.0.0.1:1/v1#m"]})
+        )
+
+
+def test_without_ray_a_run_on_it_is_refused_with_the_command_that_installs_it(monkeypatch, capsys):
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "ray" else name)
+    assert main(["run", "ray", "--check"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "engine.kind: ray needs ray" in said and "pip install 'ouroloop[ray]'" in said
+
+
+def test_heads_that_a_tensor_parallel_group_cannot_share_are_found_for_actors_too():
+    recipe = made(engine={"kind": "ray", "extra": {"tensor_parallel_size": 3}}, peft=None)
+    found = model.check(prepare(recipe), Path())
+    assert any("tensor_parallel_size: 3" in finding.what for finding in found)
+    fine = model.check(prepare(made(engine={"kind": "ray"}, peft=None)), Path())
+    assert any("vllm in actors of a Ray cluster" in finding.what for finding in fine)

@@ -1,0 +1,47 @@
+"""`engine: {kind: server}`: servers that sample as the student, and get each round's weights.
+
+Each server has a process of its own here, with the student's tokenizer: what is asked of it is
+asked as of a local engine, the weight-sync check included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ouroloop.loop.engines.pipe import TimeLimits
+from ouroloop.loop.engines.pool import PooledEngine, Report, _log
+from ouroloop.loop.engines.process import ProcessEngine
+from ouroloop.loop.engines.supervised import RESTARTS
+
+
+def server_engine(
+    config: Mapping[str, Any], log_path: Path, worker: str = "ouroloop.loop.engines.worker"
+) -> PooledEngine:
+    """As the registry makes engines; `config` holds the recipe's section `students` too."""
+    restarts = (config.get("supervision") or {}).get("restarts", RESTARTS)
+    site = Servers(config, log_path, worker)
+    return PooledEngine(site, restarts, TimeLimits.of(config).start_s)
+
+
+class Servers:
+    """The servers of one run. server 2 is logged to NAME-2.SUFFIX beside `log_path`."""
+
+    def __init__(self, config: Mapping[str, Any], log_path: Path, worker: str):
+        self.config, self.log_path, self.worker = config, log_path, worker
+        self.report: Report = _log
+
+    async def open(self) -> int:
+        """They are there already; how many."""
+        return len(self.config["students"]["addresses"])
+
+    def make(self, index: int) -> ProcessEngine:
+        """The process that asks one of them, not started."""
+        address = self.config["students"]["addresses"][index]
+        log_path = self.log_path.with_stem(f"{self.log_path.stem}-{index}")
+        config = {**self.config, "kind": "server", "address": address}
+        return ProcessEngine(config, log_path, self.worker)
+
+    async def close(self) -> None:
+        """They stay as they are: somebody else started them."""
