@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
+from ouroloop.monitors.columns import is_among
 from ouroloop.monitors.estimators import scores
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.stats import NAN, UNDEFINED, Estimate, mean_in_unit, ratio
@@ -78,7 +79,7 @@ class Diversity:
         probes = [view.probe] if reference is None else [view.probe, reference.probe]
         # Round 0's families too: one that loses all its names now must read a loss, not vanish.
         chosen = scores.families_with_strategies(*probes)
-        probe = view.probe.where(np.array([f in chosen for f in view.probe.family], dtype=bool))
+        probe = view.probe.where(is_among(view.probe.family, chosen))
         strategies = scores.codes(probe.strategy)[1]
         unnamed = float((strategies < 0).mean()) if len(probe) else None
         details = {"missing_share": unnamed}
