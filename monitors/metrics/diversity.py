@@ -127,7 +127,7 @@ def _dcp_of(family: str, rows: Samples) -> Iterator[Reading]:
     """DCP of one family, and of its slices where it has several."""
     name, kind = replace(DCP, family=family), KINDS[DCP]
     yield reading(name, dcp(rows), *kind, _why_undefined(rows))
-    slices = sorted({str(part) for part in rows.slice})
+    slices = scores.codes(rows.slice)[0]
     for part in slices if len(slices) > 1 else ():
         some = of(rows, "slice", part)
         yield reading(replace(name, slice=part), dcp(some), *kind, _why_undefined(some))
