@@ -34,7 +34,7 @@ class Column(np.ndarray[Any, np.dtype[np.object_]]):
         return values if isinstance(values, Column) else np.asarray(values, object).view(cls)
 
     def __array_finalize__(self, source: Any) -> None:
-        """numpy makes a view or a part: it knows no codes yet."""
+        """Numpy makes a view or a part: it knows no codes yet."""
         self._known, self._is_dense = None, False
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **others: Any) -> Any:
@@ -45,7 +45,7 @@ class Column(np.ndarray[Any, np.dtype[np.object_]]):
     def __getitem__(self, key: Any) -> Any:
         """A part by a mask inherits the codes."""
         found = super().__getitem__(key)
-        if isinstance(found, Column) and getattr(key, "dtype", None) == bool and self.ndim == 1:
+        if isinstance(found, Column) and _is_mask(key):
             labels, code_N = self._whole()
             found._known = labels, code_N[np.asarray(key)]
         return found
@@ -115,6 +115,10 @@ def distinct(fields: Sequence[NDArray[Any]]) -> Ints:
         joint_N = number_N * (int(rank_N.max(initial=0)) + 1) + rank_N
         number_N = np.unique(joint_N, return_inverse=True)[1].ravel().astype(np.int64)
     return number_N
+
+
+def _is_mask(key: Any) -> bool:
+    return isinstance(key, np.ndarray) and key.dtype.kind == "b"
 
 
 def _sorted_codes(values: Objects) -> Codes:

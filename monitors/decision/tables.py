@@ -156,9 +156,7 @@ def tables_of(
     )
     # By the baseline: a round that loses all its names must still be compared.
     families = scores.families_with_strategies(baseline)
-    named = [
-        side.where(is_among(side.family, families)) for side in (baseline, probe)
-    ]
+    named = [side.where(is_among(side.family, families)) for side in (baseline, probe)]
     with_strategies = pair(*named)
     rest = [side.where(side.family != main_family) for side in (baseline, probe)]
     return Tables(

@@ -109,8 +109,7 @@ def by_family(samples: Samples, estimate: Callable[[Samples], Estimate]) -> dict
 def largest_family(samples: Samples) -> str:
     """The family with the most problems, the first by name among equals; empty without any."""
     sizes = {
-        family: len(codes(of(samples, "family", family).problem)[0])
-        for family in families(samples)
+        family: len(codes(of(samples, "family", family).problem)[0]) for family in families(samples)
     }
     return max(sizes, key=lambda family: sizes[family], default="")
 
