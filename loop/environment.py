@@ -6,10 +6,10 @@ import os
 import platform
 import sys
 import time
-from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ouroloop.loop.config import Recipe
+if TYPE_CHECKING:
+    from ouroloop.loop.config import Recipe
 
 # What a result may depend on; their versions are kept with every run.
 LIBRARIES = (
@@ -29,6 +29,9 @@ LIBRARIES = (
 
 def environment(recipe: Recipe, base_sha256: str) -> dict[str, Any]:
     """What a run ran on: enough to say later why two runs differ."""
+    # Here and not above: only a run that starts asks for versions.
+    from importlib import metadata
+
     versions = {}
     for name in LIBRARIES:
         try:

@@ -14,23 +14,22 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ouroloop.loop import integrity, ledger
-from ouroloop.loop.config import Recipe
-from ouroloop.loop.config.recipe import WITHOUT_EFFECT
-from ouroloop.loop.engines.moved import moved
 from ouroloop.loop.environment import environment
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.integrity import EVENTS, RUN
 from ouroloop.loop.lines import proven
 from ouroloop.loop.lock import LOCK, Lock, locked
-from ouroloop.loop.recipe_file import differing_keys, resolve
 from ouroloop.loop.storage import to_disk
 from ouroloop.loop.sums import Sum, sealed
+
+if TYPE_CHECKING:
+    from ouroloop.loop.config import Recipe
 
 # Files of a run outside its rounds (those of a round: `round.py`).
 RECIPE = "recipe.json"
@@ -116,6 +115,11 @@ class Store:
                 f"{path}: {RUN} is missing: it was deleted, or another version made the run. Put"
                 " it back, or finish the run with the version that made it."
             )
+        # Here and not above: recipes bring pydantic, and every view of a run loads this file.
+        from ouroloop.loop.config.recipe import WITHOUT_EFFECT
+        from ouroloop.loop.engines.moved import moved
+        from ouroloop.loop.recipe_file import resolve
+
         lock = locked(path)
         try:
             # Before anything is read: what was committed is gone on from, or refused.
@@ -322,6 +326,8 @@ def _is_beginning(path: Path) -> bool:
 def _refuse_changed(path: Path, recipe: Recipe, changed: Recipe | None) -> None:
     if changed is None or changed.fingerprint() == recipe.fingerprint():
         return
+    from ouroloop.loop.recipe_file import differing_keys
+
     lines = "\n  ".join(differing_keys(recipe.to_json(), changed.to_json()))
     why = "the recipe differs from the one this run was started with"
     raise RunStateError(f"{path}: {why}:\n  {lines}\nUse the old recipe, or another `name`.")

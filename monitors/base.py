@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ouroloop.monitors.columns import Column
 from ouroloop.monitors.estimators.estimand import Estimand
 
 Floats = NDArray[np.float64]
@@ -60,6 +61,8 @@ class Samples:
         # The default knows no length; every row gets its None here.
         if not len(self.cluster) and len(self.problem):
             object.__setattr__(self, "cluster", np.full(len(self.problem), None, dtype=object))
+        for name in NAMES:
+            object.__setattr__(self, name, Column.of(getattr(self, name)))
 
     def __len__(self) -> int:
         return len(self.problem)
@@ -298,6 +301,8 @@ class Reading:
         return cls(Estimand.parse(raw["id"]), **fields)
 
 
+# The fields of `Samples` that hold strings or None.
+NAMES = ("problem", "family", "slice", "strategy", "answer", "text", "cluster")
 # The fields that may be NaN.
 NUMBERS = ("value", "low", "high")
 

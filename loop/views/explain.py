@@ -15,8 +15,8 @@ from ouroloop.loop.views.account import Step, steps
 from ouroloop.loop.views.measures import MODES
 from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.loop.views.reader import RoundData, RunData, read_run
-from ouroloop.monitors.decision.evidence import log_limit, plain
-from ouroloop.monitors.decision.records import Audit, Decision, GuardReading, StreamId
+from ouroloop.monitors.decision.evidence import log_limit
+from ouroloop.monitors.decision.records import Audit, Decision, GuardReading, StreamId, plain
 from ouroloop.monitors.names import Action, Tier
 
 

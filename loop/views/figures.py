@@ -18,7 +18,7 @@ from ouroloop.loop.views import tips
 from ouroloop.loop.views.measures import Value, grouped_shares, reliability
 from ouroloop.loop.views.reader import RoundData, RunData
 from ouroloop.loop.views.statistics import SHOWN, Unit, with_unit
-from ouroloop.monitors.decision.evidence import plain
+from ouroloop.monitors.decision.records import plain
 from ouroloop.monitors.names import Action
 
 # Stand-ins that `svg` turns into the page's text and line colours; in a PNG they are read as they

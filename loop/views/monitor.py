@@ -21,8 +21,8 @@ from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.loop.views.statistics import column, statistic_of, written
 from ouroloop.monitors.base import Reading
 from ouroloop.monitors.decision import guarded
-from ouroloop.monitors.decision.evidence import plain
 from ouroloop.monitors.decision.reasons import coverage
+from ouroloop.monitors.decision.records import plain
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.follower import Follower, Judged, trace_monitors

@@ -199,9 +199,8 @@ def round_cells(run: RunData, round: RoundData) -> dict[str, str]:
         number += " *"
     if not round.carried_out:
         decision += " (not done)"
-    if len(round.verdicts):
-        kept = round.verdicts["kept"]
-        supply = f"{int(kept.sum())}/{len(kept)}"
+    if kept := round.column("verdicts", "kept"):
+        supply = f"{sum(kept)}/{len(kept)}"
     seconds = run.seconds(round.number)
     shown = [BY_KEY[key] for key in TABLE]
     # One head for all rounds, also where a monitor failed in one of them.
@@ -224,7 +223,8 @@ def objective_cell(run: RunData, round: RoundData) -> dict[str, str]:
         return {}
     if not round.objective:
         return {"objective": DASH}
-    pairs = f", {len(round.pairs)} pairs" if len(round.pairs) else ""
+    num = len(round.column("pairs", "problem_id"))
+    pairs = f", {num} pairs" if num else ""
     return {"objective": f"{round.objective}{pairs}"}
 
 
@@ -252,12 +252,12 @@ def notes(run: RunData) -> list[str]:
 
 def dropped_notes(round: RoundData) -> list[str]:
     """A line where servers left samples without a usable answer."""
-    found = round.dropped
-    if not len(found):
+    found = round.column("dropped", "why")
+    if not found:
         return []
-    of = len(found) + len(round.verdicts)
+    of = len(found) + len(round.column("verdicts", "kept"))
     what = f"{len(found):,} of {of:,} samples were dropped, no server gave a usable answer"
-    return [f"round {round.number}: {what}; e.g. {found['why'].iloc[0]}"]
+    return [f"round {round.number}: {what}; e.g. {found[0]}"]
 
 
 def copies_notes(round: RoundData) -> list[str]:
@@ -284,16 +284,14 @@ def unreadable_notes(round: RoundData) -> list[str]:
     """
     lines = []
     for name, what in UNREADABLE_IN.items():
-        table = getattr(round, name)
-        # An empty table, or a run of an earlier version.
-        if "unreadable" not in table:
-            continue
-        labels = Counter(label for found in table["unreadable"] for label in found)
-        failed = sum(len(found) > 0 for found in table["unreadable"])
+        # Empty: no such table, or a run of an earlier version.
+        rows = round.column(name, "unreadable")
+        labels = Counter(label for found in rows for label in found)
+        failed = sum(len(found) > 0 for found in rows)
         if failed:
             why = ", ".join(f"{count:,} {label}" for label, count in labels.most_common())
             lines.append(
-                f"round {round.number}: {failed:,} of {len(table):,} {what} unreadable: {why}"
+                f"round {round.number}: {failed:,} of {len(rows):,} {what} unreadable: {why}"
             )
     return lines
 

@@ -26,7 +26,7 @@ from ouroloop.loop.integrity import (
 from ouroloop.loop.lock import LOCK, is_held
 from ouroloop.loop.round import Round
 from ouroloop.loop.store import ENVIRONMENT, PROBE_SET, RECIPE, WARM_START
-from ouroloop.loop.views.files import read_events, read_object, read_table
+from ouroloop.loop.views.files import read_column, read_events, read_object, read_table
 from ouroloop.loop.views.lookup import find
 from ouroloop.monitors.base import Reading, RoundView
 from ouroloop.monitors.decision.records import Decision
@@ -56,6 +56,7 @@ class RoundData:
     manifest: Json
     readings: tuple[Reading, ...]
     screened: Json = field(default_factory=dict)
+    _columns: dict[tuple[str, str], list[Any]] = field(default_factory=dict, repr=False)
 
     @property
     def action(self) -> str:
@@ -151,6 +152,14 @@ class RoundData:
     def pairs(self) -> Any:
         """pairs.parquet: of a preference round."""
         return read_table(self.path / Round.pairs.file)
+
+    def column(self, table: str, name: str) -> list[Any]:
+        """A column of a table of the round, as `Round` calls them; empty where there is none."""
+        # Committed rounds never change: `watch` looks at all of them every second.
+        if (table, name) not in self._columns:
+            path = self.path / getattr(Round, table).file
+            self._columns[table, name] = read_column(path, name)
+        return self._columns[table, name]
 
     @property
     def objective(self) -> str:

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple, Protocol
 
 from ouroloop.loop.views.lookup import MAIN
-from ouroloop.monitors.estimators.estimand import EVERY, GREEDY, OTHERS, Estimand
-from ouroloop.monitors.estimators.halves import SECOND_HALF
+from ouroloop.monitors.estimators.estimand import EVERY, GREEDY, OTHERS, SECOND_HALF, Estimand
 
 Unit = Literal["share", "nats", "count", "ratio"]
 # Unit -> factor, digits and sign with which a number is written.

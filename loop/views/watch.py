@@ -17,7 +17,7 @@ from rich.text import Text
 from ouroloop.loop.views.printable import printable
 from ouroloop.loop.views.progress import clock, closing_text, round_cells, rounds_table
 from ouroloop.loop.views.reader import Json, RunData, read_run
-from ouroloop.monitors.decision.evidence import plain
+from ouroloop.monitors.decision.records import plain
 
 # Rounds whose mean pace stands for the rounds to come.
 PACE_ROUNDS = 3

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ouroloop.monitors.base import Samples
+from ouroloop.monitors.columns import distinct
 from ouroloop.monitors.estimators.scores import codes
 
 # A multiplicity is even by chance about every second time, so twenty of them are even together
@@ -52,11 +53,11 @@ def _multiplicities(
     samples: Samples,
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.int64]]]:
     """(how often it occurs, problem) of every distinct sample; NaN equals NaN."""
-    texts = (codes(getattr(samples, name))[1] for name in ("strategy", "answer", "text"))
-    numbers = (
-        np.unique(getattr(samples, name), return_inverse=True)[1].ravel()
-        for name in ("correct", "valid", "nll", "num_tokens", "truncated")
-    )
-    rows_NF = np.stack([codes(samples.problem)[1], *texts, *numbers], axis=1)
-    distinct_MF, count_M = np.unique(rows_NF, axis=0, return_counts=True)
-    return count_M.astype(np.int64), distinct_MF[:, 0].astype(np.int64)
+    problem_N = codes(samples.problem)[1]
+    texts = [codes(getattr(samples, name))[1] for name in ("strategy", "answer", "text")]
+    numbers = [
+        getattr(samples, name) for name in ("correct", "valid", "nll", "num_tokens", "truncated")
+    ]
+    sample_N = distinct([problem_N, *texts, *numbers])
+    first_M = np.unique(sample_N, return_index=True)[1]
+    return np.bincount(sample_N).astype(np.int64), problem_N[first_M]

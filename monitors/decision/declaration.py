@@ -19,8 +19,6 @@ from ouroloop.monitors.estimators.estimand import EVERY, PROBE, SEPARATOR, Estim
 MAIN = "main"
 """Stands for the main family's own name in a declaration."""
 TAIL = "tail"
-SECOND_HALF = f"{PROBE}/second_half"
-"""The half of the samples that something chosen on the first half is measured on."""
 
 # The usual reason why a quantity is not guarded.
 UNSCORED = "too few scored samples at the baseline"

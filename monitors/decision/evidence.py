@@ -37,7 +37,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import exp, inf, log, pi
+from math import inf, log, pi
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -342,8 +342,3 @@ def spent(alpha: float, epoch: int) -> float:
     of rollbacks has to be fixed before the run.
     """
     return alpha * 6 / (pi * epoch) ** 2
-
-
-def plain(log_e: float) -> str:
-    """An e-value for a sentence: 3 digits below a thousand, powers of ten above."""
-    return f"{exp(log_e):.3g}" if log_e < log(1000) else f"1e{log_e / log(10):.0f}"

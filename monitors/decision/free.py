@@ -15,7 +15,6 @@ from dataclasses import replace
 import numpy as np
 
 from ouroloop.monitors.decision.declaration import (
-    SECOND_HALF,
     Blocks,
     Found,
     GuardedQuantity,
@@ -37,7 +36,7 @@ from ouroloop.monitors.decision.patterns import (
 )
 from ouroloop.monitors.decision.responses import APPROVED, Grid
 from ouroloop.monitors.decision.tables import Pair, Table, Tables
-from ouroloop.monitors.estimators.estimand import EVERY
+from ouroloop.monitors.estimators.estimand import EVERY, SECOND_HALF
 
 SAMPLE = "sample"
 NO_FREE = "the baseline scored samples of every problem"

@@ -17,7 +17,6 @@ import numpy as np
 from ouroloop.monitors.decision import blocks
 from ouroloop.monitors.decision.blocks import BlockScore
 from ouroloop.monitors.decision.declaration import (
-    SECOND_HALF,
     TAIL,
     Blocks,
     GuardedQuantity,
@@ -32,7 +31,7 @@ from ouroloop.monitors.decision.free import FREE, fallen_most
 from ouroloop.monitors.decision.patterns import ALIVE_SHARE
 from ouroloop.monitors.decision.responses import Grid
 from ouroloop.monitors.decision.tables import Bools, Pair, Tables
-from ouroloop.monitors.estimators.estimand import EVERY, OTHERS
+from ouroloop.monitors.estimators.estimand import EVERY, OTHERS, SECOND_HALF
 
 __all__ = [
     "FREE",

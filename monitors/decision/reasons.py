@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ouroloop.monitors.decision.evidence import Weight, plain
+from ouroloop.monitors.decision.evidence import Weight
 from ouroloop.monitors.decision.records import (
     Audit,
     GuardReading,
     StreamId,
     TierEvidence,
     Unmeasured,
+    plain,
 )
 from ouroloop.monitors.names import FailureMode, Tier
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import exp, log
 from typing import Any
 
 from ouroloop.monitors import records
@@ -231,3 +232,8 @@ class Decision:
             ValueError: a value is not possible, such as an unknown action.
         """
         return records.from_json(cls, raw)
+
+
+def plain(log_e: float) -> str:
+    """An e-value for a sentence: 3 digits below a thousand, powers of ten above."""
+    return f"{exp(log_e):.3g}" if log_e < log(1000) else f"1e{log_e / log(10):.0f}"

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.base import Floats, Objects, Samples
+from ouroloop.monitors.columns import indexed, is_among
 from ouroloop.monitors.estimators import scores
 from ouroloop.monitors.estimators.order import permuted
 from ouroloop.monitors.estimators.scores import codes
@@ -148,17 +149,14 @@ def tables_of(
     then, now = of(baseline, "family", main_family), of(probe, "family", main_family)
     main = pair(then, now)
     # The baseline says which problems are in the tail: a round cannot take them out.
-    in_tail = set(of(then, "slice", tail_slice).problem)
+    in_tail = {*codes(of(then, "slice", tail_slice).problem)[0]}
     tail_P = np.array(
         [i for i, p in enumerate(main.baseline.problems) if p in in_tail],
         dtype=np.int64,
     )
     # By the baseline: a round that loses all its names must still be compared.
     families = scores.families_with_strategies(baseline)
-    named = [
-        side.where(np.array([f in families for f in side.family], dtype=bool))
-        for side in (baseline, probe)
-    ]
+    named = [side.where(is_among(side.family, families)) for side in (baseline, probe)]
     with_strategies = pair(*named)
     rest = [side.where(side.family != main_family) for side in (baseline, probe)]
     return Tables(
@@ -175,8 +173,8 @@ def tables_of(
 def _families_of(samples: Samples, problems: tuple[str, ...]) -> Ints:
     """Family code of each problem, (P,)."""
     family = dict(zip(samples.problem, samples.family, strict=True))
-    names = sorted({family[p] for p in problems})
-    return np.array([names.index(family[p]) for p in problems], dtype=np.int64)
+    names = {name: i for i, name in enumerate(sorted({family[p] for p in problems}))}
+    return np.array([names[family[p]] for p in problems], dtype=np.int64)
 
 
 def pair(baseline: Samples, now: Samples) -> Pair:
@@ -186,7 +184,7 @@ def pair(baseline: Samples, now: Samples) -> Pair:
     """
     scored = [s.where(np.isfinite(s.correct)) for s in (baseline, now)]
     # Sorted, here and below: no code may depend on the order of the rows.
-    problems = sorted(set(scored[0].problem))
+    problems = codes(scored[0].problem)[0]
     known = [
         sorted({*codes(getattr(scored[0], name))[0], *codes(getattr(scored[1], name))[0]})
         for name in ("strategy", "answer")
@@ -201,7 +199,7 @@ def judged(baseline: Samples, now: Samples) -> Pair:
     `right_PK` says which were scored: `pair` knows the scored ones only.
     """
     # The tables read `correct`: here it says whether a sample was scored at all.
-    problems = sorted(set(baseline.where(np.isfinite(baseline.correct)).problem))
+    problems = codes(baseline.problem[np.isfinite(baseline.correct)])[0]
     first, second = (
         table(replace(s, correct=np.isfinite(s.correct).astype(float)), problems, (), ())
         for s in (baseline, now)
@@ -261,8 +259,7 @@ def table(
         (strategies, answers),
         strict=True,
     ):
-        index = {label: i for i, label in enumerate(known)}
-        grid[at] = [index.get(value, -1) for value in values]
+        grid[at] = indexed(values, known)
     return shuffled(
         Table(
             tuple(problems),
@@ -286,8 +283,7 @@ def places(
         Which rows have a problem of the table, (N,); their row and column; the table's shape.
     """
     # Rows of other problems get -1 and are left out.
-    place = {p: i for i, p in enumerate(problems)}
-    problem_N = np.array([place.get(p, -1) for p in problem], dtype=np.int64)
+    problem_N = indexed(problem, problems)
     chosen_N = problem_N >= 0
     problem_N = problem_N[chosen_N]
     # Rows fill their problem's columns from the left; what is left of the widest is padding.

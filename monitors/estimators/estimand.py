@@ -12,6 +12,11 @@ GREEDY = "greedy"
 """One greedy answer per problem."""
 PROBE = "probe"
 """All samples of the probe set that the round has, at the probe's temperature."""
+SECOND_HALF = f"{PROBE}/second_half"
+"""The probe's samples without those that something was picked on.
+
+They are the second half in the round whose samples were picked on, and all in another round.
+"""
 RESERVED = frozenset({EVERY, OTHERS})
 """No family and no slice may have these names: its numbers would have the ids of other numbers."""
 SEPARATOR = ":"

@@ -14,12 +14,6 @@ from ouroloop.monitors.base import Samples
 from ouroloop.monitors.estimators.order import permuted
 from ouroloop.monitors.estimators.scores import codes
 
-SECOND_HALF = "probe/second_half"
-"""Samples of an estimand: the probe's, without those that something was picked on.
-
-They are the second half in the round whose samples were picked on, and all in another round.
-"""
-
 
 def first_half(samples: Samples) -> NDArray[np.bool_]:
     """Which rows are in the half to pick on, (N,); every problem has at most as many there.

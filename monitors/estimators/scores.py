@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ouroloop.monitors import columns
 from ouroloop.monitors.base import Floats, Objects, Samples
 from ouroloop.monitors.estimators.ustatistics import (
     collision,
@@ -37,11 +38,7 @@ def codes(values: Objects) -> tuple[list[str], Ints]:
 
     -1 for anything that is no string (missing).
     """
-    rows = values.tolist()
-    index: dict[object, int] = dict.fromkeys(rows, -1)
-    labels = sorted(value for value in index if isinstance(value, str))
-    index.update(zip(labels, range(len(labels)), strict=True))
-    return labels, np.fromiter(map(index.__getitem__, rows), dtype=np.int64, count=len(rows))
+    return columns.codes(values)
 
 
 def by_problem(problems: Sequence[str], score_P: Floats) -> Scores:
@@ -72,10 +69,9 @@ def families_with_strategies(*probes: Samples) -> set[str]:
     Only there is strategy diversity defined.
     """
     return {
-        str(f)
+        family
         for probe in probes
-        for f, s in zip(probe.family, probe.strategy, strict=True)
-        if isinstance(s, str)
+        for family in codes(probe.family[codes(probe.strategy)[1] >= 0])[0]
     }
 
 
@@ -258,4 +254,4 @@ def _counts(rows: Samples) -> tuple[list[str], Floats, Floats, Ints]:
 def _within(samples: Samples, families: Collection[str] | None) -> Samples:
     # A family without strategies has none to be diverse in: its DCP would be 0 by definition.
     chosen = families_with_strategies(samples) if families is None else set(families)
-    return samples.where(np.array([f in chosen for f in samples.family], dtype=bool))
+    return samples.where(columns.is_among(samples.family, chosen))

@@ -145,7 +145,7 @@ class ModelCalibration:
     ) -> Reading:
         """Over all families, with the points of the reliability diagram."""
         confidence, correct = votes.confidence_RP.ravel(), votes.correct_RP.ravel()
-        families = sorted({str(f) for f in view.probe.family})
+        families = scores.codes(view.probe.family)[0]
         details = {
             "bins": reliability_bins(confidence, correct, rows_per_unit=len(votes.confidence_RP)),
             "confidence": float(confidence.mean()),

@@ -11,8 +11,7 @@ import numpy as np
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
 from ouroloop.monitors.estimators import scores
-from ouroloop.monitors.estimators.estimand import Estimand
-from ouroloop.monitors.estimators.halves import SECOND_HALF
+from ouroloop.monitors.estimators.estimand import SECOND_HALF, Estimand
 from ouroloop.monitors.estimators.stats import UNDEFINED, Estimate, mean_in_unit, ratio, share
 from ouroloop.monitors.metrics.diversity import NO_STRATEGIES
 from ouroloop.monitors.metrics.rare import held_out_rare_mass, rare_mass

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
+from ouroloop.monitors.columns import is_among
 from ouroloop.monitors.estimators import scores
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.stats import NAN, UNDEFINED, Estimate, mean_in_unit, ratio
@@ -78,7 +79,7 @@ class Diversity:
         probes = [view.probe] if reference is None else [view.probe, reference.probe]
         # Round 0's families too: one that loses all its names now must read a loss, not vanish.
         chosen = scores.families_with_strategies(*probes)
-        probe = view.probe.where(np.array([f in chosen for f in view.probe.family], dtype=bool))
+        probe = view.probe.where(is_among(view.probe.family, chosen))
         strategies = scores.codes(probe.strategy)[1]
         unnamed = float((strategies < 0).mean()) if len(probe) else None
         details = {"missing_share": unnamed}
@@ -126,7 +127,7 @@ def _dcp_of(family: str, rows: Samples) -> Iterator[Reading]:
     """DCP of one family, and of its slices where it has several."""
     name, kind = replace(DCP, family=family), KINDS[DCP]
     yield reading(name, dcp(rows), *kind, _why_undefined(rows))
-    slices = sorted({str(part) for part in rows.slice})
+    slices = scores.codes(rows.slice)[0]
     for part in slices if len(slices) > 1 else ():
         some = of(rows, "slice", part)
         yield reading(replace(name, slice=part), dcp(some), *kind, _why_undefined(some))

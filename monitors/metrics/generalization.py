@@ -5,7 +5,7 @@ Each with its paired change since round 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
+from ouroloop.monitors.columns import codes, is_among
 from ouroloop.monitors.estimators import scores
 from ouroloop.monitors.estimators.estimand import EVERY, GREEDY, OTHERS, Estimand
 from ouroloop.monitors.estimators.majority import majority_at
@@ -28,17 +29,17 @@ class Part(NamedTuple):
 
     def of(self, field: str, value: str) -> Part:
         """The rows of one family or slice."""
-        return self.where(field, lambda label: label == value)
+        return self.where(field, [value])
 
     def without(self, family: str) -> Part:
         """The rows of every other family."""
-        return self.where("family", lambda label: label != family)
+        return self.where("family", [family], wanted=False)
 
-    def where(self, field: str, keep: Callable[[str], bool]) -> Part:
-        """The rows whose label is to be kept."""
+    def where(self, field: str, labels: Collection[str], wanted: bool = True) -> Part:
+        """The rows with one of these labels; those with another one where they are not wanted."""
 
         def kept(side: Samples) -> Samples:
-            return side.where(np.array([keep(x) for x in getattr(side, field)], dtype=bool))
+            return side.where(is_among(getattr(side, field), labels) == wanted)
 
         return Part(kept(self.now), None if self.then is None else kept(self.then))
 
@@ -87,7 +88,7 @@ class Generalization:
         part = probe.of("family", family)
         yield from self._sampled(part, family)
         yield self._majority(part, family)
-        slices = sorted({str(name) for name in part.now.slice})
+        slices = codes(part.now.slice)[0]
         # The only slice of a family would be the family again, under a second name.
         for name in slices if len(slices) > 1 else ():
             yield from self._sampled(part.of("slice", name), family, name)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.base import Floats, Samples
+from ouroloop.monitors.columns import indexed, is_among
 from ouroloop.monitors.estimators.halves import first_half
 from ouroloop.monitors.estimators.scores import (
     NUM_SPLITS,
@@ -183,10 +184,10 @@ def _pair(
     families = families_with_strategies(reference)
     # Round 0 says which families take part.
     then_rows, now_rows = _usable(reference, families), _usable(current, families)
-    shared = sorted(set(then_rows.problem) & set(now_rows.problem))
+    shared = sorted({*codes(then_rows.problem)[0]} & {*codes(now_rows.problem)[0]})
     if not shared:
         return None
-    labels = codes(np.concatenate([then_rows.strategy, now_rows.strategy]))[0]
+    labels = sorted({*codes(then_rows.strategy)[0], *codes(now_rows.strategy)[0]})
     then, now = (_coded(_rows_of(r, shared), shared, labels) for r in (then_rows, now_rows))
     family_of = dict(zip(then_rows.problem, then_rows.family, strict=True))
     names, unit_P = [str(family_of[p]) for p in shared], np.arange(len(shared))
@@ -200,14 +201,14 @@ def _usable(probe: Samples, families: set[str] | None = None) -> Samples:
     """Scored rows of these families, of problems with at least two of them."""
     # Of problems with two rows at least: one to pick on, one to measure.
     chosen = families_with_strategies(probe) if families is None else families
-    rows = scored(probe.where(np.array([f in chosen for f in probe.family], dtype=bool)))
+    rows = scored(probe.where(is_among(probe.family, chosen)))
     problem_N = codes(rows.problem)[1]
     return rows.where((np.bincount(problem_N) >= 2)[problem_N]) if len(rows) else rows
 
 
 def _rows_of(rows: Samples, problems: list[str]) -> Samples:
     chosen = set(problems)
-    return rows.where(np.array([p in chosen for p in rows.problem], dtype=bool))
+    return rows.where(is_among(rows.problem, chosen))
 
 
 def _coded(
@@ -215,10 +216,6 @@ def _coded(
     problems: list[str],
     labels: list[str],
 ) -> _Coded:
-    problem = {p: i for i, p in enumerate(problems)}
-    strategy = {s: i for i, s in enumerate(labels)}
     return _Coded(
-        np.array([problem[p] for p in rows.problem], dtype=np.int64),
-        np.array([strategy.get(s, -1) for s in rows.strategy], dtype=np.int64),
-        rows.correct == 1,
+        indexed(rows.problem, problems), indexed(rows.strategy, labels), rows.correct == 1
     )

@@ -5,15 +5,14 @@ Details are JSON-able: NaN becomes null.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
+from ouroloop.monitors.columns import counts, is_among
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.order import permuted
 from ouroloop.monitors.estimators.scores import codes
@@ -88,7 +87,7 @@ def missing(kinds: Mapping[Estimand, Kind], reason: str) -> list[Reading]:
 
 def families(samples: Samples) -> list[str]:
     """Families present, sorted."""
-    return sorted({str(f) for f in samples.family})
+    return codes(samples.family)[0]
 
 
 def of(
@@ -97,8 +96,7 @@ def of(
     value: str,
 ) -> Samples:
     """The rows of one family or slice."""
-    mask: NDArray[np.bool_] = np.array([v == value for v in getattr(samples, field)], dtype=bool)
-    return samples.where(mask)
+    return samples.where(is_among(getattr(samples, field), [value]))
 
 
 def by_family(samples: Samples, estimate: Callable[[Samples], Estimate]) -> dict[str, Any]:
@@ -111,7 +109,7 @@ def by_family(samples: Samples, estimate: Callable[[Samples], Estimate]) -> dict
 def largest_family(samples: Samples) -> str:
     """The family with the most problems, the first by name among equals; empty without any."""
     sizes = {
-        family: len(set(of(samples, "family", family).problem)) for family in families(samples)
+        family: len(codes(of(samples, "family", family).problem)[0]) for family in families(samples)
     }
     return max(sizes, key=lambda family: sizes[family], default="")
 
@@ -127,7 +125,7 @@ def main_family_of(
 
 def most_samples(samples: Samples) -> int:
     """Samples of the problem that has most; 0 without samples."""
-    return max(Counter(samples.problem).values(), default=0)
+    return max(counts(samples.problem).values(), default=0)
 
 
 def equal_sizes(

@@ -71,11 +71,23 @@ class Repetition:
         probe, some = (p.where(codes(p.text)[1] >= 0) for p in (view.probe, some))
         if not len(probe):
             return missing({LOOPS: KINDS[LOOPS], **kinds}, "no probe sample has a text")
-        about = {"families": by_family(probe, self._loops)}
+        # Each text is looked at once: all samples' share and the families' need it.
+        loops = {text: self._is_loop(text) for text in codes(probe.text)[0]}
+
+        def share_of_loops(rows: Samples) -> Estimate:
+            labels, text_N = codes(rows.text)
+            problem_N = codes(rows.problem)[1]
+            hit_N = np.array([loops[text] for text in labels], dtype=float)[text_N]
+            return share(np.bincount(problem_N, weights=hit_N), np.bincount(problem_N))
+
+        about = {"families": by_family(probe, share_of_loops)}
         return [
-            reading(LOOPS, self._loops(probe), "share", "down", "", about),
+            reading(LOOPS, share_of_loops(probe), "share", "down", "", about),
             *self._in_blocks(kinds, some),
         ]
+
+    def _is_loop(self, text: str) -> bool:
+        return ends_in_loop(text, self.repeats, self.loop_chars)
 
     def _in_blocks(self, kinds: Mapping[Estimand, Kind], rows: Samples) -> list[Reading]:
         """Compression, then different n-grams; each of all rows, then of the right ones."""
@@ -96,13 +108,10 @@ class Repetition:
         size = self.num_windows * self.window_bytes
         block: list[bytes] = []
         done, room = 0, size
-        keyed = sorted(
-            (_hash(p), str(p), _hash(t), t) for p, t in zip(rows.problem, rows.text, strict=True)
-        )
         problem = None
         # A full block ends only with its last problem: no problem may lie in two blocks, or the
         # blocks would depend on each other and the t interval over them would be too narrow.
-        for _, name, key, text in keyed:
+        for name, key, text in _in_order(rows):
             if room == 0 and name != problem:
                 yield block
                 done, block, room = done + 1, [], size
@@ -129,10 +138,19 @@ class Repetition:
             found += [window[end - self.ngram_bytes : end] for end in ends]
         return len(set(found)) / len(found) if found else float("nan")
 
-    def _loops(self, rows: Samples) -> Estimate:
-        hit_N = [float(ends_in_loop(text, self.repeats, self.loop_chars)) for text in rows.text]
-        problem_N = codes(rows.problem)[1]
-        return share(np.bincount(problem_N, weights=hit_N), np.bincount(problem_N))
+
+def _in_order(rows: Samples) -> Iterator[tuple[str, int, str]]:
+    """(problem, hash of the text, text), problem by problem, both in the order of their hashes.
+
+    One problem after the other: the blocks take a few hundred of them, however many there are.
+    """
+    problems, problem_N = codes(rows.problem)
+    order_N = np.argsort(problem_N, kind="stable")
+    bounds = np.append(0, np.cumsum(np.bincount(problem_N)))
+    for place in sorted(range(len(problems)), key=lambda i: (_hash(problems[i]), problems[i])):
+        mine = rows.text[order_N[bounds[place] : bounds[place + 1]]]
+        for key, text in sorted((_hash(text), text) for text in mine):
+            yield problems[place], key, text
 
 
 def compression(block: list[bytes]) -> float:

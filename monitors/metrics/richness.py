@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.base import Floats, Reading, RoundView, Samples
+from ouroloop.monitors.columns import distinct
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.rarefaction import (
     Compared,
@@ -161,10 +162,15 @@ def _tables(probes: list[Samples]) -> list[Floats]:
 
 def _kinds(probe: Samples) -> NDArray[np.object_]:
     """Family, slice and strategy of each row as one name; None without a strategy."""
-    names = []
-    for family, part, strategy in zip(probe.family, probe.slice, probe.strategy, strict=True):
-        names.append(f"{family}\n{part}\n{strategy}" if isinstance(strategy, str) else None)
-    return np.array(names, dtype=object)
+    columns = [codes(values) for values in (probe.family, probe.slice, probe.strategy)]
+    kind_N = distinct([code_N for _, code_N in columns])
+    # There are far fewer kinds than rows: each one's name is written once.
+    first_K = np.unique(kind_N, return_index=True)[1]
+    names = np.empty(len(first_K), dtype=object)
+    for kind, row in enumerate(first_K.tolist()):
+        if columns[-1][1][row] >= 0:
+            names[kind] = "\n".join(labels[code_N[row]] for labels, code_N in columns)
+    return np.asarray(names[kind_N])
 
 
 def _estimate(

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ouroloop.monitors.base import Floats, Reading, RoundView, Samples
-from ouroloop.monitors.estimators.estimand import Estimand
-from ouroloop.monitors.estimators.halves import SECOND_HALF, first_half
+from ouroloop.monitors.columns import indexed, is_among
+from ouroloop.monitors.estimators.estimand import SECOND_HALF, Estimand
+from ouroloop.monitors.estimators.halves import first_half
 from ouroloop.monitors.estimators.scores import (
     NUM_SPLITS,
     by_problem,
@@ -98,9 +99,8 @@ class Shortcut:
             return missing(kinds, "round 0 is the reference")[0]
         then = scored(of(reference.probe, "family", estimand.family))
         # Only problems that both rounds have scored: the comparison is the decision rule's.
-        there = set(then.problem)
         now = scored(of(view.probe, "family", estimand.family))
-        now = now.where(np.array([problem in there for problem in now.problem], dtype=bool))
+        now = now.where(is_among(now.problem, {*codes(then.problem)[0]}))
         first_N = first_half(now)
         # As the decision rule picks it, so that the sentence and the reading agree.
         answer = most_grown_answer(now.where(first_N), then)
@@ -168,8 +168,7 @@ def _wrong_shares(rows: Samples, labels: list[str]) -> Floats:
     """Sum over problems of each answer's share among a problem's samples, where it is wrong."""
     problem_N = codes(rows.problem)[1]
     weight_N = 1 / np.bincount(problem_N)[problem_N]
-    place = {label: i for i, label in enumerate(labels)}
-    answer_N = np.array([place.get(a, -1) for a in rows.answer], dtype=np.int64)
+    answer_N = indexed(rows.answer, labels)
     read_N = (answer_N >= 0) & (rows.correct == 0)
     share_A = np.bincount(answer_N[read_N], weights=weight_N[read_N], minlength=len(labels))
     return np.asarray(share_A, dtype=float)

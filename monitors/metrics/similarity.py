@@ -5,28 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
 from ouroloop.monitors.estimators.estimand import Estimand
-from ouroloop.monitors.estimators.scores import Ints, Scores, codes
+from ouroloop.monitors.estimators.scores import Ints, Scores, by_problem, codes
 from ouroloop.monitors.estimators.stats import UNDEFINED, Estimate, mean_in_unit
 from ouroloop.monitors.metrics.readings import Kind, by_family, missing, reading
 
 Floats = NDArray[np.float64]
 Embed = Callable[[Sequence[str]], ArrayLike]
 """Texts (N) -> one vector each, (N, D); their lengths are made 1 here."""
-Cosines = Callable[[Sequence[str]], Floats]
-"""Texts of one problem (K) -> the cosine of every two of them, (K, K)."""
+Pairs = tuple[Ints, Ints, Floats]
+"""Rows i and j of one problem, i != j, and their cosine; pairs that are left out have 0."""
+Cosines = Callable[[Sequence[str], Ints], Iterator[Pairs]]
+"""Texts and their problems' numbers, ascending, (N,) -> the pairs, in any portions."""
 NGRAM_BYTES = (2, 3, 4)
 BEGIN, END = b"\xfe", b"\xff"
 """Neither byte occurs in UTF-8; with them even an empty text has an n-gram: no vector is zero."""
-# N-grams that are counted side by side: 128 KiB a text, however long the texts are.
-CHUNK = 16_384
+# Characters of texts whose n-grams are sorted together, unless one problem alone has more: what
+# is sorted then lies in a processor's cache, and takes a few MiB however many texts there are.
+CHUNK = 200_000
+# Texts whose pairs with all others of their problem are looked at together.
+BLOCK = 256
 # 64 bits of a key: an n-gram's size (3 bits), its bytes (32), and what is left for the text's
-# number within its problem.
+# number within its chunk.
 TEXT_BITS = 28
 KINDS: Mapping[Estimand, Kind] = {
     Estimand("similarity/effective_number_all"): ("texts", "none"),
@@ -34,21 +41,48 @@ KINDS: Mapping[Estimand, Kind] = {
 }
 
 
-def ngram_cosines(texts: Sequence[str]) -> Floats:
-    """Cosines of the counts of 2 to 4 bytes in a row, (K, K), each text's begin and end included.
+def ngram_cosines(texts: Sequence[str], problem_N: Ints) -> Iterator[Pairs]:
+    """Cosines of the counts of 2 to 4 bytes in a row, each text's begin and end included.
 
     Exact: an n-gram is its own code, so nothing is hashed and no two n-grams share a count.
     """
-    # Equal texts are counted once: a collapsed model repeats itself.
-    number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-    dot_DD = _dot_products(list(number))
-    length_D = np.sqrt(dot_DD.diagonal())
-    text_K = np.array([number[text] for text in texts], dtype=np.int64)
-    return np.asarray((dot_DD / np.outer(length_D, length_D))[np.ix_(text_K, text_K)])
+    for first, last in _chunks(texts, problem_N):
+        yield from _chunk_cosines(texts[first:last], problem_N[first:last], first)
 
 
-def _dot_products(texts: Sequence[str]) -> Floats:
-    """Dot products of the texts' counts of n-grams, (D, D)."""
+def _chunks(texts: Sequence[str], problem_N: Ints) -> Iterator[tuple[int, int]]:
+    """First row and end of every portion of whole problems with about `CHUNK` characters."""
+    length_N = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+    before_N = np.cumsum(length_N) - length_N
+    starts = np.flatnonzero(np.diff(problem_N, prepend=-1))
+    # Problems that begin within the same `CHUNK` characters go together.
+    portion = before_N[starts] // CHUNK
+    firsts = starts[np.flatnonzero(np.diff(portion, prepend=-1))].tolist()
+    yield from zip(firsts, [*firsts[1:], len(texts)], strict=True)
+
+
+def _chunk_cosines(texts: Sequence[str], problem_D: Ints, first: int) -> Iterator[Pairs]:
+    """The pairs of one chunk; `first` is the number of its first row."""
+    text_E, column_E, count_E = _counts(texts, problem_D)
+    bounds = np.flatnonzero(np.diff(column_E, prepend=-1, append=-1))
+    shape = (len(texts), len(bounds) - 1)
+    by_column = sparse.csc_array((count_E, text_E, bounds), shape=shape)
+    by_text = by_column.tocsr()
+    length_D = np.sqrt(np.bincount(text_E, weights=count_E**2, minlength=len(texts)))
+    for top in range(0, len(texts), BLOCK):
+        # An n-gram of two problems has two columns, so that only pairs of one problem come out.
+        dot = (by_text[top : top + BLOCK] @ by_column.T).tocoo()
+        i, j = dot.row.astype(np.int64) + top, dot.col.astype(np.int64)
+        is_pair = i != j
+        i, j = i[is_pair], j[is_pair]
+        yield i + first, j + first, dot.data[is_pair] / (length_D[i] * length_D[j])
+
+
+def _counts(texts: Sequence[str], problem_D: Ints) -> tuple[Ints, Ints, Floats]:
+    """How often texts have n-grams: (text, column, count), by column.
+
+    A column is an n-gram in one problem.
+    """
     marked = [BEGIN + text.encode("utf-8", "surrogatepass") + END for text in texts]
     byte_T = np.frombuffer(b"".join(marked), dtype=np.uint8).astype(np.uint64)
     text_T = np.repeat(np.arange(len(texts), dtype=np.uint64), [len(one) for one in marked])
@@ -59,19 +93,16 @@ def _dot_products(texts: Sequence[str]) -> Floats:
         tagged_T = np.uint64(size << 32) | code_T
         within_T = first_T == last_T  # an n-gram across two texts belongs to neither
         keys.append(((tagged_T << np.uint64(TEXT_BITS)) | first_T)[within_T])
-    # Equal keys lie side by side once sorted, ordered by n-gram and then by text.
-    key_E, count_E = np.unique(np.concatenate(keys), return_counts=True)
+    # Equal keys lie side by side once sorted, ordered by n-gram and then by text: the texts of one
+    # problem, which follow each other, are then side by side too.
+    key_K = np.sort(np.concatenate(keys))
+    start_E = np.flatnonzero(np.diff(key_K, prepend=np.uint64(0)))
+    count_E = np.diff(start_E, append=len(key_K)).astype(np.float64)
+    key_E = key_K[start_E]
     text_E = (key_E & np.uint64((1 << TEXT_BITS) - 1)).astype(np.int64)
-    gram_E = key_E >> np.uint64(TEXT_BITS)
-    column_E = np.concatenate([[0], np.cumsum(gram_E[1:] != gram_E[:-1])])
-    num_columns = int(column_E[-1]) + 1
-    dot_DD = np.zeros((len(texts), len(texts)))
-    for first in range(0, num_columns, CHUNK):
-        here = slice(*np.searchsorted(column_E, (first, first + CHUNK)))
-        count_DG = np.zeros((len(texts), min(CHUNK, num_columns - first)))
-        count_DG[text_E[here], column_E[here] - first] = count_E[here]
-        dot_DD += count_DG @ count_DG.T
-    return dot_DD
+    gram_E, of_E = key_E >> np.uint64(TEXT_BITS), problem_D[text_E]
+    is_new_E = (np.diff(gram_E, prepend=np.uint64(0)) != 0) | (np.diff(of_E, prepend=-1) != 0)
+    return text_E, np.cumsum(is_new_E) - 1, count_E
 
 
 @dataclass(frozen=True)
@@ -134,33 +165,42 @@ def _reading(
 
 def mean_squared_cosines(rows: Samples, cosines: Cosines) -> tuple[Scores, Scores]:
     """Mean squared cosine of two samples of each problem: of all its samples, of its right ones."""
-    every: Scores = {}
-    right: Scores = {}
-    for problem, row_K in _by_problem(rows):
-        square_KK = cosines(rows.text[row_K].tolist()) ** 2
-        right_K = rows.correct[row_K] == 1
-        every[problem] = mean_of_pairs(square_KK)
-        right[problem] = mean_of_pairs(square_KK[np.ix_(right_K, right_K)])
-    return every, right
-
-
-def _by_problem(rows: Samples) -> Iterator[tuple[str, Ints]]:
-    """Every problem with the places of its rows."""
     problems, problem_N = codes(rows.problem)
     order_N = np.argsort(problem_N, kind="stable")
-    ends = np.cumsum(np.bincount(problem_N))
-    yield from zip(problems, np.split(order_N, ends[:-1]), strict=True)
+    problem_N, right_N = problem_N[order_N], (rows.correct == 1)[order_N]
+    sum_P, right_P = np.zeros((2, len(problems)))
+    for i, j, cosine in cosines(rows.text[order_N].tolist(), problem_N):
+        square = cosine**2
+        sum_P += np.bincount(problem_N[i], weights=square, minlength=len(problems))
+        both = right_N[i] & right_N[j]
+        right_P += np.bincount(problem_N[i[both]], weights=square[both], minlength=len(problems))
+    num_P = np.bincount(problem_N, minlength=len(problems))
+    num_right_P = np.bincount(problem_N[right_N], minlength=len(problems))
+    return (
+        by_problem(problems, _mean_of_pairs(sum_P, num_P)),
+        by_problem(problems, _mean_of_pairs(right_P, num_right_P)),
+    )
+
+
+def _mean_of_pairs(sum_P: Floats, num_P: Ints) -> Floats:
+    """Sums over the pairs of `num_P` samples as means; NaN for fewer than two samples."""
+    pairs_P = (num_P * (num_P - 1)).astype(np.float64)
+    return np.divide(sum_P, pairs_P, out=np.full(len(sum_P), np.nan), where=pairs_P > 0)
 
 
 def embedded_cosines(embed: Embed, texts: Sequence[str]) -> Cosines:
     """Cosines by a user's embedding, which is called once, on all different texts."""
     # One call for all: embedding models are fast on batches, and collapsed texts repeat.
     distinct = sorted(set(texts))
-    vector_of = dict(zip(distinct, unit(embed(distinct)), strict=True))
+    vector_DD = unit(embed(distinct))
+    place = {text: i for i, text in enumerate(distinct)}
 
-    def cosines(some: Sequence[str]) -> Floats:
-        vector_KD = np.array([vector_of[text] for text in some])
-        return np.asarray(vector_KD @ vector_KD.T)
+    def cosines(texts: Sequence[str], problem_N: Ints) -> Iterator[Pairs]:
+        bounds = np.flatnonzero(np.diff(problem_N, prepend=-1, append=-1)).tolist()
+        for first, last in pairwise(bounds):
+            vector_KD = vector_DD[[place[text] for text in texts[first:last]]]
+            i, j = np.nonzero(~np.eye(last - first, dtype=bool))
+            yield i + first, j + first, (vector_KD @ vector_KD.T)[i, j]
 
     return cosines
 
@@ -192,11 +232,3 @@ def unit(vectors: ArrayLike) -> Floats:
     rows = np.asarray(vectors, dtype=float)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.where(length > 0, length, 1.0))
-
-
-def mean_of_pairs(square_KK: Floats) -> float:
-    """Mean of the entries off the diagonal; NaN for fewer than two rows."""
-    num = len(square_KK)
-    if num < 2:
-        return float("nan")
-    return float((square_KK.sum() - np.trace(square_KK)) / (num * (num - 1)))

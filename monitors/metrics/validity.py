@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroloop.monitors.base import Floats, Reading, RoundView, Samples
+from ouroloop.monitors.columns import is_among
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import codes, scored
 from ouroloop.monitors.estimators.stats import Estimate, mean_in_unit, share
@@ -77,8 +78,7 @@ def truncated(rows: Samples) -> Estimate:
 def unscored(rows: Samples, then: Samples) -> Estimate:
     """Mean over the problems scored in `then` of the share of `rows` that were not judged."""
     # Problems that never had a gold answer have lost nothing.
-    judged = set(scored(then).problem)
-    mine = rows.where(np.array([problem in judged for problem in rows.problem], dtype=bool))
+    mine = rows.where(is_among(rows.problem, {*codes(scored(then).problem)[0]}))
     problem_N = codes(mine.problem)[1]
     lost_P = np.bincount(problem_N, weights=~np.isfinite(mine.correct))
     return mean_in_unit(lost_P / np.bincount(problem_N), len(mine))

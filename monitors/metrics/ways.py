@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
+from ouroloop.monitors.columns import is_among
 from ouroloop.monitors.estimators import scores
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.stats import mean_in_unit
@@ -52,7 +53,7 @@ class Ways:
         size, probe, _ = equal_sizes(view, reference, self.num_samples)
         ((estimand, kind),) = at(KINDS, size).items()
         named = scores.families_with_strategies(probe)
-        rows = probe.where(np.array([f in named for f in probe.family], dtype=bool))
+        rows = probe.where(is_among(probe.family, named))
         of_main = replace(estimand, family=main)
         found = [_reading(estimand, kind, rows)]
         if main:
@@ -78,7 +79,8 @@ def ways(rows: Samples) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """
     problems, problem_N = scores.codes(rows.problem)
     is_right_N = rows.correct == 1
-    pairs = np.stack([problem_N, scores.codes(rows.strategy)[1]])[:, is_right_N]
+    labels, strategy_N = scores.codes(rows.strategy)
     # The problems of the distinct (problem, strategy) pairs: each as often as it has ways.
-    found = np.unique(pairs, axis=1)[0]
+    width = len(labels) + 1
+    found = np.unique((problem_N * width + strategy_N + 1)[is_right_N]) // width
     return np.bincount(found, minlength=len(problems)).astype(np.int64)

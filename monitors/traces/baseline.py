@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ouroloop.monitors.base import RoundView
+from ouroloop.monitors.columns import codes
 
 
 def gold_answers(columns: Mapping[str, list[Any]]) -> list[str]:
@@ -32,7 +33,7 @@ def gold_answers(columns: Mapping[str, list[Any]]) -> list[str]:
 def few_samples(views: Sequence[RoundView]) -> list[str]:
     """A remark when the baseline has no more samples than the rounds that it is compared with."""
     # Over all families: a remark, and no decision hangs on it.
-    each = [len(v.probe) / len(set(v.probe.problem)) for v in views]
+    each = [len(v.probe) / len(codes(v.probe.problem)[0]) for v in views]
     # The median: a later baseline may have more samples than the other rounds.
     later = float(np.median(each[1:] or [0.0]))
     if each[0] >= 2 * later:

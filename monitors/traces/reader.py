@@ -31,6 +31,8 @@ TEMPLATES = "templates"
 TEXTS = "every text its own strategy"
 # Of problems whose rows name none.
 FAMILY, SLICE = "default", "typical"
+# Fields whose strings are the same in many rows.
+REPEATED = frozenset({"problem", "strategy", "answer", "question", "family", "slice", "cluster"})
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,15 @@ class TraceReader:
         columns: dict[str, list[Any]] = {name: [] for name in FIELDS}
         # Counted by us: the rows' own `round` may start anywhere, and may be missing.
         number = len(self.rounds_)
+        # One string for all rows that say the same: every line of a file makes its own anew, and a
+        # million of them are a third of a GiB.
+        seen: dict[str, str] = {}
         for where, raw in rows:
             row = read_row(raw, where)
             self._same_round(columns["round"], row["round"], where)
             for name, value in row.items():
+                if name in REPEATED and value is not None:
+                    value = seen.setdefault(value, value)
                 columns[name].append(value)
             for name in raw.keys() - FIELDS.keys():
                 self.unread_[name] += 1

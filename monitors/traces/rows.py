@@ -73,7 +73,8 @@ def _id(value: Any) -> str:
 def _truth(value: Any) -> float:
     if not isinstance(value, bool | int | float) or value not in (0, 1):
         raise ValueError
-    return float(value)
+    # The constants, not a number of its own for each of a million rows.
+    return 1.0 if value else 0.0
 
 
 def _number(value: Any, least: float = 0.0) -> float:
@@ -260,6 +261,8 @@ def read_row(row: Any, where: str) -> dict[str, Any]:
                 " have them counted."
             )
         out["num_tokens"] = float(num)
+        # Said by these two; the caller keeps what is returned.
+        out["logprobs"] = None
     return out
 
 

@@ -16,7 +16,7 @@ from ouroloop.loop.__main__ import main
 from ouroloop.loop.round import Round
 from ouroloop.loop.views.explain import explain, outcome_of, room
 from ouroloop.loop.views.reader import read_run
-from ouroloop.monitors.decision.evidence import plain
+from ouroloop.monitors.decision.records import plain
 from ouroloop.monitors.names import Action, Tier
 
 # Every test starts processes, or carries a run or a page out: see `make test-fast`.

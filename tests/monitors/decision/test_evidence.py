@@ -10,6 +10,7 @@ from simulated_panel import samples
 from ouroloop.monitors.decision import baseline_error, blocks, evidence, tiers
 from ouroloop.monitors.decision.baseline_error import BaselineScores
 from ouroloop.monitors.decision.evidence import Stream
+from ouroloop.monitors.decision.records import plain
 from ouroloop.monitors.decision.tables import Pair, Table, pair
 from ouroloop.monitors.estimators import scores
 from ouroloop.monitors.names import Tier
@@ -454,7 +455,7 @@ def test_a_loss_well_beyond_the_tolerance_is_seen_at_once():
 
 
 def test_e_values_are_written_for_people():
-    assert [evidence.plain(x) for x in (0.0, 3.0, math.log(12345))] == ["1", "20.1", "1e4"]
+    assert [plain(x) for x in (0.0, 3.0, math.log(12345))] == ["1", "20.1", "1e4"]
 
 
 def test_a_stream_that_is_yet_to_come_counts_as_one_that_has_won_nothing():
