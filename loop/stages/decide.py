@@ -21,6 +21,12 @@ from ouroloop.monitors.decision.tiers import check_history
 from ouroloop.monitors.names import Action
 from ouroloop.monitors.registry import MONITORS, measure_all, monitors_for
 
+# Of five critiques none with a verdict: at most 45 % have one (95 %), and a round may keep some.
+# Fewer say nothing. A halt costs a restart, a blind critic every round that follows.
+FEWEST_CRITIQUES = 5
+QUOTED = 60
+"""Characters of a critique that a reason shows."""
+
 
 def decision_rule(recipe: Recipe, main: str) -> DecisionRule:
     """The decision rule with the recipe's tolerances."""
@@ -87,10 +93,29 @@ def decide(
         [past.decision for past in history],
         {baseline.number: baseline.readings for baseline in baselines},
     )
+    decision = weigh_critic(decision, round, recipe)
     decision = weigh_starvation(decision, round, recipe)
     decision = weigh_rejection(decision, round, history, recipe)
     carried_out = recipe.monitors.guard or decision.action == Action.CONTINUE
     return replace(decision, carried_out=carried_out)
+
+
+def weigh_critic(decision: Decision, round: Round, recipe: Recipe) -> Decision:
+    """The decision of a baseline round whose critic wrote no verdict: the loop would keep nothing.
+
+    Seen before a round is sampled, criticised and revised in vain.
+    """
+    asked = len(round.critics) if round.number == 0 and recipe.filters.critic else 0
+    if asked < FEWEST_CRITIQUES or any(row.approved is not None for row in round.critics):
+        return decision
+    end = " ".join((round.critics[0].text or "").split())[-QUOTED:]
+    why = (
+        f"the critic ended none of {asked} critiques in a verdict that can be read (one ends:"
+        f" {end!r}), and filters.critic keeps only what it approves: every round would keep"
+        " nothing. Set filters.critic: false and refine.revise_when: always, so that every revision"
+        " is learnt (as published), or take a model that follows the request"
+    )
+    return replace(decision, action=Action.HALT, reasons=(why, *decision.reasons))
 
 
 def _guarded(view: RoundView, is_scored: bool) -> RoundView:

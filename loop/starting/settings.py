@@ -14,7 +14,10 @@ PROMPT_TOKENS = 96
 LARGE_BYTES = 100_000_000
 """Weights of more bytes than this are trained by LoRA."""
 WEAK_BYTES = 1_000_000_000
-"""A model of fewer bytes than this solves too little to learn from its own samples at once."""
+"""A model of fewer bytes than this solves too little to learn from its own samples at once.
+
+Nor does it judge: SmolLM2-135M ended none of 100 critiques in the verdict that it was asked for.
+"""
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,9 @@ class Settings:
     max_tokens: int
     max_model_len: int
     min_examples: int
-    # Gold answers filter, or the critic does.
+    # Gold answers filter, or the critic does, if the model can be one.
     is_graded: bool
+    can_judge: bool
     learning_rate: str
     # Passes over the data's solutions before round 0; 0: none.
     warm_epochs: int
@@ -62,6 +66,8 @@ def choose(survey: Survey, weight_bytes: int, is_gpu: bool) -> Settings:
         # About one sample in eighty: a model that is right in 3 % of its samples still trains.
         min_examples=max(2, min(16, size.problems * size.samples // 80)),
         is_graded=is_graded,
+        # The embedded models were taught to write verdicts.
+        can_judge=not LARGE_BYTES < weight_bytes < WEAK_BYTES,
         learning_rate="2.0e-4" if weight_bytes > LARGE_BYTES else "5.0e-4",
         warm_epochs=warm_epochs,
     )

@@ -139,13 +139,18 @@ def _sampling(survey: Survey, settings: Settings) -> Iterator[str]:
     yield _line(f"  max_tokens: {settings.max_tokens}", length)
     yield ""
     if not settings.is_graded:
-        yield "# The model judges its own texts: there are no gold answers to judge them by."
-        form = ""
+        if settings.can_judge:
+            yield "# The model judges its own texts: there are no gold answers to judge them by."
+            form, when = "", ""
+        else:
+            yield "# As published (2212.08073): every draft is criticised and revised, and the"
+            yield "# revisions are learnt. A model this small ends few critiques in a verdict."
+            form, when = " form: paper,", " revise_when: always,"
         if survey.num_conversations:
             yield "# Critique and revision are asked for as further turns of the conversation."
             form = " form: turns,"
-        asked = f"critique: true,{form} revisions: 1, max_critique_tokens: {CRITIQUE_TOKENS}"
-        yield f"refine: {{{asked}}}"
+        tokens = f"max_critique_tokens: {CRITIQUE_TOKENS}"
+        yield f"refine: {{critique: true,{form} revisions: 1,{when} {tokens}}}"
         yield "# Principles to appeal to: constitution: principles.json (docs/constitution.md)."
     else:
         yield "# Gold answers judge the samples. Critique and revision cost three times as many"
@@ -162,7 +167,10 @@ def _selection(survey: Survey, settings: Settings) -> Iterator[str]:
     else:
         yield _line("  gold: false", "there are no gold answers")
         yield _line("  format: false", "a text needs no final answer")
-        yield _line("  critic: true", "keep what the last critique approves")
+        if settings.can_judge:
+            yield _line("  critic: true", "keep what the last critique approves")
+        else:
+            yield _line("  critic: false", "true: keep what the last critique approves")
         yield "  duplicates: exact"
         yield "  # With a grader that reads answers (last_number), a majority vote is a filter:"
         yield "  # agreement: 0.5"

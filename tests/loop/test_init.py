@@ -13,11 +13,13 @@ from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 from ouroloop.loop import checks
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.checks import data, lengths
+from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.setup import resolve_model
 from ouroloop.loop.starting import sizes as sizing
 from ouroloop.loop.starting.settings import choose
 from ouroloop.loop.starting.sizes import SECONDS, Lengths, Size, seconds, sizes
 from ouroloop.loop.starting.survey import Survey
+from ouroloop.loop.starting.writing import recipe_text
 
 SHOP = "A shop sells {a} pens and then {b} more. How many pens does it sell?"
 
@@ -227,6 +229,19 @@ SURVEY = Survey(
     ending="",
 )
 SMOLLM2_BYTES = 269_000_000
+
+
+def test_a_model_that_writes_no_verdicts_learns_every_revision_as_published():
+    """SmolLM2-135M ended none of 100 critiques in a verdict, and nothing was kept."""
+    texts = replace(SURVEY, grader="none", num_answers=0, num_solutions=0, numeric=0.0)
+    for num_bytes, can_judge in ((10**6, True), (SMOLLM2_BYTES, False), (3 * 10**9, True)):
+        settings = choose(texts, num_bytes, is_gpu=False)
+        text = recipe_text("mine", "m", {"path": "p.jsonl"}, texts, settings, chat=True)
+        recipe = yaml.safe_load(text)
+        assert settings.can_judge is can_judge is recipe["filters"]["critic"]
+        always = recipe["refine"].get("revise_when") == "always"
+        assert always is not can_judge and recipe["refine"]["critique"] is True
+        resolve({**recipe, "model": "arithmetic/base"})
 
 
 def chosen(is_gpu=False, weight_bytes=SMOLLM2_BYTES, **changes):

@@ -12,8 +12,11 @@ from ouroloop.evals.verdicts import read_verdict
 from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 from ouroloop.loop.rows import CritiqueRow
+from ouroloop.loop.stages.decide import weigh_critic
 from ouroloop.loop.stages.judging import unreadable
 from ouroloop.loop.stages.prompts import CHAT, FREE_TEXT
+from ouroloop.monitors.decision.records import Decision
+from ouroloop.monitors.names import Action
 
 # (critique, what it says). None: it says nothing in the wording that was asked for.
 CASES = [
@@ -111,3 +114,34 @@ def test_critiques_without_a_verdict_are_counted():
     assert (counts["what"], counts["unreadable"], counts["of"]) == ("critiques", 2, 4)
     round.critics = critics[:1]
     assert list(unreadable(round)) == []
+
+
+def judged_by(*approved, number=0, critic=True, texts="No verdict here"):
+    """The decision on a round whose critics approved so."""
+    critics = [CritiqueRow(f"p{i}", a, None, None, None, texts) for i, a in enumerate(approved)]
+    round = SimpleNamespace(number=number, critics=critics)
+    recipe = SimpleNamespace(filters=SimpleNamespace(critic=critic))
+    return weigh_critic(Decision(number, Action.CONTINUE, ("fine",)), round, recipe)
+
+
+def test_a_critic_without_a_readable_verdict_halts_the_run_before_a_round_is_sampled():
+    found = judged_by(*[None] * 7, texts="a very\n\n good decision" * 9)
+    assert found.action is Action.HALT and found.reasons[1] == "fine"
+    assert "none of 7 critiques" in found.reasons[0] and "good decision'" in found.reasons[0]
+    assert "filters.critic: false" in found.reasons[0] and "\n" not in found.reasons[0]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"approved": (None,) * 6 + (0.0,)},
+        # Too few to say, and a round that has been filtered already: there supply speaks.
+        {"approved": (None,) * 4},
+        {"approved": (None,) * 7, "number": 1},
+        {"approved": (None,) * 7, "critic": False},
+        {"approved": ()},
+    ],
+)
+def test_it_halts_for_nothing_else(asked):
+    approved = asked.pop("approved")
+    assert judged_by(*approved, **asked).action is Action.CONTINUE
