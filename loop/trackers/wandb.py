@@ -160,7 +160,6 @@ class WandbPage:
             entity=self.entity,
             id=self.id,
             name=self.run.name,
-            group=self.run.name,
             resume="allow" if self.mode == "online" else None,
             mode=_literal(self.mode),
             dir=str(root),
