@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -19,7 +20,8 @@ Rows = Iterable[Mapping[str, Any]]
 
 def say(line: str) -> None:
     """A line of the terminal, above the trainer's progress bar instead of through it."""
-    tqdm.write(f"collapse monitor: {line}")
+    # Standard error, where the bar is: what a script prints on the other one stays its own.
+    tqdm.write(f"collapse monitor: {line}", file=sys.stderr)
 
 
 class Progress:

@@ -117,13 +117,14 @@ def reference() -> dict[str, str]:
 def recipe_page() -> str:
     """Every key of a recipe, from its schema."""
     from ouroloop.loop.config.schema import keys
+    from ouroloop.loop.config.task import SECTIONS
 
+    kind_of = {section: kind for kind, section in SECTIONS.items()}
     sections: dict[str, list[str]] = {}
     for key in keys():
-        head = key.section.__name__ if key.name.startswith("task.") else key.name.partition(".")[0]
-        title = f"task ({head})" if key.name.startswith("task.") else head
-        if "." not in key.name:
-            title = "of the run"
+        title = key.name.partition(".")[0] if "." in key.name else "Of the run"
+        if key.name.startswith("task."):
+            title = f"task, of kind {kind_of[key.section]}"
         default = "needed" if key.required else f"`{_short(key.default)}`"
         row = f"| `{key.name}` | {default} | {_cell(key.description)} |"
         sections.setdefault(title, []).append(row)
@@ -189,7 +190,7 @@ def api_page() -> str:
         # Parsed and not imported: torch alone would take longer than the rest of the site.
         nodes = {node.name: node for node in tree.body if hasattr(node, "name")}
         for name in names:
-            parts.append(f"### `{module}.{name}`\n\n{markdown_of(_docstring(nodes[name]))}")
+            parts.append(f"### {name}\n\nIn `{module}`.\n\n{markdown_of(_docstring(nodes[name]))}")
             parts += list(_methods(nodes[name]))
     return "\n\n".join(parts) + "\n"
 

@@ -85,8 +85,10 @@ class TrackioPage:
         """See `Page.write`: one text, for Trackio has no notes of a run."""
         import trackio
 
-        told = [f"### Round {number}\n\n{decision}" for number, decision in decisions.items()]
-        self._service().log({"account": trackio.Markdown("\n\n".join([note, *told]))}, step=None)
+        rounds = [f"### Round {number}\n\n{decision}" for number, decision in decisions.items()]
+        account = trackio.Markdown("\n\n".join([note, *rounds]))
+        # At the next free step: whatever stands there is not of a round, and charts no text.
+        self._service().log({"account": account})
 
     def attach(self, report: Path) -> None:
         """See `Page.attach`: the latest version of the artifact `report` of this run."""

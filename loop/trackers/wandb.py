@@ -55,6 +55,8 @@ class WandbTracker:
     def sync(self, run_path: Path) -> None:
         """See `Tracker.sync`. May raise anything that wandb does."""
         run = read_run(run_path.resolve())
+        # Reports of W&B's own errors, to W&B, also offline. Read when it is imported.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         page = WandbPage(run, self.project, self.entity, chosen_mode(self.mode))
         try:
             bring_up_to_date(run, page)
@@ -158,7 +160,6 @@ class WandbPage:
             entity=self.entity,
             id=self.id,
             name=self.run.name,
-            group=self.run.name,
             resume="allow" if self.mode == "online" else None,
             mode=_literal(self.mode),
             dir=str(root),

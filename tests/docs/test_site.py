@@ -71,6 +71,8 @@ def test_the_reference_has_every_key_command_metric_and_guarded_quantity(site: P
         assert f"ouroloop {command}</" in pages["commands"] or f"{command}<a" in pages["commands"]
     assert not [name for name in monitors_for() if f'id="{name}"' not in pages["metrics"]]
     assert not [q.id for q in GUARDED if f"<code>{q.id}</code>" not in pages["metrics"]]
+    # The end of a description in braces is text, not an attribute of its cell.
+    assert "{enable_thinking: false}" in pages["recipe"]
     assert "CollapseMonitor" in pages["api"] and "every_steps" in pages["api"]
 
 

@@ -106,7 +106,7 @@ def test_the_example_with_grpo_trains_measures_and_says_what_it_does(tmp_path, c
     trained = [entry for entry in monitor.trainer.state.log_history if "collapse/action" in entry]
     assert [entry["step"] for entry in trained] == [0, 1, 2]
     assert trained[0]["collapse/accuracy/pass@1:default"] > 0.2, "the model solves such sums"
-    said = [line for line in capsys.readouterr().out.splitlines() if "collapse monitor: " in line]
+    said = [line for line in capsys.readouterr().err.splitlines() if "collapse monitor: " in line]
     expected = [
         r"step 0: sampling 192 answers of the model before training, with which later ones are",
         r"step 0: continue: .*baseline.* \(\d.* s\)$",

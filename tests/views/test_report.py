@@ -184,6 +184,13 @@ def steered(path: Path) -> Path:
             "estimand": "diversity/dcp:worded",
             "before": 0.4,
             "after": 0.3,
+            "change": -0.25,
+            "low": -0.4,
+            "high": -0.1,
+            "level": 0.95,
+            "num_problems": 40,
+            "loss_in_tolerances": 2.5,
+            "baseline_se": 0.01,
             "tolerance": 0.1,
             "relative": True,
             "up_is_better": True,
@@ -193,6 +200,9 @@ def steered(path: Path) -> Path:
             tier: {
                 "log_e": 0.5 * number,
                 "log_limit": limit,
+                "alpha": 0.05,
+                "driver": "diversity@0",
+                "since": 1,
                 "by_quantity": {"diversity@0": 0.7 * number, "accuracy@0": 0.0},
             }
             for tier, limit in (("watch", 1.8), ("halt", 3.7))
