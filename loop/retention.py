@@ -15,6 +15,7 @@ from ouroloop.loop.config import Recipe
 from ouroloop.loop.integrity import CHECKPOINT, MANIFEST, PRUNED, read_manifest
 from ouroloop.loop.round import Round
 from ouroloop.loop.stages import plan
+from ouroloop.loop.storage import to_disk
 from ouroloop.loop.store import Store, write_json
 from ouroloop.loop.sums import sealed
 
@@ -93,5 +94,6 @@ def _mark(manifest: Path) -> None:
         return
     made = manifest.stat()
     write_json(manifest, sealed({**listed, PRUNED: [CHECKPOINT]}))
+    to_disk(manifest.parent)
     # Of a round of an older version its time of change alone says when it was committed.
     os.utime(manifest, ns=(made.st_atime_ns, made.st_mtime_ns))

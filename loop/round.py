@@ -301,6 +301,7 @@ class Round:
         there = [path for path in paths if path.exists()]
         to_disk(*there, *{path.parent for path in there}, self.folder.parent)
         write_json(self.folder / MANIFEST, sealed(manifest))
+        to_disk(self.folder)
         self._is_committed = True
         remove_working_files(self.folder)
 

@@ -38,7 +38,7 @@ from ouroloop.loop.views.progress import (
     rounds_table,
     unreadable_notes,
 )
-from ouroloop.loop.views.reader import RunData, read_run
+from ouroloop.loop.views.reader import read_round, read_run
 from ouroloop.monitors.decision.rule import Decision
 from ouroloop.monitors.names import Action
 
@@ -132,20 +132,13 @@ def _run_live(store: Store, setting: Setting, warnings: Sequence[str]) -> Decisi
             progress.say(f"warning: {line}")
             store.event("warning", what=line)
 
-        seen: RunData | None = None
-
         def committed(number: int) -> None:
-            # Earlier rounds are not read again: a run of n rounds would read n * n of them.
-            nonlocal seen
-            seen = read_run(store.path, before=seen)
-            found = seen.round(number)
-            if found is not None:
-                progress.say(
-                    f"round {number}: {found.action}. "
-                    + " ".join(str(r) for r in found.decision["reasons"][:2])
-                )
-                for line in [*dropped_notes(found), *unreadable_notes(found)]:
-                    progress.say(line)
+            # This one alone, and not kept: a long run would hold all that its rounds ever said.
+            found = read_round(store.path, number)
+            reasons = " ".join(str(reason) for reason in found.decision["reasons"][:2])
+            progress.say(f"round {number}: {found.action}. {reasons}")
+            for line in [*dropped_notes(found), *unreadable_notes(found)]:
+                progress.say(line)
             # In a process of its own: a tracker that hangs must not hold the run up.
             if track:
                 start_sync(store.path)

@@ -78,6 +78,8 @@ class Store:
         recipe.apply_privacy()
         path.mkdir(parents=True, exist_ok=True)
         lock = locked(path)
+        # Again: who held the lock until now may have made the run.
+        _refuse_taken(path)
         recipe.expose_secrets()
         texts = {
             ENVIRONMENT: json_text(environment(recipe, base_sha256)),
@@ -93,7 +95,7 @@ class Store:
         # repeated.
         for name, text in texts.items():
             write_text(path / name, text)
-        to_disk(root)
+        to_disk(path, root)
         return store
 
     @classmethod
@@ -149,7 +151,9 @@ class Store:
         Raises:
             RunStateError: held by another process, or not a run directory.
         """
-        path, doomed = root / name, root / f".{name}.deleted.tmp"
+        # Where a link leads: a run may lie on another disk.
+        path = (root / name).resolve()
+        doomed = path.with_name(f".{path.name}.deleted.tmp")
         if doomed.exists():
             shutil.rmtree(doomed)
         if not path.exists():
@@ -268,7 +272,6 @@ class atomic:
         # On disk before it is renamed: after a power cut the file is whole or not there.
         to_disk(self.tmp)
         self.tmp.replace(self.path)
-        to_disk(self.path.parent)
 
 
 def _refuse_taken(path: Path) -> None:

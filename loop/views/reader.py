@@ -26,6 +26,7 @@ from ouroloop.loop.integrity import (
 from ouroloop.loop.lock import LOCK, is_held
 from ouroloop.loop.round import Round
 from ouroloop.loop.store import ENVIRONMENT, PROBE_SET, RECIPE, WARM_START
+from ouroloop.loop.sums import ROUNDS
 from ouroloop.loop.views.files import read_column, read_events, read_object, read_table
 from ouroloop.loop.views.lookup import find
 from ouroloop.monitors.base import Reading, RoundView
@@ -333,6 +334,11 @@ def read_run(path: Path | str, before: RunData | None = None) -> RunData:
         rounds=tuple(known.get(p) or _round(p, main) for p in committed),
         open_round=unfinished[-1] if unfinished else None,
     )
+
+
+def read_round(run: Path, number: int, main_family: str = "") -> RoundData:
+    """One committed round of a run, for who needs no other."""
+    return _round(run / ROUNDS / f"{number:03d}", main_family)
 
 
 def _round(path: Path, main_family: str) -> RoundData:

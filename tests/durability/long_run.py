@@ -41,9 +41,10 @@ def _play(root: Path) -> int:
     plain = Store.event
     rounds = root / "rounds.jsonl"
 
-    def event(self: Store, name: str, **facts: object) -> None:
-        plain(self, name, **facts)  # type: ignore[arg-type]
-        if name == "round_committed":
+    # Not called `name`: that is one of the facts of `run_created`.
+    def event(self: Store, what: str, **facts: object) -> None:
+        plain(self, what, **facts)  # type: ignore[arg-type]
+        if what == "round_committed":
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             with rounds.open("a") as file:
                 file.write(json.dumps([time.process_time(), pages * 4096 / 2**20]) + "\n")

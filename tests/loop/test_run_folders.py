@@ -137,6 +137,15 @@ def test_fresh_that_is_killed_leaves_no_half_of_a_run(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_fresh_deletes_a_run_that_a_link_leads_to(tmp_path):
+    """A run may lie on another disk."""
+    store = Store.create(tmp_path / "elsewhere", recipe(), "none")
+    store.close()
+    (tmp_path / "scripted").symlink_to(store.path)
+    Store.delete(tmp_path, "scripted")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_a_private_run_is_readable_by_its_user_alone(tmp_path):
     before = os.umask(0o022)
     try:
