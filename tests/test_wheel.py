@@ -164,6 +164,12 @@ def test_every_packaged_recipe_that_needs_no_data_of_its_own_resolves_by_its_nam
     assert installed.ask(code) == "all"
 
 
+def test_the_launchers_configs_come_along(installed: Installed) -> None:
+    code = "from ouroloop.loop.objectives.launcher import config_names; print(config_names())"
+    there = sorted(path.stem for path in (ROOT / "runs/recipes/accelerate").glob("*.yaml"))
+    assert there and installed.ask(code) == str(there)
+
+
 def test_a_command_beyond_the_core_names_its_extra_in_one_sentence(installed: Installed) -> None:
     for arguments, extra in (
         (("report", "demo"), "report"),

@@ -153,22 +153,21 @@ def test_a_training_killed_for_its_memory_goes_on_in_smaller_batches_and_learns_
 
 
 def test_a_warm_trainer_makes_the_same_bytes_as_a_fresh_process_every_time(
-    init: Path, tmp_path: Path
+    trained: Any, init: Path, tmp_path: Path
 ) -> None:
     import torch
 
-    settings = {**job_in(tmp_path / "any", init).settings, "num_train_epochs": 4}
     warm = WarmTrainer(training.MODULE, forks=True)
-    folders = [tmp_path / name / "rounds" / "001" for name in ("fresh", "first", "second")]
+    folders = [tmp_path / name / "rounds" / "001" for name in ("first", "second")]
     try:
-        for folder, trainer in zip(folders, (None, warm, warm), strict=True):
-            facts = train(job_in(folder, init, settings=settings), folder, warm=trainer)
-            assert facts["retries"] == []
+        for folder in folders:
+            job = job_in(folder, init, [*PAIRS, ("1" * 80, "2")])
+            assert train(job, folder, warm=warm)["retries"] == []
     finally:
         warm.close()
     fresh, *others = [
         {file.name: file.read_bytes() for file in (folder / "checkpoint").iterdir()}
-        for folder in folders
+        for folder in (trained[0], *folders)
     ]
     assert "model.safetensors" in fresh and others == [fresh, fresh]
     # A GPU could not be used in a fork of a process that had used it, and would be held by one.
