@@ -13,7 +13,17 @@ from ouroloop.loop.errors import MissingExtraError
 # Extra -> the modules that it brings. A test compares this table with pyproject.toml.
 MODULES = {
     "report": ("jinja2", "matplotlib", "pandas"),
-    "run": ("torch", "transformers", "trl", "accelerate", "datasets", "peft", "openai", "gguf"),
+    "run": (
+        "torch",
+        "transformers",
+        "trl",
+        "accelerate",
+        "datasets",
+        "peft",
+        "openai",
+        "gguf",
+        "fsspec",
+    ),
     "mlflow": ("mlflow",),
     "ray": ("ray",),
     "verify": ("math_verify", "reasoning_gym"),
