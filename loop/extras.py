@@ -22,7 +22,6 @@ MODULES = {
         "peft",
         "openai",
         "gguf",
-        "fsspec",
     ),
     "mlflow": ("mlflow",),
     "ray": ("ray",),

@@ -120,19 +120,7 @@ def _run_live(store: Store, setting: Setting, warnings: Sequence[str]) -> Decisi
     recipe = setting.recipe
     track = has_trackers(recipe.to_json()["tracking"])
     with LiveProgress(log=_to_events(store)) as progress:
-        sizes = (
-            f"{recipe.rounds} rounds on {len(setting.problems):,} problems,"
-            f" {len(setting.probe_set.problems)} probed"
-        )
-        progress.say(f"{recipe.name}: {sizes}; {store.path}")
-        for line in setting.choices:
-            progress.say(line)
-        for done in store.repairs:
-            progress.say(f"damaged: {done}")
-        for line in warnings:
-            progress.say(f"warning: {line}")
-            store.event("warning", what=line)
-
+        _introduce(store, setting, warnings, progress)
         seen: RunData | None = None
 
         def committed(number: int) -> None:
@@ -168,6 +156,25 @@ def _run_live(store: Store, setting: Setting, warnings: Sequence[str]) -> Decisi
                 engine.report = partial(_engine_event, store, progress)
             campaign = Campaign(store, setting, engine, progress, committed)
             return asyncio.run(_run_and_close(campaign))
+
+
+def _introduce(
+    store: Store, setting: Setting, warnings: Sequence[str], progress: LiveProgress
+) -> None:
+    """What is begun or gone on with, and what is unusual about it."""
+    recipe = setting.recipe
+    sizes = (
+        f"{recipe.rounds} rounds on {len(setting.problems):,} problems,"
+        f" {len(setting.probe_set.problems)} probed"
+    )
+    progress.say(f"{recipe.name}: {sizes}; {store.path}")
+    for line in setting.choices:
+        progress.say(line)
+    for done in store.repairs:
+        progress.say(f"damaged: {done}")
+    for line in warnings:
+        progress.say(f"warning: {line}")
+        store.event("warning", what=line)
 
 
 def mirror_of(recipe: Recipe) -> Mirror | None:
