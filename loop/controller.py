@@ -15,7 +15,6 @@ from typing import Any
 
 from ouroloop.loop import retention
 from ouroloop.loop.engines.base import Engine
-from ouroloop.loop.frozen import digests_of
 from ouroloop.loop.journal import Journal, journalled
 from ouroloop.loop.ledger import JOURNAL
 from ouroloop.loop.objectives import training
@@ -77,9 +76,7 @@ class Campaign:
         self.recipe, self.main = self.setting.recipe, self.setting.probe_set.main
         self.journal, proofs = Journal(), self.proofs or self.store.path
         # Every stage asks through the journal, and knows nothing of it.
-        self.engine = engine = journalled(
-            self.engine, self.journal, self.store, digests_of(self.store, self.setting)
-        )
+        self.engine = engine = journalled(self.engine, self.journal, self.store, self.setting)
         self.serving = Serving.of(engine, self.recipe, proofs, self.report)
         self.warm = training.warm_trainer(self.recipe, wanted=self.trainer is None)
         self.carry_out = self.trainer or partial(training.train, warm=self.warm)

@@ -13,7 +13,16 @@ from ouroloop.loop.errors import MissingExtraError
 # Extra -> the modules that it brings. A test compares this table with pyproject.toml.
 MODULES = {
     "report": ("jinja2", "matplotlib", "pandas"),
-    "run": ("torch", "transformers", "trl", "accelerate", "datasets", "peft", "openai", "gguf"),
+    "run": (
+        "torch",
+        "transformers",
+        "trl",
+        "accelerate",
+        "datasets",
+        "peft",
+        "openai",
+        "gguf",
+    ),
     "mlflow": ("mlflow",),
     "wandb": ("wandb",),
     "trackio": ("trackio",),

@@ -23,9 +23,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from ouroloop.loop.engines.base import Engine
+from ouroloop.loop.frozen import digests_of
 from ouroloop.loop.ledger import identity
 from ouroloop.loop.lines import proven, read_lines
 from ouroloop.loop.records import Completion, Prompt, Request, Scored
+from ouroloop.loop.setup import Setting
 from ouroloop.loop.storage import naming
 from ouroloop.loop.store import Store
 
@@ -159,13 +161,10 @@ class JournalledEngine:
 
 
 def journalled(
-    engine: Engine, journal: Journal, store: Store, outside: Mapping[Path, str]
+    engine: Engine, journal: Journal, store: Store, setting: Setting
 ) -> JournalledEngine:
-    """The engine of a run behind the run's journal.
-
-    outside: checkpoints that do not lie in the run -> their digests, as far as they are known.
-    """
-    identify = partial(identity, store.path, outside=outside)
+    """The engine of a run behind the run's journal."""
+    identify = partial(identity, store.path, outside=digests_of(store, setting))
     return JournalledEngine(engine, journal, store.fingerprint, identify)
 
 

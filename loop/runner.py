@@ -25,6 +25,7 @@ from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.engines.supervised import SupervisedEngine
 from ouroloop.loop.errors import EngineError, StorageError, TrainingError
 from ouroloop.loop.frozen import changed_versions, inputs_of, refuse_other_inputs
+from ouroloop.loop.mirror import Mirror
 from ouroloop.loop.secrets import redacted
 from ouroloop.loop.setup import Setting, prepare
 from ouroloop.loop.store import Store
@@ -119,18 +120,7 @@ def _run_live(store: Store, setting: Setting, warnings: Sequence[str]) -> Decisi
     recipe = setting.recipe
     track = has_trackers(recipe.to_json()["tracking"])
     with LiveProgress(log=_to_events(store)) as progress:
-        sizes = (
-            f"{recipe.rounds} rounds on {len(setting.problems):,} problems,"
-            f" {len(setting.probe_set.problems)} probed"
-        )
-        progress.say(f"{recipe.name}: {sizes}; {store.path}")
-        for line in setting.choices:
-            progress.say(line)
-        for done in store.repairs:
-            progress.say(f"damaged: {done}")
-        for line in warnings:
-            progress.say(f"warning: {line}")
-            store.event("warning", what=line)
+        _introduce(store, setting, warnings, progress)
 
         def committed(number: int) -> None:
             # This one alone, and not kept: a long run would hold all that its rounds ever said.
@@ -139,20 +129,61 @@ def _run_live(store: Store, setting: Setting, warnings: Sequence[str]) -> Decisi
             progress.say(f"round {number}: {found.action}. {reasons}")
             for line in [*dropped_notes(found), *unreadable_notes(found)]:
                 progress.say(line)
+            if mirror is not None:
+                _copy(mirror, store, progress)
             # In a process of its own: a tracker that hangs must not hold the run up.
             if track:
                 start_sync(store.path)
 
-        # An engine that cannot even be made is a failure of the run like any other.
-        try:
-            engine = build_engine(recipe, store.path / "engine.log")
-        except Exception as error:
-            _record_failure(store, error)
-            store.close()
-            raise
-        if isinstance(engine, SupervisedEngine | PooledEngine):
-            engine.report = partial(_engine_event, store, progress)
-        return asyncio.run(_run_and_close(Campaign(store, setting, engine, progress, committed)))
+        with contextlib.ExitStack() as stack:
+            # An engine that cannot even be made is a failure of the run like any other.
+            try:
+                mirror = mirror_of(recipe)
+                if mirror is not None:
+                    stack.enter_context(mirror.held(store.path))
+                engine = build_engine(recipe, store.path / "engine.log")
+            except Exception as error:
+                _record_failure(store, error)
+                store.close()
+                raise
+            if isinstance(engine, SupervisedEngine | PooledEngine):
+                engine.report = partial(_engine_event, store, progress)
+            campaign = Campaign(store, setting, engine, progress, committed)
+            return asyncio.run(_run_and_close(campaign))
+
+
+def _introduce(
+    store: Store, setting: Setting, warnings: Sequence[str], progress: LiveProgress
+) -> None:
+    """What is begun or gone on with, and what is unusual about it."""
+    recipe = setting.recipe
+    sizes = (
+        f"{recipe.rounds} rounds on {len(setting.problems):,} problems,"
+        f" {len(setting.probe_set.problems)} probed"
+    )
+    progress.say(f"{recipe.name}: {sizes}; {store.path}")
+    for line in setting.choices:
+        progress.say(line)
+    for done in store.repairs:
+        progress.say(f"damaged: {done}")
+    for line in warnings:
+        progress.say(f"warning: {line}")
+        store.event("warning", what=line)
+
+
+def mirror_of(recipe: Recipe) -> Mirror | None:
+    """Where the run is copied to at each commit."""
+    url = recipe.storage.url
+    return Mirror(f"{url.rstrip('/')}/{recipe.name}") if url else None
+
+
+def _copy(mirror: Mirror, store: Store, progress: LiveProgress) -> None:
+    """Copy what was committed; where the storage fails the next commit tries again."""
+    try:
+        store.event("copied", files=mirror.upload(store.path), to=mirror.url)
+    except StorageError as error:
+        store.event("warning", what=redacted(str(error)))
+        progress.say(f"warning: {redacted(str(error))}")
 
 
 def _engine_event(

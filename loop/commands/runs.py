@@ -60,7 +60,7 @@ def add_commands(add: Add) -> None:
         _schema,
     )
     resume = add("resume", "finish a run that was cut off", _resume)
-    resume.add_argument("run", help="name or folder of the run")
+    resume.add_argument("run", help="name or folder of the run, or the address of its copy")
     resume.add_argument(
         "--moved",
         action="append",
@@ -124,7 +124,18 @@ def _resume(options: argparse.Namespace) -> int:
     # Only compared with the run's own recipe: under another one the rounds would not be one run.
     changed = recipe_of(options.recipe) if options.recipe else None
     with interrupts.ending_at_once():
-        return _exit_code(runner.resume(run_path(options, options.run), changed))
+        return _exit_code(runner.resume(_run_here(options), changed))
+
+
+def _run_here(options: argparse.Namespace) -> Path:
+    """The run's local folder; of one that is kept elsewhere it is fetched first."""
+    from ouroloop.loop.mirror import Mirror, is_url
+
+    if is_url(options.run):
+        root = root_of(options)
+        root.mkdir(parents=True, exist_ok=True)
+        return Mirror(options.run).fetch(root)
+    return run_path(options, options.run)
 
 
 def _exit_code(outcome: Outcome) -> int:

@@ -21,6 +21,7 @@ from ouroloop.loop.config.recipe import Recipe
 from ouroloop.loop.config.sampling import RefineConfig, SamplingConfig
 from ouroloop.loop.config.selection import DatasetConfig, FilterConfig
 from ouroloop.loop.config.servers import ServersConfig
+from ouroloop.loop.config.storage import StorageConfig
 from ouroloop.loop.config.students import StudentsConfig
 from ouroloop.loop.config.supervision import SupervisionConfig
 from ouroloop.loop.config.task import TaskConfig
@@ -45,6 +46,7 @@ __all__ = [
     "Section",
     "ServersConfig",
     "StageConfig",
+    "StorageConfig",
     "StudentsConfig",
     "SupervisionConfig",
     "TaskConfig",

@@ -27,6 +27,7 @@ from ouroloop.loop.config.reasoning import ReasoningConfig
 from ouroloop.loop.config.sampling import RefineConfig, SamplingConfig
 from ouroloop.loop.config.selection import DatasetConfig, FilterConfig
 from ouroloop.loop.config.servers import ServersConfig
+from ouroloop.loop.config.storage import StorageConfig
 from ouroloop.loop.config.students import StudentsConfig
 from ouroloop.loop.config.supervision import SupervisionConfig
 from ouroloop.loop.config.task import ArithmeticConfig, TaskConfig
@@ -34,7 +35,7 @@ from ouroloop.loop.config.warm_start import WarmStartConfig
 
 DEFAULT_OBJECTIVE = Extension(use="sft")
 # Sections that say where and how patiently something is done. A run may be resumed with others.
-WITHOUT_EFFECT = ("ray", "students", "supervision")
+WITHOUT_EFFECT = ("ray", "storage", "students", "supervision")
 # What else lies in the folder of all runs.
 RESERVED = frozenset(
     {"recipes", "experiments", "studies", "tables", "weight_sync"}
@@ -165,6 +166,7 @@ class Recipe(Section):
         ),
     )
     keep: KeepConfig = Field(KeepConfig(), description="which checkpoints outlive their rounds")
+    storage: StorageConfig = Field(StorageConfig(), description="where else a run is kept")
     tracking: TrackingConfig = Field(TrackingConfig(), description="where a run is shown")
     supervision: SupervisionConfig = Field(
         SupervisionConfig(),

@@ -103,7 +103,8 @@ async def rows_while(engine: PooledEngine, happens: Callable[[], Any]) -> list[t
 
 async def actors(engine: PooledEngine) -> list[dict[str, Any]]:
     """Process and node of each actor."""
-    found = [seat.engine._actor.hello.remote() for seat in engine._seats]  # type: ignore[attr-defined]
+    members: list[Any] = [seat.engine for seat in engine._seats]
+    found = [member._actor.hello.remote() for member in members]
     return [await each for each in found]
 
 

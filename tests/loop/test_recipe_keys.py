@@ -21,6 +21,7 @@ from ouroloop.loop.errors import CheckpointError, RecipeError
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import RoundPlan
+from ouroloop.loop.runner import mirror_of
 from ouroloop.loop.setup import prepare, resolve_model
 from ouroloop.loop.stages import decide, filters, preflight, remedy
 from ouroloop.loop.stages.remedy import Stock
@@ -384,3 +385,11 @@ def test_heads_that_a_tensor_parallel_group_cannot_share_are_found_for_actors_to
     assert any("tensor_parallel_size: 3" in finding.what for finding in found)
     fine = model.check(prepare(made(engine={"kind": "ray"}, peft=None)), Path())
     assert any("vllm in actors of a Ray cluster" in finding.what for finding in fine)
+
+
+def test_where_a_run_is_copied_to_changes_no_fingerprint_and_must_be_an_address():
+    copied = made(storage={"url": "memory://bucket/runs/"})
+    assert copied.fingerprint() == made().fingerprint()
+    assert mirror_of(copied).url == "memory://bucket/runs/x" and mirror_of(made()) is None
+    with pytest.raises(RecipeError, match=r"storage\.url"):
+        made(storage={"url": "bucket/runs"})
