@@ -1,6 +1,6 @@
 """Tokens a second of sampling: the loop's vLLM engine beside bare vLLM, in turns.
 
-    python tools/sampling_speed.py CHECKPOINT [--requests N] [--repeats N]
+    python tools/sampling_speed.py CHECKPOINT [--requests N] [--repeats N] [--json]
 
 Bare vLLM is `LLM.generate` on the same prompts with the same settings but for the seed of each
 request, which the loop needs (its samples can be drawn again) and bare vLLM is quicker without.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import statistics
 import tempfile
@@ -69,6 +70,7 @@ async def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--requests", type=int, default=160)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", action="store_true", help="the rates as the last line")
     options = parser.parse_args()
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     config = EngineConfig(dtype="float32", max_model_len=256, weight_sync_check=False).model_dump()
@@ -87,15 +89,20 @@ async def main() -> None:
     llm = LLM(**arguments)
     stop = sorted(load_codec(checkpoint).stop_token_ids)
     texts, ratios = prompts(options.requests), []
+    found: dict[str, list[float]] = {"loop": [], "bare": []}
     # The first turn of each compiles and allocates: it is not counted.
     await ours(engine, texts[:32], -1), bare(llm, texts[:32], stop)
     for turn in range(options.repeats):
         own, theirs = await ours(engine, texts, turn), bare(llm, texts, stop)
         rates = own[0] / own[1], theirs[0] / theirs[1]
         ratios.append(rates[0] / rates[1])
+        for side, rate in zip(found, rates, strict=True):
+            found[side].append(rate)
         print(f"loop {rates[0]:.0f} tokens/s, bare {rates[1]:.0f}, ratio {ratios[-1]:.2f}")
     print(f"median ratio {statistics.median(ratios):.2f}")
     await engine.close()
+    if options.json:
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":
