@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from tools.bench import traces
@@ -154,7 +155,7 @@ def monitors(options: Options) -> Iterator[Line]:
     for _ in range(options.turns):
         for size in sizes:
             found[size].append(side("monitors", paths=paths[size]))
-    for fewer, size in zip(sizes[:-1], sizes[1:], strict=True):
+    for fewer, size in pairwise(sizes):
         ours = tuple(one["cpu"] for one in found[size])
         scaled = tuple(size / fewer * one["cpu"] for one in found[fewer])
         memory = max(one["peak_mib"] for one in found[size])
