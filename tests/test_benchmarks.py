@@ -1,6 +1,7 @@
 """The benchmark says so when a ratio gets worse; its processor-time cases are really run."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -87,3 +88,26 @@ def test_no_ratio_of_processor_times_is_worse_than_in_the_last_results(tmp_path:
     lines = [*cases.start_up(options), *cases.monitors(options)]
     assert {line.name for line in lines} <= set(before), "the results hold every case"
     assert worsened(lines, before) == []
+
+
+def test_the_script_for_a_gpu_says_what_it_would_run_and_refuses_what_is_not_there(
+    tmp_path: Path,
+) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"question": "q", "solution": "s"}\n')
+    model = ROOT / "evals/worlds/arithmetic/base"
+
+    def script(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["bash", "tools/gpu_bench.sh", "--dry-run", *arguments]
+        environment = {**os.environ, "OUT": str(tmp_path / "out"), "TOKENS": "99"}
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+
+    done = script(str(model), str(data))
+    assert done.returncode == 0, done.stderr
+    names = ("gpu", "vllm_bench", "sampling", "hand_over", "training")
+    assert re.findall(r"would run \((\w+)\)", done.stderr) == list(names)
+    assert "--output-len 99" in done.stderr and "--max-tokens 99" in done.stderr
+    assert "no config.json" in script(str(tmp_path), str(data)).stderr
+    assert "no such file" in script(str(model), "nowhere.jsonl").stderr

@@ -54,13 +54,12 @@ MEASURED = re.compile(r"^\d+ (\w+) +([\d.]+) tokens/s .*processor ([\d.]+) s", r
 
 def training(options: Options) -> Iterator[Line]:
     """A round's training in turn with a bare TRL script, and with a plain loop of torch."""
-    from ouroloop.evals.worlds.arithmetic import world
     from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 
     num = 96 if options.quick else 384
-    problems = list(ArithmeticTask().problems("train"))[:num]
+    problems = [p for p in ArithmeticTask().problems("train") if p.solution][:num]
     data = options.folder / "training.jsonl"
-    rows = [{"question": p.question, "solution": world.demonstrate(p)} for p in problems]
+    rows = [{"question": p.question, "solution": p.solution} for p in problems]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     command = [PYTHON, str(ROOT / "tools/training_speed.py"), str(WORLD / "assistant"), str(data)]
     log = options.folder / "training.log"

@@ -41,13 +41,21 @@ def requests_of(path: str) -> list[dict[str, Any]]:
 def vllm(requests: str, model: str) -> Found:
     """Bare vLLM on the same requests, all at once."""
     from vllm import LLM, SamplingParams
+    from vllm.platforms import current_platform
+
+    from ouroloop.loop.config import EngineConfig
+    from ouroloop.loop.engines.checkpoint import check_checkpoint
+    from ouroloop.loop.engines.vllm_local import engine_arguments
 
     asked = requests_of(requests)
-    llm = LLM(model=model, dtype="float32", max_model_len=512, enforce_eager=True, seed=0)
+    # The loop's own settings of the engine, or two settings would be compared and not two programs.
+    config = {**EngineConfig(dtype="float32").model_dump(), "lora": None}
+    on_cpu = current_platform.is_cpu()
+    arguments = engine_arguments(config, check_checkpoint(Path(model)), on_cpu=on_cpu)
+    arguments.pop("worker_extension_cls")
+    llm = LLM(**arguments)
     params = [
-        SamplingParams(
-            temperature=one["temperature"], max_tokens=one["max_tokens"], logprobs=0, seed=None
-        )
+        SamplingParams(temperature=one["temperature"], max_tokens=one["max_tokens"], logprobs=0)
         for one in asked
     ]
     with timed() as found:
@@ -124,8 +132,31 @@ def start_sync(run: str) -> Found:
     return found
 
 
+def hand_over(model: str, dtype: str) -> Found:
+    """The engine's start, its change to new weights, and its end, when the trainer may begin."""
+    import asyncio
+
+    from ouroloop.loop.config import EngineConfig
+    from ouroloop.loop.engines.process import ProcessEngine
+
+    async def seconds_of_each() -> Found:
+        config = EngineConfig(dtype=dtype, weight_sync_check=False).model_dump()
+        log = Path(tempfile.mkdtemp()) / "engine.log"
+        engine = ProcessEngine({**config, "lora": None}, log)
+        with timed() as start:
+            await engine.load(Path(model))
+        with timed() as swap:
+            await engine.load(Path(model))
+        with timed() as end:
+            await engine.close()
+        steps = {"start": start, "swap": swap, "close": end}
+        return {name: step["seconds"] for name, step in steps.items()}
+
+    return asyncio.run(seconds_of_each())
+
+
 SIDES: dict[str, Callable[..., Found]] = {
-    side.__name__: side for side in (vllm, trl, transformers, monitors, start_sync)
+    side.__name__: side for side in (vllm, trl, transformers, monitors, start_sync, hand_over)
 }
 
 if __name__ == "__main__":
