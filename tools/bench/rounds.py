@@ -60,11 +60,15 @@ def warm_round(folder: Path, settings: list[str]) -> WarmRound:
         )
     marks: list[tuple[float, float, int]] = []
     events = folder / "bench" / "events.jsonl"
-    while run.poll() is None and len(marks) <= WARM:
-        time.sleep(POLL_SECONDS)
-        if _num_committed(events) > len(marks):
-            marks.append((time.monotonic(), tree_cpu(run.pid), asked.stat().st_size))
-    run.wait()
+    try:
+        while run.poll() is None and len(marks) <= WARM:
+            time.sleep(POLL_SECONDS)
+            if _num_committed(events) > len(marks):
+                marks.append((time.monotonic(), tree_cpu(run.pid), asked.stat().st_size))
+        run.wait()
+    finally:
+        # An interrupted benchmark leaves no run behind; a run ends its own children.
+        run.terminate()
     if len(marks) <= WARM:
         raise RuntimeError(f"the benchmark's run failed:\n{log.read_text()[-2000:]}")
     (wall, cpu, first), (end, cpu_end, last) = marks[WARM - 1 : WARM + 1]
