@@ -10,7 +10,7 @@ PAIRED := $(if $(shell command -v nvidia-smi),,-n logical --maxprocesses 2 --dis
 # and each of their child processes compiles everything again, a fifth of all that the tests take.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo demo-real reproductions test test-long test-durability test-fast check docs doctor clean clean-all
+.PHONY: help bench setup demo demo-real reproductions test test-long test-durability test-fast check docs doctor clean clean-all
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ test-long: setup ## the tests that take minutes each; those on SmolLM2 once `mak
 
 test-durability: setup ## every fault on purpose, hundreds of kills among them: an hour, resumable (SEED=0 ONLY="...")
 	@$(BIN)/python tests/durability/run.py --seed $(or $(SEED),0) --write $(if $(ONLY),--only $(ONLY))
+
+# On an idle machine: wall clock times are compared.
+bench: setup ## the project beside what it is made of, A B A B, into BENCHMARKS.md: an hour (QUICK=1: minutes; MILLION=1)
+	@$(BIN)/python -m tools.bench --write $(if $(QUICK),--quick) $(if $(MILLION),--million)
 
 test-fast: setup ## only the fast tests
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow" $(PARALLEL)

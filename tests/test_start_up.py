@@ -25,7 +25,7 @@ print("loaded", *sorted(found), "|", *sorted(sys.modules))
 
 
 def loaded_after(code: str) -> tuple[set[str], set[str]]:
-    """(packages that were installed, all modules) that a new interpreter has loaded after `code`."""
+    """(installed packages, all modules) that a new interpreter has loaded after `code`."""
     # Without `site`, so that nothing of an environment's own start-up is counted.
     home = site_packages()
     child = subprocess.run(

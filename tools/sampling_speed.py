@@ -1,6 +1,7 @@
 """Tokens a second of sampling: the loop's vLLM engine beside bare vLLM, in turns.
 
-    python tools/sampling_speed.py CHECKPOINT [--requests N] [--repeats N]
+    python tools/sampling_speed.py CHECKPOINT [--requests N] [--repeats N] [--json]
+        [--dtype float32] [--max-tokens 40]
 
 Bare vLLM is `LLM.generate` on the same prompts with the same settings but for the seed of each
 request, which the loop needs (its samples can be drawn again) and bare vLLM is quicker without.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import statistics
 import tempfile
@@ -24,7 +26,6 @@ from ouroloop.loop.engines.process import ProcessEngine
 from ouroloop.loop.engines.vllm_local import engine_arguments
 from ouroloop.loop.records import Request, Sampling
 
-MAX_TOKENS = 40
 NAMES = ("Mara", "Jonas", "Priya", "Tariq", "Elin", "Koji", "Rosa", "Ben")
 
 
@@ -37,22 +38,24 @@ def prompts(num: int) -> list[str]:
     ]
 
 
-async def ours(engine: ProcessEngine, texts: list[str], turn: int) -> tuple[int, float]:
+async def ours(
+    engine: ProcessEngine, texts: list[str], turn: int, max_tokens: int
+) -> tuple[int, float]:
     """(tokens, seconds) of the loop's engine."""
-    sampling = Sampling(temperature=0.7, max_tokens=MAX_TOKENS)
+    sampling = Sampling(temperature=0.7, max_tokens=max_tokens)
     requests = [Request(f"{turn}/{i}", text, sampling, seed=i) for i, text in enumerate(texts)]
     started = time.monotonic()
     answers = await asyncio.gather(*(engine.complete(request) for request in requests))
     return sum(len(a.token_ids) for a in answers), time.monotonic() - started
 
 
-def bare(llm: Any, texts: list[str], stop: list[int]) -> tuple[int, float]:
+def bare(llm: Any, texts: list[str], stop: list[int], max_tokens: int) -> tuple[int, float]:
     """(tokens, seconds) of vLLM alone."""
     from vllm import SamplingParams
 
     params = SamplingParams(
         temperature=0.7,
-        max_tokens=MAX_TOKENS,
+        max_tokens=max_tokens,
         stop_token_ids=stop,
         ignore_eos=True,
         logprobs=0,
@@ -69,9 +72,14 @@ async def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--requests", type=int, default=160)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--max-tokens", type=int, default=40)
+    parser.add_argument("--json", action="store_true", help="the rates as the last line")
     options = parser.parse_args()
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    config = EngineConfig(dtype="float32", max_model_len=256, weight_sync_check=False).model_dump()
+    most = options.max_tokens
+    length = {"max_model_len": 216 + most, "weight_sync_check": False}
+    config = EngineConfig(dtype=options.dtype, **length).model_dump()
     checkpoint = check_checkpoint(options.checkpoint)
 
     from vllm import LLM
@@ -87,15 +95,20 @@ async def main() -> None:
     llm = LLM(**arguments)
     stop = sorted(load_codec(checkpoint).stop_token_ids)
     texts, ratios = prompts(options.requests), []
+    found: dict[str, list[float]] = {"loop": [], "bare": []}
     # The first turn of each compiles and allocates: it is not counted.
-    await ours(engine, texts[:32], -1), bare(llm, texts[:32], stop)
+    await ours(engine, texts[:32], -1, most), bare(llm, texts[:32], stop, most)
     for turn in range(options.repeats):
-        own, theirs = await ours(engine, texts, turn), bare(llm, texts, stop)
+        own, theirs = await ours(engine, texts, turn, most), bare(llm, texts, stop, most)
         rates = own[0] / own[1], theirs[0] / theirs[1]
         ratios.append(rates[0] / rates[1])
+        for side, rate in zip(found, rates, strict=True):
+            found[side].append(rate)
         print(f"loop {rates[0]:.0f} tokens/s, bare {rates[1]:.0f}, ratio {ratios[-1]:.2f}")
     print(f"median ratio {statistics.median(ratios):.2f}")
     await engine.close()
+    if options.json:
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":

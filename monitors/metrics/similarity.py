@@ -185,7 +185,9 @@ def mean_squared_cosines(rows: Samples, cosines: Cosines) -> tuple[Scores, Score
 def _mean_of_pairs(sum_P: Floats, num_P: Ints) -> Floats:
     """Sums over the pairs of `num_P` samples as means; NaN for fewer than two samples."""
     pairs_P = (num_P * (num_P - 1)).astype(np.float64)
-    return np.divide(sum_P, pairs_P, out=np.full(len(sum_P), np.nan), where=pairs_P > 0)
+    mean_P: Floats = np.full(len(sum_P), np.nan)
+    np.divide(sum_P, pairs_P, out=mean_P, where=pairs_P > 0)
+    return mean_P
 
 
 def embedded_cosines(embed: Embed, texts: Sequence[str]) -> Cosines:

@@ -13,26 +13,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ouroloop.monitors.base import Pool, RoundView, Samples
+from ouroloop.monitors.base import RoundView
 from ouroloop.monitors.fence import Unreadable, attempt
 from ouroloop.monitors.strategies.strategy import CANONICALISERS
 from ouroloop.monitors.strategies.templates import Templates
 from ouroloop.monitors.traces.baseline import few_samples, gold_answers
 from ouroloop.monitors.traces.clusters import TraceClusters
 from ouroloop.monitors.traces.files import RowsOf, ascending, number_in, read_file
-from ouroloop.monitors.traces.rows import FIELDS, OFTEN, QUIET, SAMPLE, TraceError, read_row
+from ouroloop.monitors.traces.rows import (
+    FIELDS,
+    OFTEN,
+    QUIET,
+    REPEATED,
+    SAMPLE,
+    TraceError,
+    name_of,
+    read_row,
+)
+from ouroloop.monitors.traces.views import view_of
 
 # `TraceError` is part of this module's promise.
 __all__ = ["TraceError", "TraceReader", "Traces", "main_family", "read_traces"]
 
 TEMPLATES = "templates"
 TEXTS = "every text its own strategy"
-# Of problems whose rows name none.
-FAMILY, SLICE = "default", "typical"
-# Fields whose strings are the same in many rows.
-REPEATED = frozenset({"problem", "strategy", "answer", "question", "family", "slice", "cluster"})
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ class TraceReader:
             self.warnings_ += self.clusters.choose(columns)
         self._name(columns)
         self.clusters.label(columns)
-        return _view(number, columns)
+        return view_of(number, columns)
 
     def notes(self) -> tuple[str, ...]:
         """Warnings, then one sentence per field that rows lack, then what was not read."""
@@ -218,7 +222,7 @@ class TraceReader:
         if self.answers_by_ == "text":
             columns["answer"] = self._read_texts("answer", columns)
         if self.named_by_ == TEXTS:
-            columns["strategy"] = [None if t is None else _digest(t) for t in columns["text"]]
+            columns["strategy"] = [None if t is None else name_of(t) for t in columns["text"]]
         elif self.named_by_ == "none":
             columns["strategy"] = [None] * len(columns["text"])
         elif self.named_by_ != "strategy" and len(self.rounds_) > 1:
@@ -299,60 +303,3 @@ def main_family(view: RoundView) -> str:
     families = dict(zip(view.probe.problem, view.probe.family, strict=True))
     counted = Counter(families.values())
     return str(min(counted, key=lambda family: (-counted[family], family)))
-
-
-def _view(number: int, columns: Mapping[str, list[Any]]) -> RoundView:
-    """Columns as arrays; the rows with a verdict of the filter are the pool too."""
-    objects = {
-        name: _objects(columns[name]) for name in ("problem", "strategy", "answer", "cluster")
-    }
-    texts = {
-        "family": _objects([x or FAMILY for x in columns["family"]]),
-        "slice": _objects([x or SLICE for x in columns["slice"]]),
-        "text": _objects([x or "" for x in columns["text"]]),
-    }
-    measured = ("correct", "valid", "nll", "num_tokens", "truncated")
-    numbers = {name: _numbers(columns[name]) for name in measured}
-    probe = Samples(**objects, **texts, **numbers, approvals=_approvals(columns["approved"]))
-    # NaN where a row says nothing: such rows were no candidates for training.
-    kept = _numbers(columns["kept"])
-    chosen = np.isfinite(kept)
-    if not chosen.any():
-        return RoundView(number, probe)
-    rows = probe.where(chosen)
-    # None: not known of any row, so that what needs it says so instead of reading a default.
-    has_text, has_slice = (any(x is not None for x in columns[name]) for name in ("text", "slice"))
-    pool = Pool(
-        problem=rows.problem,
-        strategy=rows.strategy,
-        answer=rows.answer,
-        correct=rows.correct,
-        kept=kept[chosen] == 1,
-        reason=np.full(len(rows), "", dtype=object),
-        valid=rows.valid,
-        text=rows.text if has_text else None,
-        slice=rows.slice if has_slice else None,
-    )
-    return RoundView(number, probe, pool=pool)
-
-
-def _approvals(verdicts: Sequence[Mapping[str, float | None] | None]) -> dict[str, Any]:
-    """Criterion -> every row's verdict; NaN where a row has none."""
-    criteria = sorted({name for found in verdicts for name in found or ()})
-    return {name: _numbers([(found or {}).get(name) for found in verdicts]) for name in criteria}
-
-
-def _numbers(values: Sequence[Any]) -> Any:
-    return np.array([np.nan if x is None else x for x in values], dtype=float)
-
-
-def _objects(values: Sequence[Any]) -> Any:
-    out = np.empty(len(values), dtype=object)
-    out[:] = values
-    return out
-
-
-def _digest(text: str) -> str:
-    """A text's own name: equal but for blanks, equal names."""
-    words = " ".join(text.split()).encode("utf-8", "surrogatepass")
-    return f"text-{hashlib.sha256(words).hexdigest()[:16]}"

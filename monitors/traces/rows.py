@@ -6,6 +6,7 @@ docs/traces.md says the same in words.
 from __future__ import annotations
 
 import difflib
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -219,6 +220,8 @@ SAMPLE = '{"problem": "p1", "text": "2+3=5. The answer is 5.", "correct": true}'
 NUMBER_PROMPTS = "Number the prompts if they have no ids."
 QUIET = ("question", "nll", "cluster", "approved", "round")
 """Fields whose absence means nothing by itself."""
+REPEATED = frozenset({"problem", "strategy", "answer", "question", "family", "slice", "cluster"})
+"""Fields whose strings are the same in many rows."""
 
 
 def read_row(row: Any, where: str) -> dict[str, Any]:
@@ -296,3 +299,9 @@ def _remedy(name: str, value: Any) -> str:
     if isinstance(value, str) and value in RESERVED:
         return "Rename it: that name stands for several families or slices together."
     return "Leave the field out, or null, where it is not known."
+
+
+def name_of(text: str) -> str:
+    """A text's own name: equal but for blanks, equal names."""
+    words = " ".join(text.split()).encode("utf-8", "surrogatepass")
+    return f"text-{hashlib.sha256(words).hexdigest()[:16]}"

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from ouroloop.monitors.base import RoundView, Samples
-from ouroloop.monitors.metrics.similarity import Similarity, mean_of_pairs, ngram_cosines, unit
+from ouroloop.monitors.metrics import similarity
+from ouroloop.monitors.metrics.similarity import Similarity, ngram_cosines, unit
 from ouroloop.monitors.metrics.style import Style
 
 
@@ -67,9 +68,11 @@ def test_the_pair_sum_is_that_of_the_gram_matrix_without_its_diagonal():
     eigenvalues = np.linalg.eigvalsh(
         x @ x.T / 12
     )  # plug-in RKE is 1 / sum of their squares (Ospanov & Farnia 2410.21719, equation 5)
-    off_diagonal = mean_of_pairs((x @ x.T) ** 2) * (1 - 1 / 12) + 1 / 12
-    assert off_diagonal == pytest.approx(float((eigenvalues**2).sum()))
-    assert np.isnan(mean_of_pairs((x[:1] @ x[:1].T) ** 2))
+    embedded = Similarity(embed=lambda texts: x[[int(text) for text in texts]])
+    name = "similarity/effective_number_all"
+    found = read(embedded, samples([str(i) for i in range(12)]))[name]
+    assert 1 / found.value * (1 - 1 / 12) + 1 / 12 == pytest.approx((eigenvalues**2).sum())
+    assert np.isnan(read(embedded, samples(["0"]))[name].value), "one sample has no pair"
 
 
 @pytest.mark.slow
@@ -176,7 +179,52 @@ def test_every_cosine_is_that_of_the_explicit_counts(seed):
         dtype=float,
     )
     expected = dot / np.sqrt(np.outer(dot.diagonal(), dot.diagonal()))
-    np.testing.assert_allclose(ngram_cosines(texts), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(cosines(texts), expected, rtol=0, atol=1e-12)
+
+
+def cosines(texts):
+    """All texts as one problem's, (K, K)."""
+    found = np.eye(len(texts))
+    for i, j, cosine in ngram_cosines(texts, np.zeros(len(texts), dtype=np.int64)):
+        found[i, j] = cosine
+    return found
+
+
+def test_portions_change_no_number_and_no_pair_joins_two_problems(monkeypatch):
+    """A few characters and texts at a time, beside all problems in one portion."""
+    sizes = (8, 1, 40, 3, 2, 5)
+    texts = [text for seed, size in enumerate(sizes) for text in random_texts(size, seed)]
+    problems = [f"p{i}" for i, size in enumerate(sizes) for _ in range(size)]
+    correct = [int(i % 4 > 0) for i in range(len(texts))]
+    rows = samples(texts, problems, correct)
+    whole = {name: reading.to_json() for name, reading in read(Similarity(), rows).items()}
+    monkeypatch.setattr(similarity, "CHUNK", 60)
+    monkeypatch.setattr(similarity, "BLOCK", 7)
+    pairs = list(ngram_cosines(texts, np.repeat(np.arange(len(sizes)), sizes)))
+    assert len(pairs) > len(sizes), "several portions and blocks"
+    for i, j, _ in pairs:
+        assert [problems[k] for k in i] == [problems[k] for k in j] and (i != j).all()
+    for name, reading in read(Similarity(), rows).items():
+        for key in ("value", "low", "high", "num_clusters"):
+            assert getattr(reading, key) == pytest.approx(whole[name][key], rel=1e-12)
+
+
+def test_the_number_is_that_of_the_package_vendi_score_without_the_pairs_of_a_text_with_itself():
+    vendi = pytest.importorskip("vendi_score.vendi", reason="needs vendi-score (extra dev)")
+    texts = random_texts(9, 3)
+    order_2 = float(vendi.score_K(cosines(texts), q=2))
+    found = read(Similarity(), samples(texts))["similarity/effective_number_all"]
+    # Its K / n has the diagonal too: 1 / V = 1 / n + (1 - 1 / n) x the mean over pairs.
+    assert 1 / order_2 == pytest.approx(1 / 9 + (1 - 1 / 9) / found.value, rel=1e-6)
+
+
+def test_a_text_that_cannot_hold_a_marker_is_not_searched_and_no_marker_is_missed():
+    style, rng = Style(), random.Random(0)
+    others = ("4", "awaited", "mighty", "PERHAPS", "\u017feems", "\u212a", "x.", "\u0130")
+    pieces = (*style.markers, *others)
+    for _ in range(500):
+        text = "".join(rng.choice(("", " ", "-")) + rng.choice(pieces) for _ in range(4))
+        assert style._count(text) == len(style._pattern.findall(text)), text
 
 
 def test_unrelated_texts_count_as_many_and_copies_as_one():

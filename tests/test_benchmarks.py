@@ -1,0 +1,113 @@
+"""The benchmark says so when a ratio gets worse; its processor-time cases are really run."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tools.bench import __main__ as bench  # noqa: E402
+from tools.bench import cases, traces  # noqa: E402
+from tools.bench.measuring import MARGIN, Line, table, tree_cpu, whole, worsened  # noqa: E402
+
+LINE = Line("a/b", "work", "other", (3.0, 1.2, 1.0), (2.0, 1.0, 1.0), goal=1.05)
+
+
+def test_the_ratio_is_the_median_over_turns_and_not_that_of_the_sums() -> None:
+    assert LINE.ratios == (1.5, 1.2, 1.0) and LINE.ratio == 1.2
+    assert "| work | other | 1.2 s | 1 s | **1.20** | 1.00 to 1.50 | 1.05 |" in table([LINE])
+
+
+def test_a_ratio_beyond_the_margin_is_said_to_have_worsened_and_one_within_it_is_not() -> None:
+    assert worsened([LINE], {"a/b": 1.2 / (1 + MARGIN) + 0.01}) == []
+    (said,) = worsened([LINE], {"a/b": 1.2 / (1 + MARGIN) - 0.01})
+    assert said.startswith("a/b: ratio 1.20, 0.95 in the last results; expected at most 1.19.")
+    assert worsened([LINE], {}) == [], "without an earlier result there is nothing to compare with"
+
+
+def test_the_command_keeps_its_results_and_fails_on_a_worse_ratio(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ratio = 1.0
+    monkeypatch.setattr(bench, "PAGE", tmp_path / "BENCHMARKS.md")
+    monkeypatch.setattr(bench, "RESULTS", tmp_path / "results.json")
+    case = {"one": lambda options: iter([Line("x", "w", "o", (ratio,), (1.0,))])}
+    monkeypatch.setattr(bench, "CASES", case)
+    monkeypatch.setattr(sys, "argv", ["bench", "--quick", "--write"])
+    assert bench.main() == 0
+    assert json.loads(bench.RESULTS.read_text()) == {"quick": {"x": 1.0}}
+    page = bench.PAGE.read_text()
+    assert "**1.00**" in page and re.search(r"\d+ cores", page) and str(ROOT) not in page
+    ratio = 1.3
+    monkeypatch.setattr(sys, "argv", ["bench", "--quick"])
+    assert bench.main() == 1 and "WORSE: x" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["bench"])
+    assert bench.main() == 0, "large work has other ratios, and is compared with its own"
+
+
+def test_made_traces_are_the_same_in_every_run_and_new_in_every_round() -> None:
+    first, again, second = (list(traces.rows(5, round)) for round in (0, 0, 1))
+    assert first == again != second and len(first) == 5 * traces.SAMPLES
+    assert {row["problem"] for row in first} == {row["problem"] for row in second}
+    assert len({row["strategy"] for row in first}) > 1 and {True, False} == {
+        row["correct"] for row in first
+    }
+
+
+def test_the_processor_time_of_a_tree_counts_children_at_work_and_ended_ones() -> None:
+    busy = "import time\nwhile time.process_time() < 0.15: pass"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}])\ninput()"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+    assert child.stdin is not None
+    try:
+        while (used := tree_cpu(child.pid)) < 0.15 and child.poll() is None:
+            pass
+        assert used >= 0.15
+    finally:
+        child.stdin.close()
+        child.wait()
+
+
+def test_a_whole_command_is_measured_with_its_children_and_its_memory() -> None:
+    held = whole([sys.executable, "-S", "-c", "x = bytearray(60 * 2**20)"])
+    assert held.peak_mib > 60 and 0 < held.cpu < 5
+    with pytest.raises(RuntimeError, match="exit 7"):
+        whole([sys.executable, "-S", "-c", "raise SystemExit(7)"])
+
+
+@pytest.mark.long
+def test_no_ratio_of_processor_times_is_worse_than_in_the_last_results(tmp_path: Path) -> None:
+    before = json.loads(bench.RESULTS.read_text())["quick"]
+    options = cases.Options(tmp_path, turns=2, quick=True)
+    lines = [*cases.start_up(options), *cases.monitors(options)]
+    assert {line.name for line in lines} <= set(before), "the results hold every case"
+    assert worsened(lines, before) == []
+
+
+def test_the_script_for_a_gpu_says_what_it_would_run_and_refuses_what_is_not_there(
+    tmp_path: Path,
+) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"question": "q", "solution": "s"}\n')
+    model = ROOT / "evals/worlds/arithmetic/base"
+
+    def script(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["bash", "tools/gpu_bench.sh", "--dry-run", *arguments]
+        environment = {**os.environ, "OUT": str(tmp_path / "out"), "TOKENS": "99"}
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+
+    done = script(str(model), str(data))
+    assert done.returncode == 0, done.stderr
+    names = ("gpu", "vllm_bench", "sampling", "hand_over", "training")
+    assert re.findall(r"would run \((\w+)\)", done.stderr) == list(names)
+    assert "--output-len 99" in done.stderr and "--max-tokens 99" in done.stderr
+    assert "no config.json" in script(str(tmp_path), str(data)).stderr
+    assert "no such file" in script(str(model), "nowhere.jsonl").stderr
