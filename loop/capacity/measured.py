@@ -60,7 +60,8 @@ class Measured:
 
     def but(self, **given: float | None) -> Measured:
         """With what was given on the command line in the place of what was measured."""
-        return replace(self, **{name: x for name, x in given.items() if x is not None})
+        known: dict[str, Any] = {name: x for name, x in given.items() if x is not None}
+        return replace(self, **known)
 
     def to_json(self) -> Json:
         """A calibration file: what `from_file` reads."""
