@@ -204,3 +204,13 @@ def test_every_number_of_docs_scale_comes_from_the_command_above_it(capsys, monk
         words = shlex.split(arguments.replace("\\\n", " "))
         out = planned(capsys, *words, "--runs", str(tmp_path))
         assert out.strip() == expected.strip(), arguments
+
+
+def test_the_table_of_what_is_watched_is_the_tools_own(monkeypatch, tmp_path):
+    monkeypatch.setenv("OUROLOOP_DATA", str(tmp_path))
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    import watched_shares
+
+    table = watched_shares.table()
+    assert table in (ROOT / "docs" / "scale.md").read_text()
+    assert table.count("\n") > 20 and "| rft_hf " in table
