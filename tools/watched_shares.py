@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from ouroloop.loop.capacity.measured import Measured
-from ouroloop.loop.capacity.plan import _panel
+from ouroloop.loop.capacity.plan import panel_of
 from ouroloop.loop.capacity.tokens import num_drafts, tokens_of
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.costs import Purpose, sampled, watched_share
@@ -36,7 +36,7 @@ GOAL = 0.2
 
 def row_of(recipe: Recipe) -> dict[str, str]:
     """A recipe's line."""
-    panel, _ = _panel(recipe)
+    panel, _ = panel_of(recipe)
     rounds = [tokens_of(recipe, panel, ALIKE, number) for number in range(recipe.rounds + 1)]
     total = {purpose: sum(each[purpose] for each in rounds) for purpose in Purpose}
     ordinary = [n for n in range(1, recipe.rounds + 1) if n not in recipe.monitors.baselines]

@@ -159,10 +159,10 @@ def test_more_devices_divide_weights_and_states_and_never_a_head():
 
 
 def test_the_judge_the_audit_and_the_fit_of_clusters_are_counted():
-    from ouroloop.loop.capacity.plan import _panel
+    from ouroloop.loop.capacity.plan import panel_of
 
     recipe = load_recipe(ROOT / "runs" / "recipes" / "constitutional.yaml")
-    panel, _ = _panel(recipe)
+    panel, _ = panel_of(recipe)
     assert panel.fits_clusters and panel.num_judged == 100 and panel.num_criteria == 2
     lengths = Measured(probe_tokens=10.0, judge_tokens=5.0)
     tokens = [tokens_of(recipe, panel, lengths, number) for number in range(3)]
