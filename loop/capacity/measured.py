@@ -19,7 +19,7 @@ SAMPLING_STAGES = {
     "sampling": (Purpose.DRAFTS, Purpose.CRITIQUES, Purpose.REVISIONS),
     "probing": (Purpose.PROBE,),
 }
-SCORING_STAGE, TRAINING_STAGE = "scoring traces", "training"
+SCORING_STAGES, TRAINING_STAGE = ("scoring texts", "scoring traces"), "training"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class Measured:
 
     def but(self, **given: float | None) -> Measured:
         """With what was given on the command line in the place of what was measured."""
-        return replace(self, **{name: x for name, x in given.items() if x is not None})
+        known: dict[str, Any] = {name: x for name, x in given.items() if x is not None}
+        return replace(self, **known)
 
     def to_json(self) -> Json:
         """A calibration file: what `from_file` reads."""
@@ -82,13 +83,13 @@ def from_file(path: Path) -> Measured:
         raise UserError(f"--from {path}: {error}. Expected a run, or JSON of {names}.") from error
 
 
-def from_run(run: RunData, since: int = 1) -> Measured:
-    """What a run shows in its rounds from `since` on; round 0 only sets up.
+def from_run(run: RunData) -> Measured:
+    """What a run shows in its rounds from 1 on; round 0 only sets up.
 
     Raises:
         UserError: no such round is finished, or none counted its tokens.
     """
-    rounds = [round for round in run.rounds if round.number >= since]
+    rounds = [round for round in run.rounds if round.number > 0]
     if not rounds or math.isnan(_cost(rounds, Purpose.DRAFTS).tokens):
         raise UserError(
             f"--from {run.path}: no round of it has counted its tokens; expected a run of this"
@@ -101,10 +102,10 @@ def from_run(run: RunData, since: int = 1) -> Measured:
     num_examples = _of_training(trained, "num_examples")
     worked = [sum(span.seconds for span in spans[round.number]) for round in rounds]
     took = [run.seconds(round.number) for round in rounds]
-    return Measured(
+    found = Measured(
         about=f"rounds {rounds[0].number} to {rounds[-1].number} of the run {run.name}",
-        sampling_rate=_rate(_worked(rounds, spans, SAMPLING_STAGES)),
-        scoring_rate=_rate(_worked(rounds, spans, {SCORING_STAGE: (Purpose.SCORED,)})),
+        sampling_rate=_rate(_sampling(rounds, spans)),
+        scoring_rate=_rate(_scored(rounds, spans)),
         training_rate=_rate(_trained(trained, spans, run.recipe)),
         overhead_seconds=(sum(took) - sum(worked)) / len(rounds),
         start_seconds=_loading(run),
@@ -119,6 +120,9 @@ def from_run(run: RunData, since: int = 1) -> Measured:
         example_tokens=_of_training(trained, "num_tokens") / num_examples if num_examples else None,
         bytes_per_token=_table_bytes(run) / _sampled(run),
     )
+    # What a run of an earlier version did not count is not known.
+    known = {name: x for name, x in vars(found).items() if x == x}
+    return Measured(**known)
 
 
 class Cost(NamedTuple):
@@ -172,17 +176,18 @@ Work = Iterator[tuple[float, float]]
 """Tokens and seconds."""
 
 
-def _worked(
-    rounds: Sequence[RoundData],
-    spans: dict[int, list[Span]],
-    stages: dict[str, tuple[Purpose, ...]],
-) -> Work:
+def _sampling(rounds: Sequence[RoundData], spans: dict[int, list[Span]]) -> Work:
     for round in rounds:
         for span in spans[round.number]:
-            for purpose in stages.get(span.stage, ()):
-                yield span.share * _cost([round], purpose).tokens, 0.0
-            if span.stage in stages:
-                yield 0.0, span.seconds
+            if span.stage in SAMPLING_STAGES:
+                costs = [_cost([round], purpose) for purpose in SAMPLING_STAGES[span.stage]]
+                yield span.share * sum(cost.tokens for cost in costs), span.seconds
+
+
+def _scored(rounds: Sequence[RoundData], spans: dict[int, list[Span]]) -> Work:
+    for round in rounds:
+        found = [span.seconds for span in spans[round.number] if span.stage in SCORING_STAGES]
+        yield _cost([round], Purpose.SCORED).tokens, sum(found)
 
 
 def _trained(rounds: Sequence[RoundData], spans: dict[int, list[Span]], recipe: Json) -> Work:

@@ -116,7 +116,7 @@ def capacity(
         UserError: the model, or its config, cannot be read.
     """
     recipe, shape = _sized(recipe, hardware, config)
-    panel, notes = _panel(recipe)
+    panel, notes = panel_of(recipe)
     memory = memory_of(recipe, shape, hardware)
     rates, source = _rates(recipe, shape, hardware, memory, measured)
     rounds = []
@@ -155,7 +155,7 @@ def _sized(recipe: Recipe, hardware: Hardware, config: Path | None) -> tuple[Rec
     return automatic.sized(recipe, shape.num_parameters, device), shape
 
 
-def _panel(recipe: Recipe) -> tuple[Panel, list[str]]:
+def panel_of(recipe: Recipe) -> tuple[Panel, list[str]]:
     """The probe set's numbers; the recipe's own where the task's files are not here."""
     judge, num_criteria = recipe.judge, 0
     if judge is not None:

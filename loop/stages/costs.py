@@ -36,7 +36,8 @@ def costs_of(round: Round) -> dict[Purpose, Cost]:
     answers = _sum(row.num_tokens for row in round.probe)
     fitted = sum(row.num_fit_tokens or 0.0 for row in round.probe)
     planted = [row for row in round.audit if row.num_tokens != 0]
-    scored = [row.num_tokens or 0.0 for row in (*round.texts, *round.traces)]
+    scored = [row.num_tokens or 0.0 for row in round.texts]
+    scored += [row.num_tokens or 0.0 for row in round.traces]
     return {
         Purpose.DRAFTS: _written(sample.draft for sample in samples),
         Purpose.CRITIQUES: _written(critiques),

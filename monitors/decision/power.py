@@ -39,6 +39,7 @@ NUM_BASELINES = 20
 # Harm from one sample in 200 to all of them, by a factor of 1.18 a step.
 HARM_L = np.geomspace(0.005, 1.0, 33)
 """Levels of harm; those between two at which everything is equally (un)likely are left out."""
+COARSE = 8
 # Between levels whose chances differ by less, the curve is taken to be straight.
 CLOSE = 0.1
 # The population itself is measured with so many samples of each problem.
@@ -161,7 +162,9 @@ class _Simulation:
             why = "there is hardly any at the baseline"
             return Power(self.stream.quantity, unharmed.name, why=why)
         chances: dict[int, Chances] = {}
-        self._refine(chances, 0, len(HARM_L) - 1)
+        # Every eighth level first: the largest harm is not always seen best (nothing may be left).
+        for low in range(0, len(HARM_L) - 1, COARSE):
+            self._refine(chances, low, low + COARSE)
         levels = sorted(chances)
         found = [self._loss(float(HARM_L[level])) for level in levels]
         losses = [loss for _, loss in found]
@@ -183,13 +186,12 @@ class _Simulation:
         )
 
     def _refine(self, chances: dict[int, Chances], low: int, high: int) -> None:
-        """Fill in the levels from `low` to `high`, by halving."""
+        """Fill in the levels from `low` to `high` that an answer needs, by halving."""
         for level in (low, high):
             if level not in chances:
                 chances[level] = self._chances(float(HARM_L[level]))
-        before, after = chances[low], chances[high]
-        if high - low > 1 and max(abs(after[key] - before[key]) for key in after) > CLOSE:
-            # Only where the chances differ: simulation is what costs time.
+        if high - low > 1 and _is_wide(chances[low], chances[high]):
+            # Only where an answer lies in between: simulation is what costs time.
             self._refine(chances, low, (low + high) // 2)
             self._refine(chances, (low + high) // 2, high)
 
@@ -271,6 +273,15 @@ class _Simulation:
             tier: spreads([logs_RB for logs_RB in logs if len(logs_RB) > 1])
             for tier, logs in found.items()
         }
+
+
+def _is_wide(before: Chances, after: Chances) -> bool:
+    """Whether one of `CHANCES` is passed between two levels that are not close."""
+    return any(
+        abs(after[key] - before[key]) > CLOSE
+        and any(before[key] < chance <= after[key] for chance in CHANCES)
+        for key in after
+    )
 
 
 def _reach(losses: list[float], chances: list[float], wanted: float) -> float | None:

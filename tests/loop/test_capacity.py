@@ -159,10 +159,10 @@ def test_more_devices_divide_weights_and_states_and_never_a_head():
 
 
 def test_the_judge_the_audit_and_the_fit_of_clusters_are_counted():
-    from ouroloop.loop.capacity.plan import _panel
+    from ouroloop.loop.capacity.plan import panel_of
 
     recipe = load_recipe(ROOT / "runs" / "recipes" / "constitutional.yaml")
-    panel, _ = _panel(recipe)
+    panel, _ = panel_of(recipe)
     assert panel.fits_clusters and panel.num_judged == 100 and panel.num_criteria == 2
     lengths = Measured(probe_tokens=10.0, judge_tokens=5.0)
     tokens = [tokens_of(recipe, panel, lengths, number) for number in range(3)]
@@ -204,3 +204,13 @@ def test_every_number_of_docs_scale_comes_from_the_command_above_it(capsys, monk
         words = shlex.split(arguments.replace("\\\n", " "))
         out = planned(capsys, *words, "--runs", str(tmp_path))
         assert out.strip() == expected.strip(), arguments
+
+
+def test_the_table_of_what_is_watched_is_the_tools_own(monkeypatch, tmp_path):
+    monkeypatch.setenv("OUROLOOP_DATA", str(tmp_path))
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    import watched_shares
+
+    table = watched_shares.table()
+    assert table in (ROOT / "docs" / "scale.md").read_text()
+    assert table.count("\n") > 20 and "| rft_hf " in table

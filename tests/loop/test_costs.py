@@ -15,6 +15,8 @@ from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.round import Round
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.stages.costs import costs_of, read
+from ouroloop.loop.trackers.points import points
+from ouroloop.loop.views.account import sentences
 from ouroloop.loop.views.costs import sentence, spent
 from ouroloop.loop.views.progress import closing_text
 from ouroloop.loop.views.reader import read_run
@@ -96,7 +98,11 @@ def test_the_readings_hold_the_costs_and_the_views_add_them_up(counted):
     # Round 0 does nothing else but measure.
     assert run.rounds[0].find(WATCHED).value == 1.0 > run.rounds[1].find(WATCHED).value
     assert f"{100 * found.watched:.0f} % only to watch." in sentence(run.rounds)
+    # The terminal's last lines, the report with MLflow's note, and MLflow's charts.
     assert sentence(run.rounds) in closing_text(run)
+    assert sentence(run.rounds) in sentences(run)
+    charted = points(run, run.rounds[1])
+    assert charted[WATCHED.id] == run.rounds[1].find(WATCHED).value
     scored = run.rounds[1].find(estimand_of(Purpose.SCORED))
     assert scored.value > 0 and scored.details["texts"] > 4
 

@@ -99,9 +99,10 @@ def test_the_table_of_rounds_marks_the_best_and_explains_every_dash(
         lines[-1]
         == "– round 2: Over-confidence, worded is undefined: no probe sample has a readable answer"
     )
-    assert closing_text(run).endswith(
-        f"checkpoint: {run.path}/rounds/{run.best_round:03d}/checkpoint"
-    )
+    best, checkpoint, spent = closing_text(run).splitlines()
+    assert best.startswith(f"* best round: {run.best_round}, pass@1")
+    assert checkpoint == f"  checkpoint: {run.path}/rounds/{run.best_round:03d}/checkpoint"
+    assert spent.endswith("% only to watch.")
 
 
 def test_a_run_without_a_finished_round_has_a_sentence_for_a_table(tmp_path: Path) -> None:
