@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from simulated_panel import samples
 
-from ouroloop.monitors.decision import blocks, evidence, tiers
-from ouroloop.monitors.decision.evidence import Stream
+from ouroloop.monitors.decision import blocks, evidence, stakes, tiers
 from ouroloop.monitors.decision.guards import BaselineScores
+from ouroloop.monitors.decision.stakes import Stream
 from ouroloop.monitors.decision.tables import Pair, Table, pair
 from ouroloop.monitors.estimators import scores
 
@@ -46,13 +46,13 @@ def test_no_bet_can_be_expected_to_win_at_the_boundary_whatever_the_problems_are
         lambda y: Stream(baseline_P, y, 0.0, delta),
         mean_P,
         3,
-        lambda s: evidence.loss_factors(s, 1.0, EXACT_C),
+        lambda s: stakes.loss_factors(s, 1.0, EXACT_C),
     )
     back = expectation(
         lambda y: Stream(baseline_P, y, 0.0, delta),
         mean_P,
         3,
-        lambda s: evidence.recovery_factors(s, 1.0, EXACT_C),
+        lambda s: stakes.recovery_factors(s, 1.0, EXACT_C),
     )
     assert (lost <= 1 + 1e-12).all() and (back <= 1 + 1e-12).all()
     assert lost.max() > 0.9  # no more is given away than the problems' being unlike costs
@@ -72,7 +72,7 @@ def test_a_problem_with_more_samples_than_another_weighs_no_more(mean_P):
         means = (mean_P[0],) * 4 + (mean_P[1],)
         p = np.prod([m if y else 1 - m for m, y in zip(means, outcome, strict=True)])
         total = total + p * np.exp(
-            evidence.loss_factors(Stream(baseline_P, block_PRM, 0.0, delta), 1.0, EXACT_C)
+            stakes.loss_factors(Stream(baseline_P, block_PRM, 0.0, delta), 1.0, EXACT_C)
         )
     assert (total <= 1 + 1e-12).all() and total.max() > 0.85
 
@@ -86,7 +86,7 @@ def test_scores_of_0_and_1_are_counted_to_the_same_evidence():
     )
     nearly_PRM = np.where(block_PRM == 1, 1 - 1e-12, block_PRM)
     both = [
-        evidence.loss_factors(Stream(np.full(20, 0.6), y, 0.01, 0.02), 1.0)
+        stakes.loss_factors(Stream(np.full(20, 0.6), y, 0.01, 0.02), 1.0)
         for y in (block_PRM, nearly_PRM)
     ]
     assert both[0] == pytest.approx(both[1], abs=1e-8) and np.isfinite(both[0]).all()
@@ -114,7 +114,7 @@ def test_averaging_over_ways_to_cut_keeps_the_expectation_at_most_one():
         assert block_PRM.shape == (2, 3, 2)
         probability = np.prod([p_PT[p, k] for p in range(2) for k in kind_PK[p]])
         total = total + probability * np.exp(
-            evidence.loss_factors(Stream(baseline_P, block_PRM, 0.0, delta), 1.0, EXACT_C)
+            stakes.loss_factors(Stream(baseline_P, block_PRM, 0.0, delta), 1.0, EXACT_C)
         )
     assert (total <= 1 + 1e-12).all() and total.max() > 0.85
 
@@ -314,7 +314,7 @@ def boundary_run(
                 / num_problems
             )
             stream = Stream(baseline_P, now[s][:, None, :].astype(float), se, delta)
-            factors[str(s)] = tiers.flat(evidence.loss_factors(stream, 1.0))
+            factors[str(s)] = tiers.flat(stakes.loss_factors(stream, 1.0))
         rounds.append(factors)
         if evidence.weigh(rounds, num_rounds).log_e >= evidence.log_limit(alpha):
             return True
@@ -325,24 +325,24 @@ def test_what_is_paid_for_the_cells_of_the_baselines_error_is_at_most_one_by_exp
     """Also for a score that is picked anew in every round, whose largest error of 20 counts."""
     from scipy.stats import norm
 
-    pay_C = np.exp(evidence.LOG_PAY_C)
+    pay_C = np.exp(stakes.LOG_PAY_C)
     for num_picks in (1, 20):
-        upper_C = np.array([evidence.widened(z, num_picks) for z in evidence.Z_C])
+        upper_C = np.array([stakes.widened(z, num_picks) for z in stakes.Z_C])
         # The chance that none of the means is too high by more than each end, and so each cell's.
         within_C = np.maximum(1 - num_picks * norm.sf(upper_C), 0)
         cell_C = np.diff(within_C, prepend=0.0)
         assert (cell_C * pay_C).sum() == pytest.approx(1, abs=1e-6)
     assert (np.diff(pay_C) > 0).all(), "a larger error is paid more"
     # Beyond the last cell nothing is bet: alpha pays for it.
-    assert 1700 * norm.sf(evidence.Z_C[-1]) <= evidence.BASELINE_SHARE * 0.05
+    assert 1700 * norm.sf(stakes.Z_C[-1]) <= stakes.BASELINE_SHARE * 0.05
 
 
 def test_an_error_that_few_problems_hold_is_taken_for_a_larger_one():
     """A run of an unchanged model was halted: its tail lay 4.8 estimated errors too high."""
     from scipy.stats import norm, t
 
-    assert t.sf(evidence.widened(3.0, 1, 12.0), 12.0) == pytest.approx(norm.sf(3.0))
-    assert evidence.widened(3.0, 20, 1e6) == pytest.approx(evidence.widened(3.0, 20), abs=1e-3)
+    assert t.sf(stakes.widened(3.0, 1, 12.0), 12.0) == pytest.approx(norm.sf(3.0))
+    assert stakes.widened(3.0, 20, 1e6) == pytest.approx(stakes.widened(3.0, 20), abs=1e-3)
     variance_P = np.array([0.04, 0.04, 0.0, 0.0])
     scores_ = BaselineScores(np.full(4, 0.5), variance_P, np.full(4, 32), num_groups=4)
     assert scores_.df(np.ones(4, dtype=bool)) == pytest.approx(3 * 2)
@@ -363,7 +363,7 @@ def test_the_evidence_with_an_estimated_baseline_cannot_be_expected_to_win_eithe
         for hits in range(num_now + 1):
             block_PRM = (np.arange(num_now) < hits).astype(float)[None, None]
             growth = tiers.flat(
-                evidence.loss_factors(Stream(np.array([mean]), block_PRM, se, delta), 1.0)
+                stakes.loss_factors(Stream(np.array([mean]), block_PRM, se, delta), 1.0)
             )
             chance = binom.pmf(right, num_baseline, truth) * binom.pmf(hits, num_now, truth - delta)
             total += chance * math.exp(evidence.weigh([{"x": growth}], 1).log_e)
@@ -399,7 +399,7 @@ def test_a_loss_well_beyond_the_tolerance_is_seen_at_once():
     baseline_P = np.full(120, 0.6)
     now = (rng.random((120, 1, 8)) < 0.4).astype(float)
     stream = Stream(baseline_P, now, 0.005, 0.01)
-    growth = tiers.flat(evidence.loss_factors(stream, 1.0))
+    growth = tiers.flat(stakes.loss_factors(stream, 1.0))
     assert evidence.weigh([{"x": growth}], 20).log_e > 20
 
 
