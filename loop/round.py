@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from ouroloop.loop import tables
+from ouroloop.loop.drawn import Drawn, FurtherRow
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.integrity import EVENTS, MANIFEST, refuse_damaged_file
 from ouroloop.loop.ledger import SAMPLES, Ledger, files_of, remove_working_files
@@ -36,6 +37,7 @@ from ouroloop.loop.round_view import (
     samples_of,
     texts_of,
     traces_of,
+    with_draws,
 )
 from ouroloop.loop.rows import (
     AuditRow,
@@ -202,6 +204,8 @@ class Round:
     texts = Table("texts.parquet", TextRow)
     probe = Table("probe.parquet", ProbeRow)
     critics = Table("critics.parquet", CritiqueRow)
+    further = Table("further.parquet", FurtherRow)
+    drawn = Json("drawn.json", Drawn)
     traces = Table("traces.parquet", TraceRow)
     judgements = Table("judgements.parquet", JudgementRow)
     readings = JsonList("readings.json", Reading)
@@ -298,9 +302,10 @@ class Round:
     def release(self) -> None:
         """Forget the tables that later rounds seldom ask for; they are read again when they do."""
         self._view = None
-        measured = (Round.probe, Round.critics, Round.judgements, Round.texts, Round.traces)
+        measured = (Round.probe, Round.further, Round.critics, Round.judgements)
+        scored = (Round.texts, Round.traces)
         learnt = (Round.samples, Round.examples, Round.pairs)
-        for item in (*learnt, Round.verdicts, Round.audit, *measured):
+        for item in (*learnt, Round.verdicts, Round.audit, *measured, *scored):
             self.memory.pop(item.file, None)
 
     # -- what it amounts to --------------------------------------------------------
@@ -322,6 +327,7 @@ class Round:
             audit=audit_of(self.audit),
             judge=judge_of(self.judgements),
         )
+        view = with_draws(view, self.probe, self.further)
         # Before its last table is there (the preflight check looks earlier) it may still change.
         if not self.lacks(Round.critics):
             self._view = view

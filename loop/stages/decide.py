@@ -13,7 +13,7 @@ from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.round import Round
 from ouroloop.loop.stages.preflight import adjusted
 from ouroloop.loop.stages.train import weigh_rejection, weigh_starvation
-from ouroloop.monitors.base import Monitor, Reading, RoundView
+from ouroloop.monitors.base import Monitor, Reading, RoundView, Samples
 from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.rule import Decision, DecisionRule
 from ouroloop.monitors.decision.tiers import check_history
@@ -32,6 +32,7 @@ def decision_rule(recipe: Recipe, main: str) -> DecisionRule:
             "baselines",
             "metrics",
             "guarded",
+            "budget",
         }
     )
     tolerances = {name: settings.pop(name) for name in guarded.tolerances()}
@@ -79,8 +80,8 @@ def decide(
     """What happens next, and whether it will be carried out. `history`: the rounds before."""
     is_scored = recipe.monitors.gold
     decision = rule.decide(
-        _guarded(round.view, is_scored),
-        [_guarded(baseline.view, is_scored) for baseline in baselines],
+        guarded_view(round.view, is_scored),
+        [guarded_view(baseline.view, is_scored) for baseline in baselines],
         _heard(round.readings),
         [past.decision for past in history],
         {baseline.number: baseline.readings for baseline in baselines},
@@ -91,12 +92,17 @@ def decide(
     return replace(decision, carried_out=carried_out)
 
 
-def _guarded(view: RoundView, is_scored: bool) -> RoundView:
+def guarded_view(view: RoundView, is_scored: bool) -> RoundView:
     """What the guard sees of a round: without gold, no answer of it is right or wrong."""
     if is_scored:
         return view
-    unknown = np.full(len(view.probe), np.nan)
-    return replace(view, probe=replace(view.probe, correct=unknown, valid=unknown), greedy=None)
+
+    def unscored(samples: Samples) -> Samples:
+        unknown = np.full(len(samples), np.nan)
+        return replace(samples, correct=unknown, valid=unknown)
+
+    draws = tuple(map(unscored, view.draws))
+    return replace(view, probe=unscored(view.probe), draws=draws, greedy=None)
 
 
 def _monitors_of(round: Round, main: str, recipe: Recipe) -> dict[str, Monitor]:

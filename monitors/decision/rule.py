@@ -21,7 +21,7 @@ from ouroloop.monitors.decision import drawing, guarded, reasons, stakes, tiers
 from ouroloop.monitors.decision.copies import copies
 from ouroloop.monitors.decision.declaration import WORDING
 from ouroloop.monitors.decision.drawing import Nearness
-from ouroloop.monitors.decision.guarded import GuardedQuantity
+from ouroloop.monitors.decision.guarded import GuardedQuantity, Part
 from ouroloop.monitors.decision.guards import Guard, Missing, Why
 from ouroloop.monitors.decision.records import (
     Bets,
@@ -229,8 +229,7 @@ class DecisionRule:
         draws, missing = self._measured(view, baselines)
         if any(m.why is Why.LOST for m in missing):  # that ends the run, whatever else there is
             return drawing.CALM
-        idle = tuple(m.id for m in missing if m.why is Why.IDLE)
-        tiers.check_history(history)
+        idle = [m.id for m in missing if m.why is Why.IDLE]
         return Weighing(self, view, baselines, draws, idle, history).nearness()
 
     def _measured(
@@ -238,12 +237,13 @@ class DecisionRule:
     ) -> tuple[list[list[Guard]], list[Missing]]:
         """The guards of every draw, the first one's first, and what that one cannot measure."""
         # The same quantities beside each baseline: they are different streams.
-        found = [
-            [entry for b in baselines for entry in self.measure(draw, b, baselines[0])]
-            for draw in view.by_draw()
-        ]
-        guards = [[entry for entry in draw if isinstance(entry, Guard)] for draw in found]
-        return guards, [entry for entry in found[0] if isinstance(entry, Missing)]
+        first = baselines[0]
+        found = [[e for b in baselines for e in self.measure(v, b, first)] for v in view.by_draw()]
+        guards, *further = [[g for g in draw if isinstance(g, Guard)] for draw in found]
+        # A frozen judge is asked about the first draw alone.
+        part = {g.id: guarded.declared_of(self.guarded, g.id.quantity)[0].part for g in guards}
+        asked = [[g for g in d if part.get(g.id) is not Part.APPROVED] for d in further]
+        return [guards, *asked], [entry for entry in found[0] if isinstance(entry, Missing)]
 
     def measure(
         self,
