@@ -9,6 +9,7 @@ import numpy as np
 
 from ouroloop.loop import extensions
 from ouroloop.loop.config import Recipe
+from ouroloop.loop.drawn import Stopped
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.round import Round
 from ouroloop.loop.stages.preflight import adjusted
@@ -89,7 +90,29 @@ def decide(
     decision = weigh_starvation(decision, round, recipe)
     decision = weigh_rejection(decision, round, history, recipe)
     carried_out = recipe.monitors.guard or decision.action == Action.CONTINUE
-    return replace(decision, carried_out=carried_out)
+    return replace(
+        decision,
+        reasons=(*decision.reasons, *_drawn(round, recipe)),
+        carried_out=carried_out,
+    )
+
+
+def _drawn(round: Round, recipe: Recipe) -> tuple[str, ...]:
+    """A sentence: that more was drawn, why, and how many samples all numbers are of."""
+    if not round.has(Round.drawn) or round.drawn.num_draws == 1:
+        return ()
+    num = round.drawn.num_draws
+    until = {
+        Stopped.CALM: "it no longer was",
+        Stopped.HALT: "HALT's limit was reached",
+        Stopped.DRAWS: f"`probe.draws` ({recipe.probe.draws}) were made",
+        Stopped.BUDGET: f"`monitors.budget` ({recipe.monitors.budget:.0%}) was used up",
+    }[round.drawn.stopped]
+    what = (
+        f"the probe set was drawn {num} times ({num * recipe.probe.samples} samples a problem)"
+        f" because the evidence was near a limit, until {until}"
+    )
+    return (what,)
 
 
 def guarded_view(view: RoundView, is_scored: bool) -> RoundView:

@@ -98,9 +98,11 @@ def _nearness(
     """What the decision rule says of the draws so far."""
     if not baselines or round.number in recipe.monitors.baselines:
         return CALM
+    # A round that was cut off may have rows of further draws already: they are drawn again.
+    first = round.view.by_draw()[0]
     view, *others = [
         guarded_view(each, recipe.monitors.gold)
-        for each in (with_draws(round.view, round.probe, rows), *(b.view for b in baselines))
+        for each in (with_draws(first, round.probe, rows), *(b.view for b in baselines))
     ]
     return rule.nearness(view, others, [past.decision for past in history])
 
@@ -157,3 +159,27 @@ def _sampled(sample: Sample) -> int:
 
 def _tokens(rows: Iterable[ProbeRow]) -> int:
     return int(sum(row.num_tokens for row in rows))
+
+
+def promised(recipe: Recipe, least: float | None) -> tuple[str, ...]:
+    """A sentence for a plan: what further draws may cost and show; none where there are none.
+
+    Args:
+        recipe: the recipe.
+        least: the fall of pass@1 that HALT notices with all draws in one round; None: not even a
+            complete one.
+    """
+    probe = recipe.probe
+    if probe.draws == 1:
+        return ()
+    shown = "not even a complete fall of pass@1"
+    if least is not None:
+        shown = f"a fall of pass@1 of {least:.3f}"
+    what = (
+        f"While the evidence is near a limit a round is drawn up to {probe.draws} times, within"
+        f" {recipe.monitors.budget:.0%} of the run's sampled tokens (`monitors.budget`); about half"
+        " a draw more a round where nothing is the matter. A round with all draws"
+        f" ({probe.draws * probe.samples} samples a problem) shows HALT {shown} at once (chance"
+        " 80 %)."
+    )
+    return (what,)
