@@ -223,11 +223,9 @@ class DecisionRule:
         self, view: RoundView, baselines: Sequence[RoundView], history: Sequence[Decision] = ()
     ) -> Nearness:
         """How near the evidence is to a limit after the draws so far, a judge's verdicts apart."""
-        view, *baselines = [drawing.unjudged(each) for each in (view, *baselines)]
-        if not baselines:
-            return drawing.CALM
+        view, *baselines = map(drawing.unjudged, (view, *baselines))
         draws, missing = self._measured(view, baselines)
-        if any(m.why is Why.LOST for m in missing):  # that ends the run, whatever else there is
+        if any(m.why is Why.LOST for m in missing):  # the run ends anyway
             return drawing.CALM
         idle = [m.id for m in missing if m.why is Why.IDLE]
         return Weighing(self, view, baselines, draws, idle, history).nearness()

@@ -105,7 +105,6 @@ def test_the_rule_weighs_every_draw_and_shows_the_numbers_of_all():
     )
     assert narrow.high - narrow.low < wide.high - wide.low
     assert rule.nearness(RoundView(1, draws[0]), [baseline]).begun > BEGUN
-    assert rule.nearness(RoundView(1, draws[0]), []) == drawing.CALM
 
 
 def test_a_simulated_collapse_is_drawn_more_often_than_a_calm_run():
