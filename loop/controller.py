@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop import retention
+from ouroloop.loop import measuring, retention
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.journal import Journal, journalled
 from ouroloop.loop.ledger import JOURNAL
@@ -30,24 +30,20 @@ from ouroloop.loop.stages import (
     decide,
     dropped,
     filters,
-    frozen_judge,
     judging,
     naming,
     pairs,
     plan,
     preflight,
-    probe,
     refine,
     remedy,
-    texts,
-    traces,
     train,
     warm_start,
 )
 from ouroloop.loop.stages.encode import Encoder
 from ouroloop.loop.stages.sources import sources_of
 from ouroloop.loop.store import CLUSTERS, PROBE_SET, STRATEGIES, WARM_START, Store
-from ouroloop.monitors.decision.rule import Decision
+from ouroloop.monitors.decision.rule import Decision, DecisionRule
 from ouroloop.monitors.names import Action
 
 Progress = Callable[[str, int, int, str], None]
@@ -231,48 +227,15 @@ class Campaign:
         self.event(event, round, **facts)
 
     async def measure(self, round: Round) -> None:
-        """The round's model on real texts and on the probe set, which no training ever sees."""
-        setting, model = self.setting, self.checkpoint(round.number)
-        if round.lacks(Round.texts):
-            await self.serving.serve(model)
-            held_out = setting.held_out.texts
-            round.texts = await texts.measure(self.engine, setting.prompts, held_out, self.report)
-        # `critics` is written last: a probe without it was cut off, and is made again.
-        if round.lacks(Round.critics):
-            await self.serving.serve(model)
-            refiner = self.refiner(round, (self.recipe.probe.temperature,))
-            round.probe, round.critics = await probe.measure(
-                refiner,
-                setting.probe_set,
-                setting.task,
-                setting.strategy,
-                self.report,
-                setting.responses,
-            )
-        if round.lacks(Round.traces):
-            await self.serving.serve(model)
-            round.traces = await traces.measure(self.engine, setting, self.rounds[0], self.report)
-        await self.watch(round)
-
-    async def watch(self, round: Round) -> None:
-        """What the frozen judge says of the round's answers, if the recipe has one."""
-        judge, problems = self.setting.judge, self.setting.probe_set.problems
-        if judge is None or not round.lacks(Round.judgements):
-            return
-        model, student = judge.model or self.checkpoint(0), self.checkpoint(round.number)
-        async with self.serving.asking(model, student) as engine:
-            refiner = self.refiner(round, (0.0,), engine=engine)
-            round.judgements = await frozen_judge.measure(
-                refiner, judge, round.probe, problems, self.report
-            )
+        """The round's model on what no training ever sees."""
+        await measuring.measure(self, round)
 
     def decide(self, round: Round) -> None:
         """Every monitor's readings, and what happens next."""
         if not round.lacks(Round.decision):
             decide.check_rule(round)
             return
-        rule = decide.decision_rule(self.recipe, self.main)
-        baselines = plan.baselines(self.rounds, round.number, self.recipe.monitors.baselines)
+        rule, baselines = self.rule(), self.baselines(round)
         if round.lacks(Round.readings):
             round.readings = decide.read(round, baselines, self.main, self.recipe)
         round.decision = decide.decide(round, baselines, rule, self.history, self.recipe)
@@ -314,6 +277,14 @@ class Campaign:
             round.ledger.add_new()
             self.event("round_started", round, answers=self.journal.begin(round.folder / JOURNAL))
         return round
+
+    def rule(self) -> DecisionRule:
+        """The recipe's decision rule."""
+        return decide.decision_rule(self.recipe, self.main)
+
+    def baselines(self, round: Round) -> list[Round]:
+        """The rounds that a round is compared with."""
+        return plan.baselines(self.rounds, round.number, self.recipe.monitors.baselines)
 
     @property
     def history(self) -> list[Round]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from ouroloop.loop import tables
+from ouroloop.loop.drawn import Drawn, FurtherRow
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.integrity import COMMITTED, EVENTS, MANIFEST, refuse_damaged_file
 from ouroloop.loop.ledger import SAMPLES, Ledger, files_of, remove_working_files
@@ -37,6 +38,7 @@ from ouroloop.loop.round_view import (
     samples_of,
     texts_of,
     traces_of,
+    with_draws,
 )
 from ouroloop.loop.rows import (
     AuditRow,
@@ -204,6 +206,8 @@ class Round:
     texts = Table("texts.parquet", TextRow)
     probe = Table("probe.parquet", ProbeRow)
     critics = Table("critics.parquet", CritiqueRow)
+    further = Table("further.parquet", FurtherRow)
+    drawn = Json("drawn.json", Drawn)
     traces = Table("traces.parquet", TraceRow)
     judgements = Table("judgements.parquet", JudgementRow)
     readings = JsonList("readings.json", Reading)
@@ -308,9 +312,10 @@ class Round:
     def release(self) -> None:
         """Forget the tables that later rounds seldom ask for; they are read again when they do."""
         self._view = None
-        measured = (Round.probe, Round.critics, Round.judgements, Round.texts, Round.traces)
+        measured = (Round.probe, Round.further, Round.critics, Round.judgements)
+        scored = (Round.texts, Round.traces)
         learnt = (Round.samples, Round.examples, Round.pairs)
-        for item in (*learnt, Round.verdicts, Round.audit, *measured):
+        for item in (*learnt, Round.verdicts, Round.audit, *measured, *scored):
             self.memory.pop(item.file, None)
 
     # -- what it amounts to --------------------------------------------------------
@@ -332,6 +337,7 @@ class Round:
             audit=audit_of(self.audit),
             judge=judge_of(self.judgements),
         )
+        view = with_draws(view, self.probe, self.further)
         # Before its last table is there (the preflight check looks earlier) it may still change.
         if not self.lacks(Round.critics):
             self._view = view

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from ouroloop.loop.drawn import FurtherRow
 from ouroloop.loop.rows import (
     AuditRow,
     CritiqueRow,
@@ -18,7 +20,16 @@ from ouroloop.loop.rows import (
     TraceRow,
     Verdict,
 )
-from ouroloop.monitors.base import AuditItems, Critics, Judgements, Pool, Samples, Texts, Traces
+from ouroloop.monitors.base import (
+    AuditItems,
+    Critics,
+    Judgements,
+    Pool,
+    RoundView,
+    Samples,
+    Texts,
+    Traces,
+)
 
 
 def samples_of(rows: Sequence[ProbeRow], judgements: Sequence[JudgementRow] = ()) -> Samples:
@@ -38,6 +49,23 @@ def samples_of(rows: Sequence[ProbeRow], judgements: Sequence[JudgementRow] = ()
         cluster=_objects(rows, "cluster"),
         approvals=_approvals(rows, judgements),
     )
+
+
+def with_draws(
+    view: RoundView, probe: Sequence[ProbeRow], further: Sequence[FurtherRow]
+) -> RoundView:
+    """The view with the samples of all draws of the probe set, together and draw by draw."""
+    if not further:
+        return view
+    rows = [row for row in probe if row.kind == "sample"]
+    draw_N = np.array([0] * len(rows) + [row.draw for row in further])
+    # Only the first draw has a frozen judge's verdicts.
+    nothing = np.full(len(further), np.nan)
+    judged = view.probe.approvals.items()
+    approvals = {name: np.concatenate([x_N, nothing]) for name, x_N in judged}
+    whole = replace(samples_of([*rows, *further]), approvals=approvals)
+    draws = tuple(whole.where(draw_N == draw) for draw in range(int(draw_N.max()) + 1))
+    return replace(view, probe=whole, draws=draws)
 
 
 def _approvals(rows: Sequence[ProbeRow], judgements: Sequence[JudgementRow]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ A monitor changes nothing. What is undefined is NaN with a reason, never 0.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -227,6 +227,8 @@ class RoundView:
         judge: verdicts of a frozen judge.
         dropped: the problems of samples that no server answered; the pool has no row of them.
         traces: round 0's answers, scored.
+        draws: the same samples as in `probe`, draw by draw, where the probe set was drawn more than
+            once because the evidence was near a limit.
     """
 
     round: int
@@ -239,6 +241,16 @@ class RoundView:
     judge: Judgements | None = None
     dropped: Objects | None = None
     traces: Traces | None = None
+    draws: tuple[Samples, ...] = ()
+
+    def by_draw(self) -> tuple[RoundView, ...]:
+        """A view for each draw of the probe set; the first one has all that was measured once."""
+        if len(self.draws) < 2:
+            return (self,)
+        first, *further = self.draws
+        # Texts and traces are scored once a round: a second bet on them would count them twice.
+        others = (RoundView(self.round, draw) for draw in further)
+        return (replace(self, probe=first, draws=()), *others)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -254,9 +255,10 @@ def _plan(options: argparse.Namespace) -> int:
         return _plan_hardware(options)
     from ouroloop.evals.tasks import Capability
     from ouroloop.loop.setup import prepare
-    from ouroloop.loop.stages import traces
+    from ouroloop.loop.stages import further, traces
     from ouroloop.loop.stages.decide import decision_rule
     from ouroloop.loop.views import power
+    from ouroloop.monitors.decision.guarded import QuantityId
 
     recipe = recipe_of(options.recipe, options.overrides)
     setting = prepare(recipe)
@@ -265,17 +267,21 @@ def _plan(options: argparse.Namespace) -> int:
     # Tests and judges need no gold answer; of the others a problem without one is never scored, so
     # that it adds nothing to the power of a scored quantity.
     scored = [p for p in probe_set.problems if unaided or p.answer is not None]
-    analysis = power.of_recipe(
+    about = partial(
+        power.of_recipe,
         decision_rule(recipe, probe_set.main),
         families=[problem.family for problem in scored],
         num_free=len(probe_set.problems) - len(scored),
         main_family=probe_set.main,
-        num_samples=recipe.probe.samples,
-        num_baseline_samples=recipe.probe.baseline_samples,
+        num_baseline_samples=recipe.probe.baseline_samples or 4 * recipe.probe.samples,
         run_path=root_of(options) / recipe.name,
-        notes=traces.costs(recipe.probe, len(probe_set.problems)),
     )
-    return _print_power(options, analysis)
+    notes = traces.costs(recipe.probe, len(probe_set.problems))
+    if recipe.probe.draws > 1:
+        most = recipe.probe.draws * recipe.probe.samples
+        with_all = about(num_samples=most, only=(QuantityId.ACCURACY,)).powers
+        notes += further.promised(recipe, power.at_once(with_all))
+    return _print_power(options, about(num_samples=recipe.probe.samples, notes=notes))
 
 
 def _plan_hardware(options: argparse.Namespace) -> int:

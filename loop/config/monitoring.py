@@ -29,6 +29,14 @@ class ProbeConfig(Section):
         ge=2,
         description="of the rounds in `monitors.baselines`; default: four times `samples`",
     )
+    draws: int = Field(
+        1,
+        ge=1,
+        description=(
+            "draws of the probe set in a round at most: further ones, of `samples` each, only while"
+            " the evidence is near a limit"
+        ),
+    )
     temperature: float = Field(
         1.0, ge=0.01, le=2, description="of the probe's samples, the same in every round"
     )
@@ -172,6 +180,12 @@ class MonitorConfig(Section):
     )
     approved_loss: float = Field(
         0.05, ge=0, le=1, description="share that a frozen judge approves of, each criterion apart"
+    )
+    budget: float = Field(
+        0.20,
+        ge=0,
+        lt=1,
+        description="share of the run's sampled tokens that further draws may use (`probe.draws`)",
     )
     min_yield: float = Field(
         0.02, ge=0, le=1, description="kept samples per sample, below which supply has failed"

@@ -9,12 +9,13 @@ import numpy as np
 
 from ouroloop.loop import extensions
 from ouroloop.loop.config import Recipe
+from ouroloop.loop.drawn import Stopped
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.round import Round
 from ouroloop.loop.stages import costs
 from ouroloop.loop.stages.preflight import adjusted
 from ouroloop.loop.stages.train import weigh_rejection, weigh_starvation
-from ouroloop.monitors.base import Monitor, Reading, RoundView
+from ouroloop.monitors.base import Monitor, Reading, RoundView, Samples
 from ouroloop.monitors.decision import guarded
 from ouroloop.monitors.decision.rule import Decision, DecisionRule
 from ouroloop.monitors.decision.tiers import check_history
@@ -39,6 +40,7 @@ def decision_rule(recipe: Recipe, main: str) -> DecisionRule:
             "baselines",
             "metrics",
             "guarded",
+            "budget",
         }
     )
     tolerances = {name: settings.pop(name) for name in guarded.tolerances()}
@@ -87,8 +89,8 @@ def decide(
     """What happens next, and whether it will be carried out. `history`: the rounds before."""
     is_scored = recipe.monitors.gold
     decision = rule.decide(
-        _guarded(round.view, is_scored),
-        [_guarded(baseline.view, is_scored) for baseline in baselines],
+        guarded_view(round.view, is_scored),
+        [guarded_view(baseline.view, is_scored) for baseline in baselines],
         _heard(round.readings),
         [past.decision for past in history],
         {baseline.number: baseline.readings for baseline in baselines},
@@ -97,7 +99,11 @@ def decide(
     decision = weigh_starvation(decision, round, recipe)
     decision = weigh_rejection(decision, round, history, recipe)
     carried_out = recipe.monitors.guard or decision.action == Action.CONTINUE
-    return replace(decision, carried_out=carried_out)
+    return replace(
+        decision,
+        reasons=(*decision.reasons, *_drawn(round, recipe)),
+        carried_out=carried_out,
+    )
 
 
 def weigh_critic(decision: Decision, round: Round, recipe: Recipe) -> Decision:
@@ -118,12 +124,35 @@ def weigh_critic(decision: Decision, round: Round, recipe: Recipe) -> Decision:
     return replace(decision, action=Action.HALT, reasons=(why, *decision.reasons))
 
 
-def _guarded(view: RoundView, is_scored: bool) -> RoundView:
+def _drawn(round: Round, recipe: Recipe) -> tuple[str, ...]:
+    """A sentence: that more was drawn, why, and how many samples all numbers are of."""
+    if not round.has(Round.drawn) or round.drawn.num_draws == 1:
+        return ()
+    num = round.drawn.num_draws
+    until = {
+        Stopped.CALM: "it no longer was",
+        Stopped.HALT: "HALT's limit was reached",
+        Stopped.DRAWS: f"`probe.draws` ({recipe.probe.draws}) were made",
+        Stopped.BUDGET: f"`monitors.budget` ({recipe.monitors.budget:.0%}) was used up",
+    }[round.drawn.stopped]
+    what = (
+        f"the probe set was drawn {num} times ({num * recipe.probe.samples} samples a problem)"
+        f" because the evidence was near a limit, until {until}"
+    )
+    return (what,)
+
+
+def guarded_view(view: RoundView, is_scored: bool) -> RoundView:
     """What the guard sees of a round: without gold, no answer of it is right or wrong."""
     if is_scored:
         return view
-    unknown = np.full(len(view.probe), np.nan)
-    return replace(view, probe=replace(view.probe, correct=unknown, valid=unknown), greedy=None)
+
+    def unscored(samples: Samples) -> Samples:
+        unknown = np.full(len(samples), np.nan)
+        return replace(samples, correct=unknown, valid=unknown)
+
+    draws = tuple(map(unscored, view.draws))
+    return replace(view, probe=unscored(view.probe), draws=draws, greedy=None)
 
 
 def _monitors_of(round: Round, main: str, recipe: Recipe) -> dict[str, Monitor]:

@@ -123,7 +123,7 @@ async def measure(
     each = [(problem, kind, text) for problem, given in found for kind, text in given]
     labels = clustering.labels(responses, [(problem, text.text) for problem, _, text in each])
     rows = [
-        replace(_row(problem, kind, text, task, strategy), cluster=label)
+        replace(row_of(problem, kind, text, task, strategy), cluster=label)
         for (problem, kind, text), label in zip(each, labels, strict=True)
     ]
     spent = {
@@ -220,13 +220,14 @@ def _truth(problem: Problem, answers: Answers, task: Task) -> tuple[bool | None,
     return correct, agreement
 
 
-def _row(
+def row_of(
     problem: Problem,
     kind: Literal["sample", "greedy"],
     answer: Completion,
     task: Task,
     strategy: Strategy,
 ) -> ProbeRow:
+    """One answer as a row, read by the task."""
     read = judge_text(problem, answer.text, task, strategy)
     nll = None
     if answer.logprobs:

@@ -155,6 +155,11 @@ def _population_of_run(run_path: Path, rule: DecisionRule) -> Population | None:
     return of_baseline(view, family, rule.tail_slice, f"the samples of round 0 of {run_path.name}")
 
 
+def at_once(powers: Sequence[Power]) -> float | None:
+    """The least loss of the only quantity that HALT notices in its first round, if any."""
+    return powers[0].smallest.get((Tier.HALT, WITHIN[0], CHANCES[0])) if powers else None
+
+
 def to_json(analysis: PowerAnalysis) -> dict[str, Any]:
     """As plain JSON: `smallest` is tier -> rounds -> chance -> loss or null."""
     return {

@@ -13,8 +13,9 @@ from ouroloop.monitors.bench.dynamics import PREJUDICED
 from ouroloop.monitors.bench.regimes import REGIMES
 from ouroloop.monitors.bench.simulate import Stream
 from ouroloop.monitors.bench.truth import Truth, died, fallen, losses, truth
-from ouroloop.monitors.decision import evidence, guarded, tiers
+from ouroloop.monitors.decision import drawing, evidence, guarded, tiers
 from ouroloop.monitors.decision.baseline_error import BaselineScores
+from ouroloop.monitors.decision.drawing import Nearness
 from ouroloop.monitors.decision.evidence import Weight
 from ouroloop.monitors.decision.guarded import QuantityId
 from ouroloop.monitors.decision.guards import Guard, Quantity
@@ -32,8 +33,12 @@ SIZES = {
     "120x8": (120, 8, 32),
     "500x16-anchor-1024": (500, 16, 1024),  # as the result files call it: a larger baseline
     "1000x32": (1000, 32, 512),
+    # About as many samples a round as 120x8 while nothing is the matter.
+    "80x8-drawn-8": (80, 8, 256),
 }
 """Name -> problems, samples of each, samples of each at the baseline."""
+MOST_DRAWS = {"80x8-drawn-8": 8}
+"""Draws of the probe set in a round at most; elsewhere one."""
 TAIL_SHARE = {"1000x32": 0.5}
 """Share of the probe set that is of the tail slice; elsewhere a quarter."""
 
@@ -46,11 +51,15 @@ class Watcher:
         rule: the rule.
         alter: what to change in a quantity (its tolerance, say) before it is weighed.
         tiers: what is weighed.
+        most_draws: of a round.
+        num_draws: of all rounds so far.
     """
 
     rule: DecisionRule
     alter: Callable[[Quantity], Quantity] = lambda quantity: quantity
     tiers: Sequence[Tier] = tuple(Tier)
+    most_draws: int = 1
+    num_draws: int = 0
     baselines_: dict[StreamId, BaselineScores] = field(default_factory=dict)
     rounds_: dict[Tier, list[Bets]] = field(default_factory=dict)
 
@@ -59,12 +68,38 @@ class Watcher:
         """Each tier's alpha before any action."""
         return {Tier.WATCH: self.rule.watch_alpha, Tier.HALT: evidence.spent(self.rule.alpha, 1)}
 
-    def weigh(self, tables: Tables) -> dict[Tier, Weight[StreamId]]:
+    def weigh(
+        self, tables: Tables, again: Callable[[], Tables] | None = None
+    ) -> dict[Tier, Weight[StreamId]]:
         """Add a round, and give the evidence of all rounds so far, by tier.
+
+        Args:
+            tables: its first draw.
+            again: one more draw of the same round, asked for while the evidence is near a limit.
+        """
+        for tier in self.tiers:
+            self.rounds_.setdefault(tier, []).append({})
+        weights = self._drawn(tables)
+        for _ in range(1, self.most_draws):
+            if again is None or not self._is_near(weights):
+                break
+            weights = self._drawn(again())
+        return weights
+
+    def _is_near(self, weights: Mapping[Tier, Weight[StreamId]]) -> bool:
+        halt = weights.get(Tier.HALT)
+        halts = halt is not None and Tier.HALT in self.alarms({Tier.HALT: halt})
+        num_rounds = len(self.rounds_[Tier.WATCH])
+        found = drawing.begun(weights[Tier.WATCH], self.rule.rounds, num_rounds)
+        return Nearness(found, halts).is_near
+
+    def _drawn(self, tables: Tables) -> dict[Tier, Weight[StreamId]]:
+        """Add a draw to the last round.
 
         The baseline's side is worked out once, but for quantities whose score is another one in
         every round.
         """
+        self.num_draws += 1
         guards = []
         for quantity in map(self.alter, guarded.quantities(tables, self.rule)):
             # The same baseline in every round, and larger than any round.
@@ -76,8 +111,9 @@ class Watcher:
         first = guarded.first_shares(self.rule)
         weights = {}
         for tier in self.tiers:
-            bets = self.rounds_.setdefault(tier, [])
-            bets.append(self.rule.lost(tier, guards))
+            bets = self.rounds_[tier]
+            lost = self.rule.lost(tier, guards)
+            bets[-1] = drawing.added([bets[-1], lost]) if bets[-1] else lost
             weights[tier] = evidence.weigh(
                 bets, self.rule.rounds, first=first, log_pay_C=tiers.pay(tier)
             )
@@ -86,7 +122,7 @@ class Watcher:
     def alarms(self, weights: Mapping[Tier, Weight[StreamId]]) -> list[Tier]:
         """The tiers whose limit is reached."""
         limits = {tier: tiers.limit(tier, alpha) for tier, alpha in self.alpha.items()}
-        return [tier for tier in self.tiers if weights[tier].log_e >= limits[tier]]
+        return [tier for tier, weight in weights.items() if weight.log_e >= limits[tier]]
 
 
 @dataclass(frozen=True)
@@ -108,6 +144,8 @@ class Run:
         halt: first round of HALT; likewise.
         halt_driver: see `watch_driver`.
         halt_mode: see `watch_mode`.
+        weighed: rounds that were weighed.
+        draws: of the probe set in them.
     """
 
     regime: str
@@ -123,6 +161,8 @@ class Run:
     halt: int = 0
     halt_driver: str = ""
     halt_mode: str = ""
+    weighed: int = 0
+    draws: int = 0
 
 
 def run(
@@ -142,12 +182,12 @@ def run(
         rule.rounds,
         TAIL_SHARE.get(size, 0.25),
     )
-    watcher = Watcher(rule)
+    watcher = Watcher(rule, most_draws=MOST_DRAWS.get(size, 1))
     dying = stream.regime.accept == PREJUDICED
     found: dict[str, Any] = {}
     truths: list[Truth] = []
     quantities: list[Quantity] = []
-    for number, tables, now in with_truth(stream, rule):
+    for number, tables, now, again in with_truth(stream, rule):
         truths.append(now)
         if number == 0:
             continue
@@ -157,7 +197,10 @@ def run(
         # All that is left to find is known: the rest of the run is only simulated, not weighed.
         if "watch" in found and "halt" in found and ("event" in found or not stream.regime.mode):
             continue
-        weights = watcher.weigh(tables)
+        # No table holds what a tier does later, and eight draws a round take their time.
+        if watcher.most_draws > 1 and "event" in found and number > found["event"] + 1:
+            break
+        weights = watcher.weigh(tables, again)
         names = {q.stream: q.name for q in quantities}
         for tier in watcher.alarms(weights):
             if tier not in found:
@@ -166,7 +209,8 @@ def run(
                     f"{tier}_driver": names[weights[tier].driver],
                     f"{tier}_mode": str(_mode(tables) or ""),
                 }
-    return Run(name, seed, stream.onset, **found)
+    weighed = len(watcher.rounds_.get(Tier.WATCH, []))
+    return Run(name, seed, stream.onset, weighed=weighed, draws=watcher.num_draws, **found)
 
 
 def _mode(tables: Tables) -> FailureMode | None:
@@ -176,15 +220,17 @@ def _mode(tables: Tables) -> FailureMode | None:
     return name_mode(symptoms_of(now), symptoms_of(baseline), tail)
 
 
-def with_truth(stream: Stream, rule: DecisionRule) -> Iterator[tuple[int, Tables, Truth]]:
-    """(number, tables, truth) of every round, the baseline first."""
+def with_truth(
+    stream: Stream, rule: DecisionRule
+) -> Iterator[tuple[int, Tables, Truth, Callable[[], Tables]]]:
+    """(number, tables, truth, one more draw) of every round, the baseline first."""
     rare = None
     for a_round in stream.rounds():
         # From the baseline alone, which comes first: what is rare stays what was rare then.
         if rare is None:
             rare = guarded.rare_at_baseline(a_round.tables)
         now = truth(a_round.model, stream.world, stream.probe, rare, rule.pass_k)
-        yield a_round.number, a_round.tables, now
+        yield a_round.number, a_round.tables, now, a_round.again
 
 
 def _crossed(

@@ -5,21 +5,25 @@ How often that tier alarms is compared with the alpha that was promised.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.bench import dynamics, simulate
-from ouroloop.monitors.bench.bench import SIZES, Watcher
+from ouroloop.monitors.bench.bench import MOST_DRAWS, SIZES, Watcher
 from ouroloop.monitors.bench.cells import Cell, Cells
 from ouroloop.monitors.bench.dynamics import HEALTHY, Model, Regime
 from ouroloop.monitors.bench.simulate import Stream
 from ouroloop.monitors.bench.truth import losses, truth
-from ouroloop.monitors.decision import blocks, evidence, guarded, tiers
+from ouroloop.monitors.decision import blocks, drawing, evidence, guarded, stakes, tiers
+from ouroloop.monitors.decision.baseline_error import BaselineScores
+from ouroloop.monitors.decision.evidence import Weight
 from ouroloop.monitors.decision.guards import Guard, Quantity
-from ouroloop.monitors.decision.records import StreamId
+from ouroloop.monitors.decision.records import Bets, StreamId
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.decision.tables import Pair, Table, Tables
 from ouroloop.monitors.names import Tier
@@ -40,9 +44,13 @@ GRID = (
     ("120x8", "ragged", False),
     ("500x16", "spread", False),
     ("500x16", "spread", True),
+    ("80x8-drawn-8", "spread", False),
+    ("80x8-drawn-8", "extreme", False),
+    ("80x8-drawn-8", "rare", False),
+    ("80x8-drawn-8", "ragged", False),
 )
 """Size, kind of problems, whether all monitors see the same numbers."""
-WATCHED = tuple(line for line in GRID if line[0] == "120x8" and not line[2])
+WATCHED = tuple(line for line in GRID if line[0] in ("120x8", *MOST_DRAWS) and not line[2])
 """The lines of the grid that WATCH is tried on as well."""
 
 
@@ -69,8 +77,8 @@ def binomial(size: str, kind: str, together: bool, seed: int, tier: str = Tier.H
         seed: of all that is random.
         tier: the tier that is tried.
     """
-    # The size as the result files name it.
-    num_problems, num_samples = (int(x) for x in size.split("x"))
+    # The size as the result files name it: what follows the two numbers says how often is drawn.
+    num_problems, num_samples = (int(x) for x in size.split("-")[0].split("x"))
     rng = np.random.default_rng([seed, KINDS.index(kind), num_problems])
     share, alpha = TIERS[Tier(tier)]
     monitors = []
@@ -83,28 +91,69 @@ def binomial(size: str, kind: str, together: bool, seed: int, tier: str = Tier.H
             i % 2 == 1,
         )
         monitors.append((replace(quantity, tolerance=quantity.tolerance / share), now_P))
-    baselines = [quantity.baseline_scores() for quantity, _ in monitors]
-    rounds: list[dict[str, tuple[float, ...]]] = []
+    # Copies of one stream are the strongest dependence there is: the bound must hold there too.
+    copies = range(NUM_MONITORS if together else 1)
+    run = _Binomial(monitors, [q.baseline_scores() for q, _ in monitors], copies, rng)
     highest = -np.inf
     for number in range(1, NUM_ROUNDS + 1):
-        factors: dict[str, tuple[float, ...]] = {}
-        for index, ((quantity, now_P), scores) in enumerate(zip(monitors, baselines, strict=True)):
-            there = quantity.pair.now.there_PK
-            now = _table(rng.random(there.shape) < now_P[:, None], there)
-            guard = replace(quantity, pair=Pair(quantity.pair.baseline, now)).guard(scores)
-            if not isinstance(guard, Guard):
-                continue
-            # Copies of one stream are the strongest dependence there is: the bound must hold there
-            # too.
-            growth = tiers.flat(evidence.loss_factors(guard.stream, share))
-            copies = range(NUM_MONITORS if together else 1)
-            factors |= {f"{index} {copy}": growth for copy in copies}
-        rounds.append(factors)
-        weight = evidence.weigh(rounds, NUM_ROUNDS, NUM_MONITORS, log_pay_C=tiers.pay(Tier(tier)))
-        highest = max(highest, weight.log_e)
+        weights = run.round(MOST_DRAWS.get(size, 1))
+        highest = max(highest, weights[Tier(tier)].log_e)
         if highest >= tiers.limit(Tier(tier), alpha):
             return Verdict(seed, number, highest)
     return Verdict(seed, 0, round(highest, 4))
+
+
+@dataclass
+class _Binomial:
+    """The rounds of one run of right-or-wrong monitors.
+
+    Attributes:
+        monitors: quantities, and P(right) of every problem.
+        baselines: their baselines.
+        copies: every monitor counts as so many.
+        rng: of the samples.
+        rounds: the bets of both tiers, round by round.
+    """
+
+    monitors: Sequence[tuple[Quantity, NDArray[np.float64]]]
+    baselines: Sequence[BaselineScores]
+    copies: range
+    rng: np.random.Generator
+    rounds: dict[Tier, list[Bets]] = field(default_factory=lambda: {tier: [] for tier in TIERS})
+
+    def round(self, most_draws: int) -> dict[Tier, Weight[StreamId]]:
+        """One more round, drawn again while WATCH's evidence calls for it."""
+        weights: dict[Tier, Weight[StreamId]] = {}
+        for draw in range(most_draws):
+            if draw and not self._is_near(weights[Tier.WATCH]):
+                break
+            bets = self._draw()
+            for tier, past in self.rounds.items():
+                if draw:
+                    past[-1] = drawing.added([past[-1], bets[tier]])
+                else:
+                    past.append(bets[tier])
+                pay = tiers.pay(tier)
+                weights[tier] = evidence.weigh(past, NUM_ROUNDS, NUM_MONITORS, log_pay_C=pay)
+        return weights
+
+    def _is_near(self, weight: Weight[StreamId]) -> bool:
+        found = drawing.begun(weight, NUM_ROUNDS, len(self.rounds[Tier.WATCH]))
+        return drawing.Nearness(found, False).is_near
+
+    def _draw(self) -> dict[Tier, Bets]:
+        found: dict[Tier, dict[StreamId, tuple[float, ...]]] = {tier: {} for tier in TIERS}
+        each = zip(self.monitors, self.baselines, strict=True)
+        for index, ((quantity, now_P), scores) in enumerate(each):
+            there = quantity.pair.now.there_PK
+            now = _table(self.rng.random(there.shape) < now_P[:, None], there)
+            guard = replace(quantity, pair=Pair(quantity.pair.baseline, now)).guard(scores)
+            if not isinstance(guard, Guard):
+                continue
+            for tier, (share, _) in TIERS.items():
+                growth = tiers.flat(stakes.loss_factors(guard.stream, share))
+                found[tier] |= {StreamId(f"{index} {copy}"): growth for copy in self.copies}
+        return dict(found)
 
 
 def _monitor(
@@ -182,17 +231,15 @@ def all_quantities(size: str, seed: int, tier: str = Tier.HALT) -> Verdict:
     watcher = Watcher(
         replace(RULE, rounds=NUM_ROUNDS),
         lambda q: replace(q, tolerance=limits[q.stream] / share, ceiling=None),
-        (Tier(tier),),
+        tuple(Tier) if size in MOST_DRAWS else (Tier(tier),),
+        MOST_DRAWS.get(size, 1),
     )
     highest = -np.inf
     for number in range(1, NUM_ROUNDS + 1):
-        now = simulate.draw(after, stream.world, stream.probe, num_samples, rng)
-        main, others = Pair(first[0], now[0]), Pair(first[1], now[1])
-        family_P = np.zeros(num_problems, dtype=np.int64)
-        scored = simulate.judged(after, main, others, rng)
-        tables = Tables(main, stream.probe.tail_P, main, family_P, others, scored)
+        tables = stream.again(first, after, rng)
         limits = limits or true_losses(before, after, stream, tables)
-        highest = max(highest, watcher.weigh(tables)[Tier(tier)].log_e)
+        again = partial(stream.again, first, after, rng)
+        highest = max(highest, watcher.weigh(tables, again)[Tier(tier)].log_e)
         if highest >= tiers.limit(Tier(tier), watcher.alpha[Tier(tier)]):
             return Verdict(seed, number, round(highest, 4))
     return Verdict(seed, 0, round(highest, 4))
@@ -255,7 +302,7 @@ def cells(out: Path, runs: int) -> Cells:
         )
         for size, kind, together, tier in lines
     }
-    for size, num in (("120x8", runs), ("500x16", max(runs // 10, 1))):
+    for size, num in (("120x8", runs), ("80x8-drawn-8", runs), ("500x16", max(runs // 10, 1))):
         for tier in TIERS:
             grid[Cell(out / "v1.csv", f"{prefix(tier)}panel-{size}")] = (
                 all_quantities,

@@ -23,8 +23,8 @@ import numpy as np
 from scipy.special import logsumexp
 
 from ouroloop.monitors.bench.cells import Cell, Cells
-from ouroloop.monitors.decision import evidence, tiers
-from ouroloop.monitors.decision.evidence import Stream
+from ouroloop.monitors.decision import evidence, stakes, tiers
+from ouroloop.monitors.decision.stakes import Stream
 
 # The logs are no part of the repository: they are read from a folder beside it.
 DATA = Path(os.environ.get("OUROLOOP_DATA", Path("..") / "shared" / "data"))
@@ -154,7 +154,7 @@ def _exact(
                 entries[baseline],
                 entries[baseline + 1],
             )
-            growth_CB = evidence.loss_factors(one, share)
+            growth_CB = stakes.loss_factors(one, share)
             factors[name.removesuffix("_v")] = tiers.flat(growth_CB)
         rounds.append(factors)
         weight = evidence.weigh(rounds, HORIZON)

@@ -8,11 +8,15 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+from scipy.special import ndtr, ndtri
+
 from ouroloop.monitors.bench import estimators
 from ouroloop.monitors.bench.bench import SIZES
-from ouroloop.monitors.bench.boundary import GRID, TIERS, name_of, prefix
+from ouroloop.monitors.bench.boundary import GRID, NUM_ROUNDS, TIERS, name_of, prefix
 from ouroloop.monitors.bench.cells import Cell, exists, read, slug
 from ouroloop.monitors.bench.regimes import COLLAPSING, REGIMES, mode_name
+from ouroloop.monitors.decision.tiers import WATCH_ALPHA
 from ouroloop.monitors.estimators.stats import clopper_pearson
 
 Rows = list[dict[str, str]]
@@ -184,6 +188,24 @@ def v4(out: Path, size: str) -> str:
     return table(head, lines)
 
 
+def oracle(out: Path) -> str:
+    """What the test sees that knows everything but the samples, at the sizes worked out."""
+    lines = []
+    for size in SIZES:
+        for name in COLLAPSING:
+            if not exists(cell := Cell(out / "oracle.csv", f"{size}/{slug(name)}")):
+                continue
+            rows = [row for row in read(cell) if int(row["rounds"]) >= 0]
+            distance = np.array([float(row["distance"]) for row in rows])
+            power = np.mean([float(row["power"]) for row in rows])
+            # As many equal looks as rounds, of which one is at the event.
+            looking = np.mean(ndtr(distance - ndtri((1 - WATCH_ALPHA) ** (1 / NUM_ROUNDS))))
+            line = (size, name, len(rows), f"{np.median(distance):.2f}")
+            lines.append((*line, f"{100 * power:.0f} %", f"{100 * looking:.0f} %"))
+    head = ("N x k", "regime", "worlds", "median distance", "seen, onset known", "onset unknown")
+    return table(head, lines)
+
+
 def v4_false(out: Path, size: str) -> str:
     """Alarms while nothing was beyond its tolerance, at one size of the probe set."""
     lines = []
@@ -248,7 +270,7 @@ def pilot(out: Path) -> str:
 def tables(out: Path) -> dict[str, Callable[[], str]]:
     """Name of a place in the page -> what stands there."""
     found: dict[str, Callable[[], str]] = {
-        make.__name__: partial(make, out) for make in (v1, v2, v3, pilot)
+        make.__name__: partial(make, out) for make in (v1, v2, v3, oracle, pilot)
     }
     for size in SIZES:
         found |= {

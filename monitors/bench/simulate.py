@@ -9,8 +9,9 @@ Suffixes: `_P` problems, `_K` samples, `_T` types, `_S` strategies.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,8 @@ from ouroloop.monitors.decision.tables import Pair, Table, Tables, all_judged
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Sides = tuple[Table, Table]
+"""Samples of the main family, and of the others."""
 
 # On these problems the usual strategy of their type fails, so that a model that knows only that
 # one loses pass@k although its training accuracy rises.
@@ -179,11 +182,13 @@ class Round:
         number: 0 is the baseline.
         tables: its samples beside the baseline's.
         model: what made them.
+        again: one more draw of its samples, each time another one.
     """
 
     number: int
     tables: Tables
     model: Model
+    again: Callable[[], Tables]
 
 
 @dataclass(frozen=True)
@@ -240,14 +245,24 @@ class Stream:
     def rounds(self) -> Iterator[Round]:
         """Every round with its samples, the baseline first."""
         rng = np.random.default_rng([self.seed, 2])
-        baseline = None
+        baseline: Sides | None = None
         for number, model in enumerate(self.models()):
             num = self.num_samples if number else self.num_baseline
             now = draw(model, self.world, self.probe, num, rng)
-            if baseline is None:
-                baseline = now
-            main, others = (Pair(then, table) for then, table in zip(baseline, now, strict=True))
-            family_P = np.zeros(self.num_problems, dtype=np.int64)
-            scored = judged(model, main, others, rng)
-            tables = Tables(main, self.probe.tail_P, main, family_P, others, scored)
-            yield Round(number, tables, model)
+            baseline = baseline or now
+            again = partial(self.again, baseline, model, rng)
+            yield Round(number, self._beside(baseline, now, model, rng), model, again)
+
+    def again(self, baseline: Sides, model: Model, rng: np.random.Generator) -> Tables:
+        """One draw of a round under this model, beside the baseline's samples."""
+        now = draw(model, self.world, self.probe, self.num_samples, rng)
+        return self._beside(baseline, now, model, rng)
+
+    def _beside(
+        self, baseline: Sides, now: Sides, model: Model, rng: np.random.Generator
+    ) -> Tables:
+        """Samples of a round beside the baseline's."""
+        main, others = (Pair(then, table) for then, table in zip(baseline, now, strict=True))
+        family_P = np.zeros(self.num_problems, dtype=np.int64)
+        scored = judged(model, main, others, rng)
+        return Tables(main, self.probe.tail_P, main, family_P, others, scored)

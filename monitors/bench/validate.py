@@ -17,6 +17,7 @@ from ouroloop.monitors.bench import (
     collapse,
     estimators,
     laws,
+    oracle,
     pilot,
     report,
     unscored,
@@ -25,7 +26,7 @@ from ouroloop.monitors.bench.bench import SIZES
 from ouroloop.monitors.bench.regimes import REGIMES
 
 # So many runs bound a share of 5 % to about one point (V1), others to a few.
-RUNS = {"v1": 2000, "v2": 400, "v3": 100, "v4": 200, "unscored": 200}
+RUNS = {"v1": 2000, "v2": 400, "v3": 100, "v4": 200, "oracle": 16, "unscored": 200}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,14 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nargs="*",
         default=["500x16"],
         choices=list(SIZES),
-        help="problems x samples (v4)",
+        help="problems x samples (v4, oracle)",
     )
     parser.add_argument(
         "--regimes",
         nargs="*",
         default=list(REGIMES),
         choices=list(REGIMES),
-        help="which (v4)",
+        help="which (v4, oracle)",
     )
     given = parser.parse_args(arguments)
     if given.what == "table":
@@ -67,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "v2": lambda: estimators.cells(given.out, runs),
         "v3": lambda: laws.cells(given.out, runs),
         "v4": lambda: collapse.cells(given.out, runs, given.sizes, given.regimes),
+        "oracle": lambda: oracle.cells(given.out, runs, given.sizes, given.regimes),
         "pilot": lambda: pilot.cells(given.out),
         "unscored": lambda: unscored.cells(given.out, runs),
     }

@@ -1,4 +1,4 @@
-"""How far the baseline's mean may lie from its expectation: the ends of the cells of `evidence.py`.
+"""How far the baseline's mean may lie from its expectation: the ends of the cells of `stakes.py`.
 
 Two limits, and the nearer one counts. Student's t rests on the spread between a problem's samples;
 where a few problems hold all of it, it has next to no degrees of freedom and says nothing (one of

@@ -163,7 +163,7 @@ def _texts(tables: Tables, pass_k: int) -> Found:
     """Entropy along real texts: the same model gives the same numbers, so there is no noise.
 
     A text is a block of its own. Its score *is* its expectation, and the inequality of means that
-    makes the bets fair (`evidence.py`) needs nothing else: while the mean of the texts' scores has
+    makes the bets fair (`stakes.py`) needs nothing else: while the mean of the texts' scores has
     not fallen by more than tolerated, no bet gains. The baseline's mean has no standard error.
     """
     pair = _free(tables)

@@ -14,8 +14,8 @@ import numpy as np
 from ouroloop.monitors.base import Floats
 from ouroloop.monitors.decision.baseline_error import BaselineScores
 from ouroloop.monitors.decision.blocks import BlockScore, block_scores
-from ouroloop.monitors.decision.evidence import Stream
 from ouroloop.monitors.decision.records import GuardReading, StreamId
+from ouroloop.monitors.decision.stakes import Stream
 from ouroloop.monitors.decision.tables import Pair, Table
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import Scores
@@ -71,7 +71,7 @@ class Quantity:
         idle: why nothing can be bet on it in this round, where that is known before.
         unit: what a row is called where there are too few of them.
         note: what a reader of the numbers must know.
-        num_picks: how many means of the baseline the run may compare with; see `evidence.Stream`.
+        num_picks: how many means of the baseline the run may compare with; see `stakes.Stream`.
         exact: the scores are no samples: the baseline's mean has no noise.
     """
 

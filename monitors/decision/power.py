@@ -2,7 +2,7 @@
 
 This is found by simulation through the rule's own evidence. A population of samples (a baseline's
 own, or a typical model's) is drawn from anew for the baseline and for every round, one quantity is
-harmed, and `guarded.quantities` and `evidence.loss_factors` do what they do in a run. Each quantity
+harmed, and `guarded.quantities` and `stakes.loss_factors` do what they do in a run. Each quantity
 must reach the limit alone (the others are taken to bring nothing), with the loss there from the
 first round on. The bets' growth over a round is a sum over problems: its mean and its spreads
 (within and between baselines) are measured on `NUM_BASELINES` x `NUM_ROUNDS` rounds, and runs are
@@ -21,7 +21,7 @@ from itertools import chain
 import numpy as np
 
 from ouroloop.monitors.base import Floats
-from ouroloop.monitors.decision import evidence, guarded, tiers
+from ouroloop.monitors.decision import evidence, guarded, stakes, tiers
 from ouroloop.monitors.decision.blocks import block_scores
 from ouroloop.monitors.decision.growth import NUM_ROUNDS, WITHIN, Growth, noticed, spreads
 from ouroloop.monitors.decision.guarded import GuardedQuantity, QuantityId
@@ -267,7 +267,7 @@ class _Simulation:
             ]
             streams = [entry.stream for entry in entries if isinstance(entry, Guard)]
             for tier, (share, _) in self._tiers.items():
-                logs = [evidence.loss_factors(stream, share).ravel() for stream in streams]
+                logs = [stakes.loss_factors(stream, share).ravel() for stream in streams]
                 found[tier].append(np.array(logs))
         return {
             tier: spreads([logs_RB for logs_RB in logs if len(logs_RB) > 1])

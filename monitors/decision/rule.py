@@ -17,10 +17,11 @@ from difflib import get_close_matches
 from typing import Any
 
 from ouroloop.monitors.base import Reading, RoundView
-from ouroloop.monitors.decision import evidence, guarded, reasons, tiers
+from ouroloop.monitors.decision import drawing, guarded, reasons, stakes, tiers
 from ouroloop.monitors.decision.copies import copies
 from ouroloop.monitors.decision.declaration import WORDING
-from ouroloop.monitors.decision.guarded import GuardedQuantity
+from ouroloop.monitors.decision.drawing import Nearness
+from ouroloop.monitors.decision.guarded import GuardedQuantity, Part
 from ouroloop.monitors.decision.guards import Guard, Missing, Why
 from ouroloop.monitors.decision.records import (
     Bets,
@@ -194,10 +195,7 @@ class DecisionRule:
         baseline_readings: Mapping[int, Sequence[Reading]],
     ) -> Decision:
         """Measure every guarded quantity beside every baseline, then weigh."""
-        # The same quantities beside each baseline: they are different streams.
-        found = [entry for b in baselines for entry in self.measure(view, b, baselines[0])]
-        guards = [entry for entry in found if isinstance(entry, Guard)]
-        missing = [entry for entry in found if isinstance(entry, Missing)]
+        draws, missing = self._measured(view, baselines)
         unmeasured = tuple(
             Unmeasured(m.id.quantity, m.id.baseline, m.quantity.name, m.reason)
             for m in missing
@@ -212,14 +210,38 @@ class DecisionRule:
         if lost:
             return Decision(view.round, Action.HALT, lost, unmeasured=unmeasured)
         shown = self._shown(
-            guards,
+            drawing.joined(draws),
             baselines[0].round,
             _values(readings),
             baseline_readings,
         )
         idle = tuple(m.id for m in missing if m.why is Why.IDLE)
         tiers.check_history(history)
-        return Weighing(self, view, baselines, guards, idle, history).decide(shown, unmeasured)
+        return Weighing(self, view, baselines, draws, idle, history).decide(shown, unmeasured)
+
+    def nearness(
+        self, view: RoundView, baselines: Sequence[RoundView], history: Sequence[Decision] = ()
+    ) -> Nearness:
+        """How near the evidence is to a limit after the draws so far, a judge's verdicts apart."""
+        view, *baselines = map(drawing.unjudged, (view, *baselines))
+        draws, missing = self._measured(view, baselines)
+        if any(m.why is Why.LOST for m in missing):  # the run ends anyway
+            return drawing.CALM
+        idle = [m.id for m in missing if m.why is Why.IDLE]
+        return Weighing(self, view, baselines, draws, idle, history).nearness()
+
+    def _measured(
+        self, view: RoundView, baselines: Sequence[RoundView]
+    ) -> tuple[list[list[Guard]], list[Missing]]:
+        """The guards of every draw, the first one's first, and what that one cannot measure."""
+        # The same quantities beside each baseline: they are different streams.
+        first = baselines[0]
+        found = [[e for b in baselines for e in self.measure(v, b, first)] for v in view.by_draw()]
+        guards, *further = [[g for g in draw if isinstance(g, Guard)] for draw in found]
+        # A frozen judge is asked about the first draw alone.
+        part = {g.id: guarded.declared_of(self.guarded, g.id.quantity)[0].part for g in guards}
+        asked = [[g for g in d if part.get(g.id) is not Part.APPROVED] for d in further]
+        return [guards, *asked], [entry for entry in found[0] if isinstance(entry, Missing)]
 
     def measure(
         self,
@@ -256,27 +278,33 @@ class DecisionRule:
             out.append(guard.reading(self.level, estimand, then, after))
         return tuple(out)
 
-    def bets(self, guards: Sequence[Guard], idle: Sequence[StreamId] = ()) -> RoundBets:
+    def bets(self, draws: Sequence[Sequence[Guard]], idle: Sequence[StreamId] = ()) -> RoundBets:
         """A round's bets on every stream; NaN-free by construction.
 
         Args:
-            guards: the quantities that were measured.
+            draws: the quantities that were measured, draw by draw.
             idle: streams that this round cannot bet on. They stay in the mean, without growth: if
                 they left it, the others' shares would no longer be fixed before the run.
         """
         # At the whole tolerance: "recovered" is promised as strictly as HALT.
-        recover = {g.id: tiers.flat(evidence.recovery_factors(g.stream, 1.0)) for g in guards}
-        watch, halt = (self.lost(tier, guards, idle) for tier in (Tier.WATCH, Tier.HALT))
-        return RoundBets(watch, halt, recover)
+        recover = [
+            {g.id: tiers.flat(stakes.recovery_factors(g.stream, 1.0)) for g in guards}
+            for guards in draws
+        ]
+        watch, halt = (
+            drawing.added([self.lost(tier, guards, idle) for guards in draws])
+            for tier in (Tier.WATCH, Tier.HALT)
+        )
+        return RoundBets(watch, halt, drawing.added(recover))
 
     def lost(self, tier: Tier, guards: Sequence[Guard], idle: Sequence[StreamId] = ()) -> Bets:
-        """A tier's bets on a loss; arguments as in `bets`."""
+        """A tier's bets on a loss in one draw; `idle` as in `bets`."""
         streams = [*(g.id for g in guards), *idle]
         share, weighed = self.watch_share, set(streams)
         if tier is Tier.HALT:
             share, weighed = 1.0, self.halting(streams)
         found: Bets = {
-            g.id: tiers.flat(evidence.loss_factors(g.stream, share))
+            g.id: tiers.flat(stakes.loss_factors(g.stream, share))
             for g in guards
             if g.id in weighed
         }

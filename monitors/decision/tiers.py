@@ -6,25 +6,25 @@ from collections.abc import Iterable
 from math import log
 
 from ouroloop.monitors.base import Floats
-from ouroloop.monitors.decision import evidence
+from ouroloop.monitors.decision import evidence, stakes
 from ouroloop.monitors.decision.records import Decision
 from ouroloop.monitors.names import Tier
 
 # WATCH's actions are cheap and reversible, so it need not be exact: its first cell costs nothing,
 # and its limit is what fewer than a fifth of the runs reach that have every quantity on WATCH's
 # boundary, in the worst of the worlds that were tried (decision 021).
-FREE_C = evidence.LOG_PAY_C - evidence.LOG_PAY_C[0]
+FREE_C = stakes.LOG_PAY_C - stakes.LOG_PAY_C[0]
 """Log of what WATCH's evidence is multiplied with in each cell."""
 WATCH_ALPHA, WATCH_LIMIT, WATCH_SLOPE = 0.20, 0.60, 0.60
 """WATCH's limit at this alpha, in nats, and how it rises with log(1 / alpha)."""
 
-NUM_BETS = len(evidence.Z_C) * len(evidence.BETS_B)
+NUM_BETS = len(stakes.Z_C) * len(stakes.BETS_B)
 """Bets on a stream in a round: all of every cell."""
 
 
 def pay(tier: Tier) -> Floats:
     """Log of what a tier pays for each cell of the baseline's error, (C,)."""
-    return FREE_C if tier is Tier.WATCH else evidence.LOG_PAY_C
+    return FREE_C if tier is Tier.WATCH else stakes.LOG_PAY_C
 
 
 def limit(tier: Tier, alpha: float) -> float:

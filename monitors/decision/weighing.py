@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ouroloop.monitors.base import RoundView
-from ouroloop.monitors.decision import evidence, guarded, reasons, tiers
+from ouroloop.monitors.decision import drawing, evidence, guarded, reasons, tiers
+from ouroloop.monitors.decision.drawing import Nearness
 from ouroloop.monitors.decision.evidence import Weight
 from ouroloop.monitors.decision.guarded import Part
 from ouroloop.monitors.decision.guards import Guard
@@ -38,7 +39,7 @@ class Weighing:
         rule: the rule.
         view: the round.
         baselines: the first one first.
-        guards: the quantities that were measured.
+        draws: the quantities that were measured, draw by draw.
         idle: streams that this round cannot bet on.
         history: earlier decisions, oldest first.
     """
@@ -46,7 +47,7 @@ class Weighing:
     rule: DecisionRule
     view: RoundView
     baselines: Sequence[RoundView]
-    guards: Sequence[Guard]
+    draws: Sequence[Sequence[Guard]]
     idle: Sequence[StreamId]
     history: Sequence[Decision]
 
@@ -97,6 +98,13 @@ class Weighing:
             starved=bool(starved),
         )
 
+    def nearness(self) -> Nearness:
+        """How near the evidence is to a limit."""
+        weight = self._weight(Tier.WATCH)
+        num_rounds = len(self._past(Tier.WATCH)) + 1
+        halt = self._evidence(Tier.HALT, self._weight(Tier.HALT))
+        return Nearness(drawing.begun(weight, self.rule.rounds, num_rounds), halt.reached)
+
     def _action(self, acting: Tier | None, starved: bool) -> Action:
         if acting is Tier.HALT:
             used_up = len(self._rollbacks) >= self.rule.max_rollbacks
@@ -135,7 +143,7 @@ class Weighing:
 
     @cached_property
     def _bets(self) -> RoundBets:
-        return self.rule.bets(self.guards, self.idle)
+        return self.rule.bets(self.draws, self.idle)
 
     def _weight(self, tier: Tier) -> Weight[StreamId]:
         past = [d.factors.of(tier) for d in self._past(tier) if d.factors is not None]
@@ -212,7 +220,7 @@ class Weighing:
         self, shown: tuple[GuardReading, ...], unmeasured: tuple[Unmeasured, ...]
     ) -> list[str]:
         """What is guarded: who reads "continue" of unscored text must know what was looked at."""
-        if any(self._is_free(guard.id) for guard in self.guards):
+        if any(self._is_free(guard.id) for guard in self.draws[0]):
             return [reasons.coverage(shown, unmeasured)]
         return []
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from ouroloop.monitors.traces.rows import SAMPLE, TraceError
 
-
 RowsOf = Callable[[str, Any], Iterable[tuple[str, Any]]]
 """Reads a file: (path, digest of its bytes or None) -> its rows, see `read_file`."""
 

@@ -7,7 +7,7 @@ import pytest
 from simulated_panel import samples
 
 from ouroloop.monitors.base import RoundView, Traces
-from ouroloop.monitors.decision import evidence, guarded
+from ouroloop.monitors.decision import guarded, stakes
 from ouroloop.monitors.decision.responses import with_responses
 from ouroloop.monitors.decision.retained import retained
 from ouroloop.monitors.decision.rule import DecisionRule
@@ -116,7 +116,7 @@ def test_no_bet_wins_within_the_tolerance_and_a_loss_beyond_it_alarms_in_one_rou
             q for q in guarded.quantities(tables, rule) if q.stream.quantity == "retained"
         ).guard()
         assert found.stream.baseline_se == 0
-        growth = evidence.loss_factors(found.stream, 0.25)
+        growth = stakes.loss_factors(found.stream, 0.25)
         assert bool(growth.max() > 0) is (alarmed is not None)
         decision = rule.decide(now, base)
         assert decision.evidence[Tier.WATCH].reached is (alarmed is not None)

@@ -278,7 +278,7 @@ def test_the_bench_works_out_a_baseline_once_and_to_the_same_result():
         if a_round.number:
             weights = kept.weigh(a_round.tables)
             fresh = [q.guard() for q in guarded.quantities(a_round.tables, RULE)]
-            bets = RULE.bets([g for g in fresh if isinstance(g, Guard)])
+            bets = RULE.bets([[g for g in fresh if isinstance(g, Guard)]])
             assert all(bets.of(tier) == kept.rounds_[tier][-1] for tier in Tier)
     assert weights[Tier.WATCH].driver
 

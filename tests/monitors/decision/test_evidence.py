@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from simulated_panel import samples
 
-from ouroloop.monitors.decision import baseline_error, blocks, evidence, tiers
+from ouroloop.monitors.decision import baseline_error, blocks, evidence, stakes, tiers
 from ouroloop.monitors.decision.baseline_error import BaselineScores
-from ouroloop.monitors.decision.evidence import Stream
 from ouroloop.monitors.decision.records import plain
+from ouroloop.monitors.decision.stakes import Stream
 from ouroloop.monitors.decision.tables import Pair, Table, pair
 from ouroloop.monitors.estimators import scores
 from ouroloop.monitors.names import Tier
@@ -48,13 +48,13 @@ def test_no_bet_can_be_expected_to_win_at_the_boundary_whatever_the_problems_are
         lambda y: Stream(baseline_P, y, 0.0, delta),
         mean_P,
         3,
-        lambda s: evidence.loss_factors(s, 1.0, EXACT_C),
+        lambda s: stakes.loss_factors(s, 1.0, EXACT_C),
     )
     back = expectation(
         lambda y: Stream(baseline_P, y, 0.0, delta),
         mean_P,
         3,
-        lambda s: evidence.recovery_factors(s, 1.0, EXACT_C),
+        lambda s: stakes.recovery_factors(s, 1.0, EXACT_C),
     )
     assert (lost <= 1 + 1e-12).all() and (back <= 1 + 1e-12).all()
     assert lost.max() > 0.9  # no more is given away than the problems' being unlike costs
@@ -74,7 +74,7 @@ def test_a_problem_with_more_samples_than_another_weighs_no_more(mean_P):
         means = (mean_P[0],) * 4 + (mean_P[1],)
         p = np.prod([m if y else 1 - m for m, y in zip(means, outcome, strict=True)])
         total = total + p * np.exp(
-            evidence.loss_factors(Stream(baseline_P, block_PRM, 0.0, delta), 1.0, EXACT_C)
+            stakes.loss_factors(Stream(baseline_P, block_PRM, 0.0, delta), 1.0, EXACT_C)
         )
     assert (total <= 1 + 1e-12).all() and total.max() > 0.85
 
@@ -88,7 +88,7 @@ def test_scores_of_0_and_1_are_counted_to_the_same_evidence():
     )
     nearly_PRM = np.where(block_PRM == 1, 1 - 1e-12, block_PRM)
     both = [
-        evidence.loss_factors(Stream(np.full(20, 0.6), y, 0.01, 0.02), 1.0)
+        stakes.loss_factors(Stream(np.full(20, 0.6), y, 0.01, 0.02), 1.0)
         for y in (block_PRM, nearly_PRM)
     ]
     assert both[0] == pytest.approx(both[1], abs=1e-8) and np.isfinite(both[0]).all()
@@ -116,7 +116,7 @@ def test_averaging_over_ways_to_cut_keeps_the_expectation_at_most_one():
         assert block_PRM.shape == (2, 3, 2)
         probability = np.prod([p_PT[p, k] for p in range(2) for k in kind_PK[p]])
         total = total + probability * np.exp(
-            evidence.loss_factors(Stream(baseline_P, block_PRM, 0.0, delta), 1.0, EXACT_C)
+            stakes.loss_factors(Stream(baseline_P, block_PRM, 0.0, delta), 1.0, EXACT_C)
         )
     assert (total <= 1 + 1e-12).all() and total.max() > 0.85
 
@@ -316,7 +316,7 @@ def boundary_run(
                 / num_problems
             )
             stream = Stream(baseline_P, now[s][:, None, :].astype(float), se, delta)
-            factors[str(s)] = tiers.flat(evidence.loss_factors(stream, 1.0))
+            factors[str(s)] = tiers.flat(stakes.loss_factors(stream, 1.0))
         rounds.append(factors)
         if evidence.weigh(rounds, num_rounds).log_e >= evidence.log_limit(alpha):
             return True
@@ -327,18 +327,18 @@ def test_what_is_paid_for_the_cells_of_the_baselines_error_is_at_most_one_by_exp
     """Also for a score that is picked anew in every round, whose largest error of 20 counts."""
     from scipy.stats import norm
 
-    pay_C = np.exp(evidence.LOG_PAY_C)
+    pay_C = np.exp(stakes.LOG_PAY_C)
     # Either limit may be wrong: so often, at most, the error lies beyond an end.
     wrong = 1 + baseline_error.HOEFFDING_SHARE
     for num_picks in (1, 20):
-        upper_C = np.array([baseline_error.widened(z, num_picks) for z in evidence.Z_C])
+        upper_C = np.array([baseline_error.widened(z, num_picks) for z in stakes.Z_C])
         beyond_C = np.minimum(wrong * num_picks * norm.sf(upper_C), 1.0)
         # The dearest way to spread the error over the cells: as much in the last ones as may be.
         cell_C = -np.diff(np.concatenate([[1.0], beyond_C]))
         assert (cell_C * pay_C).sum() == pytest.approx(1, abs=2e-5)
     assert (np.diff(pay_C) > 0).all(), "a larger error is paid more"
     # Beyond the last cell nothing is bet: alpha pays for it.
-    assert 1700 * norm.sf(evidence.Z_C[-1]) <= evidence.BASELINE_SHARE * 0.05
+    assert 1700 * norm.sf(stakes.Z_C[-1]) <= stakes.BASELINE_SHARE * 0.05
 
 
 @pytest.mark.parametrize(("num", "expected"), [(20, 0.9), (60, 0.98), (60, 0.5), (960, 0.999)])
@@ -356,7 +356,7 @@ def test_hoeffdings_limit_is_exceeded_as_seldom_as_it_says(num, expected):
 
 
 def test_the_nearer_of_two_limits_counts_and_usually_it_is_students():
-    z_C = evidence.Z_C
+    z_C = stakes.Z_C
     usual = baseline_error.limits(z_C, 0.006, 0.6, num_blocks=3840, df=300.0)
     assert usual.tolist() == [baseline_error.widened(z, 1, 300.0) * 0.006 for z in z_C]
     # One of 60 answers unlike the others: its spread is one problem's.
@@ -384,7 +384,7 @@ def test_a_collapse_of_a_small_probe_set_is_seen_where_one_problem_holds_the_bas
         stream = Stream(
             baseline_P, now_PRM, 1 / 30, 0.1, num_picks=20, df=1.0, num_blocks=num_blocks
         )
-        growth = tiers.flat(evidence.loss_factors(stream, 0.25))
+        growth = tiers.flat(stakes.loss_factors(stream, 0.25))
         weight = evidence.weigh([{"canned": growth}], 20, 8, log_pay_C=tiers.pay(Tier.WATCH))
         seen.append(weight.log_e >= tiers.limit(Tier.WATCH, 0.2))
     assert seen == [False, True]
@@ -418,7 +418,7 @@ def test_the_evidence_with_an_estimated_baseline_cannot_be_expected_to_win_eithe
         for hits in range(num_now + 1):
             block_PRM = (np.arange(num_now) < hits).astype(float)[None, None]
             growth = tiers.flat(
-                evidence.loss_factors(Stream(np.array([mean]), block_PRM, se, delta), 1.0)
+                stakes.loss_factors(Stream(np.array([mean]), block_PRM, se, delta), 1.0)
             )
             chance = binom.pmf(right, num_baseline, truth) * binom.pmf(hits, num_now, truth - delta)
             total += chance * math.exp(evidence.weigh([{"x": growth}], 1).log_e)
@@ -450,7 +450,7 @@ def test_a_loss_well_beyond_the_tolerance_is_seen_at_once():
     baseline_P = np.full(120, 0.6)
     now = (rng.random((120, 1, 8)) < 0.4).astype(float)
     stream = Stream(baseline_P, now, 0.005, 0.01)
-    growth = tiers.flat(evidence.loss_factors(stream, 1.0))
+    growth = tiers.flat(stakes.loss_factors(stream, 1.0))
     assert evidence.weigh([{"x": growth}], 20).log_e > 20
 
 

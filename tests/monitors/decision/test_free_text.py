@@ -8,7 +8,7 @@ import pytest
 from simulated_panel import joined, samples
 
 from ouroloop.monitors.base import RoundView, Samples, Texts
-from ouroloop.monitors.decision import baseline_error, evidence, free, guarded, patterns
+from ouroloop.monitors.decision import baseline_error, free, guarded, patterns, stakes
 from ouroloop.monitors.decision.declaration import declared_of
 from ouroloop.monitors.decision.records import Decision
 from ouroloop.monitors.decision.responses import Grid, opening, responses, with_responses
@@ -408,7 +408,7 @@ def test_entropy_along_real_texts_has_no_noise_and_no_false_alarm_up_to_its_tole
         found = guarded.quantities(with_responses(tables, first, now), RULE)
         guard = next(q for q in found if q.stream.quantity == "texts_open").guard()
         assert guard.stream.baseline_se == 0
-        growth = evidence.loss_factors(guard.stream, 1.0)
+        growth = stakes.loss_factors(guard.stream, 1.0)
         assert bool(growth.max() > 0) is alarmed
 
 

@@ -8,7 +8,7 @@ import pytest
 from simulated_panel import joined, samples
 
 from ouroloop.monitors.base import RoundView
-from ouroloop.monitors.decision import evidence, guarded, tiers
+from ouroloop.monitors.decision import evidence, guarded, stakes, tiers
 from ouroloop.monitors.decision.free_population import typical_text
 from ouroloop.monitors.decision.growth import WITHIN, mixed
 from ouroloop.monitors.decision.guarded import QuantityId
@@ -222,7 +222,7 @@ def test_the_chances_are_those_of_runs_through_the_rule_itself(small):
                 )
                 guard = find(hurt, declared.id).guard()
                 assert isinstance(guard, Guard)
-                growth_CB = evidence.loss_factors(guard.stream, 1.0)
+                growth_CB = stakes.loss_factors(guard.stream, 1.0)
                 logs.append({declared.id: tiers.flat(growth_CB)})
             hits += any(
                 evidence.weigh(logs[: t + 1], RULE.rounds).log_e >= limit for t in range(within)
