@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from warm import warm_starts
 
 from ouroloop.loop.doctor.machine import look
 
@@ -19,6 +21,13 @@ settings.load_profile(
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm() -> Iterator[None]:
+    """Trainers, engines and trackers start without importing their libraries anew."""
+    with warm_starts():
+        yield
 
 
 # Alone, or one of a list of marks.
