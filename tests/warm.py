@@ -40,15 +40,21 @@ LIBRARIES = {
         "datasets",
     ],
     "transformers": [*TORCH, "peft"],
-    "vllm": [*TORCH, "vllm", "vllm.v1.engine.llm_engine", "vllm.v1.worker.cpu_worker"],
+    "vllm": [
+        *TORCH,
+        "vllm",
+        "vllm.v1.engine.llm_engine",
+        "vllm.v1.worker.cpu_worker",
+        "compressed_tensors",
+    ],
     "mlflow": ["mlflow", "mlflow.tracking", "pandas", "pyarrow.parquet", "scipy.stats"],
 }
 TRAINER, ENGINE = "ouroloop.loop.objectives.training", "ouroloop.loop.engines.worker"
 TRACKER = "ouroloop.loop.trackers.process"
 # An engine's kind is in the first line that it reads, not in its command.
 engine_kind: ContextVar[str] = ContextVar("engine_kind", default="")
-# Read by our code alone, after the fork.
-OURS = ("OUROLOOP_", "PYTEST_")
+# Read by our code alone, after the fork; or set by torch and vLLM in a test that imports them.
+LATER = ("OUROLOOP_", "PYTEST_", "KMP_", "TORCHINDUCTOR_", "VLLM_LOGGING_LEVEL")
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -79,8 +85,13 @@ class Warm:
             socket.send_fds(self._ours, [json.dumps(request).encode()], descriptors)
             answer = self._ours.recv(100)
         if not answer:
-            raise RuntimeError(f"the warm process ended with {self._process.wait()}")
+            raise BrokenPipeError(f"the warm process ended with {self._process.wait()}")
         return int(answer)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     def close(self) -> None:
         """It ends when the socket does."""
@@ -99,7 +110,7 @@ def _adopting() -> Iterator[None]:
 
 
 def _lasting(environment: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if not name.startswith(OURS)}
+    return {name: value for name, value in environment.items() if not name.startswith(LATER)}
 
 
 COLD = subprocess.Popen
@@ -127,18 +138,35 @@ class Popen(COLD):  # type: ignore[type-arg]
             }
             pipes = (call["p2cread"], call["c2pwrite"], call["errwrite"])
             inherited = [own if fd == -1 else fd for own, fd in enumerate(pipes)]
-            self.pid = warm.start(request, inherited)
+            try:
+                self.pid = warm.start(request, inherited)
+            except OSError:
+                # A test that kills whatever this process has started has killed the warm one too.
+                warm = _warm.pop(_kind_of(call["args"]))
+                warm.close()
+                super()._execute_child(*given)  # type: ignore[misc]
+                return
         self._child_created = True
         ends = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
         self._close_pipe_fds(*(call[end] for end in ends))  # type: ignore[attr-defined]
 
 
+def warm_pids() -> set[int]:
+    """The processes that wait for starts: children of this one that no test has started."""
+    return {warm.pid for warm in _warm.values()}
+
+
+def _kind_of(command: Any) -> str:
+    """Which libraries a command needs; "" where it starts as any other."""
+    if isinstance(command, str) or list(command[:2]) != [sys.executable, "-m"]:
+        return ""
+    kinds = {TRAINER: "trainer", ENGINE: engine_kind.get(), TRACKER: "mlflow"}
+    return kinds.get(command[2], "")
+
+
 def _warm_for(command: Any, environment: dict[str, str]) -> Warm | None:
     """The warm process for this command; None where it starts as any other."""
-    if isinstance(command, str) or list(command[:2]) != [sys.executable, "-m"]:
-        return None
-    kinds = {TRAINER: "trainer", ENGINE: engine_kind.get(), TRACKER: "mlflow"}
-    kind = kinds.get(command[2])
+    kind = _kind_of(command)
     if not kind:
         return None
     if kind not in _warm:
