@@ -108,7 +108,7 @@ def _lend(made: Installed, wanted: list[str]) -> None:
     """
     (packages,) = made.folder.glob("lib/python*/site-packages")
     for lent in _needed(wanted).values():
-        for file in lent.files or []:
+        for file in set(lent.files or ()):
             source = Path(str(lent.locate_file(file)))
             if ".." not in file.parts and source.is_file():
                 _link(source, packages / file)

@@ -51,9 +51,11 @@ LIBRARIES = {
 }
 TRAINER, ENGINE = "ouroloop.loop.objectives.training", "ouroloop.loop.engines.worker"
 TRACKER = "ouroloop.loop.trackers.process"
+KINDS = {TRAINER: "trainer", TRACKER: "mlflow"}
 # An engine's kind is in the first line that it reads, not in its command.
 engine_kind: ContextVar[str] = ContextVar("engine_kind", default="")
-# Read by our code alone, after the fork; or set by torch and vLLM in a test that imports them.
+# Variables that only our code reads, after the fork, and those that torch and vLLM set in a test
+# that imports them.
 LATER = ("OUROLOOP_", "PYTEST_", "KMP_", "TORCHINDUCTOR_", "VLLM_LOGGING_LEVEL")
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -160,8 +162,7 @@ def _kind_of(command: Any) -> str:
     """Which libraries a command needs; "" where it starts as any other."""
     if isinstance(command, str) or list(command[:2]) != [sys.executable, "-m"]:
         return ""
-    kinds = {TRAINER: "trainer", ENGINE: engine_kind.get(), TRACKER: "mlflow"}
-    return kinds.get(command[2], "")
+    return engine_kind.get() if command[2] == ENGINE else KINDS.get(command[2], "")
 
 
 def _warm_for(command: Any, environment: dict[str, str]) -> Warm | None:
