@@ -50,7 +50,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 LONGEST = (
     "tests/loop/test_loop_on_vllm_and_trl.py",
     "tests/engines/test_real_engines.py",
+    "tests/loop/test_mlflow_pages.py",
     "tests/stages/test_sft_training.py",
+    "tests/loop/test_plan_command.py",
     "tests/test_wheel.py",
     "tests/loop/test_loop_with_adapters.py",
     "tests/engines/test_stale_weights.py",
@@ -59,6 +61,7 @@ LONGEST = (
     "tests/loop/test_loop_on_conversations.py",
     "tests/loop/test_init.py",
     "tests/views/test_tracking.py",
+    "tests/loop/test_loop_on_the_scripted_engine.py",
     "tests/monitors/decision/test_decision_rule.py",
     "tests/monitors/decision/test_power.py",
 )

@@ -181,7 +181,9 @@ def warm_starts() -> Iterator[None]:
     """Start trainers, engines and trackers warm."""
     from ouroloop.loop.engines.pipe import Pipe
 
-    if os.environ.get("OUROLOOP_COLD") or shutil.which("nvidia-smi"):
+    # The tests of the loop and those of the experiments both ask for it, for the whole session.
+    is_begun = subprocess.Popen is Popen
+    if is_begun or os.environ.get("OUROLOOP_COLD") or shutil.which("nvidia-smi"):
         yield
         return
     opened = Pipe.open
