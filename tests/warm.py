@@ -120,17 +120,17 @@ _warm: dict[str, Warm] = {}
 _lock = threading.Lock()
 
 
-class Popen(COLD):  # type: ignore[type-arg]
+class Popen(COLD):
     """`subprocess.Popen`, by a fork of a warm process where there is one for the command."""
 
     def _execute_child(self, *given: Any) -> None:
-        names = list(inspect.signature(COLD._execute_child).parameters)[1:]  # type: ignore[attr-defined]
+        names = list(inspect.signature(COLD._execute_child).parameters)[1:]
         call = dict(zip(names, given, strict=True))
         environment = dict(os.environ if call["env"] is None else call["env"])
         with _lock:
             warm = _warm_for(call["args"], environment)
             if warm is None:
-                super()._execute_child(*given)  # type: ignore[misc]
+                super()._execute_child(*given)
                 return
             request = {
                 "arguments": call["args"][2:],
@@ -146,11 +146,11 @@ class Popen(COLD):  # type: ignore[type-arg]
                 # A test that kills whatever this process has started has killed the warm one too.
                 warm = _warm.pop(_kind_of(call["args"]))
                 warm.close()
-                super()._execute_child(*given)  # type: ignore[misc]
+                super()._execute_child(*given)
                 return
         self._child_created = True
         ends = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
-        self._close_pipe_fds(*(call[end] for end in ends))  # type: ignore[attr-defined]
+        self._close_pipe_fds(*(call[end] for end in ends))
 
 
 def warm_pids() -> set[int]:
@@ -195,11 +195,11 @@ def warm_starts() -> Iterator[None]:
         finally:
             engine_kind.reset(token)
 
-    Pipe.open, subprocess.Popen = open_as, Popen  # type: ignore[method-assign,misc]
+    Pipe.open, subprocess.Popen = open_as, Popen
     try:
         yield
     finally:
-        Pipe.open, subprocess.Popen = opened, COLD  # type: ignore[method-assign,misc]
+        Pipe.open, subprocess.Popen = opened, COLD
         for warm in _warm.values():
             warm.close()
         _warm.clear()
