@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from warm import warm_starts
 
 from ouroloop.loop.doctor.machine import look
 
@@ -19,6 +21,13 @@ settings.load_profile(
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm() -> Iterator[None]:
+    """Trainers, engines and trackers start without importing their libraries anew."""
+    with warm_starts():
+        yield
 
 
 # Alone, or one of a list of marks.
@@ -41,7 +50,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 LONGEST = (
     "tests/loop/test_loop_on_vllm_and_trl.py",
     "tests/engines/test_real_engines.py",
+    "tests/loop/test_mlflow_pages.py",
     "tests/stages/test_sft_training.py",
+    "tests/loop/test_plan_command.py",
     "tests/test_wheel.py",
     "tests/loop/test_loop_with_adapters.py",
     "tests/engines/test_stale_weights.py",
@@ -50,6 +61,7 @@ LONGEST = (
     "tests/loop/test_loop_on_conversations.py",
     "tests/loop/test_init.py",
     "tests/views/test_tracking.py",
+    "tests/loop/test_loop_on_the_scripted_engine.py",
     "tests/monitors/decision/test_decision_rule.py",
     "tests/monitors/decision/test_power.py",
 )

@@ -39,6 +39,7 @@ def core_only(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_traces_are_judged_with_the_core_alone(tmp_path: Path) -> None:
     rows = [{"problem": str(p), "correct": True} for p in range(20)]
     paths = []
@@ -54,6 +55,7 @@ def test_traces_are_judged_with_the_core_alone(tmp_path: Path) -> None:
     assert len(json.loads(done.stdout)["rounds"]) == 2
 
 
+@pytest.mark.slow
 def test_a_command_that_meets_a_missing_module_says_so_in_one_sentence(tmp_path: Path) -> None:
     done = core_only("pretrain", "arithmetic", folder=tmp_path)
     assert done.returncode == 2

@@ -54,6 +54,7 @@ def test_what_is_too_long_is_named_with_its_place() -> None:
     assert form.measure("x = 1\n" * 351, "a.py").long_files == ["a.py: 351 lines"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("source", "code"), [("# why\nx = 1\n", 0), ("x = 1\n", 1)])
 def test_the_exit_code_tells_whether_a_limit_is_broken(
     tmp_path: Path, source: str, code: int

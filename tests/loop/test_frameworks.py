@@ -291,6 +291,7 @@ def test_our_own_format_may_be_gzipped(tmp_path, capsys):
     assert "| 1     | continue" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_strangers_loop_has_a_page_to_look_at(tmp_path, capsys):
     page = tmp_path / "pages" / "verl.html"
     main(["monitor", "--from", "verl", *map(str, WRITERS["verl"](tmp_path)), "--html", str(page)])
@@ -332,6 +333,7 @@ def test_scored_answers_that_nobody_generated_are_refused(tmp_path):
         read_framework("lm-eval", [lines(tmp_path / "s.jsonl", [record])])
 
 
+@pytest.mark.slow
 def test_a_page_that_cannot_be_written_and_a_mark_that_is_no_number_are_said(tmp_path, capsys):
     command = ["monitor", "--from", "verl", *map(str, WRITERS["verl"](tmp_path))]
     assert main([*command, "--html", str(tmp_path)]) == 2

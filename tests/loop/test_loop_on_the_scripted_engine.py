@@ -198,6 +198,7 @@ def test_an_unguarded_run_writes_the_decisions_down_and_goes_on(tmp_path):
     assert run.rounds[2].plan["start_from"] == 1 and run.rounds[2].plan["replay_fraction"] == 0.0
 
 
+@pytest.mark.slow
 def test_nothing_that_passes_halts_with_a_plain_sentence(tmp_path):
     decision, path = carry(
         tmp_path, Model(lambda n: 0.0), recipe(refine={"critique": False, "revisions": 0})
@@ -270,9 +271,8 @@ def test_init_says_what_training_starts_from(tmp_path, init, starts):
     ] == [True] * 3
 
 
-KILLED = [(False, 70)]
-MORE_KILLED = [
-    *((False, n) for n in (5, 240, 415, 710, 1070)),
+KILLED = [
+    *((False, n) for n in (5, 70, 240, 415, 710, 1070)),
     *((True, n) for n in (30, 90, 420, 680)),
 ]
 
@@ -291,10 +291,8 @@ def whole_run(tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize(
-    ("critic", "after"),
-    [*KILLED, *(pytest.param(*where, marks=pytest.mark.slow) for where in MORE_KILLED)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("critic", "after"), KILLED)
 def test_a_run_killed_anywhere_and_resumed_equals_an_uninterrupted_one(
     tmp_path, whole_run, critic, after
 ):

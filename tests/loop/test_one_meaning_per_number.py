@@ -139,6 +139,7 @@ def test_a_sentences_numbers_are_those_of_the_guards(run: RunData) -> None:
         assert found
 
 
+@pytest.mark.slow
 def test_every_view_shows_the_readings(run: RunData, tmp_path: Path) -> None:
     terminal = markdown_cells(rounds_table(run))
     side_by_side = compare([run.path])

@@ -1,5 +1,6 @@
 """Stages of a run: rounds of sft, then rounds of dpo on pairs, on the scripted engine."""
 
+import functools
 import json
 from dataclasses import replace
 from types import SimpleNamespace
@@ -296,23 +297,35 @@ def test_gold_pairs_need_gold_answers(tmp_path):
     prepare(resolve({"name": "x", **raw, "pairs": {"sources": ["compared"]}}))
 
 
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory):
+    """What the check of a recipe finds; each recipe is checked once."""
+
+    @functools.cache
+    def of(room):
+        keys = {"objective": "dpo"} if room is None else {**KEYS, "engine": {"max_model_len": room}}
+        return checks.check(prepare(recipe(**keys)), tmp_path_factory.mktemp("checked"))
+
+    return of
+
+
 @pytest.mark.slow
-def test_the_check_of_a_recipe_shows_its_stages(tmp_path):
-    found = checks.check(prepare(recipe(**KEYS)), tmp_path)
-    (shown,) = [finding.what for finding in found if finding.about == "stages"]
+def test_the_check_of_a_recipe_shows_its_stages(checked):
+    (shown,) = [finding.what for finding in checked(512) if finding.about == "stages"]
     assert shown == ("round 1: sft; rounds 2 to 3: dpo on pairs (revision, gold, compared)")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("room", "level"), [(512, "ok"), (128, "warning")])
-def test_the_check_of_a_recipe_says_whether_comparisons_fit(tmp_path, room, level):
-    settings = recipe(**KEYS, engine={"max_model_len": room})
-    found = checks.check(prepare(settings), tmp_path)
-    (shown,) = [finding for finding in found if finding.about == "comparisons"]
+def test_the_check_of_a_recipe_says_whether_comparisons_fit(checked, room, level):
+    (shown,) = [finding for finding in checked(room) if finding.about == "comparisons"]
     assert shown.level == level
     assert ("leave pairs.few_shots out" in shown.what) == (level == "warning")
-    alone = checks.check(prepare(recipe(objective="dpo")), tmp_path)
-    assert not any(finding.about == "comparisons" for finding in alone)
+
+
+@pytest.mark.slow
+def test_the_check_of_a_recipe_without_comparisons_says_nothing_of_them(checked):
+    assert not any(finding.about == "comparisons" for finding in checked(None))
 
 
 def test_a_replay_that_a_remedy_began_waits_for_a_round_of_sft(finished):

@@ -116,6 +116,7 @@ def test_training_facts_are_read_whatever_else_the_trainer_wrote(tmp_path):
     assert made.training == facts
 
 
+@pytest.mark.slow
 def test_a_scripted_run_reads_no_table_that_it_made_and_a_resumed_one_each_at_most_once(
     tmp_path, reads
 ):

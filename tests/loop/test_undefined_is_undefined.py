@@ -56,7 +56,14 @@ def check(decision, removed, verdict, has_judge=False):
 FEW_AND_MORE = [NUM_SAMPLES[0], *(pytest.param(n, marks=pytest.mark.slow) for n in NUM_SAMPLES[1:])]
 
 
-@pytest.mark.parametrize("verdict", VERDICTS)
+# As do problems that nobody scored.
+UNSCORED_AND_MORE = [
+    verdict if verdict == "unscored" else pytest.param(verdict, marks=pytest.mark.slow)
+    for verdict in VERDICTS
+]
+
+
+@pytest.mark.parametrize("verdict", UNSCORED_AND_MORE)
 @pytest.mark.parametrize("num", FEW_AND_MORE)
 def test_no_missing_field_ends_ouroloop_monitor(tmp_path, num, verdict):
     for removed in (r for r, n, v in CASES if (n, v) == (num, verdict)):
@@ -127,6 +134,7 @@ def probe_rows(removed, num, verdict, number):
     return out
 
 
+@pytest.mark.slow
 def test_a_run_without_one_gold_answer_goes_through_all_its_rounds(tmp_path, monkeypatch):
     """The grader gives no verdict on anything.
 

@@ -152,9 +152,8 @@ def test_what_cannot_be_learnt_from_is_refused_before_anything_is_made(changes, 
     assert says in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "source", [pytest.param("demonstrations", marks=pytest.mark.slow), "baseline"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["demonstrations", "baseline"])
 def test_what_is_replayed_is_real_data_or_what_round_0s_model_drafted(tmp_path, source):
     settings = recipe(
         **{**ONE, "rounds": 3},

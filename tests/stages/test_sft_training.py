@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from tiny import save_tiny_llama
+from warm import warm_pids
 
 from ouroloop.loop.config import SupervisionConfig
 from ouroloop.loop.engines import weight_sync
@@ -83,11 +84,12 @@ def job_in(
 
 
 def children() -> list[int]:
-    return [
+    found = [
         int(pid)
         for path in Path("/proc/self/task").glob("*/children")
         for pid in path.read_text().split()
     ]
+    return [pid for pid in found if pid not in warm_pids()]
 
 
 @pytest.fixture(scope="module")

@@ -248,7 +248,7 @@ def test_watching_says_how_the_run_stands(tmp_path: Path) -> None:
     assert seconds_left(read_run(path)) is None, "nobody works on it any more"
 
 
-@pytest.mark.parametrize("command", ["report", "compare"])
+@pytest.mark.parametrize("command", [pytest.param("report", marks=pytest.mark.slow), "compare"])
 def test_an_output_that_cannot_be_written_is_one_sentence(
     command: str, arms: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

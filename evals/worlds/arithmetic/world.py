@@ -11,6 +11,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ouroloop.evals.tasks import Problem, Prompts
 from ouroloop.evals.worlds.arithmetic import strategies as st
@@ -57,6 +58,8 @@ _TEMPLATES = {
 }
 
 
+# Drawing the world's problems asks for 87,000 pairs, most of them several times over.
+@lru_cache(maxsize=2**16)
 def split_of(family: str, a: int, b: int) -> str:
     """The split that a pair of numbers belongs to.
 

@@ -111,6 +111,7 @@ class Longer(Model):
         return super().answer(request)
 
 
+@pytest.mark.slow
 def test_a_run_is_asked_once_and_its_table_holds_what_it_answered(tmp_path, monkeypatch):
     model = Longer()
     plain = {"filters": {"gold": False, "steps": False}, "refine": {"critique": False}}

@@ -159,6 +159,7 @@ def test_a_cell_is_written_once_and_read_back(tmp_path):
     assert not list(path.parent.glob("*.part"))
 
 
+@pytest.mark.slow
 def test_workers_do_not_change_the_result(tmp_path):
     todo = [("stability", 0.5), ("invasion", 2.0)]
     one, two = (cells.Cell(tmp_path / f"{name}.csv") for name in ("one", "two"))
