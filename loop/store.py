@@ -100,12 +100,11 @@ class Store:
 
     @classmethod
     def open(cls, path: Path, changed: Recipe | None = None) -> Store:
-        """Lock an existing run in order to continue it.
+        """Lock an existing run to continue it; `changed`: a recipe that must be the run's own.
 
-        `changed`: a recipe that must be the same as the run's own.
-
-        Raises: RunStateError: no such run, held by another process, or the recipe differs (every
-            differing key is listed).
+        Raises:
+            RunStateError: no such run, held by another process, or the recipe differs (every
+                differing key is listed).
         """
         # Also where a start was cut off before it wrote the recipe: there is nothing to lose.
         if not path.is_dir() or _is_beginning(path):

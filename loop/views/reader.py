@@ -36,8 +36,7 @@ from ouroloop.monitors.names import Action
 
 NAN = float("nan")
 Json = dict[str, Any]
-# Characters of a failure's reason that the views show. A server's traceback can be far longer.
-# The event keeps all of it.
+# Characters of a failure's reason in views: a server's traceback can be far longer.
 MAX_REASON = 1000
 
 
@@ -297,19 +296,14 @@ class RunData:
 
     @property
     def _last_run_event(self) -> Json:
-        own = (
-            event
-            for event in reversed(self.events)
-            if str(event.get("event", "")).startswith("run_")
-        )
+        own = (e for e in reversed(self.events) if str(e.get("event", "")).startswith("run_"))
         return next(own, {})
 
 
 def read_run(path: Path | str, before: RunData | None = None) -> RunData:
     """Read a run directory. Tables are read when they are first asked for.
 
-    `before` is an earlier reading of the same run: its committed rounds are taken over, for they
-    never change.
+    before: an earlier reading of the same run, whose committed rounds are taken over.
 
     Raises:
         RunStateError: `path` is not a run directory.
