@@ -26,7 +26,7 @@ from ouroloop.loop.integrity import EVENTS, RUN
 from ouroloop.loop.lines import proven
 from ouroloop.loop.lock import LOCK, Lock, locked
 from ouroloop.loop.storage import to_disk
-from ouroloop.loop.sums import Sum, sealed
+from ouroloop.loop.sums import sealed, sum_of_text
 
 if TYPE_CHECKING:
     from ouroloop.loop.config import Recipe
@@ -78,24 +78,33 @@ class Store:
         recipe.apply_privacy()
         path.mkdir(parents=True, exist_ok=True)
         lock = locked(path)
-        # Again: who held the lock until now may have made the run.
-        _refuse_taken(path)
+        try:
+            # Again: who held the lock until now may have made the run.
+            _refuse_taken(path)
+            return cls._begun(path, recipe, lock, base_sha256, inputs or {})
+        except BaseException:
+            lock.close()
+            raise
+
+    @classmethod
+    def _begun(
+        cls, path: Path, recipe: Recipe, lock: Lock, base_sha256: str, inputs: Mapping[str, str]
+    ) -> Store:
         recipe.expose_secrets()
         texts = {
             ENVIRONMENT: json_text(environment(recipe, base_sha256)),
             RECIPE: json_text(recipe.to_json()),
         }
-        sums = {name: asdict(_sum_of_text(text)) for name, text in texts.items()}
-        made = {"name": recipe.name, "run": sums, "inputs": dict(inputs or {})}
+        sums = {name: asdict(sum_of_text(text)) for name, text in texts.items()}
+        made = {"name": recipe.name, "run": sums, "inputs": dict(inputs)}
         write_json(path / RUN, sealed(made))
         (path / EVENTS).unlink(missing_ok=True)
         store = cls(path, recipe, lock, recipe.fingerprint())
         store.event("run_created", name=recipe.name)
-        # The recipe last: without it the folder is no run, and a start that was cut off can be
-        # repeated.
+        # The recipe last: without it the folder is no run, and the start can be repeated.
         for name, text in texts.items():
             write_text(path / name, text)
-        to_disk(path, root)
+        to_disk(path, path.parent)
         return store
 
     @classmethod
@@ -287,8 +296,7 @@ def _refuse_taken(path: Path) -> None:
     if (path / RECIPE).exists():
         raise RunStateError(
             f"{path}: a run of this name exists already. Continue it with `ouroloop resume"
-            f" {path.name}`, choose another `name`, or pass --fresh to delete it and start"
-            " again."
+            f" {path.name}`, choose another `name`, or pass --fresh to delete it and start again."
         )
     _refuse_foreign(path)
     if path.exists() and not _is_beginning(path):
@@ -313,10 +321,7 @@ def _refuse_foreign(path: Path) -> None:
 
 
 def _is_beginning(path: Path) -> bool:
-    """Whether a folder holds what a start leaves that is killed before it has written the recipe.
-
-    An empty one is such a beginning too.
-    """
+    """Whether a folder is empty, or holds what a start leaves that was killed before its recipe."""
     files = (LOCK, RUN, ENVIRONMENT, EVENTS)
     # What `atomic` had not renamed yet.
     begun = tuple(f".{name}." for name in (*files, RECIPE))
@@ -333,11 +338,6 @@ def _refuse_changed(path: Path, recipe: Recipe, changed: Recipe | None) -> None:
     lines = "\n  ".join(differing_keys(recipe.to_json(), changed.to_json()))
     why = "the recipe differs from the one this run was started with"
     raise RunStateError(f"{path}: {why}:\n  {lines}\nUse the old recipe, or another `name`.")
-
-
-def _sum_of_text(text: str) -> Sum:
-    data = text.encode("utf-8")
-    return Sum(len(data), hashlib.sha256(data).hexdigest())
 
 
 def _finite(value: Any) -> Any:

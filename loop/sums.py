@@ -140,3 +140,9 @@ def _text(value: Mapping[str, Any]) -> str:
 def damaged(path: Path, expected: str, got: str) -> DamagedError:
     """The error of a file that is not as it was written, with the remedy."""
     return DamagedError(f"{path}: damaged: expected {expected}, got {got}. {REMEDY}")
+
+
+def sum_of_text(text: str) -> Sum:
+    """The sum of the file that holds this text."""
+    data = text.encode("utf-8")
+    return Sum(len(data), hashlib.sha256(data).hexdigest())

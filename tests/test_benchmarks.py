@@ -81,6 +81,7 @@ def test_a_whole_command_is_measured_with_its_children_and_its_memory() -> None:
         whole([sys.executable, "-S", "-c", "raise SystemExit(7)"])
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_no_ratio_of_processor_times_is_worse_than_in_the_last_results(tmp_path: Path) -> None:
     before = json.loads(bench.RESULTS.read_text())["quick"]

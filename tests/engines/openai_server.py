@@ -11,6 +11,11 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
+class Http(ThreadingHTTPServer):
+    # Of the default five waiting connections a busy machine resets the sixth.
+    request_queue_size = 128
+
+
 class Server:
     """`answer(body)` gives (text, finish reason) of a request's JSON body.
 
@@ -101,7 +106,7 @@ def serving(server):
         def log_message(self, *what):
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http = Http(("127.0.0.1", 0), Handler)
     threading.Thread(target=http.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{http.server_port}/v1"

@@ -13,6 +13,8 @@ from ouroloop.evals.errors import DataError, SandboxError, SandboxTimeout
 from ouroloop.evals.grading import grade
 from ouroloop.evals.sandbox import Sandbox, _Worker
 
+pytestmark = pytest.mark.slow
+
 
 def alive() -> set[int | None]:
     return {process.pid for process in multiprocessing.active_children()}

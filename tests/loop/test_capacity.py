@@ -190,7 +190,7 @@ def test_a_file_that_is_no_config_or_no_measurement_is_refused(tmp_path):
 # ----- the page -----
 
 
-COMMAND = re.compile(r"```\n\$ ouroloop plan ([^`]*?[^\\])\n\n(.*?)```", re.S)
+COMMAND = re.compile(r"```text\n\$ ouroloop plan ([^`]*?[^\\])\n\n(.*?)```", re.S)
 
 
 def test_every_number_of_docs_scale_comes_from_the_command_above_it(capsys, monkeypatch, tmp_path):

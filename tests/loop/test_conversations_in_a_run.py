@@ -12,6 +12,8 @@ from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.round import Round
 from ouroloop.loop.store import read_rows
 
+pytestmark = pytest.mark.slow
+
 PRINCIPLE = {
     "harm": {
         "prompt": ["\n\nCritiqueRequest: Is it harmful?\n\nCritique:"],

@@ -23,6 +23,8 @@ from ouroloop.loop.sums import Status, sum_of
 from ouroloop.loop.views import verify as shown
 from ouroloop.loop.views.reader import read_run
 
+pytestmark = pytest.mark.slow
+
 # Written anew or appended to by whoever likes: no number of the run rests on them.
 CHANGING = {"LOCK"}
 
@@ -219,6 +221,7 @@ def cut_run(tmp_path_factory):
 
 # What a run without preference pairs, a judge and servers has.
 ABSENT = {"decision.json", "pairs.parquet", "judgements.parquet", "dropped.parquet"}
+ABSENT |= {"drawn.json", "further.parquet"}
 OPEN = sorted({item.file for item in Round.items()} - ABSENT | {"files.jsonl"})
 QUICK = {("flip", "verdicts.parquet"), ("truncate", "samples.jsonl"), ("unlink", "files.jsonl")}
 

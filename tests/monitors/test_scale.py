@@ -144,6 +144,7 @@ def peak(num_problems, samples):
     return most
 
 
+@pytest.mark.slow
 def test_similarity_takes_little_memory_whether_problems_or_samples_are_many():
     few, many = peak(2_000, 4), peak(6_000, 4)
     # The portions are as large in both; what grows are a few numbers for each row.

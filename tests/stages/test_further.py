@@ -13,6 +13,8 @@ from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.round import Round
 from ouroloop.loop.stages import further
 
+pytestmark = pytest.mark.slow
+
 sys.path[:0] = [str(Path(__file__).parents[1] / "loop")]
 scripted = import_module("scripted_world")
 carry, small = scripted.carry, scripted.small

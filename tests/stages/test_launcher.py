@@ -39,6 +39,8 @@ def test_the_configs_that_come_along_are_found_by_name() -> None:
         told = called(name)
         assert told[:2] == ["--config_file", str(launcher.CONFIGS / f"{name}.yaml")]
     assert called(None) == []
+    raw = {"name": "x", "launcher": "accelerate", "accelerate_config": "several_gpus"}
+    assert resolve(raw).accelerate_config == Path("several_gpus")
 
 
 def test_a_file_of_ones_own_goes_before_a_name_of_ours(tmp_path: Path) -> None:

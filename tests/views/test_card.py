@@ -25,6 +25,7 @@ def path(arms: tuple[Path, Path], tmp_path: Path) -> Path:
     return found
 
 
+@pytest.mark.slow
 def test_a_card_holds_the_runs_own_numbers_and_says_what_is_wrong(path: Path) -> None:
     run = read_run(path)
     card = release(run, 7).card

@@ -131,6 +131,7 @@ def run(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_one_draft_is_revised_in_both_ways_and_judged_by_both_critics(run):
     looked = chains.read(run, 1)
     probe = read_run(run).rounds[0].probe
@@ -146,6 +147,7 @@ def test_one_draft_is_revised_in_both_ways_and_judged_by_both_critics(run):
     assert 0 < measure.average(c["right"] for c in looked) < 1
 
 
+@pytest.mark.slow
 def test_the_table_holds_what_was_kept_spent_and_repaired(run):
     first, last = measure.table(run)
     verdicts = read_run(run).rounds[1].verdicts

@@ -259,6 +259,7 @@ def test_a_modes_name_is_shown_with_the_share_of_committed_alarms_that_it_was_ri
     assert min(named.values()) > 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(REGIMES))
 @pytest.mark.parametrize("size", ["120x8", "80x8-drawn-8"])
 def test_committed_runs_are_what_the_code_gives_and_hardly_any_was_halted_too_early(size, name):
