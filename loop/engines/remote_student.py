@@ -33,7 +33,7 @@ from ouroloop.loop.records import Completion, Request, Sampling, Scored
 
 # How long a step waits for an answer: as long may a request that comes meanwhile wait.
 STEP_SECONDS = 0.02
-# Log-probabilities that are asked for at each position of a text; servers allow 20 unless told.
+# Log-probabilities that are asked for at each position of a text; servers allow 20 by default.
 TOP_TOKENS = 20
 Outcome = tuple[int, Completion | Scored | EngineError]
 
@@ -70,7 +70,7 @@ class ServerBackend:
                 f" {self.max_model_len}, or lower that."
             )
         if self.config.get("weight_sync_check", True):
-            # A check needs log-probabilities; whoever gives none is told so before it fails.
+            # A check needs log-probabilities; a server that gives none is refused before it fails.
             stop = self.codec.eos_token_id
             self._run(self._score([stop], [stop]))
         return {"weight_version": self.version, "block_size": served.block_size}

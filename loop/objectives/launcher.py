@@ -42,7 +42,7 @@ def find_config(given: Path) -> Path:
 
 
 def arguments(config: Path | None) -> list[str]:
-    """What `accelerate launch` is told before the module.
+    """The options of `accelerate launch` before the module.
 
     Raises:
         RecipeError: the config cannot be found or read.
@@ -51,12 +51,12 @@ def arguments(config: Path | None) -> list[str]:
         return []
     path = find_config(config)
     given = _read(path)
-    told = ["--config_file", str(path)]
+    options = ["--config_file", str(path)]
     # A config that names a number would fit one machine; accelerate itself refuses one without.
     if "num_processes" not in given:
         num = max(1, num_gpus()) * int(given.get("num_machines", 1))
-        told += ["--num_processes", str(num)]
-    return told
+        options += ["--num_processes", str(num)]
+    return options
 
 
 def num_gpus() -> int:

@@ -54,7 +54,7 @@ class WarmTrainer:
         self.module, self.is_on = module, is_on
         self.forks = not this_device().is_gpu if forks is None else forks
         self._child: subprocess.Popen[bytes] | None = None
-        # What the process inherited: of a job it is told what came since, its secrets.
+        # What the process inherited: with a job it gets what came since, its secrets.
         self._environment: Mapping[str, str] = {}
 
     @property

@@ -132,7 +132,7 @@ def test_every_recipe_block_is_checked_as_one() -> None:
 
 @pytest.mark.parametrize("block", [b for b in MARKED if b.language == "python"], ids=str)
 def test_python_of_a_page_compiles(block: Block) -> None:
-    compile(block.text, str(block), "exec")
+    assert compile(block.text, str(block), "exec").co_filename == str(block)
 
 
 @pytest.mark.parametrize("block", [b for b in MARKED if b.language == "json"], ids=str)
