@@ -99,6 +99,12 @@ class PooledEngine:
         self._last_loss = ""
         self._changed = asyncio.Condition()
 
+    @classmethod
+    def at(cls, site: Site, config: Mapping[str, Any]) -> PooledEngine:
+        """The engine of a site under the recipe's `supervision`; config: EngineConfig as a dict."""
+        restarts = (config.get("supervision") or {}).get("restarts", RESTARTS)
+        return cls(site, restarts, TimeLimits.of(config).start_s)
+
     @property
     def report(self) -> Report:
         """Called with (event, facts) when a member is lost, and for what happens at the site."""

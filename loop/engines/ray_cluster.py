@@ -21,7 +21,6 @@ from ouroloop.loop.engines import moved
 from ouroloop.loop.engines.pipe import TimeLimits
 from ouroloop.loop.engines.pool import PooledEngine, Report, _log
 from ouroloop.loop.engines.ray_actor import ActorEngine, EngineActor
-from ouroloop.loop.engines.supervised import RESTARTS
 from ouroloop.loop.errors import EngineError, RecipeError
 
 # Calls that an actor takes beside the requests: signs of life, closing.
@@ -32,9 +31,7 @@ def ray_engine(
     config: Mapping[str, Any], log_path: Path, worker: str = "ouroloop.loop.engines.worker"
 ) -> PooledEngine:
     """As the registry makes engines; `config` holds the recipe's section `ray` too."""
-    restarts = (config.get("supervision") or {}).get("restarts", RESTARTS)
-    site = RayCluster(config, log_path, worker)
-    return PooledEngine(site, restarts, TimeLimits.of(config).start_s)
+    return PooledEngine.at(RayCluster(config, log_path, worker), config)
 
 
 class RayCluster:

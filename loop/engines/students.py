@@ -10,19 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop.engines.pipe import TimeLimits
 from ouroloop.loop.engines.pool import PooledEngine, Report, _log
 from ouroloop.loop.engines.process import ProcessEngine
-from ouroloop.loop.engines.supervised import RESTARTS
 
 
 def server_engine(
     config: Mapping[str, Any], log_path: Path, worker: str = "ouroloop.loop.engines.worker"
 ) -> PooledEngine:
     """As the registry makes engines; `config` holds the recipe's section `students` too."""
-    restarts = (config.get("supervision") or {}).get("restarts", RESTARTS)
-    site = Servers(config, log_path, worker)
-    return PooledEngine(site, restarts, TimeLimits.of(config).start_s)
+    return PooledEngine.at(Servers(config, log_path, worker), config)
 
 
 class Servers:
