@@ -154,10 +154,26 @@ def open_round(run: Path) -> list[Check]:
 
 def set_aside(path: Path) -> Path:
     """Rename a file or folder to the first free NAME.damaged-N; returns the new path."""
+    aside = _free_name(path)
+    path.rename(aside)
+    return aside
+
+
+def _copy_aside(path: Path) -> Path:
+    """A copy of a damaged file, as `set_aside` names it; the file stays until it is replaced.
+
+    A kill before that leaves it as damaged as it was, and the repair begins again.
+    """
+    aside = _free_name(path)
+    with naming(aside):
+        shutil.copyfile(path, aside)
+    return aside
+
+
+def _free_name(path: Path) -> Path:
     number = 1
     while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
-    path.rename(aside)
     return aside
 
 
@@ -168,7 +184,7 @@ def _repair_log(run: Path) -> list[Repair]:
         return []
     lines = read_lines(path)
     if path.exists():
-        aside = set_aside(path)
+        aside = _copy_aside(path)
     else:
         # Its mere presence says that the log is shorter than the manifests know.
         aside = path.with_name(f"{EVENTS}.damaged-1")
@@ -188,8 +204,6 @@ def _repair_round(run: Path, folder: Path) -> list[Repair]:
         # Of what was listed from there on nothing is known: it may be whole, or not.
         why = f"line {bad_line} of {LEDGER} is damaged"
         ledger.sums = _sums_of(lines.good[: bad_line - 1])
-    if (folder / LEDGER).exists() and (bad_line is not None or not was_listed):
-        set_aside(folder / LEDGER)
     files = list(ledger.sums)
     checks = [examine(run, file, ledger.sums[file]) for file in files]
     bad = [number for number, check in enumerate(checks) if check.status is not Status.OK]
@@ -203,8 +217,11 @@ def _repair_round(run: Path, folder: Path) -> list[Repair]:
     if any(_is_trained(file) for file in suspects):
         suspects = list(dict.fromkeys([*suspects, *filter(_is_trained, files)]))
     found = _repair_journal(run, folder)
+    moved = _set_all_aside(run, suspects)
+    # Last: until it is replaced, a list that is damaged makes suspects of what it does not know.
+    if (folder / LEDGER).exists() and (bad_line is not None or not was_listed):
+        _copy_aside(folder / LEDGER)
     if why:
-        moved = _set_all_aside(run, suspects)
         ledger.keep(file for file in files if file not in suspects and (run / file).exists())
         found.append(Repair("set_aside", tuple(moved), why))
     partial = folder / SAMPLES
@@ -229,7 +246,7 @@ def _repair_journal(run: Path, folder: Path) -> list[Repair]:
     lines = read_lines(path)
     if not lines.damaged:
         return []
-    aside = set_aside(path)
+    aside = _copy_aside(path)
     _rewrite(path, [line.decode("utf-8") for line in lines.good])
     why = f"{len(lines.good)} lines are whole and go on; what it was is in {aside.name}"
     return [Repair("set_aside", (str(path.relative_to(run)),), why)]

@@ -203,8 +203,8 @@ def fault_of(state: Path, whole: Path, setting: Setting) -> str:
         run = carry(state, setting)
     except Exception as error:
         return f"{state.name}: {type(error).__name__}: {error}"[:300]
-    if lost := worlds.lost_rows(run, whole, TRAINED):
-        return f"{state.name}: {lost} rows differ"
+    for file, rows in worlds.differences(run, whole, TRAINED):
+        return f"{state.name}: {file} lacks {len(rows)} rows: {next(iter(rows), '')}"[:300]
     if not is_whole(checks_of(run)):
         return f"{state.name}: not whole"
     left = [path for path in run.rglob("*") if path.name.endswith(".tmp")]

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from trials import Fault, Trial
-from worlds import NAME, Child, finished, lost_rows, play, reference, write_recipe
+from worlds import EVENTS, NAME, Child, finished, lost_rows, play, reference, write_recipe
 from worlds import recovery as recovered
 from worlds import repeated as repeated_in
 
@@ -56,8 +56,10 @@ def interrupted(name: str, number_of_signal: int, folder: Path, seed: str, numbe
     root = folder / f"{name}-{number}"
     write_recipe(root)
     child = Child.of(root, lambda: play(root))
-    # Not in the first instants: before a run has begun there is nothing to resume.
-    code = child.wait(rng.uniform(0.3, 0.9) * before.seconds)
+    # Before a run has begun there is nothing to resume.
+    while not (root / "runs" / NAME / EVENTS).exists() and child.wait(0.01) is None:
+        pass
+    code = child.wait(rng.uniform(0, 0.9) * before.seconds)
     sent = time.monotonic()
     if not finished(code):
         code = child.end(number_of_signal)

@@ -226,17 +226,21 @@ def lost_rows(run: Path, reference: Path, leave_out: Collection[str] = ()) -> in
 
     Of a file that is no table the lines are its rows. leave_out: names of files that may differ.
     """
-    lost = 0
+    return sum(max(1, sum(rows.values())) for _, rows in differences(run, reference, leave_out))
+
+
+def differences(
+    run: Path, reference: Path, leave_out: Collection[str] = ()
+) -> Iterator[tuple[str, Counter[str]]]:
+    """(file, those of its rows in the undisturbed run that are not in `run`), file by file."""
     for path in sorted(reference.rglob("*")):
         # What libraries print is theirs.
         if not path.is_file() or path.suffix == ".log" or path.name in {*CHANGING, *leave_out}:
             continue
-        other = run / path.relative_to(reference)
-        if other.exists() and _sum(other) == _sum(path):
-            continue
-        before, after = _rows(path), _rows(other)
-        lost += max(1, sum((before - after).values()))
-    return lost
+        file = path.relative_to(reference)
+        other = run / file
+        if not other.exists() or _sum(other) != _sum(path):
+            yield str(file), _rows(path) - _rows(other)
 
 
 def _sum(path: Path) -> str:

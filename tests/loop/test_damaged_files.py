@@ -263,6 +263,24 @@ def test_a_damaged_file_of_the_round_at_work_is_set_aside_and_made_again(
         assert (path.parent / name).read_bytes() == (whole / "rounds/001" / name).read_bytes(), name
 
 
+def test_a_repair_that_is_killed_begins_again_and_takes_no_damaged_file_as_it_is(
+    cut_run, tmp_path, monkeypatch
+):
+    run = shutil.copytree(cut_run[0], tmp_path / "scripted")
+    verdicts = run / "rounds/001/verdicts.parquet"
+    for path in (verdicts, verdicts.with_name(ledger.LEDGER)):
+        flip(path)
+
+    def die(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(ledger, "_set_all_aside", die)
+        Store.open(run)
+    carry(tmp_path, Model(), small(rounds=1))
+    assert verdicts.read_bytes() == (cut_run[1] / "rounds/001/verdicts.parquet").read_bytes()
+
+
 def test_a_journal_with_a_damaged_line_keeps_the_others(cut_run, tmp_path):
     run = shutil.copytree(cut(tmp_path / "first", "audit.parquet"), tmp_path / "scripted")
     journal = run / "rounds" / "001" / ledger.JOURNAL
