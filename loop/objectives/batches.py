@@ -37,7 +37,9 @@ def attend_apart(
 
     Args:
         module: the attention layer.
-        query, key, value: [1, heads, positions, head size].
+        query: [1, heads, positions, head size].
+        key: see query.
+        value: see query.
         attention_mask: None; padding on the right is hidden by causality.
         cu_seq_lens_q: where the texts begin, and the end of the last; default: one text.
         options: as transformers passes them.

@@ -27,6 +27,20 @@ class WarmRound:
     requests: Path
 
     @property
+    def stages(self) -> dict[str, float]:
+        """Seconds by the clock of each stage of the round."""
+        return seconds_by_stage(self.run / "events.jsonl", WARM)
+
+    def told(self, sampled: Cost, trained: Cost) -> str:
+        """Each stage's seconds by the clock, and those of the bare parts."""
+        stages = ", ".join(f"{name} {took:.2f}" for name, took in self.stages.items())
+        return (
+            f"a warm round of {self.cost.wall:.1f} s, {self.cost.cpu:.1f} of processors: {stages};"
+            f" bare vLLM {sampled.wall:.1f}, {sampled.cpu:.1f}; bare TRL {trained.wall:.1f},"
+            f" {trained.cpu:.1f}"
+        )
+
+    @property
     def job(self) -> Path:
         """The round's training job."""
         return self.run / "rounds" / f"{WARM:03d}" / "job.json"
@@ -58,6 +72,7 @@ def warm_round(folder: Path, settings: list[str]) -> WarmRound:
             stdout=out,
             stderr=out,
         )
+    # When each round was committed: the clock, processor seconds, and what had been asked.
     marks: list[tuple[float, float, int]] = []
     events = folder / "bench" / "events.jsonl"
     try:
@@ -75,6 +90,31 @@ def warm_round(folder: Path, settings: list[str]) -> WarmRound:
     lines = asked.read_bytes()[first:last]
     asked.write_bytes(lines)
     return WarmRound(Cost(end - wall, cpu_end - cpu), folder / "bench", asked)
+
+
+def seconds_by_stage(events: Path, number: int) -> dict[str, float]:
+    """From the beginning of a round to its commit, by what the run's events say was done.
+
+    The time up to a stage's first step belongs to its start: loading, imports, building.
+    """
+    found: dict[str, float] = {}
+    last = None
+    for line in events.read_text(encoding="utf-8").splitlines():
+        event = json.loads(line)
+        if event.get("round") == number and event["event"] == "round_started":
+            last = event["time"]
+        if last is None:
+            continue
+        name = event["event"]
+        if name == "progress":
+            is_first = event["done"] <= 1 < event["total"]
+            name = f"{event['stage']}, start" if is_first else event["stage"]
+        found[name] = found.get(name, 0.0) + event["time"] - last
+        last = event["time"]
+        if name == "round_committed":
+            break
+    found.pop("round_started", None)
+    return found
 
 
 def _num_committed(events: Path) -> int:
