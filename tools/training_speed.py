@@ -12,6 +12,7 @@ type.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import resource
@@ -69,7 +70,12 @@ def measure(side: str, job: TrainingJob) -> dict[str, Any]:
     rows = read_rows(job, checkpoint)[0]
     if side == "plain":
         return account(rows, PlainLoop(job, rows).train)
-    trainer = build_trainer(job, checkpoint, rows) if side == "ours" else bare_trainer(job, rows)
+    if side == "ours":
+        trainer = build_trainer(job, checkpoint, rows)
+        # As the process does that waits for a run's jobs (loop/objectives/warm.py).
+        gc.freeze()
+    else:
+        trainer = bare_trainer(job, rows)
 
     def train() -> float:
         trainer.train()
