@@ -181,7 +181,12 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def tree_cpu(pid: int) -> float:
     """Processor seconds of a process, of its living descendants, and of all that they outlived."""
-    parent_of, used = {}, {}
+    return sum(cpu_by_process(pid).values())
+
+
+def cpu_by_process(pid: int) -> dict[str, float]:
+    """The same by the module that a process runs; what it outlived is named after it."""
+    parent_of, used, outlived = {}, {}, {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -189,13 +194,29 @@ def tree_cpu(pid: int) -> float:
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue  # it ended meanwhile
-        parent_of[int(entry.name)] = int(fields[1])
-        used[int(entry.name)] = sum(map(int, fields[11:15]))
-    total, wave = 0, {pid}
+        one = int(entry.name)
+        parent_of[one] = int(fields[1])
+        used[one], outlived[one] = (sum(map(int, fields[i : i + 2])) for i in (11, 13))
+    found: dict[str, float] = {}
+    wave = {pid}
     while wave:
-        total += sum(used.get(one, 0) for one in wave)
+        for one in wave & used.keys():
+            name = _module(one)
+            for what, ticks in ((name, used[one]), (f"ended in {name}", outlived[one])):
+                found[what] = found.get(what, 0.0) + ticks / os.sysconf("SC_CLK_TCK")
         wave = {child for child, parent in parent_of.items() if parent in wave}
-    return total / os.sysconf("SC_CLK_TCK")
+    return found
+
+
+def _module(pid: int) -> str:
+    """The last part of the module that a Python process runs; its program otherwise."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except OSError:
+        words = []
+    if "-m" in words:
+        return words[words.index("-m") + 1].rpartition(".")[2]
+    return words[0].rpartition("/")[2] if words else "ended"
 
 
 def both_clocks(

@@ -6,10 +6,11 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.bench.measuring import ROOT, Cost, environment, tree_cpu
+from tools.bench.measuring import ROOT, Cost, cpu_by_process, environment
 from tools.bench.recording import REQUESTS
 
 # Round 1 is the first that trains, and still starts the trainer; round 2 is as all later ones.
@@ -20,11 +21,15 @@ POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class WarmRound:
-    """One warm round. requests: its lines of what the engine was asked."""
+    """One warm round.
+
+    requests: its lines of what the engine was asked. used: processor seconds by process.
+    """
 
     cost: Cost
     run: Path
     requests: Path
+    used: Mapping[str, float]
 
     @property
     def stages(self) -> dict[str, float]:
@@ -33,11 +38,16 @@ class WarmRound:
 
     def told(self, sampled: Cost, trained: Cost) -> str:
         """Each stage's seconds by the clock, and those of the bare parts."""
-        stages = ", ".join(f"{name} {took:.2f}" for name, took in self.stages.items())
+        stages, used = (
+            ", ".join(f"{name} {took:.2f}" for name, took in parts.items() if took >= 0.005)
+            for parts in (self.stages, self.used)
+        )
+        bare = ", ".join(
+            f"{name} {cost.wall:.1f} s ({cost.cpu:.1f} of processors)"
+            for name, cost in {"bare vLLM": sampled, "bare TRL": trained}.items()
+        )
         return (
-            f"a warm round of {self.cost.wall:.1f} s, {self.cost.cpu:.1f} of processors: {stages};"
-            f" bare vLLM {sampled.wall:.1f}, {sampled.cpu:.1f}; bare TRL {trained.wall:.1f},"
-            f" {trained.cpu:.1f}"
+            f"{self.cost.wall:.1f} s: {stages}; {self.cost.cpu:.1f} s of processors: {used}; {bare}"
         )
 
     @property
@@ -46,12 +56,17 @@ class WarmRound:
         return self.run / "rounds" / f"{WARM:03d}" / "job.json"
 
     @property
+    def recipe(self) -> Path:
+        """The run's recipe, whole."""
+        return self.run / "recipe.json"
+
+    @property
     def model(self) -> Path:
         """The checkpoint that the round's samples were drawn from."""
         return self.run / "rounds" / f"{WARM - 1:03d}" / "checkpoint"
 
 
-def warm_round(folder: Path, settings: list[str]) -> WarmRound:
+def warm_round(folder: Path, recipe: str, settings: list[str]) -> WarmRound:
     """Run a recipe to its second round, which is measured from commit to commit.
 
     Raises:
@@ -62,7 +77,7 @@ def warm_round(folder: Path, settings: list[str]) -> WarmRound:
     asked.touch()
     changes = [f"--set={x}" for x in (*settings, "name=bench", f"rounds={WARM}", "keep.last=9")]
     kind = f"{ROOT / 'tools/bench/recording.py'}:engine"
-    command = [sys.executable, "-m", "ouroloop.loop", "run", "demo", "--runs", str(folder)]
+    command = [sys.executable, "-m", "ouroloop.loop", "run", recipe, "--runs", str(folder)]
     log = folder / "run.log"
     with log.open("w") as out:
         run = subprocess.Popen(
@@ -73,13 +88,13 @@ def warm_round(folder: Path, settings: list[str]) -> WarmRound:
             stderr=out,
         )
     # When each round was committed: the clock, processor seconds, and what had been asked.
-    marks: list[tuple[float, float, int]] = []
+    marks: list[tuple[float, dict[str, float], int]] = []
     events = folder / "bench" / "events.jsonl"
     try:
         while run.poll() is None and len(marks) <= WARM:
             time.sleep(POLL_SECONDS)
             if _num_committed(events) > len(marks):
-                marks.append((time.monotonic(), tree_cpu(run.pid), asked.stat().st_size))
+                marks.append((time.monotonic(), cpu_by_process(run.pid), asked.stat().st_size))
         run.wait()
     finally:
         # An interrupted benchmark leaves no run behind; a run ends its own children.
@@ -89,7 +104,9 @@ def warm_round(folder: Path, settings: list[str]) -> WarmRound:
     (wall, cpu, first), (end, cpu_end, last) = marks[WARM - 1 : WARM + 1]
     lines = asked.read_bytes()[first:last]
     asked.write_bytes(lines)
-    return WarmRound(Cost(end - wall, cpu_end - cpu), folder / "bench", asked)
+    used = {name: cpu_end[name] - cpu.get(name, 0.0) for name in cpu_end}
+    cost = Cost(end - wall, sum(used.values()))
+    return WarmRound(cost, folder / "bench", asked, used)
 
 
 def seconds_by_stage(events: Path, number: int) -> dict[str, float]:

@@ -37,7 +37,24 @@ def timed() -> Iterator[Found]:
     found |= {"seconds": time.monotonic() - wall, "cpu": time.process_time() - cpu}
 
 
-def vllm(requests: str, model: str) -> Found:
+def serve(model: str, folder: str) -> Found:
+    """Write to `folder` what an engine would serve: the model, its adapter merged into it."""
+    import shutil
+
+    from ouroloop.loop.engines.checkpoint import check_checkpoint
+    from ouroloop.loop.engines.merging_local import merge
+
+    shutil.rmtree(folder, ignore_errors=True)
+    checkpoint = check_checkpoint(Path(model))
+    with timed() as found:
+        if checkpoint.is_adapter:
+            merge(checkpoint, Path(folder), "float32")
+        else:
+            shutil.copytree(model, folder)
+    return found
+
+
+def vllm(requests: str, model: str, recipe: str) -> Found:
     """Bare vLLM on the same requests, all at once, then on the texts that were scored."""
     from vllm import LLM, SamplingParams
     from vllm.platforms import current_platform
@@ -46,9 +63,12 @@ def vllm(requests: str, model: str) -> Found:
     from ouroloop.loop.engines.checkpoint import check_checkpoint
     from ouroloop.loop.engines.vllm_local import engine_arguments
 
-    asked, texts = asked_and_scored(requests)
+    asked, texts = asked_and_scored(requests, model)
     # The loop's own settings of the engine, or two settings would be compared and not two programs.
-    config = {**EngineConfig(dtype="float32").model_dump(), "lora": None}
+    given = json.loads(Path(recipe).read_text(encoding="utf-8"))["engine"]
+    config = {**EngineConfig(**{**given, "kind": "vllm"}).model_dump(), "lora": None}
+    # `auto` is float32 where this is measured.
+    config["dtype"] = "float32" if config["dtype"] == "auto" else config["dtype"]
     on_cpu = current_platform.is_cpu()
     arguments = engine_arguments(config, check_checkpoint(Path(model)), on_cpu=on_cpu)
     arguments.pop("worker_extension_cls")
@@ -90,7 +110,7 @@ def transformers(requests: str, model: str) -> Found:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    asked, texts = asked_and_scored(requests)
+    asked, texts = asked_and_scored(requests, model)
     asked.sort(key=lambda one: (one["temperature"], one["max_tokens"], len(one["prompt"])))
     texts.sort(key=lambda one: len(one["prompt"] + one["text"]))
     tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
@@ -129,9 +149,17 @@ def transformers(requests: str, model: str) -> Found:
     return {**found, "tokens": same_work("transformers", num, asked)}
 
 
-def asked_and_scored(path: str) -> tuple[list[Request], list[Request]]:
-    """What `recording` wrote: requests, and texts."""
+def asked_and_scored(path: str, model: str) -> tuple[list[Request], list[Request]]:
+    """What `recording` wrote: requests, and texts; chat turns as the model's template has them."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
     lines = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        if not isinstance(line["prompt"], str):
+            line["prompt"] = tokenizer.apply_chat_template(
+                line["prompt"], add_generation_prompt=True, tokenize=False
+            )
     asked = [line for line in lines if "text" not in line]
     return asked, [line for line in lines if "text" in line]
 
@@ -204,7 +232,8 @@ def hand_over(model: str, dtype: str) -> Found:
 
 
 SIDES: dict[str, Callable[..., Found]] = {
-    side.__name__: side for side in (vllm, trl, transformers, monitors, start_sync, hand_over)
+    side.__name__: side
+    for side in (serve, vllm, trl, transformers, monitors, start_sync, hand_over)
 }
 
 if __name__ == "__main__":
