@@ -73,7 +73,8 @@ def real_training(options: Options) -> Iterator[Line]:
         return
     num = 8 if options.quick else 32
     data = _problems(options.folder, ArithmeticTask().problems("train"))
-    for kind, more in {"LoRA": ["--peft"], "all weights": []}.items():
+    kinds = {"LoRA": ["--peft"]} | ({} if options.quick else {"all weights": []})
+    for kind, more in kinds.items():
         what = f"training SmolLM2-135M on {num} rows, {kind}"
         given = [str(model), str(data), "--rows", str(num), *more]
         yield from _trained(

@@ -42,12 +42,13 @@ def serve(model: str, folder: str) -> Found:
     import shutil
 
     from ouroloop.loop.engines.checkpoint import check_checkpoint
-    from ouroloop.loop.engines.merging_local import merge
 
     shutil.rmtree(folder, ignore_errors=True)
     checkpoint = check_checkpoint(Path(model))
     with timed() as found:
         if checkpoint.is_adapter:
+            from ouroloop.loop.engines.merging_local import merge
+
             merge(checkpoint, Path(folder), "float32")
         else:
             shutil.copytree(model, folder)
