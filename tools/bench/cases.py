@@ -71,7 +71,7 @@ def real_training(options: Options) -> Iterator[Line]:
     if model is None:
         print("SmolLM2 is not here: `make demo-real` fetches it, and this case measures it then")
         return
-    num = 8 if options.quick else 32
+    num = 16 if options.quick else 32
     data = _problems(options.folder, ArithmeticTask().problems("train"))
     kinds = {"LoRA": ["--peft"]} | ({} if options.quick else {"all weights": []})
     for kind, more in kinds.items():
