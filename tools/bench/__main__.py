@@ -39,7 +39,9 @@ def main() -> int:
     kind = "quick" if given.quick else "full"
     before = kept(results, kind)
     found: list[Measured] = []
-    print(f"{about()}\n\n{HEAD}", flush=True)
+    # Before anything is written, which would be a change of the commit.
+    where = about()
+    print(f"{where}\n\n{HEAD}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         turns = given.turns or (2 if given.quick else 3)
         options = Options(Path(folder), turns, given.quick, given.million)
@@ -57,7 +59,8 @@ def main() -> int:
         lines = before | {one.line.name: one for one in found}
         results[kind] = {name: asdict(one) for name, one in lines.items()}
         RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-        PAGE.write_text(page({kind: kept(results, kind) for kind in results}), encoding="utf-8")
+        tables = {kind: kept(results, kind) for kind in results}
+        PAGE.write_text(page(tables, where), encoding="utf-8")
     return 1 if worse else 0
 
 
@@ -72,8 +75,8 @@ HOW = {
 }
 
 
-def page(lines: Mapping[str, Mapping[str, Measured]]) -> str:
-    """BENCHMARKS.md, from the lines of each kind."""
+def page(lines: Mapping[str, Mapping[str, Measured]], where: str) -> str:
+    """BENCHMARKS.md, from the lines of each kind. where: the last machine and its versions."""
     tables = "\n".join(
         f"## {HOW[kind]}\n\n{_sources(of_kind)}\n\n{HEAD}\n"
         + "\n".join(row(one) for one in of_kind.values())
@@ -84,7 +87,7 @@ def page(lines: Mapping[str, Mapping[str, Measured]]) -> str:
 
 Written by `make bench`; not edited by hand.
 
-Machine and versions of the last writing: {about()}
+Machine and versions of the last writing: {where}
 
 A ratio is ours over theirs, for the same work: below 1 is faster. Both sides are measured in turns,
 A B A B; the ratio is the median over the turns, the range is over them all. "s CPU" are processor
