@@ -115,6 +115,12 @@ def test_the_command_keeps_its_results_and_fails_on_a_worse_ratio(
     assert bench.main() == 0
     page = bench.PAGE.read_text()
     assert "| w | o |" in page and "| other work | o |" in page
+    # Nor does a case that fails take the others with it.
+    case["none"] = lambda options: whole([sys.executable, "-S", "-c", "raise SystemExit(7)"])
+    case["last"] = lambda options: iter([Line("z", "last work", "o", (2.0,), (1.0,))])
+    capsys.readouterr()
+    assert bench.main() == 1 and "FAILED: none: " in capsys.readouterr().err
+    assert "| last work | o |" in bench.PAGE.read_text()
 
 
 def test_made_traces_are_the_same_in_every_run_and_new_in_every_round() -> None:

@@ -39,6 +39,7 @@ def main() -> int:
     kind = "quick" if given.quick else "full"
     before = kept(results, kind)
     found: list[Measured] = []
+    failed: list[str] = []
     # Before anything is written, which would be a change of the commit.
     where = about()
     print(f"{where}\n\n{HEAD}", flush=True)
@@ -46,22 +47,26 @@ def main() -> int:
         turns = given.turns or (2 if given.quick else 3)
         options = Options(Path(folder), turns, given.quick, given.million)
         for name in given.only or CASES:
-            for line in CASES[name](options):
-                load = os.getloadavg()[0]
-                found.append(Measured(line, commit(), date.today().isoformat(), round(load, 1)))
-                print(row(found[-1]), flush=True)
+            # A case that fails costs itself and not an hour's measurements.
+            try:
+                for line in CASES[name](options):
+                    load = round(os.getloadavg()[0], 1)
+                    found.append(Measured(line, commit(), date.today().isoformat(), load))
+                    print(row(found[-1]), flush=True)
+            except RuntimeError as error:
+                failed.append(f"FAILED: {name}: {error}")
     worse = worsened(
         [one.line for one in found], {name: one.line.ratio for name, one in before.items()}
     )
-    for sentence in worse:
-        print(f"WORSE: {sentence}", file=sys.stderr)
+    for sentence in (*failed, *(f"WORSE: {one}" for one in worse)):
+        print(sentence, file=sys.stderr)
     if given.write:
         lines = before | {one.line.name: one for one in found}
         results[kind] = {name: asdict(one) for name, one in lines.items()}
         RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
         tables = {kind: kept(results, kind) for kind in results}
         PAGE.write_text(page(tables, where), encoding="utf-8")
-    return 1 if worse else 0
+    return 1 if worse or failed else 0
 
 
 def kept(results: Mapping[str, Any], kind: str) -> dict[str, Measured]:

@@ -172,7 +172,7 @@ def _rounds(
         # A script's model stays loaded, and so does its trainer's process: no start is counted.
         against["script"].append(written.work + trained.work)
         against["restarts"].append(sampled.whole + trained.whole)
-        print(warm.told(sampled.work, trained.work), flush=True)
+        print(warm.described(sampled.work, trained.work), flush=True)
     ours = [run.cost for run in runs]
     for other, (words, goal) in BESIDE_A_ROUND.items():
         yield from both_clocks(f"{name}/{other}", what, words, ours, against[other], goal)

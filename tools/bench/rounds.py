@@ -36,10 +36,10 @@ class WarmRound:
         """Seconds by the clock of each stage of the round."""
         return seconds_by_stage(self.run / "events.jsonl", WARM)
 
-    def told(self, sampled: Cost, trained: Cost) -> str:
+    def described(self, sampled: Cost, trained: Cost) -> str:
         """Each stage's seconds by the clock, and those of the bare parts."""
         stages, used = (
-            ", ".join(f"{name} {took:.2f}" for name, took in parts.items() if took >= 0.005)
+            ", ".join(f"{name} {took:.2f}" for name, took in parts.items() if abs(took) >= 0.005)
             for parts in (self.stages, self.used)
         )
         bare = ", ".join(
@@ -104,7 +104,8 @@ def warm_round(folder: Path, recipe: str, settings: list[str]) -> WarmRound:
     (wall, cpu, first), (end, cpu_end, last) = marks[WARM - 1 : WARM + 1]
     lines = asked.read_bytes()[first:last]
     asked.write_bytes(lines)
-    used = {name: cpu_end[name] - cpu.get(name, 0.0) for name in cpu_end}
+    # What ended meanwhile counts in its parent from then on, with all that it took before.
+    used = {name: cpu_end.get(name, 0.0) - cpu.get(name, 0.0) for name in cpu | cpu_end}
     cost = Cost(end - wall, sum(used.values()))
     return WarmRound(cost, folder / "bench", asked, used)
 
