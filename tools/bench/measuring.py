@@ -216,7 +216,8 @@ def _module(pid: int) -> str:
         words = []
     if "-m" in words:
         return words[words.index("-m") + 1].rpartition(".")[2]
-    return words[0].rpartition("/")[2] if words else "ended"
+    # One that ended and was not waited for yet has no words.
+    return words[0].rpartition("/")[2] if any(words) else "ended"
 
 
 def both_clocks(
