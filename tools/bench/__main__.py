@@ -96,10 +96,10 @@ Machine and versions of the last writing: {where}
 
 A ratio is ours over theirs, for the same work: below 1 is faster. Both sides are measured in turns,
 A B A B; the ratio is the median over the turns, the range is over them all. "s CPU" are processor
-seconds of a process and its children, "s" is the wall clock. Under load (the last column: the
-machine's load average at the end) the wall clock measures other work too, and processor seconds
-grow by up to a third on both sides. A ratio that is {MARGIN:.0%} larger than the last one written
-here makes the command fail.
+seconds of a process and its children, "s" is the wall clock. The last column is the machine's load
+average at the end. Under load the wall clock measures other work too, and each side at a load of
+its own; processor seconds grow as well, by a fifth between a load of 12 and one of 22. A ratio that
+is {MARGIN:.0%} larger than the last one written here makes the command fail.
 
 {tables}"""
 
