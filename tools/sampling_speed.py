@@ -15,16 +15,22 @@ import asyncio
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ouroloop.loop.config import EngineConfig
 from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.engines.process import ProcessEngine
 from ouroloop.loop.engines.vllm_local import engine_arguments
 from ouroloop.loop.records import Request, Sampling
+from tools.bench.measuring import tree_cpu
+
+Found = dict[str, float]
 
 NAMES = ("Mara", "Jonas", "Priya", "Tariq", "Elin", "Koji", "Rosa", "Ben")
 
@@ -38,19 +44,17 @@ def prompts(num: int) -> list[str]:
     ]
 
 
-async def ours(
-    engine: ProcessEngine, texts: list[str], turn: int, max_tokens: int
-) -> tuple[int, float]:
-    """(tokens, seconds) of the loop's engine."""
+async def ours(engine: ProcessEngine, texts: list[str], turn: int, max_tokens: int) -> Found:
+    """Tokens, seconds and processor seconds of the loop's engine."""
     sampling = Sampling(temperature=0.7, max_tokens=max_tokens)
     requests = [Request(f"{turn}/{i}", text, sampling, seed=i) for i, text in enumerate(texts)]
-    started = time.monotonic()
+    started, used = time.monotonic(), tree_cpu(os.getpid())
     answers = await asyncio.gather(*(engine.complete(request) for request in requests))
-    return sum(len(a.token_ids) for a in answers), time.monotonic() - started
+    return _taken(sum(len(a.token_ids) for a in answers), started, used)
 
 
-def bare(llm: Any, texts: list[str], stop: list[int], max_tokens: int) -> tuple[int, float]:
-    """(tokens, seconds) of vLLM alone."""
+def bare(llm: Any, texts: list[str], stop: list[int], max_tokens: int) -> Found:
+    """Tokens, seconds and processor seconds of vLLM alone."""
     from vllm import SamplingParams
 
     params = SamplingParams(
@@ -61,9 +65,18 @@ def bare(llm: Any, texts: list[str], stop: list[int], max_tokens: int) -> tuple[
         logprobs=0,
         detokenize=False,
     )
-    started = time.monotonic()
+    started, used = time.monotonic(), tree_cpu(os.getpid())
     answers = llm.generate(texts, params, use_tqdm=False)
-    return sum(len(a.outputs[0].token_ids) for a in answers), time.monotonic() - started
+    return _taken(sum(len(a.outputs[0].token_ids) for a in answers), started, used)
+
+
+def _taken(num_tokens: int, started: float, used: float) -> Found:
+    """Since then. The engine's process is a child of this one; each waits while the other works."""
+    return {
+        "tokens": num_tokens,
+        "seconds": time.monotonic() - started,
+        "cpu_seconds": tree_cpu(os.getpid()) - used,
+    }
 
 
 async def main() -> None:
@@ -74,7 +87,7 @@ async def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--max-tokens", type=int, default=40)
-    parser.add_argument("--json", action="store_true", help="the rates as the last line")
+    parser.add_argument("--json", action="store_true", help="the measurements as the last line")
     options = parser.parse_args()
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     most = options.max_tokens
@@ -95,15 +108,14 @@ async def main() -> None:
     llm = LLM(**arguments)
     stop = sorted(load_codec(checkpoint).stop_token_ids)
     texts, ratios = prompts(options.requests), []
-    found: dict[str, list[float]] = {"loop": [], "bare": []}
+    found: dict[str, list[dict[str, float]]] = {"loop": [], "bare": []}
     # The first turn of each compiles and allocates: it is not counted.
     await ours(engine, texts[:32], -1, most), bare(llm, texts[:32], stop, most)
     for turn in range(options.repeats):
-        own, theirs = await ours(engine, texts, turn, most), bare(llm, texts, stop, most)
-        rates = own[0] / own[1], theirs[0] / theirs[1]
+        found["loop"].append(await ours(engine, texts, turn, most))
+        found["bare"].append(bare(llm, texts, stop, most))
+        rates = [found[side][-1]["tokens"] / found[side][-1]["seconds"] for side in found]
         ratios.append(rates[0] / rates[1])
-        for side, rate in zip(found, rates, strict=True):
-            found[side].append(rate)
         print(f"loop {rates[0]:.0f} tokens/s, bare {rates[1]:.0f}, ratio {ratios[-1]:.2f}")
     print(f"median ratio {statistics.median(ratios):.2f}")
     await engine.close()

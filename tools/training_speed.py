@@ -12,6 +12,7 @@ type.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import resource
@@ -45,14 +46,16 @@ SETTINGS = {
 
 
 def write_examples(model: Path, data: Path, num_rows: int, path: Path) -> None:
-    """The first problems as chat turns, in the model's token ids."""
+    """The first problems in the model's token ids: as chat turns where it has a template."""
     from ouroloop.loop.engines.transformers_local import load_codec
 
     codec = load_codec(check_checkpoint(model))
     problems = [json.loads(line) for line in data.read_text(encoding="utf-8").splitlines()]
     rows = []
     for problem in [p for p in problems if p.get("solution")][:num_rows]:
-        prompt = [{"role": "user", "content": problem["question"]}]
+        question = problem["question"]
+        is_chat = bool(codec.tokenizer.chat_template)
+        prompt = [{"role": "user", "content": question}] if is_chat else f"{question}\n"
         ids = codec.prompt_ids(prompt)
         completion = codec.completion_ids(prompt, problem["solution"])
         rows.append({"prompt_token_ids": ids, "completion_token_ids": completion})
@@ -67,7 +70,12 @@ def measure(side: str, job: TrainingJob) -> dict[str, Any]:
     rows = read_rows(job, checkpoint)[0]
     if side == "plain":
         return account(rows, PlainLoop(job, rows).train)
-    trainer = build_trainer(job, checkpoint, rows) if side == "ours" else bare_trainer(job, rows)
+    if side == "ours":
+        trainer = build_trainer(job, checkpoint, rows)
+        # As the process does that waits for a run's jobs (loop/objectives/warm.py).
+        gc.freeze()
+    else:
+        trainer = bare_trainer(job, rows)
 
     def train() -> float:
         trainer.train()
@@ -177,6 +185,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=48)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peft", action="store_true", help="LoRA in the place of all weights")
+    parser.add_argument("--json", action="store_true", help="the measurements as the last line")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.side:
@@ -198,17 +207,18 @@ def main() -> None:
             compute=training_type(this_device().fast),
         )
         (folder / "job.json").write_text(json.dumps(job.to_json()), encoding="utf-8")
-        compare(given.model, folder / "job.json", given.repeats)
+        found = compare(given.model, folder / "job.json", given.repeats)
+        if given.json:
+            print(json.dumps(found))
 
 
-def compare(model: Path, job: Path, repeats: int) -> None:
-    """One process per measurement, the sides in turn.
+def compare(model: Path, job: Path, repeats: int) -> dict[str, list[dict[str, float]]]:
+    """One process per measurement, the sides in turn; prints and returns what each side took.
 
     Processor time beside wall-clock time: on a machine that others use too, the wall clock measures
     them as well.
     """
-    speeds: dict[str, list[float]] = {side: [] for side in SIDES}
-    worked: dict[str, list[float]] = {side: [] for side in SIDES}
+    sides: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     # Threads that spin while they wait would take the cores from whoever else works here.
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
     for repeat in range(repeats):
@@ -218,23 +228,23 @@ def compare(model: Path, job: Path, repeats: int) -> None:
                 command, capture_output=True, text=True, check=True, env=environment
             )
             found = json.loads(child.stdout.splitlines()[-1])
-            speeds[side].append(found["tokens"] / found["seconds"])
-            worked[side].append(found["tokens"] / found["cpu_seconds"])
+            sides[side].append(found)
             print(
-                f"{repeat} {side:<4} {speeds[side][-1]:7.1f} tokens/s"
+                f"{repeat} {side:<5} {found['tokens'] / found['seconds']:7.1f} tokens/s"
                 f" ({found['tokens']} tokens, {found['seconds']:.1f} s, processor"
                 f" {found['cpu_seconds']:.1f} s, last loss"
                 f" {found['loss']:.6f}, peak {found['peak_gib']:.2f} GiB)",
                 flush=True,
             )
     print(f"load average {os.getloadavg()[0]:.1f}")
-    for what, of_side in (("wall clock", speeds), ("processor time", worked)):
+    for what, took in (("wall clock", "seconds"), ("processor time", "cpu_seconds")):
         for other in SIDES[1:]:
-            pairs = zip(of_side["ours"], of_side[other], strict=True)
-            ratios = [ours / theirs for ours, theirs in pairs]
+            pairs = zip(sides["ours"], sides[other], strict=True)
+            ratios = [theirs[took] / ours[took] for ours, theirs in pairs]
             shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
             median = statistics.median(ratios)
             print(f"ours / {other} by {what}: {shown}; median {median:.2f}")
+    return sides
 
 
 if __name__ == "__main__":

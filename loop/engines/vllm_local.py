@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ouroloop.loop.engines import sampler_local
+from ouroloop.loop.engines import sampler_local, scoring_local
 from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint
 from ouroloop.loop.errors import CheckpointError, EngineError
 from ouroloop.loop.records import Completion, Request, Scored
@@ -112,6 +112,7 @@ class VllmBackend:
 
         if current_platform.is_cpu():
             sampler_local.install()
+        scoring_local.install()
         arguments = engine_arguments(self.config, checkpoint, on_cpu=current_platform.is_cpu())
         arguments["model"] = str(weights)
         try:
@@ -230,26 +231,22 @@ class VllmBackend:
         ]
 
     def _scored(self, output: Any) -> tuple[int, Scored | EngineError]:
-        """Each position's entries are the text's own token first, then the most likely ones.
-
-        The text's own among them once more.
-        """
+        """The log-probabilities of the completion's positions, and their entropies."""
         key, prompt_ids, ids = self._texts.pop(output.request_id)
-        flat = output.prompt_logprobs
-        if flat is None or len(flat) != len(prompt_ids) + len(ids):
+        rows = getattr(output.prompt_logprobs, "rows", None)
+        # The first token of a text has no probability.
+        if rows is None or len(rows) != len(prompt_ids) + len(ids) - 1:
             return key, EngineError(
                 f"vLLM gave no log-probabilities for a text of {len(prompt_ids)} + {len(ids)}"
                 " tokens"
             )
-        # Below, the last len(ids) positions are the completion's.
         exact = self._num_logprobs() == int(self._engine.vllm_config.model_config.get_vocab_size())
-        logprobs, entropies = [], []
-        for start, end in zip(
-            flat.start_indices[-len(ids) :], flat.end_indices[-len(ids) :], strict=True
-        ):
-            logprobs.append(float(flat.logprobs[start]))
-            entropies.append(entropy(flat.logprobs[start + 1 : end], whole=exact))
-        return key, Scored(tuple(ids), tuple(logprobs), tuple(entropies), exact, self.version)
+        # Each position's entries are the text's own token, then the most likely ones, the text's
+        # own among them once more.
+        at_T = rows[len(rows) - len(ids) :].astype(np.float64)
+        logprobs = tuple(at_T[:, 0].tolist())
+        entropies = tuple(entropy(top, whole=exact) for top in at_T[:, 1:])
+        return key, Scored(tuple(ids), logprobs, entropies, exact, self.version)
 
     def _finish(self, output: Any) -> tuple[int, Completion | EngineError]:
         key, request, prompt_ids = self._requests.pop(output.request_id)
@@ -280,13 +277,13 @@ class VllmBackend:
             self._engine.engine_core.shutdown()
 
 
-def entropy(logprobs: Sequence[float], whole: bool) -> float:
+def entropy(logprobs: np.ndarray[Any, Any], whole: bool) -> float:
     """Entropy in nats of a distribution given by its largest log-probabilities or all (`whole`).
 
     What the largest leave over counts as one outcome. That is a lower bound: dividing the rest
     into its outcomes could only add.
     """
-    p = np.exp(np.array(logprobs, dtype=np.float64))
+    p = np.exp(logprobs)
     parts = p[p > 0]
     rest = 0.0 if whole else 1.0 - float(p.sum())
     return float(-(parts * np.log(parts)).sum()) - (rest * math.log(rest) if rest > 0 else 0.0)

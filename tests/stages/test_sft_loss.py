@@ -260,31 +260,61 @@ def test_rows_of_like_length_share_a_batch_by_default(
     assert padded_share(default) < 0.5 * padded_share(mixed)
 
 
-def test_a_large_models_batch_has_the_cheaper_form_with_the_same_update(
-    models: Mapping[str, Path], tmp_path: Path, plain: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("peft", [None, LORA], ids=["all weights", "LoRA"])
+@pytest.mark.parametrize("is_checkpointed", [False, True], ids=["", "gradient_checkpointing"])
+def test_the_texts_of_a_large_model_share_a_row_with_the_loss_and_gradients_of_padded_ones(
+    models: Mapping[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    peft: dict[str, Any] | None,
+    is_checkpointed: bool,
 ) -> None:
     monkeypatch.setattr(batches, "SMALL_PARAMETERS", 0)
-    job = job_in(tmp_path, models["untied"])
-    trainer = trainer_of(job)
-    batch = first_batch(trainer)
+    sft = {**ONE_STEP, "gradient_checkpointing": is_checkpointed}
+    job = job_in(tmp_path, models["tied"], peft=peft, settings=sft)
+    ours, padded = (
+        trainer_of(replace(job, settings=settings))
+        # What the recipe says itself stands.
+        for settings in (sft, {**sft, "padding_free": False})
+    )
+    batch, other = first_batch(ours), first_batch(padded)
     assert "attention_mask" not in batch and len(batch["input_ids"]) == 1
-    same(trained(job), plain)
-    # What the recipe says itself stands.
-    explicit = trainer_of(replace(job, settings={**ONE_STEP, "padding_free": False}))
-    assert "attention_mask" in first_batch(explicit)
+    assert "attention_mask" in other and len(other["input_ids"]) == len(PAIRS)
+    loss, gradients = loss_and_gradients(ours, batch)
+    expected, right = loss_and_gradients(padded, other)
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert gradients.keys() == right.keys()
+    for name, gradient in right.items():
+        assert torch.allclose(gradients[name], gradient, rtol=1e-3, atol=1e-6), name
 
 
-def test_texts_of_one_length_stay_padded_and_long_ones_too() -> None:
-    """One after the other they would save no position, and attend over the whole row."""
+def test_in_a_row_a_position_is_compared_with_its_own_text_alone(
+    models: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "SMALL_PARAMETERS", 0)
+    compared: list[tuple[int, int]] = []
+    attention = batches.sdpa_attention_forward
 
-    def form(*lengths: int) -> str:
-        choice = batches.CheaperBatch(lambda _: "padded", lambda _: "row", 3_500_000, 576)
-        return str(choice([{"input_ids": [1] * length} for length in lengths]))
+    def counted(module: Any, query: torch.Tensor, key: torch.Tensor, *others: Any, **more: Any):
+        compared.append((query.shape[2], key.shape[2]))
+        return attention(module, query, key, *others, **more)
 
-    assert form(80, 80, 80) == "padded"
-    assert form(20, 80, 60) == "row"
-    assert form(*[1500, 2000] * 8) == "padded"
-    assert form(40) == "padded"
+    monkeypatch.setattr(batches, "sdpa_attention_forward", counted)
+    trainer = trainer_of(job_in(tmp_path, models["untied"]))
+    compared.clear()
+    trainer.compute_loss(trainer.model, dict(first_batch(trainer)))
+    lengths = sorted(len(ids(p)) + len(ids(c)) + 1 for p, c in PAIRS)
+    assert sorted(compared) == sorted(SIZES["num_hidden_layers"] * [(n, n) for n in lengths])
+
+
+def test_a_model_whose_layers_see_a_window_or_cap_their_attention_keeps_padded_batches(
+    models: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "SMALL_PARAMETERS", 0)
+    save_tiny("Mistral", tmp_path / "windowed", **HEADS, sliding_window=8)
+    for model in (tmp_path / "windowed", models["capped"]):
+        trainer = trainer_of(job_in(tmp_path / f"run {model.name}", model))
+        assert "attention_mask" in first_batch(trainer), model.name
 
 
 def test_padding_free_is_refused_for_a_model_that_reads_on_from_text_to_text(

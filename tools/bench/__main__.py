@@ -3,8 +3,8 @@
     python -m tools.bench [--quick] [--million] [--only CASE ...] [--turns N] [--write]
 
 Each pair is measured in turns, A B A B, so that what else the machine does meets both alike; what
-counts is the ratio. --write keeps the table in BENCHMARKS.md and the ratios in
-tools/bench/results.json; a ratio that is a quarter larger than there makes the exit code 1. Wall
+counts is the ratio. --write keeps the measurements in tools/bench/results.json and the table of all
+of them in BENCHMARKS.md; a ratio that is a quarter larger than there makes the exit code 1. Wall
 clock times need an idle machine. --quick has results of its own: small work has other ratios.
 """
 
@@ -17,12 +17,15 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import date
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from tools.bench.cases import CASES, Options
-from tools.bench.measuring import MARGIN, ROOT, Line, table, worsened
+from tools.bench.measuring import HEAD, MARGIN, ROOT, Measured, row, worsened
 
 PAGE = ROOT / "BENCHMARKS.md"
 RESULTS = ROOT / "tools" / "bench" / "results.json"
@@ -34,41 +37,77 @@ def main() -> int:
     given = _parser().parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     kind = "quick" if given.quick else "full"
+    before = kept(results, kind)
+    found: list[Measured] = []
+    failed: list[str] = []
+    # Before anything is written, which would be a change of the commit.
+    where = about()
+    print(f"{where}\n\n{HEAD}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         turns = given.turns or (2 if given.quick else 3)
         options = Options(Path(folder), turns, given.quick, given.million)
-        lines: list[Line] = []
         for name in given.only or CASES:
-            for line in CASES[name](options):
-                print(table([line]).splitlines()[-1], flush=True)
-                lines.append(line)
-    print(f"\n{about()}\n\n{table(lines)}")
-    worse = worsened(lines, results.get(kind, {}))
-    for sentence in worse:
-        print(f"WORSE: {sentence}", file=sys.stderr)
+            # A case that fails costs itself and not an hour's measurements.
+            try:
+                for line in CASES[name](options):
+                    load = round(os.getloadavg()[0], 1)
+                    found.append(Measured(line, commit(), date.today().isoformat(), load))
+                    print(row(found[-1]), flush=True)
+            except RuntimeError as error:
+                failed.append(f"FAILED: {name}: {error}")
+    worse = worsened(
+        [one.line for one in found], {name: one.line.ratio for name, one in before.items()}
+    )
+    for sentence in (*failed, *(f"WORSE: {one}" for one in worse)):
+        print(sentence, file=sys.stderr)
     if given.write:
-        kept = {**results.get(kind, {}), **{line.name: round(line.ratio, 3) for line in lines}}
-        RESULTS.write_text(json.dumps({**results, kind: kept}, indent=1, sort_keys=True) + "\n")
-        PAGE.write_text(page(lines, given.quick), encoding="utf-8")
-    return 1 if worse else 0
+        lines = before | {one.line.name: one for one in found}
+        results[kind] = {name: asdict(one) for name, one in lines.items()}
+        RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+        tables = {kind: kept(results, kind) for kind in results}
+        PAGE.write_text(page(tables, where), encoding="utf-8")
+    return 1 if worse or failed else 0
 
 
-def page(lines: list[Line], quick: bool) -> str:
-    """BENCHMARKS.md."""
-    how = " --quick" if quick else ""
+def kept(results: Mapping[str, Any], kind: str) -> dict[str, Measured]:
+    """The results file's lines of a kind, by name."""
+    return {name: Measured.of(one) for name, one in results.get(kind, {}).items()}
+
+
+HOW = {
+    "full": "`make bench`",
+    "quick": "`make bench QUICK=1`: less work, where what is fixed weighs more",
+}
+
+
+def page(lines: Mapping[str, Mapping[str, Measured]], where: str) -> str:
+    """BENCHMARKS.md, from the lines of each kind. where: the last machine and its versions."""
+    tables = "\n".join(
+        f"## {HOW[kind]}\n\n{_sources(of_kind)}\n\n{HEAD}\n"
+        + "\n".join(row(one) for one in of_kind.values())
+        + "\n"
+        for kind, of_kind in lines.items()
+    )
     return f"""# Benchmarks
 
-Written by `python -m tools.bench{how} --write` (`make bench`); not edited by hand.
+Written by `make bench`; not edited by hand.
 
-{about()}
+Machine and versions of the last writing: {where}
 
-A ratio is ours over theirs, of seconds for the same work: below 1 is faster. Both sides are
-measured in turns, A B A B; the ratio is the median over the turns, the range is over them all.
-"s CPU" are processor seconds of a process and its children, "s" is the wall clock. A ratio that
+A ratio is ours over theirs, for the same work: below 1 is faster. Both sides are measured in turns,
+A B A B; the ratio is the median over the turns, the range is over them all. "s CPU" are processor
+seconds of a process and its children, "s" is the wall clock. The last column is the machine's load
+average at the end. Under load the wall clock measures other work too, and each side at a load of
+its own; processor seconds grow as well, by a fifth between a load of 12 and one of 22. A ratio that
 is {MARGIN:.0%} larger than the last one written here makes the command fail.
 
-{table(lines)}
-"""
+{tables}"""
+
+
+def _sources(lines: Mapping[str, Measured]) -> str:
+    """When the lines were measured, of which code."""
+    when = sorted({f"{one.day}, commit {one.commit}" for one in lines.values()})
+    return f"Measured {'; '.join(when)}."
 
 
 def about() -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,20 +16,31 @@ from typing import Any
 
 from ouroloop.loop.engines.process import ProcessEngine
 from ouroloop.loop.engines.supervised import SupervisedEngine
-from ouroloop.loop.records import Completion, Request
+from ouroloop.loop.records import Completion, Prompt, Request, Scored
 
 REQUESTS = "OUROLOOP_BENCH_REQUESTS"
 
 
 class RecordingEngine(SupervisedEngine):
-    """One line per request."""
+    """One line per request, and per text that is scored."""
 
     async def complete(self, request: Request) -> Completion:
-        """Ask, and write the request down."""
-        with open(os.environ[REQUESTS], "a", encoding="utf-8") as file:
-            line = {"prompt": request.prompt, **asdict(request.sampling)}
-            file.write(json.dumps(line) + "\n")
-        return await super().complete(request)
+        """Ask, and write the request down with the length of its answer."""
+        answer = await super().complete(request)
+        _note({"prompt": request.prompt, **asdict(request.sampling)}, len(answer.token_ids))
+        return answer
+
+    async def score(self, pairs: Sequence[tuple[Prompt, str]]) -> list[Scored]:
+        """Ask, and write the texts down."""
+        found = await super().score(pairs)
+        for (prompt, text), scored in zip(pairs, found, strict=True):
+            _note({"prompt": prompt, "text": text}, len(scored.token_ids))
+        return found
+
+
+def _note(asked: dict[str, Any], num_tokens: int) -> None:
+    with open(os.environ[REQUESTS], "a", encoding="utf-8") as file:
+        file.write(json.dumps({**asked, "num_tokens": num_tokens}) + "\n")
 
 
 def engine(config: Mapping[str, Any], log_path: Path) -> RecordingEngine:

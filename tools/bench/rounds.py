@@ -6,25 +6,57 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.bench.measuring import ROOT, Cost, environment, tree_cpu
+from tools.bench.measuring import ROOT, Cost, cpu_by_process, environment
 from tools.bench.recording import REQUESTS
 
 # Round 1 is the first that trains, and still starts the trainer; round 2 is as all later ones.
 WARM = 2
+# `cpu_by_process`: of a run's processes trackers alone end, and are waited for, within a round.
+TRACKING = ("process", "ended in process", "ended", "ended in ended", "ended in loop")
 # Between two looks at the run's events: a hundredth of a round.
 POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
 class WarmRound:
-    """One warm round. requests: its lines of what the engine was asked."""
+    """One warm round.
+
+    requests: its lines of what the engine was asked. used: processor seconds by process.
+    """
 
     cost: Cost
     run: Path
     requests: Path
+    used: Mapping[str, float]
+
+    @property
+    def without_trackers(self) -> Cost:
+        """The round but for the trackers' process, which works beside it: no round waits for it."""
+        used = {name: took for name, took in self.used.items() if name not in TRACKING}
+        return Cost(self.cost.wall, sum(used.values()))
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Seconds by the clock of each stage of the round."""
+        return seconds_by_stage(self.run / "events.jsonl", WARM)
+
+    def described(self, sampled: Cost, trained: Cost) -> str:
+        """Each stage's seconds by the clock, and those of the bare parts."""
+        stages, used = (
+            ", ".join(f"{name} {took:.2f}" for name, took in parts.items() if abs(took) >= 0.005)
+            for parts in (self.stages, self.used)
+        )
+        bare = ", ".join(
+            f"{name} {cost.wall:.1f} s ({cost.cpu:.1f} of processors)"
+            for name, cost in {"bare vLLM": sampled, "bare TRL": trained}.items()
+        )
+        return (
+            f"{self.cost.wall:.1f} s: {stages}; {self.cost.cpu:.1f} s of processors: {used}; {bare}"
+        )
 
     @property
     def job(self) -> Path:
@@ -32,12 +64,17 @@ class WarmRound:
         return self.run / "rounds" / f"{WARM:03d}" / "job.json"
 
     @property
+    def recipe(self) -> Path:
+        """The run's recipe, whole."""
+        return self.run / "recipe.json"
+
+    @property
     def model(self) -> Path:
         """The checkpoint that the round's samples were drawn from."""
         return self.run / "rounds" / f"{WARM - 1:03d}" / "checkpoint"
 
 
-def warm_round(folder: Path, settings: list[str]) -> WarmRound:
+def warm_round(folder: Path, recipe: str, settings: list[str]) -> WarmRound:
     """Run a recipe to its second round, which is measured from commit to commit.
 
     Raises:
@@ -48,7 +85,7 @@ def warm_round(folder: Path, settings: list[str]) -> WarmRound:
     asked.touch()
     changes = [f"--set={x}" for x in (*settings, "name=bench", f"rounds={WARM}", "keep.last=9")]
     kind = f"{ROOT / 'tools/bench/recording.py'}:engine"
-    command = [sys.executable, "-m", "ouroloop.loop", "run", "demo", "--runs", str(folder)]
+    command = [sys.executable, "-m", "ouroloop.loop", "run", recipe, "--runs", str(folder)]
     log = folder / "run.log"
     with log.open("w") as out:
         run = subprocess.Popen(
@@ -58,13 +95,14 @@ def warm_round(folder: Path, settings: list[str]) -> WarmRound:
             stdout=out,
             stderr=out,
         )
-    marks: list[tuple[float, float, int]] = []
+    # When each round was committed: the clock, processor seconds, and what had been asked.
+    marks: list[tuple[float, dict[str, float], int]] = []
     events = folder / "bench" / "events.jsonl"
     try:
         while run.poll() is None and len(marks) <= WARM:
             time.sleep(POLL_SECONDS)
             if _num_committed(events) > len(marks):
-                marks.append((time.monotonic(), tree_cpu(run.pid), asked.stat().st_size))
+                marks.append((time.monotonic(), cpu_by_process(run.pid), asked.stat().st_size))
         run.wait()
     finally:
         # An interrupted benchmark leaves no run behind; a run ends its own children.
@@ -74,7 +112,35 @@ def warm_round(folder: Path, settings: list[str]) -> WarmRound:
     (wall, cpu, first), (end, cpu_end, last) = marks[WARM - 1 : WARM + 1]
     lines = asked.read_bytes()[first:last]
     asked.write_bytes(lines)
-    return WarmRound(Cost(end - wall, cpu_end - cpu), folder / "bench", asked)
+    # What ended meanwhile counts in its parent from then on, with all that it took before.
+    used = {name: cpu_end.get(name, 0.0) - cpu.get(name, 0.0) for name in cpu | cpu_end}
+    cost = Cost(end - wall, sum(used.values()))
+    return WarmRound(cost, folder / "bench", asked, used)
+
+
+def seconds_by_stage(events: Path, number: int) -> dict[str, float]:
+    """From the beginning of a round to its commit, by what the run's events say was done.
+
+    The time up to a stage's first step belongs to its start: loading, imports, building.
+    """
+    found: dict[str, float] = {}
+    last = None
+    for line in events.read_text(encoding="utf-8").splitlines():
+        event = json.loads(line)
+        if event.get("round") == number and event["event"] == "round_started":
+            last = event["time"]
+        if last is None:
+            continue
+        name = event["event"]
+        if name == "progress":
+            is_first = event["done"] <= 1 < event["total"]
+            name = f"{event['stage']}, start" if is_first else event["stage"]
+        found[name] = found.get(name, 0.0) + event["time"] - last
+        last = event["time"]
+        if name == "round_committed":
+            break
+    found.pop("round_started", None)
+    return found
 
 
 def _num_committed(events: Path) -> int:

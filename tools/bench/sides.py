@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ from tools.bench.measuring import ROOT
 sys.path.insert(0, str(ROOT / "tools"))
 
 Found = dict[str, float]
+Request = dict[str, Any]
 BATCH = 64  # of transformers' generate: what its documentation calls a batch
+# Other seeds give other lengths; of a thousand answers by a hundredth.
+DIFFERENCE = 0.1
 
 
 @contextmanager
@@ -33,13 +37,26 @@ def timed() -> Iterator[Found]:
     found |= {"seconds": time.monotonic() - wall, "cpu": time.process_time() - cpu}
 
 
-def requests_of(path: str) -> list[dict[str, Any]]:
-    """What `recording` wrote."""
-    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+def serve(model: str, folder: str) -> Found:
+    """Write to `folder` what an engine would serve: the model, its adapter merged into it."""
+    import shutil
+
+    from ouroloop.loop.engines.checkpoint import check_checkpoint
+
+    shutil.rmtree(folder, ignore_errors=True)
+    checkpoint = check_checkpoint(Path(model))
+    with timed() as found:
+        if checkpoint.is_adapter:
+            from ouroloop.loop.engines.merging_local import merge
+
+            merge(checkpoint, Path(folder), "float32")
+        else:
+            shutil.copytree(model, folder)
+    return found
 
 
-def vllm(requests: str, model: str) -> Found:
-    """Bare vLLM on the same requests, all at once."""
+def vllm(requests: str, model: str, recipe: str) -> Found:
+    """Bare vLLM on the same requests, all at once, then on the texts that were scored."""
     from vllm import LLM, SamplingParams
     from vllm.platforms import current_platform
 
@@ -47,9 +64,12 @@ def vllm(requests: str, model: str) -> Found:
     from ouroloop.loop.engines.checkpoint import check_checkpoint
     from ouroloop.loop.engines.vllm_local import engine_arguments
 
-    asked = requests_of(requests)
+    asked, texts = asked_and_scored(requests, model)
     # The loop's own settings of the engine, or two settings would be compared and not two programs.
-    config = {**EngineConfig(dtype="float32").model_dump(), "lora": None}
+    given = json.loads(Path(recipe).read_text(encoding="utf-8"))["engine"]
+    config = {**EngineConfig(**{**given, "kind": "vllm"}).model_dump(), "lora": None}
+    # `auto` is float32 where this is measured.
+    config["dtype"] = "float32" if config["dtype"] == "auto" else config["dtype"]
     on_cpu = current_platform.is_cpu()
     arguments = engine_arguments(config, check_checkpoint(Path(model)), on_cpu=on_cpu)
     arguments.pop("worker_extension_cls")
@@ -58,9 +78,13 @@ def vllm(requests: str, model: str) -> Found:
         SamplingParams(temperature=one["temperature"], max_tokens=one["max_tokens"], logprobs=0)
         for one in asked
     ]
+    score = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0)
     with timed() as found:
         answers = llm.generate([one["prompt"] for one in asked], params, use_tqdm=False)
-    return {**found, "tokens": sum(len(answer.outputs[0].token_ids) for answer in answers)}
+        if texts:
+            llm.generate([one["prompt"] + one["text"] for one in texts], score, use_tqdm=False)
+    num = sum(len(answer.outputs[0].token_ids) for answer in answers)
+    return {**found, "tokens": same_work("vLLM", num, asked)}
 
 
 def trl(job: str) -> Found:
@@ -87,29 +111,82 @@ def transformers(requests: str, model: str) -> Found:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    asked = sorted(requests_of(requests), key=lambda one: (one["temperature"], one["max_tokens"]))
+    asked, texts = asked_and_scored(requests, model)
+    asked.sort(key=lambda one: (one["temperature"], one["max_tokens"], len(one["prompt"])))
+    texts.sort(key=lambda one: len(one["prompt"] + one["text"]))
     tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     language_model = AutoModelForCausalLM.from_pretrained(model, dtype="float32").eval()
-    tokens = 0
+
+    def tensors(written: list[str]) -> dict[str, Any]:
+        inputs = dict(tokenizer(written, return_tensors="pt", padding=True))
+        inputs.pop("token_type_ids", None)
+        return inputs
+
+    num = 0
     with timed() as found, torch.inference_mode():
-        for first in range(0, len(asked), BATCH):
-            batch = asked[first : first + BATCH]
-            kind = batch[-1]
-            inputs = tokenizer([one["prompt"] for one in batch], return_tensors="pt", padding=True)
-            inputs.pop("token_type_ids", None)
+        for batch in batches_of(asked):
+            inputs = tensors([one["prompt"] for one in batch])
             sampling = {"do_sample": False}
-            if kind["temperature"] > 0:
-                sampling = {"do_sample": True, "temperature": kind["temperature"], "top_k": 0}
+            if batch[0]["temperature"] > 0:
+                sampling = {
+                    "do_sample": True,
+                    "temperature": batch[0]["temperature"],
+                    "top_k": 0,
+                }
             made = language_model.generate(
                 **inputs,
                 **sampling,
-                max_new_tokens=kind["max_tokens"],
+                max_new_tokens=batch[0]["max_tokens"],
                 pad_token_id=tokenizer.pad_token_id,
             )
             new = made[:, inputs["input_ids"].shape[1] :]
-            tokens += int((new != tokenizer.pad_token_id).sum())
-    return {**found, "tokens": tokens}
+            # Each row's last token may be the one that pads.
+            num += int((new != tokenizer.pad_token_id).sum(1).add(1).clamp(max=new.shape[1]).sum())
+        for batch in batches_of(texts):
+            inputs = tensors([one["prompt"] + one["text"] for one in batch])
+            logits = language_model(**inputs).logits[:, :-1].log_softmax(-1)
+            logits.gather(-1, inputs["input_ids"][:, 1:, None]).sum()
+    return {**found, "tokens": same_work("transformers", num, asked)}
+
+
+def asked_and_scored(path: str, model: str) -> tuple[list[Request], list[Request]]:
+    """What `recording` wrote: requests, and texts; chat turns as the model's template has them."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    lines = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        if not isinstance(line["prompt"], str):
+            line["prompt"] = tokenizer.apply_chat_template(
+                line["prompt"], add_generation_prompt=True, tokenize=False
+            )
+    asked = [line for line in lines if "text" not in line]
+    return asked, [line for line in lines if "text" in line]
+
+
+def batches_of(requests: list[Request]) -> Iterator[list[Request]]:
+    """At most `BATCH` each, of requests in order that are sampled alike."""
+    for _, alike in groupby(
+        requests, key=lambda one: (one.get("temperature"), one.get("max_tokens"))
+    ):
+        same = list(alike)
+        yield from (same[first : first + BATCH] for first in range(0, len(same), BATCH))
+
+
+def same_work(who: str, num_tokens: int, asked: list[Request]) -> int:
+    """The number of tokens, if it is that of the round up to chance.
+
+    Raises:
+        ValueError: it is not, so the seconds cannot be compared.
+    """
+    expected = sum(one["num_tokens"] for one in asked)
+    if abs(num_tokens - expected) > DIFFERENCE * expected:
+        raise ValueError(
+            f"{who} sampled {num_tokens} tokens, the round {expected} for the same requests;"
+            f" expected: within {DIFFERENCE:.0%}. Do both stop at the same tokens?"
+        )
+    return num_tokens
 
 
 def monitors(paths: list[str]) -> Found:
@@ -156,7 +233,8 @@ def hand_over(model: str, dtype: str) -> Found:
 
 
 SIDES: dict[str, Callable[..., Found]] = {
-    side.__name__: side for side in (vllm, trl, transformers, monitors, start_sync, hand_over)
+    side.__name__: side
+    for side in (serve, vllm, trl, transformers, monitors, start_sync, hand_over)
 }
 
 if __name__ == "__main__":
