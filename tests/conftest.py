@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import gc
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,38 @@ def warm() -> Iterator[None]:
     """Trainers, engines and trackers start without importing their libraries anew."""
     with warm_starts():
         yield
+
+
+@pytest.fixture(scope="session")
+def shared(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, Callable[[Path], object]], Path]:
+    """`shared(name, make)`: a folder that `make` has filled once, for all workers of the session.
+
+    Tests only read it.
+    """
+
+    def folder_of(name: str, make: Callable[[Path], object]) -> Path:
+        everyones = tmp_path_factory.getbasetemp()
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            everyones = everyones.parent
+        folder, made = everyones / name, everyones / f"{name}.made"
+        with (everyones / f"{name}.lock").open("w") as lock:
+            # The first worker makes it while the others wait.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                folder.mkdir()
+                make(folder)
+                made.touch()
+        return folder
+
+    return folder_of
+
+
+def pytest_collection_finish() -> None:
+    """Modules and test items stay until the end: no collection of garbage goes through them."""
+    gc.collect()
+    gc.freeze()
 
 
 # Alone, or one of a list of marks.

@@ -4,10 +4,11 @@ What the controller does with samples, verdicts and decisions.
 """
 
 import json
+import shutil
 from collections import Counter
 
 import pytest
-from scripted_world import Model, carry, no_training, recipe
+from scripted_world import SMALL, Model, carry, no_training, recipe
 
 from ouroloop.loop.errors import EngineError, PromptTooLongError, RunStateError
 from ouroloop.loop.store import Store, read_json, read_rows
@@ -46,7 +47,9 @@ def test_a_run_goes_through_every_round_and_every_file_is_there(finished_run):
 
 def test_every_kept_sample_is_right_and_every_rejection_has_a_reason(tmp_path):
     _, path = carry(
-        tmp_path, Model(lambda n: 0.5), recipe(rounds=1, refine={"critique": False, "revisions": 0})
+        tmp_path,
+        Model(lambda n: 0.5),
+        recipe(rounds=1, refine={"critique": False, "revisions": 0}, probe=SMALL["probe"]),
     )
     verdicts = rows(path, 1, "verdicts")
     assert 0 < sum(v["kept"] for v in verdicts) < len(verdicts)
@@ -80,7 +83,7 @@ def test_training_sees_the_engines_own_token_ids_and_no_held_out_question(finish
 
 @pytest.mark.slow
 def test_a_wrong_draft_is_criticised_and_revised(tmp_path):
-    _, path = carry(tmp_path, Model(lambda n: 0.3), recipe(rounds=1))
+    _, path = carry(tmp_path, Model(lambda n: 0.3), recipe(rounds=1, probe=SMALL["probe"]))
     chains = [
         json.loads(line) for line in (path / "rounds/001/samples.jsonl").read_text().splitlines()
     ]
@@ -96,7 +99,7 @@ def test_a_critique_of_several_lines_gets_its_probability_from_its_last_line(tmp
     model.engine.answer = lambda request: (
         ("first the steps\nthen " if "\nC:\n" in request.prompt[-4:] else "") + plain(request)
     )
-    _, path = carry(tmp_path, model, recipe(rounds=1))
+    _, path = carry(tmp_path, model, recipe(rounds=1, probe=SMALL["probe"]))
     chains = [
         json.loads(line) for line in (path / "rounds/001/samples.jsonl").read_text().splitlines()
     ]
@@ -120,7 +123,7 @@ def test_a_prompt_that_does_not_fit_costs_its_sample_and_not_the_run(tmp_path, s
         return plain(request)
 
     model.engine.answer = answer
-    _, path = carry(tmp_path, model, recipe(rounds=1))
+    _, path = carry(tmp_path, model, recipe(rounds=1, probe=SMALL["probe"]))
     verdicts = rows(path, 1, "verdicts")
     assert len(verdicts) == 100 and any(v["kept"] for v in verdicts)
     assert all(v["text"] for v in verdicts if v["kept"])
@@ -342,14 +345,14 @@ def test_finished_stages_are_not_repeated_on_resume(tmp_path):
     )
 
 
-def test_a_resumed_run_refuses_a_changed_recipe_and_lists_the_keys(finished_run):
-    _, path = finished_run
+def test_a_resumed_run_refuses_a_changed_recipe_and_lists_the_keys(finished_run, tmp_path):
+    path = shutil.copytree(finished_run[1], tmp_path / "scripted")
     with pytest.raises(RunStateError, match=r"rounds: 3 -> 4"):
         Store.open(path, recipe(rounds=4))
 
 
-def test_two_processes_cannot_hold_one_run(finished_run):
-    _, path = finished_run
+def test_two_processes_cannot_hold_one_run(finished_run, tmp_path):
+    path = shutil.copytree(finished_run[1], tmp_path / "scripted")
     first = Store.open(path)
     with pytest.raises(RunStateError, match="held by process"):
         Store.open(path)
