@@ -8,7 +8,7 @@ import shutil
 from collections import Counter
 
 import pytest
-from scripted_world import SMALL, Model, carry, no_training, recipe
+from scripted_world import SMALL, Model, carry, no_training, recipe, small
 
 from ouroloop.loop.errors import EngineError, PromptTooLongError, RunStateError
 from ouroloop.loop.store import Store, read_json, read_rows
@@ -215,6 +215,7 @@ def test_nothing_that_passes_halts_with_a_plain_sentence(tmp_path):
 def test_a_loop_without_gold_answers_keeps_what_the_critic_approves(tmp_path):
     settings = recipe(
         rounds=1,
+        probe=SMALL["probe"],
         refine={"revisions": 0},
         filters={"gold": False, "steps": False, "critic": True, "agreement": 0.25},
     )
@@ -239,7 +240,9 @@ SLOW = pytest.mark.slow
 def test_training_set_policies_hold_what_they_say(tmp_path, policy):
     size = {"size": 50} if policy == "accumulate_subsample" else {}
     _, path = carry(
-        tmp_path, Model(), recipe(dataset={"policy": policy, "min_examples": 4, **size})
+        tmp_path,
+        Model(),
+        recipe(probe=SMALL["probe"], dataset={"policy": policy, "min_examples": 4, **size}),
     )
     origins = [Counter(r["origin"] for r in rows(path, n, "examples")) for n in (1, 2, 3)]
     kept = [sum(v["kept"] for v in rows(path, n, "verdicts")) for n in (1, 2, 3)]
@@ -274,35 +277,38 @@ def test_init_says_what_training_starts_from(tmp_path, init, starts):
     ] == [True] * 3
 
 
+# (by a critic, after this share of all requests): in every stage of both rounds.
 KILLED = [
-    *((False, n) for n in (5, 70, 240, 415, 710, 1070)),
-    *((True, n) for n in (30, 90, 420, 680)),
+    *((False, share) for share in (0.003, 0.05, 0.16, 0.27, 0.46, 0.7)),
+    *((True, share) for share in (0.02, 0.06, 0.27, 0.44)),
 ]
 
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory):
-    """The run of some settings that nothing interrupted, made once for each."""
+    """(the run of some settings that nothing interrupted, its requests), made once for each."""
     made = {}
 
     def get(settings):
         key = settings.filters.critic
         if key not in made:
-            made[key] = carry(tmp_path_factory.mktemp("whole"), Model(), settings)[1]
+            model = Model()
+            _, path = carry(tmp_path_factory.mktemp("whole"), model, settings)
+            made[key] = path, len(model.engine.requests)
         return made[key]
 
     return get
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("critic", "after"), KILLED)
+@pytest.mark.parametrize(("critic", "share"), KILLED)
 def test_a_run_killed_anywhere_and_resumed_equals_an_uninterrupted_one(
-    tmp_path, whole_run, critic, after
+    tmp_path, whole_run, critic, share
 ):
-    settings = recipe(rounds=2, filters={"critic": critic})
-    whole = whole_run(settings)
+    settings = small(rounds=2, filters={"critic": critic})
+    whole, num_requests = whole_run(settings)
     model = Model()
-    model.engine.fail_after = after
+    model.engine.fail_after = int(share * num_requests)
     with pytest.raises(EngineError):
         carry(tmp_path / "cut", model, settings)
     second = Model()
@@ -323,7 +329,7 @@ def test_a_run_killed_anywhere_and_resumed_equals_an_uninterrupted_one(
 
 @pytest.mark.slow
 def test_finished_stages_are_not_repeated_on_resume(tmp_path):
-    settings = recipe(rounds=2)
+    settings = small(rounds=2)
     trained = []
 
     def dies(job, folder, report):
@@ -362,7 +368,7 @@ def test_two_processes_cannot_hold_one_run(finished_run, tmp_path):
 
 @pytest.mark.slow
 def test_teachers_draft_beside_the_student(tmp_path):
-    settings = recipe(rounds=1, teachers=["arithmetic/teacher"])
+    settings = recipe(rounds=1, probe=SMALL["probe"], teachers=["arithmetic/teacher"])
     model = Model()
     _, path = carry(tmp_path, model, settings)
     sources = Counter(v["sample_id"].split("/")[1] for v in rows(path, 1, "verdicts"))
