@@ -53,15 +53,11 @@ _WITHIN = frozenset(("of", "in", "per"))
 
 def chains(line: str) -> tuple[Chain, ...]:
     """Every chain of a line with plain signs (`numbers.plain`), in order."""
-    return _kept(line) if len(line) <= MAX_KEPT else _chains(line)
+    return _kept(line) if len(line) <= MAX_KEPT else _kept.__wrapped__(line)
 
 
 @lru_cache(maxsize=2048)
 def _kept(line: str) -> tuple[Chain, ...]:
-    return _chains(line)
-
-
-def _chains(line: str) -> tuple[Chain, ...]:
     line = _BULLET.sub("", line)
     if "**" in line:
         line = _BOLD.sub(r"\1", line)
@@ -213,8 +209,7 @@ class _Reader:
     @property
     def _complete(self) -> bool:
         """Whether the side so far ends in an operand."""
-        last = self.items[-1] if self.items else None
-        return last == ")" or isinstance(last, Number)
+        return bool(self.items) and (self.items[-1] == ")" or isinstance(self.items[-1], Number))
 
     def _may_negate(self, following: Token) -> bool:
         """Whether a minus sign without an operand before it is a number's own."""
