@@ -212,6 +212,7 @@ def own(tmp_path, **changes):
     return resolve(raw, base=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_filter_a_metric_and_a_guarded_quantity_are_part_of_the_round(tmp_path):
     settings = own(
         tmp_path,
