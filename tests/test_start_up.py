@@ -69,6 +69,7 @@ def test_the_room_of_monitors_loads_nothing_until_a_name_is_used() -> None:
     assert packages == set()
 
 
+@pytest.mark.slow
 def test_judging_traces_loads_numpy_and_scipy_alone() -> None:
     packages, _ = loaded_after(
         "from ouroloop.monitors import DecisionRule, from_frame, measure_all, read_traces\n"

@@ -22,7 +22,7 @@ told = {
     "arguments": sys.argv[1:],
     "name": __name__,
     "folder": os.getcwd(),
-    "path": sys.path[0],
+    "path": [place for place in sys.path if place.startswith(os.getcwd())],
     "variables": dict(os.environ),
     "parent": os.getppid(),
     "leads": os.getsid(0) == os.getpid(),
@@ -47,7 +47,9 @@ def popen(
         warm._warm.pop("little").close()
 
 
-def start(popen: type[subprocess.Popen[bytes]], folder: Path) -> subprocess.Popen[bytes]:
+def start(
+    popen: type[subprocess.Popen[bytes]], folder: Path, beside: str = "beside"
+) -> subprocess.Popen[bytes]:
     (folder / "asked.py").write_text(CODE)
     with (folder / "log").open("ab") as log:
         return popen(
@@ -56,7 +58,7 @@ def start(popen: type[subprocess.Popen[bytes]], folder: Path) -> subprocess.Pope
             stdout=subprocess.PIPE,
             stderr=log,
             cwd=folder,
-            env={**os.environ, "OUROLOOP_MARK": folder.name},
+            env={**os.environ, "OUROLOOP_MARK": folder.name, "PYTHONPATH": str(folder / beside)},
             start_new_session=True,
         )
 
@@ -64,13 +66,14 @@ def start(popen: type[subprocess.Popen[bytes]], folder: Path) -> subprocess.Pope
 def test_arguments_folder_environment_pipes_session_and_exit_code_are_those_asked_for(
     popen: type[subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
-    for _ in range(2):
-        child = start(popen, tmp_path)
+    for beside in ("one", "two"):
+        child = start(popen, tmp_path, beside)
         out, _ = child.communicate(b"what?\nend\n", timeout=60)
         assert child.returncode == 3
         told = json.loads(out)
         assert told["arguments"] == ["one", "--two"] and told["name"] == "__main__"
-        assert told["folder"] == told["path"] == str(tmp_path)
+        assert told["folder"] == str(tmp_path)
+        assert told["path"] == [str(tmp_path), str(tmp_path / beside)]
         assert told["variables"]["OUROLOOP_MARK"] == tmp_path.name
         assert told["variables"]["PATH"] == os.environ["PATH"]
         assert told["parent"] == os.getpid() and told["leads"] and told["asked"] == "what?\n"

@@ -24,7 +24,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -49,14 +49,14 @@ LIBRARIES = {
     ],
     "mlflow": ["mlflow", "mlflow.tracking", "pandas", "pyarrow.parquet", "scipy.stats"],
 }
-TRAINER, ENGINE = "ouroloop.loop.objectives.training", "ouroloop.loop.engines.worker"
-TRACKER = "ouroloop.loop.trackers.process"
+TRAINER, TRACKER = "ouroloop.loop.objectives.training", "ouroloop.loop.trackers.process"
 KINDS = {TRAINER: "trainer", TRACKER: "mlflow"}
-# An engine's kind is in the first line that it reads, not in its command.
+# An engine's kind is in the first line that it reads, not in its command: tests have workers of
+# their own (`stale_worker`) around the real libraries.
 engine_kind: ContextVar[str] = ContextVar("engine_kind", default="")
 # Variables that only our code reads, after the fork, and those that torch and vLLM set in a test
-# that imports them.
-LATER = ("OUROLOOP_", "PYTEST_", "KMP_", "TORCHINDUCTOR_", "VLLM_LOGGING_LEVEL")
+# that imports them. Where modules are looked for is set after the fork, too.
+LATER = ("OUROLOOP_", "PYTEST_", "KMP_", "TORCHINDUCTOR_", "VLLM_LOGGING_LEVEL", "PYTHONPATH")
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -162,7 +162,8 @@ def _kind_of(command: Any) -> str:
     """Which libraries a command needs; "" where it starts as any other."""
     if isinstance(command, str) or list(command[:2]) != [sys.executable, "-m"]:
         return ""
-    return engine_kind.get() if command[2] == ENGINE else KINDS.get(command[2], "")
+    kind = engine_kind.get() or KINDS.get(command[2], "")
+    return kind if kind in LIBRARIES else ""
 
 
 def _warm_for(command: Any, environment: dict[str, str]) -> Warm | None:
@@ -233,6 +234,11 @@ def _serve(requests: socket.socket) -> dict[str, Any]:
         return request
 
 
+def _places(environment: Mapping[str, str]) -> list[str]:
+    """Where PYTHONPATH has modules looked for."""
+    return [place for place in environment.get("PYTHONPATH", "").split(os.pathsep) if place]
+
+
 def _main() -> None:
     requests = socket.socket(fileno=int(sys.argv[1]))
     for name in sys.argv[2:]:
@@ -241,13 +247,15 @@ def _main() -> None:
     # What the libraries hold is never garbage; the children then share its memory, too.
     gc.freeze()
     request = _serve(requests)
+    before = _places(os.environ)
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
     module, *arguments = request["arguments"]
     sys.argv = [module, *arguments]
     # As `python -m` has it, where a script has its own folder.
-    sys.path[0] = request["folder"]
+    rest = [place for place in sys.path[1:] if place not in before]
+    sys.path[:] = [request["folder"], *_places(os.environ), *rest]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

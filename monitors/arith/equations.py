@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 
 from ouroloop.monitors.arith.expressions import (
     FACTORS,
@@ -26,6 +27,8 @@ MAX_UNIT_WORDS = 3
 """More words than this after a number are prose."""
 MAX_SIDES = 500
 """Sides of the equations of a line that are read, at most."""
+MAX_KEPT = 200
+"""Characters of a line whose chains are kept: most steps are short, and many texts share them."""
 
 _BULLET = re.compile(r"^\s*(?:[-*•>]\s+|\(?[0-9]{1,2}[.)]\s+(?!\s*[-+*/=]\s))+")
 """What may begin a line: a bullet or a number, unless an operator follows: `(2) + 3 = 5`."""
@@ -48,12 +51,17 @@ _WITHIN = frozenset(("of", "in", "per"))
 """Between two quantities these relate them otherwise than an equation can: 8 packs of 5 bags."""
 
 
-def chains(line: str) -> list[Chain]:
+def chains(line: str) -> tuple[Chain, ...]:
     """Every chain of a line with plain signs (`numbers.plain`), in order."""
+    return _kept(line) if len(line) <= MAX_KEPT else _kept.__wrapped__(line)
+
+
+@lru_cache(maxsize=2048)
+def _kept(line: str) -> tuple[Chain, ...]:
     line = _BULLET.sub("", line)
     if "**" in line:
         line = _BOLD.sub(r"\1", line)
-    return _Reader(tokens(line)).read()
+    return tuple(_Reader(tokens(line)).read())
 
 
 @dataclass
@@ -201,7 +209,7 @@ class _Reader:
     @property
     def _complete(self) -> bool:
         """Whether the side so far ends in an operand."""
-        return bool(self.items) and self.items[-1] not in (*OPERATORS, "(")
+        return bool(self.items) and (self.items[-1] == ")" or isinstance(self.items[-1], Number))
 
     def _may_negate(self, following: Token) -> bool:
         """Whether a minus sign without an operand before it is a number's own."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property, lru_cache
 
 from ouroloop.monitors.arith.numbers import PARTS, plain
 from ouroloop.monitors.arith.tokens import END, Kind, tokens
@@ -54,20 +55,24 @@ class Givens:
 
         A percentage may be written as 40, as 0.4 or as 40/100.
         """
-        if amount in self.values:
-            return self.values.index(amount) + 1
+        if amount in self._places:
+            return self._places[amount]
         if amount * 100 in self.percents:
-            return self.values.index(amount * 100) + 1
+            return self._places[amount * 100]
         return None
 
+    @cached_property
+    def _places(self) -> dict[Fraction, int]:
+        return {amount: place for place, amount in enumerate(self.values, 1)}
 
+
+@lru_cache(maxsize=64)
 def givens(question: str) -> Givens:
-    """All numbers of a question, at most `MAX_GIVENS`."""
-    values: list[Fraction] = []
+    """All numbers of a question, at most `MAX_GIVENS`. Its samples ask one after another."""
+    values: dict[Fraction, None] = {}
     percents = set()
     for amount, percent in _amounts(question[:MAX_CHARS]):
-        if amount not in values:
-            values.append(amount)
+        values[amount] = None
         if percent:
             percents.add(amount)
         if len(values) >= MAX_GIVENS:

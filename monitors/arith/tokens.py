@@ -70,10 +70,7 @@ _KINDS = {kind.value: kind for kind in Kind}
 
 def tokens(line: str) -> list[Token]:
     """The tokens of a line whose signs are plain (`numbers.plain`)."""
-    return list(_tokens(line))
-
-
-def _tokens(line: str) -> Iterator[Token]:
+    found: list[Token] = []
     glued = False
     after_equals = False
     for match in _TOKEN.finditer(line):
@@ -81,20 +78,22 @@ def _tokens(line: str) -> Iterator[Token]:
         if group == "gap":
             glued = False
             continue
-        if match["whole"] is not None:
-            yield from _mixed(match, glued, after_equals)
-        elif group == "number":
-            yield Token(Kind.NUMBER, match[0], glued, _number(match[0]))
+        text = match[0]
+        if group == "number":
+            found.append(Token(Kind.NUMBER, text, glued, _number(text)))
+        elif group in ("bottom", "equals"):
+            found += _mixed(match, glued, after_equals)
         elif group == "clock":
-            yield Token(Kind.CLOCK, match[0], glued, Fraction(int(match[0].partition(":")[0])))
+            found.append(Token(Kind.CLOCK, text, glued, Fraction(int(text.partition(":")[0]))))
         elif group == "note":
             # A note is invisible to its neighbours: `=<<1+1=2>>2` is glued as `=2` is.
-            yield Token(Kind.NOTE, match["note"], glued)
+            found.append(Token(Kind.NOTE, match["note"], glued))
             continue
         else:
-            yield Token(_KINDS[str(group)], match[0], glued)
-        after_equals = match[0].endswith("=")
+            found.append(Token(_KINDS[str(group)], text, glued))
+        after_equals = text.endswith("=")
         glued = True
+    return found
 
 
 def _mixed(

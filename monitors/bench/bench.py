@@ -17,7 +17,6 @@ from ouroloop.monitors.decision import drawing, evidence, guarded, tiers
 from ouroloop.monitors.decision.baseline_error import BaselineScores
 from ouroloop.monitors.decision.drawing import Nearness
 from ouroloop.monitors.decision.evidence import Weight
-from ouroloop.monitors.decision.guarded import QuantityId
 from ouroloop.monitors.decision.guards import Guard, Quantity
 from ouroloop.monitors.decision.modes import name_mode, symptoms_of
 from ouroloop.monitors.decision.records import Bets, StreamId
@@ -104,7 +103,7 @@ class Watcher:
         for quantity in map(self.alter, guarded.quantities(tables, self.rule)):
             # The same baseline in every round, and larger than any round.
             scores = self.baselines_.get(quantity.stream) or quantity.baseline_scores()
-            if quantity.stream.quantity != QuantityId.SHORTCUT and quantity.num_picks == 1:
+            if guarded.keeps_its_score(quantity):
                 self.baselines_[quantity.stream] = scores
             if isinstance(guard := quantity.guard(scores), Guard):
                 guards.append(guard)

@@ -50,7 +50,10 @@ def noticed(growth: Growth, log_limit: float, horizon: int, log_pay_C: Floats) -
     # No answer needs more rounds than the largest of `WITHIN`.
     num_rounds = min(max(WITHIN), horizon)
     noise_NB, noise_NRB = _noise(num_rounds, len(growth.mean))
-    baseline_NB, round_NRB = noise_NB @ _root(growth.between), noise_NRB @ _root(growth.within)
+    baseline_NB = noise_NB @ _root(growth.between)
+    # One product of all rows at once, not one for every run.
+    rows = noise_NRB.reshape(-1, noise_NRB.shape[2]) @ _root(growth.within)
+    round_NRB = rows.reshape(noise_NRB.shape)
     growth_NRB = growth.mean + baseline_NB[:, None] + round_NRB
     log_e_NR = mixed(growth_NRB, horizon, log_pay_C)
     # Once reached, the tier has acted: what the evidence does later does not matter.

@@ -28,6 +28,7 @@ from ouroloop.monitors.decision.declaration import (
     quantities,
 )
 from ouroloop.monitors.decision.free import FREE, fallen_most
+from ouroloop.monitors.decision.guards import Quantity
 from ouroloop.monitors.decision.patterns import ALIVE_SHARE
 from ouroloop.monitors.decision.responses import Grid
 from ouroloop.monitors.decision.tables import Bools, Pair, Tables
@@ -44,6 +45,7 @@ __all__ = [
     "QuantityId",
     "declared_of",
     "first_shares",
+    "keeps_its_score",
     "quantities",
     "rare_at_baseline",
     "tolerances",
@@ -300,6 +302,11 @@ SCORED = (
 
 GUARDED = (*SCORED, *FREE)
 """The built-in guarded quantities, in the order in which they are shown."""
+
+
+def keeps_its_score(quantity: Quantity) -> bool:
+    """Whether it is scored alike in every round, so that the baseline's side never changes."""
+    return quantity.stream.quantity != QuantityId.SHORTCUT and quantity.num_picks == 1
 
 
 def tolerances(declared: Sequence[GuardedQuantity] = GUARDED) -> Mapping[str, float]:

@@ -22,6 +22,7 @@ import numpy as np
 
 from ouroloop.monitors.base import Floats
 from ouroloop.monitors.decision import evidence, guarded, stakes, tiers
+from ouroloop.monitors.decision.baseline_error import BaselineScores
 from ouroloop.monitors.decision.blocks import block_scores
 from ouroloop.monitors.decision.growth import NUM_ROUNDS, WITHIN, Growth, noticed, spreads
 from ouroloop.monitors.decision.guarded import GuardedQuantity, QuantityId
@@ -144,6 +145,7 @@ class _Simulation:
         runs: baselines, and rounds of each.
         design: how much is sampled.
         share: of each tier's evidence that the quantity gets.
+        baselines_: the baseline's side of each run: harm is done to rounds alone.
     """
 
     declared: GuardedQuantity
@@ -153,6 +155,7 @@ class _Simulation:
     runs: Sequence[Sequence[Tables]]
     design: Design
     share: Mapping[Tier, float]
+    baselines_: dict[int, BaselineScores] = field(default_factory=dict)
 
     def power(self) -> Power:
         """Try levels of harm, close together where the chances of being noticed change."""
@@ -262,7 +265,7 @@ class _Simulation:
         found: dict[Tier, list[Floats]] = {tier: [] for tier in self._tiers}
         for a, rounds in enumerate(self.runs):
             entries = [
-                self._find(self._harmed(tables, harm, (SEED, a, r, 2))).guard()
+                self._guard(a, self._find(self._harmed(tables, harm, (SEED, a, r, 2))))
                 for r, tables in enumerate(rounds)
             ]
             streams = [entry.stream for entry in entries if isinstance(entry, Guard)]
@@ -273,6 +276,12 @@ class _Simulation:
             tier: spreads([logs_RB for logs_RB in logs if len(logs_RB) > 1])
             for tier, logs in found.items()
         }
+
+    def _guard(self, run: int, quantity: Quantity) -> Guard | Missing:
+        known = self.baselines_.get(run) or quantity.baseline_scores()
+        if guarded.keeps_its_score(quantity):
+            self.baselines_[run] = known
+        return quantity.guard(known)
 
 
 def _is_wide(before: Chances, after: Chances) -> bool:

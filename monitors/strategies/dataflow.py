@@ -9,6 +9,7 @@ knows only the roles of numbers and is for samples of different questions. Both 
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -78,6 +79,7 @@ class Flow:
         meant: numbers that are never notation, not even a factor of one.
         forms_: of each calculation so far.
         results_: the value that each claims.
+        places_: which calculations claim a value.
         used_: which results a later calculation has used.
         constants_: those of the last calculation.
         introduced_: all constants so far.
@@ -91,6 +93,7 @@ class Flow:
     meant: frozenset[Fraction] = frozenset()
     forms_: list[Form] = field(default_factory=list)
     results_: list[Fraction] = field(default_factory=list)
+    places_: defaultdict[Fraction, list[int]] = field(default_factory=lambda: defaultdict(list))
     used_: set[int] = field(default_factory=set)
     constants_: list[Fraction] = field(default_factory=list)
     introduced_: set[Fraction] = field(default_factory=set)
@@ -103,6 +106,7 @@ class Flow:
             tree = _without_identity(calculation.tree, calculation.amount, self.meant)
             form = self._form(tree)
         self.forms_.append(form)
+        self.places_[calculation.amount].append(len(self.results_))
         self.results_.append(calculation.amount)
 
     def root(self, answer: Fraction | None) -> Form:
@@ -154,12 +158,10 @@ class Flow:
 
     def _is_new(self, amount: Fraction) -> bool:
         """Whether this is a result that is not used yet."""
-        return any(
-            result == amount and i not in self.used_ for i, result in enumerate(self.results_)
-        )
+        return any(i not in self.used_ for i in self.places_.get(amount, ()))
 
     def _number(self, amount: Fraction) -> Form:
-        matches = [i for i, result in enumerate(self.results_) if result == amount]
+        matches = self.places_.get(amount, [])
         unused = [i for i in matches if i not in self.used_]
         again: list[int] = []
         # A second use is the weaker reading: a given or an earlier constant comes before it.

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -157,7 +157,9 @@ def _aligned(steps: Sequence[Calculation], numbers: Givens) -> dict[int, str]:
     40+30 and 7+5 are parts. Half of the places would not do: 5+4 is no sign that 55 and 64 are
     added.
     """
-    sums = [sorted(amount for sign, amount in _terms(step) if sign > 0) for step in steps]
+    sums: defaultdict[tuple[Fraction, ...], list[int]] = defaultdict(list)
+    for index, step in enumerate(steps):
+        sums[tuple(sorted(amount for sign, amount in _terms(step) if sign > 0))].append(index)
     # At most the last six, since all their pairs are tried.
     operands = [amount for amount in numbers.values if _digits(amount)][-MAX_OPERANDS:]
     for first, second in combinations_with_replacement(operands, 2):
@@ -168,10 +170,10 @@ def _aligned(steps: Sequence[Calculation], numbers: Givens) -> dict[int, str]:
                 wanted = [pair]
                 if role == "D":
                     wanted.append(sorted([*pair, Fraction(1)]))  # with a carry
-                fitting = (i for i, terms in enumerate(sums) if i not in found and terms in wanted)
-                index = next(fitting, None)
-                if index is not None:
-                    found[index] = role
+                those = (i for terms in wanted for i in sums.get(tuple(terms), ()))
+                fitting = [i for i in those if i not in found]
+                if fitting:
+                    found[min(fitting)] = role
             if len(found) == len(places):
                 return found
     return {}

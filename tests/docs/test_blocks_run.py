@@ -10,9 +10,9 @@ import json
 import os
 import random
 import shutil
+import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from doc_pages import ALL, ROOT, Block, Mark
@@ -22,7 +22,9 @@ from ouroloop.loop.__main__ import main
 from ouroloop.loop.checks import data, lengths
 from ouroloop.loop.engines.scripted import ScriptedEngine, as_text
 from ouroloop.loop.records import Request
-from ouroloop.loop.store import write_json
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "loop"))
+from scripted_world import no_training
 
 pytestmark = pytest.mark.slow
 
@@ -58,22 +60,6 @@ def _gold() -> dict[str, str]:
 
 
 GOLD = _gold()
-
-
-def no_training(job: Any, folder: Path, report: Any) -> dict[str, Any]:
-    """What training leaves behind, without training."""
-    (folder / "checkpoint").mkdir(exist_ok=True)
-    report(1, 1)
-    facts = {
-        "status": "trained",
-        "checkpoint": f"rounds/{folder.name}/checkpoint",
-        "seconds": 0.0,
-        "num_examples": 1,
-        "loss": [],
-        "by_origin": {},
-    }
-    write_json(folder / "train.json", facts)
-    return facts
 
 
 @pytest.fixture(scope="module")

@@ -110,10 +110,10 @@ def test_any_text_is_read_without_an_error(text: str) -> None:
         "1+1=2\n" * 9000,
     ],
 )
-def test_a_hostile_text_is_read_within_a_second(hostile: str) -> None:
-    start = time.perf_counter()
+def test_a_hostile_text_is_read_within_a_second_of_processor_time(hostile: str) -> None:
+    start = time.process_time()
     assert check(hostile).num_steps <= 500
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.slow

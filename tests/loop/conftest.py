@@ -5,6 +5,8 @@ import os
 import pytest
 from scripted_world import Model, carry, recipe
 
+from ouroloop.loop.round import Round
+
 
 @pytest.fixture(autouse=True)
 def no_fsync(monkeypatch):
@@ -12,8 +14,14 @@ def no_fsync(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory):
+def finished_run(shared):
     """(last decision, folder) of the scripted recipe as it stands. Tests only read it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        return carry(tmp_path_factory.mktemp("finished"), Model(), recipe())
+    settings = recipe()
+
+    def make(folder):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "fsync", lambda descriptor: None)
+            carry(folder, Model(), settings)
+
+    path = shared("finished", make) / settings.name
+    return Round.of(path, settings.rounds).decision, path

@@ -190,6 +190,7 @@ def test_the_run_keeps_auto_and_its_setting_does_not() -> None:
     assert len(setting.choices) == 2
 
 
+@pytest.mark.slow
 def test_choosing_imports_no_torch(large: Path) -> None:
     code = (
         "import sys; from ouroloop.loop import devices; devices.this_device();"

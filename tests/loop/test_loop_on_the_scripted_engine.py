@@ -4,10 +4,11 @@ What the controller does with samples, verdicts and decisions.
 """
 
 import json
+import shutil
 from collections import Counter
 
 import pytest
-from scripted_world import Model, carry, no_training, recipe
+from scripted_world import SMALL, Model, carry, no_training, recipe, small
 
 from ouroloop.loop.errors import EngineError, PromptTooLongError, RunStateError
 from ouroloop.loop.store import Store, read_json, read_rows
@@ -46,7 +47,9 @@ def test_a_run_goes_through_every_round_and_every_file_is_there(finished_run):
 
 def test_every_kept_sample_is_right_and_every_rejection_has_a_reason(tmp_path):
     _, path = carry(
-        tmp_path, Model(lambda n: 0.5), recipe(rounds=1, refine={"critique": False, "revisions": 0})
+        tmp_path,
+        Model(lambda n: 0.5),
+        recipe(rounds=1, refine={"critique": False, "revisions": 0}, probe=SMALL["probe"]),
     )
     verdicts = rows(path, 1, "verdicts")
     assert 0 < sum(v["kept"] for v in verdicts) < len(verdicts)
@@ -80,7 +83,7 @@ def test_training_sees_the_engines_own_token_ids_and_no_held_out_question(finish
 
 @pytest.mark.slow
 def test_a_wrong_draft_is_criticised_and_revised(tmp_path):
-    _, path = carry(tmp_path, Model(lambda n: 0.3), recipe(rounds=1))
+    _, path = carry(tmp_path, Model(lambda n: 0.3), recipe(rounds=1, probe=SMALL["probe"]))
     chains = [
         json.loads(line) for line in (path / "rounds/001/samples.jsonl").read_text().splitlines()
     ]
@@ -96,7 +99,7 @@ def test_a_critique_of_several_lines_gets_its_probability_from_its_last_line(tmp
     model.engine.answer = lambda request: (
         ("first the steps\nthen " if "\nC:\n" in request.prompt[-4:] else "") + plain(request)
     )
-    _, path = carry(tmp_path, model, recipe(rounds=1))
+    _, path = carry(tmp_path, model, recipe(rounds=1, probe=SMALL["probe"]))
     chains = [
         json.loads(line) for line in (path / "rounds/001/samples.jsonl").read_text().splitlines()
     ]
@@ -120,7 +123,7 @@ def test_a_prompt_that_does_not_fit_costs_its_sample_and_not_the_run(tmp_path, s
         return plain(request)
 
     model.engine.answer = answer
-    _, path = carry(tmp_path, model, recipe(rounds=1))
+    _, path = carry(tmp_path, model, recipe(rounds=1, probe=SMALL["probe"]))
     verdicts = rows(path, 1, "verdicts")
     assert len(verdicts) == 100 and any(v["kept"] for v in verdicts)
     assert all(v["text"] for v in verdicts if v["kept"])
@@ -212,6 +215,7 @@ def test_nothing_that_passes_halts_with_a_plain_sentence(tmp_path):
 def test_a_loop_without_gold_answers_keeps_what_the_critic_approves(tmp_path):
     settings = recipe(
         rounds=1,
+        probe=SMALL["probe"],
         refine={"revisions": 0},
         filters={"gold": False, "steps": False, "critic": True, "agreement": 0.25},
     )
@@ -236,7 +240,9 @@ SLOW = pytest.mark.slow
 def test_training_set_policies_hold_what_they_say(tmp_path, policy):
     size = {"size": 50} if policy == "accumulate_subsample" else {}
     _, path = carry(
-        tmp_path, Model(), recipe(dataset={"policy": policy, "min_examples": 4, **size})
+        tmp_path,
+        Model(),
+        recipe(probe=SMALL["probe"], dataset={"policy": policy, "min_examples": 4, **size}),
     )
     origins = [Counter(r["origin"] for r in rows(path, n, "examples")) for n in (1, 2, 3)]
     kept = [sum(v["kept"] for v in rows(path, n, "verdicts")) for n in (1, 2, 3)]
@@ -271,35 +277,38 @@ def test_init_says_what_training_starts_from(tmp_path, init, starts):
     ] == [True] * 3
 
 
+# (by a critic, after this share of all requests): in every stage of both rounds.
 KILLED = [
-    *((False, n) for n in (5, 70, 240, 415, 710, 1070)),
-    *((True, n) for n in (30, 90, 420, 680)),
+    *((False, share) for share in (0.003, 0.05, 0.16, 0.27, 0.46, 0.7)),
+    *((True, share) for share in (0.02, 0.06, 0.27, 0.44)),
 ]
 
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory):
-    """The run of some settings that nothing interrupted, made once for each."""
+    """(the run of some settings that nothing interrupted, its requests), made once for each."""
     made = {}
 
     def get(settings):
         key = settings.filters.critic
         if key not in made:
-            made[key] = carry(tmp_path_factory.mktemp("whole"), Model(), settings)[1]
+            model = Model()
+            _, path = carry(tmp_path_factory.mktemp("whole"), model, settings)
+            made[key] = path, len(model.engine.requests)
         return made[key]
 
     return get
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("critic", "after"), KILLED)
+@pytest.mark.parametrize(("critic", "share"), KILLED)
 def test_a_run_killed_anywhere_and_resumed_equals_an_uninterrupted_one(
-    tmp_path, whole_run, critic, after
+    tmp_path, whole_run, critic, share
 ):
-    settings = recipe(rounds=2, filters={"critic": critic})
-    whole = whole_run(settings)
+    settings = small(rounds=2, filters={"critic": critic})
+    whole, num_requests = whole_run(settings)
     model = Model()
-    model.engine.fail_after = after
+    model.engine.fail_after = int(share * num_requests)
     with pytest.raises(EngineError):
         carry(tmp_path / "cut", model, settings)
     second = Model()
@@ -320,7 +329,7 @@ def test_a_run_killed_anywhere_and_resumed_equals_an_uninterrupted_one(
 
 @pytest.mark.slow
 def test_finished_stages_are_not_repeated_on_resume(tmp_path):
-    settings = recipe(rounds=2)
+    settings = small(rounds=2)
     trained = []
 
     def dies(job, folder, report):
@@ -342,14 +351,14 @@ def test_finished_stages_are_not_repeated_on_resume(tmp_path):
     )
 
 
-def test_a_resumed_run_refuses_a_changed_recipe_and_lists_the_keys(finished_run):
-    _, path = finished_run
+def test_a_resumed_run_refuses_a_changed_recipe_and_lists_the_keys(finished_run, tmp_path):
+    path = shutil.copytree(finished_run[1], tmp_path / "scripted")
     with pytest.raises(RunStateError, match=r"rounds: 3 -> 4"):
         Store.open(path, recipe(rounds=4))
 
 
-def test_two_processes_cannot_hold_one_run(finished_run):
-    _, path = finished_run
+def test_two_processes_cannot_hold_one_run(finished_run, tmp_path):
+    path = shutil.copytree(finished_run[1], tmp_path / "scripted")
     first = Store.open(path)
     with pytest.raises(RunStateError, match="held by process"):
         Store.open(path)
@@ -359,7 +368,7 @@ def test_two_processes_cannot_hold_one_run(finished_run):
 
 @pytest.mark.slow
 def test_teachers_draft_beside_the_student(tmp_path):
-    settings = recipe(rounds=1, teachers=["arithmetic/teacher"])
+    settings = recipe(rounds=1, probe=SMALL["probe"], teachers=["arithmetic/teacher"])
     model = Model()
     _, path = carry(tmp_path, model, settings)
     sources = Counter(v["sample_id"].split("/")[1] for v in rows(path, 1, "verdicts"))

@@ -40,7 +40,13 @@ RECIPE = {
     },
     "filters": {"steps": True},
     "sft": {"learning_rate": 5e-4, "num_train_epochs": 1, "per_device_train_batch_size": 16},
-    "probe": {"problems": 30, "family_problems": 4, "samples": 8, "critiques": 20},
+    "probe": {
+        "problems": 30,
+        "family_problems": 4,
+        "samples": 8,
+        "baseline_samples": 16,
+        "critiques": 20,
+    },
 }
 # Of a run that is asked for nothing but that it goes on.
 FEW = {

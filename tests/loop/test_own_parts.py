@@ -5,7 +5,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
-from scripted_world import RECIPE, Model, carry, no_training
+from scripted_world import RECIPE, SMALL, Model, carry, no_training
 
 from ouroloop.loop import extensions, runner
 from ouroloop.loop.engines.scripted import ScriptedEngine
@@ -208,10 +208,11 @@ def engine(config, log_path):
 
 def own(tmp_path, **changes):
     (tmp_path / "parts.py").write_text(PARTS)
-    raw = {**RECIPE, "rounds": 1, **changes}
+    raw = {**RECIPE, "probe": SMALL["probe"], "rounds": 1, **changes}
     return resolve(raw, base=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_filter_a_metric_and_a_guarded_quantity_are_part_of_the_round(tmp_path):
     settings = own(
         tmp_path,

@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))
 from openai_server import Server, serving
-from scripted_world import TASK, Model, carry, recipe
+from scripted_world import SMALL, TASK, Model, carry, recipe
 
 from ouroloop.evals.tasks import Problem
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
@@ -83,6 +83,7 @@ class Thinker(Model):
 def thinking(**reasoning):
     return recipe(
         rounds=1,
+        probe=SMALL["probe"],
         reasoning=reasoning,
         sampling={"max_tokens": 250},
         refine={"max_critique_tokens": 300, "revisions": 0},
@@ -202,7 +203,13 @@ def test_a_prompt_that_opens_a_thought_is_found_in_a_chat_template(tmp_path):
 @pytest.mark.parametrize(
     ("grader", "row", "right", "wrong"),
     [
-        ("symbolic", {"answer": "x^2+1"}, "\\boxed{1+x^2}", "\\boxed{x^2-1}"),
+        pytest.param(
+            "symbolic",
+            {"answer": "x^2+1"},
+            "\\boxed{1+x^2}",
+            "\\boxed{x^2-1}",
+            marks=pytest.mark.slow,  # its process imports sympy
+        ),
         ("exact", {"answer": "Paris"}, "The answer is paris.", "Rome"),
         ("choice", {"answer": "B"}, "The answer is (B)", "(A)"),
         (

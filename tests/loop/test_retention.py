@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from scripted_world import SMALL as FEW
 from scripted_world import Model, no_training, recipe
 from scripted_world import carry as carry_on
 
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.slow
 SMALL = {
     "sampling": {"problems_per_round": 12, "samples_per_problem": 4, "max_tokens": 96},
     "refine": {"critique": False, "revisions": 0},
-    "probe": {"problems": 6, "family_problems": 1, "samples": 8, "baseline_samples": 8},
+    "probe": {**FEW["probe"], "samples": 8, "baseline_samples": 8},
     "monitors": {"guard": False},
 }
 WEIGHTS = bytes(range(256))
@@ -189,7 +190,7 @@ def test_a_run_that_rolls_back_finds_every_model_that_it_needs(tmp_path, init):
         rounds=6,
         init=init,
         keep={"best": 0, "last": 0, "baseline": False},
-        probe={"problems": 60, "samples": 16, "baseline_samples": 64, "majority": 8},
+        probe={**FEW["probe"], "problems": 60, "samples": 8, "baseline_samples": 32},
     )
     model = Needing(lambda n: 0.6, mix)
     _, run = carry_on(tmp_path, model, settings, training)

@@ -146,6 +146,7 @@ def test_fresh_deletes_a_run_that_a_link_leads_to(tmp_path):
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_private_run_is_readable_by_its_user_alone(tmp_path):
     before = os.umask(0o022)
     try:

@@ -93,6 +93,7 @@ def test_the_schema_refuses_what_the_loop_refuses(wrong):
     assert not jsonschema.Draft202012Validator(recipe_schema()).is_valid({"name": "x", **wrong})
 
 
+@pytest.mark.slow
 def test_importing_the_config_loads_neither_torch_nor_pyarrow():
     code = "import sys, ouroloop.loop.config.schema, ouroloop.loop.recipe_file; print(*sys.modules)"
     child = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -5,7 +5,7 @@ import os
 
 import pytest
 import yaml
-from scripted_world import Model, carry, no_training, recipe
+from scripted_world import SMALL, Model, carry, no_training, recipe
 
 from ouroloop.loop import secrets
 from ouroloop.loop.__main__ import main
@@ -34,6 +34,7 @@ class Chatty:
 
 
 SECRETIVE = {
+    **SMALL,
     "rounds": 1,
     "tracking": {
         "mlflow": False,

@@ -35,6 +35,7 @@ def keys(rows):
     return sorted((row["sample_id"] or "", row["problem_id"]) for row in rows)
 
 
+@pytest.mark.slow
 def test_gold_traces_alone_are_trained_on_without_any_sampling(tmp_path):
     _, path = carry(
         tmp_path, Model(), recipe(**ONE, sampling={"student": False}, dataset={"gold": True})
@@ -77,6 +78,7 @@ def test_what_is_asked_under_system_prompts_is_learnt_with_or_without_them(tmp_p
     assert [prompt.removeprefix("Explain.\n") for prompt in asked[0]] == asked[1]
 
 
+@pytest.mark.slow
 def test_gold_traces_join_samples_of_the_same_problems_and_size_bounds_the_samples_only(tmp_path):
     _, path = carry(
         tmp_path, Model(skill=lambda n: 0.9), recipe(**ONE, dataset={"gold": True, "size": 30})
@@ -112,6 +114,7 @@ def test_answers_alone_are_the_final_answers_of_the_same_samples(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_only_the_teachers_draft_when_the_student_does_not(tmp_path):
     _, path = carry(
         tmp_path,

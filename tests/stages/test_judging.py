@@ -196,6 +196,7 @@ def fussy_run(tmp_path, monkeypatch):
     return path
 
 
+@pytest.mark.slow
 def test_a_run_whose_readers_raise_goes_on_and_says_how_many_samples_it_could_not_read(fussy_run):
     verdicts = read_rows(fussy_run / "rounds/001/verdicts.parquet")
     failed = [row for row in verdicts if row["unreadable"]]

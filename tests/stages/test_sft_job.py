@@ -120,6 +120,7 @@ def test_a_job_made_from_a_recipe_survives_its_file() -> None:
     assert TrainingJob.from_json(job.to_json()) == job
 
 
+@pytest.mark.slow
 def test_importing_the_stage_loads_nothing_heavy() -> None:
     code = (
         "import sys, ouroloop.loop.objectives.training;"

@@ -598,14 +598,15 @@ def test_a_few_healthy_runs_are_left_alone():
     assert sum(any(a != "continue" for a in healthy_run(seed)) for seed in range(8)) <= 2
 
 
+# The first quarter of the runs shows a rule that is broken; all of them measure how often it errs.
 @pytest.mark.slow
-def test_no_more_than_alpha_of_runs_in_which_nothing_changes_are_rolled_back():
-    """200 runs of 6 rounds at no change.
+@pytest.mark.parametrize("num_runs", [50, pytest.param(200, marks=pytest.mark.long)])
+def test_no_more_than_alpha_of_runs_in_which_nothing_changes_are_rolled_back(num_runs):
+    """Runs of 6 rounds at no change.
 
     Far from the boundary of what is tolerated, so far fewer than alpha.
     """
-    runs = [healthy_run(seed) for seed in range(200)]
-    assert sum(any(a in ("rollback", "halt") for a in run) for run in runs) <= 4
-    assert (
-        binomial(sum(any(a != "continue" for a in run) for run in runs), 200).low < RULE.watch_alpha
-    )
+    runs = [healthy_run(seed) for seed in range(num_runs)]
+    assert sum(any(a in ("rollback", "halt") for a in run) for run in runs) <= 0.02 * num_runs
+    alarmed = sum(any(a != "continue" for a in run) for run in runs)
+    assert binomial(alarmed, num_runs).low < RULE.watch_alpha
