@@ -47,9 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--sizes",
         nargs="*",
-        default=["500x16"],
-        choices=list(SIZES),
-        help="problems x samples (v4, oracle)",
+        choices=list(dict.fromkeys([*SIZES, *boundary.ALL_SIZES])),
+        help="problems x samples (v1: all unless given; v4, oracle: 500x16)",
     )
     parser.add_argument(
         "--regimes",
@@ -63,12 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("written:", ", ".join(report.write(given.out)))
         return 0
     runs = given.runs or RUNS.get(given.what, 0)
+    sizes = given.sizes or ["500x16"]
     todo = {
-        "v1": lambda: boundary.cells(given.out, runs),
+        "v1": lambda: boundary.cells(given.out, runs, given.sizes or boundary.ALL_SIZES),
         "v2": lambda: estimators.cells(given.out, runs),
         "v3": lambda: laws.cells(given.out, runs),
-        "v4": lambda: collapse.cells(given.out, runs, given.sizes, given.regimes),
-        "oracle": lambda: oracle.cells(given.out, runs, given.sizes, given.regimes),
+        "v4": lambda: collapse.cells(given.out, runs, sizes, given.regimes),
+        "oracle": lambda: oracle.cells(given.out, runs, sizes, given.regimes),
         "pilot": lambda: pilot.cells(given.out),
         "unscored": lambda: unscored.cells(given.out, runs),
     }

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf, log
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -210,12 +210,13 @@ def _mean_products(stream: Stream, level_CP: Floats, sign: float, bet_CB: Floats
 
 def _mean_of_few(stream: Stream, level_CP: Floats, sign: float, bet_CB: Floats) -> Floats:
     """sum_P log mean_R prod_M (1 + bet gain) of equally many scores of any value, (C, B)."""
+    # One block each: the factor is linear in it, so that its mean is the factor of the mean.
+    if stream.block_PRM.shape[2] == 1:
+        gain_CP = sign * (level_CP - stream.block_PRM[..., 0].mean(axis=1))
+        return np.asarray(np.log1p(bet_CB[..., None] * gain_CP[:, None]).sum(axis=2))
     out = np.empty(bet_CB.shape)
     # Blocks first: sums over many short rows would take several times as long.
     block_MRP = np.ascontiguousarray(stream.block_PRM.T)
-    # One block each: the factor is linear in it, and its mean over cuts the factor of the mean.
-    if len(block_MRP) == 1:
-        block_MRP = block_MRP.mean(axis=1, keepdims=True)
     for c, level_P in enumerate(level_CP):
         gain_MRP = np.nan_to_num(sign * (level_P - block_MRP))
         for b, bet in enumerate(bet_CB[c]):
