@@ -1,4 +1,6 @@
-"""The validation, as commands: each leaves a file, and `table` writes them up in MONITORS.md.
+"""The validation, as commands: each leaves a file, and `table` writes them up.
+
+`table` fills the tables of MONITORS.md and docs/validation/index.md, and writes docs/quantities/.
 
 A cell (part of a file) that is there is not worked out again. Real runs (V5):
 `ouroloop study runs/experiments/guarded_collapse`; other people's rules (V7): `ouroloop bench
@@ -19,6 +21,7 @@ from ouroloop.monitors.bench import (
     laws,
     oracle,
     pilot,
+    quantity_pages,
     report,
     unscored,
 )
@@ -59,7 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     if given.what == "table":
-        print("written:", ", ".join(report.write(given.out)))
+        for page in report.PAGES:
+            print(f"{page}:", ", ".join(report.write(given.out, page)))
+        print(f"{quantity_pages.FOLDER}:", len(quantity_pages.write(given.out)), "pages")
         return 0
     runs = given.runs or RUNS.get(given.what, 0)
     sizes = given.sizes or ["500x16"]

@@ -65,6 +65,18 @@ NAMED_RIGHTLY: Mapping[FailureMode, float] = {
 V4, 120 x 8 and 500 x 16, every regime equally often. Of ten real drifting runs none was named so.
 """
 
+
+def mode_label(mode: FailureMode) -> str:
+    """A mode's name for a heading, never without what it is worth."""
+    rightly = NAMED_RIGHTLY.get(mode)
+    worth = (
+        "how often rightly was not measured"
+        if rightly is None
+        else f"right for {rightly:.0%} of such alarms"
+    )
+    return f"{mode.replace('_', ' ')}, {worth}"
+
+
 # A true sharpening lets each prompt's usual answer grow, and with it the commonest clusters a
 # little; a canned response takes the place of unlike ones.
 CANNED_GROWTH = 0.05
