@@ -6,7 +6,6 @@ Each experiment can fail, and the tables say what the files hold.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import re
 from collections import Counter
 from pathlib import Path
@@ -262,15 +261,15 @@ def test_committed_boundary_runs_alarmed_seldom_enough(cell):
 
 def test_a_modes_name_is_shown_with_the_share_of_committed_alarms_that_it_was_right_for():
     right, named = Counter(), Counter()
-    for size, name in itertools.product(("120x8", "500x16"), COLLAPSING):
-        cell = cells.Cell(RESULTS / "v4_before_021.csv", f"{size}/{cells.slug(name)}")
+    for name in COLLAPSING:
+        cell = cells.Cell(RESULTS / "v4.csv", f"120x8/{cells.slug(name)}")
         for row in cells.read(cell) if cells.exists(cell) else ():
             for mode in filter(None, (row["watch_mode"], row["halt_mode"])):
                 named[mode] += 1
                 right[mode] += mode == COLLAPSING[name].mode
     shares = {mode: right[mode] / named[mode] for mode in named}
     assert shares == pytest.approx({str(m): x for m, x in NAMED_RIGHTLY.items()}, abs=0.006)
-    assert min(named.values()) > 300
+    assert min(named.values()) > 40
 
 
 @pytest.mark.slow
