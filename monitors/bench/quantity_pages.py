@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from ouroloop.monitors.bench.bench import SIZES
 from ouroloop.monitors.bench.cells import Cell, exists, read, slug
+from ouroloop.monitors.bench.markdown import percent, table
 from ouroloop.monitors.bench.regimes import COLLAPSING, mode_name
-from ouroloop.monitors.bench.report import percent, table
 from ouroloop.monitors.decision.declaration import GuardedQuantity, QuantityId
 from ouroloop.monitors.decision.free import FREE
 from ouroloop.monitors.decision.guarded import SCORED

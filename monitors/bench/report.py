@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -15,6 +15,7 @@ from ouroloop.monitors.bench import estimators
 from ouroloop.monitors.bench.bench import SIZES
 from ouroloop.monitors.bench.boundary import ALL_SIZES, GRID, NUM_ROUNDS, TIERS, name_of, prefix
 from ouroloop.monitors.bench.cells import Cell, exists, read, slug
+from ouroloop.monitors.bench.markdown import percent, table
 from ouroloop.monitors.bench.regimes import COLLAPSING, REGIMES, mode_name
 from ouroloop.monitors.decision.tiers import WATCH_ALPHA
 from ouroloop.monitors.estimators.stats import clopper_pearson
@@ -22,23 +23,6 @@ from ouroloop.monitors.estimators.stats import clopper_pearson
 Rows = list[dict[str, str]]
 
 PAGES = (Path("MONITORS.md"), Path("docs/validation/index.md"))
-
-
-def table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
-    """A Markdown table; what looks like a number stands on the right."""
-    body = [[str(cell) for cell in line] for line in lines]
-    if not body:
-        raise FileNotFoundError("no results")
-    rule = []
-    for column in zip(*body, strict=True):
-        are_numbers = all(cell[:1].isdigit() or cell[:1] in "+-" for cell in column)
-        rule.append("---:" if are_numbers else "---")
-    return "\n".join(f"| {' | '.join(row)} |" for row in [list(head), rule, *body])
-
-
-def percent(hits: int, num: int) -> str:
-    """A share, rounded to whole per cent, or what there is no share of."""
-    return f"{100 * hits / num:.0f} %" if num else "-"
 
 
 def v1(out: Path) -> str:

@@ -299,11 +299,11 @@ def write(out: Path) -> Path:
     """The page with both tables."""
     heads = [f"{tier.upper()} in {n}" for tier in (Tier.WATCH, Tier.HALT) for n in WITHIN]
     heads.insert(len(WITHIN), "median round")
-    boundary = report.table(
+    boundary = markdown.table(
         ("tier", "N x k", "world", "runs", "alarms", "share", "95 % upper bound", "promised"),
         boundary_lines(out),
     )
-    calls = report.table(
+    calls = markdown.table(
         ("N x k", "canned", "runs", *heads, "median round "),
         collapse_lines(out),
     )
