@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from ouroloop.monitors.base import Floats
-from ouroloop.monitors.bench import boundary, report
+from ouroloop.monitors.bench import boundary, markdown
 from ouroloop.monitors.bench.bench import Watcher
 from ouroloop.monitors.bench.cells import Cell, Cells, read
 from ouroloop.monitors.decision.free_population import CRITERIA, typical_text
