@@ -12,6 +12,7 @@ from ouroloop.loop.costs import TOTAL, WATCHED
 from ouroloop.loop.views.lookup import MAIN
 from ouroloop.loop.views.reader import NAN, RoundData, RunData
 from ouroloop.loop.views.statistics import Unit, label, statistic_of, with_unit
+from ouroloop.monitors.decision.modes import mode_label
 from ouroloop.monitors.estimators.estimand import GREEDY, Estimand
 from ouroloop.monitors.names import FailureMode
 
@@ -100,8 +101,8 @@ MEASURES: tuple[Measure, ...] = (
     Measure("sampled", TOTAL),
     Measure("watched", WATCHED),
 )
-# Names of the failure modes.
-MODES = {mode.value: mode.value.replace("_", " ") for mode in FailureMode}
+# Names of the failure modes, each with how often it is right.
+MODES = {mode.value: mode_label(mode) for mode in FailureMode}
 
 BY_KEY = {measure.key: measure for measure in MEASURES}
 

@@ -21,6 +21,7 @@ from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.loop.views.statistics import column, statistic_of, written
 from ouroloop.monitors.base import Reading
 from ouroloop.monitors.decision import guarded
+from ouroloop.monitors.decision.modes import mode_label
 from ouroloop.monitors.decision.reasons import coverage
 from ouroloop.monitors.decision.records import plain
 from ouroloop.monitors.decision.rule import DecisionRule
@@ -223,7 +224,7 @@ def sentence(judged: Judged, source: str) -> str:
     decision = judged.decision
     mode = ""
     if decision.mode:
-        mode = f" [{decision.mode.replace('_', ' ')}]"
+        mode = f" [{mode_label(decision.mode)}]"
     # What is guarded is said once, at the end: it is much the same in every round.
     covered = coverage(decision.guards, decision.unmeasured)
     reasons = "; ".join(reason for reason in decision.reasons if reason != covered)

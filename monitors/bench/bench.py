@@ -193,11 +193,8 @@ def run(
         # The same in every round but for their samples.
         quantities = quantities or list(guarded.quantities(tables, rule))
         found = _crossed(number, truths, quantities, rule, dying) | found
-        # All that is left to find is known: the rest of the run is only simulated, not weighed.
-        if "watch" in found and "halt" in found and ("event" in found or not stream.regime.mode):
-            continue
-        # No table holds what a tier does later, and eight draws a round take their time.
-        if watcher.most_draws > 1 and "event" in found and number > found["event"] + 1:
+        # No table holds what a tier does later than a round after the event.
+        if "event" in found and number > found["event"] + 1:
             break
         weights = watcher.weigh(tables, again)
         names = {q.stream: q.name for q in quantities}

@@ -6,7 +6,7 @@ How often that tier alarms is compared with the alpha that was promised.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -50,6 +50,9 @@ GRID = (
     ("80x8-drawn-8", "ragged", False),
 )
 """Size, kind of problems, whether all monitors see the same numbers."""
+OWN_SIZES = ("120x8", "80x8-drawn-8", "500x16")
+"""Sizes at which the rule's own quantities are tried."""
+ALL_SIZES = tuple(dict.fromkeys([*(line[0] for line in GRID), *OWN_SIZES]))
 WATCHED = tuple(line for line in GRID if line[0] in ("120x8", *MOST_DRAWS) and not line[2])
 """The lines of the grid that WATCH is tried on as well."""
 
@@ -93,10 +96,14 @@ def binomial(size: str, kind: str, together: bool, seed: int, tier: str = Tier.H
         monitors.append((replace(quantity, tolerance=quantity.tolerance / share), now_P))
     # Copies of one stream are the strongest dependence there is: the bound must hold there too.
     copies = range(NUM_MONITORS if together else 1)
-    run = _Binomial(monitors, [q.baseline_scores() for q, _ in monitors], copies, rng)
+    most_draws = MOST_DRAWS.get(size, 1)
+    baselines = [q.baseline_scores() for q, _ in monitors]
+    # WATCH says whether a round is drawn again.
+    weighed = tuple(TIERS) if most_draws > 1 else (Tier(tier),)
+    run = _Binomial(monitors, baselines, copies, rng, {each: [] for each in weighed})
     highest = -np.inf
     for number in range(1, NUM_ROUNDS + 1):
-        weights = run.round(MOST_DRAWS.get(size, 1))
+        weights = run.round(most_draws)
         highest = max(highest, weights[Tier(tier)].log_e)
         if highest >= tiers.limit(Tier(tier), alpha):
             return Verdict(seed, number, highest)
@@ -112,14 +119,14 @@ class _Binomial:
         baselines: their baselines.
         copies: every monitor counts as so many.
         rng: of the samples.
-        rounds: the bets of both tiers, round by round.
+        rounds: the bets of the tiers that are weighed, round by round.
     """
 
     monitors: Sequence[tuple[Quantity, NDArray[np.float64]]]
     baselines: Sequence[BaselineScores]
     copies: range
     rng: np.random.Generator
-    rounds: dict[Tier, list[Bets]] = field(default_factory=lambda: {tier: [] for tier in TIERS})
+    rounds: dict[Tier, list[Bets]]
 
     def round(self, most_draws: int) -> dict[Tier, Weight[StreamId]]:
         """One more round, drawn again while WATCH's evidence calls for it."""
@@ -142,7 +149,7 @@ class _Binomial:
         return drawing.Nearness(found, False).is_near
 
     def _draw(self) -> dict[Tier, Bets]:
-        found: dict[Tier, dict[StreamId, tuple[float, ...]]] = {tier: {} for tier in TIERS}
+        found: dict[Tier, dict[StreamId, tuple[float, ...]]] = {tier: {} for tier in self.rounds}
         each = zip(self.monitors, self.baselines, strict=True)
         for index, ((quantity, now_P), scores) in enumerate(each):
             there = quantity.pair.now.there_PK
@@ -150,9 +157,9 @@ class _Binomial:
             guard = replace(quantity, pair=Pair(quantity.pair.baseline, now)).guard(scores)
             if not isinstance(guard, Guard):
                 continue
-            for tier, (share, _) in TIERS.items():
-                growth = tiers.flat(stakes.loss_factors(guard.stream, share))
-                found[tier] |= {StreamId(f"{index} {copy}"): growth for copy in self.copies}
+            for tier, of_tier in found.items():
+                growth = tiers.flat(stakes.loss_factors(guard.stream, TIERS[tier][0]))
+                of_tier |= {StreamId(f"{index} {copy}"): growth for copy in self.copies}
         return dict(found)
 
 
@@ -289,8 +296,8 @@ def prefix(tier: str) -> str:
     return "" if tier == Tier.HALT else f"{tier}-"
 
 
-def cells(out: Path, runs: int) -> Cells:
-    """A cell for each line of the grid, and the rule's own quantities at two sizes.
+def cells(out: Path, runs: int, sizes: Sequence[str] = ALL_SIZES) -> Cells:
+    """A cell for each line of the grid, and the rule's own quantities at three sizes.
 
     WATCH is tried on some of them.
     """
@@ -301,11 +308,15 @@ def cells(out: Path, runs: int) -> Cells:
             [(size, kind, together, s, tier) for s in range(runs)],
         )
         for size, kind, together, tier in lines
+        if size in sizes
     }
-    for size, num in (("120x8", runs), ("80x8-drawn-8", runs), ("500x16", max(runs // 10, 1))):
+    for size in OWN_SIZES:
+        # Ten times as many samples take ten times as long.
+        num = max(runs // 10, 1) if size == "500x16" else runs
         for tier in TIERS:
-            grid[Cell(out / "v1.csv", f"{prefix(tier)}panel-{size}")] = (
-                all_quantities,
-                [(size, seed, tier) for seed in range(num)],
-            )
+            if size in sizes:
+                grid[Cell(out / "v1.csv", f"{prefix(tier)}panel-{size}")] = (
+                    all_quantities,
+                    [(size, seed, tier) for seed in range(num)],
+                )
     return grid

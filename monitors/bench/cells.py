@@ -1,4 +1,4 @@
-"""Results in cells: a part of a CSV file each, written when it is done, skipped when it is there.
+"""Results in cells: a part of a CSV file each; what is there is not worked out again.
 
 One file holds all cells of a validation; its column `cell` says which rows are whose.
 """
@@ -43,7 +43,7 @@ def write(cell: Cell, rows: Sequence[Any]) -> None:
     ]
     if cell.name:
         flat = [{"cell": cell.name, **row} for row in flat]
-    known = _rows(cell.file) if cell.name and cell.file.exists() else ()
+    known = _rows(cell.file) if cell.file.exists() else ()
     cell.file.parent.mkdir(parents=True, exist_ok=True)
     # Written beside it and then renamed: an interrupted run leaves no half file.
     part = cell.file.with_suffix(".part")
@@ -93,10 +93,12 @@ def fill(
     workers: int = 1,
     quiet: bool = False,
 ) -> None:
-    """Work out every cell that is not there yet."""
+    """Work out what is not there yet: a cell of fewer rows than runs gets those that it lacks."""
     begun = time.time()
-    for number, (cell, (function, todo)) in enumerate(cells.items(), start=1):
-        if exists(cell):
+    for number, (cell, (function, whole)) in enumerate(cells.items(), start=1):
+        # Runs are in the order of their seeds, so that the rows there are of the first ones.
+        todo = whole[len(read(cell)) :] if exists(cell) else whole
+        if not todo:
             continue
         rows: list[Any] = []
         for done, row in enumerate(_map(function, todo, workers), start=1):

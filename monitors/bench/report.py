@@ -1,9 +1,9 @@
-"""The tables of MONITORS.md, from the result files alone."""
+"""The tables of MONITORS.md and of docs/validation/index.md, from the result files alone."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -13,32 +13,16 @@ from scipy.special import ndtr, ndtri
 
 from ouroloop.monitors.bench import estimators
 from ouroloop.monitors.bench.bench import SIZES
-from ouroloop.monitors.bench.boundary import GRID, NUM_ROUNDS, TIERS, name_of, prefix
+from ouroloop.monitors.bench.boundary import ALL_SIZES, GRID, NUM_ROUNDS, TIERS, name_of, prefix
 from ouroloop.monitors.bench.cells import Cell, exists, read, slug
+from ouroloop.monitors.bench.markdown import percent, table
 from ouroloop.monitors.bench.regimes import COLLAPSING, REGIMES, mode_name
 from ouroloop.monitors.decision.tiers import WATCH_ALPHA
 from ouroloop.monitors.estimators.stats import clopper_pearson
 
 Rows = list[dict[str, str]]
 
-PAGE = Path("MONITORS.md")
-
-
-def table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
-    """A Markdown table; what looks like a number stands on the right."""
-    body = [[str(cell) for cell in line] for line in lines]
-    if not body:
-        raise FileNotFoundError("no results")
-    rule = []
-    for column in zip(*body, strict=True):
-        are_numbers = all(cell[:1].isdigit() or cell[:1] in "+-" for cell in column)
-        rule.append("---:" if are_numbers else "---")
-    return "\n".join(f"| {' | '.join(row)} |" for row in [list(head), rule, *body])
-
-
-def percent(hits: int, num: int) -> str:
-    """A share, rounded to whole per cent, or what there is no share of."""
-    return f"{100 * hits / num:.0f} %" if num else "-"
+PAGES = (Path("MONITORS.md"), Path("docs/validation/index.md"))
 
 
 def v1(out: Path) -> str:
@@ -79,6 +63,25 @@ def v1(out: Path) -> str:
         ),
         lines,
     )
+
+
+def on_boundary(out: Path) -> str:
+    """V1 in short: a line for each tier and size of the probe set."""
+    lines = []
+    for tier, (_, alpha) in TIERS.items():
+        for size in ALL_SIZES:
+            names = [name_of(*line, tier) for line in GRID if line[0] == size]
+            names.append(f"{prefix(tier)}panel-{size}")
+            found = [read(cell) for name in names if exists(cell := Cell(out / "v1.csv", name))]
+            hits = [sum(row["alarm"] != "0" for row in rows) for rows in found]
+            if not found:
+                continue
+            num = sum(map(len, found))
+            worst = max(100 * n / len(rows) for n, rows in zip(hits, found, strict=True))
+            shares = f"{100 * sum(hits) / num:.1f} %", f"{worst:.1f} %", f"{100 * alpha:.0f} %"
+            lines.append((tier.upper(), size, len(found), num, sum(hits), *shares))
+    head = ("tier", "N x k", "kinds", "runs", "alarms", "share", "in the worst kind", "promised")
+    return table(head, lines)
 
 
 def v2(out: Path) -> str:
@@ -188,6 +191,43 @@ def v4(out: Path, size: str) -> str:
     return table(head, lines)
 
 
+def summary(out: Path) -> str:
+    """What each probe set costs, and which collapses it shows by the event: a column each."""
+    sizes = [size for size in SIZES if exists(Cell(out / "v4.csv", f"{size}/drift"))]
+    lines = [
+        ["samples in the baseline", *(f"{SIZES[s][0] * SIZES[s][2]:,}" for s in sizes)],
+        ["samples a round, unchanged model", *(_a_round(out, size) for size in sizes)],
+    ]
+    for name in COLLAPSING:
+        found = [_by_event(out, size, name) for size in sizes]
+        if any(found):
+            lines.append([name, *(each or "not run" for each in found)])
+    lines.append(["false WATCH, unchanged model", *(_false(out, size) for size in sizes)])
+    return table(("", *sizes), lines)
+
+
+def _a_round(out: Path, size: str) -> str:
+    """Samples of the probe set in a round of a model that does not change."""
+    rows = read(Cell(out / "v4.csv", f"{size}/stationary"))
+    drawn = sum(int(r["draws"]) for r in rows) / sum(int(r["weighed"]) for r in rows)
+    return f"{drawn * SIZES[size][0] * SIZES[size][1]:,.0f}"
+
+
+def _by_event(out: Path, size: str, name: str) -> str:
+    """Share of the runs seen by the event, with its 95 % interval; empty: not run."""
+    if not exists(cell := Cell(out / "v4.csv", f"{size}/{slug(name)}")):
+        return ""
+    there = [r for r in read(cell) if r["event"] != "0"]
+    hits = sum(map(seen, there))
+    low, high = clopper_pearson(hits, len(there))
+    return f"{percent(hits, len(there))} ({100 * low:.0f} to {100 * high:.0f}) of {len(there)}"
+
+
+def _false(out: Path, size: str) -> str:
+    rows = read(Cell(out / "v4.csv", f"{size}/stationary"))
+    return f"{sum(early(r, 'watch') for r in rows)} of {len(rows)}"
+
+
 def oracle(out: Path) -> str:
     """What the test sees that knows everything but the samples, at the sizes worked out."""
     lines = []
@@ -270,7 +310,8 @@ def pilot(out: Path) -> str:
 def tables(out: Path) -> dict[str, Callable[[], str]]:
     """Name of a place in the page -> what stands there."""
     found: dict[str, Callable[[], str]] = {
-        make.__name__: partial(make, out) for make in (v1, v2, v3, oracle, pilot)
+        make.__name__: partial(make, out)
+        for make in (summary, on_boundary, v1, v2, v3, oracle, pilot)
     }
     for size in SIZES:
         found |= {
@@ -280,7 +321,7 @@ def tables(out: Path) -> dict[str, Callable[[], str]]:
     return found
 
 
-def write(out: Path, page: Path = PAGE) -> list[str]:
+def write(out: Path, page: Path) -> list[str]:
     """Put every table for which there are results between its markers.
 
     Returns:

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from ouroloop.monitors.base import Floats
-from ouroloop.monitors.bench import boundary, report
+from ouroloop.monitors.bench import boundary, markdown
 from ouroloop.monitors.bench.bench import Watcher
 from ouroloop.monitors.bench.cells import Cell, Cells, read
 from ouroloop.monitors.decision.free_population import CRITERIA, typical_text
@@ -299,11 +299,11 @@ def write(out: Path) -> Path:
     """The page with both tables."""
     heads = [f"{tier.upper()} in {n}" for tier in (Tier.WATCH, Tier.HALT) for n in WITHIN]
     heads.insert(len(WITHIN), "median round")
-    boundary = report.table(
+    boundary = markdown.table(
         ("tier", "N x k", "world", "runs", "alarms", "share", "95 % upper bound", "promised"),
         boundary_lines(out),
     )
-    calls = report.table(
+    calls = markdown.table(
         ("N x k", "canned", "runs", *heads, "median round "),
         collapse_lines(out),
     )

@@ -1,4 +1,6 @@
-"""The validation, as commands: each leaves a file, and `table` writes them up in MONITORS.md.
+"""The validation, as commands: each leaves a file, and `table` writes them up.
+
+`table` fills the tables of MONITORS.md and docs/validation/index.md, and writes docs/quantities/.
 
 A cell (part of a file) that is there is not worked out again. Real runs (V5):
 `ouroloop study runs/experiments/guarded_collapse`; other people's rules (V7): `ouroloop bench
@@ -19,6 +21,7 @@ from ouroloop.monitors.bench import (
     laws,
     oracle,
     pilot,
+    quantity_pages,
     report,
     unscored,
 )
@@ -47,9 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--sizes",
         nargs="*",
-        default=["500x16"],
-        choices=list(SIZES),
-        help="problems x samples (v4, oracle)",
+        choices=list(dict.fromkeys([*SIZES, *boundary.ALL_SIZES])),
+        help="problems x samples (v1: all unless given; v4, oracle: 500x16)",
     )
     parser.add_argument(
         "--regimes",
@@ -60,15 +62,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     if given.what == "table":
-        print("written:", ", ".join(report.write(given.out)))
+        for page in report.PAGES:
+            print(f"{page}:", ", ".join(report.write(given.out, page)))
+        print(f"{quantity_pages.FOLDER}:", len(quantity_pages.write(given.out)), "pages")
         return 0
     runs = given.runs or RUNS.get(given.what, 0)
+    sizes = given.sizes or ["500x16"]
     todo = {
-        "v1": lambda: boundary.cells(given.out, runs),
+        "v1": lambda: boundary.cells(given.out, runs, given.sizes or boundary.ALL_SIZES),
         "v2": lambda: estimators.cells(given.out, runs),
         "v3": lambda: laws.cells(given.out, runs),
-        "v4": lambda: collapse.cells(given.out, runs, given.sizes, given.regimes),
-        "oracle": lambda: oracle.cells(given.out, runs, given.sizes, given.regimes),
+        "v4": lambda: collapse.cells(given.out, runs, sizes, given.regimes),
+        "oracle": lambda: oracle.cells(given.out, runs, sizes, given.regimes),
         "pilot": lambda: pilot.cells(given.out),
         "unscored": lambda: unscored.cells(given.out, runs),
     }

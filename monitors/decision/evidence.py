@@ -3,9 +3,10 @@
 It consists of e-processes, which are valid whenever one looks. Knows nothing of monitors: a
 stream's key may be anything. What a round's bets on one stream are is in `stakes.py`.
 
-Suffixes: `_R` rounds, `_B` bets, `_C` cells of the baseline's error. Every logarithm is natural. An
-e-process is a bet against "healthy" that cannot be expected to win while it is true: P(it ever
-reaches 1 / alpha) <= alpha (Ville), whatever the dependence between rounds and whenever one stops.
+Suffixes: `_S` streams, `_R` rounds, `_B` bets, `_C` cells of the baseline's error. Every logarithm
+is natural. An e-process is a bet against "healthy" that cannot be expected to win while it is true:
+P(it ever reaches 1 / alpha) <= alpha (Ville), whatever the dependence between rounds and whenever
+one stops.
 
 Source: Podkopaev & Ramdas 2110.06177 (a tolerated change is no alarm); Shin et al. 2203.03532
 (mixtures over the unknown start); Vovk & Wang 1912.06116 (means of e-values).
@@ -19,6 +20,7 @@ from math import log, pi
 from typing import Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ouroloop.monitors.decision.stakes import BASELINE_SHARE, LOG_PAY_C, Floats, log_sum
 
@@ -78,9 +80,9 @@ def weigh(
     if not rounds[-1] and not num_streams:
         return Weight(0.0)
     # Every stream by itself; their mean is again an e-process.
-    found = {stream: _mixed(rounds, stream, horizon, log_pay_C) for stream in rounds[-1]}
-    by_stream = {stream: log_e for stream, (log_e, _) in found.items()}
-    since = {stream: start for stream, (_, start) in found.items()}
+    log_e_S, since_S = _mixed(rounds, horizon, log_pay_C)
+    by_stream = dict(zip(rounds[-1], log_e_S.tolist(), strict=True))
+    since = dict(zip(rounds[-1], since_S.tolist(), strict=True))
     share = shares(list(by_stream), num_streams, first or {})
     unspent = 1 - sum(share.values())
     parts = [by_stream[stream] + log(share[stream]) for stream in by_stream]
@@ -93,26 +95,28 @@ def weigh(
 
 def _mixed(
     rounds: Sequence[Mapping[Key, Sequence[float]]],
-    stream: Key,
     horizon: int,
     log_pay_C: Floats,
-) -> tuple[float, int]:
-    """One stream's log e-value, and the index of its likeliest first round."""
-    nothing = np.zeros(len(rounds[-1][stream]))
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Each stream's log e-value, and the index of its likeliest first round, (S,)."""
+    if not rounds[-1]:
+        return np.empty(0), np.empty(0, dtype=np.int64)
     # A round without a bet multiplies by 1.
-    growth_RN = np.array([r.get(stream, nothing) for r in rounds], dtype=float)
-    growth_RCB = growth_RN.reshape(len(rounds), len(log_pay_C), -1)
+    nothing = np.zeros(len(next(iter(rounds[-1].values()))))
+    growth_RSN = np.array([[r.get(s, nothing) for s in rounds[-1]] for r in rounds], dtype=float)
+    growth_RSCB = growth_RSN.reshape(*growth_RSN.shape[:2], len(log_pay_C), -1)
     # Growth from each round up to now: a loss may have begun in any of them.
-    since_RCB = np.cumsum(growth_RCB[::-1], axis=0)[::-1]
-    start_RC = (log_sum(since_RCB) - log(since_RCB.shape[2]))[:horizon]
-    rest_RC = np.full((1, len(log_pay_C)), -np.inf)
+    since_RSCB = np.cumsum(growth_RSCB[::-1], axis=0)[::-1]
+    start_RSC = (log_sum(since_RSCB) - log(since_RSCB.shape[3]))[:horizon]
+    log_e_SC = log_sum(start_RSC, axis=0)
     if horizon > len(rounds):
-        rest_RC[:] = log(horizon - len(rounds))
-    log_e_C = log_sum(np.concatenate([start_RC, rest_RC]).T) - log(horizon) + log_pay_C
-    cell = int(np.argmin(log_e_C))
+        log_e_SC = np.logaddexp(log_e_SC, log(horizon - len(rounds)))
+    log_e_SC += log_pay_C - log(horizon)
+    cell_S = log_e_SC.argmin(axis=1)
+    each_S = np.arange(len(cell_S))
     # Of equal starts the latest: before its baseline nothing was bet on a stream.
-    start_R = start_RC[::-1, cell]
-    return float(log_e_C[cell]), len(start_R) - 1 - int(np.argmax(start_R))
+    latest_S = start_RSC[::-1, each_S, cell_S].argmax(axis=0)
+    return log_e_SC[each_S, cell_S], len(start_RSC) - 1 - latest_S
 
 
 def shares(

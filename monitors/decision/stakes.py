@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf, log
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,11 +178,12 @@ def _grow(stream: Stream, level_CP: Floats, sign: float, worst_C: Floats) -> Flo
     bet_CB = np.minimum(BETS_B / max(stream.scale, 1e-9), LARGEST_BET / worst_C[:, None])
     if even and num_PR.shape[1] > 1 and stream.counts[1] is not None:
         return np.asarray(_mean_products(stream, level_CP, sign, bet_CB).sum(axis=2))
+    # A factor is at least 1 - LARGEST_BET, so that this many cannot underflow.
+    if even and num_PR.shape[1] > 1 and most <= 200:
+        return _mean_of_few(stream, level_CP, sign, bet_CB)
     log_CBRP = _products(stream, level_CP, sign, bet_CB[..., None, None] * share_RP)
     if num_PR.shape[1] == 1:
         return np.asarray(log_CBRP.sum(axis=(2, 3)))
-    if even:
-        return np.asarray((log_sum(log_CBRP, axis=2) - log(num_PR.shape[1])).sum(axis=2))
     some_P = num_PR.any(axis=1)
     cuts_P = (num_PR > 0).sum(axis=1)[some_P]
     log_CBRP = np.where(num_PR.T > 0, log_CBRP, -np.inf)[..., some_P]
@@ -205,6 +206,22 @@ def _mean_products(stream: Stream, level_CP: Floats, sign: float, bet_CB: Floats
     for ones in reversed(range(num)):
         mean_CBP = mean_CBP * ratio_CBP + (ones_PR == ones).mean(axis=1)
     return np.asarray(np.log(mean_CBP) + num * lost_CBP)
+
+
+def _mean_of_few(stream: Stream, level_CP: Floats, sign: float, bet_CB: Floats) -> Floats:
+    """sum_P log mean_R prod_M (1 + bet gain) of equally many scores of any value, (C, B)."""
+    # One block each: the factor is linear in it, so that its mean is the factor of the mean.
+    if stream.block_PRM.shape[2] == 1:
+        gain_CP = sign * (level_CP - stream.block_PRM[..., 0].mean(axis=1))
+        return np.asarray(np.log1p(bet_CB[..., None] * gain_CP[:, None]).sum(axis=2))
+    out = np.empty(bet_CB.shape)
+    # Blocks first: sums over many short rows would take several times as long.
+    block_MRP = np.ascontiguousarray(stream.block_PRM.T)
+    for c, level_P in enumerate(level_CP):
+        gain_MRP = np.nan_to_num(sign * (level_P - block_MRP))
+        for b, bet in enumerate(bet_CB[c]):
+            out[c, b] = np.log((1 + bet * gain_MRP).prod(axis=0).mean(axis=0)).sum()
+    return out
 
 
 def _products(stream: Stream, level_CP: Floats, sign: float, bet_CBRP: Floats) -> Floats:

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from ouroloop.loop.__main__ import main
+from ouroloop.monitors.decision.modes import mode_label
+from ouroloop.monitors.names import FailureMode
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_PROBLEMS = 80
@@ -78,7 +80,7 @@ def test_a_collapse_is_a_halt_with_numbers_and_exit_code_3(capsys, collapsing):
     assert code == 3
     sentence = next(line for line in out.splitlines() if line.startswith("round 2 ("))
     assert (
-        "rollback [sharpening] - HALT: evidence e = " in sentence
+        f"rollback [{mode_label(FailureMode.SHARPENING)}] - HALT: evidence e = " in sentence
         and "beyond its tolerance: distinct-correct-pair probability 0." in sentence
     )
     assert (

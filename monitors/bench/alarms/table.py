@@ -20,7 +20,7 @@ from ouroloop.monitors.bench.alarms.evaluate import (
     rules_of,
 )
 from ouroloop.monitors.bench.alarms.simulation import OUTCOMES
-from ouroloop.monitors.bench.report import percent, table
+from ouroloop.monitors.bench.markdown import percent, table
 
 DASH = "-"
 TITLES = {

@@ -94,6 +94,20 @@ def test_scores_of_0_and_1_are_counted_to_the_same_evidence():
     assert both[0] == pytest.approx(both[1], abs=1e-8) and np.isfinite(both[0]).all()
 
 
+@pytest.mark.parametrize("num_blocks", [1, 3])
+def test_scores_between_0_and_1_are_bet_on_as_it_is_written(num_blocks):
+    rng = np.random.default_rng(0)
+    baseline_P, block_PRM = rng.random(6), rng.choice([0, 0.25, 0.6, 1], (6, 4, num_blocks))
+    stream = Stream(baseline_P, block_PRM, 0.02, 0.01)
+    tolerated_C = stream.tolerated(1.0, stakes.Z_C)
+    largest_C = stakes.LARGEST_BET / (1 + tolerated_C)
+    for c, b in itertools.product(range(len(stakes.Z_C)), range(len(stakes.BETS_B))):
+        bet = min(stakes.BETS_B[b] / stream.scale, largest_C[c])
+        factor_PRM = 1 + bet * (baseline_P[:, None, None] - tolerated_C[c] - block_PRM)
+        written = np.log(factor_PRM.prod(axis=2).mean(axis=1)).sum()
+        assert stakes.loss_factors(stream, 1.0)[c, b] == pytest.approx(written, abs=1e-12)
+
+
 @pytest.mark.slow
 def test_averaging_over_ways_to_cut_keeps_the_expectation_at_most_one():
     """Four samples of two problems.
