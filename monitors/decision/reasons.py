@@ -109,7 +109,7 @@ def coarse(guards: Sequence[GuardReading]) -> str:
     found = [
         f"{guard.name} ({100 * guard.seen_from:.0f} %)"
         for guard in guards
-        if guard.seen_from > max(COARSE, guard.tolerance)
+        if guard.seen_from is not None and guard.seen_from > max(COARSE, guard.tolerance)
     ]
     if not found:
         return ""
