@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -32,7 +33,7 @@ from ouroloop.monitors.names import Action, FailureMode, Tier
 if TYPE_CHECKING:
     from ouroloop.monitors.decision.rule import DecisionRule
 
-LOSSES = np.linspace(0.01, 1.0, 100)
+LOSSES = tuple(np.linspace(0.01, 1.0, 100).tolist())
 """Shares of the samples that are tried as lost."""
 
 
@@ -254,13 +255,17 @@ class Weighing:
         first = guarded.first_shares(self.rule, self.baselines[0].round)
         num_streams = self.rule.planned([each.id for each in self.draws[0]], Tier.WATCH)
         limit = tiers.limit(Tier.WATCH, self.rule.watch_alpha)
-        for lost in LOSSES:
+        pay = tiers.pay(Tier.WATCH)
+
+        def is_called(lost: float) -> bool:
             # By expectation, where each sample is lost with this chance.
             growth = {guard.id: tiers.flat((1 - lost) * now + lost * worst)}
-            pay = tiers.pay(Tier.WATCH)
-            if evidence.weigh([growth], self.rule.rounds, num_streams, first, pay).log_e >= limit:
-                return float(lost)
-        return 2.0
+            weight = evidence.weigh([growth], self.rule.rounds, num_streams, first, pay)
+            return weight.log_e >= limit
+
+        # The more is lost, the more every bet gains.
+        at = bisect_left(LOSSES, True, key=is_called)
+        return LOSSES[at] if at < len(LOSSES) else 2.0
 
     def _starved(self) -> str:
         """The sentence when too little was kept, else ""."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from ouroloop.loop.experiments.tables import Columns, Rows, alarmed, average, ce
 from ouroloop.monitors.estimators.stats import Estimate, share
 from ouroloop.monitors.names import Action
 
-from .injected import NULL, ROUNDS, WITHIN
+from .injected import NULL, ROUNDS, WITHIN, read
 
 INJECTED = Path(__file__).with_name("injected.csv")
 REJECTED = (Action.ROLLBACK, Action.HALT)
@@ -139,10 +138,7 @@ def called_in_time(runs: Sequence[dict[str, str]], kind: str, tier: str) -> Esti
 
 def read_injected() -> list[dict[str, str]]:
     """The simulated runs; none before they were made."""
-    if not INJECTED.exists():
-        return []
-    with INJECTED.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return read(INJECTED)
 
 
 def _share(runs: Sequence[dict[str, str]], hit: Callable[[dict[str, str]], bool]) -> Estimate:
