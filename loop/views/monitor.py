@@ -213,6 +213,8 @@ def text(watched: Watched) -> str:
     halted = [judged.decision.round for judged in rounds if judged.is_halt]
     last = rounds[-1].decision
     verdict = [_verdict(watched.rule, halted, len(rounds))]
+    if last.unmeasured and not last.guards and not halted:
+        verdict = ["No verdict: nothing is guarded, so `continue` only says that nothing was seen."]
     if last.guards or last.unmeasured:
         verdict.append(f"Round {last.round}: {coverage(last.guards, last.unmeasured)}.")
     return "\n".join([*out, "", *verdict])

@@ -106,14 +106,14 @@ def calm(guards: Sequence[GuardReading]) -> str:
 
 def coarse(guards: Sequence[GuardReading]) -> str:
     """The quantities of which one round shows large losses only; empty for none."""
-    found = [
-        f"{guard.name} ({100 * guard.seen_from:.0f} %)"
-        for guard in guards
-        if guard.seen_from is not None and guard.seen_from > max(COARSE, guard.tolerance)
-    ]
+    found = []
+    for guard in guards:
+        if guard.seen_from is not None and guard.seen_from > max(COARSE, guard.tolerance):
+            least = f"{100 * guard.seen_from:.0f} %"
+            found.append(f"{guard.name} ({least if guard.seen_from <= 1 else 'not even all'})")
     if not found:
         return ""
-    return f"seen in one round only when about so many samples more are lost: {', '.join(found)}"
+    return f"too few samples to see less than about this loss in one round: {', '.join(found)}"
 
 
 def coverage(guards: Sequence[GuardReading], unmeasured: Sequence[Unmeasured]) -> str:
