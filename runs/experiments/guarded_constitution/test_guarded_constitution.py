@@ -58,7 +58,7 @@ def test_the_study_is_the_shipped_recipe_in_two_stages_of_twenty_rounds():
     assert arm.rounds == injected.ROUNDS
     assert [arm.at(n).objective.use for n in (1, 10, 11, 20)] == ["sft", "sft", "dpo", "dpo"]
     assert arm.judge == shipped.judge and arm.monitors == shipped.monitors
-    assert arm.filters == shipped.filters and arm.refine == shipped.refine
+    assert arm.filters == shipped.filters
     assert arm.dataset.replay_source == "baseline" and not arm.dataset.gold
     unguarded = resolve(study.STUDY.keys("unguarded", 1))
     assert not unguarded.monitors.guard and not unguarded.monitors.gold
