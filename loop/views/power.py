@@ -112,6 +112,11 @@ def of_traces(
         family = rule.main_family or main_family(view)
         population = of_baseline(view, family, rule.tail_slice, f"the samples of {paths[0]}")
         num_others, num_free = _size(population.others), _size(population.free)
+        if max(len(population.main.problems), num_free) < 2:
+            raise ValueError(
+                f"{paths[0]}: got samples of one problem; expected at least two, to draw a probe"
+                f" set of {num_problems} from. Without the file a typical model is planned with."
+            )
         if not population.main.problems:
             num_problems, num_free = 0, num_problems
     baseline = BASELINE_SAMPLES * num_samples

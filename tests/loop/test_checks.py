@@ -165,9 +165,7 @@ def test_a_probe_set_of_usual_size_is_fine(prepared):
     assert found.level is Level.OK and "show a fall of pass@1 by" in found.what
 
 
-def test_few_prompts_that_nobody_scores_are_a_warning_with_what_stays_unseen(
-    prepared, monkeypatch
-):
+def test_few_prompts_that_nobody_scores_are_a_warning_with_what_stays_unseen(prepared, monkeypatch):
     def simulated(rule, population, design, only):
         least = {100: 0.08}.get(design.num_free, 0.4)
         return [Power("canned", "canned", smallest={(Tier.WATCH, 1, CHANCES[0]): least})]
