@@ -204,9 +204,7 @@ def text(watched: Watched) -> str:
     rounds, sources = watched.rounds, watched.traces.sources
     out = [table(watched), ""]
     out += [sentence(judged, source) for judged, source in zip(rounds, sources, strict=True)]
-    notes = [*watched.traces.notes]
-    for judged in rounds:
-        notes += judged.notes
+    notes = [*watched.traces.notes, *(note for judged in rounds for note in judged.notes)]
     notes += unmeasured(rounds)
     if notes:
         out += ["", *notes]

@@ -75,7 +75,7 @@ STUDY = Study(
         "probe": {"problems": 40, "family_problems": 6, "critiques": 20},
     },
     quick_arms=("guarded", "unguarded"),
-    # By the pilot 45 seconds a round on one idle core: the two arms above take two and a half hours.
+    # By the pilot 45 seconds a round on one idle core: two and a half hours for the two arms above.
     further=("unfiltered", "unfiltered_unguarded"),
 )
 
