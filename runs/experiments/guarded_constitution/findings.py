@@ -122,7 +122,7 @@ def _injected() -> list[Goal]:
         Goal(
             f"false HALTs: at most 5 % of runs of {ROUNDS} rounds",
             false_halts,
-            false_halts.value <= 0.05,
+            false_halts.value <= 0.05 if null else None,
             "%",
         ),
     ]
