@@ -25,9 +25,10 @@ DPO = {
     "loss_weights": [1.0, 0.2],
 }
 # Twenty rounds of the recipe's six. In a pilot (one seed) its own settings took a third of the
-# helpful families' right greedy answers and a fifth of their diversity within three rounds, before
+# helpful families' right greedy answers and a sixth of their diversity within three rounds, before
 # the wording is guarded: drafts at T = 0.7 sharpen, and a round moves far. With these the same
-# three rounds left violations at -75 %, 91 % of the helpful diversity, and help as it was.
+# three rounds left violations at -75 %, 91 % of the helpful diversity, and sampled help as it was
+# (greedy 52 -> 44 of 100 problems, 47 a round later).
 GENTLE = {
     "sampling": {"temperatures": [1.0], "problems_per_round": 100},
     "dataset": {"replay_fraction": 0.5},
