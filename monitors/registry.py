@@ -15,7 +15,8 @@ drift/excess_homozygosity; validity/{right_wrong_step, wrong_step, truncated, un
 supply/{yield, unsolved, kept_per_problem, effective_problems, paths_per_problem, dropped};
 selection/{largest_ratio, fresh_share, accuracy_gain}; tail/{hard_share, gini, slice_ratio};
 audit/{false_acceptance, false_rejection, no_verdict}; responses/approved_<criterion>;
-principle/<name>; judge/{balanced_accuracy, unreadable, tokens}; length/tokens; style/hedging;
+principle/<name>; judge/{balanced_accuracy, unreadable, tokens}; clusters/apart; length/tokens;
+style/hedging;
 similarity/{effective_number_all, effective_number_right}; repetition/{loops, compression_all@n,
 compression_right@n, distinct_all@n, distinct_right@n}.
 """
@@ -29,6 +30,7 @@ from ouroloop.monitors.base import Monitor, Reading, RoundView
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.stats import NAN
 from ouroloop.monitors.metrics.agreement import Agreement
+from ouroloop.monitors.metrics.apart import Apart
 from ouroloop.monitors.metrics.audit import AuditErrors
 from ouroloop.monitors.metrics.calibration import VOTE_SIZE, CriticCalibration, ModelCalibration
 from ouroloop.monitors.metrics.coverage import Coverage
@@ -95,6 +97,7 @@ def monitors_for(
         "tail": Tails(),
         "audit": AuditErrors(),
         "judge": FrozenJudge(),
+        "apart": Apart(),
         "length": Length(),
         "style": Style(),
         "similarity": Similarity(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ouroloop.loop.checks.findings import Finding, Level
@@ -20,23 +21,16 @@ runs ever lose without anybody noticing."""
 SIZES = (50, 100, 200, 400, 800)
 """Numbers of problems that are tried when the recipe's are too few."""
 
+Least = Callable[[Setting, Path, int], float | None]
+"""(setting, run folder, number of problems) -> the least loss that shows, if any does."""
+
 
 def check(setting: Setting, run_path: Path) -> list[Finding]:
-    """One finding: the smallest fall of pass@1 that the guard is likely to notice."""
+    """One finding: the smallest fall of pass@1, or collapse of free text, that is noticed."""
     main = [p for p in setting.probe_set.problems if p.family == setting.probe_set.main]
     scored = sum(problem.answer is not None for problem in main)
-    if scored and not setting.recipe.monitors.gold:
-        what = (
-            "monitors.gold: false: right answers are shown and not guarded; `ouroloop plan` says"
-            " what is"
-        )
-        return [Finding(Level.OK, "probe set", what)]
-    if not scored:
-        what = (
-            "no problem of the probe set has a gold answer: pass@1 is not measured, the texts'"
-            " diversity, length and answers are; `ouroloop plan` says what is guarded"
-        )
-        return [Finding(Level.OK, "probe set", what)]
+    if not (scored and setting.recipe.monitors.gold):
+        return _free(setting, run_path, bool(scored))
     if len(main) < 2:  # an error: see `data.problems`
         return []
     rounds = min(WITHIN[-1], setting.recipe.rounds)
@@ -48,12 +42,55 @@ def check(setting: Setting, run_path: Path) -> list[Finding]:
     blind = "are blind: not even a fall of pass@1 to 0 shows"
     if least is not None:
         blind = f"are coarse: no fall of pass@1 below {100 * least:.0f} points shows"
-    needed = _needed(setting, run_path, len(main))
+    needed = _needed(_least_loss, setting, run_path, len(main))
     what = (
         f"{size} {blind} ({rounds} rounds, chance {CHANCES[0]:.0%}); {needed} show"
         f" {100 * COARSE:.0f}. Hold out more, raise probe.problems; see `ouroloop plan`."
     )
     return [Finding(Level.WARNING, "probe set", what)]
+
+
+def _free(setting: Setting, run_path: Path, is_scored: bool) -> list[Finding]:
+    """The smallest collapse that the guard notices in text that nobody scores."""
+    num = len(setting.probe_set.problems)
+    if num < 2:  # an error: see `data.problems`
+        return []
+    seen = _seen_at_once(setting, run_path, num)
+    size = f"{num} problems x {setting.recipe.probe.samples} samples a round"
+    why = "no problem of the probe set has a gold answer"
+    if is_scored:
+        why = "monitors.gold: false: right answers are shown and not guarded"
+    # Of ten prompts a third may become one text within a round and nothing is said.
+    if seen is not None and seen <= COARSE:
+        what = f"{why}; {size} show at once a canned text from {seen:.0%} of the samples on"
+        return [Finding(Level.OK, "probe set", what)]
+    blind = "are blind: not even the same text everywhere shows at once"
+    if seen is not None:
+        blind = f"are coarse: a canned text below {seen:.0%} of the samples does not show at once"
+    needed = _needed(_seen_at_once, setting, run_path, num)
+    what = (
+        f"{why}; {size} {blind} (WATCH, chance {CHANCES[0]:.0%}), and `continue` is no proof;"
+        f" {needed} show {COARSE:.0%}. Hold out more, raise probe.problems; see `ouroloop plan`."
+    )
+    return [Finding(Level.WARNING, "probe set", what)]
+
+
+def _seen_at_once(setting: Setting, run_path: Path, num_problems: int) -> float | None:
+    """The share of one new text that WATCH notices in its first round; None: not even all."""
+    recipe: Recipe = setting.recipe
+    main = setting.probe_set.main
+    (found,) = power.of_recipe(
+        decision_rule(recipe, main),
+        families=(),
+        num_free=num_problems,
+        gold=recipe.monitors.gold,
+        main_family=main,
+        num_samples=recipe.probe.samples,
+        num_baseline_samples=recipe.probe.baseline_samples,
+        run_path=run_path,
+        only=(QuantityId.CANNED,),
+    ).powers
+    return found.smallest.get((Tier.WATCH, 1, CHANCES[0]))
 
 
 def _least_loss(setting: Setting, run_path: Path, num_problems: int) -> float | None:
@@ -74,12 +111,12 @@ def _least_loss(setting: Setting, run_path: Path, num_problems: int) -> float | 
     return found.smallest.get((Tier.HALT, WITHIN[-1], CHANCES[0]))
 
 
-def _needed(setting: Setting, run_path: Path, num_problems: int) -> str:
+def _needed(least_of: Least, setting: Setting, run_path: Path, num_problems: int) -> str:
     """How many problems would do."""
     # By simulation, as the recipe's own size: samples, rounds and baselines matter as well.
     for size in SIZES:
         if size > num_problems:
-            least = _least_loss(setting, run_path, size)
+            least = least_of(setting, run_path, size)
             if least is not None and least <= COARSE:
                 return f"{size} problems"
     return f"more than {SIZES[-1]} problems"

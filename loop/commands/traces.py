@@ -272,6 +272,7 @@ def _plan(options: argparse.Namespace) -> int:
         decision_rule(recipe, probe_set.main),
         families=[problem.family for problem in scored],
         num_free=len(probe_set.problems) - len(scored),
+        gold=recipe.monitors.gold,
         main_family=probe_set.main,
         num_baseline_samples=recipe.probe.baseline_samples or 4 * recipe.probe.samples,
         run_path=root_of(options) / recipe.name,
@@ -279,7 +280,8 @@ def _plan(options: argparse.Namespace) -> int:
     notes = traces.costs(recipe.probe, len(probe_set.problems))
     if recipe.probe.draws > 1:
         most = recipe.probe.draws * recipe.probe.samples
-        with_all = about(num_samples=most, only=(QuantityId.ACCURACY,)).powers
+        first = QuantityId.ACCURACY if scored and recipe.monitors.gold else QuantityId.CANNED
+        with_all = about(num_samples=most, only=(first,)).powers
         notes += further.promised(recipe, power.at_once(with_all))
     return _print_power(options, about(num_samples=recipe.probe.samples, notes=notes))
 

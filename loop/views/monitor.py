@@ -205,15 +205,15 @@ def text(watched: Watched) -> str:
     rounds, sources = watched.rounds, watched.traces.sources
     out = [table(watched), ""]
     out += [sentence(judged, source) for judged, source in zip(rounds, sources, strict=True)]
-    notes = [*watched.traces.notes]
-    for judged in rounds:
-        notes += judged.notes
+    notes = [*watched.traces.notes, *(note for judged in rounds for note in judged.notes)]
     notes += unmeasured(rounds)
     if notes:
         out += ["", *notes]
     halted = [judged.decision.round for judged in rounds if judged.is_halt]
     last = rounds[-1].decision
     verdict = [_verdict(watched.rule, halted, len(rounds))]
+    if last.unmeasured and not last.guards and not halted:
+        verdict = ["No verdict: nothing is guarded, so `continue` only says that nothing was seen."]
     if last.guards or last.unmeasured:
         verdict.append(f"Round {last.round}: {coverage(last.guards, last.unmeasured)}.")
     return "\n".join([*out, "", *verdict])

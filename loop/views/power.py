@@ -53,6 +53,7 @@ def of_recipe(
     num_baseline_samples: int | None,
     run_path: Path,
     num_free: int = 0,
+    gold: bool = True,
     only: Collection[str] | None = None,
     notes: tuple[str, ...] = (),
 ) -> PowerAnalysis:
@@ -66,12 +67,15 @@ def of_recipe(
         num_baseline_samples: The same in baseline rounds; None: `BASELINE_SAMPLES` times as many.
         run_path: The recipe's run; where it has a round 0, its samples are drawn from.
         num_free: Problems that nobody can score.
+        gold: `monitors.gold`; False: the guard sees no scores, whoever could give them.
         only: The quantities to simulate; None: all.
         notes: See `PowerAnalysis`.
     """
     # One baseline is simulated: it stands for the first one that is compared with.
     rule = dataclasses.replace(rule, texts_since=0)
-    population = _population_of_run(run_path, rule)
+    population = _population_of_run(run_path, rule, gold)
+    if not gold:
+        families, num_free = (), num_free + len(families)
     num_main = sum(family == main_family for family in families)
     num_others = len(families) - num_main
     if population is not None:
@@ -108,6 +112,11 @@ def of_traces(
         family = rule.main_family or main_family(view)
         population = of_baseline(view, family, rule.tail_slice, f"the samples of {paths[0]}")
         num_others, num_free = _size(population.others), _size(population.free)
+        if max(len(population.main.problems), num_free) < 2:
+            raise ValueError(
+                f"{paths[0]}: got samples of one problem; expected at least two, to draw a probe"
+                f" set of {num_problems} from. Without the file a typical model is planned with."
+            )
         if not population.main.problems:
             num_problems, num_free = 0, num_problems
     baseline = BASELINE_SAMPLES * num_samples
@@ -144,12 +153,14 @@ def _typical(design: Design) -> Population:
     return dataclasses.replace(scored, free=text.free, texts=text.texts, about=about)
 
 
-def _population_of_run(run_path: Path, rule: DecisionRule) -> Population | None:
-    """The samples of a run's round 0, if it is there."""
+def _population_of_run(run_path: Path, rule: DecisionRule, gold: bool) -> Population | None:
+    """The samples of a run's round 0 as the guard sees them, if it is there."""
     file = run_path / "rounds" / "000" / "probe.parquet"
     if not file.is_file():
         return None
-    rows = (row for row in pq.read_table(file).to_pylist() if row["kind"] == "sample")
+    rows = [row for row in pq.read_table(file).to_pylist() if row["kind"] == "sample"]
+    if not gold:
+        rows = [{**row, "correct": None, "valid": None} for row in rows]
     view = TraceReader().read((f"{file}:{i}", row) for i, row in enumerate(rows))
     family = rule.main_family or main_family(view)
     return of_baseline(view, family, rule.tail_slice, f"the samples of round 0 of {run_path.name}")

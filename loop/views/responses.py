@@ -18,6 +18,8 @@ from ouroloop.monitors.estimators.estimand import EVERY, Estimand
 APPROVED = "responses/approved_"
 JUDGED_BY = (APPROVED, "principle/")
 """What the statistics begin with that are drawn here."""
+APART = "clusters/apart"
+"""Drawn by family: of all families together the guard's own line stands here."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ def lines(arms: Mapping[str, RunData]) -> Iterator[Line]:
         for run in arms.values()
         for round in run.rounds
         for reading in round.readings
-        if reading.estimand.statistic.startswith(JUDGED_BY)
+        if _is_drawn(reading.estimand)
     )
     for estimand in _without_repeats(list(drawn)):
         measure = Measure(estimand.id, estimand)
@@ -46,6 +48,12 @@ def lines(arms: Mapping[str, RunData]) -> Iterator[Line]:
         }
         yield Line(label(estimand), statistic_of(estimand).meaning, points)
     yield from _guarded(arms)
+
+
+def _is_drawn(estimand: Estimand) -> bool:
+    if estimand.statistic == APART:
+        return estimand.family != EVERY
+    return estimand.statistic.startswith(JUDGED_BY)
 
 
 def _without_repeats(found: Sequence[Estimand]) -> list[Estimand]:

@@ -177,6 +177,13 @@ STATISTICS: Mapping[str, Statistic] = {
         "share",
         "Distinct-correct-pair probability, from round 0's answers and their probability now.",
     ),
+    "clusters/apart": Statistic(
+        "apart",
+        "Answers apart",
+        "share",
+        "Share of pairs of a problem's answers in different response clusters, whoever scores them;"
+        " falls as answers become alike.",
+    ),
     "length/tokens": Statistic(
         "tokens", "Length", "count", "Mean number of tokens of a held-out sample."
     ),

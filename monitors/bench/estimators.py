@@ -289,8 +289,9 @@ def draw(rng: np.random.Generator, num_problems: int, num_samples: int) -> dict[
     the, others = problems(rng, num_problems), problems(rng, max(12, num_problems // 5))
     then = view(rng, the, others, num_samples, 0)
     now = view(rng, trained(the), trained(others), num_samples, 1)
-    # Not drawn here: a frozen judge, servers that do not answer, and traces, which are exact.
-    absent = ("judge/", "traces/", "supply/dropped")
+    # Not drawn here: a frozen judge, response clusters (whose statistic is Gini-Simpson's), servers
+    # that do not answer, and traces, which are exact.
+    absent = ("judge/", "clusters/", "traces/", "supply/dropped")
     return {r.name: r for r in measure_all(now, then) if not r.name.startswith(absent)}
 
 

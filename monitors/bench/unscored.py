@@ -196,10 +196,12 @@ def run(size: str, world: World, share: float, seed: int, until: Sequence[Tier])
 def at_boundary(size: str, name: str, tier: str, seed: int) -> Run:
     """A world at the boundary of a tier."""
     share = 1.0 if tier == Tier.HALT else RULE.watch_share
-    return run(size, WORLDS[name], share, seed, (Tier(tier),))
+    # An unchanged model is the same world for both tiers: one run is weighed by both.
+    until = tuple(Tier) if name == "unchanged" else (Tier(tier),)
+    return run(size, WORLDS[name], share, seed, until)
 
 
-def scored(seed: int, tier: str) -> Run:
+def scored(tier: str, seed: int) -> Run:
     """Scored samples: all ten quantities of V1's simulated model exactly on their tolerance."""
     found = boundary.all_quantities(SCORED_SIZE, seed, tier)
     halt, watch = (found.alarm if tier == each else 0 for each in (Tier.HALT, Tier.WATCH))
@@ -216,29 +218,31 @@ def collapse(size: str, share: float, seed: int) -> Run:
 FILE, PAGE = "unscored.csv", "unscored.md"
 WITHIN = (1, 2, 5, 20)
 """Rounds within which a call is counted."""
+ASKED = ("collapse-0.1", "halt-unchanged")
+"""Cells that the goals are about."""
 
 
 def cells(out: Path, runs: int, sizes: Sequence[str] = tuple(SIZES)) -> Cells:
-    """A cell for each size and share of canned text, and for each world and tier."""
+    """A cell for each size and share of canned text, and for each world and tier.
+
+    runs: of the cells that the goals are about, a tenth of the samples canned and an unchanged
+        model; the others get half as many.
+    """
     grid: Cells = {}
-    # What the smaller size shows comes first: the larger one takes three times as long.
+
+    def add(name: str, function: Callable[..., Run], *arguments: object) -> None:
+        num = runs if name.endswith(ASKED) else (runs + 1) // 2
+        grid[Cell(out / FILE, name)] = (function, [(*arguments, seed) for seed in range(num)])
+
     for size in sizes:
         for share in SHARES:
-            grid[Cell(out / FILE, f"{size}/collapse-{share:g}")] = (
-                collapse,
-                [(size, share, seed) for seed in range(runs)],
-            )
+            add(f"{size}/collapse-{share:g}", collapse, size, share)
         for tier, _, name in lines_of([size]):
-            grid[Cell(out / FILE, cell_of(tier, size, name))] = (
-                at_boundary,
-                [(size, name, str(tier), seed) for seed in range(runs)],
-            )
-        for tier in (Tier.HALT, Tier.WATCH):
-            grid[Cell(out / FILE, cell_of(tier, SCORED_SIZE, "scored"))] = (
-                scored,
-                [(seed, str(tier)) for seed in range(runs)],
-            )
-    return grid
+            add(cell_of(tier, size, name), at_boundary, size, name, str(tier))
+    for tier in (Tier.HALT, Tier.WATCH):
+        add(cell_of(tier, SCORED_SIZE, "scored"), scored, str(tier))
+    # What was asked for comes first.
+    return dict(sorted(grid.items(), key=lambda item: not item[0].name.endswith(ASKED)))
 
 
 def lines_of(sizes: Sequence[str]) -> list[tuple[Tier, str, str]]:
@@ -317,6 +321,8 @@ TEXT = """# Text that nobody scores: false alarms, and how soon a canned respons
 Written by `python -m ouroloop.monitors.bench.validate unscored` from `unscored.csv`; nothing here
 is typed by hand. Runs of 20 rounds, drawn with replacement from a simulated population whose means
 are known (`monitors/decision/free_population.py`), with four times as many samples at the baseline.
+The rule is that of decisions 021 and 034; a line that is not here was not run again under it, and
+`unscored_before_021.csv` has the runs under the rule before.
 
 ## At the boundary
 

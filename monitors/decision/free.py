@@ -55,13 +55,6 @@ NO_JUDGE = "no frozen judge's verdicts at the baseline"
 # ---- what each quantity is computed from ----------------------------------------------------
 
 
-def _free(tables: Tables) -> Pair | None:
-    """The samples of problems that nobody scored; None: there is no such problem."""
-    if tables.responses is None or not len(tables.free_P):
-        return None
-    return tables.responses.rows(tables.free_P)
-
-
 def _where(pair: Pair, known: Callable[[Table], object]) -> Pair:
     """Samples without a value are left out; what only the baseline has is then lost, not idle."""
     first, second = (
@@ -81,7 +74,7 @@ def _score(grid: Grid, undefined: str) -> Callable[[Tables, int], Found]:
     """The mean of a column over the problems that nobody scored."""
 
     def find(tables: Tables, pass_k: int) -> Found:
-        pair = _free(tables)
+        pair = tables.free
         return None if pair is None else scored_by(pair, grid, undefined)
 
     return find
@@ -92,7 +85,7 @@ def _named(side: Table) -> bool:
 
 
 def _apart(tables: Tables, pass_k: int) -> Found:
-    pair = _free(tables)
+    pair = tables.free
     if pair is None:
         return None
     undefined = "" if _named(pair.baseline) else NO_CLUSTERS
@@ -111,7 +104,7 @@ def _canned(tables: Tables, pass_k: int) -> Found:
 
     Picked and measured on the same half, the largest of many noisy shares would read a growth.
     """
-    pair = _free(tables)
+    pair = tables.free
     if pair is None:
         return None
     first, rest = pair.halves()
@@ -130,7 +123,7 @@ def _alive(tables: Tables, pass_k: int) -> Found:
     Which clusters held enough at the baseline is read from the half that picks, too: from the half
     that measures, those that held enough by chance would all fall later.
     """
-    pair = _free(tables)
+    pair = tables.free
     if pair is None:
         return None
     found = fallen_most(_where(pair, _named), NO_ALIVE, SAMPLE)
@@ -166,7 +159,7 @@ def _texts(tables: Tables, pass_k: int) -> Found:
     makes the bets fair (`stakes.py`) needs nothing else: while the mean of the texts' scores has
     not fallen by more than tolerated, no bet gains. The baseline's mean has no standard error.
     """
-    pair = _free(tables)
+    pair = tables.free
     if pair is None:
         return None
     if tables.texts is None:

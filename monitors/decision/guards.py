@@ -26,6 +26,9 @@ from ouroloop.monitors.estimators.stats import Estimate, paired, ratio
 NUM_GROUPS = 4
 
 
+ONE_PROBLEM = "the baseline measures it on one problem, and a paired change needs two"
+
+
 class Why(StrEnum):
     """Why a quantity has no guard in a round."""
 
@@ -114,7 +117,9 @@ class Quantity:
         baseline = known or self.baseline_scores()
         # A paired change needs two problems, a share something to be a share of.
         measured_P = np.isfinite(baseline.mean_P)
-        if measured_P.sum() < 2 or (self.relative and not np.nansum(baseline.mean_P) > 0):
+        if measured_P.sum() == 1:
+            return Missing(self, Why.ABSENT, ONE_PROBLEM)
+        if not measured_P.any() or (self.relative and not np.nansum(baseline.mean_P) > 0):
             return Missing(self, Why.ABSENT, self.why_missing)
         if self.idle:
             return Missing(self, Why.IDLE, self.idle)

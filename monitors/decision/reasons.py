@@ -15,6 +15,10 @@ from ouroloop.monitors.decision.records import (
 )
 from ouroloop.monitors.names import FailureMode, Tier
 
+COARSE = 0.15
+"""Where more than this share of a quantity's samples, and more than is tolerated, can be lost in a
+round before WATCH speaks, a reader of "continue" is to know it: 100 prompts x 8 samples see a
+tenth, ten prompts a third."""
 NOTHING_GUARDED = (
     "no guarded quantity could be measured at the baseline, so none can have got worse"
 )
@@ -100,9 +104,23 @@ def calm(guards: Sequence[GuardReading]) -> str:
     return f"no evidence of a loss beyond any tolerance; nearest to its limit: {change(nearest)}"
 
 
+def coarse(guards: Sequence[GuardReading]) -> str:
+    """The quantities of which one round shows large losses only; empty for none."""
+    found = []
+    for guard in guards:
+        if guard.seen_from is not None and guard.seen_from > max(COARSE, guard.tolerance):
+            least = f"{100 * guard.seen_from:.0f} %"
+            found.append(f"{guard.name} ({least if guard.seen_from <= 1 else 'not even all'})")
+    if not found:
+        return ""
+    return f"too few samples to see less than about this loss in one round: {', '.join(found)}"
+
+
 def coverage(guards: Sequence[GuardReading], unmeasured: Sequence[Unmeasured]) -> str:
-    """What this probe set guards, and what it cannot see, with the reasons."""
+    """What this probe set guards, how coarsely, and what it cannot see, with the reasons."""
     guarded = ", ".join(guard.name for guard in guards) or "nothing"
+    if large := coarse(guards):
+        guarded = f"{guarded}; {large}"
     if not unmeasured:
         return f"guarded: {guarded}"
     # One reason often explains many quantities: it is written once.

@@ -128,6 +128,8 @@ class GuardReading(OfStream):
         baseline_se: standard error of the baseline's mean, problems fixed.
         estimand: id of the readings that `before` and `after` are; "" where they are block means.
         note: what else a reader of the numbers must know.
+        seen_from: the share of the samples that WATCH would call at once, had they scored 0; above
+            1: not even all of them. None where it is not worked out: scored samples.
     """
 
     before: float
@@ -144,6 +146,7 @@ class GuardReading(OfStream):
     baseline_se: float = NAN
     estimand: str = ""
     note: str = ""
+    seen_from: float | None = None
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,13 @@ class Tables:
     texts: Pair | None = None
     traces: Pair | None = None
 
+    @cached_property
+    def free(self) -> Pair | None:
+        """The samples of problems that nobody scored; None: there is no such problem."""
+        if self.responses is None or not len(self.free_P):
+            return None
+        return self.responses.rows(self.free_P)
+
 
 def tables_of(
     baseline: Samples,

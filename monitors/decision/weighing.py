@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ouroloop.monitors.base import RoundView
-from ouroloop.monitors.decision import drawing, evidence, guarded, reasons, tiers
+from ouroloop.monitors.decision import drawing, evidence, guarded, reasons, stakes, tiers
 from ouroloop.monitors.decision.drawing import Nearness
 from ouroloop.monitors.decision.evidence import Weight
 from ouroloop.monitors.decision.guarded import Part
@@ -29,6 +32,9 @@ from ouroloop.monitors.names import Action, FailureMode, Tier
 
 if TYPE_CHECKING:
     from ouroloop.monitors.decision.rule import DecisionRule
+
+LOSSES = tuple(np.linspace(0.01, 1.0, 100).tolist())
+"""Shares of the samples that are tried as lost."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class Weighing:
         unmeasured: tuple[Unmeasured, ...],
     ) -> Decision:
         """The decision; `shown`, `unmeasured`: what it says of each quantity."""
+        shown = self._with_resolution(shown)
         # Both tiers in every round, whichever acts: the record shows both.
         weights = {tier: self._weight(tier) for tier in Tier}
         found = {tier: self._evidence(tier, weights[tier]) for tier in Tier}
@@ -228,6 +235,37 @@ class Weighing:
         """Whether it is measured without any gold answer."""
         declared, _ = guarded.declared_of(self.rule.guarded, stream.quantity)
         return declared.part in (Part.UNSCORED, Part.APPROVED, Part.TEXTS)
+
+    def _with_resolution(self, shown: tuple[GuardReading, ...]) -> tuple[GuardReading, ...]:
+        """The guards of unscored text with the losses that one round shows."""
+        known = {guard.id: guard for guard in self.draws[0] if self._is_free(guard.id)}
+        return tuple(
+            replace(entry, seen_from=self._seen_from(known[entry.stream]))
+            if entry.stream in known
+            else entry
+            for entry in shown
+        )
+
+    def _seen_from(self, guard: Guard) -> float:
+        """The least loss beyond this round's that WATCH would call by this quantity alone."""
+        stream, share = guard.stream, self.rule.watch_share
+        nothing = np.where(np.isfinite(stream.block_PRM), 0.0, np.nan)
+        now = stakes.loss_factors(stream, share)
+        worst = stakes.loss_factors(replace(stream, block_PRM=nothing), share)
+        first = guarded.first_shares(self.rule, self.baselines[0].round)
+        num_streams = self.rule.planned([each.id for each in self.draws[0]], Tier.WATCH)
+        limit = tiers.limit(Tier.WATCH, self.rule.watch_alpha)
+        pay = tiers.pay(Tier.WATCH)
+
+        def is_called(lost: float) -> bool:
+            # By expectation, where each sample is lost with this chance.
+            growth = {guard.id: tiers.flat((1 - lost) * now + lost * worst)}
+            weight = evidence.weigh([growth], self.rule.rounds, num_streams, first, pay)
+            return weight.log_e >= limit
+
+        # The more is lost, the more every bet gains.
+        at = bisect_left(LOSSES, True, key=is_called)
+        return LOSSES[at] if at < len(LOSSES) else 2.0
 
     def _starved(self) -> str:
         """The sentence when too little was kept, else ""."""

@@ -12,6 +12,9 @@ from ouroloop.loop.checks import Level, data, lengths, probe_set
 from ouroloop.loop.checks.findings import Finding, as_text
 from ouroloop.loop.recipe_file import load_recipe, resolve
 from ouroloop.loop.setup import prepare
+from ouroloop.loop.views import power
+from ouroloop.monitors.decision.power import CHANCES, Power
+from ouroloop.monitors.names import Tier
 
 # Every test starts processes, or carries a run or a page out: see `make test-fast`.
 pytestmark = pytest.mark.slow
@@ -160,6 +163,23 @@ def test_a_small_probe_set_is_a_warning_with_the_size_that_would_do(prepared):
 def test_a_probe_set_of_usual_size_is_fine(prepared):
     (found,) = probe_set.check(prepared(rows(700), probe={"problems": 120}), NOWHERE)
     assert found.level is Level.OK and "show a fall of pass@1 by" in found.what
+
+
+def test_few_prompts_that_nobody_scores_are_a_warning_with_what_stays_unseen(prepared, monkeypatch):
+    def simulated(rule, population, design, only):
+        least = {100: 0.08}.get(design.num_free, 0.4)
+        return [Power("canned", "canned", smallest={(Tier.WATCH, 1, CHANCES[0]): least})]
+
+    monkeypatch.setattr(power, "power", simulated)
+    unseen = {"monitors": {"gold": False}, "filters": {"gold": False}}
+    (found,) = probe_set.check(prepared(rows(), **unseen), NOWHERE)
+    assert found.level is Level.WARNING and "are shown and not guarded" in found.what
+    assert "a canned text below 40% of the samples" in found.what
+    assert "100 problems show 10%" in found.what
+    (found,) = probe_set.check(
+        prepared(rows(700), probe={"problems": 100, "family_problems": 0}, **unseen), NOWHERE
+    )
+    assert found.level is Level.OK and "a canned text from 8% of the samples on" in found.what
 
 
 # ----- the command -----

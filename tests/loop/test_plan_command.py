@@ -55,6 +55,26 @@ def test_a_recipe_is_planned_on_a_typical_model_and_makes_nothing(capsys, tmp_pa
 
 
 @pytest.mark.slow
+def test_what_the_guard_does_not_see_is_not_planned_with(capsys, tmp_path, monkeypatch):
+    planned = []
+    monkeypatch.setattr(power, "power", lambda rule, drawn, design, only: planned.append(design))
+    monkeypatch.setattr(power, "text", lambda analysis: "")
+    unseen = {**SMALL, "monitors": {"gold": False}, "filters": {"gold": False, "agreement": 0.5}}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(unseen))
+    where = ("--runs", str(tmp_path / "runs"))
+    assert printed(capsys, "plan", str(tmp_path / "r.yaml"), *where)[0] == 0
+    assert [(design.num_problems, design.num_free) for design in planned] == [(0, 40)]
+
+
+@pytest.mark.slow
+def test_samples_of_one_problem_are_no_model_to_plan_with(capsys, tmp_path):
+    path = tmp_path / "one.jsonl"
+    path.write_text("".join(json.dumps({"problem": "p", "text": f"say {n}"}) + "\n" for n in "ab"))
+    code, _, err = printed(capsys, "monitor", "--plan", "20", "4", str(path))
+    assert code == 2 and "one.jsonl: got samples of one problem; expected at least two" in err
+
+
+@pytest.mark.slow
 def test_where_the_run_has_a_round_0_that_model_is_taken(capsys, tmp_path):
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(SMALL))
     rng, folder = np.random.default_rng(0), tmp_path / "runs" / "small" / "rounds" / "000"

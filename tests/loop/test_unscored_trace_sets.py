@@ -142,6 +142,9 @@ def test_each_set_gets_a_verdict_that_says_what_was_guarded(
     assert "Traceback" not in said.err
     assert code in (0, 3), said.err
     assert "guarded: " in said.out and "not seen by this probe set: " in said.out
+    if name == "one problem":
+        assert "No verdict: nothing is guarded" in said.out
+        assert "on one problem, and a paired change needs two" in said.out
     assert main(["monitor", *paths, "--json"]) == code
     json.loads(capsys.readouterr().out)
 

@@ -19,7 +19,12 @@ NAMES = sorted(MONITORS)
 @functools.cache  # monitors change nothing that they read; a test below holds them to it
 def rounds(**model):
     rng = np.random.default_rng(0)
-    return view(rng, 0, **model), view(rng, 1, **model)
+    # Clusters are strategies here: what is measured of them is measured of any labels.
+    first, second = (
+        dataclasses.replace(each, probe=edited(each.probe, cluster=each.probe.strategy))
+        for each in (view(rng, 0, **model), view(rng, 1, **model))
+    )
+    return first, second
 
 
 def edited(probe: Samples, **columns):

@@ -5,6 +5,7 @@ import pytest
 from simulated_panel import SHARES, critics, joined, pool, samples, view
 
 from ouroloop.monitors.base import Critics, Pool, RoundView
+from ouroloop.monitors.metrics.apart import Apart
 from ouroloop.monitors.metrics.calibration import CriticCalibration, ModelCalibration, auroc
 from ouroloop.monitors.metrics.coverage import Coverage
 from ouroloop.monitors.metrics.diversity import Diversity
@@ -74,6 +75,26 @@ def test_diversity_reads_the_models_true_values():
         "diversity/dcp:main:tail",
         "diversity/dcp:main:typical",
     }
+
+
+def test_answers_lie_apart_by_family_and_a_family_that_loses_its_clusters_is_undefined():
+    rng = np.random.default_rng(0)
+    rows = joined(
+        *(samples(rng, num_problems=2, num_samples=4, family=f) for f in ("red", "helpful"))
+    )
+    labels = np.array([*"aabb", *"aaaa", *"abcd", *"abc", None], dtype=object)
+    then = dataclasses.replace(rows, cluster=labels)
+    found = {r.name: r.value for r in Apart().measure(RoundView(0, then), None)}
+    assert found == {
+        "clusters/apart": pytest.approx((4 / 6 + 0 + 1 + 1) / 4),
+        "clusters/apart:red": pytest.approx((4 / 6 + 0) / 2),
+        "clusters/apart:helpful": 1.0,
+    }
+    lost = np.where(rows.family == "helpful", None, labels)
+    now = RoundView(1, dataclasses.replace(rows, cluster=lost))
+    found = {r.name: r for r in Apart().measure(now, RoundView(0, then))}
+    gone = found["clusters/apart:helpful"]
+    assert gone.status == "undefined" and "no response clusters" in gone.reason
 
 
 def test_collision_sees_one_answer_to_every_problem():

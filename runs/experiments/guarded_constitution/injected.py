@@ -4,10 +4,12 @@ The texts are those of a run's round 0, sampled from the assistant before any tr
 frozen judge's verdicts. A simulated run draws every round's probe from them; from its onset on,
 each sample is replaced by one canned text with probability `SHARE`: a text of round 0 itself,
 another one in every run (`own`), or a refusal as nobody wrote one before, as long and as likely as
-the answer that it replaces (`new`). Nothing is trained, and no decision is carried out. From the
-top of the repository:
+the answer that it replaces (`new`). Nothing is trained, and no decision is carried out. The
+samples are those of any run of the study or the recipe; more of them (`--set
+probe.baseline_samples=64`) are a richer model to draw from. What is in the file is not simulated
+again. From the top of the repository:
 
-    ouroloop run runs/recipes/constitutional.yaml --set probe.baseline_samples=64 --set rounds=1
+    ouroloop run runs/recipes/constitutional.yaml --set rounds=1
     python -m runs.experiments.guarded_constitution.injected runs/constitutional injected.csv
 """
 
@@ -46,10 +48,11 @@ ONSETS = (4, 5, 6)
 NULL = "null"
 REFUSAL = "no one is here to answer"
 KINDS = ("own", "new", NULL)
-NUM_RUNS = {"own": 200, "new": 100, NULL: 100}
+# What the goals are about comes first.
+NUM_RUNS = {"own": 200, NULL: 100, "new": 100}
 WITHIN = 2
 """Rounds from the onset on in which a collapse is to be called."""
-RUNS_PER_BASELINE = 5
+RUNS_PER_BASELINE = 10
 """Runs that share a baseline round, whose clusters are slow to fit."""
 
 
@@ -165,20 +168,22 @@ def _view(number: int, rows: Sequence[ProbeRow], verdicts: Sequence[JudgementRow
 
 
 def runs(world: World, num_runs: int, kind: str, start: int) -> Iterator[Row]:
-    """Simulated runs; those of one baseline share its clusters."""
-    recipe = world.recipe
-    for first in range(start, start + num_runs, RUNS_PER_BASELINE):
-        rng = np.random.default_rng([first, KINDS.index(kind)])
-        drawn, verdicts = world.draw(rng, recipe.probe.baseline_samples or 1, None)
-        clusters = ResponseClusters().fit(
-            [row.text for row in drawn], [row.problem for row in drawn]
-        )
-        labels = Labels(clusters)
-        baseline = _view(0, labels.of(drawn), verdicts)
-        for seed in range(first, min(first + RUNS_PER_BASELINE, start + num_runs)):
-            rng = np.random.default_rng([seed, 7, KINDS.index(kind)])
-            onset = int(rng.choice(ONSETS)) if kind != NULL else 0
-            yield one_run(world, labels, baseline, rng, Row(kind, seed, onset))
+    """Simulated runs with seeds from `start` on; those of one baseline share its clusters."""
+    recipe, fitted = world.recipe, -1
+    for seed in range(start, start + num_runs):
+        number = seed // RUNS_PER_BASELINE
+        if number != fitted:
+            fitted = number
+            rng = np.random.default_rng([number, KINDS.index(kind)])
+            drawn, verdicts = world.draw(rng, recipe.probe.baseline_samples or 1, None)
+            clusters = ResponseClusters().fit(
+                [row.text for row in drawn], [row.problem for row in drawn]
+            )
+            labels = Labels(clusters)
+            baseline = _view(0, labels.of(drawn), verdicts)
+        rng = np.random.default_rng([seed, 7, KINDS.index(kind)])
+        onset = int(rng.choice(ONSETS)) if kind != NULL else 0
+        yield one_run(world, labels, baseline, rng, Row(kind, seed, onset))
 
 
 def one_run(
@@ -233,13 +238,24 @@ def main() -> None:
         parser.add_argument(f"--{kind}", type=int, default=num)
     asked = parser.parse_args()
     world = World(asked.run)
-    with asked.out.open("w", newline="", encoding="utf-8") as file:
+    known = [row["kind"] for row in read(asked.out)]
+    with asked.out.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(Row.__dataclass_fields__))
-        writer.writeheader()
-        for kind in KINDS:
-            for row in runs(world, getattr(asked, kind), kind, 0):
+        if not known:
+            writer.writeheader()
+        for kind in NUM_RUNS:
+            done = known.count(kind)
+            for row in runs(world, getattr(asked, kind) - done, kind, done):
                 writer.writerow(asdict(row))
                 file.flush()
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The simulated runs; none before they were made."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ from typing import Any
 
 from ouroloop.evals.worlds.arithmetic import principles
 from ouroloop.loop.experiments.rounds import tokens
+from ouroloop.loop.store import CLUSTERS
 from ouroloop.loop.views.reader import RoundData
 from ouroloop.monitors.estimators.estimand import Estimand
+from ouroloop.monitors.strategies.responses import ResponseClusters
 
 from ..constitutional import measure as constitutional
 
@@ -23,8 +25,9 @@ def row(found: RoundData) -> dict[str, Any]:
     NaN where a value is undefined. violations, greedy_violations: per response to a red-team
     problem, of four principles. pass_1, greedy: right answers to red-team problems; helpful,
     helpful_greedy: of helpful families. Neither training nor guard saw which answers are right.
-    apart: share of pairs of a problem's samples in different response clusters. approved_*: by the
-    frozen judge. tokens: sampled for training.
+    apart: share of pairs of a problem's samples in different response clusters; apart_red_team,
+    apart_helpful: of those families; apart_revised: of the red team's samples, had programs revised
+    them by every principle. approved_*: by the frozen judge. tokens: sampled for training.
     """
     probe = found.probe
     sampled, greedy = probe[probe["kind"] == "sample"], probe[probe["kind"] == "greedy"]
@@ -43,6 +46,9 @@ def row(found: RoundData) -> dict[str, Any]:
         "helpful": _right(sampled, HELPFUL),
         "helpful_greedy": _right(greedy, HELPFUL),
         "apart": apart(sampled),
+        "apart_red_team": apart(_of(sampled, (RED_TEAM,))),
+        "apart_helpful": apart(_of(sampled, HELPFUL)),
+        "apart_revised": apart(_revised(found, _of(sampled, (RED_TEAM,)))),
         **{f"approved_{name}": _reading(found, name) for name in APPROVALS},
         "replay_fraction": found.plan.get("replay_fraction", math.nan),
         "examples": found.train.get("num_examples", math.nan),
@@ -66,8 +72,27 @@ def apart(sampled: Any) -> float:
     return _average(shares)
 
 
+def _of(rows: Any, families: tuple[str, ...]) -> Any:
+    return rows[rows["family"].isin(families)]
+
+
+def _revised(found: RoundData, rows: Any) -> Any:
+    """The rows with the clusters that their texts have once programs revised them."""
+    path = found.path.parent.parent / CLUSTERS
+    if not path.exists():
+        return rows.drop(columns="cluster", errors="ignore")
+    problems = constitutional.problems()
+    texts = []
+    for problem, text in zip(rows["problem"], rows["text"], strict=True):
+        for principle in principles.PRINCIPLES:
+            text = principles.revise(principle, problems[problem], text)
+        texts.append(text)
+    clusters = ResponseClusters.from_json(path.read_text(encoding="utf-8"))
+    return rows.assign(cluster=clusters.labels(texts, list(rows["problem"])))
+
+
 def _violations(rows: Any) -> float:
-    mine = rows[rows["family"] == RED_TEAM]
+    mine = _of(rows, (RED_TEAM,))
     problems = constitutional.problems()
     counts = [
         float(sum(principles.violations(problems[problem], text).values()))
@@ -77,7 +102,7 @@ def _violations(rows: Any) -> float:
 
 
 def _right(rows: Any, families: tuple[str, ...]) -> float:
-    return float(rows[rows["family"].isin(families)]["correct"].mean())
+    return float(_of(rows, families)["correct"].mean())
 
 
 def _reading(found: RoundData, criterion: str) -> float:

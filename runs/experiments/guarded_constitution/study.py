@@ -24,6 +24,16 @@ DPO = {
     "loss_type": ["sigmoid", "sft"],
     "loss_weights": [1.0, 0.2],
 }
+# Twenty rounds of the recipe's six. In a pilot (one seed) its own settings took a third of the
+# helpful families' right greedy answers and a sixth of their diversity within three rounds, before
+# the wording is guarded: drafts at T = 0.7 sharpen, and a round moves far. With these the same
+# three rounds left violations at -75 %, 91 % of the helpful diversity, and sampled help as it was
+# (greedy 52 -> 44 of 100 problems, 47 a round later).
+GENTLE = {
+    "sampling": {"temperatures": [1.0], "problems_per_round": 100},
+    "dataset": {"replay_fraction": 0.5},
+    "sft": {"learning_rate": 2.5e-4},
+}
 ITEMS = RECIPE.with_name("arithmetic_judge_items.jsonl")
 
 
@@ -38,7 +48,7 @@ def shipped() -> dict[str, Any]:
 STUDY = Study(
     "guarded_constitution",
     merge(
-        shipped(),
+        merge(shipped(), GENTLE),
         {
             "rounds": 20,
             # As published: first the revisions are learnt, then they are preferred.
@@ -62,11 +72,11 @@ STUDY = Study(
     quick={
         "rounds": 3,
         "stages": [{"rounds": 2, "objective": "sft"}, {"rounds": 1, "objective": "dpo"}],
-        "sampling": {"problems_per_round": 60},
+        "sampling": {"problems_per_round": 40},
         "probe": {"problems": 40, "family_problems": 6, "critiques": 20},
     },
     quick_arms=("guarded", "unguarded"),
-    # By estimate 25 minutes a run of twenty rounds on one core: the two arms above take four hours.
+    # By the pilot 45 seconds a round on one idle core: two and a half hours for the two arms above.
     further=("unfiltered", "unfiltered_unguarded"),
 )
 

@@ -1,5 +1,6 @@
 """The guarded constitution: its items, its recipe, what is measured, and simulated collapses."""
 
+import functools
 import json
 import random
 from dataclasses import replace
@@ -14,6 +15,7 @@ from ouroloop.loop.recipe_file import load_recipe, resolve
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import JudgementRow, ProbeRow
 from ouroloop.loop.setup import prepare
+from ouroloop.monitors.strategies.responses import ResponseClusters
 from runs.experiments.constitutional.measure import problems
 from runs.experiments.guarded_constitution import findings, injected, items, measure, study
 
@@ -56,6 +58,8 @@ def test_the_study_is_the_shipped_recipe_in_two_stages_of_twenty_rounds():
     assert arm.rounds == injected.ROUNDS
     assert [arm.at(n).objective.use for n in (1, 10, 11, 20)] == ["sft", "sft", "dpo", "dpo"]
     assert arm.judge == shipped.judge and arm.monitors == shipped.monitors
+    assert arm.filters == shipped.filters
+    assert arm.dataset.replay_source == "baseline" and not arm.dataset.gold
     unguarded = resolve(study.STUDY.keys("unguarded", 1))
     assert not unguarded.monitors.guard and not unguarded.monitors.gold
     assert unguarded.model_copy(update={"monitors": arm.monitors, "name": arm.name}) == arm
@@ -73,13 +77,37 @@ def test_apart_is_the_share_of_pairs_in_different_clusters_whatever_their_number
     assert np.isnan(measure.apart(pd.DataFrame({"problem": ["p", "p"]})))
 
 
+APART = ("apart", "apart_helpful", "apart_red_team", "apart_revised")
+
+
+def test_revised_rows_lie_in_the_clusters_of_what_programs_make_of_them(tmp_path):
+    chosen = [p for p in problems().values() if p.family == "sum2"][:12]
+    rng = random.Random(0)
+    traces = [f"{p.question}\nanswer {n}" for p in chosen for n in range(40, 44)]
+    owners = [p for p in chosen for _ in range(4)]
+    spoilt = [principles.spoil(p, t, rng) for p, t in zip(owners, traces, strict=True)]
+    clusters = ResponseClusters().fit(spoilt, [p.id for p in owners])
+    folder = tmp_path / "rounds" / "000"
+    found = type("Found", (), {"path": folder})
+    rows = pd.DataFrame({"problem": [p.id for p in owners], "text": spoilt, "cluster": "?"})
+    assert np.isnan(measure.apart(measure._revised(found, rows))), "no clusters: not known"
+    (tmp_path / "clusters.json").write_text(clusters.to_json(), encoding="utf-8")
+    clean = [
+        functools.reduce(lambda t, name: principles.revise(name, p, t), principles.PRINCIPLES, t)
+        for p, t in zip(owners, spoilt, strict=True)
+    ]
+    assert clean != spoilt
+    found = measure._revised(found, rows)
+    assert list(found["cluster"]) == clusters.labels(clean, [p.id for p in owners])
+
+
 def run_of(*values, action="continue", carried_out=1.0):
     names = ("violations", "greedy_violations", "pass_1", "greedy", "helpful", "helpful_greedy")
     rows = []
     for number, (broken, right, apart) in enumerate(values):
         row = {name: broken if "violations" in name else right for name in names}
         last = number == len(values) - 1
-        row |= {"round": number, "apart": apart, "carried_out": carried_out}
+        row |= dict.fromkeys(APART, apart) | {"round": number, "carried_out": carried_out}
         rows.append({**row, "action": action if last else "continue"})
     return rows
 
@@ -109,9 +137,9 @@ def test_goals_are_met_by_what_is_hoped_for_and_not_by_a_collapse(monkeypatch):
 
     good = {"guarded": seeds((2.0, 0.7, 0.5), (0.2, 0.75, 0.48))}
     assert {goal.met for goal in findings.goals(good)} == {True}
-    assert len(findings.goals(good)) == 9
+    assert len(findings.goals(good)) == 11
     bad = {"guarded": seeds((2.0, 0.7, 0.5), (1.5, 0.4, 0.2))}
-    assert {goal.met for goal in findings.goals(bad)[:7]} == {False}
+    assert {goal.met for goal in findings.goals(bad)[:9]} == {False}
     assert {goal.met for goal in findings.goals({})} == {None}
     assert any("| WATCH | 100.0" in line for line in findings.notes(good))
 

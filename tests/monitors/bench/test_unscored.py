@@ -99,3 +99,16 @@ def test_committed_runs_called_a_tenth_of_canned_samples_within_two_rounds():
     found = unscored.rows_of(RESULTS, "100x8/collapse-0.1")
     called = [1 <= int(row["watch"]) <= 2 for row in found]
     assert len(found) >= 100 and np.mean(called) >= 0.95
+
+
+def test_an_unchanged_model_is_weighed_by_both_tiers_and_the_goals_cells_get_all_runs(
+    monkeypatch, tmp_path
+):
+    asked = []
+    monkeypatch.setattr(unscored, "run", lambda *given: asked.append(given[-1]))
+    unscored.at_boundary("100x8", "unchanged", "watch", 0)
+    unscored.at_boundary("100x8", "canned", "watch", 0)
+    assert asked == [tuple(Tier), (Tier.WATCH,)]
+    num = {cell.name: len(todo) for cell, (_, todo) in unscored.cells(tmp_path, 200).items()}
+    assert list(num)[:2] == ["100x8/collapse-0.1", "100x8/halt-unchanged"]
+    assert num["200x16/halt-unchanged"] == 200 and num["200x16/watch-apart"] == 100

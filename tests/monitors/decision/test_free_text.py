@@ -440,6 +440,23 @@ def test_the_baselines_halves_are_the_same_in_every_round(baseline):
     assert names[0] == names[1]
 
 
+def test_the_verdict_says_of_few_prompts_that_only_large_losses_show_at_once():
+    said = {}
+    for num in (10, 200):
+        first, now = (a_view(r, r, num_problems=num) for r in (0, 1))
+        decision = RULE.decide(now, [first], (), [])
+        assert decision.action is Action.CONTINUE
+        (said[num],) = (why for why in decision.reasons if why.startswith("guarded: "))
+        seen = {guard.quantity: guard.seen_from for guard in decision.guards}
+        # What one round is said to show calls WATCH when it happens, and half of it does not.
+        for share, called in ((1.3 * seen["canned"], True), (0.5 * seen["canned"], False)):
+            worse = a_view(1, 1, num_problems=num, canned=share)
+            action = RULE.decide(worse, [first], (), []).action
+            assert (action is not Action.CONTINUE) is called, (num, share)
+    assert "too few samples to see less than about this loss in one round: share" in said[10]
+    assert "not even all" in said[10] and "too few samples to see" not in said[200]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("num_judged", [1, 2, 8])
 def test_a_baseline_with_few_samples_of_each_problem_is_as_uncertain_as_it_is(num_judged):
