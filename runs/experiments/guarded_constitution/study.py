@@ -89,6 +89,7 @@ EXPERIMENT = Experiment(
     ),
     columns=COLUMNS,
     goals=goals,
-    seeds=(0, 1, 2, 3, 4),
+    # Seed 0 was the pilot's, by which the settings were chosen.
+    seeds=(1, 2, 3, 4, 5),
     notes=notes,
 )
