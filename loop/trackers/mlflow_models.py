@@ -20,6 +20,10 @@ from ouroloop.loop.views.reader import RoundData, RunData
 LOADER = "ouroloop.loop.trackers.checkpoint_model"
 # What the loader reads, instead of weights.
 REFERENCE = "checkpoint.json"
+ABOUT = (
+    "Checkpoints of the run {path}: `champion` is the best round that the decision rule accepted,"
+    " `baseline` is round 0, the starting model."
+)
 
 
 def registered_name(run: RunData) -> str:
@@ -107,7 +111,7 @@ def _version(run: RunData, store: RunStore, child: str, number: int) -> str | No
     if model is None:
         return None
     with contextlib.suppress(MlflowException):  # it exists already
-        client.create_registered_model(name)
+        client.create_registered_model(name, description=ABOUT.format(path=run.path))
     for found in client.search_model_versions(f"name = '{name}' and run_id = '{child}'"):
         return str(found.version)
     made = client.create_model_version(

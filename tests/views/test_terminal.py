@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import io
 import json
@@ -15,8 +16,9 @@ from rich.console import Console
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.views import progress as progress_module
 from ouroloop.loop.views.compare import compare, compare_table
+from ouroloop.loop.views.endings import closing_text, next_steps
 from ouroloop.loop.views.printable import printable
-from ouroloop.loop.views.progress import LiveProgress, clock, closing_text, rounds_table
+from ouroloop.loop.views.progress import LiveProgress, clock, rounds_table
 from ouroloop.loop.views.reader import read_run
 from ouroloop.loop.views.watch import seconds_left, stage_line, standing, watch
 
@@ -110,6 +112,26 @@ def test_a_run_without_a_finished_round_has_a_sentence_for_a_table(tmp_path: Pat
     (path / "rounds" / "000" / "MANIFEST.json").unlink()
     assert rounds_table(read_run(path)) == "young: no round is finished yet."
     assert closing_text(read_run(path)) == "No round is fit to be called best."
+
+
+def test_the_last_lines_say_what_to_do_next(
+    arms: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = read_run(arms[0])
+    acted = [round.number for round in run.rounds if round.action != "continue"][-1]
+    monkeypatch.setenv("OUROLOOP_RUNS", str(arms[0].parent))
+    lines = next_steps(run)
+    assert f"ouroloop explain {run.name} --round {acted} " in lines
+    assert f"ouroloop report {run.name} " in lines and "A halted run" not in lines
+    assert f"ouroloop publish {run.name} --dry-run " in lines
+    # Where the name alone finds nothing, the folder does.
+    monkeypatch.setenv("OUROLOOP_RUNS", str(arms[0]))
+    assert f"ouroloop report {run.path} " in next_steps(run)
+    last = run.rounds[-1]
+    halt = dataclasses.replace(last, decision={**last.decision, "action": "halt"})
+    halted = next_steps(dataclasses.replace(run, rounds=(*run.rounds[:-1], halt)))
+    assert f"--round {last.number} " in halted and "A halted run is over" in halted
+    assert next_steps(dataclasses.replace(run, rounds=())) == ""
 
 
 def test_comparing_puts_rounds_side_by_side_and_is_strict_json(arms: tuple[Path, Path]) -> None:
