@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +52,18 @@ def log_checkpoint(run: RunData, round: RoundData, store: RunStore, child: str) 
         # This file is all that MLflow keeps of the checkpoint.
         reference = Path(folder) / REFERENCE
         reference.write_text(json.dumps(about, indent=1), encoding="utf-8")
-        model = mlflow.pyfunc.log_model(
-            # MLflow refuses dots in the name of a model.
-            name=f"{run.name}-round-{round.number:02d}".replace(".", "_"),
-            loader_module=LOADER,
-            data_path=str(reference),
-            # Named, so that MLflow does not import everything to find out.
-            pip_requirements=[f"ouroloop[run,mlflow]=={__version__}"],
-            params=about,
-            signature=_signature(run),
-        )
+        # MLflow warns that there is no example to try the signature on: it would load the model.
+        with warnings.catch_warnings(action="ignore"):
+            model = mlflow.pyfunc.log_model(
+                # MLflow refuses dots in the name of a model.
+                name=f"{run.name}-round-{round.number:02d}".replace(".", "_"),
+                loader_module=LOADER,
+                data_path=str(reference),
+                # Named, so that MLflow does not import everything to find out.
+                pip_requirements=[f"ouroloop[run,mlflow]=={__version__}"],
+                params=about,
+                signature=_signature(run),
+            )
     if value == value:  # NaN is undefined, and MLflow's charts would break on it
         mlflow.log_metric(
             plain(BY_KEY["pass@1"].of(round).id),
