@@ -176,6 +176,7 @@ def test_a_strangers_loop_has_a_page_to_look_at(tmp_path, capsys):
     assert f"round 1: {100 * later.probe.correct.mean():.1f} %" in text
     assert "A baseline round and 1 later round of a loop" in text and "<small>starting" not in text
     assert "the answer is" in text, "the answers themselves, side by side"
+    assert "no round is fit" not in text and "); samples do not say where it lies" in text
 
 
 def test_the_one_step_of_a_record_of_lists_may_stand_beside_them(tmp_path):
