@@ -31,10 +31,10 @@ from ouroloop.loop.setup import Setting, prepare
 from ouroloop.loop.store import Store
 from ouroloop.loop.trackers.process import safe_sync, start_sync
 from ouroloop.loop.trackers.registry import has_trackers
+from ouroloop.loop.views.endings import closing_text, next_steps
 from ouroloop.loop.views.printable import printable
 from ouroloop.loop.views.progress import (
     LiveProgress,
-    closing_text,
     dropped_notes,
     rounds_table,
     unreadable_notes,
@@ -111,7 +111,8 @@ def _carry(store: Store, setting: Setting, warnings: Sequence[str] = ()) -> Outc
     print(printable(f"{rounds_table(data)}\n{closing_text(data)}"))
     halted = Action(decision.action) is Action.HALT and recipe.monitors.guard
     if halted:
-        print(printable(f"halted after round {decision.round}: {' '.join(decision.reasons)}"))
+        print(printable(f"halted after round {decision.round}: {'; '.join(decision.reasons)}"))
+    print(printable(next_steps(data)))
     return Outcome(store.path, decision, halted, _sync(store.path, recipe.name) if track else None)
 
 

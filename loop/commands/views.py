@@ -60,7 +60,7 @@ def add_commands(add: Add) -> None:
         "--out",
         type=Path,
         metavar="FILE",
-        help="write every measure of every round to a .csv or .parquet file, a row each",
+        help="write every measure of every round to a .csv or .parquet file; .svg: a few as charts",
     )
     publish = add("publish", "make a model card of a run, and send a checkpoint to a hub", _publish)
     publish.add_argument("run", help="name or folder of the run")
@@ -136,9 +136,20 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from ouroloop.loop.views.compare import compare, compare_table, write_comparison
+    from ouroloop.loop.views.compare import (
+        compare,
+        compare_table,
+        draw_comparison,
+        write_comparison,
+    )
 
-    result = compare([run_path(options, name) for name in options.run])
+    paths = [run_path(options, name) for name in options.run]
+    if options.out and options.out.suffix == ".svg":
+        require("report", "ouroloop compare --out NAME.svg")
+        with writing(options.out, "compare --out"):
+            print(draw_comparison(paths, options.out))
+        return 0
+    result = compare(paths)
     if options.out:
         with writing(options.out, "compare --out"):
             print(write_comparison(result, options.out))

@@ -16,7 +16,7 @@ from ouroloop.loop.experiments.goals import goal_table
 from ouroloop.loop.experiments.study import Results
 from ouroloop.loop.experiments.tables import arm_table
 from ouroloop.loop.trackers import mlflow_arms as tracking
-from ouroloop.loop.views import figures
+from ouroloop.loop.views import svg
 from ouroloop.monitors.estimators.stats import mean
 
 PAGE, FIGURE = "README.md", "figure.svg"
@@ -47,7 +47,7 @@ def write(made: Experiment, shown: str, out: Path, words: str = "", quick: bool 
     text = page(made, found, shown, words, quick)
     (out / PAGE).write_text(text, encoding="utf-8")
     if made.draw is not None:
-        figures.save_figure(partial(made.draw, found), out / FIGURE, made.study.name)
+        svg.save_figure(partial(made.draw, found), out / FIGURE, made.study.name)
     return f"{text}\n{out / PAGE}\n"
 
 

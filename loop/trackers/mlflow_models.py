@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from ouroloop.loop.views.reader import RoundData, RunData
 LOADER = "ouroloop.loop.trackers.checkpoint_model"
 # What the loader reads, instead of weights.
 REFERENCE = "checkpoint.json"
+ABOUT = (
+    "Checkpoints of the run {path}: `champion` is the best round that the decision rule accepted,"
+    " `baseline` is round 0, the starting model."
+)
 
 
 def registered_name(run: RunData) -> str:
@@ -47,16 +52,18 @@ def log_checkpoint(run: RunData, round: RoundData, store: RunStore, child: str) 
         # This file is all that MLflow keeps of the checkpoint.
         reference = Path(folder) / REFERENCE
         reference.write_text(json.dumps(about, indent=1), encoding="utf-8")
-        model = mlflow.pyfunc.log_model(
-            # MLflow refuses dots in the name of a model.
-            name=f"{run.name}-round-{round.number:02d}".replace(".", "_"),
-            loader_module=LOADER,
-            data_path=str(reference),
-            # Named, so that MLflow does not import everything to find out.
-            pip_requirements=[f"ouroloop[run,mlflow]=={__version__}"],
-            params=about,
-            signature=_signature(run),
-        )
+        # MLflow warns that there is no example to try the signature on: it would load the model.
+        with warnings.catch_warnings(action="ignore"):
+            model = mlflow.pyfunc.log_model(
+                # MLflow refuses dots in the name of a model.
+                name=f"{run.name}-round-{round.number:02d}".replace(".", "_"),
+                loader_module=LOADER,
+                data_path=str(reference),
+                # Named, so that MLflow does not import everything to find out.
+                pip_requirements=[f"ouroloop[run,mlflow]=={__version__}"],
+                params=about,
+                signature=_signature(run),
+            )
     if value == value:  # NaN is undefined, and MLflow's charts would break on it
         mlflow.log_metric(
             plain(BY_KEY["pass@1"].of(round).id),
@@ -107,7 +114,7 @@ def _version(run: RunData, store: RunStore, child: str, number: int) -> str | No
     if model is None:
         return None
     with contextlib.suppress(MlflowException):  # it exists already
-        client.create_registered_model(name)
+        client.create_registered_model(name, description=ABOUT.format(path=run.path))
     for found in client.search_model_versions(f"name = '{name}' and run_id = '{child}'"):
         return str(found.version)
     made = client.create_model_version(

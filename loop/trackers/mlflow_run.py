@@ -21,7 +21,7 @@ from ouroloop.loop.trackers.points import (
     tags,
 )
 from ouroloop.loop.trackers.trace_drafts import drafts
-from ouroloop.loop.views import figures
+from ouroloop.loop.views import figures, steering
 from ouroloop.loop.views.measures import common_strategies
 from ouroloop.loop.views.reader import RoundData, RunData
 
@@ -32,12 +32,15 @@ MAX_METRICS_PER_BATCH = 500
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
 NOTE = "mlflow.note.content"
-WHERE_TO_LOOK = """\
-**Where to look.** *Model metrics*: `1_headline`; `decision/action` (0 continue, 1 reinject,
-2 rollback, 3 halt); `evidence/watch` and `evidence/halt` (log e) with their limits; `tolerance`
-(room of each guarded quantity in tolerances, 0 is the limit). *Traces*: samples of each round from
-draft to verdict. *Artifacts*: `report.html`. *Child runs*: everything else of each round.
-*Model registry*: the checkpoint to take, as"""
+# On one line: MLflow shows a line break as one. The address is one of its own pages.
+WHERE_TO_LOOK = (
+    "**Where to look.** *Model metrics*: `1_headline`; `decision/action` (0 continue, 1 reinject,"
+    " 2 rollback, 3 halt); `evidence/watch` and `evidence/halt` (log e) with their limits;"
+    " `tolerance` (room of each guarded quantity in tolerances, 0 is the limit). *Traces*: samples"
+    " of each round from draft to verdict. *Artifacts*: `report.html`. *Child runs*: everything"
+    " else of each round. *Model registry*: [{model}](#/models/{model}), the checkpoint to take as"
+    " `{model}@champion`."
+)
 
 # The columns of a round's tables that a person reads in the preview of a dataset.
 READ_COLUMNS = (
@@ -72,7 +75,7 @@ class RunRecorder:
     def __init__(self, run: RunData, store: RunStore, table_rows: int, traces: int) -> None:
         self.run, self.store, self.client = run, store, store.client
         self.memory = store.memory
-        self.where_to_look = f"{WHERE_TO_LOOK} `{registered_name(run)}@champion`."
+        self.where_to_look = WHERE_TO_LOOK.format(model=registered_name(run))
         self.table_rows, self.traces = table_rows, traces
 
     def log_round(self, round: RoundData, numbers: Mapping[str, float]) -> None:
@@ -114,7 +117,7 @@ class RunRecorder:
         self.client.log_artifact(parent, str(report))
         names = common_strategies(run.rounds, len(figures.BANDS))
         if names:
-            areas = figures.strategy_areas(run, names, legend=True)
+            areas = figures.strategy_areas(run, names, legend=True, marks=steering.marks(run))
             self.client.log_figure(parent, areas, "figures/strategies.png")
         chosen = {
             r.number: r for r in (run.rounds[0], run.round(run.best_round), run.rounds[-1]) if r

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 
-from ouroloop.loop.views.account import Step, sentences, steps
+from ouroloop.loop.views.account import Step, best_by, sentences, steps
 from ouroloop.loop.views.explain import helped
-from ouroloop.loop.views.measures import BY_KEY
 from ouroloop.loop.views.progress import DASH, markdown, rounds_table
 from ouroloop.loop.views.reader import RoundData, RunData
 
@@ -34,7 +33,7 @@ def note_of_run(run: RunData, where_to_look: str) -> str:
     if steered:
         rows = [_steered(run, step) for step in steered]
         parts.append(f"**When it was steered, why, and whether it helped:**\n\n{markdown(rows)}")
-    return fitted("\n\n".join([*parts, where_to_look, rounds_table(run)]))
+    return fitted("\n\n".join([*parts, where_to_look, rounds_table(run, "\n\n")]))
 
 
 def fitted(note: str) -> str:
@@ -57,8 +56,8 @@ def note_of_round(run: RunData, round: RoundData) -> str:
     """The decision in one sentence, what was done next, whether it helped."""
     step = next(step for step in steps(run) if step.round == round.number)
     mode = f" ({step.mode})" if step.mode else ""
-    first, *more = step.reasons or ["no reason was recorded"]
-    parts = [f"**{step.action}**{mode}{_undone(step)}: {first}.", *more]
+    why = "; ".join(step.reasons) or "no reason was recorded"
+    parts = [f"**{step.action}**{mode}{_undone(step)}: {why}."]
     if step.then:
         parts.append(f"**Done next:** {'; '.join(step.then)}.")
     if did := helped(run, step):
@@ -70,9 +69,7 @@ def _best(run: RunData) -> str:
     best = run.round(run.best_round)
     if best is None:
         return "none yet: no round is fit to be called best."
-    measure = BY_KEY["pass@1"]
-    score = measure.text(measure.read(best))
-    return f"round {best.number} (pass@1 {score}), `{run.checkpoint(best.number)}`."
+    return f"round {best.number} ({best_by(best)}), `{run.checkpoint(best.number)}`."
 
 
 def _steered(run: RunData, step: Step) -> dict[str, str]:

@@ -1,8 +1,10 @@
 """Trackers in a child process: no run waits for one, and no run fails with one.
 
-    python -m ouroloop.loop.trackers.process RUN_FOLDER
+    python -m ouroloop.loop.trackers.process
 
-brings every tracker of the run up to date; its last line on standard error says what failed.
+reads the folder of a run from a line of its input, brings every tracker of that run up to date, and
+answers with a line that says what failed; then the next one. It stays as long as its run, for its
+libraries take longer to import than a round to record, and ends with its input.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -31,8 +34,79 @@ END_SECONDS = 10.0
 # Nobody may be waiting any more: a sync that takes longer than this hangs, and is ended.
 SYNC_SECONDS = 1800
 
-# The child process that works on a folder of runs. One at a time: two would write to one database.
-_running: dict[Path, subprocess.Popen[bytes]] = {}
+
+class _Worker:
+    """A child process that syncs runs, one after the other, as it is asked to.
+
+    Args:
+        log: the run's tracking.log, for what it says before it has read its first request.
+    """
+
+    def __init__(self, log: Path) -> None:
+        command = [sys.executable, "-m", "ouroloop.loop.trackers.process"]
+        with log.open("wb") as errors:
+            # A group of its own, so that an interrupted run can end what a tracker started.
+            self.child = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+            )
+        children.started(self.child.pid)
+        self.failures: list[str] = []
+        self._num_asked = self._num_answered = 0
+        self._answers = b""
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether it owes no answer."""
+        return self._num_answered == self._num_asked
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self.child.poll() is not None
+
+    def ask(self, run_path: Path) -> None:
+        """Let it sync a run, after those that it was asked for before."""
+        assert self.child.stdin is not None
+        self._num_asked += 1
+        # One that was killed is found out by `wait`.
+        with contextlib.suppress(BrokenPipeError):
+            self.child.stdin.write(f"{json.dumps(str(run_path))}\n".encode())
+            self.child.stdin.flush()
+
+    def wait(self, until: float | None) -> bool:
+        """Whether it has answered everything, or ended, at that moment (None: whenever that is)."""
+        assert self.child.stdout is not None
+        while not self.has_answered:
+            left = None if until is None else max(0.0, until - time.monotonic())
+            if not select.select([self.child.stdout], [], [], left)[0]:
+                return False
+            found = os.read(self.child.stdout.fileno(), 65536)
+            if not found:
+                self.child.wait()
+                return True
+            *lines, self._answers = (self._answers + found).split(b"\n")
+            self._num_answered += len(lines)
+            if lines:
+                self.failures = json.loads(lines[-1])
+        return True
+
+    def leave(self, until: float | None) -> None:
+        """Ask for nothing more: it ends by itself, and is waited for until then at most."""
+        assert self.child.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.child.stdin.close()
+        if self.wait(until):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.child.wait(None if until is None else max(0.0, until - time.monotonic()))
+                children.ended(self.child.pid)
+
+
+# The one that works on a folder of runs. One at a time: two would write to one database.
+_workers: dict[Path, _Worker] = {}
 
 
 def start_sync(run_path: Path) -> subprocess.Popen[bytes]:
@@ -42,21 +116,10 @@ def start_sync(run_path: Path) -> subprocess.Popen[bytes]:
     `safe_sync`, brings what it missed.
     """
     root = run_path.resolve().parent
-    running = _running.get(root)
-    if running is not None:
-        if running.poll() is None:
-            return running
-        children.ended(running.pid)
-    command = [sys.executable, "-m", "ouroloop.loop.trackers.process", str(run_path.resolve())]
-    # Written anew: only what the latest sync says is still true.
-    with (run_path / LOG).open("wb") as log:
-        # A group of its own, so that an interrupted run can end what a tracker started.
-        running = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
-    children.started(running.pid)
-    _running[root] = running
-    return running
+    worker = _idle(root, run_path, until=time.monotonic())
+    if worker is not None:
+        worker.ask(run_path.resolve())
+    return _workers[root].child
 
 
 def safe_sync(run_path: Path, seconds: float | None = END_SECONDS) -> str | None:
@@ -65,44 +128,54 @@ def safe_sync(run_path: Path, seconds: float | None = END_SECONDS) -> str | None
     Returns None, or in one line why it failed or is not over (more in the run's tracking.log).
     """
     until = None if seconds is None else time.monotonic() + seconds
+    root = run_path.resolve().parent
     try:
-        # What already works may have begun before the last round was committed.
-        running = _running.pop(run_path.resolve().parent, None)
-        if running is not None:
-            _wait(running, until)
-        # Where that one still works, the new one waits for it, in a process that nobody waits for.
-        child = start_sync(run_path)
-        if _wait(child, until) is None:
+        # What it works on already may have begun before the last round was committed.
+        _idle(root, run_path, until)
+        # Where it still does, it goes on with this one in a process that nobody waits for.
+        worker = _workers.pop(root)
+        worker.ask(run_path.resolve())
+        worker.leave(until)
+        if not worker.wait(time.monotonic()):
             return (
                 f"tracking: still at work after {seconds:.0f} s, and left to itself"
                 f" ({run_path / LOG})."
             )
-        if child.returncode == 0:
-            return None
-        lines = (run_path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        last = _failure(worker, run_path)
     except OSError as error:
         return f"tracking: {error}"
-    last = "tracking: the sync process ended without a word"
-    # `main` sets the alarm and handles it nowhere, so that it ends whatever hangs, C code too.
-    if child.returncode == -signal.SIGALRM:
-        last = (
-            f"tracking: not over after {SYNC_SECONDS} s, and ended. Another process may hold its"
-            " lock, or its server does not answer"
-        )
-    elif lines:
-        last = lines[-1]
+    if last is None:
+        return None
     return (
-        f"{last} (all of it: {run_path / LOG}). The run itself is whole; try again with"
+        f"{last} (all of it: {run_path / LOG}). No tracker changes a run; try again with"
         " `ouroloop sync`."
     )
 
 
-def _wait(child: subprocess.Popen[bytes], until: float | None) -> int | None:
-    """Its exit code; None where it has none at that moment."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        child.wait(None if until is None else max(0.0, until - time.monotonic()))
-        children.ended(child.pid)
-    return child.returncode
+def _idle(root: Path, run_path: Path, until: float | None) -> _Worker | None:
+    """The worker of a folder of runs, started where there is none; None while it is busy."""
+    worker = _workers.get(root)
+    if worker is not None and not worker.wait(until):
+        return None
+    if worker is None or worker.is_over:
+        if worker is not None:
+            children.ended(worker.child.pid)
+        worker = _workers[root] = _Worker(run_path / LOG)
+    return worker
+
+
+def _failure(worker: _Worker, run_path: Path) -> str | None:
+    """Why the last sync failed, in one line."""
+    if worker.has_answered:
+        return "; ".join(worker.failures) or None
+    # `_limited` sets the alarm and nothing handles it, so that it ends whatever hangs, C code too.
+    if worker.child.returncode == -signal.SIGALRM:
+        return (
+            f"tracking: not over after {SYNC_SECONDS} s, and ended. Another process may hold its"
+            " lock, or its server does not answer"
+        )
+    lines = (run_path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "tracking: the sync process ended without a word"
 
 
 def sync(run_path: Path) -> list[str]:
@@ -141,15 +214,35 @@ def _line(name: str, error: Exception) -> str:
     return f"{name}: {type(error).__name__}: {text}"
 
 
-def main(arguments: list[str]) -> int:
-    """The child process of `start_sync`; a tracker that hangs ends with it after a while."""
+def _limited(run_path: Path) -> list[str]:
+    """`sync`; one that hangs ends this process."""
     signal.alarm(SYNC_SECONDS)
-    failures = sync(Path(arguments[0]))
-    if failures:
-        print("; ".join(failures), file=sys.stderr)
-        return 1
+    failures = sync(run_path)
+    signal.alarm(0)
+    return failures
+
+
+def main() -> int:
+    """The child process: a run for each line of its input, until that ends."""
+    # Libraries print where they like: the answers have a way of their own.
+    answers = os.fdopen(os.dup(1), "w")
+    for line in sys.stdin:
+        run_path = Path(json.loads(line))
+        # Written anew: only what the latest sync says is still true.
+        with (run_path / LOG).open("wb") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        failures = _limited(run_path)
+        if failures:
+            print("; ".join(failures), file=sys.stderr)
+        # Who asked may have left.
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps(failures), file=answers, flush=True)
+    # Not Python's own end, which would flush what nobody reads any more.
+    with contextlib.suppress(BrokenPipeError):
+        answers.close()
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(main())

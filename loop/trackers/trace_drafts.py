@@ -18,6 +18,8 @@ from ouroloop.loop.views.reader import Json, RoundData
 MAX_TOKENS_SHOWN = 1000
 # Of the traces: answers to the probe set, to the same problems in every round.
 PROBE_SHARE = 0.25
+# MLflow sorts assessments by name and shows two columns of them at first: these.
+KEPT, REJECTED_BY = "1_kept", "2_rejected_by"
 
 
 @dataclass(frozen=True)
@@ -159,9 +161,9 @@ def _spans(question: str, found: Sequence[Turn]) -> Iterator[SpanDraft]:
 def _judgements(verdict: Json) -> Iterator[Judgement]:
     reasons = [str(reason) for reason in verdict["reasons"]]
     why = ", ".join(reasons) or "no filter objects"
-    yield Judgement("kept", bool(verdict["kept"]), "rejection filters", why)
+    yield Judgement(KEPT, bool(verdict["kept"]), "rejection filters", why)
     if reasons:
-        yield Judgement("rejected_by", reasons[0], "rejection filters", why)
+        yield Judgement(REJECTED_BY, reasons[0], "rejection filters", why)
     yield from _graded(verdict)
 
 

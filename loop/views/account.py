@@ -27,6 +27,15 @@ class Step(NamedTuple):
     acts: bool
 
 
+def best_by(best: RoundData) -> str:
+    """What the best round is best by: its pass@1, or what stands for it where nobody scores."""
+    measure = BY_KEY["pass@1"]
+    value = measure.read(best)
+    if value.defined:
+        return f"pass@1 {measure.text(value)}"
+    return "no answer was scored: the last round that the decision rule accepted"
+
+
 def sentences(run: RunData) -> list[str]:
     """The run's story for someone who reads nothing else."""
     if not run.rounds:
@@ -115,7 +124,7 @@ def _end(run: RunData) -> str:
     return {
         "running": " The run is still working.",
         "finished": "",
-        "failed": f" The run failed before its end: {run.failure}",
+        "failed": f" The run failed before its end: {run.failure.rstrip('.')}.",
         "stopped": " The run was stopped before its end and can be resumed.",
     }[run.state]
 

@@ -95,9 +95,14 @@ def release(run: RunData, number: int | None = None) -> Release:
     folder = run.checkpoint(wanted)
     if round is None or round.number == 0 or folder is None or not folder.is_dir():
         trained = [str(r.number) for r in run.rounds if r.train.get("status") == "trained"]
+        if not trained:
+            raise UserError(f"publish {run.path}: no round of this run has trained a checkpoint.")
+        what = f"round {wanted} has no checkpoint of its own"
+        if number is None and wanted == 0:
+            what = "the best round is 0, the starting model"
         raise UserError(
-            f"publish {run.path}: round {wanted} has no checkpoint of its own; expected one of"
-            f" the rounds that trained: {', '.join(trained) or 'none'}."
+            f"publish {run.path}: {what}; expected --round with one of those that trained:"
+            f" {', '.join(trained)}."
         )
     return Release(folder, card(run, round))
 
@@ -119,7 +124,7 @@ def card(run: RunData, round: RoundData) -> str:
         "## What happened",
         *sentences(run),
         _verdict(run, round),
-        rounds_table(run),
+        rounds_table(run, "\n\n"),
         "## What to keep in mind",
         *_limits(run),
         "## Recipe",

@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.errors import UserError
+from ouroloop.loop.views import figures
 from ouroloop.loop.views.arms import Arm, arms
-from ouroloop.loop.views.measures import BY_KEY, MEASURES, Measure, Value, labels
+from ouroloop.loop.views.measures import BY_KEY, MEASURES, Measure, Value, labels, title_of
 from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.loop.views.reader import NAN, RoundData, RunData, read_run
 from ouroloop.loop.views.statistics import column
+from ouroloop.loop.views.svg import save_figure
 
 # What fits into a terminal with two runs side by side; `--json` has all.
 TABLE_KEYS = ("pass@1", "dcp", "strategy_entropy", "overconfidence", "yield")
+# The first that an arm is judged by; `ouroloop report` draws all.
+DRAWN_KEYS = ("pass@1", "dcp", "ways", "trace_entropy", "overconfidence", "yield")
+CHARTS_PER_ROW = 3
 
 
 def compare(paths: Sequence[Path]) -> dict[str, Any]:
@@ -60,7 +65,10 @@ def compare_table(comparison: dict[str, Any], keys: Sequence[str] = TABLE_KEYS) 
         if len(arm["runs"]) > 1:
             lines.append(f"{name}: mean of {len(arm['runs'])} seeds, 95 % interval of the mean")
     for name, run in runs.items():
-        lines.append(f"{name}: best round {run['best_round']}, checkpoint {run['best_checkpoint']}")
+        best = "no round is fit to be called best"
+        if run["best_round"] is not None:
+            best = f"best round {run['best_round']}, checkpoint {run['best_checkpoint']}"
+        lines.append(f"{name}: {best}")
     lines += [f"{name}: failed: {run['failure']}" for name, run in runs.items() if run["failure"]]
     return "\n".join(lines)
 
@@ -93,7 +101,9 @@ def write_comparison(comparison: dict[str, Any], out: Path) -> Path:
         for number, round in run["rounds"].items()
         for key in comparison["measures"]
     ]
-    table = pd.DataFrame(rows)
+    # Named, for a table without rows has columns too.
+    columns = ["arm", "run", "seed", "round", "action", "carried_out", "measure"]
+    table = pd.DataFrame(rows, columns=[*columns, "id", "value", "low", "high", "reason"])
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".csv":
         table.to_csv(out, index=False)
@@ -101,10 +111,52 @@ def write_comparison(comparison: dict[str, Any], out: Path) -> Path:
         table.to_parquet(out, index=False)
     else:
         raise UserError(
-            f"compare --out {out}: got a file ending in {out.suffix or 'nothing'!r}; expected .csv"
-            " or .parquet. For a picture of the runs: `ouroloop report RUN RUN`."
+            f"compare --out {out}: got a file ending in {out.suffix or 'nothing'!r}; expected .csv,"
+            " .parquet or .svg."
         )
     return out
+
+
+def draw_comparison(paths: Sequence[Path], out: Path) -> Path:
+    """Draw the arms side by side as one SVG: a chart for each of a few measures.
+
+    Several seeds are their mean with its 95 % interval, one run its readings with theirs.
+
+    Raises:
+        RunStateError: a path is not a run directory.
+        UserError: no measure is defined in any round.
+    """
+    groups = arms([read_run(path) for path in paths])
+    lines = {
+        key: {group.name: figures.Line(group.points(BY_KEY[key])) for group in groups}
+        for key in DRAWN_KEYS
+    }
+    defined = [key for key, by_arm in lines.items() if any(map(_is_defined, by_arm.values()))]
+    if not defined:
+        raise UserError(f"compare --out {out}: no measure is defined in any round of these runs.")
+
+    def draw(figure: Any) -> None:
+        wide, high = figures.SIZE
+        num_rows = math.ceil(len(defined) / CHARTS_PER_ROW)
+        # An inch for the names of the arms.
+        figure.set_size_inches(wide * CHARTS_PER_ROW, high * num_rows + 1)
+        first = groups[0].first
+        for place, key in enumerate(defined, start=1):
+            axes = figure.add_subplot(num_rows, CHARTS_PER_ROW, place)
+            figures.style(axes)
+            floor = None if key == "overconfidence" else 0.0
+            figures.draw_curves(axes, lines[key], BY_KEY[key].unit, floor)
+            axes.set_title(title_of(BY_KEY[key], first), fontsize=10.5, color=figures.INK)
+        handles, names = axes.get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside upper center", ncols=4, frameon=False)
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_figure(draw, out, "compare")
+    return out
+
+
+def _is_defined(line: figures.Line) -> bool:
+    return any(value.defined for _, value in line.points)
 
 
 def _rounds(arm: Arm) -> dict[str, Any]:

@@ -53,9 +53,12 @@ def round_of(run: RunData, number: int | None) -> RoundData:
         RunStateError: there is none.
     """
     if not run.rounds:
-        raise RunStateError(
-            f"{run.path}: no round is finished yet. `ouroloop watch {run.name}` follows the run."
-        )
+        how = f"`ouroloop watch {run.name}` follows the run."
+        if run.failure:
+            how = f"The run failed: {run.failure}. `ouroloop resume {run.path}` tries again."
+        elif run.state == "stopped":
+            how = f"The run was stopped: `ouroloop resume {run.path}` goes on with it."
+        raise RunStateError(f"{run.path}: no round is finished yet. {how}")
     found = run.rounds[-1] if number is None else run.round(number)
     if found is not None:
         return found

@@ -1,17 +1,11 @@
-"""The figures of the report and of MLflow.
-
-Small matplotlib charts, and how one becomes SVG that follows the page's colours.
-"""
+"""The figures of the report and of MLflow: small matplotlib charts."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ouroloop.loop.views import tips
@@ -58,10 +52,6 @@ class Limit(NamedTuple):
     worst: float
 
 
-# With the date of writing in it, no figure would be the same twice.
-NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-
-
 @dataclass(frozen=True)
 class Line:
     """One arm's number over the rounds.
@@ -87,6 +77,14 @@ def curves(
     A sign above a round says what the guard did there, a dashed line what it tolerates.
     """
     figure, axes = _axes()
+    draw_curves(axes, lines, unit, floor)
+    return figure
+
+
+def draw_curves(
+    axes: Any, lines: Mapping[str, Line], unit: Unit, floor: float | None = None
+) -> None:
+    """`curves`, on axes that are there already."""
     scale = SHOWN[unit][0]
     for i, (name, line) in enumerate(lines.items()):
         colour = ARMS[i % len(ARMS)]
@@ -117,7 +115,6 @@ def curves(
     if unit == "share" and top > 100:
         # Not more than all, with room for a marker at 100 %.
         axes.set_ylim(top=101)
-    return figure
 
 
 def draw_marks(axes: Any, marks: Sequence[Mark], colour: str, row: int = 0) -> None:
@@ -160,7 +157,10 @@ def evidence(
         axes.plot(x, y, color=colour, marker="o", markersize=3, linewidth=2.4 if i == 0 else 1.3)
         for (number, log_e), height in zip(points, y, strict=True):
             tips.add(axes, number, height, f"{name}, round {number}: e = {plain(log_e)}")
-    axes.plot(*zip(*limits, strict=True), color=INK, linewidth=1.2, linestyle=DASHED)
+    # A line over one round has no width.
+    marker = "_" if len(limits) == 1 else ""
+    style: Any = {"linewidth": 1.2, "linestyle": DASHED, "marker": marker, "markersize": 18}
+    axes.plot(*zip(*limits, strict=True), color=INK, **style)
     draw_marks(axes, marks, INK)
     _rounds_axis(axes, [number for points in lines.values() for number, _ in points])
     low, high = axes.get_ylim()
@@ -171,7 +171,11 @@ def evidence(
 
 
 def strategy_areas(
-    run: RunData, names: Sequence[str], upto: int | None = None, legend: bool = False
+    run: RunData,
+    names: Sequence[str],
+    upto: int | None = None,
+    legend: bool = False,
+    marks: Sequence[Mark] = (),
 ) -> Any:
     """Strategy shares of the probe samples as stacked areas over the rounds.
 
@@ -179,13 +183,14 @@ def strategy_areas(
     """
     rounds = [r for r in run.rounds if upto is None or r.number <= upto]
     shares = {r.number: grouped_shares(r, names) for r in rounds}
-    return areas(shares, legend_colours(names, BANDS), legend)
+    return areas(shares, legend_colours(names, BANDS), legend, marks)
 
 
 def areas(
     by_round: Mapping[int, Mapping[str, float]],
     colour_of: Mapping[str, str],
     legend: bool = False,
+    marks: Sequence[Mark] = (),
 ) -> Any:
     """Shares by round and name as stacked areas, in the order of `colour_of`."""
     figure, axes = _axes(WIDE)
@@ -209,6 +214,7 @@ def areas(
     _rounds_axis(axes, list(by_round))
     axes.set_ylim(0, 100)
     axes.set_xlim(x[0], x[-1])
+    draw_marks(axes, marks, INK)
     if legend and kept:
         figure.legend(
             loc="outside upper center", ncols=4, frameon=False, fontsize=8.5, labelcolor=INK
@@ -249,7 +255,7 @@ def reliability_diagram(rounds: Sequence[tuple[str, RoundData]], legend: bool = 
     return figure
 
 
-def training_loss(run: RunData) -> Any:
+def training_loss(run: RunData, marks: Sequence[Mark] = ()) -> Any:
     """The objective's loss over all training steps of the run, one segment per round."""
     figure, axes = _axes(WIDE)
     offset = 0
@@ -265,6 +271,9 @@ def training_loss(run: RunData) -> Any:
         axes.plot(steps, losses, color=ARMS[0], linewidth=1.5, marker=marker, markersize=3)
         ticks.append((offset + rows[-1]["step"] / 2, round.number))
         offset += rows[-1]["step"]
+        # A decision falls at the end of its round.
+        ends = [mark._replace(round=offset) for mark in marks if mark.round == round.number]
+        draw_marks(axes, ends, INK)
         axes.axvline(offset, color=FAINT, linewidth=0.6, alpha=0.5)
     axes.set_xticks([x for x, _ in ticks], [str(number) for _, number in ticks])
     axes.tick_params(axis="x", length=0)
@@ -278,51 +287,17 @@ def legend_colours(names: Sequence[str], palette: Sequence[str]) -> dict[str, st
     return dict(zip(names, _cycle(palette, len(names)), strict=True))
 
 
-def svg(figure: Any, alt: str) -> str:
-    """The figure as inline SVG: text stays text, colours follow the page.
-
-    Nothing is loaded from anywhere, and the same figure gives the same bytes.
-    """
-    import html
-
-    import matplotlib
-
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": alt}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata=NO_METADATA)
-    text = buffer.getvalue()
-    # Inside a page: no XML header, no metadata, no ids that a second figure would repeat, no fixed
-    # size, and fonts by the page.
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r' id="[a-zA-Z0-9]+(\.[a-z]+)?_\d+"', "", text)
-    text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
-    text = re.sub(r"font: ([^;\"]*?)(\d+(?:\.\d+)?px) [^;\"]*", r"font-size: \2", text)
-    text = text.replace(INK, "var(--ink)").replace(FAINT, "var(--line)")
-    width, height = (72 * inches for inches in figure.get_size_inches())
-    text = text.replace("</svg>", f"{tips.svg(figure, width, height)}</svg>")
-    return text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(alt, quote=True)}" ', 1)
-
-
-def save_figure(draw: Callable[[Any], None], path: Path, salt: str) -> None:
-    """An empty figure, drawn on and saved as SVG.
-
-    The same bytes for the same drawing (`salt` names it).
-    """
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
-        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
-        draw(figure)
-        figure.savefig(path, format="svg", metadata=NO_METADATA)
-
-
 def _axes(size: tuple[float, float] = SIZE) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
+    style(axes)
+    return figure, axes
+
+
+def style(axes: Any) -> None:
+    """As every chart looks."""
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(FAINT)
@@ -331,7 +306,6 @@ def _axes(size: tuple[float, float] = SIZE) -> tuple[Any, Any]:
     axes.tick_params(colors=INK, labelsize=9.5, length=0)
     axes.xaxis.label.set(color=INK, fontsize=9.5)
     axes.yaxis.label.set(color=INK, fontsize=9.5)
-    return figure, axes
 
 
 def _rounds_axis(axes: Any, numbers: Sequence[int]) -> None:

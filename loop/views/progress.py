@@ -24,7 +24,6 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from ouroloop.loop.views import costs
 from ouroloop.loop.views.measures import BY_KEY, Measure
 from ouroloop.loop.views.printable import printable
 from ouroloop.loop.views.reader import RoundData, RunData
@@ -228,15 +227,16 @@ def objective_cell(run: RunData, round: RoundData) -> dict[str, str]:
     return {"objective": f"{round.objective}{pairs}"}
 
 
-def rounds_table(run: RunData) -> str:
+def rounds_table(run: RunData, between: str = "\n") -> str:
     """All committed rounds as a Markdown table, aligned for a terminal too.
 
-    Below it stands a line for every undefined number.
+    Below it stands a line for every undefined number. `between`: of table and lines; a page of
+    Markdown takes a line right below a table for one more row of it, and needs a blank one.
     """
     rows = [round_cells(run, round) for round in run.rounds]
     if not rows:
         return f"{run.name}: no round is finished yet."
-    return "\n".join([markdown(rows), *notes(run)])
+    return between.join([markdown(rows), *notes(run)])
 
 
 def notes(run: RunData) -> list[str]:
@@ -312,18 +312,6 @@ def undefined_notes(run: RunData) -> list[str]:
     for text, numbers in notes.items():
         lines.append(f"{DASH} round {', '.join(map(str, numbers))}: {text}")
     return lines
-
-
-def closing_text(run: RunData) -> str:
-    """The last words of a run: the best round, where its checkpoint lies, and what was sampled."""
-    best = run.round(run.best_round)
-    lines = ["No round is fit to be called best."]
-    if best is not None:
-        measure = BY_KEY["pass@1"]
-        score = measure.text(measure.read(best))
-        lines = [f"* best round: {best.number}, pass@1 {score}"]
-        lines.append(f"  checkpoint: {run.place(best.number)}")
-    return "\n".join(filter(None, [*lines, costs.sentence(run.rounds)]))
 
 
 def markdown(rows: list[dict[str, str]]) -> str:

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ouroloop.loop.errors import UserError
-from ouroloop.loop.views import figures, page_tables, responses, side_by_side, steering
-from ouroloop.loop.views.account import sentences, steps
+from ouroloop.loop.views import figures, page_tables, responses, side_by_side, steering, svg
+from ouroloop.loop.views.account import best_by, sentences, steps
 from ouroloop.loop.views.arms import Arm
 from ouroloop.loop.views.arms import arms as arms_of
 from ouroloop.loop.views.chains import turns
+from ouroloop.loop.views.endings import is_halted
 from ouroloop.loop.views.explain import helped
 from ouroloop.loop.views.measures import (
     BY_KEY,
@@ -32,7 +33,6 @@ from ouroloop.loop.views.progress import notes, round_cells
 from ouroloop.loop.views.reader import Json, RoundData, RunData, read_run
 from ouroloop.loop.views.terms import TERMS
 from ouroloop.monitors.estimators.estimand import Estimand
-from ouroloop.monitors.names import Action
 
 # More chains than these nobody reads; the rest are in the run's samples.jsonl.
 TRACES_SHOWN = 6
@@ -58,6 +58,17 @@ SIGNS = (
     "Signs above a round say what the guard did after it: \u25b2 re-inject, \u25c0 roll back,"
     " \u25a0 halt; hollow: noted and not carried out."
 )
+# The numbers that the page opens with, as far as they are defined: of a run that nobody scores the
+# last ones.
+TILES = {
+    "pass@1": "right answers",
+    "dcp": "right in two ways",
+    "ways": "solved in two ways or more",
+    "trace_entropy": "trace entropy",
+    "text_entropy": "entropy on real text",
+    "text_nll": "surprise on real text",
+}
+MOST_TILES = 4
 WAYS = dict(zip(WAYS_NAMES, figures.WAYS, strict=True))
 
 
@@ -85,7 +96,7 @@ def write_page(runs: Sequence[RunData], out: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["picture"] = lambda figure_alt: Markup(figures.svg(*figure_alt))
+    environment.filters["picture"] = lambda figure_alt: Markup(svg.inline(*figure_alt))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(environment.get_template("report.html").render(_page(runs)), encoding="utf-8")
     return out
@@ -102,6 +113,7 @@ def _page(runs: Sequence[RunData]) -> Json:
     drawn = list(_responses(arms))
     return {
         "title": " and ".join(names),
+        "has_rounds": bool(rounds),
         "contents": {k: v for k, v in CONTENTS.items() if k != "responses" or drawn},
         "signs": SIGNS,
         "arms": [_arm(group, strategies) for group in groups],
@@ -209,13 +221,14 @@ def _arm(group: Arm, strategies: Sequence[str]) -> Json:
         "model": model,
         "checkpoint": run.place(run.best_round) if model else "",
         "checkpoint_round": run.best_round,
+        "checkpoint_why": best_by(best) if best else "",
         "fingerprint": str(run.env.get("fingerprint", ""))[:12],
     }
 
 
 def _tag(run: RunData) -> str:
     """How the run ended, where it did not end as planned; empty otherwise."""
-    if run.rounds and run.rounds[-1].action == Action.HALT and run.rounds[-1].carried_out:
+    if is_halted(run):
         return "halted"
     return "" if run.state == "finished" else run.state
 
@@ -225,10 +238,11 @@ def _pictures(
 ) -> Json:
     """The arm's own figures, each with its description; None where there is nothing to draw."""
     areas = ways = reliable = loss = None
+    marks = steering.marks(run)
     if found := {r.number: shares for r in run.rounds if (shares := ways_shares(r))}:
-        ways = (figures.areas(found, WAYS), f"ways per problem of {name}")
+        ways = (figures.areas(found, WAYS, marks=marks), f"ways per problem of {name}")
     if run.rounds and strategies:
-        areas = (figures.strategy_areas(run, strategies), f"strategy shares of {name}")
+        areas = (figures.strategy_areas(run, strategies, marks=marks), f"strategy shares of {name}")
     # A round that is both the start and the best is drawn once, by its first name.
     drawn: dict[int, tuple[str, RoundData]] = {}
     for label, round in chosen.items():
@@ -238,7 +252,7 @@ def _pictures(
         diagram = figures.reliability_diagram(list(drawn.values()))
         reliable = (diagram, f"reliability of {name}")
     if any(round.train.get("loss") for round in run.rounds):
-        loss = (figures.training_loss(run), f"training loss of {name}")
+        loss = (figures.training_loss(run, marks), f"training loss of {name}")
     keys = [label for label, _ in drawn.values()]
     return {
         "areas": areas,
@@ -254,25 +268,18 @@ def _tiles(
 ) -> list[tuple[str, str, str]]:
     if first is None or last is None:
         return []
-    # Three numbers that the page opens with: accuracy at its best, diversity at the end.
     tiles = [("best round", "none" if best is None else str(best.number), f"of {last.number}")]
-    for key, end, label in (
-        ("pass@1", best or last, "right answers"),
-        ("dcp", last, "right in two ways"),
-        ("ways", last, "solved in two ways or more"),
-    ):
-        before, after = _tile_value(key, first), _tile_value(key, end)
+    for key, label in TILES.items():
+        # Accuracy at its best, diversity at the end.
+        end = best or last if key == "pass@1" else last
+        measure = BY_KEY[key]
+        values = measure.read(first), measure.read(end)
+        if not all(value.defined for value in values):
+            continue
+        before, after = (measure.text(value, interval=False) for value in values)
         change = f"{before.removesuffix(' %')} → {after}"
         tiles.append((label, change, f"round {first.number} → {end.number}"))
-    return tiles
-
-
-def _tile_value(key: str, round: RoundData) -> str:
-    measure = BY_KEY[key]
-    value = measure.read(round)
-    if not value.defined:
-        return "undefined"
-    return measure.text(value, interval=False)
+    return tiles[:MOST_TILES]
 
 
 def _traces(run: RunData) -> Json:

@@ -14,8 +14,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ouroloop.loop.views.endings import closing_text, is_halted, next_steps
 from ouroloop.loop.views.printable import printable
-from ouroloop.loop.views.progress import clock, closing_text, round_cells, rounds_table
+from ouroloop.loop.views.progress import clock, round_cells, rounds_table
 from ouroloop.loop.views.reader import Json, RunData, read_run
 from ouroloop.monitors.decision.records import plain
 
@@ -45,7 +46,8 @@ def watch(path: Path, console: Console | None = None, every_seconds: float = 1.0
                 live.update(_screen(run), refresh=True)
     else:
         run = _follow(run, console, every_seconds)
-    _say(console, f"{rounds_table(run)}\n{closing_text(run)}\n{_state_line(run)}")
+    parts = [rounds_table(run), closing_text(run), _state_line(run), next_steps(run)]
+    _say(console, "\n".join(filter(None, parts)))
     return run
 
 
@@ -95,6 +97,8 @@ def stage_line(run: RunData) -> str:
 
 
 def _state_line(run: RunData) -> str:
+    if is_halted(run):
+        return f"The decision rule halted the run after round {run.rounds[-1].number}."
     return {
         "running": "The run is working.",
         "finished": "The run has finished.",

@@ -14,6 +14,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import framework_files
+import pandas as pd
 import pytest
 from doc_pages import ALL, ROOT, Block, Mark
 
@@ -71,7 +73,27 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("desk")
     (folder / "runs").mkdir()
     shutil.copytree(ROOT / "runs" / "recipes", folder / "runs" / "recipes")
+    _lay_down_other_loops(folder)
     return folder
+
+
+def _lay_down_other_loops(folder: Path) -> None:
+    """The files of a reader's own loop, under the names that the pages have for them."""
+    (folder / "out").mkdir()
+    framework_files.trl(folder / "out")
+    framework_files.verl(folder / "validation_data")
+    for step, name in enumerate(("before", "after")):
+        framework_files.inspect_archive(folder / f"{name}.eval", step)
+    # The problems of the two files that a page writes over the first ones.
+    rounds = []
+    for number in range(3):
+        rows = [
+            {"problem": problem, "text": f"The answer is {answer}.", "correct": answer != 8}
+            for problem, answer in (("p1", 10), ("p1", 10), ("p2", 7), ("p2", 7 + number % 2))
+        ]
+        framework_files.lines(folder / f"round{number}.jsonl", rows)
+        rounds += [{"round": number, **row} for row in rows]
+    pd.DataFrame(rounds).to_parquet(folder / "samples.parquet")
 
 
 @pytest.fixture
@@ -102,7 +124,9 @@ def carry_out(block: Block) -> None:
                 continue
             if command[1] == "run":
                 command = [*command[:3], *SETTINGS, *command[3:]]
-            assert main(command[1:]) == 0, f"{block}: {' '.join(command)}"
+            # A loop that is judged may be one that the rule would halt.
+            expected = (0, 3) if command[1] == "monitor" else (0,)
+            assert main(command[1:]) in expected, f"{block}: {' '.join(command)}"
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -137,11 +137,11 @@ def test_a_damaged_mlflow_database_is_named_with_the_remedy(tmp_path, damage):
         refuse_damaged_store(f"sqlite:///{path}")
 
 
-def with_tracker(path, name):
-    """The run's only tracker is one of `faults.HANGING_TRACKERS`."""
+def with_tracker(path, name, source=HANGING_TRACKERS):
+    """The run's only tracker is one of a file's."""
     # A file of its own: the child that loads it has no test folder on its path.
     tracker = path.parent / "hanging.py"
-    tracker.write_text(HANGING_TRACKERS)
+    tracker.write_text(source)
     raw = json.loads((path / "recipe.json").read_text())
     raw["tracking"]["trackers"] = [{"use": f"{tracker}:{name}", "options": {}}]
     (path / "recipe.json").write_text(json.dumps(raw))
@@ -164,11 +164,14 @@ def test_a_lock_that_somebody_holds_delays_no_round_and_the_tracker_goes_on_with
 def test_a_tracker_that_hangs_is_ended_after_a_while_and_the_reason_is_said(tmp_path, monkeypatch):
     path = started(tmp_path)
     with_tracker(path, "Hangs")
-    child = process.start_sync(path)
-    # What the alarm of its own does after SYNC_SECONDS.
-    child.send_signal(signal.SIGALRM)
-    child.wait(30)
-    monkeypatch.setattr(process, "start_sync", lambda run_path: child)
+    plain = process._Worker.ask
+
+    def ask(worker, run_path):
+        plain(worker, run_path)
+        # What the alarm of its own does after SYNC_SECONDS.
+        worker.child.send_signal(signal.SIGALRM)
+
+    monkeypatch.setattr(process._Worker, "ask", ask)
     message = process.safe_sync(path, seconds=None)
     assert "not over after 1800 s" in message and "may hold its lock" in message
 
@@ -178,22 +181,56 @@ def test_the_end_of_a_run_does_not_wait_for_a_tracker_that_hangs(tmp_path, monke
     path = started(tmp_path)
     with_tracker(path, "Hangs")
     children = []
-    plain = process.start_sync
+    plain = process._Worker.__init__
 
-    def start(run_path):
-        children.append(plain(run_path))
-        return children[-1]
+    def start(worker, log):
+        plain(worker, log)
+        children.append(worker.child)
 
-    monkeypatch.setattr(process, "start_sync", start)
+    monkeypatch.setattr(process._Worker, "__init__", start)
     if already:
-        start(path)
+        process.start_sync(path)
     before = time.monotonic()
     message = process.safe_sync(path, seconds=1.0)
     assert time.monotonic() - before < 5
     assert "still at work after 1 s" in message and "tracking.log" in message
+    assert len(children) == 1
     for child in children:
         child.kill()
         child.wait()
+
+
+COUNTS = """
+import os
+
+class Counts:
+    def sync(self, run_path):
+        print("a library that prints")
+        with (run_path / "seen.txt").open("a") as seen:
+            print(os.getpid(), file=seen)
+        if (run_path / "fail.txt").exists():
+            raise ConnectionError("nobody answers")
+"""
+
+
+def test_one_process_syncs_all_rounds_of_a_run_and_ends_with_it(tmp_path):
+    path = started(tmp_path)
+    with_tracker(path, "Counts", COUNTS)
+    child = process.start_sync(path)
+    worker = process._workers[path.resolve().parent]
+    assert worker.wait(time.monotonic() + 120)
+    (path / "fail.txt").touch()
+    assert process.start_sync(path) is child
+    assert worker.wait(time.monotonic() + 60)
+    (failure,) = worker.failures
+    assert failure.endswith("Counts: ConnectionError: nobody answers")
+    assert "Traceback" in (path / "tracking.log").read_text()
+    # A failure is that of its own sync, not of the next one.
+    (path / "fail.txt").unlink()
+    assert process.safe_sync(path, seconds=None) is None
+    assert (path / "tracking.log").read_text() == "a library that prints\n"
+    pids = (path / "seen.txt").read_text().split()
+    assert pids == [str(child.pid)] * 3 and child.returncode == 0
 
 
 def test_ten_seconds_are_the_limit_and_a_hanging_sync_ends_by_itself():
@@ -202,5 +239,5 @@ def test_ten_seconds_are_the_limit_and_a_hanging_sync_ends_by_itself():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(process.signal, "alarm", alarmed.append)
         patch.setattr(process, "sync", lambda path: [])
-        process.main([sys.executable])
-    assert alarmed == [process.SYNC_SECONDS]
+        process._limited(Path(sys.executable))
+    assert alarmed == [process.SYNC_SECONDS, 0]

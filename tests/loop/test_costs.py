@@ -18,7 +18,7 @@ from ouroloop.loop.stages.costs import costs_of, read
 from ouroloop.loop.trackers.points import points
 from ouroloop.loop.views.account import sentences
 from ouroloop.loop.views.costs import sentence, spent
-from ouroloop.loop.views.progress import closing_text
+from ouroloop.loop.views.endings import closing_text
 from ouroloop.loop.views.reader import read_run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "views"))

@@ -245,13 +245,13 @@ def test_a_trace_is_the_samples_way_with_its_tokens_and_what_was_found_about_it(
         assert len(spans.get("revision", [])) == len(chain["revisions"])
         assert spans["verdict"][0].outputs["reasons"] == list(verdict["reasons"])
         said = {a.name: a for a in trace.info.assessments}
-        assert said["kept"].value is bool(verdict["kept"])
+        assert said["1_kept"].value is bool(verdict["kept"])
         assert said["steps_right"].value is bool(verdict["valid"])
         assert said["gold"].value == verdict["gold"]
         if verdict["strategy"]:
             assert said["strategy"].value == verdict["strategy"]
         if not verdict["kept"]:
-            assert said["rejected_by"].value == verdict["reasons"][0]
+            assert said["2_rejected_by"].value == verdict["reasons"][0]
         if chain["critiques"]:
             assert said["critic_approves"].value is chain["critiques"][-1]["approved"]
             assert said["critic_approves"].source.source_type == "LLM_JUDGE"

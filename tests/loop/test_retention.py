@@ -17,7 +17,7 @@ from ouroloop.loop.rows import RoundPlan
 from ouroloop.loop.store import Store, read_json
 from ouroloop.loop.sums import Status
 from ouroloop.loop.views import verify
-from ouroloop.loop.views.progress import closing_text
+from ouroloop.loop.views.endings import closing_text
 from ouroloop.loop.views.reader import read_run
 from ouroloop.monitors.base import Reading
 from ouroloop.monitors.decision.records import Decision

@@ -10,7 +10,12 @@ import pytest
 
 from ouroloop.loop.errors import UserError
 from ouroloop.loop.views.arms import arms
-from ouroloop.loop.views.compare import compare, compare_table, write_comparison
+from ouroloop.loop.views.compare import (
+    compare,
+    compare_table,
+    draw_comparison,
+    write_comparison,
+)
 from ouroloop.loop.views.measures import BY_KEY
 from ouroloop.loop.views.reader import read_run
 from ouroloop.loop.views.report import write_report
@@ -79,5 +84,20 @@ def test_comparing_several_seeds_shows_their_mean_and_each_seeds_numbers(
         assert list(one["round"]) == [0, 1, 2] and set(one["seed"]) == {2}
         own = BY_KEY["pass@1"].read(read_run(paths[1]).rounds[2])
         assert one["value"].iloc[2] == pytest.approx(own.value)
-    with pytest.raises(UserError, match=r"expected .csv or .parquet"):
+    with pytest.raises(UserError, match=r"expected .csv, .parquet or .svg"):
         write_comparison(both, tmp_path / "all.xlsx")
+
+
+def test_comparing_arms_draws_them_and_an_empty_run_is_a_table_with_heads_and_no_picture(
+    paths: list[Path], tmp_path: Path
+) -> None:
+    drawn = draw_comparison(paths, tmp_path / "deep" / "all.svg").read_text()
+    assert "Right answers (pass@1)" in drawn and ">steered<" in drawn
+    assert drawn == draw_comparison(paths, tmp_path / "again.svg").read_text()
+    empty = fake_run.make_run(tmp_path, "empty", rounds=0)
+    (empty / "rounds" / "000" / "MANIFEST.json").unlink()
+    table = pd.read_csv(write_comparison(compare([empty]), tmp_path / "empty.csv"))
+    assert not len(table) and {"run", "measure", "value", "reason"} <= set(table)
+    assert "empty: no round is fit to be called best" in compare_table(compare([empty]))
+    with pytest.raises(UserError, match="no measure is defined"):
+        draw_comparison([empty], tmp_path / "empty.svg")

@@ -97,8 +97,9 @@ def test_the_card_begins_with_the_checkpoint_and_an_action_says_whether_it_helpe
     for path in arms:
         run = read_run(path)
         card = page.split(f"{run.name}<span", 1)[1]
-        first = f"<b>Checkpoint to take:</b> round {run.best_round}, <code>"
-        assert first + run.place(run.best_round) in card.split("rounds of training")[0]
+        first = f"<b>Checkpoint to take:</b> round {run.best_round} (pass@1 "
+        assert first in card.split("rounds of training")[0]
+        assert "), <code>" + run.place(run.best_round) in card.split("rounds of training")[0]
     # The guarded arm acted once; what the other one only noted could not help.
     assert page.count("<b>Did it help:</b>") == 1
     assert "<b>Did it help:</b> no later round has audited it." in page

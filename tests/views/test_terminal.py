@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import io
 import json
@@ -13,11 +14,16 @@ import pytest
 from rich.console import Console
 
 from ouroloop.loop.__main__ import main
+from ouroloop.loop.errors import RunStateError, UserError
 from ouroloop.loop.views import progress as progress_module
+from ouroloop.loop.views.card import release
 from ouroloop.loop.views.compare import compare, compare_table
+from ouroloop.loop.views.endings import closing_text, next_steps
+from ouroloop.loop.views.explain import round_of
 from ouroloop.loop.views.printable import printable
-from ouroloop.loop.views.progress import LiveProgress, clock, closing_text, rounds_table
+from ouroloop.loop.views.progress import LiveProgress, clock, notes, rounds_table
 from ouroloop.loop.views.reader import read_run
+from ouroloop.loop.views.report import write_report
 from ouroloop.loop.views.watch import seconds_left, stage_line, standing, watch
 
 
@@ -110,6 +116,44 @@ def test_a_run_without_a_finished_round_has_a_sentence_for_a_table(tmp_path: Pat
     (path / "rounds" / "000" / "MANIFEST.json").unlink()
     assert rounds_table(read_run(path)) == "young: no round is finished yet."
     assert closing_text(read_run(path)) == "No round is fit to be called best."
+
+
+def test_a_run_that_failed_at_once_is_no_run_to_be_watched(tmp_path: Path) -> None:
+    path = fake_run.make_failed_run(tmp_path, rounds=0)
+    (path / "rounds" / "000" / "MANIFEST.json").unlink()
+    run = read_run(path)
+    with pytest.raises(RunStateError) as refused:
+        round_of(run, None)
+    assert f"The run failed: {run.failure}" in str(refused.value) and "resume" in str(refused.value)
+    with pytest.raises(UserError, match="no round of this run has trained"):
+        release(run)
+    page = write_report([path], tmp_path / "r.html").read_text()
+    assert "the engine ended" in page and "Over the rounds" not in page and "{n}" not in page
+
+
+def test_in_markdown_a_note_is_no_row_of_the_table_above_it(arms: tuple[Path, Path]) -> None:
+    run = read_run(arms[0])
+    assert rounds_table(run, "\n\n").split("\n\n")[1:] == notes(run) != []
+
+
+def test_the_last_lines_say_what_to_do_next(
+    arms: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = read_run(arms[0])
+    acted = [round.number for round in run.rounds if round.action != "continue"][-1]
+    monkeypatch.setenv("OUROLOOP_RUNS", str(arms[0].parent))
+    lines = next_steps(run)
+    assert f"ouroloop explain {run.name} --round {acted} " in lines
+    assert f"ouroloop report {run.name} " in lines and "A halted run" not in lines
+    assert f"ouroloop publish {run.name} --dry-run " in lines
+    # Where the name alone finds nothing, the folder does.
+    monkeypatch.setenv("OUROLOOP_RUNS", str(arms[0]))
+    assert f"ouroloop report {run.path} " in next_steps(run)
+    last = run.rounds[-1]
+    halt = dataclasses.replace(last, decision={**last.decision, "action": "halt"})
+    halted = next_steps(dataclasses.replace(run, rounds=(*run.rounds[:-1], halt)))
+    assert f"--round {last.number} " in halted and "A halted run is over" in halted
+    assert next_steps(dataclasses.replace(run, rounds=())) == ""
 
 
 def test_comparing_puts_rounds_side_by_side_and_is_strict_json(arms: tuple[Path, Path]) -> None:

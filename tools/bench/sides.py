@@ -204,8 +204,9 @@ def start_sync(run: str) -> Found:
     from ouroloop.loop.trackers import process
 
     with timed() as found:
-        child = process.start_sync(Path(run))
-    child.wait()
+        process.start_sync(Path(run))
+    # Its process stays, for the next round: it is over before the next turn begins.
+    process.safe_sync(Path(run), seconds=None)
     return found
 
 

@@ -12,7 +12,7 @@ from ouroloop.evals.worlds.arithmetic.task import SHORTCUT, ArithmeticTask
 from ouroloop.loop.experiments import report, results, rounds
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.setup import prepare
-from ouroloop.loop.views.figures import save_figure
+from ouroloop.loop.views.svg import save_figure
 from runs.experiments.guarded_collapse import arms, findings, notes
 from runs.experiments.guarded_collapse.figure import draw
 from runs.experiments.guarded_collapse.study import EXPERIMENT, STUDY
