@@ -12,6 +12,8 @@ from typing import Any
 
 from ouroloop.monitors.traces.rows import TraceError
 
+# Rows of a Parquet file that are Python objects at a time.
+BATCH_ROWS = 4096
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet", ".eval")
 
 # What reading a file that was cut or damaged raises, by the library that unpacks it.
@@ -76,13 +78,16 @@ def _parquet(path: Path) -> Records:
     import pyarrow.parquet as parquet
     from pyarrow.lib import ArrowInvalid
 
+    first = 1
     try:
-        # ArrowInvalid is a ValueError, and no OSError: `read_records` would let it through.
-        rows = parquet.read_table(path).to_pylist()
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=BATCH_ROWS):
+                for number, row in enumerate(batch.to_pylist(), start=first):
+                    yield f"{path}:{number}", row
+                first += batch.num_rows
+    # ArrowInvalid is a ValueError, and no OSError: `read_records` would let it through.
     except ArrowInvalid as error:
         raise TraceError(f"{path}: no Parquet file ({error}).") from None
-    for number, row in enumerate(rows, start=1):
-        yield f"{path}:{number}", row
 
 
 def _record(line: bytes, where: str) -> tuple[str, dict[str, Any]]:

@@ -64,11 +64,16 @@ def _chunks(texts: Sequence[str], problem_N: Ints) -> Iterator[tuple[int, int]]:
 def _chunk_cosines(texts: Sequence[str], problem_D: Ints, first: int) -> Iterator[Pairs]:
     """The pairs of one chunk; `first` is the number of its first row."""
     text_E, column_E, count_E = _counts(texts, problem_D)
+    length_D = np.sqrt(np.bincount(text_E, weights=count_E**2, minlength=len(texts)))
+    # An n-gram of one text alone is in no pair: half of all, and more where texts differ.
+    is_shared_E = (np.bincount(column_E) > 1)[column_E]
+    if not is_shared_E.any():
+        return
+    text_E, column_E, count_E = text_E[is_shared_E], column_E[is_shared_E], count_E[is_shared_E]
     bounds = np.flatnonzero(np.diff(column_E, prepend=-1, append=-1))
     shape = (len(texts), len(bounds) - 1)
     by_column = sparse.csc_array((count_E, text_E, bounds), shape=shape)
     by_text = by_column.tocsr()
-    length_D = np.sqrt(np.bincount(text_E, weights=count_E**2, minlength=len(texts)))
     for top in range(0, len(texts), BLOCK):
         # An n-gram of two problems has two columns, so that only pairs of one problem come out.
         dot = (by_text[top : top + BLOCK] @ by_column.T).tocoo()
