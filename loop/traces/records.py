@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import zipfile
 import zlib
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ouroloop.monitors.traces.files import read_file
 from ouroloop.monitors.traces.rows import TraceError
 
 # Rows of a Parquet file that are Python objects at a time.
@@ -31,7 +31,8 @@ def read_records(path: Path) -> Records:
     name = path.name
     try:
         if name.endswith((".jsonl", ".jsonl.gz")):
-            yield from _lines(path)
+            for where, record in read_file(path):
+                yield where, _object(record, where)
         elif name.endswith(".json"):
             yield from _json(path)
         elif name.endswith(".parquet"):
@@ -44,14 +45,6 @@ def read_records(path: Path) -> Records:
         raise TraceError(f"{path}: no such file; expected what the framework wrote.") from None
     except UNREADABLE as error:
         raise TraceError(f"{path}: cannot be read ({error}).") from None
-
-
-def _lines(path: Path) -> Records:
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield _record(line, f"{path}:{number}")
 
 
 def _json(path: Path) -> Records:

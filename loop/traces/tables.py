@@ -20,6 +20,8 @@ from ouroloop.monitors.traces.rows import TraceError
 Rows = Iterator[tuple[str, Any]]
 
 DELIMITERS: Mapping[str, str] = {".csv": ",", ".tsv": "\t"}
+# Bytes of a file that are looked at together.
+PORTION = 2**20
 TABLES = (*DELIMITERS, ".parquet", ".json")
 
 
@@ -66,7 +68,9 @@ def rows_of(path: str, digest: Any = None) -> Rows:
         yield from read_file(path, digest)
         return
     if digest is not None and Path(path).is_file():
-        digest.update(Path(path).read_bytes())
+        with Path(path).open("rb") as file:
+            while portion := file.read(PORTION):
+                digest.update(portion)
     if suffix in DELIMITERS:
         yield from _cells(path, DELIMITERS[suffix])
     elif suffix == ".json" and not _is_list(path):
