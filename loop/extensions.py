@@ -13,6 +13,7 @@ from ouroloop.evals import plugins
 from ouroloop.evals.errors import DataError
 from ouroloop.loop import extras
 from ouroloop.loop.config import Extension, Recipe
+from ouroloop.loop.engines import ray_cluster
 from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.objectives import launcher
@@ -60,12 +61,13 @@ def check_all(recipe: Recipe) -> None:
     The launcher's config is looked up.
 
     Raises:
-        RecipeError: see `build_all`.
+        RecipeError: see `build_all`; also where no Ray cluster answers.
         MissingExtraError: a part needs packages that are not installed.
     """
     engine_maker(recipe.engine.kind)
     if recipe.engine.kind == "ray":
         extras.require("ray", "engine.kind: ray")
+        ray_cluster.refuse_silent(recipe.ray.address)
     build_all(FILTER, recipe.filters.extra)
     build_all(METRIC, recipe.monitors.metrics)
     build_all(GUARDED, recipe.monitors.guarded)

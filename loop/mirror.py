@@ -8,6 +8,7 @@ copied.
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.loop import integrity, ledger
+from ouroloop.loop.config import Recipe
 from ouroloop.loop.errors import RunStateError, StorageError
 from ouroloop.loop.lock import BEAT_SECONDS, LOCK, STALE_SECONDS, Holder
 from ouroloop.loop.sums import ROUNDS
@@ -27,6 +29,12 @@ BEATS_PER_SIGN = 2
 def is_url(text: str) -> bool:
     """Whether it names a run on other storage, not a local folder."""
     return "://" in text
+
+
+def mirror_of(recipe: Recipe) -> Mirror | None:
+    """Where the run is copied to at each commit."""
+    url = recipe.storage.url
+    return Mirror(f"{url.rstrip('/')}/{recipe.name}") if url else None
 
 
 class Mirror:
@@ -44,6 +52,24 @@ class Mirror:
         """Of the run."""
         return self.url.rpartition("/")[2]
 
+    def num_committed(self) -> int:
+        """Finished rounds that are there."""
+        return _num_committed_of(self._sizes())
+
+    def try_writing(self) -> None:
+        """Write a small file beside the run, and take it away again.
+
+        Raises:
+            StorageError: it cannot be reached or written to.
+        """
+        folder = self.root.rpartition("/")[0]
+        # Of this process alone: other runs may be begun there at the same time.
+        path = f"{folder}/.ouroloop-{os.getpid()}"
+        with self._reaching():
+            self.files.makedirs(folder, exist_ok=True)
+            self.files.pipe_file(path, b"written to see whether it can be")
+            self.files.rm_file(path)
+
     # -- who works on it ----------------------------------------------------------------
 
     @contextmanager
@@ -54,7 +80,7 @@ class Mirror:
             RunStateError: another host works on it, or went further than the local folder `run`.
         """
         self.refuse_held()
-        there, here = _num_committed_of(self._sizes()), _num_committed(run)
+        there, here = self.num_committed(), _num_committed(run)
         if there > here:
             raise RunStateError(
                 f"{run}: holds {here} finished rounds, its copy {self.url} {there}: another host"

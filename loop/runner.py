@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.loop import interrupts
-from ouroloop.loop.checks import copies
+from ouroloop.loop.checks import copies, storage
 from ouroloop.loop.checks.model import refuse
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.controller import Campaign, Progress
@@ -25,7 +25,7 @@ from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.engines.supervised import SupervisedEngine
 from ouroloop.loop.errors import EngineError, StorageError, TrainingError
 from ouroloop.loop.frozen import changed_versions, inputs_of, refuse_other_inputs
-from ouroloop.loop.mirror import Mirror
+from ouroloop.loop.mirror import Mirror, mirror_of
 from ouroloop.loop.secrets import redacted
 from ouroloop.loop.setup import Setting, prepare
 from ouroloop.loop.store import Store
@@ -63,6 +63,7 @@ def run(recipe: Recipe, root: Path, fresh: bool = False) -> Outcome:
     setting = prepare(recipe)
     refuse(setting)
     copies.refuse(setting)
+    storage.refuse(recipe, is_new=not (root / recipe.name).exists() or fresh)
     if fresh:
         Store.delete(root, recipe.name)
     # Large checkpoints are hashed once here, before the folder is made.
@@ -170,12 +171,6 @@ def _introduce(
     for line in warnings:
         progress.say(f"warning: {line}")
         store.event("warning", what=line)
-
-
-def mirror_of(recipe: Recipe) -> Mirror | None:
-    """Where the run is copied to at each commit."""
-    url = recipe.storage.url
-    return Mirror(f"{url.rstrip('/')}/{recipe.name}") if url else None
 
 
 def _copy(mirror: Mirror, store: Store, progress: LiveProgress) -> None:

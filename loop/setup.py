@@ -16,7 +16,7 @@ from ouroloop.evals.tasks import Capability, Form, Prompts, Task
 from ouroloop.loop import automatic, extensions, refusals
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.config.judge import BASELINE
-from ouroloop.loop.engines import remote
+from ouroloop.loop.engines import remote, students
 from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
 from ouroloop.loop.errors import DataError, RecipeError
 from ouroloop.loop.models.sources import resolve_model
@@ -185,7 +185,7 @@ def _models(recipe: Recipe) -> tuple[Path, tuple[Path | str, ...], Path | str | 
     base = resolve_model(recipe.model)
     refusals.check_students(recipe)
     if recipe.students.addresses:
-        remote.check(" ".join(recipe.students.addresses))
+        students.refuse_unfit(recipe.students.addresses, recipe.students.reload)
     judge = recipe.judge.model if recipe.judge else BASELINE
     watching = None if judge == BASELINE else _model(judge)
     return base, tuple(_model(name) for name in recipe.teachers), watching

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ouroloop.loop.checks import copies, data, judge, lengths, model, probe_set, traces
+from ouroloop.loop.checks import copies, data, judge, lengths, model, probe_set, storage, traces
 from ouroloop.loop.checks.findings import Finding, Level, as_text
 from ouroloop.loop.setup import Setting
 
@@ -26,6 +26,7 @@ CHECKS: tuple[Callable[[Setting, Path], list[Finding]], ...] = (
     traces.check,
     judge.check,
     model.check,
+    storage.check,
 )
 
 

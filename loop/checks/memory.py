@@ -21,6 +21,8 @@ from ouroloop.loop.devices import this_device
 from ouroloop.loop.models.shape import Shape
 
 GIB = 2**30
+# Engines that hold the model on other machines, or in other processes of this one.
+ELSEWHERE = ("ray", "server")
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # A weight and its gradient, each as wide as the weight.
 PLAIN_COPIES = 2
@@ -90,10 +92,10 @@ def check(recipe: Recipe, shapes: list[Shape], room: Room | None = None) -> list
     need = need_of(recipe, shapes)
     devices = room.num_devices if _is_spread(recipe) else 1
     total, free = room.total * devices, room.free * devices
-    size = (
-        f"serving takes at least {need.serving / GIB:.2f} GiB, training"
-        f" {need.training / GIB:.2f} ({need.how})"
-    )
+    served = f"serving takes at least {need.serving / GIB:.2f} GiB"
+    if recipe.engine.kind in ELSEWHERE:
+        served = f"serving takes memory elsewhere (engine.kind: {recipe.engine.kind})"
+    size = f"{served}, training {need.training / GIB:.2f} ({need.how})"
     if need.training:
         size += f", and up to {activations(recipe, shapes[0]) / GIB:.1f} of activations"
     if need.stays:

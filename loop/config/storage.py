@@ -15,7 +15,7 @@ class StorageConfig(Section):
 
     url: str | None = Field(
         None,
-        pattern=r"^[A-Za-z][A-Za-z0-9+.-]*://\S+$",
+        pattern=r"^[A-Za-z][A-Za-z0-9+.-]*://\S*[^/\s]\S*$",
         description=(
             "a folder that fsspec knows, e.g. s3://bucket/runs or file:///shared/runs: every"
             " commit is copied to URL/NAME, and `ouroloop resume URL/NAME` goes on from there on"

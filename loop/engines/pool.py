@@ -7,7 +7,6 @@ changes a row. What the members are is for their `Site` to say: actors of a Ray 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,12 +16,11 @@ from typing import Any, Protocol, TypeVar
 
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.engines.pipe import TimeLimits
-from ouroloop.loop.engines.supervised import RESTARTS
+from ouroloop.loop.engines.supervised import RESTARTS, Report
 from ouroloop.loop.errors import AnswerLostError, EngineError, EngineLostError
 from ouroloop.loop.records import Completion, Prompt, Request, Scored
 
 Answer = TypeVar("Answer")
-Report = Callable[[str, Mapping[str, Any]], None]
 
 
 class NoRoomError(EngineLostError):
@@ -33,7 +31,7 @@ class Site(Protocol):
     """Where the members of a pool live.
 
     Attributes:
-        report: called with (event, facts) for what happens there.
+        report: called for what happens there.
     """
 
     report: Report
@@ -73,10 +71,6 @@ class _Seat:
     num_in_flight: int = 0
     num_restarts: int = 0
     starting: asyncio.Task[None] | None = None
-
-
-def _log(event: str, facts: Mapping[str, Any]) -> None:
-    logging.getLogger(__name__).warning("%s: %s", event, dict(facts))
 
 
 class PooledEngine:

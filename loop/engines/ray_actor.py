@@ -19,9 +19,9 @@ import ouroloop
 from ouroloop.loop import errors
 from ouroloop.loop.engines import moved
 from ouroloop.loop.engines.pipe import CLOSE_SECONDS, MAX_PART_SECONDS, PARTS, TimeLimits
-from ouroloop.loop.engines.pool import NoRoomError, Report
+from ouroloop.loop.engines.pool import NoRoomError
 from ouroloop.loop.engines.process import ProcessEngine
-from ouroloop.loop.engines.supervised import RESTARTS, SupervisedEngine
+from ouroloop.loop.engines.supervised import RESTARTS, Report, SupervisedEngine
 from ouroloop.loop.errors import EngineError, EngineLostError, OuroloopError
 from ouroloop.loop.records import Completion, Prompt, Request, Scored
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
+import socket
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,12 +21,14 @@ from typing import Any
 
 from ouroloop.loop.engines import moved
 from ouroloop.loop.engines.pipe import TimeLimits
-from ouroloop.loop.engines.pool import PooledEngine, Report, _log
+from ouroloop.loop.engines.pool import PooledEngine
 from ouroloop.loop.engines.ray_actor import ActorEngine, EngineActor
+from ouroloop.loop.engines.supervised import Report, report_to_log
 from ouroloop.loop.errors import EngineError, RecipeError
 
 # Calls that an actor takes beside the requests: signs of life, closing.
 SPARE_CALLS = 16
+CONNECT_SECONDS = 10.0
 
 
 def ray_engine(
@@ -49,7 +53,7 @@ class RayCluster:
         self.config = {**config, "kind": config.get("actor", "vllm")}
         self.layout: Mapping[str, Any] = config.get("ray") or {}
         self.log_path, self.worker = log_path, worker
-        self.report: Report = _log
+        self.report: Report = report_to_log
         self._group: Any = None
         self._bundle: dict[str, float] = {}
 
@@ -111,6 +115,30 @@ class RayCluster:
     def _said(self, event: str, facts: Mapping[str, Any]) -> None:
         # Through the attribute: it is set after the members were made.
         self.report(event, facts)
+
+
+def refuse_silent(address: str | None) -> None:
+    """Refuse an address at which nothing listens, at once: Ray itself would try for minutes.
+
+    Args:
+        address: `ray.address`; None: what RAY_ADDRESS says.
+
+    Raises:
+        RecipeError: no connection to host:port.
+    """
+    address = address or os.environ.get("RAY_ADDRESS", "")
+    found = re.fullmatch(r"\[?(?P<host>[\w.:-]+?)\]?:(?P<port>\d+)", address)
+    if found is None:
+        return
+    try:
+        place = found["host"], int(found["port"])
+        socket.create_connection(place, timeout=CONNECT_SECONDS).close()
+    # OverflowError: no port has this number.
+    except (OSError, OverflowError) as error:
+        raise RecipeError(
+            f"ray.address: no Ray cluster answers at {address} ({error}). Start one there with"
+            " `ray start --head`, correct the address, or leave it out."
+        ) from None
 
 
 def connect(address: str | None) -> None:

@@ -33,11 +33,17 @@ def is_address(name: str) -> bool:
     return name.startswith(("http://", "https://"))
 
 
-def check(model: str) -> None:
+def check(model: str, start: str = "vllm serve") -> None:
     """Ask each server which models it has; of several, one that is down may join later.
 
-    Raises: RecipeError: an address is not of the form URL#model. CheckpointError: no server
-        answers, one refuses, is none of the kind, or does not have the model.
+    Args:
+        model: URL#model of each, separated by blanks.
+        start: the command that starts one, for messages.
+
+    Raises:
+        RecipeError: an address is not of the form URL#model.
+        CheckpointError: no server answers, one refuses, is none of the kind, or does not have the
+            model.
     """
     addresses = model.split()
     # All forms first: a misspelt address is no server that is down.
@@ -46,7 +52,7 @@ def check(model: str) -> None:
     silent = []
     for address in addresses:
         try:
-            _check_one(address)
+            _check_one(address, start)
         except _SilentError as error:
             silent.append(error)
     if len(silent) == len(addresses):
@@ -57,12 +63,12 @@ class _SilentError(CheckpointError):
     """No server answers at an address."""
 
 
-def _check_one(address: str) -> None:
+def _check_one(address: str, start: str) -> None:
     import openai
 
     url, model = split_address(address)
     remedy = (
-        f"Start it (`vllm serve FOLDER --served-model-name {model} --generation-config vllm`), or"
+        f"Start it (`{start} FOLDER --served-model-name {model} --generation-config vllm`), or"
         " correct the address."
     )
     try:

@@ -12,13 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from ouroloop.loop.engines.checkpoint import Checkpoint
-from ouroloop.loop.engines.remote_server import Server
-from ouroloop.loop.errors import CheckpointError, EngineError, EngineLostError
+from ouroloop.loop.engines.remote_server import Server, split_address
+from ouroloop.loop.errors import CheckpointError, EngineError, EngineLostError, RecipeError
 
 # Between two questions whether a server is there.
 POLL_SECONDS = 0.5
 DEV_MODE = "VLLM_SERVER_DEV_MODE=1"
 LORA_MODE = "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1"
+# students.reload -> what a server needs for it: (endpoint, variable that turns it on).
+ENDPOINTS = {
+    "rpc": ("/collective_rpc", DEV_MODE),
+    "lora": ("/v1/load_lora_adapter", LORA_MODE),
+}
+CHECK_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,36 @@ class Served:
     model: str
     max_model_len: int | None
     block_size: int | None
+
+
+def refuse_without_endpoint(address: str, reload: str | Sequence[str]) -> None:
+    """Refuse a server that cannot be given weights as the recipe says, before a run begins.
+
+    Nothing is done to a server that does not list its endpoints, or is not there now.
+
+    Args:
+        address: URL#model.
+        reload: `students.reload`.
+
+    Raises:
+        RecipeError: it lacks the endpoint.
+    """
+    import httpx
+
+    if not isinstance(reload, str):
+        return
+    url, _ = split_address(address)
+    endpoint, mode = ENDPOINTS[reload]
+    try:
+        listed = httpx.get(f"{_root(url)}/openapi.json", timeout=CHECK_SECONDS).json()["paths"]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return
+    if endpoint not in listed:
+        raise RecipeError(
+            f"{url}: the server has no {endpoint}, by which students.reload: {reload} gives it each"
+            f" round's weights. Start it with {mode}, or set students.reload to a command of your"
+            " own."
+        )
 
 
 async def new_weights(
@@ -54,8 +90,7 @@ async def new_weights(
     """
     import httpx
 
-    # The other endpoints lie beside /v1, not in it.
-    root = server.url.rstrip("/").removesuffix("/v1")
+    root = _root(server.url)
     headers = {"Authorization": f"Bearer {server.client.api_key}"}
     async with httpx.AsyncClient(base_url=root, headers=headers, timeout=wait_s) as http:
         try:
@@ -77,6 +112,11 @@ async def new_weights(
             return Served(model, length, await _block_size(http))
         except httpx.HTTPError as error:
             raise EngineLostError(f"{root}: {type(error).__name__}: {error}") from None
+
+
+def _root(url: str) -> str:
+    """Where the other endpoints lie: beside /v1, not in it."""
+    return url.rstrip("/").removesuffix("/v1")
 
 
 async def _answering(http: Any, wait_s: float) -> None:

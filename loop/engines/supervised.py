@@ -20,9 +20,12 @@ from ouroloop.loop.records import Completion, Prompt, Request, Scored
 # Where nobody gives a recipe; the same as the default of its `supervision.restarts`.
 RESTARTS = 3
 Answer = TypeVar("Answer")
+Report = Callable[[str, Mapping[str, Any]], None]
+"""Called with (event, facts) for what happens to an engine."""
 
 
-def _log(event: str, facts: Mapping[str, Any]) -> None:
+def report_to_log(event: str, facts: Mapping[str, Any]) -> None:
+    """The report of an engine that nobody listens to."""
     logging.getLogger(__name__).warning("%s: %s", event, dict(facts))
 
 
@@ -33,14 +36,14 @@ class SupervisedEngine:
         make: makes one, not started; each proves its weights before anything is asked of it.
         restarts: of the process for each checkpoint that is loaded, at most; and of a request whose
             answer was damaged.
-        report: called with (event, facts) at each.
+        report: called at each.
     """
 
     def __init__(
         self,
         make: Callable[[], ProcessEngine],
         restarts: int = RESTARTS,
-        report: Callable[[str, Mapping[str, Any]], None] = _log,
+        report: Report = report_to_log,
     ):
         self.make, self.restarts, self.report = make, restarts, report
         self.inner = make()

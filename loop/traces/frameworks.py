@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.traces.records import SUFFIXES, read_records
+from ouroloop.loop.traces.sorting import RowsByRound
 from ouroloop.loop.traces.steps import Steps
 from ouroloop.loop.traces.texts import asked, is_chat, text_of
 from ouroloop.monitors.traces.clusters import TraceClusters
 from ouroloop.monitors.traces.files import number_in
+from ouroloop.monitors.traces.kept import KeptViews
 from ouroloop.monitors.traces.reader import TraceReader, Traces
 from ouroloop.monitors.traces.rows import TraceError
 
 Record = Mapping[str, Any]
 Row = dict[str, Any]
-Rows = list[tuple[str, Row]]
+Rows = Iterator[tuple[str, Row]]
 """(place, row), a place being "file:record"."""
 
 # What a log of rewards holds beside them.
@@ -117,7 +119,8 @@ def read_framework(
     Raises:
         TraceError: as `read_traces`.
     """
-    reader, views, names = TraceReader(strategies, clusters or TraceClusters()), [], []
+    reader, views = TraceReader(strategies, clusters or TraceClusters()), KeptViews()
+    names = []
     for source, rows in read_rounds(framework, paths, scoring or Scoring()):
         views.append(reader.read(rows))
         names.append(source)
@@ -143,7 +146,7 @@ def read_rounds(
     if name not in FRAMEWORKS:
         known = "; ".join(f"{key}: {framework.files}" for key, framework in FRAMEWORKS.items())
         raise TraceError(f"--from {name}: unknown; expected one of these ({known}).")
-    by_round: dict[tuple[float, str], Rows] = {}
+    by_round = RowsByRound[tuple[float, str]]()
     steps, filters = Steps(), set[str]()
     for index, path in enumerate(_files(paths)):
         for where, record in read_records(path):
@@ -158,9 +161,9 @@ def read_rounds(
                 number = steps.read(step if own is None else own, where)
                 # Without a step the file is the round, in the order in which it was given.
                 key = (float(index), str(path)) if number is None else (number, f"step {number:g}")
-                by_round.setdefault(key, []).append((where, row))
-    for (_, source), rows in sorted(by_round.items(), key=lambda item: item[0][0]):
-        yield source, rows
+                by_round.add(key, where, row)
+    for key in sorted(by_round.keys(), key=lambda key: key[0]):
+        yield key[1], by_round.rows(key)
 
 
 def _rows(name: str, record: Record, scoring: Scoring, where: str) -> Iterator[Row]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import zipfile
 import zlib
@@ -10,8 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ouroloop.monitors.traces.files import read_file
 from ouroloop.monitors.traces.rows import TraceError
 
+# Rows of a Parquet file that are Python objects at a time.
+BATCH_ROWS = 4096
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet", ".eval")
 
 # What reading a file that was cut or damaged raises, by the library that unpacks it.
@@ -29,7 +31,8 @@ def read_records(path: Path) -> Records:
     name = path.name
     try:
         if name.endswith((".jsonl", ".jsonl.gz")):
-            yield from _lines(path)
+            for where, record in read_file(path):
+                yield where, _object(record, where)
         elif name.endswith(".json"):
             yield from _json(path)
         elif name.endswith(".parquet"):
@@ -42,14 +45,6 @@ def read_records(path: Path) -> Records:
         raise TraceError(f"{path}: no such file; expected what the framework wrote.") from None
     except UNREADABLE as error:
         raise TraceError(f"{path}: cannot be read ({error}).") from None
-
-
-def _lines(path: Path) -> Records:
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield _record(line, f"{path}:{number}")
 
 
 def _json(path: Path) -> Records:
@@ -76,13 +71,16 @@ def _parquet(path: Path) -> Records:
     import pyarrow.parquet as parquet
     from pyarrow.lib import ArrowInvalid
 
+    first = 1
     try:
-        # ArrowInvalid is a ValueError, and no OSError: `read_records` would let it through.
-        rows = parquet.read_table(path).to_pylist()
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=BATCH_ROWS):
+                for number, row in enumerate(batch.to_pylist(), start=first):
+                    yield f"{path}:{number}", row
+                first += batch.num_rows
+    # ArrowInvalid is a ValueError, and no OSError: `read_records` would let it through.
     except ArrowInvalid as error:
         raise TraceError(f"{path}: no Parquet file ({error}).") from None
-    for number, row in enumerate(rows, start=1):
-        yield f"{path}:{number}", row
 
 
 def _record(line: bytes, where: str) -> tuple[str, dict[str, Any]]:

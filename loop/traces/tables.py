@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.traces.records import UNREADABLE, read_records
+from ouroloop.loop.traces.sorting import RowsByRound
 from ouroloop.monitors.traces.clusters import TraceClusters
 from ouroloop.monitors.traces.files import read_file
+from ouroloop.monitors.traces.kept import KeptViews
 from ouroloop.monitors.traces.reader import TraceReader, Traces, read_traces
 from ouroloop.monitors.traces.rows import TraceError
 
 Rows = Iterator[tuple[str, Any]]
 
 DELIMITERS: Mapping[str, str] = {".csv": ",", ".tsv": "\t"}
+# Bytes of a file that are looked at together.
+PORTION = 2**20
 TABLES = (*DELIMITERS, ".parquet", ".json")
 
 
@@ -42,7 +46,9 @@ def read_own(
         return read_traces(paths, strategies, keep_order, clusters, rows_of)
     reader = TraceReader(strategies, clusters or TraceClusters())
     rounds = _by_round(rows_of(str(paths[0])), str(paths[0]))
-    views = [reader.read(rows) for rows in rounds.values()]
+    views = KeptViews()
+    for rows in rounds.values():
+        views.append(reader.read(rows))
     names = [f"{paths[0]}, round {number:g}" for number in rounds]
     return reader.traces(views, names if len(names) > 1 else [str(paths[0])])
 
@@ -62,7 +68,9 @@ def rows_of(path: str, digest: Any = None) -> Rows:
         yield from read_file(path, digest)
         return
     if digest is not None and Path(path).is_file():
-        digest.update(Path(path).read_bytes())
+        with Path(path).open("rb") as file:
+            while portion := file.read(PORTION):
+                digest.update(portion)
     if suffix in DELIMITERS:
         yield from _cells(path, DELIMITERS[suffix])
     elif suffix == ".json" and not _is_list(path):
@@ -71,23 +79,25 @@ def rows_of(path: str, digest: Any = None) -> Rows:
         yield from read_records(Path(path))
 
 
-def _by_round(rows: Rows, path: str) -> dict[float, list[tuple[str, Any]]]:
+def _by_round(rows: Rows, path: str) -> dict[float, Rows]:
     """The rows of each round, rounds ascending; all are round 0 where none names one."""
-    found: dict[Any, list[tuple[str, Any]]] = {}
+    found = RowsByRound[float | None]()
     for where, row in rows:
         number = row.get("round") if isinstance(row, Mapping) else None
         # What is no number is one group, whose first row the reader refuses by its place.
         known = float(number) if isinstance(number, int | float) and number == number else None
-        found.setdefault(known, []).append((where, row))
-    if None in found and len(found) > 1:
-        where, _ = found[None][0]
+        found.add(known, where, row)
+    numbers = found.keys()
+    if None in numbers and len(numbers) > 1:
+        where, _ = next(found.rows(None))
         raise TraceError(
             f"{where}: no round, where other rows of {path} have one; expected a number in every"
             " row, or in none. Fill the column, or drop it."
         )
-    if None in found or not found:
-        return {0.0: found.get(None, [])}
-    return {number: found[number] for number in sorted(found)}
+    known_numbers = sorted(number for number in numbers if number is not None)
+    if not known_numbers:
+        return {0.0: found.rows(None)}
+    return {number: found.rows(number) for number in known_numbers}
 
 
 def _is_list(path: str) -> bool:

@@ -27,7 +27,6 @@ from ouroloop.monitors.decision.records import plain
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.follower import Follower, Judged, trace_monitors
-from ouroloop.monitors.metrics.readings import most_samples
 from ouroloop.monitors.names import Tier
 from ouroloop.monitors.traces.clusters import TraceClusters, When
 from ouroloop.monitors.traces.reader import Traces, main_family
@@ -110,8 +109,7 @@ def monitor(
         rule = dataclasses.replace(rule, rounds=planned, num_baselines=len(baselines))
         rule = _with_main_family(rule, traces, paths[0])
         # Readings of k samples are compared over rounds, so k is what every round has.
-        num_samples = min(max(1, most_samples(view.probe)) for view in traces.views)
-        monitors = trace_monitors(rule, num_samples, temperature)
+        monitors = trace_monitors(rule, traces.num_samples, temperature)
         follower = Follower(rule, monitors, baselines=tuple(baselines))
         return Watched(rule, traces, [follower.judge(view) for view in traces.views])
     except TraceError as error:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -96,13 +97,20 @@ def _counts(texts: Sequence[str], problem_D: Ints) -> tuple[Ints, Ints, Floats]:
     # Equal keys lie side by side once sorted, ordered by n-gram and then by text: the texts of one
     # problem, which follow each other, are then side by side too.
     key_K = np.sort(np.concatenate(keys))
-    start_E = np.flatnonzero(np.diff(key_K, prepend=np.uint64(0)))
+    start_E = np.flatnonzero(_is_new(key_K))
     count_E = np.diff(start_E, append=len(key_K)).astype(np.float64)
     key_E = key_K[start_E]
     text_E = (key_E & np.uint64((1 << TEXT_BITS) - 1)).astype(np.int64)
     gram_E, of_E = key_E >> np.uint64(TEXT_BITS), problem_D[text_E]
-    is_new_E = (np.diff(gram_E, prepend=np.uint64(0)) != 0) | (np.diff(of_E, prepend=-1) != 0)
-    return text_E, np.cumsum(is_new_E) - 1, count_E
+    return text_E, np.cumsum(_is_new(gram_E) | _is_new(of_E)) - 1, count_E
+
+
+def _is_new(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each value is another than the one before it; the first is."""
+    is_new = np.ones(len(values), dtype=bool)
+    # Compared, not subtracted: `numpy.diff` takes three times as long.
+    np.not_equal(values[1:], values[:-1], out=is_new[1:])
+    return is_new
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from ouroloop.monitors.base import RoundView
-from ouroloop.monitors.columns import codes
-
 
 def gold_answers(columns: Mapping[str, list[Any]]) -> list[str]:
     """A warning when `answer` seems to be the right answer instead of the sample's."""
@@ -30,10 +27,12 @@ def gold_answers(columns: Mapping[str, list[Any]]) -> list[str]:
     ]
 
 
-def few_samples(views: Sequence[RoundView]) -> list[str]:
-    """A remark when the baseline has no more samples than the rounds that it is compared with."""
-    # Over all families: a remark, and no decision hangs on it.
-    each = [len(v.probe) / len(codes(v.probe.problem)[0]) for v in views]
+def few_samples(each: Sequence[float]) -> list[str]:
+    """A remark when the baseline has no more samples than the rounds that it is compared with.
+
+    Args:
+        each: samples per problem of each round, over all families; no decision hangs on it.
+    """
     # The median: a later baseline may have more samples than the other rounds.
     later = float(np.median(each[1:] or [0.0]))
     if each[0] >= 2 * later:

@@ -20,6 +20,7 @@ from ouroloop.monitors.strategies.templates import Templates
 from ouroloop.monitors.traces.baseline import few_samples, gold_answers
 from ouroloop.monitors.traces.clusters import TraceClusters
 from ouroloop.monitors.traces.files import RowsOf, ascending, number_in, read_file
+from ouroloop.monitors.traces.kept import KeptViews
 from ouroloop.monitors.traces.rows import (
     FIELDS,
     OFTEN,
@@ -41,11 +42,19 @@ TEXTS = "every text its own strategy"
 
 @dataclass(frozen=True)
 class Traces:
-    """The rounds in order, where they come from, and what has to be said about them."""
+    """What was read.
 
-    views: tuple[RoundView, ...]
+    Attributes:
+        views: the rounds in order.
+        sources: where each comes from.
+        notes: what has to be said about them.
+        num_samples: that every round has of at least one problem.
+    """
+
+    views: Sequence[RoundView]
     sources: tuple[str, ...]
     notes: tuple[str, ...]
+    num_samples: int
 
 
 @dataclass
@@ -60,6 +69,8 @@ class TraceReader:
         named_by_: what names the strategies, chosen at the baseline.
         answers_by_: where answers come from, likewise.
         rounds_: the number that each round's rows give.
+        per_problem_: mean samples of a problem in each round.
+        most_: samples of the problem that has most, in each round.
         lines_: rows so far.
         without_: field -> rows without it.
         unread_: unknown field -> rows with it.
@@ -73,6 +84,8 @@ class TraceReader:
     named_by_: str = ""
     answers_by_: str = ""
     rounds_: list[float | None] = field(default_factory=list)
+    per_problem_: list[float] = field(default_factory=list)
+    most_: list[int] = field(default_factory=list)
     lines_: int = 0
     without_: Counter[str] = field(default_factory=Counter)
     unread_: Counter[str] = field(default_factory=Counter)
@@ -95,6 +108,7 @@ class TraceReader:
             TraceError: a bad row, or none at all.
         """
         columns: dict[str, list[Any]] = {name: [] for name in FIELDS}
+        appends = [column.append for column in columns.values()]
         # Counted by us: the rows' own `round` may start anywhere, and may be missing.
         number = len(self.rounds_)
         # One string for all rows that say the same: every line of a file makes its own anew, and a
@@ -103,17 +117,21 @@ class TraceReader:
         for where, raw in rows:
             row = read_row(raw, where)
             self._same_round(columns["round"], row["round"], where)
-            for name, value in row.items():
-                if name in REPEATED and value is not None:
-                    value = seen.setdefault(value, value)
-                columns[name].append(value)
-            for name in raw.keys() - FIELDS.keys():
-                self.unread_[name] += 1
+            for name in REPEATED:
+                if (value := row[name]) is not None:
+                    row[name] = seen.setdefault(value, value)
+            for append, value in zip(appends, row.values(), strict=True):
+                append(value)
+            if not raw.keys() <= FIELDS.keys():
+                self.unread_.update(raw.keys() - FIELDS.keys())
         if not columns["problem"]:
             raise TraceError(
                 f"round {number} has no rows; expected one sample per row, such as {SAMPLE}."
             )
         self.rounds_.append(columns["round"][0])
+        num_P = Counter(columns["problem"]).values()
+        self.per_problem_.append(sum(num_P) / len(num_P))
+        self.most_.append(max(num_P))
         self._count(columns)
         # The choice is made once, so that all rounds are named alike.
         if number == 0:
@@ -146,7 +164,8 @@ class TraceReader:
 
     def traces(self, views: Sequence[RoundView], names: Sequence[str]) -> Traces:
         """The views that were read, from where, and what has to be said about them."""
-        return Traces(tuple(views), tuple(names), (*self.notes(), *few_samples(views)))
+        notes = (*self.notes(), *few_samples(self.per_problem_))
+        return Traces(views, tuple(names), notes, min(self.most_))
 
     def unreadable_notes(self) -> list[str]:
         """One sentence per kind of failure of a strategy or answer reader, in all rounds so far."""
@@ -281,7 +300,7 @@ def read_traces(
         raise TraceError("no traces; expected one file per round, the baseline first.")
     if not keep_order:
         ascending([number_in(name) for name in names], names, "numbers in the file names")
-    reader, views = TraceReader(strategies, clusters or TraceClusters()), []
+    reader, views = TraceReader(strategies, clusters or TraceClusters()), KeptViews()
     # A copied file would be a round without a change.
     seen: dict[str, str] = {}
     for name in names:

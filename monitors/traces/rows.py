@@ -43,18 +43,20 @@ def _text(value: Any) -> str:
 
 def _name(value: Any) -> str:
     """A text, or a number that stands for one: 3, 3.0 and "3" are the same name."""
+    if isinstance(value, str):
+        return well_formed(value).strip()
     # JSON writers differ in whether 3 is an integer; True is one to Python, and is no name.
     # 3.0 and 3 are one name, or a problem would change its id between two writers.
     if isinstance(value, float) and isfinite(value) and value == int(value):
         value = int(value)
     if (
         isinstance(value, bool)
-        or not isinstance(value, str | int | float)
+        or not isinstance(value, int | float)
         or value in (float("inf"), float("-inf"))
         or value != value
     ):
         raise ValueError
-    return well_formed(str(value)).strip()
+    return str(value)
 
 
 def _label(value: Any) -> str:
@@ -234,12 +236,14 @@ def read_row(row: Any, where: str) -> dict[str, Any]:
         raise TraceError(
             f"{where}: got {shown(row)}; expected one JSON object per line, such as {SAMPLE}."
         )
-    # Every field is there afterwards, so that columns stay aligned.
-    out: dict[str, Any] = {}
-    for name, field in FIELDS.items():
-        value = row.get(name)
+    # Every field is there afterwards, in this order, so that columns stay aligned.
+    out: dict[str, Any] = dict.fromkeys(FIELDS)
+    for name, value in row.items():
+        field = FIELDS.get(name)
+        if field is None or value is None:
+            continue
         try:
-            out[name] = None if value is None else field.read(value)
+            out[name] = field.read(value)
         except (ValueError, OverflowError):
             raise TraceError(
                 f"{where}: {name} is {shown(value)}; expected {field.expected}."

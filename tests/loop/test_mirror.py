@@ -13,7 +13,7 @@ from ouroloop.loop.controller import Campaign
 from ouroloop.loop.errors import RunStateError, StorageError
 from ouroloop.loop.ledger import JOURNAL
 from ouroloop.loop.lock import LOCK, STALE_SECONDS, Holder
-from ouroloop.loop.mirror import Mirror, is_url
+from ouroloop.loop.mirror import Mirror, is_url, mirror_of
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.store import Store
 from ouroloop.loop.views.verify import checks_of, is_whole
@@ -35,7 +35,7 @@ def work(root, settings, stops_in=None, trainer=copying):
     """Begin a run or go on with it, copied at each commit; returns its folder."""
     path = root / settings.name
     store = Store.open(path) if path.exists() else Store.create(root, settings, "none")
-    mirror = runner.mirror_of(store.recipe)
+    mirror = mirror_of(store.recipe)
 
     def progress(stage, done, total, note):
         if note == f"round {stops_in}" and stage == "sampling" and done > total // 2:
@@ -173,8 +173,8 @@ def test_a_storage_that_fails_costs_the_run_a_warning(tmp_path, monkeypatch):
     settings = small(rounds=1, peft=None, storage={"url": f"file://{tmp_path}/copy"})
     store = Store.create(tmp_path / "runs", settings, "none")
     said = []
-    monkeypatch.setattr(runner, "Mirror", Full)
-    runner._copy(runner.mirror_of(settings), store, type("P", (), {"say": said.append}))
+    monkeypatch.setattr("ouroloop.loop.mirror.Mirror", Full)
+    runner._copy(mirror_of(settings), store, type("P", (), {"say": said.append}))
     store.close()
     assert said == ["warning: storage.url: no room"]
     assert '"event":"warning"' in (store.path / "events.jsonl").read_text().replace(" ", "")

@@ -18,10 +18,10 @@ from ouroloop.loop.engines.ray_cluster import bundle_of
 from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.engines.vllm_local import engine_arguments
 from ouroloop.loop.errors import CheckpointError, RecipeError
+from ouroloop.loop.mirror import mirror_of
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import RoundPlan
-from ouroloop.loop.runner import mirror_of
 from ouroloop.loop.setup import prepare, resolve_model
 from ouroloop.loop.stages import decide, filters, preflight, remedy
 from ouroloop.loop.stages.remedy import Stock

@@ -3,14 +3,18 @@
 import csv
 import gzip
 import json
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
+from ouroloop.loop.traces import records
 from ouroloop.loop.traces.tables import read_own, rows_of
-from ouroloop.monitors.traces.reader import read_traces
+from ouroloop.monitors.traces.clusters import TraceClusters, When
+from ouroloop.monitors.traces.kept import KeptViews
+from ouroloop.monitors.traces.reader import TraceReader, read_traces
 from ouroloop.monitors.traces.rows import TraceError
 
 # A comma, a quotation mark and a line end in one text: what a table of texts must survive.
@@ -161,3 +165,49 @@ def test_a_missing_file_is_said_whatever_its_name(name, tmp_path):
         read_own([tmp_path / name])
     with pytest.raises(TraceError, match="no such file"):
         read_own([tmp_path / name, tmp_path / f"x{name}"])
+
+
+def peak_of_reading(path, num_rounds):
+    """Bytes that reading a table of so many rounds, and looking at each, takes at most."""
+    rows = [
+        {"round": n, "problem": f"p{i % 5}", "answer": "7", "text": f"{i} of {n}. " * 500}
+        for n in range(num_rounds)
+        for i in range(60)
+    ]
+    written(path, rows)
+    del rows
+    tracemalloc.start()
+    views = read_own([path], "none", clusters=TraceClusters(when=When.NEVER)).views
+    assert [len(view.probe) for view in views] == [60] * num_rounds
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return most
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_reading_takes_the_memory_of_one_round_however_many_there_are(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "BATCH_ROWS", 10)
+    # Once before: what is imported then is counted in neither.
+    peak_of_reading(tmp_path / f"first.{kind}", 1)
+    two, eight = (peak_of_reading(tmp_path / f"{n}.{kind}", n) for n in (2, 8))
+    assert eight < 1.5 * two
+
+
+def test_a_wrong_row_of_a_parquet_file_is_named_whatever_portion_it_is_in(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "BATCH_ROWS", 3)
+    rows = [{"problem": "p", "nll": 1.0 - n // 7 * 2} for n in range(9)]
+    path = written(tmp_path / "t.parquet", rows)
+    with pytest.raises(TraceError, match=r"t\.parquet:8: nll is -1\.0"):
+        read_own([path])
+
+
+def test_a_view_that_was_kept_is_the_one_that_was_read():
+    kept, rows = KeptViews(), [{"problem": f"p{n % 3}", "kept": n % 2} for n in range(9)]
+    views = [TraceReader().read((str(n), row) for n, row in enumerate(rows[:m])) for m in (4, 9)]
+    for view in views:
+        kept.append(view)
+    # In any order, and again and again.
+    for number in (1, 0, -1, 0):
+        assert same(kept[number].probe, views[number].probe)
+        assert kept[number].pool.kept.tolist() == views[number].pool.kept.tolist()
+    assert [len(view.probe) for view in kept[::-1]] == [9, 4] and len(kept) == 2
