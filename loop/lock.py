@@ -22,6 +22,9 @@ LOCK = "LOCK"
 BEAT_SECONDS = 15.0
 # Eight signs must be missed: clocks of two hosts differ by seconds, and a storage may hang longer.
 STALE_SECONDS = 120.0
+# A process that was killed while it started another may leave it with its files, until that one
+# begins its own program.
+LEFT_OVER_SECONDS = 5.0
 # One write of one size: whoever reads meanwhile sees the old text or the new one.
 _WIDTH = 256
 
@@ -131,9 +134,7 @@ def locked(path: Path) -> Lock:
     """
     file = path / LOCK
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _take(descriptor, file):
         holder = _read(file)
         os.close(descriptor)
         who = f"process {holder.pid}" if holder else "another process"
@@ -142,7 +143,7 @@ def locked(path: Path) -> Lock:
         raise RunStateError(
             f"{path}: held by {who}. Watch it with `ouroloop watch {path.name}`, or end that"
             " process first."
-        ) from None
+        )
     holder = _read(file)
     if holder is not None and not holder.is_here and holder.is_fresh:
         os.close(descriptor)
@@ -152,6 +153,29 @@ def locked(path: Path) -> Lock:
             f" {STALE_SECONDS:g} s have passed without one."
         )
     return Lock(descriptor, file)
+
+
+def _take(descriptor: int, file: Path) -> bool:
+    """Whether the lock is this process's now."""
+    until = time.monotonic() + LEFT_OVER_SECONDS
+    while True:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        holder = _read(file)
+        if holder is None or not holder.is_here or _runs(holder.pid) or time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def is_held(lock: Path) -> bool:
@@ -164,13 +188,9 @@ def is_held(lock: Path) -> bool:
         return False
     if not holder.is_here:
         return holder.is_fresh
-    # The number may have gone to another process since: the lock decides.
-    try:
-        os.kill(holder.pid, 0)
-    except PermissionError:
-        return True
-    except OSError:
+    if not _runs(holder.pid):
         return False
+    # The number may have gone to another process since: the lock decides.
     with lock.open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import select
 import shutil
 import time
 from dataclasses import replace
@@ -51,6 +52,29 @@ def test_a_run_whose_host_is_gone_is_taken_over(tmp_path):
     found = Holder.read((tmp_path / LOCK).read_text())
     assert (found.pid, found.is_here, found.is_fresh) == (os.getpid(), True, True)
     held.close()
+
+
+@pytest.mark.parametrize(("seconds", "is_free"), [(0.2, True), (5, False)])
+def test_a_process_that_a_killed_one_left_behind_is_waited_for_a_short_time(
+    tmp_path, monkeypatch, seconds, is_free
+):
+    monkeypatch.setattr(lock, "LEFT_OVER_SECONDS", 1.0)
+    ends, wakes = os.pipe()
+    if not (holder := os.fork()):
+        locked(tmp_path)
+        if not os.fork():
+            # It has the killed one's files until it gets to its own program.
+            select.select([ends], [], [], seconds)
+        os._exit(0)
+    os.waitpid(holder, 0)
+    if is_free:
+        locked(tmp_path).close()
+    else:
+        with pytest.raises(RunStateError, match=f"held by process {holder}"):
+            locked(tmp_path)
+    os.write(wakes, b".")
+    for descriptor in (ends, wakes):
+        os.close(descriptor)
 
 
 def test_a_run_that_ended_is_free_at_once_on_every_host(tmp_path, monkeypatch):
