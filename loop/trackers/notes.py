@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 
-from ouroloop.loop.views.account import Step, best_by, sentences, steps
+from ouroloop.loop.views.account import Step, sentences, steps
 from ouroloop.loop.views.explain import helped
+from ouroloop.loop.views.measures import best_by
 from ouroloop.loop.views.progress import DASH, markdown, rounds_table
 from ouroloop.loop.views.reader import RoundData, RunData
 

@@ -27,15 +27,6 @@ class Step(NamedTuple):
     acts: bool
 
 
-def best_by(best: RoundData) -> str:
-    """What the best round is best by: its pass@1, or what stands for it where nobody scores."""
-    measure = BY_KEY["pass@1"]
-    value = measure.read(best)
-    if value.defined:
-        return f"pass@1 {measure.text(value)}"
-    return "no answer was scored: the last round that the decision rule accepted"
-
-
 def sentences(run: RunData) -> list[str]:
     """The run's story for someone who reads nothing else."""
     if not run.rounds:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ouroloop.loop.views import costs
-from ouroloop.loop.views.account import best_by
+from ouroloop.loop.views.measures import best_by
 from ouroloop.loop.views.reader import RunData
 from ouroloop.monitors.names import Action
 

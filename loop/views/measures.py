@@ -12,9 +12,8 @@ from ouroloop.loop.costs import TOTAL, WATCHED
 from ouroloop.loop.views.lookup import MAIN
 from ouroloop.loop.views.reader import NAN, RoundData, RunData
 from ouroloop.loop.views.statistics import Unit, label, statistic_of, with_unit
-from ouroloop.monitors.decision.modes import mode_label
 from ouroloop.monitors.estimators.estimand import GREEDY, Estimand
-from ouroloop.monitors.names import FailureMode
+from ouroloop.monitors.names import FailureMode, mode_label
 
 
 class Value(NamedTuple):
@@ -212,3 +211,12 @@ def rejections(round: RoundData) -> dict[str, int]:
             for reason in reasons
         ).most_common()
     )
+
+
+def best_by(best: RoundData) -> str:
+    """What the best round is best by: its pass@1, or what stands for it where nobody scores."""
+    measure = BY_KEY["pass@1"]
+    value = measure.read(best)
+    if value.defined:
+        return f"pass@1 {measure.text(value)}"
+    return "no answer was scored: the last round that the decision rule accepted"

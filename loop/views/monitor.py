@@ -21,13 +21,12 @@ from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.loop.views.statistics import column, statistic_of, written
 from ouroloop.monitors.base import Reading
 from ouroloop.monitors.decision import guarded
-from ouroloop.monitors.decision.modes import mode_label
 from ouroloop.monitors.decision.reasons import coverage
 from ouroloop.monitors.decision.records import plain
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.follower import Follower, Judged, trace_monitors
-from ouroloop.monitors.names import Tier
+from ouroloop.monitors.names import Tier, mode_label
 from ouroloop.monitors.traces.clusters import TraceClusters, When
 from ouroloop.monitors.traces.reader import Traces, main_family
 from ouroloop.monitors.traces.rows import TraceError

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ouroloop.loop.errors import UserError
 from ouroloop.loop.views import figures, page_tables, responses, side_by_side, steering, svg
-from ouroloop.loop.views.account import best_by, sentences, steps
+from ouroloop.loop.views.account import sentences, steps
 from ouroloop.loop.views.arms import Arm
 from ouroloop.loop.views.arms import arms as arms_of
 from ouroloop.loop.views.chains import turns
@@ -21,6 +21,7 @@ from ouroloop.loop.views.measures import (
     MEASURES,
     WAYS_NAMES,
     Measure,
+    best_by,
     common_strategies,
     families,
     meaning_of,

@@ -54,27 +54,6 @@ The sign pattern below is no guide to a remedy: it named all ten real drifting r
 since DCP falls with pass@1. What spoke is known for certain.
 """
 
-NAMED_RIGHTLY: Mapping[FailureMode, float] = {
-    FailureMode.DRIFT: 0.95,
-    FailureMode.SHARPENING: 0.965,
-    FailureMode.SHORTCUT: 1.00,
-    FailureMode.TAIL_NARROWING: 0.15,
-}
-"""Mode -> the share of the simulated alarms with this name that it was right for.
-
-V4, 120 x 8, 200 runs of each of seven regimes. Of ten real drifting runs none was named so.
-"""
-
-
-def mode_label(mode: FailureMode) -> str:
-    """A mode's name for a heading, never without what it is worth."""
-    rightly = NAMED_RIGHTLY.get(mode)
-    worth = "how often rightly was not measured"
-    if rightly is not None:
-        worth = f"right for {rightly:.0%} of such alarms"
-    return f"{mode.replace('_', ' ')}, {worth}"
-
-
 # A true sharpening lets each prompt's usual answer grow, and with it the commonest clusters a
 # little; a canned response takes the place of unlike ones.
 CANNED_GROWTH = 0.05

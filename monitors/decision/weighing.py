@@ -16,7 +16,7 @@ from ouroloop.monitors.decision.drawing import Nearness
 from ouroloop.monitors.decision.evidence import Weight
 from ouroloop.monitors.decision.guarded import Part
 from ouroloop.monitors.decision.guards import Guard
-from ouroloop.monitors.decision.modes import NAMED_RIGHTLY, attribute, attribute_free
+from ouroloop.monitors.decision.modes import attribute, attribute_free
 from ouroloop.monitors.decision.records import (
     Audit,
     Decision,
@@ -28,7 +28,7 @@ from ouroloop.monitors.decision.records import (
     Unmeasured,
 )
 from ouroloop.monitors.metrics.supply import starves
-from ouroloop.monitors.names import Action, FailureMode, Tier
+from ouroloop.monitors.names import NAMED_RIGHTLY, Action, FailureMode, Tier
 
 if TYPE_CHECKING:
     from ouroloop.monitors.decision.rule import DecisionRule

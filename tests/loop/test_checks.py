@@ -71,7 +71,9 @@ def test_without_gold_answers_nothing_is_graded(prepared):
     setting = prepared(free, {"grader": "none"}, filters={"gold": False, "format": False})
     assert data.answers(setting).level is Level.OK
     assert "none judges what is right" in data.filters(setting).what
-    assert probe_set.check(setting, NOWHERE)[0].level is Level.OK
+    found = probe_set.check(setting, NOWHERE)[0]
+    assert found.level is Level.WARNING
+    assert "no problem of the probe set has a gold answer; 10 p" in found.what
 
 
 # ----- supply and filters -----
@@ -254,6 +256,7 @@ def test_every_check_is_listed_and_findings_are_aligned():
         "traces",
         "judge",
         "model",
+        "storage",
     ]
     findings = [Finding(Level.OK, "a", "fine"), Finding(Level.WARNING, "bcd", "hm")]
     assert as_text(findings).splitlines() == ["ok       a    fine", "warning  bcd  hm"]

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from ouroloop.loop.__main__ import main
-from ouroloop.monitors.decision.modes import mode_label
-from ouroloop.monitors.names import FailureMode
+from ouroloop.monitors.names import FailureMode, mode_label
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_PROBLEMS = 80

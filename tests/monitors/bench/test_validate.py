@@ -30,9 +30,8 @@ from ouroloop.monitors.bench.simulate import Stream
 from ouroloop.monitors.bench.validate import main
 from ouroloop.monitors.decision import tiers
 from ouroloop.monitors.decision.guarded import GUARDED, SCORED, QuantityId
-from ouroloop.monitors.decision.modes import NAMED_RIGHTLY
 from ouroloop.monitors.decision.records import StreamId
-from ouroloop.monitors.names import FailureMode, Tier
+from ouroloop.monitors.names import NAMED_RIGHTLY, FailureMode, Tier
 from ouroloop.monitors.registry import measure_all
 
 SILENT = (FailureMode.SHARPENING, FailureMode.SHORTCUT)
