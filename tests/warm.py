@@ -54,9 +54,10 @@ KINDS = {TRAINER: "trainer", TRACKER: "mlflow"}
 # An engine's kind is in the first line that it reads, not in its command: tests have workers of
 # their own (`stale_worker`) around the real libraries.
 engine_kind: ContextVar[str] = ContextVar("engine_kind", default="")
-# Variables that only our code reads, after the fork, and those that torch and vLLM set in a test
-# that imports them. Where modules are looked for is set after the fork, too.
+# Variables that only our code reads, after the fork, and those that torch, vLLM and Ray set in a
+# test that imports them. Where modules are looked for is set after the fork, too.
 LATER = ("OUROLOOP_", "PYTEST_", "KMP_", "TORCHINDUCTOR_", "VLLM_LOGGING_LEVEL", "PYTHONPATH")
+LATER += ("RAY_", "PYTHONBREAKPOINT")
 PR_SET_CHILD_SUBREAPER = 36
 
 
