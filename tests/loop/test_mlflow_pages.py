@@ -392,9 +392,9 @@ def environment():
 def page(address: str, folder: Path, expected: str) -> str:
     """What a page shows once its scripts have run, as text with a line per element.
 
-    A browser on a busy machine may end before the page is there: three attempts.
+    A browser on a busy machine may end before the page is there: six attempts.
     """
-    for attempt in range(3):
+    for attempt in range(6):
         command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
         command += [f"--user-data-dir={folder / str(attempt)}", "--window-size=1500,1500"]
         command += [f"--virtual-time-budget={30_000 * (attempt + 1)}", address]
