@@ -10,47 +10,13 @@ from collections.abc import Iterator
 
 from ouroloop.loop.trackers.points import plain
 from ouroloop.loop.views.explain import room
-from ouroloop.loop.views.measures import BY_KEY, Measure
+from ouroloop.loop.views.headlines import headline_measures
 from ouroloop.loop.views.reader import RoundData, RunData
-from ouroloop.loop.views.responses import APPROVED
 from ouroloop.loop.views.statistics import statistic_of
-from ouroloop.monitors.estimators.estimand import EVERY, Estimand
 from ouroloop.monitors.names import Action
-
-NUM_HEADLINES = 10
-SCORED = (
-    "pass@1",
-    "maj@k",
-    "pass@k",
-    "dcp",
-    "ways",
-    "rare",
-    "overconfidence",
-    "trace_entropy",
-    "let_in",
-    "yield",
-)
-"""Measures of a run whose probe set has gold answers."""
-FREE = ("trace_entropy", "text_entropy", "text_nll", "critic", "let_in", "yield")
-"""Measures of a run whose answers nobody scores, after the frozen judge's approvals."""
-LENGTH = Measure("length", Estimand("length/tokens"))
 
 ACTIONS = {action: number for number, action in enumerate(Action)}
 """The number that stands for an action: 0 continue, 1 reinject, 2 rollback, 3 halt."""
-
-
-def headline_measures(run: RunData) -> tuple[Measure, ...]:
-    """At most `NUM_HEADLINES` measures, the same in every round of a run."""
-    # Round 0 decides for the whole run: a chart that begins later looks as if something happened.
-    first = run.rounds[0]
-    if BY_KEY["pass@1"].read(first).defined:
-        return tuple(BY_KEY[key] for key in SCORED)
-    asked = dict.fromkeys(r.estimand for r in first.readings if _is_approval(r.estimand))
-    approvals = [Measure(estimand.id, estimand) for estimand in asked]
-    others = [BY_KEY[key] for key in FREE]
-    # Less one: LENGTH. Approvals give way, for a constitution may have dozens of principles.
-    room_left = NUM_HEADLINES - len(others) - 1
-    return (*approvals[:room_left], LENGTH, *others)
 
 
 def headline(run: RunData, round: RoundData) -> dict[str, float]:
@@ -93,7 +59,3 @@ def _rooms(round: RoundData) -> dict[str, float]:
         if (left := room(guard)) == left:
             nearest[name] = min(left, nearest.get(name, float("inf")))
     return nearest
-
-
-def _is_approval(estimand: Estimand) -> bool:
-    return estimand.statistic.startswith(APPROVED) and estimand.family == EVERY

@@ -49,6 +49,26 @@ def fitted(note: str) -> str:
     return "\n".join([*lines, CUT])
 
 
+def without_tables(note: str) -> str:
+    """The note with a list in place of every table, for a page that shows tables as bars.
+
+    A row becomes `- round 2, action reinject, ...`: every cell after its head.
+    """
+    lines: list[str] = []
+    heads: list[str] = []
+    for line in note.splitlines():
+        if not line.startswith("| "):
+            heads = []
+            lines.append(line)
+            continue
+        cells = [cell.strip() for cell in line.strip("| ").split(" | ")]
+        if not heads:
+            heads = cells
+        elif set(line) - set("|- "):
+            lines.append("- " + ", ".join(f"{h} {c}" for h, c in zip(heads, cells, strict=True)))
+    return "\n".join(lines)
+
+
 def _narrow(found: re.Match[str]) -> str:
     return " " if found[0].startswith(" ") else "---"
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ouroloop.loop.trackers.notes import without_tables
 from ouroloop.loop.trackers.page import Memory, bring_up_to_date, run_id
 from ouroloop.loop.trackers.points import flat
 from ouroloop.loop.trackers.wandb import metric_name
@@ -19,10 +20,10 @@ from ouroloop.loop.views.reader import RoundData, RunData, read_run
 from ouroloop.monitors.names import Action
 
 WHERE_TO_LOOK = """\
-**Where to look.** *Metrics*: `headline`; `decision/action` (0 continue, 1 reinject, 2 rollback,
+**Where to look.** **Metrics**: `headline`; `decision/action` (0 continue, 1 reinject, 2 rollback,
 3 halt); `evidence/watch` and `evidence/halt` (log e) with their limits; `tolerance` (room of each
-guarded quantity in tolerances, 0 is the limit). *Alerts*: every round that was steered, and a
-failure. *Reports*: this text, and the decisions. *Artifacts*: `report`, the whole page."""
+guarded quantity in tolerances, 0 is the limit). **Alerts**: every round that was steered, and a
+failure. **Reports**: this text, and the decisions. **Artifacts**: `report`, the whole page."""
 
 
 class TrackioTracker:
@@ -86,7 +87,7 @@ class TrackioPage:
         import trackio
 
         rounds = [f"### Round {number}\n\n{decision}" for number, decision in decisions.items()]
-        account = trackio.Markdown("\n\n".join([note, *rounds]))
+        account = trackio.Markdown(without_tables("\n\n".join([note, *rounds])))
         # At the next free step: whatever stands there is not of a round, and charts no text.
         self._service().log({"account": account})
 

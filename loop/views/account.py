@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from ouroloop.loop.objectives.retries import retries_in
 from ouroloop.loop.views import costs
-from ouroloop.loop.views.measures import BY_KEY, MODES, strategy_shares
+from ouroloop.loop.views.headlines import approvals, is_scored
+from ouroloop.loop.views.measures import BY_KEY, MODES, Measure, strategy_shares
 from ouroloop.loop.views.progress import clock
 from ouroloop.loop.views.reader import RoundData, RunData
 from ouroloop.monitors.names import Action
@@ -124,6 +125,8 @@ def _accuracy(run: RunData) -> str:
     measure = BY_KEY["pass@1"]
     first, last, best = run.rounds[0], run.rounds[-1], run.round(run.best_round)
     start = measure.read(first)
+    if not is_scored(run):
+        return _free(run)
     if not start.defined or best is None:
         return f"Right answers on held-out problems: {measure.text(start)}."
     if best.number == first.number:
@@ -148,22 +151,35 @@ def _accuracy(run: RunData) -> str:
     return text
 
 
-def _breadth(run: RunData) -> str:
-    measure, first, last = BY_KEY["dcp"], run.rounds[0], run.rounds[-1]
+def _free(run: RunData) -> str:
+    """What is known of a run whose probe set has no gold answers."""
+    parts = ["No held-out answer was scored: the probe set has no gold answers."]
+    for measure in (*approvals(run), BY_KEY["apart"], BY_KEY["trace_entropy"]):
+        if change := _change(run, measure):
+            parts.append(f"{measure.title} {change}.")
+    return " ".join(parts)
+
+
+def _change(run: RunData, measure: Measure) -> str:
+    """`rose from 1 to 2 by the last round`; empty where an end is undefined."""
+    first, last = run.rounds[0], run.rounds[-1]
     before, after = measure.read(first), measure.read(last)
-    parts = []
-    if before.defined and after.defined and last is not first:
-        verb = "rose"
-        if after.value < before.value:
-            verb = "fell"
-        elif after.value == before.value:
-            verb = "went"
-        sure = ""
-        if before.high >= after.low and after.high >= before.low:
-            sure = " (the intervals overlap)"
-        change = (
-            f"{verb} from {measure.text(before)} to {measure.text(after)} by the last round{sure}"
-        )
+    if last is first or not (before.defined and after.defined):
+        return ""
+    verb = "rose"
+    if after.value < before.value:
+        verb = "fell"
+    elif after.value == before.value:
+        verb = "went"
+    sure = ""
+    if before.high >= after.low and after.high >= before.low:
+        sure = " (the intervals overlap)"
+    return f"{verb} from {measure.text(before)} to {measure.text(after)} by the last round{sure}"
+
+
+def _breadth(run: RunData) -> str:
+    last, parts = run.rounds[-1], []
+    if change := _change(run, BY_KEY["dcp"]):
         parts.append(f"The chance that two samples are both right in different ways (DCP) {change}")
     shares = strategy_shares(last, correct_only=True)
     if shares:

@@ -16,10 +16,14 @@ from ouroloop.loop.views.reader import NAN, RoundData, RunData, read_run
 from ouroloop.loop.views.statistics import column
 from ouroloop.loop.views.svg import save_figure
 
-# What fits into a terminal with two runs side by side; `--json` has all.
-TABLE_KEYS = ("pass@1", "dcp", "strategy_entropy", "overconfidence", "yield")
-# The first that an arm is judged by; `ouroloop report` draws all.
-DRAWN_KEYS = ("pass@1", "dcp", "ways", "trace_entropy", "overconfidence", "yield")
+# What an arm is judged by first; where nobody scores, what is left of it. `--json` has all.
+TABLE_KEYS = (
+    *("pass@1", "dcp", "strategy_entropy", "overconfidence", "yield"),
+    *("apart", "trace_entropy", "length"),
+)
+# What fits into a terminal with two runs side by side.
+TABLE_MEASURES = 5
+DRAWN_KEYS = ("pass@1", "dcp", "ways", "apart", "trace_entropy", "overconfidence", "yield")
 CHARTS_PER_ROW = 3
 
 
@@ -60,7 +64,8 @@ def compare_table(comparison: dict[str, Any], keys: Sequence[str] = TABLE_KEYS) 
     numbers = sorted({int(number) for run in runs.values() for number in run["rounds"]})
     lines = ["No round is finished yet."]
     if numbers:
-        lines = [markdown([_row(comparison, str(number), keys) for number in numbers])]
+        shown = [key for key in keys if _anywhere(comparison, key)][:TABLE_MEASURES]
+        lines = [markdown([_row(comparison, str(number), shown) for number in numbers])]
     for name, arm in comparison["arms"].items():
         if len(arm["runs"]) > 1:
             lines.append(f"{name}: mean of {len(arm['runs'])} seeds, 95 % interval of the mean")
@@ -71,6 +76,12 @@ def compare_table(comparison: dict[str, Any], keys: Sequence[str] = TABLE_KEYS) 
         lines.append(f"{name}: {best}")
     lines += [f"{name}: failed: {run['failure']}" for name, run in runs.items() if run["failure"]]
     return "\n".join(lines)
+
+
+def _anywhere(comparison: dict[str, Any], key: str) -> bool:
+    """Whether the measure is defined in some round of some arm."""
+    rounds = [r for arm in comparison["arms"].values() for r in arm["rounds"].values()]
+    return any(round[key]["value"] is not None for round in rounds)
 
 
 def write_comparison(comparison: dict[str, Any], out: Path) -> Path:

@@ -192,7 +192,10 @@ def areas(
     legend: bool = False,
     marks: Sequence[Mark] = (),
 ) -> Any:
-    """Shares by round and name as stacked areas, in the order of `colour_of`."""
+    """Shares by round and name as stacked areas, in the order of `colour_of`.
+
+    A round without any is a gap.
+    """
     figure, axes = _axes(WIDE)
     x, shares = [float(number) for number in by_round], list(by_round.values())
     kept = [name for name in colour_of if any(name in share for share in shares)]
@@ -208,7 +211,8 @@ def areas(
         # An area over one round has no width: give it some.
         x, shares = [x[0] - 0.25, x[0] + 0.25], shares * 2
     if kept:
-        bands = [[share.get(name, 0.0) * 100 for share in shares] for name in kept]
+        nothing = dict.fromkeys(kept, math.nan)
+        bands = [[(share or nothing).get(name, 0.0) * 100 for share in shares] for name in kept]
         colours = [colour_of[name] for name in kept]
         axes.stackplot(x, bands, labels=kept, colors=colours, alpha=0.92)
     _rounds_axis(axes, list(by_round))

@@ -24,7 +24,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from ouroloop.loop.views.measures import BY_KEY, Measure
+from ouroloop.loop.views.headlines import table_measures
+from ouroloop.loop.views.measures import Measure
 from ouroloop.loop.views.printable import printable
 from ouroloop.loop.views.reader import RoundData, RunData
 from ouroloop.loop.views.statistics import column, label, written
@@ -187,10 +188,6 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{whole % 60:02d}"
 
 
-# Measures of the rounds table.
-TABLE = ("pass@1", "greedy", "maj@k", "dcp", "ways", "trace_entropy", "overconfidence")
-
-
 def round_cells(run: RunData, round: RoundData) -> dict[str, str]:
     """One round as short texts by column; a dash is undefined."""
     number, decision, supply = str(round.number), round.action, DASH
@@ -201,7 +198,7 @@ def round_cells(run: RunData, round: RoundData) -> dict[str, str]:
     if kept := round.column("verdicts", "kept"):
         supply = f"{sum(kept)}/{len(kept)}"
     seconds = run.seconds(round.number)
-    shown = [BY_KEY[key] for key in TABLE]
+    shown = table_measures(run)
     # One head for all rounds, also where a monitor failed in one of them.
     first = run.rounds[0]
     numbers = {column(m.of(first)): _cell(round, m, interval=m is shown[0]) for m in shown}
@@ -303,7 +300,7 @@ def undefined_notes(run: RunData) -> list[str]:
     """
     notes: dict[str, list[int]] = {}
     for round in run.rounds:
-        for measure in (BY_KEY[key] for key in TABLE):
+        for measure in table_measures(run):
             value = measure.read(round)
             if not value.defined:
                 text = f"{label(measure.of(round))} is {measure.text(value)}"

@@ -9,21 +9,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ouroloop.loop.errors import UserError
-from ouroloop.loop.views import figures, page_tables, responses, side_by_side, steering, svg
+from ouroloop.loop.views import (
+    cells,
+    figures,
+    page_curves,
+    page_tables,
+    side_by_side,
+    steering,
+    svg,
+)
 from ouroloop.loop.views.account import sentences, steps
 from ouroloop.loop.views.arms import Arm
 from ouroloop.loop.views.arms import arms as arms_of
 from ouroloop.loop.views.chains import turns
 from ouroloop.loop.views.endings import is_halted
 from ouroloop.loop.views.explain import helped
+from ouroloop.loop.views.headlines import approvals, is_scored
 from ouroloop.loop.views.measures import (
     BY_KEY,
     MEASURES,
     WAYS_NAMES,
-    Measure,
     best_by,
     common_strategies,
-    families,
     meaning_of,
     rejections,
     reliability,
@@ -33,20 +40,20 @@ from ouroloop.loop.views.measures import (
 from ouroloop.loop.views.progress import notes, round_cells
 from ouroloop.loop.views.reader import Json, RoundData, RunData, read_run
 from ouroloop.loop.views.terms import TERMS
-from ouroloop.monitors.estimators.estimand import Estimand
 
 # More chains than these nobody reads; the rest are in the run's samples.jsonl.
 TRACES_SHOWN = 6
-# The sections that a reader may want to go to, by their anchors.
+# The sections that a reader may want to go to, by their anchors. A page has those that it has
+# something for.
 CONTENTS = {
     "steering": "When and why it was steered",
     "rounds": "Over the rounds",
+    "responses": "What nobody scored",
     "strategies": "Strategies in use",
     "ways": "Ways per problem",
     "sides": "The same problem, round by round",
     "calibration": "Does it know when it is right?",
     "families": "By family of problems",
-    "responses": "What nobody scored",
     "decisions": "Decisions",
     "table": "All rounds",
     "rejected": "Why samples were rejected",
@@ -60,11 +67,12 @@ SIGNS = (
     " \u25a0 halt; hollow: noted and not carried out."
 )
 # The numbers that the page opens with, as far as they are defined: of a run that nobody scores the
-# last ones.
+# last ones, after what the frozen judge approves of.
 TILES = {
     "pass@1": "right answers",
     "dcp": "right in two ways",
     "ways": "solved in two ways or more",
+    "apart": "answers apart",
     "trace_entropy": "trace entropy",
     "text_entropy": "entropy on real text",
     "text_nll": "surprise on real text",
@@ -111,77 +119,41 @@ def _page(runs: Sequence[RunData]) -> Json:
     # One order of strategies for the whole page, so that a colour means the same in every arm.
     rounds = [round for run in arms.values() for round in run.rounds]
     strategies = common_strategies(rounds, len(figures.BANDS))
-    drawn = list(_responses(arms))
+    page = {
+        "arms": [_arm(group, strategies) for group in groups],
+        "curves": list(page_curves.curves(groups)),
+        "families": list(page_curves.families(groups)),
+        "responses": list(page_curves.responses(arms)),
+    }
+    absent = _absent(page)
+    unwanted = {*absent, *(() if page["responses"] else ("responses",))}
     return {
+        **page,
         "title": " and ".join(names),
         "has_rounds": bool(rounds),
-        "contents": {k: v for k, v in CONTENTS.items() if k != "responses" or drawn},
+        "contents": {k: v for k, v in CONTENTS.items() if k not in unwanted},
+        "undefined": [
+            *page_curves.undefined(groups),
+            *(f"{CONTENTS[k]}: {why}" for k, why in absent.items()),
+        ],
         "signs": SIGNS,
-        "arms": [_arm(group, strategies) for group in groups],
         "colours": figures.legend_colours(names, figures.ARMS),
-        "ways_colours": WAYS,
+        "ways_colours": {name: svg.on_page(colour) for name, colour in WAYS.items()},
         "strategy_colours": figures.legend_colours(strategies, figures.BANDS),
-        "curves": list(_curves(groups)),
-        "families": list(_families(groups)),
-        "responses": drawn,
         "glossary": [*((title_of(m, runs[0]), meaning_of(m, runs[0])) for m in MEASURES), *TERMS],
     }
 
 
-def _curves(groups: Sequence[Arm]) -> Iterator[Json]:
-    for measure in MEASURES:
-        lines = _lines(groups, measure)
-        first = groups[0].first
-        title, meaning = title_of(measure, first), meaning_of(measure, first)
-        curve: Json = {"title": title, "meaning": meaning, "picture": None}
-        values = [value for line in lines.values() for _, value in line.points]
-        if any(value.defined for value in values):
-            # Over-confidence is the one measure that may be negative.
-            floor = None if measure.key == "overconfidence" else 0.0
-            drawn = figures.curves(lines, measure.unit, floor)
-            curve["picture"] = (drawn, f"{title} over the rounds")
-        else:
-            reasons = dict.fromkeys(measure.text(value) for value in values)
-            curve["why"] = "; ".join(reasons) or "undefined: no round is finished"
-        yield curve
-
-
-def _lines(groups: Sequence[Arm], measure: Measure) -> dict[str, figures.Line]:
-    """A line for each arm; what the guard did and tolerates is one run's."""
-    return {
-        group.name: figures.Line(group.points(measure), *_steered(group, measure))
-        for group in groups
+def _absent(page: Json) -> dict[str, str]:
+    """Sections that the page has nothing for -> why."""
+    drawn = {name: any(arm[name] for arm in page["arms"]) for name in ("areas", "ways", "reliable")}
+    reasons = {
+        "strategies": "" if drawn["areas"] else "no sample has a strategy",
+        "ways": "" if drawn["ways"] else "no right sample has a strategy",
+        "calibration": "" if drawn["reliable"] else "no answers whose agreement could be scored",
+        "families": "" if page["families"] else "no probe sample was scored",
     }
-
-
-def _steered(
-    group: Arm, measure: Measure
-) -> tuple[Sequence[figures.Mark], Sequence[figures.Limit]]:
-    if len(group.runs) > 1:
-        return [], []
-    return steering.marks(group.first), steering.limits(group.first, measure)
-
-
-def _families(groups: Sequence[Arm]) -> Iterator[Json]:
-    runs = [run for group in groups for run in group.runs]
-    for family in families(runs):
-        score = Measure(family, Estimand("accuracy/pass@1", family))
-        problems = max((r.families.get(family, 0) for run in runs for r in run.rounds), default=0)
-        yield {
-            "title": family,
-            "meaning": f"{problems} problems",
-            "picture": (figures.curves(_lines(groups, score), "share", 0.0), score.title),
-        }
-
-
-def _responses(arms: dict[str, RunData]) -> Iterator[Json]:
-    for found in responses.lines(arms):
-        lines = {
-            name: figures.Line(points, steering.marks(arms[name]))
-            for name, points in found.points.items()
-        }
-        picture = (figures.curves(lines, "share", 0.0), f"{found.title} over the rounds")
-        yield {"title": found.title, "meaning": found.meaning, "picture": picture}
+    return {name: why for name, why in reasons.items() if why}
 
 
 def _evidence(name: str, run: RunData) -> Iterator[Json]:
@@ -189,7 +161,7 @@ def _evidence(name: str, run: RunData) -> Iterator[Json]:
         drawn = figures.evidence(found.lines, found.limits, found.marks)
         yield {
             "tier": found.tier.upper(),
-            "colours": found.colours,
+            "colours": {name: svg.on_page(colour) for name, colour in found.colours.items()},
             "picture": (drawn, f"evidence of {found.tier} of {name} over the rounds"),
         }
 
@@ -258,7 +230,7 @@ def _pictures(
     return {
         "areas": areas,
         "ways": ways,
-        "reliability": reliable,
+        "reliable": reliable,
         "reliability_keys": figures.legend_colours(keys, figures.FROM_GREY),
         "loss": loss,
     }
@@ -270,10 +242,12 @@ def _tiles(
     if first is None or last is None:
         return []
     tiles = [("best round", "none" if best is None else str(best.number), f"of {last.number}")]
-    for key, label in TILES.items():
+    labels = {BY_KEY[key]: label for key, label in TILES.items()}
+    if not is_scored(run):
+        labels = {m: m.title.lower() for m in approvals(run)} | labels
+    for measure, label in labels.items():
         # Accuracy at its best, diversity at the end.
-        end = best or last if key == "pass@1" else last
-        measure = BY_KEY[key]
+        end = best or last if measure.key == "pass@1" else last
         values = measure.read(first), measure.read(end)
         if not all(value.defined for value in values):
             continue
@@ -300,7 +274,7 @@ def _traces(run: RunData) -> Json:
 def _chosen(round: RoundData) -> dict[str, Json]:
     """Sample id -> verdict of the samples to show."""
     rows = sorted(
-        round.verdicts.to_dict("records"),
+        cells.records_of(round.verdicts),
         key=lambda row: (not row.get("revised"), row["sample_id"]),
     )
     kept = [row for row in rows if row["kept"]]

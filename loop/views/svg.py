@@ -34,10 +34,15 @@ def inline(figure: Any, alt: str) -> str:
     text = re.sub(r' id="[a-zA-Z0-9]+(\.[a-z]+)?_\d+"', "", text)
     text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
     text = re.sub(r"font: ([^;\"]*?)(\d+(?:\.\d+)?px) [^;\"]*", r"font-size: \2", text)
-    text = text.replace(INK, "var(--ink)").replace(FAINT, "var(--line)")
+    text = on_page(text)
     width, height = (72 * inches for inches in figure.get_size_inches())
     text = text.replace("</svg>", f"{tips.svg(figure, width, height)}</svg>")
     return text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(alt, quote=True)}" ', 1)
+
+
+def on_page(text: str) -> str:
+    """The stand-ins for text and lines in the page's own colours, which are light or dark."""
+    return text.replace(INK, "var(--ink)").replace(FAINT, "var(--line)")
 
 
 def save_figure(draw: Callable[[Any], None], path: Path, salt: str) -> None:

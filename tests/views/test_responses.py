@@ -3,9 +3,13 @@
 import json
 
 import fake_run
+import numpy as np
+import pandas as pd
 import pytest
 
 from ouroloop.loop.views import responses
+from ouroloop.loop.views.compare import compare, compare_table
+from ouroloop.loop.views.progress import round_cells
 from ouroloop.loop.views.reader import read_run
 from ouroloop.loop.views.report import write_report
 from ouroloop.loop.views.statistics import label
@@ -76,3 +80,43 @@ def test_the_page_has_the_section_where_something_is_judged_and_only_there(tmp_p
 
 def test_a_criterion_of_the_recipes_own_has_a_label_and_a_unit():
     assert label(Estimand("responses/approved_no lies", "copy")) == "Approved: no lies, copy"
+
+
+def without_gold(path):
+    """The same run with nobody's score in it, its answers in response clusters."""
+    for folder in sorted((path / "rounds").iterdir()):
+        apart = Reading(Estimand("clusters/apart"), 0.8 - 0.3 * int(folder.name), 0.1, 0.9)
+        kept = [
+            reading
+            for reading in json.loads((folder / "readings.json").read_text())
+            if not reading["id"].startswith(("accuracy/", "diversity/dcp", "ways/", "calibration/"))
+        ]
+        (folder / "readings.json").write_text(json.dumps([*kept, apart.to_json()]))
+        probe = pd.read_parquet(folder / "probe.parquet").assign(correct=np.nan, strategy=None)
+        probe.to_parquet(folder / "probe.parquet")
+        fake_run.seal(folder)
+    return path
+
+
+def test_where_nobody_scores_every_view_begins_with_what_is_known_of_the_responses(tmp_path):
+    path = without_gold(with_a_judge(fake_run.make_run(tmp_path, "free", rounds=1)))
+    page = write_report([path], tmp_path / "free.html").read_text()
+    card, rest = page.split("<nav", 1)
+    assert "No held-out answer was scored" in card and "pass@1" not in card.split("Checkpoint")[0]
+    assert "Approved: harmless fell from 90.0 %" in card.replace("\u00a0", " ")
+    assert "Answers apart fell from 80.0 %" in card.replace("\u00a0", " ")
+    charts = rest.split('id="rounds"')[1].split("</section>")[0]
+    drawn, why = charts.split("Not on this page, and why")
+    assert "Answers apart" in drawn and "Right answers (pass@1)" not in drawn
+    assert "Right answers (pass@1)" in why and "By family of problems: no probe sample" in why
+    assert not any(f'id="{name}"' in page for name in ("ways", "calibration", "families"))
+    # A chart of what nobody scored stands before strategies and traces.
+    assert page.index('id="responses"') < page.index('id="sides"')
+    run = read_run(path)
+    assert list(round_cells(run, run.rounds[1]))[2:5] == [
+        "approved: harmless %",
+        "apart %",
+        "entropy",
+    ]
+    shown = compare_table(compare([path]))
+    assert "apart %" in shown and "pass@1" not in shown

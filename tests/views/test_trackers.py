@@ -294,6 +294,8 @@ def test_trackio_holds_the_rounds_the_account_the_report_and_a_failure(
     assert account[-1].startswith("**Checkpoint to take:**") and "### Round 4" in account[-1]
     blobs = (tmp_path / "trackio" / "artifacts").rglob("*")
     assert any("the report" in blob.read_text() for blob in blobs if blob.is_file())
+    # Its page shows a table as bars.
+    assert "\n- round 3, decision reinject" in account[-1] and "\n|" not in account[-1]
 
     # As a sync leaves it that was cut off: what is there is not known, and is made anew.
     known = json.loads((path / "tracking-trackio.json").read_text())
