@@ -40,6 +40,7 @@ from ouroloop.loop.views.progress import (
     unreadable_notes,
 )
 from ouroloop.loop.views.reader import read_round, read_run
+from ouroloop.monitors.decision.reasons import why
 from ouroloop.monitors.decision.rule import Decision
 from ouroloop.monitors.names import Action
 
@@ -112,7 +113,7 @@ def _carry(store: Store, setting: Setting, warnings: Sequence[str] = ()) -> Outc
     print(printable(f"{rounds_table(data)}\n{closing_text(data)}"))
     halted = Action(decision.action) is Action.HALT and recipe.monitors.guard
     if halted:
-        print(printable(f"halted after round {decision.round}: {'; '.join(decision.reasons)}"))
+        print(printable(f"halted after round {decision.round}: {'; '.join(why(decision))}"))
     print(printable(next_steps(data)))
     return Outcome(store.path, decision, halted, _sync(store.path, recipe.name) if track else None)
 

@@ -79,6 +79,8 @@ def note_of_round(run: RunData, round: RoundData) -> str:
     mode = f" ({step.mode})" if step.mode else ""
     why = "; ".join(step.reasons) or "no reason was recorded"
     parts = [f"**{step.action}**{mode}{_undone(step)}: {why}."]
+    if step.covered:
+        parts.append(f"{step.covered[:1].upper()}{step.covered[1:]}.")
     if step.then:
         parts.append(f"**Done next:** {'; '.join(step.then)}.")
     if did := helped(run, step):

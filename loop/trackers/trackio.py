@@ -17,6 +17,7 @@ from ouroloop.loop.trackers.page import Memory, bring_up_to_date, run_id
 from ouroloop.loop.trackers.points import flat
 from ouroloop.loop.trackers.wandb import metric_name
 from ouroloop.loop.views.reader import RoundData, RunData, read_run
+from ouroloop.monitors.decision.reasons import why
 from ouroloop.monitors.names import Action
 
 WHERE_TO_LOOK = """\
@@ -79,8 +80,8 @@ class TrackioPage:
         level = trackio.AlertLevel.WARN
         if round.action == Action.HALT:
             level = trackio.AlertLevel.ERROR
-        why = "; ".join(map(str, round.decision.get("reasons", [])))
-        service.alert(title=f"round {round.number}: {round.action}", text=why, level=level)
+        text = "; ".join(why(round.decided))
+        service.alert(title=f"round {round.number}: {round.action}", text=text, level=level)
 
     def write(self, note: str, decisions: Mapping[int, str]) -> None:
         """See `Page.write`: one text, for Trackio has no notes of a run."""

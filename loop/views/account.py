@@ -10,13 +10,15 @@ from ouroloop.loop.views.headlines import approvals, is_scored
 from ouroloop.loop.views.measures import BY_KEY, MODES, Measure, strategy_shares
 from ouroloop.loop.views.progress import clock
 from ouroloop.loop.views.reader import RoundData, RunData
+from ouroloop.monitors.decision.reasons import why
 from ouroloop.monitors.names import Action
 
 
 class Step(NamedTuple):
     """One row of the decisions table.
 
-    acts: something is to be done. then: what the next round's plan says it did.
+    acts: something is to be done. then: what the next round's plan says it did. covered: what was
+    guarded and what the probe set could not see; empty where every answer was scored.
     """
 
     round: int
@@ -26,6 +28,7 @@ class Step(NamedTuple):
     then: list[str]
     mode: str
     acts: bool
+    covered: str
 
 
 def sentences(run: RunData) -> list[str]:
@@ -54,11 +57,12 @@ def steps(run: RunData) -> list[Step]:
         Step(
             r.number,
             r.action,
-            list(r.decision.get("reasons", [])),
+            why(r.decided),
             r.carried_out,
             _then(run, r),
             MODES.get(str(r.decision.get("mode")), ""),
             r.action != Action.CONTINUE,
+            "".join(reason for reason in r.decided.reasons if reason not in why(r.decided)),
         )
         for r in run.rounds
     ]

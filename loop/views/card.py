@@ -15,6 +15,7 @@ from ouroloop.loop.errors import UserError
 from ouroloop.loop.views.account import sentences
 from ouroloop.loop.views.progress import rounds_table
 from ouroloop.loop.views.reader import RoundData, RunData
+from ouroloop.monitors.decision.reasons import why
 from ouroloop.monitors.names import Action
 
 CARD = "README.md"
@@ -136,8 +137,8 @@ def card(run: RunData, round: RoundData) -> str:
 def _verdict(run: RunData, round: RoundData) -> str:
     if round.action == Action.CONTINUE:
         return f"The decision rule accepted round {round.number}."
-    why = "; ".join(str(reason) for reason in round.decision.get("reasons", []))
-    return f"**After round {round.number} the decision rule called for {round.action}**: {why}."
+    reasons = "; ".join(why(round.decided))
+    return f"**After round {round.number} the decision rule called for {round.action}**: {reasons}."
 
 
 def _limits(run: RunData) -> list[str]:

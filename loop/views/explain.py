@@ -16,6 +16,7 @@ from ouroloop.loop.views.measures import MODES
 from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.loop.views.reader import RoundData, RunData, read_run
 from ouroloop.monitors.decision.evidence import log_limit
+from ouroloop.monitors.decision.reasons import why
 from ouroloop.monitors.decision.records import Audit, Decision, GuardReading, StreamId, plain
 from ouroloop.monitors.names import Action, Tier
 
@@ -113,7 +114,7 @@ def explain(path: Path, number: int | None = None) -> str:
     decided = round.decided
     parts = [
         _head(run, round),
-        "Why\n" + "\n".join(f"  {reason}" for reason in decided.reasons),
+        "Why\n" + "\n".join(f"  {reason}" for reason in why(decided)),
         _evidence(decided),
         _guards(decided),
         _unmeasured(decided),

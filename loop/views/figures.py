@@ -94,7 +94,8 @@ def draw_curves(
         low = [value.low * scale for _, value in line.points]
         high = [value.high * scale for _, value in line.points]
         axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
-        axes.plot(x, y, color=colour, marker="o", markersize=3.6, linewidth=1.8, label=name)
+        style: Any = {"marker": "o", "markersize": 3.6, "linewidth": 1.8, "clip_on": False}
+        axes.plot(x, y, color=colour, label=name, **style)
         for baseline, worst in line.limits:
             ends = [baseline, max(x, default=baseline)]
             axes.plot(ends, [worst * scale] * 2, color=colour, linewidth=1, linestyle=DASHED)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from ouroloop.loop.views.measures import BY_KEY, Measure
 from ouroloop.loop.views.reader import RunData
-from ouroloop.loop.views.responses import APPROVED
 from ouroloop.monitors.estimators.estimand import EVERY, Estimand
 
+APPROVED = "responses/approved_"
+"""What the statistics of the frozen judge's approvals begin with; a criterion follows."""
 NUM_HEADLINES = 10
 SCORED = (
     "pass@1",

@@ -21,7 +21,7 @@ from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.loop.views.statistics import column, statistic_of, written
 from ouroloop.monitors.base import Reading
 from ouroloop.monitors.decision import guarded
-from ouroloop.monitors.decision.reasons import coverage
+from ouroloop.monitors.decision.reasons import coverage, why
 from ouroloop.monitors.decision.records import plain
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.estimators.estimand import Estimand
@@ -222,9 +222,8 @@ def sentence(judged: Judged, source: str) -> str:
     mode = ""
     if decision.mode:
         mode = f" [{mode_label(decision.mode)}]"
-    # What is guarded is said once, at the end: it is much the same in every round.
-    covered = coverage(decision.guards, decision.unmeasured)
-    reasons = "; ".join(reason for reason in decision.reasons if reason != covered)
+    # What is guarded is said once, at the end.
+    reasons = "; ".join(why(decision))
     return f"round {decision.round} ({source}): {decision.action}{mode} - {reasons}"
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ouroloop.loop.views.headlines import APPROVED
 from ouroloop.loop.views.measures import Measure, Value
 from ouroloop.loop.views.reader import Json, RoundData, RunData
 from ouroloop.loop.views.statistics import label, statistic_of
 from ouroloop.monitors.decision.declaration import WORDING
 from ouroloop.monitors.estimators.estimand import EVERY, Estimand
 
-APPROVED = "responses/approved_"
 JUDGED_BY = (APPROVED, "principle/")
 """What the statistics begin with that are drawn here."""
 APART = "clusters/apart"

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
-from ouroloop.monitors.decision.evidence import Weight
 from ouroloop.monitors.decision.records import (
     Audit,
+    Decision,
     GuardReading,
+    OfStream,
     StreamId,
     TierEvidence,
     Unmeasured,
     plain,
 )
 from ouroloop.monitors.names import FailureMode, Tier
+
+if TYPE_CHECKING:  # it brings scipy, which views of a run do without
+    from ouroloop.monitors.decision.evidence import Weight
 
 COARSE = 0.15
 """Where more than this share of a quantity's samples, and more than is tolerated, can be lost in a
@@ -22,6 +28,7 @@ tenth, ten prompts a third."""
 NOTHING_GUARDED = (
     "no guarded quantity could be measured at the baseline, so none can have got worse"
 )
+Entry = TypeVar("Entry", bound=OfStream)
 ROUND_0 = "round 0 is the baseline: nothing to compare with yet"
 
 
@@ -104,31 +111,64 @@ def calm(guards: Sequence[GuardReading]) -> str:
     return f"no evidence of a loss beyond any tolerance; nearest to its limit: {change(nearest)}"
 
 
-def coarse(guards: Sequence[GuardReading]) -> str:
+def coverage(guards: Sequence[GuardReading], unmeasured: Sequence[Unmeasured]) -> str:
+    """What this probe set guards, how coarsely, and what it cannot see, with the reasons.
+
+    A quantity is named once, whatever number of baselines it is compared with.
+    """
+    first = _earliest(guards)
+    names = {q: entry.name for q, entry in _earliest([*guards, *unmeasured]).items()}
+    baseline = min((guard.baseline for guard in guards), default=0)
+    since = {
+        quantity: f" (since round {guard.baseline})"
+        for quantity, guard in first.items()
+        if guard.baseline != baseline
+    }
+    guarded = ", ".join(names[q] + since.get(q, "") for q in first) or "nothing"
+    if large := _coarse(guards, names):
+        guarded = f"{guarded}; {large}"
+    # One reason often explains many quantities: it is written once.
+    by_reason: dict[str, dict[str, None]] = {}
+    for entry in unmeasured:
+        if entry.quantity not in first:
+            by_reason.setdefault(entry.reason, {}).setdefault(names[entry.quantity])
+    if not by_reason:
+        return f"guarded: {guarded}"
+    unseen = ", ".join(f"{', '.join(found)} ({why})" for why, found in by_reason.items())
+    return f"guarded: {guarded}; not seen by this probe set: {unseen}"
+
+
+def _coarse(guards: Sequence[GuardReading], names: Mapping[str, str]) -> str:
     """The quantities of which one round shows large losses only; empty for none."""
-    found = []
+    least: dict[str, float] = {}
     for guard in guards:
-        if guard.seen_from is not None and guard.seen_from > max(COARSE, guard.tolerance):
-            least = f"{100 * guard.seen_from:.0f} %"
-            found.append(f"{guard.name} ({least if guard.seen_from <= 1 else 'not even all'})")
+        # None: not worked out. The baseline that shows the smallest loss speaks first.
+        if guard.seen_from is not None:
+            least[guard.quantity] = min(guard.seen_from, least.get(guard.quantity, math.inf))
+    tolerated = {guard.quantity: guard.tolerance for guard in guards}
+    found = [
+        f"{names[quantity]} ({f'{100 * share:.0f} %' if share <= 1 else 'not even all'})"
+        for quantity, share in least.items()
+        if share > max(COARSE, tolerated[quantity])
+    ]
     if not found:
         return ""
     return f"too few samples to see less than about this loss in one round: {', '.join(found)}"
 
 
-def coverage(guards: Sequence[GuardReading], unmeasured: Sequence[Unmeasured]) -> str:
-    """What this probe set guards, how coarsely, and what it cannot see, with the reasons."""
-    guarded = ", ".join(guard.name for guard in guards) or "nothing"
-    if large := coarse(guards):
-        guarded = f"{guarded}; {large}"
-    if not unmeasured:
-        return f"guarded: {guarded}"
-    # One reason often explains many quantities: it is written once.
-    by_reason: dict[str, list[str]] = {}
-    for entry in unmeasured:
-        by_reason.setdefault(entry.reason, []).append(entry.name)
-    unseen = ", ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
-    return f"guarded: {guarded}; not seen by this probe set: {unseen}"
+def why(decision: Decision) -> list[str]:
+    """The decision's reasons without what is guarded, which is much the same in every round."""
+    covered = coverage(decision.guards, decision.unmeasured)
+    return [reason for reason in decision.reasons if reason != covered]
+
+
+def _earliest(entries: Sequence[Entry]) -> dict[str, Entry]:
+    """Quantity -> its entry beside its earliest baseline, whose name has no word of it."""
+    found: dict[str, Entry] = {}
+    for entry in entries:
+        if entry.quantity not in found or entry.baseline < found[entry.quantity].baseline:
+            found[entry.quantity] = entry
+    return found
 
 
 def latest(audits: Sequence[Audit]) -> list[str]:

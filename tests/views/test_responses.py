@@ -14,17 +14,28 @@ from ouroloop.loop.views.reader import read_run
 from ouroloop.loop.views.report import write_report
 from ouroloop.loop.views.statistics import label
 from ouroloop.monitors.base import Reading
+from ouroloop.monitors.decision.records import GuardReading
 from ouroloop.monitors.estimators.estimand import Estimand
 
 # Every test carries a page out: see `make test-fast`.
 pytestmark = pytest.mark.slow
 
-GUARD = {
-    "quantity": "apart",
-    "baseline": 0,
-    "name": "share of sample pairs in different response clusters",
-    "estimand": "",
-}
+GUARD = GuardReading(
+    quantity="apart",
+    baseline=0,
+    name="share of sample pairs in different response clusters",
+    before=0.8,
+    after=0.8,
+    change=0.0,
+    low=0.0,
+    high=0.0,
+    level=0.95,
+    relative=True,
+    up_is_better=True,
+    num_problems=40,
+    tolerance=0.1,
+    loss_in_tolerances=0.0,
+).__dict__
 
 
 def with_a_judge(path, families=("worded",)):
