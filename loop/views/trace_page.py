@@ -11,12 +11,13 @@ from ouroloop.loop.views.report import write_page
 from ouroloop.monitors.base import RoundView
 from ouroloop.monitors.follower import Judged
 
-# By looking, so that a table which RoundData gets some day is emptied here too. `view` and
-# `_by_estimand` are made of other attributes and read no file.
+# By looking, so that a table which RoundData gets some day is emptied here too. These are made of
+# other attributes and read no file.
+DERIVED = ("_by_estimand", "decided", "view")
 TABLES = [
     name
     for name, found in vars(RoundData).items()
-    if isinstance(found, cached_property) and name not in ("_by_estimand", "view")
+    if isinstance(found, cached_property) and name not in DERIVED
 ]
 
 
