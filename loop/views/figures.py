@@ -261,28 +261,21 @@ def reliability_diagram(rounds: Sequence[tuple[str, RoundData]], legend: bool = 
 
 
 def training_loss(run: RunData, marks: Sequence[Mark] = ()) -> Any:
-    """The objective's loss over all training steps of the run, one segment per round."""
+    """The objective's loss over the training steps of each round, a segment between two rounds."""
     figure, axes = _axes(WIDE)
-    offset = 0
-    ticks: list[tuple[float, int]] = []
     for round in run.rounds:
         rows = [row for row in round.train.get("loss", []) if row.get("loss") is not None]
         if not rows:
             continue
-        steps = [offset + row["step"] for row in rows]
+        # A round has the same width whatever its number of steps: some have two, some hundreds.
+        steps = [round.number - 1 + row["step"] / rows[-1]["step"] for row in rows]
         losses = [row["loss"] for row in rows]
         # One or two points make no visible line.
         marker = "o" if len(rows) < 3 else ""
         axes.plot(steps, losses, color=ARMS[0], linewidth=1.5, marker=marker, markersize=3)
-        ticks.append((offset + rows[-1]["step"] / 2, round.number))
-        offset += rows[-1]["step"]
-        # A decision falls at the end of its round.
-        ends = [mark._replace(round=offset) for mark in marks if mark.round == round.number]
-        draw_marks(axes, ends, INK)
-        axes.axvline(offset, color=FAINT, linewidth=0.6, alpha=0.5)
-    axes.set_xticks([x for x, _ in ticks], [str(number) for _, number in ticks])
-    axes.tick_params(axis="x", length=0)
-    axes.set_xlabel("round")
+        axes.axvline(round.number, color=FAINT, linewidth=0.6, alpha=0.5)
+    draw_marks(axes, marks, INK)
+    _rounds_axis(axes, [round.number for round in run.rounds])
     axes.set_ylim(bottom=0)
     return figure
 
