@@ -32,6 +32,19 @@ def warm() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_environment() -> Iterator[None]:
+    """What vLLM and others set in the environment when they are imported ends with the file.
+
+    Every start of a later file's would be a cold one: see `warm.py`.
+    """
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def shared(
     tmp_path_factory: pytest.TempPathFactory,
