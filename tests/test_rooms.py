@@ -92,13 +92,27 @@ OUTSIDE = {
 }
 
 
+IMPORTERS = ("__import__", "import_module", "importorskip")
+
+
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All statements inside, at any depth."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+            yield child
+            yield from statements(child)
+
+
 def imports(source: str, path: str) -> Iterator[tuple[int, str]]:
     """Line and dotted name of everything a file imports, at its top, inside functions.
 
     Or by name at run time.
     """
     package = ["ouroloop", *path.removesuffix(".py").split("/")[:-1]]
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    # Most of a file's nodes are parts of expressions, and few files import by a name in one.
+    by_name = any(name in source for name in IMPORTERS)
+    for node in ast.walk(tree) if by_name else statements(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -107,7 +121,7 @@ def imports(source: str, path: str) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
             called = getattr(node.func, "attr", "") or getattr(node.func, "id", "")
-            if called in ("__import__", "import_module", "importorskip"):
+            if called in IMPORTERS:
                 yield node.lineno, str(node.args[0].value)
 
 
