@@ -105,7 +105,8 @@ def features(text: str) -> Features:
     )
 
 
-@dataclass(frozen=True)
+# Found again by identity: a comparison of all questions would take longer than a search.
+@dataclass(frozen=True, eq=False)
 class Copies:
     """Held-out questions by their features, to be looked for in texts.
 
@@ -138,6 +139,9 @@ class Copies:
 
     def find(self, text: str) -> str | None:
         """The first held-out question that `text` is a copy of, or that it holds."""
+        return _found(self, text)
+
+    def _search(self, text: str) -> str | None:
         given = features(text)
         asked = ("", *given.numbers)
         seen: set[int] = set()
@@ -162,6 +166,12 @@ class Copies:
 @lru_cache(maxsize=4)
 def _indexed(questions: tuple[str, ...], share: float) -> Copies:
     return Copies._made(questions, share)
+
+
+# Every start of a run looks at all of its training problems, and most starts at the same ones.
+@lru_cache(maxsize=1 << 13)
+def _found(copies: Copies, text: str) -> str | None:
+    return copies._search(text)
 
 
 def _least(count: int, share: float) -> int:

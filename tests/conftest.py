@@ -32,6 +32,19 @@ def warm() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_environment() -> Iterator[None]:
+    """What vLLM and others set in the environment when they are imported ends with the file.
+
+    Every start of a later file's would be a cold one: see `warm.py`.
+    """
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def shared(
     tmp_path_factory: pytest.TempPathFactory,
@@ -87,31 +100,39 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 # last would be waited for by all others.
 LONGEST = (
     "tests/loop/test_loop_on_vllm_and_trl.py",
-    "tests/test_hostile_texts.py",
+    "tests/monitors/decision/test_power.py",
     "tests/engines/test_real_engines.py",
+    "tests/views/test_tracking.py",
+    "tests/test_hostile_texts.py",
     "tests/loop/test_mlflow_pages.py",
     "tests/stages/test_sft_training.py",
     "tests/loop/test_unscored_trace_sets.py",
+    "tests/engines/test_supervised_engine.py",
+    "tests/engines/test_ray_engine.py",
+    "tests/stages/test_sft_types.py",
     "tests/loop/test_loop_with_adapters.py",
-    "runs/experiments/real_model/test_real_model.py",
-    "tests/views/test_tracking.py",
+    "tests/engines/test_stale_weights.py",
     "tests/engines/test_small_changes.py",
+    "runs/experiments/real_model/test_real_model.py",
+    "tests/durability/test_durability.py",
+    "tests/test_wheel.py",
     "tests/evals/test_code_grader.py",
-    "tests/monitors/decision/test_power.py",
     "tests/loop/test_plan_command.py",
+    "tests/loop/test_damaged_files.py",
+    "tests/monitors/test_monitor_contract.py",
     "tests/loop/test_preference_rounds.py",
     "tests/loop/test_loop_on_the_scripted_engine.py",
-    "tests/stages/test_sft_types.py",
-    "tests/monitors/bench/test_validate.py",
-    "tests/engines/test_ray_engine.py",
-    "tests/engines/test_stale_weights.py",
-    "tests/loop/test_callback.py",
-    "tests/loop/test_damaged_files.py",
-    "tests/test_wheel.py",
-    "tests/engines/test_supervised_engine.py",
-    "tests/durability/test_durability.py",
-    "tests/monitors/decision/test_decision_rule.py",
+    "tests/stages/test_dpo_training.py",
+    "tests/models/test_gguf_files.py",
+    "tests/loop/test_init.py",
     "tests/loop/test_runs_on_ray.py",
+    "tests/loop/test_journal.py",
+    "tests/loop/test_interrupts.py",
+    "tests/loop/test_loop_on_conversations.py",
+    "tests/monitors/decision/test_decision_rule.py",
+    "tests/loop/test_supervised_runs.py",
+    "tests/loop/test_trainer_supervision.py",
+    "tests/loop/test_callback.py",
     "tests/loop/test_retention.py",
 )
 

@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+# Every test starts processes.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import warm
 
+from ouroloop.loop.trackers import mlflow_store
+
 # It starts processes.
 pytestmark = pytest.mark.slow
 
@@ -114,6 +116,8 @@ def test_libraries_that_would_read_other_variables_are_imported_anew(tmp_path: P
         found = warm._warm_for(command, environment)
         assert found is not None
         assert warm._warm_for(command, {**environment, "OUROLOOP_X": "1"}) is found
+        # Else every start after a test that records a run in its own process would be cold.
+        assert warm._warm_for(command, {**environment, **mlflow_store.ENVIRONMENT}) is found
         assert warm._warm_for(command, {**environment, "OMP_NUM_THREADS": "7"}) is None
         assert warm._warm_for([sys.executable, "-c", "pass"], environment) is None
         warm._warm.pop("little").close()

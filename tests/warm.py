@@ -58,6 +58,8 @@ engine_kind: ContextVar[str] = ContextVar("engine_kind", default="")
 # test that imports them. Where modules are looked for is set after the fork, too.
 LATER = ("OUROLOOP_", "PYTEST_", "KMP_", "TORCHINDUCTOR_", "VLLM_LOGGING_LEVEL", "PYTHONPATH")
 LATER += ("RAY_", "PYTHONBREAKPOINT")
+# What a tracker sets before it imports MLflow, in a test that records a run in its own process.
+LATER += ("MLFLOW_", "GIT_PYTHON_")
 PR_SET_CHILD_SUBREAPER = 36
 
 

@@ -145,13 +145,17 @@ def _distributions() -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, .
     versions: dict[str, tuple[str, ...]] = {}
     requires: dict[str, tuple[str, ...]] = {}
     for distribution in metadata.distributions():
-        name: str | None = distribution.metadata["Name"]  # a half-removed package has none
+        # Every property of a distribution reads and parses its whole file: once is enough.
+        about = distribution.metadata
+        name: str | None = about["Name"]  # a half-removed package has none
         if not name:
             continue
-        key = canonicalize_name(name)
-        if distribution.version not in versions.get(key, ()):
-            versions[key] = (*versions.get(key, ()), distribution.version)
-        requires.setdefault(key, tuple(distribution.requires or ()))
+        key, version = canonicalize_name(name), about["Version"]
+        if version not in versions.get(key, ()):
+            versions[key] = (*versions.get(key, ()), version)
+        # An egg has its requirements in another file.
+        needs = about.get_all("Requires-Dist") or distribution.requires or ()
+        requires.setdefault(key, tuple(needs))
     return versions, requires
 
 

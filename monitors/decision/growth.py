@@ -53,8 +53,9 @@ def noticed(growth: Growth, log_limit: float, horizon: int, log_pay_C: Floats) -
     baseline_NB = noise_NB @ _root(growth.between)
     # One product of all rows at once, not one for every run.
     rows = noise_NRB.reshape(-1, noise_NRB.shape[2]) @ _root(growth.within)
-    round_NRB = rows.reshape(noise_NRB.shape)
-    growth_NRB = growth.mean + baseline_NB[:, None] + round_NRB
+    growth_NRB = rows.reshape(noise_NRB.shape)
+    # In place: fresh memory of this size takes longer than the sum.
+    growth_NRB += (growth.mean + baseline_NB)[:, None]
     log_e_NR = mixed(growth_NRB, horizon, log_pay_C)
     # Once reached, the tier has acted: what the evidence does later does not matter.
     reached_NR = np.maximum.accumulate(log_e_NR, axis=1) >= log_limit
@@ -66,19 +67,21 @@ def mixed(growth_NRB: Floats, horizon: int, log_pay_C: Floats) -> Floats:
 
     It is `evidence.weigh` for many runs of one stream at once.
     """
-    num_runs, num_rounds, _ = growth_NRB.shape
-    planned = max(horizon, num_rounds)
+    num_runs, num_rounds, num_bets = growth_NRB.shape
+    planned, num_cells = max(horizon, num_rounds), len(log_pay_C)
+    sum_BCN = np.zeros((num_bets // num_cells, num_cells, num_runs))
+    log_e_NR = np.empty((num_runs, num_rounds))
     with np.errstate(over="ignore", divide="ignore"):
-        # Plain products: one too large to write down is infinite, and has reached any limit.
-        factor_NRCB = np.exp(growth_NRB).reshape(num_runs, num_rounds, len(log_pay_C), -1)
-        sum_NCB, out = np.zeros(factor_NRCB[:, 0].shape), []
+        # Round by round, which the processor's cache holds; runs last, as few bets are summed.
         for t in range(num_rounds):
+            # Plain products: one too large to write down is infinite, and has reached any limit.
+            factor_NCB = np.exp(growth_NRB[:, t]).reshape(num_runs, num_cells, -1)
             # Per bet, sum_{j <= t} exp(L_j + ... + L_t) = exp(L_t) (1 + the same of t - 1).
-            sum_NCB = factor_NRCB[:, t] * (1 + sum_NCB)
+            sum_BCN = np.ascontiguousarray(factor_NCB.T) * (1 + sum_BCN)
             # Each beginning that has not been reached yet holds a bet that has won nothing.
-            mixed_NC = (sum_NCB.mean(axis=2) + planned - t - 1) / planned
-            out.append((np.log(mixed_NC) + log_pay_C).min(axis=1))
-    return np.stack(out, axis=1)
+            mixed_CN = (sum_BCN.mean(axis=0) + planned - t - 1) / planned
+            log_e_NR[:, t] = (np.log(mixed_CN) + log_pay_C[:, None]).min(axis=0)
+    return log_e_NR
 
 
 @lru_cache(maxsize=4)

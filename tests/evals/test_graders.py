@@ -25,6 +25,8 @@ def symbolic():
     return build_grader("symbolic")
 
 
+# In a process of its own, which imports SymPy.
+@pytest.mark.slow
 @pytest.mark.parametrize(("gold", "answer", "right"), SYMBOLIC)
 @pytest.mark.parametrize("frame", ["\\boxed{{{}}}", "So the answer is ${}$."])
 def test_mathematical_answers_are_compared_as_mathematics(symbolic, gold, answer, right, frame):

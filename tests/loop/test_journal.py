@@ -200,10 +200,10 @@ def carry(root, engine, setting, one_round=False):
     return path
 
 
-@pytest.mark.parametrize("num_kills", [2, pytest.param(50, marks=pytest.mark.slow)])
-def test_a_kill_repeats_the_requests_in_flight_and_no_others(tmp_path, num_kills):
+@pytest.mark.slow
+def test_a_kill_repeats_the_requests_in_flight_and_no_others(tmp_path):
     """Every file is as a kill at that moment leaves it: nothing is buffered."""
-    setting = prepare(SETTINGS)
+    setting, num_kills = prepare(SETTINGS), 50
     points = random.Random(num_kills).sample(range(1, NUM_REQUESTS), num_kills)
     left = []
 

@@ -29,6 +29,9 @@ from ouroloop.monitors.base import Reading
 from ouroloop.monitors.decision.guarded import QuantityId
 from ouroloop.monitors.estimators.estimand import EVERY, Estimand
 
+# A whole run is carried out and shown in every way.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunData:
@@ -140,7 +143,6 @@ def test_a_sentences_numbers_are_those_of_the_guards(run: RunData) -> None:
         assert found
 
 
-@pytest.mark.slow
 def test_every_view_shows_the_readings(run: RunData, tmp_path: Path) -> None:
     terminal = markdown_cells(rounds_table(run))
     side_by_side = compare([run.path])
@@ -211,7 +213,6 @@ def test_every_headline_statistic_has_its_own_entry() -> None:
     assert label(Estimand("supply/unsolved", EVERY, samples="pool")) == "supply/unsolved"
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_the_demo_shows_one_value_per_number_too(tmp_path: Path) -> None:
     """The demo's recipe, shortened, with the embedded model, as `ouroloop run` carries it out.

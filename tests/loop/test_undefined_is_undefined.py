@@ -56,15 +56,9 @@ def check(decision, removed, verdict, has_judge=False):
 FEW_AND_MORE = [NUM_SAMPLES[0], *(pytest.param(n, marks=pytest.mark.slow) for n in NUM_SAMPLES[1:])]
 
 
-# As do problems that nobody scored.
-UNSCORED_AND_MORE = [
-    verdict if verdict == "unscored" else pytest.param(verdict, marks=pytest.mark.slow)
-    for verdict in VERDICTS
-]
-
-
-@pytest.mark.parametrize("verdict", UNSCORED_AND_MORE)
-@pytest.mark.parametrize("num", FEW_AND_MORE)
+@pytest.mark.slow
+@pytest.mark.parametrize("verdict", VERDICTS)
+@pytest.mark.parametrize("num", NUM_SAMPLES)
 def test_no_missing_field_ends_ouroloop_monitor(tmp_path, num, verdict):
     for removed in (r for r, n, v in CASES if (n, v) == (num, verdict)):
         paths = [tmp_path / f"{removed}-{number}.jsonl" for number in range(2)]

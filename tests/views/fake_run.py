@@ -430,7 +430,8 @@ def _training(folder: Path, number: int, start: int, kept: int, replayed: float)
 
 
 def _write(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1))
+    # Without indents: with them Python, not C, would write each of thousands of readings.
+    path.write_text(json.dumps(value))
 
 
 def _finite(value: Any) -> Any:

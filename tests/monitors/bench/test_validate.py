@@ -246,7 +246,7 @@ def enough(rows):
         pytest.skip(f"{len(rows)} runs, none of them against it; 200 are needed to say so")
 
 
-@pytest.mark.parametrize("cell", [cell.name for cell in boundary.cells(RESULTS, 2000)])
+@pytest.mark.parametrize("cell", [cell.name for cell in boundary.cells(RESULTS, 1)])
 def test_committed_boundary_runs_alarmed_seldom_enough(cell):
     from ouroloop.monitors.estimators.stats import clopper_pearson
 
@@ -317,6 +317,7 @@ def test_the_oracle_sees_more_of_a_larger_probe_set_and_nothing_without_an_event
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("together", [False, True])
 def test_a_boundary_on_a_larger_scale(together):
     found = [boundary.binomial("120x8", "extreme", together, seed) for seed in range(100)]
@@ -324,6 +325,7 @@ def test_a_boundary_on_a_larger_scale(together):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_silent_modes_on_a_larger_scale():
     for name in ("sharpen, fast", "shortcut, fast"):
         found = [run(name, 1000 + seed, "500x16", RULE) for seed in range(12)]

@@ -361,10 +361,9 @@ def test_hoeffdings_limit_is_exceeded_as_seldom_as_it_says(num, expected):
     from scipy.stats import binom
 
     ones_N = np.arange(num + 1)
-    for rate in np.array([1.0, 3.0, 6.0]) / num:
-        error_N = np.array(
-            [n / num - baseline_error.hoeffding(n / num, np.array([rate]))[0] for n in ones_N]
-        )
+    rate_C = np.array([1.0, 3.0, 6.0]) / num
+    error_NC = np.array([n / num - baseline_error.hoeffding(n / num, rate_C) for n in ones_N])
+    for rate, error_N in zip(rate_C, error_NC.T, strict=True):
         wrong = binom.pmf(ones_N[error_N > expected + 1e-9], num, expected).sum()
         assert wrong <= math.exp(-num * rate) + 1e-12
 
