@@ -171,7 +171,9 @@ def test_both_readings_are_those_of_explicit_ngram_counts_and_eigenvalues():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_every_cosine_is_that_of_the_explicit_counts(seed):
+@pytest.mark.parametrize("few", [32, 4], ids=["few_texts", "many_texts"])
+def test_every_cosine_is_that_of_the_explicit_counts(seed, few, monkeypatch):
+    monkeypatch.setattr(similarity, "FEW", few)
     texts = [*random_texts(12, seed), "", "", "4", "4", "\0ab", "ab"]
     counts = [ngram_counts(text) for text in texts]
     dot = np.array(
