@@ -30,7 +30,7 @@ BEGIN, END = b"\xfe", b"\xff"
 """Neither byte occurs in UTF-8; with them even an empty text has an n-gram: no vector is zero."""
 # Characters of texts whose n-grams are sorted together, unless one problem alone has more: what
 # is sorted then lies in a processor's cache, and takes a few MiB however many texts there are.
-CHUNK = 50_000
+CHUNK = 20_000
 # Texts of a problem up to which a table of its n-grams by its texts is multiplied whole: most of
 # it is not zero. Of more texts it would mostly be.
 FEW = 32
