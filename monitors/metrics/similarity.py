@@ -31,9 +31,9 @@ BEGIN, END = b"\xfe", b"\xff"
 # Characters of texts whose n-grams are sorted together, unless one problem alone has more: what
 # is sorted then lies in a processor's cache, and takes a few MiB however many texts there are.
 CHUNK = 20_000
-# Texts of a problem up to which a table of its n-grams by its texts is multiplied whole: most of
-# it is not zero. Of more texts it would mostly be.
-FEW = 32
+# Texts of a problem, and their characters, up to which a table of its n-grams by its texts is
+# multiplied whole: a few MiB. Of more texts most of it would be zero.
+FEW, LONG = 32, 200_000
 # Texts whose pairs with all others of their problem are looked at together, where it has more.
 BLOCK = 256
 # Bits of a key for an n-gram: its size (3) and its bytes (32). Of the other 29 its text takes as
@@ -66,31 +66,33 @@ def ngram_cosines(texts: Sequence[str], problem_N: Ints) -> Iterator[Pairs]:
 
     Exact: an n-gram is its own code, so nothing is hashed and no two n-grams share a count.
     """
-    for first, last in _chunks(texts, problem_N):
+    for first, last, is_alone in _chunks(texts, problem_N):
         start_P = np.flatnonzero(_is_new(problem_N[first:last]))
         size_P = np.diff(start_P, append=last - first)
         counts = _counts(texts[first:last], size_P)
-        if size_P[0] > FEW:
+        if is_alone:
             yield from _of_many(counts, first, last)
         else:
             yield _of_few(counts, start_P + first, int(size_P.max()))
 
 
-def _chunks(texts: Sequence[str], problem_N: Ints) -> Iterator[tuple[int, int]]:
-    """First row and end of every portion: of problems with about `CHUNK` characters, or of one.
+def _chunks(texts: Sequence[str], problem_N: Ints) -> Iterator[tuple[int, int, bool]]:
+    """First row and end of every portion, of problems with about `CHUNK` characters or of one.
 
-    A problem with more than `FEW` texts is a portion of its own.
+    True: of one with more than `FEW` texts or `LONG` characters.
     """
     # Two marks stand with each text: no portion has more texts than characters.
     length_N = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)) + 2
     before_N = np.cumsum(length_N) - length_N
     starts = np.flatnonzero(_is_new(problem_N))
-    is_alone = np.diff(starts, append=len(texts)) > FEW
+    num_texts_P = np.diff(starts, append=len(texts))
+    is_alone_P = (num_texts_P > FEW) | (np.add.reduceat(length_N, starts) > LONG)
     # Problems that begin within the same `CHUNK` characters go together.
-    begins = _is_new(before_N[starts] // CHUNK) | is_alone
-    begins[1:] |= is_alone[:-1]
-    firsts = starts[begins].tolist()
-    yield from zip(firsts, [*firsts[1:], len(texts)], strict=True)
+    begins_P = _is_new(before_N[starts] // CHUNK) | is_alone_P
+    begins_P[1:] |= is_alone_P[:-1]
+    firsts = starts[begins_P].tolist()
+    ends = [*firsts[1:], len(texts)]
+    yield from zip(firsts, ends, is_alone_P[begins_P].tolist(), strict=True)
 
 
 def _of_few(counts: Counts, first_P: Ints, most: int) -> Pairs:
