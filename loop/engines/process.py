@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -95,7 +94,9 @@ class ProcessEngine:
     async def complete(self, request: Request) -> Completion:
         """Sample one completion; at most `concurrency` are in flight. See `Engine.complete`."""
         async with self._slots:
-            fields = await self._call("complete", request=asdict(request))
+            # Not `asdict`, which copies a prompt turn by turn and takes longer than all the rest.
+            asked = {**vars(request), "sampling": vars(request.sampling)}
+            fields = await self._call("complete", request=asked)
         return _record(Completion, fields, ("prompt_token_ids", "token_ids", "logprobs"))
 
     async def encode(

@@ -28,12 +28,12 @@ def install() -> None:
         self: Any, logits: torch.Tensor, generators: dict[int, torch.Generator], k: Any, p: Any
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         # Where processed log-probabilities are asked for, or nothing is seeded: vLLM's own way.
-        if (
-            logits.shape[-1] < LEAST_VOCABULARY
-            or not generators
-            or self.logprobs_mode.startswith("processed")
-        ):
+        if not generators or self.logprobs_mode.startswith("processed"):
             found: tuple[torch.Tensor, torch.Tensor | None] = theirs(self, logits, generators, k, p)
+            return found
+        if logits.shape[-1] < LEAST_VOCABULARY:
+            # The same draws; but where all rows are seeded none is made first and then thrown away.
+            found = self.forward_native(logits, generators, k, p)
             return found
         return draw(apply_top_k_top_p(logits, k, p), generators), None
 

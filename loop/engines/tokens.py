@@ -12,11 +12,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.errors import CheckpointError, EngineError
 from ouroloop.loop.records import Prompt
+
+# Prompts whose token ids are kept: more would be room for long ones, and seldom asked for again.
+KEPT_PROMPTS = 64
 
 
 class Codec:
@@ -54,6 +58,8 @@ class Codec:
         # The longest first: one control token may begin as another does.
         spellings = sorted(self._control_ids, key=len, reverse=True)
         self._control = re.compile("|".join(re.escape(each) for each in spellings) or r"(?!)")
+        # The samples of a problem share its prompt, and are asked for together.
+        self._ids_of = lru_cache(maxsize=KEPT_PROMPTS)(self._tokenised)
         self.eos_token_id = int(tokenizer.eos_token_id)
         self.stop_token_ids = frozenset(
             {self.eos_token_id, *(_generation_stops(folder) & self.special_ids)}
@@ -64,6 +70,12 @@ class Codec:
 
         Chat turns through the chat template.
         """
+        if not isinstance(prompt, str):
+            return list(self._ids_of(tuple(tuple(turn.items()) for turn in prompt)))
+        return list(self._ids_of(prompt))
+
+    def _tokenised(self, prompt: str | tuple[tuple[tuple[str, str], ...], ...]) -> list[int]:
+        """Token ids of a plain prompt, or of turns as their items."""
         if isinstance(prompt, str):
             found = self.tokenizer(prompt, split_special_tokens=True)
             ids = [int(i) for i in found["input_ids"]]

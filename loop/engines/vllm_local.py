@@ -176,6 +176,7 @@ class VllmBackend:
             ignore_eos=True,
             # 0 means: of the sampled token, and of no other.
             logprobs=0,
+            flat_logprobs=True,
             # The codec makes the text, the same way for every engine.
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
@@ -257,10 +258,12 @@ class VllmBackend:
                 f"request {request.id}: vLLM ended it with {answer.finish_reason!r}"
             )
         ids = list(answer.token_ids)
-        logprobs = tuple(
-            float(at_step[token].logprob)
-            for token, at_step in zip(ids, answer.logprobs, strict=True)
-        )
+        logprobs = tuple(answer.logprobs.logprobs)
+        if len(logprobs) != len(ids):
+            return key, EngineError(
+                f"request {request.id}: vLLM gave {len(logprobs)} log-probabilities for"
+                f" {len(ids)} tokens"
+            )
         return key, Completion(
             request_id=request.id,
             prompt_token_ids=tuple(prompt_ids),

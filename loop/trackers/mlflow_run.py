@@ -85,11 +85,12 @@ class RunRecorder:
         child = self.store.open_round(round.number)
         measured = _metrics(points(self.run, round), round.number, committed_at(round))
         with mlflow.start_run(run_id=child):
+            # Before there are numbers: MLflow asks for the history of each that a model's run has.
+            log_checkpoint(self.run, round, self.store, child)
             self.client.log_batch(child, metrics=measured, tags=_tags(tags(self.run, round)))
             self._log_training(round, child)
             self._log_artifacts(round, child)
             self._log_datasets(round, child)
-            log_checkpoint(self.run, round, self.store, child)
         # After the run's own data: a trace links to its run, and a cut-off sync repeats both.
         self._log_traces(round, child)
         self.client.set_terminated(child, "FINISHED", end_time=committed_at(round))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,16 +30,35 @@ BEGIN, END = b"\xfe", b"\xff"
 """Neither byte occurs in UTF-8; with them even an empty text has an n-gram: no vector is zero."""
 # Characters of texts whose n-grams are sorted together, unless one problem alone has more: what
 # is sorted then lies in a processor's cache, and takes a few MiB however many texts there are.
-CHUNK = 200_000
-# Texts whose pairs with all others of their problem are looked at together.
+CHUNK = 20_000
+# Texts of a problem, and their characters, up to which a table of its n-grams by its texts is
+# multiplied whole: a few MiB. Of more texts most of it would be zero.
+FEW, LONG = 32, 200_000
+# Texts whose pairs with all others of their problem are looked at together, where it has more.
 BLOCK = 256
-# 64 bits of a key: an n-gram's size (3 bits), its bytes (32), and what is left for the text's
-# number within its chunk.
-TEXT_BITS = 28
+# Bits of a key for an n-gram: its size (3) and its bytes (32). Of the other 29 its text takes as
+# many as its problem has texts for, and the problem's number within the chunk the rest.
+GRAM_BITS = 35
 KINDS: Mapping[Estimand, Kind] = {
     Estimand("similarity/effective_number_all"): ("texts", "none"),
     Estimand("similarity/effective_number_right"): ("texts", "up"),
 }
+
+
+class Counts(NamedTuple):
+    """How often texts have n-grams; columns in order, one for each n-gram of each problem.
+
+    Attributes:
+        text_E: the text's place within its problem.
+        column_E: the column.
+        count_E: how often.
+        problem_C: a column's problem, counted within the chunk.
+    """
+
+    text_E: Ints
+    column_E: Ints
+    count_E: Floats
+    problem_C: Ints
 
 
 def ngram_cosines(texts: Sequence[str], problem_N: Ints) -> Iterator[Pairs]:
@@ -47,31 +66,57 @@ def ngram_cosines(texts: Sequence[str], problem_N: Ints) -> Iterator[Pairs]:
 
     Exact: an n-gram is its own code, so nothing is hashed and no two n-grams share a count.
     """
-    for first, last in _chunks(texts, problem_N):
-        yield from _chunk_cosines(texts[first:last], problem_N[first:last], first)
+    for first, last, is_alone in _chunks(texts, problem_N):
+        start_P = np.flatnonzero(_is_new(problem_N[first:last]))
+        size_P = np.diff(start_P, append=last - first)
+        counts = _counts(texts[first:last], size_P)
+        if is_alone:
+            yield from _of_many(counts, first, last)
+        else:
+            yield _of_few(counts, start_P + first, int(size_P.max()))
 
 
-def _chunks(texts: Sequence[str], problem_N: Ints) -> Iterator[tuple[int, int]]:
-    """First row and end of every portion of whole problems with about `CHUNK` characters."""
-    length_N = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+def _chunks(texts: Sequence[str], problem_N: Ints) -> Iterator[tuple[int, int, bool]]:
+    """First row and end of every portion, of problems with about `CHUNK` characters or of one.
+
+    True: of one with more than `FEW` texts or `LONG` characters.
+    """
+    # Two marks stand with each text: no portion has more texts than characters.
+    length_N = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)) + 2
     before_N = np.cumsum(length_N) - length_N
-    starts = np.flatnonzero(np.diff(problem_N, prepend=-1))
+    starts = np.flatnonzero(_is_new(problem_N))
+    num_texts_P = np.diff(starts, append=len(texts))
+    is_alone_P = (num_texts_P > FEW) | (np.add.reduceat(length_N, starts) > LONG)
     # Problems that begin within the same `CHUNK` characters go together.
-    portion = before_N[starts] // CHUNK
-    firsts = starts[np.flatnonzero(np.diff(portion, prepend=-1))].tolist()
-    yield from zip(firsts, [*firsts[1:], len(texts)], strict=True)
+    begins_P = _is_new(before_N[starts] // CHUNK) | is_alone_P
+    begins_P[1:] |= is_alone_P[:-1]
+    firsts = starts[begins_P].tolist()
+    ends = [*firsts[1:], len(texts)]
+    yield from zip(firsts, ends, is_alone_P[begins_P].tolist(), strict=True)
 
 
-def _chunk_cosines(texts: Sequence[str], problem_D: Ints, first: int) -> Iterator[Pairs]:
-    """The pairs of one chunk; `first` is the number of its first row."""
-    text_E, column_E, count_E = _counts(texts, problem_D)
-    bounds = np.flatnonzero(np.diff(column_E, prepend=-1, append=-1))
-    shape = (len(texts), len(bounds) - 1)
+def _of_few(counts: Counts, first_P: Ints, most: int) -> Pairs:
+    """The pairs of problems with at most `most` texts each; `first_P`: their first rows."""
+    count_CK = np.zeros((len(counts.problem_C), most))
+    count_CK[counts.column_E, counts.text_E] = counts.count_E
+    bounds = np.searchsorted(counts.problem_C, np.arange(len(first_P) + 1)).tolist()
+    dot_PKK = np.array([count_CK[a:b].T @ count_CK[a:b] for a, b in pairwise(bounds)])
+    # A text's product with itself; 0 where a problem has fewer texts.
+    length_PK = np.sqrt(dot_PKK.diagonal(axis1=1, axis2=2))
+    length_PKK = length_PK[:, :, None] * length_PK[:, None, :]
+    p, i, j = np.nonzero((length_PKK > 0) & ~np.eye(most, dtype=bool))
+    return first_P[p] + i, first_P[p] + j, dot_PKK[p, i, j] / length_PKK[p, i, j]
+
+
+def _of_many(counts: Counts, first: int, last: int) -> Iterator[Pairs]:
+    """The pairs of one problem, whose texts are the rows `first` to `last`."""
+    text_E, column_E, count_E, problem_C = counts
+    bounds = np.searchsorted(column_E, np.arange(len(problem_C) + 1))
+    shape = (last - first, len(problem_C))
     by_column = sparse.csc_array((count_E, text_E, bounds), shape=shape)
     by_text = by_column.tocsr()
-    length_D = np.sqrt(np.bincount(text_E, weights=count_E**2, minlength=len(texts)))
-    for top in range(0, len(texts), BLOCK):
-        # An n-gram of two problems has two columns, so that only pairs of one problem come out.
+    length_D = np.sqrt(np.bincount(text_E, weights=count_E**2, minlength=last - first))
+    for top in range(0, last - first, BLOCK):
         dot = (by_text[top : top + BLOCK] @ by_column.T).tocoo()
         i, j = dot.row.astype(np.int64) + top, dot.col.astype(np.int64)
         is_pair = i != j
@@ -79,30 +124,31 @@ def _chunk_cosines(texts: Sequence[str], problem_D: Ints, first: int) -> Iterato
         yield i + first, j + first, dot.data[is_pair] / (length_D[i] * length_D[j])
 
 
-def _counts(texts: Sequence[str], problem_D: Ints) -> tuple[Ints, Ints, Floats]:
-    """How often texts have n-grams: (text, column, count), by column.
-
-    A column is an n-gram in one problem.
-    """
+def _counts(texts: Sequence[str], size_P: Ints) -> Counts:
+    """The n-grams of one chunk, which has so many texts of each problem."""
+    text_bits = int(size_P.max() - 1).bit_length()
+    problem_D = np.repeat(np.arange(len(size_P)), size_P)
+    place_D = np.arange(len(texts)) - np.repeat(np.cumsum(size_P) - size_P, size_P)
+    tag_D = (problem_D << (GRAM_BITS + text_bits) | place_D).astype(np.uint64)
     marked = [BEGIN + text.encode("utf-8", "surrogatepass") + END for text in texts]
     byte_T = np.frombuffer(b"".join(marked), dtype=np.uint8).astype(np.uint64)
-    text_T = np.repeat(np.arange(len(texts), dtype=np.uint64), [len(one) for one in marked])
+    tag_T = np.repeat(tag_D, [len(one) for one in marked])
     code_T, keys = byte_T, []
     for size in NGRAM_BYTES:
         code_T = (code_T[:-1] << np.uint64(8)) | byte_T[size - 1 :]
-        first_T, last_T = text_T[: len(code_T)], text_T[size - 1 :]
-        tagged_T = np.uint64(size << 32) | code_T
-        within_T = first_T == last_T  # an n-gram across two texts belongs to neither
-        keys.append(((tagged_T << np.uint64(TEXT_BITS)) | first_T)[within_T])
-    # Equal keys lie side by side once sorted, ordered by n-gram and then by text: the texts of one
-    # problem, which follow each other, are then side by side too.
+        first_T, last_T = tag_T[: len(code_T)], tag_T[size - 1 :]
+        gram_T = (np.uint64(size << 32) | code_T) << np.uint64(text_bits)
+        # An n-gram across two texts belongs to neither.
+        keys.append((gram_T | first_T)[first_T == last_T])
+    # Equal keys lie side by side once sorted, ordered by problem, n-gram and text.
     key_K = np.sort(np.concatenate(keys))
     start_E = np.flatnonzero(_is_new(key_K))
     count_E = np.diff(start_E, append=len(key_K)).astype(np.float64)
     key_E = key_K[start_E]
-    text_E = (key_E & np.uint64((1 << TEXT_BITS) - 1)).astype(np.int64)
-    gram_E, of_E = key_E >> np.uint64(TEXT_BITS), problem_D[text_E]
-    return text_E, np.cumsum(_is_new(gram_E) | _is_new(of_E)) - 1, count_E
+    is_new_E = _is_new(key_E >> np.uint64(text_bits))
+    problem_C = key_E[is_new_E] >> np.uint64(GRAM_BITS + text_bits)
+    text_E = (key_E & np.uint64((1 << text_bits) - 1)).astype(np.int64)
+    return Counts(text_E, np.cumsum(is_new_E) - 1, count_E, problem_C.astype(np.int64))
 
 
 def _is_new(values: NDArray[Any]) -> NDArray[np.bool_]:

@@ -94,7 +94,10 @@ class Style:
         # other alphabets: regardless of case a long s is an s, and `lower` leaves it as it is.
         if self._is_ascii and text.isascii():
             lower = text.lower()
-            if not any(marker in lower for marker in self._lowered):
+            for marker in self._lowered:
+                if marker in lower:
+                    break
+            else:
                 return 0
         return len(self._pattern.findall(text))
 

@@ -167,3 +167,18 @@ def test_a_real_chat_template_keeps_its_turns():
         )
     )
     assert made.completion_ids(chat("x"), "a<|im_end|>b").count(made.eos_token_id) == 1
+
+
+def test_a_prompt_is_tokenised_once_for_all_samples_of_its_problem(tiny, monkeypatch):
+    made, asked = codec(tiny), []
+    tokenize = made._text_ids
+    monkeypatch.setattr(made, "_text_ids", lambda text: asked.append(text) or tokenize(text))
+    turns = chat("How many <eos>?")
+    first = made.prompt_ids(turns)
+    num_asked = len(asked)
+    expected = list(first)
+    first.append(-1)  # whoever is given ids may change them
+    assert num_asked and made.prompt_ids(turns) == expected and len(asked) == num_asked
+    assert made.prompt_ids(chat("How many?")) != expected
+    # The same words as a plain prompt are another prompt.
+    assert made.prompt_ids("How many <eos>?") == codec(tiny).prompt_ids("How many <eos>?")

@@ -8,6 +8,7 @@ from scipy import stats
 
 torch = pytest.importorskip("torch")
 
+from ouroloop.loop.engines import sampler_local  # noqa: E402
 from ouroloop.loop.engines.sampler_local import BLOCK, draw  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -75,3 +76,20 @@ def test_rows_without_a_seed_share_the_global_generator(logits):
     torch.manual_seed(4)
     other = draw(logits.expand(8, -1), {0: torch.Generator().manual_seed(0)})
     assert first[0] == other[0] and (first[1:] != other[1:]).any()
+
+
+@pytest.mark.parametrize("num_seeded", [6, 4], ids=["all_seeded", "some_greedy"])
+def test_a_small_vocabulary_draws_what_vllms_own_cpu_sampler_draws(logits, num_seeded):
+    sampler = pytest.importorskip("vllm.v1.sample.ops.topk_topp_sampler").TopKTopPSampler
+    rows = torch.stack([logits.roll(place) for place in range(6)])
+    theirs = sampler.forward_cpu
+    try:
+        expected, _ = sampler().forward_cpu(rows.clone(), generators(num_seeded), None, None)
+        sampler_local.install()
+        state = torch.get_rng_state()
+        found, _ = sampler().forward_cpu(rows.clone(), generators(num_seeded), None, None)
+    finally:
+        sampler.forward_cpu = theirs
+    assert found[:num_seeded].tolist() == expected[:num_seeded].tolist()
+    # Nothing is drawn for rows that all have a seed of their own.
+    assert torch.equal(torch.get_rng_state(), state) == (num_seeded == 6)

@@ -1,4 +1,4 @@
-"""A scored text's log-probabilities as an array hold what vLLM's lists would hold."""
+"""Log-probabilities without entries for each token hold what vLLM's own would hold."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,9 +15,11 @@ POSITIONS, MOST_LIKELY = 7, 30
 def processor_class() -> Iterator[Any]:
     from vllm.v1.engine.logprobs import LogprobsProcessor
 
-    theirs = LogprobsProcessor._update_prompt_logprobs
+    names = ("_update_prompt_logprobs", "_update_sample_logprobs")
+    theirs = {name: getattr(LogprobsProcessor, name) for name in names}
     yield LogprobsProcessor
-    LogprobsProcessor._update_prompt_logprobs = theirs
+    for name, method in theirs.items():
+        setattr(LogprobsProcessor, name, method)
 
 
 def found_by(processor_class: Any, tensors: Any, flat: bool = True) -> Any:
@@ -60,3 +62,43 @@ def test_the_array_holds_the_numbers_of_vllms_own_lists(processor_class: Any) ->
         assert row.tolist() == expected.logprobs[start:end]
     # Other requests are vLLM's own business.
     assert len(found_by(processor_class, tensors, flat=False)) == 1 + POSITIONS
+
+
+def sampled_by(processor_class: Any, steps: list[Any], flat: bool = True) -> Any:
+    from vllm.logprobs import create_sample_logprobs
+
+    processor = processor_class(
+        tokenizer=None,
+        logprobs=create_sample_logprobs(flat),
+        prompt_logprobs=None,
+        cumulative_logprob=0.0,
+        num_logprobs=0,
+        num_prompt_logprobs=None,
+    )
+    for step in steps:
+        processor._update_sample_logprobs(step)
+    return processor.logprobs
+
+
+def test_every_sampled_token_has_the_number_of_vllms_own_dictionary(processor_class: Any) -> None:
+    import numpy as np
+    from vllm.v1.outputs import LogprobsLists
+
+    from ouroloop.loop.engines import scoring_local
+
+    rng = np.random.default_rng(0)
+    # The last step gave two tokens at once, as speculative decoding does.
+    steps = [
+        LogprobsLists(
+            rng.integers(0, 99, (num, 1), dtype=np.int32),
+            -rng.random((num, 1), dtype=np.float32),
+            np.ones(num, dtype=np.int32),
+        )
+        for num in (1, 1, 1, 2)
+    ]
+    expected = sampled_by(processor_class, steps, flat=False)
+    scoring_local.install()
+    found = sampled_by(processor_class, steps).logprobs
+    assert found == [entry.logprob for at_step in expected for entry in at_step.values()]
+    # Other requests are vLLM's own business.
+    assert sampled_by(processor_class, steps, flat=False) == expected

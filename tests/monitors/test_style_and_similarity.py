@@ -171,7 +171,11 @@ def test_both_readings_are_those_of_explicit_ngram_counts_and_eigenvalues():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_every_cosine_is_that_of_the_explicit_counts(seed):
+@pytest.mark.parametrize("limit", [None, "FEW", "LONG"])
+def test_every_cosine_is_that_of_the_explicit_counts(seed, limit, monkeypatch):
+    """As one table; and where there are too many texts for one, or too many characters."""
+    if limit:
+        monkeypatch.setattr(similarity, limit, 4)
     texts = [*random_texts(12, seed), "", "", "4", "4", "\0ab", "ab"]
     counts = [ngram_counts(text) for text in texts]
     dot = np.array(
