@@ -50,7 +50,8 @@ LIBRARIES = {
     "mlflow": ["mlflow", "mlflow.tracking", "pandas", "pyarrow.parquet", "scipy.stats"],
 }
 TRAINER, TRACKER = "ouroloop.loop.objectives.training", "ouroloop.loop.trackers.process"
-KINDS = {TRAINER: "trainer", TRACKER: "mlflow"}
+CONVERTER = "ouroloop.loop.models.convert"
+KINDS = {TRAINER: "trainer", TRACKER: "mlflow", CONVERTER: "transformers"}
 # An engine's kind is in the first line that it reads, not in its command: tests have workers of
 # their own (`stale_worker`) around the real libraries.
 engine_kind: ContextVar[str] = ContextVar("engine_kind", default="")
