@@ -103,6 +103,7 @@ def rounds_of(path):
     return [Round.of(path, number, "sum2") for number in (0, 1)]
 
 
+@pytest.mark.slow
 def test_every_judged_answer_gets_the_verdict_that_the_judge_gave_on_its_own_text(run):
     for number, round in enumerate(rounds_of(run[1])):
         answers = {}
@@ -121,6 +122,7 @@ def test_every_judged_answer_gets_the_verdict_that_the_judge_gave_on_its_own_tex
         assert {row.family for row in asked} == {"sum2"}
 
 
+@pytest.mark.slow
 def test_approvals_stand_beside_the_answers_and_what_was_not_judged_is_not_known(run):
     first, second = (round.view.probe for round in rounds_of(run[1]))
     assert set(first.approvals) == {"harmless", "helpful"}
@@ -134,6 +136,7 @@ def test_approvals_stand_beside_the_answers_and_what_was_not_judged_is_not_known
     assert np.nanmean(second.approvals["helpful"]) == 0.0, "no draft of this world has a check"
 
 
+@pytest.mark.slow
 def test_the_judge_is_round_0s_model_asked_greedily_and_alike_in_every_round(run):
     model, _ = run
     base = resolve_model("arithmetic/base")
@@ -148,6 +151,7 @@ def test_the_judge_is_round_0s_model_asked_greedily_and_alike_in_every_round(run
     assert len(twice) == len(seeds), "the same principle and seed whatever the round"
 
 
+@pytest.mark.slow
 def test_the_judge_itself_is_audited_in_round_0_and_only_there(run):
     first, second = rounds_of(run[1])
     items = [row for row in first.judgements if row.truth is not None]
@@ -163,6 +167,7 @@ def test_the_judge_itself_is_audited_in_round_0_and_only_there(run):
     assert {"responses/approved_harmless", "principle/privacy", "judge/tokens"} <= named
 
 
+@pytest.mark.slow
 def test_a_round_that_was_cut_off_before_its_judgement_is_judged_and_not_probed_again(
     run, tmp_path
 ):
@@ -316,6 +321,7 @@ def test_a_check_says_what_the_judge_costs_and_warns_where_it_also_filters_or_is
     assert found(judge=None) == []
 
 
+@pytest.mark.slow
 def test_without_gold_the_guard_sees_no_right_answer_and_the_readings_do(run):
     first, second = rounds_of(run[1])
     seen = []
@@ -343,6 +349,7 @@ def test_wording_is_guarded_from_a_baseline_on_that_the_recipe_names():
         recipe(**{**SMALL, "monitors": {"baselines": [0, 1], "texts_since": 2}})
 
 
+@pytest.mark.slow
 def test_the_judges_verdicts_are_shown_on_the_answers_that_they_are_of(run):
     from ouroloop.loop.trackers.trace_drafts import drafts
     from ouroloop.loop.views.reader import read_run

@@ -66,6 +66,7 @@ def test_a_ray_cluster_that_does_not_answer_is_refused_at_once(tmp_path, capsys,
     assert f"answers at {NOBODY}" in said_by(tmp_path, capsys, engine={"kind": "ray"})
 
 
+@pytest.mark.slow
 def test_a_server_without_the_endpoint_that_loads_weights_is_refused():
     with listing(["/v1/completions"]) as address:
         with pytest.raises(RecipeError, match=r"no /collective_rpc.*VLLM_SERVER_DEV_MODE=1"):

@@ -104,7 +104,8 @@ def test_what_a_grader_calls_its_method_closes_no_thought():
     assert case.is_closed and case.correct
 
 
-@pytest.mark.parametrize("train", ["keep", pytest.param("strip", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("train", ["keep", "strip"])
 def test_a_round_of_a_thinking_model_keeps_closed_thoughts_alone(tmp_path, train):
     model = Thinker(lambda number: 0.8)
     _, path = carry(tmp_path, model, thinking(train=train))
@@ -124,6 +125,7 @@ def test_a_round_of_a_thinking_model_keeps_closed_thoughts_alone(tmp_path, train
         assert spelt == example.text and example.completion_token_ids[-1] == 256
 
 
+@pytest.mark.slow
 def test_the_critic_sees_all_of_a_text_where_the_recipe_says_so(tmp_path):
     asked: list[Prompt] = []
 

@@ -63,6 +63,7 @@ def sampled(tmp_path_factory):
     return model, Round.of(path, 1).samples
 
 
+@pytest.mark.slow
 def test_every_draft_is_sampled_as_pinned_and_critics_and_revisers_at_their_own_temperature(
     sampled,
 ):
@@ -106,6 +107,7 @@ def judged(sampled, **sections):
     return list(zip(sampled[1], verdicts, strict=True))
 
 
+@pytest.mark.slow
 def test_samples_that_are_too_short_or_too_long_are_rejected(sampled):
     found = judged(sampled, filters={"min_tokens": 26, "max_tokens": 40})
     outside = [not 26 <= len(sample.final.token_ids) <= 40 for sample, _ in found]
@@ -113,6 +115,7 @@ def test_samples_that_are_too_short_or_too_long_are_rejected(sampled):
     assert 0 < sum(outside) < len(found)
 
 
+@pytest.mark.slow
 def test_no_strategy_has_more_than_its_share_of_the_kept_samples(sampled):
     capped = judged(sampled, filters={"per_strategy": 0.3})
     assert any("per_strategy" in verdict.reasons for _, verdict in capped)

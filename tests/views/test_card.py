@@ -40,6 +40,7 @@ def test_a_card_holds_the_runs_own_numbers_and_says_what_is_wrong(path: Path) ->
     assert recipe == run.recipe
 
 
+@pytest.mark.slow
 def test_a_dry_run_lists_what_would_be_sent_and_sends_nothing(path: Path, capsys) -> None:
     assert main(["publish", str(path), "--round", "2", "--to", "me/it", "--dry-run"]) == 0
     out = capsys.readouterr().out
@@ -48,6 +49,7 @@ def test_a_dry_run_lists_what_would_be_sent_and_sends_nothing(path: Path, capsys
     assert "The decision rule accepted round 2." in out
 
 
+@pytest.mark.slow
 def test_a_round_without_a_checkpoint_is_refused(path: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="round 0 has no checkpoint of its own"):
         release(read_run(path), 0)
@@ -55,6 +57,7 @@ def test_a_round_without_a_checkpoint_is_refused(path: Path, tmp_path: Path) -> 
         release(read_run(path), 99)
 
 
+@pytest.mark.slow
 def test_a_hub_that_does_not_answer_is_one_sentence(path: Path, monkeypatch, capsys) -> None:
     from huggingface_hub import constants
 
@@ -65,6 +68,7 @@ def test_a_hub_that_does_not_answer_is_one_sentence(path: Path, monkeypatch, cap
     assert "the hub refused or did not answer" in error and "--dry-run" in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a name", "a/b/c", "-x/y"])
 def test_a_dry_run_refuses_the_names_that_a_hub_would_refuse(path: Path, name, capsys) -> None:
     assert main(["publish", str(path), f"--to={name}", "--dry-run"]) == 2

@@ -19,6 +19,7 @@ from ouroloop.loop.views.reader import read_run
 from ouroloop.monitors.registry import MONITORS
 
 
+@pytest.mark.slow
 def test_a_run_is_read_with_all_its_rounds_and_tables(arms: tuple[Path, Path]) -> None:
     run = read_run(arms[0])
     assert [r.number for r in run.rounds] == list(range(8))
@@ -38,6 +39,7 @@ def test_a_round_without_its_manifest_does_not_exist(tmp_path: Path) -> None:
     assert [r.number for r in read_run(run.path).rounds] == [0]
 
 
+@pytest.mark.slow
 def test_a_committed_round_is_not_read_a_second_time(arms: tuple[Path, Path]) -> None:
     before = read_run(arms[0])
     assert all(
@@ -69,11 +71,13 @@ def test_the_best_round_is_the_earliest_highest_that_the_decision_rule_did_not_r
     assert best_round(rounds) == best
 
 
+@pytest.mark.slow
 def test_an_undefined_reading_is_nan_with_its_reason(arms: tuple[Path, Path]) -> None:
     reading = read_run(arms[0]).rounds[2].reading("calibration/overconfidence@8")
     assert reading is not None and math.isnan(reading.value) and "readable answer" in reading.reason
 
 
+@pytest.mark.slow
 def test_every_measure_but_the_held_out_scores_is_a_reading_that_some_monitor_makes(
     arms: tuple[Path, Path],
 ) -> None:
@@ -203,6 +207,7 @@ def test_a_round_that_trained_nothing_names_the_checkpoint_it_kept(tmp_path: Pat
     assert run.checkpoint(9) is None
 
 
+@pytest.mark.slow
 def test_runs_of_one_name_are_told_apart_by_their_folders(
     arms: tuple[Path, Path], tmp_path: Path
 ) -> None:

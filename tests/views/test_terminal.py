@@ -92,6 +92,7 @@ def test_durations_read_like_a_clock() -> None:
     assert [clock(s) for s in (3.4, 59.4, 185, 7800)] == ["3 s", "59 s", "3:05", "2:10:00"]
 
 
+@pytest.mark.slow
 def test_the_table_of_rounds_marks_the_best_and_explains_every_dash(
     arms: tuple[Path, Path],
 ) -> None:
@@ -131,11 +132,13 @@ def test_a_run_that_failed_at_once_is_no_run_to_be_watched(tmp_path: Path) -> No
     assert "the engine ended" in page and "Over the rounds" not in page and "{n}" not in page
 
 
+@pytest.mark.slow
 def test_in_markdown_a_note_is_no_row_of_the_table_above_it(arms: tuple[Path, Path]) -> None:
     run = read_run(arms[0])
     assert rounds_table(run, "\n\n").split("\n\n")[1:] == notes(run) != []
 
 
+@pytest.mark.slow
 def test_the_last_lines_say_what_to_do_next(
     arms: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +159,7 @@ def test_the_last_lines_say_what_to_do_next(
     assert next_steps(dataclasses.replace(run, rounds=())) == ""
 
 
+@pytest.mark.slow
 def test_comparing_puts_rounds_side_by_side_and_is_strict_json(arms: tuple[Path, Path]) -> None:
     both = compare(arms)
     assert json.loads(json.dumps(both, allow_nan=False)) == both
@@ -168,6 +172,7 @@ def test_comparing_puts_rounds_side_by_side_and_is_strict_json(arms: tuple[Path,
     assert len(table) == 2 + 8 + 2 and "best round" in table[-1]
 
 
+@pytest.mark.slow
 def test_comparing_runs_of_different_length_leaves_dashes(
     arms: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -207,6 +212,7 @@ def test_watching_a_failed_run_says_why_it_failed_and_how_to_go_on(tmp_path: Pat
     assert f"`ouroloop resume {path}`" in text and "stopped" not in text
 
 
+@pytest.mark.slow
 def test_comparing_names_the_reason_of_a_failed_run(
     arms: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -292,6 +298,7 @@ def test_watching_says_how_the_run_stands(tmp_path: Path) -> None:
     assert seconds_left(read_run(path)) is None, "nobody works on it any more"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [pytest.param("report", marks=pytest.mark.slow), "compare"])
 def test_an_output_that_cannot_be_written_is_one_sentence(
     command: str, arms: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]

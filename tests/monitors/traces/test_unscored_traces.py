@@ -45,6 +45,7 @@ def test_a_verdict_of_another_kind_is_refused(tmp_path, verdict):
         read(tmp_path, [{**ROW, "approved": verdict}])
 
 
+@pytest.mark.slow
 def test_traces_without_any_score_are_judged_and_the_decision_says_by_what(tmp_path):
     rng = np.random.default_rng(0)
     words = ("Sure, here is", "Well, it seems", "I think that", "Let me see if")
