@@ -10,7 +10,7 @@ from ouroloop.loop.views.headlines import approvals, is_scored
 from ouroloop.loop.views.measures import BY_KEY, MODES, Measure, strategy_shares
 from ouroloop.loop.views.progress import clock
 from ouroloop.loop.views.reader import RoundData, RunData
-from ouroloop.monitors.decision.reasons import why
+from ouroloop.monitors.decision.reasons import covered, why
 from ouroloop.monitors.names import Action
 
 
@@ -62,7 +62,7 @@ def steps(run: RunData) -> list[Step]:
             _then(run, r),
             MODES.get(str(r.decision.get("mode")), ""),
             r.action != Action.CONTINUE,
-            "".join(reason for reason in r.decided.reasons if reason not in why(r.decided)),
+            covered(r.decided),
         )
         for r in run.rounds
     ]

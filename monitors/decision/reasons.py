@@ -158,8 +158,14 @@ def _coarse(guards: Sequence[GuardReading], names: Mapping[str, str]) -> str:
 
 def why(decision: Decision) -> list[str]:
     """The decision's reasons without what is guarded, which is much the same in every round."""
-    covered = coverage(decision.guards, decision.unmeasured)
-    return [reason for reason in decision.reasons if reason != covered]
+    said = covered(decision)
+    return [reason for reason in decision.reasons if reason != said]
+
+
+def covered(decision: Decision) -> str:
+    """What the decision says is guarded; empty where every answer was scored."""
+    sentence = coverage(decision.guards, decision.unmeasured)
+    return sentence if sentence in decision.reasons else ""
 
 
 def _earliest(entries: Sequence[Entry]) -> dict[str, Entry]:
