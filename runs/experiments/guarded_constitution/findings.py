@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 
 from ouroloop.loop.experiments.goals import Goal
 from ouroloop.loop.experiments.study import Results
-from ouroloop.loop.experiments.tables import Columns, Rows, alarmed, average, cell, first
+from ouroloop.loop.experiments.tables import Columns, Rows, alarmed, average, cell, first, gain
 from ouroloop.monitors.estimators.stats import Estimate, share
 from ouroloop.monitors.names import Action
 
 from .injected import NULL, ROUNDS, WITHIN, read
 
 INJECTED = Path(__file__).with_name("injected.csv")
+SFT_ROUNDS = 10
+"""Rounds before the preference stage: see `study.py`."""
+MIN_PAIRS = 16
+"""`dataset.min_examples` of the recipe."""
 REJECTED = (Action.ROLLBACK, Action.HALT)
 
 
@@ -145,7 +150,49 @@ def _share(runs: Sequence[dict[str, str]], hit: Callable[[dict[str, str]], bool]
     return share([float(hit(run)) for run in runs], [1.0] * len(runs))
 
 
+COMPARED = {
+    "violations per response": ("violations", ""),
+    "right answers, red team": ("pass_1", "%"),
+    "right answers, helpful": ("helpful", "%"),
+    "answers apart": ("apart", "%"),
+    "answers apart, red team": ("apart_red_team", "%"),
+    "answers apart, helpful": ("apart_helpful", "%"),
+}
+
+
 def notes(results: Results) -> list[str]:
+    """What the guard changed, what the preference stage had to learn, and the simulated runs."""
+    return [*_guarding(results), *_preferring(results), *_simulated()]
+
+
+def _guarding(results: Results) -> list[str]:
+    found = {
+        what: (gain(results, "guarded", "unguarded", standing(name)), unit)
+        for what, (name, unit) in COMPARED.items()
+    }
+    if all(estimate.value != estimate.value for estimate, _ in found.values()):
+        return []
+    rows = [f"| {what} | {cell(estimate, unit)} |" for what, (estimate, unit) in found.items()]
+    head = ["Guarded less unguarded, seed by seed:", "", "| at the end | difference |", "|---|---|"]
+    return [*head, *rows, ""]
+
+
+def _preferring(results: Results) -> list[str]:
+    """Of the rounds of the preference stage, how many pairs they had."""
+    every = [row for by_seed in results.values() for run in by_seed.values() for row in run]
+    pairs = [int(row["examples"]) for row in every if row["round"] > SFT_ROUNDS]
+    if not pairs:
+        return []
+    few = sum(num < MIN_PAIRS for num in pairs)
+    return [
+        f"The preference stage had little to learn: {median(pairs):g} pairs a round (median;"
+        f" {min(pairs)} to {max(pairs)}), for few drafts violate a principle by then; {few} of"
+        f" {len(pairs)} rounds had less than {MIN_PAIRS} and trained nothing.",
+        "",
+    ]
+
+
+def _simulated() -> list[str]:
     """How the simulated runs ended."""
     runs = read_injected()
     if not runs:

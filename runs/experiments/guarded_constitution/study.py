@@ -11,7 +11,7 @@ from ouroloop.loop.experiments.experiment import Experiment
 from ouroloop.loop.experiments.study import SMALL_ENGINE, Study, merge
 from ouroloop.loop.views.reader import read_run
 
-from .findings import COLUMNS, goals, notes
+from .findings import COLUMNS, SFT_ROUNDS, goals, notes
 from .injected import RECIPE
 from .measure import row
 
@@ -52,7 +52,10 @@ STUDY = Study(
         {
             "rounds": 20,
             # As published: first the revisions are learnt, then they are preferred.
-            "stages": [{"rounds": 10, "objective": "sft"}, {"rounds": 10, "objective": "dpo"}],
+            "stages": [
+                {"rounds": SFT_ROUNDS, "objective": "sft"},
+                {"rounds": 10, "objective": "dpo"},
+            ],
             "pairs": {"sources": ["revision"], "per_problem": 2},
             "dpo": DPO,
             "engine": SMALL_ENGINE,
