@@ -89,5 +89,6 @@ if [ "$device $(torch_cuda)" = "gpu None" ] || [ "$device" = cpu ] && [ "$(torch
 fi
 install "$lock" "$total" -r "$lock"
 install "the project" 1 --no-build-isolation -e .
+"$venv_python" -m compileall -q -j 0 loop monitors evals # else the first command, and each worker of the first tests, does it
 echo "$contents" >.venv/contents
 say "ready after $((SECONDS - started)) s"

@@ -54,6 +54,7 @@ def test_a_run_whose_host_is_gone_is_taken_over(tmp_path):
     held.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seconds", "is_free"), [(0.2, True), (5, False)])
 def test_a_process_that_a_killed_one_left_behind_is_waited_for_a_short_time(
     tmp_path, monkeypatch, seconds, is_free

@@ -79,6 +79,7 @@ def test_a_server_without_the_endpoint_that_loads_weights_is_refused():
         refuse_unfit([address], "rpc")
 
 
+@pytest.mark.slow
 def test_a_student_that_does_not_answer_is_started_as_its_reload_needs(tmp_path, capsys):
     students = {"addresses": [f"http://{NOBODY}/v1#student"]}
     line = said_by(tmp_path, capsys, engine={"kind": "server"}, students=students)

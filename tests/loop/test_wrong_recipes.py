@@ -68,7 +68,9 @@ def attempt(tmp_path, capsys, recipe, *more):
         ({"name": "../escape"}, "name"),
         ({"model": "http://127.0.0.1:1/v1#m"}, "a server, which cannot be trained"),
         ({"teachers": ["http://127.0.0.1:1/v1"]}, "no model is named"),
-        ({"teachers": ["http://127.0.0.1:1/v1#m"]}, "no server answers"),
+        pytest.param(  # asked again after a pause
+            {"teachers": ["http://127.0.0.1:1/v1#m"]}, "no server answers", marks=pytest.mark.slow
+        ),
         ({"refine": {"constitution": "none.json"}}, "no such file (refine.constitution)"),
         ({"sft": {"learning_rat": 1e-4}}, "learning_rate"),
         ({"task": {"kind": "arithmetic", "prompts": {"draft": "no field"}}}, "{question}"),

@@ -83,6 +83,7 @@ def test_the_columns_of_a_run_say_what_the_simulation_drew():
         assert read.all_PS.sum(axis=0).tolist() == [counts[int(name[1:])] for name in names]
 
 
+@pytest.mark.slow
 def test_the_statistics_of_a_round_are_unbiased_for_the_models_truth():
     size = Size(40, 400, 32)
     columns, _ = simulated(RunKey("stationary", 3, 7, Split.EVALUATION), size)
@@ -157,6 +158,7 @@ def test_the_names_of_the_detectors_differ_and_only_ours_have_a_limit():
     ]
 
 
+@pytest.mark.slow
 def test_paired_z_are_standard_normal_in_a_stationary_run_and_large_in_a_drift(fast_drift):
     z_TQ = []
     for seed in range(12):
@@ -183,6 +185,7 @@ def test_a_wrong_answer_of_one_problem_alone_is_no_shortcut():
     assert z_Q[4] > 3
 
 
+@pytest.mark.slow
 def test_the_evidence_of_the_mixture_is_a_fair_bet_on_normal_losses(monkeypatch):
     rng = np.random.default_rng(0)
     shared, rounds, runs = 0.2, 5, 4000
