@@ -35,6 +35,12 @@ AFTER_REPLAY = 1.25
 # some hundred right answers sees it once or never.
 RARE = 0.01
 
+# A reader of "reinject" in ten rounds on end is to know that nine of them changed nothing.
+EXHAUSTED = (
+    "nothing is changed: every remedy is at the recipe's limit (interventions.replay_fraction_max,"
+    " temperature, per_strategy, per_cluster; blend and teachers where they are in use)"
+)
+
 # Field of a plan -> what its change is called in `RoundPlan.why`.
 SHOWN = {
     "replay_fraction": "replay fraction",
@@ -163,7 +169,7 @@ def remedy(
         for name, text in SHOWN.items()
         if getattr(plan, name) != getattr(new, name)
     ]
-    return replace(new, why=tuple(why))
+    return replace(new, why=tuple(why) or (EXHAUSTED,))
 
 
 def _against(

@@ -18,7 +18,7 @@ from ouroloop.loop.stages import filters, plan, preflight
 from ouroloop.loop.stages.dataset import Screen, Sources, assemble
 from ouroloop.loop.stages.earlier import Kept
 from ouroloop.loop.stages.encode import Encoder
-from ouroloop.loop.stages.remedy import Stock, remedy, strategy_shares, top_cluster
+from ouroloop.loop.stages.remedy import EXHAUSTED, Stock, remedy, strategy_shares, top_cluster
 from ouroloop.loop.stages.reserve import Reserve
 from ouroloop.monitors.base import Pool
 from ouroloop.monitors.decision.rule import Decision
@@ -52,6 +52,17 @@ def test_sharpening_caps_response_clusters_only_where_no_answer_is_known_to_be_r
     assert remedy(PLAN, LIMITS, mode, False, stock, 1).per_cluster is None
     free = replace(stock, scored=False)
     assert remedy(PLAN, LIMITS, mode, False, free, 1).per_cluster == LIMITS.per_cluster
+
+
+def test_a_remedy_that_has_nothing_left_to_change_says_so():
+    new, said = PLAN, []
+    for _ in range(12):
+        new = remedy(new, LIMITS, FailureMode.CANNED, False, Stock(scored=False), 1)
+        said.append(new.why == (EXHAUSTED,))
+    # At first it changes something, and once nothing is left nothing comes back.
+    assert said == sorted(said) and not said[0] and said[-1]
+    allowed = LIMITS.model_copy(update={"blend": 0.5})
+    assert remedy(new, allowed, FailureMode.CANNED, False, Stock(scored=False), 1).blend == 0.5
 
 
 def probe_row(strategy, correct):
