@@ -22,7 +22,7 @@ from scripted_world import Model, carry, recipe
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 from ouroloop.loop.round import Round
 from ouroloop.loop.trackers.choice import choose_answers, choose_samples
-from ouroloop.loop.trackers.headline import ACTIONS, NUM_HEADLINES, headline, headline_measures
+from ouroloop.loop.trackers.headline import ACTIONS, headline
 from ouroloop.loop.trackers.mlflow import MlflowTracker
 from ouroloop.loop.trackers.mlflow_run import RunRecorder
 from ouroloop.loop.trackers.mlflow_store import ENVIRONMENT, default_uri
@@ -31,6 +31,7 @@ from ouroloop.loop.trackers.points import plain, points
 from ouroloop.loop.trackers.trace_drafts import drafts
 from ouroloop.loop.views.cells import strategy_of
 from ouroloop.loop.views.explain import room
+from ouroloop.loop.views.headlines import NUM_HEADLINES, headline_measures
 from ouroloop.loop.views.reader import read_run
 from ouroloop.monitors.names import Action
 
