@@ -26,7 +26,7 @@ from tools.bench.measuring import (  # noqa: E402
     whole,
     worsened,
 )
-from tools.bench.rounds import WarmRound, seconds_by_stage  # noqa: E402
+from tools.bench.rounds import seconds_by_stage  # noqa: E402
 
 LINE = Line("a/b", "work", "other", (3.0, 1.2, 1.0), (2.0, 1.0, 1.0), goal=1.05)
 
@@ -144,13 +144,6 @@ def test_the_processor_time_of_a_tree_counts_children_at_work_and_ended_ones() -
     finally:
         child.stdin.close()
         child.wait()
-
-
-def test_a_round_without_its_trackers_leaves_out_what_runs_beside_it() -> None:
-    used = {"loop": 1.5, "worker": 20.0, "training": 0.5, "ended in training": 11.0}
-    beside = {"ended in loop": 19.0, "ended": -9.0, "process": 2.0}
-    round = WarmRound(Cost(60.0, 45.0), Path("run"), Path("requests"), used | beside)
-    assert round.without_trackers == Cost(60.0, 33.0)
 
 
 def test_a_whole_command_is_measured_with_its_children_and_its_memory() -> None:

@@ -176,12 +176,6 @@ def _rounds(
     ours = [run.cost for run in runs]
     for other, (words, goal) in BESIDE_A_ROUND.items():
         yield from both_clocks(f"{name}/{other}", what, words, ours, against[other], goal)
-    # The wall clock of a machine with a core to spare sees it less than processors do.
-    words, goal = BESIDE_A_ROUND["parts"]
-    own = tuple(run.without_trackers.cpu for run in runs)
-    parts = tuple(cost.cpu for cost in against["parts"])
-    said = f"{what}, MLflow's own process left out"
-    yield Line(f"{name}/own/cpu", said, words, own, parts, unit="s CPU", goal=goal)
 
 
 BESIDE_A_ROUND = {

@@ -15,8 +15,6 @@ from tools.bench.recording import REQUESTS
 
 # Round 1 is the first that trains, and still starts the trainer; round 2 is as all later ones.
 WARM = 2
-# `cpu_by_process`: of a run's processes trackers alone end, and are waited for, within a round.
-TRACKING = ("process", "ended in process", "ended", "ended in ended", "ended in loop")
 # Between two looks at the run's events: a hundredth of a round.
 POLL_SECONDS = 0.05
 
@@ -32,12 +30,6 @@ class WarmRound:
     run: Path
     requests: Path
     used: Mapping[str, float]
-
-    @property
-    def without_trackers(self) -> Cost:
-        """The round but for the trackers' process, which works beside it: no round waits for it."""
-        used = {name: took for name, took in self.used.items() if name not in TRACKING}
-        return Cost(self.cost.wall, sum(used.values()))
 
     @property
     def stages(self) -> dict[str, float]:
