@@ -37,8 +37,9 @@ RARE = 0.01
 
 # A reader of "reinject" in ten rounds on end is to know that nine of them changed nothing.
 EXHAUSTED = (
-    "nothing is changed: every remedy is at the recipe's limit (interventions.replay_fraction_max,"
-    " temperature, per_strategy, per_cluster; blend and teachers where they are in use)"
+    "no remedy changes anything more: each is at the recipe's limit"
+    " (interventions.replay_fraction_max, temperature, per_strategy, per_cluster; blend and"
+    " teachers where they are in use)"
 )
 
 # Field of a plan -> what its change is called in `RoundPlan.why`.

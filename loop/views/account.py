@@ -131,7 +131,7 @@ def _accuracy(run: RunData) -> str:
     start = measure.read(first)
     if not is_scored(run):
         return _free(run)
-    if not start.defined or best is None:
+    if best is None:
         return f"Right answers on held-out problems: {measure.text(start)}."
     if best.number == first.number:
         text = (
