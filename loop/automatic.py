@@ -103,8 +103,6 @@ def _peft(recipe: Recipe, base: Checkpoint | None, size: int) -> tuple[dict[str,
     count = f"{_millions(size)} parameters"
     if size <= SMALL_PARAMETERS:
         return None, f"all weights are trained: the model is small ({count})"
-    if recipe.interventions.blend:
-        return None, "all weights are trained: interventions.blend needs whole models"
     return dict(LORA), f"the model has {count}; null trains all weights"
 
 

@@ -61,7 +61,8 @@ def check_all(recipe: Recipe) -> None:
     The launcher's config is looked up.
 
     Raises:
-        RecipeError: see `build_all`; also where no Ray cluster answers.
+        RecipeError: see `build_all`; also where no Ray cluster answers, and where weights are
+            loaded in parts that a remedy needs whole.
         MissingExtraError: a part needs packages that are not installed.
     """
     engine_maker(recipe.engine.kind)
@@ -74,3 +75,9 @@ def check_all(recipe: Recipe) -> None:
     build_all(TRACKER, recipe.tracking.trackers)
     if recipe.accelerate_config is not None:
         launcher.arguments(recipe.accelerate_config)
+        if recipe.interventions.blend and launcher.loads_in_parts(recipe.accelerate_config):
+            raise RecipeError(
+                f"accelerate_config: {recipe.accelerate_config}: with zero3_init_flag: true no"
+                " process holds a whole weight, and the guard's last remedy interpolates whole"
+                " ones. Set `interventions: {blend: 0}`, or zero3_init_flag: false."
+            )

@@ -95,11 +95,6 @@ def check_sections(recipe: Recipe) -> None:
             " true rejects what was not approved: nothing would be kept. Set `refine: {criticise:"
             " undecided}`, or all."
         )
-    if recipe.interventions.blend and recipe.lora:
-        raise RecipeError(
-            "interventions.blend: weights are blended of whole models only. Leave it 0 with a peft"
-            " section."
-        )
     if recipe.init == "best" and not recipe.monitors.gold:
         raise RecipeError(
             "init: best: the best round is the one with most right answers, which monitors.gold:"

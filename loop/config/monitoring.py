@@ -302,11 +302,12 @@ class InterventionConfig(Section):
         ),
     )
     blend: float = Field(
-        0.0,
+        0.3,
         ge=0,
         lt=1,
         description=(
-            "against drift and sharpening: weight of round 0's parameters in each start (WiSE-FT)"
+            "once no other remedy changes anything: weight of round 0's parameters in each start"
+            " (WiSE-FT); 0: never"
         ),
     )
     max_false_acceptance: float = Field(

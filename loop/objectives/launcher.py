@@ -59,6 +59,16 @@ def arguments(config: Path | None) -> list[str]:
     return options
 
 
+def loads_in_parts(config: Path) -> bool:
+    """Whether no process ever holds a whole weight: DeepSpeed ZeRO-3 from the loading on.
+
+    Raises:
+        RecipeError: the config cannot be found or read.
+    """
+    deepspeed = _read(find_config(config)).get("deepspeed_config") or {}
+    return str(deepspeed.get("zero3_init_flag")).lower() == "true"
+
+
 def num_gpus() -> int:
     """GPUs that a child process sees."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

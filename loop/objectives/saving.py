@@ -63,22 +63,43 @@ def load_trainable(job: TrainingJob, checkpoint: Checkpoint) -> tuple[Any, Any]:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, str(checkpoint.path), is_trainable=bool(job.peft))
-        return (model if job.peft else model.merge_and_unload()), None
+        model = model if job.peft else model.merge_and_unload()
     if job.blend and job.baseline:
-        other = AutoModelForCausalLM.from_pretrained(
-            check_checkpoint(job.baseline).weights, **wanted
-        ).state_dict()
-        model.load_state_dict(
-            {
-                name: value.lerp(other[name].to(value), job.blend)
-                for name, value in model.state_dict().items()
-            }
-        )
-    if job.peft:
+        _blend(model, job, checkpoint)
+    if job.peft and not checkpoint.is_adapter:
         from peft import LoraConfig
 
         return model, LoraConfig(**{"task_type": "CAUSAL_LM", **job.peft})
     return model, None
+
+
+def _blend(model: Any, job: TrainingJob, checkpoint: Checkpoint) -> None:
+    """Put `job.blend` of round 0's weights into the model that is about to be trained.
+
+    An adapter that goes on being trained is drawn to round 0's where that is one too. Else B of its
+    products B A is scaled, which is the same where it was begun on round 0's model; what it trains
+    besides is left (modules_to_save, DoRA's magnitudes).
+    """
+    assert job.baseline is not None
+    baseline, share = check_checkpoint(job.baseline), job.blend
+    if checkpoint.is_adapter and job.peft:
+        import peft
+
+        theirs = peft.load_peft_weights(str(baseline.path)) if baseline.is_adapter else {}
+        blended = {}
+        for name, ours in peft.get_peft_model_state_dict(model).items():
+            if name in theirs:
+                blended[name] = ours.lerp(theirs[name].to(ours), share)
+            else:
+                is_factor_b = "lora_B" in name or "lora_embedding_B" in name
+                blended[name] = ours * (1 - share) if is_factor_b else ours
+        peft.set_peft_model_state_dict(model, blended)
+        return
+    whole = replace(job, init=job.baseline, peft=None, blend=0.0)
+    other = load_trainable(whole, baseline)[0].state_dict()
+    model.load_state_dict(
+        {name: ours.lerp(other[name].to(ours), share) for name, ours in model.state_dict().items()}
+    )
 
 
 def load_baseline(job: TrainingJob) -> Any:

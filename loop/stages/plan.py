@@ -45,7 +45,8 @@ def next_plan(recipe: Recipe, history: Sequence[Round], stock: Stock = NOTHING_K
         back = unharmed(history, recipe.monitors.gold)
         # By the quantity that spoke: the mode's name is only a reading of signs.
         mode = remedied_as(last.decision.spoke)
-        plan = remedy(plan, recipe.interventions, mode, is_rejected, stock, back)
+        replays = table_of(recipe, number) is not Round.pairs
+        plan = remedy(plan, recipe.interventions, mode, is_rejected, stock, back, replays)
         if is_rejected:
             current = back
             plan = replace(plan, why=(*plan.why, f"rolled back: starting again from round {back}"))

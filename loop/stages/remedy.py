@@ -9,7 +9,7 @@ above 1 - T, and a cluster whose share the filters multiply by R cannot take ove
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, nan
 from typing import Any
@@ -38,9 +38,11 @@ RARE = 0.01
 # A reader of "reinject" in ten rounds on end is to know that nine of them changed nothing.
 EXHAUSTED = (
     "no remedy changes anything more: each is at the recipe's limit"
-    " (interventions.replay_fraction_max, temperature, per_strategy, per_cluster; blend and"
-    " teachers where they are in use)"
+    " (interventions.replay_fraction_max, temperature, per_strategy, per_cluster, blend; teachers"
+    " where they are in use)"
 )
+# What acts through replay alone, which rounds that learn from preference pairs do without.
+REPLAY = ("replay_fraction", "demonstrations")
 
 # Field of a plan -> what its change is called in `RoundPlan.why`.
 SHOWN = {
@@ -52,8 +54,8 @@ SHOWN = {
     "distinct": "distinct calculations only",
     "tail_weight": "weight of the tail's problems",
     "teachers": "earlier rounds that draft too",
-    "blend": "weight of round 0's parameters in the start",
     "demonstrations": "share of demonstrations in what is replayed",
+    "blend": "weight of round 0's parameters in the start",
 }
 
 
@@ -152,8 +154,13 @@ def remedy(
     rolled_back: bool,
     stock: Stock,
     back: int,
+    replays: bool = True,
 ) -> RoundPlan:
     """The plan with what helps against the named failure; what was begun before goes on.
+
+    Where all of that changes nothing, training starts nearer to round 0's weights: what has moved
+    is the model itself, and interpolation keeps most of what it has learnt (WiSE-FT, Wortsman et
+    al. 2109.01903; towards the initial weights in every round: WARP, Rame et al. 2406.16768).
 
     Args:
         plan: the last round's.
@@ -162,15 +169,21 @@ def remedy(
         rolled_back: whether the last round was rejected; else more is replayed, no more.
         stock: what the last rounds left.
         back: the round to roll back to.
+        replays: whether the next round learns from anything that is replayed.
     """
     new = _against(plan, limits, mode, stock, back)
     new = _replaying_more(new, limits, rolled_back, stock)
+    if not _changes(plan, new, SHOWN if replays else SHOWN.keys() - REPLAY):
+        new = replace(new, blend=max(plan.blend, limits.blend))
     why = [
-        f"{text}: {_shown(getattr(plan, name))} -> {_shown(getattr(new, name))}"
-        for name, text in SHOWN.items()
-        if getattr(plan, name) != getattr(new, name)
+        f"{SHOWN[name]}: {_shown(getattr(plan, name))} -> {_shown(getattr(new, name))}"
+        for name in _changes(plan, new, SHOWN)
     ]
     return replace(new, why=tuple(why) or (EXHAUSTED,))
+
+
+def _changes(old: RoundPlan, new: RoundPlan, names: Iterable[str]) -> list[str]:
+    return [name for name in names if getattr(old, name) != getattr(new, name)]
 
 
 def _against(
@@ -201,10 +214,8 @@ def _against(
     if mode is FailureMode.TAIL_NARROWING:
         changes["tail_weight"] = max(plan.tail_weight, limits.tail_weight)
     if mode in (FailureMode.DRIFT, FailureMode.SHARPENING, FailureMode.CANNED):
-        # Earlier checkpoints as further teachers, and weights nearer to round 0's: what has moved
-        # is the model itself, and more data of its own kind would not bring it back.
+        # What has moved is the model itself: more data of its own kind would not bring it back.
         changes["teachers"] = tuple(dict.fromkeys((back, 0)))[: limits.teachers]
-        changes["blend"] = max(plan.blend, limits.blend)
     return replace(plan, **changes)
 
 

@@ -142,18 +142,6 @@ def test_auto_goes_on_training_an_adapter_with_its_own_rank(tmp_path: Path, larg
     assert lora == {"r": 64, "lora_alpha": 7, "target_modules": ["a"]}
 
 
-def test_auto_trains_all_weights_where_rounds_blend_them(large: Path) -> None:
-    found = chosen(large, SLOW, interventions={"blend": 0.3})
-    assert found.recipe.lora is None
-    assert "interventions.blend" in found.why[1]
-
-
-def test_blending_adapters_is_refused(tmp_path: Path) -> None:
-    recipe = resolve({"name": "x", "interventions": {"blend": 0.3}, "peft": {"r": 4}})
-    with pytest.raises(RecipeError, match=r"interventions\.blend"):
-        prepare(recipe)
-
-
 @pytest.mark.parametrize(("rate", "remarks"), [(1e-5, 1), (2e-4, 0)])
 def test_a_learning_rate_for_all_weights_under_lora_is_remarked_on(
     large: Path, rate: float, remarks: int

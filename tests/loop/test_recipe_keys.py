@@ -3,6 +3,7 @@
 import json
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -165,7 +166,6 @@ def test_data_sets_of_reasoning_gym_are_families_of_problems():
         ({"interventions": {"per_cluster": 0.1}}, "canned_response", "per_cluster", 0.1),
         ({"interventions": {"tail_weight": 5.0}}, "tail_narrowing", "tail_weight", 5.0),
         ({"interventions": {"teachers": 1}}, "drift", "teachers", (1,)),
-        ({"interventions": {"blend": 0.25}}, "drift", "blend", 0.25),
         ({"interventions": {"demonstrations": 0.75}}, "drift", "demonstrations", 0.75),
         ({"interventions": {"replay_fraction": 0.45}}, "tail_narrowing", "replay_fraction", 0.5),
     ],
@@ -178,6 +178,16 @@ def test_an_intervention_is_as_strong_as_the_recipe_says(limits, mode, what, val
     assert getattr(after, what) == value
     if what != "replay_fraction":
         assert getattr(usual, what) != value
+
+
+def test_weights_are_interpolated_by_as_much_as_the_recipe_says():
+    used_up = replace(ROUND, archive=True, replay_fraction=0.6, demonstrations=0.5)
+    for blend in (0.0, 0.25):
+        limits = made(interventions={"blend": blend}).interventions
+        mode = FailureMode.TAIL_NARROWING
+        first = remedy.remedy(used_up, limits, mode, False, Stock(), back=1)
+        after = remedy.remedy(first, limits, mode, False, Stock(), back=1)
+        assert (first.blend, after.blend) == (0.0, blend)
 
 
 def test_no_more_is_replayed_than_the_recipe_allows():

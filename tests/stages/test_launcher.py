@@ -133,3 +133,15 @@ def test_accelerates_own_loader_takes_every_config(monkeypatch: pytest.MonkeyPat
         "two_cpu_processes": (DistributedType.MULTI_GPU, 2, 1),
     }
     assert options.use_cpu
+
+
+def test_a_model_loaded_in_parts_needs_a_guard_that_interpolates_no_weights(tmp_path: Path) -> None:
+    given = yaml.safe_load((launcher.CONFIGS / "deepspeed_zero3.yaml").read_text())
+    given["deepspeed_config"]["zero3_init_flag"] = True
+    (tmp_path / "parts.yaml").write_text(yaml.safe_dump(given))
+    in_parts = recipe("parts.yaml", tmp_path)
+    with pytest.raises(RecipeError, match=r"interventions: \{blend: 0\}"):
+        extensions.check_all(in_parts)
+    without = in_parts.interventions.model_copy(update={"blend": 0.0})
+    extensions.check_all(in_parts.model_copy(update={"interventions": without}))
+    extensions.check_all(recipe("deepspeed_zero3"))

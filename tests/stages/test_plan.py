@@ -116,17 +116,48 @@ def test_tail_narrowing_draws_more_of_the_tail():
     assert sum(p.slice == "tail" for p in even) / 400 == pytest.approx(0.25, abs=0.06)
 
 
-def test_earlier_teachers_and_blended_weights_come_only_when_the_recipe_allows_them():
+def test_earlier_teachers_come_only_when_the_recipe_allows_them():
     assert remedy(PLAN, LIMITS, FailureMode.SHARPENING, False, Stock(), 2).teachers == ()
-    allowed = LIMITS.model_copy(update={"teachers": 2, "blend": 0.5})
-    for mode, teachers, blend in (
-        (FailureMode.DRIFT, (2, 0), 0.5),
-        (FailureMode.SHARPENING, (2, 0), 0.5),
-        (FailureMode.TAIL_NARROWING, (), 0.0),
+    allowed = LIMITS.model_copy(update={"teachers": 2})
+    for mode, teachers in (
+        (FailureMode.DRIFT, (2, 0)),
+        (FailureMode.SHARPENING, (2, 0)),
+        (FailureMode.TAIL_NARROWING, ()),
     ):
-        new = remedy(PLAN, allowed, mode, False, Stock(), 2)
-        assert (new.teachers, new.blend) == (teachers, blend)
+        assert remedy(PLAN, allowed, mode, False, Stock(), 2).teachers == teachers
     assert remedy(PLAN, allowed, FailureMode.DRIFT, False, Stock(), 0).teachers == (0,)
+
+
+@pytest.mark.parametrize("mode", list(FailureMode))
+def test_weights_are_drawn_to_round_0_once_nothing_else_changes(mode):
+    new, blends = PLAN, []
+    for _ in range(12):
+        used_up = replace(new, why=()) == replace(
+            remedy(new, LIMITS.model_copy(update={"blend": 0.0}), mode, False, Stock(), 1), why=()
+        )
+        new = remedy(new, LIMITS, mode, False, Stock(), 1)
+        assert (new.blend > 0) == used_up
+        blends.append(new.blend)
+    assert blends == sorted(blends) and set(blends) == {0.0, 0.3}
+
+
+def test_rounds_that_replay_nothing_are_not_met_with_more_of_it():
+    replayed = remedy(PLAN, LIMITS, FailureMode.DRIFT, False, Stock(), 1)
+    assert replayed.replay_fraction > 0 and replayed.blend == 0
+    pairs = remedy(PLAN, LIMITS, FailureMode.DRIFT, False, Stock(), 1, replays=False)
+    assert pairs.blend == 0.3 and any("round 0's parameters" in why for why in pairs.why)
+    heated = remedy(PLAN, LIMITS, FailureMode.SHARPENING, False, Stock(), 1, replays=False)
+    assert heated.temperatures == (1.0, 1.0) and heated.blend == 0
+
+
+def test_the_plan_of_a_preference_round_draws_its_weights_to_round_0():
+    blends = {}
+    for objective in ("sft", "dpo"):
+        stages = {"stages": [{"rounds": 5, "objective": objective}], "init": "previous"}
+        recipe = resolve({"name": "x", "rounds": 5, "monitors": {"guard": True}, **stages})
+        past = history("continue", "reinject", driver="accuracy", plans=[plan.first_plan(recipe)])
+        blends[objective] = plan.next_plan(recipe, past).blend
+    assert blends == {"sft": 0.0, "dpo": 0.3}
 
 
 def test_the_quantity_that_spoke_picks_the_remedy_whatever_the_signs_are_called():

@@ -402,6 +402,37 @@ def test_training_starts_from_weights_blended_as_the_job_says(init: Path, tmp_pa
         assert weights.allclose(0.75 * ours[name] + 0.25 * theirs[name], atol=1e-6), name
 
 
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_an_adapter_is_drawn_to_round_0_as_far_as_the_job_says(
+    init: Path, tmp_path: Path, is_begun: bool
+) -> None:
+    """Whether round 0 is the plain model or an adapter itself; the learning rate is 0."""
+    from safetensors.torch import load_file
+
+    first = tmp_path / "first"
+    train(job_in(first, init, peft=LORA), first)
+    trained = tmp_path / "trained"
+    train(job_in(trained, first / "checkpoint", peft=LORA), trained)
+    folder = tmp_path / "rounds" / "002"
+    still = {"learning_rate": 0.0, "num_train_epochs": 1, "per_device_train_batch_size": 64}
+    baseline = first / "checkpoint" if is_begun else init
+    job = job_in(
+        folder, trained / "checkpoint", peft=LORA, blend=0.25, baseline=baseline, settings=still
+    )
+    assert train(job, folder)["blend"] == 0.25
+    begun, ours, made = (
+        load_file(path / "checkpoint" / "adapter_model.safetensors")
+        for path in (first, trained, folder)
+    )
+    for name, weights in made.items():
+        if is_begun:
+            wanted = 0.75 * ours[name] + 0.25 * begun[name]
+        else:
+            wanted = ours[name] * (0.75 if "lora_B" in name else 1.0)
+        assert weights.allclose(wanted, atol=1e-6), name
+    assert not all(weights.allclose(ours[name]) for name, weights in made.items())
+
+
 def test_a_training_that_changes_nothing_is_logged_and_its_weights_are_the_old_ones(
     init: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -80,9 +80,9 @@ GUARD: dict[str, Any] = {"monitors": {"guard": True}}
 # Arm -> what it changes in `BASE`. The `REGIMES`, and again under a larger probe set (`_500`).
 #
 # `guarded_archive`: the guard replays what was lost, and no real data besides.
-# `guarded_30`: a standing share of real data from the first round. `guarded_blend`,
-# `guarded_teachers`: remedies that are off unless asked for, 30 % of round 0's weights in each
-# start, and earlier checkpoints that draft too.
+# `guarded_30`: a standing share of real data from the first round. `guarded_no_blend`: without
+# the last remedy, round 0's weights in each start. `guarded_teachers`: with one that is off unless
+# asked for, earlier checkpoints that draft too.
 ARMS: dict[str, dict[str, Any]] = {
     **REGIMES,
     **LARGER,
@@ -94,6 +94,6 @@ ARMS: dict[str, dict[str, Any]] = {
     "guarded": GUARD,
     "guarded_archive": {**GUARD, "interventions": {"demonstrations": 0.0}},
     "guarded_30": {**GUARD, "dataset": {"replay_fraction": 0.3}},
-    "guarded_blend": {**GUARD, "interventions": {"blend": 0.3}},
+    "guarded_no_blend": {**GUARD, "interventions": {"blend": 0.0}},
     "guarded_teachers": {**GUARD, "interventions": {"teachers": 2}},
 }

@@ -66,8 +66,8 @@ STUDY = Study(
     {
         "guarded": {},
         "unguarded": {"monitors": {"guard": False}},
-        # The remedies that are off by default: 53 of 59 re-injections of "guarded" had none left.
-        "guarded_blend": {"interventions": {"blend": 0.3, "teachers": 2}},
+        # Without the last remedy (decision 037): 53 of 59 re-injections had none left.
+        "guarded_no_blend": {"interventions": {"blend": 0.0}},
         # As published: every revision is learnt, whatever a problem's samples agree on. This is the
         # loop that loses right answers, and the one that a guard is for.
         "unfiltered": {"filters": {"agreement": None}},
@@ -82,7 +82,7 @@ STUDY = Study(
     },
     quick_arms=("guarded", "unguarded"),
     # By the pilot 45 seconds a round on one idle core: two and a half hours for the two arms above.
-    further=("guarded_blend", "unfiltered", "unfiltered_unguarded"),
+    further=("guarded_no_blend", "unfiltered", "unfiltered_unguarded"),
 )
 
 EXPERIMENT = Experiment(
