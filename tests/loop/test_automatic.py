@@ -12,7 +12,7 @@ import pytest
 from ouroloop.loop import automatic
 from ouroloop.loop.devices import Device, FloatType, Gpu, device_of, gpus
 from ouroloop.loop.engines.checkpoint import check_checkpoint, num_parameters
-from ouroloop.loop.errors import CheckpointError, RecipeError
+from ouroloop.loop.errors import CheckpointError
 from ouroloop.loop.recipe_file import load_recipe, resolve
 from ouroloop.loop.setup import prepare, resolve_model
 
