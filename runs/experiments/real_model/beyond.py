@@ -45,18 +45,15 @@ NUM_PROSE = 60
 BEFORE_PROSE = "Question: "
 
 TEXT_VARIETY = Estimand("repetition/distinct_all@n")
+# Compared with round 0 problem by problem, or text by text, so that one run has an interval.
+PAIRED = ("far_pass_1", "far_pass_64", "far_dcp", "svamp_pass_1", "prose_nll")
 FAR = (
     *(f"far_pass_{k}" for k in KS),
     "far_dcp",
-    "far_pass_64_change",
-    "far_pass_64_low",
-    "far_pass_64_high",
-    "far_dcp_change",
-    "far_dcp_low",
-    "far_dcp_high",
     "svamp_pass_1",
     "svamp_pass_8",
     "prose_nll",
+    *(f"{name}_{part}" for name in PAIRED for part in ("change", "low", "high")),
 )
 
 
@@ -103,6 +100,16 @@ class Look:
     def dcp(self) -> dict[str, float]:
         """The distinct-correct-pair probability of every problem."""
         return {problem: each.dcp for problem, each in self.far.items()}
+
+    def paired(self) -> dict[str, dict[str, float]]:
+        """Of each name of `PAIRED` the value of every problem or text."""
+        return {
+            "far_pass_1": self.pass_at(1),
+            "far_pass_64": self.pass_at(64),
+            "far_dcp": self.dcp(),
+            "svamp_pass_1": self.pass_at(1, "svamp"),
+            "prose_nll": {str(i): nll for i, nll in enumerate(self.prose)},
+        }
 
 
 async def look(path: Path, engine: Engine) -> None:
@@ -225,18 +232,12 @@ def _far(seen: Look | None, first: Look | None) -> dict[str, float]:
     if seen is None:
         return out
     out |= {f"far_pass_{k}": mean(list(seen.pass_at(k).values())).value for k in KS}
-    out |= {
-        "far_dcp": mean(list(seen.dcp().values())).value,
-        "svamp_pass_1": mean(list(seen.pass_at(1, "svamp").values())).value,
-        "svamp_pass_8": mean(list(seen.pass_at(SVAMP_SAMPLES, "svamp").values())).value,
-        "prose_nll": float(np.mean(seen.prose)),
-    }
+    out |= {name: mean(list(values.values())).value for name, values in seen.paired().items()}
+    out["svamp_pass_8"] = mean(list(seen.pass_at(SVAMP_SAMPLES, "svamp").values())).value
     if first is not None:
-        for name, now, before in (
-            ("far_pass_64", seen.pass_at(64), first.pass_at(64)),
-            ("far_dcp", seen.dcp(), first.dcp()),
-        ):
-            change = paired(now, before).interval()
+        before = first.paired()
+        for name, now in seen.paired().items():
+            change = paired(now, before[name]).interval()
             out |= {
                 f"{name}_change": change.value,
                 f"{name}_low": change.low,

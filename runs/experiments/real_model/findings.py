@@ -10,7 +10,6 @@ from ouroloop.loop.experiments.tables import (
     Columns,
     Rows,
     alarmed,
-    average,
     gain,
     last,
     over_problems,
@@ -65,15 +64,11 @@ def goals(results: Results) -> list[Goal]:
 
     return [
         # The seed effect: more often right, in fewer ways.
+        shown("unguarded gains pass@1, paired by problem", changed(results, "far_pass_1")),
         shown(
-            "unguarded gains pass@1 over round 0",
-            average(results, "unguarded", lambda run: gained(run, "pass_1")),
+            "unguarded loses pass@64, paired by problem", changed(results, "far_pass_64", lost=True)
         ),
-        shown(
-            "unguarded loses pass@64, paired by problem",
-            lost(results, "unguarded", "far_pass_64"),
-        ),
-        shown("unguarded loses DCP, paired by problem", lost(results, "unguarded", "far_dcp")),
+        shown("unguarded loses DCP, paired by problem", changed(results, "far_dcp", lost=True)),
         # What the guard is for, and what it may cost.
         Goal.not_below(
             "guarded over unguarded: pass@1 (no point lost, one-sided)",
@@ -82,8 +77,8 @@ def goals(results: Results) -> list[Goal]:
             "%",
         ),
         Goal.not_below(
-            "guarded: pass@64 over round 0's (not below, one-sided)",
-            average(results, "guarded", last("far_pass_64_change")),
+            "guarded: pass@64 over round 0's, paired by problem (not below, one-sided)",
+            changed(results, "far_pass_64", "guarded"),
             0.0,
             "%",
         ),
@@ -104,16 +99,11 @@ def shown(asks: str, found: Estimate) -> Goal:
     return Goal.above(f"{asks} (interval above 0)", found, unit="%")
 
 
-def gained(run: Rows, name: str) -> float:
-    """The last round's value less round 0's."""
-    return float(run[-1][name]) - float(run[0][name])
-
-
-def lost(results: Results, arm: str, name: str) -> Estimate:
-    """How much an arm lost since round 0, over the problems: positive is a loss."""
+def changed(results: Results, name: str, arm: str = "unguarded", *, lost: bool = False) -> Estimate:
+    """How much an arm gained since round 0, or lost, over the problems."""
 
     def of(run: Rows) -> Estimate:
         change, low, high = (float(run[-1][f"{name}_{part}"]) for part in ("change", "low", "high"))
-        return Estimate(-change, -high, -low, 2)
+        return Estimate(-change, -high, -low, 2) if lost else Estimate(change, low, high, 2)
 
     return over_problems(results, arm, of)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ouroloop.loop.experiments.experiment import Experiment
 from ouroloop.loop.experiments.study import Study
 
-from . import beyond, data, warm
+from . import beyond, data, warm_start
 from .arms import ARMS, BASE, FURTHER
 from .figure import draw
 from .findings import COLUMNS, goals
@@ -18,7 +18,7 @@ STUDY = Study(
     "real_model",
     BASE,
     ARMS,
-    made={"warm": warm.start, "problems": data.problems},
+    made={"warm": warm_start.start, "problems": data.problems},
     measure=beyond.table,
     extra=beyond.look,
     quick={
