@@ -13,6 +13,7 @@ from . import beyond, data, warm_start
 from .arms import ARMS, BASE, FURTHER
 from .figure import draw
 from .findings import COLUMNS, goals
+from .notes import notes
 
 STUDY = Study(
     "real_model",
@@ -42,4 +43,5 @@ EXPERIMENT = Experiment(
     goals=goals,
     draw=draw,
     seeds=(0, 1, 2),
+    notes=notes,
 )

@@ -20,6 +20,7 @@ from ouroloop.loop.setup import prepare
 from runs.experiments.real_model import arms, beyond, data, findings, warm_start
 from runs.experiments.real_model import study as study_module
 from runs.experiments.real_model.figure import draw
+from runs.experiments.real_model.notes import OVER_ROUNDS, notes
 
 STUDY = study_module.STUDY
 needs_data = pytest.mark.skipif(
@@ -158,6 +159,22 @@ def test_goals_are_met_or_missed_as_the_rows_say():
     assert found["unguarded loses DCP, paired by problem"] is False
     assert found["guarded over unguarded: pass@1"] is False
     assert found["critique and revision over as many tokens without: pass@1"] is None
+
+
+def test_the_page_shows_changes_curves_and_rounds_of_the_arms_that_are_there():
+    full = {name: math.nan for name, _ in OVER_ROUNDS.values()} | dict.fromkeys(beyond.FAR, 0.5)
+    made = {arm: runs(0.3, seeds=2) for arm in ("unguarded", "guarded")}
+    results = {
+        arm: {seed: [{**full, **row} for row in run] for seed, run in of.items()}
+        for arm, of in made.items()
+    }
+    results["guarded"][1] = results["guarded"][1][:1]
+    text = "\n".join(notes(results))
+    assert "| unguarded | 10.0 [8.0, 12.0] % | -5.0 [-7.0, -3.0] % |" in text
+    assert "| round 0 | 20.0 [20.0, 20.0] % |" in text
+    assert "| unguarded | pass@1 | 20.0 | 30.1 |" in text
+    assert "| guarded | decision, seed 1 | continue |  |" in text
+    assert notes({})
 
 
 def test_the_share_of_the_watching_counts_the_probe_sets_tokens():
