@@ -64,7 +64,7 @@ def load_trainable(job: TrainingJob, checkpoint: Checkpoint) -> tuple[Any, Any]:
 
         model = PeftModel.from_pretrained(model, str(checkpoint.path), is_trainable=bool(job.peft))
         model = model if job.peft else model.merge_and_unload()
-    if job.blend and job.baseline:
+    if job.blend and job.baseline and job.init != job.baseline:
         _blend(model, job, checkpoint)
     if job.peft and not checkpoint.is_adapter:
         from peft import LoraConfig

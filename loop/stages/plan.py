@@ -12,7 +12,7 @@ from math import isfinite
 import numpy as np
 
 from ouroloop.loop.best import best_round
-from ouroloop.loop.config import FilterConfig, Recipe
+from ouroloop.loop.config import FilterConfig, InterventionConfig, Recipe
 from ouroloop.loop.records import Problem
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import RoundPlan
@@ -46,7 +46,7 @@ def next_plan(recipe: Recipe, history: Sequence[Round], stock: Stock = NOTHING_K
         # By the quantity that spoke: the mode's name is only a reading of signs.
         mode = remedied_as(last.decision.spoke)
         replays = table_of(recipe, number) is not Round.pairs
-        plan = remedy(plan, recipe.interventions, mode, is_rejected, stock, back, replays)
+        plan = remedy(plan, _limits(recipe), mode, is_rejected, stock, back, replays)
         if is_rejected:
             current = back
             plan = replace(plan, why=(*plan.why, f"rolled back: starting again from round {back}"))
@@ -54,6 +54,12 @@ def next_plan(recipe: Recipe, history: Sequence[Round], stock: Stock = NOTHING_K
     starts = {"base": 0, "previous": current, "best": best_of(history)}
     plan = replace(plan, sample_from=current, start_from=starts[recipe.init])
     return _in_stage(plan, recipe)
+
+
+def _limits(recipe: Recipe) -> InterventionConfig:
+    """The recipe's interventions; no blend where each round starts from round 0's weights."""
+    limits = recipe.interventions
+    return limits.model_copy(update={"blend": 0.0}) if recipe.init == "base" else limits
 
 
 def _in_stage(plan: RoundPlan, recipe: Recipe) -> RoundPlan:

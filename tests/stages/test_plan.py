@@ -150,14 +150,15 @@ def test_rounds_that_replay_nothing_are_not_met_with_more_of_it():
     assert heated.temperatures == (1.0, 1.0) and heated.blend == 0
 
 
-def test_the_plan_of_a_preference_round_draws_its_weights_to_round_0():
-    blends = {}
-    for objective in ("sft", "dpo"):
-        stages = {"stages": [{"rounds": 5, "objective": objective}], "init": "previous"}
-        recipe = resolve({"name": "x", "rounds": 5, "monitors": {"guard": True}, **stages})
-        past = history("continue", "reinject", driver="accuracy", plans=[plan.first_plan(recipe)])
-        blends[objective] = plan.next_plan(recipe, past).blend
-    assert blends == {"sft": 0.0, "dpo": 0.3}
+@pytest.mark.parametrize(
+    ("objective", "init", "blend"),
+    [("sft", "previous", 0.0), ("dpo", "previous", 0.3), ("dpo", "base", 0.0)],
+)
+def test_preference_rounds_draw_weights_to_round_0_unless_they_start_there(objective, init, blend):
+    stages = {"stages": [{"rounds": 5, "objective": objective}], "init": init}
+    recipe = resolve({"name": "x", "rounds": 5, "monitors": {"guard": True}, **stages})
+    past = history("continue", "reinject", driver="accuracy", plans=[plan.first_plan(recipe)])
+    assert plan.next_plan(recipe, past).blend == blend
 
 
 def test_the_quantity_that_spoke_picks_the_remedy_whatever_the_signs_are_called():
