@@ -46,7 +46,7 @@ class TrainingJob:
     `examples`: the table that is learnt from, examples.parquet or pairs.parquet. `settings`: those
     of the objective's trainer, from the recipe's section `sft` or `dpo`. `baseline`: round 0's
     checkpoint; `blend` of its weights go into what training starts from (WiSE-FT, Wortsman et al.
-    2109.01903); whole models only. `retries`: what was tried before this attempt.
+    2109.01903). `retries`: what was tried before this attempt.
     """
 
     init: Path
