@@ -220,7 +220,7 @@ class Campaign:
             return
         # The plan as it was: the preflight check adjusts what is trained on, not from where.
         await self.serving.free_memory()
-        job = train.job_of(self.recipe, round.plan, start, round.folder, self.setting.base)
+        job = train.job_of(self.recipe, round.plan, round.folder, self.checkpoint)
         self.carry_out(job, round.folder, partial(self.report, "training"))
         round.ledger.add_new()
         event, facts = train.outcome(round)

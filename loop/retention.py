@@ -39,6 +39,9 @@ def needed(history: Sequence[Round], recipe: Recipe) -> set[int]:
     if last.number:
         # Earlier selves that draft go on drafting.
         found.update(last.plan.teachers)
+    if recipe.monitors.guard and recipe.interventions.blend:
+        # The last remedy draws the weights to those of a baseline round.
+        found.update(recipe.monitors.baselines)
     return found
 
 

@@ -257,7 +257,7 @@ class RoundPlan:
         per_answer, per_cluster: share of the kept samples that one answer, one response cluster
             may have.
         tail_weight: how much likelier problems of the tail slice are drawn.
-        blend: weight of round 0's parameters in what training starts from.
+        blend: weight of the parameters of round `blend_with` in what training starts from.
         teachers: rounds whose checkpoints draft a share of the problems beside `sample_from`.
         demonstrations: share of what is replayed that is demonstrations drawn evenly; the rest is,
             once `archive`, whatever brings the strategies back, verified samples of earlier rounds
@@ -280,6 +280,7 @@ class RoundPlan:
     per_cluster: float | None = None
     tail_weight: float = 1.0
     blend: float = 0.0
+    blend_with: int = 0
     teachers: tuple[int, ...] = ()
     demonstrations: float = 1.0
     stage: int = 1

@@ -22,4 +22,4 @@ class KeepConfig(Section):
             "the newest rounds; all: nothing is pruned; auto: 2, and every checkpoint below 1 GB"
         ),
     )
-    baseline: bool = Field(True, description="the rounds in monitors.baselines")
+    baseline: bool = Field(True, description="the rounds in monitors.baselines, also unguarded")

@@ -306,8 +306,8 @@ class InterventionConfig(Section):
         ge=0,
         lt=1,
         description=(
-            "once no other remedy changes anything: weight of round 0's parameters in each start"
-            " (WiSE-FT); 0: never"
+            "where no other remedy changes anything: weight of the baseline round's parameters in"
+            " the next start (WiSE-FT); 0: never"
         ),
     )
     max_false_acceptance: float = Field(

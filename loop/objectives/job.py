@@ -45,8 +45,9 @@ class TrainingJob:
 
     `examples`: the table that is learnt from, examples.parquet or pairs.parquet. `settings`: those
     of the objective's trainer, from the recipe's section `sft` or `dpo`. `baseline`: round 0's
-    checkpoint; `blend` of its weights go into what training starts from (WiSE-FT, Wortsman et al.
-    2109.01903). `retries`: what was tried before this attempt.
+    checkpoint. `blend`: share of the weights of `blend_with`, an earlier round's checkpoint, in
+    what training starts from (WiSE-FT, Wortsman et al. 2109.01903). `retries`: what was tried
+    before this attempt.
     """
 
     init: Path
@@ -62,6 +63,7 @@ class TrainingJob:
     launcher: str = "python"
     accelerate_config: Path | None = None
     blend: float = 0.0
+    blend_with: Path | None = None
     baseline: Path | None = None
     objective: str = "sft"
     objective_options: Mapping[str, Any] = field(default_factory=dict)
@@ -76,12 +78,14 @@ class TrainingJob:
         folder: Path,
         seed: int,
         blend: float = 0.0,
+        blend_with: Path | None = None,
         baseline: Path | None = None,
         table: str = "examples.parquet",
     ) -> TrainingJob:
         """The job of one round, whose folder holds the table. recipe: as it holds in the round."""
         return cls(
             blend=blend,
+            blend_with=blend_with,
             baseline=baseline,
             init=init,
             examples=folder / table,
@@ -135,6 +139,7 @@ class TrainingJob:
             "log_path",
             "accelerate_config",
             "baseline",
+            "blend_with",
         )
         values: dict[str, Any] = {
             k: Path(v) if k in paths and v is not None else v for k, v in raw.items()

@@ -64,8 +64,8 @@ def load_trainable(job: TrainingJob, checkpoint: Checkpoint) -> tuple[Any, Any]:
 
         model = PeftModel.from_pretrained(model, str(checkpoint.path), is_trainable=bool(job.peft))
         model = model if job.peft else model.merge_and_unload()
-    if job.blend and job.baseline and job.init != job.baseline:
-        _blend(model, job, checkpoint)
+    if job.blend and job.blend_with and job.blend_with != job.init:
+        _blend(model, job, checkpoint, check_checkpoint(job.blend_with))
     if job.peft and not checkpoint.is_adapter:
         from peft import LoraConfig
 
@@ -73,19 +73,18 @@ def load_trainable(job: TrainingJob, checkpoint: Checkpoint) -> tuple[Any, Any]:
     return model, None
 
 
-def _blend(model: Any, job: TrainingJob, checkpoint: Checkpoint) -> None:
-    """Put `job.blend` of round 0's weights into the model that is about to be trained.
+def _blend(model: Any, job: TrainingJob, checkpoint: Checkpoint, other: Checkpoint) -> None:
+    """Put `job.blend` of another round's weights into the model that is about to be trained.
 
-    An adapter that goes on being trained is drawn to round 0's where that is one too. Else B of its
-    products B A is scaled, which is the same where it was begun on round 0's model; what it trains
-    besides is left (modules_to_save, DoRA's magnitudes).
+    An adapter that goes on being trained is drawn to the other where that is one too. Else B of its
+    products B A is scaled, which is the same where the other is the model that it was begun on;
+    what it trains besides is left (modules_to_save, DoRA's magnitudes).
     """
-    assert job.baseline is not None
-    baseline, share = check_checkpoint(job.baseline), job.blend
+    share = job.blend
     if checkpoint.is_adapter and job.peft:
         import peft
 
-        theirs = peft.load_peft_weights(str(baseline.path)) if baseline.is_adapter else {}
+        theirs = peft.load_peft_weights(str(other.path)) if other.is_adapter else {}
         blended = {}
         for name, ours in peft.get_peft_model_state_dict(model).items():
             if name in theirs:
@@ -95,10 +94,10 @@ def _blend(model: Any, job: TrainingJob, checkpoint: Checkpoint) -> None:
                 blended[name] = ours * (1 - share) if is_factor_b else ours
         peft.set_peft_model_state_dict(model, blended)
         return
-    whole = replace(job, init=job.baseline, peft=None, blend=0.0)
-    other = load_trainable(whole, baseline)[0].state_dict()
+    whole = load_trainable(replace(job, init=other.path, peft=None, blend=0.0), other)[0]
+    theirs = whole.state_dict()
     model.load_state_dict(
-        {name: ours.lerp(other[name].to(ours), share) for name, ours in model.state_dict().items()}
+        {name: ours.lerp(theirs[name].to(ours), share) for name, ours in model.state_dict().items()}
     )
 
 

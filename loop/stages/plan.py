@@ -38,15 +38,24 @@ def next_plan(recipe: Recipe, history: Sequence[Round], stock: Stock = NOTHING_K
     # What earlier remedies began goes on: a plan is the last one with what changes.
     plan = first_plan(recipe)
     if number > 1:
-        plan = replace(last.plan, round=number, why=())
+        # But for a blend, which is made once for each call.
+        plan = replace(last.plan, round=number, why=(), blend=0.0, blend_with=0)
     current, action = last.number, Action(last.decision.action)
     if recipe.monitors.guard and action in (Action.REINJECT, Action.ROLLBACK):
         is_rejected = action is Action.ROLLBACK
         back = unharmed(history, recipe.monitors.gold)
         # By the quantity that spoke: the mode's name is only a reading of signs.
-        mode = remedied_as(last.decision.spoke)
-        replays = table_of(recipe, number) is not Round.pairs
-        plan = remedy(plan, _limits(recipe), mode, is_rejected, stock, back, replays)
+        spoke = last.decision.spoke
+        plan = remedy(
+            plan,
+            _limits(recipe),
+            remedied_as(spoke),
+            is_rejected,
+            stock,
+            back,
+            baseline=spoke.baseline if spoke else None,
+            replays=table_of(recipe, number) is not Round.pairs,
+        )
         if is_rejected:
             current = back
             plan = replace(plan, why=(*plan.why, f"rolled back: starting again from round {back}"))

@@ -38,8 +38,8 @@ RARE = 0.01
 # A reader of "reinject" in ten rounds on end is to know that nine of them changed nothing.
 EXHAUSTED = (
     "no remedy changes anything more: each is at the recipe's limit"
-    " (interventions.replay_fraction_max, temperature, per_strategy, per_cluster, blend; teachers"
-    " where they are in use)"
+    " (interventions.replay_fraction_max, temperature, per_strategy, per_cluster; blend and"
+    " teachers where they are in use)"
 )
 # What acts through replay alone, which rounds that learn from preference pairs do without.
 REPLAY = ("replay_fraction", "demonstrations")
@@ -55,7 +55,8 @@ SHOWN = {
     "tail_weight": "weight of the tail's problems",
     "teachers": "earlier rounds that draft too",
     "demonstrations": "share of demonstrations in what is replayed",
-    "blend": "weight of round 0's parameters in the start",
+    "blend": "weight of a baseline round's parameters in the start",
+    "blend_with": "that round",
 }
 
 
@@ -154,13 +155,15 @@ def remedy(
     rolled_back: bool,
     stock: Stock,
     back: int,
+    baseline: int | None = None,
     replays: bool = True,
 ) -> RoundPlan:
     """The plan with what helps against the named failure; what was begun before goes on.
 
-    Where all of that changes nothing, training starts nearer to round 0's weights: what has moved
-    is the model itself, and interpolation keeps most of what it has learnt (WiSE-FT, Wortsman et
-    al. 2109.01903; towards the initial weights in every round: WARP, Rame et al. 2406.16768).
+    Where all of that changes nothing, this one training starts nearer to the weights of the round
+    that the quantity is compared with: what has moved is the model itself, and interpolation keeps
+    most of what it has learnt (WiSE-FT, Wortsman et al. 2109.01903; in every round: WARP, Rame et
+    al. 2406.16768).
 
     Args:
         plan: the last round's.
@@ -169,12 +172,14 @@ def remedy(
         rolled_back: whether the last round was rejected; else more is replayed, no more.
         stock: what the last rounds left.
         back: the round to roll back to.
+        baseline: the round that the quantity which spoke is compared with; None: none spoke.
         replays: whether the next round learns from anything that is replayed.
     """
     new = _against(plan, limits, mode, stock, back)
     new = _replaying_more(new, limits, rolled_back, stock)
-    if not _changes(plan, new, SHOWN if replays else SHOWN.keys() - REPLAY):
-        new = replace(new, blend=max(plan.blend, limits.blend))
+    changed = _changes(plan, new, SHOWN if replays else SHOWN.keys() - REPLAY)
+    if baseline is not None and limits.blend and not changed:
+        new = replace(new, blend=limits.blend, blend_with=baseline)
     why = [
         f"{SHOWN[name]}: {_shown(getattr(plan, name))} -> {_shown(getattr(new, name))}"
         for name in _changes(plan, new, SHOWN)

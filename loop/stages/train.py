@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,14 +109,20 @@ def _is_rejected(round: Round) -> bool:
     return round.has(Round.training) and round.training.status == "rejected"
 
 
-def job_of(recipe: Recipe, plan: RoundPlan, start: Path, folder: Path, base: Path) -> TrainingJob:
-    """What the trainer is asked to do in a round, whose folder holds what it learns from."""
+def job_of(
+    recipe: Recipe, plan: RoundPlan, folder: Path, checkpoint: Callable[[int], Path]
+) -> TrainingJob:
+    """What the trainer is asked to do in a round, whose folder holds what it learns from.
+
+    `checkpoint`: where a round's model lies.
+    """
     return TrainingJob.from_recipe(
         recipe.at(plan.round),
-        start,
+        checkpoint(plan.start_from),
         folder,
         seed=derive_seed(recipe.seed, plan.round, "", "sft", 0),
         blend=plan.blend,
-        baseline=base,
+        blend_with=checkpoint(plan.blend_with) if plan.blend else None,
+        baseline=checkpoint(0),
         table=table_of(recipe, plan.round).file,
     )

@@ -185,8 +185,8 @@ def test_weights_are_interpolated_by_as_much_as_the_recipe_says():
     for blend in (0.0, 0.25):
         limits = made(interventions={"blend": blend}).interventions
         mode = FailureMode.TAIL_NARROWING
-        first = remedy.remedy(used_up, limits, mode, False, Stock(), back=1)
-        after = remedy.remedy(first, limits, mode, False, Stock(), back=1)
+        first = remedy.remedy(used_up, limits, mode, False, Stock(), back=1, baseline=0)
+        after = remedy.remedy(first, limits, mode, False, Stock(), back=1, baseline=0)
         assert (first.blend, after.blend) == (0.0, blend)
 
 

@@ -220,10 +220,18 @@ def test_the_round_to_go_back_to_and_earlier_selves_that_draft_are_needed(tmp_pa
         past(tmp_path, 3, 0.6, teachers=(2, 0)),
     ]
     assert retention.needed(history, recipe()) == {3, 1, 2, 0}
-    assert retention.needed(history[:3], recipe()) == {2, 1}
-    assert retention.needed(history[:1], recipe()) == {0}
-    free = recipe(monitors={"gold": False}, filters={"gold": False, "steps": False})
+    unblended = {"interventions": {"blend": 0.0}}
+    assert retention.needed(history[:3], recipe(**unblended)) == {2, 1}
+    assert retention.needed(history[:1], recipe(**unblended)) == {0}
+    free = recipe(monitors={"gold": False}, filters={"gold": False, "steps": False}, **unblended)
     assert retention.needed(history[:3], free) == {2, 1}
+
+
+def test_a_guard_that_draws_weights_to_a_baseline_needs_the_baselines(tmp_path):
+    history = [past(tmp_path, number, 0.5 + 0.1 * number) for number in range(4)]
+    for guard, baselines in ((True, {0, 2}), (False, set())):
+        settings = recipe(monitors={"guard": guard, "baselines": [0, 2]})
+        assert retention.needed(history, settings) == {3} | baselines
 
 
 def test_the_best_rounds_are_those_that_no_decision_rejected(tmp_path):

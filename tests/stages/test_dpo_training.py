@@ -143,7 +143,7 @@ def test_the_reference_can_be_round_0s_model_instead(tmp_path: Path, init: Path)
 def test_with_blended_weights_the_reference_is_the_blend(tmp_path: Path, init: Path) -> None:
     other = save_tiny_llama(tmp_path / "other", seed=6, spread=0.05)
     plain = trainer_of(job_in(tmp_path / "1", init))
-    blended = trainer_of(job_in(tmp_path / "2", init, baseline=other, blend=0.5))
+    blended = trainer_of(job_in(tmp_path / "2", init, blend_with=other, blend=0.5))
     model = blended.model.eval()
     prompt, chosen, _ = TRIPLES[0]
     found = blended.train_dataset[0]["ref_chosen_logps"]

@@ -16,7 +16,7 @@ from ouroloop.loop.stages import plan
 from ouroloop.loop.stages.dataset import Screen, Sources, assemble
 from ouroloop.loop.stages.earlier import Kept
 from ouroloop.loop.stages.encode import Encoder
-from ouroloop.loop.stages.remedy import Stock, fresh_share, remedy, strategy_shares
+from ouroloop.loop.stages.remedy import EXHAUSTED, Stock, fresh_share, remedy, strategy_shares
 from ouroloop.loop.stages.reserve import Reserve
 from ouroloop.monitors.decision.records import StreamId, TierEvidence
 from ouroloop.monitors.decision.rule import Decision
@@ -129,24 +129,30 @@ def test_earlier_teachers_come_only_when_the_recipe_allows_them():
 
 
 @pytest.mark.parametrize("mode", list(FailureMode))
-def test_weights_are_drawn_to_round_0_once_nothing_else_changes(mode):
-    new, blends = PLAN, []
+def test_weights_are_drawn_to_the_baselines_once_nothing_else_changes(mode):
+    def next_of(old, limits=LIMITS):
+        return remedy(old, limits, mode, False, Stock(), 1, baseline=3)
+
+    never, new, blends = LIMITS.model_copy(update={"blend": 0.0}), PLAN, []
     for _ in range(12):
-        used_up = replace(new, why=()) == replace(
-            remedy(new, LIMITS.model_copy(update={"blend": 0.0}), mode, False, Stock(), 1), why=()
-        )
-        new = remedy(new, LIMITS, mode, False, Stock(), 1)
-        assert (new.blend > 0) == used_up
+        old = replace(new, blend=0.0, blend_with=0)
+        is_used_up = next_of(old, never).why == (EXHAUSTED,)
+        new = next_of(old)
+        assert (new.blend, new.blend_with) == ((0.3, 3) if is_used_up else (0.0, 0))
         blends.append(new.blend)
     assert blends == sorted(blends) and set(blends) == {0.0, 0.3}
+    # What starves without a quantity that spoke is compared with nothing.
+    none = remedy(old, LIMITS, mode, False, Stock(), 1)
+    assert none.blend == 0 and none.why == (EXHAUSTED,)
 
 
 def test_rounds_that_replay_nothing_are_not_met_with_more_of_it():
-    replayed = remedy(PLAN, LIMITS, FailureMode.DRIFT, False, Stock(), 1)
+    args = (PLAN, LIMITS, FailureMode.DRIFT, False, Stock(), 1, 3)
+    replayed, pairs = (remedy(*args, replays=replays) for replays in (True, False))
     assert replayed.replay_fraction > 0 and replayed.blend == 0
-    pairs = remedy(PLAN, LIMITS, FailureMode.DRIFT, False, Stock(), 1, replays=False)
-    assert pairs.blend == 0.3 and any("round 0's parameters" in why for why in pairs.why)
-    heated = remedy(PLAN, LIMITS, FailureMode.SHARPENING, False, Stock(), 1, replays=False)
+    assert (pairs.blend, pairs.blend_with) == (0.3, 3)
+    assert "that round: 0 -> 3" in pairs.why
+    heated = remedy(*args[:2], FailureMode.SHARPENING, *args[3:], replays=False)
     assert heated.temperatures == (1.0, 1.0) and heated.blend == 0
 
 
@@ -154,11 +160,17 @@ def test_rounds_that_replay_nothing_are_not_met_with_more_of_it():
     ("objective", "init", "blend"),
     [("sft", "previous", 0.0), ("dpo", "previous", 0.3), ("dpo", "base", 0.0)],
 )
-def test_preference_rounds_draw_weights_to_round_0_unless_they_start_there(objective, init, blend):
+def test_preference_rounds_draw_weights_to_the_baseline_unless_they_start_there(
+    objective, init, blend
+):
     stages = {"stages": [{"rounds": 5, "objective": objective}], "init": init}
     recipe = resolve({"name": "x", "rounds": 5, "monitors": {"guard": True}, **stages})
     past = history("continue", "reinject", driver="accuracy", plans=[plan.first_plan(recipe)])
-    assert plan.next_plan(recipe, past).blend == blend
+    called = plan.next_plan(recipe, past)
+    assert called.blend == blend
+    past = history("continue", "reinject", "continue", plans=[plan.first_plan(recipe), called])
+    after = plan.next_plan(recipe, past)
+    assert (after.blend, after.temperatures) == (0, called.temperatures), "once for each call"
 
 
 def test_the_quantity_that_spoke_picks_the_remedy_whatever_the_signs_are_called():

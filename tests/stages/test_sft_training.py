@@ -390,7 +390,7 @@ def test_training_starts_from_weights_blended_as_the_job_says(init: Path, tmp_pa
         folder,
         init,
         blend=0.25,
-        baseline=other,
+        blend_with=other,
         settings={"learning_rate": 0.0, "num_train_epochs": 1, "per_device_train_batch_size": 64},
     )
     assert train(job, folder)["blend"] == 0.25
@@ -417,7 +417,7 @@ def test_an_adapter_is_drawn_to_round_0_as_far_as_the_job_says(
     still = {"learning_rate": 0.0, "num_train_epochs": 1, "per_device_train_batch_size": 64}
     baseline = first / "checkpoint" if is_begun else init
     job = job_in(
-        folder, trained / "checkpoint", peft=LORA, blend=0.25, baseline=baseline, settings=still
+        folder, trained / "checkpoint", peft=LORA, blend=0.25, blend_with=baseline, settings=still
     )
     assert train(job, folder)["blend"] == 0.25
     begun, ours, made = (
