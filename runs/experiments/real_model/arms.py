@@ -51,6 +51,8 @@ BASE: dict[str, Any] = {
     "refine": {"critique": False, "revisions": 0},
     "filters": {"gold": True, "duplicates": "none", "per_problem": None},
     "dataset": {"policy": "replace", "replay_fraction": 0.0},
+    # All weights, as in the first trial; `auto` would choose LoRA for a model of this size.
+    "peft": None,
     "sft": {
         "learning_rate": 5.0e-5,
         "num_train_epochs": 2,

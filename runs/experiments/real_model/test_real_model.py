@@ -47,6 +47,7 @@ def test_every_arm_asks_asdiv_alone_and_differs_only_in_what_it_says(tmp_path):
             "guarded"
         )
         assert setting.recipe.dataset.replay_fraction == (0.3 if arm.endswith("_30") else 0.0)
+        assert (setting.recipe.lora is None) == (arm != "adapter"), "all weights are trained"
         questions.add(tuple(p.id for p in setting.probe_set.problems))
     assert len(questions) == 1, "all arms are measured on the same problems"
 
