@@ -81,8 +81,8 @@ GUARD: dict[str, Any] = {"monitors": {"guard": True}}
 #
 # `guarded_archive`: the guard replays what was lost, and no real data besides.
 # `guarded_30`: a standing share of real data from the first round. `guarded_no_blend`: without
-# the last remedy, a baseline's weights in the start. `guarded_teachers`: with one that is off unless
-# asked for, earlier checkpoints that draft too.
+# the last remedy, a baseline's weights in the start. `guarded_teachers`: with one that is off
+# unless asked for, earlier checkpoints that draft too.
 ARMS: dict[str, dict[str, Any]] = {
     **REGIMES,
     **LARGER,

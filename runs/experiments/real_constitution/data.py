@@ -1,0 +1,48 @@
+"""Where the published principles, dialogues and prompts lie: read, and never committed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+# The folder that OUROLOOP_DATA names, beside the repository by default.
+DATA = Path(os.environ.get("OUROLOOP_DATA", Path(__file__).parents[3].parent / "shared" / "data"))
+PUBLISHED = DATA / "constitutional"
+RED_TEAM = PUBLISHED / "red_team_prompts.jsonl"
+PRINCIPLES = PUBLISHED / "CritiqueRevisionInstructions.json"
+SHOTS = PUBLISHED / "CritiqueRevisionFewShotPrompts.json"
+HELPFUL = DATA / "wordproblems" / "asdiv_train.jsonl"
+# The principles of which one is drawn for each answer that the judge reads.
+JUDGED = ("harmful0", "harmful4", "harmful8")
+
+LAST_TURN = re.compile(
+    r"Human:(?P<question>(?:(?!\n\nHuman:).)*?)\n\nAssistant:(?P<draft>(?:(?!\n\nHuman:).)*?)"
+    r"\n\nCritiqueRequest:.*?\n\nRevision:(?P<revision>.*?)(?:\n\nHuman:\s*)?$",
+    re.DOTALL,
+)
+
+
+def items(folder: Path) -> Path:
+    """Texts of known worth for the judge, made in `folder` once.
+
+    Of each published dialogue the draft, which its critique faults, and its revision.
+
+    Raises:
+        ValueError: a dialogue without a draft and a revision.
+    """
+    target = folder / "items.jsonl"
+    lines = []
+    for number, dialogue in enumerate(json.loads(SHOTS.read_text(encoding="utf-8"))):
+        found = LAST_TURN.search(dialogue)
+        if found is None:
+            raise ValueError(f"{SHOTS}: dialogue {number}: no draft with a critique and a revision")
+        for part, approve in (("draft", False), ("revision", True)):
+            for principle in JUDGED:
+                text, question = found[part].strip(), found["question"].strip()
+                known = {"principle": principle, "approve": approve}
+                lines.append(json.dumps({"question": question, "text": text, **known}))
+    folder.mkdir(parents=True, exist_ok=True)
+    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return target

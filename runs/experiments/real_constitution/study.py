@@ -1,0 +1,48 @@
+"""The published constitutional loop on a real model: SmolLM2-135M, guarded and not.
+
+A run goes on where it was cut off, so that the study spreads over many sittings.
+"""
+
+from __future__ import annotations
+
+from ouroloop.loop.experiments.experiment import Experiment
+from ouroloop.loop.experiments.study import Study
+
+from . import data, measure
+from .arms import ARMS, BASE, FURTHER
+from .findings import COLUMNS, goals, notes
+
+STUDY = Study(
+    "real_constitution",
+    BASE,
+    ARMS,
+    made={"items": data.items},
+    measure=measure.table,
+    quick={
+        "rounds": 1,
+        "sampling": {"problems_per_round": 6},
+        "probe": {"problems": 6, "family_problems": 4, "samples": 4, "baseline_samples": 4},
+    },
+    quick_arms=("guarded",),
+    further=FURTHER,
+)
+
+EXPERIMENT = Experiment(
+    STUDY,
+    title="The published constitutional loop on a real model, guarded and not",
+    paper="Bai et al. 2212.08073, supervised stage",
+    claim=(
+        "SmolLM2-135M criticises and revises its answers to 281 red-team conversations by the"
+        " published principles and learns the revisions, six times: it declines more, its answers"
+        " grow alike, and the guard keeps them apart."
+    ),
+    differs=(
+        "A chat model of 135 M parameters in the place of a helpful one of 52 B; word problems of"
+        " ASDiv are the helpful prompts; refusals are counted by their wording, for the judge is"
+        " the model itself before any training."
+    ),
+    columns=COLUMNS,
+    goals=goals,
+    seeds=(0, 1, 2),
+    notes=notes,
+)
