@@ -21,7 +21,7 @@ STUDY = Study(
     quick={
         "rounds": 1,
         "sampling": {"problems_per_round": 6},
-        "probe": {"problems": 6, "family_problems": 4, "samples": 4, "baseline_samples": 4},
+        "probe": {"problems": 6, "family_problems": 4, "baseline_samples": 8},
     },
     quick_arms=("guarded",),
     further=FURTHER,
@@ -30,14 +30,14 @@ STUDY = Study(
 EXPERIMENT = Experiment(
     STUDY,
     title="The published constitutional loop on a real model, guarded and not",
-    paper="Bai et al. 2212.08073, supervised stage",
     claim=(
         "SmolLM2-135M criticises and revises its answers to 281 red-team conversations by the"
         " published principles and learns the revisions, six times: it declines more, its answers"
         " grow alike, and the guard keeps them apart."
     ),
     differs=(
-        "A chat model of 135 M parameters in the place of a helpful one of 52 B; word problems of"
+        "From Bai et al. (2212.08073): a chat model of 135 M parameters in the place of a helpful one"
+        " of 52 B; word problems of"
         " ASDiv are the helpful prompts; refusals are counted by their wording, for the judge is"
         " the model itself before any training."
     ),
