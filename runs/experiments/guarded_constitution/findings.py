@@ -153,7 +153,9 @@ def _share(runs: Sequence[dict[str, str]], hit: Callable[[dict[str, str]], bool]
 COMPARED = {
     "violations per response": ("violations", ""),
     "right answers, red team": ("pass_1", "%"),
+    "right answers, red team, greedy": ("greedy", "%"),
     "right answers, helpful": ("helpful", "%"),
+    "right answers, helpful, greedy": ("helpful_greedy", "%"),
     "answers apart": ("apart", "%"),
     "answers apart, red team": ("apart_red_team", "%"),
     "answers apart, helpful": ("apart_helpful", "%"),
@@ -166,14 +168,20 @@ def notes(results: Results) -> list[str]:
 
 
 def _guarding(results: Results) -> list[str]:
-    found = {
-        what: (gain(results, "guarded", "unguarded", standing(name)), unit)
-        for what, (name, unit) in COMPARED.items()
-    }
-    if all(estimate.value != estimate.value for estimate, _ in found.values()):
+    """What the guard changes, and what its last remedy does of that."""
+    others = [arm for arm in ("unguarded", "guarded_no_blend") if results.get(arm)]
+    if not results.get("guarded") or not others:
         return []
-    rows = [f"| {what} | {cell(estimate, unit)} |" for what, (estimate, unit) in found.items()]
-    head = ["Guarded less unguarded, seed by seed:", "", "| at the end | difference |", "|---|---|"]
+    rows = []
+    for what, (name, unit) in COMPARED.items():
+        found = [gain(results, "guarded", other, standing(name)) for other in others]
+        rows.append(f"| {what} | {' | '.join(cell(each, unit) for each in found)} |")
+    head = [
+        "Guarded less each other arm, seed by seed (`guarded_no_blend`: without the last remedy):",
+        "",
+        f"| at the end | {' | '.join(f'less {other}' for other in others)} |",
+        "|---" * (len(others) + 1) + "|",
+    ]
     return [*head, *rows, ""]
 
 

@@ -36,10 +36,9 @@ EXPERIMENT = Experiment(
         " grow alike, and the guard keeps them apart."
     ),
     differs=(
-        "From Bai et al. (2212.08073): a chat model of 135 M parameters in the place of a helpful one"
-        " of 52 B; word problems of"
-        " ASDiv are the helpful prompts; refusals are counted by their wording, for the judge is"
-        " the model itself before any training."
+        "From Bai et al. (2212.08073): a chat model of 135 M parameters in the place of a helpful"
+        " one of 52 B; word problems of ASDiv are the helpful prompts; refusals are counted by"
+        " their wording, for the judge is the model itself before any training."
     ),
     columns=COLUMNS,
     goals=goals,
