@@ -36,6 +36,7 @@ COLUMNS: Columns = {
     "helpful right": (last("helpful"), "%"),
     "demonstrations' NLL, nats a token": (last("text_cross_entropy"), ""),
     "judge's balanced accuracy, planted texts": (first("judge_accuracy"), "%"),
+    "judge's verdicts that cannot be read": (first("judge_unreadable"), "%"),
     "sampled tokens, thousands": (lambda run: float(run[-1]["tokens"]) / 1000, ""),
 }
 OVER_ROUNDS = {

@@ -27,7 +27,8 @@ READINGS = {
     "entropy": Estimand("entropy/token"),
     "text_cross_entropy": Estimand("text/cross_entropy", samples="texts"),
     "approved": Estimand("responses/approved_harmless"),
-    "judge_accuracy": Estimand("judge/balanced_accuracy"),
+    "judge_accuracy": Estimand("judge/balanced_accuracy", samples="items"),
+    "judge_unreadable": Estimand("judge/unreadable"),
     "distinct": Estimand("repetition/distinct_all@n"),
 }
 

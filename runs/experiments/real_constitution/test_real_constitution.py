@@ -108,6 +108,8 @@ def test_a_run_goes_to_its_rows_on_a_checkpoint_of_a_few_thousand_parameters(tmp
     asyncio.run(one_run(worker))
     made = rounds.read(results.table_of(tmp_path / "runs" / "tables", ("guarded", 0)))
     assert [row["round"] for row in made] == [0, 1]
+    # Random weights write no verdict: that much is known of this judge, and its accuracy is not.
+    assert made[0]["judge_unreadable"] == 1 and math.isnan(made[0]["judge_accuracy"])
     assert made[0]["length_red_team"] > 0 and 0 <= made[1]["apart"] <= 1
     run = read_run(tmp_path / "runs" / "guarded-0")
     assert set(run.rounds[0].probe["family"]) == set(measure.FAMILIES)
