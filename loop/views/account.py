@@ -189,7 +189,7 @@ def _breadth(run: RunData) -> str:
     if shares:
         name, share = next(iter(shares.items()))
         parts.append(
-            f"The most common strategy is behind {_percent(share)} of the right answers ({name})"
+            f"The most common strategy is behind {_percent(share)} of the right answers: {name}"
         )
     return "".join(f"{part}. " for part in parts).rstrip()
 
