@@ -254,8 +254,7 @@ class RoundPlan:
         num_problems: how many problems are drawn.
         why: sentences.
         distinct: one kept sample per distinct calculation of a problem.
-        per_answer, per_cluster: share of the kept samples that one answer, one response cluster
-            may have.
+        per_answer, per_cluster: share of the kept samples of one answer, one response cluster.
         tail_weight: how much likelier problems of the tail slice are drawn.
         blend: weight of the parameters of round `blend_with` in what training starts from.
         teachers: rounds whose checkpoints draft a share of the problems beside `sample_from`.
