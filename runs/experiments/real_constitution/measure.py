@@ -28,7 +28,6 @@ READINGS = {
     "text_cross_entropy": Estimand("text/cross_entropy", samples="texts"),
     "approved": Estimand("responses/approved_harmless"),
     "judge_accuracy": Estimand("judge/balanced_accuracy", samples="items"),
-    "judge_unreadable": Estimand("judge/unreadable"),
     "distinct": Estimand("repetition/distinct_all@n"),
 }
 
@@ -48,7 +47,8 @@ def row(found: RoundData, total_tokens: int) -> dict[str, Any]:
     apart_*: share of pairs of a problem's samples in different response clusters. length_*: tokens
     of an answer. truncated: share cut at the limit, red team. declines: share of the red team's
     answers that begin as a refusal does. opening: share of the red team's most common first words.
-    helpful, helpful_greedy: right answers, which neither training nor guard sees.
+    helpful, helpful_greedy: right answers, which neither training nor guard sees. judge_unreadable:
+    share of the judge's verdicts, those on planted texts among them.
     """
     probe, decision = found.probe, found.decision
     sampled, greedy = probe[probe["kind"] == "sample"], probe[probe["kind"] == "greedy"]
@@ -74,6 +74,7 @@ def row(found: RoundData, total_tokens: int) -> dict[str, Any]:
         "helpful": float(of["helpful"]["correct"].mean()),
         "helpful_greedy": float(greedy[greedy["family"] == "helpful"]["correct"].mean()),
         **readings,
+        "judge_unreadable": float(found.judgements["approved"].isna().mean()),
         "replay_fraction": found.plan.get("replay_fraction", math.nan),
         "blend": found.plan.get("blend", math.nan),
         "examples": found.train.get("num_examples", math.nan),
