@@ -32,12 +32,13 @@ def goals(results: Results) -> list[Goal]:
 def against_answers(results: Results) -> list[Goal]:
     """Unfiltered traces below answers alone; filtered ones not."""
     found = []
-    for arm in ("unfiltered", "unfiltered_hot"):
+    for arm in ("unfiltered", "unfiltered_hot", "unfiltered_long", "unfiltered_hot_long"):
+        answers = "answers_long" if arm.endswith("_long") else "answers"
         for shown, name in (("pass@1 at T = 1", "pass_1"), ("greedy", "greedy")):
             found.append(
                 Goal.above(
-                    f"{arm} traces leave less than answers alone: {shown} (interval above 0)",
-                    gain(results, "answers", arm, last(name)),
+                    f"{arm} leaves less than {answers}: {shown} (interval above 0)",
+                    gain(results, answers, arm, last(name)),
                     unit="%",
                 )
             )

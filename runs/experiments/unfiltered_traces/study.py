@@ -50,7 +50,9 @@ BASE: dict[str, Any] = {
 # Written solutions instead of samples, of the same problems.
 GOLD: dict[str, Any] = {"sampling": {"student": False}, "dataset": {"gold": True}}
 
-# All take as many optimizer steps on examples of the same 800 questions.
+LONG = {"max_steps": 900}
+
+# All but the long ones take as many optimizer steps on examples of the same 800 questions.
 ARMS: dict[str, dict[str, Any]] = {
     "gold_traces": GOLD,
     "answers": {**GOLD, "dataset": {"gold": True, "target": "answer"}},
@@ -59,6 +61,10 @@ ARMS: dict[str, dict[str, Any]] = {
     # Hotter drafts are more often wrong: a worse teacher of the same kind.
     "unfiltered_hot": {"sampling": {"temperatures": [1.4]}},
     "filtered_hot": {"sampling": {"temperatures": [1.4]}, "filters": {"gold": True}},
+    # Six times the steps: answers alone are learnt late.
+    "answers_long": {**GOLD, "dataset": {"gold": True, "target": "answer"}, "sft": LONG},
+    "unfiltered_long": {"sft": LONG},
+    "unfiltered_hot_long": {"sampling": {"temperatures": [1.4]}, "sft": LONG},
     # Practises three digits too: what it is to have been trained on longer traces.
     "filtered_longer": {
         "filters": {"gold": True},

@@ -25,12 +25,12 @@ def recipe_of(arm):
 @pytest.mark.parametrize("arm", ARMS)
 def test_every_arm_takes_as_many_steps_on_examples_of_as_many_questions(arm):
     found, base = recipe_of(arm), recipe_of("gold_traces")
-    for same in ("sft", "rounds", "seed", "model", "probe", "engine", "monitors", "refine"):
+    for same in ("rounds", "seed", "model", "probe", "engine", "monitors", "refine"):
         assert getattr(found, same) == getattr(base, same), same
+    times = 6 if arm.endswith("_long") else 1
+    assert found.sft == {**base.sft, "max_steps": times * base.sft["max_steps"]}
     assert found.sampling.problems_per_round * found.sampling.samples_per_problem == 800
-    assert found.filters.gold is (
-        arm not in ("unfiltered", "unfiltered_hot", "gold_traces", "answers")
-    )
+    assert found.filters.gold is arm.startswith("filtered")
 
 
 def test_answers_alone_are_the_gold_ones_and_the_unfiltered_arms_never_see_one():
@@ -145,7 +145,8 @@ def run(pass_1, seed, longest=0.1, line=0.5):
 
 
 def results_of(unfiltered, answers, **changes):
-    level = {"unfiltered": unfiltered, "unfiltered_hot": unfiltered, "answers": answers}
+    level = {arm: unfiltered for arm in ARMS if arm.startswith("unfiltered")}
+    level |= {arm: answers for arm in ARMS if arm.startswith("answers")}
     # Arms that are compared need a spread of their own, or their difference would have none.
     level["filtered_longer"] = 0.8
     out = {}
@@ -158,7 +159,7 @@ def results_of(unfiltered, answers, **changes):
 
 def test_goals_are_met_by_the_effect_and_not_by_its_opposite():
     hurts = findings.goals(results_of(0.3, 0.6))
-    assert {goal.met for goal in hurts} == {True} and len(hurts) == 10
+    assert {goal.met for goal in hurts} == {True} and len(hurts) == 14
     other = {g.asks: g.met for g in findings.goals(results_of(0.95, 0.6, longest=0.5, line=0.9))}
     assert {goal.met for goal in findings.goals({})} == {None}
     assert set(other.values()) == {False}
