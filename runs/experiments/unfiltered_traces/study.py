@@ -87,8 +87,9 @@ EXPERIMENT = Experiment(
     STUDY,
     title="Unfiltered traces, answers alone, and longer sums",
     claim=(
-        "Training on unfiltered traces leaves a worse model than training on answers alone, and"
-        " traces longer than those trained on degrade."
+        "Training on unfiltered traces leaves a worse model than training on answers alone once"
+        " both are practised enough, a far better one before, and traces longer than those trained"
+        " on degrade."
     ),
     columns=COLUMNS,
     goals=goals,
