@@ -73,6 +73,26 @@ def arm_table(results: Results, columns: Columns) -> list[str]:
     return [head, "|---" * len(grid[0]) + "|", *body]
 
 
+def round_table(results: Results, shown: Mapping[str, tuple[str, str]]) -> list[str]:
+    """Markdown lines: each arm's values over the rounds, means over its seeds, and its decisions.
+
+    shown: heading -> (column, unit).
+    """
+    num = max((len(run) for runs in results.values() for run in runs.values()), default=0)
+    grid = [["arm", "", *map(str, range(num))]]
+    for arm, runs in results.items():
+        for heading, (name, unit) in shown.items():
+            at = [
+                [float(run[i][name]) for run in runs.values() if i < len(run)] for i in range(num)
+            ]
+            grid.append([arm, heading, *(cell(mean(each), unit).split(" [")[0] for each in at)])
+        for seed, run in sorted(runs.items()):
+            acted = [str(row["action"]) for row in run]
+            grid.append([arm, f"decision, seed {seed}", *acted, *[""] * (num - len(run))])
+    head, *body = (f"| {' | '.join(row)} |" for row in grid)
+    return [head, "|---" * len(grid[0]) + "|", *body]
+
+
 def average(results: Results, arm: str, column: Callable[[Rows], float]) -> Estimate:
     """Mean over an arm's seeds; undefined without any."""
     return mean([column(run) for run in results.get(arm, {}).values()])

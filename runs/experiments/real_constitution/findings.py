@@ -11,13 +11,12 @@ from ouroloop.loop.experiments.tables import (
     Rows,
     alarmed,
     average,
-    cell,
     first,
     gain,
     kept,
     last,
+    round_table,
 )
-from ouroloop.monitors.estimators.stats import mean
 
 COLUMNS: Columns = {
     "rounds": (last("round"), ""),
@@ -92,18 +91,6 @@ def change(run: Rows, name: str) -> float:
 
 def notes(results: Results) -> list[str]:
     """Markdown lines: round by round, means over the seeds."""
-    num = max((len(run) for runs in results.values() for run in runs.values()), default=0)
-    lines = ["", "Round by round, means over the seeds:", ""]
-    lines += [_row("arm", "", *map(str, range(num))), "|---" * (num + 2) + "|"]
-    for arm, runs in results.items():
-        for name, unit in OVER_ROUNDS.items():
-            at = [[float(r[i][name]) for r in runs.values() if i < len(r)] for i in range(num)]
-            lines.append(_row(arm, name, *(cell(mean(v), unit).split(" [")[0] for v in at)))
-        for seed, run in sorted(runs.items()):
-            acted = [f"{row['action']} {row['driver'] or ''}".strip() for row in run]
-            lines.append(_row(arm, f"decision, seed {seed}", *acted, *[""] * (num - len(run))))
-    return lines
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
+    shown = {name: (name, unit) for name, unit in OVER_ROUNDS.items()}
+    head = "Round by round, means over the seeds, shares in per cent:"
+    return ["", head, "", *round_table(results, shown)]

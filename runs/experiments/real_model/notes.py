@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from ouroloop.loop.experiments.study import Results
-from ouroloop.loop.experiments.tables import Rows, average, cell, first, last
-from ouroloop.monitors.estimators.stats import mean
+from ouroloop.loop.experiments.tables import Rows, average, cell, first, last, round_table
 
 from .beyond import KS
 from .findings import changed
@@ -74,33 +72,9 @@ def curves(results: Results) -> list[str]:
 
 
 def over_rounds(results: Results) -> list[str]:
-    """The probe set's values, means over the seeds."""
-    num = max((len(run) for runs in results.values() for run in runs.values()), default=0)
-    lines = [
-        "",
-        "Round by round on the probe set (T = 1), means over the seeds:",
-        "",
-        _row("arm", "", *(str(number) for number in range(num))),
-        "|---" * (num + 2) + "|",
-    ]
-    for arm, runs in results.items():
-        for shown, (name, unit) in OVER_ROUNDS.items():
-            values = [
-                [float(run[number][name]) for run in runs.values() if number < len(run)]
-                for number in range(num)
-            ]
-            lines.append(_row(arm, shown, *(_plain(found, unit) for found in values)))
-        for seed, run in sorted(runs.items()):
-            acted = [str(row["action"]) for row in run]
-            lines.append(_row(arm, f"decision, seed {seed}", *acted, *[""] * (num - len(run))))
-    return lines
-
-
-def _plain(values: list[float], unit: str) -> str:
-    value = mean(values).value
-    if not math.isfinite(value):
-        return "-"
-    return f"{100 * value:.1f}" if unit == "%" else f"{value:.2f}"
+    """The probe set's values."""
+    head = "Round by round on the probe set (T = 1), means over the seeds, shares in per cent:"
+    return ["", head, "", *round_table(results, OVER_ROUNDS)]
 
 
 def _row(*cells: str) -> str:
