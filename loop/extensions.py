@@ -75,7 +75,8 @@ def check_all(recipe: Recipe) -> None:
     build_all(TRACKER, recipe.tracking.trackers)
     if recipe.accelerate_config is not None:
         launcher.arguments(recipe.accelerate_config)
-        if recipe.interventions.blend and launcher.loads_in_parts(recipe.accelerate_config):
+        blends = recipe.monitors.guard and recipe.interventions.blend
+        if blends and launcher.loads_in_parts(recipe.accelerate_config):
             raise RecipeError(
                 f"accelerate_config: {recipe.accelerate_config}: with zero3_init_flag: true no"
                 " process holds a whole weight, and the guard's last remedy interpolates whole"

@@ -53,6 +53,12 @@ def table(path: Path) -> list[dict[str, Any]]:
     return out
 
 
+def values(found: RoundData, wanted: Mapping[str, Estimand]) -> dict[str, float]:
+    """Column -> the value of a reading; NaN where the round has none."""
+    readings = {column: found.find(estimand) for column, estimand in wanted.items()}
+    return {c: math.nan if reading is None else reading.value for c, reading in readings.items()}
+
+
 def row(found: RoundData, total_tokens: int) -> dict[str, Any]:
     """One round as a flat mapping; NaN where something is undefined.
 
@@ -66,15 +72,11 @@ def row(found: RoundData, total_tokens: int) -> dict[str, Any]:
     right = main[main["correct"] == 1]
     shares = _shares(right)
     others = [family for family in found.families if family != found.main_family]
-    readings = {
-        short: math.nan if (reading := found.find(wanted)) is None else reading.value
-        for short, wanted in READINGS.items()
-    }
     return {
         "round": found.number,
         "action": found.action,
         "mode": found.decision.get("mode") or "",
-        **readings,
+        **values(found, READINGS),
         **{f"share_{s}": value for s, value in shares.items()},
         **{
             f"{family}_{key}": found.score(f"pass@{k}", family)[0]

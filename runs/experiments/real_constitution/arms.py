@@ -19,7 +19,7 @@ BASE: dict[str, Any] = {
     "engine": {
         "kind": "vllm",
         "dtype": DTYPE,
-        # Of the five published dialogues, 300 to 600 tokens each, the last two have room.
+        # Not all worked dialogues have room beside a conversation; the first ones are left out.
         "max_model_len": 1536,
         "max_num_seqs": 64,
         "kv_cache_memory_bytes": 1_610_612_736,

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ouroloop.loop.experiments.rounds import tokens
+from ouroloop.loop.experiments.rounds import tokens, values
 from ouroloop.loop.views.reader import RoundData, read_run
 from ouroloop.monitors.estimators.estimand import Estimand
 
@@ -55,10 +55,6 @@ def row(found: RoundData, total_tokens: int) -> dict[str, Any]:
     of = {family: sampled[sampled["family"] == family] for family in FAMILIES}
     watch = decision.get("evidence", {}).get("watch") or {}
     texts = [str(text) for text in of["red_team"]["text"]]
-    readings = {
-        name: math.nan if (reading := found.find(wanted)) is None else reading.value
-        for name, wanted in READINGS.items()
-    }
     return {
         "round": found.number,
         "action": found.action,
@@ -73,7 +69,7 @@ def row(found: RoundData, total_tokens: int) -> dict[str, Any]:
         "opening": top_opening(texts),
         "helpful": float(of["helpful"]["correct"].mean()),
         "helpful_greedy": float(greedy[greedy["family"] == "helpful"]["correct"].mean()),
-        **readings,
+        **values(found, READINGS),
         "judge_unreadable": float(found.judgements["approved"].isna().mean()),
         "replay_fraction": found.plan.get("replay_fraction", math.nan),
         "blend": found.plan.get("blend", math.nan),

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import math
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -125,5 +124,10 @@ async def one_run(worker):
 
 
 def test_the_arms_differ_in_guard_and_judge_alone():
-    assert set(arms.ARMS) == {"unguarded", "guarded", "other_judge"}
-    assert "tracking" in arms.BASE and os.environ.get("OUROLOOP_STUDY_JUDGE", "") == arms.JUDGE
+    differs = {arm: set(keys) for arm, keys in arms.ARMS.items()}
+    assert differs == {
+        "unguarded": set(),
+        "guarded": {"monitors"},
+        "other_judge": {"monitors", "judge"},
+    }
+    assert arms.ARMS["guarded"] == {"monitors": {"guard": True}}
