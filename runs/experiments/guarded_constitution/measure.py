@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from typing import Any
 
 from ouroloop.evals.worlds.arithmetic import principles
-from ouroloop.loop.experiments.rounds import tokens
+from ouroloop.loop.experiments.rounds import tokens, values
 from ouroloop.loop.store import CLUSTERS
 from ouroloop.loop.views.reader import RoundData
 from ouroloop.monitors.estimators.estimand import Estimand
@@ -17,6 +17,7 @@ from ..constitutional import measure as constitutional
 
 RED_TEAM, HELPFUL = constitutional.RED_TEAM, constitutional.HELPFUL
 APPROVALS = ("harmless", "helpful")
+APPROVED = {f"approved_{name}": Estimand(f"responses/approved_{name}") for name in APPROVALS}
 
 
 def row(found: RoundData) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def row(found: RoundData) -> dict[str, Any]:
         "apart_red_team": apart(_of(sampled, (RED_TEAM,))),
         "apart_helpful": apart(_of(sampled, HELPFUL)),
         "apart_revised": apart(_revised(found, _of(sampled, (RED_TEAM,)))),
-        **{f"approved_{name}": _reading(found, name) for name in APPROVALS},
+        **values(found, APPROVED),
         "replay_fraction": found.plan.get("replay_fraction", math.nan),
         "examples": found.train.get("num_examples", math.nan),
         "tokens": sum(tokens(sample) for sample in found.samples()) if found.number else 0,
@@ -103,11 +104,6 @@ def _violations(rows: Any) -> float:
 
 def _right(rows: Any, families: tuple[str, ...]) -> float:
     return float(_of(rows, families)["correct"].mean())
-
-
-def _reading(found: RoundData, criterion: str) -> float:
-    reading = found.find(Estimand(f"responses/approved_{criterion}"))
-    return math.nan if reading is None else reading.value
 
 
 def _average(values: list[float]) -> float:

@@ -27,7 +27,6 @@ from ouroloop.loop.stages.judging import judge_text
 from ouroloop.loop.stages.refine import Refiner, gather_bounded
 from ouroloop.loop.store import read_json, write_json
 from ouroloop.loop.views.reader import RunData, read_run
-from ouroloop.monitors.base import Reading
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.stats import mean, paired
 from ouroloop.monitors.estimators.ustatistics import distinct_pair_share, pass_at_k
@@ -201,7 +200,7 @@ def table(path: Path) -> list[dict[str, Any]]:
         rows.append(
             {name: value for name, value in row.items() if name in KEPT}
             | {
-                "text_variety": _value(found.find(TEXT_VARIETY)),
+                **rounds.values(found, {"text_variety": TEXT_VARIETY}),
                 "probe_tokens": float(found.probe["num_tokens"].sum()),
                 "examples": float(len(found.examples)),
             }
@@ -220,10 +219,6 @@ KEPT = (
 
 def _read(file: Path) -> Look | None:
     return Look.read(file) if file.exists() else None
-
-
-def _value(reading: Reading | None) -> float:
-    return math.nan if reading is None else reading.value
 
 
 def _far(seen: Look | None, first: Look | None) -> dict[str, float]:
