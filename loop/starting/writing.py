@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from ouroloop.loop.starting.settings import CRITIQUE_TOKENS, Settings
-from ouroloop.loop.starting.sizes import EPOCHS, PROBE_SAMPLES, SECONDS, sizes
+from ouroloop.loop.starting.sizes import EPOCHS, PROBE_SAMPLES, SECONDS, Size, sizes
 from ouroloop.loop.starting.survey import Source, Survey
 
 COLUMN = 32
@@ -68,13 +68,24 @@ def _head(name: str, model: str, survey: Survey, settings: Settings) -> Iterator
     largest = sizes(survey)[0]
     if settings.size != largest:
         yield f"# Small, so that two cores end it in about {SECONDS // 60} minutes. To see more:"
-        yield f"# rounds: {largest.rounds}, sampling.problems_per_round: {largest.problems},"
-        yield f"# sampling.samples_per_problem: {largest.samples},"
-        yield f"# probe.problems: {largest.probe_problems},"
-        yield f"# probe.baseline_samples: {largest.baseline_samples}."
+        now = _keys(settings.size)
+        more = [f"{key}: {size}" for key, size in _keys(largest).items() if size != now[key]]
+        for first in range(0, len(more), 2):
+            end = "," if first + 2 < len(more) else "."
+            yield f"# {', '.join(more[first : first + 2])}{end}"
     yield f"name: {name}"
     yield f"model: {_text(model)}"
     yield _line(f"rounds: {settings.size.rounds}", "of training; round 0 only measures")
+
+
+def _keys(size: Size) -> dict[str, int]:
+    return {
+        "rounds": size.rounds,
+        "sampling.problems_per_round": size.problems,
+        "sampling.samples_per_problem": size.samples,
+        "probe.problems": size.probe_problems,
+        "probe.baseline_samples": size.baseline_samples,
+    }
 
 
 def _task(source: Source, survey: Survey, chat: bool) -> Iterator[str]:
@@ -83,7 +94,7 @@ def _task(source: Source, survey: Survey, chat: bool) -> Iterator[str]:
     for key, value in source.items():
         yield f"  {key}: {_text(value)}"
     if "heldout_split" not in source:
-        yield "  # A fifth is held out. Held-out problems of their own: heldout_path."
+        yield "  # About a fifth is held out. Held-out problems of their own: heldout_path."
     # All columns are written out, also those that would be found: a reader sees what is used.
     columns = ", ".join(f"{name}: {_text(column)}" for name, column in survey.columns.items())
     yield f"  columns: {{{columns}}}"

@@ -283,6 +283,8 @@ def test_a_small_first_recipe_says_what_to_raise(capsys, monkeypatch):
     text = Path("mine.yaml").read_text()
     assert "To see more:" in text and "# rounds: 4, sampling.problems_per_round: 55," in text
     assert "probe.baseline_samples: 32." in text
+    # Few are held out, and all are in the probe set already: nothing to raise there.
+    assert f"probe.problems: {recipe['probe']['problems']}" not in text
     assert max(map(len, text.splitlines())) <= 100
     code, printed = checked(capsys)
     assert code == 0, printed
