@@ -337,7 +337,7 @@ class TrackingConfig(Section):
     trackers: tuple[Extension, ...] = Field(
         (),
         description=(
-            "wandb, trackio (with `options`: docs/trackers.md), and trackers of your own (entry"
-            " points: ouroloop.trackers)"
+            "wandb, trackio, command (a line for the shell at each event), with `options`:"
+            " docs/trackers.md; and trackers of your own (entry points: ouroloop.trackers)"
         ),
     )

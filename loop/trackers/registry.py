@@ -8,6 +8,7 @@ from typing import Any
 
 from ouroloop.evals import plugins
 from ouroloop.loop.trackers.base import Tracker
+from ouroloop.loop.trackers.command import CommandTracker
 from ouroloop.loop.trackers.mlflow import MlflowTracker
 from ouroloop.loop.trackers.trackio import TrackioTracker
 from ouroloop.loop.trackers.wandb import WandbTracker
@@ -16,7 +17,12 @@ TRACKER: plugins.Kind[Tracker] = plugins.Kind(
     "tracker",
     "tracking.trackers",
     "ouroloop.trackers",
-    built_in={"mlflow": MlflowTracker, "wandb": WandbTracker, "trackio": TrackioTracker},
+    built_in={
+        "mlflow": MlflowTracker,
+        "wandb": WandbTracker,
+        "trackio": TrackioTracker,
+        "command": CommandTracker,
+    },
     needs=("sync",),
 )
 
