@@ -46,6 +46,8 @@ BEFORE_PROSE = "Question: "
 TEXT_VARIETY = Estimand("repetition/distinct_all@n")
 # Compared with round 0 problem by problem, or text by text, so that one run has an interval.
 PAIRED = ("far_pass_1", "far_pass_64", "far_dcp", "svamp_pass_1", "prose_nll")
+# The arm that every other one is compared with at its end, where its run of the same seed is here.
+PLAIN = "unguarded"
 FAR = (
     *(f"far_pass_{k}" for k in KS),
     "far_dcp",
@@ -53,6 +55,7 @@ FAR = (
     "svamp_pass_8",
     "prose_nll",
     *(f"{name}_{part}" for name in PAIRED for part in ("change", "low", "high")),
+    *(f"{name}_over_{part}" for name in PAIRED for part in ("change", "low", "high")),
 )
 
 
@@ -193,10 +196,11 @@ def _drop_checkpoints(run: RunData) -> None:
 def table(path: Path) -> list[dict[str, Any]]:
     """A row per round: what the probe set says, and `FAR` where the run was looked at."""
     run = read_run(path)
-    first = _read(_file(path, 0))
+    first, plain = _read(_file(path, 0)), _end_of_plain(path)
     rows = []
     for row, found in zip(rounds.table(path), run.rounds, strict=True):
         seen = first if found.number == 0 else _read(_file(path, found.number))
+        is_end = found is run.rounds[-1] and found.number > 0
         rows.append(
             {name: value for name, value in row.items() if name in KEPT}
             | {
@@ -204,7 +208,7 @@ def table(path: Path) -> list[dict[str, Any]]:
                 "probe_tokens": float(found.probe["num_tokens"].sum()),
                 "examples": float(len(found.examples)),
             }
-            | _far(seen, first)
+            | _far(seen, {"": first, "over_": plain if is_end else None})
         )
     return rows
 
@@ -221,21 +225,30 @@ def _read(file: Path) -> Look | None:
     return Look.read(file) if file.exists() else None
 
 
-def _far(seen: Look | None, first: Look | None) -> dict[str, float]:
-    """`FAR` of a look, its changes since `first` paired by problem; NaN without a look."""
+def _end_of_plain(path: Path) -> Look | None:
+    """The look at the end of the plain arm's run of the same seed; None where it is not here."""
+    other = path.with_name(f"{PLAIN}-{path.name.rpartition('-')[2]}")
+    looks = sorted(other.glob("look-*.json"))
+    return _read(looks[-1]) if looks and other != path else None
+
+
+def _far(seen: Look | None, others: Mapping[str, Look | None]) -> dict[str, float]:
+    """`FAR` of a look, and how it differs from others, paired by problem; NaN without a look."""
     out = dict.fromkeys(FAR, math.nan)
     if seen is None:
         return out
     out |= {f"far_pass_{k}": mean(list(seen.pass_at(k).values())).value for k in KS}
     out |= {name: mean(list(values.values())).value for name, values in seen.paired().items()}
     out["svamp_pass_8"] = mean(list(seen.pass_at(SVAMP_SAMPLES, "svamp").values())).value
-    if first is not None:
-        before = first.paired()
+    for which, other in others.items():
+        if other is None:
+            continue
+        before = other.paired()
         for name, now in seen.paired().items():
             change = paired(now, before[name]).interval()
             out |= {
-                f"{name}_change": change.value,
-                f"{name}_low": change.low,
-                f"{name}_high": change.high,
+                f"{name}_{which}change": change.value,
+                f"{name}_{which}low": change.low,
+                f"{name}_{which}high": change.high,
             }
     return out

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ouroloop.loop.experiments.study import Results
 from ouroloop.loop.experiments.tables import Rows, average, cell, first, last, round_table
 
-from .beyond import KS
+from .beyond import KS, PLAIN
 from .findings import changed
 
 SETTING = "[setting.md](setting.md) says what is practised, by which arms, and how it is measured."
@@ -38,18 +38,27 @@ def notes(results: Results) -> list[str]:
 
 def changes(results: Results) -> list[str]:
     """What each arm gained or lost, on problems and texts that no round asks."""
-    lines = [
-        "",
-        "The last model less round 0's, problem by problem (prose: text by text), on what no round"
-        " asks; [95 % interval over the problems of one run, averaged over seeds]:",
-        "",
-        _row("arm", *CHANGES),
-        "|---" * (len(CHANGES) + 1) + "|",
+    how = "problem by problem (prose: text by text), on what no round asks"
+    interval = "[95 % interval over the problems of one run, averaged over seeds]"
+    return [
+        *_changes(results, list(results), "", f"The last model less round 0's, {how}; {interval}:"),
+        *_changes(
+            results,
+            [arm for arm in results if arm != PLAIN],
+            "_over",
+            f"The last model less `{PLAIN}`'s of the same seed, likewise:",
+        ),
     ]
-    for arm in results:
-        cells = [cell(changed(results, name, arm), unit) for name, unit in CHANGES.values()]
-        lines.append(_row(arm, *cells))
-    return lines
+
+
+def _changes(results: Results, arms: Sequence[str], which: str, head: str) -> list[str]:
+    lines = ["", head, "", _row("arm", *CHANGES), "|---" * (len(CHANGES) + 1) + "|"]
+    for arm in arms:
+        found = [
+            cell(changed(results, f"{name}{which}", arm), unit) for name, unit in CHANGES.values()
+        ]
+        lines.append(_row(arm, *found))
+    return lines if arms else []
 
 
 def curves(results: Results) -> list[str]:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -115,6 +116,14 @@ def test_a_finished_run_is_looked_at_at_both_ends_once_and_its_weights_go(tmp_pa
     assert not list(path.glob("rounds/*/checkpoint"))
     asyncio.run(beyond.look(path, model.engine))
     assert len(model.engine.requests) == drawn, "what is there is not asked again"
+    # Beside a plain arm that ended as this one began, all that changed is the difference.
+    plain = path.with_name("unguarded-0")
+    plain.mkdir()
+    shutil.copy(path.parent / "looks" / "0.json", plain / "look-002.json")
+    before, _, beside = beyond.table(path)
+    assert math.isnan(before["far_dcp_over_change"]) and math.isnan(after["far_dcp_over_change"])
+    for part in ("change", "low", "high"):
+        assert beside[f"far_pass_1_over_{part}"] == after[f"far_pass_1_{part}"]
 
 
 def _pass_at_16(self, k, family="far"):
@@ -129,7 +138,7 @@ def _pass_at_16(self, k, family="far"):
 # -- goals and figure on made-up rows ---------------------------------------------------------
 
 
-def runs(pass_1, dcp_change=-0.1, pass_64_change=-0.05, seeds=3):
+def runs(pass_1, dcp_change=-0.1, pass_64_change=-0.05, seeds=3, over=0.0):
     def one(number, value, seed):
         curve = {f"far_pass_{k}": value + 0.05 * i for i, k in enumerate(beyond.KS)}
         changes = {
@@ -138,6 +147,8 @@ def runs(pass_1, dcp_change=-0.1, pass_64_change=-0.05, seeds=3):
                 ("dcp", dcp_change),
                 ("pass_64", pass_64_change),
                 ("pass_1", pass_1 - 0.2),
+                ("pass_1_over", over),
+                ("dcp_over", -over),
             )
             for part, shift in (("change", 0), ("low", -0.02), ("high", 0.02))
         }
@@ -149,22 +160,23 @@ def runs(pass_1, dcp_change=-0.1, pass_64_change=-0.05, seeds=3):
 
 
 def test_goals_are_met_or_missed_as_the_rows_say():
-    results = {"unguarded": runs(0.3), "guarded": runs(0.3, 0.0, 0.03)}
+    results = {"unguarded": runs(0.3), "guarded": runs(0.3, 0.0, 0.03, over=0.02)}
     found = {goal.asks.split(" (")[0]: goal.met for goal in findings.goals(results)}
     assert found["unguarded gains pass@1, paired by problem"] is True
     assert found["unguarded loses pass@64, paired by problem"] is True
     assert found["unguarded loses DCP, paired by problem"] is True
-    assert found["guarded over unguarded: pass@1"] is True
-    even = {"unguarded": runs(0.3, dcp_change=0.01), "guarded": runs(0.2)}
+    assert found["guarded over unguarded: pass@1, paired by problem"] is True
+    assert found["guarded over unguarded: DCP, paired by problem"] is False
+    even = {"unguarded": runs(0.3, dcp_change=0.01), "guarded": runs(0.2, over=-0.1)}
     found = {goal.asks.split(" (")[0]: goal.met for goal in findings.goals(even)}
     assert found["unguarded loses DCP, paired by problem"] is False
-    assert found["guarded over unguarded: pass@1"] is False
+    assert found["guarded over unguarded: pass@1, paired by problem"] is False
     assert found["critique and revision over as many tokens without: pass@1"] is None
 
 
 def test_the_page_shows_changes_curves_and_rounds_of_the_arms_that_are_there():
     full = {name: math.nan for name, _ in OVER_ROUNDS.values()} | dict.fromkeys(beyond.FAR, 0.5)
-    made = {arm: runs(0.3, seeds=2) for arm in ("unguarded", "guarded")}
+    made = {arm: runs(0.3, seeds=2, over=0.05) for arm in ("unguarded", "guarded")}
     results = {
         arm: {seed: [{**full, **row} for row in run] for seed, run in of.items()}
         for arm, of in made.items()
@@ -172,6 +184,9 @@ def test_the_page_shows_changes_curves_and_rounds_of_the_arms_that_are_there():
     results["guarded"][1] = results["guarded"][1][:1]
     text = "\n".join(notes(results))
     assert "| unguarded | 10.0 [8.0, 12.0] % | -5.0 [-7.0, -3.0] % |" in text
+    # Of the guarded arm's two runs one has no round yet that differs.
+    assert text.count("| guarded | 2.5 [1.5, 3.5] %") == 1
+    assert text.count("| unguarded | 5.0 [3.0, 7.0] %") == 0, "the plain arm is not beside itself"
     assert "| round 0 | 20.0 [20.0, 20.0] % |" in text
     assert "| unguarded | pass@1 | 20.0 | 30.1 |" in text
     assert "| guarded | decision, seed 1 | continue |  |" in text
