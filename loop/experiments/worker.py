@@ -18,78 +18,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from ouroloop.loop.config import Recipe
 from ouroloop.loop.controller import Campaign
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.engines.worker import end_group
 from ouroloop.loop.errors import OuroloopError
-from ouroloop.loop.experiments import loading, results, rounds
+from ouroloop.loop.experiments import lending, loading, results, rounds
 from ouroloop.loop.experiments.study import Study
+from ouroloop.loop.integrity import committed
 from ouroloop.loop.objectives import training
 from ouroloop.loop.objectives.warm import warm_up
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.runner import build_engine, carry
 from ouroloop.loop.setup import prepare
-from ouroloop.loop.store import Store, read_json, sha256_of
-
-LATER = {
-    "name",
-    "rounds",
-    "init",
-    "teachers",
-    "filters",
-    "dataset",
-    "sft",
-    "peft",
-    "launcher",
-    "accelerate_config",
-    "interventions",
-    "tracking",
-}
-
-# Keys that a run's round 0, the starting model as it is, does not depend on.
-#
-# Any other that differs makes another beginning.
-LATER_OF = {
-    "sampling": {"problems_per_round", "samples_per_problem", "temperatures", "student", "systems"},
-    "monitors": {"guard"},
-}
-BEGINNING = ("texts.parquet", "probe.parquet", "critics.parquet")
-
-
-def lend_beginning(path: Path, recipe: Recipe) -> bool:
-    """Give a run that has not begun the probe of a finished round 0 beside it.
-
-    If one began alike: it would draw the same samples again.
-    """
-    folder = path / "rounds" / "000"
-    if folder.exists():
-        return False
-    for other in sorted(
-        path.parent.glob(f"*-{recipe.name.rpartition('-')[2]}/rounds/000/MANIFEST.json")
-    ):
-        run = other.parents[2]
-        if (
-            _beginning(read_json(run / "recipe.json")) == _beginning(recipe.to_json())
-            and not (run / "strategies.json").exists()
-        ):
-            folder.mkdir(parents=True)
-            # Hard links: the same bytes, and no copy of what a hundred runs share.
-            for name in BEGINNING:
-                (folder / name).hardlink_to(other.parent / name)
-            return True
-    return False
-
-
-def _beginning(recipe: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in recipe.items() if key not in LATER}
-    return {
-        **kept,
-        **{
-            key: {k: v for k, v in kept[key].items() if k not in later}
-            for key, later in LATER_OF.items()
-        },
-    }
+from ouroloop.loop.store import Store, sha256_of
 
 
 class Worker:
@@ -116,7 +57,12 @@ class Worker:
             if begun
             else Store.create(self.runs, recipe, sha256_of(setting.base))
         )
-        lend_beginning(path, store.recipe)
+
+        def lend(number: int) -> None:
+            if lender := lending.lend(path, store.recipe, number):
+                store.event("lent", to=number, by=lender)
+
+        lend(len(committed(path)))
         recipe = setting.recipe
         # The engine stays warm from run to run unless its settings differ.
         config = recipe.engine_config()
@@ -131,6 +77,7 @@ class Worker:
             setting,
             self._engine,
             lambda *_: None,
+            committed=lambda number: lend(number + 1),
             trainer=partial(training.train, here=True),
             proofs=self.runs,
         )

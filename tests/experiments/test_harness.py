@@ -1,15 +1,19 @@
 """The harness of experiments: tables of results, order of arms, what is run and what is kept."""
 
 import math
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
+from ouroloop.loop import integrity
 from ouroloop.loop.errors import EngineError, RunStateError
-from ouroloop.loop.experiments import harness, results, rounds, tables, worker
+from ouroloop.loop.experiments import harness, lending, results, rounds, tables
 from ouroloop.loop.experiments.study import Study, merge
-from ouroloop.loop.store import Store
+from ouroloop.loop.integrity import read_manifest
+from ouroloop.loop.store import Store, write_json
+from ouroloop.loop.sums import Status, sealed
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "loop"))
 
@@ -198,7 +202,7 @@ def test_arms_that_begin_alike_share_the_first_probe_and_come_to_the_same_rounds
     def begun(name, **changes):
         settings = recipe(name=name, rounds=1, **changes)
         Store.create(tmp_path, settings, "none").close()
-        return worker.lend_beginning(tmp_path / name, settings)
+        return lending.lend(tmp_path / name, settings, 0)
 
     model, other = (
         Model(),
@@ -210,7 +214,7 @@ def test_arms_that_begin_alike_share_the_first_probe_and_come_to_the_same_rounds
     )
     carry(tmp_path, model, recipe(name="first-3", rounds=1))
     assert begun("second-3", **other)
-    assert not worker.lend_beginning(tmp_path / "second-3", recipe(name="second-3")), (
+    assert not lending.lend(tmp_path / "second-3", recipe(name="second-3"), 0), (
         "a run that has begun keeps what it has"
     )
     for name, changes in (
@@ -236,3 +240,74 @@ def test_arms_that_begin_alike_share_the_first_probe_and_come_to_the_same_rounds
         assert (tmp_path / "second-3" / "rounds" / file).read_bytes() == (
             alone / "rounds" / file
         ).read_bytes(), file
+
+
+@pytest.mark.slow
+def test_twins_share_their_rounds_until_the_guard_acts(tmp_path):
+    from scripted_world import Model, carry, recipe
+
+    def settings(name, guard):
+        return recipe(name=name, rounds=4, monitors={"guard": guard})
+
+    def model():
+        # The guard acts on the second round.
+        return Model(skill=lambda number: (0.6, 0.6, 0.2, 0.6, 0.6)[number])
+
+    carry(tmp_path, model(), settings("unguarded-3", False))
+    assert lending.lendable(tmp_path / "unguarded-3") == 2
+    (tmp_path / "unguarded-3" / "rounds" / "001" / "left.tmp").touch()
+    twin, lent = model(), []
+    mine = settings("guarded-3", True)
+    path = tmp_path / mine.name
+
+    def lend(number):
+        lent.append(lending.lend(path, mine, number))
+
+    Store.create(tmp_path, mine, "none").close()
+    lend(0)
+    decision, _ = carry(tmp_path, twin, mine, committed=lambda number: lend(number + 1))
+    assert lent == ["unguarded-3"] * 3 + [""] * (decision.round - 1)
+    first_asked = {request.id[:3] for request in twin.engine.requests}
+    assert not first_asked & {"000", "001", "002"}, "nothing is asked again"
+    _, alone = carry(tmp_path / "alone", model(), mine)
+    for number in range(decision.round + 1):
+        for name in ("probe.parquet", "readings.json", "decision.json", "plan.json"):
+            file = f"rounds/{number:03d}/{name}"
+            assert (path / file).read_bytes() == (alone / file).read_bytes(), file
+    assert not list(verify_failures(path))
+
+
+def verify_failures(path):
+    return (check for check in integrity.verify(path) if check.status is not Status.OK)
+
+
+@pytest.mark.slow
+def test_a_round_is_lent_only_by_a_twin_that_made_the_rounds_before_it_alike(tmp_path):
+    from scripted_world import Model, carry, recipe
+
+    carry(tmp_path, Model(), recipe(name="first-3", rounds=2))
+    mine = recipe(name="second-3", rounds=2, monitors={"guard": False})
+    _, path = carry(tmp_path, Model(), mine)
+
+    def lent(**changed):
+        (path / "rounds" / "002").rename(tmp_path / "kept")
+        try:
+            return lending.lend(path, mine.model_copy(update=changed), 2)
+        finally:
+            shutil.rmtree(path / "rounds" / "002", ignore_errors=True)
+            (tmp_path / "kept").rename(path / "rounds" / "002")
+
+    assert lent() == "first-3"
+    assert not lent(seed=4) and not lent(rounds=3)
+    other = tmp_path / "first-3" / "rounds"
+    # Where the last round's answers differ, by another batch's rounding, the next one's do too.
+    manifest = other / "001" / "MANIFEST.json"
+    was = manifest.read_bytes()
+    listed = read_manifest(manifest)
+    listed["files"]["probe.parquet"]["sha256"] = "0" * 64
+    write_json(manifest, sealed(listed))
+    assert not lent()
+    manifest.write_bytes(was)
+    assert lent() == "first-3"
+    shutil.rmtree(other / "002" / "checkpoint")
+    assert not lent(), "its model made room"

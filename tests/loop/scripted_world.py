@@ -142,7 +142,7 @@ def no_training(job, folder, report):
     return facts
 
 
-def carry(root, model, settings, trainer=no_training):
+def carry(root, model, settings, trainer=no_training, committed=lambda number: None):
     """Run a campaign to its end, or go on with the one in `root`."""
     path = root / settings.name
     store = (
@@ -150,7 +150,9 @@ def carry(root, model, settings, trainer=no_training):
         if (path / "recipe.json").exists()
         else Store.create(root, settings, "none")
     )
-    campaign = Campaign(store, prepare(settings), model.engine, lambda *what: None, trainer=trainer)
+    campaign = Campaign(
+        store, prepare(settings), model.engine, lambda *what: None, committed, trainer=trainer
+    )
     try:
         return asyncio.run(campaign.run()), path
     finally:

@@ -21,6 +21,7 @@ from ouroloop.evals.problem_files import read_problem, read_problems
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.experiments import rounds
 from ouroloop.loop.experiments.afterwards import serve, setting_of
+from ouroloop.loop.experiments.lending import lendable
 from ouroloop.loop.records import Problem
 from ouroloop.loop.setup import Setting
 from ouroloop.loop.stages.judging import judge_text
@@ -184,9 +185,12 @@ async def _prose_nll(engine: Engine) -> list[float]:
 
 
 def _drop_checkpoints(run: RunData) -> None:
-    """Delete the weights of a run that is finished and looked at: half a gigabyte a round."""
+    """Delete the weights of a run that is finished and looked at: half a gigabyte a round.
+
+    But for those of rounds that another arm may be lent.
+    """
     for found in run.rounds:
-        if found.number:
+        if found.number > lendable(run.path):
             shutil.rmtree(found.path / "checkpoint", ignore_errors=True)
 
 
