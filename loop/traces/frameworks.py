@@ -6,6 +6,7 @@ the round of that step, whatever file it stands in; without one, every file is a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,9 @@ Row = dict[str, Any]
 Rows = Iterator[tuple[str, Row]]
 """(place, row), a place being "file:record"."""
 
+# How lm-eval and Inspect begin or end a name: what other digits it has, a part of a second or of an
+# id made at random, say nothing of the order.
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(\.\d+)?")
 # What a log of rewards holds beside them.
 NO_REWARDS = frozenset({"step", "gen_step", "advantage", "advantages", "entropy", "idx", "index"})
 # How Inspect's scorers write a verdict.
@@ -166,6 +170,12 @@ def read_rounds(
         yield key[1], by_round.rows(key)
 
 
+def time_in(file: Path) -> str:
+    """When a file was written, as its name says; empty where it does not."""
+    found = TIME.search(file.name)
+    return found.group() if found else ""
+
+
 def _rows(name: str, record: Record, scoring: Scoring, where: str) -> Iterator[Row]:
     framework = FRAMEWORKS[name]
     try:
@@ -180,7 +190,7 @@ def _rows(name: str, record: Record, scoring: Scoring, where: str) -> Iterator[R
 
 
 def _files(paths: Sequence[Path | str]) -> list[Path]:
-    """Every file, those of a folder in the order of the numbers in their names."""
+    """Every file, those of a folder in the order of the times or numbers in their names."""
     out: list[Path] = []
     for path in map(Path, paths):
         if not path.is_dir():
@@ -190,7 +200,7 @@ def _files(paths: Sequence[Path | str]) -> list[Path]:
         if not found:
             raise TraceError(f"{path}: no file ending in {', '.join(SUFFIXES)}.")
         # By number: as a text `step_10` comes before `step_9`.
-        out += sorted(found, key=lambda file: (number_in(str(file)) or 0.0, str(file)))
+        out += sorted(found, key=lambda file: (time_in(file), number_in(str(file)) or 0.0, file))
     return out
 
 

@@ -6,6 +6,7 @@ import json
 import pytest
 from framework_files import (
     PROMPTS,
+    inspect_archive,
     inspect_log,
     inspect_samples,
     lines,
@@ -144,6 +145,35 @@ def test_a_wrong_file_gets_one_sentence(tmp_path, name, content, message, capsys
     assert main(["monitor", "--from", "verl", str(path)]) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("name", "earlier", "later"),
+    [
+        (
+            "inspect",
+            "2025-03-09T10-00-00+00-00_gsm8k_Zk97qGprr.eval",
+            "2025-03-10T10-00-00+00-00_gsm8k_Ab3cdefgh.eval",
+        ),
+        (
+            "lm-eval",
+            "samples_gsm8k_2025-03-09T10-00-00.900000.jsonl",
+            "samples_gsm8k_2025-03-10T10-00-00.100000.jsonl",
+        ),
+    ],
+)
+def test_logs_of_a_folder_are_rounds_in_the_order_of_the_times_in_their_names(
+    name, earlier, later, tmp_path
+):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    for step, file in enumerate((earlier, later)):
+        if name == "inspect":
+            inspect_archive(folder / file, step)
+        else:
+            lm_eval(tmp_path)[step].rename(folder / file)
+    traces = read_framework(name, [folder])
+    assert [source.rsplit("/", 1)[-1] for source in traces.sources] == [earlier, later]
 
 
 def test_an_unknown_framework_and_a_missing_file_are_said(tmp_path, capsys):
