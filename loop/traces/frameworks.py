@@ -15,7 +15,7 @@ from typing import Any
 from ouroloop.loop.traces.records import SUFFIXES, read_records
 from ouroloop.loop.traces.sorting import RowsByRound
 from ouroloop.loop.traces.steps import Steps
-from ouroloop.loop.traces.texts import asked, is_chat, text_of
+from ouroloop.loop.traces.texts import asked, exchange, is_chat, text_of
 from ouroloop.monitors.traces.clusters import TraceClusters
 from ouroloop.monitors.traces.files import number_in
 from ouroloop.monitors.traces.kept import KeptViews
@@ -245,14 +245,14 @@ def _generations(record: Record, scoring: Scoring) -> Iterator[Row]:
 
 
 def _nemo(record: Record, scoring: Scoring) -> Iterator[Row]:
-    """NeMo-RL's train_data_step files: the texts of the turns, and the reward."""
+    """NeMo-RL's data of a step: the turns, of validation with their roles, and the reward."""
     content = record["content"]
     if isinstance(content, list) and len(content) == 1 and isinstance(content[0], list):
         content = content[0]
-    turns = content if isinstance(content, list) else [content]
+    question, text = exchange(content if isinstance(content, list) else [content])
     yield {
-        **asked("\n".join(map(text_of, turns[:-1])) if len(turns) > 1 else record.get("idx")),
-        "text": text_of(turns[-1]),
+        **asked(question or record.get("idx")),
+        "text": text,
         "correct": scoring.of(record, ("rewards", "reward")),
     }
 
@@ -330,7 +330,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     "ms-swift": Framework("completions.jsonl of log_completions", _completions),
     "verl": Framework("N.jsonl of rollout_data_dir or validation_data_dir", _generations),
     "openrlhf": Framework("JSONL with input, output and reward", _generations),
-    "nemo-rl": Framework("train_data_stepN.jsonl", _nemo),
+    "nemo-rl": Framework("val_data_stepN.jsonl or train_data_stepN.jsonl", _nemo),
     "lm-eval": Framework("samples_*.jsonl of --log_samples, one file a round", _lm_eval),
     "inspect": Framework("a log as .json or .eval, one file a round", _inspect),
 }
