@@ -26,6 +26,7 @@ from ouroloop.monitors.decision.declaration import (
     declared_of,
     first_shares,
     quantities,
+    wrong_shares,
 )
 from ouroloop.monitors.decision.free import FREE, fallen_most
 from ouroloop.monitors.decision.guards import Quantity
@@ -49,6 +50,7 @@ __all__ = [
     "quantities",
     "rare_at_baseline",
     "tolerances",
+    "wrong_shares",
 ]
 
 NO_STRATEGIES = "no strategy ids, or no pair of right answers, at the baseline"

@@ -558,6 +558,45 @@ def test_a_new_guarded_quantity_is_one_declaration():
     assert Decision.from_json(decision.to_json()) == decision
 
 
+@pytest.mark.parametrize(
+    ("factor", "got"), [(2.0, "from 0 to 2"), (-1.0, "from -1 to -0"), (np.nan, "")]
+)
+def test_scores_on_which_no_bet_is_fair_are_refused(factor, got):
+    """Below 0 they made all evidence NaN, and the rule would never have acted again."""
+    own = GuardedQuantity(
+        "own",
+        "own",
+        "own/share",
+        lambda tables, pass_k: Blocks(
+            1, lambda rows, at: rows.right_PK[:, at[..., 0]] * factor, tables.main
+        ),
+        tolerance="own_loss",
+        default=0.05,
+    )
+    first, second = rounds()
+    rule = DecisionRule("main", extra=(own,))
+    if got:
+        with pytest.raises(ValueError, match=rf"'own': got block scores {got}; expected .*\[0, 1\]"):
+            rule.decide(second, first)
+    else:
+        decision = rule.decide(second, first)
+        assert "own" in {gap.quantity for gap in decision.unmeasured}
+        assert all(np.isfinite(found.log_e) for found in decision.evidence.values())
+
+
+def test_a_share_of_the_evidence_that_is_none_is_refused():
+    def declared(share):
+        changes = {"id": "other", "tolerance": "other_loss", "share": share}
+        return dataclasses.replace(guarded.GUARDED[0], **changes)
+
+    for share in (-1.0, 0.0, 1.0):
+        with pytest.raises(ValueError, match=rf"'other': share = {share:g}: expected .*\(0, 1\)"):
+            DecisionRule("main", extra=(declared(share),))
+    with pytest.raises(ValueError, match=r"accuracy 0\.3, .*other 0\.9: expected less than 1"):
+        DecisionRule("main", extra=(declared(0.9),))
+    DecisionRule("main", extra=(declared(0.5),))
+
+
 def test_a_declaration_that_contradicts_another_is_refused():
     def declared(**changes):
         return dataclasses.replace(guarded.GUARDED[0], **changes)
