@@ -11,6 +11,7 @@ from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.stages.decide import check_rule
 from ouroloop.monitors.base import Pool, Reading, RoundView
 from ouroloop.monitors.decision import guarded
+from ouroloop.monitors.decision.free import FEW_HALVES
 from ouroloop.monitors.decision.guarded import Blocks, GuardedQuantity, QuantityId
 from ouroloop.monitors.decision.records import Decision, RoundBets, StreamId
 from ouroloop.monitors.decision.rule import DecisionRule
@@ -445,6 +446,18 @@ def test_a_round_with_one_sample_per_problem_goes_on_and_keeps_the_evidence_of_w
 def reasons_of(decision):
     """Quantity -> why it is not measured."""
     return {entry.quantity: entry.reason for entry in decision.unmeasured}
+
+
+@pytest.mark.parametrize("num", [1, 8])
+def test_one_problem_with_twice_as_many_samples_as_the_others_halts_nothing(num):
+    """The others' samples all lie in the half that picks: nothing is measured, and nothing lost."""
+    first, second = a_round(0, 0, num_samples=32), a_round(1, 1, num_samples=16)
+    probe = second.probe
+    place_N = np.arange(len(probe)) % 16
+    wide = probe.where(place_N < np.where(probe.problem == probe.problem[0], 2 * num, num))
+    decision = RULE.decide(dataclasses.replace(second, probe=wide), first)
+    assert decision.action == "continue"
+    assert reasons_of(decision)[QuantityId.SHORTCUT] == FEW_HALVES
 
 
 def test_one_sample_per_problem_everywhere_guards_what_one_sample_can_show():
