@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from ouroloop.monitors.base import Monitor, Reading, RoundView
 from ouroloop.monitors.columns import codes, is_among
+from ouroloop.monitors.decision.guards import Guard
+from ouroloop.monitors.decision.records import Unmeasured
 from ouroloop.monitors.decision.rule import Decision, DecisionRule
 from ouroloop.monitors.names import Action
 from ouroloop.monitors.registry import measure_all, monitors_for
@@ -19,6 +21,10 @@ from ouroloop.monitors.traces.reader import TraceError
 # Their readings would be undefined in every round.
 NEEDS_MORE = ("critic", "audit")
 """Monitors of what traces cannot hold: critiques and planted items."""
+
+
+LACKING = "round 0 measures it on problems that this round lacks"
+"""Why a quantity of round 0 is not guarded in a round of fewer problems."""
 
 
 class Judged(NamedTuple):
@@ -81,6 +87,9 @@ class Follower:
         sound = _sound(readings)
         before = {b.round: _sound(self._of_baseline(b)) for b in baselines}
         decision = self.rule.decide(view, baselines, sound, self.history, before)
+        # Notes are of problems that were left out.
+        if notes and self.reference is not None:
+            decision = self._with_left_out(decision, self.reference)
         if self.reference is None:
             self.reference = whole
             self._keep(view, readings)
@@ -91,6 +100,26 @@ class Follower:
         decision = replace(decision, carried_out=False)
         self.history.append(decision)
         return Judged(decision, tuple(readings), notes)
+
+    def _with_left_out(self, decision: Decision, reference: RoundView) -> Decision:
+        """The decision with the quantities that are not guarded for want of their problems.
+
+        The rule sees common problems alone: without the rest it knows no tail to miss, or takes the
+        baseline to be at fault.
+        """
+        # Without bets the run was stopped, and the decision says by what.
+        if decision.factors is None:
+            return decision
+        # What a round has too few samples for keeps its evidence, and the rule says so rightly.
+        seen = decision.factors.watch.keys()
+        measured = self.rule.measure(reference, reference, reference)
+        left_out = {
+            guard.id: Unmeasured(guard.id.quantity, guard.id.baseline, guard.quantity.name, LACKING)
+            for guard in measured
+            if isinstance(guard, Guard) and guard.id not in seen
+        }
+        others = (entry for entry in decision.unmeasured if entry.stream not in left_out)
+        return replace(decision, unmeasured=(*others, *left_out.values()))
 
     def _of_baseline(self, view: RoundView) -> Sequence[Reading]:
         """The readings of a baseline, taken again where an interrupted run's are not known."""

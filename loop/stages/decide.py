@@ -10,13 +10,14 @@ import numpy as np
 from ouroloop.loop import extensions
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.drawn import Stopped
-from ouroloop.loop.errors import RunStateError
+from ouroloop.loop.errors import RecipeError, RunStateError
 from ouroloop.loop.round import Round
 from ouroloop.loop.stages import costs
 from ouroloop.loop.stages.preflight import adjusted
 from ouroloop.loop.stages.train import weigh_rejection, weigh_starvation
 from ouroloop.monitors.base import Monitor, Reading, RoundView, Samples
 from ouroloop.monitors.decision import guarded
+from ouroloop.monitors.decision.blocks import ScoreError
 from ouroloop.monitors.decision.rule import Decision, DecisionRule
 from ouroloop.monitors.decision.tiers import check_history
 from ouroloop.monitors.names import Action
@@ -30,7 +31,11 @@ QUOTED = 60
 
 
 def decision_rule(recipe: Recipe, main: str) -> DecisionRule:
-    """The decision rule with the recipe's tolerances."""
+    """The decision rule with the recipe's tolerances.
+
+    Raises:
+        RecipeError: a guarded quantity of the recipe's own cannot be part of it.
+    """
     settings = recipe.monitors.model_dump(
         exclude={
             "guard",
@@ -44,17 +49,22 @@ def decision_rule(recipe: Recipe, main: str) -> DecisionRule:
         }
     )
     tolerances = {name: settings.pop(name) for name in guarded.tolerances()}
-    return DecisionRule(
-        main_family=main,
-        pass_k=recipe.probe.pass_at,
-        rounds=recipe.rounds,
-        max_rollbacks=recipe.interventions.max_rollbacks,
-        min_kept=recipe.dataset.min_kept,
-        num_baselines=sum(a < recipe.rounds for a in recipe.monitors.baselines),
-        extra=tuple(extensions.build_all(extensions.GUARDED, recipe.monitors.guarded)),
-        tolerances=tolerances,
-        **settings,
-    )
+    extra = tuple(extensions.build_all(extensions.GUARDED, recipe.monitors.guarded))
+    try:
+        return DecisionRule(
+            main_family=main,
+            pass_k=recipe.probe.pass_at,
+            rounds=recipe.rounds,
+            max_rollbacks=recipe.interventions.max_rollbacks,
+            min_kept=recipe.dataset.min_kept,
+            num_baselines=sum(a < recipe.rounds for a in recipe.monitors.baselines),
+            extra=extra,
+            tolerances=tolerances,
+            **settings,
+        )
+    # The recipe's own values were checked as it was read.
+    except ValueError as error:
+        raise RecipeError(f"monitors.guarded: {error}") from error
 
 
 def read(round: Round, baselines: Sequence[Round], main: str, recipe: Recipe) -> list[Reading]:
@@ -86,15 +96,29 @@ def decide(
     history: Sequence[Round],
     recipe: Recipe,
 ) -> Decision:
-    """What happens next, and whether it will be carried out. `history`: the rounds before."""
+    """What happens next, and whether it will be carried out.
+
+    Args:
+        round: the round.
+        baselines: those before it.
+        rule: the decision rule.
+        history: the rounds before.
+        recipe: of the run.
+
+    Raises:
+        RecipeError: a guarded quantity of the recipe's own breaks its contract.
+    """
     is_scored = recipe.monitors.gold
-    decision = rule.decide(
-        guarded_view(round.view, is_scored),
-        [guarded_view(baseline.view, is_scored) for baseline in baselines],
-        _heard(round.readings),
-        [past.decision for past in history],
-        {baseline.number: baseline.readings for baseline in baselines},
-    )
+    try:
+        decision = rule.decide(
+            guarded_view(round.view, is_scored),
+            [guarded_view(baseline.view, is_scored) for baseline in baselines],
+            _heard(round.readings),
+            [past.decision for past in history],
+            {baseline.number: baseline.readings for baseline in baselines},
+        )
+    except ScoreError as error:
+        raise RecipeError(f"monitors.guarded: {error}") from error
     decision = weigh_critic(decision, round, recipe)
     decision = weigh_starvation(decision, round, recipe)
     decision = weigh_rejection(decision, round, history, recipe)

@@ -6,6 +6,7 @@ the round of that step, whatever file it stands in; without one, every file is a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from ouroloop.loop.traces.records import SUFFIXES, read_records
 from ouroloop.loop.traces.sorting import RowsByRound
 from ouroloop.loop.traces.steps import Steps
-from ouroloop.loop.traces.texts import asked, is_chat, text_of
+from ouroloop.loop.traces.texts import asked, exchange, is_chat, text_of
 from ouroloop.monitors.traces.clusters import TraceClusters
 from ouroloop.monitors.traces.files import number_in
 from ouroloop.monitors.traces.kept import KeptViews
@@ -26,6 +27,9 @@ Row = dict[str, Any]
 Rows = Iterator[tuple[str, Row]]
 """(place, row), a place being "file:record"."""
 
+# How lm-eval and Inspect begin or end a name: what other digits it has, a part of a second or of an
+# id made at random, say nothing of the order.
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(\.\d+)?")
 # What a log of rewards holds beside them.
 NO_REWARDS = frozenset({"step", "gen_step", "advantage", "advantages", "entropy", "idx", "index"})
 # How Inspect's scorers write a verdict.
@@ -166,6 +170,12 @@ def read_rounds(
         yield key[1], by_round.rows(key)
 
 
+def time_in(file: Path) -> str:
+    """When a file was written, as its name says; empty where it does not."""
+    found = TIME.search(file.name)
+    return found.group() if found else ""
+
+
 def _rows(name: str, record: Record, scoring: Scoring, where: str) -> Iterator[Row]:
     framework = FRAMEWORKS[name]
     try:
@@ -180,7 +190,7 @@ def _rows(name: str, record: Record, scoring: Scoring, where: str) -> Iterator[R
 
 
 def _files(paths: Sequence[Path | str]) -> list[Path]:
-    """Every file, those of a folder in the order of the numbers in their names."""
+    """Every file, those of a folder in the order of the times or numbers in their names."""
     out: list[Path] = []
     for path in map(Path, paths):
         if not path.is_dir():
@@ -190,7 +200,7 @@ def _files(paths: Sequence[Path | str]) -> list[Path]:
         if not found:
             raise TraceError(f"{path}: no file ending in {', '.join(SUFFIXES)}.")
         # By number: as a text `step_10` comes before `step_9`.
-        out += sorted(found, key=lambda file: (number_in(str(file)) or 0.0, str(file)))
+        out += sorted(found, key=lambda file: (time_in(file), number_in(str(file)) or 0.0, file))
     return out
 
 
@@ -235,14 +245,14 @@ def _generations(record: Record, scoring: Scoring) -> Iterator[Row]:
 
 
 def _nemo(record: Record, scoring: Scoring) -> Iterator[Row]:
-    """NeMo-RL's train_data_step files: the texts of the turns, and the reward."""
+    """NeMo-RL's data of a step: the turns, of validation with their roles, and the reward."""
     content = record["content"]
     if isinstance(content, list) and len(content) == 1 and isinstance(content[0], list):
         content = content[0]
-    turns = content if isinstance(content, list) else [content]
+    question, text = exchange(content if isinstance(content, list) else [content])
     yield {
-        **asked("\n".join(map(text_of, turns[:-1])) if len(turns) > 1 else record.get("idx")),
-        "text": text_of(turns[-1]),
+        **asked(question or record.get("idx")),
+        "text": text,
         "correct": scoring.of(record, ("rewards", "reward")),
     }
 
@@ -320,7 +330,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     "ms-swift": Framework("completions.jsonl of log_completions", _completions),
     "verl": Framework("N.jsonl of rollout_data_dir or validation_data_dir", _generations),
     "openrlhf": Framework("JSONL with input, output and reward", _generations),
-    "nemo-rl": Framework("train_data_stepN.jsonl", _nemo),
+    "nemo-rl": Framework("val_data_stepN.jsonl or train_data_stepN.jsonl", _nemo),
     "lm-eval": Framework("samples_*.jsonl of --log_samples, one file a round", _lm_eval),
     "inspect": Framework("a log as .json or .eval, one file a round", _inspect),
 }

@@ -17,6 +17,28 @@ def asked(prompt: Any) -> dict[str, Any]:
     return {"problem": f"prompt-{digest[:16]}", "question": text}
 
 
+def exchange(turns: list[Any]) -> tuple[Any, str]:
+    """What was asked and what was answered, of all turns of one sample.
+
+    An environment's word on the answer, which comes after it, is neither.
+
+    Args:
+        turns: texts, or turns with a role; of several answers all count, of texts the last one.
+
+    Raises:
+        TypeError: as `text_of`.
+    """
+    if is_chat(turns):
+        answers = [i for i, turn in enumerate(turns) if turn.get("role") == "assistant"]
+        first = answers[0] if answers else len(turns)
+        return turns[:first], "\n".join(text_of(turns[i]["content"]) for i in answers)
+    texts = list(map(text_of, turns))
+    # Without roles it is known by how all environments of NeMo-RL begin.
+    if len(texts) > 2 and texts[-1].startswith("Environment:"):
+        texts.pop()
+    return "\n".join(texts[:-1]), texts[-1]
+
+
 def text_of(value: Any) -> str:
     """A text, or the turns of a conversation, the system's first.
 

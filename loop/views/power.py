@@ -14,8 +14,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.traces.tables import read_own
 from ouroloop.loop.views.progress import DASH, markdown
+from ouroloop.monitors.decision.blocks import ScoreError
 from ouroloop.monitors.decision.free_population import typical_text
 from ouroloop.monitors.decision.growth import WITHIN
 from ouroloop.monitors.decision.populations import Design, Population, of_baseline, typical
@@ -130,11 +132,19 @@ def analyse(
     population: Population | None,
     only: Collection[str] | None = None,
 ) -> PowerAnalysis:
-    """Simulate. Population None: a typical model."""
+    """Simulate. Population None: a typical model.
+
+    Raises:
+        RecipeError: a guarded quantity of somebody's own breaks its contract.
+    """
     drawn_from = population or _typical(design)
     if design.num_others and drawn_from.others is None:
         design = dataclasses.replace(design, num_others=0)
-    return PowerAnalysis(design, rule, drawn_from.about, power(rule, drawn_from, design, only))
+    try:
+        found = power(rule, drawn_from, design, only)
+    except ScoreError as error:
+        raise RecipeError(f"monitors.guarded: {error}") from error
+    return PowerAnalysis(design, rule, drawn_from.about, found)
 
 
 def _size(rows: Table | None) -> int:

@@ -80,6 +80,32 @@ def block_scores(
     return np.where(rows.there_PK[:, columns_RMS].all(axis=-1), value_PRM, np.nan)
 
 
+class ScoreError(ValueError):
+    """A guarded quantity gives scores that nothing can be bet on."""
+
+
+def check_scores(name: str, *sides: Floats) -> None:
+    """Refuse scores on which no bet is fair; NaN is none.
+
+    A score beyond the ends may lose a bet more than there is: then the evidence of all quantities
+    together would be NaN, which reaches no limit.
+
+    Args:
+        name: the quantity.
+        sides: scores of the baseline and of the round.
+
+    Raises:
+        ScoreError: one lies outside [0, 1].
+    """
+    least = min(float(np.fmin.reduce(x, axis=None, initial=np.inf)) for x in sides)
+    most = max(float(np.fmax.reduce(x, axis=None, initial=-np.inf)) for x in sides)
+    if least < 0 or most > 1:
+        raise ScoreError(
+            f"guarded quantity {name!r}: got block scores from {least:g} to {most:g}; expected"
+            " scores in [0, 1]. Scale them, and let `shown` say what a reader sees."
+        )
+
+
 def right(rows: Table, columns_RMS: Ints) -> Floats:
     """Any of the block is right: pass@1 for size 1, pass@k for size k.
 

@@ -256,3 +256,18 @@ def first_shares(limits: Limits, baseline: int = 0) -> dict[StreamId, float]:
     Streams of later baselines share the rest evenly with all others.
     """
     return {StreamId(q.id, baseline): q.share for q in limits.guarded if q.share is not None}
+
+
+def wrong_shares(guarded: Sequence[GuardedQuantity]) -> list[str]:
+    """What is wrong with the shares of the evidence that are fixed ahead; empty: nothing."""
+    named = {str(q.id): q.share for q in guarded if q.share is not None}
+    wrong = [
+        f"guarded quantity {id!r}: share = {share:g}: expected a number in (0, 1)"
+        for id, share in named.items()
+        if not 0 < share < 1
+    ]
+    # They would all be given up for even ones.
+    if not wrong and sum(named.values()) >= 1:
+        shares = ", ".join(f"{id} {share:g}" for id, share in named.items())
+        wrong.append(f"guarded quantities: shares of {shares}: expected less than 1 in all")
+    return wrong

@@ -45,6 +45,7 @@ NO_PATTERNS = "no texts and no response clusters at the baseline"
 NO_ALIVE = f"no response cluster held {ALIVE_SHARE:.0%} of the baseline's samples"
 NO_HALF = "one sample per problem at the baseline: no half to pick on"
 NO_HALF_NOW = "one sample per problem in this round: no half to pick on"
+FEW_HALVES = "fewer than two problems of this round have a sample beyond the half that picks"
 NO_ENTROPY = "no log-probabilities at the baseline"
 NO_ANSWERED = "no texts at the baseline, and not known which samples were cut by length"
 NO_LENGTH = "no lengths and no texts at the baseline"
@@ -93,10 +94,20 @@ def _apart(tables: Tables, pass_k: int) -> Found:
     return Blocks(2, apart, _where(pair, _named), undefined, unit=SAMPLE)
 
 
-def _one_sample(pair: Pair) -> tuple[str, str]:
-    """Why there is no half to pick on: (undefined, idle)."""
+def few_halves(now: Table, rest: Table) -> str:
+    """Why nothing is measured on the half that is left; empty where the round has lost it all.
+
+    Halves are of the problem with most samples: others may lie in the one that picks altogether.
+    """
+    whole, measured = (int(rows.there_PK.any(axis=1).sum()) for rows in (now, rest))
+    return FEW_HALVES if measured < 2 <= whole else ""
+
+
+def _one_sample(pair: Pair, rest: Pair) -> tuple[str, str]:
+    """Why there is no half to pick on, or none to measure: (undefined, idle)."""
     then, now = (int(side.there_PK.sum(axis=1).max(initial=0)) for side in pair)
-    return NO_HALF if then == 1 else "", NO_HALF_NOW if now == 1 else ""
+    idle = NO_HALF_NOW if now == 1 else few_halves(pair.now, rest.now)
+    return NO_HALF if then == 1 else "", idle
 
 
 def _canned(tables: Tables, pass_k: int) -> Found:
@@ -110,7 +121,7 @@ def _canned(tables: Tables, pass_k: int) -> Found:
     first, rest = pair.halves()
     patterns = most_grown(first)
     openings = (pair.baseline.grids[Grid.OPENING] >= 0).any()
-    undefined, idle = _one_sample(pair)
+    undefined, idle = _one_sample(pair, rest)
     if not (openings or _named(pair.baseline)):
         undefined = NO_PATTERNS
     note = ", ".join(quoted(pair.now, pattern) for pattern in patterns)
@@ -134,7 +145,7 @@ def fallen_most(pair: Pair, nothing: str, unit: str) -> Blocks:
     """The code of `Grid.CLUSTER` that fell most, on the halves that did not pick it."""
     first, rest = pair.halves()
     pattern = most_fallen(first, Grid.CLUSTER)
-    undefined, idle = _one_sample(pair)
+    undefined, idle = _one_sample(pair, rest)
     if pattern is None:
         nobody = Pattern(Grid.CLUSTER, -2)
         # Without a sample at all that is the reason, and the guard finds it by itself.

@@ -26,8 +26,9 @@ from ouroloop.monitors.decision.declaration import (
     declared_of,
     first_shares,
     quantities,
+    wrong_shares,
 )
-from ouroloop.monitors.decision.free import FREE, fallen_most
+from ouroloop.monitors.decision.free import FREE, fallen_most, few_halves
 from ouroloop.monitors.decision.guards import Quantity
 from ouroloop.monitors.decision.patterns import ALIVE_SHARE
 from ouroloop.monitors.decision.responses import Grid
@@ -49,6 +50,7 @@ __all__ = [
     "quantities",
     "rare_at_baseline",
     "tolerances",
+    "wrong_shares",
 ]
 
 NO_STRATEGIES = "no strategy ids, or no pair of right answers, at the baseline"
@@ -130,7 +132,7 @@ def _shortcut(tables: Tables, pass_k: int) -> Blocks | None:
     first, rest = now.columns(slice(0, half)), now.columns(slice(half, None))
     score = blocks.not_wrongly(blocks.most_grown_answer(Pair(baseline, first)))
     undefined = "" if (baseline.answer_PK >= 0).any() else NO_ANSWERS
-    idle = NO_HALVES if num_columns == 1 else ""
+    idle = NO_HALVES if num_columns == 1 else few_halves(now, rest)
     return Blocks(1, score, Pair(baseline, rest), undefined, idle)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ouroloop.monitors.base import Floats
 from ouroloop.monitors.decision.baseline_error import BaselineScores
-from ouroloop.monitors.decision.blocks import BlockScore, block_scores
+from ouroloop.monitors.decision.blocks import BlockScore, block_scores, check_scores
 from ouroloop.monitors.decision.records import GuardReading, StreamId
 from ouroloop.monitors.decision.stakes import Stream
 from ouroloop.monitors.decision.tables import Pair, Table
@@ -124,6 +124,7 @@ class Quantity:
         if self.idle:
             return Missing(self, Why.IDLE, self.idle)
         now_PRM = block_scores(self.pair.now, self.size, self.score)
+        check_scores(self.stream.quantity, baseline.mean_P, now_PRM)
         # Problems that this round lacks are left out of both sides: the comparison stays paired.
         both_P = measured_P & np.isfinite(now_PRM).any(axis=(1, 2))
         if both_P.sum() < 2 <= (measured_P & self.pair.now.there_PK.any(axis=1)).sum():

@@ -114,6 +114,7 @@ class DecisionRule:
         for name in self.tolerances.keys() - known.keys():
             near = get_close_matches(name, known, n=1) or [", ".join(known)]
             wrong.append(f"tolerances: got {name!r}; expected a known one: {near[0]}")
+        wrong += guarded.wrong_shares(self.guarded)
         if wrong:
             raise ValueError(f"DecisionRule: {'; '.join(wrong)}")
 

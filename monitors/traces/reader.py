@@ -301,16 +301,17 @@ def read_traces(
     if not keep_order:
         ascending([number_in(name) for name in names], names, "numbers in the file names")
     reader, views = TraceReader(strategies, clusters or TraceClusters()), KeptViews()
-    # A copied file would be a round without a change.
-    seen: dict[str, str] = {}
-    for name in names:
+    # A copied file would be a round without a change. By number: one file that is given twice has
+    # one name.
+    seen: dict[str, int] = {}
+    for number, name in enumerate(names):
         digest = hashlib.sha256()
         views.append(reader.read(rows_of(name, digest)))
-        twin = seen.setdefault(digest.hexdigest(), name)
-        if twin is not name:
+        twin = seen.setdefault(digest.hexdigest(), number)
+        if twin != number:
             raise TraceError(
-                f"{name}: byte for byte the same as {twin}; expected one file per round. Was it"
-                " copied by mistake?"
+                f"{name}: byte for byte the same as {names[twin]}; expected one file per round. Was"
+                " it copied by mistake?"
             )
     if not keep_order:
         ascending(reader.rounds_, names, "`round` fields")

@@ -6,6 +6,8 @@ import json
 import pytest
 from framework_files import (
     PROMPTS,
+    chat,
+    inspect_archive,
     inspect_log,
     inspect_samples,
     lines,
@@ -19,7 +21,7 @@ from framework_files import (
 )
 
 from ouroloop.loop.__main__ import main
-from ouroloop.loop.traces.frameworks import FRAMEWORKS, Scoring, read_framework
+from ouroloop.loop.traces.frameworks import FRAMEWORKS, Scoring, read_framework, read_rounds
 from ouroloop.monitors.traces.rows import TraceError
 
 
@@ -146,6 +148,35 @@ def test_a_wrong_file_gets_one_sentence(tmp_path, name, content, message, capsys
     assert message in error and "Traceback" not in error
 
 
+@pytest.mark.parametrize(
+    ("name", "earlier", "later"),
+    [
+        (
+            "inspect",
+            "2025-03-09T10-00-00+00-00_gsm8k_Zk97qGprr.eval",
+            "2025-03-10T10-00-00+00-00_gsm8k_Ab3cdefgh.eval",
+        ),
+        (
+            "lm-eval",
+            "samples_gsm8k_2025-03-09T10-00-00.900000.jsonl",
+            "samples_gsm8k_2025-03-10T10-00-00.100000.jsonl",
+        ),
+    ],
+)
+def test_logs_of_a_folder_are_rounds_in_the_order_of_the_times_in_their_names(
+    name, earlier, later, tmp_path
+):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    for step, file in enumerate((earlier, later)):
+        if name == "inspect":
+            inspect_archive(folder / file, step)
+        else:
+            lm_eval(tmp_path)[step].rename(folder / file)
+    traces = read_framework(name, [folder])
+    assert [source.rsplit("/", 1)[-1] for source in traces.sources] == [earlier, later]
+
+
 def test_an_unknown_framework_and_a_missing_file_are_said(tmp_path, capsys):
     assert main(["monitor", "--from", "other", str(tmp_path)]) == 2
     assert "expected one of these (trl: completions_" in capsys.readouterr().err
@@ -177,6 +208,31 @@ def test_a_strangers_loop_has_a_page_to_look_at(tmp_path, capsys):
     assert "A baseline round and 1 later round of a loop" in text and "<small>starting" not in text
     assert "the answer is" in text, "the answers themselves, side by side"
     assert "no round is fit" not in text and "); samples do not say where it lies" in text
+
+
+VERDICT = "Environment: correct"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ["2+2?", "It is 4.", VERDICT],
+        ["2+2?", "It is 4."],
+        [*chat("2+2?"), {"role": "assistant", "content": "It is 4."}],
+        [
+            *chat("2+2?"),
+            {"role": "assistant", "content": "It is 4."},
+            {"role": "environment", "content": VERDICT},
+        ],
+    ],
+)
+def test_an_environments_word_of_nemo_rl_is_neither_the_answer_nor_a_part_of_the_prompt(
+    content, tmp_path
+):
+    path = lines(tmp_path / "val_data_step1.jsonl", [{"content": [content], "rewards": [1.0]}])
+    ((_, rows),) = read_rounds("nemo-rl", [path], Scoring())
+    ((_, row),) = rows
+    assert (row["question"], row["text"], row["correct"]) == ("2+2?", "It is 4.", True)
 
 
 def test_the_one_step_of_a_record_of_lists_may_stand_beside_them(tmp_path):

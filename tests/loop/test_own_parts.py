@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from scripted_world import RECIPE, SMALL, Model, carry, no_training
 
-from ouroloop.loop import extensions, runner
+from ouroloop.loop import checks, extensions, runner
 from ouroloop.loop.engines.scripted import ScriptedEngine
 from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.objectives.job import TrainingJob
@@ -145,15 +145,18 @@ class Raising(Capitals):
         raise ZeroDivisionError("nothing to divide")
 
 
-def half(tolerance):
+def half(tolerance, share=None, factor=1):
     "A guarded quantity: pass@1 again, under a tolerance of its own."
     return GuardedQuantity(
         id="half",
         label="half",
         statistic="half/pass@1",
-        blocks=lambda tables, pass_k: Blocks(1, blocks.right, tables.main),
+        blocks=lambda tables, pass_k: Blocks(
+            1, lambda rows, at: factor * blocks.right(rows, at), tables.main
+        ),
         tolerance="half_loss",
         default=tolerance,
+        share=share,
     )
 
 
@@ -232,6 +235,21 @@ def test_a_filter_a_metric_and_a_guarded_quantity_are_part_of_the_round(tmp_path
     assert decision.action != "halt", "a metric of one's own that raises ends no run"
     guards = {g["name"]: g for g in read_json(path / "rounds/001/decision.json")["guards"]}
     assert guards["half"]["tolerance"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"tolerance": 0.1, "share": 1.5}, r"share = 1\.5: expected a number in \(0, 1\)"),
+        ({"tolerance": 0.1, "factor": 2}, r"block scores from 0 to 2; expected scores in \[0, 1\]"),
+    ],
+)
+def test_a_guarded_quantity_that_breaks_its_contract_is_refused_before_the_run(
+    options, says, tmp_path
+):
+    recipe = own(tmp_path, monitors={"guarded": [{"use": "parts.py:half", "options": options}]})
+    with pytest.raises(RecipeError, match=rf"^monitors\.guarded: .*'half': .*{says}"):
+        checks.check(prepare(recipe), tmp_path / "run")
 
 
 def test_a_grader_of_ones_own_grades_problems_from_a_file(tmp_path):

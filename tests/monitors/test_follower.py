@@ -12,7 +12,7 @@ from ouroloop.monitors.base import RoundView
 from ouroloop.monitors.decision.guarded import QuantityId
 from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.estimators.estimand import Estimand
-from ouroloop.monitors.follower import Follower
+from ouroloop.monitors.follower import LACKING, Follower
 
 PASS_1 = Estimand("accuracy/pass@1", "main")
 
@@ -71,6 +71,30 @@ def test_after_a_resume_the_baseline_is_measured_again_to_the_same_values():
     found = resumed.judge(view(2))
     assert found.decision == expected.decision
     assert replace(accuracy(found)[0], estimand="") != accuracy(found)[0]
+
+
+def test_a_quantity_whose_problems_a_round_lacks_is_said_to_be_unguarded():
+    watch = Follower(DecisionRule("main"))
+    whole, second, third = (view(number) for number in range(3))
+    whole, second = (replace(v, probe=with_tail(v.probe)) for v in (whole, second))
+    watch.judge(whole)
+    tail = {QuantityId.TAIL_ACCURACY, QuantityId.TAIL_DIVERSITY}
+    assert tail <= {guard.quantity for guard in watch.judge(second).decision.guards}
+    probe = with_tail(third.probe)
+    judged = watch.judge(replace(third, probe=probe.where(probe.slice != "tail")))
+    why = {gap.quantity: gap.reason for gap in judged.decision.unmeasured}
+    assert {why[quantity] for quantity in tail} == {LACKING}
+    # One problem of it is no fault of the baseline's.
+    one = probe.where((probe.slice != "tail") | (probe.problem == min(probe.problem)))
+    judged = watch.judge(replace(third, round=3, probe=one))
+    why = {gap.quantity: gap.reason for gap in judged.decision.unmeasured}
+    assert {why[quantity] for quantity in tail} == {LACKING}
+
+
+def with_tail(probe):
+    """The first ten problems are hard ones."""
+    hard = sorted(set(probe.problem))[:10]
+    return replace(probe, slice=np.where(np.isin(probe.problem, hard), "tail", "typical"))
 
 
 def test_only_recorded_decisions_are_no_actions():

@@ -11,6 +11,7 @@ from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.stages.decide import check_rule
 from ouroloop.monitors.base import Pool, Reading, RoundView
 from ouroloop.monitors.decision import guarded
+from ouroloop.monitors.decision.free import FEW_HALVES
 from ouroloop.monitors.decision.guarded import Blocks, GuardedQuantity, QuantityId
 from ouroloop.monitors.decision.records import Decision, RoundBets, StreamId
 from ouroloop.monitors.decision.rule import DecisionRule
@@ -447,6 +448,18 @@ def reasons_of(decision):
     return {entry.quantity: entry.reason for entry in decision.unmeasured}
 
 
+@pytest.mark.parametrize("num", [1, 8])
+def test_one_problem_with_twice_as_many_samples_as_the_others_halts_nothing(num):
+    """The others' samples all lie in the half that picks: nothing is measured, and nothing lost."""
+    first, second = a_round(0, 0, num_samples=32), a_round(1, 1, num_samples=16)
+    probe = second.probe
+    place_N = np.arange(len(probe)) % 16
+    wide = probe.where(place_N < np.where(probe.problem == probe.problem[0], 2 * num, num))
+    decision = RULE.decide(dataclasses.replace(second, probe=wide), first)
+    assert decision.action == "continue"
+    assert reasons_of(decision)[QuantityId.SHORTCUT] == FEW_HALVES
+
+
 def test_one_sample_per_problem_everywhere_guards_what_one_sample_can_show():
     first, second = (a_round(i, i, num_samples=1) for i in range(2))
     decision = decide(second, first)
@@ -556,6 +569,46 @@ def test_a_new_guarded_quantity_is_one_declaration():
     assert decision.action == "rollback" and "share of unread answers" in " ".join(decision.reasons)
     assert rule.to_json()["unread_gain"] == 0.05 and rule.to_json()["guarded"][-1] == "unread"
     assert Decision.from_json(decision.to_json()) == decision
+
+
+@pytest.mark.parametrize(
+    ("factor", "got"), [(2.0, "from 0 to 2"), (-1.0, "from -1 to -0"), (np.nan, "")]
+)
+def test_scores_on_which_no_bet_is_fair_are_refused(factor, got):
+    """Below 0 they made all evidence NaN, and the rule would never have acted again."""
+    own = GuardedQuantity(
+        "own",
+        "own",
+        "own/share",
+        lambda tables, pass_k: Blocks(
+            1, lambda rows, at: rows.right_PK[:, at[..., 0]] * factor, tables.main
+        ),
+        tolerance="own_loss",
+        default=0.05,
+    )
+    first, second = rounds()
+    rule = DecisionRule("main", extra=(own,))
+    if got:
+        says = rf"'own': got block scores {got}; expected scores in \[0, 1\]"
+        with pytest.raises(ValueError, match=says):
+            rule.decide(second, first)
+    else:
+        decision = rule.decide(second, first)
+        assert "own" in {gap.quantity for gap in decision.unmeasured}
+        assert all(np.isfinite(found.log_e) for found in decision.evidence.values())
+
+
+def test_a_share_of_the_evidence_that_is_none_is_refused():
+    def declared(share):
+        changes = {"id": "other", "tolerance": "other_loss", "share": share}
+        return dataclasses.replace(guarded.GUARDED[0], **changes)
+
+    for share in (-1.0, 0.0, 1.0):
+        with pytest.raises(ValueError, match=rf"'other': share = {share:g}: expected .*\(0, 1\)"):
+            DecisionRule("main", extra=(declared(share),))
+    with pytest.raises(ValueError, match=r"accuracy 0\.3, .*other 0\.9: expected less than 1"):
+        DecisionRule("main", extra=(declared(0.9),))
+    DecisionRule("main", extra=(declared(0.5),))
 
 
 def test_a_declaration_that_contradicts_another_is_refused():

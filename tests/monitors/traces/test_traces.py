@@ -242,6 +242,13 @@ def test_the_same_file_twice_is_refused_also_under_another_name(tmp_path):
         read(tmp_path, [ROW], [ROW])
 
 
+def test_one_file_named_twice_is_refused_also_by_a_name_without_a_folder(tmp_path, monkeypatch):
+    write(tmp_path / "r0.jsonl", [ROW])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TraceError, match=r"^r0\.jsonl: byte for byte the same as r0\.jsonl"):
+        read_traces([Path("r0.jsonl"), Path("r0.jsonl")])
+
+
 def test_rounds_in_the_wrong_order_are_refused_unless_asked_otherwise(tmp_path):
     paths = [
         write(tmp_path / f"round{i}.jsonl", [{**ROW, "problem": f"p{i}"}]) for i in (0, 1, 10, 2)
