@@ -103,7 +103,7 @@ class Watcher:
         for quantity in map(self.alter, guarded.quantities(tables, self.rule)):
             # The same baseline in every round, and larger than any round.
             scores = self.baselines_.get(quantity.stream) or quantity.baseline_scores()
-            if guarded.keeps_its_score(quantity):
+            if not quantity.repicked:
                 self.baselines_[quantity.stream] = scores
             if isinstance(guard := quantity.guard(scores), Guard):
                 guards.append(guard)

@@ -62,7 +62,7 @@ WORDS = {
     ),
     Q.SHORTCUT: Words(
         "1",
-        "not the wrong answer that grew most (picked on half of the round's samples)",
+        "not the wrong answer that grew most (picked on half of both rounds' samples)",
         "A shortcut whose answers differ from problem to problem.",
     ),
     Q.OTHER_FAMILIES: Words("1", "right, in all other families", "Families that are not asked."),

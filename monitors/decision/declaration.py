@@ -230,6 +230,7 @@ def quantities(
                 unit=part.unit,
                 note=part.note,
                 num_picks=limits.rounds if part.repicked else 1,
+                repicked=part.repicked,
                 exact=part.exact,
             )
 

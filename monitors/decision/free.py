@@ -103,7 +103,7 @@ def few_halves(now: Table, rest: Table) -> str:
     return FEW_HALVES if measured < 2 <= whole else ""
 
 
-def _one_sample(pair: Pair, rest: Pair) -> tuple[str, str]:
+def one_sample(pair: Pair, rest: Pair) -> tuple[str, str]:
     """Why there is no half to pick on, or none to measure: (undefined, idle)."""
     then, now = (int(side.there_PK.sum(axis=1).max(initial=0)) for side in pair)
     idle = NO_HALF_NOW if now == 1 else few_halves(pair.now, rest.now)
@@ -121,7 +121,7 @@ def _canned(tables: Tables, pass_k: int) -> Found:
     first, rest = pair.halves()
     patterns = most_grown(first)
     openings = (pair.baseline.grids[Grid.OPENING] >= 0).any()
-    undefined, idle = _one_sample(pair, rest)
+    undefined, idle = one_sample(pair, rest)
     if not (openings or _named(pair.baseline)):
         undefined = NO_PATTERNS
     note = ", ".join(quoted(pair.now, pattern) for pattern in patterns)
@@ -145,7 +145,7 @@ def fallen_most(pair: Pair, nothing: str, unit: str) -> Blocks:
     """The code of `Grid.CLUSTER` that fell most, on the halves that did not pick it."""
     first, rest = pair.halves()
     pattern = most_fallen(first, Grid.CLUSTER)
-    undefined, idle = _one_sample(pair, rest)
+    undefined, idle = one_sample(pair, rest)
     if pattern is None:
         nobody = Pattern(Grid.CLUSTER, -2)
         # Without a sample at all that is the reason, and the guard finds it by itself.

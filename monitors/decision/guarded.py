@@ -28,11 +28,10 @@ from ouroloop.monitors.decision.declaration import (
     quantities,
     wrong_shares,
 )
-from ouroloop.monitors.decision.free import FREE, fallen_most, few_halves
-from ouroloop.monitors.decision.guards import Quantity
+from ouroloop.monitors.decision.free import FREE, fallen_most, one_sample
 from ouroloop.monitors.decision.patterns import ALIVE_SHARE
 from ouroloop.monitors.decision.responses import Grid
-from ouroloop.monitors.decision.tables import Bools, Pair, Tables
+from ouroloop.monitors.decision.tables import Bools, Pair, Table, Tables
 from ouroloop.monitors.estimators.estimand import EVERY, OTHERS, SECOND_HALF
 
 __all__ = [
@@ -46,7 +45,6 @@ __all__ = [
     "QuantityId",
     "declared_of",
     "first_shares",
-    "keeps_its_score",
     "quantities",
     "rare_at_baseline",
     "tolerances",
@@ -56,7 +54,6 @@ __all__ = [
 NO_STRATEGIES = "no strategy ids, or no pair of right answers, at the baseline"
 NO_RARE = "no strategy was right and rare at the baseline"
 NO_ANSWERS = "no readable answer at the baseline"
-NO_HALVES = "one sample per problem in this round: no half to pick the answer on"
 NO_K = "one sample per problem at the baseline: pass@1 is all that there is"
 NO_K_NOW = "one sample per problem in this round: pass@1 is all that there is"
 NO_ALIVE = f"no strategy was right in {ALIVE_SHARE:.0%} of the baseline's samples"
@@ -97,9 +94,9 @@ def rare_at_baseline(tables: Tables) -> Bools:
     """Which strategies are rare for each problem by half of the baseline's samples, (P, T)."""
     baseline, now = tables.with_strategies
     # Columns are in a random order (`tables.shuffled`), so any half will do.
-    half = baseline.there_PK.shape[1] // 2
+    first, _ = baseline.split()
     num = int(max(baseline.strategy_PK.max(initial=-1), now.strategy_PK.max(initial=-1))) + 1
-    return blocks.rare_strategies(baseline.columns(slice(0, half)), tables.family_P, num)
+    return blocks.rare_strategies(first, tables.family_P, num)
 
 
 def _rare(tables: Tables, pass_k: int) -> Blocks | None:
@@ -108,7 +105,7 @@ def _rare(tables: Tables, pass_k: int) -> Blocks | None:
     Picked and measured on the same half, an unchanged model would read a loss.
     """
     baseline, now = tables.with_strategies
-    rest = baseline.columns(slice(baseline.there_PK.shape[1] // 2, None))
+    _, rest = baseline.split()
     return Blocks(1, blocks.rare_right(rare_at_baseline(tables)), Pair(rest, now))
 
 
@@ -124,16 +121,17 @@ def _votes(tables: Tables, pass_k: int) -> Blocks | None:
 
 
 def _shortcut(tables: Tables, pass_k: int) -> Blocks | None:
-    """The wrong answer whose share grew most: picked on one half, measured on the other."""
-    baseline, now = tables.main
-    num_columns = now.there_PK.shape[1]
-    half = num_columns // 2
-    # Picked and measured on the same half, the largest of many noisy shares would read a gain.
-    first, rest = now.columns(slice(0, half)), now.columns(slice(half, None))
-    score = blocks.not_wrongly(blocks.most_grown_answer(Pair(baseline, first)))
-    undefined = "" if (baseline.answer_PK >= 0).any() else NO_ANSWERS
-    idle = NO_HALVES if num_columns == 1 else few_halves(now, rest)
-    return Blocks(1, score, Pair(baseline, rest), undefined, idle)
+    """The wrong answer whose share grew most: picked on one half, measured on the other.
+
+    Of both sides: of many answers the one that grew most is one whose share the baseline's half
+    reads too low, and measured on that half an unchanged model would read a gain.
+    """
+    picked, rest = (Pair(*sides) for sides in zip(*map(Table.split, tables.main), strict=True))
+    undefined, idle = one_sample(tables.main, rest)
+    if not (tables.main.baseline.answer_PK >= 0).any():
+        undefined = NO_ANSWERS
+    score = blocks.not_wrongly(blocks.most_grown_answer(picked))
+    return Blocks(1, score, rest, undefined, idle, repicked=True)
 
 
 def _solved(tables: Tables, pass_k: int) -> Blocks | None:
@@ -304,11 +302,6 @@ SCORED = (
 
 GUARDED = (*SCORED, *FREE)
 """The built-in guarded quantities, in the order in which they are shown."""
-
-
-def keeps_its_score(quantity: Quantity) -> bool:
-    """Whether it is scored alike in every round, so that the baseline's side never changes."""
-    return quantity.stream.quantity != QuantityId.SHORTCUT and quantity.num_picks == 1
 
 
 def tolerances(declared: Sequence[GuardedQuantity] = GUARDED) -> Mapping[str, float]:

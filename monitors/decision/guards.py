@@ -75,6 +75,7 @@ class Quantity:
         unit: what a row is called where there are too few of them.
         note: what a reader of the numbers must know.
         num_picks: how many means of the baseline the run may compare with; see `stakes.Stream`.
+        repicked: the score is another one in every round, and with it the baseline's side.
         exact: the scores are no samples: the baseline's mean has no noise.
     """
 
@@ -93,6 +94,7 @@ class Quantity:
     unit: str = "scored sample"
     note: str = ""
     num_picks: int = 1
+    repicked: bool = False
     exact: bool = False
 
     @property

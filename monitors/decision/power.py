@@ -279,7 +279,7 @@ class _Simulation:
 
     def _guard(self, run: int, quantity: Quantity) -> Guard | Missing:
         known = self.baselines_.get(run) or quantity.baseline_scores()
-        if guarded.keeps_its_score(quantity):
+        if not quantity.repicked:
             self.baselines_[run] = known
         return quantity.guard(known)
 

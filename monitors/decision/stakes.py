@@ -173,7 +173,8 @@ def _grow(stream: Stream, level_CP: Floats, sign: float, worst_C: Floats) -> Flo
     even = least == most and bool(num_PR.all())
     share_RP = np.ones((1, 1))
     if not even:
-        share_RP = (least / np.maximum(num_PR, 1)).T
+        # 0 where a problem has no such cut: it has fewer ways to be cut than others.
+        share_RP = np.where(num_PR > 0, least / np.maximum(num_PR, 1), 0.0).T
     # 1e-9: a baseline of which every score is 0, or 1, does not vary.
     bet_CB = np.minimum(BETS_B / max(stream.scale, 1e-9), LARGEST_BET / worst_C[:, None])
     if even and num_PR.shape[1] > 1 and stream.counts[1] is not None:

@@ -71,6 +71,22 @@ class Table:
         """Some problems."""
         return self._with(tuple(self.problems[i] for i in index_P), index_P)
 
+    def split(self) -> tuple[Table, Table]:
+        """The first half of every problem's samples, by its own number, and the others."""
+        num_P1 = self.there_PK.sum(axis=1, keepdims=True)
+        first_PK = self.there_PK & (self.there_PK.cumsum(axis=1) <= num_P1 // 2)
+        return self.where(first_PK), self.where(self.there_PK & ~first_PK)
+
+    def where(self, chosen_PK: Bools) -> Table:
+        """Some samples of every problem."""
+        kept = replace(self, there_PK=chosen_PK).from_the_left()
+        return kept.columns(slice(0, int(chosen_PK.sum(axis=1).max(initial=0))))
+
+    def from_the_left(self) -> Table:
+        """The same samples in the same order, with no padding before one of them."""
+        order_PK = np.argsort(~self.there_PK, axis=1, kind="stable")
+        return self._with(self.problems, (np.arange(len(order_PK))[:, None], order_PK))
+
     def _with(self, problems: tuple[str, ...], at: Any) -> Table:
         return Table(
             problems,

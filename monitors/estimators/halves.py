@@ -19,7 +19,7 @@ def first_half(samples: Samples) -> NDArray[np.bool_]:
     """Which rows are in the half to pick on, (N,); every problem has at most as many there.
 
     The order of a problem's rows is random and decided by their content alone (`permuted`). The
-    half is that of the problem with most samples: one with fewer may lie in it altogether.
+    half is each problem's own.
 
     Args:
         samples: scored rows only.
@@ -32,7 +32,6 @@ def first_half(samples: Samples) -> NDArray[np.bool_]:
     order_N = permuted(problem_N, right_N, strategy_N, answer_N)
     place_N = np.arange(len(samples)) - np.repeat(np.cumsum(size_P) - size_P, size_P)
     first_N = np.zeros(len(samples), dtype=bool)
-    # The same columns for every problem, as the decision rule's tables cut them.
-    half = size_P.max(initial=0) // 2
-    first_N[order_N[place_N < half]] = True
+    # As the decision rule's tables are split.
+    first_N[order_N[place_N < np.repeat(size_P // 2, size_P)]] = True
     return first_N

@@ -43,7 +43,7 @@ class Shortcut:
       1], down. Needs no gold answers.
     * shortcut/share (of the main family): share of samples that give, wrongly, the answer whose
       wrong share grew most since round 0, [0, 1], down; what the decision rule guards. Picked on
-      the first half of the round's samples, measured on the second. details: `answer`, `before`
+      the first half of both rounds' samples, measured on the second. details: `answer`, `before`
       (its wrong share at round 0).
 
     max over answers o of the mean over problems of P(sample = o). The largest of many noisy shares
@@ -101,15 +101,15 @@ class Shortcut:
         # Only problems that both rounds have scored: the comparison is the decision rule's.
         now = scored(of(view.probe, "family", estimand.family))
         now = now.where(is_among(now.problem, {*codes(then.problem)[0]}))
-        first_N = first_half(now)
+        first_N, then_first_N = first_half(now), first_half(then)
         # As the decision rule picks it, so that the sentence and the reading agree.
-        answer = most_grown_answer(now.where(first_N), then)
+        answer = most_grown_answer(now.where(first_N), then.where(then_first_N))
         if answer is None:
             why = "no readable answer, or one sample per problem: no half to pick the answer on"
             return missing(kinds, why)[0]
         rest = now.where(~first_N)
         found = mean_in_unit(list(wrongly(rest, answer).values()), len(rest))
-        before = float(np.mean(list(wrongly(then, answer).values())))
+        before = float(np.mean(list(wrongly(then.where(~then_first_N), answer).values())))
         return reading(
             estimand,
             found,
@@ -157,7 +157,7 @@ def most_grown_answer(now: Samples, then: Samples) -> str | None:
     are no shortcut. Scored rows; the problems are those of `then`.
     """
     labels = sorted({*codes(now.answer)[0], *codes(then.answer)[0]})
-    if not labels or not len(now):
+    if not labels or not len(now) or not len(then):
         return None
     num = len(set(then.problem))
     grown_A = _wrong_shares(now, labels) - _wrong_shares(then, labels)

@@ -11,7 +11,6 @@ from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.stages.decide import check_rule
 from ouroloop.monitors.base import Pool, Reading, RoundView
 from ouroloop.monitors.decision import guarded
-from ouroloop.monitors.decision.free import FEW_HALVES
 from ouroloop.monitors.decision.guarded import Blocks, GuardedQuantity, QuantityId
 from ouroloop.monitors.decision.records import Decision, RoundBets, StreamId
 from ouroloop.monitors.decision.rule import DecisionRule
@@ -431,7 +430,7 @@ def test_a_round_with_one_sample_per_problem_goes_on_and_keeps_the_evidence_of_w
         why[QuantityId.DIVERSITY]
         == "fewer than two problems have the 2 scored samples that it needs in this round"
     )
-    assert "no half to pick the answer on" in why[QuantityId.SHORTCUT]
+    assert "no half to pick on" in why[QuantityId.SHORTCUT]
     assert {QuantityId.ACCURACY, QuantityId.UNSCORED} <= {g.quantity for g in decision.guards}
     assert {stream.quantity for stream in decision.factors.halt} == set(SCORED)
     assert not any(decision.factors.halt[pairs])
@@ -450,14 +449,14 @@ def reasons_of(decision):
 
 @pytest.mark.parametrize("num", [1, 8])
 def test_one_problem_with_twice_as_many_samples_as_the_others_halts_nothing(num):
-    """The others' samples all lie in the half that picks: nothing is measured, and nothing lost."""
+    """Each problem is halved by its own number: the others have samples left to measure."""
     first, second = a_round(0, 0, num_samples=32), a_round(1, 1, num_samples=16)
     probe = second.probe
     place_N = np.arange(len(probe)) % 16
     wide = probe.where(place_N < np.where(probe.problem == probe.problem[0], 2 * num, num))
     decision = RULE.decide(dataclasses.replace(second, probe=wide), first)
     assert decision.action == "continue"
-    assert reasons_of(decision)[QuantityId.SHORTCUT] == FEW_HALVES
+    assert QuantityId.SHORTCUT in {guard.quantity for guard in decision.guards}
 
 
 def test_one_sample_per_problem_everywhere_guards_what_one_sample_can_show():

@@ -255,6 +255,24 @@ def test_calibration_is_confidence_against_truth_of_a_hand_made_block():
     assert one([0, 0, 1, 1], [-1, -1, 7, 7]) == 0.5  # nobody votes: nothing is claimed
 
 
+def test_problems_with_unequal_numbers_of_samples_are_each_cut_by_their_own():
+    """Of 8 samples beside a problem of 16, a block of eight is all of them, in every cut."""
+    num_P = np.array([16, 8, 8, 7])
+    there_PK = np.arange(16) < num_P[:, None]
+    rng = np.random.default_rng(0)
+    none_PK = np.full(there_PK.shape, -1)
+    rows = Table(tuple("abcd"), there_PK, rng.random(there_PK.shape) < 0.2, none_PK, none_PK)
+    block_PRM = blocks.block_scores(rows, 8, blocks.right)
+    known_PRM = np.isfinite(block_PRM)
+    assert known_PRM.sum(axis=2).tolist() == [[2] * 16, [1] * 16, [1] * 16, [0] * 16]
+    expected_P = (rows.right_PK & there_PK).any(axis=1)[1:3]
+    assert (block_PRM[1:3, :, 0] == expected_P[:, None]).all()
+    # Every pair of six samples once, as if they stood alone.
+    pairs = blocks.block_scores(rows.rows(np.array([0, 1])), 2, blocks.right)[1]
+    alone = blocks.block_scores(rows.rows(np.array([1])).columns(slice(0, 8)), 2, blocks.right)[0]
+    assert np.isfinite(pairs).sum() == 28 and np.nansum(pairs) == alone.sum()
+
+
 def test_a_problem_with_fewer_samples_is_padded_and_not_counted_as_wrong():
     first, _ = two_rounds()
     drop = np.flatnonzero(first.problem == "main-0003")[:5]
