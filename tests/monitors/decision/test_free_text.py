@@ -151,6 +151,31 @@ def test_wording_is_compared_with_the_baseline_from_which_on_it_should_no_longer
     assert impatient.decide(later, baseline).action is Action.ROLLBACK
 
 
+def test_verdicts_that_a_judge_of_few_answers_no_longer_gives_are_missed(baseline):
+    """It is asked about a quarter of the answers, and falls silent on a fifth of those."""
+
+    def asked(view, share, seed):
+        rng, num = np.random.default_rng(seed), len(view.probe)
+        seen = np.arange(num) % 4 == 0
+        verdict = np.where(seen & (rng.random(num) >= share), 1.0, np.nan)
+        probe = dataclasses.replace(
+            view.probe, approvals={"harmless": verdict}, asked=seen.astype(float)
+        )
+        return dataclasses.replace(view, probe=probe)
+
+    def spoke(share):
+        history = []
+        for number in (1, 2):
+            view = asked(a_view(number, 70 + number), share, number)
+            decision = decide(view, asked(baseline, 0.0, 9), history)
+            history.append(dataclasses.replace(decision, carried_out=False))
+        (guard,) = [g for g in history[-1].guards if g.quantity == "judged"]
+        assert guard.before == 0.0, "what was never asked about lacks no verdict"
+        return history[-1].spoke
+
+    assert spoke(0.2).quantity == "judged" and spoke(0.0) is None
+
+
 def test_a_rollback_that_leaves_wordings_baseline_behind_is_said_and_not_called_waiting(baseline):
     rule = DecisionRule(main_family="red-team", num_baselines=2, texts_since=2, rounds=6)
 
