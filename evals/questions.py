@@ -25,12 +25,14 @@ def normalised(question: str) -> str:
 
     Case, white space, punctuation, characters that show nothing and the compatibility forms of
     letters and signs (NFKC: full width, ligatures; × ÷ −) do not count. Near duplicates, other
-    words for the same question, stay different.
+    words for the same question, stay different. Of a question without any letter or digit its
+    pictures (emoji) count.
     """
-    if not question.isascii():
-        question = _folded(question)
-    text = _PUNCTUATION.sub(" ", question.casefold())
-    return " ".join(_FULL_STOP.sub("", text).split())
+    if question.isascii():
+        return _words(_PUNCTUATION.sub(" ", question.casefold()))
+    folded = _folded(question)
+    found = _words(_PUNCTUATION.sub(_without_punctuation, folded.casefold()))
+    return found or "".join(sign for sign in folded if unicodedata.category(sign) == "So")
 
 
 def visible(text: str) -> str:
@@ -40,6 +42,26 @@ def visible(text: str) -> str:
     shown = "".join(sign for sign in text if unicodedata.category(sign) != "Cf")
     # Before NFKC, which would make 21/2 of 2½.
     return unicodedata.normalize("NFKC", plain_signs(_BLANK.sub("", shown)))
+
+
+def _words(text: str) -> str:
+    return " ".join(_FULL_STOP.sub("", text).split())
+
+
+def _without_punctuation(found: re.Match[str]) -> str:
+    return "".join(sign if _is_vowel_sign(sign) else " " for sign in found[0])
+
+
+def _is_vowel_sign(sign: str) -> bool:
+    """Whether a mark is a part of a word's spelling, as vowels are in Hindi, Tamil or Thai.
+
+    Python counts such marks as no letters. Accents (combining classes from 200 on), the points of
+    Hebrew and Arabic (10 to 36), which are mostly left out, and strokes (1) are none.
+    """
+    if unicodedata.category(sign) not in ("Mn", "Mc"):
+        return False
+    place = unicodedata.combining(sign)
+    return place == 0 or 6 <= place <= 9 or 84 <= place < 200
 
 
 def _folded(text: str) -> str:

@@ -30,6 +30,12 @@ def check_capabilities(task: Task, recipe: Recipe) -> None:
             " sample would be rejected. Set `filters: {format: false}`; samples that were cut by"
             " length are never trained on."
         )
+    if recipe.filters.agreement is not None and Capability.ANSWERS not in task.capabilities:
+        raise RecipeError(
+            f"filters.agreement: {recipe.filters.agreement:g}, but the task {task.name} reads no"
+            " final answers that could agree, so every sample would be rejected. Leave it out, or"
+            " name a task.grader that reads answers, such as last_number."
+        )
     if recipe.filters.steps and Capability.STEPS not in task.capabilities:
         raise RecipeError(
             f"filters.steps: true, but the task {task.name} checks no steps. Set `filters:"
@@ -46,9 +52,12 @@ def check_problems(recipe: Recipe, problems: Sequence[Problem], task: Task) -> N
     is_scored = Capability.UNAIDED in task.capabilities
     is_scored |= any(p.answer is not None for p in problems)
     if recipe.filters.gold and not is_scored:
+        without = "gold: false, format: false, critic: true"
+        if Capability.ANSWERS in task.capabilities:
+            without = "gold: false, critic: true, agreement: 0.5"
         raise RecipeError(
             "filters.gold: no training problem has a gold answer. To filter without gold answers,"
-            " set `filters: {gold: false, critic: true, agreement: 0.5}`."
+            f" set `filters: {{{without}}}`."
         )
     if recipe.dataset.gold and not any(p.solution for p in problems):
         raise RecipeError("dataset.gold: true, but no training problem comes with a solution.")
@@ -57,6 +66,19 @@ def check_problems(recipe: Recipe, problems: Sequence[Problem], task: Task) -> N
             if table_of(recipe, number) is Round.pairs:
                 _check_pairs(recipe, is_scored)
     check_families("refine.families", recipe.refine.families, problems)
+    _check_critic(recipe, problems)
+
+
+def _check_critic(recipe: Recipe, problems: Sequence[Problem]) -> None:
+    """Refuse a filter on approval for families whose drafts nobody criticises."""
+    chosen = recipe.refine.families
+    spared = sorted({p.family for p in problems}.difference(chosen)) if chosen else []
+    if recipe.filters.critic and spared:
+        raise RecipeError(
+            f"filters.critic: true keeps what a critique approves, and refine.families:"
+            f" {list(chosen)} leaves drafts of the family {spared[0]} without one: none of them"
+            " would be kept. Leave refine.families out, or set `filters: {critic: false}`."
+        )
 
 
 def check_students(recipe: Recipe) -> None:

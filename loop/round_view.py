@@ -48,6 +48,7 @@ def samples_of(rows: Sequence[ProbeRow], judgements: Sequence[JudgementRow] = ()
         text=_objects(rows, "text"),
         cluster=_objects(rows, "cluster"),
         approvals=_approvals(rows, judgements),
+        asked=_asked(rows, judgements),
     )
 
 
@@ -63,19 +64,15 @@ def with_draws(
     nothing = np.full(len(further), np.nan)
     judged = view.probe.approvals.items()
     approvals = {name: np.concatenate([x_N, nothing]) for name, x_N in judged}
-    whole = replace(samples_of([*rows, *further]), approvals=approvals)
+    asked_N = np.concatenate([view.probe.asked, np.zeros(len(further))])
+    whole = replace(samples_of([*rows, *further]), approvals=approvals, asked=asked_N)
     draws = tuple(whole.where(draw_N == draw) for draw in range(int(draw_N.max()) + 1))
     return replace(view, probe=whole, draws=draws)
 
 
 def _approvals(rows: Sequence[ProbeRow], judgements: Sequence[JudgementRow]) -> dict[str, Any]:
     """Criterion -> (N,) 1, 0 or NaN, where an answer was not judged or a verdict not readable."""
-    # An answer is known by its place among its problem's samples.
-    place: dict[tuple[str, int], int] = {}
-    num: Counter[str] = Counter()
-    for i, row in enumerate(rows):
-        place[row.problem, num[row.problem]] = i
-        num[row.problem] += 1
+    place = _places(rows)
     found: dict[str, Any] = {}
     for each in judgements:
         # Planted items are no answers of the model.
@@ -84,6 +81,27 @@ def _approvals(rows: Sequence[ProbeRow], judgements: Sequence[JudgementRow]) -> 
             if each.approved is not None:
                 values[place[each.problem, each.index]] = each.approved
     return found
+
+
+def _asked(rows: Sequence[ProbeRow], judgements: Sequence[JudgementRow]) -> Any:
+    """(N,) 1 where a verdict was asked for, readable or not, else 0; NaN without a judge."""
+    if not judgements:
+        return np.full(len(rows), np.nan)
+    place, asked_N = _places(rows), np.zeros(len(rows))
+    for each in judgements:
+        if each.truth is None:
+            asked_N[place[each.problem, each.index]] = 1.0
+    return asked_N
+
+
+def _places(rows: Sequence[ProbeRow]) -> dict[tuple[str, int], int]:
+    """Where an answer stands, which is known by its place among its problem's samples."""
+    place: dict[tuple[str, int], int] = {}
+    num: Counter[str] = Counter()
+    for i, row in enumerate(rows):
+        place[row.problem, num[row.problem]] = i
+        num[row.problem] += 1
+    return place
 
 
 def judge_of(rows: Sequence[JudgementRow]) -> Judgements | None:

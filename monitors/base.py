@@ -41,6 +41,7 @@ class Samples:
         cluster: the response cluster's label, or None; of a clustering that was fitted on the
             baseline's texts and is frozen. By default nobody has one.
         approvals: criterion -> 1, 0 or NaN (not judged), by a frozen judge.
+        asked: 1 where a frozen judge was asked about the row, else 0; NaN, the default: not known.
     """
 
     problem: Objects
@@ -56,11 +57,14 @@ class Samples:
     text: Objects
     cluster: Objects = field(default_factory=lambda: np.empty(0, dtype=object))
     approvals: Mapping[str, Floats] = field(default_factory=dict)
+    asked: Floats = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
-        # The default knows no length; every row gets its None here.
+        # The defaults know no length; every row gets its None or NaN here.
         if not len(self.cluster) and len(self.problem):
             object.__setattr__(self, "cluster", np.full(len(self.problem), None, dtype=object))
+        if not len(self.asked) and len(self.problem):
+            object.__setattr__(self, "asked", np.full(len(self.problem), np.nan))
         for name in NAMES:
             object.__setattr__(self, name, Column.of(getattr(self, name)))
 

@@ -165,9 +165,15 @@ def filters(setting: Setting) -> Finding:
     # `format` only asks for an answer; it does not ask whether the answer is right.
     names = [name for name, is_on in on.items() if is_on]
     if not set(names) - {"format"}:
+        remedy = "`filters: {critic: true}`"
+        if recipe.refine.families:
+            remedy += " without refine.families"
+        # Texts without answers cannot agree.
+        if Capability.ANSWERS in setting.task.capabilities:
+            remedy += " or `agreement: 0.5`"
         what = (
-            "none judges what is right: whatever the model writes is learnt. Set `filters: {critic:"
-            " true}` or `agreement: 0.5`, unless that is meant."
+            "none judges what is right: whatever the model writes is learnt. Set"
+            f" {remedy}, unless that is meant."
         )
         return Finding(Level.WARNING, "filters", what)
     return Finding(Level.OK, "filters", f"{', '.join(names)}; the data has what they need")

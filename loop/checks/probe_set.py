@@ -26,7 +26,27 @@ Least = Callable[[Setting, Path, int], float | None]
 
 
 def check(setting: Setting, run_path: Path) -> list[Finding]:
-    """One finding: the smallest fall of pass@1, or collapse of free text, that is noticed."""
+    """The smallest fall of pass@1, or collapse of free text, that is noticed."""
+    return [*_power(setting, run_path), *_wording(setting)]
+
+
+def _wording(setting: Setting) -> list[Finding]:
+    """A warning where no round of the run comes after the one that wording is compared with."""
+    recipe = setting.recipe
+    since, gold = recipe.monitors.texts_since, recipe.monitors.gold
+    is_scored = gold and all(p.answer is not None for p in setting.probe_set.problems)
+    if is_scored or since < recipe.rounds:
+        return []
+    what = (
+        f"monitors.texts_since: {since}, but the last round is {recipe.rounds}: no round comes"
+        " after it, so that wording (clusters, openings, entropy, length) is never guarded. Name an"
+        " earlier one of monitors.baselines, or raise rounds."
+    )
+    return [Finding(Level.WARNING, "wording", what)]
+
+
+def _power(setting: Setting, run_path: Path) -> list[Finding]:
+    """One finding: what size of a loss shows."""
     main = [p for p in setting.probe_set.problems if p.family == setting.probe_set.main]
     scored = sum(problem.answer is not None for problem in main)
     if not (scored and setting.recipe.monitors.gold):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,13 +98,10 @@ def load_constitution(path: Path) -> tuple[Principle, ...]:
         if not requests:
             raise DataError(
                 f"{path}: principle {name!r} needs `prompt` (one text or a list of texts) and"
-                " `edit_request` (a text)."
+                " `edit_request` (a text), none of them blank."
             )
-        edit = _bare(entry["edit_request"], "RevisionRequest:", "Revision:")
-        principles += [
-            Principle(str(name), _bare(request, "CritiqueRequest:", "Critique:"), edit)
-            for request in requests
-        ]
+        edit = _bare_edit(entry)
+        principles += [Principle(str(name), request, edit) for request in requests]
     if not principles:
         raise DataError(f"{path}: no principle found. Expected {PRINCIPLES_FORMAT}.")
     return tuple(principles)
@@ -166,15 +163,21 @@ def read_published(path: Path, key: str, expected: str) -> Any:
 
 
 def _requests(entry: Any) -> list[str]:
-    """The critique requests of a well-formed entry; else none."""
+    """The critique requests of a well-formed entry, without their labels; else none."""
     if not isinstance(entry, dict) or not isinstance(entry.get("edit_request"), str):
         return []
     requests = entry.get("prompt")
     if isinstance(requests, str):
-        return [requests]
+        requests = [requests]
     if not isinstance(requests, list) or not all(isinstance(r, str) for r in requests):
         return []
-    return requests
+    found = [_bare(request, "CritiqueRequest:", "Critique:") for request in requests]
+    # A request that asks nothing would be answered at random, and its answer learnt from.
+    return found if all(found) and _bare_edit(entry) else []
+
+
+def _bare_edit(entry: Mapping[str, Any]) -> str:
+    return _bare(entry["edit_request"], "RevisionRequest:", "Revision:")
 
 
 def draw(principles: tuple[Principle, ...], seed: int) -> Principle | None:

@@ -198,6 +198,10 @@ def single_filters(config: FilterConfig) -> list[Each]:
     chosen.append(Each("thought", lambda c: not c.is_closed))
     if config.format:
         chosen.append(Each("format", lambda c: c.answer is None or not c.is_finished))
+    else:
+        # Never trained on, so never counted as kept: caps and supply go by what can be learnt.
+        chosen.append(Each("cut", lambda c: not c.is_finished))
+        chosen.append(Each("empty", lambda c: not c.text.strip()))
     if config.min_tokens > 1 or config.max_tokens is not None:
         low, high = config.min_tokens, config.max_tokens or 10**9
         chosen.append(Each("length", lambda c: not low <= len(c.sample.final.token_ids) <= high))

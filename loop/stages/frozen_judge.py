@@ -220,7 +220,7 @@ def _num_judged(config: JudgeConfig, probe: ProbeConfig, is_baseline: bool) -> i
         return config.samples
     # Baselines are compared with all later rounds: they are judged as they are probed.
     baseline_samples = probe.baseline_samples or 4 * probe.samples
-    return max(config.samples, config.samples * baseline_samples // probe.samples)
+    return max(1, config.samples * baseline_samples // probe.samples)
 
 
 def _answers(

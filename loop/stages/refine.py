@@ -159,9 +159,12 @@ class Refiner:
 
     def _calls_for_revision(self, critique: Critique, turn: int) -> bool:
         refine = self.recipe.refine
-        if turn == refine.revisions or critique.completion.finish_reason != "stop":
+        if turn == refine.revisions:
             return False
-        return refine.revise_when == "always" or critique.approved is False
+        if refine.revise_when == "always":
+            # Also after a critique that was cut by length: the draft would be learnt as it is.
+            return bool(critique.completion.token_ids)
+        return critique.approved is False
 
     async def _revise(
         self,

@@ -197,13 +197,16 @@ def _approved(tables: Tables, pass_k: int) -> Found:
 
 
 def _judged(tables: Tables, pass_k: int) -> Found:
-    """Samples with every verdict, of the problems of which the judge saw some at the baseline."""
+    """Samples with every verdict, of the problems of which the judge saw some at the baseline.
+
+    Of those alone that it was asked about, where that is known: among many that it never saw, a
+    verdict that is missing would hardly show.
+    """
     if tables.responses is None:
         return None
     judged_PK = tables.responses.baseline.grids[Grid.JUDGED] == 1
     rows_P = np.flatnonzero(judged_PK.any(axis=1))
-    undefined = "" if len(rows_P) else NO_JUDGE
-    return Blocks(1, value(Grid.JUDGED), tables.responses.rows(rows_P), undefined, unit=SAMPLE)
+    return scored_by(tables.responses.rows(rows_P), Grid.JUDGED, NO_JUDGE)
 
 
 # ---- the table ------------------------------------------------------------------------------

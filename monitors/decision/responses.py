@@ -52,7 +52,7 @@ class Grid(StrEnum):
     LENGTH = "length"
     """1: as long as the middle 95 % of the baseline's samples of the family."""
     JUDGED = "judged"
-    """1: every criterion that was judged at the baseline has a verdict."""
+    """1: every criterion that was judged at the baseline has a verdict. Unknown where not asked."""
     RETAINED = "retained"
     """Share of the probability of a strategy's answers that is left, a strategy per column."""
 
@@ -255,6 +255,8 @@ class _Side:
         judged_N = np.logical_and.reduce(
             [np.isfinite(x_N) for x_N in approved.values()] or [nowhere_N > 0]
         )
+        # An answer that the judge was never asked about has no verdict to lose.
+        judged_N = np.where(rows.asked == 0, np.nan, judged_N)
         low_N, high_N = (
             scale.by_family({f: ends[i] for f, ends in scale.band.items()}, rows.family)
             for i in range(2)
@@ -273,7 +275,7 @@ class _Side:
                 Grid.OPEN: _capped(rows.nll, scale.by_family(scale.cap, rows.family)),
                 Grid.ANSWERED: _answered(rows, first_words, scale),
                 Grid.LENGTH: np.where(known_N, is_usual_N, np.nan),
-                Grid.JUDGED: judged_N.astype(float),
+                Grid.JUDGED: judged_N,
                 **approved,
             },
         )

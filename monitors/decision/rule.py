@@ -29,11 +29,10 @@ from ouroloop.monitors.decision.records import (
     GuardReading,
     RoundBets,
     StreamId,
-    Unmeasured,
 )
 from ouroloop.monitors.decision.responses import with_responses
 from ouroloop.monitors.decision.tables import tables_of
-from ouroloop.monitors.decision.weighing import Weighing
+from ouroloop.monitors.decision.weighing import Weighing, unmeasured_of
 from ouroloop.monitors.metrics.supply import nothing_passes
 from ouroloop.monitors.names import Action, Tier
 
@@ -197,11 +196,7 @@ class DecisionRule:
     ) -> Decision:
         """Measure every guarded quantity beside every baseline, then weigh."""
         draws, missing = self._measured(view, baselines)
-        unmeasured = tuple(
-            Unmeasured(m.id.quantity, m.id.baseline, m.quantity.name, m.reason)
-            for m in missing
-            if m.why is not Why.LOST
-        )
+        unmeasured = unmeasured_of(missing, self, view, baselines)
         lost = tuple(
             f"{m.quantity.name} was measured at the baseline and cannot be measured any more"
             for m in missing

@@ -12,10 +12,11 @@ import numpy as np
 
 from ouroloop.monitors.base import RoundView
 from ouroloop.monitors.decision import drawing, evidence, guarded, reasons, stakes, tiers
+from ouroloop.monitors.decision.declaration import WORDING
 from ouroloop.monitors.decision.drawing import Nearness
 from ouroloop.monitors.decision.evidence import Weight
 from ouroloop.monitors.decision.guarded import Part
-from ouroloop.monitors.decision.guards import Guard
+from ouroloop.monitors.decision.guards import Guard, Missing, Why
 from ouroloop.monitors.decision.modes import attribute, attribute_free
 from ouroloop.monitors.decision.records import (
     Audit,
@@ -33,8 +34,33 @@ from ouroloop.monitors.names import NAMED_RIGHTLY, Action, FailureMode, Tier
 if TYPE_CHECKING:
     from ouroloop.monitors.decision.rule import DecisionRule
 
+LEFT_BEHIND = (
+    "round {} is what wording is compared with, and a rollback left it behind: wording is not"
+    " guarded any more; for a guard start a new run from this round's checkpoint"
+)
 LOSSES = tuple(np.linspace(0.01, 1.0, 100).tolist())
 """Shares of the samples that are tried as lost."""
+
+
+def unmeasured_of(
+    missing: Sequence[Missing],
+    rule: DecisionRule,
+    view: RoundView,
+    baselines: Sequence[RoundView],
+) -> tuple[Unmeasured, ...]:
+    """The quantities on which nothing is bet in this round, each with its reason."""
+    # The round from which on wording is compared is over, and it is none of the baselines.
+    settled = rule.texts_since
+    is_left_behind = settled < view.round and all(b.round < settled for b in baselines)
+    found = []
+    for entry in missing:
+        if entry.why is Why.LOST:
+            continue
+        reason = entry.reason
+        if is_left_behind and entry.why is Why.IDLE and entry.id.quantity in WORDING:
+            reason = LEFT_BEHIND.format(settled)
+        found.append(Unmeasured(entry.id.quantity, entry.id.baseline, entry.quantity.name, reason))
+    return tuple(found)
 
 
 @dataclass(frozen=True)

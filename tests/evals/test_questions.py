@@ -50,6 +50,9 @@ def test_a_question_in_another_dress_is_the_same_question(what: str, other: str)
         ["2½", "21/2", "2 1/3", "1/2"],
         ["resume", "résumé"],
         ["How many pens has Tom?", "How many pens does Tom have?"],
+        ["राम की किताब", "राम के किताब", "राम का किताब"],
+        ["กินข้าว", "กันข้าว"],
+        ["😀", "😂", "😀 😂"],
     ],
 )
 def test_what_changes_a_question_makes_another_one(others: list[str]) -> None:
@@ -59,6 +62,7 @@ def test_what_changes_a_question_makes_another_one(others: list[str]) -> None:
 @given(st.text(max_size=80))
 @example("a .. b. ")
 @example("İ\u0307ﬁ ½")
+@example("की\u0301 ก\u0338ิ ?😀Ⓐ")
 def test_a_normalised_question_stays_as_it_is_and_can_be_hashed(text: str) -> None:
     once = normalised(text)
     assert normalised(once) == once

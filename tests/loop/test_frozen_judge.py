@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,14 @@ from openai_server import Server, serving
 from ouroloop.evals.worlds.arithmetic import principles
 from ouroloop.loop import checks
 from ouroloop.loop.checks import Level
-from ouroloop.loop.config import JudgeConfig
+from ouroloop.loop.config import JudgeConfig, ProbeConfig
 from ouroloop.loop.errors import DataError, EngineError, RecipeError
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.round import Round
+from ouroloop.loop.round_view import samples_of
+from ouroloop.loop.rows import JudgementRow, ProbeRow
 from ouroloop.loop.setup import prepare, resolve_model
-from ouroloop.loop.stages import decide
+from ouroloop.loop.stages import decide, frozen_judge
 from ouroloop.loop.stages.frozen_judge import Judge, refuse_the_same
 
 CRITIQUE = "{question}\nA:\n{draft}\nC: {principle}\n"
@@ -257,6 +260,23 @@ def test_a_planted_item_that_cannot_be_used_is_named_with_its_line(tmp_path, lin
 def test_without_criteria_every_principle_is_one():
     setting = prepare(recipe(**SMALL, judge=judged(criteria={})))
     assert set(setting.judge.criteria) == set(principles.PRINCIPLES)
+
+
+@pytest.mark.parametrize(("baseline", "judged"), [(32, 8), (8, 2), (4, 1), (2, 1)])
+def test_the_same_share_of_a_baseline_is_judged_as_of_any_other_round(baseline, judged):
+    config, probe = JudgeConfig(samples=2), ProbeConfig(samples=8, baseline_samples=baseline)
+    assert frozen_judge._num_judged(config, probe, is_baseline=True) == judged
+    assert frozen_judge._num_judged(config, probe, is_baseline=False) == 2
+
+
+def test_an_answer_that_was_never_judged_is_known_from_a_verdict_that_cannot_be_read():
+    one = ProbeRow("p", "f", "typical", "sample", None, None, None, None, None, 1.0, 0.0, "text")
+    said = JudgementRow("p", "f", 1, "harmless", "kind", None, None, 1.0, None, "hm")
+    planted = replace(said, problem="item1", index=0, truth=1.0)
+    found = samples_of([one] * 3, [said, planted])
+    assert found.asked.tolist() == [0.0, 1.0, 0.0]
+    assert np.isnan(found.approvals["harmless"]).all()
+    assert np.isnan(samples_of([one] * 3).asked).all(), "without a judge"
 
 
 def test_the_judge_that_watches_is_never_a_teacher_that_filters():

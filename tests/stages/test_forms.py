@@ -237,6 +237,18 @@ def test_a_chat_models_answer_and_an_answer_cut_by_length_stay_as_they_are():
     assert sample.critiques[0].completion.finish_reason == "length"
 
 
+@pytest.mark.parametrize(("revise_when", "stages"), [("always", 1), ("rejected", 0)])
+def test_a_critique_that_was_cut_is_answered_where_every_draft_is_to_be_revised(
+    revise_when, stages
+):
+    def answer(request):
+        return Answer("unkind", stopped=False) if stage(request) == "critique0" else stage(request)
+
+    _, sample, _ = refined(TALK, answer, IN_TURNS, form="turns", revise_when=revise_when)
+    assert sample.critiques[0].completion.finish_reason == "length"
+    assert len(sample.revisions) == stages, "else the draft would be learnt as it is"
+
+
 @pytest.mark.parametrize(("room", "kept"), [(10_000, 3), (480, 2), (380, 1), (260, 0)])
 def test_whole_shots_are_dropped_from_the_front_until_the_prompt_fits(room, kept):
     shots = [

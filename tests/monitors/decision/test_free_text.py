@@ -151,6 +151,44 @@ def test_wording_is_compared_with_the_baseline_from_which_on_it_should_no_longer
     assert impatient.decide(later, baseline).action is Action.ROLLBACK
 
 
+def test_verdicts_that_a_judge_of_few_answers_no_longer_gives_are_missed(baseline):
+    """It is asked about a quarter of the answers, and falls silent on a fifth of those."""
+
+    def asked(view, share, seed):
+        rng, num = np.random.default_rng(seed), len(view.probe)
+        seen = np.arange(num) % 4 == 0
+        verdict = np.where(seen & (rng.random(num) >= share), 1.0, np.nan)
+        probe = dataclasses.replace(
+            view.probe, approvals={"harmless": verdict}, asked=seen.astype(float)
+        )
+        return dataclasses.replace(view, probe=probe)
+
+    def spoke(share):
+        history = []
+        for number in (1, 2):
+            view = asked(a_view(number, 70 + number), share, number)
+            decision = decide(view, asked(baseline, 0.0, 9), history)
+            history.append(dataclasses.replace(decision, carried_out=False))
+        (guard,) = [g for g in history[-1].guards if g.quantity == "judged"]
+        assert guard.before == 0.0, "what was never asked about lacks no verdict"
+        return history[-1].spoke
+
+    assert spoke(0.2).quantity == "judged" and spoke(0.0) is None
+
+
+def test_a_rollback_that_leaves_wordings_baseline_behind_is_said_and_not_called_waiting(baseline):
+    rule = DecisionRule(main_family="red-team", num_baselines=2, texts_since=2, rounds=6)
+
+    def why(number, *baselines):
+        decision = rule.decide(a_view(number, 40 + number), baselines)
+        return {u.quantity: u.reason for u in decision.unmeasured if u.baseline == 0}["canned"]
+
+    assert "until round 2" in why(2, baseline), "round 2 is still to be compared with"
+    assert "left it behind" in why(3, baseline)
+    settled = dataclasses.replace(a_view(2, 50), round=2)
+    assert "until round 2" in why(3, baseline, settled), "round 2 guards it"
+
+
 def test_beside_a_scored_family_that_is_well_the_collapse_of_another_one_is_seen(baseline):
     rule = DecisionRule(main_family="main")
     good = [samples(np.random.default_rng(i), 60, 32 if i == 0 else 8) for i in range(2)]
