@@ -9,9 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import transformers
 from tiny import CHARACTERS, save_tiny_llama
+from transformers.integrations import deepspeed
 
 from ouroloop.loop.engines.checkpoint import check_checkpoint
+from ouroloop.loop.objectives import saving
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.registry import build_objective
 
@@ -44,15 +47,13 @@ def job(tmp_path: Path) -> TrainingJob:
 @pytest.fixture
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Arguments of a trainer as they are where one process sees two GPUs."""
-    from transformers import TrainingArguments
-
-    made = TrainingArguments.__post_init__
+    made = transformers.TrainingArguments.__post_init__
 
     def counted(self: Any) -> None:
         made(self)
         self._n_gpu = 2
 
-    monkeypatch.setattr(TrainingArguments, "__post_init__", counted)
+    monkeypatch.setattr(transformers.TrainingArguments, "__post_init__", counted)
     yield
 
 
@@ -65,3 +66,43 @@ def test_one_process_trains_on_one_of_the_gpus_that_it_sees(
     assert prepared.trainer.args.n_gpu == 1
     # With two the batch would be twice the recipe's.
     assert prepared.trainer.args.train_batch_size == prepared.trainer._train_batch_size == 8
+
+
+class Zero3:
+    """What transformers goes by once a trainer's arguments were made under ZeRO-3."""
+
+    def is_zero3(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def zero3() -> Iterator[Zero3]:
+    config = Zero3()
+    deepspeed.set_hf_deepspeed_config(config)
+    yield config
+    deepspeed.unset_hf_deepspeed_config()
+
+
+@pytest.mark.usefixtures("zero3")
+@pytest.mark.parametrize(("flag", "in_parts"), [("true", True), ("false", False), (None, False)])
+def test_under_zero3_a_model_is_loaded_in_parts_only_where_the_config_says_so(
+    job: TrainingJob, flag: str | None, in_parts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+
+    def loaded(*_: Any, **__: Any) -> None:
+        found.append(deepspeed.is_deepspeed_zero3_enabled())
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", loaded)
+    monkeypatch.delenv("ACCELERATE_DEEPSPEED_ZERO3_INIT", raising=False)
+    if flag is not None:
+        monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO3_INIT", flag)
+    saving.load_trainable(job, check_checkpoint(job.init))
+    assert found == [in_parts]
+
+
+@pytest.mark.usefixtures("zero3")
+def test_after_a_training_under_zero3_one_process_can_load_the_new_weights_alone() -> None:
+    assert deepspeed.is_deepspeed_zero3_enabled()
+    saving.free_memory()
+    assert not deepspeed.is_deepspeed_zero3_enabled()
