@@ -69,6 +69,15 @@ def loads_in_parts(config: Path) -> bool:
     return str(deepspeed.get("zero3_init_flag")).lower() == "true"
 
 
+def is_fsdp(config: Path) -> bool:
+    """Whether weights are sharded by FSDP.
+
+    Raises:
+        RecipeError: the config cannot be found or read.
+    """
+    return str(_read(find_config(config)).get("distributed_type")).upper() == "FSDP"
+
+
 def num_gpus() -> int:
     """GPUs that a child process sees."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
