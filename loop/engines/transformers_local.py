@@ -43,10 +43,15 @@ def load_codec(checkpoint: Checkpoint, config: Mapping[str, Any] | None = None) 
     )
 
 
-def load_model(checkpoint: Checkpoint, dtype: str) -> Any:
+def device_here() -> str:
+    """The GPU when there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_model(checkpoint: Checkpoint, dtype: str, device: str | None = None) -> Any:
     """The model in evaluation mode, its adapter (if it is one) applied but not merged.
 
-    On the GPU when there is one.
+    device: default: `device_here`.
     """
     model = AutoModelForCausalLM.from_pretrained(
         checkpoint.weights,
@@ -58,15 +63,7 @@ def load_model(checkpoint: Checkpoint, dtype: str) -> Any:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, str(checkpoint.path))
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-
-
-def in_float32(model: Any) -> Any:
-    """The same model, computing in float32, on the CPU where it does not fit the GPU so."""
-    try:
-        return model.float()
-    except torch.OutOfMemoryError:
-        return model.cpu().float()
+    return model.to(device or device_here()).eval()
 
 
 @dataclass
@@ -295,6 +292,8 @@ class TransformersBackend:
         """Replace model and tokenizer."""
         checkpoint = check_checkpoint(checkpoint_path)
         self.codec = load_codec(checkpoint, self.config)
+        # The old weights go first: there may be no room for two models.
+        self.model: Any = None
         self.model = load_model(checkpoint, self.dtype)
         self.version = checkpoint.version
         return {"weight_version": self.version, "block_size": None}
