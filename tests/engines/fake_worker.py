@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,10 @@ class FakeBackend:
             raise ValueError("a bug deep in a library")
         if request.prompt == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if request.prompt == "leave a child" and os.fork():
+            os._exit(3)
+        elif request.prompt == "leave a child":
+            time.sleep(600)
         if request.prompt == "abort":
             return [(key, EngineError("this request was aborted"))]
         text = (
