@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from ouroloop.loop.engines import heartbeat
 from ouroloop.loop.engines.cache_local import roomy_cache
 from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint
+from ouroloop.loop.engines.model_local import load_model
 from ouroloop.loop.engines.tokens import Codec
 from ouroloop.loop.errors import EngineError
 from ouroloop.loop.records import Completion, Request, Sampling, Scored
@@ -41,29 +42,6 @@ def load_codec(checkpoint: Checkpoint, config: Mapping[str, Any] | None = None) 
         config.get("chat_template_kwargs"),
         config.get("thought_marks", ()),
     )
-
-
-def device_here() -> str:
-    """The GPU when there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def load_model(checkpoint: Checkpoint, dtype: str, device: str | None = None) -> Any:
-    """The model in evaluation mode, its adapter (if it is one) applied but not merged.
-
-    device: default: `device_here`.
-    """
-    model = AutoModelForCausalLM.from_pretrained(
-        checkpoint.weights,
-        dtype=getattr(torch, dtype),
-        trust_remote_code=False,
-        use_safetensors=True,
-    )
-    if checkpoint.is_adapter:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, str(checkpoint.path))
-    return model.to(device or device_here()).eval()
 
 
 @dataclass

@@ -96,24 +96,10 @@ def _with_old(check: WeightSyncCheck, old: Checkpoint) -> WeightSyncCheck:
 
 def _load(checkpoint: Checkpoint, dtype: str) -> tuple[Codec, Any]:
     """Tokenizer, and the model with weights of `dtype` that computes in float32."""
-    from ouroloop.loop.engines.transformers_local import load_codec, load_model
+    from ouroloop.loop.engines.model_local import in_float32, load_model
+    from ouroloop.loop.engines.transformers_local import load_codec
 
-    return load_codec(checkpoint), _in_float32(load_model(checkpoint, dtype, device="cpu"))
-
-
-def _in_float32(model: Any) -> Any:
-    """The same model, computing in float32: on the GPU, or where it does not fit there on the CPU.
-
-    A model may be larger than one GPU, and be served by several; or an engine has the memory.
-    """
-    import torch
-
-    from ouroloop.loop.engines.transformers_local import device_here
-
-    try:
-        return model.to(device_here()).float()
-    except torch.OutOfMemoryError:
-        return model.cpu().float()
+    return load_codec(checkpoint), in_float32(load_model(checkpoint, dtype, on_cpu=True))
 
 
 def _answered(codec: Codec, model: Any) -> tuple[WeightSyncPrompt, ...]:
