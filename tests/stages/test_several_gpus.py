@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import transformers
 from tiny import CHARACTERS, save_tiny_llama
 from transformers.integrations import deepspeed
 
 from ouroloop.loop.engines.checkpoint import check_checkpoint
-from ouroloop.loop.objectives import saving
+from ouroloop.loop.objectives import batches, saving
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.registry import build_objective
 
@@ -106,3 +108,19 @@ def test_after_a_training_under_zero3_one_process_can_load_the_new_weights_alone
     assert deepspeed.is_deepspeed_zero3_enabled()
     saving.free_memory()
     assert not deepspeed.is_deepspeed_zero3_enabled()
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_a_model_that_waits_on_the_processor_to_be_sharded_is_batched_as_on_a_gpu(
+    job: TrainingJob, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = SimpleNamespace(
+        device=torch.device("cpu"), num_parameters=lambda **_: batches.SMALL_PARAMETERS + 1
+    )
+    trainer = SimpleNamespace(
+        model=model, padding_free=False, accelerator=SimpleNamespace(device=torch.device(device))
+    )
+    tried: list[Any] = []
+    monkeypatch.setattr(batches, "_try_rows", lambda *given: tried.append(given))
+    batches.arrange(trainer, [], job)
+    assert bool(tried) == (device == "cpu")
