@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,7 +70,9 @@ class FakeBackend:
                 )
             ]
         key, request, prompt_ids = self.waiting.pop()
-        if request.prompt == "crash":
+        if request.prompt == "crash beside a thread":
+            threading.Thread(target=time.sleep, args=(600,)).start()
+        if request.prompt.startswith("crash"):
             raise ValueError("a bug deep in a library")
         if request.prompt == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
