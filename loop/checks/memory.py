@@ -236,7 +236,8 @@ def _gpu_room() -> Room | None:
         total, free = min(rows)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
-    return Room(total * 2**20, free * 2**20, len(rows), is_gpu=True)
+    num_devices = min(len(rows), launcher.num_gpus())
+    return Room(total * 2**20, free * 2**20, num_devices, is_gpu=True)
 
 
 def _main_memory() -> Room | None:
