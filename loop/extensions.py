@@ -61,8 +61,8 @@ def check_all(recipe: Recipe) -> None:
     The launcher's config is looked up.
 
     Raises:
-        RecipeError: see `build_all`; also where no Ray cluster answers, and where weights are
-            loaded in parts that a remedy needs whole.
+        RecipeError: see `build_all`; also where no Ray cluster answers, and where the launcher
+            cannot train what is asked.
         MissingExtraError: a part needs packages that are not installed.
     """
     engine_maker(recipe.engine.kind)
@@ -73,12 +73,32 @@ def check_all(recipe: Recipe) -> None:
     build_all(METRIC, recipe.monitors.metrics)
     build_all(GUARDED, recipe.monitors.guarded)
     build_all(TRACKER, recipe.tracking.trackers)
-    if recipe.accelerate_config is not None:
-        launcher.arguments(recipe.accelerate_config)
-        blends = recipe.monitors.guard and recipe.interventions.blend
-        if blends and launcher.loads_in_parts(recipe.accelerate_config):
-            raise RecipeError(
-                f"accelerate_config: {recipe.accelerate_config}: with zero3_init_flag: true no"
-                " process holds a whole weight, and the guard's last remedy interpolates whole"
-                " ones. Set `interventions: {blend: 0}`, or zero3_init_flag: false."
-            )
+    _check_launcher(recipe)
+
+
+def _check_launcher(recipe: Recipe) -> None:
+    """Refuse a config of accelerate that cannot be read, or cannot train what the recipe asks.
+
+    Raises:
+        RecipeError: says why.
+    """
+    config = recipe.accelerate_config
+    if config is None:
+        return
+    launcher.arguments(config)
+    blends = recipe.monitors.guard and recipe.interventions.blend
+    if blends and launcher.loads_in_parts(config):
+        raise RecipeError(
+            f"accelerate_config: {config}: with zero3_init_flag: true no process holds a whole"
+            " weight, and the guard's last remedy interpolates whole ones. Set `interventions:"
+            " {blend: 0}`, or zero3_init_flag: false."
+        )
+    objectives = {recipe.at(number).objective.use for number in range(1, recipe.rounds + 1)}
+    # TRL 1.16 (trl/trainer/dpo_trainer.py) asks its reference before the weights are handed out:
+    # until then every process but the first holds zeros, and a model with adapters is no GPU's.
+    if "dpo" in objectives and launcher.is_fsdp(config):
+        raise RecipeError(
+            f"accelerate_config: {config}: under FSDP TRL computes the reference of objective dpo"
+            " from weights that only the first process has. Use deepspeed_zero3, one_gpu, or"
+            " `launcher: python`."
+        )

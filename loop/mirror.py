@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ouroloop.loop import integrity, ledger
@@ -195,7 +195,25 @@ class Mirror:
             if self.files.exists(self.root):
                 found = self.files.find(self.root, detail=True)
         start = len(self.files._strip_protocol(self.root).rstrip("/")) + 1
-        return {name[start:]: int(facts["size"] or 0) for name, facts in found.items()}
+        sizes = {name[start:]: int(facts["size"] or 0) for name, facts in found.items()}
+        self._refuse_outside(sizes)
+        return sizes
+
+    def _refuse_outside(self, files: Iterable[str]) -> None:
+        """Refuse a copy that would be fetched past the run's folder.
+
+        An object's name is any text: `../x` is no folder there, and would be one here.
+
+        Raises:
+            StorageError: names the object.
+        """
+        for file in files:
+            path = PurePosixPath(file)
+            if path.is_absolute() or ".." in path.parts:
+                raise StorageError(
+                    f"{self.url}: holds {file!r}, which would be a file outside the run's folder."
+                    " No run has one: somebody else wrote it. Look at it, and take it away."
+                )
 
     def _write(self, name: str, text: str) -> None:
         with self._reaching():

@@ -8,6 +8,7 @@ from ouroloop.loop.capacity.hardware import Hardware
 from ouroloop.loop.checks.memory import BYTES, activations, need_of
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.models.shape import Shape
+from ouroloop.loop.objectives import launcher
 
 # A CUDA context with its libraries, bytes (docs/memory.md).
 CONTEXT = 500_000_000
@@ -91,7 +92,8 @@ def _training(recipe: Recipe, shape: Shape, hardware: Hardware) -> tuple[float, 
     need = need_of(recipe, [shape])
     states, how = float(need.training), need.how
     kept = float(activations(recipe, shape))
-    if recipe.launcher == "accelerate" and hardware.num_devices > 1:
+    is_divided = launcher.shards(recipe.accelerate_config) is not False
+    if recipe.launcher == "accelerate" and is_divided and hardware.num_devices > 1:
         # Fully sharded (ZeRO stage 3, Rajbhandari et al. 1910.02054): states are divided, a few
         # layers' weights are gathered in the width that is computed in.
         layers = shape.layers or 1

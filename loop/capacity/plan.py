@@ -22,6 +22,7 @@ from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.models.shape import Shape, read_shape
 from ouroloop.loop.models.shape_of_config import read_config
 from ouroloop.loop.models.sources import resolve_model
+from ouroloop.loop.objectives import launcher
 from ouroloop.loop.retention import AUTO_LAST, SMALL_BYTES
 from ouroloop.loop.stages.constitution import load_constitution
 from ouroloop.loop.stages.probe import choose_probe_set
@@ -223,6 +224,11 @@ def _bounds(recipe: Recipe, hardware: Hardware, memory: Memory, measured: Measur
         )
     if measured.overhead_seconds is None:
         notes.append("starting processes, loading weights, readings: their time was not measured")
+    if recipe.launcher == "accelerate" and launcher.shards(recipe.accelerate_config) is None:
+        notes.append(
+            "accelerate_config is not set: counted as sharded, which accelerate's own default is"
+            " not; set several_gpus, deepspeed_zero3 or several_nodes"
+        )
     if memory.num_engines > 1 and recipe.engine.kind != "ray":
         notes.append(
             f"{memory.num_engines} engines are counted, which needs engine.kind: ray; with"

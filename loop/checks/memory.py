@@ -19,6 +19,7 @@ from ouroloop.loop.checks.findings import Finding, Level
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.devices import this_device
 from ouroloop.loop.models.shape import Shape
+from ouroloop.loop.objectives import launcher
 
 GIB = 2**30
 # Engines that hold the model on other machines, or in other processes of this one.
@@ -210,7 +211,11 @@ def _remedy(recipe: Recipe, shapes: list[Shape], total: int) -> str:
 
 def _is_spread(recipe: Recipe) -> bool:
     """Whether the work may be divided over all GPUs."""
-    return recipe.launcher == "accelerate" or "tensor_parallel_size" in recipe.engine.extra
+    if "tensor_parallel_size" in recipe.engine.extra:
+        return True
+    # Each process of a launcher that shards nothing holds all of it.
+    is_divided = launcher.shards(recipe.accelerate_config) is not False
+    return recipe.launcher == "accelerate" and is_divided
 
 
 def room_here() -> Room | None:
@@ -231,7 +236,8 @@ def _gpu_room() -> Room | None:
         total, free = min(rows)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
-    return Room(total * 2**20, free * 2**20, len(rows), is_gpu=True)
+    num_devices = min(len(rows), launcher.num_gpus())
+    return Room(total * 2**20, free * 2**20, num_devices, is_gpu=True)
 
 
 def _main_memory() -> Room | None:

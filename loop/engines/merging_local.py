@@ -1,8 +1,8 @@
 """LoRA adapters merged into their model, for engines that serve whole models only.
 
 vLLM's CPU build multiplies adapters one row at a time, with a copy of the matrices for each row,
-and fails on an adapter where log-probabilities of a prompt are asked for. Merged, the model is
-served as fast as any other.
+and fails on an adapter where log-probabilities of a prompt are asked for; its CUDA build takes no
+adapter of a model in float32 (`adapters`). Merged, the model is served as fast as any other.
 
 In float32 nothing is lost. In bfloat16 rounding to the nearest would lose most of a small update:
 the model's own weights are bfloat16 numbers already, and what moves one by less than half the
@@ -40,7 +40,9 @@ def merge(checkpoint: Checkpoint, folder: Path, dtype: str) -> None:
         use_safetensors=True,
         trust_remote_code=False,
     ).float()
-    merged = PeftModel.from_pretrained(model, str(checkpoint.path)).merge_and_unload()
+    # On the CPU, where the model is: the GPU's memory is the engine's.
+    adapted = PeftModel.from_pretrained(model, str(checkpoint.path), torch_device="cpu")
+    merged = adapted.merge_and_unload()
     if dtype == "bfloat16":
         for name, parameter in merged.named_parameters():
             parameter.data = rounded_at_random(parameter.data, seed=zlib.crc32(name.encode()))

@@ -176,8 +176,8 @@ class Pipe:
             self._end()
 
     async def _watch(self) -> None:
-        """End a child that gives no sign of progress while somebody waits for it."""
-        silent_s, num_seen = 0.0, -1
+        """End a child that gives no sign of progress while somebody waits for it, or is dead."""
+        silent_s, num_seen, is_dead = 0.0, -1, False
         while self.is_open:
             # A load is one call into a library, which gives no sign before it is over: it has a
             # limit of its own, and a request in flight beside it waits as long.
@@ -185,6 +185,13 @@ class Pipe:
             limit_s = self.limits.start_s if is_loading else self.limits.silence_s
             part_s = min(limit_s / PARTS, MAX_PART_SECONDS)
             await asyncio.sleep(part_s)
+            # Usually `_read` sees the end of its stream. Not where a process that it has forked (on
+            # a GPU vLLM's core) outlives it and holds the stream open: after a part more, in which
+            # last answers are read, all of it is ended.
+            if is_dead:
+                self._end()
+                return
+            is_dead = self.child.returncode is not None
             if not self._waiting or self._num_signs != num_seen:
                 silent_s, num_seen = 0.0, self._num_signs
                 continue

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from ouroloop.loop.engines import heartbeat
 from ouroloop.loop.engines.cache_local import roomy_cache
 from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint
+from ouroloop.loop.engines.model_local import load_model
 from ouroloop.loop.engines.tokens import Codec
 from ouroloop.loop.errors import EngineError
 from ouroloop.loop.records import Completion, Request, Sampling, Scored
@@ -41,32 +42,6 @@ def load_codec(checkpoint: Checkpoint, config: Mapping[str, Any] | None = None) 
         config.get("chat_template_kwargs"),
         config.get("thought_marks", ()),
     )
-
-
-def load_model(checkpoint: Checkpoint, dtype: str) -> Any:
-    """The model in evaluation mode, its adapter (if it is one) applied but not merged.
-
-    On the GPU when there is one.
-    """
-    model = AutoModelForCausalLM.from_pretrained(
-        checkpoint.weights,
-        dtype=getattr(torch, dtype),
-        trust_remote_code=False,
-        use_safetensors=True,
-    )
-    if checkpoint.is_adapter:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, str(checkpoint.path))
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-
-
-def in_float32(model: Any) -> Any:
-    """The same model, computing in float32, on the CPU where it does not fit the GPU so."""
-    try:
-        return model.float()
-    except torch.OutOfMemoryError:
-        return model.cpu().float()
 
 
 @dataclass
@@ -295,6 +270,8 @@ class TransformersBackend:
         """Replace model and tokenizer."""
         checkpoint = check_checkpoint(checkpoint_path)
         self.codec = load_codec(checkpoint, self.config)
+        # The old weights go first: there may be no room for two models.
+        self.model: Any = None
         self.model = load_model(checkpoint, self.dtype)
         self.version = checkpoint.version
         return {"weight_version": self.version, "block_size": None}

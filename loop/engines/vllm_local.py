@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from ouroloop.loop.engines import sampler_local, scoring_local
+from ouroloop.loop.engines import adapters, sampler_local, scoring_local
 from ouroloop.loop.engines.checkpoint import Checkpoint, check_checkpoint
 from ouroloop.loop.errors import CheckpointError, EngineError
 from ouroloop.loop.records import Completion, Request, Scored
 
-LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 # Up to this size all log-probabilities of a text that is scored are asked for. VLLM hands each
 # over as a Python number.
 SMALL_VOCABULARY = 2048
@@ -96,7 +95,7 @@ class VllmBackend:
             return checkpoint.weights, None
         from vllm.platforms import current_platform
 
-        if not current_platform.is_cpu():
+        if adapters.are_served(self.config, on_cpu=current_platform.is_cpu()):
             return checkpoint.weights, self._lora_request(checkpoint)
         from ouroloop.loop.engines import merging_local
 
@@ -278,6 +277,9 @@ class VllmBackend:
         """Stop vLLM's own processes, where it has any."""
         if self._engine is not None:
             self._engine.engine_core.shutdown()
+        # The process ends without Python's own end, which would take the folder away.
+        if self._merged is not None:
+            self._merged.cleanup()
 
 
 def entropy(logprobs: np.ndarray[Any, Any], whole: bool) -> float:
@@ -322,15 +324,7 @@ def engine_arguments(
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(2048, config["max_model_len"]),
         }
-    # The rank must be one of vLLM's; a larger one than the adapter's only costs memory. On a CPU
-    # adapters are merged before they are served.
-    if config.get("lora") and not on_cpu:
-        rank = int(config["lora"].get("r", 8))
-        arguments |= {
-            "enable_lora": True,
-            "max_loras": 1,
-            "max_lora_rank": min(r for r in LORA_RANKS if r >= rank),
-        }
+    arguments |= adapters.engine_arguments(config, on_cpu=on_cpu)
     arguments |= dict(config.get("extra") or {})
     # What correctness needs, whatever engine.extra says: no sampling defaults of the checkpoint,
     # raw log-probabilities, no code from a checkpoint, no pickles.

@@ -96,9 +96,10 @@ def _with_old(check: WeightSyncCheck, old: Checkpoint) -> WeightSyncCheck:
 
 def _load(checkpoint: Checkpoint, dtype: str) -> tuple[Codec, Any]:
     """Tokenizer, and the model with weights of `dtype` that computes in float32."""
-    from ouroloop.loop.engines.transformers_local import in_float32, load_codec, load_model
+    from ouroloop.loop.engines.model_local import in_float32, load_model
+    from ouroloop.loop.engines.transformers_local import load_codec
 
-    return load_codec(checkpoint), in_float32(load_model(checkpoint, dtype))
+    return load_codec(checkpoint), in_float32(load_model(checkpoint, dtype, on_cpu=True))
 
 
 def _answered(codec: Codec, model: Any) -> tuple[WeightSyncPrompt, ...]:

@@ -19,6 +19,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -152,8 +153,6 @@ class Worker:
         except Exception as error:
             # An error of ours says all in its message; others need a traceback in the log.
             if not isinstance(error, OuroloopError):
-                import traceback
-
                 traceback.print_exc()
             self.reply(message["id"], error)
         return True
@@ -250,9 +249,14 @@ def main() -> None:
     worker = Worker(BACKENDS[settings["kind"]](settings["config"]), out)
     limits = TimeLimits.of(settings["config"])
     heartbeat.begin(lambda: worker.write({"beat": True}), limits.silence_s)
-    worker.run(inbox)
-    # Not sys.exit: threads of the libraries would keep the process alive.
-    os._exit(0)
+    code = 0
+    try:
+        worker.run(inbox)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    # Not sys.exit, nor Python's own end: threads of the libraries would keep the process alive.
+    os._exit(code)
 
 
 if __name__ == "__main__":

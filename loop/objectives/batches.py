@@ -67,7 +67,8 @@ def arrange(trainer: Any, rows: Sequence[Text], job: TrainingJob) -> None:
     Raises:
         RecipeError: padding_free for a model that lets texts in one row see each other.
     """
-    is_on_cpu = trainer.model.device.type == "cpu"
+    # Not the model's device: under FSDP and ZeRO-3 it stays on the processor until training begins.
+    is_on_cpu = trainer.accelerator.device.type == "cpu"
     num_weights = trainer.model.num_parameters(exclude_embeddings=True)
     if trainer.padding_free:
         pair = _shortest_two(rows)

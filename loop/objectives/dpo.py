@@ -21,6 +21,7 @@ from ouroloop.loop.objectives.child import progress_reporter
 from ouroloop.loop.objectives.dpo_settings import check_settings, settings_for
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.saving import check_ids, load_baseline, load_trainable
+from ouroloop.loop.objectives.settings import on_one_gpu
 
 REFERENCES = ("start", "baseline")
 
@@ -81,7 +82,7 @@ class Dpo:
                 return dataset
 
         try:
-            config = DPOConfig(**settings_for(job, on_gpu=torch.cuda.is_available()))
+            config = on_one_gpu(DPOConfig(**settings_for(job, on_gpu=torch.cuda.is_available())))
             # Before the model is made: LoRA's matrices are drawn at random.
             set_seed(job.seed % 2**32)
             model, adapter = load_trainable(job, checkpoint)

@@ -69,6 +69,32 @@ def loads_in_parts(config: Path) -> bool:
     return str(deepspeed.get("zero3_init_flag")).lower() == "true"
 
 
+def is_fsdp(config: Path) -> bool:
+    """Whether weights are sharded by FSDP.
+
+    Raises:
+        RecipeError: the config cannot be found or read.
+    """
+    return str(_read(find_config(config)).get("distributed_type")).upper() == "FSDP"
+
+
+def shards(config: Path | None) -> bool | None:
+    """Whether weights, gradients and the optimiser's states are divided over all processes.
+
+    None: not known, for accelerate's own default config or a file of DeepSpeed's decides.
+
+    Raises:
+        RecipeError: the config cannot be found or read.
+    """
+    if config is None:
+        return None
+    given = _read(find_config(config))
+    if str(given.get("distributed_type")).upper() != "DEEPSPEED":
+        return is_fsdp(config)
+    stage = (given.get("deepspeed_config") or {}).get("zero_stage")
+    return None if stage is None else int(stage) == 3
+
+
 def num_gpus() -> int:
     """GPUs that a child process sees."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

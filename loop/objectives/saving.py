@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import resource
 import shutil
 import sys
@@ -51,6 +52,9 @@ def load_trainable(job: TrainingJob, checkpoint: Checkpoint) -> tuple[Any, Any]:
     """
     from transformers import AutoModelForCausalLM
 
+    # What accelerate tells its processes of a config's zero3_init_flag.
+    if os.environ.get("ACCELERATE_DEEPSPEED_ZERO3_INIT") != "true":
+        load_whole()
     wanted = {
         "dtype": job.compute if job.peft else "float32",
         **(job.settings.get("model_init_kwargs") or {}),
@@ -71,6 +75,19 @@ def load_trainable(job: TrainingJob, checkpoint: Checkpoint) -> tuple[Any, Any]:
 
         return model, LoraConfig(**{"task_type": "CAUSAL_LM", **job.peft})
     return model, None
+
+
+def load_whole() -> None:
+    """Let this process load whole models, also under DeepSpeed ZeRO-3.
+
+    From a trainer's arguments on transformers 5.17 loads every model in parts there, by all
+    processes together, whatever zero3_init_flag says (integrations/deepspeed.py; the accelerator
+    keeps what it goes by). Weights could then be neither interpolated nor merged, and one process
+    alone would wait for the others for ever. The trainer that is made next turns it on again.
+    """
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()
 
 
 def _blend(model: Any, job: TrainingJob, checkpoint: Checkpoint, other: Checkpoint) -> None:
@@ -221,13 +238,15 @@ def learnt_texts(table: Path) -> list[list[int]]:
 
 
 def free_memory() -> None:
-    """Give back what the trainer held, so that the check of the new weights fits."""
+    """Give back what the trainer held, so that the new weights can be loaded and checked."""
     import torch
 
     # The trainer holds cycles; only a collection frees the tensors in them.
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    # The check is made by rank 0 alone: the others have ended.
+    load_whole()
 
 
 def peak_memory_bytes() -> int:

@@ -147,3 +147,15 @@ def arguments(
     # model_init_kwargs are for loading the model, which happens in saving.load_trainable.
     given = {key: value for key, value in job.settings.items() if key != "model_init_kwargs"}
     return defaults | given | always | dict(fixed)
+
+
+def on_one_gpu(config: Any) -> Any:
+    """A trainer's arguments for one process on one GPU, however many the process sees.
+
+    Several GPUs are for several processes (`launcher: accelerate`).
+    """
+    # transformers would spread each batch over all visible GPUs by nn.DataParallel, which TRL 1.16
+    # refuses (trl/trainer/sft_trainer.py): on such a machine nothing could be trained.
+    if config.n_gpu > 1:
+        config._n_gpu = 1
+    return config

@@ -16,6 +16,7 @@ from ouroloop.loop.objectives.base import Prepared
 from ouroloop.loop.objectives.child import progress_reporter
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.saving import check_ids, load_trainable
+from ouroloop.loop.objectives.settings import on_one_gpu
 from ouroloop.loop.objectives.sft_settings import check_settings, settings_for
 
 
@@ -102,7 +103,7 @@ def build_trainer(
 
     check_settings(job.settings, job.peft)
     try:
-        config = SFTConfig(**settings_for(job, on_gpu=torch.cuda.is_available()))
+        config = on_one_gpu(SFTConfig(**settings_for(job, on_gpu=torch.cuda.is_available())))
         # Before the model is made: LoRA's matrices are drawn at random.
         set_seed(job.seed % 2**32)
         model, adapter = load_trainable(job, checkpoint)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -68,10 +70,16 @@ class FakeBackend:
                 )
             ]
         key, request, prompt_ids = self.waiting.pop()
-        if request.prompt == "crash":
+        if request.prompt == "crash beside a thread":
+            threading.Thread(target=time.sleep, args=(600,)).start()
+        if request.prompt.startswith("crash"):
             raise ValueError("a bug deep in a library")
         if request.prompt == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if request.prompt == "leave a child" and os.fork():
+            os._exit(3)
+        elif request.prompt == "leave a child":
+            time.sleep(600)
         if request.prompt == "abort":
             return [(key, EngineError("this request was aborted"))]
         text = (

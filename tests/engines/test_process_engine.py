@@ -24,7 +24,7 @@ from faults import is_alive, wait_until
 
 from ouroloop.loop.engines.children import last_lines
 from ouroloop.loop.engines.process import ProcessEngine
-from ouroloop.loop.errors import CheckpointError, EngineError
+from ouroloop.loop.errors import CheckpointError, EngineError, EngineLostError
 from ouroloop.loop.records import Completion, Request, Sampling, Scored
 
 # Every test starts processes, or carries a run or a page out: see `make test-fast`.
@@ -161,6 +161,23 @@ def test_when_the_process_dies_all_that_wait_learn_why_and_a_load_starts_a_new_o
         assert (await engine.complete(request("again", "x"))).text == "x has 1"
 
     carry(story)
+
+
+@pytest.mark.parametrize(
+    ("last", "end"),
+    [
+        ("leave a child", "ended with status 3"),
+        ("crash beside a thread", "ended with status 1(?s:.*)a bug deep in a library"),
+    ],
+)
+def test_the_death_of_a_process_is_seen_whatever_it_has_started(
+    carry: Callable[..., Any], last: str, end: str
+) -> None:
+    async def story(engine: ProcessEngine) -> None:
+        with pytest.raises(EngineLostError, match=end):
+            await engine.complete(request("r", last))
+
+    carry(story, supervision={"start_s": 60.0, "engine_silence_s": 8.0})
 
 
 def test_what_a_library_prints_reaches_the_log_and_not_the_protocol(

@@ -143,3 +143,21 @@ def test_the_same_weights_in_another_folder_rightly_answer_as_before(
     # This is why the answers may be those of before the swap, to the last bit.
     assert same_weights(check_checkpoint(old), check_checkpoint(new))
     swap(new, replace(weight_sync_truth.make(new, "bfloat16"), checkpoint="new"))
+
+
+def test_a_check_of_a_model_that_no_gpu_has_room_for_is_computed_on_the_processor(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    expected = weight_sync_truth.make(old, "bfloat16")
+    moved = torch.nn.Module.to
+
+    def full(self: torch.nn.Module, *args: object, **kwargs: object) -> torch.nn.Module:
+        if args == ("cuda",):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return moved(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert weight_sync_truth.make(old, "bfloat16") == expected

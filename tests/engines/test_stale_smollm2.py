@@ -166,11 +166,12 @@ def test_in_bfloat16_an_adapter_is_proven_and_its_base_in_its_place_is_caught(
 def test_vllm_serves_an_adapter_and_the_check_proves_it(
     swap: Callable[..., str], adapter: Trained
 ) -> None:
-    """On a GPU without merging it, on a CPU merged."""
+    """On a GPU in bfloat16 without merging it, else merged."""
     import torch
 
-    broken = "no adapter" if torch.cuda.is_available() else "reload"
-    assert swap(adapter, broken=broken, kind="vllm", lora=ADAPTER)
+    on_gpu = torch.cuda.is_available()
+    broken, dtype = ("no adapter", "bfloat16") if on_gpu else ("reload", "float32")
+    assert swap(adapter, broken=broken, kind="vllm", lora=ADAPTER, dtype=dtype)
 
 
 def has_bfloat16_units() -> bool:

@@ -14,6 +14,8 @@ from ouroloop.loop.capacity.measured import Measured, from_file, from_run
 from ouroloop.loop.capacity.memory import checkpoint_bytes, memory_of
 from ouroloop.loop.capacity.plan import capacity
 from ouroloop.loop.capacity.tokens import tokens_of
+from ouroloop.loop.checks import memory as checks
+from ouroloop.loop.checks.findings import Level
 from ouroloop.loop.costs import Purpose, sampled
 from ouroloop.loop.errors import UserError
 from ouroloop.loop.models.shape_of_config import read_config, shape_of
@@ -156,6 +158,25 @@ def test_more_devices_divide_weights_and_states_and_never_a_head():
     assert memory.devices_an_engine == 4 and memory.num_engines == 16
     assert memory.states == pytest.approx(16 * shape.num_parameters / 64)
     assert memory_of(recipe, shape, parse("64x24GB")).devices_an_engine == shape.kv_heads
+
+
+def test_states_are_divided_only_where_the_launcher_shards_them():
+    shape, there = read_config(SCALE / "qwen2.5-7b.json"), parse("8xH100")
+
+    def made(config):
+        keys = {"name": "x", "model": "m", "launcher": "accelerate", "peft": None}
+        found = resolve({**keys, "accelerate_config": config})
+        engine = found.engine.model_copy(update={"dtype": "bfloat16", "swap": "respawn"})
+        return found.model_copy(update={"engine": engine})
+
+    whole = 16 * shape.num_parameters
+    for config in ("several_gpus", "several_nodes", "deepspeed_zero3"):
+        assert memory_of(made(config), shape, there).states == pytest.approx(whole / 8)
+    assert memory_of(made("two_cpu_processes"), shape, there).states == whole
+    # The same of `ouroloop run --check`: 122 GB of states on cards of 80.
+    room = checks.Room(80 * 10**9, 80 * 10**9, 8, is_gpu=True)
+    levels = [checks.check(made(c), [shape], room)[0].level for c in ("several_gpus", "one_gpu")]
+    assert levels == [Level.OK, Level.ERROR]
 
 
 def test_the_judge_the_audit_and_the_fit_of_clusters_are_counted():

@@ -178,3 +178,17 @@ def test_a_storage_that_fails_costs_the_run_a_warning(tmp_path, monkeypatch):
     store.close()
     assert said == ["warning: storage.url: no room"]
     assert '"event":"warning"' in (store.path / "events.jsonl").read_text().replace(" ", "")
+
+
+@pytest.mark.parametrize("name", ["../evil", "rounds/000/../../../evil", "/evil"])
+def test_an_object_that_would_be_fetched_past_the_runs_folder_is_refused(
+    tmp_path, monkeypatch, name
+):
+    mirror = Mirror("memory://bucket/runs/small")
+    mirror._write("RUN.json", "{}")
+    there = {f"{mirror.root}/{each}": {"size": 2} for each in ("RUN.json", name)}
+    monkeypatch.setattr(type(mirror.files), "find", lambda *_, **__: there)
+    with pytest.raises(StorageError, match="outside the run's folder"):
+        mirror.fetch(tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+    fsspec.filesystem("memory").store.clear()

@@ -266,6 +266,22 @@ def test_this_machines_own_memory_is_read() -> None:
     assert 0 < found.free <= found.total
 
 
+@pytest.mark.parametrize(("visible", "count"), [(None, 4), ("0,3", 2)])
+def test_gpus_that_a_run_does_not_see_are_no_room_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, count: int
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    rows = 'case "$1" in *memory*) echo 81559, 81000;; *) echo H100, 580.1, 9.0;; esac'
+    program.write_text(f"#!/bin/sh\nfor i in 1 2 3 4; do {rows}; done\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    found = memory._gpu_room()
+    assert found is not None and found.num_devices == count and found.total == 81559 * 2**20
+
+
 # ----- from the command line -----
 
 

@@ -145,3 +145,15 @@ def test_a_model_loaded_in_parts_needs_a_guard_that_interpolates_no_weights(tmp_
     without = in_parts.interventions.model_copy(update={"blend": 0.0})
     extensions.check_all(in_parts.model_copy(update={"interventions": without}))
     extensions.check_all(recipe("deepspeed_zero3"))
+
+
+@pytest.mark.parametrize("config", ["several_gpus", "several_nodes"])
+def test_under_fsdp_no_preferences_are_trained_for_their_reference_would_be_wrong(
+    config: str,
+) -> None:
+    given = {"name": "x", "launcher": "accelerate", "accelerate_config": config, "rounds": 4}
+    stages = [{"rounds": 2, "objective": "sft"}, {"rounds": 2, "objective": "dpo"}]
+    with pytest.raises(RecipeError, match=r"reference of objective dpo.*deepspeed_zero3"):
+        extensions.check_all(resolve({**given, "stages": stages}))
+    extensions.check_all(resolve(given))
+    extensions.check_all(resolve({**given, "stages": stages, "accelerate_config": "one_gpu"}))
