@@ -14,6 +14,9 @@ from ouroloop.loop.objectives import launcher
 CONTEXT = 500_000_000
 # Layers whose weights FSDP gathers at the same time: the one at work and the one prefetched.
 GATHERED_LAYERS = 2
+# A trained weight, its gradient and the optimizer's two moments, in float32.
+STATE_BYTES = 16
+STORED_BYTES = {"F16": 2, "BF16": 2}
 
 
 @dataclass(frozen=True)
@@ -105,10 +108,10 @@ def _training(recipe: Recipe, shape: Shape, hardware: Hardware) -> tuple[float, 
 
 
 def checkpoint_bytes(recipe: Recipe, shape: Shape) -> int:
-    """A round's checkpoint: what is trained, in float32."""
+    """A round's checkpoint: what is trained, in the type of the model's own files."""
+    width = STORED_BYTES.get(shape.stored, BYTES["float32"])
     if isinstance(recipe.peft, dict):
-        # States are 16 bytes a weight of the adapter, beside the frozen weights.
         frozen = replace(shape, linear=())
         whole, base = need_of(recipe, [shape]).training, need_of(recipe, [frozen]).training
-        return (whole - base) // 4
-    return shape.num_parameters * BYTES["float32"]
+        return (whole - base) // STATE_BYTES * width
+    return shape.num_parameters * width
