@@ -54,8 +54,8 @@ class Grade:
     """correct None = could not be scored (no gold answer).
 
     Unscored is not wrong. `answer` is the canonical final answer read from the text; `method` says
-    how it was judged, in words for people. `is_closed` False: the text ended inside a thought, and
-    has no answer therefore.
+    how it was judged, in words for people. `is_closed` False: the text ended inside a thought or
+    with it, and has no answer therefore.
     """
 
     correct: bool | None

@@ -68,11 +68,12 @@ class ThinkingTask:
         return getattr(self.task, name)
 
     def grade(self, problem: Problem, text: str) -> Grade:
-        """The grade of what stands after the thought."""
+        """The grade of what stands after the thought; nothing there is no answer."""
         answer = self.reasoning.answer(text)
-        if answer is None:
+        if not answer:
             correct = None if problem.answer is None else False
-            return Grade(correct, None, "unclosed thought", is_closed=False)
+            method = "unclosed thought" if answer is None else "nothing after the thought"
+            return Grade(correct, None, method, is_closed=False)
         return self.task.grade(problem, answer)
 
     def check_steps(self, problem: Problem, text: str) -> StepCheck:

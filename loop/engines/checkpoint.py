@@ -85,8 +85,18 @@ def check_checkpoint(path: Path) -> Checkpoint:
         tokenizer=path,
         signature=_signature(config, path),
         version="/".join(path.parts[-2:]),
-        weight_bytes=sum(file.stat().st_size for file in path.glob("*.safetensors")),
+        weight_bytes=sum(file.stat().st_size for file in weight_files(path)),
     )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that are loaded, in order of name.
+
+    Some publishers put the same weights there once more, in a format of their own (Mistral's
+    `consolidated.safetensors`), which neither transformers nor vLLM read here.
+    """
+    found = sorted(folder.glob("*.safetensors"))
+    return [file for file in found if not file.name.startswith("consolidated")] or found
 
 
 def tensor_types(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -98,7 +108,7 @@ def tensor_types(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         CheckpointError: a file is cut off or is no safetensors file.
     """
     found: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in weight_files(folder):
         try:
             with file.open("rb") as handle:
                 # The format begins with the header's length, 8 bytes, little-endian.

@@ -21,8 +21,8 @@ WANTED = (
     "merges.txt",
     "vocab.txt",
 )
-# Folders in a repository hold other forms of the same weights (onnx/, original/).
-UNWANTED = ("*/*",)
+# Other forms of the same weights: in folders of a repository (onnx/, original/), and Mistral's own.
+UNWANTED = ("*/*", "consolidated*.safetensors")
 
 
 def from_hub(name: str) -> Path:

@@ -41,7 +41,7 @@ class Case:
     cluster: str | None = None
     unreadable: Mapping[Value, Unreadable] = field(default_factory=dict)
     is_closed: bool = True
-    """Whether its thought ends, where the recipe says that texts begin with thoughts."""
+    """Whether something follows its thought, where the recipe says that texts begin with one."""
 
     @property
     def text(self) -> str:

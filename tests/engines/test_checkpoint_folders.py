@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fake_checkpoint import write, write_fake_checkpoint
 
-from ouroloop.loop.engines.checkpoint import check_checkpoint
+from ouroloop.loop.engines.checkpoint import check_checkpoint, weight_files
 from ouroloop.loop.errors import CheckpointError, UserError
 
 
@@ -108,3 +108,14 @@ def test_the_signature_ignores_who_saved_it_and_sees_sizes_and_tokenizers(tmp_pa
     )
     write(second / "tokenizer.json", {"model": {"vocab": {"<eos>": 0, "b": 1}}})
     assert check_checkpoint(second).signature != first.signature
+
+
+def test_weights_that_a_publisher_put_there_twice_count_once(tmp_path: Path) -> None:
+    folder = write_fake_checkpoint(tmp_path / "c")
+    plain = check_checkpoint(folder)
+    (weights,) = weight_files(folder)
+    (folder / "consolidated.safetensors").write_bytes(weights.read_bytes())
+    found = check_checkpoint(folder)
+    assert weight_files(folder) == [weights] and found.weight_bytes == plain.weight_bytes
+    weights.unlink()
+    assert [file.name for file in weight_files(folder)] == ["consolidated.safetensors"]

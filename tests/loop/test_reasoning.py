@@ -60,6 +60,9 @@ def test_an_unclosed_thought_is_wrong_with_its_reason_and_unscored_without_gold(
     assert task.grade(problem, f"<think>answer 7</think>answer {problem.answer}").correct is True
     no_gold = Problem("p", "?", None)
     assert task.grade(no_gold, "<think>answer 7").correct is None
+    nothing = task.grade(problem, "<think>answer 7</think> \n")
+    assert nothing.correct is False and not nothing.is_closed
+    assert task.grade(no_gold, "<think>hm</think>").correct is None
     assert task.name == TASK.name and task.problems("train") == TASK.problems("train")
 
 
