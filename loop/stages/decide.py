@@ -57,6 +57,7 @@ def decision_rule(recipe: Recipe, main: str) -> DecisionRule:
             rounds=recipe.rounds,
             max_rollbacks=recipe.interventions.max_rollbacks,
             min_kept=recipe.dataset.min_kept,
+            draws=recipe.probe.draws,
             num_baselines=sum(a < recipe.rounds for a in recipe.monitors.baselines),
             extra=extra,
             tolerances=tolerances,

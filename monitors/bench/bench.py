@@ -6,7 +6,7 @@ No action is carried out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ouroloop.monitors.bench.dynamics import PREJUDICED
@@ -50,14 +50,12 @@ class Watcher:
         rule: the rule.
         alter: what to change in a quantity (its tolerance, say) before it is weighed.
         tiers: what is weighed.
-        most_draws: of a round.
         num_draws: of all rounds so far.
     """
 
     rule: DecisionRule
     alter: Callable[[Quantity], Quantity] = lambda quantity: quantity
     tiers: Sequence[Tier] = tuple(Tier)
-    most_draws: int = 1
     num_draws: int = 0
     baselines_: dict[StreamId, BaselineScores] = field(default_factory=dict)
     rounds_: dict[Tier, list[Bets]] = field(default_factory=dict)
@@ -79,7 +77,7 @@ class Watcher:
         for tier in self.tiers:
             self.rounds_.setdefault(tier, []).append({})
         weights = self._drawn(tables)
-        for _ in range(1, self.most_draws):
+        for _ in range(1, self.rule.draws):
             if again is None or not self._is_near(weights):
                 break
             weights = self._drawn(again())
@@ -181,7 +179,7 @@ def run(
         rule.rounds,
         TAIL_SHARE.get(size, 0.25),
     )
-    watcher = Watcher(rule, most_draws=MOST_DRAWS.get(size, 1))
+    watcher = Watcher(replace(rule, draws=MOST_DRAWS.get(size, 1)))
     dying = stream.regime.accept == PREJUDICED
     found: dict[str, Any] = {}
     truths: list[Truth] = []

@@ -185,6 +185,8 @@ class Limits(Protocol):
     @property
     def rounds(self) -> int: ...  # noqa: D102
     @property
+    def draws(self) -> int: ...  # noqa: D102
+    @property
     def texts_since(self) -> int: ...  # noqa: D102
     def tolerance_of(self, declared: GuardedQuantity) -> float: ...  # noqa: D102
 
@@ -229,7 +231,7 @@ def quantities(
                 idle=waiting if declared.id in WORDING and waiting else part.idle,
                 unit=part.unit,
                 note=part.note,
-                num_picks=limits.rounds if part.repicked else 1,
+                num_picks=limits.rounds * limits.draws if part.repicked else 1,
                 repicked=part.repicked,
                 exact=part.exact,
             )

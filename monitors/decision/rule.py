@@ -73,6 +73,7 @@ class DecisionRule:
         max_rollbacks: rollbacks before HALT evidence ends the run.
         tail_slice: the slice that is guarded by itself.
         num_baselines: baselines planned, those yet to come included.
+        draws: of a round's probe set, at most; each picks anew what is picked anew.
         texts_since: first baseline whose wording later rounds are compared with; the streams of
             earlier ones wait, and their share of the evidence with them.
     """
@@ -90,6 +91,7 @@ class DecisionRule:
     max_rollbacks: int = 2
     tail_slice: str = "tail"
     num_baselines: int = 1
+    draws: int = 1
     texts_since: int = 0
 
     def __post_init__(self) -> None:
@@ -104,8 +106,9 @@ class DecisionRule:
             for name in ("alpha", "watch_alpha", "watch_share")
             if not 0 < getattr(self, name) < 1
         ]
-        if self.rounds < 1:
-            wrong.append(f"rounds = {self.rounds}: expected at least 1")
+        for name in ("rounds", "draws"):
+            if getattr(self, name) < 1:
+                wrong.append(f"{name} = {getattr(self, name)}: expected at least 1")
         if self.max_rollbacks < 0:
             wrong.append(f"max_rollbacks = {self.max_rollbacks}: expected at least 0")
         # A misspelt tolerance would silently leave the default in force.

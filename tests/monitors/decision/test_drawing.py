@@ -108,10 +108,10 @@ def test_the_rule_weighs_every_draw_and_shows_the_numbers_of_all():
 
 
 def test_a_simulated_collapse_is_drawn_more_often_than_a_calm_run():
-    rule, num_draws = DecisionRule("main"), {}
+    rule, num_draws = DecisionRule("main", draws=4), {}
     for name in ("drift, fast", "improving"):
         stream = SimulatedRun(REGIMES[name], 3, 40, 8, 64, 8)
-        watcher = Watcher(rule, most_draws=4)
+        watcher = Watcher(rule)
         for a_round in stream.rounds():
             if a_round.number:
                 watcher.weigh(a_round.tables, a_round.again)
