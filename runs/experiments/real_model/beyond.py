@@ -49,6 +49,8 @@ TEXT_VARIETY = Estimand("repetition/distinct_all@n")
 PAIRED = ("far_pass_1", "far_pass_64", "far_dcp", "svamp_pass_1", "prose_nll")
 # The arm that every other one is compared with at its end, where its run of the same seed is here.
 PLAIN = "unguarded"
+# Arms that a guarded one shares its first rounds with.
+LENDERS = (PLAIN, "real_30")
 FAR = (
     *(f"far_pass_{k}" for k in KS),
     "far_dcp",
@@ -187,10 +189,11 @@ async def _prose_nll(engine: Engine) -> list[float]:
 def _drop_checkpoints(run: RunData) -> None:
     """Delete the weights of a run that is finished and looked at: half a gigabyte a round.
 
-    But for those of rounds that another arm may be lent.
+    But for those of rounds that the guarded arm, which comes later, may be lent.
     """
+    kept = lendable(run.path) if run.path.name.rpartition("-")[0] in LENDERS else 0
     for found in run.rounds:
-        if found.number > lendable(run.path):
+        if found.number > kept:
             shutil.rmtree(found.path / "checkpoint", ignore_errors=True)
 
 

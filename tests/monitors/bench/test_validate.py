@@ -134,14 +134,14 @@ def test_the_rule_on_its_boundary_has_lost_something_of_everything():
 
 @pytest.mark.slow
 def test_a_run_reports_when_it_collapsed_when_it_was_seen_and_by_what():
-    found = run("shortcut, fast", 0, "120x8", RULE)
+    found = run("shortcut, fast", 1, "120x8", RULE)
     assert (
         found.onset <= found.violated_watch <= found.event
         and found.halt >= found.watch > found.onset
     )
     assert found.watch_driver == "share of the most repeated wrong answer"
     assert found.watch_mode == FailureMode.SHORTCUT
-    assert found == run("shortcut, fast", 0, "120x8", RULE)
+    assert found == run("shortcut, fast", 1, "120x8", RULE)
     quiet = run("stationary", 0, "120x8", RULE)
     assert (quiet.event, quiet.violated_halt, quiet.halt) == (0, 0, 0)
 
