@@ -76,7 +76,7 @@ class CommandTracker:
         command: A line for `sh -c`. The event is a JSON object on its standard input (`run`,
             `path`, `event`, `round`, `title`, `text`), the same are variables of its environment
             (OUROLOOP_RUN, ...). What it prints goes to the run's tracking.log.
-        on: The events of interest: an action of a round, `finished` or `failed`.
+        events: Those of interest: an action of a round, `finished` or `failed`.
         seconds: It is killed after so long, and tried again at the next round.
 
     Raises:
@@ -84,18 +84,20 @@ class CommandTracker:
     """
 
     command: str
-    on: Sequence[str] = ("reinject", "rollback", "halt", *ENDS)
+    events: Sequence[str] = ("reinject", "rollback", "halt", *ENDS)
     seconds: float = 60.0
 
     def __post_init__(self) -> None:
         """Wrong options are found before the run begins."""
         if not isinstance(self.command, str) or not self.command.strip():
             raise DataError(f"{KEY}: command is {self.command!r}; expected a line for the shell.")
-        if isinstance(self.on, str) or not self.on:
-            raise DataError(f"{KEY}: on is {self.on!r}; expected a list of {', '.join(EVENTS)}.")
-        for event in self.on:
+        if isinstance(self.events, str) or not self.events:
+            raise DataError(
+                f"{KEY}: events is {self.events!r}; expected a list of {', '.join(EVENTS)}."
+            )
+        for event in self.events:
             if event not in EVENTS:
-                raise DataError(f"{KEY}: on: no event {event!r}. {nearest(str(event), EVENTS)}")
+                raise DataError(f"{KEY}: events: no event {event!r}. {nearest(str(event), EVENTS)}")
         if not self.seconds > 0:
             raise DataError(f"{KEY}: seconds is {self.seconds!r}; expected more than 0.")
 
@@ -110,7 +112,7 @@ class CommandTracker:
         memory = Memory(run.path / f"tracking-command-{digest_of(self.command)}.json")
         told = memory.known.setdefault("told", [])
         for message in _messages(run):
-            if message.event in self.on and message.key not in told:
+            if message.event in self.events and message.key not in told:
                 self._tell(run, message)
                 told.append(message.key)
                 # At once: the next one may fail, and nothing is told twice.

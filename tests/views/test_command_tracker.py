@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import fake_run
 import pytest
+import yaml
 
 from ouroloop.evals.errors import DataError
 from ouroloop.loop.trackers import process
@@ -46,7 +48,7 @@ def told(path: Path) -> list[dict[str, Any]]:
 
 def test_each_event_is_told_once_and_in_order(guarded: Path) -> None:
     path, run = guarded, read_run(guarded)
-    tracker = CommandTracker(APPEND, on=EVENTS)
+    tracker = CommandTracker(APPEND, events=EVENTS)
     tracker.sync(path)
     tracker.sync(path)
     found = told(path)
@@ -70,7 +72,7 @@ def test_an_unguarded_decision_is_told_as_not_done(made: Path) -> None:
 
 
 def test_a_failure_is_told_with_its_reason_and_what_goes_on_with_it(failed: Path) -> None:
-    CommandTracker(APPEND, on=["failed"]).sync(failed)
+    CommandTracker(APPEND, events=["failed"]).sync(failed)
     (message,) = told(failed)
     assert message["title"] == "broken: failed after round 1"
     assert read_run(failed).failure in message["text"] and "ouroloop resume" in message["text"]
@@ -90,7 +92,7 @@ def test_what_a_command_failed_to_take_is_told_again_and_nothing_twice(guarded: 
     broken = (
         f'test "$OUROLOOP_EVENT" != finished || test -f "$OUROLOOP_PATH/up" || exit 7; {APPEND}'
     )
-    tracker = CommandTracker(broken, on=EVENTS)
+    tracker = CommandTracker(broken, events=EVENTS)
     with pytest.raises(DataError, match="exit code 7"):
         tracker.sync(guarded)
     rounds = [each["event"] for each in told(guarded)]
@@ -121,11 +123,21 @@ def test_two_commands_of_a_recipe_are_told_apart(failed: Path) -> None:
     [
         ({"command": " "}, "expected a line for the shell"),
         ({"command": ["mail", "me"]}, "expected a line for the shell"),
-        ({"command": "mail", "on": "halt"}, "expected a list"),
-        ({"command": "mail", "on": ["halted"]}, "Did you mean 'halt'"),
+        ({"command": "mail", "events": "halt"}, "expected a list"),
+        ({"command": "mail", "events": ["halted"]}, "Did you mean 'halt'"),
         ({"command": "mail", "seconds": 0}, "expected more than 0"),
     ],
 )
 def test_wrong_options_are_one_sentence(options: dict[str, Any], said: str) -> None:
     with pytest.raises(DataError, match=said):
         CommandTracker(**options)
+
+
+def test_the_recipe_of_the_page_makes_its_trackers() -> None:
+    """YAML reads some plain words, such as `on`, as true or false: none of them may be an option."""
+    page = (Path(__file__).parents[2] / "docs" / "trackers.md").read_text(encoding="utf-8")
+    block = page.partition("<!-- file: told.yaml -->\n```yaml\n")[2].partition("```")[0]
+    entries = yaml.safe_load(block)["tracking"]["trackers"]
+    made = [CommandTracker(**entry["options"]) for entry in entries]
+    assert [tracker.events[-1] for tracker in made] == ["failed", "failed"]
+    assert {field.name for field in dataclasses.fields(CommandTracker)}.isdisjoint({"on", "off"})
