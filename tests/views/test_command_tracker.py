@@ -134,7 +134,7 @@ def test_wrong_options_are_one_sentence(options: dict[str, Any], said: str) -> N
 
 
 def test_the_recipe_of_the_page_makes_its_trackers() -> None:
-    """YAML reads some plain words, such as `on`, as true or false: none of them may be an option."""
+    """YAML reads some plain words, such as `on`, as true or false: none may be an option."""
     page = (Path(__file__).parents[2] / "docs" / "trackers.md").read_text(encoding="utf-8")
     block = page.partition("<!-- file: told.yaml -->\n```yaml\n")[2].partition("```")[0]
     entries = yaml.safe_load(block)["tracking"]["trackers"]
