@@ -1,4 +1,4 @@
-"""A command for what a person should hear of at once: a round was steered, a run ended or failed.
+"""Notifications by a shell command: a round was steered, a run ended or failed.
 
 A mail, a message in a chat, a job that takes the checkpoint away: whatever a shell can do.
 """
@@ -29,10 +29,10 @@ KEY = "tracking.trackers: command"
 
 @dataclass(frozen=True)
 class Message:
-    """What a command is told: JSON on its standard input, and variables of its environment.
+    """What a command receives: JSON on its standard input, and variables of its environment.
 
     Attributes:
-        key: what is told once, in this run.
+        key: identifies it within the run; each key is sent once.
         event: one of `EVENTS`.
         round: of an end the last one's number, -1 where none was finished.
         title: the run and the event, a line.
@@ -105,20 +105,20 @@ class CommandTracker:
         """See `Tracker.sync`.
 
         Raises:
-            DataError: the command failed; what it was not told is told the next time.
+            DataError: the command failed; the event is sent again by the next sync.
         """
         run = read_run(run_path.resolve())
         # Several commands may listen to one run, each to other events.
         memory = Memory(run.path / f"tracking-command-{digest_of(self.command)}.json")
-        told = memory.known.setdefault("told", [])
+        sent = memory.known.setdefault("sent", [])
         for message in _messages(run):
-            if message.event in self.events and message.key not in told:
-                self._tell(run, message)
-                told.append(message.key)
-                # At once: the next one may fail, and nothing is told twice.
+            if message.event in self.events and message.key not in sent:
+                self._send(run, message)
+                sent.append(message.key)
+                # At once: the next one may fail, and nothing is sent twice.
                 memory.save()
 
-    def _tell(self, run: RunData, message: Message) -> None:
+    def _send(self, run: RunData, message: Message) -> None:
         content = {
             "run": run.name,
             "path": str(run.path),
@@ -148,7 +148,7 @@ class CommandTracker:
 
 
 def _messages(run: RunData) -> Iterator[Message]:
-    """Everything that could be told so far, in the order in which it happened."""
+    """Every event so far, in the order in which it happened."""
     for round in run.rounds:
         yield Message.of_round(run, round)
     if run.state in ENDS:

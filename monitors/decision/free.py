@@ -97,7 +97,7 @@ def _apart(tables: Tables, pass_k: int) -> Found:
 def few_halves(now: Table, rest: Table) -> str:
     """Why nothing is measured on the half that is left; empty where the round has lost it all.
 
-    Halves are of the problem with most samples: others may lie in the one that picks altogether.
+    A problem with one sample has it in the half that picks.
     """
     whole, measured = (int(rows.there_PK.any(axis=1).sum()) for rows in (now, rest))
     return FEW_HALVES if measured < 2 <= whole else ""
