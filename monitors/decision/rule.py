@@ -55,8 +55,8 @@ class DecisionRule:
       `min_yield`: reinject;
     * else continue.
 
-    After an action that was carried out the WATCH evidence begins anew, after a rollback the HALT
-    evidence too, with its alpha spent over fresh starts (6 / (pi n)^2 for the n-th).
+    After an action of its own that was carried out the WATCH evidence begins anew, after a rollback
+    the HALT evidence too, with its alpha spent over fresh starts (6 / (pi n)^2 for the n-th).
 
     Attributes:
         main_family: the family that is trained for.

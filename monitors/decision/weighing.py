@@ -150,9 +150,17 @@ class Weighing:
 
     @property
     def _done(self) -> list[Decision]:
-        """Earlier actions that were carried out."""
-        acts = (Action.REINJECT, Action.ROLLBACK)
-        return [d for d in self.history if d.action in acts and d.carried_out]
+        """Earlier actions that the evidence called for and that were carried out.
+
+        A re-injection for want of examples alone is none: the evidence goes on through it, or a
+        run that keeps little in every round would never gather any.
+        """
+
+        def counts(decision: Decision) -> bool:
+            called = decision.action == Action.REINJECT and decision.spoke is not None
+            return called or decision.action == Action.ROLLBACK
+
+        return [d for d in self.history if d.carried_out and counts(d)]
 
     @property
     def _rollbacks(self) -> list[Decision]:
@@ -166,7 +174,7 @@ class Weighing:
 
     def _past(self, tier: Tier) -> list[Decision]:
         """The rounds whose bets still count, oldest first."""
-        # Any action ends WATCH's evidence; HALT's goes on through reinjections, which change the
+        # Either action ends WATCH's evidence; HALT's goes on through reinjections, which change the
         # model only a little, and ends with a rollback, which replaces it.
         ends = self._done if tier is Tier.WATCH else self._rollbacks
         last = max((d.round for d in ends), default=-1)
@@ -209,10 +217,7 @@ class Weighing:
         out = []
         now = self._bets.recover
         for decision in self._done:
-            tier = Tier.HALT if decision.action == Action.ROLLBACK else Tier.WATCH
-            if tier not in decision.evidence:
-                continue
-            driver = decision.evidence[tier].driver
+            driver = decision.spoke
             # A quantity that is not measured, or whose baseline no longer belongs to the run's
             # line after a rollback, has no audit.
             if driver is None or driver not in now:

@@ -379,6 +379,24 @@ def test_a_starving_filter_reinjects():
     assert decision.action == "reinject" and "below 0.02 kept per sample" in decision.reasons[0]
 
 
+def test_evidence_goes_on_through_reinjections_that_only_starvation_called_for():
+    """A real model may keep too little in every round, and lose its diversity meanwhile."""
+    first, _ = rounds()
+    thin = pool(np.random.default_rng(0), 300, 4, kept=0.003)
+    since = {}
+    for name in ("fed", "starved"):
+        history = []
+        for number in (1, 2, 3):
+            now = a_round(number, number)
+            now = now if name == "fed" else dataclasses.replace(now, pool=thin)
+            history.append(RULE.decide(now, first, (), history))
+        since[name] = [d.evidence[Tier.WATCH].log_e for d in history]
+        assert {d.action for d in history} == {"continue" if name == "fed" else "reinject"}
+        # No quantity called for anything, so that there is none to come back within its tolerance.
+        assert not history[-1].audits
+    assert since["starved"] == since["fed"]
+
+
 @pytest.mark.slow
 def test_too_few_samples_to_train_on_reinject_where_the_yield_alone_does_not_show_it():
     first, second = rounds()
