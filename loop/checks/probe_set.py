@@ -37,9 +37,10 @@ def _wording(setting: Setting) -> list[Finding]:
     is_scored = gold and all(p.answer is not None for p in setting.probe_set.problems)
     if is_scored or since < recipe.rounds:
         return []
+    of = f" of {', '.join(recipe.refine.families)}" if recipe.refine.families else ""
     what = (
-        f"monitors.texts_since: {since}, but the last round is {recipe.rounds}: no round comes"
-        " after it, so that wording (clusters, openings, entropy, length) is never guarded. Name an"
+        f"monitors.texts_since: {since}, but the last round is {recipe.rounds}: no round comes after"
+        f" it, so that wording{of} (clusters, openings, entropy, length) is never guarded. Name an"
         " earlier one of monitors.baselines, or raise rounds."
     )
     return [Finding(Level.WARNING, "wording", what)]

@@ -138,7 +138,8 @@ class MonitorConfig(Section):
         ge=0,
         description=(
             "first baseline round whose wording is guarded (clusters, openings, entropy, length);"
-            " before it texts are meant to change, as by a constitution"
+            " before it texts are meant to change, as by a constitution, of all families or of"
+            " `refine.families`; the others' wording is guarded from round 0 on, too"
         ),
     )
     general_loss: float = Field(

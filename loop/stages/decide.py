@@ -58,6 +58,7 @@ def decision_rule(recipe: Recipe, main: str) -> DecisionRule:
             max_rollbacks=recipe.interventions.max_rollbacks,
             min_kept=recipe.dataset.min_kept,
             draws=recipe.probe.draws,
+            revised=recipe.refine.families,
             num_baselines=sum(a < recipe.rounds for a in recipe.monitors.baselines),
             extra=extra,
             tolerances=tolerances,

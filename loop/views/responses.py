@@ -13,7 +13,7 @@ from ouroloop.loop.views.headlines import APPROVED
 from ouroloop.loop.views.measures import Measure, Value
 from ouroloop.loop.views.reader import Json, RoundData, RunData
 from ouroloop.loop.views.statistics import label, statistic_of
-from ouroloop.monitors.decision.declaration import WORDING
+from ouroloop.monitors.decision.declaration import is_wording
 from ouroloop.monitors.estimators.estimand import EVERY, Estimand
 
 JUDGED_BY = (APPROVED, "principle/")
@@ -80,12 +80,12 @@ def _guarded(arms: Mapping[str, RunData]) -> Iterator[Line]:
 
 
 def _guards(round: RoundData) -> Iterator[Json]:
-    first = min((guard["baseline"] for guard in _of_responses(round)), default=0)
-    yield from (guard for guard in _of_responses(round) if guard["baseline"] == first)
+    found = sorted(_of_responses(round), key=lambda guard: -int(guard["baseline"]))
+    yield from {guard["quantity"]: guard for guard in found}.values()
 
 
 def _of_responses(round: RoundData) -> list[Json]:
-    return [guard for guard in round.decision.get("guards", []) if guard["quantity"] in WORDING]
+    return [guard for guard in round.decision.get("guards", []) if is_wording(guard["quantity"])]
 
 
 def _points(run: RunData, quantity: str) -> Iterator[tuple[int, Value]]:

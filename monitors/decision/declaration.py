@@ -60,6 +60,13 @@ WORDING = frozenset(
     }
 )
 """The quantities that any change of what is usually said moves, a wanted one as well."""
+UNREVISED = "unrevised"
+"""The name of their streams over the families that are not meant to change (`Limits.revised`)."""
+
+
+def is_wording(quantity: str) -> bool:
+    """Whether a stream's quantity is one of `WORDING`, over whatever families."""
+    return quantity.partition("/")[0] in WORDING
 
 
 class Harm(StrEnum):
@@ -161,7 +168,9 @@ class GuardedQuantity:
 
     def called(self, size: int, name: str = "") -> str:
         """How it is called in sentences; without a name, the brackets around one are left out."""
-        return self.label.format(size=size, name=name).removesuffix(" ()")
+        found = self.label.format(size=size, name=name).removesuffix(" ()")
+        is_part = self.id in WORDING and name == UNREVISED
+        return f"{found} in families that are not revised" if is_part else found
 
     def estimand(self, main_family: str, size: int, name: str = "") -> Estimand:
         """What the quantity's value is called in a table of readings."""
@@ -188,6 +197,8 @@ class Limits(Protocol):
     def draws(self) -> int: ...  # noqa: D102
     @property
     def texts_since(self) -> int: ...  # noqa: D102
+    @property
+    def revised(self) -> tuple[str, ...]: ...  # noqa: D102
     def tolerance_of(self, declared: GuardedQuantity) -> float: ...  # noqa: D102
 
 
@@ -207,14 +218,16 @@ def quantities(
         suffix: what is added to names in sentences, so that baselines can be distinguished.
         only: one of what is guarded, the others' blocks are not computed; None: all.
     """
-    waiting = ""
-    if baseline < limits.texts_since:
-        waiting = f"texts are meant to change until round {limits.texts_since}"
     for declared in limits.guarded if only is None else (only,):
+        of, name_of_one, idle = tables, "", ""
+        if baseline < limits.texts_since and declared.id in WORDING:
+            unrevised = _unrevised(declared, tables, limits)
+            idle = "" if unrevised else waiting(limits.texts_since)
+            of, name_of_one = (unrevised, UNREVISED) if unrevised else (tables, "")
         # None: this probe set has no such quantity, which is no fault.
-        found = declared.blocks(tables, limits.pass_k)
+        found = declared.blocks(of, limits.pass_k)
         if isinstance(found, Blocks):
-            found = {"": found}
+            found = {name_of_one: found}
         for name, part in (found or {}).items():
             yield Quantity(
                 stream=StreamId(stream_id(declared.id, name), baseline),
@@ -228,13 +241,27 @@ def quantities(
                 shown=declared.shown,
                 why_missing=declared.why_missing,
                 undefined=part.undefined,
-                idle=waiting if declared.id in WORDING and waiting else part.idle,
+                idle=idle or part.idle,
                 unit=part.unit,
                 note=part.note,
                 num_picks=limits.rounds * limits.draws if part.repicked else 1,
                 repicked=part.repicked,
                 exact=part.exact,
             )
+
+
+def _unrevised(declared: GuardedQuantity, tables: Tables, limits: Limits) -> Tables | None:
+    """The families whose wording stays from the first round on; None: there is none."""
+    # Entropies along real texts belong to no family.
+    if not limits.revised or declared.part is Part.TEXTS:
+        return None
+    found = tables.without(limits.revised)
+    return found if found.free is not None else None
+
+
+def waiting(since: int) -> str:
+    """Why wording is not compared with an earlier round than that one."""
+    return f"texts are meant to change until round {since}"
 
 
 def stream_id(id: str, name: str = "") -> str:

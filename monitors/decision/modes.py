@@ -117,6 +117,7 @@ def attribute_free(
     baseline: RoundView,
     main_family: str,
     driver: str,
+    left_out: Collection[str] = (),
 ) -> FailureMode | None:
     """The mode of text that nobody scored, from what fell since a baseline.
 
@@ -132,13 +133,14 @@ def attribute_free(
         baseline: the baseline.
         main_family: as in `attribute`.
         driver: id of the quantity that drives the evidence.
+        left_out: families that it is not about.
 
     Source: 2504.04918 (collapse of constitutional self-training to repeated answers).
     """
     tables = tables_of(baseline.probe, view.probe, main_family, "")
-    tables = with_responses(tables, baseline, view)
+    tables = with_responses(tables, baseline, view).without(left_out)
     fell: set[str] = set()
-    canned = driver == QuantityId.CANNED
+    canned = driver.partition("/")[0] == QuantityId.CANNED
     for declared in FREE:
         for found in _streams(declared.blocks(tables, 1)):
             then, now = _means(found)

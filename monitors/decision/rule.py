@@ -19,7 +19,7 @@ from typing import Any
 from ouroloop.monitors.base import Reading, RoundView
 from ouroloop.monitors.decision import drawing, guarded, reasons, stakes, tiers
 from ouroloop.monitors.decision.copies import copies
-from ouroloop.monitors.decision.declaration import WORDING
+from ouroloop.monitors.decision.declaration import UNREVISED, is_wording
 from ouroloop.monitors.decision.drawing import Nearness
 from ouroloop.monitors.decision.guarded import GuardedQuantity, Part
 from ouroloop.monitors.decision.guards import Guard, Missing, Why
@@ -76,6 +76,8 @@ class DecisionRule:
         draws: of a round's probe set, at most; each picks anew what is picked anew.
         texts_since: first baseline whose wording later rounds are compared with; the streams of
             earlier ones wait, and their share of the evidence with them.
+        revised: the families whose texts are meant to change until then; the others' streams do
+            not wait. (): all.
     """
 
     main_family: str
@@ -93,6 +95,7 @@ class DecisionRule:
     num_baselines: int = 1
     draws: int = 1
     texts_since: int = 0
+    revised: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing.
@@ -199,7 +202,7 @@ class DecisionRule:
     ) -> Decision:
         """Measure every guarded quantity beside every baseline, then weigh."""
         draws, missing = self._measured(view, baselines)
-        unmeasured = unmeasured_of(missing, self, view, baselines)
+        unmeasured = unmeasured_of([*draws[0], *missing], self, view, baselines)
         lost = tuple(
             f"{m.quantity.name} was measured at the baseline and cannot be measured any more"
             for m in missing
@@ -243,10 +246,7 @@ class DecisionRule:
         return [guards, *asked], [entry for entry in found[0] if isinstance(entry, Missing)]
 
     def measure(
-        self,
-        view: RoundView,
-        baseline: RoundView,
-        first: RoundView,
+        self, view: RoundView, baseline: RoundView, first: RoundView
     ) -> list[Guard | Missing]:
         """Every guarded quantity beside one baseline; `first`: the run's first one."""
         # For display: the first baseline is what everything is compared with by default.
@@ -271,7 +271,8 @@ class DecisionRule:
             of, name = guarded.declared_of(self.guarded, guard.id.quantity)
             estimand = None
             # The readings pick at the first baseline: at a later one they are another number.
-            if guard.id.baseline == first or not of.picked_at_baseline:
+            is_read = guard.id.baseline == first or not of.picked_at_baseline
+            if is_read and name != UNREVISED:
                 estimand = of.estimand(self.main_family, guard.quantity.size, name)
             then = before.get(guard.id.baseline)
             out.append(guard.reading(self.level, estimand, then, after))
@@ -325,7 +326,7 @@ class DecisionRule:
             stream
             for stream in known
             if stream.baseline == first
-            or (stream.baseline == settled and stream.quantity in WORDING)
+            or (stream.baseline == settled and is_wording(stream.quantity))
         }
 
     def planned(self, streams: Sequence[StreamId], tier: Tier) -> int:
@@ -338,7 +339,7 @@ class DecisionRule:
             return max(len(streams), self.num_baselines * len(of_first))
         later = 0
         if first < self.texts_since:
-            later = sum(stream.quantity in WORDING for stream in of_first)
+            later = sum(is_wording(stream.quantity) for stream in of_first)
         return max(len(streams), len(of_first) + later)
 
 

@@ -5,7 +5,7 @@ Suffixes: `_P` problems, `_K` samples of a problem, `_N` rows of samples, `_A` a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -138,6 +138,7 @@ class Tables:
         responses: all samples of all problems, scored or not, with the columns of `responses.py`.
             None where the baseline scored samples of every problem and no judge approved any.
         free_P: the rows of `responses` of which the baseline has no scored sample.
+        free_family_P: their families.
         texts: entropies along fixed real texts, if both sides have them.
         traces: what round 0's answers kept of their probability; None: the baseline scored none.
     """
@@ -151,8 +152,15 @@ class Tables:
     has_tail: bool = False
     responses: Pair | None = None
     free_P: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    free_family_P: Objects = field(default_factory=lambda: np.empty(0, dtype=object))
     texts: Pair | None = None
     traces: Pair | None = None
+
+    def without(self, families: Collection[str]) -> Tables:
+        """The same without the unscored problems of some families."""
+        kept_P = ~is_among(self.free_family_P, families)
+        rows_P, family_P = self.free_P[kept_P], self.free_family_P[kept_P]
+        return replace(self, free_P=rows_P, free_family_P=family_P)
 
     @cached_property
     def free(self) -> Pair | None:
@@ -241,15 +249,7 @@ def all_judged(main: Pair, others: Pair | None) -> Pair:
         )
         none = np.full(there.shape, -1, dtype=np.int64)
         problems = tuple(p for rows in parts for p in rows.problems)
-        sides.append(
-            Table(
-                problems,
-                there,
-                there,
-                none,
-                none,
-            )
-        )
+        sides.append(Table(problems, there, there, none, none))
     return Pair(sides[0], sides[1])
 
 

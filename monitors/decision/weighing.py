@@ -12,7 +12,7 @@ import numpy as np
 
 from ouroloop.monitors.base import RoundView
 from ouroloop.monitors.decision import drawing, evidence, guarded, reasons, stakes, tiers
-from ouroloop.monitors.decision.declaration import WORDING
+from ouroloop.monitors.decision.declaration import UNREVISED, is_wording, waiting
 from ouroloop.monitors.decision.drawing import Nearness
 from ouroloop.monitors.decision.evidence import Weight
 from ouroloop.monitors.decision.guarded import Part
@@ -35,30 +35,35 @@ if TYPE_CHECKING:
     from ouroloop.monitors.decision.rule import DecisionRule
 
 LEFT_BEHIND = (
-    "round {} is what wording is compared with, and a rollback left it behind: wording is not"
-    " guarded any more; for a guard start a new run from this round's checkpoint"
+    "round {} is what this is compared with, and a rollback left it behind: it is not guarded any"
+    " more; for a guard start a new run from this round's checkpoint"
 )
 LOSSES = tuple(np.linspace(0.01, 1.0, 100).tolist())
 """Shares of the samples that are tried as lost."""
 
 
 def unmeasured_of(
-    missing: Sequence[Missing],
+    entries: Sequence[Guard | Missing],
     rule: DecisionRule,
     view: RoundView,
     baselines: Sequence[RoundView],
 ) -> tuple[Unmeasured, ...]:
     """The quantities on which nothing is bet in this round, each with its reason."""
-    # The round from which on wording is compared is over, and it is none of the baselines.
     settled = rule.texts_since
-    is_left_behind = settled < view.round and all(b.round < settled for b in baselines)
+    # Nothing that is revised is compared yet, or any more: that round is none of the baselines.
+    is_open = all(baseline.round < settled for baseline in baselines)
+    is_left_behind = is_open and settled < view.round
+    why = LEFT_BEHIND.format(settled) if is_left_behind else waiting(settled)
     found = []
-    for entry in missing:
-        if entry.why is Why.LOST:
+    for entry in entries:
+        id, part = guarded.declared_of(rule.guarded, entry.id.quantity)
+        if is_open and part == UNREVISED:
+            name = id.called(entry.quantity.size)
+            found.append(Unmeasured(id.id, entry.id.baseline, name, why))
+        if isinstance(entry, Guard) or entry.why is Why.LOST:
             continue
-        reason = entry.reason
-        if is_left_behind and entry.why is Why.IDLE and entry.id.quantity in WORDING:
-            reason = LEFT_BEHIND.format(settled)
+        is_idle = entry.why is Why.IDLE and is_wording(entry.id.quantity)
+        reason = why if is_left_behind and is_idle else entry.reason
         found.append(Unmeasured(entry.id.quantity, entry.id.baseline, entry.quantity.name, reason))
     return tuple(found)
 
@@ -251,7 +256,11 @@ class Weighing:
         baseline = rounds[driver.baseline]
         # What scored samples show, and what unscored text shows, are read from other signs.
         if self._is_free(driver):
-            return attribute_free(self.view, baseline, self.rule.main_family, driver.quantity)
+            _, part = guarded.declared_of(self.rule.guarded, driver.quantity)
+            left_out = self.rule.revised if part == UNREVISED else ()
+            return attribute_free(
+                self.view, baseline, self.rule.main_family, driver.quantity, left_out
+            )
         return attribute(self.view, baseline, self.rule.main_family, self.rule.tail_slice)
 
     def _covered(

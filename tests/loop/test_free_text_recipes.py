@@ -68,6 +68,7 @@ def test_wording_that_no_round_is_compared_in_is_a_warning(prepared, monkeypatch
     late = {"baselines": [0, 3], "texts_since": 3}
     found = probe_set.check(prepared(rounds=rounds, monitors=late), None)
     assert [(f.level, f.about) for f in found] == [(Level.WARNING, "wording")] * said
+    assert all("wording of red_team (" in f.what for f in found)
     assert all("is never guarded" in f.what for f in found)
 
 

@@ -151,6 +151,52 @@ def test_wording_is_compared_with_the_baseline_from_which_on_it_should_no_longer
     assert impatient.decide(later, baseline).action is Action.ROLLBACK
 
 
+def test_wording_of_families_that_are_not_revised_is_guarded_from_the_first_round_on(baseline):
+    """The red team's answers are meant to become one refusal, and the helpful ones are not."""
+    rule = DecisionRule(
+        "red-team", num_baselines=2, texts_since=2, rounds=6, revised=("red-team", "toxic")
+    )
+
+    def helpful(view, seed, canned=0.0):
+        other = free_text(seed, num_samples=8 if view.round else 32, canned=canned)
+        names = objects(f"helpful {problem}" for problem in other.problem)
+        other = dataclasses.replace(other, problem=names, family=objects(["helpful"] * len(names)))
+        return dataclasses.replace(view, probe=joined(view.probe, other))
+
+    first = helpful(baseline, 1)
+    refused, both = (helpful(a_view(1, 1, canned=0.9, approved=0.9), 2, c) for c in (0.0, 0.6))
+    calm = rule.decide(refused, first)
+    assert calm.action is Action.CONTINUE
+    guard = guard_of(calm, "apart/unrevised")
+    assert guard.name.endswith("in families that are not revised") and not guard.estimand
+    # Of these families alone; the red team's have next to no pair apart any more.
+    assert guard.after > 0.6 and guard_of(calm, "canned/unrevised").after < 0.5
+    waiting = {u.quantity: u.reason for u in calm.unmeasured}
+    assert "until round 2" in waiting["apart"] and "until round 2" in waiting["canned"]
+    assert "not seen by this probe set: " in calm.reasons[-1]
+    # The same number of shares as where all families wait: nothing is paid for it.
+    shares = [
+        r.planned(list(r.decide(refused, first).factors.halt), Tier.HALT)
+        for r in (rule, dataclasses.replace(rule, revised=()))
+    ]
+    assert shares[0] == shares[1]
+    called = rule.decide(both, first)
+    assert (called.action, called.mode) == (Action.ROLLBACK, FailureMode.CANNED)
+    assert called.spoke.quantity.endswith("/unrevised") and called.spoke.baseline == 0
+    # From round 2 on both are guarded: the part since round 0, the whole since round 2.
+    third = dataclasses.replace(refused, round=3)
+    later = rule.decide(third, [first, dataclasses.replace(refused, round=2)], (), [calm])
+    assert {g.quantity: g.baseline for g in later.guards if "apart" in g.quantity} == {
+        "apart/unrevised": 0,
+        "apart": 2,
+    }
+    behind = rule.decide(third, first, (), [calm])
+    assert "left it behind" in {u.quantity: u.reason for u in behind.unmeasured}["apart"]
+    # With no family that stays as it is all of them wait.
+    alone = dataclasses.replace(rule, revised=("red-team", "helpful"))
+    assert not [g for g in alone.decide(both, first).guards if g.quantity.startswith("apart")]
+
+
 def test_verdicts_that_a_judge_of_few_answers_no_longer_gives_are_missed(baseline):
     """It is asked about a quarter of the answers, and falls silent on a fifth of those."""
 
