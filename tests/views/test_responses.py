@@ -73,6 +73,23 @@ def test_approvals_are_drawn_by_round_and_a_single_family_is_not_drawn_twice(tmp
     assert [(n, round(value.value, 3)) for n, value in apart] == [(0, 0.8), (1, 0.6), (2, 0.4)]
 
 
+def test_what_is_guarded_since_different_rounds_is_drawn_each_since_its_own(tmp_path):
+    """Families that are not revised since round 0, all of them since round 1."""
+    path = fake_run.make_run(tmp_path, "judged", rounds=2)
+    part = {**GUARD, "quantity": "apart/unrevised", "name": "pairs in families not revised"}
+    for number, guards in ((1, [part]), (2, [part, {**GUARD, "baseline": 1, "after": 0.3}])):
+        folder = path / "rounds" / f"{number:03d}"
+        decision = json.loads((folder / "decision.json").read_text())
+        (folder / "decision.json").write_text(json.dumps({**decision, "guards": guards}))
+        fake_run.seal(folder)
+    drawn = {
+        line.title: line.points["judged"] for line in responses.lines({"judged": read_run(path)})
+    }
+    assert [n for n, _ in drawn["Pairs in families not revised"]] == [0, 1, 2]
+    whole = drawn["Share of sample pairs in different response clusters"]
+    assert [(n, value.value) for n, value in whole] == [(1, 0.8), (2, 0.3)]
+
+
 def test_families_are_drawn_apart_where_there_are_several(tmp_path):
     run = fake_run.make_run(tmp_path, "judged", rounds=1)
     path = with_a_judge(run, families=("worded", "copying"))
