@@ -39,8 +39,8 @@ def _wording(setting: Setting) -> list[Finding]:
         return []
     of = f" of {', '.join(recipe.refine.families)}" if recipe.refine.families else ""
     what = (
-        f"monitors.texts_since: {since}, but the last round is {recipe.rounds}: no round comes after"
-        f" it, so that wording{of} (clusters, openings, entropy, length) is never guarded. Name an"
+        f"monitors.texts_since: {since}, but the last round is {recipe.rounds}: no round comes"
+        f" after it, so that wording{of} (clusters, openings, entropy, length) is never guarded. Name an"
         " earlier one of monitors.baselines, or raise rounds."
     )
     return [Finding(Level.WARNING, "wording", what)]
