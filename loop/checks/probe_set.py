@@ -40,8 +40,8 @@ def _wording(setting: Setting) -> list[Finding]:
     of = f" of {', '.join(recipe.refine.families)}" if recipe.refine.families else ""
     what = (
         f"monitors.texts_since: {since}, but the last round is {recipe.rounds}: no round comes"
-        f" after it, so that wording{of} (clusters, openings, entropy, length) is never guarded. Name an"
-        " earlier one of monitors.baselines, or raise rounds."
+        f" after it, so that wording{of} (clusters, openings, entropy, length) is never guarded."
+        " Name an earlier one of monitors.baselines, or raise rounds."
     )
     return [Finding(Level.WARNING, "wording", what)]
 
