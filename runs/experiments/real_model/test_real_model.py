@@ -153,6 +153,7 @@ def runs(pass_1, dcp_change=-0.1, pass_64_change=-0.05, seeds=3, over=0.0):
             for part, shift in (("change", 0), ("low", -0.02), ("high", 0.02))
         }
         values = {"pass_1": value + 0.002 * seed, "dcp": 0.1, "overconfidence": 0.1 * number}
+        values["pass_k"] = 2 * value
         counts = {"round": float(number), "tokens": 900.0 * number, "probe_tokens": 300.0}
         return {**curve, **changes, **values, **counts, "far_dcp": value, "action": "continue"}
 
@@ -201,7 +202,8 @@ def test_the_share_of_the_watching_counts_the_probe_sets_tokens():
 def test_the_curves_are_drawn_from_the_arms_that_are_there():
     figure = Figure()
     draw({"unguarded": runs(0.3), "guarded": runs(0.25)}, figure)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["unguarded", "guarded"]
+    named = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert named == ["unguarded", "guarded", "round 0"]
     assert len(figure.axes) == 4
 
 
