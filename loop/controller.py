@@ -268,7 +268,7 @@ class Campaign:
         """The round at work from now on; earlier ones make room in memory."""
         # All but the last: its samples say how much a remedy has to replay.
         for past in self.rounds[:-1]:
-            if past.number not in self.recipe.monitors.baselines:
+            if not self.is_baseline(past):
                 past.release()
         round = Round.of(self.store.path, number, self.main)
         self.rounds.append(round)
@@ -284,7 +284,11 @@ class Campaign:
 
     def baselines(self, round: Round) -> list[Round]:
         """The rounds that a round is compared with."""
-        return plan.baselines(self.rounds, round.number, self.recipe.monitors.baselines)
+        return plan.baselines(self.rounds, round.number, self.recipe.monitors)
+
+    def is_baseline(self, round: Round) -> bool:
+        """Whether later rounds are compared with it."""
+        return plan.is_baseline(self.rounds, round.number, self.recipe.monitors)
 
     @property
     def history(self) -> list[Round]:
@@ -300,7 +304,12 @@ class Campaign:
     ) -> refine.Refiner:
         """How a problem becomes samples in a round."""
         return refine.Refiner.of(
-            self.setting, engine or self.engine, round.number, temperatures, source
+            self.setting,
+            engine or self.engine,
+            round.number,
+            temperatures,
+            source,
+            self.is_baseline(round),
         )
 
     def checkpoint(self, number: int) -> Path:

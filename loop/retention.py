@@ -41,7 +41,7 @@ def needed(history: Sequence[Round], recipe: Recipe) -> set[int]:
         found.update(last.plan.teachers)
     if recipe.monitors.guard and recipe.interventions.blend:
         # The last remedy draws the weights to those of a baseline round.
-        found.update(recipe.monitors.baselines)
+        found.update(_baselines(history, recipe))
     return found
 
 
@@ -58,8 +58,13 @@ def wanted(history: Sequence[Round], recipe: Recipe) -> set[int]:
     num_last = AUTO_LAST if isinstance(keep.last, str) else keep.last
     found.update(past.number for past in history[len(history) - num_last :])
     if keep.baseline:
-        found.update(recipe.monitors.baselines)
+        found.update(_baselines(history, recipe))
     return found
+
+
+def _baselines(history: Sequence[Round], recipe: Recipe) -> set[int]:
+    numbers = range(len(history))
+    return {n for n in numbers if plan.is_baseline(history, n, recipe.monitors)}
 
 
 def prune(store: Store, history: Sequence[Round], recipe: Recipe) -> None:

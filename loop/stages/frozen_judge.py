@@ -192,7 +192,7 @@ async def measure(
         report: progress.
     """
     recipe, number = refiner.recipe, refiner.round
-    num = _num_judged(judge.config, recipe.probe, number in recipe.monitors.baselines)
+    num = _num_judged(judge.config, recipe.probe, refiner.is_baseline)
     by_id = {problem.id: problem for problem in problems}
     cases = list(_answers(judge, rows, by_id, num, recipe.seed))
     # A frozen judge is as good in every round: once is enough.

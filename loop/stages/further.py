@@ -61,47 +61,47 @@ async def measure(
     begun: list[float] = []
     while True:
         num_draws = len(begun) + 1
-        nearness = _nearness(round, rows, baselines, history, rule, recipe)
+        nearness = _nearness(refiner, round, rows, baselines, history, rule)
         begun.append(nearness.begun)
         extra = spent + _tokens(rows)
         # A draw costs about what the first one did.
         is_spent = extra + one_draw > recipe.monitors.budget * (before + extra + one_draw)
-        stopped = _stopped(round, recipe, nearness, num_draws, is_spent)
+        stopped = _stopped(refiner, nearness, num_draws, is_spent)
         if stopped is not None:
             return rows, Drawn(num_draws, tuple(begun), stopped, before, extra)
         rows += await _draw(refiner, setting, num_draws, report)
 
 
 def _stopped(
-    round: Round, recipe: Recipe, nearness: Nearness, num_draws: int, is_spent: bool
+    refiner: Refiner, nearness: Nearness, num_draws: int, is_spent: bool
 ) -> Stopped | None:
     """Why there is no further draw; None: there is one."""
-    if round.number in recipe.monitors.baselines:
+    if refiner.is_baseline:
         return Stopped.BASELINE
     if nearness.halts:
         return Stopped.HALT
     if not nearness.is_near:
         return Stopped.CALM
-    if num_draws >= recipe.probe.draws:
+    if num_draws >= refiner.recipe.probe.draws:
         return Stopped.DRAWS
     return Stopped.BUDGET if is_spent else None
 
 
 def _nearness(
+    refiner: Refiner,
     round: Round,
     rows: Sequence[FurtherRow],
     baselines: Sequence[Round],
     history: Sequence[Round],
     rule: DecisionRule,
-    recipe: Recipe,
 ) -> Nearness:
     """What the decision rule says of the draws so far."""
-    if not baselines or round.number in recipe.monitors.baselines:
+    if not baselines or refiner.is_baseline:
         return CALM
     # A round that was cut off may have rows of further draws already: they are drawn again.
     first = round.view.by_draw()[0]
     view, *others = [
-        guarded_view(each, recipe.monitors.gold)
+        guarded_view(each, refiner.recipe.monitors.gold)
         for each in (with_draws(first, round.probe, rows), *(b.view for b in baselines))
     ]
     return rule.nearness(view, others, [past.decision for past in history])

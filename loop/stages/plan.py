@@ -12,7 +12,7 @@ from math import isfinite
 import numpy as np
 
 from ouroloop.loop.best import best_round
-from ouroloop.loop.config import FilterConfig, InterventionConfig, Recipe
+from ouroloop.loop.config import FilterConfig, InterventionConfig, MonitorConfig, Recipe
 from ouroloop.loop.records import Problem
 from ouroloop.loop.round import Round
 from ouroloop.loop.rows import RoundPlan
@@ -44,25 +44,37 @@ def next_plan(recipe: Recipe, history: Sequence[Round], stock: Stock = NOTHING_K
     if recipe.monitors.guard and action in (Action.REINJECT, Action.ROLLBACK):
         is_rejected = action is Action.ROLLBACK
         back = unharmed(history, recipe.monitors.gold)
-        # By the quantity that spoke: the mode's name is only a reading of signs.
-        spoke = last.decision.spoke
+        current = back if is_rejected else current
         plan = remedy(
             plan,
             _limits(recipe),
-            remedied_as(spoke),
+            # By the quantity that spoke: the mode's name is only a reading of signs.
+            remedied_as(last.decision.spoke),
             is_rejected,
             stock,
             back,
-            baseline=spoke.baseline if spoke else None,
+            baseline=_drawn_to(recipe, history, current),
             replays=table_of(recipe, number) is not Round.pairs,
         )
         if is_rejected:
-            current = back
             plan = replace(plan, why=(*plan.why, f"rolled back: starting again from round {back}"))
     # STaR trains the base model anew in each round; others go on from the last or the best.
     starts = {"base": 0, "previous": current, "best": best_of(history)}
     plan = replace(plan, sample_from=current, start_from=starts[recipe.init])
     return _in_stage(plan, recipe)
+
+
+def _drawn_to(recipe: Recipe, history: Sequence[Round], current: int) -> int | None:
+    """The round to whose weights the last remedy draws: the one that was compared with.
+
+    Never one whose texts were not revised yet: that would take back what a constitution is for. In
+    its place the first on the way to the `current` one that wording is compared with, if any.
+    """
+    spoke, since = history[-1].decision.spoke, recipe.monitors.texts_since
+    if spoke is None or spoke.baseline >= since:
+        return spoke.baseline if spoke else None
+    found = [past.number for past in baselines(history, current, recipe.monitors)]
+    return next((number for number in found if number >= since), None)
 
 
 def _limits(recipe: Recipe) -> InterventionConfig:
@@ -168,15 +180,35 @@ def lineage(history: Sequence[Round], start_from: int) -> list[Round]:
     return chain[::-1]
 
 
-def baselines(history: Sequence[Round], number: int, chosen: Sequence[int]) -> list[Round]:
-    """The rounds of `chosen` that round `number` is compared with.
+def baselines(history: Sequence[Round], number: int, monitors: MonitorConfig) -> list[Round]:
+    """The rounds that round `number` is compared with.
 
     Round 0, and those whose model has drafted on the way to this one: a round that a rollback left
     behind is no measure.
     """
-    # Back along the models that drafted: `start_from` would lose the way where `init` is base.
-    way, at = set(), number
+    way = sorted(_way(history, number))
+    return [history[past] for past in way if is_baseline(history, past, monitors)]
+
+
+def is_baseline(history: Sequence[Round], number: int, monitors: MonitorConfig) -> bool:
+    """Whether later rounds are compared with a round: one that the recipe names, or in its place.
+
+    A rollback to before `texts_since` leaves behind the round with which wording is compared. The
+    round that comes as far again, by the models that drafted on the way, takes its place. Only
+    earlier decisions say so, nothing that it measures itself: it is not chosen for its noise.
+    """
+    if number in monitors.baselines:
+        return True
+    way = _way(history, number)
+    has_settled = any(past >= monitors.texts_since for past in way & {*monitors.baselines})
+    return len(way) == monitors.texts_since and not has_settled
+
+
+def _way(history: Sequence[Round], number: int) -> set[int]:
+    """The rounds whose models drafted on the way to a round."""
+    # `start_from` would lose the way where `init` is base.
+    way, at = set[int](), number
     while at:
         at = history[at].plan.sample_from
         way.add(at)
-    return [history[baseline] for baseline in chosen if baseline in way]
+    return way

@@ -141,7 +141,7 @@ async def _answered(
     config = refiner.recipe.probe
     # Baselines are compared with all later rounds, so their noise is paid for in each of these.
     num = config.samples
-    if refiner.round in refiner.recipe.monitors.baselines:
+    if refiner.is_baseline:
         num = config.baseline_samples or 4 * config.samples
     num_all = num + 1 + num_fit
     total, done = len(probe_set.problems) * num_all, 0

@@ -58,6 +58,7 @@ class Refiner:
     source: str = STUDENT
     reasoning: Reasoning | None = None
     triage: Triage | None = None
+    is_baseline: bool = False
 
     @classmethod
     def of(
@@ -67,6 +68,7 @@ class Refiner:
         number: int,
         temperatures: tuple[float, ...],
         source: str = STUDENT,
+        is_baseline: bool = False,
     ) -> Refiner:
         """As the run's recipe says, in round `number`."""
         return cls(
@@ -80,6 +82,7 @@ class Refiner:
             source=source,
             reasoning=setting.reasoning,
             triage=Triage.of(setting.recipe, setting.task),
+            is_baseline=is_baseline,
         )
 
     async def problem(self, problem: Problem) -> list[Sample]:

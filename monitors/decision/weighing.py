@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from ouroloop.monitors.decision.rule import DecisionRule
 
 LEFT_BEHIND = (
-    "round {} is what this is compared with, and a rollback left it behind: it is not guarded any"
-    " more; for a guard start a new run from this round's checkpoint"
+    "round {} is what this is compared with, and a rollback left it behind: the round that comes as"
+    " far again takes its place"
 )
 LOSSES = tuple(np.linspace(0.01, 1.0, 100).tolist())
 """Shares of the samples that are tried as lost."""

@@ -156,11 +156,16 @@ def test_a_collapse_of_strategies_at_rising_accuracy_is_answered_by_a_rollback_a
 ):
     model = Model(lambda n: 0.6 + 0.1 * min(n, 3), collapsing)
     settings = recipe(
-        rounds=3, probe={"problems": 60, "samples": 16, "baseline_samples": 64, "majority": 8}
+        rounds=3,
+        probe={"problems": 60, "samples": 16, "baseline_samples": 64, "majority": 8},
+        monitors={"texts_since": 1},
     )
     _, path = carry(tmp_path, model, settings)
     run = read_run(path)
     assert run.rounds[1].action == "rollback", run.rounds[1].decision["reasons"]
+    # Round 2 comes as far again as round 1, with which wording is compared: it takes its place.
+    sampled = Counter(row["kind"] for row in rows(path, 2, "probe"))
+    assert sampled["sample"] == 60 * 64
     assert run.rounds[1].score("pass@1")[0] > run.rounds[0].score("pass@1")[0], (
         "accuracy alone does not see it"
     )

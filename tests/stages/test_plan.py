@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from ouroloop.evals.tasks import Problem, Prompts
-from ouroloop.loop.config import DatasetConfig, FilterConfig, InterventionConfig
+from ouroloop.loop.config import DatasetConfig, FilterConfig, InterventionConfig, MonitorConfig
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.rows import Example, ProbeRow, RoundPlan
 from ouroloop.loop.stages import plan
@@ -171,6 +171,19 @@ def test_preference_rounds_draw_weights_to_the_baseline_unless_they_start_there(
     past = history("continue", "reinject", "continue", plans=[plan.first_plan(recipe), called])
     after = plan.next_plan(recipe, past)
     assert (after.blend, after.temperatures) == (0, called.temperatures), "once for each call"
+
+
+@pytest.mark.parametrize(("last", "drawn"), [(1, (0.0, 0)), (2, (0.0, 0)), (3, (0.3, 2))])
+def test_weights_are_drawn_to_no_round_whose_texts_were_not_revised_yet(last, drawn):
+    """It would take back the refusals that four rounds had learnt."""
+    guarded = {"guard": True, "baselines": [0, 2], "texts_since": 2}
+    stages = [{"rounds": 5, "objective": "dpo"}]
+    recipe = resolve({"name": "x", "rounds": 5, "monitors": guarded, "stages": stages})
+    first = plan.first_plan(recipe)
+    plans = [replace(first, round=n, sample_from=n - 1) for n in range(1, last + 1)]
+    actions = [*["continue"] * last, "reinject"]
+    called = plan.next_plan(recipe, history(*actions, driver="apart/unrevised", plans=plans))
+    assert (called.blend, called.blend_with) == drawn
 
 
 def test_the_quantity_that_spoke_picks_the_remedy_whatever_the_signs_are_called():
@@ -381,16 +394,27 @@ def test_the_shares_to_keep_are_those_of_round_0s_right_answers():
 
 
 def test_a_round_is_compared_with_round_0_and_the_baselines_on_its_own_way():
-    def compared(number, starts):
+    def compared(number, starts, texts_since=0):
         plans = [replace(PLAN, round=n, sample_from=at) for n, at in enumerate(starts, 1)]
         rounds = history(*["continue"] * (len(plans) + 1), plans=plans)
-        return [past.number for past in plan.baselines(rounds, number, (0, 1, 3))]
+        monitors = MonitorConfig(baselines=(0, 1, 3), texts_since=texts_since)
+        return [past.number for past in plan.baselines(rounds, number, monitors)]
 
     straight = (0, 1, 2, 3, 4)
     assert compared(0, straight) == []
     assert compared(1, straight) == [0]
     assert compared(5, straight) == [0, 1, 3]
     assert compared(4, (0, 1, 2, 0)) == [0], "what a rollback left behind is no measure"
+    # Wording is compared with the third model on the way, whatever its number.
+    assert compared(6, (0, 1, 2, 3, 4, 5), texts_since=3) == [0, 1, 3]
+    back_to_2 = (0, 1, 2, 3, 2, 5, 6)
+    assert compared(5, back_to_2, texts_since=3) == [0, 1]
+    assert compared(6, back_to_2, texts_since=3) == [0, 1, 5]
+    assert compared(7, back_to_2, texts_since=3) == [0, 1, 5]
+    # One that the recipe names is enough, though it comes less far.
+    assert compared(5, (0, 1, 1, 3, 4), texts_since=3) == [0, 1, 3]
+    back_to_0 = (0, 1, 2, 3, 0, 5, 6, 7)
+    assert [compared(n, back_to_0, texts_since=3) for n in (7, 8)] == [[0], [0, 7]]
 
 
 def test_a_run_goes_back_to_the_best_round_in_which_nothing_was_seen_beyond_its_tolerance():
