@@ -182,7 +182,7 @@ def test_weights_are_drawn_to_no_round_whose_texts_were_not_revised_yet(last, dr
     first = plan.first_plan(recipe)
     plans = [replace(first, round=n, sample_from=n - 1) for n in range(1, last + 1)]
     actions = [*["continue"] * last, "reinject"]
-    called = plan.next_plan(recipe, history(*actions, driver="apart/unrevised", plans=plans))
+    called = plan.next_plan(recipe, history(*actions, driver="length/unrevised", plans=plans))
     assert (called.blend, called.blend_with) == drawn
 
 
