@@ -131,6 +131,8 @@ def families(runs: Sequence[RunData]) -> list[str]:
     return list(main | dict.fromkeys(found))
 
 
+# A band as thin as this cannot be told from a line: where every text is a strategy of its own.
+LEAST_SHARE = 0.02
 # The label of the strategies that have no colour of their own.
 ALL_OTHERS = "all others"
 
@@ -152,12 +154,17 @@ def strategy_shares(round: RoundData, correct_only: bool = False) -> dict[str, f
 def common_strategies(rounds: Iterable[RoundData], most: int) -> list[str]:
     """At most `most` names to draw strategies by, the most common over these rounds first.
 
-    Where there are more, the last name stands for all the others: real text has hundreds.
+    Where there are more, the last name stands for all the others: real text has hundreds. None
+    where no strategy ever has `LEAST_SHARE` of the samples: there is nothing to see.
     """
     total: dict[str, float] = defaultdict(float)
+    largest = 0.0
     for round in rounds:
         for name, share in strategy_shares(round).items():
             total[name] += share
+            largest = max(largest, share)
+    if largest < LEAST_SHARE:
+        return []
     ranked = sorted(total, key=lambda name: -total[name])
     if len(total) <= most:
         return ranked

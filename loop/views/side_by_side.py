@@ -83,11 +83,16 @@ def _samples(round: RoundData) -> Any:
 
 
 def _labels(table: Any) -> Any:
-    """The strategy, else the response cluster, else the text itself."""
-    found = table["strategy"].where(table["strategy"].notna(), None)
-    if "cluster" in table:
-        found = found.where(found.notna(), table["cluster"])
-    return found.where(found.notna(), table["text"])
+    """The strategy, else the response cluster, else the text itself.
+
+    Of what nobody scored the cluster comes first: it is what is guarded there.
+    """
+    names = ["strategy", "cluster"] if table["correct"].notna().any() else ["cluster", "strategy"]
+    columns = [table[name] for name in (*names, "text") if name in table]
+    found = columns[0].where(columns[0].notna(), None)
+    for column in columns[1:]:
+        found = found.where(found.notna(), column)
+    return found
 
 
 def _by_problem(round: RoundData) -> Mapping[str, Any]:

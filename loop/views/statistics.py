@@ -79,8 +79,8 @@ STATISTICS: Mapping[str, Statistic] = {
         "rare kept",
         "Rare strategies kept",
         "ratio",
-        "Right answers by strategies that were rare in round 0, against then: 1 is kept, 0 is"
-        " lost.",
+        "Right answers by strategies that were rare in round 0, divided by round 0's: 1 is kept,"
+        " 0 is lost.",
     ),
     "coverage/rare_mass": Statistic(
         "rare mass",
@@ -198,7 +198,7 @@ STATISTICS: Mapping[str, Statistic] = {
     ),
     "cost/watched": Statistic(
         "watched",
-        "Tokens that only watch",
+        "Tokens only for measuring",
         "share",
         "Share of the sampled tokens that measure and are never trained on: probe, audit, judge.",
     ),
@@ -221,6 +221,11 @@ NAMED: Mapping[str, Statistic] = {
     ),
 }
 
+# A greedy answer is one per problem, and another number than that of the samples.
+GREEDY_MEANINGS = {
+    "accuracy/pass@1": "Share of held-out problems whose greedy answer (temperature 0) is right.",
+}
+
 # Samples that a label has to name: the statistic is also taken on others.
 QUALIFIERS = {GREEDY: "greedy", SECOND_HALF: "second half"}
 
@@ -228,6 +233,8 @@ QUALIFIERS = {GREEDY: "greedy", SECOND_HALF: "second half"}
 def statistic_of(estimand: Estimand) -> Statistic:
     """How an estimand's statistic is shown; one without an entry by its own name."""
     name = estimand.statistic
+    if estimand.samples == GREEDY and name in GREEDY_MEANINGS:
+        return STATISTICS[name]._replace(meaning=GREEDY_MEANINGS[name])
     if name in STATISTICS:
         return STATISTICS[name]
     head, _, number = name.rpartition("@")
