@@ -75,7 +75,7 @@ TILES = {
     "apart": "answers apart",
     "trace_entropy": "trace entropy",
     "text_entropy": "entropy on real text",
-    "text_nll": "surprise on real text",
+    "text_nll": "NLL on real text",
 }
 MOST_TILES = 4
 WAYS = dict(zip(WAYS_NAMES, figures.WAYS, strict=True))

@@ -92,7 +92,8 @@ STATISTICS: Mapping[str, Statistic] = {
         "entropy",
         "Trace entropy",
         "nats",
-        "Surprise per token of the model's own samples; falls as the model repeats itself.",
+        "Negative log-likelihood per token of the model's own samples; falls as the model repeats"
+        " itself.",
     ),
     "calibration/overconfidence@n": Statistic(
         "over-conf.",
@@ -115,22 +116,22 @@ STATISTICS: Mapping[str, Statistic] = {
     ),
     "critic/balanced_accuracy": Statistic(
         "critic",
-        "Critic is right",
+        "Critic's balanced accuracy",
         "share",
-        "Balanced accuracy of the model's verdicts on its own drafts; 50 % is guessing.",
+        "Of the model's verdicts on its own drafts; 50 % is guessing.",
     ),
     "audit/false_acceptance": Statistic(
-        "let in",
-        "Wrong items let in",
+        "false acceptance",
+        "False acceptance",
         "share",
         "Share of planted wrong solutions that the rejection filter accepts; what passes is"
         " trained on.",
     ),
     "judge/balanced_accuracy": Statistic(
         "judge",
-        "Frozen judge is right",
+        "Frozen judge's balanced accuracy",
         "share",
-        "Balanced accuracy of the frozen judge on planted items; 50 % is guessing.",
+        "Of its verdicts on planted items; 50 % is guessing.",
     ),
     "judge/unreadable": Statistic(
         "unread",
@@ -148,14 +149,14 @@ STATISTICS: Mapping[str, Statistic] = {
         "text entropy",
         "Entropy on real text",
         "nats",
-        "How open the model's next token is along fixed demonstrations that training never sees;"
+        "Entropy of the model's next token along fixed demonstrations that training never sees;"
         " falls as the model narrows.",
     ),
     "text/cross_entropy": Statistic(
-        "text surprise",
-        "Surprise on real text",
+        "text NLL",
+        "NLL on real text",
         "nats",
-        "Negative log-probability per token of those demonstrations; rises as the model forgets"
+        "Negative log-likelihood per token of those demonstrations; rises as the model forgets"
         " what it did not write itself.",
     ),
     "traces/retained": Statistic(

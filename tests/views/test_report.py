@@ -314,8 +314,11 @@ def test_a_run_that_trained_nothing_has_no_empty_sections(tmp_path: Path) -> Non
     assert "<th>kept/sampled</th>" not in page and "<th>two ways %</th>" in page
 
 
-def test_axes_of_entropies_name_their_unit(page: str) -> None:
+def test_axes_of_entropies_name_their_unit_and_measures_have_the_fields_names(page: str) -> None:
     assert ">nats</text>" in page
+    for name in ("NLL on real text", "False acceptance", "Critic&#39;s balanced accuracy"):
+        assert f"<dt>{name}</dt>" in page
+    assert "Share of held-out problems whose greedy answer (temperature 0) is right." in page
 
 
 def test_a_halted_run_says_so(tmp_path: Path) -> None:
