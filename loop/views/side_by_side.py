@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ouroloop.loop.views.measures import ways_of
 from ouroloop.loop.views.reader import RoundData, RunData
 from ouroloop.monitors.names import Action
 
@@ -83,16 +84,9 @@ def _samples(round: RoundData) -> Any:
 
 
 def _labels(table: Any) -> Any:
-    """The strategy, else the response cluster, else the text itself.
-
-    Of what nobody scored the cluster comes first: it is what is guarded there.
-    """
-    names = ["strategy", "cluster"] if table["correct"].notna().any() else ["cluster", "strategy"]
-    columns = [table[name] for name in (*names, "text") if name in table]
-    found = columns[0].where(columns[0].notna(), None)
-    for column in columns[1:]:
-        found = found.where(found.notna(), column)
-    return found
+    """The way of each sample, else the text itself."""
+    found = ways_of(table)
+    return found.where(found.notna(), table["text"])
 
 
 def _by_problem(round: RoundData) -> Mapping[str, Any]:

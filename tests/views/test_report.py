@@ -12,7 +12,7 @@ import pytest
 from ouroloop.loop.errors import UserError
 from ouroloop.loop.views import side_by_side, steering
 from ouroloop.loop.views.account import sentences
-from ouroloop.loop.views.measures import BY_KEY, ways_shares
+from ouroloop.loop.views.measures import BY_KEY, strategy_shares, ways_shares
 from ouroloop.loop.views.reader import read_run
 from ouroloop.loop.views.report import write_report
 
@@ -273,6 +273,8 @@ def test_free_text_is_grouped_by_response_cluster(tmp_path: Path) -> None:
         probe = probe.assign(strategy=None, correct=float("nan"), cluster=labels)
         probe.to_parquet(folder / "probe.parquet")
         fake_run.seal(folder)
+    shares = strategy_shares(read_run(path).rounds[-1])
+    assert shares["refusal"] > 0.5 and sum(shares.values()) == pytest.approx(1)
     rows = side_by_side.rows(read_run(path))
     ways = [way for row in rows for cell in row.cells for way in cell.ways]
     assert ways and {way.right for way in ways} == {None}
