@@ -52,7 +52,7 @@ V4, 120 x 8, 200 runs of each of seven regimes. Of ten real drifting runs none w
 def mode_label(mode: FailureMode) -> str:
     """A mode's name for a heading, never without what it is worth."""
     rightly = NAMED_RIGHTLY.get(mode)
-    worth = "how often rightly was not measured"
+    worth = "how often that is right was not measured"
     if rightly is not None:
         worth = f"right for {rightly:.0%} of such alarms"
     return f"{mode.replace('_', ' ')}, {worth}"

@@ -95,7 +95,7 @@ def _elsewhere() -> dict[str, Path]:
     for page in sorted((ROOT / "runs" / "experiments").glob("*/README.md")):
         name = page.parent.name
         found[f"experiments/{name}/index.md"] = page
-        for beside in ("findings.md", "figure.svg"):
+        for beside in ("findings.md", "setting.md", "figure.svg"):
             if (page.parent / beside).is_file():
                 found[f"experiments/{name}/{beside}"] = page.parent / beside
     return found

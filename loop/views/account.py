@@ -8,7 +8,7 @@ from ouroloop.loop.objectives.retries import retries_in
 from ouroloop.loop.views import costs
 from ouroloop.loop.views.headlines import approvals, is_scored
 from ouroloop.loop.views.measures import BY_KEY, MODES, Measure, strategy_shares
-from ouroloop.loop.views.progress import clock
+from ouroloop.loop.views.progress import duration
 from ouroloop.loop.views.reader import RoundData, RunData
 from ouroloop.monitors.decision.reasons import covered, why
 from ouroloop.monitors.names import Action
@@ -68,8 +68,13 @@ def steps(run: RunData) -> list[Step]:
     ]
 
 
+def is_of_traces(run: RunData) -> bool:
+    """Whether the rounds are another loop's, judged from their samples: nothing is carried out."""
+    return not run.recipe.get("model")
+
+
 def _length(run: RunData) -> str:
-    if not run.recipe.get("model"):
+    if is_of_traces(run):
         # Traces tell neither what was trained nor how long it took.
         later = _count(len(run.rounds) - 1, "later round")
         return f"A baseline round and {later} of a loop, judged from their samples."
@@ -81,7 +86,7 @@ def _length(run: RunData) -> str:
     seconds = [run.seconds(r.number) for r in run.rounds]
     known = sum(value for value in seconds if value == value)
     if known:
-        took = f" in {clock(known)}"
+        took = f" in {duration(known)}"
     return (
         f"{_count(len(trained), 'round')} of training followed the starting model (round"
         f" 0){skips}{took}.{_end(run)}"
@@ -146,9 +151,11 @@ def _accuracy(run: RunData) -> str:
         if value.low > start.high:
             sure = "the intervals do not overlap"
         change = f"rose from {measure.text(start)} to {measure.text(value)}"
+        rank = "the best"
+        if any(measure.read(round).value > value.value for round in run.rounds):
+            rank = "the best that the decision rule did not reject"
         text = (
-            f"Right answers on held-out problems {change} in round {best.number}, the best"
-            f" ({sure})."
+            f"Right answers on held-out problems {change} in round {best.number}, {rank} ({sure})."
         )
     if last.number not in (best.number, first.number):
         text += f" The last round stands at {measure.text(measure.read(last))}."
@@ -221,6 +228,8 @@ def _decisions(run: RunData) -> str:
     for round in acted:
         by_action.setdefault(round.action, []).append(round)
     listed = _join([_after(run, action, rounds) for action, rounds in by_action.items()])
+    if is_of_traces(run):
+        return f"The decision rule would have intervened: {listed}."
     if not run.guarded:
         return (
             f"The decision rule would have intervened ({listed}), but this is the unguarded arm:"
@@ -248,6 +257,8 @@ def _numbered(rounds: list[RoundData]) -> str:
 
 def _then(run: RunData, round: RoundData) -> list[str]:
     following = run.round(round.number + 1)
+    if is_of_traces(run):
+        return []
     if following is None:
         if run.state == "finished":
             return ["the run ended here"]

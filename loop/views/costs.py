@@ -55,7 +55,7 @@ def spent(rounds: Sequence[RoundData]) -> Spent:
 
 
 def sentence(rounds: Sequence[RoundData]) -> str:
-    """`1.10 M tokens were sampled: 56 % for the probe, ...; 58 % only watched.`; "" if unknown."""
+    """`1.10 M tokens were sampled: 56 % for the probe, ...; 58 % only to measure.`; or ""."""
     found = spent(rounds)
     if not found.is_known:
         return ""
@@ -67,7 +67,7 @@ def sentence(rounds: Sequence[RoundData]) -> str:
     ]
     return (
         f"{counted(found.sampled)} tokens were sampled: {', '.join(parts)};"
-        f" {100 * found.watched:.0f} % only to watch."
+        f" {100 * found.watched:.0f} % only to measure."
     )
 
 

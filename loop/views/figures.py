@@ -107,6 +107,10 @@ def draw_curves(
     _rounds_axis(axes, [number for line in lines.values() for number, _ in line.points])
     if unit == "share":
         axes.yaxis.set_major_formatter(lambda tick, _: f"{tick:g} %")
+    elif unit == "count":
+        axes.yaxis.set_major_formatter(lambda tick, _: f"{tick:,g}")
+    elif unit == "nats":
+        axes.set_ylabel(unit)
     if floor is None:
         # A quantity that may be negative: the line of zero is what it is read by.
         axes.axhline(0, color=FAINT, linewidth=1.2)

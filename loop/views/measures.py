@@ -6,7 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ouroloop.loop.costs import TOTAL, WATCHED
 from ouroloop.loop.views.lookup import MAIN
@@ -131,12 +131,27 @@ def families(runs: Sequence[RunData]) -> list[str]:
     return list(main | dict.fromkeys(found))
 
 
+# A band as thin as this cannot be told from a line: where every text is a strategy of its own.
+LEAST_SHARE = 0.02
 # The label of the strategies that have no colour of their own.
 ALL_OTHERS = "all others"
 
 
+def ways_of(rows: Any) -> Any:
+    """The strategy of each of these probe samples, else its response cluster, else None.
+
+    Of what nobody scored the cluster comes first: it is what is guarded there.
+    """
+    names = ["strategy", "cluster"] if rows["correct"].notna().any() else ["cluster", "strategy"]
+    columns = [rows[name] for name in names if name in rows]
+    found = columns[0].where(columns[0].notna(), None)
+    for column in columns[1:]:
+        found = found.where(found.notna(), column)
+    return found
+
+
 def strategy_shares(round: RoundData, correct_only: bool = False) -> dict[str, float]:
-    """Share of each strategy among the main family's probe samples that have one.
+    """Share of each strategy or response cluster among the main family's samples that have one.
 
     The most common is first.
     """
@@ -145,19 +160,24 @@ def strategy_shares(round: RoundData, correct_only: bool = False) -> dict[str, f
         return {}
     rows = rows[(rows["kind"] == "sample") & (rows["family"] == round.main_family)]
     rows = rows[rows["correct"] == 1] if correct_only else rows
-    shares = rows["strategy"].dropna().value_counts(normalize=True)
+    shares = ways_of(rows).dropna().value_counts(normalize=True)
     return {str(name): float(share) for name, share in shares.items()}
 
 
 def common_strategies(rounds: Iterable[RoundData], most: int) -> list[str]:
     """At most `most` names to draw strategies by, the most common over these rounds first.
 
-    Where there are more, the last name stands for all the others: real text has hundreds.
+    Where there are more, the last name stands for all the others: real text has hundreds. None
+    where no strategy ever has `LEAST_SHARE` of the samples: there is nothing to see.
     """
     total: dict[str, float] = defaultdict(float)
+    largest = 0.0
     for round in rounds:
         for name, share in strategy_shares(round).items():
             total[name] += share
+            largest = max(largest, share)
+    if largest < LEAST_SHARE:
+        return []
     ranked = sorted(total, key=lambda name: -total[name])
     if len(total) <= most:
         return ranked

@@ -41,6 +41,7 @@ COLUMNS = (
     Estimand("accuracy/pass@k", MAIN),
     Estimand("diversity/dcp", MAIN),
     Estimand("ways/several@n", MAIN),
+    Estimand("clusters/apart"),
     Estimand("coverage/rare_retention"),
     Estimand("calibration/overconfidence@n", MAIN),
     Estimand("entropy/token"),
@@ -260,8 +261,8 @@ def _row(
         evidence = judged.decision.evidence.get(tier)
         cell = DASH
         if evidence:
-            cell = f"{plain(evidence.log_e)} of {plain(evidence.log_limit)}"
-        row[f"{tier.upper()} e"] = cell
+            cell = f"{plain(evidence.log_e)} / {plain(evidence.log_limit)}"
+        row[f"{tier.upper()} e / limit"] = cell
     return row
 
 
@@ -336,9 +337,12 @@ def _verdict(rule: DecisionRule, halted: Sequence[int], num_rounds: int) -> str:
         f" at most {rule.alpha:.0%}"
     )
     if halted:
+        where, before = f"round {halted[0]}", "before"
+        if len(halted) > 1:
+            where, before = f"rounds {', '.join(map(str, halted))}", f"before round {halted[0]}"
         return (
-            f"HALT evidence in round {', '.join(map(str, halted))} of {num_rounds - 1}: go back to"
-            f" a round before, or stop ({chance})."
+            f"HALT evidence in {where} of {num_rounds - 1}: go back to a round {before}, or stop"
+            f" ({chance})."
         )
     if num_rounds == 1:
         return "Only the baseline round so far: name the later rounds' files after it."

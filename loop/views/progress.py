@@ -188,6 +188,17 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{whole % 60:02d}"
 
 
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 5 s` or `2 h 10 min`: for a sentence, where `3:05` might be hours."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    if whole < 60:
+        return f"{whole} s"
+    if hours == 0:
+        return f"{minutes} min {whole % 60} s"
+    return f"{hours} h {minutes} min"
+
+
 def round_cells(run: RunData, round: RoundData) -> dict[str, str]:
     """One round as short texts by column; a dash is undefined."""
     number, decision, supply = str(round.number), round.action, DASH
@@ -307,7 +318,12 @@ def undefined_notes(run: RunData) -> list[str]:
                 notes.setdefault(text, []).append(round.number)
     lines = []
     for text, numbers in notes.items():
-        lines.append(f"{DASH} round {', '.join(map(str, numbers))}: {text}")
+        where = f"round {', '.join(map(str, numbers))}"
+        if len(numbers) == len(run.rounds) > 1:
+            where = "every round"
+        elif len(numbers) > 1:
+            where = where.replace("round", "rounds")
+        lines.append(f"{DASH} {where}: {text}")
     return lines
 
 

@@ -18,7 +18,7 @@ from ouroloop.loop.views import (
     steering,
     svg,
 )
-from ouroloop.loop.views.account import sentences, steps
+from ouroloop.loop.views.account import is_of_traces, sentences, steps
 from ouroloop.loop.views.arms import Arm
 from ouroloop.loop.views.arms import arms as arms_of
 from ouroloop.loop.views.chains import turns
@@ -37,7 +37,7 @@ from ouroloop.loop.views.measures import (
     title_of,
     ways_shares,
 )
-from ouroloop.loop.views.progress import notes, round_cells
+from ouroloop.loop.views.progress import DASH, notes, round_cells
 from ouroloop.loop.views.reader import Json, RoundData, RunData, read_run
 from ouroloop.loop.views.terms import TERMS
 
@@ -75,7 +75,7 @@ TILES = {
     "apart": "answers apart",
     "trace_entropy": "trace entropy",
     "text_entropy": "entropy on real text",
-    "text_nll": "surprise on real text",
+    "text_nll": "NLL on real text",
 }
 MOST_TILES = 4
 WAYS = dict(zip(WAYS_NAMES, figures.WAYS, strict=True))
@@ -130,6 +130,7 @@ def _page(runs: Sequence[RunData]) -> Json:
     return {
         **page,
         "title": " and ".join(names),
+        "of_traces": all(is_of_traces(run) for run in runs),
         "has_rounds": bool(rounds),
         "contents": {k: v for k, v in CONTENTS.items() if k not in unwanted},
         "undefined": [
@@ -146,12 +147,17 @@ def _page(runs: Sequence[RunData]) -> Json:
 
 def _absent(page: Json) -> dict[str, str]:
     """Sections that the page has nothing for -> why."""
-    drawn = {name: any(arm[name] for arm in page["arms"]) for name in ("areas", "ways", "reliable")}
+    names = ("areas", "ways", "reliable", "loss")
+    drawn = {name: any(arm[name] for arm in page["arms"]) for name in names}
+    has_pool = any(arm["rejections"]["rounds"] for arm in page["arms"])
     reasons = {
-        "strategies": "" if drawn["areas"] else "no sample has a strategy",
+        "strategies": "" if drawn["areas"] else "no strategy is common, or no sample has one",
         "ways": "" if drawn["ways"] else "no right sample has a strategy",
         "calibration": "" if drawn["reliable"] else "no answers whose agreement could be scored",
         "families": "" if page["families"] else "no probe sample was scored",
+        "rejected": "" if has_pool else "no sample for training is known",
+        "traces": "" if has_pool else "no sample for training is known",
+        "loss": "" if drawn["loss"] else "no round was trained here",
     }
     return {name: why for name, why in reasons.items() if why}
 
@@ -176,7 +182,7 @@ def _arm(group: Arm, strategies: Sequence[str]) -> Json:
     chosen = [r for r in dict.fromkeys((first, best, last)) if r is not None]
     return {
         "name": name,
-        "guarded": run.guarded,
+        "kind": _kind(run),
         "tag": _tag(run),
         "seeds": [f"{run.path}, {_tag(run) or run.state}" for run in group.runs],
         "path": str(run.path),
@@ -184,7 +190,7 @@ def _arm(group: Arm, strategies: Sequence[str]) -> Json:
         "evidence": list(_evidence(name, run)),
         "side_by_side": side_by_side.rows(run),
         "tiles": _tiles(run, first, best, last),
-        "rows": [round_cells(run, r) for r in run.rounds],
+        "rows": _rows(run),
         "notes": notes(run),
         **_pictures(name, run, strategies, {"start": first, "best": best, "last": last}),
         "decisions": [{**step._asdict(), "helped": helped(run, step)} for step in steps(run)],
@@ -197,6 +203,19 @@ def _arm(group: Arm, strategies: Sequence[str]) -> Json:
         "checkpoint_why": best_by(best) if best else "",
         "fingerprint": str(run.env.get("fingerprint", ""))[:12],
     }
+
+
+def _kind(run: RunData) -> str:
+    if is_of_traces(run):
+        return "judged from samples"
+    return "guarded" if run.guarded else "unguarded"
+
+
+def _rows(run: RunData) -> list[dict[str, str]]:
+    """The table of all rounds, without the columns that no round has."""
+    rows = [round_cells(run, round) for round in run.rounds]
+    known = {head for row in rows for head, cell in row.items() if cell != DASH}
+    return [{head: cell for head, cell in row.items() if head in known} for row in rows]
 
 
 def _tag(run: RunData) -> str:

@@ -75,7 +75,7 @@ def _guarded(arms: Mapping[str, RunData]) -> Iterator[Line]:
     # A quantity keeps its first name, whatever a later round calls it.
     for quantity, name in names.items():
         points = {arm: list(_points(run, quantity)) for arm, run in arms.items()}
-        meaning = "As the guard compares it with the first round drawn."
+        meaning = "As the guard compares it with the earliest baseline round."
         yield Line(name[:1].upper() + name[1:], meaning, points)
 
 

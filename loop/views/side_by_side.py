@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ouroloop.loop.views.measures import ways_of
 from ouroloop.loop.views.reader import RoundData, RunData
 from ouroloop.monitors.names import Action
 
@@ -83,10 +84,8 @@ def _samples(round: RoundData) -> Any:
 
 
 def _labels(table: Any) -> Any:
-    """The strategy, else the response cluster, else the text itself."""
-    found = table["strategy"].where(table["strategy"].notna(), None)
-    if "cluster" in table:
-        found = found.where(found.notna(), table["cluster"])
+    """The way of each sample, else the text itself."""
+    found = ways_of(table)
     return found.where(found.notna(), table["text"])
 
 

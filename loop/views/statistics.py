@@ -79,8 +79,8 @@ STATISTICS: Mapping[str, Statistic] = {
         "rare kept",
         "Rare strategies kept",
         "ratio",
-        "Right answers by strategies that were rare in round 0, against then: 1 is kept, 0 is"
-        " lost.",
+        "Right answers by strategies that were rare in round 0, divided by round 0's: 1 is kept,"
+        " 0 is lost.",
     ),
     "coverage/rare_mass": Statistic(
         "rare mass",
@@ -92,7 +92,8 @@ STATISTICS: Mapping[str, Statistic] = {
         "entropy",
         "Trace entropy",
         "nats",
-        "Surprise per token of the model's own samples; falls as the model repeats itself.",
+        "Negative log-likelihood per token of the model's own samples; falls as the model repeats"
+        " itself.",
     ),
     "calibration/overconfidence@n": Statistic(
         "over-conf.",
@@ -115,22 +116,22 @@ STATISTICS: Mapping[str, Statistic] = {
     ),
     "critic/balanced_accuracy": Statistic(
         "critic",
-        "Critic is right",
+        "Critic's balanced accuracy",
         "share",
-        "Balanced accuracy of the model's verdicts on its own drafts; 50 % is guessing.",
+        "Of the model's verdicts on its own drafts; 50 % is guessing.",
     ),
     "audit/false_acceptance": Statistic(
-        "let in",
-        "Wrong items let in",
+        "false acceptance",
+        "False acceptance",
         "share",
         "Share of planted wrong solutions that the rejection filter accepts; what passes is"
         " trained on.",
     ),
     "judge/balanced_accuracy": Statistic(
         "judge",
-        "Frozen judge is right",
+        "Frozen judge's balanced accuracy",
         "share",
-        "Balanced accuracy of the frozen judge on planted items; 50 % is guessing.",
+        "Of its verdicts on planted items; 50 % is guessing.",
     ),
     "judge/unreadable": Statistic(
         "unread",
@@ -148,14 +149,14 @@ STATISTICS: Mapping[str, Statistic] = {
         "text entropy",
         "Entropy on real text",
         "nats",
-        "How open the model's next token is along fixed demonstrations that training never sees;"
+        "Entropy of the model's next token along fixed demonstrations that training never sees;"
         " falls as the model narrows.",
     ),
     "text/cross_entropy": Statistic(
-        "text surprise",
-        "Surprise on real text",
+        "text NLL",
+        "NLL on real text",
         "nats",
-        "Negative log-probability per token of those demonstrations; rises as the model forgets"
+        "Negative log-likelihood per token of those demonstrations; rises as the model forgets"
         " what it did not write itself.",
     ),
     "traces/retained": Statistic(
@@ -198,7 +199,7 @@ STATISTICS: Mapping[str, Statistic] = {
     ),
     "cost/watched": Statistic(
         "watched",
-        "Tokens that only watch",
+        "Tokens only for measuring",
         "share",
         "Share of the sampled tokens that measure and are never trained on: probe, audit, judge.",
     ),
@@ -221,6 +222,11 @@ NAMED: Mapping[str, Statistic] = {
     ),
 }
 
+# A greedy answer is one per problem, and another number than that of the samples.
+GREEDY_MEANINGS = {
+    "accuracy/pass@1": "Share of held-out problems whose greedy answer (temperature 0) is right.",
+}
+
 # Samples that a label has to name: the statistic is also taken on others.
 QUALIFIERS = {GREEDY: "greedy", SECOND_HALF: "second half"}
 
@@ -228,6 +234,8 @@ QUALIFIERS = {GREEDY: "greedy", SECOND_HALF: "second half"}
 def statistic_of(estimand: Estimand) -> Statistic:
     """How an estimand's statistic is shown; one without an entry by its own name."""
     name = estimand.statistic
+    if estimand.samples == GREEDY and name in GREEDY_MEANINGS:
+        return STATISTICS[name]._replace(meaning=GREEDY_MEANINGS[name])
     if name in STATISTICS:
         return STATISTICS[name]
     head, _, number = name.rpartition("@")

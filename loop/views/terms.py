@@ -18,6 +18,20 @@ TERMS = (
     ),
     ("Kept", "The sample passed every rejection filter, so the model may be trained on it."),
     (
+        "near/12, new/7",
+        (
+            "Response clusters of free text: near what the prompt was usually answered with in"
+            " round 0, or away from it; the number tells clusters apart."
+        ),
+    ),
+    (
+        "(+g2+g1)",
+        (
+            "A strategy named by its calculation: g1 is the first number of the question, g2 the"
+            " second, c7 the constant 7."
+        ),
+    ),
+    (
         "Reliability",
         (
             "If 70 % of samples agree on an answer, a calibrated model is right in 70 % of such"

@@ -137,7 +137,7 @@ def standing(run: RunData) -> list[str]:
         last = run.rounds[-1]
         evidence = last.decision.get("evidence", {})
         parts = [
-            f"{tier.upper()} e = {plain(found['log_e'])} of {plain(found['log_limit'])}"
+            f"{tier.upper()} e = {plain(found['log_e'])} (limit {plain(found['log_limit'])})"
             for tier, found in evidence.items()
         ]
         if parts:

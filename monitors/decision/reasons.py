@@ -185,4 +185,6 @@ def latest(audits: Sequence[Audit]) -> list[str]:
     found = "not yet shown to be back within its tolerance"
     if audit.recovered:
         found = f"back within its tolerance (e = {plain(audit.log_e)})"
-    return [f"after the {audit.action} of round {audit.round} the {audit.name} is {found}"]
+    # A name such as "pass@1, since round 1" ends in an insertion.
+    comma = "," if ", " in audit.name else ""
+    return [f"after the {audit.action} of round {audit.round} the {audit.name}{comma} is {found}"]

@@ -44,8 +44,8 @@ DCP, GINI_ALL, GINI_CORRECT, ENTROPY_ALL, ENTROPY_CORRECT, HILL_1, HILL_2, COLLI
 class Diversity:
     """Strategy diversity and answer collisions on the probe set.
 
-    * diversity/dcp: P(two samples of a problem are both right and use different strategies), [0, 1
-      - 1/S], up (M3).
+    * diversity/dcp: P(two samples of a problem are both right and use different strategies), from
+      0 to 1 - 1/S, up (M3).
     * diversity/gini_simpson_all: P(two samples of a problem use different strategies), right or
       wrong (M4). A diagnosis: rises in error accumulation, falls in healthy improvement.
     * diversity/gini_simpson_correct: DCP / P(both right), the same among right samples; a ratio,

@@ -24,6 +24,7 @@ from ouroloop.monitors.metrics.readings import (
 )
 
 KINDS: Mapping[Estimand, Kind] = {Estimand("ways/several"): ("share", "up")}
+TOO_FEW = "one sample per problem: two samples of a problem are needed to show two ways"
 # Problems with more ways than this are counted together: a picture of four shades can be read.
 MOST = 3
 
@@ -40,7 +41,8 @@ class Ways:
     within problems: four can stay alive while each problem keeps one.
 
     details: `shares`, the shares of problems solved in 0, 1, 2, and 3 or more ways. Undefined
-    without strategy ids. Source: distinct right paths per problem (Yuan et al. 2308.01825).
+    without strategy ids, and where each problem has one sample, which takes one way at most.
+    Source: distinct right paths per problem (Yuan et al. 2308.01825).
     """
 
     name: str = "ways"
@@ -54,11 +56,12 @@ class Ways:
         ((estimand, kind),) = at(KINDS, size).items()
         named = scores.families_with_strategies(probe)
         rows = probe.where(is_among(probe.family, named))
-        of_main = replace(estimand, family=main)
-        found = [_reading(estimand, kind, rows)]
+        parts = {estimand: rows}
         if main:
-            found.append(_reading(of_main, kind, of(rows, "family", main)))
-        return found
+            parts[replace(estimand, family=main)] = of(rows, "family", main)
+        if size < 2:
+            return missing(dict.fromkeys(parts, kind), TOO_FEW)
+        return [_reading(each, kind, part) for each, part in parts.items()]
 
 
 def _reading(estimand: Estimand, kind: Kind, samples: Samples) -> Reading:

@@ -76,6 +76,17 @@ def test_the_reference_has_every_key_command_metric_and_guarded_quantity(site: P
     assert "CollapseMonitor" in pages["api"] and "every_steps" in pages["api"]
 
 
+def test_a_line_of_a_docstring_is_no_item_of_a_list(site: Path) -> None:
+    metrics = (site / "reference" / "metrics.html").read_text(encoding="utf-8")
+    assert "<li>1" not in metrics.replace("<p>", "").replace("\n", "")
+
+
+def test_what_stands_beside_an_experiments_page_is_on_the_site(site: Path) -> None:
+    for page in (ROOT / "runs" / "experiments").glob("*/*.md"):
+        name = "index" if page.stem == "README" else page.stem
+        assert (site / "experiments" / page.parent.name / f"{name}.html").is_file(), page
+
+
 def test_pages_from_elsewhere_link_to_each_other_and_not_to_source_files(site: Path) -> None:
     monitors = (site / "project" / "MONITORS.html").read_text(encoding="utf-8")
     assert 'href="../alarms.html"' in monitors

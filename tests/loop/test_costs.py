@@ -97,7 +97,7 @@ def test_the_readings_hold_the_costs_and_the_views_add_them_up(counted):
     assert found.watched == pytest.approx(watched / found.sampled)
     # Round 0 does nothing else but measure.
     assert run.rounds[0].find(WATCHED).value == 1.0 > run.rounds[1].find(WATCHED).value
-    assert f"{100 * found.watched:.0f} % only to watch." in sentence(run.rounds)
+    assert f"{100 * found.watched:.0f} % only to measure." in sentence(run.rounds)
     # The terminal's last lines, the report with MLflow's note, and MLflow's charts.
     assert sentence(run.rounds) in closing_text(run)
     assert sentence(run.rounds) in sentences(run)

@@ -201,7 +201,12 @@ def test_a_strangers_loop_has_a_page_to_look_at(tmp_path, capsys):
     main(["monitor", "--from", "verl", *map(str, WRITERS["verl"](tmp_path)), "--html", str(page)])
     text = page.read_text()
     assert "| 1     | " in capsys.readouterr().out
-    assert "<title>verl" in text and "unguarded" in text and "Ways per problem" in text
+    assert (
+        "<title>verl" in text
+        and ">judged from samples</span>" in text
+        and "unguarded arm" not in text
+        and "Ways per problem" in text
+    )
     # The numbers of the page are those of the table.
     (_, later) = read_framework("verl", [tmp_path]).views
     assert f"round 1: {100 * later.probe.correct.mean():.1f} %" in text

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ouroloop.loop.__main__ import main
+from ouroloop.loop.views.monitor import _verdict, rule_of
 from ouroloop.monitors.names import FailureMode, mode_label
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,6 +87,22 @@ def test_a_collapse_is_a_halt_with_numbers_and_exit_code_3(capsys, collapsing):
         "tolerated -10 %" in sentence
         and "HALT evidence in round 2 of 2: go back to a round before, or stop" in out
     )
+
+
+def test_several_rounds_with_halt_evidence_are_rounds_and_the_first_bounds_the_way_back():
+    rule = rule_of([], 20)
+    assert "HALT evidence in round 2 of 3: go back to a round before, or" in _verdict(rule, [2], 4)
+    several = _verdict(rule, [2, 3], 4)
+    assert "HALT evidence in rounds 2, 3 of 3: go back to a round before round 2, or" in several
+
+
+def test_unscored_traces_show_how_far_answers_lie_apart(capsys, tmp_path):
+    files = [
+        trace_file(tmp_path / f"r{i}.jsonl", i, 4, correct=None, cluster=f"c{i}") for i in range(2)
+    ]
+    out = printed(capsys, *files)[1]
+    head = out.splitlines()[0]
+    assert "| apart %" in head and "| WATCH e / limit |" in head and "| two ways" not in head
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from ouroloop.monitors.metrics.generalization import Generalization
 from ouroloop.monitors.metrics.length import Length
 from ouroloop.monitors.metrics.supply import Supply
 from ouroloop.monitors.metrics.validity import Validity
+from ouroloop.monitors.metrics.ways import Ways
 from ouroloop.monitors.registry import measure_all
 
 
@@ -52,6 +53,14 @@ def test_trace_entropy_per_token_is_the_entropy_of_the_positions_visited():
 def test_trace_entropy_away_from_temperature_1_is_undefined_and_says_why():
     reading = read(TraceEntropy(temperature=0.7), RoundView(0, around()))["entropy/token"]
     assert reading.status == "undefined" and "0.7" in reading.reason
+
+
+def test_one_sample_per_problem_shows_no_second_way():
+    readings = read(Ways(), RoundView(0, around(40, num_samples=1)))
+    assert len(readings) == 2
+    for found in readings.values():
+        assert found.status == "undefined" and "one sample per problem" in found.reason
+    assert read(Ways(), RoundView(0, around(40)))["ways/several@8"].status == "ok"
 
 
 def test_diversity_reads_the_models_true_values():

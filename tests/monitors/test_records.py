@@ -9,6 +9,7 @@ from math import isnan, nan
 
 import pytest
 
+from ouroloop.monitors.decision.reasons import latest
 from ouroloop.monitors.decision.records import (
     Audit,
     Decision,
@@ -107,3 +108,11 @@ def test_every_part_of_a_decision_survives_its_file():
     assert (written["mode"], written["action"]) == ("tail_narrowing", "rollback")
     assert decision.driver_name(Tier.HALT) == "pass@1, since round 1"
     assert decision.driver_name(Tier.WATCH) == ""
+
+
+def test_a_name_with_an_insertion_ends_it_in_a_sentence() -> None:
+    """`pass@1, since round 1, is`, and not `pass@1, since round 1 is`."""
+    for name in ("pass@1, since round 1", "pass@1"):
+        audit = Audit("accuracy", 1, name, 2, Action.REINJECT, 1.0, 2, False)
+        (sentence,) = latest([audit])
+        assert f"the {name}{', is' if ',' in name else ' is'} not yet shown" in sentence

@@ -12,7 +12,7 @@ import pytest
 from ouroloop.loop.errors import UserError
 from ouroloop.loop.views import side_by_side, steering
 from ouroloop.loop.views.account import sentences
-from ouroloop.loop.views.measures import BY_KEY, ways_shares
+from ouroloop.loop.views.measures import BY_KEY, strategy_shares, ways_shares
 from ouroloop.loop.views.reader import read_run
 from ouroloop.loop.views.report import write_report
 
@@ -273,10 +273,54 @@ def test_free_text_is_grouped_by_response_cluster(tmp_path: Path) -> None:
         probe = probe.assign(strategy=None, correct=float("nan"), cluster=labels)
         probe.to_parquet(folder / "probe.parquet")
         fake_run.seal(folder)
+    shares = strategy_shares(read_run(path).rounds[-1])
+    assert shares["refusal"] > 0.5 and sum(shares.values()) == pytest.approx(1)
     rows = side_by_side.rows(read_run(path))
     ways = [way for row in rows for cell in row.cells for way in cell.ways]
     assert ways and {way.right for way in ways} == {None}
     assert "refusal" in {way.label for way in ways}
+
+
+def test_what_nobody_scored_is_grouped_by_cluster_before_strategy() -> None:
+    table = pd.DataFrame(
+        {"strategy": ["text-1", "text-2"], "cluster": ["near/0"] * 2, "text": ["a", "b"]}
+    )
+    assert list(side_by_side._labels(table.assign(correct=float("nan")))) == ["near/0"] * 2
+    assert list(side_by_side._labels(table.assign(correct=[1.0, None]))) == ["text-1", "text-2"]
+
+
+def test_strategies_of_one_text_each_are_not_drawn(monkeypatch) -> None:
+    from ouroloop.loop.views import figures, measures
+
+    texts = {f"text-{i}": 1 / 300 for i in range(300)}
+    monkeypatch.setattr(measures, "strategy_shares", lambda round, correct_only=False: texts)
+    assert measures.common_strategies([object()], len(figures.BANDS)) == []
+
+
+def test_a_best_round_that_others_exceed_is_not_called_the_best(tmp_path: Path) -> None:
+    run = read_run(fake_run.make_run(tmp_path, "collapsing", guarded=False))
+    (line,) = [line for line in sentences(run) if line.startswith("Right answers")]
+    value = BY_KEY["pass@1"].read
+    highest = max(value(round).value for round in run.rounds)
+    best = run.round(run.best_round)
+    assert highest > value(best).value, "the story's best round was rejected"
+    assert f"in round {best.number}, the best that the decision rule did not reject (" in line
+
+
+def test_a_run_that_trained_nothing_has_no_empty_sections(tmp_path: Path) -> None:
+    path = fake_run.make_run(tmp_path, "young", rounds=0)
+    page = write_report([path], tmp_path / "r.html").read_text()
+    for anchor in ("rejected", "traces", "loss"):
+        assert f'id="{anchor}"' not in page and f'href="#{anchor}"' not in page
+    assert "Training loss: no round was trained here" in page
+    assert "<th>kept/sampled</th>" not in page and "<th>two ways %</th>" in page
+
+
+def test_axes_of_entropies_name_their_unit_and_measures_have_the_fields_names(page: str) -> None:
+    assert ">nats</text>" in page
+    for name in ("NLL on real text", "False acceptance", "Critic&#39;s balanced accuracy"):
+        assert f"<dt>{name}</dt>" in page
+    assert "Share of held-out problems whose greedy answer (temperature 0) is right." in page
 
 
 def test_a_halted_run_says_so(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from ouroloop.loop.views.compare import compare, compare_table
 from ouroloop.loop.views.endings import closing_text, next_steps
 from ouroloop.loop.views.explain import round_of
 from ouroloop.loop.views.printable import printable
-from ouroloop.loop.views.progress import LiveProgress, clock, notes, rounds_table
+from ouroloop.loop.views.progress import LiveProgress, clock, duration, notes, rounds_table
 from ouroloop.loop.views.reader import read_run
 from ouroloop.loop.views.report import write_report
 from ouroloop.loop.views.watch import seconds_left, stage_line, standing, watch
@@ -92,6 +92,10 @@ def test_durations_read_like_a_clock() -> None:
     assert [clock(s) for s in (3.4, 59.4, 185, 7800)] == ["3 s", "59 s", "3:05", "2:10:00"]
 
 
+def test_durations_in_a_sentence_name_their_units() -> None:
+    assert [duration(s) for s in (3.4, 423, 7800)] == ["3 s", "7 min 3 s", "2 h 10 min"]
+
+
 @pytest.mark.slow
 def test_the_table_of_rounds_marks_the_best_and_explains_every_dash(
     arms: tuple[Path, Path],
@@ -109,7 +113,7 @@ def test_the_table_of_rounds_marks_the_best_and_explains_every_dash(
     best, checkpoint, spent = closing_text(run).splitlines()
     assert best.startswith(f"* best round: {run.best_round}, pass@1")
     assert checkpoint == f"  checkpoint: {run.path}/rounds/{run.best_round:03d}/checkpoint"
-    assert spent.endswith("% only to watch.")
+    assert spent.endswith("% only to measure.")
 
 
 def test_a_run_without_a_finished_round_has_a_sentence_for_a_table(tmp_path: Path) -> None:
@@ -292,7 +296,10 @@ def test_watching_says_how_the_run_stands(tmp_path: Path) -> None:
         # A round of the story takes 41.5 s; four are to come, one of them just begun.
         assert seconds_left(run) == pytest.approx(4 * 41.5)
         lines = standing(run)
-    assert lines[0] == "evidence after round 3: WATCH e = 2.72 of 6.23, HALT e = 2.72 of 40.9"
+    assert (
+        lines[0]
+        == "evidence after round 3: WATCH e = 2.72 (limit 6.23), HALT e = 2.72 (limit 40.9)"
+    )
     assert lines[1].startswith("reinject: distinct correct pairs fell by 12 %")
     assert lines[2] == "about 2:46 left for 7 rounds, at the pace of the last ones"
     assert seconds_left(read_run(path)) is None, "nobody works on it any more"
