@@ -197,8 +197,9 @@ def is_baseline(history: Sequence[Round], number: int, monitors: MonitorConfig) 
     round that comes as far again, by the models that drafted on the way, takes its place. Only
     earlier decisions say so, nothing that it measures itself: it is not chosen for its noise.
     """
-    if number in monitors.baselines:
-        return True
+    is_named = number in monitors.baselines
+    if is_named or not monitors.texts_since:
+        return is_named
     way = _way(history, number)
     has_settled = any(past >= monitors.texts_since for past in way & {*monitors.baselines})
     return len(way) == monitors.texts_since and not has_settled
