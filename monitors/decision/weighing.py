@@ -56,10 +56,10 @@ def unmeasured_of(
     why = LEFT_BEHIND.format(settled) if is_left_behind else waiting(settled)
     found = []
     for entry in entries:
-        id, part = guarded.declared_of(rule.guarded, entry.id.quantity)
+        declared, part = guarded.declared_of(rule.guarded, entry.id.quantity)
         if is_open and part == UNREVISED:
-            name = id.called(entry.quantity.size)
-            found.append(Unmeasured(id.id, entry.id.baseline, name, why))
+            name = declared.called(entry.quantity.size)
+            found.append(Unmeasured(declared.id, entry.id.baseline, name, why))
         if isinstance(entry, Guard) or entry.why is Why.LOST:
             continue
         is_idle = entry.why is Why.IDLE and is_wording(entry.id.quantity)
