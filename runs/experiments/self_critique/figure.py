@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ouroloop.loop.experiments.drawing import legend_below
 from ouroloop.loop.experiments.study import Results
 from ouroloop.loop.experiments.tables import average, last
 from ouroloop.monitors.estimators.stats import Estimate
@@ -28,21 +29,18 @@ def draw(results: Results, figure: Any) -> None:
         axes.set_xticks(range(len(REFINING)), list(REFINING), rotation=45, fontsize=7)
         axes.set_title(title, fontsize=9)
         axes.tick_params(axis="y", labelsize=8)
-    figure.legend(
-        *figure.axes[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=4,
-        fontsize=8,
-        frameon=False,
-    )
+    legend_below(figure, 4)
 
 
 def _series(axes: Any, results: Results, column: Any, how: tuple[int, str, bool]) -> None:
     i, filtered, guarded = how
     # Side by side, so that the bars of four points do not cover each other.
     shift = 0.15 * (i - 0.5) + 0.06 * guarded
-    for at, refined in enumerate(REFINING):
-        found = average(results, name_of(filtered, refined, guarded), column)
+    named = [name_of(filtered, refined, guarded) for refined in REFINING]
+    # Arms that have not run yet are not in the legend either.
+    there = [at for at, arm in enumerate(named) if results.get(arm)]
+    for at in there:
+        found = average(results, named[at], column)
         axes.errorbar(
             [at + shift],
             [100 * found.value],
@@ -52,7 +50,7 @@ def _series(axes: Any, results: Results, column: Any, how: tuple[int, str, bool]
             markersize=4,
             markerfacecolor="none" if guarded else f"C{i}",
             linewidth=1,
-            label=f"{filtered}{', guarded' * guarded}" if at == 0 else None,
+            label=f"{filtered}{', guarded' * guarded}" if at == there[0] else None,
         )
 
 
