@@ -179,24 +179,26 @@ def _line(
 
 def clock(seconds: float) -> str:
     """`42 s`, `3:05` or `2:10:00`."""
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    if whole < 60:
-        return f"{whole} s"
+    hours, minutes, left = _split(seconds)
+    if hours == minutes == 0:
+        return f"{left} s"
     if hours == 0:
-        return f"{minutes}:{whole % 60:02d}"
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}"
+        return f"{minutes}:{left:02d}"
+    return f"{hours}:{minutes:02d}:{left:02d}"
 
 
 def duration(seconds: float) -> str:
     """`42 s`, `3 min 5 s` or `2 h 10 min`: for a sentence, where `3:05` might be hours."""
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    if whole < 60:
-        return f"{whole} s"
-    if hours == 0:
-        return f"{minutes} min {whole % 60} s"
-    return f"{hours} h {minutes} min"
+    hours, minutes, left = _split(seconds)
+    if hours == minutes == 0:
+        return f"{left} s"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {left} s"
+
+
+def _split(seconds: float) -> tuple[int, int, int]:
+    """Hours, minutes and seconds."""
+    minutes, left = divmod(round(seconds), 60)
+    return (*divmod(minutes, 60), left)
 
 
 def round_cells(run: RunData, round: RoundData) -> dict[str, str]:

@@ -221,9 +221,10 @@ def quantities(
     for declared in limits.guarded if only is None else (only,):
         of, name_of_one, idle = tables, "", ""
         if baseline < limits.texts_since and declared.id in WORDING:
-            unrevised = _unrevised(declared, tables, limits)
-            idle = "" if unrevised else waiting(limits.texts_since)
-            of, name_of_one = (unrevised, UNREVISED) if unrevised else (tables, "")
+            if unrevised := _unrevised(declared, tables, limits):
+                of, name_of_one = unrevised, UNREVISED
+            else:
+                idle = waiting(limits.texts_since)
         # None: this probe set has no such quantity, which is no fault.
         found = declared.blocks(of, limits.pass_k)
         if isinstance(found, Blocks):
