@@ -31,7 +31,13 @@ BASE: dict[str, Any] = {
             {"path": str(HELPFUL), "family": "helpful", "num_problems": 150},
         ],
         "grader": "last_number",
-        "prompts": {"draft": "{question}", "chat": True},
+        # Unasked, 75 % of its answers to word problems and 30 % of those to the red team go on for
+        # more than 160 tokens, and what is cut is not learnt; asked so, 31 and 25 %.
+        "prompts": {
+            "system": "Answer in at most three sentences.",
+            "draft": "{question}",
+            "chat": True,
+        },
     },
     "sampling": {
         "problems_per_round": 40,
