@@ -184,7 +184,10 @@ class DatasetTaskConfig(FileTaskSection):
         if bool(self.sources) == (self.path is not None):
             raise ValueError("name task.path, or several task.sources; one of the two is needed")
         of_one = ("name", "split", "heldout_path", "heldout_split", "columns")
-        if self.sources and (named := [key for key in of_one if key in self.model_fields_set]):
+        # Compared with the defaults, which a run's own recipe.json writes out.
+        default = type(self).model_fields
+        named = [key for key in of_one if getattr(self, key) != default[key].default]
+        if self.sources and named:
             raise ValueError(
                 f"task.{named[0]} belongs to task.path; give it to each of the sources"
             )

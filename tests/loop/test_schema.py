@@ -15,7 +15,7 @@ import yaml
 
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.config.schema import keys, recipe_schema
-from ouroloop.loop.recipe_file import load_recipe
+from ouroloop.loop.recipe_file import load_recipe, resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted((ROOT / "runs/recipes").glob("*.yaml"))
@@ -83,6 +83,14 @@ def test_every_committed_recipe_fits_the_schema_as_written_and_as_resolved(path,
     written = yaml.safe_load(path.read_text(encoding="utf-8"))
     for recipe in (written, load_recipe(path).to_json()):
         assert [error.message for error in validator.iter_errors(recipe)] == []
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_committed_recipe_is_the_same_again_after_it_was_written_out(path, monkeypatch):
+    # A run writes its recipe with every default, and is resumed by what it wrote.
+    monkeypatch.setenv("OUROLOOP_DATA", "/data")
+    recipe = load_recipe(path)
+    assert resolve(json.loads(json.dumps(recipe.to_json()))) == recipe
 
 
 @pytest.mark.parametrize(
