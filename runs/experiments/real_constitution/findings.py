@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ouroloop.loop.experiments import rounds
 from ouroloop.loop.experiments.goals import Goal
 from ouroloop.loop.experiments.study import Results
 from ouroloop.loop.experiments.tables import (
@@ -17,6 +18,8 @@ from ouroloop.loop.experiments.tables import (
     last,
     round_table,
 )
+
+from . import critics
 
 COLUMNS: Columns = {
     "rounds": (last("round"), ""),
@@ -90,7 +93,21 @@ def change(run: Rows, name: str) -> float:
 
 
 def notes(results: Results) -> list[str]:
-    """Markdown lines: round by round, means over the seeds."""
+    """Markdown lines: round by round, means over the seeds; and what the critic is worth."""
     shown = {name: (name, unit) for name, unit in OVER_ROUNDS.items()}
     head = "Round by round, means over the seeds, shares in per cent:"
-    return ["", head, "", *round_table(results, shown)]
+    lines = ["", head, "", *round_table(results, shown)]
+    return [*lines, *_critics()] if critics.TABLE.exists() else lines
+
+
+def _critics() -> list[str]:
+    """How often the starting model finds the better one of two texts."""
+    rows = rounds.read(critics.TABLE)
+    text = (
+        "Can the starting model criticise? (`critics.py`; nothing is sampled.) How often it finds"
+        " the better one of two texts, 50 % being a guess: a published revision beside its draft, a"
+        " refusal beside an assent to the red team, the right number beside another one. `scored`:"
+        " by the likelier verdict in the judge's words; `compared`: by the published comparison of"
+        " (A) and (B), both orders; `likelier`: unasked, by the text that it would rather write."
+    )
+    return ["", text, "", *critics.table(rows)]

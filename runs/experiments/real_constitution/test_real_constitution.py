@@ -4,16 +4,21 @@ import asyncio
 import json
 import math
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from ouroloop.evals.tasks import Form
 from ouroloop.loop.experiments import results, rounds
 from ouroloop.loop.experiments.study import merge
 from ouroloop.loop.experiments.worker import Worker
+from ouroloop.loop.records import Problem, Scored
+from ouroloop.loop.stages.prompts import FREE_TEXT
 from ouroloop.loop.views.reader import read_run
-from runs.experiments.real_constitution import arms, data, findings, measure, study
+from runs.experiments.real_constitution import arms, critics, data, findings, measure, study
 
 needs_data = pytest.mark.skipif(
     not (data.SHOTS.exists() and data.HELPFUL.exists()),
@@ -83,6 +88,55 @@ def test_goals_and_tables_say_what_the_rows_hold():
     assert "| unguarded | decision, seed 2 | continue | continue |  |" in text
 
 
+class Knowing:
+    """An engine that finds a text the likelier, the more often its prompt and it say "good"."""
+
+    def __init__(self, sign):
+        self.sign = sign
+
+    async def score(self, pairs):
+        return [self._score(str(prompt), text) for prompt, text in pairs]
+
+    def _score(self, prompt, text):
+        if "too long" in prompt:
+            return Scored((), (), (), exact=True, weight_version="")
+        # In a comparison the better text stands under (A) or under (B).
+        if "(A)" in text or "(B)" in text:
+            under_a = prompt.rindex("good") < prompt.rindex("bad")
+            value = 1.0 if under_a == ("(A)" in text) else -1.0
+        elif "verdict" in text:
+            value = 1.0 if ("good" in prompt) == ("right" in text) else -1.0
+        else:
+            value = 1.0 if "good" in text else -1.0
+        return Scored((1, 2), (self.sign * value, -0.1), (), exact=True, weight_version="")
+
+
+@needs_data
+@pytest.mark.parametrize(("sign", "found"), [(1, "100.0"), (-1, "0.0")])
+def test_the_better_text_is_found_in_every_way_by_a_model_that_knows_it(sign, found):
+    setting = SimpleNamespace(prompts=replace(FREE_TEXT, form=Form.TURNS, chat=True))
+    asked = [
+        critics.Pair(kind, Problem(f"{kind}{i}", "What?", None), "good text", "bad text", None)
+        for kind in critics.KINDS
+        for i in range(4)
+    ]
+    unread = critics.Pair("number", Problem("x", "too long", None), "good text", "bad text", None)
+    rows = asyncio.run(critics.judged(Knowing(sign), setting, [*asked, unread]))
+    table = critics.table(rows)
+    assert len(table) == 2 + len(critics.KINDS)
+    assert all(line.count(f"| {found} [") == len(critics.WAYS) for line in table[2:])
+    # Whose prompt does not fit is not known, and is not counted.
+    assert sum(math.isnan(row["ahead"]) for row in rows) == len(critics.WAYS)
+
+
+@pytest.mark.parametrize(
+    ("answer", "place", "wrong"),
+    [("9", 0, "10"), ("9", 1, "7"), ("0", 1, "2"), ("1,730", 2, "1733")],
+)
+def test_another_number_is_near_and_never_below_zero(answer, place, wrong):
+    assert critics.other(answer, place) == wrong
+
+
 @needs_data
 @pytest.mark.slow
 @pytest.mark.timeout(600)
@@ -114,6 +168,10 @@ def test_a_run_goes_to_its_rows_on_a_checkpoint_of_a_few_thousand_parameters(tmp
     assert set(run.rounds[0].probe["family"]) == set(measure.FAMILIES)
     assert not run.recipe["monitors"]["gold"]
     assert Path(run.recipe["judge"]["items"]).read_text().count("approve") == 30
+    out = tmp_path / "critics.csv"
+    asyncio.run(critics.measure(run.path, out, is_last=True))
+    kinds = Counter(row["kind"] for row in rounds.read(out) if row["way"] == "scored")
+    assert kinds == {"published": 15, "refusal": 40, "number": 40}
 
 
 async def one_run(worker):
