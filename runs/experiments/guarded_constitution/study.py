@@ -68,6 +68,9 @@ STUDY = Study(
         "unguarded": {"monitors": {"guard": False}},
         # Without the last remedy (decision 037): 53 of 59 re-injections had none left.
         "guarded_no_blend": {"interventions": {"blend": 0.0}},
+        # What is learnt of a problem, no two alike: a trial of prevention in the place of remedies.
+        "guarded_exact": {"filters": {"duplicates": "exact"}},
+        "guarded_calculations": {"filters": {"duplicates": "calculations"}},
         # As published: every revision is learnt, whatever a problem's samples agree on. This is the
         # loop that loses right answers, and the one that a guard is for.
         "unfiltered": {"filters": {"agreement": None}},
@@ -82,7 +85,7 @@ STUDY = Study(
     },
     quick_arms=("guarded", "unguarded"),
     # By the pilot 45 seconds a round on one idle core: two and a half hours for the two arms above.
-    further=("guarded_no_blend", "unfiltered", "unfiltered_unguarded"),
+    further=("guarded_exact", "guarded_calculations", "guarded_no_blend", "unfiltered", "unfiltered_unguarded"),
 )
 
 EXPERIMENT = Experiment(

@@ -171,7 +171,7 @@ def test_a_run_goes_to_its_rows_on_a_checkpoint_of_a_few_thousand_parameters(tmp
     out = tmp_path / "critics.csv"
     asyncio.run(critics.measure(run.path, out, is_last=True))
     kinds = Counter(row["kind"] for row in rounds.read(out) if row["way"] == "scored")
-    assert kinds == {"published": 15, "refusal": 40, "number": 40}
+    assert kinds == {"published": 15, "refusal": 27, "number": 27}
 
 
 async def one_run(worker):
