@@ -114,7 +114,7 @@ class MonitorConfig(Section):
     # Tolerances, one per guarded quantity. What a probe set can see of them in how many rounds is
     # what `ouroloop plan` computes.
     accuracy_loss: float = Field(
-        0.01, ge=0, le=1, description="pass@1, and pass@k of the tail slice"
+        0.01, ge=0, le=1, description="pass@1, and pass@k of all problems and of the tail slice"
     )
     diversity_loss_share: float = Field(
         0.10, ge=0, le=1, description="of round 0's distinct-correct-pair probability"
@@ -165,7 +165,7 @@ class MonitorConfig(Section):
         0.10,
         ge=0,
         le=1,
-        description="share of the three response clusters or openings that grew most",
+        description="share of the three response clusters, openings or texts that grew most",
     )
     open_loss_share: float = Field(
         0.25,

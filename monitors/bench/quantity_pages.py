@@ -22,6 +22,7 @@ from ouroloop.monitors.decision.rule import DecisionRule
 
 FOLDER = Path("docs/quantities")
 RULE = DecisionRule("main")
+V4 = "[V4](../validation/index.md#v4-how-soon-collapse-is-seen)"
 
 
 class Words(NamedTuple):
@@ -88,7 +89,7 @@ WORDS = {
     ),
     Q.CANNED: Words(
         "1",
-        "none of the three clusters or openings that grew most (picked likewise)",
+        "none of the three clusters, openings or whole texts that grew most (picked likewise)",
         "Canned texts of many kinds, each of them seldom.",
     ),
     Q.ALIVE_CLUSTERS: Words(
@@ -228,7 +229,7 @@ def _facts(of: GuardedQuantity) -> Iterator[tuple[str, str]]:
 def _seen(of: GuardedQuantity, out: Path) -> Iterator[str]:
     """Which simulated collapses it warned of."""
     if of not in SCORED:
-        yield "It has no part in V4, whose runs are all scored. How it does on other text:"
+        yield f"It has no part in {V4}, whose runs are all scored. How it does on other text:"
         yield "[unscored](../validation/unscored.md)."
         return
     lines = []
@@ -242,9 +243,9 @@ def _seen(of: GuardedQuantity, out: Path) -> Iterator[str]:
             if own:
                 lines.append((size, name, f"{own} of {len(rows)}", percent(own, len(rows))))
     if not lines:
-        yield "It brought the most evidence in no simulated warning of V4."
+        yield f"It brought the most evidence in no simulated warning of {V4}."
         return
-    yield "Simulated warnings (V4) to which it brought the most evidence:"
+    yield f"Simulated warnings ({V4}) to which it brought the most evidence:"
     yield ""
     yield table(("N x k", "regime", "warnings", "share"), lines)
 
