@@ -24,7 +24,7 @@ demo: setup ## seven guarded rounds of self-distillation on a small real model, 
 	@$(BIN)/ouroloop report demo unguarded
 	@echo "Open the page above in a browser; \`$(BIN)/ouroloop ui\` shows the runs in MLflow."
 
-# Word problems written by people; see runs/recipes/demo_real.yaml.
+# Word problems written by people, from their published file: tools/word_problems.py.
 demo-real: export OUROLOOP_DATA ?= $(abspath ../shared/data)
 demo-real: setup ## the same story on SmolLM2, a real language model of 135 million parameters
 	@$(BIN)/ouroloop run demo_real --fresh || [ $$? -eq 3 ]

@@ -59,7 +59,7 @@ def page(found: Sequence[Line], root: Path) -> str:
         "",
         f"**{count(found)}**",
         "",
-        "| experiment | paper | claim | met | not met | not known |",
+        "| experiment | paper | claim under test | met | not met | not known |",
         "|---|---|---|---|---|---|",
     ]
     for line in found:

@@ -59,7 +59,9 @@ def page(made: Experiment, found: Results, shown: str, words: str = "", quick: b
     blocks = [f"# {title}"]
     if quick:
         blocks.append(f"*{QUICK}*")
-    blocks += [f"{paper} {made.claim}".strip(), "\n".join(made.published), words.strip()]
+    # What came of it is said by the goals; the claim itself is nobody's finding.
+    claim = f"**Claim under test.** {made.claim}" if made.claim else ""
+    blocks += [f"{paper} {claim}".strip(), "\n".join(made.published), words.strip()]
     # What was found: the table of arms, further tables, the figure.
     commands = " and ".join(f"`{command}`" for command in _commands(made, found, shown, quick))
     blocks.append(f"Here ({commands}; means over seeds, [95 % t interval]):")

@@ -194,7 +194,7 @@ def _summary(of: Result, alarms: Sequence[FalseAlarms]) -> str:
         "worst healthy regime",
         "rounds per false alarm",
         "before the onset",
-        "seen by the event",
+        "seen by the event (mean of regimes)",
         "delay",
         "lead",
     )

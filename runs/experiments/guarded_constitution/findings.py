@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -116,7 +115,7 @@ def _injected() -> list[Goal]:
         return []
     called = called_in_time(runs, "own", "watch")
     null = [run for run in runs if run["kind"] == NULL]
-    false_halts = _share(null, lambda run: int(run["halt"]) > 0)
+    false_halts = _called(null, "halt")
     return [
         Goal.at_least(
             f"of injected collapses (10 % of the samples), called within {WITHIN} rounds: 95 %",
@@ -138,7 +137,7 @@ def called_in_time(runs: Sequence[dict[str, str]], kind: str, tier: str) -> Esti
     injected = [
         run for run in runs if run["kind"] == kind and not 0 < int(run["watch"]) < int(run["onset"])
     ]
-    return _share(injected, lambda run: int(run[tier]) > 0)
+    return _called(injected, tier)
 
 
 def read_injected() -> list[dict[str, str]]:
@@ -146,8 +145,9 @@ def read_injected() -> list[dict[str, str]]:
     return read(INJECTED)
 
 
-def _share(runs: Sequence[dict[str, str]], hit: Callable[[dict[str, str]], bool]) -> Estimate:
-    return share([float(hit(run)) for run in runs], [1.0] * len(runs))
+def _called(runs: Sequence[dict[str, str]], tier: str) -> Estimate:
+    """The share of these runs that the tier called at all."""
+    return share([float(int(run[tier]) > 0) for run in runs], [1.0] * len(runs))
 
 
 COMPARED = {
@@ -201,23 +201,24 @@ def _preferring(results: Results) -> list[str]:
 
 
 def _simulated() -> list[str]:
-    """How the simulated runs ended."""
+    """How the simulated runs ended; what was not simulated is not shown."""
     runs = read_injected()
     if not runs:
         return []
-    null = [run for run in runs if run["kind"] == NULL]
-    num = Counter(run["kind"] for run in runs)
     lines = [
         "A collapse injected into samples of round 0 (`injected.py`; nothing is trained): from its"
-        " onset on, each sample is one canned text with probability 10 %, which is one of round 0's"
-        f" own texts ({num['own']} runs) or a new refusal ({num['new']} runs);"
-        f" {num[NULL]} runs without it.",
+        " onset on, each sample is one canned text with probability 10 %. Called within two rounds,"
+        f" and without any in {ROUNDS} rounds:",
         "",
-        "| tier | own text, called within two rounds | new text | false alarms in 20 rounds |",
+        "| canned text | runs | WATCH | HALT |",
         "|---|---|---|---|",
     ]
-    for tier in ("watch", "halt"):
-        alarms = share([float(int(run[tier]) > 0) for run in null], [1.0] * len(null))
-        own, new = (cell(called_in_time(runs, kind, tier), "%") for kind in ("own", "new"))
-        lines.append(f"| {tier.upper()} | {own} | {new} | {cell(alarms, '%')} |")
+    for kind, what in (("own", "of round 0"), ("new", "a new refusal"), (NULL, "none")):
+        mine = [run for run in runs if run["kind"] == kind]
+        found = {tier: called_in_time(runs, kind, tier) for tier in ("watch", "halt")}
+        if kind == NULL:
+            found = {tier: _called(mine, tier) for tier in found}
+        if mine:
+            cells = " | ".join(cell(each, "%") for each in found.values())
+            lines.append(f"| {what} | {len(mine)} | {cells} |")
     return lines
