@@ -40,11 +40,6 @@ class Responses:
     path: Path | None = None
     learned_: ResponseClusters | None = None
 
-    @property
-    def is_learned(self) -> bool:
-        """Whether there are clusters to label by."""
-        return self.learned_ is not None
-
     def keep_in(self, path: Path) -> None:
         """Where what is learned is kept; read back when it is there already.
 
