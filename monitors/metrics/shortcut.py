@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ouroloop.monitors.base import Floats, Reading, RoundView, Samples
-from ouroloop.monitors.columns import indexed, is_among
+from ouroloop.monitors.columns import codes, indexed, is_among
 from ouroloop.monitors.estimators.estimand import SECOND_HALF, Estimand
 from ouroloop.monitors.estimators.halves import first_half
 from ouroloop.monitors.estimators.scores import (
     NUM_SPLITS,
     by_problem,
-    codes,
     scored,
     split_halves,
 )

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroloop.monitors.base import Floats, Pool, Reading, RoundView
+from ouroloop.monitors.columns import codes
 from ouroloop.monitors.estimators.estimand import Estimand
-from ouroloop.monitors.estimators.scores import NUM_SPLITS, Ints, codes, split_halves
+from ouroloop.monitors.estimators.scores import NUM_SPLITS, Ints, split_halves
 from ouroloop.monitors.estimators.stats import (
     UNDEFINED,
     Estimate,
