@@ -12,7 +12,7 @@ from ouroloop.loop.config import ClusterConfig
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.models.encoders import encoder_of
 from ouroloop.loop.records import Problem
-from ouroloop.loop.store import write_text
+from ouroloop.loop.storage import write_text
 from ouroloop.monitors.strategies.lexical import Lexical
 from ouroloop.monitors.strategies.responses import Encoder, ResponseClusters
 
