@@ -19,7 +19,7 @@ from pathlib import Path
 from ouroloop.loop import integrity
 from ouroloop.loop.integrity import EVENTS
 from ouroloop.loop.lines import proven, read_lines
-from ouroloop.loop.storage import naming, to_disk
+from ouroloop.loop.storage import naming, to_disk, write_text
 from ouroloop.loop.sums import ROUNDS, Check, Status, Sum, examine, sum_of
 
 LEDGER = "files.jsonl"
@@ -341,10 +341,5 @@ def append_line(path: Path, line: str) -> None:
 
 
 def _rewrite(path: Path, lines: Iterable[str]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write("".join(f"{line}\n" for line in lines))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_text(path, "".join(f"{line}\n" for line in lines))
     to_disk(path.parent)

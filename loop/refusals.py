@@ -173,9 +173,7 @@ def _check_objectives(recipe: Recipe) -> None:
             objective.check(held.trainer_settings, recipe.lora)
 
 
-def check_families(
-    key: str, named: Sequence[str], problems: Sequence[Problem], kind: str = "training"
-) -> None:
+def check_families(key: str, named: Sequence[str], problems: Sequence[Problem]) -> None:
     """Refuse families, named under this key of the recipe, that no problem is of.
 
     Raises:
@@ -185,7 +183,7 @@ def check_families(
     unknown = [name for name in named if name not in there]
     if unknown:
         raise RecipeError(
-            f"{key}: no {kind} problem is of family {unknown[0]!r}. There are {', '.join(there)}."
+            f"{key}: no training problem is of family {unknown[0]!r}. There are {', '.join(there)}."
         )
 
 

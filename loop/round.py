@@ -57,8 +57,8 @@ from ouroloop.loop.rows import (
     Training,
     Verdict,
 )
-from ouroloop.loop.storage import to_disk
-from ouroloop.loop.store import atomic, read_json, write_json
+from ouroloop.loop.storage import atomic, to_disk
+from ouroloop.loop.store import read_json, write_json
 from ouroloop.loop.sums import ROUNDS, sealed, sum_of
 from ouroloop.monitors.base import Reading, RoundView
 from ouroloop.monitors.decision.records import Decision

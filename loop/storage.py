@@ -78,6 +78,32 @@ def to_disk(*paths: Path) -> None:
                 os.close(descriptor)
 
 
+class atomic:
+    """A temporary sibling that becomes `path` when the block ends well."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.tmp = path, path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+    def __enter__(self) -> Path:
+        return self.tmp
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if kind is not None:
+            self.tmp.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno is not None:
+                error.filename = str(self.path)
+            return
+        # On disk before it is renamed: after a power cut the file is whole or not there.
+        to_disk(self.tmp)
+        self.tmp.replace(self.path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic(path) as tmp:
+        tmp.write_text(text, encoding="utf-8")
+
+
 @contextmanager
 def writing(out: Path, option: str) -> Iterator[None]:
     """A file or folder that the user named and that cannot be written is one sentence.

@@ -25,7 +25,7 @@ from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.integrity import EVENTS, RUN
 from ouroloop.loop.lines import proven
 from ouroloop.loop.lock import LOCK, Lock, locked
-from ouroloop.loop.storage import to_disk
+from ouroloop.loop.storage import atomic, to_disk, write_text
 from ouroloop.loop.sums import sealed, sum_of_text
 
 if TYPE_CHECKING:
@@ -229,12 +229,6 @@ def json_text(value: Any) -> str:
     return json.dumps(_finite(value), indent=1, default=str) + "\n"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    with atomic(path) as tmp:
-        tmp.write_text(text, encoding="utf-8")
-
-
 def read_json(path: Path) -> Any:
     """Read JSON."""
     return json.loads(path.read_text(encoding="utf-8"))
@@ -260,26 +254,6 @@ def sha256_of(path: Path) -> str:
             for block in iter(lambda: handle.read(1 << 20), b""):
                 digest.update(block)
     return digest.hexdigest()
-
-
-class atomic:
-    """A temporary sibling that becomes `path` when the block ends well."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.tmp = path, path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-    def __enter__(self) -> Path:
-        return self.tmp
-
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        if kind is not None:
-            self.tmp.unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.errno is not None:
-                error.filename = str(self.path)
-            return
-        # On disk before it is renamed: after a power cut the file is whole or not there.
-        to_disk(self.tmp)
-        self.tmp.replace(self.path)
 
 
 def _refuse_taken(path: Path) -> None:

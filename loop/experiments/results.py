@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ouroloop.loop.experiments.rounds import typed
 from ouroloop.loop.experiments.study import Results, Run, Study
+from ouroloop.loop.storage import atomic
 
 NAME = "results.csv"
 Lines = list[dict[str, str]]
@@ -67,14 +68,11 @@ def write(study: Study, lines: Mapping[Run, Lines], path: Path) -> None:
     # Columns in the order in which they first appear; a run without one leaves it empty.
     columns = list(dict.fromkeys(key for run in runs for row in lines[run] for key in row))
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside and moved: a crash leaves the old file whole.
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as out:
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as out:
         writer = csv.DictWriter(out, ["arm", "seed", *columns], restval="", lineterminator="\n")
         writer.writeheader()
         for arm, seed in runs:
             writer.writerows({"arm": arm, "seed": seed, **row} for row in lines[arm, seed])
-    temporary.replace(path)
 
 
 def _lines(path: Path) -> dict[Run, Lines]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ouroloop.loop.storage import atomic
 from ouroloop.loop.views.lookup import MAIN
 from ouroloop.loop.views.reader import RoundData, read_run
 from ouroloop.monitors.decision.records import Decision
@@ -122,14 +123,12 @@ def tokens(sample: Mapping[str, Any]) -> int:
 def write(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write a run's rows as CSV, numbers with five digits, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as out:
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as out:
         writer = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(
             {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in r.items()} for r in rows
         )
-    temporary.replace(path)
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from ouroloop.loop.config import ClusterConfig
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.models.encoders import encoder_of
 from ouroloop.loop.records import Problem
+from ouroloop.loop.storage import write_text
 from ouroloop.monitors.strategies.lexical import Lexical
 from ouroloop.monitors.strategies.responses import Encoder, ResponseClusters
 
@@ -39,11 +40,6 @@ class Responses:
     samples: int = 16
     path: Path | None = None
     learned_: ResponseClusters | None = None
-
-    @property
-    def is_learned(self) -> bool:
-        """Whether there are clusters to label by."""
-        return self.learned_ is not None
 
     def keep_in(self, path: Path) -> None:
         """Where what is learned is kept; read back when it is there already.
@@ -80,9 +76,7 @@ class Responses:
         self.learned_ = clusters
         # Atomically: a resumed run must label as the run before it did, or learn anew.
         if self.path is not None:
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_text(clusters.to_json(), encoding="utf-8")
-            temporary.replace(self.path)
+            write_text(self.path, clusters.to_json())
 
     def labels(self, pairs: Pairs) -> list[str | None]:
         """Each text's cluster; None where it cannot be read, or nothing was learned."""

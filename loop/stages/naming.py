@@ -13,6 +13,7 @@ from ouroloop.evals.tasks import Capability, Task
 from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.records import Problem
 from ouroloop.loop.stages.judging import Strategy
+from ouroloop.loop.storage import write_text
 from ouroloop.monitors.strategies.strategy import CANONICALISERS, Canonicaliser
 from ouroloop.monitors.strategies.templates import Templates
 
@@ -76,9 +77,7 @@ class Learned:
         self.learner_.fit([problem.question for problem, _ in pairs], texts)
         # Atomically: a resumed run must name strategies as the run before it did, or learn anew.
         if self.path is not None:
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_text(self.learner_.to_json(), encoding="utf-8")
-            temporary.replace(self.path)
+            write_text(self.path, self.learner_.to_json())
 
 
 def strategist(task: Task, kind: str) -> Strategy | Learned:

@@ -29,7 +29,8 @@ from ouroloop.loop.records import Problem
 from ouroloop.loop.rows import Example
 from ouroloop.loop.stages.encode import Encoder
 from ouroloop.loop.stages.refine import derive_seed
-from ouroloop.loop.store import ENVIRONMENT, read_json, sha256_of, write_text
+from ouroloop.loop.storage import write_text
+from ouroloop.loop.store import ENVIRONMENT, read_json, sha256_of
 
 EXAMPLES = "examples.parquet"
 CHECKPOINT = "checkpoint"

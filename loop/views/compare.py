@@ -53,7 +53,7 @@ def compare(paths: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def compare_table(comparison: dict[str, Any], keys: Sequence[str] = TABLE_KEYS) -> str:
+def compare_table(comparison: dict[str, Any]) -> str:
     """The comparison as a Markdown table.
 
     One row per round, the arms side by side within each measure; then one line per run.
@@ -64,7 +64,7 @@ def compare_table(comparison: dict[str, Any], keys: Sequence[str] = TABLE_KEYS) 
     numbers = sorted({int(number) for run in runs.values() for number in run["rounds"]})
     lines = ["No round is finished yet."]
     if numbers:
-        shown = [key for key in keys if _anywhere(comparison, key)][:TABLE_MEASURES]
+        shown = [key for key in TABLE_KEYS if _anywhere(comparison, key)][:TABLE_MEASURES]
         lines = [markdown([_row(comparison, str(number), shown) for number in numbers])]
     for name, arm in comparison["arms"].items():
         if len(arm["runs"]) > 1:

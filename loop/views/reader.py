@@ -330,9 +330,9 @@ def read_run(path: Path | str, before: RunData | None = None) -> RunData:
     )
 
 
-def read_round(run: Path, number: int, main_family: str = "") -> RoundData:
+def read_round(run: Path, number: int) -> RoundData:
     """One committed round of a run, for who needs no other."""
-    return _round(run / ROUNDS / f"{number:03d}", main_family)
+    return _round(run / ROUNDS / f"{number:03d}", "")
 
 
 def _round(path: Path, main_family: str) -> RoundData:

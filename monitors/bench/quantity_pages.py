@@ -171,10 +171,10 @@ def index() -> str:
     )
 
 
-def overview(declared: tuple[GuardedQuantity, ...], folder: str = "") -> str:
-    """A line for each quantity; `folder`: of the pages, from where the table stands."""
+def overview(declared: tuple[GuardedQuantity, ...]) -> str:
+    """A line for each quantity, with a link to its page."""
     lines = [
-        (f"[{_name(q)}]({folder}{q.id}.md)", WORDS[Q(q.id)].block, WORDS[Q(q.id)].score, _loss(q))
+        (f"[{_name(q)}]({q.id}.md)", WORDS[Q(q.id)].block, WORDS[Q(q.id)].score, _loss(q))
         for q in declared
     ]
     return table(("quantity", "block, samples", "score of a block", "tolerated loss"), lines)

@@ -20,8 +20,6 @@ from ouroloop.monitors.bench.regimes import COLLAPSING, REGIMES, mode_name
 from ouroloop.monitors.decision.tiers import WATCH_ALPHA
 from ouroloop.monitors.estimators.stats import clopper_pearson
 
-Rows = list[dict[str, str]]
-
 PAGES = (Path("MONITORS.md"), Path("docs/validation/index.md"))
 
 

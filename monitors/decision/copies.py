@@ -8,8 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ouroloop.monitors.base import Samples
-from ouroloop.monitors.columns import distinct
-from ouroloop.monitors.estimators.scores import codes
+from ouroloop.monitors.columns import codes, distinct
 
 # A multiplicity is even by chance about every second time, so twenty of them are even together
 # once in a million probe sets.

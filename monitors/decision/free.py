@@ -39,7 +39,6 @@ from ouroloop.monitors.decision.tables import Pair, Table, Tables
 from ouroloop.monitors.estimators.estimand import EVERY, SECOND_HALF
 
 SAMPLE = "sample"
-NO_FREE = "the baseline scored samples of every problem"
 NO_CLUSTERS = "no response clusters and no strategies at the baseline"
 NO_PATTERNS = "no texts and no response clusters at the baseline"
 NO_ALIVE = f"no response cluster held {ALIVE_SHARE:.0%} of the baseline's samples"

@@ -315,19 +315,15 @@ def problem_means(block_PRM: Floats) -> Floats:
     return np.where(num_P > 0, sum_P / np.maximum(num_P, 1), np.nan)
 
 
-def direction(
-    current: Scores,
-    baseline: Scores,
-    level: float = 0.05,
-) -> int:
-    """+1 or -1 when the paired mean rose or fell at this two-sided level, else 0.
+def direction(current: Scores, baseline: Scores) -> int:
+    """+1 or -1 when the paired mean rose or fell, by its 95 % interval, else 0.
 
     For naming a mode; never an alarm.
     """
     difference = paired(current, baseline)
     if difference.num_clusters < 2:
         return 0
-    low, high = difference.interval(1 - level)[1:3]
+    low, high = difference.interval()[1:3]
     if low > 0:
         return 1
     return -1 if high < 0 else 0

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.base import RoundView, Samples
+from ouroloop.monitors.columns import codes
 from ouroloop.monitors.decision.responses import Grid, responses, texts
 from ouroloop.monitors.decision.tables import Pair, Table, Tables, all_judged, table
-from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.metrics.readings import of
 
 Rows = NDArray[np.bool_]

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.base import Floats, Objects, RoundView, Samples, Texts, Traces
+from ouroloop.monitors.columns import codes
 from ouroloop.monitors.decision.tables import Ints, Pair, Table, Tables, places, shuffled
 from ouroloop.monitors.estimators.retained import kept
-from ouroloop.monitors.estimators.scores import codes
 
 # Four words hold "I'm sorry, but I" and "As an AI language" apart from what follows them, which
 # differs from prompt to prompt; two would join unlike answers ("The answer ...", "I think ...").

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.base import Floats, Objects, Samples
-from ouroloop.monitors.columns import indexed, is_among
+from ouroloop.monitors.columns import codes, indexed, is_among
 from ouroloop.monitors.estimators import scores
 from ouroloop.monitors.estimators.order import permuted
-from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.metrics.readings import of
 
 Ints = NDArray[np.int64]

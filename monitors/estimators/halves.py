@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.base import Samples
+from ouroloop.monitors.columns import codes
 from ouroloop.monitors.estimators.order import permuted
-from ouroloop.monitors.estimators.scores import codes
 
 
 def first_half(samples: Samples) -> NDArray[np.bool_]:

@@ -10,7 +10,8 @@ from math import comb
 import numpy as np
 
 from ouroloop.monitors.base import Samples
-from ouroloop.monitors.estimators.scores import Scores, codes
+from ouroloop.monitors.columns import codes
+from ouroloop.monitors.estimators.scores import Scores
 
 
 def majority_at(samples: Samples, k: int) -> Scores:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroloop.monitors.base import Floats, Objects, Traces
-from ouroloop.monitors.estimators.scores import codes
+from ouroloop.monitors.columns import codes
 
 # exp(50) is far beyond any use, and far from overflowing.
 LARGEST = 50.0

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ouroloop.monitors import columns
-from ouroloop.monitors.base import Floats, Objects, Samples
+from ouroloop.monitors.base import Floats, Samples
+from ouroloop.monitors.columns import codes, is_among
 from ouroloop.monitors.estimators.ustatistics import (
     collision,
     distinct_pair_share,
@@ -31,14 +31,6 @@ Score = Callable[[Samples], Scores]
 # the samples, and time grows with the number.
 NUM_SPLITS = 32
 SEED = 20_240
-
-
-def codes(values: Objects) -> tuple[list[str], Ints]:
-    """Sorted distinct strings and each row's index into them.
-
-    -1 for anything that is no string (missing).
-    """
-    return columns.codes(values)
 
 
 def by_problem(problems: Sequence[str], score_P: Floats) -> Scores:
@@ -254,4 +246,4 @@ def _counts(rows: Samples) -> tuple[list[str], Floats, Floats, Ints]:
 def _within(samples: Samples, families: Collection[str] | None) -> Samples:
     # A family without strategies has none to be diverse in: its DCP would be 0 by definition.
     chosen = families_with_strategies(samples) if families is None else set(families)
-    return samples.where(columns.is_among(samples.family, chosen))
+    return samples.where(is_among(samples.family, chosen))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaincinv, ndtri, stdtr, stdtrit
+from scipy.special import betaincinv, ndtri, stdtrit
 
 Floats = NDArray[np.float64]
 NAN = float("nan")
@@ -201,7 +201,7 @@ class Paired:
     bound: float
 
     def interval(self, level: float = 0.95) -> Estimate:
-        """Two-sided t interval; the exact limits of `p_below` when all differences are equal."""
+        """Two-sided t interval; exact limits when all differences are equal."""
         if self.num_clusters == 0:
             return UNDEFINED
         if self.se > 0:
@@ -213,21 +213,6 @@ class Paired:
         low = self.value - (self.value + self.bound) * unseen
         high = self.value + (self.bound - self.value) * unseen
         return Estimate(self.value, low, high, self.num_clusters)
-
-    def p_below(self, threshold: float = 0.0) -> float:
-        """One-sided p-value of "the true mean is at least `threshold`".
-
-        Small when the mean lies clearly below it. A t test; when all P differences are equal
-        (se = 0) the exact bound ((bound - threshold) / (bound - value))^P: a mean of at least
-        `threshold` leaves at most that probability to a single difference as low as `value`.
-        """
-        if self.num_clusters == 0:
-            return NAN
-        if self.se > 0:
-            return float(stdtr(self.df, (self.value - threshold) / self.se))
-        if self.value >= threshold:
-            return 1.0
-        return float(((self.bound - threshold) / (self.bound - self.value)) ** self.num_clusters)
 
 
 def paired(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroloop.monitors.base import Floats, Reading, RoundView, Samples
+from ouroloop.monitors.columns import codes
 from ouroloop.monitors.estimators import scores
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.stats import Estimate, cut, mean_in_unit, paired, ratio
@@ -47,7 +48,7 @@ class Agreement:
 
     def measure(self, view: RoundView, reference: RoundView | None) -> list[Reading]:
         """Read `view.probe` against `reference.probe`."""
-        if not scores.codes(view.probe.answer)[0]:
+        if not codes(view.probe.answer)[0]:
             return missing(KINDS, "no probe sample has a readable answer")
         why = "two scored samples of a problem are needed"
         out = [
@@ -96,8 +97,8 @@ def agreement(samples: Samples, wrong: bool = False) -> scores.Scores:
     NaN below two scored samples.
     """
     rows = scores.scored(samples)
-    problems, problem_N = scores.codes(rows.problem)
-    answer_N = scores.codes(rows.answer)[1]
+    problems, problem_N = codes(rows.problem)
+    answer_N = codes(rows.answer)[1]
     # An unreadable answer agrees with nothing, but counts among the pairs.
     counted = (answer_N >= 0) & ((rows.correct == 0) | (not wrong))
     same_P = same_pairs(problem_N[counted], answer_N[counted], len(problems))

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
+from ouroloop.monitors.columns import codes
 from ouroloop.monitors.estimators.estimand import Estimand
-from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import UNDEFINED, Estimate, mean_in_unit
 from ouroloop.monitors.estimators.ustatistics import distinct_pair_share, same_pairs
 from ouroloop.monitors.metrics.readings import Kind, families, of, reading

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroloop.monitors.base import AuditItems, Floats, Reading, RoundView
+from ouroloop.monitors.columns import codes
 from ouroloop.monitors.estimators.estimand import Estimand
-from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import Estimate, share
 from ouroloop.monitors.metrics.readings import Kind, missing, reading
 
@@ -76,31 +76,14 @@ class AuditErrors:
         ]
 
 
-def error_rate(
-    items: AuditItems,
-    right: float,
-    level: float = 0.95,
-) -> Estimate:
-    """Share of the right (1.0) or wrong (0.0) items with a verdict that got the wrong one.
-
-    The interval is of this level.
-    """
+def error_rate(items: AuditItems, right: float) -> Estimate:
+    """Share of the right (1.0) or wrong (0.0) items with a verdict that got the wrong one."""
     chosen = np.isfinite(items.accepted) & (items.right == right)
-    return _rate(
-        items,
-        chosen.astype(float),
-        (items.accepted == 1 - right).astype(float),
-        level,
-    )
+    return _rate(items, chosen.astype(float), (items.accepted == 1 - right).astype(float))
 
 
-def _rate(
-    items: AuditItems,
-    chosen_N: Floats,
-    hit_N: Floats,
-    level: float = 0.95,
-) -> Estimate:
+def _rate(items: AuditItems, chosen_N: Floats, hit_N: Floats) -> Estimate:
     problem_N = codes(items.problem)[1]
     hits_P = np.bincount(problem_N, weights=chosen_N * hit_N)
     chosen_P = np.bincount(problem_N, weights=chosen_N)
-    return share(hits_P, chosen_P, level=level)
+    return share(hits_P, chosen_P)

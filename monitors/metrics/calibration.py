@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ouroloop.monitors.base import Critics, Floats, Reading, RoundView
+from ouroloop.monitors.columns import codes
 from ouroloop.monitors.estimators import scores
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.reliability import (
@@ -111,7 +112,7 @@ class ModelCalibration:
         of_main = {replace(over, family=main): kinds[over]} if main else {}
         # Before the votes: without any answer there is a better reason to give than "too few
         # samples".
-        if not scores.codes(view.probe.answer)[0]:
+        if not codes(view.probe.answer)[0]:
             return missing({**kinds, **of_main}, "no probe sample has a readable answer")
         votes = scores.votes(view.probe, size)
         none = f"no problem has {size} scored samples"
@@ -145,7 +146,7 @@ class ModelCalibration:
     ) -> Reading:
         """Over all families, with the points of the reliability diagram."""
         confidence, correct = votes.confidence_RP.ravel(), votes.correct_RP.ravel()
-        families = scores.codes(view.probe.family)[0]
+        families = codes(view.probe.family)[0]
         details = {
             "bins": reliability_bins(confidence, correct, rows_per_unit=len(votes.confidence_RP)),
             "confidence": float(confidence.mean()),
@@ -245,7 +246,7 @@ def _judgement(critics: Critics) -> list[Reading]:
 
     def rate(chosen_N: Floats, hit_N: Floats) -> Estimate:
         # Several drafts of one problem are one cluster.
-        problem_N = scores.codes(critics.problem)[1]
+        problem_N = codes(critics.problem)[1]
         return share(
             np.bincount(problem_N, weights=chosen_N * hit_N),
             np.bincount(problem_N, weights=chosen_N),
@@ -279,7 +280,7 @@ def _probability(critics: Critics) -> list[Reading]:
             "no critique has a probability and a known truth",
         )
     claimed, right = critics.probability[known], critics.correct[known]
-    problems, problem_N = scores.codes(critics.problem[known])
+    problems, problem_N = codes(critics.problem[known])
     details = {
         "bins": reliability_bins(claimed, right),
         "smooth_ece": number(smooth_ece(claimed, right)),
@@ -306,7 +307,7 @@ def _agreement(critics: Critics) -> Reading:
     agreement, right = critics.agreement[known], critics.correct[known]
     gap = UNDEFINED
     if known.any():
-        gap = _mean(agreement - right, scores.codes(critics.problem[known])[1])
+        gap = _mean(agreement - right, codes(critics.problem[known])[1])
     why = "no judged draft has a vote share and a known truth"
     return reading(
         CRITIC[5],

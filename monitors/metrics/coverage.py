@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
+from ouroloop.monitors.columns import codes
 from ouroloop.monitors.estimators import scores
 from ouroloop.monitors.estimators.estimand import SECOND_HALF, Estimand
 from ouroloop.monitors.estimators.stats import UNDEFINED, Estimate, mean_in_unit, ratio, share
@@ -97,7 +98,7 @@ class Coverage:
         started = sorted(s for s, e in then.items() if e.value >= self.alive_share)
         now = pooled_shares(_right(probe), self._most, started)
         if not now:
-            if scores.codes(probe.strategy)[0]:
+            if codes(probe.strategy)[0]:
                 return missing(kinds, NONE_RIGHT)
             return missing(kinds, NO_STRATEGIES)
         kept, num = UNDEFINED, len(started)
@@ -204,11 +205,11 @@ def pooled_shares(
     Returns:
         Strategy -> share. Empty when no sample has a strategy id.
     """
-    rows = rows.where(scores.codes(rows.strategy)[1] >= 0)
+    rows = rows.where(codes(rows.strategy)[1] >= 0)
     if not len(rows):
         return {}
-    labels, strategy_N = scores.codes(rows.strategy)
-    problem_N = scores.codes(rows.problem)[1]
+    labels, strategy_N = codes(rows.strategy)
+    problem_N = codes(rows.problem)[1]
     total_P = np.bincount(problem_N)
     count_S = np.bincount(strategy_N)
     frequent = [labels[i] for i in np.argsort(-count_S, kind="stable")[:most]]
@@ -230,12 +231,12 @@ def pooled_shares(
 def strategy_accuracy(rows: Samples, strategies: Iterable[str]) -> dict[str, Estimate]:
     """Share of each strategy's scored samples that are right, clustered by problem."""
     rows, out = scores.scored(rows), {}
-    labels, strategy_N = scores.codes(rows.strategy)
+    labels, strategy_N = codes(rows.strategy)
     index = {label: i for i, label in enumerate(labels)}
     for label in strategies:
         # -2: no row's code, -1 being that of rows without a strategy.
         mine = rows.where(strategy_N == index.get(label, -2))
-        problem_N = scores.codes(mine.problem)[1]
+        problem_N = codes(mine.problem)[1]
         right_P = np.bincount(problem_N, weights=mine.correct)
         out[label] = share(right_P, np.bincount(problem_N))
     return out

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
-from ouroloop.monitors.columns import is_among
+from ouroloop.monitors.columns import codes, is_among
 from ouroloop.monitors.estimators import scores
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.stats import NAN, UNDEFINED, Estimate, mean_in_unit, ratio
@@ -80,7 +80,7 @@ class Diversity:
         # Round 0's families too: one that loses all its names now must read a loss, not vanish.
         chosen = scores.families_with_strategies(*probes)
         probe = view.probe.where(is_among(view.probe.family, chosen))
-        strategies = scores.codes(probe.strategy)[1]
+        strategies = codes(probe.strategy)[1]
         unnamed = float((strategies < 0).mean()) if len(probe) else None
         details = {"missing_share": unnamed}
         why = _why_undefined(probe)
@@ -118,7 +118,7 @@ class Diversity:
             )
             details["within"] = as_json(inverse(same))
         why = NO_STRATEGIES
-        if scores.codes(probe.strategy)[0]:
+        if codes(probe.strategy)[0]:
             why = "two problems that share a strategy are needed"
         return reading(name, estimate(probe), *KINDS[name], why, details)
 
@@ -127,7 +127,7 @@ def _dcp_of(family: str, rows: Samples) -> Iterator[Reading]:
     """DCP of one family, and of its slices where it has several."""
     name, kind = replace(DCP, family=family), KINDS[DCP]
     yield reading(name, dcp(rows), *kind, _why_undefined(rows))
-    slices = scores.codes(rows.slice)[0]
+    slices = codes(rows.slice)[0]
     for part in slices if len(slices) > 1 else ():
         some = of(rows, "slice", part)
         yield reading(replace(name, slice=part), dcp(some), *kind, _why_undefined(some))
@@ -162,11 +162,11 @@ def strategy_entropy(rows: Samples) -> Estimate:
 
     The t interval comes from leaving one problem out at a time; it is cut at 0.
     """
-    labels, strategy_N = scores.codes(rows.strategy)
+    labels, strategy_N = codes(rows.strategy)
     known_N = strategy_N >= 0
     if not labels:
         return UNDEFINED
-    problems, problem_N = scores.codes(rows.problem[known_N])
+    problems, problem_N = codes(rows.problem[known_N])
     # One cell per problem and strategy that occurs in it.
     keys, count_M = np.unique(problem_N * len(labels) + strategy_N[known_N], return_counts=True)
     problem_M, strategy_M = keys // len(labels), keys % len(labels)
@@ -205,7 +205,7 @@ def hill_1(rows: Samples) -> Estimate:
 
 def hill_2(rows: Samples) -> Estimate:
     """1 / P(samples of two different problems use the same strategy), where they have one."""
-    named = rows.where(scores.codes(rows.strategy)[1] >= 0)
+    named = rows.where(codes(rows.strategy)[1] >= 0)
     # A strategy in the place of an answer: the collision of strategies.
     return inverse(_collision(replace(named, answer=named.strategy), np.inf))
 
@@ -234,7 +234,7 @@ def answer_collision(rows: Samples) -> Estimate:
 
 
 def _collision(rows: Samples, most: float) -> Estimate:
-    if not len(scores.codes(rows.answer)[0]):
+    if not len(codes(rows.answer)[0]):
         return UNDEFINED
     score = np.array(list(scores.collisions(rows).values()))
     value, low, high, num = mean_in_unit(score, most)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ouroloop.monitors.base import Floats, Reading, RoundView, Samples
+from ouroloop.monitors.columns import codes
 from ouroloop.monitors.estimators import scores
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.stats import NAN, Estimate, paired
@@ -53,7 +54,7 @@ class Drift:
         if view.pool is None:
             why = "no training pool: how many samples were trained on is not known"
             return missing(KINDS, why)
-        num = int((view.pool.kept & (scores.codes(view.pool.strategy)[1] >= 0)).sum())
+        num = int((view.pool.kept & (codes(view.pool.strategy)[1] >= 0)).sum())
         now, then = strategy_pairs(view.probe), strategy_pairs(reference.probe)
         if not now or not then:
             return missing(KINDS, NO_STRATEGIES)
@@ -127,7 +128,7 @@ def strategy_pairs(samples: Samples) -> scores.Scores:
 
     Empty without strategies, NaN for one problem.
     """
-    named = samples.where(scores.codes(samples.strategy)[1] >= 0)
+    named = samples.where(codes(samples.strategy)[1] >= 0)
     if not len(named):
         return {}
     # A strategy in the place of an answer: the collision of strategies.
@@ -139,7 +140,7 @@ def spread(samples: Samples) -> float:
 
     It is n times the variance of F after one resampling of n.
     """
-    strategy_N = scores.codes(samples.strategy)[1]
+    strategy_N = codes(samples.strategy)[1]
     share_S: Floats = np.bincount(strategy_N[strategy_N >= 0]).astype(float)
     share_S = share_S / share_S.sum()
     cubes, squares = float(np.sum(share_S**3)), float(np.sum(share_S**2))

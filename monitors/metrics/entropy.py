@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
+from ouroloop.monitors.columns import codes
 from ouroloop.monitors.estimators.estimand import Estimand
-from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import UNDEFINED, Estimate, mean, ratio
 from ouroloop.monitors.metrics.readings import Kind, by_family, missing, reading
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroloop.monitors.base import Judgements, Objects, Reading, RoundView
+from ouroloop.monitors.columns import codes
 from ouroloop.monitors.estimators.estimand import Estimand
-from ouroloop.monitors.estimators.scores import Bools, codes
+from ouroloop.monitors.estimators.scores import Bools
 from ouroloop.monitors.estimators.stats import (
     NAN,
     UNDEFINED,

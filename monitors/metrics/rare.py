@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.base import Floats, Samples
-from ouroloop.monitors.columns import indexed, is_among
+from ouroloop.monitors.columns import codes, indexed, is_among
 from ouroloop.monitors.estimators.halves import first_half
 from ouroloop.monitors.estimators.scores import (
     NUM_SPLITS,
     by_problem,
-    codes,
     families_with_strategies,
     scored,
     split_halves,

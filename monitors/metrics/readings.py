@@ -12,10 +12,9 @@ from typing import Any, Literal
 import numpy as np
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
-from ouroloop.monitors.columns import counts, is_among
+from ouroloop.monitors.columns import codes, counts, is_among
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.order import permuted
-from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import Estimate
 
 Better = Literal["up", "down", "none"]

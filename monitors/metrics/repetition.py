@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
+from ouroloop.monitors.columns import codes
 from ouroloop.monitors.estimators.estimand import Estimand
-from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import Estimate, mean, share
 from ouroloop.monitors.metrics.readings import Kind, at, by_family, equal_sizes, missing, reading
 

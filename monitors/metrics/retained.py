@@ -18,7 +18,6 @@ KINDS: Mapping[Estimand, Kind] = {
     Estimand("traces/retained_token", samples="traces"): ("share", "up"),
     Estimand("traces/dcp", samples="traces"): ("share", "up"),
 }
-NAMES = tuple(KINDS)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ouroloop.monitors.base import Floats, Reading, RoundView, Samples
-from ouroloop.monitors.columns import distinct
+from ouroloop.monitors.columns import codes, distinct
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.rarefaction import (
     Compared,
@@ -20,7 +20,6 @@ from ouroloop.monitors.estimators.rarefaction import (
     counted,
     coverage,
 )
-from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import Estimate, cut, jackknife, jackknife_groups
 from ouroloop.monitors.metrics.diversity import NO_STRATEGIES
 from ouroloop.monitors.metrics.readings import Kind, at, equal_sizes, missing, number, reading

@@ -13,9 +13,10 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from ouroloop.monitors.base import Floats, Objects, Pool, Reading, RoundView
+from ouroloop.monitors.columns import codes
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.multiplicity import benjamini_yekutieli
-from ouroloop.monitors.estimators.scores import Bools, Ints, codes
+from ouroloop.monitors.estimators.scores import Bools, Ints
 from ouroloop.monitors.estimators.stats import (
     NAN,
     UNDEFINED,

@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ouroloop.monitors.base import Floats, Reading, RoundView, Samples
-from ouroloop.monitors.columns import indexed, is_among
+from ouroloop.monitors.columns import codes, indexed, is_among
 from ouroloop.monitors.estimators.estimand import SECOND_HALF, Estimand
 from ouroloop.monitors.estimators.halves import first_half
 from ouroloop.monitors.estimators.scores import (
     NUM_SPLITS,
     by_problem,
-    codes,
     scored,
     split_halves,
 )
@@ -174,7 +173,7 @@ def _wrong_shares(rows: Samples, labels: list[str]) -> Floats:
     return np.asarray(share_A, dtype=float)
 
 
-def shortcut_share(samples: Samples, num_splits: int = NUM_SPLITS) -> tuple[Estimate, Counter[str]]:
+def shortcut_share(samples: Samples) -> tuple[Estimate, Counter[str]]:
     """The estimate, and how often each answer was chosen.
 
     Ties go to the first answer in alphabetical order.
@@ -190,7 +189,7 @@ def shortcut_share(samples: Samples, num_splits: int = NUM_SPLITS) -> tuple[Esti
         return UNDEFINED, Counter()
     known_N = answer_N >= 0
     share_P, chosen = np.zeros(len(problems)), Counter[str]()
-    for first, second in split_halves((answer_N,), problem_N, num_splits):
+    for first, second in split_halves((answer_N,), problem_N, NUM_SPLITS):
         # Every problem weighs the same, however many of its samples are in this half.
         weight_P = 1 / np.bincount(problem_N[first], minlength=len(problems))
         mine = first & known_N
@@ -206,7 +205,7 @@ def shortcut_share(samples: Samples, num_splits: int = NUM_SPLITS) -> tuple[Esti
             weights=answer_N[second] == answer,
             minlength=len(problems),
         )
-        share_P += hit_P / np.bincount(problem_N[second], minlength=len(problems)) / num_splits
+        share_P += hit_P / np.bincount(problem_N[second], minlength=len(problems)) / NUM_SPLITS
         chosen[labels[answer]] += 1
     return mean_in_unit(share_P, len(rows)), chosen
 

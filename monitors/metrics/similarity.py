@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
+from ouroloop.monitors.columns import codes
 from ouroloop.monitors.estimators.estimand import Estimand
-from ouroloop.monitors.estimators.scores import Ints, Scores, by_problem, codes
+from ouroloop.monitors.estimators.scores import Ints, Scores, by_problem
 from ouroloop.monitors.estimators.stats import UNDEFINED, Estimate, mean_in_unit
 from ouroloop.monitors.metrics.readings import Kind, by_family, missing, reading
 

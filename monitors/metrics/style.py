@@ -10,8 +10,8 @@ from functools import cached_property
 import numpy as np
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
+from ouroloop.monitors.columns import codes
 from ouroloop.monitors.estimators.estimand import Estimand
-from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import Estimate, share
 from ouroloop.monitors.metrics.readings import as_json, by_family, missing, reading
 

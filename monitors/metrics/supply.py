@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroloop.monitors.base import Floats, Objects, Pool, Reading, RoundView
+from ouroloop.monitors.columns import codes
 from ouroloop.monitors.estimators.estimand import Estimand
-from ouroloop.monitors.estimators.scores import codes
 from ouroloop.monitors.estimators.stats import (
     Estimate,
     binomial,

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroloop.monitors.base import Floats, Pool, Reading, RoundView
+from ouroloop.monitors.columns import codes
 from ouroloop.monitors.estimators.estimand import Estimand
-from ouroloop.monitors.estimators.scores import NUM_SPLITS, Ints, codes, split_halves
+from ouroloop.monitors.estimators.scores import NUM_SPLITS, Ints, split_halves
 from ouroloop.monitors.estimators.stats import (
     UNDEFINED,
     Estimate,
@@ -128,11 +129,7 @@ def counts(pool: Pool) -> tuple[Floats, Floats]:
     return kept_P.astype(float), raw_P.astype(float)
 
 
-def hard_share(
-    pool: Pool,
-    quartile: float = 0.25,
-    num_splits: int = NUM_SPLITS,
-) -> Estimate:
+def hard_share(pool: Pool, quartile: float = 0.25) -> Estimate:
     """Kept share of the hardest `quartile` of the problems over `quartile`; see `Tails`.
 
     Equally hard ones at the edge count in part.
@@ -156,7 +153,7 @@ def hard_share(
     for first, second in split_halves(
         (signal.astype(np.int64), kept.astype(np.int64)),
         problem_N,
-        num_splits,
+        NUM_SPLITS,
     ):
         # Difficulty from one half, what was kept from the other.
         right_P = _mean(problem_N[first], signal[first], num)

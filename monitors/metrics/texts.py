@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroloop.monitors.base import Floats, Reading, RoundView, Texts
+from ouroloop.monitors.columns import codes
 from ouroloop.monitors.estimators.estimand import Estimand
-from ouroloop.monitors.estimators.scores import by_problem, codes
+from ouroloop.monitors.estimators.scores import by_problem
 from ouroloop.monitors.estimators.stats import UNDEFINED, Estimate, difference, paired, ratio
 from ouroloop.monitors.metrics.entropy import per_token
 from ouroloop.monitors.metrics.readings import Kind, as_json, missing, reading

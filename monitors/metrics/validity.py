@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ouroloop.monitors.base import Floats, Reading, RoundView, Samples
-from ouroloop.monitors.columns import is_among
+from ouroloop.monitors.columns import codes, is_among
 from ouroloop.monitors.estimators.estimand import Estimand
-from ouroloop.monitors.estimators.scores import codes, scored
+from ouroloop.monitors.estimators.scores import scored
 from ouroloop.monitors.estimators.stats import Estimate, mean_in_unit, share
 from ouroloop.monitors.metrics.readings import Kind, by_family, reading
 

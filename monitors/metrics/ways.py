@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
-from ouroloop.monitors.columns import is_among
+from ouroloop.monitors.columns import codes, is_among
 from ouroloop.monitors.estimators import scores
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.stats import mean_in_unit
@@ -66,7 +66,7 @@ class Ways:
 
 def _reading(estimand: Estimand, kind: Kind, samples: Samples) -> Reading:
     rows = scores.scored(samples)
-    if not scores.codes(rows.strategy)[0]:
+    if not codes(rows.strategy)[0]:
         return missing({estimand: kind}, NO_STRATEGIES)[0]
     ways_P = ways(rows)
     counts = np.bincount(np.minimum(ways_P, MOST), minlength=MOST + 1)
@@ -80,9 +80,9 @@ def ways(rows: Samples) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 
     A right sample without a strategy id is a way, too: all of a problem's are one.
     """
-    problems, problem_N = scores.codes(rows.problem)
+    problems, problem_N = codes(rows.problem)
     is_right_N = rows.correct == 1
-    labels, strategy_N = scores.codes(rows.strategy)
+    labels, strategy_N = codes(rows.strategy)
     # The problems of the distinct (problem, strategy) pairs: each as often as it has ways.
     width = len(labels) + 1
     found = np.unique((problem_N * width + strategy_N + 1)[is_right_N]) // width

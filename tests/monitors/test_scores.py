@@ -5,6 +5,7 @@ import pytest
 from simulated_panel import samples
 
 from ouroloop.monitors.base import Samples
+from ouroloop.monitors.columns import codes
 from ouroloop.monitors.estimators import scores
 from ouroloop.monitors.estimators.stats import ratio
 from ouroloop.monitors.metrics.rare import rare_mass
@@ -148,10 +149,10 @@ def test_rare_retention_by_problem_would_be_biased_without_the_split():
     then, now = (samples(rng, num_problems=300, num_samples=64) for _ in range(2))
     split = rare_mass(now, then)
     whole = then.where(np.isfinite(then.correct))
-    chosen = scores.codes(whole.problem)[1] * 4 + scores.codes(whole.strategy)[1]
+    chosen = codes(whole.problem)[1] * 4 + codes(whole.strategy)[1]
     count = np.bincount(chosen, weights=whole.correct)
     rare = (count > 0) & (count <= 6)
-    key_now = scores.codes(now.problem)[1] * 4 + scores.codes(now.strategy)[1]
+    key_now = codes(now.problem)[1] * 4 + codes(now.strategy)[1]
     naive = (now.correct * rare[key_now]).sum() / (whole.correct * rare[chosen]).sum()
     ours = ratio(list(split.current.values()), list(split.reference.values()))
     assert abs(ours.value - 1) < 0.05 < abs(naive - 1)

@@ -131,12 +131,7 @@ def test_paired_difference_is_the_paired_t_test_over_shared_problems():
     current = {f"p{i}": v for i, v in enumerate(now)} | {"only-now": 1.0, "nan": np.nan}
     reference = {f"p{i}": v for i, v in enumerate(then)} | {"only-then": 0.0, "nan": 0.3}
     ours = stats.paired(current, reference)
-    expected = sps.ttest_rel(now, then, alternative="less")
     assert ours.num_clusters == 40 and ours.df == 39
-    assert ours.p_below() == pytest.approx(expected.pvalue)
-    assert ours.p_below(-0.1) == pytest.approx(
-        sps.ttest_1samp(now - then, -0.1, alternative="less").pvalue
-    )
     two_sided = sps.ttest_rel(now, then).confidence_interval(0.95)
     assert ours.interval()[1:3] == pytest.approx((two_sided.low, two_sided.high))
     assert stats.paired(current, reference, scale=0.5).value == pytest.approx(
@@ -148,19 +143,14 @@ def test_equal_differences_are_judged_by_an_exact_bound_not_by_a_zero_error():
     def drop(num):
         return stats.paired({str(i): 0.0 for i in range(num)}, {str(i): 1.0 for i in range(num)})
 
-    assert drop(1).p_below() == pytest.approx(
-        0.5
-    )  # -1 or +1 with equal chance has mean 0: the worst case
-    assert drop(5).p_below() == pytest.approx(0.5**5)
     same = stats.paired({"a": 0.3, "b": 0.4}, {"a": 0.3, "b": 0.4})
-    assert same.p_below() == 1.0
     low, high = same.interval()[1:3]
     assert low < -0.8 and high > 0.8
     assert drop(5).interval(0.95).high == pytest.approx(-1 + 2 * (1 - 0.025 ** (1 / 5)))
 
 
 def test_nothing_shared_is_undefined():
-    assert np.isnan(stats.paired({"a": 1.0}, {"b": 1.0}).p_below())
+    assert np.isnan(stats.paired({"a": 1.0}, {"b": 1.0}).interval().value)
     assert np.isnan(stats.paired({}, {}).interval().value)
 
 

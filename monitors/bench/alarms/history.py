@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ouroloop.monitors.columns import codes
 from ouroloop.monitors.decision.tables import Pair, Table, Tables, all_judged, places, shuffled
 
 Floats = NDArray[np.float64]
@@ -173,8 +174,8 @@ def history_of(columns: Columns, planned: int) -> History:
     number_N = np.asarray(columns["round"])[scored_N]
     right_N = correct_N[scored_N] == 1
     # Over all rounds at once, or a code would change its meaning from round to round.
-    labels = {name: _labels(known[name]) for name in ("strategy", "answer")}
-    codes = {name: _codes(known[name], labels[name]) for name in labels}
+    strategies, strategy_N = codes(known["strategy"])
+    answers, answer_N = codes(known["answer"])
     is_main_N = known["family"] == MAIN
     first = number_N == number_N.min()
     # By the baseline: a problem that comes later has nothing to be compared with.
@@ -186,20 +187,12 @@ def history_of(columns: Columns, planned: int) -> History:
         here_N, at, shape = places(known["problem"][chosen_N], of)
         there, right = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
         there[at], right[at] = True, right_N[chosen_N][here_N]
-        grids = {name: np.full(shape, -1, dtype=np.int64) for name in codes}
-        for name, grid in grids.items():
-            grid[at] = codes[name][chosen_N][here_N]
-        legend = {"strategy": labels["strategy"]}
+        strategy, answer = (np.full(shape, -1, dtype=np.int64) for _ in range(2))
+        strategy[at] = strategy_N[chosen_N][here_N]
+        answer[at] = answer_N[chosen_N][here_N]
+        legend = {"strategy": tuple(strategies)}
         return shuffled(
-            Table(
-                tuple(of),
-                there,
-                right,
-                grids["strategy"],
-                grids["answer"],
-                labels["answer"],
-                legend=legend,
-            )
+            Table(tuple(of), there, right, strategy, answer, tuple(answers), legend=legend)
         )
 
     rounds = []
@@ -212,13 +205,3 @@ def history_of(columns: Columns, planned: int) -> History:
 
 
 _NAMES = ("family", "slice", "problem", "strategy", "answer")
-
-
-def _labels(values: NDArray[Any]) -> tuple[str, ...]:
-    """All names in a fixed order, without None."""
-    return tuple(sorted({value for value in values if value is not None}))
-
-
-def _codes(values: NDArray[Any], labels: Sequence[str]) -> Ints:
-    index = {label: code for code, label in enumerate(labels)}
-    return np.array([index.get(value, -1) for value in values], dtype=np.int64)

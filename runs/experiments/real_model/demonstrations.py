@@ -19,6 +19,7 @@ from typing import Any
 
 from ouroloop.evals.grading import grade
 from ouroloop.evals.steps import check
+from ouroloop.loop.storage import write_text
 
 from .ways import WAYS, Equation, Operation, Tree, operations, parse, plain, spell, value, write
 
@@ -218,9 +219,7 @@ def rows(source: Iterable[str], seed: int) -> Iterator[dict[str, Any]]:
 def write_file(source: Path, target: Path, seed: int = 0) -> Path:
     """Write the file of problems with demonstrations, whole or not at all; returns its path."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(".tmp")
-    with source.open(encoding="utf-8") as lines, temporary.open("w", encoding="utf-8") as out:
-        for row in rows(lines, seed):
-            out.write(json.dumps(row, ensure_ascii=False) + "\n")
-    temporary.replace(target)
+    with source.open(encoding="utf-8") as lines:
+        found = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows(lines, seed)]
+    write_text(target, "".join(found))
     return target

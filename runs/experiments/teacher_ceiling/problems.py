@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.evals.worlds.arithmetic import world
+from ouroloop.loop.storage import write_text
 
 # Sums of three digits, of which the teacher solves a third at T = 1.
 #
@@ -60,9 +61,7 @@ def problem_file(split: str, sizes: Mapping[str, int]) -> Any:
             lines = [
                 json.dumps(row) for family, num in sizes.items() for row in sums(family, split, num)
             ]
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-            temporary.replace(path)
+            write_text(path, "\n".join(lines) + "\n")
         return path
 
     return make
