@@ -76,7 +76,7 @@ class Operators:
         return "|".join(operators(step.left) for step in calculations(text)) or None
 
 
-# These need no fitting; the ones that do are in `templates.LEARNERS`.
+# These need no fitting; `templates` does.
 CANONICALISERS: Mapping[str, Canonicaliser] = {
     c.name: c
     for c in (Calculations(), CalculationList(), Operators(), Dataflow(), Plan(), Answer())

@@ -1,13 +1,10 @@
-"""Strategies of free text, learned on round 0 and then frozen.
-
-They are clusters of step templates, or of a user's sentence embeddings.
-"""
+"""Strategies of free text, learned on round 0 and then frozen: clusters of step templates."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,8 +20,6 @@ VERSION = 1
 MAX_TEXTS = 5_000
 MAX_FEATURES = 2_000
 MAX_GRAM = 3
-Embed = Callable[[Sequence[str]], Matrix]
-"""Texts to vectors, (N,) -> (N, D), deterministic."""
 
 
 @dataclass
@@ -133,95 +128,6 @@ class Templates:
         )
 
 
-@dataclass
-class Embeddings:
-    """Clusters of a sentence model's vectors of the masked text, where the user has such a model.
-
-    The model sees the steps with numbers as roles and without names, so that these do not decide.
-    No model comes with the library.
-
-    Attributes:
-        embed: texts to vectors.
-        name: in messages and in the frozen file.
-        clusters: learned by `fit`, once, on round 0's texts, and then frozen.
-        is_fitted_: whether `fit` was called.
-    """
-
-    embed: Embed
-    name: str = "embeddings"
-    clusters: Clusters = field(default_factory=Clusters)
-    is_fitted_: bool = False
-
-    def fit(self, questions: Sequence[str], texts: Sequence[str]) -> Embeddings:
-        """Learn the clusters of these texts; at most `MAX_TEXTS`, evenly spread over the sequence.
-
-        Raises:
-            ValueError: no text has any step, or the vectors are not one finite row per text.
-        """
-        chosen = _spread(list(zip(questions, texts, strict=True)))
-        masked = (_masked(question, text) for question, text in chosen)
-        found = [text for text in masked if text]
-        if not found:
-            raise ValueError(
-                f"{self.name}: expected texts with words or numbers to learn from, got {len(texts)}"
-                " texts without any"
-            )
-        self.clusters.fit(self._vectors(found))
-        self.is_fitted_ = True
-        return self
-
-    def __call__(self, question: str, text: str) -> str | None:
-        """The cluster's number, or "new"; None for a text without words and numbers.
-
-        Raises:
-            RuntimeError: `fit` was not called.
-        """
-        _demand_fitted(self.is_fitted_, self.name)
-        masked = _masked(question, text)
-        if not masked:
-            return None
-        return self.clusters.label(self._vectors([masked])[0])
-
-    def _vectors(self, texts: Sequence[str]) -> Matrix:
-        vectors = np.asarray(self.embed(texts), dtype=np.float64)
-        if vectors.ndim != 2 or len(vectors) != len(texts):
-            raise ValueError(
-                f"{self.name}: expected {len(texts)} vectors from embed, got an array of shape"
-                f" {vectors.shape}"
-            )
-        # To length one: distances are then cosines, and long texts are no cluster of their own.
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        unit: Matrix = vectors / np.where(lengths > 0, lengths, 1.0)
-        return unit
-
-    def to_json(self) -> str:
-        """The clusters; the model stays with the user."""
-        return json.dumps(
-            {"kind": self.name, "version": VERSION, "clusters": self.clusters.state()},
-            sort_keys=True,
-        )
-
-    @classmethod
-    def from_json(cls, text: str, embed: Embed) -> Embeddings:
-        """What `to_json` gave, with the same model.
-
-        Raises:
-            ValueError: another kind or version.
-        """
-        return cls(
-            embed,
-            clusters=Clusters.from_state(_read_state(text, cls.name)["clusters"]),
-            is_fitted_=True,
-        )
-
-
-LEARNERS: Mapping[str, type[Templates] | type[Embeddings]] = {
-    "templates": Templates,
-    "embeddings": Embeddings,
-}
-"""Canonicalisers that must be fitted on round 0 before they can be used."""
-
-
 def _read(question: str, text: str) -> set[str]:
     return _features(steps(question, text))
 
@@ -242,10 +148,6 @@ def _grams(words: Sequence[str]) -> Iterator[str]:
     for size in range(1, MAX_GRAM + 1):
         for start in range(len(words) - size + 1):
             yield "_".join(words[start : start + size])
-
-
-def _masked(question: str, text: str) -> str:
-    return "\n".join(step.text for step in steps(question, text) if step.text)
 
 
 def _spread(items: list[tuple[str, str]]) -> list[tuple[str, str]]:

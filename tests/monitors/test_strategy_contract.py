@@ -7,13 +7,12 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as draw
 
 from ouroloop.monitors.strategies.strategy import CANONICALISERS
-from ouroloop.monitors.strategies.templates import LEARNERS, Embeddings, Templates
+from ouroloop.monitors.strategies.templates import Templates
 
 QUESTION = "Tom has 47 apples and gets 35 more, then half of 10 %. How many in all?"
 TEXTS = [
@@ -25,24 +24,17 @@ TEXTS = [
 ] * 4
 
 
-def by_length(texts):
-    return np.array([[len(text), text.count("+"), 1.0] for text in texts])
-
-
 @functools.cache
 def learned():
     """What has to see texts first. Not fitted on import: that loads scikit-learn."""
-    return {
-        "templates": Templates().fit([QUESTION] * 20, TEXTS),
-        "embeddings": Embeddings(by_length).fit([QUESTION] * 20, TEXTS),
-    }
+    return Templates().fit([QUESTION] * 20, TEXTS)
 
 
 def canonicaliser(name):
-    return CANONICALISERS[name] if name in CANONICALISERS else learned()[name]
+    return CANONICALISERS[name] if name in CANONICALISERS else learned()
 
 
-NAMES = [*CANONICALISERS, *LEARNERS]
+NAMES = [*CANONICALISERS, Templates.name]
 every = pytest.mark.parametrize("name", NAMES)
 
 MEGABYTE = {
@@ -69,8 +61,7 @@ MEGABYTE = {
 }
 
 
-def test_every_learner_is_in_the_suite_and_names_are_the_keys():
-    assert set(learned()) == set(LEARNERS)
+def test_names_are_the_keys():
     assert all(canonicaliser(name).name == name for name in NAMES)
 
 

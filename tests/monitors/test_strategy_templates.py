@@ -10,7 +10,7 @@ import pytest
 
 from ouroloop.monitors.strategies.clusters import NEW, Clusters
 from ouroloop.monitors.strategies.masking import steps
-from ouroloop.monitors.strategies.templates import Embeddings, Templates
+from ouroloop.monitors.strategies.templates import Templates
 from tools.strategy_measures import MIXES, draw
 from tools.strategy_measures import fitted as fit_on_traces
 
@@ -95,37 +95,6 @@ def test_the_same_texts_teach_the_same_and_later_texts_change_nothing():
     for trace in draw(MIXES["all families"], 50, 6, 1.0):
         one(trace.problem.question, trace.text)
     assert one.to_json() == frozen == other.to_json()
-
-
-def test_a_users_model_sees_masked_texts_and_is_clustered_in_the_same_way():
-    seen = []
-
-    def embed(texts):
-        seen.extend(texts)
-        return np.array([[text.count("+"), text.count("*")] for text in texts], dtype=float)
-
-    questions = ["Tom has 47 apples and 35 pears."] * 40
-    texts = ["Tom adds 47+35=82", "Tom multiplies 47*35=1645"] * 20
-    embeddings = Embeddings(embed).fit(questions, texts)
-    assert not any("47" in text or "Tom" in text or "tom" in text for text in seen)
-    assert embeddings(questions[0], texts[0]) != embeddings(questions[1], texts[1])
-    thawed = Embeddings.from_json(embeddings.to_json(), embed)
-    assert [thawed(questions[0], text) for text in texts] == [
-        embeddings(questions[0], text) for text in texts
-    ]
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        lambda texts: np.zeros(3),
-        lambda texts: np.zeros((1, 2)),
-        lambda texts: np.full((len(texts), 2), np.nan),
-    ],
-)
-def test_vectors_that_do_not_fit_the_texts_are_refused(bad):
-    with pytest.raises(ValueError, match="vectors"):
-        Embeddings(bad).fit(["q"] * 3, ["a b", "c d", "e f"])
 
 
 @pytest.mark.parametrize("num_blobs", [3, 4, 6])
