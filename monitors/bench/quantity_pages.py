@@ -19,6 +19,7 @@ from ouroloop.monitors.decision.free import FREE
 from ouroloop.monitors.decision.guarded import SCORED
 from ouroloop.monitors.decision.modes import REMEDIED_AS
 from ouroloop.monitors.decision.rule import DecisionRule
+from ouroloop.monitors.estimators.estimand import Estimand
 
 FOLDER = Path("docs/quantities")
 RULE = DecisionRule("main")
@@ -215,7 +216,9 @@ def _facts(of: GuardedQuantity) -> Iterator[tuple[str, str]]:
     share = RULE.watch_share * of.default
     unit = " of the baseline's" if of.relative else ""
     yield "WATCH beyond", (f"{share:.1%}{unit}" if of.relative else f"{share:g}")
-    yield "reading", f"`{of.statistic}`"
+    # The whole id, "main" standing for the practised family: a statistic alone is several numbers.
+    reading = Estimand(of.statistic, of.family, of.slice, of.samples)
+    yield "reading", f"`{reading.id}`"
     even = "an even share of what the others leave"
     yield "share of the evidence", even if of.share is None else f"{of.share:.0%}"
     if of.ceiling is not None:

@@ -167,7 +167,7 @@ SCORED = (
     GuardedQuantity(
         QuantityId.ACCURACY,
         "pass@1",
-        "accuracy/pass@{size}",
+        "accuracy/pass@1",
         _over(1, blocks.right),
         tolerance="accuracy_loss",
         default=0.01,
@@ -249,7 +249,7 @@ SCORED = (
     GuardedQuantity(
         QuantityId.OTHER_FAMILIES,
         "pass@1 of the other families",
-        "accuracy/pass@{size}",
+        "accuracy/pass@1",
         _others,
         tolerance="general_loss",
         default=0.05,
