@@ -8,7 +8,14 @@ import pytest
 from simulated_panel import joined, samples
 
 from ouroloop.monitors.base import RoundView, Samples, Texts
-from ouroloop.monitors.decision import baseline_error, free, guarded, patterns, stakes
+from ouroloop.monitors.decision import (
+    baseline_error,
+    evidence,
+    free,
+    guarded,
+    patterns,
+    stakes,
+)
 from ouroloop.monitors.decision.declaration import declared_of
 from ouroloop.monitors.decision.records import Decision
 from ouroloop.monitors.decision.responses import Grid, opening, responses, with_responses
@@ -195,6 +202,25 @@ def test_wording_of_families_that_are_not_revised_is_guarded_from_the_first_roun
     # With no family that stays as it is all of them wait.
     alone = dataclasses.replace(rule, revised=("red-team", "helpful"))
     assert not [g for g in alone.decide(both, first).guards if g.quantity.startswith("apart")]
+
+
+def test_the_shares_of_halts_evidence_stay_when_wording_is_settled(baseline):
+    """One problem alone is not revised: its wording is no stream, and that of all is one later."""
+    rule = DecisionRule("red-team", num_baselines=2, texts_since=2, rounds=6, revised=("red-team",))
+
+    def with_one_more(view):
+        one = free_text(view.round, num_problems=1, num_samples=8 if view.round % 2 else 32)
+        names = objects(["helpful"] * len(one))
+        one = dataclasses.replace(one, problem=names, family=names)
+        return dataclasses.replace(view, probe=joined(view.probe, one))
+
+    first, second = map(with_one_more, (baseline, dataclasses.replace(baseline, round=2)))
+    before = rule.decide(with_one_more(a_view(1, 1)), first)
+    after = rule.decide(with_one_more(a_view(3, 3)), [first, second], (), [before])
+    streams = [list(decision.factors.halt) for decision in (before, after)]
+    assert len(streams[0]) < len(streams[1])
+    shares = [evidence.shares(s, rule.planned(s, Tier.HALT), {}) for s in streams]
+    assert all(shares[1][stream] == share for stream, share in shares[0].items())
 
 
 def test_verdicts_that_a_judge_of_few_answers_no_longer_gives_are_missed(baseline):
