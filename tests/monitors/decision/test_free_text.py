@@ -10,6 +10,7 @@ from simulated_panel import joined, samples
 from ouroloop.monitors.base import RoundView, Samples, Texts
 from ouroloop.monitors.decision import (
     baseline_error,
+    blocks,
     evidence,
     free,
     guarded,
@@ -17,10 +18,11 @@ from ouroloop.monitors.decision import (
     stakes,
 )
 from ouroloop.monitors.decision.declaration import declared_of
-from ouroloop.monitors.decision.records import Decision
+from ouroloop.monitors.decision.guards import Quantity, Why
+from ouroloop.monitors.decision.records import Decision, StreamId
 from ouroloop.monitors.decision.responses import Grid, opening, responses, with_responses
 from ouroloop.monitors.decision.rule import DecisionRule
-from ouroloop.monitors.decision.tables import tables_of
+from ouroloop.monitors.decision.tables import Pair, Table, tables_of
 from ouroloop.monitors.names import Action, FailureMode, Tier
 
 RULE = DecisionRule(main_family="red-team")
@@ -221,6 +223,40 @@ def test_the_shares_of_halts_evidence_stay_when_wording_is_settled(baseline):
     assert len(streams[0]) < len(streams[1])
     shares = [evidence.shares(s, rule.planned(s, Tier.HALT), {}) for s in streams]
     assert all(shares[1][stream] == share for stream, share in shares[0].items())
+
+
+def test_what_a_round_picks_is_idle_where_the_measuring_half_has_nothing_of_it():
+    """Absent, its share of the evidence would go to the others; lost, it would end the run."""
+
+    def table(*right):
+        right_PK = np.array(right, dtype=bool)
+        names = tuple("abc"[: len(right)])
+        none = np.full(right_PK.shape, -1)
+        return Table(names, np.ones(right_PK.shape, dtype=bool), right_PK, none, none)
+
+    nothing, one = table([0, 0], [0, 0], [0, 0]), table([1, 1], [0, 0], [0, 0])
+    now = table([1, 0], [0, 1], [1, 1])
+    without_it = dataclasses.replace(now, there_PK=now.there_PK & [[False], [True], [True]])
+    for pair, otherwise in ((Pair(nothing, now), Why.ABSENT), (Pair(one, without_it), Why.LOST)):
+        quantity = Quantity(StreamId("alive"), "", 1, blocks.right, pair, 0.5, relative=True)
+        assert quantity.guard().why is otherwise
+        assert dataclasses.replace(quantity, repicked=True).guard().why is Why.IDLE
+
+
+def test_whether_a_strategy_can_die_is_read_from_the_baseline_alone():
+    def table(there_P, way_P):
+        there_PK = np.repeat(np.array(there_P, dtype=bool)[:, None], 4, axis=1)
+        way_PK = np.where(there_PK, np.array(way_P)[:, None], -1)
+        none = np.full(there_PK.shape, -1)
+        return Table(("a", "b", "c"), there_PK, there_PK, none, none, grids={"cluster": way_PK})
+
+    all_three = table([1, 1, 1], [0, -1, -1])
+    there = free.fallen_most(Pair(all_three, all_three), "nothing", "sample")
+    gone = free.fallen_most(Pair(all_three, table([0, 1, 1], [0, -1, -1])), "nothing", "sample")
+    assert not there.undefined and not there.idle
+    assert not gone.undefined and gone.idle == free.NO_ALIVE_NOW
+    never = table([1, 1, 1], [-1, -1, -1])
+    assert free.fallen_most(Pair(never, never), "nothing", "sample").undefined == "nothing"
 
 
 def test_verdicts_that_a_judge_of_few_answers_no_longer_gives_are_missed(baseline):
