@@ -32,6 +32,10 @@ from ouroloop.monitors.decision.records import Bets, StreamId
 BEGUN = 2.25
 """S of all streams together from which on one more draw is worth its cost."""
 
+# exp overflows from 709.8 on. A few thousand samples that all become wrong bring more.
+MOST_LOG_E = 700.0
+"""A stream's log e-value, at most, as it enters S: no limit lies as high."""
+
 
 @dataclass(frozen=True)
 class Nearness:
@@ -65,7 +69,8 @@ def begun(weight: Weight[StreamId], horizon: int, num_rounds: int) -> float:
     """
     rest = max(horizon - num_rounds, 0) / horizon
     shares = weight.share.items()
-    return horizon * sum(share * (exp(weight.by_stream[s]) - rest) for s, share in shares)
+    e_of = {stream: exp(min(log_e, MOST_LOG_E)) for stream, log_e in weight.by_stream.items()}
+    return horizon * sum(share * (e_of[stream] - rest) for stream, share in shares)
 
 
 def added(draws: Sequence[Bets]) -> Bets:

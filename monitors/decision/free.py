@@ -42,6 +42,7 @@ SAMPLE = "sample"
 NO_CLUSTERS = "no response clusters and no strategies at the baseline"
 NO_PATTERNS = "no texts and no response clusters at the baseline"
 NO_ALIVE = f"no response cluster held {ALIVE_SHARE:.0%} of the baseline's samples"
+NO_ALIVE_NOW = "this round lacks the problems of which the baseline held enough"
 NO_HALF = "one sample per problem at the baseline: no half to pick on"
 NO_HALF_NOW = "one sample per problem in this round: no half to pick on"
 FEW_HALVES = "fewer than two problems of this round have a sample beyond the half that picks"
@@ -146,10 +147,13 @@ def fallen_most(pair: Pair, nothing: str, unit: str) -> Blocks:
     pattern = most_fallen(first, Grid.CLUSTER)
     undefined, idle = one_sample(pair, rest)
     if pattern is None:
-        nobody = Pattern(Grid.CLUSTER, -2)
+        nobody = Blocks(1, alike(Pattern(Grid.CLUSTER, -2)), rest, undefined, idle, unit)
+        # The baseline alone says whether it is guarded: the problems that held one may be missing.
+        if most_fallen(Pair(first.baseline, first.baseline), Grid.CLUSTER) is not None:
+            return replace(nobody, idle=idle or NO_ALIVE_NOW, repicked=True)
         # Without a sample at all that is the reason, and the guard finds it by itself.
         why = nothing if pair.baseline.there_PK.any() else ""
-        return Blocks(1, alike(nobody), rest, undefined or why, unit=unit)
+        return replace(nobody, undefined=undefined or why)
     return Blocks(
         1,
         alike(pattern),

@@ -27,6 +27,9 @@ NUM_GROUPS = 4
 
 
 ONE_PROBLEM = "the baseline measures it on one problem, and a paired change needs two"
+NOTHING_TO_LOSE = (
+    "what this round's samples picked is not in the half of the baseline that measures"
+)
 
 
 class Why(StrEnum):
@@ -121,8 +124,10 @@ class Quantity:
         measured_P = np.isfinite(baseline.mean_P)
         if measured_P.sum() == 1:
             return Missing(self, Why.ABSENT, ONE_PROBLEM)
-        if not measured_P.any() or (self.relative and not np.nansum(baseline.mean_P) > 0):
+        if not measured_P.any():
             return Missing(self, Why.ABSENT, self.why_missing)
+        if self.relative and not np.nansum(baseline.mean_P) > 0:
+            return self._nothing_of_it(Why.ABSENT, self.why_missing)
         if self.idle:
             return Missing(self, Why.IDLE, self.idle)
         now_PRM = block_scores(self.pair.now, self.size, self.score)
@@ -136,11 +141,22 @@ class Quantity:
             )
             return Missing(self, Why.IDLE, why)
         baseline_P = baseline.mean_P[both_P]
-        if len(baseline_P) < 2 or (self.relative and not baseline_P.sum() > 0):
-            return Missing(self, Why.LOST, f"{self.name} cannot be measured any more")
+        lost = f"{self.name} cannot be measured any more"
+        if len(baseline_P) < 2:
+            return Missing(self, Why.LOST, lost)
+        if self.relative and not baseline_P.sum() > 0:
+            return self._nothing_of_it(Why.LOST, lost)
         se = 0.0 if self.exact else baseline.se(both_P)
         of_baseline = se, baseline.df(both_P), baseline.num_blocks(both_P, self.size)
         return self._guard(baseline_P, now_PRM[both_P], *of_baseline)
+
+    def _nothing_of_it(self, why: Why, reason: str) -> Missing:
+        """Without anything at the baseline of which a share could be lost."""
+        # Picked anew in every round, it is only this round's pick that has none: the stream stays,
+        # or the others' shares of the evidence would depend on what was seen.
+        if self.repicked:
+            return Missing(self, Why.IDLE, self.idle or NOTHING_TO_LOSE)
+        return Missing(self, why, reason)
 
     def _guard(
         self,

@@ -28,7 +28,7 @@ OPENING_WORDS = 4
 OPENING_CHARACTERS = 200
 WORD = re.compile(r"[^\W_]+")
 DIGITS = re.compile(r"\d+")
-# The middle 95 % of the baseline's lengths.
+# The middle 95 % of the baseline's lengths, as many out at either end.
 BAND = (0.025, 0.975)
 # The median itself would cut half of the samples to 1, where a fall cannot be seen; a cap beyond
 # the largest would press all scores together near 0, where a bet cannot gain much. At twice the
@@ -179,8 +179,7 @@ class Scale:
         for family in sorted(set(baseline.family)):
             mine_N = baseline.family == family
             cap[family] = CAP_IN_MEDIANS * _quantile(baseline.nll[mine_N], 0.5)
-            low, high = (_quantile(length_N[mine_N], q) for q in BAND)
-            band[family] = (low, high)
+            band[family] = _band(length_N[mine_N])
         return cls(
             cap=cap,
             band=band,
@@ -200,6 +199,26 @@ def _quantile(x_N: Floats, q: float) -> float:
     """A quantile of the known values; NaN without any."""
     known_N = x_N[np.isfinite(x_N)]
     return float(np.quantile(known_N, q)) if len(known_N) else float("nan")
+
+
+def _band(x_N: Floats) -> tuple[float, float]:
+    """The ends, both within, of what is usual by these values; NaN without any.
+
+    Each end lies just within the nearest value that is out. At the outermost values that are in, an
+    end would be in by definition, and fresh samples of the same model looked less usual than these:
+    by 2 / N a family, which with few samples of many families is several standard errors.
+    """
+    known_N = np.sort(x_N[np.isfinite(x_N)])
+    if not len(known_N):
+        return float("nan"), float("nan")
+    num_out = int(np.ceil(BAND[0] * (len(known_N) - 1)))
+    # One sample says nothing of what is unusual.
+    if num_out == 0:
+        return 0.0, float(np.finfo(float).max)
+    # From the value that is out towards the one that is in; equal ones are both in.
+    low = np.nextafter(known_N[num_out - 1], known_N[num_out])
+    high = np.nextafter(known_N[-num_out], known_N[-num_out - 1])
+    return float(low), float(high)
 
 
 def _lengths(samples: Samples, by_tokens: bool) -> Floats:

@@ -19,7 +19,7 @@ from typing import Any
 from ouroloop.monitors.base import Reading, RoundView
 from ouroloop.monitors.decision import drawing, guarded, reasons, stakes, tiers
 from ouroloop.monitors.decision.copies import copies
-from ouroloop.monitors.decision.declaration import UNREVISED, is_wording
+from ouroloop.monitors.decision.declaration import UNREVISED, WORDING, is_wording
 from ouroloop.monitors.decision.drawing import Nearness
 from ouroloop.monitors.decision.guarded import GuardedQuantity, Part
 from ouroloop.monitors.decision.guards import Guard, Missing, Why
@@ -337,9 +337,9 @@ class DecisionRule:
         of_first = [stream for stream in streams if stream.baseline == first]
         if tier is Tier.WATCH:
             return max(len(streams), self.num_baselines * len(of_first))
-        later = 0
-        if first < self.texts_since:
-            later = sum(is_wording(stream.quantity) for stream in of_first)
+        # All of them: the first baseline may lack some that a later one has (of one problem alone
+        # no wording is compared; a cluster may hold enough answers only later).
+        later = len(WORDING) if first < self.texts_since else 0
         return max(len(streams), len(of_first) + later)
 
 

@@ -11,6 +11,7 @@ from ouroloop.loop.errors import RunStateError
 from ouroloop.loop.stages.decide import check_rule
 from ouroloop.monitors.base import Pool, Reading, RoundView
 from ouroloop.monitors.decision import guarded
+from ouroloop.monitors.decision.declaration import WORDING
 from ouroloop.monitors.decision.guarded import Blocks, GuardedQuantity, QuantityId
 from ouroloop.monitors.decision.records import Decision, RoundBets, StreamId
 from ouroloop.monitors.decision.rule import DecisionRule
@@ -266,8 +267,9 @@ def test_wording_halts_since_the_baseline_from_which_on_it_is_meant_to_stay():
         StreamId("apart", 1),
     }
     assert RULE.halting(streams) == {StreamId("accuracy", 0), StreamId("apart", 0)}
-    # Before round 1 there is, its stream has its place already.
-    assert late.planned(streams[::3], Tier.HALT) == 3
+    # Before there is a round 1 its streams have their places already, and after it no more.
+    assert late.planned(streams[::3], Tier.HALT) == 2 + len(WORDING)
+    assert late.planned(sorted(late.halting(streams)), Tier.HALT) == 2 + len(WORDING)
 
 
 def test_bets_of_an_earlier_rule_are_refused_and_still_read():

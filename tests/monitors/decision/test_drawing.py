@@ -68,6 +68,12 @@ def test_what_has_begun_is_the_sum_over_beginnings_whatever_the_horizon():
     assert drawing.begun(late, 2, 3) == pytest.approx(12)  # no beginning after the plan
 
 
+def test_evidence_beyond_what_a_float_holds_is_near_a_limit_and_no_error():
+    """3,000 right samples of which none is left bring more than exp(709)."""
+    weight = evidence.Weight(800.0, {A: 800.0}, share={A: 1.0})
+    assert BEGUN < drawing.begun(weight, 20, 1) < math.inf
+
+
 def test_a_further_draw_is_called_for_near_a_limit_and_not_beyond_halts():
     assert Nearness(BEGUN, halts=False).is_near
     assert not Nearness(BEGUN - 0.01, halts=False).is_near

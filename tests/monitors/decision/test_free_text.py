@@ -8,12 +8,22 @@ import pytest
 from simulated_panel import joined, samples
 
 from ouroloop.monitors.base import RoundView, Samples, Texts
-from ouroloop.monitors.decision import baseline_error, free, guarded, patterns, stakes
+from ouroloop.monitors.decision import (
+    baseline_error,
+    blocks,
+    evidence,
+    free,
+    guarded,
+    patterns,
+    stakes,
+)
+from ouroloop.monitors.decision import responses as responses_of
 from ouroloop.monitors.decision.declaration import declared_of
-from ouroloop.monitors.decision.records import Decision
+from ouroloop.monitors.decision.guards import Quantity, Why
+from ouroloop.monitors.decision.records import Decision, StreamId
 from ouroloop.monitors.decision.responses import Grid, opening, responses, with_responses
 from ouroloop.monitors.decision.rule import DecisionRule
-from ouroloop.monitors.decision.tables import tables_of
+from ouroloop.monitors.decision.tables import Pair, Table, tables_of
 from ouroloop.monitors.names import Action, FailureMode, Tier
 
 RULE = DecisionRule(main_family="red-team")
@@ -195,6 +205,59 @@ def test_wording_of_families_that_are_not_revised_is_guarded_from_the_first_roun
     # With no family that stays as it is all of them wait.
     alone = dataclasses.replace(rule, revised=("red-team", "helpful"))
     assert not [g for g in alone.decide(both, first).guards if g.quantity.startswith("apart")]
+
+
+def test_the_shares_of_halts_evidence_stay_when_wording_is_settled(baseline):
+    """One problem alone is not revised: its wording is no stream, and that of all is one later."""
+    rule = DecisionRule("red-team", num_baselines=2, texts_since=2, rounds=6, revised=("red-team",))
+
+    def with_one_more(view):
+        one = free_text(view.round, num_problems=1, num_samples=8 if view.round % 2 else 32)
+        names = objects(["helpful"] * len(one))
+        one = dataclasses.replace(one, problem=names, family=names)
+        return dataclasses.replace(view, probe=joined(view.probe, one))
+
+    first, second = map(with_one_more, (baseline, dataclasses.replace(baseline, round=2)))
+    before = rule.decide(with_one_more(a_view(1, 1)), first)
+    after = rule.decide(with_one_more(a_view(3, 3)), [first, second], (), [before])
+    streams = [list(decision.factors.halt) for decision in (before, after)]
+    assert len(streams[0]) < len(streams[1])
+    shares = [evidence.shares(s, rule.planned(s, Tier.HALT), {}) for s in streams]
+    assert all(shares[1][stream] == share for stream, share in shares[0].items())
+
+
+def test_what_a_round_picks_is_idle_where_the_measuring_half_has_nothing_of_it():
+    """Absent, its share of the evidence would go to the others; lost, it would end the run."""
+
+    def table(*right):
+        right_PK = np.array(right, dtype=bool)
+        names = tuple("abc"[: len(right)])
+        none = np.full(right_PK.shape, -1)
+        return Table(names, np.ones(right_PK.shape, dtype=bool), right_PK, none, none)
+
+    nothing, one = table([0, 0], [0, 0], [0, 0]), table([1, 1], [0, 0], [0, 0])
+    now = table([1, 0], [0, 1], [1, 1])
+    without_it = dataclasses.replace(now, there_PK=now.there_PK & [[False], [True], [True]])
+    for pair, otherwise in ((Pair(nothing, now), Why.ABSENT), (Pair(one, without_it), Why.LOST)):
+        quantity = Quantity(StreamId("alive"), "", 1, blocks.right, pair, 0.5, relative=True)
+        assert quantity.guard().why is otherwise
+        assert dataclasses.replace(quantity, repicked=True).guard().why is Why.IDLE
+
+
+def test_whether_a_strategy_can_die_is_read_from_the_baseline_alone():
+    def table(there_P, way_P):
+        there_PK = np.repeat(np.array(there_P, dtype=bool)[:, None], 4, axis=1)
+        way_PK = np.where(there_PK, np.array(way_P)[:, None], -1)
+        none = np.full(there_PK.shape, -1)
+        return Table(("a", "b", "c"), there_PK, there_PK, none, none, grids={"cluster": way_PK})
+
+    all_three = table([1, 1, 1], [0, -1, -1])
+    there = free.fallen_most(Pair(all_three, all_three), "nothing", "sample")
+    gone = free.fallen_most(Pair(all_three, table([0, 1, 1], [0, -1, -1])), "nothing", "sample")
+    assert not there.undefined and not there.idle
+    assert not gone.undefined and gone.idle == free.NO_ALIVE_NOW
+    never = table([1, 1, 1], [-1, -1, -1])
+    assert free.fallen_most(Pair(never, never), "nothing", "sample").undefined == "nothing"
 
 
 def test_verdicts_that_a_judge_of_few_answers_no_longer_gives_are_missed(baseline):
@@ -400,6 +463,28 @@ def test_openings_are_the_first_words_without_case_punctuation_and_numbers():
     assert opening("I'm sorry, but I can't") == opening("I’m  SORRY but we") == "i m sorry but"
     assert opening("12 apples and 5 pears") == opening("3 Apples and 77 nuts") == "0 apples and 0"
     assert opening("...!") is None and opening("") is None
+
+
+@pytest.mark.parametrize("num", [20, 41, 160])
+def test_fresh_lengths_are_as_usual_as_those_that_the_band_was_taken_from(num):
+    rng = np.random.default_rng(num)
+    then, now = [], []
+    for _ in range(2000):
+        # Of uniform values the share between two ends is their distance.
+        x_N = rng.random(num)
+        low, high = responses_of._band(x_N)
+        then.append(((x_N >= low) & (x_N <= high)).mean())
+        now.append(high - low)
+    assert 0.9 <= np.mean(then) <= 0.96
+    # It was up to 0.04 less for 20, and never the other way round.
+    assert -0.001 < np.mean(now) - np.mean(then) < 0.01
+
+
+def test_lengths_that_do_not_differ_are_all_usual():
+    assert responses_of._band(np.array([7.0] * 9)) == (7.0, 7.0)
+    low, high = responses_of._band(np.array([7.0, np.nan]))
+    assert low < 7.0 < high and np.isfinite([low, high]).all()
+    assert np.isnan(responses_of._band(np.array([np.nan]))).all()
 
 
 def test_what_grew_most_is_the_new_text_and_not_a_large_cluster_that_varies(baseline):
