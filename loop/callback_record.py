@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.errors import DataError
+from ouroloop.loop.storage import write_text
 from ouroloop.loop.views.monitor import judged_json
 from ouroloop.monitors.decision.rule import Decision, DecisionRule
 from ouroloop.monitors.follower import Follower, Judged
@@ -72,11 +73,8 @@ class Record:
         for note in self.reader.unreadable_notes():
             _log.warning("collapse monitor: %s", note)
         folder.mkdir(parents=True, exist_ok=True)
-        # Moved into place: an interrupted write must not look like a measurement of fewer rows.
-        file = _rows_file(folder, step)
-        unfinished = file.with_suffix(".tmp")
-        unfinished.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-        unfinished.replace(file)
+        # At once: an interrupted write must not look like a measurement of fewer rows.
+        write_text(_rows_file(folder, step), "".join(line + "\n" for line in lines))
         _append(folder, {"step": step, **judged_json(judged)})
         return judged
 

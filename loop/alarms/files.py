@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 from ouroloop.loop.errors import DataError
 from ouroloop.loop.storage import atomic
 from ouroloop.monitors.bench.alarms.evaluate import RunFacts
-from ouroloop.monitors.bench.alarms.lock import Split
 from ouroloop.monitors.bench.alarms.simulation import OUTCOMES
 
 RUNS = "runs.parquet"
@@ -129,27 +128,6 @@ def write_facts(folder: Path, facts: Sequence[RunFacts]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with atomic(folder / RUNS) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=FACTS), temporary)
-
-
-def read_facts(folder: Path) -> list[RunFacts]:
-    """All runs that the folder's table names.
-
-    Raises:
-        DataError: it has none.
-    """
-    path = folder / RUNS
-    if not path.is_file():
-        raise DataError(
-            f"{path}: no such file; expected a folder that `ouroloop bench alarms` has made. Leave"
-            " --no-simulation out to make it."
-        )
-    found = []
-    for row in pq.read_table(path).to_pylist():
-        events = {name: row.pop(name) for name in OUTCOMES}
-        split = Split(row.pop("split"))
-        known = {name: number for name, number in events.items() if number is not None}
-        found.append(RunFacts(**row, split=split, events=known))
-    return found
 
 
 def read_lock(folder: Path) -> Any:

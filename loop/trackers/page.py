@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from ouroloop.loop.storage import write_text
 from ouroloop.loop.trackers.headline import headline
 from ouroloop.loop.trackers.notes import note_of_round, note_of_run
 from ouroloop.loop.views.reader import Json, RoundData, RunData
@@ -37,10 +38,8 @@ class Memory:
         return entry
 
     def save(self) -> None:
-        """Written beside and moved: an interrupted write leaves the old file."""
-        new = self.file.with_name(f"{self.file.name}.tmp")
-        new.write_text(json.dumps(self.known, indent=1), encoding="utf-8")
-        new.replace(self.file)
+        """An interrupted write leaves the old file."""
+        write_text(self.file, json.dumps(self.known, indent=1))
 
 
 class Page(Protocol):

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -16,7 +17,7 @@ from ouroloop.loop.alarms import benchmark, files, real
 from ouroloop.loop.errors import DataError
 from ouroloop.monitors import from_frame
 from ouroloop.monitors.bench.alarms import lock
-from ouroloop.monitors.bench.alarms.simulation import Size
+from ouroloop.monitors.bench.alarms.simulation import OUTCOMES, Size
 
 # Every test starts processes, or carries a run or a page out: see `make test-fast`.
 pytestmark = pytest.mark.slow
@@ -99,12 +100,18 @@ def test_the_command_leaves_traces_truth_and_one_table(small, tmp_path, capsys):
         if (row["budget"], row["outcome"], row["regime"]) == ("0.2", "accuracy", "drift, fast")
     }
     assert delays.keys() == {"WATCH evidence", "CUSUM", "mine"} and "" not in delays.values()
-    facts = files.read_facts(data)
+    facts = facts_of(data)
     assert {each.run for each in facts} == {key.name for key in small}
     (collapsed,) = (each for each in facts if each.healthy is False)
-    assert collapsed.events["accuracy"] >= collapsed.onset > 0
+    assert collapsed.accuracy >= collapsed.onset > 0
     assert len(list((data / "traces").iterdir())) == len(small)
     assert "--seeds 2 --only watch cusum" in (out / "alarms.md").read_text()
+
+
+def facts_of(data):
+    """The lines of runs.parquet."""
+    rows = pq.read_table(data / files.RUNS).to_pylist()
+    return [SimpleNamespace(**row) for row in rows]
 
 
 def test_a_run_that_is_there_is_not_made_again_and_gives_the_same_table(data, monkeypatch):
@@ -115,7 +122,7 @@ def test_a_run_that_is_there_is_not_made_again_and_gives_the_same_table(data, mo
 
 
 def test_workers_do_not_change_the_scores(data):
-    todo = [(data, each.run, ("cusum", "pit-monitor")) for each in files.read_facts(data)[:4]]
+    todo = [(data, each.run, ("cusum", "pit-monitor")) for each in facts_of(data)[:4]]
     alone = list(benchmark._map(benchmark.scores_of_run, todo, 1))
     assert list(benchmark._map(benchmark.scores_of_run, todo, 2)) == alone != []
 
@@ -162,9 +169,9 @@ def test_real_runs_are_shown_beside_the_simulated_ones(data, arms, tmp_path):
     assert run("--data", data, *options) == 0
     page = (data / "alarms.md").read_text()
     assert "real runs with an alarm" in page and "| unguarded |" in page
-    found = {each.run: each for each in files.read_facts(data) if each.kind == real.REAL}
+    found = {each.run: each for each in facts_of(data) if each.kind == real.REAL}
     assert (found["guarded"].healthy, found["unguarded"].healthy) == (True, None)
-    assert not found["unguarded"].events
+    assert {getattr(found["unguarded"], name) for name in OUTCOMES} == {None}
     samples = files.read_samples(files.samples_path(data, "guarded"))
     assert set(samples["family"]) >= {"main"} and len(set(samples["round"])) > 1
     # Without simulated runs nothing is calibrated; what has a limit of its own is shown.
