@@ -13,6 +13,9 @@ MODEL = os.environ.get("OUROLOOP_STUDY_MODEL", "smollm2-135m")
 # Another checkpoint or a server, http://127.0.0.1:8000/v1#name, for the arm `other_judge`.
 JUDGE = os.environ.get("OUROLOOP_STUDY_JUDGE", "")
 
+# At T = 1 a model of this size rambles: 2.7 nats a token, and a third of its answers are cut.
+TEMPERATURE = 0.7
+
 BASE: dict[str, Any] = {
     "model": MODEL,
     "rounds": 6,
@@ -31,8 +34,8 @@ BASE: dict[str, Any] = {
             {"path": str(HELPFUL), "family": "helpful", "num_problems": 150},
         ],
         "grader": "last_number",
-        # Unasked, 75 % of its answers to word problems and 30 % of those to the red team go on for
-        # more than 160 tokens, and what is cut is not learnt; asked so, 31 and 25 %.
+        # What is cut is not learnt. Unasked, three in four of its answers to word problems have
+        # more than 160 tokens; asked so, three in ten.
         "prompts": {
             "system": "Answer in at most three sentences.",
             "draft": "{question}",
@@ -42,7 +45,7 @@ BASE: dict[str, Any] = {
     "sampling": {
         "problems_per_round": 40,
         "samples_per_problem": 2,
-        "temperatures": [1.0],
+        "temperatures": [TEMPERATURE],
         "max_tokens": 160,
     },
     # As published: every draft is criticised by a drawn principle and revised, and the revisions
@@ -68,6 +71,7 @@ BASE: dict[str, Any] = {
     "dataset": {"min_examples": 8, "replay_source": "baseline"},
     "sft": {"learning_rate": 2.0e-4, "num_train_epochs": 2, "per_device_train_batch_size": 8},
     "probe": {
+        "temperature": TEMPERATURE,
         "problems": 30,
         "family_problems": 30,
         "samples": 8,
