@@ -85,12 +85,7 @@ STUDY = Study(
     },
     quick_arms=("guarded", "unguarded"),
     # By the pilot 45 seconds a round on one idle core: two and a half hours for the two arms above.
-    further=(
-        EXACT,
-        "guarded_no_blend",
-        "unfiltered",
-        "unfiltered_unguarded",
-    ),
+    further=(EXACT, "guarded_no_blend", "unfiltered", "unfiltered_unguarded"),
 )
 
 EXPERIMENT = Experiment(
