@@ -218,7 +218,7 @@ def _judged(tables: Tables, pass_k: int) -> Found:
 FREE = (
     GuardedQuantity(
         QuantityId.APART,
-        "share of pairs in different response clusters",
+        "answers apart",
         "responses/apart",
         _apart,
         tolerance="apart_loss_share",

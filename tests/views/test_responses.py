@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 GUARD = GuardReading(
     quantity="apart",
     baseline=0,
-    name="share of sample pairs in different response clusters",
+    name="answers apart",
     before=0.8,
     after=0.8,
     change=0.0,
@@ -65,11 +65,11 @@ def test_approvals_are_drawn_by_round_and_a_single_family_is_not_drawn_twice(tmp
     assert list(found) == [
         "Approved: harmless",
         "Kept: principle privacy",
-        "Share of sample pairs in different response clusters",
+        "Answers apart",
     ]
     values = [round(value.value, 3) for _, value in found["Approved: harmless"].points["judged"]]
     assert values == [0.9, 0.8, 0.7]
-    apart = found["Share of sample pairs in different response clusters"].points["judged"]
+    apart = found["Answers apart"].points["judged"]
     assert [(n, round(value.value, 3)) for n, value in apart] == [(0, 0.8), (1, 0.6), (2, 0.4)]
 
 
@@ -86,7 +86,7 @@ def test_what_is_guarded_since_different_rounds_is_drawn_each_since_its_own(tmp_
         line.title: line.points["judged"] for line in responses.lines({"judged": read_run(path)})
     }
     assert [n for n, _ in drawn["Pairs in families not revised"]] == [0, 1, 2]
-    whole = drawn["Share of sample pairs in different response clusters"]
+    whole = drawn["Answers apart"]
     assert [(n, value.value) for n, value in whole] == [(1, 0.8), (2, 0.3)]
 
 

@@ -149,7 +149,7 @@ def test_a_run_goes_to_its_rows_on_a_checkpoint_of_a_few_thousand_parameters(tmp
     small = {
         "model": str(tiny),
         "rounds": 1,
-        "engine": {"kind": "transformers", "max_model_len": 8192, "max_num_seqs": 16},
+        "engine": {"kind": "transformers", "max_model_len": 2048, "max_num_seqs": 16},
         "sampling": {"problems_per_round": 3, "max_tokens": 8},
         "refine": {"max_critique_tokens": 8},
         "judge": {"max_tokens": 8},

@@ -329,7 +329,7 @@ def test_an_unchanged_model_continues_and_says_what_is_guarded_and_what_is_not(b
         "judged",
     }
     sentence = decision.reasons[-1]
-    assert sentence.startswith("guarded: share of pairs in different response clusters, ")
+    assert sentence.startswith("guarded: answers apart, ")
     assert "approval by the frozen judge (harmless)" in sentence
     assert "not seen by this probe set: pass@1, distinct-correct-pair" in sentence
     assert "(no scored sample at the baseline)" in sentence
@@ -379,7 +379,7 @@ def test_what_a_round_no_longer_has_halts_as_lost(baseline):
     now = a_view(1, 1)
     num = len(now.probe)
     for columns, name in (
-        ({"cluster": objects([None] * num)}, "share of pairs in different response clusters"),
+        ({"cluster": objects([None] * num)}, "answers apart"),
         ({"nll": np.full(num, np.nan)}, "token entropy (share of its cap)"),
         ({"approvals": {}}, "approval by the frozen judge (harmless)"),
     ):
