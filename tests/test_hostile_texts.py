@@ -85,8 +85,7 @@ def readers() -> Iterator[tuple[str, Read]]:
     yield "check", check
     yield "calculations", calculations
     yield "calculation_key", calculation_key
-    for kind, make in TASK_MAKERS.items():
-        task = make()
+    for kind, task in tasks():
         for problem in problems(task):
             yield (
                 f"{kind} {problem.family}: grade",
@@ -108,6 +107,17 @@ def readers() -> Iterator[tuple[str, Read]]:
                 f"{kind} {problem.family}: wrong step",
                 lambda text, t=task, p=problem: t.corrupt(p, text, 0, keep_answer=True),
             )
+
+
+def tasks() -> Iterator[tuple[str, Task]]:
+    """One of the kinds whose texts are read by the same class with the same grader."""
+    seen = set()
+    for kind, make in TASK_MAKERS.items():
+        task = make()
+        reads = type(task), type(getattr(task, "grader", None))
+        if reads not in seen:
+            seen.add(reads)
+            yield kind, task
 
 
 def problems(task: Task) -> list[Problem]:
