@@ -51,6 +51,7 @@ def test_a_fraction_equals_its_multiples_and_nothing_else(top: int, bottom: int)
     assert read != canonical(f"{top * 1000 + 1}/{bottom * 1000}")
 
 
+@pytest.mark.slow
 @given(st.text(max_size=300), st.text(max_size=20))
 def test_any_text_gets_a_verdict_and_a_canonical_answer_reads_as_itself(
     text: str, gold: str

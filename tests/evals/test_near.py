@@ -86,6 +86,7 @@ def test_characters_that_show_nothing_are_not_there():
     assert visible("p\u200be\u00adn\u2060s Ｆｏｕｒ ﬁsh") == "pens Four fish"
 
 
+@pytest.mark.slow
 def test_in_a_world_of_one_template_no_training_problem_is_a_copy():
     task = ArithmeticTask()
     copies = Copies.of(problem.question for problem in task.problems("heldout"))

@@ -237,6 +237,7 @@ def assert_equal_tables(run, whole):
         assert (run / file).read_bytes() == (whole / file).read_bytes(), f"{run}: {file}"
 
 
+@pytest.mark.slow
 def test_the_journal_goes_with_the_commit_and_what_a_kill_left_of_it_when_a_run_is_opened(
     tmp_path,
 ):

@@ -90,6 +90,7 @@ def test_rows_without_a_text_have_no_cluster_and_blank_ones_end_nothing(tmp_path
     assert any("no response clusters" in note for note in traces.notes)
 
 
+@pytest.mark.slow
 def test_strategies_by_templates_are_learned_from_the_first_file(tmp_path, unscored):
     traces = read_traces(unscored, "templates")
     for view in traces.views:

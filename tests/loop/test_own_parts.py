@@ -237,6 +237,7 @@ def test_a_filter_a_metric_and_a_guarded_quantity_are_part_of_the_round(tmp_path
     assert guards["half"]["tolerance"] == 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -148,6 +148,7 @@ def test_after_a_prompt_that_opens_a_thought_an_empty_one_is_learnt():
     assert marks().learnt("<think>hm</think>\nanswer 5") == "answer 5"
 
 
+@pytest.mark.slow
 def test_engines_and_teachers_get_the_templates_arguments_and_the_marks():
     config = thinking().engine_config()
     assert config["chat_template_kwargs"] == {"enable_thinking": True}

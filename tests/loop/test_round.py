@@ -166,6 +166,7 @@ def test_every_file_of_a_round_is_in_the_readme_with_all_its_columns():
         assert re.search(rf"^    {re.escape(name)} ", README, re.MULTILINE), name
 
 
+@pytest.mark.slow
 def test_a_run_leaves_no_file_that_the_readme_does_not_list(finished_run):
     _, path = finished_run
     left = {file.name for file in path.rglob("*") if file.is_file()}

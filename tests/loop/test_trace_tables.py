@@ -184,6 +184,7 @@ def peak_of_reading(path, num_rounds):
     return most
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_reading_takes_the_memory_of_one_round_however_many_there_are(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(records, "BATCH_ROWS", 10)

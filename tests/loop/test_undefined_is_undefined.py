@@ -77,6 +77,7 @@ def test_no_missing_field_ends_ouroloop_monitor(tmp_path, num, verdict):
         assert all(r["reason"] for r in readings if r["value"] is None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verdict", VERDICTS)
 @pytest.mark.parametrize("num", FEW_AND_MORE)
 def test_no_missing_number_ends_the_loops_decision(tmp_path, num, verdict):

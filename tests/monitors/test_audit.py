@@ -11,6 +11,7 @@ def read(planted):
     return {r.name: r for r in AuditErrors().measure(view, None)}
 
 
+@pytest.mark.slow
 def test_rates_and_exact_intervals_are_those_of_scipy_and_statsmodels(statsmodels):
     from scipy.stats import binomtest
 

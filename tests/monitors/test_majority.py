@@ -130,6 +130,7 @@ CASES = [
 """Problems, mean accuracy, and a + b of the beta distribution of the problems' own accuracies."""
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth_as_often_as_it_says_also_with_few_problems() -> None:
     """One interval for every share: Clopper-Pearson at the effective size, at least one a problem.
 

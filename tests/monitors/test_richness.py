@@ -108,6 +108,7 @@ def test_effective_numbers_are_those_of_all_pairs_and_of_grassberger():
     assert within == pytest.approx(1 / (1 - readings["diversity/gini_simpson_all"].value))
 
 
+@pytest.mark.slow
 def test_effective_number_does_not_fall_because_the_samples_of_a_problem_are_alike():
     """Each problem has one strategy of its own.
 

@@ -34,6 +34,7 @@ needs_solutions = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slips", [0.0, 0.5, 1.0])
 def test_the_plan_names_the_strategies_of_two_digit_sums(slips):
     assert (

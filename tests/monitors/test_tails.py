@@ -22,6 +22,7 @@ def graded(rng, ease_P, size=4, kept=None):
     )
 
 
+@pytest.mark.slow
 def test_equally_hard_problems_read_one_where_the_same_half_twice_reads_far_less():
     rng, ours, naive, held = np.random.default_rng(0), [], [], 0
     for _ in range(150):

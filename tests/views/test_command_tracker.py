@@ -46,6 +46,7 @@ def told(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (path / "told.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_each_event_is_told_once_and_in_order(guarded: Path) -> None:
     path, run = guarded, read_run(guarded)
     tracker = CommandTracker(APPEND, events=EVENTS)

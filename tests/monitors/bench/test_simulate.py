@@ -210,6 +210,7 @@ def in_the_products_order(tables):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["shortcut, fast", "sharpen, fast"])
 def test_views_and_tables_give_the_same_evidence(name):
     """What a run weighs, from rows of samples, is what the bench weighs, from numbers."""

@@ -25,6 +25,7 @@ def mean_of(pair_side, quantity):
     return float(np.nanmean(block_scores(pair_side, quantity.size, quantity.score)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tier", [Tier.HALT, Tier.WATCH])
 @pytest.mark.parametrize(
     ("name", "ids"),

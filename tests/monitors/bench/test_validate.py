@@ -309,6 +309,7 @@ def test_every_guarded_quantity_has_a_page_of_what_the_committed_files_give(tmp_
         assert committed.read_text(encoding="utf-8") == (tmp_path / name).read_text("utf-8"), name
 
 
+@pytest.mark.slow
 def test_the_oracle_sees_more_of_a_larger_probe_set_and_nothing_without_an_event():
     small, large = (oracle.bound("drift", 1, size) for size in ("120x8", "500x16"))
     assert small.power < large.power and small.distance < large.distance

@@ -124,6 +124,7 @@ def test_wrong_samples_that_lose_their_verdict_are_a_loss_and_the_sentence_says_
     assert guard.loss_in_tolerances > 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unscored", [0.0, 0.1])
 def test_a_share_of_unscored_samples_that_stays_as_it_is_is_no_loss(unscored):
     def with_gaps(number):
