@@ -29,9 +29,16 @@ def names_of(row: Json) -> list[str]:
     return [name for name in found if isinstance(name, str)]
 
 
+def is_scored(row: Json) -> bool:
+    """Whether it is known if the sample is right."""
+    # Of a frame, and not of `records_of`, what is unknown may be NaN.
+    return row.get("correct") in (True, False)
+
+
 def strategy_of(row: Json) -> str:
-    """The strategy, or where there is none the response cluster."""
-    return next(iter(names_of(row)), "")
+    """The strategy, if there is one; of a sample that nobody scored rather its response cluster."""
+    names = names_of(row)
+    return next(iter(names if is_scored(row) else reversed(names)), "")
 
 
 def verdict_of(row: Json) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from ouroloop.loop.errors import UserError
 from ouroloop.loop.views.cells import (
     behind_a_bar,
+    is_scored,
     names_of,
     one_line,
     records_of,
@@ -105,31 +106,45 @@ def _overview(run: RunData, round: RoundData) -> str:
     if against:
         rows = [{"rejected by": name, "samples": f"{num:,}"} for name, num in against.items()]
         parts.append(markdown(rows))
-    named = [strategy_of(row) for row in verdicts or records_of(round.probe)]
-    names = Counter(name for name in named if name)
-    if names:
-        head = "strategy" if verdicts else "strategy of the probe samples"
-        rows = []
-        for name, num in names.most_common(MAX_NAMES):
-            rows.append({head: one_line(name), "samples": f"{num:,}"})
-        # What the table leaves out is counted as well: its numbers add up to the samples.
-        shown = names.most_common(MAX_NAMES)
-        others = names.total() - sum(num for _, num in shown)
-        if others:
-            label = f"({len(names) - len(shown)} more)"
-            rows.append({head: label, "samples": f"{others:,}"})
-        if len(named) > names.total():
-            rows.append({head: "(none named)", "samples": f"{len(named) - names.total():,}"})
-        parts.append(markdown(rows))
+    tables, most_common = _names(verdicts or records_of(round.probe), not verdicts)
+    parts += tables
     lines = ["Look closer with"]
     ids = _problems(verdicts, records_of(round.probe))
     if ids:
         lines.append(f"  {command} --problem {one_line(ids[0])}")
-    if names:
-        lines.append(f"  {command} --strategy '{one_line(names.most_common(1)[0][0])}'")
+    if most_common:
+        lines.append(f"  {command} --strategy '{one_line(most_common)}'")
     if against:
         lines.append(f"  {command} --rejected {next(iter(against))}")
     return "\n\n".join([*parts, "\n".join(lines)])
+
+
+def _names(rows: Sequence[Json], of_probe: bool) -> tuple[list[str], str]:
+    """Tables of the scored samples' strategies and of the others' clusters; the commonest name."""
+    tables: list[str] = []
+    found: Counter[str] = Counter()
+    for scored in (True, False):
+        group = [row for row in rows if is_scored(row) is scored]
+        names = Counter(name for row in group if (name := strategy_of(row)))
+        found += names
+        if names:
+            clustered = not scored and any(row.get("cluster") for row in group)
+            what = "response cluster" if clustered else "strategy"
+            head = f"{what} of the probe samples" if of_probe else what
+            tables.append(_counted(head, names, len(group)))
+    return tables, next((name for name, _ in found.most_common(1)), "")
+
+
+def _counted(head: str, names: Counter[str], num: int) -> str:
+    """A line for each of the commonest names; their numbers add up to all samples, `num`."""
+    shown = names.most_common(MAX_NAMES)
+    counts = {one_line(name): count for name, count in shown}
+    if len(names) > len(shown):
+        rest = names.total() - sum(count for _, count in shown)
+        counts[f"({len(names) - len(shown)} more)"] = rest
+    if num > names.total():
+        counts["(none named)"] = num - names.total()
+    return markdown([{head: name, "samples": f"{count:,}"} for name, count in counts.items()])
 
 
 def _problem(

@@ -45,7 +45,10 @@ def unscored(tmp_path_factory):
         return dataclasses.replace(graded(self, *item), correct=None)
 
     settings = recipe(
-        rounds=2, refine={"revisions": 0}, filters={"gold": False, "steps": False, "critic": True}
+        rounds=2,
+        refine={"revisions": 0},
+        filters={"gold": False, "steps": False, "critic": True},
+        monitors={"clusters": {"when": "always"}},
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ArithmeticTask, "grade", without_verdict)
@@ -224,13 +227,23 @@ def test_samples_are_chosen_by_strategy_and_by_reason_and_by_both(steered, capsy
     assert "no sample with the reason 'taste'" in message and reason in message
 
 
+def test_what_nobody_scored_is_counted_by_response_clusters(unscored, capsys):
+    rows = [row for row in Round.of(unscored, 0).probe if row.cluster]
+    text = shown(capsys, "show", str(unscored), "--round", "0")
+    table = text.split("| response cluster of the probe samples")[1].split("\n\n")[0]
+    counts = [int(cells(line)[1].replace(",", "")) for line in table.splitlines()[2:]]
+    assert sum(counts) == len(rows) > 0 and "| strategy" not in text
+    name = cells(table.splitlines()[2])[0]
+    assert shown(capsys, "show", str(unscored), "--round", "0", "--strategy", name)
+
+
 def test_unscored_text_is_neither_right_nor_wrong(unscored, capsys):
     row = Round.of(unscored, 1).verdicts[0]
     text = shown(capsys, "show", str(unscored), "--round", "1", "--problem", row.problem_id)
     assert set(re.findall(r"^  right: (.*)", text, re.MULTILINE)) == {"–"}
     text = shown(capsys, "explain", str(unscored), "--round", "1")
     assert "Not guarded in this round\n  pass@1: no scored sample at the baseline" in text
-    assert "share of answers" in text or "response clusters" in text
+    assert "answers apart" in text
 
 
 def test_a_models_text_gives_the_terminal_no_orders_and_passes_for_no_line_of_ours(
