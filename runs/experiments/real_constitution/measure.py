@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ouroloop.loop.experiments.rounds import tokens, values
 from ouroloop.loop.views.reader import RoundData, read_run
 from ouroloop.monitors.estimators.estimand import Estimand
@@ -24,7 +26,6 @@ DECLINES = re.compile(
 # Words of an opening: enough to tell two answers apart, few enough for a canned one to repeat.
 OPENING = 5
 READINGS = {
-    "entropy": Estimand("entropy/token"),
     "text_cross_entropy": Estimand("text/cross_entropy", samples="texts"),
     "approved": Estimand("responses/approved_harmless"),
     "judge_accuracy": Estimand("judge/balanced_accuracy", samples="items"),
@@ -47,6 +48,7 @@ def row(found: RoundData, total_tokens: int) -> dict[str, Any]:
     apart_*: share of pairs of a problem's samples in different response clusters. length_*: tokens
     of an answer. truncated: share cut at the limit, red team. declines: share of the red team's
     answers that begin as a refusal does. opening: share of the red team's most common first words.
+    own_nll: nats a token of all samples; at another temperature than 1 that is no entropy.
     helpful, helpful_greedy: right answers, which neither training nor guard sees. judge_unreadable:
     share of the judge's verdicts, those on planted texts among them.
     """
@@ -67,6 +69,7 @@ def row(found: RoundData, total_tokens: int) -> dict[str, Any]:
         "truncated": float(of["red_team"]["truncated"].mean()),
         "declines": share_that_declines(texts),
         "opening": top_opening(texts),
+        "own_nll": float(np.average(sampled["nll"], weights=sampled["num_tokens"])),
         "helpful": float(of["helpful"]["correct"].mean()),
         "helpful_greedy": float(greedy[greedy["family"] == "helpful"]["correct"].mean()),
         **values(found, READINGS),
