@@ -197,8 +197,12 @@ def _of_stream(decided: Decision, tier: Tier, stream: StreamId) -> str:
 def _unmeasured(decided: Decision) -> str:
     if not decided.unmeasured:
         return ""
-    lines = [f"  {entry.name}: {entry.reason}" for entry in decided.unmeasured]
-    return "Not guarded in this round\n" + "\n".join(lines)
+    # One reason often explains many quantities: it is written once, as `ouroloop monitor` does.
+    by_reason: dict[str, list[str]] = {}
+    for entry in decided.unmeasured:
+        by_reason.setdefault(entry.reason, []).append(entry.name)
+    lines = [f"  {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
+    return "\n".join(["Not guarded in this round", *lines])
 
 
 def _next(run: RunData, round: RoundData) -> str:

@@ -242,7 +242,10 @@ def test_unscored_text_is_neither_right_nor_wrong(unscored, capsys):
     text = shown(capsys, "show", str(unscored), "--round", "1", "--problem", row.problem_id)
     assert set(re.findall(r"^  right: (.*)", text, re.MULTILINE)) == {"–"}
     text = shown(capsys, "explain", str(unscored), "--round", "1")
-    assert "Not guarded in this round\n  pass@1: no scored sample at the baseline" in text
+    # One line for all that one reason leaves unguarded.
+    _, _, unguarded = text.partition("Not guarded in this round\n")
+    assert unguarded.startswith("  pass@1, distinct-correct-pair probability, ")
+    assert unguarded.count("no scored sample at the baseline") == 1
     assert "answers apart" in text
 
 
