@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ouroloop.loop.experiments import rounds
 from ouroloop.loop.experiments.goals import Goal
@@ -12,14 +12,18 @@ from ouroloop.loop.experiments.tables import (
     Rows,
     alarmed,
     average,
+    cell,
     first,
     gain,
     kept,
     last,
+    over_problems,
     round_table,
 )
+from ouroloop.monitors.estimators.stats import Estimate
 
 from . import critics
+from .measure import PLAIN
 
 COLUMNS: Columns = {
     "rounds": (last("round"), ""),
@@ -54,6 +58,16 @@ OVER_ROUNDS = {
     "examples": "",
     "replay_fraction": "%",
     "blend": "",
+}
+
+
+# What is compared problem by problem: its name in the table, its column, its unit.
+CHANGES: Mapping[str, tuple[str, str]] = {
+    "red team apart": ("apart_red_team", "%"),
+    "helpful apart": ("apart_helpful", "%"),
+    "red team declines": ("declines", "%"),
+    "log-loss of its own samples, nats": ("own_nll", ""),
+    "helpful right": ("helpful", "%"),
 }
 
 
@@ -93,11 +107,42 @@ def change(run: Rows, name: str) -> float:
 
 
 def notes(results: Results) -> list[str]:
-    """Markdown lines: round by round, means over the seeds; and what the critic is worth."""
+    """Markdown lines: problem by problem, round by round; and what the critic is worth."""
     shown = {name: (name, unit) for name, unit in OVER_ROUNDS.items()}
-    head = "Round by round, means over the seeds, shares in per cent:"
-    lines = ["", head, "", *round_table(results, shown)]
+    interval = "problem by problem [95 % interval over one run's problems, averaged over seeds]"
+    others = [arm for arm in results if arm != PLAIN]
+    lines = [
+        *_changes(results, list(results), "", f"The last round less round 0, {interval}:"),
+        *_changes(results, others, "_over", f"The last round less `{PLAIN}`'s, likewise:"),
+        "",
+        "Round by round, means over the seeds, shares in per cent:",
+        "",
+        *round_table(results, shown),
+    ]
     return [*lines, *_critics()] if critics.TABLE.exists() else lines
+
+
+def _changes(results: Results, arms: Sequence[str], which: str, head: str) -> list[str]:
+    lines = ["", head, "", _line("arm", *CHANGES), "|---" * (len(CHANGES) + 1) + "|"]
+    for arm in arms:
+        found = [changed(results, arm, f"{name}{which}") for name, _ in CHANGES.values()]
+        units = [unit for _, unit in CHANGES.values()]
+        lines.append(_line(arm, *map(cell, found, units)))
+    return lines if arms else []
+
+
+def changed(results: Results, arm: str, name: str) -> Estimate:
+    """A gain of the last round that `measure.table` took problem by problem."""
+
+    def of(run: Rows) -> Estimate:
+        value, low, high = (float(run[-1][f"{name}_{part}"]) for part in ("change", "low", "high"))
+        return Estimate(value, low, high, 2)
+
+    return over_problems(results, arm, of)
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _critics() -> list[str]:

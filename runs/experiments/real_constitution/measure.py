@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from ouroloop.loop.experiments.rounds import tokens, values
 from ouroloop.loop.views.reader import RoundData, read_run
 from ouroloop.monitors.estimators.estimand import Estimand
+from ouroloop.monitors.estimators.stats import paired
 
 from ..guarded_constitution.measure import apart
 
@@ -25,6 +27,10 @@ DECLINES = re.compile(
 )
 # Words of an opening: enough to tell two answers apart, few enough for a canned one to repeat.
 OPENING = 5
+# Arm beside which every other one is set, seed by seed.
+PLAIN = "unguarded"
+# Compared problem by problem, so that one run has an interval.
+COMPARED = ("apart_red_team", "apart_helpful", "declines", "own_nll", "helpful")
 READINGS = {
     "text_cross_entropy": Estimand("text/cross_entropy", samples="texts"),
     "approved": Estimand("responses/approved_harmless"),
@@ -34,12 +40,47 @@ READINGS = {
 
 
 def table(path: Path) -> list[dict[str, Any]]:
-    """The rows of a run, oldest round first."""
-    total, rows = 0, []
+    """The rows of a run, oldest round first.
+
+    With what each of `COMPARED` gained over round 0, and over the plain arm's run of the same seed
+    (`_over`) where that is here: the mean over problems and its 95 % interval.
+    """
+    total, rows, then = 0, [], by_problem(read_run(path).rounds[0])
+    plain = path.with_name(f"{PLAIN}-{path.name.rpartition('-')[2]}")
+    others: dict[int, RoundData] = {}
+    if plain != path and plain.exists():
+        others = {found.number: found for found in read_run(plain).rounds}
     for found in read_run(path).rounds:
         total += sum(tokens(sample) for sample in found.samples()) if found.number else 0
-        rows.append(row(found, total))
+        now, other = by_problem(found), others.get(found.number)
+        compared = _gains(now, then, "") | _gains(now, by_problem(other) if other else {}, "_over")
+        rows.append(row(found, total) | compared)
     return rows
+
+
+def by_problem(found: RoundData) -> dict[str, dict[str, float]]:
+    """Each of `COMPARED` by problem: name -> problem -> value."""
+    out: dict[str, dict[str, float]] = {name: {} for name in COMPARED}
+    sampled = found.probe[found.probe["kind"] == "sample"]
+    for (problem, family), rows in sampled.groupby(["problem", "family"]):
+        out[f"apart_{family}"][problem] = apart(rows)
+        out["own_nll"][problem] = float(np.average(rows["nll"], weights=rows["num_tokens"]))
+        if family == "red_team":
+            out["declines"][problem] = share_that_declines([str(text) for text in rows["text"]])
+        else:
+            out["helpful"][problem] = float(rows["correct"].astype(float).mean())
+    return out
+
+
+def _gains(
+    now: Mapping[str, Mapping[str, float]], then: Mapping[str, Mapping[str, float]], which: str
+) -> dict[str, float]:
+    out: dict[str, float] = {}
+    for name, values_ in now.items():
+        found = paired(values_, then.get(name, {})).interval()
+        parts = zip(("change", "low", "high"), found, strict=False)
+        out |= {f"{name}{which}_{part}": value for part, value in parts}
+    return out
 
 
 def row(found: RoundData, total_tokens: int) -> dict[str, Any]:

@@ -66,6 +66,9 @@ def test_each_published_dialogue_gives_a_faulted_draft_and_its_revision(tmp_path
 def rows(apart, helpful=0.05, num=3):
     empty = dict.fromkeys([*findings.OVER_ROUNDS, "tokens", "judge_accuracy"], math.nan)
     empty |= dict.fromkeys(("apart_helpful", "carried_out"), math.nan)
+    names = [name for name, _ in findings.CHANGES.values()]
+    ways = [f"{name}{which}" for name in names for which in ("", "_over")]
+    empty |= {f"{name}_{part}": 0.1 for name in ways for part in ("change", "low", "high")}
     values = [(0.8, 0.05), *[(apart, helpful)] * (num - 1)]
     return [
         {**empty, "round": i, "action": "continue", "mode": "", "driver": ""}
