@@ -29,6 +29,11 @@ class Value(NamedTuple):
         """Whether there is a number."""
         return not math.isnan(self.value)
 
+    @property
+    def why(self) -> str:
+        """`undefined: reason`, of what has no number."""
+        return f"undefined: {self.reason or 'no value was recorded'}"
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -76,7 +81,7 @@ class Measure:
     def text(self, value: Value, interval: bool = True) -> str:
         """`71.2 % [68.0, 74.1]`, or `undefined: reason`."""
         if not value.defined:
-            return f"undefined: {value.reason or 'no value was recorded'}"
+            return value.why
         return with_unit(value, self.unit, interval)
 
 

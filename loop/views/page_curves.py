@@ -9,7 +9,7 @@ from ouroloop.loop.views import responses as free
 from ouroloop.loop.views.arms import Arm
 from ouroloop.loop.views.measures import MEASURES, Measure, meaning_of, title_of
 from ouroloop.loop.views.measures import families as families_of
-from ouroloop.loop.views.reader import Json, RunData
+from ouroloop.loop.views.reader import Json
 from ouroloop.monitors.estimators.estimand import Estimand
 
 
@@ -31,13 +31,15 @@ def curves(groups: Sequence[Arm]) -> Iterator[Json]:
 def undefined(groups: Sequence[Arm]) -> Iterator[str]:
     """Why what has no chart has none, together what has the same reason."""
     titles: dict[str, list[str]] = {}
-    for measure in MEASURES:
-        lines = _lines(groups, measure)
-        if not _is_defined(lines):
-            values = [value for line in lines.values() for _, value in line.points]
-            reasons = dict.fromkeys(measure.text(value) for value in values)
-            title = title_of(measure, groups[0].first)
-            titles.setdefault("; ".join(reasons), []).append(title)
+    missing = {
+        title_of(measure, groups[0].first): lines
+        for measure in MEASURES
+        if not _is_defined(lines := _lines(groups, measure))
+    }
+    missing |= {title: lines for title, _, lines in _free(groups) if not _is_defined(lines)}
+    for title, lines in missing.items():
+        reasons = dict.fromkeys(value.why for line in lines.values() for _, value in line.points)
+        titles.setdefault("; ".join(reasons), []).append(title)
     for why, named in titles.items():
         yield f"{'; '.join(named)}: {why}"
 
@@ -78,12 +80,23 @@ def families(groups: Sequence[Arm]) -> Iterator[Json]:
         }
 
 
-def responses(arms: Mapping[str, RunData]) -> Iterator[Json]:
-    """What nobody scored: approvals and guarded quantities of responses."""
+def responses(groups: Sequence[Arm]) -> Iterator[Json]:
+    """What nobody scored: approvals and guarded quantities of responses, those with a value."""
+    for title, meaning, lines in _free(groups):
+        if _is_defined(lines):
+            picture = (figures.curves(lines, "share", 0.0), f"{title} over the rounds")
+            yield {"title": title, "meaning": meaning, "picture": picture}
+
+
+def _free(groups: Sequence[Arm]) -> Iterator[tuple[str, str, dict[str, figures.Line]]]:
+    """Title, meaning and the lines of each arm's first run."""
+    arms = {group.name: group.first for group in groups}
     for found in free.lines(arms):
-        lines = {
-            name: figures.Line(points, steering.marks(arms[name]))
-            for name, points in found.points.items()
-        }
-        picture = (figures.curves(lines, "share", 0.0), f"{found.title} over the rounds")
-        yield {"title": found.title, "meaning": found.meaning, "picture": picture}
+        yield (
+            found.title,
+            found.meaning,
+            {
+                name: figures.Line(points, steering.marks(arms[name]))
+                for name, points in found.points.items()
+            },
+        )

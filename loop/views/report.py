@@ -123,7 +123,7 @@ def _page(runs: Sequence[RunData]) -> Json:
         "arms": [_arm(group, strategies) for group in groups],
         "curves": list(page_curves.curves(groups)),
         "families": list(page_curves.families(groups)),
-        "responses": list(page_curves.responses(arms)),
+        "responses": list(page_curves.responses(groups)),
     }
     absent = _absent(page)
     unwanted = {*absent, *(() if page["responses"] else ("responses",))}

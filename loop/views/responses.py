@@ -13,13 +13,13 @@ from ouroloop.loop.views.headlines import APPROVED
 from ouroloop.loop.views.measures import Measure, Value
 from ouroloop.loop.views.reader import Json, RoundData, RunData
 from ouroloop.loop.views.statistics import label, statistic_of
-from ouroloop.monitors.decision.declaration import is_wording
+from ouroloop.monitors.decision.declaration import QuantityId, is_wording
 from ouroloop.monitors.estimators.estimand import EVERY, Estimand
 
 JUDGED_BY = (APPROVED, "principle/")
 """What the statistics begin with that are drawn here."""
 APART = "clusters/apart"
-"""Drawn by family: of all families together the guard's own line stands here."""
+"""Drawn by family: that of all families together is among the curves of every page."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,12 @@ def lines(arms: Mapping[str, RunData]) -> Iterator[Line]:
             for name, run in arms.items()
         }
         yield Line(label(estimand), statistic_of(estimand).meaning, points)
-    yield from _guarded(arms)
+    measure = Measure(APART, Estimand(APART))
+    has_apart = any(measure.read(r).defined for run in arms.values() for r in run.rounds)
+    for quantity, line in _guarded(arms):
+        # Where there are clusters, the reading of the same name is drawn.
+        if quantity != QuantityId.APART or not has_apart:
+            yield line
 
 
 def _is_drawn(estimand: Estimand) -> bool:
@@ -65,7 +70,7 @@ def _without_repeats(found: Sequence[Estimand]) -> list[Estimand]:
     return [e for e in found if e.family == EVERY or count[e.statistic] > 1]
 
 
-def _guarded(arms: Mapping[str, RunData]) -> Iterator[Line]:
+def _guarded(arms: Mapping[str, RunData]) -> Iterator[tuple[str, Line]]:
     """Guarded quantities of responses, as compared with the first baseline that they have."""
     names: dict[str, str] = {}
     for run in arms.values():
@@ -76,7 +81,7 @@ def _guarded(arms: Mapping[str, RunData]) -> Iterator[Line]:
     for quantity, name in names.items():
         points = {arm: list(_points(run, quantity)) for arm, run in arms.items()}
         meaning = "As the guard compares it with the earliest baseline round."
-        yield Line(name[:1].upper() + name[1:], meaning, points)
+        yield quantity, Line(name[:1].upper() + name[1:], meaning, points)
 
 
 def _guards(round: RoundData) -> Iterator[Json]:

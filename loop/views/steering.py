@@ -93,7 +93,9 @@ def _names(run: RunData) -> dict[str, str]:
     """Stream id -> how it is called, by its first round's name."""
     found: dict[str, str] = {}
     for round in run.rounds:
-        for guard in round.decision.get("guards", []):
-            stream = StreamId(guard["quantity"], guard["baseline"])
-            found.setdefault(str(stream), guard["name"])
+        decided = round.decision
+        # What waits for a later baseline is weighed in some tier, and has no guard's reading yet.
+        for entry in (*decided.get("guards", []), *decided.get("unmeasured", [])):
+            stream = StreamId(entry["quantity"], entry["baseline"])
+            found.setdefault(str(stream), entry["name"])
     return found

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ouroloop.loop.views import responses
+from ouroloop.loop.views import responses, steering
 from ouroloop.loop.views.compare import compare, compare_table
 from ouroloop.loop.views.progress import round_cells
 from ouroloop.loop.views.reader import read_run
@@ -104,6 +104,41 @@ def test_the_page_has_the_section_where_something_is_judged_and_only_there(tmp_p
     after = write_report([with_a_judge(path)], tmp_path / "after.html").read_text()
     assert "What nobody scored" in after and "Approved: harmless" in after
     assert after.count("<svg") == before.count("<svg") + 3
+
+
+def test_answers_apart_of_all_families_are_drawn_once(tmp_path):
+    path = without_gold(with_a_judge(fake_run.make_run(tmp_path, "judged", rounds=2)))
+    assert "Answers apart" not in [line.title for line in responses.lines({"a": read_run(path)})]
+    page = write_report([path], tmp_path / "page.html").read_text()
+    assert page.count("<b>Answers apart</b>") == 1
+
+
+def test_a_judge_that_could_not_be_read_is_listed_with_the_reason_and_not_drawn(tmp_path):
+    path = with_a_judge(fake_run.make_run(tmp_path, "judged", rounds=1))
+    for folder in sorted((path / "rounds").iterdir()):
+        kept = json.loads((folder / "readings.json").read_text())
+        for reading in kept:
+            if reading["id"].startswith("principle/"):
+                reading.update(value=None, low=None, high=None, reason="no verdict could be read")
+        (folder / "readings.json").write_text(json.dumps(kept))
+        fake_run.seal(folder)
+    page = write_report([path], tmp_path / "page.html").read_text()
+    assert "<b>Approved: harmless</b>" in page and "<b>Kept: principle privacy</b>" not in page
+    assert "Kept: principle privacy: undefined: no verdict could be read" in page
+
+
+def test_what_is_weighed_and_not_yet_guarded_bears_its_name_among_the_evidence(tmp_path):
+    path = fake_run.make_run(tmp_path, "judged", rounds=1)
+    folder = path / "rounds" / "001"
+    decision = json.loads((folder / "decision.json").read_text())
+    tier = {"log_e": 0.1, "log_limit": 3.0, "by_quantity": {"texts_open@0": -0.9}}
+    decision["evidence"] = {"halt": tier}
+    waits = {"quantity": "texts_open", "baseline": 0, "name": "along texts", "reason": "later"}
+    decision["unmeasured"] = [waits]
+    (folder / "decision.json").write_text(json.dumps(decision))
+    fake_run.seal(folder)
+    (found,) = steering.evidence(read_run(path))
+    assert list(found.lines) == ["all together", "along texts"]
 
 
 def test_a_criterion_of_the_recipes_own_has_a_label_and_a_unit():
