@@ -7,10 +7,11 @@ from typing import NamedTuple
 from ouroloop.loop.objectives.retries import retries_in
 from ouroloop.loop.views import costs
 from ouroloop.loop.views.headlines import approvals, is_scored
-from ouroloop.loop.views.measures import BY_KEY, MODES, Measure, strategy_shares
+from ouroloop.loop.views.measures import BY_KEY, MODES, Measure, families, strategy_shares
 from ouroloop.loop.views.progress import duration
 from ouroloop.loop.views.reader import RoundData, RunData
 from ouroloop.monitors.decision.reasons import covered, why
+from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.names import Action
 
 
@@ -163,9 +164,14 @@ def _accuracy(run: RunData) -> str:
 
 
 def _free(run: RunData) -> str:
-    """What is known of a run whose probe set has no gold answers."""
+    """What is known of a run whose main family has no gold answers."""
+    others = [Measure(name, Estimand("accuracy/pass@1", name)) for name in families([run])]
+    scored = [m for m in others if any(m.read(round).defined for round in run.rounds)]
     parts = ["No held-out answer was scored: the probe set has no gold answers."]
-    for measure in (*approvals(run), BY_KEY["apart"], BY_KEY["trace_entropy"]):
+    if scored:
+        main = run.rounds[0].main_family
+        parts = [f"No held-out answer of {main} was scored: its problems have no gold answers."]
+    for measure in (*approvals(run), BY_KEY["apart"], BY_KEY["trace_entropy"], *scored):
         if change := _change(run, measure):
             parts.append(f"{measure.title} {change}.")
     return " ".join(parts)

@@ -41,6 +41,12 @@ def strategy_of(row: Json) -> str:
     return next(iter(names if is_scored(row) else reversed(names)), "")
 
 
+def named_by(row: Json) -> str:
+    """What `strategy_of` is the name of."""
+    is_cluster = strategy_of(row) != row.get("strategy") and bool(names_of(row))
+    return "response cluster" if is_cluster else "strategy"
+
+
 def verdict_of(row: Json) -> str:
     """Kept, or every reason against it."""
     if row["kept"]:

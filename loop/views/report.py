@@ -21,6 +21,7 @@ from ouroloop.loop.views import (
 from ouroloop.loop.views.account import is_of_traces, sentences, steps
 from ouroloop.loop.views.arms import Arm
 from ouroloop.loop.views.arms import arms as arms_of
+from ouroloop.loop.views.cells import named_by, strategy_of
 from ouroloop.loop.views.chains import turns
 from ouroloop.loop.views.endings import is_halted
 from ouroloop.loop.views.explain import helped
@@ -325,6 +326,7 @@ def trace(verdict: Json, chain: Json | None) -> Json:
         "answer": verdict.get("answer"),
         "kept": bool(verdict["kept"]),
         "reasons": [str(reason) for reason in verdict["reasons"]],
-        "strategy": verdict.get("strategy"),
+        "strategy": strategy_of(verdict),
+        "named_by": named_by(verdict),
         "turns": texts,
     }

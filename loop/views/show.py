@@ -15,7 +15,7 @@ from pathlib import Path
 from ouroloop.loop.errors import UserError
 from ouroloop.loop.views.cells import (
     behind_a_bar,
-    is_scored,
+    named_by,
     names_of,
     one_line,
     records_of,
@@ -123,15 +123,15 @@ def _names(rows: Sequence[Json], of_probe: bool) -> tuple[list[str], str]:
     """Tables of the scored samples' strategies and of the others' clusters; the commonest name."""
     tables: list[str] = []
     found: Counter[str] = Counter()
-    for scored in (True, False):
-        group = [row for row in rows if is_scored(row) is scored]
-        names = Counter(name for row in group if (name := strategy_of(row)))
-        found += names
-        if names:
-            clustered = not scored and any(row.get("cluster") for row in group)
-            what = "response cluster" if clustered else "strategy"
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        groups.setdefault(named_by(row), []).append(strategy_of(row))
+    for what, names in groups.items():
+        known = Counter(name for name in names if name)
+        found += known
+        if known:
             head = f"{what} of the probe samples" if of_probe else what
-            tables.append(_counted(head, names, len(group)))
+            tables.append(_counted(head, known, len(names)))
     return tables, next((name for name, _ in found.most_common(1)), "")
 
 

@@ -106,6 +106,21 @@ def test_the_page_has_the_section_where_something_is_judged_and_only_there(tmp_p
     assert after.count("<svg") == before.count("<svg") + 3
 
 
+def test_of_a_probe_set_that_is_scored_in_part_the_card_says_which_part(tmp_path):
+    path = without_gold(with_a_judge(fake_run.make_run(tmp_path, "free", rounds=1)))
+    for number, folder in enumerate(sorted((path / "rounds").iterdir())):
+        right = Reading(
+            Estimand("accuracy/pass@1", "sums"), 0.2 + 0.3 * number, 0.1, 0.3, "share", 9
+        )
+        kept = json.loads((folder / "readings.json").read_text())
+        (folder / "readings.json").write_text(json.dumps([*kept, right.to_json()]))
+        fake_run.seal(folder)
+    page = write_report([path], tmp_path / "free.html").read_text().replace("\u00a0", " ")
+    card, _ = page.split("<nav", 1)
+    assert "No held-out answer of worded was scored: its problems have no gold answers." in card
+    assert "Right answers (pass@1), sums rose from 20.0 %" in card and "to 50.0 %" in card
+
+
 def test_answers_apart_of_all_families_are_drawn_once(tmp_path):
     path = without_gold(with_a_judge(fake_run.make_run(tmp_path, "judged", rounds=2)))
     assert "Answers apart" not in [line.title for line in responses.lines({"a": read_run(path)})]
