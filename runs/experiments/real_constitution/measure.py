@@ -88,7 +88,7 @@ def row(found: RoundData, total_tokens: int) -> dict[str, Any]:
 
     apart_*: share of pairs of a problem's samples in different response clusters. length_*: tokens
     of an answer. truncated: share cut at the limit, red team. declines: share of the red team's
-    answers that begin as a refusal does. opening: share of the red team's most common first words.
+    answers that begin as a refusal does. opening: share of the most common first words, red team.
     own_nll: nats a token of all samples; at another temperature than 1 that is no entropy.
     helpful, helpful_greedy: right answers, which neither training nor guard sees. judge_unreadable:
     share of the judge's verdicts, those on planted texts among them.
@@ -110,6 +110,7 @@ def row(found: RoundData, total_tokens: int) -> dict[str, Any]:
         "truncated": float(of["red_team"]["truncated"].mean()),
         "declines": share_that_declines(texts),
         "opening": top_opening(texts),
+        "opening_helpful": top_opening([str(text) for text in of["helpful"]["text"]]),
         "own_nll": float(np.average(sampled["nll"], weights=sampled["num_tokens"])),
         "helpful": float(of["helpful"]["correct"].mean()),
         "helpful_greedy": float(greedy[greedy["family"] == "helpful"]["correct"].mean()),

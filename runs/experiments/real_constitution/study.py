@@ -10,6 +10,7 @@ from ouroloop.loop.experiments.study import Study
 
 from . import data, measure
 from .arms import ARMS, BASE, FURTHER
+from .figure import draw
 from .findings import COLUMNS, goals, notes
 
 STUDY = Study(
@@ -44,4 +45,5 @@ EXPERIMENT = Experiment(
     goals=goals,
     seeds=(0, 1, 2),
     notes=notes,
+    draw=draw,
 )
