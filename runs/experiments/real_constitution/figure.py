@@ -12,8 +12,8 @@ from ouroloop.loop.experiments.tables import Rows, first
 PANELS: dict[str, Callable[[Rows], float]] = {
     "helpful answers apart, %": lambda run: 100 * first("apart_helpful")(run),
     "red team's apart, %": lambda run: 100 * first("apart_red_team")(run),
-    "own samples' log-loss, nats": first("own_nll"),
-    "most common opening, helpful, %": lambda run: 100 * first("opening_helpful")(run),
+    "own log-loss, nats": first("own_nll"),
+    "same opening, helpful, %": lambda run: 100 * first("opening_helpful")(run),
 }
 
 

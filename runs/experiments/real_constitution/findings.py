@@ -23,6 +23,7 @@ from ouroloop.loop.experiments.tables import (
 from ouroloop.monitors.estimators.stats import Estimate
 
 from . import critics
+from .arms import BASE
 from .measure import PLAIN
 
 COLUMNS: Columns = {
@@ -47,6 +48,7 @@ COLUMNS: Columns = {
     "judge's verdicts that cannot be read": (first("judge_unreadable"), "%"),
     "sampled tokens, thousands": (lambda run: float(run[-1]["tokens"]) / 1000, ""),
 }
+ROUNDS = int(BASE["rounds"])
 OVER_ROUNDS = {
     "apart": "%",
     "apart_red_team": "%",
@@ -115,6 +117,7 @@ def notes(results: Results) -> list[str]:
     interval = "problem by problem [95 % interval over one run's problems, averaged over seeds]"
     others = [arm for arm in results if arm != PLAIN]
     lines = [
+        *_unfinished(results),
         *_changes(results, list(results), "", f"The last round less round 0, {interval}:"),
         *_changes(results, others, "_over", f"The last round less `{PLAIN}`'s, likewise:"),
         "",
@@ -123,6 +126,18 @@ def notes(results: Results) -> list[str]:
         *round_table(results, shown),
     ]
     return [*lines, *_critics()] if critics.TABLE.exists() else lines
+
+
+def _unfinished(results: Results) -> list[str]:
+    """What of the study has not been run, as far as the page's arms go."""
+    made = sorted({int(run[-1]["round"]) for runs in results.values() for run in runs.values()})
+    if not made or made[0] >= ROUNDS:
+        return []
+    rounds_ = f"{made[0]} of {ROUNDS} rounds"
+    return [
+        "",
+        f"**The runs are not finished**: {rounds_} are shown, both arms as far as each other.",
+    ]
 
 
 def _changes(results: Results, arms: Sequence[str], which: str, head: str) -> list[str]:

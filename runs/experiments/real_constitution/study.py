@@ -1,6 +1,8 @@
 """The published constitutional loop on a real model: SmolLM2-135M, guarded and not.
 
-A run goes on where it was cut off, so that the study spreads over many sittings.
+A run goes on where it was cut off, so that the study spreads over many sittings. On two cores
+without bfloat16 units a round of both arms at once takes a quarter of an hour; round 0, and a round
+that is a baseline, twice as long.
 """
 
 from __future__ import annotations
