@@ -101,8 +101,8 @@ WORDS = {
     Q.OPEN: Words(
         "1",
         "mean log-loss per token / (twice the baseline's median), at most 1",
-        "A model that is as unsure as ever of worse texts. The mean log-loss is the entropy where the"
-        " probe samples at temperature 1; at another it is that loss alone.",
+        "A model that is as unsure as ever of worse texts. The mean log-loss is the entropy where"
+        " the probe samples at temperature 1; at another it is that loss alone.",
     ),
     Q.TEXTS_OPEN: Words(
         "1 text",
