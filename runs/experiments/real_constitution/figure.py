@@ -13,7 +13,7 @@ PANELS: dict[str, Callable[[Rows], float]] = {
     "helpful answers apart, %": lambda run: 100 * first("apart_helpful")(run),
     "red team's apart, %": lambda run: 100 * first("apart_red_team")(run),
     "own log-loss, nats": first("own_nll"),
-    "same opening, helpful, %": lambda run: 100 * first("opening_helpful")(run),
+    "open alike, helpful, %": lambda run: 100 * first("opening_helpful")(run),
 }
 
 
