@@ -14,9 +14,9 @@ from ouroloop.loop.views.reader import Json, RoundData
 def choose_samples(round: RoundData, limit: int, seed: int) -> list[Json]:
     """Up to `limit` verdicts of a round: kept and rejected in turn, every stratum in turn.
 
-    The strata of kept samples are their strategies (of what nobody scored: response clusters), those
-    of rejected ones the first reason against them. Small strata are shown as soon as large ones, so
-    that shares of what is shown are not shares of the round.
+    The strata of kept samples are their strategies (of what nobody scored: response clusters),
+    those of rejected ones the first reason against them. Small strata are shown as soon as large
+    ones, so that shares of what is shown are not shares of the round.
     """
     rows = round.verdicts.to_dict("records")
     rng = random.Random(f"{seed}/{round.number}/samples")
