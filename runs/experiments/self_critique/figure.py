@@ -14,7 +14,7 @@ from .findings import practised
 
 PANELS = (
     ("pass@1, %", last("pass_1")),
-    ("harder practised families, %", practised),
+    ("harder families, %", practised),
     ("DCP of round 0's, %", lambda run: float(run[-1]["dcp"]) / float(run[0]["dcp"])),
     ("over-confidence, %", last("overconfidence")),
 )
@@ -35,7 +35,7 @@ def draw(results: Results, figure: Any) -> None:
 def _series(axes: Any, results: Results, column: Any, how: tuple[int, str, bool]) -> None:
     i, filtered, guarded = how
     # Side by side, so that the bars of four points do not cover each other.
-    shift = 0.15 * (i - 0.5) + 0.06 * guarded
+    shift = 0.4 * (i - 0.5) + 0.18 * (guarded - 0.5)
     named = [name_of(filtered, refined, guarded) for refined in REFINING]
     # Arms that have not run yet are not in the legend either.
     there = [at for at, arm in enumerate(named) if results.get(arm)]
