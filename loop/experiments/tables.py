@@ -52,7 +52,7 @@ def arm_table(results: Results, columns: Columns) -> list[str]:
     """Markdown lines: an arm per line.
 
     Each column the mean over its seeds with the 95 % t interval; turned, where it would be too wide
-    to read.
+    to read and that helps.
     """
     grid = [["arm", "seeds", *columns]]
     for arm, runs in results.items():
@@ -66,8 +66,8 @@ def arm_table(results: Results, columns: Columns) -> list[str]:
                 ),
             ]
         )
-    # A wide table is turned: arms become columns.
-    if len(columns) > WIDEST:
+    # A wide table is turned: arms become columns. More arms than columns would be wider still.
+    if len(columns) > WIDEST and len(results) < len(columns):
         grid = [list(row) for row in zip(*grid, strict=True)]
     head, *body = (f"| {' | '.join(row)} |" for row in grid)
     return [head, "|---" * len(grid[0]) + "|", *body]

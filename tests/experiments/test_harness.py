@@ -169,6 +169,8 @@ def test_a_table_too_wide_to_read_is_turned():
         and turned[3] == "| c0 | 50.0 % | 25.0 % |"
         and len(turned) == 14
     )
+    arms = {f"a{i}": found["a"] for i in range(len(many))}
+    assert tables.arm_table(arms, many)[0].startswith("| arm | seeds | c0 |")
 
 
 def test_an_arm_that_starts_from_another_comes_after_it_and_gets_its_checkpoint(tmp_path):
