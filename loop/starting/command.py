@@ -69,11 +69,17 @@ def _source(options: Namespace) -> Source:
 def _report(path: Path, survey: Survey) -> str:
     """What was seen, and the next three commands."""
     columns = ", ".join(f"{name} = {column}" for name, column in survey.columns.items())
+    repeated = ""
+    if survey.num_repeated:
+        repeated = (
+            f" {survey.num_repeated:,} rows ask what an earlier one asks, and are left out"
+            " (several solutions of one question: warm_start.path)."
+        )
     return "\n".join(
         [
             f"{path}: {survey.num_problems:,} problems ({columns}), {survey.num_train:,} to train"
             f" on and {survey.num_heldout:,} held out; {survey.num_answers:,} with a gold answer,"
-            f" {survey.num_solutions:,} with a solution; grader {survey.grader}.",
+            f" {survey.num_solutions:,} with a solution; grader {survey.grader}." + repeated,
             "",
             f"  ouroloop run {path} --check",
             f"  ouroloop run {path}",

@@ -46,6 +46,8 @@ class Survey:
         columns: What is read from which column.
         grader: The grader that can read its answers; `none` where there are no answers.
         num_problems: All, those kept in reserve for replay and the audit among them.
+        num_repeated: Rows that ask what an earlier row asks, and are left out; not counted where
+            held-out problems have a split of their own.
         num_train: Training problems.
         num_heldout: Held-out problems.
         num_answers: Training problems with a gold answer.
@@ -60,6 +62,7 @@ class Survey:
     columns: Mapping[str, str]
     grader: str
     num_problems: int
+    num_repeated: int
     num_train: int
     num_heldout: int
     num_answers: int
@@ -96,10 +99,12 @@ def look(source: Source, given: Mapping[str, str], model: Path) -> Survey:
     grader = _grader([*train, *heldout], columns)
     counter = Counter.of(model)
     solutions = [problem.solution for problem in train if problem.solution]
+    num_problems = len(train) + len(heldout) + len(task.problems("reserve"))
     return Survey(
         columns=columns,
         grader=grader,
-        num_problems=len(train) + len(heldout) + len(task.problems("reserve")),
+        num_problems=num_problems,
+        num_repeated=0 if "heldout_split" in located else len(rows) - num_problems,
         num_train=len(train),
         num_heldout=len(heldout),
         num_answers=sum(problem.answer is not None for problem in train),

@@ -133,6 +133,14 @@ def test_columns_are_guessed_by_their_usual_names_or_named(capsys):
     assert written("other")["task"]["columns"] == {"question": "Problem", "answer": "n"}
 
 
+def test_rows_that_ask_the_same_again_are_counted_aloud(capsys):
+    assert init(write("p.jsonl", [*sums(60), *sums(25)])) == 0
+    printed = capsys.readouterr().out
+    assert "60 problems" in printed and " 25 rows ask what an earlier one asks" in printed
+    assert init(write("q.jsonl", sums(60)), name="other") == 0
+    assert "earlier one" not in capsys.readouterr().out
+
+
 def test_without_gold_answers_the_critic_filters(capsys):
     rows = [
         {"instruction": f"Praise the number {a}.", "output": "It is a fine number. " * 8}
@@ -218,6 +226,7 @@ SURVEY = Survey(
     columns={},
     grader="last_number",
     num_problems=60,
+    num_repeated=0,
     num_train=45,
     num_heldout=12,
     num_answers=45,
