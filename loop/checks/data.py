@@ -165,6 +165,12 @@ def filters(setting: Setting) -> Finding:
     # `format` only asks for an answer; it does not ask whether the answer is right.
     names = [name for name, is_on in on.items() if is_on]
     if not set(names) - {"format"}:
+        refine = recipe.refine
+        if refine.revisions and refine.revise_when == "always" and not refine.families:
+            what = (
+                "none judges: the last revision of every draft is learnt, as published (2212.08073)"
+            )
+            return Finding(Level.OK, "filters", what)
         remedy = "`filters: {critic: true}`"
         if recipe.refine.families:
             remedy += " without refine.families"

@@ -79,6 +79,19 @@ def test_without_gold_answers_nothing_is_graded(prepared):
 # ----- supply and filters -----
 
 
+def test_the_published_loop_learns_every_revision_and_is_no_warning(prepared):
+    free = [{"q": row["q"], "gold": None} for row in rows()]
+    off = {"gold": False, "format": False}
+    revised = {"critique": True, "revisions": 1, "revise_when": "always"}
+    for refine, level in (
+        (revised, Level.OK),
+        ({**revised, "revise_when": "rejected"}, Level.WARNING),
+        ({**revised, "families": ["default"]}, Level.WARNING),
+    ):
+        setting = prepared(free, {"grader": "none"}, filters=off, refine=refine)
+        assert data.filters(setting).level is level
+
+
 def test_supply_is_problems_times_samples_against_what_a_training_takes(prepared):
     def supply(num, least, **more):
         setting = prepared(
