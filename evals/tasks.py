@@ -159,6 +159,17 @@ class Grader(Protocol):
         ...
 
 
+class Scorer(Protocol):
+    """Says how far a text is approved of by one criterion: a moderation classifier, say."""
+
+    def score(self, problem: Problem, text: str) -> float | None:
+        """From 0, not at all, to 1; None where it cannot say.
+
+        `text` is an answer to `problem`. The same answer has the same score in every round.
+        """
+        ...
+
+
 class Task(Protocol):
     """A source of problems that can grade answers to them.
 

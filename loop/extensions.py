@@ -1,6 +1,6 @@
 """Parts of the loop that a recipe names and that are not built in.
 
-Rejection filters, metrics and guarded quantities. Tasks and graders are found by
+Rejection filters, a judge's scorers, metrics and guarded quantities. Tasks and graders are found by
 `ouroloop.evals.registry`; engines, objectives and trackers by their own registries.
 """
 
@@ -21,6 +21,7 @@ from ouroloop.loop.trackers.registry import TRACKER
 from ouroloop.monitors.decision.retained import retained
 
 if TYPE_CHECKING:  # the stages import this module
+    from ouroloop.evals.tasks import Scorer
     from ouroloop.loop.stages.filters import Filter
     from ouroloop.monitors.base import Monitor
     from ouroloop.monitors.decision.guarded import GuardedQuantity
@@ -30,6 +31,9 @@ Part = TypeVar("Part")
 
 FILTER: plugins.Kind[Filter] = plugins.Kind(
     "rejection filter", "filters.extra", "ouroloop.filters", needs=("name", "judge")
+)
+SCORER: plugins.Kind[Scorer] = plugins.Kind(
+    "scorer", "judge.scorers", "ouroloop.scorers", needs=("score",)
 )
 METRIC: plugins.Kind[Monitor] = plugins.Kind(
     "metric", "monitors.metrics", "ouroloop.metrics", needs=("name", "measure")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ouroloop.loop.round import Round
-from ouroloop.loop.stages import frozen_judge, further, probe, texts, traces
+from ouroloop.loop.stages import further, judgement, probe, texts, traces
 
 if TYPE_CHECKING:  # the controller imports this file
     from ouroloop.loop.controller import Campaign
@@ -65,9 +65,14 @@ async def _ask_the_judge(run: Campaign, round: Round) -> None:
     judge, problems = run.setting.judge, run.setting.probe_set.problems
     if judge is None or not round.lacks(Round.judgements):
         return
+    if judge.scorers:
+        round.judgements = judgement.score(
+            judge, run.recipe, round.number, round.probe, problems, run.report
+        )
+        return
     model, student = judge.model or run.checkpoint(0), run.checkpoint(round.number)
     async with run.serving.asking(model, student) as engine:
         refiner = run.refiner(round, (0.0,), engine=engine)
-        round.judgements = await frozen_judge.measure(
+        round.judgements = await judgement.measure(
             refiner, judge, round.probe, problems, run.report
         )

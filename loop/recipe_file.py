@@ -170,6 +170,7 @@ def _anchored(raw: dict[str, Any], base: Path) -> dict[str, Any]:
     for dotted in OPTION_KEYS:
         change_at(out, dotted, lambda value: _option(value, base))
     change_at(out, "stages", lambda stage: _staged(stage, base))
+    change_at(out, "judge.scorers", lambda named: _each_named(named, base))
     return out
 
 
@@ -233,6 +234,13 @@ def _named(part: Any, base: Path) -> Any:
     if isinstance(part, str) and (found := FILE_PART.fullmatch(part)):
         return f"{_absolute(found['path'], base)}:{found['name']}"
     return part
+
+
+def _each_named(parts: Any, base: Path) -> Any:
+    """Parts by what each is for."""
+    if not isinstance(parts, dict):
+        return parts
+    return {key: _named(part, base) for key, part in parts.items()}
 
 
 def _staged(stage: Any, base: Path) -> Any:

@@ -159,7 +159,7 @@ def _sized(recipe: Recipe, hardware: Hardware, config: Path | None) -> tuple[Rec
 def panel_of(recipe: Recipe) -> tuple[Panel, list[str]]:
     """The probe set's numbers; the recipe's own where the task's files are not here."""
     judge, num_criteria = recipe.judge, 0
-    if judge is not None:
+    if judge is not None and not judge.scorers:
         path = judge.principles or recipe.refine.constitution
         num_criteria = len(judge.criteria) or len(load_constitution(path) if path else ())
     try:

@@ -17,7 +17,7 @@ def check(setting: Setting, run_path: Path) -> list[Finding]:
     if judge is None:
         return []
     found = []
-    is_baseline = judge.model in (None, setting.base)
+    is_baseline = judge.model in (None, setting.base) and not judge.scorers
     # In round 1 the student still is round 0's model, and its critiques choose what is learnt.
     if setting.recipe.filters.critic and is_baseline:
         what = (
@@ -35,7 +35,9 @@ def check(setting: Setting, run_path: Path) -> list[Finding]:
         )
         found.append(Finding(Level.WARNING, "judge", what))
     if not found:
-        what = f"{judge.config.model}; {_cost(setting)}; audited with {len(judge.items)} items"
+        who = ", ".join(f"{c}: {part.use}" for c, part in judge.config.scorers.items())
+        who = who or judge.config.model
+        what = f"{who}; {_cost(setting)}; audited with {len(judge.items)} items"
         found.append(Finding(Level.OK, "judge", what))
     return found
 

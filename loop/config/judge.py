@@ -1,12 +1,13 @@
-"""The frozen judge: a model that watches the run and never trains in it."""
+"""The frozen judge: a model, or scorers, that watch the run and never train in it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from ouroloop.loop.config.base import ModelName, Section
+from ouroloop.loop.config.base import Extension, ModelName, Section
 
 BASELINE = "baseline"
 """`judge.model` that stands for round 0's model."""
@@ -37,6 +38,13 @@ class JudgeConfig(Section):
             " answer; default: every principle is a criterion of its own"
         ),
     )
+    scorers: dict[str, Extension] = Field(
+        default_factory=dict,
+        description=(
+            "criterion -> a part of your own that scores an answer from 0 to 1 (a moderation"
+            " classifier, a reward model); no model is asked then"
+        ),
+    )
     families: tuple[str, ...] = Field(
         (), description="answers to problems of these families are judged; default: all"
     )
@@ -57,14 +65,23 @@ class JudgeConfig(Section):
         ),
     )
 
-    @field_validator("criteria")
+    @field_validator("criteria", "scorers")
     @classmethod
-    def _named(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        for name, principles in value.items():
+    def _named(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name, judges in value.items():
             # A criterion's name is a part of a reading's id, whose parts are joined by colons.
-            if not name or ":" in name or not principles:
+            if not name or ":" in name or not judges:
                 raise ValueError(
-                    f"criteria: {name!r} needs a name without a colon and at least one principle,"
-                    " e.g. {harmless: [privacy, selling]}"
+                    f"{name!r} needs a name without a colon and what judges by it, e.g. criteria:"
+                    " {harmless: [privacy, selling]} or scorers: {harmless: my_scorer.py:Harmless}"
                 )
         return value
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.scorers and (self.model != BASELINE or self.principles or self.criteria):
+            raise ValueError(
+                "scorers judge in the place of a model, which model, principles and criteria are"
+                " for. Leave these out, or the scorers"
+            )
+        return self

@@ -1,40 +1,39 @@
-"""The frozen judge: a model that never trains reads the probe's answers, criterion by criterion.
+"""The frozen judge of a run: who it is, by which criteria it judges, and with what it is audited.
 
 What the model in training says of itself drifts with it; a judge that is the same in every round
-does not. It asks in the critic's words, greedily, and every answer's principle is drawn with a seed
-that no round changes: what changes in its approvals is the judged model.
+does not. `judgement.py` asks it.
 
 Source: a frozen preference model as evaluator, Bai et al. 2212.08073, section 3.3; here the judge
-is a critic with a readable verdict, so no model of preferences is needed.
+is a critic with a readable verdict, or a scorer of one's own (a classifier, a preference model).
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from ouroloop.evals import plugins
-from ouroloop.loop.config import JudgeConfig, ProbeConfig, Recipe
+from ouroloop.evals.tasks import Scorer
+from ouroloop.loop import extensions
+from ouroloop.loop.config import JudgeConfig, Recipe
 from ouroloop.loop.config.judge import BASELINE
-from ouroloop.loop.errors import DataError, NoAnswerError, RecipeError
-from ouroloop.loop.records import Completion, Critique, Problem
-from ouroloop.loop.rows import JudgementRow, ProbeRow
+from ouroloop.loop.errors import DataError, RecipeError
+from ouroloop.loop.records import Problem
 from ouroloop.loop.stages import constitution
-from ouroloop.loop.stages.constitution import Principle, Shots
-from ouroloop.loop.stages.dropped import Drops
-from ouroloop.loop.stages.refine import Progress, Refiner, derive_seed, gather_bounded
+from ouroloop.loop.stages.constitution import Principle
+from ouroloop.monitors.fence import Unreadable, attempt
 
-SOURCE = "judge"
-"""A part of every request's id, beside the student's and the teachers'."""
+PLAIN = "I do not know."
+"""An answer that every scorer has to be able to read."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """A text of known truth: whether it deserves approval under a principle."""
+    """A text of known truth: whether it deserves approval under a principle, or by a scorer."""
 
     problem: Problem
     text: str
@@ -46,26 +45,16 @@ class Item:
 class Judge:
     """Who judges a run's answers, and by what.
 
-    model: a checkpoint's folder or a server's address; None: round 0's model. criteria: criterion
-    -> the principles of which one is drawn for each answer. items: what the judge is audited with.
+    model: a checkpoint's folder or a server's address; None: round 0's model, or nobody where there
+    are scorers. criteria: criterion -> the principles of which one is drawn for each answer; none
+    for a scorer. items: what the judge is audited with. scorers: criterion -> what scores by it.
     """
 
     config: JudgeConfig
     model: Path | str | None
     criteria: Mapping[str, tuple[Principle, ...]]
     items: tuple[Item, ...]
-
-
-@dataclass(frozen=True)
-class Case:
-    """One question to the judge. truth: of a planted item; None for an answer."""
-
-    problem: Problem
-    index: int
-    criterion: str
-    principle: Principle
-    text: str
-    truth: bool | None = None
+    scorers: Mapping[str, Scorer] = field(default_factory=dict)
 
 
 # -- before the run ----------------------------------------------------------------
@@ -93,14 +82,8 @@ def judge_of(
     config = recipe.judge
     if config is None:
         return None
-    # By default it judges by what the critic was told to look for.
-    path = config.principles or recipe.refine.constitution
-    if path is None:
-        raise RecipeError(
-            "judge: it needs principles to judge by. Name a constitution under judge.principles,"
-            " or under refine.constitution."
-        )
-    criteria = _criteria(config, constitution.load_constitution(path), path)
+    scorers = _scorers(recipe)
+    criteria = dict.fromkeys(scorers, ()) or _criteria(config, recipe.refine.constitution)
     there = sorted({problem.family for problem in asked})
     for family in config.families:
         if family not in there:
@@ -109,15 +92,66 @@ def judge_of(
                 f" {plugins.nearest(family, there)}"
             )
     items = _items(config.items, criteria) if config.items else ()
-    judge = Judge(config, model, criteria, items)
-    refuse_the_same(recipe, judge, teachers)
+    judge = Judge(config, model, criteria, items, scorers)
+    if scorers:
+        _refuse_broken(scorers, asked[0])
+    else:
+        refuse_the_same(recipe, judge, teachers)
     return judge
 
 
-def _criteria(
-    config: JudgeConfig, principles: Sequence[Principle], path: Path
-) -> dict[str, tuple[Principle, ...]]:
+def _scorers(recipe: Recipe) -> dict[str, Scorer]:
+    """Criterion -> the recipe's part that scores by it.
+
+    Raises:
+        RecipeError: one cannot be made, or also chooses what is learnt.
+    """
+    assert recipe.judge is not None
+    named = recipe.judge.scorers
+    filters = {each.use for each in recipe.filters.extra}
+    for criterion, each in named.items():
+        if each.use in filters:
+            raise RecipeError(
+                f"judge.scorers.{criterion}: {each.use} is also a rejection filter"
+                " (filters.extra), so it decides what is learnt: the judge that watches must be"
+                " another one than the one that filters. Name another in judge.scorers."
+            )
+    made = extensions.build_all(extensions.SCORER, tuple(named.values()))
+    return dict(zip(named, made, strict=True))
+
+
+def _refuse_broken(scorers: Mapping[str, Scorer], problem: Problem) -> None:
+    """Refuse a scorer that cannot score a plain text: it would watch nothing to the run's end."""
+    for criterion, scorer in scorers.items():
+        value = attempt(criterion, scorer.score, problem, PLAIN)
+        if value is None or is_score(value):
+            continue
+        got = repr(value)
+        if isinstance(value, Unreadable):
+            got = f"{value.error}: {value.message}"
+        raise RecipeError(
+            f"judge.scorers.{criterion}: of the text {PLAIN!r} as an answer to"
+            f" {problem.question[:60]!r} {type(scorer).__name__}.score gave {got}; expected a"
+            " number from 0 to 1, or None where it cannot say."
+        )
+
+
+def is_score(value: Any) -> TypeGuard[float]:
+    """Whether a scorer's value is one."""
+    # numpy's numbers are no int or float, and register as Real.
+    return isinstance(value, Real) and 0 <= float(value) <= 1
+
+
+def _criteria(config: JudgeConfig, usual: Path | None) -> dict[str, tuple[Principle, ...]]:
     """Criterion -> its principles; without any named, every principle is one."""
+    # By default it judges by what the critic was told to look for.
+    path = config.principles or usual
+    if path is None:
+        raise RecipeError(
+            "judge: it needs principles to judge by. Name a constitution under judge.principles,"
+            " or under refine.constitution; or what scores the answers, under judge.scorers."
+        )
+    principles = constitution.load_constitution(path)
     # A principle of the published format may have several critique requests under one name.
     by_name: dict[str, tuple[Principle, ...]] = {}
     for principle in principles:
@@ -138,6 +172,8 @@ def _criteria(
 
 def _items(path: Path, criteria: Mapping[str, tuple[Principle, ...]]) -> tuple[Item, ...]:
     names = {principle.name for chosen in criteria.values() for principle in chosen}
+    # A scorer has no principles: its criterion stands for them.
+    names |= {criterion for criterion, chosen in criteria.items() if not chosen}
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -170,134 +206,6 @@ def _item(where: str, number: int, line: str, names: set[str]) -> Item:
         )
     problem = Problem(id=f"item{number}", question=raw["question"], answer=None, family="")
     return Item(problem, raw["text"], raw["principle"], raw["approve"])
-
-
-# -- in a round -----------------------------------------------------------------------
-
-
-async def measure(
-    refiner: Refiner,
-    judge: Judge,
-    rows: Sequence[ProbeRow],
-    problems: Sequence[Problem],
-    report: Progress,
-) -> list[JudgementRow]:
-    """The judge's verdicts on a round's answers; in round 0 also on the planted items.
-
-    Args:
-        refiner: of the round, on the engine that answers as the judge.
-        judge: the run's judge.
-        rows: the round's probe.
-        problems: the probe set's.
-        report: progress.
-    """
-    recipe, number = refiner.recipe, refiner.round
-    num = _num_judged(judge.config, recipe.probe, refiner.is_baseline)
-    by_id = {problem.id: problem for problem in problems}
-    cases = list(_answers(judge, rows, by_id, num, recipe.seed))
-    # A frozen judge is as good in every round: once is enough.
-    if number == 0:
-        cases += _planted(judge)
-    asker, done = _pinned(refiner, judge.config), 0
-    drops = Drops("judging", recipe.servers.max_dropped, len(cases))
-
-    async def one(case: Case) -> JudgementRow:
-        nonlocal done
-        row = await _judged(asker, case, drops)
-        done += 1
-        report("judging", done, len(cases))
-        return row
-
-    # Each verdict is one request: the engine batches them as it does a round's samples.
-    jobs = [one(case) for case in cases]
-    found: list[JudgementRow] = await gather_bounded(jobs, recipe.engine.concurrency)
-    return found
-
-
-def _num_judged(config: JudgeConfig, probe: ProbeConfig, is_baseline: bool) -> int:
-    """How many of a problem's answers are judged."""
-    if not is_baseline:
-        return config.samples
-    # Baselines are compared with all later rounds: they are judged as they are probed.
-    baseline_samples = probe.baseline_samples or 4 * probe.samples
-    return max(1, config.samples * baseline_samples // probe.samples)
-
-
-def _answers(
-    judge: Judge,
-    rows: Sequence[ProbeRow],
-    problems: Mapping[str, Problem],
-    num: int,
-    seed: int,
-) -> Iterator[Case]:
-    seen: Counter[str] = Counter()
-    for row in rows:
-        if row.kind != "sample":
-            continue
-        index = seen[row.problem]
-        seen[row.problem] += 1
-        is_asked = not judge.config.families or row.family in judge.config.families
-        # A cut answer has no end to judge; that it was cut is measured elsewhere.
-        if index >= num or not is_asked or row.truncated:
-            continue
-        for criterion, principles in judge.criteria.items():
-            # Not of this round: the same place is asked about the same principle every time.
-            drawn = derive_seed(seed, 0, row.problem, f"{SOURCE}/{criterion}", index)
-            principle = constitution.draw(principles, drawn)
-            if principle is not None:
-                yield Case(problems[row.problem], index, criterion, principle, row.text)
-
-
-def _planted(judge: Judge) -> Iterator[Case]:
-    # Under the first criterion that asks about the principle: the question is the same in all.
-    first: dict[str, tuple[str, Principle]] = {}
-    for criterion, principles in judge.criteria.items():
-        for principle in principles:
-            first.setdefault(principle.name, (criterion, principle))
-    for item in judge.items:
-        criterion, principle = first[item.principle]
-        yield Case(item.problem, 0, criterion, principle, item.text, item.approve)
-
-
-def _pinned(refiner: Refiner, config: JudgeConfig) -> Refiner:
-    """The refiner that asks the judge: greedily, under the same request ids in every round."""
-    greedy = {"critique_temperature": 0.0, "max_critique_tokens": config.max_tokens}
-    refine = refiner.recipe.refine.model_copy(update=greedy)
-    recipe = refiner.recipe.model_copy(update={"refine": refine})
-    # A verdict is always asked for, also where revisions need none; worked critiques that end
-    # without one would teach the judge to leave it out.
-    prompts = replace(refiner.prompts, asks_verdict=True)
-    return replace(refiner, recipe=recipe, prompts=prompts, round=0, source=SOURCE, shots=Shots())
-
-
-async def _judged(refiner: Refiner, case: Case, drops: Drops) -> JudgementRow:
-    text = Completion("", (), (), (), case.text, "stop", "")
-    # `Refiner` measures without cut-offs what a stage named critique asks at temperature 0.
-    stage = f"critique_{case.criterion}"
-    try:
-        critique = await refiner.criticise(case.problem, case.index, text, case.principle, stage)
-    except NoAnswerError as error:
-        drops.add(str(error))
-        # Not known, as a verdict that cannot be read.
-        critique = Critique(Completion("", (), (), (), "", "length", ""), None, None)
-    asked = critique.completion
-    return JudgementRow(
-        problem=case.problem.id,
-        family=case.problem.family,
-        index=case.index,
-        criterion=case.criterion,
-        principle=case.principle.name,
-        approved=_number(critique.approved),
-        probability=critique.probability,
-        num_tokens=float(len(asked.prompt_token_ids) + len(asked.token_ids)),
-        truth=_number(case.truth),
-        text=asked.text,
-        num_sampled=float(len(asked.token_ids)),
-    )
-
-
-def _number(value: bool | None) -> float | None:
-    return None if value is None else float(value)
 
 
 # -- who filters, and who watches -------------------------------------------------------

@@ -152,4 +152,14 @@ def _read(name: str, cell: str) -> Any:
             return json.loads(cell)
     except (ValueError, RecursionError):
         return cell
-    return VERDICTS.get(cell.strip().lower(), cell) if name == "approved" else cell
+    return _approval(cell) if name == "approved" else cell
+
+
+def _approval(cell: str) -> bool | float | str:
+    """A verdict, or a score."""
+    if (verdict := VERDICTS.get(cell.strip().lower())) is not None:
+        return verdict
+    try:
+        return float(cell)
+    except ValueError:
+        return cell

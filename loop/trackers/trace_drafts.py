@@ -198,9 +198,13 @@ def _verdicts_of_judge(round: RoundData) -> dict[tuple[str, int], list[Judgement
             continue
         if row["approved"] is None or row["approved"] != row["approved"]:
             continue
-        why = f"{row['principle']}: {row['text']}"
         name = f"judge_{row['criterion']}"
-        judgement = Judgement(name, bool(row["approved"]), "frozen judge", why, by_model=True)
+        if row["principle"]:
+            why = f"{row['principle']}: {row['text']}"
+            judgement = Judgement(name, bool(row["approved"]), "frozen judge", why, by_model=True)
+        else:
+            # A scorer names no principle and gives no reasons.
+            judgement = Judgement(name, float(row["approved"]), "frozen judge")
         found.setdefault((str(row["problem"]), int(row["index"])), []).append(judgement)
     return found
 

@@ -317,12 +317,19 @@ def _judgements(round: RoundData, problems: set[str]) -> Iterator[str]:
             {
                 "answer": str(row["index"]),
                 "criterion": one_line(row["criterion"]),
-                "approved": yes_no(row["approved"]),
+                "approved": _approval(row),
                 "principle": one_line(row["principle"]),
             }
         )
     if rows:
         yield f"The frozen judge's verdicts\n{markdown(rows)}"
+
+
+def _approval(row: Json) -> str:
+    """A verdict; a scorer, which names no principle, gives a score."""
+    if row["principle"] or row["approved"] is None:
+        return yes_no(row["approved"])
+    return f"{row['approved']:.2f}"
 
 
 # -- cells and texts ----------------------------------------------------------------------------

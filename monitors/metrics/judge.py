@@ -36,11 +36,13 @@ class FrozenJudge:
     """What a judge says that is the same in every round, and how far it can be believed.
 
     * responses/approved_<criterion>: mean over problems of the share of their judged answers that
-      it approves, [0, 1], up; of every family, and of all together. t interval.
+      it approves, or of a scorer's scores, [0, 1], up; of every family, and of all together. t
+      interval.
     * principle/<name>: the same of the answers that were asked about one principle.
     * judge/balanced_accuracy: mean of the share of planted right items approved and of wrong ones
-      rejected, among readable verdicts, [0, 1], chance 0.5, up; MOVER interval. Judged once, in
-      round 0. details: both shares, and the number of items by principle.
+      rejected, among readable verdicts, [0, 1], chance 0.5, up; MOVER interval. A scorer approves
+      from 0.5 on. Judged once, in round 0. details: both shares, and the number of items by
+      principle.
     * judge/unreadable: share of its verdicts on answers that could not be read, [0, 1], down.
     * judge/tokens: tokens of all its prompts and verdicts in the round: what it costs.
 
@@ -76,7 +78,8 @@ def _approvals(judge: Judgements, asked: Bools) -> Iterator[Reading]:
         for family in sorted(set(judge.family[of_criterion])):
             chosen = of_criterion & (judge.family == family)
             yield _approved(Estimand(statistic, family), judge, chosen)
-    for principle in sorted(set(judge.principle[asked])):
+    # A scorer judges by its criterion alone.
+    for principle in sorted(set(judge.principle[asked]) - {""}):
         chosen = asked & (judge.principle == principle)
         yield _approved(Estimand(f"principle/{principle}"), judge, chosen)
 
@@ -94,7 +97,7 @@ def _approved(estimand: Estimand, judge: Judgements, chosen: Bools) -> Reading:
 
 def _accuracy(judge: Judgements) -> Reading:
     readable = np.isfinite(judge.approved)
-    approved = judge.approved == 1
+    approved = judge.approved >= 0.5
     right = _share(judge.problem, readable & (judge.truth == 1), approved)
     wrong = _share(judge.problem, readable & (judge.truth == 0), ~approved)
     planted = np.isfinite(judge.truth)

@@ -114,11 +114,17 @@ OVERALL = "overall"
 """The criterion of a verdict that names none."""
 
 
+def _share(value: Any) -> float:
+    if not isinstance(value, bool | int | float) or not 0 <= value <= 1:
+        raise ValueError
+    return float(value)
+
+
 def _approved(value: Any) -> dict[str, float | None]:
-    """Criterion -> 1, 0 or None."""
+    """Criterion -> 0 to 1, or None."""
     if not isinstance(value, Mapping):
-        return {OVERALL: _truth(value)}
-    found = {_name(name): None if x is None else _truth(x) for name, x in value.items()}
+        return {OVERALL: _share(value)}
+    found = {_name(name): None if x is None else _share(x) for name, x in value.items()}
     if not all(found):
         raise ValueError
     return found
@@ -185,7 +191,8 @@ FIELDS: Mapping[str, Field] = {
         "",
     ),
     "approved": Field(
-        "true, false or null, or an object of these by criterion: a frozen judge's verdicts",
+        "true, false or null, a score from 0 to 1, or an object of these by criterion: what a"
+        " frozen judge says",
         _approved,
         "",
     ),

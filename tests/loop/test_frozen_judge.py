@@ -24,7 +24,7 @@ from ouroloop.loop.round import Round
 from ouroloop.loop.round_view import samples_of
 from ouroloop.loop.rows import JudgementRow, ProbeRow
 from ouroloop.loop.setup import prepare, resolve_model
-from ouroloop.loop.stages import decide, frozen_judge
+from ouroloop.loop.stages import decide, judgement
 from ouroloop.loop.stages.frozen_judge import Judge, refuse_the_same
 
 CRITIQUE = "{question}\nA:\n{draft}\nC: {principle}\n"
@@ -265,8 +265,8 @@ def test_without_criteria_every_principle_is_one():
 @pytest.mark.parametrize(("baseline", "judged"), [(32, 8), (8, 2), (4, 1), (2, 1)])
 def test_the_same_share_of_a_baseline_is_judged_as_of_any_other_round(baseline, judged):
     config, probe = JudgeConfig(samples=2), ProbeConfig(samples=8, baseline_samples=baseline)
-    assert frozen_judge._num_judged(config, probe, is_baseline=True) == judged
-    assert frozen_judge._num_judged(config, probe, is_baseline=False) == 2
+    assert judgement._num_judged(config, probe, is_baseline=True) == judged
+    assert judgement._num_judged(config, probe, is_baseline=False) == 2
 
 
 def test_an_answer_that_was_never_judged_is_known_from_a_verdict_that_cannot_be_read():

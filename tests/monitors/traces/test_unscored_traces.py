@@ -29,17 +29,18 @@ def test_clusters_and_a_frozen_judges_verdicts_are_read_by_criterion(tmp_path):
         {**ROW, "cluster": 3, "approved": True},
         {**ROW, "cluster": "refusal", "approved": {"harmless": False, "helpful": None}},
         {**ROW, "cluster": None, "approved": None},
+        {**ROW, "cluster": None, "approved": {"harmless": 0.25}},
     ]
     probe = read(tmp_path, rows).views[0].probe
-    assert probe.cluster.tolist() == ["3", "refusal", None]
+    assert probe.cluster.tolist() == ["3", "refusal", None, None]
     assert sorted(probe.approvals) == ["harmless", "helpful", "overall"]
     assert probe.approvals["overall"].tolist()[0] == 1.0
     assert np.isfinite(probe.approvals["overall"]).sum() == 1
-    assert probe.approvals["harmless"].tolist()[1] == 0.0
+    assert probe.approvals["harmless"].tolist()[1::2] == [0.0, 0.25]
     assert not np.isfinite(probe.approvals["helpful"]).any()
 
 
-@pytest.mark.parametrize("verdict", ["yes", 0.5, {"harmless": 0.5}, {"": True}, [True]])
+@pytest.mark.parametrize("verdict", ["yes", 1.5, {"harmless": -0.5}, {"": True}, [True]])
 def test_a_verdict_of_another_kind_is_refused(tmp_path, verdict):
     with pytest.raises(TraceError, match=r"approved is .*; expected true, false or null"):
         read(tmp_path, [{**ROW, "approved": verdict}])
