@@ -6,8 +6,11 @@ approvals and how alike the responses are.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ouroloop.loop.views.measures import BY_KEY, Measure
 from ouroloop.loop.views.reader import RunData
+from ouroloop.monitors.base import Reading
 from ouroloop.monitors.estimators.estimand import EVERY, Estimand
 
 APPROVED = "responses/approved_"
@@ -70,11 +73,11 @@ def table_measures(run: RunData) -> tuple[Measure, ...]:
 
 def approvals(run: RunData) -> list[Measure]:
     """The frozen judge's approval of all families together, one measure for each criterion."""
-    if not run.rounds:
-        return []
-    asked = dict.fromkeys(r.estimand for r in run.rounds[0].readings if _is_approval(r.estimand))
+    asked = approved_in(run.rounds[0].readings) if run.rounds else []
     return [Measure(estimand.id, estimand) for estimand in asked]
 
 
-def _is_approval(estimand: Estimand) -> bool:
-    return estimand.statistic.startswith(APPROVED) and estimand.family == EVERY
+def approved_in(readings: Iterable[Reading]) -> list[Estimand]:
+    """What a frozen judge's approvals of all families are called in a round."""
+    all_families = (r.estimand for r in readings if r.estimand.family == EVERY)
+    return list(dict.fromkeys(e for e in all_families if e.statistic.startswith(APPROVED)))

@@ -16,6 +16,7 @@ from ouroloop.loop.errors import DataError, RecipeError
 from ouroloop.loop.models.encoders import encoder_of
 from ouroloop.loop.traces.frameworks import Scoring, read_framework
 from ouroloop.loop.traces.tables import read_own
+from ouroloop.loop.views.headlines import NUM_APPROVALS, approved_in
 from ouroloop.loop.views.lookup import MAIN, find
 from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.loop.views.statistics import column, statistic_of, written
@@ -33,8 +34,6 @@ from ouroloop.monitors.traces.rows import TraceError
 
 # Planned rounds when nobody says how many: the rule's own default.
 HORIZON = 20
-
-
 # Numbers of the table, the family and the number in the statistic left open.
 COLUMNS = (
     Estimand("accuracy/pass@1", MAIN),
@@ -234,7 +233,8 @@ def table(watched: Watched) -> str:
     Columns that no round has are left out.
     """
     rounds, main = watched.rounds, watched.rule.main_family
-    columns = [[find(judged.readings, each, main) for judged in rounds] for each in COLUMNS]
+    wanted = (*approved_in(rounds[0].readings)[:NUM_APPROVALS], *COLUMNS)
+    columns = [[find(judged.readings, each, main) for judged in rounds] for each in wanted]
     rows = [
         _row(judged, [found[index] for found in columns], _heads(columns))
         for index, judged in enumerate(rounds)

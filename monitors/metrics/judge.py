@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ouroloop.monitors.base import Judgements, Objects, Reading, RoundView
+from ouroloop.monitors.base import Floats, Judgements, Objects, Reading, RoundView, Samples
 from ouroloop.monitors.columns import codes
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.scores import Bools
@@ -24,6 +24,7 @@ from ouroloop.monitors.metrics.readings import Kind, as_json, missing, reading
 ACCURACY = Estimand("judge/balanced_accuracy", samples="items")
 UNREADABLE = Estimand("judge/unreadable")
 TOKENS = Estimand("judge/tokens")
+NO_JUDGE = "no frozen judge reads this round's answers"
 KINDS: Mapping[Estimand, Kind] = {
     ACCURACY: ("share", "up"),
     UNREADABLE: ("share", "down"),
@@ -47,7 +48,8 @@ class FrozenJudge:
     * judge/tokens: tokens of all its prompts and verdicts in the round: what it costs.
 
     Clustered by problem. An approval is the judge's opinion: with a balanced accuracy near one half
-    its changes are noise, however small their intervals. Undefined without a judge.
+    its changes are noise, however small their intervals. Undefined without a judge; where approvals
+    came with the samples, as in another loop's traces, they alone are known.
     Source: Zheng et al. 2306.05685 (a judge is to be compared with known verdicts first).
     """
 
@@ -57,7 +59,10 @@ class FrozenJudge:
         """Read `view.judge`."""
         judge = view.judge
         if judge is None or not len(judge.problem):
-            return missing(KINDS, "no frozen judge reads this round's answers")
+            # Of another loop's judge only what it said is known.
+            given = list(_given(view.probe))
+            why = "of the frozen judge only its approvals are known" if given else NO_JUDGE
+            return [*given, *missing(KINDS, why)]
         asked = np.isnan(judge.truth)
         unreadable = _share(judge.problem, asked, np.isnan(judge.approved))
         total = Estimate(float(np.nansum(judge.num_tokens)), NAN, NAN, len(set(judge.problem)))
@@ -73,25 +78,38 @@ def _approvals(judge: Judgements, asked: Bools) -> Iterator[Reading]:
     """By criterion, of every family and of all together; then by principle."""
     for criterion in sorted(set(judge.criterion[asked])):
         of_criterion = asked & (judge.criterion == criterion)
-        statistic = f"responses/approved_{criterion}"
-        yield _approved(Estimand(statistic), judge, of_criterion)
-        for family in sorted(set(judge.family[of_criterion])):
-            chosen = of_criterion & (judge.family == family)
-            yield _approved(Estimand(statistic, family), judge, chosen)
+        yield from _by_family(criterion, judge, judge.approved, of_criterion)
     # A scorer judges by its criterion alone.
     for principle in sorted(set(judge.principle[asked]) - {""}):
         chosen = asked & (judge.principle == principle)
-        yield _approved(Estimand(f"principle/{principle}"), judge, chosen)
+        yield _approved(Estimand(f"principle/{principle}"), judge.problem, judge.approved, chosen)
 
 
-def _approved(estimand: Estimand, judge: Judgements, chosen: Bools) -> Reading:
+def _given(probe: Samples) -> Iterator[Reading]:
+    """By criterion, of every family and of all together, where approvals came with the samples."""
+    for criterion, approved_N in sorted(probe.approvals.items()):
+        yield from _by_family(criterion, probe, approved_N, np.isfinite(approved_N))
+
+
+def _by_family(
+    criterion: str, texts: Judgements | Samples, approved_N: Floats, chosen_N: Bools
+) -> Iterator[Reading]:
+    statistic = f"responses/approved_{criterion}"
+    yield _approved(Estimand(statistic), texts.problem, approved_N, chosen_N)
+    for family in sorted(set(texts.family[chosen_N])):
+        of_family_N = chosen_N & (texts.family == family)
+        yield _approved(Estimand(statistic, family), texts.problem, approved_N, of_family_N)
+
+
+def _approved(
+    estimand: Estimand, problem_N: Objects, approved_N: Floats, chosen_N: Bools
+) -> Reading:
     """Mean over problems of their own means, as a guard's blocks of one sample have it."""
-    read_N = chosen & np.isfinite(judge.approved)
+    read_N = chosen_N & np.isfinite(approved_N)
     value = UNDEFINED
     if read_N.any():
-        row_N = codes(judge.problem[read_N])[1]
-        approved_N = judge.approved[read_N]
-        value = mean(np.bincount(row_N, weights=approved_N) / np.bincount(row_N))
+        row_N = codes(problem_N[read_N])[1]
+        value = mean(np.bincount(row_N, weights=approved_N[read_N]) / np.bincount(row_N))
     return reading(estimand, value, "share", "up", "no verdict of the judge could be read")
 
 

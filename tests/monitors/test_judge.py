@@ -62,3 +62,21 @@ def test_unreadable_verdicts_are_counted_and_are_neither_approval_nor_rejection(
 def test_the_judges_tokens_are_summed_planted_items_included():
     judge = judgements(np.random.default_rng(4))
     assert readings(judge)["judge/tokens"].value == 50.0 * len(judge.problem)
+
+
+def test_approvals_that_came_with_another_loops_samples_are_read_as_a_judges_are():
+    rng = np.random.default_rng(4)
+    found = view(rng)
+    score_N = np.where(rng.random(len(found.probe)) < 0.8, rng.random(len(found.probe)), np.nan)
+    probe = dataclasses.replace(found.probe, approvals={"harmless": score_N})
+    plain = dataclasses.replace(found, judge=None, probe=probe)
+    measured = {reading.name: reading for reading in FrozenJudge().measure(plain, None)}
+    by_problem = {}
+    for problem, score in zip(probe.problem, score_N, strict=True):
+        if np.isfinite(score):
+            by_problem.setdefault(problem, []).append(score)
+    expected = np.mean([np.mean(scores) for scores in by_problem.values()])
+    assert measured["responses/approved_harmless"].value == pytest.approx(expected)
+    assert measured["responses/approved_harmless"].num_clusters == len(by_problem)
+    accuracy = measured["judge/balanced_accuracy:all:all:items"]
+    assert accuracy.status == "undefined" and "only its approvals" in accuracy.reason
