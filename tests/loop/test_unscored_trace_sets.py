@@ -66,7 +66,8 @@ def logprobs(rng: random.Random, number: int) -> Row:
 
 def judged(rng: random.Random, number: int) -> Row:
     share = 0.5 if number else 0.9
-    return {"approved": {"harmless": rng.random() < share, "helpful": rng.random() < 0.8}}
+    # A verdict, and a classifier's score.
+    return {"approved": {"harmless": rng.random() < share, "helpful": rng.random() ** 0.25}}
 
 
 def some(**changes: Any) -> Maker:
@@ -145,6 +146,7 @@ def test_each_set_gets_a_verdict_that_says_what_was_guarded(
     if name == "one problem":
         assert "No verdict: nothing is guarded" in said.out
         assert "on one problem, and a paired change needs two" in said.out
+    assert ("| approved: helpful % " in said.out) is (name == "approvals fall")
     assert main(["monitor", *paths, "--json"]) == code
     json.loads(capsys.readouterr().out)
 
