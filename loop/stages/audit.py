@@ -85,6 +85,8 @@ async def judge(
     config, refiner = refiner.recipe.filters, replace(refiner, round=0)
     planted, done = plant(demonstrations, task, config), 0
     items = [item for item in planted if item.unreadable is None]
+    if items:
+        report("trying the verifier", done, len(items))
 
     async def one(item: Planted, prompt_ids: list[int], ids: list[int]) -> Sample:
         nonlocal done

@@ -116,6 +116,8 @@ async def _draw(
     strategy: Strategy = setting.strategy
     num, heat = refiner.recipe.probe.samples, refiner.recipe.probe.temperature
     total, done = len(probe_set.problems) * num, 0
+    label = f"probing again ({draw + 1} of {refiner.recipe.probe.draws} draws)"
+    report(label, done, total)
 
     async def ask(problem: Problem) -> list[Completion]:
         nonlocal done
@@ -124,7 +126,7 @@ async def _draw(
         asked = [refiner.probe(problem, i, heat) for i in range(first, first + num)]
         texts = list(await asyncio.gather(*asked))
         done += num
-        report(f"probing again ({draw + 1} of {refiner.recipe.probe.draws} draws)", done, total)
+        report(label, done, total)
         return texts
 
     limit = max(1, refiner.recipe.engine.concurrency // num)

@@ -61,6 +61,8 @@ async def measure(
     cases = _cases(judge, recipe, refiner.round, rows, problems)
     asker, done = _pinned(refiner, judge.config), 0
     drops = Drops("judging", recipe.servers.max_dropped, len(cases))
+    if cases:
+        report("judging", done, len(cases))
 
     async def one(case: Case) -> JudgementRow:
         nonlocal done

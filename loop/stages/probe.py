@@ -145,6 +145,7 @@ async def _answered(
         num = config.baseline_samples or 4 * config.samples
     num_all = num + 1 + num_fit
     total, done = len(probe_set.problems) * num_all, 0
+    report("probing", done, total)
 
     async def ask(problem: Problem) -> tuple[Answers, list[Completion]]:
         nonlocal done
@@ -177,6 +178,8 @@ async def _criticise(
     # A cut answer has no end to judge.
     finished = [each for each in answered if each[1][0][1].finish_reason == "stop"]
     judged, done = finished[: refiner.recipe.probe.critiques], 0
+    if judged:
+        report("probing the critic", done, len(judged))
 
     async def one(problem: Problem, answers: Answers) -> CritiqueRow:
         nonlocal done

@@ -85,9 +85,11 @@ async def measure(
 
     Token by token under the model that the engine serves.
     """
+    if not texts:
+        return []
     report("scoring texts", 0, len(texts))
     pairs = [answered(prompts, text, text.solution or "") for text in texts]
-    scored = await engine.score(pairs) if pairs else []
+    scored = await engine.score(pairs)
     report("scoring texts", len(texts), len(texts))
     return [_row(text, found) for text, found in zip(texts, scored, strict=True)]
 

@@ -98,11 +98,13 @@ async def score(
     engine: Engine, setting: Setting, traces: Sequence[TraceRow], report: Progress
 ) -> list[TraceRow]:
     """These answers under the model that the engine serves."""
+    if not traces:
+        return []
     problems = {problem.id: problem for problem in setting.probe_set.problems}
     report("scoring traces", 0, len(traces))
     # The text as it was sampled: `answered` would put a blank where the model wrote none.
     pairs = [(ask(setting.prompts, problems[trace.problem]), trace.text) for trace in traces]
-    scored = await engine.score(pairs) if pairs else []
+    scored = await engine.score(pairs)
     report("scoring traces", len(traces), len(traces))
     return [_row(trace, found) for trace, found in zip(traces, scored, strict=True)]
 
