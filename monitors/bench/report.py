@@ -191,7 +191,8 @@ def v4(out: Path, size: str) -> str:
 
 def summary(out: Path) -> str:
     """What each probe set costs, and which collapses it shows by the event: a column each."""
-    sizes = [size for size in SIZES if exists(Cell(out / "v4.csv", f"{size}/drift"))]
+    run = [size for size in SIZES if exists(Cell(out / "v4.csv", f"{size}/drift"))]
+    sizes = sorted(run, key=lambda size: SIZES[size][0] * SIZES[size][2])
     lines = [
         ["samples in the baseline", *(f"{SIZES[s][0] * SIZES[s][2]:,}" for s in sizes)],
         ["samples a round, unchanged model", *(_a_round(out, size) for size in sizes)],
