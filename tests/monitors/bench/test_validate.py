@@ -273,7 +273,7 @@ def test_a_modes_name_is_shown_with_the_share_of_committed_alarms_that_it_was_ri
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(REGIMES))
-@pytest.mark.parametrize("size", ["120x8", "80x8-drawn-8"])
+@pytest.mark.parametrize("size", ["120x8", "80x8-drawn-8", "500x16"])
 def test_committed_runs_are_what_the_code_gives_and_hardly_any_was_halted_too_early(size, name):
     rows = committed("v4", f"{size}/{cells.slug(name)}")
     found = {n: str(x) for n, x in dataclasses.asdict(run(name, 0, size, RULE)).items()}
