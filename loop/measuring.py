@@ -66,9 +66,8 @@ async def _ask_the_judge(run: Campaign, round: Round) -> None:
     if judge is None or not round.lacks(Round.judgements):
         return
     if judge.scorers:
-        round.judgements = judgement.score(
-            judge, run.recipe, round.number, round.probe, problems, run.report
-        )
+        refiner = run.refiner(round, (0.0,))
+        round.judgements = judgement.score(refiner, judge, round.probe, problems, run.report)
         return
     model, student = judge.model or run.checkpoint(0), run.checkpoint(round.number)
     async with run.serving.asking(model, student) as engine:

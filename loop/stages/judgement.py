@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ouroloop.loop.config import JudgeConfig, ProbeConfig, Recipe
+from ouroloop.loop.config import JudgeConfig, ProbeConfig
 from ouroloop.loop.errors import NoAnswerError
 from ouroloop.loop.records import Completion, Critique, Problem
 from ouroloop.loop.rows import JudgementRow, ProbeRow
@@ -58,7 +58,7 @@ async def measure(
         report: progress.
     """
     recipe = refiner.recipe
-    cases = _cases(judge, recipe, refiner.round, rows, problems)
+    cases = _cases(refiner, judge, rows, problems)
     asker, done = _pinned(refiner, judge.config), 0
     drops = Drops("judging", recipe.servers.max_dropped, len(cases))
     if cases:
@@ -122,19 +122,18 @@ def _number(value: bool | None) -> float | None:
 
 
 def score(
+    refiner: Refiner,
     judge: Judge,
-    recipe: Recipe,
-    number: int,
     rows: Sequence[ProbeRow],
     problems: Sequence[Problem],
     report: Progress,
 ) -> list[JudgementRow]:
-    """What the judge's scorers say; arguments and result as of `measure`, without an engine.
+    """What the judge's scorers say; arguments and result as of `measure`. No engine is asked.
 
     What a scorer raises on a text, and a score outside [0, 1], is not known, as an unreadable
     verdict; the row's text says why.
     """
-    cases = _cases(judge, recipe, number, rows, problems)
+    cases = _cases(refiner, judge, rows, problems)
     found = []
     for done, case in enumerate(cases, start=1):
         found.append(_scored(judge, case))
@@ -169,18 +168,13 @@ def _scored(judge: Judge, case: Case) -> JudgementRow:
 
 
 def _cases(
-    judge: Judge,
-    recipe: Recipe,
-    number: int,
-    rows: Sequence[ProbeRow],
-    problems: Sequence[Problem],
+    refiner: Refiner, judge: Judge, rows: Sequence[ProbeRow], problems: Sequence[Problem]
 ) -> list[Case]:
-    is_baseline = number in recipe.monitors.baselines
-    num = _num_judged(judge.config, recipe.probe, is_baseline)
+    num = _num_judged(judge.config, refiner.recipe.probe, refiner.is_baseline)
     by_id = {problem.id: problem for problem in problems}
-    cases = list(_answers(judge, rows, by_id, num, recipe.seed))
+    cases = list(_answers(judge, rows, by_id, num, refiner.recipe.seed))
     # A frozen judge is as good in every round: once is enough.
-    if number == 0:
+    if refiner.round == 0:
         cases += _planted(judge)
     return cases
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,10 +10,13 @@ from scripted_world import BY_QUESTION, Model, carry, small
 
 from ouroloop.loop import checks
 from ouroloop.loop.checks import Level
+from ouroloop.loop.config import ProbeConfig
 from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.round import Round
+from ouroloop.loop.rows import ProbeRow
 from ouroloop.loop.setup import prepare
+from ouroloop.loop.stages import judgement
 from ouroloop.loop.store import read_json
 
 SCORER = '''
@@ -163,6 +167,19 @@ def test_a_check_says_who_scores_and_how_much(tmp_path):
 def test_a_scorer_that_cannot_score_is_refused_before_anything_is_made(tmp_path, changes, message):
     with pytest.raises(RecipeError, match=message):
         prepare(watched(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(("is_baseline", "num"), [(True, 4), (False, 2)])
+def test_a_round_that_takes_a_baselines_place_is_judged_as_a_baseline(tmp_path, is_baseline, num):
+    probe = ProbeConfig(samples=8, baseline_samples=16)
+    setting = prepare(watched(tmp_path).model_copy(update={"probe": probe}))
+    problem = setting.probe_set.problems[0]
+    row = ProbeRow(
+        problem.id, problem.family, "typical", "sample", None, None, None, None, None, 1.0, 0.0, "a"
+    )
+    refiner = SimpleNamespace(recipe=setting.recipe, round=5, is_baseline=is_baseline)
+    said = judgement.score(refiner, setting.judge, [row] * 4, [problem], lambda *what: None)
+    assert len(said) == num
 
 
 def test_what_filters_does_not_watch(tmp_path):
