@@ -5,6 +5,7 @@ What a round has is read, what it lacks is made, in the order in which the files
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from ouroloop.loop.round import Round
@@ -65,12 +66,10 @@ async def _ask_the_judge(run: Campaign, round: Round) -> None:
     judge, problems = run.setting.judge, run.setting.probe_set.problems
     if judge is None or not round.lacks(Round.judgements):
         return
-    if judge.scorers:
-        refiner = run.refiner(round, (0.0,))
-        round.judgements = judgement.score(refiner, judge, round.probe, problems, run.report)
-        return
     model, student = judge.model or run.checkpoint(0), run.checkpoint(round.number)
-    async with run.serving.asking(model, student) as engine:
+    # Scorers are no model: what is served stays.
+    asking = nullcontext(run.engine) if judge.scorers else run.serving.asking(model, student)
+    async with asking as engine:
         refiner = run.refiner(round, (0.0,), engine=engine)
         round.judgements = await judgement.measure(
             refiner, judge, round.probe, problems, run.report

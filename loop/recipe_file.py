@@ -49,6 +49,7 @@ PART_KEYS = (
     "engine.kind",
     "objective",
     "filters.extra",
+    "judge.scorers.*",
     "monitors.metrics",
     "monitors.guarded",
     "tracking.trackers",
@@ -170,24 +171,29 @@ def _anchored(raw: dict[str, Any], base: Path) -> dict[str, Any]:
     for dotted in OPTION_KEYS:
         change_at(out, dotted, lambda value: _option(value, base))
     change_at(out, "stages", lambda stage: _staged(stage, base))
-    change_at(out, "judge.scorers", lambda named: _each_named(named, base))
     return out
 
 
 def change_at(node: Any, dotted: str, change: Callable[[Any], Any]) -> None:
-    """Replace what stands at a dotted key, where there is something; a list item by item."""
+    """Replace what stands at a dotted key, where there is something; a list item by item.
+
+    `*` is every key.
+    """
     if isinstance(node, list):
         for item in node:
             change_at(item, dotted, change)
         return
-    name, _, rest = dotted.partition(".")
-    if not isinstance(node, dict) or node.get(name) is None:
+    key, _, rest = dotted.partition(".")
+    if not isinstance(node, dict):
         return
-    value = node[name]
-    if rest:
-        change_at(value, rest, change)
-    else:
-        node[name] = [change(item) for item in value] if isinstance(value, list) else change(value)
+    for name in node if key == "*" else (key,):
+        value = node.get(name)
+        if rest:
+            change_at(value, rest, change)
+        elif value is not None:
+            node[name] = (
+                [change(each) for each in value] if isinstance(value, list) else change(value)
+            )
 
 
 def _absolute(value: Any, base: Path) -> Any:
@@ -234,13 +240,6 @@ def _named(part: Any, base: Path) -> Any:
     if isinstance(part, str) and (found := FILE_PART.fullmatch(part)):
         return f"{_absolute(found['path'], base)}:{found['name']}"
     return part
-
-
-def _each_named(parts: Any, base: Path) -> Any:
-    """Parts by what each is for."""
-    if not isinstance(parts, dict):
-        return parts
-    return {key: _named(part, base) for key, part in parts.items()}
 
 
 def _staged(stage: Any, base: Path) -> Any:

@@ -147,17 +147,17 @@ class CritiqueRow:
 class JudgementRow:
     """What the frozen judge made of one text under one criterion.
 
-    index: of the answer among its problem's samples. approved: None when the verdict could not be
-    read. truth: whether a planted item deserves approval; None for an answer to the probe set.
-    num_tokens: of the judge's prompt and verdict together, its cost; 0 for a prompt that a server
-    does not count. num_sampled: of the verdict alone.
+    index: of the answer among its problem's samples. principle: None of a scorer. approved: a
+    verdict, or a score in [0, 1]; None when it could not be read. truth: whether a planted item
+    deserves approval; None for an answer to the probe set. num_tokens: of the judge's prompt and
+    verdict; 0 for a prompt that a server does not count. num_sampled: of the verdict alone.
     """
 
     problem: str
     family: str
     index: int
     criterion: str
-    principle: str
+    principle: str | None
     approved: float | None
     probability: float | None
     num_tokens: float

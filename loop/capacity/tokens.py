@@ -49,7 +49,7 @@ def tokens_of(recipe: Recipe, panel: Panel, measured: Measured, number: int) -> 
         out[Purpose.CRITIC] = min(probe.critiques, panel.num_main) * critique
     if recipe.filters.critic:
         out[Purpose.AUDIT] = probe.audit_items * len(KINDS) * critique
-    if recipe.judge is not None and not recipe.judge.scorers:
+    if recipe.judge is not None:
         # In a baseline round as many times more as the probe has.
         judged = recipe.judge.samples * num_samples / probe.samples
         verdicts = panel.num_judged * judged * panel.num_criteria

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from ouroloop.evals import plugins
 from ouroloop.evals.tasks import Scorer
@@ -123,23 +123,26 @@ def _scorers(recipe: Recipe) -> dict[str, Scorer]:
 def _refuse_broken(scorers: Mapping[str, Scorer], problem: Problem) -> None:
     """Refuse a scorer that cannot score a plain text: it would watch nothing to the run's end."""
     for criterion, scorer in scorers.items():
-        value = attempt(criterion, scorer.score, problem, PLAIN)
-        if value is None or is_score(value):
-            continue
-        got = repr(value)
-        if isinstance(value, Unreadable):
-            got = f"{value.error}: {value.message}"
-        raise RecipeError(
-            f"judge.scorers.{criterion}: of the text {PLAIN!r} as an answer to"
-            f" {problem.question[:60]!r} {type(scorer).__name__}.score gave {got}; expected a"
-            " number from 0 to 1, or None where it cannot say."
-        )
+        if why := score_of(criterion, scorer, problem, PLAIN)[1]:
+            raise RecipeError(
+                f"judge.scorers.{criterion}: {type(scorer).__name__}.score cannot score {PLAIN!r}"
+                f" as an answer to {problem.question[:60]!r}: {why}."
+            )
 
 
-def is_score(value: Any) -> TypeGuard[float]:
-    """Whether a scorer's value is one."""
+def score_of(
+    criterion: str, scorer: Scorer, problem: Problem, text: str
+) -> tuple[float | None, str]:
+    """A text's score, None where there is none; and why there is none that counts, else ""."""
+    value = attempt(criterion, scorer.score, problem, text)
+    if value is None:
+        return None, ""
+    if isinstance(value, Unreadable):
+        return None, f"{value.label}: {value.message}"
     # numpy's numbers are no int or float, and register as Real.
-    return isinstance(value, Real) and 0 <= float(value) <= 1
+    if isinstance(value, Real) and 0 <= float(value) <= 1:
+        return float(value), ""
+    return None, f"got {value!r}; expected a number from 0 to 1, or None where it cannot say"
 
 
 def _criteria(config: JudgeConfig, usual: Path | None) -> dict[str, tuple[Principle, ...]]:

@@ -18,9 +18,8 @@ from ouroloop.loop.rows import JudgementRow, ProbeRow
 from ouroloop.loop.stages import constitution
 from ouroloop.loop.stages.constitution import Principle, Shots
 from ouroloop.loop.stages.dropped import Drops
-from ouroloop.loop.stages.frozen_judge import Judge, is_score
+from ouroloop.loop.stages.frozen_judge import Judge, score_of
 from ouroloop.loop.stages.refine import Progress, Refiner, derive_seed, gather_bounded
-from ouroloop.monitors.fence import Unreadable, attempt
 
 SOURCE = "judge"
 """A part of every request's id, beside the student's and the teachers'."""
@@ -50,8 +49,11 @@ async def measure(
 ) -> list[JudgementRow]:
     """The judge's verdicts on a round's answers; in round 0 also on the planted items.
 
+    What a scorer raises on a text, and a score outside [0, 1], is not known, as an unreadable
+    verdict is; the row's text says why.
+
     Args:
-        refiner: of the round, on the engine that answers as the judge.
+        refiner: of the round, on the engine that answers as the judge; scorers ask no engine.
         judge: the run's judge.
         rows: the round's probe.
         problems: the probe set's.
@@ -66,7 +68,7 @@ async def measure(
 
     async def one(case: Case) -> JudgementRow:
         nonlocal done
-        row = await _judged(asker, case, drops)
+        row = _scored(judge, case) if judge.scorers else await _judged(asker, case, drops)
         done += 1
         report("judging", done, len(cases))
         return row
@@ -104,7 +106,7 @@ async def _judged(refiner: Refiner, case: Case, drops: Drops) -> JudgementRow:
         family=case.problem.family,
         index=case.index,
         criterion=case.criterion,
-        principle=case.principle.name if case.principle else "",
+        principle=case.principle.name if case.principle else None,
         approved=_number(critique.approved),
         probability=critique.probability,
         num_tokens=float(len(asked.prompt_token_ids) + len(asked.token_ids)),
@@ -114,54 +116,25 @@ async def _judged(refiner: Refiner, case: Case, drops: Drops) -> JudgementRow:
     )
 
 
-def _number(value: bool | None) -> float | None:
-    return None if value is None else float(value)
-
-
-# -- scorers --------------------------------------------------------------------------
-
-
-def score(
-    refiner: Refiner,
-    judge: Judge,
-    rows: Sequence[ProbeRow],
-    problems: Sequence[Problem],
-    report: Progress,
-) -> list[JudgementRow]:
-    """What the judge's scorers say; arguments and result as of `measure`. No engine is asked.
-
-    What a scorer raises on a text, and a score outside [0, 1], is not known, as an unreadable
-    verdict; the row's text says why.
-    """
-    cases = _cases(refiner, judge, rows, problems)
-    found = []
-    for done, case in enumerate(cases, start=1):
-        found.append(_scored(judge, case))
-        report("judging", done, len(cases))
-    return found
-
-
 def _scored(judge: Judge, case: Case) -> JudgementRow:
-    scorer = judge.scorers[case.criterion]
-    value = attempt(case.criterion, scorer.score, case.problem, case.text)
-    why = ""
-    if isinstance(value, Unreadable):
-        why = f"{value.label}: {value.message}"
-    elif value is not None and not is_score(value):
-        why = f"got {value!r}; expected a number from 0 to 1, or None"
+    approved, why = score_of(case.criterion, judge.scorers[case.criterion], case.problem, case.text)
     return JudgementRow(
         problem=case.problem.id,
         family=case.problem.family,
         index=case.index,
         criterion=case.criterion,
-        principle="" if case.truth is None else case.criterion,
-        approved=float(value) if is_score(value) else None,
+        principle=None,
+        approved=approved,
         probability=None,
         num_tokens=0.0,
         truth=_number(case.truth),
         text=why,
         num_sampled=0.0,
     )
+
+
+def _number(value: bool | None) -> float | None:
+    return None if value is None else float(value)
 
 
 # -- which texts ------------------------------------------------------------------------

@@ -199,8 +199,8 @@ def _verdicts_of_judge(round: RoundData) -> dict[tuple[str, int], list[Judgement
         if row["approved"] is None or row["approved"] != row["approved"]:
             continue
         name = f"judge_{row['criterion']}"
-        if row["principle"]:
-            why = f"{row['principle']}: {row['text']}"
+        if principle := _known(row["principle"]):
+            why = f"{principle}: {row['text']}"
             judgement = Judgement(name, bool(row["approved"]), "frozen judge", why, by_model=True)
         else:
             # A scorer names no principle and gives no reasons.

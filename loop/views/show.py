@@ -318,7 +318,7 @@ def _judgements(round: RoundData, problems: set[str]) -> Iterator[str]:
                 "answer": str(row["index"]),
                 "criterion": one_line(row["criterion"]),
                 "approved": _approval(row),
-                "principle": one_line(row["principle"]),
+                "principle": one_line(row["principle"] or DASH),
             }
         )
     if rows:
@@ -327,9 +327,8 @@ def _judgements(round: RoundData, problems: set[str]) -> Iterator[str]:
 
 def _approval(row: Json) -> str:
     """A verdict; a scorer, which names no principle, gives a score."""
-    if row["principle"] or row["approved"] is None:
-        return yes_no(row["approved"])
-    return f"{row['approved']:.2f}"
+    is_score = row["principle"] is None and row["approved"] is not None
+    return f"{row['approved']:.2f}" if is_score else yes_no(row["approved"])
 
 
 # -- cells and texts ----------------------------------------------------------------------------

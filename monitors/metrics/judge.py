@@ -80,7 +80,7 @@ def _approvals(judge: Judgements, asked: Bools) -> Iterator[Reading]:
         of_criterion = asked & (judge.criterion == criterion)
         yield from _by_family(criterion, judge, judge.approved, of_criterion)
     # A scorer judges by its criterion alone.
-    for principle in sorted(set(judge.principle[asked]) - {""}):
+    for principle in sorted(set(judge.principle[asked]) - {None}):
         chosen = asked & (judge.principle == principle)
         yield _approved(Estimand(f"principle/{principle}"), judge.problem, judge.approved, chosen)
 
@@ -119,7 +119,9 @@ def _accuracy(judge: Judgements) -> Reading:
     right = _share(judge.problem, readable & (judge.truth == 1), approved)
     wrong = _share(judge.problem, readable & (judge.truth == 0), ~approved)
     planted = np.isfinite(judge.truth)
-    names, counts = np.unique(judge.principle[planted].astype(str), return_counts=True)
+    # A scorer's items have a criterion, and no principle.
+    named = np.where(judge.principle == None, judge.criterion, judge.principle)  # noqa: E711
+    names, counts = np.unique(named[planted].astype(str), return_counts=True)
     details = {
         "approves_right": as_json(right),
         "rejects_wrong": as_json(wrong),

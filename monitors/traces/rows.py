@@ -117,7 +117,7 @@ OVERALL = "overall"
 def _share(value: Any) -> float:
     if not isinstance(value, bool | int | float) or not 0 <= value <= 1:
         raise ValueError
-    return float(value)
+    return _truth(value) if value in (0, 1) else float(value)
 
 
 def _approved(value: Any) -> dict[str, float | None]:

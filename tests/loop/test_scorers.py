@@ -113,7 +113,7 @@ def test_every_answer_is_scored_by_the_part_and_nobody_is_asked(run):
             expected = (0.2 if "is here" in text else 1.0) if is_known else None
             assert row.approved == (None if expected is None else pytest.approx(expected))
             unheard = "ValueError in discreet: unheard of" if text.startswith("Nobody") else ""
-            assert (row.text, row.principle, row.num_tokens) == (unheard, "", 0.0)
+            assert (row.text, row.principle, row.num_tokens) == (unheard, None, 0.0)
 
 
 @pytest.mark.slow
@@ -127,6 +127,7 @@ def test_the_mean_score_is_a_reading_and_guarded_and_the_scorer_is_audited_once(
     assert "approved/discreet" in json.dumps(guarded)
     audit = next(r for r in first.readings if r.name.startswith("judge/balanced_accuracy"))
     assert audit.value == pytest.approx((8 / 9 + 1) / 2)
+    assert audit.details["items"] == {"discreet": 16}
 
 
 def test_the_recipe_of_a_run_names_the_part_by_its_whole_path(tmp_path):
@@ -155,9 +156,12 @@ def test_a_check_says_who_scores_and_how_much(tmp_path):
     [
         ({"scorers": {"kind": "own.py:Kind"}}, "has no 'Kind'"),
         ({"scorers": {"kind": "own.py:Silent"}}, "has no 'score'"),
-        ({"scorers": {"kind": "own.py:Broken"}}, "scorers.kind: .*RuntimeError: no such model"),
-        ({"scorers": {"kind": {"use": "own.py:Broken", "options": {"value": 1.5}}}}, "gave 1.5"),
-        ({"scorers": {"kind": {"use": "own.py:Broken", "options": {"value": "y"}}}}, "gave 'y'"),
+        (
+            {"scorers": {"kind": "own.py:Broken"}},
+            "scorers.kind: .*RuntimeError in kind: no such model",
+        ),
+        ({"scorers": {"kind": {"use": "own.py:Broken", "options": {"value": 1.5}}}}, "got 1.5"),
+        ({"scorers": {"kind": {"use": "own.py:Broken", "options": {"value": "y"}}}}, "got 'y'"),
         ({"scorers": {"a:b": "own.py:Discreet"}}, "without a colon"),
         ({"model": "arithmetic/teacher"}, "in the place of a model"),
         ({"criteria": {"kind": ["privacy"]}}, "in the place of a model"),
@@ -178,8 +182,8 @@ def test_a_round_that_takes_a_baselines_place_is_judged_as_a_baseline(tmp_path, 
         problem.id, problem.family, "typical", "sample", None, None, None, None, None, 1.0, 0.0, "a"
     )
     refiner = SimpleNamespace(recipe=setting.recipe, round=5, is_baseline=is_baseline)
-    said = judgement.score(refiner, setting.judge, [row] * 4, [problem], lambda *what: None)
-    assert len(said) == num
+    cases = judgement._cases(refiner, setting.judge, [row] * 4, [problem])
+    assert len(cases) == num
 
 
 def test_what_filters_does_not_watch(tmp_path):

@@ -159,6 +159,7 @@ class Labels:
 
 def _judged(problem: Problem, text: str, asked: JudgementRow) -> JudgementRow:
     """A judge that never errs: the real one agreed with the programs on every planted item."""
+    assert asked.principle is not None  # the recipe's judge is a model
     broken = principles.violations(problem, text)[asked.principle]
     return replace(asked, approved=float(not broken), text="")
 

@@ -129,15 +129,11 @@ def notes(results: Results) -> list[str]:
 
 
 def _unfinished(results: Results) -> list[str]:
-    """What of the study has not been run, as far as the page's arms go."""
+    """Whether some run of the page has fewer rounds than the study asks for."""
     made = sorted({int(run[-1]["round"]) for runs in results.values() for run in runs.values()})
     if not made or made[0] >= ROUNDS:
         return []
-    rounds_ = f"{made[0]} of {ROUNDS} rounds"
-    return [
-        "",
-        f"**The runs are not finished**: {rounds_} are shown, both arms as far as each other.",
-    ]
+    return ["", f"**The runs are not finished**: {' or '.join(map(str, made))} of {ROUNDS} rounds."]
 
 
 def _changes(results: Results, arms: Sequence[str], which: str, head: str) -> list[str]:
