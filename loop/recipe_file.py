@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,7 @@ def resolve(raw: dict[str, Any], where: str = "recipe", base: Path | None = None
         RecipeError: with one line per wrong key.
     """
     if base is not None:
-        raw = _anchored(raw, base)
+        raw = located(raw, base)
     raw = secrets.unmasked(raw)
     try:
         return Recipe.model_validate(raw)
@@ -152,9 +152,14 @@ def differing_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -
     return lines
 
 
-def _anchored(raw: dict[str, Any], base: Path) -> dict[str, Any]:
-    """Make the recipe's own relative paths independent of the working directory."""
-    # A copy: the caller's mapping, which may be a study's, keeps the paths that it was given.
+def located(raw: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """Recipe keys whose own relative paths no longer depend on the working directory: a copy.
+
+    `$NAME/...` is expanded; `@arm`, in a study another arm's model, stays as it is.
+
+    Raises:
+        RecipeError: an environment variable is not set.
+    """
     out: dict[str, Any] = json.loads(json.dumps(raw, default=str))
     for dotted in PATH_KEYS:
         change_at(out, dotted, lambda value: _absolute(value, base))
@@ -198,7 +203,7 @@ def change_at(node: Any, dotted: str, change: Callable[[Any], Any]) -> None:
 
 def _absolute(value: Any, base: Path) -> Any:
     """A path as the recipe writes it: $NAME expanded, then relative to the recipe's folder."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or value.startswith("@"):
         return value
     # expandvars leaves a name that is not set as it is: it would become a folder named "$NAME".
     expanded = os.path.expandvars(value)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import importlib
-import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,21 +16,13 @@ from ouroloop.loop.errors import UserError
 from ouroloop.loop.experiments import rounds
 from ouroloop.loop.experiments.experiment import Experiment
 from ouroloop.loop.experiments.study import Study, merge
-from ouroloop.loop.recipe_file import change_at, read_yaml
+from ouroloop.loop.recipe_file import located, read_yaml
 
 # Where this repository keeps its experiments, one folder each.
 HOME = Path("runs/experiments")
 
 # What makes a folder an experiment.
 FILES = ("study.py", "study.yaml")
-RECIPE_PATHS = (
-    "task.path",
-    "task.heldout_path",
-    "task.sources.path",
-    "task.sources.heldout_path",
-    "refine.constitution",
-    "refine.shots",
-)
 
 
 class StudyFile(BaseModel):
@@ -146,12 +135,12 @@ def _from_yaml(path: Path) -> Experiment:
     base: dict[str, Any] = {"tracking": {"mlflow": False}}  # recorded together at the end
     if given.recipe is not None:
         recipe = path.parent / given.recipe
-        base = merge(_located(_mapping(recipe), recipe.parent), base)
+        base = merge(located(_mapping(recipe), recipe.parent), base)
     # Base over recipe, arms over base: the nearest to the arm counts.
     study = Study(
         given.name,
-        merge(base, _located(given.base, path.parent)),
-        {arm: _located(keys or {}, path.parent) for arm, keys in given.arms.items()},
+        merge(base, located(given.base, path.parent)),
+        {arm: located(keys or {}, path.parent) for arm, keys in given.arms.items()},
         measure=_function(given.measure, path) if given.measure else rounds.table,
         quick=given.quick,
     )
@@ -166,26 +155,6 @@ def _mapping(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected a mapping of keys, got {type(raw).__name__}.")
     return raw
-
-
-def _located(keys: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Recipe keys whose own relative paths no longer depend on the working directory.
-
-    `$VARIABLE/...` is expanded; a reference to another arm (`@arm`) stays as it is.
-    """
-    out = copy.deepcopy(dict(keys))
-    for dotted in RECIPE_PATHS:
-        change_at(out, dotted, lambda value: _absolute(value, folder))
-    return out
-
-
-def _absolute(value: Any, folder: Path) -> Any:
-    if not isinstance(value, str) or value.startswith("@"):
-        return value
-    expanded = os.path.expandvars(value)
-    if expanded.startswith("$"):
-        raise UserError(f"{value}: that environment variable is not set; set it to a folder.")
-    return str((folder / expanded).resolve())
 
 
 def _function(text: str, path: Path) -> Any:

@@ -8,7 +8,6 @@ bfloat16 is simulated (`rounding.py`), since the test must also run where it has
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import swapping
+from real_data import DATA
 from real_model import SMOLLM2 as BASE
 from real_model import needs_smollm2
 
@@ -28,7 +28,6 @@ from ouroloop.loop.engines.weight_sync_proof import compare
 from ouroloop.loop.objectives.job import TrainingJob
 from ouroloop.loop.objectives.training import train
 
-DATA = Path(os.environ.get("OUROLOOP_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 PROBLEMS = DATA / "wordproblems" / "asdiv_train.jsonl"
 # Few steps with the change of more: AdamW moves every weight by the learning rate at each.
 FULL = {"learning_rate": 6e-5, "max_steps": 4, "per_device_train_batch_size": 4}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from real_data import DATA
 from test_dataset_task import Rows, everything, only, task_of, write
 
 from ouroloop.evals.columns import guessed
@@ -14,7 +14,7 @@ from ouroloop.evals.errors import DataError
 from ouroloop.evals.problem_files import read_demonstrations
 from ouroloop.evals.tasks import Turn
 
-RED_TEAM = Path(os.environ.get("OUROLOOP_DATA", "")) / "constitutional" / "red_team_prompts.jsonl"
+RED_TEAM = DATA / "constitutional" / "red_team_prompts.jsonl"
 
 
 FILLER = [{"role": "user", "content": "Filler"}]

@@ -1,19 +1,17 @@
 """Near copies of held-out questions are found; other problems of the same template are none."""
 
 import json
-import os
 import random
 import time
-from pathlib import Path
 
 import pytest
+from real_data import DATA
 from transformations import EACH, all_of_them, other_numbers
 
 from ouroloop.evals.near import Copies, features
 from ouroloop.evals.questions import visible
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 
-DATA = Path(os.environ.get("OUROLOOP_DATA", "."))
 SETS = {
     "gsm8k": ("gsm8k/train_first_1000.jsonl", "gsm8k/test_first_660.jsonl"),
     "asdiv": ("wordproblems/asdiv_train.jsonl", "wordproblems/asdiv_heldout.jsonl"),

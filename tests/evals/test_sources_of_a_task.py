@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from real_data import DATA
 from test_dataset_task import everything, write
 
 from ouroloop.evals.errors import DataError
@@ -14,7 +14,6 @@ from ouroloop.evals.questions import normalised
 from ouroloop.evals.registry import build_task
 from ouroloop.evals.tasks import Task
 
-DATA = Path(os.environ.get("OUROLOOP_DATA", ""))
 ASKED = [{"question": f"How do I break into car number {i}?", "id": str(i)} for i in range(200)]
 ADDED = [
     {"problem": f"What is {i}+{i + 1}?", "target": str(2 * i + 1), "why": "add", "id": str(i)}

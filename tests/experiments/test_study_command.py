@@ -122,14 +122,21 @@ def test_a_yaml_study_takes_a_recipe_and_its_paths_count_from_its_own_place(tmp_
     )
     monkeypatch.setenv("ELSEWHERE", str(tmp_path / "else"))
     (tmp_path / "study.yaml").write_text(
-        "name: s\nrecipe: recipes/base.yaml\nbase: {rounds: 2}\n"
-        "arms: {a: {task: {path: $ELSEWHERE/x.jsonl}}, b: {}}\n"
+        "name: s\nrecipe: recipes/base.yaml\nbase: {rounds: 2, filters: {extra: [own.py:Mine]}}\n"
+        "arms:\n"
+        "  a: {task: {path: $ELSEWHERE/x.jsonl}, judge: {scorers: {kind: parts/own.py:Kind}}}\n"
+        "  b: {}\n"
+        "  c: {teachers: ['@b', ./stronger]}\n"
     )
     study = loading.load(tmp_path).study
     a, b = (resolve(study.keys(arm, 3)) for arm in "ab")
     assert (b.rounds, b.seed, b.name, b.tracking.mlflow) == (2, 3, "b-3", False)
     assert b.task.path == str(tmp_path / "recipes" / "problems.jsonl")
     assert a.task.path == str(tmp_path / "else" / "x.jsonl")
+    assert b.filters.extra[0].use == f"{tmp_path}/own.py:Mine"
+    assert a.judge.scorers["kind"].use == f"{tmp_path}/parts/own.py:Kind"
+    assert study.keys("c", 3)["teachers"] == ["@b", str(tmp_path / "stronger")]
+    assert study.needs("c") == ("b",)
 
 
 @pytest.mark.parametrize(

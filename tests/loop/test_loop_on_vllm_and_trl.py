@@ -5,7 +5,6 @@ Real vLLM, real TRL, real MLflow, through the command line.
 
 import contextlib
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 import test_one_meaning_per_number as one_meaning
 import yaml
+from real_data import GSM8K
 
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.engines.served_weights import Change
@@ -58,7 +58,6 @@ FEW = {
     "pass_at": 2,
     "majority": 2,
 }
-DATA = Path(os.environ.get("OUROLOOP_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 
 
 def written(folder, **changes):
@@ -169,12 +168,12 @@ def test_a_run_killed_without_warning_is_finished_by_resume_and_leaves_no_child_
 
 @pytest.mark.long
 @pytest.mark.skipif(
-    not (DATA / "gsm8k").is_dir(), reason=f"real data not found in {DATA}: set OUROLOOP_DATA"
+    not GSM8K.is_dir(), reason=f"real data not found in {GSM8K.parent}: set OUROLOOP_DATA"
 )
 def test_gsm8k_with_the_small_model_runs_through_and_says_that_nothing_passes(
     tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setenv("OUROLOOP_DATA", str(DATA))
+    monkeypatch.setenv("OUROLOOP_DATA", str(GSM8K.parent))
     smaller = ["--set", "tracking.mlflow=false", "--set", "sampling.problems_per_round=20"]
     code = main(["run", "runs/recipes/gsm8k.yaml", "--runs", str(tmp_path), *smaller])
     run = read_run(tmp_path / "gsm8k")

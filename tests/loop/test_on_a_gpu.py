@@ -9,13 +9,13 @@ drafts are right. Sampling is plain transformers', so that vLLM need not be inst
 
 import asyncio
 import json
-import os
 import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from real_data import GSM8K
 from scripted_world import BY_QUESTION
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))
@@ -36,10 +36,6 @@ from ouroloop.loop.stages.prompts import CHAT, render
 from ouroloop.loop.store import read_json
 from ouroloop.loop.views.reader import read_run
 
-DATA = (
-    Path(os.environ.get("OUROLOOP_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
-    / "gsm8k"
-)
 PUBLISHED = [p.name for p in loading.available() if Path(f"runs/recipes/{p.name}_hf.yaml").exists()]
 KNOWN, UNKNOWN = 48, 24
 """Training problems that the models are fitted to, and held-out ones."""
@@ -50,7 +46,7 @@ CHATML = (
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow, pytest.mark.timeout(600)]
 needs_data = pytest.mark.skipif(
-    not DATA.is_dir(), reason=f"real data not found in {DATA.parent}: set OUROLOOP_DATA"
+    not GSM8K.is_dir(), reason=f"real data not found in {GSM8K.parent}: set OUROLOOP_DATA"
 )
 
 
@@ -167,11 +163,11 @@ def data(tmp_path_factory):
     """A folder as OUROLOOP_DATA: the same names as the recipes', few rows."""
     root = tmp_path_factory.mktemp("data")
     for name, count in (("train_first_1000", KNOWN), ("test_first_660", UNKNOWN)):
-        lines = (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()[:count]
+        lines = (GSM8K / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()[:count]
         split = "train" if "train" in name else "heldout"
         plain = [
             {"question": p.question, "answer": p.answer, "solution": p.solution}
-            for p in read(DATA / f"{name}.jsonl")[:count]
+            for p in read(GSM8K / f"{name}.jsonl")[:count]
         ]
         tables = {
             f"gsm8k/{name}": [json.loads(line) for line in lines],

@@ -1,14 +1,11 @@
 import json
-import os
 import time
-from pathlib import Path
 
 import pytest
+from real_data import DATA
 
 from ouroloop.monitors.arith.calculations import calculations
 from ouroloop.monitors.strategies.strategy import CANONICALISERS
-
-DATA = Path(os.environ.get("OUROLOOP_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@
 
 import asyncio
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from real_data import DATA
 
 from ouroloop.evals.tasks import Form, Problem, Prompts, Turn
 from ouroloop.loop.engines.scripted import Answer, ScriptedEngine, as_text
@@ -39,7 +39,7 @@ SHOT = read_dialogue(
     "\n\nHuman: a\n\nAssistant: b\n\nCritiqueRequest: c\n\nCritique: d\n\nRevisionRequest: e"
     "\n\nRevision: f"
 )
-PUBLISHED = Path(os.environ.get("OUROLOOP_DATA", "")) / "constitutional"
+PUBLISHED = DATA / "constitutional"
 
 
 def spoken(prompt):

@@ -1,10 +1,9 @@
 """The published constitutional files are read as they are, and what is not of their form is not."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
+from real_data import DATA
 
 from ouroloop.evals.tasks import Problem, Turn
 from ouroloop.loop.errors import DataError
@@ -25,7 +24,7 @@ from ouroloop.loop.stages.dialogue import (
     until_next_speaker,
 )
 
-PUBLISHED = Path(os.environ.get("OUROLOOP_DATA", "")) / "constitutional"
+PUBLISHED = DATA / "constitutional"
 needs_published = pytest.mark.skipif(
     not (PUBLISHED / "RLMadisonInstructions.json").exists(),
     reason="OUROLOOP_DATA/constitutional holds no published files",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-# The folder that OUROLOOP_DATA names, beside the repository by default.
-DATA = Path(os.environ.get("OUROLOOP_DATA", Path(__file__).parents[3].parent / "shared" / "data"))
+from ..real_data import DATA
+
 PUBLISHED = DATA / "constitutional"
 RED_TEAM = PUBLISHED / "red_team_prompts.jsonl"
 PRINCIPLES = PUBLISHED / "CritiqueRevisionInstructions.json"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from ..real_data import DATA
 from .demonstrations import write_file
 
-# The folder that OUROLOOP_DATA names, beside the repository by default.
-DATA = Path(os.environ.get("OUROLOOP_DATA", Path(__file__).parents[3].parent / "shared" / "data"))
 TRAIN = DATA / "wordproblems" / "asdiv_train.jsonl"
 HELDOUT = DATA / "wordproblems" / "asdiv_heldout.jsonl"
 SVAMP = DATA / "wordproblems" / "svamp_first_500.jsonl"

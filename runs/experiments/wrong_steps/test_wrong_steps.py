@@ -5,7 +5,6 @@ The arms, what is read of a round, the goals on made-up rows, and the count over
 
 import json
 import math
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -15,11 +14,11 @@ from ouroloop.loop.experiments import rounds
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.views.reader import RoundData
+from runs.experiments.real_data import DATA
 from runs.experiments.wrong_steps import findings, measure, real, study
 from runs.experiments.wrong_steps.figure import draw
 
 STUDY = study.EXPERIMENT.study
-DATA = Path(os.environ.get("OUROLOOP_DATA", Path(__file__).parents[3] / "../shared/data"))
 
 
 def test_the_arms_differ_in_their_gates_alone_and_train_on_equally_many():

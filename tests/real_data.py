@@ -1,18 +1,14 @@
-"""Where the tests' real data lies.
-
-The folder that OUROLOOP_DATA names, by default `../shared/data` beside the repository.
-"""
+"""The tests' real data, and what is skipped where it is absent."""
 
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-DATA = Path(os.environ.get("OUROLOOP_DATA", Path(__file__).parents[2] / "../shared/data"))
+from runs.experiments.real_data import DATA
+
 GSM8K = DATA / "gsm8k"
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
 
