@@ -158,7 +158,9 @@ class _Binomial:
             if not isinstance(guard, Guard):
                 continue
             for tier, of_tier in found.items():
-                growth = tiers.flat(stakes.loss_factors(guard.stream, TIERS[tier][0]))
+                proven = tier is Tier.HALT
+                growth_CB = stakes.loss_factors(guard.stream, TIERS[tier][0], proven=proven)
+                growth = tiers.flat(growth_CB)
                 of_tier |= {StreamId(f"{index} {copy}"): growth for copy in self.copies}
         return dict(found)
 

@@ -5,8 +5,14 @@ where a few problems hold all of it, it has next to no degrees of freedom and sa
 60 answers that is unlike the others: 157 standard errors at z = 3). Hoeffding's limit rests on
 nothing but scores in [0, 1] and independent samples, and holds for every number of them.
 
+The spread that was seen is too small where the mean is too high by chance: a baseline that solves
+all of 60 problems shows none, and is the likeliest of all to lie above its expectation. What is to
+be proven therefore takes Student's limit with the spread at the limit itself: a mean that lies
+lower by d lets a block's variance be larger by d at most (decision 041).
+
 Source: Hoeffding 1963, theorem 1 (also of unlike variables) and section 5 (means over all cuts of a
-sample into blocks). Ours: both at once.
+sample into blocks); Wilson 1927 (the standard error at the limit, of a share). Ours: both at once,
+and Wilson's for any score in [0, 1].
 """
 
 from __future__ import annotations
@@ -37,6 +43,7 @@ def limits(
     num_blocks: int = 0,
     num_picks: int = 1,
     df: float = np.inf,
+    proven: bool = True,
 ) -> Floats:
     """What the mean exceeds its expectation by in no more cases than a normal one exceeds z, (C,).
 
@@ -47,21 +54,31 @@ def limits(
         num_blocks: independent blocks that it is the mean of; 0: not known, Student's limit alone.
         num_picks: see `widened`.
         df: degrees of freedom of `se`.
+        proven: with the spread at the limit itself, where the blocks are known; False: as seen.
     """
-    known = (float(se), float(mean), int(num_blocks), int(num_picks), float(df))
+    known = (float(se), float(mean), int(num_blocks), int(num_picks), float(df), proven)
     return np.array(_limits(tuple(z_C.tolist()), *known))
 
 
 # The baseline is frozen: both tiers ask for the same limits in every round.
 @lru_cache(maxsize=512)
 def _limits(
-    z_C: tuple[float, ...], se: float, mean: float, num_blocks: int, num_picks: int, df: float
+    z_C: tuple[float, ...],
+    se: float,
+    mean: float,
+    num_blocks: int,
+    num_picks: int,
+    df: float,
+    proven: bool,
 ) -> Floats:
     """What `limits` gives; not to be written to."""
     # z = 0 with one pick is 0, whatever the degrees of freedom.
-    student_C = np.array([widened(z, num_picks, df) for z in z_C]) * se
+    t_C = np.array([widened(z, num_picks, df) for z in z_C])
     if num_blocks == 0 or se == 0:
-        return student_C
+        return t_C * se
+    # The d at which d = t sqrt(se^2 + d / blocks).
+    half_C = t_C / (2 * num_blocks) if proven else np.zeros(len(t_C))
+    student_C = t_C * (np.sqrt(se**2 + half_C**2) + half_C)
     tail_C = HOEFFDING_SHARE * ndtr(-np.array(z_C)) / max(num_picks, 1)
     rate_C = -np.log(tail_C) / num_blocks
     # The usual case, and the search takes a millisecond.

@@ -146,14 +146,15 @@ def fallen_most(pair: Pair, nothing: str, unit: str) -> Blocks:
     first, rest = pair.halves()
     pattern = most_fallen(first, Grid.CLUSTER)
     undefined, idle = one_sample(pair, rest)
-    if pattern is None:
-        nobody = Blocks(1, alike(Pattern(Grid.CLUSTER, -2)), rest, undefined, idle, unit)
-        # The baseline alone says whether it is guarded: the problems that held one may be missing.
-        if most_fallen(Pair(first.baseline, first.baseline), Grid.CLUSTER) is not None:
-            return replace(nobody, idle=idle or NO_ALIVE_NOW, repicked=True)
+    nobody = Blocks(1, alike(Pattern(Grid.CLUSTER, -2)), rest, undefined, idle, unit)
+    # The whole baseline alone says whether it is guarded: among a round's problems a code may hold
+    # enough that holds too little among all, and the problems that held one may be missing.
+    if most_fallen(Pair(first.baseline, first.baseline), Grid.CLUSTER) is None:
         # Without a sample at all that is the reason, and the guard finds it by itself.
         why = nothing if pair.baseline.there_PK.any() else ""
         return replace(nobody, undefined=undefined or why)
+    if pattern is None:
+        return replace(nobody, idle=idle or NO_ALIVE_NOW, repicked=True)
     return Blocks(
         1,
         alike(pattern),

@@ -270,7 +270,10 @@ class _Simulation:
             ]
             streams = [entry.stream for entry in entries if isinstance(entry, Guard)]
             for tier, (share, _) in self._tiers.items():
-                logs = [stakes.loss_factors(stream, share).ravel() for stream in streams]
+                proven = tier is Tier.HALT
+                logs = [
+                    stakes.loss_factors(stream, share, proven=proven).ravel() for stream in streams
+                ]
                 found[tier].append(np.array(logs))
         return {
             tier: spreads([logs_RB for logs_RB in logs if len(logs_RB) > 1])

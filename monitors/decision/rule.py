@@ -304,7 +304,7 @@ class DecisionRule:
         if tier is Tier.HALT:
             share, weighed = 1.0, self.halting(streams)
         found: Bets = {
-            g.id: tiers.flat(stakes.loss_factors(g.stream, share))
+            g.id: tiers.flat(stakes.loss_factors(g.stream, share, proven=tier is Tier.HALT))
             for g in guards
             if g.id in weighed
         }

@@ -109,17 +109,21 @@ class Stream:
         whole = ones_PRM.sum() + (self.block_PRM == 0).sum() == num_PR.sum()
         return num_PR, ones_PRM.sum(axis=2) if whole else None
 
-    def tolerated(self, share: float, z_C: Floats, recovered: bool = False) -> Floats:
+    def tolerated(
+        self, share: float, z_C: Floats, recovered: bool = False, proven: bool = True
+    ) -> Floats:
         """The losses below mean(baseline_P) that are tolerated, (C,).
 
         Args:
             share: of the tolerance.
             z_C: standard errors that the baseline's mean may be wrong by; added to the tolerance.
             recovered: they are taken off: a bet on recovery may not profit from them.
+            proven: see `limits`.
         """
         own = float(self.baseline_P.mean()) + self.spare
         mean = 1 - own if recovered else own
-        noise_C = limits(z_C, self.baseline_se, mean, self.num_blocks, self.num_picks, self.df)
+        known = (self.num_blocks, self.num_picks, self.df, proven)
+        noise_C = limits(z_C, self.baseline_se, mean, *known)
         if recovered:
             noise_C = -noise_C
         if self.spare > 0:
@@ -142,12 +146,12 @@ class Stream:
         return float(num_P.min()) * float(np.sqrt(variance * (1 / num_P).sum()))
 
 
-def loss_factors(stream: Stream, share: float, z_C: Floats = Z_C) -> Floats:
+def loss_factors(stream: Stream, share: float, z_C: Floats = Z_C, proven: bool = True) -> Floats:
     """Log growth of every bet on "the mean has fallen by more than tolerated"; shape (C, B).
 
     By expectation no bet of cell c gains while it has not, if the baseline is z_c too high at most.
     """
-    tolerated_C = stream.tolerated(share, z_C)
+    tolerated_C = stream.tolerated(share, z_C, proven=proven)
     return _grow(stream, stream.baseline_P - tolerated_C[:, None], 1.0, 1 + tolerated_C)
 
 

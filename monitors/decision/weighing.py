@@ -290,8 +290,8 @@ class Weighing:
         """The least loss beyond this round's that WATCH would call by this quantity alone."""
         stream, share = guard.stream, self.rule.watch_share
         nothing = np.where(np.isfinite(stream.block_PRM), 0.0, np.nan)
-        now = stakes.loss_factors(stream, share)
-        worst = stakes.loss_factors(replace(stream, block_PRM=nothing), share)
+        now = stakes.loss_factors(stream, share, proven=False)
+        worst = stakes.loss_factors(replace(stream, block_PRM=nothing), share, proven=False)
         first = guarded.first_shares(self.rule, self.baselines[0].round)
         num_streams = self.rule.planned([each.id for each in self.draws[0]], Tier.WATCH)
         limit = tiers.limit(Tier.WATCH, self.rule.watch_alpha)
