@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from simulated_panel import samples
 
+from ouroloop.monitors.bench.bench import Watcher
 from ouroloop.monitors.decision import baseline_error, blocks, evidence, stakes, tiers
 from ouroloop.monitors.decision.baseline_error import BaselineScores
 from ouroloop.monitors.decision.records import plain
+from ouroloop.monitors.decision.rule import DecisionRule
 from ouroloop.monitors.decision.stakes import Stream
-from ouroloop.monitors.decision.tables import Pair, Table, pair
+from ouroloop.monitors.decision.tables import Pair, Table, Tables, pair
 from ouroloop.monitors.estimators import scores
 from ouroloop.monitors.names import Tier
 
@@ -388,8 +390,12 @@ def test_hoeffdings_limit_is_exceeded_as_seldom_as_it_says(num, expected):
 
 def test_the_nearer_of_two_limits_counts_and_usually_it_is_students():
     z_C = stakes.Z_C
-    usual = baseline_error.limits(z_C, 0.006, 0.6, num_blocks=3840, df=300.0)
+    known = {"num_blocks": 3840, "df": 300.0}
+    usual = baseline_error.limits(z_C, 0.006, 0.6, **known, proven=False)
     assert usual.tolist() == [baseline_error.widened(z, 1, 300.0) * 0.006 for z in z_C]
+    # With the spread at the limit itself it is hardly another where there are many blocks.
+    proven = baseline_error.limits(z_C, 0.006, 0.6, **known)
+    assert (proven >= usual).all() and (proven <= 1.12 * usual).all()
     # One of 60 answers unlike the others: its spread is one problem's.
     few = baseline_error.limits(z_C, 1 / 30, 59 / 60, num_blocks=60, df=1.0)
     assert few[0] == 0 and (np.diff(few) > 0).all() and few[-1] < 0.35
@@ -404,6 +410,74 @@ def test_the_nearer_of_two_limits_counts_and_usually_it_is_students():
     assert not baseline_error.limits(z_C, 0.0, 0.9, num_blocks=4).any()
 
 
+@pytest.mark.parametrize("num_lost", [1, 2, 3, 5, 20])
+@pytest.mark.parametrize("num_blocks", [40, 60, 120, 3840])
+def test_the_cell_of_the_true_error_is_paid_one_at_most_where_failures_are_rare(
+    num_lost, num_blocks
+):
+    """By enumeration of how many of a baseline's equal blocks fail, as `guards.py` reads them.
+
+    One block a problem up to 120; 3,840 are 32 samples of 120 problems in four groups.
+    """
+    from scipy.stats import binom
+
+    chance = num_lost / num_blocks
+    single = num_blocks <= 120
+    pay_C = np.exp(stakes.LOG_PAY_C)
+    # Too many failures are the harmless side: the mean is not too high.
+    paid = dict.fromkeys((False, True), pay_C[0] * binom.sf(num_lost, num_blocks, chance))
+    beyond = dict.fromkeys(paid, 0.0)
+    for failed in range(num_lost + 1):
+        share = failed / num_blocks
+        # Single blocks show no spread of their own, several of a problem do.
+        se = np.sqrt(share * (1 - share if single else 1) / num_blocks)
+        se = max(se, 2 / (num_blocks * (8 if single else 1)))
+        df = np.inf if single or not failed else 3.0 * failed
+        for proven in paid:
+            ends_C = baseline_error.limits(
+                stakes.Z_C, se, 1 - share, num_blocks, df=df, proven=proven
+            )
+            cell = int(np.searchsorted(ends_C, chance - share - 1e-12))
+            weight = binom.pmf(failed, num_blocks, chance)
+            if cell < len(pay_C):
+                paid[proven] += weight * pay_C[cell]
+            else:
+                beyond[proven] += weight
+    assert paid[True] <= 1 and beyond[True] <= 3e-7
+    if single and num_lost <= 3:
+        assert paid[False] > 1 or beyond[False] > 0.01, "as seen, the spread promised too much"
+
+
+def test_a_healthy_run_is_not_halted_for_a_baseline_that_solved_everything_by_chance():
+    """60 problems x 40 samples on both sides, pass@40 a thirtieth below 1, nothing ever changes.
+
+    Of 500 such runs 60 were halted, each of them where the baseline had solved every problem.
+    """
+    chance_P = np.full(60, 1 - (2 / 60) ** (1 / 40))
+    lucky = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        baseline = right_table(rng, chance_P, 40)
+        if not baseline.right_PK.any(axis=1).all():
+            continue
+        lucky += 1
+        watcher = Watcher(DecisionRule("main", rounds=20), tiers=(Tier.HALT,))
+        for _ in range(20):
+            now = Pair(baseline, right_table(rng, chance_P, 40))
+            nobody = np.empty(0, dtype=int)
+            tail = Pair(now.baseline.rows(nobody), now.baseline.rows(nobody))
+            assert not watcher.alarms(watcher.weigh(Tables(now, nobody, tail, nobody))), seed
+    assert lucky >= 4
+
+
+def right_table(rng, chance_P, num_samples):
+    """Samples that are right or wrong, without an answer or a strategy that could be read."""
+    right_PK = rng.random((len(chance_P), num_samples)) < chance_P[:, None]
+    ids = tuple(f"p{i:03d}" for i in range(len(chance_P)))
+    none_PK = np.full(right_PK.shape, -1)
+    return Table(ids, np.ones(right_PK.shape, bool), right_PK, none_PK, none_PK)
+
+
 def test_a_collapse_of_a_small_probe_set_is_seen_where_one_problem_holds_the_baselines_spread():
     """30 prompts x 4 samples, half of them to pick on: 1 canned text of 60, and then 25."""
     baseline_P = np.ones(30)
@@ -415,7 +489,7 @@ def test_a_collapse_of_a_small_probe_set_is_seen_where_one_problem_holds_the_bas
         stream = Stream(
             baseline_P, now_PRM, 1 / 30, 0.1, num_picks=20, df=1.0, num_blocks=num_blocks
         )
-        growth = tiers.flat(stakes.loss_factors(stream, 0.25))
+        growth = tiers.flat(stakes.loss_factors(stream, 0.25, proven=False))
         weight = evidence.weigh([{"canned": growth}], 20, 8, log_pay_C=tiers.pay(Tier.WATCH))
         seen.append(weight.log_e >= tiers.limit(Tier.WATCH, 0.2))
     assert seen == [False, True]
