@@ -9,15 +9,13 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from ouroloop.monitors.bench import estimators
 from ouroloop.monitors.bench.bench import SIZES
-from ouroloop.monitors.bench.boundary import ALL_SIZES, GRID, NUM_ROUNDS, TIERS, name_of, prefix
+from ouroloop.monitors.bench.boundary import ALL_SIZES, GRID, TIERS, name_of, prefix
 from ouroloop.monitors.bench.cells import Cell, exists, read, slug
 from ouroloop.monitors.bench.markdown import percent, table
 from ouroloop.monitors.bench.regimes import COLLAPSING, REGIMES, mode_name
-from ouroloop.monitors.decision.tiers import WATCH_ALPHA
 from ouroloop.monitors.estimators.stats import clopper_pearson
 
 PAGES = (Path("MONITORS.md"), Path("docs/validation/index.md"))
@@ -228,7 +226,7 @@ def _false(out: Path, size: str) -> str:
 
 
 def oracle(out: Path) -> str:
-    """What the test sees that knows everything but the samples, at the sizes worked out."""
+    """What is seen by who knows everything but the samples, at the sizes worked out."""
     lines = []
     for size in SIZES:
         for name in COLLAPSING:
@@ -237,8 +235,7 @@ def oracle(out: Path) -> str:
             rows = [row for row in read(cell) if int(row["rounds"]) >= 0]
             distance = np.array([float(row["distance"]) for row in rows])
             power = np.mean([float(row["power"]) for row in rows])
-            # As many equal looks as rounds, of which one is at the event.
-            looking = np.mean(ndtr(distance - ndtri((1 - WATCH_ALPHA) ** (1 / NUM_ROUNDS))))
+            looking = np.mean([float(row["sequential"]) for row in rows])
             line = (size, name, len(rows), f"{np.median(distance):.2f}")
             lines.append((*line, f"{100 * power:.0f} %", f"{100 * looking:.0f} %"))
     head = ("N x k", "regime", "worlds", "median distance", "seen, onset known", "onset unknown")
