@@ -148,14 +148,14 @@ class _Path:
     @property
     def lost_RQ(self) -> Floats:
         """What is lost since the baseline, of every round."""
-        return self.level_RQ[0] - self.level_RQ[1:]
+        return np.asarray(self.level_RQ[0] - self.level_RQ[1:])
 
     @property
     def tolerated_Q(self) -> Floats:
         """A quarter of every tolerance."""
         share_Q = np.array([0, 0.10, 0, 0.10, 0.25, 0, 0, 0, 0.50, 0])
         fixed_Q = np.array([0.01, 0, 0.01, 0, 0, 0.025, 0.01, 0.01, 0, 0.05])
-        return RULE.watch_share * (fixed_Q + share_Q * self.level_RQ[0])
+        return np.asarray(RULE.watch_share * (fixed_Q + share_Q * self.level_RQ[0]))
 
     def against(self, lost_RQ: Floats) -> _Ratio:
         """These losses against the nearest ones within a quarter of every tolerance."""
