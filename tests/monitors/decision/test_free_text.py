@@ -250,7 +250,8 @@ def test_whether_a_strategy_can_die_is_read_from_the_baseline_alone():
         there_PK = np.repeat(np.array(there_P, dtype=bool)[:, None], 4, axis=1)
         way_PK = np.where(there_PK, np.array(way_P)[:, None], -1)
         none = np.full(there_PK.shape, -1)
-        return Table(("a", "b", "c"), there_PK, there_PK, none, none, grids={"cluster": way_PK})
+        names = tuple(f"p{i:02d}" for i in range(len(there_P)))
+        return Table(names, there_PK, there_PK, none, none, grids={"cluster": way_PK})
 
     all_three = table([1, 1, 1], [0, -1, -1])
     there = free.fallen_most(Pair(all_three, all_three), "nothing", "sample")
@@ -259,6 +260,10 @@ def test_whether_a_strategy_can_die_is_read_from_the_baseline_alone():
     assert not gone.undefined and gone.idle == free.NO_ALIVE_NOW
     never = table([1, 1, 1], [-1, -1, -1])
     assert free.fallen_most(Pair(never, never), "nothing", "sample").undefined == "nothing"
+    # 4 % of the baseline's samples are too few, also where a round asks five of its problems.
+    rare = table([1] * 25, [0] + [-1] * 24)
+    few = table([1] * 5 + [0] * 20, [0] + [-1] * 24)
+    assert free.fallen_most(Pair(rare, few), "nothing", "sample").undefined == "nothing"
 
 
 def test_verdicts_that_a_judge_of_few_answers_no_longer_gives_are_missed(baseline):
