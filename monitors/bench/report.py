@@ -238,7 +238,7 @@ def oracle(out: Path) -> str:
             looking = np.mean([float(row["sequential"]) for row in rows])
             line = (size, name, len(rows), f"{np.median(distance):.2f}")
             lines.append((*line, f"{100 * power:.0f} %", f"{100 * looking:.0f} %"))
-    head = ("N x k", "regime", "worlds", "median distance", "seen, onset known", "onset unknown")
+    head = ("N x k", "regime", "worlds", "median distance", "onset known", "onset unknown")
     return table(head, lines)
 
 
