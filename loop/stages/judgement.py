@@ -157,8 +157,7 @@ def _num_judged(config: JudgeConfig, probe: ProbeConfig, is_baseline: bool) -> i
     if not is_baseline:
         return config.samples
     # Baselines are compared with all later rounds: they are judged as they are probed.
-    baseline_samples = probe.baseline_samples or 4 * probe.samples
-    return max(1, config.samples * baseline_samples // probe.samples)
+    return max(1, config.samples * probe.num_baseline_samples // probe.samples)
 
 
 def _answers(

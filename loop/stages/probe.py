@@ -140,9 +140,7 @@ async def _answered(
     """The answers to every problem of the probe set, in its order; `num_fit` more beside them."""
     config = refiner.recipe.probe
     # Baselines are compared with all later rounds, so their noise is paid for in each of these.
-    num = config.samples
-    if refiner.is_baseline:
-        num = config.baseline_samples or 4 * config.samples
+    num = config.num_baseline_samples if refiner.is_baseline else config.samples
     num_all = num + 1 + num_fit
     total, done = len(probe_set.problems) * num_all, 0
     report("probing", done, total)
