@@ -18,6 +18,7 @@ from ouroloop.evals.worlds.arithmetic import strategies as st
 from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.evals.worlds.arithmetic.pretrain_sampler import Sampler
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
+from ouroloop.monitors.estimators.ustatistics import distinct_pair_share
 
 TASK = ArithmeticTask()
 Progress = Callable[[int, int], None]
@@ -76,8 +77,9 @@ def distinct_correct_pairs(problem: Problem, traces: Sequence[str]) -> float:
     Unbiased U-statistic of one problem.
     """
     right = Counter(TASK.strategy(problem, t) for t in traces if _right(problem, t))
-    num, k = right.total(), len(traces)
-    return (num * (num - 1) - sum(n * (n - 1) for n in right.values())) / (k * (k - 1))
+    num_same = sum(n * (n - 1) for n in right.values())
+    counts = (np.array([float(num)]) for num in (len(traces), right.total(), num_same))
+    return float(distinct_pair_share(*counts)[0])
 
 
 def strategies(problems: Sequence[Problem], traces: Sequence[Sequence[str]]) -> Rows:
