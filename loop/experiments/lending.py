@@ -20,7 +20,7 @@ from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.rows import PreflightAction
 from ouroloop.loop.store import CLUSTERS, STRATEGIES, read_json
-from ouroloop.loop.sums import ROUNDS
+from ouroloop.loop.sums import ROUNDS, round_folder
 from ouroloop.monitors.names import Action
 
 # Keys that a run's round 0, the starting model as it is, does not depend on.
@@ -64,7 +64,7 @@ def lend(path: Path, recipe: Recipe, number: int) -> str:
 
     Returns: the name of the run that lends; empty where none does, or the round has begun.
     """
-    folder = path / ROUNDS / f"{number:03d}"
+    folder = round_folder(path, number)
     if folder.exists():
         return ""
     others = [run for run in _of_seed(path, recipe) if _manifest(run, number).exists()]
@@ -99,7 +99,7 @@ def _of_seed(path: Path, recipe: Recipe) -> list[Path]:
 
 
 def _manifest(run: Path, number: int) -> Path:
-    return run / ROUNDS / f"{number:03d}" / MANIFEST
+    return round_folder(run, number) / MANIFEST
 
 
 def _is_twin(other: Path, recipe: Recipe) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from ouroloop.loop.errors import RecipeError
+from ouroloop.loop.sums import round_folder
 from ouroloop.loop.traces.tables import read_own
 from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.monitors.decision.blocks import ScoreError
@@ -164,7 +165,7 @@ def _typical(design: Design) -> Population:
 
 def _population_of_run(run_path: Path, rule: DecisionRule, gold: bool) -> Population | None:
     """The samples of a run's round 0 as the guard sees them, if it is there."""
-    file = run_path / "rounds" / "000" / "probe.parquet"
+    file = round_folder(run_path, 0) / "probe.parquet"
     if not file.is_file():
         return None
     rows = [row for row in pq.read_table(file).to_pylist() if row["kind"] == "sample"]
