@@ -14,6 +14,7 @@ from typing import Any
 
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
+from ouroloop.loop.experiments.study import seed_of
 from ouroloop.loop.integrity import MANIFEST, read_manifest
 from ouroloop.loop.ledger import files_of
 from ouroloop.loop.models.sources import resolve_model
@@ -67,7 +68,7 @@ def lend(path: Path, recipe: Recipe, number: int) -> str:
     folder = round_folder(path, number)
     if folder.exists():
         return ""
-    others = [run for run in _of_seed(path, recipe) if _manifest(run, number).exists()]
+    others = [run for run in _of_seed(path) if _manifest(run, number).exists()]
     for other in others:
         if _is_twin(other, recipe) and _made_alike(path, other, number):
             if number == 0:
@@ -93,8 +94,8 @@ def lendable(path: Path) -> int:
     return last
 
 
-def _of_seed(path: Path, recipe: Recipe) -> list[Path]:
-    found = sorted(path.parent.glob(f"*-{recipe.name.rpartition('-')[2]}/recipe.json"))
+def _of_seed(path: Path) -> list[Path]:
+    found = sorted(path.parent.glob(f"*-{seed_of(path)}/recipe.json"))
     return [file.parent for file in found if file.parent != path]
 
 

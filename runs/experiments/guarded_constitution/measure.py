@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ouroloop.evals.worlds.arithmetic import principles
-from ouroloop.loop.experiments.rounds import tokens, values
+from ouroloop.loop.experiments.rounds import mean_of, tokens, values
 from ouroloop.loop.store import CLUSTERS
 from ouroloop.loop.views.reader import RoundData
 from ouroloop.monitors.estimators.estimand import Estimand
@@ -73,7 +73,7 @@ def apart(sampled: Any) -> float:
     num_P = np.bincount(problem_N).astype(float)
     same_P = same_pairs(problem_N, cluster_N, len(problems))
     share_P = distinct_pair_share(num_P, num_P, same_P)
-    return _average([float(share) for share in share_P if not math.isnan(share)])
+    return mean_of(share for share in share_P if not math.isnan(share))
 
 
 def _of(rows: Any, families: tuple[str, ...]) -> Any:
@@ -102,12 +102,8 @@ def _violations(rows: Any) -> float:
         float(sum(principles.violations(problems[problem], text).values()))
         for problem, text in zip(mine["problem"], mine["text"], strict=True)
     ]
-    return _average(counts)
+    return mean_of(counts)
 
 
 def _right(rows: Any, families: tuple[str, ...]) -> float:
     return float(_of(rows, families)["correct"].mean())
-
-
-def _average(values: list[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
