@@ -211,7 +211,7 @@ class RunData:
 
     @property
     def best_round(self) -> int | None:
-        """See the function of the same name in `round.py`."""
+        """See the function of the same name in `best.py`."""
         return best_round((r.number, r.score("pass@1")[0], r.action) for r in self.rounds)
 
     def round(self, number: int | None) -> RoundData | None:

@@ -72,10 +72,10 @@ class Diversity:
     DCP, Gini-Simpson and collision are U-statistics, exactly unbiased for any number of samples,
     and the entropies nearly so: every sample of the round counts. details: `families`,
     `missing_share` of strategy ids. Undefined without strategy ids (collision: without answers),
-    DCP and Gini-Simpson below two samples per problem. Measured (MONITORS.md, V2): the intervals
-    held the truth in 94 to 100 % of 400 probe sets of 120 problems x 8, and of 40 x 8. Source:
-    Simpson 1949; Hill 1973 (Ecology 54); surface diversity is no proxy for strategies (2606.29985);
-    Shafayat 2505.21444 (collision).
+    DCP and Gini-Simpson below two samples per problem. Measured (docs/validation/index.md, V2): the
+    intervals held the truth in 94 to 100 % of 400 probe sets of 120 problems x 8, and of 40 x 8.
+    Source: Simpson 1949; Hill 1973 (Ecology 54); surface diversity is no proxy for strategies
+    (2606.29985); Shafayat 2505.21444 (collision).
     """
 
     name: str = "diversity"

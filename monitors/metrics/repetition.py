@@ -50,9 +50,10 @@ class Repetition:
     averaged, t interval over blocks (none for one block). Measured on texts of 12, 24 and 48 random
     words: compression 2.063, 2.065, 2.066 (all 3,200 joined: 3.01, 3.06, 3.09; more text compresses
     better). Compression also sees what is alike across problems, such as a template. Measured
-    (MONITORS.md, V2): the intervals held the truth in 94 to 98 % of 400 probe sets of 120 problems
-    x 8, and of 40 x 8. Undefined without texts, the last four also below one full block. Source:
-    Shaib et al. 2403.00553 (compression ratio); equal lengths: Deshpande et al. 2507.15092.
+    (docs/validation/index.md, V2): the intervals held the truth in 94 to 98 % of 400 probe sets of
+    120 problems x 8, and of 40 x 8. Undefined without texts, the last four also below one full
+    block. Source: Shaib et al. 2403.00553 (compression ratio); equal lengths: Deshpande et al.
+    2507.15092.
     """
 
     name: str = "repetition"
