@@ -27,6 +27,8 @@ IN_BLOCKS = {estimand: kind for estimand, kind in KINDS.items() if estimand != L
 """Those that depend on how many samples of a problem lie in one block."""
 # A loop at the end shows in the last characters: 3 units of 200 and more fit in.
 MAX_CHARS = 4_000
+# Characters that a unit of a loop has at most.
+LONGEST_UNIT = 200
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,6 @@ def ends_in_loop(
     text: str,
     repeats: int = 3,
     least: int = 48,
-    longest: int = 200,
 ) -> bool:
     """Whether the text ends in one unit again and again; the loop may be cut anywhere.
 
@@ -173,7 +174,6 @@ def ends_in_loop(
         text: the text.
         repeats: so many times in a row at least.
         least: over so many characters at least.
-        longest: characters of a unit at most.
     """
     text = text.rstrip()[-MAX_CHARS:]
     # The last 16 characters must come again one unit earlier: only those distances are tried.
@@ -181,10 +181,10 @@ def ends_in_loop(
     at = len(text) - len(end)
     if len(text) < least:
         return False
-    for _ in range(longest):
+    for _ in range(LONGEST_UNIT):
         at = text.rfind(end, 0, at + len(end) - 1)
         period = len(text) - len(end) - at
-        if at < 0 or period > longest:
+        if at < 0 or period > LONGEST_UNIT:
             return False
         span = max(repeats * period, least)
         if span <= len(text) and text[-span:-period] == text[len(text) - span + period :]:

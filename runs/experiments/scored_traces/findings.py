@@ -109,10 +109,10 @@ def notes(results: Results) -> Sequence[str]:
     return [*out, *markdown(grid)]
 
 
-def demos(path: Path = DEMO) -> dict[str, Rows]:
+def demos() -> dict[str, Rows]:
     """The demo's runs by name, as `afterwards.py` scored them."""
     found: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rounds.read(path):
+    for row in rounds.read(DEMO):
         found.setdefault(str(row["label"]), []).append(row)
     return dict(found)
 
