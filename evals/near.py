@@ -26,19 +26,13 @@ from itertools import pairwise
 from math import ceil
 
 from ouroloop.evals.questions import visible
+from ouroloop.monitors.arith.numbers import NUMBER_WORDS
 
 SHARE = 0.85
 """Of a question's word pairs that a copy has at least: see docs/contamination.md for its choice."""
 MIN_PAIRS = 4
 """A question of fewer word pairs says too little: only all of them make a copy."""
 
-_UNITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-_UNITS += ["eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen"]
-_UNITS += ["eighteen", "nineteen"]
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_VALUES = {word: n for n, word in enumerate(_UNITS)} | {
-    word: 10 * n for n, word in enumerate(_TENS, 2)
-}
 _SCALES = {"hundred": 100, "thousand": 1000}
 # A number, a word, or a single sign.
 _TOKEN = re.compile(
@@ -199,7 +193,7 @@ def _names(clauses: Iterable[list[str]]) -> frozenset[str]:
         _bare(word)
         for clause in clauses
         for word in clause[1:]
-        if word[0].isupper() and word != "I" and word.casefold() not in _VALUES
+        if word[0].isupper() and word != "I" and word.casefold() not in NUMBER_WORDS
     )
 
 
@@ -244,7 +238,7 @@ def _value(word: str) -> str | None:
         part = part.rstrip("0")
         # Text, not int: no limit of digits, and no time beyond linear.
         return (whole.lstrip("0") or "0") + (point + part if part else "")
-    known = _VALUES.get(word, _SCALES.get(word))
+    known = NUMBER_WORDS.get(word, _SCALES.get(word))
     return None if known is None else str(known)
 
 
@@ -255,10 +249,10 @@ def _joined(before: str, word: str) -> str | None:
     value = int(before)
     if word in _SCALES:
         return str(value * _SCALES[word]) if 0 < value < _SCALES[word] else None
-    if word not in _VALUES or value == 0 or _VALUES[word] == 0:
+    if word not in NUMBER_WORDS or value == 0 or NUMBER_WORDS[word] == 0:
         return None
-    is_tens = value % 100 >= 20 and value % 10 == 0 and _VALUES[word] < 10
-    return str(value + _VALUES[word]) if is_tens or value % 100 == 0 else None
+    is_tens = value % 100 >= 20 and value % 10 == 0 and NUMBER_WORDS[word] < 10
+    return str(value + NUMBER_WORDS[word]) if is_tens or value % 100 == 0 else None
 
 
 # Where nothing is held out.

@@ -38,6 +38,14 @@ class Gpu:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """Main memory in bytes: what there is, and what can still be had."""
+
+    total: int
+    free: int
+
+
+@dataclass(frozen=True)
 class Device:
     """What models run on here.
 
@@ -140,11 +148,32 @@ def torch_cuda() -> str | None:
 
 def cpu_flags() -> frozenset[str]:
     """The processor's flags; none where /proc/cpuinfo cannot be read."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return frozenset()
-    found = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
+    found = re.search(r"^(?:flags|Features)\s*:(.*)$", _read("/proc/cpuinfo"), re.MULTILINE)
     if found is None:
         return frozenset()
     return frozenset(found[1].split())
+
+
+def main_memory() -> Memory | None:
+    """This machine's main memory, or a container's share of it; None where it does not say."""
+    found = {
+        name: int(value) * 1024
+        for name, value in re.findall(r"^(\w+):\s*(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
+    }
+    if not {"MemTotal", "MemAvailable"} <= set(found):
+        return None
+    total, free = found["MemTotal"], found["MemAvailable"]
+    # A container may use less than the machine has; its limit reads "max" when there is none.
+    limit = _read("/sys/fs/cgroup/memory.max").strip()
+    used = _read("/sys/fs/cgroup/memory.current").strip()
+    if limit.isdigit() and used.isdigit():
+        total, free = min(total, int(limit)), min(free, int(limit) - int(used))
+    return Memory(total, free)
+
+
+def _read(path: str) -> str:
+    """A file of the system; empty where it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

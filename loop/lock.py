@@ -74,6 +74,14 @@ class Holder:
         """Whether it gave a sign of life a short time ago."""
         return self.silent_s < STALE_SECONDS
 
+    def refusal(self, where: str) -> RunStateError:
+        """What another host is answered that wants the run; `where`: its folder or address."""
+        return RunStateError(
+            f"{where}: held by process {self.pid} on {self.host}, whose last sign of life was"
+            f" {self.silent_s:.0f} s ago. End it there; if that host is gone, try again when"
+            f" {STALE_SECONDS:g} s have passed without one."
+        )
+
 
 class Lock:
     """A run's lock in this process, which gives signs of life until it is closed."""
@@ -147,11 +155,7 @@ def locked(path: Path) -> Lock:
     holder = _read(file)
     if holder is not None and not holder.is_here and holder.is_fresh:
         os.close(descriptor)
-        raise RunStateError(
-            f"{path}: held by process {holder.pid} on {holder.host}, whose last sign of life was"
-            f" {holder.silent_s:.0f} s ago. End it there; if that host is gone, try again when"
-            f" {STALE_SECONDS:g} s have passed without one."
-        )
+        raise holder.refusal(str(path))
     return Lock(descriptor, file)
 
 

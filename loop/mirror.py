@@ -19,7 +19,7 @@ from typing import Any
 from ouroloop.loop import integrity, ledger
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.errors import RunStateError, StorageError
-from ouroloop.loop.lock import BEAT_SECONDS, LOCK, STALE_SECONDS, Holder
+from ouroloop.loop.lock import BEAT_SECONDS, LOCK, Holder
 from ouroloop.loop.sums import ROUNDS
 
 # Upon each sign of life an object is written: less often than a local file.
@@ -115,11 +115,7 @@ class Mirror:
         holder = Holder.read(text)
         # On this host the lock of the local folder decides.
         if holder is not None and not holder.is_here and holder.is_fresh:
-            raise RunStateError(
-                f"{self.url}: held by process {holder.pid} on {holder.host}, whose last sign of"
-                f" life was {holder.silent_s:.0f} s ago. End it there; if that host is gone, try"
-                f" again when {STALE_SECONDS:g} s have passed without one."
-            )
+            raise holder.refusal(self.url)
 
     # -- copying there ------------------------------------------------------------------
 

@@ -59,7 +59,7 @@ from ouroloop.loop.rows import (
 )
 from ouroloop.loop.storage import atomic, to_disk
 from ouroloop.loop.store import read_json, write_json
-from ouroloop.loop.sums import ROUNDS, sealed, sum_of
+from ouroloop.loop.sums import ROUNDS, round_folder, sealed, sum_of
 from ouroloop.monitors.base import Reading, RoundView
 from ouroloop.monitors.decision.records import Decision
 from ouroloop.monitors.estimators.estimand import EVERY, Estimand
@@ -229,7 +229,7 @@ class Round:
 
         `main_family`: the family whose accuracy is the round's `score`.
         """
-        folder = run / ROUNDS / f"{number:03d}"
+        folder = round_folder(run, number)
         folder.mkdir(parents=True, exist_ok=True)
         return cls(folder, main_family)
 

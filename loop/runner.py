@@ -31,7 +31,7 @@ from ouroloop.loop.setup import Setting, prepare
 from ouroloop.loop.store import Store
 from ouroloop.loop.trackers.process import safe_sync, start_sync
 from ouroloop.loop.trackers.registry import has_trackers
-from ouroloop.loop.views.endings import closing_text, next_steps
+from ouroloop.loop.views.endings import closing_text, is_halted, next_steps
 from ouroloop.loop.views.printable import printable
 from ouroloop.loop.views.progress import (
     LiveProgress,
@@ -42,7 +42,6 @@ from ouroloop.loop.views.progress import (
 from ouroloop.loop.views.reader import read_round, read_run
 from ouroloop.monitors.decision.reasons import why
 from ouroloop.monitors.decision.rule import Decision
-from ouroloop.monitors.names import Action
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def _carry(store: Store, setting: Setting, warnings: Sequence[str] = ()) -> Outc
         raise
     data = read_run(store.path)
     print(printable(f"{rounds_table(data)}\n{closing_text(data)}"))
-    halted = Action(decision.action) is Action.HALT and recipe.monitors.guard
+    halted = is_halted(data)
     if halted:
         print(printable(f"halted after round {decision.round}: {'; '.join(why(decision))}"))
     print(printable(next_steps(data)))

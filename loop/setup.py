@@ -12,7 +12,7 @@ from pathlib import Path
 from ouroloop.evals.errors import DataError as TaskDataError
 from ouroloop.evals.near import NO_COPIES, Copies
 from ouroloop.evals.registry import build_task
-from ouroloop.evals.tasks import Capability, Form, Prompts, Task
+from ouroloop.evals.tasks import Capability, Prompts, Task
 from ouroloop.loop import automatic, extensions, refusals
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.config.judge import BASELINE
@@ -122,15 +122,12 @@ def _prompts(task: Task, recipe: Recipe, models: Sequence[Path | str | None]) ->
     chat_template = all(has_chat_template(checkpoint) for checkpoint in checkpoints)
     reads_answers = Capability.ANSWERS in task.capabilities
     found = resolve_prompts(task.prompts, recipe.task.prompts, chat_template, reads_answers)
-    refine = recipe.refine
-    needs_verdict = refine.revise_when == "rejected" or recipe.filters.critic
-    asks_verdict = refine.form is Form.PROMPTS or needs_verdict
     if recipe.dataset.learn_turns == "all" and not found.chat:
         raise RecipeError(
             "dataset.learn_turns: all needs a checkpoint with a chat template, whose turns end with"
             " a stop token; this one is asked plain text. Set it to last."
         )
-    return replace(found, form=refine.form, asks_verdict=asks_verdict)
+    return replace(found, form=recipe.refine.form, asks_verdict=recipe.asks_verdict)
 
 
 def _responses(

@@ -28,6 +28,11 @@ REMEDY = (
 )
 
 
+def round_folder(run: Path, number: int) -> Path:
+    """The folder of a run's round, whether it is there or not."""
+    return run / ROUNDS / f"{number:03d}"
+
+
 @dataclass(frozen=True)
 class Sum:
     """What a file must be: its size in bytes and its SHA-256 in hexadecimal digits."""

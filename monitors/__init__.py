@@ -1,6 +1,6 @@
 """Read-only watchers of a model's diversity and calibration.
 
-Knows neither `loop` nor `evals`; numpy and scipy only.
+Knows neither `loop` nor `evals`; numpy, scipy and scikit-learn only.
 
 `from ouroloop.monitors import read_traces, follow` judges traces of any loop from files,
 `from_frame` and `from_arrays` from tables and arrays; what is named here is loaded when it is first

@@ -17,6 +17,11 @@ CHATML = (
 )
 
 
+def ids(text: str) -> list[int]:
+    """The token ids of a text, without any of its ends."""
+    return [4 + CHARACTERS.index(character) for character in text]
+
+
 def save_tiny_tokenizer(folder: Path, stop_token: str | None = "<eos>") -> None:
     """One token per character; <pad> = 0, <eos> = 1, <bos> = 2.
 

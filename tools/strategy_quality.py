@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
+from ouroloop.monitors.estimators.stats import binomial
 from ouroloop.monitors.strategies.strategy import CANONICALISERS, Canonicaliser
 from tools.strategy_measures import (
     CHECKPOINT,
@@ -43,8 +44,8 @@ def with_interval(values: Sequence[float]) -> str:
 
 def share(right: int, total: int) -> str:
     """A share with its Clopper-Pearson interval."""
-    low, high = stats.binomtest(right, total).proportion_ci(0.95, "exact")
-    return f"{right}/{total} = {right / total:.0%} [{low:.0%}, {high:.0%}]"
+    found = binomial(right, total)
+    return f"{right}/{total} = {found.value:.0%} [{found.low:.0%}, {found.high:.0%}]"
 
 
 def world_tables(num_seeds: int, num_traces: int) -> list[str]:

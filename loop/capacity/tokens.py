@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ouroloop.evals.tasks import Form
 from ouroloop.loop.capacity.measured import Measured
 from ouroloop.loop.config import Recipe
 from ouroloop.loop.costs import Purpose
@@ -41,11 +40,11 @@ def tokens_of(recipe: Recipe, panel: Panel, measured: Measured, number: int) -> 
     probe = recipe.probe
     num_samples = probe.samples
     if number in recipe.monitors.baselines:
-        num_samples = probe.baseline_samples or 4 * probe.samples
+        num_samples = probe.num_baseline_samples
     # Clusters are fitted on samples of their own, which nobody judges.
     num_fit = recipe.monitors.clusters.samples if number == 0 and panel.fits_clusters else 0
     out[Purpose.PROBE] = panel.num_problems * (num_samples + num_fit + 1) * answer
-    if recipe.refine.critique and _asks_verdict(recipe):
+    if recipe.refine.critique and recipe.asks_verdict:
         out[Purpose.CRITIC] = min(probe.critiques, panel.num_main) * critique
     if recipe.filters.critic:
         out[Purpose.AUDIT] = probe.audit_items * len(KINDS) * critique
@@ -91,11 +90,6 @@ def _learning(recipe: Recipe, measured: Measured) -> Tokens:
         Purpose.CRITIQUES: drafts * critiques * critique,
         Purpose.REVISIONS: drafts * revisions * _or(measured.revision_tokens, longest),
     }
-
-
-def _asks_verdict(recipe: Recipe) -> bool:
-    is_needed = recipe.refine.revise_when == "rejected" or recipe.filters.critic
-    return recipe.refine.form is Form.PROMPTS or is_needed
 
 
 def _or(known: float | None, bound: float) -> float:

@@ -12,14 +12,14 @@ import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.checks.findings import Finding, Level
 from ouroloop.loop.config import Recipe
-from ouroloop.loop.devices import this_device
+from ouroloop.loop.devices import main_memory, this_device
 from ouroloop.loop.models.shape import Shape
 from ouroloop.loop.objectives import launcher
+from ouroloop.loop.objectives.settings import MOST_LOGITS
 
 GIB = 2**30
 # Engines that hold the model on other machines, or in other processes of this one.
@@ -33,10 +33,8 @@ ADAM = ("adamw_torch", "adamw_torch_fused", "adamw")
 # Numbers that the backward pass keeps for each that goes into or comes out of a layer's matrices
 # (norms, rotated keys, products of the gate come on top). Measured: 1.1 (docs/memory.md).
 KEPT_NUMBERS = 1.2
-# Of the logits at the learnt positions: they, their softmax and their gradient, in float32; more of
-# them than MOST_LOGITS are worked out in chunks.
+# Of the logits at the learnt positions: they, their softmax and their gradient, in float32.
 LOGIT_COPIES = 3
-MOST_LOGITS = 2**28
 # Rows of a batch when a recipe does not say; transformers' own number.
 BATCH = 8
 # What LoRA adapts when a recipe does not say; peft's own table has these two for most models.
@@ -241,23 +239,5 @@ def _gpu_room() -> Room | None:
 
 
 def _main_memory() -> Room | None:
-    text = _read("/proc/meminfo")
-    found = {
-        name: int(value) * 1024 for name, value in re.findall(r"^(\w+):\s*(\d+) kB", text, re.M)
-    }
-    if not {"MemTotal", "MemAvailable"} <= set(found):
-        return None
-    total, free = found["MemTotal"], found["MemAvailable"]
-    # A container may use less than the machine has; its limit reads "max" when there is none.
-    limit = _read("/sys/fs/cgroup/memory.max").strip()
-    used = _read("/sys/fs/cgroup/memory.current").strip()
-    if limit.isdigit() and used.isdigit():
-        total, free = min(total, int(limit)), min(free, int(limit) - int(used))
-    return Room(total, free, num_devices=1, is_gpu=False)
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+    found = main_memory()
+    return Room(found.total, found.free, num_devices=1, is_gpu=False) if found else None

@@ -107,7 +107,7 @@ def _seen_at_once(setting: Setting, run_path: Path, num_problems: int) -> float 
         gold=recipe.monitors.gold,
         main_family=main,
         num_samples=recipe.probe.samples,
-        num_baseline_samples=recipe.probe.baseline_samples,
+        num_baseline_samples=recipe.probe.num_baseline_samples,
         run_path=run_path,
         only=(QuantityId.CANNED,),
     ).powers
@@ -125,7 +125,7 @@ def _least_loss(setting: Setting, run_path: Path, num_problems: int) -> float | 
         families=[main] * num_problems,
         main_family=main,
         num_samples=recipe.probe.samples,
-        num_baseline_samples=recipe.probe.baseline_samples,
+        num_baseline_samples=recipe.probe.num_baseline_samples,
         run_path=run_path,
         only=(QuantityId.ACCURACY,),
     ).powers

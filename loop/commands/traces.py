@@ -274,7 +274,7 @@ def _plan(options: argparse.Namespace) -> int:
         num_free=len(probe_set.problems) - len(scored),
         gold=recipe.monitors.gold,
         main_family=probe_set.main,
-        num_baseline_samples=recipe.probe.baseline_samples or 4 * recipe.probe.samples,
+        num_baseline_samples=recipe.probe.num_baseline_samples,
         run_path=root_of(options) / recipe.name,
     )
     notes = traces.costs(recipe.probe, len(probe_set.problems))

@@ -78,6 +78,11 @@ class ProbeConfig(Section):
             )
         return self
 
+    @property
+    def num_baseline_samples(self) -> int:
+        """Samples per problem in a baseline round."""
+        return self.baseline_samples or 4 * self.samples
+
 
 class MonitorConfig(Section):
     """What is tolerated against round 0 before the controller acts.

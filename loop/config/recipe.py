@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from ouroloop.evals.tasks import Form
 from ouroloop.loop import secrets
 from ouroloop.loop.config.base import Extension, ModelName, Section
 from ouroloop.loop.config.engine import EngineConfig
@@ -221,6 +222,12 @@ class Recipe(Section):
             "dpo": {**self.dpo, **stage.dpo},
         }
         return self.model_copy(update=changes)
+
+    @property
+    def asks_verdict(self) -> bool:
+        """Whether a critique is asked for a verdict: by its form, or since something needs one."""
+        needs_verdict = self.refine.revise_when == "rejected" or self.filters.critic
+        return self.refine.form is Form.PROMPTS or needs_verdict
 
     @property
     def settings_section(self) -> Literal["sft", "dpo"]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes.util
 import os
 import platform
-import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -106,7 +105,7 @@ def look(root: Path = ROOT) -> Machine:
     Takes well under a second; imports no installed package.
     """
     versions, requires = _distributions()
-    gpus = devices.gpus()
+    gpus, memory = devices.gpus(), devices.main_memory()
     cuda, flags = devices.torch_cuda(), devices.cpu_flags()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return Machine(
@@ -121,7 +120,7 @@ def look(root: Path = ROOT) -> Machine:
         cpu_flags=flags,
         preload=os.environ.get("LD_PRELOAD", ""),
         fast_libraries=_fast_libraries(),
-        memory_bytes=_memory_bytes(),
+        memory_bytes=memory.free if memory else None,
         disk_bytes=shutil.disk_usage(root).free,
         locks={
             path.stem: read_lock(path) for path in sorted((root / "requirements").glob("*.lock"))
@@ -168,27 +167,6 @@ def _fast_libraries() -> tuple[str, ...]:
     if openmp.exists():
         found.append(str(openmp))
     return tuple(library for library in found if library)
-
-
-def _memory_bytes() -> int | None:
-    """Memory that can still be had, a container's own limit counted in."""
-    found = re.search(r"^MemAvailable:\s*(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
-    if not found:
-        return None
-    available = int(found[1]) * 1024
-    # A container may use less than the machine has; its limit reads "max" when there is none.
-    limit = _read("/sys/fs/cgroup/memory.max").strip()
-    used = _read("/sys/fs/cgroup/memory.current").strip()
-    if limit.isdigit() and used.isdigit():
-        return min(available, int(limit) - int(used))
-    return available
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def _short(path: Path) -> str:

@@ -5,7 +5,6 @@ A Python function answers, in process, the same way every time.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,12 +151,3 @@ class ScriptedEngine:
     async def close(self) -> None:
         """Refuse further completions until the next load."""
         self.closed = True
-
-
-def draw(request: Request, share: float) -> bool:
-    """True for `share` of all requests, by their id and seed alone.
-
-    For scripts that must err now and then.
-    """
-    digest = hashlib.sha256(f"{request.id}/{request.seed}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64 < share

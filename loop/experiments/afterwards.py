@@ -6,6 +6,7 @@ And the model of any of its rounds served once more, for what is sampled beyond 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ouroloop.loop import automatic
 from ouroloop.loop.engines.base import Engine
@@ -21,6 +22,17 @@ from ouroloop.loop.views.reader import RunData
 def setting_of(path: Path) -> Setting:
     """What the run in this folder was set up with."""
     return prepare(resolve(read_json(path / "recipe.json")))
+
+
+def file_of(path: Path, name: str, number: int) -> Path:
+    """Where what was sampled of a round beyond the loop lies in the run's folder."""
+    return path / f"{name}-{number:03d}.json"
+
+
+def read(path: Path, name: str, number: int) -> list[dict[str, Any]]:
+    """What was sampled of a round beyond the loop; nothing where nobody did."""
+    found = file_of(path, name, number)
+    return list(read_json(found)) if found.exists() else []
 
 
 async def serve(engine: Engine, run: RunData, number: int) -> None:

@@ -63,7 +63,11 @@ class Goal:
 
 
 def one_sided_low(found: Estimate) -> float:
-    """The lower 95 % limit that belongs to a two-sided 95 % t interval."""
+    """The lower 95 % limit from a two-sided 95 % t interval, as if that had P - 1 df.
+
+    P: the clusters. `stats.mean` may have taken fewer (`effective_df`), which an estimate does not
+    carry. The limit is then lower than it had to be: `Goal.not_below` is not met too easily.
+    """
     from scipy import stats
 
     # Both limits are value -+ t * standard error: the ratio of the two t's converts one into the

@@ -13,21 +13,26 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.loop.config import Recipe
+from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
+from ouroloop.loop.experiments.study import seed_of
 from ouroloop.loop.integrity import MANIFEST, read_manifest
 from ouroloop.loop.ledger import files_of
+from ouroloop.loop.models.sources import resolve_model
+from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.rows import PreflightAction
 from ouroloop.loop.store import CLUSTERS, STRATEGIES, read_json
-from ouroloop.loop.sums import ROUNDS
+from ouroloop.loop.sums import ROUNDS, round_folder
 from ouroloop.monitors.names import Action
 
 # Keys that a run's round 0, the starting model as it is, does not depend on.
 #
-# Any other that differs makes another beginning.
+# Any other that differs makes another beginning, and so do a verdict that only one asks for
+# (`filters.critic`) and, beside a model that knows chat turns, another teacher. A warm start is
+# trained with the trainer's settings, so that runs with one begin each for itself.
 LATER = {
     "name",
     "rounds",
     "init",
-    "teachers",
     "filters",
     "dataset",
     "sft",
@@ -60,10 +65,10 @@ def lend(path: Path, recipe: Recipe, number: int) -> str:
 
     Returns: the name of the run that lends; empty where none does, or the round has begun.
     """
-    folder = path / ROUNDS / f"{number:03d}"
+    folder = round_folder(path, number)
     if folder.exists():
         return ""
-    others = [run for run in _of_seed(path, recipe) if _manifest(run, number).exists()]
+    others = [run for run in _of_seed(path) if _manifest(run, number).exists()]
     for other in others:
         if _is_twin(other, recipe) and _made_alike(path, other, number):
             if number == 0:
@@ -71,8 +76,9 @@ def lend(path: Path, recipe: Recipe, number: int) -> str:
             _link_round(_manifest(other, number).parent, folder)
             return other.name
     for other in others if number == 0 else ():
-        # What names strategies is learned with round 0, and is not lent with a part of it.
-        if _begins_alike(other, recipe) and not (other / STRATEGIES).exists():
+        # What names texts is learned with round 0, and is not lent with a part of it.
+        learned = any((other / name).exists() for name in LEARNED)
+        if not learned and _begins_alike(other, recipe):
             folder.mkdir(parents=True)
             _link(_manifest(other, number).parent, folder, BEGINNING)
             return other.name
@@ -88,13 +94,13 @@ def lendable(path: Path) -> int:
     return last
 
 
-def _of_seed(path: Path, recipe: Recipe) -> list[Path]:
-    found = sorted(path.parent.glob(f"*-{recipe.name.rpartition('-')[2]}/recipe.json"))
+def _of_seed(path: Path) -> list[Path]:
+    found = sorted(path.parent.glob(f"*-{seed_of(path)}/recipe.json"))
     return [file.parent for file in found if file.parent != path]
 
 
 def _manifest(run: Path, number: int) -> Path:
-    return run / ROUNDS / f"{number:03d}" / MANIFEST
+    return round_folder(run, number) / MANIFEST
 
 
 def _is_twin(other: Path, recipe: Recipe) -> bool:
@@ -106,8 +112,16 @@ def _is_twin(other: Path, recipe: Recipe) -> bool:
 
 
 def _begins_alike(other: Path, recipe: Recipe) -> bool:
-    mine, theirs = recipe.to_json(), read_json(other / "recipe.json")
-    return _without(mine, LATER, LATER_OF) == _without(theirs, LATER, LATER_OF)
+    written = read_json(other / "recipe.json")
+    asks_alike = recipe.asks_verdict == resolve(written, where=str(other)).asks_verdict
+    if recipe.warm_start is not None or not asks_alike:
+        return False
+    later = set(LATER)
+    # Chat turns are for a round whose models all know them: a teacher may end the student's.
+    if not has_chat_template(check_checkpoint(resolve_model(recipe.model))):
+        later.add("teachers")
+    mine = recipe.to_json()
+    return _without(mine, later, LATER_OF) == _without(written, later, LATER_OF)
 
 
 def _without(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,12 @@ def tokens(sample: Mapping[str, Any]) -> int:
     """Tokens that were sampled for one draft with its critiques and revisions."""
     parts = [sample["draft"], *(c["completion"] for c in sample["critiques"]), *sample["revisions"]]
     return sum(len(part["token_ids"]) for part in parts)
+
+
+def mean_of(values: Iterable[Any]) -> float:
+    """The mean of numbers, or the share of what is true; NaN of none."""
+    found = [float(value) for value in values]
+    return sum(found) / len(found) if found else math.nan
 
 
 def write(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

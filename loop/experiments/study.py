@@ -133,6 +133,16 @@ def _alone(folder: Path) -> Iterator[Path]:
         yield folder
 
 
+def arm_of(run: Path) -> str:
+    """The arm whose run lies in this folder."""
+    return run.name.rpartition("-")[0]
+
+
+def seed_of(run: Path) -> str:
+    """The seed of the run in this folder, as its name has it."""
+    return run.name.rpartition("-")[2]
+
+
 def last_checkpoint(run: Path) -> Path:
     """The checkpoint that a run ended with.
 

@@ -33,6 +33,11 @@ def first(name: str) -> Callable[[Rows], float]:
     return lambda run: float(run[0][name])
 
 
+def change(name: str) -> Callable[[Rows], float]:
+    """The last row's value less the first one's."""
+    return lambda run: float(run[-1][name]) - float(run[0][name])
+
+
 def kept(name: str) -> Callable[[Rows], float]:
     """The last row's value over the first one's."""
     return lambda run: float(run[-1][name]) / float(run[0][name])
@@ -69,8 +74,7 @@ def arm_table(results: Results, columns: Columns) -> list[str]:
     # A wide table is turned: arms become columns. More arms than columns would be wider still.
     if len(columns) > WIDEST and len(results) < len(columns):
         grid = [list(row) for row in zip(*grid, strict=True)]
-    head, *body = (f"| {' | '.join(row)} |" for row in grid)
-    return [head, "|---" * len(grid[0]) + "|", *body]
+    return markdown(grid)
 
 
 def round_table(results: Results, shown: Mapping[str, tuple[str, str]]) -> list[str]:
@@ -89,8 +93,7 @@ def round_table(results: Results, shown: Mapping[str, tuple[str, str]]) -> list[
         for seed, run in sorted(runs.items()):
             acted = [str(row["action"]) for row in run]
             grid.append([arm, f"decision, seed {seed}", *acted, *[""] * (num - len(run))])
-    head, *body = (f"| {' | '.join(row)} |" for row in grid)
-    return [head, "|---" * len(grid[0]) + "|", *body]
+    return markdown(grid)
 
 
 def average(results: Results, arm: str, column: Callable[[Rows], float]) -> Estimate:
@@ -134,6 +137,39 @@ def over_problems(results: Results, arm: str, found: Callable[[Rows], Estimate])
         return UNDEFINED
     value, low, high = (sum(e[i] for e in each) / len(each) for i in range(3))
     return Estimate(value, low, high, min(e.num_clusters for e in each))
+
+
+def changed(results: Results, arm: str, name: str) -> Estimate:
+    """A change of the last round that a run measured problem by problem, over an arm's seeds.
+
+    In the columns `<name>_change`, `<name>_low` and `<name>_high`.
+    """
+
+    def of(run: Rows) -> Estimate:
+        value, low, high = (float(run[-1][f"{name}_{part}"]) for part in ("change", "low", "high"))
+        return Estimate(value, low, high, 2)
+
+    return over_problems(results, arm, of)
+
+
+def change_table(
+    results: Results, arms: Sequence[str], shown: Mapping[str, tuple[str, str]], suffix: str = ""
+) -> list[str]:
+    """Markdown lines: an arm per line with what `changed` finds of it.
+
+    shown: heading -> (name, unit). suffix: of every name, such as the one of changes over an arm.
+    """
+    grid = [["arm", *shown]]
+    for arm in arms:
+        found = [(changed(results, arm, f"{name}{suffix}"), unit) for name, unit in shown.values()]
+        grid.append([arm, *(cell(estimate, unit) for estimate, unit in found)])
+    return markdown(grid)
+
+
+def markdown(grid: Sequence[Sequence[str]]) -> list[str]:
+    """Markdown lines of a table, its head first."""
+    head, *body = (f"| {' | '.join(row)} |" for row in grid)
+    return [head, "|---" * len(grid[0]) + "|", *body]
 
 
 def cell(estimate: Estimate, unit: str = "") -> str:

@@ -16,13 +16,12 @@ from typing import Any
 import torch
 from transformers.utils import ModelOutput
 
+from ouroloop.loop.objectives.settings import MOST_LOGITS
+
 # Here TRL's own kernels skip the positions without a label, and never hold all logits.
 FAST_IN_TRL = ("cuda", "xpu")
 # Up to here logits cost next to nothing, and every digit stays TRL's own.
 SMALL_VOCABULARY = 2048
-# Logits held at once, at most (1 GiB in float32; the backward pass holds three of that size).
-# A batch with more is left to TRL, which goes through the vocabulary in chunks.
-MOST_LOGITS = 2**28
 
 
 @dataclass

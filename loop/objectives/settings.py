@@ -15,6 +15,9 @@ from typing import Any
 
 from ouroloop.loop.objectives.job import TrainingJob
 
+# Logits held at once, at most (1 GiB in float32; the backward pass holds three of that size).
+# A batch with more is left to TRL, which goes through the vocabulary in chunks.
+MOST_LOGITS = 2**28
 BASE = (
     ("trl", "trainer/base_config.py", "_BaseConfig"),
     ("transformers", "training_args.py", "TrainingArguments"),

@@ -19,6 +19,7 @@ from ouroloop.loop.stages import constitution
 from ouroloop.loop.stages.constitution import Principle, Shots
 from ouroloop.loop.stages.dropped import Drops
 from ouroloop.loop.stages.frozen_judge import Judge, score_of
+from ouroloop.loop.stages.judging import as_number
 from ouroloop.loop.stages.refine import Progress, Refiner, derive_seed, gather_bounded
 
 SOURCE = "judge"
@@ -107,10 +108,10 @@ async def _judged(refiner: Refiner, case: Case, drops: Drops) -> JudgementRow:
         index=case.index,
         criterion=case.criterion,
         principle=case.principle.name if case.principle else None,
-        approved=_number(critique.approved),
+        approved=as_number(critique.approved),
         probability=critique.probability,
         num_tokens=float(len(asked.prompt_token_ids) + len(asked.token_ids)),
-        truth=_number(case.truth),
+        truth=as_number(case.truth),
         text=asked.text,
         num_sampled=float(len(asked.token_ids)),
     )
@@ -127,14 +128,10 @@ def _scored(judge: Judge, case: Case) -> JudgementRow:
         approved=approved,
         probability=None,
         num_tokens=0.0,
-        truth=_number(case.truth),
+        truth=as_number(case.truth),
         text=why,
         num_sampled=0.0,
     )
-
-
-def _number(value: bool | None) -> float | None:
-    return None if value is None else float(value)
 
 
 # -- which texts ------------------------------------------------------------------------
@@ -157,8 +154,7 @@ def _num_judged(config: JudgeConfig, probe: ProbeConfig, is_baseline: bool) -> i
     if not is_baseline:
         return config.samples
     # Baselines are compared with all later rounds: they are judged as they are probed.
-    baseline_samples = probe.baseline_samples or 4 * probe.samples
-    return max(1, config.samples * baseline_samples // probe.samples)
+    return max(1, config.samples * probe.num_baseline_samples // probe.samples)
 
 
 def _answers(

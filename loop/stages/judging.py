@@ -114,3 +114,8 @@ def _named(problem: Problem, text: str, strategy: Strategy) -> str | None:
     if name is not None and not isinstance(name, str):
         raise TypeError(f"expected a strategy's name or None, got {type(name).__name__}")
     return name
+
+
+def as_number(value: bool | None) -> float | None:
+    """A verdict as a table holds it: 1 or 0; None stays unknown."""
+    return None if value is None else float(value)

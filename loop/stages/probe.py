@@ -17,7 +17,7 @@ from ouroloop.loop.config import ProbeConfig
 from ouroloop.loop.records import Completion, Problem
 from ouroloop.loop.rows import CritiqueRow, ProbeRow
 from ouroloop.loop.stages import clustering, constitution
-from ouroloop.loop.stages.judging import Strategy, graded, judge_text
+from ouroloop.loop.stages.judging import Strategy, as_number, graded, judge_text
 from ouroloop.loop.stages.naming import Learned
 from ouroloop.loop.stages.refine import Progress, Refiner, derive_seed, gather_bounded
 
@@ -140,9 +140,7 @@ async def _answered(
     """The answers to every problem of the probe set, in its order; `num_fit` more beside them."""
     config = refiner.recipe.probe
     # Baselines are compared with all later rounds, so their noise is paid for in each of these.
-    num = config.samples
-    if refiner.is_baseline:
-        num = config.baseline_samples or 4 * config.samples
+    num = config.num_baseline_samples if refiner.is_baseline else config.samples
     num_all = num + 1 + num_fit
     total, done = len(probe_set.problems) * num_all, 0
     report("probing", done, total)
@@ -191,9 +189,9 @@ async def _criticise(
         report("probing the critic", done, len(judged))
         return CritiqueRow(
             problem=problem.id,
-            approved=_number(critique.approved),
+            approved=as_number(critique.approved),
             probability=critique.probability,
-            correct=_number(correct),
+            correct=as_number(correct),
             agreement=agreement,
             text=critique.completion.text,
             num_tokens=float(len(critique.completion.token_ids)),
@@ -240,8 +238,8 @@ def row_of(
         family=problem.family,
         slice=problem.slice,
         kind=kind,
-        correct=_number(read.grade.correct),
-        valid=_number(read.valid),
+        correct=as_number(read.grade.correct),
+        valid=as_number(read.valid),
         strategy=read.strategy,
         answer=read.grade.answer,
         nll=nll,
@@ -257,7 +255,3 @@ def _with_fit(row: ProbeRow, num_tokens: int) -> ProbeRow:
     if row.kind != "greedy" or not num_tokens:
         return row
     return replace(row, num_fit_tokens=float(num_tokens))
-
-
-def _number(value: bool | None) -> float | None:
-    return None if value is None else float(value)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
 
+from ouroloop.loop.store import default_root
 from ouroloop.loop.views import costs
 from ouroloop.loop.views.measures import best_by
 from ouroloop.loop.views.reader import RunData
@@ -60,7 +59,6 @@ def _commands(run: RunData) -> Iterator[tuple[str, str]]:
 
 def _called(run: RunData) -> str:
     """The run's name where that finds it, else its folder."""
-    root = Path(os.environ.get("OUROLOOP_RUNS", "runs"))
-    if (root / run.path.name).resolve() == run.path.resolve():
+    if (default_root() / run.path.name).resolve() == run.path.resolve():
         return shlex.quote(run.path.name)
     return shlex.quote(str(run.path))

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from ouroloop.loop.errors import RecipeError
+from ouroloop.loop.sums import round_folder
 from ouroloop.loop.traces.tables import read_own
 from ouroloop.loop.views.progress import DASH, markdown
 from ouroloop.monitors.decision.blocks import ScoreError
@@ -52,7 +53,7 @@ def of_recipe(
     families: Sequence[str],
     main_family: str,
     num_samples: int,
-    num_baseline_samples: int | None,
+    num_baseline_samples: int,
     run_path: Path,
     num_free: int = 0,
     gold: bool = True,
@@ -66,7 +67,7 @@ def of_recipe(
         families: The family of every problem of the probe set that can be scored.
         main_family: The family that the rule judges first.
         num_samples: Samples per problem and round.
-        num_baseline_samples: The same in baseline rounds; None: `BASELINE_SAMPLES` times as many.
+        num_baseline_samples: The same in baseline rounds.
         run_path: The recipe's run; where it has a round 0, its samples are drawn from.
         num_free: Problems that nobody can score.
         gold: `monitors.gold`; False: the guard sees no scores, whoever could give them.
@@ -83,8 +84,7 @@ def of_recipe(
     if population is not None:
         num_others = _size(population.others) or num_others
         num_free = _size(population.free)
-    baseline = num_baseline_samples or BASELINE_SAMPLES * num_samples
-    design = Design(num_main, num_samples, baseline, num_others, num_free)
+    design = Design(num_main, num_samples, num_baseline_samples, num_others, num_free)
     return dataclasses.replace(analyse(rule, design, population, only), notes=notes)
 
 
@@ -165,7 +165,7 @@ def _typical(design: Design) -> Population:
 
 def _population_of_run(run_path: Path, rule: DecisionRule, gold: bool) -> Population | None:
     """The samples of a run's round 0 as the guard sees them, if it is there."""
-    file = run_path / "rounds" / "000" / "probe.parquet"
+    file = round_folder(run_path, 0) / "probe.parquet"
     if not file.is_file():
         return None
     rows = [row for row in pq.read_table(file).to_pylist() if row["kind"] == "sample"]

@@ -26,7 +26,7 @@ from ouroloop.loop.integrity import (
 from ouroloop.loop.lock import LOCK, is_held
 from ouroloop.loop.round import Round
 from ouroloop.loop.store import ENVIRONMENT, PROBE_SET, RECIPE, WARM_START
-from ouroloop.loop.sums import ROUNDS
+from ouroloop.loop.sums import round_folder
 from ouroloop.loop.views.files import read_column, read_events, read_object, read_table
 from ouroloop.loop.views.lookup import find
 from ouroloop.monitors.base import Reading, RoundView
@@ -211,7 +211,7 @@ class RunData:
 
     @property
     def best_round(self) -> int | None:
-        """See the function of the same name in `round.py`."""
+        """See the function of the same name in `best.py`."""
         return best_round((r.number, r.score("pass@1")[0], r.action) for r in self.rounds)
 
     def round(self, number: int | None) -> RoundData | None:
@@ -332,7 +332,7 @@ def read_run(path: Path | str, before: RunData | None = None) -> RunData:
 
 def read_round(run: Path, number: int) -> RoundData:
     """One committed round of a run, for who needs no other."""
-    return _round(run / ROUNDS / f"{number:03d}", "")
+    return _round(round_folder(run, number), "")
 
 
 def _round(path: Path, main_family: str) -> RoundData:

@@ -41,15 +41,18 @@ TERMS = (
     (
         "Decision",
         (
-            f"{Action.CONTINUE}; {Action.REINJECT}: mix demonstrations and rare strategies back in;"
-            f" {Action.ROLLBACK}: return to the best model; {Action.HALT}: stop."
+            f"{Action.CONTINUE}; {Action.REINJECT}: mix demonstrations and rare strategies back in,"
+            " and do what the kind of collapse calls for (a higher temperature, caps on what"
+            f" repeats, more problems of the tail); {Action.ROLLBACK}: return to the best model;"
+            f" {Action.HALT}: stop."
         ),
     ),
     (
-        "Drift, sharpening, shortcut takeover, tail narrowing",
+        "Drift, sharpening, shortcut takeover, tail narrowing, canned response",
         (
             "Kinds of collapse: errors pile up; one way of solving crowds out the others; one cheap"
-            " answer spreads over problems; only easy problems stay solved."
+            " answer spreads over problems; only easy problems stay solved; one response is given"
+            " to whatever is asked."
         ),
     ),
     (

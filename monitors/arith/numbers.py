@@ -25,6 +25,15 @@ SCALES = {
 }
 """Words after a number that multiply it."""
 
+TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+
+_UNITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+_UNITS += ["eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen"]
+_UNITS += ["eighteen", "nineteen"]
+NUMBER_WORDS = {word: value for value, word in enumerate(_UNITS)}
+NUMBER_WORDS |= {word: 10 * tens for tens, word in enumerate(TENS, 2)}
+"""The numbers up to ninety that are one word."""
+
 PARTS = {
     "half": 2,
     "halves": 2,

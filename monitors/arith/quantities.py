@@ -10,29 +10,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
 
-from ouroloop.monitors.arith.numbers import PARTS, plain
+from ouroloop.monitors.arith.numbers import NUMBER_WORDS, PARTS, TENS, plain
 from ouroloop.monitors.arith.tokens import END, Kind, tokens
 
 # Longer than any question that was seen; a hostile one costs no more than this.
 MAX_CHARS = 4_000
 MAX_GIVENS = 40
 
-_SMALL = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-_TEENS = [
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_WORDS = {word: Fraction(i) for i, word in enumerate(_SMALL + _TEENS)} | {
-    word: Fraction(10 * i) for i, word in enumerate(_TENS, 2)
-}
+_WORDS = {word: Fraction(value) for word, value in NUMBER_WORDS.items()}
 _WORDS |= {
     "dozen": Fraction(12),
     "twice": Fraction(2),
@@ -132,7 +117,7 @@ class _NumberWords:
             if amount is not None:
                 yield amount
             self.after(amount)
-            if part in _TENS:
+            if part in TENS:
                 self.tens_ = amount
 
     def _amount(self, word: str) -> Fraction | None:
@@ -147,6 +132,6 @@ class _NumberWords:
             return count / PARTS[singular]
         if word not in _WORDS:
             return None
-        if self.tens_ is not None and word in _SMALL[1:10]:
+        if self.tens_ is not None and 0 < NUMBER_WORDS.get(word, 0) < 10:
             return self.tens_ + _WORDS[word]
         return _WORDS[word]

@@ -32,6 +32,10 @@ SHORTCUT = NUM_STRATEGIES
 NUM_WRONG = 3
 # A majority is taken over as many votes as a usual round has samples; its chance over 64 polls.
 NUM_VOTERS, NUM_POLLS = 16, 64
+# Rounds after which a healthy model changes no more.
+SETTLING_ROUNDS = 40
+# Power that takes shares towards each other; see `flattened`.
+FLATTENING = 0.88
 PREJUDICED = "prejudiced"
 """A filter that lets one right strategy die; see `Regime.accept`."""
 
@@ -258,26 +262,18 @@ def answers(share_XS: Floats, right_XS: Floats) -> Floats:
     return np.asarray(out)
 
 
-def settled(
-    the: World,
-    healthy: Regime,
-    num_rounds: int = 40,
-) -> Model:
+def settled(the: World, healthy: Regime) -> Model:
     """The healthy regime's own equilibrium: where every stream begins."""
     model = Model(the.real_TS, the.skill_TS, the.weight_T)
-    for _ in range(num_rounds):
+    for _ in range(SETTLING_ROUNDS):
         # Without chance, and without loss elsewhere: the start is the same for all seeds.
         model = replace(step(model, the, healthy, None), general=1.0)
     return model
 
 
-def flattened(
-    model: Model,
-    the: World,
-    power: float = 0.88,
-) -> Model:
+def flattened(model: Model, the: World) -> Model:
     """A base model that spreads over the right strategies more evenly than the real data."""
-    flat_TS = np.where(the.right_TS, model.share_TS, 0.0) ** power * the.right_TS
+    flat_TS = np.where(the.right_TS, model.share_TS, 0.0) ** FLATTENING * the.right_TS
     total_T1 = (model.share_TS * the.right_TS).sum(axis=1, keepdims=True)
     # Among themselves only: how often a right one is used stays what it was.
     even_TS = flat_TS / flat_TS.sum(axis=1, keepdims=True) * total_T1

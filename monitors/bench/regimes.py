@@ -58,7 +58,6 @@ REGIMES = {
 }
 
 COLLAPSING = {name: r for name, r in REGIMES.items() if r.mode}
-STEADY = {name: r for name, r in REGIMES.items() if not r.mode}
 
 
 def mode_name(written: str) -> str:

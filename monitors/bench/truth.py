@@ -166,15 +166,11 @@ def _score(of: Truth, quantity: Quantity) -> float:
     return of.score[quantity.stream.quantity]
 
 
-def fallen(
-    before: Mapping[str, float],
-    now: Mapping[str, float],
-    by: float = EVENT,
-) -> bool:
-    """Whether pass@1 or the tail's pass@k lies `by` below what it was, or DCP a quarter."""
+def fallen(before: Mapping[str, float], now: Mapping[str, float]) -> bool:
+    """Whether pass@1 or the tail's pass@k lies `EVENT` below what it was, or DCP a quarter."""
     both = (QuantityId.ACCURACY, QuantityId.TAIL_ACCURACY)
     left = (1 - EVENT_SHARE) * before[QuantityId.DIVERSITY]
-    return any(before[id] - now[id] >= by for id in both) or now[QuantityId.DIVERSITY] <= left
+    return any(before[id] - now[id] >= EVENT for id in both) or now[QuantityId.DIVERSITY] <= left
 
 
 def died(before: Truth, now: Truth) -> bool:

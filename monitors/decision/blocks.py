@@ -29,6 +29,8 @@ MOST_CUTS = 16
 # Four samples vote and four say how sure the vote is: with fewer, ties decide most votes; with
 # more, a usual round of 8 or 16 samples has one block at most.
 VOTE_SIZE = 8
+# A strategy of this share of a problem's samples, or less, is rare.
+MOST_RARE = 0.10
 
 
 BlockScore = Callable[[Table, Ints], Floats]
@@ -211,17 +213,16 @@ def rare_strategies(
     chosen: Table,
     family_P: Ints,
     num_strategies: int,
-    most: float = 0.10,
 ) -> Bools:
     """Which strategies are rare but alive for each problem, (P, T).
 
-    "right and this strategy" has a frequency in (0, most] among `chosen`. Frequencies are the
-    problem's own where every problem has 1 / most samples or more, else its family's.
+    "right and this strategy" has a frequency in (0, MOST_RARE] among `chosen`. Frequencies are the
+    problem's own where every problem has 1 / MOST_RARE samples or more, else its family's.
     """
     size_P = chosen.there_PK.sum(axis=1)
     unit_P = family_P
-    # With fewer samples than 1 / most, one hit is already more than `most` of them.
-    if len(size_P) and size_P.min() >= 1 / most:
+    # With fewer samples than 1 / MOST_RARE, one hit is already more than that of them.
+    if len(size_P) and size_P.min() >= 1 / MOST_RARE:
         unit_P = np.arange(len(size_P))
     hit_PK = chosen.right_PK & (chosen.strategy_PK >= 0) & chosen.there_PK
     shape = (int(unit_P.max(initial=-1)) + 1, max(num_strategies, 1))
@@ -229,6 +230,6 @@ def rare_strategies(
     count_UT = np.bincount(cell_N, minlength=shape[0] * shape[1]).reshape(shape)
     # Samples of each unit, a problem or a family.
     size_U = np.bincount(unit_P, weights=size_P, minlength=len(count_UT))
-    # 1e-9: a frequency of exactly `most` is rare, whatever rounding does to it.
-    is_rare_UT = (count_UT > 0) & (count_UT <= most * size_U[:, None] + 1e-9)
+    # 1e-9: a frequency of exactly MOST_RARE is rare, whatever rounding does to it.
+    is_rare_UT = (count_UT > 0) & (count_UT <= MOST_RARE * size_U[:, None] + 1e-9)
     return np.asarray(is_rare_UT[unit_P], dtype=bool)

@@ -70,7 +70,7 @@ def is_wording(quantity: str) -> bool:
 
 
 class Harm(StrEnum):
-    """How a simulation makes a quantity worse; see `populations.py`."""
+    """How a simulation makes a quantity worse; see `harms.py`."""
 
     WRONG = "wrong"
     ONE_STRATEGY = "one_strategy"

@@ -127,15 +127,12 @@ def of_baseline(
     )
 
 
-def typical(
-    accuracy: float = 0.5,
-    num_problems: int = 200,
-    num_samples: int = 128,
-) -> Population:
+def typical() -> Population:
     """A simulated model: problems differ in difficulty, four ways at 45, 30, 17 and 8 %.
 
     The harder quarter is the tail; each problem has three wrong answers.
     """
+    accuracy, num_problems, num_samples = 0.5, 200, 128
     rng = np.random.default_rng(SEED)
     # Four pseudo-samples: at 50 % the middle half of the problems lies between 33 and 67 %.
     spread = 4.0

@@ -33,9 +33,9 @@ class AuditErrors:
     Exact binomial (Clopper-Pearson) intervals, widened where items of one problem go together (see
     `stats.share`): 0 of 200 accepted still allows 1.8 %. details: `accepted` / `rejected`,
     `judged`. Undefined without items of the kind, or without a verdict on any. Measured
-    (MONITORS.md, V2): the intervals held the truth in 96 to 97 % of 400 draws of 120 items, in 97
-    to 99 % of 40. Source: Feng et al. 2406.07515 (a verifier's error rates decide whether its loop
-    improves); Clopper & Pearson 1934.
+    (docs/validation/index.md, V2): the intervals held the truth in 96 to 97 % of 400 draws of 120
+    items, in 97 to 99 % of 40. Source: Feng et al. 2406.07515 (a verifier's error rates decide
+    whether its loop improves); Clopper & Pearson 1934.
     """
 
     name: str = "audit"

@@ -94,9 +94,9 @@ class ModelCalibration:
 
     details: `bins` of the reliability diagram, mean `confidence` and `correct`, `families`.
     Clustered by problem. Undefined without scored, readable answers or with fewer than n of them in
-    every problem. Measured (MONITORS.md, V2): the intervals held the truth in 94 to 97 % of 400
-    probe sets of 120 problems x 8, in 91 to 97 % of 40 x 8. Source: Xie et al. 2603.06604 and Huang
-    et al. 2504.02902 (over-confidence grows in self-training); Brier 1950.
+    every problem. Measured (docs/validation/index.md, V2): the intervals held the truth in 94 to 97
+    % of 400 probe sets of 120 problems x 8, in 91 to 97 % of 40 x 8. Source: Xie et al. 2603.06604
+    and Huang et al. 2504.02902 (over-confidence grows in self-training); Brier 1950.
     """
 
     name: str = "calibration"
@@ -225,9 +225,9 @@ class CriticCalibration:
 
     Clustered by problem. Undefined without critiques of known truth; each part also without its
     input. Measured
-    (MONITORS.md, V2): the intervals held the truth in 94 to 99 % of 400 draws of 120 drafts'
-    problems, in 94 to 100 % of 40. Source: Feng et al. 2025 (verifier quality predicts the loop's
-    fate); Shafayat 2505.21444 (agreement decouples from truth).
+    (docs/validation/index.md, V2): the intervals held the truth in 94 to 99 % of 400 draws of 120
+    drafts' problems, in 94 to 100 % of 40. Source: Feng et al. 2025 (verifier quality predicts the
+    loop's fate); Shafayat 2505.21444 (agreement decouples from truth).
     """
 
     name: str = "critic"

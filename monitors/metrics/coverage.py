@@ -63,9 +63,9 @@ class Coverage:
     lies above, or reaches, the threshold: not simultaneous. details of alive: `shares_all`,
     `shares_correct`, `accuracy` per strategy, pooled and under `families`. Undefined without
     strategy ids; retention also in round 0 and when nothing was right and rare then. Measured
-    (MONITORS.md, V2): the interval of rare_retention held the truth in 95 % of 400 probe sets of
-    120 problems x 8, in 92 % of 40 x 8. Source: rejection-sampling gains scale with distinct right
-    paths (Yuan et al. 2308.01825); tails go first (2305.17493).
+    (docs/validation/index.md, V2): the interval of rare_retention held the truth in 95 % of 400
+    probe sets of 120 problems x 8, in 92 % of 40 x 8. Source: rejection-sampling gains scale with
+    distinct right paths (Yuan et al. 2308.01825); tails go first (2305.17493).
     """
 
     name: str = "coverage"

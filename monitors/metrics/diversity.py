@@ -6,13 +6,20 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import stdtrit
 
 from ouroloop.monitors.base import Reading, RoundView, Samples
 from ouroloop.monitors.columns import codes, is_among
 from ouroloop.monitors.estimators import scores
 from ouroloop.monitors.estimators.estimand import Estimand
-from ouroloop.monitors.estimators.stats import NAN, UNDEFINED, Estimate, mean_in_unit, ratio
+from ouroloop.monitors.estimators.stats import (
+    NAN,
+    UNDEFINED,
+    Estimate,
+    cut,
+    jackknife,
+    mean_in_unit,
+    ratio,
+)
 from ouroloop.monitors.estimators.ustatistics import entropy, entropy_without_each
 from ouroloop.monitors.metrics.readings import (
     Kind,
@@ -65,10 +72,10 @@ class Diversity:
     DCP, Gini-Simpson and collision are U-statistics, exactly unbiased for any number of samples,
     and the entropies nearly so: every sample of the round counts. details: `families`,
     `missing_share` of strategy ids. Undefined without strategy ids (collision: without answers),
-    DCP and Gini-Simpson below two samples per problem. Measured (MONITORS.md, V2): the intervals
-    held the truth in 94 to 100 % of 400 probe sets of 120 problems x 8, and of 40 x 8. Source:
-    Simpson 1949; Hill 1973 (Ecology 54); surface diversity is no proxy for strategies (2606.29985);
-    Shafayat 2505.21444 (collision).
+    DCP and Gini-Simpson below two samples per problem. Measured (docs/validation/index.md, V2): the
+    intervals held the truth in 94 to 100 % of 400 probe sets of 120 problems x 8, and of 40 x 8.
+    Source: Simpson 1949; Hill 1973 (Ecology 54); surface diversity is no proxy for strategies
+    (2606.29985); Shafayat 2505.21444 (collision).
     """
 
     name: str = "diversity"
@@ -148,13 +155,7 @@ def gini_simpson_correct(rows: Samples) -> Estimate:
     """mean(DCP) / mean(P(both right)); interval cut to [0, 1]."""
     chosen = families(rows)
     top, bottom = scores.distinct_correct_pairs(rows, chosen), scores.correct_pairs(rows, chosen)
-    value, low, high, num = ratio(list(top.values()), list(bottom.values()))
-    return Estimate(
-        value,
-        max(low, 0.0),
-        min(high, 1.0),
-        num,
-    )
+    return cut(ratio(list(top.values()), list(bottom.values())), 0.0, 1.0)
 
 
 def strategy_entropy(rows: Samples) -> Estimate:
@@ -172,19 +173,8 @@ def strategy_entropy(rows: Samples) -> Estimate:
     problem_M, strategy_M = keys // len(labels), keys % len(labels)
     counts = count_M.astype(float)
     value = entropy(np.bincount(strategy_M, weights=counts).astype(float))
-    num = len(problems)
-    if num < 2:
-        return Estimate(value, NAN, NAN, num)
     without_P = entropy_without_each(problem_M, strategy_M, counts)
-    square = np.sum((without_P - without_P.mean()) ** 2)
-    se = float(np.sqrt((num - 1) / num * square))
-    half = float(stdtrit(num - 1, 0.975)) * se
-    return Estimate(
-        value,
-        max(0.0, value - half),
-        value + half,
-        num,
-    )
+    return cut(jackknife(value, without_P, len(problems)), 0.0)
 
 
 def strategy_entropy_correct(rows: Samples) -> Estimate:

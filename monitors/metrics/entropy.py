@@ -33,9 +33,9 @@ class TraceEntropy:
     A diagnosis, neither way healthy: falls in healthy improvement too, flat or rising in error
     accumulation. Undefined unless the probe was sampled at temperature 1 (field `temperature`;
     without cuts): else the mean is a cross-entropy, not an entropy. Clustered by problem. Measured
-    (MONITORS.md, V2): the intervals held the truth in 95 % of 400 probe sets of 120 problems x 8,
-    in 94 % of 40 x 8. Source: Zhang et al. 2605.14588 (entropy contraction comes first); Cover &
-    Thomas, chapter 4 (entropy rate).
+    (docs/validation/index.md, V2): the intervals held the truth in 95 % of 400 probe sets of 120
+    problems x 8, in 94 % of 40 x 8. Source: Zhang et al. 2605.14588 (entropy contraction comes
+    first); Cover & Thomas, chapter 4 (entropy rate).
     """
 
     name: str = "entropy"

@@ -63,10 +63,11 @@ class Generalization:
     details: `change` (paired by problem to round 0, value and interval; null without a reference).
     The main family is `main_family`, or else the one with the most problems. Undefined without
     scored samples (pass@k, maj@k: without k of them in some problem; others: without another
-    family). Measured (MONITORS.md, V2): by family the intervals held the truth in 95 to 98 % of 400
-    probe sets of 120 problems x 8, in 93 to 97 % of 40 x 8; of slices of five to ninety problems in
-    92 to 100 %. Source: Chen et al. 2107.03374; Wang et al. 2203.11171; Dang et al. 2504.10478
-    (pass@k falls behind rising pass@1); paired, clustered differences: Miller 2411.00640.
+    family). Measured (docs/validation/index.md, V2): by family the intervals held the truth in 95
+    to 98 % of 400 probe sets of 120 problems x 8, in 93 to 98 % of 40 x 8; of slices of five to
+    ninety problems in 92 to 100 %. Source: Chen et al. 2107.03374; Wang et al. 2203.11171; Dang et
+    al. 2504.10478 (pass@k falls behind rising pass@1); paired, clustered differences: Miller
+    2411.00640.
     """
 
     name: str = "accuracy"

@@ -18,8 +18,9 @@ class Length:
     """length/tokens: mean over problems of the mean completion length, in tokens.
 
     Neither way healthy. Unbiased, t interval. details: `families`, and `right` / `wrong`: the same
-    among right and among wrong answers. Undefined without token counts. Measured (MONITORS.md, V2):
-    the interval held the truth in 95 % of 400 probe sets of 120 problems x 8, in 93 % of 40 x 8.
+    among right and among wrong answers. Undefined without token counts. Measured
+    (docs/validation/index.md, V2): the interval held the truth in 95 % of 400 probe sets of 120
+    problems x 8, in 93 % of 40 x 8.
     """
 
     name: str = "length"

@@ -27,6 +27,8 @@ IN_BLOCKS = {estimand: kind for estimand, kind in KINDS.items() if estimand != L
 """Those that depend on how many samples of a problem lie in one block."""
 # A loop at the end shows in the last characters: 3 units of 200 and more fit in.
 MAX_CHARS = 4_000
+# Characters that a unit of a loop has at most.
+LONGEST_UNIT = 200
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,10 @@ class Repetition:
     averaged, t interval over blocks (none for one block). Measured on texts of 12, 24 and 48 random
     words: compression 2.063, 2.065, 2.066 (all 3,200 joined: 3.01, 3.06, 3.09; more text compresses
     better). Compression also sees what is alike across problems, such as a template. Measured
-    (MONITORS.md, V2): the intervals held the truth in 94 to 98 % of 400 probe sets of 120 problems
-    x 8, and of 40 x 8. Undefined without texts, the last four also below one full block. Source:
-    Shaib et al. 2403.00553 (compression ratio); equal lengths: Deshpande et al. 2507.15092.
+    (docs/validation/index.md, V2): the intervals held the truth in 94 to 98 % of 400 probe sets of
+    120 problems x 8, and of 40 x 8. Undefined without texts, the last four also below one full
+    block. Source: Shaib et al. 2403.00553 (compression ratio); equal lengths: Deshpande et al.
+    2507.15092.
     """
 
     name: str = "repetition"
@@ -164,7 +167,6 @@ def ends_in_loop(
     text: str,
     repeats: int = 3,
     least: int = 48,
-    longest: int = 200,
 ) -> bool:
     """Whether the text ends in one unit again and again; the loop may be cut anywhere.
 
@@ -172,7 +174,6 @@ def ends_in_loop(
         text: the text.
         repeats: so many times in a row at least.
         least: over so many characters at least.
-        longest: characters of a unit at most.
     """
     text = text.rstrip()[-MAX_CHARS:]
     # The last 16 characters must come again one unit earlier: only those distances are tried.
@@ -180,10 +181,10 @@ def ends_in_loop(
     at = len(text) - len(end)
     if len(text) < least:
         return False
-    for _ in range(longest):
+    for _ in range(LONGEST_UNIT):
         at = text.rfind(end, 0, at + len(end) - 1)
         period = len(text) - len(end) - at
-        if at < 0 or period > longest:
+        if at < 0 or period > LONGEST_UNIT:
             return False
         span = max(repeats * period, least)
         if span <= len(text) and text[-span:-period] == text[len(text) - span + period :]:

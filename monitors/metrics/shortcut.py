@@ -55,12 +55,12 @@ class Shortcut:
     reads about accuracy / problems; a shortcut in 2 % of 120 x 8 samples lies above 1 / problems in
     79 % of draws, in 5 % in all.
 
-    Measured (MONITORS.md, V2): the first interval held the truth (0.017) in 97 % of 400 probe sets
-    of 120 problems x 8, in 99 % of 40 x 8, where it reads 0.006 too high. Clustered by problem.
-    details: `answer` (chosen most often), `chosen` (in which share of the splits), its `problems`,
-    `right` (share of its scored samples) and `reference` (its share at round 0). Undefined without
-    readable answers or two samples of a problem, the second also in round 0. Source: Shafayat et
-    al. 2505.21444; selection and measurement apart: Cox 1975 (Biometrika 62).
+    Measured (docs/validation/index.md, V2): the first interval held the truth (0.017) in 97 % of
+    400 probe sets of 120 problems x 8, in 99 % of 40 x 8, where it reads 0.006 too high. Clustered
+    by problem. details: `answer` (chosen most often), `chosen` (in which share of the splits), its
+    `problems`, `right` (share of its scored samples) and `reference` (its share at round 0).
+    Undefined without readable answers or two samples of a problem, the second also in round 0.
+    Source: Shafayat et al. 2505.21444; selection and measurement apart: Cox 1975 (Biometrika 62).
     """
 
     name: str = "shortcut"

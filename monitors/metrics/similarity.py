@@ -177,8 +177,8 @@ class Similarity:
     For traces that nobody can name the strategies of. Surface and strategy are not the same: where
     strategies can be named, `diversity` is the better monitor. Order 2 because order 1 does not
     converge below some 20,000 samples (Ospanov & Farnia 2410.21719). Interval: that of the mean
-    squared cosine, turned over. Measured (MONITORS.md, V2): it held the truth in 95 % of 400 probe
-    sets of 120 problems x 8, and of 40 x 8.
+    squared cosine, turned over. Measured (docs/validation/index.md, V2): it held the truth in 95 %
+    of 400 probe sets of 120 problems x 8, and of 40 x 8.
 
     Attributes:
         name: what its readings begin with.

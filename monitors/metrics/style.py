@@ -51,8 +51,9 @@ class Style:
     says of its own uncertainty, and with it what it does out of distribution (up to 40 % lost, Kim
     et al. 2603.24472). Whole words, any case. Longer traces hold more markers, so details give the
     `right` and `wrong` samples apart and `per_1000_chars`. Unbiased, clustered by problem, exact
-    binomial interval at the effective size. Undefined without texts. Measured (MONITORS.md, V2):
-    the interval held the truth in 96 % of 400 probe sets of 120 problems x 8, and of 40 x 8.
+    binomial interval at the effective size. Undefined without texts. Measured
+    (docs/validation/index.md, V2): the interval held the truth in 96 % of 400 probe sets of 120
+    problems x 8, and of 40 x 8.
 
     Attributes:
         name: what its readings begin with.

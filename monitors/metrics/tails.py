@@ -31,6 +31,8 @@ KINDS: Mapping[Estimand, Kind] = {
     Estimand("tail/slice_ratio", samples="pool"): ("ratio", "up"),
 }
 NAMES = tuple(KINDS)
+# Simulated filters; their seed is fixed.
+NUM_DRAWS = 20
 
 
 @dataclass(frozen=True)
@@ -196,22 +198,17 @@ def gini_estimate(count_P: Floats) -> Estimate:
     return cut(jackknife(gini(count_P), without, len(count_P)), 0.0, 1.0)
 
 
-def gini_at_random(
-    raw_P: Floats,
-    kept: float,
-    num_draws: int = 20,
-) -> float:
+def gini_at_random(raw_P: Floats, kept: float) -> float:
     """Mean Gini coefficient when every raw sample is kept with probability `kept`, simulated.
 
     Args:
         raw_P: samples of each problem.
         kept: chance of each to be kept.
-        num_draws: simulated filters; the seed is fixed.
     """
     rng = np.random.default_rng(0)
     # Sorted, so that the order of the problems does not change the draws.
     sizes = np.sort(raw_P).astype(np.int64)
-    drawn = [gini(rng.binomial(sizes, kept).astype(float)) for _ in range(num_draws)]
+    drawn = [gini(rng.binomial(sizes, kept).astype(float)) for _ in range(NUM_DRAWS)]
     return float(np.mean(drawn))
 
 

@@ -47,10 +47,9 @@ class RealText:
     improvement too, and entropy is flat in error accumulation. details: `change` since round 0,
     paired by problem (means per problem). Undefined without `texts` or their numbers; the first and
     the last unless the probe was sampled at temperature 1 (field `temperature`; without cuts).
-    Measured (MONITORS.md, V2): the intervals held the truth in 94 to 95 % of 400 draws of 120
-    problems, in 94 to 97 % of 40. Source: Zhang et al. 2605.14588 (entropy on fixed text contracts
-    first);
-    Gerstgrasser et al. 2404.01413 (cross-entropy on real text).
+    Measured (docs/validation/index.md, V2): the intervals held the truth in 94 to 95 % of 400 draws
+    of 120 problems, in 94 to 97 % of 40. Source: Zhang et al. 2605.14588 (entropy on fixed text
+    contracts first); Gerstgrasser et al. 2404.01413 (cross-entropy on real text).
     """
 
     name: str = "text"

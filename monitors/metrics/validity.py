@@ -35,10 +35,10 @@ class Validity:
       problems that had a judged sample at round 0; what the decision rule guards. Accuracy leaves
       such samples out, so rows that turn from wrong to unscored would hide a collapse.
 
-    Undefined when nothing could be checked. Measured (MONITORS.md, V2): the intervals held the
-    truth in 96 to 97 % of 400 probe sets of 120 problems x 8, in 97 to 98 % of 40 x 8. Source:
-    Lightman et al. 2305.20050 (right answers through wrong steps); Zelikman et al. 2203.14465 keep
-    such traces.
+    Undefined when nothing could be checked. Measured (docs/validation/index.md, V2): the intervals
+    held the truth in 96 to 97 % of 400 probe sets of 120 problems x 8, in 97 to 98 % of 40 x 8.
+    Source: Lightman et al. 2305.20050 (right answers through wrong steps); Zelikman et al.
+    2203.14465 keep such traces.
     """
 
     name: str = "validity"

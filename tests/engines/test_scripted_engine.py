@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 
 from ouroloop.loop.engines.registry import ENGINES
-from ouroloop.loop.engines.scripted import STOP_TOKEN, Answer, ScriptedEngine, draw
+from ouroloop.loop.engines.scripted import STOP_TOKEN, Answer, ScriptedEngine
 from ouroloop.loop.errors import EngineError, PromptTooLongError
 from ouroloop.loop.records import Completion, Prompt, Request, Sampling, Scored
 
@@ -105,9 +105,3 @@ def test_the_default_script_echoes_and_chat_turns_are_text_too() -> None:
     chat = Request("r", [{"role": "user", "content": "hello"}], Sampling(max_tokens=32), 0)
     assert run(loaded(ScriptedEngine()).complete(chat)).text == "user: hello"
     assert isinstance(ENGINES["scripted"]({}, Path("log")), ScriptedEngine)
-
-
-def test_a_draw_depends_on_id_and_seed_alone_and_has_its_share() -> None:
-    drawn = [draw(request(name=f"r{i}"), 0.3) for i in range(2000)]
-    assert drawn == [draw(request("another prompt", name=f"r{i}"), 0.3) for i in range(2000)]
-    assert 520 < sum(drawn) < 680

@@ -12,10 +12,12 @@ from ouroloop.loop.errors import EngineError, RunStateError
 from ouroloop.loop.experiments import harness, lending, results, rounds, tables
 from ouroloop.loop.experiments.study import Study, merge
 from ouroloop.loop.integrity import read_manifest
+from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.store import Store, write_json
 from ouroloop.loop.sums import Status, sealed
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "loop"))
+for folder in ("loop", "engines"):
+    sys.path.insert(0, str(Path(__file__).parents[1] / folder))
 
 
 def place(tmp_path):
@@ -242,6 +244,41 @@ def test_arms_that_begin_alike_share_the_first_probe_and_come_to_the_same_rounds
         assert (tmp_path / "second-3" / "rounds" / file).read_bytes() == (
             alone / "rounds" / file
         ).read_bytes(), file
+
+
+# Its critiques are asked for no verdict unless something needs one.
+FREE = {"form": "paper", "revise_when": "always"}
+
+
+def test_what_changes_the_first_round_makes_another_beginning(tmp_path):
+    from fake_checkpoint import write_fake_checkpoint
+
+    turns = write_fake_checkpoint(tmp_path / "turns")
+    (turns / "chat_template.jinja").touch()
+    plain = write_fake_checkpoint(tmp_path / "plain")
+
+    def lent(*, model=turns, warm_start=None, learned=False, **changed):
+        runs = tmp_path / "runs"
+        shutil.rmtree(runs, ignore_errors=True)
+        same = {"model": str(model), "refine": FREE, "warm_start": warm_start}
+        round_0 = runs / "first-3" / "rounds" / "000"
+        round_0.mkdir(parents=True)
+        for name in (*lending.BEGINNING, "MANIFEST.json"):
+            (round_0 / name).touch()
+        first = resolve({"name": "first-3", **same})
+        write_json(runs / "first-3" / "recipe.json", first.to_json())
+        if learned:
+            (runs / "first-3" / "clusters.json").touch()
+        second = resolve({"name": "second-3", **same, **changed})
+        return lending.lend(runs / second.name, second, 0) == "first-3"
+
+    assert lent() and lent(filters={"steps": True}) and lent(sft={"num_train_epochs": 2})
+    assert not lent(filters={"critic": True}), "then the critics of round 0 are asked"
+    assert not lent(teachers=[str(plain)]), "then nobody is asked in chat turns"
+    assert lent(model=plain, teachers=[str(turns)])
+    assert not lent(warm_start={}, sft={"num_train_epochs": 2}), "it learns as `sft` says"
+    drawn_once = "clusters are learned on texts that would not be drawn again"
+    assert not lent(learned=True, sft={"num_train_epochs": 2}), drawn_once
 
 
 @pytest.mark.slow

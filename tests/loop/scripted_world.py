@@ -6,6 +6,10 @@ The whole loop in seconds.
 import asyncio
 import json
 import random
+import shutil
+from contextlib import contextmanager
+from dataclasses import replace
+from unittest import mock
 
 from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
@@ -16,7 +20,7 @@ from ouroloop.loop.lines import proven
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.round import Round
 from ouroloop.loop.setup import prepare
-from ouroloop.loop.store import Store, write_json
+from ouroloop.loop.store import Store, read_rows, write_json
 
 TASK = ArithmeticTask()
 BY_QUESTION = {
@@ -140,6 +144,31 @@ def no_training(job, folder, report):
     }
     write_json(folder / "train.json", facts)
     return facts
+
+
+def copying(job, folder, report):
+    """No training: the checkpoint is a copy of the one before, so that a process can load it."""
+    facts = no_training(job, folder, report)
+    shutil.rmtree(folder / "checkpoint")
+    shutil.copytree(job.init, folder / "checkpoint")
+    return facts
+
+
+@contextmanager
+def nothing_graded():
+    """In it no text is right or wrong."""
+    graded = ArithmeticTask.grade
+
+    def without_verdict(self, *item):
+        return replace(graded(self, *item), correct=None)
+
+    with mock.patch.object(ArithmeticTask, "grade", without_verdict):
+        yield
+
+
+def rows(path, number, name):
+    """The rows of a table of a round."""
+    return read_rows(path / "rounds" / f"{number:03d}" / f"{name}.parquet")
 
 
 def carry(root, model, settings, trainer=no_training, committed=lambda number: None):

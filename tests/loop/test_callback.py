@@ -194,6 +194,21 @@ def test_the_trainers_random_numbers_are_left_as_they_were(tmp_path):
     assert torch.equal(torch.rand(4), expected[0]) and (np.random.rand(4) == expected[1]).all()
 
 
+def test_the_planned_measurements_the_strategies_and_silence_are_ones_own_choice(tmp_path, capsys):
+    def dcp(folder, **settings):
+        monitor = callback().CollapseMonitor(healthy, every_steps=5, **settings)
+        training = Training(tmp_path / folder, monitor).run(5)
+        return monitor, training.state.log_history[-1]["collapse/diversity/dcp"]
+
+    monitor, by_calculations = dcp("spoken")
+    assert monitor.rule.rounds == callback().HORIZON and by_calculations > 0.1
+    said = capsys.readouterr()
+    assert "step 5: sampling" in said.out + said.err
+    monitor, by_answers = dcp("quiet", plan_rounds=3, strategies="answer", quiet=True)
+    assert monitor.rule.rounds == 3 and by_answers == 0.0, "right answers are one strategy"
+    assert capsys.readouterr() == ("", "")
+
+
 def test_wrong_settings_and_rows_are_refused_with_their_remedy(tmp_path):
     with pytest.raises(DataError, match="on_halt is 'halt'"):
         callback().CollapseMonitor(healthy, on_halt="halt")

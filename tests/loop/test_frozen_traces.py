@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
-from scripted_world import Model, carry, recipe, recommit, uncommit
+from scripted_world import Model, carry, recipe, recommit, rows, uncommit
 
 from ouroloop.loop.checks import traces as cost_check
 from ouroloop.loop.errors import PromptTooLongError, RecipeError
@@ -13,13 +13,8 @@ from ouroloop.loop.rows import ProbeRow
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.stages import decide
 from ouroloop.loop.stages.traces import choose, costs
-from ouroloop.loop.store import read_rows
 
 DYING = "split"
-
-
-def rows(path, number, name="traces"):
-    return read_rows(path / "rounds" / f"{number:03d}" / f"{name}.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +90,7 @@ def test_where_nobody_scores_the_response_clusters_are_the_groups():
 @pytest.mark.slow
 def test_the_same_answers_are_scored_in_every_round_and_reach_the_monitors(narrowed):
     path, _ = narrowed
-    tables = [rows(path, number) for number in range(3)]
+    tables = [rows(path, number, "traces") for number in range(3)]
     fixed = [[(r["problem"], r["group"], r["text"]) for r in table] for table in tables]
     assert fixed[0] and fixed[0] == fixed[1] == fixed[2]
     per_problem = Counter(r["problem"] for r in tables[0])
@@ -131,10 +126,10 @@ def test_a_dying_strategy_is_read_and_warned_of_at_once(narrowed):
 def test_a_resumed_round_scores_what_round_0_chose(tmp_path):
     model, settings = Model(), recipe(rounds=1)
     _, path = carry(tmp_path, model, settings)
-    before = rows(path, 0), rows(path, 1)
+    before = rows(path, 0, "traces"), rows(path, 1, "traces")
     uncommit(path, 1, "traces.parquet", "readings.json", "decision.json")
     carry(tmp_path, model, settings)
-    assert (rows(path, 0), rows(path, 1)) == before
+    assert (rows(path, 0, "traces"), rows(path, 1, "traces")) == before
 
 
 @pytest.mark.slow
@@ -148,7 +143,7 @@ def test_a_text_that_does_not_fit_costs_itself_and_switched_off_nothing_is_score
 
     model.engine.surprise = surprise
     _, path = carry(tmp_path / "some", model, settings)
-    lost = [r["logprob"] is None for r in rows(path, 1)]
+    lost = [r["logprob"] is None for r in rows(path, 1, "traces")]
     assert 0 < sum(lost) < len(lost)
     off = recipe(rounds=1, probe={"traces": 0})
     _, path = carry(tmp_path / "off", Model(), off)

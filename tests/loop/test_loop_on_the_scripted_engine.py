@@ -8,15 +8,11 @@ import shutil
 from collections import Counter
 
 import pytest
-from scripted_world import SMALL, Model, carry, no_training, recipe, small
+from scripted_world import SMALL, Model, carry, no_training, recipe, rows, small
 
 from ouroloop.loop.errors import EngineError, PromptTooLongError, RunStateError
-from ouroloop.loop.store import Store, read_json, read_rows
+from ouroloop.loop.store import Store, read_json
 from ouroloop.loop.views.reader import read_run
-
-
-def rows(path, number, name):
-    return read_rows(path / "rounds" / f"{number:03d}" / f"{name}.parquet")
 
 
 def test_a_run_goes_through_every_round_and_every_file_is_there(finished_run):

@@ -6,7 +6,7 @@ import time
 
 import fsspec
 import pytest
-from scripted_world import Model, no_training, small
+from scripted_world import Model, copying, small
 
 from ouroloop.loop import runner
 from ouroloop.loop.controller import Campaign
@@ -21,14 +21,6 @@ from ouroloop.loop.views.verify import checks_of, is_whole
 
 class Stopped(Exception):
     """Somebody ended the run."""
-
-
-def copying(job, folder, report):
-    """No training: the checkpoint is a copy of the one before."""
-    facts = no_training(job, folder, report)
-    shutil.rmtree(folder / "checkpoint")
-    shutil.copytree(job.init, folder / "checkpoint")
-    return facts
 
 
 def work(root, settings, stops_in=None, trainer=copying):

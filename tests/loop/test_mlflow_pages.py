@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import shutil
@@ -17,9 +16,8 @@ from types import SimpleNamespace
 
 import pytest
 from browser import browser
-from scripted_world import Model, carry, recipe
+from scripted_world import Model, carry, nothing_graded, recipe
 
-from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 from ouroloop.loop.round import Round
 from ouroloop.loop.trackers.choice import choose_answers, choose_samples
 from ouroloop.loop.trackers.headline import ACTIONS, headline
@@ -56,16 +54,10 @@ def steered(tmp_path_factory):
 @pytest.fixture(scope="module")
 def unscored(tmp_path_factory):
     """A run in which no text is right or wrong."""
-    graded = ArithmeticTask.grade
-
-    def without_verdict(self, *item):
-        return dataclasses.replace(graded(self, *item), correct=None)
-
     settings = recipe(
         rounds=1, refine={"revisions": 0}, filters={"gold": False, "steps": False, "critic": True}
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ArithmeticTask, "grade", without_verdict)
+    with nothing_graded():
         _, path = carry(tmp_path_factory.mktemp("runs"), Model(lambda number: 0.6), settings)
     return path
 

@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from scripted_world import Model, no_training, small
+from scripted_world import Model, copying, small
 
 from ouroloop.loop import lock
 from ouroloop.loop.controller import Campaign
@@ -134,14 +134,6 @@ class Stopped(Exception):
     """Somebody ended the run. asked: of the model until then."""
 
     asked: list[str]
-
-
-def copying(job, folder, report):
-    """No training: the checkpoint is a copy of the one before."""
-    facts = no_training(job, folder, report)
-    shutil.rmtree(folder / "checkpoint")
-    shutil.copytree(job.init, folder / "checkpoint")
-    return facts
 
 
 def carry(store, setting, stops_at=None):

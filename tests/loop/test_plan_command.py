@@ -148,7 +148,7 @@ def test_problems_that_nobody_scores_are_planned_on_a_typical_model_of_text(tmp_
             families=families,
             main_family="red-team",
             num_samples=4,
-            num_baseline_samples=None,
+            num_baseline_samples=16,
             run_path=tmp_path,
             num_free=30,
             only=("answered",),

@@ -1,13 +1,12 @@
 """Whole runs, and the real vLLM, on a Ray cluster of two simulated nodes."""
 
 import asyncio
-import shutil
 import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
-from scripted_world import no_training, small
+from scripted_world import copying, small
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))
@@ -45,14 +44,6 @@ def cluster(switch):
 
 class Stopped(Exception):
     """Somebody ended the run."""
-
-
-def copying(job, folder, report):
-    """No training: the checkpoint is a copy of the one before, so that a process can load it."""
-    facts = no_training(job, folder, report)
-    shutil.rmtree(folder / "checkpoint")
-    shutil.copytree(job.init, folder / "checkpoint")
-    return facts
 
 
 def carry(root, settings, make, progress=lambda *what: None):

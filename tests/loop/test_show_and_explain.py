@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from scripted_world import Model, carry, recipe
+from scripted_world import Model, carry, nothing_graded, recipe
 
-from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.round import Round
 from ouroloop.loop.views.explain import explain, outcome_of, room
@@ -39,19 +37,13 @@ def steered(tmp_path_factory):
 @pytest.fixture(scope="module")
 def unscored(tmp_path_factory):
     """A run in which no text is right or wrong."""
-    graded = ArithmeticTask.grade
-
-    def without_verdict(self, *item):
-        return dataclasses.replace(graded(self, *item), correct=None)
-
     settings = recipe(
         rounds=2,
         refine={"revisions": 0},
         filters={"gold": False, "steps": False, "critic": True},
         monitors={"clusters": {"when": "always"}},
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ArithmeticTask, "grade", without_verdict)
+    with nothing_graded():
         _, path = carry(tmp_path_factory.mktemp("runs"), Model(lambda number: 0.6), settings)
     return path
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from scripted_world import no_training, recipe, recommit
+from scripted_world import copying, recipe, recommit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -31,14 +31,6 @@ from ouroloop.loop.views.reader import read_run
 
 # Every test starts processes, or carries a run or a page out: see `make test-fast`.
 pytestmark = pytest.mark.slow
-
-
-def copying(job, folder, report):
-    """No training: the checkpoint is a copy of the one before, so that a process can load it."""
-    facts = no_training(job, folder, report)
-    shutil.rmtree(folder / "checkpoint")
-    shutil.copytree(job.init, folder / "checkpoint")
-    return facts
 
 
 def carried(root, monkeypatch, faults):

@@ -8,7 +8,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from scripted_world import TASK, Model, carry, recipe, recommit
+from scripted_world import TASK, Model, carry, recipe, recommit, rows
 
 from ouroloop.evals.questions import normalised
 from ouroloop.evals.tasks import Problem
@@ -18,13 +18,9 @@ from ouroloop.loop.errors import PromptTooLongError
 from ouroloop.loop.round import Round
 from ouroloop.loop.setup import prepare
 from ouroloop.loop.stages.texts import hold_out
-from ouroloop.loop.store import read_json, read_rows
+from ouroloop.loop.store import read_json
 
 CRITIC = {"gold": False, "steps": False, "critic": True}
-
-
-def rows(path, number, name):
-    return read_rows(path / "rounds" / f"{number:03d}" / f"{name}.parquet")
 
 
 def views(path, numbers):

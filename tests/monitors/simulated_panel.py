@@ -5,6 +5,7 @@ Per problem, a joint table of P(strategy, right).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -266,3 +267,11 @@ def view(
         dropped=drawn.problem[:3] if drawn is not None else None,
         traces=traces(other),
     )
+
+
+def objects(values: Iterable[object]) -> Any:
+    """The values as an array of objects, whatever they are."""
+    values = list(values)
+    out = np.empty(len(values), dtype=object)
+    out[:] = values
+    return out

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from simulated_panel import samples
+from simulated_panel import objects, samples
 
 from ouroloop.monitors.base import RoundView, Traces
 from ouroloop.monitors.decision import guarded, stakes
@@ -17,13 +17,6 @@ from ouroloop.monitors.metrics.retained import Retained
 from ouroloop.monitors.names import Action, Tier
 
 NUM_PROBLEMS, PER_GROUP, NUM_TOKENS = 60, 4, 12
-
-
-def objects(values):
-    values = list(values)
-    out = np.empty(len(values), dtype=object)
-    out[:] = values
-    return out
 
 
 def traces(logprob_SA, num_problems=NUM_PROBLEMS):

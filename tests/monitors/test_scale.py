@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from simulated_panel import objects
 
 from ouroloop.monitors import columns
 from ouroloop.monitors.base import RoundView
@@ -15,12 +16,6 @@ from ouroloop.monitors.registry import measure_all
 from ouroloop.monitors.traces.reader import TraceReader
 
 VALUES = ["b", None, "a", "c", "b", 3, "a", "é", ""]
-
-
-def objects(values):
-    out = np.empty(len(values), dtype=object)
-    out[:] = values
-    return out
 
 
 def rows(num_problems, seed=0, samples=4):

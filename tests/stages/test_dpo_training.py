@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tiny import CHARACTERS, save_tiny_llama
+from tiny import ids, save_tiny_llama
 
 from ouroloop.loop.engines import weight_sync
 from ouroloop.loop.engines.checkpoint import check_checkpoint
@@ -31,10 +31,6 @@ ONE_BATCH = {"per_device_train_batch_size": 16, "learning_rate": 1e-3, "max_step
 @pytest.fixture(scope="module")
 def init(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_llama(tmp_path_factory.mktemp("init") / "model", seed=5, spread=0.05)
-
-
-def ids(text: str) -> list[int]:
-    return [4 + CHARACTERS.index(character) for character in text]
 
 
 def job_in(

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import transformers
-from tiny import CHARACTERS, save_tiny_llama
+from tiny import ids, save_tiny_llama
 from transformers.integrations import deepspeed
 
 from ouroloop.loop.engines.checkpoint import check_checkpoint
@@ -23,10 +23,6 @@ from ouroloop.loop.objectives.registry import build_objective
 pytestmark = pytest.mark.slow
 
 STOP_TOKEN = 1
-
-
-def ids(text: str) -> list[int]:
-    return [4 + CHARACTERS.index(character) for character in text]
 
 
 @pytest.fixture

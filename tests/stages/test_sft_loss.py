@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny import CHARACTERS, save_tiny_llama, save_tiny_tokenizer
+from tiny import CHARACTERS, ids, save_tiny_llama, save_tiny_tokenizer
 
 from ouroloop.loop.engines.checkpoint import check_checkpoint
 from ouroloop.loop.engines.tokens import Codec
@@ -39,10 +39,6 @@ ONE_STEP = {
     "max_grad_norm": 0.0,
     "lr_scheduler_type": "constant",
 }
-
-
-def ids(text: str) -> list[int]:
-    return [4 + CHARACTERS.index(character) for character in text]
 
 
 def job_in(folder: Path, init: Path, copies: int = 1, **changes: Any) -> TrainingJob:

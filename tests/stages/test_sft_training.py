@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from tiny import save_tiny_llama
+from tiny import ids, save_tiny_llama
 from warm import warm_pids
 
 from ouroloop.loop.config import SupervisionConfig
@@ -45,12 +45,6 @@ LORA = {"r": 4, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj", "down_p
 @pytest.fixture(scope="module")
 def init(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_llama(tmp_path_factory.mktemp("init") / "model", seed=5, spread=0.05)
-
-
-def ids(text: str) -> list[int]:
-    from tiny import CHARACTERS
-
-    return [4 + CHARACTERS.index(character) for character in text]
 
 
 def job_in(

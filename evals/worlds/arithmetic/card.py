@@ -18,32 +18,28 @@ from ouroloop.evals.worlds.arithmetic import strategies as st
 from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.evals.worlds.arithmetic.pretrain_sampler import Sampler
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
+from ouroloop.monitors.estimators.ustatistics import distinct_pair_share
 
 TASK = ArithmeticTask()
+# Problems of sum2 and of each other family, and samples of each, that a card is measured on.
+MAIN_PROBLEMS, FAMILY_PROBLEMS, SAMPLES = 200, 80, 8
 Progress = Callable[[int, int], None]
 Rows = dict[str, Any]
 
 
-def write_card(
-    checkpoint: Path,
-    progress: Progress | None = None,
-    problems: int = 200,
-    family_problems: int = 80,
-    samples: int = 8,
-) -> Rows:
+def write_card(checkpoint: Path, report: Progress) -> Rows:
     """Measure a checkpoint; write card.json and README.md into its folder; return the numbers."""
-    report = progress or (lambda done, total: None)
     sampler, held = Sampler(checkpoint), TASK.problems("heldout")
     families: Rows = {}
     main: tuple[list[Problem], list[list[str]]] = ([], [])
     # sum2 is what runs practise on: it gets more problems, and the tables of strategies.
     for i, family in enumerate(world.FAMILIES):
         report(i, len(world.FAMILIES) + 2)
-        num = family_problems
+        num = FAMILY_PROBLEMS
         if family == "sum2":
-            num = problems
+            num = MAIN_PROBLEMS
         chosen = [p for p in held if p.family == family][:num]
-        traces = _sample(sampler, chosen, samples)
+        traces = _sample(sampler, chosen, SAMPLES)
         greedy = sampler([world.PROMPTS.draft.format(question=p.question) for p in chosen], 0.0)
         right = [[_right(p, t) for t in row] for p, row in zip(chosen, traces, strict=True)]
         families[family] = {
@@ -56,7 +52,7 @@ def write_card(
     report(len(world.FAMILIES), len(world.FAMILIES) + 2)
     facts = {
         "pretraining": json.loads((checkpoint / "pretraining.json").read_text()),
-        "samples_per_problem": samples,
+        "samples_per_problem": SAMPLES,
         "families": families,
         "strategies": strategies(*main),
         "distinct_correct_pair_probability": interval(
@@ -76,8 +72,9 @@ def distinct_correct_pairs(problem: Problem, traces: Sequence[str]) -> float:
     Unbiased U-statistic of one problem.
     """
     right = Counter(TASK.strategy(problem, t) for t in traces if _right(problem, t))
-    num, k = right.total(), len(traces)
-    return (num * (num - 1) - sum(n * (n - 1) for n in right.values())) / (k * (k - 1))
+    num_same = sum(n * (n - 1) for n in right.values())
+    counts = (np.array([float(num)]) for num in (len(traces), right.total(), num_same))
+    return float(distinct_pair_share(*counts)[0])
 
 
 def strategies(problems: Sequence[Problem], traces: Sequence[Sequence[str]]) -> Rows:

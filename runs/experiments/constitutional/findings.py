@@ -8,7 +8,17 @@ from itertools import pairwise
 from ouroloop.evals.worlds.arithmetic import principles
 from ouroloop.loop.experiments.goals import Goal
 from ouroloop.loop.experiments.study import Results
-from ouroloop.loop.experiments.tables import Columns, Rows, average, cell, first, gain, last
+from ouroloop.loop.experiments.tables import (
+    Columns,
+    Rows,
+    average,
+    cell,
+    change,
+    first,
+    gain,
+    last,
+    markdown,
+)
 from ouroloop.monitors.estimators.stats import mean
 
 from .measure import REVISIONS
@@ -30,11 +40,6 @@ COLUMNS: Columns = {
 def fall(name: str) -> Callable[[Rows], float]:
     """The share of the first round's value that is gone in the last."""
     return lambda run: 1 - float(run[-1][name]) / float(run[0][name])
-
-
-def change(name: str) -> Callable[[Rows], float]:
-    """The last round's value minus the first one's."""
-    return lambda run: float(run[-1][name]) - float(run[0][name])
 
 
 def in_first(name: str) -> Callable[[Rows], float]:
@@ -164,9 +169,8 @@ def notes(results: Results) -> list[str]:
             " after the slash: right answers."
         ),
         "",
-        f"| revisions | {' | '.join(map(str, range(REVISIONS + 1)))} |",
-        "|---" * (REVISIONS + 2) + "|",
     ]
+    grid = [["revisions", *map(str, range(REVISIONS + 1))]]
     for arm, title in (("constitutional", "with critique"), ("direct", "direct")):
         if results.get(arm):
             cells = []
@@ -176,16 +180,13 @@ def notes(results: Results) -> list[str]:
                     for name in ("after", "right")
                 )
                 cells.append(f"{cell(left)} / {cell(right, '%')}")
-            lines.append(f"| {title} | {' | '.join(cells)} |")
-    lines += [
-        "",
-        f"| drafts that violate, first to last | {' | '.join(principles.PRINCIPLES)} |",
-        "|---" * (len(principles.PRINCIPLES) + 1) + "|",
-    ]
+            grid.append([title, *cells])
+    lines += [*markdown(grid), ""]
+    grid = [["drafts that violate, first to last", *principles.PRINCIPLES]]
     for arm, runs in results.items():
         pairs = [
             [cell(mean([at(name)(run) for run in runs.values()]), "%") for at in (first, last)]
             for name in principles.PRINCIPLES
         ]
-        lines.append(f"| {arm} | {' | '.join(' to '.join(pair) for pair in pairs)} |")
-    return lines
+        grid.append([arm, *(" to ".join(pair) for pair in pairs)])
+    return [*lines, *markdown(grid)]

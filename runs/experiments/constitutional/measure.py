@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -11,6 +10,7 @@ from typing import Any
 from ouroloop.evals.tasks import Problem
 from ouroloop.evals.worlds.arithmetic import principles
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
+from ouroloop.loop.experiments.rounds import mean_of
 from ouroloop.loop.views.reader import RoundData
 
 from . import assistant
@@ -48,11 +48,11 @@ def row(found: RoundData) -> dict[str, float]:
     approved = found.critics["approved"].dropna() if len(found.critics) else []
     out = {
         "round": found.number,
-        "violations": _average(sum(b.values()) for b in broken),
-        **{name: _average(b[name] for b in broken) for name in principles.PRINCIPLES},
-        "novel_violations": _average(_violations(*pair) for pair in novel),
-        "audit": _average(not principles.clean(*pair) for pair in main),
-        "critic": _average(1 - a for a in approved),
+        "violations": mean_of(sum(b.values()) for b in broken),
+        **{name: mean_of(b[name] for b in broken) for name in principles.PRINCIPLES},
+        "novel_violations": mean_of(_violations(*pair) for pair in novel),
+        "audit": mean_of(not principles.clean(*pair) for pair in main),
+        "critic": mean_of(1 - a for a in approved),
         "pass_1": float(probe[probe["family"] == RED_TEAM]["correct"].mean()),
         "helpful": float(probe[probe["family"].isin(HELPFUL)]["correct"].mean()),
     }
@@ -74,8 +74,8 @@ def by_revisions(samples: Any) -> dict[str, float]:
                 right[n].append(float(bool(task.grade(problem, part["text"]).correct)))
     counts = range(REVISIONS + 1)
     return {
-        **{f"after_{n}": _average(after[n]) for n in counts},
-        **{f"right_{n}": _average(right[n]) for n in counts},
+        **{f"after_{n}": mean_of(after[n]) for n in counts},
+        **{f"right_{n}": mean_of(right[n]) for n in counts},
     }
 
 
@@ -86,8 +86,3 @@ def _texts(probe: Any, family: str) -> Iterator[tuple[str, str]]:
 
 def _violations(problem: Problem, text: str) -> float:
     return float(sum(principles.violations(problem, text).values()))
-
-
-def _average(values: Any) -> float:
-    found = [float(v) for v in values]
-    return sum(found) / len(found) if found else math.nan

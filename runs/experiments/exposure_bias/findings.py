@@ -9,7 +9,7 @@ from typing import Any
 from ouroloop.loop.experiments.experiment import has
 from ouroloop.loop.experiments.goals import Goal
 from ouroloop.loop.experiments.study import Results
-from ouroloop.loop.experiments.tables import Columns, Rows, cell, over_problems
+from ouroloop.loop.experiments.tables import Columns, Rows, cell, markdown, over_problems
 from ouroloop.monitors.estimators.stats import Estimate, difference, mean
 
 from .beginnings import (
@@ -148,17 +148,10 @@ def notes(results: Results) -> Sequence[str]:
     ]
     # Before any training all arms from this base are alike: the first stands for them.
     arm = next(iter(results))
-    lines += [
-        "",
-        f"| family ({arm}, before, one sample) | "
-        + " | ".join(f"{n} lines" for n in LENGTHS)
-        + " |",
-        "|---" * (1 + len(LENGTHS)) + "|",
-    ]
+    grid = [[f"family ({arm}, before, one sample)", *(f"{n} lines" for n in LENGTHS)]]
     for family in FAMILIES:
-        cells = [_at_length(results, arm, family, length) for length in LENGTHS]
-        lines.append(f"| {family} | {' | '.join(cells)} |")
-    return lines
+        grid.append([family, *(_at_length(results, arm, family, length) for length in LENGTHS)])
+    return [*lines, "", *markdown(grid)]
 
 
 LENGTHS = (3, 4, 5, 6, 7)

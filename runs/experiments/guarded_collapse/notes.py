@@ -9,10 +9,7 @@ import numpy as np
 
 from ouroloop.loop.experiments import rounds
 from ouroloop.loop.experiments.study import Results
-from ouroloop.loop.experiments.tables import (
-    alarmed,
-    cell,
-)
+from ouroloop.loop.experiments.tables import alarmed, cell, markdown
 from ouroloop.monitors.estimators.stats import Estimate
 from ouroloop.monitors.names import Action
 
@@ -23,19 +20,16 @@ from .second_look import below_best, fell
 
 def notes(results: Results) -> list[str]:
     """Markdown lines: when every run was warned, second looks, and what the filter kept."""
-    lines = [
-        "| arm | seed | first WATCH or HALT | first HALT | 2 points below round 0"
-        " | below its best | modes named |",
-        "|---" * 7 + "|",
-    ]
+    grid = [["arm", "seed", "first WATCH or HALT", "first HALT", "2 points below round 0"]]
+    grid[0] += ["below its best", "modes named"]
     for arm, runs in results.items():
         for seed, run in runs.items():
             modes = ", ".join(sorted({str(row["mode"]) for row in run if row["mode"]})) or "-"
             halted = alarmed(run, Action.ROLLBACK, Action.HALT)
             when = [alarmed(run), halted, fell(run), below_best(run)]
-            shown = " | ".join("-" if math.isnan(w) else f"{w:.0f}" for w in when)
-            lines.append(f"| {arm} | {seed} | {shown} | {modes} |")
-    lines += again(results)
+            shown = ("-" if math.isnan(w) else f"{w:.0f}" for w in when)
+            grid.append([arm, str(seed), *shown, modes])
+    lines = [*markdown(grid), *again(results)]
     by_kept, unchanged = foreseen(results)
     if math.isfinite(by_kept):
         both = f"{by_kept:.3f} by its share of those kept, {unchanged:.3f} if nothing changed"

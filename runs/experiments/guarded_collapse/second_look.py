@@ -17,7 +17,7 @@ import numpy as np
 
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.experiments import rounds
-from ouroloop.loop.experiments.afterwards import serve, setting_of
+from ouroloop.loop.experiments.afterwards import file_of, serve, setting_of
 from ouroloop.loop.experiments.tables import Rows, alarmed
 from ouroloop.loop.records import Problem
 from ouroloop.loop.setup import Setting
@@ -164,4 +164,4 @@ def _columns(
 
 
 def _file(path: Path, number: int) -> Path:
-    return path / f"second_look-{number:03d}.json"
+    return file_of(path, "second_look", number)

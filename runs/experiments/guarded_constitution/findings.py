@@ -8,7 +8,16 @@ from statistics import median
 
 from ouroloop.loop.experiments.goals import Goal
 from ouroloop.loop.experiments.study import Results
-from ouroloop.loop.experiments.tables import Columns, Rows, alarmed, average, cell, first, gain
+from ouroloop.loop.experiments.tables import (
+    Columns,
+    Rows,
+    alarmed,
+    average,
+    cell,
+    first,
+    gain,
+    markdown,
+)
 from ouroloop.monitors.estimators.stats import Estimate, share
 from ouroloop.monitors.names import Action
 
@@ -185,18 +194,16 @@ def _guarding(results: Results) -> list[str]:
     others = [arm for arm in ("unguarded", "guarded_no_blend", EXACT) if results.get(arm)]
     if not results.get("guarded") or not others:
         return []
-    rows = []
+    grid = [["at the end", *(f"less {other}" for other in others)]]
     for what, (name, unit) in COMPARED.items():
         found = [gain(results, "guarded", other, standing(name)) for other in others]
-        rows.append(f"| {what} | {' | '.join(cell(each, unit) for each in found)} |")
+        grid.append([what, *(cell(each, unit) for each in found)])
     head = [
         "Guarded less each other arm, seed by seed (`guarded_no_blend`: without the last remedy;"
         f" `{EXACT}`: no text of a problem is learnt twice in a round):",
         "",
-        f"| at the end | {' | '.join(f'less {other}' for other in others)} |",
-        "|---" * (len(others) + 1) + "|",
     ]
-    return [*head, *rows, ""]
+    return [*head, *markdown(grid), ""]
 
 
 def _preferring(results: Results) -> list[str]:

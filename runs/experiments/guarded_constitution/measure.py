@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
 from typing import Any
 
+import numpy as np
+
 from ouroloop.evals.worlds.arithmetic import principles
-from ouroloop.loop.experiments.rounds import tokens, values
+from ouroloop.loop.experiments.rounds import mean_of, tokens, values
 from ouroloop.loop.store import CLUSTERS
 from ouroloop.loop.views.reader import RoundData
 from ouroloop.monitors.estimators.estimand import Estimand
+from ouroloop.monitors.estimators.ustatistics import distinct_pair_share, same_pairs
 from ouroloop.monitors.strategies.responses import ResponseClusters
 
 from ..constitutional import measure as constitutional
@@ -58,19 +60,20 @@ def row(found: RoundData) -> dict[str, Any]:
 
 
 def apart(sampled: Any) -> float:
-    """Mean over problems of the unbiased share of sample pairs in different response clusters."""
-    clusters: dict[str, list[str]] = defaultdict(list)
-    if "cluster" not in sampled:
+    """Mean over problems of the unbiased share of sample pairs in different response clusters.
+
+    As the metric of this name; NaN where no sample has a cluster.
+    """
+    if "cluster" not in sampled or sampled["cluster"].isna().all():
         return math.nan
-    for problem, cluster in zip(sampled["problem"], sampled["cluster"], strict=True):
-        clusters[problem].append(str(cluster))
-    shares = []
-    for labels in clusters.values():
-        num = len(labels)
-        alike = sum(n * (n - 1) for n in Counter(labels).values())
-        if num > 1:
-            shares.append(1 - alike / (num * (num - 1)))
-    return _average(shares)
+    # A sample without a cluster gets -1: such samples are a cluster together.
+    (problem_N, problems), (cluster_N, _) = (
+        sampled[column].factorize() for column in ("problem", "cluster")
+    )
+    num_P = np.bincount(problem_N).astype(float)
+    same_P = same_pairs(problem_N, cluster_N, len(problems))
+    share_P = distinct_pair_share(num_P, num_P, same_P)
+    return mean_of(share for share in share_P if not math.isnan(share))
 
 
 def _of(rows: Any, families: tuple[str, ...]) -> Any:
@@ -99,12 +102,8 @@ def _violations(rows: Any) -> float:
         float(sum(principles.violations(problems[problem], text).values()))
         for problem, text in zip(mine["problem"], mine["text"], strict=True)
     ]
-    return _average(counts)
+    return mean_of(counts)
 
 
 def _right(rows: Any, families: tuple[str, ...]) -> float:
     return float(_of(rows, families)["correct"].mean())
-
-
-def _average(values: list[float]) -> float:
-    return sum(values) / len(values) if values else math.nan

@@ -74,7 +74,10 @@ def test_apart_is_the_share_of_pairs_in_different_clusters_whatever_their_number
 
     assert measure.apart(rows("a", "a", "b", "b")) == pytest.approx(4 / 6)
     assert measure.apart(pd.concat([rows("a", "b"), rows("a").assign(problem="q")])) == 1.0
+    assert measure.apart(rows("a", None, None)) == pytest.approx(4 / 6)
     assert np.isnan(measure.apart(pd.DataFrame({"problem": ["p", "p"]})))
+    assert np.isnan(measure.apart(rows(None, None))), "no cluster is no canned response"
+    assert np.isnan(measure.apart(rows("a"))), "no pair"
 
 
 APART = ("apart", "apart_helpful", "apart_red_team", "apart_revised")

@@ -33,7 +33,7 @@ from ouroloop.loop.config import PairsConfig
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.experiments import rounds
 from ouroloop.loop.experiments.afterwards import serve, setting_of
-from ouroloop.loop.experiments.tables import cell
+from ouroloop.loop.experiments.tables import cell, markdown
 from ouroloop.loop.records import Problem
 from ouroloop.loop.runner import build_engine
 from ouroloop.loop.setup import Setting
@@ -162,12 +162,12 @@ async def _by_likelihood(engine: Engine, prompts: Prompts, found: Sequence[Pair]
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Markdown lines: how often the better text is found, by kind and way; 50 % is guessing."""
-    lines = [f"| pairs | {' | '.join(WAYS)} |", "|---" * (1 + len(WAYS)) + "|"]
+    grid = [["pairs", *WAYS]]
     for kind in KINDS:
         of_kind = [row for row in rows if row["kind"] == kind]
         cells = [_found([row for row in of_kind if row["way"] == way]) for way in WAYS]
-        lines.append(f"| {kind} | {' | '.join(cells)} |")
-    return lines
+        grid.append([kind, *cells])
+    return markdown(grid)
 
 
 def _found(rows: Sequence[Mapping[str, Any]]) -> str:

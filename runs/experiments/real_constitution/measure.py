@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ouroloop.loop.experiments.rounds import tokens, values
+from ouroloop.loop.experiments.study import seed_of
 from ouroloop.loop.views.reader import RoundData, read_run
 from ouroloop.monitors.estimators.estimand import Estimand
 from ouroloop.monitors.estimators.stats import paired
@@ -46,7 +47,7 @@ def table(path: Path) -> list[dict[str, Any]]:
     (`_over`) where that is here: the mean over problems and its 95 % interval.
     """
     total, rows, then = 0, [], by_problem(read_run(path).rounds[0])
-    plain = path.with_name(f"{PLAIN}-{path.name.rpartition('-')[2]}")
+    plain = path.with_name(f"{PLAIN}-{seed_of(path)}")
     others: dict[int, RoundData] = {}
     if plain != path and plain.exists():
         others = {found.number: found for found in read_run(plain).rounds}

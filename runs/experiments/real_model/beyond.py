@@ -19,9 +19,10 @@ import numpy as np
 
 from ouroloop.evals.problem_files import read_problem, read_problems
 from ouroloop.loop.engines.base import Engine
-from ouroloop.loop.experiments import rounds
+from ouroloop.loop.experiments import afterwards, rounds
 from ouroloop.loop.experiments.afterwards import serve, setting_of
 from ouroloop.loop.experiments.lending import lendable
+from ouroloop.loop.experiments.study import arm_of, seed_of
 from ouroloop.loop.records import Problem
 from ouroloop.loop.setup import Setting
 from ouroloop.loop.stages.judging import judge_text
@@ -132,8 +133,8 @@ async def look(path: Path, engine: Engine) -> None:
 def _file(path: Path, number: int) -> Path:
     """Round 0's look lies beside the runs, one for each seed; another round's in its run."""
     if number == 0:
-        return path.parent / "looks" / f"{path.name.rpartition('-')[2]}.json"
-    return path / f"look-{number:03d}.json"
+        return path.parent / "looks" / f"{seed_of(path)}.json"
+    return afterwards.file_of(path, "look", number)
 
 
 async def _looked(engine: Engine, setting: Setting, number: int) -> Look:
@@ -191,7 +192,7 @@ def _drop_checkpoints(run: RunData) -> None:
 
     But for those of rounds that the guarded arm, which comes later, may be lent.
     """
-    kept = lendable(run.path) if run.path.name.rpartition("-")[0] in LENDERS else 0
+    kept = lendable(run.path) if arm_of(run.path) in LENDERS else 0
     for found in run.rounds:
         if found.number > kept:
             shutil.rmtree(found.path / "checkpoint", ignore_errors=True)
@@ -234,7 +235,7 @@ def _read(file: Path) -> Look | None:
 
 def _end_of_plain(path: Path) -> Look | None:
     """The look at the end of the plain arm's run of the same seed; None where it is not here."""
-    other = path.with_name(f"{PLAIN}-{path.name.rpartition('-')[2]}")
+    other = path.with_name(f"{PLAIN}-{seed_of(path)}")
     looks = sorted(other.glob("look-*.json"))
     return _read(looks[-1]) if looks and other != path else None
 

@@ -216,10 +216,10 @@ def rows(source: Iterable[str], seed: int) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def write_file(source: Path, target: Path, seed: int = 0) -> Path:
+def write_file(source: Path, target: Path) -> Path:
     """Write the file of problems with demonstrations, whole or not at all; returns its path."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with source.open(encoding="utf-8") as lines:
-        found = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows(lines, seed)]
+        found = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows(lines, seed=0)]
     write_text(target, "".join(found))
     return target

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ouroloop.loop.experiments import tables
 from ouroloop.loop.experiments.goals import Goal
 from ouroloop.loop.experiments.study import Results
 from ouroloop.loop.experiments.tables import (
@@ -12,7 +13,6 @@ from ouroloop.loop.experiments.tables import (
     alarmed,
     gain,
     last,
-    over_problems,
 )
 from ouroloop.monitors.estimators.stats import Estimate
 from ouroloop.monitors.names import Action
@@ -104,9 +104,7 @@ def shown(asks: str, found: Estimate) -> Goal:
 
 def changed(results: Results, name: str, arm: str = "unguarded", *, lost: bool = False) -> Estimate:
     """How much an arm gained since round 0, or lost, over the problems; `_over`: over PLAIN."""
-
-    def of(run: Rows) -> Estimate:
-        change, low, high = (float(run[-1][f"{name}_{part}"]) for part in ("change", "low", "high"))
-        return Estimate(-change, -high, -low, 2) if lost else Estimate(change, low, high, 2)
-
-    return over_problems(results, arm, of)
+    found = tables.changed(results, arm, name)
+    if not lost:
+        return found
+    return Estimate(-found.value, -found.high, -found.low, found.num_clusters)

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ouroloop.loop.experiments.study import Results
-from ouroloop.loop.experiments.tables import Rows, average, cell, first, last, round_table
+from ouroloop.loop.experiments.tables import (
+    Rows,
+    average,
+    cell,
+    change_table,
+    first,
+    last,
+    markdown,
+    round_table,
+)
 
 from .beyond import KS, PLAIN
-from .findings import changed
 
 SETTING = "[setting.md](setting.md) says what is practised, by which arms, and how it is measured."
 CHANGES = {
@@ -52,13 +60,7 @@ def changes(results: Results) -> list[str]:
 
 
 def _changes(results: Results, arms: Sequence[str], which: str, head: str) -> list[str]:
-    lines = ["", head, "", _row("arm", *CHANGES), "|---" * (len(CHANGES) + 1) + "|"]
-    for arm in arms:
-        found = [
-            cell(changed(results, f"{name}{which}", arm), unit) for name, unit in CHANGES.values()
-        ]
-        lines.append(_row(arm, *found))
-    return lines if arms else []
+    return ["", head, "", *change_table(results, arms, CHANGES, which)] if arms else []
 
 
 def curves(results: Results) -> list[str]:
@@ -67,24 +69,19 @@ def curves(results: Results) -> list[str]:
         "",
         "pass@k on 100 held-out problems that no round asks, 64 samples each, T = 1, per cent:",
         "",
-        _row("model", *(f"k = {k}" for k in KS)),
-        "|---" * (len(KS) + 1) + "|",
     ]
+    grid = [["model", *(f"k = {k}" for k in KS)]]
     shown: list[tuple[str, str, Callable[[str], Callable[[Rows], float]]]] = []
     if results:
         shown.append(("round 0", next(iter(results)), first))
     shown += [(arm, arm, last) for arm in results]
     for name, arm, which in shown:
         found = [average(results, arm, which(f"far_pass_{k}")) for k in KS]
-        lines.append(_row(name, *(cell(each, "%") for each in found)))
-    return lines
+        grid.append([name, *(cell(each, "%") for each in found)])
+    return [*lines, *markdown(grid)]
 
 
 def over_rounds(results: Results) -> list[str]:
     """The probe set's values."""
     head = "Round by round on the probe set (T = 1), means over the seeds, shares in per cent:"
     return ["", head, "", *round_table(results, OVER_ROUNDS)]
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -10,7 +10,7 @@ from typing import Any
 from ouroloop.loop.experiments import rounds
 from ouroloop.loop.experiments.goals import Goal
 from ouroloop.loop.experiments.study import Results
-from ouroloop.loop.experiments.tables import Columns, Rows, kept, last
+from ouroloop.loop.experiments.tables import Columns, Rows, kept, last, markdown
 from ouroloop.monitors.estimators.stats import Estimate
 
 # What `afterwards.py` writes.
@@ -92,27 +92,27 @@ def notes(results: Results) -> Sequence[str]:
     out = [
         "First round of each event and signal (-: not within the run):",
         "",
-        f"| run | {' | '.join(SIGNALS)} |",
-        "|---" * (len(SIGNALS) + 1) + "|",
     ]
+    grid = [["run", *SIGNALS]]
     named = {f"{arm}-{seed}": run for arm, of in results.items() for seed, run in of.items()}
     for name, run in {**named, **demos()}.items():
         found = [signal(run) for signal in SIGNALS.values()]
         cells = ["-" if math.isnan(x) else f"{x:.0f}" for x in found]
-        out.append(f"| {name} | {' | '.join(cells)} |")
+        grid.append([name, *cells])
+    out += [*markdown(grid), ""]
     names = ("dcp", "scored_dcp", "retained", "retained_token", "text_retained", "watch_share")
-    out += ["", f"| run | round | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    grid = [["run", "round", *names]]
     for name, run in {**named, **demos()}.items():
         for row in run:
             cells = ["-" if math.isnan(row[n]) else f"{row[n]:.3f}" for n in names]
-            out.append(f"| {name} | {row['round']:.0f} | {' | '.join(cells)} |")
-    return out
+            grid.append([name, f"{row['round']:.0f}", *cells])
+    return [*out, *markdown(grid)]
 
 
-def demos(path: Path = DEMO) -> dict[str, Rows]:
+def demos() -> dict[str, Rows]:
     """The demo's runs by name, as `afterwards.py` scored them."""
     found: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rounds.read(path):
+    for row in rounds.read(DEMO):
         found.setdefault(str(row["label"]), []).append(row)
     return dict(found)
 

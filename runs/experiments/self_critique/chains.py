@@ -14,11 +14,13 @@ from typing import Any
 from ouroloop.evals.tasks import Task
 from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.loop.engines.base import Engine
+from ouroloop.loop.experiments import afterwards
 from ouroloop.loop.experiments.afterwards import serve, setting_of
+from ouroloop.loop.experiments.study import arm_of
 from ouroloop.loop.records import Completion, Critique, Problem
 from ouroloop.loop.setup import Setting
 from ouroloop.loop.stages.refine import Refiner, gather_bounded
-from ouroloop.loop.store import read_json, write_json
+from ouroloop.loop.store import write_json
 from ouroloop.loop.views.reader import read_run
 
 # The arm whose runs also look at the starting model, which all arms of a seed share.
@@ -42,9 +44,9 @@ async def look(path: Path, engine: Engine) -> None:
     """
     run, setting = read_run(path), setting_of(path)
     last = run.rounds[-1].number
-    asked = [0, last] if path.name.rpartition("-")[0] == FIRST else [last]
+    asked = [0, last] if arm_of(path) == FIRST else [last]
     for number in asked:
-        target = file_of(path, number)
+        target = afterwards.file_of(path, "chains", number)
         if not target.exists():
             await serve(engine, run, number)
             drafted = await _drafted(engine, setting, number, LAST_DRAFTS if number else DRAFTS)
@@ -53,15 +55,9 @@ async def look(path: Path, engine: Engine) -> None:
             write_json(target, await _judged(engine, setting, number, drafted))
 
 
-def file_of(path: Path, number: int) -> Path:
-    """Where a round's chains lie."""
-    return path / f"chains-{number:03d}.json"
-
-
 def read(path: Path, number: int) -> list[Chain]:
     """A round's chains; none where nobody looked."""
-    found = file_of(path, number)
-    return list(read_json(found)) if found.exists() else []
+    return list(afterwards.read(path, "chains", number))
 
 
 async def _drafted(

@@ -13,6 +13,7 @@ from ouroloop.evals.tasks import Problem, Task
 from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.loop.experiments import rounds
 from ouroloop.loop.experiments.afterwards import setting_of
+from ouroloop.loop.experiments.rounds import mean_of
 from ouroloop.loop.views.lookup import MAIN
 from ouroloop.loop.views.reader import RoundData, read_run
 from ouroloop.monitors.estimators.estimand import Estimand
@@ -72,10 +73,10 @@ def confidence(found: RoundData) -> dict[str, float]:
     is_main = drawn["family"] == MAIN_FAMILY
     return {
         "over_main": math.nan if main is None else main.value,
-        "over_others": average(value_of(by_family.get(family)) for family in OTHERS),
+        "over_others": mean_of(value_of(by_family.get(family)) for family in OTHERS),
         **by_tokens(drawn[is_main], "token"),
         **by_tokens(drawn[~is_main], "others_token"),
-        "others_pass_1": average(
+        "others_pass_1": mean_of(
             drawn["correct"][drawn["family"] == family].mean() for family in OTHERS
         ),
     }
@@ -156,9 +157,9 @@ def changed(
         else:
             repaired.append(after)
     return {
-        "repaired": average(repaired),
-        "spoilt": average(spoilt),
-        "unreadable": average(unreadable),
+        "repaired": mean_of(repaired),
+        "spoilt": mean_of(spoilt),
+        "unreadable": mean_of(unreadable),
     }
 
 
@@ -176,15 +177,15 @@ def critics(looked: Sequence[Chain]) -> dict[str, float]:
     for who in ("own", "frozen"):
         read = [c for c in looked if c[f"{who}_approved"] is not None]
         approves = {
-            truth: average(c[f"{who}_approved"] for c in read if c["sound"] == truth)
+            truth: mean_of(c[f"{who}_approved"] for c in read if c["sound"] == truth)
             for truth in (0.0, 1.0)
         }
         sure = [c for c in looked if c[f"{who}_probability"] is not None]
         out |= {
             f"{who}_accuracy": (approves[1.0] + 1 - approves[0.0]) / 2,
             f"{who}_approves_wrong": approves[0.0],
-            f"{who}_unreadable": average(c[f"{who}_approved"] is None for c in looked),
-            f"{who}_over": average(c[f"{who}_probability"] - c["sound"] for c in sure),
+            f"{who}_unreadable": mean_of(c[f"{who}_approved"] is None for c in looked),
+            f"{who}_over": mean_of(c[f"{who}_probability"] - c["sound"] for c in sure),
         }
     return out
 
@@ -194,7 +195,7 @@ def gains(looked: Sequence[Chain], way: str) -> dict[str, float]:
     out = {}
     for part in PARTS:
         there = [c for c in looked if belongs(c, part)]
-        out[f"{way}_{part}"] = average(c[way] - c["right"] for c in there)
+        out[f"{way}_{part}"] = mean_of(c[way] - c["right"] for c in there)
     return out
 
 
@@ -208,9 +209,3 @@ def belongs(chain: Chain, part: str) -> bool:
 def share(values: Any) -> float:
     """The share of true ones; NaN of none."""
     return float(values.mean()) if len(values) else math.nan
-
-
-def average(values: Iterable[Any]) -> float:
-    """The mean; NaN of none."""
-    found = [float(value) for value in values]
-    return sum(found) / len(found) if found else math.nan

@@ -14,6 +14,7 @@ from ouroloop.loop.experiments.tables import (
     gain,
     kept,
     last,
+    markdown,
 )
 
 from .arms import FEW, FILTERS, GUARDED, REFINING, name_of
@@ -79,17 +80,16 @@ def by_family(results: Results) -> list[str]:
         " right drafts, in points of all drafts; `answering` revises what the model's own critique"
         " rejects, `direct` every draft. Held-out problems; the model that is asked stands first.",
         "",
-        f"| model | revision | {' | '.join(PARTS)} |",
-        "|---" * (len(PARTS) + 2) + "|",
     ]
+    grid = [["model", "revision", *PARTS]]
     asked = [(FIRST, "the start", first)]
     asked += [(arm, arm, last) for arm in results if GUARDED not in arm]
     for arm, shown, which in asked:
         for way in WAYS:
             found = [average(results, arm, which(f"{way}_{part}")) for part in PARTS]
             if results.get(arm):
-                lines.append(f"| {shown} | {way} | {' | '.join(cell(e, '%') for e in found)} |")
-    return lines
+                grid.append([shown, way, *(cell(e, "%") for e in found)])
+    return [*lines, *markdown(grid)]
 
 
 CALIBRATION = {
@@ -114,15 +114,14 @@ def sureness(results: Results) -> list[str]:
         "",
         "Calibration of the last model (0 is calibrated; below, under-confident):",
         "",
-        f"| model | {' | '.join(CALIBRATION)} |",
-        "|---" * (len(CALIBRATION) + 1) + "|",
     ]
+    grid = [["model", *CALIBRATION]]
     asked = [(FIRST, "the start", first)] + [(arm, arm, last) for arm in results]
     for arm, shown, which in asked:
         if results.get(arm):
             cells = [cell(average(results, arm, which(n)), "%") for n in CALIBRATION.values()]
-            lines.append(f"| {shown} | {' | '.join(cells)} |")
-    return lines
+            grid.append([shown, *cells])
+    return [*lines, *markdown(grid)]
 
 
 def tokens(results: Results) -> list[str]:
@@ -132,11 +131,11 @@ def tokens(results: Results) -> list[str]:
         "",
         "Sampled tokens over the run, thousands; the round of the first WATCH or HALT:",
         "",
-        "| arm | drafts | critiques | revisions | all | wrong drafts repaired, of revised ones"
-        " | right ones spoilt | critiques without a verdict, first round | ... last round"
-        " | first alarm | rounds |",
-        "|---" * 11 + "|",
     ]
+    grid = [["arm", "drafts", "critiques", "revisions", "all"]]
+    grid[0] += ["wrong drafts repaired, of revised ones", "right ones spoilt"]
+    grid[0] += ["critiques without a verdict, first round", "... last round"]
+    grid[0] += ["first alarm", "rounds"]
     for arm in results:
         spent = [average(results, arm, total(kind)) for kind in kinds]
         every = average(results, arm, lambda run: float(run[-1]["tokens"]) / 1000)
@@ -144,8 +143,8 @@ def tokens(results: Results) -> list[str]:
         changed += [average(results, arm, which("unreadable")) for which in (in_round_1, last)]
         cells = [cell(e) for e in (*spent, every)] + [cell(e, "%") for e in changed]
         cells += [cell(average(results, arm, c)) for c in (alarmed, last("round"))]
-        lines.append(f"| {arm} | {' | '.join(cells)} |")
-    return lines
+        grid.append([arm, *cells])
+    return [*lines, *markdown(grid)]
 
 
 def total(name: str) -> Callable[[Rows], float]:

@@ -144,7 +144,7 @@ def test_one_draft_is_revised_in_both_ways_and_judged_by_both_critics(run):
         assert chain["own_approved"] == chain["frozen_approved"] == chain["sound"]
         assert chain["revised"] is (chain["sound"] == 0) and chain["answering"] == 1
         assert chain["direct"] == 0, "every draft was revised, and spoilt, without a critique"
-    assert 0 < measure.average(c["right"] for c in looked) < 1
+    assert 0 < measure.mean_of(c["right"] for c in looked) < 1
 
 
 @pytest.mark.slow
@@ -160,7 +160,7 @@ def test_the_table_holds_what_was_kept_spent_and_repaired(run):
     assert first["draft_tokens"] == 0
     assert last["own_accuracy"] == last["frozen_accuracy"] and first["own_accuracy"] > 0.5
     main = [c for c in chains.read(run, 1) if c["family"] == "sum2"]
-    gained = 1 - measure.average(c["right"] for c in main)
+    gained = 1 - measure.mean_of(c["right"] for c in main)
     assert last["answering_sum2"] == pytest.approx(gained)
     assert last["direct_sum2"] == pytest.approx(gained - 1)
 

@@ -8,7 +8,15 @@ from typing import Any
 
 from ouroloop.loop.experiments.goals import Goal
 from ouroloop.loop.experiments.study import Results
-from ouroloop.loop.experiments.tables import Columns, Rows, average, first, last, over_problems
+from ouroloop.loop.experiments.tables import (
+    Columns,
+    Rows,
+    average,
+    change,
+    first,
+    last,
+    over_problems,
+)
 from ouroloop.monitors.estimators.stats import Estimate, binomial, mean
 
 from .problems import BEYOND, REACHED
@@ -50,11 +58,6 @@ def lead(results: Results, arm: str, family: str) -> Estimate:
     shared = sorted(set(students) & set(teachers))
     name = f"{family}_pass_1"
     return mean([float(teachers[s][0][name]) - float(students[s][-1][name]) for s in shared])
-
-
-def gained(results: Results, arm: str, name: str) -> Estimate:
-    """Last round less round 0, seed by seed."""
-    return average(results, arm, lambda run: float(run[-1][name]) - float(run[0][name]))
 
 
 COLUMNS: Columns = {
@@ -103,7 +106,7 @@ def _limit(results: Results) -> list[Goal]:
         Goal.above(
             "on sum3, where the teacher solves some, the distilled student gains (interval above"
             " 0)",
-            gained(results, "distilled", "sum3_pass_1"),
+            average(results, "distilled", change("sum3_pass_1")),
             unit="%",
         ),
         Goal.not_below(
@@ -121,7 +124,7 @@ def _beyond_it(results: Results) -> list[Goal]:
         Goal.above(
             f"{who} goes on by itself where its yield is above 0: gain on sum3 from its own"
             " gold-filtered samples (interval above 0)",
-            gained(results, arm, "sum3_pass_1"),
+            average(results, arm, change("sum3_pass_1")),
             unit="%",
         )
         for arm, who in (("self_taught", "the student"), ("teacher_self_taught", "the teacher"))
@@ -130,7 +133,10 @@ def _beyond_it(results: Results) -> list[Goal]:
         "the limit is the teacher's, not the student's: gold traces take the student beyond it"
         " on sum4 (gain, interval above 0)"
     )
-    return [*out, Goal.above(asks, gained(results, "gold_traces", "sum4_pass_1"), unit="%")]
+    return [
+        *out,
+        Goal.above(asks, average(results, "gold_traces", change("sum4_pass_1")), unit="%"),
+    ]
 
 
 def _without_supply(results: Results) -> list[Goal]:

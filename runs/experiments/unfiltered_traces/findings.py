@@ -6,7 +6,16 @@ from collections.abc import Callable
 
 from ouroloop.loop.experiments.goals import Goal
 from ouroloop.loop.experiments.study import Results
-from ouroloop.loop.experiments.tables import Columns, Rows, average, cell, first, gain, last
+from ouroloop.loop.experiments.tables import (
+    Columns,
+    Rows,
+    average,
+    cell,
+    first,
+    gain,
+    last,
+    markdown,
+)
 
 from .longer import DIGITS, FIRST
 
@@ -94,16 +103,14 @@ def notes(results: Results) -> list[str]:
     """By number of digits: right, greedy, by line, and what compounding alone would leave."""
     kinds = {"right, T = 1": "digits", "greedy": "greedy", "first line": "head"}
     kinds |= {"a line": "line", "compounded": "compounded"}
-    head = [f"{shown}: {d}" for shown in kinds for d in DIGITS]
     lines = [
         "Sums by number of digits (two are practised; three are in one pretraining text of 20, four"
         " in none). A line: right, as built on the model's own lines before it."
         " First line: the sum, read. Compounded: right answers if both stayed as accurate as at two"
         " digits.",
         "",
-        f"| model | {' | '.join(head)} |",
-        "|---" * (len(head) + 1) + "|",
     ]
+    grid = [["model", *(f"{shown}: {d}" for shown in kinds for d in DIGITS)]]
     asked = [(FIRST, "the base", first)] + [(arm, arm, last) for arm in results]
     for arm, shown, which in asked:
         if results.get(arm):
@@ -112,5 +119,5 @@ def notes(results: Results) -> list[str]:
                 for kind in kinds.values()
                 for d in DIGITS
             ]
-            lines.append(f"| {shown} | {' | '.join(cells)} |")
-    return lines
+            grid.append([shown, *cells])
+    return [*lines, *markdown(grid)]

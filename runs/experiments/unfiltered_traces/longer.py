@@ -13,12 +13,14 @@ from typing import Any
 
 from ouroloop.evals.worlds.arithmetic import world
 from ouroloop.loop.engines.base import Engine
+from ouroloop.loop.experiments import afterwards
 from ouroloop.loop.experiments.afterwards import serve, setting_of
+from ouroloop.loop.experiments.study import arm_of
 from ouroloop.loop.records import Problem, Request, Sampling
 from ouroloop.loop.setup import Setting
 from ouroloop.loop.stages.prompts import ask as prompt_of
 from ouroloop.loop.stages.refine import derive_seed, gather_bounded
-from ouroloop.loop.store import read_json, write_json
+from ouroloop.loop.store import write_json
 from ouroloop.loop.views.reader import read_run
 
 # The arm whose runs also ask the starting model, which all arms share.
@@ -56,22 +58,16 @@ async def ask(path: Path, engine: Engine) -> None:
     """
     run, setting = read_run(path), setting_of(path)
     last = run.rounds[-1].number
-    for number in (0, last) if path.name.rpartition("-")[0] == FIRST else (last,):
-        target = file_of(path, number)
+    for number in (0, last) if arm_of(path) == FIRST else (last,):
+        target = afterwards.file_of(path, "longer", number)
         if not target.exists():
             await serve(engine, run, number)
             write_json(target, await _answers(engine, setting, number))
 
 
-def file_of(path: Path, number: int) -> Path:
-    """Where a round's answers lie."""
-    return path / f"longer-{number:03d}.json"
-
-
 def read(path: Path, number: int) -> list[Answer]:
     """A round's answers; none where nobody asked."""
-    found = file_of(path, number)
-    return list(read_json(found)) if found.exists() else []
+    return afterwards.read(path, "longer", number)
 
 
 async def _answers(engine: Engine, setting: Setting, number: int) -> list[Answer]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from ouroloop.evals.tasks import Problem
 from ouroloop.evals.worlds.arithmetic import strategies as st
 from ouroloop.evals.worlds.arithmetic.task import ArithmeticTask
 from ouroloop.loop.experiments import rounds
+from ouroloop.loop.experiments.rounds import mean_of
 from ouroloop.loop.views.reader import RoundData, read_run
 
 # The lines that a trace calls for after the model's own lines: that study's reader of beginnings.
@@ -32,7 +33,7 @@ def trained(found: RoundData) -> dict[str, float]:
     kept = found.verdicts[found.verdicts["kept"]] if len(found.verdicts) else found.verdicts
     return {
         "examples": float(len(found.examples)),
-        "wrong_traces": average(1.0 - (c is True or c == 1) for c in kept["correct"])
+        "wrong_traces": mean_of(1.0 - (c is True or c == 1) for c in kept["correct"])
         if len(kept)
         else math.nan,
     }
@@ -55,14 +56,14 @@ def by_digits(answers: Sequence[Answer]) -> dict[str, float]:
         greedy = [(p, a["text"]) for p, a in mine if a["index"] < 0]
         begun = [(p, t) for p, t in drawn if begins(p, t)]
         steps = [step for p, t in begun for step in steps_of(p, t) if step.followed]
-        out[f"digits_{d}"] = average(task.grade(p, t).correct is True for p, t in drawn)
-        out[f"greedy_{d}"] = average(task.grade(p, t).correct is True for p, t in greedy)
-        out[f"head_{d}"] = average(begins(p, t) for p, t in drawn)
-        out[f"line_{d}"] = average(step.right for step in steps)
+        out[f"digits_{d}"] = mean_of(task.grade(p, t).correct is True for p, t in drawn)
+        out[f"greedy_{d}"] = mean_of(task.grade(p, t).correct is True for p, t in greedy)
+        out[f"head_{d}"] = mean_of(begins(p, t) for p, t in drawn)
+        out[f"line_{d}"] = mean_of(step.right for step in steps)
         needed[d] = [lines_needed(p, t) for p, t in drawn]
     first, each = (out[f"{name}_{DIGITS[0]}"] for name in ("head", "line"))
     for d in DIGITS:
-        out[f"compounded_{d}"] = average(first * each**num for num in needed[d])
+        out[f"compounded_{d}"] = mean_of(first * each**num for num in needed[d])
     return out
 
 
@@ -86,9 +87,3 @@ def lines_needed(problem: Problem, text: str) -> int:
     lengths = [len(lines) for name in names if (lines := true_lines(problem, name))]
     # A text that misread the sum may begin what does not apply to the sum that was asked.
     return min(lengths or [len(true_lines(problem, "column"))]) - 1
-
-
-def average(values: Iterable[Any]) -> float:
-    """The mean; NaN of none."""
-    found = [float(value) for value in values]
-    return sum(found) / len(found) if found else math.nan

@@ -7,7 +7,7 @@ from typing import Any
 
 from ouroloop.loop.experiments.goals import Goal
 from ouroloop.loop.experiments.study import Results
-from ouroloop.loop.experiments.tables import Columns, Rows, average, cell, gain, last
+from ouroloop.loop.experiments.tables import Columns, Rows, average, cell, gain, last, markdown
 from ouroloop.monitors.estimators.stats import mean
 
 from .measure import OTHER, SKILLS
@@ -108,12 +108,8 @@ def notes(results: Results) -> Sequence[str]:
     ]
     # Quick runs have fewer rounds.
     number = max(len(run) for runs in results.values() for run in runs.values())
-    numbers = " | ".join(f"round {n}" for n in range(1, number))
-    lines += [
-        f"| arm | {numbers} | a check of each calculation | the critic | right steps lost to the"
-        " critic |"
-    ]
-    lines += ["|---" * (number + 3) + "|"]
+    grid = [["arm", *(f"round {n}" for n in range(1, number))]]
+    grid[0] += ["a check of each calculation", "the critic", "right steps lost to the critic"]
     for arm, runs in results.items():
         by_round = [
             cell(mean([float(run[n]["pool_wrong"]) for run in runs.values() if n < len(run)]), "%")
@@ -123,5 +119,5 @@ def notes(results: Results) -> Sequence[str]:
             cell(mean([over_rounds(name)(r) for r in runs.values()]), "%")
             for name in ("sums_catch", "critic_catches", "critic_wastes")
         ]
-        lines.append(f"| {arm} | {' | '.join([*by_round, *caught])} |")
-    return [*lines, "", *real_table()]
+        grid.append([arm, *by_round, *caught])
+    return [*lines, *markdown(grid), "", *real_table()]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ouroloop.evals import steps
+from ouroloop.loop.experiments.rounds import mean_of
 from ouroloop.loop.views.reader import RoundData, read_run
 
 PRACTISED = ("missing", "sum3")
@@ -34,12 +35,12 @@ def row(found: RoundData) -> dict[str, Any]:
     greedy = probe[(probe["kind"] == "greedy") & probe["family"].isin(PRACTISED)]
     return {
         "round": found.number,
-        "pass_1": _share(mine["correct"] == 1),
-        "greedy": _share(greedy["correct"] == 1),
-        "by_right_steps": _share((mine["correct"] == 1) & (mine["valid"] == 1)),
-        "wrong_share": _share(right["valid"] == 0),
+        "pass_1": mean_of(mine["correct"] == 1),
+        "greedy": mean_of(greedy["correct"] == 1),
+        "by_right_steps": mean_of((mine["correct"] == 1) & (mine["valid"] == 1)),
+        "wrong_share": mean_of(right["valid"] == 0),
         **{
-            f"{family}_pass_1": _share(sampled[sampled["family"] == family]["correct"] == 1)
+            f"{family}_pass_1": mean_of(sampled[sampled["family"] == family]["correct"] == 1)
             for family in (*PRACTISED, *OTHER, *SKILLS)
         },
         **_pool(found.verdicts),
@@ -72,17 +73,12 @@ def _pool(pool: Any) -> dict[str, float]:
     # Without a critic nothing was approved or rejected: undefined, not zero.
     asked = bool(pool["approved"].notna().any())
     values = (
-        _share(pool["correct"].eq(True)),
-        _share(passed["valid"].eq(False)),
+        mean_of(pool["correct"].eq(True)),
+        mean_of(passed["valid"].eq(False)),
         float(len(kept)),
-        _share(kept["valid"].eq(False)),
-        _share([steps.check(text).valid is False for text in wrong["text"]]),
-        _share(~wrong["approved"].eq(True)) if asked else math.nan,
-        _share(~sound["approved"].eq(True)) if asked else math.nan,
+        mean_of(kept["valid"].eq(False)),
+        mean_of([steps.check(text).valid is False for text in wrong["text"]]),
+        mean_of(~wrong["approved"].eq(True)) if asked else math.nan,
+        mean_of(~sound["approved"].eq(True)) if asked else math.nan,
     )
     return dict(zip(POOL, values, strict=True))
-
-
-def _share(flags: Any) -> float:
-    values = [float(flag) for flag in flags]
-    return sum(values) / len(values) if values else math.nan

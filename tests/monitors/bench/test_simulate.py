@@ -11,7 +11,7 @@ import pytest
 from ouroloop.monitors.base import RoundView, Samples
 from ouroloop.monitors.bench.bench import Watcher
 from ouroloop.monitors.bench.dynamics import HEALTHY, Model, settled, step, world
-from ouroloop.monitors.bench.regimes import COLLAPSING, REGIMES, STEADY
+from ouroloop.monitors.bench.regimes import COLLAPSING, REGIMES
 from ouroloop.monitors.bench.simulate import Stream, draw, judged
 from ouroloop.monitors.bench.truth import fallen, losses, truth
 from ouroloop.monitors.decision import blocks, guarded, tiers
@@ -28,9 +28,8 @@ RULE = DecisionRule("main")
 def test_at_least_nine_regimes_collapse_and_all_four_modes_are_among_them():
     # Canned responses are of text that nobody scored: see `test_unscored.py`.
     modes = set(FailureMode) - {FailureMode.CANNED}
-    assert (
-        len(COLLAPSING) >= 9 and {r.mode for r in COLLAPSING.values()} == modes and len(STEADY) >= 3
-    )
+    assert len(COLLAPSING) >= 9 and {r.mode for r in COLLAPSING.values()} == modes
+    assert len(REGIMES) - len(COLLAPSING) >= 3
 
 
 def test_a_world_has_two_to_four_right_strategies_per_type_and_its_shares_sum_to_one():

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from simulated_panel import joined, samples
+from simulated_panel import joined, objects, samples
 
 from ouroloop.monitors.base import RoundView, Samples, Texts
 from ouroloop.monitors.decision import (
@@ -29,13 +29,6 @@ from ouroloop.monitors.names import Action, FailureMode, Tier
 RULE = DecisionRule(main_family="red-team")
 REFUSAL = "I'm sorry, but I can't help with that."
 OPENINGS = ("Sure, here", "Well, it", "I think that", "Let me see", "There are", "You could")
-
-
-def objects(values):
-    values = list(values)
-    out = np.empty(len(values), dtype=object)
-    out[:] = values
-    return out
 
 
 def free_text(seed, num_problems=100, num_samples=8, canned=0.0, approved=0.8, cut=0.02):
