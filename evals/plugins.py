@@ -51,14 +51,24 @@ def build(kind: Kind[Part], name: str, options: Mapping[str, Any] | None = None)
     """
     maker = find(kind, name)
     given = dict(options or {})
-    _check_options(kind, name, maker, given)
+    check_options(kind, name, maker, given)
     part = maker(**given)
+    check_needs(kind, name, part)
+    return part
+
+
+def check_needs(kind: Kind[Any], name: str, part: object) -> None:
+    """Refuse what is no part of this kind.
+
+    Raises:
+        DataError: it lacks an attribute that the kind needs.
+    """
     if missing := [need for need in kind.needs if not hasattr(part, need)]:
+        made = part.__name__ if isinstance(part, type) else type(part).__name__
         raise DataError(
-            f"{kind.key}: {name} gave a {type(part).__name__}, which has no {missing[0]!r};"
+            f"{kind.key}: {name} gave a {made}, which has no {missing[0]!r};"
             f" a {kind.noun} needs {', '.join(kind.needs)}. Add what is missing."
         )
-    return part
 
 
 def find(kind: Kind[Part], name: str) -> Callable[..., Part]:
@@ -161,10 +171,14 @@ def _from_file(path: Path) -> Any:
     return module
 
 
-def _check_options(
+def check_options(
     kind: Kind[Any], name: str, maker: Callable[..., Any], options: Mapping[str, Any]
 ) -> None:
-    """Refuse options that the maker does not take, before it runs."""
+    """Refuse options that the maker does not take, before it runs.
+
+    Raises:
+        DataError: one has another name, or one that is needed is missing.
+    """
     try:
         signature = inspect.signature(maker)
     except (TypeError, ValueError):  # some callables in C have none

@@ -7,6 +7,7 @@ Rejection filters, a judge's scorers, metrics and guarded quantities. Tasks and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, TypeVar
 
 from ouroloop.evals import plugins
@@ -18,13 +19,13 @@ from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.objectives import launcher
 from ouroloop.loop.trackers.registry import TRACKER
+from ouroloop.monitors.decision.declaration import GuardedQuantity
 from ouroloop.monitors.decision.retained import retained
 
 if TYPE_CHECKING:  # the stages import this module
     from ouroloop.evals.tasks import Scorer
     from ouroloop.loop.stages.filters import Filter
     from ouroloop.monitors.base import Monitor
-    from ouroloop.monitors.decision.guarded import GuardedQuantity
 
 Part = TypeVar("Part")
 
@@ -43,7 +44,7 @@ GUARDED: plugins.Kind[GuardedQuantity] = plugins.Kind(
     "monitors.guarded",
     "ouroloop.guarded",
     built_in={"retained": retained},
-    needs=("id", "blocks", "tolerance"),
+    needs=(*(field.name for field in fields(GuardedQuantity)), "called", "estimand"),
 )
 
 

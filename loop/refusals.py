@@ -107,6 +107,12 @@ def check_sections(recipe: Recipe) -> None:
             "sampling.student: false: nobody drafts. Name `teachers`, or set `dataset.gold: true`"
             " to learn from gold traces alone."
         )
+    if recipe.filters.min_tokens > recipe.sampling.max_tokens:
+        raise RecipeError(
+            f"filters.min_tokens: {recipe.filters.min_tokens} is more than sampling.max_tokens:"
+            f" {recipe.sampling.max_tokens}: no sample would be kept. Lower the one, or raise the"
+            " other."
+        )
     if not recipe.refine.critique and recipe.filters.critic:
         raise RecipeError(
             "filters.critic: true needs refine.critique: true, or nothing would ever be approved."

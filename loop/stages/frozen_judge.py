@@ -160,6 +160,14 @@ def _criteria(config: JudgeConfig, usual: Path | None) -> dict[str, tuple[Princi
     for principle in principles:
         by_name[principle.name] = (*by_name.get(principle.name, ()), principle)
     if not config.criteria:
+        for name in by_name:
+            # As of judge.criteria, whose names are parts of a reading's id.
+            if not name or ":" in name:
+                raise RecipeError(
+                    f"judge: {path}: the principle {name!r} needs a name without a colon to be a"
+                    " criterion. Rename it, or name the criteria, e.g. judge.criteria: {harmless:"
+                    f" [{name!r}]}}."
+                )
         return by_name
     found = {}
     for criterion, names in config.criteria.items():

@@ -75,6 +75,12 @@ def attempt(tmp_path, capsys, recipe, *more):
         ({"sft": {"learning_rat": 1e-4}}, "learning_rate"),
         ({"task": {"kind": "arithmetic", "prompts": {"draft": "no field"}}}, "{question}"),
         ({"task": {"kind": "arithmetic", "prompts": {"chat": True}}}, "no chat template"),
+        (
+            {"task": {"kind": "arithmetic", "prompts": {"approve": "ok", "reject": " OK"}}},
+            "task.prompts.approve and task.prompts.reject: got 'ok' for both",
+        ),
+        ({"filters": {"min_tokens": 9, "max_tokens": 8}}, "is more than filters.max_tokens: 8"),
+        ({"filters": {"min_tokens": 999}}, "is more than sampling.max_tokens"),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_its_remedy(tmp_path, capsys, change, says):
