@@ -98,7 +98,7 @@ def _check_launcher(recipe: Recipe) -> None:
             " weight, and the guard's last remedy interpolates whole ones. Set `interventions:"
             " {blend: 0}`, or zero3_init_flag: false."
         )
-    objectives = {recipe.at(number).objective.use for number in range(1, recipe.rounds + 1)}
+    objectives = {recipe.at(number).objective.use for number in recipe.first_rounds}
     # TRL 1.16 (trl/trainer/dpo_trainer.py) asks its reference before the weights are handed out:
     # until then every process but the first holds zeros, and a model with adapters is no GPU's.
     if "dpo" in objectives and launcher.is_fsdp(config):

@@ -61,7 +61,7 @@ def check_problems(recipe: Recipe, problems: Sequence[Problem], task: Task) -> N
         )
     if recipe.dataset.gold and not any(p.solution for p in problems):
         raise RecipeError("dataset.gold: true, but no training problem comes with a solution.")
-    for number in _first_rounds(recipe):
+    for number in recipe.first_rounds:
         with _of_stage(recipe, number):
             if table_of(recipe, number) is Round.pairs:
                 _check_pairs(recipe, is_scored)
@@ -172,7 +172,7 @@ def _check_pairs(recipe: Recipe, is_scored: bool) -> None:
 
 def _check_objectives(recipe: Recipe) -> None:
     """Refuse an objective, of any stage, with wrong settings or with nothing to learn from."""
-    for number in _first_rounds(recipe):
+    for number in recipe.first_rounds:
         held = recipe.at(number)
         with _of_stage(recipe, number):
             objective = build_objective(held.objective.use, held.objective.options)
@@ -201,11 +201,3 @@ def _of_stage(recipe: Recipe, number: int) -> Iterator[None]:
     except RecipeError as error:
         where = f"stages.{recipe.stage_of(number) - 1}: " if recipe.stages else ""
         raise RecipeError(f"{where}{error}") from None
-
-
-def _first_rounds(recipe: Recipe) -> list[int]:
-    """The first round of each stage; round 1 where there are no stages."""
-    firsts = [1]
-    for stage in recipe.stages[:-1]:
-        firsts.append(firsts[-1] + stage.rounds)
-    return firsts

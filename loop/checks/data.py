@@ -151,19 +151,16 @@ def supply(setting: Setting) -> Finding:
 def schedule(setting: Setting) -> list[Finding]:
     """Which rounds train with what, where the recipe has stages or preference pairs."""
     recipe = setting.recipe
-    is_of_pairs = [
-        table_of(recipe, number) is Round.pairs for number in range(1, recipe.rounds + 1)
-    ]
+    is_of_pairs = [table_of(recipe, number) is Round.pairs for number in recipe.first_rounds]
     if not recipe.stages and not any(is_of_pairs):
         return []
     parts = []
-    first = 1
-    for stage in recipe.stages or (StageConfig(rounds=recipe.rounds, objective=recipe.objective),):
+    stages = recipe.stages or (StageConfig(rounds=recipe.rounds, objective=recipe.objective),)
+    for first, stage, of_pairs in zip(recipe.first_rounds, stages, is_of_pairs, strict=True):
         last = first + stage.rounds - 1
         rounds = f"round {first}" if first == last else f"rounds {first} to {last}"
-        learnt = f" on pairs ({', '.join(recipe.pairs.sources)})" if is_of_pairs[first - 1] else ""
+        learnt = f" on pairs ({', '.join(recipe.pairs.sources)})" if of_pairs else ""
         parts.append(f"{rounds}: {stage.objective.use}{learnt}")
-        first = last + 1
     return [Finding(Level.OK, "stages", "; ".join(parts))]
 
 

@@ -136,7 +136,7 @@ def _serving(recipe: Recipe, shape: Shape) -> int:
 
 def _training(recipe: Recipe, shape: Shape) -> tuple[int, str]:
     """The largest need of any stage, and how it comes about."""
-    stages = [recipe.at(number) for number in range(1, recipe.rounds + 1)]
+    stages = [recipe.at(number) for number in recipe.first_rounds]
     return max((_training_of(stage, shape) for stage in stages), key=lambda need: need[0])
 
 

@@ -242,7 +242,7 @@ def refuse_the_same(recipe: Recipe, judge: Judge, teachers: Sequence[Path | str]
             " filters.gold: true lets it choose what is learnt: the judge that watches must be"
             " another model than the one that filters. Name another in judge.model."
         )
-    objectives = {recipe.at(number).objective.use for number in range(1, recipe.rounds + 1)}
+    objectives = {recipe.at(number).objective.use for number in recipe.first_rounds}
     compares = "dpo" in objectives and "compared" in recipe.pairs.sources
     if compares and recipe.pairs.judge == BASELINE and judge.model is None:
         raise RecipeError(

@@ -307,6 +307,18 @@ def test_held_out_problems_come_from_one_place(tmp_path):
         resolve({"name": "x", "task": task})
 
 
+def test_the_number_of_rounds_costs_a_check_nothing(prepared):
+    num = 2_000_000_000
+    stages = [{"rounds": num, "objective": "sft"}, {"rounds": num, "objective": "dpo"}]
+    refine = {"critique": True, "revisions": 1}
+    setting = prepared(rows(), stages=stages, refine=refine, pairs={"sources": ["revision"]})
+    (found,) = data.schedule(setting)
+    assert found.what == (
+        f"rounds 1 to {num}: sft; rounds {num + 1} to {2 * num}: dpo on pairs (revision)"
+    )
+    assert lengths.check(setting, NOWHERE)
+
+
 def test_every_check_is_listed_and_findings_are_aligned():
     assert [look.__module__.rpartition(".")[2] for look in checks.CHECKS] == [
         "data",
