@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ouroloop.loop import extensions
+from ouroloop.loop import automatic, extensions, refusals
 from ouroloop.loop.engines import children
 from ouroloop.loop.errors import EngineError, UserError
 from ouroloop.loop.experiments import results, rounds
@@ -115,6 +115,9 @@ def refuse_wrong_arms(
         try:
             if study.refers(arm):
                 extensions.check_all(recipe)
+                # What `auto` becomes depends on the model, which is not there yet.
+                peft = automatic.LORA if recipe.peft == automatic.AUTO else recipe.peft
+                refusals.check_sections(recipe.model_copy(update={"peft": peft}))
             else:
                 prepare(recipe)
         except UserError as error:

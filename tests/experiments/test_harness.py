@@ -322,6 +322,7 @@ def test_a_round_is_lent_only_by_a_twin_that_made_the_rounds_before_it_alike(tmp
         ({"model": "no/where"}, "no/where"),
         ({"sft": {"learning_rate": -1}}, "sft.learning_rate: got -1"),
         ({"model": "@early", "engine": {"kind": "nope"}}, "no engine is called 'nope'"),
+        ({"model": "@early", "sft": {"max_steps": "x"}}, "sft.max_steps: got 'x'"),
         ({"model": "@erly"}, "'@erly' names no arm"),
     ],
 )
