@@ -241,6 +241,9 @@ class FunctionGrader:
             TypeError: it said something else; the loop counts that as unreadable.
         """
         said = self.function(text, problem, **self.options)
+        # numpy's numbers and switches, and a tensor of one, as Python's own.
+        if hasattr(said, "item"):
+            said = said.item()
         answer = extract_answer(text)
         if said is None:
             return Grade(None, answer, "function")

@@ -17,6 +17,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -51,14 +52,32 @@ def build(kind: Kind[Part], name: str, options: Mapping[str, Any] | None = None)
     """
     maker = find(kind, name)
     given = dict(options or {})
-    _check_options(kind, name, maker, given)
-    part = maker(**given)
-    if missing := [need for need in kind.needs if not hasattr(part, need)]:
+    check_options(kind, name, maker, given)
+    try:
+        part = maker(**given)
+    except (Exception, SystemExit) as error:
+        # Of a built-in part it is a bug of ours, or a sentence of its own.
+        if name in kind.built_in or isinstance(error, DataError):
+            raise
         raise DataError(
-            f"{kind.key}: {name} gave a {type(part).__name__}, which has no {missing[0]!r};"
+            f"{kind.key}: {name} cannot be made: {_said(error)}. Repair it, or its options."
+        ) from error
+    check_needs(kind, name, part)
+    return part
+
+
+def check_needs(kind: Kind[Any], name: str, part: object) -> None:
+    """Refuse what is no part of this kind.
+
+    Raises:
+        DataError: it lacks an attribute that the kind needs.
+    """
+    if missing := [need for need in kind.needs if not hasattr(part, need)]:
+        made = part.__name__ if isinstance(part, type) else type(part).__name__
+        raise DataError(
+            f"{kind.key}: {name} gave a {made}, which has no {missing[0]!r};"
             f" a {kind.noun} needs {', '.join(kind.needs)}. Add what is missing."
         )
-    return part
 
 
 def find(kind: Kind[Part], name: str) -> Callable[..., Part]:
@@ -105,7 +124,7 @@ def _installed(kind: Kind[Any], name: str) -> Any:
     for point in entry_points(group=kind.group, name=name):
         try:
             return point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise DataError(
                 f"{kind.key}: the installed {kind.noun} {name!r} ({point.value}) cannot be"
                 f" imported: {type(error).__name__}: {error}. Repair or remove its package."
@@ -118,16 +137,15 @@ def _installed(kind: Kind[Any], name: str) -> Any:
 
 def _imported(kind: Kind[Any], name: str) -> Any:
     where, _, attribute = name.rpartition(":")
-    try:
-        module = (
-            _from_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
-        )
-    except FileNotFoundError:
+    is_file = where.endswith(".py")
+    if is_file and not Path(where).exists():
         raise DataError(
             f"{kind.key}: {name}: there is no file {where}. A relative path begins at the recipe's"
             " folder."
-        ) from None
-    except Exception as error:
+        )
+    try:
+        module = _from_file(Path(where)) if is_file else importlib.import_module(where)
+    except (Exception, SystemExit) as error:
         raise DataError(
             f"{kind.key}: {name}: {where} cannot be imported: {type(error).__name__}: {error}."
             " Install it, put its folder on PYTHONPATH, or name the file: path/to/file.py:Name."
@@ -138,6 +156,12 @@ def _imported(kind: Kind[Any], name: str) -> Any:
             f"{kind.key}: {name}: {where} has no {attribute!r}. {nearest(attribute, public)}"
         )
     return getattr(module, attribute)
+
+
+def _said(error: BaseException) -> str:
+    """What an error of somebody's own code says, with the line that raised it."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
 
 
 def _from_file(path: Path) -> Any:
@@ -161,10 +185,14 @@ def _from_file(path: Path) -> Any:
     return module
 
 
-def _check_options(
+def check_options(
     kind: Kind[Any], name: str, maker: Callable[..., Any], options: Mapping[str, Any]
 ) -> None:
-    """Refuse options that the maker does not take, before it runs."""
+    """Refuse options that the maker does not take, before it runs.
+
+    Raises:
+        DataError: one has another name, or one that is needed is missing.
+    """
     try:
         signature = inspect.signature(maker)
     except (TypeError, ValueError):  # some callables in C have none

@@ -6,6 +6,7 @@ Every complaint says file:line, what it got, what it expected and what to do.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -217,6 +218,11 @@ def _text(row: Mapping[str, Any], name: str, where: str) -> str | None:
         raise DataError(
             f"{where}: field {name!r} is a {type(value).__name__} ({str(value)[:40]!r}); expected"
             " text or a number."
+        )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise DataError(
+            f"{where}: field {name!r} is {value}; expected text or a finite number. Write null"
+            " where there is none."
         )
     if not str(value).strip():
         raise DataError(

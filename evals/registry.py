@@ -37,7 +37,10 @@ def build_grader(name: str, options: Mapping[str, Any] | None = None) -> Grader:
     if name not in GRADERS:
         found = plugins.find(GRADER, name)
         if _judges_texts(found):
-            return FunctionGrader(found, dict(options or {}))
+            given = dict(options or {})
+            # What is left to give when text and problem are there.
+            plugins.check_options(GRADER, name, partial(found, "", None), given)
+            return FunctionGrader(found, given)
     return plugins.build(GRADER, name, options)
 
 

@@ -149,6 +149,7 @@ def _csv(path: Path) -> Iterator[tuple[str, Row]]:
     delimiter = max(",;\t", key=header.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
+        _name_columns(reader, path)
         for row in reader:
             where = f"{path}:{reader.line_num}"
             if None in row:
@@ -162,6 +163,18 @@ def _csv(path: Path) -> Iterator[tuple[str, Row]]:
             f"{path}:{reader.line_num}: not CSV ({error}); expected a header and one row a problem,"
             ' texts with commas, quotes or line ends in double quotes ("...", "" for a quote).'
         ) from None
+
+
+def _name_columns(reader: csv.DictReader[str], path: Path) -> None:
+    """Columns by their names without the blanks around them, each name once."""
+    names = [name.strip() for name in reader.fieldnames or ()]
+    # Of two columns of one name the first would be lost silently.
+    if twice := [name for name in names if name and names.count(name) > 1]:
+        raise DataError(
+            f"{path}:1: the header names the column {twice[0]!r} twice; expected each name once."
+            " Rename or remove one."
+        )
+    reader.fieldnames = names
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, Row]]:

@@ -7,6 +7,7 @@ Rejection filters, a judge's scorers, metrics and guarded quantities. Tasks and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, TypeVar
 
 from ouroloop.evals import plugins
@@ -18,13 +19,13 @@ from ouroloop.loop.engines.registry import engine_maker
 from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.objectives import launcher
 from ouroloop.loop.trackers.registry import TRACKER
+from ouroloop.monitors.decision.declaration import GuardedQuantity
 from ouroloop.monitors.decision.retained import retained
 
 if TYPE_CHECKING:  # the stages import this module
     from ouroloop.evals.tasks import Scorer
     from ouroloop.loop.stages.filters import Filter
     from ouroloop.monitors.base import Monitor
-    from ouroloop.monitors.decision.guarded import GuardedQuantity
 
 Part = TypeVar("Part")
 
@@ -43,7 +44,7 @@ GUARDED: plugins.Kind[GuardedQuantity] = plugins.Kind(
     "monitors.guarded",
     "ouroloop.guarded",
     built_in={"retained": retained},
-    needs=("id", "blocks", "tolerance"),
+    needs=(*(field.name for field in fields(GuardedQuantity)), "called", "estimand"),
 )
 
 
@@ -97,7 +98,7 @@ def _check_launcher(recipe: Recipe) -> None:
             " weight, and the guard's last remedy interpolates whole ones. Set `interventions:"
             " {blend: 0}`, or zero3_init_flag: false."
         )
-    objectives = {recipe.at(number).objective.use for number in range(1, recipe.rounds + 1)}
+    objectives = {recipe.at(number).objective.use for number in recipe.first_rounds}
     # TRL 1.16 (trl/trainer/dpo_trainer.py) asks its reference before the weights are handed out:
     # until then every process but the first holds zeros, and a model with adapters is no GPU's.
     if "dpo" in objectives and launcher.is_fsdp(config):

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from ouroloop.evals import plugins
@@ -27,6 +28,7 @@ from ouroloop.loop.engines.remote import is_address
 from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.models.names import ENCODERS, is_name
 from ouroloop.loop.objectives.launcher import config_names
+from ouroloop.loop.plain_yaml import read_yaml
 
 PATH_KEYS = (
     "task.heldout_path",
@@ -60,6 +62,22 @@ FILE_PART = re.compile(r"(?P<path>.+\.py):(?P<name>\w+)")
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?")
 # How pydantic calls one of the kinds that a value may be of: it is no key.
 BRANCH = re.compile(r"constrained-\w+|[\w-]+\[.*\]|int|float|str|bool")
+# What pydantic says in words of its own, by the type of its error.
+WORDS = {
+    "path_type": "expected a path",
+    "dict_type": "expected a mapping of keys",
+    "tuple_type": "expected a list",
+    "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+    "int_from_float": "expected a whole number",
+    "string_too_short": "expected a text that is not empty",
+    "too_short": "expected at least one entry",
+}
+# A key whose text has a form -> the form in words.
+FORMS: dict[int | str, str] = {
+    "name": "expected at most 64 letters, digits and any of . _ -, of which the first is no sign",
+    "url": "expected an address such as s3://bucket/folder",
+}
 MARKED_PATH = re.compile(r"\.{1,2}/|\$\w+/")
 
 
@@ -89,40 +107,6 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         _override(raw, text)
     raw.setdefault("name", path.stem)
     return resolve(raw, where=str(path), base=path.parent)
-
-
-class _OneOfEach(yaml.SafeLoader):
-    """YAML in which a key stands once: of two equal ones the first would be lost silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping.
-
-        Raises:
-            yaml.constructor.ConstructorError: a key stands twice, with both lines.
-        """
-        lines: dict[Any, int] = {}
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key, line = self.construct_object(key_node, deep=True), key_node.start_mark.line + 1
-            if isinstance(key, Hashable) and key in lines:
-                raise yaml.constructor.ConstructorError(
-                    None,
-                    None,
-                    f"key {key!r} stands in line {lines[key]} and again in line {line}; remove one",
-                )
-            if isinstance(key, Hashable):
-                lines[key] = line
-        return super().construct_mapping(node, deep=deep)
-
-
-def read_yaml(text: str) -> Any:
-    """Plain YAML values.
-
-    Raises:
-        yaml.YAMLError: not YAML, a tag that would make an object, or a key that stands twice.
-    """
-    return yaml.load(text, Loader=_OneOfEach)  # a SafeLoader
 
 
 def resolve(raw: dict[str, Any], where: str = "recipe", base: Path | None = None) -> Recipe:
@@ -205,10 +189,12 @@ def _absolute(value: Any, base: Path) -> Any:
     """A path as the recipe writes it: $NAME expanded, then relative to the recipe's folder."""
     if not isinstance(value, str) or value.startswith("@"):
         return value
+    if "\0" in value:
+        raise RecipeError(f"{value!r}: no path holds the character \\0. Remove it.")
     # expandvars leaves a name that is not set as it is: it would become a folder named "$NAME".
     expanded = os.path.expandvars(value)
     if expanded.startswith("$"):
-        name = expanded[1:].split("/")[0]
+        name = expanded[1:].split("/")[0].strip("{}")
         raise RecipeError(
             f"{value}: the environment variable {name} is not set. Set it, e.g. `export"
             f" {name}=/path/to/data`."
@@ -315,9 +301,10 @@ def _expected(item: ErrorDetails) -> str:
     if item["type"] in ("model_type", "model_attributes_type"):
         is_part = item["ctx"]["class_name"] == Extension.__name__
         return "expected " + ("a name, or {use: name, options: ...}" if is_part else "a section")
-    words = {"path_type": "expected a path", "dict_type": "expected a mapping of keys"}
-    if item["type"] in words:
-        return words[item["type"]]
+    if item["type"] in WORDS:
+        return WORDS[item["type"]]
+    if item["type"] == "string_pattern_mismatch":
+        return FORMS.get(item["loc"][-1], f"expected a text that matches {item['ctx']['pattern']}")
     message = item["msg"].removeprefix("Value error, ")
     message = message.replace("Input should be ", "expected ", 1)
     return message.replace("a valid integer", "a whole number", 1).replace("a valid ", "a ", 1)
@@ -335,7 +322,12 @@ def _place(loc: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel]]:
             continue
         path.append(str(part))
         field = model.model_fields.get(str(part))
-        inner = (section_of(field) or item_of(field)) if field else None
+        inner = (section_of(field) or item_of(field) or _part_of(field)) if field else None
         if inner is not None and part != loc[-1]:
             model = inner
     return path, model
+
+
+def _part_of(field: FieldInfo) -> type[BaseModel] | None:
+    """`Extension`, where the key holds one or several; None for other keys."""
+    return Extension if Extension in (field.annotation, *get_args(field.annotation)) else None

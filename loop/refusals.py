@@ -61,7 +61,7 @@ def check_problems(recipe: Recipe, problems: Sequence[Problem], task: Task) -> N
         )
     if recipe.dataset.gold and not any(p.solution for p in problems):
         raise RecipeError("dataset.gold: true, but no training problem comes with a solution.")
-    for number in _first_rounds(recipe):
+    for number in recipe.first_rounds:
         with _of_stage(recipe, number):
             if table_of(recipe, number) is Round.pairs:
                 _check_pairs(recipe, is_scored)
@@ -106,6 +106,12 @@ def check_sections(recipe: Recipe) -> None:
         raise RecipeError(
             "sampling.student: false: nobody drafts. Name `teachers`, or set `dataset.gold: true`"
             " to learn from gold traces alone."
+        )
+    if recipe.filters.min_tokens > recipe.sampling.max_tokens:
+        raise RecipeError(
+            f"filters.min_tokens: {recipe.filters.min_tokens} is more than sampling.max_tokens:"
+            f" {recipe.sampling.max_tokens}: no sample would be kept. Lower the one, or raise the"
+            " other."
         )
     if not recipe.refine.critique and recipe.filters.critic:
         raise RecipeError(
@@ -166,7 +172,7 @@ def _check_pairs(recipe: Recipe, is_scored: bool) -> None:
 
 def _check_objectives(recipe: Recipe) -> None:
     """Refuse an objective, of any stage, with wrong settings or with nothing to learn from."""
-    for number in _first_rounds(recipe):
+    for number in recipe.first_rounds:
         held = recipe.at(number)
         with _of_stage(recipe, number):
             objective = build_objective(held.objective.use, held.objective.options)
@@ -195,11 +201,3 @@ def _of_stage(recipe: Recipe, number: int) -> Iterator[None]:
     except RecipeError as error:
         where = f"stages.{recipe.stage_of(number) - 1}: " if recipe.stages else ""
         raise RecipeError(f"{where}{error}") from None
-
-
-def _first_rounds(recipe: Recipe) -> list[int]:
-    """The first round of each stage; round 1 where there are no stages."""
-    firsts = [1]
-    for stage in recipe.stages[:-1]:
-        firsts.append(firsts[-1] + stage.rounds)
-    return firsts

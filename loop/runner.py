@@ -21,7 +21,7 @@ from ouroloop.loop.config import Recipe
 from ouroloop.loop.controller import Campaign, Progress
 from ouroloop.loop.engines.base import Engine
 from ouroloop.loop.engines.pool import PooledEngine
-from ouroloop.loop.engines.registry import engine_maker
+from ouroloop.loop.engines.registry import make_engine
 from ouroloop.loop.engines.supervised import SupervisedEngine
 from ouroloop.loop.errors import EngineError, StorageError, TrainingError
 from ouroloop.loop.frozen import changed_versions, inputs_of, refuse_other_inputs
@@ -212,8 +212,7 @@ def _sync(path: Path, name: str) -> str | None:
 
 def build_engine(recipe: Recipe, log_path: Path) -> Engine:
     """The recipe's engine, not started yet."""
-    make = engine_maker(recipe.engine.kind)
-    return make(recipe.engine_config(), log_path)
+    return make_engine(recipe.engine.kind, recipe.engine_config(), log_path)
 
 
 async def carry(campaign: Campaign) -> Decision:

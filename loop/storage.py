@@ -16,6 +16,7 @@ _REMEDIES = {
     errno.EFBIG: "no file may be so large here (`ulimit -f`). Raise it, or name another folder",
     errno.EIO: "the disk fails (an input/output error). See to it, or name another folder",
     errno.EROFS: "the file system is read-only. Make it writable, or name another folder",
+    errno.ENOTDIR: "a part of the path is a file, and no folder. Name another folder",
     errno.EACCES: "this user has no permission. Change it, or name another folder",
     errno.EPERM: "this user has no permission. Change it, or name another folder",
 }

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from ouroloop.loop import integrity, ledger
 from ouroloop.loop.environment import environment
-from ouroloop.loop.errors import RunStateError
+from ouroloop.loop.errors import RunStateError, StorageError
 from ouroloop.loop.integrity import EVENTS, RUN
 from ouroloop.loop.lines import proven
 from ouroloop.loop.lock import LOCK, Lock, locked
@@ -74,13 +74,14 @@ class Store:
             RunStateError: a run of this name exists already.
         """
         path = root / recipe.name
-        _refuse_taken(path)
+        refuse_taken(path)
         recipe.apply_privacy()
+        refuse_impossible(path)
         path.mkdir(parents=True, exist_ok=True)
         lock = locked(path)
         try:
             # Again: who held the lock until now may have made the run.
-            _refuse_taken(path)
+            refuse_taken(path)
             return cls._begun(path, recipe, lock, base_sha256, inputs or {})
         except BaseException:
             lock.close()
@@ -256,7 +257,26 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _refuse_taken(path: Path) -> None:
+def refuse_impossible(path: Path) -> None:
+    """Refuse a run's folder that cannot be made, or written to.
+
+    Raises:
+        StorageError: a part of the path is a file, or this user may not write there.
+    """
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    why = None
+    if not there.is_dir():
+        why = "is a file, and no folder"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        why = "cannot be written to by this user"
+    if why:
+        raise StorageError(
+            f"{path}: cannot be made: {there} {why}. Name another folder ($OUROLOOP_RUNS or --runs)"
+            " or change that."
+        )
+
+
+def refuse_taken(path: Path) -> None:
     """Refuse a folder in which no run can be started.
 
     Raises:

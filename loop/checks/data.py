@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ouroloop.evals.tasks import Capability
+from ouroloop.evals.registry import GRADERS
+from ouroloop.evals.tasks import Capability, Grade
 from ouroloop.loop.checks.findings import Finding, Level
 from ouroloop.loop.config import StageConfig
 from ouroloop.loop.records import Problem
@@ -17,6 +19,8 @@ from ouroloop.monitors.fence import Unreadable
 HARD_YIELD = 0.25
 """A round that must keep more than this share of its samples often trains nothing."""
 NUM_EXAMPLES = 3
+NUM_TRIED = 20
+"""Problems that a grader of one's own is tried on: it may be slow."""
 
 
 def check(setting: Setting, run_path: Path) -> list[Finding]:
@@ -54,6 +58,11 @@ def answers(setting: Setting) -> Finding:
     # Training and probe: a grader that fits one file may not fit the held-out one.
     everything = [*setting.problems, *setting.probe_set.problems]
     with_gold = [problem for problem in everything if problem.answer is not None]
+    # A function of one's own judges texts by what only it knows: it is tried, not examined.
+    grader = getattr(setting.recipe.task, "grader", None)
+    is_own = grader is not None and grader.use not in GRADERS
+    if is_own and Capability.ANSWERS not in setting.task.capabilities:
+        return _tried(setting, (with_gold or everything)[:NUM_TRIED])
     if not with_gold or Capability.ANSWERS not in setting.task.capabilities:
         return Finding(Level.OK, "answers", "no gold answers are graded")
     refused = [problem for problem in with_gold if not _accepts(setting, problem)]
@@ -75,16 +84,38 @@ def answers(setting: Setting) -> Finding:
 
 def _accepts(setting: Setting, problem: Problem) -> bool:
     """Whether the gold answer, written as the prompts ask for it, or the solution is right."""
+    return any(
+        not isinstance(grade, Unreadable) and grade.correct for grade in _grades(setting, problem)
+    )
+
+
+def _grades(setting: Setting, problem: Problem) -> Iterator[Grade | Unreadable]:
+    """What the grader says of the gold answer as a text, and of the solution."""
     # Behind the fence, as in a run: a grader may choke on somebody's gold answer too. The solution
     # counts as well, because a grader of one's own may read no answer that stands alone.
     text = setting.prompts.answer.replace("{answer}", problem.answer or "")
     for written in (text, problem.solution):
-        if written is None:
-            continue
-        grade = graded(problem, written, setting.task)
-        if not isinstance(grade, Unreadable) and grade.correct:
-            return True
-    return False
+        if written is not None:
+            yield graded(problem, written, setting.task)
+
+
+def _tried(setting: Setting, problems: Sequence[Problem]) -> Finding:
+    """Whether a grader of one's own says anything that can be used."""
+    said = [grade for problem in problems for grade in _grades(setting, problem)]
+    failed = [grade for grade in said if isinstance(grade, Unreadable)]
+    if not failed:
+        right = sum(not isinstance(grade, Unreadable) and bool(grade.correct) for grade in said)
+        what = f"your grader was tried on {len(said)} texts and calls {right} of them right"
+        return Finding(Level.OK, "answers", what)
+    # A filter on such grades keeps nothing.
+    level = Level.WARNING
+    if len(failed) == len(said) and setting.recipe.filters.gold:
+        level = Level.ERROR
+    what = (
+        f"your grader failed on {len(failed)} of the {len(said)} texts that it was tried on"
+        f" ({failed[0].error}: {failed[0].message}): such texts count as not scored. Repair it."
+    )
+    return Finding(level, "answers", what)
 
 
 def supply(setting: Setting) -> Finding:
@@ -120,20 +151,24 @@ def supply(setting: Setting) -> Finding:
 def schedule(setting: Setting) -> list[Finding]:
     """Which rounds train with what, where the recipe has stages or preference pairs."""
     recipe = setting.recipe
-    is_of_pairs = [
-        table_of(recipe, number) is Round.pairs for number in range(1, recipe.rounds + 1)
-    ]
+    is_of_pairs = [table_of(recipe, number) is Round.pairs for number in recipe.first_rounds]
     if not recipe.stages and not any(is_of_pairs):
         return []
     parts = []
-    first = 1
-    for stage in recipe.stages or (StageConfig(rounds=recipe.rounds, objective=recipe.objective),):
+    stages = recipe.stages or (StageConfig(rounds=recipe.rounds, objective=recipe.objective),)
+    for first, stage, of_pairs in zip(recipe.first_rounds, stages, is_of_pairs, strict=True):
         last = first + stage.rounds - 1
         rounds = f"round {first}" if first == last else f"rounds {first} to {last}"
-        learnt = f" on pairs ({', '.join(recipe.pairs.sources)})" if is_of_pairs[first - 1] else ""
+        learnt = f" on pairs ({', '.join(recipe.pairs.sources)})" if of_pairs else ""
         parts.append(f"{rounds}: {stage.objective.use}{learnt}")
-        first = last + 1
     return [Finding(Level.OK, "stages", "; ".join(parts))]
+
+
+def _without_answers(setting: Setting) -> list[str]:
+    """Families of problems none of which has a gold answer, where others have."""
+    families = {problem.family for problem in setting.problems}
+    answered = {problem.family for problem in setting.problems if problem.answer is not None}
+    return sorted(families - answered) if answered else []
 
 
 def filters(setting: Setting) -> Finding:
@@ -154,6 +189,14 @@ def filters(setting: Setting) -> Finding:
             " Set sampling.samples_per_problem to 4 or more."
         )
         return Finding(Level.WARNING, "filters", what)
+    silent = _without_answers(setting)
+    if chosen.agreement is not None and silent:
+        what = (
+            f"agreement: the family {silent[0]} has no gold answers; where its texts state no"
+            " answer, none of its samples is kept. Leave it out of task.families, or leave"
+            " filters.agreement out."
+        )
+        return Finding(Level.WARNING, "filters", what)
     on = {
         "gold answer": chosen.gold,
         "steps": chosen.steps,
@@ -165,21 +208,24 @@ def filters(setting: Setting) -> Finding:
     # `format` only asks for an answer; it does not ask whether the answer is right.
     names = [name for name, is_on in on.items() if is_on]
     if not set(names) - {"format"}:
-        refine = recipe.refine
-        if refine.revisions and refine.revise_when == "always" and not refine.families:
-            what = (
-                "none judges: the last revision of every draft is learnt, as published (2212.08073)"
-            )
-            return Finding(Level.OK, "filters", what)
-        remedy = "`filters: {critic: true}`"
-        if recipe.refine.families:
-            remedy += " without refine.families"
-        # Texts without answers cannot agree.
-        if Capability.ANSWERS in setting.task.capabilities:
-            remedy += " or `agreement: 0.5`"
-        what = (
-            "none judges what is right: whatever the model writes is learnt. Set"
-            f" {remedy}, unless that is meant."
-        )
-        return Finding(Level.WARNING, "filters", what)
+        return _none_judges(setting, can_agree=not silent)
     return Finding(Level.OK, "filters", f"{', '.join(names)}; the data has what they need")
+
+
+def _none_judges(setting: Setting, can_agree: bool) -> Finding:
+    """Whatever is written is learnt, which may be meant."""
+    refine = setting.recipe.refine
+    if refine.revisions and refine.revise_when == "always" and not refine.families:
+        what = "none judges: the last revision of every draft is learnt, as published (2212.08073)"
+        return Finding(Level.OK, "filters", what)
+    remedy = "`filters: {critic: true}`"
+    if refine.families:
+        remedy += " without refine.families"
+    # Texts without answers cannot agree.
+    if Capability.ANSWERS in setting.task.capabilities and can_agree:
+        remedy += " or `agreement: 0.5`"
+    what = (
+        "none judges what is right: whatever the model writes is learnt. Set"
+        f" {remedy}, unless that is meant."
+    )
+    return Finding(Level.WARNING, "filters", what)

@@ -71,8 +71,7 @@ def check(setting: Setting, run_path: Path) -> list[Finding]:
 def _comparisons(setting: Setting) -> list[Finding]:
     """Whether two samples and their question fit; one that does not makes no preference pair."""
     recipe = setting.recipe
-    rounds = range(1, recipe.rounds + 1)
-    makes_pairs = any(table_of(recipe, number) is Round.pairs for number in rounds)
+    makes_pairs = any(table_of(recipe, number) is Round.pairs for number in recipe.first_rounds)
     if "compared" not in recipe.pairs.sources or not makes_pairs:
         return []
     comparer = Comparer.of(recipe.pairs, setting.prompts.chat)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,7 +134,7 @@ def _serving(recipe: Recipe, shape: Shape) -> int:
 
 def _training(recipe: Recipe, shape: Shape) -> tuple[int, str]:
     """The largest need of any stage, and how it comes about."""
-    stages = [recipe.at(number) for number in range(1, recipe.rounds + 1)]
+    stages = [recipe.at(number) for number in recipe.first_rounds]
     return max((_training_of(stage, shape) for stage in stages), key=lambda need: need[0])
 
 
@@ -176,17 +176,17 @@ def _adapter_parameters(shape: Shape, peft: Mapping[str, Any]) -> int:
     """Weights of LoRA's two matrices over all layers that it adapts."""
     targets = peft.get("target_modules") or USUAL_TARGETS
     rank = int(peft.get("r", 8))
-    total = 0
-    for matrix in shape.linear:
-        if targets == "all-linear":
-            is_adapted = True
-        elif isinstance(targets, str):
-            is_adapted = re.fullmatch(targets, matrix.name) is not None
-        else:
-            is_adapted = matrix.name.rpartition(".")[2] in targets
-        if is_adapted:
-            total += rank * (matrix.rows + matrix.columns)
-    return total
+    adapted = [matrix for matrix in shape.linear if is_adapted(matrix.name, targets)]
+    return rank * sum(matrix.rows + matrix.columns for matrix in adapted)
+
+
+def is_adapted(name: str, targets: str | Sequence[str]) -> bool:
+    """Whether LoRA adapts the module of this name, as peft reads its `target_modules`."""
+    if targets == "all-linear":
+        return True
+    if isinstance(targets, str):
+        return re.fullmatch(targets, name) is not None
+    return any(name == target or name.endswith(f".{target}") for target in targets)
 
 
 def _remedy(recipe: Recipe, shapes: list[Shape], total: int) -> str:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from ouroloop.loop.checks import memory, turns
 from ouroloop.loop.checks.findings import Finding, Level
+from ouroloop.loop.config import Recipe
 from ouroloop.loop.devices import BFLOAT16_FLAGS, FloatType, this_device
 from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
 from ouroloop.loop.errors import RecipeError
-from ouroloop.loop.models.shape import Shape, read_shape
+from ouroloop.loop.models.shape import OUTSIDE_LAYERS, Shape, read_shape
 from ouroloop.loop.setup import Setting
 
 # Sizes of a head that vLLM's CPU build computes with.
@@ -30,6 +31,7 @@ def check(setting: Setting, run_path: Path) -> list[Finding]:
         _model(setting, shapes[setting.recipe.model]),
         *_contexts(setting, shapes),
         *_engine(setting, shapes),
+        *_adapter(setting.recipe, shapes[setting.recipe.model]),
         *memory.check(setting.recipe, list(shapes.values())),
         *_choices(setting),
         *turns.check(setting),
@@ -141,6 +143,23 @@ def _heads(setting: Setting, name: str, shape: Shape) -> Iterator[str]:
             f"engine.extra.tensor_parallel_size: {parts} neither divides the {kv_heads} key-value"
             f" heads of {name} nor is a multiple of them. Set it to {kv_heads}."
         )
+
+
+def _adapter(recipe: Recipe, shape: Shape) -> Iterator[Finding]:
+    """Nothing, unless peft.target_modules name no module of the model."""
+    targets = (recipe.lora or {}).get("target_modules")
+    if not targets or not shape.linear:
+        return
+    # Embeddings and the output layer may be adapted as well; they are no part of `linear`.
+    last = {matrix.name.rpartition(".")[2] for matrix in shape.linear}
+    outside = [name for name in OUTSIDE_LAYERS if name in str(targets)]
+    if outside or any(memory.is_adapted(matrix.name, targets) for matrix in shape.linear):
+        return
+    what = (
+        f"peft.target_modules: {targets}, but {recipe.model} has no such module. It has"
+        f" {', '.join(sorted(last))}; all-linear adapts all of them."
+    )
+    yield Finding(Level.ERROR, "adapter", what)
 
 
 def _choices(setting: Setting) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""Whether a run can be copied to where `storage.url` says."""
+"""Whether a run can be begun in its folder, and copied to where `storage.url` says."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ouroloop.loop.config import Recipe
 from ouroloop.loop.errors import RunStateError, StorageError
 from ouroloop.loop.mirror import mirror_of
 from ouroloop.loop.setup import Setting
+from ouroloop.loop.store import refuse_impossible, refuse_taken
 
 
 def check(setting: Setting, run_path: Path) -> list[Finding]:
@@ -21,6 +22,22 @@ def check(setting: Setting, run_path: Path) -> list[Finding]:
         return [Finding(Level.ERROR, "storage", str(error))]
     what = f"each commit is copied to {setting.recipe.storage.url}, which can be written to"
     return [Finding(Level.OK, "storage", what)]
+
+
+def folder(run_path: Path, *, fresh: bool) -> list[Finding]:
+    """Nothing, unless a run could not be begun in its folder.
+
+    Args:
+        run_path: the folder.
+        fresh: whether a run that is there is to be deleted first.
+    """
+    try:
+        if not fresh:
+            refuse_taken(run_path)
+        refuse_impossible(run_path)
+    except (RunStateError, StorageError) as error:
+        return [Finding(Level.ERROR, "folder", str(error))]
+    return []
 
 
 def refuse(recipe: Recipe, *, is_new: bool) -> None:

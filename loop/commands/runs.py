@@ -78,7 +78,7 @@ def _run(options: argparse.Namespace) -> int:
     require("run", "ouroloop run")
     recipe = recipe_of(options.recipe, options.overrides)
     if options.check:
-        return _check(recipe, root_of(options) / recipe.name, str(options.recipe))
+        return _check(recipe, options)
     if options.print:
         print(json.dumps(recipe.to_json(), indent=1))
         return 0
@@ -88,17 +88,19 @@ def _run(options: argparse.Namespace) -> int:
         return _exit_code(runner.run(recipe, root_of(options), options.fresh))
 
 
-def _check(recipe: Recipe, run_path: Path, name: str) -> int:
+def _check(recipe: Recipe, options: argparse.Namespace) -> int:
     """Say what can be known of a run before it begins; an error is exit code 2."""
     from ouroloop.loop import checks
     from ouroloop.loop.setup import prepare
 
+    run_path = root_of(options) / recipe.name
     findings = checks.check(prepare(recipe), run_path)
+    findings += checks.storage.folder(run_path, fresh=options.fresh)
     print(checks.as_text(findings))
     wrong = sum(finding.level is checks.Level.ERROR for finding in findings)
     doubtful = sum(finding.level is checks.Level.WARNING for finding in findings)
     verdict = "not ready to run" if wrong else "ready to run"
-    print(f"{name}: {verdict}; errors: {wrong}, warnings: {doubtful}.")
+    print(f"{options.recipe}: {verdict}; errors: {wrong}, warnings: {doubtful}.")
     # The code of every other wrong input: a script may put --check before an overnight run.
     return 2 if wrong else 0
 

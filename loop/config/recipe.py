@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -210,6 +211,11 @@ class Recipe(Section):
             if number <= last:
                 return i
         return max(1, len(self.stages))
+
+    @property
+    def first_rounds(self) -> tuple[int, ...]:
+        """The first round of each stage; round 1 where there are no stages."""
+        return tuple(accumulate((stage.rounds for stage in self.stages[:-1]), initial=1))
 
     def at(self, number: int) -> Recipe:
         """The recipe as it holds in a round: with the objective and the settings of its stage."""

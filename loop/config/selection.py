@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ouroloop.loop.config.base import Extension, Section
 
@@ -60,6 +60,15 @@ class FilterConfig(Section):
             " single samples and before duplicates and caps"
         ),
     )
+
+    @model_validator(mode="after")
+    def _leaves_lengths(self) -> Self:
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise ValueError(
+                f"filters.min_tokens: {self.min_tokens} is more than filters.max_tokens:"
+                f" {self.max_tokens}: no sample would be kept. Set it to {self.max_tokens} or less"
+            )
+        return self
 
 
 class DatasetConfig(Section):

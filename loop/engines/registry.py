@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,16 +42,42 @@ KIND = plugins.Kind(
     key="engine.kind",
     group="ouroloop.engines",
     built_in=ENGINES,
+    needs=("load", "complete", "encode", "score", "close"),
 )
 
 
 def engine_maker(name: str) -> Callable[[Mapping[str, Any], Path], Engine]:
-    """What makes the engine that a recipe names; nothing is started yet.
+    """What makes the engine that a recipe names; nothing is made or started yet.
 
     Raises:
-        RecipeError: there is none of this name.
+        RecipeError: there is none of this name, or it cannot be made of (config, log_path).
     """
     try:
-        return plugins.find(KIND, name)
+        make = plugins.find(KIND, name)
+        if name not in ENGINES:
+            inspect.signature(make).bind({}, Path())
+            # Of a function it is known only when the engine is made.
+            if isinstance(make, type):
+                plugins.check_needs(KIND, name, make)
     except DataError as error:
         raise RecipeError(str(error)) from error
+    except TypeError as error:
+        raise RecipeError(
+            f"engine.kind: {name} cannot be called with (config, log_path), as an engine is made:"
+            f" {error}. Give it these two arguments."
+        ) from None
+    return make
+
+
+def make_engine(name: str, config: Mapping[str, Any], log_path: Path) -> Engine:
+    """The engine that a recipe names, not started yet.
+
+    Raises:
+        RecipeError: see `engine_maker`; or what was made is no engine.
+    """
+    engine = engine_maker(name)(config, log_path)
+    try:
+        plugins.check_needs(KIND, name, engine)
+    except DataError as error:
+        raise RecipeError(str(error)) from error
+    return engine

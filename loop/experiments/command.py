@@ -28,8 +28,12 @@ def study(options: Namespace, root: Path) -> int:
         return 0
     # All are loaded before one runs: a wrong name is reported now, not in hours.
     experiments = {path: loading.load(path) for path in options.study}
+    places = {path: _place(path, made, options, root) for path, made in experiments.items()}
+    if not options.table:
+        for path, made in experiments.items():
+            harness.refuse_wrong_arms(made.study, places[path], *_wanted(made, options))
     for path, made in experiments.items():
-        _one(path, made, options, root)
+        _one(path, made, places[path], options, root)
     # The index counts what a repository keeps: its own experiments, and no quick results.
     home = loading.HOME.resolve()
     ours = any(home in path.resolve().parents for path in experiments)
@@ -38,19 +42,28 @@ def study(options: Namespace, root: Path) -> int:
     return 0
 
 
-def _one(path: Path, made: Experiment, options: Namespace, root: Path) -> None:
+def _place(path: Path, made: Experiment, options: Namespace, root: Path) -> harness.Place:
     name = made.study.name + "-quick" * options.quick
     runs = root / "studies" / name
-    folder = path if path.is_dir() else path.parent
     # results lie beside a study that has a folder of its own; those of a lone file, with its runs
-    kept = folder if path.is_dir() else runs
+    kept = path if path.is_dir() else runs
     # A quick run never touches committed results.
     out = options.out or (runs if options.quick else kept)
-    place = harness.Place(path.resolve(), runs, out / results.NAME, options.quick)
+    return harness.Place(path.resolve(), runs, out / results.NAME, options.quick)
+
+
+def _wanted(made: Experiment, options: Namespace) -> tuple[Sequence[str], Sequence[int]]:
+    """The arms and the seeds that were asked for."""
+    seeds = options.seeds or (made.seeds[:1] if options.quick else made.seeds)
+    return _arms(made.study, options.arms, options.quick), seeds
+
+
+def _one(
+    path: Path, made: Experiment, place: harness.Place, options: Namespace, root: Path
+) -> None:
+    folder, out = path if path.is_dir() else path.parent, place.results.parent
     if not options.table:
-        arms = _arms(made.study, options.arms, options.quick)
-        seeds = options.seeds or (made.seeds[:1] if options.quick else made.seeds)
-        harness.run(made.study, place, arms, seeds, options.jobs)
+        harness.run(made.study, place, *_wanted(made, options), options.jobs)
     else:
         results.collect(made.study, place.tables, place.results)
     words = folder / report.FINDINGS

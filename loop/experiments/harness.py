@@ -17,10 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ouroloop.loop import automatic, extensions, refusals
 from ouroloop.loop.engines import children
-from ouroloop.loop.errors import EngineError
+from ouroloop.loop.errors import EngineError, UserError
 from ouroloop.loop.experiments import results, rounds
 from ouroloop.loop.experiments.study import Run, Study
+from ouroloop.loop.recipe_file import resolve
+from ouroloop.loop.setup import prepare
 from ouroloop.loop.views.progress import LiveProgress
 
 
@@ -85,6 +88,40 @@ def run(
             f"{study.name}: {len(todo)} runs in {(time.monotonic() - started) / 60:.1f} minutes,"
             f" {len(workers)} at a time"
         )
+
+
+def refuse_wrong_arms(
+    study: Study, place: Place, arms: Sequence[str], seeds: Sequence[int]
+) -> None:
+    """Check the recipe of every arm that would run, before the first one does.
+
+    An arm that starts from another one, or from what the study makes, is checked as far as it can
+    be without them.
+
+    Raises:
+        UserError: the study, the arm and the key that is wrong.
+    """
+    for arm in study.arms:
+        if unknown := [needed for needed in study.needs(arm) if needed not in study.arms]:
+            raise UserError(
+                f"{place.source}: arm {arm}: '@{unknown[0]}' names no arm. There are"
+                f" {', '.join(study.arms)}."
+            )
+    wanted = [(arm, seed) for seed in seeds for arm in study.in_order(arms)]
+    # Seeds differ in what they draw alone: one of each arm is enough.
+    for arm, seed in dict(unfinished(study, place, wanted)).items():
+        where = f"{place.source}: arm {arm}"
+        recipe = resolve(study.keys(arm, seed, place.quick), where)
+        try:
+            if study.refers(arm):
+                extensions.check_all(recipe)
+                # What `auto` becomes depends on the model, which is not there yet.
+                peft = automatic.LORA if recipe.peft == automatic.AUTO else recipe.peft
+                refusals.check_sections(recipe.model_copy(update={"peft": peft}))
+            else:
+                prepare(recipe)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
 
 
 def unfinished(study: Study, place: Place, wanted: Sequence[Run]) -> list[Run]:

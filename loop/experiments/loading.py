@@ -16,7 +16,8 @@ from ouroloop.loop.errors import UserError
 from ouroloop.loop.experiments import rounds
 from ouroloop.loop.experiments.experiment import Experiment
 from ouroloop.loop.experiments.study import Study, merge
-from ouroloop.loop.recipe_file import located, read_yaml
+from ouroloop.loop.plain_yaml import read_yaml
+from ouroloop.loop.recipe_file import located
 
 # Where this repository keeps its experiments, one folder each.
 HOME = Path("runs/experiments")
@@ -109,8 +110,12 @@ def _import(path: Path) -> ModuleType:
     _package(package, folder)
     try:
         return importlib.import_module(f"{package}.{path.stem}")
-    except ImportError as error:
-        raise UserError(f"{path}: cannot be imported: {error}") from error
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(
+            f"{path}: cannot be imported: {type(error).__name__}: {error}. Repair it."
+        ) from error
 
 
 def _package(name: str, folder: Path) -> None:

@@ -85,6 +85,11 @@ class Study:
             dict.fromkeys(text[1:] for text in _texts(self.keys(arm, 0)) if text.startswith("@"))
         )
 
+    def refers(self, arm: str) -> bool:
+        """Whether its recipe holds another arm's checkpoint, or a thing that is made."""
+        made = {f"${name}" for name in self.made}
+        return any(text[:1] == "@" or text in made for text in _texts(self.keys(arm, 0)))
+
     def in_order(self, arms: Sequence[str]) -> list[str]:
         """These arms and those that they need, each after what it needs."""
         out: list[str] = []

@@ -53,8 +53,11 @@ def check_settings(dpo: Mapping[str, Any], peft: Mapping[str, Any] | None) -> No
     Raises:
         RecipeError: one line per wrong name or value, with the remedy.
     """
-    wrong = settings.wrong_names("dpo", dpo, peft, RESERVED)
-    wrong += [*_wrong_losses(dpo), *_wrong_numbers(dpo)]
+    wrong = settings.wrong_settings("dpo", dpo, peft, RESERVED)
+    wrong += _wrong_losses(dpo)
+    # Only numbers can be compared.
+    if not wrong:
+        wrong += _wrong_numbers(dpo)
     if "lm_head" in ((peft or {}).get("target_modules") or ()):
         wrong.append(
             "peft.target_modules: lm_head; TRL's DPO reads the output layer's own weights and would"
@@ -66,7 +69,7 @@ def check_settings(dpo: Mapping[str, Any], peft: Mapping[str, Any] | None) -> No
 
 def _wrong_losses(dpo: Mapping[str, Any]) -> list[str]:
     given = dpo.get("loss_type", "sigmoid")
-    losses = [given] if isinstance(given, str) else list(given)
+    losses = list(given) if isinstance(given, list | tuple) else [given]
     wrong = []
     for loss in losses:
         if loss not in LOSS_TYPES:
@@ -74,9 +77,10 @@ def _wrong_losses(dpo: Mapping[str, Any]) -> list[str]:
             hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(LOSS_TYPES)}."
             wrong.append(f"dpo.loss_type: there is no loss {loss!r}. {hint}")
     weights = dpo.get("loss_weights")
-    if weights is not None and len(weights) != len(losses):
+    num_weights = len(weights) if isinstance(weights, list | tuple) else 1
+    if weights is not None and num_weights != len(losses):
         wrong.append(
-            f"dpo.loss_weights: got {len(weights)}; expected one for each of the"
+            f"dpo.loss_weights: got {num_weights}; expected one for each of the"
             f" {len(losses)} losses of dpo.loss_type."
         )
     if set(losses) == {"sft"}:
@@ -90,7 +94,7 @@ def _wrong_losses(dpo: Mapping[str, Any]) -> list[str]:
 def _wrong_numbers(dpo: Mapping[str, Any]) -> list[str]:
     wrong = []
     beta = dpo.get("beta", 0.1)
-    if not isinstance(beta, int | float) or beta <= 0:
+    if beta <= 0:
         wrong.append(
             f"dpo.beta: got {beta!r}; expected a number above 0: the larger, the nearer the model"
             " stays to its reference (DPOConfig's default is 0.1)."

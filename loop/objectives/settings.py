@@ -8,7 +8,8 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib.util
-from collections.abc import Mapping, Set
+import math
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,22 +42,37 @@ RESERVED = {
     "report_to": "the run directory keeps the curves, and tracking shows them",
     "truncation_mode": "examples are never truncated",
 }
+# What a number may be, where not every one can be meant: in words, and the test.
+RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "learning_rate": ("a number of at least 0", lambda number: number >= 0),
+    "num_train_epochs": ("a number above 0", lambda number: number > 0),
+    "per_device_train_batch_size": ("a whole number of at least 1", lambda number: number >= 1),
+    "gradient_accumulation_steps": ("a whole number of at least 1", lambda number: number >= 1),
+    "weight_decay": ("a number of at least 0", lambda number: number >= 0),
+    "warmup_steps": ("a number of at least 0", lambda number: number >= 0),
+    "adam_beta1": ("a number from 0 to below 1", lambda number: 0 <= number < 1),
+    "adam_beta2": ("a number from 0 to below 1", lambda number: 0 <= number < 1),
+    "adam_epsilon": ("a number of at least 0", lambda number: number >= 0),
+    "r": ("a whole number of at least 1", lambda number: number >= 1),
+    "lora_alpha": ("a number above 0", lambda number: number > 0),
+    "lora_dropout": ("a number from 0 to below 1", lambda number: 0 <= number < 1),
+}
 
 
-def wrong_names(
+def wrong_settings(
     section: str,
     given: Mapping[str, Any],
     peft: Mapping[str, Any] | None,
     reserved: Mapping[str, str],
 ) -> list[str]:
-    """One line per name that the section or `peft` may not hold, with the nearest right one.
+    """One line per name or value that the section or `peft` may not hold, with a right one.
 
     Takes a tenth of a second. `reserved`: names of the section that Ouroloop sets itself -> why.
     """
     own = [name for name in given if name in reserved]
     wrong = [f"{section}.{name}: {reserved[name]}. Leave it out." for name in own]
     for where, names in ((section, given), ("peft", peft or {})):
-        known = setting_names(where)
+        known = setting_types(where)
         for name in names:
             # Without the package nothing can be trained, and `ouroloop run` says so; a recipe may
             # still be read, as `ouroloop plan` does.
@@ -65,14 +81,47 @@ def wrong_names(
                 owner = DEFINED_IN[where][0][2]
                 hint = f" Did you mean {near[0]!r}?" if near else ""
                 wrong.append(f"unknown key '{where}.{name}': {owner} has no such field.{hint}")
+        wrong += _wrong_values(where, {n: v for n, v in names.items() if n not in own})
     return wrong + _lossy_type(section, given, peft)
+
+
+def _wrong_values(section: str, given: Mapping[str, Any]) -> Iterator[str]:
+    """One line per value that is not the number or the switch that its field holds.
+
+    Whatever else a field may hold, the trainer judges.
+    """
+    types = setting_types(section) or {}
+    for name, value in given.items():
+        kind = types.get(name, "").removesuffix(" | None")
+        # LoraConfig calls it an int, and divides by it.
+        kind = "float" if name == "lora_alpha" else kind
+        meaning = {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(kind)
+        # None is the default of many a field, and a trainer takes it for others too.
+        if meaning is None or (value is None and name not in RANGES):
+            continue
+        meaning, fits = RANGES.get(name, (meaning, lambda number: True))
+        if not _is_of(kind, value) or not fits(value):
+            hint = ""
+            if isinstance(value, str) and "e" in value and kind == "float":
+                hint = " YAML reads a number without a point as a text: write 2.0e-4 for 2e-4."
+            yield f"{section}.{name}: got {value!r}; expected {meaning}.{hint}"
+
+
+def _is_of(kind: str, value: Any) -> bool:
+    """Whether a value is a finite number, or a switch."""
+    if kind == "bool" or isinstance(value, bool):
+        return kind == "bool" and isinstance(value, bool)
+    allowed = int if kind == "int" else int | float
+    return isinstance(value, allowed) and math.isfinite(value)
 
 
 def _lossy_type(
     section: str, given: Mapping[str, Any], peft: Mapping[str, Any] | None
 ) -> list[str]:
     """Why the type that the weights are to be loaded in cannot hold small updates, if so."""
-    wanted = given.get("model_init_kwargs") or {}
+    wanted = given.get("model_init_kwargs")
+    if not isinstance(wanted, Mapping):
+        return []
     dtype = wanted.get("dtype", wanted.get("torch_dtype", "float32"))
     if peft or dtype == "float32":
         return []
@@ -84,21 +133,22 @@ def _lossy_type(
 
 
 @cache
-def setting_names(section: str) -> Set[str] | None:
-    """All fields of the section's dataclass ("sft", "dpo" or "peft").
+def setting_types(section: str) -> Mapping[str, str] | None:
+    """All fields of the section's dataclass ("sft", "dpo" or "peft") -> their type as written.
 
     None where a package that defines them is not installed.
     """
-    names: set[str] = set()
+    types: dict[str, str] = {}
     for package, file, owner in DEFINED_IN[section]:
         found = _fields(package, file, owner)
         if found is None:
             return None
-        names.update(found)
-    return frozenset(names)
+        # The class itself comes first: its bases' types do not count where it has its own.
+        types = {**found, **types}
+    return types
 
 
-def _fields(package: str, file: str, owner: str) -> list[str] | None:
+def _fields(package: str, file: str, owner: str) -> dict[str, str] | None:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         return None
@@ -107,11 +157,11 @@ def _fields(package: str, file: str, owner: str) -> list[str] | None:
     body = next(
         node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == owner
     )
-    return [
-        node.target.id
+    return {
+        node.target.id: ast.unparse(node.annotation)
         for node in body
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-    ]
+    }
 
 
 def arguments(

@@ -30,10 +30,12 @@ RESERVED = {
 def check_settings(sft: Mapping[str, Any], peft: Mapping[str, Any] | None) -> None:
     """Refuse names that SFTConfig or LoraConfig do not have, and those that Ouroloop sets itself.
 
+    Numbers that cannot be meant, too.
+
     Raises:
-        RecipeError: one line per wrong name, with the nearest right one.
+        RecipeError: one line per wrong name or value, with a right one.
     """
-    wrong = settings.wrong_names("sft", sft, peft, RESERVED)
+    wrong = settings.wrong_settings("sft", sft, peft, RESERVED)
     if wrong:
         raise RecipeError("\n".join(wrong))
 

@@ -1,9 +1,8 @@
 """The rejection filters. Each is small, sees every sample, and objects or not.
 
-A sample is kept when no filter objects.
-
-Filters over single samples come first in `chosen_filters`; those over the whole set (duplicates,
-caps) follow and count only what the others let pass.
+A sample is kept when no filter objects. Filters over single samples come first in
+`chosen_filters`; those over the whole set (duplicates, caps) follow and count only what the others
+let pass.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from ouroloop.evals.steps import calculation_key
 from ouroloop.evals.tasks import Task
 from ouroloop.loop import extensions
 from ouroloop.loop.config import FilterConfig
+from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.records import Problem, Sample
 from ouroloop.loop.rows import Verdict
 from ouroloop.loop.stages import clustering
@@ -300,18 +300,27 @@ def judge(cases: Sequence[Case], config: FilterConfig) -> list[Verdict]:
     alive = [True] * len(cases)
     reasons: list[list[str]] = [[] for _ in cases]
     for rejection in chosen_filters(config):
-        for i, objects in enumerate(rejection.judge(cases, alive)):
+        for found, objects in zip(reasons, _said(rejection, cases, alive), strict=True):
             if objects:
-                reasons[i].append(rejection.name)
+                found.append(rejection.name)
         alive = [not found for found in reasons]
     return [_verdict(case, tuple(found)) for case, found in zip(cases, reasons, strict=True)]
 
 
-def _calculations_or_text(case: Case) -> str:
-    """What two samples of a problem are alike in.
+def _said(rejection: Filter, cases: Sequence[Case], alive: Sequence[bool]) -> Sequence[bool]:
+    """What a filter says of each sample; one of somebody's own may say anything."""
+    said = rejection.judge(cases, alive)
+    if hasattr(said, "__len__") and len(said) == len(cases):
+        return said
+    got = f"{len(said)} values" if hasattr(said, "__len__") else said
+    raise RecipeError(
+        f"filters.extra: {rejection.name}: judge gave {got}; expected one for each of {len(cases)}"
+        " samples. Repair it, then `ouroloop resume` goes on."
+    )
 
-    Their calculations, or the text where it shows none that can be read.
-    """
+
+def _calculations_or_text(case: Case) -> str:
+    """What two samples of a problem are alike in: their calculations; without any, the text."""
     key = attempt("calculation key", calculation_key, case.text)
     return case.text.strip() if isinstance(key, Unreadable) or not key else key
 

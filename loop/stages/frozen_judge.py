@@ -160,6 +160,14 @@ def _criteria(config: JudgeConfig, usual: Path | None) -> dict[str, tuple[Princi
     for principle in principles:
         by_name[principle.name] = (*by_name.get(principle.name, ()), principle)
     if not config.criteria:
+        for name in by_name:
+            # As of judge.criteria, whose names are parts of a reading's id.
+            if not name or ":" in name:
+                raise RecipeError(
+                    f"judge: {path}: the principle {name!r} needs a name without a colon to be a"
+                    " criterion. Rename it, or name the criteria, e.g. judge.criteria: {harmless:"
+                    f" [{name!r}]}}."
+                )
         return by_name
     found = {}
     for criterion, names in config.criteria.items():
@@ -234,7 +242,7 @@ def refuse_the_same(recipe: Recipe, judge: Judge, teachers: Sequence[Path | str]
             " filters.gold: true lets it choose what is learnt: the judge that watches must be"
             " another model than the one that filters. Name another in judge.model."
         )
-    objectives = {recipe.at(number).objective.use for number in range(1, recipe.rounds + 1)}
+    objectives = {recipe.at(number).objective.use for number in recipe.first_rounds}
     compares = "dpo" in objectives and "compared" in recipe.pairs.sources
     if compares and recipe.pairs.judge == BASELINE and judge.model is None:
         raise RecipeError(

@@ -114,6 +114,12 @@ def resolve_prompts(
             "task.prompts.chat: true, but the checkpoint has no chat template. Set it to false, or"
             " save the tokenizer with one."
         )
+    words = (str(prompts.approve).strip().casefold(), str(prompts.reject).strip().casefold())
+    if words[0] == words[1]:
+        raise RecipeError(
+            f"task.prompts.approve and task.prompts.reject: got {prompts.approve!r} for both;"
+            " expected two words, or no verdict could be read. Change one of them."
+        )
     needs = {
         "draft": ("question",),
         "critique": ("question", "draft"),

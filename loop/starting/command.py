@@ -11,6 +11,7 @@ from ouroloop.loop.checks import Level, data, lengths
 from ouroloop.loop.devices import this_device
 from ouroloop.loop.engines.checkpoint import check_checkpoint, has_chat_template
 from ouroloop.loop.errors import DataError, UserError
+from ouroloop.loop.models.shape import read_shape
 from ouroloop.loop.models.sources import resolve_model
 from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.setup import prepare
@@ -42,7 +43,12 @@ def init(options: Namespace) -> int:
         model=options.model,
         source=source,
         survey=survey,
-        settings=choose(survey, checkpoint.weight_bytes, this_device().is_gpu),
+        settings=choose(
+            survey,
+            checkpoint.weight_bytes,
+            this_device().is_gpu,
+            read_shape(checkpoint).positions,
+        ),
         chat=has_chat_template(checkpoint),
     )
     # What would be refused later is refused now, before a file is left behind.

@@ -11,6 +11,8 @@ from ouroloop.loop.starting.survey import Survey
 CRITIQUE_TOKENS = 128
 PROMPT_TOKENS = 96
 """Of our longest template, without question and draft."""
+FEWEST_TOKENS = 32
+"""Of a draft: with less room than that the check says that the data does not fit the model."""
 LARGE_BYTES = 100_000_000
 """Weights of more bytes than this are trained by LoRA."""
 WEAK_BYTES = 1_000_000_000
@@ -36,13 +38,16 @@ class Settings:
     warm_epochs: int
 
 
-def choose(survey: Survey, weight_bytes: int, is_gpu: bool) -> Settings:
+def choose(
+    survey: Survey, weight_bytes: int, is_gpu: bool, positions: int | None = None
+) -> Settings:
     """Settings that run on this data, and train at least one round of a model that is often wrong.
 
     Args:
         survey: What the data holds.
         weight_bytes: Size of the model's weights.
         is_gpu: Whether the machine has a GPU.
+        positions: Tokens that a text of the model may have; None: not known.
     """
     is_graded = survey.grader != "none"
     # Twice a long demonstration, and no less than a short chain of thought: a model that has not
@@ -50,7 +55,12 @@ def choose(survey: Survey, weight_bytes: int, is_gpu: bool) -> Settings:
     max_tokens = min(max(rounded(2 * survey.solution_tokens), 256), 1024)
     # A longer context costs cache memory, so it is no longer than the longest prompt needs.
     prompt = survey.question_tokens + CHAT_TOKENS + PROMPT_TOKENS
-    refined = 0 if is_graded else CRITIQUE_TOKENS + max_tokens
+    critique, texts = (0, 1) if is_graded else (CRITIQUE_TOKENS, 2)
+    if positions is not None:
+        # A small model's texts are shorter rather than cut: draft and revision share what is left.
+        room = (positions - prompt - critique) // texts
+        max_tokens = max(min(max_tokens, room), FEWEST_TOKENS)
+    context = max(rounded(prompt + critique + texts * max_tokens), 256)
     warm_epochs = _warm_epochs(survey, weight_bytes)
     # After a warm start answers are as long as the demonstrations; before it they run on.
     answer = survey.solution_tokens if warm_epochs else max_tokens
@@ -62,7 +72,7 @@ def choose(survey: Survey, weight_bytes: int, is_gpu: bool) -> Settings:
     return Settings(
         size=size,
         max_tokens=max_tokens,
-        max_model_len=max(rounded(prompt + max_tokens + refined), 256),
+        max_model_len=min(context, positions or context),
         # About one sample in eighty: a model that is right in 3 % of its samples still trains.
         min_examples=max(2, min(16, size.problems * size.samples // 80)),
         is_graded=is_graded,

@@ -73,7 +73,7 @@ def _head(name: str, model: str, survey: Survey, settings: Settings) -> Iterator
         for first in range(0, len(more), 2):
             end = "," if first + 2 < len(more) else "."
             yield f"# {', '.join(more[first : first + 2])}{end}"
-    yield f"name: {name}"
+    yield f"name: {_text(name)}"
     yield f"model: {_text(model)}"
     yield _line(f"rounds: {settings.size.rounds}", "of training; round 0 only measures")
 

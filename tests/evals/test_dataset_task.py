@@ -101,6 +101,24 @@ def test_a_broken_or_empty_csv_file_is_refused_with_its_place(
         task_of(path).problems("train")
 
 
+def test_names_in_a_csv_header_lose_their_blanks_and_stand_once(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("question, answer\n" + "".join(f"What is {n}?,{n}\n" for n in range(40)))
+    assert {p.answer for p in task_of(path).problems("train")} <= {str(n) for n in range(40)}
+    path.write_text("question,answer, answer\nWhat?,1,2\n")
+    with pytest.raises(DataError, match=r"x\.csv:1: the header names the column 'answer' twice"):
+        task_of(path).problems("train")
+
+
+@pytest.mark.parametrize("number", ["NaN", "1e400", "-Infinity"])
+def test_a_number_that_is_none_is_no_answer(tmp_path: Path, number: str) -> None:
+    path = tmp_path / "x.jsonl"
+    rows = '{"question": "a?", "answer": 1}\n{"question": "b?", "answer": NUMBER}\n'
+    path.write_text(rows.replace("NUMBER", number))
+    with pytest.raises(DataError, match=r"x\.jsonl:2: field 'answer' is .*Write null"):
+        task_of(path).problems("train")
+
+
 def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.parquet"
     path.write_text("question")

@@ -153,3 +153,22 @@ def test_a_judges_address_is_checked_before_anything_is_asked():
     judge = build_grader("judge", {"model": "http://127.0.0.1:1/v1#m", "seconds": 1.0})
     with pytest.raises(DataError, match="Start the server"):
         judge.grade(problem("4"), "4")
+
+
+NUMPY = """
+import numpy as np
+
+
+def score(text, problem, low=0.0):
+    return np.float64(low) if "no" in text else np.bool_(True)
+"""
+
+
+def test_a_function_may_answer_in_numpys_numbers_and_its_options_are_checked(tmp_path):
+    (tmp_path / "own.py").write_text(NUMPY)
+    name = f"{tmp_path}/own.py:score"
+    grader = build_grader(name, {"low": 0.25})
+    assert grader.grade(problem("1"), "yes").correct is True
+    assert grader.grade(problem("1"), "no").correct is False
+    with pytest.raises(DataError, match=r"task\.grader: .*Did you mean 'low'"):
+        build_grader(name, {"lwo": 0.25})

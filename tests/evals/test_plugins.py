@@ -42,6 +42,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "five = 5\n"
     )
     (tmp_path / "broken_horns.py").write_text("raise OSError('no air')\n")
+    (tmp_path / "leaving.py").write_text("import sys\nsys.exit(0)\n")
+    (tmp_path / "opening.py").write_text("open('no such file')\n")
+    (tmp_path / "making.py").write_text(
+        "import sys\n"
+        "def torn():\n    raise TypeError('bent')\n"
+        "def lost():\n    return {}['horn']\n"
+        "def shut():\n    open('no such file')\n"
+        "def gone():\n    sys.exit(0)\n"
+    )
     info = tmp_path / "own_horns-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own-horns\nVersion: 1.0\n")
@@ -81,6 +90,12 @@ def test_a_file_is_imported_once(folder: Path) -> None:
         ("own_horns:five", {}, r"own_horns:five is a int; expected a class, or a function"),
         ("nowhere/x.py:Soft", {}, r"there is no file nowhere/x\.py.* the recipe's folder"),
         ("{folder}/broken_horns.py:Soft", {}, r"cannot be imported: OSError: no air"),
+        ("{folder}/leaving.py:Soft", {}, r"cannot be imported: SystemExit: 0"),
+        ("{folder}/opening.py:Soft", {}, r"cannot be imported: FileNotFound.*'no such file'"),
+        ("{folder}/making.py:torn", {}, r"cannot be made: TypeError: bent \(making.py, line 3\)"),
+        ("{folder}/making.py:lost", {}, r"cannot be made: KeyError: 'horn'"),
+        ("{folder}/making.py:shut", {}, r"cannot be made: FileNotFoundError"),
+        ("{folder}/making.py:gone", {}, r"cannot be made: SystemExit: 0"),
     ],
 )
 def test_a_wrong_name_says_where_what_and_the_remedy(

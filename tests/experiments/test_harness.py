@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ouroloop.loop import integrity
-from ouroloop.loop.errors import EngineError, RunStateError
+from ouroloop.loop.errors import EngineError, RunStateError, UserError
 from ouroloop.loop.experiments import harness, lending, results, rounds, tables
 from ouroloop.loop.experiments.study import Study, merge
 from ouroloop.loop.integrity import read_manifest
@@ -350,3 +350,29 @@ def test_a_round_is_lent_only_by_a_twin_that_made_the_rounds_before_it_alike(tmp
     assert lent() == "first-3"
     shutil.rmtree(other / "002" / "checkpoint")
     assert not lent(), "its model made room"
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"sampling": {"temperature": 1}}, "unknown key 'sampling.temperature'"),
+        ({"model": "no/where"}, "no/where"),
+        ({"sft": {"learning_rate": -1}}, "sft.learning_rate: got -1"),
+        ({"model": "@early", "engine": {"kind": "nope"}}, "no engine is called 'nope'"),
+        ({"model": "@early", "sft": {"max_steps": "x"}}, "sft.max_steps: got 'x'"),
+        ({"model": "@erly"}, "'@erly' names no arm"),
+    ],
+)
+def test_a_wrong_arm_is_refused_before_the_first_one_runs(tmp_path, keys, says):
+    study = Study("s", {"model": "arithmetic/base"}, {"early": {}, "late": keys})
+    with pytest.raises(UserError) as caught:
+        harness.refuse_wrong_arms(study, place(tmp_path), ["early", "late"], [0, 1])
+    assert str(caught.value).startswith(f"{tmp_path / 'study'}: arm late: ")
+    assert says in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_arms_that_are_right_or_finished_are_not_refused(tmp_path):
+    wrong = Study("s", {"model": "arithmetic/base"}, {"early": {}, "late": {"rouns": 1}})
+    results.write(wrong, {("late", 0): [{"round": 1}]}, tmp_path / "results.csv")
+    harness.refuse_wrong_arms(wrong, place(tmp_path), ["early", "late"], [0])

@@ -165,6 +165,10 @@ def test_a_study_that_is_not_there_or_defines_nothing_is_a_users_error(tmp_path,
     (tmp_path / "broken.py").write_text("import no_such_module\n")
     assert main(["study", str(tmp_path / "broken.py")]) == 2
     assert "no_such_module" in capsys.readouterr().err
+    for text, says in (("a = (\n", "SyntaxError"), ("import sys\nsys.exit(0)\n", "SystemExit: 0")):
+        (tmp_path / "broken.py").write_text(text)
+        assert main(["study", str(tmp_path / "broken.py")]) == 2
+        assert f"broken.py: cannot be imported: {says}" in capsys.readouterr().err
     assert main(["study", "runs/experiments/rft", "--arms", "k10"]) == 2
     assert "There are gold, gold_long" in capsys.readouterr().err
 

@@ -76,7 +76,54 @@ def test_without_gold_answers_nothing_is_graded(prepared):
     assert "no problem of the probe set has a gold answer; 10 p" in found.what
 
 
+GRADERS = """
+def texts(text, problem):
+    raise KeyError("no such thing")
+
+
+def score(text, problem, value="right"):
+    return {"right": "right", "nan": float("nan"), "two": 2, "yes": True}[value]
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("texts", {}, "(KeyError: 'no such thing')"),
+        ("score", {}, "got 'right')"),
+        ("score", {"value": "nan"}, "got nan)"),
+        ("score", {"value": "two"}, "got 2)"),
+    ],
+)
+def test_a_grader_of_ones_own_is_tried(prepared, tmp_path, name, options, says):
+    (tmp_path / "graders.py").write_text(GRADERS)
+    grader = {"use": f"{tmp_path}/graders.py:{name}", "options": options}
+    found = data.answers(prepared(rows(), {"grader": grader}, filters={"format": False}))
+    assert found.level is Level.ERROR and says in found.what
+    mild = {"gold": False, "format": False, "critic": True}
+    assert data.answers(prepared(rows(), {"grader": grader}, filters=mild)).level is Level.WARNING
+
+
+def test_a_grader_of_ones_own_that_works_is_said_to(prepared, tmp_path):
+    (tmp_path / "graders.py").write_text(GRADERS)
+    grader = {"use": f"{tmp_path}/graders.py:score", "options": {"value": "yes"}}
+    found = data.answers(prepared(rows(), {"grader": grader}, filters={"format": False}))
+    assert found.level is Level.OK and "tried on 20 texts and calls 20 of them right" in found.what
+
+
 # ----- supply and filters -----
+
+
+def test_an_agreement_that_a_family_without_answers_cannot_reach_is_not_offered(prepared):
+    table = [{**row, "family": "sums"} for row in rows()]
+    table += [{"q": f"Greet {n}.", "gold": None, "family": "talk"} for n in range(60)]
+    columns = {"question": "q", "answer": "gold", "family": "family"}
+    free = {"gold": False, "format": False}
+    found = data.filters(prepared(table, {"columns": columns}, filters=free))
+    assert "none judges" in found.what and "agreement" not in found.what
+    free["agreement"] = 0.5
+    found = data.filters(prepared(table, {"columns": columns}, filters=free))
+    assert found.level is Level.WARNING and "the family talk has no gold answers" in found.what
 
 
 def test_the_published_loop_learns_every_revision_and_is_no_warning(prepared):
@@ -258,6 +305,18 @@ def test_held_out_problems_come_from_one_place(tmp_path):
     task = {"kind": "dataset", "path": "x", "heldout_split": "test", "heldout_path": "y.csv"}
     with pytest.raises(ValueError, match="not both"):
         resolve({"name": "x", "task": task})
+
+
+def test_the_number_of_rounds_costs_a_check_nothing(prepared):
+    num = 2_000_000_000
+    stages = [{"rounds": num, "objective": "sft"}, {"rounds": num, "objective": "dpo"}]
+    refine = {"critique": True, "revisions": 1}
+    setting = prepared(rows(), stages=stages, refine=refine, pairs={"sources": ["revision"]})
+    (found,) = data.schedule(setting)
+    assert found.what == (
+        f"rounds 1 to {num}: sft; rounds {num + 1} to {2 * num}: dpo on pairs (revision)"
+    )
+    assert lengths.check(setting, NOWHERE)
 
 
 def test_every_check_is_listed_and_findings_are_aligned():

@@ -257,6 +257,15 @@ def test_a_planted_item_that_cannot_be_used_is_named_with_its_line(tmp_path, lin
     assert f"{path}:2" in str(error.value)
 
 
+def test_a_principle_whose_name_holds_a_colon_is_no_criterion(tmp_path):
+    path = tmp_path / "principles.json"
+    path.write_text('{"a:b": {"prompt": "Look.", "edit_request": "Rewrite."}}')
+    with pytest.raises(RecipeError, match=r"principle 'a:b' needs a name without a colon"):
+        prepare(recipe(**SMALL, judge=judged(principles=str(path), criteria={}, items=None)))
+    named = judged(principles=str(path), criteria={"harmless": ["a:b"]}, items=None)
+    assert set(prepare(recipe(**SMALL, judge=named)).judge.criteria) == {"harmless"}
+
+
 def test_without_criteria_every_principle_is_one():
     setting = prepare(recipe(**SMALL, judge=judged(criteria={})))
     assert set(setting.judge.criteria) == set(principles.PRINCIPLES)

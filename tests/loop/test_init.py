@@ -156,6 +156,21 @@ def test_without_gold_answers_the_critic_filters(capsys):
     assert code == 0 and "critic; the data has what they need" in printed
 
 
+def test_a_first_recipe_never_asks_for_more_than_the_model_has_positions(capsys):
+    write("free.jsonl", [{"question": f"Write to {n}."} for n in range(60)])
+    assert init("free.jsonl") == 0
+    raw = written()
+    assert raw["engine"]["max_model_len"] == 512
+    code, said = checked(capsys)
+    assert code == 0 and "warning  lengths" not in said, said
+
+
+def test_a_name_that_yaml_would_read_as_a_number_stays_a_name():
+    write("p.jsonl", sums())
+    assert init("p.jsonl", name="2024") == 0
+    assert written("2024")["name"] == "2024"
+
+
 def test_words_as_answers_are_asked_for_with_a_mark_that_the_grader_reads(capsys):
     rows = [{"question": f"Who is number {a}?", "answer": f"Name {chr(65 + a)}"} for a in range(26)]
     assert init(write("p.jsonl", rows * 2)) == 0

@@ -349,3 +349,15 @@ def test_a_run_does_not_go_on_with_other_weights_under_the_same_name(tmp_path: P
 def test_a_run_refuses_at_its_start_what_the_check_calls_an_error(changed) -> None:
     with pytest.raises(RecipeError, match="512 positions"):
         model.refuse(changed(engine={"max_model_len": 600}))
+
+
+def test_target_modules_that_the_model_has_not_are_an_error_before_anything_is_sampled() -> None:
+    def found(targets: object) -> list[str]:
+        raw = {"name": "lora", "peft": {"r": 4, "target_modules": targets}}
+        about = model.check(prepare(resolve(raw)), NOWHERE)
+        return [each.what for each in about if each.level is Level.ERROR]
+
+    assert found(["q_proj"]) == found("all-linear") == found(["embed_tokens"]) == []
+    (what,) = found(["nope"])
+    assert "peft.target_modules: ['nope'], but arithmetic/base has no such module" in what
+    assert "q_proj" in what

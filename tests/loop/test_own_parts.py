@@ -202,6 +202,41 @@ class Pairs:
         return Prepared(trainer=None, num_examples=self.beta, num_tokens=0)
 
 
+class Short(NoSevens):
+    """A filter that forgets a sample."""
+
+    name = "short"
+
+    def judge(self, cases, alive):
+        return super().judge(cases, alive)[1:]
+
+
+class Silent(Short):
+    name = "silent"
+
+    def judge(self, cases, alive):
+        pass
+
+
+class Loose:
+    """Not all that a guarded quantity has."""
+
+    id, blocks, tolerance = "loose", None, "loose_loss"
+
+
+class Deaf:
+    """No engine: it takes no arguments."""
+
+
+class Mute(Deaf):
+    def __init__(self, config, log_path):
+        pass
+
+
+def no_engine(config, log_path):
+    return Mute(config, log_path)
+
+
 def engine(config, log_path):
     from ouroloop.loop.engines.scripted import ScriptedEngine
 
@@ -294,6 +329,35 @@ def test_a_tracker_sees_the_committed_rounds_and_another_may_fail(tmp_path, monk
     assert set(note.read_text().split()) == {outcome.path.name}
     assert "Torn: OSError: no paper" in outcome.tracking_error
     assert "The run is unharmed" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "says"), [("Short", r"judge gave \d+ values"), ("Silent", "judge gave None")]
+)
+def test_a_filter_that_says_nothing_of_a_sample_is_named(tmp_path, name, says):
+    settings = own(tmp_path, filters={"extra": [f"parts.py:{name}"]})
+    with pytest.raises(RecipeError, match=rf"filters\.extra: {name.lower()}: {says}; expected one"):
+        carry(tmp_path / "runs", Model(lambda number: 0.9), settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"monitors": {"guarded": ["parts.py:Loose"]}}, "monitors.guarded: .*has no 'label'"),
+        ({"engine": {"kind": "parts.py:Deaf"}}, "engine.kind: .*takes no arguments|too many"),
+        ({"engine": {"kind": "parts.py:Mute"}}, "engine.kind: .*has no 'load'"),
+    ],
+)
+def test_a_part_that_lacks_what_its_kind_needs_is_refused_before_the_run(tmp_path, changes, says):
+    with pytest.raises(RecipeError, match=says):
+        prepare(own(tmp_path, **changes))
+
+
+def test_what_a_function_makes_is_looked_at_before_it_is_used(tmp_path):
+    settings = own(tmp_path, engine={"kind": "parts.py:no_engine"}, peft=None)
+    with pytest.raises(RecipeError, match=r"engine\.kind: .*no_engine gave a Mute"):
+        runner.build_engine(settings, tmp_path / "engine.log")
 
 
 def test_an_engine_of_ones_own_answers(tmp_path):

@@ -11,7 +11,8 @@ from scripted_world import Model, carry, recipe, small
 from ouroloop.loop import store as store_module
 from ouroloop.loop.__main__ import main
 from ouroloop.loop.errors import DamagedError, RecipeError, RunStateError
-from ouroloop.loop.recipe_file import read_yaml, resolve
+from ouroloop.loop.plain_yaml import read_yaml
+from ouroloop.loop.recipe_file import resolve
 from ouroloop.loop.round import Round
 from ouroloop.loop.store import RECIPE, Store
 from ouroloop.loop.trackers import process
@@ -185,3 +186,31 @@ def test_a_start_that_was_killed_while_it_marked_its_folder_can_be_repeated(tmp_
     store = Store.create(tmp_path, recipe(), "none")
     assert (folder / "RUN.json").is_file() and (folder / "recipe.json").is_file()
     store.close()
+
+
+@pytest.mark.slow
+def test_a_check_refuses_the_folder_that_a_run_would_refuse(tmp_path, capsys):
+    recipe, runs = tmp_path / "taken.yaml", tmp_path / "runs"
+    recipe.write_text("rounds: 1\nprobe: {problems: 4}\n")
+    (runs / "taken").mkdir(parents=True)
+    for name in ("recipe.json", "RUN.json"):
+        (runs / "taken" / name).write_text("{}")
+
+    def checked(root, *more):
+        code = main(["run", str(recipe), "--check", "--runs", str(root), *more])
+        out = capsys.readouterr().out
+        return code, "".join(line for line in out.splitlines() if " folder " in line)
+
+    code, said = checked(runs)
+    assert code == 2 and "a run of this name exists already" in said
+    assert checked(runs, "--fresh")[1] == checked(tmp_path / "new")[1] == ""
+    code, said = checked(recipe / "runs")
+    assert code == 2 and "is a file, and no folder" in said
+
+
+def test_a_run_in_an_impossible_folder_ends_in_one_sentence(tmp_path, capsys):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("rounds: 1\n")
+    assert main(["run", str(recipe), "--runs", str(recipe / "runs")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"{recipe} is a file, and no folder" in said

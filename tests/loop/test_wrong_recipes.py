@@ -36,6 +36,17 @@ def attempt(tmp_path, capsys, recipe, *more):
         ({"modle": "x"}, "Did you mean 'model'?"),
         ({"rounds": 0}, "greater than or equal to 1, got 0"),
         ({"rounds": "many"}, "rounds: expected a whole number"),
+        ({"rounds": True}, "rounds: expected a number, got True"),
+        ({"sampling": {"top_p": True}}, "sampling.top_p: expected a number, got True"),
+        ({"keep": {"last": True}}, "keep.last: expected a number, got True"),
+        ({"sampling": {"temperatures": 1.0}}, "temperatures: expected a list, got 1.0"),
+        ({"pairs": {"sources": []}}, "pairs.sources: expected at least one entry"),
+        ({"private": "maybe"}, "private: expected true or false, got 'maybe'"),
+        ({"filters": {"extra": [{"use": "x", "option": {}}]}}, "Did you mean 'options'?"),
+        (
+            {"task": {"kind": "jsonl", "path": "x", "grader": {"use": "x", "option": {}}}},
+            "unknown key 'task.grader.option'. Did you mean 'options'?",
+        ),
         ({"keep": {"last": -1}}, "keep.last: expected greater than or equal to 0, or 'auto' or"),
         ({"keep": {"last": "none"}}, "or 'auto' or 'all', got 'none'"),
         ({"peft": 3}, "peft: expected a mapping of keys, or 'auto', got 3"),
@@ -65,7 +76,7 @@ def attempt(tmp_path, capsys, recipe, *more):
         ({"objective": "sf"}, "objective: no objective is called 'sf'. Did you mean 'sft'?"),
         ({"task": {"kind": "jsonl", "path": "nowhere.jsonl"}}, "nowhere.jsonl"),
         ({"model": "no/such/checkpoint"}, "no/such/checkpoint"),
-        ({"name": "../escape"}, "name"),
+        ({"name": "../escape"}, "name: expected at most 64 letters, digits and any of . _ -"),
         ({"model": "http://127.0.0.1:1/v1#m"}, "a server, which cannot be trained"),
         ({"teachers": ["http://127.0.0.1:1/v1"]}, "no model is named"),
         pytest.param(  # asked again after a pause
@@ -75,6 +86,12 @@ def attempt(tmp_path, capsys, recipe, *more):
         ({"sft": {"learning_rat": 1e-4}}, "learning_rate"),
         ({"task": {"kind": "arithmetic", "prompts": {"draft": "no field"}}}, "{question}"),
         ({"task": {"kind": "arithmetic", "prompts": {"chat": True}}}, "no chat template"),
+        (
+            {"task": {"kind": "arithmetic", "prompts": {"approve": "ok", "reject": " OK"}}},
+            "task.prompts.approve and task.prompts.reject: got 'ok' for both",
+        ),
+        ({"filters": {"min_tokens": 9, "max_tokens": 8}}, "is more than filters.max_tokens: 8"),
+        ({"filters": {"min_tokens": 999}}, "is more than sampling.max_tokens"),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_its_remedy(tmp_path, capsys, change, says):
@@ -82,7 +99,9 @@ def test_a_wrong_key_or_value_is_named_with_its_remedy(tmp_path, capsys, change,
     assert code == 2
     assert says in message
     # One line for each key, in a recipe's words: pydantic's and Python's names are nobody's keys.
-    assert not re.search(r"constrained|literal\[|dict\[|<class|instance of|Input should", message)
+    assert not re.search(
+        r"constrained|literal\[|dict\[|<class|instance of|Input should|tuple", message
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,11 +110,23 @@ def test_a_wrong_key_or_value_is_named_with_its_remedy(tmp_path, capsys, change,
         ("- a list", "expected a mapping"),
         ("a: [", "not a readable YAML"),
         ("", "expected a mapping"),
+        ("seed: 2024-13-45", "'2024-13-45' cannot be read (month must be in 1..12)"),
+        (f"seed: {'1' * 5000}", "cannot be read (Exceeds the limit"),
+        (f"sft: {{a: {'[' * 3000}{']' * 3000}}}", "too deep in one another"),
+        ("sft: &x {a: *x}", "Circular reference"),
+        ("sft: {2024-01-05: 1}", "cannot be kept as JSON"),
+        ('task: {kind: dataset, path: "a\\0b.csv"}', "no path holds the character \\0"),
+        ("task: {kind: dataset, path: '${NOPE}/x.csv'}", "Set it, e.g. `export NOPE=/path"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_refused(tmp_path, capsys, text, says):
     code, message = attempt(tmp_path, capsys, text)
     assert code == 2 and says in message
+
+
+def test_an_overriding_value_that_cannot_be_read_is_refused(tmp_path, capsys):
+    code, message = attempt(tmp_path, capsys, BASE, "--set", "seed=2024-13-45")
+    assert code == 2 and "--set seed=2024-13-45: the value is not YAML" in message
 
 
 def test_a_missing_recipe_is_named(tmp_path, capsys):

@@ -18,14 +18,14 @@ from ouroloop.loop.objectives.dpo_settings import (
     settings_for,
 )
 from ouroloop.loop.objectives.job import TrainingJob
-from ouroloop.loop.objectives.settings import setting_names
+from ouroloop.loop.objectives.settings import setting_types
 
 JOB = TrainingJob(Path("a"), Path("b"), Path("c/checkpoint"), Path("d"), seed=7)
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED))
 def test_a_name_that_the_run_sets_itself_is_refused_with_the_reason(name: str) -> None:
-    assert name in (setting_names("dpo") or ())
+    assert name in (setting_types("dpo") or ())
     with pytest.raises(RecipeError, match=rf"dpo\.{name}: .*Leave it out"):
         check_settings({name: "x"}, None)
 
@@ -38,6 +38,9 @@ def test_a_name_that_the_run_sets_itself_is_refused_with_the_reason(name: str) -
         ({"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0]}, "got 1; expected one for each"),
         ({"loss_type": ["sft"]}, "sft alone learns nothing from what was rejected"),
         ({"beta": 0}, "dpo.beta: got 0; expected a number above 0"),
+        ({"beta": "a"}, "dpo.beta: got 'a'; expected a number."),
+        ({"loss_type": "robust", "label_smoothing": "a"}, "dpo.label_smoothing: got 'a'"),
+        ({"loss_type": 5}, "there is no loss 5"),
         ({"loss_type": "exo_pair"}, "exo_pair needs dpo.label_smoothing above 0"),
         ({"loss_type": "robust", "label_smoothing": 0.5}, "at least 0 and below 0.5"),
         ({"model_init_kwargs": {"dtype": "bfloat16"}}, "dpo.model_init_kwargs: all weights"),

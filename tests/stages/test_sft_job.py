@@ -5,6 +5,7 @@ Without the libraries themselves.
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -14,7 +15,7 @@ import pytest
 
 from ouroloop.loop.errors import RecipeError
 from ouroloop.loop.objectives.job import TrainingJob
-from ouroloop.loop.objectives.settings import setting_names
+from ouroloop.loop.objectives.settings import setting_types
 from ouroloop.loop.objectives.sft_settings import RESERVED, check_settings, settings_for
 from ouroloop.loop.recipe_file import resolve
 
@@ -47,14 +48,49 @@ def test_right_names_pass() -> None:
         check_settings({"learning_rate": 1e-4, "weight_decai": 0.1}, {"r": 8})
 
 
+@pytest.mark.parametrize(
+    ("sft", "peft", "says"),
+    [
+        ({"num_train_epochs": "two"}, None, "sft.num_train_epochs: got 'two'; expected a number"),
+        ({"num_train_epochs": 0}, None, "sft.num_train_epochs: got 0; expected a number above 0"),
+        ({"learning_rate": -1}, None, "sft.learning_rate: got -1; expected a number of at least 0"),
+        ({"learning_rate": math.nan}, None, "sft.learning_rate: got nan"),
+        ({"learning_rate": "1e-4"}, None, "write 2.0e-4 for 2e-4"),
+        ({"learning_rate": None}, None, "sft.learning_rate: got None"),
+        ({"per_device_train_batch_size": 0}, None, "expected a whole number of at least 1"),
+        ({"per_device_train_batch_size": 2.5}, None, "expected a whole number of at least 1"),
+        ({"per_device_train_batch_size": True}, None, "expected a whole number of at least 1"),
+        ({"bf16": "maybe"}, None, "sft.bf16: got 'maybe'; expected true or false"),
+        ({"max_steps": "ten"}, None, "sft.max_steps: got 'ten'; expected a whole number"),
+        ({}, {"r": 0}, "peft.r: got 0; expected a whole number of at least 1"),
+        ({}, {"lora_dropout": 1}, "peft.lora_dropout: got 1"),
+    ],
+)
+def test_a_value_that_no_trainer_takes_is_refused_before_anything_is_sampled(
+    sft: dict[str, object], peft: dict[str, object] | None, says: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        check_settings(sft, peft)
+    assert says in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+def test_values_that_a_trainer_takes_pass() -> None:
+    check_settings(
+        {"warmup_steps": 0.1, "max_grad_norm": None, "max_length": None, "learning_rate": 0.0},
+        {"r": 4, "lora_alpha": 8.0, "init_lora_weights": "gaussian"},
+    )
+
+
 @pytest.mark.slow
 def test_the_names_read_from_source_are_those_of_the_real_classes() -> None:
     from peft import LoraConfig
     from trl import SFTConfig
 
-    assert setting_names("sft") == {field.name for field in fields(SFTConfig)}
-    assert setting_names("peft") >= {field.name for field in fields(LoraConfig) if field.init}
-    assert set(RESERVED) <= setting_names("sft")
+    assert setting_types("sft").keys() == {field.name for field in fields(SFTConfig)}
+    assert setting_types("peft").keys() >= {
+        field.name for field in fields(LoraConfig) if field.init
+    }
+    assert set(RESERVED) <= setting_types("sft").keys()
 
 
 def test_the_recipes_settings_win_over_defaults_and_lose_to_what_the_run_needs() -> None:
