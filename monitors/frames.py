@@ -25,7 +25,7 @@ from ouroloop.monitors.traces.frames import (
     columns_from_arrays,
     rounds_of,
 )
-from ouroloop.monitors.traces.reader import TraceReader, main_family
+from ouroloop.monitors.traces.reader import TWIN, TraceReader, main_family
 from ouroloop.monitors.traces.rows import TraceError
 
 # Statistics of k samples take eight, as everywhere in the project, where there are so many.
@@ -130,17 +130,21 @@ class TraceMonitor:
 
     def _judge(self, given: RoundRows) -> Judged:
         number = len(self.rounds)
-        # Evidence multiplies over rounds: the same samples twice would count twice.
-        if given.digest in self.seen_:
-            raise TraceError(
-                f"round {number}: the same rows as round {self.seen_[given.digest]}; expected fresh"
-                " samples in every round. Was a cell run twice? Make the monitor anew to begin"
-                " again."
-            )
         given = self._completed(given, number)
         # On a copy, so that a wrong row leaves what was read before as it was.
         reader = copy.deepcopy(self.reader)
         view = reader.read(given.rows)
+        # Evidence multiplies over rounds: the same samples twice would count twice.
+        twin = self.seen_.get(given.digest)
+        if twin is not None and not reader.collapsed_:
+            raise TraceError(
+                f"round {number}: the same rows as round {twin}; expected fresh samples in every"
+                " round. Was a cell run twice? Make the monitor anew to begin again."
+            )
+        if twin is not None:
+            reader.warnings_.append(
+                f"WARNING: round {number} has the same rows as round {twin}{TWIN}"
+            )
         follower = self.follower_ or self._begun(view)
         judged = follower.judge(view)
         # All that can raise lies above: from here on the monitor changes as a whole.

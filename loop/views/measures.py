@@ -107,7 +107,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("sampled", TOTAL),
     Measure("watched", WATCHED),
 )
-# Names of the failure modes, each with how often it is right.
+# Names of the failure modes for headings.
 MODES = {mode.value: mode_label(mode) for mode in FailureMode}
 
 BY_KEY = {measure.key: measure for measure in MEASURES}

@@ -112,7 +112,8 @@ WORDS = {
     Q.ANSWERED: Words("1", "not cut by length, at least one word", "What the words say."),
     Q.LENGTH: Words(
         "1",
-        "within the middle 95 % of the baseline's lengths, by family",
+        "within the middle 95 % of the baseline's lengths, by family (in tokens, else in words, or in"
+        " characters where the texts have no blanks)",
         "Texts of the usual length that say nothing.",
     ),
     Q.APPROVED: Words(

@@ -109,9 +109,7 @@ class Weighing:
             mode = self._mode(found[acting].driver)
             head = reasons.head(acting, found[acting], self.rule.watch_share)
             first, *more = reasons.losses(weights[acting], found[acting], shown, names)
-            sentences += [f"{head}: {first}", *more]
-        if mode is not None:
-            sentences.append(reasons.named(mode, NAMED_RIGHTLY.get(mode)))
+            sentences += [f"{head}: {first}", *more, *self._named(mode, found[acting].driver)]
         starved = self._starved()
         if starved:
             sentences.append(starved)
@@ -262,6 +260,14 @@ class Weighing:
                 self.view, baseline, self.rule.main_family, driver.quantity, left_out
             )
         return attribute(self.view, baseline, self.rule.main_family, self.rule.tail_slice)
+
+    def _named(self, mode: FailureMode | None, driver: StreamId | None) -> list[str]:
+        """What the decline looks like, with what that name is worth."""
+        if mode is None or driver is None:
+            return []
+        # Of scored runs alone it is known how often a name is right.
+        rightly = None if self._is_free(driver) else NAMED_RIGHTLY.get(mode)
+        return [reasons.named(mode, rightly)]
 
     def _covered(
         self, shown: tuple[GuardReading, ...], unmeasured: tuple[Unmeasured, ...]

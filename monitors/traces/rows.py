@@ -178,7 +178,7 @@ FIELDS: Mapping[str, Field] = {
     "num_tokens": Field(
         "a whole number of at least 0",
         _count,
-        "length is not measured, nor trace entropy from `nll` alone",
+        "lengths of unscored text are counted in words; no trace entropy from `nll` alone",
     ),
     "truncated": Field(
         "true or false: cut by the token limit",

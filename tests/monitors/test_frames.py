@@ -209,6 +209,17 @@ def test_a_wrong_round_is_refused_and_the_monitor_goes_on_as_if_it_had_not_been(
     assert len(monitor.rounds) == 2 and monitor.rounds[1].decision.round == 1
 
 
+def test_a_round_of_one_refusal_is_judged_again_with_a_warning_where_the_next_is_the_same():
+    texts = [f"{i} things matter" for i in range(8)]
+    baseline = {"problem": list("aaaabbbb"), "text": texts}
+    collapsed = {"problem": list("aaaabbbb"), "text": ["I can't help with that."] * 8}
+    monitor = from_frame(baseline)
+    monitor.judge(collapsed)
+    assert not any("the same rows" in note for note in monitor.notes)
+    monitor.judge(collapsed)
+    assert any("WARNING: round 2 has the same rows as round 1" in x for x in monitor.notes)
+
+
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
