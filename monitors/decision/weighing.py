@@ -68,6 +68,19 @@ def unmeasured_of(
     return tuple(found)
 
 
+def lost_of(entries: Sequence[Missing], shown: Sequence[GuardReading]) -> list[str]:
+    """That quantities are lost altogether; before them that no sample is answered, which is why."""
+    lost = [
+        f"{entry.quantity.name} was measured at the baseline and cannot be measured any more"
+        for entry in entries
+        if entry.why is Why.LOST
+    ]
+    answered = [each for each in shown if each.quantity == guarded.QuantityId.ANSWERED]
+    if lost and answered and answered[0].after == 0:
+        lost.insert(0, f"no sample of this round is answered: {reasons.change(answered[0])}")
+    return lost
+
+
 @dataclass(frozen=True)
 class Weighing:
     """All that one decision depends on.

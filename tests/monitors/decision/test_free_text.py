@@ -390,6 +390,15 @@ def test_verdicts_of_the_frozen_judge_that_vanish_are_a_loss_and_do_not_hide_one
     assert decision.evidence["halt"].driver.quantity == "judged"
 
 
+def test_no_change_of_a_share_is_larger_than_all_of_it(baseline):
+    """-0.958 (-1.013 to ...): no share falls by more than 1."""
+    now = a_view(1, 1)
+    num_N = np.arange(len(now.probe))
+    cut = np.where((num_N < 8) & (num_N % 2 == 0), 0.0, 1.0)
+    change = guard_of(decide(with_column(now, truncated=cut), baseline), "answered")
+    assert -1 <= change.low < change.change < change.high
+
+
 def test_what_a_round_no_longer_has_halts_as_lost(baseline):
     now = a_view(1, 1)
     num = len(now.probe)
