@@ -105,6 +105,7 @@ def monitor(
             traces = read_own(paths, strategies, keep_order, own)
         else:
             traces = read_framework(framework, paths, scoring, strategies, own)
+        traces = dataclasses.replace(traces, notes=(*traces.notes, *_to_come(baselines, traces)))
         planned = plan_rounds or max(HORIZON, len(traces.views))
         rule = dataclasses.replace(rule, rounds=planned, num_baselines=len(baselines))
         rule = _with_main_family(rule, traces, paths[0])
@@ -122,6 +123,15 @@ def _check_baselines(baselines: Sequence[int]) -> None:
             f"--baselines {' '.join(map(str, baselines))}: expected rounds in ascending order,"
             " beginning with 0, e.g. --baselines 0 1"
         )
+
+
+def _to_come(baselines: Sequence[int], traces: Traces) -> list[str]:
+    """Which baselines are no round yet."""
+    last = len(traces.views) - 1
+    missing = [str(number) for number in baselines if number > last]
+    if not missing:
+        return []
+    return [f"--baselines: round {', '.join(missing)} is not there yet; the last one is {last}"]
 
 
 def trace_clusters(name: str | None) -> TraceClusters:

@@ -108,8 +108,12 @@ class TraceReader:
                 " out for the rows' own."
             )
 
-    def read(self, rows: Iterable[tuple[str, Any]]) -> RoundView:
+    def read(self, rows: Iterable[tuple[str, Any]], source: str = "") -> RoundView:
         """The next round's view, from (place, row) pairs; a place is for messages, "file:line".
+
+        Args:
+            rows: the pairs.
+            source: where they come from, for the message that there are none.
 
         Raises:
             TraceError: a bad row, or none at all.
@@ -133,7 +137,8 @@ class TraceReader:
                 self.unread_.update(raw.keys() - FIELDS.keys())
         if not columns["problem"]:
             raise TraceError(
-                f"round {number} has no rows; expected one sample per row, such as {SAMPLE}."
+                f"{source or f'round {number}'} has no rows; expected one sample per row, such as"
+                f" {SAMPLE}."
             )
         self.rounds_.append(columns["round"][0])
         num_P = Counter(columns["problem"]).values()
@@ -164,6 +169,8 @@ class TraceReader:
 
     def _guessed(self, key: str) -> str:
         """A field that was not read, with the field that it may be."""
+        if not key.strip():
+            return "a column without a name"
         field_name = OFTEN.get(key)
         # A guess only where that field is missing altogether: else the file knows its name.
         if field_name is None or self.without_[field_name] != self.lines_:
@@ -314,7 +321,7 @@ def read_traces(
     seen: dict[str, int] = {}
     for number, name in enumerate(names):
         digest = hashlib.sha256()
-        views.append(reader.read(rows_of(name, digest)))
+        views.append(reader.read(rows_of(name, digest), name))
         twin = seen.setdefault(digest.hexdigest(), number)
         if twin == number:
             continue

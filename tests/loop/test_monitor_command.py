@@ -286,6 +286,19 @@ def test_a_second_baseline_sees_the_loss_of_what_the_first_round_gained(capsys, 
     assert code == 2 and "beginning with 0" in error
 
 
+@pytest.mark.parametrize(("given", "says"), [("-1", "of at least 0"), ("nan", "a finite number")])
+def test_an_impossible_temperature_is_refused(capsys, given, says):
+    with pytest.raises(SystemExit):
+        main(["monitor", "r0.jsonl", "--temperature", given])
+    assert says in capsys.readouterr().err
+
+
+def test_a_baseline_that_is_no_round_yet_is_said_to_be_none(capsys, tmp_path):
+    files = [unscored(tmp_path / f"r{i}.jsonl", some_texts(i)) for i in range(2)]
+    out = printed(capsys, *files, "--baselines", "0", "5")[1]
+    assert "--baselines: round 5 is not there yet; the last one is 1" in out
+
+
 @pytest.mark.slow
 def test_readings_are_of_as_many_samples_in_the_baseline_as_in_other_rounds(capsys, tmp_path):
     files = [trace_file(tmp_path / f"r{i}.jsonl", i, n) for i, n in enumerate((64, 4))]

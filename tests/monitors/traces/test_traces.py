@@ -229,7 +229,7 @@ def test_bad_files_are_refused(tmp_path):
     for path, says in (
         (tmp_path / "none.jsonl", "no such file"),
         (tmp_path, "cannot be read"),
-        (write(tmp_path / "e.jsonl", [""]), "no rows"),
+        (write(tmp_path / "e.jsonl", [""]), r"e\.jsonl has no rows"),
     ):
         with pytest.raises(TraceError, match=says):
             read_traces([path])
