@@ -190,7 +190,8 @@ FIELDS: Mapping[str, Field] = {
     "num_tokens": Field(
         "a whole number of at least 0",
         _count,
-        "lengths of unscored text are counted in words; no trace entropy from `nll` alone",
+        "lengths of unscored text are counted in words, or characters where it has no blanks; no"
+        " trace entropy from `nll` alone",
     ),
     "truncated": Field(
         "true or false: cut by the token limit",
